@@ -1,0 +1,38 @@
+# build    a Rust toolchain on Debian 12, the tools, and everything built
+# test     `docker build --target test .` runs lint and tests
+# runtime  PostgreSQL 15 with the extension, and the sidecar with its ClickHouse engine
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /arx
+# Tools change seldom: they have a layer of their own.
+COPY scripts/environment scripts/install-tools scripts/
+RUN scripts/install-tools && rm -rf /var/lib/apt/lists/*
+COPY . .
+RUN scripts/install-extension && cargo build --release --locked -p arx-sidecar --bins
+# What the runtime image takes, under the paths it takes it to.
+RUN mkdir -p /out/usr/local/bin \
+    && cp -a target/pgrx/. /out/ \
+    && cp target/release/arx-sidecar target/release/arx-clickhouse /out/usr/local/bin/ \
+    && cp .tools/clickhouse/node_modules/@chdb/lib-linux-x64-gnu/libchdb.so /out/usr/local/bin/
+
+FROM build AS test
+RUN rustup component add clippy rustfmt && .ci/run
+
+FROM debian:12-slim AS runtime
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        ca-certificates postgresql-15 postgresql-15-cron tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && pg_dropcluster 15 main \
+    && install -d -o postgres -g postgres -m 700 /var/lib/arx /var/lib/arx/postgres /var/lib/arx/sidecar
+COPY --from=build /out/ /
+COPY scripts/docker-entrypoint /usr/local/bin/
+USER postgres
+ENV PATH=/usr/lib/postgresql/15/bin:$PATH \
+    ARX_POSTGRES_URL="host=/var/run/postgresql user=postgres dbname=arx" \
+    ARX_DATA_DIR=/var/lib/arx/sidecar
+VOLUME /var/lib/arx
+EXPOSE 5432
+ENTRYPOINT ["tini", "--", "docker-entrypoint"]
+# `postgres`: a server with the database arx. `arx-sidecar run`: the sidecar (set ARX_POSTGRES_URL and ARX_REDIS_URL).
+CMD ["postgres"]

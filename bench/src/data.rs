@@ -1,0 +1,284 @@
+//! The rows that both sides are given, written twice: as ethereum-etl's CSV for ours, and as a CSV of the table's own columns
+//! for `psql \copy`, which converts nothing. Real transactions: of a large data set where one is at hand, else of the sample.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use chrono::DateTime;
+use flate2::read::GzDecoder;
+
+/// What the genesis block's pseudo transactions have as their sender.
+const ZERO_ADDRESS: &str = "0x0000000000000000000000000000000000000000";
+
+/// The columns of the CSV for `psql \copy`.
+pub const TABLE_COLUMNS: &str =
+    "network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, gas_used, gas_price, status";
+
+/// Where rows come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The two-file form: transactions and nodes.
+    Graph {
+        /// `transactions_slim.csv.gz`
+        transactions: PathBuf,
+        /// `nodes.csv.gz`
+        nodes: PathBuf,
+    },
+    /// The sample of the repository, repeated under other hashes to the number of rows asked for.
+    Sample(PathBuf),
+}
+
+impl Source {
+    /// The folder named by `chosen` (itself, or `eth_tx_graph` in it), else the sample of this workspace.
+    ///
+    /// # Errors
+    /// When a folder was chosen and does not hold the two files.
+    pub fn find(chosen: Option<&Path>, workspace: &Path) -> Result<Self> {
+        let default = workspace.join("../shared/data");
+        for folder in [chosen.unwrap_or(&default).to_owned(), chosen.unwrap_or(&default).join("eth_tx_graph")] {
+            let source = Self::Graph {
+                transactions: folder.join("transactions_slim.csv.gz"),
+                nodes: folder.join("nodes.csv.gz"),
+            };
+            if matches!(&source, Self::Graph { transactions, nodes } if transactions.exists() && nodes.exists()) {
+                return Ok(source);
+            }
+        }
+        if let Some(chosen) = chosen {
+            bail!("{} holds no transactions_slim.csv.gz and nodes.csv.gz", chosen.display());
+        }
+        Ok(Self::Sample(workspace.join("samples/ethereum/transactions.csv.gz")))
+    }
+
+    /// What the report calls it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Graph { .. } => "eltontay/Ethereum-Fraud-Detection",
+            Self::Sample(_) => "the sample, repeated",
+        }
+    }
+}
+
+/// Both files, and how many rows each holds.
+#[derive(Debug)]
+pub struct Prepared {
+    /// ethereum-etl's CSV.
+    pub etl: PathBuf,
+    /// The CSV of [`TABLE_COLUMNS`].
+    pub table: PathBuf,
+    /// Rows in each.
+    pub rows: u64,
+    /// First and last block time, unix seconds.
+    pub times: (i64, i64),
+}
+
+/// One transaction, still text.
+struct Transaction<'a> {
+    hash: &'a str,
+    block_number: &'a str,
+    from_address: &'a str,
+    to_address: &'a str,
+    value_wei: &'a str,
+    gas_price: &'a str,
+    timestamp: &'a str,
+    gas_used: &'a str,
+    succeeded: bool,
+}
+
+struct Writer {
+    etl: csv::Writer<File>,
+    table: csv::Writer<File>,
+    rows: u64,
+    times: (i64, i64),
+}
+
+impl Writer {
+    fn create(etl: &Path, table: &Path) -> Result<Self> {
+        let open = |path: &Path| csv::Writer::from_path(path).with_context(|| format!("create {}", path.display()));
+        let mut etl = open(etl)?;
+        etl.write_record([
+            "hash",
+            "block_number",
+            "from_address",
+            "to_address",
+            "value",
+            "gas_price",
+            "block_timestamp",
+            "receipt_gas_used",
+            "receipt_status",
+        ])?;
+        Ok(Self { etl, table: open(table)?, rows: 0, times: (i64::MAX, i64::MIN) })
+    }
+
+    fn write(&mut self, row: &Transaction<'_>) -> Result<()> {
+        let unix: i64 = row.timestamp.parse().with_context(|| format!("read the block time {:?}", row.timestamp))?;
+        let time = DateTime::from_timestamp(unix, 0).ok_or_else(|| anyhow!("no such time: {unix}"))?.to_rfc3339();
+        self.etl.write_record([
+            row.hash,
+            row.block_number,
+            row.from_address,
+            row.to_address,
+            row.value_wei,
+            row.gas_price,
+            row.timestamp,
+            row.gas_used,
+            if row.succeeded { "1" } else { "0" },
+        ])?;
+        self.table.write_record([
+            "ethereum",
+            row.hash,
+            row.block_number,
+            &time,
+            row.from_address,
+            row.to_address,
+            &ether(row.value_wei),
+            row.gas_used,
+            row.gas_price,
+            if row.succeeded { "confirmed" } else { "failed" },
+        ])?;
+        self.rows += 1;
+        self.times = (self.times.0.min(unix), self.times.1.max(unix));
+        Ok(())
+    }
+}
+
+/// Writes both files into a folder, with `wanted` rows spread over the whole source (all of them if it has fewer).
+///
+/// # Errors
+/// When the source cannot be read or a file cannot be written.
+pub fn prepare(source: &Source, wanted: u64, folder: &Path) -> Result<Prepared> {
+    let (etl, table) = (folder.join("etl.csv"), folder.join("table.csv"));
+    let mut writer = Writer::create(&etl, &table)?;
+    match source {
+        Source::Graph { transactions, nodes } => from_graph(transactions, nodes, wanted, &mut writer)?,
+        Source::Sample(path) => from_sample(path, wanted, &mut writer)?,
+    }
+    writer.etl.flush().context("write the CSV for ours")?;
+    writer.table.flush().context("write the CSV for psql")?;
+    ensure!(writer.rows > 0, "no rows in {source:?}");
+    Ok(Prepared { etl, table, rows: writer.rows, times: writer.times })
+}
+
+fn open(path: &Path) -> Result<csv::Reader<impl Read + use<>>> {
+    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    Ok(csv::Reader::from_reader(GzDecoder::new(file)))
+}
+
+fn from_graph(transactions: &Path, nodes: &Path, wanted: u64, writer: &mut Writer) -> Result<()> {
+    let mut addresses = Vec::new();
+    for row in open(nodes)?.into_records() {
+        let row = row.context("read a node")?;
+        let address = field(&row, 1)?;
+        addresses.push(if address == "genesis" { ZERO_ADDRESS.to_owned() } else { address.to_owned() });
+    }
+    let address = |number: &str| -> Result<&str> {
+        let index: usize = number.parse().with_context(|| format!("read the node number {number:?}"))?;
+        addresses.get(index).map(String::as_str).ok_or_else(|| anyhow!("no node {index}"))
+    };
+    let total = open(transactions)?.into_byte_records().count() as u64;
+    let mut taken = 0;
+    for (index, row) in open(transactions)?.into_records().enumerate() {
+        // Row i is taken when i * wanted / total steps to a new whole number: evenly spread, exactly `wanted` in all.
+        if wanted < total {
+            if (index as u64 + 1) * wanted / total == taken {
+                continue;
+            }
+            taken += 1;
+        }
+        let row = row.context("read a transaction")?;
+        let to = field(&row, 4)?;
+        writer.write(&Transaction {
+            hash: &format!("tx:{}", field(&row, 0)?),
+            block_number: field(&row, 1)?,
+            timestamp: field(&row, 2)?,
+            from_address: address(field(&row, 3)?)?,
+            to_address: if to.is_empty() { "" } else { address(to)? },
+            value_wei: field(&row, 5)?,
+            gas_price: field(&row, 6)?,
+            gas_used: field(&row, 7)?,
+            succeeded: field(&row, 8)? == "0",
+        })?;
+    }
+    Ok(())
+}
+
+fn from_sample(path: &Path, wanted: u64, writer: &mut Writer) -> Result<()> {
+    for round in 0.. {
+        let mut seen = HashSet::new();
+        for row in open(path)?.into_records() {
+            if writer.rows == wanted {
+                return Ok(());
+            }
+            let row = row.context("read the sample")?;
+            ensure!(seen.insert(field(&row, 0)?.to_owned()), "the sample names {} twice", field(&row, 0)?);
+            writer.write(&Transaction {
+                hash: &format!("{}:{round}", field(&row, 0)?),
+                block_number: field(&row, 1)?,
+                from_address: field(&row, 2)?,
+                to_address: field(&row, 3)?,
+                value_wei: field(&row, 4)?,
+                gas_price: field(&row, 5)?,
+                timestamp: field(&row, 6)?,
+                gas_used: field(&row, 7)?,
+                succeeded: field(&row, 8)? == "1",
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn field(row: &csv::StringRecord, index: usize) -> Result<&str> {
+    row.get(index).ok_or_else(|| anyhow!("a row with {} columns has no column {}", row.len(), index + 1))
+}
+
+/// Wei as ether, exactly: the point moves 18 places.
+fn ether(wei: &str) -> String {
+    let padded = format!("{wei:0>19}");
+    let (whole, fraction) = padded.split_at(padded.len() - 18);
+    format!("{whole}.{fraction}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wei_become_ether_exactly() {
+        assert_eq!(ether("0"), "0.000000000000000000");
+        assert_eq!(ether("1"), "0.000000000000000001");
+        assert_eq!(ether("400030000000000000000"), "400.030000000000000000");
+    }
+
+    #[test]
+    fn the_sample_is_repeated_to_the_number_asked_for() {
+        let folder = tempfile_folder("repeat");
+        let workspace = arx_tests::programs::workspace();
+        let source = Source::Sample(workspace.join("samples/ethereum/transactions.csv.gz"));
+        let prepared = prepare(&source, 20_000, &folder).unwrap();
+        assert_eq!(prepared.rows, 20_000);
+        let hashes: HashSet<String> = csv::Reader::from_path(&prepared.etl)
+            .unwrap()
+            .into_records()
+            .map(|row| row.unwrap().get(0).unwrap().to_owned())
+            .collect();
+        assert_eq!(hashes.len(), 20_000);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_chosen_folder_without_the_files_is_an_error() {
+        let missing = Path::new("/nonexistent");
+        assert!(Source::find(Some(missing), missing).unwrap_err().to_string().contains("/nonexistent"));
+        assert!(matches!(Source::find(None, missing).unwrap(), Source::Sample(_)));
+    }
+
+    fn tempfile_folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("arx-bench-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+}

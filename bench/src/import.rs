@@ -1,0 +1,66 @@
+//! `import.copy.vs_psql_copy`: rows a second into `arx.transactions`, from ethereum-etl's CSV by `arx-sidecar import`, and from a
+//! CSV of the table's own columns by `psql \copy`. The peer parses no network's addresses, rejects nothing, and its partitions
+//! are made before its clock starts; ours does all of that within the time measured.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use arx_tests::process::run;
+use arx_tests::{Database, Stack};
+
+use crate::data::{Prepared, Source, TABLE_COLUMNS};
+use crate::report::Measurement;
+use crate::timing::in_turn;
+
+/// Measures the case.
+///
+/// # Errors
+/// When a side fails or loads another number of rows than it was given.
+pub fn measure(stack: &Stack, source: &Source, data: &Prepared, runs: usize) -> Result<Measurement> {
+    let medians = in_turn(runs, |run| ours(stack, data, run), |run| peer(stack, data, run))?;
+    let setting = format!(
+        "{} rows of {} into an empty `arx.transactions` with its indexes, {runs} runs each. The peer's CSV holds the table's own \
+         columns, and its partitions are there before its clock starts.",
+        data.rows,
+        source.name()
+    );
+    Ok(Measurement::new("import.copy.vs_psql_copy", medians, "rows/s", true).against("`psql \\copy`", setting))
+}
+
+fn ours(stack: &Stack, data: &Prepared, number: usize) -> Result<f64> {
+    let database = stack.database(&format!("ours_{number}"))?;
+    let rejects = data.etl.with_extension("rejects");
+    let mut command = database.sidecar()?;
+    command.args(["import", "transactions"]).arg(&data.etl).arg("--rejects").arg(rejects);
+    let start = Instant::now();
+    run(&mut command)?;
+    rate(&database, data, start)
+}
+
+fn peer(stack: &Stack, data: &Prepared, number: usize) -> Result<f64> {
+    let database = stack.database(&format!("peer_{number}"))?;
+    let (first, last) = data.times;
+    database.query(&format!(
+        "SELECT arx.ensure_partitions('arx.transactions', to_timestamp({first}), to_timestamp({last}))"
+    ))?;
+    let copy = format!(
+        "\\copy arx.transactions ({TABLE_COLUMNS}) FROM '{}' WITH (FORMAT csv)",
+        data.table.display().to_string().replace('\'', "''")
+    );
+    let mut command = database.psql();
+    command.args(["-c", &copy]);
+    let start = Instant::now();
+    run(&mut command)?;
+    rate(&database, data, start)
+}
+
+/// Rows a second since `start`. What was loaded must be what was given.
+fn rate(database: &Database<'_>, data: &Prepared, start: Instant) -> Result<f64> {
+    let seconds = start.elapsed().as_secs_f64();
+    let loaded: u64 = database.query("SELECT count(*) FROM arx.transactions")?.parse().context("count the rows")?;
+    ensure!(loaded == data.rows, "{} holds {loaded} rows after loading {}", database.name(), data.rows);
+    let in_default = database.query("SELECT count(*) FROM arx.transactions_default")?;
+    ensure!(in_default == "0", "{in_default} rows of {} lie in the default partition", database.name());
+    database.drop_now()?;
+    Ok(data.rows as f64 / seconds)
+}

@@ -1,0 +1,323 @@
+//! Settings: defaults, then a TOML file, then the environment (`ARX_*`), then command line flags; the later wins. Owns names,
+//! defaults and the rule that no password is ever printed.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+use crate::error::SidecarError;
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text from being printed.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// An URL or libpq connection string; printed without its password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServerUrl(String);
+
+impl ServerUrl {
+    /// From text; the server's client checks it.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text with its password.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redact(&self.0))
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", redact(&self.0))
+    }
+}
+
+/// Replaces the password of `scheme://user:password@host`, of `password=…` pairs and of `?password=…`.
+fn redact(text: &str) -> String {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let (authority, tail) = rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at));
+        let authority = authority.rsplit_once('@').map_or_else(
+            || authority.to_owned(),
+            |(user, host)| {
+                let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:***"));
+                format!("{user}@{host}")
+            },
+        );
+        let tail = tail.split_once("password=").map_or(tail.to_owned(), |(before, after)| {
+            let rest = after.find('&').map_or("", |at| &after[at..]);
+            format!("{before}password=***{rest}")
+        });
+        return format!("{scheme}://{authority}{tail}");
+    }
+    let Some((before, after)) = text.split_once("password=") else { return text.to_owned() };
+    let end = after.strip_prefix('\'').map_or_else(
+        || after.find(char::is_whitespace).unwrap_or(after.len()),
+        |quoted| quoted.find('\'').map_or(after.len(), |at| at + 2),
+    );
+    format!("{before}password=***{}", &after[end..])
+}
+
+/// Where the daemon serves `/metrics` and `/healthz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// On this `host:port`; port 0 takes a free one.
+    On(String),
+}
+
+/// Everything the sidecar can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// PostgreSQL: URL or libpq-style `key=value` pairs.
+    pub postgres_url: ServerUrl,
+    /// ClickHouse's HTTP interface; the embedded engine when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_url: Option<ServerUrl>,
+    /// Database in ClickHouse.
+    pub clickhouse_database: String,
+    /// User in a configured ClickHouse.
+    pub clickhouse_user: String,
+    /// Password in a configured ClickHouse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_password: Option<Secret>,
+    /// Redis.
+    pub redis_url: ServerUrl,
+    /// Folder of the embedded engine.
+    pub data_dir: PathBuf,
+    /// `host:port` of `/metrics` and `/healthz`, or `none`.
+    pub listen: String,
+    /// Seconds between feed passes while there is something to feed.
+    pub feed_interval_seconds: u64,
+    /// Longest pause between feed passes when nothing happens, in seconds.
+    pub feed_idle_seconds: u64,
+    /// Rows a chunk of the feed.
+    pub feed_chunk_rows: u32,
+    /// Seconds a cached profile lives, give or take a tenth.
+    pub profile_ttl_seconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            postgres_url: ServerUrl::new("host=/var/run/postgresql dbname=postgres"),
+            clickhouse_url: None,
+            clickhouse_database: "arx".into(),
+            clickhouse_user: "default".into(),
+            clickhouse_password: None,
+            redis_url: ServerUrl::new("redis://127.0.0.1:6379"),
+            data_dir: PathBuf::from("./arx-data"),
+            listen: "127.0.0.1:9187".into(),
+            feed_interval_seconds: 1,
+            feed_idle_seconds: 10,
+            feed_chunk_rows: 100_000,
+            profile_ttl_seconds: 300,
+        }
+    }
+}
+
+/// Settings given by one source; what is absent stays as it was.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Overrides {
+    /// See [`Settings::postgres_url`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres_url: Option<ServerUrl>,
+    /// See [`Settings::clickhouse_url`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_url: Option<ServerUrl>,
+    /// See [`Settings::clickhouse_database`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_database: Option<String>,
+    /// See [`Settings::clickhouse_user`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_user: Option<String>,
+    /// See [`Settings::clickhouse_password`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_password: Option<Secret>,
+    /// See [`Settings::redis_url`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_url: Option<ServerUrl>,
+    /// See [`Settings::data_dir`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// See [`Settings::listen`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+}
+
+impl Overrides {
+    /// From the environment, by a function that looks a variable up. Texts stay texts: a password of digits is no number.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+        Self {
+            postgres_url: given("ARX_POSTGRES_URL").map(ServerUrl::new),
+            clickhouse_url: given("ARX_CLICKHOUSE_URL").map(ServerUrl::new),
+            clickhouse_database: given("ARX_CLICKHOUSE_DATABASE"),
+            clickhouse_user: given("ARX_CLICKHOUSE_USER"),
+            clickhouse_password: given("ARX_CLICKHOUSE_PASSWORD").map(Secret::new),
+            redis_url: given("ARX_REDIS_URL").map(ServerUrl::new),
+            data_dir: given("ARX_DATA_DIR").map(PathBuf::from),
+            listen: given("ARX_LISTEN"),
+        }
+    }
+}
+
+impl Settings {
+    /// Merges all sources: defaults, `file`, `environment`, `flags`.
+    ///
+    /// # Errors
+    /// [`SidecarError::Configuration`] naming the file, the key or the value.
+    pub fn load(file: Option<&Path>, environment: &Overrides, flags: &Overrides) -> Result<Self, SidecarError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            if !file.is_file() {
+                return Err(SidecarError::Configuration {
+                    detail: format!("configuration file {} does not exist", file.display()),
+                });
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let settings: Self = figment
+            .merge(Serialized::defaults(environment))
+            .merge(Serialized::defaults(flags))
+            .extract()
+            .map_err(|error| SidecarError::Configuration { detail: format!("settings: {error}") })?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), SidecarError> {
+        let wrong = |detail: String| Err(SidecarError::Configuration { detail });
+        let name = &self.clickhouse_database;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
+            return wrong(format!("clickhouse_database {name:?} must be a plain name (letters, digits, underscore)"));
+        }
+        if self.feed_interval_seconds == 0 || self.feed_idle_seconds < self.feed_interval_seconds {
+            return wrong(format!(
+                "feed_interval_seconds {} must be at least 1 and at most feed_idle_seconds {}",
+                self.feed_interval_seconds, self.feed_idle_seconds
+            ));
+        }
+        if !(1..=1_000_000).contains(&self.feed_chunk_rows) {
+            return wrong(format!("feed_chunk_rows {} must be between 1 and 1000000", self.feed_chunk_rows));
+        }
+        if self.profile_ttl_seconds < 10 {
+            return wrong(format!("profile_ttl_seconds {} must be at least 10", self.profile_ttl_seconds));
+        }
+        if self.listen != "none" && self.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none()
+        {
+            return wrong(format!("listen {:?} must be host:port or none", self.listen));
+        }
+        Ok(())
+    }
+
+    /// Where to serve `/metrics` and `/healthz`.
+    #[must_use]
+    pub fn listen(&self) -> Listen {
+        if self.listen == "none" { Listen::Off } else { Listen::On(self.listen.clone()) }
+    }
+
+    /// Pause between feed passes while there is something to feed.
+    #[must_use]
+    pub fn feed_interval(&self) -> Duration {
+        Duration::from_secs(self.feed_interval_seconds)
+    }
+
+    /// Longest pause between feed passes.
+    #[must_use]
+    pub fn feed_idle(&self) -> Duration {
+        Duration::from_secs(self.feed_idle_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_printed() {
+        let shown = |text: &str| ServerUrl::new(text).to_string();
+        assert_eq!(shown("postgresql://ann:s3c@ret@db/x"), "postgresql://ann:***@db/x");
+        assert_eq!(shown("redis://:pw@h:1/0"), "redis://:***@h:1/0");
+        assert_eq!(shown("http://h/?password=x&a=b"), "http://h/?password=***&a=b");
+        assert_eq!(shown("host=/tmp password='a b' user=u"), "host=/tmp password=*** user=u");
+        assert_eq!(shown("host=/tmp password=ab"), "host=/tmp password=***");
+        assert_eq!(shown("host=/tmp"), "host=/tmp");
+        let settings = Settings { clickhouse_password: Some(Secret::new("tops3cret")), ..Settings::default() };
+        assert!(!format!("{settings:?}").contains("tops3cret"));
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("arx.toml");
+        std::fs::write(&file, "redis_url = 'redis://file'\nlisten = 'none'\nclickhouse_user = 'file'\n").unwrap();
+        let environment = Overrides::from_environment(|name| match name {
+            "ARX_REDIS_URL" => Some("redis://environment".into()),
+            "ARX_CLICKHOUSE_USER" => Some("environment".into()),
+            "ARX_CLICKHOUSE_PASSWORD" => Some("12345".into()),
+            _ => None,
+        });
+        let flags = Overrides { redis_url: Some(ServerUrl::new("redis://flag")), ..Overrides::default() };
+        let settings = Settings::load(Some(&file), &environment, &flags).unwrap();
+        assert_eq!(settings.redis_url.expose(), "redis://flag");
+        assert_eq!(settings.clickhouse_user, "environment");
+        assert_eq!(settings.clickhouse_password, Some(Secret::new("12345")));
+        assert_eq!(settings.listen(), Listen::Off);
+        assert_eq!(settings.clickhouse_database, "arx");
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("arx.toml");
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Settings::load(Some(&file), &Overrides::default(), &Overrides::default()).unwrap_err().to_string()
+        };
+        assert!(load("redis = 'x'").contains("redis"));
+        assert!(load("clickhouse_database = 'a;b'").contains("a;b"));
+        assert!(load("listen = 'here'").contains("here"));
+        assert!(load("feed_chunk_rows = 0").contains("feed_chunk_rows"));
+        let missing = folder.path().join("missing.toml");
+        let error = Settings::load(Some(&missing), &Overrides::default(), &Overrides::default()).unwrap_err();
+        assert!(error.to_string().contains("missing.toml"));
+    }
+}

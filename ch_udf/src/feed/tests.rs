@@ -1,0 +1,219 @@
+//! What the pipeline promises, on in-memory servers: after any crash, the next pass that succeeds equals the truth.
+
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+
+use super::memory::{Database, Fuse, MemoryLedger, MemorySink, MemorySource};
+use super::model::{Change, HOUR_MICROS};
+use super::pipeline::{PassReport, run_pass};
+use crate::error::SidecarError;
+
+struct World {
+    database: Arc<Mutex<Database>>,
+    sink: MemorySink,
+    fuse: Fuse,
+}
+
+impl World {
+    fn new() -> Self {
+        let fuse = Fuse::default();
+        let sink = MemorySink { fuse: fuse.clone(), ..MemorySink::default() };
+        Self { database: Arc::default(), sink, fuse }
+    }
+
+    /// A pass of a process that ends after so many steps.
+    fn pass(&self, steps: Option<u32>) -> Result<PassReport, SidecarError> {
+        self.fuse.set(steps);
+        let mut source = MemorySource::new(Arc::clone(&self.database), self.fuse.clone());
+        let mut ledger = MemoryLedger { database: Arc::clone(&self.database), fuse: self.fuse.clone() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(run_pass(&mut source, &mut self.sink.clone(), &mut ledger, 3))
+    }
+
+    fn check(&self) {
+        let database = self.database.lock().unwrap();
+        assert_eq!(database.volumes, database.truth());
+        let key = |row: &Change| (row.event_time, row.from_address.clone(), row.tx_hash.clone());
+        let held: std::collections::BTreeSet<_> = self.sink.merged().iter().map(key).collect();
+        assert_eq!(held, database.live());
+    }
+
+    fn commit(&self, work: impl FnOnce(&mut Database, u64)) {
+        let mut database = self.database.lock().unwrap();
+        let xid = database.begin();
+        work(&mut database, xid);
+        database.commit(xid);
+    }
+}
+
+fn row(number: u32) -> Change {
+    Change {
+        event_time: i64::from(number % 7) * HOUR_MICROS + i64::from(number),
+        network: if number.is_multiple_of(5) { "polygon" } else { "ethereum" }.into(),
+        tx_hash: format!("0x{number}"),
+        block_number: number.into(),
+        transaction_index: None,
+        from_address: format!("a{}", number % 4),
+        to_address: (!number.is_multiple_of(3)).then(|| format!("b{}", number % 3)),
+        value: i128::from(number),
+        value_usd: None,
+        gas_used: None,
+        gas_price: None,
+        status: if number.is_multiple_of(4) { "failed" } else { "confirmed" }.into(),
+        deleted: false,
+    }
+}
+
+fn loaded(rows: u32) -> World {
+    let world = World::new();
+    world.commit(|database, xid| (0..rows).for_each(|number| database.insert(xid, row(number))));
+    world
+}
+
+#[test]
+fn the_first_pass_loads_everything_and_the_next_finds_nothing() {
+    let world = loaded(20);
+    let report = world.pass(None).unwrap();
+    assert!(report.full);
+    assert_eq!(report.rows, 20);
+    world.check();
+    assert!(world.pass(None).unwrap().is_idle());
+    assert_eq!(world.database.lock().unwrap().rows_total, 20);
+}
+
+#[test]
+fn a_crash_between_any_two_steps_is_made_good() {
+    let change = |row: &mut Change| {
+        row.value += 1;
+        row.event_time += HOUR_MICROS;
+    };
+    for first_load in [true, false] {
+        let mut steps = 0;
+        loop {
+            let world = loaded(11);
+            if !first_load {
+                world.pass(None).unwrap();
+                world.commit(|database, xid| {
+                    database.replace(xid, 3, Some(change));
+                    database.replace(xid, 5, None);
+                    (20..25).for_each(|number| database.insert(xid, row(number)));
+                });
+            }
+            let crashed = world.pass(Some(steps)).is_err();
+            // the world goes on before the next process starts
+            world.commit(|database, xid| database.replace(xid, 1, Some(change)));
+            world.pass(None).unwrap();
+            world.check();
+            if !crashed {
+                break;
+            }
+            steps += 1;
+        }
+        assert!(steps > 10, "only {steps} steps were tried");
+    }
+}
+
+#[test]
+fn a_transaction_that_commits_late_is_not_missed() {
+    let world = loaded(5);
+    let late = world.database.lock().unwrap().begin();
+    world.database.lock().unwrap().insert(late, row(50));
+    world.commit(|database, xid| database.insert(xid, row(51)));
+    world.pass(None).unwrap();
+    world.check();
+    world.database.lock().unwrap().commit(late);
+    assert_eq!(world.pass(None).unwrap().rows, 1);
+    world.check();
+}
+
+#[test]
+fn a_deleted_row_may_come_back() {
+    let world = loaded(1);
+    world.pass(None).unwrap();
+    world.commit(|database, xid| database.replace(xid, 0, None));
+    world.pass(None).unwrap();
+    world.check();
+    assert!(world.database.lock().unwrap().volumes.is_empty());
+    world.commit(|database, xid| database.insert(xid, row(0)));
+    world.pass(None).unwrap();
+    world.check();
+    world.commit(|database, xid| {
+        database.replace(xid, 0, None);
+        database.insert(xid, row(0));
+    });
+    world.pass(None).unwrap();
+    world.check();
+}
+
+#[test]
+fn what_no_trigger_saw_leads_to_a_fresh_load() {
+    let world = loaded(9);
+    world.pass(None).unwrap();
+    world.database.lock().unwrap().truncate();
+    world.commit(|database, xid| database.insert(xid, row(70)));
+    assert!(world.pass(None).unwrap().full);
+    world.check();
+    assert_eq!(world.sink.events.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_sink_that_lost_its_tables_is_loaded_anew() {
+    let world = loaded(9);
+    world.pass(None).unwrap();
+    world.sink.events.lock().unwrap().clear();
+    world.sink.marks.lock().unwrap().clear();
+    assert!(world.pass(None).unwrap().full);
+    world.check();
+}
+
+#[test]
+fn a_restored_database_wins_over_what_the_sink_held_before() {
+    let world = loaded(9);
+    for _ in 0..5 {
+        world.pass(None).unwrap();
+        world.commit(|database, xid| database.replace(xid, 2, Some(|row: &mut Change| row.value += 1)));
+    }
+    let restored = loaded(3);
+    restored.database.lock().unwrap().system = 99;
+    let world = World { sink: world.sink.clone(), fuse: world.fuse.clone(), database: Arc::clone(&restored.database) };
+    assert!(world.pass(None).unwrap().full);
+    world.check();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_happens_the_volumes_end_up_true(
+        events in proptest::collection::vec((0_u8..7, 0_u32..40, 0_u32..30), 1..60)
+    ) {
+        let world = loaded(4);
+        let mut open = Vec::new();
+        let mut next = 100;
+        for (kind, number, steps) in events {
+            match kind {
+                0 => world.commit(|database, xid| { next += 1; database.insert(xid, row(next)) }),
+                1 => world.commit(|database, xid| database.replace(xid, number as usize, None)),
+                2 => world.commit(|database, xid| {
+                    database.replace(xid, number as usize, Some(|row: &mut Change| {
+                        row.value += 7;
+                        row.from_address.push('x');
+                    }));
+                }),
+                3 => {
+                    let mut database = world.database.lock().unwrap();
+                    let xid = database.begin();
+                    next += 1;
+                    database.insert(xid, row(next));
+                    open.push(xid);
+                }
+                4 => if let Some(xid) = open.pop() { world.database.lock().unwrap().commit(xid) },
+                // cut off or not: what counts is the state after the last pass
+                5 => drop(world.pass(Some(steps))),
+                _ => if number == 0 { world.database.lock().unwrap().truncate() },
+            }
+        }
+        world.pass(None).unwrap();
+        world.check();
+    }
+}

@@ -1,0 +1,227 @@
+//! The daemon: feeds ClickHouse, applies write-behind, watches the embedded engine, and answers `/healthz` and `/metrics`.
+//! Owns the tasks and how they stop; the work itself belongs to `feed`, `cache` and `engine`.
+
+mod health;
+mod http;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cache::{ProfileCache, Writer};
+use crate::config::{Listen, Settings};
+use crate::engine::Supervisor;
+use crate::error::{Chain, Retrier, SidecarError};
+use crate::feed::{ClickHouseSink, PassReport, PostgresLedger, PostgresSource, run_pass};
+use crate::{postgres, warehouse};
+use health::Health;
+
+/// Pause after an error that trying again does not help: somebody has to act, and may have.
+const REST: Duration = Duration::from_secs(60);
+
+/// Pause of the write-behind consumer when nothing is queued.
+const WRITE_BEHIND_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a feed needs, connected.
+struct Feed {
+    source: PostgresSource,
+    sink: ClickHouseSink,
+    ledger: PostgresLedger,
+}
+
+impl Feed {
+    async fn open(settings: &Settings, supervisor: &Supervisor) -> Result<Self, SidecarError> {
+        let ledger = PostgresLedger::acquire(postgres::connect(&settings.postgres_url).await?.client).await?;
+        let source = PostgresSource::new(postgres::connect(&settings.postgres_url).await?.client);
+        let clickhouse = warehouse::connect(supervisor.warehouse()).await?;
+        warehouse::create_tables(&clickhouse.client, &settings.clickhouse_database).await?;
+        Ok(Self { source, sink: ClickHouseSink::new(clickhouse.client), ledger })
+    }
+
+    async fn pass(&mut self, settings: &Settings) -> Result<PassReport, SidecarError> {
+        run_pass(&mut self.source, &mut self.sink, &mut self.ledger, settings.feed_chunk_rows).await
+    }
+}
+
+/// One pass of the feed, with an engine of its own if none runs. Waits for whoever is in the way (another pass, an engine that
+/// is just ending); a server that is down is an error at once.
+///
+/// # Errors
+/// The first one that waiting did not help.
+pub async fn sync_once(settings: &Settings) -> Result<PassReport, SidecarError> {
+    // PostgreSQL first: an engine is not started for a database that is not there
+    drop(postgres::connect(&settings.postgres_url).await?);
+    let mut retrier = Retrier::default();
+    loop {
+        let error = match sync_try(settings).await {
+            Ok(report) => return Ok(report),
+            Err(error @ SidecarError::Unreachable { .. }) => return Err(error),
+            Err(error) => error,
+        };
+        let Some(delay) = retrier.delay(&error) else { return Err(error) };
+        tracing::warn!(error = %Chain(&error), again_in = ?delay, "trying again");
+        tokio::time::sleep(delay).await;
+    }
+}
+
+async fn sync_try(settings: &Settings) -> Result<PassReport, SidecarError> {
+    let mut supervisor = Supervisor::ensure(settings).await?;
+    let report = async { Feed::open(settings, &supervisor).await?.pass(settings).await }.await;
+    supervisor.stop().await;
+    report
+}
+
+/// Runs until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// What is wrong at the start: settings, servers that are down or too old, a port that is taken. Later trouble is logged,
+/// counted, and tried again.
+pub async fn run(settings: &Settings) -> Result<(), SidecarError> {
+    let handler = |kind| signal(kind).map_err(|source| SidecarError::io("handle signals of", "this process".as_ref(), source));
+    let (mut terminated, mut interrupted) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    let health = Arc::new(Health::install()?);
+    drop(postgres::connect(&settings.postgres_url).await?);
+    drop(ProfileCache::connect(&settings.redis_url, settings.profile_ttl_seconds).await?);
+    let supervisor = Supervisor::ensure(settings).await?;
+    let (stop, stopping) = watch::channel(false);
+    let server = match settings.listen() {
+        Listen::Off => None,
+        Listen::On(address) => Some(http::serve(&address, Arc::clone(&health), stopping.clone()).await?),
+    };
+    let feed = tokio::spawn(feed_loop(settings.clone(), supervisor, Arc::clone(&health), stopping.clone()));
+    let writes = tokio::spawn(write_loop(settings.clone(), Arc::clone(&health), stopping));
+    tracing::info!("running; SIGTERM or Ctrl-C stops");
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    tracing::info!("stopping");
+    // everybody holds a receiver, and a task that is gone already needs no telling
+    let _ = stop.send(true);
+    for task in [Some(feed), Some(writes), server].into_iter().flatten() {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a task ended badly");
+        }
+    }
+    Ok(())
+}
+
+/// Waits, or returns `true` at once when the daemon stops.
+async fn pause(stopping: &mut watch::Receiver<bool>, time: Duration) -> bool {
+    tokio::time::timeout(time, stopping.wait_for(|stop| *stop)).await.is_ok()
+}
+
+async fn feed_loop(
+    settings: Settings,
+    mut supervisor: Supervisor,
+    health: Arc<Health>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut feed: Option<Feed> = None;
+    let mut retrier = Retrier::default();
+    let mut idle = settings.feed_interval();
+    loop {
+        // A pass that is cut off here is a crash like any other: the next one makes it good.
+        let mut stopped = stopping.clone();
+        let outcome = tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => break,
+            outcome = feed_step(&settings, &mut supervisor, &mut feed) => outcome,
+        };
+        let wait = match outcome {
+            Ok(report) => {
+                retrier.reset();
+                health.fed(&report);
+                idle = if report.is_idle() { (idle * 2).min(settings.feed_idle()) } else { settings.feed_interval() };
+                idle
+            }
+            Err(error) => {
+                feed = None;
+                let delay = retrier.delay(&error);
+                health.feed_failed(&error);
+                tracing::error!(error = %Chain(&error), again_in = ?delay.unwrap_or(REST), "the feed failed");
+                delay.unwrap_or_else(|| {
+                    retrier.reset();
+                    REST
+                })
+            }
+        };
+        if pause(&mut stopping, wait).await {
+            break;
+        }
+    }
+    drop(feed);
+    supervisor.stop().await;
+}
+
+async fn feed_step(
+    settings: &Settings,
+    supervisor: &mut Supervisor,
+    feed: &mut Option<Feed>,
+) -> Result<PassReport, SidecarError> {
+    if supervisor.revive().await? {
+        *feed = None;
+    }
+    let open = match feed.take() {
+        Some(open) => open,
+        None => Feed::open(settings, supervisor).await?,
+    };
+    let report = feed.insert(open).pass(settings).await?;
+    if !report.is_idle() {
+        tracing::info!(
+            full = report.full,
+            rows = report.rows,
+            tombstones = report.tombstones,
+            hours = report.hours,
+            elapsed = ?report.elapsed,
+            "fed ClickHouse"
+        );
+    }
+    Ok(report)
+}
+
+async fn write_loop(settings: Settings, health: Arc<Health>, mut stopping: watch::Receiver<bool>) {
+    let mut writer: Option<Writer> = None;
+    let mut retrier = Retrier::default();
+    loop {
+        let wait = match write_step(&settings, &mut writer, &health).await {
+            Ok(idle) => {
+                retrier.reset();
+                if idle { WRITE_BEHIND_PAUSE } else { Duration::ZERO }
+            }
+            Err(error) => {
+                writer = None;
+                let delay = retrier.delay(&error);
+                health.writes_failed();
+                tracing::error!(error = %Chain(&error), again_in = ?delay.unwrap_or(REST), "write-behind failed");
+                delay.unwrap_or_else(|| {
+                    retrier.reset();
+                    REST
+                })
+            }
+        };
+        if pause(&mut stopping, wait).await {
+            break;
+        }
+    }
+    if let Some(writer) = writer {
+        writer.leave().await;
+    }
+}
+
+/// One round of write-behind; whether there was nothing to do.
+async fn write_step(settings: &Settings, writer: &mut Option<Writer>, health: &Health) -> Result<bool, SidecarError> {
+    let open = match writer.take() {
+        Some(open) => open,
+        None => {
+            let cache = ProfileCache::connect(&settings.redis_url, settings.profile_ttl_seconds).await?;
+            let client = postgres::connect(&settings.postgres_url).await?.client;
+            Writer::acquire(client, cache).await?
+        }
+    };
+    let open = writer.insert(open);
+    let drained = open.drain().await?;
+    health.wrote(&drained, open.pending().await?);
+    Ok(drained.is_idle())
+}

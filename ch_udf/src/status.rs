@@ -1,0 +1,123 @@
+//! One screen about the servers and what flows between them. A server that is down is a line, not an error.
+
+use std::fmt::Write;
+
+use crate::cache::{ProfileCache, SHARDS, shard_keys};
+use crate::config::{ServerUrl, Settings};
+use crate::engine::{EngineFolder, USER, Warehouse, answers};
+use crate::error::{Chain, SidecarError};
+use crate::{postgres, warehouse};
+
+/// The screen, and whether every server answered.
+pub async fn report(settings: &Settings) -> (String, bool) {
+    let parts = [
+        ("PostgreSQL", of_postgres(settings).await),
+        ("ClickHouse", of_clickhouse(settings).await),
+        ("Redis", of_redis(settings).await),
+    ];
+    let mut screen = String::new();
+    let mut well = true;
+    for (name, part) in parts {
+        let text = part.unwrap_or_else(|error| {
+            well = false;
+            format!("DOWN  {}\n", Chain(&error))
+        });
+        for (index, line) in text.lines().enumerate() {
+            let head = if index == 0 { name } else { "" };
+            // writing to a String cannot fail
+            let _ = writeln!(screen, "{head:<11} {line}");
+        }
+    }
+    (screen, well)
+}
+
+async fn of_postgres(settings: &Settings) -> Result<String, SidecarError> {
+    let connection = postgres::connect(&settings.postgres_url).await?;
+    let failed = |source| SidecarError::Postgres { doing: "read the state of the feed", source };
+    let client = &connection.client;
+    let mut text = format!(
+        "{} at {}, database {}, arx {}\n",
+        connection.version, settings.postgres_url, connection.database, connection.extension
+    );
+    let feed = client
+        .query_opt(
+            "SELECT position::text, attempt, rows_total, extract(epoch FROM now() - updated_at)::bigint \
+               FROM arx.feed_positions WHERE consumer = 'clickhouse'",
+            &[],
+        )
+        .await
+        .map_err(failed)?;
+    match feed {
+        None => text.push_str("feed: never run; start it with `arx-sidecar sync` or `arx-sidecar run`\n"),
+        Some(row) => {
+            let (position, attempt, rows, age): (Option<String>, i64, i64, i64) =
+                (row.get(0), row.get(1), row.get(2), row.get(3));
+            let position = position.unwrap_or_else(|| "none: the first load is not complete".into());
+            let _ = writeln!(text, "feed: position {position}, moved {age} s ago, attempt {attempt}, {rows} rows fed");
+        }
+    }
+    let row = client
+        .query_one("SELECT count(*), COALESCE(sum(transaction_count), 0)::bigint FROM arx.hourly_volume", &[])
+        .await
+        .map_err(failed)?;
+    let (hours, transactions): (i64, i64) = (row.get(0), row.get(1));
+    let _ = writeln!(text, "hourly_volume: {hours} hours, {transactions} transactions");
+    Ok(text)
+}
+
+async fn of_clickhouse(settings: &Settings) -> Result<String, SidecarError> {
+    let folder = EngineFolder::new(settings.data_dir.join("clickhouse"));
+    let database = settings.clickhouse_database.clone();
+    let (kind, place) = match &settings.clickhouse_url {
+        Some(url) => {
+            let (user, password) = (settings.clickhouse_user.clone(), settings.clickhouse_password.clone());
+            ("server", Warehouse { url: url.expose().to_owned(), user, password, database })
+        }
+        None => match folder.endpoint() {
+            Some(endpoint) if answers(endpoint.http_port) => {
+                let password = Some(crate::config::Secret::new(folder.password()?));
+                ("embedded engine", Warehouse { url: endpoint.url(), user: USER.into(), password, database })
+            }
+            Some(_) | None => {
+                return Ok(format!(
+                    "embedded engine in {}, not running (it starts with `sync` and `run`)\n",
+                    folder.root().display()
+                ));
+            }
+        },
+    };
+    let connection = warehouse::connect(&place).await?;
+    let mut text = format!("{} at {} ({kind})\n", connection.version, ServerUrl::new(place.url));
+    let rows: Result<u64, _> =
+        connection.client.query("SELECT count() FROM transaction_events FINAL").fetch_one().await;
+    match rows {
+        Ok(rows) => drop(writeln!(text, "transaction_events: {rows} transactions")),
+        Err(_) => text.push_str("transaction_events: not created yet\n"),
+    }
+    Ok(text)
+}
+
+async fn of_redis(settings: &Settings) -> Result<String, SidecarError> {
+    let cache = ProfileCache::connect(&settings.redis_url, settings.profile_ttl_seconds).await?;
+    let mut redis = cache.connection();
+    let failed = |source| SidecarError::Redis { doing: "read the state of the cache", source };
+    let (mut queued, mut dead) = (0_u64, 0_u64);
+    for shard in 0..SHARDS {
+        let keys = shard_keys(shard);
+        let lengths: (u64, u64) = redis::pipe()
+            .cmd("XLEN")
+            .arg(keys.writes)
+            .cmd("XLEN")
+            .arg(keys.dead)
+            .query_async(&mut redis)
+            .await
+            .map_err(failed)?;
+        queued += lengths.0;
+        dead += lengths.1;
+    }
+    let keys: u64 = redis::cmd("DBSIZE").query_async(&mut redis).await.map_err(failed)?;
+    Ok(format!(
+        "{} at {}\nkeys: {keys}; annotations queued: {queued}, put aside: {dead}\n",
+        cache.version, settings.redis_url
+    ))
+}

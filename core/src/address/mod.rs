@@ -1,0 +1,179 @@
+//! Wallet addresses: parse, validate, normalise, by network.
+//!
+//! Owns what a well-formed address looks like and how it is spelled in ARX; it does not know whether anybody holds its key.
+//! One wallet has one spelling: [`Address::parse`] gives the same text for every accepted spelling of an address, and that
+//! text is what tables, files and caches are keyed by.
+//!
+//! | family | accepted | normalised to | source |
+//! |---|---|---|---|
+//! | EVM | `0x` or `0X` and 40 hex digits; in mixed case the checksum must hold | lower case | EIP-55 |
+//! | Bitcoin | base58check (pay to public key hash, to script hash), bech32, bech32m | segwit in lower case | BIP 13, 173, 350 |
+//! | Litecoin | the same with Litecoin's prefixes | script hashes in their present form (`M…`, not `3…`) | Litecoin Core's `chainparams.cpp` |
+//! | Tron | base58check of 0x41 and 20 bytes | as is | Tron's documentation of accounts |
+//! | Solana | base58 of 32 bytes | as is | Solana's documentation of accounts |
+//! | opaque | 1 to 256 bytes without blanks or control characters | as is | |
+//!
+//! Nothing is trimmed: an address with a blank in front comes from a file that is read wrongly, and says so.
+//!
+//! ```
+//! use arx_core::address::{Address, Network};
+//!
+//! let ethereum = Network::parse("ETH")?;
+//! let address = Address::parse("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", &ethereum)?;
+//! assert_eq!(address.as_str(), "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed");
+//! assert_eq!(address.to_checksum().as_deref(), Some("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"));
+//! # Ok::<(), arx_core::address::AddressError>(())
+//! ```
+
+mod base58;
+mod error;
+mod evm;
+mod network;
+mod utxo;
+
+use std::fmt;
+
+use serde::Serialize;
+
+pub use error::AddressError;
+use error::excerpt;
+pub use network::{MAX_NETWORK_BYTES, Network, NetworkFamily};
+
+/// The longest address text taken, in bytes. The longest in use (Cardano's Byron era) has some 110.
+pub const MAX_ADDRESS_BYTES: usize = 256;
+
+/// An address that is valid on the network it was parsed for, in its one normalised spelling.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Address(String);
+
+impl Address {
+    /// Validates `text` as an address of `network` and normalises it. Linear in the length of the text for EVM and opaque
+    /// networks, quadratic (and bounded by [`MAX_ADDRESS_BYTES`]) where base58 is decoded.
+    ///
+    /// # Errors
+    /// Every [`AddressError`] that is about an address. An address that is well-formed on another network is named as that
+    /// network's ([`AddressError::WrongNetwork`]).
+    pub fn parse(text: &str, network: &Network) -> Result<Self, AddressError> {
+        check_text(text, network)?;
+        match by_family(text, network.family(), network.name()) {
+            Ok(normalised) => Ok(Self(normalised)),
+            Err(error) => Err(elsewhere(text, network).unwrap_or(error)),
+        }
+    }
+
+    /// The normalised text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The normalised text, owned.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
+    }
+
+    /// The EIP-55 spelling of an EVM address, `None` for any other.
+    #[must_use]
+    pub fn to_checksum(&self) -> Option<String> {
+        evm::digits(&self.0).map(evm::to_checksum)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for Address {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.0
+    }
+}
+
+/// What no network allows: nothing, too much, blanks, characters that cannot be seen.
+fn check_text(text: &str, network: &Network) -> Result<(), AddressError> {
+    if text.is_empty() {
+        return Err(AddressError::Empty { network: network.name().to_owned() });
+    }
+    if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
+        return Err(AddressError::SurroundingWhitespace { address: excerpt(text) });
+    }
+    if text.len() > MAX_ADDRESS_BYTES {
+        return Err(AddressError::TooLong { address: excerpt(text), bytes: text.len(), limit: MAX_ADDRESS_BYTES });
+    }
+    check_characters(text, network.name(), "visible characters without blanks", |c| {
+        !c.is_whitespace() && !c.is_control() && !is_invisible(c)
+    })
+}
+
+/// Zero-width characters and direction marks: two addresses that differ by one look the same on every screen.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The first character that `allowed` refuses is an error that names it and its place.
+fn check_characters(
+    text: &str,
+    network: &str,
+    expected: &'static str,
+    allowed: impl Fn(char) -> bool,
+) -> Result<(), AddressError> {
+    match text.chars().enumerate().find(|&(_, c)| !allowed(c)) {
+        None => Ok(()),
+        Some((index, character)) => Err(AddressError::BadCharacter {
+            address: excerpt(text),
+            network: network.to_owned(),
+            character,
+            position: index + 1,
+            expected,
+        }),
+    }
+}
+
+fn by_family(text: &str, family: NetworkFamily, network: &str) -> Result<String, AddressError> {
+    match family {
+        NetworkFamily::Evm => evm::normalise(text, network),
+        NetworkFamily::Bitcoin | NetworkFamily::Litecoin => utxo::normalise(text, network),
+        NetworkFamily::Tron => base58::normalise_tron(text, network),
+        NetworkFamily::Solana => base58::normalise_solana(text, network),
+        NetworkFamily::Opaque => Ok(text.to_owned()),
+    }
+}
+
+/// Networks that an address refused by the one asked for is tried on, the strictest encodings first.
+const ELSEWHERE: [(NetworkFamily, &str); 7] = [
+    (NetworkFamily::Evm, "ethereum"),
+    (NetworkFamily::Bitcoin, "bitcoin"),
+    (NetworkFamily::Bitcoin, "bitcoin-testnet"),
+    (NetworkFamily::Litecoin, "litecoin"),
+    (NetworkFamily::Litecoin, "litecoin-testnet"),
+    (NetworkFamily::Tron, "tron"),
+    (NetworkFamily::Solana, "solana"),
+];
+
+/// The error that names the network where `text` would be valid, if there is one.
+fn elsewhere(text: &str, network: &Network) -> Option<AddressError> {
+    ELSEWHERE
+        .iter()
+        .filter(|&&(family, name)| {
+            name != network.name() && !(family == NetworkFamily::Evm && network.family() == family)
+        })
+        .find(|&&(family, name)| by_family(text, family, name).is_ok())
+        .map(|&(_, name)| AddressError::WrongNetwork {
+            address: excerpt(text),
+            network: network.name().to_owned(),
+            belongs_to: name,
+        })
+}
+
+#[cfg(test)]
+mod tests;

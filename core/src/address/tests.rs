@@ -1,0 +1,235 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(text: &str, network: &str) -> Result<String, AddressError> {
+    Address::parse(text, &Network::parse(network).unwrap()).map(Address::into_string)
+}
+
+const CHECKSUMMED: &str = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
+
+#[test]
+fn known_networks_are_those_of_the_table_networks() {
+    let sql = include_str!("../../../sql/postgres/tables.sql");
+    let insert = sql.split("INSERT INTO networks").nth(1).unwrap().split(';').next().unwrap();
+    let mut in_sql: Vec<&str> = insert
+        .split("\n    (")
+        .skip(1)
+        .flat_map(|l| l.split("), ("))
+        .filter_map(|row| row.split('\'').nth(1))
+        .collect();
+    let mut known: Vec<&str> = Network::known().map(|(name, _)| name).collect();
+    in_sql.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(known, in_sql);
+}
+
+#[test]
+fn every_alias_names_one_network_and_canonical_names_name_themselves() {
+    for (name, family) in Network::known() {
+        let network = Network::parse(name).unwrap();
+        assert_eq!((network.name(), network.family()), (name, family));
+        assert_eq!(Network::parse(&name.to_uppercase()).unwrap(), network);
+    }
+    for (alias, name) in [
+        ("ETH", "ethereum"),
+        ("btc", "bitcoin"),
+        ("LTC", "litecoin"),
+        ("trx", "tron"),
+        ("SOL", "solana"),
+        ("matic", "polygon"),
+        ("BEP20", "bsc"),
+        ("bnb", "bsc"),
+        ("BEP2", "binance-beacon"),
+        ("avax", "avalanche"),
+        ("arb", "arbitrum"),
+        ("etc", "ethereum-classic"),
+        ("Ripple", "ripple"),
+        ("XRP", "ripple"),
+        ("eip155:1", "ethereum"),
+        ("EIP155:137", "polygon"),
+        ("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "solana"),
+    ] {
+        assert_eq!(Network::parse(alias).unwrap().name(), name, "{alias}");
+    }
+}
+
+#[test]
+fn an_unlisted_chain_id_is_evm_and_any_other_name_is_opaque() {
+    let chain = Network::parse("eip155:9999999").unwrap();
+    assert_eq!((chain.name(), chain.family()), ("eip155:9999999", NetworkFamily::Evm));
+    let other = Network::parse("KCS").unwrap();
+    assert_eq!((other.name(), other.family().as_str()), ("kcs", "opaque"));
+}
+
+#[test]
+fn bad_network_names_are_refused_with_the_reason() {
+    assert_eq!(Network::parse(""), Err(AddressError::EmptyNetwork));
+    for (name, character, position) in
+        [(" eth", ' ', 1), ("eth ", ' ', 4), ("a\tb", '\t', 2), ("-x", '-', 1), ("Ĺtc", 'Ĺ', 1), ("a'b", '\'', 2)]
+    {
+        let expected = AddressError::NetworkCharacter { network: name.into(), character, position };
+        assert_eq!(Network::parse(name), Err(expected));
+    }
+    assert!(Network::parse(&"x".repeat(64)).is_ok());
+    assert!(matches!(Network::parse(&"x".repeat(65)), Err(AddressError::NetworkTooLong { bytes: 65, .. })));
+    for name in ["eip155:", "eip155:01", "eip155:0", "eip155:1a", "eip155:-1"] {
+        assert_eq!(Network::parse(name), Err(AddressError::ChainId { network: name.into() }));
+    }
+}
+
+#[test]
+fn evm_addresses_become_lower_case_whatever_their_case() {
+    let lower = CHECKSUMMED.to_lowercase();
+    let upper = format!("0X{}", lower[2..].to_uppercase());
+    for text in [CHECKSUMMED, &lower, &upper, &format!("0x{}", &upper[2..]), &format!("0X{}", &CHECKSUMMED[2..])] {
+        assert_eq!(parse(text, "polygon").unwrap(), lower);
+    }
+    let address = Address::parse(&lower, &Network::parse("eip155:1").unwrap()).unwrap();
+    assert_eq!(address.to_checksum().unwrap(), CHECKSUMMED);
+}
+
+#[test]
+fn a_wrong_eip55_case_shows_the_right_one() {
+    let wrong = CHECKSUMMED.replace("aAeb", "aaeb");
+    let error = parse(&wrong, "ethereum").unwrap_err();
+    assert_eq!(error, AddressError::Eip55 { address: wrong, expected: CHECKSUMMED.into() });
+    assert!(error.to_string().contains(CHECKSUMMED));
+}
+
+#[test]
+fn malformed_evm_addresses_say_what_is_wrong() {
+    let digits = "5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
+    assert!(matches!(parse(digits, "eth"), Err(AddressError::WrongPrefix { .. })));
+    assert!(matches!(parse("0x", "eth"), Err(AddressError::WrongLength { found: 0, .. })));
+    assert!(matches!(parse(&format!("0x{digits}0"), "eth"), Err(AddressError::WrongLength { found: 41, .. })));
+    let bad = format!("0x{}g", &digits[..39]);
+    assert!(matches!(parse(&bad, "eth"), Err(AddressError::BadCharacter { character: 'g', position: 42, .. })));
+}
+
+#[test]
+fn white_space_and_invisible_characters_are_refused_on_every_network() {
+    for network in ["ethereum", "bitcoin", "solana", "monero"] {
+        assert!(matches!(parse("", network), Err(AddressError::Empty { .. })));
+        for text in [" a", "a ", "a\n", "\u{a0}a"] {
+            assert!(matches!(parse(text, network), Err(AddressError::SurroundingWhitespace { .. })), "{text:?}");
+        }
+        for text in ["a b", "a\0b", "a\u{200b}b", "a\u{202e}b"] {
+            assert!(matches!(parse(text, network), Err(AddressError::BadCharacter { position: 2, .. })), "{text:?}");
+        }
+        assert!(matches!(parse(&"a".repeat(257), network), Err(AddressError::TooLong { bytes: 257, .. })));
+    }
+    assert_eq!(parse(&"a".repeat(256), "monero").unwrap().len(), 256);
+}
+
+#[test]
+fn an_address_of_another_network_is_named_as_such() {
+    for (text, network, belongs_to) in [
+        ("1AGNa15ZQXAZUgFiqJ2i7Z2DPU2J6hW62i", "ethereum", "bitcoin"),
+        ("mo9ncXisMeAoXwqcV5EWuyncbmCcQN4rVs", "bitcoin", "bitcoin-testnet"),
+        ("tb1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3q0sl5k7", "bitcoin", "bitcoin-testnet"),
+        ("ltc1qmrf5gsptkp2xsunvxc57txjhr53w4d5003smpe", "bitcoin", "litecoin"),
+        (CHECKSUMMED, "tron", "ethereum"),
+        ("TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t", "ethereum", "tron"),
+        ("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA", "bitcoin", "solana"),
+    ] {
+        let expected = AddressError::WrongNetwork { address: text.into(), network: network.into(), belongs_to };
+        assert_eq!(parse(text, network), Err(expected));
+    }
+}
+
+#[test]
+fn bitcoin_errors_tell_what_is_wrong() {
+    let kind = |text| parse(text, "bitcoin").unwrap_err();
+    let mixed = "bc1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4";
+    assert_eq!(kind(mixed), AddressError::MixedCase { address: mixed.into() });
+    assert!(matches!(kind("1AGNa15ZQXAZUgFiqJ2i7Z2DPU2J6hW62j"), AddressError::BadChecksum { .. }));
+    assert!(matches!(kind("1AGNa15ZQXAZUgFiqJ2i7Z2DPU2J6hW620"), AddressError::BadCharacter { position: 34, .. }));
+    assert!(matches!(kind("1AGNa15"), AddressError::WrongLength { .. }));
+    let unknown = kind("tc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vq5zuyut");
+    assert!(matches!(unknown, AddressError::WrongPrefix { ref found, .. } if found == "tc1"), "{unknown}");
+    let bech32 = kind("bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqh2y7hd");
+    assert!(matches!(bech32, AddressError::WrongChecksumKind { version: 1, expected: "bech32m", .. }));
+    let letter = kind("bc1p38j9r5y49hruaue7wxjce0updqjuyyx0kh56v8s25huc6995vvpql3jow4");
+    assert!(matches!(letter, AddressError::BadCharacter { character: 'o', position: 60, .. }), "{letter}");
+    let version = kind("BC130XLXVLHEMJA6C4DQV22UAPCTQUPFHLXM9H8Z3K2E72Q4K9HCZ7VQ7ZWS8R");
+    assert!(matches!(version, AddressError::WitnessVersion { .. }));
+    assert!(matches!(kind("bc1pw5dgrnzv"), AddressError::WitnessLength { version: 1, bytes: 1, .. }));
+    let short = kind("BC1QR508D6QEJXTDG4Y5R3ZARVARYV98GJ9P");
+    assert!(matches!(short, AddressError::WitnessLength { version: 0, bytes: 16, .. }));
+    let padding = kind("bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7v07qwwzcrf");
+    assert!(matches!(padding, AddressError::Padding { .. }));
+}
+
+#[test]
+fn both_spellings_of_a_litecoin_script_hash_are_one_address() {
+    let present = "MVCnsSFE23gvm1cb2BJ68cEMMGJkT7kSwT";
+    let (version, payload) = base58::decode_checked(present, "litecoin").unwrap();
+    assert_eq!(version, 0x32);
+    let former = base58::encode_checked(0x05, &payload);
+    assert!(former.starts_with('3'));
+    assert_eq!(parse(&former, "litecoin").unwrap(), present);
+    assert_eq!(parse(present, "ltc").unwrap(), present);
+    let former = base58::encode_checked(0xc4, &payload);
+    assert_eq!(parse(&former, "ltc-testnet").unwrap(), base58::encode_checked(0x3a, &payload));
+}
+
+#[test]
+fn long_texts_are_cut_in_messages() {
+    let message = parse(&"é".repeat(128), "bitcoin").unwrap_err().to_string();
+    assert!(message.len() < 500, "{message}");
+    let message = parse(&"x".repeat(100_000), "bitcoin").unwrap_err().to_string();
+    assert!(message.len() < 300 && message.contains("100000 bytes"), "{message}");
+}
+
+fn any_network() -> impl Strategy<Value = &'static str> {
+    let names: Vec<&'static str> = Network::known().map(|(name, _)| name).chain(["eip155:77", "somewhere"]).collect();
+    proptest::sample::select(names)
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics_and_what_is_accepted_is_stable(text in "\\PC{0,80}", network in any_network()) {
+        if let Ok(once) = parse(&text, network) {
+            prop_assert_eq!(parse(&once, network), Ok(once));
+        }
+    }
+
+    #[test]
+    fn no_address_like_text_panics(text in "(bc1|tb1|LTC1|tltc1|0x|1|3|T)[a-zA-Z0-9é]{0,95}", network in any_network()) {
+        if let Ok(once) = parse(&text, network) {
+            prop_assert_eq!(parse(&once, network), Ok(once));
+        }
+    }
+
+    #[test]
+    fn no_network_name_panics_and_canonical_names_are_stable(text in "\\PC{0,70}|[A-Za-z0-9:._-]{1,70}") {
+        if let Ok(network) = Network::parse(&text) {
+            prop_assert_eq!(Network::parse(network.name()), Ok(network));
+        }
+    }
+
+    #[test]
+    fn every_hash_makes_a_valid_address(hash in any::<[u8; 20]>()) {
+        for (version, network) in [(0x00, "bitcoin"), (0x05, "bitcoin"), (0x6f, "bitcoin-testnet"), (0x30, "litecoin"), (0x41, "tron")] {
+            let text = base58::encode_checked(version, &hash);
+            prop_assert_eq!(parse(&text, network), Ok(text));
+        }
+        for (prefix, network) in [("bc", "bitcoin"), ("tb", "bitcoin-testnet"), ("ltc", "litecoin"), ("tltc", "litecoin-testnet")] {
+            let text = bech32::segwit::encode_v0(bech32::Hrp::parse(prefix).unwrap(), &hash).unwrap();
+            prop_assert_eq!(parse(&text, network), Ok(text.clone()));
+            prop_assert_eq!(parse(&text.to_uppercase(), network), Ok(text));
+        }
+        let hex: String = hash.iter().map(|b| format!("{b:02x}")).collect();
+        let checksummed = evm::to_checksum(&hex);
+        prop_assert_eq!(parse(&checksummed, "ethereum"), Ok(checksummed.to_lowercase()));
+    }
+
+    #[test]
+    fn one_changed_character_never_passes_base58check(hash in any::<[u8; 20]>(), place in 1_usize..30, letter in "[2-9A-HJ-NP-Za-km-z]") {
+        let text = base58::encode_checked(0x00, &hash);
+        prop_assume!(place < text.len() && text[place..=place] != letter);
+        let changed = format!("{}{letter}{}", &text[..place], &text[place + 1..]);
+        prop_assert!(parse(&changed, "bitcoin").is_err());
+    }
+}

@@ -1,0 +1,178 @@
+//! Addresses of Bitcoin and Litecoin, main and test networks: base58check hashes and segwit programs.
+//!
+//! Version bytes and prefixes come from `chainparams.cpp` of Bitcoin Core and Litecoin Core. Segwit is BIP 173 (bech32, witness
+//! version 0) as amended by BIP 350 (bech32m from version 1 on); program lengths are BIP 141. Regtest (`bcrt`) is no public
+//! network and Litecoin's MWEB addresses (`ltcmweb`) never appear in a public transaction graph: both are refused.
+
+use bech32::primitives::decode::{CheckedHrpstring, SegwitHrpstring, UncheckedHrpstring};
+use bech32::{Bech32, Bech32m};
+
+use super::base58;
+use super::check_characters;
+use super::error::{AddressError, excerpt};
+
+struct Chain {
+    name: &'static str,
+    /// Segwit's human-readable part.
+    prefix: &'static str,
+    public_key_hash: u8,
+    script_hash: u8,
+    /// A version of script hashes given up because another chain uses it as well; normalised to `script_hash`.
+    former_script_hash: Option<u8>,
+    versions: &'static str,
+    expected_prefix: &'static str,
+}
+
+const CHAINS: [Chain; 4] = [
+    Chain {
+        name: "bitcoin",
+        prefix: "bc",
+        public_key_hash: 0x00,
+        script_hash: 0x05,
+        former_script_hash: None,
+        versions: "0x00 or 0x05 (an address that begins with 1 or 3)",
+        expected_prefix: "bc1, 1 or 3",
+    },
+    Chain {
+        name: "bitcoin-testnet",
+        prefix: "tb",
+        public_key_hash: 0x6f,
+        script_hash: 0xc4,
+        former_script_hash: None,
+        versions: "0x6f or 0xc4 (an address that begins with m, n or 2)",
+        expected_prefix: "tb1, m, n or 2",
+    },
+    Chain {
+        name: "litecoin",
+        prefix: "ltc",
+        public_key_hash: 0x30,
+        script_hash: 0x32,
+        former_script_hash: Some(0x05),
+        versions: "0x30, 0x32 or 0x05 (an address that begins with L, M or 3)",
+        expected_prefix: "ltc1, L, M or 3",
+    },
+    Chain {
+        name: "litecoin-testnet",
+        prefix: "tltc",
+        public_key_hash: 0x6f,
+        script_hash: 0x3a,
+        former_script_hash: Some(0xc4),
+        versions: "0x6f, 0x3a or 0xc4 (an address that begins with m, n, Q or 2)",
+        expected_prefix: "tltc1, m, n, Q or 2",
+    },
+];
+
+/// BIP 173: the most characters that the checksum protects.
+const MAX_SEGWIT_CHARACTERS: usize = 90;
+const MAX_WITNESS_VERSION: u8 = 16;
+
+/// The one spelling of an address of `network`, which is one of [`CHAINS`].
+pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressError> {
+    let Some(chain) = CHAINS.iter().find(|chain| chain.name == network) else {
+        return Err(AddressError::WrongPrefix {
+            address: excerpt(text),
+            network: network.to_owned(),
+            found: text.chars().take(4).collect(),
+            expected: "a network of the Bitcoin or Litecoin family",
+        });
+    };
+    if is_segwit(text, chain) { segwit(text, chain) } else { base58check(text, chain) }
+}
+
+/// With the chain's own prefix, or with a foreign one and a checksum that holds: then the prefix is the fault to name.
+fn is_segwit(text: &str, chain: &Chain) -> bool {
+    let prefix = text.get(..chain.prefix.len());
+    let own = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(chain.prefix))
+        && text.as_bytes().get(chain.prefix.len()) == Some(&b'1');
+    own || (text.len() <= MAX_SEGWIT_CHARACTERS && SegwitHrpstring::new(text).is_ok())
+}
+
+fn base58check(text: &str, chain: &Chain) -> Result<String, AddressError> {
+    let (version, payload) = base58::decode_checked(text, chain.name)?;
+    if version == chain.public_key_hash || version == chain.script_hash {
+        return Ok(text.to_owned());
+    }
+    if Some(version) == chain.former_script_hash {
+        return Ok(base58::encode_checked(chain.script_hash, &payload));
+    }
+    Err(AddressError::WrongVersion {
+        address: excerpt(text),
+        network: chain.name.to_owned(),
+        version,
+        expected: chain.versions,
+    })
+}
+
+fn segwit(text: &str, chain: &Chain) -> Result<String, AddressError> {
+    let address = || excerpt(text);
+    if text.len() > MAX_SEGWIT_CHARACTERS {
+        return Err(AddressError::TooLong { address: address(), bytes: text.len(), limit: MAX_SEGWIT_CHARACTERS });
+    }
+    if text.bytes().any(|b| b.is_ascii_uppercase()) && text.bytes().any(|b| b.is_ascii_lowercase()) {
+        return Err(AddressError::MixedCase { address: address() });
+    }
+    check_characters(text, chain.name, "letters and digits", |c| c.is_ascii_alphanumeric())?;
+    let wrong_prefix = || AddressError::WrongPrefix {
+        address: address(),
+        network: chain.name.to_owned(),
+        found: text.rsplit_once('1').map_or_else(String::new, |(prefix, _)| format!("{prefix}1")),
+        expected: chain.expected_prefix,
+    };
+    // Before the checksum: a character outside the alphabet is named with its place.
+    let data_starts = text.rfind('1').ok_or_else(wrong_prefix)? + 1;
+    let in_alphabet = |b: u8| b.is_ascii_alphanumeric() && !matches!(b.to_ascii_lowercase(), b'1' | b'b' | b'i' | b'o');
+    if let Some(index) = text.bytes().skip(data_starts).position(|b| !in_alphabet(b)) {
+        return Err(AddressError::BadCharacter {
+            address: address(),
+            network: chain.name.to_owned(),
+            character: text[data_starts + index..].chars().next().unwrap_or_default(),
+            position: data_starts + index + 1,
+            expected: "bech32 characters after the prefix (no 1, b, i and o)",
+        });
+    }
+    let parsed = UncheckedHrpstring::new(text).map_err(|_| wrong_prefix())?;
+    if parsed.hrp().to_lowercase() != chain.prefix {
+        return Err(wrong_prefix());
+    }
+    let program = checked(&parsed, text)?;
+    if program.validate_segwit_padding().is_err() {
+        return Err(AddressError::Padding { address: address() });
+    }
+    let version = witness_version(&parsed, text)?;
+    let bytes = program.byte_iter().count();
+    let fits = if version == 0 { bytes == 20 || bytes == 32 } else { (2..=40).contains(&bytes) };
+    if !fits {
+        return Err(AddressError::WitnessLength { address: address(), version, bytes });
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+fn witness_version(parsed: &UncheckedHrpstring<'_>, text: &str) -> Result<u8, AddressError> {
+    let version = parsed.witness_version().map(|version| version.to_u8());
+    version
+        .filter(|&version| version <= MAX_WITNESS_VERSION)
+        .ok_or_else(|| AddressError::WitnessVersion { address: excerpt(text) })
+}
+
+/// The witness program, once the checksum is found to be of the kind that its version takes.
+fn checked<'s>(parsed: &UncheckedHrpstring<'s>, text: &'s str) -> Result<CheckedHrpstring<'s>, AddressError> {
+    let address = || excerpt(text);
+    let (bech32, bech32m) = (parsed.has_valid_checksum::<Bech32>(), parsed.has_valid_checksum::<Bech32m>());
+    if !bech32 && !bech32m {
+        return Err(AddressError::BadChecksum { address: address(), encoding: "bech32" });
+    }
+    let version = witness_version(parsed, text)?;
+    let expected = if version == 0 { "bech32" } else { "bech32m" };
+    if bech32 != (version == 0) {
+        return Err(AddressError::WrongChecksumKind { address: address(), version, expected });
+    }
+    let bad_checksum = |_| AddressError::BadChecksum { address: address(), encoding: expected };
+    let mut program = if version == 0 {
+        CheckedHrpstring::new::<Bech32>(text).map_err(bad_checksum)?
+    } else {
+        CheckedHrpstring::new::<Bech32m>(text).map_err(bad_checksum)?
+    };
+    // An empty data part leaves a checksum character in the version's place.
+    program.remove_witness_version().ok_or_else(|| AddressError::WitnessVersion { address: address() })?;
+    Ok(program)
+}

@@ -1,0 +1,372 @@
+//! Alert rules over facts: thresholds are data, and so is what they are compared with.
+//!
+//! Owns the comparison and the wording. Where facts come from (views of PostgreSQL, counters of the sidecar) and where alerts
+//! go is the caller's. A rule whose metric is missing raises no alert, and is reported as not looked at: silence must never be
+//! taken for health.
+//!
+//! ```
+//! use arx_core::alert::{Comparison, Facts, Rule, Severity, evaluate};
+//!
+//! let rule = Rule {
+//!     rule: "connections".into(),
+//!     metric: "connections_used".into(),
+//!     comparison: Comparison::Above,
+//!     warning: Some(80.0),
+//!     critical: Some(95.0),
+//!     unit: "%".into(),
+//!     message: "connections are running out".into(),
+//! };
+//! let found = evaluate(&[rule], &Facts::from_iter([("connections_used", 97.5)]))?;
+//! assert_eq!(found.alerts[0].severity, Severity::Critical);
+//! assert_eq!(found.alerts[0].message, "connections are running out: 97.5 % is above the critical threshold of 95 %");
+//! # Ok::<(), arx_core::alert::AlertError>(())
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// On which side of a threshold trouble lies. A value that equals the threshold is no trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Comparison {
+    /// Larger values are worse.
+    Above,
+    /// Smaller values are worse.
+    Below,
+}
+
+impl Comparison {
+    /// `above` or `below`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Above => "above",
+            Self::Below => "below",
+        }
+    }
+
+    /// Whether `value` is beyond `threshold`.
+    fn is_beyond(self, value: f64, threshold: f64) -> bool {
+        match self {
+            Self::Above => value > threshold,
+            Self::Below => value < threshold,
+        }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Comparison {
+    type Err = AlertError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "above" => Ok(Self::Above),
+            "below" => Ok(Self::Below),
+            _ => Err(AlertError::UnknownComparison { text: text.to_owned() }),
+        }
+    }
+}
+
+/// How urgent an alert is. Ordered: `Warning < Critical`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// To be looked at.
+    Warning,
+    /// To be looked at now.
+    Critical,
+}
+
+impl Severity {
+    /// `warning` or `critical`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Thresholds for one metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// The rule's name.
+    pub rule: String,
+    /// The fact it looks at.
+    pub metric: String,
+    /// On which side trouble lies.
+    pub comparison: Comparison,
+    /// Beyond this: a warning.
+    pub warning: Option<f64>,
+    /// Beyond this: critical. Not nearer to good values than `warning`.
+    pub critical: Option<f64>,
+    /// The unit of metric and thresholds, may be empty.
+    pub unit: String,
+    /// What is wrong when it fires, without numbers; they are added.
+    pub message: String,
+}
+
+/// Values of metrics by name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Facts(BTreeMap<String, f64>);
+
+impl Facts {
+    /// No facts.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Sets a metric's value. NaN is what a metric without a value has: it counts as missing.
+    pub fn insert(&mut self, metric: impl Into<String>, value: f64) {
+        self.0.insert(metric.into(), value);
+    }
+
+    /// A metric's value, `None` if it is missing or NaN.
+    #[must_use]
+    pub fn get(&self, metric: &str) -> Option<f64> {
+        self.0.get(metric).copied().filter(|value| !value.is_nan())
+    }
+}
+
+impl<N: Into<String>> FromIterator<(N, f64)> for Facts {
+    fn from_iter<I: IntoIterator<Item = (N, f64)>>(facts: I) -> Self {
+        Self(facts.into_iter().map(|(metric, value)| (metric.into(), value)).collect())
+    }
+}
+
+/// A rule that fired.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alert {
+    /// The rule's name.
+    pub rule: String,
+    /// How urgent it is.
+    pub severity: Severity,
+    /// The rule's message with value, threshold and unit.
+    pub message: String,
+    /// The metric's value.
+    pub value: f64,
+    /// The threshold it is beyond.
+    pub threshold: f64,
+}
+
+/// A rule whose metric was missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// The rule's name.
+    pub rule: String,
+    /// The metric without a value.
+    pub metric: String,
+}
+
+/// What came of a set of rules. Each rule is in one of the lists, or it was looked at and all is well.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Evaluation {
+    /// The rules that fired, in the rules' order.
+    pub alerts: Vec<Alert>,
+    /// The rules that could not be looked at, in the rules' order.
+    pub missing: Vec<Missing>,
+}
+
+/// A rule that makes no sense.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum AlertError {
+    /// Not a comparison.
+    #[error("comparison {text:?} is unknown; expected above or below")]
+    UnknownComparison {
+        /// What was given.
+        text: String,
+    },
+    /// A threshold that nothing compares with.
+    #[error("alert rule {rule:?} has a {severity} threshold that is not a number; set a number or none")]
+    NotANumber {
+        /// The rule.
+        rule: String,
+        /// Which threshold.
+        severity: Severity,
+    },
+    /// The warning would come after the critical alert.
+    #[error(
+        "alert rule {rule:?} fires {comparison} its thresholds, yet its warning threshold {warning} is {comparison} \
+         its critical threshold {critical}; exchange the two"
+    )]
+    WrongOrder {
+        /// The rule.
+        rule: String,
+        /// On which side trouble lies.
+        comparison: Comparison,
+        /// The warning threshold.
+        warning: f64,
+        /// The critical threshold.
+        critical: f64,
+    },
+    /// A rule that can never fire.
+    #[error(
+        "alert rule {rule:?} has no threshold and can never fire; set a warning or a critical threshold, or remove it"
+    )]
+    NoThreshold {
+        /// The rule.
+        rule: String,
+    },
+}
+
+/// Compares every rule with the facts. Critical wins over warning, so a rule fires at most once. O(rules × log facts).
+///
+/// # Errors
+/// [`AlertError::NotANumber`], [`AlertError::WrongOrder`] and [`AlertError::NoThreshold`], each naming the first such rule;
+/// then nothing is evaluated.
+pub fn evaluate(rules: &[Rule], facts: &Facts) -> Result<Evaluation, AlertError> {
+    rules.iter().try_for_each(check)?;
+    let mut evaluation = Evaluation::default();
+    for rule in rules {
+        match facts.get(&rule.metric) {
+            Some(value) => evaluation.alerts.extend(fire(rule, value)),
+            None => evaluation.missing.push(Missing { rule: rule.rule.clone(), metric: rule.metric.clone() }),
+        }
+    }
+    Ok(evaluation)
+}
+
+fn check(rule: &Rule) -> Result<(), AlertError> {
+    let name = || rule.rule.clone();
+    for (threshold, severity) in [(rule.warning, Severity::Warning), (rule.critical, Severity::Critical)] {
+        if threshold.is_some_and(f64::is_nan) {
+            return Err(AlertError::NotANumber { rule: name(), severity });
+        }
+    }
+    match (rule.warning, rule.critical) {
+        (None, None) => Err(AlertError::NoThreshold { rule: name() }),
+        (Some(warning), Some(critical)) if rule.comparison.is_beyond(warning, critical) => {
+            Err(AlertError::WrongOrder { rule: name(), comparison: rule.comparison, warning, critical })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn fire(rule: &Rule, value: f64) -> Option<Alert> {
+    let thresholds = [(rule.critical, Severity::Critical), (rule.warning, Severity::Warning)];
+    let mut reached = thresholds.into_iter().filter_map(|(threshold, severity)| Some((threshold?, severity)));
+    let (threshold, severity) = reached.find(|&(threshold, _)| rule.comparison.is_beyond(value, threshold))?;
+    Some(Alert {
+        rule: rule.rule.clone(),
+        severity,
+        message: describe(rule, severity, value, threshold),
+        value,
+        threshold,
+    })
+}
+
+fn describe(rule: &Rule, severity: Severity, value: f64, threshold: f64) -> String {
+    let unit = if rule.unit.is_empty() { String::new() } else { format!(" {}", rule.unit) };
+    let (mut shown, mut limit) = (rounded(value), rounded(threshold));
+    if shown == limit {
+        (shown, limit) = (value.to_string(), threshold.to_string());
+    }
+    format!("{}: {shown}{unit} is {} the {severity} threshold of {limit}{unit}", rule.message, rule.comparison)
+}
+
+/// At most three decimals, unless they would hide a small value or overflow a large one.
+fn rounded(value: f64) -> String {
+    let thousandths = (value * 1000.0).round();
+    if thousandths == 0.0 || !thousandths.is_finite() { value.to_string() } else { (thousandths / 1000.0).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rule(comparison: Comparison, warning: Option<f64>, critical: Option<f64>) -> Rule {
+        let (rule, metric) = ("cache".to_owned(), "cache_hit_ratio".to_owned());
+        Rule { rule, metric, comparison, warning, critical, unit: "%".into(), message: "cache hit ratio is low".into() }
+    }
+
+    fn fired(rule: Rule, value: f64) -> Option<(Severity, f64)> {
+        let found = evaluate(&[rule], &Facts::from_iter([("cache_hit_ratio", value)])).unwrap();
+        assert!(found.missing.is_empty() && found.alerts.len() <= 1);
+        found.alerts.first().map(|alert| (alert.severity, alert.threshold))
+    }
+
+    #[test]
+    fn critical_wins_over_warning_and_the_threshold_itself_is_still_good() {
+        let below = || rule(Comparison::Below, Some(90.0), Some(80.0));
+        assert_eq!(fired(below(), 95.0), None);
+        assert_eq!(fired(below(), 90.0), None);
+        assert_eq!(fired(below(), 89.9), Some((Severity::Warning, 90.0)));
+        assert_eq!(fired(below(), 80.0), Some((Severity::Warning, 90.0)));
+        assert_eq!(fired(below(), 79.0), Some((Severity::Critical, 80.0)));
+        let above = || rule(Comparison::Above, Some(80.0), Some(90.0));
+        assert_eq!(fired(above(), 80.0), None);
+        assert_eq!(fired(above(), 81.0), Some((Severity::Warning, 80.0)));
+        assert_eq!(fired(above(), f64::INFINITY), Some((Severity::Critical, 90.0)));
+    }
+
+    #[test]
+    fn one_threshold_is_enough_and_none_is_an_error() {
+        assert_eq!(fired(rule(Comparison::Above, Some(1.0), None), 2.0), Some((Severity::Warning, 1.0)));
+        assert_eq!(fired(rule(Comparison::Above, None, Some(1.0)), 2.0), Some((Severity::Critical, 1.0)));
+        let error = evaluate(&[rule(Comparison::Above, None, None)], &Facts::new()).unwrap_err();
+        assert_eq!(error, AlertError::NoThreshold { rule: "cache".into() });
+    }
+
+    #[test]
+    fn a_missing_fact_is_reported_and_raises_no_alert() {
+        let expected = vec![Missing { rule: "cache".into(), metric: "cache_hit_ratio".into() }];
+        for facts in [Facts::new(), Facts::from_iter([("cache_hit_ratio", f64::NAN)])] {
+            let found = evaluate(&[rule(Comparison::Below, Some(90.0), None)], &facts).unwrap();
+            assert_eq!((found.alerts.len(), &found.missing), (0, &expected));
+        }
+    }
+
+    #[test]
+    fn messages_have_value_threshold_and_unit() {
+        let message = |value: f64, unit: &str| {
+            let rule = Rule { unit: unit.into(), ..rule(Comparison::Below, Some(90.0), None) };
+            evaluate(&[rule], &Facts::from_iter([("cache_hit_ratio", value)])).unwrap().alerts.remove(0).message
+        };
+        let expected = "cache hit ratio is low: 81.235 % is below the warning threshold of 90 %";
+        assert_eq!(message(81.234_567, "%"), expected);
+        assert!(message(0.000_012, "").ends_with(": 0.000012 is below the warning threshold of 90"));
+        assert!(message(89.999_999, "").contains(": 89.999999 is below"));
+    }
+
+    #[test]
+    fn senseless_rules_are_errors_that_name_the_rule() {
+        let wrong = evaluate(&[rule(Comparison::Below, Some(80.0), Some(90.0))], &Facts::new()).unwrap_err();
+        assert!(matches!(wrong, AlertError::WrongOrder { warning: 80.0, critical: 90.0, .. }));
+        assert!(wrong.to_string().contains("\"cache\""), "{wrong}");
+        let nan = evaluate(&[rule(Comparison::Above, Some(1.0), Some(f64::NAN))], &Facts::new()).unwrap_err();
+        assert_eq!(nan, AlertError::NotANumber { rule: "cache".into(), severity: Severity::Critical });
+        assert_eq!("above".parse(), Ok(Comparison::Above));
+        assert_eq!("over".parse::<Comparison>(), Err(AlertError::UnknownComparison { text: "over".into() }));
+    }
+
+    proptest! {
+        #[test]
+        fn a_worse_value_is_never_less_severe(a in -1e9_f64..1e9, b in -1e9_f64..1e9, warning in -1e9_f64..1e9, gap in 0.0_f64..1e9) {
+            let (better, worse) = if a < b { (a, b) } else { (b, a) };
+            let above = || rule(Comparison::Above, Some(warning), Some(warning + gap));
+            prop_assert!(fired(above(), better).map(|f| f.0) <= fired(above(), worse).map(|f| f.0));
+            let below = || rule(Comparison::Below, Some(warning), Some(warning - gap));
+            prop_assert!(fired(below(), worse).map(|f| f.0) <= fired(below(), better).map(|f| f.0));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The planner.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+
+use super::{Action, Bounds, Existing, Month, PartitionError, Policy, Step};
+
+/// The most months made ahead: a hundred years.
+pub const MAX_PREMAKE: u32 = 1200;
+/// The most months that one call of [`cover`] spans: two hundred years, beyond which a date is a mistake.
+pub const MAX_COVER_MONTHS: u32 = 2400;
+/// PostgreSQL's limit on a name (NAMEDATALEN less the terminator), in bytes.
+const MAX_NAME_BYTES: usize = 63;
+
+/// The name of a month's partition: `<table>_YYYY_MM`, the table's part cut so that the whole fits into 63 bytes.
+#[must_use]
+pub fn partition_name(relation: &str, month: Month) -> String {
+    let suffix = format!("_{month}");
+    let stem = relation.floor_char_boundary(MAX_NAME_BYTES.saturating_sub(suffix.len()));
+    format!("{}{suffix}", &relation[..stem])
+}
+
+/// The steps that bring a table in line with its policy at `now`: first what is created, then what is retired, each oldest
+/// first. `months_in_default` are the months of rows in the default partition; they get partitions, and those of them that are
+/// older than the retention are retired in the same plan. O((m + p) log p) for m months and p partitions.
+///
+/// # Errors
+/// Every [`PartitionError`] but those of [`cover`]'s range and of parsing.
+pub fn plan(
+    policy: &Policy,
+    existing: &[Existing],
+    now: DateTime<Utc>,
+    months_in_default: &[Month],
+) -> Result<Vec<Step>, PartitionError> {
+    check(policy)?;
+    let current = Month::of(now)?;
+    let mut wanted: BTreeSet<Month> = months_in_default.iter().copied().collect();
+    let mut ahead = current;
+    wanted.insert(ahead);
+    for _ in 0..policy.premake {
+        ahead = ahead.next().ok_or(PartitionError::NoNextMonth { month: ahead })?;
+        wanted.insert(ahead);
+    }
+    let mut steps = create(policy, existing, &wanted, |month| {
+        if months_in_default.contains(&month) {
+            format!("the default partition holds rows of {month}")
+        } else if month == current {
+            format!("{month} is the current month")
+        } else {
+            format!("{month} is within the {} months made ahead", policy.premake)
+        }
+    })?;
+    let retired = retire(policy, existing, &steps, current);
+    steps.extend(retired);
+    Ok(steps)
+}
+
+/// The steps that give every instant from `from` to `to`, both included, a partition other than the default one.
+///
+/// # Errors
+/// [`PartitionError::RangeReversed`], [`PartitionError::RangeTooLong`] beyond [`MAX_COVER_MONTHS`], and those of [`plan`].
+pub fn cover(
+    policy: &Policy,
+    existing: &[Existing],
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<Vec<Step>, PartitionError> {
+    check(policy)?;
+    if from > to {
+        return Err(PartitionError::RangeReversed { from, to });
+    }
+    let (first, last) = (Month::of(from)?, Month::of(to)?);
+    let months = u32::try_from(first.months_until(last)).unwrap_or(u32::MAX).saturating_add(1);
+    if months > MAX_COVER_MONTHS {
+        return Err(PartitionError::RangeTooLong { from, to, months, limit: MAX_COVER_MONTHS });
+    }
+    let wanted = std::iter::successors(Some(first), |month| month.next()).take_while(|month| *month <= last).collect();
+    create(policy, existing, &wanted, |month| format!("{month} is within the range asked for"))
+}
+
+fn check(policy: &Policy) -> Result<(), PartitionError> {
+    if policy.relation.is_empty() {
+        return Err(PartitionError::NoRelation);
+    }
+    if policy.premake > MAX_PREMAKE {
+        let relation = policy.relation.clone();
+        return Err(PartitionError::PremakeTooLarge { relation, premake: policy.premake, limit: MAX_PREMAKE });
+    }
+    Ok(())
+}
+
+fn create(
+    policy: &Policy,
+    existing: &[Existing],
+    wanted: &BTreeSet<Month>,
+    reason: impl Fn(Month) -> String,
+) -> Result<Vec<Step>, PartitionError> {
+    let ranges = Ranges::new(existing);
+    let mut steps = Vec::new();
+    for &month in wanted {
+        match ranges.coverage(month) {
+            Coverage::Whole => continue,
+            Coverage::Partial(partition) => {
+                return Err(PartitionError::PartlyCovered {
+                    relation: policy.relation.clone(),
+                    month,
+                    partition: partition.name.clone(),
+                    bounds: partition.bounds,
+                });
+            }
+            Coverage::Nothing => {}
+        }
+        let partition = partition_name(&policy.relation, month);
+        if let Some(taken) = existing.iter().find(|other| other.name == partition) {
+            return Err(PartitionError::NameTaken {
+                relation: policy.relation.clone(),
+                month,
+                partition,
+                bounds: taken.bounds,
+            });
+        }
+        let (from, to) = (month.from(), month.to());
+        steps.push(Step { action: Action::Create, partition, from, to, reason: reason(month) });
+    }
+    Ok(steps)
+}
+
+/// The range partitions of a table in order of time, for looking up months.
+struct Ranges<'a> {
+    sorted: Vec<(DateTime<Utc>, DateTime<Utc>, &'a Existing)>,
+}
+
+enum Coverage<'a> {
+    Nothing,
+    /// With the first partition in the way.
+    Partial(&'a Existing),
+    Whole,
+}
+
+impl<'a> Ranges<'a> {
+    fn new(existing: &'a [Existing]) -> Self {
+        let range = |partition: &'a Existing| match partition.bounds {
+            Bounds::Default => None,
+            Bounds::Range { from, to } => {
+                Some((from.unwrap_or(DateTime::<Utc>::MIN_UTC), to.unwrap_or(DateTime::<Utc>::MAX_UTC), partition))
+            }
+        };
+        let mut sorted: Vec<_> = existing.iter().filter_map(range).collect();
+        sorted.sort_by_key(|&(from, to, _)| (from, to));
+        Self { sorted }
+    }
+
+    /// Partitions of one table never overlap, so their ends are in order as well.
+    fn coverage(&self, month: Month) -> Coverage<'a> {
+        let first = self.sorted.partition_point(|&(_, to, _)| to <= month.from());
+        let mut covered_to = month.from();
+        for &(from, to, _) in self.sorted[first..].iter().take_while(|&&(from, _, _)| from < month.to()) {
+            if from > covered_to {
+                break;
+            }
+            covered_to = to;
+        }
+        match self.sorted.get(first) {
+            _ if covered_to >= month.to() => Coverage::Whole,
+            Some(&(from, _, partition)) if from < month.to() => Coverage::Partial(partition),
+            _ => Coverage::Nothing,
+        }
+    }
+}
+
+/// The steps that retire what ended `retention` months before the current month began.
+fn retire(policy: &Policy, existing: &[Existing], created: &[Step], current: Month) -> Vec<Step> {
+    // A retention that reaches back before year 1 keeps everything.
+    let keep_from =
+        policy.retention.and_then(|months| i32::try_from(months).ok()).and_then(|months| current.offset(-months));
+    let Some(keep_from) = keep_from else { return Vec::new() };
+    let ours = existing.iter().filter_map(|partition| match partition.bounds {
+        Bounds::Range { from: Some(from), to: Some(to) } => {
+            let retirable = is_month(from, to) || is_month_name(&policy.relation, &partition.name);
+            retirable.then_some((partition.name.as_str(), from, to))
+        }
+        Bounds::Range { .. } | Bounds::Default => None,
+    });
+    let created = created.iter().map(|step| (step.partition.as_str(), step.from, step.to));
+    let mut over: Vec<_> = ours.chain(created).filter(|&(_, _, to)| to <= keep_from.from()).collect();
+    over.sort_by_key(|&(_, from, _)| from);
+    let step = |(partition, from, to): (&str, _, _)| Step {
+        action: policy.retention_mode.action(),
+        partition: partition.to_owned(),
+        from,
+        to,
+        reason: format!("it ended before {keep_from}, the oldest month that the retention keeps"),
+    };
+    over.into_iter().map(step).collect()
+}
+
+fn is_month(from: DateTime<Utc>, to: DateTime<Utc>) -> bool {
+    Month::of(from).is_ok_and(|month| month.from() == from && month.to() == to)
+}
+
+/// Whether a name is one that [`partition_name`] gives for some month of the table.
+fn is_month_name(relation: &str, name: &str) -> bool {
+    let month = || {
+        let (rest, month) = name.rsplit_once('_')?;
+        let (_, year) = rest.rsplit_once('_')?;
+        Month::new(year.parse().ok()?, month.parse().ok()?).ok()
+    };
+    month().is_some_and(|month| partition_name(relation, month) == name)
+}

@@ -1,0 +1,140 @@
+//! What an error looks like in SQL: SQLSTATE, message, detail and hint, in PostgreSQL's message style.
+//!
+//! Every domain error has one exhaustive match here. Externs return `Result<_, ErrorReport>` and get there by `?` from
+//! [`SqlError`]: any other error type would be reported as 22000.
+
+use arx_core::address::AddressError;
+use arx_core::alert::AlertError;
+use arx_core::amount::AmountError;
+use arx_core::graph::TraversalError;
+use arx_core::partition::PartitionError;
+use arx_core::risk::ModelError;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::spi::SpiError;
+
+/// An error on its way to the client.
+pub struct SqlError {
+    code: PgSqlErrorCode,
+    message: String,
+    hint: Option<String>,
+}
+
+impl SqlError {
+    fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// An argument that must not be NULL.
+    pub fn null_argument(argument: &str) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{argument} must not be null"))
+    }
+
+    /// A network that `arx.networks` does not have.
+    pub fn unregistered_network(network: &str) -> Self {
+        Self::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("network \"{network}\" is not registered"),
+        )
+        .hint("See arx.networks; a new network is added by INSERT INTO arx.networks (network, native_asset).")
+    }
+
+    /// The catalog or a table of ours holds what it cannot hold.
+    pub fn corrupt(what: impl Into<String>) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, what)
+    }
+
+    /// A point in time outside the calendar that partitions are made for.
+    pub fn infinite_time() -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, "timestamp must be finite")
+            .hint("Give a point in time of the years 1 to 9999.")
+    }
+
+    /// A relation that no partition policy names.
+    pub fn no_policy(relation: &str) -> Self {
+        Self::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("relation \"{relation}\" has no partition policy"),
+        )
+        .hint("Relations with a policy are listed in arx.partition_policies.")
+    }
+}
+
+impl From<SqlError> for ErrorReport {
+    fn from(error: SqlError) -> Self {
+        let report = Self::new(error.code, error.message, "arx");
+        match error.hint {
+            Some(hint) => report.set_hint(hint),
+            None => report,
+        }
+    }
+}
+
+impl From<AddressError> for SqlError {
+    fn from(error: AddressError) -> Self {
+        // every variant is an argument with a bad value, and its message says what would be right
+        Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string())
+    }
+}
+
+impl From<AmountError> for SqlError {
+    fn from(error: AmountError) -> Self {
+        let code = match error {
+            AmountError::NotANumber { .. } => PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION,
+            AmountError::Negative { .. } | AmountError::OutOfRange { .. } | AmountError::SumOverflow => {
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE
+            }
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<TraversalError<SqlError>> for SqlError {
+    fn from(error: TraversalError<SqlError>) -> Self {
+        let message = error.to_string();
+        match error {
+            TraversalError::Depth { .. } => Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message),
+            TraversalError::Memory { .. } => Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+                .hint("Search less deep, or raise arx.graph_work_mem."),
+            TraversalError::CountOverflow { .. } => {
+                Self::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message)
+            }
+            TraversalError::Source(source) => source,
+        }
+    }
+}
+
+impl From<ModelError> for SqlError {
+    fn from(error: ModelError) -> Self {
+        let message = match &error {
+            ModelError::Json(source) => format!("{error}: {source}"),
+            ModelError::Format { .. } | ModelError::Invalid { .. } => error.to_string(),
+        };
+        Self::new(PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR, message)
+    }
+}
+
+impl From<PartitionError> for SqlError {
+    fn from(error: PartitionError) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string())
+    }
+}
+
+impl From<AlertError> for SqlError {
+    fn from(error: AlertError) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string())
+            .hint("See arx.effective_alert_rules.")
+    }
+}
+
+impl From<SpiError> for SqlError {
+    fn from(error: SpiError) -> Self {
+        // errors of the statement itself never come here: PostgreSQL raises them. What does is a bug in our use of SPI.
+        Self::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, error.to_string())
+    }
+}

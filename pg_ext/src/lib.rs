@@ -1,0 +1,43 @@
+//! The extension `arx`: a thin shell over `arx-core`.
+//!
+//! Functions in [`api`] parse their arguments, call `arx-core` and convert the result. All SQL text is in [`spi`] or in
+//! `sql/postgres/`; what an error looks like in SQL is in [`error`]. No rule of the domain is decided here.
+
+// pgrx generates public items without documentation and its macros need unsafe code of their own
+#![allow(unsafe_code, missing_docs)]
+
+use pgrx::prelude::*;
+
+mod api;
+mod convert;
+mod error;
+mod guc;
+mod spi;
+
+::pgrx::pg_module_magic!(name, version);
+
+/// Called once by each backend that loads the library.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::register();
+}
+
+extension_sql_file!("../../sql/postgres/roles.sql", name = "roles");
+extension_sql_file!(
+    "../../sql/postgres/tables.sql",
+    name = "tables",
+    requires = ["roles", normalize_network, network_family, normalize_address]
+);
+extension_sql_file!("../../sql/postgres/changes.sql", name = "changes", requires = ["tables"]);
+extension_sql_file!("../../sql/postgres/wallets.sql", name = "wallets", requires = ["changes", require_address, registered_network]);
+extension_sql_file!("../../sql/postgres/refresh.sql", name = "refresh", requires = ["wallets"]);
+extension_sql_file!("../../sql/postgres/bounds.sql", name = "bounds");
+extension_sql_file!(
+    "../../sql/postgres/partitions.sql",
+    name = "partitions",
+    requires = ["refresh", "bounds", partition_plan, partition_cover]
+);
+extension_sql_file!("../../sql/postgres/upkeep.sql", name = "upkeep", requires = ["partitions"]);
+extension_sql_file!("../../sql/postgres/alerts.sql", name = "alerts", requires = ["upkeep", check_performance_alerts]);
+extension_sql_file!("../../sql/postgres/schedules.sql", name = "schedules", requires = ["alerts"]);
+extension_sql_file!("../../sql/postgres/grants.sql", name = "grants", finalize);

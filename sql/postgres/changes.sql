@@ -1,0 +1,150 @@
+-- Freshness: what has become visible since a snapshot.
+--
+-- For a stored pg_snapshot S the rows with
+--     ingest_xid >= pg_snapshot_xmin(S) AND NOT pg_visible_in_snapshot(ingest_xid, S)
+-- that are visible now are exactly those committed since S. INSERT and COPY stamp by the column's default. UPDATE stamps the row
+-- anew and logs its former self, DELETE logs a tombstone. What no row trigger sees (TRUNCATE; ATTACH, DETACH or DROP of a
+-- partition) raises the epoch: a consumer whose stored epoch differs from current_graph_epoch() starts afresh.
+
+CREATE TABLE transaction_changes (
+    change_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    changed_xid  xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    relation     text NOT NULL CHECK (relation IN ('transactions', 'token_transfers')),
+    operation    text NOT NULL CHECK (operation IN ('UPDATE', 'DELETE')),
+    network      text NOT NULL,
+    tx_hash      text NOT NULL,
+    log_index    integer,
+    "timestamp"  timestamptz NOT NULL,
+    asset        text,
+    from_address text NOT NULL,
+    to_address   text,
+    value        numeric NOT NULL,
+    former_xid   xid8 NOT NULL,
+    changed_at   timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX idx_transaction_changes_xid ON transaction_changes (changed_xid);
+
+-- The epoch is the number of visible rows: a count moves with every commit, in whatever order transactions commit.
+CREATE TABLE graph_epoch (
+    epoch_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    reason     text NOT NULL,
+    relation   text NOT NULL,
+    raised_xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    raised_at  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE FUNCTION current_graph_epoch() RETURNS bigint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT count(*) FROM arx.graph_epoch $$;
+COMMENT ON FUNCTION current_graph_epoch() IS
+    'number that moves when TRUNCATE, ATTACH, DETACH or DROP changed what arx.transactions or arx.token_transfers hold';
+
+-- SECURITY DEFINER: whoever may change a transaction logs the change, without rights on the log itself.
+CREATE FUNCTION log_transaction_change() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF TG_ARGV[0] = 'token_transfers' THEN
+        INSERT INTO arx.transaction_changes
+            (relation, operation, network, tx_hash, log_index, "timestamp", asset, from_address, to_address, value, former_xid)
+        VALUES ('token_transfers', TG_OP, OLD.network, OLD.tx_hash, OLD.log_index, OLD."timestamp", OLD.token_address,
+                OLD.from_address, OLD.to_address, OLD.amount, OLD.ingest_xid);
+    ELSE
+        INSERT INTO arx.transaction_changes
+            (relation, operation, network, tx_hash, "timestamp", from_address, to_address, value, former_xid)
+        VALUES ('transactions', TG_OP, OLD.network, OLD.tx_hash, OLD."timestamp",
+                OLD.from_address, OLD.to_address, OLD.value, OLD.ingest_xid);
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        RETURN OLD;
+    END IF;
+    NEW.ingest_xid := pg_current_xact_id();
+    RETURN NEW;
+END;
+$$;
+COMMENT ON FUNCTION log_transaction_change() IS 'trigger: logs the former self of a changed row and stamps an updated row anew';
+
+CREATE TRIGGER arx_log_change BEFORE UPDATE OR DELETE ON transactions
+    FOR EACH ROW EXECUTE FUNCTION log_transaction_change('transactions');
+CREATE TRIGGER arx_log_change BEFORE UPDATE OR DELETE ON token_transfers
+    FOR EACH ROW EXECUTE FUNCTION log_transaction_change('token_transfers');
+
+CREATE FUNCTION raise_graph_epoch() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    INSERT INTO arx.graph_epoch (reason, relation)
+    VALUES (lower(TG_OP), format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME));
+    RETURN NULL;
+END;
+$$;
+COMMENT ON FUNCTION raise_graph_epoch() IS 'trigger: raises the graph epoch after TRUNCATE';
+
+CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON transactions EXECUTE FUNCTION raise_graph_epoch();
+CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON transactions_default EXECUTE FUNCTION raise_graph_epoch();
+CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON token_transfers EXECUTE FUNCTION raise_graph_epoch();
+CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON token_transfers_default EXECUTE FUNCTION raise_graph_epoch();
+
+-- PostgreSQL does not clone statement triggers to partitions: every partition that appears, by whatever hand, gets its own.
+CREATE FUNCTION watch_partition_commands() RETURNS event_trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    command  record;
+    found    record;
+BEGIN
+    FOR command IN
+        SELECT c.objid, c.command_tag, c.object_identity
+          FROM pg_event_trigger_ddl_commands() AS c
+         WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table'
+           AND (c.objid IN (SELECT relid FROM pg_partition_tree('arx.transactions')
+                            UNION ALL SELECT relid FROM pg_partition_tree('arx.token_transfers')))
+    LOOP
+        -- ALTER TABLE of a parent is how partitions come and go; an ALTER that moved none costs a fresh start, not an error.
+        IF command.command_tag = 'ALTER TABLE' THEN
+            INSERT INTO arx.graph_epoch (reason, relation) VALUES ('alter', command.object_identity);
+        END IF;
+        FOR found IN
+            SELECT t.relid
+              FROM pg_partition_tree(command.objid) AS t
+             WHERE NOT EXISTS (SELECT FROM pg_trigger AS g
+                                WHERE g.tgrelid = t.relid AND g.tgname = 'arx_raise_epoch')
+        LOOP
+            EXECUTE format('CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON %s EXECUTE FUNCTION arx.raise_graph_epoch()',
+                           found.relid::regclass);
+        END LOOP;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION watch_partition_commands() IS
+    'event trigger: gives new partitions their TRUNCATE trigger and raises the graph epoch when partitions are attached or detached';
+
+CREATE FUNCTION watch_partition_drops() RETURNS event_trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    dropped record;
+BEGIN
+    -- A dropped partition is no longer in pg_inherits; the trigger that went with it tells that it was one of ours.
+    FOR dropped IN
+        SELECT d.address_names FROM pg_event_trigger_dropped_objects() AS d
+         WHERE d.object_type = 'trigger' AND d.address_names[3] = 'arx_raise_epoch'
+    LOOP
+        -- DROP EXTENSION takes the log along
+        IF to_regclass('arx.graph_epoch') IS NOT NULL THEN
+            INSERT INTO arx.graph_epoch (reason, relation)
+            VALUES ('drop', format('%I.%I', dropped.address_names[1], dropped.address_names[2]));
+        END IF;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION watch_partition_drops() IS 'event trigger: raises the graph epoch when a partition is dropped';
+
+CREATE EVENT TRIGGER arx_watch_partition_commands ON ddl_command_end
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION watch_partition_commands();
+CREATE EVENT TRIGGER arx_watch_partition_drops ON sql_drop EXECUTE FUNCTION watch_partition_drops();

@@ -1,0 +1,96 @@
+-- Rights and comments, last: PUBLIC gets nothing, arx_reader looks, arx_operator acts.
+
+REVOKE ALL ON SCHEMA arx FROM PUBLIC;
+GRANT USAGE ON SCHEMA arx TO arx_reader;
+REVOKE ALL ON ALL TABLES IN SCHEMA arx FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA arx FROM PUBLIC;
+DO $$
+DECLARE
+    kind record;
+BEGIN
+    FOR kind IN SELECT t.typname FROM pg_catalog.pg_type AS t
+                 WHERE t.typnamespace = 'arx'::regnamespace AND t.typtype = 'e' LOOP
+        EXECUTE format('REVOKE ALL ON TYPE arx.%I FROM PUBLIC', kind.typname);
+        EXECUTE format('GRANT USAGE ON TYPE arx.%I TO arx_reader', kind.typname);
+    END LOOP;
+END;
+$$;
+
+GRANT SELECT ON ALL TABLES IN SCHEMA arx TO arx_reader;
+REVOKE ALL ON TABLE users FROM arx_reader;
+GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
+GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
+    wallet_profiles_default, daily_transaction_stats, hourly_volume, feed_positions, import_progress, partition_policies,
+    alert_rules, schedules TO arx_operator;
+GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE transactions, transactions_default, token_transfers, token_transfers_default
+    TO arx_operator;
+GRANT DELETE ON TABLE alerts, performance_samples, transaction_changes TO arx_operator;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA arx TO arx_operator;
+
+-- Whoever looks may call what only looks.
+GRANT EXECUTE ON FUNCTION
+    normalize_network(text), network_family(text), normalize_address(text, text), is_valid_address(text, text),
+    require_address(text, text), checksum_address(text, text), registered_network(text), require_limit(integer),
+    wallet_history(text, text, timestamptz, integer, text), wallet_risk(text, text), risk_factors(text, text),
+    wallet_connections(text, text, integer), current_graph_epoch(), parse_range_bound(text), partition_plan(text),
+    index_maintenance_plan(), performance_facts(), check_performance_alerts(), changed_transactions(pg_snapshot)
+    TO arx_reader;
+GRANT EXECUTE ON FUNCTION
+    begin_refresh(text), finish_refresh(text, pg_snapshot, bigint, bigint), refresh_wallet_profiles(), refresh_risk_scores(),
+    refresh_daily_stats(), apply_asset_prices(text, boolean), partition_cover(text, timestamptz, timestamptz),
+    ensure_partitions(regclass, timestamptz, timestamptz), manage_partitions(regclass, boolean),
+    run_partition_maintenance(boolean), create_hash_partitions(regclass, integer, text), update_table_statistics(),
+    maintain_indexes(), record_performance_alerts(), require_pg_cron(), install_schedules(), remove_schedules()
+    TO arx_operator;
+
+COMMENT ON FUNCTION normalize_network(text) IS 'canonical name of a network: ETH, eip155:1 and ethereum are one';
+COMMENT ON FUNCTION network_family(text) IS 'how addresses of a network are written: evm, bitcoin, litecoin, tron, solana or opaque';
+COMMENT ON FUNCTION normalize_address(text, text) IS 'the one way an address is stored; an error (22023) that says what is wrong with a malformed one';
+COMMENT ON FUNCTION is_valid_address(text, text) IS 'whether normalize_address() accepts the address';
+COMMENT ON FUNCTION require_address(text, text) IS 'normalize_address(), but NULL is an error (22004)';
+COMMENT ON FUNCTION registered_network(text) IS
+    'canonical name of a network of arx.networks; an error (22023) for any other, (22004) for NULL';
+COMMENT ON FUNCTION checksum_address(text, text) IS 'an address as it is shown: EIP-55 mixed case on EVM networks, else as stored';
+COMMENT ON FUNCTION wallet_risk(text, text) IS 'risk score of a wallet, 0 to 100, with the factors that add up to it';
+COMMENT ON FUNCTION risk_factors(text, text) IS 'the factors of wallet_risk(), one row each';
+COMMENT ON FUNCTION refresh_risk_scores() IS 'scores every wallet of wallet_profiles anew; returns how many scores changed';
+COMMENT ON FUNCTION wallet_connections(text, text, integer) IS
+    'wallets that a wallet sent to, directly or over others, each once at its smallest depth, ranked by transactions within a depth';
+COMMENT ON FUNCTION partition_plan(text) IS 'what manage_partitions() would do to a relation of partition_policies now';
+COMMENT ON FUNCTION partition_cover(text, timestamptz, timestamptz) IS 'the monthly partitions that are missing for a range of time';
+COMMENT ON FUNCTION check_performance_alerts() IS 'which thresholds of alert_rules are crossed now';
+
+COMMENT ON TABLE networks IS 'networks known here; add your own by INSERT (network, native_asset)';
+COMMENT ON TABLE users IS 'people who work with ARX; not readable by arx_reader';
+COMMENT ON TABLE label_categories IS 'what kinds of labels there are and what they mean for risk';
+COMMENT ON TABLE address_labels IS 'what is known about addresses, from whom, how sure and for how long';
+COMMENT ON TABLE asset_prices IS 'prices of assets in USD, each in force until the next';
+COMMENT ON TABLE transactions IS 'transactions by month; values in coins, addresses as normalize_address() writes them';
+COMMENT ON TABLE token_transfers IS 'token transfers by month; amounts in raw units of the token';
+COMMENT ON TABLE transaction_changes IS 'former selves of updated and deleted transactions and token transfers';
+COMMENT ON TABLE graph_epoch IS 'what changed transactions without a trigger for each row: TRUNCATE, ATTACH, DETACH, DROP';
+COMMENT ON TABLE wallet_profiles IS 'one row a wallet: activity, volume, risk, and what users and ClickHouse know of it';
+COMMENT ON TABLE daily_transaction_stats IS 'transactions per day (UTC) and network; volume counts what did not fail';
+COMMENT ON TABLE hourly_volume IS 'transactions per hour (UTC) and network, computed by ClickHouse; volume counts what did not fail';
+COMMENT ON TABLE feed_positions IS 'up to which snapshot each consumer of transactions has seen everything';
+COMMENT ON TABLE import_progress IS 'how far each imported source has come';
+
+-- Rows that are the users' own go into a dump; rows that ARX ships come with CREATE EXTENSION.
+SELECT pg_catalog.pg_extension_config_dump('arx.networks', 'WHERE NOT builtin');
+SELECT pg_catalog.pg_extension_config_dump('arx.label_categories', 'WHERE NOT builtin');
+SELECT pg_catalog.pg_extension_config_dump('arx.users', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.address_labels', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.asset_prices', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.transactions_default', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.token_transfers_default', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.wallet_profiles_default', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.transaction_changes', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.daily_transaction_stats', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.hourly_volume', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.import_progress', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.partition_policies', 'WHERE origin = ''user''');
+SELECT pg_catalog.pg_extension_config_dump('arx.alert_rules', 'WHERE origin = ''user''');
+SELECT pg_catalog.pg_extension_config_dump('arx.alerts', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.address_labels_label_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.transaction_changes_change_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.alerts_alert_id_seq', '');

@@ -1,0 +1,186 @@
+-- Jobs that keep derived tables in step, each from what changed since its own last run.
+
+-- Claims a consumer's position for this transaction: two runs of one job follow each other, they do not collide.
+CREATE FUNCTION begin_refresh(consumer text, OUT since pg_snapshot, OUT until pg_snapshot, OUT epoch bigint)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    known  arx.feed_positions;
+    system bigint := (SELECT system_identifier FROM pg_control_system());
+BEGIN
+    INSERT INTO arx.feed_positions (consumer) VALUES (begin_refresh.consumer) ON CONFLICT DO NOTHING;
+    SELECT * INTO known FROM arx.feed_positions AS p WHERE p.consumer = begin_refresh.consumer FOR UPDATE;
+    epoch := arx.current_graph_epoch();
+    until := pg_current_snapshot();
+    IF known.epoch = epoch AND known.system_identifier = system THEN
+        since := known.position;
+    END IF;
+    UPDATE arx.feed_positions AS p
+       SET attempt = p.attempt + 1, system_identifier = system
+     WHERE p.consumer = begin_refresh.consumer;
+END;
+$$;
+COMMENT ON FUNCTION begin_refresh(text) IS
+    'claims a refresh job for this transaction: the snapshot it has seen (NULL: start afresh) and the one it will have seen';
+
+CREATE FUNCTION finish_refresh(consumer text, until pg_snapshot, epoch bigint, refreshed bigint) RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+UPDATE arx.feed_positions AS p
+   SET position = $2, epoch = $3, rows_total = p.rows_total + $4, updated_at = clock_timestamp()
+ WHERE p.consumer = $1
+$$;
+COMMENT ON FUNCTION finish_refresh(text, pg_snapshot, bigint, bigint) IS 'stores what a refresh job has seen';
+
+-- Transactions that appeared or changed since a snapshot, as they are now and as they were.
+CREATE FUNCTION changed_transactions(since pg_snapshot)
+    RETURNS TABLE (network text, "timestamp" timestamptz, from_address text, to_address text)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+SELECT t.network, t."timestamp", t.from_address, t.to_address
+  FROM arx.transactions AS t
+ WHERE t.ingest_xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(t.ingest_xid, $1)
+UNION ALL
+SELECT c.network, c."timestamp", c.from_address, c.to_address
+  FROM arx.transaction_changes AS c
+ WHERE c.changed_xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(c.changed_xid, $1)
+   AND c.relation = 'transactions'
+$$;
+COMMENT ON FUNCTION changed_transactions(pg_snapshot) IS 'transactions that appeared or changed since a snapshot, as they are and as they were';
+
+CREATE FUNCTION refresh_wallet_profiles() RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    run       record;
+    refreshed bigint;
+BEGIN
+    SELECT * INTO run FROM arx.begin_refresh('wallet_profiles');
+    IF run.since IS NULL THEN
+        WITH activity AS (
+            SELECT t.network, t.from_address AS address, t."timestamp", t.value, t.value_usd, t.status
+              FROM arx.transactions AS t
+            UNION ALL
+            SELECT t.network, t.to_address, t."timestamp", t.value, t.value_usd, t.status
+              FROM arx.transactions AS t WHERE t.to_address <> t.from_address
+        ), summary AS (
+            SELECT a.network, a.address, min(a."timestamp") AS first_seen, max(a."timestamp") AS last_activity,
+                   count(*) AS transaction_count, coalesce(sum(a.value) FILTER (WHERE a.status <> 'failed'), 0) AS volume,
+                   coalesce(sum(a.value_usd) FILTER (WHERE a.status <> 'failed'), 0) AS volume_usd
+              FROM activity AS a GROUP BY a.network, a.address
+            UNION ALL
+            -- profiles whose transactions are all gone
+            SELECT p.network_type, p.wallet_address, NULL, NULL, 0, 0, 0
+              FROM arx.wallet_profiles AS p
+             WHERE p.transaction_count > 0
+               AND NOT EXISTS (SELECT FROM activity AS a WHERE a.network = p.network_type AND a.address = p.wallet_address)
+        )
+        INSERT INTO arx.wallet_profiles AS p
+            (wallet_address, network_type, first_seen, last_activity, transaction_count, total_volume, total_volume_usd)
+        SELECT s.address, s.network, s.first_seen, s.last_activity, s.transaction_count, s.volume, s.volume_usd
+          FROM summary AS s
+            ON CONFLICT (wallet_address, network_type) DO UPDATE
+           SET first_seen = excluded.first_seen, last_activity = excluded.last_activity,
+               transaction_count = excluded.transaction_count, total_volume = excluded.total_volume,
+               total_volume_usd = excluded.total_volume_usd, version = p.version + 1, updated_at = now()
+         WHERE (p.first_seen, p.last_activity, p.transaction_count, p.total_volume, p.total_volume_usd)
+               IS DISTINCT FROM (excluded.first_seen, excluded.last_activity, excluded.transaction_count,
+                                 excluded.total_volume, excluded.total_volume_usd);
+    ELSE
+        WITH touched AS (
+            SELECT c.network, c.from_address AS address FROM arx.changed_transactions(run.since) AS c
+            UNION
+            SELECT c.network, c.to_address FROM arx.changed_transactions(run.since) AS c WHERE c.to_address IS NOT NULL
+        )
+        INSERT INTO arx.wallet_profiles AS p
+            (wallet_address, network_type, first_seen, last_activity, transaction_count, total_volume, total_volume_usd)
+        SELECT w.address, w.network, s.first_seen, s.last_activity, s.transaction_count, s.volume, s.volume_usd
+          FROM touched AS w
+         CROSS JOIN LATERAL (
+            SELECT min(a."timestamp") AS first_seen, max(a."timestamp") AS last_activity, count(*) AS transaction_count,
+                   coalesce(sum(a.value) FILTER (WHERE a.status <> 'failed'), 0) AS volume,
+                   coalesce(sum(a.value_usd) FILTER (WHERE a.status <> 'failed'), 0) AS volume_usd
+              FROM (SELECT t."timestamp", t.value, t.value_usd, t.status
+                      FROM arx.transactions AS t WHERE t.from_address = w.address AND t.network = w.network
+                    UNION ALL
+                    SELECT t."timestamp", t.value, t.value_usd, t.status
+                      FROM arx.transactions AS t
+                     WHERE t.to_address = w.address AND t.network = w.network AND t.from_address <> w.address) AS a
+         ) AS s
+            ON CONFLICT (wallet_address, network_type) DO UPDATE
+           SET first_seen = excluded.first_seen, last_activity = excluded.last_activity,
+               transaction_count = excluded.transaction_count, total_volume = excluded.total_volume,
+               total_volume_usd = excluded.total_volume_usd, version = p.version + 1, updated_at = now();
+    END IF;
+    GET DIAGNOSTICS refreshed = ROW_COUNT;
+    PERFORM arx.finish_refresh('wallet_profiles', run.until, run.epoch, refreshed);
+    RETURN refreshed;
+END;
+$$;
+COMMENT ON FUNCTION refresh_wallet_profiles() IS
+    'brings activity and volume in wallet_profiles up to date with what changed since the last run; returns the wallets written';
+
+CREATE FUNCTION refresh_daily_stats() RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    run       record;
+    days      date[];
+    refreshed bigint;
+BEGIN
+    SELECT * INTO run FROM arx.begin_refresh('daily_transaction_stats');
+    IF run.since IS NULL THEN
+        DELETE FROM arx.daily_transaction_stats;
+    ELSE
+        SELECT array_agg(DISTINCT (c."timestamp" AT TIME ZONE 'UTC')::date) INTO days
+          FROM arx.changed_transactions(run.since) AS c;
+        DELETE FROM arx.daily_transaction_stats AS s WHERE s.date = ANY (days);
+    END IF;
+    INSERT INTO arx.daily_transaction_stats
+        (date, network, tx_count, volume, avg_gas, min_gas, max_gas, unique_senders, unique_receivers)
+    SELECT (t."timestamp" AT TIME ZONE 'UTC')::date, t.network, count(*),
+           coalesce(sum(t.value) FILTER (WHERE t.status <> 'failed'), 0),
+           avg(t.gas_price), min(t.gas_price), max(t.gas_price),
+           count(DISTINCT t.from_address), count(DISTINCT t.to_address)
+      FROM arx.transactions AS t
+     WHERE run.since IS NULL
+        OR (t."timestamp" >= ((SELECT min(d) FROM unnest(days) AS d)::timestamp AT TIME ZONE 'UTC')
+            AND t."timestamp" < ((SELECT max(d) + 1 FROM unnest(days) AS d)::timestamp AT TIME ZONE 'UTC')
+            AND (t."timestamp" AT TIME ZONE 'UTC')::date = ANY (days))
+     GROUP BY 1, 2;
+    GET DIAGNOSTICS refreshed = ROW_COUNT;
+    PERFORM arx.finish_refresh('daily_transaction_stats', run.until, run.epoch, refreshed);
+    RETURN refreshed;
+END;
+$$;
+COMMENT ON FUNCTION refresh_daily_stats() IS
+    'recomputes the days (UTC) of daily_transaction_stats that changed since the last run; returns the rows written';
+
+-- The price in force at the time of the transaction; rows that already bear a value keep it unless asked.
+CREATE FUNCTION apply_asset_prices(network text, overwrite boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    wanted  text := arx.registered_network(apply_asset_prices.network);
+    changed bigint;
+BEGIN
+    UPDATE arx.transactions AS t
+       SET value_usd = round(t.value * price.price_usd, 2)
+      FROM (SELECT p.priced_at, p.price_usd,
+                   lead(p.priced_at, 1, 'infinity') OVER (ORDER BY p.priced_at) AS priced_until
+              FROM arx.asset_prices AS p
+              JOIN arx.networks AS n ON n.network = wanted AND n.native_asset = p.asset) AS price
+     WHERE t.network = wanted AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
+       AND (t.value_usd IS NULL OR (overwrite AND t.value_usd IS DISTINCT FROM round(t.value * price.price_usd, 2)));
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END;
+$$;
+COMMENT ON FUNCTION apply_asset_prices(text, boolean) IS
+    'fills value_usd of a network''s transactions from asset_prices (the latest price at or before each); returns the rows changed';

@@ -1,0 +1,59 @@
+-- Schedules for pg_cron, which need not be installed: everything here says so when it is missing.
+
+CREATE TABLE schedules (
+    job      text PRIMARY KEY,
+    schedule text NOT NULL,
+    command  text NOT NULL
+);
+COMMENT ON TABLE schedules IS 'jobs that install_schedules() gives to pg_cron';
+INSERT INTO schedules (job, schedule, command) VALUES
+    ('partition-maintenance', '15 0 * * *',   'SELECT count(*) FROM arx.run_partition_maintenance()'),
+    ('refresh-daily-stats',   '0 * * * *',    'SELECT arx.refresh_daily_stats()'),
+    ('refresh-wallets',       '*/10 * * * *', 'SELECT arx.refresh_wallet_profiles(), arx.refresh_risk_scores()'),
+    ('update-stats',          '0 2 * * *',    'SELECT count(*) FROM arx.update_table_statistics()'),
+    ('performance-alerts',    '*/5 * * * *',  'SELECT arx.record_performance_alerts()');
+
+CREATE FUNCTION require_pg_cron() RETURNS void
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN
+        RAISE EXCEPTION 'pg_cron is not installed in database "%"', current_database()
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Set shared_preload_libraries = ''pg_cron'' and cron.database_name to this database, restart, and run CREATE EXTENSION pg_cron.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION require_pg_cron() IS 'an error (55000) unless pg_cron is installed in this database';
+
+CREATE FUNCTION install_schedules() RETURNS TABLE (job text, schedule text, command text)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    PERFORM arx.require_pg_cron();
+    FOR job, schedule, command IN SELECT s.job, s.schedule, s.command FROM arx.schedules AS s ORDER BY s.job LOOP
+        -- a job of the same name and user is replaced, so this may be run again
+        EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING job, schedule, command;
+        RETURN NEXT;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION install_schedules() IS 'gives the jobs of arx.schedules to pg_cron, replacing those of the same name';
+
+CREATE FUNCTION remove_schedules() RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    removed bigint;
+BEGIN
+    PERFORM arx.require_pg_cron();
+    EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j JOIN arx.schedules AS s ON s.job = j.jobname '
+            'WHERE j.username = current_user'
+       INTO removed;
+    RETURN removed;
+END;
+$$;
+COMMENT ON FUNCTION remove_schedules() IS 'takes the jobs of arx.schedules back from pg_cron; returns how many there were';

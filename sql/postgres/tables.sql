@@ -1,0 +1,229 @@
+-- The relations of ARX. Everything lives in the extension's schema `arx`.
+--
+-- What belongs to the extension and what does not: parents and default partitions are members of the extension; partitions
+-- that functions create later are plain tables, so pg_dump carries their definition. Default partitions and the tables that
+-- hold users' rows are registered with pg_extension_config_dump, so pg_dump carries their rows.
+
+CREATE TYPE user_status_enum AS ENUM ('active', 'suspended', 'closed');
+CREATE TYPE tx_status_enum AS ENUM ('pending', 'confirmed', 'failed');
+CREATE TYPE label_severity_enum AS ENUM ('none', 'low', 'medium', 'high', 'severe');
+
+-- Networks -------------------------------------------------------------------------------------------------------------------
+CREATE TABLE networks (
+    network         text PRIMARY KEY CHECK (network = arx.normalize_network(network)),
+    family          text NOT NULL GENERATED ALWAYS AS (arx.network_family(network)) STORED,
+    native_asset    text NOT NULL CHECK (native_asset <> ''),
+    native_decimals smallint NOT NULL DEFAULT 18 CHECK (native_decimals BETWEEN 0 AND 18),
+    -- rows that ARX ships; a user's own rows are the others, and pg_dump carries those alone
+    builtin         boolean NOT NULL DEFAULT false
+);
+INSERT INTO networks (network, native_asset, native_decimals, builtin) VALUES
+    ('ethereum', 'ETH', 18, true), ('sepolia', 'ETH', 18, true), ('holesky', 'ETH', 18, true),
+    ('ethereum-classic', 'ETC', 18, true), ('bsc', 'BNB', 18, true), ('polygon', 'POL', 18, true),
+    ('avalanche', 'AVAX', 18, true), ('arbitrum', 'ETH', 18, true), ('optimism', 'ETH', 18, true),
+    ('base', 'ETH', 18, true), ('fantom', 'FTM', 18, true), ('gnosis', 'XDAI', 18, true), ('celo', 'CELO', 18, true),
+    ('cronos', 'CRO', 18, true), ('linea', 'ETH', 18, true), ('scroll', 'ETH', 18, true), ('zksync', 'ETH', 18, true),
+    ('bitcoin', 'BTC', 8, true), ('bitcoin-testnet', 'BTC', 8, true),
+    ('litecoin', 'LTC', 8, true), ('litecoin-testnet', 'LTC', 8, true),
+    ('tron', 'TRX', 6, true), ('solana', 'SOL', 9, true),
+    ('bitcoin-cash', 'BCH', 8, true), ('bitcoin-sv', 'BSV', 8, true), ('dogecoin', 'DOGE', 8, true),
+    ('zcash', 'ZEC', 8, true), ('dash', 'DASH', 8, true), ('monero', 'XMR', 12, true), ('ripple', 'XRP', 6, true),
+    ('cardano', 'ADA', 6, true), ('stellar', 'XLM', 7, true), ('eos', 'EOS', 4, true), ('polkadot', 'DOT', 10, true),
+    ('algorand', 'ALGO', 6, true), ('cosmos', 'ATOM', 6, true), ('tezos', 'XTZ', 6, true), ('binance-beacon', 'BNB', 8, true);
+
+-- Users ----------------------------------------------------------------------------------------------------------------------
+CREATE TABLE users (
+    user_id    uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    email      text NOT NULL CHECK (email ~ '^[^@\s]+@[^@\s]+$' AND length(email) <= 254),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    last_login timestamptz,
+    status     user_status_enum NOT NULL DEFAULT 'active'
+);
+CREATE UNIQUE INDEX users_email_key ON users (lower(email));
+
+-- Labels ---------------------------------------------------------------------------------------------------------------------
+-- kind: illicit (raises risk), service (a custodian: tracing stops here), neutral.
+CREATE TABLE label_categories (
+    category    text PRIMARY KEY CHECK (category ~ '^[a-z][a-z0-9_]*$'),
+    kind        text NOT NULL CHECK (kind IN ('illicit', 'service', 'neutral')),
+    severity    label_severity_enum NOT NULL,
+    description text NOT NULL,
+    builtin     boolean NOT NULL DEFAULT false
+);
+INSERT INTO label_categories (category, kind, severity, description, builtin) VALUES
+    ('sanctions',         'illicit', 'severe', 'named on a sanctions list', true),
+    ('terrorism',         'illicit', 'severe', 'financing of terrorism', true),
+    ('child_abuse',       'illicit', 'severe', 'sale of child abuse material', true),
+    ('ransomware',        'illicit', 'severe', 'collects ransom for encrypted or stolen data', true),
+    ('hack',              'illicit', 'severe', 'holds funds stolen from a service', true),
+    ('darknet_market',    'illicit', 'high',   'market for illegal goods', true),
+    ('extremism',         'illicit', 'high',   'donations to extremist groups', true),
+    ('phishing',          'illicit', 'high',   'steals keys or tricks victims into sending', true),
+    ('scam',              'illicit', 'high',   'fraud: giveaways, fake sales, fake support', true),
+    ('sextortion',        'illicit', 'high',   'extortion by threat to publish', true),
+    ('ponzi_scheme',      'illicit', 'high',   'pays early investors from later ones', true),
+    ('blocked',           'illicit', 'high',   'frozen by a token issuer or blocked by an explorer', true),
+    ('illicit',           'illicit', 'high',   'illicit, kind unknown', true),
+    ('mixer',             'service', 'medium', 'mixes funds of many users', true),
+    ('gambling',          'service', 'low',    'casino or betting service', true),
+    ('exchange',          'service', 'none',   'custodial exchange', true),
+    ('wallet_service',    'service', 'none',   'custodial wallet', true),
+    ('payment_processor', 'service', 'none',   'custodial payments', true),
+    ('defi',              'neutral', 'none',   'decentralised finance contract', true),
+    ('miner',             'neutral', 'none',   'miner, validator or pool', true),
+    ('token',             'neutral', 'none',   'token contract or sale', true),
+    ('licit',             'neutral', 'none',   'reviewed and found licit', true),
+    ('other',             'neutral', 'none',   'labelled, category not mapped', true);
+
+CREATE TABLE address_labels (
+    label_id   bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    network    text NOT NULL REFERENCES networks,
+    address    text NOT NULL CHECK (address <> ''),
+    category   text NOT NULL REFERENCES label_categories,
+    severity   label_severity_enum NOT NULL,
+    label      text NOT NULL DEFAULT '',
+    source     text NOT NULL CHECK (source <> ''),
+    confidence numeric(4,3) NOT NULL DEFAULT 1 CHECK (confidence > 0 AND confidence <= 1),
+    valid_from timestamptz NOT NULL DEFAULT '-infinity',
+    valid_to   timestamptz NOT NULL DEFAULT 'infinity',
+    CONSTRAINT address_labels_validity CHECK (valid_from < valid_to),
+    CONSTRAINT address_labels_address_normalized CHECK (address = arx.normalize_address(address, network)),
+    CONSTRAINT address_labels_key UNIQUE (network, address, category, source, label, valid_from)
+);
+CREATE INDEX idx_address_labels_address ON address_labels (address, network);
+
+-- Prices ---------------------------------------------------------------------------------------------------------------------
+CREATE TABLE asset_prices (
+    asset     text NOT NULL CHECK (asset <> ''),
+    priced_at timestamptz NOT NULL,
+    price_usd numeric(30,12) NOT NULL CHECK (price_usd >= 0),
+    source    text NOT NULL DEFAULT 'manual',
+    PRIMARY KEY (asset, priced_at)
+);
+
+-- Transactions ---------------------------------------------------------------------------------------------------------------
+-- INSERT and COPY fire no row trigger. `ingest_xid` is what makes freshness exact: see sql/postgres/changes.sql.
+CREATE TABLE transactions (
+    network           text NOT NULL,
+    tx_hash           text NOT NULL CHECK (tx_hash <> ''),
+    block_number      bigint NOT NULL CHECK (block_number >= 0),
+    transaction_index integer CHECK (transaction_index >= 0),
+    "timestamp"       timestamptz NOT NULL,
+    from_address      text NOT NULL CHECK (from_address <> ''),
+    to_address        text CHECK (to_address <> ''),
+    value             numeric(38,18) NOT NULL CHECK (value >= 0),
+    value_usd         numeric(20,2) CHECK (value_usd >= 0),
+    gas_used          bigint CHECK (gas_used >= 0),
+    gas_price         bigint CHECK (gas_price >= 0),
+    status            tx_status_enum NOT NULL DEFAULT 'pending',
+    metadata          jsonb,
+    ingest_xid        xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    PRIMARY KEY (network, tx_hash, "timestamp")
+) PARTITION BY RANGE ("timestamp");
+CREATE TABLE transactions_default PARTITION OF transactions DEFAULT;
+
+CREATE INDEX idx_transactions_from_addr ON transactions (from_address, network, "timestamp" DESC);
+CREATE INDEX idx_transactions_to_addr ON transactions (to_address, network, "timestamp" DESC);
+CREATE INDEX idx_transactions_hash ON transactions USING hash (tx_hash);
+CREATE INDEX idx_transactions_ingest ON transactions (ingest_xid);
+
+-- `amount` is in the token's raw units: up to 78 digits (uint256).
+CREATE TABLE token_transfers (
+    network       text NOT NULL,
+    tx_hash       text NOT NULL CHECK (tx_hash <> ''),
+    log_index     integer NOT NULL CHECK (log_index >= 0),
+    block_number  bigint NOT NULL CHECK (block_number >= 0),
+    "timestamp"   timestamptz NOT NULL,
+    token_address text NOT NULL CHECK (token_address <> ''),
+    from_address  text NOT NULL CHECK (from_address <> ''),
+    to_address    text NOT NULL CHECK (to_address <> ''),
+    amount        numeric(78,0) NOT NULL CHECK (amount >= 0),
+    value_usd     numeric(20,2) CHECK (value_usd >= 0),
+    ingest_xid    xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    PRIMARY KEY (network, tx_hash, log_index, "timestamp")
+) PARTITION BY RANGE ("timestamp");
+CREATE TABLE token_transfers_default PARTITION OF token_transfers DEFAULT;
+
+CREATE INDEX idx_token_transfers_from_addr ON token_transfers (from_address, network, "timestamp" DESC);
+CREATE INDEX idx_token_transfers_to_addr ON token_transfers (to_address, network, "timestamp" DESC);
+CREATE INDEX idx_token_transfers_token ON token_transfers (token_address, network, "timestamp" DESC);
+CREATE INDEX idx_token_transfers_ingest ON token_transfers (ingest_xid);
+
+-- Wallets --------------------------------------------------------------------------------------------------------------------
+-- By network, and within a network by hash of the address once create_hash_partitions() was called for it.
+CREATE TABLE wallet_profiles (
+    wallet_address    text NOT NULL CHECK (wallet_address <> ''),
+    network_type      text NOT NULL,
+    first_seen        timestamptz,
+    last_activity     timestamptz,
+    transaction_count bigint NOT NULL DEFAULT 0 CHECK (transaction_count >= 0),
+    total_volume      numeric NOT NULL DEFAULT 0 CHECK (total_volume >= 0),
+    total_volume_usd  numeric(20,2) NOT NULL DEFAULT 0 CHECK (total_volume_usd >= 0),
+    risk_score        integer NOT NULL DEFAULT 50 CHECK (risk_score BETWEEN 0 AND 100),
+    risk_state        text NOT NULL DEFAULT 'unknown' CHECK (risk_state IN ('scored', 'unknown', 'labelled')),
+    analytics_profile jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(analytics_profile) = 'object'),
+    version           bigint NOT NULL DEFAULT 1,
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (wallet_address, network_type)
+) PARTITION BY LIST (network_type);
+CREATE TABLE wallet_profiles_default PARTITION OF wallet_profiles DEFAULT;
+
+CREATE INDEX idx_wallet_analytics_gin ON wallet_profiles USING gin (analytics_profile jsonb_path_ops);
+CREATE INDEX idx_active_wallets ON wallet_profiles (last_activity DESC NULLS LAST);
+CREATE INDEX idx_wallet_risk ON wallet_profiles (network_type, risk_score DESC);
+
+-- Aggregates -----------------------------------------------------------------------------------------------------------------
+CREATE TABLE daily_transaction_stats (
+    date             date NOT NULL,
+    network          text NOT NULL,
+    tx_count         bigint NOT NULL,
+    volume           numeric NOT NULL,
+    avg_gas          numeric,
+    min_gas          bigint,
+    max_gas          bigint,
+    unique_senders   bigint NOT NULL,
+    unique_receivers bigint NOT NULL,
+    refreshed_at     timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (date, network)
+);
+
+-- Computed by ClickHouse, written back by the sidecar's feed.
+CREATE TABLE hourly_volume (
+    network           text NOT NULL,
+    hour              timestamptz NOT NULL CHECK (hour = date_trunc('hour', hour, 'UTC')),
+    transaction_count bigint NOT NULL,
+    total_volume      numeric NOT NULL,
+    unique_senders    bigint NOT NULL,
+    unique_receivers  bigint NOT NULL,
+    refreshed_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (network, hour)
+);
+
+-- State of the movers --------------------------------------------------------------------------------------------------------
+-- One row a consumer of the freshness primitive (a refresh job here, a feed of the sidecar). `position` is the snapshot up to
+-- which the consumer has seen everything, NULL before its first run; `attempt` rises before each try, so that whatever a try
+-- writes elsewhere can be told from what an earlier try wrote. `epoch` and `system_identifier` are those of `position`.
+CREATE TABLE feed_positions (
+    consumer          text PRIMARY KEY CHECK (consumer <> ''),
+    position          pg_snapshot,
+    attempt           bigint NOT NULL DEFAULT 0,
+    epoch             bigint,
+    system_identifier bigint,
+    timeline          integer,
+    rows_total        bigint NOT NULL DEFAULT 0,
+    updated_at        timestamptz NOT NULL DEFAULT now()
+);
+
+-- One row an imported source. `lines_done` is committed with the rows it counts, so an import continues where it was cut off.
+CREATE TABLE import_progress (
+    source        text PRIMARY KEY CHECK (source <> ''),
+    kind          text NOT NULL,
+    network       text NOT NULL,
+    lines_done    bigint NOT NULL DEFAULT 0,
+    rows_imported bigint NOT NULL DEFAULT 0,
+    rows_present  bigint NOT NULL DEFAULT 0,
+    rows_rejected bigint NOT NULL DEFAULT 0,
+    finished      boolean NOT NULL DEFAULT false,
+    started_at    timestamptz NOT NULL DEFAULT now(),
+    updated_at    timestamptz NOT NULL DEFAULT now()
+);

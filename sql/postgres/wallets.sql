@@ -1,0 +1,94 @@
+-- Reading wallets: labels in force, history, rankings.
+
+-- The label in force that weighs most for each address: illicit before service before neutral, then severity, confidence, source.
+CREATE VIEW current_labels AS
+SELECT DISTINCT ON (l.network, l.address)
+       l.network, l.address, l.category, c.kind, l.severity, l.label, l.source, l.confidence
+  FROM arx.address_labels AS l
+  JOIN arx.label_categories AS c USING (category)
+ WHERE l.valid_from <= now() AND l.valid_to > now()
+ ORDER BY l.network, l.address, array_position(ARRAY['illicit', 'service', 'neutral'], c.kind), l.severity DESC,
+          l.confidence DESC, l.source, l.label_id;
+COMMENT ON VIEW current_labels IS 'the label in force that weighs most for each address';
+
+CREATE FUNCTION require_limit("limit" integer) RETURNS integer
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+BEGIN
+    IF require_limit."limit" IS NULL OR require_limit."limit" NOT BETWEEN 1 AND 1000000 THEN
+        RAISE EXCEPTION 'limit must be between 1 and 1000000, not %', coalesce(require_limit."limit"::text, 'null')
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN require_limit."limit";
+END;
+$$;
+COMMENT ON FUNCTION require_limit(integer) IS 'the limit given, or an error (22023) when it is not between 1 and 1000000';
+
+-- A single SELECT, so that the planner inlines it: per partition two ordered index scans, merged, stopping at the limit.
+CREATE FUNCTION wallet_history(
+    address   text,
+    network   text,
+    before    timestamptz DEFAULT NULL,
+    "limit"   integer DEFAULT 100,
+    before_tx text DEFAULT NULL
+) RETURNS TABLE (
+    tx_hash text, "timestamp" timestamptz, direction text, counterparty text, value numeric, value_usd numeric,
+    gas_used bigint, status tx_status_enum, block_number bigint
+)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+SELECT h.tx_hash, h."timestamp", h.direction, h.counterparty, h.value, h.value_usd, h.gas_used, h.status, h.block_number
+  FROM (
+    (SELECT t.tx_hash, t."timestamp", CASE WHEN t.to_address = t.from_address THEN 'self' ELSE 'out' END AS direction,
+            t.to_address AS counterparty, t.value, t.value_usd, t.gas_used, t.status, t.block_number
+       FROM arx.transactions AS t
+      WHERE t.from_address = arx.require_address($1, $2)
+        AND t.network = (SELECT arx.registered_network($2))
+        AND t."timestamp" <= coalesce($3, 'infinity')
+        AND (t."timestamp" < coalesce($3, 'infinity') OR t.tx_hash < $5)
+      ORDER BY t."timestamp" DESC, t.tx_hash DESC
+      LIMIT arx.require_limit($4))
+    UNION ALL
+    (SELECT t.tx_hash, t."timestamp", 'in', t.from_address, t.value, t.value_usd, t.gas_used, t.status, t.block_number
+       FROM arx.transactions AS t
+      WHERE t.to_address = arx.require_address($1, $2)
+        AND t.from_address <> arx.require_address($1, $2)
+        AND t.network = (SELECT arx.registered_network($2))
+        AND t."timestamp" <= coalesce($3, 'infinity')
+        AND (t."timestamp" < coalesce($3, 'infinity') OR t.tx_hash < $5)
+      ORDER BY t."timestamp" DESC, t.tx_hash DESC
+      LIMIT arx.require_limit($4))
+  ) AS h
+ ORDER BY h."timestamp" DESC, h.tx_hash DESC
+ LIMIT arx.require_limit($4)
+$$;
+COMMENT ON FUNCTION wallet_history(text, text, timestamptz, integer, text) IS
+    'a wallet''s transactions, newest first, those before a time; for the next page pass the last row''s timestamp and tx_hash';
+
+-- Rank and percentile by volume within the network, and the change of a wallet's volume against its own previous seven days.
+CREATE VIEW wallet_rankings AS
+WITH recent AS (
+    SELECT w.network, w.address,
+           sum(w.value) FILTER (WHERE w."timestamp" >= now() - interval '7 days') AS volume,
+           sum(w.value) FILTER (WHERE w."timestamp" < now() - interval '7 days') AS previous_volume
+      FROM (SELECT t.network, t.from_address AS address, t."timestamp", t.value
+              FROM arx.transactions AS t
+             WHERE t."timestamp" >= now() - interval '14 days' AND t."timestamp" <= now() AND t.status <> 'failed'
+            UNION ALL
+            SELECT t.network, t.to_address, t."timestamp", t.value
+              FROM arx.transactions AS t
+             WHERE t."timestamp" >= now() - interval '14 days' AND t."timestamp" <= now() AND t.status <> 'failed'
+               AND t.to_address <> t.from_address) AS w
+     GROUP BY w.network, w.address
+)
+SELECT p.wallet_address, p.network_type, p.transaction_count, p.total_volume, p.total_volume_usd,
+       rank() OVER by_volume AS volume_rank,
+       round((1 - percent_rank() OVER by_volume)::numeric, 6) AS volume_percentile,
+       coalesce(r.volume, 0) AS volume_7d,
+       coalesce(r.previous_volume, 0) AS previous_volume_7d,
+       round((coalesce(r.volume, 0) - r.previous_volume) / nullif(r.previous_volume, 0) * 100, 2) AS volume_change_pct
+  FROM arx.wallet_profiles AS p
+  LEFT JOIN recent AS r ON r.network = p.network_type AND r.address = p.wallet_address
+WINDOW by_volume AS (PARTITION BY p.network_type ORDER BY p.total_volume_usd DESC, p.total_volume DESC);
+COMMENT ON VIEW wallet_rankings IS
+    'wallets ranked by volume within their network, with the change against their own previous seven days (NULL without any)';

@@ -1,0 +1,44 @@
+INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
+VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1);
+INSERT INTO arx.users (email) VALUES ('ada@example.org');
+SELECT format('CREATE ROLE %I', 'nobody_' || current_database()), format('CREATE ROLE %I IN ROLE arx_reader', 'reader_' || current_database()),
+       format('CREATE ROLE %I IN ROLE arx_operator', 'operator_' || current_database()) \gexec
+SELECT 'nobody_' || current_database() AS nobody, 'reader_' || current_database() AS reader, 'operator_' || current_database() AS operator \gset
+-- a role without rights
+SET ROLE :"nobody";
+SELECT * FROM arx.wallet_risk('a', 'testnet');
+SELECT * FROM arx.transactions;
+SELECT arx.normalize_network('ETH');
+RESET ROLE;
+-- a reader looks, and changes nothing
+SET ROLE :"reader";
+SELECT score, state FROM arx.wallet_risk('a', 'testnet');
+SELECT target FROM arx.wallet_connections('a', 'testnet');
+SELECT tx_hash FROM arx.wallet_history('b', 'testnet');
+SELECT count(*) > 0 AS planned FROM arx.run_partition_maintenance(true);
+SELECT count(*) > 0 AS planned FROM arx.partition_plan('arx.transactions');
+SELECT active_connections > 0 FROM arx.performance_dashboard;
+SELECT count(*) >= 0 AS checked FROM arx.check_performance_alerts();
+SELECT * FROM arx.users;
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
+VALUES ('testnet', 't2', 1, '2024-01-01', 'a', 'b', 1);
+SELECT arx.refresh_wallet_profiles();
+SELECT * FROM arx.manage_partitions();
+DELETE FROM arx.transaction_changes;
+RESET ROLE;
+-- an operator acts
+SET ROLE :"operator";
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
+VALUES ('testnet', 't2', 1, '2024-01-01', 'a', 'c', 1);
+UPDATE arx.transactions SET value = 7 WHERE tx_hash = 't1';
+SELECT operation, value FROM arx.transaction_changes;
+SELECT count(*) > 0 AS made FROM arx.run_partition_maintenance();
+SELECT arx.refresh_wallet_profiles(), arx.refresh_risk_scores(), arx.refresh_daily_stats();
+SELECT partition FROM arx.create_hash_partitions();
+SELECT arx.record_performance_alerts() >= 0 AS recorded;
+SELECT email FROM arx.users;
+CREATE TABLE arx.mine (x integer);
+INSERT INTO arx.graph_epoch (reason, relation) VALUES ('forged', 'x');
+RESET ROLE;
+DROP ROLE :"nobody", :"reader", :"operator";

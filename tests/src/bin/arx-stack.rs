@@ -1,0 +1,120 @@
+//! Starts, stops and shows PostgreSQL and Redis servers that live in one folder and outlive this program, or runs a command
+//! beside servers that end with it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{self, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use arx_tests::detached::{DATABASE, Detached};
+use arx_tests::{Stack, StackOptions};
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start what does not run, create the database arx, and print how to connect
+    Up {
+        #[command(flatten)]
+        folder: Folder,
+        /// A line for postgresql.conf; may be given several times
+        #[arg(long = "set", value_name = "LINE")]
+        settings: Vec<String>,
+        /// Leave the database without the extension
+        #[arg(long)]
+        bare: bool,
+    },
+    /// Stop the servers
+    Down {
+        #[command(flatten)]
+        folder: Folder,
+        /// Remove the folder too, with all data
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Say which servers answer; fails unless all do
+    Status {
+        #[command(flatten)]
+        folder: Folder,
+    },
+    /// Run a command beside private servers, with PGHOST and ARX_* set; they end with it
+    With {
+        /// Leave the database without the extension
+        #[arg(long)]
+        bare: bool,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Args)]
+struct Folder {
+    /// The folder of the servers
+    #[arg(long)]
+    dir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::Up { folder, settings, bare } => {
+            let servers = Detached::at(&folder.dir)?;
+            servers.up(settings, *bare)?;
+            print!("{}", servers.environment());
+        }
+        Command::Down { folder, remove } => {
+            if folder.dir.exists() {
+                let servers = Detached::at(&folder.dir)?;
+                if *remove { servers.remove() } else { servers.down() }?;
+            }
+        }
+        Command::Status { folder } => {
+            if !folder.dir.exists() {
+                println!("nothing in {}", folder.dir.display());
+                return Ok(ExitCode::FAILURE);
+            }
+            let status = Detached::at(&folder.dir)?.status();
+            let word = |answers: bool| if answers { "answers" } else { "does not answer" };
+            println!("PostgreSQL {}", word(status.postgres));
+            println!("Redis {}", word(status.redis));
+            if !(status.postgres && status.redis) {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::With { bare, command } => return run_beside(*bare, command),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_beside(bare: bool, command: &[OsString]) -> Result<ExitCode> {
+    let [program, arguments @ ..] = command else { bail!("no command given") };
+    let stack = Stack::start(&StackOptions::default())?;
+    let database = if bare { stack.bare_database(DATABASE) } else { stack.database(DATABASE) }?;
+    let status = process::Command::new(program)
+        .args(arguments)
+        .env("PGHOST", stack.cluster().host())
+        .envs([("PGPORT", "5432"), ("PGUSER", "postgres"), ("PGDATABASE", DATABASE)])
+        .env("ARX_POSTGRES_URL", database.connection())
+        .env("ARX_REDIS_URL", database.redis_url())
+        .env("ARX_DATA_DIR", database.data_folder())
+        .status()
+        .with_context(|| format!("start {}", program.display()))?;
+    // A signal is a failure without a code.
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}

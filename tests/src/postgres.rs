@@ -1,0 +1,193 @@
+//! A private PostgreSQL cluster: made, configured and asked whether it is ready. Owns what is in the cluster's folder
+//! (`data/`, `socket/`, `log`); who ends the server is the caller's to say.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::account::Account;
+use crate::guard::{Ending, Guard};
+use crate::process::{run, wait_until};
+
+/// How long a server may take until it answers. A fresh cluster takes 0.1 s.
+pub const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The longest path of a socket, its final NUL not counted (`sockaddr_un.sun_path`).
+const SOCKET_PATH_LIMIT: usize = 107;
+
+/// A cluster in a folder. Its superuser is `postgres`, whoever runs it.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    account: Account,
+    programs: PathBuf,
+    folder: PathBuf,
+    sockets: PathBuf,
+}
+
+impl Cluster {
+    /// The cluster whose files are in `folder` and whose socket is in `sockets`; nothing is created yet.
+    ///
+    /// # Errors
+    /// When PostgreSQL 15 is not installed, or the socket's path would be too long.
+    pub fn at(account: Account, folder: &Path, sockets: &Path) -> Result<Self> {
+        let programs = programs_folder()?;
+        let socket = sockets.join(".s.PGSQL.5432.lock");
+        ensure!(
+            socket.as_os_str().len() <= SOCKET_PATH_LIMIT,
+            "the socket path {} is longer than {SOCKET_PATH_LIMIT} bytes: use a folder nearer to /",
+            socket.display()
+        );
+        Ok(Self { account, programs, folder: folder.to_owned(), sockets: sockets.to_owned() })
+    }
+
+    /// The folder of the server's socket: the `host` of a connection.
+    #[must_use]
+    pub fn host(&self) -> &Path {
+        &self.sockets
+    }
+
+    /// The file with the server's log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// A program of PostgreSQL, to run as ourselves: `psql`, `pg_isready`.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+            command.env_remove(variable);
+        }
+        command.env("PGHOST", &self.sockets).env("PGUSER", "postgres").env("PGDATABASE", "postgres");
+        command
+    }
+
+    /// Makes the cluster if it is not there yet, and writes its configuration anew.
+    ///
+    /// # Errors
+    /// When `initdb` fails or a file cannot be written.
+    pub fn prepare(&self, durable: bool, settings: &[String]) -> Result<()> {
+        self.account.create_folder(&self.folder)?;
+        self.account.create_folder(&self.sockets)?;
+        let data = self.data();
+        if !data.exists() {
+            // Made aside, so that one that was cut off is never taken for a whole one.
+            let unfinished = self.folder.join("data.new");
+            if unfinished.exists() {
+                std::fs::remove_dir_all(&unfinished).with_context(|| format!("remove {}", unfinished.display()))?;
+            }
+            let mut initdb = self.account.command(self.programs.join("initdb"));
+            initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"]);
+            initdb.arg(&unfinished);
+            if !durable {
+                initdb.arg("--no-sync");
+            }
+            run(&mut initdb)?;
+            std::fs::rename(&unfinished, &data).with_context(|| format!("rename to {}", data.display()))?;
+        }
+        // A setting below takes the place of one above it.
+        let mut text = format!(
+            "# Written anew at every start.\nlisten_addresses = ''\nunix_socket_directories = '{}'\nport = 5432\n\
+             timezone = 'UTC'\nlog_timezone = 'UTC'\nlc_messages = 'C'\nshared_buffers = '256MB'\nmax_wal_size = '4GB'\n\
+             log_line_prefix = '%m [%p] %d '\n",
+            self.sockets.display().to_string().replace('\'', "''")
+        );
+        if !durable {
+            text.push_str("fsync = off\nfull_page_writes = off\n");
+        }
+        for setting in settings {
+            writeln!(text, "{setting}")?;
+        }
+        let auto = data.join("postgresql.auto.conf");
+        std::fs::write(&auto, text).with_context(|| format!("write {}", auto.display()))
+    }
+
+    /// Starts the server so that it ends with the guard, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it ends or does not answer; the message holds the end of its log.
+    pub fn start_guarded(&self, guard: &Guard) -> Result<u32> {
+        let mut command = self.account.command(self.programs.join("postgres"));
+        command.arg("-D").arg(self.data());
+        let pid = guard.start(&command, Ending::Quit, &self.log())?;
+        let ready = wait_until(START_LIMIT, || {
+            if let Some(status) = guard.ended(pid) {
+                bail!("PostgreSQL ended with {status} while it started: {}", self.log_end());
+            }
+            Ok(self.is_ready())
+        })?;
+        ensure!(ready, "PostgreSQL did not answer within {START_LIMIT:?}: {}", self.log_end());
+        Ok(pid)
+    }
+
+    /// Starts the server so that it outlives us, unless it runs already, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not start; the message holds the end of its log.
+    pub fn start_detached(&self) -> Result<()> {
+        if self.is_running() {
+            return Ok(());
+        }
+        let mut command = self.control("start");
+        command.args(["--wait", "--timeout=60", "--silent", "--log"]).arg(self.folder.join("log"));
+        run(&mut command).map(drop).with_context(|| format!("start PostgreSQL: {}", self.log_end()))
+    }
+
+    /// Stops a detached server, if it runs.
+    ///
+    /// # Errors
+    /// When it does not stop within a minute.
+    pub fn stop_detached(&self) -> Result<()> {
+        if !self.is_running() {
+            return Ok(());
+        }
+        run(self.control("stop").args(["--mode=fast", "--wait", "--timeout=60", "--silent"])).map(drop)
+    }
+
+    /// Whether the server process of this cluster runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.data().exists() && run(&mut self.control("status")).is_ok()
+    }
+
+    /// Whether the server accepts connections.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        run(self.program("pg_isready").arg("--quiet")).is_ok()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn control(&self, action: &str) -> Command {
+        let mut command = self.account.command(self.programs.join("pg_ctl"));
+        command.arg(action).arg("--pgdata").arg(self.data());
+        command
+    }
+
+    fn log_end(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}
+
+/// PostgreSQL's programs: beside `PG_CONFIG` if that is set, else where Debian has them.
+fn programs_folder() -> Result<PathBuf> {
+    let chosen = std::env::var_os("PG_CONFIG").map(PathBuf::from);
+    let folder = match chosen.as_deref().and_then(Path::parent) {
+        Some(folder) => folder.to_owned(),
+        None => PathBuf::from("/usr/lib/postgresql/15/bin"),
+    };
+    ensure!(
+        folder.join("initdb").exists(),
+        "no PostgreSQL server programs in {}: run scripts/install-tools, or set PG_CONFIG",
+        folder.display()
+    );
+    Ok(folder)
+}
