@@ -80,6 +80,13 @@ impl Context {
             let plain = text.len() <= MAX_HASH_BYTES && text.bytes().all(|b| b.is_ascii_graphic());
             return if plain { Ok(Cow::Borrowed(text)) } else { Err(bad()) };
         }
+        // the name that a transaction gets whose source has no hash: see the two-file form
+        if text
+            .strip_prefix("tx:")
+            .is_some_and(|id| !id.is_empty() && id.len() <= 20 && id.bytes().all(|b| b.is_ascii_digit()))
+        {
+            return Ok(Cow::Borrowed(text));
+        }
         let digits = text.strip_prefix("0x").ok_or_else(bad)?;
         if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(bad());
@@ -233,7 +240,8 @@ mod tests {
         let context = ethereum();
         let upper = format!("0x{}", "AB".repeat(32));
         assert_eq!(context.hash("hash", Some(&upper)).unwrap(), upper.to_lowercase());
-        for bad in ["0x12", "ab", "tx:1"] {
+        assert_eq!(context.hash("hash", Some("tx:17")).unwrap(), "tx:17");
+        for bad in ["0x12", "ab", "tx:", "tx:1a", "tx"] {
             assert!(matches!(context.hash("hash", Some(bad)), Err(LineError::Hash { .. })), "{bad}");
         }
         let bitcoin = Context::new(Network::parse("bitcoin").unwrap(), 8, 0);

@@ -1,0 +1,64 @@
+//! A dump restored elsewhere holds what was dumped, and what the restore reports is only that ATTACH had made it already.
+
+use std::process::Command;
+
+use arx_tests::process::run;
+use arx_tests::{Database, Stack};
+
+const STATE: [&str; 6] = [
+    "SELECT md5(string_agg(t::text, ',' ORDER BY tx_hash)) FROM arx.transactions AS t",
+    "SELECT md5(string_agg(w::text, ',' ORDER BY wallet_address)) FROM arx.wallet_profiles AS w",
+    "SELECT string_agg(tableoid::regclass || ' ' || tx_hash, ',' ORDER BY tx_hash) FROM arx.transactions",
+    "SELECT string_agg(email, ',' ORDER BY email) FROM arx.users",
+    "SELECT string_agg(p::text, ',' ORDER BY p) FROM arx.partition_policies AS p",
+    "SELECT string_agg(n.network, ',' ORDER BY n.network) FROM arx.networks AS n",
+];
+
+fn state(database: &Database<'_>) -> Vec<String> {
+    STATE.iter().map(|sql| database.query(sql).unwrap()).collect()
+}
+
+#[test]
+fn a_dump_restores_rows_partitions_and_what_users_added() {
+    let stack = Stack::shared().unwrap();
+    let source = stack.database("backup_source").unwrap();
+    source
+        .query(
+            "INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
+             INSERT INTO arx.users (email) VALUES ('ada@example.org');
+             INSERT INTO arx.partition_policies (relation, retention_months) VALUES ('arx.transactions', 1000);
+             SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-02-29');
+             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             SELECT 'testnet', 't' || n, n, '2024-01-01'::timestamptz + n * interval '1 day', 'a' || n, 'b', 1.5
+               FROM generate_series(1, 100) AS n;
+             UPDATE arx.transactions SET value = 2 WHERE tx_hash = 't7';
+             SELECT arx.refresh_wallet_profiles(), arx.refresh_risk_scores();
+             SELECT count(*) FROM arx.create_hash_partitions(partitions => 3)",
+        )
+        .unwrap();
+    let target = stack.bare_database("backup_target").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let dump = scratch.path().join("arx.dump");
+    let host = source.connection().replace("host=", "").split(' ').next().unwrap().to_owned();
+    let program = |name: &str| {
+        let mut command = Command::new(name);
+        command.args(["-h", &host, "-p", "5432", "-U", "postgres"]);
+        command
+    };
+    run(program("pg_dump").args(["-Fc", "-f"]).arg(&dump).args(["-d", source.name()])).unwrap();
+    let restore = program("pg_restore").args(["-d", target.name()]).arg(&dump).output().unwrap();
+    let said = String::from_utf8_lossy(&restore.stderr);
+    let unexpected: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("ERROR"))
+        .filter(|line| !line.contains("already exists") && !line.contains("multiple primary keys for table"))
+        .collect();
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
+    assert_eq!(state(&target), state(&source));
+    // the triggers work there, and nothing is left to do
+    target.query("DELETE FROM arx.transactions WHERE tx_hash = 't8'").unwrap();
+    assert_eq!(target.query("SELECT count(*) FROM arx.transaction_changes").unwrap(), "2");
+    target.query("TRUNCATE arx.transactions_2024_01").unwrap();
+    assert_eq!(target.query("SELECT reason FROM arx.graph_epoch ORDER BY epoch_id DESC LIMIT 1").unwrap(), "truncate");
+    assert_eq!(target.query("SELECT arx.refresh_wallet_profiles() > 0").unwrap(), "t");
+}
