@@ -19,7 +19,7 @@ pub enum ImportCommand {
     Transactions(FileArgs),
     /// Token transfers as ethereum-etl writes them: CSV or JSON lines, plain or gzip
     TokenTransfers(FileArgs),
-    /// A list of labelled addresses: CSV with network,address,category,abuse,label,source[,severity,confidence]
+    /// A list of labelled addresses: CSV with network,address,category,abuse,label,source and optionally severity,confidence
     Labels(LabelArgs),
     /// Transactions whose addresses are numbered in a second file
     Graph(GraphArgs),

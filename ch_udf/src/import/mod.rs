@@ -1,7 +1,7 @@
 //! `arx-sidecar import`: files into PostgreSQL. Reads ethereum-etl's transactions and token transfers, the two-file form of
 //! transaction graphs, and label lists; plain or gzip, files or standard input.
 //!
-//! A thread reads and parses ([`reader`], [`chunk`]), a task loads ([`load`], [`postgres_sink`]); a bounded channel between
+//! A thread reads and parses (`reader`, `chunk`), a task loads (`load`, `postgres_sink`); a bounded channel between
 //! them makes the two overlap without letting memory grow. Each chunk is one transaction that also stores how far the source is
 //! done (`arx.import_progress`), so an import that is cut off at any instant continues exactly behind its last commit. Rows
 //! that are there already are counted and left as they are. A bad line goes to a rejects file and stops nothing but itself.
