@@ -241,7 +241,8 @@ impl Settings {
         if self.profile_ttl_seconds < 10 {
             return wrong(format!("profile_ttl_seconds {} must be at least 10", self.profile_ttl_seconds));
         }
-        if self.listen != "none" && self.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none()
+        if self.listen != "none"
+            && self.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none()
         {
             return wrong(format!("listen {:?} must be host:port or none", self.listen));
         }

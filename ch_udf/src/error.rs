@@ -204,9 +204,9 @@ impl ErrorKind {
                     .with_max_times(8),
             ),
             // a server that merges or a lock that is held needs seconds, not milliseconds
-            Self::Busy => {
-                Some(policy.with_min_delay(Duration::from_secs(1)).with_max_delay(Duration::from_secs(10)).with_max_times(5))
-            }
+            Self::Busy => Some(
+                policy.with_min_delay(Duration::from_secs(1)).with_max_delay(Duration::from_secs(10)).with_max_times(5),
+            ),
             Self::BadData | Self::Configuration | Self::Permanent => None,
         }
     }

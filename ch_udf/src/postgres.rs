@@ -43,7 +43,11 @@ pub async fn connect(url: &ServerUrl) -> Result<Connection, SidecarError> {
     };
     let (client, connection) = config.connect(NoTls).await.map_err(|error| {
         // a server that answers with an error (wrong password, no such database) is not one that is down
-        if error.code().is_some() { SidecarError::Postgres { doing: "connect", source: error } } else { unreachable(error) }
+        if error.code().is_some() {
+            SidecarError::Postgres { doing: "connect", source: error }
+        } else {
+            unreachable(error)
+        }
     })?;
     tokio::spawn(async move {
         // Whoever waits for an answer gets the same error and handles it.

@@ -42,7 +42,12 @@ pub async fn connect(warehouse: &Warehouse) -> Result<Connection, SidecarError> 
     })?;
     let major: u32 = version.split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0);
     if major < NEEDED.0 {
-        return Err(SidecarError::UnsupportedVersion { server: "ClickHouse", address, found: version, needed: NEEDED.1 });
+        return Err(SidecarError::UnsupportedVersion {
+            server: "ClickHouse",
+            address,
+            found: version,
+            needed: NEEDED.1,
+        });
     }
     Ok(Connection { client: client.with_database(&warehouse.database), version })
 }

@@ -37,11 +37,8 @@ impl SqlError {
 
     /// A network that `arx.networks` does not have.
     pub fn unregistered_network(network: &str) -> Self {
-        Self::new(
-            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("network \"{network}\" is not registered"),
-        )
-        .hint("See arx.networks; a new network is added by INSERT INTO arx.networks (network, native_asset).")
+        Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("network \"{network}\" is not registered"))
+            .hint("See arx.networks; a new network is added by INSERT INTO arx.networks (network, native_asset).")
     }
 
     /// The catalog or a table of ours holds what it cannot hold.

@@ -1,10 +1,12 @@
 //! The extension `arx`: a thin shell over `arx-core`.
 //!
-//! Functions in [`api`] parse their arguments, call `arx-core` and convert the result. All SQL text is in [`spi`] or in
-//! `sql/postgres/`; what an error looks like in SQL is in [`error`]. No rule of the domain is decided here.
+//! Functions in `api` parse their arguments, call `arx-core` and convert the result. All SQL text is in `spi` or in
+//! `sql/postgres/`; what an error looks like in SQL is in `error`. No rule of the domain is decided here.
 
 // pgrx generates public items without documentation and its macros need unsafe code of their own
 #![allow(unsafe_code, missing_docs)]
+// pgrx's ErrorReport has over 200 bytes, and an extern must return it as it is to keep its SQLSTATE
+#![allow(clippy::result_large_err)]
 
 use pgrx::prelude::*;
 
@@ -29,7 +31,11 @@ extension_sql_file!(
     requires = ["roles", normalize_network, network_family, normalize_address]
 );
 extension_sql_file!("../../sql/postgres/changes.sql", name = "changes", requires = ["tables"]);
-extension_sql_file!("../../sql/postgres/wallets.sql", name = "wallets", requires = ["changes", require_address, registered_network]);
+extension_sql_file!(
+    "../../sql/postgres/wallets.sql",
+    name = "wallets",
+    requires = ["changes", require_address, registered_network]
+);
 extension_sql_file!("../../sql/postgres/refresh.sql", name = "refresh", requires = ["wallets"]);
 extension_sql_file!("../../sql/postgres/bounds.sql", name = "bounds");
 extension_sql_file!(

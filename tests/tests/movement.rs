@@ -11,7 +11,8 @@ use arx_tests::{Database, Stack, programs};
 const EXPECTED: &str = "SELECT network, date_trunc('hour', \"timestamp\", 'UTC') AS hour, count(*) AS n,
     coalesce(sum(value) FILTER (WHERE status <> 'failed'), 0) AS volume, count(DISTINCT from_address) AS senders,
     count(DISTINCT to_address) AS receivers FROM arx.transactions GROUP BY 1, 2";
-const WRITTEN: &str = "SELECT network, hour, transaction_count, total_volume, unique_senders, unique_receivers FROM arx.hourly_volume";
+const WRITTEN: &str =
+    "SELECT network, hour, transaction_count, total_volume, unique_senders, unique_receivers FROM arx.hourly_volume";
 
 fn differences(database: &Database<'_>) -> String {
     database
@@ -81,7 +82,8 @@ fn a_transaction_that_commits_late_is_not_missed() {
     let mut late = database.psql().stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut input = late.stdin.take().unwrap();
     writeln!(input, "BEGIN; {}", insert("late")).unwrap();
-    let open = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()";
+    let open =
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()";
     assert!(wait_until(Duration::from_secs(30), || Ok(database.query(open)? == "1")).unwrap());
     database.query(&insert("early")).unwrap();
     succeed(&database, &["sync"]);
@@ -99,10 +101,14 @@ fn a_killed_feed_leaves_neither_gaps_nor_doubles() {
     import_sample(&database);
     for round in 1..=6_u64 {
         let mut feed = database.sidecar().unwrap();
-        let mut child = feed.arg("sync").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let tries = format!("SELECT coalesce(max(attempt), 0) >= {round} FROM arx.feed_positions WHERE consumer = 'clickhouse'");
+        let mut child =
+            feed.arg("sync").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let tries = format!(
+            "SELECT coalesce(max(attempt), 0) >= {round} FROM arx.feed_positions WHERE consumer = 'clickhouse'"
+        );
         // at its intent, then a little further each time
-        wait_until(Duration::from_secs(30), || Ok(database.query(&tries)? == "t" || child.try_wait()?.is_some())).unwrap();
+        wait_until(Duration::from_secs(30), || Ok(database.query(&tries)? == "t" || child.try_wait()?.is_some()))
+            .unwrap();
         std::thread::sleep(Duration::from_millis(40 * (round - 1)));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -137,7 +143,10 @@ fn an_import_may_be_repeated_and_bad_lines_are_told_apart() {
     for flags in [&[][..], &["--again"][..]] {
         let arguments = [&["import", "transactions", file, "--rejects", rejects], flags].concat();
         succeed(&database, &arguments);
-        assert_eq!(database.query("SELECT count(*), sum(value) FROM arx.transactions").unwrap(), "3|3.000000000000000000");
+        assert_eq!(
+            database.query("SELECT count(*), sum(value) FROM arx.transactions").unwrap(),
+            "3|3.000000000000000000"
+        );
     }
     let told = std::fs::read_to_string(rejects).unwrap();
     let lines: Vec<&str> = told.lines().filter_map(|line| line.split('\t').next()).collect();
@@ -176,10 +185,20 @@ fn profiles_come_from_the_cache_and_annotations_reach_postgresql() {
     assert!(second.contains("cache"), "{second}");
     succeed(&database, &["annotate", &wallet, "{\"case\": 42}"]);
     let mut daemon = database.sidecar().unwrap();
-    let mut daemon: std::process::Child =
-        Command::new(daemon.get_program()).args(["run"]).envs(daemon.get_envs().filter_map(|(k, v)| Some((k, v?))))
-            .stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(|e| { let _ = &mut daemon; e }).unwrap();
-    let stored = format!("SELECT analytics_profile ->> 'case' FROM arx.wallet_profiles WHERE wallet_address = '{wallet}'");
+    let mut daemon: std::process::Child = Command::new(daemon.get_program())
+        .args(["run"])
+        .envs(daemon.get_envs().filter_map(|(k, v)| Some((k, v?))))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| {
+            let _ = &mut daemon;
+            e
+        })
+        .unwrap();
+    let stored =
+        format!("SELECT analytics_profile ->> 'case' FROM arx.wallet_profiles WHERE wallet_address = '{wallet}'");
     let arrived = wait_until(Duration::from_secs(60), || Ok(database.query(&stored)? == "42"));
     run(Command::new("kill").args(["-TERM", &daemon.id().to_string()])).unwrap();
     assert!(daemon.wait().unwrap().success(), "the daemon did not stop gracefully");
@@ -201,7 +220,11 @@ fn servers_that_are_down_are_named() {
         .arg("status")
         .output()
         .unwrap();
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("PostgreSQL") || String::from_utf8_lossy(&refused.stdout).contains("PostgreSQL"), "{refused:?}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("PostgreSQL")
+            || String::from_utf8_lossy(&refused.stdout).contains("PostgreSQL"),
+        "{refused:?}"
+    );
     let bare = Stack::shared().unwrap().bare_database("movement_bare").unwrap();
     let missing = sidecar(&bare, &["sync"]);
     assert_eq!(missing.status.code(), Some(1));

@@ -69,11 +69,13 @@ impl fmt::Display for Profile {
             writeln!(f, "transactions  {}", self.transaction_count)?;
             writeln!(f, "volume        {} ({} USD)", self.total_volume, self.total_volume_usd)?;
         } else {
-            writeln!(f, "this wallet is unknown: no profile of it is stored")?;
+            let unknown = self.risk.state == "unknown";
+            let what = if unknown { "this wallet is unknown: nothing is" } else { "no profile of this wallet is" };
+            writeln!(f, "              {what} stored yet")?;
         }
         if let Ok(factors) = serde_json::from_str::<Vec<Factor>>(self.risk.factors.get()) {
             for factor in factors {
-                writeln!(f, "  {:>+6}  {}  {}", factor.points, factor.factor, factor.detail.unwrap_or_default())?;
+                writeln!(f, "  {:>+4}  {}  {}", factor.points, factor.factor, factor.detail.unwrap_or_default())?;
             }
         }
         for (name, value) in &self.analytics_profile {
@@ -86,7 +88,7 @@ impl fmt::Display for Profile {
 #[derive(Deserialize)]
 struct Factor {
     factor: String,
-    points: serde_json::Number,
+    points: i64,
     detail: Option<String>,
 }
 

@@ -88,11 +88,8 @@ impl ProfileCache {
                 SidecarError::Redis { doing: "connect", source }
             }
         })?;
-        let information: String = redis::cmd("INFO")
-            .arg("server")
-            .query_async(&mut connection)
-            .await
-            .map_err(failed("check the version"))?;
+        let information: String =
+            redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(failed("check the version"))?;
         let version = information
             .lines()
             .find_map(|line| line.strip_prefix("redis_version:"))
@@ -102,7 +99,12 @@ impl ProfileCache {
         let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if found < (NEEDED.0, NEEDED.1) {
             let address = url.to_string();
-            return Err(SidecarError::UnsupportedVersion { server: "Redis", address, found: version, needed: NEEDED.2 });
+            return Err(SidecarError::UnsupportedVersion {
+                server: "Redis",
+                address,
+                found: version,
+                needed: NEEDED.2,
+            });
         }
         Ok(Self { connection, version, ttl: ttl_seconds })
     }

@@ -185,7 +185,8 @@ impl Writer {
     pub async fn pending(&mut self) -> Result<u64, SidecarError> {
         let mut sum = 0;
         for shard in 0..SHARDS {
-            let length: u64 = self.redis.xlen(shard_keys(shard).writes).await.map_err(failed("count queued annotations"))?;
+            let length: u64 =
+                self.redis.xlen(shard_keys(shard).writes).await.map_err(failed("count queued annotations"))?;
             sum += length;
         }
         Ok(sum)
@@ -225,7 +226,8 @@ impl Writer {
             }
             outcome => outcome?,
         };
-        let done = Drained { applied: applied.len(), repeated: entries.len() - applied.len() - dead.len(), dead: dead.len() };
+        let done =
+            Drained { applied: applied.len(), repeated: entries.len() - applied.len() - dead.len(), dead: dead.len() };
         self.finish(&shard_keys(shard), entries, &dead).await?;
         for (key, version) in applied.iter().map(|(index, version)| (&writes[*index].key, *version)) {
             self.cache.invalidate(key, version).await?;
@@ -287,7 +289,9 @@ impl Writer {
             .map(|row| EntryId { millis: row.get(0), sequence: row.get::<_, Option<i64>>(1).unwrap_or_default() });
         let merge = transaction.prepare(MERGE).await.map_err(failed)?;
         let mut applied = Vec::with_capacity(writes.len());
-        for (index, write) in writes.iter().enumerate().filter(|(_, write)| stored.is_none_or(|stored| write.id > stored)) {
+        for (index, write) in
+            writes.iter().enumerate().filter(|(_, write)| stored.is_none_or(|stored| write.id > stored))
+        {
             let row = transaction
                 .query_one(&merge, &[&write.key.address, &write.key.network, &write.annotation.text()])
                 .await
@@ -314,7 +318,12 @@ impl Writer {
         let doing = "acknowledge annotations";
         let mut commands = redis::pipe();
         for (entry, reason) in dead {
-            tracing::warn!(stream = keys.writes, id = entry.id, reason, "an annotation cannot be applied and is put aside");
+            tracing::warn!(
+                stream = keys.writes,
+                id = entry.id,
+                reason,
+                "an annotation cannot be applied and is put aside"
+            );
             let add = commands.cmd("XADD").arg(&keys.dead).arg("MAXLEN").arg("~").arg(DEAD_KEPT).arg("*");
             add.arg("id").arg(&entry.id).arg("reason").arg(reason);
             for name in ["network", "address", "annotation"] {

@@ -49,8 +49,7 @@ pub fn run(options: &LaunchOptions) -> Result<(), SidecarError> {
     let library = find_library(options.library.as_deref())?;
     std::fs::create_dir_all(&options.folder)
         .map_err(|source| SidecarError::io("create folder", &options.folder, source))?;
-    let root =
-        options.folder.canonicalize().map_err(|source| SidecarError::io("resolve", &options.folder, source))?;
+    let root = options.folder.canonicalize().map_err(|source| SidecarError::io("resolve", &options.folder, source))?;
     let folder = EngineFolder::new(root);
     let guard = lock(&folder)?;
     folder.prepare()?;

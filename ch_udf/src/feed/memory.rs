@@ -132,7 +132,8 @@ impl Database {
     }
 
     pub fn live(&self) -> BTreeSet<(i64, String, String)> {
-        let key = |version: &Version| (version.row.event_time, version.row.from_address.clone(), version.row.tx_hash.clone());
+        let key =
+            |version: &Version| (version.row.event_time, version.row.from_address.clone(), version.row.tx_hash.clone());
         self.visible(&self.snapshot()).into_iter().map(key).collect()
     }
 }

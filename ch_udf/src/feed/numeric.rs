@@ -87,7 +87,8 @@ mod tests {
     fn encode(units: i128) -> Vec<u8> {
         let mut digits = Vec::new();
         // 18 decimals are not a whole number of base-10,000 digits: shift to 20
-        let (mut whole, mut fraction) = (units.unsigned_abs() / 10_u128.pow(18), units.unsigned_abs() % 10_u128.pow(18));
+        let (mut whole, mut fraction) =
+            (units.unsigned_abs() / 10_u128.pow(18), units.unsigned_abs() % 10_u128.pow(18));
         fraction *= 100;
         for _ in 0..5 {
             digits.insert(0, u16::try_from(fraction % 10_000).unwrap());

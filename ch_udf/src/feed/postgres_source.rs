@@ -187,13 +187,10 @@ fn change(row: &Row) -> Result<Change, SidecarError> {
     };
     let whole = |index, name| -> Result<Option<u64>, SidecarError> {
         let value: Option<i64> = column(row, index)?;
-        value
-            .map(|value| u64::try_from(value).map_err(|_| out_of_range(name, value.to_string(), "UInt64")))
-            .transpose()
+        value.map(|value| u64::try_from(value).map_err(|_| out_of_range(name, value.to_string(), "UInt64"))).transpose()
     };
     let exact = |raw: RawNumeric<'_>, scale, name, target| {
-        units_from_binary(raw.0, scale)
-            .map_err(|error: NumericError| out_of_range(name, format!("({error})"), target))
+        units_from_binary(raw.0, scale).map_err(|error: NumericError| out_of_range(name, format!("({error})"), target))
     };
     let place: Option<i32> = column(row, 4)?;
     let usd: Option<RawNumeric<'_>> = column(row, 8)?;

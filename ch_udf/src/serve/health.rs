@@ -41,7 +41,9 @@ impl Health {
         metrics::describe_counter!("arx_write_behind_applied_total", "annotations written to PostgreSQL");
         metrics::describe_counter!("arx_write_behind_dead_total", "annotations put aside");
         metrics::describe_counter!("arx_write_behind_errors_total", "rounds of write-behind that failed");
-        for name in ["arx_feed_rows_total", "arx_feed_tombstones_total", "arx_feed_passes_total", "arx_feed_errors_total"] {
+        for name in
+            ["arx_feed_rows_total", "arx_feed_tombstones_total", "arx_feed_passes_total", "arx_feed_errors_total"]
+        {
             counter!(name).absolute(0);
         }
         for name in ["arx_write_behind_applied_total", "arx_write_behind_dead_total", "arx_write_behind_errors_total"] {
@@ -73,7 +75,10 @@ impl Health {
     pub(super) fn wrote(&self, drained: &Drained, pending: u64) {
         counter!("arx_write_behind_applied_total").increment(drained.applied as u64);
         counter!("arx_write_behind_dead_total").increment(drained.dead as u64);
-        #[expect(clippy::cast_precision_loss, reason = "a gauge of Prometheus is a float; streams end at a million entries")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a gauge of Prometheus is a float; streams end at a million entries"
+        )]
         gauge!("arx_write_behind_pending").set(pending as f64);
     }
 

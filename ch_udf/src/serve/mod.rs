@@ -79,7 +79,8 @@ async fn sync_try(settings: &Settings) -> Result<PassReport, SidecarError> {
 /// What is wrong at the start: settings, servers that are down or too old, a port that is taken. Later trouble is logged,
 /// counted, and tried again.
 pub async fn run(settings: &Settings) -> Result<(), SidecarError> {
-    let handler = |kind| signal(kind).map_err(|source| SidecarError::io("handle signals of", "this process".as_ref(), source));
+    let handler =
+        |kind| signal(kind).map_err(|source| SidecarError::io("handle signals of", "this process".as_ref(), source));
     let (mut terminated, mut interrupted) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     let health = Arc::new(Health::install()?);
     drop(postgres::connect(&settings.postgres_url).await?);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{MemoryBudget, TraversalError, Transfers};
+use super::{MemoryBudget, Transfers, TraversalError};
 
 /// The deepest search: on real graphs everything that can be reached is reached far earlier.
 const MAX_DEPTH: i32 = 32;

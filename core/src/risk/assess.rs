@@ -189,8 +189,10 @@ mod tests {
 
     #[test]
     fn money_from_illicit_wallets_raises_the_score_and_clean_dealings_lower_it() {
-        let tainted =
-            WalletFacts { label: None, peers: vec![group(Some(LabelKind::Illicit), 5, 90, 0), group(None, 1, 10, 100)] };
+        let tainted = WalletFacts {
+            label: None,
+            peers: vec![group(Some(LabelKind::Illicit), 5, 90, 0), group(None, 1, 10, 100)],
+        };
         let clean = WalletFacts {
             label: None,
             peers: vec![group(Some(LabelKind::Service), 5, 90, 90), group(None, 100, 10, 100)],

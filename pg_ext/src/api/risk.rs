@@ -56,10 +56,7 @@ fn risk_factors(
     address: Option<&str>,
     network: Option<&str>,
 ) -> Result<
-    TableIterator<
-        'static,
-        (name!(factor, String), name!(points, i32), name!(value, String), name!(detail, String)),
-    >,
+    TableIterator<'static, (name!(factor, String), name!(points, i32), name!(value, String), name!(detail, String))>,
     ErrorReport,
 > {
     let (_, _, assessment) = assess(address, network)?;

@@ -44,7 +44,8 @@ fn for_each_row(
     arguments: &[DatumWithOid<'_>],
     mut each: impl FnMut(Row<'_, '_>) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
-    let cursor = Spi::connect(|client| Ok::<_, SpiError>(client.try_open_cursor(query, arguments)?.detach_into_name()))?;
+    let cursor =
+        Spi::connect(|client| Ok::<_, SpiError>(client.try_open_cursor(query, arguments)?.detach_into_name()))?;
     loop {
         let fetched = Spi::connect(|client: &SpiClient<'_>| {
             let mut cursor = client.find_cursor(&cursor)?;
@@ -78,9 +79,5 @@ const REGISTERED: &str = "SELECT EXISTS (SELECT FROM arx.networks AS n WHERE n.n
 /// A network of `arx.networks`, by its canonical name or an alias.
 pub fn registered_network(name: &str) -> Result<Network, SqlError> {
     let network = Network::parse(name)?;
-    if is_true(REGISTERED, &[network.name().into()])? {
-        Ok(network)
-    } else {
-        Err(SqlError::unregistered_network(name))
-    }
+    if is_true(REGISTERED, &[network.name().into()])? { Ok(network) } else { Err(SqlError::unregistered_network(name)) }
 }

@@ -149,8 +149,7 @@ impl Changes {
     fn write(&mut self) -> Result<(), SqlError> {
         let batch = std::mem::take(self);
         let count = batch.scores.len();
-        let arguments =
-            [batch.networks.into(), batch.addresses.into(), batch.scores.into(), batch.states.into()];
+        let arguments = [batch.networks.into(), batch.addresses.into(), batch.scores.into(), batch.states.into()];
         Spi::run_with_args(WRITE_SCORES, &arguments)?;
         self.written = batch.written.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
         Ok(())
