@@ -1,5 +1,8 @@
 //! A dump restored elsewhere holds what was dumped, and what the restore reports is only that ATTACH had made it already.
 
+// helpers of tests fail as tests do
+#![allow(clippy::unwrap_used)]
+
 use std::process::Command;
 
 use arx_tests::process::run;

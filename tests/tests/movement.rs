@@ -1,5 +1,8 @@
 //! From a file to PostgreSQL to ClickHouse and back, with real servers: what arrives equals what was sent.
 
+// helpers of tests fail as tests do
+#![allow(clippy::unwrap_used)]
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -185,18 +188,8 @@ fn profiles_come_from_the_cache_and_annotations_reach_postgresql() {
     assert!(second.contains("cache"), "{second}");
     succeed(&database, &["annotate", &wallet, "{\"case\": 42}"]);
     let mut daemon = database.sidecar().unwrap();
-    let mut daemon: std::process::Child = Command::new(daemon.get_program())
-        .args(["run"])
-        .envs(daemon.get_envs().filter_map(|(k, v)| Some((k, v?))))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| {
-            let _ = &mut daemon;
-            e
-        })
-        .unwrap();
+    let mut daemon =
+        daemon.arg("run").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let stored =
         format!("SELECT analytics_profile ->> 'case' FROM arx.wallet_profiles WHERE wallet_address = '{wallet}'");
     let arrived = wait_until(Duration::from_secs(60), || Ok(database.query(&stored)? == "42"));
