@@ -43,6 +43,12 @@ GRANT EXECUTE ON FUNCTION
     maintain_indexes(), record_performance_alerts(), require_pg_cron(), install_schedules(), remove_schedules()
     TO arx_operator;
 
+-- Plans over many partitions cost more to compile than to run.
+ALTER FUNCTION wallet_connections(text, text, integer) SET jit = off;
+ALTER FUNCTION wallet_risk(text, text) SET jit = off;
+ALTER FUNCTION risk_factors(text, text) SET jit = off;
+ALTER FUNCTION refresh_risk_scores() SET jit = off;
+
 COMMENT ON FUNCTION normalize_network(text) IS 'canonical name of a network: ETH, eip155:1 and ethereum are one';
 COMMENT ON FUNCTION network_family(text) IS 'how addresses of a network are written: evm, bitcoin, litecoin, tron, solana or opaque';
 COMMENT ON FUNCTION normalize_address(text, text) IS 'the one way an address is stored; an error (22023) that says what is wrong with a malformed one';

@@ -191,7 +191,11 @@ BEGIN
           FROM arx.wallet_profiles AS p;
     END IF;
     FOREACH network_type IN ARRAY wanted LOOP
-        name := left('wallet_profiles_' || regexp_replace(network_type, '[^a-z0-9]', '_', 'g'), 55);
+        name := left('wallet_profiles_' || regexp_replace(network_type, '[^a-z0-9]', '_', 'g'), 46);
+        IF name <> 'wallet_profiles_' || network_type THEN
+            -- what the name lost in spelling or length might be all that tells two networks apart
+            name := name || '_' || left(md5(network_type), 8);
+        END IF;
         existing := to_regclass(format('arx.%I', name));
         IF existing IS NOT NULL AND (SELECT count(*) FROM pg_inherits AS i WHERE i.inhparent = existing) = partitions THEN
             CONTINUE;

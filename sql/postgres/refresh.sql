@@ -1,4 +1,5 @@
--- Jobs that keep derived tables in step, each from what changed since its own last run.
+-- Jobs that keep derived tables in step, each from what changed since its own last run. They run without JIT: compiling the
+-- expressions of a plan over 90 partitions takes 8 s, and running that plan takes 0.1 s.
 
 -- Claims a consumer's position for this transaction: two runs of one job follow each other, they do not collide.
 CREATE FUNCTION begin_refresh(consumer text, OUT since pg_snapshot, OUT until pg_snapshot, OUT epoch bigint)
@@ -39,6 +40,9 @@ CREATE FUNCTION changed_transactions(since pg_snapshot)
     RETURNS TABLE (network text, "timestamp" timestamptz, from_address text, to_address text)
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
+    -- the planner takes an unknown snapshot for a third of the table; what has changed is nearly always next to nothing
+    SET enable_seqscan = off
+    SET jit = off
     AS $$
 SELECT t.network, t."timestamp", t.from_address, t.to_address
   FROM arx.transactions AS t
@@ -54,6 +58,7 @@ COMMENT ON FUNCTION changed_transactions(pg_snapshot) IS 'transactions that appe
 CREATE FUNCTION refresh_wallet_profiles() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
 DECLARE
     run       record;
@@ -127,6 +132,7 @@ COMMENT ON FUNCTION refresh_wallet_profiles() IS
 CREATE FUNCTION refresh_daily_stats() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
 DECLARE
     run       record;
@@ -165,6 +171,7 @@ COMMENT ON FUNCTION refresh_daily_stats() IS
 CREATE FUNCTION apply_asset_prices(network text, overwrite boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
 DECLARE
     wanted  text := arx.registered_network(apply_asset_prices.network);

@@ -42,6 +42,12 @@ SELECT count(*), count(DISTINCT tableoid) FROM arx.wallet_profiles;
 SELECT * FROM arx.create_hash_partitions('arx.wallet_profiles', 2, 'testnet');
 INSERT INTO arx.wallet_profiles (wallet_address, network_type) VALUES ('x', 'bitcoin');
 SELECT tableoid::regclass FROM arx.wallet_profiles WHERE wallet_address = 'x';
+-- two networks whose names differ only in what a table's name cannot show
+INSERT INTO arx.networks (network, native_asset) VALUES ('test-net', 'T1'), ('test.net', 'T2');
+INSERT INTO arx.wallet_profiles (wallet_address, network_type) VALUES ('y', 'test-net'), ('y', 'test.net');
+SELECT network_type, moved_rows FROM arx.create_hash_partitions(partitions => 2, network => 'test-net');
+SELECT network_type, moved_rows FROM arx.create_hash_partitions(partitions => 2, network => 'test.net');
+SELECT network_type, count(*) FROM arx.wallet_profiles WHERE wallet_address = 'y' GROUP BY 1 ORDER BY 1;
 -- bad input
 SELECT * FROM arx.manage_partitions('arx.users');
 SELECT * FROM arx.manage_partitions(NULL);

@@ -28,13 +28,18 @@ impl Account {
     /// The program and arguments that run `program` as this account, to be followed by the program's own arguments.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let Some(name) = self.other else {
-            return Command::new(program.as_ref());
+        let mut command = match self.other {
+            None => Command::new(program.as_ref()),
+            Some(name) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", name, "--regid", name, "--init-groups", "--"]).arg(program.as_ref());
+                // The folder we are in may be closed to the other account.
+                command.current_dir("/");
+                command
+            }
         };
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", name, "--regid", name, "--init-groups", "--"]).arg(program.as_ref());
-        // The folder we are in may be closed to the other account.
-        command.current_dir("/");
+        // A server that inherits it would put a backtrace into the DETAIL of every error.
+        command.env_remove("RUST_BACKTRACE");
         command
     }
 

@@ -1,0 +1,65 @@
+//! Whatever only reads answers on a hot standby as on its primary; whatever writes says that it cannot.
+
+use std::time::Duration;
+
+use arx_tests::account::Account;
+use arx_tests::process::{run, wait_until};
+use arx_tests::{Stack, StackOptions};
+
+const READS: [&str; 10] = [
+    "SELECT target, depth FROM arx.wallet_connections('a', 'testnet')",
+    "SELECT score, state, factors FROM arx.wallet_risk('b', 'testnet')",
+    "SELECT * FROM arx.risk_factors('a', 'testnet')",
+    "SELECT tx_hash FROM arx.wallet_history('b', 'testnet')",
+    "SELECT action, partition FROM arx.partition_plan('arx.transactions')",
+    "SELECT wallet_address, volume_rank FROM arx.wallet_rankings ORDER BY 1",
+    "SELECT partition FROM arx.partition_status ORDER BY 1",
+    "SELECT index_name FROM arx.index_maintenance_plan()",
+    "SELECT arx.registered_network('ETH'), arx.normalize_address('0x00000000000000000000000000000000000000AA', 'ETH')",
+    "SELECT count(*) FROM arx.changed_transactions('1:1:')",
+];
+
+#[test]
+fn a_hot_standby_answers_what_the_primary_answers() {
+    let stack = Stack::start(&StackOptions::default()).unwrap();
+    let primary = stack.database("standby").unwrap();
+    primary
+        .query(
+            "INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
+             INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'a', 'scam', 'high', 'x');
+             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1), ('testnet', 't2', 2, '2024-01-02', 'b', 'c', 2);
+             SELECT arx.refresh_wallet_profiles()",
+        )
+        .unwrap();
+
+    let account = Account::current().unwrap();
+    let (data, socket) = (stack.folder().join("standby"), stack.folder().join("standby-run"));
+    account.create_folder(&data).unwrap();
+    account.create_folder(&socket).unwrap();
+    let program = |name: &str| account.command(stack.cluster().program(name).get_program());
+    let host = stack.cluster().host();
+    let mut copy = program("pg_basebackup");
+    run(copy.arg("-h").arg(host).args(["-U", "postgres", "-R", "--no-sync", "-c", "fast", "-D"]).arg(&data)).unwrap();
+    let mut server = program("postgres");
+    server.arg("-D").arg(&data).args(["-c", &format!("unix_socket_directories={}", socket.display())]);
+    let pid = stack.start_beside("standby", &server).unwrap();
+    let ask = |sql: &str| {
+        let mut psql = stack.cluster().program("psql");
+        psql.env("PGHOST", &socket).env("PGDATABASE", primary.name());
+        run(psql.args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql])).map(|text| text.trim_end().to_owned())
+    };
+    let ready = wait_until(Duration::from_secs(60), || {
+        assert!(stack.ended(pid).is_none(), "the standby ended");
+        Ok(ask("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == "t"))
+    });
+    assert!(ready.unwrap(), "the standby did not answer");
+
+    for sql in READS {
+        assert_eq!(ask(sql).unwrap(), primary.query(sql).unwrap(), "{sql}");
+    }
+    assert_eq!(ask("SELECT replication_lag_seconds >= 0 FROM arx.performance_dashboard").unwrap(), "t");
+    assert_eq!(ask("SELECT count(*) >= 0 FROM arx.check_performance_alerts()").unwrap(), "t");
+    let refused = ask("SELECT arx.refresh_wallet_profiles()").unwrap_err().to_string();
+    assert!(refused.contains("read-only transaction"), "{refused}");
+}
