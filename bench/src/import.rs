@@ -1,6 +1,6 @@
 //! `import.copy.vs_psql_copy`: rows a second into `arx.transactions`, from ethereum-etl's CSV by `arx-sidecar import`, and from a
-//! CSV of the table's own columns by `psql \copy`. The peer parses no network's addresses, rejects nothing, and its partitions
-//! are made before its clock starts; ours does all of that within the time measured.
+//! CSV of the table's own columns by `psql \copy`. The months are there on both sides before the
+//! clock starts. The peer checks no addresses, rejects nothing and cannot continue; ours does all of that within its time.
 
 use std::time::Instant;
 
@@ -20,15 +20,25 @@ pub fn measure(stack: &Stack, source: &Source, data: &Prepared, runs: usize) -> 
     let medians = in_turn(runs, |run| ours(stack, data, run), |run| peer(stack, data, run))?;
     let setting = format!(
         "{} rows of {} into an empty `arx.transactions` with its indexes, {runs} runs each. The peer's CSV holds the table's own \
-         columns, and its partitions are there before its clock starts.",
+         columns. On both sides the months are there before the clock starts.",
         data.rows,
         source.name()
     );
     Ok(Measurement::new("import.copy.vs_psql_copy", medians, "rows/s", true).against("`psql \\copy`", setting))
 }
 
+/// A fresh database with the months of the data: the same table for both sides.
+fn prepared<'a>(stack: &'a Stack, data: &Prepared, name: &str) -> Result<Database<'a>> {
+    let database = stack.database(name)?;
+    let (first, last) = data.times;
+    database.query(&format!(
+        "SELECT arx.ensure_partitions('arx.transactions', to_timestamp({first}), to_timestamp({last}))"
+    ))?;
+    Ok(database)
+}
+
 fn ours(stack: &Stack, data: &Prepared, number: usize) -> Result<f64> {
-    let database = stack.database(&format!("ours_{number}"))?;
+    let database = prepared(stack, data, &format!("ours_{number}"))?;
     let rejects = data.etl.with_extension("rejects");
     let mut command = database.sidecar()?;
     command.args(["import", "transactions"]).arg(&data.etl).arg("--rejects").arg(rejects);
@@ -38,11 +48,7 @@ fn ours(stack: &Stack, data: &Prepared, number: usize) -> Result<f64> {
 }
 
 fn peer(stack: &Stack, data: &Prepared, number: usize) -> Result<f64> {
-    let database = stack.database(&format!("peer_{number}"))?;
-    let (first, last) = data.times;
-    database.query(&format!(
-        "SELECT arx.ensure_partitions('arx.transactions', to_timestamp({first}), to_timestamp({last}))"
-    ))?;
+    let database = prepared(stack, data, &format!("peer_{number}"))?;
     let copy = format!(
         "\\copy arx.transactions ({TABLE_COLUMNS}) FROM '{}' WITH (FORMAT csv)",
         data.table.display().to_string().replace('\'', "''")

@@ -187,6 +187,7 @@ async fn transfer(
         opened = opened => opened.map_err(|_| stopped(total.lines_done))??,
     };
     let mut sink = PostgresSink::new(client, opened.target, identity, file.clone(), may_repeat, total.lines_done);
+    sink.relax_commits().await?;
     let mut meter = Meter::new(file.clone(), opened.size, opened.bytes_read);
     let mut watch = |total: &Progress| meter.show(total);
     let loader =

@@ -87,6 +87,12 @@ impl PostgresSink {
         Self { client, target, source, file, staged, has_staging: false, months: BTreeSet::new(), lines_done }
     }
 
+    /// Lets commits not wait for the disk: a crash of the server may take the last chunks back, with the progress that they
+    /// stored, so the import still continues exactly behind what is there. [`ChunkSink::finish`] waits for all of it.
+    pub(crate) async fn relax_commits(&self) -> Result<(), ImportError> {
+        self.batch("set the session up for lines", "SET synchronous_commit = off").await
+    }
+
     /// What a failed statement was for.
     fn database_error(&self, doing: &str, source: tokio_postgres::Error) -> ImportError {
         ImportError::Database { context: format!("cannot {doing} of {}", self.file), source }
@@ -271,7 +277,12 @@ impl ChunkSink for PostgresSink {
     }
 
     async fn finish(&mut self, lines_done: u64) -> Result<(), ImportError> {
-        let Some(source) = &self.source else { return Ok(()) };
+        // The log is written in order: once this commit is on disk, all before it is.
+        self.batch("set the session up for the end", "SET synchronous_commit = on").await?;
+        let Some(source) = &self.source else {
+            let flush = "SELECT pg_catalog.pg_logical_emit_message(true, 'arx', 'import')";
+            return self.batch("wait for the disk at the end", flush).await;
+        };
         let lines_done = i64::try_from(lines_done).unwrap_or(i64::MAX);
         let sql =
             "UPDATE arx.import_progress SET lines_done = $2, finished = true, updated_at = now() WHERE source = $1";
