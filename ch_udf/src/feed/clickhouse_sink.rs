@@ -150,10 +150,26 @@ impl Sink for ClickHouseSink {
         if older == 0 {
             return Ok(());
         }
+        // Tombstones make the answer right at once; the rows themselves go in the background, part by part, which takes the
+        // embedded engine 20 s for 60 months.
+        self.client
+            .query(
+                "INSERT INTO transaction_events (event_time, network, tx_hash, block_number, transaction_index, from_address, \
+                     to_address, value, value_usd, gas_used, gas_price, status, version, is_deleted) \
+                 SELECT event_time, network, tx_hash, block_number, transaction_index, from_address, to_address, value, \
+                        value_usd, gas_used, gas_price, status, ?, 1 \
+                   FROM transaction_events FINAL WHERE version < ?",
+            )
+            .bind(version)
+            .bind(version)
+            .with_setting("max_partitions_per_insert_block", "0")
+            .execute()
+            .await
+            .map_err(failed(doing))?;
         self.client
             .query("ALTER TABLE transaction_events DELETE WHERE version < ?")
             .bind(version)
-            .with_setting("mutations_sync", "1")
+            .with_setting("mutations_sync", "0")
             .execute()
             .await
             .map_err(failed(doing))
