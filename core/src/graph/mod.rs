@@ -5,13 +5,36 @@
 //!
 //! - [`connections`]: who is reached from a wallet, at how many hops, over how many transactions.
 
+mod base;
+mod build;
 mod connections;
 mod error;
+mod format;
 mod memory;
+mod merge;
+mod names;
+mod overlay;
+mod packed;
+mod scratch;
+mod search;
+mod sorting;
+mod transfer;
+mod view;
 
+pub use base::{Base, NOBODY};
+pub use build::{Builder, Plan};
 pub use connections::{Connection, Limits, connections};
 pub use error::TraversalError;
+pub use format::Provenance;
 pub use memory::MemoryBudget;
+pub use merge::Merge;
+pub use overlay::{NotInGraph, Overlay};
+pub use scratch::{BuildError, HeapBuffer, HeapScratch, OutOfMemory, Scratch};
+pub use search::{
+    AssetSelection, Damaged, Direction, Edge, EdgeFilter, Halt, Side, TransferGraph, Unwatched, Wallet, Watch,
+};
+pub use transfer::{NATIVE, Position, Status, TransferRow, U256};
+pub use view::{Graph, Transfer};
 
 /// Where a traversal reads transactions from.
 pub trait Transfers {
@@ -28,3 +51,6 @@ pub trait Transfers {
     where
         F: FnMut(&str, i64) -> Result<(), TraversalError<Self::Error>>;
 }
+
+#[cfg(test)]
+mod file_tests;

@@ -1,0 +1,191 @@
+//! What every search on the graph shares: what may be followed, how far, and where it reads.
+
+use thiserror::Error;
+
+use super::transfer::U256;
+
+/// A wallet of a graph by number. Numbers are dense from 0, and mean nothing outside the graph they come from.
+pub type Wallet = u32;
+
+/// Which way transfers are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From sender to receiver: where value went.
+    Out,
+    /// From receiver to sender: where value came from.
+    In,
+    /// Either way.
+    Both,
+}
+
+/// One of the two adjacencies of a wallet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// What it sent.
+    Out,
+    /// What it received.
+    In,
+}
+
+impl Direction {
+    /// The adjacencies to follow.
+    #[must_use]
+    pub const fn sides(self) -> &'static [Side] {
+        match self {
+            Self::Out => &[Side::Out],
+            Self::In => &[Side::In],
+            Self::Both => &[Side::Out, Side::In],
+        }
+    }
+}
+
+/// Which assets count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AssetSelection {
+    /// The native coin alone.
+    Native,
+    /// One token, by its number in the graph.
+    Token(u32),
+    /// Any token, not the native coin.
+    Tokens,
+    /// Everything.
+    All,
+}
+
+impl AssetSelection {
+    /// Whether an asset is among them.
+    #[must_use]
+    pub const fn contains(self, asset: u32) -> bool {
+        match self {
+            Self::Native => asset == super::NATIVE,
+            Self::Token(token) => asset == token,
+            Self::Tokens => asset != super::NATIVE,
+            Self::All => true,
+        }
+    }
+
+    /// Whether values of all that counts may be added up: they are of one asset.
+    #[must_use]
+    pub const fn is_single(self) -> bool {
+        matches!(self, Self::Native | Self::Token(_))
+    }
+}
+
+/// Which transfers count, and which pairs of wallets they connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgeFilter {
+    /// Of these assets.
+    pub assets: AssetSelection,
+    /// Not before this time.
+    pub since: Option<i64>,
+    /// Before this time.
+    pub until: Option<i64>,
+    /// Each of at least this value, in units of its asset.
+    pub min_value: Option<U256>,
+    /// Pairs of wallets with at least this many transfers of one asset that count.
+    pub min_transfers: u64,
+    /// Whether failed transactions count: the attempt is a contact, too.
+    pub include_failed: bool,
+}
+
+impl Default for EdgeFilter {
+    /// The native coin, all of it.
+    fn default() -> Self {
+        Self {
+            assets: AssetSelection::Native,
+            since: None,
+            until: None,
+            min_value: None,
+            min_transfers: 1,
+            include_failed: true,
+        }
+    }
+}
+
+/// What one wallet sent another in one asset, as far as it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edge {
+    /// The other wallet.
+    pub peer: Wallet,
+    /// The asset.
+    pub asset: u32,
+    /// Transfers.
+    pub transfers: u64,
+    /// Their sum, in units of the asset.
+    pub value: U256,
+    /// Time of the first.
+    pub first: i64,
+    /// Time of the last.
+    pub last: i64,
+}
+
+/// The graph's bytes, or what was said about them, do not hold together. The graph must be built anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("graph file is damaged: {what}")]
+pub struct Damaged {
+    /// What was found to be wrong.
+    pub what: &'static str,
+}
+
+/// Why a search stopped before it had looked at everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Halt {
+    /// As many wallets were found as were allowed.
+    Wallets,
+    /// The time allowed was used up.
+    Time,
+}
+
+impl Halt {
+    /// Its name in results: that of the limit.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wallets => "max_nodes reached",
+            Self::Time => "max_time reached",
+        }
+    }
+}
+
+/// Asked every few thousand steps whether to go on.
+pub trait Watch {
+    /// Does what must be done now and then (see to cancellation), and says whether the time allowed is used up.
+    fn expired(&mut self) -> bool;
+}
+
+/// A watch that lets everything run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn expired(&mut self) -> bool {
+        false
+    }
+}
+
+/// What a search reads: wallets and what they sent each other.
+pub trait TransferGraph {
+    /// How many wallets there are: they are numbered from 0.
+    fn wallets(&self) -> u32;
+
+    /// The wallet's address.
+    ///
+    /// # Errors
+    /// When the graph does not hold together.
+    fn address(&self, wallet: Wallet) -> Result<&str, Damaged>;
+
+    /// A key that orders wallets of one network as their addresses are ordered by bytes; no two share one.
+    fn order(&self, wallet: Wallet) -> u64;
+
+    /// At least as many edges as the wallet has on this side: what looking at them costs.
+    fn degree(&self, wallet: Wallet, side: Side) -> usize;
+
+    /// Calls `each` for every edge of the wallet that counts, once an asset and peer, in no particular order.
+    ///
+    /// # Errors
+    /// When the graph does not hold together, and what `each` reports, which ends it.
+    fn edges<E, F>(&self, wallet: Wallet, side: Side, filter: &EdgeFilter, each: F) -> Result<(), E>
+    where
+        E: From<Damaged>,
+        F: FnMut(Edge) -> Result<(), E>;
+}
