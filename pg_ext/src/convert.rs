@@ -47,7 +47,7 @@ pub fn severity(text: &str) -> Result<Severity, SqlError> {
 }
 
 /// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
-const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// A point in time; infinities are errors.
 pub fn instant(timestamp: TimestampWithTimeZone) -> Result<DateTime<Utc>, SqlError> {

@@ -6,7 +6,8 @@
 use arx_core::address::AddressError;
 use arx_core::alert::AlertError;
 use arx_core::amount::AmountError;
-use arx_core::graph::TraversalError;
+use arx_core::graph::decimal::DecimalError;
+use arx_core::graph::{Damaged, SearchError};
 use arx_core::partition::PartitionError;
 use arx_core::risk::ModelError;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -25,7 +26,8 @@ impl SqlError {
         Self { code, message: message.into(), hint: None }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    /// Adds what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -44,6 +46,50 @@ impl SqlError {
     /// The catalog or a table of ours holds what it cannot hold.
     pub fn corrupt(what: impl Into<String>) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, what)
+    }
+
+    /// A value that an argument cannot have.
+    pub fn argument(message: impl Into<String>) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+    }
+
+    /// Something of the system failed.
+    pub fn io(doing: &str, error: &std::io::Error) -> Self {
+        let code = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => PgSqlErrorCode::ERRCODE_DISK_FULL,
+            std::io::ErrorKind::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+            _ => PgSqlErrorCode::ERRCODE_IO_ERROR,
+        };
+        Self::new(code, format!("could not {doing}: {error}"))
+    }
+
+    /// More than the graph's numbers can count.
+    pub fn limit(message: impl Into<String>) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+    }
+
+    /// A caller without the right to read.
+    pub fn no_select(relation: &str) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for table {relation}"))
+            .hint(format!("The graph holds all of arx.{relation}: whoever asks it needs SELECT on the table."))
+    }
+
+    /// A caller who would see more than the table shows him.
+    pub fn row_security(relation: &str) -> Self {
+        Self::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("graph functions are refused: row-level security of table arx.{relation} applies to the caller"),
+        )
+        .hint("The graph holds every row. Ask as a role that the policies do not apply to.")
+    }
+
+    /// What must not follow a write in its transaction.
+    pub fn has_written(function: &str) -> Self {
+        Self::new(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            format!("{function} cannot run in a transaction that has written"),
+        )
+        .hint("Commit first: others must not see what is not committed.")
     }
 
     /// A point in time outside the calendar that partitions are made for.
@@ -91,18 +137,37 @@ impl From<AmountError> for SqlError {
     }
 }
 
-impl From<TraversalError<SqlError>> for SqlError {
-    fn from(error: TraversalError<SqlError>) -> Self {
+impl From<SearchError> for SqlError {
+    fn from(error: SearchError) -> Self {
         let message = error.to_string();
         match error {
-            TraversalError::Depth { .. } => Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message),
-            TraversalError::Memory { .. } => Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
-                .hint("Search less deep, or raise arx.graph_work_mem."),
-            TraversalError::CountOverflow { .. } => {
-                Self::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message)
+            SearchError::Depth { .. } | SearchError::Paths { .. } | SearchError::SeveralAssets => {
+                Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
             }
-            TraversalError::Source(source) => source,
+            SearchError::Memory { .. } => Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+                .hint("Search less deep, limit max_nodes, or raise arx.graph_work_mem."),
+            SearchError::ValueOverflow => Self::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message),
+            SearchError::Damaged(damaged) => damaged.into(),
         }
+    }
+}
+
+impl From<Damaged> for SqlError {
+    fn from(error: Damaged) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, error.to_string())
+            .hint("SELECT * FROM arx.refresh_graph(rebuild => true) builds it anew from the tables.")
+    }
+}
+
+impl From<DecimalError> for SqlError {
+    fn from(error: DecimalError) -> Self {
+        let code = match error {
+            DecimalError::NotFinite | DecimalError::Negative | DecimalError::TooLarge | DecimalError::TooFine => {
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE
+            }
+            DecimalError::Malformed => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

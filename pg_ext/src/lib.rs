@@ -13,7 +13,10 @@ use pgrx::prelude::*;
 mod api;
 mod convert;
 mod error;
+mod graph_store;
 mod guc;
+mod numeric;
+mod snapshot;
 mod spi;
 
 ::pgrx::pg_module_magic!(name, version);

@@ -15,10 +15,13 @@ CREATE TABLE transaction_changes (
     tx_hash      text NOT NULL,
     log_index    integer,
     "timestamp"  timestamptz NOT NULL,
+    block_number bigint NOT NULL,
+    transaction_index integer,
     asset        text,
     from_address text NOT NULL,
     to_address   text,
     value        numeric NOT NULL,
+    status       tx_status_enum,
     former_xid   xid8 NOT NULL,
     changed_at   timestamptz NOT NULL DEFAULT now()
 );
@@ -40,7 +43,19 @@ CREATE FUNCTION current_graph_epoch() RETURNS bigint
 COMMENT ON FUNCTION current_graph_epoch() IS
     'number that moves when TRUNCATE, ATTACH, DETACH or DROP changed what arx.transactions or arx.token_transfers hold';
 
--- SECURITY DEFINER: whoever may change a transaction logs the change, without rights on the log itself.
+CREATE FUNCTION stamp_transaction() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    NEW.ingest_xid := pg_current_xact_id();
+    RETURN NEW;
+END;
+$$;
+COMMENT ON FUNCTION stamp_transaction() IS 'trigger: stamps an updated row anew';
+
+-- SECURITY DEFINER: whoever may change a transaction logs the change, without rights on the log itself. It fires when the change
+-- has been made: one that another trigger prevented leaves no trace, and a row that moves to another partition leaves one.
 CREATE FUNCTION log_transaction_change() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -48,27 +63,27 @@ CREATE FUNCTION log_transaction_change() RETURNS trigger
 BEGIN
     IF TG_ARGV[0] = 'token_transfers' THEN
         INSERT INTO arx.transaction_changes
-            (relation, operation, network, tx_hash, log_index, "timestamp", asset, from_address, to_address, value, former_xid)
-        VALUES ('token_transfers', TG_OP, OLD.network, OLD.tx_hash, OLD.log_index, OLD."timestamp", OLD.token_address,
-                OLD.from_address, OLD.to_address, OLD.amount, OLD.ingest_xid);
+            (relation, operation, network, tx_hash, log_index, "timestamp", block_number, asset, from_address, to_address, value,
+             former_xid)
+        VALUES ('token_transfers', TG_OP, OLD.network, OLD.tx_hash, OLD.log_index, OLD."timestamp", OLD.block_number,
+                OLD.token_address, OLD.from_address, OLD.to_address, OLD.amount, OLD.ingest_xid);
     ELSE
         INSERT INTO arx.transaction_changes
-            (relation, operation, network, tx_hash, "timestamp", from_address, to_address, value, former_xid)
-        VALUES ('transactions', TG_OP, OLD.network, OLD.tx_hash, OLD."timestamp",
-                OLD.from_address, OLD.to_address, OLD.value, OLD.ingest_xid);
+            (relation, operation, network, tx_hash, "timestamp", block_number, transaction_index, from_address, to_address, value,
+             status, former_xid)
+        VALUES ('transactions', TG_OP, OLD.network, OLD.tx_hash, OLD."timestamp", OLD.block_number, OLD.transaction_index,
+                OLD.from_address, OLD.to_address, OLD.value, OLD.status, OLD.ingest_xid);
     END IF;
-    IF TG_OP = 'DELETE' THEN
-        RETURN OLD;
-    END IF;
-    NEW.ingest_xid := pg_current_xact_id();
-    RETURN NEW;
+    RETURN NULL;
 END;
 $$;
-COMMENT ON FUNCTION log_transaction_change() IS 'trigger: logs the former self of a changed row and stamps an updated row anew';
+COMMENT ON FUNCTION log_transaction_change() IS 'trigger: logs the former self of a changed row';
 
-CREATE TRIGGER arx_log_change BEFORE UPDATE OR DELETE ON transactions
+CREATE TRIGGER arx_stamp BEFORE UPDATE ON transactions FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
+CREATE TRIGGER arx_stamp BEFORE UPDATE ON token_transfers FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
+CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON transactions
     FOR EACH ROW EXECUTE FUNCTION log_transaction_change('transactions');
-CREATE TRIGGER arx_log_change BEFORE UPDATE OR DELETE ON token_transfers
+CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON token_transfers
     FOR EACH ROW EXECUTE FUNCTION log_transaction_change('token_transfers');
 
 CREATE FUNCTION raise_graph_epoch() RETURNS trigger
@@ -148,3 +163,28 @@ COMMENT ON FUNCTION watch_partition_drops() IS 'event trigger: raises the graph 
 CREATE EVENT TRIGGER arx_watch_partition_commands ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION watch_partition_commands();
 CREATE EVENT TRIGGER arx_watch_partition_drops ON sql_drop EXECUTE FUNCTION watch_partition_drops();
+
+-- A dump carries the stamps of the cluster it was taken from. Those that this cluster has not given out yet would count as new for
+-- ever, and what the log says of them concerns nobody here.
+CREATE FUNCTION after_restore() RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    relation regclass;
+    stamped  bigint;
+    total    bigint := 0;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['arx.transactions', 'arx.token_transfers']::regclass[] LOOP
+        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
+        EXECUTE format('UPDATE %s SET ingest_xid = pg_current_xact_id() WHERE ingest_xid > pg_current_xact_id()', relation);
+        GET DIAGNOSTICS stamped = ROW_COUNT;
+        total := total + stamped;
+    END LOOP;
+    DELETE FROM arx.transaction_changes;
+    INSERT INTO arx.graph_epoch (reason, relation) VALUES ('restore', 'arx.transactions');
+    RETURN total;
+END;
+$$;
+COMMENT ON FUNCTION after_restore() IS
+    'after a dump was restored into another cluster: stamps its rows anew and forgets its log; returns how many rows';

@@ -32,7 +32,9 @@ GRANT EXECUTE ON FUNCTION
     normalize_network(text), network_family(text), normalize_address(text, text), is_valid_address(text, text),
     require_address(text, text), checksum_address(text, text), registered_network(text), require_limit(integer),
     wallet_history(text, text, timestamptz, integer, text), wallet_risk(text, text), risk_factors(text, text),
-    wallet_connections(text, text, integer), current_graph_epoch(), parse_range_bound(text), partition_plan(text),
+    wallet_connections(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval),
+    wallet_reach(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval),
+    graph_status(), current_graph_epoch(), parse_range_bound(text), partition_plan(text),
     index_maintenance_plan(), performance_facts(), check_performance_alerts(), changed_transactions(pg_snapshot)
     TO arx_reader;
 GRANT EXECUTE ON FUNCTION
@@ -40,11 +42,10 @@ GRANT EXECUTE ON FUNCTION
     refresh_daily_stats(), apply_asset_prices(text, boolean), partition_cover(text, timestamptz, timestamptz),
     ensure_partitions(regclass, timestamptz, timestamptz), manage_partitions(regclass, boolean),
     run_partition_maintenance(boolean), create_hash_partitions(regclass, integer, text), update_table_statistics(),
-    maintain_indexes(), record_performance_alerts(), require_pg_cron(), install_schedules(), remove_schedules()
+    refresh_graph(boolean), verify_graph(), after_restore(), maintain_indexes(), record_performance_alerts(), require_pg_cron(), install_schedules(), remove_schedules()
     TO arx_operator;
 
 -- Plans over many partitions cost more to compile than to run.
-ALTER FUNCTION wallet_connections(text, text, integer) SET jit = off;
 ALTER FUNCTION wallet_risk(text, text) SET jit = off;
 ALTER FUNCTION risk_factors(text, text) SET jit = off;
 ALTER FUNCTION refresh_risk_scores() SET jit = off;
@@ -60,8 +61,16 @@ COMMENT ON FUNCTION checksum_address(text, text) IS 'an address as it is shown: 
 COMMENT ON FUNCTION wallet_risk(text, text) IS 'risk score of a wallet, 0 to 100, with the factors that add up to it';
 COMMENT ON FUNCTION risk_factors(text, text) IS 'the factors of wallet_risk(), one row each';
 COMMENT ON FUNCTION refresh_risk_scores() IS 'scores every wallet of wallet_profiles anew; returns how many scores changed';
-COMMENT ON FUNCTION wallet_connections(text, text, integer) IS
-    'wallets that a wallet sent to, directly or over others, each once at its smallest depth, ranked by transactions within a depth';
+COMMENT ON FUNCTION
+    wallet_connections(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval) IS
+    'wallets that a wallet is connected with, each once at its smallest depth, ranked by transfers within a depth';
+COMMENT ON FUNCTION
+    wallet_reach(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval) IS
+    'how many wallets a wallet reaches at each depth, over how many transfers of what value';
+COMMENT ON FUNCTION refresh_graph(boolean) IS
+    'merges what has changed into a new file of the graph, or with rebuild reads the tables anew; not in a transaction that has written';
+COMMENT ON FUNCTION graph_status() IS 'the file of the graph that answers the caller: age, size, and what is laid over it';
+COMMENT ON FUNCTION verify_graph() IS 'holds the graph against the tables, row by row, and says by network where they differ';
 COMMENT ON FUNCTION partition_plan(text) IS 'what manage_partitions() would do to a relation of partition_policies now';
 COMMENT ON FUNCTION partition_cover(text, timestamptz, timestamptz) IS 'the monthly partitions that are missing for a range of time';
 COMMENT ON FUNCTION check_performance_alerts() IS 'which thresholds of alert_rules are crossed now';

@@ -66,11 +66,12 @@ fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(row, 0..most)
 }
 
-fn provenance(generation: u64) -> Provenance {
+pub(super) fn provenance(generation: u64) -> Provenance {
     Provenance {
         system_identifier: 1,
         timeline: 1,
         database: 5,
+        relation: 6,
         epoch: 0,
         generation,
         built_at: 0,

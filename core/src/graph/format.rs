@@ -87,6 +87,8 @@ pub struct Provenance {
     pub timeline: u32,
     /// The database.
     pub database: u32,
+    /// The table of transactions: another one after DROP and CREATE EXTENSION.
+    pub relation: u32,
     /// The number that moves when rows came or went unseen.
     pub epoch: i64,
     /// One more than that of the graph before.

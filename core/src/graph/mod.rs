@@ -1,30 +1,40 @@
-//! Traversal of the transaction graph.
+//! The transaction graph: its file, what is laid over it, and what is asked of it.
 //!
-//! Owns the algorithms; never where transfers come from. A caller hands in a [`Transfers`]: the extension reads them through
-//! the server in the caller's own snapshot, tests read them from memory.
+//! Owns the format and the algorithms; never where transfers come from or where bytes are kept. A caller hands transfers to a
+//! [`Builder`], or lays them over a [`Base`] as an [`Overlay`]; searches read a [`TransferGraph`], which a [`Graph`] of the two is.
 //!
-//! - [`connections`]: who is reached from a wallet, at how many hops, over how many transactions.
+//! - [`connections`]: who is reached from a wallet, at how many hops, over how many transfers.
+//! - [`reach`]: how many, without who.
 
 mod base;
 mod build;
 mod connections;
+pub mod decimal;
+mod digest;
 mod error;
 mod format;
+mod limits;
 mod memory;
 mod merge;
 mod names;
 mod overlay;
 mod packed;
+mod reach;
 mod scratch;
 mod search;
+mod snapshot;
 mod sorting;
 mod transfer;
 mod view;
+mod visited;
 
 pub use base::{Base, NOBODY};
 pub use build::{Builder, Plan};
-pub use connections::{Connection, Limits, connections};
-pub use error::TraversalError;
+pub use connections::{Connection, Connections, connections};
+pub use digest::{Digest, Digests, Group};
+pub use error::SearchError;
+pub use limits::SearchLimits;
+pub use reach::{Level, Reach, reach};
 pub use format::Provenance;
 pub use memory::MemoryBudget;
 pub use merge::Merge;
@@ -33,24 +43,11 @@ pub use scratch::{BuildError, HeapBuffer, HeapScratch, OutOfMemory, Scratch};
 pub use search::{
     AssetSelection, Damaged, Direction, Edge, EdgeFilter, Halt, Side, TransferGraph, Unwatched, Wallet, Watch,
 };
+pub use snapshot::Snapshot;
 pub use transfer::{NATIVE, Position, Status, TransferRow, U256};
 pub use view::{Graph, Transfer};
 
-/// Where a traversal reads transactions from.
-pub trait Transfers {
-    /// What can go wrong while reading.
-    type Error;
-
-    /// Calls `each(receiver, transactions)` for what the wallets of `senders` sent: per sender any number of times, with the
-    /// counts of one pair adding up. Sending nothing, a receiver that is a sender, and contract creation (no receiver, so no
-    /// call) are all fine.
-    ///
-    /// # Errors
-    /// The source's own errors, and those of `each`, which ends the reading.
-    fn outgoing<F>(&mut self, senders: &[&str], each: F) -> Result<(), TraversalError<Self::Error>>
-    where
-        F: FnMut(&str, i64) -> Result<(), TraversalError<Self::Error>>;
-}
-
 #[cfg(test)]
 mod file_tests;
+#[cfg(test)]
+mod test_graph;

@@ -1,53 +1,185 @@
 //! Transfers as the server has them in the caller's snapshot.
 
-use arx_core::graph::{Transfers, TraversalError};
+use std::ffi::CStr;
 
-use super::{for_each_row, is_true};
-use crate::convert::Wallet;
+use arx_core::graph::decimal::COIN_SCALE;
+use arx_core::graph::{Position, Snapshot, Status, TransferRow};
+use pgrx::prelude::*;
+
+use super::is_true;
+use super::stream::{KeptQuery, Slot, stream_once};
 use crate::error::SqlError;
+use crate::snapshot::with_latest_snapshot;
 
-/// What a set of wallets sent, by receiver. A failed transaction connects, too: the attempt is the contact.
-const OUTGOING: &str = "
-SELECT t.to_address, count(*)
-  FROM unnest($1::text[]) AS sender (address)
-  JOIN arx.transactions AS t ON t.from_address = sender.address
- WHERE t.network = $2 AND t.to_address IS NOT NULL
- GROUP BY t.to_address";
-
-const EXISTS: &str = "
-SELECT EXISTS (SELECT FROM arx.transactions AS t WHERE t.from_address = $1 AND t.network = $2)
-    OR EXISTS (SELECT FROM arx.transactions AS t WHERE t.to_address = $1 AND t.network = $2)";
-
-/// Transfers of one network, read from `arx.transactions`.
-pub struct ServerTransfers {
-    network: String,
+/// One of the two tables that the graph is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    Transactions,
+    TokenTransfers,
 }
 
-impl ServerTransfers {
-    /// Reads the transfers of a network, by its canonical name.
-    pub fn new(network: &str) -> Self {
-        Self { network: network.to_owned() }
-    }
+const ALL_TRANSACTIONS: &CStr = c"
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value, t.block_number, t.transaction_index,
+       CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END, t.ingest_xid
+  FROM arx.transactions AS t";
+
+const ALL_TOKEN_TRANSFERS: &CStr = c"
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount, t.block_number, t.log_index, t.token_address, t.ingest_xid
+  FROM arx.token_transfers AS t";
+
+thread_local! {
+    static NEW_TRANSACTIONS: KeptQuery = const { KeptQuery::new(c"
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value, t.block_number, t.transaction_index,
+       CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END
+  FROM arx.transactions AS t
+ WHERE t.ingest_xid >= pg_catalog.pg_snapshot_xmin($1) AND NOT pg_catalog.pg_visible_in_snapshot(t.ingest_xid, $1)") };
+
+    static NEW_TOKEN_TRANSFERS: KeptQuery = const { KeptQuery::new(c"
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount, t.block_number, t.log_index, t.token_address
+  FROM arx.token_transfers AS t
+ WHERE t.ingest_xid >= pg_catalog.pg_snapshot_xmin($1) AND NOT pg_catalog.pg_visible_in_snapshot(t.ingest_xid, $1)") };
+
+    // What was written and changed again since then was never seen.
+    static FORMER_TRANSACTIONS: KeptQuery = const { KeptQuery::new(c"
+SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.block_number, c.transaction_index,
+       CASE c.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END
+  FROM arx.transaction_changes AS c
+ WHERE c.changed_xid >= pg_catalog.pg_snapshot_xmin($1) AND NOT pg_catalog.pg_visible_in_snapshot(c.changed_xid, $1)
+   AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1) AND c.relation = 'transactions'") };
+
+    static FORMER_TOKEN_TRANSFERS: KeptQuery = const { KeptQuery::new(c"
+SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.block_number, c.log_index, c.asset
+  FROM arx.transaction_changes AS c
+ WHERE c.changed_xid >= pg_catalog.pg_snapshot_xmin($1) AND NOT pg_catalog.pg_visible_in_snapshot(c.changed_xid, $1)
+   AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1) AND c.relation = 'token_transfers'") };
+
+    static EPOCH: KeptQuery = const { KeptQuery::new(c"SELECT pg_catalog.count(*) FROM arx.graph_epoch") };
 }
 
-impl Transfers for ServerTransfers {
-    type Error = SqlError;
-
-    fn outgoing<F>(&mut self, senders: &[&str], mut each: F) -> Result<(), TraversalError<SqlError>>
-    where
-        F: FnMut(&str, i64) -> Result<(), TraversalError<SqlError>>,
-    {
-        let senders: Vec<String> = senders.iter().map(|s| (*s).to_owned()).collect();
-        for_each_row(OUTGOING, &[senders.into(), self.network.as_str().into()], |row| {
-            let (receiver, count) = (row.required::<String>(1)?, row.required::<i64>(2)?);
-            each(&receiver, count).map_err(SqlError::from)
-        })
-        .map_err(TraversalError::Source)
-    }
+/// Calls `each` for every row of a table, with the number of the transaction that wrote it.
+pub fn every_row(
+    table: Table,
+    mut each: impl FnMut(&TransferRow<'_>, u64) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    let query = match table {
+        Table::Transactions => ALL_TRANSACTIONS,
+        Table::TokenTransfers => ALL_TOKEN_TRANSFERS,
+    };
+    stream_once(query, |slot| each(&row(table, slot)?, slot.long(8)?.cast_unsigned()))
 }
 
-/// Whether a wallet has any transaction.
-pub fn wallet_exists(wallet: &Wallet) -> Result<bool, SqlError> {
-    let arguments = [wallet.address.as_str().into(), wallet.network.name().into()];
-    is_true(EXISTS, &arguments)
+/// Calls `each` for every row that has become visible since a snapshot.
+pub fn new_rows(
+    table: Table,
+    since: &Snapshot,
+    mut each: impl FnMut(&TransferRow<'_>) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    let query = match table {
+        Table::Transactions => &NEW_TRANSACTIONS,
+        Table::TokenTransfers => &NEW_TOKEN_TRANSFERS,
+    };
+    query.with(|query| query.stream(since, |slot| each(&row(table, slot)?)))
+}
+
+/// Calls `each` for the former self of every row that a snapshot saw and that has been changed since.
+pub fn former_rows(
+    table: Table,
+    since: &Snapshot,
+    mut each: impl FnMut(&TransferRow<'_>) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    let query = match table {
+        Table::Transactions => &FORMER_TRANSACTIONS,
+        Table::TokenTransfers => &FORMER_TOKEN_TRANSFERS,
+    };
+    query.with(|query| query.stream(since, |slot| each(&row(table, slot)?)))
+}
+
+fn row<'a>(table: Table, slot: Slot<'a>) -> Result<TransferRow<'a>, SqlError> {
+    let index = slot.integer(6)?.map(i32::cast_unsigned);
+    let (value, position, token, status) = match table {
+        Table::Transactions => {
+            let position = Position { block: block(slot)?, transaction_index: index, log_index: None };
+            let status = match slot.integer(7)? {
+                Some(0) => Status::Pending,
+                Some(1) => Status::Confirmed,
+                _ => Status::Failed,
+            };
+            (slot.amount(4, COIN_SCALE)?, position, None, status)
+        }
+        Table::TokenTransfers => {
+            let position = Position { block: block(slot)?, transaction_index: None, log_index: index };
+            (slot.amount(4, 0)?, position, Some(slot.text(7)?), Status::Confirmed)
+        }
+    };
+    Ok(TransferRow {
+        network: slot.text(0)?,
+        from: slot.text(1)?,
+        to: slot.optional_text(2)?,
+        token,
+        time: slot.long(3)?,
+        value,
+        position,
+        status,
+    })
+}
+
+fn block(slot: Slot<'_>) -> Result<u64, SqlError> {
+    Ok(slot.long(5)?.cast_unsigned())
+}
+
+/// The epoch as it is now, whatever the caller's snapshot: TRUNCATE and changes of partitions take effect at once for everybody.
+pub fn latest_epoch() -> Result<i64, SqlError> {
+    let mut epoch = 0;
+    with_latest_snapshot(|| EPOCH.with(|query| query.run(|slot| slot.long(0).map(|count| epoch = count))))?;
+    Ok(epoch)
+}
+
+const FOREIGN_CHANGES: &str = "
+SELECT EXISTS (SELECT FROM arx.transaction_changes AS c WHERE c.changed_xid >= $1::text::xid8 AND c.changed_xid <> $2::text::xid8)";
+
+/// Whether changes are stamped by transactions that have not begun yet: those of another cluster.
+pub fn foreign_changes(next: u64, own: Option<u64>) -> Result<bool, SqlError> {
+    is_true(FOREIGN_CHANGES, &[next.to_string().into(), own.unwrap_or(0).to_string().into()])
+}
+
+const ESTIMATE: &str = "
+SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
+  FROM (SELECT relid FROM pg_partition_tree('arx.transactions') WHERE isleaf
+        UNION ALL SELECT relid FROM pg_partition_tree('arx.token_transfers') WHERE isleaf) AS t
+  JOIN pg_class AS c ON c.oid = t.relid";
+
+/// About how many rows both tables have.
+pub fn estimated_rows() -> Result<i64, SqlError> {
+    Ok(Spi::connect(|client| client.select(ESTIMATE, Some(1), &[])?.first().get_one::<i64>())?.unwrap_or(0))
+}
+
+const EXISTS_DATABASE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database AS d WHERE d.oid = $1)";
+
+/// Whether the cluster has a database.
+pub fn database_exists(database: u32) -> Result<bool, SqlError> {
+    is_true(EXISTS_DATABASE, &[pg_sys::Oid::from(database).into()])
+}
+
+/// Leaves a trace of this transaction's number in the write-ahead log and waits until it is on disk, so that no crash makes
+/// the server give out a number again that is lower.
+const MARK: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'arx', 'graph')::text";
+
+/// See [`MARK`].
+pub fn mark_log() -> Result<(), SqlError> {
+    let position = Spi::connect(|client| {
+        client.select("SELECT pg_catalog.pg_current_xact_id()", Some(1), &[])?;
+        client.select(MARK, Some(1), &[])?.first().get_one::<String>()
+    });
+    position?;
+    // SAFETY: waits for the log up to a position that it has.
+    unsafe { pg_sys::XLogFlush(pg_sys::GetXLogInsertRecPtr()) };
+    Ok(())
+}
+
+const NATIVE_ASSET: &str = "SELECT n.native_asset FROM arx.networks AS n WHERE n.network = $1";
+
+/// What the coin of a registered network is called.
+pub fn native_asset(network: &str) -> Result<String, SqlError> {
+    let asset = Spi::connect(|client| client.select(NATIVE_ASSET, Some(1), &[network.into()])?.first().get_one())?;
+    asset.ok_or_else(|| SqlError::unregistered_network(network))
 }

@@ -6,11 +6,16 @@ mod alert;
 mod graph;
 mod partition;
 mod risk;
+mod stream;
 
 pub use alert::{alert_rules, performance_facts};
-pub use graph::{ServerTransfers, wallet_exists};
+pub use graph::{
+    Table, database_exists, estimated_rows, every_row, foreign_changes, former_rows, latest_epoch, mark_log, native_asset,
+    new_rows,
+};
 pub use partition::{PartitionState, partition_state};
 pub use risk::{refresh_scores, wallet_facts};
+pub use stream::varlena;
 
 use arx_core::address::Network;
 use pgrx::datum::DatumWithOid;

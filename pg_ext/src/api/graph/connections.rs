@@ -1,0 +1,176 @@
+//! Who is reached from a wallet, and how many.
+
+use arx_core::graph::{Connection, TransferGraph, U256, connections, reach};
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::question::{Arguments, Question, reason, time};
+use crate::convert::Wallet;
+use crate::error::SqlError;
+use crate::numeric::SqlNumeric;
+
+/// Rows made at a time.
+const ROWS: usize = 1_000;
+
+#[pg_extern(stable, parallel_restricted)]
+#[allow(clippy::type_complexity, clippy::too_many_arguments)]
+fn wallet_connections(
+    address: Option<&str>,
+    network: Option<&str>,
+    max_depth: default!(Option<i32>, 3),
+    direction: default!(Option<&str>, "'out'"),
+    asset: default!(Option<&str>, "'native'"),
+    since: default!(Option<TimestampWithTimeZone>, "NULL"),
+    until: default!(Option<TimestampWithTimeZone>, "NULL"),
+    min_value: default!(Option<AnyNumeric>, "NULL"),
+    min_strength: default!(Option<i64>, 1),
+    top: default!(Option<i32>, "NULL"),
+    include_failed: default!(Option<bool>, true),
+    max_nodes: default!(Option<i64>, "NULL"),
+    max_time: default!(Option<Interval>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(source, String),
+            name!(target, String),
+            name!(connection_strength, i64),
+            name!(depth, i32),
+            name!(strength_rank, i64),
+            name!(total_value, Option<SqlNumeric>),
+            name!(first_seen, TimestampWithTimeZone),
+            name!(last_seen, TimestampWithTimeZone),
+            name!(predecessor, String),
+            name!(complete, bool),
+            name!(reason, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let wallet = Wallet::parse(address, network)?;
+    let top = match top {
+        Some(top) => Some(usize::try_from(top).ok().filter(|top| *top >= 1).ok_or_else(|| {
+            SqlError::argument(format!("top must be at least 1, not {top}"))
+        })?),
+        None => None,
+    };
+    let arguments = Arguments {
+        max_depth,
+        direction,
+        asset,
+        since,
+        until,
+        min_value,
+        min_strength,
+        include_failed,
+        max_nodes,
+        max_time,
+    };
+    let mut question = Question::parse(wallet.network.clone(), arguments)?;
+    let (found, halted) = match question.known(&wallet)? {
+        Some(source) => {
+            let Question { ready, direction, filter, limits, deadline, .. } = &mut question;
+            let answer = connections(&ready.graph(), source, *direction, filter, top, limits, deadline);
+            let answer = answer.map_err(SqlError::from)?;
+            (answer.found, answer.halted)
+        }
+        None => (Vec::new(), None),
+    };
+    if let Some(halt) = halted.filter(|_| found.is_empty()) {
+        notice!("the search stopped early: {}", halt.name());
+    }
+    let (source, reason) = (wallet.address.into_string(), reason(halted));
+    let rows = (0..found.len()).step_by(ROWS).flat_map(move |start| {
+        let graph = question.ready.graph();
+        let end = found.len().min(start + ROWS);
+        let row = |one: &Connection| -> Result<_, SqlError> {
+            Ok((
+                source.clone(),
+                graph.address(one.wallet)?.to_owned(),
+                // counts of rows and depths up to 32
+                one.transfers.cast_signed(),
+                one.depth.cast_signed(),
+                one.rank,
+                question.value(one.value),
+                time(one.first)?,
+                time(one.last)?,
+                graph.address(one.predecessor)?.to_owned(),
+                reason.is_none(),
+                reason.clone(),
+            ))
+        };
+        or_report(found[start..end].iter().map(row).collect::<Result<Vec<_>, _>>())
+    });
+    Ok(TableIterator::new(rows))
+}
+
+#[pg_extern(stable, parallel_restricted)]
+#[allow(clippy::type_complexity, clippy::too_many_arguments)]
+fn wallet_reach(
+    address: Option<&str>,
+    network: Option<&str>,
+    max_depth: default!(Option<i32>, 3),
+    direction: default!(Option<&str>, "'out'"),
+    asset: default!(Option<&str>, "'native'"),
+    since: default!(Option<TimestampWithTimeZone>, "NULL"),
+    until: default!(Option<TimestampWithTimeZone>, "NULL"),
+    min_value: default!(Option<AnyNumeric>, "NULL"),
+    min_strength: default!(Option<i64>, 1),
+    include_failed: default!(Option<bool>, true),
+    max_nodes: default!(Option<i64>, "NULL"),
+    max_time: default!(Option<Interval>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(depth, i32),
+            name!(wallets, i64),
+            name!(transfers, i64),
+            name!(total_value, Option<SqlNumeric>),
+            name!(complete, bool),
+            name!(reason, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let wallet = Wallet::parse(address, network)?;
+    let arguments = Arguments {
+        max_depth,
+        direction,
+        asset,
+        since,
+        until,
+        min_value,
+        min_strength,
+        include_failed,
+        max_nodes,
+        max_time,
+    };
+    let mut question = Question::parse(wallet.network.clone(), arguments)?;
+    let Some(source) = question.known(&wallet)? else {
+        let nothing = (0, 0, 0, question.value(U256::ZERO), true, Some("wallet has no transaction".to_owned()));
+        return Ok(TableIterator::once(nothing));
+    };
+    let answer = {
+        let Question { ready, direction, filter, limits, deadline, .. } = &mut question;
+        reach(&ready.graph(), source, *direction, filter, limits, deadline).map_err(SqlError::from)?
+    };
+    let reason = reason(answer.halted);
+    Ok(TableIterator::new(answer.levels.into_iter().map(move |level| {
+        let value = question.value(level.value);
+        let (wallets, transfers) = (level.wallets.cast_signed(), level.transfers.cast_signed());
+        (level.depth.cast_signed(), wallets, transfers, value, reason.is_none(), reason.clone())
+    })))
+}
+
+/// Reports an error from where none can be returned.
+fn or_report<T>(result: Result<T, SqlError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => {
+            ErrorReport::from(error).report(PgLogLevel::ERROR);
+            unreachable!("an error was reported")
+        }
+    }
+}

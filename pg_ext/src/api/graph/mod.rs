@@ -1,0 +1,5 @@
+//! The transaction graph: who is connected with whom, and the upkeep of the files behind the answers.
+
+mod connections;
+mod question;
+mod upkeep;

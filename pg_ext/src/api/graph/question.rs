@@ -1,0 +1,201 @@
+//! What the graph functions are asked: their common arguments, checked, and the graph that answers.
+
+use std::time::{Duration, Instant};
+
+use arx_core::address::{Address, Network};
+use arx_core::graph::decimal::COIN_SCALE;
+use arx_core::graph::{AssetSelection, Direction, EdgeFilter, Graph, Halt, MemoryBudget, SearchLimits, U256, Watch};
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::prelude::*;
+
+use crate::convert::Wallet;
+use crate::error::SqlError;
+use crate::graph_store::{Need, Ready, current};
+use crate::guc;
+use crate::numeric::{SqlNumeric, units};
+use crate::spi::native_asset;
+
+/// Asset numbers end far below: no transfer is of this one.
+const UNKNOWN_TOKEN: AssetSelection = AssetSelection::Token(u32::MAX);
+
+/// Arguments as they come.
+pub struct Arguments<'a> {
+    pub max_depth: Option<i32>,
+    pub direction: Option<&'a str>,
+    pub asset: Option<&'a str>,
+    pub since: Option<TimestampWithTimeZone>,
+    pub until: Option<TimestampWithTimeZone>,
+    pub min_value: Option<AnyNumeric>,
+    pub min_strength: Option<i64>,
+    pub include_failed: Option<bool>,
+    pub max_nodes: Option<i64>,
+    pub max_time: Option<Interval>,
+}
+
+/// A question, and the graph that answers it.
+pub struct Question {
+    pub ready: Ready,
+    pub network: Network,
+    pub direction: Direction,
+    pub filter: EdgeFilter,
+    pub limits: SearchLimits,
+    pub deadline: Deadline,
+    /// Decimals of values; `None` where values of several assets are not added up.
+    scale: Option<u32>,
+}
+
+/// Ends a search when its time is used up, and lets cancellation through.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Option<Instant>);
+
+impl Watch for Deadline {
+    fn expired(&mut self) -> bool {
+        check_for_interrupts!();
+        self.0.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
+impl Question {
+    /// Checks the arguments, and sees to it that the graph is there.
+    pub fn parse(network: Network, arguments: Arguments<'_>) -> Result<Self, SqlError> {
+        let required = SqlError::null_argument;
+        let max_depth = arguments.max_depth.ok_or_else(|| required("max_depth"))?;
+        let direction = direction(arguments.direction.ok_or_else(|| required("direction"))?)?;
+        let asset = Asset::parse(arguments.asset.ok_or_else(|| required("asset"))?, &network)?;
+        let scale = asset.scale();
+        let min_value = match arguments.min_value {
+            Some(least) => {
+                let scale = scale.ok_or_else(|| {
+                    SqlError::argument("min_value needs a single asset: values of several cannot be compared")
+                })?;
+                Some(units(least, scale)?)
+            }
+            None => None,
+        };
+        let min_transfers = arguments.min_strength.ok_or_else(|| required("min_strength"))?;
+        let min_transfers = u64::try_from(min_transfers).ok().filter(|least| *least >= 1).ok_or_else(|| {
+            SqlError::argument(format!("min_strength must be at least 1, not {min_transfers}"))
+        })?;
+        let (since, until) = (arguments.since.map(micros), arguments.until.map(micros));
+        if let (Some(since), Some(until)) = (since, until)
+            && since >= until
+        {
+            return Err(SqlError::argument("the time window is empty: since must be before until"));
+        }
+        let max_wallets = match arguments.max_nodes {
+            Some(most) => Some(u64::try_from(most).ok().filter(|most| *most >= 1).ok_or_else(|| {
+                SqlError::argument(format!("max_nodes must be at least 1, not {most}"))
+            })?),
+            None => None,
+        };
+        let deadline = Deadline::within(arguments.max_time)?;
+        let limits = SearchLimits { max_depth, max_wallets, memory: MemoryBudget::new(guc::graph_work_mem()) };
+        limits.check()?;
+        let include_failed = arguments.include_failed.ok_or_else(|| required("include_failed"))?;
+        let ready = current(asset.need())?;
+        let assets = asset.selection(&ready.graph(), &network)?;
+        let filter = EdgeFilter { assets, since, until, min_value, min_transfers, include_failed };
+        Ok(Self { ready, network, direction, filter, limits, deadline, scale })
+    }
+
+    /// A wallet's number, if it has any transfer. One that has none is said to have none.
+    pub fn known(&self, wallet: &Wallet) -> Result<Option<u32>, SqlError> {
+        let graph = self.ready.graph();
+        let number = graph.wallet(wallet.network.name(), wallet.address.as_str())?;
+        let number = number.filter(|number| graph.is_active(*number));
+        if number.is_none() {
+            notice!("wallet {} has no transaction on network {}", wallet.address.as_str(), wallet.network.name());
+        }
+        Ok(number)
+    }
+
+    /// A sum of values, `None` for several assets.
+    pub fn value(&self, value: U256) -> Option<SqlNumeric> {
+        self.scale.map(|scale| SqlNumeric { value, scale })
+    }
+}
+
+impl Deadline {
+    fn within(time: Option<Interval>) -> Result<Self, SqlError> {
+        let Some(time) = time else { return Ok(Self(None)) };
+        let micros = u64::try_from(time.as_micros()).ok().filter(|micros| *micros > 0);
+        let micros = micros.ok_or_else(|| SqlError::argument("max_time must be longer than nothing"))?;
+        Ok(Self(Instant::now().checked_add(Duration::from_micros(micros))))
+    }
+}
+
+/// What `asset` names.
+enum Asset {
+    Native,
+    Tokens,
+    All,
+    Token(Address),
+}
+
+impl Asset {
+    fn parse(name: &str, network: &Network) -> Result<Self, SqlError> {
+        match name.to_ascii_lowercase().as_str() {
+            "native" => return Ok(Self::Native),
+            "tokens" => return Ok(Self::Tokens),
+            "all" => return Ok(Self::All),
+            _ => {}
+        }
+        if native_asset(network.name())?.eq_ignore_ascii_case(name) {
+            return Ok(Self::Native);
+        }
+        Address::parse(name, network).map(Self::Token).map_err(|error| {
+            SqlError::from(error).hint("asset is native, tokens, all, the native coin's name, or the address of a token.")
+        })
+    }
+
+    const fn need(&self) -> Need {
+        if matches!(self, Self::Native) { Need::Native } else { Need::All }
+    }
+
+    const fn scale(&self) -> Option<u32> {
+        match self {
+            Self::Native => Some(COIN_SCALE),
+            Self::Token(_) => Some(0),
+            Self::Tokens | Self::All => None,
+        }
+    }
+
+    fn selection(&self, graph: &Graph<'_>, network: &Network) -> Result<AssetSelection, SqlError> {
+        Ok(match self {
+            Self::Native => AssetSelection::Native,
+            Self::Tokens => AssetSelection::Tokens,
+            Self::All => AssetSelection::All,
+            Self::Token(token) => match graph.asset(network.name(), token.as_str())? {
+                Some(number) => AssetSelection::Token(number),
+                None => {
+                    notice!("token {} has no transfer on network {}", token.as_str(), network.name());
+                    UNKNOWN_TOKEN
+                }
+            },
+        })
+    }
+}
+
+fn direction(name: &str) -> Result<Direction, SqlError> {
+    match name.to_ascii_lowercase().as_str() {
+        "out" => Ok(Direction::Out),
+        "in" => Ok(Direction::In),
+        "both" => Ok(Direction::Both),
+        _ => Err(SqlError::argument(format!("direction must be out, in or both, not \"{name}\""))),
+    }
+}
+
+/// The graph counts time as the server does.
+fn micros(time: TimestampWithTimeZone) -> i64 {
+    time.into_inner()
+}
+
+/// Time as the server has it.
+pub fn time(micros: i64) -> Result<TimestampWithTimeZone, SqlError> {
+    TimestampWithTimeZone::try_from(micros).map_err(|_| SqlError::infinite_time())
+}
+
+/// Why a result is not complete.
+pub fn reason(halted: Option<Halt>) -> Option<String> {
+    halted.map(|halt| halt.name().to_owned())
+}

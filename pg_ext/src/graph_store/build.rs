@@ -1,0 +1,372 @@
+//! Making a base: from the tables, or from a base and what has changed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arx_core::graph::{Base, BuildError, Builder, Damaged, Merge, Provenance, Scratch};
+use pgrx::prelude::*;
+
+use super::folder::{KEPT, Lock, boot_id};
+use super::map::{self, Workspace};
+use super::{Context, Interrupts, Loaded, Need, READY, Ready, caught_up, require_all};
+use crate::convert::POSTGRES_EPOCH_MICROS;
+use crate::error::SqlError;
+use crate::guc;
+use crate::snapshot::{Caller, horizon, may_write};
+use crate::spi::{Table, database_exists, estimated_rows, every_row, foreign_changes, latest_epoch, mark_log};
+
+/// Between two looks at a lock that somebody else has.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Between two notices of a build.
+const NOTICE: Duration = Duration::from_secs(2);
+
+/// Rows between two looks at the clock.
+const ROWS: u64 = 1 << 16;
+
+/// How a refresh went.
+pub struct Refreshed {
+    pub facts: super::Facts,
+    pub merged_rows: usize,
+    pub outcome: Outcome,
+    pub took: Duration,
+}
+
+/// What a refresh did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Read the tables.
+    Built,
+    /// Merged what had changed.
+    Merged,
+    /// Found nothing that had changed.
+    Current,
+    /// Left it to another session, which is at it.
+    Busy,
+}
+
+impl Outcome {
+    /// Its name in results.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Built => "built",
+            Self::Merged => "merged",
+            Self::Current => "current",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// `arx.refresh_graph()`: a new base, unless there is nothing new.
+pub fn refresh(from_scratch: bool) -> Result<Refreshed, SqlError> {
+    require_all(Need::All)?;
+    let started = Instant::now();
+    let caller = Caller::current()?;
+    if caller.own.is_some() {
+        return Err(SqlError::has_written("refresh_graph()"));
+    }
+    let context = Context::open()?;
+    let known = READY.take();
+    let usable = if from_scratch { None } else { context.usable(&caller, known)? };
+    let caught_up = match usable {
+        Some(ready) => match caught_up(ready, &caller, Need::All) {
+            Ok(ready) => Some(ready),
+            Err(super::Stale::Base | super::Stale::Large) => None,
+            Err(super::Stale::Error(error)) => return Err(error),
+        },
+        None => None,
+    };
+    let (ready, merged_rows, outcome) = match (caught_up, try_lock(&context)?) {
+        (Some(ready), _) if ready.overlay.is_empty() && !ready.loaded.private => (ready, 0, Outcome::Current),
+        (Some(ready), Some(lock)) => {
+            let rows = ready.overlay.rows();
+            (merge(&context, &caller, &ready, &lock)?, rows, Outcome::Merged)
+        }
+        (None, Some(lock)) => (in_place_of_all(&context, &caller, &lock)?, 0, Outcome::Built),
+        (Some(ready), None) => (ready, 0, Outcome::Busy),
+        (None, None) => (build(&context, &caller)?, 0, Outcome::Busy),
+    };
+    if outcome == Outcome::Busy {
+        notice!("another session is building the graph");
+    }
+    let facts = ready.facts();
+    READY.set(Some(ready));
+    Ok(Refreshed { facts, merged_rows, outcome, took: started.elapsed() })
+}
+
+fn try_lock(context: &Context) -> Result<Option<Lock>, SqlError> {
+    context.folder.try_lock().map_err(|error| SqlError::io("lock the graph's folder", &error))
+}
+
+/// A base for a caller who has none: built by whoever comes first, for all if all may use it.
+pub(super) fn build(context: &Context, caller: &Caller) -> Result<Ready, SqlError> {
+    if caller.own.is_some() || !may_write() {
+        return from_tables(context, caller, None);
+    }
+    loop {
+        if let Some(lock) = try_lock(context)? {
+            // somebody else may just have finished
+            if let Some(ready) = context.usable(caller, None)? {
+                return Ok(ready);
+            }
+            return from_tables(context, caller, Some(&lock));
+        }
+        check_for_interrupts!();
+        std::thread::sleep(POLL);
+        if let Some(ready) = context.usable(caller, None)? {
+            return Ok(ready);
+        }
+    }
+}
+
+/// A base for a caller who found the newest one wrong: that one goes.
+pub(super) fn rebuild(context: &Context, caller: &Caller) -> Result<Ready, SqlError> {
+    match try_lock(context)? {
+        Some(lock) if caller.own.is_none() && may_write() => in_place_of_all(context, caller, &lock),
+        _ => from_tables(context, caller, None),
+    }
+}
+
+/// A base from the tables, after which those before it go: who has one of them mapped moves on to a higher generation.
+fn in_place_of_all(context: &Context, caller: &Caller, lock: &Lock) -> Result<Ready, SqlError> {
+    let former = generations(context)?;
+    let ready = from_tables(context, caller, Some(lock))?;
+    for generation in former.into_iter().filter(|_| !ready.loaded.private) {
+        context.folder.remove_if_there(lock, generation).map_err(|error| SqlError::io("remove an old graph", &error))?;
+    }
+    Ok(Ready::of(ready.loaded, context.state()?))
+}
+
+/// A base for a caller from whose newest one too much has changed.
+pub(super) fn anew(context: &Context, caller: &Caller) -> Result<Ready, SqlError> {
+    let lock = if caller.own.is_none() && may_write() { try_lock(context)? } else { None };
+    from_tables(context, caller, lock.as_ref())
+}
+
+fn from_tables(context: &Context, caller: &Caller, lock: Option<&Lock>) -> Result<Ready, SqlError> {
+    let started = Instant::now();
+    // before the rows: what is raised while they are read, the next reader notices
+    let epoch = latest_epoch()?;
+    let mut builder = Builder::new(workspace(context)).map_err(SqlError::from)?;
+    let mut foreign = foreign_changes(caller.snapshot.xmax(), caller.own)?;
+    let mut said = started;
+    let mut expected = None;
+    for table in [Table::Transactions, Table::TokenTransfers] {
+        every_row(table, |row, written_by| {
+            foreign |= !caller.snapshot.sees(written_by) && caller.own != Some(written_by);
+            builder.push(row)?;
+            if builder.transfers() % ROWS == 0 {
+                check_for_interrupts!();
+                if said.elapsed() >= NOTICE {
+                    said = Instant::now();
+                    let about = expected.get_or_insert(0);
+                    if *about == 0 {
+                        *about = estimated_rows()?;
+                    }
+                    notice!("building the graph: {} of about {} transfers", builder.transfers(), *about);
+                }
+            }
+            Ok(())
+        })?;
+    }
+    if foreign {
+        warning!("rows carry transaction ids of another cluster, so the graph is built for this call alone; SELECT arx.after_restore() mends that");
+    }
+    let plan = builder.finish(&mut Interrupts)?;
+    let shared = lock.filter(|_| !foreign && caller.own.is_none());
+    let generation = next_generation(context)?;
+    let provenance = provenance(context, caller, epoch, generation);
+    let size = plan.size(&provenance)?;
+    let closed = foreign || caller.own.is_some();
+    let write = |provenance: &Provenance, out: &mut [u8]| Ok(plan.write(provenance, out, &mut Interrupts)?);
+    finish(context, caller, &Draft { provenance, size, closed, started }, shared, write)
+}
+
+/// What is known of a base before it is written.
+struct Draft {
+    provenance: Provenance,
+    size: usize,
+    closed: bool,
+    started: Instant,
+}
+
+/// Writes a base, and gives it its name if all may use it.
+fn finish(
+    context: &Context,
+    caller: &Caller,
+    draft: &Draft,
+    shared: Option<&Lock>,
+    write: impl FnOnce(&Provenance, &mut [u8]) -> Result<(), SqlError>,
+) -> Result<Ready, SqlError> {
+    let failed = |error: std::io::Error| SqlError::io("write the graph's file", &error);
+    let shared = match shared {
+        Some(lock) if is_newest(context, caller, draft.provenance.epoch)? => Some(lock),
+        _ => None,
+    };
+    let (path, file) = context.folder.unfinished().map_err(failed)?;
+    let unfinished = Unfinished(Some(path));
+    if shared.is_none() {
+        drop(unfinished);
+        return Ok(Ready::of(Arc::new(written(caller, draft, &file, true, write)?), context.state()?));
+    }
+    let loaded = written(caller, draft, &file, false, write)?;
+    if let Some(lock) = shared {
+        if !context.place.in_recovery {
+            mark_log()?;
+        }
+        unfinished.publish(context, lock, draft.provenance.generation).map_err(failed)?;
+        clean_up(context, lock)?;
+    }
+    Ok(Ready::of(Arc::new(loaded), context.state()?))
+}
+
+fn written(
+    caller: &Caller,
+    draft: &Draft,
+    file: &std::fs::File,
+    private: bool,
+    write: impl FnOnce(&Provenance, &mut [u8]) -> Result<(), SqlError>,
+) -> Result<Loaded, SqlError> {
+    let failed = |error: std::io::Error| SqlError::io("write the graph's file", &error);
+    let mut map = map::create(file, draft.size).map_err(failed)?;
+    let build_millis = u64::try_from(draft.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    write(&Provenance { build_millis, ..draft.provenance.clone() }, &mut map)?;
+    drop(map);
+    let base = Base::open(map::read(file).map_err(failed)?)?;
+    let snapshot = caller.snapshot.clone();
+    Ok(Loaded { base, snapshot, private, closed_for: draft.closed.then(|| caller.clone()) })
+}
+
+/// A file that has no name yet goes with whoever wrote it.
+struct Unfinished(Option<PathBuf>);
+
+impl Unfinished {
+    fn publish(mut self, context: &Context, lock: &Lock, generation: u64) -> std::io::Result<()> {
+        if let Some(path) = &self.0 {
+            context.folder.publish(lock, path, generation)?;
+        }
+        self.0 = None;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // one that cannot be removed now, the next builder sweeps away
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+/// A caller with an older view than the newest base must not take its place.
+fn is_newest(context: &Context, caller: &Caller, epoch: i64) -> Result<bool, SqlError> {
+    let newest = context.newest(0, |_, _| true)?;
+    Ok(newest.is_none_or(|newest| {
+        newest.base.provenance().epoch <= epoch && caller.snapshot.covers(&newest.snapshot)
+    }))
+}
+
+/// The time, as the server counts it.
+pub fn now_micros() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH_MICROS
+}
+
+fn provenance(context: &Context, caller: &Caller, epoch: i64, generation: u64) -> Provenance {
+    Provenance {
+        system_identifier: context.place.system_identifier,
+        timeline: context.place.timeline,
+        database: context.place.database,
+        relation: context.place.relation,
+        epoch,
+        generation,
+        built_at: now_micros(),
+        build_millis: 0,
+        boot_id: boot_id(),
+        snapshot: caller.snapshot.to_string(),
+    }
+}
+
+fn generations(context: &Context) -> Result<Vec<u64>, SqlError> {
+    context.folder.generations().map_err(|error| SqlError::io("list the graph's folder", &error))
+}
+
+fn next_generation(context: &Context) -> Result<u64, SqlError> {
+    Ok(generations(context)?.first().copied().unwrap_or(0) + 1)
+}
+
+fn workspace(context: &Context) -> Workspace {
+    Workspace::new(context.folder.clone(), guc::graph_work_mem())
+}
+
+/// Merges what is laid over into a new base. The overlay must have both tables as the caller sees them.
+fn merge(context: &Context, caller: &Caller, ready: &Ready, lock: &Lock) -> Result<Ready, SqlError> {
+    let started = Instant::now();
+    let base = &ready.loaded.base;
+    let merge = Merge::plan(workspace(context), base, &ready.overlay, &mut Interrupts)?;
+    let provenance = provenance(context, caller, base.provenance().epoch, next_generation(context)?);
+    let size = merge.size(&provenance)?;
+    let write = |provenance: &Provenance, out: &mut [u8]| Ok(merge.write(provenance, out, &mut Interrupts)?);
+    finish(context, caller, &Draft { provenance, size, closed: false, started }, Some(lock), write)
+}
+
+/// Merges if nobody else does; a graph that grew too far is otherwise used as it is.
+pub(super) fn merge_quietly(context: &Context, caller: &Caller, ready: Ready) -> Result<Ready, SqlError> {
+    let Some(lock) = try_lock(context)? else { return Ok(ready) };
+    let ready = caught_up(ready, caller, Need::All)?;
+    merge(context, caller, &ready, &lock)
+}
+
+/// Removes files that nobody needs any more.
+fn clean_up(context: &Context, lock: &Lock) -> Result<(), SqlError> {
+    let failed = |error: std::io::Error| SqlError::io("clean up the graph's folder", &error);
+    let all_see_below = horizon();
+    let mut successor_suits_all = false;
+    for (place, generation) in generations(context)?.into_iter().enumerate() {
+        if successor_suits_all || place >= KEPT {
+            remove(context, lock, generation)?;
+            continue;
+        }
+        let file = context.folder.file(generation).and_then(|file| map::read(&file)).map_err(failed)?;
+        let xmax = match Base::open(file) {
+            Ok(base) if base.provenance().system_identifier == context.place.system_identifier => {
+                base.provenance().snapshot.parse::<arx_core::graph::Snapshot>().map(|snapshot| snapshot.xmax()).ok()
+            }
+            _ => None,
+        };
+        match xmax {
+            Some(xmax) => successor_suits_all = xmax <= all_see_below,
+            None => remove(context, lock, generation)?,
+        }
+    }
+    context.folder.sweep(lock).map_err(failed)?;
+    // a database that cannot be asked for is one that is kept
+    context.folder.sweep_databases(lock, |database| database_exists(database).unwrap_or(true)).map_err(failed)
+}
+
+fn remove(context: &Context, lock: &Lock, generation: u64) -> Result<(), SqlError> {
+    context.folder.remove(lock, generation).map_err(|error| SqlError::io("remove an old graph", &error))
+}
+
+impl<E> From<BuildError<E>> for SqlError
+where
+    E: std::error::Error,
+    Self: From<E>,
+{
+    fn from(error: BuildError<E>) -> Self {
+        match error {
+            BuildError::Scratch(source) => source.into(),
+            BuildError::TooMany { .. } => Self::limit(error.to_string()),
+            BuildError::Damaged(Damaged { what }) => Self::corrupt(format!("the graph is damaged: {what}")),
+        }
+    }
+}
+
+/// What a workspace reports.
+impl From<<Workspace as Scratch>::Error> for SqlError {
+    fn from(error: <Workspace as Scratch>::Error) -> Self {
+        Self::io("take memory for the graph", &error)
+    }
+}

@@ -1,0 +1,61 @@
+//! Exact amounts from and to the server's `numeric`.
+
+use arx_core::graph::U256;
+use arx_core::graph::decimal::{LONGEST, decode, encode};
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::datum::Datum;
+use pgrx::pgrx_sql_entity_graph::metadata::{
+    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+};
+use pgrx::prelude::*;
+
+use crate::error::SqlError;
+use crate::spi::varlena;
+
+/// An argument in units of 10^-`scale`.
+///
+/// # Errors
+/// When it is no amount: negative, not finite, too large or finer than the unit.
+pub fn units(number: AnyNumeric, scale: u32) -> Result<U256, SqlError> {
+    let datum = number.into_datum().ok_or_else(|| SqlError::null_argument("value"))?;
+    Ok(decode(varlena(datum), scale)?)
+}
+
+/// An amount of 10^-`scale` units, on its way into a `numeric`.
+#[derive(Debug, Clone, Copy)]
+pub struct SqlNumeric {
+    pub value: U256,
+    pub scale: u32,
+}
+
+impl IntoDatum for SqlNumeric {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        let mut body = [0; LONGEST];
+        let length = encode(self.value, self.scale, &mut body);
+        // a numeric is a varlena like a bytea; what differs is what is in it
+        body[..length].into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::NUMERICOID
+    }
+}
+
+// SAFETY: the datum made above is a numeric.
+unsafe impl SqlTranslatable for SqlNumeric {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(SqlNumeric);
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal("numeric"));
+    const RETURN_SQL: Result<ReturnsRef, ReturnsError> = Ok(ReturnsRef::One(SqlMappingRef::literal("numeric")));
+}
+
+// SAFETY: the datum made above is a numeric, and there always is one.
+unsafe impl BoxRet for SqlNumeric {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        match self.into_datum() {
+            // SAFETY: the caller returns it
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}

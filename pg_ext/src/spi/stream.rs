@@ -1,0 +1,254 @@
+//! Rows as the executor makes them: nothing is copied or collected on the way.
+//!
+//! SPI hands each row to a receiver of ours. It runs inside the executor: an error of ours ends the query in order, and is
+//! reported when that is done.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
+
+use arx_core::graph::decimal::decode;
+use arx_core::graph::{Snapshot, U256};
+use pgrx::prelude::*;
+use pgrx::{pg_guard, pg_sys};
+
+use crate::error::SqlError;
+
+/// A row that is on its way; gone when the receiver returns.
+#[derive(Debug, Clone, Copy)]
+pub struct Slot<'a> {
+    values: &'a [pg_sys::Datum],
+    nulls: &'a [bool],
+}
+
+impl<'a> Slot<'a> {
+    fn datum(&self, column: usize) -> Result<Option<pg_sys::Datum>, SqlError> {
+        match (self.values.get(column), self.nulls.get(column)) {
+            (Some(value), Some(null)) => Ok((!null).then_some(*value)),
+            _ => Err(SqlError::corrupt(format!("an internal query has no column {column}"))),
+        }
+    }
+
+    fn required(&self, column: usize) -> Result<pg_sys::Datum, SqlError> {
+        self.datum(column)?.ok_or_else(|| SqlError::corrupt(format!("column {column} of an internal query is null")))
+    }
+
+    /// A column of type `bigint`, `timestamptz` or `xid8`, counted from 0.
+    pub fn long(&self, column: usize) -> Result<i64, SqlError> {
+        Ok(self.required(column)?.value() as i64)
+    }
+
+    /// A column of type `integer` that may be NULL.
+    pub fn integer(&self, column: usize) -> Result<Option<i32>, SqlError> {
+        Ok(self.datum(column)?.map(|datum| datum.value() as i32))
+    }
+
+    /// A column of type `text` that may be NULL.
+    pub fn optional_text(&self, column: usize) -> Result<Option<&'a str>, SqlError> {
+        self.datum(column)?.map(|datum| text(varlena(datum), column)).transpose()
+    }
+
+    /// A column of type `text`.
+    pub fn text(&self, column: usize) -> Result<&'a str, SqlError> {
+        text(varlena(self.required(column)?), column)
+    }
+
+    /// A column of type `numeric`, in units of 10^-`scale`.
+    pub fn amount(&self, column: usize, scale: u32) -> Result<U256, SqlError> {
+        Ok(decode(varlena(self.required(column)?), scale)?)
+    }
+}
+
+fn text(bytes: &[u8], column: usize) -> Result<&str, SqlError> {
+    std::str::from_utf8(bytes).map_err(|_| SqlError::corrupt(format!("column {column} of an internal query is not UTF-8")))
+}
+
+/// The bytes of a value of variable length. They live as long as the row: a toasted value is unpacked into the query's memory.
+pub fn varlena<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: only called for columns of a type of variable length that are not NULL.
+    unsafe {
+        let unpacked = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+        pgrx::varlena_to_byte_slice(unpacked)
+    }
+}
+
+/// A query whose plan is kept for the session, made for any argument.
+#[derive(Debug)]
+pub struct KeptQuery {
+    text: &'static CStr,
+    plan: Cell<pg_sys::SPIPlanPtr>,
+}
+
+impl KeptQuery {
+    /// Not planned yet. Its parameter, if it has one, is a `pg_snapshot`.
+    pub const fn new(text: &'static CStr) -> Self {
+        Self { text, plan: Cell::new(std::ptr::null_mut()) }
+    }
+
+    /// Runs it with its parameter in the active snapshot, and hands on its rows.
+    pub fn stream(
+        &self,
+        since: &Snapshot,
+        each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        let since = CString::new(since.to_string()).map_err(|_| SqlError::corrupt("a snapshot holds a NUL"))?;
+        // Partitions are asked by their indexes: an unknown snapshot would be taken for a third of the table.
+        with_settings(&[(c"enable_seqscan", c"off"), (c"jit", c"off")], || {
+            Spi::connect(|_| {
+                // SAFETY: within an SPI connection; the parameter list has room for the one parameter that is set.
+                unsafe {
+                    let plan = self.plan(&mut [pg_sys::PG_SNAPSHOTOID])?;
+                    let snapshot = pgrx::direct_function_call_as_datum(
+                        pg_sys::pg_snapshot_in,
+                        &[Some(pg_sys::Datum::from(since.as_ptr()))],
+                    );
+                    let list = pg_sys::makeParamList(1);
+                    let parameter = (*list).params.as_mut_ptr();
+                    (*parameter).value = snapshot.ok_or_else(|| SqlError::corrupt("a snapshot cannot be read"))?;
+                    (*parameter).isnull = false;
+                    (*parameter).pflags = pg_sys::PARAM_FLAG_CONST as u16;
+                    (*parameter).ptype = pg_sys::PG_SNAPSHOTOID;
+                    receive(list, each, |options| pg_sys::SPI_execute_plan_extended(plan, options))
+                }
+            })
+        })
+    }
+
+    /// Runs it without a parameter.
+    pub fn run(&self, each: impl FnMut(Slot<'_>) -> Result<(), SqlError>) -> Result<(), SqlError> {
+        Spi::connect(|_| {
+            // SAFETY: within an SPI connection.
+            unsafe {
+                let plan = self.plan(&mut [])?;
+                receive(std::ptr::null_mut(), each, |options| pg_sys::SPI_execute_plan_extended(plan, options))
+            }
+        })
+    }
+
+    /// # Safety
+    /// Within an SPI connection.
+    unsafe fn plan(&self, types: &mut [pg_sys::Oid]) -> Result<pg_sys::SPIPlanPtr, SqlError> {
+        if self.plan.get().is_null() {
+            let (count, options) = (types.len() as i32, pg_sys::CURSOR_OPT_GENERIC_PLAN.cast_signed());
+            // SAFETY: the text ends with NUL, and there are as many types as is said; a plan that was prepared may be kept.
+            unsafe {
+                let plan = pg_sys::SPI_prepare_cursor(self.text.as_ptr(), count, types.as_mut_ptr(), options);
+                if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
+                    return Err(SqlError::corrupt("an internal query cannot be prepared"));
+                }
+                self.plan.set(plan);
+            }
+        }
+        Ok(self.plan.get())
+    }
+}
+
+/// Runs a query without parameters once in the active snapshot, by one process, and hands on its rows.
+pub fn stream_once(
+    query: &'static CStr,
+    each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    with_settings(&[(c"jit", c"off"), (c"max_parallel_workers_per_gather", c"0")], || {
+        Spi::connect(|_| {
+            // SAFETY: within an SPI connection.
+            unsafe {
+                receive(std::ptr::null_mut(), each, |options| pg_sys::SPI_execute_extended(query.as_ptr(), options))
+            }
+        })
+    })
+}
+
+#[repr(C)]
+struct Receiver<'a> {
+    /// First, so that a pointer to it is one to the whole.
+    destination: pg_sys::DestReceiver,
+    each: &'a mut dyn FnMut(Slot<'_>) -> Result<(), SqlError>,
+    error: Option<SqlError>,
+}
+
+/// # Safety
+/// Within an SPI connection; `run` executes with the options that it is given.
+unsafe fn receive(
+    params: pg_sys::ParamListInfo,
+    mut each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
+    run: impl FnOnce(*const pg_sys::SPIExecuteOptions) -> i32,
+) -> Result<(), SqlError> {
+    let mut receiver = Receiver {
+        destination: pg_sys::DestReceiver {
+            receiveSlot: Some(receive_slot),
+            rStartup: Some(start),
+            rShutdown: Some(nothing),
+            rDestroy: Some(nothing),
+            mydest: pg_sys::CommandDest::DestNone,
+        },
+        each: &mut each,
+        error: None,
+    };
+    let options = pg_sys::SPIExecuteOptions {
+        params,
+        read_only: true,
+        dest: (&raw mut receiver).cast(),
+        ..Default::default()
+    };
+    let code = run(&raw const options);
+    match receiver.error {
+        Some(error) => Err(error),
+        None if code < 0 => Err(SqlError::corrupt(format!("an internal query ended with code {code}"))),
+        None => Ok(()),
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn receive_slot(
+    slot: *mut pg_sys::TupleTableSlot,
+    receiver: *mut pg_sys::DestReceiver,
+) -> bool {
+    // SAFETY: the executor hands back the receiver that it was given, which lives in `receive`, and a slot with a row.
+    unsafe {
+        let receiver = &mut *receiver.cast::<Receiver<'_>>();
+        pg_sys::slot_getallattrs(slot);
+        let columns = (*slot).tts_nvalid as usize;
+        let row = Slot {
+            values: std::slice::from_raw_parts((*slot).tts_values, columns),
+            nulls: std::slice::from_raw_parts((*slot).tts_isnull, columns),
+        };
+        match (receiver.each)(row) {
+            Ok(()) => true,
+            Err(error) => {
+                receiver.error = Some(error);
+                false
+            }
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn start(_receiver: *mut pg_sys::DestReceiver, _operation: i32, _columns: pg_sys::TupleDesc) {}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn nothing(_receiver: *mut pg_sys::DestReceiver) {}
+
+/// Runs something under settings of its own.
+fn with_settings<R>(
+    settings: &[(&'static CStr, &'static CStr)],
+    run: impl FnOnce() -> Result<R, SqlError>,
+) -> Result<R, SqlError> {
+    // SAFETY: what is set on this level is taken back on it; after an error the end of the transaction does that.
+    unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        for (name, value) in settings {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+        let result = run();
+        pg_sys::AtEOXact_GUC(true, level);
+        result
+    }
+}
