@@ -160,19 +160,17 @@ pub fn database_exists(database: u32) -> Result<bool, SqlError> {
     is_true(EXISTS_DATABASE, &[pg_sys::Oid::from(database).into()])
 }
 
-/// Leaves a trace of this transaction's number in the write-ahead log and waits until it is on disk, so that no crash makes
-/// the server give out a number again that is lower.
 const MARK: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'arx', 'graph')::text";
 
-/// See [`MARK`].
+/// Leaves a trace of this transaction's number in the write-ahead log and waits until it is on disk, with all that is before it:
+/// no crash makes the server give out a number again that is lower, or forget a commit that was seen.
 pub fn mark_log() -> Result<(), SqlError> {
-    let position = Spi::connect(|client| {
+    Spi::connect(|client| {
         client.select("SELECT pg_catalog.pg_current_xact_id()", Some(1), &[])?;
         client.select(MARK, Some(1), &[])?.first().get_one::<String>()
-    });
-    position?;
-    // SAFETY: waits for the log up to a position that it has.
-    unsafe { pg_sys::XLogFlush(pg_sys::GetXLogInsertRecPtr()) };
+    })?;
+    // SAFETY: waits for the log up to the end of this backend's last record.
+    unsafe { pg_sys::XLogFlush(pg_sys::XactLastRecEnd) };
     Ok(())
 }
 
