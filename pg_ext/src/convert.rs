@@ -18,7 +18,12 @@ pub struct Wallet {
 impl Wallet {
     /// Checks both: NULL, a malformed address and an unregistered network are errors that name the value.
     pub fn parse(address: Option<&str>, network: Option<&str>) -> Result<Self, SqlError> {
-        let address = address.ok_or_else(|| SqlError::null_argument("address"))?;
+        Self::parse_argument("address", address, network)
+    }
+
+    /// The same, for an argument of another name.
+    pub fn parse_argument(name: &str, address: Option<&str>, network: Option<&str>) -> Result<Self, SqlError> {
+        let address = address.ok_or_else(|| SqlError::null_argument(name))?;
         let network = network.ok_or_else(|| SqlError::null_argument("network"))?;
         let network = spi::registered_network(network)?;
         let address = Address::parse(address, &network)?;

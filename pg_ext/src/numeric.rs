@@ -1,7 +1,7 @@
 //! Exact amounts from and to the server's `numeric`.
 
 use arx_core::graph::U256;
-use arx_core::graph::decimal::{LONGEST, decode, encode};
+use arx_core::graph::decimal::{DecimalError, LONGEST, decode, encode};
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pgrx_sql_entity_graph::metadata::{
@@ -9,16 +9,15 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 };
 use pgrx::prelude::*;
 
-use crate::error::SqlError;
 use crate::spi::varlena;
 
 /// An argument in units of 10^-`scale`.
 ///
 /// # Errors
 /// When it is no amount: negative, not finite, too large or finer than the unit.
-pub fn units(number: AnyNumeric, scale: u32) -> Result<U256, SqlError> {
-    let datum = number.into_datum().ok_or_else(|| SqlError::null_argument("value"))?;
-    Ok(decode(varlena(datum), scale)?)
+pub fn units(number: AnyNumeric, scale: u32) -> Result<U256, DecimalError> {
+    let datum = number.into_datum().ok_or(DecimalError::Malformed)?;
+    decode(varlena(datum), scale)
 }
 
 /// An amount of 10^-`scale` units, on its way into a `numeric`.

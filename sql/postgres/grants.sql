@@ -34,6 +34,8 @@ GRANT EXECUTE ON FUNCTION
     wallet_history(text, text, timestamptz, integer, text), wallet_risk(text, text), risk_factors(text, text),
     wallet_connections(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval),
     wallet_reach(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval),
+    shortest_path(text, text, text, text, integer, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval),
+    wallet_graph_dot(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval),
     graph_status(), current_graph_epoch(), parse_range_bound(text), partition_plan(text),
     index_maintenance_plan(), performance_facts(), check_performance_alerts(), changed_transactions(pg_snapshot)
     TO arx_reader;
@@ -67,6 +69,12 @@ COMMENT ON FUNCTION
 COMMENT ON FUNCTION
     wallet_reach(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval) IS
     'how many wallets a wallet reaches at each depth, over how many transfers of what value';
+COMMENT ON FUNCTION
+    shortest_path(text, text, text, text, integer, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval) IS
+    'the cheapest paths between two wallets by hops, value or recency, one row a step, with the transactions behind each';
+COMMENT ON FUNCTION
+    wallet_graph_dot(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval) IS
+    'the wallets around one as a Graphviz drawing, coloured by label and risk, with hubs folded';
 COMMENT ON FUNCTION refresh_graph(boolean) IS
     'merges what has changed into a new file of the graph, or with rebuild reads the tables anew; not in a transaction that has written';
 COMMENT ON FUNCTION graph_status() IS 'the file of the graph that answers the caller: age, size, and what is laid over it';

@@ -111,7 +111,8 @@ CREATE TABLE transactions (
     "timestamp"       timestamptz NOT NULL,
     from_address      text NOT NULL CHECK (from_address <> ''),
     to_address        text CHECK (to_address <> ''),
-    value             numeric(38,18) NOT NULL CHECK (value >= 0),
+    -- a NaN counts as larger than any number
+    value             numeric(38,18) NOT NULL CHECK (value >= 0 AND value <> 'NaN'),
     value_usd         numeric(20,2) CHECK (value_usd >= 0),
     gas_used          bigint CHECK (gas_used >= 0),
     gas_price         bigint CHECK (gas_price >= 0),
@@ -127,7 +128,7 @@ CREATE INDEX idx_transactions_to_addr ON transactions (to_address, network, "tim
 CREATE INDEX idx_transactions_hash ON transactions USING hash (tx_hash);
 CREATE INDEX idx_transactions_ingest ON transactions (ingest_xid);
 
--- `amount` is in the token's raw units: up to 78 digits (uint256).
+-- `amount` is in the token's raw units: a uint256, of up to 78 digits.
 CREATE TABLE token_transfers (
     network       text NOT NULL,
     tx_hash       text NOT NULL CHECK (tx_hash <> ''),
@@ -137,7 +138,8 @@ CREATE TABLE token_transfers (
     token_address text NOT NULL CHECK (token_address <> ''),
     from_address  text NOT NULL CHECK (from_address <> ''),
     to_address    text NOT NULL CHECK (to_address <> ''),
-    amount        numeric(78,0) NOT NULL CHECK (amount >= 0),
+    amount        numeric(78,0) NOT NULL
+        CHECK (amount BETWEEN 0 AND 115792089237316195423570985008687907853269984665640564039457584007913129639935),
     value_usd     numeric(20,2) CHECK (value_usd >= 0),
     ingest_xid    xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     PRIMARY KEY (network, tx_hash, log_index, "timestamp")

@@ -32,7 +32,7 @@ TRUNCATE arx.transactions;
 SELECT reason, relation FROM arx.graph_epoch ORDER BY epoch_id;
 -- token transfers are watched alike
 INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, "timestamp", token_address, from_address, to_address, amount)
-VALUES ('testnet', 't9', 0, 9, '2024-03-01', 'tok', 'a', 'b', repeat('9', 78)::numeric);
+VALUES ('testnet', 't9', 0, 9, '2024-03-01', 'tok', 'a', 'b', 2::numeric ^ 256 - 1);
 UPDATE arx.token_transfers SET amount = 5;
 DELETE FROM arx.token_transfers;
 SELECT relation, operation, tx_hash, log_index, asset, value FROM arx.transaction_changes WHERE relation = 'token_transfers' ORDER BY change_id;

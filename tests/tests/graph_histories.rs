@@ -64,8 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Question)>> {
         2 => Just(Isolation::RepeatableRead),
         1 => Just(Isolation::ReadOnly),
     ];
-    let change =
-        prop_oneof![Just(Change::Receiver), Just(Change::Month), Just(Change::Value), Just(Change::Status)];
+    let change = prop_oneof![Just(Change::Receiver), Just(Change::Month), Just(Change::Value), Just(Change::Status)];
     let row = || (0..9_u8, 0..10_u8, 0..6_u8);
     let step = prop_oneof![
         6 => (session.clone(), isolation).prop_map(|(s, i)| Step::Begin(s, i)),
@@ -153,7 +152,8 @@ impl Question {
             window = format!("time >= '{since}' AND time < '{until}'");
             arguments = format!(", since => '{since}', until => '{until}'");
         }
-        let columns = "target, connection_strength, depth, strength_rank, total_value, first_seen, last_seen, predecessor";
+        let columns =
+            "target, connection_strength, depth, strength_rank, total_value, first_seen, last_seen, predecessor";
         let graph = format!(
             "SELECT {columns} FROM arx.wallet_connections('w{}', 'testnet', {}, '{}', '{}', min_strength => {}{arguments})",
             self.wallet, self.depth, self.direction, self.asset, self.min_strength
@@ -198,9 +198,13 @@ impl Question {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
-    Open { savepoints: u32 },
+    Open {
+        savepoints: u32,
+    },
     /// An error ended it: only going back helps.
-    Failed { savepoints: u32 },
+    Failed {
+        savepoints: u32,
+    },
 }
 
 struct Session {
@@ -328,9 +332,15 @@ impl<'h> History<'h> {
                     self.rows += 1;
                     let number = self.rows;
                     let to = if *to == 9 { "NULL".to_owned() } else { format!("'w{to}'") };
-                    let value = if number.is_multiple_of(7) { "20000000000000000000".to_owned() } else { format!("{from}.{number}") };
+                    let value = if number.is_multiple_of(7) {
+                        "20000000000000000000".to_owned()
+                    } else {
+                        format!("{from}.{number}")
+                    };
                     let time = time(*place);
-                    values.push(format!("('testnet', 't{number}', {number}, '{time}', 'w{from}', {to}, {value}, 'confirmed')"));
+                    values.push(format!(
+                        "('testnet', 't{number}', {number}, '{time}', 'w{from}', {to}, {value}, 'confirmed')"
+                    ));
                 }
                 let sql = format!(
                     "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, \
@@ -378,7 +388,11 @@ impl<'h> History<'h> {
                 self.write(*session, &format!("TRUNCATE arx.{what}")).await;
             }
             Step::Refresh(session, again) => {
-                self.write(*session, &format!("SELECT outcome FROM arx.refresh_graph({})", *again && self.rows % 4 == 0)).await;
+                self.write(
+                    *session,
+                    &format!("SELECT outcome FROM arx.refresh_graph({})", *again && self.rows % 4 == 0),
+                )
+                .await;
             }
             // Partitions come and go by hand, outside any transaction.
             Step::Detach(month) => {
@@ -399,7 +413,11 @@ impl<'h> History<'h> {
 
     fn some_row(&self, row: u8) -> String {
         // a hash of some rows: one to three of them
-        format!("tx_hash IN ('t{0}', 't{1}')", u32::from(row) % (self.rows + 1), self.rows.saturating_sub(u32::from(row) % 8))
+        format!(
+            "tx_hash IN ('t{0}', 't{1}')",
+            u32::from(row) % (self.rows + 1),
+            self.rows.saturating_sub(u32::from(row) % 8)
+        )
     }
 
     /// Runs what changes something: not in a failed transaction.

@@ -24,9 +24,6 @@ const MOST_ASSETS: u32 = (1 << STATUS_SHIFT) - 1;
 /// Steps between two looks at the watch.
 pub(super) const STEPS: usize = 1 << 16;
 
-/// Room for what becomes longer between planning and writing: the time that it took.
-const META_SLACK: usize = 64;
-
 /// A transfer, packed.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -408,7 +405,7 @@ pub struct Plan<S: Scratch> {
 }
 
 impl<S: Scratch> Plan<S> {
-    /// Bytes of the file. Of `provenance` only the snapshot's length matters.
+    /// Bytes of the file, whatever the time that the build takes.
     ///
     /// # Errors
     /// When the provenance cannot be written as JSON.
@@ -418,7 +415,7 @@ impl<S: Scratch> Plan<S> {
 
     fn layout(&self, provenance: &Provenance) -> Result<Layout, BuildError<S::Error>> {
         let mut sizes = [0; SECTIONS];
-        sizes[Section::Meta as usize] = meta_bytes(provenance, &self.networks, self.native)?.len() + META_SLACK;
+        sizes[Section::Meta as usize] = meta_room(provenance, &self.networks, self.native)?;
         let receipts = self.sorted.as_slice().iter().filter(|row| row.to != NOBODY).count();
         sizes_of_names(&mut sizes, &self.wallets, &self.tokens);
         sizes_of_arrays(&mut sizes, self.wallets.names().len(), self.sorted.len(), receipts, self.pairs.rows.len());
@@ -583,6 +580,16 @@ pub(super) fn meta_bytes<E: std::error::Error>(
 ) -> Result<Vec<u8>, BuildError<E>> {
     let meta = Meta { provenance: provenance.clone(), networks: networks.to_vec(), native_transfers };
     serde_json::to_vec(&meta).map_err(|_| Damaged { what: "provenance cannot be written" }.into())
+}
+
+/// Room for the metadata, however long the build takes: that is known only when it is written.
+pub(super) fn meta_room<E: std::error::Error>(
+    provenance: &Provenance,
+    networks: &[String],
+    native_transfers: u64,
+) -> Result<usize, BuildError<E>> {
+    let longest = Provenance { build_millis: u64::MAX, ..provenance.clone() };
+    Ok(meta_bytes(&longest, networks, native_transfers)?.len())
 }
 
 /// JSON may end in blanks.

@@ -8,8 +8,8 @@ use std::ops::{Deref, Range};
 
 use super::base::{Base, NOBODY, STATUS_SHIFT, Sections};
 use super::build::{
-    Pair, PairSum, STEPS, WideStore, compare_positions, meta_bytes, sizes_of_arrays, sizes_of_names, write_in_pairs,
-    write_meta, write_names,
+    Pair, PairSum, STEPS, WideStore, compare_positions, meta_bytes, meta_room, sizes_of_arrays, sizes_of_names,
+    write_in_pairs, write_meta, write_names,
 };
 use super::format::{Layout, Provenance, SECTIONS, Section};
 use super::names::{MOST, NamesBuilder};
@@ -19,9 +19,6 @@ use super::scratch::{BuildError, Column, Scratch};
 use super::search::{Damaged, Side, Watch};
 
 const ASSET: u32 = (1 << STATUS_SHIFT) - 1;
-
-/// Room for what becomes longer between planning and writing: the time that it took.
-const META_SLACK: usize = 64;
 
 const OUT_OF_RANGE: Damaged = Damaged { what: "number out of range" };
 
@@ -173,7 +170,7 @@ impl<'m, S: Scratch> Merge<'m, S> {
         pairs.iter().map(pack).collect::<Result<_, _>>().map_err(BuildError::Scratch)
     }
 
-    /// Bytes of the file. Of `provenance` only the snapshot's length matters.
+    /// Bytes of the file, whatever the time that the build takes.
     ///
     /// # Errors
     /// When the provenance cannot be written as JSON.
@@ -183,7 +180,7 @@ impl<'m, S: Scratch> Merge<'m, S> {
 
     fn layout(&self, provenance: &Provenance) -> Result<Layout, BuildError<S::Error>> {
         let mut sizes = [0; SECTIONS];
-        sizes[Section::Meta as usize] = meta_bytes(provenance, &self.networks, self.native)?.len() + META_SLACK;
+        sizes[Section::Meta as usize] = meta_room(provenance, &self.networks, self.native)?;
         sizes_of_names(&mut sizes, &self.wallets, &self.tokens);
         sizes_of_arrays(&mut sizes, self.wallet_count(), self.transfers, self.receipts, self.pair_count);
         self.wide.sizes(&mut sizes);

@@ -5,20 +5,26 @@
 //!
 //! - [`connections`]: who is reached from a wallet, at how many hops, over how many transfers.
 //! - [`reach`]: how many, without who.
+//! - [`shortest_paths`]: how one wallet leads to another.
+//! - [`neighbourhood`](neighbourhood()): the wallets around one, as [`dot`] draws them.
+//! - [`visit`]: petgraph's algorithms on the graph.
 
 mod base;
 mod build;
 mod connections;
 pub mod decimal;
 mod digest;
+pub mod dot;
 mod error;
 mod format;
 mod limits;
 mod memory;
 mod merge;
 mod names;
+mod neighbourhood;
 mod overlay;
 mod packed;
+mod paths;
 mod reach;
 mod scratch;
 mod search;
@@ -26,6 +32,7 @@ mod snapshot;
 mod sorting;
 mod transfer;
 mod view;
+pub mod visit;
 mod visited;
 
 pub use base::{Base, NOBODY};
@@ -33,12 +40,14 @@ pub use build::{Builder, Plan};
 pub use connections::{Connection, Connections, connections};
 pub use digest::{Digest, Digests, Group};
 pub use error::SearchError;
-pub use limits::SearchLimits;
-pub use reach::{Level, Reach, reach};
 pub use format::Provenance;
+pub use limits::SearchLimits;
 pub use memory::MemoryBudget;
 pub use merge::Merge;
+pub use neighbourhood::{Flow, Folded, Neighbourhood, Shown, neighbourhood};
 pub use overlay::{NotInGraph, Overlay};
+pub use paths::{Path, Paths, Step, Weight, shortest_paths};
+pub use reach::{Level, Reach, reach};
 pub use scratch::{BuildError, HeapBuffer, HeapScratch, OutOfMemory, Scratch};
 pub use search::{
     AssetSelection, Damaged, Direction, Edge, EdgeFilter, Halt, Side, TransferGraph, Unwatched, Wallet, Watch,

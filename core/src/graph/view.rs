@@ -114,6 +114,25 @@ impl<'g> Graph<'g> {
         self.transfers_within(wallet, side, self.base.transfers(wallet, side), each)
     }
 
+    /// Calls `each` for the transfers from one wallet to another that count, by time and position. O(transfers of the wallet that
+    /// has fewer).
+    ///
+    /// # Errors
+    /// When the base does not hold together, and what `each` reports, which ends it.
+    pub fn transfers_between<E, F>(&self, from: Wallet, to: Wallet, filter: &EdgeFilter, mut each: F) -> Result<(), E>
+    where
+        E: From<Damaged>,
+        F: FnMut(Transfer) -> Result<(), E>,
+    {
+        let (sent, received) = (self.base.transfers(from, Side::Out), self.base.transfers(to, Side::In));
+        let (wallet, side, peer) =
+            if sent.len() <= received.len() { (from, Side::Out, to) } else { (to, Side::In, from) };
+        let window = self.window(wallet, side, filter)?;
+        self.transfers_within(wallet, side, window, |transfer| {
+            if transfer.peer == Some(peer) && counts(&transfer, filter) { each(transfer) } else { Ok(()) }
+        })
+    }
+
     fn transfers_within<E, F>(&self, wallet: Wallet, side: Side, range: Range<usize>, mut each: F) -> Result<(), E>
     where
         E: From<Damaged>,

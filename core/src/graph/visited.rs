@@ -67,15 +67,6 @@ impl Visited {
 }
 
 /// Books what one more finding costs, with the room that a growing vector keeps ahead.
-pub fn book(
-    memory: &mut MemoryBudget,
-    bytes: usize,
-    depth: u32,
-    wallets: usize,
-) -> Result<(), SearchError> {
-    if memory.take(2 * bytes) {
-        Ok(())
-    } else {
-        Err(SearchError::Memory { budget: memory.limit(), depth, wallets })
-    }
+pub fn book(memory: &mut MemoryBudget, bytes: usize, depth: u32, wallets: usize) -> Result<(), SearchError> {
+    if memory.take(2 * bytes) { Ok(()) } else { Err(SearchError::Memory { budget: memory.limit(), depth, wallets }) }
 }

@@ -133,7 +133,10 @@ fn in_place_of_all(context: &Context, caller: &Caller, lock: &Lock) -> Result<Re
     let former = generations(context)?;
     let ready = from_tables(context, caller, Some(lock))?;
     for generation in former.into_iter().filter(|_| !ready.loaded.private) {
-        context.folder.remove_if_there(lock, generation).map_err(|error| SqlError::io("remove an old graph", &error))?;
+        context
+            .folder
+            .remove_if_there(lock, generation)
+            .map_err(|error| SqlError::io("remove an old graph", &error))?;
     }
     Ok(Ready::of(ready.loaded, context.state()?))
 }
@@ -171,7 +174,9 @@ fn from_tables(context: &Context, caller: &Caller, lock: Option<&Lock>) -> Resul
         })?;
     }
     if foreign {
-        warning!("rows carry transaction ids of another cluster, so the graph is built for this call alone; SELECT arx.after_restore() mends that");
+        warning!(
+            "rows carry transaction ids of another cluster, so the graph is built for this call alone; SELECT arx.after_restore() mends that"
+        );
     }
     let plan = builder.finish(&mut Interrupts)?;
     let shared = lock.filter(|_| !foreign && caller.own.is_none());
@@ -263,9 +268,7 @@ impl Drop for Unfinished {
 /// A caller with an older view than the newest base must not take its place.
 fn is_newest(context: &Context, caller: &Caller, epoch: i64) -> Result<bool, SqlError> {
     let newest = context.newest(0, |_, _| true)?;
-    Ok(newest.is_none_or(|newest| {
-        newest.base.provenance().epoch <= epoch && caller.snapshot.covers(&newest.snapshot)
-    }))
+    Ok(newest.is_none_or(|newest| newest.base.provenance().epoch <= epoch && caller.snapshot.covers(&newest.snapshot)))
 }
 
 /// The time, as the server counts it.

@@ -40,7 +40,8 @@ impl Folder {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.0)? {
             let name = entry?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse::<u64>().ok());
+            let number =
+                name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse::<u64>().ok());
             found.extend(number);
         }
         found.sort_unstable_by(|a, b| b.cmp(a));

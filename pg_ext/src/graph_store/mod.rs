@@ -21,9 +21,9 @@ use crate::snapshot::{Caller, Place, data_folder, may_write, require_whole};
 use crate::spi::{Table, former_rows, latest_epoch, new_rows};
 
 pub use build::{now_micros, refresh};
-pub use verify::verify;
 use folder::Folder;
 use map::Mapped;
+pub use verify::verify;
 
 /// What a caller wants to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,6 @@ thread_local! {
     static READY: RefCell<Option<Ready>> = const { RefCell::new(None) };
 }
 
-
 /// Facts about the graph in use; see `arx.graph_status()`.
 pub struct Facts {
     pub provenance: arx_core::graph::Provenance,
@@ -94,6 +93,11 @@ impl Ready {
             dictionary_bytes: base.dictionary_size(),
             delta_rows: Some(self.overlay.rows()),
         }
+    }
+
+    /// Whether so much is laid over that it is to be merged.
+    fn is_overgrown(&self) -> bool {
+        self.overlay.rows() > guc::graph_delta_limit() && self.loaded.closed_for.is_none()
     }
 
     /// Whether the caller sees just what this holds.
@@ -142,6 +146,7 @@ pub fn current(need: Need) -> Result<Ready, SqlError> {
     let known = READY.take();
     if !guc::takes_base_as_it_is()
         && let Some(ready) = known.as_ref().filter(|ready| ready.is_current(&caller, need))
+        && !ready.is_overgrown()
         && ready.loaded.base.provenance().epoch == latest_epoch()?
     {
         let ready = ready.clone();
@@ -172,7 +177,7 @@ pub fn current(need: Need) -> Result<Ready, SqlError> {
         return Ok(ready);
     }
     drop(before);
-    if ready.overlay.rows() > guc::graph_delta_limit() && may_write() && ready.loaded.closed_for.is_none() {
+    if ready.is_overgrown() && may_write() {
         ready = build::merge_quietly(&context, &caller, ready)?;
     }
     READY.set(Some(ready.clone()));
@@ -275,7 +280,8 @@ struct Context {
 impl Context {
     fn open() -> Result<Self, SqlError> {
         let place = Place::current();
-        let folder = Folder::open(&data_folder()?, place.database).map_err(|error| SqlError::io("open the graph's folder", &error))?;
+        let folder = Folder::open(&data_folder()?, place.database)
+            .map_err(|error| SqlError::io("open the graph's folder", &error))?;
         Ok(Self { place, folder })
     }
 
@@ -334,11 +340,7 @@ impl Context {
     }
 
     /// The newest file after a generation that is ours and suits.
-    fn newest(
-        &self,
-        after: u64,
-        suits: impl Fn(&Base<Mapped>, &Snapshot) -> bool,
-    ) -> Result<Option<Loaded>, SqlError> {
+    fn newest(&self, after: u64, suits: impl Fn(&Base<Mapped>, &Snapshot) -> bool) -> Result<Option<Loaded>, SqlError> {
         let generations = self.folder.generations().map_err(|error| SqlError::io("list the graph's folder", &error))?;
         for generation in generations.into_iter().filter(|generation| *generation > after) {
             // a file that was removed meanwhile, or is damaged, is passed over

@@ -7,7 +7,7 @@ use arx_core::graph::{Position, Snapshot, Status, TransferRow};
 use pgrx::prelude::*;
 
 use super::is_true;
-use super::stream::{KeptQuery, Slot, stream_once};
+use super::stream::{Argument, KeptQuery, Slot, stream_once};
 use crate::error::SqlError;
 use crate::snapshot::with_latest_snapshot;
 
@@ -78,7 +78,7 @@ pub fn new_rows(
         Table::Transactions => &NEW_TRANSACTIONS,
         Table::TokenTransfers => &NEW_TOKEN_TRANSFERS,
     };
-    query.with(|query| query.stream(since, |slot| each(&row(table, slot)?)))
+    query.with(|query| query.stream(&[Argument::snapshot(since)?], |slot| each(&row(table, slot)?)))
 }
 
 /// Calls `each` for the former self of every row that a snapshot saw and that has been changed since.
@@ -91,7 +91,7 @@ pub fn former_rows(
         Table::Transactions => &FORMER_TRANSACTIONS,
         Table::TokenTransfers => &FORMER_TOKEN_TRANSFERS,
     };
-    query.with(|query| query.stream(since, |slot| each(&row(table, slot)?)))
+    query.with(|query| query.stream(&[Argument::snapshot(since)?], |slot| each(&row(table, slot)?)))
 }
 
 fn row<'a>(table: Table, slot: Slot<'a>) -> Result<TransferRow<'a>, SqlError> {
@@ -130,7 +130,7 @@ fn block(slot: Slot<'_>) -> Result<u64, SqlError> {
 /// The epoch as it is now, whatever the caller's snapshot: TRUNCATE and changes of partitions take effect at once for everybody.
 pub fn latest_epoch() -> Result<i64, SqlError> {
     let mut epoch = 0;
-    with_latest_snapshot(|| EPOCH.with(|query| query.run(|slot| slot.long(0).map(|count| epoch = count))))?;
+    with_latest_snapshot(|| EPOCH.with(|query| query.stream(&[], |slot| slot.long(0).map(|count| epoch = count))))?;
     Ok(epoch)
 }
 

@@ -4,15 +4,17 @@
 
 mod alert;
 mod graph;
+mod graph_facts;
 mod partition;
 mod risk;
 mod stream;
 
 pub use alert::{alert_rules, performance_facts};
 pub use graph::{
-    Table, database_exists, estimated_rows, every_row, foreign_changes, former_rows, latest_epoch, mark_log, native_asset,
-    new_rows,
+    Table, database_exists, estimated_rows, every_row, foreign_changes, former_rows, latest_epoch, mark_log,
+    native_asset, new_rows,
 };
+pub use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
 pub use partition::{PartitionState, partition_state};
 pub use risk::{refresh_scores, wallet_facts};
 pub use stream::varlena;

@@ -59,7 +59,8 @@ impl<'a> Slot<'a> {
 }
 
 fn text(bytes: &[u8], column: usize) -> Result<&str, SqlError> {
-    std::str::from_utf8(bytes).map_err(|_| SqlError::corrupt(format!("column {column} of an internal query is not UTF-8")))
+    std::str::from_utf8(bytes)
+        .map_err(|_| SqlError::corrupt(format!("column {column} of an internal query is not UTF-8")))
 }
 
 /// The bytes of a value of variable length. They live as long as the row: a toasted value is unpacked into the query's memory.
@@ -71,6 +72,30 @@ pub fn varlena<'a>(datum: pg_sys::Datum) -> &'a [u8] {
     }
 }
 
+/// An argument of a query.
+#[derive(Debug, Clone, Copy)]
+pub struct Argument {
+    type_oid: pg_sys::Oid,
+    value: Option<pg_sys::Datum>,
+}
+
+impl Argument {
+    /// A value, in the current memory.
+    pub fn of<T: IntoDatum>(value: T) -> Self {
+        Self { type_oid: T::type_oid(), value: value.into_datum() }
+    }
+
+    /// A `pg_snapshot`.
+    pub fn snapshot(snapshot: &Snapshot) -> Result<Self, SqlError> {
+        let text = CString::new(snapshot.to_string()).map_err(|_| SqlError::corrupt("a snapshot holds a NUL"))?;
+        // SAFETY: the function reads a text that ends with NUL.
+        let value = unsafe {
+            pgrx::direct_function_call_as_datum(pg_sys::pg_snapshot_in, &[Some(pg_sys::Datum::from(text.as_ptr()))])
+        };
+        Ok(Self { type_oid: pg_sys::PG_SNAPSHOTOID, value })
+    }
+}
+
 /// A query whose plan is kept for the session, made for any argument.
 #[derive(Debug)]
 pub struct KeptQuery {
@@ -79,48 +104,35 @@ pub struct KeptQuery {
 }
 
 impl KeptQuery {
-    /// Not planned yet. Its parameter, if it has one, is a `pg_snapshot`.
+    /// Not planned yet.
     pub const fn new(text: &'static CStr) -> Self {
         Self { text, plan: Cell::new(std::ptr::null_mut()) }
     }
 
-    /// Runs it with its parameter in the active snapshot, and hands on its rows.
+    /// Runs it in the active snapshot, and hands on its rows.
     pub fn stream(
         &self,
-        since: &Snapshot,
+        arguments: &[Argument],
         each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        let since = CString::new(since.to_string()).map_err(|_| SqlError::corrupt("a snapshot holds a NUL"))?;
         // Partitions are asked by their indexes: an unknown snapshot would be taken for a third of the table.
         with_settings(&[(c"enable_seqscan", c"off"), (c"jit", c"off")], || {
             Spi::connect(|_| {
-                // SAFETY: within an SPI connection; the parameter list has room for the one parameter that is set.
+                // SAFETY: within an SPI connection; the parameter list has room for as many as are set.
                 unsafe {
-                    let plan = self.plan(&mut [pg_sys::PG_SNAPSHOTOID])?;
-                    let snapshot = pgrx::direct_function_call_as_datum(
-                        pg_sys::pg_snapshot_in,
-                        &[Some(pg_sys::Datum::from(since.as_ptr()))],
-                    );
-                    let list = pg_sys::makeParamList(1);
-                    let parameter = (*list).params.as_mut_ptr();
-                    (*parameter).value = snapshot.ok_or_else(|| SqlError::corrupt("a snapshot cannot be read"))?;
-                    (*parameter).isnull = false;
-                    (*parameter).pflags = pg_sys::PARAM_FLAG_CONST as u16;
-                    (*parameter).ptype = pg_sys::PG_SNAPSHOTOID;
+                    let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|one| one.type_oid).collect();
+                    let plan = self.plan(&mut types)?;
+                    let list = pg_sys::makeParamList(arguments.len() as i32);
+                    for (place, argument) in arguments.iter().enumerate() {
+                        let parameter = (*list).params.as_mut_ptr().add(place);
+                        (*parameter).value = argument.value.unwrap_or(pg_sys::Datum::null());
+                        (*parameter).isnull = argument.value.is_none();
+                        (*parameter).pflags = pg_sys::PARAM_FLAG_CONST as u16;
+                        (*parameter).ptype = argument.type_oid;
+                    }
                     receive(list, each, |options| pg_sys::SPI_execute_plan_extended(plan, options))
                 }
             })
-        })
-    }
-
-    /// Runs it without a parameter.
-    pub fn run(&self, each: impl FnMut(Slot<'_>) -> Result<(), SqlError>) -> Result<(), SqlError> {
-        Spi::connect(|_| {
-            // SAFETY: within an SPI connection.
-            unsafe {
-                let plan = self.plan(&mut [])?;
-                receive(std::ptr::null_mut(), each, |options| pg_sys::SPI_execute_plan_extended(plan, options))
-            }
         })
     }
 
@@ -143,10 +155,7 @@ impl KeptQuery {
 }
 
 /// Runs a query without parameters once in the active snapshot, by one process, and hands on its rows.
-pub fn stream_once(
-    query: &'static CStr,
-    each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
-) -> Result<(), SqlError> {
+pub fn stream_once(query: &'static CStr, each: impl FnMut(Slot<'_>) -> Result<(), SqlError>) -> Result<(), SqlError> {
     with_settings(&[(c"jit", c"off"), (c"max_parallel_workers_per_gather", c"0")], || {
         Spi::connect(|_| {
             // SAFETY: within an SPI connection.
@@ -183,12 +192,8 @@ unsafe fn receive(
         each: &mut each,
         error: None,
     };
-    let options = pg_sys::SPIExecuteOptions {
-        params,
-        read_only: true,
-        dest: (&raw mut receiver).cast(),
-        ..Default::default()
-    };
+    let options =
+        pg_sys::SPIExecuteOptions { params, read_only: true, dest: (&raw mut receiver).cast(), ..Default::default() };
     let code = run(&raw const options);
     match receiver.error {
         Some(error) => Err(error),

@@ -50,9 +50,12 @@ fn wallet_connections(
 > {
     let wallet = Wallet::parse(address, network)?;
     let top = match top {
-        Some(top) => Some(usize::try_from(top).ok().filter(|top| *top >= 1).ok_or_else(|| {
-            SqlError::argument(format!("top must be at least 1, not {top}"))
-        })?),
+        Some(top) => Some(
+            usize::try_from(top)
+                .ok()
+                .filter(|top| *top >= 1)
+                .ok_or_else(|| SqlError::argument(format!("top must be at least 1, not {top}")))?,
+        ),
         None => None,
     };
     let arguments = Arguments {

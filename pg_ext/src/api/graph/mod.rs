@@ -1,5 +1,7 @@
 //! The transaction graph: who is connected with whom, and the upkeep of the files behind the answers.
 
 mod connections;
+mod paths;
+mod picture;
 mod question;
 mod upkeep;

@@ -13,7 +13,7 @@ use crate::error::SqlError;
 use crate::graph_store::{Need, Ready, current};
 use crate::guc;
 use crate::numeric::{SqlNumeric, units};
-use crate::spi::native_asset;
+use crate::spi::{TransactionSources, native_asset};
 
 /// Asset numbers end far below: no transfer is of this one.
 const UNKNOWN_TOKEN: AssetSelection = AssetSelection::Token(u32::MAX);
@@ -40,8 +40,9 @@ pub struct Question {
     pub filter: EdgeFilter,
     pub limits: SearchLimits,
     pub deadline: Deadline,
-    /// Decimals of values; `None` where values of several assets are not added up.
-    scale: Option<u32>,
+    /// As it was named.
+    asset: Asset,
+    least: Option<AnyNumeric>,
 }
 
 /// Ends a search when its time is used up, and lets cancellation through.
@@ -62,20 +63,23 @@ impl Question {
         let max_depth = arguments.max_depth.ok_or_else(|| required("max_depth"))?;
         let direction = direction(arguments.direction.ok_or_else(|| required("direction"))?)?;
         let asset = Asset::parse(arguments.asset.ok_or_else(|| required("asset"))?, &network)?;
-        let scale = asset.scale();
-        let min_value = match arguments.min_value {
+        let min_value = match &arguments.min_value {
             Some(least) => {
-                let scale = scale.ok_or_else(|| {
+                let scale = asset.scale().ok_or_else(|| {
                     SqlError::argument("min_value needs a single asset: values of several cannot be compared")
                 })?;
-                Some(units(least, scale)?)
+                Some(
+                    units(least.clone(), scale)
+                        .map_err(|error| SqlError::argument(format!("min_value {least}: {error}")))?,
+                )
             }
             None => None,
         };
         let min_transfers = arguments.min_strength.ok_or_else(|| required("min_strength"))?;
-        let min_transfers = u64::try_from(min_transfers).ok().filter(|least| *least >= 1).ok_or_else(|| {
-            SqlError::argument(format!("min_strength must be at least 1, not {min_transfers}"))
-        })?;
+        let min_transfers = u64::try_from(min_transfers)
+            .ok()
+            .filter(|least| *least >= 1)
+            .ok_or_else(|| SqlError::argument(format!("min_strength must be at least 1, not {min_transfers}")))?;
         let (since, until) = (arguments.since.map(micros), arguments.until.map(micros));
         if let (Some(since), Some(until)) = (since, until)
             && since >= until
@@ -83,9 +87,12 @@ impl Question {
             return Err(SqlError::argument("the time window is empty: since must be before until"));
         }
         let max_wallets = match arguments.max_nodes {
-            Some(most) => Some(u64::try_from(most).ok().filter(|most| *most >= 1).ok_or_else(|| {
-                SqlError::argument(format!("max_nodes must be at least 1, not {most}"))
-            })?),
+            Some(most) => Some(
+                u64::try_from(most)
+                    .ok()
+                    .filter(|most| *most >= 1)
+                    .ok_or_else(|| SqlError::argument(format!("max_nodes must be at least 1, not {most}")))?,
+            ),
             None => None,
         };
         let deadline = Deadline::within(arguments.max_time)?;
@@ -95,7 +102,7 @@ impl Question {
         let ready = current(asset.need())?;
         let assets = asset.selection(&ready.graph(), &network)?;
         let filter = EdgeFilter { assets, since, until, min_value, min_transfers, include_failed };
-        Ok(Self { ready, network, direction, filter, limits, deadline, scale })
+        Ok(Self { ready, network, direction, filter, limits, deadline, asset, least: arguments.min_value })
     }
 
     /// A wallet's number, if it has any transfer. One that has none is said to have none.
@@ -111,7 +118,27 @@ impl Question {
 
     /// A sum of values, `None` for several assets.
     pub fn value(&self, value: U256) -> Option<SqlNumeric> {
-        self.scale.map(|scale| SqlNumeric { value, scale })
+        self.asset.scale().map(|scale| SqlNumeric { value, scale })
+    }
+
+    /// What values are counted in, `None` for several assets.
+    pub fn unit(&self) -> Result<Option<(String, u8)>, SqlError> {
+        Ok(match &self.asset {
+            Asset::Native => Some((native_asset(self.network.name())?, COIN_SCALE as u8)),
+            Asset::Token(token) => Some((token.as_str().to_owned(), 0)),
+            Asset::Tokens | Asset::All => None,
+        })
+    }
+
+    /// Where the transactions behind the transfers that count are found.
+    pub fn sources(&self) -> TransactionSources<'_> {
+        TransactionSources {
+            native: matches!(self.asset, Asset::Native | Asset::All),
+            tokens: !matches!(self.asset, Asset::Native),
+            token: if let Asset::Token(token) = &self.asset { Some(token.as_str()) } else { None },
+            least: self.least.clone(),
+            include_failed: self.filter.include_failed,
+        }
     }
 }
 
@@ -144,7 +171,8 @@ impl Asset {
             return Ok(Self::Native);
         }
         Address::parse(name, network).map(Self::Token).map_err(|error| {
-            SqlError::from(error).hint("asset is native, tokens, all, the native coin's name, or the address of a token.")
+            SqlError::from(error)
+                .hint("asset is native, tokens, all, the native coin's name, or the address of a token.")
         })
     }
 

@@ -1,0 +1,102 @@
+//! Small graphs for the tests of searches: wallets are called by number, and some rows lie in the base, some over it.
+
+use super::*;
+
+const NETWORK: &str = "testnet";
+
+/// A transfer of a test graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    pub from: u32,
+    pub to: u32,
+    /// 0 for the native coin.
+    pub token: u32,
+    pub time: i64,
+    pub value: u128,
+}
+
+impl Sent {
+    pub fn coins(from: u32, to: u32, value: u128) -> Self {
+        Self { from, to, token: 0, time: 0, value }
+    }
+}
+
+/// A base and what lies over it.
+pub struct TestGraph {
+    base: Base<HeapBuffer>,
+    overlay: Overlay,
+}
+
+/// Not in the order of numbers.
+pub fn name(wallet: u32) -> String {
+    format!("w{:03}", (wallet * 7 + 3) % 1000)
+}
+
+impl TestGraph {
+    /// All but the last `laid_over` rows make up the base.
+    pub fn new(rows: &[Sent], laid_over: usize) -> Self {
+        let (built, over) = rows.split_at(rows.len() - laid_over.min(rows.len()));
+        let mut builder = Builder::new(HeapScratch).unwrap();
+        for (number, row) in built.iter().enumerate() {
+            with_row(row, number, |row| builder.push(row)).unwrap();
+        }
+        let plan = builder.finish(&mut Unwatched).unwrap();
+        let provenance = file_tests::provenance(1);
+        let mut out = HeapScratch.allocate(plan.size(&provenance).unwrap()).unwrap();
+        plan.write(&provenance, &mut out, &mut Unwatched).unwrap();
+        let base = Base::open(out).unwrap();
+        let mut overlay = Overlay::new();
+        for (number, row) in over.iter().enumerate() {
+            with_row(row, built.len() + number, |row| overlay.add(&base, row)).unwrap();
+        }
+        Self { base, overlay }
+    }
+
+    pub fn graph(&self) -> Graph<'_> {
+        Graph::new(&self.base, &self.overlay)
+    }
+
+    /// The graph's number of a wallet; one beyond all for a wallet without transfers.
+    pub fn wallet(&self, number: u32) -> Wallet {
+        let graph = self.graph();
+        graph.wallet(NETWORK, &name(number)).unwrap().unwrap_or(graph.wallets() + number)
+    }
+
+    /// The test's number of a wallet.
+    pub fn number(&self, wallet: Wallet) -> u32 {
+        (0..1000).find(|number| self.wallet(*number) == wallet).unwrap()
+    }
+
+    pub fn token(&self, number: u32) -> u32 {
+        if number == 0 { NATIVE } else { self.graph().asset(NETWORK, &format!("t{number}")).unwrap().unwrap_or(99) }
+    }
+}
+
+fn with_row<R>(row: &Sent, number: usize, use_it: impl FnOnce(&TransferRow<'_>) -> R) -> R {
+    let (from, to, token) = (name(row.from), name(row.to), format!("t{}", row.token));
+    use_it(&TransferRow {
+        network: NETWORK,
+        from: &from,
+        to: Some(&to),
+        token: (row.token > 0).then_some(&*token),
+        time: row.time,
+        value: U256::new(row.value),
+        position: Position { block: number as u64, ..Position::default() },
+        status: Status::Confirmed,
+    })
+}
+
+/// Ends a search after so many looks.
+pub struct Patience(pub u32);
+
+impl Watch for Patience {
+    fn expired(&mut self) -> bool {
+        self.0 = self.0.saturating_sub(1);
+        self.0 == 0
+    }
+}
+
+/// Deep enough, and with all the room there is.
+pub fn limits(max_depth: i32) -> SearchLimits {
+    SearchLimits { max_depth, max_wallets: None, memory: MemoryBudget::new(1 << 26) }
+}
