@@ -8,11 +8,11 @@ use std::ops::{Deref, Range};
 
 use super::base::{Base, NOBODY, STATUS_SHIFT, Sections};
 use super::build::{
-    Pair, PairSum, STEPS, WideStore, compare_positions, meta_bytes, meta_room, sizes_of_arrays, sizes_of_names,
-    write_in_pairs, write_meta, write_names,
+    Pair, PairSum, STEPS, WideStore, compare_positions, meta_bytes, meta_room, sizes_of_arrays, write_in_pairs,
+    write_meta,
 };
 use super::format::{Layout, Provenance, SECTIONS, Section};
-use super::names::{MOST, NamesBuilder};
+use super::names::{Extended, MOST};
 use super::overlay::{Added, Overlay};
 use super::packed::{pack_position, pack_value};
 use super::scratch::{BuildError, Column, Scratch};
@@ -36,8 +36,8 @@ pub struct Merge<'m, S: Scratch> {
     base: Sections<'m>,
     overlay: &'m Overlay,
     networks: Vec<String>,
-    wallets: NamesBuilder<S>,
-    tokens: NamesBuilder<S>,
+    wallets: Extended<'m>,
+    tokens: Extended<'m>,
     wide: WideStore<S>,
     /// By number of the added transfer.
     added: HashMap<u32, PackedAdded>,
@@ -63,15 +63,11 @@ impl<'m, S: Scratch> Merge<'m, S> {
         let networks = base.networks().iter().chain(overlay.new_networks()).cloned().collect();
         let mut native = base.native_transfers();
         let base = base.sections();
-        let names = |known, new: &[(u16, Box<str>)]| {
-            let mut names = NamesBuilder::from(&scratch, known, new.len())?;
-            for (network, name) in new {
-                names.number(&scratch, *network, name)?;
-            }
-            Ok(names)
-        };
-        let wallets = names(&base.wallets, overlay.new_wallets()).map_err(BuildError::Scratch)?;
-        let tokens = names(&base.tokens, overlay.new_tokens()).map_err(BuildError::Scratch)?;
+        let wallets = Extended::new(base.wallets, overlay.new_wallets());
+        let tokens = Extended::new(base.tokens, overlay.new_tokens());
+        if wallets.len() as u64 > MOST {
+            return Err(BuildError::TooMany { what: "wallets", limit: MOST });
+        }
         let mut wide = WideStore::from(&scratch, &base.wide).map_err(BuildError::Scratch)?;
         let mut added = HashMap::new();
         let (mut transfers, mut receipts) = (base.out_peer.len(), base.in_peer.len());
@@ -181,14 +177,27 @@ impl<'m, S: Scratch> Merge<'m, S> {
     fn layout(&self, provenance: &Provenance) -> Result<Layout, BuildError<S::Error>> {
         let mut sizes = [0; SECTIONS];
         sizes[Section::Meta as usize] = meta_room(provenance, &self.networks, self.native)?;
-        sizes_of_names(&mut sizes, &self.wallets, &self.tokens);
+        for (names, sections) in self.names() {
+            for (section, bytes) in sections.into_iter().zip(names.sizes()) {
+                sizes[section as usize] = bytes;
+            }
+        }
         sizes_of_arrays(&mut sizes, self.wallet_count(), self.transfers, self.receipts, self.pair_count);
         self.wide.sizes(&mut sizes);
         Ok(Layout::new(&sizes))
     }
 
+    /// Both dictionaries, with their sections: text, places, networks, slots.
+    fn names(&self) -> [(Extended<'m>, [Section; 4]); 2] {
+        use Section as S;
+        [
+            (self.wallets, [S::WalletText, S::WalletPlaces, S::WalletNetworks, S::WalletSlots]),
+            (self.tokens, [S::TokenText, S::TokenPlaces, S::TokenNetworks, S::TokenSlots]),
+        ]
+    }
+
     fn wallet_count(&self) -> usize {
-        self.wallets.names().len()
+        self.wallets.len()
     }
 
     /// Writes the file into `out`, which has [`Merge::size`] zeroed bytes.
@@ -206,7 +215,13 @@ impl<'m, S: Scratch> Merge<'m, S> {
             return Err(Damaged { what: "room for the file has another size" }.into());
         }
         write_meta(&layout, out, &meta_bytes(provenance, &self.networks, self.native)?)?;
-        write_names(&layout, out, &self.wallets, &self.tokens);
+        for (names, [text, places, networks, slots]) in self.names() {
+            watch.expired();
+            names.write_text(layout.section(out, text));
+            names.write_places(layout.section(out, places));
+            names.write_networks(layout.section(out, networks));
+            names.write_slots(layout.section(out, slots));
+        }
         self.wide.write(&layout, out);
         self.write_ranks(&layout, out);
         let moved = self.write_transfers(&layout, out, watch)?;

@@ -105,24 +105,6 @@ impl<S: Scratch> NamesBuilder<S> {
         Ok(Self { text: Column::default(), places, networks: Column::default(), slots: Column::zeroed(scratch, 64)? })
     }
 
-    /// Those of `names`, with room for `more` before the table must grow.
-    pub fn from(scratch: &S, names: &Names<'_>, more: usize) -> Result<Self, S::Error> {
-        let mut all = Self {
-            text: Column::default(),
-            places: Column::default(),
-            networks: Column::default(),
-            slots: Column::default(),
-        };
-        all.text.extend(scratch, names.text)?;
-        all.places.extend(scratch, names.places)?;
-        all.networks.extend(scratch, names.networks)?;
-        all.slots.extend(scratch, names.slots)?;
-        while (names.len() + more) * 3 > all.slots.len() * 2 {
-            all.grow(scratch)?;
-        }
-        Ok(all)
-    }
-
     /// For reading.
     pub fn names(&self) -> Names<'_> {
         Names {
@@ -164,6 +146,78 @@ impl<S: Scratch> NamesBuilder<S> {
     }
 }
 
+/// Names of a file with new ones behind them, on their way into another file.
+#[derive(Debug, Clone, Copy)]
+pub struct Extended<'a> {
+    known: Names<'a>,
+    new: &'a [(u16, Box<str>)],
+}
+
+impl<'a> Extended<'a> {
+    /// The new ones are not among the known ones, and differ.
+    pub const fn new(known: Names<'a>, new: &'a [(u16, Box<str>)]) -> Self {
+        Self { known, new }
+    }
+
+    /// How many.
+    pub const fn len(&self) -> usize {
+        self.known.len() + self.new.len()
+    }
+
+    /// Bytes of text, places, networks and slots.
+    pub fn sizes(&self) -> [usize; 4] {
+        let text = self.new.iter().fold(self.known.text.len(), |sum, (_, name)| sum + name.len());
+        [text, (self.len() + 1) * 8, self.len() * 2, self.slots() * 8]
+    }
+
+    fn slots(&self) -> usize {
+        let mut slots = self.known.slots.len().max(64);
+        while self.len() * 3 > slots * 2 {
+            slots *= 2;
+        }
+        slots
+    }
+
+    pub fn write_text(&self, out: &mut [u8]) {
+        let (known, mut rest) = out.split_at_mut(self.known.text.len());
+        known.copy_from_slice(self.known.text);
+        for (_, name) in self.new {
+            let (place, behind) = rest.split_at_mut(name.len());
+            place.copy_from_slice(name.as_bytes());
+            rest = behind;
+        }
+    }
+
+    pub fn write_places(&self, out: &mut [u64]) {
+        let (known, new) = out.split_at_mut(self.known.places.len());
+        known.copy_from_slice(self.known.places);
+        let mut end = self.known.text.len() as u64;
+        for (place, (_, name)) in new.iter_mut().zip(self.new) {
+            end += name.len() as u64;
+            *place = end;
+        }
+    }
+
+    pub fn write_networks(&self, out: &mut [u16]) {
+        let (known, new) = out.split_at_mut(self.known.networks.len());
+        known.copy_from_slice(self.known.networks);
+        for (place, (network, _)) in new.iter_mut().zip(self.new) {
+            *place = *network;
+        }
+    }
+
+    pub fn write_slots(&self, out: &mut [u64]) {
+        if out.len() == self.known.slots.len() {
+            out.copy_from_slice(self.known.slots);
+        } else {
+            self.known.slots.iter().filter(|slot| **slot != 0).for_each(|slot| insert(out, *slot));
+        }
+        for (number, (network, name)) in (self.known.len() as u64 + 1..).zip(self.new) {
+            insert(out, (u64::from(hash(*network, name.as_bytes())) << 32) | number);
+        }
+    }
+}
+
 fn insert(slots: &mut [u64], slot: u64) {
     let mask = slots.len() - 1;
     let mut at = (slot >> 32) as usize & mask;
@@ -198,15 +252,25 @@ mod tests {
     }
 
     #[test]
-    fn names_taken_over_go_on_from_there() {
+    fn names_that_are_extended_keep_their_numbers_and_get_new_ones_behind() {
         let scratch = HeapScratch;
-        let mut first = NamesBuilder::new(&scratch).unwrap();
+        let mut builder = NamesBuilder::new(&scratch).unwrap();
         for name in ["a", "b", "c"] {
-            first.number(&scratch, 0, name).unwrap();
+            builder.number(&scratch, 0, name).unwrap();
         }
-        let mut second = NamesBuilder::from(&scratch, &first.names(), 1_000).unwrap();
-        assert_eq!(second.number(&scratch, 0, "b"), Ok(Some(1)));
-        assert_eq!(second.number(&scratch, 0, "d"), Ok(Some(3)));
-        assert_eq!(second.names().check(), Ok(()));
+        for more in [0_u32, 1, 500] {
+            let new: Vec<(u16, Box<str>)> = (0..more).map(|i| (1, format!("new-{i}").into_boxed_str())).collect();
+            let extended = Extended::new(builder.names(), &new);
+            let [text, places, networks, slots] = extended.sizes();
+            let mut written = (vec![0; text], vec![0; places / 8], vec![0; networks / 2], vec![0; slots / 8]);
+            extended.write_text(&mut written.0);
+            extended.write_places(&mut written.1);
+            extended.write_networks(&mut written.2);
+            extended.write_slots(&mut written.3);
+            let names = Names { text: &written.0, places: &written.1, networks: &written.2, slots: &written.3 };
+            assert_eq!(names.check(), Ok(()));
+            assert_eq!((names.len(), names.find(0, "b")), (3 + more as usize, Ok(Some(1))));
+            assert_eq!(names.find(1, "new-0"), Ok((more > 0).then_some(3)));
+        }
     }
 }

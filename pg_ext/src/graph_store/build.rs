@@ -8,7 +8,7 @@ use arx_core::graph::{Base, BuildError, Builder, Damaged, Merge, Provenance, Scr
 use pgrx::prelude::*;
 
 use super::folder::{KEPT, Lock, boot_id};
-use super::map::{self, Workspace};
+use super::map::{self, Output, Workspace};
 use super::{Context, Interrupts, Loaded, Need, READY, Ready, caught_up, require_all};
 use crate::convert::POSTGRES_EPOCH_MICROS;
 use crate::error::SqlError;
@@ -151,7 +151,8 @@ fn from_tables(context: &Context, caller: &Caller, lock: Option<&Lock>) -> Resul
     let started = Instant::now();
     // before the rows: what is raised while they are read, the next reader notices
     let epoch = latest_epoch()?;
-    let mut builder = Builder::new(workspace(context)).map_err(SqlError::from)?;
+    let workspace = workspace(context);
+    let mut builder = Builder::new(workspace.clone()).map_err(SqlError::from)?;
     let mut foreign = foreign_changes(caller.snapshot.xmax(), caller.own)?;
     let mut said = started;
     let mut expected = None;
@@ -185,7 +186,7 @@ fn from_tables(context: &Context, caller: &Caller, lock: Option<&Lock>) -> Resul
     let size = plan.size(&provenance)?;
     let closed = foreign || caller.own.is_some();
     let write = |provenance: &Provenance, out: &mut [u8]| Ok(plan.write(provenance, out, &mut Interrupts)?);
-    finish(context, caller, &Draft { provenance, size, closed, started }, shared, write)
+    finish(context, caller, &Draft { provenance, size, closed, started, workspace }, shared, write)
 }
 
 /// What is known of a base before it is written.
@@ -194,6 +195,7 @@ struct Draft {
     size: usize,
     closed: bool,
     started: Instant,
+    workspace: Workspace,
 }
 
 /// Writes a base, and gives it its name if all may use it.
@@ -234,10 +236,14 @@ fn written(
     write: impl FnOnce(&Provenance, &mut [u8]) -> Result<(), SqlError>,
 ) -> Result<Loaded, SqlError> {
     let failed = |error: std::io::Error| SqlError::io("write the graph's file", &error);
-    let mut map = map::create(file, draft.size).map_err(failed)?;
+    let mut output = Output::create(file, draft.size, &draft.workspace).map_err(failed)?;
     let build_millis = u64::try_from(draft.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    write(&Provenance { build_millis, ..draft.provenance.clone() }, &mut map)?;
-    drop(map);
+    write(&Provenance { build_millis, ..draft.provenance.clone() }, output.bytes())?;
+    output
+        .finish(file, || {
+            check_for_interrupts!();
+        })
+        .map_err(failed)?;
     let base = Base::open(map::read(file).map_err(failed)?)?;
     let snapshot = caller.snapshot.clone();
     Ok(Loaded { base, snapshot, private, closed_for: draft.closed.then(|| caller.clone()) })
@@ -308,11 +314,12 @@ fn workspace(context: &Context) -> Workspace {
 fn merge(context: &Context, caller: &Caller, ready: &Ready, lock: &Lock) -> Result<Ready, SqlError> {
     let started = Instant::now();
     let base = &ready.loaded.base;
-    let merge = Merge::plan(workspace(context), base, &ready.overlay, &mut Interrupts)?;
+    let workspace = workspace(context);
+    let merge = Merge::plan(workspace.clone(), base, &ready.overlay, &mut Interrupts)?;
     let provenance = provenance(context, caller, base.provenance().epoch, next_generation(context)?);
     let size = merge.size(&provenance)?;
     let write = |provenance: &Provenance, out: &mut [u8]| Ok(merge.write(provenance, out, &mut Interrupts)?);
-    finish(context, caller, &Draft { provenance, size, closed: false, started }, Some(lock), write)
+    finish(context, caller, &Draft { provenance, size, closed: false, started, workspace }, Some(lock), write)
 }
 
 /// Merges if nobody else does; a graph that grew too far is otherwise used as it is.

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arx_core::graph::Scratch;
-use memmap2::{Mmap, MmapMut};
+use memmap2::{Advice, Mmap, MmapMut};
 
 use super::folder::Folder;
 
@@ -28,9 +29,63 @@ pub fn read(file: &File) -> io::Result<Mapped> {
     unsafe { Mmap::map(file) }.map(Mapped)
 }
 
+/// A graph's file that is being written: in the workspace's memory if there is room, which spares the kernel the zeroing of every
+/// page, else mapped.
+#[derive(Debug)]
+pub enum Output {
+    /// Memory.
+    Memory(Piece),
+    /// The file.
+    File(MmapMut),
+}
+
+impl Output {
+    /// Room for `length` zeroed bytes.
+    pub fn create(file: &File, length: usize, workspace: &Workspace) -> io::Result<Self> {
+        match workspace.memory(length)? {
+            Some(piece) => Ok(Self::Memory(piece)),
+            None => create(file, length).map(Self::File),
+        }
+    }
+
+    /// The bytes.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Self::Memory(piece) => piece,
+            Self::File(map) => map,
+        }
+    }
+
+    /// Puts them into the file, looking up now and then.
+    pub fn finish(self, mut file: &File, mut look_up: impl FnMut()) -> io::Result<()> {
+        if let Self::Memory(piece) = self {
+            for bytes in piece.chunks(WRITTEN_AT_ONCE) {
+                look_up();
+                io::Write::write_all(&mut file, bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Some milliseconds.
+const WRITTEN_AT_ONCE: usize = 8 << 20;
+
+/// From here on memory is worth being asked for in huge pages: fewer faults.
+const HUGE: usize = 2 << 20;
+
+fn memory(bytes: usize) -> io::Result<MmapMut> {
+    let map = MmapMut::map_anon(bytes.max(1))?;
+    if bytes >= HUGE {
+        // a kernel that has none gives small ones
+        drop(map.advise(Advice::HugePage));
+    }
+    Ok(map)
+}
+
 /// Maps a new file of `length` bytes for writing. Its room on disk is taken first: a full disk is an error here, and no signal
 /// later.
-pub fn create(file: &File, length: usize) -> io::Result<MmapMut> {
+fn create(file: &File, length: usize) -> io::Result<MmapMut> {
     reserve(file, length)?;
     // SAFETY: nobody else knows this file.
     unsafe { MmapMut::map_mut(file) }
@@ -58,35 +113,58 @@ fn fill(mut file: &File, length: u64) -> io::Result<()> {
 }
 
 /// Where a build works: in memory of its own up to a limit, then in files without a name.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Workspace {
     folder: Folder,
     limit: usize,
-    used: AtomicUsize,
+    used: Arc<AtomicUsize>,
 }
 
 impl Workspace {
     /// With so many bytes of memory.
-    pub const fn new(folder: Folder, limit: usize) -> Self {
-        Self { folder, limit, used: AtomicUsize::new(0) }
+    pub fn new(folder: Folder, limit: usize) -> Self {
+        Self { folder, limit, used: Arc::default() }
+    }
+
+    /// Memory, if there is so much of it left.
+    fn memory(&self, bytes: usize) -> io::Result<Option<Piece>> {
+        let used = Arc::clone(&self.used);
+        if used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit {
+            used.fetch_sub(bytes, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let piece = |map| Some(Piece { map, booked: bytes, used: Arc::clone(&used) });
+        memory(bytes).map(piece).inspect_err(|_| {
+            used.fetch_sub(bytes, Ordering::Relaxed);
+        })
     }
 }
 
-/// A piece of a workspace.
+/// A piece of a workspace; its memory goes back when it is dropped.
 #[derive(Debug)]
-pub struct Piece(MmapMut);
+pub struct Piece {
+    map: MmapMut,
+    booked: usize,
+    used: Arc<AtomicUsize>,
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.booked, Ordering::Relaxed);
+    }
+}
 
 impl Deref for Piece {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.map
     }
 }
 
 impl DerefMut for Piece {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.map
     }
 }
 
@@ -96,10 +174,10 @@ impl Scratch for Workspace {
 
     fn allocate(&self, bytes: usize) -> io::Result<Piece> {
         let bytes = bytes.max(1);
-        // what is given back is not counted: pieces grow, so that is at most as much again
-        if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit {
-            return MmapMut::map_anon(bytes).map(Piece);
+        if let Some(piece) = self.memory(bytes)? {
+            return Ok(piece);
         }
-        create(&self.folder.nameless()?, bytes).map(Piece)
+        let map = create(&self.folder.nameless()?, bytes)?;
+        Ok(Piece { map, booked: 0, used: Arc::clone(&self.used) })
     }
 }
