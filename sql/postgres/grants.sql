@@ -33,7 +33,7 @@ GRANT EXECUTE ON FUNCTION
     require_address(text, text), checksum_address(text, text), registered_network(text), require_limit(integer),
     wallet_history(text, text, timestamptz, integer, text), wallet_risk(text, text), risk_factors(text, text),
     wallet_connections(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval),
-    wallet_reach(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval),
+    wallet_reach(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval, boolean),
     shortest_path(text, text, text, text, integer, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval),
     wallet_graph_dot(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval),
     graph_status(), current_graph_epoch(), parse_range_bound(text), partition_plan(text),
@@ -67,7 +67,7 @@ COMMENT ON FUNCTION
     wallet_connections(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval) IS
     'wallets that a wallet is connected with, each once at its smallest depth, ranked by transfers within a depth';
 COMMENT ON FUNCTION
-    wallet_reach(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval) IS
+    wallet_reach(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval, boolean) IS
     'how many wallets a wallet reaches at each depth, over how many transfers of what value';
 COMMENT ON FUNCTION
     shortest_path(text, text, text, text, integer, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval) IS

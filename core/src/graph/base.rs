@@ -40,7 +40,7 @@ impl<B: Deref<Target = [u8]>> Base<B> {
     /// # Errors
     /// When something does not hold together.
     pub fn verify(&self, watch: &mut impl Watch) -> Result<(), Damaged> {
-        Places::verify_body(&self.bytes, watch)?;
+        self.places.verify_body(&self.bytes, watch)?;
         self.sections().check_references(watch)
     }
 
@@ -248,18 +248,24 @@ impl<'a> Sections<'a> {
         if together { Ok(()) } else { Err(Damaged { what: "sections do not belong together" }) }
     }
 
+    /// Every wallet's entries are within their array.
+    pub fn check_offsets(&self, watch: &mut impl Watch) -> Result<(), Damaged> {
+        for offsets in [self.out_offsets, self.in_offsets, self.pair_offsets, self.in_pair_offsets] {
+            watch.expired();
+            if offsets.first() != Some(&0) || !offsets.is_sorted() {
+                return Err(Damaged { what: "offsets do not rise" });
+            }
+        }
+        Ok(())
+    }
+
     /// All numbers lead to something.
     fn check_references(&self, watch: &mut impl Watch) -> Result<(), Damaged> {
         let damaged = |what| Err(Damaged { what });
         let wallets = self.wallets.len() as u32;
         self.wallets.check()?;
         self.tokens.check()?;
-        for offsets in [self.out_offsets, self.in_offsets, self.pair_offsets, self.in_pair_offsets] {
-            watch.expired();
-            if offsets.first() != Some(&0) || !offsets.is_sorted() {
-                return damaged("offsets do not rise");
-            }
-        }
+        self.check_offsets(watch)?;
         for (rank, wallet) in (0..).zip(self.by_rank) {
             if self.rank.get(*wallet as usize) != Some(&rank) {
                 return damaged("order of addresses");

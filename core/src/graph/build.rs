@@ -10,13 +10,18 @@ use std::collections::HashMap;
 use bytemuck::{Pod, Zeroable};
 
 use super::base::{NOBODY, STATUS_SHIFT};
-use super::format::{Layout, Meta, Provenance, SECTIONS, Section};
-use super::names::{MOST, NamesBuilder};
+use super::format::{Provenance, SECTIONS, Section};
+use super::names::{Extended, MOST, NamesBuilder};
 use super::packed::{BEYOND, WidePosition, WideSlices, WideTables, pack_position, pack_value};
 use super::scratch::{BuildError, Column, Scratch};
-use super::search::{Damaged, Watch};
+use super::search::Watch;
+use super::sections::{
+    PairSide, PairSides, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes, write_in_pairs,
+    write_names, write_ranks,
+};
 use super::sorting::sort_watched;
 use super::transfer::{TransferRow, U256};
+use super::writer::{FileWriter, Sink};
 
 /// Assets have 30 bits.
 const MOST_ASSETS: u32 = (1 << STATUS_SHIFT) - 1;
@@ -35,6 +40,12 @@ pub(super) struct Packed {
     pub to: u32,
     pub kind: u32,
     padding: u32,
+}
+
+impl Packed {
+    pub const fn new(time: i64, value: u64, position: u64, from: u32, to: u32, kind: u32) -> Self {
+        Self { time, value, position, from, to, kind, padding: 0 }
+    }
 }
 
 /// What one wallet sent another in one asset.
@@ -95,10 +106,14 @@ impl<S: Scratch> WideStore<S> {
         bytes[Section::Positions as usize] = self.positions.len() * size_of::<WidePosition>();
     }
 
-    pub fn write(&self, layout: &Layout, out: &mut [u8]) {
-        layout.section(out, Section::Values128).copy_from_slice(self.values_128.as_slice());
-        layout.section(out, Section::Values256).copy_from_slice(self.values_256.as_slice());
-        layout.section(out, Section::Positions).copy_from_slice(self.positions.as_slice());
+    pub fn write<K: Sink>(
+        &self,
+        file: &mut FileWriter<'_, K>,
+        watch: &mut impl Watch,
+    ) -> Result<(), BuildError<K::Error>> {
+        file.write(Section::Values128, self.values_128.as_slice(), watch)?;
+        file.write(Section::Values256, self.values_256.as_slice(), watch)?;
+        file.write(Section::Positions, self.positions.as_slice(), watch)
     }
 }
 
@@ -227,7 +242,7 @@ impl<S: Scratch> Builder<S> {
         let value = pack_value(row.value, &mut tables).map_err(BuildError::Scratch)?;
         let position = pack_position(row.position, &mut tables).map_err(BuildError::Scratch)?;
         let kind = asset | (row.status as u32) << STATUS_SHIFT;
-        let packed = Packed { time: row.time, value, position, from, to, kind, padding: 0 };
+        let packed = Packed::new(row.time, value, position, from, to, kind);
         self.rows.push(&self.scratch, packed).map_err(BuildError::Scratch)
     }
 
@@ -405,67 +420,71 @@ pub struct Plan<S: Scratch> {
 }
 
 impl<S: Scratch> Plan<S> {
-    /// Bytes of the file, whatever the time that the build takes.
+    /// Writes the file.
     ///
     /// # Errors
-    /// When the provenance cannot be written as JSON.
-    pub fn size(&self, provenance: &Provenance) -> Result<usize, BuildError<S::Error>> {
-        Ok(self.layout(provenance)?.length())
-    }
-
-    fn layout(&self, provenance: &Provenance) -> Result<Layout, BuildError<S::Error>> {
-        let mut sizes = [0; SECTIONS];
-        sizes[Section::Meta as usize] = meta_room(provenance, &self.networks, self.native)?;
-        let receipts = self.sorted.as_slice().iter().filter(|row| row.to != NOBODY).count();
-        sizes_of_names(&mut sizes, &self.wallets, &self.tokens);
-        sizes_of_arrays(&mut sizes, self.wallets.names().len(), self.sorted.len(), receipts, self.pairs.rows.len());
-        self.wide.sizes(&mut sizes);
-        Ok(Layout::new(&sizes))
-    }
-
-    /// Writes the file into `out`, which has [`Plan::size`] zeroed bytes.
-    ///
-    /// # Errors
-    /// When there is no memory, or `out` has another size.
-    pub fn write<W: Watch>(
+    /// When there is no memory, or no place for the file.
+    pub fn write<W: Watch, K: Sink<Error = S::Error>>(
         &self,
         provenance: &Provenance,
-        out: &mut [u8],
+        sink: &K,
         watch: &mut W,
     ) -> Result<(), BuildError<S::Error>> {
-        let layout = self.layout(provenance)?;
-        if out.len() != layout.length() {
-            return Err(Damaged { what: "room for the file has another size" }.into());
-        }
-        write_meta(&layout, out, &meta_bytes(provenance, &self.networks, self.native)?)?;
-        write_names(&layout, out, &self.wallets, &self.tokens);
-        write_ranks(&self.scratch, &layout, out, &self.wallets, watch).map_err(BuildError::Scratch)?;
-        self.wide.write(&layout, out);
-        layout.section(out, Section::OutOffsets).copy_from_slice(self.offsets.as_slice());
-        layout.section(out, Section::PairOffsets).copy_from_slice(self.pairs.offsets.as_slice());
-        layout.section(out, Section::PairNativeEnd).copy_from_slice(self.pairs.native_end.as_slice());
+        let meta = meta_bytes(provenance, &self.networks, self.native)?;
+        let nothing = [];
+        let names = [
+            (Extended::new(self.wallets.names(), &nothing), WALLET_NAMES),
+            (Extended::new(self.tokens.names(), &nothing), TOKEN_NAMES),
+        ];
         let sorted = self.sorted.as_slice();
-        fill(layout.section(out, Section::OutPeer), sorted, watch, |row| row.to);
-        fill(layout.section(out, Section::OutTime), sorted, watch, |row| row.time);
-        fill(layout.section(out, Section::OutValue), sorted, watch, |row| row.value);
-        fill(layout.section(out, Section::OutKind), sorted, watch, |row| row.kind);
-        fill(layout.section(out, Section::OutPosition), sorted, watch, |row| row.position);
-        write_pairs(&layout, out, self.pairs.rows.as_slice(), watch);
-        self.write_receipts(&layout, out, watch).map_err(BuildError::Scratch)?;
-        write_in_pairs(&self.scratch, &layout, out, watch).map_err(BuildError::Scratch)?;
-        layout.seal(out, watch);
-        Ok(())
+        let receipts = sorted.iter().filter(|row| row.to != NOBODY).count();
+        let mut sizes = sizes(&meta, &names, sorted.len(), receipts, self.pairs.rows.len());
+        self.wide.sizes(&mut sizes);
+        let mut file = FileWriter::begin(sink, &sizes)?;
+        file.write(Section::Meta, &meta, watch)?;
+        write_names(&self.scratch, &mut file, &names, watch)?;
+        write_ranks(&self.scratch, &mut file, &self.wallets, watch)?;
+        self.wide.write(&mut file, watch)?;
+        self.write_transfers(&mut file, watch)?;
+        self.write_receipts(&mut file, watch)?;
+        self.write_pairs(&mut file, watch)?;
+        let mut sides = PairSides::new(&self.scratch, self.pairs.rows.len()).map_err(BuildError::Scratch)?;
+        for (pair, side) in self.pairs.rows.as_slice().iter().zip(sides.as_mut_slice()) {
+            *side = PairSide { peer: pair.peer, asset: pair.asset };
+        }
+        let (offsets, native_ends) = (self.pairs.offsets.as_slice(), self.pairs.native_end.as_slice());
+        write_in_pairs(&self.scratch, &mut file, offsets, native_ends, sides.as_slice(), watch)?;
+        file.seal()
     }
 
-    fn write_receipts(&self, layout: &Layout, out: &mut [u8], watch: &mut impl Watch) -> Result<(), S::Error> {
+    fn write_transfers<K: Sink<Error = S::Error>>(
+        &self,
+        file: &mut FileWriter<'_, K>,
+        watch: &mut impl Watch,
+    ) -> Result<(), BuildError<S::Error>> {
+        file.write(Section::OutOffsets, self.offsets.as_slice(), watch)?;
+        let mut out = TransferWriter::open(file);
+        for rows in self.sorted.as_slice().chunks(STEPS) {
+            watch.expired();
+            for row in rows {
+                out.push(row)?;
+            }
+        }
+        out.close(file)
+    }
+
+    fn write_receipts<K: Sink<Error = S::Error>>(
+        &self,
+        file: &mut FileWriter<'_, K>,
+        watch: &mut impl Watch,
+    ) -> Result<(), BuildError<S::Error>> {
         let sorted = self.sorted.as_slice();
-        let receivers = sorted.iter().map(|row| row.to).filter(|to| *to != NOBODY);
-        tally(layout.section(out, Section::InOffsets), receivers, watch);
-        let mut cursors = Column::<S, u32>::default();
-        cursors.extend(&self.scratch, layout.section(out, Section::InOffsets))?;
-        let mut sections = layout.split(out);
-        let (peers, numbers) = two(&mut sections, Section::InPeer, Section::InTransfer);
-        let cursors = cursors.as_mut_slice();
+        let mut offsets = Column::<S, u32>::zeroed(&self.scratch, self.offsets.len()).map_err(BuildError::Scratch)?;
+        tally(offsets.as_mut_slice(), sorted.iter().map(|row| row.to).filter(|to| *to != NOBODY), watch);
+        file.write(Section::InOffsets, offsets.as_slice(), watch)?;
+        let receipts = offsets.as_slice().last().map_or(0, |end| *end as usize);
+        let mut dealt = Column::<S, [u32; 2]>::zeroed(&self.scratch, receipts).map_err(BuildError::Scratch)?;
+        let (cursors, dealt) = (offsets.as_mut_slice(), dealt.as_mut_slice());
         for (step, place) in self.place_of.as_slice().iter().enumerate() {
             if step % STEPS == 0 {
                 watch.expired();
@@ -473,245 +492,36 @@ impl<S: Scratch> Plan<S> {
             let row = &sorted[*place as usize];
             if row.to != NOBODY {
                 let cursor = &mut cursors[row.to as usize];
-                peers[*cursor as usize] = row.from;
-                numbers[*cursor as usize] = *place;
+                dealt[*cursor as usize] = [row.from, *place];
                 *cursor += 1;
             }
         }
-        Ok(())
-    }
-}
-
-/// Two sections of `u32` at once; the first comes before the second in the file.
-pub(super) fn two<'a>(
-    sections: &'a mut [&mut [u8]; SECTIONS],
-    first: Section,
-    second: Section,
-) -> (&'a mut [u32], &'a mut [u32]) {
-    let (before, from_second) = sections.split_at_mut(second as usize);
-    (bytemuck::cast_slice_mut(before[first as usize]), bytemuck::cast_slice_mut(from_second[0]))
-}
-
-pub(super) fn fill<T: Copy, R>(out: &mut [T], rows: &[R], watch: &mut impl Watch, field: impl Fn(&R) -> T) {
-    for (out, rows) in out.chunks_mut(STEPS).zip(rows.chunks(STEPS)) {
-        watch.expired();
-        for (out, row) in out.iter_mut().zip(rows) {
-            *out = field(row);
-        }
-    }
-}
-
-pub(super) fn write_pairs(layout: &Layout, out: &mut [u8], pairs: &[Pair], watch: &mut impl Watch) {
-    fill(layout.section(out, Section::PairPeer), pairs, watch, |pair| pair.peer);
-    fill(layout.section(out, Section::PairAsset), pairs, watch, |pair| pair.asset);
-    fill(layout.section(out, Section::PairCount), pairs, watch, |pair| pair.count);
-    fill(layout.section(out, Section::PairValue), pairs, watch, |pair| pair.value);
-    fill(layout.section(out, Section::PairFirst), pairs, watch, |pair| pair.first);
-    fill(layout.section(out, Section::PairLast), pairs, watch, |pair| pair.last);
-}
-
-/// The pairs of the file by receiver: those of the native coin first, then by asset; among one asset by sender.
-pub(super) fn write_in_pairs<S: Scratch>(
-    scratch: &S,
-    layout: &Layout,
-    out: &mut [u8],
-    watch: &mut impl Watch,
-) -> Result<(), S::Error> {
-    let mut sections = layout.split(out);
-    let (pairs, rest) = sections.split_at_mut(Section::InPairOffsets as usize);
-    let of = |section: Section| bytemuck::cast_slice::<u8, u32>(pairs[section as usize]);
-    let (offsets, native_ends) = (of(Section::PairOffsets), of(Section::PairNativeEnd));
-    let (peers, assets) = (of(Section::PairPeer), of(Section::PairAsset));
-    let [in_offsets, in_ends, in_peers, in_numbers, ..] = rest else { return Ok(()) };
-    let in_offsets: &mut [u32] = bytemuck::cast_slice_mut(in_offsets);
-    let in_ends: &mut [u32] = bytemuck::cast_slice_mut(in_ends);
-    let in_peers: &mut [u32] = bytemuck::cast_slice_mut(in_peers);
-    let in_numbers: &mut [u32] = bytemuck::cast_slice_mut(in_numbers);
-    tally(in_offsets, peers.iter().copied(), watch);
-    let mut cursors = Column::<S, u32>::default();
-    cursors.extend(scratch, in_offsets)?;
-    let cursors = cursors.as_mut_slice();
-    let mut steps = 0;
-    for native in [true, false] {
-        for (wallet, bounds) in (0..).zip(offsets.windows(2)) {
-            let end = native_ends[wallet as usize];
-            let range = if native { bounds[0]..end } else { end..bounds[1] };
-            steps += 1 + range.len();
-            if steps >= STEPS {
-                steps = 0;
-                watch.expired();
-            }
-            for number in range {
-                let cursor = &mut cursors[peers[number as usize] as usize];
-                in_peers[*cursor as usize] = wallet;
-                in_numbers[*cursor as usize] = number;
-                *cursor += 1;
-            }
-        }
-        if native {
-            in_ends.copy_from_slice(&cursors[..in_ends.len()]);
-        }
-    }
-    // tokens came by sender, and go by asset
-    for (bounds, end) in in_offsets.windows(2).zip(in_ends) {
-        let range = *end as usize..bounds[1] as usize;
-        if range.len() > 1 {
-            steps += range.len();
-            let mut keys: Vec<(u32, u32, u32)> =
-                range.clone().map(|i| (assets[in_numbers[i] as usize], in_peers[i], in_numbers[i])).collect();
-            keys.sort_unstable();
-            for (i, (_, peer, number)) in range.zip(keys) {
-                in_peers[i] = peer;
-                in_numbers[i] = number;
-            }
-        }
-        if steps >= STEPS {
-            steps = 0;
+        let (mut peers, mut numbers) = (file.open(Section::InPeer), file.open(Section::InTransfer));
+        for dealt in dealt.chunks(STEPS) {
             watch.expired();
+            for [peer, number] in dealt {
+                peers.push(*peer)?;
+                numbers.push(*number)?;
+            }
         }
+        file.close(peers)?;
+        file.close(numbers)
     }
-    Ok(())
-}
 
-pub(super) fn meta_bytes<E: std::error::Error>(
-    provenance: &Provenance,
-    networks: &[String],
-    native_transfers: u64,
-) -> Result<Vec<u8>, BuildError<E>> {
-    let meta = Meta { provenance: provenance.clone(), networks: networks.to_vec(), native_transfers };
-    serde_json::to_vec(&meta).map_err(|_| Damaged { what: "provenance cannot be written" }.into())
-}
-
-/// Room for the metadata, however long the build takes: that is known only when it is written.
-pub(super) fn meta_room<E: std::error::Error>(
-    provenance: &Provenance,
-    networks: &[String],
-    native_transfers: u64,
-) -> Result<usize, BuildError<E>> {
-    let longest = Provenance { build_millis: u64::MAX, ..provenance.clone() };
-    Ok(meta_bytes(&longest, networks, native_transfers)?.len())
-}
-
-/// JSON may end in blanks.
-pub(super) fn write_meta<E: std::error::Error>(
-    layout: &Layout,
-    out: &mut [u8],
-    meta: &[u8],
-) -> Result<(), BuildError<E>> {
-    let section: &mut [u8] = layout.section(out, Section::Meta);
-    section.fill(b' ');
-    let room = section.get_mut(..meta.len()).ok_or(Damaged { what: "provenance has grown" })?;
-    room.copy_from_slice(meta);
-    Ok(())
-}
-
-pub(super) fn sizes_of_names<S: Scratch>(
-    sizes: &mut [usize; SECTIONS],
-    wallets: &NamesBuilder<S>,
-    tokens: &NamesBuilder<S>,
-) {
-    use Section as N;
-    let sections = [
-        (wallets.names(), [N::WalletText, N::WalletPlaces, N::WalletNetworks, N::WalletSlots]),
-        (tokens.names(), [N::TokenText, N::TokenPlaces, N::TokenNetworks, N::TokenSlots]),
-    ];
-    for (names, [text, places, networks, slots]) in sections {
-        sizes[text as usize] = names.text.len();
-        sizes[places as usize] = names.places.len() * 8;
-        sizes[networks as usize] = names.networks.len() * 2;
-        sizes[slots as usize] = names.slots.len() * 8;
+    fn write_pairs<K: Sink<Error = S::Error>>(
+        &self,
+        file: &mut FileWriter<'_, K>,
+        watch: &mut impl Watch,
+    ) -> Result<(), BuildError<S::Error>> {
+        file.write(Section::PairOffsets, self.pairs.offsets.as_slice(), watch)?;
+        file.write(Section::PairNativeEnd, self.pairs.native_end.as_slice(), watch)?;
+        let mut out = PairWriter::open(file);
+        for pairs in self.pairs.rows.as_slice().chunks(STEPS) {
+            watch.expired();
+            for pair in pairs {
+                out.push(pair)?;
+            }
+        }
+        out.close(file)
     }
-}
-
-pub(super) fn sizes_of_arrays(
-    sizes: &mut [usize; SECTIONS],
-    wallets: usize,
-    transfers: usize,
-    receipts: usize,
-    pairs: usize,
-) {
-    use Section as N;
-    for section in [N::OutOffsets, N::InOffsets, N::PairOffsets, N::InPairOffsets] {
-        sizes[section as usize] = (wallets + 1) * 4;
-    }
-    for section in [N::WalletRank, N::WalletByRank, N::PairNativeEnd, N::InPairNativeEnd] {
-        sizes[section as usize] = wallets * 4;
-    }
-    for section in [N::OutPeer, N::OutKind] {
-        sizes[section as usize] = transfers * 4;
-    }
-    for section in [N::OutTime, N::OutValue, N::OutPosition] {
-        sizes[section as usize] = transfers * 8;
-    }
-    for section in [N::InPeer, N::InTransfer] {
-        sizes[section as usize] = receipts * 4;
-    }
-    for section in [N::PairPeer, N::PairAsset, N::PairCount, N::InPairPeer, N::InPairNumber] {
-        sizes[section as usize] = pairs * 4;
-    }
-    for section in [N::PairValue, N::PairFirst, N::PairLast] {
-        sizes[section as usize] = pairs * 8;
-    }
-}
-
-pub(super) fn write_names<S: Scratch>(
-    layout: &Layout,
-    out: &mut [u8],
-    wallets: &NamesBuilder<S>,
-    tokens: &NamesBuilder<S>,
-) {
-    use Section as N;
-    let sections = [
-        (wallets.names(), [N::WalletText, N::WalletPlaces, N::WalletNetworks, N::WalletSlots]),
-        (tokens.names(), [N::TokenText, N::TokenPlaces, N::TokenNetworks, N::TokenSlots]),
-    ];
-    for (names, [text, places, networks, slots]) in sections {
-        layout.section(out, text).copy_from_slice(names.text);
-        layout.section(out, places).copy_from_slice(names.places);
-        layout.section(out, networks).copy_from_slice(names.networks);
-        layout.section(out, slots).copy_from_slice(names.slots);
-    }
-}
-
-/// The first bytes of an address, and whose they are: most comparisons end there.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct RankKey {
-    prefix: [u64; 2],
-    wallet: u32,
-    padding: u32,
-}
-
-fn write_ranks<S: Scratch>(
-    scratch: &S,
-    layout: &Layout,
-    out: &mut [u8],
-    wallets: &NamesBuilder<S>,
-    watch: &mut impl Watch,
-) -> Result<(), S::Error> {
-    let names = wallets.names();
-    let mut keys = Column::<S, RankKey>::zeroed(scratch, names.len())?;
-    for (wallet, key) in (0..).zip(keys.as_mut_slice()) {
-        let text = names.bytes(wallet).unwrap_or_default();
-        let mut prefix = [0; 16];
-        let known = text.len().min(16);
-        prefix[..known].copy_from_slice(&text[..known]);
-        let [high, low] = bytemuck::cast::<_, [[u8; 8]; 2]>(prefix);
-        *key = RankKey { prefix: [u64::from_be_bytes(high), u64::from_be_bytes(low)], wallet, padding: 0 };
-    }
-    let mut room = Column::<S, RankKey>::zeroed(scratch, names.len())?;
-    sort_watched(keys.as_mut_slice(), room.as_mut_slice(), watch, |a, b| {
-        a.prefix.cmp(&b.prefix).then_with(|| {
-            let text = |wallet: u32| (names.bytes(wallet).unwrap_or_default(), names.networks[wallet as usize]);
-            text(a.wallet).cmp(&text(b.wallet))
-        })
-    });
-    for (place, key) in layout.section::<u32>(out, Section::WalletByRank).iter_mut().zip(keys.as_slice()) {
-        *place = key.wallet;
-    }
-    let ranks: &mut [u32] = layout.section(out, Section::WalletRank);
-    for (rank, key) in (0..).zip(keys.as_slice()) {
-        ranks[key.wallet as usize] = rank;
-    }
-    Ok(())
 }

@@ -1,7 +1,9 @@
 //! The file of a graph: a header, then sections, each an array of one type that begins at a multiple of 64 bytes.
 //!
 //! Numbers are little-endian, as the machine has them. The header carries a checksum of itself, checked on every opening, and
-//! one of everything behind it, checked by [`super::Base::verify`].
+//! one of all sections, checked by [`super::Base::verify`].
+
+use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use super::search::{Damaged, Watch};
 const MAGIC: [u8; 8] = *b"ARXGRAPH";
 
 /// Rises whenever a section changes its meaning.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The header's room; sections begin behind it.
 pub const HEADER_BYTES: usize = 1024;
@@ -121,6 +123,7 @@ struct Header {
     version: u32,
     sections: u32,
     length: u64,
+    /// Of the sections' checksums, in their order.
     body_checksum: u64,
     /// Offset and length in bytes.
     places: [[u64; 2]; SECTIONS],
@@ -169,12 +172,25 @@ impl Places {
     }
 
     /// Whether what is behind the header is as it was written.
-    pub fn verify_body(bytes: &[u8], watch: &mut impl Watch) -> Result<(), Damaged> {
+    pub fn verify_body(&self, bytes: &[u8], watch: &mut impl Watch) -> Result<(), Damaged> {
         let damaged = Damaged { what: "checksum of the file" };
         let head = bytes.get(..size_of::<Header>()).ok_or(damaged)?;
         let header: Header = bytemuck::try_pod_read_unaligned(head).map_err(|_| damaged)?;
-        let body = bytes.get(HEADER_BYTES..).ok_or(damaged)?;
-        if header.body_checksum == checksum(body, watch) { Ok(()) } else { Err(damaged) }
+        let mut hashes = [0; SECTIONS];
+        let mut end = HEADER_BYTES;
+        for (hash, [offset, length]) in hashes.iter_mut().zip(self.0) {
+            let between = bytes.get(end..offset).ok_or(damaged)?;
+            if between.iter().any(|byte| *byte != 0) {
+                return Err(Damaged { what: "padding between sections" });
+            }
+            end = offset + length;
+            *hash = checksum(bytes.get(offset..end).ok_or(damaged)?, watch);
+        }
+        let rest = bytes.get(end..).ok_or(damaged)?;
+        if rest.len() >= ALIGNMENT || rest.iter().any(|byte| *byte != 0) {
+            return Err(Damaged { what: "padding behind the sections" });
+        }
+        if header.body_checksum == xxh3_64(bytemuck::bytes_of(&hashes)) { Ok(()) } else { Err(damaged) }
     }
 
     /// A section's array. Sections that are no whole number of elements are found when the file is opened.
@@ -222,43 +238,26 @@ impl Layout {
         self.length
     }
 
-    /// A section of the file that is being written.
-    pub fn section<'a, T: bytemuck::NoUninit + bytemuck::AnyBitPattern>(
-        &self,
-        file: &'a mut [u8],
-        section: Section,
-    ) -> &'a mut [T] {
-        let [offset, length] = self.places[section as usize];
-        bytemuck::cast_slice_mut(&mut file[offset as usize..(offset + length) as usize])
+    /// Where a section is.
+    pub fn range(&self, section: Section) -> Range<usize> {
+        // both were lengths in memory
+        let [offset, length] = self.places[section as usize].map(|number| number as usize);
+        offset..offset + length
     }
 
-    /// All sections at once, to be filled side by side: each as bytes.
-    pub fn split<'a>(&self, file: &'a mut [u8]) -> [&'a mut [u8]; SECTIONS] {
-        let mut rest = &mut file[HEADER_BYTES..];
-        let mut at = HEADER_BYTES;
-        self.places.map(|[offset, length]| {
-            let taken = std::mem::take(&mut rest);
-            let (_, taken) = taken.split_at_mut(offset as usize - at);
-            let (section, behind) = taken.split_at_mut(length as usize);
-            rest = behind;
-            at = (offset + length) as usize;
-            section
-        })
-    }
-
-    /// Writes the header once everything behind it is in its place.
-    pub fn seal(&self, file: &mut [u8], watch: &mut impl Watch) {
+    /// The header, from the checksums of the sections.
+    pub fn header(&self, hashes: &[u64; SECTIONS]) -> Vec<u8> {
         let mut header = Header {
             magic: MAGIC,
             version: VERSION,
             sections: SECTIONS as u32,
             length: self.length as u64,
-            body_checksum: checksum(&file[HEADER_BYTES..], watch),
+            body_checksum: xxh3_64(bytemuck::bytes_of(hashes)),
             places: self.places,
             checksum: 0,
         };
         let covered = size_of::<Header>() - 8;
         header.checksum = xxh3_64(&bytemuck::bytes_of(&header)[..covered]);
-        file[..size_of::<Header>()].copy_from_slice(bytemuck::bytes_of(&header));
+        bytemuck::bytes_of(&header).to_vec()
     }
 }

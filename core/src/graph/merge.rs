@@ -6,29 +6,25 @@
 use std::collections::HashMap;
 use std::ops::{Deref, Range};
 
+use bytemuck::Zeroable;
+
 use super::base::{Base, NOBODY, STATUS_SHIFT, Sections};
-use super::build::{
-    Pair, PairSum, STEPS, WideStore, compare_positions, meta_bytes, meta_room, sizes_of_arrays, write_in_pairs,
-    write_meta,
-};
-use super::format::{Layout, Provenance, SECTIONS, Section};
+use super::build::{Packed, Pair, PairSum, STEPS, WideStore, compare_positions};
+use super::format::{Provenance, Section};
 use super::names::{Extended, MOST};
-use super::overlay::{Added, Overlay};
+use super::overlay::Overlay;
 use super::packed::{pack_position, pack_value};
 use super::scratch::{BuildError, Column, Scratch};
 use super::search::{Damaged, Side, Watch};
+use super::sections::{
+    NameSections, PairSide, PairSides, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes,
+    write_in_pairs, write_names, write_order,
+};
+use super::writer::{FileWriter, SectionWriter, Sink};
 
 const ASSET: u32 = (1 << STATUS_SHIFT) - 1;
 
 const OUT_OF_RANGE: Damaged = Damaged { what: "number out of range" };
-
-/// An added transfer, packed.
-#[derive(Debug, Clone, Copy)]
-struct PackedAdded {
-    time: i64,
-    value: u64,
-    position: u64,
-}
 
 /// A base and an overlay, ready to be written as one.
 pub struct Merge<'m, S: Scratch> {
@@ -39,8 +35,8 @@ pub struct Merge<'m, S: Scratch> {
     wallets: Extended<'m>,
     tokens: Extended<'m>,
     wide: WideStore<S>,
-    /// By number of the added transfer.
-    added: HashMap<u32, PackedAdded>,
+    /// By number of the added transfer; zeros for one that is gone again.
+    added: Vec<Packed>,
     /// Pairs of the wallets whose sent transfers changed.
     pairs: HashMap<u32, Vec<Pair>>,
     transfers: usize,
@@ -63,19 +59,21 @@ impl<'m, S: Scratch> Merge<'m, S> {
         let networks = base.networks().iter().chain(overlay.new_networks()).cloned().collect();
         let mut native = base.native_transfers();
         let base = base.sections();
+        base.check_offsets(watch)?;
         let wallets = Extended::new(base.wallets, overlay.new_wallets());
         let tokens = Extended::new(base.tokens, overlay.new_tokens());
         if wallets.len() as u64 > MOST {
             return Err(BuildError::TooMany { what: "wallets", limit: MOST });
         }
         let mut wide = WideStore::from(&scratch, &base.wide).map_err(BuildError::Scratch)?;
-        let mut added = HashMap::new();
+        let mut added = vec![Packed::zeroed(); overlay.numbers()];
         let (mut transfers, mut receipts) = (base.out_peer.len(), base.in_peer.len());
         for (number, one) in overlay.all_added() {
             let mut tables = wide.growing(&scratch);
             let value = pack_value(one.value, &mut tables).map_err(BuildError::Scratch)?;
             let position = pack_position(one.position, &mut tables).map_err(BuildError::Scratch)?;
-            added.insert(number, PackedAdded { time: one.time, value, position });
+            let kind = one.asset | (one.status as u32) << STATUS_SHIFT;
+            added[number as usize] = Packed::new(one.time, value, position, one.from, one.to, kind);
             transfers += 1;
             receipts += usize::from(one.to != NOBODY);
             native += u64::from(one.asset == super::NATIVE);
@@ -166,96 +164,65 @@ impl<'m, S: Scratch> Merge<'m, S> {
         pairs.iter().map(pack).collect::<Result<_, _>>().map_err(BuildError::Scratch)
     }
 
-    /// Bytes of the file, whatever the time that the build takes.
-    ///
-    /// # Errors
-    /// When the provenance cannot be written as JSON.
-    pub fn size(&self, provenance: &Provenance) -> Result<usize, BuildError<S::Error>> {
-        Ok(self.layout(provenance)?.length())
-    }
-
-    fn layout(&self, provenance: &Provenance) -> Result<Layout, BuildError<S::Error>> {
-        let mut sizes = [0; SECTIONS];
-        sizes[Section::Meta as usize] = meta_room(provenance, &self.networks, self.native)?;
-        for (names, sections) in self.names() {
-            for (section, bytes) in sections.into_iter().zip(names.sizes()) {
-                sizes[section as usize] = bytes;
-            }
-        }
-        sizes_of_arrays(&mut sizes, self.wallet_count(), self.transfers, self.receipts, self.pair_count);
-        self.wide.sizes(&mut sizes);
-        Ok(Layout::new(&sizes))
-    }
-
-    /// Both dictionaries, with their sections: text, places, networks, slots.
-    fn names(&self) -> [(Extended<'m>, [Section; 4]); 2] {
-        use Section as S;
-        [
-            (self.wallets, [S::WalletText, S::WalletPlaces, S::WalletNetworks, S::WalletSlots]),
-            (self.tokens, [S::TokenText, S::TokenPlaces, S::TokenNetworks, S::TokenSlots]),
-        ]
+    /// Both dictionaries.
+    fn names(&self) -> [(Extended<'m>, NameSections); 2] {
+        [(self.wallets, WALLET_NAMES), (self.tokens, TOKEN_NAMES)]
     }
 
     fn wallet_count(&self) -> usize {
         self.wallets.len()
     }
 
-    /// Writes the file into `out`, which has [`Merge::size`] zeroed bytes.
+    /// Writes the file.
     ///
     /// # Errors
-    /// When there is no memory, the base does not hold together, or `out` has another size.
-    pub fn write<W: Watch>(
+    /// When there is no memory or no place for the file, or the base does not hold together.
+    pub fn write<W: Watch, K: Sink<Error = S::Error>>(
         &self,
         provenance: &Provenance,
-        out: &mut [u8],
+        sink: &K,
         watch: &mut W,
     ) -> Result<(), BuildError<S::Error>> {
-        let layout = self.layout(provenance)?;
-        if out.len() != layout.length() {
-            return Err(Damaged { what: "room for the file has another size" }.into());
-        }
-        write_meta(&layout, out, &meta_bytes(provenance, &self.networks, self.native)?)?;
-        for (names, [text, places, networks, slots]) in self.names() {
-            watch.expired();
-            names.write_text(layout.section(out, text));
-            names.write_places(layout.section(out, places));
-            names.write_networks(layout.section(out, networks));
-            names.write_slots(layout.section(out, slots));
-        }
-        self.wide.write(&layout, out);
-        self.write_ranks(&layout, out);
-        let moved = self.write_transfers(&layout, out, watch)?;
-        self.write_receipts(&layout, out, &moved, watch)?;
-        self.write_pairs(&layout, out, watch)?;
-        write_in_pairs(&self.scratch, &layout, out, watch).map_err(BuildError::Scratch)?;
-        layout.seal(out, watch);
-        Ok(())
+        let meta = meta_bytes(provenance, &self.networks, self.native)?;
+        let names = self.names();
+        let mut sizes = sizes(&meta, &names, self.transfers, self.receipts, self.pair_count);
+        self.wide.sizes(&mut sizes);
+        let mut file = FileWriter::begin(sink, &sizes)?;
+        file.write(Section::Meta, &meta, watch)?;
+        write_names(&self.scratch, &mut file, &names, watch)?;
+        self.write_ranks(&mut file, watch)?;
+        self.wide.write(&mut file, watch)?;
+        let moved = self.write_transfers(&mut file, watch)?;
+        self.write_receipts(&mut file, &moved, watch)?;
+        drop(moved);
+        self.write_pairs(&mut file, watch)?;
+        file.seal()
     }
 
-    fn write_ranks(&self, layout: &Layout, out: &mut [u8]) {
-        let known = self.base.wallets.len();
-        let mut new: Vec<(u64, u32)> = (0..self.overlay.new_wallets().len())
-            .map(|new| (self.overlay.new_order(&self.base, new), (known + new) as u32))
+    fn write_ranks<K: Sink<Error = S::Error>>(
+        &self,
+        file: &mut FileWriter<'_, K>,
+        watch: &mut impl Watch,
+    ) -> Result<(), BuildError<S::Error>> {
+        let known = self.base.by_rank;
+        let mut new: Vec<(usize, u64, u32)> = (0..self.overlay.new_wallets().len())
+            .map(|new| {
+                let order = self.overlay.new_order(&self.base, new);
+                (((order >> 32) as usize).min(known.len()), order, (known.len() + new) as u32)
+            })
             .collect();
         new.sort_unstable();
-        let by_rank: &mut [u32] = layout.section(out, Section::WalletByRank);
-        let (mut from, mut to) = (0, 0);
-        for (order, wallet) in new {
-            let before = ((order >> 32) as usize).min(known);
-            by_rank[to..to + before - from].copy_from_slice(&self.base.by_rank[from..before]);
-            to += before - from;
-            from = before;
-            by_rank[to] = wallet;
-            to += 1;
-        }
-        by_rank[to..].copy_from_slice(&self.base.by_rank[from..]);
-        let mut sections = layout.split(out);
-        let (ranks, by_rank) = super::build::two(&mut sections, Section::WalletRank, Section::WalletByRank);
-        for (rank, wallet) in (0..).zip(by_rank) {
-            if let Some(place) = ranks.get_mut(*wallet as usize) {
-                *place = rank;
+        let mut new = new.into_iter().peekable();
+        let mut at = 0;
+        let by_rank = std::iter::from_fn(move || {
+            if let Some((_, _, wallet)) = new.next_if(|(before, _, _)| *before <= at) {
+                return Some(wallet);
             }
-        }
+            let wallet = known.get(at).copied();
+            at += 1;
+            wallet
+        });
+        write_order(&self.scratch, file, by_rank, self.wallet_count(), watch)
     }
 
     /// Runs of wallets whose side did not change, and those between that did, in order: `(wallets, changed)`.
@@ -279,189 +246,180 @@ impl<'m, S: Scratch> Merge<'m, S> {
         at(wallets.start)..at(wallets.end)
     }
 
-    /// A changed wallet's entries: of the base, by number there, or added, in order of time and position.
-    fn merged(&self, wallet: u32, side: Side) -> Result<Vec<Entry>, Damaged> {
-        let base = &self.base;
-        let range = base.transfers(wallet, side);
-        let mut entries = Vec::with_capacity(range.len());
-        let mut came = self.overlay.came(wallet, side).iter().copied().peekable();
-        for entry in range {
-            let number = base.transfer(side, entry)?;
-            if self.overlay.went(number as u32) {
-                continue;
+    /// Calls `each` for a changed wallet's entries in order of time and position: runs of the base's, and added ones.
+    fn merged<E: From<Damaged>>(
+        &self,
+        wallet: u32,
+        side: Side,
+        mut each: impl FnMut(Entries) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let range = self.base.transfers(wallet, side);
+        let lost = self.overlay.lost(wallet, side) > 0;
+        let mut from = range.start;
+        let kept = |from: usize, to: usize, each: &mut dyn FnMut(Entries) -> Result<(), E>| -> Result<(), E> {
+            if !lost {
+                return if from < to { each(Entries::Kept(from..to)) } else { Ok(()) };
             }
-            let (time, position) =
-                (*base.out_time.get(number).ok_or(OUT_OF_RANGE)?, *base.out_position.get(number).ok_or(OUT_OF_RANGE)?);
-            let wide = self.wide.slices();
-            let earlier = |new: &u32| {
-                self.added.get(new).is_some_and(|new| {
-                    new.time < time || (new.time == time && compare_positions(new.position, position, &wide).is_lt())
-                })
-            };
-            while let Some(new) = came.next_if(earlier) {
-                entries.push(Entry::Added(new));
+            for entry in from..to {
+                if !self.overlay.went(self.base.transfer(side, entry)? as u32) {
+                    each(Entries::Kept(entry..entry + 1))?;
+                }
             }
-            entries.push(Entry::Kept(entry));
+            Ok(())
+        };
+        for number in self.overlay.came(wallet, side) {
+            let new = &self.added[*number as usize];
+            let to = self.first_after(side, from..range.end, new)?;
+            kept(from, to, &mut each)?;
+            each(Entries::Added(*number))?;
+            from = to;
         }
-        entries.extend(came.map(Entry::Added));
-        Ok(entries)
+        kept(from, range.end, &mut each)
     }
 
-    fn write_transfers(
+    /// The first of the base's entries that is later than an added transfer.
+    fn first_after(&self, side: Side, range: Range<usize>, new: &Packed) -> Result<usize, Damaged> {
+        let base = &self.base;
+        let wide = self.wide.slices();
+        let (mut low, mut high) = (range.start, range.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let number = base.transfer(side, middle)?;
+            let time = *base.out_time.get(number).ok_or(OUT_OF_RANGE)?;
+            let later = new.time < time
+                || (new.time == time && compare_positions(new.position, base.out_position[number], &wide).is_lt());
+            if later {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(low)
+    }
+
+    fn write_transfers<K: Sink<Error = S::Error>>(
         &self,
-        layout: &Layout,
-        out: &mut [u8],
+        file: &mut FileWriter<'_, K>,
         watch: &mut impl Watch,
     ) -> Result<Moved<S>, BuildError<S::Error>> {
         let base = &self.base;
         let wallets = self.wallet_count();
         let mut moved = Moved {
-            shift: Column::zeroed(&self.scratch, wallets).map_err(BuildError::Scratch)?,
-            has_changed: Column::zeroed(&self.scratch, wallets).map_err(BuildError::Scratch)?,
-            changed: HashMap::new(),
-            added: HashMap::new(),
+            by: Column::zeroed(&self.scratch, wallets).map_err(BuildError::Scratch)?,
+            changed: Column::zeroed(&self.scratch, wallets.div_ceil(64)).map_err(BuildError::Scratch)?,
+            places: Column::default(),
+            added: vec![0; self.added.len()],
         };
-        let mut sections = layout.split(out);
-        let [offsets, peers, times, values, kinds, positions, ..] = &mut sections[Section::OutOffsets as usize..]
-        else {
-            return Ok(moved);
-        };
-        let offsets: &mut [u32] = bytemuck::cast_slice_mut(offsets);
-        let peers: &mut [u32] = bytemuck::cast_slice_mut(peers);
-        let times: &mut [i64] = bytemuck::cast_slice_mut(times);
-        let values: &mut [u64] = bytemuck::cast_slice_mut(values);
-        let kinds: &mut [u32] = bytemuck::cast_slice_mut(kinds);
-        let positions: &mut [u64] = bytemuck::cast_slice_mut(positions);
-        let (shift, has_changed) = (moved.shift.as_mut_slice(), moved.has_changed.as_mut_slice());
+        let (mut offsets, mut out) = (file.open::<u32>(Section::OutOffsets), TransferWriter::open(file));
         let mut to = 0;
         for (run, changed) in self.runs(Side::Out) {
             watch.expired();
             if changed {
-                let wallet = run.start;
-                offsets[wallet as usize] = to as u32;
-                has_changed[wallet as usize] = 1;
-                let start = base.transfers(wallet, Side::Out).start;
-                let mut places = vec![0; base.transfers(wallet, Side::Out).len()];
-                for entry in self.merged(wallet, Side::Out)? {
-                    match entry {
-                        Entry::Kept(number) => {
-                            places[number - start] = to as u32;
-                            peers[to] = base.out_peer[number];
-                            times[to] = base.out_time[number];
-                            values[to] = base.out_value[number];
-                            kinds[to] = base.out_kind[number];
-                            positions[to] = base.out_position[number];
+                offsets.push(to)?;
+                let start = base.transfers(run.start, Side::Out).start;
+                let first_place = moved.places.len();
+                moved.by.as_mut_slice()[run.start as usize] = (first_place as u32).wrapping_sub(start as u32);
+                moved.changed.as_mut_slice()[run.start as usize / 64] |= 1 << (run.start % 64);
+                self.merged(run.start, Side::Out, |entries| -> Result<(), BuildError<S::Error>> {
+                    match entries {
+                        Entries::Kept(entries) => {
+                            // those that went before it have no place
+                            while moved.places.len() < first_place + entries.start - start {
+                                moved.places.push(&self.scratch, 0).map_err(BuildError::Scratch)?;
+                            }
+                            for place in (to..).take(entries.len()) {
+                                moved.places.push(&self.scratch, place).map_err(BuildError::Scratch)?;
+                            }
+                            to += entries.len() as u32;
+                            out.copy(base, entries)
                         }
-                        Entry::Added(number) => {
-                            let (one, packed) = self.added_one(number)?;
-                            moved.added.insert(number, to as u32);
-                            peers[to] = one.to;
-                            times[to] = packed.time;
-                            values[to] = packed.value;
-                            kinds[to] = one.asset | (one.status as u32) << STATUS_SHIFT;
-                            positions[to] = packed.position;
+                        Entries::Added(number) => {
+                            moved.added[number as usize] = to;
+                            to += 1;
+                            out.push(&self.added[number as usize])
                         }
                     }
-                    to += 1;
-                }
-                moved.changed.insert(wallet, (start as u32, places));
+                })?;
                 continue;
             }
             let entries = self.entries(base.out_offsets, &run);
-            let by = (to as u32).wrapping_sub(entries.start as u32);
+            let by = to.wrapping_sub(entries.start as u32);
             for wallet in run {
-                shift[wallet as usize] = by;
-                let begin = base.out_offsets.get(wallet as usize).map_or(entries.end, |begin| *begin as usize);
-                offsets[wallet as usize] = (begin as u32).wrapping_add(by);
+                moved.by.as_mut_slice()[wallet as usize] = by;
+                offsets.push(begin(base.out_offsets, wallet, entries.end).wrapping_add(by))?;
             }
+            to += entries.len() as u32;
             for piece in pieces(entries) {
                 watch.expired();
-                let target = to..to + piece.len();
-                peers[target.clone()].copy_from_slice(&base.out_peer[piece.clone()]);
-                times[target.clone()].copy_from_slice(&base.out_time[piece.clone()]);
-                values[target.clone()].copy_from_slice(&base.out_value[piece.clone()]);
-                kinds[target.clone()].copy_from_slice(&base.out_kind[piece.clone()]);
-                positions[target].copy_from_slice(&base.out_position[piece.clone()]);
-                to += piece.len();
+                out.copy(base, piece)?;
             }
         }
-        offsets[wallets] = to as u32;
+        offsets.push(to)?;
+        file.close(offsets)?;
+        out.close(file)?;
         Ok(moved)
     }
 
-    fn added_one(&self, number: u32) -> Result<(&Added, &PackedAdded), Damaged> {
-        self.overlay.added(number).zip(self.added.get(&number)).ok_or(OUT_OF_RANGE)
-    }
-
-    fn write_receipts(
+    fn write_receipts<K: Sink<Error = S::Error>>(
         &self,
-        layout: &Layout,
-        out: &mut [u8],
+        file: &mut FileWriter<'_, K>,
         moved: &Moved<S>,
         watch: &mut impl Watch,
     ) -> Result<(), BuildError<S::Error>> {
         let base = &self.base;
-        let mut sections = layout.split(out);
-        let [offsets, peers, numbers, ..] = &mut sections[Section::InOffsets as usize..] else { return Ok(()) };
-        let offsets: &mut [u32] = bytemuck::cast_slice_mut(offsets);
-        let peers: &mut [u32] = bytemuck::cast_slice_mut(peers);
-        let numbers: &mut [u32] = bytemuck::cast_slice_mut(numbers);
-        let mut to = 0;
+        let mut offsets = file.open::<u32>(Section::InOffsets);
+        let (mut peers, mut numbers) = (file.open(Section::InPeer), file.open(Section::InTransfer));
+        let mut to = 0_u32;
         for (run, changed) in self.runs(Side::In) {
             watch.expired();
             if changed {
-                offsets[run.start as usize] = to as u32;
-                for entry in self.merged(run.start, Side::In)? {
-                    (peers[to], numbers[to]) = match entry {
-                        Entry::Kept(entry) => {
-                            let peer = base.in_peer[entry];
-                            (peer, moved.number(peer, base.in_transfer[entry])?)
+                offsets.push(to)?;
+                self.merged(run.start, Side::In, |entries| -> Result<(), BuildError<S::Error>> {
+                    match entries {
+                        Entries::Kept(entries) => {
+                            to += entries.len() as u32;
+                            peers.extend(&base.in_peer[entries.clone()])?;
+                            moved.numbers(base, entries, &mut numbers)
                         }
-                        Entry::Added(number) => {
-                            (self.added_one(number)?.0.from, *moved.added.get(&number).ok_or(OUT_OF_RANGE)?)
+                        Entries::Added(number) => {
+                            to += 1;
+                            peers.push(self.added[number as usize].from)?;
+                            numbers.push(moved.added[number as usize])
                         }
-                    };
-                    to += 1;
-                }
+                    }
+                })?;
                 continue;
             }
             let entries = self.entries(base.in_offsets, &run);
-            let by = (to as u32).wrapping_sub(entries.start as u32);
+            let by = to.wrapping_sub(entries.start as u32);
             for wallet in run {
-                let begin = base.in_offsets.get(wallet as usize).map_or(entries.end, |begin| *begin as usize);
-                offsets[wallet as usize] = (begin as u32).wrapping_add(by);
+                offsets.push(begin(base.in_offsets, wallet, entries.end).wrapping_add(by))?;
             }
+            to += entries.len() as u32;
             for piece in pieces(entries) {
                 watch.expired();
-                let target = to..to + piece.len();
-                peers[target.clone()].copy_from_slice(&base.in_peer[piece.clone()]);
-                let known = base.in_peer[piece.clone()].iter().zip(&base.in_transfer[piece.clone()]);
-                for (number, (peer, old)) in numbers[target].iter_mut().zip(known) {
-                    *number = moved.number(*peer, *old)?;
-                }
-                to += piece.len();
+                peers.extend(&base.in_peer[piece.clone()])?;
+                moved.numbers(base, piece, &mut numbers)?;
             }
         }
-        offsets[self.wallet_count()] = to as u32;
-        Ok(())
+        offsets.push(to)?;
+        file.close(offsets)?;
+        file.close(peers)?;
+        file.close(numbers)
     }
 
-    fn write_pairs(&self, layout: &Layout, out: &mut [u8], watch: &mut impl Watch) -> Result<(), BuildError<S::Error>> {
+    fn write_pairs<K: Sink<Error = S::Error>>(
+        &self,
+        file: &mut FileWriter<'_, K>,
+        watch: &mut impl Watch,
+    ) -> Result<(), BuildError<S::Error>> {
         let base = &self.base;
-        let mut sections = layout.split(out);
-        let [offsets, native_ends, peers, assets, counts, values, firsts, lasts, ..] =
-            &mut sections[Section::PairOffsets as usize..]
-        else {
-            return Ok(());
-        };
-        let offsets: &mut [u32] = bytemuck::cast_slice_mut(offsets);
-        let native_ends: &mut [u32] = bytemuck::cast_slice_mut(native_ends);
-        let peers: &mut [u32] = bytemuck::cast_slice_mut(peers);
-        let assets: &mut [u32] = bytemuck::cast_slice_mut(assets);
-        let counts: &mut [u32] = bytemuck::cast_slice_mut(counts);
-        let values: &mut [u64] = bytemuck::cast_slice_mut(values);
-        let firsts: &mut [i64] = bytemuck::cast_slice_mut(firsts);
-        let lasts: &mut [i64] = bytemuck::cast_slice_mut(lasts);
+        let wallets = self.wallet_count();
+        let mut offsets = Column::<S, u32>::zeroed(&self.scratch, wallets + 1).map_err(BuildError::Scratch)?;
+        let mut native_ends = Column::<S, u32>::zeroed(&self.scratch, wallets).map_err(BuildError::Scratch)?;
+        let mut sides = PairSides::new(&self.scratch, self.pair_count).map_err(BuildError::Scratch)?;
+        let (offsets, native_ends, side) = (offsets.as_mut_slice(), native_ends.as_mut_slice(), sides.as_mut_slice());
+        let mut out = PairWriter::open(file);
         let mut to = 0;
         for (run, changed) in self.runs(Side::Out) {
             watch.expired();
@@ -471,40 +429,44 @@ impl<'m, S: Scratch> Merge<'m, S> {
                 offsets[wallet] = to as u32;
                 native_ends[wallet] = (to + pairs.partition_point(|pair| pair.asset == super::NATIVE)) as u32;
                 for pair in pairs {
-                    peers[to] = pair.peer;
-                    assets[to] = pair.asset;
-                    counts[to] = pair.count;
-                    values[to] = pair.value;
-                    firsts[to] = pair.first;
-                    lasts[to] = pair.last;
+                    side[to] = PairSide { peer: pair.peer, asset: pair.asset };
                     to += 1;
+                    out.push(pair)?;
                 }
                 continue;
             }
             let entries = self.entries(base.pair_offsets, &run);
             let by = (to as u32).wrapping_sub(entries.start as u32);
             for wallet in run {
-                let wallet = wallet as usize;
-                let begin = base.pair_offsets.get(wallet).map_or(entries.end, |begin| *begin as usize);
-                let native = base.pair_native_end.get(wallet).map_or(entries.end, |end| *end as usize);
-                offsets[wallet] = (begin as u32).wrapping_add(by);
-                native_ends[wallet] = (native as u32).wrapping_add(by);
+                offsets[wallet as usize] = begin(base.pair_offsets, wallet, entries.end).wrapping_add(by);
+                native_ends[wallet as usize] = begin(base.pair_native_end, wallet, entries.end).wrapping_add(by);
             }
             for piece in pieces(entries) {
                 watch.expired();
-                let target = to..to + piece.len();
-                peers[target.clone()].copy_from_slice(&base.pair_peer[piece.clone()]);
-                assets[target.clone()].copy_from_slice(&base.pair_asset[piece.clone()]);
-                counts[target.clone()].copy_from_slice(&base.pair_count[piece.clone()]);
-                values[target.clone()].copy_from_slice(&base.pair_value[piece.clone()]);
-                firsts[target.clone()].copy_from_slice(&base.pair_first[piece.clone()]);
-                lasts[target].copy_from_slice(&base.pair_last[piece.clone()]);
+                let known = base.pair_peer[piece.clone()].iter().zip(&base.pair_asset[piece.clone()]);
+                for (side, (peer, asset)) in side[to..].iter_mut().zip(known) {
+                    *side = PairSide { peer: *peer, asset: *asset };
+                }
                 to += piece.len();
+                out.peers.extend(&base.pair_peer[piece.clone()])?;
+                out.assets.extend(&base.pair_asset[piece.clone()])?;
+                out.counts.extend(&base.pair_count[piece.clone()])?;
+                out.values.extend(&base.pair_value[piece.clone()])?;
+                out.firsts.extend(&base.pair_first[piece.clone()])?;
+                out.lasts.extend(&base.pair_last[piece])?;
             }
         }
-        offsets[self.wallet_count()] = to as u32;
-        Ok(())
+        offsets[wallets] = to as u32;
+        out.close(file)?;
+        file.write(Section::PairOffsets, offsets, watch)?;
+        file.write(Section::PairNativeEnd, native_ends, watch)?;
+        write_in_pairs(&self.scratch, file, offsets, native_ends, sides.as_slice(), watch)
     }
+}
+
+/// Where a wallet's entries begin in the base; at the end of the run for one that it does not know.
+fn begin(offsets: &[u32], wallet: u32, end: usize) -> u32 {
+    offsets.get(wallet as usize).copied().unwrap_or(end as u32)
 }
 
 /// Entries in pieces that are copied between two looks at the watch.
@@ -512,33 +474,41 @@ fn pieces(entries: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     entries.clone().step_by(STEPS).map(move |start| start..entries.end.min(start + STEPS))
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Entry {
-    /// An entry of the base's side.
-    Kept(usize),
+#[derive(Debug, Clone)]
+enum Entries {
+    /// Of the base's side.
+    Kept(Range<usize>),
     /// A number of the overlay.
     Added(u32),
 }
 
 /// Where the base's transfers have gone, and where added ones are.
 struct Moved<S: Scratch> {
-    /// By sender, to be added (wrapping) to its transfers' numbers, where the sender did not change.
-    shift: Column<S, u32>,
-    /// By sender, 1 where it did: most look-ups end here.
-    has_changed: Column<S, u8>,
-    /// Of senders that changed: their first number, and the new one of each.
-    changed: HashMap<u32, (u32, Vec<u32>)>,
-    added: HashMap<u32, u32>,
+    /// By sender, to be added (wrapping) to its transfers' numbers: that is the new number, or for one that changed its place in
+    /// `places`.
+    by: Column<S, u32>,
+    /// By sender, a bit for one that changed: all of them stay in the cache.
+    changed: Column<S, u64>,
+    /// Of transfers of senders that changed, the new numbers.
+    places: Column<S, u32>,
+    added: Vec<u32>,
 }
 
 impl<S: Scratch> Moved<S> {
-    fn number(&self, from: u32, old: u32) -> Result<u32, Damaged> {
-        let sender = from as usize;
-        if *self.has_changed.as_slice().get(sender).ok_or(OUT_OF_RANGE)? == 1 {
-            let (start, places) = self.changed.get(&from).ok_or(OUT_OF_RANGE)?;
-            let place = old.checked_sub(*start).and_then(|place| places.get(place as usize));
-            return place.copied().ok_or(OUT_OF_RANGE);
+    /// Writes the new numbers of receipts.
+    fn numbers<K: Sink<Error = S::Error>>(
+        &self,
+        base: &Sections<'_>,
+        receipts: Range<usize>,
+        out: &mut SectionWriter<'_, K, u32>,
+    ) -> Result<(), BuildError<S::Error>> {
+        let (by, changed, places) = (self.by.as_slice(), self.changed.as_slice(), self.places.as_slice());
+        for (peer, old) in base.in_peer[receipts.clone()].iter().zip(&base.in_transfer[receipts]) {
+            let sender = *peer as usize;
+            let moved = old.wrapping_add(*by.get(sender).ok_or(OUT_OF_RANGE)?);
+            let has_changed = changed.get(sender / 64).is_some_and(|bits| bits >> (sender % 64) & 1 == 1);
+            out.push(if has_changed { *places.get(moved as usize).ok_or(OUT_OF_RANGE)? } else { moved })?;
         }
-        Ok(old.wrapping_add(*self.shift.as_slice().get(sender).ok_or(OUT_OF_RANGE)?))
+        Ok(())
     }
 }

@@ -28,12 +28,14 @@ mod paths;
 mod reach;
 mod scratch;
 mod search;
+mod sections;
 mod snapshot;
 mod sorting;
 mod transfer;
 mod view;
 pub mod visit;
 mod visited;
+mod writer;
 
 pub use base::{Base, NOBODY};
 pub use build::{Builder, Plan};
@@ -48,14 +50,18 @@ pub use neighbourhood::{Flow, Folded, Neighbourhood, Shown, neighbourhood};
 pub use overlay::{NotInGraph, Overlay};
 pub use paths::{Path, Paths, Step, Weight, shortest_paths};
 pub use reach::{Level, Reach, reach};
-pub use scratch::{BuildError, HeapBuffer, HeapScratch, OutOfMemory, Scratch};
+pub use scratch::{BuildError, HeapBuffer, HeapScratch, HeapSink, OutOfMemory, Scratch};
 pub use search::{
-    AssetSelection, Damaged, Direction, Edge, EdgeFilter, Halt, Side, TransferGraph, Unwatched, Wallet, Watch,
+    AssetSelection, Damaged, Direction, Edge, EdgeFilter, Halt, PlainEdges, PlainTotals, Side, TransferGraph,
+    Unwatched, Wallet, Watch,
 };
 pub use snapshot::Snapshot;
 pub use transfer::{NATIVE, Position, Status, TransferRow, U256};
 pub use view::{Graph, Transfer};
+pub use writer::Sink;
 
+#[cfg(test)]
+mod breadth_tests;
 #[cfg(test)]
 mod file_tests;
 #[cfg(test)]

@@ -6,11 +6,16 @@
 use bytemuck::cast;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::scratch::{Column, Scratch};
-use super::search::Damaged;
+use super::format::Section;
+use super::scratch::{BuildError, Column, Scratch};
+use super::search::{Damaged, Watch};
+use super::writer::{FileWriter, Sink};
 
 /// The most names: a number and its slot's "plus one" must fit, and [`super::NOBODY`] is none.
 pub const MOST: u64 = u32::MAX as u64 - 2;
+
+/// Elements written between two looks at the watch.
+const PIECE: usize = 1 << 18;
 
 /// Names for reading.
 #[derive(Debug, Clone, Copy)]
@@ -178,44 +183,83 @@ impl<'a> Extended<'a> {
         slots
     }
 
-    pub fn write_text(&self, out: &mut [u8]) {
-        let (known, mut rest) = out.split_at_mut(self.known.text.len());
-        known.copy_from_slice(self.known.text);
-        for (_, name) in self.new {
-            let (place, behind) = rest.split_at_mut(name.len());
-            place.copy_from_slice(name.as_bytes());
-            rest = behind;
-        }
+    /// Writes the texts.
+    pub fn write_text<K: Sink>(
+        &self,
+        file: &mut FileWriter<'_, K>,
+        section: Section,
+        watch: &mut impl Watch,
+    ) -> Result<(), BuildError<K::Error>> {
+        let new = self.new.iter().map(|(_, name)| name.as_bytes());
+        write(file, section, self.known.text, new, watch)
     }
 
-    pub fn write_places(&self, out: &mut [u64]) {
-        let (known, new) = out.split_at_mut(self.known.places.len());
-        known.copy_from_slice(self.known.places);
-        let mut end = self.known.text.len() as u64;
-        for (place, (_, name)) in new.iter_mut().zip(self.new) {
-            end += name.len() as u64;
-            *place = end;
-        }
+    /// Writes where they begin, and where the last ends.
+    pub fn write_places<K: Sink>(
+        &self,
+        file: &mut FileWriter<'_, K>,
+        section: Section,
+        watch: &mut impl Watch,
+    ) -> Result<(), BuildError<K::Error>> {
+        let ends = self.new.iter().scan(self.known.text.len() as u64, |end, (_, name)| {
+            *end += name.len() as u64;
+            Some([*end])
+        });
+        write(file, section, self.known.places, ends, watch)
     }
 
-    pub fn write_networks(&self, out: &mut [u16]) {
-        let (known, new) = out.split_at_mut(self.known.networks.len());
-        known.copy_from_slice(self.known.networks);
-        for (place, (network, _)) in new.iter_mut().zip(self.new) {
-            *place = *network;
-        }
+    /// Writes the networks.
+    pub fn write_networks<K: Sink>(
+        &self,
+        file: &mut FileWriter<'_, K>,
+        section: Section,
+        watch: &mut impl Watch,
+    ) -> Result<(), BuildError<K::Error>> {
+        write(file, section, self.known.networks, self.new.iter().map(|(network, _)| [*network]), watch)
     }
 
-    pub fn write_slots(&self, out: &mut [u64]) {
-        if out.len() == self.known.slots.len() {
-            out.copy_from_slice(self.known.slots);
+    /// Writes the hash table.
+    pub fn write_slots<S: Scratch, K: Sink<Error = S::Error>>(
+        &self,
+        scratch: &S,
+        file: &mut FileWriter<'_, K>,
+        section: Section,
+        watch: &mut impl Watch,
+    ) -> Result<(), BuildError<K::Error>> {
+        if self.new.is_empty() {
+            return file.write(section, self.known.slots, watch);
+        }
+        let mut slots = Column::<S, u64>::zeroed(scratch, self.slots()).map_err(BuildError::Scratch)?;
+        let table = slots.as_mut_slice();
+        if table.len() == self.known.slots.len() {
+            table.copy_from_slice(self.known.slots);
         } else {
-            self.known.slots.iter().filter(|slot| **slot != 0).for_each(|slot| insert(out, *slot));
+            self.known.slots.iter().filter(|slot| **slot != 0).for_each(|slot| insert(table, *slot));
         }
         for (number, (network, name)) in (self.known.len() as u64 + 1..).zip(self.new) {
-            insert(out, (u64::from(hash(*network, name.as_bytes())) << 32) | number);
+            insert(table, (u64::from(hash(*network, name.as_bytes())) << 32) | number);
         }
+        file.write(section, slots.as_slice(), watch)
     }
+}
+
+/// Writes what is known, and what is new behind it.
+fn write<K: Sink, T: bytemuck::NoUninit>(
+    file: &mut FileWriter<'_, K>,
+    section: Section,
+    known: &[T],
+    new: impl Iterator<Item = impl AsRef<[T]>>,
+    watch: &mut impl Watch,
+) -> Result<(), BuildError<K::Error>> {
+    let mut out = file.open(section);
+    for piece in known.chunks(PIECE) {
+        watch.expired();
+        out.extend(piece)?;
+    }
+    for one in new {
+        out.extend(one.as_ref())?;
+    }
+    file.close(out)
 }
 
 fn insert(slots: &mut [u64], slot: u64) {
@@ -249,28 +293,5 @@ mod tests {
         }
         assert_eq!(names.find(0, "nobody"), Ok(None));
         assert!(names.name(5_000).is_err());
-    }
-
-    #[test]
-    fn names_that_are_extended_keep_their_numbers_and_get_new_ones_behind() {
-        let scratch = HeapScratch;
-        let mut builder = NamesBuilder::new(&scratch).unwrap();
-        for name in ["a", "b", "c"] {
-            builder.number(&scratch, 0, name).unwrap();
-        }
-        for more in [0_u32, 1, 500] {
-            let new: Vec<(u16, Box<str>)> = (0..more).map(|i| (1, format!("new-{i}").into_boxed_str())).collect();
-            let extended = Extended::new(builder.names(), &new);
-            let [text, places, networks, slots] = extended.sizes();
-            let mut written = (vec![0; text], vec![0; places / 8], vec![0; networks / 2], vec![0; slots / 8]);
-            extended.write_text(&mut written.0);
-            extended.write_places(&mut written.1);
-            extended.write_networks(&mut written.2);
-            extended.write_slots(&mut written.3);
-            let names = Names { text: &written.0, places: &written.1, networks: &written.2, slots: &written.3 };
-            assert_eq!(names.check(), Ok(()));
-            assert_eq!((names.len(), names.find(0, "b")), (3 + more as usize, Ok(Some(1))));
-            assert_eq!(names.find(1, "new-0"), Ok((more > 0).then_some(3)));
-        }
     }
 }

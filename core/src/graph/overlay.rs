@@ -54,6 +54,25 @@ impl NewNames {
     }
 }
 
+/// Numbers of wallets.
+#[derive(Debug, Clone, Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn set(&mut self, wallet: Wallet) {
+        let word = wallet as usize / 64;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (wallet % 64);
+    }
+
+    #[inline]
+    fn has(&self, wallet: Wallet) -> bool {
+        self.0.get(wallet as usize / 64).is_some_and(|word| word >> (wallet % 64) & 1 == 1)
+    }
+}
+
 /// Changes over a base; always used with the base that it was filled with.
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
@@ -69,6 +88,8 @@ pub struct Overlay {
     /// Pairs that lost a transfer, and on which sides wallets lost one.
     thinned: HashSet<(Wallet, Wallet, u32)>,
     lost: [HashMap<Wallet, u32>; 2],
+    /// By side, a bit for every wallet that is not as the base has it: searches ask for each wallet they meet.
+    touched: [Bits; 2],
     alive: usize,
     order: OnceLock<Vec<u64>>,
 }
@@ -101,6 +122,7 @@ impl Overlay {
         (self.wallets.names.len() + self.tokens.names.len()) * NAME
             + self.added.len() * ADDED
             + self.removed.len() * REMOVED
+            + (self.touched[0].0.len() + self.touched[1].0.len()) * 8
     }
 
     /// Adds a transfer that came.
@@ -125,7 +147,9 @@ impl Overlay {
         self.added.push(Some(added));
         self.alive += 1;
         insert(&self.added, self.sent.entry(from).or_default(), number);
+        self.touched[0].set(from);
         if to != NOBODY {
+            self.touched[1].set(to);
             insert(&self.added, self.received.entry(to).or_default(), number);
         }
         Ok(())
@@ -151,7 +175,9 @@ impl Overlay {
             self.removed.insert(number);
             self.thinned.insert((from, to, asset));
             *self.lost[0].entry(from).or_default() += 1;
+            self.touched[0].set(from);
             if to != NOBODY {
+                self.touched[1].set(to);
                 *self.lost[1].entry(to).or_default() += 1;
             }
             return Ok(());
@@ -272,6 +298,11 @@ impl Overlay {
         lists.get(&wallet).map_or(&[], Vec::as_slice)
     }
 
+    /// One more than the highest number of a transfer that came.
+    pub(super) const fn numbers(&self) -> usize {
+        self.added.len()
+    }
+
     /// Everything that came.
     pub(super) fn all_added(&self) -> impl Iterator<Item = (u32, &Added)> {
         (0..).zip(&self.added).filter_map(|(number, added)| Some((number, added.as_ref()?)))
@@ -300,8 +331,7 @@ impl Overlay {
     /// Whether a side of a wallet is as the base has it.
     #[inline]
     pub(super) fn is_untouched(&self, wallet: Wallet, side: Side) -> bool {
-        self.alive + self.removed.len() == 0
-            || (self.came(wallet, side).is_empty() && !self.lost[side as usize].contains_key(&wallet))
+        !self.touched[side as usize].has(wallet)
     }
 
     /// Wallets with a side that is not as the base has it.

@@ -1,5 +1,6 @@
 //! Memory that a build works in, wherever it comes from: the heap, or files that the caller maps.
 
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ops::DerefMut;
 
@@ -7,6 +8,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use thiserror::Error;
 
 use super::search::Damaged;
+use super::writer::Sink;
 
 /// Hands out zeroed memory.
 pub trait Scratch {
@@ -59,6 +61,35 @@ impl Scratch for HeapScratch {
 
     fn allocate(&self, bytes: usize) -> Result<HeapBuffer, OutOfMemory> {
         Ok(HeapBuffer(vec![Line([0; 64]); bytes.div_ceil(64)]))
+    }
+}
+
+/// A file on the heap.
+#[derive(Debug, Default)]
+pub struct HeapSink(RefCell<Option<HeapBuffer>>, Cell<usize>);
+
+impl HeapSink {
+    /// What was written, with its length; the buffer may be longer.
+    #[must_use]
+    pub fn into_file(self) -> (HeapBuffer, usize) {
+        (self.0.into_inner().unwrap_or_else(|| HeapBuffer(Vec::new())), self.1.get())
+    }
+}
+
+impl Sink for HeapSink {
+    type Error = OutOfMemory;
+
+    fn begin(&self, length: usize) -> Result<(), OutOfMemory> {
+        self.1.set(length);
+        self.0.replace(Some(HeapScratch.allocate(length)?));
+        Ok(())
+    }
+
+    fn write_at(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfMemory> {
+        let mut file = self.0.borrow_mut();
+        let place = file.as_mut().and_then(|file| file.get_mut(offset..offset + bytes.len()));
+        place.ok_or(OutOfMemory)?.copy_from_slice(bytes);
+        Ok(())
     }
 }
 
@@ -126,6 +157,9 @@ pub enum BuildError<E: std::error::Error> {
     /// No memory to work in.
     #[error("allocate memory for the graph")]
     Scratch(#[source] E),
+    /// No place for the file.
+    #[error("write the graph's file")]
+    Sink(#[source] E),
     /// More of something than its numbers can count.
     #[error("the graph can hold at most {limit} {what}")]
     TooMany {

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::packed::WideSlices;
 use super::transfer::U256;
 
 /// A wallet of a graph by number. Numbers are dense from 0, and mean nothing outside the graph they come from.
@@ -102,6 +103,13 @@ impl Default for EdgeFilter {
     }
 }
 
+impl EdgeFilter {
+    /// Whether all transfers of a pair count or none.
+    pub(super) const fn is_by_pair(&self) -> bool {
+        self.since.is_none() && self.until.is_none() && self.min_value.is_none() && self.include_failed
+    }
+}
+
 /// What one wallet sent another in one asset, as far as it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
@@ -163,6 +171,33 @@ impl Watch for Unwatched {
     }
 }
 
+/// Edges of one wallet as they stand in memory: all that it has on a side, in one asset, one a peer.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainEdges<'g> {
+    /// The other wallets.
+    pub peers: &'g [Wallet],
+    /// Transfers and values of each, if they stand beside the peers.
+    pub totals: Option<PlainTotals<'g>>,
+}
+
+/// See [`PlainEdges`].
+#[derive(Debug, Clone, Copy)]
+pub struct PlainTotals<'g> {
+    /// Transfers.
+    pub transfers: &'g [u32],
+    pub(super) values: &'g [u64],
+    pub(super) wide: WideSlices<'g>,
+}
+
+impl PlainTotals<'_> {
+    /// The value of an edge, if it is less than 2^128 units.
+    #[inline]
+    #[must_use]
+    pub fn value(&self, edge: usize) -> Option<u128> {
+        self.values.get(edge).and_then(|code| self.wide.small(*code))
+    }
+}
+
 /// What a search reads: wallets and what they sent each other.
 pub trait TransferGraph {
     /// How many wallets there are: they are numbered from 0.
@@ -179,6 +214,12 @@ pub trait TransferGraph {
 
     /// At least as many edges as the wallet has on this side: what looking at them costs.
     fn degree(&self, wallet: Wallet, side: Side) -> usize;
+
+    /// The wallet's edges as they stand in memory, if all of them count and that is how they stand: the fast way.
+    fn plain_edges(&self, wallet: Wallet, side: Side, filter: &EdgeFilter) -> Option<PlainEdges<'_>> {
+        let (_, _, _) = (wallet, side, filter);
+        None
+    }
 
     /// Calls `each` for every edge of the wallet that counts, once an asset and peer, in no particular order.
     ///

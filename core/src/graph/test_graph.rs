@@ -41,10 +41,9 @@ impl TestGraph {
             with_row(row, number, |row| builder.push(row)).unwrap();
         }
         let plan = builder.finish(&mut Unwatched).unwrap();
-        let provenance = file_tests::provenance(1);
-        let mut out = HeapScratch.allocate(plan.size(&provenance).unwrap()).unwrap();
-        plan.write(&provenance, &mut out, &mut Unwatched).unwrap();
-        let base = Base::open(out).unwrap();
+        let sink = HeapSink::default();
+        plan.write(&file_tests::provenance(1), &sink, &mut Unwatched).unwrap();
+        let base = Base::open(sink.into_file().0).unwrap();
         let mut overlay = Overlay::new();
         for (number, row) in over.iter().enumerate() {
             with_row(row, built.len() + number, |row| overlay.add(&base, row)).unwrap();

@@ -7,7 +7,7 @@ use std::ops::{Deref, Range};
 use super::base::{Base, NOBODY, STATUS_SHIFT, Sections};
 use super::overlay::{Added, Overlay};
 use super::packed::BEYOND;
-use super::search::{AssetSelection, Damaged, Edge, EdgeFilter, Side, TransferGraph, Wallet};
+use super::search::{AssetSelection, Damaged, Edge, EdgeFilter, PlainEdges, PlainTotals, Side, TransferGraph, Wallet};
 use super::transfer::{Position, Status, U256};
 
 const ASSET: u32 = (1 << STATUS_SHIFT) - 1;
@@ -450,14 +450,33 @@ impl TransferGraph for Graph<'_> {
     }
 
     #[inline]
+    fn plain_edges(&self, wallet: Wallet, side: Side, filter: &EdgeFilter) -> Option<PlainEdges<'_>> {
+        let all_count = filter.assets == AssetSelection::Native && filter.min_transfers <= 1 && filter.is_by_pair();
+        if !all_count || !self.overlay.is_untouched(wallet, side) {
+            return None;
+        }
+        let (range, native_end) = self.base.pairs(wallet, side);
+        let range = range.start..native_end;
+        match side {
+            Side::Out => Some(PlainEdges {
+                peers: self.base.pair_peer.get(range.clone())?,
+                totals: Some(PlainTotals {
+                    transfers: self.base.pair_count.get(range.clone())?,
+                    values: self.base.pair_value.get(range)?,
+                    wide: self.base.wide,
+                }),
+            }),
+            Side::In => Some(PlainEdges { peers: self.base.in_pair_peer.get(range)?, totals: None }),
+        }
+    }
+
+    #[inline]
     fn edges<E, F>(&self, wallet: Wallet, side: Side, filter: &EdgeFilter, each: F) -> Result<(), E>
     where
         E: From<Damaged>,
         F: FnMut(Edge) -> Result<(), E>,
     {
-        let by_pair =
-            filter.since.is_none() && filter.until.is_none() && filter.min_value.is_none() && filter.include_failed;
-        if !by_pair {
+        if !filter.is_by_pair() {
             self.counted_edges(wallet, side, filter, each)
         } else if self.overlay.is_untouched(wallet, side) {
             self.base_edges(wallet, side, filter, each)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use arx_core::graph::{Base, BuildError, Builder, Damaged, Merge, Provenance, Scratch};
+use arx_core::graph::{Base, BuildError, Builder, Damaged, Merge, Provenance};
 use pgrx::prelude::*;
 
 use super::folder::{KEPT, Lock, boot_id};
@@ -151,8 +151,7 @@ fn from_tables(context: &Context, caller: &Caller, lock: Option<&Lock>) -> Resul
     let started = Instant::now();
     // before the rows: what is raised while they are read, the next reader notices
     let epoch = latest_epoch()?;
-    let workspace = workspace(context);
-    let mut builder = Builder::new(workspace.clone()).map_err(SqlError::from)?;
+    let mut builder = Builder::new(workspace(context)).map_err(SqlError::from)?;
     let mut foreign = foreign_changes(caller.snapshot.xmax(), caller.own)?;
     let mut said = started;
     let mut expected = None;
@@ -183,19 +182,16 @@ fn from_tables(context: &Context, caller: &Caller, lock: Option<&Lock>) -> Resul
     let shared = lock.filter(|_| !foreign && caller.own.is_none());
     let generation = next_generation(context)?;
     let provenance = provenance(context, caller, epoch, generation);
-    let size = plan.size(&provenance)?;
     let closed = foreign || caller.own.is_some();
-    let write = |provenance: &Provenance, out: &mut [u8]| Ok(plan.write(provenance, out, &mut Interrupts)?);
-    finish(context, caller, &Draft { provenance, size, closed, started, workspace }, shared, write)
+    let write = |provenance: &Provenance, out: &Output<'_>| Ok(plan.write(provenance, out, &mut Interrupts)?);
+    finish(context, caller, &Draft { provenance, closed, started }, shared, write)
 }
 
 /// What is known of a base before it is written.
 struct Draft {
     provenance: Provenance,
-    size: usize,
     closed: bool,
     started: Instant,
-    workspace: Workspace,
 }
 
 /// Writes a base, and gives it its name if all may use it.
@@ -204,7 +200,7 @@ fn finish(
     caller: &Caller,
     draft: &Draft,
     shared: Option<&Lock>,
-    write: impl FnOnce(&Provenance, &mut [u8]) -> Result<(), SqlError>,
+    write: impl FnOnce(&Provenance, &Output<'_>) -> Result<(), SqlError>,
 ) -> Result<Ready, SqlError> {
     let failed = |error: std::io::Error| SqlError::io("write the graph's file", &error);
     let shared = match shared {
@@ -233,17 +229,11 @@ fn written(
     draft: &Draft,
     file: &std::fs::File,
     private: bool,
-    write: impl FnOnce(&Provenance, &mut [u8]) -> Result<(), SqlError>,
+    write: impl FnOnce(&Provenance, &Output<'_>) -> Result<(), SqlError>,
 ) -> Result<Loaded, SqlError> {
     let failed = |error: std::io::Error| SqlError::io("write the graph's file", &error);
-    let mut output = Output::create(file, draft.size, &draft.workspace).map_err(failed)?;
     let build_millis = u64::try_from(draft.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    write(&Provenance { build_millis, ..draft.provenance.clone() }, output.bytes())?;
-    output
-        .finish(file, || {
-            check_for_interrupts!();
-        })
-        .map_err(failed)?;
+    write(&Provenance { build_millis, ..draft.provenance.clone() }, &Output(file))?;
     let base = Base::open(map::read(file).map_err(failed)?)?;
     let snapshot = caller.snapshot.clone();
     Ok(Loaded { base, snapshot, private, closed_for: draft.closed.then(|| caller.clone()) })
@@ -314,12 +304,10 @@ fn workspace(context: &Context) -> Workspace {
 fn merge(context: &Context, caller: &Caller, ready: &Ready, lock: &Lock) -> Result<Ready, SqlError> {
     let started = Instant::now();
     let base = &ready.loaded.base;
-    let workspace = workspace(context);
-    let merge = Merge::plan(workspace.clone(), base, &ready.overlay, &mut Interrupts)?;
+    let merge = Merge::plan(workspace(context), base, &ready.overlay, &mut Interrupts)?;
     let provenance = provenance(context, caller, base.provenance().epoch, next_generation(context)?);
-    let size = merge.size(&provenance)?;
-    let write = |provenance: &Provenance, out: &mut [u8]| Ok(merge.write(provenance, out, &mut Interrupts)?);
-    finish(context, caller, &Draft { provenance, size, closed: false, started, workspace }, Some(lock), write)
+    let write = |provenance: &Provenance, out: &Output<'_>| Ok(merge.write(provenance, out, &mut Interrupts)?);
+    finish(context, caller, &Draft { provenance, closed: false, started }, Some(lock), write)
 }
 
 /// Merges if nobody else does; a graph that grew too far is otherwise used as it is.
@@ -360,23 +348,13 @@ fn remove(context: &Context, lock: &Lock, generation: u64) -> Result<(), SqlErro
     context.folder.remove(lock, generation).map_err(|error| SqlError::io("remove an old graph", &error))
 }
 
-impl<E> From<BuildError<E>> for SqlError
-where
-    E: std::error::Error,
-    Self: From<E>,
-{
-    fn from(error: BuildError<E>) -> Self {
+impl From<BuildError<std::io::Error>> for SqlError {
+    fn from(error: BuildError<std::io::Error>) -> Self {
         match error {
-            BuildError::Scratch(source) => source.into(),
+            BuildError::Scratch(source) => Self::io("take memory for the graph", &source),
+            BuildError::Sink(source) => Self::io("write the graph's file", &source),
             BuildError::TooMany { .. } => Self::limit(error.to_string()),
             BuildError::Damaged(Damaged { what }) => Self::corrupt(format!("the graph is damaged: {what}")),
         }
-    }
-}
-
-/// What a workspace reports.
-impl From<<Workspace as Scratch>::Error> for SqlError {
-    fn from(error: <Workspace as Scratch>::Error) -> Self {
-        Self::io("take memory for the graph", &error)
     }
 }

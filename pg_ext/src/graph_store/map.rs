@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arx_core::graph::Scratch;
+use arx_core::graph::{Scratch, Sink};
 use memmap2::{Advice, Mmap, MmapMut};
 
 use super::folder::Folder;
@@ -29,47 +30,21 @@ pub fn read(file: &File) -> io::Result<Mapped> {
     unsafe { Mmap::map(file) }.map(Mapped)
 }
 
-/// A graph's file that is being written: in the workspace's memory if there is room, which spares the kernel the zeroing of every
-/// page, else mapped.
+/// A graph's file that is being written.
 #[derive(Debug)]
-pub enum Output {
-    /// Memory.
-    Memory(Piece),
-    /// The file.
-    File(MmapMut),
-}
+pub struct Output<'f>(pub &'f File);
 
-impl Output {
-    /// Room for `length` zeroed bytes.
-    pub fn create(file: &File, length: usize, workspace: &Workspace) -> io::Result<Self> {
-        match workspace.memory(length)? {
-            Some(piece) => Ok(Self::Memory(piece)),
-            None => create(file, length).map(Self::File),
-        }
+impl Sink for Output<'_> {
+    type Error = io::Error;
+
+    fn begin(&self, length: usize) -> io::Result<()> {
+        self.0.set_len(length as u64)
     }
 
-    /// The bytes.
-    pub fn bytes(&mut self) -> &mut [u8] {
-        match self {
-            Self::Memory(piece) => piece,
-            Self::File(map) => map,
-        }
-    }
-
-    /// Puts them into the file, looking up now and then.
-    pub fn finish(self, mut file: &File, mut look_up: impl FnMut()) -> io::Result<()> {
-        if let Self::Memory(piece) = self {
-            for bytes in piece.chunks(WRITTEN_AT_ONCE) {
-                look_up();
-                io::Write::write_all(&mut file, bytes)?;
-            }
-        }
-        Ok(())
+    fn write_at(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset as u64)
     }
 }
-
-/// Some milliseconds.
-const WRITTEN_AT_ONCE: usize = 8 << 20;
 
 /// From here on memory is worth being asked for in huge pages: fewer faults.
 const HUGE: usize = 2 << 20;

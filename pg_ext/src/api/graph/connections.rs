@@ -123,13 +123,14 @@ fn wallet_reach(
     include_failed: default!(Option<bool>, true),
     max_nodes: default!(Option<i64>, "NULL"),
     max_time: default!(Option<Interval>, "NULL"),
+    totals: default!(Option<bool>, true),
 ) -> Result<
     TableIterator<
         'static,
         (
             name!(depth, i32),
             name!(wallets, i64),
-            name!(transfers, i64),
+            name!(transfers, Option<i64>),
             name!(total_value, Option<SqlNumeric>),
             name!(complete, bool),
             name!(reason, Option<String>),
@@ -150,20 +151,29 @@ fn wallet_reach(
         max_nodes,
         max_time,
     };
+    let totals = totals.ok_or_else(|| SqlError::null_argument("totals"))?;
     let mut question = Question::parse(wallet.network.clone(), arguments)?;
     let Some(source) = question.known(&wallet)? else {
-        let nothing = (0, 0, 0, question.value(U256::ZERO), true, Some("wallet has no transaction".to_owned()));
+        let zero = totals.then_some(0);
+        let nothing = (
+            0,
+            0,
+            zero,
+            zero.and_then(|_| question.value(U256::ZERO)),
+            true,
+            Some("wallet has no transaction".to_owned()),
+        );
         return Ok(TableIterator::once(nothing));
     };
     let answer = {
         let Question { ready, direction, filter, limits, deadline, .. } = &mut question;
-        reach(&ready.graph(), source, *direction, filter, limits, deadline).map_err(SqlError::from)?
+        reach(&ready.graph(), source, *direction, filter, totals, limits, deadline).map_err(SqlError::from)?
     };
     let reason = reason(answer.halted);
     Ok(TableIterator::new(answer.levels.into_iter().map(move |level| {
-        let value = question.value(level.value);
-        let (wallets, transfers) = (level.wallets.cast_signed(), level.transfers.cast_signed());
-        (level.depth.cast_signed(), wallets, transfers, value, reason.is_none(), reason.clone())
+        let transfers = totals.then_some(level.transfers.cast_signed());
+        let value = transfers.and_then(|_| question.value(level.value));
+        (level.depth.cast_signed(), level.wallets.cast_signed(), transfers, value, reason.is_none(), reason.clone())
     })))
 }
 
