@@ -137,20 +137,18 @@ impl<G: TransferGraph> Search<'_, G> {
     /// Looks at a wallet's edges, and says what that cost.
     fn look(&mut self, wallet: Wallet, side: Side, next: &mut Next) -> Result<usize, Stop> {
         let (graph, filter) = (self.graph, self.filter);
-        if let Some(plain) = graph.plain_edges(wallet, side, filter) {
-            match plain.totals {
-                _ if !self.totals => {
-                    for peer in plain.peers {
-                        self.meet(*peer, next)?;
-                    }
-                    return Ok(plain.peers.len());
-                }
-                Some(totals) => {
-                    self.meet_all(wallet, side, plain.peers, &totals, next)?;
-                    return Ok(plain.peers.len());
-                }
-                None => {}
+        if let Some(plain) = graph.plain_edges(wallet, side, filter)
+            && (!self.totals || plain.totals.is_some())
+            // no need to count along
+            && self.found + plain.peers.len() as u64 <= self.most
+        {
+            let before = next.wallets.len();
+            match plain.totals.filter(|_| self.totals) {
+                Some(totals) => self.meet_with_totals(wallet, side, plain.peers, &totals, next)?,
+                None => self.meet_all(plain.peers, next),
             }
+            self.found += (next.wallets.len() - before) as u64;
+            return Ok(plain.peers.len());
         }
         graph.edges(wallet, side, filter, |edge| -> Result<(), Stop> {
             if self.meet(edge.peer, next)? && self.totals {
@@ -164,7 +162,19 @@ impl<G: TransferGraph> Search<'_, G> {
         Ok(graph.degree(wallet, side))
     }
 
-    fn meet_all(
+    fn meet_all(&mut self, peers: &[Wallet], next: &mut Next) {
+        let depths = &mut self.depths[..];
+        for peer in peers {
+            if let Some(depth) = depths.get_mut(*peer as usize)
+                && *depth == 0
+            {
+                *depth = next.mark;
+                next.wallets.push(*peer);
+            }
+        }
+    }
+
+    fn meet_with_totals(
         &mut self,
         wallet: Wallet,
         side: Side,
@@ -172,14 +182,20 @@ impl<G: TransferGraph> Search<'_, G> {
         totals: &PlainTotals<'_>,
         next: &mut Next,
     ) -> Result<(), Stop> {
+        let depths = &mut self.depths[..];
         for (edge, (peer, transfers)) in peers.iter().zip(totals.transfers).enumerate() {
-            if self.meet(*peer, next)? {
-                match totals.value(edge) {
-                    Some(value) => next.add(u64::from(*transfers), value)?,
-                    None => self.graph.edges(wallet, side, self.filter, |one| -> Result<(), Stop> {
-                        if one.peer == *peer { Ok(next.add_edge(&one)?) } else { Ok(()) }
-                    })?,
-                }
+            let Some(depth) = depths.get_mut(*peer as usize) else { continue };
+            if *depth == 0 {
+                *depth = next.mark;
+                next.wallets.push(*peer);
+            } else if *depth != next.mark {
+                continue;
+            }
+            match totals.value(edge) {
+                Some(value) => next.add(u64::from(*transfers), value)?,
+                None => self.graph.edges(wallet, side, self.filter, |one| -> Result<(), Stop> {
+                    if one.peer == *peer { Ok(next.add_edge(&one)?) } else { Ok(()) }
+                })?,
             }
         }
         Ok(())
