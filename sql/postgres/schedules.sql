@@ -9,6 +9,7 @@ COMMENT ON TABLE schedules IS 'jobs that install_schedules() gives to pg_cron';
 INSERT INTO schedules (job, schedule, command) VALUES
     ('partition-maintenance', '15 0 * * *',   'SELECT count(*) FROM arx.run_partition_maintenance()'),
     ('refresh-daily-stats',   '0 * * * *',    'SELECT arx.refresh_daily_stats()'),
+    ('refresh-graph',         '*/5 * * * *',  'SELECT outcome FROM arx.refresh_graph()'),
     ('refresh-wallets',       '*/10 * * * *', 'SELECT arx.refresh_wallet_profiles(), arx.refresh_risk_scores()'),
     ('update-stats',          '0 2 * * *',    'SELECT count(*) FROM arx.update_table_statistics()'),
     ('performance-alerts',    '*/5 * * * *',  'SELECT arx.record_performance_alerts()');

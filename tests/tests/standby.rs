@@ -33,7 +33,7 @@ fn a_hot_standby_answers_what_the_primary_answers() {
              INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'a', 'scam', 'high', 'x');
              INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
              VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1), ('testnet', 't2', 2, '2024-01-02', 'b', 'c', 2);
-             SELECT arx.refresh_wallet_profiles()",
+             SELECT arx.refresh_wallet_profiles(); SELECT outcome FROM arx.refresh_graph()",
         )
         .unwrap();
 
@@ -45,6 +45,8 @@ fn a_hot_standby_answers_what_the_primary_answers() {
     let host = stack.cluster().host();
     let mut copy = program("pg_basebackup");
     run(copy.arg("-h").arg(host).args(["-U", "postgres", "-R", "--no-sync", "-c", "fast", "-D"]).arg(&data)).unwrap();
+    // the graph's files are no part of a backup
+    assert!(stack.folder().join("pg/data/pgsql_tmp_arx").exists() && !data.join("pgsql_tmp_arx").exists());
     let mut server = program("postgres");
     server.arg("-D").arg(&data).args(["-c", &format!("unix_socket_directories={}", socket.display())]);
     let pid = stack.start_beside("standby", &server).unwrap();

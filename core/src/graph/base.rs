@@ -2,10 +2,11 @@
 
 use std::ops::{Deref, Range};
 
+use super::error::Damaged;
 use super::format::{Meta, Places, Provenance, Section};
 use super::names::Names;
 use super::packed::{BEYOND, WideSlices};
-use super::search::{Damaged, Side, Wallet, Watch};
+use super::search::{Side, Wallet, Watch};
 
 /// The receiver of a transfer that has none.
 pub const NOBODY: u32 = u32::MAX;

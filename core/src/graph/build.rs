@@ -10,56 +10,23 @@ use std::collections::HashMap;
 use bytemuck::{Pod, Zeroable};
 
 use super::base::{NOBODY, STATUS_SHIFT};
+use super::error::BuildError;
 use super::format::{Provenance, SECTIONS, Section};
 use super::names::{Extended, MOST, NamesBuilder};
-use super::packed::{BEYOND, WidePosition, WideSlices, WideTables, pack_position, pack_value};
-use super::scratch::{BuildError, Column, Scratch};
+use super::packed::{WidePosition, WideSlices, WideTables, pack_position, pack_value};
+use super::rows::{Packed, Pair, PairSum, STEPS, compare_positions, tally};
+use super::scratch::{Column, Scratch};
 use super::search::Watch;
 use super::sections::{
-    PairSide, PairSides, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes, write_in_pairs,
-    write_names, write_ranks,
+    PairSide, PairSides, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes, write_dealt,
+    write_in_pairs, write_names, write_ranks,
 };
 use super::sorting::sort_watched;
-use super::transfer::{TransferRow, U256};
+use super::transfer::TransferRow;
 use super::writer::{FileWriter, Sink};
 
 /// Assets have 30 bits.
 const MOST_ASSETS: u32 = (1 << STATUS_SHIFT) - 1;
-
-/// Steps between two looks at the watch.
-pub(super) const STEPS: usize = 1 << 16;
-
-/// A transfer, packed.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub(super) struct Packed {
-    pub time: i64,
-    pub value: u64,
-    pub position: u64,
-    pub from: u32,
-    pub to: u32,
-    pub kind: u32,
-    padding: u32,
-}
-
-impl Packed {
-    pub const fn new(time: i64, value: u64, position: u64, from: u32, to: u32, kind: u32) -> Self {
-        Self { time, value, position, from, to, kind, padding: 0 }
-    }
-}
-
-/// What one wallet sent another in one asset.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub(super) struct Pair {
-    pub first: i64,
-    pub last: i64,
-    pub value: u64,
-    pub peer: u32,
-    pub asset: u32,
-    pub count: u32,
-    padding: u32,
-}
 
 /// The tables beside the packed numbers, growing.
 pub(super) struct WideColumns<'s, S: Scratch> {
@@ -133,42 +100,6 @@ impl<S: Scratch> WideTables for WideColumns<'_, S> {
     fn push_position(&mut self, position: WidePosition) -> Result<u64, S::Error> {
         self.columns.positions.push(self.scratch, position)?;
         Ok(self.columns.positions.len() as u64 - 1)
-    }
-}
-
-/// Adds up what becomes one pair.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PairSum {
-    pub count: u32,
-    pub first: i64,
-    pub last: i64,
-    /// `None` beyond 256 bits.
-    pub value: Option<U256>,
-}
-
-impl PairSum {
-    pub const EMPTY: Self = Self { count: 0, first: i64::MAX, last: i64::MIN, value: Some(U256::ZERO) };
-
-    pub fn add(&mut self, time: i64, value: U256) {
-        self.count += 1;
-        self.first = self.first.min(time);
-        self.last = self.last.max(time);
-        self.value = self.value.and_then(|sum| sum.checked_add(value));
-    }
-
-    pub fn join(&mut self, other: &Self) {
-        self.count += other.count;
-        self.first = self.first.min(other.first);
-        self.last = self.last.max(other.last);
-        self.value = self.value.zip(other.value).and_then(|(sum, more)| sum.checked_add(more));
-    }
-
-    pub fn pack<T: WideTables>(&self, peer: u32, asset: u32, tables: &mut T) -> Result<Pair, T::Error> {
-        let value = match self.value {
-            Some(sum) => pack_value(sum, tables)?,
-            None => BEYOND,
-        };
-        Ok(Pair { first: self.first, last: self.last, value, peer, asset, count: self.count, padding: 0 })
     }
 }
 
@@ -328,29 +259,6 @@ fn by_time<S: Scratch>(
     Ok(keys)
 }
 
-/// Positions that cannot be read are not before any other; those of a builder can all be read.
-pub(super) fn compare_positions(a: u64, b: u64, wide: &WideSlices<'_>) -> Ordering {
-    match (wide.position(a), wide.position(b)) {
-        (Ok(a), Ok(b)) => a.cmp(&b),
-        _ => Ordering::Equal,
-    }
-}
-
-/// Offsets from how often each number comes.
-pub(super) fn tally(offsets: &mut [u32], numbers: impl Iterator<Item = u32>, watch: &mut impl Watch) {
-    for (step, number) in numbers.enumerate() {
-        if step % STEPS == 0 {
-            watch.expired();
-        }
-        offsets[number as usize + 1] += 1;
-    }
-    let mut sum = 0;
-    for offset in offsets {
-        sum += *offset;
-        *offset = sum;
-    }
-}
-
 struct Pairs<S: Scratch> {
     offsets: Column<S, u32>,
     native_end: Column<S, u32>,
@@ -496,16 +404,7 @@ impl<S: Scratch> Plan<S> {
                 *cursor += 1;
             }
         }
-        let (mut peers, mut numbers) = (file.open(Section::InPeer), file.open(Section::InTransfer));
-        for dealt in dealt.chunks(STEPS) {
-            watch.expired();
-            for [peer, number] in dealt {
-                peers.push(*peer)?;
-                numbers.push(*number)?;
-            }
-        }
-        file.close(peers)?;
-        file.close(numbers)
+        write_dealt(file, [Section::InPeer, Section::InTransfer], dealt, watch)
     }
 
     fn write_pairs<K: Sink<Error = S::Error>>(

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::error::SearchError;
-use super::limits::{Pace, SearchLimits};
+use super::limits::{Pace, SearchLimits, Stop};
 use super::reach::add;
 use super::search::{Direction, Edge, EdgeFilter, Halt, TransferGraph, Wallet, Watch};
 use super::sorting::sort_watched;
@@ -41,17 +41,6 @@ pub struct Connections {
     pub found: Vec<Connection>,
     /// Why the search stopped early, if it did.
     pub halted: Option<Halt>,
-}
-
-enum Stop {
-    Halt(Halt),
-    Error(SearchError),
-}
-
-impl<E: Into<SearchError>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Error(error.into())
-    }
 }
 
 /// The wallets that `source` is connected to, each once at its smallest depth; of each depth the `top` with the most transfers.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::search::{Damaged, Side, TransferGraph, Watch};
+use super::error::Damaged;
+use super::search::{Side, TransferGraph, Watch};
 use super::transfer::{TransferRow, U256};
 use super::view::Graph;
 

@@ -1,8 +1,14 @@
-//! What can stop a search.
+//! What can go wrong with a graph: in a search, in a build, in the file itself.
 
 use thiserror::Error;
 
-use super::search::Damaged;
+/// The graph's bytes, or what was said about them, do not hold together. The graph must be built anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("graph file is damaged: {what}")]
+pub struct Damaged {
+    /// What was found to be wrong.
+    pub what: &'static str,
+}
 
 /// What stopped a search. Limits on wallets and time do not: they end it early, and the result says so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -40,6 +46,28 @@ pub enum SearchError {
     #[error("sum of values is out of range: more than 2^256 - 1 units")]
     ValueOverflow,
     /// The graph does not hold together.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+}
+
+/// What can go wrong while a graph is built or merged. `E` is the error of the memory it works in.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BuildError<E: std::error::Error> {
+    /// No memory to work in.
+    #[error("allocate memory for the graph")]
+    Scratch(#[source] E),
+    /// No place for the file.
+    #[error("write the graph's file")]
+    Sink(#[source] E),
+    /// More of something than its numbers can count.
+    #[error("the graph can hold at most {limit} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many fit.
+        limit: u64,
+    },
+    /// What was handed in does not hold together.
     #[error(transparent)]
     Damaged(#[from] Damaged),
 }

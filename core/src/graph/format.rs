@@ -9,7 +9,8 @@ use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::search::{Damaged, Watch};
+use super::error::Damaged;
+use super::search::Watch;
 
 const MAGIC: [u8; 8] = *b"ARXGRAPH";
 

@@ -40,6 +40,18 @@ impl SearchLimits {
     }
 }
 
+/// What ends the look at a wallet's edges: a limit, or an error.
+pub(super) enum Stop {
+    Halt(Halt),
+    Error(SearchError),
+}
+
+impl<E: Into<SearchError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
 /// Looks at the watch now and then.
 pub(super) struct Pace<'w, W> {
     watch: &'w mut W,

@@ -9,13 +9,16 @@ use std::ops::{Deref, Range};
 use bytemuck::Zeroable;
 
 use super::base::{Base, NOBODY, STATUS_SHIFT, Sections};
-use super::build::{Packed, Pair, PairSum, STEPS, WideStore, compare_positions};
+use super::build::WideStore;
+use super::error::BuildError;
+use super::error::Damaged;
 use super::format::{Provenance, Section};
 use super::names::{Extended, MOST};
 use super::overlay::Overlay;
 use super::packed::{pack_position, pack_value};
-use super::scratch::{BuildError, Column, Scratch};
-use super::search::{Damaged, Side, Watch};
+use super::rows::{Packed, Pair, PairSum, STEPS, compare_positions};
+use super::scratch::{Column, Scratch};
+use super::search::{Side, Watch};
 use super::sections::{
     NameSections, PairSide, PairSides, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes,
     write_in_pairs, write_names, write_order,

@@ -26,6 +26,7 @@ mod overlay;
 mod packed;
 mod paths;
 mod reach;
+mod rows;
 mod scratch;
 mod search;
 mod sections;
@@ -41,7 +42,7 @@ pub use base::{Base, NOBODY};
 pub use build::{Builder, Plan};
 pub use connections::{Connection, Connections, connections};
 pub use digest::{Digest, Digests, Group};
-pub use error::SearchError;
+pub use error::{BuildError, Damaged, SearchError};
 pub use format::Provenance;
 pub use limits::SearchLimits;
 pub use memory::MemoryBudget;
@@ -50,10 +51,10 @@ pub use neighbourhood::{Flow, Folded, Neighbourhood, Shown, neighbourhood};
 pub use overlay::{NotInGraph, Overlay};
 pub use paths::{Path, Paths, Step, Weight, shortest_paths};
 pub use reach::{Level, Reach, reach};
-pub use scratch::{BuildError, HeapBuffer, HeapScratch, HeapSink, OutOfMemory, Scratch};
+pub use scratch::{HeapBuffer, HeapScratch, HeapSink, OutOfMemory, Scratch};
 pub use search::{
-    AssetSelection, Damaged, Direction, Edge, EdgeFilter, Halt, PlainEdges, PlainTotals, Side, TransferGraph,
-    Unwatched, Wallet, Watch,
+    AssetSelection, Direction, Edge, EdgeFilter, Halt, PlainEdges, PlainTotals, Side, TransferGraph, Unwatched, Wallet,
+    Watch,
 };
 pub use snapshot::Snapshot;
 pub use transfer::{NATIVE, Position, Status, TransferRow, U256};

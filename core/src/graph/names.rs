@@ -6,9 +6,11 @@
 use bytemuck::cast;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::error::BuildError;
+use super::error::Damaged;
 use super::format::Section;
-use super::scratch::{BuildError, Column, Scratch};
-use super::search::{Damaged, Watch};
+use super::scratch::{Column, Scratch};
+use super::search::Watch;
 use super::writer::{FileWriter, Sink};
 
 /// The most names: a number and its slot's "plus one" must fit, and [`super::NOBODY`] is none.

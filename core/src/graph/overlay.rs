@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 use thiserror::Error;
 
 use super::base::{Base, NOBODY, STATUS_SHIFT, Sections};
-use super::search::{Damaged, Side, Wallet};
+use super::error::Damaged;
+use super::search::{Side, Wallet};
 use super::transfer::{Position, Status, TransferRow, U256};
 
 /// A row that was to be taken away is not in the graph: the graph is not what its provenance says.

@@ -5,7 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::search::Damaged;
+use super::error::Damaged;
 use super::transfer::{Position, U256};
 
 const TAG_SHIFT: u32 = 62;

@@ -1,7 +1,7 @@
 //! How many wallets are within so many hops.
 
 use super::error::SearchError;
-use super::limits::{Pace, SearchLimits};
+use super::limits::{Pace, SearchLimits, Stop};
 use super::search::{Direction, Edge, EdgeFilter, Halt, PlainTotals, Side, TransferGraph, Wallet, Watch};
 use super::transfer::U256;
 use super::visited::book;
@@ -26,18 +26,6 @@ pub struct Reach {
     pub levels: Vec<Level>,
     /// Why the search stopped early, if it did: the last level is not complete then.
     pub halted: Option<Halt>,
-}
-
-/// What stops the look at one wallet's edges.
-enum Stop {
-    Halt(Halt),
-    Error(SearchError),
-}
-
-impl<E: Into<SearchError>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Error(error.into())
-    }
 }
 
 /// Counts wallets, and with `totals` transfers and value, by depth: a breadth-first search. O(wallets + edges looked at), with a

@@ -7,7 +7,6 @@ use std::ops::DerefMut;
 use bytemuck::{AnyBitPattern, NoUninit};
 use thiserror::Error;
 
-use super::search::Damaged;
 use super::writer::Sink;
 
 /// Hands out zeroed memory.
@@ -149,26 +148,4 @@ impl<S: Scratch, T: NoUninit + AnyBitPattern> Column<S, T> {
         self.length += values.len();
         Ok(())
     }
-}
-
-/// What can go wrong while a graph is built or merged. `E` is the error of the memory it works in.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum BuildError<E: std::error::Error> {
-    /// No memory to work in.
-    #[error("allocate memory for the graph")]
-    Scratch(#[source] E),
-    /// No place for the file.
-    #[error("write the graph's file")]
-    Sink(#[source] E),
-    /// More of something than its numbers can count.
-    #[error("the graph can hold at most {limit} {what}")]
-    TooMany {
-        /// Of what.
-        what: &'static str,
-        /// How many fit.
-        limit: u64,
-    },
-    /// What was handed in does not hold together.
-    #[error(transparent)]
-    Damaged(#[from] Damaged),
 }

@@ -1,7 +1,6 @@
 //! What every search on the graph shares: what may be followed, how far, and where it reads.
 
-use thiserror::Error;
-
+use super::error::Damaged;
 use super::packed::WideSlices;
 use super::transfer::U256;
 
@@ -125,14 +124,6 @@ pub struct Edge {
     pub first: i64,
     /// Time of the last.
     pub last: i64,
-}
-
-/// The graph's bytes, or what was said about them, do not hold together. The graph must be built anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("graph file is damaged: {what}")]
-pub struct Damaged {
-    /// What was found to be wrong.
-    pub what: &'static str,
 }
 
 /// Why a search stopped before it had looked at everything.

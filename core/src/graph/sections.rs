@@ -5,11 +5,13 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 
 use super::base::Sections;
-use super::build::{Packed, Pair, STEPS, tally};
+use super::error::BuildError;
+use super::error::Damaged;
 use super::format::{Meta, Provenance, SECTIONS, Section};
 use super::names::{Extended, NamesBuilder};
-use super::scratch::{BuildError, Column, Scratch};
-use super::search::{Damaged, Watch};
+use super::rows::{Packed, Pair, STEPS, tally};
+use super::scratch::{Column, Scratch};
+use super::search::Watch;
 use super::sorting::sort_watched;
 use super::writer::{FileWriter, SectionWriter, Sink};
 
@@ -316,8 +318,18 @@ pub fn write_in_pairs<S: Scratch, K: Sink<Error = S::Error>>(
     }
     file.write(Section::InPairOffsets, in_offsets.as_slice(), watch)?;
     file.write(Section::InPairNativeEnd, in_ends.as_slice(), watch)?;
-    let (mut peers, mut numbers) = (file.open(Section::InPairPeer), file.open(Section::InPairNumber));
-    for dealt in dealt.as_slice().chunks(STEPS) {
+    write_dealt(file, [Section::InPairPeer, Section::InPairNumber], dealt.as_slice(), watch)
+}
+
+/// Writes what was dealt out to receivers, the sender and a number of each, into two sections.
+pub fn write_dealt<K: Sink>(
+    file: &mut FileWriter<'_, K>,
+    sections: [Section; 2],
+    dealt: &[[u32; 2]],
+    watch: &mut impl Watch,
+) -> Result<(), BuildError<K::Error>> {
+    let [mut peers, mut numbers] = sections.map(|section| file.open(section));
+    for dealt in dealt.chunks(STEPS) {
         watch.expired();
         for [peer, number] in dealt {
             peers.push(*peer)?;

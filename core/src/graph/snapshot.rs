@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::search::Damaged;
+use super::error::Damaged;
 
 /// Transactions below `xmax` that are not in `in_progress` are seen.
 #[derive(Debug, Clone, PartialEq, Eq)]

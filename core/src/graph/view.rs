@@ -5,9 +5,10 @@ use std::collections::hash_map::Entry;
 use std::ops::{Deref, Range};
 
 use super::base::{Base, NOBODY, STATUS_SHIFT, Sections};
+use super::error::Damaged;
 use super::overlay::{Added, Overlay};
 use super::packed::BEYOND;
-use super::search::{AssetSelection, Damaged, Edge, EdgeFilter, PlainEdges, PlainTotals, Side, TransferGraph, Wallet};
+use super::search::{AssetSelection, Edge, EdgeFilter, PlainEdges, PlainTotals, Side, TransferGraph, Wallet};
 use super::transfer::{Position, Status, U256};
 
 const ASSET: u32 = (1 << STATUS_SHIFT) - 1;

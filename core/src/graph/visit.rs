@@ -25,7 +25,8 @@ use petgraph::visit::{
     NodeIndexable, VisitMap, Visitable,
 };
 
-use super::search::{Damaged, Edge, EdgeFilter, Side, TransferGraph, Wallet};
+use super::error::Damaged;
+use super::search::{Edge, EdgeFilter, Side, TransferGraph, Wallet};
 
 /// What was found to be wrong while an algorithm ran, which petgraph has no way to say.
 #[derive(Debug, Default)]

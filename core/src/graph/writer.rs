@@ -4,9 +4,10 @@
 use bytemuck::NoUninit;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::error::BuildError;
+use super::error::Damaged;
 use super::format::{Layout, SECTIONS, Section};
-use super::scratch::BuildError;
-use super::search::{Damaged, Watch};
+use super::search::Watch;
 
 /// A section's buffer: small enough that those of all that are open together stay in the second-level cache.
 const BUFFER_BYTES: usize = 1 << 17;

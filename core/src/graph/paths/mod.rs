@@ -15,7 +15,7 @@ mod steps;
 mod weighted;
 
 use super::error::SearchError;
-use super::limits::{Pace, SearchLimits};
+use super::limits::{Pace, SearchLimits, Stop};
 use super::memory::MemoryBudget;
 use super::search::{Direction, EdgeFilter, Halt, TransferGraph, Wallet, Watch};
 use super::transfer::U256;
@@ -211,18 +211,6 @@ trait Search {
         memory: MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Outcome, SearchError>;
-}
-
-/// What ends the look at one wallet's edges.
-enum Stop {
-    Halt(Halt),
-    Error(SearchError),
-}
-
-impl<E: Into<SearchError>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Error(error.into())
-    }
 }
 
 /// The direction in which the same steps are walked from the other end.

@@ -1,9 +1,10 @@
 //! What was transferred along a path.
 
+use super::super::error::Damaged;
 use super::super::error::SearchError;
 use super::super::limits::Pace;
 use super::super::reach::add;
-use super::super::search::{AssetSelection, Damaged, Direction, EdgeFilter, Side, TransferGraph, Wallet, Watch};
+use super::super::search::{AssetSelection, Direction, EdgeFilter, Side, TransferGraph, Wallet, Watch};
 use super::super::transfer::{NATIVE, U256};
 use super::cost::{Total, of_age, of_share, shown};
 use super::{Step, Weight};
