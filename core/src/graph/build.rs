@@ -92,6 +92,12 @@ impl<S: Scratch> WideTables for WideColumns<'_, S> {
         Ok(self.columns.values_128.len() as u64 - 1)
     }
 
+    fn set_128(&mut self, place: u64, value: [u64; 2]) {
+        if let Some(known) = self.columns.values_128.as_mut_slice().get_mut(place as usize) {
+            *known = value;
+        }
+    }
+
     fn push_256(&mut self, value: [u64; 4]) -> Result<u64, S::Error> {
         self.columns.values_256.push(self.scratch, value)?;
         Ok(self.columns.values_256.len() as u64 - 1)
@@ -302,7 +308,7 @@ fn pairs<S: Scratch>(
                 let row = &sorted[start + *number as usize];
                 sum.add(row.time, wide.slices().value(row.value)?);
             }
-            let pair = sum.pack(peer, asset, &mut wide.growing(scratch)).map_err(BuildError::Scratch)?;
+            let pair = sum.pack(peer, asset, 0, &mut wide.growing(scratch)).map_err(BuildError::Scratch)?;
             pairs.rows.push(scratch, pair).map_err(BuildError::Scratch)?;
         }
         let end = pairs.rows.len() as u32;

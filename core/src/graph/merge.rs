@@ -3,7 +3,7 @@
 //! Wallets keep their numbers, new ones come behind. What belongs to wallets without a change is copied in runs; receipts name
 //! transfers by number, so those are moved along. O(file), at the speed of copying.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, Range};
 
 use bytemuck::Zeroable;
@@ -41,7 +41,7 @@ pub struct Merge<'m, S: Scratch> {
     /// By number of the added transfer; zeros for one that is gone again.
     added: Vec<Packed>,
     /// Pairs of the wallets whose sent transfers changed.
-    pairs: HashMap<u32, Vec<Pair>>,
+    pairs: HashMap<u32, Vec<PairPiece>>,
     transfers: usize,
     receipts: usize,
     pair_count: usize,
@@ -105,66 +105,70 @@ impl<'m, S: Scratch> Merge<'m, S> {
             pair_count: base.pair_peer.len(),
             native,
         };
+        let thinned = overlay.thinned_by_sender();
         for wallet in overlay.touched(Side::Out) {
             watch.expired();
-            let pairs = merge.merged_pairs(wallet)?;
+            let pieces = merge.merged_pairs(wallet, thinned.get(&wallet).map_or(&[], Vec::as_slice))?;
             let before = merge.base.pairs(wallet, Side::Out).0.len();
-            merge.pair_count = merge.pair_count + pairs.len() - before;
-            merge.pairs.insert(wallet, pairs);
+            merge.pair_count = merge.pair_count + pieces.iter().map(PairPiece::len).sum::<usize>() - before;
+            merge.pairs.insert(wallet, pieces);
         }
         Ok(merge)
     }
 
-    /// A wallet's pairs by asset and receiver, with the changes.
-    fn merged_pairs(&mut self, wallet: u32) -> Result<Vec<Pair>, BuildError<S::Error>> {
+    /// A wallet's pairs by asset and receiver, with the changes. `thinned` are those of the base's that lost a transfer.
+    fn merged_pairs(&mut self, wallet: u32, thinned: &[(u32, u32)]) -> Result<Vec<PairPiece>, BuildError<S::Error>> {
         let base = &self.base;
-        let mut changed: HashMap<(u32, u32), PairSum> = HashMap::new();
-        let mut count_again: HashMap<(u32, u32), PairSum> = HashMap::new();
-        let mut pairs = Vec::new();
-        let range = base.pairs(wallet, Side::Out).0;
-        for number in range.clone() {
-            let (asset, peer) = (base.pair_asset[number], base.pair_peer[number]);
-            if self.overlay.is_thinned(wallet, peer, asset) {
-                count_again.insert((asset, peer), PairSum::EMPTY);
-            }
-        }
-        if !count_again.is_empty() {
+        // what is left of pairs that lost a transfer, and what came, by asset and receiver
+        let mut left: BTreeMap<(u32, u32), PairSum> = thinned.iter().map(|key| (*key, PairSum::EMPTY)).collect();
+        if !left.is_empty() {
             for number in base.transfers(wallet, Side::Out) {
-                let peer = *base.out_peer.get(number).ok_or(OUT_OF_RANGE)?;
-                if let Some(sum) = count_again.get_mut(&(base.out_kind[number] & ASSET, peer))
+                let key = (base.out_kind[number] & ASSET, base.out_peer[number]);
+                if let Some(sum) = left.get_mut(&key)
                     && !self.overlay.went(number as u32)
                 {
                     sum.add(base.out_time[number], base.wide.value(base.out_value[number])?);
                 }
             }
         }
+        let mut changed: BTreeMap<(u32, u32), PairSum> = left.keys().map(|key| (*key, PairSum::EMPTY)).collect();
         for number in self.overlay.came(wallet, Side::Out) {
             if let Some(one) = self.overlay.added(*number).filter(|one| one.to != NOBODY) {
                 changed.entry((one.asset, one.to)).or_insert(PairSum::EMPTY).add(one.time, one.value);
             }
         }
-        for number in range {
-            let key = (base.pair_asset[number], base.pair_peer[number]);
-            let known = PairSum {
-                count: base.pair_count[number],
-                first: base.pair_first[number],
-                last: base.pair_last[number],
-                // BEYOND cannot be read, and stays beyond
-                value: base.wide.value(base.pair_value[number]).ok(),
-            };
-            let mut sum = count_again.remove(&key).unwrap_or(known);
-            if let Some(more) = changed.remove(&key) {
-                sum.join(&more);
+        let range = base.pairs(wallet, Side::Out).0;
+        let key_of = |number: usize| (base.pair_asset[number], base.pair_peer[number]);
+        let mut pieces = Vec::with_capacity(2 * changed.len() + 1);
+        let mut from = range.start;
+        let mut tables = self.wide.growing(&self.scratch);
+        for (key, mut sum) in changed {
+            let to = first_from(from..range.end, |number| key_of(number) >= key);
+            if from < to {
+                pieces.push(PairPiece::Kept(from..to));
+            }
+            from = to;
+            let mut former = 0;
+            if to < range.end && key_of(to) == key {
+                from += 1;
+                former = base.pair_value[to];
+                sum.join(&left.remove(&key).unwrap_or(PairSum {
+                    count: base.pair_count[to],
+                    first: base.pair_first[to],
+                    last: base.pair_last[to],
+                    // BEYOND cannot be read, and stays beyond
+                    value: base.wide.value(base.pair_value[to]).ok(),
+                }));
             }
             if sum.count > 0 {
-                pairs.push((key, sum));
+                let (asset, peer) = key;
+                pieces.push(PairPiece::New(sum.pack(peer, asset, former, &mut tables).map_err(BuildError::Scratch)?));
             }
         }
-        pairs.extend(changed);
-        pairs.sort_unstable_by_key(|pair| pair.0);
-        let mut tables = self.wide.growing(&self.scratch);
-        let pack = |((asset, peer), sum): &((u32, u32), PairSum)| sum.pack(*peer, *asset, &mut tables);
-        pairs.iter().map(pack).collect::<Result<_, _>>().map_err(BuildError::Scratch)
+        if from < range.end {
+            pieces.push(PairPiece::Kept(from..range.end));
+        }
+        Ok(pieces)
     }
 
     /// Both dictionaries.
@@ -428,14 +432,25 @@ impl<'m, S: Scratch> Merge<'m, S> {
             watch.expired();
             if changed {
                 let wallet = run.start as usize;
-                let pairs = self.pairs.get(&run.start).map_or(&[][..], Vec::as_slice);
                 offsets[wallet] = to as u32;
-                native_ends[wallet] = (to + pairs.partition_point(|pair| pair.asset == super::NATIVE)) as u32;
-                for pair in pairs {
-                    side[to] = PairSide { peer: pair.peer, asset: pair.asset };
-                    to += 1;
-                    out.push(pair)?;
+                let native_end = base.pairs(run.start, Side::Out).1;
+                let mut native = 0;
+                for piece in self.pairs.get(&run.start).map_or(&[][..], Vec::as_slice) {
+                    match piece {
+                        PairPiece::Kept(pairs) => {
+                            native += pairs.end.min(native_end).saturating_sub(pairs.start);
+                            copy_sides(base, pairs, &mut side[to..]);
+                            out.copy(base, pairs.clone())?;
+                        }
+                        PairPiece::New(pair) => {
+                            native += usize::from(pair.asset == super::NATIVE);
+                            side[to] = PairSide { peer: pair.peer, asset: pair.asset };
+                            out.push(pair)?;
+                        }
+                    }
+                    to += piece.len();
                 }
+                native_ends[wallet] = offsets[wallet] + native as u32;
                 continue;
             }
             let entries = self.entries(base.pair_offsets, &run);
@@ -446,17 +461,9 @@ impl<'m, S: Scratch> Merge<'m, S> {
             }
             for piece in pieces(entries) {
                 watch.expired();
-                let known = base.pair_peer[piece.clone()].iter().zip(&base.pair_asset[piece.clone()]);
-                for (side, (peer, asset)) in side[to..].iter_mut().zip(known) {
-                    *side = PairSide { peer: *peer, asset: *asset };
-                }
+                copy_sides(base, &piece, &mut side[to..]);
                 to += piece.len();
-                out.peers.extend(&base.pair_peer[piece.clone()])?;
-                out.assets.extend(&base.pair_asset[piece.clone()])?;
-                out.counts.extend(&base.pair_count[piece.clone()])?;
-                out.values.extend(&base.pair_value[piece.clone()])?;
-                out.firsts.extend(&base.pair_first[piece.clone()])?;
-                out.lasts.extend(&base.pair_last[piece])?;
+                out.copy(base, piece)?;
             }
         }
         offsets[wallets] = to as u32;
@@ -465,6 +472,45 @@ impl<'m, S: Scratch> Merge<'m, S> {
         file.write(Section::PairNativeEnd, native_ends, watch)?;
         write_in_pairs(&self.scratch, file, offsets, native_ends, sides.as_slice(), watch)
     }
+}
+
+/// What becomes of a wallet's pairs.
+#[derive(Debug, Clone)]
+enum PairPiece {
+    /// Of the base, by number.
+    Kept(Range<usize>),
+    /// In the place of one of the base, or new.
+    New(Pair),
+}
+
+impl PairPiece {
+    const fn len(&self) -> usize {
+        match self {
+            Self::Kept(pairs) => pairs.end - pairs.start,
+            Self::New(_) => 1,
+        }
+    }
+}
+
+fn copy_sides(base: &Sections<'_>, pairs: &Range<usize>, out: &mut [PairSide]) {
+    let known = base.pair_peer[pairs.clone()].iter().zip(&base.pair_asset[pairs.clone()]);
+    for (side, (peer, asset)) in out.iter_mut().zip(known) {
+        *side = PairSide { peer: *peer, asset: *asset };
+    }
+}
+
+/// The first number of a range for which something holds that holds for all that follow.
+fn first_from(range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
 }
 
 /// Where a wallet's entries begin in the base; at the end of the run for one that it does not know.

@@ -329,6 +329,15 @@ impl Overlay {
         self.thinned.contains(&(from, to, asset))
     }
 
+    /// By sender, the pairs of the base that lost a transfer, as asset and receiver.
+    pub(super) fn thinned_by_sender(&self) -> HashMap<Wallet, Vec<(u32, Wallet)>> {
+        let mut all: HashMap<Wallet, Vec<(u32, Wallet)>> = HashMap::new();
+        for (from, to, asset) in &self.thinned {
+            all.entry(*from).or_default().push((*asset, *to));
+        }
+        all
+    }
+
     /// Whether a side of a wallet is as the base has it.
     #[inline]
     pub(super) fn is_untouched(&self, wallet: Wallet, side: Side) -> bool {

@@ -41,6 +41,9 @@ pub trait WideTables {
     /// When there is no memory for it.
     fn push_128(&mut self, value: [u64; 2]) -> Result<u64, Self::Error>;
 
+    /// Writes over a value of the table of 16-byte values.
+    fn set_128(&mut self, place: u64, value: [u64; 2]);
+
     /// Appends to the table of 32-byte values, and returns the place.
     ///
     /// # Errors
@@ -84,6 +87,20 @@ pub fn pack_value<T: WideTables>(value: U256, tables: &mut T) -> Result<u64, T::
         return Ok((SCALED << TAG_SHIFT) | (u64::from(exponent) << MANTISSA_BITS) | mantissa);
     }
     Ok((WIDE << TAG_SHIFT) | tables.push_128([low as u64, (low >> 64) as u64])?)
+}
+
+/// A value in eight bytes in the place of another one, whose room in the tables it takes if both need the same: merging again and
+/// again does not make the tables longer.
+///
+/// # Errors
+/// Those of the tables.
+pub fn repack_value<T: WideTables>(former: u64, value: U256, tables: &mut T) -> Result<u64, T::Error> {
+    let (high, low) = value.into_words();
+    if high == 0 && former >> TAG_SHIFT == WIDE && u64::try_from(low).map_or(true, |small| small > PAYLOAD) {
+        tables.set_128(former & PAYLOAD, [low as u64, (low >> 64) as u64]);
+        return Ok(former);
+    }
+    pack_value(value, tables)
 }
 
 fn scaled(value: u128) -> Option<(u64, u32)> {
@@ -195,6 +212,10 @@ mod tests {
             Ok(self.0.len() as u64 - 1)
         }
 
+        fn set_128(&mut self, place: u64, value: [u64; 2]) {
+            self.0[place as usize] = value;
+        }
+
         fn push_256(&mut self, value: [u64; 4]) -> Result<u64, Infallible> {
             self.1.push(value);
             Ok(self.1.len() as u64 - 1)
@@ -221,6 +242,16 @@ mod tests {
             assert_eq!(tables.slices().value(code), Ok(value));
         }
         assert!(tables.0.is_empty() && tables.1.is_empty());
+    }
+
+    #[test]
+    fn a_wide_value_takes_the_place_of_another() {
+        let mut tables = Tables::default();
+        let (first, second) = (U256::new(u128::MAX - 1), U256::new((1 << 100) + 1));
+        let code = pack_value(first, &mut tables).unwrap();
+        assert_eq!(repack_value(code, second, &mut tables), Ok(code));
+        assert_eq!((tables.slices().value(code), tables.0.len()), (Ok(second), 1));
+        assert_eq!(repack_value(code, U256::new(7), &mut tables), Ok(7));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::packed::{BEYOND, WideSlices, WideTables, pack_value};
+use super::packed::{BEYOND, WideSlices, WideTables, repack_value};
 use super::search::Watch;
 use super::transfer::U256;
 
@@ -70,9 +70,10 @@ impl PairSum {
         self.value = self.value.zip(other.value).and_then(|(sum, more)| sum.checked_add(more));
     }
 
-    pub fn pack<T: WideTables>(&self, peer: u32, asset: u32, tables: &mut T) -> Result<Pair, T::Error> {
+    /// As a pair. `former` is the value, packed, of the one in whose place it comes, or 0.
+    pub fn pack<T: WideTables>(&self, peer: u32, asset: u32, former: u64, tables: &mut T) -> Result<Pair, T::Error> {
         let value = match self.value {
-            Some(sum) => pack_value(sum, tables)?,
+            Some(sum) => repack_value(former, sum, tables)?,
             None => BEYOND,
         };
         Ok(Pair { first: self.first, last: self.last, value, peer, asset, count: self.count, padding: 0 })

@@ -231,6 +231,16 @@ impl<'w, K: Sink> PairWriter<'w, K> {
         self.lasts.push(pair.last)
     }
 
+    /// Copies pairs of a base.
+    pub fn copy(&mut self, base: &Sections<'_>, pairs: Range<usize>) -> Result<(), BuildError<K::Error>> {
+        self.peers.extend(&base.pair_peer[pairs.clone()])?;
+        self.assets.extend(&base.pair_asset[pairs.clone()])?;
+        self.counts.extend(&base.pair_count[pairs.clone()])?;
+        self.values.extend(&base.pair_value[pairs.clone()])?;
+        self.firsts.extend(&base.pair_first[pairs.clone()])?;
+        self.lasts.extend(&base.pair_last[pairs])
+    }
+
     pub fn close(self, file: &mut FileWriter<'w, K>) -> Result<(), BuildError<K::Error>> {
         file.close(self.peers)?;
         file.close(self.assets)?;
