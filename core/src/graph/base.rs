@@ -141,6 +141,7 @@ pub struct Sections<'a> {
 }
 
 /// From a wallet's entry to the next one's.
+#[inline]
 fn range(offsets: &[u32], wallet: Wallet) -> Range<usize> {
     let wallet = wallet as usize;
     match offsets.get(wallet..wallet.saturating_add(2)) {
@@ -201,13 +202,16 @@ impl<'a> Sections<'a> {
         range(if side == Side::Out { self.out_offsets } else { self.in_offsets }, wallet)
     }
 
+    /// The numbers of a wallet's entries among the pairs of a side.
+    #[inline]
+    pub fn all_pairs(&self, wallet: Wallet, side: Side) -> Range<usize> {
+        range(if side == Side::Out { self.pair_offsets } else { self.in_pair_offsets }, wallet)
+    }
+
     /// The numbers of a wallet's entries among the pairs of a side, and the end of those of the native coin.
     pub fn pairs(&self, wallet: Wallet, side: Side) -> (Range<usize>, usize) {
-        let (offsets, ends) = match side {
-            Side::Out => (self.pair_offsets, self.pair_native_end),
-            Side::In => (self.in_pair_offsets, self.in_pair_native_end),
-        };
-        let range = range(offsets, wallet);
+        let ends = if side == Side::Out { self.pair_native_end } else { self.in_pair_native_end };
+        let range = self.all_pairs(wallet, side);
         let end = ends.get(wallet as usize).map_or(range.start, |end| *end as usize);
         (range.clone(), end.clamp(range.start, range.end.max(range.start)))
     }

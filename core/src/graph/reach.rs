@@ -55,7 +55,14 @@ pub fn reach<G: TransferGraph, W: Watch>(
     let mut frontier = vec![source];
     let mut pace = Pace::new(watch);
     for depth in 1..=max_depth {
-        let mut next = Next { mark: (depth + 1) as u8, wallets: Vec::new(), transfers: 0, low: 0, value: U256::ZERO };
+        let mut next = Next {
+            mark: (depth + 1) as u8,
+            wallets: Vec::new(),
+            fresh: [0; FRESH],
+            transfers: 0,
+            low: 0,
+            value: U256::ZERO,
+        };
         'wallets: for wallet in frontier {
             for side in direction.sides() {
                 let halted = match search.look(wallet, *side, &mut next) {
@@ -93,9 +100,13 @@ struct Search<'s, G> {
     found: u64,
 }
 
+/// Wallets noted before they are added to those found; a power of two.
+const FRESH: usize = 64;
+
 /// A depth that is being filled.
 struct Next {
     mark: u8,
+    fresh: [Wallet; FRESH],
     wallets: Vec<Wallet>,
     transfers: u64,
     /// Most sums fit into 128 bits, where adding is cheap: the rest is in `value`.
@@ -125,13 +136,12 @@ impl<G: TransferGraph> Search<'_, G> {
     /// Looks at a wallet's edges, and says what that cost.
     fn look(&mut self, wallet: Wallet, side: Side, next: &mut Next) -> Result<usize, Stop> {
         let (graph, filter) = (self.graph, self.filter);
-        if let Some(plain) = graph.plain_edges(wallet, side, filter)
-            && (!self.totals || plain.totals.is_some())
+        if let Some(plain) = graph.plain_edges(wallet, side, filter, self.totals)
             // no need to count along
             && self.found + plain.peers.len() as u64 <= self.most
         {
             let before = next.wallets.len();
-            match plain.totals.filter(|_| self.totals) {
+            match plain.totals {
                 Some(totals) => self.meet_with_totals(wallet, side, plain.peers, &totals, next)?,
                 None => self.meet_all(plain.peers, next),
             }
@@ -150,15 +160,21 @@ impl<G: TransferGraph> Search<'_, G> {
         Ok(graph.degree(wallet, side))
     }
 
+    /// Whether a wallet is new nobody can foretell, so there is no branch on it: each is noted, and the next one takes its place
+    /// unless it was.
     fn meet_all(&mut self, peers: &[Wallet], next: &mut Next) {
-        let depths = &mut self.depths[..];
-        for peer in peers {
-            if let Some(depth) = depths.get_mut(*peer as usize)
-                && *depth == 0
-            {
-                *depth = next.mark;
-                next.wallets.push(*peer);
+        let (depths, fresh) = (&mut self.depths[..], &mut next.fresh);
+        for peers in peers.chunks(FRESH) {
+            let mut count = 0;
+            for peer in peers {
+                if let Some(depth) = depths.get_mut(*peer as usize) {
+                    let is_new = *depth == 0;
+                    fresh[count % FRESH] = *peer;
+                    count += usize::from(is_new);
+                    *depth = if is_new { next.mark } else { *depth };
+                }
             }
+            next.wallets.extend_from_slice(&fresh[..count]);
         }
     }
 

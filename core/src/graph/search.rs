@@ -167,7 +167,7 @@ impl Watch for Unwatched {
 pub struct PlainEdges<'g> {
     /// The other wallets.
     pub peers: &'g [Wallet],
-    /// Transfers and values of each, if they stand beside the peers.
+    /// Transfers and values of each, if they were wanted.
     pub totals: Option<PlainTotals<'g>>,
 }
 
@@ -206,9 +206,15 @@ pub trait TransferGraph {
     /// At least as many edges as the wallet has on this side: what looking at them costs.
     fn degree(&self, wallet: Wallet, side: Side) -> usize;
 
-    /// The wallet's edges as they stand in memory, if all of them count and that is how they stand: the fast way.
-    fn plain_edges(&self, wallet: Wallet, side: Side, filter: &EdgeFilter) -> Option<PlainEdges<'_>> {
-        let (_, _, _) = (wallet, side, filter);
+    /// The wallet's edges as they stand in memory, if all of them count and that is how they stand, with their totals if those are
+    /// wanted: the fast way.
+    fn plain_edges(
+        &self,
+        _wallet: Wallet,
+        _side: Side,
+        _filter: &EdgeFilter,
+        _with_totals: bool,
+    ) -> Option<PlainEdges<'_>> {
         None
     }
 

@@ -36,13 +36,16 @@ pub struct Graph<'g> {
     base: Sections<'g>,
     networks: &'g [String],
     overlay: &'g Overlay,
+    /// Whether the base has native coins alone.
+    native_only: bool,
 }
 
 impl<'g> Graph<'g> {
     /// Lays the overlay, which was filled with this base, over it.
     #[must_use]
     pub fn new<B: Deref<Target = [u8]>>(base: &'g Base<B>, overlay: &'g Overlay) -> Self {
-        Self { base: base.sections(), networks: base.networks(), overlay }
+        let native_only = base.native_transfers() == base.transfers();
+        Self { base: base.sections(), networks: base.networks(), overlay, native_only }
     }
 
     /// A wallet by its address. One that the graph knows may have no transfer any more.
@@ -451,23 +454,37 @@ impl TransferGraph for Graph<'_> {
     }
 
     #[inline]
-    fn plain_edges(&self, wallet: Wallet, side: Side, filter: &EdgeFilter) -> Option<PlainEdges<'_>> {
+    fn plain_edges(
+        &self,
+        wallet: Wallet,
+        side: Side,
+        filter: &EdgeFilter,
+        with_totals: bool,
+    ) -> Option<PlainEdges<'_>> {
         let all_count = filter.assets == AssetSelection::Native && filter.min_transfers <= 1 && filter.is_by_pair();
         if !all_count || !self.overlay.is_untouched(wallet, side) {
             return None;
         }
-        let (range, native_end) = self.base.pairs(wallet, side);
-        let range = range.start..native_end;
+        let base = &self.base;
+        let range = if self.native_only {
+            base.all_pairs(wallet, side)
+        } else {
+            let (range, native_end) = base.pairs(wallet, side);
+            range.start..native_end
+        };
         match side {
             Side::Out => Some(PlainEdges {
-                peers: self.base.pair_peer.get(range.clone())?,
-                totals: Some(PlainTotals {
-                    transfers: self.base.pair_count.get(range.clone())?,
-                    values: self.base.pair_value.get(range)?,
-                    wide: self.base.wide,
-                }),
+                peers: base.pair_peer.get(range.clone())?,
+                totals: if with_totals {
+                    let (transfers, values) = (base.pair_count.get(range.clone())?, base.pair_value.get(range)?);
+                    Some(PlainTotals { transfers, values, wide: base.wide })
+                } else {
+                    None
+                },
             }),
-            Side::In => Some(PlainEdges { peers: self.base.in_pair_peer.get(range)?, totals: None }),
+            // totals stand with the senders
+            Side::In if with_totals => None,
+            Side::In => Some(PlainEdges { peers: base.in_pair_peer.get(range)?, totals: None }),
         }
     }
 
