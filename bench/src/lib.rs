@@ -4,8 +4,10 @@
 //! reports the medians. Must not know how either side works inside. `scripts/bench` builds what this runs.
 
 pub mod data;
+pub mod graph;
 pub mod import;
 pub mod machine;
 pub mod report;
+pub mod sets;
 pub mod timing;
 pub mod wallet_history;

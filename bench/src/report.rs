@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, bail};
 use serde::Serialize;
+
+use crate::graph::growth::{self, Point};
+use crate::graph::plot;
 
 /// One case, measured.
 #[derive(Debug, Clone, Serialize)]
@@ -55,38 +58,78 @@ impl Measurement {
     }
 }
 
-/// Writes both files.
+/// What a run brought: a case that fails does not take the others with it.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// The cases measured.
+    pub measurements: Vec<Measurement>,
+    /// How time grows with size, where that was measured.
+    pub growth: Vec<Point>,
+    failures: Vec<String>,
+}
+
+impl Results {
+    /// Keeps a case, or why there is none.
+    pub fn add(&mut self, case: &str, measured: Result<Measurement>) {
+        match measured {
+            Ok(measurement) => self.measurements.push(measurement),
+            Err(error) => self.failed(case, &error),
+        }
+    }
+
+    /// Keeps why something could not be measured.
+    pub fn failed(&mut self, case: &str, error: &Error) {
+        eprintln!("  {case} failed: {error:#}");
+        self.failures.push(format!("{case}: {error:#}"));
+    }
+
+    /// # Errors
+    /// When something could not be measured.
+    pub fn ensure_whole(&self) -> Result<()> {
+        if !self.failures.is_empty() {
+            bail!("not all could be measured:\n{}", self.failures.join("\n"));
+        }
+        Ok(())
+    }
+}
+
+/// Writes both files, and where growth was measured `growth.json` beside the one and `growth.svg` beside the other.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(json: &Path, markdown: &Path, machine: &[(&str, String)], measurements: &[Measurement]) -> Result<()> {
-    let text = serde_json::to_string_pretty(measurements).context("write the report as JSON")?;
-    if let Some(folder) = json.parent() {
+pub fn write(json: &Path, markdown: &Path, machine: &[(&str, String)], results: &Results) -> Result<()> {
+    let text = serde_json::to_string_pretty(&results.measurements).context("write the report as JSON")?;
+    for folder in [json.parent(), markdown.parent()].into_iter().flatten() {
         std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     }
     std::fs::write(json, text + "\n").with_context(|| format!("write {}", json.display()))?;
-    std::fs::write(markdown, table(machine, measurements)?).with_context(|| format!("write {}", markdown.display()))
+    if !results.growth.is_empty() {
+        growth::write_json(&json.with_file_name("growth.json"), &results.growth)?;
+        plot::write_svg(&markdown.with_file_name("growth.svg"), &results.growth)?;
+    }
+    std::fs::write(markdown, table(machine, results)?).with_context(|| format!("write {}", markdown.display()))
 }
 
-fn table(machine: &[(&str, String)], measurements: &[Measurement]) -> Result<String> {
+fn table(machine: &[(&str, String)], results: &Results) -> Result<String> {
     let mut text = String::from(
         "# Side by side\n\nWritten by `make bench`: medians, both sides in turn on the same rows and the same server. A ratio above 1\n\
          means that ours is better.\n\n| case | ours | peer | unit | ratio |\n|---|---:|---:|---|---:|\n",
     );
-    for one in measurements {
+    for one in &results.measurements {
         let better = if one.higher_is_better { "higher is better" } else { "lower is better" };
         writeln!(
             text,
-            "| `{}` | {} | {} | {}, {better} | {:.2} |",
+            "| `{}` | {} | {} | {}, {better} | {} |",
             one.case,
             rounded(one.ours),
             rounded(one.peer),
             one.unit,
-            one.ratio
+            ratio(one.ratio)
         )?;
     }
+    growth_section(&mut text, &results.growth)?;
     text.push_str("\n## What was run\n");
-    for one in measurements {
+    for one in &results.measurements {
         writeln!(text, "- `{}` against {}: {}", one.case, one.peer_name, one.setting)?;
     }
     text.push_str("\n## Where\n| | |\n|---|---|\n");
@@ -94,6 +137,41 @@ fn table(machine: &[(&str, String)], measurements: &[Measurement]) -> Result<Str
         writeln!(text, "| {name} | {value} |")?;
     }
     Ok(text)
+}
+
+fn growth_section(text: &mut String, points: &[Point]) -> Result<()> {
+    if points.is_empty() {
+        return Ok(());
+    }
+    write!(
+        text,
+        "\n## How time grows\n![Time over transfers, both axes logarithmic](growth.svg)\n\n| transfers | wallets | reach depth 3, \
+         ms | wallets reached | full build, s | refresh of 10,000 rows, s | file, MB |\n|---:|---:|---:|---:|---:|---:|---:|\n"
+    )?;
+    for point in points {
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            point.transfers,
+            point.wallets,
+            rounded(point.reach_ms),
+            point.reached,
+            rounded(point.build_ms / 1000.0),
+            rounded(point.refresh_ms / 1000.0),
+            rounded(point.file_bytes as f64 / 1e6),
+        )?;
+    }
+    writeln!(text, "\n{}", growth::SETTING)?;
+    Ok(())
+}
+
+/// Two decimals; whole numbers above a hundred; three decimals below a tenth.
+fn ratio(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value < 0.1 => format!("{value:.3}"),
+        value => format!("{value:.2}"),
+    }
 }
 
 /// Three significant digits; whole numbers above a hundred.
@@ -119,9 +197,36 @@ mod tests {
     #[test]
     fn the_table_names_case_peer_and_machine() {
         let one = Measurement::new("a.b.vs_c", (0.5, 12.0), "ms", false).against("C", "one row".into());
-        let text = table(&[("cores", "2".into())], &[one]).unwrap();
+        let results = Results { measurements: vec![one], ..Results::default() };
+        let text = table(&[("cores", "2".into())], &results).unwrap();
         assert!(text.contains("| `a.b.vs_c` | 0.500 | 12.0 | ms, lower is better | 24.00 |"), "{text}");
         assert!(text.contains("- `a.b.vs_c` against C: one row"));
         assert!(text.contains("| cores | 2 |"));
+        assert!(!text.contains("How time grows"));
+    }
+
+    #[test]
+    fn growth_is_a_table_and_a_picture() {
+        let point = Point {
+            transfers: 250_000,
+            wallets: 25_000,
+            reach_ms: 1.5,
+            reached: 20_000,
+            build_ms: 300.0,
+            refresh_ms: 45.0,
+            file_bytes: 14_000_000,
+        };
+        let text = table(&[], &Results { growth: vec![point], ..Results::default() }).unwrap();
+        assert!(text.contains("](growth.svg)"));
+        assert!(text.contains("| 250000 | 25000 | 1.50 | 20000 | 0.300 | 0.045 | 14.0 |"), "{text}");
+    }
+
+    #[test]
+    fn a_failed_case_leaves_the_others() {
+        let mut results = Results::default();
+        results.add("a", Ok(Measurement::new("a", (1.0, 2.0), "ms", false)));
+        results.add("b", Err(anyhow::anyhow!("no answer")));
+        assert_eq!(results.measurements.len(), 1);
+        assert!(results.ensure_whole().unwrap_err().to_string().contains("b: no answer"));
     }
 }

@@ -1,5 +1,7 @@
 //! Medians, and running two sides in turn.
 
+use std::time::Instant;
+
 use anyhow::{Result, anyhow};
 
 /// The median; the mean of the middle two for an even count.
@@ -37,6 +39,34 @@ pub fn in_turn(
         }
     }
     Ok((median(&of_ours)?, median(&of_peer)?))
+}
+
+/// [`in_turn`] for sides that are asked over a connection.
+///
+/// # Errors
+/// The first error of a run.
+pub async fn in_turn_async(
+    runs: usize,
+    mut ours: impl AsyncFnMut(usize) -> Result<f64>,
+    mut peer: impl AsyncFnMut(usize) -> Result<f64>,
+) -> Result<(f64, f64)> {
+    let (mut of_ours, mut of_peer) = (Vec::new(), Vec::new());
+    for run in 0..runs {
+        if run % 2 == 0 {
+            of_ours.push(ours(run).await?);
+            of_peer.push(peer(run).await?);
+        } else {
+            of_peer.push(peer(run).await?);
+            of_ours.push(ours(run).await?);
+        }
+    }
+    Ok((median(&of_ours)?, median(&of_peer)?))
+}
+
+/// Milliseconds since `start`.
+#[must_use]
+pub fn millis(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1000.0
 }
 
 #[cfg(test)]

@@ -4,13 +4,11 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::process::run;
-use arx_tests::{Database, Stack};
 use tokio_postgres::{Client, Statement};
 
-use crate::data::Source;
 use crate::report::Measurement;
-use crate::timing::median;
+use crate::sets::Real;
+use crate::timing::{in_turn_async, median};
 
 /// Calls a run: enough that one slow call moves nothing.
 const CALLS: usize = 20;
@@ -20,14 +18,12 @@ const OURS: &str = "SELECT tx_hash, \"timestamp\", value, gas_used FROM arx.wall
 const PEER: &str = "SELECT tx_hash, \"timestamp\", value, gas_used FROM arx.transactions \
      WHERE from_address = $1 OR to_address = $1 ORDER BY \"timestamp\" DESC LIMIT 100";
 
-/// Loads the whole source and measures the case.
+/// Measures the case.
 ///
 /// # Errors
-/// When loading or a query fails, or when the two sides disagree.
-pub async fn measure(stack: &Stack, source: &Source, runs: usize) -> Result<Measurement> {
-    let database = stack.database("wallet_history")?;
-    load(&database, source)?;
-    let client = database.connect().await?;
+/// When a query fails, or when the two sides disagree.
+pub async fn measure(real: &Real<'_>, runs: usize) -> Result<Measurement> {
+    let client = real.database.connect().await?;
     let row = client
         .query_one(
             "SELECT address, count(*) FROM (SELECT from_address AS address FROM arx.transactions UNION ALL \
@@ -38,39 +34,19 @@ pub async fn measure(stack: &Stack, source: &Source, runs: usize) -> Result<Meas
         .await
         .context("find the busiest wallet")?;
     let (wallet, transactions): (String, i64) = (row.get(0), row.get(1));
-    let total: i64 = client.query_one("SELECT count(*) FROM arx.transactions", &[]).await?.get(0);
 
     let (ours, peer) = (client.prepare(OURS).await?, client.prepare(PEER).await?);
     ensure_equal(&client, &ours, &peer, &wallet).await?;
-    let (mut of_ours, mut of_peer) = (Vec::new(), Vec::new());
-    for run in 0..runs {
-        if run % 2 == 0 {
-            of_ours.push(call(&client, &ours, &wallet).await?);
-            of_peer.push(call(&client, &peer, &wallet).await?);
-        } else {
-            of_peer.push(call(&client, &peer, &wallet).await?);
-            of_ours.push(call(&client, &ours, &wallet).await?);
-        }
-    }
-    let setting = format!(
-        "wallet {wallet} with {transactions} of {total} transactions of {}, warm, {runs} runs of {CALLS} calls each.",
-        source.name()
-    );
-    Ok(Measurement::new("wallet_history.vs_or_query", (median(&of_ours)?, median(&of_peer)?), "ms a call", false)
+    let medians = in_turn_async(
+        runs,
+        async |_| call(&client, &ours, &wallet).await,
+        async |_| call(&client, &peer, &wallet).await,
+    )
+    .await?;
+    let setting =
+        format!("wallet {wallet} with {transactions} of {}, warm, {runs} runs of {CALLS} calls each.", real.name);
+    Ok(Measurement::new("wallet_history.vs_or_query", medians, "ms a call", false)
         .against("the specification's OR query", setting))
-}
-
-fn load(database: &Database<'_>, source: &Source) -> Result<()> {
-    let mut command = database.sidecar()?;
-    match source {
-        Source::Graph { transactions, nodes } => {
-            command.args(["import", "graph", "--transactions"]).arg(transactions).arg("--nodes").arg(nodes)
-        }
-        Source::Sample(path) => command.args(["import", "transactions"]).arg(path),
-    };
-    std::fs::create_dir_all(database.data_folder()).context("create the sidecar's folder")?;
-    run(command.arg("--rejects").arg(database.data_folder().join("rejects")))?;
-    database.query("VACUUM ANALYZE arx.transactions").map(drop)
 }
 
 /// A fast wrong answer is no answer: both must give the same times and values (hashes may differ where times tie).

@@ -124,10 +124,12 @@ fn relation(name: &std::ffi::CStr) -> pg_sys::Oid {
     unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"arx".as_ptr(), true)) }
 }
 
-/// Runs something that sees whatever has been committed until now, and what this transaction has done.
+/// Runs something that sees whatever has been committed until now, and what this transaction has done. The snapshot is one for the
+/// catalog: that is what the leader of a parallel query may still take.
 pub fn with_latest_snapshot<R>(run: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
-    // SAFETY: the snapshot that is put on the stack is taken off it; after an error the end of the (sub)transaction does that.
-    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    // SAFETY: a snapshot for a relation without a system cache is always a new one; put on the stack, it is copied. It is taken
+    // off again, after an error by the end of the (sub)transaction.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetCatalogSnapshot(relation(c"graph_epoch"))) };
     let result = run();
     // SAFETY: as above
     unsafe { pg_sys::PopActiveSnapshot() };
@@ -144,7 +146,7 @@ pub fn require_whole(relation: &'static std::ffi::CStr) -> Result<(), SqlError> 
         if oid == pg_sys::InvalidOid {
             return Err(SqlError::corrupt(format!("relation arx.{name} is missing")));
         }
-        let allowed = pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT.into());
+        let allowed = pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT);
         if allowed != pg_sys::AclResult::ACLCHECK_OK {
             return Err(SqlError::no_select(&name));
         }

@@ -120,7 +120,20 @@ SELECT arx.after_restore();
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
 SELECT network, asset, equal FROM arx.verify_graph();
 
+-- in the leader of a parallel query
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET min_parallel_index_scan_size = 0;
+EXPLAIN (COSTS off) SELECT r.depth, r.wallets FROM (SELECT max(from_address || '') AS wallet FROM arx.transactions) AS m
+ CROSS JOIN LATERAL arx.wallet_reach(m.wallet, 'testnet', 2) AS r;
+SELECT m.wallet, r.depth, r.wallets FROM (SELECT max(from_address || '') AS wallet FROM arx.transactions) AS m
+ CROSS JOIN LATERAL arx.wallet_reach(m.wallet, 'testnet', 2) AS r;
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
+VALUES ('testnet', 'p1', 99, '2024-02-01', 'y', 'q', 1);
+SELECT m.wallet, r.depth, r.wallets FROM (SELECT max(from_address || '') AS wallet FROM arx.transactions) AS m
+ CROSS JOIN LATERAL arx.wallet_reach(m.wallet, 'testnet', 2, totals => false) AS r;
+RESET parallel_setup_cost; RESET parallel_tuple_cost; RESET min_parallel_table_scan_size; RESET min_parallel_index_scan_size;
+
 -- bad input
+SELECT * FROM arx.wallet_reach('a', 'testnet', totals => NULL);
 SELECT * FROM arx.wallet_reach('a', 'testnet', 33);
 SELECT * FROM arx.wallet_reach('a', 'testnet', NULL);
 SELECT * FROM arx.wallet_reach('a', 'testnet', direction => 'sideways');

@@ -5,9 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use arx_bench::data::{Source, prepare};
-use arx_bench::{import, machine, report, wallet_history};
+use arx_bench::graph::{Runs, growth};
+use arx_bench::report::{Measurement, Results};
+use arx_bench::sets::Sets;
+use arx_bench::{graph, import, machine, report, wallet_history};
 use arx_tests::{Stack, StackOptions, programs};
 use clap::Parser;
+
+/// Settings of the server beyond those of every stack.
+const SETTINGS: [&str; 1] = ["shared_buffers = '2GB'"];
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -24,6 +30,9 @@ struct Arguments {
     /// Runs of a slow case
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     slow_runs: u16,
+    /// Transfers up to which growth is measured, from 250,000 doubling
+    #[arg(long, default_value_t = 8_000_000, value_parser = clap::value_parser!(u64).range(250_000..))]
+    growth_max: u64,
     /// Only the cases whose name contains this
     #[arg(long, default_value = "")]
     only: String,
@@ -48,28 +57,46 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let source = Source::find(arguments.data.as_deref(), &programs::workspace())?;
-    // Durable, for that is how both sides are used.
-    let stack = Stack::start(&StackOptions { durable: true, ..StackOptions::default() })?;
+    // Durable, for that is how both sides are used, and with a share of memory as a server of its own has it.
+    let settings = SETTINGS.iter().map(ToString::to_string).collect();
+    let stack = Stack::start(&StackOptions { durable: true, settings })?;
     let wanted = |case: &str| case.contains(&arguments.only);
-    let mut measurements = Vec::new();
+    let runs = Runs { fast: arguments.runs.into(), slow: arguments.slow_runs.into() };
+    let mut results = Results::default();
 
     if wanted("import.copy.vs_psql_copy") {
-        eprintln!("preparing {} rows of {}", arguments.rows, source.name());
-        let folder = stack.folder().join("data");
-        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        let data = prepare(&source, arguments.rows, &folder)?;
         eprintln!("import.copy.vs_psql_copy");
-        measurements.push(import::measure(&stack, &source, &data, arguments.slow_runs.into())?);
+        results.add("import.copy.vs_psql_copy", imports(&stack, &source, arguments));
     }
+    let mut sets = Sets::new(&stack, &source);
     if wanted("wallet_history.vs_or_query") {
         eprintln!("wallet_history.vs_or_query");
-        measurements.push(wallet_history::measure(&stack, &source, arguments.runs.into()).await?);
+        let measured = async { wallet_history::measure(sets.real().await?, runs.fast).await }.await;
+        results.add("wallet_history.vs_or_query", measured);
+    }
+    graph::measure(&mut sets, runs, &wanted, &mut results).await?;
+    if wanted("graph.growth") {
+        eprintln!("graph.growth");
+        match growth::measure(&stack, arguments.growth_max).await {
+            Ok(points) => results.growth = points,
+            Err(error) => results.failed("graph.growth", &error),
+        }
     }
 
     let version = stack.bare_database("version")?.query("SHOW server_version")?;
-    report::write(&arguments.json, &arguments.markdown, &machine::description(&version), &measurements)?;
-    for one in &measurements {
+    let mut machine = machine::description(&version);
+    machine.push(("server settings", SETTINGS.join(", ")));
+    report::write(&arguments.json, &arguments.markdown, &machine, &results)?;
+    for one in &results.measurements {
         println!("{}: ours {:.3}, peer {:.3} {}, ratio {:.2}", one.case, one.ours, one.peer, one.unit, one.ratio);
     }
-    Ok(())
+    results.ensure_whole()
+}
+
+fn imports(stack: &Stack, source: &Source, arguments: &Arguments) -> Result<Measurement> {
+    eprintln!("  preparing {} rows of {}", arguments.rows, source.name());
+    let folder = stack.folder().join("data");
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let data = prepare(source, arguments.rows, &folder)?;
+    import::measure(stack, source, &data, arguments.slow_runs.into())
 }

@@ -8,14 +8,27 @@ use bytemuck::{Pod, Zeroable};
 use super::error::Damaged;
 use super::transfer::{Position, U256};
 
-const TAG_SHIFT: u32 = 62;
+/// The tag is above.
+pub const TAG_SHIFT: u32 = 62;
 const PAYLOAD: u64 = (1 << TAG_SHIFT) - 1;
-const RAW: u64 = 0;
+/// Tag of a value that is written as itself.
+pub const RAW: u64 = 0;
 const SCALED: u64 = 1;
 const WIDE: u64 = 2;
 const MANTISSA_BITS: u32 = 57;
 const MANTISSA: u64 = (1 << MANTISSA_BITS) - 1;
 const MAX_EXPONENT: u32 = 31;
+
+/// Of ten: all that five bits can ask for.
+const POWERS: [u128; 32] = {
+    let mut powers = [1; 32];
+    let mut exponent = 1;
+    while exponent < powers.len() {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
 
 /// Stands for a sum beyond 256 bits: whoever needs it adds up the transfers.
 pub const BEYOND: u64 = u64::MAX;
@@ -124,7 +137,7 @@ impl<'a> WideSlices<'a> {
             RAW => Some(u128::from(code)),
             SCALED => {
                 let exponent = ((code & PAYLOAD) >> MANTISSA_BITS) as u32;
-                u128::from(code & MANTISSA).checked_mul(10_u128.pow(exponent))
+                u128::from(code & MANTISSA).checked_mul(POWERS[exponent as usize % POWERS.len()])
             }
             WIDE => {
                 let place = usize::try_from(code & PAYLOAD).ok()?;

@@ -178,6 +178,8 @@ impl<G: TransferGraph> Search<'_, G> {
         }
     }
 
+    /// The same with what the edges to wallets of this depth sum up to. Few values are not written as themselves: those are
+    /// noted, too, and added afterwards.
     fn meet_with_totals(
         &mut self,
         wallet: Wallet,
@@ -187,19 +189,38 @@ impl<G: TransferGraph> Search<'_, G> {
         next: &mut Next,
     ) -> Result<(), Stop> {
         let depths = &mut self.depths[..];
-        for (edge, (peer, transfers)) in peers.iter().zip(totals.transfers).enumerate() {
-            let Some(depth) = depths.get_mut(*peer as usize) else { continue };
-            if *depth == 0 {
-                *depth = next.mark;
-                next.wallets.push(*peer);
-            } else if *depth != next.mark {
-                continue;
+        let mut packed = [0; FRESH];
+        let edges = totals.transfers.chunks(FRESH).zip(totals.values.chunks(FRESH));
+        for (chunk, (peers, (transfers, values))) in peers.chunks(FRESH).zip(edges).enumerate() {
+            let (mut count, mut packed_count, mut sum, mut low) = (0, 0, 0, 0_u128);
+            for (edge, ((peer, transfers), value)) in peers.iter().zip(transfers).zip(values).enumerate() {
+                let Some(depth) = depths.get_mut(*peer as usize) else { continue };
+                let is_new = *depth == 0;
+                next.fresh[count % FRESH] = *peer;
+                count += usize::from(is_new);
+                *depth = if is_new { next.mark } else { *depth };
+                let counts = *depth == next.mark;
+                sum += u64::from(*transfers) * u64::from(counts);
+                let plain = PlainTotals::is_plain(*value);
+                low += u128::from(*value * u64::from(counts & plain));
+                packed[packed_count % FRESH] = edge;
+                packed_count += usize::from(counts & !plain);
             }
-            match totals.value(edge) {
-                Some(value) => next.add(u64::from(*transfers), value)?,
-                None => self.graph.edges(wallet, side, self.filter, |one| -> Result<(), Stop> {
-                    if one.peer == *peer { Ok(next.add_edge(&one)?) } else { Ok(()) }
-                })?,
+            next.wallets.extend_from_slice(&next.fresh[..count]);
+            next.add(sum, low)?;
+            for edge in &packed[..packed_count] {
+                let edge = chunk * FRESH + edge;
+                match totals.value(edge) {
+                    Some(value) => next.add(0, value)?,
+                    // its transfers are counted already
+                    None => self.graph.edges(wallet, side, self.filter, |one| -> Result<(), Stop> {
+                        if peers.get(edge % FRESH) == Some(&one.peer) {
+                            Ok(next.add_edge(&Edge { transfers: 0, ..one })?)
+                        } else {
+                            Ok(())
+                        }
+                    })?,
+                }
             }
         }
         Ok(())

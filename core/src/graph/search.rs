@@ -1,7 +1,7 @@
 //! What every search on the graph shares: what may be followed, how far, and where it reads.
 
 use super::error::Damaged;
-use super::packed::WideSlices;
+use super::packed::{RAW, TAG_SHIFT, WideSlices};
 use super::transfer::U256;
 
 /// A wallet of a graph by number. Numbers are dense from 0, and mean nothing outside the graph they come from.
@@ -181,6 +181,12 @@ pub struct PlainTotals<'g> {
 }
 
 impl PlainTotals<'_> {
+    /// Whether a value is written as itself.
+    #[inline]
+    pub(super) const fn is_plain(value: u64) -> bool {
+        value >> TAG_SHIFT == RAW
+    }
+
     /// The value of an edge, if it is less than 2^128 units.
     #[inline]
     #[must_use]

@@ -140,7 +140,7 @@ pub fn write_order<S: Scratch, K: Sink<Error = S::Error>>(
     let mut ranks = Column::<S, u32>::zeroed(scratch, wallets).map_err(BuildError::Scratch)?;
     let mut out = file.open(Section::WalletByRank);
     for (rank, wallet) in (0..).zip(by_rank) {
-        if rank as usize % STEPS == 0 {
+        if (rank as usize).is_multiple_of(STEPS) {
             watch.expired();
         }
         if let Some(place) = ranks.as_mut_slice().get_mut(wallet as usize) {

@@ -1,0 +1,228 @@
+//! The dense graph: made, never read from anywhere. The same seed gives the same transfers on every machine.
+//!
+//! Sources are drawn by rank from a bounded power law with exponent 0.75, so that a few wallets send much and most send
+//! little. A target is, with probability 0.6, `source + 1 + Exp(mean 50)`, a neighbour, else another draw from the power law.
+
+use std::fmt::Write as _;
+
+/// Exponent of the power law.
+const EXPONENT: f64 = 0.75;
+/// Share of transfers that go to a neighbour.
+const NEIGHBOURS: f64 = 0.6;
+/// Mean distance of a neighbour, in ranks.
+const NEIGHBOUR_DISTANCE: f64 = 50.0;
+
+/// Mean of the exponentially distributed values. As in the real data, one transfer in six is above 4.6 ether (2^62 wei).
+const MEAN_ETHER: f64 = 2.6;
+
+/// 2023-01-01 00:00 UTC: when the first transfer was made.
+pub const FIRST_TIME: i64 = 1_672_531_200;
+/// 24 months of it: the transfers of a whole graph are spread evenly over them.
+pub const SECONDS: i64 = 731 * 86_400;
+
+/// The columns of a row of [`write_row`].
+pub const COLUMNS: &str = "network, tx_hash, block_number, transaction_index, \"timestamp\", from_address, to_address, value, \
+     gas_used, gas_price, status";
+
+/// Numbers that look random: splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+#[derive(Debug, Clone)]
+pub struct SplitMix(u64);
+
+impl SplitMix {
+    /// From a seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub const fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mixed(self.0)
+    }
+
+    /// A number from 0 up to 1, 1 left out.
+    pub fn fraction(&mut self) -> f64 {
+        (self.number() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A number below `limit`; its bias is below 2⁻³².
+    pub const fn below(&mut self, limit: u32) -> u32 {
+        (((self.number() >> 32) * limit as u64) >> 32) as u32
+    }
+}
+
+/// The finalizer of splitmix64: one to one, so that different numbers stay different.
+const fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// One transfer. Wallets are numbered by rank: 0 sends the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// Its place in the order of time, from 0 up.
+    pub sequence: u64,
+    /// Who sends.
+    pub source: u32,
+    /// Who receives.
+    pub target: u32,
+    /// How much, in wei.
+    pub wei: u128,
+}
+
+/// The transfers of a dense graph, without end.
+#[derive(Debug, Clone)]
+pub struct Transfers {
+    random: SplitMix,
+    wallets: u32,
+    sequence: u64,
+}
+
+impl Transfers {
+    /// Among `wallets` wallets.
+    #[must_use]
+    pub const fn new(seed: u64, wallets: u32) -> Self {
+        Self { random: SplitMix::new(seed), wallets, sequence: 0 }
+    }
+
+    /// A rank from the density x^-0.75 on [1, wallets + 1), by its inverse distribution function.
+    fn rank(&mut self) -> u32 {
+        let power = 1.0 - EXPONENT;
+        let last = (f64::from(self.wallets) + 1.0).powf(power);
+        let x = self.random.fraction().mul_add(last - 1.0, 1.0).powf(1.0 / power);
+        (x as u32).clamp(1, self.wallets) - 1
+    }
+}
+
+impl Iterator for Transfers {
+    type Item = Transfer;
+
+    fn next(&mut self) -> Option<Transfer> {
+        let source = self.rank();
+        let target = if self.random.fraction() < NEIGHBOURS {
+            let distance = -(1.0 - self.random.fraction()).ln() * NEIGHBOUR_DISTANCE;
+            ((u64::from(source) + 1 + distance as u64) % u64::from(self.wallets)) as u32
+        } else {
+            self.rank()
+        };
+        let ether = -(1.0 - self.random.fraction()).ln() * MEAN_ETHER;
+        let wei = (ether * 1e9) as u128 * 1_000_000_000 + u128::from(self.random.number() % 1_000_000_000);
+        let sequence = self.sequence;
+        self.sequence += 1;
+        Some(Transfer { sequence, source, target, wei })
+    }
+}
+
+/// The address of a wallet: 40 digits that look random. Different wallets have different addresses.
+#[must_use]
+pub fn address(wallet: u32) -> String {
+    let mut text = String::with_capacity(42);
+    push_address(&mut text, wallet);
+    text
+}
+
+fn push_address(text: &mut String, wallet: u32) {
+    let first = mixed(u64::from(wallet) + 1);
+    let (second, third) = (mixed(first), mixed(first.rotate_left(32)) as u32);
+    push(text, format_args!("0x{first:016x}{second:016x}{third:08x}"));
+}
+
+/// Adds the row of a transfer as `COPY`'s text format wants it, of a graph whose first `whole` transfers fill 24 months; later
+/// ones go on at the same pace.
+pub fn write_row(text: &mut String, transfer: &Transfer, whole: u64) {
+    let after = (u128::from(transfer.sequence) * SECONDS as u128 / u128::from(whole)) as i64;
+    let time = chrono::DateTime::from_timestamp(FIRST_TIME + after, 0).unwrap_or_default().format("%Y-%m-%d %H:%M:%S");
+    let hash = mixed(transfer.sequence);
+    let (ether, rest) = (transfer.wei / 1_000_000_000_000_000_000, transfer.wei % 1_000_000_000_000_000_000);
+    // a block every 12 seconds
+    push(text, format_args!("ethereum\t0x{hash:016x}{:016x}{:032x}\t{}\t", mixed(hash), transfer.sequence, after / 12));
+    push(text, format_args!("{}\t{time}+00\t", transfer.sequence % 200));
+    push_address(text, transfer.source);
+    text.push('\t');
+    push_address(text, transfer.target);
+    let status = if transfer.sequence % 100 == 99 { "failed" } else { "confirmed" };
+    push(text, format_args!("\t{ether}.{rest:018}\t21000\t{}\t{status}\n", 1_000_000_000 + hash % 50_000_000_000));
+}
+
+/// Writing to a `String` cannot fail.
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let _ = text.write_fmt(arguments);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn made(seed: u64) -> Vec<Transfer> {
+        Transfers::new(seed, 20_000).take(200_000).collect()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_transfers_and_another_does_not() {
+        assert_eq!(made(7), made(7));
+        assert_ne!(made(7), made(8));
+        let rows = |seed| {
+            let mut text = String::new();
+            made(seed).iter().take(100).for_each(|one| write_row(&mut text, one, 200_000));
+            text
+        };
+        assert_eq!(rows(7), rows(7));
+    }
+
+    #[test]
+    fn splitmix_gives_the_published_numbers() {
+        let mut random = SplitMix::new(1_234_567);
+        assert_eq!(random.number(), 6_457_827_717_110_365_317);
+        assert_eq!(random.number(), 3_203_168_211_198_807_973);
+    }
+
+    #[test]
+    fn sources_follow_the_power_law() {
+        let transfers = made(1);
+        // of the density x^-0.75 on [1, n + 1), the share below x is (x^0.25 - 1) / ((n + 1)^0.25 - 1)
+        for rank in [1_u32, 10, 1_000, 10_000] {
+            let share = transfers.iter().filter(|one| one.source < rank).count() as f64 / transfers.len() as f64;
+            let expected = ((f64::from(rank) + 1.0).powf(0.25) - 1.0) / (20_001_f64.powf(0.25) - 1.0);
+            assert!((share - expected).abs() < 0.005, "rank {rank}: {share} of {expected}");
+        }
+    }
+
+    #[test]
+    fn targets_are_neighbours_or_drawn_like_sources() {
+        let transfers = made(2);
+        let distance = |one: &Transfer| (i64::from(one.target) - i64::from(one.source)).rem_euclid(20_000);
+        // beyond 10,000 ranks no neighbour reaches, and few wallets so far down are drawn
+        let near = transfers.iter().filter(|one| one.source > 10_000 && (1..=500).contains(&distance(one))).count();
+        let all = transfers.iter().filter(|one| one.source > 10_000).count();
+        let share = near as f64 / all as f64;
+        assert!((0.58..0.63).contains(&share), "{share}");
+        let mean = transfers
+            .iter()
+            .filter(|one| one.source > 10_000 && (1..=500).contains(&distance(one)))
+            .map(|one| distance(one) as f64)
+            .sum::<f64>()
+            / near as f64;
+        assert!((48.0..56.0).contains(&mean), "{mean}");
+        assert!(transfers.iter().all(|one| one.target < 20_000));
+    }
+
+    #[test]
+    fn a_row_has_all_columns_and_wallets_have_addresses_of_their_own() {
+        let mut text = String::new();
+        let transfer = Transfer { sequence: 99, source: 0, target: 1, wei: 1_500_000_000_000_000_000 };
+        write_row(&mut text, &transfer, 100);
+        let fields: Vec<&str> = text.trim_end().split('\t').collect();
+        assert_eq!(fields.len(), COLUMNS.split(',').count());
+        assert_eq!(fields[5], address(0));
+        assert_eq!(fields[7], "1.500000000000000000");
+        assert_eq!(fields[10], "failed");
+        assert!(fields[4].starts_with("2024-12-"), "{}", fields[4]);
+        let addresses: HashSet<String> = (0..10_000).map(address).collect();
+        assert_eq!(addresses.len(), 10_000);
+        assert!(addresses.iter().all(|one| one.len() == 42));
+    }
+}

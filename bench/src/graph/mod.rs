@@ -1,0 +1,88 @@
+//! `graph.*`: the graph engine against what users have today, and against the least that a search can be.
+//!
+//! Every case asks both sides the same and compares the answers before anything is timed: a fast wrong answer is no answer.
+
+pub mod connections;
+pub mod csr;
+pub mod dense;
+pub mod edges;
+pub mod growth;
+pub mod inserts;
+pub mod load;
+pub mod paths;
+pub mod plot;
+pub mod reach;
+pub mod side;
+pub mod upkeep;
+pub mod warm;
+
+use anyhow::{Context, Result, ensure};
+use tokio_postgres::Client;
+
+use crate::report::Results;
+use crate::sets::Sets;
+
+/// Calls of ours a run: enough that one slow call moves nothing.
+pub const CALLS: usize = 20;
+
+/// Hub wallets asked about.
+pub const HUBS: usize = 3;
+
+/// How often a case is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Runs {
+    /// With a peer that takes milliseconds.
+    pub fast: usize,
+    /// With a peer that takes seconds.
+    pub slow: usize,
+}
+
+/// The busiest senders.
+///
+/// # Errors
+/// When there are too few.
+pub async fn hubs(client: &Client) -> Result<Vec<String>> {
+    let sql = "SELECT from_address FROM arx.transactions WHERE network = 'ethereum' AND to_address IS NOT NULL \
+               GROUP BY from_address ORDER BY count(*) DESC, from_address LIMIT $1";
+    let rows = client.query(sql, &[&(HUBS as i64)]).await.context("find the busiest senders")?;
+    ensure!(rows.len() == HUBS, "only {} wallets have sent anything", rows.len());
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Measures the wanted cases. Those that add rows come after those that compare answers.
+///
+/// # Errors
+/// None of a case's: those are kept with the results. Only when a database cannot be dropped.
+pub async fn measure(
+    sets: &mut Sets<'_>,
+    runs: Runs,
+    wanted: &dyn Fn(&str) -> bool,
+    results: &mut Results,
+) -> Result<()> {
+    macro_rules! case {
+        ($name:literal, $measured:expr) => {
+            if wanted($name) {
+                eprintln!($name);
+                let measured: Result<_> = async { $measured }.await;
+                results.add($name, measured);
+            }
+        };
+    }
+    case!("graph.reach_depth3_real.vs_recursive_cte", reach::real_vs_recursive_cte(sets.real().await?, runs).await);
+    case!("graph.top100_depth3_real.vs_recursive_cte", connections::top100(sets.real().await?, runs).await);
+    case!("graph.all_rows_depth3_real.vs_recursive_cte", connections::all_rows(sets.real().await?, runs).await);
+    case!("graph.reach_depth3_dense.vs_recursive_cte", reach::dense_vs_recursive_cte(sets.dense().await?, runs).await);
+    case!(
+        "graph.reach_depth3_dense.vs_integer_edge_cte",
+        reach::dense_vs_integer_edge_cte(sets.dense().await?, runs).await
+    );
+    case!("graph.reach_depth3_dense.vs_pgrouting", reach::dense_vs_pgrouting(sets.dense().await?, runs).await);
+    case!("graph.reach_depth3_dense.vs_bare_csr", reach::dense_vs_bare_csr(sets.dense().await?, runs).await);
+    case!("graph.shortest_path_dense.vs_pgrouting", paths::measure(sets.dense().await?, runs).await);
+    case!("graph.build.vs_copy_out", upkeep::build(sets.dense().await?, runs).await);
+    case!("graph.refresh_10k.vs_full_build", upkeep::refresh(sets.dense().await?, runs).await);
+    sets.drop_dense()?;
+    case!("graph.insert_overhead.vs_plain_table", inserts::measure(sets.stack, runs).await);
+    case!("graph.warm_call_k2", warm::measure(sets.real().await?, runs).await);
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! The data sets that several cases share. Each is loaded when a case first asks for it, so that a filtered run loads only
+//! what it needs.
+
+use anyhow::{Context, Result, ensure};
+use arx_tests::process::run;
+use arx_tests::{Database, Stack};
+
+use crate::data::Source;
+use crate::graph::csr::Csr;
+use crate::graph::dense::Transfers;
+use crate::graph::{load, side};
+
+/// Transfers of the dense graph, and the wallets they are among.
+pub const DENSE_TRANSFERS: u64 = 2_000_000;
+const DENSE_WALLETS: u32 = 200_000;
+const DENSE_SEED: u64 = 3;
+
+/// The whole source in `arx.transactions`.
+#[derive(Debug)]
+pub struct Real<'a> {
+    /// Where it is.
+    pub database: Database<'a>,
+    /// For settings: how many transactions of what.
+    pub name: String,
+}
+
+/// The dense graph, in `arx.transactions` and as pairs in memory and in tables of integers for the peers.
+#[derive(Debug)]
+pub struct Dense<'a> {
+    /// Where it is.
+    pub database: Database<'a>,
+    /// For settings: how many transactions of what.
+    pub name: String,
+    /// Its distinct pairs.
+    pub csr: Csr,
+    /// The transfers that come after those loaded.
+    pub later: Transfers,
+}
+
+/// The data sets.
+#[derive(Debug)]
+pub struct Sets<'a> {
+    /// The servers.
+    pub stack: &'a Stack,
+    /// Where real rows come from.
+    pub source: &'a Source,
+    real: Option<Real<'a>>,
+    dense: Option<Dense<'a>>,
+}
+
+impl<'a> Sets<'a> {
+    /// None is loaded yet.
+    #[must_use]
+    pub const fn new(stack: &'a Stack, source: &'a Source) -> Self {
+        Self { stack, source, real: None, dense: None }
+    }
+
+    /// The whole source, its graph built.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub async fn real(&mut self) -> Result<&mut Real<'a>> {
+        let loaded = match self.real.take() {
+            Some(loaded) => loaded,
+            None => load_real(self.stack, self.source)?,
+        };
+        Ok(self.real.insert(loaded))
+    }
+
+    /// The dense graph, its graph built.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub async fn dense(&mut self) -> Result<&mut Dense<'a>> {
+        let loaded = match self.dense.take() {
+            Some(loaded) => loaded,
+            None => load_dense(self.stack).await?,
+        };
+        Ok(self.dense.insert(loaded))
+    }
+
+    /// Drops the dense graph's database, for the room it takes.
+    ///
+    /// # Errors
+    /// When it cannot be dropped.
+    pub fn drop_dense(&mut self) -> Result<()> {
+        self.dense.take().map_or(Ok(()), |dense| dense.database.drop_now())
+    }
+}
+
+fn load_real<'a>(stack: &'a Stack, source: &Source) -> Result<Real<'a>> {
+    eprintln!("loading all of {}", source.name());
+    let database = stack.database("real")?;
+    let mut command = database.sidecar()?;
+    match source {
+        Source::Graph { transactions, nodes } => {
+            command.args(["import", "graph", "--transactions"]).arg(transactions).arg("--nodes").arg(nodes)
+        }
+        Source::Sample(path) => command.args(["import", "transactions"]).arg(path),
+    };
+    std::fs::create_dir_all(database.data_folder()).context("create the sidecar's folder")?;
+    run(command.arg("--rejects").arg(database.data_folder().join("rejects")))?;
+    database.query("VACUUM ANALYZE arx.transactions")?;
+    let rows = database.query("SELECT transfers FROM arx.refresh_graph(rebuild => true)")?;
+    Ok(Real { database, name: format!("{rows} transfers of {}", source.name()) })
+}
+
+async fn load_dense(stack: &Stack) -> Result<Dense<'_>> {
+    eprintln!("loading the dense graph");
+    let database = stack.database("dense")?;
+    load::ensure_months(&database)?;
+    let client = side::session(&database, "").await?;
+    let mut later = Transfers::new(DENSE_SEED, DENSE_WALLETS);
+    let rows = later.by_ref().take(DENSE_TRANSFERS as usize);
+    let loaded = load::copy(&client, "arx.transactions", rows, DENSE_TRANSFERS).await?;
+    ensure!(loaded == DENSE_TRANSFERS, "{loaded} rows were loaded of {DENSE_TRANSFERS}");
+    let transfers = Transfers::new(DENSE_SEED, DENSE_WALLETS).take(DENSE_TRANSFERS as usize);
+    let csr = Csr::new(DENSE_WALLETS, transfers.map(|one| (one.source, one.target)).collect());
+    database.query("VACUUM ANALYZE arx.transactions")?;
+    database.query("SELECT arx.refresh_graph(rebuild => true)")?;
+    let name = format!("{DENSE_TRANSFERS} transfers among {DENSE_WALLETS} wallets, dense, seed {DENSE_SEED}");
+    Ok(Dense { database, name, csr, later })
+}
