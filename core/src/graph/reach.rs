@@ -85,7 +85,7 @@ pub fn reach<G: TransferGraph, W: Watch>(
         if wallets == 0 || reach.halted.is_some() {
             break;
         }
-        frontier = next.wallets;
+        frontier = search.in_order(next);
     }
     Ok(reach)
 }
@@ -102,6 +102,9 @@ struct Search<'s, G> {
 
 /// Wallets noted before they are added to those found; a power of two.
 const FRESH: usize = 64;
+
+/// One wallet in so many is many: then going through all is cheap beside looking at their edges.
+const MANY: usize = 64;
 
 /// A depth that is being filled.
 struct Next {
@@ -133,6 +136,26 @@ impl Next {
 }
 
 impl<G: TransferGraph> Search<'_, G> {
+    /// The wallets of a depth, to be looked at next: where they are many, in the order of their numbers, in which their edges stand
+    /// in memory.
+    fn in_order(&self, mut next: Next) -> Vec<Wallet> {
+        if next.wallets.len() < self.depths.len() / MANY {
+            return next.wallets;
+        }
+        next.wallets.clear();
+        let mut first = 0;
+        for depths in self.depths.chunks(FRESH) {
+            let mut count = 0;
+            for (wallet, depth) in (first..).zip(depths) {
+                next.fresh[count % FRESH] = wallet;
+                count += usize::from(*depth == next.mark);
+            }
+            next.wallets.extend_from_slice(&next.fresh[..count]);
+            first += FRESH as Wallet;
+        }
+        next.wallets
+    }
+
     /// Looks at a wallet's edges, and says what that cost.
     fn look(&mut self, wallet: Wallet, side: Side, next: &mut Next) -> Result<usize, Stop> {
         let (graph, filter) = (self.graph, self.filter);
