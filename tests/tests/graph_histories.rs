@@ -390,7 +390,7 @@ impl<'h> History<'h> {
             Step::Refresh(session, again) => {
                 self.write(
                     *session,
-                    &format!("SELECT outcome FROM arx.refresh_graph({})", *again && self.rows % 4 == 0),
+                    &format!("SELECT outcome FROM arx.refresh_graph({})", *again && self.rows.is_multiple_of(4)),
                 )
                 .await;
             }
