@@ -33,9 +33,10 @@ fn a_hot_standby_answers_what_the_primary_answers() {
              INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'a', 'scam', 'high', 'x');
              INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
              VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1), ('testnet', 't2', 2, '2024-01-02', 'b', 'c', 2);
-             SELECT arx.refresh_wallet_profiles(); SELECT outcome FROM arx.refresh_graph()",
+             SELECT arx.refresh_wallet_profiles()",
         )
         .unwrap();
+    primary.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
 
     let account = Account::current().unwrap();
     let (data, socket) = (stack.folder().join("standby"), stack.folder().join("standby-run"));
