@@ -253,6 +253,9 @@ fn by_time<S: Scratch>(
 ) -> Result<Column<S, TimeKey>, S::Error> {
     let mut keys = Column::<S, TimeKey>::zeroed(scratch, rows.len())?;
     for (number, (key, row)) in (0..).zip(keys.as_mut_slice().iter_mut().zip(rows)) {
+        if (number as usize).is_multiple_of(STEPS) {
+            watch.expired();
+        }
         *key = TimeKey { time: row.time, row: number, padding: 0 };
     }
     let mut room = Column::<S, TimeKey>::zeroed(scratch, rows.len())?;
@@ -351,7 +354,11 @@ impl<S: Scratch> Plan<S> {
             (Extended::new(self.tokens.names(), &nothing), TOKEN_NAMES),
         ];
         let sorted = self.sorted.as_slice();
-        let receipts = sorted.iter().filter(|row| row.to != NOBODY).count();
+        let mut receipts = 0;
+        for rows in sorted.chunks(STEPS) {
+            watch.expired();
+            receipts += rows.iter().filter(|row| row.to != NOBODY).count();
+        }
         let mut sizes = sizes(&meta, &names, sorted.len(), receipts, self.pairs.rows.len());
         self.wide.sizes(&mut sizes);
         let mut file = FileWriter::begin(sink, &sizes)?;

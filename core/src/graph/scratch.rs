@@ -21,6 +21,17 @@ pub trait Scratch {
     /// # Errors
     /// When there is no more.
     fn allocate(&self, bytes: usize) -> Result<Self::Buffer, Self::Error>;
+
+    /// The same bytes with room for more behind them: at least `bytes` in all, zeroed where they are new. Copies, where the
+    /// memory knows no better way.
+    ///
+    /// # Errors
+    /// When there is no more.
+    fn grow(&self, buffer: Self::Buffer, bytes: usize) -> Result<Self::Buffer, Self::Error> {
+        let mut larger = self.allocate(bytes)?;
+        larger[..buffer.len()].copy_from_slice(&buffer);
+        Ok(larger)
+    }
 }
 
 /// Memory of the heap.
@@ -92,7 +103,7 @@ impl Sink for HeapSink {
     }
 }
 
-/// A vector in scratch memory. Growing copies, so appending is O(1) amortised.
+/// A vector in scratch memory. It doubles when it grows, so appending is O(1) amortised.
 pub struct Column<S: Scratch, T> {
     buffer: Option<S::Buffer>,
     length: usize,
@@ -136,11 +147,11 @@ impl<S: Scratch, T: NoUninit + AnyBitPattern> Column<S, T> {
         let (start, added) = (self.length * size_of::<T>(), size_of_val(values));
         let room = self.buffer.as_ref().map_or(0, |buffer| buffer.len());
         if start + added > room {
-            let mut larger = scratch.allocate((room * 2).max(start + added).max(Self::FIRST))?;
-            if let Some(old) = &self.buffer {
-                larger[..start].copy_from_slice(&old[..start]);
-            }
-            self.buffer = Some(larger);
+            let bytes = (room * 2).max(start + added).max(Self::FIRST);
+            self.buffer = Some(match self.buffer.take() {
+                Some(buffer) => scratch.grow(buffer, bytes)?,
+                None => scratch.allocate(bytes)?,
+            });
         }
         if let Some(buffer) = &mut self.buffer {
             buffer[start..start + added].copy_from_slice(bytemuck::cast_slice(values));

@@ -112,6 +112,9 @@ pub fn write_ranks<S: Scratch, K: Sink<Error = S::Error>>(
     let names = wallets.names();
     let mut keys = Column::<S, RankKey>::zeroed(scratch, names.len()).map_err(BuildError::Scratch)?;
     for (wallet, key) in (0..).zip(keys.as_mut_slice()) {
+        if (wallet as usize).is_multiple_of(STEPS) {
+            watch.expired();
+        }
         let text = names.bytes(wallet).unwrap_or_default();
         let mut prefix = [0; 16];
         let known = text.len().min(16);

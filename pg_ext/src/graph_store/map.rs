@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arx_core::graph::{Scratch, Sink};
-use memmap2::{Advice, Mmap, MmapMut};
+use memmap2::{Advice, Mmap, MmapMut, RemapOptions};
 
 use super::folder::Folder;
 
@@ -154,5 +154,24 @@ impl Scratch for Workspace {
         }
         let map = create(&self.folder.nameless()?, bytes)?;
         Ok(Piece { map, booked: 0, used: Arc::clone(&self.used) })
+    }
+
+    /// Memory moves with its pages, without a copy; a file's are copied.
+    fn grow(&self, mut piece: Piece, bytes: usize) -> io::Result<Piece> {
+        let more = bytes.saturating_sub(piece.booked);
+        let fits = piece.booked > 0 && self.used.fetch_add(more, Ordering::Relaxed) + more <= self.limit;
+        if fits {
+            piece.booked += more;
+            // SAFETY: nobody else has a reference into the piece, which is taken by value; what is behind the old end is anonymous
+            // memory of our own.
+            unsafe { piece.map.remap(bytes, RemapOptions::new().may_move(true)) }?;
+            return Ok(piece);
+        }
+        if piece.booked > 0 {
+            self.used.fetch_sub(more, Ordering::Relaxed);
+        }
+        let mut larger = self.allocate(bytes)?;
+        larger[..piece.len()].copy_from_slice(&piece);
+        Ok(larger)
     }
 }

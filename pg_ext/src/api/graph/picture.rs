@@ -65,7 +65,10 @@ fn wallet_graph_dot(
     let descriptions = describe_wallets(&wallet.network, &addresses)?;
     let numbers = found.wallets.iter().map(|shown| shown.wallet);
     let known: HashMap<u32, Description> = numbers.zip(descriptions).collect();
-    let describe = |wallet| known.get(&wallet).cloned().unwrap_or_default();
+    let describe = |wallet| {
+        check_for_interrupts!();
+        known.get(&wallet).cloned().unwrap_or_default()
+    };
     let unit = question.unit()?;
     let unit = unit.as_ref().map(|(name, decimals)| Unit { name, decimals: *decimals });
     Ok(render(&found, describe, unit))
