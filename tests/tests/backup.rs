@@ -6,7 +6,7 @@
 use std::process::Command;
 
 use arx_tests::process::run;
-use arx_tests::{Database, Stack};
+use arx_tests::{Database, Stack, StackOptions};
 
 const STATE: [&str; 6] = [
     "SELECT md5(string_agg(t::text, ',' ORDER BY tx_hash)) FROM arx.transactions AS t",
@@ -64,4 +64,49 @@ fn a_dump_restores_rows_partitions_and_what_users_added() {
     target.query("TRUNCATE arx.transactions_2024_01").unwrap();
     assert_eq!(target.query("SELECT reason FROM arx.graph_epoch ORDER BY epoch_id DESC LIMIT 1").unwrap(), "truncate");
     assert_eq!(target.query("SELECT arx.refresh_wallet_profiles() > 0").unwrap(), "t");
+}
+
+#[test]
+fn a_dump_restored_into_another_cluster_answers_and_is_mended() {
+    let stack = Stack::shared().unwrap();
+    let source = stack.database("cluster_source").unwrap();
+    // transaction ids that the other cluster has not given out yet
+    let burn = "SELECT 'SELECT pg_current_xact_id()' FROM generate_series(1, 5000) \\gexec";
+    let script = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(script.path(), format!("\\o /dev/null\n{burn}\n")).unwrap();
+    run(source.psql().arg("-f").arg(script.path())).unwrap();
+    source
+        .query(
+            "INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
+             SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-02-29');
+             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             SELECT 'testnet', 't' || n, n, '2024-01-01'::timestamptz + n * interval '1 hour', 'w' || n % 17, 'w' || n * 7 % 23, n
+               FROM generate_series(1, 1000) AS n;
+             DELETE FROM arx.transactions WHERE tx_hash = 't7';
+             UPDATE arx.transactions SET value = 2.5 WHERE tx_hash = 't8'",
+        )
+        .unwrap();
+    let elsewhere = Stack::start(&StackOptions::default()).unwrap();
+    let target = elsewhere.bare_database("cluster_target").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let dump = scratch.path().join("arx.dump");
+    run(stack.cluster().program("pg_dump").args(["-Fc", "-d", source.name(), "-f"]).arg(&dump)).unwrap();
+    // what it reports, the test above looks at
+    elsewhere.cluster().program("pg_restore").args(["-d", target.name()]).arg(&dump).output().unwrap();
+
+    let reach = "SELECT depth, wallets, transfers, total_value FROM arx.wallet_reach('w1', 'testnet', 5)";
+    let expected = source.query(reach).unwrap();
+    let asked = || {
+        let output = target.psql().args(["-A", "-t", "-c", reach]).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (text(output.stdout).trim_end().to_owned(), text(output.stderr))
+    };
+    let (answer, warning) = asked();
+    assert_eq!(answer, expected);
+    assert!(warning.contains("of another cluster"), "{warning}");
+    assert_eq!(target.query("SELECT arx.after_restore()").unwrap(), "999");
+    assert_eq!(asked(), (expected, String::new()));
+    target.query("DELETE FROM arx.transactions WHERE tx_hash = 't9'").unwrap();
+    assert_eq!(target.query("SELECT outcome, merged_rows FROM arx.refresh_graph()").unwrap(), "merged|1");
+    assert_eq!(target.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
 }
