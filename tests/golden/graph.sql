@@ -172,7 +172,23 @@ REVOKE SELECT ON arx.token_transfers FROM arx_reader;
 SET ROLE graph_reader;
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1, asset => 'all');
+-- nor does he need it where there is no file yet, or one to be merged: what he builds is his alone
 RESET ROLE;
+TRUNCATE arx.token_transfers;
+SET ROLE graph_reader;
+SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
+RESET ROLE;
+SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1, asset => 'all');
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
+SELECT 'testnet', 'r' || n, n, '2024-02-01', 'a', 'r' || n, 1 FROM generate_series(1, 4) AS n;
+SET arx.graph_delta_limit = 3;
+SET ROLE graph_reader;
+SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
+RESET ROLE;
+SELECT generation, delta_rows FROM arx.graph_status();
+SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
+SELECT delta_rows FROM arx.graph_status();
+RESET arx.graph_delta_limit;
 GRANT SELECT ON arx.token_transfers TO arx_reader;
 ALTER TABLE arx.transactions ENABLE ROW LEVEL SECURITY;
 CREATE POLICY half ON arx.transactions USING (block_number % 2 = 0);

@@ -104,7 +104,7 @@ struct Search<'s, G> {
 const FRESH: usize = 64;
 
 /// One wallet in so many is many: then going through all is cheap beside looking at their edges.
-const MANY: usize = 64;
+const MANY: usize = 16;
 
 /// A depth that is being filled.
 struct Next {

@@ -68,7 +68,7 @@ pub fn refresh(from_scratch: bool) -> Result<Refreshed, SqlError> {
     }
     let context = Context::open()?;
     let known = READY.take();
-    let usable = if from_scratch { None } else { context.usable(&caller, known)? };
+    let usable = if from_scratch { None } else { context.usable(&caller, Need::All, known)? };
     let caught_up = match usable {
         Some(ready) => match caught_up(ready, &caller, Need::All) {
             Ok(ready) => Some(ready),
@@ -85,7 +85,7 @@ pub fn refresh(from_scratch: bool) -> Result<Refreshed, SqlError> {
         }
         (None, Some(lock)) => (in_place_of_all(&context, &caller, &lock)?, 0, Outcome::Built),
         (Some(ready), None) => (ready, 0, Outcome::Busy),
-        (None, None) => (build(&context, &caller)?, 0, Outcome::Busy),
+        (None, None) => (build(&context, &caller, Need::All)?, 0, Outcome::Busy),
     };
     if outcome == Outcome::Busy {
         notice!("another session is building the graph");
@@ -100,63 +100,69 @@ fn try_lock(context: &Context) -> Result<Option<Lock>, SqlError> {
 }
 
 /// A base for a caller who has none: built by whoever comes first, for all if all may use it.
-pub(super) fn build(context: &Context, caller: &Caller) -> Result<Ready, SqlError> {
-    if caller.own.is_some() || !may_write() {
-        return from_tables(context, caller, None);
+pub(super) fn build(context: &Context, caller: &Caller, need: Need) -> Result<Ready, SqlError> {
+    if !may_build_for_all(caller) {
+        return from_tables(context, caller, need, None);
     }
     loop {
         if let Some(lock) = try_lock(context)? {
             // somebody else may just have finished
-            if let Some(ready) = context.usable(caller, None)? {
+            if let Some(ready) = context.usable(caller, need, None)? {
                 return Ok(ready);
             }
-            return from_tables(context, caller, Some(&lock));
+            return from_tables(context, caller, need, Some(&lock));
         }
         check_for_interrupts!();
         std::thread::sleep(POLL);
-        if let Some(ready) = context.usable(caller, None)? {
+        if let Some(ready) = context.usable(caller, need, None)? {
             return Ok(ready);
         }
     }
 }
 
+/// Whether what the caller sees is what all see, or will see, and he may read all of it.
+fn may_build_for_all(caller: &Caller) -> bool {
+    caller.own.is_none() && may_write() && require_all(Need::All).is_ok()
+}
+
 /// A base for a caller who found the newest one wrong: that one goes.
-pub(super) fn rebuild(context: &Context, caller: &Caller) -> Result<Ready, SqlError> {
+pub(super) fn rebuild(context: &Context, caller: &Caller, need: Need) -> Result<Ready, SqlError> {
     match try_lock(context)? {
-        Some(lock) if caller.own.is_none() && may_write() => in_place_of_all(context, caller, &lock),
-        _ => from_tables(context, caller, None),
+        Some(lock) if may_build_for_all(caller) => in_place_of_all(context, caller, &lock),
+        _ => from_tables(context, caller, need, None),
     }
 }
 
 /// A base from the tables, after which those before it go: who has one of them mapped moves on to a higher generation.
 fn in_place_of_all(context: &Context, caller: &Caller, lock: &Lock) -> Result<Ready, SqlError> {
     let former = generations(context)?;
-    let ready = from_tables(context, caller, Some(lock))?;
+    let ready = from_tables(context, caller, Need::All, Some(lock))?;
     for generation in former.into_iter().filter(|_| !ready.loaded.private) {
-        context
-            .folder
-            .remove_if_there(lock, generation)
-            .map_err(|error| SqlError::io("remove an old graph", &error))?;
+        remove(context, lock, generation)?;
     }
     Ok(Ready::of(ready.loaded, context.state()?))
 }
 
 /// A base for a caller from whose newest one too much has changed.
-pub(super) fn anew(context: &Context, caller: &Caller) -> Result<Ready, SqlError> {
-    let lock = if caller.own.is_none() && may_write() { try_lock(context)? } else { None };
-    from_tables(context, caller, lock.as_ref())
+pub(super) fn anew(context: &Context, caller: &Caller, need: Need) -> Result<Ready, SqlError> {
+    let lock = if may_build_for_all(caller) { try_lock(context)? } else { None };
+    from_tables(context, caller, need, lock.as_ref())
 }
 
-fn from_tables(context: &Context, caller: &Caller, lock: Option<&Lock>) -> Result<Ready, SqlError> {
+/// With `lock` for all, else for this caller alone: then without tokens, if he does not need them and may not read them.
+fn from_tables(context: &Context, caller: &Caller, need: Need, lock: Option<&Lock>) -> Result<Ready, SqlError> {
     let started = Instant::now();
+    let has_tokens = need == Need::All || require_all(Need::All).is_ok();
+    let tables: &[Table] =
+        if has_tokens { &[Table::Transactions, Table::TokenTransfers] } else { &[Table::Transactions] };
     // before the rows: what is raised while they are read, the next reader notices
     let epoch = latest_epoch()?;
     let mut builder = Builder::new(workspace(context)).map_err(SqlError::from)?;
     let mut foreign = foreign_changes(caller.snapshot.xmax(), caller.own)?;
     let mut said = started;
     let mut expected = None;
-    for table in [Table::Transactions, Table::TokenTransfers] {
-        every_row(table, |row, written_by| {
+    for table in tables {
+        every_row(*table, |row, written_by| {
             foreign |= !caller.snapshot.sees(written_by) && caller.own != Some(written_by);
             builder.push(row)?;
             if builder.transfers() % ROWS == 0 {
@@ -184,12 +190,13 @@ fn from_tables(context: &Context, caller: &Caller, lock: Option<&Lock>) -> Resul
     let provenance = provenance(context, caller, epoch, generation);
     let closed = foreign || caller.own.is_some();
     let write = |provenance: &Provenance, out: &Output<'_>| Ok(plan.write(provenance, out, &mut Interrupts)?);
-    finish(context, caller, &Draft { provenance, closed, started }, shared, write)
+    finish(context, caller, &Draft { provenance, has_tokens, closed, started }, shared, write)
 }
 
 /// What is known of a base before it is written.
 struct Draft {
     provenance: Provenance,
+    has_tokens: bool,
     closed: bool,
     started: Instant,
 }
@@ -236,7 +243,8 @@ fn written(
     write(&Provenance { build_millis, ..draft.provenance.clone() }, &Output(file))?;
     let base = Base::open(map::read(file).map_err(failed)?)?;
     let snapshot = caller.snapshot.clone();
-    Ok(Loaded { base, snapshot, private, closed_for: draft.closed.then(|| caller.clone()) })
+    let closed_for = draft.closed.then(|| caller.clone());
+    Ok(Loaded { base, snapshot, private, has_tokens: draft.has_tokens, closed_for })
 }
 
 /// A file that has no name yet goes with whoever wrote it.
@@ -307,14 +315,21 @@ fn merge(context: &Context, caller: &Caller, ready: &Ready, lock: &Lock) -> Resu
     let merge = Merge::plan(workspace(context), base, &ready.overlay, &mut Interrupts)?;
     let provenance = provenance(context, caller, base.provenance().epoch, next_generation(context)?);
     let write = |provenance: &Provenance, out: &Output<'_>| Ok(merge.write(provenance, out, &mut Interrupts)?);
-    finish(context, caller, &Draft { provenance, closed: false, started }, Some(lock), write)
+    finish(context, caller, &Draft { provenance, has_tokens: true, closed: false, started }, Some(lock), write)
 }
 
-/// Merges if nobody else does; a graph that grew too far is otherwise used as it is.
+/// Merges if nobody else does and the caller may read both tables; a graph that grew too far is otherwise used as it is.
 pub(super) fn merge_quietly(context: &Context, caller: &Caller, ready: Ready) -> Result<Ready, SqlError> {
+    if !may_build_for_all(caller) {
+        return Ok(ready);
+    }
     let Some(lock) = try_lock(context)? else { return Ok(ready) };
-    let ready = caught_up(ready, caller, Need::All)?;
-    merge(context, caller, &ready, &lock)
+    match caught_up(ready, caller, Need::All) {
+        Ok(ready) => merge(context, caller, &ready, &lock),
+        Err(super::Stale::Base) => in_place_of_all(context, caller, &lock),
+        Err(super::Stale::Large) => from_tables(context, caller, Need::All, Some(&lock)),
+        Err(super::Stale::Error(error)) => Err(error),
+    }
 }
 
 /// Removes files that nobody needs any more.
@@ -345,7 +360,8 @@ fn clean_up(context: &Context, lock: &Lock) -> Result<(), SqlError> {
 }
 
 fn remove(context: &Context, lock: &Lock, generation: u64) -> Result<(), SqlError> {
-    context.folder.remove(lock, generation).map_err(|error| SqlError::io("remove an old graph", &error))
+    let removed = context.folder.remove_if_there(lock, generation);
+    removed.map_err(|error| SqlError::io("remove an old graph", &error))
 }
 
 impl From<BuildError<std::io::Error>> for SqlError {

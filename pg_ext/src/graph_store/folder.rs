@@ -95,12 +95,7 @@ impl Folder {
         fs::rename(unfinished, self.path(generation))
     }
 
-    /// Removes a generation. Who has it mapped keeps it.
-    pub fn remove(&self, _lock: &Lock, generation: u64) -> io::Result<()> {
-        fs::remove_file(self.path(generation))
-    }
-
-    /// Removes a generation, unless it is gone already.
+    /// Removes a generation, unless it is gone already. Who has it mapped keeps it.
     pub fn remove_if_there(&self, _lock: &Lock, generation: u64) -> io::Result<()> {
         remove_if_there(&self.path(generation))
     }

@@ -41,6 +41,8 @@ struct Loaded {
     snapshot: Snapshot,
     /// Built for this backend alone.
     private: bool,
+    /// Whether it holds token transfers: all files do.
+    has_tokens: bool,
     /// Holds for this caller's snapshot only: it has rows that the tables' freshness does not tell apart.
     closed_for: Option<Caller>,
 }
@@ -102,6 +104,9 @@ impl Ready {
 
     /// Whether the caller sees just what this holds.
     fn is_current(&self, caller: &Caller, need: Need) -> bool {
+        if need == Need::All && !self.loaded.has_tokens {
+            return false;
+        }
         if let Some(closed) = &self.loaded.closed_for {
             return closed == caller;
         }
@@ -116,7 +121,7 @@ pub fn facts() -> Result<Option<Facts>, SqlError> {
     require_all(Need::All)?;
     let caller = Caller::current()?;
     let context = Context::open()?;
-    let Some(ready) = context.usable(&caller, READY.take())? else { return Ok(None) };
+    let Some(ready) = context.usable(&caller, Need::All, READY.take())? else { return Ok(None) };
     let before = ready.facts();
     match caught_up(ready, &caller, Need::All) {
         Ok(ready) => {
@@ -155,28 +160,28 @@ pub fn current(need: Need) -> Result<Ready, SqlError> {
     }
     let context = Context::open()?;
     if guc::takes_base_as_it_is()
-        && let Some(ready) = context.newest_as_it_is(&caller, known.clone())?
+        && let Some(ready) = context.newest_as_it_is(&caller, need, known.clone())?
     {
         READY.set(Some(ready.clone()));
         return Ok(ready);
     }
-    let before = match context.usable(&caller, known)? {
+    let ready = match context.usable(&caller, need, known)? {
         Some(ready) => ready,
-        None => build::build(&context, &caller)?,
+        None => build::build(&context, &caller, need)?,
     };
-    let mut ready = match caught_up(before.clone(), &caller, need) {
+    // what a transaction that has written lays over holds for one call alone; else nobody keeps the overlay, and it grows in place
+    let before = caller.own.is_some().then(|| ready.clone());
+    let mut ready = match caught_up(ready, &caller, need) {
         Ok(ready) => ready,
         // the file does not hold what it says: never an answer from it
-        Err(Stale::Base) => build::rebuild(&context, &caller)?,
-        Err(Stale::Large) => build::anew(&context, &caller)?,
+        Err(Stale::Base) => build::rebuild(&context, &caller, need)?,
+        Err(Stale::Large) => build::anew(&context, &caller, need)?,
         Err(Stale::Error(error)) => return Err(error),
     };
-    if caller.own.is_some() && ready.loaded.closed_for.is_none() {
-        // what is laid over holds for this call alone
-        READY.set(Some(before));
+    if before.is_some() && ready.loaded.closed_for.is_none() {
+        READY.set(before);
         return Ok(ready);
     }
-    drop(before);
     if ready.is_overgrown() && may_write() {
         ready = build::merge_quietly(&context, &caller, ready)?;
     }
@@ -290,12 +295,13 @@ impl Context {
     }
 
     /// What may be brought up to date for the caller: what this backend has, if nothing newer will do, else the newest file.
-    fn usable(&self, caller: &Caller, known: Option<Ready>) -> Result<Option<Ready>, SqlError> {
+    fn usable(&self, caller: &Caller, need: Need, known: Option<Ready>) -> Result<Option<Ready>, SqlError> {
         let epoch = latest_epoch()?;
         let state = self.state()?;
         let known = known.filter(|ready| {
             let provenance = ready.loaded.base.provenance();
             ready.loaded.closed_for.is_none()
+                && (ready.loaded.has_tokens || need == Need::Native)
                 && provenance.epoch == epoch
                 && provenance.relation == self.place.relation
                 && provenance.timeline == self.place.timeline
@@ -326,11 +332,12 @@ impl Context {
     }
 
     /// The newest file that the caller may see, whatever has changed since.
-    fn newest_as_it_is(&self, caller: &Caller, known: Option<Ready>) -> Result<Option<Ready>, SqlError> {
+    fn newest_as_it_is(&self, caller: &Caller, need: Need, known: Option<Ready>) -> Result<Option<Ready>, SqlError> {
         let state = self.state()?;
         if let Some(ready) = known
             && ready.folder == state
             && ready.loaded.closed_for.is_none()
+            && (ready.loaded.has_tokens || need == Need::Native)
             && caller.snapshot.covers(&ready.loaded.snapshot)
         {
             return Ok(Some(ready));
@@ -354,7 +361,7 @@ impl Context {
                 && provenance.generation == generation;
             let Ok(snapshot) = provenance.snapshot.parse() else { continue };
             if ours && suits(&base, &snapshot) && is_whole(&base) {
-                return Ok(Some(Loaded { base, snapshot, private: false, closed_for: None }));
+                return Ok(Some(Loaded { base, snapshot, private: false, has_tokens: true, closed_for: None }));
             }
         }
         Ok(None)

@@ -22,7 +22,7 @@ pub fn verify() -> Result<Option<Vec<Difference>>, SqlError> {
     require_all(Need::All)?;
     let caller = Caller::current()?;
     let context = Context::open()?;
-    let Some(ready) = context.usable(&caller, READY.take())? else { return Ok(None) };
+    let Some(ready) = context.usable(&caller, Need::All, READY.take())? else { return Ok(None) };
     let mut graph = Digests::default();
     let base = ready.loaded.clone();
     match caught_up(ready, &caller, Need::All) {

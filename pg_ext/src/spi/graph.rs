@@ -157,7 +157,8 @@ const EXISTS_DATABASE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database
 
 /// Whether the cluster has a database.
 pub fn database_exists(database: u32) -> Result<bool, SqlError> {
-    is_true(EXISTS_DATABASE, &[pg_sys::Oid::from(database).into()])
+    // one that was made after the caller's snapshot is there, too
+    with_latest_snapshot(|| is_true(EXISTS_DATABASE, &[pg_sys::Oid::from(database).into()]))
 }
 
 const MARK: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'arx', 'graph')::text";
