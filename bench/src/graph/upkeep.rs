@@ -82,7 +82,7 @@ pub async fn build(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
     let medians = in_turn_async(runs.fast, ours, peer).await?;
     ensure_verified(&client).await?;
     let setting = format!(
-        "{} in {} partitions, warm, {} runs. Ours reads the table, sorts both directions and writes a durable file. The peer sends \
+        "{} in {} partitions, warm, {} runs. Ours reads the table, sorts both directions and writes its file. The peer sends \
          the columns that the graph reads to a client that throws them away.",
         dense.name,
         partitions(&client).await?,
