@@ -5,8 +5,10 @@
 
 pub mod data;
 pub mod graph;
+pub mod growth;
 pub mod import;
 pub mod machine;
+pub mod plot;
 pub mod report;
 pub mod sets;
 pub mod timing;

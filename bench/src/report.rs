@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, bail};
 use serde::Serialize;
 
-use crate::graph::growth::{self, Point};
-use crate::graph::plot;
+use crate::growth::{self, Point};
+use crate::plot;
 
 /// One case, measured.
 #[derive(Debug, Clone, Serialize)]

@@ -4,20 +4,16 @@
 //! `c · wallets + w`. Side by side the copies would never meet and a search would stay in one of them, so a transfer of copy
 //! `c` goes to its target in a copy drawn from 0 to `c`: degrees stay what they are, and a search from the newest copy meets all.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 use arx_tests::Stack;
-use serde::Serialize;
 
 use super::dense::{SplitMix, Transfer, Transfers, address};
 use super::side::{Side, session};
 use super::upkeep::{NEW_ROWS, refresh_graph};
 use super::{CALLS, load};
+use crate::growth::{Point, SMALLEST};
 use crate::timing::median;
 
-/// Transfers of one copy: the smallest size.
-pub const COPY_TRANSFERS: u64 = 250_000;
 /// Wallets of one copy.
 const COPY_WALLETS: u32 = 25_000;
 const SEED: u64 = 3;
@@ -28,32 +24,6 @@ const REPEATS: usize = 3;
 /// Primary key and indexes that neither the graph nor this measurement reads: with them, eight million rows take minutes to load.
 const DROP_INDEXES: &str = "ALTER TABLE arx.transactions DROP CONSTRAINT transactions_pkey; \
      DROP INDEX arx.idx_transactions_hash; DROP INDEX arx.idx_transactions_from_addr; DROP INDEX arx.idx_transactions_to_addr";
-
-/// What was measured at one size.
-#[derive(Debug, Clone, Serialize)]
-pub struct Point {
-    /// Transfers in the table.
-    pub transfers: u64,
-    /// Wallets in the graph.
-    pub wallets: i64,
-    /// Median milliseconds of a search to depth 3 from the busiest sender of the newest copy.
-    pub reach_ms: f64,
-    /// Wallets that it found.
-    pub reached: i64,
-    /// Median milliseconds of a build.
-    pub build_ms: f64,
-    /// Median milliseconds of a refresh after 10,000 new rows.
-    pub refresh_ms: f64,
-    /// Size of the file.
-    pub file_bytes: i64,
-}
-
-/// What was run, for the reader of the report.
-pub const SETTING: &str = "The dense graph at a size of 250,000 transfers among 25,000 wallets, put beside itself 2, 4, … times \
-    with relabelled wallets; a transfer's target lies in its own copy or an earlier one, so that a search from the newest copy \
-    meets all of them. Search: `wallet_reach` to depth 3, with transfers and values, from the newest copy's busiest sender, over \
-    the client, median of 20 calls. Build and refresh (after 10,000 new rows): medians of 3. The table has 24 months and, so that \
-    loading stays short, none of its indexes but the one on `ingest_xid`.";
 
 /// The transfers of all copies, without end.
 struct Copies {
@@ -67,7 +37,7 @@ struct Copies {
 impl Copies {
     const fn new() -> Self {
         let one = Transfers::new(SEED, COPY_WALLETS);
-        Self { random: SplitMix::new(SEED + 1), one, left: COPY_TRANSFERS, copy: 0, sequence: 0 }
+        Self { random: SplitMix::new(SEED + 1), one, left: SMALLEST, copy: 0, sequence: 0 }
     }
 }
 
@@ -77,7 +47,7 @@ impl Iterator for Copies {
     fn next(&mut self) -> Option<Transfer> {
         if self.left == 0 {
             self.one = Transfers::new(SEED, COPY_WALLETS);
-            self.left = COPY_TRANSFERS;
+            self.left = SMALLEST;
             self.copy += 1;
         }
         self.left -= 1;
@@ -96,10 +66,9 @@ impl Iterator for Copies {
 /// # Errors
 /// When loading, building or searching fails.
 pub async fn measure(stack: &Stack, largest: u64) -> Result<Vec<Point>> {
-    let sizes: Vec<u64> = std::iter::successors(Some(COPY_TRANSFERS), |size| Some(size * 2))
-        .take_while(|size| *size <= largest)
-        .collect();
-    let last = *sizes.last().with_context(|| format!("the smallest size is {COPY_TRANSFERS} transfers"))?;
+    let sizes: Vec<u64> =
+        std::iter::successors(Some(SMALLEST), |size| Some(size * 2)).take_while(|size| *size <= largest).collect();
+    let last = *sizes.last().with_context(|| format!("the smallest size is {SMALLEST} transfers"))?;
     let database = stack.database("growth")?;
     load::ensure_months(&database)?;
     database.query(DROP_INDEXES)?;
@@ -129,7 +98,7 @@ pub async fn measure(stack: &Stack, largest: u64) -> Result<Vec<Point>> {
         ensure!(built.transfers == size as i64, "the file holds {} transfers of {size}", built.transfers);
         loaded = size;
 
-        let newest = (size / COPY_TRANSFERS) as u32 - 1;
+        let newest = (size / SMALLEST) as u32 - 1;
         let sql = "SELECT * FROM arx.wallet_reach($1, 'ethereum', 3)";
         let side = Side::prepare(&client, sql, vec![vec![Box::new(address(newest * COPY_WALLETS))]], CALLS).await?;
         let answers = side.answers(|row| Ok(row.try_get::<_, i64>("wallets")?)).await?;
@@ -147,22 +116,13 @@ pub async fn measure(stack: &Stack, largest: u64) -> Result<Vec<Point>> {
     Ok(points)
 }
 
-/// Writes the points for programs.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_json(path: &Path, points: &[Point]) -> Result<()> {
-    let text = serde_json::to_string_pretty(points).context("write the growth as JSON")?;
-    std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn copies_are_relabelled_and_reach_back() {
-        let copy = COPY_TRANSFERS as usize;
+        let copy = SMALLEST as usize;
         let transfers: Vec<Transfer> = Copies::new().take(3 * copy).collect();
         let (first, third) = (&transfers[..copy], &transfers[2 * copy..]);
         assert!(first.iter().all(|one| one.source < COPY_WALLETS && one.target < COPY_WALLETS));

@@ -10,7 +10,6 @@ pub mod growth;
 pub mod inserts;
 pub mod load;
 pub mod paths;
-pub mod plot;
 pub mod reach;
 pub mod side;
 pub mod upkeep;

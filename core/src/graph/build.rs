@@ -18,8 +18,8 @@ use super::rows::{Packed, Pair, PairSum, STEPS, compare_positions, tally};
 use super::scratch::{Column, Scratch};
 use super::search::Watch;
 use super::sections::{
-    PairSide, PairSides, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes, write_dealt,
-    write_in_pairs, write_names, write_ranks,
+    PairSide, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes, write_dealt, write_in_pairs,
+    write_names, write_ranks,
 };
 use super::sorting::sort_watched;
 use super::transfer::TransferRow;
@@ -369,7 +369,8 @@ impl<S: Scratch> Plan<S> {
         self.write_transfers(&mut file, watch)?;
         self.write_receipts(&mut file, watch)?;
         self.write_pairs(&mut file, watch)?;
-        let mut sides = PairSides::new(&self.scratch, self.pairs.rows.len()).map_err(BuildError::Scratch)?;
+        let pairs = self.pairs.rows.len();
+        let mut sides = Column::<S, PairSide>::zeroed(&self.scratch, pairs).map_err(BuildError::Scratch)?;
         for (pair, side) in self.pairs.rows.as_slice().iter().zip(sides.as_mut_slice()) {
             *side = PairSide { peer: pair.peer, asset: pair.asset };
         }

@@ -117,18 +117,10 @@ impl<G: TransferGraph, W: Watch> Search<'_, G, W> {
                     let (graph, filter) = (self.graph, self.filter);
                     graph.edges(*wallet, *side, filter, |edge| self.take(*wallet, &edge, depth))
                 };
-                match looked {
-                    Ok(()) => {}
-                    Err(Stop::Halt(halt)) => halted = Some(halt),
-                    Err(Stop::Error(error)) => return Err(error),
-                }
+                halted = Stop::halt(looked)?.or(halted);
             }
             for (_, edge) in gathered.drain() {
-                match self.take(*wallet, &edge, depth) {
-                    Ok(()) => {}
-                    Err(Stop::Halt(halt)) => halted = Some(halt),
-                    Err(Stop::Error(error)) => return Err(error),
-                }
+                halted = Stop::halt(self.take(*wallet, &edge, depth))?.or(halted);
             }
             halted = halted.or(self.pace.step(edges));
             if halted.is_some() {

@@ -46,6 +46,17 @@ pub(super) enum Stop {
     Error(SearchError),
 }
 
+impl Stop {
+    /// The limit that ended a look, if one did.
+    pub(super) fn halt(looked: Result<(), Self>) -> Result<Option<Halt>, SearchError> {
+        match looked {
+            Ok(()) => Ok(None),
+            Err(Self::Halt(halt)) => Ok(Some(halt)),
+            Err(Self::Error(error)) => Err(error),
+        }
+    }
+}
+
 impl<E: Into<SearchError>> From<E> for Stop {
     fn from(error: E) -> Self {
         Self::Error(error.into())

@@ -20,8 +20,8 @@ use super::rows::{Packed, Pair, PairSum, STEPS, compare_positions};
 use super::scratch::{Column, Scratch};
 use super::search::{Side, Watch};
 use super::sections::{
-    NameSections, PairSide, PairSides, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes,
-    write_in_pairs, write_names, write_order,
+    NameSections, PairSide, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes, write_in_pairs,
+    write_names, write_order,
 };
 use super::writer::{FileWriter, SectionWriter, Sink};
 
@@ -424,7 +424,7 @@ impl<'m, S: Scratch> Merge<'m, S> {
         let wallets = self.wallet_count();
         let mut offsets = Column::<S, u32>::zeroed(&self.scratch, wallets + 1).map_err(BuildError::Scratch)?;
         let mut native_ends = Column::<S, u32>::zeroed(&self.scratch, wallets).map_err(BuildError::Scratch)?;
-        let mut sides = PairSides::new(&self.scratch, self.pair_count).map_err(BuildError::Scratch)?;
+        let mut sides = Column::<S, PairSide>::zeroed(&self.scratch, self.pair_count).map_err(BuildError::Scratch)?;
         let (offsets, native_ends, side) = (offsets.as_mut_slice(), native_ends.as_mut_slice(), sides.as_mut_slice());
         let mut out = PairWriter::open(file);
         let mut to = 0;

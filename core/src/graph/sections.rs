@@ -262,23 +262,6 @@ pub struct PairSide {
     pub asset: u32,
 }
 
-/// Of every pair, in the order of the file.
-pub struct PairSides<S: Scratch>(Column<S, PairSide>);
-
-impl<S: Scratch> PairSides<S> {
-    pub fn new(scratch: &S, pairs: usize) -> Result<Self, S::Error> {
-        Ok(Self(Column::zeroed(scratch, pairs)?))
-    }
-
-    pub fn as_slice(&self) -> &[PairSide] {
-        self.0.as_slice()
-    }
-
-    pub fn as_mut_slice(&mut self) -> &mut [PairSide] {
-        self.0.as_mut_slice()
-    }
-}
-
 /// Writes the pairs by receiver: those of the native coin first, then by asset; among one asset by sender.
 pub fn write_in_pairs<S: Scratch, K: Sink<Error = S::Error>>(
     scratch: &S,

@@ -216,18 +216,19 @@ fn finish(
     };
     let (path, file) = context.folder.unfinished().map_err(failed)?;
     let unfinished = Unfinished(Some(path));
-    if shared.is_none() {
-        drop(unfinished);
-        return Ok(Ready::of(Arc::new(written(caller, draft, &file, true, write)?), context.state()?));
-    }
-    let loaded = written(caller, draft, &file, false, write)?;
-    if let Some(lock) = shared {
+    let loaded = if let Some(lock) = shared {
+        let loaded = written(caller, draft, &file, false, write)?;
         if !context.place.in_recovery {
             mark_log()?;
         }
         unfinished.publish(context, lock, draft.provenance.generation).map_err(failed)?;
         clean_up(context, lock)?;
-    }
+        loaded
+    } else {
+        // it loses its name before it is written: whatever ends this backend leaves nothing
+        drop(unfinished);
+        written(caller, draft, &file, true, write)?
+    };
     Ok(Ready::of(Arc::new(loaded), context.state()?))
 }
 

@@ -100,25 +100,9 @@ fn shortest_path(
         if path.steps.is_empty() {
             // from a wallet to itself
             let own = Some(source.address.as_str().to_owned());
-            let none = (Some(0), own.clone(), own, None, None, None, None, None, None);
-            let (step, from, to, transfers, value, first, last, hashes, cost) = none;
-            let path = Some(number);
-            rows.push((
-                path,
-                step,
-                from,
-                to,
-                transfers,
-                value,
-                first,
-                last,
-                hashes,
-                cost,
-                Some(0.0),
-                Some(0),
-                true,
-                None,
-            ));
+            let (number, nowhere) = (Some(number), Some(0));
+            let (cost, hops) = (Some(path.cost), nowhere);
+            rows.push((number, nowhere, own.clone(), own, None, None, None, None, None, None, cost, hops, true, None));
         }
         for (place, step) in (1_i32..).zip(&path.steps) {
             rows.push((

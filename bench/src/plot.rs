@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
 
-use super::growth::{COPY_TRANSFERS, Point};
+use crate::growth::{Point, SMALLEST};
 
 const SIZE: (u32, u32) = (820, 460);
 
@@ -40,7 +40,7 @@ fn svg(points: &[Point]) -> Result<String> {
 
 /// Where a point is: so many doublings from the smallest size.
 fn doublings(point: &Point) -> f64 {
-    (point.transfers as f64 / COPY_TRANSFERS as f64).log2()
+    (point.transfers as f64 / SMALLEST as f64).log2()
 }
 
 /// Whole powers of ten around the values.
@@ -69,7 +69,7 @@ fn draw(text: &mut String, points: &[Point], x: (f64, f64), y: (f64, f64)) -> Re
         .label_style(("sans-serif", 13))
         .axis_desc_style(("sans-serif", 14))
         .x_labels(points.len())
-        .x_label_formatter(&|doublings| format!("{}", doublings.exp2() * COPY_TRANSFERS as f64 / 1e6))
+        .x_label_formatter(&|doublings| format!("{}", doublings.exp2() * SMALLEST as f64 / 1e6))
         .y_label_formatter(&|value| format!("{value}"))
         .draw()?;
     for (name, colour, of) in LINES {
