@@ -150,13 +150,15 @@ $$;
 COMMENT ON FUNCTION manage_partitions(regclass, boolean) IS
     'makes months ahead, drains the default partition and lets go of old months as partition_policies says; dry_run only shows the steps';
 
+-- Transactions before token transfers, as every reader of both takes them: in the other order maintenance and a build of the graph
+-- each wait for what the other holds.
 CREATE FUNCTION run_partition_maintenance(dry_run boolean DEFAULT false)
     RETURNS TABLE (relation text, action text, partition text, range_from timestamptz, range_to timestamptz, reason text, done boolean)
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 SELECT p.relation, m.action, m.partition, m.range_from, m.range_to, m.reason, m.done
-  FROM (SELECT DISTINCT relation FROM arx.partition_policies ORDER BY relation) AS p
+  FROM (SELECT DISTINCT relation FROM arx.partition_policies ORDER BY relation DESC) AS p
  CROSS JOIN LATERAL arx.manage_partitions(p.relation::regclass, $1) AS m
 $$;
 COMMENT ON FUNCTION run_partition_maintenance(boolean) IS 'manage_partitions() for every relation of partition_policies';
