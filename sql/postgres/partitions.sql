@@ -66,12 +66,13 @@ DECLARE
     waiting boolean := false;
 BEGIN
     IF action = 'create' THEN
-        EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', relation);
+        -- CREATE TABLE ... PARTITION OF needs this lock anyway; taken before the default partition's, as a reader takes them
+        EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', relation);
         SELECT i.inhrelid::regclass INTO default_partition
           FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
          WHERE i.inhparent = relation AND pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT';
         IF default_partition IS NOT NULL THEN
-            -- CREATE TABLE ... PARTITION OF needs this lock anyway; held from here on, no row slips in behind the question
+            -- needed for the partition anyway; held from here on, no row slips in behind the question
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition);
             EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE "timestamp" >= $1 AND "timestamp" < $2)', default_partition)
                INTO waiting USING range_from, range_to;

@@ -224,17 +224,22 @@ async fn a_file_that_is_damaged_foreign_or_gone_is_built_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partition_maintenance_waits_for_a_reader_of_both_tables_and_not_he_for_it() {
     let stack = Stack::shared().unwrap();
-    let database = stack.database("graph_locks").unwrap();
-    let (reader, maintainer) = (database.connect().await.unwrap(), database.connect().await.unwrap());
-    // as a build of the graph reads
-    reader.batch_execute("BEGIN; SELECT count(*) FROM arx.transactions").await.unwrap();
-    let maintenance = tokio::spawn(async move {
-        maintainer.query("SELECT count(*) FROM arx.run_partition_maintenance()", &[]).await.map(|rows| rows.len())
-    });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    assert!(wait_until(LIMIT, || Ok(database.query(waits)? == "1")).unwrap(), "maintenance does not wait");
-    reader.batch_execute("SELECT count(*) FROM arx.token_transfers; COMMIT").await.unwrap();
-    assert_eq!(maintenance.await.unwrap().unwrap(), 1);
+    // a build of the graph that has read one table, and one that has begun to
+    let openings = ["SELECT count(*) FROM arx.transactions", "LOCK TABLE ONLY arx.transactions IN ACCESS SHARE MODE"];
+    for (number, opening) in openings.into_iter().enumerate() {
+        let database = stack.database(&format!("graph_locks_{number}")).unwrap();
+        let (reader, maintainer) = (database.connect().await.unwrap(), database.connect().await.unwrap());
+        reader.batch_execute(&format!("BEGIN; {opening}")).await.unwrap();
+        let maintenance = tokio::spawn(async move {
+            maintainer.query("SELECT count(*) FROM arx.run_partition_maintenance()", &[]).await.map(|rows| rows.len())
+        });
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        assert!(wait_until(LIMIT, || Ok(database.query(waits)? == "1")).unwrap(), "maintenance does not wait");
+        let rest = "SELECT count(*) FROM arx.transactions; SELECT count(*) FROM arx.token_transfers; COMMIT";
+        reader.batch_execute(rest).await.unwrap();
+        assert_eq!(maintenance.await.unwrap().unwrap(), 1);
+    }
 }
 
 /// Writes another file in the place of one: the mapped one stays as it was, as with any other way a file is replaced.
