@@ -36,6 +36,10 @@ GRANT EXECUTE ON FUNCTION
     wallet_reach(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval, boolean),
     shortest_path(text, text, text, text, integer, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval),
     wallet_graph_dot(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval),
+    wallet_exposure(text, text, text, integer, text, timestamptz, timestamptz, bigint, interval),
+    screen_wallets(text[], text, text, integer, text, timestamptz, timestamptz, bigint, interval),
+    trace_funds(text, text, text[], text, text, integer, timestamptz, timestamptz, text, numeric, bigint, boolean, bigint, interval),
+    trace_summary(text, text, text[], text, text, integer, timestamptz, timestamptz, text, numeric, bigint, boolean, bigint, interval),
     graph_status(), current_graph_epoch(), parse_range_bound(text), partition_plan(text),
     index_maintenance_plan(), performance_facts(), check_performance_alerts(), changed_transactions(pg_snapshot)
     TO arx_reader;
@@ -75,6 +79,16 @@ COMMENT ON FUNCTION
 COMMENT ON FUNCTION
     wallet_graph_dot(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval) IS
     'the wallets around one as a Graphviz drawing, coloured by label and risk, with hubs folded';
+COMMENT ON FUNCTION wallet_exposure(text, text, text, integer, text, timestamptz, timestamptz, bigint, interval) IS
+    'how much of what a wallet received and sent came from labelled wallets or went there, by category, with the strongest path';
+COMMENT ON FUNCTION screen_wallets(text[], text, text, integer, text, timestamptz, timestamptz, bigint, interval) IS
+    'the exposure of many wallets at once, one row each: sanctions, illicit and service shares, the nearest illicit wallet';
+COMMENT ON FUNCTION
+    trace_funds(text, text, text[], text, text, integer, timestamptz, timestamptz, text, numeric, bigint, boolean, bigint, interval) IS
+    'where funds of a wallet or of transactions went, or came from: one row a transfer, with how much of it is tainted';
+COMMENT ON FUNCTION
+    trace_summary(text, text, text[], text, text, integer, timestamptz, timestamptz, text, numeric, bigint, boolean, bigint, interval) IS
+    'where the funds that trace_funds() follows ended: one row a wallet and reason';
 COMMENT ON FUNCTION refresh_graph(boolean) IS
     'merges what has changed into a new file of the graph, or with rebuild reads the tables anew; not in a transaction that has written';
 COMMENT ON FUNCTION graph_status() IS 'the file of the graph that answers the caller: age, size, and what is laid over it';

@@ -16,6 +16,8 @@ const ASSET: u32 = (1 << STATUS_SHIFT) - 1;
 /// A transfer, as one of its two wallets sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
+    /// Its number, the same from both sides. Numbers mean nothing outside the graph they come from.
+    pub number: u64,
     /// The other wallet; `None` for the creation of a contract.
     pub peer: Option<Wallet>,
     /// The asset.
@@ -118,6 +120,67 @@ impl<'g> Graph<'g> {
         self.transfers_within(wallet, side, self.base.transfers(wallet, side), each)
     }
 
+    /// Calls `each` for a wallet's transfers that count, by time and position. Pairs are not looked at: `min_transfers` does not apply.
+    ///
+    /// # Errors
+    /// When the base does not hold together, and what `each` reports, which ends it.
+    pub fn counted_transfers<E, F>(&self, wallet: Wallet, side: Side, filter: &EdgeFilter, mut each: F) -> Result<(), E>
+    where
+        E: From<Damaged>,
+        F: FnMut(Transfer) -> Result<(), E>,
+    {
+        let window = self.window(wallet, side, filter)?;
+        self.transfers_within(
+            wallet,
+            side,
+            window,
+            |transfer| {
+                if counts(&transfer, filter) { each(transfer) } else { Ok(()) }
+            },
+        )
+    }
+
+    /// A transfer by its number, as its sender sees it.
+    ///
+    /// # Errors
+    /// When the base does not hold together, or there is no such transfer.
+    pub fn transfer(&self, number: u64) -> Result<Transfer, Damaged> {
+        let entry = usize::try_from(number).map_err(|_| OUT_OF_RANGE)?;
+        match entry.checked_sub(self.base.out_peer.len()) {
+            None => self.base_transfer(Side::Out, entry, entry),
+            Some(added) => {
+                let added =
+                    u32::try_from(added).ok().and_then(|added| self.overlay.added(added)).ok_or(OUT_OF_RANGE)?;
+                Ok(seen(added, number, Side::Out))
+            }
+        }
+    }
+
+    /// Who sent a transfer, by its number. O(log wallets).
+    ///
+    /// # Errors
+    /// When the base does not hold together, or there is no such transfer.
+    pub fn sender(&self, number: u64) -> Result<Wallet, Damaged> {
+        let entry = usize::try_from(number).map_err(|_| OUT_OF_RANGE)?;
+        match entry.checked_sub(self.base.out_peer.len()) {
+            None => {
+                let after = self.base.out_offsets.partition_point(|start| *start as usize <= entry);
+                after.checked_sub(1).map(|wallet| wallet as Wallet).ok_or(OUT_OF_RANGE)
+            }
+            Some(added) => {
+                let added =
+                    u32::try_from(added).ok().and_then(|added| self.overlay.added(added)).ok_or(OUT_OF_RANGE)?;
+                Ok(added.from)
+            }
+        }
+    }
+
+    /// At least as many transfers as a wallet has on a side: what looking at them costs.
+    #[must_use]
+    pub fn transfer_count(&self, wallet: Wallet, side: Side) -> usize {
+        self.base.transfers(wallet, side).len() + self.overlay.came(wallet, side).len()
+    }
+
     /// Calls `each` for the transfers from one wallet to another that count, by time and position. O(transfers of the wallet that
     /// has fewer).
     ///
@@ -143,8 +206,9 @@ impl<'g> Graph<'g> {
         F: FnMut(Transfer) -> Result<(), E>,
     {
         let came = self.overlay.came(wallet, side);
-        let mut came =
-            came.iter().filter_map(|number| self.overlay.added(*number)).map(|one| seen(one, side)).peekable();
+        let beyond = self.base.out_peer.len() as u64;
+        let seen_here = |number: &u32| Some(seen(self.overlay.added(*number)?, beyond + u64::from(*number), side));
+        let mut came = came.iter().filter_map(seen_here).peekable();
         let thinned = self.overlay.lost(wallet, side) > 0;
         for entry in range {
             let number = self.base.transfer(side, entry)?;
@@ -167,6 +231,7 @@ impl<'g> Graph<'g> {
         let peers = if side == Side::Out { base.out_peer } else { base.in_peer };
         let peer = *peers.get(entry).ok_or(OUT_OF_RANGE)?;
         Ok(Transfer {
+            number: number as u64,
             peer: (peer != NOBODY).then_some(peer),
             asset: kind & ASSET,
             time: base.out_time[number],
@@ -356,9 +421,10 @@ const fn status(kind: u32) -> Status {
     }
 }
 
-fn seen(added: &Added, side: Side) -> Transfer {
+fn seen(added: &Added, number: u64, side: Side) -> Transfer {
     let peer = if side == Side::Out { added.to } else { added.from };
     Transfer {
+        number,
         peer: (peer != NOBODY).then_some(peer),
         asset: added.asset,
         time: added.time,

@@ -167,6 +167,9 @@ pub const CATEGORIES: [Category; 23] = [
     entry("other", LabelKind::Neutral, Severity::None),
 ];
 
+/// The category whose exposure is told apart, of whatever amount.
+pub const SANCTIONS: &str = "sanctions";
+
 /// The shipped category of that name.
 #[must_use]
 pub fn category(name: &str) -> Option<&'static Category> {

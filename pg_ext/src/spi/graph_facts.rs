@@ -95,11 +95,12 @@ pub fn step_transactions(
     Ok(hashes)
 }
 
+// LIMIT 1 is what the view gives anyway: it keeps the planner from sorting the labels of the whole network for a join.
 const DESCRIPTIONS: &str = "
 SELECT w.address, nullif(l.label, ''), l.category, l.kind, p.risk_score
   FROM unnest($1::text[]) WITH ORDINALITY AS w (address, place)
   LEFT JOIN LATERAL (SELECT c.label, c.category, c.kind FROM arx.current_labels AS c
-                      WHERE c.address = w.address AND c.network = $2) AS l ON true
+                      WHERE c.address = w.address AND c.network = $2 LIMIT 1) AS l ON true
   LEFT JOIN arx.wallet_profiles AS p
     ON p.wallet_address = w.address AND p.network_type = $2 AND p.risk_state <> 'unknown'
  ORDER BY w.place";

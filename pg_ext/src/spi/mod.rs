@@ -3,18 +3,24 @@
 //! Statements run in the caller's snapshot and with the caller's rights.
 
 mod alert;
+mod evidence;
 mod graph;
 mod graph_facts;
+mod labels;
+mod named;
 mod partition;
 mod risk;
 mod stream;
 
 pub use alert::{alert_rules, performance_facts};
+pub use evidence::{Sought, transfer_hashes};
 pub use graph::{
     Table, database_exists, estimated_rows, every_row, foreign_changes, former_rows, latest_epoch, mark_log,
     native_asset, new_rows,
 };
 pub use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
+pub use labels::{Known, labels_of, labels_that_stop};
+pub use named::transfers_of;
 pub use partition::{PartitionState, partition_state};
 pub use risk::{refresh_scores, wallet_facts};
 pub use stream::varlena;

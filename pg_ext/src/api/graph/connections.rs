@@ -5,7 +5,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::question::{Arguments, Question, reason, time};
+use super::question::{Arguments, Question, Scope, ScopeArguments, or_report, reason, time};
 use crate::convert::Wallet;
 use crate::error::SqlError;
 use crate::numeric::SqlNumeric;
@@ -58,22 +58,12 @@ fn wallet_connections(
         ),
         None => None,
     };
-    let arguments = Arguments {
-        max_depth,
-        direction,
-        asset,
-        since,
-        until,
-        min_value,
-        min_strength,
-        include_failed,
-        max_nodes,
-        max_time,
-    };
+    let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
+    let arguments = Arguments { scope, max_depth, direction, min_strength, max_nodes };
     let mut question = Question::parse(wallet.network.clone(), arguments)?;
-    let (found, halted) = match question.known(&wallet)? {
+    let (found, halted) = match question.scope.known(&wallet)? {
         Some(source) => {
-            let Question { ready, direction, filter, limits, deadline, .. } = &mut question;
+            let Question { scope: Scope { ready, filter, deadline, .. }, direction, limits } = &mut question;
             let answer = connections(&ready.graph(), source, *direction, filter, top, limits, deadline);
             let answer = answer.map_err(SqlError::from)?;
             (answer.found, answer.halted)
@@ -85,7 +75,7 @@ fn wallet_connections(
     }
     let (source, reason) = (wallet.address.into_string(), reason(halted));
     let rows = (0..found.len()).step_by(ROWS).flat_map(move |start| {
-        let graph = question.ready.graph();
+        let graph = question.scope.ready.graph();
         let end = found.len().min(start + ROWS);
         let row = |one: &Connection| -> Result<_, SqlError> {
             Ok((
@@ -95,7 +85,7 @@ fn wallet_connections(
                 one.transfers.cast_signed(),
                 one.depth.cast_signed(),
                 one.rank,
-                question.value(one.value),
+                question.scope.value(one.value),
                 time(one.first)?,
                 time(one.last)?,
                 graph.address(one.predecessor)?.to_owned(),
@@ -139,51 +129,30 @@ fn wallet_reach(
     ErrorReport,
 > {
     let wallet = Wallet::parse(address, network)?;
-    let arguments = Arguments {
-        max_depth,
-        direction,
-        asset,
-        since,
-        until,
-        min_value,
-        min_strength,
-        include_failed,
-        max_nodes,
-        max_time,
-    };
+    let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
+    let arguments = Arguments { scope, max_depth, direction, min_strength, max_nodes };
     let totals = totals.ok_or_else(|| SqlError::null_argument("totals"))?;
     let mut question = Question::parse(wallet.network.clone(), arguments)?;
-    let Some(source) = question.known(&wallet)? else {
+    let Some(source) = question.scope.known(&wallet)? else {
         let zero = totals.then_some(0);
         let nothing = (
             0,
             0,
             zero,
-            zero.and_then(|_| question.value(U256::ZERO)),
+            zero.and_then(|_| question.scope.value(U256::ZERO)),
             true,
             Some("wallet has no transaction".to_owned()),
         );
         return Ok(TableIterator::once(nothing));
     };
     let answer = {
-        let Question { ready, direction, filter, limits, deadline, .. } = &mut question;
+        let Question { scope: Scope { ready, filter, deadline, .. }, direction, limits } = &mut question;
         reach(&ready.graph(), source, *direction, filter, totals, limits, deadline).map_err(SqlError::from)?
     };
     let reason = reason(answer.halted);
     Ok(TableIterator::new(answer.levels.into_iter().map(move |level| {
         let transfers = totals.then_some(level.transfers.cast_signed());
-        let value = transfers.and_then(|_| question.value(level.value));
+        let value = transfers.and_then(|_| question.scope.value(level.value));
         (level.depth.cast_signed(), level.wallets.cast_signed(), transfers, value, reason.is_none(), reason.clone())
     })))
-}
-
-/// Reports an error from where none can be returned.
-fn or_report<T>(result: Result<T, SqlError>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => {
-            ErrorReport::from(error).report(PgLogLevel::ERROR);
-            unreachable!("an error was reported")
-        }
-    }
 }

@@ -1,7 +1,11 @@
 //! The transaction graph: who is connected with whom, and the upkeep of the files behind the answers.
 
 mod connections;
+mod exposure;
+mod labels;
 mod paths;
 mod picture;
 mod question;
+mod screening;
+mod trace;
 mod upkeep;

@@ -5,7 +5,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::question::{Arguments, Question, reason, time};
+use super::question::{Arguments, Question, Scope, ScopeArguments, reason, time};
 use crate::convert::Wallet;
 use crate::error::SqlError;
 use crate::graph_store::now_micros;
@@ -60,28 +60,18 @@ fn shortest_path(
     let k = k.ok_or_else(|| SqlError::null_argument("k"))?;
     let now = until.map_or_else(now_micros, TimestampWithTimeZone::into_inner);
     let weight = parse_weight(weight.ok_or_else(|| SqlError::null_argument("weight"))?, now)?;
-    let arguments = Arguments {
-        max_depth,
-        direction,
-        asset,
-        since,
-        until,
-        min_value,
-        min_strength,
-        include_failed,
-        max_nodes,
-        max_time,
-    };
+    let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
+    let arguments = Arguments { scope, max_depth, direction, min_strength, max_nodes };
     let mut question = Question::parse(source.network.clone(), arguments)?;
     let nothing = |complete, reason: String| {
         let row = (None, None, None, None, None, None, None, None, None, None, None, None, complete, Some(reason));
         Ok(TableIterator::once(row))
     };
-    let (Some(from), Some(to)) = (question.known(&source)?, question.known(&target)?) else {
+    let (Some(from), Some(to)) = (question.scope.known(&source)?, question.scope.known(&target)?) else {
         return nothing(true, "wallet has no transaction".to_owned());
     };
     let answer = {
-        let Question { ready, direction, filter, limits, deadline, .. } = &mut question;
+        let Question { scope: Scope { ready, filter, deadline, .. }, direction, limits } = &mut question;
         let graph = ready.graph();
         shortest_paths(&graph, from, to, *direction, filter, weight, k, limits, deadline).map_err(SqlError::from)?
     };
@@ -93,7 +83,7 @@ fn shortest_path(
     }
     let hashes = transactions(&question, &answer.found)?;
     let mut rows = Vec::new();
-    let graph = question.ready.graph();
+    let graph = question.scope.ready.graph();
     let mut hashes = hashes.into_iter();
     for (number, path) in (1_i32..).zip(&answer.found) {
         let hops = path.steps.len() as i32;
@@ -111,7 +101,7 @@ fn shortest_path(
                 Some(graph.address(step.from).map_err(SqlError::from)?.to_owned()),
                 Some(graph.address(step.to).map_err(SqlError::from)?.to_owned()),
                 Some(step.transfers.cast_signed()),
-                question.value(step.value),
+                question.scope.value(step.value),
                 Some(time(step.first)?),
                 Some(time(step.last)?),
                 hashes.next(),
@@ -138,11 +128,11 @@ fn parse_weight(name: &str, now: i64) -> Result<Weight, SqlError> {
 /// Of every step of every path, the hashes of its latest transactions.
 fn transactions(question: &Question, paths: &[Path]) -> Result<Vec<Vec<String>>, SqlError> {
     let steps: Vec<&Step> = paths.iter().flat_map(|path| &path.steps).collect();
-    let graph = question.ready.graph();
+    let graph = question.scope.ready.graph();
     let mut asked = Vec::with_capacity(steps.len());
     for step in &steps {
         let mut times = Vec::new();
-        graph.transfers_between(step.from, step.to, &question.filter, |transfer| -> Result<(), Damaged> {
+        graph.transfers_between(step.from, step.to, &question.scope.filter, |transfer| -> Result<(), Damaged> {
             times.push(transfer.time);
             Ok(())
         })?;
@@ -152,7 +142,7 @@ fn transactions(question: &Question, paths: &[Path]) -> Result<Vec<Vec<String>>,
         let (from, to) = (graph.address(step.from)?.to_owned(), graph.address(step.to)?.to_owned());
         asked.push(StepTimes { from, to, times: times.split_off(latest) });
     }
-    let mut hashes = step_transactions(&question.network, &asked, &question.sources())?;
+    let mut hashes = step_transactions(&question.scope.network, &asked, &question.scope.sources())?;
     for of_step in &mut hashes {
         of_step.truncate(TRANSACTIONS);
     }

@@ -8,7 +8,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::question::{Arguments, Question};
+use super::question::{Arguments, Question, Scope, ScopeArguments};
 use crate::convert::Wallet;
 use crate::error::SqlError;
 use crate::spi::describe_wallets;
@@ -36,28 +36,18 @@ fn wallet_graph_dot(
         .ok()
         .filter(|most| *most >= 1)
         .ok_or_else(|| SqlError::argument(format!("fold_above must be at least 1, not {fold_above}")))?;
-    let arguments = Arguments {
-        max_depth,
-        direction,
-        asset,
-        since,
-        until,
-        min_value,
-        min_strength,
-        include_failed,
-        max_nodes,
-        max_time,
-    };
+    let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
+    let arguments = Arguments { scope, max_depth, direction, min_strength, max_nodes };
     let mut question = Question::parse(wallet.network.clone(), arguments)?;
-    let Some(source) = question.known(&wallet)? else {
+    let Some(source) = question.scope.known(&wallet)? else {
         return Ok("// wallet has no transaction\ndigraph arx {\n}\n".to_owned());
     };
     let found = {
-        let Question { ready, direction, filter, limits, deadline, .. } = &mut question;
+        let Question { scope: Scope { ready, filter, deadline, .. }, direction, limits } = &mut question;
         let graph = ready.graph();
         neighbourhood(&graph, source, *direction, filter, fold_above, limits, deadline).map_err(SqlError::from)?
     };
-    let graph = question.ready.graph();
+    let graph = question.scope.ready.graph();
     let mut addresses = Vec::with_capacity(found.wallets.len());
     for shown in &found.wallets {
         addresses.push(graph.address(shown.wallet).map_err(SqlError::from)?.to_owned());
@@ -69,7 +59,7 @@ fn wallet_graph_dot(
         check_for_interrupts!();
         known.get(&wallet).cloned().unwrap_or_default()
     };
-    let unit = question.unit()?;
+    let unit = question.scope.unit()?;
     let unit = unit.as_ref().map(|(name, decimals)| Unit { name, decimals: *decimals });
     Ok(render(&found, describe, unit))
 }

@@ -1,11 +1,15 @@
 //! What the graph functions are asked: their common arguments, checked, and the graph that answers.
 
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use arx_core::address::{Address, Network};
 use arx_core::graph::decimal::COIN_SCALE;
-use arx_core::graph::{AssetSelection, Direction, EdgeFilter, Graph, Halt, MemoryBudget, SearchLimits, U256, Watch};
+use arx_core::graph::{
+    AssetSelection, Direction, EdgeFilter, Graph, Halt, MemoryBudget, NATIVE, SearchLimits, U256, Watch,
+};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::convert::Wallet;
@@ -18,31 +22,43 @@ use crate::spi::{TransactionSources, native_asset};
 /// Asset numbers end far below: no transfer is of this one.
 const UNKNOWN_TOKEN: AssetSelection = AssetSelection::Token(u32::MAX);
 
-/// Arguments as they come.
-pub struct Arguments<'a> {
-    pub max_depth: Option<i32>,
-    pub direction: Option<&'a str>,
+/// What counts, as it comes.
+pub struct ScopeArguments<'a> {
     pub asset: Option<&'a str>,
     pub since: Option<TimestampWithTimeZone>,
     pub until: Option<TimestampWithTimeZone>,
     pub min_value: Option<AnyNumeric>,
-    pub min_strength: Option<i64>,
     pub include_failed: Option<bool>,
-    pub max_nodes: Option<i64>,
     pub max_time: Option<Interval>,
 }
 
-/// A question, and the graph that answers it.
-pub struct Question {
+/// Which transfers count, how long may be looked at them, and the graph that has them.
+pub struct Scope {
     pub ready: Ready,
     pub network: Network,
-    pub direction: Direction,
     pub filter: EdgeFilter,
-    pub limits: SearchLimits,
     pub deadline: Deadline,
     /// As it was named.
     asset: Asset,
     least: Option<AnyNumeric>,
+    /// The coin's name, once it was asked for.
+    coin: OnceCell<String>,
+}
+
+/// Arguments of a search as they come.
+pub struct Arguments<'a> {
+    pub scope: ScopeArguments<'a>,
+    pub max_depth: Option<i32>,
+    pub direction: Option<&'a str>,
+    pub min_strength: Option<i64>,
+    pub max_nodes: Option<i64>,
+}
+
+/// A search, and the graph that answers it.
+pub struct Question {
+    pub scope: Scope,
+    pub direction: Direction,
+    pub limits: SearchLimits,
 }
 
 /// Ends a search when its time is used up, and lets cancellation through.
@@ -61,7 +77,22 @@ impl Question {
     pub fn parse(network: Network, arguments: Arguments<'_>) -> Result<Self, SqlError> {
         let required = SqlError::null_argument;
         let max_depth = arguments.max_depth.ok_or_else(|| required("max_depth"))?;
-        let direction = direction(arguments.direction.ok_or_else(|| required("direction"))?)?;
+        let direction = parse_direction(arguments.direction.ok_or_else(|| required("direction"))?)?;
+        let min_transfers = arguments.min_strength.ok_or_else(|| required("min_strength"))?;
+        let min_transfers = at_least_one("min_strength", min_transfers)?;
+        let max_wallets = arguments.max_nodes.map(|most| at_least_one("max_nodes", most)).transpose()?;
+        let limits = SearchLimits { max_depth, max_wallets, memory: MemoryBudget::new(guc::graph_work_mem()) };
+        limits.check()?;
+        let mut scope = Scope::parse(network, arguments.scope)?;
+        scope.filter.min_transfers = min_transfers;
+        Ok(Self { scope, direction, limits })
+    }
+}
+
+impl Scope {
+    /// Checks the arguments, and sees to it that the graph is there.
+    pub fn parse(network: Network, arguments: ScopeArguments<'_>) -> Result<Self, SqlError> {
+        let required = SqlError::null_argument;
         let asset = Asset::parse(arguments.asset.ok_or_else(|| required("asset"))?, &network)?;
         let min_value = match &arguments.min_value {
             Some(least) => {
@@ -75,34 +106,18 @@ impl Question {
             }
             None => None,
         };
-        let min_transfers = arguments.min_strength.ok_or_else(|| required("min_strength"))?;
-        let min_transfers = u64::try_from(min_transfers)
-            .ok()
-            .filter(|least| *least >= 1)
-            .ok_or_else(|| SqlError::argument(format!("min_strength must be at least 1, not {min_transfers}")))?;
         let (since, until) = (arguments.since.map(micros), arguments.until.map(micros));
         if let (Some(since), Some(until)) = (since, until)
             && since >= until
         {
             return Err(SqlError::argument("the time window is empty: since must be before until"));
         }
-        let max_wallets = match arguments.max_nodes {
-            Some(most) => Some(
-                u64::try_from(most)
-                    .ok()
-                    .filter(|most| *most >= 1)
-                    .ok_or_else(|| SqlError::argument(format!("max_nodes must be at least 1, not {most}")))?,
-            ),
-            None => None,
-        };
         let deadline = Deadline::within(arguments.max_time)?;
-        let limits = SearchLimits { max_depth, max_wallets, memory: MemoryBudget::new(guc::graph_work_mem()) };
-        limits.check()?;
         let include_failed = arguments.include_failed.ok_or_else(|| required("include_failed"))?;
         let ready = current(asset.need())?;
         let assets = asset.selection(&ready.graph(), &network)?;
-        let filter = EdgeFilter { assets, since, until, min_value, min_transfers, include_failed };
-        Ok(Self { ready, network, direction, filter, limits, deadline, asset, least: arguments.min_value })
+        let filter = EdgeFilter { assets, since, until, min_value, min_transfers: 1, include_failed };
+        Ok(Self { ready, network, filter, deadline, asset, least: arguments.min_value, coin: OnceCell::new() })
     }
 
     /// A wallet's number, if it has any transfer. One that has none is said to have none.
@@ -119,6 +134,30 @@ impl Question {
     /// A sum of values, `None` for several assets.
     pub fn value(&self, value: U256) -> Option<SqlNumeric> {
         self.asset.scale().map(|scale| SqlNumeric { value, scale })
+    }
+
+    /// A value of one asset.
+    pub fn value_of(asset: u32, value: U256) -> SqlNumeric {
+        SqlNumeric { value, scale: if asset == NATIVE { COIN_SCALE } else { 0 } }
+    }
+
+    /// What an asset is called: the coin's name, or the address of the token.
+    pub fn asset_name(&self, asset: u32) -> Result<String, SqlError> {
+        if asset != NATIVE {
+            return Ok(self.ready.graph().token(asset)?.to_owned());
+        }
+        match self.coin.get() {
+            Some(coin) => Ok(coin.clone()),
+            None => {
+                let coin = native_asset(self.network.name())?;
+                Ok(self.coin.get_or_init(|| coin).clone())
+            }
+        }
+    }
+
+    /// Whether tokens may count.
+    pub const fn has_tokens(&self) -> bool {
+        !matches!(self.asset, Asset::Native)
     }
 
     /// What values are counted in, `None` for several assets.
@@ -204,7 +243,15 @@ impl Asset {
     }
 }
 
-fn direction(name: &str) -> Result<Direction, SqlError> {
+/// A count that makes sense from one up.
+pub fn at_least_one(name: &str, count: i64) -> Result<u64, SqlError> {
+    u64::try_from(count)
+        .ok()
+        .filter(|count| *count >= 1)
+        .ok_or_else(|| SqlError::argument(format!("{name} must be at least 1, not {count}")))
+}
+
+pub fn parse_direction(name: &str) -> Result<Direction, SqlError> {
     match name.to_ascii_lowercase().as_str() {
         "out" => Ok(Direction::Out),
         "in" => Ok(Direction::In),
@@ -226,4 +273,15 @@ pub fn time(micros: i64) -> Result<TimestampWithTimeZone, SqlError> {
 /// Why a result is not complete.
 pub fn reason(halted: Option<Halt>) -> Option<String> {
     halted.map(|halt| halt.name().to_owned())
+}
+
+/// Reports an error from where none can be returned.
+pub fn or_report<T>(result: Result<T, SqlError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => {
+            ErrorReport::from(error).report(PgLogLevel::ERROR);
+            unreachable!("an error was reported")
+        }
+    }
 }

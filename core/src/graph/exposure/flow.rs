@@ -1,0 +1,393 @@
+//! Shares along transfers, in the order of time.
+
+use std::collections::BTreeMap;
+
+use super::super::limits::Pace;
+use super::super::memory::MemoryBudget;
+use super::super::search::{EdgeFilter, Halt, Side, TransferGraph, Wallet, Watch};
+use super::super::sorting::sort_watched;
+use super::super::trace::Flow;
+use super::super::transfer::U256;
+use super::super::view::Graph;
+use super::super::{NOBODY, SearchError};
+use super::region::{Reached, Region, Standing, history, search, side};
+use super::shares::{Key, NOWHERE, Share, Shares};
+use super::{Direct, Exposed, Exposure, ExposureTerms, Exposures, Marks, Part};
+
+/// Transfers between two looks at the watch.
+const LOOKS: usize = 1 << 12;
+
+/// A transfer of the region.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Passing {
+    time: i64,
+    number: u64,
+    amount: f64,
+    /// Of the sender's balance, how much leaves.
+    leaves: f64,
+    /// Places in the region, or nobody's.
+    from: u32,
+    to: u32,
+}
+
+/// A step of a path.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    number: u64,
+    /// Towards the labelled wallet.
+    next: u32,
+}
+
+/// The exposure of wallets to labels. O(transfers of all wallets within reach, times the logarithm of their number), and for each the
+/// shares that its sender has.
+///
+/// # Errors
+/// [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`], and what looking up labels reports.
+pub fn exposures<M: Marks, W: Watch>(
+    graph: &Graph<'_>,
+    asked: &[Wallet],
+    terms: &ExposureTerms,
+    marks: &mut M,
+    watch: &mut W,
+) -> Result<Exposures, M::Error> {
+    let mut memory = terms.memory;
+    let mut pace = Pace::new(watch);
+    let mut found = Vec::with_capacity(asked.len());
+    for wallet in asked {
+        found.push(direct(graph, *wallet, terms, marks, &mut pace)?);
+    }
+    // a wallet may be asked about twice
+    let mut several = asked.to_vec();
+    several.sort_unstable();
+    several.dedup();
+    let Some(region) = search(graph, &several, terms, marks, &mut memory, &mut pace)? else {
+        return Ok(Exposures { found, halted: Some(Halt::Time) });
+    };
+    let Some(passing) = collect(graph, &region, terms, &mut memory, &mut pace)? else {
+        return Ok(Exposures { found, halted: Some(Halt::Time) });
+    };
+    let mut mixing = Mixing {
+        terms,
+        kept: region.wallets.iter().map(|_| Shares::default()).collect(),
+        region: &region,
+        asked: several.len(),
+        sums: several.iter().map(|_| Shares::default()).collect(),
+        nodes: Vec::new(),
+        moved: Vec::new(),
+        room: Vec::new(),
+        left: memory.left(),
+    };
+    if !memory.take(region.wallets.len() * size_of::<Shares>()) {
+        return Err(mixing.out_of_memory().into());
+    }
+    mixing.left = memory.left();
+    let halted = mixing.run(passing, &mut pace)?;
+    if halted.is_none() {
+        for exposed in &mut found {
+            if let Some(place) = region.places.get(exposed.wallet) {
+                exposed.parts = mixing.parts(place as usize);
+            }
+        }
+    }
+    Ok(Exposures { found, halted })
+}
+
+/// What a wallet dealt with itself.
+fn direct<M: Marks, W: Watch>(
+    graph: &Graph<'_>,
+    wallet: Wallet,
+    terms: &ExposureTerms,
+    marks: &mut M,
+    pace: &mut Pace<'_, W>,
+) -> Result<Exposed, M::Error> {
+    let filter = EdgeFilter { since: terms.since, ..history(terms) };
+    let (mut total, mut by_peer) = (Direct::default(), BTreeMap::<Wallet, Direct>::new());
+    graph.counted_transfers(wallet, side(terms.flow), &filter, |transfer| -> Result<(), SearchError> {
+        pace.step(0);
+        if transfer.peer == Some(wallet) || transfer.value == U256::ZERO {
+            return Ok(());
+        }
+        let add = |sum: &mut Direct| -> Result<(), SearchError> {
+            sum.value = sum.value.checked_add(transfer.value).ok_or(SearchError::ValueOverflow)?;
+            sum.transfers += 1;
+            Ok(())
+        };
+        add(&mut total)?;
+        transfer.peer.map_or(Ok(()), |peer| add(by_peer.entry(peer).or_default()))
+    })?;
+    let peers: Vec<Wallet> = by_peer.keys().copied().collect();
+    for some in peers.chunks(LOOKS) {
+        marks.prepare(graph, some)?;
+        pace.watch().expired();
+    }
+    let mut direct = BTreeMap::<Part, Direct>::new();
+    for (peer, sum) in by_peer {
+        if let Some(mark) = marks.mark(peer) {
+            let part = if terms.explained { Part::Wallet(peer) } else { Part::Mark(mark) };
+            let known = direct.entry(part).or_default();
+            known.value = known.value.checked_add(sum.value).ok_or(SearchError::ValueOverflow)?;
+            known.transfers += sum.transfers;
+        }
+    }
+    Ok(Exposed { wallet, total, direct: direct.into_iter().collect(), parts: Vec::new() })
+}
+
+/// All transfers of the wallets whose balances are kept, in the order of time. `None` if time ran out.
+fn collect<W: Watch>(
+    graph: &Graph<'_>,
+    region: &Region,
+    terms: &ExposureTerms,
+    memory: &mut MemoryBudget,
+    pace: &mut Pace<'_, W>,
+) -> Result<Option<Vec<Passing>>, SearchError> {
+    let mut passing: Vec<Passing> = Vec::new();
+    let filter = history(terms);
+    let (budget, wallets, depth) = (memory.limit(), region.wallets.len(), terms.max_hops);
+    // the list, and room to sort it
+    let most = memory.left() / (2 * size_of::<Passing>());
+    for (place, reached) in (0_u32..).zip(&region.wallets).filter(|(_, reached)| reached.kept) {
+        for side in [Side::Out, Side::In] {
+            graph.counted_transfers(reached.wallet, side, &filter, |transfer| -> Result<(), SearchError> {
+                if transfer.value == U256::ZERO {
+                    return Ok(());
+                }
+                let other = transfer.peer.and_then(|peer| region.places.get(peer)).unwrap_or(NOBODY);
+                // what one kept wallet sent another is the sender's
+                let known = region.wallets.get(other as usize).is_some_and(|other| other.kept);
+                if side == Side::In && known {
+                    return Ok(());
+                }
+                if passing.len() >= most {
+                    return Err(SearchError::Memory { budget, depth, wallets });
+                }
+                if passing.len().is_multiple_of(LOOKS) {
+                    pace.watch().expired();
+                }
+                let (from, to) = if side == Side::Out { (place, other) } else { (other, place) };
+                let (time, number, amount) = (transfer.time, transfer.number, transfer.value.as_f64());
+                passing.push(Passing { time, number, amount, leaves: 0.0, from, to });
+                Ok(())
+            })?;
+            if let Some(Halt::Time) = pace.step(graph.transfer_count(reached.wallet, side)) {
+                return Ok(None);
+            }
+        }
+    }
+    let mut room = passing.clone();
+    sort_watched(&mut passing, &mut room, pace.watch(), |one, other| one.time.cmp(&other.time));
+    memory.take(passing.len() * size_of::<Passing>());
+    order_ties(graph, region, &mut passing, pace)?;
+    Ok(Some(passing))
+}
+
+/// Puts transfers of one time into the order of blocks and logs, then addresses.
+fn order_ties<W: Watch>(
+    graph: &Graph<'_>,
+    region: &Region,
+    passing: &mut [Passing],
+    pace: &mut Pace<'_, W>,
+) -> Result<(), SearchError> {
+    let order = |place: u32| {
+        let wallet = region.wallets.get(place as usize).map(|reached| reached.wallet);
+        wallet.map_or(u64::MAX, |wallet| graph.order(wallet))
+    };
+    for tied in passing.chunk_by_mut(|one, other| one.time == other.time).filter(|tied| tied.len() > 1) {
+        let mut keyed = Vec::with_capacity(tied.len());
+        for one in tied.iter() {
+            pace.step(1);
+            let transfer = graph.transfer(one.number)?;
+            keyed.push(((transfer.position, order(one.from), order(one.to), transfer.value, one.number), *one));
+        }
+        keyed.sort_unstable_by_key(|(key, _)| *key);
+        for (place, (_, one)) in tied.iter_mut().zip(keyed) {
+            *place = one;
+        }
+    }
+    Ok(())
+}
+
+/// Balances and what they are made up of.
+struct Mixing<'r> {
+    terms: &'r ExposureTerms,
+    region: &'r Region,
+    /// Of every wallet of the region; those that are not kept stay empty.
+    kept: Vec<Shares>,
+    /// The first so many wallets of the region are those asked about.
+    asked: usize,
+    /// Of those asked about: amounts, not shares.
+    sums: Vec<Shares>,
+    nodes: Vec<Node>,
+    /// What the transfer at hand is made up of.
+    moved: Vec<Share>,
+    room: Vec<Share>,
+    left: usize,
+}
+
+impl Mixing<'_> {
+    fn out_of_memory(&self) -> SearchError {
+        let (budget, wallets) = (self.terms.memory.limit(), self.region.wallets.len());
+        SearchError::Memory { budget, depth: self.terms.max_hops, wallets }
+    }
+
+    fn run<W: Watch>(
+        &mut self,
+        mut passing: Vec<Passing>,
+        pace: &mut Pace<'_, W>,
+    ) -> Result<Option<Halt>, SearchError> {
+        let mut balances = vec![0.0_f64; self.region.wallets.len()];
+        let within = |time: i64| self.terms.since.is_none_or(|since| time >= since);
+        let backward = self.terms.flow == Flow::Backward;
+        for one in &mut passing {
+            let (from, to) = (one.from as usize, one.to as usize);
+            if from == to {
+                // goes nowhere, but shows that it was there
+                self.find_funds(from, one.amount, &mut balances);
+                continue;
+            }
+            let counts = within(one.time);
+            let mut held = 1.0;
+            if let Some(balance) = balances.get_mut(from) {
+                held = if one.amount > *balance { *balance / one.amount } else { 1.0 };
+                one.leaves = if one.amount >= *balance { 1.0 } else { one.amount / *balance };
+                *balance = (*balance - one.amount).max(0.0);
+            }
+            let mut balance = 0.0;
+            if let Some(of_receiver) = balances.get_mut(to) {
+                balance = *of_receiver;
+                *of_receiver += one.amount;
+            }
+            if backward {
+                let mixed = one.amount / (balance + one.amount);
+                self.pass(one, one.from, one.to, held, mixed, counts)?;
+                if let Some(Halt::Time) = pace.step(self.moved.len()) {
+                    return Ok(Some(Halt::Time));
+                }
+            }
+        }
+        if !backward {
+            for one in passing.iter().rev().filter(|one| one.from != one.to) {
+                self.pass(one, one.to, one.from, 1.0, one.leaves, within(one.time))?;
+                if let Some(Halt::Time) = pace.step(self.moved.len()) {
+                    return Ok(Some(Halt::Time));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A wallet has at least so much: what it was not known to have is of unknown source.
+    fn find_funds(&mut self, place: usize, amount: f64, balances: &mut [f64]) {
+        if let (Some(balance), Some(kept)) = (balances.get_mut(place), self.kept.get_mut(place))
+            && *balance < amount
+        {
+            if self.terms.flow == Flow::Backward {
+                kept.keep(*balance / amount);
+            }
+            *balance = amount;
+        }
+    }
+
+    /// Shares go from one wallet to another: of what they are there, `part` goes, and makes up `mixed` of what is here.
+    fn pass(
+        &mut self,
+        one: &Passing,
+        from: u32,
+        to: u32,
+        part: f64,
+        mixed: f64,
+        counts: bool,
+    ) -> Result<(), SearchError> {
+        let Some(here) = self.region.wallets.get(to as usize).copied().filter(|here| here.kept) else { return Ok(()) };
+        self.make_up(one, from, part, &here);
+        let before = self.kept.get(to as usize).map_or(0, Shares::len);
+        let asked = counts.then(|| self.sums.get_mut(to as usize).filter(|_| (to as usize) < self.asked)).flatten();
+        let mut grown = 0;
+        if let Some(sum) = asked {
+            let known = sum.len();
+            sum.add(&self.moved, one.amount, &mut self.room);
+            grown += sum.len() - known;
+        }
+        // what is left over is left over at every further step by itself
+        if self.moved.last().is_some_and(|last| last.key == Key::REST) {
+            self.moved.pop();
+        }
+        if let Some(kept) = self.kept.get_mut(to as usize) {
+            kept.keep(1.0 - mixed);
+            if !self.moved.is_empty() {
+                kept.add(&self.moved, mixed, &mut self.room);
+            }
+            grown += kept.len().saturating_sub(before);
+        }
+        // a list that grows is copied into one of twice the size
+        let bytes = 2 * grown * size_of::<Share>();
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| self.out_of_memory())?;
+        Ok(())
+    }
+
+    /// What a transfer is made up of, as `here` sees it.
+    fn make_up(&mut self, one: &Passing, from: u32, part: f64, here: &Reached) {
+        let most = self.terms.max_hops - here.depth;
+        let explained = self.terms.explained;
+        self.moved.clear();
+        let there = self.region.wallets.get(from as usize);
+        let single = |key| Share { key, share: 1.0, most: one.amount, path: NOWHERE };
+        match there.map_or(Standing::Edge, |there| there.standing) {
+            Standing::Marked(number) if most > 0 => self.moved.push(single(Key::of(number))),
+            Standing::Open if most > 0 => {
+                if let Some(shares) = self.kept.get(from as usize) {
+                    let mut over = 0.0;
+                    for share in shares.iter() {
+                        let key = share.key.further(most);
+                        let carried = share.share * part;
+                        if key == Key::OVER {
+                            over += carried;
+                        } else {
+                            self.moved.push(Share {
+                                key,
+                                share: carried,
+                                most: carried * one.amount,
+                                path: share.path,
+                            });
+                        }
+                    }
+                    if explained && over > 0.0 {
+                        self.moved.push(Share { share: over, ..single(Key::OVER) });
+                    }
+                }
+            }
+            Standing::Hub if explained => self.moved.push(single(Key::FAN_OUT)),
+            // creations of contracts lead nowhere
+            _ if explained && there.is_some() => self.moved.push(single(Key::OVER)),
+            _ => {}
+        }
+        if explained {
+            let rest = 1.0 - self.moved.iter().map(|share| share.share).sum::<f64>();
+            for share in &mut self.moved {
+                self.nodes.push(Node { number: one.number, next: share.path });
+                share.path = (self.nodes.len() - 1) as u32;
+            }
+            self.left = self.left.saturating_sub(2 * self.moved.len() * size_of::<Node>());
+            if rest > f64::EPSILON {
+                self.moved.push(Share { share: rest, ..single(Key::REST) });
+            }
+        }
+    }
+
+    /// What was found of one of those asked about.
+    fn parts(&self, place: usize) -> Vec<Exposure> {
+        let explained = self.terms.explained;
+        let Some(sums) = self.sums.get(place) else { return Vec::new() };
+        let part = |share: Share| {
+            let (mut path, mut node) = (Vec::new(), share.path);
+            while explained && let Some(step) = self.nodes.get(node as usize) {
+                path.push(step.number);
+                node = step.next;
+            }
+            if self.terms.flow == Flow::Backward {
+                path.reverse();
+            }
+            Exposure { part: share.key.part(explained), hops: share.key.hops(), value: share.share, path }
+        };
+        sums.iter().map(part).collect()
+    }
+}

@@ -1,0 +1,166 @@
+//! The wallets around some others, as far as their funds may have come from there or gone there.
+
+use super::super::SearchError;
+use super::super::error::Damaged;
+use super::super::limits::Pace;
+use super::super::memory::MemoryBudget;
+use super::super::search::{EdgeFilter, Halt, Side, TransferGraph, Wallet, Watch};
+use super::super::trace::Flow;
+use super::super::transfer::U256;
+use super::super::view::Graph;
+use super::super::visited::{Visited, book};
+use super::{ExposureTerms, Marks};
+
+/// Wallets that are looked up at a time: some tens of milliseconds.
+const LOOKED_UP: usize = 2_000;
+
+/// What becomes of funds at a wallet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// They are followed.
+    Open,
+    /// They are from there, or for it.
+    Marked(u32),
+    /// It has too many counterparties.
+    Hub,
+    /// It is as far away as was asked for.
+    Edge,
+}
+
+/// A wallet of the region.
+#[derive(Debug, Clone, Copy)]
+pub struct Reached {
+    pub wallet: Wallet,
+    /// The fewest transfers to one of those asked about.
+    pub depth: u32,
+    pub standing: Standing,
+    /// Whether its balance is kept.
+    pub kept: bool,
+}
+
+/// All wallets whose transfers matter.
+pub struct Region {
+    pub places: Visited,
+    pub wallets: Vec<Reached>,
+}
+
+/// What a balance is made of: all of one asset, from the beginning, that took effect.
+pub const fn history(terms: &ExposureTerms) -> EdgeFilter {
+    EdgeFilter {
+        assets: terms.assets,
+        since: None,
+        until: terms.until,
+        min_value: None,
+        min_transfers: 1,
+        include_failed: false,
+    }
+}
+
+/// The side from which funds of a flow come, seen from those asked about.
+pub const fn side(flow: Flow) -> Side {
+    match flow {
+        Flow::Forward => Side::Out,
+        Flow::Backward => Side::In,
+    }
+}
+
+/// Searches outwards. `None` in place of the region if time ran out.
+pub fn search<M: Marks, W: Watch>(
+    graph: &Graph<'_>,
+    asked: &[Wallet],
+    terms: &ExposureTerms,
+    marks: &mut M,
+    memory: &mut MemoryBudget,
+    pace: &mut Pace<'_, W>,
+) -> Result<Option<Region>, M::Error> {
+    let mut region = Region { places: Visited::new(graph.wallets(), memory), wallets: Vec::new() };
+    let side = side(terms.flow);
+    for wallet in asked {
+        region.reach(*wallet, 0, memory)?;
+    }
+    let mut start = 0;
+    for depth in 0..=terms.max_hops {
+        let level: Vec<Wallet> = region.wallets[start..].iter().map(|one| one.wallet).collect();
+        for some in level.chunks(LOOKED_UP) {
+            marks.prepare(graph, some)?;
+            if pace.watch().expired() {
+                return Ok(None);
+            }
+        }
+        let end = region.wallets.len();
+        for place in start..end {
+            let Some(reached) = region.wallets.get(place).copied() else { break };
+            let standing = if let Some(mark) = marks.mark(reached.wallet) {
+                Standing::Marked(if terms.explained { reached.wallet } else { mark })
+            } else if depth == terms.max_hops && depth > 0 {
+                Standing::Edge
+            } else if has_more_peers(graph, reached.wallet, side, terms, pace)? {
+                Standing::Hub
+            } else {
+                Standing::Open
+            };
+            // those asked about are looked through, whoever they are
+            let kept = depth == 0 || standing == Standing::Open;
+            if let Some(one) = region.wallets.get_mut(place) {
+                *one = Reached { standing, kept, ..reached };
+            }
+            if !kept || depth == terms.max_hops {
+                continue;
+            }
+            let mut looked = 0;
+            graph.counted_transfers(reached.wallet, side, &history(terms), |transfer| -> Result<(), SearchError> {
+                looked += 1;
+                if looked % LOOKED_UP == 0 {
+                    pace.watch().expired();
+                }
+                match transfer.peer {
+                    Some(peer) if transfer.value > U256::ZERO => region.reach(peer, depth + 1, memory),
+                    _ => Ok(()),
+                }
+            })?;
+            if let Some(Halt::Time) = pace.step(looked) {
+                return Ok(None);
+            }
+        }
+        start = end;
+        if start == region.wallets.len() {
+            break;
+        }
+    }
+    Ok(Some(region))
+}
+
+impl Region {
+    fn reach(&mut self, wallet: Wallet, depth: u32, memory: &mut MemoryBudget) -> Result<(), SearchError> {
+        if self.places.get(wallet).is_none() {
+            let found = self.wallets.len();
+            book(memory, size_of::<Reached>() + self.places.cost(), depth, found)?;
+            self.places.insert(wallet, found as u32);
+            self.wallets.push(Reached { wallet, depth, standing: Standing::Edge, kept: false });
+        }
+        Ok(())
+    }
+}
+
+/// Whether a wallet has more counterparties on a side than may be passed through.
+fn has_more_peers<W: Watch>(
+    graph: &Graph<'_>,
+    wallet: Wallet,
+    side: Side,
+    terms: &ExposureTerms,
+    pace: &mut Pace<'_, W>,
+) -> Result<bool, SearchError> {
+    let Some(most) = terms.max_fan_out else { return Ok(false) };
+    // there may be fewer than the degree says, never more
+    if graph.degree(wallet, side) as u64 <= most {
+        return Ok(false);
+    }
+    let filter = EdgeFilter { assets: terms.assets, ..EdgeFilter::default() };
+    let mut peers = 0;
+    graph.edges(wallet, side, &filter, |_| -> Result<(), Damaged> {
+        peers += 1;
+        Ok(())
+    })?;
+    pace.step(graph.degree(wallet, side));
+    Ok(peers > most)
+}

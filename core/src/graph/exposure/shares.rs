@@ -1,0 +1,145 @@
+//! What a balance is made up of: shares by part and hop.
+
+use super::Part;
+
+/// Bits of a hop beside a part.
+pub const HOP_BITS: u32 = 5;
+
+const HOPS: u64 = (1 << HOP_BITS) - 1;
+
+/// Parts that are no wallet and no label come after all that are.
+const FAN_OUT: u64 = 1 << 40;
+const OVER: u64 = 2 << 40;
+const REST: u64 = 3 << 40;
+
+/// A part and a hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(u64);
+
+impl Key {
+    pub const FAN_OUT: Self = Self(FAN_OUT);
+    pub const OVER: Self = Self(OVER);
+    pub const REST: Self = Self(REST);
+
+    /// One hop from a wallet or label.
+    pub fn of(number: u32) -> Self {
+        Self((u64::from(number) << HOP_BITS) | 1)
+    }
+
+    /// One hop further, or too far.
+    pub const fn further(self, most: u32) -> Self {
+        if self.0 >= FAN_OUT {
+            self
+        } else if (self.0 & HOPS) < most as u64 {
+            Self(self.0 + 1)
+        } else {
+            Self::OVER
+        }
+    }
+
+    pub const fn hops(self) -> u32 {
+        if self.0 >= FAN_OUT { 0 } else { (self.0 & HOPS) as u32 }
+    }
+
+    pub const fn part(self, explained: bool) -> Part {
+        match self.0 {
+            FAN_OUT => Part::FanOut,
+            OVER => Part::Hops,
+            REST => Part::Rest,
+            key if explained => Part::Wallet((key >> HOP_BITS) as u32),
+            key => Part::Mark((key >> HOP_BITS) as u32),
+        }
+    }
+}
+
+/// No path.
+pub const NOWHERE: u32 = u32::MAX;
+
+/// A share, and the path by which most of it came at once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    pub key: Key,
+    pub share: f64,
+    /// How much the path carried.
+    pub most: f64,
+    pub path: u32,
+}
+
+/// Shares by key, all of them to be multiplied by `scale`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shares {
+    scale: f64,
+    /// By key.
+    shares: Vec<Share>,
+}
+
+/// A scale beyond which shares are multiplied out.
+const SMALL: f64 = 1e-100;
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self { scale: 1.0, shares: Vec::new() }
+    }
+}
+
+impl Shares {
+    pub fn len(&self) -> usize {
+        self.shares.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Share> {
+        self.shares.iter().map(|one| Share { share: one.share * self.scale, ..*one })
+    }
+
+    /// Keeps a part of all shares.
+    pub fn keep(&mut self, part: f64) {
+        if part <= 0.0 {
+            self.shares.clear();
+            self.scale = 1.0;
+            return;
+        }
+        self.scale *= part;
+        if self.scale < SMALL {
+            for one in &mut self.shares {
+                one.share *= self.scale;
+            }
+            self.scale = 1.0;
+        }
+    }
+
+    /// Adds shares, which are in the order of keys, times `factor`.
+    pub fn add(&mut self, more: &[Share], factor: f64, room: &mut Vec<Share>) {
+        let factor = factor / self.scale;
+        if let [one] = more {
+            match self.shares.binary_search_by_key(&one.key, |known| known.key) {
+                Ok(place) => join(&mut self.shares[place], one, factor),
+                Err(place) => self.shares.insert(place, Share { share: one.share * factor, ..*one }),
+            }
+            return;
+        }
+        room.clear();
+        let mut known = self.shares.iter().copied().peekable();
+        for one in more {
+            while let Some(earlier) = known.next_if(|known| known.key < one.key) {
+                room.push(earlier);
+            }
+            match known.next_if(|known| known.key == one.key) {
+                Some(mut both) => {
+                    join(&mut both, one, factor);
+                    room.push(both);
+                }
+                None => room.push(Share { share: one.share * factor, ..*one }),
+            }
+        }
+        room.extend(known);
+        std::mem::swap(&mut self.shares, room);
+    }
+}
+
+fn join(known: &mut Share, more: &Share, factor: f64) {
+    known.share += more.share * factor;
+    if more.most > known.most {
+        known.most = more.most;
+        known.path = more.path;
+    }
+}

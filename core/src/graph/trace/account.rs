@@ -1,0 +1,213 @@
+//! A wallet that is followed: its history in one asset, and how its funds are divided.
+
+use std::collections::HashMap;
+
+use super::super::error::Damaged;
+use super::super::limits::Pace;
+use super::super::search::{AssetSelection, EdgeFilter, Side, TransferGraph, Wallet, Watch};
+use super::super::sorting::sort_watched;
+use super::super::transfer::{NATIVE, U256};
+use super::super::view::{Graph, Transfer};
+use super::super::{MemoryBudget, SearchError};
+use super::moment::{Event, Moment, in_flow};
+use super::pool::{Mark, Part};
+use super::{Flow, Method, Terms, backward, forward};
+
+/// Transfers between two looks at the watch while a history is read.
+const LOOKS: usize = 1 << 12;
+
+/// How tainted funds are divided among the transfers with which they leave. Events are named by their place in the history, which is
+/// in the order of the flow; they pass one by one.
+pub trait Division {
+    /// A transfer arrives, carrying `mark`.
+    fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Mark>);
+
+    /// A transfer leaves: what it carries.
+    fn leave(&mut self, event: usize, amount: U256) -> Mark;
+
+    /// Tainted funds that have arrived and not left.
+    fn held(&self) -> U256;
+
+    /// Of them, what may still leave.
+    fn pending(&self) -> bool;
+}
+
+/// A wallet that is followed, in one asset.
+pub struct Account {
+    pub wallet: Wallet,
+    pub asset: u32,
+    /// The fewest transfers from the origin.
+    pub depth: u32,
+    /// In the order of the flow.
+    pub events: Vec<Event>,
+    /// The next event that has not passed.
+    pub cursor: usize,
+    /// What the transfers that have not passed carry.
+    pub marks: HashMap<usize, Mark>,
+    pub division: Box<dyn Division>,
+    /// Whether it waits for its next event.
+    pub queued: bool,
+    /// Whether any of its tainted funds left.
+    pub moved: bool,
+    pub transfers: u64,
+    pub first: i64,
+    pub last: i64,
+}
+
+impl Account {
+    /// Reads the history of a wallet. Its memory is booked already.
+    pub fn load<W: Watch>(
+        graph: &Graph<'_>,
+        wallet: Wallet,
+        asset: u32,
+        terms: &Terms,
+        pace: &mut Pace<'_, W>,
+    ) -> Result<Self, SearchError> {
+        let filter = history(asset, terms);
+        let mut events = Vec::new();
+        for side in [Side::Out, Side::In] {
+            graph.counted_transfers(wallet, side, &filter, |transfer| -> Result<(), Damaged> {
+                if events.len() % LOOKS == 0 {
+                    pace.watch().expired();
+                }
+                events.push(event(graph, wallet, side, &transfer));
+                Ok(())
+            })?;
+        }
+        let leaving = leaving(terms.flow);
+        let mut room = events.clone();
+        sort_watched(&mut events, &mut room, pace.watch(), |one, other| {
+            // a transfer to oneself leaves before it arrives
+            in_flow(terms.flow, &one.moment, &other.moment)
+                .then_with(|| (one.side() != leaving).cmp(&(other.side() != leaving)))
+        });
+        let division: Box<dyn Division> = match (terms.method, terms.flow) {
+            (Method::Poison, _) => Box::new(forward::Poison::default()),
+            (Method::Tiho, flow) => Box::new(forward::HighestFirst::new(&events, flow)),
+            (Method::Haircut, Flow::Forward) => Box::new(forward::Haircut::default()),
+            (Method::Haircut, Flow::Backward) => Box::new(backward::Haircut::new(&events)),
+            (Method::Fifo | Method::Lifo, Flow::Forward) => Box::new(forward::Queue::new(terms.method)),
+            (Method::Fifo | Method::Lifo, Flow::Backward) => Box::new(backward::Queue::new(terms.method, &events)),
+        };
+        Ok(Self {
+            wallet,
+            asset,
+            depth: u32::MAX,
+            events,
+            cursor: 0,
+            marks: HashMap::new(),
+            division,
+            queued: false,
+            moved: false,
+            transfers: 0,
+            first: i64::MAX,
+            last: i64::MIN,
+        })
+    }
+
+    /// Lets everything before an event pass.
+    pub fn advance<W: Watch>(&mut self, to: usize, flow: Flow, pace: &mut Pace<'_, W>) {
+        while self.cursor < to {
+            self.pass(flow);
+            pace.step(0);
+        }
+    }
+
+    /// Lets the next event pass: what it carries, if it leaves.
+    pub fn pass(&mut self, flow: Flow) -> Mark {
+        let (number, event) = match self.events.get(self.cursor) {
+            Some(event) => (self.cursor, event),
+            None => return Mark::default(),
+        };
+        self.cursor += 1;
+        if event.side() == leaving(flow) {
+            self.division.leave(number, event.moment.value)
+        } else {
+            let mark = self.marks.remove(&number);
+            self.division.arrive(number, event.moment.value, mark.as_ref());
+            Mark::default()
+        }
+    }
+
+    /// The place of an arriving transfer in the history.
+    pub fn arrival(&self, moment: &Moment, flow: Flow) -> Option<usize> {
+        let start = self.events.partition_point(|event| in_flow(flow, &event.moment, moment).is_lt());
+        let same = self.events.get(start..)?.iter().take_while(|event| event.moment == *moment);
+        let place = same.enumerate().find(|(_, event)| event.side() != leaving(flow));
+        place.map(|(place, _)| start + place)
+    }
+
+    /// The next event that leaves, if tainted funds may leave with it. Nothing passes: what arrives before it may still be marked.
+    pub fn next_leaving(&self, terms: &Terms) -> Option<usize> {
+        if !self.division.pending() && self.marks.is_empty() {
+            return None;
+        }
+        let side = leaving(terms.flow);
+        let place = self.events.get(self.cursor..)?.iter().position(|event| event.side() == side)?;
+        let event = self.events.get(self.cursor + place)?;
+        let too_early = terms.flow == Flow::Backward && terms.since.is_some_and(|since| event.moment.time < since);
+        (!too_early).then_some(self.cursor + place)
+    }
+}
+
+/// The side with which funds leave in the direction of the flow.
+pub const fn leaving(flow: Flow) -> Side {
+    match flow {
+        Flow::Forward => Side::Out,
+        Flow::Backward => Side::In,
+    }
+}
+
+impl Event {
+    pub const fn side(&self) -> Side {
+        if self.incoming { Side::In } else { Side::Out }
+    }
+}
+
+/// What a wallet's balance is made of: one asset, all of it from the beginning, that took effect.
+pub fn history(asset: u32, terms: &Terms) -> EdgeFilter {
+    EdgeFilter {
+        assets: single(asset),
+        since: None,
+        until: terms.until,
+        min_value: None,
+        min_transfers: 1,
+        include_failed: false,
+    }
+}
+
+/// One asset alone.
+pub const fn single(asset: u32) -> AssetSelection {
+    if asset == NATIVE { AssetSelection::Native } else { AssetSelection::Token(asset) }
+}
+
+/// A transfer as one of its wallets has it.
+pub fn event(graph: &Graph<'_>, wallet: Wallet, side: Side, transfer: &Transfer) -> Event {
+    let (own, other) = (graph.order(wallet), transfer.peer.map_or(u64::MAX, |peer| graph.order(peer)));
+    let (from, to) = if side == Side::Out { (own, other) } else { (other, own) };
+    let moment = Moment {
+        time: transfer.time,
+        position: transfer.position,
+        from,
+        to,
+        value: transfer.value,
+        number: transfer.number,
+    };
+    Event { moment, peer: transfer.peer, incoming: side == Side::In, status: transfer.status }
+}
+
+/// Books the history of a wallet, if there is room for it, and room to sort it, which is free again when that is done.
+pub fn book_history(graph: &Graph<'_>, wallet: Wallet, terms: &Terms, memory: &mut MemoryBudget) -> bool {
+    let events = graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
+    let divided = match (terms.flow, terms.method) {
+        (_, Method::Poison) | (Flow::Forward, Method::Haircut) => 0,
+        (_, Method::Tiho) => forward::PER_EVENT,
+        // parts in the pool are booked as they come; what is not tainted joins
+        (Flow::Forward, Method::Fifo | Method::Lifo) => size_of::<Part>(),
+        (Flow::Backward, Method::Haircut) => size_of::<U256>(),
+        (Flow::Backward, Method::Fifo | Method::Lifo) => backward::PER_EVENT,
+    };
+    let (stays, sorted) = (size_of::<Event>() + divided, size_of::<Event>());
+    let fits = events.saturating_mul(stays + sorted) <= memory.left();
+    fits && memory.take(events * stays)
+}

@@ -1,0 +1,397 @@
+//! The way through time.
+
+use std::cmp::Ordering;
+use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap};
+
+use super::super::limits::{Pace, Stop};
+use super::super::memory::MemoryBudget;
+use super::super::search::{Halt, Side, TransferGraph, Wallet, Watch};
+use super::super::transfer::{NATIVE, U256};
+use super::super::view::Graph;
+use super::super::{EdgeFilter, SearchError};
+use super::account::{Account, book_history, event, history, leaving, single};
+use super::moment::{Event, Waiting, in_flow};
+use super::pool::{Mark, Part};
+use super::{End, Ended, Flow, Origin, Step, Stops, Terms, Trace};
+
+/// Follows tainted funds. O(transfers of the wallets that are followed, times the logarithm of their number).
+///
+/// # Errors
+/// [`SearchError::Memory`] when what the origin sent does not fit into the memory allowed, [`SearchError::Damaged`], and what looking up
+/// where to stop reports. Every other limit ends an amount where it is, see [`End`].
+pub fn trace<S: Stops, W: Watch>(
+    graph: &Graph<'_>,
+    origin: &Origin,
+    terms: &Terms,
+    stops: &mut S,
+    watch: &mut W,
+) -> Result<Trace, S::Error> {
+    let mut sweep = Sweep {
+        graph,
+        terms,
+        stops,
+        origin: if let Origin::Wallet(wallet) = origin { Some(*wallet) } else { None },
+        memory: terms.memory,
+        pace: Pace::new(watch),
+        accounts: Vec::new(),
+        by_wallet: HashMap::new(),
+        waiting: BinaryHeap::new(),
+        steps: Vec::new(),
+        ends: HashMap::new(),
+        injected: HashMap::new(),
+        cut: None,
+    };
+    let seeds = sweep.seeds(origin)?;
+    sweep.run(&seeds)?;
+    Ok(sweep.finish())
+}
+
+/// A transfer of the origin, or of a wallet that is followed.
+#[derive(Debug, Clone, Copy)]
+struct Moving {
+    event: Event,
+    asset: u32,
+    from: Wallet,
+    to: Option<Wallet>,
+}
+
+impl Moving {
+    /// From an event in the history of one of its wallets.
+    fn of(event: Event, asset: u32, wallet: Wallet) -> Self {
+        match event.side() {
+            Side::Out => Self { event, asset, from: wallet, to: event.peer },
+            Side::In => Self { event, asset, from: event.peer.unwrap_or(wallet), to: Some(wallet) },
+        }
+    }
+
+    /// Where it arrives in the direction of the flow.
+    fn arrives(&self, flow: Flow) -> Option<Wallet> {
+        match flow {
+            Flow::Forward => self.to,
+            Flow::Backward => Some(self.from),
+        }
+    }
+}
+
+/// Whether a wallet has more counterparties on a side, in one asset, than so many.
+fn has_more_peers(graph: &Graph<'_>, wallet: Wallet, side: Side, asset: u32, most: u64) -> Result<bool, SearchError> {
+    // there may be fewer than the degree says, never more
+    if graph.degree(wallet, side) as u64 <= most {
+        return Ok(false);
+    }
+    let filter = EdgeFilter { assets: single(asset), ..EdgeFilter::default() };
+    let mut peers = 0;
+    let looked = graph.edges(wallet, side, &filter, |_| -> Result<(), Stop> {
+        peers += 1;
+        // no limit on time or wallets: only what ends the look
+        if peers > most { Err(Stop::Halt(Halt::Wallets)) } else { Ok(()) }
+    });
+    Ok(Stop::halt(looked)?.is_some())
+}
+
+/// An end of one kind.
+#[derive(Debug, Clone, Copy)]
+struct Pile {
+    amount: U256,
+    hop: u32,
+    transfers: u64,
+    first: i64,
+    last: i64,
+}
+
+/// Wallets that are looked up at a time: some tens of milliseconds.
+const LOOKED_UP: usize = 2_000;
+
+/// Bytes of an entry of the ends, with the table's spare room.
+const PILE: usize = 2 * (size_of::<Pile>() + 16);
+
+struct Sweep<'s, 'g, S, W> {
+    graph: &'s Graph<'g>,
+    terms: &'s Terms,
+    stops: &'s mut S,
+    /// The wallet that funds come back to.
+    origin: Option<Wallet>,
+    memory: MemoryBudget,
+    pace: Pace<'s, W>,
+    accounts: Vec<Account>,
+    by_wallet: HashMap<(Wallet, u32), usize>,
+    waiting: BinaryHeap<Waiting>,
+    steps: Vec<Step>,
+    ends: HashMap<(Option<Wallet>, u32, End), Pile>,
+    injected: HashMap<u32, U256>,
+    cut: Option<End>,
+}
+
+impl<S: Stops, W: Watch> Sweep<'_, '_, S, W> {
+    /// The transfers that the trace begins with, in the order of the flow.
+    fn seeds(&mut self, origin: &Origin) -> Result<Vec<Moving>, S::Error> {
+        let (terms, graph) = (self.terms, self.graph);
+        let mut seeds = Vec::new();
+        match origin {
+            Origin::Transfers(sent) => {
+                for one in sent.iter().filter(|one| terms.assets.contains(one.transfer.asset)) {
+                    let event = event(graph, one.from, Side::Out, &one.transfer);
+                    seeds.push(Moving::of(event, one.transfer.asset, one.from));
+                }
+            }
+            Origin::Wallet(wallet) => {
+                let side = leaving(terms.flow);
+                let filter = EdgeFilter { assets: terms.assets, since: terms.since, ..history(NATIVE, terms) };
+                let (memory, pace) = (&mut self.memory, &mut self.pace);
+                let most = memory.left() / (2 * size_of::<Moving>());
+                let looked = graph.counted_transfers(*wallet, side, &filter, |transfer| -> Result<(), SearchError> {
+                    pace.step(0);
+                    if seeds.len() >= most {
+                        return Err(SearchError::Memory { budget: memory.limit(), depth: 1, wallets: 1 });
+                    }
+                    // what a wallet sends itself goes nowhere
+                    if transfer.value > U256::ZERO && transfer.peer != Some(*wallet) {
+                        seeds.push(Moving::of(event(graph, *wallet, side, &transfer), transfer.asset, *wallet));
+                    }
+                    Ok(())
+                });
+                looked?;
+                memory.take(2 * seeds.len() * size_of::<Moving>());
+            }
+        }
+        self.pace.watch().expired();
+        seeds.sort_unstable_by(|one, other| in_flow(terms.flow, &one.event.moment, &other.event.moment));
+        seeds.dedup_by_key(|seed| seed.event.moment.number);
+        let mut peers: Vec<Wallet> = seeds.iter().filter_map(|seed| seed.arrives(terms.flow)).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        for some in peers.chunks(LOOKED_UP) {
+            self.stops.prepare(graph, some)?;
+        }
+        Ok(seeds)
+    }
+
+    fn run(&mut self, seeds: &[Moving]) -> Result<(), S::Error> {
+        let mut seeds = seeds.iter().peekable();
+        loop {
+            if self.memory.left() < size_of::<Step>() + PILE {
+                self.cut = Some(End::Memory);
+                return Ok(());
+            }
+            if let Some(Halt::Time) = self.pace.step(0) {
+                self.cut = Some(End::Time);
+                return Ok(());
+            }
+            let order = match (seeds.peek(), self.waiting.peek()) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(seed), Some(next)) => in_flow(self.terms.flow, &seed.event.moment, &next.moment),
+            };
+            let left = if order == Ordering::Less { None } else { self.waiting.pop() };
+            let left = match left {
+                Some(next) => self.leave(&next),
+                None => None,
+            };
+            if order == Ordering::Greater {
+                if let Some((moving, mark, depth)) = left {
+                    self.deliver(moving, mark, depth + 1)?;
+                }
+                continue;
+            }
+            // tainted as a whole; what came from elsewhere is not counted again
+            let Some(seed) = seeds.next() else { continue };
+            let (already, _) = left.map_or((U256::ZERO, 0), |(_, mark, depth)| (mark.tainted, depth));
+            let amount = seed.event.moment.value;
+            let total = self.injected.entry(seed.asset).or_insert(U256::ZERO);
+            *total = total.saturating_add(amount.saturating_sub(already));
+            self.deliver(*seed, Mark::whole(amount), 1)?;
+        }
+    }
+
+    /// The next transfer of a wallet: what it carries, if anything.
+    fn leave(&mut self, next: &Waiting) -> Option<(Moving, Mark, u32)> {
+        let flow = self.terms.flow;
+        let account = self.accounts.get_mut(next.account)?;
+        account.queued = false;
+        account.advance(next.event, flow, &mut self.pace);
+        let event = *account.events.get(next.event)?;
+        let mark = account.pass(flow);
+        let (wallet, asset, depth) = (account.wallet, account.asset, account.depth);
+        account.moved |= mark.tainted > U256::ZERO;
+        self.queue(next.account);
+        (mark.tainted > U256::ZERO).then(|| (Moving::of(event, asset, wallet), mark, depth))
+    }
+
+    /// Lets an account wait for its next transfer.
+    fn queue(&mut self, number: usize) {
+        let terms = self.terms;
+        let Some(account) = self.accounts.get_mut(number).filter(|account| !account.queued) else { return };
+        let Some(event) = account.next_leaving(terms) else { return };
+        let Some(moment) = account.events.get(event).map(|event| event.moment) else { return };
+        account.queued = true;
+        self.waiting.push(Waiting { moment, flow: terms.flow, account: number, event });
+    }
+
+    /// A transfer arrives with what it carries.
+    fn deliver(&mut self, moving: Moving, mark: Mark, hop: u32) -> Result<(), S::Error> {
+        let Moving { event, asset, from, to } = moving;
+        let (tainted, moment, arrives) = (mark.tainted, event.moment, moving.arrives(self.terms.flow));
+        if tainted == U256::ZERO {
+            return Ok(());
+        }
+        self.memory.take(2 * (size_of::<Step>() + mark.parts.len() * size_of::<Part>()));
+        self.pace.step(mark.parts.len());
+        let end = match self.joins(arrives, asset, tainted, hop)? {
+            Ok(account) => self.join(account, &event, mark, hop),
+            Err(end) => Some(end),
+        };
+        self.steps.push(Step {
+            hop,
+            from,
+            to,
+            asset,
+            time: moment.time,
+            position: moment.position,
+            status: event.status,
+            amount: moment.value,
+            tainted,
+            end,
+            number: moment.number,
+        });
+        if let Some(end) = end {
+            let pile = Pile { amount: tainted, hop, transfers: 1, first: moment.time, last: moment.time };
+            self.pile(arrives, asset, end, pile);
+        }
+        Ok(())
+    }
+
+    fn pile(&mut self, wallet: Option<Wallet>, asset: u32, end: End, more: Pile) {
+        match self.ends.entry((wallet, asset, end)) {
+            Entry::Vacant(vacant) => {
+                self.memory.take(PILE);
+                vacant.insert(more);
+            }
+            Entry::Occupied(mut occupied) => {
+                let pile = occupied.get_mut();
+                pile.amount = pile.amount.saturating_add(more.amount);
+                pile.hop = pile.hop.min(more.hop);
+                pile.transfers += more.transfers;
+                pile.first = pile.first.min(more.first);
+                pile.last = pile.last.max(more.last);
+            }
+        }
+    }
+
+    /// The account that an amount goes into, or why it ends.
+    fn joins(
+        &mut self,
+        arrives: Option<Wallet>,
+        asset: u32,
+        tainted: U256,
+        hop: u32,
+    ) -> Result<Result<usize, End>, S::Error> {
+        let (terms, graph) = (self.terms, self.graph);
+        let Some(wallet) = arrives else { return Ok(Err(End::Contract)) };
+        if self.origin == Some(wallet) {
+            return Ok(Err(End::Origin));
+        }
+        if self.stops.stops_at(wallet) {
+            return Ok(Err(End::Stop));
+        }
+        if let Some(account) = self.by_wallet.get(&(wallet, asset)) {
+            return Ok(Ok(*account));
+        }
+        if hop >= terms.max_hops {
+            return Ok(Err(End::Hops));
+        }
+        if terms.min_value.is_some_and(|least| tainted < least) {
+            return Ok(Err(End::Value));
+        }
+        if let Some(most) = terms.max_fan_out
+            && has_more_peers(graph, wallet, leaving(terms.flow), asset, most)?
+        {
+            return Ok(Err(End::FanOut));
+        }
+        if terms.max_wallets.is_some_and(|most| self.accounts.len() as u64 >= most) {
+            self.cut = Some(End::Wallets);
+            return Ok(Err(End::Wallets));
+        }
+        if !book_history(graph, wallet, terms, &mut self.memory) {
+            self.cut = Some(End::Memory);
+            return Ok(Err(End::Memory));
+        }
+        let account = Account::load(graph, wallet, asset, terms, &mut self.pace)?;
+        let side = leaving(terms.flow);
+        let mut peers: Vec<Wallet> =
+            account.events.iter().filter(|event| event.side() == side).filter_map(|event| event.peer).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        for some in peers.chunks(LOOKED_UP) {
+            self.stops.prepare(graph, some)?;
+            if self.pace.watch().expired() {
+                self.cut = Some(End::Time);
+                return Ok(Err(End::Time));
+            }
+        }
+        let number = self.accounts.len();
+        self.accounts.push(account);
+        self.by_wallet.insert((wallet, asset), number);
+        Ok(Ok(number))
+    }
+
+    /// A transfer brings what it carries into an account. One that is outside the window stays where it arrived.
+    fn join(&mut self, number: usize, event: &Event, mark: Mark, hop: u32) -> Option<End> {
+        let flow = self.terms.flow;
+        let account = self.accounts.get_mut(number)?;
+        let Some(place) = account.arrival(&event.moment, flow) else { return Some(End::Held) };
+        account.depth = account.depth.min(hop);
+        account.transfers += 1;
+        account.first = account.first.min(event.moment.time);
+        account.last = account.last.max(event.moment.time);
+        account.marks.insert(place, mark);
+        if !account.queued {
+            account.advance(place + 1, flow, &mut self.pace);
+        }
+        self.queue(number);
+        None
+    }
+
+    fn finish(mut self) -> Trace {
+        let cut = self.cut;
+        for account in std::mem::take(&mut self.accounts) {
+            // what was about to arrive when the trace was cut
+            let on_the_way = account.marks.values().fold(U256::ZERO, |sum, mark| sum.saturating_add(mark.tainted));
+            let held = account.division.held().saturating_add(on_the_way);
+            if held > U256::ZERO {
+                let end = cut.filter(|_| account.queued).unwrap_or(End::Held);
+                let Account { depth, transfers, first, last, .. } = account;
+                let pile = Pile { amount: held, hop: depth, transfers, first, last };
+                self.pile(Some(account.wallet), account.asset, end, pile);
+            }
+            if !account.moved {
+                // told apart by a depth that no wallet has
+                self.by_wallet.insert((account.wallet, account.asset), usize::MAX);
+            }
+        }
+        let forward = self.terms.flow == Flow::Forward;
+        for step in self.steps.iter_mut().filter(|step| step.end.is_none()) {
+            let arrived = if forward { step.to } else { Some(step.from) };
+            let stays = arrived.is_some_and(|wallet| self.by_wallet.get(&(wallet, step.asset)) == Some(&usize::MAX));
+            step.end = stays.then_some(End::Held);
+        }
+        let mut ends: Vec<Ended> = self
+            .ends
+            .into_iter()
+            .map(|((wallet, asset, end), pile)| {
+                let Pile { amount, hop, transfers, first, last } = pile;
+                Ended { wallet, asset, end, amount, hop, transfers, first, last }
+            })
+            .collect();
+        let graph = self.graph;
+        let order = |wallet: Option<Wallet>| wallet.map_or(u64::MAX, |wallet| graph.order(wallet));
+        ends.sort_by(|one, other| {
+            let by_amount = one.asset.cmp(&other.asset).then(other.amount.cmp(&one.amount));
+            by_amount.then_with(|| order(one.wallet).cmp(&order(other.wallet))).then(one.end.cmp(&other.end))
+        });
+        let mut origin: Vec<(u32, U256)> = self.injected.into_iter().collect();
+        origin.sort_unstable();
+        Trace { steps: self.steps, ends, origin, cut }
+    }
+}

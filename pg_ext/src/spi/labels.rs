@@ -1,0 +1,71 @@
+//! Labels in force.
+
+use arx_core::address::Network;
+use arx_core::label::{LabelKind, Severity};
+
+use super::stream::{Argument, KeptQuery, Slot};
+use crate::convert;
+use crate::error::SqlError;
+
+/// Addresses asked about at a time.
+const BATCH: usize = 5_000;
+
+/// The label of an address that weighs most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub category: String,
+    pub kind: LabelKind,
+    pub severity: Severity,
+    /// Empty if the source gives none.
+    pub label: String,
+}
+
+thread_local! {
+    // LIMIT 1 is what the view gives anyway: it keeps the planner from sorting the labels of the whole network for a join
+    static OF_ADDRESSES: KeptQuery = const { KeptQuery::new(c"
+SELECT s.place, l.category, l.kind, l.severity::text, l.label
+  FROM unnest($1::integer[], $2::text[]) AS s (place, address)
+ CROSS JOIN LATERAL (SELECT c.category, c.kind, c.severity, c.label FROM arx.current_labels AS c
+                      WHERE c.address = s.address AND c.network = $3 LIMIT 1) AS l") };
+
+    static THAT_STOP: KeptQuery = const { KeptQuery::new(c"
+SELECT c.address, c.category, c.kind, c.severity::text, c.label
+  FROM arx.current_labels AS c WHERE c.network = $1 AND c.kind IN ('illicit', 'service')") };
+}
+
+fn known(slot: Slot<'_>) -> Result<Known, SqlError> {
+    Ok(Known {
+        category: slot.text(1)?.to_owned(),
+        kind: convert::label_kind(slot.text(2)?)?,
+        severity: convert::severity(slot.text(3)?)?,
+        label: slot.text(4)?.to_owned(),
+    })
+}
+
+/// The labels of those addresses that have one, with their place among the addresses.
+pub fn labels_of(
+    network: &Network,
+    addresses: &[&str],
+    mut each: impl FnMut(usize, Known) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    for (number, batch) in addresses.chunks(BATCH).enumerate() {
+        // a batch has few places
+        let places: Vec<i32> = (0..batch.len() as i32).collect();
+        let arguments = [Argument::of(places), Argument::of(batch.to_vec()), Argument::of(network.name())];
+        OF_ADDRESSES.with(|query| {
+            query.stream(&arguments, |slot| {
+                let place = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
+                each(number * BATCH + place, known(slot)?)
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// Every illicit address and every service of a network.
+pub fn labels_that_stop(
+    network: &Network,
+    mut each: impl FnMut(&str, Known) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    THAT_STOP.with(|query| query.stream(&[Argument::of(network.name())], |slot| each(slot.text(0)?, known(slot)?)))
+}
