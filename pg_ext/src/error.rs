@@ -7,7 +7,7 @@ use arx_core::address::AddressError;
 use arx_core::alert::AlertError;
 use arx_core::amount::AmountError;
 use arx_core::graph::decimal::DecimalError;
-use arx_core::graph::{Damaged, SearchError};
+use arx_core::graph::{Damaged, OptionsError, SearchError};
 use arx_core::partition::PartitionError;
 use arx_core::risk::ModelError;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -146,8 +146,26 @@ impl From<SearchError> for SqlError {
             }
             SearchError::Memory { .. } => Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
                 .hint("Search less deep, limit max_nodes, or raise arx.graph_work_mem."),
+            SearchError::WholeGraph { .. } => {
+                Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message).hint("Raise arx.graph_work_mem.")
+            }
             SearchError::ValueOverflow => Self::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message),
             SearchError::Damaged(damaged) => damaged.into(),
+        }
+    }
+}
+
+impl From<OptionsError> for SqlError {
+    fn from(error: OptionsError) -> Self {
+        let message = error.to_string();
+        match error {
+            OptionsError::NoMerges { .. } => Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+                .hint("Methods deposit and funding have merges."),
+            OptionsError::Choice { .. }
+            | OptionsError::NotAnObject { .. }
+            | OptionsError::Unknown { .. }
+            | OptionsError::Value { .. }
+            | OptionsError::SeveralAssets { .. } => Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message),
         }
     }
 }

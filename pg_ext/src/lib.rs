@@ -39,6 +39,7 @@ extension_sql_file!(
     name = "wallets",
     requires = ["changes", require_address, registered_network]
 );
+extension_sql_file!("../../sql/postgres/clusters.sql", name = "clusters", requires = ["wallets"]);
 extension_sql_file!("../../sql/postgres/refresh.sql", name = "refresh", requires = ["wallets"]);
 extension_sql_file!("../../sql/postgres/bounds.sql", name = "bounds");
 extension_sql_file!(

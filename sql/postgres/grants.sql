@@ -21,7 +21,7 @@ REVOKE ALL ON TABLE users FROM arx_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
     wallet_profiles_default, daily_transaction_stats, hourly_volume, feed_positions, import_progress, partition_policies,
-    alert_rules, schedules TO arx_operator;
+    alert_rules, schedules, cluster_exclusions TO arx_operator;
 GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE transactions, transactions_default, token_transfers, token_transfers_default
     TO arx_operator;
 GRANT DELETE ON TABLE alerts, performance_samples, transaction_changes TO arx_operator;
@@ -40,6 +40,10 @@ GRANT EXECUTE ON FUNCTION
     screen_wallets(text[], text, text, integer, text, timestamptz, timestamptz, bigint, interval),
     trace_funds(text, text, text[], text, text, integer, timestamptz, timestamptz, text, numeric, bigint, boolean, bigint, interval),
     trace_summary(text, text, text[], text, text, integer, timestamptz, timestamptz, text, numeric, bigint, boolean, bigint, interval),
+    wallet_clusters(text, text, timestamptz, timestamptz, text, numeric, integer, integer, integer, jsonb, interval),
+    cluster_merges(text, text, text, timestamptz, timestamptz, text, numeric, integer, jsonb, interval),
+    cluster_labels(text, text, double precision, double precision, timestamptz, timestamptz, text, numeric, integer, jsonb, interval),
+    wallet_centrality(text, text, integer, text, timestamptz, timestamptz, text, numeric, jsonb, interval),
     graph_status(), current_graph_epoch(), parse_range_bound(text), partition_plan(text),
     index_maintenance_plan(), performance_facts(), check_performance_alerts(), changed_transactions(pg_snapshot)
     TO arx_reader;
@@ -48,6 +52,7 @@ GRANT EXECUTE ON FUNCTION
     refresh_daily_stats(), apply_asset_prices(text, boolean), partition_cover(text, timestamptz, timestamptz),
     ensure_partitions(regclass, timestamptz, timestamptz), manage_partitions(regclass, boolean),
     run_partition_maintenance(boolean), create_hash_partitions(regclass, integer, text), update_table_statistics(),
+    exclude_cluster_merge(text, text, text, text), restore_cluster_merge(text, text, text),
     refresh_graph(boolean), verify_graph(), after_restore(), maintain_indexes(), record_performance_alerts(), require_pg_cron(), install_schedules(), remove_schedules()
     TO arx_operator;
 
@@ -89,6 +94,14 @@ COMMENT ON FUNCTION
 COMMENT ON FUNCTION
     trace_summary(text, text, text[], text, text, integer, timestamptz, timestamptz, text, numeric, bigint, boolean, bigint, interval) IS
     'where the funds that trace_funds() follows ended: one row a wallet and reason';
+COMMENT ON FUNCTION wallet_clusters(text, text, timestamptz, timestamptz, text, numeric, integer, integer, integer, jsonb, interval) IS
+    'wallets that belong together, largest cluster first: connected (weak, strong), customers by their deposit addresses, or funded together';
+COMMENT ON FUNCTION cluster_merges(text, text, text, timestamptz, timestamptz, text, numeric, integer, jsonb, interval) IS
+    'the evidence behind clusters, one row a merge, with its transactions, whether it was accepted, and why not';
+COMMENT ON FUNCTION cluster_labels(text, text, double precision, double precision, timestamptz, timestamptz, text, numeric, integer, jsonb, interval) IS
+    'labels that wallets have from others of their cluster, less sure with every merge between them';
+COMMENT ON FUNCTION wallet_centrality(text, text, integer, text, timestamptz, timestamptz, text, numeric, jsonb, interval) IS
+    'wallets by degree, PageRank or betweenness, highest first, or one wallet with its rank';
 COMMENT ON FUNCTION refresh_graph(boolean) IS
     'merges what has changed into a new file of the graph, or with rebuild reads the tables anew; not in a transaction that has written';
 COMMENT ON FUNCTION graph_status() IS 'the file of the graph that answers the caller: age, size, and what is laid over it';
@@ -127,6 +140,7 @@ SELECT pg_catalog.pg_extension_config_dump('arx.hourly_volume', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.import_progress', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.partition_policies', 'WHERE origin = ''user''');
 SELECT pg_catalog.pg_extension_config_dump('arx.alert_rules', 'WHERE origin = ''user''');
+SELECT pg_catalog.pg_extension_config_dump('arx.cluster_exclusions', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.alerts', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.address_labels_label_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.transaction_changes_change_id_seq', '');

@@ -7,7 +7,7 @@ use super::error::SearchError;
 use super::limits::{Pace, SearchLimits, Stop};
 use super::reach::add;
 use super::search::{Direction, Edge, EdgeFilter, Halt, TransferGraph, Wallet, Watch};
-use super::sorting::sort_watched;
+use super::sorting::sort_with_room;
 use super::transfer::U256;
 use super::visited::{Visited, book};
 
@@ -193,8 +193,7 @@ fn ranked<G: TransferGraph>(
         level.truncate(top);
     }
     let mut keyed: Vec<((Reverse<u64>, u64), Connection)> = level.into_iter().map(|one| (key(&one), one)).collect();
-    let mut room = keyed.clone();
-    sort_watched(&mut keyed, &mut room, watch, |a, b| a.0.cmp(&b.0));
+    sort_with_room(&mut keyed, watch, |a, b| a.0.cmp(&b.0));
     let mut ranked: Vec<Connection> = Vec::with_capacity(keyed.len());
     for (position, (_, one)) in (1_i64..).zip(keyed) {
         let rank = match ranked.last() {

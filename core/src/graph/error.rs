@@ -42,6 +42,14 @@ pub enum SearchError {
         /// Wallets found until then.
         wallets: usize,
     },
+    /// What is asked about the whole graph does not fit into the memory allowed.
+    #[error("an answer about the whole graph needs more than {budget} bytes of memory, with {wallets} wallets")]
+    WholeGraph {
+        /// Bytes allowed.
+        budget: usize,
+        /// Wallets that are looked at.
+        wallets: usize,
+    },
     /// A sum of values beyond 256 bits.
     #[error("sum of values is out of range: more than 2^256 - 1 units")]
     ValueOverflow,

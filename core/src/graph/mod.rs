@@ -7,10 +7,14 @@
 //! - [`reach`]: how many, without who.
 //! - [`shortest_paths`]: how one wallet leads to another.
 //! - [`neighbourhood`](neighbourhood()): the wallets around one, as [`dot`] draws them.
+//! - [`clusters`](clusters::clusters): which wallets belong together, and why.
+//! - [`centrality`](centrality::centrality): who matters.
 //! - [`visit`]: petgraph's algorithms on the graph.
 
 mod base;
 mod build;
+pub mod centrality;
+pub mod clusters;
 mod connections;
 pub mod decimal;
 mod digest;
@@ -19,10 +23,12 @@ mod error;
 pub mod exposure;
 mod format;
 mod limits;
+mod links;
 mod memory;
 mod merge;
 mod names;
 mod neighbourhood;
+mod options;
 mod overlay;
 mod packed;
 mod paths;
@@ -50,6 +56,7 @@ pub use limits::SearchLimits;
 pub use memory::MemoryBudget;
 pub use merge::Merge;
 pub use neighbourhood::{Flow, Folded, Neighbourhood, Shown, neighbourhood};
+pub use options::OptionsError;
 pub use overlay::{NotInGraph, Overlay};
 pub use paths::{Path, Paths, Step, Weight, shortest_paths};
 pub use reach::{Level, Reach, reach};

@@ -35,6 +35,18 @@ pub fn sort_watched<T: Copy>(
     }
 }
 
+/// The same, with room of its own.
+pub fn sort_with_room<T: Copy>(data: &mut [T], watch: &mut impl Watch, compare: impl FnMut(&T, &T) -> Ordering) {
+    let mut room = Vec::new();
+    room.reserve_exact(data.len());
+    // memory that is touched for the first time takes as long as sorting does
+    for run in data.chunks(RUN) {
+        watch.expired();
+        room.extend_from_slice(run);
+    }
+    sort_watched(data, &mut room, watch, compare);
+}
+
 fn merge<T: Copy>(
     pair: &mut [T],
     middle: usize,

@@ -35,10 +35,16 @@ pub fn name(wallet: u32) -> String {
 impl TestGraph {
     /// All but the last `laid_over` rows make up the base.
     pub fn new(rows: &[Sent], laid_over: usize) -> Self {
+        Self::with_failed(rows, |_| false, laid_over)
+    }
+
+    /// The same, where some rows, by number, failed.
+    pub fn with_failed(rows: &[Sent], failed: impl Fn(usize) -> bool, laid_over: usize) -> Self {
+        let status = |number| if failed(number) { Status::Failed } else { Status::Confirmed };
         let (built, over) = rows.split_at(rows.len() - laid_over.min(rows.len()));
         let mut builder = Builder::new(HeapScratch).unwrap();
         for (number, row) in built.iter().enumerate() {
-            with_row(row, number, |row| builder.push(row)).unwrap();
+            with_row(row, number, status(number), |row| builder.push(row)).unwrap();
         }
         let plan = builder.finish(&mut Unwatched).unwrap();
         let sink = HeapSink::default();
@@ -46,7 +52,8 @@ impl TestGraph {
         let base = Base::open(sink.into_file().0).unwrap();
         let mut overlay = Overlay::new();
         for (number, row) in over.iter().enumerate() {
-            with_row(row, built.len() + number, |row| overlay.add(&base, row)).unwrap();
+            let number = built.len() + number;
+            with_row(row, number, status(number), |row| overlay.add(&base, row)).unwrap();
         }
         Self { base, overlay }
     }
@@ -71,7 +78,7 @@ impl TestGraph {
     }
 }
 
-fn with_row<R>(row: &Sent, number: usize, use_it: impl FnOnce(&TransferRow<'_>) -> R) -> R {
+fn with_row<R>(row: &Sent, number: usize, status: Status, use_it: impl FnOnce(&TransferRow<'_>) -> R) -> R {
     let (from, to, token) = (name(row.from), name(row.to), format!("t{}", row.token));
     use_it(&TransferRow {
         network: NETWORK,
@@ -81,7 +88,7 @@ fn with_row<R>(row: &Sent, number: usize, use_it: impl FnOnce(&TransferRow<'_>) 
         time: row.time,
         value: U256::new(row.value),
         position: Position { block: number as u64, ..Position::default() },
-        status: Status::Confirmed,
+        status,
     })
 }
 

@@ -86,6 +86,46 @@ impl<'g> Graph<'g> {
         all.map(String::as_str).nth(usize::from(number)).ok_or(OUT_OF_RANGE)
     }
 
+    /// The graph's number of a network, if it has a wallet of it.
+    #[must_use]
+    pub fn network_number(&self, network: &str) -> Option<u16> {
+        self.overlay.find_network(self.networks, network)
+    }
+
+    /// Whether a wallet is of the network with this number.
+    #[inline]
+    #[must_use]
+    pub fn is_of(&self, wallet: Wallet, network: u16) -> bool {
+        let known = self.base.wallets.networks;
+        match known.get(wallet as usize) {
+            Some(number) => *number == network,
+            None => self.overlay.new_wallets().get(wallet as usize - known.len()).is_some_and(|new| new.0 == network),
+        }
+    }
+
+    /// Calls `each` for the wallets of a network, by address.
+    ///
+    /// # Errors
+    /// What `each` reports, which ends it.
+    pub fn by_address<E>(&self, network: u16, mut each: impl FnMut(Wallet) -> Result<(), E>) -> Result<(), E> {
+        let known = self.base.rank.len() as Wallet;
+        let new = (0..self.overlay.new_wallets().len() as Wallet).map(|new| known + new);
+        let mut new: Vec<(u64, Wallet)> = new.map(|wallet| (self.order(wallet), wallet)).collect();
+        new.sort_unstable();
+        let mut new = new.into_iter().peekable();
+        for wallet in self.base.by_rank {
+            while let Some((_, new)) = new.next_if(|(order, _)| *order < self.order(*wallet)) {
+                if self.is_of(new, network) {
+                    each(new)?;
+                }
+            }
+            if self.is_of(*wallet, network) {
+                each(*wallet)?;
+            }
+        }
+        new.filter(|(_, wallet)| self.is_of(*wallet, network)).try_for_each(|(_, wallet)| each(wallet))
+    }
+
     /// The address of a token; empty for the native coin.
     ///
     /// # Errors
@@ -173,6 +213,34 @@ impl<'g> Graph<'g> {
                 Ok(added.from)
             }
         }
+    }
+
+    /// Calls `each` with the receiver of every transfer that a wallet sent and that counts, by time and position; `None` for the
+    /// creation of a contract. Pairs are not looked at: `min_transfers` does not apply. Fast where times and values do not matter:
+    /// it reads eight bytes a transfer then.
+    ///
+    /// # Errors
+    /// When the base does not hold together, and what `each` reports, which ends it.
+    #[inline]
+    pub fn receivers<E, F>(&self, wallet: Wallet, filter: &EdgeFilter, mut each: F) -> Result<(), E>
+    where
+        E: From<Damaged>,
+        F: FnMut(Option<Wallet>) -> Result<(), E>,
+    {
+        let plain = filter.since.is_none() && filter.until.is_none() && filter.min_value.is_none();
+        if !plain || !self.overlay.is_untouched(wallet, Side::Out) {
+            return self.counted_transfers(wallet, Side::Out, filter, |transfer| each(transfer.peer));
+        }
+        let range = self.base.transfers(wallet, Side::Out);
+        let (peers, kinds) = (self.base.out_peer.get(range.clone()), self.base.out_kind.get(range));
+        let (Some(peers), Some(kinds)) = (peers, kinds) else { return Err(OUT_OF_RANGE.into()) };
+        for (peer, kind) in peers.iter().zip(kinds) {
+            let failed = !filter.include_failed && status(*kind) == Status::Failed;
+            if !failed && filter.assets.contains(kind & ASSET) {
+                each((*peer != NOBODY).then_some(*peer))?;
+            }
+        }
+        Ok(())
     }
 
     /// At least as many transfers as a wallet has on a side: what looking at them costs.

@@ -18,12 +18,19 @@ pub struct Known {
     pub severity: Severity,
     /// Empty if the source gives none.
     pub label: String,
+    /// The category by which it holds the funds of others, whatever else it is: a mixer under sanctions is still a mixer. Known only of
+    /// addresses that were asked about.
+    pub custody: Option<String>,
 }
 
 thread_local! {
     // LIMIT 1 is what the view gives anyway: it keeps the planner from sorting the labels of the whole network for a join
     static OF_ADDRESSES: KeptQuery = const { KeptQuery::new(c"
-SELECT s.place, l.category, l.kind, l.severity::text, l.label
+SELECT s.place, l.category, l.kind, l.severity::text, l.label,
+       (SELECT a.category
+          FROM arx.address_labels AS a JOIN arx.label_categories AS k USING (category)
+         WHERE a.address = s.address AND a.network = $3 AND k.kind = 'service' AND a.valid_from <= now() AND a.valid_to > now()
+         ORDER BY k.severity DESC, a.category LIMIT 1)
   FROM unnest($1::integer[], $2::text[]) AS s (place, address)
  CROSS JOIN LATERAL (SELECT c.category, c.kind, c.severity, c.label FROM arx.current_labels AS c
                       WHERE c.address = s.address AND c.network = $3 LIMIT 1) AS l") };
@@ -33,8 +40,9 @@ SELECT c.address, c.category, c.kind, c.severity::text, c.label
   FROM arx.current_labels AS c WHERE c.network = $1 AND c.kind IN ('illicit', 'service')") };
 }
 
-fn known(slot: Slot<'_>) -> Result<Known, SqlError> {
+fn known(slot: Slot<'_>, custody: Option<&str>) -> Result<Known, SqlError> {
     Ok(Known {
+        custody: custody.map(str::to_owned),
         category: slot.text(1)?.to_owned(),
         kind: convert::label_kind(slot.text(2)?)?,
         severity: convert::severity(slot.text(3)?)?,
@@ -55,7 +63,7 @@ pub fn labels_of(
         OF_ADDRESSES.with(|query| {
             query.stream(&arguments, |slot| {
                 let place = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
-                each(number * BATCH + place, known(slot)?)
+                each(number * BATCH + place, known(slot, slot.optional_text(5)?)?)
             })
         })?;
     }
@@ -67,5 +75,6 @@ pub fn labels_that_stop(
     network: &Network,
     mut each: impl FnMut(&str, Known) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
-    THAT_STOP.with(|query| query.stream(&[Argument::of(network.name())], |slot| each(slot.text(0)?, known(slot)?)))
+    THAT_STOP
+        .with(|query| query.stream(&[Argument::of(network.name())], |slot| each(slot.text(0)?, known(slot, None)?)))
 }

@@ -3,6 +3,7 @@
 //! Statements run in the caller's snapshot and with the caller's rights.
 
 mod alert;
+mod clusters;
 mod evidence;
 mod graph;
 mod graph_facts;
@@ -13,6 +14,7 @@ mod risk;
 mod stream;
 
 pub use alert::{alert_rules, performance_facts};
+pub use clusters::{ClusterLabel, Exclusion, cluster_labels, exclusions, services};
 pub use evidence::{Sought, transfer_hashes};
 pub use graph::{
     Table, database_exists, estimated_rows, every_row, foreign_changes, former_rows, latest_epoch, mark_log,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::limits::Pace;
 use super::super::memory::MemoryBudget;
 use super::super::search::{EdgeFilter, Halt, Side, TransferGraph, Wallet, Watch};
-use super::super::sorting::sort_watched;
+use super::super::sorting::sort_with_room;
 use super::super::trace::Flow;
 use super::super::transfer::U256;
 use super::super::view::Graph;
@@ -173,8 +173,7 @@ fn collect<W: Watch>(
             }
         }
     }
-    let mut room = passing.clone();
-    sort_watched(&mut passing, &mut room, pace.watch(), |one, other| one.time.cmp(&other.time));
+    sort_with_room(&mut passing, pace.watch(), |one, other| one.time.cmp(&other.time));
     memory.take(passing.len() * size_of::<Passing>());
     order_ties(graph, region, &mut passing, pace)?;
     Ok(Some(passing))

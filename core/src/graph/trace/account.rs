@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::error::Damaged;
 use super::super::limits::Pace;
 use super::super::search::{AssetSelection, EdgeFilter, Side, TransferGraph, Wallet, Watch};
-use super::super::sorting::sort_watched;
+use super::super::sorting::sort_with_room;
 use super::super::transfer::{NATIVE, U256};
 use super::super::view::{Graph, Transfer};
 use super::super::{MemoryBudget, SearchError};
@@ -75,8 +75,7 @@ impl Account {
             })?;
         }
         let leaving = leaving(terms.flow);
-        let mut room = events.clone();
-        sort_watched(&mut events, &mut room, pace.watch(), |one, other| {
+        sort_with_room(&mut events, pace.watch(), |one, other| {
             // a transfer to oneself leaves before it arrives
             in_flow(terms.flow, &one.moment, &other.moment)
                 .then_with(|| (one.side() != leaving).cmp(&(other.side() != leaving)))

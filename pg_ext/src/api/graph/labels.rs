@@ -51,7 +51,7 @@ impl Stops for Labels {
     }
 
     fn stops_at(&self, wallet: u32) -> bool {
-        self.of(wallet).is_some_and(|known| known.kind == LabelKind::Service)
+        self.of(wallet).is_some_and(|known| known.custody.is_some())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The transaction graph: who is connected with whom, and the upkeep of the files behind the answers.
 
+mod centrality;
+mod clusters;
 mod connections;
 mod exposure;
 mod labels;

@@ -260,6 +260,17 @@ pub fn parse_direction(name: &str) -> Result<Direction, SqlError> {
     }
 }
 
+/// Reports an error from where none can be returned.
+pub fn or_report<T>(result: Result<T, SqlError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => {
+            ErrorReport::from(error).report(PgLogLevel::ERROR);
+            unreachable!("an error was reported")
+        }
+    }
+}
+
 /// The graph counts time as the server does.
 fn micros(time: TimestampWithTimeZone) -> i64 {
     time.into_inner()
@@ -273,15 +284,4 @@ pub fn time(micros: i64) -> Result<TimestampWithTimeZone, SqlError> {
 /// Why a result is not complete.
 pub fn reason(halted: Option<Halt>) -> Option<String> {
     halted.map(|halt| halt.name().to_owned())
-}
-
-/// Reports an error from where none can be returned.
-pub fn or_report<T>(result: Result<T, SqlError>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => {
-            ErrorReport::from(error).report(PgLogLevel::ERROR);
-            unreachable!("an error was reported")
-        }
-    }
 }

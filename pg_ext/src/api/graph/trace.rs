@@ -350,7 +350,7 @@ impl Asked {
         let hashes = transfer_hashes(&self.scope.network, &sought)?;
         let rows = steps.iter().zip(sought).zip(hashes).map(|((step, transfer), hash)| {
             let arrived = if self.flow == Flow::Forward { step.to } else { Some(step.from) };
-            let category = arrived.and_then(|wallet| labels.of(wallet)).map(|known| known.category.as_str());
+            let category = arrived.and_then(|wallet| labels.of(wallet)).and_then(|known| known.custody.as_deref());
             let ended = step.end.map(|end| match category {
                 Some(category) if end == End::Stop => format!("service: {category}"),
                 _ => end.name(self.flow).to_owned(),
