@@ -1,13 +1,14 @@
 -- Reading wallets: labels in force, history, rankings.
 
--- The label in force that weighs most for each address: illicit before service before neutral, then severity, confidence, source.
+-- The label in force that weighs most for each address: sanctions before all, illicit before service before neutral, then severity,
+-- confidence, source.
 CREATE VIEW current_labels AS
 SELECT DISTINCT ON (l.network, l.address)
        l.network, l.address, l.category, c.kind, l.severity, l.label, l.source, l.confidence
   FROM arx.address_labels AS l
   JOIN arx.label_categories AS c USING (category)
  WHERE l.valid_from <= now() AND l.valid_to > now()
- ORDER BY l.network, l.address, array_position(ARRAY['illicit', 'service', 'neutral'], c.kind), l.severity DESC,
+ ORDER BY l.network, l.address, l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind), l.severity DESC,
           l.confidence DESC, l.source, l.label_id;
 COMMENT ON VIEW current_labels IS 'the label in force that weighs most for each address';
 

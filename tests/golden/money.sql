@@ -94,6 +94,15 @@ VALUES ('testnet', 'fresh', 99, '2024-03-01', 'tornado', 'someone', 2);
 SELECT direction, exposure, category, value FROM arx.wallet_exposure('someone', 'testnet', 'in');
 ROLLBACK;
 SELECT direction, exposure, category, value FROM arx.wallet_exposure('someone', 'testnet', 'in');
+-- sanctions outweigh whatever else is known of an address, and a service under sanctions is still a service
+INSERT INTO arx.address_labels (network, address, category, severity, source)
+VALUES ('testnet', 'tornado', 'hack', 'severe', 'another'), ('testnet', 'tornado', 'mixer', 'medium', 'test');
+SELECT exposure, category, value FROM arx.wallet_exposure('landlord', 'testnet', 'out');
+SELECT to_address, ended_at FROM arx.trace_funds('landlord', 'testnet');
+-- what came before the window is not said to be of unknown source
+SELECT address, ended_at, amount FROM arx.trace_summary('exchange1', 'testnet', direction => 'backward', since => '2024-01-05');
+-- a wallet with too many counterparties is not looked through, and screening says how much that is
+SELECT address, round(illicit_share_in::numeric, 4) AS illicit_in, unresolved_share_in FROM arx.screen_wallets('{landlord}', 'testnet', max_fan_out => 1);
 -- a label that is no longer in force stops nothing
 UPDATE arx.address_labels SET valid_to = '2020-01-01', valid_from = '2019-01-01' WHERE address = 'exchange1';
 SELECT to_address, ended_at FROM arx.trace_funds('mule', 'testnet') WHERE hop = 1 AND to_address = 'exchange1';
@@ -105,6 +114,7 @@ SELECT * FROM arx.trace_funds(NULL, 'testnet', '{}');
 SELECT * FROM arx.trace_funds(NULL, 'testnet', '{NULL}');
 SELECT * FROM arx.trace_funds(NULL, 'testnet', '{theft,unheard}');
 SELECT * FROM arx.trace_funds(NULL, 'testnet', '{never}');
+SELECT * FROM arx.trace_funds(NULL, 'testnet', '{theft}', since => '2024-02-01');
 SELECT * FROM arx.trace_funds(NULL, NULL, '{theft}');
 SELECT * FROM arx.trace_funds('thief', 'testnet', method => 'magic');
 SELECT * FROM arx.trace_funds('thief', 'testnet', direction => 'out');

@@ -21,6 +21,7 @@ mod digest;
 pub mod dot;
 mod error;
 pub mod exposure;
+mod fan_out;
 mod format;
 mod limits;
 mod links;

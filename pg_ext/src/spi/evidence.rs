@@ -7,7 +7,7 @@ use arx_core::graph::decimal::COIN_SCALE;
 use arx_core::graph::{Damaged, Graph, NATIVE, Position, Status, Transfer, TransferGraph, U256};
 use pgrx::prelude::*;
 
-use super::stream::{Argument, KeptQuery, Slot};
+use super::stream::{Argument, KeptQuery, Slot, in_memory_of_its_own};
 use crate::error::SqlError;
 
 /// Transfers asked about at a time.
@@ -68,7 +68,7 @@ pub fn transfer_hashes(network: &Network, sought: &[Sought]) -> Result<Vec<Optio
         let found = &mut hashes[number * BATCH..];
         for (query, native) in [(&NATIVE_HASHES, true), (&TOKEN_HASHES, false)] {
             if batch.iter().any(|one| one.token.is_none() == native) {
-                query.with(|query| look_up(query, native, network, batch, found))?;
+                in_memory_of_its_own(|| query.with(|query| look_up(query, native, network, batch, found)))?;
             }
         }
     }

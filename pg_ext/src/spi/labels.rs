@@ -3,7 +3,7 @@
 use arx_core::address::Network;
 use arx_core::label::{LabelKind, Severity};
 
-use super::stream::{Argument, KeptQuery, Slot};
+use super::stream::{Argument, KeptQuery, Slot, in_memory_of_its_own};
 use crate::convert;
 use crate::error::SqlError;
 
@@ -37,7 +37,8 @@ SELECT s.place, l.category, l.kind, l.severity::text, l.label,
 
     static THAT_STOP: KeptQuery = const { KeptQuery::new(c"
 SELECT c.address, c.category, c.kind, c.severity::text, c.label
-  FROM arx.current_labels AS c WHERE c.network = $1 AND c.kind IN ('illicit', 'service')") };
+  FROM arx.current_labels AS c WHERE c.network = $1 AND c.kind IN ('illicit', 'service')
+ ORDER BY c.category, c.address") };
 }
 
 fn known(slot: Slot<'_>, custody: Option<&str>) -> Result<Known, SqlError> {
@@ -57,13 +58,16 @@ pub fn labels_of(
     mut each: impl FnMut(usize, Known) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
     for (number, batch) in addresses.chunks(BATCH).enumerate() {
-        // a batch has few places
-        let places: Vec<i32> = (0..batch.len() as i32).collect();
-        let arguments = [Argument::of(places), Argument::of(batch.to_vec()), Argument::of(network.name())];
-        OF_ADDRESSES.with(|query| {
-            query.stream(&arguments, |slot| {
-                let place = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
-                each(number * BATCH + place, known(slot, slot.optional_text(5)?)?)
+        // what a batch is asked with goes with it
+        in_memory_of_its_own(|| {
+            // a batch has few places
+            let places: Vec<i32> = (0..batch.len() as i32).collect();
+            let arguments = [Argument::of(places), Argument::of(batch.to_vec()), Argument::of(network.name())];
+            OF_ADDRESSES.with(|query| {
+                query.stream(&arguments, |slot| {
+                    let place = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
+                    each(number * BATCH + place, known(slot, slot.optional_text(5)?)?)
+                })
             })
         })?;
     }

@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 
 use arx_core::graph::decimal::decode;
 use arx_core::graph::{Snapshot, U256};
+use pgrx::memcxt::PgMemoryContexts;
 use pgrx::prelude::*;
 use pgrx::{pg_guard, pg_sys};
 
@@ -152,6 +153,13 @@ impl KeptQuery {
         }
         Ok(self.plan.get())
     }
+}
+
+/// Runs something in memory of the server's that is free again afterwards. What it returns must not lie there.
+pub fn in_memory_of_its_own<R>(run: impl FnOnce() -> R) -> R {
+    let mut memory = PgMemoryContexts::new("arx query");
+    // SAFETY: callers return what lies in Rust's memory; the server's memory goes when that is done, or with the transaction.
+    unsafe { memory.switch_to(|_| run()) }
 }
 
 /// Runs a query without parameters once in the active snapshot, by one process, and hands on its rows.

@@ -1,6 +1,6 @@
 //! Shares along transfers, in the order of time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::super::limits::Pace;
 use super::super::memory::MemoryBudget;
@@ -11,7 +11,7 @@ use super::super::transfer::U256;
 use super::super::view::Graph;
 use super::super::{NOBODY, SearchError};
 use super::region::{Reached, Region, Standing, history, search, side};
-use super::shares::{Key, NOWHERE, Share, Shares};
+use super::shares::{ASKED, Key, NOWHERE, Share, Shares};
 use super::{Direct, Exposed, Exposure, ExposureTerms, Exposures, Marks, Part};
 
 /// Transfers between two looks at the watch.
@@ -22,7 +22,7 @@ const LOOKS: usize = 1 << 12;
 struct Passing {
     time: i64,
     number: u64,
-    amount: f64,
+    amount: U256,
     /// Of the sender's balance, how much leaves.
     leaves: f64,
     /// Places in the region, or nobody's.
@@ -54,7 +54,15 @@ pub fn exposures<M: Marks, W: Watch>(
     let mut pace = Pace::new(watch);
     let mut found = Vec::with_capacity(asked.len());
     for wallet in asked {
-        found.push(direct(graph, *wallet, terms, marks, &mut pace)?);
+        let Some(exposed) = direct(graph, *wallet, terms, marks, &mut pace)? else {
+            let total = |wallet: &Wallet| Exposed::unseen(*wallet);
+            found.extend(asked.iter().skip(found.len()).map(total));
+            return Ok(Exposures { found, halted: Some(Halt::Time) });
+        };
+        found.push(exposed);
+    }
+    if terms.max_hops == 0 {
+        return Ok(Exposures { found, halted: None });
     }
     // a wallet may be asked about twice
     let mut several = asked.to_vec();
@@ -70,14 +78,14 @@ pub fn exposures<M: Marks, W: Watch>(
         terms,
         kept: region.wallets.iter().map(|_| Shares::default()).collect(),
         region: &region,
-        asked: several.len(),
-        sums: several.iter().map(|_| Shares::default()).collect(),
+        sums: several.iter().map(|_| HashMap::new()).collect(),
         nodes: Vec::new(),
         moved: Vec::new(),
         room: Vec::new(),
         left: memory.left(),
     };
-    if !memory.take(region.wallets.len() * size_of::<Shares>()) {
+    let bytes = size_of::<Shares>() + size_of::<HashMap<Key, Share>>() + size_of::<U256>();
+    if !memory.take(region.wallets.len() * bytes) {
         return Err(mixing.out_of_memory().into());
     }
     mixing.left = memory.left();
@@ -92,14 +100,14 @@ pub fn exposures<M: Marks, W: Watch>(
     Ok(Exposures { found, halted })
 }
 
-/// What a wallet dealt with itself.
+/// What a wallet dealt with itself. `None` if time ran out.
 fn direct<M: Marks, W: Watch>(
     graph: &Graph<'_>,
     wallet: Wallet,
     terms: &ExposureTerms,
     marks: &mut M,
     pace: &mut Pace<'_, W>,
-) -> Result<Exposed, M::Error> {
+) -> Result<Option<Exposed>, M::Error> {
     let filter = EdgeFilter { since: terms.since, ..history(terms) };
     let (mut total, mut by_peer) = (Direct::default(), BTreeMap::<Wallet, Direct>::new());
     graph.counted_transfers(wallet, side(terms.flow), &filter, |transfer| -> Result<(), SearchError> {
@@ -118,7 +126,10 @@ fn direct<M: Marks, W: Watch>(
     let peers: Vec<Wallet> = by_peer.keys().copied().collect();
     for some in peers.chunks(LOOKS) {
         marks.prepare(graph, some)?;
-        pace.watch().expired();
+        // a wallet with few counterparties is always seen
+        if peers.len() > LOOKS && pace.watch().expired() {
+            return Ok(None);
+        }
     }
     let mut direct = BTreeMap::<Part, Direct>::new();
     for (peer, sum) in by_peer {
@@ -129,7 +140,7 @@ fn direct<M: Marks, W: Watch>(
             known.transfers += sum.transfers;
         }
     }
-    Ok(Exposed { wallet, total, direct: direct.into_iter().collect(), parts: Vec::new() })
+    Ok(Some(Exposed { wallet, total, direct: direct.into_iter().collect(), parts: Vec::new() }))
 }
 
 /// All transfers of the wallets whose balances are kept, in the order of time. `None` if time ran out.
@@ -140,14 +151,22 @@ fn collect<W: Watch>(
     memory: &mut MemoryBudget,
     pace: &mut Pace<'_, W>,
 ) -> Result<Option<Vec<Passing>>, SearchError> {
-    let mut passing: Vec<Passing> = Vec::new();
+    let kept = || region.wallets.iter().filter(|reached| reached.kept).map(|reached| reached.wallet);
+    let count = |wallet| graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
     let filter = history(terms);
     let (budget, wallets, depth) = (memory.limit(), region.wallets.len(), terms.max_hops);
     // the list, and room to sort it
     let most = memory.left() / (2 * size_of::<Passing>());
+    let mut passing: Vec<Passing> = Vec::new();
+    passing.reserve_exact(kept().map(count).sum::<usize>().min(most));
+    let mut looked = 0_usize;
     for (place, reached) in (0_u32..).zip(&region.wallets).filter(|(_, reached)| reached.kept) {
         for side in [Side::Out, Side::In] {
             graph.counted_transfers(reached.wallet, side, &filter, |transfer| -> Result<(), SearchError> {
+                looked += 1;
+                if looked.is_multiple_of(LOOKS) {
+                    pace.watch().expired();
+                }
                 if transfer.value == U256::ZERO {
                     return Ok(());
                 }
@@ -160,11 +179,8 @@ fn collect<W: Watch>(
                 if passing.len() >= most {
                     return Err(SearchError::Memory { budget, depth, wallets });
                 }
-                if passing.len().is_multiple_of(LOOKS) {
-                    pace.watch().expired();
-                }
                 let (from, to) = if side == Side::Out { (place, other) } else { (other, place) };
-                let (time, number, amount) = (transfer.time, transfer.number, transfer.value.as_f64());
+                let (time, number, amount) = (transfer.time, transfer.number, transfer.value);
                 passing.push(Passing { time, number, amount, leaves: 0.0, from, to });
                 Ok(())
             })?;
@@ -191,13 +207,13 @@ fn order_ties<W: Watch>(
         wallet.map_or(u64::MAX, |wallet| graph.order(wallet))
     };
     for tied in passing.chunk_by_mut(|one, other| one.time == other.time).filter(|tied| tied.len() > 1) {
-        let mut keyed = Vec::with_capacity(tied.len());
+        let mut keyed = Vec::new();
         for one in tied.iter() {
             pace.step(1);
             let transfer = graph.transfer(one.number)?;
             keyed.push(((transfer.position, order(one.from), order(one.to), transfer.value, one.number), *one));
         }
-        keyed.sort_unstable_by_key(|(key, _)| *key);
+        sort_with_room(&mut keyed, pace.watch(), |one, other| one.0.cmp(&other.0));
         for (place, (_, one)) in tied.iter_mut().zip(keyed) {
             *place = one;
         }
@@ -211,10 +227,8 @@ struct Mixing<'r> {
     region: &'r Region,
     /// Of every wallet of the region; those that are not kept stay empty.
     kept: Vec<Shares>,
-    /// The first so many wallets of the region are those asked about.
-    asked: usize,
     /// Of those asked about: amounts, not shares.
-    sums: Vec<Shares>,
+    sums: Vec<HashMap<Key, Share>>,
     nodes: Vec<Node>,
     /// What the transfer at hand is made up of.
     moved: Vec<Share>,
@@ -233,10 +247,14 @@ impl Mixing<'_> {
         mut passing: Vec<Passing>,
         pace: &mut Pace<'_, W>,
     ) -> Result<Option<Halt>, SearchError> {
-        let mut balances = vec![0.0_f64; self.region.wallets.len()];
+        // exact: what is left when all has gone is nothing
+        let mut balances = vec![U256::ZERO; self.region.wallets.len()];
         let within = |time: i64| self.terms.since.is_none_or(|since| time >= since);
         let backward = self.terms.flow == Flow::Backward;
         for one in &mut passing {
+            if let Some(Halt::Time) = pace.step(0) {
+                return Ok(Some(Halt::Time));
+            }
             let (from, to) = (one.from as usize, one.to as usize);
             if from == to {
                 // goes nowhere, but shows that it was there
@@ -246,27 +264,27 @@ impl Mixing<'_> {
             let counts = within(one.time);
             let mut held = 1.0;
             if let Some(balance) = balances.get_mut(from) {
-                held = if one.amount > *balance { *balance / one.amount } else { 1.0 };
-                one.leaves = if one.amount >= *balance { 1.0 } else { one.amount / *balance };
-                *balance = (*balance - one.amount).max(0.0);
+                held = ratio(*balance, one.amount);
+                one.leaves = ratio(one.amount, *balance);
+                *balance = balance.saturating_sub(one.amount);
             }
-            let mut balance = 0.0;
-            if let Some(of_receiver) = balances.get_mut(to) {
-                balance = *of_receiver;
-                *of_receiver += one.amount;
+            let mut mixed = 1.0;
+            if let Some(balance) = balances.get_mut(to) {
+                // beyond 256 bits a balance stays the largest there is
+                *balance = balance.saturating_add(one.amount);
+                mixed = ratio(one.amount, *balance);
             }
             if backward {
-                let mixed = one.amount / (balance + one.amount);
-                self.pass(one, one.from, one.to, held, mixed, counts)?;
-                if let Some(Halt::Time) = pace.step(self.moved.len()) {
+                let looked = self.pass(one, one.from, one.to, held, mixed, counts)?;
+                if let Some(Halt::Time) = pace.step(looked) {
                     return Ok(Some(Halt::Time));
                 }
             }
         }
         if !backward {
             for one in passing.iter().rev().filter(|one| one.from != one.to) {
-                self.pass(one, one.to, one.from, 1.0, one.leaves, within(one.time))?;
-                if let Some(Halt::Time) = pace.step(self.moved.len()) {
+                let looked = self.pass(one, one.to, one.from, 1.0, one.leaves, within(one.time))?;
+                if let Some(Halt::Time) = pace.step(looked) {
                     return Ok(Some(Halt::Time));
                 }
             }
@@ -275,18 +293,19 @@ impl Mixing<'_> {
     }
 
     /// A wallet has at least so much: what it was not known to have is of unknown source.
-    fn find_funds(&mut self, place: usize, amount: f64, balances: &mut [f64]) {
+    fn find_funds(&mut self, place: usize, amount: U256, balances: &mut [U256]) {
         if let (Some(balance), Some(kept)) = (balances.get_mut(place), self.kept.get_mut(place))
             && *balance < amount
         {
             if self.terms.flow == Flow::Backward {
-                kept.keep(*balance / amount);
+                kept.keep(ratio(*balance, amount));
             }
             *balance = amount;
         }
     }
 
-    /// Shares go from one wallet to another: of what they are there, `part` goes, and makes up `mixed` of what is here.
+    /// Shares go from one wallet to another: of what they are there, `part` goes, and makes up `mixed` of what is here. Says how many
+    /// were looked at.
     fn pass(
         &mut self,
         one: &Passing,
@@ -295,41 +314,51 @@ impl Mixing<'_> {
         part: f64,
         mixed: f64,
         counts: bool,
-    ) -> Result<(), SearchError> {
-        let Some(here) = self.region.wallets.get(to as usize).copied().filter(|here| here.kept) else { return Ok(()) };
-        self.make_up(one, from, part, &here);
-        let before = self.kept.get(to as usize).map_or(0, Shares::len);
-        let asked = counts.then(|| self.sums.get_mut(to as usize).filter(|_| (to as usize) < self.asked)).flatten();
+    ) -> Result<usize, SearchError> {
+        let Some(here) = self.region.wallets.get(to as usize).copied().filter(|here| here.kept) else { return Ok(0) };
+        self.make_up(one, from, part, &here)?;
+        let mut looked = self.moved.len();
         let mut grown = 0;
-        if let Some(sum) = asked {
-            let known = sum.len();
-            sum.add(&self.moved, one.amount, &mut self.room);
+        if counts && let Some(sum) = self.sums.get_mut(to as usize) {
+            let (known, amount) = (sum.len(), one.amount.as_f64());
+            for share in &self.moved {
+                let whole = sum.entry(share.key).or_insert(Share { share: 0.0, most: -1.0, ..*share });
+                whole.share += share.share * amount;
+                if share.most > whole.most {
+                    (whole.most, whole.path) = (share.most, share.path);
+                }
+            }
             grown += sum.len() - known;
         }
         // what is left over is left over at every further step by itself
         if self.moved.last().is_some_and(|last| last.key == Key::REST) {
             self.moved.pop();
         }
-        if let Some(kept) = self.kept.get_mut(to as usize) {
+        // of labelled wallets and hubs nobody asks what they are made up of
+        if here.standing == Standing::Open
+            && let Some(kept) = self.kept.get_mut(to as usize)
+        {
             kept.keep(1.0 - mixed);
             if !self.moved.is_empty() {
                 kept.add(&self.moved, mixed, &mut self.room);
+                looked += kept.len();
             }
-            grown += kept.len().saturating_sub(before);
+            grown += kept.grown();
         }
         // a list that grows is copied into one of twice the size
-        let bytes = 2 * grown * size_of::<Share>();
+        let bytes = 2 * grown * size_of::<(Key, Share)>();
         self.left = self.left.checked_sub(bytes).ok_or_else(|| self.out_of_memory())?;
-        Ok(())
+        Ok(looked)
     }
 
     /// What a transfer is made up of, as `here` sees it.
-    fn make_up(&mut self, one: &Passing, from: u32, part: f64, here: &Reached) {
+    fn make_up(&mut self, one: &Passing, from: u32, part: f64, here: &Reached) -> Result<(), SearchError> {
         let most = self.terms.max_hops - here.depth;
         let explained = self.terms.explained;
         self.moved.clear();
         let there = self.region.wallets.get(from as usize);
-        let single = |key| Share { key, share: 1.0, most: one.amount, path: NOWHERE };
+        let amount = one.amount.as_f64();
+        let single = |key| Share { key, share: 1.0, most: amount, path: NOWHERE };
         match there.map_or(Standing::Edge, |there| there.standing) {
             Standing::Marked(number) if most > 0 => self.moved.push(single(Key::of(number))),
             Standing::Open if most > 0 => {
@@ -341,12 +370,7 @@ impl Mixing<'_> {
                         if key == Key::OVER {
                             over += carried;
                         } else {
-                            self.moved.push(Share {
-                                key,
-                                share: carried,
-                                most: carried * one.amount,
-                                path: share.path,
-                            });
+                            self.moved.push(Share { key, share: carried, most: carried * amount, path: share.path });
                         }
                     }
                     if explained && over > 0.0 {
@@ -354,10 +378,10 @@ impl Mixing<'_> {
                     }
                 }
             }
-            Standing::Hub if explained => self.moved.push(single(Key::FAN_OUT)),
-            // creations of contracts lead nowhere
-            _ if explained && there.is_some() => self.moved.push(single(Key::OVER)),
-            _ => {}
+            Standing::Hub if most > 0 => self.moved.push(single(Key::hub())),
+            _ if !explained => {}
+            _ if there.is_some() => self.moved.push(single(Key::OVER)),
+            _ => self.moved.push(single(Key::CONTRACT)),
         }
         if explained {
             let rest = 1.0 - self.moved.iter().map(|share| share.share).sum::<f64>();
@@ -365,17 +389,21 @@ impl Mixing<'_> {
                 self.nodes.push(Node { number: one.number, next: share.path });
                 share.path = (self.nodes.len() - 1) as u32;
             }
-            self.left = self.left.saturating_sub(2 * self.moved.len() * size_of::<Node>());
+            let bytes = 2 * self.moved.len() * size_of::<Node>();
+            self.left = self.left.checked_sub(bytes).ok_or_else(|| self.out_of_memory())?;
             if rest > f64::EPSILON {
                 self.moved.push(Share { share: rest, ..single(Key::REST) });
             }
         }
+        Ok(())
     }
 
-    /// What was found of one of those asked about.
+    /// What was found of one of those asked about, by label or wallet and hops.
     fn parts(&self, place: usize) -> Vec<Exposure> {
         let explained = self.terms.explained;
-        let Some(sums) = self.sums.get(place) else { return Vec::new() };
+        let mut sums: Vec<Share> = self.sums.get(place).into_iter().flat_map(HashMap::values).copied().collect();
+        sums.sort_unstable_by_key(|share| share.key);
+        let wallet = self.region.wallets.get(place).map(|own| own.wallet);
         let part = |share: Share| {
             let (mut path, mut node) = (Vec::new(), share.path);
             while explained && let Some(step) = self.nodes.get(node as usize) {
@@ -385,8 +413,27 @@ impl Mixing<'_> {
             if self.terms.flow == Flow::Backward {
                 path.reverse();
             }
-            Exposure { part: share.key.part(explained), hops: share.key.hops(), value: share.share, path }
+            let number = share.key.number();
+            let part = match share.key.left_over() {
+                Some(part) => part,
+                None if explained && wallet == Some(number) => Part::Own,
+                None if explained => Part::Wallet(number),
+                None => match number.checked_sub(ASKED) {
+                    Some(other) if other as usize == place => Part::Own,
+                    Some(other) => {
+                        let other = self.region.wallets.get(other as usize);
+                        other.and_then(|other| other.mark).map_or(Part::Rest, Part::Mark)
+                    }
+                    None => Part::Mark(number),
+                },
+            };
+            Exposure { part, hops: share.key.hops(), value: share.share, path }
         };
-        sums.iter().map(part).collect()
+        sums.into_iter().map(part).collect()
     }
+}
+
+/// The part that one amount is of another, all of it if it is more.
+fn ratio(part: U256, whole: U256) -> f64 {
+    if part >= whole { 1.0 } else { part.as_f64() / whole.as_f64() }
 }

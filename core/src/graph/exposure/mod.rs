@@ -33,11 +33,11 @@ pub struct ExposureTerms {
     pub since: Option<i64>,
     /// All transfers before this time.
     pub until: Option<i64>,
-    /// Transfers between a wallet and a label, from 1 to 16.
+    /// Transfers between a wallet and a label, up to 16; 0 for totals and direct parts alone.
     pub max_hops: u32,
     /// Wallets with more counterparties on the side that is followed are not passed through.
     pub max_fan_out: Option<u64>,
-    /// Whether labelled wallets, paths and what is left over are told one by one; else labels alone.
+    /// Whether labelled wallets and paths are told one by one; else labels alone.
     pub explained: bool,
     /// For everything that is kept.
     pub memory: MemoryBudget,
@@ -65,7 +65,11 @@ pub enum Part {
     Wallet(Wallet),
     /// Any wallet with this label, where they are not.
     Mark(u32),
-    /// Passed through a wallet with too many counterparties.
+    /// What a labelled wallet sent or received itself before, by way of others.
+    Own,
+    /// Sent: it made contracts, whose addresses the transfers do not tell.
+    Contract,
+    /// A wallet with too many counterparties, which nobody looks through.
     FanOut,
     /// More hops away than asked for.
     Hops,
@@ -125,6 +129,13 @@ pub struct Exposed {
     pub direct: Vec<(Part, Direct)>,
     /// By part and hops.
     pub parts: Vec<Exposure>,
+}
+
+impl Exposed {
+    /// A wallet that nobody came to look at.
+    const fn unseen(wallet: Wallet) -> Self {
+        Self { wallet, total: Direct { value: U256::ZERO, transfers: 0 }, direct: Vec::new(), parts: Vec::new() }
+    }
 }
 
 /// What was found.

@@ -1,7 +1,7 @@
 //! The wallets around some others, as far as their funds may have come from there or gone there.
 
 use super::super::SearchError;
-use super::super::error::Damaged;
+use super::super::fan_out::has_more_peers;
 use super::super::limits::Pace;
 use super::super::memory::MemoryBudget;
 use super::super::search::{EdgeFilter, Halt, Side, TransferGraph, Wallet, Watch};
@@ -9,6 +9,7 @@ use super::super::trace::Flow;
 use super::super::transfer::U256;
 use super::super::view::Graph;
 use super::super::visited::{Visited, book};
+use super::shares::ASKED;
 use super::{ExposureTerms, Marks};
 
 /// Wallets that are looked up at a time: some tens of milliseconds.
@@ -34,6 +35,8 @@ pub struct Reached {
     /// The fewest transfers to one of those asked about.
     pub depth: u32,
     pub standing: Standing,
+    /// Its label.
+    pub mark: Option<u32>,
     /// Whether its balance is kept.
     pub kept: bool,
 }
@@ -91,10 +94,17 @@ pub fn search<M: Marks, W: Watch>(
         for place in start..end {
             let Some(reached) = region.wallets.get(place).copied() else { break };
             let standing = if let Some(mark) = marks.mark(reached.wallet) {
-                Standing::Marked(if terms.explained { reached.wallet } else { mark })
+                Standing::Marked(match (terms.explained, depth) {
+                    (true, _) => reached.wallet,
+                    // told apart from others with the label, for what is its own
+                    (false, 0) => ASKED + place as u32,
+                    (false, _) => mark,
+                })
             } else if depth == terms.max_hops && depth > 0 {
                 Standing::Edge
-            } else if has_more_peers(graph, reached.wallet, side, terms, pace)? {
+            } else if let Some(most) = terms.max_fan_out
+                && has_more_peers(graph, reached.wallet, side, &history(terms), most, pace)?
+            {
                 Standing::Hub
             } else {
                 Standing::Open
@@ -102,7 +112,7 @@ pub fn search<M: Marks, W: Watch>(
             // those asked about are looked through, whoever they are
             let kept = depth == 0 || standing == Standing::Open;
             if let Some(one) = region.wallets.get_mut(place) {
-                *one = Reached { standing, kept, ..reached };
+                *one = Reached { standing, kept, mark: marks.mark(reached.wallet), ..reached };
             }
             if !kept || depth == terms.max_hops {
                 continue;
@@ -136,31 +146,8 @@ impl Region {
             let found = self.wallets.len();
             book(memory, size_of::<Reached>() + self.places.cost(), depth, found)?;
             self.places.insert(wallet, found as u32);
-            self.wallets.push(Reached { wallet, depth, standing: Standing::Edge, kept: false });
+            self.wallets.push(Reached { wallet, depth, standing: Standing::Edge, mark: None, kept: false });
         }
         Ok(())
     }
-}
-
-/// Whether a wallet has more counterparties on a side than may be passed through.
-fn has_more_peers<W: Watch>(
-    graph: &Graph<'_>,
-    wallet: Wallet,
-    side: Side,
-    terms: &ExposureTerms,
-    pace: &mut Pace<'_, W>,
-) -> Result<bool, SearchError> {
-    let Some(most) = terms.max_fan_out else { return Ok(false) };
-    // there may be fewer than the degree says, never more
-    if graph.degree(wallet, side) as u64 <= most {
-        return Ok(false);
-    }
-    let filter = EdgeFilter { assets: terms.assets, ..EdgeFilter::default() };
-    let mut peers = 0;
-    graph.edges(wallet, side, &filter, |_| -> Result<(), Damaged> {
-        peers += 1;
-        Ok(())
-    })?;
-    pace.step(graph.degree(wallet, side));
-    Ok(peers > most)
 }

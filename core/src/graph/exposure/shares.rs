@@ -8,16 +8,22 @@ pub const HOP_BITS: u32 = 5;
 const HOPS: u64 = (1 << HOP_BITS) - 1;
 
 /// Parts that are no wallet and no label come after all that are.
-const FAN_OUT: u64 = 1 << 40;
-const OVER: u64 = 2 << 40;
-const REST: u64 = 3 << 40;
+/// Hubs count as one label: they are found within so many hops, too.
+const HUB: u32 = u32::MAX;
+
+const CONTRACT: u64 = 2 << 40;
+const OVER: u64 = 3 << 40;
+const REST: u64 = 4 << 40;
+
+/// From here on numbers are those of the wallets asked about, by their places, where labels alone are told.
+pub const ASKED: u32 = 1 << 24;
 
 /// A part and a hop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u64);
 
 impl Key {
-    pub const FAN_OUT: Self = Self(FAN_OUT);
+    pub const CONTRACT: Self = Self(CONTRACT);
     pub const OVER: Self = Self(OVER);
     pub const REST: Self = Self(REST);
 
@@ -26,9 +32,14 @@ impl Key {
         Self((u64::from(number) << HOP_BITS) | 1)
     }
 
+    /// One hop from a wallet with too many counterparties.
+    pub fn hub() -> Self {
+        Self::of(HUB)
+    }
+
     /// One hop further, or too far.
     pub const fn further(self, most: u32) -> Self {
-        if self.0 >= FAN_OUT {
+        if self.0 >= CONTRACT {
             self
         } else if (self.0 & HOPS) < most as u64 {
             Self(self.0 + 1)
@@ -38,17 +49,23 @@ impl Key {
     }
 
     pub const fn hops(self) -> u32 {
-        if self.0 >= FAN_OUT { 0 } else { (self.0 & HOPS) as u32 }
+        if self.0 >= CONTRACT { 0 } else { (self.0 & HOPS) as u32 }
     }
 
-    pub const fn part(self, explained: bool) -> Part {
+    /// What it stands for; `None` for a wallet or label.
+    pub const fn left_over(self) -> Option<Part> {
         match self.0 {
-            FAN_OUT => Part::FanOut,
-            OVER => Part::Hops,
-            REST => Part::Rest,
-            key if explained => Part::Wallet((key >> HOP_BITS) as u32),
-            key => Part::Mark((key >> HOP_BITS) as u32),
+            CONTRACT => Some(Part::Contract),
+            OVER => Some(Part::Hops),
+            REST => Some(Part::Rest),
+            _ if self.number() == HUB => Some(Part::FanOut),
+            _ => None,
         }
+    }
+
+    /// The number of a wallet or label.
+    pub const fn number(self) -> u32 {
+        (self.0 >> HOP_BITS) as u32
     }
 }
 
@@ -71,6 +88,8 @@ pub struct Shares {
     scale: f64,
     /// By key.
     shares: Vec<Share>,
+    /// The longest that the list has been.
+    longest: usize,
 }
 
 /// A scale beyond which shares are multiplied out.
@@ -78,7 +97,7 @@ const SMALL: f64 = 1e-100;
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { scale: 1.0, shares: Vec::new() }
+        Self { scale: 1.0, shares: Vec::new(), longest: 0 }
     }
 }
 
@@ -89,6 +108,13 @@ impl Shares {
 
     pub fn iter(&self) -> impl Iterator<Item = Share> {
         self.shares.iter().map(|one| Share { share: one.share * self.scale, ..*one })
+    }
+
+    /// By how much the list has become longer than ever before, since this was asked last.
+    pub fn grown(&mut self) -> usize {
+        let grown = self.shares.len().saturating_sub(self.longest);
+        self.longest += grown;
+        grown
     }
 
     /// Keeps a part of all shares.

@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::super::error::Damaged;
-use super::super::limits::Pace;
-use super::super::search::{AssetSelection, EdgeFilter, Side, TransferGraph, Wallet, Watch};
+use super::super::SearchError;
+use super::super::limits::{Pace, Stop};
+use super::super::search::{AssetSelection, EdgeFilter, Halt, Side, TransferGraph, Wallet, Watch};
 use super::super::sorting::sort_with_room;
 use super::super::transfer::{NATIVE, U256};
 use super::super::view::{Graph, Transfer};
-use super::super::{MemoryBudget, SearchError};
 use super::moment::{Event, Moment, in_flow};
 use super::pool::{Mark, Part};
-use super::{Flow, Method, Terms, backward, forward};
+use super::{End, Flow, Method, Terms, backward, forward};
 
 /// Transfers between two looks at the watch while a history is read.
 const LOOKS: usize = 1 << 12;
@@ -45,6 +44,8 @@ pub struct Account {
     /// What the transfers that have not passed carry.
     pub marks: HashMap<usize, Mark>,
     pub division: Box<dyn Division>,
+    /// After the last event that may leave: later ones do not, or lie before the window.
+    leaves_until: usize,
     /// Whether it waits for its next event.
     pub queued: bool,
     /// Whether any of its tainted funds left.
@@ -54,25 +55,49 @@ pub struct Account {
     pub last: i64,
 }
 
+/// A history that was read, or why it was not.
+pub enum Loaded {
+    Account(Account),
+    /// More events than allowed.
+    TooLong,
+    /// The time allowed was used up.
+    Expired,
+}
+
 impl Account {
-    /// Reads the history of a wallet. Its memory is booked already.
+    /// Reads the history of a wallet, of at most so many events.
+    ///
+    /// # Errors
+    /// [`SearchError::ValueOverflow`] when its amounts do not add up within 256 bits, [`SearchError::Damaged`].
     pub fn load<W: Watch>(
         graph: &Graph<'_>,
         wallet: Wallet,
         asset: u32,
         terms: &Terms,
+        most: usize,
         pace: &mut Pace<'_, W>,
-    ) -> Result<Self, SearchError> {
+    ) -> Result<Loaded, SearchError> {
         let filter = history(asset, terms);
-        let mut events = Vec::new();
+        let count = graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
+        let mut events: Vec<Event> = Vec::new();
+        events.reserve_exact(count.min(most));
+        let (mut total, mut expired) = (U256::ZERO, false);
         for side in [Side::Out, Side::In] {
-            graph.counted_transfers(wallet, side, &filter, |transfer| -> Result<(), Damaged> {
-                if events.len() % LOOKS == 0 {
-                    pace.watch().expired();
+            let looked = graph.counted_transfers(wallet, side, &filter, |transfer| -> Result<(), Stop> {
+                if events.len().is_multiple_of(LOOKS) {
+                    expired |= pace.watch().expired();
                 }
+                if events.len() >= most || expired {
+                    return Err(Stop::Halt(Halt::Time));
+                }
+                // everything that is counted later is a part of this
+                total = total.checked_add(transfer.value).ok_or(SearchError::ValueOverflow)?;
                 events.push(event(graph, wallet, side, &transfer));
                 Ok(())
-            })?;
+            });
+            if Stop::halt(looked)?.is_some() {
+                return Ok(if expired { Loaded::Expired } else { Loaded::TooLong });
+            }
         }
         let leaving = leaving(terms.flow);
         sort_with_room(&mut events, pace.watch(), |one, other| {
@@ -82,16 +107,20 @@ impl Account {
         });
         let division: Box<dyn Division> = match (terms.method, terms.flow) {
             (Method::Poison, _) => Box::new(forward::Poison::default()),
-            (Method::Tiho, flow) => Box::new(forward::HighestFirst::new(&events, flow)),
+            (Method::Tiho, flow) => Box::new(forward::HighestFirst::new(&events, flow, pace.watch())),
             (Method::Haircut, Flow::Forward) => Box::new(forward::Haircut::default()),
             (Method::Haircut, Flow::Backward) => Box::new(backward::Haircut::new(&events)),
             (Method::Fifo | Method::Lifo, Flow::Forward) => Box::new(forward::Queue::new(terms.method)),
             (Method::Fifo | Method::Lifo, Flow::Backward) => Box::new(backward::Queue::new(terms.method, &events)),
         };
-        Ok(Self {
+        let within =
+            |event: &Event| terms.flow == Flow::Forward || terms.since.is_none_or(|since| event.moment.time >= since);
+        let leaves_until = events.iter().rposition(|event| event.side() == leaving && within(event));
+        Ok(Loaded::Account(Self {
             wallet,
             asset,
             depth: u32::MAX,
+            leaves_until: leaves_until.map_or(0, |last| last + 1),
             events,
             cursor: 0,
             marks: HashMap::new(),
@@ -101,7 +130,7 @@ impl Account {
             transfers: 0,
             first: i64::MAX,
             last: i64::MIN,
-        })
+        }))
     }
 
     /// Lets everything before an event pass.
@@ -142,10 +171,15 @@ impl Account {
             return None;
         }
         let side = leaving(terms.flow);
-        let place = self.events.get(self.cursor..)?.iter().position(|event| event.side() == side)?;
-        let event = self.events.get(self.cursor + place)?;
-        let too_early = terms.flow == Flow::Backward && terms.since.is_some_and(|since| event.moment.time < since);
-        (!too_early).then_some(self.cursor + place)
+        let place = self.events.get(self.cursor..self.leaves_until)?.iter().position(|event| event.side() == side)?;
+        Some(self.cursor + place)
+    }
+
+    /// Why what is still here is: where the window ends before the history does, nobody has looked further.
+    pub fn end(&self, terms: &Terms) -> End {
+        let side = leaving(terms.flow);
+        let later = self.events.get(self.leaves_until..).unwrap_or_default();
+        if self.division.pending() && later.iter().any(|event| event.side() == side) { End::Window } else { End::Held }
     }
 }
 
@@ -195,9 +229,8 @@ pub fn event(graph: &Graph<'_>, wallet: Wallet, side: Side, transfer: &Transfer)
     Event { moment, peer: transfer.peer, incoming: side == Side::In, status: transfer.status }
 }
 
-/// Books the history of a wallet, if there is room for it, and room to sort it, which is free again when that is done.
-pub fn book_history(graph: &Graph<'_>, wallet: Wallet, terms: &Terms, memory: &mut MemoryBudget) -> bool {
-    let events = graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
+/// Bytes that an event takes as long as its wallet is followed, and beside that while the history is sorted.
+pub const fn cost_of_event(terms: &Terms) -> (usize, usize) {
     let divided = match (terms.flow, terms.method) {
         (_, Method::Poison) | (Flow::Forward, Method::Haircut) => 0,
         (_, Method::Tiho) => forward::PER_EVENT,
@@ -206,7 +239,5 @@ pub fn book_history(graph: &Graph<'_>, wallet: Wallet, terms: &Terms, memory: &m
         (Flow::Backward, Method::Haircut) => size_of::<U256>(),
         (Flow::Backward, Method::Fifo | Method::Lifo) => backward::PER_EVENT,
     };
-    let (stays, sorted) = (size_of::<Event>() + divided, size_of::<Event>());
-    let fits = events.saturating_mul(stays + sorted) <= memory.left();
-    fits && memory.take(events * stays)
+    (size_of::<Event>() + divided, size_of::<Event>())
 }

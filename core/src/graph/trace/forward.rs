@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
+use super::super::search::Watch;
+use super::super::sorting::sort_with_room;
 use super::super::transfer::U256;
 use super::account::{Division, leaving};
 use super::moment::Event;
@@ -139,10 +141,14 @@ pub struct HighestFirst {
 }
 
 impl HighestFirst {
-    pub fn new(events: &[Event], flow: Flow) -> Self {
+    pub fn new(events: &[Event], flow: Flow, watch: &mut impl Watch) -> Self {
         let of_leaving = events.iter().enumerate().filter(|(_, event)| event.side() == leaving(flow));
         let open = of_leaving.filter(|(_, event)| event.moment.value > U256::ZERO);
-        let open = open.map(|(number, event)| (Reverse(event.moment.value), number)).collect();
+        let mut open: Vec<(Reverse<U256>, usize)> =
+            open.map(|(number, event)| (Reverse(event.moment.value), number)).collect();
+        // a set is made quickly of what is in order
+        sort_with_room(&mut open, watch, Ord::cmp);
+        let open = open.into_iter().collect();
         Self { open, carried: HashMap::new(), to_leave: U256::ZERO, stays: U256::ZERO }
     }
 }

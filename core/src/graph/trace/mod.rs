@@ -135,6 +135,8 @@ pub enum End {
     Contract,
     /// Forward: it has not left the wallet. Backward: nothing that the wallet received before explains it.
     Held,
+    /// Backward: it came before the window.
+    Window,
     /// As many hops as allowed.
     Hops,
     /// Less than is followed.
@@ -159,6 +161,7 @@ impl End {
             (Self::Contract, _) => "contract creation",
             (Self::Held, Flow::Forward) => "unspent",
             (Self::Held, Flow::Backward) => "source unknown",
+            (Self::Window, _) => "before since",
             (Self::Hops, _) => "max_hops reached",
             (Self::Value, _) => "below min_value",
             (Self::FanOut, _) => "max_fan_out exceeded",

@@ -4,13 +4,16 @@ use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
 
-use super::super::limits::{Pace, Stop};
+use super::super::error::Damaged;
+use super::super::fan_out::has_more_peers;
+use super::super::limits::Pace;
 use super::super::memory::MemoryBudget;
 use super::super::search::{Halt, Side, TransferGraph, Wallet, Watch};
+use super::super::sorting::sort_with_room;
 use super::super::transfer::{NATIVE, U256};
 use super::super::view::Graph;
 use super::super::{EdgeFilter, SearchError};
-use super::account::{Account, book_history, event, history, leaving, single};
+use super::account::{Account, Loaded, cost_of_event, event, history, leaving};
 use super::moment::{Event, Waiting, in_flow};
 use super::pool::{Mark, Part};
 use super::{End, Ended, Flow, Origin, Step, Stops, Terms, Trace};
@@ -38,13 +41,16 @@ pub fn trace<S: Stops, W: Watch>(
         by_wallet: HashMap::new(),
         waiting: BinaryHeap::new(),
         steps: Vec::new(),
+        hubs: HashMap::new(),
         ends: HashMap::new(),
         injected: HashMap::new(),
         cut: None,
     };
     let seeds = sweep.seeds(origin)?;
-    sweep.run(&seeds)?;
-    Ok(sweep.finish())
+    if sweep.cut != Some(End::Time) {
+        sweep.run(&seeds)?;
+    }
+    Ok(sweep.finish().map_err(SearchError::from)?)
 }
 
 /// A transfer of the origin, or of a wallet that is followed.
@@ -74,22 +80,6 @@ impl Moving {
     }
 }
 
-/// Whether a wallet has more counterparties on a side, in one asset, than so many.
-fn has_more_peers(graph: &Graph<'_>, wallet: Wallet, side: Side, asset: u32, most: u64) -> Result<bool, SearchError> {
-    // there may be fewer than the degree says, never more
-    if graph.degree(wallet, side) as u64 <= most {
-        return Ok(false);
-    }
-    let filter = EdgeFilter { assets: single(asset), ..EdgeFilter::default() };
-    let mut peers = 0;
-    let looked = graph.edges(wallet, side, &filter, |_| -> Result<(), Stop> {
-        peers += 1;
-        // no limit on time or wallets: only what ends the look
-        if peers > most { Err(Stop::Halt(Halt::Wallets)) } else { Ok(()) }
-    });
-    Ok(Stop::halt(looked)?.is_some())
-}
-
 /// An end of one kind.
 #[derive(Debug, Clone, Copy)]
 struct Pile {
@@ -102,6 +92,9 @@ struct Pile {
 
 /// Wallets that are looked up at a time: some tens of milliseconds.
 const LOOKED_UP: usize = 2_000;
+
+/// Bytes of an entry of the wallets that were found to be hubs or not, with the table's spare room.
+const HUB: usize = 32;
 
 /// Bytes of an entry of the ends, with the table's spare room.
 const PILE: usize = 2 * (size_of::<Pile>() + 16);
@@ -118,6 +111,8 @@ struct Sweep<'s, 'g, S, W> {
     by_wallet: HashMap<(Wallet, u32), usize>,
     waiting: BinaryHeap<Waiting>,
     steps: Vec<Step>,
+    /// Whether wallets that were come to have too many counterparties.
+    hubs: HashMap<(Wallet, u32), bool>,
     ends: HashMap<(Option<Wallet>, u32, End), Pile>,
     injected: HashMap<u32, U256>,
     cut: Option<End>,
@@ -139,30 +134,36 @@ impl<S: Stops, W: Watch> Sweep<'_, '_, S, W> {
                 let side = leaving(terms.flow);
                 let filter = EdgeFilter { assets: terms.assets, since: terms.since, ..history(NATIVE, terms) };
                 let (memory, pace) = (&mut self.memory, &mut self.pace);
-                let most = memory.left() / (2 * size_of::<Moving>());
+                // as much again to sort them, and the rest to follow them
+                let most = memory.left() / (4 * size_of::<Moving>());
+                let mut full = false;
                 let looked = graph.counted_transfers(*wallet, side, &filter, |transfer| -> Result<(), SearchError> {
                     pace.step(0);
-                    if seeds.len() >= most {
-                        return Err(SearchError::Memory { budget: memory.limit(), depth: 1, wallets: 1 });
-                    }
+                    full |= seeds.len() >= most;
                     // what a wallet sends itself goes nowhere
-                    if transfer.value > U256::ZERO && transfer.peer != Some(*wallet) {
+                    if !full && transfer.value > U256::ZERO && transfer.peer != Some(*wallet) {
                         seeds.push(Moving::of(event(graph, *wallet, side, &transfer), transfer.asset, *wallet));
                     }
                     Ok(())
                 });
+                self.cut = full.then_some(End::Memory);
                 looked?;
                 memory.take(2 * seeds.len() * size_of::<Moving>());
             }
         }
-        self.pace.watch().expired();
-        seeds.sort_unstable_by(|one, other| in_flow(terms.flow, &one.event.moment, &other.event.moment));
+        sort_with_room(&mut seeds, self.pace.watch(), |one, other| {
+            in_flow(terms.flow, &one.event.moment, &other.event.moment)
+        });
         seeds.dedup_by_key(|seed| seed.event.moment.number);
         let mut peers: Vec<Wallet> = seeds.iter().filter_map(|seed| seed.arrives(terms.flow)).collect();
         peers.sort_unstable();
         peers.dedup();
         for some in peers.chunks(LOOKED_UP) {
             self.stops.prepare(graph, some)?;
+            if self.pace.watch().expired() {
+                self.cut = Some(End::Time);
+                return Ok(Vec::new());
+            }
         }
         Ok(seeds)
     }
@@ -200,7 +201,7 @@ impl<S: Stops, W: Watch> Sweep<'_, '_, S, W> {
             let (already, _) = left.map_or((U256::ZERO, 0), |(_, mark, depth)| (mark.tainted, depth));
             let amount = seed.event.moment.value;
             let total = self.injected.entry(seed.asset).or_insert(U256::ZERO);
-            *total = total.saturating_add(amount.saturating_sub(already));
+            *total = total.checked_add(amount.saturating_sub(already)).ok_or(SearchError::ValueOverflow)?;
             self.deliver(*seed, Mark::whole(amount), 1)?;
         }
     }
@@ -304,20 +305,23 @@ impl<S: Stops, W: Watch> Sweep<'_, '_, S, W> {
         if terms.min_value.is_some_and(|least| tainted < least) {
             return Ok(Err(End::Value));
         }
-        if let Some(most) = terms.max_fan_out
-            && has_more_peers(graph, wallet, leaving(terms.flow), asset, most)?
-        {
+        if graph.transfer_count(wallet, leaving(terms.flow)) == 0 {
+            return Ok(Err(End::Held));
+        }
+        if self.is_hub(wallet, asset)? {
             return Ok(Err(End::FanOut));
         }
         if terms.max_wallets.is_some_and(|most| self.accounts.len() as u64 >= most) {
-            self.cut = Some(End::Wallets);
-            return Ok(Err(End::Wallets));
+            return Ok(Err(self.cut_by(End::Wallets)));
         }
-        if !book_history(graph, wallet, terms, &mut self.memory) {
-            self.cut = Some(End::Memory);
-            return Ok(Err(End::Memory));
-        }
-        let account = Account::load(graph, wallet, asset, terms, &mut self.pace)?;
+        let (stays, sorted) = cost_of_event(terms);
+        let most = self.memory.left() / (stays + sorted);
+        let account = match Account::load(graph, wallet, asset, terms, most, &mut self.pace)? {
+            Loaded::Account(account) => account,
+            Loaded::TooLong => return Ok(Err(self.cut_by(End::Memory))),
+            Loaded::Expired => return Ok(Err(self.cut_by(End::Time))),
+        };
+        self.memory.take(account.events.len() * stays);
         let side = leaving(terms.flow);
         let mut peers: Vec<Wallet> =
             account.events.iter().filter(|event| event.side() == side).filter_map(|event| event.peer).collect();
@@ -326,14 +330,31 @@ impl<S: Stops, W: Watch> Sweep<'_, '_, S, W> {
         for some in peers.chunks(LOOKED_UP) {
             self.stops.prepare(graph, some)?;
             if self.pace.watch().expired() {
-                self.cut = Some(End::Time);
-                return Ok(Err(End::Time));
+                return Ok(Err(self.cut_by(End::Time)));
             }
         }
         let number = self.accounts.len();
         self.accounts.push(account);
         self.by_wallet.insert((wallet, asset), number);
         Ok(Ok(number))
+    }
+
+    /// Whether a wallet has too many counterparties.
+    fn is_hub(&mut self, wallet: Wallet, asset: u32) -> Result<bool, SearchError> {
+        let Some(most) = self.terms.max_fan_out else { return Ok(false) };
+        if let Some(known) = self.hubs.get(&(wallet, asset)) {
+            return Ok(*known);
+        }
+        let (side, filter) = (leaving(self.terms.flow), history(asset, self.terms));
+        let found = has_more_peers(self.graph, wallet, side, &filter, most, &mut self.pace)?;
+        self.memory.take(HUB);
+        self.hubs.insert((wallet, asset), found);
+        Ok(found)
+    }
+
+    const fn cut_by(&mut self, end: End) -> End {
+        self.cut = Some(end);
+        end
     }
 
     /// A transfer brings what it carries into an account. One that is outside the window stays where it arrived.
@@ -353,45 +374,51 @@ impl<S: Stops, W: Watch> Sweep<'_, '_, S, W> {
         None
     }
 
-    fn finish(mut self) -> Trace {
-        let cut = self.cut;
+    fn finish(mut self) -> Result<Trace, Damaged> {
+        let (terms, cut, graph) = (self.terms, self.cut, self.graph);
+        // where nothing moved on, why
+        let mut stayed: HashMap<(Wallet, u32), End> = HashMap::new();
         for account in std::mem::take(&mut self.accounts) {
+            self.pace.step(account.marks.len());
             // what was about to arrive when the trace was cut
             let on_the_way = account.marks.values().fold(U256::ZERO, |sum, mark| sum.saturating_add(mark.tainted));
             let held = account.division.held().saturating_add(on_the_way);
+            let end = cut.filter(|_| account.queued).unwrap_or_else(|| account.end(terms));
             if held > U256::ZERO {
-                let end = cut.filter(|_| account.queued).unwrap_or(End::Held);
                 let Account { depth, transfers, first, last, .. } = account;
-                let pile = Pile { amount: held, hop: depth, transfers, first, last };
-                self.pile(Some(account.wallet), account.asset, end, pile);
+                self.pile(
+                    Some(account.wallet),
+                    account.asset,
+                    end,
+                    Pile { amount: held, hop: depth, transfers, first, last },
+                );
             }
             if !account.moved {
-                // told apart by a depth that no wallet has
-                self.by_wallet.insert((account.wallet, account.asset), usize::MAX);
+                stayed.insert((account.wallet, account.asset), end);
             }
         }
-        let forward = self.terms.flow == Flow::Forward;
         for step in self.steps.iter_mut().filter(|step| step.end.is_none()) {
-            let arrived = if forward { step.to } else { Some(step.from) };
-            let stays = arrived.is_some_and(|wallet| self.by_wallet.get(&(wallet, step.asset)) == Some(&usize::MAX));
-            step.end = stays.then_some(End::Held);
+            self.pace.step(0);
+            let arrived = if terms.flow == Flow::Forward { step.to } else { Some(step.from) };
+            step.end = arrived.and_then(|wallet| stayed.get(&(wallet, step.asset)).copied());
         }
-        let mut ends: Vec<Ended> = self
-            .ends
-            .into_iter()
-            .map(|((wallet, asset, end), pile)| {
-                let Pile { amount, hop, transfers, first, last } = pile;
-                Ended { wallet, asset, end, amount, hop, transfers, first, last }
-            })
-            .collect();
-        let graph = self.graph;
+        let mut names: HashMap<u32, &str> = HashMap::new();
+        for asset in self.injected.keys() {
+            names.insert(*asset, graph.token(*asset)?);
+        }
+        let name = |asset: u32| names.get(&asset).copied().unwrap_or_default();
+        let mut ends: Vec<Ended> = Vec::with_capacity(self.ends.len());
+        for ((wallet, asset, end), Pile { amount, hop, transfers, first, last }) in self.ends {
+            self.pace.step(0);
+            ends.push(Ended { wallet, asset, end, amount, hop, transfers, first, last });
+        }
         let order = |wallet: Option<Wallet>| wallet.map_or(u64::MAX, |wallet| graph.order(wallet));
-        ends.sort_by(|one, other| {
-            let by_amount = one.asset.cmp(&other.asset).then(other.amount.cmp(&one.amount));
+        sort_with_room(&mut ends, self.pace.watch(), |one, other| {
+            let by_amount = name(one.asset).cmp(name(other.asset)).then(other.amount.cmp(&one.amount));
             by_amount.then_with(|| order(one.wallet).cmp(&order(other.wallet))).then(one.end.cmp(&other.end))
         });
         let mut origin: Vec<(u32, U256)> = self.injected.into_iter().collect();
-        origin.sort_unstable();
-        Trace { steps: self.steps, ends, origin, cut }
+        origin.sort_unstable_by(|one, other| name(one.0).cmp(name(other.0)));
+        Ok(Trace { steps: self.steps, ends, origin, cut })
     }
 }

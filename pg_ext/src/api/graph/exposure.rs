@@ -1,5 +1,6 @@
 //! How much of a wallet's funds came from labelled wallets, and how much went there.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use arx_core::graph::exposure::{Direct, Exposed, Exposure, ExposureTerms, MOST_HOPS, Part, exposures, whole_units};
@@ -66,7 +67,8 @@ fn wallet_exposure(
     let mut rows = Vec::new();
     for (name, flow) in asked.flows() {
         let (exposed, reason) = asked.explain(number, flow, &mut labels)?;
-        for line in lines(&exposed, flow, &labels, reason.is_some()) {
+        let order = |wallet| asked.scope.ready.graph().order(wallet);
+        for line in lines(&exposed, flow, &labels, order, reason.is_some()) {
             let path = asked.path(line.path)?;
             let (addresses, hashes) = path.unzip();
             let counterparty = line.counterparty.map(|one| asked.scope.ready.graph().address(one).map(str::to_owned));
@@ -169,7 +171,7 @@ impl Asked {
                     let exposed = found.found.pop().ok_or_else(|| SqlError::corrupt("an exposure has no wallet"))?;
                     return Ok((exposed, reason));
                 }
-                Err(LookError::Search(SearchError::Memory { .. })) if hops > 1 => hops -= 1,
+                Err(LookError::Search(SearchError::Memory { .. })) if hops > 0 => hops -= 1,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -222,10 +224,25 @@ struct Sum<'a> {
     strongest: Option<(&'a Exposure, u32)>,
 }
 
+impl<'a> Sum<'a> {
+    /// Of several labels of one category, the gravest.
+    fn know(&mut self, known: &'a Known) {
+        if self.known.is_none_or(|gravest| known.severity > gravest.severity) {
+            self.known = Some(known);
+        }
+    }
+}
+
 /// Direct and indirect exposure by category, sanctions first, then the illicit; then what is left over.
-fn lines<'a>(exposed: &'a Exposed, flow: Flow, labels: &'a Labels, cut: bool) -> Vec<Line<'a>> {
+fn lines<'a>(
+    exposed: &'a Exposed,
+    flow: Flow,
+    labels: &'a Labels,
+    order: impl Fn(u32) -> u64,
+    cut: bool,
+) -> Vec<Line<'a>> {
     let total = exposed.total.value.as_f64();
-    if exposed.total.transfers == 0 {
+    if exposed.total.transfers == 0 && !cut {
         let (value, path) = (U256::ZERO, [].as_slice());
         let (share, nearest_hop, wallets, counterparty) = (None, None, None, None);
         return vec![Line { exposure: "none", known: None, value, share, nearest_hop, wallets, counterparty, path }];
@@ -237,37 +254,52 @@ fn lines<'a>(exposed: &'a Exposed, flow: Flow, labels: &'a Labels, cut: bool) ->
         let sum = sums.entry((false, &known.category)).or_default();
         // parts of a total that did not overflow
         sum.exact = sum.exact.saturating_add(*value);
-        (sum.known, sum.nearest) = (Some(known), Some(1));
+        sum.know(known);
+        sum.nearest = Some(1);
         sum.wallets.insert(*wallet);
     }
-    let mut left_over = Vec::new();
+    let mut left_over = Vec::<(&'static str, f64)>::new();
+    let mut leave = |name, value| match left_over.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, sum)) => *sum += value,
+        None => left_over.push((name, value)),
+    };
     for part in &exposed.parts {
         let wallet = match part.part {
+            Part::Wallet(wallet) => wallet,
             // a labelled wallet is not exposed to itself
-            Part::Wallet(wallet) if wallet == exposed.wallet => {
-                left_over.push(("own funds", part.value));
+            Part::Own => {
+                leave("own funds", part.value);
                 continue;
             }
-            Part::Wallet(wallet) => wallet,
+            Part::Contract => {
+                leave("contract creation", part.value);
+                continue;
+            }
             Part::FanOut => {
-                left_over.push(("max_fan_out exceeded", part.value));
+                leave("max_fan_out exceeded", part.value);
                 continue;
             }
             Part::Hops => {
-                left_over.push(("max_hops reached", part.value));
+                leave("max_hops reached", part.value);
                 continue;
             }
             Part::Rest | Part::Mark(_) => {
-                left_over.push((if flow == Flow::Backward { "source unknown" } else { "unspent" }, part.value));
+                leave(if flow == Flow::Backward { "source unknown" } else { "unspent" }, part.value);
                 continue;
             }
         };
         let Some(known) = labels.of(wallet) else { continue };
         let sum = sums.entry((part.hops > 1, &known.category)).or_default();
-        (sum.known, sum.value) = (Some(known), sum.value + part.value);
+        sum.know(known);
+        sum.value += part.value;
         sum.nearest = Some(sum.nearest.map_or(part.hops, |nearest| nearest.min(part.hops)));
         sum.wallets.insert(wallet);
-        if sum.strongest.is_none_or(|(strongest, _)| part.value > strongest.value) {
+        // of equals the nearest, then the first by address
+        let rank = |part: &Exposure, wallet| (Reverse(part.hops), Reverse(order(wallet)));
+        let stronger = |(known, other): (&Exposure, u32)| {
+            part.value.total_cmp(&known.value).then_with(|| rank(part, wallet).cmp(&rank(known, other))).is_gt()
+        };
+        if sum.strongest.is_none_or(stronger) {
             sum.strongest = Some((part, wallet));
         }
     }
@@ -282,17 +314,20 @@ fn lines<'a>(exposed: &'a Exposed, flow: Flow, labels: &'a Labels, cut: bool) ->
                 share: Some(if indirect { sum.value } else { value.as_f64() } / total),
                 nearest_hop: sum.nearest,
                 wallets: Some(sum.wallets.len() as i64),
-                counterparty: sum.strongest.map(|(_, wallet)| wallet).or_else(|| sum.wallets.first().copied()),
+                counterparty: sum
+                    .strongest
+                    .map(|(_, wallet)| wallet)
+                    .or_else(|| sum.wallets.iter().copied().min_by_key(|one| order(*one))),
                 path: sum.strongest.map_or([].as_slice(), |(strongest, _)| &strongest.path),
             }
         })
         .collect();
-    let order = |line: &Line<'_>| {
+    let weight = |line: &Line<'_>| {
         let category = line.known.map_or("", |known| known.category.as_str());
         let illicit = line.known.is_some_and(|known| known.kind == LabelKind::Illicit);
         (category != SANCTIONS, !illicit, line.exposure == "indirect")
     };
-    lines.sort_by(|one, other| order(one).cmp(&order(other)).then(other.value.cmp(&one.value)));
+    lines.sort_by(|one, other| weight(one).cmp(&weight(other)).then(other.value.cmp(&one.value)));
     if cut && left_over.is_empty() {
         // totals and direct parts were seen alone
         let direct: U256 = lines.iter().fold(U256::ZERO, |sum, line| sum.saturating_add(line.value));

@@ -16,29 +16,40 @@ pub struct Labels {
     network: Network,
     /// Nobody asks for labels, so nothing stops.
     unused: bool,
-    asked: HashMap<u32, Option<Known>>,
+    /// A bit for each wallet that was asked about.
+    asked: Vec<u64>,
+    known: HashMap<u32, Known>,
 }
 
 impl Labels {
     pub fn new(network: &Network, used: bool) -> Self {
-        Self { network: network.clone(), unused: !used, asked: HashMap::new() }
+        Self { network: network.clone(), unused: !used, asked: Vec::new(), known: HashMap::new() }
     }
 
     /// Looks up those that have not been.
     pub fn look_up(&mut self, graph: &Graph<'_>, wallets: &[u32]) -> Result<(), SqlError> {
-        let new: Vec<u32> = wallets.iter().copied().filter(|wallet| !self.asked.contains_key(wallet)).collect();
+        self.asked.resize((graph.wallets() as usize).div_ceil(64), 0);
+        let mut new = Vec::new();
+        for wallet in wallets {
+            let (word, bit) = ((wallet / 64) as usize, 1_u64 << (wallet % 64));
+            if let Some(word) = self.asked.get_mut(word)
+                && *word & bit == 0
+            {
+                *word |= bit;
+                new.push(*wallet);
+            }
+        }
         let addresses = new.iter().map(|wallet| graph.address(*wallet)).collect::<Result<Vec<&str>, _>>()?;
-        self.asked.extend(new.iter().map(|wallet| (*wallet, None)));
         labels_of(&self.network, &addresses, |place, known| {
             if let Some(wallet) = new.get(place) {
-                self.asked.insert(*wallet, Some(known));
+                self.known.insert(*wallet, known);
             }
             Ok(())
         })
     }
 
     pub fn of(&self, wallet: u32) -> Option<&Known> {
-        self.asked.get(&wallet)?.as_ref()
+        self.known.get(&wallet)
     }
 }
 

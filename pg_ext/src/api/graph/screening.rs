@@ -46,6 +46,8 @@ fn screen_wallets(
             name!(illicit_share_out, Option<f64>),
             name!(service_share_in, Option<f64>),
             name!(service_share_out, Option<f64>),
+            name!(unresolved_share_in, Option<f64>),
+            name!(unresolved_share_out, Option<f64>),
             name!(worst_category, Option<String>),
             name!(nearest_hop, Option<i32>),
             name!(complete, bool),
@@ -71,7 +73,7 @@ fn screen_wallets(
         let (received, sent) = (wallet.and_then(|one| one.received.as_ref()), wallet.and_then(|one| one.sent.as_ref()));
         let value =
             |side: Option<&Side>, of: fn(&Side) -> U256| side.and_then(|side| screening.asked.scope.value(of(side)));
-        let share = |side: Option<&Side>, kind| side.and_then(|side| side.share(kind));
+        let share = |side: Option<&Side>, of: fn(&Side) -> f64| side.and_then(|side| side.share(of(side)));
         let worst = [received, sent].into_iter().flatten().filter_map(|side| side.worst).max_by(|one, other| {
             // sanctions before all, then by amount
             one.0.cmp(&other.0).then(one.1.total_cmp(&other.1))
@@ -100,10 +102,12 @@ fn screen_wallets(
             value(sent, |side| whole_units(side.sanctions)),
             value(received, |side| side.illicit_direct),
             value(sent, |side| side.illicit_direct),
-            share(received, LabelKind::Illicit),
-            share(sent, LabelKind::Illicit),
-            share(received, LabelKind::Service),
-            share(sent, LabelKind::Service),
+            share(received, |side| side.illicit),
+            share(sent, |side| side.illicit),
+            share(received, |side| side.services),
+            share(sent, |side| side.services),
+            share(received, |side| side.unresolved),
+            share(sent, |side| side.unresolved),
             worst,
             nearest.map(u32::cast_signed),
             complete,
@@ -146,6 +150,8 @@ struct Side {
     illicit_direct: U256,
     illicit: f64,
     services: f64,
+    /// Came from or went to wallets with too many counterparties to be looked through.
+    unresolved: f64,
     /// Whether sanctioned, how much, and of which label.
     worst: Option<(bool, f64, u32)>,
     nearest: Option<u32>,
@@ -168,6 +174,9 @@ impl Side {
             }
         }
         for part in &exposed.parts {
+            if part.part == Part::FanOut {
+                side.unresolved += part.value;
+            }
             let Part::Mark(mark) = part.part else { continue };
             let illicit = labels.category(mark).is_some_and(|category| category.kind == LabelKind::Illicit);
             if illicit && part.value > 0.0 {
@@ -195,8 +204,7 @@ impl Side {
         side
     }
 
-    fn share(&self, kind: LabelKind) -> Option<f64> {
-        let part = if kind == LabelKind::Illicit { self.illicit } else { self.services };
+    fn share(&self, part: f64) -> Option<f64> {
         // rounding may make a whole a little more
         (self.total > U256::ZERO).then(|| (part / self.total.as_f64()).min(1.0))
     }
@@ -222,6 +230,7 @@ impl Screening {
             numbers: Vec::new(),
         };
         for address in addresses {
+            check_for_interrupts!();
             screening.add(address)?;
         }
         let all: Vec<usize> = (0..screening.numbers.len()).collect();
@@ -274,7 +283,7 @@ impl Screening {
                 self.look(first, flow, max_hops)?;
                 return self.look(second, flow, max_hops);
             }
-            Err(LookError::Search(SearchError::Memory { .. })) if max_hops > 1 => {
+            Err(LookError::Search(SearchError::Memory { .. })) if max_hops > 0 => {
                 return self.look(places, flow, max_hops - 1);
             }
             Err(error) => return Err(error.into()),
@@ -282,7 +291,7 @@ impl Screening {
         let fewer = (max_hops < self.asked.max_hops).then(|| fewer_hops(max_hops));
         let reason = found.halted.map(|halt| halt.name().to_owned()).or(fewer);
         for (place, exposed) in places.iter().zip(&found.found) {
-            let side = Side::of(exposed, &self.labels, found.halted.is_none());
+            let side = Side::of(exposed, &self.labels, found.halted.is_none() && max_hops > 0);
             if let Some(wallet) = self.wallets.get_mut(*place) {
                 wallet.reason = wallet.reason.take().or_else(|| reason.clone());
                 match flow {

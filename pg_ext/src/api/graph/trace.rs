@@ -1,10 +1,12 @@
 //! Where money went, and where it came from.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use arx_core::address::Network;
 use arx_core::graph::trace::{End, Ended, Flow, Method, Origin, Sent, Step, Terms, Trace, trace};
-use arx_core::graph::{EdgeFilter, MemoryBudget, SearchError, Side, Transfer, TransferGraph};
+use arx_core::graph::{
+    AssetSelection, EdgeFilter, Graph, MemoryBudget, NATIVE, Side, Status, Transfer, TransferGraph, U256,
+};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -73,7 +75,8 @@ fn trace_funds(
     let asked = Asked::parse(address, network, arguments)?;
     let Answer { asked, labels, trace, nothing } = asked.answer()?;
     if let Some(nothing) = nothing {
-        let row = (None, None, None, None, None, None, None, None, None, None, true, Some(nothing));
+        let complete = trace.cut.is_none();
+        let row = (None, None, None, None, None, None, None, None, None, None, complete, Some(nothing));
         return Ok(TableIterator::once(row));
     }
     let reason = trace.cut.map(|cut| cut.name(asked.flow).to_owned());
@@ -135,7 +138,8 @@ fn trace_summary(
     let asked = Asked::parse(address, network, arguments)?;
     let Answer { asked, mut labels, trace, nothing } = asked.answer()?;
     if let Some(nothing) = nothing {
-        let row = (None, None, None, None, None, None, None, None, None, None, None, true, Some(nothing));
+        let complete = trace.cut.is_none();
+        let row = (None, None, None, None, None, None, None, None, None, None, None, complete, Some(nothing));
         return Ok(TableIterator::once(row));
     }
     let reason = trace.cut.map(|cut| cut.name(asked.flow).to_owned());
@@ -282,15 +286,20 @@ impl Asked {
     fn named(&self, hashes: &[String]) -> Result<Vec<Sent>, SqlError> {
         let (scope, network) = (&self.scope, &self.scope.network);
         let graph = scope.ready.graph();
+        let filter = scope.filter;
         let (mut sought, mut moving) = (Vec::new(), HashSet::new());
         transfers_of(network, hashes, scope.has_tokens(), |hash, transfer| {
             let asset = match &transfer.token {
-                None => Some(arx_core::graph::NATIVE),
+                None => Some(NATIVE),
                 Some(token) => graph.asset(network.name(), token)?,
             };
-            let moves =
-                transfer.value > arx_core::graph::U256::ZERO && transfer.status != arx_core::graph::Status::Failed;
-            if moves && asset.is_some_and(|asset| scope.filter.assets.contains(asset)) {
+            // a token that the graph does not have yet may be among several, it is not the one that was named
+            let counts = asset.map_or(!filter.assets.is_single(), |asset| filter.assets.contains(asset));
+            if counts && transfer.value > U256::ZERO && transfer.status != Status::Failed {
+                let early = filter.since.is_some_and(|since| transfer.time < since);
+                if early || filter.until.is_some_and(|until| transfer.time >= until) {
+                    return Err(SqlError::argument(format!("transaction \"{hash}\" is outside of since and until")));
+                }
                 moving.insert(hash.to_owned());
                 sought.push((hash.to_owned(), transfer));
             }
@@ -305,16 +314,7 @@ impl Asked {
                 "It is unknown, it failed, or it is about another asset: see arx.transactions and arx.token_transfers.",
             ));
         }
-        let mut taken = HashSet::new();
-        let mut found = Vec::with_capacity(sought.len());
-        for (hash, transfer) in &sought {
-            let sent = behind(&graph, network, transfer, &mut taken)?;
-            found.push(sent.ok_or_else(|| {
-                SqlError::argument(format!("transaction \"{hash}\" is not in the graph yet"))
-                    .hint("arx.graph_freshness is base: SELECT * FROM arx.refresh_graph() brings the graph up to date.")
-            })?);
-        }
-        Ok(found)
+        behind(&graph, network, sought)
     }
 
     /// Rows of some steps.
@@ -374,33 +374,33 @@ impl Asked {
     }
 }
 
-/// The transfer of the graph behind a row; one that nothing tells apart from it is as good, once.
-fn behind(
-    graph: &arx_core::graph::Graph<'_>,
-    network: &Network,
-    row: &Sought,
-    taken: &mut HashSet<u64>,
-) -> Result<Option<Sent>, SqlError> {
-    let Some(from) = graph.wallet(network.name(), &row.from)? else { return Ok(None) };
-    let moment = EdgeFilter {
-        assets: arx_core::graph::AssetSelection::All,
-        since: Some(row.time),
-        until: row.time.checked_add(1),
-        ..EdgeFilter::default()
-    };
-    let mut found = None;
-    graph.counted_transfers(from, Side::Out, &moment, |transfer| -> Result<(), SearchError> {
-        let same = transfer.value == row.value && transfer.position == row.position && transfer.status == row.status;
-        if found.is_none() && same && !taken.contains(&transfer.number) {
-            let to = transfer.peer.map(|peer| graph.address(peer)).transpose()?;
-            if to == row.to.as_deref() && graph.token(transfer.asset)? == row.token.as_deref().unwrap_or("") {
-                found = Some(Sent { from, transfer });
-            }
+/// The transfers of the graph behind rows. Of those that nothing tells apart one is as good as another, once.
+fn behind(graph: &Graph<'_>, network: &Network, rows: Vec<(String, Sought)>) -> Result<Vec<Sent>, SqlError> {
+    // what a wallet sent at one time is looked at together
+    let mut moments: BTreeMap<(String, i64), Vec<(String, Sought)>> = BTreeMap::new();
+    for (hash, row) in rows {
+        moments.entry((row.from.clone(), row.time)).or_default().push((hash, row));
+    }
+    let mut found = Vec::new();
+    for ((sender, time), mut rows) in moments {
+        check_for_interrupts!();
+        if let Some(from) = graph.wallet(network.name(), &sender)? {
+            let (since, until) = (Some(time), time.checked_add(1));
+            let moment = EdgeFilter { assets: AssetSelection::All, since, until, ..EdgeFilter::default() };
+            graph.counted_transfers(from, Side::Out, &moment, |transfer| -> Result<(), SqlError> {
+                check_for_interrupts!();
+                let one = Sought::sent(graph, from, &transfer)?;
+                if let Some(place) = rows.iter().position(|(_, row)| *row == one) {
+                    rows.swap_remove(place);
+                    found.push(Sent { from, transfer });
+                }
+                Ok(())
+            })?;
         }
-        Ok(())
-    })?;
-    if let Some(found) = &found {
-        taken.insert(found.transfer.number);
+        if let Some((hash, _)) = rows.first() {
+            return Err(SqlError::argument(format!("transaction \"{hash}\" is not in the graph yet"))
+                .hint("arx.graph_freshness is base: SELECT * FROM arx.refresh_graph() brings the graph up to date."));
+        }
     }
     Ok(found)
 }
