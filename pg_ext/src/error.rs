@@ -7,6 +7,7 @@ use arx_core::address::AddressError;
 use arx_core::alert::AlertError;
 use arx_core::amount::AmountError;
 use arx_core::graph::decimal::DecimalError;
+use arx_core::graph::patterns::PatternError;
 use arx_core::graph::{Damaged, OptionsError, SearchError};
 use arx_core::partition::PartitionError;
 use arx_core::risk::ModelError;
@@ -149,6 +150,8 @@ impl From<SearchError> for SqlError {
             SearchError::WholeGraph { .. } => {
                 Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message).hint("Raise arx.graph_work_mem.")
             }
+            SearchError::PatternMemory { .. } => Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+                .hint("Narrow the window, since and until, limit max_findings, or raise arx.graph_work_mem."),
             SearchError::ValueOverflow => Self::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message),
             SearchError::Damaged(damaged) => damaged.into(),
         }
@@ -167,6 +170,13 @@ impl From<OptionsError> for SqlError {
             | OptionsError::Value { .. }
             | OptionsError::SeveralAssets { .. } => Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message),
         }
+    }
+}
+
+impl From<PatternError> for SqlError {
+    fn from(error: PatternError) -> Self {
+        // every variant is an argument with a bad value, and its message says what would be right
+        Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string()).hint("See arx.pattern_types().")
     }
 }
 

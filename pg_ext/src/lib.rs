@@ -41,6 +41,11 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/postgres/clusters.sql", name = "clusters", requires = ["wallets"]);
 extension_sql_file!("../../sql/postgres/refresh.sql", name = "refresh", requires = ["wallets"]);
+extension_sql_file!(
+    "../../sql/postgres/patterns.sql",
+    name = "patterns",
+    requires = ["refresh", detect_patterns, pattern_types, pattern_horizon, pattern_network]
+);
 extension_sql_file!("../../sql/postgres/bounds.sql", name = "bounds");
 extension_sql_file!(
     "../../sql/postgres/partitions.sql",

@@ -20,7 +20,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA arx TO arx_reader;
 REVOKE ALL ON TABLE users FROM arx_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
-    wallet_profiles_default, daily_transaction_stats, hourly_volume, feed_positions, import_progress, partition_policies,
+    wallet_profiles_default, pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, import_progress, partition_policies,
     alert_rules, schedules, cluster_exclusions TO arx_operator;
 GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE transactions, transactions_default, token_transfers, token_transfers_default
     TO arx_operator;
@@ -44,12 +44,15 @@ GRANT EXECUTE ON FUNCTION
     cluster_merges(text, text, text, timestamptz, timestamptz, text, numeric, integer, jsonb, interval),
     cluster_labels(text, text, double precision, double precision, timestamptz, timestamptz, text, numeric, integer, jsonb, interval),
     wallet_centrality(text, text, integer, text, timestamptz, timestamptz, text, numeric, jsonb, interval),
+    detect_patterns(text, interval, text, timestamptz, timestamptz, text, numeric, jsonb, integer, interval, text), pattern_types(),
+    pattern_horizon(text, interval, jsonb), pattern_network(text, text), changed_times(text, text, pg_snapshot),
     graph_status(), current_graph_epoch(), parse_range_bound(text), partition_plan(text),
     index_maintenance_plan(), performance_facts(), check_performance_alerts(), changed_transactions(pg_snapshot)
     TO arx_reader;
 GRANT EXECUTE ON FUNCTION
     begin_refresh(text), finish_refresh(text, pg_snapshot, bigint, bigint), refresh_wallet_profiles(), refresh_risk_scores(),
-    refresh_daily_stats(), apply_asset_prices(text, boolean), partition_cover(text, timestamptz, timestamptz),
+    refresh_daily_stats(), refresh_patterns(text, interval, text, text, numeric, jsonb),
+    apply_asset_prices(text, boolean), partition_cover(text, timestamptz, timestamptz),
     ensure_partitions(regclass, timestamptz, timestamptz), manage_partitions(regclass, boolean),
     run_partition_maintenance(boolean), create_hash_partitions(regclass, integer, text), update_table_statistics(),
     exclude_cluster_merge(text, text, text, text), restore_cluster_merge(text, text, text),
@@ -102,6 +105,14 @@ COMMENT ON FUNCTION cluster_labels(text, text, double precision, double precisio
     'labels that wallets have from others of their cluster, less sure with every merge between them';
 COMMENT ON FUNCTION wallet_centrality(text, text, integer, text, timestamptz, timestamptz, text, numeric, jsonb, interval) IS
     'wallets by degree, PageRank or betweenness, highest first, or one wallet with its rank';
+COMMENT ON FUNCTION
+    detect_patterns(text, interval, text, timestamptz, timestamptz, text, numeric, jsonb, integer, interval, text) IS
+    'laundering patterns within a window of time, strongest first, with the wallets and transactions that make each';
+COMMENT ON FUNCTION pattern_types() IS 'the patterns of detect_patterns(), what may be set of each, and where it comes from';
+COMMENT ON FUNCTION pattern_horizon(text, interval, jsonb) IS
+    'how far before and after its first transfer the transfers lie that decide whether something is a finding';
+COMMENT ON FUNCTION pattern_network(text, text) IS
+    'canonical name of a network, or of the only one with transfers when none is given; an error (22023) when there are several';
 COMMENT ON FUNCTION refresh_graph(boolean) IS
     'merges what has changed into a new file of the graph, or with rebuild reads the tables anew; not in a transaction that has written';
 COMMENT ON FUNCTION graph_status() IS 'the file of the graph that answers the caller: age, size, and what is laid over it';
@@ -122,6 +133,7 @@ COMMENT ON TABLE graph_epoch IS 'what changed transactions without a trigger for
 COMMENT ON TABLE wallet_profiles IS 'one row a wallet: activity, volume, risk, and what users and ClickHouse know of it';
 COMMENT ON TABLE daily_transaction_stats IS 'transactions per day (UTC) and network; volume counts what did not fail';
 COMMENT ON TABLE hourly_volume IS 'transactions per hour (UTC) and network, computed by ClickHouse; volume counts what did not fail';
+COMMENT ON TABLE pattern_findings IS 'what detect_patterns() finds, kept up to date by refresh_patterns()';
 COMMENT ON TABLE feed_positions IS 'up to which snapshot each consumer of transactions has seen everything';
 COMMENT ON TABLE import_progress IS 'how far each imported source has come';
 
@@ -138,6 +150,7 @@ SELECT pg_catalog.pg_extension_config_dump('arx.transaction_changes', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.daily_transaction_stats', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.hourly_volume', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.import_progress', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.pattern_findings', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.partition_policies', 'WHERE origin = ''user''');
 SELECT pg_catalog.pg_extension_config_dump('arx.alert_rules', 'WHERE origin = ''user''');
 SELECT pg_catalog.pg_extension_config_dump('arx.cluster_exclusions', '');

@@ -6,7 +6,7 @@ use arx_tests::account::Account;
 use arx_tests::process::{run, wait_until};
 use arx_tests::{Stack, StackOptions};
 
-const READS: [&str; 22] = [
+const READS: [&str; 23] = [
     "SELECT target, depth FROM arx.wallet_connections('a', 'testnet')",
     "SELECT depth, wallets, total_value FROM arx.wallet_reach('c', 'testnet', direction => 'in')",
     "SELECT step, from_address, tx_hashes FROM arx.shortest_path('a', 'c', 'testnet')",
@@ -14,6 +14,7 @@ const READS: [&str; 22] = [
     "SELECT hop, to_address, tx_hash, tainted_amount FROM arx.trace_funds('a', 'testnet')",
     "SELECT address, ended_at, amount FROM arx.trace_summary('c', 'testnet', direction => 'backward')",
     "SELECT direction, exposure, category, value, tx_hashes FROM arx.wallet_exposure('b', 'testnet')",
+    "SELECT finding_id, wallets FROM arx.detect_patterns('cycle', '7 days', 'testnet')",
     "SELECT cluster, members FROM arx.wallet_clusters('testnet', 'weak')",
     "SELECT count(*) FROM arx.cluster_merges('testnet', 'funding')",
     "SELECT count(*) FROM arx.cluster_labels('testnet')",

@@ -50,6 +50,14 @@ pub enum SearchError {
         /// Wallets that are looked at.
         wallets: usize,
     },
+    /// Patterns do not fit into the memory allowed.
+    #[error("patterns need more than {budget} bytes of memory, with {findings} findings kept")]
+    PatternMemory {
+        /// Bytes allowed.
+        budget: usize,
+        /// Findings kept until then.
+        findings: usize,
+    },
     /// A sum of values beyond 256 bits.
     #[error("sum of values is out of range: more than 2^256 - 1 units")]
     ValueOverflow,

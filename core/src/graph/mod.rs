@@ -9,6 +9,7 @@
 //! - [`neighbourhood`](neighbourhood()): the wallets around one, as [`dot`] draws them.
 //! - [`clusters`](clusters::clusters): which wallets belong together, and why.
 //! - [`centrality`](centrality::centrality): who matters.
+//! - [`patterns`]: what launderers do, found in time.
 //! - [`visit`]: petgraph's algorithms on the graph.
 
 mod base;
@@ -33,6 +34,7 @@ mod options;
 mod overlay;
 mod packed;
 mod paths;
+pub mod patterns;
 mod reach;
 mod rows;
 mod scratch;

@@ -195,23 +195,30 @@ fn collect<W: Watch>(
     Ok(Some(passing))
 }
 
-/// Puts transfers of one time into the order of blocks and logs, then addresses.
+/// Transfers of one time up to which it pays to see whether their order matters.
+const FEW: usize = 16;
+
+/// Puts transfers of one time into the order of blocks and logs, then addresses, whichever wallets were asked about.
 fn order_ties<W: Watch>(
     graph: &Graph<'_>,
     region: &Region,
     passing: &mut [Passing],
     pace: &mut Pace<'_, W>,
 ) -> Result<(), SearchError> {
-    let order = |place: u32| {
-        let wallet = region.wallets.get(place as usize).map(|reached| reached.wallet);
-        wallet.map_or(u64::MAX, |wallet| graph.order(wallet))
-    };
-    for tied in passing.chunk_by_mut(|one, other| one.time == other.time).filter(|tied| tied.len() > 1) {
+    for tied in passing.chunk_by_mut(|one, other| one.time == other.time) {
+        if tied.len() == 1 || (tied.len() <= FEW && !meet(region, tied)) {
+            continue;
+        }
         let mut keyed = Vec::new();
         for one in tied.iter() {
             pace.step(1);
             let transfer = graph.transfer(one.number)?;
-            keyed.push(((transfer.position, order(one.from), order(one.to), transfer.value, one.number), *one));
+            let from = match region.wallets.get(one.from as usize) {
+                Some(reached) => reached.wallet,
+                None => graph.sender(one.number)?,
+            };
+            let to = transfer.peer.map_or(u64::MAX, |peer| graph.order(peer));
+            keyed.push(((transfer.position, graph.order(from), to, transfer.value, one.number), *one));
         }
         sort_with_room(&mut keyed, pace.watch(), |one, other| one.0.cmp(&other.0));
         for (place, (_, one)) in tied.iter_mut().zip(keyed) {
@@ -219,6 +226,15 @@ fn order_ties<W: Watch>(
         }
     }
     Ok(())
+}
+
+/// Whether any wallet whose balance is kept has several of some transfers: else their order does not matter.
+fn meet(region: &Region, tied: &[Passing]) -> bool {
+    let kept = |place: u32| region.wallets.get(place as usize).is_some_and(|reached| reached.kept);
+    let both = |one: &Passing, other: &Passing| {
+        [one.from, one.to].into_iter().any(|place| (place == other.from || place == other.to) && kept(place))
+    };
+    tied.iter().enumerate().any(|(number, one)| tied.iter().skip(number + 1).any(|other| both(one, other)))
 }
 
 /// Balances and what they are made up of.

@@ -6,6 +6,7 @@ mod connections;
 mod exposure;
 mod labels;
 mod paths;
+mod patterns;
 mod picture;
 mod question;
 mod screening;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arx_core::address::{Address, Network};
 use arx_core::graph::decimal::COIN_SCALE;
 use arx_core::graph::{
-    AssetSelection, Direction, EdgeFilter, Graph, Halt, MemoryBudget, NATIVE, SearchLimits, U256, Watch,
+    AssetSelection, Direction, EdgeFilter, Graph, Halt, MemoryBudget, NATIVE, SearchLimits, TransferGraph, U256, Watch,
 };
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -17,7 +17,7 @@ use crate::error::SqlError;
 use crate::graph_store::{Need, Ready, current};
 use crate::guc;
 use crate::numeric::{SqlNumeric, units};
-use crate::spi::{TransactionSources, native_asset};
+use crate::spi::{TransactionSources, native_asset, registered_network};
 
 /// Asset numbers end far below: no transfer is of this one.
 const UNKNOWN_TOKEN: AssetSelection = AssetSelection::Token(u32::MAX);
@@ -160,6 +160,16 @@ impl Scope {
         !matches!(self.asset, Asset::Native)
     }
 
+    /// What the asset is called and how many decimal places its amounts have, if it is one.
+    pub fn single_asset(&self) -> Option<(&str, u32)> {
+        let name = match &self.asset {
+            Asset::Native => "native",
+            Asset::Token(token) => token.as_str(),
+            Asset::Tokens | Asset::All => return None,
+        };
+        self.asset.scale().map(|scale| (name, scale))
+    }
+
     /// What values are counted in, `None` for several assets.
     pub fn unit(&self) -> Result<Option<(String, u8)>, SqlError> {
         Ok(match &self.asset {
@@ -279,6 +289,32 @@ fn micros(time: TimestampWithTimeZone) -> i64 {
 /// Time as the server has it.
 pub fn time(micros: i64) -> Result<TimestampWithTimeZone, SqlError> {
     TimestampWithTimeZone::try_from(micros).map_err(|_| SqlError::infinite_time())
+}
+
+/// Wallets between two looks for cancellation.
+const WALLETS: u32 = 1 << 12;
+
+/// The only network that has wallets with transfers, `None` if none has; several are an error.
+pub fn sole_network(asset: &str) -> Result<Option<Network>, SqlError> {
+    let need = if asset.eq_ignore_ascii_case("native") { Need::Native } else { Need::All };
+    let ready = current(need)?;
+    let graph = ready.graph();
+    let mut networks: Vec<&str> = Vec::new();
+    for wallet in 0..graph.wallets() {
+        if wallet % WALLETS == 0 {
+            check_for_interrupts!();
+        }
+        let network = graph.network(wallet)?;
+        if !networks.contains(&network) && graph.is_active(wallet) {
+            networks.push(network);
+        }
+    }
+    networks.sort_unstable();
+    match networks[..] {
+        [] => Ok(None),
+        [network] => registered_network(network).map(Some),
+        _ => Err(SqlError::argument(format!("network must be given: there are {}", networks.join(", ")))),
+    }
 }
 
 /// Why a result is not complete.
