@@ -53,6 +53,27 @@ impl Source {
         Ok(Self::Sample(workspace.join("samples/ethereum/transactions.csv.gz")))
     }
 
+    /// Labels for its addresses, if there are any beside it.
+    #[must_use]
+    pub fn labels(&self) -> Option<PathBuf> {
+        match self {
+            Self::Graph { .. } => self.beside("labels/address_labels.csv.gz"),
+            Self::Sample(path) => Some(path.with_file_name("labels.csv.gz")).filter(|path| path.exists()),
+        }
+    }
+
+    /// AMLSim's set of planted cycles, if it is beside it.
+    #[must_use]
+    pub fn amlsim(&self) -> Option<PathBuf> {
+        self.beside("amlsim/20K_cycle200.tgz")
+    }
+
+    /// A file in a folder beside the one of a large data set.
+    fn beside(&self, path: &str) -> Option<PathBuf> {
+        let Self::Graph { transactions, .. } = self else { return None };
+        Some(transactions.parent()?.parent()?.join(path)).filter(|path| path.exists())
+    }
+
     /// What the report calls it.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -66,6 +66,7 @@ pub struct Results {
     /// How time grows with size, where that was measured.
     pub growth: Vec<Point>,
     failures: Vec<String>,
+    left_out: Vec<String>,
 }
 
 impl Results {
@@ -81,6 +82,14 @@ impl Results {
     pub fn failed(&mut self, case: &str, error: &Error) {
         eprintln!("  {case} failed: {error:#}");
         self.failures.push(format!("{case}: {error:#}"));
+    }
+
+    /// Says which cases there is no data for.
+    pub fn leave_out<'a>(&mut self, cases: impl Iterator<Item = &'a str>, why: &str) {
+        for case in cases {
+            eprintln!("{case}: left out, {why}");
+            self.left_out.push(format!("`{case}`: left out, {why}"));
+        }
     }
 
     /// # Errors
@@ -131,6 +140,9 @@ fn table(machine: &[(&str, String)], results: &Results) -> Result<String> {
     text.push_str("\n## What was run\n");
     for one in &results.measurements {
         writeln!(text, "- `{}` against {}: {}", one.case, one.peer_name, one.setting)?;
+    }
+    for one in &results.left_out {
+        writeln!(text, "- {one}.")?;
     }
     text.push_str("\n## Where\n| | |\n|---|---|\n");
     for (name, value) in machine {
@@ -228,5 +240,13 @@ mod tests {
         results.add("b", Err(anyhow::anyhow!("no answer")));
         assert_eq!(results.measurements.len(), 1);
         assert!(results.ensure_whole().unwrap_err().to_string().contains("b: no answer"));
+    }
+
+    #[test]
+    fn a_case_without_data_is_named_and_no_failure() {
+        let mut results = Results::default();
+        results.leave_out(["a.b"].into_iter(), "no data");
+        assert!(table(&[], &results).unwrap().contains("- `a.b`: left out, no data."));
+        results.ensure_whole().unwrap();
     }
 }

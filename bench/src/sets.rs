@@ -9,6 +9,7 @@ use crate::data::Source;
 use crate::graph::csr::Csr;
 use crate::graph::dense::Transfers;
 use crate::graph::{load, side};
+use crate::shapes::amlsim::{self, AmlSim};
 
 /// Transfers of the dense graph, and the wallets they are among.
 pub const DENSE_TRANSFERS: u64 = 2_000_000;
@@ -22,6 +23,7 @@ pub struct Real<'a> {
     pub database: Database<'a>,
     /// For settings: how many transactions of what.
     pub name: String,
+    labelled: bool,
 }
 
 /// The dense graph, in `arx.transactions` and as pairs in memory and in tables of integers for the peers.
@@ -46,13 +48,14 @@ pub struct Sets<'a> {
     pub source: &'a Source,
     real: Option<Real<'a>>,
     dense: Option<Dense<'a>>,
+    amlsim: Option<AmlSim<'a>>,
 }
 
 impl<'a> Sets<'a> {
     /// None is loaded yet.
     #[must_use]
     pub const fn new(stack: &'a Stack, source: &'a Source) -> Self {
-        Self { stack, source, real: None, dense: None }
+        Self { stack, source, real: None, dense: None, amlsim: None }
     }
 
     /// The whole source, its graph built.
@@ -65,6 +68,39 @@ impl<'a> Sets<'a> {
             None => load_real(self.stack, self.source)?,
         };
         Ok(self.real.insert(loaded))
+    }
+
+    /// The whole source, with the labels of its addresses.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub async fn labelled(&mut self) -> Result<&mut Real<'a>> {
+        let labels = self.source.labels().context("no labels are beside the data")?;
+        let real = self.real().await?;
+        if !real.labelled {
+            eprintln!("loading {}", labels.display());
+            let mut command = real.database.sidecar()?;
+            command.args(["import", "labels"]).arg(labels);
+            run(command.arg("--rejects").arg(real.database.data_folder().join("label_rejects")))?;
+            real.database.query("VACUUM ANALYZE arx.address_labels")?;
+            real.labelled = true;
+        }
+        Ok(real)
+    }
+
+    /// AMLSim's set, its graph built.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub async fn amlsim(&mut self) -> Result<&mut AmlSim<'a>> {
+        let loaded = match self.amlsim.take() {
+            Some(loaded) => loaded,
+            None => {
+                let archive = self.source.amlsim().context("no AMLSim set is beside the data")?;
+                amlsim::load(self.stack, &archive).await?
+            }
+        };
+        Ok(self.amlsim.insert(loaded))
     }
 
     /// The dense graph, its graph built.
@@ -102,7 +138,7 @@ fn load_real<'a>(stack: &'a Stack, source: &Source) -> Result<Real<'a>> {
     run(command.arg("--rejects").arg(database.data_folder().join("rejects")))?;
     database.query("VACUUM ANALYZE arx.transactions")?;
     let rows = database.query("SELECT transfers FROM arx.refresh_graph(rebuild => true)")?;
-    Ok(Real { database, name: format!("{rows} transfers of {}", source.name()) })
+    Ok(Real { database, name: format!("{rows} transfers of {}", source.name()), labelled: false })
 }
 
 async fn load_dense(stack: &Stack) -> Result<Dense<'_>> {

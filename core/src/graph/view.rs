@@ -180,6 +180,28 @@ impl<'g> Graph<'g> {
         )
     }
 
+    /// The same, of transfers with some counterparties alone: the others cost next to nothing.
+    ///
+    /// # Errors
+    /// When the base does not hold together, and what `each` reports, which ends it.
+    pub fn counted_transfers_with<E, F>(
+        &self,
+        wallet: Wallet,
+        side: Side,
+        filter: &EdgeFilter,
+        wanted: impl FnMut(Option<Wallet>) -> bool,
+        mut each: F,
+    ) -> Result<(), E>
+    where
+        E: From<Damaged>,
+        F: FnMut(Transfer) -> Result<(), E>,
+    {
+        let window = self.window(wallet, side, filter)?;
+        self.transfers_with(wallet, side, window, wanted, |transfer| {
+            if counts(&transfer, filter) { each(transfer) } else { Ok(()) }
+        })
+    }
+
     /// A transfer by its number, as its sender sees it.
     ///
     /// # Errors
@@ -268,7 +290,23 @@ impl<'g> Graph<'g> {
         })
     }
 
-    fn transfers_within<E, F>(&self, wallet: Wallet, side: Side, range: Range<usize>, mut each: F) -> Result<(), E>
+    fn transfers_within<E, F>(&self, wallet: Wallet, side: Side, range: Range<usize>, each: F) -> Result<(), E>
+    where
+        E: From<Damaged>,
+        F: FnMut(Transfer) -> Result<(), E>,
+    {
+        self.transfers_with(wallet, side, range, |_| true, each)
+    }
+
+    #[inline]
+    fn transfers_with<E, F>(
+        &self,
+        wallet: Wallet,
+        side: Side,
+        range: Range<usize>,
+        mut wanted: impl FnMut(Option<Wallet>) -> bool,
+        mut each: F,
+    ) -> Result<(), E>
     where
         E: From<Damaged>,
         F: FnMut(Transfer) -> Result<(), E>,
@@ -277,19 +315,26 @@ impl<'g> Graph<'g> {
         let beyond = self.base.out_peer.len() as u64;
         let seen_here = |number: &u32| Some(seen(self.overlay.added(*number)?, beyond + u64::from(*number), side));
         let mut came = came.iter().filter_map(seen_here).peekable();
+        let peers = if side == Side::Out { self.base.out_peer } else { self.base.in_peer };
         let thinned = self.overlay.lost(wallet, side) > 0;
         for entry in range {
+            let peer = *peers.get(entry).ok_or(OUT_OF_RANGE)?;
+            if !wanted((peer != NOBODY).then_some(peer)) {
+                continue;
+            }
             let number = self.base.transfer(side, entry)?;
             if thinned && self.overlay.went(number as u32) {
                 continue;
             }
             let transfer = self.base_transfer(side, entry, number)?;
             while let Some(new) = came.next_if(|new| (new.time, new.position) < (transfer.time, transfer.position)) {
-                each(new)?;
+                if wanted(new.peer) {
+                    each(new)?;
+                }
             }
             each(transfer)?;
         }
-        came.try_for_each(each)
+        came.filter(|new| wanted(new.peer)).try_for_each(each)
     }
 
     #[inline]

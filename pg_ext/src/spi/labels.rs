@@ -35,10 +35,16 @@ SELECT s.place, l.category, l.kind, l.severity::text, l.label,
  CROSS JOIN LATERAL (SELECT c.category, c.kind, c.severity, c.label FROM arx.current_labels AS c
                       WHERE c.address = s.address AND c.network = $3 LIMIT 1) AS l") };
 
+    // as current_labels has them, without sorting those that stop nothing
     static THAT_STOP: KeptQuery = const { KeptQuery::new(c"
-SELECT c.address, c.category, c.kind, c.severity::text, c.label
-  FROM arx.current_labels AS c WHERE c.network = $1 AND c.kind IN ('illicit', 'service')
- ORDER BY c.category, c.address") };
+SELECT s.address, s.category, s.kind, s.severity::text, s.label
+  FROM (SELECT DISTINCT ON (l.address) l.address, l.category, c.kind, l.severity, l.label
+          FROM arx.address_labels AS l
+          JOIN arx.label_categories AS c USING (category)
+         WHERE l.network = $1 AND c.kind IN ('illicit', 'service') AND l.valid_from <= now() AND l.valid_to > now()
+         ORDER BY l.address, l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source,
+                  l.label_id) AS s
+ ORDER BY s.category, s.address") };
 }
 
 fn known(slot: Slot<'_>, custody: Option<&str>) -> Result<Known, SqlError> {

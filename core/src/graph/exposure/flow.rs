@@ -8,14 +8,11 @@ use super::super::search::{EdgeFilter, Halt, Side, TransferGraph, Wallet, Watch}
 use super::super::sorting::sort_with_room;
 use super::super::trace::Flow;
 use super::super::transfer::U256;
-use super::super::view::Graph;
+use super::super::view::{Graph, Transfer};
 use super::super::{NOBODY, SearchError};
-use super::region::{Reached, Region, Standing, history, search, side};
+use super::region::{LOOKS, Reached, Region, Standing, history, search, side};
 use super::shares::{ASKED, Key, NOWHERE, Share, Shares};
 use super::{Direct, Exposed, Exposure, ExposureTerms, Exposures, Marks, Part};
-
-/// Transfers between two looks at the watch.
-const LOOKS: usize = 1 << 12;
 
 /// A transfer of the region.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -155,44 +152,62 @@ fn collect<W: Watch>(
     let count = |wallet| graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
     let filter = history(terms);
     let (budget, wallets, depth) = (memory.limit(), region.wallets.len(), terms.max_hops);
-    // the list, and room to sort it
-    let most = memory.left() / (2 * size_of::<Passing>());
+    // the list, and the same in order; numbers of places are short
+    let most = (memory.left() / (2 * size_of::<Passing>() + 2 * size_of::<(i64, u32)>())).min(u32::MAX as usize);
     let mut passing: Vec<Passing> = Vec::new();
     passing.reserve_exact(kept().map(count).sum::<usize>().min(most));
     let mut looked = 0_usize;
     for (place, reached) in (0_u32..).zip(&region.wallets).filter(|(_, reached)| reached.kept) {
         for side in [Side::Out, Side::In] {
-            graph.counted_transfers(reached.wallet, side, &filter, |transfer| -> Result<(), SearchError> {
+            let wanted = |peer: Option<Wallet>| {
                 looked += 1;
                 if looked.is_multiple_of(LOOKS) {
                     pace.watch().expired();
                 }
-                if transfer.value == U256::ZERO {
-                    return Ok(());
-                }
-                let other = transfer.peer.and_then(|peer| region.places.get(peer)).unwrap_or(NOBODY);
                 // what one kept wallet sent another is the sender's
-                let known = region.wallets.get(other as usize).is_some_and(|other| other.kept);
-                if side == Side::In && known {
+                side == Side::Out || !peer.is_some_and(|peer| region.keeps(peer))
+            };
+            let each = |transfer: Transfer| -> Result<(), SearchError> {
+                if transfer.value == U256::ZERO {
                     return Ok(());
                 }
                 if passing.len() >= most {
                     return Err(SearchError::Memory { budget, depth, wallets });
                 }
+                let other = transfer.peer.and_then(|peer| region.places.get(peer)).unwrap_or(NOBODY);
                 let (from, to) = if side == Side::Out { (place, other) } else { (other, place) };
                 let (time, number, amount) = (transfer.time, transfer.number, transfer.value);
                 passing.push(Passing { time, number, amount, leaves: 0.0, from, to });
                 Ok(())
-            })?;
+            };
+            graph.counted_transfers_with(reached.wallet, side, &filter, wanted, each)?;
             if let Some(Halt::Time) = pace.step(graph.transfer_count(reached.wallet, side)) {
                 return Ok(None);
             }
         }
     }
-    sort_with_room(&mut passing, pace.watch(), |one, other| one.time.cmp(&other.time));
+    let mut passing = by_time(&passing, pace);
     memory.take(passing.len() * size_of::<Passing>());
     order_ties(graph, region, &mut passing, pace)?;
     Ok(Some(passing))
+}
+
+/// Transfers in the order of time, and of their places where that is the same. What is moved about is short.
+fn by_time<W: Watch>(passing: &[Passing], pace: &mut Pace<'_, W>) -> Vec<Passing> {
+    let mut places: Vec<(i64, u32)> = Vec::new();
+    places.reserve_exact(passing.len());
+    for (place, one) in (0_u32..).zip(passing) {
+        pace.step(0);
+        places.push((one.time, place));
+    }
+    sort_with_room(&mut places, pace.watch(), Ord::cmp);
+    let mut ordered = Vec::new();
+    ordered.reserve_exact(passing.len());
+    for (_, place) in places {
+        pace.step(0);
+        ordered.extend(passing.get(place as usize));
+    }
+    ordered
 }
 
 /// Transfers of one time up to which it pays to see whether their order matters.

@@ -1,6 +1,8 @@
 //! The wallets around some others, as far as their funds may have come from there or gone there.
 
 use super::super::SearchError;
+use std::cell::RefCell;
+
 use super::super::fan_out::has_more_peers;
 use super::super::limits::Pace;
 use super::super::memory::MemoryBudget;
@@ -14,6 +16,9 @@ use super::{ExposureTerms, Marks};
 
 /// Wallets that are looked up at a time: some tens of milliseconds.
 const LOOKED_UP: usize = 2_000;
+
+/// Transfers between two looks at the watch.
+pub const LOOKS: usize = 1 << 12;
 
 /// What becomes of funds at a wallet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,10 +82,12 @@ pub fn search<M: Marks, W: Watch>(
     pace: &mut Pace<'_, W>,
 ) -> Result<Option<Region>, M::Error> {
     let mut region = Region { places: Visited::new(graph.wallets(), memory), wallets: Vec::new() };
-    let side = side(terms.flow);
+    let (side, filter) = (side(terms.flow), history(terms));
     for wallet in asked {
         region.reach(*wallet, 0, memory)?;
     }
+    // who has dealt with whom, as far as that is needed to leave out those that nothing labelled leads to
+    let (mut contacts, mut booked): (Vec<(u32, Wallet)>, usize) = (Vec::new(), 0);
     let mut start = 0;
     for depth in 0..=terms.max_hops {
         let level: Vec<Wallet> = region.wallets[start..].iter().map(|one| one.wallet).collect();
@@ -103,7 +110,7 @@ pub fn search<M: Marks, W: Watch>(
             } else if depth == terms.max_hops && depth > 0 {
                 Standing::Edge
             } else if let Some(most) = terms.max_fan_out
-                && has_more_peers(graph, reached.wallet, side, &history(terms), most, pace)?
+                && has_more_peers(graph, reached.wallet, side, &filter, most, pace)?
             {
                 Standing::Hub
             } else {
@@ -117,17 +124,35 @@ pub fn search<M: Marks, W: Watch>(
             if !kept || depth == terms.max_hops {
                 continue;
             }
-            let mut looked = 0;
-            graph.counted_transfers(reached.wallet, side, &history(terms), |transfer| -> Result<(), SearchError> {
+            let mut looked = 0_usize;
+            let found = RefCell::new(&mut region);
+            let new = |peer: Option<Wallet>| {
                 looked += 1;
-                if looked % LOOKED_UP == 0 {
+                if looked.is_multiple_of(LOOKS) {
                     pace.watch().expired();
                 }
-                match transfer.peer {
-                    Some(peer) if transfer.value > U256::ZERO => region.reach(peer, depth + 1, memory),
-                    _ => Ok(()),
+                let Some(peer) = peer else { return false };
+                let contact = (place as u32, peer);
+                if !terms.explained && contacts.last() != Some(&contact) {
+                    contacts.push(contact);
                 }
-            })?;
+                found.borrow().places.get(peer).is_none()
+            };
+            graph.counted_transfers_with(
+                reached.wallet,
+                side,
+                &filter,
+                new,
+                |transfer| -> Result<(), SearchError> {
+                    match transfer.peer {
+                        Some(peer) if transfer.value > U256::ZERO => found.borrow_mut().reach(peer, depth + 1, memory),
+                        _ => Ok(()),
+                    }
+                },
+            )?;
+            let (bytes, found) = (2 * size_of::<(u32, Wallet)>() * (contacts.len() - booked), region.wallets.len());
+            book(memory, bytes / 2, depth, found)?;
+            booked = contacts.len();
             if let Some(Halt::Time) = pace.step(looked) {
                 return Ok(None);
             }
@@ -137,10 +162,47 @@ pub fn search<M: Marks, W: Watch>(
             break;
         }
     }
+    if !terms.explained {
+        region.leave_out(&contacts, terms.max_hops, pace);
+    }
     Ok(Some(region))
 }
 
 impl Region {
+    /// Keeps the balances of those alone that something labelled, or a hub, leads to: of the others nothing is told.
+    fn leave_out<W: Watch>(&mut self, contacts: &[(u32, Wallet)], max_hops: u32, pace: &mut Pace<'_, W>) {
+        let labelled = |one: &Reached| matches!(one.standing, Standing::Marked(_) | Standing::Hub);
+        // whether funds of a wallet are told of, and whether it is one of those that they are told of
+        let told: Vec<bool> = self.wallets.iter().map(labelled).collect();
+        let mut led_to = vec![false; told.len()];
+        for _ in 0..max_hops {
+            let mut changed = false;
+            for (place, peer) in contacts {
+                pace.step(0);
+                let other = self.places.get(*peer).map(|other| other as usize);
+                let leads =
+                    other.is_some_and(|other| told.get(other) == Some(&true) || led_to.get(other) == Some(&true));
+                if let Some(own) = led_to.get_mut(*place as usize).filter(|own| leads && !**own) {
+                    *own = true;
+                    changed = true;
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        for (one, led_to) in self.wallets.iter_mut().zip(led_to) {
+            one.kept &= led_to;
+        }
+    }
+
+    /// Whether a wallet's balance is kept.
+    #[inline]
+    pub fn keeps(&self, wallet: Wallet) -> bool {
+        let place = self.places.get(wallet);
+        place.and_then(|place| self.wallets.get(place as usize)).is_some_and(|reached| reached.kept)
+    }
+
     fn reach(&mut self, wallet: Wallet, depth: u32, memory: &mut MemoryBudget) -> Result<(), SearchError> {
         if self.places.get(wallet).is_none() {
             let found = self.wallets.len();

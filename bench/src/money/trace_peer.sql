@@ -1,0 +1,111 @@
+CREATE SCHEMA IF NOT EXISTS peer;
+
+CREATE FUNCTION peer.prepare() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    CREATE TEMP TABLE IF NOT EXISTS reached (
+        wallet text PRIMARY KEY, first timestamptz NOT NULL, level integer NOT NULL,
+        number integer GENERATED ALWAYS AS IDENTITY, follows boolean);
+    CREATE TEMP TABLE IF NOT EXISTS frontier (wallet text, first timestamptz);
+END;
+$$;
+
+-- Which wallets funds may come to in time, in fewer transfers than are followed; then all their transfers once, in the order of time.
+CREATE FUNCTION peer.trace_haircut(origin text, max_hops integer, max_fan_out bigint)
+    RETURNS TABLE (tx_hash text, tainted double precision) LANGUAGE plpgsql AS $$
+DECLARE
+    balances double precision[];
+    taints double precision[];
+    depths integer[];
+    wallets integer;
+    passing record;
+    hop integer;
+    hops integer := 1;
+BEGIN
+    TRUNCATE reached RESTART IDENTITY;
+    TRUNCATE frontier;
+    INSERT INTO frontier
+    SELECT t.to_address, min(t."timestamp") FROM arx.transactions AS t
+     WHERE t.from_address = origin AND t.network = 'ethereum' AND t.status <> 'failed' AND t.value > 0
+       AND t.to_address <> origin
+     GROUP BY t.to_address;
+    WHILE hops < max_hops AND EXISTS (SELECT FROM frontier) LOOP
+        INSERT INTO reached (wallet, first, level) SELECT f.wallet, f.first, hops FROM frontier AS f
+            ON CONFLICT (wallet) DO UPDATE SET first = excluded.first, level = excluded.level;
+        ANALYZE reached;
+        UPDATE reached AS r SET follows = coalesce(counted.receivers, 0) <= max_fan_out
+          FROM (SELECT new.wallet, count(pair.receiver) AS receivers
+                  FROM (SELECT n.wallet FROM reached AS n WHERE n.follows IS NULL) AS new
+                  LEFT JOIN (SELECT DISTINCT n.wallet, t.to_address AS receiver
+                               FROM reached AS n
+                               JOIN arx.transactions AS t ON t.from_address = n.wallet AND t.network = 'ethereum'
+                              WHERE n.follows IS NULL AND t.to_address IS NOT NULL AND t.value > 0
+                                AND t.status <> 'failed') AS pair ON pair.wallet = new.wallet
+                 GROUP BY new.wallet) AS counted
+         WHERE counted.wallet = r.wallet;
+        TRUNCATE frontier;
+        hops := hops + 1;
+        IF hops < max_hops THEN
+            INSERT INTO frontier
+            SELECT found.wallet, found.first
+              FROM (SELECT t.to_address AS wallet, min(t."timestamp") AS first
+                      FROM reached AS r
+                      JOIN arx.transactions AS t ON t.from_address = r.wallet AND t.network = 'ethereum'
+                       AND t."timestamp" >= r.first
+                     WHERE r.level = hops - 1 AND r.follows AND t.status <> 'failed' AND t.value > 0
+                       AND t.to_address <> origin
+                     GROUP BY t.to_address) AS found
+              LEFT JOIN reached AS known ON known.wallet = found.wallet
+             WHERE known.wallet IS NULL OR found.first < known.first;
+        END IF;
+    END LOOP;
+    DELETE FROM reached WHERE NOT follows;
+    ANALYZE reached;
+    SELECT max(r.number) INTO wallets FROM reached AS r;
+    balances := array_fill(0::double precision, ARRAY[wallets]);
+    taints := balances;
+    depths := array_fill(NULL::integer, ARRAY[wallets]);
+    FOR passing IN
+        SELECT all_of.tx_hash, all_of.value::double precision AS amount, all_of.sender,
+               receiver.number AS receiver
+          FROM (SELECT t.*, 0 AS sender FROM arx.transactions AS t
+                 WHERE t.from_address = origin AND t.network = 'ethereum' AND t.to_address <> origin
+                UNION ALL
+                SELECT t.*, r.number FROM reached AS r
+                  JOIN arx.transactions AS t ON t.from_address = r.wallet AND t.network = 'ethereum'
+                UNION ALL
+                SELECT t.*, NULL FROM reached AS r
+                  JOIN arx.transactions AS t ON t.to_address = r.wallet AND t.network = 'ethereum'
+                  LEFT JOIN reached AS known ON known.wallet = t.from_address
+                 WHERE known.wallet IS NULL AND t.from_address <> origin) AS all_of
+          LEFT JOIN reached AS receiver ON receiver.wallet = all_of.to_address
+         WHERE all_of.status <> 'failed' AND all_of.value > 0
+         ORDER BY all_of."timestamp", all_of.block_number, all_of.transaction_index NULLS FIRST,
+                  all_of.from_address COLLATE "C", all_of.to_address COLLATE "C" NULLS LAST, all_of.value
+    LOOP
+        tainted := 0;
+        IF passing.sender = 0 THEN
+            tainted := passing.amount;
+            hop := 1;
+        ELSIF passing.sender IS NOT NULL THEN
+            IF taints[passing.sender] >= 1e-18 THEN
+                tainted := CASE WHEN passing.amount >= balances[passing.sender] THEN taints[passing.sender]
+                                ELSE taints[passing.sender] * (passing.amount / balances[passing.sender]) END;
+                taints[passing.sender] := taints[passing.sender] - tainted;
+                hop := depths[passing.sender] + 1;
+            END IF;
+            balances[passing.sender] := greatest(0, balances[passing.sender] - passing.amount);
+        END IF;
+        IF passing.receiver IS NOT NULL THEN
+            balances[passing.receiver] := balances[passing.receiver] + passing.amount;
+            IF tainted >= 1e-18 AND (depths[passing.receiver] IS NOT NULL OR hop < max_hops) THEN
+                taints[passing.receiver] := taints[passing.receiver] + tainted;
+                depths[passing.receiver] := least(depths[passing.receiver], hop);
+            END IF;
+        END IF;
+        IF tainted >= 1e-18 THEN
+            tx_hash := passing.tx_hash;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END;
+$$;
