@@ -133,6 +133,9 @@ SELECT * FROM arx.screen_wallets('{thief}', NULL);
 SET arx.graph_work_mem = '64kB';
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 SELECT 'testnet', 'm' || n, 1000 + n, '2024-03-02', 'w' || n / 10, 'w' || n % 100, 1 FROM generate_series(1, 900) AS n;
+-- what nothing labelled leads to is left out, and takes no memory
+SELECT DISTINCT complete, reason FROM arx.screen_wallets('{w5,w6}', 'testnet', 'in', 8);
+INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'w9', 'scam', 'high', 'test');
 SELECT DISTINCT complete, reason FROM arx.wallet_exposure('w5', 'testnet', 'in', 8);
 SELECT DISTINCT complete, reason FROM arx.screen_wallets('{w5,w6}', 'testnet', 'in', 8);
 SELECT DISTINCT complete, reason FROM arx.trace_summary('w5', 'testnet', max_hops => 20);
