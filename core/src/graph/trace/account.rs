@@ -8,28 +8,13 @@ use super::super::search::{AssetSelection, EdgeFilter, Halt, Side, TransferGraph
 use super::super::sorting::sort_with_room;
 use super::super::transfer::{NATIVE, U256};
 use super::super::view::{Graph, Transfer};
+use super::division::{Division, leaving};
 use super::moment::{Event, Moment, in_flow};
 use super::pool::{Mark, Part};
 use super::{End, Flow, Method, Terms, backward, forward};
 
 /// Transfers between two looks at the watch while a history is read.
 const LOOKS: usize = 1 << 12;
-
-/// How tainted funds are divided among the transfers with which they leave. Events are named by their place in the history, which is
-/// in the order of the flow; they pass one by one.
-pub trait Division {
-    /// A transfer arrives, carrying `mark`.
-    fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Mark>);
-
-    /// A transfer leaves: what it carries.
-    fn leave(&mut self, event: usize, amount: U256) -> Mark;
-
-    /// Tainted funds that have arrived and not left.
-    fn held(&self) -> U256;
-
-    /// Of them, what may still leave.
-    fn pending(&self) -> bool;
-}
 
 /// A wallet that is followed, in one asset.
 pub struct Account {
@@ -180,20 +165,6 @@ impl Account {
         let side = leaving(terms.flow);
         let later = self.events.get(self.leaves_until..).unwrap_or_default();
         if self.division.pending() && later.iter().any(|event| event.side() == side) { End::Window } else { End::Held }
-    }
-}
-
-/// The side with which funds leave in the direction of the flow.
-pub const fn leaving(flow: Flow) -> Side {
-    match flow {
-        Flow::Forward => Side::Out,
-        Flow::Backward => Side::In,
-    }
-}
-
-impl Event {
-    pub const fn side(&self) -> Side {
-        if self.incoming { Side::In } else { Side::Out }
     }
 }
 

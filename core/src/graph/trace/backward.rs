@@ -7,8 +7,7 @@ use std::collections::HashMap;
 
 use super::super::transfer::U256;
 use super::Method;
-use super::account::Division;
-use super::forward::order;
+use super::division::{Division, order};
 use super::moment::Event;
 use super::pool::{Mark, Order, Part, Piece, Pool};
 use super::ratio::share;

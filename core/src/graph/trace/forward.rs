@@ -6,9 +6,9 @@ use std::collections::{BTreeSet, HashMap};
 use super::super::search::Watch;
 use super::super::sorting::sort_with_room;
 use super::super::transfer::U256;
-use super::account::{Division, leaving};
+use super::division::{Division, leaving, order};
 use super::moment::Event;
-use super::pool::{Mark, Order, Part, Pool};
+use super::pool::{Mark, Part, Pool};
 use super::ratio::share;
 use super::{Flow, Method};
 
@@ -90,14 +90,6 @@ pub struct Queue {
 impl Queue {
     pub const fn new(method: Method) -> Self {
         Self { pool: Pool::new(order(method)), tainted: U256::ZERO }
-    }
-}
-
-/// Which funds leave first.
-pub const fn order(method: Method) -> Order {
-    match method {
-        Method::Lifo => Order::NewestFirst,
-        _ => Order::OldestFirst,
     }
 }
 

@@ -27,6 +27,7 @@
 
 mod account;
 mod backward;
+mod division;
 mod forward;
 mod moment;
 mod pool;

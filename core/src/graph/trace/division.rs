@@ -1,0 +1,45 @@
+//! What a method of dividing funds must answer, and which way funds leave.
+
+use super::super::search::Side;
+use super::super::transfer::U256;
+use super::moment::Event;
+use super::pool::{Mark, Order};
+use super::{Flow, Method};
+
+/// How tainted funds are divided among the transfers with which they leave. Events are named by their place in the history, which is
+/// in the order of the flow; they pass one by one.
+pub trait Division {
+    /// A transfer arrives, carrying `mark`.
+    fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Mark>);
+
+    /// A transfer leaves: what it carries.
+    fn leave(&mut self, event: usize, amount: U256) -> Mark;
+
+    /// Tainted funds that have arrived and not left.
+    fn held(&self) -> U256;
+
+    /// Of them, what may still leave.
+    fn pending(&self) -> bool;
+}
+
+/// The side with which funds leave in the direction of the flow.
+pub const fn leaving(flow: Flow) -> Side {
+    match flow {
+        Flow::Forward => Side::Out,
+        Flow::Backward => Side::In,
+    }
+}
+
+impl Event {
+    pub const fn side(&self) -> Side {
+        if self.incoming { Side::In } else { Side::Out }
+    }
+}
+
+/// Which funds leave first.
+pub const fn order(method: Method) -> Order {
+    match method {
+        Method::Lifo => Order::NewestFirst,
+        _ => Order::OldestFirst,
+    }
+}
