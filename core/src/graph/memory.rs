@@ -27,6 +27,11 @@ impl MemoryBudget {
         self.limit.saturating_sub(self.used)
     }
 
+    /// Gives back what was booked.
+    pub const fn give(&mut self, bytes: usize) {
+        self.used = self.used.saturating_sub(bytes);
+    }
+
     /// Books bytes. `false` when that is more than allowed.
     pub const fn take(&mut self, bytes: usize) -> bool {
         self.used = self.used.saturating_add(bytes);

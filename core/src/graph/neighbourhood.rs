@@ -7,7 +7,7 @@ use super::limits::{Pace, SearchLimits};
 use super::memory::MemoryBudget;
 use super::reach::add;
 use super::search::{Direction, EdgeFilter, Halt, Side, TransferGraph, Wallet, Watch};
-use super::sorting::sort_watched;
+use super::sorting::sort_with_room;
 use super::transfer::U256;
 use super::visited::{Visited, book};
 
@@ -182,8 +182,7 @@ impl<G: TransferGraph, W: Watch> Search<'_, G, W> {
 
     fn sort<K: Ord>(&mut self, peers: &mut [Peer], key: impl Fn(&Peer) -> K) {
         if peers.len() > MANY {
-            let mut room = peers.to_vec();
-            sort_watched(peers, &mut room, self.pace.watch(), |a, b| key(a).cmp(&key(b)));
+            sort_with_room(peers, self.pace.watch(), |a, b| key(a).cmp(&key(b)));
         } else {
             peers.sort_by_key(key);
         }

@@ -103,6 +103,12 @@ impl Default for EdgeFilter {
 }
 
 impl EdgeFilter {
+    /// What balances are made of: all that took effect before a time, from the beginning.
+    #[must_use]
+    pub const fn history(assets: AssetSelection, until: Option<i64>) -> Self {
+        Self { assets, since: None, until, min_value: None, min_transfers: 1, include_failed: false }
+    }
+
     /// Whether all transfers of a pair count or none.
     pub(super) const fn is_by_pair(&self) -> bool {
         self.since.is_none() && self.until.is_none() && self.min_value.is_none() && self.include_failed

@@ -164,20 +164,12 @@ impl<'g> Graph<'g> {
     ///
     /// # Errors
     /// When the base does not hold together, and what `each` reports, which ends it.
-    pub fn counted_transfers<E, F>(&self, wallet: Wallet, side: Side, filter: &EdgeFilter, mut each: F) -> Result<(), E>
+    pub fn counted_transfers<E, F>(&self, wallet: Wallet, side: Side, filter: &EdgeFilter, each: F) -> Result<(), E>
     where
         E: From<Damaged>,
         F: FnMut(Transfer) -> Result<(), E>,
     {
-        let window = self.window(wallet, side, filter)?;
-        self.transfers_within(
-            wallet,
-            side,
-            window,
-            |transfer| {
-                if counts(&transfer, filter) { each(transfer) } else { Ok(()) }
-            },
-        )
+        self.counted_transfers_with(wallet, side, filter, |_| true, each)
     }
 
     /// The same, of transfers with some counterparties alone: the others cost next to nothing.
@@ -207,14 +199,9 @@ impl<'g> Graph<'g> {
     /// # Errors
     /// When the base does not hold together, or there is no such transfer.
     pub fn transfer(&self, number: u64) -> Result<Transfer, Damaged> {
-        let entry = usize::try_from(number).map_err(|_| OUT_OF_RANGE)?;
-        match entry.checked_sub(self.base.out_peer.len()) {
-            None => self.base_transfer(Side::Out, entry, entry),
-            Some(added) => {
-                let added =
-                    u32::try_from(added).ok().and_then(|added| self.overlay.added(added)).ok_or(OUT_OF_RANGE)?;
-                Ok(seen(added, number, Side::Out))
-            }
+        match self.numbered(number)? {
+            Numbered::Base(entry) => self.base_transfer(Side::Out, entry, entry),
+            Numbered::Added(added) => Ok(seen(added, number, Side::Out)),
         }
     }
 
@@ -223,18 +210,21 @@ impl<'g> Graph<'g> {
     /// # Errors
     /// When the base does not hold together, or there is no such transfer.
     pub fn sender(&self, number: u64) -> Result<Wallet, Damaged> {
-        let entry = usize::try_from(number).map_err(|_| OUT_OF_RANGE)?;
-        match entry.checked_sub(self.base.out_peer.len()) {
-            None => {
+        match self.numbered(number)? {
+            Numbered::Base(entry) => {
                 let after = self.base.out_offsets.partition_point(|start| *start as usize <= entry);
                 after.checked_sub(1).map(|wallet| wallet as Wallet).ok_or(OUT_OF_RANGE)
             }
-            Some(added) => {
-                let added =
-                    u32::try_from(added).ok().and_then(|added| self.overlay.added(added)).ok_or(OUT_OF_RANGE)?;
-                Ok(added.from)
-            }
+            Numbered::Added(added) => Ok(added.from),
         }
+    }
+
+    /// Where the transfer with a number is: those of the overlay are numbered after those of the base.
+    fn numbered(&self, number: u64) -> Result<Numbered<'g>, Damaged> {
+        let entry = usize::try_from(number).map_err(|_| OUT_OF_RANGE)?;
+        let Some(added) = entry.checked_sub(self.base.out_peer.len()) else { return Ok(Numbered::Base(entry)) };
+        let added = u32::try_from(added).ok().and_then(|added| self.overlay.added(added));
+        added.map(Numbered::Added).ok_or(OUT_OF_RANGE)
     }
 
     /// Calls `each` with the receiver of every transfer that a wallet sent and that counts, by time and position; `None` for the
@@ -522,6 +512,12 @@ impl<'g> Graph<'g> {
         }
         Ok(sum)
     }
+}
+
+/// Where a transfer is.
+enum Numbered<'g> {
+    Base(usize),
+    Added(&'g Added),
 }
 
 const OUT_OF_RANGE: Damaged = Damaged { what: "number out of range" };

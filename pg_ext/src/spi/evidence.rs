@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use arx_core::address::Network;
 use arx_core::graph::decimal::COIN_SCALE;
-use arx_core::graph::{Damaged, Graph, NATIVE, Position, Status, Transfer, TransferGraph, U256};
+use arx_core::graph::{Damaged, Graph, NATIVE, Position, Status, Transfer, TransferGraph, TransferRow, U256};
 use pgrx::prelude::*;
 
 use super::stream::{Argument, KeptQuery, Slot, in_memory_of_its_own};
@@ -40,6 +40,14 @@ impl Sought {
             position: transfer.position,
             status: transfer.status,
         })
+    }
+}
+
+impl From<&TransferRow<'_>> for Sought {
+    fn from(row: &TransferRow<'_>) -> Self {
+        let TransferRow { from, to, token, time, value, position, status, .. } = *row;
+        let (to, token) = (to.map(str::to_owned), token.map(str::to_owned));
+        Self { from: from.to_owned(), to, token, time, value, position, status }
     }
 }
 

@@ -94,7 +94,8 @@ pub fn former_rows(
     query.with(|query| query.stream(&[Argument::snapshot(since)?], |slot| each(&row(table, slot)?)))
 }
 
-fn row<'a>(table: Table, slot: Slot<'a>) -> Result<TransferRow<'a>, SqlError> {
+/// A transfer from the first columns of a query: network, sender, receiver, time, value, block, index, status or token.
+pub(super) fn row<'a>(table: Table, slot: Slot<'a>) -> Result<TransferRow<'a>, SqlError> {
     let index = slot.integer(6)?.map(i32::cast_unsigned);
     let (value, position, token, status) = match table {
         Table::Transactions => {

@@ -7,7 +7,7 @@ use super::super::limits::Pace;
 use super::super::links::{reserve, step};
 use super::super::memory::MemoryBudget;
 use super::super::search::{EdgeFilter, TransferGraph, Wallet, Watch};
-use super::super::sorting::sort_watched;
+use super::super::sorting::sort_with_room;
 use super::super::transfer::U256;
 use super::super::view::{Graph, Transfer};
 use super::Asked;
@@ -109,12 +109,10 @@ pub(super) fn take<W: Watch>(
     let (graph, question) = (asked.graph, asked.question);
     let wallets = graph.wallets();
     reserve(memory, 8 * wallets as usize + size_of::<Merge>() * evidence.len(), wallets as usize)?;
-    let mut room = evidence.clone();
     let key = |one: &Merge| [one.wallet, one.merged_with, one.via].map(|wallet| graph.order(wallet));
-    sort_watched(&mut evidence, &mut room, pace.watch(), |a, b| {
+    sort_with_room(&mut evidence, pace.watch(), |a, b| {
         b.confidence.total_cmp(&a.confidence).then_with(|| key(a).cmp(&key(b)))
     });
-    drop(room);
     let mut sets = DisjointSets::new(wallets);
     let mut sizes = vec![1_u32; wallets as usize];
     let mut foes = Foes::new(question.apart);

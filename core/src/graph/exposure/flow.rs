@@ -10,7 +10,7 @@ use super::super::trace::Flow;
 use super::super::transfer::U256;
 use super::super::view::{Graph, Transfer};
 use super::super::{NOBODY, SearchError};
-use super::region::{LOOKS, Reached, Region, Standing, history, search, side};
+use super::region::{LOOKS, Reached, Region, Standing, search};
 use super::shares::{ASKED, Key, NOWHERE, Share, Shares};
 use super::{Direct, Exposed, Exposure, ExposureTerms, Exposures, Marks, Part};
 
@@ -105,9 +105,9 @@ fn direct<M: Marks, W: Watch>(
     marks: &mut M,
     pace: &mut Pace<'_, W>,
 ) -> Result<Option<Exposed>, M::Error> {
-    let filter = EdgeFilter { since: terms.since, ..history(terms) };
+    let filter = EdgeFilter { since: terms.since, ..EdgeFilter::history(terms.assets, terms.until) };
     let (mut total, mut by_peer) = (Direct::default(), BTreeMap::<Wallet, Direct>::new());
-    graph.counted_transfers(wallet, side(terms.flow), &filter, |transfer| -> Result<(), SearchError> {
+    graph.counted_transfers(wallet, terms.flow.side(), &filter, |transfer| -> Result<(), SearchError> {
         pace.step(0);
         if transfer.peer == Some(wallet) || transfer.value == U256::ZERO {
             return Ok(());
@@ -150,7 +150,7 @@ fn collect<W: Watch>(
 ) -> Result<Option<Vec<Passing>>, SearchError> {
     let kept = || region.wallets.iter().filter(|reached| reached.kept).map(|reached| reached.wallet);
     let count = |wallet| graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
-    let filter = history(terms);
+    let filter = EdgeFilter::history(terms.assets, terms.until);
     let (budget, wallets, depth) = (memory.limit(), region.wallets.len(), terms.max_hops);
     // the list, and the same in order; numbers of places are short
     let most = (memory.left() / (2 * size_of::<Passing>() + 2 * size_of::<(i64, u32)>())).min(u32::MAX as usize);

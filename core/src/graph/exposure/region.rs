@@ -6,8 +6,7 @@ use std::cell::RefCell;
 use super::super::fan_out::has_more_peers;
 use super::super::limits::Pace;
 use super::super::memory::MemoryBudget;
-use super::super::search::{EdgeFilter, Halt, Side, TransferGraph, Wallet, Watch};
-use super::super::trace::Flow;
+use super::super::search::{EdgeFilter, Halt, TransferGraph, Wallet, Watch};
 use super::super::transfer::U256;
 use super::super::view::Graph;
 use super::super::visited::{Visited, book};
@@ -52,26 +51,6 @@ pub struct Region {
     pub wallets: Vec<Reached>,
 }
 
-/// What a balance is made of: all of one asset, from the beginning, that took effect.
-pub const fn history(terms: &ExposureTerms) -> EdgeFilter {
-    EdgeFilter {
-        assets: terms.assets,
-        since: None,
-        until: terms.until,
-        min_value: None,
-        min_transfers: 1,
-        include_failed: false,
-    }
-}
-
-/// The side from which funds of a flow come, seen from those asked about.
-pub const fn side(flow: Flow) -> Side {
-    match flow {
-        Flow::Forward => Side::Out,
-        Flow::Backward => Side::In,
-    }
-}
-
 /// Searches outwards. `None` in place of the region if time ran out.
 pub fn search<M: Marks, W: Watch>(
     graph: &Graph<'_>,
@@ -82,7 +61,7 @@ pub fn search<M: Marks, W: Watch>(
     pace: &mut Pace<'_, W>,
 ) -> Result<Option<Region>, M::Error> {
     let mut region = Region { places: Visited::new(graph.wallets(), memory), wallets: Vec::new() };
-    let (side, filter) = (side(terms.flow), history(terms));
+    let (side, filter) = (terms.flow.side(), EdgeFilter::history(terms.assets, terms.until));
     for wallet in asked {
         region.reach(*wallet, 0, memory)?;
     }

@@ -10,7 +10,7 @@ use super::super::error::SearchError;
 use super::super::limits::Pace;
 use super::super::memory::MemoryBudget;
 use super::super::search::{Direction, Halt, TransferGraph, Wallet, Watch};
-use super::super::sorting::sort_watched;
+use super::super::sorting::sort_with_room;
 use super::super::visited::{Visited, book};
 use super::{Outcome, Route, Search, Stop, Task, Terms, degree, reversed};
 
@@ -131,8 +131,7 @@ impl<'g, G: TransferGraph> Bidirectional<'g, G> {
             found.map(|(place, found)| (found.parent, graph.order(found.wallet), place)).collect();
         for siblings in keyed.chunk_by_mut(|a, b| a.0 == b.0) {
             if siblings.len() > MANY {
-                let mut room = siblings.to_vec();
-                sort_watched(siblings, &mut room, pace.watch(), |a, b| a.1.cmp(&b.1));
+                sort_with_room(siblings, pace.watch(), |a, b| a.1.cmp(&b.1));
             } else {
                 siblings.sort_unstable_by_key(|sibling| sibling.1);
             }

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::room::Room;
 use crate::graph::error::{Damaged, SearchError};
+use crate::graph::memory::MemoryBudget;
 use crate::graph::search::{TransferGraph, Wallet, Watch};
-use crate::graph::sorting::sort_watched;
+use crate::graph::sorting::sort_with_room;
 use crate::graph::transfer::U256;
 use crate::graph::view::Graph;
 
@@ -125,8 +125,7 @@ pub fn sort_long<T: Copy>(data: &mut [T], watch: &mut impl Watch, compare: impl 
     if data.len() < LONG {
         data.sort_by(compare);
     } else {
-        let mut room = data.to_vec();
-        sort_watched(data, &mut room, watch, compare);
+        sort_with_room(data, watch, compare);
     }
 }
 
@@ -202,7 +201,7 @@ impl Strongest {
     }
 
     /// Takes a finding. Its bytes are booked already: those of what is let go are given back.
-    pub fn add(&mut self, finding: Finding, graph: &Graph<'_>, room: &mut Room, watch: &mut impl Watch) {
+    pub fn add(&mut self, finding: Finding, graph: &Graph<'_>, room: &mut MemoryBudget, watch: &mut impl Watch) {
         if self.wallet.is_some_and(|wallet| !finding.wallets.contains(&wallet)) {
             room.give(finding.bytes());
         } else if finding.strength < self.least {
@@ -217,7 +216,7 @@ impl Strongest {
     }
 
     /// Sorts them, each once, and lets go of what is too much.
-    pub fn shrink(&mut self, graph: &Graph<'_>, room: &mut Room, watch: &mut impl Watch) {
+    pub fn shrink(&mut self, graph: &Graph<'_>, room: &mut MemoryBudget, watch: &mut impl Watch) {
         self.found = sort_by_key(std::mem::take(&mut self.found), watch, |one| one.rank(graph));
         self.found.dedup_by(|a, b| {
             let same = a.id == b.id;
@@ -310,6 +309,6 @@ impl Share {
 }
 
 /// The error of what does not fit.
-pub const fn no_room(room: &Room, findings: usize) -> SearchError {
+pub const fn no_room(room: &MemoryBudget, findings: usize) -> SearchError {
     SearchError::PatternMemory { budget: room.limit(), findings }
 }

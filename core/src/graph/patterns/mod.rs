@@ -29,7 +29,6 @@ mod layers;
 mod options;
 mod poisoning;
 mod relays;
-mod room;
 mod slices;
 mod windows;
 
@@ -38,7 +37,6 @@ pub use finding::{Finding, Member};
 pub use options::{Pattern, PatternError};
 
 use finding::{Draft, Named, Strongest, no_room};
-use room::Room;
 
 use super::error::SearchError;
 use super::limits::{Pace, Stop};
@@ -142,7 +140,7 @@ struct Run<'r, 'g, W> {
     /// What counts: at a finite time, more than nothing.
     filter: EdgeFilter,
     pace: Pace<'r, W>,
-    room: Room,
+    room: MemoryBudget,
     strongest: Strongest,
     passed_over: u64,
 }
@@ -192,7 +190,7 @@ impl<'r, 'g, W: Watch> Run<'r, 'g, W> {
             named: Named { pattern: pattern.name(), network: scope.network, asset: scope.asset },
             filter,
             pace: Pace::new(watch),
-            room: Room::new(&scope.memory),
+            room: MemoryBudget::new(scope.memory.left()),
             strongest: Strongest::new(scope.max_findings, scope.wallet),
             passed_over: 0,
         }

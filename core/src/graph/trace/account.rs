@@ -8,7 +8,7 @@ use super::super::search::{AssetSelection, EdgeFilter, Halt, Side, TransferGraph
 use super::super::sorting::sort_with_room;
 use super::super::transfer::{NATIVE, U256};
 use super::super::view::{Graph, Transfer};
-use super::division::{Division, leaving};
+use super::division::Division;
 use super::moment::{Event, Moment, in_flow};
 use super::pool::{Mark, Part};
 use super::{End, Flow, Method, Terms, backward, forward};
@@ -62,7 +62,7 @@ impl Account {
         most: usize,
         pace: &mut Pace<'_, W>,
     ) -> Result<Loaded, SearchError> {
-        let filter = history(asset, terms);
+        let filter = EdgeFilter::history(single(asset), terms.until);
         let count = graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
         let mut events: Vec<Event> = Vec::new();
         events.reserve_exact(count.min(most));
@@ -84,7 +84,7 @@ impl Account {
                 return Ok(if expired { Loaded::Expired } else { Loaded::TooLong });
             }
         }
-        let leaving = leaving(terms.flow);
+        let leaving = terms.flow.side();
         sort_with_room(&mut events, pace.watch(), |one, other| {
             // a transfer to oneself leaves before it arrives
             in_flow(terms.flow, &one.moment, &other.moment)
@@ -133,7 +133,7 @@ impl Account {
             None => return Mark::default(),
         };
         self.cursor += 1;
-        if event.side() == leaving(flow) {
+        if event.side() == flow.side() {
             self.division.leave(number, event.moment.value)
         } else {
             let mark = self.marks.remove(&number);
@@ -146,7 +146,7 @@ impl Account {
     pub fn arrival(&self, moment: &Moment, flow: Flow) -> Option<usize> {
         let start = self.events.partition_point(|event| in_flow(flow, &event.moment, moment).is_lt());
         let same = self.events.get(start..)?.iter().take_while(|event| event.moment == *moment);
-        let place = same.enumerate().find(|(_, event)| event.side() != leaving(flow));
+        let place = same.enumerate().find(|(_, event)| event.side() != flow.side());
         place.map(|(place, _)| start + place)
     }
 
@@ -155,28 +155,16 @@ impl Account {
         if !self.division.pending() && self.marks.is_empty() {
             return None;
         }
-        let side = leaving(terms.flow);
+        let side = terms.flow.side();
         let place = self.events.get(self.cursor..self.leaves_until)?.iter().position(|event| event.side() == side)?;
         Some(self.cursor + place)
     }
 
     /// Why what is still here is: where the window ends before the history does, nobody has looked further.
     pub fn end(&self, terms: &Terms) -> End {
-        let side = leaving(terms.flow);
+        let side = terms.flow.side();
         let later = self.events.get(self.leaves_until..).unwrap_or_default();
         if self.division.pending() && later.iter().any(|event| event.side() == side) { End::Window } else { End::Held }
-    }
-}
-
-/// What a wallet's balance is made of: one asset, all of it from the beginning, that took effect.
-pub fn history(asset: u32, terms: &Terms) -> EdgeFilter {
-    EdgeFilter {
-        assets: single(asset),
-        since: None,
-        until: terms.until,
-        min_value: None,
-        min_transfers: 1,
-        include_failed: false,
     }
 }
 

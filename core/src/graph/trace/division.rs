@@ -1,10 +1,10 @@
-//! What a method of dividing funds must answer, and which way funds leave.
+//! What a method of dividing funds must answer, and which funds leave first.
 
 use super::super::search::Side;
 use super::super::transfer::U256;
+use super::Method;
 use super::moment::Event;
 use super::pool::{Mark, Order};
-use super::{Flow, Method};
 
 /// How tainted funds are divided among the transfers with which they leave. Events are named by their place in the history, which is
 /// in the order of the flow; they pass one by one.
@@ -20,14 +20,6 @@ pub trait Division {
 
     /// Of them, what may still leave.
     fn pending(&self) -> bool;
-}
-
-/// The side with which funds leave in the direction of the flow.
-pub const fn leaving(flow: Flow) -> Side {
-    match flow {
-        Flow::Forward => Side::Out,
-        Flow::Backward => Side::In,
-    }
 }
 
 impl Event {

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::super::search::Watch;
 use super::super::sorting::sort_with_room;
 use super::super::transfer::U256;
-use super::division::{Division, leaving, order};
+use super::division::{Division, order};
 use super::moment::Event;
 use super::pool::{Mark, Part, Pool};
 use super::ratio::share;
@@ -134,7 +134,7 @@ pub struct HighestFirst {
 
 impl HighestFirst {
     pub fn new(events: &[Event], flow: Flow, watch: &mut impl Watch) -> Self {
-        let of_leaving = events.iter().enumerate().filter(|(_, event)| event.side() == leaving(flow));
+        let of_leaving = events.iter().enumerate().filter(|(_, event)| event.side() == flow.side());
         let open = of_leaving.filter(|(_, event)| event.moment.value > U256::ZERO);
         let mut open: Vec<(Reverse<U256>, usize)> =
             open.map(|(number, event)| (Reverse(event.moment.value), number)).collect();

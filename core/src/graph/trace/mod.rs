@@ -34,7 +34,7 @@ mod pool;
 mod ratio;
 mod sweep;
 
-use super::search::{AssetSelection, Wallet};
+use super::search::{AssetSelection, Side, Wallet};
 use super::transfer::{Position, Status, U256};
 use super::view::Graph;
 use super::{MemoryBudget, SearchError};
@@ -80,6 +80,16 @@ pub enum Flow {
     Forward,
     /// Where funds came from.
     Backward,
+}
+
+impl Flow {
+    /// The side of a wallet with which its funds go on.
+    pub(super) const fn side(self) -> Side {
+        match self {
+            Self::Forward => Side::Out,
+            Self::Backward => Side::In,
+        }
+    }
 }
 
 /// A transfer, with the wallet that sent it.

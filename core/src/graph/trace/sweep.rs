@@ -10,11 +10,10 @@ use super::super::limits::Pace;
 use super::super::memory::MemoryBudget;
 use super::super::search::{Halt, Side, TransferGraph, Wallet, Watch};
 use super::super::sorting::sort_with_room;
-use super::super::transfer::{NATIVE, U256};
+use super::super::transfer::U256;
 use super::super::view::Graph;
 use super::super::{EdgeFilter, SearchError};
-use super::account::{Account, Loaded, cost_of_event, event, history};
-use super::division::leaving;
+use super::account::{Account, Loaded, cost_of_event, event, single};
 use super::moment::{Event, Waiting, in_flow};
 use super::pool::{Mark, Part};
 use super::{End, Ended, Flow, Origin, Step, Stops, Terms, Trace};
@@ -132,8 +131,8 @@ impl<S: Stops, W: Watch> Sweep<'_, '_, S, W> {
                 }
             }
             Origin::Wallet(wallet) => {
-                let side = leaving(terms.flow);
-                let filter = EdgeFilter { assets: terms.assets, since: terms.since, ..history(NATIVE, terms) };
+                let side = terms.flow.side();
+                let filter = EdgeFilter { since: terms.since, ..EdgeFilter::history(terms.assets, terms.until) };
                 let (memory, pace) = (&mut self.memory, &mut self.pace);
                 // as much again to sort them, and the rest to follow them
                 let most = memory.left() / (4 * size_of::<Moving>());
@@ -306,7 +305,7 @@ impl<S: Stops, W: Watch> Sweep<'_, '_, S, W> {
         if terms.min_value.is_some_and(|least| tainted < least) {
             return Ok(Err(End::Value));
         }
-        if graph.transfer_count(wallet, leaving(terms.flow)) == 0 {
+        if graph.transfer_count(wallet, terms.flow.side()) == 0 {
             return Ok(Err(End::Held));
         }
         if self.is_hub(wallet, asset)? {
@@ -323,7 +322,7 @@ impl<S: Stops, W: Watch> Sweep<'_, '_, S, W> {
             Loaded::Expired => return Ok(Err(self.cut_by(End::Time))),
         };
         self.memory.take(account.events.len() * stays);
-        let side = leaving(terms.flow);
+        let side = terms.flow.side();
         let mut peers: Vec<Wallet> =
             account.events.iter().filter(|event| event.side() == side).filter_map(|event| event.peer).collect();
         peers.sort_unstable();
@@ -346,7 +345,7 @@ impl<S: Stops, W: Watch> Sweep<'_, '_, S, W> {
         if let Some(known) = self.hubs.get(&(wallet, asset)) {
             return Ok(*known);
         }
-        let (side, filter) = (leaving(self.terms.flow), history(asset, self.terms));
+        let (side, filter) = (self.terms.flow.side(), EdgeFilter::history(single(asset), self.terms.until));
         let found = has_more_peers(self.graph, wallet, side, &filter, most, &mut self.pace)?;
         self.memory.take(HUB);
         self.hubs.insert((wallet, asset), found);
