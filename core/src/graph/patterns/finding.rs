@@ -217,7 +217,8 @@ impl Strongest {
 
     /// Sorts them, each once, and lets go of what is too much.
     pub fn shrink(&mut self, graph: &Graph<'_>, room: &mut MemoryBudget, watch: &mut impl Watch) {
-        self.found = sort_by_key(std::mem::take(&mut self.found), watch, |one| one.rank(graph));
+        // the same transfers may be found with another wallet at the centre, or another strength: the first by rank stays
+        self.found = sort_by_key(std::mem::take(&mut self.found), watch, |one| (one.id, one.rank(graph)));
         self.found.dedup_by(|a, b| {
             let same = a.id == b.id;
             if same {
@@ -225,6 +226,7 @@ impl Strongest {
             }
             same
         });
+        self.found = sort_by_key(std::mem::take(&mut self.found), watch, |one| one.rank(graph));
         let Some(most) = self.most else { return };
         if self.found.len() > most {
             self.cut = true;
