@@ -81,6 +81,8 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Fit a risk scorecard on wallets in files, the same bit for bit every time
+    RiskFit(crate::risk::FitArgs),
     /// Show the servers and what flows between them
     Status,
 }
@@ -192,6 +194,7 @@ pub async fn execute(command: Command, settings: &Settings) -> Result<bool, Fail
             }
             return Ok(well);
         }
+        Command::RiskFit(arguments) => println!("{}", arguments.run()?),
         Command::Status => {
             let (screen, well) = crate::status::report(settings).await;
             print!("{screen}");

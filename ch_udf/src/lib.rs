@@ -22,6 +22,7 @@ pub mod feed;
 pub mod import;
 pub mod maintenance;
 pub mod postgres;
+pub mod risk;
 pub mod serve;
 pub mod status;
 pub mod warehouse;

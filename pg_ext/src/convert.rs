@@ -1,7 +1,6 @@
 //! Arguments and columns into the domain's types.
 
 use arx_core::address::{Address, Network};
-use arx_core::amount::Amount;
 use arx_core::label::{LabelKind, Severity};
 use chrono::{DateTime, Utc};
 use pgrx::datum::TimestampWithTimeZone;
@@ -29,16 +28,6 @@ impl Wallet {
         let address = Address::parse(address, &network)?;
         Ok(Self { address, network })
     }
-}
-
-/// A count from the server, which is never negative.
-pub fn count(value: i64) -> u64 {
-    value.unsigned_abs()
-}
-
-/// A sum of `transactions.value`, as text.
-pub fn amount(text: &str) -> Result<Amount, SqlError> {
-    Ok(Amount::from_coins(text)?)
 }
 
 /// A kind of `label_categories`.

@@ -10,7 +10,11 @@ use arx_core::graph::decimal::DecimalError;
 use arx_core::graph::patterns::PatternError;
 use arx_core::graph::{Damaged, OptionsError, SearchError};
 use arx_core::partition::PartitionError;
-use arx_core::risk::ModelError;
+use arx_core::risk::features::ExtractError;
+use arx_core::risk::fit::FitError;
+use arx_core::risk::scorecard::ScorecardError;
+use arx_core::risk::study::StudyError;
+use arx_core::risk::training::TrainingError;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiError;
@@ -52,6 +56,16 @@ impl SqlError {
     /// A value that an argument cannot have.
     pub fn argument(message: impl Into<String>) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+    }
+
+    /// A name that is taken.
+    pub fn duplicate(message: impl Into<String>) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, message)
+    }
+
+    /// What cannot be done as things are.
+    pub fn state(message: impl Into<String>) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
     }
 
     /// Something of the system failed.
@@ -199,13 +213,48 @@ impl From<DecimalError> for SqlError {
     }
 }
 
-impl From<ModelError> for SqlError {
-    fn from(error: ModelError) -> Self {
+impl From<ScorecardError> for SqlError {
+    fn from(error: ScorecardError) -> Self {
         let message = match &error {
-            ModelError::Json(source) => format!("{error}: {source}"),
-            ModelError::Format { .. } | ModelError::Invalid { .. } => error.to_string(),
+            ScorecardError::Json(source) => format!("{error}: {source}"),
+            _ => error.to_string(),
         };
-        Self::new(PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR, message)
+        Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+    }
+}
+
+impl From<ExtractError> for SqlError {
+    fn from(error: ExtractError) -> Self {
+        match error {
+            ExtractError::Stopped => Self::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, error.to_string()),
+            ExtractError::Memory { .. } => Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, error.to_string())
+                .hint("Raise arx.graph_work_mem."),
+            ExtractError::Damaged(damaged) => damaged.into(),
+        }
+    }
+}
+
+impl From<FitError> for SqlError {
+    fn from(error: FitError) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string())
+    }
+}
+
+impl From<StudyError> for SqlError {
+    fn from(error: StudyError) -> Self {
+        match error {
+            StudyError::Training(error) => error.into(),
+            StudyError::Scorecard(error) => error.into(),
+        }
+    }
+}
+
+impl From<TrainingError> for SqlError {
+    fn from(error: TrainingError) -> Self {
+        match error {
+            TrainingError::Extract(error) => error.into(),
+            TrainingError::Fit(error) => error.into(),
+        }
     }
 }
 

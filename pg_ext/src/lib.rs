@@ -34,6 +34,7 @@ extension_sql_file!(
     requires = ["roles", normalize_network, network_family, normalize_address]
 );
 extension_sql_file!("../../sql/postgres/changes.sql", name = "changes", requires = ["tables"]);
+extension_sql_file!("../../sql/postgres/label_changes.sql", name = "label_changes", requires = ["changes"]);
 extension_sql_file!(
     "../../sql/postgres/wallets.sql",
     name = "wallets",
@@ -45,6 +46,16 @@ extension_sql_file!(
     "../../sql/postgres/patterns.sql",
     name = "patterns",
     requires = ["refresh", detect_patterns, pattern_types, pattern_horizon, pattern_network]
+);
+extension_sql_file!(
+    "../../sql/postgres/risk_models.sql",
+    name = "risk_models",
+    requires = ["tables", registered_network, default_risk_model, check_risk_model]
+);
+extension_sql_file!(
+    "../../sql/postgres/risk.sql",
+    name = "risk",
+    requires = ["refresh", "label_changes", "risk_models", is_valid_address, score_wallets, wallets_near, risk_basis]
 );
 extension_sql_file!("../../sql/postgres/bounds.sql", name = "bounds");
 extension_sql_file!(

@@ -175,13 +175,14 @@ DECLARE
     stamped  bigint;
     total    bigint := 0;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['arx.transactions', 'arx.token_transfers']::regclass[] LOOP
+    FOREACH relation IN ARRAY ARRAY['arx.transactions', 'arx.token_transfers', 'arx.address_labels', 'arx.risk_overrides']::regclass[] LOOP
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
         EXECUTE format('UPDATE %s SET ingest_xid = pg_current_xact_id() WHERE ingest_xid > pg_current_xact_id()', relation);
         GET DIAGNOSTICS stamped = ROW_COUNT;
         total := total + stamped;
     END LOOP;
     DELETE FROM arx.transaction_changes;
+    DELETE FROM arx.label_changes;
     INSERT INTO arx.graph_epoch (reason, relation) VALUES ('restore', 'arx.transactions');
     RETURN total;
 END;

@@ -3,7 +3,7 @@
 REVOKE ALL ON SCHEMA arx FROM PUBLIC;
 GRANT USAGE ON SCHEMA arx TO arx_reader;
 REVOKE ALL ON ALL TABLES IN SCHEMA arx FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA arx FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA arx FROM PUBLIC;
 DO $$
 DECLARE
     kind record;
@@ -21,17 +21,25 @@ REVOKE ALL ON TABLE users FROM arx_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
     wallet_profiles_default, pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, import_progress, partition_policies,
-    alert_rules, schedules, cluster_exclusions TO arx_operator;
+    alert_rules, schedules, cluster_exclusions, risk_queue, risk_refresh_state TO arx_operator;
+GRANT INSERT ON TABLE risk_models, risk_model_activations, risk_score_history, risk_overrides TO arx_operator;
+GRANT UPDATE (report) ON TABLE risk_models TO arx_operator;
+GRANT UPDATE (ended_at, ended_by) ON TABLE risk_overrides TO arx_operator;
 GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE transactions, transactions_default, token_transfers, token_transfers_default
     TO arx_operator;
-GRANT DELETE ON TABLE alerts, performance_samples, transaction_changes TO arx_operator;
+GRANT DELETE ON TABLE alerts, performance_samples, transaction_changes, label_changes, risk_models, risk_score_history TO arx_operator;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA arx TO arx_operator;
 
 -- Whoever looks may call what only looks.
 GRANT EXECUTE ON FUNCTION
     normalize_network(text), network_family(text), normalize_address(text, text), is_valid_address(text, text),
     require_address(text, text), checksum_address(text, text), registered_network(text), require_limit(integer),
-    wallet_history(text, text, timestamptz, integer, text), wallet_risk(text, text), risk_factors(text, text),
+    wallet_history(text, text, timestamptz, integer, text), wallet_risk(text, text, timestamptz), risk_factors(text, text, timestamptz),
+    wallet_features(text, text, timestamptz), feature_vectors(text, text[], timestamptz), risk_features(),
+    risk_distribution(text, text, timestamptz), evaluate_risk_model(text, text, text[], text[], integer, bigint, timestamptz),
+    score_wallets(text[], text, timestamptz), wallets_near(text, text[], text[]), risk_history(text, text, integer),
+    default_risk_model(), check_risk_model(jsonb), active_risk_model(), require_risk_model(text), risk_basis(),
+    is_normalized_address(text, text),
     wallet_connections(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval),
     wallet_reach(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval, boolean),
     shortest_path(text, text, text, text, integer, integer, text, text, timestamptz, timestamptz, numeric, bigint, boolean, bigint, interval),
@@ -47,22 +55,28 @@ GRANT EXECUTE ON FUNCTION
     detect_patterns(text, interval, text, timestamptz, timestamptz, text, numeric, jsonb, integer, interval, text), pattern_types(),
     pattern_horizon(text, interval, jsonb), pattern_network(text, text), changed_times(text, text, pg_snapshot),
     graph_status(), current_graph_epoch(), parse_range_bound(text), partition_plan(text),
-    index_maintenance_plan(), performance_facts(), check_performance_alerts(), changed_transactions(pg_snapshot)
+    index_maintenance_plan(), performance_facts(), check_performance_alerts(), changed_transactions(pg_snapshot),
+    changed_labels(pg_snapshot), changed_wallets(pg_snapshot, timestamptz)
     TO arx_reader;
 GRANT EXECUTE ON FUNCTION
-    begin_refresh(text), finish_refresh(text, pg_snapshot, bigint, bigint), refresh_wallet_profiles(), refresh_risk_scores(),
+    begin_refresh(text), finish_refresh(text, pg_snapshot, bigint, bigint), refresh_wallet_profiles(),
     refresh_daily_stats(), refresh_patterns(text, interval, text, text, numeric, jsonb),
     apply_asset_prices(text, boolean), partition_cover(text, timestamptz, timestamptz),
     ensure_partitions(regclass, timestamptz, timestamptz), manage_partitions(regclass, boolean),
     run_partition_maintenance(boolean), create_hash_partitions(regclass, integer, text), update_table_statistics(),
+    fit_risk_model(text, text, text, text[], text[], integer, bigint, timestamptz),
+    lock_risk_models(), activate_risk_model(text, text), rollback_risk_model(text), discard_risk_model(text), import_risk_model(jsonb, text),
+    override_risk(text, text, numeric, text, timestamptz), end_risk_override(bigint), queue_all_wallets(text), queue_risk_changes(),
+    take_queued_wallets(text, integer, text, boolean), write_risk_scores(text, text[]),
     exclude_cluster_merge(text, text, text, text), restore_cluster_merge(text, text, text),
     refresh_graph(boolean), verify_graph(), after_restore(), maintain_indexes(), record_performance_alerts(), require_pg_cron(), install_schedules(), remove_schedules()
     TO arx_operator;
+GRANT EXECUTE ON PROCEDURE refresh_risk_scores(text, integer, bigint, bigint) TO arx_operator;
 
 -- Plans over many partitions cost more to compile than to run.
-ALTER FUNCTION wallet_risk(text, text) SET jit = off;
-ALTER FUNCTION risk_factors(text, text) SET jit = off;
-ALTER FUNCTION refresh_risk_scores() SET jit = off;
+ALTER FUNCTION wallet_risk(text, text, timestamptz) SET jit = off;
+ALTER FUNCTION risk_factors(text, text, timestamptz) SET jit = off;
+ALTER FUNCTION score_wallets(text[], text, timestamptz) SET jit = off;
 
 COMMENT ON FUNCTION normalize_network(text) IS 'canonical name of a network: ETH, eip155:1 and ethereum are one';
 COMMENT ON FUNCTION network_family(text) IS 'how addresses of a network are written: evm, bitcoin, litecoin, tron, solana or opaque';
@@ -72,9 +86,26 @@ COMMENT ON FUNCTION require_address(text, text) IS 'normalize_address(), but NUL
 COMMENT ON FUNCTION registered_network(text) IS
     'canonical name of a network of arx.networks; an error (22023) for any other, (22004) for NULL';
 COMMENT ON FUNCTION checksum_address(text, text) IS 'an address as it is shown: EIP-55 mixed case on EVM networks, else as stored';
-COMMENT ON FUNCTION wallet_risk(text, text) IS 'risk score of a wallet, 0 to 100, with the factors that add up to it';
-COMMENT ON FUNCTION risk_factors(text, text) IS 'the factors of wallet_risk(), one row each';
-COMMENT ON FUNCTION refresh_risk_scores() IS 'scores every wallet of wallet_profiles anew; returns how many scores changed';
+COMMENT ON FUNCTION wallet_risk(text, text, timestamptz) IS
+    'risk score of a wallet, 0 to 100, now or as of a time: probability, band, state, coverage, and the factors that add up to it';
+COMMENT ON FUNCTION risk_factors(text, text, timestamptz) IS
+    'the factors of wallet_risk(), one row each, with the transactions and counterparties that prove them';
+COMMENT ON FUNCTION wallet_features(text, text, timestamptz) IS 'what a scorecard looks at in a wallet: every feature with its value';
+COMMENT ON FUNCTION feature_vectors(text, text[], timestamptz) IS
+    'the features of many wallets, or of all of a network, as arrays in the order of risk_features()';
+COMMENT ON FUNCTION risk_features() IS 'the features there are: unit, formula, and whether they raise risk';
+COMMENT ON FUNCTION risk_distribution(text, text, timestamptz) IS 'wallets of a network by band and state, by the active risk model or another';
+COMMENT ON FUNCTION fit_risk_model(text, text, text, text[], text[], integer, bigint, timestamptz) IS
+    'fits a scorecard on labelled wallets, and stores it as a draft with cross-validated measures and what it would change';
+COMMENT ON FUNCTION evaluate_risk_model(text, text, text[], text[], integer, bigint, timestamptz) IS
+    'how good a risk model is on labelled wallets: measures, curves, calibration and the worst mistakes';
+COMMENT ON FUNCTION score_wallets(text[], text, timestamptz) IS 'risk scores of many wallets at once, one row each, without their factors';
+COMMENT ON FUNCTION wallets_near(text, text[], text[]) IS
+    'wallets whose score may change when transactions of some wallets, or labels of others, have changed';
+COMMENT ON FUNCTION risk_basis() IS
+    'on which networks enough wallets are labelled for it to mean something that none of them is met: illicit ones, services';
+COMMENT ON FUNCTION default_risk_model() IS 'the scorecard that ARX ships';
+COMMENT ON FUNCTION check_risk_model(jsonb) IS 'version of a scorecard, or an error (22023) that says what is wrong with it';
 COMMENT ON FUNCTION
     wallet_connections(text, text, integer, text, text, timestamptz, timestamptz, numeric, bigint, integer, boolean, bigint, interval) IS
     'wallets that a wallet is connected with, each once at its smallest depth, ranked by transfers within a depth';
@@ -137,7 +168,8 @@ COMMENT ON TABLE pattern_findings IS 'what detect_patterns() finds, kept up to d
 COMMENT ON TABLE feed_positions IS 'up to which snapshot each consumer of transactions has seen everything';
 COMMENT ON TABLE import_progress IS 'how far each imported source has come';
 
--- Rows that are the users' own go into a dump; rows that ARX ships come with CREATE EXTENSION.
+-- Rows that are the users' own go into a dump; rows that ARX ships come with CREATE EXTENSION. What jobs have seen and what they have
+-- queued stays: in a restored database they start afresh. So does label_changes: no snapshot there is older.
 SELECT pg_catalog.pg_extension_config_dump('arx.networks', 'WHERE NOT builtin');
 SELECT pg_catalog.pg_extension_config_dump('arx.label_categories', 'WHERE NOT builtin');
 SELECT pg_catalog.pg_extension_config_dump('arx.users', '');
@@ -155,6 +187,13 @@ SELECT pg_catalog.pg_extension_config_dump('arx.partition_policies', 'WHERE orig
 SELECT pg_catalog.pg_extension_config_dump('arx.alert_rules', 'WHERE origin = ''user''');
 SELECT pg_catalog.pg_extension_config_dump('arx.cluster_exclusions', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.alerts', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.risk_models', 'WHERE NOT builtin');
+SELECT pg_catalog.pg_extension_config_dump('arx.risk_model_activations', 'WHERE NOT builtin');
+SELECT pg_catalog.pg_extension_config_dump('arx.risk_overrides', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.risk_score_history', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.risk_model_activations_activation_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.risk_overrides_override_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('arx.risk_score_history_entry_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.address_labels_label_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.transaction_changes_change_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.alerts_alert_id_seq', '');

@@ -55,6 +55,7 @@ SELECT c.network, c."timestamp", c.from_address, c.to_address
 $$;
 COMMENT ON FUNCTION changed_transactions(pg_snapshot) IS 'transactions that appeared or changed since a snapshot, as they are and as they were';
 
+-- Rows are written in the order in which refresh_risk_scores() writes them: side by side, the two never wait in a circle.
 CREATE FUNCTION refresh_wallet_profiles() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -88,6 +89,7 @@ BEGIN
             (wallet_address, network_type, first_seen, last_activity, transaction_count, total_volume, total_volume_usd)
         SELECT s.address, s.network, s.first_seen, s.last_activity, s.transaction_count, s.volume, s.volume_usd
           FROM summary AS s
+         ORDER BY s.network COLLATE "C", s.address COLLATE "C"
             ON CONFLICT (wallet_address, network_type) DO UPDATE
            SET first_seen = excluded.first_seen, last_activity = excluded.last_activity,
                transaction_count = excluded.transaction_count, total_volume = excluded.total_volume,
@@ -116,6 +118,7 @@ BEGIN
                       FROM arx.transactions AS t
                      WHERE t.to_address = w.address AND t.network = w.network AND t.from_address <> w.address) AS a
          ) AS s
+         ORDER BY w.network COLLATE "C", w.address COLLATE "C"
             ON CONFLICT (wallet_address, network_type) DO UPDATE
            SET first_seen = excluded.first_seen, last_activity = excluded.last_activity,
                transaction_count = excluded.transaction_count, total_volume = excluded.total_volume,

@@ -10,7 +10,11 @@ INSERT INTO schedules (job, schedule, command) VALUES
     ('partition-maintenance', '15 0 * * *',   'SELECT count(*) FROM arx.run_partition_maintenance()'),
     ('refresh-daily-stats',   '0 * * * *',    'SELECT arx.refresh_daily_stats()'),
     ('refresh-graph',         '*/5 * * * *',  'SELECT outcome FROM arx.refresh_graph()'),
-    ('refresh-wallets',       '*/10 * * * *', 'SELECT arx.refresh_wallet_profiles(), arx.refresh_risk_scores()'),
+    ('refresh-wallets',       '*/10 * * * *', 'SELECT arx.refresh_wallet_profiles()'),
+    ('refresh-risk-scores',   '5-59/10 * * * *', 'CALL arx.refresh_risk_scores()'),
+    ('refresh-patterns',      '30 3 * * *',
+     'SELECT count(*) FROM arx.networks AS n CROSS JOIN LATERAL arx.refresh_patterns(network => n.network) AS r '
+     'WHERE EXISTS (SELECT FROM arx.wallet_profiles AS p WHERE p.network_type = n.network)'),
     ('update-stats',          '0 2 * * *',    'SELECT count(*) FROM arx.update_table_statistics()'),
     ('performance-alerts',    '*/5 * * * *',  'SELECT arx.record_performance_alerts()');
 

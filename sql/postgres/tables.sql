@@ -86,11 +86,14 @@ CREATE TABLE address_labels (
     confidence numeric(4,3) NOT NULL DEFAULT 1 CHECK (confidence > 0 AND confidence <= 1),
     valid_from timestamptz NOT NULL DEFAULT '-infinity',
     valid_to   timestamptz NOT NULL DEFAULT 'infinity',
+    -- as of transactions: see sql/postgres/label_changes.sql
+    ingest_xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     CONSTRAINT address_labels_validity CHECK (valid_from < valid_to),
     CONSTRAINT address_labels_address_normalized CHECK (address = arx.normalize_address(address, network)),
     CONSTRAINT address_labels_key UNIQUE (network, address, category, source, label, valid_from)
 );
 CREATE INDEX idx_address_labels_address ON address_labels (address, network);
+CREATE INDEX idx_address_labels_ingest ON address_labels (ingest_xid);
 
 -- Prices ---------------------------------------------------------------------------------------------------------------------
 CREATE TABLE asset_prices (
@@ -161,8 +164,10 @@ CREATE TABLE wallet_profiles (
     transaction_count bigint NOT NULL DEFAULT 0 CHECK (transaction_count >= 0),
     total_volume      numeric NOT NULL DEFAULT 0 CHECK (total_volume >= 0),
     total_volume_usd  numeric(20,2) NOT NULL DEFAULT 0 CHECK (total_volume_usd >= 0),
-    risk_score        integer NOT NULL DEFAULT 50 CHECK (risk_score BETWEEN 0 AND 100),
-    risk_state        text NOT NULL DEFAULT 'unknown' CHECK (risk_state IN ('scored', 'unknown', 'labelled')),
+    -- points of a scorecard have tenths
+    risk_score        numeric(4,1) NOT NULL DEFAULT 50 CHECK (risk_score BETWEEN 0 AND 100),
+    risk_state        text NOT NULL DEFAULT 'unknown'
+        CHECK (risk_state IN ('scored', 'unknown', 'labelled', 'partial', 'overridden')),
     analytics_profile jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(analytics_profile) = 'object'),
     version           bigint NOT NULL DEFAULT 1,
     updated_at        timestamptz NOT NULL DEFAULT now(),

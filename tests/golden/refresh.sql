@@ -1,7 +1,8 @@
 SET timezone = 'UTC';
 INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
 -- an empty table
-SELECT arx.refresh_wallet_profiles(), arx.refresh_daily_stats(), arx.refresh_risk_scores();
+SELECT arx.refresh_wallet_profiles(), arx.refresh_daily_stats();
+CALL arx.refresh_risk_scores();
 SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-02-01');
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, gas_price, status) VALUES
     ('testnet', 't1', 1, '2024-01-01 23:59:59', 'a', 'b', 1.5, 10, 'confirmed'),

@@ -22,13 +22,14 @@ SELECT w.wallet, r.score, r.band, r.state FROM unnest(ARRAY['thief', 'bank', 'po
 SELECT * FROM arx.risk_factors('thief', 'testnet');
 SELECT * FROM arx.risk_factors('nobody', 'testnet');
 -- the factors add up, and the job writes what the function says
-SELECT arx.refresh_wallet_profiles() AS wallets, arx.refresh_risk_scores() AS scores;
+SELECT arx.refresh_wallet_profiles() AS wallets;
+CALL arx.refresh_risk_scores();
 SELECT p.wallet_address, p.risk_score, p.risk_state,
        p.risk_score = r.score AND p.risk_state = r.state AS as_computed,
-       r.score = (SELECT sum((f ->> 'points')::integer) FROM jsonb_array_elements(r.factors) AS f) AS adds_up
+       r.score = (SELECT sum((f ->> 'points')::numeric) FROM jsonb_array_elements(r.factors) AS f) AS adds_up
   FROM arx.wallet_profiles AS p CROSS JOIN LATERAL arx.wallet_risk(p.wallet_address, p.network_type) AS r
  ORDER BY p.risk_score DESC, p.wallet_address;
-SELECT arx.refresh_risk_scores() AS nothing_changed;
+CALL arx.refresh_risk_scores();
 -- bad input
 SELECT * FROM arx.wallet_risk(NULL, 'testnet');
 SELECT * FROM arx.wallet_risk('a', NULL);
@@ -36,6 +37,6 @@ SELECT * FROM arx.wallet_risk('a', 'nowhere');
 SELECT * FROM arx.wallet_risk('0xnothex', 'ethereum');
 SELECT * FROM arx.risk_factors(NULL, NULL);
 INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('ethereum', '0xZZ', 'scam', 'high', 'x');
-INSERT INTO arx.address_labels (network, address, category, severity, source)
-VALUES ('ethereum', '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed', 'scam', 'high', 'x');
+INSERT INTO arx.address_labels (network, address, category, severity, source, ingest_xid)
+VALUES ('ethereum', '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed', 'scam', 'high', 'x', '1');
 INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'a', 'no_such', 'high', 'x');

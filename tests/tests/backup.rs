@@ -8,13 +8,18 @@ use std::process::Command;
 use arx_tests::process::run;
 use arx_tests::{Database, Stack, StackOptions};
 
-const STATE: [&str; 6] = [
+const STATE: [&str; 11] = [
     "SELECT md5(string_agg(t::text, ',' ORDER BY tx_hash)) FROM arx.transactions AS t",
     "SELECT md5(string_agg(w::text, ',' ORDER BY wallet_address)) FROM arx.wallet_profiles AS w",
     "SELECT string_agg(tableoid::regclass || ' ' || tx_hash, ',' ORDER BY tx_hash) FROM arx.transactions",
     "SELECT string_agg(email, ',' ORDER BY email) FROM arx.users",
     "SELECT string_agg(p::text, ',' ORDER BY p) FROM arx.partition_policies AS p",
     "SELECT string_agg(n.network, ',' ORDER BY n.network) FROM arx.networks AS n",
+    "SELECT string_agg(m::text, ',' ORDER BY m.version) FROM arx.risk_models AS m WHERE NOT m.builtin",
+    "SELECT string_agg(m.version || ' ' || m.state, ',' ORDER BY m.version) || arx.active_risk_model() FROM arx.risk_models AS m",
+    "SELECT string_agg(a.version || ' ' || a.activation_id, ',' ORDER BY a.activation_id) FROM arx.risk_model_activations AS a",
+    "SELECT string_agg(o::text, ',' ORDER BY o.override_id) FROM arx.risk_overrides AS o",
+    "SELECT string_agg(h::text, ',' ORDER BY h.entry_id) FROM arx.risk_score_history AS h",
 ];
 
 fn state(database: &Database<'_>) -> Vec<String> {
@@ -35,10 +40,20 @@ fn a_dump_restores_rows_partitions_and_what_users_added() {
              SELECT 'testnet', 't' || n, n, '2024-01-01'::timestamptz + n * interval '1 day', 'a' || n, 'b', 1.5
                FROM generate_series(1, 100) AS n;
              UPDATE arx.transactions SET value = 2 WHERE tx_hash = 't7';
-             SELECT arx.refresh_wallet_profiles(), arx.refresh_risk_scores();
-             SELECT count(*) FROM arx.create_hash_partitions(partitions => 3)",
+             SELECT arx.refresh_wallet_profiles();
+             SELECT count(*) FROM arx.create_hash_partitions(partitions => 3);
+             INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'a1', 'scam', 'high', 'x');
+             SELECT arx.override_risk('a2', 'testnet', 12.5, 'ours', now() + interval '1 day')",
         )
         .unwrap();
+    source.query("CALL arx.refresh_risk_scores()").unwrap();
+    for model in ["house-1", "house-2", "house-3"] {
+        let import = "SELECT arx.import_risk_model(jsonb_set(arx.default_risk_model(), '{version}'";
+        source.query(&format!("{import}, '\"{model}\"'))")).unwrap();
+    }
+    source.query("SELECT arx.activate_risk_model('house-1')").unwrap();
+    source.query("SELECT arx.activate_risk_model('house-2', 'better')").unwrap();
+    assert_eq!(source.query("SELECT arx.rollback_risk_model()").unwrap(), "house-1");
     let target = stack.bare_database("backup_target").unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let dump = scratch.path().join("arx.dump");
@@ -64,6 +79,18 @@ fn a_dump_restores_rows_partitions_and_what_users_added() {
     target.query("TRUNCATE arx.transactions_2024_01").unwrap();
     assert_eq!(target.query("SELECT reason FROM arx.graph_epoch ORDER BY epoch_id DESC LIMIT 1").unwrap(), "truncate");
     assert_eq!(target.query("SELECT arx.refresh_wallet_profiles() > 0").unwrap(), "t");
+    // what was active is active, what came before it comes after it, and scores are kept on from there
+    assert_eq!(target.query("SELECT arx.active_risk_model()").unwrap(), "house-1");
+    target.query("CALL arx.refresh_risk_scores()").unwrap();
+    assert_eq!(
+        target.query("SELECT DISTINCT risk_state FROM arx.wallet_profiles ORDER BY 1").unwrap(),
+        "labelled\noverridden\nscored\nunknown"
+    );
+    let shipped = target.query("SELECT arx.default_risk_model() ->> 'version'").unwrap();
+    assert_eq!(target.query("SELECT arx.rollback_risk_model()").unwrap(), shipped);
+    assert!(target.query("SELECT arx.rollback_risk_model()").is_err());
+    let new = "SELECT arx.override_risk('a3', 'testnet', 1, 'ours', now() + interval '1 day') > max(override_id) FROM arx.risk_overrides";
+    assert_eq!(target.query(new).unwrap(), "t");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use arx_tests::account::Account;
 use arx_tests::process::{run, wait_until};
 use arx_tests::{Stack, StackOptions};
 
-const READS: [&str; 23] = [
+const READS: [&str; 27] = [
     "SELECT target, depth FROM arx.wallet_connections('a', 'testnet')",
     "SELECT depth, wallets, total_value FROM arx.wallet_reach('c', 'testnet', direction => 'in')",
     "SELECT step, from_address, tx_hashes FROM arx.shortest_path('a', 'c', 'testnet')",
@@ -30,6 +30,10 @@ const READS: [&str; 23] = [
     "SELECT index_name FROM arx.index_maintenance_plan()",
     "SELECT arx.registered_network('ETH'), arx.normalize_address('0x00000000000000000000000000000000000000AA', 'ETH')",
     "SELECT count(*) FROM arx.changed_transactions('1:1:')",
+    "SELECT count(*) FROM arx.changed_labels('1:1:')",
+    "SELECT address, score, state FROM arx.score_wallets('{a,b,c}', 'testnet') ORDER BY address",
+    "SELECT score, state FROM arx.risk_history('a', 'testnet')",
+    "SELECT version, state FROM arx.risk_models",
 ];
 
 #[test]
@@ -45,6 +49,7 @@ fn a_hot_standby_answers_what_the_primary_answers() {
              SELECT arx.refresh_wallet_profiles()",
         )
         .unwrap();
+    primary.query("CALL arx.refresh_risk_scores()").unwrap();
     primary.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
 
     let account = Account::current().unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use arx_core::risk::scorecard::{Points, Score};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio_postgres::Client;
@@ -16,14 +17,17 @@ pub type Fields = BTreeMap<String, Box<RawValue>>;
 /// Largest annotation in bytes: it travels through a stream and stays in a row.
 const MAX_ANNOTATION: usize = 64 * 1024;
 
+/// Factors that a person is shown.
+const SHOWN: usize = 12;
+
 /// A wallet's risk as `arx.wallet_risk()` gives it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Risk {
-    /// 0 to 100.
-    pub score: i32,
+    /// 0.0 to 100.0.
+    pub score: Score,
     /// Name of the range the score is in.
     pub band: String,
-    /// `scored`, `unknown` or `labelled`.
+    /// `scored`, `partial`, `unknown`, `labelled` or `overridden`.
     pub state: String,
     /// Model that gave the score.
     pub model_version: Option<String>,
@@ -74,8 +78,11 @@ impl fmt::Display for Profile {
             writeln!(f, "              {what} stored yet")?;
         }
         if let Ok(factors) = serde_json::from_str::<Vec<Factor>>(self.risk.factors.get()) {
-            for factor in factors {
-                writeln!(f, "  {:>+4}  {}  {}", factor.points, factor.factor, factor.detail.unwrap_or_default())?;
+            for factor in factors.iter().take(SHOWN) {
+                writeln!(f, "  {:>6}  {}  {}", format!("{:+}", factor.points), factor.factor, factor.value)?;
+            }
+            if factors.len() > SHOWN {
+                writeln!(f, "          and {} factors of less weight: --json tells all", factors.len() - SHOWN)?;
             }
         }
         for (name, value) in &self.analytics_profile {
@@ -88,8 +95,8 @@ impl fmt::Display for Profile {
 #[derive(Deserialize)]
 struct Factor {
     factor: String,
-    points: i64,
-    detail: Option<String>,
+    points: Points,
+    value: String,
 }
 
 /// Reads a profile from PostgreSQL. A wallet without a stored profile has one too: version 0, not `known`.
@@ -103,7 +110,7 @@ pub async fn load_profile(client: &Client, key: &WalletKey) -> Result<Profile, S
                to_char(p.last_activity AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
                COALESCE(p.transaction_count, 0), COALESCE(p.total_volume, 0)::text, COALESCE(p.total_volume_usd, 0)::text, \
                COALESCE(p.analytics_profile, '{}')::text, \
-               r.score, r.band::text, r.state::text, r.model_version::text, r.factors::text \
+               (r.score * 10)::int, r.band::text, r.state::text, r.model_version::text, r.factors::text \
           FROM arx.wallet_risk($1, $2) AS r \
           LEFT JOIN arx.wallet_profiles AS p ON p.wallet_address = $1 AND p.network_type = $2";
     let failed = |source| SidecarError::Postgres { doing: "read a wallet's profile", source };
@@ -122,7 +129,11 @@ pub async fn load_profile(client: &Client, key: &WalletKey) -> Result<Profile, S
         total_volume: text(5)?.unwrap_or_default(),
         total_volume_usd: text(6)?.unwrap_or_default(),
         risk: Risk {
-            score: row.try_get(8).map_err(failed)?,
+            score: row
+                .try_get::<_, Option<i32>>(8)
+                .map_err(failed)?
+                .and_then(Score::from_tenths)
+                .unwrap_or(Score::UNKNOWN),
             band: text(9)?.unwrap_or_default(),
             state: text(10)?.unwrap_or_default(),
             model_version: text(11)?,

@@ -155,20 +155,20 @@ impl GraphTransactions {
     }
 }
 
-impl RowParser for GraphTransactions {
-    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+impl GraphTransactions {
+    /// The row of a line, which holds until the next one.
+    pub(crate) fn row(&mut self, line: &str) -> Result<TransactionRow<'_>, LineError> {
         let [id, block_number, time, from, to, value, gas_price, gas_used, is_error, is_call] =
             self.header.columns(&mut self.splitter, line)?;
         let id: u64 = whole("tx_id", required("tx_id", id)?, ID_LIMITS)?;
         self.name.clear();
         self.name.push_str("tx:");
         self.name.push_str(&id.to_string());
-        let unix_seconds = self.context.time("block_timestamp", time)?;
-        let row = TransactionRow {
+        Ok(TransactionRow {
             tx_hash: &self.name,
             block_number: bigint("block_number", block_number)?,
             transaction_index: None,
-            unix_seconds,
+            unix_seconds: self.context.time("block_timestamp", time)?,
             from: self.nodes.sender("from_id", required("from_id", from)?)?,
             to: to.map(|to| self.nodes.address("to_id", to)).transpose()?.flatten(),
             units: self.context.amount("value_wei", value)?,
@@ -176,8 +176,16 @@ impl RowParser for GraphTransactions {
             gas_price: optional_bigint("gas_price", gas_price)?,
             failed: flag("is_error", is_error)?,
             metadata: flag("is_call", is_call)?.then_some(r#"{"is_call": true}"#),
-        };
-        row.encode(self.context.network(), out);
+        })
+    }
+}
+
+impl RowParser for GraphTransactions {
+    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        let network = self.context.network().to_owned();
+        let row = self.row(line)?;
+        let unix_seconds = row.unix_seconds;
+        row.encode(&network, out);
         Ok(Parsed::Row { unix_seconds: Some(unix_seconds) })
     }
 }

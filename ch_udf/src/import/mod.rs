@@ -20,6 +20,7 @@ mod json;
 mod labels;
 mod load;
 mod meter;
+pub(crate) mod offline;
 #[cfg(test)]
 mod pipeline_tests;
 mod postgres_sink;
@@ -45,6 +46,7 @@ use meter::Meter;
 use postgres_sink::PostgresSink;
 use reader::Reading;
 use rejects::RejectsFile;
+pub(crate) use transactions::TransactionRow as Transaction;
 
 /// Chunks between reader and loader: one being loaded, one ready, one in the making.
 const CHUNKS_AHEAD: usize = 1;
@@ -101,6 +103,14 @@ impl fmt::Display for ImportReport {
             None => Ok(()),
         }
     }
+}
+
+/// A file, or standard input for `-`, decompressed.
+///
+/// # Errors
+/// [`ImportError::Read`], [`ImportError::Empty`].
+pub(crate) fn open_text(path: &Path) -> Result<Box<dyn std::io::BufRead + Send>, ImportError> {
+    Ok(input::open(path)?.content)
 }
 
 /// Imports what `command` names into the database at `postgres` (a URL or libpq's `key=value` pairs).

@@ -66,7 +66,7 @@ fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(row, 0..most)
 }
 
-pub(super) fn provenance(generation: u64) -> Provenance {
+pub(crate) fn provenance(generation: u64) -> Provenance {
     Provenance {
         system_identifier: 1,
         timeline: 1,

@@ -41,7 +41,7 @@ mod scratch;
 mod search;
 mod sections;
 mod snapshot;
-mod sorting;
+pub(crate) mod sorting;
 pub mod trace;
 mod transfer;
 mod view;
@@ -78,4 +78,4 @@ mod breadth_tests;
 #[cfg(test)]
 mod file_tests;
 #[cfg(test)]
-mod test_graph;
+pub(crate) mod test_graph;

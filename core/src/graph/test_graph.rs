@@ -2,6 +2,8 @@
 
 use super::*;
 
+pub(crate) use super::file_tests::provenance;
+
 const NETWORK: &str = "testnet";
 
 /// A transfer of a test graph.
@@ -48,7 +50,7 @@ impl TestGraph {
         }
         let plan = builder.finish(&mut Unwatched).unwrap();
         let sink = HeapSink::default();
-        plan.write(&file_tests::provenance(1), &sink, &mut Unwatched).unwrap();
+        plan.write(&provenance(1), &sink, &mut Unwatched).unwrap();
         let base = Base::open(sink.into_file().0).unwrap();
         let mut overlay = Overlay::new();
         for (number, row) in over.iter().enumerate() {

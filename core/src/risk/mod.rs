@@ -1,13 +1,17 @@
-//! Risk of a wallet: an additive scorecard over facts about the wallet and its direct counterparties.
+//! Risk of a wallet: an additive scorecard over what the wallet does and whom it deals with.
 //!
-//! [`WalletFacts`] is what is known, [`Model`] is the scorecard (a versioned JSON document, one compiled in), and
-//! [`Model::assess`] maps facts to a score from 0 (clean) to 100 whose factors add up to it exactly. Nothing here may see the
-//! calendar: no absolute time, block number or price of gas is a fact.
+//! [`features`] turns a wallet's history into numbers, a [`scorecard`] turns numbers into points that add up to a score from 0 (clean) to 100,
+//! [`judge`] lets a label or a decision on the wallet itself come first, and [`reasons`] says why. [`training`] makes samples of labelled
+//! wallets, [`fit`] makes scorecards of samples, and a [`study`] tells how good they are. [`Dossier`] proves a value by transfers. Nothing here may see the calendar: no absolute
+//! time, block number or price of gas is looked at.
 
-mod assess;
-mod facts;
-mod model;
+mod assessment;
+mod evidence;
+pub mod features;
+pub mod fit;
+pub mod scorecard;
+pub mod study;
+pub mod training;
 
-pub use assess::{Assessment, FactorPoints, RiskState};
-pub use facts::{DirectLabel, Feature, PeerGroup, WalletFacts};
-pub use model::{Band, Bin, Factor, Model, ModelError, Score};
+pub use assessment::{Judgement, Known, Override, OwnLabel, Reason, RiskState, compiled_in, judge, reasons, shown};
+pub use evidence::{Dossier, Evidence, MOST_SHOWN};

@@ -10,7 +10,7 @@ mod map;
 mod verify;
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arx_core::graph::{Base, Graph, NotInGraph, Overlay, Snapshot};
 use pgrx::prelude::*;
@@ -64,6 +64,24 @@ thread_local! {
     static READY: RefCell<Option<Ready>> = const { RefCell::new(None) };
 }
 
+/// Which base a graph has: wallets of one base have the same numbers.
+#[derive(Debug, Clone)]
+pub struct BaseToken(Weak<Loaded>, u32);
+
+impl BaseToken {
+    /// How many wallets the base has.
+    pub const fn wallets(&self) -> u32 {
+        self.1
+    }
+}
+
+impl PartialEq for BaseToken {
+    fn eq(&self, other: &Self) -> bool {
+        // memory that a token points at is not used again while the token lives
+        self.0.ptr_eq(&other.0)
+    }
+}
+
 /// Facts about the graph in use; see `arx.graph_status()`.
 pub struct Facts {
     pub provenance: arx_core::graph::Provenance,
@@ -81,6 +99,11 @@ impl Ready {
     /// For reading.
     pub fn graph(&self) -> Graph<'_> {
         Graph::new(&self.loaded.base, &self.overlay)
+    }
+
+    /// Which base this is.
+    pub fn base_token(&self) -> BaseToken {
+        BaseToken(Arc::downgrade(&self.loaded), self.loaded.base.wallets())
     }
 
     fn facts(&self) -> Facts {

@@ -97,7 +97,7 @@ pub fn step_transactions(
 
 // LIMIT 1 is what the view gives anyway: it keeps the planner from sorting the labels of the whole network for a join.
 const DESCRIPTIONS: &str = "
-SELECT w.address, nullif(l.label, ''), l.category, l.kind, p.risk_score
+SELECT w.address, nullif(l.label, ''), l.category, l.kind, round(p.risk_score)::integer
   FROM unnest($1::text[]) WITH ORDINALITY AS w (address, place)
   LEFT JOIN LATERAL (SELECT c.label, c.category, c.kind FROM arx.current_labels AS c
                       WHERE c.address = w.address AND c.network = $2 LIMIT 1) AS l ON true

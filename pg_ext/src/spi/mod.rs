@@ -24,7 +24,10 @@ pub use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_tran
 pub use labels::{Known, labels_of, labels_that_stop};
 pub use named::transfers_of;
 pub use partition::{PartitionState, partition_state};
-pub use risk::{refresh_scores, wallet_facts};
+pub use risk::{
+    Stored, active_scorecard, label_cases, labels_changed, networks, now_and_next_label_change, own_labels,
+    require_categories, risk_labels, risk_overrides, scorecard_document, store_risk_model,
+};
 pub use stream::varlena;
 
 use arx_core::address::Network;

@@ -1,193 +1,263 @@
-//! Facts about wallets, and scores written back.
+//! Scorecards, and what is known of wallets beside their transfers.
 
-use arx_core::risk::{Assessment, DirectLabel, PeerGroup, WalletFacts};
+use arx_core::address::Network;
+use arx_core::graph::Snapshot;
+use arx_core::risk::scorecard::Score;
+use arx_core::risk::{Override, OwnLabel};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use super::{Row, for_each_row};
-use crate::convert::{self, Wallet};
+use super::stream::{Argument, KeptQuery, Slot, in_memory_of_its_own};
+use crate::convert;
 use crate::error::SqlError;
 
-/// Scores written in one statement.
-const SCORES_PER_UPDATE: usize = 5_000;
+/// Addresses asked about at a time.
+const BATCH: usize = 5_000;
 
-/// One wallet's own label, then its counterparties by kind. Failed transactions moved nothing.
-const OWN_LABEL: &str = "
-SELECT l.category, l.kind, l.severity::text, l.source
-  FROM arx.current_labels AS l
- WHERE l.address = $1 AND l.network = $2";
+thread_local! {
+    static ACTIVE: KeptQuery = const { KeptQuery::new(c"
+SELECT m.version, m.created_at
+  FROM arx.risk_models AS m
+ WHERE m.version = (SELECT arx.active_risk_model())") };
 
-const PEERS: &str = "
-WITH flow AS (
-    SELECT t.to_address AS peer, 0 AS received, 1 AS sent, 0::numeric AS received_value, t.value AS sent_value
-      FROM arx.transactions AS t
-     WHERE t.from_address = $1 AND t.network = $2 AND t.to_address <> $1 AND t.status <> 'failed'
-    UNION ALL
-    SELECT t.from_address, 1, 0, t.value, 0
-      FROM arx.transactions AS t
-     WHERE t.to_address = $1 AND t.network = $2 AND t.from_address <> $1 AND t.status <> 'failed'
-), peers AS (
-    SELECT f.peer, sum(f.received) AS received, sum(f.sent) AS sent,
-           sum(f.received_value) AS received_value, sum(f.sent_value) AS sent_value
-      FROM flow AS f GROUP BY f.peer
-)
-SELECT l.kind, count(*), sum(p.received)::bigint, sum(p.sent)::bigint, sum(p.received_value)::text, sum(p.sent_value)::text,
-       (array_agg(p.peer ORDER BY p.received_value + p.sent_value DESC, p.peer) FILTER (WHERE l.kind IS NOT NULL))[1],
-       (array_agg(l.category ORDER BY p.received_value + p.sent_value DESC, p.peer) FILTER (WHERE l.kind IS NOT NULL))[1]
-  FROM peers AS p
-  LEFT JOIN LATERAL (SELECT c.kind, c.category FROM arx.current_labels AS c WHERE c.address = p.peer AND c.network = $2) AS l
-    ON true
- GROUP BY l.kind";
+    static DOCUMENT: KeptQuery = const { KeptQuery::new(c"
+SELECT m.document::text, m.created_at FROM arx.risk_models AS m WHERE m.version = $1") };
 
-/// The same for every wallet of wallet_profiles, with the score it has, in the order of its key.
-const ALL_WALLETS: &str = "
-WITH flow AS (
-    SELECT t.network, t.from_address AS wallet, t.to_address AS peer, 0 AS received, 1 AS sent, 0::numeric AS received_value,
-           t.value AS sent_value
-      FROM arx.transactions AS t WHERE t.to_address <> t.from_address AND t.status <> 'failed'
-    UNION ALL
-    SELECT t.network, t.to_address, t.from_address, 1, 0, t.value, 0
-      FROM arx.transactions AS t WHERE t.to_address <> t.from_address AND t.status <> 'failed'
-), peers AS (
-    SELECT f.network, f.wallet, f.peer, sum(f.received) AS received, sum(f.sent) AS sent,
-           sum(f.received_value) AS received_value, sum(f.sent_value) AS sent_value
-      FROM flow AS f GROUP BY f.network, f.wallet, f.peer
-), groups AS (
-    SELECT p.network, p.wallet, l.kind, count(*) AS counterparties, sum(p.received)::bigint AS received,
-           sum(p.sent)::bigint AS sent, sum(p.received_value) AS received_value, sum(p.sent_value) AS sent_value
-      FROM peers AS p
-      LEFT JOIN arx.current_labels AS l ON l.network = p.network AND l.address = p.peer
-     GROUP BY p.network, p.wallet, l.kind
-)
-SELECT g.kind, g.counterparties, g.received, g.sent, g.received_value::text, g.sent_value::text, NULL::text, NULL::text,
-       w.network_type, w.wallet_address, w.risk_score, w.risk_state, l.category, l.kind, l.severity::text, l.source
-  FROM arx.wallet_profiles AS w
-  LEFT JOIN groups AS g ON g.network = w.network_type AND g.wallet = w.wallet_address
-  LEFT JOIN arx.current_labels AS l ON l.network = w.network_type AND l.address = w.wallet_address
- ORDER BY w.network_type, w.wallet_address";
+    // the label that weighs most of each wallet first, as current_labels has it; neutral labels do not weigh
+    static LABELS: KeptQuery = const { KeptQuery::new(c"
+SELECT l.address, l.category, c.kind, l.severity::text, l.source
+  FROM arx.address_labels AS l
+  JOIN arx.label_categories AS c USING (category)
+ WHERE l.network = $1 AND c.kind IN ('illicit', 'service')
+   AND l.valid_from <= coalesce($2, now()) AND l.valid_to > coalesce($2, now())
+ ORDER BY l.address, l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id") };
 
-const WRITE_SCORES: &str = "
-UPDATE arx.wallet_profiles AS p
-   SET risk_score = s.score, risk_state = s.state, version = p.version + 1, updated_at = pg_catalog.now()
-  FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[]) AS s (network, address, score, state)
- WHERE p.wallet_address = s.address AND p.network_type = s.network";
+    static OWN_LABELS: KeptQuery = const { KeptQuery::new(c"
+SELECT s.place, l.category, l.kind, l.severity, l.source
+  FROM unnest($1::integer[], $2::text[]) AS s (place, address)
+ CROSS JOIN LATERAL (
+       SELECT l.category, c.kind, l.severity::text AS severity, l.source
+         FROM arx.address_labels AS l
+         JOIN arx.label_categories AS c USING (category)
+        WHERE l.address = s.address AND l.network = $3 AND c.kind IN ('illicit', 'service')
+          AND l.valid_from <= coalesce($4, now()) AND l.valid_to > coalesce($4, now())
+        ORDER BY l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id) AS l") };
 
-const BEGIN: &str = "SELECT r.until::text, r.epoch FROM arx.begin_refresh('risk_scores') AS r";
-const FINISH: &str = "SELECT arx.finish_refresh('risk_scores', $1::pg_snapshot, $2, $3)";
+    static CASES: KeptQuery = const { KeptQuery::new(c"
+SELECT s.address, s.illicit, s.licit
+  FROM (SELECT l.address,
+               bool_or(CASE WHEN $3 IS NULL THEN c.kind = 'illicit' ELSE l.category = ANY ($3) END)::integer AS illicit,
+               bool_or(l.category = ANY ($4))::integer AS licit
+          FROM arx.address_labels AS l
+          JOIN arx.label_categories AS c USING (category)
+         WHERE l.network = $1 AND l.valid_from <= coalesce($2, now()) AND l.valid_to > coalesce($2, now())
+         GROUP BY l.address) AS s
+ WHERE s.illicit + s.licit > 0") };
 
-/// Columns 1 to 8 of the queries above.
-fn peer_group(row: &Row<'_, '_>) -> Result<PeerGroup, SqlError> {
-    let largest = row.optional::<String>(7)?.zip(row.optional::<String>(8)?);
-    Ok(PeerGroup {
-        kind: row.optional::<String>(1)?.map(|kind| convert::label_kind(&kind)).transpose()?,
-        counterparties: convert::count(row.required(2)?),
-        received: convert::count(row.required(3)?),
-        sent: convert::count(row.required(4)?),
-        received_value: convert::amount(&row.required::<String>(5)?)?,
-        sent_value: convert::amount(&row.required::<String>(6)?)?,
-        largest,
+    static NETWORKS: KeptQuery = const { KeptQuery::new(c"
+SELECT n.network FROM arx.networks AS n ORDER BY n.network COLLATE \"C\"") };
+
+    static UNKNOWN_CATEGORIES: KeptQuery = const { KeptQuery::new(c"
+SELECT n.name FROM unnest($1::text[]) AS n (name)
+ WHERE NOT EXISTS (SELECT FROM arx.label_categories AS c WHERE c.category = n.name) LIMIT 1") };
+
+    static LABELS_CHANGED: KeptQuery = const { KeptQuery::new(c"SELECT 1 FROM arx.changed_labels($1) LIMIT 1") };
+
+    static NOW_AND_NEXT_CHANGE: KeptQuery = const { KeptQuery::new(c"
+SELECT now(), coalesce(least((SELECT min(l.valid_from) FROM arx.address_labels AS l WHERE l.valid_from > now() AND l.valid_from > '-infinity'),
+                             (SELECT min(l.valid_to) FROM arx.address_labels AS l WHERE l.valid_to > now() AND l.valid_to < 'infinity')), 'infinity')") };
+
+    static OVERRIDES: KeptQuery = const { KeptQuery::new(c"
+SELECT DISTINCT ON (o.address) o.address, (o.score * 10)::integer, o.reason, o.created_by::text, o.expires_at::text
+  FROM arx.risk_overrides AS o
+ WHERE o.network = $1 AND ($2 IS NULL OR o.address = $2)
+   AND o.valid_from <= coalesce($3, now()) AND o.expires_at > coalesce($3, now())
+   AND (o.ended_at IS NULL OR o.ended_at > coalesce($3, now()))
+ ORDER BY o.address, o.valid_from DESC, o.override_id DESC") };
+}
+
+/// A scorecard as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub version: String,
+    /// Documents are not changed, but one of the same version may be stored again.
+    pub created_at: i64,
+}
+
+/// Which scorecard is active.
+pub fn active_scorecard() -> Result<Stored, SqlError> {
+    let mut stored = None;
+    ACTIVE.with(|query| {
+        query.stream(&[], |slot| {
+            stored = Some(Stored { version: slot.text(0)?.to_owned(), created_at: slot.long(1)? });
+            Ok(())
+        })
+    })?;
+    stored.ok_or_else(|| {
+        SqlError::state("no risk model is active").hint("SELECT arx.activate_risk_model(version); see arx.risk_models.")
     })
 }
 
-/// Four columns from `first` on: category, kind, severity, source; NULL where the wallet has no label.
-fn direct_label(row: &Row<'_, '_>, first: usize) -> Result<Option<DirectLabel>, SqlError> {
-    let Some(category) = row.optional::<String>(first)? else { return Ok(None) };
-    Ok(Some(DirectLabel {
-        category,
-        kind: convert::label_kind(&row.required::<String>(first + 1)?)?,
-        severity: convert::severity(&row.required::<String>(first + 2)?)?,
-        source: row.required(first + 3)?,
-    }))
-}
-
-/// What is known about a wallet.
-pub fn wallet_facts(wallet: &Wallet) -> Result<WalletFacts, SqlError> {
-    let mut facts = WalletFacts::default();
-    let (address, network) = (wallet.address.as_str(), wallet.network.name());
-    for_each_row(OWN_LABEL, &[address.into(), network.into()], |row| {
-        facts.label = direct_label(&row, 1)?;
-        Ok(())
+/// The document of a scorecard, and when it was stored; `None` if there is none of this version.
+pub fn scorecard_document(version: &str) -> Result<Option<(String, i64)>, SqlError> {
+    let mut document = None;
+    in_memory_of_its_own(|| {
+        DOCUMENT.with(|query| {
+            query.stream(&[Argument::of(version)], |slot| {
+                document = Some((slot.text(0)?.to_owned(), slot.long(1)?));
+                Ok(())
+            })
+        })
     })?;
-    for_each_row(PEERS, &[address.into(), network.into()], |row| {
-        facts.peers.push(peer_group(&row)?);
-        Ok(())
+    Ok(document)
+}
+
+/// Every label of a network that is illicit or a service, at a time or now, the one that weighs most of each address first.
+pub fn risk_labels(
+    network: &Network,
+    at: Option<TimestampWithTimeZone>,
+    mut each: impl FnMut(&str, OwnLabel) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    LABELS.with(|query| {
+        query.stream(&[Argument::of(network.name()), optional(at)], |slot| each(slot.text(0)?, label(slot)?))
+    })
+}
+
+/// The labels of addresses that are illicit or a service, with their place among the addresses, the one that weighs most of each first.
+pub fn own_labels(
+    network: &Network,
+    addresses: &[&str],
+    at: Option<TimestampWithTimeZone>,
+    mut each: impl FnMut(usize, OwnLabel) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    for (number, batch) in addresses.chunks(BATCH).enumerate() {
+        // what a batch is asked with goes with it
+        in_memory_of_its_own(|| {
+            // a batch has few places
+            let places: Vec<i32> = (0..batch.len() as i32).collect();
+            let arguments =
+                [Argument::of(places), Argument::of(batch.to_vec()), Argument::of(network.name()), optional(at)];
+            OWN_LABELS.with(|query| {
+                query.stream(&arguments, |slot| {
+                    let place = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
+                    each(number * BATCH + place, label(slot)?)
+                })
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// Columns 1 to 4 of the queries above.
+fn label(slot: Slot<'_>) -> Result<OwnLabel, SqlError> {
+    Ok(OwnLabel {
+        category: slot.text(1)?.to_owned(),
+        kind: convert::label_kind(slot.text(2)?)?,
+        severity: convert::severity(slot.text(3)?)?,
+        source: slot.text(4)?.to_owned(),
+    })
+}
+
+/// Addresses with a label that says what they are, at a time or now: whether it says illicit (any category of that kind, or one of
+/// those given), and whether it says licit.
+pub fn label_cases(
+    network: &Network,
+    at: Option<TimestampWithTimeZone>,
+    illicit: Option<&[String]>,
+    licit: &[String],
+    mut each: impl FnMut(&str, bool, bool) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    let illicit = illicit.map_or_else(Argument::null::<Vec<String>>, |some| Argument::of(some.to_vec()));
+    let arguments = [Argument::of(network.name()), optional(at), illicit, Argument::of(licit.to_vec())];
+    CASES.with(|query| {
+        query.stream(&arguments, |slot| each(slot.text(0)?, slot.integer(1)? == Some(1), slot.integer(2)? == Some(1)))
+    })
+}
+
+/// Every network, by name.
+pub fn networks() -> Result<Vec<Network>, SqlError> {
+    let mut names = Vec::new();
+    NETWORKS.with(|query| {
+        query.stream(&[], |slot| {
+            names.push(Network::parse(slot.text(0)?)?);
+            Ok(())
+        })
     })?;
-    Ok(facts)
+    Ok(names)
 }
 
-/// A wallet whose rows are being read.
-struct Pending {
-    network: String,
-    address: String,
-    score: i32,
-    state: String,
-    facts: WalletFacts,
-}
-
-/// Scores on their way into `wallet_profiles`.
-#[derive(Default)]
-struct Changes {
-    networks: Vec<String>,
-    addresses: Vec<String>,
-    scores: Vec<i32>,
-    states: Vec<String>,
-    written: i64,
-}
-
-impl Changes {
-    fn add(&mut self, wallet: Pending, assessment: &Assessment) -> Result<(), SqlError> {
-        let (score, state) = (i32::from(assessment.score.points()), assessment.state.as_str());
-        if (wallet.score, wallet.state.as_str()) == (score, state) {
-            return Ok(());
-        }
-        self.networks.push(wallet.network);
-        self.addresses.push(wallet.address);
-        self.scores.push(score);
-        self.states.push(state.to_owned());
-        if self.scores.len() == SCORES_PER_UPDATE { self.write() } else { Ok(()) }
-    }
-
-    fn write(&mut self) -> Result<(), SqlError> {
-        let batch = std::mem::take(self);
-        let count = batch.scores.len();
-        let arguments = [batch.networks.into(), batch.addresses.into(), batch.scores.into(), batch.states.into()];
-        Spi::run_with_args(WRITE_SCORES, &arguments)?;
-        self.written = batch.written.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
-        Ok(())
-    }
-}
-
-/// Scores every wallet of `wallet_profiles` and writes the scores that changed; returns how many. One run at a time.
-pub fn refresh_scores(assess: impl Fn(&WalletFacts) -> Result<Assessment, SqlError>) -> Result<i64, SqlError> {
-    let (until, epoch) = Spi::connect_mut(|client| client.update(BEGIN, None, &[])?.first().get_two::<String, i64>())?;
-    let mut changes = Changes::default();
-    let mut pending: Option<Pending> = None;
-    for_each_row(ALL_WALLETS, &[], |row| {
-        let (network, address) = (row.required::<String>(9)?, row.required::<String>(10)?);
-        if let Some(done) = pending.take_if(|p| p.network != network || p.address != address) {
-            let assessment = assess(&done.facts)?;
-            changes.add(done, &assessment)?;
-        }
-        let wallet = match &mut pending {
-            Some(wallet) => wallet,
-            none => none.insert(Pending {
-                network,
-                address,
-                score: row.required(11)?,
-                state: row.required(12)?,
-                facts: WalletFacts { label: direct_label(&row, 13)?, peers: Vec::new() },
-            }),
-        };
-        // no counterparty at all: the outer join found nothing
-        if row.optional::<i64>(2)?.is_some() {
-            wallet.facts.peers.push(peer_group(&row)?);
-        }
-        Ok(())
+/// Refuses what is no category of labels.
+pub fn require_categories(names: &[String]) -> Result<(), SqlError> {
+    let mut unknown = None;
+    UNKNOWN_CATEGORIES.with(|query| {
+        query.stream(&[Argument::of(names.to_vec())], |slot| {
+            unknown = Some(slot.text(0)?.to_owned());
+            Ok(())
+        })
     })?;
-    if let Some(last) = pending {
-        let assessment = assess(&last.facts)?;
-        changes.add(last, &assessment)?;
+    match unknown {
+        Some(name) => Err(SqlError::argument(format!("there is no label category \"{name}\""))
+            .hint("Categories are listed in arx.label_categories.")),
+        None => Ok(()),
     }
-    changes.write()?;
-    Spi::run_with_args(FINISH, &[until.into(), epoch.into(), changes.written.into()])?;
-    Ok(changes.written)
+}
+
+const STORE_MODEL: &str =
+    "INSERT INTO arx.risk_models (version, document, network, report) VALUES ($1, $2::jsonb, $3, $4::jsonb)";
+
+/// Stores a scorecard as a draft.
+pub fn store_risk_model(version: &str, document: &str, network: &str, report: &str) -> Result<(), SqlError> {
+    Spi::run_with_args(STORE_MODEL, &[version.into(), document.into(), network.into(), report.into()])?;
+    Ok(())
+}
+
+/// Whether any label came, went or changed since a snapshot.
+pub fn labels_changed(since: &Snapshot) -> Result<bool, SqlError> {
+    let mut changed = false;
+    let since = Argument::snapshot(since)?;
+    LABELS_CHANGED.with(|query| {
+        query.stream(&[since], |_| {
+            changed = true;
+            Ok(())
+        })
+    })?;
+    Ok(changed)
+}
+
+/// The time of this transaction, and the next at which a label begins or ends to be in force, in the server's microseconds.
+pub fn now_and_next_label_change() -> Result<(i64, i64), SqlError> {
+    let mut times = (0, 0);
+    NOW_AND_NEXT_CHANGE.with(|query| {
+        query.stream(&[], |slot| {
+            times = (slot.long(0)?, slot.long(1)?);
+            Ok(())
+        })
+    })?;
+    Ok(times)
+}
+
+/// What was decided about the wallets of a network, or one of them, at a time or now.
+pub fn risk_overrides(
+    network: &Network,
+    address: Option<&str>,
+    at: Option<TimestampWithTimeZone>,
+    mut each: impl FnMut(&str, Override) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    let address = address.map_or_else(Argument::null::<String>, Argument::of);
+    OVERRIDES.with(|query| {
+        query.stream(&[Argument::of(network.name()), address, optional(at)], |slot| {
+            let tenths = slot.integer(1)?.unwrap_or_default();
+            let decided = Override {
+                score: Score::from_tenths(tenths).ok_or_else(|| SqlError::corrupt("a risk override is no score"))?,
+                reason: slot.text(2)?.to_owned(),
+                by: slot.text(3)?.to_owned(),
+                until: slot.text(4)?.to_owned(),
+            };
+            each(slot.text(0)?, decided)
+        })
+    })
+}
+
+fn optional(at: Option<TimestampWithTimeZone>) -> Argument {
+    at.map_or_else(Argument::null::<TimestampWithTimeZone>, Argument::of)
 }

@@ -86,6 +86,11 @@ impl Argument {
         Self { type_oid: T::type_oid(), value: value.into_datum() }
     }
 
+    /// NULL.
+    pub fn null<T: IntoDatum>() -> Self {
+        Self { type_oid: T::type_oid(), value: None }
+    }
+
     /// A `pg_snapshot`.
     pub fn snapshot(snapshot: &Snapshot) -> Result<Self, SqlError> {
         let text = CString::new(snapshot.to_string()).map_err(|_| SqlError::corrupt("a snapshot holds a NUL"))?;

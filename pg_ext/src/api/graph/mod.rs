@@ -8,7 +8,7 @@ mod labels;
 mod paths;
 mod patterns;
 mod picture;
-mod question;
+pub(super) mod question;
 mod screening;
 mod trace;
 mod upkeep;

@@ -1,0 +1,212 @@
+//! A graph and labels out of files, without a database: what scorecards are fitted on, and what a database is held against.
+//!
+//! Transactions come in the two-file form and are read as [`import`](crate::import) reads them; labels come as label lists do. A line that
+//! an import would reject is counted and left out here, too.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::BufRead;
+use std::path::Path;
+use std::str::FromStr;
+
+use arx_core::address::{Address, Network};
+use arx_core::graph::{
+    Base, Builder, Graph, HeapBuffer, HeapScratch, HeapSink, Overlay, Position, Provenance, Status, TransferRow, U256,
+    Unwatched, Wallet,
+};
+use arx_core::label::{self, LabelKind};
+use serde::Deserialize;
+
+use super::RiskError;
+use crate::import::offline;
+
+/// Microseconds of a second.
+const SECOND: i64 = 1_000_000;
+
+/// A wallet of which a file says what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedCase {
+    /// The wallet.
+    pub wallet: Wallet,
+    /// Whether it is illicit.
+    pub illicit: bool,
+    /// Whether it is measured apart.
+    pub in_stratum: bool,
+}
+
+/// Cases that have a value in a column: they are measured apart, and fitted like all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stratum {
+    column: String,
+    value: String,
+}
+
+impl FromStr for Stratum {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (column, value) = text.split_once('=').ok_or_else(|| format!("expected COLUMN=VALUE, not {text:?}"))?;
+        Ok(Self { column: column.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl fmt::Display for Stratum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.column, self.value)
+    }
+}
+
+/// A graph read from files.
+pub struct Offline {
+    base: Base<HeapBuffer>,
+    overlay: Overlay,
+    network: Network,
+    /// Lines left out.
+    pub rejected: u64,
+}
+
+impl Offline {
+    /// Reads transactions and the addresses of their nodes. `now` bounds what times a file may have.
+    ///
+    /// # Errors
+    /// [`RiskError::Import`], [`RiskError::Graph`].
+    pub fn read(
+        transactions: &Path,
+        nodes: &Path,
+        network: &Network,
+        decimals: u32,
+        now: i64,
+    ) -> Result<Self, RiskError> {
+        let built = |error: &dyn std::error::Error| RiskError::Graph { message: error.to_string() };
+        let mut builder = Builder::new(HeapScratch).map_err(|error| built(&error))?;
+        let push = |row: crate::import::Transaction<'_>| {
+            let status = if row.failed { Status::Failed } else { Status::Confirmed };
+            let position = Position { block: row.block_number.unsigned_abs(), ..Position::default() };
+            let row = TransferRow {
+                network: network.name(),
+                from: row.from,
+                to: row.to,
+                token: None,
+                time: row.unix_seconds.saturating_mul(SECOND),
+                value: U256::new(row.units),
+                position,
+                status,
+            };
+            builder.push(&row).map_err(|error| built(&error))
+        };
+        let rejected = offline::each_transaction(transactions, nodes, network, decimals, now, push)?;
+        let plan = builder.finish(&mut Unwatched).map_err(|error| built(&error))?;
+        let sink = HeapSink::default();
+        // this graph serves no database
+        let provenance = Provenance {
+            system_identifier: 0,
+            timeline: 0,
+            database: 0,
+            relation: 0,
+            epoch: 0,
+            generation: 0,
+            built_at: 0,
+            build_millis: 0,
+            boot_id: [0; 16],
+            snapshot: String::new(),
+        };
+        plan.write(&provenance, &sink, &mut Unwatched).map_err(|error| built(&error))?;
+        let base = Base::open(sink.into_file().0).map_err(|error| built(&error))?;
+        Ok(Self { base, overlay: Overlay::new(), network: network.clone(), rejected })
+    }
+
+    /// The graph.
+    #[must_use]
+    pub fn graph(&self) -> Graph<'_> {
+        Graph::new(&self.base, &self.overlay)
+    }
+
+    /// Its network.
+    #[must_use]
+    pub const fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// A wallet by its address, normalised or not; `None` for what is no address or has no transaction.
+    ///
+    /// # Errors
+    /// [`RiskError::Graph`].
+    pub fn wallet(&self, address: &str) -> Result<Option<Wallet>, RiskError> {
+        let Ok(address) = Address::parse(address, &self.network) else { return Ok(None) };
+        let wallet = self.graph().wallet(self.network.name(), address.as_str());
+        wallet.map_err(|error| RiskError::Graph { message: error.to_string() })
+    }
+
+    /// Whether wallets are illicit, out of a CSV with the columns `address` and `is_illicit` (0 or 1). Of other columns only the one that
+    /// makes up the stratum is looked at. Wallets without a transaction are left out.
+    ///
+    /// # Errors
+    /// [`RiskError::Csv`], [`RiskError::Label`], [`RiskError::Column`], [`RiskError::Graph`], and those of reading.
+    pub fn cases(&self, path: &Path, stratum: Option<&Stratum>) -> Result<Vec<NamedCase>, RiskError> {
+        let mut cases = Vec::new();
+        for (number, line) in rows::<HashMap<String, String>>(path)?.enumerate() {
+            let line = line.map_err(|source| RiskError::csv(path, number, source))?;
+            let column = |name: &str| {
+                line.get(name)
+                    .map(String::as_str)
+                    .ok_or_else(|| RiskError::Column { file: path.display().to_string(), column: name.to_owned() })
+            };
+            let illicit = match column("is_illicit")? {
+                "0" => false,
+                "1" => true,
+                found => {
+                    let (file, found) = (path.display().to_string(), found.to_owned());
+                    return Err(RiskError::Label { file, line: number + 2, found });
+                }
+            };
+            let in_stratum = match stratum {
+                Some(stratum) => column(&stratum.column)? == stratum.value,
+                None => false,
+            };
+            if let Some(wallet) = self.wallet(column("address")?)? {
+                cases.push(NamedCase { wallet, illicit, in_stratum });
+            }
+        }
+        Ok(cases)
+    }
+
+    /// The illicit wallets and the services of a label list (see `arx-sidecar import labels`), by ARX's own categories.
+    ///
+    /// # Errors
+    /// [`RiskError::Csv`], [`RiskError::Graph`], and those of reading.
+    pub fn labels(&self, path: &Path) -> Result<Vec<(Wallet, LabelKind)>, RiskError> {
+        #[derive(Deserialize)]
+        struct Line {
+            network: String,
+            address: String,
+            category: String,
+            abuse: String,
+            label: String,
+        }
+        let mut labels = Vec::new();
+        for (number, line) in rows::<Line>(path)?.enumerate() {
+            let line = line.map_err(|source| RiskError::csv(path, number, source))?;
+            if Network::parse(&line.network).ok().as_ref() != Some(&self.network) {
+                continue;
+            }
+            let own = label::CATEGORIES.iter().find(|one| one.name == line.category && line.abuse.is_empty());
+            let name = own
+                .map_or_else(|| label::categorize_with_label(&line.category, &line.abuse, &line.label), |one| one.name);
+            let kind = label::CATEGORIES.iter().find(|one| one.name == name).map(|one| one.kind);
+            if let Some(kind @ (LabelKind::Illicit | LabelKind::Service)) = kind
+                && let Some(wallet) = self.wallet(&line.address)?
+            {
+                labels.push((wallet, kind));
+            }
+        }
+        Ok(labels)
+    }
+}
+
+/// The rows of a CSV, plain or gzip.
+fn rows<T: serde::de::DeserializeOwned + 'static>(
+    path: &Path,
+) -> Result<csv::DeserializeRecordsIntoIter<Box<dyn BufRead + Send>, T>, RiskError> {
+    let source = crate::import::open_text(path)?;
+    Ok(csv::Reader::from_reader(source).into_deserialize())
+}

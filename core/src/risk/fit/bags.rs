@@ -1,0 +1,44 @@
+//! Which rows each bag holds out.
+
+use super::chance::row_numbers;
+use super::error::FitError;
+use super::pace::Pace;
+use super::sample::Sample;
+use crate::graph::Watch;
+use crate::graph::sorting::sort_with_room;
+
+/// Parts at least: a bag learns from all but one of them.
+const MIN_PARTS: usize = 5;
+
+/// The part of each row. Bag `i` holds out part `i`. Every part has its share of the weight of either class, and rows that are the
+/// same are in the same part: nothing is judged by what it has learned by heart, and a row of weight 2 is where two rows would be.
+pub(super) fn parts<W: Watch>(
+    sample: &Sample,
+    bags: usize,
+    seed: u64,
+    pace: &mut Pace<'_, W>,
+) -> Result<Vec<usize>, FitError> {
+    let count = bags.max(MIN_PARTS);
+    let numbers = row_numbers(sample, seed, pace)?;
+    let mut parts = vec![0; sample.rows()];
+    for class in [true, false] {
+        let rows = sample.illicit().iter().zip(&numbers).enumerate().filter(|(_, (illicit, _))| **illicit == class);
+        let mut rows: Vec<(u64, usize)> = rows.map(|(row, (_, number))| (*number, row)).collect();
+        pace.step(rows.len())?;
+        sort_with_room(&mut rows, pace.watch(), Ord::cmp);
+        let weight_of = |row: usize| sample.weight().get(row).copied().unwrap_or_default();
+        let total: f64 = rows.iter().map(|(_, row)| weight_of(*row)).sum();
+        let mut before = 0.0;
+        for same in rows.chunk_by(|a, b| a.0 == b.0) {
+            #[expect(clippy::cast_precision_loss, clippy::cast_sign_loss, clippy::cast_possible_truncation)]
+            let part = ((before / total * count as f64) as usize).min(count - 1);
+            for (_, row) in same {
+                before += weight_of(*row);
+                if let Some(slot) = parts.get_mut(*row) {
+                    *slot = part;
+                }
+            }
+        }
+    }
+    Ok(parts)
+}

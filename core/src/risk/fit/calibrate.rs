@@ -1,0 +1,88 @@
+//! From scores to probabilities: isotonic regression by pooling adjacent violators (Ayer et al. 1955; Zadrozny, Elkan 2002,
+//! "Transforming classifier scores into accurate multiclass probability estimates"), read at fixed scores.
+
+use super::error::FitError;
+use crate::risk::scorecard::{Knot, Points, Score};
+
+/// Tenths between two knots.
+const EVERY: u16 = 50;
+
+/// Rows whose scores are pooled.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    weight: f64,
+    illicit: f64,
+    /// Sum of scores, weighted.
+    score: f64,
+}
+
+impl Block {
+    fn probability(&self) -> f64 {
+        self.illicit / self.weight
+    }
+
+    fn middle(&self) -> f64 {
+        self.score / self.weight
+    }
+}
+
+/// Probabilities at the scores 0, 5, .. 100 that never fall: between the blocks of the isotonic regression by straight lines, and
+/// no nearer to 0 and 1 than `1 / (n + 2)`, because `n` rows cannot tell more. O(n).
+///
+/// # Errors
+/// [`FitError`] when rows differ in number, or there are none.
+pub fn calibrate(scores: &[Score], illicit: &[bool], weight: &[f64]) -> Result<Vec<Knot>, FitError> {
+    for (what, found) in [("classes", illicit.len()), ("weights", weight.len())] {
+        if found != scores.len() {
+            return Err(FitError::Shape { what: what.to_owned(), expected: scores.len(), found });
+        }
+    }
+    let mut levels = vec![Block { weight: 0.0, illicit: 0.0, score: 0.0 }; usize::from(Score::MAX.tenths()) + 1];
+    for ((score, illicit), weight) in scores.iter().zip(illicit).zip(weight) {
+        if let Some(level) = levels.get_mut(usize::from(score.tenths())) {
+            level.weight += weight;
+            level.illicit += if *illicit { *weight } else { 0.0 };
+            level.score += weight * f64::from(score.tenths());
+        }
+    }
+    let blocks = pooled(levels.into_iter().filter(|level| level.weight > 0.0));
+    let rows: f64 = weight.iter().sum();
+    if blocks.is_empty() {
+        return Err(FitError::TooFew { what: "rows", found: 0, needed: 1 });
+    }
+    let edge = 1.0 / (rows + 2.0);
+    let mut knots: Vec<Knot> = Vec::new();
+    for tenths in (0..=Score::MAX.tenths()).step_by(usize::from(EVERY)) {
+        let probability = (at(&blocks, f64::from(tenths)).clamp(edge, 1.0 - edge) * 1e6).round() / 1e6;
+        let probability = knots.last().map_or(probability, |before| probability.max(before.probability));
+        knots.push(Knot { score: Points::from_tenths(i32::from(tenths)), probability });
+    }
+    Ok(knots)
+}
+
+/// Blocks of rising probability.
+fn pooled(levels: impl Iterator<Item = Block>) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    for mut block in levels {
+        while let Some(before) = blocks.pop_if(|before| before.probability() >= block.probability()) {
+            block.weight += before.weight;
+            block.illicit += before.illicit;
+            block.score += before.score;
+        }
+        blocks.push(block);
+    }
+    blocks
+}
+
+/// The line through the blocks' middles, level beyond the outer ones.
+fn at(blocks: &[Block], tenths: f64) -> f64 {
+    let next = blocks.partition_point(|block| block.middle() < tenths);
+    match (next.checked_sub(1).and_then(|before| blocks.get(before)), blocks.get(next)) {
+        (Some(before), Some(after)) => {
+            let along = (tenths - before.middle()) / (after.middle() - before.middle());
+            before.probability() + (after.probability() - before.probability()) * along
+        }
+        (Some(only), None) | (None, Some(only)) => only.probability(),
+        (None, None) => 0.5,
+    }
+}

@@ -1,0 +1,171 @@
+//! Cross-validation: every row is scored by a scorecard that has not seen it.
+
+use std::collections::BTreeMap;
+
+use super::calibrate::calibrate;
+use super::error::FitError;
+use super::factors::{Fitted, Publication};
+use super::fitting::fit;
+use super::measures::{Curves, Measures, curves, measure};
+use super::options::FitOptions;
+use super::pace::Pace;
+use super::sample::Sample;
+use crate::graph::Watch;
+use crate::risk::scorecard::{Knot, Score, Training, probability_at};
+
+/// The outcome of a cross-validation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CrossValidated {
+    /// Fitted to all rows: what is published.
+    pub fitted: Fitted,
+    /// The score of each row, by the scorecard of its fold.
+    pub scores: Vec<Score>,
+    /// The probability of each row; scores of its own fold had no part in it.
+    pub probabilities: Vec<f64>,
+    /// From scores to probabilities, by all rows: what is published.
+    pub calibration: Vec<Knot>,
+    /// Whether each row is illicit.
+    pub illicit: Vec<bool>,
+    /// How much each row counts.
+    pub weight: Vec<f64>,
+    /// How many folds there were.
+    pub folds: u32,
+}
+
+/// Fits to all rows, and once for each fold to all others to judge it by. `folds` has the fold of each row, from 0 to before `k`.
+///
+/// `columns_for(Some(f))` is the sample whose columns know nothing of the classes of fold `f`; `columns_for(None)` is for the fit to
+/// all rows. Rows, features and their order are the same in all. Points for a unit of log odds are those of the fit to all rows
+/// throughout, so that scores of different folds can be compared.
+///
+/// # Errors
+/// What `columns_for` reports, and [`FitError`].
+pub fn cross_validate<E: From<FitError>, W: Watch>(
+    folds: &[u32],
+    k: u32,
+    options: &FitOptions,
+    mut columns_for: impl FnMut(Option<u32>) -> Result<Sample, E>,
+    watch: &mut W,
+) -> Result<CrossValidated, E> {
+    if k < 2 {
+        return Err(FitError::Option { name: "folds", range: "at least 2", value: f64::from(k) }.into());
+    }
+    if let Some(fold) = folds.iter().find(|fold| **fold >= k) {
+        return Err(FitError::Option { name: "fold", range: "less than folds", value: f64::from(*fold) }.into());
+    }
+    let all = columns_for(None)?;
+    same("folds", all.rows(), folds.len())?;
+    let fitted = fit(&all, options, watch)?;
+    let (illicit, weight) = (all.illicit().to_vec(), all.weight().to_vec());
+    drop(all);
+    let options = FitOptions { points_per_logit: Some(fitted.points_per_logit()), ..options.clone() };
+    let mut scores = vec![Score::UNKNOWN; folds.len()];
+    for fold in 0..k {
+        if !folds.contains(&fold) {
+            continue;
+        }
+        let sample = columns_for(Some(fold))?;
+        same("rows of a fold's sample", folds.len(), sample.rows())?;
+        let is_judged = |row: usize| folds.get(row) == Some(&fold);
+        let others = sample.only(|row| !is_judged(row), &mut Pace::new(watch))?;
+        let learned = fit(&others, &options, watch)?;
+        drop(others);
+        judge(&learned, &sample, is_judged, &mut scores, watch)?;
+    }
+    let probabilities = held_out_probabilities(folds, k, &scores, &illicit, &weight)?;
+    let calibration = calibrate(&scores, &illicit, &weight)?;
+    Ok(CrossValidated { fitted, scores, probabilities, calibration, illicit, weight, folds: k })
+}
+
+fn same(what: &str, expected: usize, found: usize) -> Result<(), FitError> {
+    if expected == found { Ok(()) } else { Err(FitError::Shape { what: what.to_owned(), expected, found }) }
+}
+
+fn judge<W: Watch>(
+    learned: &Fitted,
+    sample: &Sample,
+    is_judged: impl Fn(usize) -> bool,
+    scores: &mut [Score],
+    watch: &mut W,
+) -> Result<(), FitError> {
+    let scorecard = learned.scorecard(&Publication::default())?;
+    let names: Vec<&str> = sample.names().iter().map(String::as_str).collect();
+    let bound = scorecard.bind(&names)?;
+    let mut pace = Pace::new(watch);
+    let mut values = Vec::new();
+    for (row, score) in scores.iter_mut().enumerate().filter(|(row, _)| is_judged(*row)) {
+        pace.step(names.len())?;
+        sample.read_row(row, &mut values);
+        *score = bound.score(&values).score;
+    }
+    Ok(())
+}
+
+/// For each row the probability by a calibration on the scores of all folds but its own.
+fn held_out_probabilities(
+    folds: &[u32],
+    k: u32,
+    scores: &[Score],
+    illicit: &[bool],
+    weight: &[f64],
+) -> Result<Vec<f64>, FitError> {
+    let mut probabilities = vec![0.5; scores.len()];
+    for fold in (0..k).filter(|fold| folds.contains(fold)) {
+        let others: Vec<f64> = weight.iter().zip(folds).map(|(w, f)| if *f == fold { 0.0 } else { *w }).collect();
+        let knots = calibrate(scores, illicit, &others)?;
+        for ((probability, score), of) in probabilities.iter_mut().zip(scores).zip(folds) {
+            if *of == fold {
+                *probability = probability_at(&knots, *score);
+            }
+        }
+    }
+    Ok(probabilities)
+}
+
+impl CrossValidated {
+    /// Measures of the rows for which `within` holds.
+    ///
+    /// # Errors
+    /// [`FitError`] when there are none, or all are of one class.
+    pub fn measures(&self, within: impl Fn(usize) -> bool) -> Result<Measures, FitError> {
+        let (scores, illicit, weight) = self.rows(&within);
+        let probabilities = self.probabilities.iter().enumerate().filter(|(row, _)| within(*row)).map(|(_, p)| *p);
+        measure(&scores, &probabilities.collect::<Vec<f64>>(), &illicit, &weight)
+    }
+
+    /// Curves of the rows for which `within` holds.
+    ///
+    /// # Errors
+    /// As [`CrossValidated::measures`].
+    pub fn curves(&self, within: impl Fn(usize) -> bool) -> Result<Curves, FitError> {
+        let (scores, illicit, weight) = self.rows(&within);
+        curves(&scores, &illicit, &weight)
+    }
+
+    /// What a published scorecard says of its training.
+    ///
+    /// # Errors
+    /// As [`CrossValidated::measures`].
+    pub fn training(&self) -> Result<Training, FitError> {
+        let measures = self.measures(|_| true)?;
+        let short = |number: f64| (number * 1e4).round() / 1e4;
+        Ok(Training {
+            rows: measures.rows,
+            illicit: measures.illicit,
+            folds: self.folds,
+            auc: short(measures.auc),
+            average_precision: short(measures.average_precision),
+            log_loss: short(measures.log_loss),
+            brier: short(measures.brier),
+            notes: BTreeMap::new(),
+        })
+    }
+
+    fn rows(&self, within: &impl Fn(usize) -> bool) -> (Vec<f64>, Vec<bool>, Vec<f64>) {
+        let rows = self.scores.iter().zip(&self.illicit).zip(&self.weight).enumerate();
+        let rows = rows.filter(|(row, _)| within(*row)).map(|(_, ((s, i), w))| ((s.as_f64(), *i), *w));
+        let (scored, weight): (Vec<(f64, bool)>, Vec<f64>) = rows.unzip();
+        let (scores, illicit) = scored.into_iter().unzip();
+        (scores, illicit, weight)
+    }
+}

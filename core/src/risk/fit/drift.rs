@@ -1,0 +1,41 @@
+//! What a new scorecard changes for wallets that an old one has scored.
+
+use std::collections::BTreeMap;
+
+use super::error::FitError;
+use crate::risk::scorecard::{Score, Scorecard};
+
+/// Wallets that go from one band to another, or stay in one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// The band of the old scorecard.
+    pub from: String,
+    /// The band of the new one.
+    pub to: String,
+    /// How many wallets.
+    pub wallets: u64,
+}
+
+/// How many wallets move from which band to which; each place of both lists of scores is one wallet. In the order of the bands of
+/// the old scorecard, then of the new one; without moves that no wallet makes. O(n log bands).
+///
+/// # Errors
+/// [`FitError::Shape`] when the lists differ in length.
+pub fn drift(old: (&Scorecard, &[Score]), new: (&Scorecard, &[Score])) -> Result<Vec<Move>, FitError> {
+    let (expected, found) = (old.1.len(), new.1.len());
+    if expected != found {
+        return Err(FitError::Shape { what: "new scores".to_owned(), expected, found });
+    }
+    let place = |scorecard: &Scorecard, score: Score| {
+        scorecard.bands().partition_point(|band| band.from <= score.points()).saturating_sub(1)
+    };
+    let mut moves: BTreeMap<(usize, usize), u64> = BTreeMap::new();
+    for (before, after) in old.1.iter().zip(new.1) {
+        *moves.entry((place(old.0, *before), place(new.0, *after))).or_default() += 1;
+    }
+    let name =
+        |scorecard: &Scorecard, place: usize| scorecard.bands().get(place).map_or(String::new(), |b| b.band.clone());
+    let moves =
+        moves.into_iter().map(|((from, to), wallets)| Move { from: name(old.0, from), to: name(new.0, to), wallets });
+    Ok(moves.collect())
+}

@@ -1,0 +1,34 @@
+//! Looks at the watch now and then.
+
+use super::error::FitError;
+use crate::graph::Watch;
+
+/// Rows looked at between two looks at the watch: about half a millisecond.
+const ROWS: usize = 1 << 16;
+
+/// Looks at a watch every few rows.
+pub(super) struct Pace<'w, W> {
+    watch: &'w mut W,
+    rows: usize,
+}
+
+impl<'w, W: Watch> Pace<'w, W> {
+    pub fn new(watch: &'w mut W) -> Self {
+        // the first step looks: a fit without time ends at once
+        Self { watch, rows: ROWS }
+    }
+
+    /// After so many rows: whether to go on.
+    pub fn step(&mut self, rows: usize) -> Result<(), FitError> {
+        self.rows = self.rows.saturating_add(rows).saturating_add(1);
+        if self.rows < ROWS {
+            return Ok(());
+        }
+        self.rows = 0;
+        if self.watch.expired() { Err(FitError::Stopped) } else { Ok(()) }
+    }
+
+    pub fn watch(&mut self) -> &mut W {
+        self.watch
+    }
+}

@@ -1,0 +1,137 @@
+//! The rows that a scorecard is fitted to.
+
+use std::collections::BTreeSet;
+
+use super::error::FitError;
+use super::pace::Pace;
+use crate::graph::Watch;
+
+/// Fewer rows of either class tell nothing: every bag needs some to learn from and some to be judged by.
+const MIN_OF_CLASS: usize = 20;
+
+/// Judged rows: a column for each feature, whether each row is illicit, and how much it counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    names: Vec<String>,
+    columns: Vec<Vec<f64>>,
+    illicit: Vec<bool>,
+    weight: Vec<f64>,
+}
+
+impl Sample {
+    /// A sample; NaN is undefined. A row of weight 2 counts as two rows.
+    ///
+    /// # Errors
+    /// [`FitError`] when the parts do not fit together, or a value or a weight is none.
+    pub fn new(
+        names: Vec<String>,
+        columns: Vec<Vec<f64>>,
+        illicit: Vec<bool>,
+        weight: Vec<f64>,
+    ) -> Result<Self, FitError> {
+        let shape = |what: String, expected, found| {
+            if expected == found { Ok(()) } else { Err(FitError::Shape { what, expected, found }) }
+        };
+        let rows = illicit.len();
+        shape("columns".to_owned(), names.len(), columns.len())?;
+        shape("weights".to_owned(), rows, weight.len())?;
+        let mut seen = BTreeSet::new();
+        for (name, column) in names.iter().zip(&columns) {
+            if !seen.insert(name) {
+                return Err(FitError::SameName { name: name.clone() });
+            }
+            shape(format!("values of {name:?}"), rows, column.len())?;
+            if let Some(row) = column.iter().position(|v| v.is_infinite()) {
+                let value = column.get(row).copied().unwrap_or_default();
+                return Err(FitError::Value { column: name.clone(), row, value });
+            }
+        }
+        if let Some((row, weight)) = weight.iter().copied().enumerate().find(|(_, w)| !(w.is_finite() && *w >= 0.0)) {
+            return Err(FitError::Weight { row, weight });
+        }
+        Ok(Self { names, columns, illicit, weight })
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.illicit.len()
+    }
+
+    /// Names of the features.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The features, in the order of their names.
+    #[must_use]
+    pub fn columns(&self) -> &[Vec<f64>] {
+        &self.columns
+    }
+
+    /// Whether each row is illicit.
+    #[must_use]
+    pub fn illicit(&self) -> &[bool] {
+        &self.illicit
+    }
+
+    /// How much each row counts.
+    #[must_use]
+    pub fn weight(&self) -> &[f64] {
+        &self.weight
+    }
+
+    /// The place of a feature.
+    pub(super) fn place(&self, option: &'static str, feature: &str) -> Result<usize, FitError> {
+        let place = self.names.iter().position(|n| n == feature);
+        place.ok_or_else(|| FitError::UnknownFeature { option, feature: feature.to_owned() })
+    }
+
+    /// Writes a row's values.
+    pub(super) fn read_row(&self, row: usize, values: &mut Vec<f64>) {
+        values.clear();
+        values.extend(self.columns.iter().map(|c| c.get(row).copied().unwrap_or(f64::NAN)));
+    }
+
+    /// The rows for which `keep` holds.
+    pub(super) fn only<W: Watch>(
+        &self,
+        keep: impl Fn(usize) -> bool,
+        pace: &mut Pace<'_, W>,
+    ) -> Result<Self, FitError> {
+        fn pick<T: Copy>(from: &[T], rows: &[usize]) -> Vec<T> {
+            rows.iter().filter_map(|row| from.get(*row)).copied().collect()
+        }
+        let rows: Vec<usize> = (0..self.rows()).filter(|row| keep(*row)).collect();
+        let mut columns = Vec::new();
+        for column in &self.columns {
+            pace.step(rows.len())?;
+            columns.push(pick(column, &rows));
+        }
+        let (illicit, weight) = (pick(&self.illicit, &rows), pick(&self.weight, &rows));
+        Ok(Self { names: self.names.clone(), columns, illicit, weight })
+    }
+
+    /// The same rows with some of the columns, by place.
+    pub(super) fn with_columns(&self, places: &[usize]) -> Self {
+        let names = places.iter().filter_map(|place| self.names.get(*place)).cloned().collect();
+        let columns = places.iter().filter_map(|place| self.columns.get(*place)).cloned().collect();
+        Self { names, columns, illicit: self.illicit.clone(), weight: self.weight.clone() }
+    }
+
+    /// Whether there is enough to learn from. Rows without weight are none.
+    pub(super) fn check(&self) -> Result<(), FitError> {
+        let counting = || self.illicit.iter().zip(&self.weight).filter(|(_, w)| **w > 0.0);
+        let rows = counting().count();
+        let illicit = counting().filter(|(illicit, _)| **illicit).count();
+        let too_few = |what, found| Err(FitError::TooFew { what, found, needed: MIN_OF_CLASS });
+        match (illicit, rows - illicit) {
+            (0, 0) => too_few("rows", 0),
+            (_, 0) | (0, _) => Err(FitError::OneClass { rows, illicit: illicit > 0 }),
+            (found, _) if found < MIN_OF_CLASS => too_few("illicit rows", found),
+            (_, found) if found < MIN_OF_CLASS => too_few("rows that are not illicit", found),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A scorecard bound to columns: rows of features become scores.
+
+use super::cells::Cells;
+use super::document::{Factor, Scorecard};
+use super::error::ScorecardError;
+use super::points::{Points, Score};
+
+/// A scorecard whose features are resolved to columns of a row.
+#[derive(Debug, Clone)]
+pub struct BoundScorecard<'s> {
+    scorecard: &'s Scorecard,
+    steps: Vec<Steps>,
+}
+
+/// A factor's tables, as they are read.
+#[derive(Debug, Clone)]
+struct Steps {
+    /// Column and cuts of the first feature.
+    first: (usize, Vec<f64>),
+    /// Column and cuts of the second, if there is one.
+    second: Option<(usize, Vec<f64>)>,
+    /// Points by bin of the first, then of the second.
+    points: Vec<Points>,
+    undefined: Points,
+}
+
+/// How a score came about, in short: base, points of factors and cap add up to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Total {
+    /// The score.
+    pub score: Score,
+    /// What keeps it within 0 and 100: nothing, as a rule.
+    pub cap: Points,
+}
+
+impl Total {
+    fn of(sum: i32) -> Self {
+        let score = Score::nearest(sum);
+        Self { score, cap: Points::from_tenths(score.points().tenths().saturating_sub(sum)) }
+    }
+}
+
+/// How a score came about: base, points of lines and cap add up to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation<'s> {
+    /// The score.
+    pub score: Score,
+    /// Where every score starts.
+    pub base: Points,
+    /// One line for each factor, in the scorecard's order.
+    pub lines: Vec<Line<'s>>,
+    /// What keeps the score within 0 and 100.
+    pub cap: Points,
+}
+
+/// What one factor adds to a score, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line<'s> {
+    /// The factor.
+    pub factor: &'s Factor,
+    /// What it adds.
+    pub points: Points,
+    /// The features' values; NaN is undefined.
+    pub values: Vec<f64>,
+    /// The bins that the values fall into, one a feature; none if one of the values is undefined.
+    pub bounds: Vec<Bounds>,
+    /// Share of the training rows that had the same points for the same reason.
+    pub share: Option<f64>,
+}
+
+/// Bounds of a bin.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// Values above this.
+    pub from: Option<f64>,
+    /// Values up to and including this.
+    pub to: Option<f64>,
+}
+
+impl Scorecard {
+    /// Resolves the factors' features to columns.
+    ///
+    /// # Errors
+    /// [`ScorecardError::UnknownFeature`].
+    pub fn bind(&self, columns: &[&str]) -> Result<BoundScorecard<'_>, ScorecardError> {
+        let steps: Result<Vec<Steps>, ScorecardError> = self.factors().iter().map(|f| Steps::new(f, columns)).collect();
+        Ok(BoundScorecard { scorecard: self, steps: steps? })
+    }
+}
+
+impl Steps {
+    fn new(factor: &Factor, columns: &[&str]) -> Result<Self, ScorecardError> {
+        let mut read = factor.features.iter().zip(&factor.cuts).map(|(feature, cuts)| {
+            let column = columns.iter().position(|c| c == feature);
+            let column = column.ok_or_else(|| ScorecardError::UnknownFeature {
+                factor: factor.name.clone(),
+                feature: feature.clone(),
+                known: columns.iter().map(|c| (*c).to_owned()).collect(),
+            });
+            column.map(|column| (column, cuts.clone()))
+        });
+        // a checked factor has a first feature; a column that no row has would read as undefined
+        let first = read.next().transpose()?.unwrap_or((usize::MAX, Vec::new()));
+        let second = read.next().transpose()?;
+        let points = match &factor.points {
+            Cells::Line(line) => line.clone(),
+            Cells::Table(table) => table.concat(),
+        };
+        Ok(Self { first, second, points, undefined: factor.undefined })
+    }
+
+    #[inline]
+    fn points(&self, row: &[f64]) -> Points {
+        let (column, cuts) = &self.first;
+        let Some(mut at) = bin(cuts, value(row, *column)) else { return self.undefined };
+        if let Some((column, cuts)) = &self.second {
+            let Some(bin) = bin(cuts, value(row, *column)) else { return self.undefined };
+            at = at * (cuts.len() + 1) + bin;
+        }
+        self.points.get(at).copied().unwrap_or(self.undefined)
+    }
+}
+
+#[inline]
+fn value(row: &[f64], column: usize) -> f64 {
+    row.get(column).copied().unwrap_or(f64::NAN)
+}
+
+/// The bin of a value, if it is defined: how many cuts are less. Counting all of a few cuts is faster than looking for the place,
+/// because nothing depends on the outcome of a comparison.
+#[inline]
+fn bin(cuts: &[f64], value: f64) -> Option<usize> {
+    if value.is_nan() { None } else { Some(cuts.iter().map(|cut| usize::from(*cut < value)).sum()) }
+}
+
+impl<'s> BoundScorecard<'s> {
+    /// The scorecard.
+    #[must_use]
+    pub const fn scorecard(&self) -> &'s Scorecard {
+        self.scorecard
+    }
+
+    /// The score of a row; what the row does not have is undefined. Takes no memory. O(factors × cuts).
+    #[must_use]
+    pub fn score(&self, row: &[f64]) -> Total {
+        let base = self.scorecard.base().tenths();
+        Total::of(self.steps.iter().fold(base, |sum, steps| sum.saturating_add(steps.points(row).tenths())))
+    }
+
+    /// Calls `each` with the number of every factor, in order, and what it adds.
+    pub fn each_points(&self, row: &[f64], mut each: impl FnMut(usize, Points)) {
+        for (factor, steps) in self.steps.iter().enumerate() {
+            each(factor, steps.points(row));
+        }
+    }
+
+    /// How the score of a row comes about.
+    #[must_use]
+    pub fn explain(&self, row: &[f64]) -> Explanation<'s> {
+        let Total { score, cap } = self.score(row);
+        let factors = self.scorecard.factors().iter().zip(&self.steps);
+        let lines = factors.map(|(factor, steps)| steps.line(factor, row)).collect();
+        Explanation { score, base: self.scorecard.base(), lines, cap }
+    }
+}
+
+impl Steps {
+    fn line<'s>(&self, factor: &'s Factor, row: &[f64]) -> Line<'s> {
+        let read = || [Some(&self.first), self.second.as_ref()].into_iter().flatten();
+        let values: Vec<f64> = read().map(|(column, _)| value(row, *column)).collect();
+        let bins: Option<Vec<usize>> = read().zip(&values).map(|((_, cuts), value)| bin(cuts, *value)).collect();
+        let share = match &bins {
+            Some(bins) => factor.shares.as_ref().and_then(|shares| shares.get(bins)).copied(),
+            None => factor.undefined_share,
+        };
+        let bounds = read().zip(bins.unwrap_or_default()).map(|((_, cuts), bin)| Bounds {
+            from: bin.checked_sub(1).and_then(|before| cuts.get(before)).copied(),
+            to: cuts.get(bin).copied(),
+        });
+        Line { factor, points: self.points(row), bounds: bounds.collect(), values, share }
+    }
+}

@@ -1,0 +1,463 @@
+//! The scorecard as a document, and its check.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::cells::Cells;
+use super::error::ScorecardError;
+use super::layout::laid_out;
+use super::points::{Points, Score};
+use crate::label::Severity;
+
+/// The format of the document that this code reads.
+pub(super) const FORMAT: u32 = 2;
+
+/// More cuts of one feature are no table that a person reads.
+const MAX_CUTS: usize = 255;
+
+/// Factors of a scorecard at most: their points fit into an `i32` by far.
+const MAX_FACTORS: usize = 1000;
+
+/// The names of bands, rising.
+const BANDS: [&str; 4] = ["low", "medium", "high", "severe"];
+
+/// Names of lines of an explanation that are no factor.
+const RESERVED: [&str; 4] = ["base", "cap", "label", "unknown"];
+
+/// Which way the points of a factor may go as its feature rises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Monotone {
+    /// Any way.
+    #[default]
+    Free,
+    /// Never down.
+    Rising,
+    /// Never up.
+    Falling,
+}
+
+impl Monotone {
+    /// Whether a step from one value to the next is allowed.
+    #[must_use]
+    pub fn allows<T: PartialOrd>(self, before: T, after: T) -> bool {
+        match self {
+            Self::Free => true,
+            Self::Rising => before <= after,
+            Self::Falling => before >= after,
+        }
+    }
+}
+
+/// A step function of one feature, or a table over two.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Factor {
+    /// Name, as shown to users.
+    pub name: String,
+    /// The one or two features it reads.
+    pub features: Vec<String>,
+    /// What it looks at, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Which way the points go; of two features always free.
+    #[serde(default)]
+    pub monotone: Monotone,
+    /// For each feature where its bins end: bin `i` holds the values above cut `i - 1` up to and including cut `i`.
+    pub cuts: Vec<Vec<f64>>,
+    /// Points for each bin.
+    pub points: Cells<Points>,
+    /// Points where a feature is undefined.
+    pub undefined: Points,
+    /// Share of the training rows in each bin, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<Cells<f64>>,
+    /// Share of the training rows where a feature is undefined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undefined_share: Option<f64>,
+    /// Mean of the points' absolute values over the training rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance: Option<f64>,
+}
+
+impl Factor {
+    fn problem(&self) -> Option<String> {
+        if self.name.is_empty() || self.name.len() > 127 || RESERVED.contains(&self.name.as_str()) {
+            return Some(format!("{:?} cannot be the name of a factor", self.name));
+        }
+        let wrong = self.wrong()?;
+        Some(format!("factor {:?}: {wrong}", self.name))
+    }
+
+    fn wrong(&self) -> Option<String> {
+        match self.features.as_slice() {
+            [one] if !one.is_empty() => {}
+            [one, other] if !one.is_empty() && !other.is_empty() && one != other => {}
+            _ => return Some(format!("features must be one or two names, not {:?}", self.features)),
+        }
+        if self.cuts.len() != self.features.len() {
+            return Some(format!(
+                "{} features need as many lists of cuts, not {}",
+                self.features.len(),
+                self.cuts.len()
+            ));
+        }
+        for cuts in &self.cuts {
+            if let Some(cut) = cuts.iter().find(|c| !c.is_finite()) {
+                return Some(format!("cuts must be finite, not {cut}"));
+            }
+            if let Some((before, after)) = cuts.iter().zip(cuts.iter().skip(1)).find(|(a, b)| a >= b) {
+                return Some(format!("cuts must rise, but {after} follows {before}"));
+            }
+            if cuts.len() > MAX_CUTS {
+                return Some(format!("a feature has at most {MAX_CUTS} cuts, not {}", cuts.len()));
+            }
+        }
+        if !self.points.has_shape(&self.cuts) {
+            return Some(
+                "points must be one more than cuts, and of two features one row for each bin of the first".to_owned(),
+            );
+        }
+        self.wrong_order().or_else(|| self.wrong_shares())
+    }
+
+    fn wrong_order(&self) -> Option<String> {
+        let Cells::Line(line) = &self.points else {
+            let is_free = self.monotone == Monotone::Free;
+            return (!is_free).then(|| "only a factor of one feature can be rising or falling".to_owned());
+        };
+        let wrong = line.iter().zip(line.iter().skip(1)).find(|(a, b)| !self.monotone.allows(a, b));
+        wrong.map(|(before, after)| {
+            let monotone = if self.monotone == Monotone::Rising { "rising" } else { "falling" };
+            format!("points are said to be {monotone}, but {after} follows {before}")
+        })
+    }
+
+    fn wrong_shares(&self) -> Option<String> {
+        if self.shares.as_ref().is_some_and(|s| !s.has_shape(&self.cuts)) {
+            return Some("shares must be as many as points".to_owned());
+        }
+        let shares = self.shares.iter().flat_map(Cells::iter).chain(&self.undefined_share);
+        if let Some(share) = shares.into_iter().find(|s| !(0.0..=1.0).contains(*s)) {
+            return Some(format!("a share must be within 0 and 1, not {share}"));
+        }
+        let importance = self.importance.filter(|i| !(i.is_finite() && *i >= 0.0));
+        importance.map(|i| format!("importance must not be negative, not {i}"))
+    }
+}
+
+/// Scores from `from` up to the next band's bear this name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Band {
+    /// Lowest score of the band.
+    pub from: Points,
+    /// Its name: low, medium, high or severe.
+    pub band: String,
+}
+
+/// The probability of being illicit at a score; in between it is read by straight lines.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Knot {
+    /// The score.
+    pub score: Points,
+    /// Probability, 0 to 1.
+    pub probability: f64,
+}
+
+/// Points of a label on the wallet itself, by severity: with 50 they are its score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelPoints {
+    /// Of [`Severity::Severe`].
+    pub severe: Points,
+    /// Of [`Severity::High`].
+    pub high: Points,
+    /// Of [`Severity::Medium`].
+    pub medium: Points,
+    /// Of [`Severity::Low`].
+    pub low: Points,
+    /// Of [`Severity::None`].
+    pub none: Points,
+}
+
+impl Default for LabelPoints {
+    /// Scores of 100, 95, 65, 40 and 10.
+    fn default() -> Self {
+        let [severe, high, medium, low, none] = [500, 450, 150, -100, -400].map(Points::from_tenths);
+        Self { severe, high, medium, low, none }
+    }
+}
+
+impl LabelPoints {
+    const fn of(&self, severity: Severity) -> Points {
+        match severity {
+            Severity::Severe => self.severe,
+            Severity::High => self.high,
+            Severity::Medium => self.medium,
+            Severity::Low => self.low,
+            Severity::None => self.none,
+        }
+    }
+}
+
+/// How a scorecard came about: shown, never used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Rows it was fitted to.
+    pub rows: u64,
+    /// Illicit ones among them.
+    pub illicit: u64,
+    /// Folds of the cross-validation that the measures come from.
+    pub folds: u32,
+    /// Area under the receiver operating characteristic.
+    pub auc: f64,
+    /// Average precision.
+    pub average_precision: f64,
+    /// Mean logarithmic loss of the probabilities.
+    pub log_loss: f64,
+    /// Mean squared error of the probabilities (Brier 1950).
+    pub brier: f64,
+    /// Anything else worth knowing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, String>,
+}
+
+/// What the document holds, before it is checked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::risk) struct Document {
+    pub format: u32,
+    pub version: String,
+    pub description: String,
+    pub base: Points,
+    pub bands: Vec<Band>,
+    pub label_points: LabelPoints,
+    pub calibration: Vec<Knot>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<Training>,
+    pub factors: Vec<Factor>,
+}
+
+/// A scorecard that was checked: every row of features has a score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scorecard {
+    document: Document,
+}
+
+impl Scorecard {
+    /// A scorecard from its document.
+    ///
+    /// # Errors
+    /// [`ScorecardError`] for anything that is not a scorecard.
+    pub fn from_json(text: &str) -> Result<Self, ScorecardError> {
+        /// Read first: a document of another format may have other fields.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let Format { format } = serde_json::from_str(text)?;
+        if format != FORMAT {
+            return Err(ScorecardError::Format { found: format });
+        }
+        Self::checked(serde_json::from_str(text)?)
+    }
+
+    /// Whether a scorecard may be called this.
+    ///
+    /// # Errors
+    /// [`ScorecardError::Version`].
+    pub fn check_version(version: &str) -> Result<(), ScorecardError> {
+        let bytes = version.as_bytes();
+        let is_name = bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'));
+        if !is_name || !(1..=63).contains(&bytes.len()) {
+            return Err(ScorecardError::Version { version: version.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// A scorecard from its parts; `format` is that of this version.
+    ///
+    /// # Errors
+    /// [`ScorecardError`] for anything that is not a scorecard.
+    pub(in crate::risk) fn checked(mut document: Document) -> Result<Self, ScorecardError> {
+        document.format = FORMAT;
+        Self::check_version(&document.version)?;
+        match document.problem() {
+            Some(problem) => Err(ScorecardError::Invalid { version: document.version, problem }),
+            None => Ok(Self { document }),
+        }
+    }
+
+    /// The document, laid out for people. [`Scorecard::from_json`] reads the same scorecard from it.
+    ///
+    /// # Errors
+    /// None that a checked scorecard could lead to.
+    pub fn to_json(&self) -> Result<String, ScorecardError> {
+        Ok(laid_out(&serde_json::to_string(&self.document)?))
+    }
+
+    #[cfg(test)]
+    pub(super) const fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// Version of the scorecard.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.document.version
+    }
+
+    /// What it is for, in words.
+    #[must_use]
+    pub fn description(&self) -> &str {
+        &self.document.description
+    }
+
+    /// Points that every score starts from.
+    #[must_use]
+    pub const fn base(&self) -> Points {
+        self.document.base
+    }
+
+    /// The factors, in the order shown.
+    #[must_use]
+    pub fn factors(&self) -> &[Factor] {
+        &self.document.factors
+    }
+
+    /// The bands, rising.
+    #[must_use]
+    pub fn bands(&self) -> &[Band] {
+        &self.document.bands
+    }
+
+    /// Knots of the line from scores to probabilities, rising.
+    #[must_use]
+    pub fn calibration(&self) -> &[Knot] {
+        &self.document.calibration
+    }
+
+    /// How it came about, if that is known.
+    #[must_use]
+    pub const fn training(&self) -> Option<&Training> {
+        self.document.training.as_ref()
+    }
+
+    /// Points that a label on the wallet itself adds to 50.
+    #[must_use]
+    pub const fn label_points(&self, severity: Severity) -> Points {
+        self.document.label_points.of(severity)
+    }
+
+    /// The score of a wallet that is labelled itself.
+    #[must_use]
+    pub fn label_score(&self, severity: Severity) -> Score {
+        Score::nearest(i32::from(Score::UNKNOWN.tenths()) + self.label_points(severity).tenths())
+    }
+
+    /// The probability of being illicit at a score.
+    #[must_use]
+    pub fn probability(&self, score: Score) -> f64 {
+        probability_at(self.calibration(), score)
+    }
+
+    /// The name of the band that a score falls into.
+    #[must_use]
+    pub fn band(&self, score: Score) -> &str {
+        let band = self.bands().iter().rev().find(|b| b.from <= score.points());
+        band.map_or("", |b| b.band.as_str())
+    }
+
+    /// The features that factors read, each once, in the factors' order.
+    #[must_use]
+    pub fn features(&self) -> Vec<&str> {
+        let mut seen = BTreeSet::new();
+        let read = self.factors().iter().flat_map(|f| &f.features).map(String::as_str);
+        read.filter(|name| seen.insert(*name)).collect()
+    }
+}
+
+/// The probability at a score: by straight lines between knots, so with nothing but `+ - * /`.
+pub(in crate::risk) fn probability_at(knots: &[Knot], score: Score) -> f64 {
+    let at = score.points();
+    let next = knots.partition_point(|k| k.score < at);
+    match (next.checked_sub(1).and_then(|i| knots.get(i)), knots.get(next)) {
+        (Some(before), Some(after)) if after.score > at => {
+            let along = f64::from(at.tenths() - before.score.tenths());
+            let width = f64::from(after.score.tenths() - before.score.tenths());
+            before.probability + (after.probability - before.probability) * (along / width)
+        }
+        (_, Some(knot)) | (Some(knot), None) => knot.probability,
+        (None, None) => 0.5,
+    }
+}
+
+impl Document {
+    fn problem(&self) -> Option<String> {
+        let hundred = Score::MAX.points();
+        if !(Points::default()..=hundred).contains(&self.base) {
+            return Some(format!("base must be within 0 and 100, not {}", self.base));
+        }
+        for severity in Severity::ALL {
+            let points = self.label_points.of(severity);
+            if Score::from_tenths(i32::from(Score::UNKNOWN.tenths()) + points.tenths()).is_none() {
+                let severity = severity.as_str();
+                return Some(format!("label_points of {severity} must be within -50 and 50, not {points}"));
+            }
+        }
+        self.bands_problem().or_else(|| self.calibration_problem()).or_else(|| self.factors_problem())
+    }
+
+    fn bands_problem(&self) -> Option<String> {
+        let hundred = Score::MAX.points();
+        if self.bands.first().is_none_or(|b| b.from != Points::default()) {
+            return Some("the first band must start at 0".to_owned());
+        }
+        if let Some(band) = self.bands.iter().find(|b| b.from > hundred) {
+            return Some(format!("band {:?} must start within 0 and 100, not at {}", band.band, band.from));
+        }
+        let place = |band: &Band| BANDS.iter().position(|b| *b == band.band);
+        if let Some(band) = self.bands.iter().find(|b| place(b).is_none()) {
+            return Some(format!("a band must be one of {}, not {:?}", BANDS.join(", "), band.band));
+        }
+        let mut pairs = self.bands.iter().zip(self.bands.iter().skip(1));
+        let wrong = pairs.find(|(a, b)| a.from >= b.from || place(a) >= place(b));
+        wrong.map(|(a, b)| {
+            format!("bands must rise, but {:?} from {} follows {:?} from {}", b.band, b.from, a.band, a.from)
+        })
+    }
+
+    fn calibration_problem(&self) -> Option<String> {
+        let ends = (self.calibration.first().map(|k| k.score), self.calibration.last().map(|k| k.score));
+        if ends != (Some(Points::default()), Some(Score::MAX.points())) || self.calibration.len() < 2 {
+            return Some("calibration must lead from score 0 to score 100".to_owned());
+        }
+        if let Some(knot) = self.calibration.iter().find(|k| !(0.0..=1.0).contains(&k.probability)) {
+            return Some(format!(
+                "a probability must be within 0 and 1, not {} at score {}",
+                knot.probability, knot.score
+            ));
+        }
+        let mut pairs = self.calibration.iter().zip(self.calibration.iter().skip(1));
+        let wrong = pairs.find(|(a, b)| a.score >= b.score || a.probability > b.probability);
+        wrong.map(|(a, b)| {
+            let (from, to) = (a.probability, b.probability);
+            format!("calibration must rise, but {to} at score {} follows {from} at score {}", b.score, a.score)
+        })
+    }
+
+    fn factors_problem(&self) -> Option<String> {
+        if self.factors.len() > MAX_FACTORS {
+            return Some(format!("a scorecard has at most {MAX_FACTORS} factors, not {}", self.factors.len()));
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = self.factors.iter().find(|f| !names.insert(f.name.as_str())) {
+            return Some(format!("two factors are called {:?}", twice.name));
+        }
+        self.factors.iter().find_map(Factor::problem)
+    }
+}

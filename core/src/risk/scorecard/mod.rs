@@ -1,0 +1,24 @@
+//! The model document: an additive scorecard, read from JSON and checked once, then bound to columns of features and applied.
+//!
+//! This module owns what a scorecard is, how it is written, and how a row of features becomes a score whose points add up to it.
+//! It knows no feature: names of features are text until [`Scorecard::bind`] resolves them to columns. It fits nothing.
+//!
+//! A factor is a step function of one feature, or a table over two (a generalized additive model with pairwise interactions: Lou,
+//! Caruana, Gehrke, Hooker 2013, "Accurate intelligible models with pairwise interactions"). Points are whole tenths, so sums are
+//! exact and do not depend on the order of factors.
+
+mod bound;
+mod cells;
+mod document;
+mod error;
+mod layout;
+mod points;
+#[cfg(test)]
+mod tests;
+
+pub use bound::{BoundScorecard, Bounds, Explanation, Line, Total};
+pub use cells::Cells;
+pub use document::{Band, Factor, Knot, LabelPoints, Monotone, Scorecard, Training};
+pub(super) use document::{Document, probability_at};
+pub use error::ScorecardError;
+pub use points::{Points, Score};

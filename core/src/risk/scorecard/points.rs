@@ -1,0 +1,145 @@
+//! Points and scores: whole tenths, so that they add up exactly.
+
+use std::fmt;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Points of a factor, in tenths.
+///
+/// In JSON a number with at most one decimal; anything finer is refused, and so is anything beyond [`Points::LIMIT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Points(i32);
+
+impl Points {
+    /// No points can be more than this, either way: so thousands of them fit into a sum.
+    pub const LIMIT: Self = Self(1000);
+
+    /// So many tenths.
+    #[must_use]
+    pub const fn from_tenths(tenths: i32) -> Self {
+        Self(tenths)
+    }
+
+    /// Tenths.
+    #[must_use]
+    pub const fn tenths(self) -> i32 {
+        self.0
+    }
+}
+
+/// Tenths with one decimal. With `+` in the format the sign is always there.
+impl fmt::Display for Points {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = match (self.0 < 0, f.sign_plus()) {
+            (true, _) => "-",
+            (false, true) => "+",
+            (false, false) => "",
+        };
+        let tenths = self.0.unsigned_abs();
+        write!(f, "{sign}{}.{}", tenths / 10, tenths % 10)
+    }
+}
+
+impl Serialize for Points {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_tenths(self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Points {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(f64::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl TryFrom<f64> for Points {
+    type Error = String;
+
+    /// Exact: a tenth of a whole number, divided, is the number that its decimal text reads as.
+    fn try_from(value: f64) -> Result<Self, String> {
+        let tenths = (value * 10.0).round();
+        if tenths.is_nan() || tenths.abs() > f64::from(Self::LIMIT.0) {
+            return Err(format!("points must be within -{0} and {0}, not {value}", Self::LIMIT));
+        }
+        if tenths / 10.0 != value {
+            return Err(format!("points have at most one decimal, not {value}"));
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 1000")]
+        Ok(Self(tenths as i32))
+    }
+}
+
+fn serialize_tenths<S: Serializer>(tenths: i32, serializer: S) -> Result<S::Ok, S::Error> {
+    if tenths % 10 == 0 {
+        serializer.serialize_i32(tenths / 10)
+    } else {
+        serializer.serialize_f64(f64::from(tenths) / 10.0)
+    }
+}
+
+/// A score from 0.0 (clean) to 100.0, in tenths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Score(u16);
+
+impl Score {
+    /// Of a wallet of which nothing is known: neither clean nor risky.
+    pub const UNKNOWN: Self = Self(500);
+
+    /// The lowest score.
+    pub const MIN: Self = Self(0);
+
+    /// The highest score.
+    pub const MAX: Self = Self(1000);
+
+    /// A score of so many tenths, if that is one.
+    #[must_use]
+    pub fn from_tenths(tenths: i32) -> Option<Self> {
+        u16::try_from(tenths).ok().filter(|t| *t <= Self::MAX.0).map(Self)
+    }
+
+    /// The score nearest to so many tenths.
+    #[must_use]
+    pub fn nearest(tenths: i32) -> Self {
+        let capped = tenths.clamp(0, i32::from(Self::MAX.0));
+        Self::from_tenths(capped).unwrap_or(Self::UNKNOWN)
+    }
+
+    /// Tenths, 0 to 1000.
+    #[must_use]
+    pub const fn tenths(self) -> u16 {
+        self.0
+    }
+
+    /// The score as a number, 0.0 to 100.0.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.0) / 10.0
+    }
+
+    /// The score as points.
+    #[must_use]
+    pub fn points(self) -> Points {
+        Points(i32::from(self.0))
+    }
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0 / 10, self.0 % 10)
+    }
+}
+
+impl Serialize for Score {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_tenths(i32::from(self.0), serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Score {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let points = Points::deserialize(deserializer)?;
+        Self::from_tenths(points.tenths())
+            .ok_or_else(|| D::Error::custom(format!("scores are from 0 to 100, not {points}")))
+    }
+}

@@ -1,0 +1,249 @@
+//! Many wallets: their scores, their features, how they spread, and whom a change concerns.
+
+use std::collections::{BTreeMap, HashSet};
+
+use arx_core::address::Network;
+use arx_core::graph::{EdgeFilter, Side, TransferGraph};
+use arx_core::risk::features::{HUB, NAMES};
+use arx_core::risk::{Judgement, Known, RiskState, judge};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::book::Book;
+use super::scorer::{Found, Scorer, scorecard_in_use, scorecard_of};
+use super::wallet::score;
+use crate::api::graph::question::or_report;
+use crate::error::SqlError;
+use crate::graph_store::{Need, current};
+use crate::numeric::SqlNumeric;
+use crate::spi::{networks, registered_network};
+
+/// From so many wallets on it pays to count everybody's contacts before.
+const MANY: usize = 50;
+
+/// Wallets asked about, each once, in the order given.
+fn found(scorer: &Scorer, addresses: &[Option<String>]) -> Result<Vec<Found>, SqlError> {
+    let mut seen = HashSet::new();
+    let mut all = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let address = address.as_deref().ok_or_else(|| SqlError::null_argument("an element of addresses"))?;
+        let found = scorer.find(address)?;
+        if seen.insert(found.address.clone()) {
+            all.push(found);
+        }
+    }
+    Ok(all)
+}
+
+fn required_network(network: Option<&str>) -> Result<Network, SqlError> {
+    registered_network(network.ok_or_else(|| SqlError::null_argument("network"))?)
+}
+
+#[pg_extern(stable, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn score_wallets(
+    addresses: Option<Vec<Option<String>>>,
+    network: Option<&str>,
+    as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(address, String),
+            name!(score, SqlNumeric),
+            name!(probability, Option<f64>),
+            name!(band, String),
+            name!(state, String),
+            name!(coverage, f64),
+            name!(model_version, String),
+        ),
+    >,
+    ErrorReport,
+> {
+    let addresses = addresses.ok_or_else(|| SqlError::null_argument("addresses"))?;
+    let mut scorer = Scorer::new(required_network(network)?, as_of)?;
+    let all = found(&scorer, &addresses)?;
+    if all.len() >= MANY {
+        scorer.prepare_for_many()?;
+    }
+    let (labels, decided) = (scorer.own_labels(&all)?, scorer.overrides(None)?);
+    let scorecard = scorecard_in_use()?;
+    let mut rows = all.into_iter();
+    Ok(TableIterator::new(std::iter::from_fn(move || {
+        let one = rows.next()?;
+        let bound = or_report(scorecard.bind(&NAMES).map_err(SqlError::from));
+        let seen = one.wallet.and_then(|wallet| or_report(scorer.look(wallet)));
+        let known = Known {
+            label: labels.get(&one.address),
+            decided: decided.get(&one.address),
+            seen: seen.as_ref().map(|(row, coverage)| (row, *coverage)),
+        };
+        let Judgement { score: of, probability, band, state, coverage } = judge(&bound, &known);
+        let (band, state, version) = (band.to_owned(), state.as_str().to_owned(), scorecard.version().to_owned());
+        Some((one.address, score(of), probability, band, state, coverage, version))
+    })))
+}
+
+#[pg_extern(stable, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn feature_vectors(
+    network: Option<&str>,
+    addresses: default!(Option<Vec<Option<String>>>, "NULL"),
+    as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
+) -> Result<TableIterator<'static, (name!(address, String), name!(features, Vec<Option<f64>>))>, ErrorReport> {
+    let mut scorer = Scorer::new(required_network(network)?, as_of)?;
+    let wallets: Vec<u32> = match addresses {
+        Some(addresses) => found(&scorer, &addresses)?.iter().filter_map(|one| one.wallet).collect(),
+        None => scorer.wallets(),
+    };
+    if wallets.len() >= MANY {
+        scorer.prepare_for_many()?;
+    }
+    let mut wallets = wallets.into_iter();
+    Ok(TableIterator::new(std::iter::from_fn(move || {
+        loop {
+            let wallet = wallets.next()?;
+            let Some((row, _)) = or_report(scorer.look(wallet)) else { continue };
+            let address = or_report(scorer.ready.graph().address(wallet).map(str::to_owned).map_err(SqlError::from));
+            return Some((address, row.iter().map(|value| (!value.is_nan()).then_some(*value)).collect()));
+        }
+    })))
+}
+
+#[pg_extern(stable, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn risk_distribution(
+    network: Option<&str>,
+    model_version: default!(Option<&str>, "NULL"),
+    as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (name!(band, String), name!(state, String), name!(wallets, i64), name!(mean_score, AnyNumeric)),
+    >,
+    ErrorReport,
+> {
+    let mut scorer = Scorer::new(required_network(network)?, as_of)?;
+    scorer.prepare_for_many()?;
+    let scorecard = match model_version {
+        Some(version) => std::rc::Rc::new(scorecard_of(version)?),
+        None => scorecard_in_use()?,
+    };
+    let bound = scorecard.bind(&NAMES).map_err(SqlError::from)?;
+    let decided = scorer.overrides(None)?;
+    let mut decided_wallets = std::collections::HashMap::new();
+    for (address, one) in &decided {
+        if let Some(wallet) = scorer.ready.graph().wallet(scorer.network.name(), address).map_err(SqlError::from)? {
+            decided_wallets.insert(wallet, one);
+        }
+    }
+    let mut groups: BTreeMap<(u16, &str, RiskState), (i64, i64)> = BTreeMap::new();
+    for wallet in scorer.wallets() {
+        let book = std::rc::Rc::clone(&scorer.book);
+        let (label, decided) = (book.of(wallet), decided_wallets.get(&wallet).copied());
+        let seen = scorer.look(wallet)?;
+        if seen.is_none() && label.is_none() && decided.is_none() {
+            // a contract's creator, or one whose transactions are gone
+            let graph = scorer.ready.graph();
+            if !graph.is_active(wallet) {
+                continue;
+            }
+        }
+        let known = Known { label, decided, seen: seen.as_ref().map(|(row, coverage)| (row, *coverage)) };
+        let judged = judge(&bound, &known);
+        let lowest = scorecard.bands().iter().find(|band| band.band == judged.band);
+        let order = lowest.map_or(0, |band| u16::try_from(band.from.tenths()).unwrap_or(0));
+        let group = groups.entry((order, judged.band, judged.state)).or_default();
+        group.0 += 1;
+        group.1 += i64::from(judged.score.tenths());
+    }
+    let rows = groups.into_iter().map(|((_, band, state), (wallets, tenths))| {
+        let mean = AnyNumeric::from(tenths) / AnyNumeric::from(wallets * 10);
+        (
+            band.to_owned(),
+            state.as_str().to_owned(),
+            wallets,
+            mean.rescale::<12, 1>().map(AnyNumeric::from).unwrap_or_default(),
+        )
+    });
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+#[pg_extern(stable, parallel_restricted)]
+fn risk_basis() -> Result<String, ErrorReport> {
+    let ready = current(Need::Native)?;
+    let mut enough = Vec::new();
+    for network in networks()? {
+        let book = Book::open(&ready, &network, None)?;
+        let (illicit, services) = (book.labelled().illicit_enough(), book.labelled().services_enough());
+        if illicit || services {
+            enough.push(format!("{} {illicit} {services}", network.name()));
+        }
+    }
+    Ok(enough.join(", "))
+}
+
+#[pg_extern(stable, parallel_restricted)]
+fn wallets_near(
+    network: Option<&str>,
+    touched: Option<Vec<Option<String>>>,
+    relabelled: Option<Vec<Option<String>>>,
+) -> Result<SetOfIterator<'static, String>, ErrorReport> {
+    let network = required_network(network)?;
+    let ready = current(Need::Native)?;
+    let graph = ready.graph();
+    let wallets = |addresses: Option<Vec<Option<String>>>| -> Result<Vec<u32>, SqlError> {
+        let mut wallets = Vec::new();
+        for address in addresses.unwrap_or_default().into_iter().flatten() {
+            wallets.extend(graph.wallet(network.name(), &address)?);
+        }
+        Ok(wallets)
+    };
+    let (touched, relabelled) = (wallets(touched)?, wallets(relabelled)?);
+    let mut near = vec![false; graph.wallets() as usize];
+    let mark = |wallet: u32, near: &mut Vec<bool>| {
+        if let Some(place) = near.get_mut(wallet as usize) {
+            *place = true;
+        }
+    };
+    let peers = |wallet: u32| -> Result<Vec<u32>, SqlError> {
+        pgrx::check_for_interrupts!();
+        let mut peers = Vec::new();
+        for side in [Side::In, Side::Out] {
+            graph.edges(wallet, side, &EdgeFilter::default(), |edge| -> Result<(), SqlError> {
+                peers.push(edge.peer);
+                Ok(())
+            })?;
+        }
+        Ok(peers)
+    };
+    // what a wallet does changes its own features, and how many contacts its counterparties' counterparty has
+    for wallet in touched {
+        mark(wallet, &mut near);
+        for peer in peers(wallet)? {
+            mark(peer, &mut near);
+        }
+    }
+    // a label is seen by counterparties, and through them, where they are no hubs, by theirs
+    let mut through = HashSet::new();
+    for wallet in relabelled {
+        mark(wallet, &mut near);
+        through.extend(peers(wallet)?);
+    }
+    for peer in through {
+        mark(peer, &mut near);
+        let contacts = graph.degree(peer, Side::In) + graph.degree(peer, Side::Out);
+        // what the overlay adds may be counted twice: rather one hub too many
+        if contacts < 2 * HUB as usize {
+            for other in peers(peer)? {
+                mark(other, &mut near);
+            }
+        }
+    }
+    let mut addresses = Vec::new();
+    for (wallet, _) in (0_u32..).zip(&near).filter(|(_, near)| **near) {
+        addresses.push(graph.address(wallet).map_err(SqlError::from)?.to_owned());
+    }
+    Ok(SetOfIterator::new(addresses))
+}

@@ -1,0 +1,153 @@
+//! What every risk function does: find a wallet, look at it, judge it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use arx_core::address::{Address, Network};
+use arx_core::graph::{MemoryBudget, TransferGraph};
+use arx_core::risk::features::{Coverage, Extractor, NAMES, Row, Scene, Surroundings, bytes_for};
+use arx_core::risk::scorecard::Scorecard;
+use arx_core::risk::{Override, OwnLabel};
+use pgrx::datum::TimestampWithTimeZone;
+
+use super::book::Book;
+use crate::error::SqlError;
+use crate::graph_store::{Interrupts, Need, Ready, current};
+use crate::guc;
+use crate::spi::{Stored, active_scorecard, own_labels, risk_overrides, scorecard_document};
+
+thread_local! {
+    static SCORECARD: RefCell<Option<(Stored, Rc<Scorecard>)>> = const { RefCell::new(None) };
+}
+
+/// The scorecard in use.
+pub fn scorecard_in_use() -> Result<Rc<Scorecard>, SqlError> {
+    let active = active_scorecard()?;
+    let known = SCORECARD.with_borrow(|known| {
+        known.as_ref().filter(|(stored, _)| *stored == active).map(|(_, scorecard)| Rc::clone(scorecard))
+    });
+    if let Some(scorecard) = known {
+        return Ok(scorecard);
+    }
+    let scorecard = Rc::new(scorecard_of(&active.version)?);
+    SCORECARD.set(Some((active, Rc::clone(&scorecard))));
+    Ok(scorecard)
+}
+
+/// A stored scorecard.
+pub fn scorecard_of(version: &str) -> Result<Scorecard, SqlError> {
+    let Some((document, _)) = scorecard_document(version)? else {
+        return Err(SqlError::argument(format!("there is no risk model \"{version}\"")).hint("See arx.risk_models."));
+    };
+    let scorecard = Scorecard::from_json(&document)?;
+    // a feature that this version of the extension does not have is an error here, not a surprise later
+    scorecard.bind(&NAMES)?;
+    Ok(scorecard)
+}
+
+/// What is asked about when.
+pub struct Scorer {
+    pub ready: Ready,
+    pub network: Network,
+    pub at: Option<TimestampWithTimeZone>,
+    pub book: Rc<Book>,
+    surroundings: Surroundings,
+    extractor: Extractor,
+}
+
+/// A wallet, as far as it can be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// As it is stored.
+    pub address: String,
+    /// Its number, if the graph has it.
+    pub wallet: Option<u32>,
+}
+
+impl Scorer {
+    /// For one wallet, or a few.
+    pub fn new(network: Network, at: Option<TimestampWithTimeZone>) -> Result<Self, SqlError> {
+        let ready = current(Need::Native)?;
+        let book = Book::open(&ready, &network, at)?;
+        Ok(Self { ready, network, at, book, surroundings: Surroundings::Asked, extractor: Extractor::default() })
+    }
+
+    /// Sees to it that many wallets can be looked at in little time.
+    pub fn prepare_for_many(&mut self) -> Result<(), SqlError> {
+        let mut memory = MemoryBudget::new(guc::graph_work_mem());
+        self.surroundings = Surroundings::of_all(&self.scene(), &mut memory, &mut Interrupts)?;
+        Ok(())
+    }
+
+    fn scene(&self) -> Scene<'_> {
+        Scene { graph: self.ready.graph(), until: self.until(), labelled: self.book.labelled() }
+    }
+
+    /// The graph leaves out what is not before this.
+    pub fn until(&self) -> Option<i64> {
+        self.at.map(|at| at.into_inner().saturating_add(1))
+    }
+
+    /// A wallet by what the graph calls it, or by an address in any form.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn find(&self, address: &str) -> Result<Found, SqlError> {
+        let graph = self.ready.graph();
+        if let Some(wallet) = graph.wallet(self.network.name(), address)? {
+            return Ok(Found { address: address.to_owned(), wallet: Some(wallet) });
+        }
+        let address = Address::parse(address, &self.network)?.into_string();
+        let wallet = graph.wallet(self.network.name(), &address)?;
+        Ok(Found { address, wallet })
+    }
+
+    /// Every wallet of the network, by number.
+    pub fn wallets(&self) -> Vec<u32> {
+        let graph = self.ready.graph();
+        let Some(network) = graph.network_number(self.network.name()) else { return Vec::new() };
+        (0..graph.wallets()).filter(|wallet| graph.is_of(*wallet, network)).collect()
+    }
+
+    /// The features of a wallet, if it dealt with anybody.
+    pub fn look(&mut self, wallet: u32) -> Result<Option<(Row, Coverage)>, SqlError> {
+        let graph = self.ready.graph();
+        let transfers = graph.transfer_count(wallet, arx_core::graph::Side::In)
+            + graph.transfer_count(wallet, arx_core::graph::Side::Out);
+        let mut memory = MemoryBudget::new(guc::graph_work_mem());
+        if !memory.take(bytes_for(transfers)) {
+            return Err(arx_core::risk::features::ExtractError::Memory { budget: memory.limit() }.into());
+        }
+        let scene = Scene { graph, until: self.until(), labelled: self.book.labelled() };
+        Ok(self.extractor.look(&scene, wallet, &self.surroundings, &mut Interrupts)?)
+    }
+
+    /// The labels that wallets bear themselves.
+    pub fn own_labels(&self, found: &[Found]) -> Result<HashMap<String, OwnLabel>, SqlError> {
+        let mut labels = HashMap::new();
+        let strangers: Vec<&str> = found.iter().filter(|one| one.wallet.is_none()).map(|one| &*one.address).collect();
+        for one in found {
+            if let Some(label) = one.wallet.and_then(|wallet| self.book.of(wallet)) {
+                labels.insert(one.address.clone(), label.clone());
+            }
+        }
+        own_labels(&self.network, &strangers, self.at, |place, label| {
+            if let Some(address) = strangers.get(place) {
+                labels.entry((*address).to_owned()).or_insert(label);
+            }
+            Ok(())
+        })?;
+        Ok(labels)
+    }
+
+    /// What was decided, by address; of one wallet alone where it is asked about.
+    pub fn overrides(&self, address: Option<&str>) -> Result<HashMap<String, Override>, SqlError> {
+        let mut decided = HashMap::new();
+        risk_overrides(&self.network, address, self.at, |address, one| {
+            decided.insert(address.to_owned(), one);
+            Ok(())
+        })?;
+        Ok(decided)
+    }
+}

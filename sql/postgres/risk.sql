@@ -1,0 +1,441 @@
+-- Risk scores of wallet_profiles: what decides beside the model (overrides), and the job that keeps scores in step with transactions,
+-- labels, overrides and the model.
+
+-- Overrides ------------------------------------------------------------------------------------------------------------------
+CREATE TABLE risk_overrides (
+    override_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    network     text NOT NULL REFERENCES networks,
+    address     text NOT NULL CHECK (address <> ''),
+    score       numeric(4,1) NOT NULL CHECK (score BETWEEN 0 AND 100),
+    reason      text NOT NULL CHECK (btrim(reason) <> ''),
+    created_by  text NOT NULL DEFAULT current_user,
+    valid_from  timestamptz NOT NULL DEFAULT now(),
+    expires_at  timestamptz NOT NULL,
+    ended_at    timestamptz,
+    ended_by    text,
+    ingest_xid  xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    CONSTRAINT risk_overrides_validity CHECK (expires_at > valid_from),
+    CONSTRAINT risk_overrides_ended CHECK ((ended_at IS NULL) = (ended_by IS NULL)),
+    CONSTRAINT risk_overrides_address_normalized CHECK (address = arx.normalize_address(address, network))
+);
+-- one that has expired is ended when the next one is made
+CREATE UNIQUE INDEX risk_overrides_in_force ON risk_overrides (network, address) WHERE ended_at IS NULL;
+CREATE INDEX idx_risk_overrides_ingest ON risk_overrides (ingest_xid);
+COMMENT ON TABLE risk_overrides IS 'scores that somebody decided, with a reason and until a time; nothing is ever taken out';
+CREATE TRIGGER arx_stamp BEFORE UPDATE ON risk_overrides FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
+
+CREATE VIEW current_risk_overrides AS
+SELECT o.override_id, o.network, o.address, o.score, o.reason, o.created_by, o.valid_from, o.expires_at
+  FROM arx.risk_overrides AS o
+ WHERE o.ended_at IS NULL AND o.valid_from <= now() AND o.expires_at > now();
+COMMENT ON VIEW current_risk_overrides IS 'risk_overrides in force, at most one a wallet; a wallet under sanctions keeps its score all the same';
+
+CREATE FUNCTION override_risk(address text, network text, score numeric, reason text, expires_at timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    of_network text := arx.registered_network(override_risk.network);
+    wallet     text := arx.require_address(override_risk.address, of_network);
+    missing    text := CASE WHEN override_risk.score IS NULL THEN 'score' WHEN override_risk.reason IS NULL THEN 'reason'
+                            WHEN override_risk.expires_at IS NULL THEN 'expires_at' END;
+    made       bigint;
+BEGIN
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION '% must not be null', missing USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF override_risk.score NOT BETWEEN 0 AND 100 OR override_risk.score <> round(override_risk.score, 1) THEN
+        RAISE EXCEPTION 'score must be between 0 and 100 with at most one decimal, not %', override_risk.score
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF btrim(override_risk.reason) = '' THEN
+        RAISE EXCEPTION 'reason must not be empty: others will want to know' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF override_risk.expires_at <= now() THEN
+        RAISE EXCEPTION 'expires_at must be in the future, not %', override_risk.expires_at USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF override_risk.expires_at > now() + interval '1 year' THEN
+        RAISE EXCEPTION 'expires_at must be within a year, not %', override_risk.expires_at
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Decide again when the year is over.';
+    END IF;
+    IF EXISTS (SELECT FROM arx.address_labels AS l
+                WHERE l.address = wallet AND l.network = of_network AND l.category = 'sanctions'
+                  AND l.valid_from <= now() AND l.valid_to > now()) THEN
+        RAISE EXCEPTION 'the score of % cannot be overridden: it is under sanctions', wallet
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'End the label in arx.address_labels if it is mistaken.';
+    END IF;
+    -- two at once for one wallet follow each other: the later one ends the earlier one
+    PERFORM pg_advisory_xact_lock(hashtextextended('arx.risk_overrides', 0));
+    UPDATE arx.risk_overrides AS o
+       SET ended_at = least(now(), o.expires_at), ended_by = current_user
+     WHERE o.network = of_network AND o.address = wallet AND o.ended_at IS NULL;
+    INSERT INTO arx.risk_overrides (network, address, score, reason, expires_at)
+    VALUES (of_network, wallet, override_risk.score, btrim(override_risk.reason), override_risk.expires_at)
+    RETURNING override_id INTO made;
+    RETURN made;
+END;
+$$;
+COMMENT ON FUNCTION override_risk(text, text, numeric, text, timestamptz) IS
+    'decides the score of a wallet until a time, at most a year off, in the place of the override before; returns the override''s id';
+
+CREATE FUNCTION end_risk_override(override_id bigint) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF end_risk_override.override_id IS NULL THEN
+        RAISE EXCEPTION 'override_id must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    UPDATE arx.risk_overrides AS o SET ended_at = now(), ended_by = current_user
+     WHERE o.override_id = end_risk_override.override_id AND o.ended_at IS NULL AND o.expires_at > now();
+    RETURN FOUND;
+END;
+$$;
+COMMENT ON FUNCTION end_risk_override(bigint) IS 'ends an override before it expires; returns whether it was in force';
+
+-- History --------------------------------------------------------------------------------------------------------------------
+CREATE TABLE risk_score_history (
+    entry_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    network       text NOT NULL,
+    address       text NOT NULL,
+    scored_at     timestamptz NOT NULL DEFAULT now(),
+    score         numeric(4,1) NOT NULL,
+    probability   double precision,
+    band          text NOT NULL,
+    state         text NOT NULL,
+    model_version text NOT NULL
+);
+CREATE INDEX idx_risk_score_history_wallet ON risk_score_history (address, network, scored_at DESC);
+COMMENT ON TABLE risk_score_history IS 'scores and states of wallets, one row each time that one of them changed';
+
+CREATE FUNCTION risk_history(address text, network text, "limit" integer DEFAULT 100)
+    RETURNS TABLE (scored_at timestamptz, score numeric, previous_score numeric, difference numeric, probability double precision,
+                   band text, state text, model_version text)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+SELECT h.scored_at, h.score, h.previous_score, h.score - h.previous_score, h.probability, h.band, h.state, h.model_version
+  FROM (SELECT r.*, lead(r.score) OVER (ORDER BY r.scored_at DESC, r.entry_id DESC) AS previous_score
+          FROM (SELECT e.* FROM arx.risk_score_history AS e
+                 WHERE e.address = arx.require_address($1, $2) AND e.network = arx.registered_network($2)
+                 ORDER BY e.scored_at DESC, e.entry_id DESC
+                 LIMIT arx.require_limit($3) + 1) AS r) AS h
+ ORDER BY h.scored_at DESC, h.entry_id DESC
+ LIMIT arx.require_limit($3)
+$$;
+COMMENT ON FUNCTION risk_history(text, text, integer) IS
+    'how a wallet''s score changed, newest first, each with the score before (NULL: none is known)';
+
+-- The job --------------------------------------------------------------------------------------------------------------------
+-- Wallets whose score may have changed. They are found in one transaction, scored in many, by as many sessions as there are.
+--
+-- A row that is taken is deleted at once, in the transaction that will write the score. From that follows:
+-- * A wallet is in the hands of one session at a time. It can be queued anew while it is being scored (the INSERT waits for the
+--   DELETE), and whoever takes it then starts after the earlier score was committed. So no older score replaces a newer one.
+-- * Every change that led to a row is visible to whoever scores it. It was visible to the INSERT. If that found a row and did
+--   nothing, the row's DELETE had not happened yet, and the scoring statement, whose snapshot is taken after the DELETE, sees the change.
+-- * Whatever ends a transaction before its COMMIT leaves its rows queued.
+-- Nobody waits in a circle: rows are queued and taken in the order of the key; who queues holds no row of wallet_profiles; who
+-- takes rows waits for them before it writes a profile; profiles are written in the order of network and address, COLLATE "C", here and
+-- in refresh_wallet_profiles().
+CREATE TABLE risk_queue (
+    network   text COLLATE "C" NOT NULL,
+    address   text COLLATE "C" NOT NULL,
+    queued_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (network, address)
+);
+COMMENT ON TABLE risk_queue IS 'wallets whose score may have changed; refresh_risk_scores() scores them';
+
+-- What the last look for changes has seen beside the snapshot in feed_positions.
+CREATE TABLE risk_refresh_state (
+    singleton     boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    -- up to when labels and overrides that begin or end were looked at
+    looked_at     timestamptz NOT NULL,
+    activation_id bigint NOT NULL,
+    model_version text NOT NULL,
+    basis         text NOT NULL
+);
+COMMENT ON TABLE risk_refresh_state IS 'time, model and basis of the last look for wallets whose score may have changed';
+
+-- Labels that begin or end are few among many that do not.
+CREATE INDEX idx_address_labels_begin ON address_labels (valid_from) WHERE valid_from > '-infinity';
+CREATE INDEX idx_address_labels_end ON address_labels (valid_to) WHERE valid_to < 'infinity';
+
+-- Hand-made rows may spell an address otherwise, and then it is no wallet.
+CREATE FUNCTION is_normalized_address(address text, network text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT CASE WHEN arx.is_valid_address($1, $2) THEN arx.normalize_address($1, $2) = $1 ELSE false END $$;
+COMMENT ON FUNCTION is_normalized_address(text, text) IS 'whether an address is written as normalize_address() writes it';
+
+CREATE FUNCTION queue_all_wallets(network text DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    AS $$
+DECLARE
+    queued bigint;
+BEGIN
+    INSERT INTO arx.risk_queue (network, address)
+    SELECT w.network, w.address
+      FROM (SELECT p.network_type AS network, p.wallet_address AS address FROM arx.wallet_profiles AS p
+            UNION SELECT t.network, t.from_address FROM arx.transactions AS t
+            UNION SELECT t.network, t.to_address FROM arx.transactions AS t WHERE t.to_address IS NOT NULL
+            UNION SELECT o.network, o.address FROM arx.risk_overrides AS o) AS w
+      JOIN arx.networks AS n ON n.network = w.network
+     WHERE (queue_all_wallets.network IS NULL OR w.network = queue_all_wallets.network)
+       AND arx.is_normalized_address(w.address, w.network)
+     ORDER BY w.network COLLATE "C", w.address COLLATE "C"
+        ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS queued = ROW_COUNT;
+    RETURN queued;
+END;
+$$;
+COMMENT ON FUNCTION queue_all_wallets(text) IS 'queues every wallet of a network, or of all, to be scored anew; returns how many were not queued yet';
+
+-- `since`: labels and overrides that begin or end after it and up to now have changed what they mean.
+CREATE FUNCTION changed_wallets(seen pg_snapshot, since timestamptz)
+    RETURNS TABLE (network text, wallets bigint, touched text[], relabelled text[], whole boolean)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    AS $$
+WITH ends AS (
+    SELECT c.network, c.from_address AS address FROM arx.changed_transactions($1) AS c
+    UNION
+    SELECT c.network, c.to_address FROM arx.changed_transactions($1) AS c WHERE c.to_address IS NOT NULL
+), labels AS (
+    SELECT c.network, c.address FROM arx.changed_labels($1) AS c
+    UNION
+    SELECT l.network, l.address FROM arx.address_labels AS l
+     WHERE l.valid_from > '-infinity' AND l.valid_from > $2 AND l.valid_from <= now()
+    UNION
+    SELECT l.network, l.address FROM arx.address_labels AS l
+     WHERE l.valid_to < 'infinity' AND l.valid_to > $2 AND l.valid_to <= now()
+), changes AS (
+    SELECT e.network, e.address, 'touched' AS how FROM ends AS e WHERE arx.is_normalized_address(e.address, e.network)
+    UNION ALL
+    SELECT l.network, l.address, 'relabelled' FROM labels AS l
+), numbered AS (
+    SELECT c.network, c.address, c.how, row_number() OVER (PARTITION BY c.network) AS number FROM changes AS c
+)
+-- no more than fits into an array: with so many the whole network is queued
+SELECT n.network, count(*), coalesce(array_agg(n.address) FILTER (WHERE n.how = 'touched' AND n.number <= 1000000), '{}'),
+       coalesce(array_agg(n.address) FILTER (WHERE n.how = 'relabelled' AND n.number <= 1000000), '{}'),
+       bool_or(n.address IS NULL) OR count(*) > 1000000
+  FROM numbered AS n
+ GROUP BY n.network
+$$;
+COMMENT ON FUNCTION changed_wallets(pg_snapshot, timestamptz) IS
+    'whose transactions changed since a snapshot, and whose labels since it or by time; whole: all of the network, network NULL: all';
+
+CREATE FUNCTION queue_risk_changes() RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    SET arx.graph_freshness = 'exact'
+    AS $$
+DECLARE
+    run     record;
+    before  arx.risk_refresh_state;
+    present arx.risk_refresh_state;
+    change  record;
+    fresh   boolean;
+    added   bigint;
+    queued  bigint := 0;
+BEGIN
+    SELECT * INTO STRICT run FROM arx.begin_refresh('risk_scores');
+    SELECT * INTO before FROM arx.risk_refresh_state;
+    -- an activation that was taken back meanwhile has left scores behind, too: the version alone does not tell
+    SELECT true, now(), max(a.activation_id), arx.active_risk_model(), before.basis
+      INTO STRICT present FROM arx.risk_model_activations AS a;
+    -- half a million labels take a second: not for nothing
+    IF run.since IS NULL OR before.basis IS NULL OR EXISTS (SELECT FROM arx.changed_wallets(run.since, before.looked_at)) THEN
+        present.basis := arx.risk_basis();
+    END IF;
+    fresh := run.since IS NULL
+             OR (before.activation_id, before.model_version, before.basis)
+                IS DISTINCT FROM (present.activation_id, present.model_version, present.basis)
+             OR EXISTS (SELECT FROM arx.changed_labels(run.since) AS l WHERE l.network IS NULL);
+    IF fresh THEN
+        queued := arx.queue_all_wallets();
+    ELSE
+        FOR change IN
+            SELECT c.* FROM arx.changed_wallets(run.since, before.looked_at) AS c JOIN arx.networks AS n USING (network) ORDER BY c.network
+        LOOP
+            IF change.whole OR (change.wallets > 1000 AND change.wallets * 2 > (SELECT count(*) FROM arx.wallet_profiles AS p
+                                                                                 WHERE p.network_type = change.network)) THEN
+                added := arx.queue_all_wallets(change.network);
+            ELSE
+                INSERT INTO arx.risk_queue (network, address)
+                SELECT change.network, w.address
+                  FROM (SELECT near FROM arx.wallets_near(change.network, change.touched, change.relabelled) AS near
+                        UNION SELECT unnest(change.touched)
+                        -- a label alone makes no profile: lists hold many times as many addresses as there are wallets
+                        UNION SELECT r.address FROM unnest(change.relabelled) AS r (address)
+                               WHERE EXISTS (SELECT FROM arx.wallet_profiles AS p
+                                              WHERE p.wallet_address = r.address AND p.network_type = change.network)) AS w (address)
+                 WHERE arx.is_normalized_address(w.address, change.network)
+                 ORDER BY w.address COLLATE "C"
+                    ON CONFLICT DO NOTHING;
+                GET DIAGNOSTICS added = ROW_COUNT;
+            END IF;
+            queued := queued + added;
+        END LOOP;
+        -- one that was made or ended by a transaction that committed late began before the last look
+        INSERT INTO arx.risk_queue (network, address)
+        SELECT DISTINCT o.network COLLATE "C", o.address COLLATE "C"
+          FROM arx.risk_overrides AS o
+         WHERE (o.ingest_xid >= pg_snapshot_xmin(run.since) AND NOT pg_visible_in_snapshot(o.ingest_xid, run.since))
+            OR (o.valid_from > before.looked_at AND o.valid_from <= now())
+            OR (o.expires_at > before.looked_at AND o.expires_at <= now())
+         ORDER BY 1, 2
+            ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS added = ROW_COUNT;
+        queued := queued + added;
+    END IF;
+    -- whoever waited for another run's look may have begun before it
+    INSERT INTO arx.risk_refresh_state AS s SELECT present.*
+        ON CONFLICT (singleton) DO UPDATE
+       SET looked_at = greatest(s.looked_at, excluded.looked_at), activation_id = excluded.activation_id,
+           model_version = excluded.model_version, basis = excluded.basis;
+    PERFORM arx.finish_refresh('risk_scores', run.until, run.epoch, queued);
+    RETURN queued;
+END;
+$$;
+COMMENT ON FUNCTION queue_risk_changes() IS
+    'queues the wallets whose score may have changed since the last call, as part of refresh_risk_scores(); returns how many were not queued yet';
+
+CREATE FUNCTION take_queued_wallets(network text, batch_size integer, beyond text, waiting boolean) RETURNS text[]
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    taken text[];
+BEGIN
+    IF waiting THEN
+        taken := ARRAY(SELECT q.address FROM arx.risk_queue AS q
+                        WHERE q.network = take_queued_wallets.network AND q.address > beyond
+                        ORDER BY q.address LIMIT batch_size FOR UPDATE);
+    ELSE
+        taken := ARRAY(SELECT q.address FROM arx.risk_queue AS q
+                        WHERE q.network = take_queued_wallets.network AND q.address > beyond
+                        ORDER BY q.address LIMIT batch_size FOR UPDATE SKIP LOCKED);
+    END IF;
+    DELETE FROM arx.risk_queue AS q WHERE q.network = take_queued_wallets.network AND q.address = ANY (taken);
+    RETURN taken;
+END;
+$$;
+COMMENT ON FUNCTION take_queued_wallets(text, integer, text, boolean) IS
+    'takes the next wallets beyond an address from the queue, as part of refresh_risk_scores(); waiting: also those that others are at';
+
+CREATE FUNCTION write_risk_scores(network text, addresses text[]) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    SET arx.graph_freshness = 'exact'
+    AS $$
+DECLARE
+    changed bigint;
+BEGIN
+    WITH stale AS MATERIALIZED (
+        SELECT s.*
+          FROM arx.score_wallets(write_risk_scores.addresses, write_risk_scores.network) AS s
+          LEFT JOIN arx.wallet_profiles AS p ON p.wallet_address = s.address AND p.network_type = write_risk_scores.network
+         WHERE (p.risk_score, p.risk_state) IS DISTINCT FROM (s.score, s.state)
+           AND (p.wallet_address IS NOT NULL OR s.state <> 'unknown')
+    ), written AS (
+        INSERT INTO arx.wallet_profiles AS p (wallet_address, network_type, risk_score, risk_state)
+        SELECT s.address, write_risk_scores.network, s.score, s.state FROM stale AS s ORDER BY s.address COLLATE "C"
+            ON CONFLICT (wallet_address, network_type) DO UPDATE
+           SET risk_score = excluded.risk_score, risk_state = excluded.risk_state, version = p.version + 1, updated_at = now()
+    )
+    INSERT INTO arx.risk_score_history (network, address, score, probability, band, state, model_version)
+    SELECT write_risk_scores.network, s.address, s.score, s.probability, s.band, s.state, s.model_version FROM stale AS s;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END;
+$$;
+COMMENT ON FUNCTION write_risk_scores(text, text[]) IS
+    'scores wallets that were taken from the queue, as part of refresh_risk_scores(); returns how many have another score or state';
+
+-- A procedure that commits can have no settings of its own: what it calls has them. READ COMMITTED, because each batch must see what was
+-- queued, and what others committed since.
+CREATE PROCEDURE refresh_risk_scores(
+    network    text DEFAULT NULL,
+    batch_size integer DEFAULT 10000,
+    INOUT wallets bigint DEFAULT NULL,
+    INOUT changed bigint DEFAULT NULL
+)
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    networks   text[];
+    of_network text;
+    waiting    boolean;
+    taken      text[];
+    written    bigint;
+    beyond     text;
+    problem    text;
+    code       text;
+    detail     text;
+    hint       text;
+BEGIN
+    IF pg_catalog.current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'refresh_risk_scores() needs isolation level READ COMMITTED, not %',
+            pg_catalog.upper(pg_catalog.current_setting('transaction_isolation'))
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'SET default_transaction_isolation = ''read committed''.';
+    END IF;
+    IF refresh_risk_scores.batch_size IS NULL THEN
+        RAISE EXCEPTION 'batch_size must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF refresh_risk_scores.batch_size NOT BETWEEN 1 AND 1000000 THEN
+        RAISE EXCEPTION 'batch_size must be between 1 and 1000000, not %', refresh_risk_scores.batch_size
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF refresh_risk_scores.network IS NOT NULL THEN
+        of_network := arx.registered_network(refresh_risk_scores.network);
+    END IF;
+    wallets := 0;
+    changed := 0;
+    -- within a transaction of the caller's this is an error: before the work, not after it
+    COMMIT;
+    PERFORM arx.queue_risk_changes();
+    COMMIT;
+    networks := ARRAY(SELECT n.network FROM arx.networks AS n
+                       WHERE (of_network IS NULL OR n.network = of_network)
+                         AND EXISTS (SELECT FROM arx.risk_queue AS q WHERE q.network = n.network)
+                       ORDER BY n.network);
+    FOREACH of_network IN ARRAY networks LOOP
+        -- Once past what others are at, then once more waiting for them: what was queued when this began is scored when it ends.
+        -- Each time only onward, so that an end comes however much others queue.
+        FOREACH waiting IN ARRAY ARRAY[false, true] LOOP
+            beyond := '';
+            LOOP
+                taken := '{}';
+                BEGIN
+                    taken := arx.take_queued_wallets(of_network, refresh_risk_scores.batch_size, beyond, waiting);
+                    written := arx.write_risk_scores(of_network, taken);
+                    wallets := wallets + pg_catalog.cardinality(taken);
+                    changed := changed + written;
+                EXCEPTION WHEN OTHERS THEN
+                    -- the batch is queued again, the others need not suffer for it; the first error is told in the end
+                    IF problem IS NULL THEN
+                        GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT, code = RETURNED_SQLSTATE, hint = PG_EXCEPTION_HINT;
+                        detail := pg_catalog.format('%s wallets of network %s, from %s to %s, stay queued.', pg_catalog.cardinality(taken),
+                                                    of_network, taken[1], taken[pg_catalog.cardinality(taken)]);
+                    END IF;
+                END;
+                COMMIT;
+                EXIT WHEN pg_catalog.cardinality(taken) = 0;
+                beyond := taken[pg_catalog.cardinality(taken)];
+            END LOOP;
+            EXIT WHEN problem IS NOT NULL;
+        END LOOP;
+    END LOOP;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING MESSAGE = problem, ERRCODE = code, DETAIL = detail, HINT = hint;
+    END IF;
+END;
+$$;
+COMMENT ON PROCEDURE refresh_risk_scores(text, integer, bigint, bigint) IS
+    'scores the wallets whose score may have changed, in batches that it commits; says how many it looked at and how many changed';

@@ -1,0 +1,227 @@
+-- Risk models: scorecards by version, which of them is active, and which were before.
+--
+-- The log of activations decides, its last row first; `state`, `activated_at` and `previous_version` of risk_models say what the log says and are
+-- settled whenever either table gets a row. So a dump, which holds the users' models and activations but not the rows that ARX ships,
+-- can be restored in whatever order, and the model that was active then is active again. An activation whose model is not there
+-- (one that an earlier version of ARX shipped) does not count: the one before it does.
+
+CREATE TABLE risk_models (
+    version          text PRIMARY KEY CHECK (version <> ''),
+    document         jsonb NOT NULL,
+    state            text NOT NULL DEFAULT 'draft' CHECK (state IN ('draft', 'active', 'retired')),
+    -- rows that ARX ships
+    builtin          boolean NOT NULL DEFAULT false,
+    network          text,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    created_by       text NOT NULL DEFAULT current_user,
+    activated_at     timestamptz,
+    previous_version text,
+    report           jsonb,
+    CONSTRAINT risk_models_document CHECK (document ->> 'version' = version)
+);
+CREATE UNIQUE INDEX risk_models_active ON risk_models (state) WHERE state = 'active';
+COMMENT ON TABLE risk_models IS 'scorecards by version; one is active, drafts never were; a document never changes';
+COMMENT ON COLUMN risk_models.network IS 'the network it was fitted on; NULL: any';
+COMMENT ON COLUMN risk_models.report IS 'how good it was when it was fitted: measures, curves, drift';
+
+-- `follows` is the activation that a rollback goes back to. No foreign keys: see above.
+CREATE TABLE risk_model_activations (
+    activation_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    version       text NOT NULL,
+    follows       bigint,
+    reason        text,
+    activated_at  timestamptz NOT NULL DEFAULT now(),
+    activated_by  text NOT NULL DEFAULT current_user,
+    builtin       boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE risk_model_activations IS 'which risk model was made active when, by whom and why; the last row decides';
+
+CREATE FUNCTION guard_risk_model() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        NEW.state := 'draft';
+        NEW.activated_at := NULL;
+        NEW.previous_version := NULL;
+        RETURN NEW;
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        IF OLD.builtin OR OLD.state <> 'draft' THEN
+            RAISE EXCEPTION 'risk model "%" cannot be removed: %', OLD.version,
+                CASE WHEN OLD.state = 'draft' THEN 'ARX ships it' ELSE 'scores were made with it' END
+                USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+        RETURN OLD;
+    END IF;
+    IF (NEW.version, NEW.document, NEW.builtin) IS DISTINCT FROM (OLD.version, OLD.document, OLD.builtin) THEN
+        RAISE EXCEPTION 'risk model "%" cannot be changed', OLD.version
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Store a new version with arx.import_risk_model().';
+    END IF;
+    RETURN NEW;
+END;
+$$;
+COMMENT ON FUNCTION guard_risk_model() IS 'trigger: a stored model is a draft at first, never changes, and stays once it was active';
+
+-- SECURITY DEFINER: nobody sets the state but by an activation.
+CREATE FUNCTION settle_risk_models() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    active text := (SELECT a.version FROM arx.risk_model_activations AS a JOIN arx.risk_models AS m USING (version)
+                     ORDER BY a.activation_id DESC LIMIT 1);
+BEGIN
+    -- first out, then in: one of them is active at a time
+    UPDATE arx.risk_models AS m SET state = 'retired' WHERE m.state = 'active' AND m.version <> active;
+    UPDATE arx.risk_models AS m
+       SET state = CASE WHEN m.version = active THEN 'active' ELSE 'retired' END,
+           activated_at = latest.activated_at, previous_version = latest.previous_version
+      FROM (SELECT DISTINCT ON (a.version) a.version, a.activated_at, b.version AS previous_version
+              FROM arx.risk_model_activations AS a
+              LEFT JOIN arx.risk_model_activations AS b ON b.activation_id = a.follows
+             ORDER BY a.version, a.activation_id DESC) AS latest
+     WHERE latest.version = m.version
+       AND (m.state, m.activated_at, m.previous_version)
+           IS DISTINCT FROM (CASE WHEN m.version = active THEN 'active' ELSE 'retired' END, latest.activated_at, latest.previous_version);
+    RETURN NULL;
+END;
+$$;
+COMMENT ON FUNCTION settle_risk_models() IS 'trigger: brings the states of risk_models in line with risk_model_activations';
+
+CREATE TRIGGER arx_guard BEFORE INSERT OR UPDATE OR DELETE ON risk_models FOR EACH ROW EXECUTE FUNCTION guard_risk_model();
+CREATE TRIGGER arx_settle AFTER INSERT ON risk_models EXECUTE FUNCTION settle_risk_models();
+CREATE TRIGGER arx_settle AFTER INSERT ON risk_model_activations EXECUTE FUNCTION settle_risk_models();
+
+INSERT INTO risk_models (version, document, builtin)
+SELECT d.document ->> 'version', d.document, true FROM arx.default_risk_model() AS d (document);
+INSERT INTO risk_model_activations (version, reason, builtin)
+SELECT m.version, 'shipped with ARX', true FROM risk_models AS m;
+
+CREATE FUNCTION active_risk_model() RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT m.version FROM arx.risk_models AS m WHERE m.state = 'active' $$;
+COMMENT ON FUNCTION active_risk_model() IS 'version of the risk model that scores';
+
+CREATE FUNCTION require_risk_model(version text) RETURNS arx.risk_models
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    model arx.risk_models;
+BEGIN
+    IF require_risk_model.version IS NULL THEN
+        RAISE EXCEPTION 'version must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    SELECT * INTO model FROM arx.risk_models AS m WHERE m.version = require_risk_model.version;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'risk model "%" does not exist', require_risk_model.version
+            USING ERRCODE = 'undefined_object',
+                  HINT = (SELECT 'There are: ' || string_agg(m.version, ', ' ORDER BY m.version) FROM arx.risk_models AS m);
+    END IF;
+    RETURN model;
+END;
+$$;
+COMMENT ON FUNCTION require_risk_model(text) IS 'the risk model of this version, or an error (42704) that names those there are';
+
+-- Waits for whoever activates a model at the same time; returns the activation that is in force then.
+CREATE FUNCTION lock_risk_models() RETURNS arx.risk_model_activations
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    current arx.risk_model_activations;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('arx.risk_model_activations', 0));
+    SELECT a.* INTO STRICT current
+      FROM arx.risk_model_activations AS a JOIN arx.risk_models AS m USING (version)
+     ORDER BY a.activation_id DESC LIMIT 1;
+    RETURN current;
+END;
+$$;
+COMMENT ON FUNCTION lock_risk_models() IS 'waits for other activations; returns the one in force';
+
+CREATE FUNCTION activate_risk_model(version text, reason text DEFAULT NULL) RETURNS text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    model   arx.risk_models := arx.require_risk_model(activate_risk_model.version);
+    current arx.risk_model_activations := arx.lock_risk_models();
+BEGIN
+    IF current.version <> model.version THEN
+        -- it may have been stored by hand, or come from a dump
+        PERFORM arx.check_risk_model(model.document);
+        INSERT INTO arx.risk_model_activations (version, follows, reason)
+        VALUES (model.version, current.activation_id, activate_risk_model.reason);
+    END IF;
+    RETURN current.version;
+END;
+$$;
+COMMENT ON FUNCTION activate_risk_model(text, text) IS
+    'makes a risk model the one that scores: the next refresh scores every wallet anew; returns the version that was active before';
+
+CREATE FUNCTION rollback_risk_model(reason text DEFAULT NULL) RETURNS text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    current arx.risk_model_activations := arx.lock_risk_models();
+    target  arx.risk_model_activations;
+BEGIN
+    SELECT a.* INTO target
+      FROM arx.risk_model_activations AS a JOIN arx.risk_models AS m USING (version)
+     WHERE a.activation_id <= current.follows
+     ORDER BY a.activation_id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'risk model "%" is the first one: there is none to go back to', current.version
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'arx.activate_risk_model() takes any version of arx.risk_models.';
+    END IF;
+    INSERT INTO arx.risk_model_activations (version, follows, reason)
+    VALUES (target.version, target.follows, coalesce(rollback_risk_model.reason, format('rollback of "%s"', current.version)));
+    RETURN target.version;
+END;
+$$;
+COMMENT ON FUNCTION rollback_risk_model(text) IS
+    'makes the risk model active that was active before the present one, and so on back; returns its version';
+
+CREATE FUNCTION discard_risk_model(version text) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    PERFORM arx.require_risk_model(discard_risk_model.version);
+    PERFORM arx.lock_risk_models();
+    DELETE FROM arx.risk_models AS m WHERE m.version = discard_risk_model.version;
+END;
+$$;
+COMMENT ON FUNCTION discard_risk_model(text) IS 'removes a draft; an error (55000) for a model that was ever active';
+
+CREATE FUNCTION import_risk_model(document jsonb, network text DEFAULT NULL) RETURNS text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    of_network text;
+    stored     text;
+BEGIN
+    IF import_risk_model.document IS NULL THEN
+        RAISE EXCEPTION 'document must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF import_risk_model.network IS NOT NULL THEN
+        of_network := arx.registered_network(import_risk_model.network);
+    END IF;
+    INSERT INTO arx.risk_models (version, document, network)
+    VALUES (arx.check_risk_model(import_risk_model.document), import_risk_model.document, of_network)
+        ON CONFLICT DO NOTHING
+    RETURNING risk_models.version INTO stored;
+    IF stored IS NULL THEN
+        RAISE EXCEPTION 'risk model "%" exists already', import_risk_model.document ->> 'version'
+            USING ERRCODE = 'duplicate_object', HINT = 'Documents never change: give it a new version.';
+    END IF;
+    RETURN stored;
+END;
+$$;
+COMMENT ON FUNCTION import_risk_model(jsonb, text) IS 'checks a scorecard and stores it as a draft; returns its version';
