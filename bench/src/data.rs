@@ -62,6 +62,13 @@ impl Source {
         }
     }
 
+    /// Wallets of which it is known whether they are illicit, if they are beside it.
+    #[must_use]
+    pub fn cases(&self) -> Option<PathBuf> {
+        let Self::Graph { transactions, .. } = self else { return None };
+        Some(transactions.with_file_name("labels_train.csv")).filter(|path| path.exists())
+    }
+
     /// AMLSim's set of planted cycles, if it is beside it.
     #[must_use]
     pub fn amlsim(&self) -> Option<PathBuf> {

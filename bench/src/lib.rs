@@ -11,6 +11,7 @@ pub mod machine;
 pub mod money;
 pub mod plot;
 pub mod report;
+pub mod risk;
 pub mod sets;
 pub mod shapes;
 pub mod timing;

@@ -8,7 +8,7 @@ use arx_bench::data::{Source, prepare};
 use arx_bench::graph::{Runs, growth};
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
-use arx_bench::{graph, import, machine, money, report, shapes, wallet_history};
+use arx_bench::{graph, import, machine, money, report, risk, shapes, wallet_history};
 use arx_tests::{Stack, StackOptions, programs};
 use clap::Parser;
 
@@ -75,6 +75,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         results.add("wallet_history.vs_or_query", measured);
     }
     money::measure(&mut sets, runs, &wanted, &mut results).await;
+    risk::measure(&mut sets, runs, &wanted, &mut results).await;
     shapes::measure(&mut sets, runs, &wanted, &mut results).await;
     graph::measure(&mut sets, runs, &wanted, &mut results).await?;
     if wanted("graph.growth") {

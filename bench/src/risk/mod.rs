@@ -1,0 +1,41 @@
+//! `risk.*`: how good scores are, and how fast, against gradient boosting, SQL and Python.
+
+pub mod quality;
+pub mod scores;
+
+use anyhow::Result;
+
+use crate::graph::Runs;
+use crate::report::Results;
+use crate::sets::Sets;
+
+/// Measures the wanted cases.
+pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> bool, results: &mut Results) {
+    let quality = [quality::AP, quality::AUC];
+    if quality.into_iter().any(wanted) {
+        if sets.source.cases().is_none() {
+            results.leave_out(quality.into_iter(), "no labelled wallets are beside the data");
+        } else {
+            eprintln!("risk.quality");
+            match quality::measure(sets.source, &sets.stack.folder().join("risk")) {
+                Ok(measured) => measured.into_iter().for_each(|one| results.add(&one.case.clone(), Ok(one))),
+                Err(error) => quality.into_iter().for_each(|case| results.failed(case, &error)),
+            }
+        }
+    }
+    if sets.source.labels().is_none() {
+        let cases = [scores::ALL, scores::ONE];
+        results.leave_out(cases.into_iter().filter(|case| wanted(case)), "no labels are beside the data");
+        return;
+    }
+    if wanted(scores::ALL) {
+        eprintln!("{}", scores::ALL);
+        let measured: Result<_> = async { scores::all(sets.labelled().await?, runs).await }.await;
+        results.add(scores::ALL, measured);
+    }
+    if wanted(scores::ONE) {
+        eprintln!("{}", scores::ONE);
+        let measured: Result<_> = async { scores::one(sets.labelled().await?).await }.await;
+        results.add(scores::ONE, measured);
+    }
+}

@@ -1,0 +1,142 @@
+//! `risk.score_all_real.*` and `risk.one_wallet.*`: features and scores, against SQL that computes some of the features.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use tokio_postgres::Client;
+
+use crate::graph::Runs;
+use crate::graph::side::session;
+use crate::report::Measurement;
+use crate::sets::Real;
+use crate::timing::{in_turn_async, median, millis};
+
+/// All wallets.
+pub const ALL: &str = "risk.score_all_real.vs_sql_features";
+
+/// One wallet.
+pub const ONE: &str = "risk.one_wallet.vs_sql";
+
+const ALL_OURS: &str = "SELECT sum(wallets)::bigint FROM arx.risk_distribution('ethereum')";
+
+/// The same sums as the peer's, out of our features.
+const ALL_CHECK: &str = "SELECT count(*), sum(f.features[1])::bigint, \
+            sum(coalesce(f.features[p.senders], 0) + coalesce(f.features[p.receivers], 0))::bigint, \
+            sum(coalesce(f.features[p.lifetime], 0)) \
+       FROM arx.feature_vectors('ethereum') AS f, \
+            (SELECT max(position) FILTER (WHERE feature = 'senders') AS senders, \
+                    max(position) FILTER (WHERE feature = 'receivers') AS receivers, \
+                    max(position) FILTER (WHERE feature = 'lifetime') AS lifetime FROM arx.risk_features()) AS p";
+
+/// Wallets in an order that has nothing to do with what they did, without those that a label decides.
+const DRAWN: &str = "SELECT address FROM ( \
+         SELECT from_address AS address FROM arx.transactions WHERE network = 'ethereum' AND status <> 'failed' \
+            AND to_address <> from_address \
+         UNION SELECT to_address FROM arx.transactions WHERE network = 'ethereum' AND status <> 'failed' \
+            AND to_address <> from_address) AS wallet \
+     WHERE NOT EXISTS (SELECT FROM arx.address_labels AS l WHERE l.network = 'ethereum' AND l.address = wallet.address) \
+     ORDER BY md5(address) LIMIT $1";
+
+const ONE_OURS: &str = "SELECT state FROM arx.wallet_risk($1, 'ethereum')";
+
+const ONE_CHECK: &str = "SELECT max(value) FILTER (WHERE feature = 'transactions')::bigint, \
+            coalesce(max(value) FILTER (WHERE feature = 'lifetime'), 0), \
+            coalesce(max(value) FILTER (WHERE feature = 'senders'), 0)::bigint, \
+            coalesce(max(value) FILTER (WHERE feature = 'receivers'), 0)::bigint \
+       FROM arx.wallet_features($1, 'ethereum')";
+
+/// The scorecard in use under another name: whenever one of the two becomes active, backends read and parse it anew.
+const TWIN: &str = "SELECT arx.import_risk_model(m.document || jsonb_build_object('version', m.version || '-twin')) \
+                      FROM arx.risk_models AS m WHERE m.state = 'active'";
+
+const SWITCH: &str = "SELECT arx.activate_risk_model(m.version) FROM arx.risk_models AS m \
+                       WHERE m.version LIKE '%-twin' AND m.state <> 'active' OR m.builtin AND m.state <> 'active' \
+                       ORDER BY m.created_at LIMIT 1";
+
+/// Wallets asked about one by one.
+const WALLETS: usize = 201;
+
+/// `risk.score_all_real.vs_sql_features`.
+///
+/// # Errors
+/// When a call fails, or the two sides disagree.
+pub async fn all(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
+    let client = session(&real.database, "").await?;
+    let peer = client.prepare(include_str!("scores_all_peer.sql")).await.context("prepare the peer")?;
+    let sums = |row: &tokio_postgres::Row| -> Result<(i64, i64, i64, f64)> {
+        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+    };
+    let (ours, peers) = (
+        sums(&client.query_one(ALL_CHECK, &[]).await.context("sum up our features")?)?,
+        sums(&client.query_one(&peer, &[]).await.context("ask the peer")?)?,
+    );
+    ensure!(
+        (ours.0, ours.1, ours.2) == (peers.0, peers.1, peers.2) && (ours.3 - peers.3).abs() <= peers.3 * 1e-9,
+        "our features sum up to {ours:?}, the peer's to {peers:?}"
+    );
+    let scored: i64 = client.query_one(ALL_OURS, &[]).await.context("score all wallets")?.try_get(0)?;
+    let medians = in_turn_async(
+        runs.slow,
+        async |_| {
+            let start = Instant::now();
+            client.query_one(ALL_OURS, &[]).await.context("score all wallets")?;
+            Ok(millis(start))
+        },
+        async |_| {
+            let start = Instant::now();
+            client.query_one(&peer, &[]).await.context("ask the peer")?;
+            Ok(millis(start))
+        },
+    )
+    .await?;
+    let setting = format!(
+        "{}, with the labels beside it: `risk_distribution()` computes all features and the score of {scored} wallets. The peer, with 256 MB of \
+         work_mem and whatever parallel plan the server likes, computes counts, sums, distinct counterparties, lifetime and mean gap of {} \
+         wallets, and no score; our features sum up to the same. {} runs.",
+        real.name, peers.0, runs.slow,
+    );
+    Ok(Measurement::new(ALL, medians, "ms", false).against("one SQL statement for a few of the features", setting))
+}
+
+/// `risk.one_wallet.vs_sql`.
+///
+/// # Errors
+/// When a call fails, or the two sides disagree.
+pub async fn one(real: &Real<'_>) -> Result<Measurement> {
+    let client = session(&real.database, "").await?;
+    let drawn = client.query(DRAWN, &[&(WALLETS as i64)]).await.context("draw wallets")?;
+    let wallets = drawn.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let ours = client.prepare(ONE_OURS).await.context("prepare ours")?;
+    let peer = client.prepare(include_str!("one_wallet_peer.sql")).await.context("prepare the peer")?;
+    client.query_one(TWIN, &[]).await.context("store a twin of the scorecard")?;
+    // the first call of a session maps the graph and reads the labels
+    let first = time(&client, &ours, &wallets[0]).await?;
+    let (mut of_ours, mut of_peer) = (Vec::new(), Vec::new());
+    for wallet in &wallets {
+        let found = |row: &tokio_postgres::Row| -> Result<(i64, f64, i64, i64)> {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+        };
+        let of_features = found(&client.query_one(ONE_CHECK, &[wallet]).await.context("look at features")?)?;
+        of_peer.push(time(&client, &peer, wallet).await?);
+        let of_sql = found(&client.query_one(&peer, &[wallet]).await.context("ask the peer")?)?;
+        ensure!(of_features == of_sql, "{wallet}: our features say {of_features:?}, the peer {of_sql:?}");
+        client.query_one(SWITCH, &[]).await.context("switch scorecards")?;
+        of_ours.push(time(&client, &ours, wallet).await?);
+    }
+    let setting = format!(
+        "{}, with the labels beside it; the first {} wallets without a label by md5 of the address, one after the other. Ours is \
+         `wallet_risk()`: all features, score and reasons; the graph and the labels are warm, another scorecard becomes \
+         active before each call, which reads and parses it (the first call of a session took {first:.0} ms). The peer is a prepared SQL statement for counts, sums, lifetime, mean gap, distinct \
+         counterparties, and the contacts and illicit contacts of these as far as a thousand; the sides agree on counts and lifetimes.",
+        real.name,
+        wallets.len(),
+    );
+    Ok(Measurement::new(ONE, (median(&of_ours)?, median(&of_peer)?), "ms a wallet", false)
+        .against("one SQL statement for a few of the features", setting))
+}
+
+async fn time(client: &Client, statement: &tokio_postgres::Statement, wallet: &String) -> Result<f64> {
+    let start = Instant::now();
+    client.query(statement, &[wallet]).await.context("ask about one wallet")?;
+    Ok(millis(start))
+}
