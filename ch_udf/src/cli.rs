@@ -83,6 +83,10 @@ pub enum Command {
     },
     /// Fit a risk scorecard on wallets in files, the same bit for bit every time
     RiskFit(crate::risk::FitArgs),
+    /// Score every wallet in files as PostgreSQL would that holds the same, into a CSV
+    RiskScore(crate::risk::ScoreArgs),
+    /// Write a page about the risk model in use and a draft: how good they are, what adds to a score, what would change
+    RiskReport(crate::risk::report::ReportArgs),
     /// Show the servers and what flows between them
     Status,
 }
@@ -195,6 +199,12 @@ pub async fn execute(command: Command, settings: &Settings) -> Result<bool, Fail
             return Ok(well);
         }
         Command::RiskFit(arguments) => println!("{}", arguments.run()?),
+        Command::RiskScore(arguments) => {
+            if let Some(said) = arguments.run()? {
+                println!("{said}");
+            }
+        }
+        Command::RiskReport(arguments) => println!("{}", arguments.run(&settings.postgres_url).await?),
         Command::Status => {
             let (screen, well) = crate::status::report(settings).await;
             print!("{screen}");

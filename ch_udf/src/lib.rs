@@ -11,6 +11,7 @@
 //! | [`feed`] | PostgreSQL into ClickHouse, hourly volumes back |
 //! | [`cache`] | profiles in Redis, write-behind into PostgreSQL |
 //! | [`serve`] | the daemon |
+//! | [`risk`] | risk scores out of files, and pages about the models |
 //! | [`maintenance`], [`status`] | what an operator runs and looks at |
 
 pub mod cache;

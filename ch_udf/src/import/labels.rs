@@ -42,6 +42,44 @@ pub(crate) struct Vocabulary {
     pub(crate) severities: HashMap<String, String>,
 }
 
+impl Vocabulary {
+    /// What a database knows of one network that nobody has added a category to.
+    pub(crate) fn shipped(network: &Network) -> Self {
+        let severities =
+            label::CATEGORIES.iter().map(|one| (one.name.to_owned(), one.severity.as_str().to_owned())).collect();
+        Self { networks: HashSet::from([network.name().to_owned()]), severities }
+    }
+}
+
+/// A row, every value checked.
+pub(crate) struct LabelRow<'a> {
+    /// The network.
+    pub(crate) network: &'a str,
+    /// The address, normalised.
+    pub(crate) address: &'a str,
+    /// A category that the database knows.
+    pub(crate) category: &'a str,
+    /// A severity.
+    pub(crate) severity: &'a str,
+    /// What the source calls it; may be empty.
+    pub(crate) label: &'a str,
+    /// Who says so.
+    pub(crate) source: &'a str,
+    /// Units of 10⁻¹⁸.
+    pub(crate) confidence: u128,
+}
+
+impl LabelRow<'_> {
+    /// Encodes the row in the order of [`COLUMNS`].
+    fn encode(&self, out: &mut TupleBuffer) {
+        out.begin(COLUMN_COUNT);
+        for text in [self.network, self.address, self.category, self.severity, self.label, self.source] {
+            out.text(text);
+        }
+        out.amount(self.confidence);
+    }
+}
+
 /// A label list as CSV.
 pub(crate) struct CsvLabels {
     vocabulary: Vocabulary,
@@ -116,8 +154,9 @@ fn confidence(text: Option<&str>) -> Result<u128, LineError> {
     Ok(units.unsigned_abs())
 }
 
-impl RowParser for CsvLabels {
-    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+impl CsvLabels {
+    /// Calls `with` for the row of a line.
+    pub(crate) fn row<T>(&mut self, line: &str, with: impl FnOnce(LabelRow<'_>) -> T) -> Result<T, LineError> {
         let [network, address, own, abuse, label, source, severity, certainty] =
             self.header.columns(&mut self.splitter, line)?;
         let network = known_network(&mut self.networks, &self.vocabulary.networks, required("network", network)?)?;
@@ -133,12 +172,15 @@ impl RowParser for CsvLabels {
                 return Err(LineError::NotOneOf { column: "severity", text: shorten(other), allowed });
             }
         };
-        let certainty = confidence(certainty)?;
-        out.begin(COLUMN_COUNT);
-        for text in [network.name(), address.as_str(), category, severity, label, source] {
-            out.text(text);
-        }
-        out.amount(certainty);
+        let confidence = confidence(certainty)?;
+        let (network, address) = (network.name(), address.as_str());
+        Ok(with(LabelRow { network, address, category, severity, label, source, confidence }))
+    }
+}
+
+impl RowParser for CsvLabels {
+    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        self.row(line, |row| row.encode(out))?;
         Ok(Parsed::Row { unix_seconds: None })
     }
 }

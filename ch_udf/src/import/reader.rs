@@ -115,7 +115,7 @@ fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
 }
 
 /// The first line that is not blank.
-fn first_line<R: BufRead>(file: &str, lines: &mut Lines<R>) -> Result<Vec<u8>, ImportError> {
+pub(super) fn first_line<R: BufRead>(file: &str, lines: &mut Lines<R>) -> Result<Vec<u8>, ImportError> {
     loop {
         match lines.next_line() {
             Ok(Some(Line::Whole(line) | Line::Unfinished(line))) => {
@@ -136,21 +136,26 @@ fn first_line<R: BufRead>(file: &str, lines: &mut Lines<R>) -> Result<Vec<u8>, I
 
 /// CSV or JSON lines: as the user says, else by the first character.
 fn format_of(file: &str, first: &[u8], reading: &Reading) -> Result<Format, ImportError> {
-    let wrong = |expected| ImportError::Format {
-        file: file.to_owned(),
-        expected,
-        begins: String::from_utf8_lossy(first).chars().take(40).collect(),
-    };
-    let found = match first.trim_ascii_start().first() {
-        Some(b'[') => return Err(wrong("JSON lines (one object a line, no array around them) or CSV")),
-        Some(b'{') => Format::Json,
-        _ => Format::Csv,
-    };
+    let found = told_format(file, first)?;
     match &reading.content {
         Content::Transactions(_, asked) | Content::Transfers(_, asked) => Ok(asked.unwrap_or(found)),
         Content::Labels(_) | Content::Graph(..) if found == Format::Csv => Ok(found),
-        Content::Labels(_) | Content::Graph(..) => Err(wrong("CSV with a header")),
+        Content::Labels(_) | Content::Graph(..) => Err(wrong_format(file, first, "CSV with a header")),
     }
+}
+
+/// CSV or JSON lines, told by the first character.
+pub(super) fn told_format(file: &str, first: &[u8]) -> Result<Format, ImportError> {
+    match first.trim_ascii_start().first() {
+        Some(b'[') => Err(wrong_format(file, first, "JSON lines (one object a line, no array around them) or CSV")),
+        Some(b'{') => Ok(Format::Json),
+        _ => Ok(Format::Csv),
+    }
+}
+
+fn wrong_format(file: &str, first: &[u8], expected: &'static str) -> ImportError {
+    let begins = String::from_utf8_lossy(first).chars().take(40).collect();
+    ImportError::Format { file: file.to_owned(), expected, begins }
 }
 
 /// The parser for what a source holds, and where its rows go.

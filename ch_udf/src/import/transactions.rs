@@ -88,8 +88,8 @@ impl TransactionRow<'_> {
 /// The texts of a line in the order of [`REQUIRED`] and [`OPTIONAL`], whatever form they came in.
 type Texts<'a> = [Option<&'a str>; 12];
 
-/// Checks the texts of a line and encodes them.
-fn encode_texts(context: &Context, texts: Texts<'_>, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+/// Checks the texts of a line and calls `with` for the row that they make.
+fn checked<T>(context: &Context, texts: Texts<'_>, with: impl FnOnce(TransactionRow<'_>) -> T) -> Result<T, LineError> {
     let [hash, block_number, from, to, value, time, index, gas_price, gas_used, effective_price, status, contract] =
         texts;
     let tx_hash = context.hash("hash", hash)?;
@@ -109,7 +109,7 @@ fn encode_texts(context: &Context, texts: Texts<'_>, out: &mut TupleBuffer) -> R
         }
     };
     let unix_seconds = context.time("block_timestamp", time)?;
-    let row = TransactionRow {
+    Ok(with(TransactionRow {
         tx_hash: &tx_hash,
         block_number: bigint("block_number", block_number)?,
         transaction_index: index.map(|text| whole("transaction_index", text, INTEGER_LIMITS)).transpose()?,
@@ -121,9 +121,13 @@ fn encode_texts(context: &Context, texts: Texts<'_>, out: &mut TupleBuffer) -> R
         gas_price,
         failed,
         metadata: metadata.as_deref(),
-    };
+    }))
+}
+
+/// Encodes a row.
+fn encoded(context: &Context, row: &TransactionRow<'_>, out: &mut TupleBuffer) -> Parsed {
     row.encode(context.network(), out);
-    Ok(Parsed::Row { unix_seconds: Some(unix_seconds) })
+    Parsed::Row { unix_seconds: Some(row.unix_seconds) }
 }
 
 /// Transactions as CSV.
@@ -139,11 +143,17 @@ impl CsvTransactions {
         let header = Header::parse(file, header, &REQUIRED, &OPTIONAL)?;
         Ok(Self { context, header, splitter: Splitter::default() })
     }
+
+    /// Calls `with` for the row of a line.
+    pub(crate) fn row<T>(&mut self, line: &str, with: impl FnOnce(TransactionRow<'_>) -> T) -> Result<T, LineError> {
+        checked(&self.context, self.header.columns(&mut self.splitter, line)?, with)
+    }
 }
 
 impl RowParser for CsvTransactions {
     fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
-        encode_texts(&self.context, self.header.columns(&mut self.splitter, line)?, out)
+        let texts = self.header.columns(&mut self.splitter, line)?;
+        checked(&self.context, texts, |row| encoded(&self.context, &row, out))
     }
 }
 
@@ -190,11 +200,16 @@ impl JsonTransactions {
     }
 }
 
-impl RowParser for JsonTransactions {
-    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+impl JsonTransactions {
+    /// Calls `with` for the row of a line; `None` for a line of another type.
+    pub(crate) fn row<T>(
+        &self,
+        line: &str,
+        with: impl FnOnce(TransactionRow<'_>) -> T,
+    ) -> Result<Option<T>, LineError> {
         let fields: JsonTransaction<'_> = json::parse(line)?;
         if !json::is_kind(fields.kind, "transaction")? {
-            return Ok(Parsed::Skipped);
+            return Ok(None);
         }
         let texts = [
             JsonText::of(fields.hash)?,
@@ -210,7 +225,14 @@ impl RowParser for JsonTransactions {
             JsonText::of(fields.receipt_status)?,
             JsonText::of(fields.receipt_contract_address)?,
         ];
-        encode_texts(&self.context, texts.each_ref().map(JsonText::get), out)
+        checked(&self.context, texts.each_ref().map(JsonText::get), with).map(Some)
+    }
+}
+
+impl RowParser for JsonTransactions {
+    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        let parsed = self.row(line, |row| encoded(&self.context, &row, out))?;
+        Ok(parsed.unwrap_or(Parsed::Skipped))
     }
 }
 

@@ -6,24 +6,24 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arx_core::address::Network;
 use clap::Args;
 
-use super::{Fitting, Offline, RiskError, Stratum};
+use super::{FileLabels, Fitting, Offline, RiskError, Stratum, output};
 
 /// A graph in files.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct GraphFiles {
-    /// Transactions, as `import graph` takes them
+    /// Transactions, as `import graph` takes them, or, without --nodes, as `import transactions` does
     #[arg(long, value_name = "FILE")]
     pub transactions: PathBuf,
     /// The addresses of their nodes
     #[arg(long, value_name = "FILE")]
-    pub nodes: PathBuf,
+    pub nodes: Option<PathBuf>,
     /// Their network
     #[arg(long, default_value = "ethereum")]
     pub network: String,
     /// Decimals of its coin
     #[arg(long, default_value_t = 18)]
     pub decimals: u32,
-    /// Label list for exposure to others, as `import labels` takes it
+    /// Label list, as `import labels` takes it
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
 }
@@ -37,7 +37,25 @@ impl GraphFiles {
         let network =
             Network::parse(&self.network).map_err(|error| RiskError::Network { message: error.to_string() })?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Offline::read(&self.transactions, &self.nodes, &network, self.decimals, i64::try_from(now).unwrap_or(i64::MAX))
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let offline = Offline::read(&self.transactions, self.nodes.as_deref(), &network, self.decimals, now)?;
+        if offline.rejected > 0 {
+            tracing::warn!(lines = offline.rejected, file = %self.transactions.display(), "lines were left out that an import would reject");
+        }
+        Ok(offline)
+    }
+
+    /// Reads the labels of the graph's wallets; none without a label list.
+    ///
+    /// # Errors
+    /// Those of [`Offline::labels`].
+    pub fn read_labels(&self, offline: &Offline) -> Result<FileLabels, RiskError> {
+        let Some(path) = &self.labels else { return Ok(FileLabels::default()) };
+        let labels = offline.labels(path)?;
+        if labels.rejected > 0 {
+            tracing::warn!(lines = labels.rejected, file = %path.display(), "lines were left out that an import would reject");
+        }
+        Ok(labels)
     }
 }
 
@@ -91,8 +109,8 @@ impl FitArgs {
             samples: self.samples,
         };
         let fitted = fitting.run(&offline)?;
-        std::fs::write(&self.out, fitted.scorecard.to_json()?)
-            .map_err(|source| RiskError::Write { file: self.out.display().to_string(), source })?;
+        let document = fitted.scorecard.to_json()?;
+        output::write(&self.out, |file| Ok(file.write_all(document.as_bytes())?))?;
         let mut lines = vec![format!(
             "{}: {} factors, {} wallets of which {} illicit, {} without a transaction left out",
             fitted.scorecard.version(),

@@ -1,7 +1,7 @@
 //! A graph and labels out of files, without a database: what scorecards are fitted on, and what a database is held against.
 //!
-//! Transactions come in the two-file form and are read as [`import`](crate::import) reads them; labels come as label lists do. A line that
-//! an import would reject is counted and left out here, too.
+//! Transactions come in the two-file form, or with their addresses in one file; they and label lists are read as
+//! [`import`](crate::import) reads them. A line that an import would reject is counted and left out here, too.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,11 +14,11 @@ use arx_core::graph::{
     Base, Builder, Graph, HeapBuffer, HeapScratch, HeapSink, Overlay, Position, Provenance, Status, TransferRow, U256,
     Unwatched, Wallet,
 };
-use arx_core::label::{self, LabelKind};
-use serde::Deserialize;
+use arx_core::label::{self, LabelKind, SANCTIONS, Severity};
+use arx_core::risk::OwnLabel;
 
 use super::RiskError;
-use crate::import::offline;
+use crate::import::offline::{self, TransactionFiles};
 
 /// Microseconds of a second.
 const SECOND: i64 = 1_000_000;
@@ -56,6 +56,17 @@ impl fmt::Display for Stratum {
     }
 }
 
+/// The illicit wallets and the services of a label list.
+#[derive(Debug, Clone, Default)]
+pub struct FileLabels {
+    /// Every label, in the order of the list.
+    pub kinds: Vec<(Wallet, LabelKind)>,
+    /// The label of each wallet that weighs most, as `arx.current_labels` has it.
+    pub own: HashMap<Wallet, OwnLabel>,
+    /// Lines left out, beside those of other networks.
+    pub rejected: u64,
+}
+
 /// A graph read from files.
 pub struct Offline {
     base: Base<HeapBuffer>,
@@ -66,13 +77,13 @@ pub struct Offline {
 }
 
 impl Offline {
-    /// Reads transactions and the addresses of their nodes. `now` bounds what times a file may have.
+    /// Reads transactions, and the addresses of their nodes where they have nodes. `now` bounds what times a file may have.
     ///
     /// # Errors
     /// [`RiskError::Import`], [`RiskError::Graph`].
     pub fn read(
         transactions: &Path,
-        nodes: &Path,
+        nodes: Option<&Path>,
         network: &Network,
         decimals: u32,
         now: i64,
@@ -94,7 +105,8 @@ impl Offline {
             };
             builder.push(&row).map_err(|error| built(&error))
         };
-        let rejected = offline::each_transaction(transactions, nodes, network, decimals, now, push)?;
+        let files = TransactionFiles { transactions, nodes, network, decimals, now_unix_seconds: now };
+        let rejected = offline::each_transaction(&files, push)?;
         let plan = builder.finish(&mut Unwatched).map_err(|error| built(&error))?;
         let sink = HeapSink::default();
         // this graph serves no database
@@ -170,35 +182,38 @@ impl Offline {
         Ok(cases)
     }
 
-    /// The illicit wallets and the services of a label list (see `arx-sidecar import labels`), by ARX's own categories.
+    /// The illicit wallets and the services of a label list (see `arx-sidecar import labels`), by the categories that ARX ships.
     ///
     /// # Errors
-    /// [`RiskError::Csv`], [`RiskError::Graph`], and those of reading.
-    pub fn labels(&self, path: &Path) -> Result<Vec<(Wallet, LabelKind)>, RiskError> {
-        #[derive(Deserialize)]
-        struct Line {
-            network: String,
-            address: String,
-            category: String,
-            abuse: String,
-            label: String,
-        }
-        let mut labels = Vec::new();
-        for (number, line) in rows::<Line>(path)?.enumerate() {
-            let line = line.map_err(|source| RiskError::csv(path, number, source))?;
-            if Network::parse(&line.network).ok().as_ref() != Some(&self.network) {
-                continue;
+    /// [`RiskError::Import`], [`RiskError::Graph`].
+    pub fn labels(&self, path: &Path) -> Result<FileLabels, RiskError> {
+        /// What a label weighs, the heaviest first; then its source and its place in the list.
+        type Weight = (bool, bool, std::cmp::Reverse<(Severity, u128)>, String);
+        let mut labels = FileLabels::default();
+        let mut heaviest: HashMap<Wallet, Weight> = HashMap::new();
+        labels.rejected = offline::each_label(path, &self.network, |row| -> Result<(), RiskError> {
+            let kind = label::CATEGORIES.iter().find(|one| one.name == row.category).map(|one| one.kind);
+            let (Some(kind @ (LabelKind::Illicit | LabelKind::Service)), Ok(severity)) = (kind, row.severity.parse())
+            else {
+                return Ok(());
+            };
+            let found = self.graph().wallet(self.network.name(), row.address);
+            let found = found.map_err(|error| RiskError::Graph { message: error.to_string() })?;
+            let Some(wallet) = found else { return Ok(()) };
+            labels.kinds.push((wallet, kind));
+            let weight: Weight = (
+                row.category != SANCTIONS,
+                kind != LabelKind::Illicit,
+                std::cmp::Reverse((severity, row.confidence)),
+                row.source.to_owned(),
+            );
+            if heaviest.get(&wallet).is_none_or(|known| weight < *known) {
+                heaviest.insert(wallet, weight);
+                let (category, source) = (row.category.to_owned(), row.source.to_owned());
+                labels.own.insert(wallet, OwnLabel { category, kind, severity, source });
             }
-            let own = label::CATEGORIES.iter().find(|one| one.name == line.category && line.abuse.is_empty());
-            let name = own
-                .map_or_else(|| label::categorize_with_label(&line.category, &line.abuse, &line.label), |one| one.name);
-            let kind = label::CATEGORIES.iter().find(|one| one.name == name).map(|one| one.kind);
-            if let Some(kind @ (LabelKind::Illicit | LabelKind::Service)) = kind
-                && let Some(wallet) = self.wallet(&line.address)?
-            {
-                labels.push((wallet, kind));
-            }
-        }
+            Ok(())
+        })?;
         Ok(labels)
     }
 }

@@ -11,10 +11,7 @@ use arx_core::risk::fit::{Measures, Publication, cross_validate};
 use arx_core::risk::scorecard::{Scorecard, Training};
 use arx_core::risk::training::{Cases, Split, TrainingError, fit_options};
 
-use super::{Offline, RiskError, Stratum};
-
-/// For samples of some ten thousand wallets this is plenty.
-const MEMORY: usize = 4 << 30;
+use super::{MEMORY, Offline, RiskError, Stratum};
 
 /// What a scorecard is fitted on, and what becomes of it.
 #[derive(Debug, Clone)]
@@ -61,7 +58,7 @@ impl Fitting {
         let graph = offline.graph();
         let named = offline.cases(&self.cases, self.stratum.as_ref())?;
         let others = match &self.labels {
-            Some(path) => offline.labels(path)?,
+            Some(path) => offline.labels(path)?.kinds,
             None => Vec::new(),
         };
         let wallets: Vec<_> = named.iter().map(|case| (case.wallet, case.illicit)).collect();

@@ -5,14 +5,23 @@
 mod args;
 mod files;
 mod fitting;
+mod output;
+pub mod report;
+mod scoring;
 
 use std::path::Path;
+
+use arx_core::risk::scorecard::Scorecard;
 
 use thiserror::Error;
 
 pub use args::{FitArgs, GraphFiles};
-pub use files::{NamedCase, Offline, Stratum};
+pub use files::{FileLabels, NamedCase, Offline, Stratum};
 pub use fitting::{FittedScorecard, Fitting};
+pub use scoring::{ScoreArgs, Scoring};
+
+/// Bytes for features and samples: plenty for some ten million wallets.
+const MEMORY: usize = 4 << 30;
 
 /// What can go wrong.
 #[derive(Debug, Error)]
@@ -58,6 +67,39 @@ pub enum RiskError {
         #[source]
         source: std::io::Error,
     },
+    /// A file that cannot be read.
+    #[error("read {file}")]
+    Read {
+        /// Which file.
+        file: String,
+        /// What happened.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A folder where a file is to be written.
+    #[error("{file} is a folder; name a file in it")]
+    Folder {
+        /// Which one.
+        file: String,
+    },
+    /// A file that should hold a scorecard and does not.
+    #[error("{file} holds no scorecard")]
+    Document {
+        /// Which file.
+        file: String,
+        /// What is wrong with it.
+        #[source]
+        source: arx_core::risk::scorecard::ScorecardError,
+    },
+    /// A database.
+    #[error(transparent)]
+    Database(#[from] crate::error::SidecarError),
+    /// A database without the model that is asked for.
+    #[error("{message}")]
+    NoModel {
+        /// Which one, and what to do.
+        message: String,
+    },
     /// Features or fitting.
     #[error(transparent)]
     Training(#[from] arx_core::risk::training::TrainingError),
@@ -85,9 +127,30 @@ impl RiskError {
     }
 }
 
+/// The scorecard in a file, or the one compiled in; it reads features that there are.
+fn scorecard(file: Option<&Path>) -> Result<Scorecard, RiskError> {
+    let Some(path) = file else { return Ok(arx_core::risk::compiled_in()?) };
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| RiskError::Read { file: file.clone(), source })?;
+    let scorecard = Scorecard::from_json(&text).and_then(|scorecard| {
+        scorecard.bind(&arx_core::risk::features::NAMES)?;
+        Ok(scorecard)
+    });
+    scorecard.map_err(|source| RiskError::Document { file, source })
+}
+
 impl From<arx_core::risk::features::ExtractError> for RiskError {
     fn from(error: arx_core::risk::features::ExtractError) -> Self {
         Self::Training(error.into())
+    }
+}
+
+impl From<arx_core::risk::study::StudyError> for RiskError {
+    fn from(error: arx_core::risk::study::StudyError) -> Self {
+        match error {
+            arx_core::risk::study::StudyError::Training(error) => Self::Training(error),
+            arx_core::risk::study::StudyError::Scorecard(error) => Self::Scorecard(error),
+        }
     }
 }
 

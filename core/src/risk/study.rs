@@ -1,6 +1,6 @@
 //! How good scorecards are on labelled wallets: measures, curves, the worst mistakes, and what a new one changes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::features::{ExtractError, NAMES, Row};
 use super::fit::{CrossValidated, Curves, FitError, Measures, curves, measure};
@@ -15,7 +15,7 @@ const MOST_MISTAKES: usize = 10;
 const MOST_FACTORS: usize = 3;
 
 /// How good a scorecard is, and where it is wrong.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelReport {
     /// The scorecard.
     pub version: String,
@@ -40,7 +40,7 @@ pub struct ModelReport {
 }
 
 /// A wallet that scores as it should not.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mistake {
     /// Its address.
     pub address: String,
@@ -53,7 +53,7 @@ pub struct Mistake {
 }
 
 /// A factor and its points.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FactorWeight {
     /// Name of the factor.
     pub factor: String,

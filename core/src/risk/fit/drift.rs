@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::FitError;
 use crate::risk::scorecard::{Score, Scorecard};
 
 /// Wallets that go from one band to another, or stay in one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
     /// The band of the old scorecard.
     pub from: String,

@@ -1,6 +1,6 @@
 //! How good scores are.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::FitError;
 
@@ -33,7 +33,7 @@ pub struct Measures {
 }
 
 /// Rows of about one predicted probability.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationBin {
     /// Mean probability predicted.
     pub predicted: f64,
@@ -53,14 +53,19 @@ pub struct Curves {
 }
 
 /// A point of a curve.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
-    /// Rows of at least this score are taken for illicit.
+    /// Rows of at least this score are taken for illicit. In JSON the infinite one, that no row reaches, is null.
+    #[serde(deserialize_with = "infinite_if_null")]
     pub threshold: f64,
     /// See [`Curves`].
     pub x: f64,
     /// See [`Curves`].
     pub y: f64,
+}
+
+fn infinite_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
 }
 
 /// The weight of rows down to a score.

@@ -1,5 +1,8 @@
 //! One wallet: its score, the reasons, and what proves them.
 
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
 use arx_core::graph::{Graph, TransferGraph, U256};
 use arx_core::risk::features::{Coverage, FEATURES, NAMES, Row};
 use arx_core::risk::scorecard::Score;
@@ -140,6 +143,8 @@ impl Subject {
         let graph = self.scorer.ready.graph();
         let dossier = Dossier::gather(graph, wallet, self.scorer.until(), &mut Interrupts)?;
         let (mut evidence, mut sought) = (Vec::new(), Vec::new());
+        // a transfer that proves several values is looked up once: of two that are alike each would get another hash
+        let mut places: HashMap<u64, usize> = HashMap::new();
         for reason in reasons {
             let mut of_reason = Evidence::default();
             for proof in &reason.proofs {
@@ -147,20 +152,24 @@ impl Subject {
                 for number in found.transfers {
                     if !of_reason.transfers.contains(&number) {
                         of_reason.transfers.push(number);
+                    }
+                    if let Entry::Vacant(place) = places.entry(number) {
+                        place.insert(sought.len());
                         sought.push(sought_by(&graph, number)?);
                     }
                 }
                 of_reason.counterparties.extend(found.counterparties);
             }
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             of_reason.counterparties.retain(|peer| seen.insert(*peer));
             evidence.push(of_reason);
         }
-        let mut hashes = transfer_hashes(&self.scorer.network, &sought)?.into_iter();
+        let hashes = transfer_hashes(&self.scorer.network, &sought)?;
         evidence
             .into_iter()
             .map(|one| {
-                let of_reason = hashes.by_ref().take(one.transfers.len()).collect();
+                let hash = |number| places.get(number).and_then(|place| hashes.get(*place)).cloned().flatten();
+                let of_reason = one.transfers.iter().map(hash).collect();
                 let peers = one.counterparties.iter().map(|peer| graph.address(*peer).map(str::to_owned));
                 Ok((of_reason, peers.collect::<Result<Vec<String>, _>>()?))
             })

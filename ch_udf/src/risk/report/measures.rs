@@ -1,0 +1,216 @@
+//! How good models are on labelled wallets: what they were measured on, tables, curves and calibration.
+
+use arx_core::risk::fit::CurvePoint;
+use arx_core::risk::scorecard::Training;
+use arx_core::risk::study::ModelReport;
+use maud::{Markup, html};
+
+use super::charts::{Axis, Chart, Series};
+use super::content::{Measured, Model, Report};
+use super::numbers::{chartable, count, decimals};
+
+/// What measures were taken on, in words.
+fn basis(measured: &Measured) -> String {
+    let sample = &measured.sample;
+    let left_out = match (sample.unknown, sample.conflicting) {
+        (0, 0) => String::new(),
+        (unknown, 0) => format!("; {} labelled wallets have no transaction", count(unknown)),
+        (unknown, conflicting) => format!(
+            "; {} labelled wallets have no transaction, {} are labelled as both and left out",
+            count(unknown),
+            count(conflicting)
+        ),
+    };
+    let how = if measured.report.out_of_fold {
+        format!(
+            "out of fold: each wallet was scored by a scorecard that was fitted without it ({} folds), so the measures hold for wallets not seen before",
+            sample.folds
+        )
+    } else {
+        "as it stands: one scorecard scored all of them. Where it was fitted on some of these same wallets, its measures look better than they would on wallets not seen before".to_owned()
+    };
+    format!(
+        "{} labelled wallets, {} of them illicit, {}. Scored {how}. What is labelled in a wallet's own fold was not known when its features were taken{left_out}.",
+        count(sample.wallets),
+        count(sample.illicit),
+        measured.when
+    )
+}
+
+/// What each model was measured on; told once where it is the same.
+fn bases(measured: &[(&'static str, &Model, &Measured)]) -> Markup {
+    let told: Vec<(&str, String)> =
+        measured.iter().map(|(_, model, measured)| (model.scorecard.version(), basis(measured))).collect();
+    match told.as_slice() {
+        [(one, same), (two, other)] if same == other => {
+            html! { p { b { (one) } " and " b { (two) } " were measured on " (same) } }
+        }
+        told => html! { @for (version, basis) in told { p { b { (version) } " was measured on " (basis) } } },
+    }
+}
+
+/// A measure, and where it is found.
+struct Measure {
+    name: &'static str,
+    /// Which way is better.
+    better: &'static str,
+    of_report: fn(&ModelReport) -> f64,
+    of_training: fn(&Training) -> f64,
+}
+
+const MEASURES: [Measure; 4] = [
+    Measure {
+        name: "AUC",
+        better: "higher is better; 0.5 is chance",
+        of_report: |report| report.auc,
+        of_training: |training| training.auc,
+    },
+    Measure {
+        name: "Average precision",
+        better: "higher is better; the share of illicit wallets is chance",
+        of_report: |report| report.average_precision,
+        of_training: |training| training.average_precision,
+    },
+    Measure {
+        name: "Log loss",
+        better: "lower is better",
+        of_report: |report| report.log_loss,
+        of_training: |training| training.log_loss,
+    },
+    Measure {
+        name: "Brier score",
+        better: "lower is better",
+        of_report: |report| report.brier,
+        of_training: |training| training.brier,
+    },
+];
+
+/// Tables of measures, curves and calibration of every model that was measured.
+pub(super) fn measures(report: &Report) -> Markup {
+    let models: Vec<(&'static str, &Model)> = report.models().collect();
+    let measured: Vec<(&'static str, &Model, &Measured)> =
+        models.iter().filter_map(|(class, model)| Some((*class, *model, model.measured.as_ref()?))).collect();
+    html! {
+        (bases(&measured))
+        div class="scroll" {
+            table {
+                caption { "On your labelled wallets" }
+                thead { tr { th { "Measure" } @for (_, model) in &models { th class="n" { (model.scorecard.version()) } } th { "" } } }
+                tbody {
+                    @for Measure { name, better, of_report, .. } in &MEASURES {
+                        tr {
+                            td { (name) }
+                            @for (_, model) in &models {
+                                td class="n" { (model.measured.as_ref().map_or_else(|| "not measured".to_owned(), |one| decimals(of_report(&one.report)))) }
+                            }
+                            td class="faint" { (better) }
+                        }
+                    }
+                    @for (_, model, measured) in &measured {
+                        @if let Some((name, stratum)) = &measured.stratum {
+                            tr {
+                                td colspan=(models.len() + 2) {
+                                    (model.scorecard.version()) ", where " (name) " (" (count(stratum.rows)) " wallets, " (count(stratum.illicit)) " illicit): AUC " (decimals(stratum.auc))
+                                    ", average precision " (decimals(stratum.average_precision)) ", log loss " (decimals(stratum.log_loss)) ", Brier score " (decimals(stratum.brier))
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            @if models.iter().any(|(_, model)| model.scorecard.training().is_some()) {
+                table {
+                    caption { "As each document says, out of fold on the sample it was fitted on; samples differ, so these do not compare" }
+                    thead { tr { th { "Measure" } @for (_, model) in &models { th class="n" { (model.scorecard.version()) } } } }
+                    tbody {
+                        @for Measure { name, of_training, .. } in &MEASURES {
+                            tr {
+                                td { (name) }
+                                @for (_, model) in &models {
+                                    td class="n" { (model.scorecard.training().map_or_else(|| "not said".to_owned(), |training| decimals(of_training(training)))) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if measured.is_empty() {
+            p { "There are no curves: no model was measured on labelled wallets." }
+        } @else {
+            div class="charts" {
+                figure {
+                    figcaption { b { "ROC curve" } ": how many illicit wallets are found for how many others that are taken for illicit" }
+                    (curve(&measured, "Share of other wallets at or above the threshold", "Share of illicit wallets at or above it", "ROC curves", |report| &report.roc, Some([(0.0, 0.0), (1.0, 1.0)])))
+                }
+                figure {
+                    figcaption { b { "Precision and recall" } ": of the wallets above a threshold, how many are illicit" }
+                    (curve(&measured, "Recall: share of illicit wallets found", "Precision: share illicit of those found", "precision-recall curves", |report| &report.precision_recall, None))
+                }
+                figure {
+                    figcaption { b { "Calibration" } ": whether a probability means what it says; on the diagonal it does. Larger marks are more wallets." }
+                    (calibration(&measured))
+                }
+                div class="tables" { (calibration_table(&measured)) }
+            }
+        }
+    }
+}
+
+fn curve(
+    measured: &[(&'static str, &Model, &Measured)],
+    x: &'static str,
+    y: &'static str,
+    title: &'static str,
+    of: fn(&ModelReport) -> &Vec<CurvePoint>,
+    guide: Option<[(f64, f64); 2]>,
+) -> Markup {
+    let chart = Chart { title, x: Axis::unit(x), y: Axis::unit(y) };
+    let series = measured.iter().map(|(class, model, measured)| Series {
+        class,
+        name: model.scorecard.version().to_owned(),
+        points: of(&measured.report).iter().map(|point| (point.x, point.y)).collect(),
+        marks: Vec::new(),
+    });
+    chart.lines(&series.collect::<Vec<_>>(), guide)
+}
+
+fn calibration(measured: &[(&'static str, &Model, &Measured)]) -> Markup {
+    let chart =
+        Chart { title: "calibration", x: Axis::unit("Probability predicted"), y: Axis::unit("Share that is illicit") };
+    let series = measured.iter().map(|(class, model, measured)| {
+        let bins = &measured.report.calibration;
+        let most = bins.iter().map(|bin| chartable(bin.rows)).fold(1.0, f64::max);
+        Series {
+            class,
+            name: model.scorecard.version().to_owned(),
+            points: bins.iter().map(|bin| (bin.predicted, bin.observed)).collect(),
+            // the area tells how many
+            marks: bins
+                .iter()
+                .map(|bin| (2.5 + 8.0 * (chartable(bin.rows) / most).sqrt(), format!("{} wallets", count(bin.rows))))
+                .collect(),
+        }
+    });
+    chart.lines(&series.collect::<Vec<_>>(), Some([(0.0, 0.0), (1.0, 1.0)]))
+}
+
+fn calibration_table(measured: &[(&'static str, &Model, &Measured)]) -> Markup {
+    html! {
+        @for (_, model, measured) in measured {
+            table {
+                caption { "Calibration of " (model.scorecard.version()) }
+                thead { tr { th class="n" { "predicted" } th class="n" { "illicit" } th class="n" { "wallets" } } }
+                tbody {
+                    @for bin in &measured.report.calibration {
+                        tr {
+                            td class="n" { (format!("{:.3}", bin.predicted)) }
+                            td class="n" { (format!("{:.3}", bin.observed)) }
+                            td class="n" { (count(bin.rows)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
