@@ -12,7 +12,7 @@ RUN scripts/install-extension && cargo build --release --locked -p arx-sidecar -
 # What the runtime image takes, under the paths it takes it to.
 RUN mkdir -p /out/usr/local/bin \
     && cp -a target/pgrx/. /out/ \
-    && cp target/release/arx-sidecar target/release/arx-clickhouse /out/usr/local/bin/ \
+    && cp target/release/arx-sidecar target/release/arx-clickhouse target/release/arx-udf /out/usr/local/bin/ \
     && cp .tools/clickhouse/node_modules/@chdb/lib-linux-x64-gnu/libchdb.so /out/usr/local/bin/
 
 FROM build AS test

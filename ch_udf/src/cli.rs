@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cache::{Annotation, ProfileCache, WalletKey, lookup};
 use crate::config::{Overrides, Secret, ServerUrl, Settings};
 use crate::import::ImportArgs;
+use crate::udf::install::ClickHouseCommand;
 
 /// Carries ARX data between files, PostgreSQL, ClickHouse and Redis.
 #[derive(Debug, Parser)]
@@ -87,6 +88,9 @@ pub enum Command {
     RiskScore(crate::risk::ScoreArgs),
     /// Write a page about the risk model in use and a draft: how good they are, what adds to a score, what would change
     RiskReport(crate::risk::report::ReportArgs),
+    /// Set ClickHouse up
+    #[command(subcommand, name = "clickhouse")]
+    ClickHouse(ClickHouseCommand),
     /// Show the servers and what flows between them
     Status,
 }
@@ -205,6 +209,11 @@ pub async fn execute(command: Command, settings: &Settings) -> Result<bool, Fail
             }
         }
         Command::RiskReport(arguments) => println!("{}", arguments.run(&settings.postgres_url).await?),
+        Command::ClickHouse(ClickHouseCommand::InstallUdfs(arguments)) => {
+            let installed = crate::udf::install::install(&arguments, settings).await?;
+            print!("{installed}");
+            return Ok(installed.is_well());
+        }
         Command::Status => {
             let (screen, well) = crate::status::report(settings).await;
             print!("{screen}");

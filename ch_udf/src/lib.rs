@@ -12,6 +12,7 @@
 //! | [`cache`] | profiles in Redis, write-behind into PostgreSQL |
 //! | [`serve`] | the daemon |
 //! | [`risk`] | risk scores out of files, and pages about the models |
+//! | [`udf`] | functions for ClickHouse, and how they are installed there |
 //! | [`maintenance`], [`status`] | what an operator runs and looks at |
 
 pub mod cache;
@@ -26,4 +27,5 @@ pub mod postgres;
 pub mod risk;
 pub mod serve;
 pub mod status;
+pub mod udf;
 pub mod warehouse;

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod alert;
 pub mod amount;
+pub mod behaviour;
 pub mod graph;
 pub mod label;
 pub mod partition;

@@ -16,6 +16,7 @@ mod error;
 mod graph_store;
 mod guc;
 mod numeric;
+mod parallel;
 mod snapshot;
 mod spi;
 

@@ -8,6 +8,7 @@
 //! What a test needs of the machine is installed by `scripts/install-tools` and `scripts/install-extension`.
 
 pub mod account;
+pub mod clickhouse;
 pub mod detached;
 pub mod fences;
 pub mod golden;

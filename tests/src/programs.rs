@@ -27,6 +27,14 @@ pub fn clickhouse() -> Result<PathBuf> {
     find("ARX_CLICKHOUSE", "arx-clickhouse")
 }
 
+/// The program of ClickHouse's executable functions: `ARX_UDF`, or `arx-udf` of this build.
+///
+/// # Errors
+/// When it is not there.
+pub fn udf() -> Result<PathBuf> {
+    find("ARX_UDF", "arx-udf")
+}
+
 /// The engine's library: `ARX_LIBCHDB`, or the one that `scripts/install-tools` installs.
 #[must_use]
 pub fn libchdb() -> PathBuf {

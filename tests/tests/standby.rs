@@ -6,7 +6,7 @@ use arx_tests::account::Account;
 use arx_tests::process::{run, wait_until};
 use arx_tests::{Stack, StackOptions};
 
-const READS: [&str; 27] = [
+const READS: [&str; 33] = [
     "SELECT target, depth FROM arx.wallet_connections('a', 'testnet')",
     "SELECT depth, wallets, total_value FROM arx.wallet_reach('c', 'testnet', direction => 'in')",
     "SELECT step, from_address, tx_hashes FROM arx.shortest_path('a', 'c', 'testnet')",
@@ -32,6 +32,12 @@ const READS: [&str; 27] = [
     "SELECT count(*) FROM arx.changed_transactions('1:1:')",
     "SELECT count(*) FROM arx.changed_labels('1:1:')",
     "SELECT address, score, state FROM arx.score_wallets('{a,b,c}', 'testnet') ORDER BY address",
+    "SELECT band, state, wallets, mean_score FROM arx.risk_distribution('testnet')",
+    "SELECT feature, value FROM arx.wallet_features('b', 'testnet')",
+    "SELECT address, features FROM arx.feature_vectors('testnet', as_of => '2024-01-01 12:00') ORDER BY address",
+    "SELECT count(*) FROM arx.risk_features()",
+    "SELECT arx.risk_basis(), arx.active_risk_model()",
+    "SELECT arx.wallets_near('testnet', '{a}', '{c}') AS wallet ORDER BY wallet",
     "SELECT score, state FROM arx.risk_history('a', 'testnet')",
     "SELECT version, state FROM arx.risk_models",
 ];

@@ -2,6 +2,7 @@
 
 pub mod quality;
 pub mod scores;
+pub mod udf;
 
 use anyhow::Result;
 
@@ -22,6 +23,16 @@ pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> b
                 Err(error) => quality.into_iter().for_each(|case| results.failed(case, &error)),
             }
         }
+    }
+    if wanted(udf::CASE) {
+        eprintln!("{}", udf::CASE);
+        let is_labelled = sets.source.labels().is_some();
+        let measured: Result<_> = async {
+            let real = if is_labelled { sets.labelled().await? } else { sets.real().await? };
+            udf::measure(real, runs).await
+        }
+        .await;
+        results.add(udf::CASE, measured);
     }
     if sets.source.labels().is_none() {
         let cases = [scores::ALL, scores::ONE];

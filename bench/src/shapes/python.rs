@@ -24,7 +24,7 @@ pub struct Timed<T> {
 ///
 /// # Errors
 /// When it is not there.
-fn interpreter() -> Result<PathBuf> {
+pub fn interpreter() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("ARX_BENCH_PYTHON") {
         return Ok(path.into());
     }

@@ -69,6 +69,18 @@ impl EngineFolder {
         self.root.join("engine.log")
     }
 
+    /// Where the engine looks for descriptions of executable functions, in files named `*_function.xml`.
+    #[must_use]
+    pub fn functions(&self) -> PathBuf {
+        self.root.join("functions")
+    }
+
+    /// Where the engine looks for the programs of executable functions.
+    #[must_use]
+    pub fn scripts(&self) -> PathBuf {
+        self.functions().join("programs")
+    }
+
     fn users(&self) -> PathBuf {
         self.root.join("users.xml")
     }
@@ -98,8 +110,26 @@ impl EngineFolder {
                 password
             }
         };
-        write_private(&self.config(), &config_xml(&self.store(), &self.users()))?;
+        let scripts = self.scripts();
+        fs::create_dir_all(&scripts).map_err(|source| SidecarError::io("create folder", &scripts, source))?;
+        write_private(&self.config(), &self.config_xml())?;
         write_private(&self.users(), &users_xml(&password))
+    }
+
+    fn config_xml(&self) -> String {
+        let shown = |path: PathBuf| escape_xml(&path.display().to_string());
+        format!(
+            "<clickhouse>\n  <path>{}/</path>\n  <users_config>{}</users_config>\n  \
+             <default_profile>default</default_profile>\n  <timezone>UTC</timezone>\n  \
+             <max_server_memory_usage_to_ram_ratio>0.5</max_server_memory_usage_to_ram_ratio>\n  \
+             <user_scripts_path>{}/</user_scripts_path>\n  \
+             <user_defined_executable_functions_config>{}/*_function.xml</user_defined_executable_functions_config>\n\
+             </clickhouse>\n",
+            shown(self.store()),
+            shown(self.users()),
+            shown(self.scripts()),
+            shown(self.functions()),
+        )
     }
 
     /// The password of [`USER`].
@@ -157,18 +187,10 @@ fn random_hex() -> Result<String, SidecarError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn escape_xml(text: &str) -> String {
+/// Text as it stands between tags.
+#[must_use]
+pub fn escape_xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-fn config_xml(store: &Path, users: &Path) -> String {
-    format!(
-        "<clickhouse>\n  <path>{store}/</path>\n  <users_config>{users}</users_config>\n  \
-         <default_profile>default</default_profile>\n  <timezone>UTC</timezone>\n  \
-         <max_server_memory_usage_to_ram_ratio>0.5</max_server_memory_usage_to_ram_ratio>\n</clickhouse>\n",
-        store = escape_xml(&store.display().to_string()),
-        users = escape_xml(&users.display().to_string()),
-    )
 }
 
 /// Whoever connects is [`USER`], with the password. The engine's own session can only be `default` without a password, and

@@ -61,7 +61,7 @@ impl ScoreArgs {
 
 /// What a line is made of.
 struct Lines<'a> {
-    bound: &'a BoundScorecard<'a>,
+    bound: &'a BoundScorecard,
     labels: &'a FileLabels,
     features: bool,
 }
@@ -144,7 +144,7 @@ impl<'g> Scoring<'g> {
         for (wallet, kind) in labels {
             labelled.mark(*wallet, *kind);
         }
-        let scene = Scene { graph, until: None, labelled: &labelled };
+        let scene = Scene { graph: &graph, until: None, labelled: &labelled };
         let surroundings = Surroundings::of_all(&scene, &mut memory, &mut Unwatched)?;
         Ok(Self { graph, labelled, surroundings, extractor: Extractor::default() })
     }
@@ -154,7 +154,7 @@ impl<'g> Scoring<'g> {
     /// # Errors
     /// [`RiskError::Training`].
     pub fn look(&mut self, wallet: Wallet) -> Result<Option<(Row, Coverage)>, RiskError> {
-        let scene = Scene { graph: self.graph, until: None, labelled: &self.labelled };
+        let scene = Scene { graph: &self.graph, until: None, labelled: &self.labelled };
         Ok(self.extractor.look(&scene, wallet, &self.surroundings, &mut Unwatched)?)
     }
 }

@@ -11,6 +11,9 @@ use super::packed::BEYOND;
 use super::search::{AssetSelection, Edge, EdgeFilter, PlainEdges, PlainTotals, Side, TransferGraph, Wallet};
 use super::transfer::{Position, Status, U256};
 
+/// Receipts that are read ahead together.
+const AHEAD: usize = 64;
+
 const ASSET: u32 = (1 << STATUS_SHIFT) - 1;
 
 /// A transfer, as one of its two wallets sees it.
@@ -194,6 +197,31 @@ impl<'g> Graph<'g> {
         })
     }
 
+    /// Reads ahead what wallets received. Whoever looks at one wallet after the other calls it with the next few dozen.
+    pub fn read_ahead(&self, wallets: &[Wallet]) {
+        for wallet in wallets {
+            let receipts = self.base.transfers(*wallet, Side::In);
+            self.read_receipts(receipts.start..receipts.end.min(receipts.start + AHEAD));
+        }
+    }
+
+    /// Reads the transfers behind receipts. They lie anywhere, and many are fetched from memory in the time of one, as long as nothing is
+    /// done with them.
+    fn read_receipts(&self, entries: Range<usize>) {
+        let base = &self.base;
+        let mut sum = 0_u64;
+        for number in base.in_transfer.get(entries).unwrap_or_default() {
+            let number = *number as usize;
+            let kind = base.out_kind.get(number).map_or(0, |kind| u64::from(*kind));
+            let time = base.out_time.get(number).map_or(0, |time| time.cast_unsigned());
+            let value = base.out_value.get(number).copied().unwrap_or_default();
+            let position = base.out_position.get(number).copied().unwrap_or_default();
+            sum = sum.wrapping_add(kind ^ time ^ value ^ position);
+        }
+        // nobody wants the sum, but the reading must happen
+        std::hint::black_box(sum);
+    }
+
     /// A transfer by its number, as its sender sees it.
     ///
     /// # Errors
@@ -307,7 +335,13 @@ impl<'g> Graph<'g> {
         let mut came = came.iter().filter_map(seen_here).peekable();
         let peers = if side == Side::Out { self.base.out_peer } else { self.base.in_peer };
         let thinned = self.overlay.lost(wallet, side) > 0;
+        let end = range.end;
+        let mut read = if side == Side::In { range.start } else { end };
         for entry in range {
+            if entry == read && end - entry > 1 {
+                read = end.min(entry + AHEAD);
+                self.read_receipts(entry..read);
+            }
             let peer = *peers.get(entry).ok_or(OUT_OF_RANGE)?;
             if !wanted((peer != NOBODY).then_some(peer)) {
                 continue;

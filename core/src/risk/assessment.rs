@@ -114,7 +114,7 @@ impl<'k> Known<'k> {
 
 /// Judges a wallet.
 #[must_use]
-pub fn judge<'s>(scorecard: &BoundScorecard<'s>, known: &Known<'_>) -> Judgement<'s> {
+pub fn judge<'s>(scorecard: &'s BoundScorecard, known: &Known<'_>) -> Judgement<'s> {
     let of = scorecard.scorecard();
     let (score, state, probability, coverage) = match known.decisive() {
         Decisive::Label(label) => (of.label_score(label.severity), RiskState::Labelled, None, 1.0),
@@ -155,7 +155,7 @@ impl Reason {
 
 /// Why [`judge`] says what it says: the points of all reasons add up to the score.
 #[must_use]
-pub fn reasons(scorecard: &BoundScorecard<'_>, known: &Known<'_>) -> Vec<Reason> {
+pub fn reasons(scorecard: &BoundScorecard, known: &Known<'_>) -> Vec<Reason> {
     let of = scorecard.scorecard();
     let start = || Reason::plain("base", Score::UNKNOWN.points(), String::new(), "where nothing is known".to_owned());
     let beyond_start = |score: Score| Points::from_tenths(score.points().tenths() - Score::UNKNOWN.points().tenths());

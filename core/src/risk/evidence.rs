@@ -155,7 +155,7 @@ impl<'g> Dossier<'g> {
         }
         let mut peers: Vec<(Wallet, &(Side, Transfer))> = largest.into_iter().collect();
         peers.sort_by_key(|(peer, one)| (Reverse(one.1.value), self.graph.order(*peer)));
-        let scene = Scene { graph: self.graph, until: self.until, labelled };
+        let scene = Scene { graph: &self.graph, until: self.until, labelled };
         let (mut found, mut pace) = (Vec::new(), 0);
         for (peer, one) in peers.into_iter().take(MOST_LOOKED_AT) {
             let contacts = Surroundings::Asked.of(&scene, peer, self.wallet, watch, &mut pace)?;

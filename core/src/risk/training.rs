@@ -87,7 +87,7 @@ impl Cases {
         let mut wallets = wallets.to_vec();
         wallets.sort_unstable_by_key(|(wallet, _)| graph.order(*wallet));
         let (mut extractor, nobody) = (Extractor::default(), Labelled::default());
-        let scene = Scene { graph: *graph, until, labelled: &nobody };
+        let scene = Scene { graph, until, labelled: &nobody };
         let mut list = Vec::new();
         for (wallet, illicit) in wallets {
             if extractor.look(&scene, wallet, &Surroundings::Asked, watch)?.is_none() {
@@ -162,7 +162,7 @@ impl Cases {
         if !memory.take(self.list.len() * size_of::<Row>()) {
             return Err(out_of_memory);
         }
-        let scene = Scene { graph: *graph, until: self.until, labelled: &labelled };
+        let scene = Scene { graph, until: self.until, labelled: &labelled };
         let surroundings = Surroundings::of_all(&scene, &mut memory, watch)?;
         let mut extractor = Extractor::default();
         let mut rows = Vec::with_capacity(self.list.len());

@@ -9,6 +9,7 @@
 //! wallets' numbers and the order of transfers of one time do not matter.
 
 mod catalogue;
+mod crew;
 mod holding;
 mod labelled;
 mod own;
@@ -30,6 +31,7 @@ use times::{Times, centre, seconds, span};
 use values::{Values, ratio};
 
 pub use catalogue::{FEATURES, Feature, FeatureSpec, NAMES, Proof, Unit, spec_of};
+pub use crew::{AHEAD, Crew};
 pub use labelled::{ENOUGH_ILLICIT, ENOUGH_SERVICES, Labelled};
 pub use own::MOST_TRANSFERS;
 pub use peers::MOST_PEERS;
@@ -108,7 +110,7 @@ impl Extractor {
         watch: &mut impl Watch,
     ) -> Result<Option<(Row, Coverage)>, ExtractError> {
         let Scene { graph, until, labelled } = *scene;
-        self.own.gather(&graph, wallet, &EdgeFilter::history(AssetSelection::Native, until), watch)?;
+        self.own.gather(graph, wallet, &EdgeFilter::history(AssetSelection::Native, until), watch)?;
         if self.own.is_empty() {
             return Ok(None);
         }

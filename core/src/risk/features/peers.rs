@@ -118,7 +118,7 @@ impl Peers {
         (watch, pace): (&mut impl Watch, &mut usize),
     ) -> Result<Around, ExtractError> {
         let Scene { graph, labelled, .. } = *scene;
-        let last = self.last_of_most(&graph);
+        let last = self.last_of_most(graph);
         let (mut seen, mut fan_in, mut fan_out, mut largest) = (0_u64, 0_u64, 0_u64, 0_u32);
         let (mut single, mut source, mut hubs, mut paying, mut paid) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
         let (mut hub_value, mut illicit_value, mut service_value, mut illicit) = (0_u128, 0_u128, 0_u128, 0_u64);

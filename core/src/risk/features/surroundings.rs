@@ -34,7 +34,7 @@ impl Contacts {
 #[derive(Debug, Clone, Copy)]
 pub struct Scene<'s> {
     /// The graph.
-    pub graph: Graph<'s>,
+    pub graph: &'s Graph<'s>,
     /// Nothing that is not before this.
     pub until: Option<i64>,
     /// The labels.
@@ -64,12 +64,12 @@ impl Surroundings {
         let mut pace = 0;
         let mut table = vec![Contacts::default(); wallets as usize];
         for (wallet, contacts) in (0..wallets).zip(&mut table) {
-            contacts.fan_in = count(&graph, wallet, Side::In, until, watch, &mut pace)?;
-            contacts.fan_out = count(&graph, wallet, Side::Out, until, watch, &mut pace)?;
+            contacts.fan_in = count(graph, wallet, Side::In, until, watch, &mut pace)?;
+            contacts.fan_out = count(graph, wallet, Side::Out, until, watch, &mut pace)?;
         }
         for illicit in labelled.illicit() {
             for side in [Side::Out, Side::In] {
-                each_contact(&graph, *illicit, side, until, watch, &mut pace, |peer| {
+                each_contact(graph, *illicit, side, until, watch, &mut pace, |peer| {
                     if let Some(contacts) = table.get_mut(peer as usize)
                         && !contacts.is_hub()
                     {
@@ -101,14 +101,14 @@ impl Surroundings {
             return Ok(table.get(peer as usize).copied().unwrap_or_default());
         }
         let mut contacts = Contacts {
-            fan_in: count(&graph, peer, Side::In, until, watch, pace)?,
-            fan_out: count(&graph, peer, Side::Out, until, watch, pace)?,
+            fan_in: count(graph, peer, Side::In, until, watch, pace)?,
+            fan_out: count(graph, peer, Side::Out, until, watch, pace)?,
             ..Contacts::default()
         };
         if !contacts.is_hub() && !labelled.illicit().is_empty() {
             let mut illicit = |side| -> Result<u32, ExtractError> {
                 let mut found = 0;
-                each_contact(&graph, peer, side, until, watch, pace, |other| {
+                each_contact(graph, peer, side, until, watch, pace, |other| {
                     found += u32::from(labelled.is_illicit(other) && other != asking);
                 })?;
                 Ok(found)

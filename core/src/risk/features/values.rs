@@ -90,13 +90,18 @@ impl Values {
         let n = count as f64;
         let (mut total, mut round, mut short, mut dust, mut empty) = (0_u128, 0_u64, 0_u64, 0_u64, 0_u64);
         let (mut squares, mut entropy, mut common) = (0.0, 0.0, 0_usize);
+        // most values occur once: their part is computed once
+        let (mut of_times, mut part) = (0, 0.0);
         for run in self.sorted.chunk_by(|a, b| a == b) {
             let (value, times) = (run.first().copied().unwrap_or_default(), run.len());
             total = total.saturating_add(value.saturating_mul(times as u128));
             common = common.max(times);
             if times < count {
-                let p = times as f64 / n;
-                entropy -= p * libm::log2(p);
+                if times != of_times {
+                    let p = times as f64 / n;
+                    (of_times, part) = (times, p * libm::log2(p));
+                }
+                entropy -= part;
             }
             let coins = value as f64 / COIN;
             squares += coins * coins * times as f64;

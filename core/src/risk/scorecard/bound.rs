@@ -1,27 +1,31 @@
 //! A scorecard bound to columns: rows of features become scores.
 
+use std::sync::Arc;
+
 use super::cells::Cells;
 use super::document::{Factor, Scorecard};
 use super::error::ScorecardError;
 use super::points::{Points, Score};
+use super::tables::{Running, Tables};
 
 /// A scorecard whose features are resolved to columns of a row.
 #[derive(Debug, Clone)]
-pub struct BoundScorecard<'s> {
-    scorecard: &'s Scorecard,
+pub struct BoundScorecard {
+    scorecard: Arc<Scorecard>,
     steps: Vec<Steps>,
+    tables: Tables,
 }
 
 /// A factor's tables, as they are read.
 #[derive(Debug, Clone)]
-struct Steps {
+pub(super) struct Steps {
     /// Column and cuts of the first feature.
-    first: (usize, Vec<f64>),
+    pub first: (usize, Vec<f64>),
     /// Column and cuts of the second, if there is one.
-    second: Option<(usize, Vec<f64>)>,
+    pub second: Option<(usize, Vec<f64>)>,
     /// Points by bin of the first, then of the second.
-    points: Vec<Points>,
-    undefined: Points,
+    pub points: Vec<Points>,
+    pub undefined: Points,
 }
 
 /// How a score came about, in short: base, points of factors and cap add up to it.
@@ -34,7 +38,9 @@ pub struct Total {
 }
 
 impl Total {
-    fn of(sum: i32) -> Self {
+    #[inline]
+    fn of(sum: i64) -> Self {
+        let sum = sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
         let score = Score::nearest(sum);
         Self { score, cap: Points::from_tenths(score.points().tenths().saturating_sub(sum)) }
     }
@@ -82,9 +88,18 @@ impl Scorecard {
     ///
     /// # Errors
     /// [`ScorecardError::UnknownFeature`].
-    pub fn bind(&self, columns: &[&str]) -> Result<BoundScorecard<'_>, ScorecardError> {
-        let steps: Result<Vec<Steps>, ScorecardError> = self.factors().iter().map(|f| Steps::new(f, columns)).collect();
-        Ok(BoundScorecard { scorecard: self, steps: steps? })
+    pub fn bind(&self, columns: &[&str]) -> Result<BoundScorecard, ScorecardError> {
+        Arc::new(self.clone()).into_bound(columns)
+    }
+
+    /// The same, without a copy.
+    ///
+    /// # Errors
+    /// [`ScorecardError::UnknownFeature`].
+    pub fn into_bound(self: Arc<Self>, columns: &[&str]) -> Result<BoundScorecard, ScorecardError> {
+        let steps = self.factors().iter().map(|f| Steps::new(f, columns)).collect::<Result<Vec<Steps>, _>>()?;
+        let tables = Tables::new(&steps);
+        Ok(BoundScorecard { scorecard: self, steps, tables })
     }
 }
 
@@ -110,7 +125,7 @@ impl Steps {
     }
 
     #[inline]
-    fn points(&self, row: &[f64]) -> Points {
+    pub fn points(&self, row: &[f64]) -> Points {
         let (column, cuts) = &self.first;
         let Some(mut at) = bin(cuts, value(row, *column)) else { return self.undefined };
         if let Some((column, cuts)) = &self.second {
@@ -133,18 +148,36 @@ fn bin(cuts: &[f64], value: f64) -> Option<usize> {
     if value.is_nan() { None } else { Some(cuts.iter().map(|cut| usize::from(*cut < value)).sum()) }
 }
 
-impl<'s> BoundScorecard<'s> {
+impl BoundScorecard {
     /// The scorecard.
     #[must_use]
-    pub const fn scorecard(&self) -> &'s Scorecard {
-        self.scorecard
+    pub fn scorecard(&self) -> &Scorecard {
+        &self.scorecard
     }
 
-    /// The score of a row; what the row does not have is undefined. Takes no memory. O(factors × cuts).
+    /// The score of a row; what the row does not have is undefined. Takes no memory. O(factors).
     #[must_use]
     pub fn score(&self, row: &[f64]) -> Total {
-        let base = self.scorecard.base().tenths();
-        Total::of(self.steps.iter().fold(base, |sum, steps| sum.saturating_add(steps.points(row).tenths())))
+        Total::of(i64::from(self.scorecard.base().tenths()) + self.tables.sum(row))
+    }
+
+    /// Begins a row that comes value by value: everything is undefined. Its room is used again.
+    #[inline]
+    pub fn begin(&self, row: &mut Running) {
+        self.tables.begin(row);
+    }
+
+    /// A value of such a row that is not NaN, each column at most once.
+    #[inline]
+    pub fn put(&self, row: &mut Running, column: usize, value: f64) {
+        self.tables.put(row, column, value);
+    }
+
+    /// The score of such a row, the same as [`Self::score`] of all its values.
+    #[inline]
+    #[must_use]
+    pub fn end(&self, row: &Running) -> Total {
+        Total::of(i64::from(self.scorecard.base().tenths()) + self.tables.end(row))
     }
 
     /// Calls `each` with the number of every factor, in order, and what it adds.
@@ -156,7 +189,7 @@ impl<'s> BoundScorecard<'s> {
 
     /// How the score of a row comes about.
     #[must_use]
-    pub fn explain(&self, row: &[f64]) -> Explanation<'s> {
+    pub fn explain(&self, row: &[f64]) -> Explanation<'_> {
         let Total { score, cap } = self.score(row);
         let factors = self.scorecard.factors().iter().zip(&self.steps);
         let lines = factors.map(|(factor, steps)| steps.line(factor, row)).collect();

@@ -254,16 +254,20 @@ impl Scorecard {
     /// # Errors
     /// [`ScorecardError`] for anything that is not a scorecard.
     pub fn from_json(text: &str) -> Result<Self, ScorecardError> {
-        /// Read first: a document of another format may have other fields.
+        /// A document of another format may have other fields.
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
-        let Format { format } = serde_json::from_str(text)?;
-        if format != FORMAT {
-            return Err(ScorecardError::Format { found: format });
+        let read = serde_json::from_str::<Document>(text);
+        let found = match &read {
+            Ok(document) => document.format,
+            Err(_) => serde_json::from_str::<Format>(text)?.format,
+        };
+        if found != FORMAT {
+            return Err(ScorecardError::Format { found });
         }
-        Self::checked(serde_json::from_str(text)?)
+        Self::checked(read?)
     }
 
     /// Whether a scorecard may be called this.

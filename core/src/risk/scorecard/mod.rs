@@ -13,6 +13,7 @@ mod document;
 mod error;
 mod layout;
 mod points;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -22,3 +23,4 @@ pub use document::{Band, Factor, Knot, LabelPoints, Monotone, Scorecard, Trainin
 pub(super) use document::{Document, probability_at};
 pub use error::ScorecardError;
 pub use points::{Points, Score};
+pub use tables::Running;

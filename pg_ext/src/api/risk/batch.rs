@@ -1,10 +1,12 @@
 //! Many wallets: their scores, their features, how they spread, and whom a change concerns.
 
 use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
 
 use arx_core::address::Network;
 use arx_core::graph::{EdgeFilter, Side, TransferGraph};
-use arx_core::risk::features::{HUB, NAMES};
+use arx_core::risk::features::{AHEAD, Coverage, HUB, Row};
+use arx_core::risk::scorecard::Scorecard;
 use arx_core::risk::{Judgement, Known, RiskState, judge};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -34,6 +36,24 @@ fn found(scorer: &Scorer, addresses: &[Option<String>]) -> Result<Vec<Found>, Sq
         }
     }
     Ok(all)
+}
+
+/// Rows for items, found for a block of them at a time, when they are asked for.
+fn in_blocks<T, R>(
+    items: Vec<T>,
+    mut rows_of: impl FnMut(&[T]) -> Result<Vec<R>, SqlError>,
+) -> impl Iterator<Item = R> {
+    let (mut next, mut rows) = (0, Vec::new().into_iter());
+    std::iter::from_fn(move || {
+        loop {
+            if let Some(row) = rows.next() {
+                return Some(row);
+            }
+            let block = items.get(next..(next + AHEAD).min(items.len())).filter(|block| !block.is_empty())?;
+            next += block.len();
+            rows = or_report(rows_of(block)).into_iter();
+        }
+    })
 }
 
 fn required_network(network: Option<&str>) -> Result<Network, SqlError> {
@@ -69,19 +89,22 @@ fn score_wallets(
     }
     let (labels, decided) = (scorer.own_labels(&all)?, scorer.overrides(None)?);
     let scorecard = scorecard_in_use()?;
-    let mut rows = all.into_iter();
-    Ok(TableIterator::new(std::iter::from_fn(move || {
-        let one = rows.next()?;
-        let bound = or_report(scorecard.bind(&NAMES).map_err(SqlError::from));
-        let seen = one.wallet.and_then(|wallet| or_report(scorer.look(wallet)));
-        let known = Known {
-            label: labels.get(&one.address),
-            decided: decided.get(&one.address),
-            seen: seen.as_ref().map(|(row, coverage)| (row, *coverage)),
-        };
-        let Judgement { score: of, probability, band, state, coverage } = judge(&bound, &known);
-        let (band, state, version) = (band.to_owned(), state.as_str().to_owned(), scorecard.version().to_owned());
-        Some((one.address, score(of), probability, band, state, coverage, version))
+    Ok(TableIterator::new(in_blocks(all, move |block| {
+        let wallets: Vec<u32> = block.iter().filter_map(|one| one.wallet).collect();
+        let mut seen = scorer.seen(&wallets)?.into_iter();
+        let rows = block.iter().map(|one| {
+            let seen = one.wallet.and_then(|_| seen.next().flatten());
+            let known = Known {
+                label: labels.get(&one.address),
+                decided: decided.get(&one.address),
+                seen: seen.as_ref().map(|(row, coverage)| (row, *coverage)),
+            };
+            let Judgement { score: of, probability, band, state, coverage } = judge(&scorecard, &known);
+            let version = scorecard.scorecard().version();
+            let (band, state, version) = (band.to_owned(), state.as_str().to_owned(), version.to_owned());
+            (one.address.clone(), score(of), probability, band, state, coverage, version)
+        });
+        Ok(rows.collect())
     })))
 }
 
@@ -100,14 +123,16 @@ fn feature_vectors(
     if wallets.len() >= MANY {
         scorer.prepare_for_many()?;
     }
-    let mut wallets = wallets.into_iter();
-    Ok(TableIterator::new(std::iter::from_fn(move || {
-        loop {
-            let wallet = wallets.next()?;
-            let Some((row, _)) = or_report(scorer.look(wallet)) else { continue };
-            let address = or_report(scorer.ready.graph().address(wallet).map(str::to_owned).map_err(SqlError::from));
-            return Some((address, row.iter().map(|value| (!value.is_nan()).then_some(*value)).collect()));
+    Ok(TableIterator::new(in_blocks(wallets, move |block| {
+        let mut rows = Vec::with_capacity(block.len());
+        let seen = scorer.seen(block)?;
+        let graph = scorer.ready.graph();
+        for (wallet, seen) in block.iter().zip(seen) {
+            let Some((row, _)) = seen else { continue };
+            let values = row.iter().map(|value| (!value.is_nan()).then_some(*value)).collect();
+            rows.push((graph.address(*wallet)?.to_owned(), values));
         }
+        Ok(rows)
     })))
 }
 
@@ -125,12 +150,10 @@ fn risk_distribution(
     ErrorReport,
 > {
     let mut scorer = Scorer::new(required_network(network)?, as_of)?;
-    scorer.prepare_for_many()?;
     let scorecard = match model_version {
-        Some(version) => std::rc::Rc::new(scorecard_of(version)?),
+        Some(version) => Rc::new(scorecard_of(version)?),
         None => scorecard_in_use()?,
     };
-    let bound = scorecard.bind(&NAMES).map_err(SqlError::from)?;
     let decided = scorer.overrides(None)?;
     let mut decided_wallets = std::collections::HashMap::new();
     for (address, one) in &decided {
@@ -138,25 +161,26 @@ fn risk_distribution(
             decided_wallets.insert(wallet, one);
         }
     }
-    let mut groups: BTreeMap<(u16, &str, RiskState), (i64, i64)> = BTreeMap::new();
-    for wallet in scorer.wallets() {
-        let book = std::rc::Rc::clone(&scorer.book);
+    let (book, ready) = (Rc::clone(&scorer.book), scorer.ready.clone());
+    let (graph, book, scorecard) = (ready.graph(), &*book, &*scorecard);
+    type Groups<'s> = BTreeMap<(i32, &'s str, RiskState), (i64, i64)>;
+    let found = scorer.look_at_all(|groups: &mut Groups<'_>, wallet, seen: Option<(&Row, Coverage)>| {
         let (label, decided) = (book.of(wallet), decided_wallets.get(&wallet).copied());
-        let seen = scorer.look(wallet)?;
-        if seen.is_none() && label.is_none() && decided.is_none() {
-            // a contract's creator, or one whose transactions are gone
-            let graph = scorer.ready.graph();
-            if !graph.is_active(wallet) {
-                continue;
-            }
+        if seen.is_none() && label.is_none() && decided.is_none() && !graph.is_active(wallet) {
+            // its transactions are gone
+            return;
         }
-        let known = Known { label, decided, seen: seen.as_ref().map(|(row, coverage)| (row, *coverage)) };
-        let judged = judge(&bound, &known);
-        let lowest = scorecard.bands().iter().find(|band| band.band == judged.band);
-        let order = lowest.map_or(0, |band| u16::try_from(band.from.tenths()).unwrap_or(0));
-        let group = groups.entry((order, judged.band, judged.state)).or_default();
+        let judged = judge(scorecard, &Known { label, decided, seen });
+        let group =
+            groups.entry((band_order(scorecard.scorecard(), judged.band), judged.band, judged.state)).or_default();
         group.0 += 1;
         group.1 += i64::from(judged.score.tenths());
+    })?;
+    let mut groups = Groups::new();
+    for (key, (wallets, tenths)) in found.into_iter().flatten() {
+        let group = groups.entry(key).or_default();
+        group.0 += wallets;
+        group.1 += tenths;
     }
     let rows = groups.into_iter().map(|((_, band, state), (wallets, tenths))| {
         let mean = AnyNumeric::from(tenths) / AnyNumeric::from(wallets * 10);
@@ -168,6 +192,11 @@ fn risk_distribution(
         )
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+/// Where a band is among the others: its lowest score, in tenths.
+fn band_order(scorecard: &Scorecard, band: &str) -> i32 {
+    scorecard.bands().iter().find(|one| one.band == band).map_or(0, |one| one.from.tenths())
 }
 
 #[pg_extern(stable, parallel_restricted)]

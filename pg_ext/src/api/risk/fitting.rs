@@ -144,17 +144,12 @@ impl Lesson {
     }
 
     /// The scores of all wallets of the network by two scorecards.
-    fn scores(&mut self, old: &Scorecard, new: &Scorecard) -> Result<[Vec<Score>; 2], SqlError> {
-        self.scorer.prepare_for_many()?;
+    fn scores(&mut self, old: &Scorecard, new: &Scorecard) -> Result<(Vec<Score>, Vec<Score>), SqlError> {
         let (old, new) = (old.bind(&NAMES)?, new.bind(&NAMES)?);
-        let mut scores = [Vec::new(), Vec::new()];
-        for wallet in self.scorer.wallets() {
-            if let Some((row, _)) = self.scorer.look(wallet)? {
-                scores[0].push(old.score(&row).score);
-                scores[1].push(new.score(&row).score);
-            }
-        }
-        Ok(scores)
+        let found = self.scorer.look_at_all(|scores: &mut Vec<(Score, Score)>, _, seen| {
+            scores.extend(seen.map(|(row, _)| (old.score(row).score, new.score(row).score)));
+        })?;
+        Ok(found.into_iter().flatten().unzip())
     }
 }
 
@@ -206,7 +201,8 @@ fn fit_risk_model(
     let version = version.ok_or_else(|| SqlError::null_argument("version"))?;
     let description = description.ok_or_else(|| SqlError::null_argument("description"))?;
     let network = registered_network(network.ok_or_else(|| SqlError::null_argument("network"))?)?;
-    let current = scorecard_in_use()?;
+    let in_use = scorecard_in_use()?;
+    let current = in_use.scorecard();
     // a name that is none, or is taken, is told before a minute has passed
     Scorecard::check_version(version).map_err(SqlError::from)?;
     if crate::spi::scorecard_document(version)?.is_some() {
@@ -249,11 +245,11 @@ fn fit_risk_model(
         let graph = lesson.scorer.ready.graph();
         (
             report_on_fit(&graph, &lesson.cases, &rows, &scorecard, &fitted).map_err(SqlError::from)?,
-            evaluate(&graph, &lesson.cases, &rows, &current).map_err(SqlError::from)?,
+            evaluate(&graph, &lesson.cases, &rows, current).map_err(SqlError::from)?,
         )
     };
-    let [old, new] = lesson.scores(&current, &scorecard)?;
-    let moves = drift((&current, &old), (&scorecard, &new)).map_err(SqlError::from)?;
+    let (old, new) = lesson.scores(current, &scorecard)?;
+    let moves = drift((current, &old), (&scorecard, &new)).map_err(SqlError::from)?;
     let report = lesson.report(Some(&draft_report), &current_report, &moves);
     let document = scorecard.to_json().map_err(SqlError::from)?;
     store_risk_model(version, &document, lesson.scorer.network.name(), &report.to_string())?;
@@ -296,6 +292,6 @@ fn evaluate_risk_model(
     let lesson = Lesson::new(network, LessonArguments { illicit, licit, folds, seed, as_of })?;
     let graph = lesson.scorer.ready.graph();
     let rows = judged_rows(&graph, &lesson.cases, Lesson::memory(), &mut Interrupts).map_err(SqlError::from)?;
-    let report = evaluate(&graph, &lesson.cases, &rows, &scorecard).map_err(SqlError::from)?;
+    let report = evaluate(&graph, &lesson.cases, &rows, scorecard.scorecard()).map_err(SqlError::from)?;
     Ok(JsonB(lesson.report(None, &report, &[])))
 }

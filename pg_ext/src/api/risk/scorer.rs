@@ -3,11 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use arx_core::address::{Address, Network};
-use arx_core::graph::{MemoryBudget, TransferGraph};
-use arx_core::risk::features::{Coverage, Extractor, NAMES, Row, Scene, Surroundings, bytes_for};
-use arx_core::risk::scorecard::Scorecard;
+use arx_core::graph::{MemoryBudget, Side, TransferGraph};
+use arx_core::risk::features::{
+    AHEAD, Coverage, Crew, ExtractError, Extractor, NAMES, Row, Scene, Surroundings, bytes_for,
+};
+use arx_core::risk::scorecard::{BoundScorecard, Scorecard};
 use arx_core::risk::{Override, OwnLabel};
 use pgrx::datum::TimestampWithTimeZone;
 
@@ -15,14 +18,15 @@ use super::book::Book;
 use crate::error::SqlError;
 use crate::graph_store::{Interrupts, Need, Ready, current};
 use crate::guc;
+use crate::parallel::{WithoutSignals, parallel_threads};
 use crate::spi::{Stored, active_scorecard, own_labels, risk_overrides, scorecard_document};
 
 thread_local! {
-    static SCORECARD: RefCell<Option<(Stored, Rc<Scorecard>)>> = const { RefCell::new(None) };
+    static SCORECARD: RefCell<Option<(Stored, Rc<BoundScorecard>)>> = const { RefCell::new(None) };
 }
 
 /// The scorecard in use.
-pub fn scorecard_in_use() -> Result<Rc<Scorecard>, SqlError> {
+pub fn scorecard_in_use() -> Result<Rc<BoundScorecard>, SqlError> {
     let active = active_scorecard()?;
     let known = SCORECARD.with_borrow(|known| {
         known.as_ref().filter(|(stored, _)| *stored == active).map(|(_, scorecard)| Rc::clone(scorecard))
@@ -36,14 +40,12 @@ pub fn scorecard_in_use() -> Result<Rc<Scorecard>, SqlError> {
 }
 
 /// A stored scorecard.
-pub fn scorecard_of(version: &str) -> Result<Scorecard, SqlError> {
+pub fn scorecard_of(version: &str) -> Result<BoundScorecard, SqlError> {
     let Some((document, _)) = scorecard_document(version)? else {
         return Err(SqlError::argument(format!("there is no risk model \"{version}\"")).hint("See arx.risk_models."));
     };
-    let scorecard = Scorecard::from_json(&document)?;
     // a feature that this version of the extension does not have is an error here, not a surprise later
-    scorecard.bind(&NAMES)?;
-    Ok(scorecard)
+    Ok(Arc::new(Scorecard::from_json(&document)?).into_bound(&NAMES)?)
 }
 
 /// What is asked about when.
@@ -76,12 +78,10 @@ impl Scorer {
     /// Sees to it that many wallets can be looked at in little time.
     pub fn prepare_for_many(&mut self) -> Result<(), SqlError> {
         let mut memory = MemoryBudget::new(guc::graph_work_mem());
-        self.surroundings = Surroundings::of_all(&self.scene(), &mut memory, &mut Interrupts)?;
+        let graph = self.ready.graph();
+        let scene = Scene { graph: &graph, until: self.until(), labelled: self.book.labelled() };
+        self.surroundings = Surroundings::of_all(&scene, &mut memory, &mut Interrupts)?;
         Ok(())
-    }
-
-    fn scene(&self) -> Scene<'_> {
-        Scene { graph: self.ready.graph(), until: self.until(), labelled: self.book.labelled() }
     }
 
     /// The graph leaves out what is not before this.
@@ -112,15 +112,54 @@ impl Scorer {
 
     /// The features of a wallet, if it dealt with anybody.
     pub fn look(&mut self, wallet: u32) -> Result<Option<(Row, Coverage)>, SqlError> {
-        let graph = self.ready.graph();
-        let transfers = graph.transfer_count(wallet, arx_core::graph::Side::In)
-            + graph.transfer_count(wallet, arx_core::graph::Side::Out);
-        let mut memory = MemoryBudget::new(guc::graph_work_mem());
-        if !memory.take(bytes_for(transfers)) {
-            return Err(arx_core::risk::features::ExtractError::Memory { budget: memory.limit() }.into());
+        Ok(self.seen(&[wallet])?.pop().flatten())
+    }
+
+    /// The features of wallets, in the order given.
+    pub fn seen(&mut self, wallets: &[u32]) -> Result<Vec<Option<(Row, Coverage)>>, SqlError> {
+        let mut all = Vec::with_capacity(wallets.len());
+        self.look_at(wallets, |_, seen| {
+            all.push(seen.map(|(row, coverage)| (*row, coverage)));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Calls `each` with wallets and their features, in the order given.
+    pub fn look_at(
+        &mut self,
+        wallets: &[u32],
+        mut each: impl FnMut(u32, Option<(&Row, Coverage)>) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        let (graph, until) = (self.ready.graph(), self.until());
+        let scene = Scene { graph: &graph, until, labelled: self.book.labelled() };
+        let transfers = |wallet| graph.transfer_count(wallet, Side::In) + graph.transfer_count(wallet, Side::Out);
+        for block in wallets.chunks(AHEAD) {
+            graph.read_ahead(block);
+            for wallet in block {
+                let mut memory = MemoryBudget::new(guc::graph_work_mem());
+                if !memory.take(bytes_for(transfers(*wallet))) {
+                    return Err(ExtractError::Memory { budget: memory.limit() }.into());
+                }
+                let seen = self.extractor.look(&scene, *wallet, &self.surroundings, &mut Interrupts)?;
+                each(*wallet, seen.as_ref().map(|(row, coverage)| (row, *coverage)))?;
+            }
         }
-        let scene = Scene { graph, until: self.until(), labelled: self.book.labelled() };
-        Ok(self.extractor.look(&scene, wallet, &self.surroundings, &mut Interrupts)?)
+        Ok(())
+    }
+
+    /// Calls `each` with all wallets of the network, in any order and on as many threads as a parallel query would have processes
+    /// (`max_parallel_workers_per_gather`, and the caller's); gives what each thread found. `each` must not call the server.
+    pub fn look_at_all<A: Default + Send>(
+        &mut self,
+        each: impl Fn(&mut A, u32, Option<(&Row, Coverage)>) + Sync,
+    ) -> Result<Vec<A>, SqlError> {
+        self.prepare_for_many()?;
+        let (graph, until, wallets) = (self.ready.graph(), self.until(), self.wallets());
+        let scene = Scene { graph: &graph, until, labelled: self.book.labelled() };
+        let memory = guc::graph_work_mem();
+        let crew = Crew { scene: &scene, surroundings: &self.surroundings, memory, threads: parallel_threads() };
+        Ok(crew.look_at(&wallets, WithoutSignals::hold, &mut Interrupts, each)?)
     }
 
     /// The labels that wallets bear themselves.

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use arx_core::graph::{Graph, TransferGraph, U256};
-use arx_core::risk::features::{Coverage, FEATURES, NAMES, Row};
+use arx_core::risk::features::{Coverage, FEATURES, Row};
 use arx_core::risk::scorecard::Score;
 use arx_core::risk::{Dossier, Evidence, Judgement, Known, Override, OwnLabel, Reason, judge, reasons, shown};
 use pgrx::JsonB;
@@ -80,9 +80,8 @@ fn wallet_risk(
 > {
     let subject = Subject::new(Wallet::parse(address, network)?, as_of)?;
     let scorecard = scorecard_in_use()?;
-    let bound = scorecard.bind(&NAMES).map_err(SqlError::from)?;
-    let Judgement { score: of, probability, band, state, coverage } = judge(&bound, &subject.known());
-    let factors = serde_json::to_value(reasons(&bound, &subject.known()))
+    let Judgement { score: of, probability, band, state, coverage } = judge(&scorecard, &subject.known());
+    let factors = serde_json::to_value(reasons(&scorecard, &subject.known()))
         .map_err(|error| SqlError::corrupt(format!("factors cannot be written as JSON: {error}")))?;
     Ok(TableIterator::once((
         subject.found.address.clone(),
@@ -92,7 +91,7 @@ fn wallet_risk(
         band.to_owned(),
         state.as_str().to_owned(),
         coverage,
-        scorecard.version().to_owned(),
+        scorecard.scorecard().version().to_owned(),
         JsonB(factors),
     )))
 }
@@ -120,8 +119,7 @@ fn risk_factors(
 > {
     let subject = Subject::new(Wallet::parse(address, network)?, as_of)?;
     let scorecard = scorecard_in_use()?;
-    let bound = scorecard.bind(&NAMES).map_err(SqlError::from)?;
-    let reasons = reasons(&bound, &subject.known());
+    let reasons = reasons(&scorecard, &subject.known());
     let proofs = subject.proofs(&reasons)?;
     let rows = reasons.into_iter().zip(proofs).map(|(reason, (hashes, counterparties))| {
         let points = AnyNumeric::try_from(reason.points.to_string().as_str())

@@ -1,0 +1,276 @@
+//! ARX's functions in ClickHouse say what PostgreSQL says and what the sidecar says out of files, whichever risk model is active, and recover
+//! from what they refuse. On the sample, or on the whole graph in the folder that `DATA` names.
+
+// helpers of tests fail as tests do
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use arx_tests::clickhouse::ClickHouse;
+use arx_tests::process::run;
+use arx_tests::{Database, Stack, programs};
+use serde_json::Value;
+
+/// Every wallet that the scorecard decides about, with what PostgreSQL says of it, an object a line.
+const JUDGED: &str = "
+    WITH vectors AS MATERIALIZED (SELECT address, features FROM arx.feature_vectors('ethereum')),
+         scores AS MATERIALIZED (SELECT * FROM arx.score_wallets(ARRAY(SELECT address FROM vectors), 'ethereum'))
+    SELECT json_build_object('address', address, 'features', features, 'score', score, 'probability', probability)
+      FROM vectors JOIN scores USING (address) WHERE state IN ('scored', 'partial')";
+
+/// What is imported, and scored out of files.
+struct Source {
+    transactions: PathBuf,
+    nodes: Option<PathBuf>,
+    labels: PathBuf,
+}
+
+impl Source {
+    fn find() -> Self {
+        match std::env::var_os("DATA") {
+            Some(folder) => {
+                let folder = programs::workspace().join(folder);
+                Self {
+                    transactions: folder.join("transactions_slim.csv.gz"),
+                    nodes: Some(folder.join("nodes.csv.gz")),
+                    labels: folder.join("../labels/address_labels.csv.gz"),
+                }
+            }
+            None => {
+                let folder = programs::workspace().join("samples/ethereum");
+                Self {
+                    transactions: folder.join("transactions.csv.gz"),
+                    nodes: None,
+                    labels: folder.join("labels.csv.gz"),
+                }
+            }
+        }
+    }
+
+    fn import(&self, database: &Database<'_>) {
+        std::fs::create_dir_all(database.data_folder()).unwrap();
+        let mut sidecar = database.sidecar().unwrap();
+        match &self.nodes {
+            Some(nodes) => {
+                sidecar.args(["import", "graph", "--transactions"]).arg(&self.transactions).arg("--nodes").arg(nodes)
+            }
+            None => sidecar.args(["import", "transactions"]).arg(&self.transactions),
+        };
+        run(sidecar.arg("--rejects").arg(database.data_folder().join("transactions.rejects"))).unwrap();
+        let mut sidecar = database.sidecar().unwrap();
+        let rejects = database.data_folder().join("labels.rejects");
+        run(sidecar.args(["import", "labels"]).arg(&self.labels).arg("--rejects").arg(rejects)).unwrap();
+    }
+
+    /// Puts what the sidecar says out of files into the table `filed` of ClickHouse.
+    fn score(&self, database: &Database<'_>, clickhouse: &ClickHouse) {
+        let mut sidecar = database.sidecar().unwrap();
+        sidecar.args(["risk-score", "--transactions"]).arg(&self.transactions).arg("--labels").arg(&self.labels);
+        if let Some(nodes) = &self.nodes {
+            sidecar.arg("--nodes").arg(nodes);
+        }
+        let lines = run(&mut sidecar).unwrap();
+        clickhouse
+            .query(
+                "CREATE TABLE filed (address String, score Decimal(4, 1), probability Nullable(Float64), band String, state String, coverage Float64)
+                 ENGINE = MergeTree ORDER BY address",
+            )
+            .unwrap();
+        clickhouse
+            .query(&format!("INSERT INTO filed SETTINGS precise_float_parsing = 1 FORMAT CSVWithNames\n{lines}"))
+            .unwrap();
+    }
+}
+
+fn install(database: &Database<'_>, flags: &[&str]) -> String {
+    run(database.sidecar().unwrap().args(["clickhouse", "install-udfs"]).args(flags)).unwrap()
+}
+
+/// Puts what PostgreSQL says into the table `judged` of ClickHouse; returns the number of wallets.
+fn carry(database: &Database<'_>, clickhouse: &ClickHouse) -> usize {
+    let judged = database.query(JUDGED).unwrap();
+    clickhouse.query("DROP TABLE IF EXISTS judged").unwrap();
+    clickhouse
+        .query(
+            "CREATE TABLE judged (address String, features Array(Nullable(Float64)), score Decimal(4, 1), probability Float64)
+             ENGINE = MergeTree ORDER BY address",
+        )
+        .unwrap();
+    // with the fast way of reading numbers the last bit may be another one
+    clickhouse
+        .query(&format!("INSERT INTO judged SETTINGS precise_float_parsing = 1 FORMAT JSONEachRow\n{judged}"))
+        .unwrap();
+    judged.lines().count()
+}
+
+/// Wallets that ClickHouse judges otherwise than PostgreSQL does, out of all.
+fn differing(clickhouse: &ClickHouse) -> String {
+    let asked = "SELECT countIf(arxRiskScore(features) <> score OR arxRiskProbability(features) <> probability), count() FROM judged";
+    clickhouse.query(asked).unwrap()
+}
+
+#[test]
+fn clickhouse_says_what_postgresql_says() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("executable_functions").unwrap();
+    let source = Source::find();
+    source.import(&database);
+    let functions = database.data_folder().join("clickhouse/functions");
+
+    let dry = install(&database, &["--dry-run"]);
+    assert!(dry.contains("would be written") && dry.contains("<name>arxRiskScore</name>"), "{dry}");
+    assert!(!functions.exists());
+    let before = install(&database, &[]);
+    assert!(before.contains("ClickHouse is not running"), "{before}");
+    // the engine takes them up when it starts
+    let clickhouse = ClickHouse::start(stack, &database).unwrap();
+    assert_eq!(clickhouse.query("SELECT arxRiskScore([])").unwrap(), "50");
+    let again = install(&database, &[]);
+    assert!(again.contains("serves the functions") && !again.contains("written"), "{again}");
+
+    let wallets = carry(&database, &clickhouse);
+    assert!(wallets > 1_000, "{wallets}");
+    assert_eq!(differing(&clickhouse), format!("0\t{wallets}"));
+    // the same wallets, scores and probabilities out of files
+    source.score(&database, &clickhouse);
+    let filed = "SELECT countIf(f.score = j.score AND f.probability = j.probability AND f.score = arxRiskScore(j.features)), count()
+                   FROM (SELECT * FROM filed WHERE state IN ('scored', 'partial')) AS f FULL JOIN judged AS j USING (address)";
+    assert_eq!(clickhouse.query(filed).unwrap(), format!("{wallets}\t{wallets}"));
+    reasons_are_those_of_postgresql(&database, &clickhouse);
+    addresses_are_those_of_postgresql(&database, &clickhouse);
+    every_row_gets_an_answer(&clickhouse, 100_000 / wallets + 1, wallets);
+    refusals_leave_the_next_query_alone(&clickhouse);
+
+    // another model: the processes that know the old one are replaced
+    database
+        .query(
+            "SELECT arx.import_risk_model(jsonb_set(jsonb_set(arx.default_risk_model(), '{version}', '\"other-1\"'), '{base}', '33.3'));
+             SELECT arx.activate_risk_model('other-1')",
+        )
+        .unwrap();
+    assert_eq!(differing(&clickhouse), format!("0\t{wallets}"), "nothing was installed yet");
+    let other = install(&database, &[]);
+    assert!(other.contains("risk model other-1") && other.contains("serves the functions"), "{other}");
+    let changed = differing(&clickhouse);
+    assert!(!changed.starts_with("0\t"), "{changed}");
+    assert_eq!(carry(&database, &clickhouse), wallets);
+    assert_eq!(differing(&clickhouse), format!("0\t{wallets}"));
+}
+
+fn reasons_are_those_of_postgresql(database: &Database<'_>, clickhouse: &ClickHouse) {
+    let told = clickhouse
+        .query(
+            "SELECT address, arxRiskExplain(features) FROM judged ORDER BY address LIMIT 40 FORMAT JSONCompactEachRow",
+        )
+        .unwrap();
+    for line in told.lines() {
+        let row: [String; 2] = serde_json::from_str(line).unwrap();
+        let [address, reasons] = row;
+        let factors = database.query(&format!("SELECT factors FROM arx.wallet_risk('{address}', 'ethereum')")).unwrap();
+        let (ours, theirs): (Value, Value) =
+            (serde_json::from_str(&reasons).unwrap(), serde_json::from_str(&factors).unwrap());
+        assert_eq!(ours, theirs, "{address}");
+    }
+}
+
+fn addresses_are_those_of_postgresql(database: &Database<'_>, clickhouse: &ClickHouse) {
+    let addresses = [
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD",
+        "0X5AAEB6053F3E94C9B9A09F33669435E7EF1BEAED",
+        "BC1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4",
+        "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
+        "TJRyWwFs9wTFGZg3JbrVriFbNfCug5tDeC",
+        " 0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed",
+        "",
+        "anything",
+    ];
+    let mut pairs = String::new();
+    for address in addresses {
+        for network in ["ethereum", "ETH", "btc", "tron", "solana", "eip155:4242", "a-network-of-its-own"] {
+            let comma = if pairs.is_empty() { "" } else { ", " };
+            write!(pairs, "{comma}('{address}', '{network}')").unwrap();
+        }
+    }
+    let theirs = database
+        .query(&format!(
+            "SELECT string_agg(CASE WHEN arx.is_valid_address(a, n) THEN arx.normalize_address(a, n) ELSE '-' END, ',' ORDER BY a COLLATE \"C\", n COLLATE \"C\")
+               FROM (VALUES {pairs}) AS pair (a, n)"
+        ))
+        .unwrap();
+    let ours = clickhouse
+        .query(&format!(
+            "SELECT arrayStringConcat(groupArray(ifNull(arxNormalizeAddress(a, n), if(arxAddressValid(a, n) = 0, '-', '?'))), ',')
+               FROM (SELECT * FROM VALUES('a String, n String', {pairs}) ORDER BY a, n) SETTINGS max_threads = 1"
+        ))
+        .unwrap();
+    assert_eq!(ours, theirs);
+    assert_eq!(
+        clickhouse
+            .query(
+                "SELECT arxNormalizeAddress(NULL, 'eth'), arxAddressValid(NULL, 'eth'), arxNormalizeAddress('x', '')"
+            )
+            .unwrap(),
+        "\\N\t0\t\\N"
+    );
+}
+
+/// Blocks of many rows, and rows of every kind mixed.
+fn every_row_gets_an_answer(clickhouse: &ClickHouse, times: usize, wallets: usize) {
+    let rows = times * wallets;
+    let asked = format!(
+        "SELECT count(), countIf(n % 7 = 0 AND s = 50), countIf(n % 7 > 0 AND s = score), countIf(p IS NULL), sum(length(t)), sum(v)
+           FROM (SELECT score, n, arxRiskScore(f) AS s, arxRiskProbability(f) AS p,
+                        arxWalletType(n, if(n % 3 = 0, NULL, toDecimal128(n, 18)), n::Float64, n) AS t,
+                        arxAddressValid(if(n % 2 = 0, address, NULL), 'eth') AS v
+                   FROM (SELECT address, score, n, if(n % 7 = 0, [], features) AS f FROM judged ARRAY JOIN range({times}) AS n))"
+    );
+    let answer = clickhouse.query(&asked).unwrap();
+    let (unknown, even) = (times.div_ceil(7) * wallets, times.div_ceil(2) * wallets);
+    let types = (0..times).map(|n| if n > 50 { "distributor".len() } else { "regular".len() }).sum::<usize>() * wallets;
+    assert_eq!(answer, format!("{rows}\t{unknown}\t{}\t{unknown}\t{types}\t{even}", rows - unknown));
+    assert!(rows >= 100_000);
+}
+
+fn refusals_leave_the_next_query_alone(clickhouse: &ClickHouse) {
+    for _ in 0..3 {
+        let refused =
+            clickhouse.query("SELECT arxRiskScore(if(number = 70000, [1.], [])) FROM numbers(100000)").unwrap_err();
+        assert!(refused.to_string().contains("an array of 1 features, where 72 are needed"), "{refused}");
+        assert_eq!(
+            clickhouse.query("SELECT count(), sum(arxRiskScore([])) FROM numbers(100000)").unwrap(),
+            "100000\t5000000"
+        );
+    }
+}
+
+#[test]
+fn the_program_tests_itself_and_ends_with_a_reason_on_damaged_input() {
+    let program = programs::udf().unwrap();
+    let told = run(Command::new(&program).arg("--self-test")).unwrap();
+    assert_eq!(told.lines().filter(|line| line.ends_with(": ok")).count(), 6, "{told}");
+    let scratch = tempfile::tempdir().unwrap();
+    let broken = scratch.path().join("broken.json");
+    std::fs::write(&broken, "{}").unwrap();
+    let refused = Command::new(&program).args(["risk-score", "--scorecard"]).arg(&broken).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("scorecard"), "{refused:?}");
+    for (input, reason) in
+        [(&b"3\n\0\0"[..], "row 3 of 3: the input ends"), (b"1\n\x05", "row 1 of 1: an array of 5 features")]
+    {
+        let mut child = Command::new(&program)
+            .arg("risk-score")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(reason), "{output:?}");
+    }
+}
