@@ -22,7 +22,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
     wallet_profiles_default, pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, import_progress, partition_policies,
     alert_rules, schedules, cluster_exclusions, risk_queue, risk_refresh_state TO arx_operator;
-GRANT INSERT ON TABLE risk_models, risk_model_activations, risk_score_history, risk_overrides TO arx_operator;
+GRANT INSERT ON TABLE risk_score_history TO arx_operator;
+-- who did it and whether ARX ships it is not for the doer to say
+GRANT INSERT (version, document, network, report) ON TABLE risk_models TO arx_operator;
+GRANT INSERT (version, follows, reason) ON TABLE risk_model_activations TO arx_operator;
+GRANT INSERT (network, address, score, reason, expires_at) ON TABLE risk_overrides TO arx_operator;
 GRANT UPDATE (report) ON TABLE risk_models TO arx_operator;
 GRANT UPDATE (ended_at, ended_by) ON TABLE risk_overrides TO arx_operator;
 GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE transactions, transactions_default, token_transfers, token_transfers_default
@@ -66,7 +70,7 @@ GRANT EXECUTE ON FUNCTION
     run_partition_maintenance(boolean), create_hash_partitions(regclass, integer, text), update_table_statistics(),
     fit_risk_model(text, text, text, text[], text[], integer, bigint, timestamptz),
     lock_risk_models(), activate_risk_model(text, text), rollback_risk_model(text), discard_risk_model(text), import_risk_model(jsonb, text),
-    override_risk(text, text, numeric, text, timestamptz), end_risk_override(bigint), queue_all_wallets(text), queue_risk_changes(),
+    override_risk(text, text, numeric, text, timestamptz), end_risk_override(bigint), queue_all_wallets(text), lock_risk_queue(), queue_risk_changes(),
     take_queued_wallets(text, integer, text, boolean), write_risk_scores(text, text[]),
     exclude_cluster_merge(text, text, text, text), restore_cluster_merge(text, text, text),
     refresh_graph(boolean), verify_graph(), after_restore(), maintain_indexes(), record_performance_alerts(), require_pg_cron(), install_schedules(), remove_schedules()

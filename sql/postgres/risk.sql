@@ -14,7 +14,8 @@ CREATE TABLE risk_overrides (
     ended_at    timestamptz,
     ended_by    text,
     ingest_xid  xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-    CONSTRAINT risk_overrides_validity CHECK (expires_at > valid_from),
+    -- as override_risk() has it, whatever a year's length
+    CONSTRAINT risk_overrides_validity CHECK (expires_at > valid_from AND expires_at <= valid_from + interval '367 days'),
     CONSTRAINT risk_overrides_ended CHECK ((ended_at IS NULL) = (ended_by IS NULL)),
     CONSTRAINT risk_overrides_address_normalized CHECK (address = arx.normalize_address(address, network))
 );
@@ -23,6 +24,24 @@ CREATE UNIQUE INDEX risk_overrides_in_force ON risk_overrides (network, address)
 CREATE INDEX idx_risk_overrides_ingest ON risk_overrides (ingest_xid);
 COMMENT ON TABLE risk_overrides IS 'scores that somebody decided, with a reason and until a time; nothing is ever taken out';
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON risk_overrides FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
+
+CREATE FUNCTION guard_risk_override() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF OLD.ended_at IS NOT NULL AND (NEW.ended_at, NEW.ended_by) IS DISTINCT FROM (OLD.ended_at, OLD.ended_by) THEN
+        RAISE EXCEPTION 'risk override % has ended, and stays so', OLD.override_id
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Decide anew with arx.override_risk().';
+    END IF;
+    IF NEW.ended_at IS NOT NULL AND OLD.ended_at IS NULL THEN
+        NEW.ended_by := current_user;
+    END IF;
+    RETURN NEW;
+END;
+$$;
+COMMENT ON FUNCTION guard_risk_override() IS 'trigger: an override that has ended stays so, and says who ended it';
+CREATE TRIGGER arx_guard BEFORE UPDATE ON risk_overrides FOR EACH ROW EXECUTE FUNCTION guard_risk_override();
 
 CREATE VIEW current_risk_overrides AS
 SELECT o.override_id, o.network, o.address, o.score, o.reason, o.created_by, o.valid_from, o.expires_at
@@ -132,11 +151,13 @@ COMMENT ON FUNCTION risk_history(text, text, integer) IS
 -- A row that is taken is deleted at once, in the transaction that will write the score. From that follows:
 -- * A wallet is in the hands of one session at a time. It can be queued anew while it is being scored (the INSERT waits for the
 --   DELETE), and whoever takes it then starts after the earlier score was committed. So no older score replaces a newer one.
--- * Every change that led to a row is visible to whoever scores it. It was visible to the INSERT. If that found a row and did
---   nothing, the row's DELETE had not happened yet, and the scoring statement, whose snapshot is taken after the DELETE, sees the change.
+-- * Every change that led to a row is visible to whoever scores it. It was visible to the INSERT. If that found a row, the row's DELETE
+--   had not happened yet, and the scoring statement, whose snapshot is taken after the DELETE, sees the change.
+-- * Labels and overrides count by the clock of the scoring transaction, which may have begun before the look that queued the row and
+--   have waited since: rows that were queued after it began are left to others (queued_at).
 -- * Whatever ends a transaction before its COMMIT leaves its rows queued.
--- Nobody waits in a circle: rows are queued and taken in the order of the key; who queues holds no row of wallet_profiles; who
--- takes rows waits for them before it writes a profile; profiles are written in the order of network and address, COLLATE "C", here and
+-- Nobody waits in a circle: one transaction queues at a time (lock_risk_queue()); rows are taken in the order of the key; who queues holds
+-- no row of wallet_profiles; who takes rows waits for them before it writes a profile; profiles are written in the order of network and address, COLLATE "C", here and
 -- in refresh_wallet_profiles().
 CREATE TABLE risk_queue (
     network   text COLLATE "C" NOT NULL,
@@ -161,11 +182,22 @@ COMMENT ON TABLE risk_refresh_state IS 'time, model and basis of the last look f
 CREATE INDEX idx_address_labels_begin ON address_labels (valid_from) WHERE valid_from > '-infinity';
 CREATE INDEX idx_address_labels_end ON address_labels (valid_to) WHERE valid_to < 'infinity';
 
--- Hand-made rows may spell an address otherwise, and then it is no wallet.
+-- Hand-made rows may spell an address otherwise, or name what is no network at all, and then it is no wallet.
 CREATE FUNCTION is_normalized_address(address text, network text) RETURNS boolean
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$ SELECT CASE WHEN arx.is_valid_address($1, $2) THEN arx.normalize_address($1, $2) = $1 ELSE false END $$;
-COMMENT ON FUNCTION is_normalized_address(text, text) IS 'whether an address is written as normalize_address() writes it';
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+SELECT CASE WHEN NOT EXISTS (SELECT FROM arx.networks AS n WHERE n.network = $2) THEN false
+            WHEN arx.is_valid_address($1, $2) THEN arx.normalize_address($1, $2) = $1
+            ELSE false END
+$$;
+COMMENT ON FUNCTION is_normalized_address(text, text) IS
+    'whether a network is registered and an address of it is written as normalize_address() writes it';
+
+CREATE FUNCTION lock_risk_queue() RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT pg_advisory_xact_lock(hashtextextended('arx.risk_queue', 0)) $$;
+COMMENT ON FUNCTION lock_risk_queue() IS 'waits for others that queue wallets, until the end of their transactions';
 
 CREATE FUNCTION queue_all_wallets(network text DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -175,7 +207,8 @@ CREATE FUNCTION queue_all_wallets(network text DEFAULT NULL) RETURNS bigint
 DECLARE
     queued bigint;
 BEGIN
-    INSERT INTO arx.risk_queue (network, address)
+    PERFORM arx.lock_risk_queue();
+    INSERT INTO arx.risk_queue AS q (network, address)
     SELECT w.network, w.address
       FROM (SELECT p.network_type AS network, p.wallet_address AS address FROM arx.wallet_profiles AS p
             UNION SELECT t.network, t.from_address FROM arx.transactions AS t
@@ -185,12 +218,12 @@ BEGIN
      WHERE (queue_all_wallets.network IS NULL OR w.network = queue_all_wallets.network)
        AND arx.is_normalized_address(w.address, w.network)
      ORDER BY w.network COLLATE "C", w.address COLLATE "C"
-        ON CONFLICT DO NOTHING;
+        ON CONFLICT ON CONSTRAINT risk_queue_pkey DO UPDATE SET queued_at = greatest(q.queued_at, excluded.queued_at);
     GET DIAGNOSTICS queued = ROW_COUNT;
     RETURN queued;
 END;
 $$;
-COMMENT ON FUNCTION queue_all_wallets(text) IS 'queues every wallet of a network, or of all, to be scored anew; returns how many were not queued yet';
+COMMENT ON FUNCTION queue_all_wallets(text) IS 'queues every wallet of a network, or of all, to be scored anew; returns how many';
 
 -- `since`: labels and overrides that begin or end after it and up to now have changed what they mean.
 CREATE FUNCTION changed_wallets(seen pg_snapshot, since timestamptz)
@@ -244,6 +277,7 @@ DECLARE
     queued  bigint := 0;
 BEGIN
     SELECT * INTO STRICT run FROM arx.begin_refresh('risk_scores');
+    PERFORM arx.lock_risk_queue();
     SELECT * INTO before FROM arx.risk_refresh_state;
     -- an activation that was taken back meanwhile has left scores behind, too: the version alone does not tell
     SELECT true, now(), max(a.activation_id), arx.active_risk_model(), before.basis
@@ -266,7 +300,7 @@ BEGIN
                                                                                  WHERE p.network_type = change.network)) THEN
                 added := arx.queue_all_wallets(change.network);
             ELSE
-                INSERT INTO arx.risk_queue (network, address)
+                INSERT INTO arx.risk_queue AS q (network, address)
                 SELECT change.network, w.address
                   FROM (SELECT near FROM arx.wallets_near(change.network, change.touched, change.relabelled) AS near
                         UNION SELECT unnest(change.touched)
@@ -276,20 +310,20 @@ BEGIN
                                               WHERE p.wallet_address = r.address AND p.network_type = change.network)) AS w (address)
                  WHERE arx.is_normalized_address(w.address, change.network)
                  ORDER BY w.address COLLATE "C"
-                    ON CONFLICT DO NOTHING;
+                    ON CONFLICT ON CONSTRAINT risk_queue_pkey DO UPDATE SET queued_at = greatest(q.queued_at, excluded.queued_at);
                 GET DIAGNOSTICS added = ROW_COUNT;
             END IF;
             queued := queued + added;
         END LOOP;
         -- one that was made or ended by a transaction that committed late began before the last look
-        INSERT INTO arx.risk_queue (network, address)
+        INSERT INTO arx.risk_queue AS q (network, address)
         SELECT DISTINCT o.network COLLATE "C", o.address COLLATE "C"
           FROM arx.risk_overrides AS o
          WHERE (o.ingest_xid >= pg_snapshot_xmin(run.since) AND NOT pg_visible_in_snapshot(o.ingest_xid, run.since))
             OR (o.valid_from > before.looked_at AND o.valid_from <= now())
             OR (o.expires_at > before.looked_at AND o.expires_at <= now())
          ORDER BY 1, 2
-            ON CONFLICT DO NOTHING;
+            ON CONFLICT ON CONSTRAINT risk_queue_pkey DO UPDATE SET queued_at = greatest(q.queued_at, excluded.queued_at);
         GET DIAGNOSTICS added = ROW_COUNT;
         queued := queued + added;
     END IF;
@@ -303,7 +337,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION queue_risk_changes() IS
-    'queues the wallets whose score may have changed since the last call, as part of refresh_risk_scores(); returns how many were not queued yet';
+    'queues the wallets whose score may have changed since the last call, as part of refresh_risk_scores(); returns how many';
 
 CREATE FUNCTION take_queued_wallets(network text, batch_size integer, beyond text, waiting boolean) RETURNS text[]
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -314,11 +348,11 @@ DECLARE
 BEGIN
     IF waiting THEN
         taken := ARRAY(SELECT q.address FROM arx.risk_queue AS q
-                        WHERE q.network = take_queued_wallets.network AND q.address > beyond
+                        WHERE q.network = take_queued_wallets.network AND q.address > beyond AND q.queued_at <= now()
                         ORDER BY q.address LIMIT batch_size FOR UPDATE);
     ELSE
         taken := ARRAY(SELECT q.address FROM arx.risk_queue AS q
-                        WHERE q.network = take_queued_wallets.network AND q.address > beyond
+                        WHERE q.network = take_queued_wallets.network AND q.address > beyond AND q.queued_at <= now()
                         ORDER BY q.address LIMIT batch_size FOR UPDATE SKIP LOCKED);
     END IF;
     DELETE FROM arx.risk_queue AS q WHERE q.network = take_queued_wallets.network AND q.address = ANY (taken);
@@ -375,6 +409,8 @@ DECLARE
     taken      text[];
     written    bigint;
     beyond     text;
+    size       integer;
+    failures   integer := 0;
     problem    text;
     code       text;
     detail     text;
@@ -410,27 +446,39 @@ BEGIN
         -- Each time only onward, so that an end comes however much others queue.
         FOREACH waiting IN ARRAY ARRAY[false, true] LOOP
             beyond := '';
+            size := refresh_risk_scores.batch_size;
             LOOP
+                -- while this transaction has written nothing: what is read here is kept for the batches
+                PERFORM arx.risk_basis();
                 taken := '{}';
                 BEGIN
-                    taken := arx.take_queued_wallets(of_network, refresh_risk_scores.batch_size, beyond, waiting);
+                    taken := arx.take_queued_wallets(of_network, size, beyond, waiting);
                     written := arx.write_risk_scores(of_network, taken);
                     wallets := wallets + pg_catalog.cardinality(taken);
                     changed := changed + written;
+                    beyond := taken[pg_catalog.cardinality(taken)];
+                    size := least(size * 2, refresh_risk_scores.batch_size);
                 EXCEPTION WHEN OTHERS THEN
-                    -- the batch is queued again, the others need not suffer for it; the first error is told in the end
-                    IF problem IS NULL THEN
-                        GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT, code = RETURNED_SQLSTATE, hint = PG_EXCEPTION_HINT;
-                        detail := pg_catalog.format('%s wallets of network %s, from %s to %s, stay queued.', pg_catalog.cardinality(taken),
-                                                    of_network, taken[1], taken[pg_catalog.cardinality(taken)]);
+                    -- all of the batch is queued again. Halves of it are tried, down to the wallets that cannot be scored: the others need
+                    -- not suffer for them. The first error is told in the end; with many, something else is wrong than a wallet.
+                    IF pg_catalog.cardinality(taken) > 1 THEN
+                        size := greatest(pg_catalog.cardinality(taken) / 2, 1);
+                    ELSE
+                        failures := failures + 1;
+                        IF problem IS NULL THEN
+                            GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT, code = RETURNED_SQLSTATE, hint = PG_EXCEPTION_HINT;
+                            detail := CASE WHEN taken[1] IS NULL THEN pg_catalog.format('No wallet of network %s could be taken.', of_network)
+                                           ELSE pg_catalog.format('Wallet %s of network %s stays queued.', taken[1], of_network) END;
+                        END IF;
+                        beyond := taken[1];
                     END IF;
                 END;
                 COMMIT;
-                EXIT WHEN pg_catalog.cardinality(taken) = 0;
-                beyond := taken[pg_catalog.cardinality(taken)];
+                EXIT WHEN beyond IS NULL OR failures >= 10;
             END LOOP;
-            EXIT WHEN problem IS NOT NULL;
+            EXIT WHEN failures >= 10;
         END LOOP;
+        EXIT WHEN failures >= 10;
     END LOOP;
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING MESSAGE = problem, ERRCODE = code, DETAIL = detail, HINT = hint;

@@ -70,9 +70,12 @@ CREATE FUNCTION settle_risk_models() RETURNS trigger
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    active text := (SELECT a.version FROM arx.risk_model_activations AS a JOIN arx.risk_models AS m USING (version)
-                     ORDER BY a.activation_id DESC LIMIT 1);
+    active text;
 BEGIN
+    -- what is read is what the others have committed, and stays so until this is
+    PERFORM pg_advisory_xact_lock(hashtextextended('arx.risk_model_activations', 0));
+    active := (SELECT a.version FROM arx.risk_model_activations AS a JOIN arx.risk_models AS m USING (version)
+                ORDER BY a.activation_id DESC LIMIT 1);
     -- first out, then in: one of them is active at a time
     UPDATE arx.risk_models AS m SET state = 'retired' WHERE m.state = 'active' AND m.version <> active;
     UPDATE arx.risk_models AS m
@@ -148,8 +151,9 @@ CREATE FUNCTION activate_risk_model(version text, reason text DEFAULT NULL) RETU
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    model   arx.risk_models := arx.require_risk_model(activate_risk_model.version);
+    -- first the lock: a draft may be on its way out
     current arx.risk_model_activations := arx.lock_risk_models();
+    model   arx.risk_models := arx.require_risk_model(activate_risk_model.version);
 BEGIN
     IF current.version <> model.version THEN
         -- it may have been stored by hand, or come from a dump
@@ -192,8 +196,8 @@ CREATE FUNCTION discard_risk_model(version text) RETURNS void
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    PERFORM arx.require_risk_model(discard_risk_model.version);
     PERFORM arx.lock_risk_models();
+    PERFORM arx.require_risk_model(discard_risk_model.version);
     DELETE FROM arx.risk_models AS m WHERE m.version = discard_risk_model.version;
 END;
 $$;

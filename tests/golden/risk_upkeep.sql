@@ -130,7 +130,7 @@ SELECT arx.override_risk('bob', 'testnet', 10, 'x', NULL);
 SELECT arx.end_risk_override(NULL);
 INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'dave', 'sanctions', 'severe', 'list');
 SELECT arx.override_risk('dave', 'testnet', 10, 'x', now() + interval '1 hour');
-INSERT INTO arx.risk_overrides (network, address, score, reason, expires_at) VALUES ('testnet', 'stranger', 5, 'x', 'infinity');
+INSERT INTO arx.risk_overrides (network, address, score, reason, expires_at) VALUES ('testnet', 'stranger', 5, 'x', now() + interval '1 day');
 -- sanctions that come later count before what was decided
 SELECT arx.override_risk('carol', 'testnet', 10, 'x', now() + interval '1 hour') > 0 AS made;
 INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'carol', 'sanctions', 'severe', 'list');
@@ -202,7 +202,7 @@ SELECT arx.activate_risk_model('forged');
 SELECT arx.import_risk_model('{"version": 7}');
 SELECT arx.import_risk_model('[]');
 INSERT INTO arx.risk_models (version, document) VALUES ('other', '{"version": "one"}');
-INSERT INTO arx.risk_overrides (network, address, score, reason, expires_at) VALUES ('testnet', 'bob', 5, ' ', 'infinity');
+INSERT INTO arx.risk_overrides (network, address, score, reason, expires_at) VALUES ('testnet', 'bob', 5, ' ', now() + interval '1 day');
 \set VERBOSITY verbose
 SELECT pg_temp.shown(arx.active_risk_model());
 

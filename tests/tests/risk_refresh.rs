@@ -59,6 +59,8 @@ enum Step {
     Rollback(usize),
     /// Payments: sender, receiver, value.
     Pay(usize, Vec<(u8, u8, u8)>),
+    /// The same in a token.
+    PayTokens(usize, Vec<(u8, u8, u8)>),
     Change(usize, &'static str, u8),
     Delete(usize, u8),
     /// A label: wallet, category, from when and until when, in ms from now.
@@ -82,6 +84,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let writer = 0..WRITERS;
     let wallet = 0..14_u8;
     let payment = (wallet.clone(), wallet.clone(), 1..9_u8);
+    let tokens = payment.clone();
     let set = prop_oneof![
         Just("value = value + 1"),
         Just("status = 'failed'"),
@@ -109,6 +112,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => writer.clone().prop_map(Step::Commit),
         1 => writer.clone().prop_map(Step::Rollback),
         6 => (writer.clone(), prop::collection::vec(payment, 1..12)).prop_map(|(w, p)| Step::Pay(w, p)),
+        1 => (writer.clone(), prop::collection::vec(tokens, 1..6)).prop_map(|(w, p)| Step::PayTokens(w, p)),
         2 => (writer.clone(), set, any::<u8>()).prop_map(|(w, set, row)| Step::Change(w, set, row)),
         2 => (writer.clone(), any::<u8>()).prop_map(|(w, row)| Step::Delete(w, row)),
         4 => (writer.clone(), wallet.clone(), category, soon, until).prop_map(|(w, a, c, f, u)| Step::Label(w, a, c, f, u)),
@@ -149,6 +153,8 @@ fn payment(number: u32, from: &str, to: &str, value: u8) -> String {
 }
 
 const PAY: &str = "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status) VALUES ";
+
+const PAY_TOKENS: &str = "INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address, to_address, amount) VALUES ";
 
 /// So many payments in a circle with chords, from the number given.
 fn pay_around(wallets: u32, first: u32) -> String {
@@ -239,6 +245,17 @@ impl History {
                     values.push(payment(self.rows, &format!("w{from}"), &format!("w{to}"), *value));
                 }
                 self.run(*writer, &(PAY.to_owned() + &values.join(", "))).await;
+            }
+            Step::PayTokens(writer, payments) => {
+                let mut values = Vec::new();
+                for (from, to, value) in payments {
+                    self.rows += 1;
+                    let n = self.rows;
+                    values.push(format!(
+                        "('testnet', 'k{n}', 0, {n}, timestamptz '2024-01-02' + {n} * interval '1 hour', 'coin', 'w{from}', 'w{to}', {value})"
+                    ));
+                }
+                self.run(*writer, &(PAY_TOKENS.to_owned() + &values.join(", "))).await;
             }
             Step::Change(writer, set, row) => {
                 let sql = format!("UPDATE arx.transactions SET {set} WHERE block_number % 23 = {}", row % 23);
@@ -661,4 +678,134 @@ fn many_changes_are_queued_as_a_whole() {
     let looked_at = database.query("CALL arx.refresh_risk_scores(batch_size => 1000)").unwrap();
     assert!(looked_at.starts_with("3007|"), "{looked_at}");
     assert_eq!(database.query("CALL arx.refresh_risk_scores()").unwrap(), "0|0");
+}
+
+/// Payments of every wallet `from` to every wallet `to` (SQL expressions of n and k), in coins.
+fn pay_all(prefix: &str, n: u32, k: u32, from: &str, to: &str) -> String {
+    format!(
+        "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
+         SELECT 'testnet', format('{prefix}%s.%s', n, k), n, timestamptz '2024-01-03' + n * interval '1 min', {from}, {to}, 1 + n % 3, 'confirmed'
+           FROM generate_series(1, {n}) AS n, generate_series(1, {k}) AS k"
+    )
+}
+
+#[test]
+fn a_label_is_seen_through_counterparties_unless_they_are_hubs_of_coins() {
+    let database = Stack::shared().unwrap().database("risk_hubs").unwrap();
+    prepare(&database);
+    let refreshed = |what: &str| {
+        database.query("CALL arx.refresh_risk_scores()").unwrap();
+        assert_eq!(database.query(ASTRAY).unwrap(), "", "{what}");
+    };
+    // p deals with ten wallets in coins, and with 2,500 in tokens; q with 1,010 in coins
+    database.query(&pay_all("p", 10, 1, "format('a%s', n)", "'p'")).unwrap();
+    database.query(&pay_all("q", 1010, 1, "format('b%s', n)", "'q'")).unwrap();
+    database
+        .query(&format!(
+            "{} SELECT 'testnet', format('x%s', n), 0, n, '2024-01-03', 'coin', 'p', format('t%s', n), 1 FROM generate_series(1, 2500) AS n",
+            PAY_TOKENS.trim_end_matches("VALUES ")
+        ))
+        .unwrap();
+    refreshed("at first");
+    let paying = |wallet: &str| {
+        let sql = format!(
+            "SELECT coalesce(value, 0) FROM arx.wallet_features('{wallet}', 'testnet') WHERE feature = 'receivers_paid_by_illicit'"
+        );
+        database.query(&sql).unwrap()
+    };
+    database.query(&label("a1", "scam", "'-infinity'", "'infinity'")).unwrap();
+    database.query(&label("b1", "scam", "'-infinity'", "'infinity'")).unwrap();
+    refreshed("labels two hops away");
+    assert_eq!(
+        (&*paying("a2"), &*paying("b2")),
+        ("1", "0"),
+        "through p, which is no hub, and not through q, which is one"
+    );
+    // q ceases to be a hub, and becomes one again
+    database.query("DELETE FROM arx.transactions WHERE from_address ~ '^b10[01]'").unwrap();
+    refreshed("no hub any more");
+    assert_eq!(paying("b2"), "1");
+    database.query(&pay_all("r", 40, 1, "format('c%s', n)", "'q'")).unwrap();
+    refreshed("a hub again");
+    assert_eq!(paying("b2"), "0");
+    // with a hundred labelled it says something that none is met: everybody's features change
+    let illicit = "SELECT arx.risk_basis()";
+    assert_eq!(database.query(illicit).unwrap(), "");
+    database
+        .query(
+            "INSERT INTO arx.address_labels (network, address, category, severity, source)
+             SELECT 'testnet', format('b%s', n), 'scam', 'high'::arx.label_severity_enum, 'list' FROM generate_series(2, 120) AS n
+             UNION ALL SELECT 'testnet', format('nobody%s', n), 'exchange', 'none', 'list' FROM generate_series(1, 30) AS n",
+        )
+        .unwrap();
+    refreshed("many labels");
+    assert_eq!(
+        database.query(illicit).unwrap(),
+        "testnet true false",
+        "of services that dealt with nobody none is met"
+    );
+    database.query("DELETE FROM arx.address_labels WHERE address > 'b2'").unwrap();
+    refreshed("few labels again");
+    assert_eq!(database.query(illicit).unwrap(), "");
+}
+
+#[test]
+fn what_is_decided_while_a_refresh_waits_counts_when_it_goes_on() {
+    let database = Stack::shared().unwrap().database("risk_waiting").unwrap();
+    prepare(&database);
+    database.query(&pay_around(20, 1)).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        // the first scores w0 to w4 and is held up, the second has scored the others and waits for it
+        let holder = hold_up(&database, "risk_score_history", "w1").await;
+        let mut calls = Vec::new();
+        for _ in 0..2 {
+            let client = database.connect().await.unwrap();
+            let pid = process_of(&client).await;
+            calls.push(tokio::spawn(async move { refresh(&client, REFRESH).await }));
+            wait_until_held_up(&database, pid);
+        }
+        // decided after the second began to wait, and looked at by a third that queues the wallet anew
+        database.query("SELECT arx.override_risk('w1', 'testnet', 77, 'x', now() + interval '1 day')").unwrap();
+        let client = database.connect().await.unwrap();
+        let pid = process_of(&client).await;
+        calls.push(tokio::spawn(async move { refresh(&client, REFRESH).await }));
+        wait_until_held_up(&database, pid);
+        holder.batch_execute("COMMIT").await.unwrap();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+    });
+    assert_eq!(state(&database, "w1"), "overridden");
+    assert_eq!(database.query(ASTRAY).unwrap(), "");
+    assert_eq!(database.query("SELECT count(*) FROM arx.risk_queue").unwrap(), "0");
+}
+
+#[test]
+fn one_wallet_that_cannot_be_scored_keeps_no_other_from_it() {
+    let database = Stack::shared().unwrap().database("risk_unscorable").unwrap();
+    prepare(&database);
+    database.query(&pay_around(40, 1)).unwrap();
+    // rows that no network and no address is behind are nobody's
+    database
+        .query(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             VALUES ('No Such Network!', 'x1', 1, '2024-01-05', 'a', 'b', 1), ('ethereum', 'x2', 1, '2024-01-05', 'not an address', NULL, 1)",
+        )
+        .unwrap();
+    database
+        .query(
+            "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = '54000'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON arx.risk_score_history FOR EACH ROW WHEN (NEW.address = 'w7')
+                 EXECUTE FUNCTION public.refuse()",
+        )
+        .unwrap();
+    let error = database.query("CALL arx.refresh_risk_scores()").unwrap_err().to_string();
+    assert!(error.contains("not this one") && error.contains("Wallet w7 of network testnet stays queued"), "{error}");
+    assert_eq!(database.query("SELECT string_agg(address, ',') FROM arx.risk_queue").unwrap(), "w7");
+    assert_eq!(database.query("SELECT count(*) FROM arx.wallet_profiles WHERE risk_state = 'scored'").unwrap(), "39");
+    database.query("DROP TRIGGER refuse ON arx.risk_score_history").unwrap();
+    database.query("CALL arx.refresh_risk_scores()").unwrap();
+    assert_eq!(database.query(ASTRAY).unwrap(), "");
 }

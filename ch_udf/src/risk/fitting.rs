@@ -11,7 +11,7 @@ use arx_core::risk::fit::{Measures, Publication, cross_validate};
 use arx_core::risk::scorecard::{Scorecard, Training};
 use arx_core::risk::training::{Cases, Split, TrainingError, fit_options};
 
-use super::{MEMORY, Offline, RiskError, Stratum};
+use super::{MEMORY, Offline, RiskError, Stratum, output};
 
 /// What a scorecard is fitted on, and what becomes of it.
 #[derive(Debug, Clone)]
@@ -131,7 +131,8 @@ impl Fitting {
                 let address =
                     graph.address(case.wallet).map_err(|error| RiskError::Graph { message: error.to_string() })?;
                 let stratum = u8::from(in_stratum.contains(&case.wallet));
-                write!(file, "{address},{},{stratum},{}", u8::from(case.illicit), case.fold).map_err(failed)?;
+                let (address, illicit) = (output::field(address), u8::from(case.illicit));
+                write!(file, "{address},{illicit},{stratum},{}", case.fold).map_err(failed)?;
                 for value in row {
                     // an undefined value is an empty field
                     if value.is_nan() { write!(file, ",") } else { write!(file, ",{value}") }.map_err(failed)?;

@@ -1,5 +1,6 @@
 //! Files that are there whole or not at all.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -68,6 +69,11 @@ fn write_aside(aside: &Path, content: impl FnOnce(&mut dyn Write) -> Result<(), 
     let mut buffer = BufWriter::new(file);
     content(&mut buffer)?;
     Ok(buffer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?)
+}
+
+/// An address as a field of a CSV: on networks that ARX does not know it may hold commas and quotes (RFC 4180).
+pub fn field(address: &str) -> Cow<'_, str> {
+    if address.contains([',', '"']) { format!("\"{}\"", address.replace('"', "\"\"")).into() } else { address.into() }
 }
 
 #[cfg(test)]

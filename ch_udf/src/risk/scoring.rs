@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use arx_core::graph::{Graph, MemoryBudget, TransferGraph, Unwatched, Wallet};
 use arx_core::label::LabelKind;
-use arx_core::risk::features::{Coverage, ExtractError, Extractor, Labelled, NAMES, Row, Scene, Surroundings};
+use arx_core::risk::features::{Coverage, Enough, ExtractError, Extractor, Labelled, NAMES, Row, Scene, Surroundings};
 use arx_core::risk::scorecard::BoundScorecard;
 use arx_core::risk::{Known, judge};
 use clap::Args;
@@ -95,7 +95,7 @@ impl Lines<'_> {
         let label = self.labels.own.get(&wallet);
         let known = Known { label, decided: None, seen: seen.map(|(row, coverage)| (row, *coverage)) };
         let judged = judge(self.bound, &known);
-        write!(out, "{address},{},", judged.score)?;
+        write!(out, "{},{},", output::field(address), judged.score)?;
         if let Some(probability) = judged.probability {
             write!(out, "{probability}")?;
         }
@@ -128,6 +128,7 @@ pub(super) fn wallets<'g>(graph: &'g Graph<'_>) -> Result<Vec<(&'g str, Wallet)>
 pub struct Scoring<'g> {
     graph: Graph<'g>,
     labelled: Labelled,
+    enough: Enough,
     surroundings: Surroundings,
     extractor: Extractor,
 }
@@ -144,9 +145,10 @@ impl<'g> Scoring<'g> {
         for (wallet, kind) in labels {
             labelled.mark(*wallet, *kind);
         }
-        let scene = Scene { graph: &graph, until: None, labelled: &labelled };
+        let scene = Scene::new(&graph, None, &labelled, &mut Unwatched)?;
+        let enough = scene.enough;
         let surroundings = Surroundings::of_all(&scene, &mut memory, &mut Unwatched)?;
-        Ok(Self { graph, labelled, surroundings, extractor: Extractor::default() })
+        Ok(Self { graph, labelled, enough, surroundings, extractor: Extractor::default() })
     }
 
     /// The features of a wallet, if it dealt with anybody.
@@ -154,7 +156,7 @@ impl<'g> Scoring<'g> {
     /// # Errors
     /// [`RiskError::Training`].
     pub fn look(&mut self, wallet: Wallet) -> Result<Option<(Row, Coverage)>, RiskError> {
-        let scene = Scene { graph: &self.graph, until: None, labelled: &self.labelled };
+        let scene = Scene { graph: &self.graph, until: None, labelled: &self.labelled, enough: self.enough };
         Ok(self.extractor.look(&scene, wallet, &self.surroundings, &mut Unwatched)?)
     }
 }

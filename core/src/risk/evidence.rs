@@ -3,8 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::features::{ExtractError, Labelled, MOST_TRANSFERS, Proof, Scene, Surroundings};
-use crate::graph::{AssetSelection, EdgeFilter, Graph, Side, Status, Transfer, TransferGraph, U256, Wallet, Watch};
+use super::features::{Enough, ExtractError, Labelled, MOST_TRANSFERS, Proof, Scene, Surroundings};
+use crate::graph::{
+    AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, TransferGraph, U256, Wallet, Watch,
+};
 
 /// Transfers and counterparties shown for a proof.
 pub const MOST_SHOWN: usize = 3;
@@ -42,8 +44,13 @@ impl<'g> Dossier<'g> {
         graph: Graph<'g>,
         wallet: Wallet,
         until: Option<i64>,
+        memory: &MemoryBudget,
         watch: &mut impl Watch,
     ) -> Result<Self, ExtractError> {
+        let transfers = |side| graph.transfer_count(wallet, side).min(MOST_TRANSFERS);
+        if memory.left() < (transfers(Side::In) + transfers(Side::Out)) * size_of::<(Side, Transfer)>() {
+            return Err(ExtractError::Memory { budget: memory.limit() });
+        }
         let filter = EdgeFilter { include_failed: true, ..EdgeFilter::history(AssetSelection::Native, until) };
         let (mut transfers, mut failed) = (Vec::new(), Vec::new());
         for side in [Side::In, Side::Out] {
@@ -155,7 +162,8 @@ impl<'g> Dossier<'g> {
         }
         let mut peers: Vec<(Wallet, &(Side, Transfer))> = largest.into_iter().collect();
         peers.sort_by_key(|(peer, one)| (Reverse(one.1.value), self.graph.order(*peer)));
-        let scene = Scene { graph: &self.graph, until: self.until, labelled };
+        // only contacts are asked about: whether labels are enough does not matter
+        let scene = Scene { graph: &self.graph, until: self.until, labelled, enough: Enough::default() };
         let (mut found, mut pace) = (Vec::new(), 0);
         for (peer, one) in peers.into_iter().take(MOST_LOOKED_AT) {
             let contacts = Surroundings::Asked.of(&scene, peer, self.wallet, watch, &mut pace)?;
@@ -186,8 +194,8 @@ impl<'g> Dossier<'g> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Unwatched;
     use crate::graph::test_graph::{Sent, TestGraph};
-    use crate::graph::{MemoryBudget, Unwatched};
     use crate::label::LabelKind;
 
     fn sent(from: u32, to: u32, time: i64, value: u128) -> Sent {
@@ -209,7 +217,10 @@ mod tests {
         let graph = TestGraph::with_failed(&rows, |row| row == 5, 3);
         let mut labelled = Labelled::new(graph.graph().wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
         labelled.mark(graph.wallet(2), LabelKind::Illicit);
-        let dossier = Dossier::gather(graph.graph(), graph.wallet(0), None, &mut Unwatched).unwrap();
+        let memory = MemoryBudget::new(1 << 20);
+        let small = MemoryBudget::new(100);
+        assert!(Dossier::gather(graph.graph(), graph.wallet(0), None, &small, &mut Unwatched).is_err());
+        let dossier = Dossier::gather(graph.graph(), graph.wallet(0), None, &memory, &mut Unwatched).unwrap();
         let proof = |proof| {
             let found = dossier.proof(proof, &labelled, &mut Unwatched).unwrap();
             assert!(found.transfers.len() <= MOST_SHOWN && found.counterparties.len() <= found.transfers.len());
@@ -225,7 +236,7 @@ mod tests {
         assert_eq!(proof(Proof::Services), [0; 0]);
         assert_eq!(proof(Proof::ReceiversNearIllicit), [0; 0], "an attempt that failed is no payment");
 
-        let before = Dossier::gather(graph.graph(), graph.wallet(0), Some(1), &mut Unwatched).unwrap();
+        let before = Dossier::gather(graph.graph(), graph.wallet(0), Some(1), &memory, &mut Unwatched).unwrap();
         let found = before.proof(Proof::Received, &labelled, &mut Unwatched).unwrap();
         assert_eq!(found.counterparties, [graph.wallet(1)], "nothing of later is known");
     }

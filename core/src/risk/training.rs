@@ -3,9 +3,11 @@
 //! A wallet's exposure is to labels of others. If those others are judged in the same fold, their labels are not known there: for each
 //! fold the features are made anew, without the labels of the wallets in it. No wallet's features know its own label.
 
+use std::collections::HashSet;
+
 use thiserror::Error;
 
-use super::features::{ExtractError, Extractor, FEATURES, Labelled, NAMES, Row, Scene, Surroundings};
+use super::features::{ExtractError, Extractor, FEATURES, Labelled, NAMES, Row, Scene, Surroundings, bytes_of};
 use super::fit::{FitError, FitOptions, Sample, fold_of};
 use crate::graph::{Damaged, Graph, MemoryBudget, TransferGraph, Wallet, Watch};
 use crate::label::LabelKind;
@@ -27,6 +29,8 @@ pub struct Case {
     pub wallet: Wallet,
     /// Whether it is illicit.
     pub illicit: bool,
+    /// Whether others are told that it is a service.
+    service: bool,
     /// The fold in which it is judged.
     pub fold: u32,
     /// Whether it is shown a second time with nobody else labelled.
@@ -71,7 +75,8 @@ pub struct Cases {
 
 impl Cases {
     /// From wallets and whether they are illicit, with the labels of others. Cases are put in the order of their addresses; wallets that
-    /// dealt with nobody are left out. Labels of the cases themselves, among those of others, are not used.
+    /// dealt with nobody are left out. Among the labels of others those of cases are not used, but that one that is not illicit is a
+    /// service: that is told outside of its fold, as the illicit are.
     ///
     /// # Errors
     /// [`ExtractError`].
@@ -87,7 +92,9 @@ impl Cases {
         let mut wallets = wallets.to_vec();
         wallets.sort_unstable_by_key(|(wallet, _)| graph.order(*wallet));
         let (mut extractor, nobody) = (Extractor::default(), Labelled::default());
-        let scene = Scene { graph, until, labelled: &nobody };
+        let scene = Scene::new(graph, until, &nobody, watch)?;
+        let is_service = |(wallet, kind): &(Wallet, LabelKind)| (*kind == LabelKind::Service).then_some(*wallet);
+        let services: HashSet<Wallet> = others.iter().filter_map(is_service).collect();
         let mut list = Vec::new();
         for (wallet, illicit) in wallets {
             if extractor.look(&scene, wallet, &Surroundings::Asked, watch)?.is_none() {
@@ -96,9 +103,10 @@ impl Cases {
             let address = graph.address(wallet)?;
             let fold = fold_of(address, network, split.folds, split.seed);
             let unlabelled = fold_of(address, network, ONE_UNLABELLED_OF, split.seed ^ u64::MAX) == 0;
-            list.push(Case { wallet, illicit, fold, unlabelled });
+            let service = !illicit && services.contains(&wallet);
+            list.push(Case { wallet, illicit, service, fold, unlabelled });
         }
-        let of_cases: std::collections::HashSet<Wallet> = list.iter().map(|case| case.wallet).collect();
+        let of_cases: HashSet<Wallet> = list.iter().map(|case| case.wallet).collect();
         let others = others.iter().filter(|(wallet, _)| !of_cases.contains(wallet)).copied().collect();
         let again = list.iter().filter(|case| case.unlabelled);
         let folds = list.iter().chain(again).map(|case| case.fold).collect();
@@ -156,17 +164,24 @@ impl Cases {
         for (wallet, kind) in &self.others {
             labelled.mark(*wallet, *kind);
         }
-        for case in self.list.iter().filter(|case| case.illicit && Some(case.fold) != fold) {
-            labelled.mark(case.wallet, LabelKind::Illicit);
+        for case in self.list.iter().filter(|case| Some(case.fold) != fold) {
+            match case {
+                Case { illicit: true, .. } => labelled.mark(case.wallet, LabelKind::Illicit),
+                Case { service: true, .. } => labelled.mark(case.wallet, LabelKind::Service),
+                _ => {}
+            }
         }
         if !memory.take(self.list.len() * size_of::<Row>()) {
             return Err(out_of_memory);
         }
-        let scene = Scene { graph, until: self.until, labelled: &labelled };
+        let scene = Scene::new(graph, self.until, &labelled, watch)?;
         let surroundings = Surroundings::of_all(&scene, &mut memory, watch)?;
         let mut extractor = Extractor::default();
         let mut rows = Vec::with_capacity(self.list.len());
         for case in &self.list {
+            if memory.left() < bytes_of(graph, case.wallet) {
+                return Err(out_of_memory);
+            }
             let seen = extractor.look(&scene, case.wallet, &surroundings, watch)?;
             rows.push(seen.map_or([f64::NAN; NAMES.len()], |(row, _)| row));
         }
@@ -248,6 +263,25 @@ mod tests {
             rows.iter().flatten().map(|value| value.to_bits()).collect()
         };
         assert_eq!(bits(&alone), bits(&told));
+    }
+
+    #[test]
+    fn a_case_that_is_a_service_is_told_outside_of_its_fold() {
+        let (graph, wallets) = round();
+        let services: Vec<(Wallet, LabelKind)> =
+            wallets.iter().map(|(wallet, _)| (*wallet, LabelKind::Service)).collect();
+        let of = graph.graph();
+        let alone = Cases::new(&of, "testnet", &wallets, &[], None, SPLIT, &mut Unwatched).unwrap();
+        let told = Cases::new(&of, "testnet", &wallets, &services, None, SPLIT, &mut Unwatched).unwrap();
+        let place = NAMES.iter().position(|name| *name == "service_received_share").unwrap();
+        let met = |cases: &Cases, fold| -> usize {
+            let rows = cases.rows(&of, fold, MEMORY, &mut Unwatched).unwrap();
+            rows.iter().filter(|row| row[place] > 0.0).count()
+        };
+        assert_eq!(met(&alone, None), 0);
+        let everybody = met(&told, None);
+        assert!(everybody > 0);
+        assert!((0..SPLIT.folds).any(|fold| met(&told, Some(fold)) < everybody));
     }
 
     #[test]

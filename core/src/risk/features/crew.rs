@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Builder, ScopedJoinHandle};
 use std::time::Duration;
 
-use super::{Coverage, ExtractError, Extractor, Row, Scene, Surroundings, bytes_for};
-use crate::graph::{Side, Wallet, Watch};
+use super::{Coverage, ExtractError, Extractor, Row, Scene, Surroundings, bytes_of};
+use crate::graph::{Wallet, Watch};
 
 /// Wallets that a thread takes at a time.
 const CHUNK: usize = 256;
@@ -164,8 +164,7 @@ impl Crew<'_> {
     }
 
     fn needs(&self, wallet: Wallet) -> usize {
-        let graph = self.scene.graph;
-        bytes_for(graph.transfer_count(wallet, Side::In) + graph.transfer_count(wallet, Side::Out))
+        bytes_of(self.scene.graph, wallet)
     }
 }
 
@@ -216,7 +215,7 @@ mod tests {
     fn look(graph: &TestGraph, threads: usize, memory: usize, watch: &mut impl Watch) -> Result<Seen, ExtractError> {
         let graph = graph.graph();
         let labelled = Labelled::new(graph.wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
-        let scene = Scene { graph: &graph, until: None, labelled: &labelled };
+        let scene = Scene::new(&graph, None, &labelled, &mut Unwatched).unwrap();
         let surroundings = Surroundings::of_all(&scene, &mut MemoryBudget::new(1 << 24), &mut Unwatched).unwrap();
         let crew = Crew { scene: &scene, surroundings: &surroundings, memory, threads };
         let wallets: Vec<Wallet> = (0..graph.wallets()).collect();
@@ -238,9 +237,7 @@ mod tests {
         assert_eq!(alone.values().flatten().count(), 1_000);
         assert_eq!(look(&graph, 4, usize::MAX, &mut Unwatched).unwrap(), alone);
         // the largest wallet needs more than a thread's share, and is looked at alone
-        let of =
-            |wallet| graph.graph().transfer_count(wallet, Side::In) + graph.graph().transfer_count(wallet, Side::Out);
-        let largest = (0..1_000).map(|wallet| bytes_for(of(wallet))).max().unwrap();
+        let largest = (0..1_000).map(|wallet| bytes_of(&graph.graph(), wallet)).max().unwrap();
         assert_eq!(look(&graph, 4, 2 * largest, &mut Unwatched).unwrap(), alone);
         let error = look(&graph, 4, largest / 2, &mut Unwatched).unwrap_err();
         assert_eq!(error, ExtractError::Memory { budget: largest / 2 });
@@ -266,7 +263,7 @@ mod tests {
         let graph = graph();
         let graph = graph.graph();
         let labelled = Labelled::default();
-        let scene = Scene { graph: &graph, until: None, labelled: &labelled };
+        let scene = Scene::new(&graph, None, &labelled, &mut Unwatched).unwrap();
         let crew = Crew { scene: &scene, surroundings: &Surroundings::Asked, memory: usize::MAX, threads: 3 };
         let wallets: Vec<Wallet> = (0..graph.wallets()).collect();
         let _ = crew.look_at(&wallets, || (), &mut Unwatched, |(): &mut (), _, _| panic!("here"));

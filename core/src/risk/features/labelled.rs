@@ -1,6 +1,8 @@
 //! Which wallets are labelled, as far as features look at labels.
 
-use crate::graph::{MemoryBudget, Wallet};
+use super::ExtractError;
+use super::surroundings::contacts_of;
+use crate::graph::{Graph, MemoryBudget, Wallet, Watch};
 use crate::label::LabelKind;
 
 const ILLICIT: u8 = 1;
@@ -17,7 +19,7 @@ pub const ENOUGH_SERVICES: usize = 20;
 pub struct Labelled {
     marks: Vec<u8>,
     illicit: Vec<Wallet>,
-    services: usize,
+    services: Vec<Wallet>,
 }
 
 impl Labelled {
@@ -42,7 +44,7 @@ impl Labelled {
             }
             LabelKind::Service if *mark & SERVICE == 0 => {
                 *mark |= SERVICE;
-                self.services += 1;
+                self.services.push(wallet);
             }
             LabelKind::Illicit | LabelKind::Service | LabelKind::Neutral => {}
         }
@@ -68,20 +70,46 @@ impl Labelled {
         &self.illicit
     }
 
-    /// Whether so many illicit wallets are known that to meet none says something.
-    #[must_use]
-    pub const fn illicit_enough(&self) -> bool {
-        self.illicit.len() >= ENOUGH_ILLICIT
-    }
-
-    /// Whether so many services are known that to meet none says something.
-    #[must_use]
-    pub const fn services_enough(&self) -> bool {
-        self.services >= ENOUGH_SERVICES
-    }
-
     #[inline]
     fn has(&self, wallet: Wallet, mark: u8) -> bool {
         self.marks.get(wallet as usize).is_some_and(|marks| marks & mark != 0)
+    }
+}
+
+/// Whether so many wallets are labelled that to meet none of them says something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Enough {
+    /// Illicit ones: [`ENOUGH_ILLICIT`].
+    pub illicit: bool,
+    /// Services: [`ENOUGH_SERVICES`].
+    pub services: bool,
+}
+
+impl Enough {
+    /// Counts those that dealt with somebody before a time: no other is ever met.
+    ///
+    /// # Errors
+    /// [`ExtractError::Stopped`], [`ExtractError::Damaged`].
+    pub fn of(
+        graph: &Graph<'_>,
+        until: Option<i64>,
+        labelled: &Labelled,
+        watch: &mut impl Watch,
+    ) -> Result<Self, ExtractError> {
+        let mut reached = |wallets: &[Wallet], enough: usize| -> Result<bool, ExtractError> {
+            let mut found = 0;
+            for wallet in wallets {
+                let contacts = contacts_of(graph, *wallet, until, watch)?;
+                found += usize::from(contacts.fan_in + contacts.fan_out > 0);
+                if found >= enough {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        Ok(Self {
+            illicit: reached(&labelled.illicit, ENOUGH_ILLICIT)?,
+            services: reached(&labelled.services, ENOUGH_SERVICES)?,
+        })
     }
 }

@@ -22,7 +22,7 @@ mod values;
 
 use thiserror::Error;
 
-use crate::graph::{AssetSelection, Damaged, EdgeFilter, Wallet, Watch};
+use crate::graph::{AssetSelection, Damaged, EdgeFilter, Graph, Side, Wallet, Watch};
 use holding::holding;
 use own::Own;
 use peers::{Around, Logarithms, Peers};
@@ -32,10 +32,10 @@ use values::{Values, ratio};
 
 pub use catalogue::{FEATURES, Feature, FeatureSpec, NAMES, Proof, Unit, spec_of};
 pub use crew::{AHEAD, Crew};
-pub use labelled::{ENOUGH_ILLICIT, ENOUGH_SERVICES, Labelled};
+pub use labelled::{ENOUGH_ILLICIT, ENOUGH_SERVICES, Enough, Labelled};
 pub use own::MOST_TRANSFERS;
 pub use peers::MOST_PEERS;
-pub use surroundings::{Contacts, HUB, Scene, Surroundings};
+pub use surroundings::{Contacts, HUB, Scene, Surroundings, contacts_of};
 
 /// The features of a wallet, in the order of [`NAMES`].
 pub type Row = [f64; NAMES.len()];
@@ -96,6 +96,12 @@ pub const fn bytes_for(transfers: usize) -> usize {
     kept * 144
 }
 
+/// The same for a wallet of a graph.
+#[must_use]
+pub fn bytes_of(graph: &Graph<'_>, wallet: Wallet) -> usize {
+    bytes_for(graph.transfer_count(wallet, Side::In) + graph.transfer_count(wallet, Side::Out))
+}
+
 impl Extractor {
     /// The features of a wallet before a time; `None` if it dealt with nobody. O(n log n) for n transfers, and the contacts of its
     /// counterparties that are no hubs.
@@ -109,7 +115,7 @@ impl Extractor {
         surroundings: &Surroundings,
         watch: &mut impl Watch,
     ) -> Result<Option<(Row, Coverage)>, ExtractError> {
-        let Scene { graph, until, labelled } = *scene;
+        let Scene { graph, until, enough, .. } = *scene;
         self.own.gather(graph, wallet, &EdgeFilter::history(AssetSelection::Native, until), watch)?;
         if self.own.is_empty() {
             return Ok(None);
@@ -214,7 +220,7 @@ impl Extractor {
         set(Feature::SentToHubsShare, to.hub_value_share);
         // that nobody labelled is met says nothing where hardly anybody is labelled
         let met = |value: f64, enough: bool| if value > 0.0 || enough { value } else { f64::NAN };
-        let illicit = labelled.illicit_enough();
+        let illicit = enough.illicit;
         set(Feature::IllicitSenders, met(from.illicit, illicit));
         set(Feature::IllicitReceivedShare, met(from.illicit_value_share, illicit));
         set(Feature::IllicitReceivers, met(to.illicit, illicit));
@@ -223,7 +229,7 @@ impl Extractor {
         set(Feature::SendersPaidByIllicit, met(from.paid_by_illicit, illicit));
         set(Feature::ReceiversPaidByIllicit, met(to.paid_by_illicit, illicit));
         set(Feature::ReceiversPayingIllicit, met(to.paying_illicit, illicit));
-        let services = labelled.services_enough();
+        let services = enough.services;
         set(Feature::ServiceReceivedShare, met(from.service_value_share, services));
         set(Feature::ServiceSentShare, met(to.service_value_share, services));
         let coverage = self.coverage(&from, &to);

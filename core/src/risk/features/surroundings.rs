@@ -1,7 +1,7 @@
 //! Who the counterparties deal with.
 
 use super::ExtractError;
-use super::labelled::Labelled;
+use super::labelled::{Enough, Labelled};
 use crate::graph::{EdgeFilter, Graph, MemoryBudget, Side, TransferGraph, Wallet, Watch};
 
 /// With so many contacts a wallet is a hub: those who deal with it have nothing in common.
@@ -10,7 +10,7 @@ pub const HUB: u32 = 1000;
 /// Edges between two looks at the watch.
 const STEPS: usize = 1 << 14;
 
-/// Whom a wallet deals with. A failed transfer is a contact, too.
+/// Whom a wallet deals with, itself not counted. A failed transfer is a contact, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Contacts {
     /// Distinct senders to it.
@@ -39,6 +39,41 @@ pub struct Scene<'s> {
     pub until: Option<i64>,
     /// The labels.
     pub labelled: &'s Labelled,
+    /// Whether there are enough of them.
+    pub enough: Enough,
+}
+
+impl<'s> Scene<'s> {
+    /// With enough labels or not, as they are counted.
+    ///
+    /// # Errors
+    /// Those of [`Enough::of`].
+    pub fn new(
+        graph: &'s Graph<'s>,
+        until: Option<i64>,
+        labelled: &'s Labelled,
+        watch: &mut impl Watch,
+    ) -> Result<Self, ExtractError> {
+        Ok(Self { graph, until, labelled, enough: Enough::of(graph, until, labelled, watch)? })
+    }
+}
+
+/// Whom a wallet deals with before a time, whoever is labelled.
+///
+/// # Errors
+/// [`ExtractError::Stopped`], [`ExtractError::Damaged`].
+pub fn contacts_of(
+    graph: &Graph<'_>,
+    wallet: Wallet,
+    until: Option<i64>,
+    watch: &mut impl Watch,
+) -> Result<Contacts, ExtractError> {
+    let mut pace = 0;
+    Ok(Contacts {
+        fan_in: count(graph, wallet, Side::In, until, watch, &mut pace)?,
+        fan_out: count(graph, wallet, Side::Out, until, watch, &mut pace)?,
+        ..Contacts::default()
+    })
 }
 
 /// Where contacts are found out.
@@ -51,12 +86,12 @@ pub enum Surroundings {
 }
 
 impl Surroundings {
-    /// Counts the contacts of every wallet. O(pairs), or O(wallets) where nothing limits the time.
+    /// Counts the contacts of every wallet. O(pairs).
     ///
     /// # Errors
     /// [`ExtractError::Memory`].
     pub fn of_all(scene: &Scene<'_>, memory: &mut MemoryBudget, watch: &mut impl Watch) -> Result<Self, ExtractError> {
-        let Scene { graph, until, labelled } = *scene;
+        let Scene { graph, until, labelled, .. } = *scene;
         let wallets = graph.wallets();
         if !memory.take(wallets as usize * size_of::<Contacts>()) {
             return Err(ExtractError::Memory { budget: memory.limit() });
@@ -94,7 +129,7 @@ impl Surroundings {
         watch: &mut impl Watch,
         pace: &mut usize,
     ) -> Result<Contacts, ExtractError> {
-        let Scene { graph, until, labelled } = *scene;
+        let Scene { graph, until, labelled, .. } = *scene;
         if let Self::Table(table) = self
             && !labelled.is_illicit(asking)
         {
@@ -119,7 +154,7 @@ impl Surroundings {
     }
 }
 
-/// Every contact there ever was, before a time.
+/// Every contact there ever was, before a time. A transfer to itself is no contact.
 fn each_contact(
     graph: &Graph<'_>,
     wallet: Wallet,
@@ -134,13 +169,13 @@ fn each_contact(
     if until.is_none()
         && let Some(plain) = graph.plain_edges(wallet, side, &filter, false)
     {
-        plain.peers.iter().for_each(|peer| each(*peer));
+        plain.peers.iter().filter(|peer| **peer != wallet).for_each(|peer| each(*peer));
         return Ok(());
     }
     graph.edges(wallet, side, &filter, |edge| -> Result<(), ExtractError> {
         step(pace, 1, watch)?;
         // a sum beyond 256 bits comes as a second edge without transfers
-        if edge.transfers > 0 && until.is_none_or(|until| edge.first < until) {
+        if edge.transfers > 0 && edge.peer != wallet && until.is_none_or(|until| edge.first < until) {
             each(edge.peer);
         }
         Ok(())
@@ -159,7 +194,8 @@ fn count(
         && let Some(plain) = graph.plain_edges(wallet, side, &EdgeFilter::default(), false)
     {
         step(pace, 0, watch)?;
-        return Ok(u32::try_from(plain.peers.len()).unwrap_or(u32::MAX));
+        let others = plain.peers.iter().filter(|peer| **peer != wallet).count();
+        return Ok(u32::try_from(others).unwrap_or(u32::MAX));
     }
     let mut found = 0_u32;
     each_contact(graph, wallet, side, until, watch, pace, |_| found = found.saturating_add(1))?;

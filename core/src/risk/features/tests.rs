@@ -31,7 +31,7 @@ fn labelled(graph: &TestGraph, illicit: &[u32], services: &[u32]) -> Labelled {
 
 fn look(graph: &TestGraph, wallet: u32, until: Option<i64>, labelled: &Labelled, all: bool) -> Option<Row> {
     let graph_of = graph.graph();
-    let scene = Scene { graph: &graph_of, until, labelled };
+    let scene = Scene::new(&graph_of, until, labelled, &mut Unwatched).unwrap();
     let surroundings = if all {
         Surroundings::of_all(&scene, &mut MemoryBudget::new(1 << 20), &mut Unwatched).unwrap()
     } else {
@@ -164,7 +164,7 @@ fn a_wallet_with_too_many_counterparties_says_how_much_was_looked_at() {
     let hub = graph.wallet("testnet", "hub").unwrap().unwrap();
     let mut extractor = Extractor::default();
     let labelled = Labelled::default();
-    let scene = Scene { graph: &graph, until: None, labelled: &labelled };
+    let scene = Scene::new(&graph, None, &labelled, &mut Unwatched).unwrap();
     let (row, coverage) = extractor.look(&scene, hub, &Surroundings::Asked, &mut Unwatched).unwrap().unwrap();
     assert_eq!(coverage, Coverage { transfers: 1.0, counterparties: MOST_PEERS as f64 / senders as f64 });
     assert_eq!(value(&row, Feature::Senders), senders as f64);

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use arx_core::address::Network;
 use arx_core::graph::{EdgeFilter, Side, TransferGraph};
-use arx_core::risk::features::{AHEAD, Coverage, HUB, Row};
+use arx_core::risk::features::{AHEAD, Coverage, Enough, Row, contacts_of};
 use arx_core::risk::scorecard::Scorecard;
 use arx_core::risk::{Judgement, Known, RiskState, judge};
 use pgrx::datum::TimestampWithTimeZone;
@@ -17,7 +18,7 @@ use super::scorer::{Found, Scorer, scorecard_in_use, scorecard_of};
 use super::wallet::score;
 use crate::api::graph::question::or_report;
 use crate::error::SqlError;
-use crate::graph_store::{Need, current};
+use crate::graph_store::{Interrupts, Need, current};
 use crate::numeric::SqlNumeric;
 use crate::spi::{networks, registered_network};
 
@@ -161,7 +162,7 @@ fn risk_distribution(
             decided_wallets.insert(wallet, one);
         }
     }
-    let (book, ready) = (Rc::clone(&scorer.book), scorer.ready.clone());
+    let (book, ready) = (Arc::clone(&scorer.book), scorer.ready.clone());
     let (graph, book, scorecard) = (ready.graph(), &*book, &*scorecard);
     type Groups<'s> = BTreeMap<(i32, &'s str, RiskState), (i64, i64)>;
     let found = scorer.look_at_all(|groups: &mut Groups<'_>, wallet, seen: Option<(&Row, Coverage)>| {
@@ -205,7 +206,8 @@ fn risk_basis() -> Result<String, ErrorReport> {
     let mut enough = Vec::new();
     for network in networks()? {
         let book = Book::open(&ready, &network, None)?;
-        let (illicit, services) = (book.labelled().illicit_enough(), book.labelled().services_enough());
+        let Enough { illicit, services } =
+            Enough::of(&ready.graph(), None, book.labelled(), &mut Interrupts).map_err(SqlError::from)?;
         if illicit || services {
             enough.push(format!("{} {illicit} {services}", network.name()));
         }
@@ -262,12 +264,11 @@ fn wallets_near(
     }
     for peer in through {
         mark(peer, &mut near);
-        let contacts = graph.degree(peer, Side::In) + graph.degree(peer, Side::Out);
-        // what the overlay adds may be counted twice: rather one hub too many
-        if contacts < 2 * HUB as usize {
-            for other in peers(peer)? {
-                mark(other, &mut near);
-            }
+        if contacts_of(&graph, peer, None, &mut Interrupts).map_err(SqlError::from)?.is_hub() {
+            continue;
+        }
+        for other in peers(peer)? {
+            mark(other, &mut near);
         }
     }
     let mut addresses = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use arx_core::address::Network;
 use arx_core::graph::{Graph, MemoryBudget, Snapshot, TransferGraph};
@@ -13,15 +13,17 @@ use pgrx::datum::TimestampWithTimeZone;
 use crate::error::SqlError;
 use crate::graph_store::{BaseToken, Ready};
 use crate::guc;
-use crate::snapshot::Caller;
+use crate::snapshot::{Caller, require_whole};
 use crate::spi::{labels_changed, now_and_next_label_change, own_labels, risk_labels};
 
 /// Bytes that an own label takes, with its strings and its place in a table.
 const LABEL_BYTES: usize = 192;
 
 /// The labels of wallets of a graph, by number.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Book {
+    /// Of wallets of the base, where another book has them.
+    of_base: Option<Arc<Book>>,
     own: HashMap<u32, OwnLabel>,
     labelled: Labelled,
 }
@@ -33,7 +35,7 @@ struct Kept {
     /// Until a label begins or ends.
     until: i64,
     base: BaseToken,
-    book: Rc<Book>,
+    book: Arc<Book>,
 }
 
 /// Networks whose labels a backend keeps, those asked about last.
@@ -48,51 +50,54 @@ impl Book {
     ///
     /// # Errors
     /// When they do not fit into `arx.graph_work_mem`, and those of the queries.
-    pub fn open(ready: &Ready, network: &Network, at: Option<TimestampWithTimeZone>) -> Result<Rc<Self>, SqlError> {
+    pub fn open(ready: &Ready, network: &Network, at: Option<TimestampWithTimeZone>) -> Result<Arc<Self>, SqlError> {
+        // what is kept is for whoever asks next
+        require_whole(c"address_labels")?;
         let graph = ready.graph();
         if at.is_some() {
-            return Ok(Rc::new(Self::load(&graph, network, at, graph.wallets())?));
+            return Ok(Arc::new(Self::load(&graph, network, at, graph.wallets())?));
         }
         let base = ready.base_token();
         let book = Self::of_base(&graph, network, &base)?;
         if graph.wallets() == base.wallets() {
             return Ok(book);
         }
-        // wallets that are new beside the base
-        let new: Vec<u32> = (base.wallets()..graph.wallets()).collect();
+        // wallets of the network that are new beside the base
+        let Some(number) = graph.network_number(network.name()) else { return Ok(book) };
+        let new: Vec<u32> = (base.wallets()..graph.wallets()).filter(|wallet| graph.is_of(*wallet, number)).collect();
         let addresses = new.iter().map(|wallet| graph.address(*wallet)).collect::<Result<Vec<&str>, _>>()?;
         let mut found = Vec::new();
         own_labels(network, &addresses, None, |place, label| {
             found.extend(new.get(place).map(|wallet| (*wallet, label)));
             Ok(())
         })?;
-        let mut whole = Self { own: book.own.clone(), labelled: book.labelled.clone() };
+        let mut whole = Self { own: HashMap::new(), labelled: book.labelled.clone(), of_base: Some(book) };
         whole.labelled.grow(graph.wallets());
         for (wallet, label) in found {
             whole.add(wallet, label);
         }
-        Ok(Rc::new(whole))
+        Ok(Arc::new(whole))
     }
 
     /// Those of the wallets of the base.
-    fn of_base(graph: &Graph<'_>, network: &Network, base: &BaseToken) -> Result<Rc<Self>, SqlError> {
+    fn of_base(graph: &Graph<'_>, network: &Network, base: &BaseToken) -> Result<Arc<Self>, SqlError> {
         let caller = Caller::current()?;
         let (now, next) = now_and_next_label_change()?;
         let kept = KEPT.with_borrow(|kept| {
             let kept = kept.iter().find(|kept| kept.network == network.name())?;
             let holds = kept.base == *base && now < kept.until && caller.snapshot.covers(&kept.snapshot);
-            holds.then(|| (kept.snapshot.clone(), Rc::clone(&kept.book)))
+            holds.then(|| (kept.snapshot.clone(), Arc::clone(&kept.book)))
         });
         if let Some((snapshot, book)) = kept
             && !labels_changed(&snapshot)?
         {
             return Ok(book);
         }
-        let book = Rc::new(Self::load(graph, network, None, base.wallets())?);
+        let book = Arc::new(Self::load(graph, network, None, base.wallets())?);
         // what a transaction has written itself may be taken back
         if caller.own.is_none() {
             let (network, snapshot) = (network.name().to_owned(), caller.snapshot);
-            let new = Kept { network, snapshot, until: next, base: base.clone(), book: Rc::clone(&book) };
+            let new = Kept { network, snapshot, until: next, base: base.clone(), book: Arc::clone(&book) };
             KEPT.with_borrow_mut(|kept| {
                 kept.retain(|one| one.network != new.network && one.base == new.base);
                 kept.truncate(MOST_KEPT - 1);
@@ -112,7 +117,7 @@ impl Book {
         let mut memory = MemoryBudget::new(guc::graph_work_mem());
         let too_much = || SqlError::limit("the labels of the network need more memory than arx.graph_work_mem allows");
         let labelled = Labelled::new(wallets, &mut memory).ok_or_else(too_much)?;
-        let mut book = Self { labelled, own: HashMap::new() };
+        let mut book = Self { of_base: None, labelled, own: HashMap::new() };
         risk_labels(network, at, |address, label| {
             if let Some(wallet) = graph.wallet(network.name(), address)?
                 && wallet < wallets
@@ -135,7 +140,7 @@ impl Book {
 
     /// A wallet's own label.
     pub fn of(&self, wallet: u32) -> Option<&OwnLabel> {
-        self.own.get(&wallet)
+        self.own.get(&wallet).or_else(|| self.of_base.as_ref()?.own.get(&wallet))
     }
 
     /// Who is labelled.

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arx_core::address::{Address, Network};
-use arx_core::graph::{MemoryBudget, Side, TransferGraph};
+use arx_core::graph::{MemoryBudget, TransferGraph};
 use arx_core::risk::features::{
-    AHEAD, Coverage, Crew, ExtractError, Extractor, NAMES, Row, Scene, Surroundings, bytes_for,
+    AHEAD, Coverage, Crew, Enough, ExtractError, Extractor, NAMES, Row, Scene, Surroundings, bytes_of,
 };
 use arx_core::risk::scorecard::{BoundScorecard, Scorecard};
 use arx_core::risk::{Override, OwnLabel};
@@ -53,7 +53,8 @@ pub struct Scorer {
     pub ready: Ready,
     pub network: Network,
     pub at: Option<TimestampWithTimeZone>,
-    pub book: Rc<Book>,
+    pub book: Arc<Book>,
+    enough: Enough,
     surroundings: Surroundings,
     extractor: Extractor,
 }
@@ -67,26 +68,40 @@ pub struct Found {
     pub wallet: Option<u32>,
 }
 
+/// What is known at a time happened before this.
+fn before(at: Option<TimestampWithTimeZone>) -> Option<i64> {
+    at.map(|at| at.into_inner().saturating_add(1))
+}
+
 impl Scorer {
     /// For one wallet, or a few.
     pub fn new(network: Network, at: Option<TimestampWithTimeZone>) -> Result<Self, SqlError> {
         let ready = current(Need::Native)?;
         let book = Book::open(&ready, &network, at)?;
-        Ok(Self { ready, network, at, book, surroundings: Surroundings::Asked, extractor: Extractor::default() })
+        let enough = Enough::of(&ready.graph(), before(at), book.labelled(), &mut Interrupts)?;
+        Ok(Self {
+            ready,
+            network,
+            at,
+            book,
+            enough,
+            surroundings: Surroundings::Asked,
+            extractor: Extractor::default(),
+        })
     }
 
     /// Sees to it that many wallets can be looked at in little time.
     pub fn prepare_for_many(&mut self) -> Result<(), SqlError> {
         let mut memory = MemoryBudget::new(guc::graph_work_mem());
         let graph = self.ready.graph();
-        let scene = Scene { graph: &graph, until: self.until(), labelled: self.book.labelled() };
+        let scene = Scene { graph: &graph, until: self.until(), labelled: self.book.labelled(), enough: self.enough };
         self.surroundings = Surroundings::of_all(&scene, &mut memory, &mut Interrupts)?;
         Ok(())
     }
 
     /// The graph leaves out what is not before this.
     pub fn until(&self) -> Option<i64> {
-        self.at.map(|at| at.into_inner().saturating_add(1))
+        before(self.at)
     }
 
     /// A wallet by what the graph calls it, or by an address in any form.
@@ -132,13 +147,12 @@ impl Scorer {
         mut each: impl FnMut(u32, Option<(&Row, Coverage)>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         let (graph, until) = (self.ready.graph(), self.until());
-        let scene = Scene { graph: &graph, until, labelled: self.book.labelled() };
-        let transfers = |wallet| graph.transfer_count(wallet, Side::In) + graph.transfer_count(wallet, Side::Out);
+        let scene = Scene { graph: &graph, until, labelled: self.book.labelled(), enough: self.enough };
         for block in wallets.chunks(AHEAD) {
             graph.read_ahead(block);
             for wallet in block {
                 let mut memory = MemoryBudget::new(guc::graph_work_mem());
-                if !memory.take(bytes_for(transfers(*wallet))) {
+                if !memory.take(bytes_of(&graph, *wallet)) {
                     return Err(ExtractError::Memory { budget: memory.limit() }.into());
                 }
                 let seen = self.extractor.look(&scene, *wallet, &self.surroundings, &mut Interrupts)?;
@@ -156,7 +170,7 @@ impl Scorer {
     ) -> Result<Vec<A>, SqlError> {
         self.prepare_for_many()?;
         let (graph, until, wallets) = (self.ready.graph(), self.until(), self.wallets());
-        let scene = Scene { graph: &graph, until, labelled: self.book.labelled() };
+        let scene = Scene { graph: &graph, until, labelled: self.book.labelled(), enough: self.enough };
         let memory = guc::graph_work_mem();
         let crew = Crew { scene: &scene, surroundings: &self.surroundings, memory, threads: parallel_threads() };
         Ok(crew.look_at(&wallets, WithoutSignals::hold, &mut Interrupts, each)?)

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use arx_core::graph::{Graph, TransferGraph, U256};
+use arx_core::graph::{Graph, MemoryBudget, TransferGraph, U256};
 use arx_core::risk::features::{Coverage, FEATURES, Row};
 use arx_core::risk::scorecard::Score;
 use arx_core::risk::{Dossier, Evidence, Judgement, Known, Override, OwnLabel, Reason, judge, reasons, shown};
@@ -16,6 +16,7 @@ use super::scorer::{Found, Scorer, scorecard_in_use};
 use crate::convert::Wallet;
 use crate::error::SqlError;
 use crate::graph_store::Interrupts;
+use crate::guc;
 use crate::numeric::SqlNumeric;
 use crate::spi::{Sought, transfer_hashes};
 
@@ -139,7 +140,8 @@ impl Subject {
             return Ok(vec![Proof::default(); reasons.len()]);
         };
         let graph = self.scorer.ready.graph();
-        let dossier = Dossier::gather(graph, wallet, self.scorer.until(), &mut Interrupts)?;
+        let memory = MemoryBudget::new(guc::graph_work_mem());
+        let dossier = Dossier::gather(graph, wallet, self.scorer.until(), &memory, &mut Interrupts)?;
         let (mut evidence, mut sought) = (Vec::new(), Vec::new());
         // a transfer that proves several values is looked up once: of two that are alike each would get another hash
         let mut places: HashMap<u64, usize> = HashMap::new();
