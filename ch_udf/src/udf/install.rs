@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use sha2::{Digest, Sha256};
 
 use super::functions::Function;
-use super::program::{Models, UdfError};
+use super::models::{Models, UdfError};
 use super::vectors::{self, NULL};
 use crate::config::{ServerUrl, Settings};
 use crate::engine::{EngineFolder, USER, Warehouse, answers, escape_xml};

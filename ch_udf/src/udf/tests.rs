@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use proptest::prelude::*;
 
 use super::functions::Function;
-use super::program::{Models, UdfError};
+use super::models::{Models, UdfError};
 use super::protocol::{put_length, put_text};
 use super::vectors::{known, put_features};
 

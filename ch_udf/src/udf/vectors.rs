@@ -7,7 +7,7 @@ use arx_core::risk::features::{Coverage, NAMES, Row};
 use arx_core::risk::{Known, judge, reasons};
 
 use super::functions::Function;
-use super::program::{Models, UdfError};
+use super::models::{Models, UdfError};
 use super::protocol::put_text;
 
 /// One question and its answer.

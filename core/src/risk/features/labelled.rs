@@ -1,7 +1,7 @@
 //! Which wallets are labelled, as far as features look at labels.
 
 use super::ExtractError;
-use super::surroundings::contacts_of;
+use super::contacts::contacts_of;
 use crate::graph::{Graph, MemoryBudget, Wallet, Watch};
 use crate::label::LabelKind;
 

@@ -9,6 +9,7 @@
 //! wallets' numbers and the order of transfers of one time do not matter.
 
 mod catalogue;
+mod contacts;
 mod crew;
 mod holding;
 mod labelled;
@@ -23,19 +24,20 @@ mod values;
 use thiserror::Error;
 
 use crate::graph::{AssetSelection, Damaged, EdgeFilter, Graph, Side, Wallet, Watch};
+use contacts::step;
 use holding::holding;
 use own::Own;
 use peers::{Around, Logarithms, Peers};
-use surroundings::step;
 use times::{Times, centre, seconds, span};
 use values::{Values, ratio};
 
 pub use catalogue::{FEATURES, Feature, FeatureSpec, NAMES, Proof, Unit, spec_of};
+pub use contacts::{Contacts, HUB, contacts_of};
 pub use crew::{AHEAD, Crew};
 pub use labelled::{ENOUGH_ILLICIT, ENOUGH_SERVICES, Enough, Labelled};
 pub use own::MOST_TRANSFERS;
 pub use peers::MOST_PEERS;
-pub use surroundings::{Contacts, HUB, Scene, Surroundings, contacts_of};
+pub use surroundings::{Scene, Surroundings};
 
 /// The features of a wallet, in the order of [`NAMES`].
 pub type Row = [f64; NAMES.len()];

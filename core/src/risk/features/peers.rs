@@ -1,8 +1,9 @@
 //! Counterparties: how many there are, how much each counts, and who they deal with.
 
 use super::ExtractError;
+use super::contacts::Contacts;
 use super::own::Dealing;
-use super::surroundings::{Contacts, Scene, Surroundings};
+use super::surroundings::{Scene, Surroundings};
 use super::values::ratio;
 use crate::graph::{Graph, TransferGraph, Wallet, Watch};
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::cells::Cells;
 use super::document::{Factor, Scorecard};
 use super::error::ScorecardError;
 use super::points::{Points, Score};
+use super::steps::{Steps, bin, value};
 use super::tables::{Running, Tables};
 
 /// A scorecard whose features are resolved to columns of a row.
@@ -14,18 +14,6 @@ pub struct BoundScorecard {
     scorecard: Arc<Scorecard>,
     steps: Vec<Steps>,
     tables: Tables,
-}
-
-/// A factor's tables, as they are read.
-#[derive(Debug, Clone)]
-pub(super) struct Steps {
-    /// Column and cuts of the first feature.
-    pub first: (usize, Vec<f64>),
-    /// Column and cuts of the second, if there is one.
-    pub second: Option<(usize, Vec<f64>)>,
-    /// Points by bin of the first, then of the second.
-    pub points: Vec<Points>,
-    pub undefined: Points,
 }
 
 /// How a score came about, in short: base, points of factors and cap add up to it.
@@ -103,51 +91,6 @@ impl Scorecard {
     }
 }
 
-impl Steps {
-    fn new(factor: &Factor, columns: &[&str]) -> Result<Self, ScorecardError> {
-        let mut read = factor.features.iter().zip(&factor.cuts).map(|(feature, cuts)| {
-            let column = columns.iter().position(|c| c == feature);
-            let column = column.ok_or_else(|| ScorecardError::UnknownFeature {
-                factor: factor.name.clone(),
-                feature: feature.clone(),
-                known: columns.iter().map(|c| (*c).to_owned()).collect(),
-            });
-            column.map(|column| (column, cuts.clone()))
-        });
-        // a checked factor has a first feature; a column that no row has would read as undefined
-        let first = read.next().transpose()?.unwrap_or((usize::MAX, Vec::new()));
-        let second = read.next().transpose()?;
-        let points = match &factor.points {
-            Cells::Line(line) => line.clone(),
-            Cells::Table(table) => table.concat(),
-        };
-        Ok(Self { first, second, points, undefined: factor.undefined })
-    }
-
-    #[inline]
-    pub fn points(&self, row: &[f64]) -> Points {
-        let (column, cuts) = &self.first;
-        let Some(mut at) = bin(cuts, value(row, *column)) else { return self.undefined };
-        if let Some((column, cuts)) = &self.second {
-            let Some(bin) = bin(cuts, value(row, *column)) else { return self.undefined };
-            at = at * (cuts.len() + 1) + bin;
-        }
-        self.points.get(at).copied().unwrap_or(self.undefined)
-    }
-}
-
-#[inline]
-fn value(row: &[f64], column: usize) -> f64 {
-    row.get(column).copied().unwrap_or(f64::NAN)
-}
-
-/// The bin of a value, if it is defined: how many cuts are less. Counting all of a few cuts is faster than looking for the place,
-/// because nothing depends on the outcome of a comparison.
-#[inline]
-fn bin(cuts: &[f64], value: f64) -> Option<usize> {
-    if value.is_nan() { None } else { Some(cuts.iter().map(|cut| usize::from(*cut < value)).sum()) }
-}
-
 impl BoundScorecard {
     /// The scorecard.
     #[must_use]
@@ -192,24 +135,22 @@ impl BoundScorecard {
     pub fn explain(&self, row: &[f64]) -> Explanation<'_> {
         let Total { score, cap } = self.score(row);
         let factors = self.scorecard.factors().iter().zip(&self.steps);
-        let lines = factors.map(|(factor, steps)| steps.line(factor, row)).collect();
+        let lines = factors.map(|(factor, steps)| line(factor, steps, row)).collect();
         Explanation { score, base: self.scorecard.base(), lines, cap }
     }
 }
 
-impl Steps {
-    fn line<'s>(&self, factor: &'s Factor, row: &[f64]) -> Line<'s> {
-        let read = || [Some(&self.first), self.second.as_ref()].into_iter().flatten();
-        let values: Vec<f64> = read().map(|(column, _)| value(row, *column)).collect();
-        let bins: Option<Vec<usize>> = read().zip(&values).map(|((_, cuts), value)| bin(cuts, *value)).collect();
-        let share = match &bins {
-            Some(bins) => factor.shares.as_ref().and_then(|shares| shares.get(bins)).copied(),
-            None => factor.undefined_share,
-        };
-        let bounds = read().zip(bins.unwrap_or_default()).map(|((_, cuts), bin)| Bounds {
-            from: bin.checked_sub(1).and_then(|before| cuts.get(before)).copied(),
-            to: cuts.get(bin).copied(),
-        });
-        Line { factor, points: self.points(row), bounds: bounds.collect(), values, share }
-    }
+fn line<'s>(factor: &'s Factor, steps: &Steps, row: &[f64]) -> Line<'s> {
+    let read = || [Some(&steps.first), steps.second.as_ref()].into_iter().flatten();
+    let values: Vec<f64> = read().map(|(column, _)| value(row, *column)).collect();
+    let bins: Option<Vec<usize>> = read().zip(&values).map(|((_, cuts), value)| bin(cuts, *value)).collect();
+    let share = match &bins {
+        Some(bins) => factor.shares.as_ref().and_then(|shares| shares.get(bins)).copied(),
+        None => factor.undefined_share,
+    };
+    let bounds = read().zip(bins.unwrap_or_default()).map(|((_, cuts), bin)| Bounds {
+        from: bin.checked_sub(1).and_then(|before| cuts.get(before)).copied(),
+        to: cuts.get(bin).copied(),
+    });
+    Line { factor, points: steps.points(row), bounds: bounds.collect(), values, share }
 }

@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::FORMAT;
 use super::cells::Cells;
 use super::error::ScorecardError;
 use super::layout::laid_out;
 use super::points::{Points, Score};
 use crate::label::Severity;
-
-/// The format of the document that this code reads.
-pub(super) const FORMAT: u32 = 2;
 
 /// More cuts of one feature are no table that a person reads.
 const MAX_CUTS: usize = 255;

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::document::FORMAT;
+use super::FORMAT;
 
 /// What is wrong with a scorecard.
 #[derive(Debug, Error)]

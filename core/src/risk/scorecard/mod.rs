@@ -7,12 +7,16 @@
 //! Caruana, Gehrke, Hooker 2013, "Accurate intelligible models with pairwise interactions"). Points are whole tenths, so sums are
 //! exact and do not depend on the order of factors.
 
+/// The format of the document that this code reads.
+const FORMAT: u32 = 2;
+
 mod bound;
 mod cells;
 mod document;
 mod error;
 mod layout;
 mod points;
+mod steps;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wide::f64x4;
 
-use super::bound::Steps;
+use super::steps::Steps;
 
 /// Cuts that are compared at once.
 const BLOCK: usize = 8;

@@ -1,0 +1,63 @@
+//! A factor with its features resolved to columns.
+
+use super::cells::Cells;
+use super::document::Factor;
+use super::error::ScorecardError;
+use super::points::Points;
+
+/// A factor's tables, as they are read.
+#[derive(Debug, Clone)]
+pub struct Steps {
+    /// Column and cuts of the first feature.
+    pub first: (usize, Vec<f64>),
+    /// Column and cuts of the second, if there is one.
+    pub second: Option<(usize, Vec<f64>)>,
+    /// Points by bin of the first, then of the second.
+    pub points: Vec<Points>,
+    pub undefined: Points,
+}
+
+impl Steps {
+    pub fn new(factor: &Factor, columns: &[&str]) -> Result<Self, ScorecardError> {
+        let mut read = factor.features.iter().zip(&factor.cuts).map(|(feature, cuts)| {
+            let column = columns.iter().position(|c| c == feature);
+            let column = column.ok_or_else(|| ScorecardError::UnknownFeature {
+                factor: factor.name.clone(),
+                feature: feature.clone(),
+                known: columns.iter().map(|c| (*c).to_owned()).collect(),
+            });
+            column.map(|column| (column, cuts.clone()))
+        });
+        // a checked factor has a first feature; a column that no row has would read as undefined
+        let first = read.next().transpose()?.unwrap_or((usize::MAX, Vec::new()));
+        let second = read.next().transpose()?;
+        let points = match &factor.points {
+            Cells::Line(line) => line.clone(),
+            Cells::Table(table) => table.concat(),
+        };
+        Ok(Self { first, second, points, undefined: factor.undefined })
+    }
+
+    #[inline]
+    pub fn points(&self, row: &[f64]) -> Points {
+        let (column, cuts) = &self.first;
+        let Some(mut at) = bin(cuts, value(row, *column)) else { return self.undefined };
+        if let Some((column, cuts)) = &self.second {
+            let Some(bin) = bin(cuts, value(row, *column)) else { return self.undefined };
+            at = at * (cuts.len() + 1) + bin;
+        }
+        self.points.get(at).copied().unwrap_or(self.undefined)
+    }
+}
+
+#[inline]
+pub fn value(row: &[f64], column: usize) -> f64 {
+    row.get(column).copied().unwrap_or(f64::NAN)
+}
+
+/// The bin of a value, if it is defined: how many cuts are less. Counting all of a few cuts is faster than looking for the place,
+/// because nothing depends on the outcome of a comparison.
+#[inline]
+pub fn bin(cuts: &[f64], value: f64) -> Option<usize> {
+    if value.is_nan() { None } else { Some(cuts.iter().map(|cut| usize::from(*cut < value)).sum()) }
+}
