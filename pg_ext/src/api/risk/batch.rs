@@ -205,6 +205,10 @@ fn risk_basis() -> Result<String, ErrorReport> {
     let ready = current(Need::Native)?;
     let mut enough = Vec::new();
     for network in networks()? {
+        if ready.graph().network_number(network.name()).is_none() {
+            // nobody to be met
+            continue;
+        }
         let book = Book::open(&ready, &network, None)?;
         let Enough { illicit, services } =
             Enough::of(&ready.graph(), None, book.labelled(), &mut Interrupts).map_err(SqlError::from)?;
