@@ -18,5 +18,6 @@ pub mod process;
 pub mod programs;
 pub mod redis_server;
 pub mod stack;
+pub mod writers;
 
 pub use stack::{Database, Stack, StackOptions};

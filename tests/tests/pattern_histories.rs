@@ -4,8 +4,7 @@
 // helpers of tests fail as tests do
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fmt::Write as _;
-
+use arx_tests::writers::Writers;
 use arx_tests::{Database, Stack};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
@@ -78,10 +77,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 struct History {
-    writers: Vec<(Client, bool)>,
+    writers: Writers,
     reader: Client,
     rows: u32,
-    told: String,
     findings: i64,
 }
 
@@ -90,33 +88,18 @@ impl History {
         let prepare = "INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
                        SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-03-31')";
         database.query(prepare).unwrap();
-        let mut writers = Vec::new();
-        for _ in 0..WRITERS {
-            let client = database.connect().await.unwrap();
-            client.batch_execute("SET lock_timeout = '50ms'").await.unwrap();
-            writers.push((client, false));
-        }
+        let writers = Writers::open(database, WRITERS).await.unwrap();
         let reader = database.connect().await.unwrap();
         reader.batch_execute("SET statement_timeout = '60s'").await.unwrap();
-        Self { writers, reader, rows: 0, told: String::new(), findings: 0 }
+        Self { writers, reader, rows: 0, findings: 0 }
     }
 
-    /// What is refused (a lock, a key) ends a transaction.
     async fn run(&mut self, writer: usize, sql: &str) {
-        let (client, open) = &mut self.writers[writer];
-        let refused = client.batch_execute(sql).await.is_err();
-        if refused && *open {
-            client.batch_execute("ROLLBACK").await.unwrap();
-            *open = false;
-        }
-        writeln!(self.told, "{writer}: {sql};{}", if refused { " -- refused" } else { "" }).unwrap();
+        self.writers.run(writer, sql).await.unwrap();
     }
 
     async fn end(&mut self, writer: usize, how: &str) {
-        if self.writers[writer].1 {
-            self.run(writer, how).await;
-            self.writers[writer].1 = false;
-        }
+        self.writers.end(writer, how).await.unwrap();
     }
 
     fn some_rows(row: u8) -> String {
@@ -125,12 +108,7 @@ impl History {
 
     async fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Begin(writer) => {
-                if !self.writers[*writer].1 {
-                    self.run(*writer, "BEGIN").await;
-                    self.writers[*writer].1 = true;
-                }
-            }
+            Step::Begin(writer) => self.writers.begin(*writer).await.unwrap(),
             Step::Commit(writer) => self.end(*writer, "COMMIT").await,
             Step::Rollback(writer) => self.end(*writer, "ROLLBACK").await,
             Step::Pay(writer, hour, payments) => {
@@ -185,7 +163,7 @@ impl History {
     }
 
     async fn refresh(&mut self) -> Result<(), TestCaseError> {
-        self.told.push_str("refresh;\n");
+        self.writers.told.push_str("refresh;\n");
         for (pattern, asset, window, options) in KEPT {
             let arguments = format!("'{pattern}', '{window}', 'testnet', asset => '{asset}', options => '{options}'");
             let refresh = format!("SELECT inserted, updated, removed FROM arx.refresh_patterns({arguments})");
@@ -205,10 +183,18 @@ impl History {
             let row = self.reader.query_one(&compare, &[]).await.unwrap();
             let (kept, stale, missing): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
             self.findings += kept;
-            prop_assert_eq!((stale, missing), (0, 0), "{} of {} findings of {}\n{}", pattern, kept, asset, self.told);
+            prop_assert_eq!(
+                (stale, missing),
+                (0, 0),
+                "{} of {} findings of {}\n{}",
+                pattern,
+                kept,
+                asset,
+                self.writers.told
+            );
             let again = self.reader.query_one(&refresh, &[]).await.unwrap();
             let written: (i64, i64, i64) = (again.get(0), again.get(1), again.get(2));
-            prop_assert_eq!(written, (0, 0, 0), "{} written once more\n{}", pattern, self.told);
+            prop_assert_eq!(written, (0, 0, 0), "{} written once more\n{}", pattern, self.writers.told);
         }
         Ok(())
     }

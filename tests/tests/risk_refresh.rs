@@ -5,10 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cell::Cell;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use arx_tests::process::wait_until;
+use arx_tests::writers::Writers;
 use arx_tests::{Database, Stack};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
@@ -185,43 +185,27 @@ async fn refresh(client: &Client, call: &str) -> Result<(i64, i64), tokio_postgr
 }
 
 struct History {
-    writers: Vec<(Client, bool)>,
+    writers: Writers,
     reader: Client,
     rows: u32,
-    told: String,
     changed: i64,
 }
 
 impl History {
     async fn start(database: &Database<'_>) -> Self {
         prepare(database);
-        let mut writers = Vec::new();
-        for _ in 0..WRITERS {
-            let client = database.connect().await.unwrap();
-            client.batch_execute("SET lock_timeout = '50ms'").await.unwrap();
-            writers.push((client, false));
-        }
+        let writers = Writers::open(database, WRITERS).await.unwrap();
         let reader = database.connect().await.unwrap();
         reader.batch_execute("SET statement_timeout = '60s'").await.unwrap();
-        Self { writers, reader, rows: 0, told: String::new(), changed: 0 }
+        Self { writers, reader, rows: 0, changed: 0 }
     }
 
-    /// What is refused (a lock, a key) ends a transaction.
     async fn run(&mut self, writer: usize, sql: &str) {
-        let (client, open) = &mut self.writers[writer];
-        let refused = client.batch_execute(sql).await.is_err();
-        if refused && *open {
-            client.batch_execute("ROLLBACK").await.unwrap();
-            *open = false;
-        }
-        writeln!(self.told, "{writer}: {sql};{}", if refused { " -- refused" } else { "" }).unwrap();
+        self.writers.run(writer, sql).await.unwrap();
     }
 
     async fn end(&mut self, writer: usize, how: &str) {
-        if self.writers[writer].1 {
-            self.run(writer, how).await;
-            self.writers[writer].1 = false;
-        }
+        self.writers.end(writer, how).await.unwrap();
     }
 
     async fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
@@ -230,12 +214,7 @@ impl History {
             None => else_.to_owned(),
         };
         match step {
-            Step::Begin(writer) => {
-                if !self.writers[*writer].1 {
-                    self.run(*writer, "BEGIN").await;
-                    self.writers[*writer].1 = true;
-                }
-            }
+            Step::Begin(writer) => self.writers.begin(*writer).await.unwrap(),
             Step::Commit(writer) => self.end(*writer, "COMMIT").await,
             Step::Rollback(writer) => self.end(*writer, "ROLLBACK").await,
             Step::Pay(writer, payments) => {
@@ -307,7 +286,7 @@ impl History {
             }
             Step::Merge => self.run(1, "SELECT outcome FROM arx.refresh_graph()").await,
             Step::RefreshProfiles => {
-                self.told.push_str("refresh_wallet_profiles;\n");
+                self.writers.told.push_str("refresh_wallet_profiles;\n");
                 self.reader.batch_execute("SELECT arx.refresh_wallet_profiles()").await.unwrap();
             }
             Step::Refresh => self.refresh().await?,
@@ -317,9 +296,10 @@ impl History {
 
     async fn refresh(&mut self) -> Result<(), TestCaseError> {
         loop {
-            self.told.push_str("refresh;\n");
+            self.writers.told.push_str("refresh;\n");
             let done = refresh(&self.reader, REFRESH).await;
-            let (_, changed) = done.map_err(|error| TestCaseError::fail(format!("{error:?}\n{}", self.told)))?;
+            let (_, changed) =
+                done.map_err(|error| TestCaseError::fail(format!("{error:?}\n{}", self.writers.told)))?;
             self.changed += changed;
             self.reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
             let struck: bool = self.reader.query_one(CLOCK_HAS_STRUCK, &[]).await.unwrap().get(0);
@@ -328,7 +308,7 @@ impl History {
             if struck {
                 continue;
             }
-            prop_assert_eq!(astray, None, "{}", self.told);
+            prop_assert_eq!(astray, None, "{}", self.writers.told);
             return Ok(());
         }
     }
