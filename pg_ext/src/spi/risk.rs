@@ -21,7 +21,7 @@ SELECT m.version, m.created_at
  WHERE m.version = (SELECT arx.active_risk_model())") };
 
     static DOCUMENT: KeptQuery = const { KeptQuery::new(c"
-SELECT m.document::text, m.created_at FROM arx.risk_models AS m WHERE m.version = $1") };
+SELECT m.document::text FROM arx.risk_models AS m WHERE m.version = $1") };
 
     // the label that weighs most of each wallet first, as current_labels has it; neutral labels do not weigh
     static LABELS: KeptQuery = const { KeptQuery::new(c"
@@ -98,13 +98,13 @@ pub fn active_scorecard() -> Result<Stored, SqlError> {
     })
 }
 
-/// The document of a scorecard, and when it was stored; `None` if there is none of this version.
-pub fn scorecard_document(version: &str) -> Result<Option<(String, i64)>, SqlError> {
+/// The document of a scorecard; `None` if there is none of this version.
+pub fn scorecard_document(version: &str) -> Result<Option<String>, SqlError> {
     let mut document = None;
     in_memory_of_its_own(|| {
         DOCUMENT.with(|query| {
             query.stream(&[Argument::of(version)], |slot| {
-                document = Some((slot.text(0)?.to_owned(), slot.long(1)?));
+                document = Some(slot.text(0)?.to_owned());
                 Ok(())
             })
         })

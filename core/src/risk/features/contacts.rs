@@ -29,7 +29,8 @@ impl Contacts {
     }
 }
 
-/// Whom a wallet deals with before a time, whoever is labelled.
+/// Whom a wallet deals with before a time, whoever is labelled. `pace` is kept from one wallet to the next, so that the watch is looked at
+/// however many there are.
 ///
 /// # Errors
 /// [`ExtractError::Stopped`], [`ExtractError::Damaged`].
@@ -38,11 +39,11 @@ pub fn contacts_of(
     wallet: Wallet,
     until: Option<i64>,
     watch: &mut impl Watch,
+    pace: &mut usize,
 ) -> Result<Contacts, ExtractError> {
-    let mut pace = 0;
     Ok(Contacts {
-        fan_in: count(graph, wallet, Side::In, until, watch, &mut pace)?,
-        fan_out: count(graph, wallet, Side::Out, until, watch, &mut pace)?,
+        fan_in: count(graph, wallet, Side::In, until, watch, pace)?,
+        fan_out: count(graph, wallet, Side::Out, until, watch, pace)?,
         ..Contacts::default()
     })
 }
@@ -75,7 +76,7 @@ pub(super) fn each_contact(
     })
 }
 
-pub(super) fn count(
+fn count(
     graph: &Graph<'_>,
     wallet: Wallet,
     side: Side,

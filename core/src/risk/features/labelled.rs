@@ -96,10 +96,11 @@ impl Enough {
         labelled: &Labelled,
         watch: &mut impl Watch,
     ) -> Result<Self, ExtractError> {
+        let mut pace = 0;
         let mut reached = |wallets: &[Wallet], enough: usize| -> Result<bool, ExtractError> {
             let mut found = 0;
             for wallet in wallets {
-                let contacts = contacts_of(graph, *wallet, until, watch)?;
+                let contacts = contacts_of(graph, *wallet, until, watch, &mut pace)?;
                 found += usize::from(contacts.fan_in + contacts.fan_out > 0);
                 if found >= enough {
                     return Ok(true);

@@ -1,7 +1,7 @@
 //! Who the counterparties deal with.
 
 use super::ExtractError;
-use super::contacts::{Contacts, count, each_contact};
+use super::contacts::{Contacts, contacts_of, each_contact};
 use super::labelled::{Enough, Labelled};
 use crate::graph::{Graph, MemoryBudget, Side, TransferGraph, Wallet, Watch};
 
@@ -56,8 +56,7 @@ impl Surroundings {
         let mut pace = 0;
         let mut table = vec![Contacts::default(); wallets as usize];
         for (wallet, contacts) in (0..wallets).zip(&mut table) {
-            contacts.fan_in = count(graph, wallet, Side::In, until, watch, &mut pace)?;
-            contacts.fan_out = count(graph, wallet, Side::Out, until, watch, &mut pace)?;
+            *contacts = contacts_of(graph, wallet, until, watch, &mut pace)?;
         }
         for illicit in labelled.illicit() {
             for side in [Side::Out, Side::In] {
@@ -92,11 +91,7 @@ impl Surroundings {
         {
             return Ok(table.get(peer as usize).copied().unwrap_or_default());
         }
-        let mut contacts = Contacts {
-            fan_in: count(graph, peer, Side::In, until, watch, pace)?,
-            fan_out: count(graph, peer, Side::Out, until, watch, pace)?,
-            ..Contacts::default()
-        };
+        let mut contacts = contacts_of(graph, peer, until, watch, pace)?;
         if !contacts.is_hub() && !labelled.illicit().is_empty() {
             let mut illicit = |side| -> Result<u32, ExtractError> {
                 let mut found = 0;

@@ -266,9 +266,10 @@ fn wallets_near(
         mark(wallet, &mut near);
         through.extend(peers(wallet)?);
     }
+    let mut pace = 0;
     for peer in through {
         mark(peer, &mut near);
-        if contacts_of(&graph, peer, None, &mut Interrupts).map_err(SqlError::from)?.is_hub() {
+        if contacts_of(&graph, peer, None, &mut Interrupts, &mut pace).map_err(SqlError::from)?.is_hub() {
             continue;
         }
         for other in peers(peer)? {

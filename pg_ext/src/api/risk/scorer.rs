@@ -41,7 +41,7 @@ pub fn scorecard_in_use() -> Result<Rc<BoundScorecard>, SqlError> {
 
 /// A stored scorecard.
 pub fn scorecard_of(version: &str) -> Result<BoundScorecard, SqlError> {
-    let Some((document, _)) = scorecard_document(version)? else {
+    let Some(document) = scorecard_document(version)? else {
         return Err(SqlError::argument(format!("there is no risk model \"{version}\"")).hint("See arx.risk_models."));
     };
     // a feature that this version of the extension does not have is an error here, not a surprise later
