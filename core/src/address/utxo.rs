@@ -76,7 +76,11 @@ pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressErro
             expected: "a network of the Bitcoin or Litecoin family",
         });
     };
-    if is_segwit(text, chain) { segwit(text, chain) } else { base58check(text, chain) }
+    if !is_segwit(text, chain) {
+        return base58check(text, chain);
+    }
+    // in mixed case the prefix may also begin a base58 address, such as LTC1…: then its checksum holds
+    segwit(text, chain).or_else(|error| base58check(text, chain).map_err(|_| error))
 }
 
 /// With the chain's own prefix, or with a foreign one and a checksum that holds: then the prefix is the fault to name.
