@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.tools/cargo/bin:$(PATH)
 
 RUST_PACKAGES := arx-core arx arx-sidecar arx-tests arx-bench
 
-.PHONY: help demo demo-down install test bench lint fmt tools clean
+.PHONY: help demo demo-down install test torture bench lint fmt tools clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ install: tools ## Build the extension and the sidecar and install them (PREFIX=/
 
 test: ## Run every test against real servers
 	@scripts/test
+
+torture: ## Kill the sidecar 200 times, ClickHouse and PostgreSQL 20 times, cut and fill, and compare (some 20 minutes)
+	@scripts/test torture
 
 bench: ## Measure side by side with peers; writes bench/REPORT.md and target/bench/report.json
 	@scripts/bench

@@ -72,6 +72,8 @@ pub enum Command {
     Sync,
     /// Keep ClickHouse and PostgreSQL in step until told to stop
     Run,
+    /// Compare ClickHouse with PostgreSQL by network and hour: counts, exact sums, checksums, aggregates
+    Verify(crate::verify::VerifyArgs),
     /// Show a wallet's profile, from the cache if it is there
     Profile(ProfileArgs),
     /// Put the keys of a JSON object into a wallet's analytics_profile, by way of Redis
@@ -129,7 +131,10 @@ impl GlobalArgs {
     pub fn settings(&self) -> Result<Settings, crate::error::SidecarError> {
         let flags = Overrides {
             postgres_url: self.postgres.clone().map(ServerUrl::new),
+            postgres_read_url: None,
             clickhouse_url: self.clickhouse.clone().map(ServerUrl::new),
+            clickhouse_cluster: None,
+            clickhouse_shards: None,
             clickhouse_database: None,
             clickhouse_user: self.clickhouse_user.clone(),
             clickhouse_password: None::<Secret>,
@@ -153,15 +158,23 @@ pub async fn execute(command: Command, settings: &Settings) -> Result<bool, Fail
             println!("{report}");
         }
         Command::Sync => {
-            let report = crate::serve::sync_once(settings).await?;
-            let what = if report.full { "loaded anew" } else { "carried" };
+            let crate::serve::Round { pass, written } = crate::serve::sync_once(settings).await?;
+            let what = if pass.full { "loaded anew" } else { "carried" };
+            let reloaded =
+                if pass.reloaded == 0 { String::new() } else { format!(", {} hours loaded again", pass.reloaded) };
             println!(
-                "{what}: {} rows, {} taken back, {} hours written, in {:.2} s",
-                report.rows,
-                report.tombstones,
-                report.hours,
-                report.elapsed.as_secs_f64()
+                "{what}: {} rows, {} taken back{reloaded}, in {:.2} s; written back: {} hours, {} wallets",
+                pass.rows,
+                pass.tombstones,
+                pass.elapsed.as_secs_f64(),
+                written.hours,
+                written.wallets
             );
+        }
+        Command::Verify(arguments) => {
+            let verified = crate::verify::run(&arguments, settings).await?;
+            print!("{verified}");
+            return Ok(verified.is_well());
         }
         Command::Run => crate::serve::run(settings).await?,
         Command::Profile(arguments) => {
@@ -209,6 +222,16 @@ pub async fn execute(command: Command, settings: &Settings) -> Result<bool, Fail
             }
         }
         Command::RiskReport(arguments) => println!("{}", arguments.run(&settings.postgres_url).await?),
+        Command::ClickHouse(ClickHouseCommand::Apply { dry_run }) => {
+            let mut supervisor = crate::engine::Supervisor::ensure(settings).await?;
+            let applied = async {
+                let topology = crate::warehouse::Topology::connect(settings, &supervisor).await?;
+                crate::warehouse::apply(&topology, dry_run).await
+            }
+            .await;
+            supervisor.stop().await;
+            print!("{}", applied?);
+        }
         Command::ClickHouse(ClickHouseCommand::InstallUdfs(arguments)) => {
             let installed = crate::udf::install::install(&arguments, settings).await?;
             print!("{installed}");

@@ -107,6 +107,9 @@ pub enum Listen {
 pub struct Settings {
     /// PostgreSQL: URL or libpq-style `key=value` pairs.
     pub postgres_url: ServerUrl,
+    /// PostgreSQL to read transactions from, such as a hot standby; `postgres_url` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres_read_url: Option<ServerUrl>,
     /// ClickHouse's HTTP interface; the embedded engine when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_url: Option<ServerUrl>,
@@ -117,18 +120,39 @@ pub struct Settings {
     /// Password in a configured ClickHouse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_password: Option<Secret>,
+    /// Name of the ClickHouse cluster that holds the tables; a single server when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_cluster: Option<String>,
+    /// Whether the cluster's shards have replicas (`Replicated` engines, DDL by `ON CLUSTER`).
+    pub clickhouse_replicated: bool,
+    /// HTTP interface of one server of each shard of the cluster.
+    pub clickhouse_shards: Vec<ServerUrl>,
+    /// Storage policy with the volumes hot, warm and cold; the embedded engine has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_storage_policy: Option<String>,
+    /// Days after which ClickHouse deletes what it holds (the specification's 7 years are 2557); never when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_delete_after_days: Option<u32>,
     /// Redis.
     pub redis_url: ServerUrl,
     /// Folder of the embedded engine.
     pub data_dir: PathBuf,
     /// `host:port` of `/metrics` and `/healthz`, or `none`.
     pub listen: String,
-    /// Seconds between feed passes while there is something to feed.
-    pub feed_interval_seconds: u64,
-    /// Longest pause between feed passes when nothing happens, in seconds.
-    pub feed_idle_seconds: u64,
+    /// Milliseconds between feed passes while there is something to feed.
+    pub feed_interval_milliseconds: u64,
+    /// Longest pause between feed passes when nothing happens, in milliseconds.
+    pub feed_idle_milliseconds: u64,
     /// Rows a chunk of the feed.
     pub feed_chunk_rows: u32,
+    /// Connections that read side by side during a first load.
+    pub feed_load_workers: u32,
+    /// Seconds between two times that volumes are written back into PostgreSQL.
+    pub write_back_seconds: u64,
+    /// Seconds between two times that the behaviour of wallets is.
+    pub behaviour_seconds: u64,
+    /// Whether `arx.daily_transaction_stats` comes from ClickHouse; otherwise the database computes it itself.
+    pub write_back_daily: bool,
     /// Seconds a cached profile lives, give or take a tenth.
     pub profile_ttl_seconds: u64,
 }
@@ -137,16 +161,26 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             postgres_url: ServerUrl::new("host=/var/run/postgresql dbname=postgres"),
+            postgres_read_url: None,
             clickhouse_url: None,
             clickhouse_database: "arx".into(),
             clickhouse_user: "default".into(),
             clickhouse_password: None,
+            clickhouse_cluster: None,
+            clickhouse_replicated: true,
+            clickhouse_shards: Vec::new(),
+            clickhouse_storage_policy: None,
+            clickhouse_delete_after_days: None,
             redis_url: ServerUrl::new("redis://127.0.0.1:6379"),
             data_dir: PathBuf::from("./arx-data"),
             listen: "127.0.0.1:9187".into(),
-            feed_interval_seconds: 1,
-            feed_idle_seconds: 10,
+            feed_interval_milliseconds: 200,
+            feed_idle_milliseconds: 500,
             feed_chunk_rows: 100_000,
+            feed_load_workers: 4,
+            write_back_seconds: 5,
+            behaviour_seconds: 60,
+            write_back_daily: false,
             profile_ttl_seconds: 300,
         }
     }
@@ -158,9 +192,18 @@ pub struct Overrides {
     /// See [`Settings::postgres_url`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres_url: Option<ServerUrl>,
+    /// See [`Settings::postgres_read_url`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres_read_url: Option<ServerUrl>,
     /// See [`Settings::clickhouse_url`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_url: Option<ServerUrl>,
+    /// See [`Settings::clickhouse_cluster`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_cluster: Option<String>,
+    /// See [`Settings::clickhouse_shards`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse_shards: Option<Vec<ServerUrl>>,
     /// See [`Settings::clickhouse_database`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_database: Option<String>,
@@ -187,7 +230,11 @@ impl Overrides {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
         Self {
             postgres_url: given("ARX_POSTGRES_URL").map(ServerUrl::new),
+            postgres_read_url: given("ARX_POSTGRES_READ_URL").map(ServerUrl::new),
             clickhouse_url: given("ARX_CLICKHOUSE_URL").map(ServerUrl::new),
+            clickhouse_cluster: given("ARX_CLICKHOUSE_CLUSTER"),
+            clickhouse_shards: given("ARX_CLICKHOUSE_SHARDS")
+                .map(|urls| urls.split(',').map(|url| ServerUrl::new(url.trim())).collect()),
             clickhouse_database: given("ARX_CLICKHOUSE_DATABASE"),
             clickhouse_user: given("ARX_CLICKHOUSE_USER"),
             clickhouse_password: given("ARX_CLICKHOUSE_PASSWORD").map(Secret::new),
@@ -224,16 +271,40 @@ impl Settings {
 
     fn check(&self) -> Result<(), SidecarError> {
         let wrong = |detail: String| Err(SidecarError::Configuration { detail });
-        let name = &self.clickhouse_database;
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return wrong(format!("clickhouse_database {name:?} must be a plain name (letters, digits, underscore)"));
+        // these become part of statements
+        let names = [
+            ("clickhouse_database", Some(&self.clickhouse_database)),
+            ("clickhouse_cluster", self.clickhouse_cluster.as_ref()),
+            ("clickhouse_storage_policy", self.clickhouse_storage_policy.as_ref()),
+        ];
+        for (setting, name) in names.into_iter().filter_map(|(setting, name)| Some((setting, name?))) {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
+                return wrong(format!("{setting} {name:?} must be a plain name (letters, digits, underscore)"));
+            }
         }
-        if self.feed_interval_seconds == 0 || self.feed_idle_seconds < self.feed_interval_seconds {
+        if self.clickhouse_cluster.is_some() == self.clickhouse_shards.is_empty() {
+            return wrong(
+                "clickhouse_cluster and clickhouse_shards go together: the cluster's name, and the URL of one server of each shard"
+                    .into(),
+            );
+        }
+        if self.clickhouse_cluster.is_some() && self.clickhouse_url.is_none() {
+            return wrong("clickhouse_cluster needs clickhouse_url, the server that is asked".into());
+        }
+        if self.clickhouse_delete_after_days == Some(0) {
+            return wrong(
+                "clickhouse_delete_after_days 0 would delete everything; leave it out to delete nothing".into(),
+            );
+        }
+        if self.feed_interval_milliseconds == 0 || self.feed_idle_milliseconds < self.feed_interval_milliseconds {
             return wrong(format!(
-                "feed_interval_seconds {} must be at least 1 and at most feed_idle_seconds {}",
-                self.feed_interval_seconds, self.feed_idle_seconds
+                "feed_interval_milliseconds {} must be at least 1 and at most feed_idle_milliseconds {}",
+                self.feed_interval_milliseconds, self.feed_idle_milliseconds
             ));
+        }
+        if !(1..=64).contains(&self.feed_load_workers) {
+            return wrong(format!("feed_load_workers {} must be between 1 and 64", self.feed_load_workers));
         }
         if !(1..=1_000_000).contains(&self.feed_chunk_rows) {
             return wrong(format!("feed_chunk_rows {} must be between 1 and 1000000", self.feed_chunk_rows));
@@ -258,13 +329,25 @@ impl Settings {
     /// Pause between feed passes while there is something to feed.
     #[must_use]
     pub fn feed_interval(&self) -> Duration {
-        Duration::from_secs(self.feed_interval_seconds)
+        Duration::from_millis(self.feed_interval_milliseconds)
+    }
+
+    /// Time between two times that volumes are written back.
+    #[must_use]
+    pub fn write_back(&self) -> Duration {
+        Duration::from_secs(self.write_back_seconds)
+    }
+
+    /// Time between two times that the behaviour of wallets is written back.
+    #[must_use]
+    pub fn behaviour(&self) -> Duration {
+        Duration::from_secs(self.behaviour_seconds)
     }
 
     /// Longest pause between feed passes.
     #[must_use]
     pub fn feed_idle(&self) -> Duration {
-        Duration::from_secs(self.feed_idle_seconds)
+        Duration::from_millis(self.feed_idle_milliseconds)
     }
 }
 

@@ -93,6 +93,18 @@ pub enum SidecarError {
         /// Type that cannot hold it.
         target: &'static str,
     },
+    /// A server's answer is not what the protocol says.
+    #[error("{detail}")]
+    Protocol {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A table was rewritten or dropped while it was loaded block by block.
+    #[error("the table with oid {relation} was rewritten or dropped during the first load; the load starts afresh")]
+    Rewritten {
+        /// The table.
+        relation: u32,
+    },
     /// Somebody else does this already.
     #[error("another sidecar {doing} for this database")]
     Taken {
@@ -236,14 +248,16 @@ impl SidecarError {
             | Self::EngineLibraryMissing { .. }
             | Self::EngineLibrary { .. } => ErrorKind::Configuration,
             Self::Unreachable { .. } | Self::EngineFailed { .. } | Self::PortTaken { .. } => ErrorKind::Transient,
-            Self::Taken { .. } | Self::StreamFull { .. } | Self::Overtaken { .. } | Self::EngineBusy { .. } => {
-                ErrorKind::Busy
-            }
+            Self::Rewritten { .. }
+            | Self::Taken { .. }
+            | Self::StreamFull { .. }
+            | Self::Overtaken { .. }
+            | Self::EngineBusy { .. } => ErrorKind::Busy,
             Self::ValueOutOfRange { .. } => ErrorKind::BadData,
             Self::Postgres { source, .. } => postgres_kind(source),
             Self::ClickHouse { source, .. } => clickhouse_kind(source),
             Self::Redis { source, .. } => redis_kind(source),
-            Self::Io { .. } | Self::Json { .. } => ErrorKind::Permanent,
+            Self::Protocol { .. } | Self::Io { .. } | Self::Json { .. } => ErrorKind::Permanent,
         }
     }
 }
@@ -283,9 +297,10 @@ fn clickhouse_kind(error: &clickhouse::error::Error) -> ErrorKind {
     use clickhouse::error::Error;
     match error {
         Error::Network(_) | Error::TimedOut => ErrorKind::Transient,
-        // 159 timeout, 202 too many queries, 210 network, 236 aborted, 241 memory limit, 252 too many parts, 394 cancelled
+        // 159 timeout, 202 too many queries, 210 network, 236 aborted, 241 memory limit, 243 disk full, 252 too many parts,
+        // 394 cancelled
         Error::BadResponse(text) => match clickhouse_code(text) {
-            Some(159 | 202 | 241 | 252) => ErrorKind::Busy,
+            Some(159 | 202 | 241 | 243 | 252) => ErrorKind::Busy,
             Some(210 | 236 | 394) => ErrorKind::Transient,
             Some(192..=195 | 497 | 516) => ErrorKind::Configuration,
             Some(_) | None => ErrorKind::Permanent,

@@ -8,7 +8,8 @@
 //! | [`postgres`], [`warehouse`] | connections, versions, ClickHouse's tables |
 //! | [`engine`] | the embedded ClickHouse engine and its supervisor |
 //! | [`import`] | files into PostgreSQL |
-//! | [`feed`] | PostgreSQL into ClickHouse, hourly volumes back |
+//! | [`feed`] | PostgreSQL into ClickHouse, aggregates back |
+//! | [`verify`] | whether both hold the same, and loading again what differs |
 //! | [`cache`] | profiles in Redis, write-behind into PostgreSQL |
 //! | [`serve`] | the daemon |
 //! | [`risk`] | risk scores out of files, and pages about the models |
@@ -28,4 +29,5 @@ pub mod risk;
 pub mod serve;
 pub mod status;
 pub mod udf;
+pub mod verify;
 pub mod warehouse;

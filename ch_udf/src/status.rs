@@ -6,6 +6,7 @@ use crate::cache::{ProfileCache, SHARDS, shard_keys};
 use crate::config::{ServerUrl, Settings};
 use crate::engine::{EngineFolder, USER, Warehouse, answers};
 use crate::error::{Chain, SidecarError};
+use crate::feed::{FEED_LOCK, LOCK_SPACE};
 use crate::{postgres, warehouse};
 
 /// The screen, and whether every server answered.
@@ -31,6 +32,22 @@ pub async fn report(settings: &Settings) -> (String, bool) {
     (screen, well)
 }
 
+/// How far a first load is.
+const LOAD: &str = "SELECT count(c.rows_loaded), count(*), COALESCE(sum(c.rows_loaded), 0)::bigint \
+       FROM arx.feed_loads AS l JOIN arx.feed_chunks AS c USING (consumer) WHERE l.consumer = 'clickhouse' GROUP BY l.consumer";
+
+/// Whether anything became visible since the feed's position, hours to load again, and who holds the feed's lock.
+const NEWS: &str = "SELECT (SELECT EXISTS (SELECT FROM arx.transactions AS t WHERE t.ingest_xid >= pg_snapshot_xmin(p.position) \
+                                      AND NOT pg_visible_in_snapshot(t.ingest_xid, p.position)) \
+                OR EXISTS (SELECT FROM arx.token_transfers AS t WHERE t.ingest_xid >= pg_snapshot_xmin(p.position) \
+                                      AND NOT pg_visible_in_snapshot(t.ingest_xid, p.position)) \
+                OR EXISTS (SELECT FROM arx.transaction_changes AS c WHERE c.changed_xid >= pg_snapshot_xmin(p.position) \
+                                      AND NOT pg_visible_in_snapshot(c.changed_xid, p.position)) \
+           FROM arx.feed_positions AS p WHERE p.consumer = 'clickhouse' AND p.position IS NOT NULL), \
+        (SELECT count(*) FROM arx.feed_reloads), \
+        (SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database AND d.datname = current_database() \
+          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid::bigint = $1 AND l.objid::bigint = $2)";
+
 async fn of_postgres(settings: &Settings) -> Result<String, SidecarError> {
     let connection = postgres::connect(&settings.postgres_url).await?;
     let failed = |source| SidecarError::Postgres { doing: "read the state of the feed", source };
@@ -55,6 +72,24 @@ async fn of_postgres(settings: &Settings) -> Result<String, SidecarError> {
             let position = position.unwrap_or_else(|| "none: the first load is not complete".into());
             let _ = writeln!(text, "feed: position {position}, moved {age} s ago, attempt {attempt}, {rows} rows fed");
         }
+    }
+    // compiling a question over many partitions takes longer than answering it
+    client.batch_execute("SET jit = off").await.map_err(failed)?;
+    if let Some(row) = client.query_opt(LOAD, &[]).await.map_err(failed)? {
+        let (done, chunks, rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        let _ = writeln!(text, "first load: {done} of {chunks} chunks are in, {rows} rows");
+    }
+    let row = client.query_one(NEWS, &[&i64::from(LOCK_SPACE), &i64::from(FEED_LOCK)]).await.map_err(failed)?;
+    let (waiting, reloads, sessions): (Option<bool>, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let feeder = if sessions > 0 { "a sidecar is feeding" } else { "no sidecar is feeding" };
+    let waiting = match waiting {
+        None => "",
+        Some(true) => "; transactions wait to be carried",
+        Some(false) => "; ClickHouse is level with PostgreSQL",
+    };
+    let _ = writeln!(text, "now: {feeder}{waiting}");
+    if reloads > 0 {
+        let _ = writeln!(text, "{reloads} hours are to be loaded again");
     }
     let row = client
         .query_one("SELECT count(*), COALESCE(sum(transaction_count), 0)::bigint FROM arx.hourly_volume", &[])
@@ -88,13 +123,42 @@ async fn of_clickhouse(settings: &Settings) -> Result<String, SidecarError> {
     };
     let connection = warehouse::connect(&place).await?;
     let mut text = format!("{} at {} ({kind})\n", connection.version, ServerUrl::new(place.url));
-    let rows: Result<u64, _> =
-        connection.client.query("SELECT count() FROM transaction_events FINAL").fetch_one().await;
-    match rows {
-        Ok(rows) => drop(writeln!(text, "transaction_events: {rows} transactions")),
-        Err(_) => text.push_str("transaction_events: not created yet\n"),
+    let there = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'transaction_events'";
+    let failed = |source| SidecarError::ClickHouse { doing: "read the state of the tables", source };
+    if connection.client.query(there).fetch_one::<u64>().await.map_err(failed)? == 0 {
+        text.push_str("transaction_events: not created yet\n");
+        return Ok(text);
     }
+    let rows: u64 = connection
+        .client
+        .query("SELECT count() FROM transaction_events FINAL")
+        .with_setting("do_not_merge_across_partitions_select_final", "1")
+        .fetch_one()
+        .await
+        .map_err(failed)?;
+    let _ = writeln!(text, "transaction_events: {rows} transactions");
+    let (hours, days): (u64, u64) = connection
+        .client
+        .query("SELECT (SELECT count() FROM hourly_volume), (SELECT count() FROM daily_volume)")
+        .fetch_one()
+        .await
+        .map_err(failed)?;
+    let (generation, parts, bytes): (u64, u64, u64) = connection
+        .client
+        .query(
+            "SELECT (SELECT max(generation) FROM aggregate_generations), count(), sum(bytes_on_disk) FROM system.parts \
+              WHERE active AND database = currentDatabase()",
+        )
+        .fetch_one()
+        .await
+        .map_err(failed)?;
+    let _ = writeln!(text, "aggregates: {hours} hours, {days} days; last repair by attempt {generation}");
+    let _ = writeln!(text, "on disk: {parts} parts, {}", human_bytes(bytes));
     Ok(text)
+}
+
+fn human_bytes(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
 }
 
 async fn of_redis(settings: &Settings) -> Result<String, SidecarError> {

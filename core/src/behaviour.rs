@@ -43,6 +43,8 @@ pub struct Activity {
     pub transactions: u64,
     /// Their sum, in units of 10⁻¹⁸ coin, if it is known.
     pub volume: Option<i128>,
+    /// Sum of those whose value in USD is known, in cents, and how many these are.
+    pub priced: Option<(i128, u64)>,
     /// Mean price of gas, in the smallest unit of the coin (wei), if it is known.
     pub mean_gas_price: Option<f64>,
     /// Distinct receivers.
@@ -53,8 +55,10 @@ pub struct Activity {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
-    /// A whale sends on average more than so many whole coins.
+    /// A whale sends on average more than so many whole coins, where no value in USD is known,
     pub whale_mean_coins: u64,
+    /// and where one is, more than so many whole dollars.
+    pub whale_mean_usd: u64,
     /// A trader sends more transactions than this,
     pub trader_transactions: u64,
     /// at a mean price of gas above this, in wei.
@@ -64,10 +68,11 @@ pub struct Thresholds {
 }
 
 impl Default for Thresholds {
-    /// 10,000 coins; 100 transactions at 50 gwei; 50 receivers.
+    /// 10,000 coins or a million dollars; 100 transactions at 50 gwei; 50 receivers.
     fn default() -> Self {
         Self {
             whale_mean_coins: 10_000,
+            whale_mean_usd: 1_000_000,
             trader_transactions: 100,
             trader_mean_gas_price: 50e9,
             distributor_recipients: 50,
@@ -81,7 +86,7 @@ impl Thresholds {
     pub fn classify(&self, of: &Activity) -> WalletType {
         if of.transactions == 0 {
             WalletType::Regular
-        } else if of.volume.is_some_and(|volume| self.is_whale(volume, of.transactions)) {
+        } else if self.is_whale(of) {
             WalletType::Whale
         } else if of.transactions > self.trader_transactions
             && of.mean_gas_price.is_some_and(|price| price > self.trader_mean_gas_price)
@@ -94,13 +99,21 @@ impl Thresholds {
         }
     }
 
-    /// The mean against the threshold without a division: exact. A bound beyond `i128` is beyond any volume.
-    fn is_whale(&self, volume: i128, transactions: u64) -> bool {
-        let bound = SCALE
-            .checked_mul(i128::from(self.whale_mean_coins))
-            .and_then(|units| units.checked_mul(i128::from(transactions)));
-        bound.is_some_and(|bound| volume > bound)
+    /// Dollars compare what coins of different networks and years cannot: they decide where they are known.
+    fn is_whale(&self, of: &Activity) -> bool {
+        match of.priced {
+            Some((cents, priced)) if priced > 0 => exceeds_mean(cents, priced, 100, self.whale_mean_usd),
+            Some(_) | None => {
+                of.volume.is_some_and(|volume| exceeds_mean(volume, of.transactions, SCALE, self.whale_mean_coins))
+            }
+        }
     }
+}
+
+/// The mean against a bound in whole numbers, without a division: exact. A bound beyond `i128` is beyond any sum.
+fn exceeds_mean(sum: i128, count: u64, scale: i128, bound: u64) -> bool {
+    let bound = scale.checked_mul(i128::from(bound)).and_then(|units| units.checked_mul(i128::from(count)));
+    bound.is_some_and(|bound| sum > bound)
 }
 
 #[cfg(test)]
@@ -108,7 +121,27 @@ mod tests {
     use super::*;
 
     fn classify(transactions: u64, volume: Option<i128>, mean_gas_price: Option<f64>, recipients: u64) -> WalletType {
-        Thresholds::default().classify(&Activity { transactions, volume, mean_gas_price, recipients })
+        Thresholds::default().classify(&Activity { transactions, volume, priced: None, mean_gas_price, recipients })
+    }
+
+    #[test]
+    fn dollars_decide_where_they_are_known() {
+        let of = |volume: i128, priced| {
+            Thresholds::default().classify(&Activity {
+                transactions: 4,
+                volume: Some(volume),
+                priced,
+                ..Activity::default()
+            })
+        };
+        assert_eq!(
+            of(SCALE, Some((200_000_001, 2))),
+            WalletType::Whale,
+            "a cent above two millions in two transactions"
+        );
+        assert_eq!(of(SCALE, Some((200_000_000, 2))), WalletType::Regular);
+        assert_eq!(of(SCALE * 40_001, Some((100, 1))), WalletType::Regular, "many coins that are worth a dollar");
+        assert_eq!(of(SCALE * 40_001, Some((0, 0))), WalletType::Whale, "nothing is priced");
     }
 
     #[test]

@@ -20,7 +20,8 @@ GRANT SELECT ON ALL TABLES IN SCHEMA arx TO arx_reader;
 REVOKE ALL ON TABLE users FROM arx_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
-    wallet_profiles_default, pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, import_progress, partition_policies,
+    wallet_profiles_default, pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, feed_loads, feed_chunks,
+    feed_reloads, behaviour_thresholds, behaviour_windows, import_progress, partition_policies,
     alert_rules, schedules, cluster_exclusions, risk_queue, risk_refresh_state TO arx_operator;
 GRANT INSERT ON TABLE risk_score_history TO arx_operator;
 -- who did it and whether ARX ships it is not for the doer to say
@@ -170,6 +171,11 @@ COMMENT ON TABLE daily_transaction_stats IS 'transactions per day (UTC) and netw
 COMMENT ON TABLE hourly_volume IS 'transactions per hour (UTC) and network, computed by ClickHouse; volume counts what did not fail';
 COMMENT ON TABLE pattern_findings IS 'what detect_patterns() finds, kept up to date by refresh_patterns()';
 COMMENT ON TABLE feed_positions IS 'up to which snapshot each consumer of transactions has seen everything';
+COMMENT ON TABLE feed_loads IS 'first loads of feeds that are not complete yet';
+COMMENT ON TABLE feed_chunks IS 'chunks of first loads, and which of them are in';
+COMMENT ON TABLE feed_reloads IS 'hours that the feed to ClickHouse is to load again';
+COMMENT ON TABLE behaviour_thresholds IS 'above which numbers a wallet is a whale, a trader or a distributor';
+COMMENT ON TABLE behaviour_windows IS 'up to which day the behaviour of a network''s wallets is known';
 COMMENT ON TABLE import_progress IS 'how far each imported source has come';
 
 -- Rows that are the users' own go into a dump; rows that ARX ships come with CREATE EXTENSION. What jobs have seen and what they have
@@ -188,6 +194,7 @@ SELECT pg_catalog.pg_extension_config_dump('arx.hourly_volume', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.import_progress', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.pattern_findings', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.partition_policies', 'WHERE origin = ''user''');
+SELECT pg_catalog.pg_extension_config_dump('arx.behaviour_thresholds', 'WHERE origin = ''user''');
 SELECT pg_catalog.pg_extension_config_dump('arx.alert_rules', 'WHERE origin = ''user''');
 SELECT pg_catalog.pg_extension_config_dump('arx.cluster_exclusions', '');
 SELECT pg_catalog.pg_extension_config_dump('arx.alerts', '');

@@ -190,6 +190,7 @@ CREATE TABLE daily_transaction_stats (
     max_gas          bigint,
     unique_senders   bigint NOT NULL,
     unique_receivers bigint NOT NULL,
+    source           text NOT NULL DEFAULT 'postgresql' CHECK (source IN ('postgresql', 'clickhouse')),
     refreshed_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (date, network)
 );
@@ -206,6 +207,30 @@ CREATE TABLE hourly_volume (
     PRIMARY KEY (network, hour)
 );
 
+-- How wallets behave: above which numbers a wallet is of a class, by what it sent in the period. The network '*' stands for all that have
+-- no row of their own. A user's row goes before the one that ARX ships.
+CREATE TABLE behaviour_thresholds (
+    network                text NOT NULL DEFAULT '*' CHECK (network <> ''),
+    origin                 text NOT NULL DEFAULT 'user' CHECK (origin IN ('builtin', 'user')),
+    -- up to the network's latest day; NULL for all time
+    period_days            integer DEFAULT 30 CHECK (period_days > 0),
+    whale_mean_coins       bigint NOT NULL DEFAULT 10000 CHECK (whale_mean_coins >= 0),
+    whale_mean_usd         bigint NOT NULL DEFAULT 1000000 CHECK (whale_mean_usd >= 0),
+    trader_transactions    bigint NOT NULL DEFAULT 100 CHECK (trader_transactions >= 0),
+    trader_mean_gas_price  double precision NOT NULL DEFAULT 50e9 CHECK (trader_mean_gas_price >= 0),
+    distributor_recipients bigint NOT NULL DEFAULT 50 CHECK (distributor_recipients >= 0),
+    PRIMARY KEY (network, origin)
+);
+INSERT INTO behaviour_thresholds (origin) VALUES ('builtin');
+
+-- Up to which day, and by which rules, the wallets of a network were judged last.
+CREATE TABLE behaviour_windows (
+    network    text PRIMARY KEY CHECK (network <> ''),
+    until      date NOT NULL,
+    rules      jsonb NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
 -- State of the movers --------------------------------------------------------------------------------------------------------
 -- One row a consumer of the freshness primitive (a refresh job here, a feed of the sidecar). `position` is the snapshot up to
 -- which the consumer has seen everything, NULL before its first run; `attempt` rises before each try, so that whatever a try
@@ -214,11 +239,44 @@ CREATE TABLE feed_positions (
     consumer          text PRIMARY KEY CHECK (consumer <> ''),
     position          pg_snapshot,
     attempt           bigint NOT NULL DEFAULT 0,
+    -- the attempt that led to `position`: a higher `attempt` was cut off, or is under way
+    confirmed         bigint NOT NULL DEFAULT 0,
     epoch             bigint,
     system_identifier bigint,
     timeline          integer,
     rows_total        bigint NOT NULL DEFAULT 0,
     updated_at        timestamptz NOT NULL DEFAULT now()
+);
+
+-- The first load of a feed, until it is complete: everything there was at `position`, in chunks of blocks.
+CREATE TABLE feed_loads (
+    consumer          text PRIMARY KEY CHECK (consumer <> ''),
+    attempt           bigint NOT NULL,
+    position          pg_snapshot NOT NULL,
+    epoch             bigint NOT NULL,
+    system_identifier bigint NOT NULL,
+    timeline          integer NOT NULL,
+    started_at        timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE feed_chunks (
+    consumer    text NOT NULL REFERENCES feed_loads ON DELETE CASCADE,
+    chunk       integer NOT NULL,
+    relation    oid NOT NULL,
+    -- another file has the rows in other blocks: the load then starts afresh
+    file        oid NOT NULL,
+    first_block bigint NOT NULL CHECK (first_block >= 0),
+    end_block   bigint CHECK (end_block > first_block),
+    -- NULL until the chunk is in
+    rows_loaded bigint,
+    PRIMARY KEY (consumer, chunk)
+);
+
+-- Hours that the feed to ClickHouse is to load again; what it has loaded, it takes off the list.
+CREATE TABLE feed_reloads (
+    network      text NOT NULL,
+    hour         timestamptz NOT NULL CHECK (hour = date_trunc('hour', hour, 'UTC')),
+    requested_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (network, hour)
 );
 
 -- One row an imported source. `lines_done` is committed with the rows it counts, so an import continues where it was cut off.

@@ -1,7 +1,9 @@
-//! The embedded ClickHouse engine beside a database: where the sidecar of that database finds it.
+//! Embedded ClickHouse engines: beside a database, where its sidecar finds it; with files of one's own; three as the shards of a cluster.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,14 +13,28 @@ use crate::process::wait_until;
 use crate::programs;
 use crate::stack::{Database, Stack};
 
+/// The password of engines that have to know one another's.
+const PASSWORD: &str = "known-to-all-shards";
+
 /// How long the engine may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running engine.
 #[derive(Debug)]
 pub struct ClickHouse {
-    port: u16,
+    http_port: u16,
+    tcp_port: u16,
     password: String,
+}
+
+/// Where an engine listens and what it is told, where that must be known before it starts.
+#[derive(Debug, Clone)]
+struct Setup {
+    http_port: u16,
+    tcp_port: u16,
+    password: String,
+    /// Files of its folder: name and text.
+    files: Vec<(String, String)>,
 }
 
 impl ClickHouse {
@@ -28,23 +44,65 @@ impl ClickHouse {
     /// When it cannot be started or does not answer in time.
     pub fn start(stack: &Stack, database: &Database<'_>) -> Result<Self> {
         let folder = database.data_folder().join("clickhouse");
-        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        let mut command = Command::new(programs::clickhouse()?);
-        command.arg("--data").arg(&folder).arg("--lib").arg(programs::libchdb());
-        let name = format!("clickhouse-{}", database.name());
-        let pid = stack.start_beside(&name, &command)?;
-        let endpoint = folder.join("endpoint.json");
-        let is_up = wait_until(START_LIMIT, || match stack.ended(pid) {
-            Some(status) => bail!("the engine ended with {status}; see {name}.log"),
-            None => Ok(endpoint.exists()),
-        })?;
-        ensure!(is_up, "the engine did not answer within {} s", START_LIMIT.as_secs());
-        let read =
-            |path: &std::path::Path| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
-        let listening: serde_json::Value = serde_json::from_str(&read(&endpoint)?).context("read where it listens")?;
-        let port = listening["http_port"].as_u64().and_then(|port| u16::try_from(port).ok());
-        let password = read(&folder.join("password"))?.trim().to_owned();
-        Ok(Self { port: port.context("the engine does not say where it listens")?, password })
+        Starting::launch(stack, &format!("clickhouse-{}", database.name()), &folder, None)?.wait(stack)
+    }
+
+    /// Starts an engine in the folder `NAME` of the stack, with these files (path in its folder, text), such as
+    /// `config.d/*.xml`, which the engine adds to its configuration.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(stack: &Stack, name: &str, files: &[(&str, &str)]) -> Result<Self> {
+        let [http_port, tcp_port] = free_ports::<2>()?;
+        let files = files.iter().map(|&(path, text)| (path.to_owned(), text.to_owned())).collect();
+        let setup = Setup { http_port, tcp_port, password: PASSWORD.into(), files };
+        Starting::launch(stack, name, &stack.folder().join(name), Some(&setup))?.wait(stack)
+    }
+
+    /// Starts three engines that are the shards of one cluster, in folders `CLUSTER-1` to `CLUSTER-3` of the stack.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_shards(stack: &Stack, cluster: &str) -> Result<[Self; 3]> {
+        let [a, b, c, d, e, f] = free_ports::<6>()?;
+        let ports = [(a, b), (c, d), (e, f)];
+        let mut servers = format!("<clickhouse>\n  <remote_servers>\n    <{cluster}>\n");
+        for (_, tcp_port) in ports {
+            servers.push_str(&format!(
+                "      <shard><replica><host>127.0.0.1</host><port>{tcp_port}</port><user>arx</user>\
+                 <password>{PASSWORD}</password></replica></shard>\n"
+            ));
+        }
+        servers.push_str(&format!("    </{cluster}>\n  </remote_servers>\n</clickhouse>\n"));
+        let mut number = 0;
+        let starting = ports.map(|(http_port, tcp_port)| {
+            number += 1;
+            let files = vec![("config.d/cluster.xml".to_owned(), servers.clone())];
+            let setup = Setup { http_port, tcp_port, password: PASSWORD.into(), files };
+            let name = format!("{cluster}-{number}");
+            Starting::launch(stack, &name, &stack.folder().join(&name), Some(&setup))
+        });
+        let [first, second, third] = starting;
+        let (first, second, third) = (first?, second?, third?);
+        Ok([first.wait(stack)?, second.wait(stack)?, third.wait(stack)?])
+    }
+
+    /// Its HTTP interface.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// The port of its native protocol.
+    #[must_use]
+    pub const fn tcp_port(&self) -> u16 {
+        self.tcp_port
+    }
+
+    /// The password of the user `arx`.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
     }
 
     /// Runs a query and returns its rows, as its FORMAT says: separated by tabs, if it says nothing.
@@ -52,7 +110,7 @@ impl ClickHouse {
     /// # Errors
     /// What ClickHouse says is wrong.
     pub fn query(&self, sql: &str) -> Result<String> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).context("connect to ClickHouse")?;
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http_port)).context("connect to ClickHouse")?;
         // version 1.0: the answer ends with the connection
         let head = format!(
             "POST / HTTP/1.0\r\nX-ClickHouse-User: arx\r\nX-ClickHouse-Key: {}\r\nContent-Length: {}\r\n\r\n",
@@ -71,4 +129,76 @@ impl ClickHouse {
         }
         Ok(body.trim_end().to_owned())
     }
+}
+
+/// An engine that does not answer yet.
+struct Starting {
+    name: String,
+    folder: PathBuf,
+    pid: u32,
+}
+
+impl Starting {
+    fn launch(stack: &Stack, name: &str, folder: &Path, setup: Option<&Setup>) -> Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        let mut command = Command::new(programs::clickhouse()?);
+        command.arg("--data").arg(folder).arg("--lib").arg(programs::libchdb());
+        if let Some(setup) = setup {
+            write(&folder.join("password"), &setup.password)?;
+            for (path, text) in &setup.files {
+                write(&folder.join(path), text)?;
+            }
+            command.args(["--http-port", &setup.http_port.to_string(), "--tcp-port", &setup.tcp_port.to_string()]);
+        }
+        let pid = stack.start_beside(name, &command)?;
+        Ok(Self { name: name.to_owned(), folder: folder.to_owned(), pid })
+    }
+
+    fn wait(self, stack: &Stack) -> Result<ClickHouse> {
+        let endpoint = self.folder.join("endpoint.json");
+        let is_up = wait_until(START_LIMIT, || match stack.ended(self.pid) {
+            Some(status) => bail!("the engine ended with {status}; see {}.log", self.name),
+            None => Ok(endpoint.exists()),
+        })?;
+        ensure!(is_up, "the engine did not answer within {} s", START_LIMIT.as_secs());
+        let listening: serde_json::Value =
+            serde_json::from_str(&read(&endpoint)?).context("read where the engine listens")?;
+        let port = |name: &str| {
+            let port = listening[name].as_u64().and_then(|port| u16::try_from(port).ok());
+            port.with_context(|| format!("the engine does not say its {name}"))
+        };
+        let password = read(&self.folder.join("password"))?.trim().to_owned();
+        Ok(ClickHouse { http_port: port("http_port")?, tcp_port: port("tcp_port")?, password })
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}
+
+/// For nobody else to read: it may hold a password.
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    }
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("create {}", path.display()))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
+}
+
+/// Ports that are free now, all different. An engine binds them a moment later; if another process was faster, it does not start.
+fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
+    let mut ports = [0; COUNT];
+    let mut held = Vec::with_capacity(COUNT);
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("take a free port")?;
+        *port = listener.local_addr().context("look which port is free")?.port();
+        held.push(listener);
+    }
+    Ok(ports)
 }

@@ -16,6 +16,7 @@ pub mod guard;
 pub mod postgres;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod redis_server;
 pub mod stack;
 pub mod writers;

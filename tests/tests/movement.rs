@@ -7,6 +7,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use arx_tests::clickhouse::ClickHouse;
 use arx_tests::process::{run, wait_until};
 use arx_tests::{Database, Stack, programs};
 
@@ -223,4 +224,210 @@ fn servers_that_are_down_are_named() {
     let missing = sidecar(&bare, &["sync"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("CREATE EXTENSION arx"), "{missing:?}");
+}
+
+/// Rows of an insert: network polygon, one an hour.
+fn insert(from: u32, count: u32) -> String {
+    format!(
+        "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
+         SELECT 'polygon', 'p' || n, n, timestamptz '2024-03-01' + n * interval '1 hour', 'a' || n % 3, 'b' || n % 5, n, 'confirmed'
+           FROM generate_series({from}, {from} + {count} - 1) AS n;"
+    )
+}
+
+#[test]
+fn token_transfers_and_new_columns_come_along() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("movement_tokens").unwrap();
+    let clickhouse = ClickHouse::start(stack, &database).unwrap();
+    let transfer = |row: u32, place: u32, amount: &str| {
+        format!(
+            "INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address,
+                 to_address, amount, value_usd)
+             VALUES ('polygon', 'p{row}', {place}, {row}, timestamptz '2024-03-01' + {row} * interval '1 hour', 'tok', 'x', 'y', {amount},
+                     CASE WHEN {place} = 1 THEN 12.34 END);"
+        )
+    };
+    let huge = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
+    database.query(&[insert(0, 10), transfer(3, 1, huge), transfer(3, 0, "7")].concat()).unwrap();
+    database.query("UPDATE arx.transactions SET metadata = '[1, {\"a\": 2}]' WHERE tx_hash = 'p4'").unwrap();
+    database.query("UPDATE arx.transactions SET metadata = '{\"source\": \"x\\u00e4\"}' WHERE tx_hash = 'p5'").unwrap();
+    succeed(&database, &["sync"]);
+    let held = "SELECT token_transfers.log_index, token_transfers.token, token_transfers.amount, token_transfers.value_usd \
+                  FROM arx.transaction_events FINAL WHERE tx_hash = 'p3'";
+    assert_eq!(clickhouse.query(held).unwrap(), format!("[0,1]\t['tok','tok']\t[7,{huge}]\t[NULL,12.34]"));
+    let metadata = "SELECT metadata.value::String, metadata.source::String FROM arx.transaction_events FINAL \
+                     WHERE tx_hash IN ('p4', 'p5') ORDER BY tx_hash";
+    let metadata = clickhouse.query(metadata).unwrap();
+    assert!(metadata.contains('1') && metadata.contains("xä"), "{metadata}");
+
+    // a transfer that arrives after its transaction, one that goes, and one without a transaction
+    database.query(&[transfer(6, 2, "9"), transfer(77, 0, "5")].concat()).unwrap();
+    database.query("DELETE FROM arx.token_transfers WHERE tx_hash = 'p3' AND log_index = 0").unwrap();
+    succeed(&database, &["sync"]);
+    assert_eq!(clickhouse.query(held).unwrap(), format!("[1]\t['tok']\t[{huge}]\t[12.34]"));
+    let amounts = "SELECT arraySum(token_transfers.amount) FROM arx.transaction_events FINAL WHERE tx_hash = 'p6'";
+    assert_eq!(clickhouse.query(amounts).unwrap(), "9");
+    let counts = "SELECT sum(transaction_count), sum(total_volume) FROM arx.hourly_volume";
+    assert_eq!(clickhouse.query(counts).unwrap(), "10\t45", "transfers change no aggregate of native coins");
+    let verified = succeed(&database, &["verify"]);
+    assert!(verified.contains("1 token transfers wait for their transaction"), "{verified}");
+
+    database
+        .query("ALTER TABLE arx.transactions ADD COLUMN chain_id integer DEFAULT 137, ADD COLUMN \"a note\" text")
+        .unwrap();
+    database.query("UPDATE arx.transactions SET \"a note\" = 'seen', chain_id = -2 WHERE tx_hash = 'p7'").unwrap();
+    succeed(&database, &["sync"]);
+    let added = "SELECT chain_id, `a note`, count() FROM arx.transaction_events FINAL GROUP BY ALL ORDER BY ALL";
+    assert_eq!(clickhouse.query(added).unwrap(), "-2\tseen\t1\n137\t\\N\t9");
+    database.query(&insert(10, 1)).unwrap();
+    succeed(&database, &["sync"]);
+    assert_eq!(clickhouse.query(added).unwrap(), "-2\tseen\t1\n137\t\\N\t10");
+    // a column that ClickHouse has as something else is not guessed at
+    database.query("ALTER TABLE arx.transactions ALTER COLUMN chain_id TYPE text").unwrap();
+    let refused = sidecar(&database, &["sync"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("chain_id") && said.contains("Nullable(Int32)"), "{said}");
+}
+
+#[test]
+fn verify_finds_what_went_round_the_feed_and_repairs_it() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("movement_verify").unwrap();
+    let clickhouse = ClickHouse::start(stack, &database).unwrap();
+    let unfed = sidecar(&database, &["verify"]);
+    assert!(
+        !unfed.status.success() && String::from_utf8_lossy(&unfed.stderr).contains("arx-sidecar sync"),
+        "{unfed:?}"
+    );
+    database.query(&insert(0, 200)).unwrap();
+    succeed(&database, &["sync"]);
+    assert!(succeed(&database, &["verify"]).contains("200 hours compared"));
+    clickhouse
+        .query("ALTER TABLE arx.transaction_events DELETE WHERE tx_hash = 'p9' SETTINGS mutations_sync = 2")
+        .unwrap();
+    clickhouse
+        .query(
+            "INSERT INTO arx.transaction_events (event_time, network, tx_hash, from_address, value, status, version) \
+             VALUES ('2024-03-05 00:30:00', 'polygon', 'ghost', 'a', 5, 'confirmed', 1)",
+        )
+        .unwrap();
+    // the same count and sum, another receiver
+    clickhouse
+        .query("ALTER TABLE arx.transaction_events UPDATE to_address = 'thief' WHERE tx_hash = 'p50' SETTINGS mutations_sync = 2")
+        .unwrap();
+    clickhouse.query("TRUNCATE TABLE arx.wallet_edges_states").unwrap();
+    let found = sidecar(&database, &["verify"]);
+    let said = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert_eq!(found.status.code(), Some(1), "{said}");
+    for what in ["missing or too many", "200 hours differ"] {
+        assert!(said.contains(what), "{said}");
+    }
+    let narrow = sidecar(&database, &["verify", "--since", "2024-03-03", "--until", "2024-03-03"]);
+    assert!(String::from_utf8_lossy(&narrow.stdout).contains("checksums differ"), "{narrow:?}");
+    let repaired = succeed(&database, &["verify", "--repair"]);
+    assert!(
+        repaired.contains("200 hours differed and were loaded again") && repaired.contains("the same"),
+        "{repaired}"
+    );
+    assert_eq!(
+        clickhouse.query("SELECT count() FROM arx.transaction_events FINAL WHERE tx_hash = 'ghost'").unwrap(),
+        "0"
+    );
+    assert_eq!(clickhouse.query("SELECT sum(edge_weight) FROM arx.wallet_edges").unwrap(), "200");
+    assert_eq!(differences(&database), "0");
+}
+
+#[test]
+fn behaviour_of_wallets_follows_their_transactions_and_the_thresholds() {
+    let database = Stack::shared().unwrap().database("movement_behaviour").unwrap();
+    let class = |wallet: &str| {
+        let query = format!(
+            "SELECT analytics_profile #>> '{{behaviour,class}}', analytics_profile #>> '{{activity,sent}}' FROM arx.wallet_profiles
+              WHERE wallet_address = '{wallet}'"
+        );
+        database.query(&query).unwrap()
+    };
+    let send = |wallet: &str, day: &str, count: u32, value: &str, gas: &str, receivers: u32, usd: &str| {
+        let insert = format!(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, value_usd,
+                 gas_price, status)
+             SELECT 'polygon', '{wallet}' || '{day}' || n, n, timestamptz '{day}' + n * interval '1 second', '{wallet}',
+                    'r' || n % {receivers}, {value}, {usd}, {gas}, 'confirmed' FROM generate_series(1, {count}) AS n"
+        );
+        database.query(&insert).unwrap();
+    };
+    send("whale", "2024-05-01", 2, "10001", "1", 1, "NULL");
+    send("poor", "2024-05-01", 2, "10001", "1", 1, "0.5");
+    send("rich", "2024-05-01", 2, "1", "1", 1, "1000001");
+    send("trader", "2024-05-10", 101, "1", "60e9", 2, "NULL");
+    send("distributor", "2024-05-10", 60, "1", "1", 51, "NULL");
+    send("regular", "2024-05-03", 3, "1", "1", 1, "NULL");
+    succeed(&database, &["sync"]);
+    let classes = |expected: [&str; 6]| {
+        for (wallet, expected) in ["whale", "poor", "rich", "trader", "distributor", "regular"].iter().zip(expected) {
+            assert_eq!(class(wallet), expected, "{wallet}");
+        }
+    };
+    classes(["whale|2", "regular|2", "whale|2", "trader|101", "distributor|60", "regular|3"]);
+
+    // a later day moves the period on: what wallets did before it no longer makes a class
+    send("regular", "2024-06-01", 1, "1", "1", 1, "NULL");
+    succeed(&database, &["sync"]);
+    classes(["regular|2", "regular|2", "regular|2", "trader|101", "distributor|60", "regular|4"]);
+    // a user's thresholds go before those that ARX ships, and count for everybody at once
+    database
+        .query(
+            "INSERT INTO arx.behaviour_thresholds (network, period_days, whale_mean_coins) VALUES ('polygon', NULL, 0)",
+        )
+        .unwrap();
+    succeed(&database, &["sync"]);
+    classes(["whale|2", "regular|2", "whale|2", "whale|101", "whale|60", "whale|4"]);
+    database.query("DELETE FROM arx.transactions WHERE from_address = 'whale'").unwrap();
+    succeed(&database, &["sync"]);
+    assert_eq!(class("whale"), "|");
+    let idle = succeed(&database, &["sync"]);
+    assert!(idle.contains("written back: 0 hours, 0 wallets"), "{idle}");
+}
+
+#[test]
+fn days_come_from_clickhouse_if_the_database_leaves_them_to_it() {
+    let database = Stack::shared().unwrap().database("movement_days").unwrap();
+    import_sample(&database);
+    let settings = database.data_folder().join("arx.toml");
+    std::fs::write(&settings, "write_back_daily = true\n").unwrap();
+    succeed(&database, &["sync", "--config", settings.to_str().unwrap()]);
+    let of_day = "SELECT date, network, tx_count, volume, avg_gas::numeric(40, 6), min_gas, max_gas, unique_senders, unique_receivers
+                    FROM arx.daily_transaction_stats";
+    let sources = "SELECT DISTINCT source FROM arx.daily_transaction_stats";
+    assert_eq!(database.query(sources).unwrap(), "clickhouse");
+    database.query(&format!("CREATE TABLE before AS {of_day}; SELECT arx.refresh_daily_stats()")).unwrap();
+    assert_eq!(database.query(sources).unwrap(), "postgresql");
+    let differing = format!(
+        "SELECT count(*) FROM ((SELECT * FROM before EXCEPT {of_day}) UNION ALL ({of_day} EXCEPT SELECT * FROM before)) AS d"
+    );
+    assert_eq!(database.query(&differing).unwrap(), "0");
+    assert_eq!(database.query("SELECT count(*) > 500 FROM before").unwrap(), "t");
+}
+
+#[test]
+fn an_embedded_engine_from_before_the_tables_had_versions_is_fed_anew() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("movement_migrate").unwrap();
+    let clickhouse = ClickHouse::start(stack, &database).unwrap();
+    clickhouse.query("CREATE DATABASE arx").unwrap();
+    clickhouse
+        .query("CREATE TABLE arx.transaction_events (event_time DateTime64(6), version UInt64) ENGINE = MergeTree ORDER BY version")
+        .unwrap();
+    let plan = succeed(&database, &["clickhouse", "apply", "--dry-run"]);
+    assert!(plan.contains("DROP TABLE IF EXISTS arx.transaction_events"), "{plan}");
+    assert!(plan.contains("CREATE MATERIALIZED VIEW"), "{plan}");
+    assert_eq!(clickhouse.query("SELECT count() FROM system.tables WHERE database = 'arx'").unwrap(), "1", "a dry run");
+    database.query(&insert(0, 5)).unwrap();
+    succeed(&database, &["sync"]);
+    assert_eq!(clickhouse.query("SELECT count() FROM arx.transaction_events FINAL").unwrap(), "5");
+    assert!(succeed(&database, &["clickhouse", "apply"]).contains("nothing to do"));
+    clickhouse.query("INSERT INTO arx.schema_versions (version) VALUES (999)").unwrap();
+    let newer = sidecar(&database, &["sync"]);
+    assert!(!newer.status.success() && String::from_utf8_lossy(&newer.stderr).contains("999"), "{newer:?}");
 }

@@ -29,6 +29,9 @@ impl Endpoint {
     }
 }
 
+/// The storage policy of the embedded engine: its volumes are folders on the same disk, so that tables are made as on a server.
+pub const STORAGE_POLICY: &str = "arx_tiered";
+
 /// The user of the embedded engine.
 pub const USER: &str = "arx";
 
@@ -57,7 +60,7 @@ impl EngineFolder {
         self.root.join("store")
     }
 
-    /// The engine's configuration.
+    /// The engine's configuration. What an operator adds goes into files of `config.d` beside it, as on any ClickHouse.
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.root.join("config.xml")
@@ -123,12 +126,20 @@ impl EngineFolder {
              <default_profile>default</default_profile>\n  <timezone>UTC</timezone>\n  \
              <max_server_memory_usage_to_ram_ratio>0.5</max_server_memory_usage_to_ram_ratio>\n  \
              <user_scripts_path>{}/</user_scripts_path>\n  \
-             <user_defined_executable_functions_config>{}/*_function.xml</user_defined_executable_functions_config>\n\
+             <user_defined_executable_functions_config>{}/*_function.xml</user_defined_executable_functions_config>\n  \
+             <storage_configuration>\n    <disks>\n      \
+             <arx_warm><type>local</type><path>{}/</path></arx_warm>\n      \
+             <arx_cold><type>local</type><path>{}/</path></arx_cold>\n    </disks>\n    <policies>\n      \
+             <{STORAGE_POLICY}>\n        <volumes>\n          <hot><disk>default</disk></hot>\n          \
+             <warm><disk>arx_warm</disk></warm>\n          <cold><disk>arx_cold</disk></cold>\n        </volumes>\n        \
+             <move_factor>0</move_factor>\n      </{STORAGE_POLICY}>\n    </policies>\n  </storage_configuration>\n\
              </clickhouse>\n",
             shown(self.store()),
             shown(self.users()),
             shown(self.scripts()),
             shown(self.functions()),
+            shown(self.root.join("warm")),
+            shown(self.root.join("cold")),
         )
     }
 

@@ -9,6 +9,6 @@ mod files;
 mod launcher;
 mod supervisor;
 
-pub use files::{Endpoint, EngineFolder, USER, escape_xml};
+pub use files::{Endpoint, EngineFolder, STORAGE_POLICY, USER, escape_xml};
 pub use launcher::{LaunchOptions, answers, run};
 pub use supervisor::{Supervisor, Warehouse};

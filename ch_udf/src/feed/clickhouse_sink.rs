@@ -1,78 +1,146 @@
-//! Transactions as versioned events in ClickHouse, and the volumes computed from them.
+//! Transactions as versioned events in ClickHouse, and the aggregates repaired that a change touched.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
 use clickhouse::{Client, Row};
-use serde::{Deserialize, Serialize};
+use futures_util::future::join_all;
+use serde::Serialize;
 
-use super::model::{Change, HOUR_MICROS, Hour, HourlyVolume, Mark, Touched};
-use super::pipeline::Sink;
-use crate::error::SidecarError;
+use super::model::{Counted, FurtherColumn, Hour, Mark, Rows};
+use super::pipeline::{Delivery, Sink};
+use super::row_binary::{COLUMNS, Stamp, encode, type_of};
+use crate::error::{Chain, Retrier, SidecarError};
+use crate::warehouse::{AGGREGATES, Months, Repair, Shape, Topology, all_months, grouped, touched_months};
 
-/// Hours asked for by one query: some 30 bytes each, well below `max_query_size` (256 KiB).
-const BATCH: usize = 4_000;
+/// Hours of one statement: some 40 bytes each, well below [`QUERY_BYTES`].
+const HOURS_A_STATEMENT: usize = 4_000;
 
-/// Marks kept a source; see `sql/clickhouse/02_feed_marks.sql`.
+/// Longest statement; ClickHouse's own limit is 256 KiB.
+const QUERY_BYTES: &str = "1048576";
+
+/// Marks kept a source; see `sql/clickhouse/11_feed.sql`.
 const SLOTS: u64 = 64;
 
-/// What counts in an hour: every transaction counts, but a failed one moved nothing.
-const VOLUMES: &str = "SELECT network, intDiv(toUnixTimestamp64Micro(event_time), 3600000000) AS hours, \
-            count() AS transaction_count, \
-            toString(sumIf(toDecimal256(value, 18), status != 'failed')) AS total_volume, \
-            uniqExact(from_address) AS unique_senders, uniqExact(to_address) AS unique_receivers \
-       FROM transaction_events FINAL";
+/// Memory beyond which the states of a month are grouped on disk.
+const GROUP_BYTES: &str = "536870912";
+
+/// Rows of the months that one statement of a repair looks at, unless one month alone has more.
+const MONTHS_ROWS: u64 = 500_000;
+
+/// Bytes that a row takes, about; a guess for the first allocation.
+const ROW_BYTES: usize = 280;
 
 /// Writes into the tables of `sql/clickhouse`.
 #[derive(Clone)]
 pub struct ClickHouseSink {
-    client: Client,
+    topology: Arc<Topology>,
+    /// Last repair that is valid.
+    generation: Arc<AtomicU64>,
+    further: Arc<[FurtherColumn]>,
+    /// Whether an insert that fails is tried again where it is. An embedded engine that died comes back at another address.
+    is_patient: bool,
+}
+
+impl std::fmt::Debug for ClickHouseSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClickHouseSink").field("topology", &self.topology).finish_non_exhaustive()
+    }
 }
 
 impl ClickHouseSink {
-    /// Uses a client of the database that holds ARX's tables.
-    #[must_use]
-    pub fn new(client: Client) -> Self {
-        // a key never moves between months, so partitions are merged one by one
-        let client = client.with_setting("do_not_merge_across_partitions_select_final", "1");
-        Self { client }
-    }
-}
-
-#[derive(Row, Serialize)]
-struct EventRow<'a> {
-    event_time: i64,
-    network: &'a str,
-    tx_hash: &'a str,
-    block_number: u64,
-    transaction_index: Option<u32>,
-    from_address: &'a str,
-    to_address: Option<&'a str>,
-    value: i128,
-    value_usd: Option<i128>,
-    gas_used: Option<u64>,
-    gas_price: Option<u64>,
-    status: &'a str,
-    version: u64,
-    is_deleted: u8,
-}
-
-impl<'a> EventRow<'a> {
-    fn new(change: &'a Change, version: u64) -> Self {
-        Self {
-            event_time: change.event_time,
-            network: &change.network,
-            tx_hash: &change.tx_hash,
-            block_number: change.block_number,
-            transaction_index: change.transaction_index,
-            from_address: &change.from_address,
-            to_address: change.to_address.as_deref(),
-            value: change.value,
-            value_usd: change.value_usd,
-            gas_used: change.gas_used,
-            gas_price: change.gas_price,
-            status: &change.status,
-            version,
-            is_deleted: u8::from(change.deleted),
+    /// Uses tables that are there.
+    ///
+    /// # Errors
+    /// [`SidecarError::ClickHouse`].
+    pub async fn open(topology: Topology, is_patient: bool) -> Result<Self, SidecarError> {
+        let table = format!("aggregate_generations{}", topology.shape.local());
+        let mut generation = 0;
+        for shard in &topology.shards {
+            let query = shard.query(&format!("SELECT max(generation) FROM {table}"));
+            let of_shard: u64 = query.fetch_one().await.map_err(failed("read the last repair"))?;
+            generation = generation.max(of_shard);
         }
+        Ok(Self {
+            topology: Arc::new(topology),
+            generation: Arc::new(AtomicU64::new(generation)),
+            further: Arc::new([]),
+            is_patient,
+        })
     }
+
+    /// What it writes to.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    fn local(&self) -> &'static str {
+        self.topology.shape.local()
+    }
+
+    /// Runs a statement on each shard.
+    async fn on_shards(&self, doing: &'static str, statement: &str) -> Result<(), SidecarError> {
+        all_of(self.topology.shards.iter().map(|shard| execute(shard, doing, statement))).await
+    }
+
+    /// An insert that found a first replica busy went to another one of the shard, and is waited for.
+    async fn catch_up(&self) -> Result<(), SidecarError> {
+        for statement in self.topology.shape.catch_up() {
+            self.on_shards("wait for what other replicas received", &statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the states of a repair valid, and those below `floor` void.
+    async fn publish(&self, generation: u64, floor: u64) -> Result<(), SidecarError> {
+        let statement = format!(
+            "INSERT INTO aggregate_generations{} (generation, floor) VALUES ({generation}, {floor})",
+            self.local()
+        );
+        self.on_shards("publish a repair", &statement).await?;
+        self.generation.store(generation, Ordering::Release);
+        Ok(())
+    }
+
+    async fn send(&self, token: &str, body: Bytes) -> Result<(), clickhouse::error::Error> {
+        let further =
+            self.further.iter().fold(String::new(), |list, column| format!("{list}, {}", quoted(&column.name)));
+        let mut insert = self
+            .topology
+            .entry
+            .insert_formatted_with(format!("INSERT INTO transaction_events ({COLUMNS}{further}) FORMAT RowBinary"))
+            .with_setting("insert_deduplication_token", token)
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
+            .with_setting("input_format_binary_read_json_as_string", "1")
+            .with_setting("type_json_skip_duplicated_paths", "1")
+            .with_setting("distributed_foreground_insert", "1")
+            // one block a chunk: a chunk is there, or it is not
+            .with_setting("max_insert_block_size", "2000000")
+            .with_setting("min_insert_block_size_rows", "2000000")
+            .with_setting("min_insert_block_size_bytes", "1073741824")
+            // a chunk of a long history touches more months than the default allows
+            .with_setting("max_partitions_per_insert_block", "0")
+            .with_timeouts(Some(Duration::from_secs(60)), Some(Duration::from_secs(300)));
+        insert.send(body).await?;
+        insert.end().await
+    }
+}
+
+/// A key never moves between months, so partitions are merged one by one.
+fn prepared(client: &Client) -> Client {
+    client
+        .clone()
+        .with_setting("do_not_merge_across_partitions_select_final", "1")
+        .with_setting("max_partitions_per_insert_block", "0")
+        .with_setting("max_bytes_before_external_group_by", GROUP_BYTES)
+        .with_setting("max_query_size", QUERY_BYTES)
+}
+
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
 
 #[derive(Row, Serialize)]
@@ -83,141 +151,237 @@ struct MarkRow<'a> {
     position: &'a str,
 }
 
-#[derive(Row, Deserialize)]
-struct VolumeRow {
-    network: String,
-    hours: i64,
-    transaction_count: u64,
-    total_volume: String,
-    unique_senders: u64,
-    unique_receivers: u64,
-}
-
-impl From<VolumeRow> for HourlyVolume {
-    fn from(row: VolumeRow) -> Self {
-        Self {
-            hour: Hour { network: row.network, hours: row.hours },
-            transaction_count: row.transaction_count,
-            total_volume: row.total_volume,
-            unique_senders: row.unique_senders,
-            unique_receivers: row.unique_receivers,
-        }
-    }
-}
-
-fn failed(doing: &'static str) -> impl FnOnce(clickhouse::error::Error) -> SidecarError {
+pub(super) fn failed(doing: &'static str) -> impl FnOnce(clickhouse::error::Error) -> SidecarError {
     move |source| SidecarError::ClickHouse { doing, source }
 }
 
 impl Sink for ClickHouseSink {
     async fn holds(&mut self, source: &str, position: &str) -> Result<bool, SidecarError> {
-        let found: u64 = self
-            .client
-            .query("SELECT count() FROM feed_marks FINAL WHERE source = ? AND position = ?")
-            .bind(source)
-            .bind(position)
-            .fetch_one()
-            .await
-            .map_err(failed("look for the feed's mark"))?;
-        Ok(found > 0)
+        let table = format!("feed_marks{}", self.local());
+        for shard in &self.topology.shards {
+            let found: u64 = shard
+                .query(&format!("SELECT count() FROM {table} FINAL WHERE source = ? AND position = ?"))
+                .bind(source)
+                .bind(position)
+                .fetch_one()
+                .await
+                .map_err(failed("look for the feed's mark"))?;
+            if found == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn highest_version(&mut self) -> Result<u64, SidecarError> {
-        let query = self.client.query("SELECT max(version) FROM transaction_events");
+        let query = self.topology.entry.query("SELECT max(version) FROM transaction_events");
         query.fetch_one().await.map_err(failed("look for the highest version"))
     }
 
-    async fn insert(&mut self, version: u64, rows: Vec<Change>) -> Result<(), SidecarError> {
-        let doing = "insert transactions";
-        let insert = self.client.insert::<EventRow<'_>>("transaction_events").await.map_err(failed(doing))?;
-        // a chunk of a long history touches more months than the default allows
-        let mut insert = insert.with_setting("max_partitions_per_insert_block", "0");
-        for row in &rows {
-            insert.write(&EventRow::new(row, version)).await.map_err(failed(doing))?;
+    async fn prepare(&mut self, further: &[FurtherColumn]) -> Result<(), SidecarError> {
+        if further == &*self.further {
+            return Ok(());
         }
-        insert.end().await.map_err(failed(doing))
+        let doing = "add columns to transaction_events";
+        let names: Vec<&str> = further.iter().map(|column| column.name.as_str()).collect();
+        let query = "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = 'transaction_events' \
+                     AND has(?, name)";
+        let present: Vec<(String, String)> =
+            self.topology.entry.query(query).bind(names).fetch_all().await.map_err(failed(doing))?;
+        for column in further {
+            let wanted = type_of(column);
+            match present.iter().find(|(name, _)| *name == column.name) {
+                Some((_, found)) if found == wanted => {}
+                Some((name, found)) => {
+                    return Err(SidecarError::Configuration {
+                        detail: format!(
+                            "column {name} of transaction_events is {found} in ClickHouse and would be {wanted} after PostgreSQL; \
+                             drop or rename one of the two"
+                        ),
+                    });
+                }
+                None => {
+                    for statement in self.topology.shape.add_column(&quoted(&column.name), wanted) {
+                        all_of(self.topology.ddl_servers().iter().map(|server| execute(server, doing, &statement)))
+                            .await?;
+                    }
+                    tracing::info!(column = column.name, r#type = wanted, "a column of PostgreSQL is carried over");
+                }
+            }
+        }
+        self.further = further.into();
+        Ok(())
+    }
+
+    async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Result<u64, SidecarError> {
+        let stamp = Stamp {
+            version: delivery.version,
+            generation: self.generation.load(Ordering::Acquire),
+            repaired: delivery.repaired,
+        };
+        let mut body = BytesMut::with_capacity(rows.len() * ROW_BYTES);
+        let mut to_repair = 0;
+        rows.each(&mut |event| {
+            to_repair += u64::from(stamp.counted(event) == Counted::ByRepair);
+            encode(&mut body, event, stamp, &self.further);
+            Ok(())
+        })?;
+        let body = body.freeze();
+        let mut retrier = Retrier::default();
+        loop {
+            let error = match self.send(&delivery.token, body.clone()).await {
+                Ok(()) => return Ok(to_repair),
+                Err(source) => SidecarError::ClickHouse { doing: "insert transactions", source },
+            };
+            // the token makes a second try harmless: what the first one did is not done again
+            let delay = if self.is_patient { retrier.delay(&error) } else { None };
+            let Some(delay) = delay else { return Err(error) };
+            tracing::warn!(error = %Chain(&error), again_in = ?delay, "an insert is tried again");
+            tokio::time::sleep(delay).await;
+        }
     }
 
     async fn remove_older(&mut self, version: u64) -> Result<(), SidecarError> {
-        let doing = "remove what a full load replaced";
-        let older: u64 = self
-            .client
-            .query("SELECT count() FROM transaction_events WHERE version < ?")
-            .bind(version)
-            .fetch_one()
-            .await
-            .map_err(failed(doing))?;
-        if older == 0 {
-            return Ok(());
+        self.catch_up().await?;
+        let local = self.local();
+        all_of(self.topology.shards.iter().map(|shard| remove_older(shard, local, version))).await
+    }
+
+    async fn take_back(&mut self, hours: &[Hour], version: u64) -> Result<(), SidecarError> {
+        self.catch_up().await?;
+        let doing = "take hours back that are loaded again";
+        let condition =
+            format!("version < {version} AND (network, intDiv(toUnixTimestamp64Micro(event_time), 3600000000)) IN ?");
+        let statement = take_back(self.local(), version, &condition);
+        for batch in hours.chunks(HOURS_A_STATEMENT) {
+            let hours: Vec<(&str, i64)> = batch.iter().map(|hour| (hour.network.as_str(), hour.hours)).collect();
+            let shards = self.topology.shards.iter();
+            all_of(shards.map(|shard| {
+                let query = prepared(shard).query(&statement).bind(&hours);
+                async move { query.execute().await.map_err(failed(doing)) }
+            }))
+            .await?;
         }
-        // Tombstones make the answer right at once; the rows themselves go in the background, part by part, which takes the
-        // embedded engine 20 s for 60 months.
-        self.client
-            .query(
-                "INSERT INTO transaction_events (event_time, network, tx_hash, block_number, transaction_index, from_address, \
-                     to_address, value, value_usd, gas_used, gas_price, status, version, is_deleted) \
-                 SELECT event_time, network, tx_hash, block_number, transaction_index, from_address, to_address, value, \
-                        value_usd, gas_used, gas_price, status, ?, 1 \
-                   FROM transaction_events FINAL WHERE version < ?",
-            )
-            .bind(version)
-            .bind(version)
-            .with_setting("max_partitions_per_insert_block", "0")
-            .execute()
-            .await
-            .map_err(failed(doing))?;
-        self.client
-            .query("ALTER TABLE transaction_events DELETE WHERE version < ?")
-            .bind(version)
-            .with_setting("mutations_sync", "0")
-            .execute()
-            .await
-            .map_err(failed(doing))
+        Ok(())
+    }
+
+    async fn repair(&mut self, since: u64, current: u64, generation: u64) -> Result<(), SidecarError> {
+        self.catch_up().await?;
+        let shape = &self.topology.shape;
+        let months = touched_months(shape, since, current);
+        let of_months = |months| Repair::Touched { since, current, generation, months };
+        let shards = self.topology.shards.iter();
+        all_of(shards.map(|shard| compute(shard, "repair the aggregates", shape, &months, of_months))).await?;
+        self.publish(generation, 0).await
+    }
+
+    async fn rebuild(&mut self, generation: u64, version: u64) -> Result<(), SidecarError> {
+        self.catch_up().await?;
+        let shape = &self.topology.shape;
+        let months = all_months(shape);
+        let of_months = |months| Repair::All { generation, version, months };
+        let shards = self.topology.shards.iter();
+        all_of(shards.map(|shard| compute(shard, "compute the aggregates", shape, &months, of_months))).await?;
+        let before = self.generation.load(Ordering::Acquire);
+        self.publish(generation, generation).await?;
+        if before > 0 {
+            for aggregate in &AGGREGATES {
+                let statement = format!(
+                    "ALTER TABLE {}_states{} DELETE WHERE generation < {generation}",
+                    aggregate.name,
+                    self.local()
+                );
+                self.on_shards("remove states that are void", &statement).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn mark(&mut self, mark: &Mark, attempt: u64) -> Result<(), SidecarError> {
+        self.catch_up().await?;
         let doing = "mark the feed's position";
         let source = mark.source();
         let slot = u8::try_from(attempt % SLOTS).unwrap_or_default();
-        let mut insert = self.client.insert::<MarkRow<'_>>("feed_marks").await.map_err(failed(doing))?;
-        let row = MarkRow { source: &source, slot, attempt, position: &mark.position };
-        insert.write(&row).await.map_err(failed(doing))?;
-        insert.end().await.map_err(failed(doing))
-    }
-
-    async fn hourly_volumes(&mut self, touched: &Touched) -> Result<Vec<HourlyVolume>, SidecarError> {
-        let doing = "compute hourly volumes";
-        let hours = match touched {
-            Touched::All => {
-                let query = self.client.query(&format!("{VOLUMES} GROUP BY network, hours"));
-                let rows: Vec<VolumeRow> = query.fetch_all().await.map_err(failed(doing))?;
-                return Ok(rows.into_iter().map(HourlyVolume::from).collect());
-            }
-            Touched::Hours(hours) => hours,
-        };
-        let mut sorted: Vec<&Hour> = hours.iter().collect();
-        // neighbours in time together: a batch then needs few months
-        sorted.sort_by_key(|hour| hour.hours);
-        let mut volumes = Vec::with_capacity(hours.len());
-        for batch in sorted.chunks(BATCH) {
-            let (Some(first), Some(last)) = (batch.first(), batch.last()) else { continue };
-            let pairs: Vec<(&str, i64)> = batch.iter().map(|hour| (hour.network.as_str(), hour.hours)).collect();
-            let text = format!(
-                "{VOLUMES} WHERE event_time >= fromUnixTimestamp64Micro(?, 'UTC') \
-                 AND event_time < fromUnixTimestamp64Micro(?, 'UTC') \
-                 AND (network, intDiv(toUnixTimestamp64Micro(event_time), 3600000000)) IN ? GROUP BY network, hours"
-            );
-            let rows: Vec<VolumeRow> = self
-                .client
-                .query(&text)
-                .bind(first.hours.saturating_mul(HOUR_MICROS))
-                .bind((last.hours + 1).saturating_mul(HOUR_MICROS))
-                .bind(pairs)
-                .fetch_all()
-                .await
-                .map_err(failed(doing))?;
-            volumes.extend(rows.into_iter().map(HourlyVolume::from));
+        let table = format!("feed_marks{}", self.local());
+        for shard in &self.topology.shards {
+            let mut insert = shard.insert::<MarkRow<'_>>(&table).await.map_err(failed(doing))?;
+            let row = MarkRow { source: &source, slot, attempt, position: &mark.position };
+            insert.write(&row).await.map_err(failed(doing))?;
+            insert.end().await.map_err(failed(doing))?;
         }
-        Ok(volumes)
+        Ok(())
+    }
+}
+
+/// Shards work side by side. All of them are waited for, so that nothing of a failed attempt still runs when the next one begins.
+async fn all_of(
+    work: impl Iterator<Item = impl Future<Output = Result<(), SidecarError>>>,
+) -> Result<(), SidecarError> {
+    join_all(work).await.into_iter().collect()
+}
+
+async fn execute(shard: &Client, doing: &'static str, statement: &str) -> Result<(), SidecarError> {
+    prepared(shard).query_raw(statement).execute().await.map_err(failed(doing))
+}
+
+async fn numbers<T>(shard: &Client, doing: &'static str, query: &str) -> Result<Vec<T>, SidecarError>
+where
+    T: clickhouse::RowOwned + clickhouse::RowRead,
+{
+    prepared(shard).query_raw(query).fetch_all().await.map_err(failed(doing))
+}
+
+async fn remove_older(shard: &Client, local: &str, version: u64) -> Result<(), SidecarError> {
+    let doing = "remove what a full load replaced";
+    let query = format!("SELECT count() FROM transaction_events{local} WHERE version < {version}");
+    if numbers::<u64>(shard, doing, &query).await?.first() == Some(&0) {
+        return Ok(());
+    }
+    // Tombstones make the answer right at once; the rows themselves go in the background, part by part, which takes the embedded
+    // engine 20 s for 60 months.
+    execute(shard, doing, &take_back(local, version, &format!("version < {version}"))).await?;
+    for table in ["transaction_events", "received_transactions"] {
+        let delete = format!("ALTER TABLE {table}{local} DELETE WHERE version < {version}");
+        let statement = prepared(shard).with_setting("mutations_sync", "0");
+        statement.query_raw(&delete).execute().await.map_err(failed(doing))?;
+    }
+    Ok(())
+}
+
+/// Writes the states of a repair on one shard, some months at a time.
+async fn compute(
+    shard: &Client,
+    doing: &'static str,
+    shape: &Shape,
+    months: &str,
+    of_months: impl Fn(Months) -> Repair,
+) -> Result<(), SidecarError> {
+    let months: Vec<(u32, u64)> = numbers(shard, doing, months).await?;
+    for months in grouped(&months, MONTHS_ROWS) {
+        let repair = of_months(months);
+        for statement in AGGREGATES.iter().flat_map(|aggregate| aggregate.repair(shape, &repair)) {
+            execute(shard, doing, &statement).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Tombstones for what a condition finds.
+fn take_back(local: &str, version: u64, condition: &str) -> String {
+    let same = "event_time, network, tx_hash, block_number, from_address, to_address, value, status";
+    format!(
+        "INSERT INTO transaction_events{local} ({same}, version, is_deleted, counted) \
+         SELECT {same}, {version}, 1, 'repair' FROM transaction_events{local} FINAL WHERE {condition}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn names_cannot_leave_their_quotes() {
+        assert_eq!(quoted("chain"), "`chain`");
+        assert_eq!(quoted("a`b\\"), "`a\\`b\\\\`");
     }
 }

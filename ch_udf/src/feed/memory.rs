@@ -1,15 +1,87 @@
 //! In-memory twins of PostgreSQL and ClickHouse for the pipeline's tests: a store with transactions and snapshots, a sink that
-//! keeps every version, and a crash that can strike at any step.
+//! keeps every version and counts by views and repairs, and a crash that can strike at any step.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use super::model::{Change, Confirmation, Hour, HourlyVolume, Load, Mark, Stage, Stored, Touched};
-use super::pipeline::{Ledger, Sink, Source};
+use super::model::{Chunk, Counted, Event, FirstLoad, FurtherColumn, HOUR_MICROS, Hour, Mark, Rows, Stage, Stored};
+use super::pipeline::{Confirmation, Delivery, Ledger, Reader, Sink, Source};
 use crate::error::SidecarError;
 
 type Outcome<T> = Result<T, SidecarError>;
+
+/// A transaction that owns what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub event_time: i64,
+    pub network: String,
+    pub tx_hash: String,
+    pub from_address: String,
+    pub to_address: Option<String>,
+    pub value: i128,
+    pub status: String,
+}
+
+impl Change {
+    pub fn hour(&self) -> Hour {
+        Hour { network: self.network.clone(), hours: self.event_time.div_euclid(HOUR_MICROS) }
+    }
+
+    fn of(event: &Event<'_>) -> Self {
+        Self {
+            event_time: event.event_time,
+            network: event.network.into(),
+            tx_hash: event.tx_hash.into(),
+            from_address: event.from_address.into(),
+            to_address: event.to_address.map(Into::into),
+            value: event.value,
+            status: event.status.into(),
+        }
+    }
+
+    fn event(&self, counted: Counted, deleted: bool) -> Event<'_> {
+        Event {
+            event_time: self.event_time,
+            network: &self.network,
+            tx_hash: &self.tx_hash,
+            block_number: 0,
+            transaction_index: None,
+            from_address: &self.from_address,
+            to_address: self.to_address.as_deref(),
+            value: self.value,
+            value_usd: None,
+            gas_used: None,
+            gas_price: None,
+            status: &self.status,
+            metadata: None,
+            transfers: Vec::new(),
+            further: Vec::new(),
+            counted,
+            deleted,
+        }
+    }
+}
+
+/// Rows with who counts them; tombstones if `deleted`.
+#[derive(Debug, Default)]
+pub struct MemoryRows {
+    rows: Vec<(Change, Counted)>,
+    deleted: bool,
+}
+
+impl Rows for MemoryRows {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn each(&self, look: &mut dyn FnMut(&Event<'_>) -> Outcome<()>) -> Outcome<()> {
+        self.rows.iter().try_for_each(|(row, counted)| look(&row.event(*counted, self.deleted)))
+    }
+}
+
+/// What an hour comes to: transactions, volume, distinct senders.
+pub type Summary = (u64, i128, u64);
 
 /// Steps until everything stops working; `None` for never.
 #[derive(Clone, Default)]
@@ -50,7 +122,7 @@ pub struct Database {
     pub system: i64,
     pub stored: Stored,
     pub rows_total: u64,
-    pub volumes: BTreeMap<Hour, HourlyVolume>,
+    pub reloads: BTreeSet<Hour>,
 }
 
 /// `xmin:xmax:running`, as in PostgreSQL.
@@ -125,8 +197,8 @@ impl Database {
         self.rows.iter().filter(|version| snapshot.sees(version.made)).filter(|version| !gone(version)).collect()
     }
 
-    /// What the volumes have to be now.
-    pub fn truth(&self) -> BTreeMap<Hour, HourlyVolume> {
+    /// What the aggregates have to be now.
+    pub fn truth(&self) -> BTreeMap<Hour, Summary> {
         let rows: Vec<Change> = self.visible(&self.snapshot()).into_iter().map(|version| version.row.clone()).collect();
         summarise(&rows)
     }
@@ -138,24 +210,17 @@ impl Database {
     }
 }
 
-fn summarise(rows: &[Change]) -> BTreeMap<Hour, HourlyVolume> {
+fn summarise(rows: &[Change]) -> BTreeMap<Hour, Summary> {
     let mut hours: BTreeMap<Hour, Vec<&Change>> = BTreeMap::new();
     for row in rows {
         hours.entry(row.hour()).or_default().push(row);
     }
-    let volume = |(hour, rows): (Hour, Vec<&Change>)| {
+    let summary = |rows: &[&Change]| {
         let total: i128 = rows.iter().filter(|row| row.status != "failed").map(|row| row.value).sum();
-        let distinct = |names: BTreeSet<&str>| names.len() as u64;
-        let volume = HourlyVolume {
-            hour: hour.clone(),
-            transaction_count: rows.len() as u64,
-            total_volume: total.to_string(),
-            unique_senders: distinct(rows.iter().map(|row| row.from_address.as_str()).collect()),
-            unique_receivers: distinct(rows.iter().filter_map(|row| row.to_address.as_deref()).collect()),
-        };
-        (hour, volume)
+        let senders: BTreeSet<&str> = rows.iter().map(|row| row.from_address.as_str()).collect();
+        (rows.len() as u64, total, senders.len() as u64)
     };
-    hours.into_iter().map(volume).collect()
+    hours.into_iter().map(|(hour, rows)| (hour, summary(&rows))).collect()
 }
 
 /// One connection to the database.
@@ -163,38 +228,61 @@ pub struct MemorySource {
     pub database: Arc<Mutex<Database>>,
     pub fuse: Fuse,
     snapshot: Option<Snapshot>,
-    ready: Vec<Change>,
+    ready: MemoryRows,
 }
 
 impl MemorySource {
     pub fn new(database: Arc<Mutex<Database>>, fuse: Fuse) -> Self {
-        Self { database, fuse, snapshot: None, ready: Vec::new() }
+        Self { database, fuse, snapshot: None, ready: MemoryRows::default() }
     }
 
-    fn select(&self, stage: &Stage) -> Vec<Change> {
+    fn select(&self, stage: &Stage) -> MemoryRows {
         let database = self.database.lock().unwrap();
         let now = self.snapshot.as_ref().unwrap();
-        let since = |position: &str| {
-            let before = Snapshot::parse(position);
-            move |xid: u64| !before.sees(xid)
-        };
         match stage {
             Stage::FormerSelves(position) => {
-                let new = since(position);
-                let chosen = database.former.iter().filter(|(xid, _)| now.sees(*xid) && new(*xid));
-                chosen.map(|(_, row)| Change { deleted: true, ..row.clone() }).collect()
+                let before = Snapshot::parse(position);
+                let chosen = database.former.iter().filter(|(xid, _)| now.sees(*xid) && !before.sees(*xid));
+                MemoryRows { rows: chosen.map(|(_, row)| (row.clone(), Counted::ByRepair)).collect(), deleted: true }
             }
-            Stage::Rows(Load::Full) => database.visible(now).into_iter().map(|version| version.row.clone()).collect(),
-            Stage::Rows(Load::Since(position)) => {
-                let new = since(position);
-                let chosen = database.visible(now).into_iter().filter(|version| new(version.made));
-                chosen.map(|version| version.row.clone()).collect()
+            Stage::Changed(position) => {
+                let before = Snapshot::parse(position);
+                let changed: BTreeSet<&str> = database
+                    .former
+                    .iter()
+                    .filter(|(xid, _)| now.sees(*xid) && !before.sees(*xid))
+                    .map(|(_, row)| row.tx_hash.as_str())
+                    .collect();
+                let counted = |row: &Change| {
+                    if changed.contains(row.tx_hash.as_str()) { Counted::ByRepair } else { Counted::ByView }
+                };
+                let new = database.visible(now).into_iter().filter(|version| !before.sees(version.made));
+                MemoryRows {
+                    rows: new.map(|version| (version.row.clone(), counted(&version.row))).collect(),
+                    deleted: false,
+                }
+            }
+            Stage::Reloaded => {
+                let asked = |version: &&Version| database.reloads.contains(&version.row.hour());
+                let rows = database.visible(now).into_iter().filter(asked);
+                MemoryRows {
+                    rows: rows.map(|version| (version.row.clone(), Counted::ByRepair)).collect(),
+                    deleted: false,
+                }
             }
         }
     }
 }
 
+fn take(ready: &mut MemoryRows, limit: u32) -> MemoryRows {
+    let count = ready.rows.len().min(limit as usize);
+    MemoryRows { rows: ready.rows.drain(..count).collect(), deleted: ready.deleted }
+}
+
 impl Source for MemorySource {
+    type Rows = MemoryRows;
+    type Reader = MemoryReader;
+
     async fn open(&mut self) -> Outcome<Mark> {
         self.fuse.step()?;
         let database = self.database.lock().unwrap();
@@ -210,10 +298,19 @@ impl Source for MemorySource {
         Ok(mark)
     }
 
+    fn further_columns(&self) -> &[FurtherColumn] {
+        &[]
+    }
+
     async fn has_news(&mut self, position: &str) -> Outcome<bool> {
         self.fuse.step()?;
-        let rows = self.select(&Stage::Rows(Load::Since(position.into())));
-        Ok(!rows.is_empty() || !self.select(&Stage::FormerSelves(position.into())).is_empty())
+        let changed = self.select(&Stage::Changed(position.into()));
+        Ok(!changed.is_empty() || !self.select(&Stage::FormerSelves(position.into())).is_empty())
+    }
+
+    async fn reloads(&mut self) -> Outcome<Vec<Hour>> {
+        self.fuse.step()?;
+        Ok(self.database.lock().unwrap().reloads.iter().cloned().collect())
     }
 
     async fn start(&mut self, stage: &Stage) -> Outcome<()> {
@@ -222,10 +319,36 @@ impl Source for MemorySource {
         Ok(())
     }
 
-    async fn next(&mut self, limit: u32) -> Outcome<Vec<Change>> {
+    async fn next(&mut self, limit: u32) -> Outcome<MemoryRows> {
         self.fuse.step()?;
-        let count = self.ready.len().min(limit as usize);
-        Ok(self.ready.drain(..count).collect())
+        Ok(take(&mut self.ready, limit))
+    }
+
+    async fn chunks(&mut self) -> Outcome<Vec<Chunk>> {
+        self.fuse.step()?;
+        let rows = self.database.lock().unwrap().rows.len() as i64;
+        let chunk = |number: i64| Chunk {
+            number: i32::try_from(number).unwrap(),
+            relation: 1,
+            file: 1,
+            first_block: number * 4,
+            end_block: (number * 4 + 4 < rows).then_some(number * 4 + 4),
+        };
+        Ok((0..(rows + 3) / 4).map(chunk).collect())
+    }
+
+    async fn readers(&mut self, count: u32, position: &str) -> Outcome<Vec<MemoryReader>> {
+        self.fuse.step()?;
+        let snapshot = self.snapshot.clone().unwrap();
+        let position = Snapshot::parse(position);
+        let reader = |_| MemoryReader {
+            database: Arc::clone(&self.database),
+            fuse: self.fuse.clone(),
+            snapshot: snapshot.clone(),
+            position: position.clone(),
+            ready: MemoryRows::default(),
+        };
+        Ok((0..count).map(reader).collect())
     }
 
     async fn close(&mut self) -> Outcome<()> {
@@ -234,26 +357,138 @@ impl Source for MemorySource {
     }
 }
 
-/// ClickHouse: every version that was ever inserted, until it is removed.
+/// Reads rows by their place.
+pub struct MemoryReader {
+    database: Arc<Mutex<Database>>,
+    fuse: Fuse,
+    snapshot: Snapshot,
+    position: Snapshot,
+    ready: MemoryRows,
+}
+
+impl Reader for MemoryReader {
+    type Rows = MemoryRows;
+
+    async fn start(&mut self, chunk: &Chunk) -> Outcome<()> {
+        self.fuse.step()?;
+        let database = self.database.lock().unwrap();
+        let first = usize::try_from(chunk.first_block).unwrap();
+        let end = chunk.end_block.map_or(database.rows.len(), |end| usize::try_from(end).unwrap());
+        let visible = |version: &&Version| {
+            self.snapshot.sees(version.made)
+                && self.position.sees(version.made)
+                && !version.removed.is_some_and(|xid| self.snapshot.sees(xid))
+        };
+        let rows = database.rows.get(first..end.min(database.rows.len())).unwrap_or_default();
+        let rows = rows.iter().filter(visible).map(|version| (version.row.clone(), Counted::ByRepair)).collect();
+        self.ready = MemoryRows { rows, deleted: false };
+        Ok(())
+    }
+
+    async fn next(&mut self, limit: u32) -> Outcome<MemoryRows> {
+        self.fuse.step()?;
+        Ok(take(&mut self.ready, limit))
+    }
+
+    async fn finish(&mut self, _: &Chunk) -> Outcome<()> {
+        self.fuse.step()
+    }
+}
+
+/// An event as it was put in.
+#[derive(Debug, Clone)]
+pub struct Put {
+    version: u64,
+    row: Change,
+    deleted: bool,
+    counted: Counted,
+}
+
+/// States of the aggregates: of an hour, under a generation.
+#[derive(Debug, Clone)]
+pub struct State {
+    hour: Hour,
+    generation: u64,
+    is_repair: bool,
+    rows: Vec<Change>,
+}
+
+/// ClickHouse: every version that was ever inserted, until it is removed, and the states of one aggregate.
 #[derive(Clone, Default)]
 pub struct MemorySink {
-    pub events: Arc<Mutex<Vec<(u64, Change)>>>,
+    pub events: Arc<Mutex<Vec<Put>>>,
+    pub states: Arc<Mutex<Vec<State>>>,
+    pub generations: Arc<Mutex<Vec<(u64, u64)>>>,
     pub marks: Arc<Mutex<BTreeSet<(String, String)>>>,
+    pub tokens: Arc<Mutex<BTreeSet<String>>>,
     pub fuse: Fuse,
 }
 
 impl MemorySink {
-    /// What `FINAL` shows.
-    pub fn merged(&self) -> Vec<Change> {
-        let mut newest: BTreeMap<(String, String, i64, String), (u64, Change)> = BTreeMap::new();
-        for (version, row) in self.events.lock().unwrap().iter() {
+    fn newest(&self) -> Vec<Put> {
+        let mut newest: BTreeMap<(String, String, i64, String), Put> = BTreeMap::new();
+        for put in self.events.lock().unwrap().iter() {
+            let row = &put.row;
             let key = (row.network.clone(), row.from_address.clone(), row.event_time, row.tx_hash.clone());
-            let place = newest.entry(key).or_insert_with(|| (*version, row.clone()));
-            if *version >= place.0 {
-                *place = (*version, row.clone());
+            let place = newest.entry(key).or_insert_with(|| put.clone());
+            if put.version >= place.version {
+                *place = put.clone();
             }
         }
-        newest.into_values().map(|(_, row)| row).filter(|row| !row.deleted).collect()
+        newest.into_values().collect()
+    }
+
+    /// What `FINAL` shows.
+    pub fn merged(&self) -> Vec<Change> {
+        self.newest().into_iter().filter(|put| !put.deleted).map(|put| put.row).collect()
+    }
+
+    fn generation(&self) -> (u64, u64) {
+        let generations = self.generations.lock().unwrap();
+        let highest = |of: fn(&(u64, u64)) -> u64| generations.iter().map(of).max().unwrap_or(0);
+        (highest(|one| one.0), highest(|one| one.1))
+    }
+
+    /// What the aggregate shows.
+    pub fn aggregate(&self) -> BTreeMap<Hour, Summary> {
+        let (current, floor) = self.generation();
+        let states = self.states.lock().unwrap();
+        let valid = states.iter().filter(|state| (floor..=current).contains(&state.generation));
+        let mut repaired: BTreeMap<&Hour, u64> = BTreeMap::new();
+        for state in valid.clone().filter(|state| state.is_repair) {
+            let at = repaired.entry(&state.hour).or_default();
+            *at = state.generation.max(*at);
+        }
+        let valid = valid.filter(|state| state.generation >= repaired.get(&state.hour).copied().unwrap_or(0));
+        summarise(&valid.flat_map(|state| state.rows.clone()).collect::<Vec<_>>())
+    }
+
+    /// Everything is gone, as from a server that was set up anew.
+    pub fn forget(&self) {
+        self.events.lock().unwrap().clear();
+        self.states.lock().unwrap().clear();
+        self.generations.lock().unwrap().clear();
+        self.marks.lock().unwrap().clear();
+        self.tokens.lock().unwrap().clear();
+    }
+
+    /// Rows are gone that nobody took back.
+    pub fn lose(&self, lost: impl Fn(&Change) -> bool) {
+        self.events.lock().unwrap().retain(|put| !lost(&put.row));
+    }
+
+    /// A row is there that nobody put in.
+    pub fn invent(&self, row: Change) {
+        self.events.lock().unwrap().push(Put { version: 1, row, deleted: false, counted: Counted::ByRepair });
+    }
+
+    /// First loads that were ever begun.
+    pub fn loads_begun(&self) -> usize {
+        self.marks.lock().unwrap().iter().filter(|(_, position)| position.starts_with("load ")).count()
+    }
+
+    fn crash() -> SidecarError {
+        SidecarError::EngineFailed { detail: "crash".into() }
     }
 }
 
@@ -265,20 +500,86 @@ impl Sink for MemorySink {
 
     async fn highest_version(&mut self) -> Outcome<u64> {
         self.fuse.step()?;
-        Ok(self.events.lock().unwrap().iter().map(|(version, _)| *version).max().unwrap_or(0))
+        Ok(self.events.lock().unwrap().iter().map(|put| put.version).max().unwrap_or(0))
     }
 
-    async fn insert(&mut self, version: u64, rows: Vec<Change>) -> Outcome<()> {
-        // a crash in the middle leaves half of the chunk behind
+    async fn prepare(&mut self, _: &[FurtherColumn]) -> Outcome<()> {
+        self.fuse.step()
+    }
+
+    async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Outcome<u64> {
+        // a crash in the middle leaves half of the chunk behind, and nothing of it counted
         let torn = self.fuse.step().is_err();
-        let keep = if torn { rows.len() / 2 } else { rows.len() };
-        self.events.lock().unwrap().extend(rows.into_iter().take(keep).map(|row| (version, row)));
-        if torn { Err(SidecarError::EngineFailed { detail: "crash".into() }) } else { Ok(()) }
+        if self.tokens.lock().unwrap().contains(&delivery.token) {
+            return Ok(0);
+        }
+        let (generation, _) = self.generation();
+        let (mut puts, mut to_repair) = (Vec::new(), 0);
+        rows.each(&mut |event| {
+            let counted = match event.counted {
+                Counted::ByView if delivery.repaired => Counted::ByRepair,
+                counted => counted,
+            };
+            to_repair += u64::from(counted == Counted::ByRepair);
+            puts.push(Put { version: delivery.version, row: Change::of(event), deleted: event.deleted, counted });
+            Ok(())
+        })?;
+        if torn {
+            puts.truncate(puts.len() / 2);
+            self.events.lock().unwrap().extend(puts);
+            return Err(Self::crash());
+        }
+        for put in puts.iter().filter(|put| put.counted == Counted::ByView && !put.deleted) {
+            let state = State { hour: put.row.hour(), generation, is_repair: false, rows: vec![put.row.clone()] };
+            self.states.lock().unwrap().push(state);
+        }
+        self.events.lock().unwrap().extend(puts);
+        self.tokens.lock().unwrap().insert(delivery.token.clone());
+        Ok(to_repair)
     }
 
     async fn remove_older(&mut self, version: u64) -> Outcome<()> {
         self.fuse.step()?;
-        self.events.lock().unwrap().retain(|(of_row, _)| *of_row >= version);
+        self.events.lock().unwrap().retain(|put| put.version >= version);
+        Ok(())
+    }
+
+    async fn take_back(&mut self, hours: &[Hour], version: u64) -> Outcome<()> {
+        self.fuse.step()?;
+        let asked = |put: &Put| put.version < version && hours.contains(&put.row.hour());
+        let found: Vec<Put> = self.newest().into_iter().filter(|put| !put.deleted && asked(put)).collect();
+        let taken = found.into_iter().map(|put| Put { version, deleted: true, counted: Counted::ByRepair, ..put });
+        self.events.lock().unwrap().extend(taken);
+        Ok(())
+    }
+
+    async fn repair(&mut self, since: u64, current: u64, generation: u64) -> Outcome<()> {
+        self.fuse.step()?;
+        let touches = |put: &&Put| {
+            put.version >= since
+                && put.counted != Counted::Already
+                && (put.deleted || put.counted == Counted::ByRepair || put.version < current)
+        };
+        let touched: BTreeSet<Hour> =
+            self.events.lock().unwrap().iter().filter(touches).map(|put| put.row.hour()).collect();
+        let merged = self.merged();
+        for hour in touched {
+            let rows = merged.iter().filter(|row| row.hour() == hour).cloned().collect();
+            self.states.lock().unwrap().push(State { hour, generation, is_repair: true, rows });
+        }
+        self.fuse.step()?;
+        self.generations.lock().unwrap().push((generation, 0));
+        Ok(())
+    }
+
+    async fn rebuild(&mut self, generation: u64, _: u64) -> Outcome<()> {
+        self.fuse.step()?;
+        for row in self.merged() {
+            let state = State { hour: row.hour(), generation, is_repair: false, rows: vec![row] };
+            self.states.lock().unwrap().push(state);
+        }
+        self.fuse.step()?;
+        self.generations.lock().unwrap().push((generation, generation));
         Ok(())
     }
 
@@ -286,15 +587,6 @@ impl Sink for MemorySink {
         self.fuse.step()?;
         self.marks.lock().unwrap().insert((mark.source(), mark.position.clone()));
         Ok(())
-    }
-
-    async fn hourly_volumes(&mut self, touched: &Touched) -> Outcome<Vec<HourlyVolume>> {
-        self.fuse.step()?;
-        let volumes = summarise(&self.merged());
-        Ok(match touched {
-            Touched::All => volumes.into_values().collect(),
-            Touched::Hours(hours) => hours.iter().filter_map(|hour| volumes.get(hour).cloned()).collect(),
-        })
     }
 }
 
@@ -317,27 +609,41 @@ impl Ledger for MemoryLedger {
         Ok(stored.attempt)
     }
 
+    async fn begin_load(&mut self, load: &FirstLoad) -> Outcome<()> {
+        self.fuse.step()?;
+        self.database.lock().unwrap().stored.load = Some(load.clone());
+        Ok(())
+    }
+
+    async fn chunk_done(&mut self, chunk: &Chunk, rows: u64) -> Outcome<()> {
+        self.fuse.step()?;
+        if let Some(load) = &mut self.database.lock().unwrap().stored.load {
+            load.pending.retain(|pending| pending.number != chunk.number);
+            load.rows += rows;
+        }
+        Ok(())
+    }
+
+    async fn drop_load(&mut self) -> Outcome<()> {
+        self.fuse.step()?;
+        self.database.lock().unwrap().stored.load = None;
+        Ok(())
+    }
+
     async fn confirm(&mut self, confirmation: &Confirmation) -> Outcome<()> {
         self.fuse.step()?;
         let mut database = self.database.lock().unwrap();
         if database.stored.attempt != confirmation.attempt {
             return Err(SidecarError::Overtaken { attempt: confirmation.attempt });
         }
-        match &confirmation.touched {
-            Touched::All => {
-                database.volumes.clear();
-                database.rows_total = 0;
-            }
-            Touched::Hours(hours) => database.volumes.retain(|hour, _| !hours.contains(hour)),
-        }
-        for volume in &confirmation.volumes {
-            database.volumes.insert(volume.hour.clone(), volume.clone());
+        if confirmation.full {
+            database.rows_total = 0;
+            database.stored.load = None;
         }
         database.rows_total += confirmation.rows;
-        database.stored.position = Some(confirmation.mark.position.clone());
-        database.stored.epoch = Some(confirmation.mark.epoch);
-        database.stored.system_identifier = Some(confirmation.mark.system_identifier);
-        database.stored.timeline = Some(confirmation.mark.timeline);
+        database.stored.confirmed = confirmation.attempt;
+        database.stored.mark = Some(confirmation.mark.clone());
+        database.reloads.retain(|hour| !confirmation.reloaded.contains(hour));
         Ok(())
     }
 }

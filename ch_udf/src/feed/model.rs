@@ -1,25 +1,38 @@
 //! What moves through the feed: plain values without behaviour of any server.
 
+use ethnum::U256;
+
 /// Microseconds in an hour.
 pub const HOUR_MICROS: i64 = 3_600_000_000;
 
-/// A transaction as it is now, or (when `deleted`) the key of one that is no longer there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+/// Who puts an event into the aggregates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// The views of the sink, as it arrives: it is new.
+    ByView,
+    /// The repair of what it touches: it was there before in another form, or may have been.
+    ByRepair,
+    /// Nobody: what aggregates show of it has not changed.
+    Already,
+}
+
+/// A transaction as it is now, or (when `deleted`) the key of one that is no longer there. Borrowed from the rows it came in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event<'a> {
     /// Microseconds since 1970, UTC.
     pub event_time: i64,
     /// Network.
-    pub network: String,
+    pub network: &'a str,
     /// Hash.
-    pub tx_hash: String,
+    pub tx_hash: &'a str,
     /// Block.
     pub block_number: u64,
     /// Place in the block.
     pub transaction_index: Option<u32>,
     /// Sender.
-    pub from_address: String,
+    pub from_address: &'a str,
     /// Receiver; none for a contract creation.
-    pub to_address: Option<String>,
+    pub to_address: Option<&'a str>,
     /// Units of 10⁻¹⁸ coin.
     pub value: i128,
     /// Units of 10⁻² dollar.
@@ -29,17 +42,93 @@ pub struct Change {
     /// Gas price.
     pub gas_price: Option<u64>,
     /// `pending`, `confirmed` or `failed`.
-    pub status: String,
-    /// A tombstone: only network, hash, time and sender mean something.
+    pub status: &'a str,
+    /// A JSON object.
+    pub metadata: Option<&'a str>,
+    /// Tokens that moved with it.
+    pub transfers: Vec<Transfer<'a>>,
+    /// Values of the source's further columns, in their order.
+    pub further: Vec<Value<'a>>,
+    /// Who puts it into the aggregates.
+    pub counted: Counted,
+    /// A tombstone: only network, hash, time, sender and receiver mean something.
     pub deleted: bool,
 }
 
-impl Change {
-    /// The hour this belongs to.
-    #[must_use]
-    pub fn hour(&self) -> Hour {
-        Hour { network: self.network.clone(), hours: self.event_time.div_euclid(HOUR_MICROS) }
+/// A token transfer of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer<'a> {
+    /// Place in the block's log.
+    pub log_index: u32,
+    /// The token's contract.
+    pub token: &'a str,
+    /// Sender.
+    pub from: &'a str,
+    /// Receiver.
+    pub to: &'a str,
+    /// Raw units.
+    pub amount: U256,
+    /// Units of 10⁻² dollar.
+    pub value_usd: Option<i128>,
+}
+
+/// A column of the source that the sink does not know by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FurtherColumn {
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub kind: ValueKind,
+}
+
+/// What a further column holds; each may be NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// `smallint`.
+    Int16,
+    /// `integer`.
+    Int32,
+    /// `bigint`.
+    Int64,
+    /// `real`.
+    Float32,
+    /// `double precision`.
+    Float64,
+    /// `boolean`.
+    Bool,
+    /// Any other type, as text.
+    Text,
+}
+
+/// A value of a further column: its bytes, the least significant first for numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// NULL.
+    Null,
+    /// A number or a boolean.
+    Fixed([u8; 8], usize),
+    /// A text.
+    Text(&'a str),
+}
+
+/// Rows as they came from the source.
+pub trait Rows: Send + Sync {
+    /// How many.
+    fn len(&self) -> usize;
+
+    /// Whether there are none: the stage is at its end.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
     }
+
+    /// Shows each row in turn.
+    ///
+    /// # Errors
+    /// The first row that cannot be shown, or that `look` refuses.
+    fn each(
+        &self,
+        look: &mut dyn FnMut(&Event<'_>) -> Result<(), crate::error::SidecarError>,
+    ) -> Result<(), crate::error::SidecarError>;
 }
 
 /// An hour of a network.
@@ -56,7 +145,7 @@ pub struct Hour {
 pub struct HourlyVolume {
     /// Which hour.
     pub hour: Hour,
-    /// Transactions of any status.
+    /// Transactions of any status; none when there is nothing left in the hour.
     pub transaction_count: u64,
     /// Native coins moved by transactions that did not fail, as a decimal number; a sum may exceed what one row can hold.
     pub total_volume: String,
@@ -87,41 +176,56 @@ impl Mark {
     pub fn source(&self) -> String {
         format!("{}/{}", self.system_identifier, self.database)
     }
+
+    /// Whether positions of both can be compared.
+    #[must_use]
+    pub fn is_of_same_source(&self, other: &Self) -> bool {
+        self.epoch == other.epoch
+            && self.system_identifier == other.system_identifier
+            && self.timeline == other.timeline
+            && self.database == other.database
+    }
 }
 
 /// What PostgreSQL remembers of the feed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// Snapshot up to which everything is in the sink and in the volumes.
-    pub position: Option<String>,
+    /// Up to where everything is in the sink.
+    pub mark: Option<Mark>,
     /// Number of the last attempt.
     pub attempt: u64,
-    /// Epoch of `position`.
-    pub epoch: Option<i64>,
-    /// Cluster of `position`.
-    pub system_identifier: Option<i64>,
-    /// Timeline of `position`.
-    pub timeline: Option<i32>,
+    /// Number of the last attempt that was confirmed.
+    pub confirmed: u64,
+    /// A first load that has begun and is not complete.
+    pub load: Option<FirstLoad>,
 }
 
-impl Stored {
-    /// The stored position, if what became visible since can be asked of the source that is at `mark`.
-    #[must_use]
-    pub fn comparable_position(&self, mark: &Mark) -> Option<&str> {
-        let same = self.epoch == Some(mark.epoch)
-            && self.system_identifier == Some(mark.system_identifier)
-            && self.timeline == Some(mark.timeline);
-        if same { self.position.as_deref() } else { None }
-    }
-}
-
-/// How much a pass carries.
+/// A first load: everything there was at its mark, chunk by chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Load {
-    /// Everything there is.
-    Full,
-    /// What became visible since this snapshot.
-    Since(String),
+pub struct FirstLoad {
+    /// The attempt that began it; its rows bear the version of that attempt, whoever finishes it.
+    pub attempt: u64,
+    /// The snapshot that is loaded.
+    pub mark: Mark,
+    /// Chunks that are not in the sink yet.
+    pub pending: Vec<Chunk>,
+    /// Rows of the chunks that are.
+    pub rows: u64,
+}
+
+/// Blocks of one table that are loaded together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its number in the load.
+    pub number: i32,
+    /// The table.
+    pub relation: u32,
+    /// The file that the table was in: another one has its rows in other blocks.
+    pub file: u32,
+    /// First block.
+    pub first_block: i64,
+    /// First block that is no longer part of it; the end of the table if absent.
+    pub end_block: Option<i64>,
 }
 
 /// What is read from the source next.
@@ -129,30 +233,8 @@ pub enum Load {
 pub enum Stage {
     /// Keys of rows that were updated or deleted since this snapshot.
     FormerSelves(String),
-    /// Rows as they are now.
-    Rows(Load),
-}
-
-/// Hours whose volumes a pass has to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Touched {
-    /// All of them; what is not among the new volumes goes.
-    All,
-    /// These; those without a new volume go.
-    Hours(Vec<Hour>),
-}
-
-/// The end of a pass, stored in one step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Confirmation {
-    /// The attempt that succeeded.
-    pub attempt: u64,
-    /// Where the source stood.
-    pub mark: Mark,
-    /// Rows carried.
-    pub rows: u64,
-    /// Hours to write.
-    pub touched: Touched,
-    /// Their volumes.
-    pub volumes: Vec<HourlyVolume>,
+    /// Rows as they are now, that became visible or got or lost token transfers since this snapshot.
+    Changed(String),
+    /// Rows of the hours that were asked for.
+    Reloaded,
 }

@@ -3,8 +3,8 @@
 //! The wire format (src/backend/utils/adt/numeric.c, `numeric_send`): four 16-bit integers (number of digits, weight of the
 //! first digit, sign, display scale), then digits to the base 10,000.
 
+use ethnum::U256;
 use thiserror::Error;
-use tokio_postgres::types::{FromSql, Type};
 
 /// Why a `numeric` cannot be taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -18,20 +18,6 @@ pub enum NumericError {
     /// Too large, or too many digits after the point.
     #[error("out of range")]
     OutOfRange,
-}
-
-/// The bytes of a `numeric` as they came.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RawNumeric<'a>(pub &'a [u8]);
-
-impl<'a> FromSql<'a> for RawNumeric<'a> {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(raw))
-    }
-
-    fn accepts(kind: &Type) -> bool {
-        *kind == Type::NUMERIC
-    }
 }
 
 /// The value in units of 10⁻ˢᶜᵃˡᵉ; scale is at most 18.
@@ -77,6 +63,50 @@ pub fn units_from_binary(raw: &[u8], scale: u32) -> Result<i128, NumericError> {
     Ok(if negative { -units } else { units })
 }
 
+/// A whole amount of up to 256 bits, such as raw units of a token.
+///
+/// # Errors
+/// [`NumericError`]; a fraction or a sign is out of range.
+pub fn amount_from_binary(raw: &[u8]) -> Result<U256, NumericError> {
+    let mut words = raw.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let mut word = || words.next().ok_or(NumericError::Malformed);
+    let (digits, weight, sign, _) = (word()?, word()?.cast_signed(), word()?, word()?);
+    match sign {
+        0x0000 => {}
+        0x4000 => return Err(NumericError::OutOfRange),
+        0xC000 | 0xD000 | 0xF000 => return Err(NumericError::NotFinite),
+        _ => return Err(NumericError::Malformed),
+    }
+    if raw.len() != 8 + usize::from(digits) * 2 {
+        return Err(NumericError::Malformed);
+    }
+    let mut amount = U256::ZERO;
+    let mut exponent = i32::from(weight);
+    for _ in 0..digits {
+        let digit = word()?;
+        if digit > 9999 {
+            return Err(NumericError::Malformed);
+        }
+        if exponent < 0 {
+            if digit != 0 {
+                return Err(NumericError::OutOfRange);
+            }
+            continue;
+        }
+        let shifted = amount.checked_mul(U256::new(10_000));
+        amount = shifted.and_then(|amount| amount.checked_add(U256::from(digit))).ok_or(NumericError::OutOfRange)?;
+        exponent -= 1;
+    }
+    // digits that are not sent are zero; beyond 78 of them nothing but zero fits
+    for _ in 0..=exponent {
+        if amount == U256::ZERO {
+            break;
+        }
+        amount = amount.checked_mul(U256::new(10_000)).ok_or(NumericError::OutOfRange)?;
+    }
+    Ok(amount)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -118,7 +148,37 @@ mod tests {
         #[test]
         fn garbage_is_refused_without_a_panic(raw in proptest::collection::vec(any::<u8>(), 0..40)) {
             let _ = units_from_binary(&raw, 18);
+            let _ = amount_from_binary(&raw);
         }
+
+        #[test]
+        fn every_whole_amount_survives(high in any::<u128>(), low in any::<u128>(), zeros in 0_u16..8) {
+            let amount = U256::from_words(high, low) >> (zeros * 32);
+            let (mut digits, mut rest) = (Vec::new(), amount);
+            while rest > U256::ZERO {
+                digits.insert(0, (rest % U256::new(10_000)).as_u16());
+                rest /= U256::new(10_000);
+            }
+            let weight = i16::try_from(digits.len()).unwrap() - 1;
+            // as numeric_send does
+            while digits.last() == Some(&0) {
+                digits.pop();
+            }
+            let head = [u16::try_from(digits.len()).unwrap(), weight.cast_unsigned(), 0, 0];
+            let raw: Vec<u8> = head.iter().chain(&digits).flat_map(|word| word.to_be_bytes()).collect();
+            prop_assert_eq!(amount_from_binary(&raw), Ok(amount));
+        }
+    }
+
+    #[test]
+    fn an_amount_is_whole_and_has_256_bits() {
+        assert_eq!(amount_from_binary(&[0, 0, 0, 0, 0, 0, 0, 0]), Ok(U256::ZERO));
+        assert_eq!(amount_from_binary(&[0, 1, 0, 1, 0, 0, 0, 0, 0, 7]), Ok(U256::new(70_000)));
+        // 0.0001, -7, 10^80, NaN
+        assert_eq!(amount_from_binary(&[0, 1, 0xff, 0xff, 0, 0, 0, 4, 0, 1]), Err(NumericError::OutOfRange));
+        assert_eq!(amount_from_binary(&[0, 1, 0, 0, 0x40, 0, 0, 0, 0, 7]), Err(NumericError::OutOfRange));
+        assert_eq!(amount_from_binary(&[0, 1, 0, 20, 0, 0, 0, 0, 0, 1]), Err(NumericError::OutOfRange));
+        assert_eq!(amount_from_binary(&[0, 0, 0, 0, 0xc0, 0, 0, 0]), Err(NumericError::NotFinite));
     }
 
     #[test]

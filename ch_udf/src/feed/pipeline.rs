@@ -1,62 +1,156 @@
 //! One pass of the feed, step by step. Owns the order of the steps, which is what makes a crash harmless.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::model::{Change, Confirmation, Hour, HourlyVolume, Load, Mark, Stage, Stored, Touched};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::model::{Chunk, FirstLoad, FurtherColumn, Hour, Mark, Rows, Stage, Stored};
 use crate::error::SidecarError;
 
 type Outcome<T> = Result<T, SidecarError>;
 
 /// One snapshot of the transactions at a time.
 pub trait Source: Send {
+    /// Rows as they come.
+    type Rows: Rows;
+    /// Reads chunks of a first load on a connection of its own.
+    type Reader: Reader<Rows = Self::Rows>;
+
     /// Opens a snapshot and says where it stands. An earlier one is closed.
     fn open(&mut self) -> impl Future<Output = Outcome<Mark>> + Send;
 
+    /// Columns that the sink has to have beside its own, as the snapshot shows them.
+    fn further_columns(&self) -> &[FurtherColumn];
+
     /// Whether the snapshot shows anything that became visible since `position`.
     fn has_news(&mut self, position: &str) -> impl Future<Output = Outcome<bool>> + Send;
+
+    /// Hours that are to be loaded again.
+    fn reloads(&mut self) -> impl Future<Output = Outcome<Vec<Hour>>> + Send;
 
     /// Starts reading a stage of the snapshot.
     fn start(&mut self, stage: &Stage) -> impl Future<Output = Outcome<()>> + Send;
 
     /// The next rows of the stage, at most `limit`; none at its end.
-    fn next(&mut self, limit: u32) -> impl Future<Output = Outcome<Vec<Change>>> + Send;
+    fn next(&mut self, limit: u32) -> impl Future<Output = Outcome<Self::Rows>> + Send;
+
+    /// Everything there is, in chunks.
+    fn chunks(&mut self) -> impl Future<Output = Outcome<Vec<Chunk>>> + Send;
+
+    /// Readers of the open snapshot that leave out what became visible since `position`.
+    fn readers(&mut self, count: u32, position: &str) -> impl Future<Output = Outcome<Vec<Self::Reader>>> + Send;
 
     /// Closes the snapshot.
     fn close(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 }
 
-/// Holds versioned events: of a key, the highest version counts, unless it is a tombstone.
-pub trait Sink: Send {
+/// Reads one chunk after the other.
+pub trait Reader: Send {
+    /// Rows as they come.
+    type Rows: Rows;
+
+    /// Starts reading a chunk.
+    fn start(&mut self, chunk: &Chunk) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// The next rows of the chunk, at most `limit`; none at its end.
+    fn next(&mut self, limit: u32) -> impl Future<Output = Outcome<Self::Rows>> + Send;
+
+    /// Ends the chunk.
+    ///
+    /// # Errors
+    /// [`SidecarError::Rewritten`] when the table's rows are no longer where the plan of the load has them.
+    fn finish(&mut self, chunk: &Chunk) -> impl Future<Output = Outcome<()>> + Send;
+}
+
+/// What to put into the sink, and as what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Version of the rows.
+    pub version: u64,
+    /// Leave nothing to the views: a repair counts the rows.
+    pub repaired: bool,
+    /// Names these rows for as long as they are held in memory: whoever delivers them again uses the same name, and the sink
+    /// takes them once. Rows that are read again may be others, and get another name.
+    pub token: String,
+}
+
+/// Holds versioned events: of a key, the highest version counts, unless it is a tombstone. Clones share what they write to.
+pub trait Sink: Clone + Send {
     /// Whether everything up to `position` of `source` was put here.
     fn holds(&mut self, source: &str, position: &str) -> impl Future<Output = Outcome<bool>> + Send;
 
     /// The highest version there is, 0 if there is none.
     fn highest_version(&mut self) -> impl Future<Output = Outcome<u64>> + Send;
 
-    /// Puts rows in under a version.
-    fn insert(&mut self, version: u64, rows: Vec<Change>) -> impl Future<Output = Outcome<()>> + Send;
+    /// Makes room for columns that the source has.
+    fn prepare(&mut self, further: &[FurtherColumn]) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Removes whatever has a lower version.
+    /// Puts rows in. Returns how many of them a repair has to count.
+    fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> impl Future<Output = Outcome<u64>> + Send;
+
+    /// Takes back whatever has a lower version.
     fn remove_older(&mut self, version: u64) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// Takes back what these hours hold of lower versions, by tombstones of this one.
+    fn take_back(&mut self, hours: &[Hour], version: u64) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// Computes the aggregates anew that rows of versions from `since` on touched, `current` being the tombstones' version of
+    /// this attempt. The new states become valid in one step, under `generation`.
+    fn repair(&mut self, since: u64, current: u64, generation: u64) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// Computes all aggregates anew. They become valid in one step, under `generation`, and are said to be of `version`.
+    fn rebuild(&mut self, generation: u64, version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
     /// Notes that everything up to the mark's position is here.
     fn mark(&mut self, mark: &Mark, attempt: u64) -> impl Future<Output = Outcome<()>> + Send;
-
-    /// Volumes of these hours, as far as they have transactions.
-    fn hourly_volumes(&mut self, touched: &Touched) -> impl Future<Output = Outcome<Vec<HourlyVolume>>> + Send;
 }
 
-/// The feed's state and the volumes, stored together.
+/// The feed's state.
 pub trait Ledger: Send {
-    /// What was confirmed last, and the number of the last attempt.
+    /// What was confirmed last, the number of the last attempt, and the load under way.
     fn stored(&mut self) -> impl Future<Output = Outcome<Stored>> + Send;
 
     /// Stores the intent of an attempt and returns its number: above every earlier one, and above `floor`.
     fn begin(&mut self, floor: u64) -> impl Future<Output = Outcome<u64>> + Send;
 
-    /// Stores the volumes and the new position in one step.
+    /// Stores the plan of a first load, instead of an earlier one.
+    fn begin_load(&mut self, load: &FirstLoad) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// Stores that a chunk of the load is in the sink.
+    fn chunk_done(&mut self, chunk: &Chunk, rows: u64) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// Forgets the load under way.
+    fn drop_load(&mut self) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// Stores the new position in one step with the end of the load and of the reloads that led to it.
     fn confirm(&mut self, confirmation: &Confirmation) -> impl Future<Output = Outcome<()>> + Send;
+}
+
+/// The end of a pass, stored in one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The attempt that succeeded.
+    pub attempt: u64,
+    /// Up to where everything is in the sink.
+    pub mark: Mark,
+    /// Whether everything was loaded anew.
+    pub full: bool,
+    /// Rows carried.
+    pub rows: u64,
+    /// Hours that were loaded again.
+    pub reloaded: Vec<Hour>,
+}
+
+/// How a pass goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassOptions {
+    /// Rows of a chunk in memory.
+    pub chunk_rows: u32,
+    /// Readers of a first load.
+    pub load_workers: u32,
+    /// Ask the sink whether it is the one that was fed, even if there is nothing to feed. Who has just connected cannot know.
+    pub asks_sink: bool,
 }
 
 /// What a pass did.
@@ -68,17 +162,23 @@ pub struct PassReport {
     pub rows: u64,
     /// Former keys taken back.
     pub tombstones: u64,
-    /// Hours whose volume was written.
-    pub hours: usize,
+    /// Hours loaded again.
+    pub reloaded: usize,
+    /// Whether aggregates were computed anew.
+    pub repaired: bool,
     /// How long it took.
     pub elapsed: Duration,
 }
 
 impl PassReport {
+    fn idle(started: Instant) -> Self {
+        Self { full: false, rows: 0, tombstones: 0, reloaded: 0, repaired: false, elapsed: started.elapsed() }
+    }
+
     /// Whether there was nothing to carry.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        !self.full && self.rows == 0 && self.tombstones == 0
+        !self.full && self.rows == 0 && self.tombstones == 0 && self.reloaded == 0
     }
 }
 
@@ -87,7 +187,7 @@ const fn tombstone_version(attempt: u64) -> u64 {
     attempt * 2
 }
 
-/// Carries what became visible since the last pass (or everything, when that cannot be told), `chunk_rows` at a time.
+/// Carries what became visible since the last pass (or everything, when that cannot be told).
 ///
 /// # Errors
 /// Whatever a server refuses. A pass that failed anywhere may simply be run again.
@@ -95,86 +195,221 @@ pub async fn run_pass<S: Source, K: Sink, L: Ledger>(
     source: &mut S,
     sink: &mut K,
     ledger: &mut L,
-    chunk_rows: u32,
+    options: PassOptions,
 ) -> Outcome<PassReport> {
     let started = Instant::now();
-    let stored = ledger.stored().await?;
-    let mark = source.open().await?;
-    let load = choose_load(sink, &stored, &mark).await?;
-    if let Load::Since(position) = &load
-        && !source.has_news(position).await?
-    {
-        source.close().await?;
-        return Ok(PassReport { full: false, rows: 0, tombstones: 0, hours: 0, elapsed: started.elapsed() });
+    let (report, is_behind) = step(source, sink, ledger, options, started).await?;
+    if !is_behind {
+        return Ok(report);
     }
-    let full = load == Load::Full;
-    // What another source, or this one before it was restored, left in the sink must lose as well.
-    let floor = if full { sink.highest_version().await?.div_ceil(2) } else { 0 };
-    let attempt = ledger.begin(floor).await?;
-    let version = tombstone_version(attempt);
-
-    let mut hours = BTreeSet::new();
-    let mut tombstones = 0;
-    if let Load::Since(position) = &load {
-        source.start(&Stage::FormerSelves(position.clone())).await?;
-        tombstones = carry(source, sink, version, chunk_rows, Some(&mut hours)).await?;
-    }
-    source.start(&Stage::Rows(load)).await?;
-    let rows = carry(source, sink, version + 1, chunk_rows, if full { None } else { Some(&mut hours) }).await?;
-    source.close().await?;
-    if full {
-        sink.remove_older(version).await?;
-    }
-    let touched = if full { Touched::All } else { Touched::Hours(hours.into_iter().collect()) };
-    let volumes = sink.hourly_volumes(&touched).await?;
-    // Before the confirmation: a confirmed position that is not marked here would cost a full load.
-    sink.mark(&mark, attempt).await?;
-    let written = match &touched {
-        Touched::All => volumes.len(),
-        Touched::Hours(hours) => hours.len(),
-    };
-    ledger.confirm(&Confirmation { attempt, mark, rows, touched, volumes }).await?;
-    Ok(PassReport { full, rows, tombstones, hours: written, elapsed: started.elapsed() })
+    // A load that went on from where it was cut off shows the source as it was when it began.
+    let (rest, _) = step(source, sink, ledger, options, started).await?;
+    Ok(PassReport { full: true, rows: report.rows + rest.rows, ..rest })
 }
 
-async fn choose_load<K: Sink>(sink: &mut K, stored: &Stored, mark: &Mark) -> Outcome<Load> {
-    let Some(position) = stored.comparable_position(mark) else { return Ok(Load::Full) };
-    Ok(if sink.holds(&mark.source(), position).await? { Load::Since(position.to_owned()) } else { Load::Full })
+/// A pass, and whether the source has gone on since what it shows.
+async fn step<S: Source, K: Sink, L: Ledger>(
+    source: &mut S,
+    sink: &mut K,
+    ledger: &mut L,
+    options: PassOptions,
+    started: Instant,
+) -> Outcome<(PassReport, bool)> {
+    let stored = ledger.stored().await?;
+    let mark = source.open().await?;
+    let before = stored.mark.as_ref().filter(|before| stored.load.is_none() && before.is_of_same_source(&mark));
+    if let Some(before) = before {
+        let reloads = source.reloads().await?;
+        let is_level = stored.attempt == stored.confirmed && reloads.is_empty();
+        let is_idle = is_level && !source.has_news(&before.position).await?;
+        if is_idle && !options.asks_sink {
+            source.close().await?;
+            return Ok((PassReport::idle(started), false));
+        }
+        if sink.holds(&mark.source(), &before.position).await? {
+            if is_idle {
+                source.close().await?;
+                return Ok((PassReport::idle(started), false));
+            }
+            let since = before.position.clone();
+            let following = Following { since, mark, reloads, started };
+            return Ok((follow(source, sink, ledger, options, &stored, following).await?, false));
+        }
+    }
+    load(source, sink, ledger, options, &stored, mark, started).await
+}
+
+/// What a pass that follows another one starts from.
+struct Following {
+    since: String,
+    mark: Mark,
+    reloads: Vec<Hour>,
+    started: Instant,
+}
+
+/// Carries what became visible since the last pass.
+async fn follow<S: Source, K: Sink, L: Ledger>(
+    source: &mut S,
+    sink: &mut K,
+    ledger: &mut L,
+    options: PassOptions,
+    stored: &Stored,
+    Following { since, mark, reloads, started }: Following,
+) -> Outcome<PassReport> {
+    // What a pass that was cut off put in, views may have counted: now a repair counts.
+    let is_recovery = stored.attempt != stored.confirmed;
+    let attempt = ledger.begin(0).await?;
+    let current = tombstone_version(attempt);
+    sink.prepare(source.further_columns()).await?;
+    let named = format!("{}/{attempt}", mark.source());
+
+    source.start(&Stage::FormerSelves(since.clone())).await?;
+    let taken_back = Delivery { version: current, repaired: true, token: format!("{named}/former") };
+    let (tombstones, _) = carry(source, sink, &taken_back, options.chunk_rows).await?;
+    if !reloads.is_empty() {
+        sink.take_back(&reloads, current).await?;
+    }
+    source.start(&Stage::Changed(since)).await?;
+    let changed = Delivery { version: current + 1, repaired: is_recovery, token: format!("{named}/changed") };
+    let (mut rows, to_repair) = carry(source, sink, &changed, options.chunk_rows).await?;
+    if !reloads.is_empty() {
+        source.start(&Stage::Reloaded).await?;
+        let again = Delivery { version: current + 1, repaired: true, token: format!("{named}/reloaded") };
+        rows += carry(source, sink, &again, options.chunk_rows).await?.0;
+    }
+    source.close().await?;
+    let repaired = tombstones > 0 || to_repair > 0 || is_recovery || !reloads.is_empty();
+    if repaired {
+        sink.repair(tombstone_version(stored.confirmed + 1), current, attempt).await?;
+    }
+    // Before the confirmation: a confirmed position that is not marked here would cost a full load.
+    sink.mark(&mark, attempt).await?;
+    let reloaded = reloads.len();
+    ledger.confirm(&Confirmation { attempt, mark, full: false, rows, reloaded: reloads }).await?;
+    Ok(PassReport { full: false, rows, tombstones, reloaded, repaired, elapsed: started.elapsed() })
 }
 
 /// Moves the started stage into the sink: one chunk is read while the one before is being inserted.
 async fn carry<S: Source, K: Sink>(
     source: &mut S,
     sink: &mut K,
-    version: u64,
+    delivery: &Delivery,
     chunk_rows: u32,
-    mut hours: Option<&mut BTreeSet<Hour>>,
-) -> Outcome<u64> {
-    let mut carried = 0_u64;
+) -> Outcome<(u64, u64)> {
+    let (mut carried, mut to_repair) = (0_u64, 0_u64);
     let mut chunk = source.next(chunk_rows).await?;
+    let mut number = 0_u32;
     while !chunk.is_empty() {
         carried += chunk.len() as u64;
-        if let Some(hours) = hours.as_deref_mut() {
-            note_hours(hours, &chunk);
-        }
-        let (inserted, next) = tokio::join!(sink.insert(version, chunk), source.next(chunk_rows));
-        inserted?;
+        let numbered = Delivery { token: format!("{}/{number}", delivery.token), ..delivery.clone() };
+        let (inserted, next) = tokio::join!(sink.insert(&numbered, &chunk), source.next(chunk_rows));
+        to_repair += inserted?;
         chunk = next?;
+        number += 1;
     }
-    Ok(carried)
+    Ok((carried, to_repair))
 }
 
-/// Neighbouring rows are mostly of the same hour: only a new one costs an allocation and a look into the set.
-fn note_hours(hours: &mut BTreeSet<Hour>, chunk: &[Change]) {
-    let mut last: Option<Hour> = None;
-    for change in chunk {
-        let of_last = last.as_ref().is_some_and(|hour| {
-            hour.network == change.network && hour.hours == change.event_time.div_euclid(super::model::HOUR_MICROS)
-        });
-        if !of_last {
-            let hour = change.hour();
-            hours.insert(hour.clone());
-            last = Some(hour);
+/// Loads everything, or goes on with a load that was cut off.
+async fn load<S: Source, K: Sink, L: Ledger>(
+    source: &mut S,
+    sink: &mut K,
+    ledger: &mut L,
+    options: PassOptions,
+    stored: &Stored,
+    mark: Mark,
+    started: Instant,
+) -> Outcome<(PassReport, bool)> {
+    sink.prepare(source.further_columns()).await?;
+    let (load, attempt) = match &stored.load {
+        Some(load)
+            if load.mark.is_of_same_source(&mark) && sink.holds(&load.mark.source(), &of_load(&load.mark)).await? =>
+        {
+            (load.clone(), ledger.begin(0).await?)
+        }
+        Some(_) | None => {
+            // What another source, or this one before it was restored, left in the sink must lose as well.
+            let attempt = ledger.begin(sink.highest_version().await?.div_ceil(2)).await?;
+            let load = FirstLoad { attempt, mark: mark.clone(), pending: source.chunks().await?, rows: 0 };
+            sink.mark(&Mark { position: of_load(&mark), ..mark }, attempt).await?;
+            ledger.begin_load(&load).await?;
+            (load, attempt)
+        }
+    };
+    let rows = match load_chunks(source, sink, ledger, options, &load, attempt).await {
+        Err(error @ SidecarError::Rewritten { .. }) => {
+            // the next pass plans anew
+            ledger.drop_load().await?;
+            return Err(error);
+        }
+        rows => load.rows + rows?,
+    };
+    source.close().await?;
+    let version = tombstone_version(load.attempt);
+    sink.remove_older(version).await?;
+    sink.rebuild(attempt, version + 1).await?;
+    sink.mark(&load.mark, attempt).await?;
+    let goes_on = attempt != load.attempt;
+    ledger.confirm(&Confirmation { attempt, mark: load.mark, full: true, rows, reloaded: Vec::new() }).await?;
+    let elapsed = started.elapsed();
+    Ok((PassReport { full: true, rows, tombstones: 0, reloaded: 0, repaired: true, elapsed }, goes_on))
+}
+
+/// What the sink is marked with while a load goes on.
+fn of_load(mark: &Mark) -> String {
+    format!("load {}", mark.position)
+}
+
+async fn load_chunks<S: Source, K: Sink, L: Ledger>(
+    source: &mut S,
+    sink: &K,
+    ledger: &mut L,
+    options: PassOptions,
+    load: &FirstLoad,
+    attempt: u64,
+) -> Outcome<u64> {
+    let mut pending = load.pending.iter();
+    let workers = options.load_workers.min(u32::try_from(load.pending.len()).unwrap_or(u32::MAX));
+    // Named after this attempt: what is left of a chunk may be other rows than those that an earlier one put in under its name.
+    let named = format!("{}/{attempt}/chunk", load.mark.source());
+    let version = tombstone_version(load.attempt) + 1;
+    let to_deliver = |chunk: &Chunk| Delivery { version, repaired: true, token: format!("{named}/{}", chunk.number) };
+    let mut running = FuturesUnordered::new();
+    for reader in source.readers(workers, &load.mark.position).await? {
+        if let Some(chunk) = pending.next() {
+            running.push(load_chunk(reader, sink.clone(), chunk, to_deliver(chunk), options.chunk_rows));
         }
     }
+    let mut total = 0;
+    while let Some(loaded) = running.next().await {
+        let (reader, chunk, rows) = loaded?;
+        ledger.chunk_done(chunk, rows).await?;
+        total += rows;
+        if let Some(chunk) = pending.next() {
+            running.push(load_chunk(reader, sink.clone(), chunk, to_deliver(chunk), options.chunk_rows));
+        }
+    }
+    Ok(total)
+}
+
+async fn load_chunk<R: Reader, K: Sink>(
+    mut reader: R,
+    mut sink: K,
+    chunk: &Chunk,
+    delivery: Delivery,
+    chunk_rows: u32,
+) -> Outcome<(R, &Chunk, u64)> {
+    reader.start(chunk).await?;
+    let mut rows = reader.next(chunk_rows).await?;
+    let (mut total, mut part) = (0, 0_u32);
+    while !rows.is_empty() {
+        total += rows.len() as u64;
+        let numbered = Delivery { token: format!("{}/{part}", delivery.token), ..delivery.clone() };
+        let (inserted, next) = tokio::join!(sink.insert(&numbered, &rows), reader.next(chunk_rows));
+        inserted?;
+        rows = next?;
+        part += 1;
+    }
+    reader.finish(chunk).await?;
+    Ok((reader, chunk, total))
 }

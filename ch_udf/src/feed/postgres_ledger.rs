@@ -1,22 +1,19 @@
-//! The feed's state and the hourly volumes in PostgreSQL. Owns the lock that keeps two feeds of one database apart.
+//! The feed's state in PostgreSQL. Owns the lock that keeps two feeds of one database apart.
 
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Client;
 
-use super::model::{Confirmation, HourlyVolume, Stored, Touched};
-use super::pipeline::Ledger;
+use super::model::{Chunk, FirstLoad, Mark, Stored};
+use super::pipeline::{Confirmation, Ledger};
 use crate::error::SidecarError;
 
 /// Name of this feed in `arx.feed_positions`.
-const CONSUMER: &str = "clickhouse";
+pub(super) const CONSUMER: &str = "clickhouse";
 
 /// First key of ARX's advisory locks ("arx" in ASCII); the second says which.
 pub(crate) const LOCK_SPACE: i32 = 0x0061_7278;
 
 /// Second key: the feed to ClickHouse.
-const FEED_LOCK: i32 = 1;
-
-/// Hours written by one statement.
-const BATCH: usize = 10_000;
+pub(crate) const FEED_LOCK: i32 = 1;
 
 /// State of the feed, on the connection that holds its lock: whoever loses the connection can confirm nothing.
 #[derive(Debug)]
@@ -30,19 +27,69 @@ impl PostgresLedger {
     /// # Errors
     /// [`SidecarError::Taken`] while another sidecar feeds from this database.
     pub async fn acquire(client: Client) -> Result<Self, SidecarError> {
+        let failed = |source| SidecarError::Postgres { doing: "take the feed's lock", source };
+        // An intent that is stored is stored for good: what a snapshot before it showed is, too.
+        client.batch_execute("SET synchronous_commit = on").await.map_err(failed)?;
         let row = client
             .query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_SPACE, &FEED_LOCK])
             .await
-            .map_err(|source| SidecarError::Postgres { doing: "take the feed's lock", source })?;
+            .map_err(failed)?;
         if row.get(0) { Ok(Self { client }) } else { Err(SidecarError::Taken { doing: "feeds ClickHouse" }) }
+    }
+
+    /// The connection, for what else is stored by the one feed there is.
+    pub(super) fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    async fn load(&self, database: String) -> Result<Option<FirstLoad>, SidecarError> {
+        let failed = |source| SidecarError::Postgres { doing: "read the first load", source };
+        let found = self
+            .client
+            .query_opt(
+                "SELECT l.attempt, l.position::text, l.epoch, l.system_identifier, l.timeline, \
+                        (SELECT COALESCE(sum(c.rows_loaded), 0)::bigint FROM arx.feed_chunks AS c WHERE c.consumer = l.consumer) \
+                   FROM arx.feed_loads AS l WHERE l.consumer = $1",
+                &[&CONSUMER],
+            )
+            .await
+            .map_err(failed)?;
+        let Some(row) = found else { return Ok(None) };
+        let chunks = self
+            .client
+            .query(
+                "SELECT chunk, relation, file, first_block, end_block FROM arx.feed_chunks \
+                  WHERE consumer = $1 AND rows_loaded IS NULL ORDER BY chunk",
+                &[&CONSUMER],
+            )
+            .await
+            .map_err(failed)?;
+        let pending = chunks
+            .iter()
+            .map(|row| Chunk {
+                number: row.get(0),
+                relation: row.get(1),
+                file: row.get(2),
+                first_block: row.get(3),
+                end_block: row.get(4),
+            })
+            .collect();
+        let mark = Mark {
+            position: row.get(1),
+            epoch: row.get(2),
+            system_identifier: row.get(3),
+            timeline: row.get(4),
+            database,
+        };
+        Ok(Some(FirstLoad { attempt: unsigned(row.get(0)), mark, pending, rows: unsigned(row.get(5)) }))
     }
 }
 
-fn unsigned(value: i64) -> u64 {
+pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }
 
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -51,18 +98,24 @@ impl Ledger for PostgresLedger {
         let row = self
             .client
             .query_opt(
-                "SELECT position::text, attempt, epoch, system_identifier, timeline FROM arx.feed_positions WHERE consumer = $1",
+                "SELECT position::text, attempt, confirmed, epoch, system_identifier, timeline, current_database()::text \
+                   FROM arx.feed_positions WHERE consumer = $1",
                 &[&CONSUMER],
             )
             .await
             .map_err(|source| SidecarError::Postgres { doing: "read the feed's position", source })?;
-        Ok(row.map_or_else(Stored::default, |row| Stored {
-            position: row.get(0),
-            attempt: unsigned(row.get(1)),
-            epoch: row.get(2),
-            system_identifier: row.get(3),
-            timeline: row.get(4),
-        }))
+        let Some(row) = row else { return Ok(Stored::default()) };
+        let database: String = row.get(6);
+        let at: (Option<String>, Option<i64>, Option<i64>, Option<i32>) =
+            (row.get(0), row.get(3), row.get(4), row.get(5));
+        let mark = match at {
+            (Some(position), Some(epoch), Some(system_identifier), Some(timeline)) => {
+                Some(Mark { position, epoch, system_identifier, timeline, database: database.clone() })
+            }
+            _ => None,
+        };
+        let load = self.load(database).await?;
+        Ok(Stored { mark, attempt: unsigned(row.get(1)), confirmed: unsigned(row.get(2)), load })
     }
 
     async fn begin(&mut self, floor: u64) -> Result<u64, SidecarError> {
@@ -78,19 +131,70 @@ impl Ledger for PostgresLedger {
         Ok(unsigned(row.get(0)))
     }
 
+    async fn begin_load(&mut self, load: &FirstLoad) -> Result<(), SidecarError> {
+        let failed = |source| SidecarError::Postgres { doing: "store the plan of the first load", source };
+        let transaction = self.client.transaction().await.map_err(failed)?;
+        transaction.execute("DELETE FROM arx.feed_loads WHERE consumer = $1", &[&CONSUMER]).await.map_err(failed)?;
+        let mark = &load.mark;
+        transaction
+            .execute(
+                "INSERT INTO arx.feed_loads (consumer, attempt, position, epoch, system_identifier, timeline) \
+                 VALUES ($1, $2, $3::text::pg_snapshot, $4, $5, $6)",
+                &[
+                    &CONSUMER,
+                    &signed(load.attempt),
+                    &mark.position,
+                    &mark.epoch,
+                    &mark.system_identifier,
+                    &mark.timeline,
+                ],
+            )
+            .await
+            .map_err(failed)?;
+        let numbers: Vec<i32> = load.pending.iter().map(|chunk| chunk.number).collect();
+        let relations: Vec<u32> = load.pending.iter().map(|chunk| chunk.relation).collect();
+        let files: Vec<u32> = load.pending.iter().map(|chunk| chunk.file).collect();
+        let firsts: Vec<i64> = load.pending.iter().map(|chunk| chunk.first_block).collect();
+        let ends: Vec<Option<i64>> = load.pending.iter().map(|chunk| chunk.end_block).collect();
+        transaction
+            .execute(
+                "INSERT INTO arx.feed_chunks (consumer, chunk, relation, file, first_block, end_block) \
+                 SELECT $1, c.* FROM unnest($2::integer[], $3::oid[], $4::oid[], $5::bigint[], $6::bigint[]) AS c",
+                &[&CONSUMER, &numbers, &relations, &files, &firsts, &ends],
+            )
+            .await
+            .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    async fn chunk_done(&mut self, chunk: &Chunk, rows: u64) -> Result<(), SidecarError> {
+        self.client
+            .execute(
+                "UPDATE arx.feed_chunks SET rows_loaded = $3 WHERE consumer = $1 AND chunk = $2",
+                &[&CONSUMER, &chunk.number, &signed(rows)],
+            )
+            .await
+            .map(drop)
+            .map_err(|source| SidecarError::Postgres { doing: "store that a chunk is loaded", source })
+    }
+
+    async fn drop_load(&mut self) -> Result<(), SidecarError> {
+        self.client
+            .execute("DELETE FROM arx.feed_loads WHERE consumer = $1", &[&CONSUMER])
+            .await
+            .map(drop)
+            .map_err(|source| SidecarError::Postgres { doing: "forget the first load", source })
+    }
+
     async fn confirm(&mut self, confirmation: &Confirmation) -> Result<(), SidecarError> {
         let failed = |source| SidecarError::Postgres { doing: "confirm the feed's position", source };
         let transaction = self.client.transaction().await.map_err(failed)?;
-        clear(&transaction, &confirmation.touched).await.map_err(failed)?;
-        for batch in confirmation.volumes.chunks(BATCH) {
-            write(&transaction, batch).await.map_err(failed)?;
-        }
         let mark = &confirmation.mark;
-        let full = confirmation.touched == Touched::All;
         let moved = transaction
             .execute(
                 "UPDATE arx.feed_positions SET position = $3::text::pg_snapshot, epoch = $4, system_identifier = $5, \
-                        timeline = $6, rows_total = CASE WHEN $7 THEN 0 ELSE rows_total END + $8, updated_at = now() \
+                        timeline = $6, rows_total = CASE WHEN $7 THEN 0 ELSE rows_total END + $8, confirmed = $2, \
+                        updated_at = now() \
                   WHERE consumer = $1 AND attempt = $2",
                 &[
                     &CONSUMER,
@@ -99,7 +203,7 @@ impl Ledger for PostgresLedger {
                     &mark.epoch,
                     &mark.system_identifier,
                     &mark.timeline,
-                    &full,
+                    &confirmation.full,
                     &signed(confirmation.rows),
                 ],
             )
@@ -108,44 +212,24 @@ impl Ledger for PostgresLedger {
         if moved != 1 {
             return Err(SidecarError::Overtaken { attempt: confirmation.attempt });
         }
+        if confirmation.full {
+            transaction
+                .execute("DELETE FROM arx.feed_loads WHERE consumer = $1", &[&CONSUMER])
+                .await
+                .map_err(failed)?;
+        }
+        if !confirmation.reloaded.is_empty() {
+            let (networks, starts): (Vec<&str>, Vec<i64>) =
+                confirmation.reloaded.iter().map(|hour| (hour.network.as_str(), hour.hours)).unzip();
+            transaction
+                .execute(
+                    "DELETE FROM arx.feed_reloads AS r USING unnest($1::text[], $2::bigint[]) AS t (network, hours) \
+                      WHERE r.network = t.network AND r.hour = to_timestamp(t.hours * 3600::float8)",
+                    &[&networks, &starts],
+                )
+                .await
+                .map_err(failed)?;
+        }
         transaction.commit().await.map_err(failed)
     }
-}
-
-async fn clear(transaction: &Transaction<'_>, touched: &Touched) -> Result<(), tokio_postgres::Error> {
-    let hours = match touched {
-        Touched::All => return transaction.execute("DELETE FROM arx.hourly_volume", &[]).await.map(drop),
-        Touched::Hours(hours) => hours,
-    };
-    for batch in hours.chunks(BATCH) {
-        let (networks, starts): (Vec<&str>, Vec<i64>) =
-            batch.iter().map(|hour| (hour.network.as_str(), hour.hours)).unzip();
-        transaction
-            .execute(
-                "DELETE FROM arx.hourly_volume AS v USING unnest($1::text[], $2::bigint[]) AS t (network, hours) \
-                  WHERE v.network = t.network AND v.hour = to_timestamp(t.hours * 3600::float8)",
-                &[&networks, &starts],
-            )
-            .await?;
-    }
-    Ok(())
-}
-
-async fn write(transaction: &Transaction<'_>, batch: &[HourlyVolume]) -> Result<(), tokio_postgres::Error> {
-    let networks: Vec<&str> = batch.iter().map(|volume| volume.hour.network.as_str()).collect();
-    let starts: Vec<i64> = batch.iter().map(|volume| volume.hour.hours).collect();
-    let counts: Vec<i64> = batch.iter().map(|volume| signed(volume.transaction_count)).collect();
-    let totals: Vec<&str> = batch.iter().map(|volume| volume.total_volume.as_str()).collect();
-    let senders: Vec<i64> = batch.iter().map(|volume| signed(volume.unique_senders)).collect();
-    let receivers: Vec<i64> = batch.iter().map(|volume| signed(volume.unique_receivers)).collect();
-    transaction
-        .execute(
-            "INSERT INTO arx.hourly_volume (network, hour, transaction_count, total_volume, unique_senders, unique_receivers) \
-             SELECT network, to_timestamp(hours * 3600::float8), transactions, total::numeric, senders, receivers \
-               FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[]) \
-                    AS t (network, hours, transactions, total, senders, receivers)",
-            &[&networks, &starts, &counts, &totals, &senders, &receivers],
-        )
-        .await
-        .map(drop)
 }

@@ -1,78 +1,211 @@
-//! One snapshot of `arx.transactions` in PostgreSQL, read through a cursor: memory is bounded by the chunk, not by the table.
+//! Snapshots of `arx.transactions` in PostgreSQL, read by COPY: memory is bounded by the chunk, not by the table. Works on a primary
+//! and on a hot standby.
 
-use tokio_postgres::{Client, Row};
+use std::pin::Pin;
+use std::sync::Arc;
 
-use super::model::{Change, HOUR_MICROS, Load, Mark, Stage};
-use super::numeric::{NumericError, RawNumeric, units_from_binary};
-use super::pipeline::Source;
+use futures_util::StreamExt;
+use futures_util::stream::Fuse;
+use tokio_postgres::{Client, CopyOutStream};
+
+use super::model::{Chunk, FurtherColumn, Hour, Mark, Stage, ValueKind};
+use super::pipeline::{Reader, Source};
+use super::postgres_rows::{KNOWN, Layout, PostgresRows};
+use crate::config::ServerUrl;
 use crate::error::SidecarError;
+use crate::postgres;
 
-/// Microseconds between 1970 and 2000, PostgreSQL's epoch.
-const EPOCH_2000: i64 = 946_684_800_000_000;
+/// Bytes after which a chunk ends, however few its rows: rows with thousands of token transfers are large.
+const CHUNK_BYTES: usize = 32 << 20;
 
-/// 2299-12-31 23:00, the last hour of a `DateTime64`.
-const LAST_HOUR: i64 = 10_413_788_400_000_000 / HOUR_MICROS;
+/// Blocks of a chunk of a first load: 32 MB of table, some 130,000 rows, a second or less of work to repeat.
+const CHUNK_BLOCKS: i64 = 4_096;
 
-const COLUMNS: &str = "\"timestamp\", network, tx_hash, block_number, transaction_index, from_address, to_address, value, \
-                       value_usd, gas_used, gas_price, status::text";
-
-const MARK: &str = "SELECT pg_current_snapshot()::text, arx.current_graph_epoch(), \
-            (SELECT system_identifier FROM pg_control_system()), \
+/// On a standby the list of running transactions is not at hand: what has begun since the oldest of them waits for the next pass.
+const MARK: &str = "SELECT CASE WHEN pg_is_in_recovery() \
+                   THEN pg_snapshot_xmin(pg_current_snapshot())::text || ':' || pg_snapshot_xmin(pg_current_snapshot())::text || ':' \
+                   ELSE pg_current_snapshot()::text END, \
+            arx.current_graph_epoch(), (SELECT system_identifier FROM pg_control_system()), \
             CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint()) \
                  ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END, \
-            current_database()::text";
+            current_database()::text, \
+            (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute AS a \
+              WHERE a.attrelid = 'arx.transactions'::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL ($1)), \
+            (SELECT array_agg(a.atttypid::regtype::text ORDER BY a.attnum) FROM pg_attribute AS a \
+              WHERE a.attrelid = 'arx.transactions'::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL ($1)), \
+            EXISTS (SELECT FROM arx.token_transfers)";
+
+const CHUNKS: &str = "SELECT c.oid, COALESCE(pg_relation_filenode(c.oid), 0::oid), \
+            CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::bigint ELSE 0 END \
+       FROM pg_partition_tree('arx.transactions') AS t JOIN pg_class AS c ON c.oid = t.relid WHERE t.isleaf ORDER BY c.oid";
+
+/// A pass reads what the planner cannot guess: an unknown snapshot counts for a third of a table, and expressions over ninety
+/// partitions cost seconds to compile.
+const SESSION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; SET LOCAL statement_timeout = 0; \
+    SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL extra_float_digits = 1";
+
+/// Whoever asks it again after its end gets its end again.
+type CopyStream = Fuse<Pin<Box<CopyOutStream>>>;
 
 /// Reads `arx.transactions` in one read-only transaction at a time.
-#[derive(Debug)]
 pub struct PostgresSource {
+    url: ServerUrl,
     client: Client,
-    tombstones: bool,
+    layout: Arc<Layout>,
+    position: String,
+    /// A position, and a snapshot that showed nothing new since.
+    quiet: Option<(String, String)>,
+    stream: Option<(CopyStream, Arc<Layout>)>,
+}
+
+impl std::fmt::Debug for PostgresSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresSource").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 impl PostgresSource {
-    /// Uses a connection of its own: its transaction stays open for a whole pass.
-    #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { client, tombstones: false }
+    /// Connects; the connection's transaction stays open for a whole pass.
+    ///
+    /// # Errors
+    /// As [`postgres::connect`].
+    pub async fn connect(url: &ServerUrl) -> Result<Self, SidecarError> {
+        let client = postgres::connect(url).await?.client;
+        let (layout, position) = (Arc::default(), String::new());
+        Ok(Self { url: url.clone(), client, layout, position, quiet: None, stream: None })
     }
 
-    async fn batch(&self, doing: &'static str, text: &str) -> Result<(), SidecarError> {
-        self.client.batch_execute(text).await.map_err(|source| SidecarError::Postgres { doing, source })
+    /// Runs a query in the open snapshot, for whoever compares what is there with what was fed.
+    ///
+    /// # Errors
+    /// [`SidecarError::Postgres`].
+    pub async fn query(
+        &self,
+        text: &str,
+        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Vec<tokio_postgres::Row>, SidecarError> {
+        self.client
+            .query(text, parameters)
+            .await
+            .map_err(|source| SidecarError::Postgres { doing: "compare transactions", source })
     }
 }
 
-/// What became visible since a snapshot, as a condition over the column that holds a row's transaction.
-fn since(column: &str, position: &str) -> Result<String, SidecarError> {
-    // A cursor takes no parameters: the text that goes into it is checked to be nothing but a snapshot.
+async fn batch(client: &Client, doing: &'static str, text: &str) -> Result<(), SidecarError> {
+    client.batch_execute(text).await.map_err(|source| SidecarError::Postgres { doing, source })
+}
+
+async fn copy(client: &Client, query: &str) -> Result<CopyStream, SidecarError> {
+    let stream = client.copy_out(&format!("COPY ({query}) TO STDOUT (FORMAT binary)")).await;
+    stream
+        .map(|stream| Box::pin(stream).fuse())
+        .map_err(|source| SidecarError::Postgres { doing: "read transactions", source })
+}
+
+/// The next rows of a stream, at most `limit`.
+async fn receive(stream: &mut CopyStream, layout: &Arc<Layout>, limit: u32) -> Result<PostgresRows, SidecarError> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut rows = PostgresRows::new(Arc::clone(layout), limit.min(4_096));
+    let mut bytes = 0;
+    while bytes < CHUNK_BYTES && super::model::Rows::len(&rows) < limit {
+        let Some(message) = stream.next().await else { break };
+        bytes += rows.push(message.map_err(|source| SidecarError::Postgres { doing: "read transactions", source })?);
+    }
+    Ok(rows)
+}
+
+/// A snapshot as it may stand in a statement: COPY takes no parameters.
+fn literal(position: &str) -> Result<String, SidecarError> {
     if position.is_empty() || !position.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b',') {
         return Err(SidecarError::Configuration {
             detail: format!("arx.feed_positions holds a position that is no snapshot: {position:?}"),
         });
     }
+    Ok(format!("'{position}'::pg_snapshot"))
+}
+
+/// What became visible since a snapshot and not after another, as a condition over the column that holds a row's transaction.
+///
+/// # Errors
+/// [`SidecarError::Configuration`] for what is no snapshot.
+pub(crate) fn since(column: &str, position: &str, until: &str) -> Result<String, SidecarError> {
+    let (position, until) = (literal(position)?, literal(until)?);
     Ok(format!(
-        "{column} >= pg_snapshot_xmin('{position}'::pg_snapshot) \
-         AND NOT pg_visible_in_snapshot({column}, '{position}'::pg_snapshot)"
+        "{column} >= pg_snapshot_xmin({position}) AND NOT pg_visible_in_snapshot({column}, {position}) \
+         AND pg_visible_in_snapshot({column}, {until})"
     ))
 }
 
-fn changes_since(position: &str) -> Result<String, SidecarError> {
-    Ok(format!("arx.transaction_changes WHERE relation = 'transactions' AND {}", since("changed_xid", position)?))
+fn kind_of(type_name: &str) -> ValueKind {
+    match type_name {
+        "smallint" => ValueKind::Int16,
+        "integer" => ValueKind::Int32,
+        "bigint" => ValueKind::Int64,
+        "real" => ValueKind::Float32,
+        "double precision" => ValueKind::Float64,
+        "boolean" => ValueKind::Bool,
+        _ => ValueKind::Text,
+    }
+}
+
+impl PostgresSource {
+    /// Rows that became visible since `from`, and rows that did before and whose token transfers changed since.
+    fn changed(&self, from: &str) -> Result<String, SidecarError> {
+        let (until, layout) = (&self.position, &self.layout);
+        let new = since("t.ingest_xid", from, until)?;
+        let changes = since("c.changed_xid", from, until)?;
+        let former = format!(
+            "CASE WHEN EXISTS (SELECT FROM arx.transaction_changes AS c WHERE c.relation = 'transactions' \
+                AND c.network = t.network AND c.tx_hash = t.tx_hash AND {changes}) THEN 1 ELSE 0 END"
+        );
+        let rows = layout.select("arx.transactions AS t", &former, &new);
+        if !layout.transfers {
+            return Ok(rows);
+        }
+        let arrived = since("n.ingest_xid", from, until)?;
+        let parents = format!(
+            "(SELECT n.network, n.tx_hash, n.\"timestamp\" FROM arx.token_transfers AS n WHERE {arrived} \
+               UNION SELECT c.network, c.tx_hash, c.\"timestamp\" FROM arx.transaction_changes AS c \
+                      WHERE c.relation = 'token_transfers' AND {changes}) AS p \
+             JOIN arx.transactions AS t ON t.network = p.network AND t.tx_hash = p.tx_hash AND t.\"timestamp\" = p.\"timestamp\""
+        );
+        let before = format!("pg_visible_in_snapshot(t.ingest_xid, {})", literal(from)?);
+        Ok(format!("{rows} UNION ALL {}", layout.select(&parents, "2", &before)))
+    }
+
+    fn reloaded(&self) -> Result<String, SidecarError> {
+        Ok(self.layout.select(
+            "arx.feed_reloads AS r JOIN arx.transactions AS t \
+               ON t.network = r.network AND t.\"timestamp\" >= r.hour AND t.\"timestamp\" < r.hour + interval '1 hour'",
+            "1",
+            &format!("pg_visible_in_snapshot(t.ingest_xid, {})", literal(&self.position)?),
+        ))
+    }
 }
 
 impl Source for PostgresSource {
+    type Rows = PostgresRows;
+    type Reader = PostgresReader;
+
     async fn open(&mut self) -> Result<Mark, SidecarError> {
+        self.stream = None;
         // an earlier pass may have left its transaction open
-        let begin = "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp; \
-                     SET LOCAL cursor_tuple_fraction = 1; SET LOCAL statement_timeout = 0; \
-                     SET LOCAL idle_in_transaction_session_timeout = 0";
-        self.batch("open a snapshot", begin).await?;
-        let row = self
-            .client
-            .query_one(MARK, &[])
-            .await
-            .map_err(|source| SidecarError::Postgres { doing: "open a snapshot", source })?;
+        let begin = format!("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {SESSION}");
+        batch(&self.client, "open a snapshot", &begin).await?;
+        let failed = |source| SidecarError::Postgres { doing: "open a snapshot", source };
+        let known: Vec<&str> = KNOWN.to_vec();
+        let row = self.client.query_one(MARK, &[&known]).await.map_err(failed)?;
+        let (names, types): (Option<Vec<String>>, Option<Vec<String>>) = (row.get(5), row.get(6));
+        let further = names
+            .unwrap_or_default()
+            .into_iter()
+            .zip(types.unwrap_or_default())
+            .map(|(name, type_name)| FurtherColumn { name, kind: kind_of(&type_name) })
+            .collect();
+        self.layout = Arc::new(Layout { tombstones: false, transfers: row.get(7), further });
+        self.position = row.get(0);
         Ok(Mark {
-            position: row.get(0),
+            position: self.position.clone(),
             epoch: row.get(1),
             system_identifier: row.get(2),
             timeline: row.get(3),
@@ -80,139 +213,156 @@ impl Source for PostgresSource {
         })
     }
 
+    fn further_columns(&self) -> &[FurtherColumn] {
+        &self.layout.further
+    }
+
     async fn has_news(&mut self, position: &str) -> Result<bool, SidecarError> {
+        let looked = (position.to_owned(), self.position.clone());
+        if self.quiet.as_ref() == Some(&looked) {
+            // nobody has committed anything since the last look
+            return Ok(false);
+        }
         let text = format!(
-            "SELECT EXISTS (SELECT FROM arx.transactions WHERE {}) OR EXISTS (SELECT FROM {})",
-            since("ingest_xid", position)?,
-            changes_since(position)?
+            "SELECT EXISTS (SELECT FROM arx.transactions AS t WHERE {}) \
+                 OR EXISTS (SELECT FROM arx.transaction_changes AS c WHERE {}) \
+                 OR EXISTS (SELECT FROM arx.token_transfers AS t WHERE {})",
+            since("t.ingest_xid", position, &self.position)?,
+            since("c.changed_xid", position, &self.position)?,
+            since("t.ingest_xid", position, &self.position)?,
         );
+        batch(&self.client, "look for new transactions", "SET LOCAL enable_seqscan = off").await?;
         let row = self
             .client
             .query_one(text.as_str(), &[])
             .await
             .map_err(|source| SidecarError::Postgres { doing: "look for new transactions", source })?;
-        Ok(row.get(0))
+        let found: bool = row.get(0);
+        self.quiet = (!found).then_some(looked);
+        Ok(found)
+    }
+
+    async fn reloads(&mut self) -> Result<Vec<Hour>, SidecarError> {
+        let rows = self
+            .client
+            .query("SELECT network, extract(epoch FROM hour)::bigint / 3600 FROM arx.feed_reloads ORDER BY 1, 2", &[])
+            .await
+            .map_err(|source| SidecarError::Postgres { doing: "read which hours to load again", source })?;
+        Ok(rows.iter().map(|row| Hour { network: row.get(0), hours: row.get(1) }).collect())
     }
 
     async fn start(&mut self, stage: &Stage) -> Result<(), SidecarError> {
-        let query = match stage {
-            Stage::FormerSelves(position) => {
-                format!("SELECT \"timestamp\", network, tx_hash, from_address FROM {}", changes_since(position)?)
+        self.stream = None;
+        let (query, layout) = match stage {
+            Stage::FormerSelves(from) => {
+                let layout = Layout { tombstones: true, ..Layout::default() };
+                (Layout::select_former(&since("changed_xid", from, &self.position)?), Arc::new(layout))
             }
-            Stage::Rows(Load::Full) => format!("SELECT {COLUMNS} FROM arx.transactions"),
-            Stage::Rows(Load::Since(position)) => {
-                format!("SELECT {COLUMNS} FROM arx.transactions WHERE {}", since("ingest_xid", position)?)
-            }
+            Stage::Changed(from) => (self.changed(from)?, Arc::clone(&self.layout)),
+            Stage::Reloaded => (self.reloaded()?, Arc::clone(&self.layout)),
         };
-        self.tombstones = matches!(stage, Stage::FormerSelves(_));
-        let cursor = if self.tombstones { "arx_former" } else { "arx_rows" };
-        self.batch("read transactions", &format!("DECLARE {cursor} NO SCROLL CURSOR FOR {query}")).await
+        batch(&self.client, "read transactions", "SET LOCAL enable_seqscan = off").await?;
+        self.stream = Some((copy(&self.client, &query).await?, layout));
+        Ok(())
     }
 
-    async fn next(&mut self, limit: u32) -> Result<Vec<Change>, SidecarError> {
-        let failed = |source| SidecarError::Postgres { doing: "read transactions", source };
-        let cursor = if self.tombstones { "arx_former" } else { "arx_rows" };
-        let rows = self.client.query(format!("FETCH {limit} FROM {cursor}").as_str(), &[]).await.map_err(failed)?;
-        let convert = if self.tombstones { tombstone } else { change };
-        rows.iter().map(convert).collect()
+    async fn next(&mut self, limit: u32) -> Result<PostgresRows, SidecarError> {
+        match &mut self.stream {
+            Some((stream, layout)) => receive(stream, layout, limit).await,
+            None => Ok(PostgresRows::new(Arc::clone(&self.layout), 0)),
+        }
+    }
+
+    async fn chunks(&mut self) -> Result<Vec<Chunk>, SidecarError> {
+        let rows = self
+            .client
+            .query(CHUNKS, &[])
+            .await
+            .map_err(|source| SidecarError::Postgres { doing: "plan the first load", source })?;
+        let mut chunks = Vec::new();
+        for row in rows {
+            let (relation, file, blocks): (u32, u32, i64) = (row.get(0), row.get(1), row.get(2));
+            let mut first_block = 0;
+            loop {
+                let end = first_block + CHUNK_BLOCKS;
+                let end_block = (end < blocks).then_some(end);
+                let number = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
+                chunks.push(Chunk { number, relation, file, first_block, end_block });
+                let Some(end) = end_block else { break };
+                first_block = end;
+            }
+        }
+        Ok(chunks)
+    }
+
+    async fn readers(&mut self, count: u32, position: &str) -> Result<Vec<PostgresReader>, SidecarError> {
+        let failed = |source| SidecarError::Postgres { doing: "share the snapshot", source };
+        let row = self.client.query_one("SELECT pg_export_snapshot()", &[]).await.map_err(failed)?;
+        let shared: String = row.get(0);
+        let condition = format!("pg_visible_in_snapshot(t.ingest_xid, {})", literal(position)?);
+        let mut readers = Vec::new();
+        for _ in 0..count {
+            let client = postgres::connect(&self.url).await?.client;
+            // the name is the server's: hexadecimal digits and dashes
+            let begin = format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{shared}'; {SESSION}"
+            );
+            batch(&client, "share the snapshot", &begin).await?;
+            let layout = Arc::clone(&self.layout);
+            readers.push(PostgresReader { client, condition: condition.clone(), layout, stream: None });
+        }
+        Ok(readers)
     }
 
     async fn close(&mut self) -> Result<(), SidecarError> {
-        self.batch("close the snapshot", "COMMIT").await
+        self.stream = None;
+        batch(&self.client, "close the snapshot", "COMMIT").await
     }
 }
 
-/// `timestamptz` as microseconds since 1970.
-struct Micros(i64);
-
-impl<'a> tokio_postgres::types::FromSql<'a> for Micros {
-    fn from_sql(
-        _: &tokio_postgres::types::Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(i64::from_be_bytes(raw.try_into()?).saturating_add(EPOCH_2000)))
-    }
-
-    fn accepts(kind: &tokio_postgres::types::Type) -> bool {
-        *kind == tokio_postgres::types::Type::TIMESTAMPTZ
-    }
+/// Reads chunks of a first load.
+pub struct PostgresReader {
+    client: Client,
+    condition: String,
+    layout: Arc<Layout>,
+    stream: Option<CopyStream>,
 }
 
-/// A column of a row of `arx.transactions`, or which one could not be read.
-fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, SidecarError> {
-    row.try_get(index).map_err(|source| SidecarError::Postgres { doing: "read a column of a transaction", source })
-}
+impl Reader for PostgresReader {
+    type Rows = PostgresRows;
 
-fn event_time(row: &Row) -> Result<i64, SidecarError> {
-    let micros = column::<Micros>(row, 0)?.0;
-    if (0..=LAST_HOUR).contains(&micros.div_euclid(HOUR_MICROS)) {
-        return Ok(micros);
-    }
-    Err(SidecarError::ValueOutOfRange {
-        network: column(row, 1)?,
-        tx_hash: column(row, 2)?,
-        column: "timestamp",
-        value: format!("{micros} µs since 1970"),
-        target: "DateTime64 (1970 to 2299)",
-    })
-}
-
-fn tombstone(row: &Row) -> Result<Change, SidecarError> {
-    Ok(Change {
-        event_time: event_time(row)?,
-        network: column(row, 1)?,
-        tx_hash: column(row, 2)?,
-        block_number: 0,
-        transaction_index: None,
-        from_address: column(row, 3)?,
-        to_address: None,
-        value: 0,
-        value_usd: None,
-        gas_used: None,
-        gas_price: None,
-        status: "confirmed".into(),
-        deleted: true,
-    })
-}
-
-fn change(row: &Row) -> Result<Change, SidecarError> {
-    let out_of_range = |column_name, value: String, target| -> SidecarError {
-        SidecarError::ValueOutOfRange {
-            network: column(row, 1).unwrap_or_default(),
-            tx_hash: column(row, 2).unwrap_or_default(),
-            column: column_name,
-            value,
-            target,
+    async fn start(&mut self, chunk: &Chunk) -> Result<(), SidecarError> {
+        let failed = |source| SidecarError::Postgres { doing: "find a table of the first load", source };
+        // quoted and qualified by the server; NULL if it is gone
+        let name = "SELECT (SELECT c.oid::regclass::text FROM pg_class AS c WHERE c.oid = $1)";
+        let name: Option<String> = self.client.query_one(name, &[&chunk.relation]).await.map_err(failed)?.get(0);
+        let name = name.ok_or(SidecarError::Rewritten { relation: chunk.relation })?;
+        let mut condition = self.condition.clone();
+        if chunk.first_block > 0 {
+            condition.push_str(&format!(" AND t.ctid >= '({},0)'::tid", chunk.first_block));
         }
-    };
-    let whole = |index, name| -> Result<Option<u64>, SidecarError> {
-        let value: Option<i64> = column(row, index)?;
-        value.map(|value| u64::try_from(value).map_err(|_| out_of_range(name, value.to_string(), "UInt64"))).transpose()
-    };
-    let exact = |raw: RawNumeric<'_>, scale, name, target| {
-        units_from_binary(raw.0, scale).map_err(|error: NumericError| out_of_range(name, format!("({error})"), target))
-    };
-    let place: Option<i32> = column(row, 4)?;
-    let usd: Option<RawNumeric<'_>> = column(row, 8)?;
-    Ok(Change {
-        event_time: event_time(row)?,
-        network: column(row, 1)?,
-        tx_hash: column(row, 2)?,
-        block_number: whole(3, "block_number")?.unwrap_or_default(),
-        transaction_index: place
-            .map(|value| {
-                u32::try_from(value).map_err(|_| out_of_range("transaction_index", value.to_string(), "UInt32"))
-            })
-            .transpose()?,
-        from_address: column(row, 5)?,
-        to_address: column(row, 6)?,
-        value: exact(column(row, 7)?, 18, "value", "Decimal(38, 18)")?,
-        value_usd: usd.map(|raw| exact(raw, 2, "value_usd", "Decimal(20, 2)")).transpose()?,
-        gas_used: whole(9, "gas_used")?,
-        gas_price: whole(10, "gas_price")?,
-        status: column(row, 11)?,
-        deleted: false,
-    })
+        if let Some(end) = chunk.end_block {
+            condition.push_str(&format!(" AND t.ctid < '({end},0)'::tid"));
+        }
+        self.stream = Some(copy(&self.client, &self.layout.select(&format!("{name} AS t"), "1", &condition)).await?);
+        Ok(())
+    }
+
+    async fn next(&mut self, limit: u32) -> Result<PostgresRows, SidecarError> {
+        match &mut self.stream {
+            Some(stream) => receive(stream, &self.layout, limit).await,
+            None => Ok(PostgresRows::new(Arc::clone(&self.layout), 0)),
+        }
+    }
+
+    async fn finish(&mut self, chunk: &Chunk) -> Result<(), SidecarError> {
+        self.stream = None;
+        let failed = |source| SidecarError::Postgres { doing: "check a table of the first load", source };
+        // reading has locked the table, so it is the one that was read
+        let file = "SELECT COALESCE(pg_relation_filenode($1::oid::regclass), 0::oid)";
+        let file: u32 = self.client.query_one(file, &[&chunk.relation]).await.map_err(failed)?.get(0);
+        if file == chunk.file { Ok(()) } else { Err(SidecarError::Rewritten { relation: chunk.relation }) }
+    }
 }
 
 #[cfg(test)]
@@ -221,9 +371,9 @@ mod tests {
 
     #[test]
     fn nothing_but_a_snapshot_gets_into_the_text() {
-        assert!(since("ingest_xid", "10:20:11,12").unwrap().contains("'10:20:11,12'"));
-        assert!(since("ingest_xid", "10:20:").is_ok());
-        assert!(since("ingest_xid", "1'; DROP").is_err());
-        assert!(since("ingest_xid", "").is_err());
+        assert!(since("ingest_xid", "10:20:11,12", "10:21:").unwrap().contains("'10:20:11,12'"));
+        assert!(since("ingest_xid", "10:20:", "10:21:").is_ok());
+        assert!(since("ingest_xid", "1'; DROP", "10:21:").is_err());
+        assert!(since("ingest_xid", "10:20:", "").is_err());
     }
 }

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use super::memory::{Database, Fuse, MemoryLedger, MemorySink, MemorySource};
-use super::model::{Change, HOUR_MICROS};
-use super::pipeline::{PassReport, run_pass};
+use super::memory::{Change, Database, Fuse, MemoryLedger, MemorySink, MemorySource};
+use super::model::{HOUR_MICROS, Hour};
+use super::pipeline::{PassOptions, PassReport, run_pass};
 use crate::error::SidecarError;
 
 struct World {
@@ -28,12 +28,17 @@ impl World {
         let mut source = MemorySource::new(Arc::clone(&self.database), self.fuse.clone());
         let mut ledger = MemoryLedger { database: Arc::clone(&self.database), fuse: self.fuse.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(run_pass(&mut source, &mut self.sink.clone(), &mut ledger, 3))
+        runtime.block_on(run_pass(
+            &mut source,
+            &mut self.sink.clone(),
+            &mut ledger,
+            PassOptions { chunk_rows: 3, load_workers: 2, asks_sink: true },
+        ))
     }
 
     fn check(&self) {
         let database = self.database.lock().unwrap();
-        assert_eq!(database.volumes, database.truth());
+        assert_eq!(self.sink.aggregate(), database.truth());
         let key = |row: &Change| (row.event_time, row.from_address.clone(), row.tx_hash.clone());
         let held: std::collections::BTreeSet<_> = self.sink.merged().iter().map(key).collect();
         assert_eq!(held, database.live());
@@ -52,16 +57,10 @@ fn row(number: u32) -> Change {
         event_time: i64::from(number % 7) * HOUR_MICROS + i64::from(number),
         network: if number.is_multiple_of(5) { "polygon" } else { "ethereum" }.into(),
         tx_hash: format!("0x{number}"),
-        block_number: number.into(),
-        transaction_index: None,
         from_address: format!("a{}", number % 4),
         to_address: (!number.is_multiple_of(3)).then(|| format!("b{}", number % 3)),
         value: i128::from(number),
-        value_usd: None,
-        gas_used: None,
-        gas_price: None,
         status: if number.is_multiple_of(4) { "failed" } else { "confirmed" }.into(),
-        deleted: false,
     }
 }
 
@@ -134,7 +133,7 @@ fn a_deleted_row_may_come_back() {
     world.commit(|database, xid| database.replace(xid, 0, None));
     world.pass(None).unwrap();
     world.check();
-    assert!(world.database.lock().unwrap().volumes.is_empty());
+    assert!(world.sink.aggregate().is_empty());
     world.commit(|database, xid| database.insert(xid, row(0)));
     world.pass(None).unwrap();
     world.check();
@@ -154,15 +153,14 @@ fn what_no_trigger_saw_leads_to_a_fresh_load() {
     world.commit(|database, xid| database.insert(xid, row(70)));
     assert!(world.pass(None).unwrap().full);
     world.check();
-    assert_eq!(world.sink.events.lock().unwrap().len(), 1);
+    assert_eq!(world.sink.merged().len(), 1);
 }
 
 #[test]
 fn a_sink_that_lost_its_tables_is_loaded_anew() {
     let world = loaded(9);
     world.pass(None).unwrap();
-    world.sink.events.lock().unwrap().clear();
-    world.sink.marks.lock().unwrap().clear();
+    world.sink.forget();
     assert!(world.pass(None).unwrap().full);
     world.check();
 }
@@ -179,6 +177,38 @@ fn a_restored_database_wins_over_what_the_sink_held_before() {
     let world = World { sink: world.sink.clone(), fuse: world.fuse.clone(), database: Arc::clone(&restored.database) };
     assert!(world.pass(None).unwrap().full);
     world.check();
+}
+
+#[test]
+fn a_first_load_that_is_cut_off_goes_on_where_it_was() {
+    let world = loaded(40);
+    let mut steps = 12;
+    // each process gets a little further; the world goes on between them
+    while world.pass(Some(steps)).is_err() {
+        world.commit(|database, xid| database.replace(xid, 7, Some(|row: &mut Change| row.value += 1)));
+        steps += 3;
+    }
+    let load = world.database.lock().unwrap().stored.clone();
+    assert!(load.load.is_none() && load.attempt > 1, "{load:?}");
+    assert!(world.sink.loads_begun() == 1, "the load began more than once");
+    world.check();
+}
+
+#[test]
+fn hours_are_loaded_again_when_somebody_asks() {
+    let world = loaded(20);
+    world.pass(None).unwrap();
+    // what nobody told the feed of
+    world.sink.lose(|row| row.event_time < 2 * HOUR_MICROS);
+    world.sink.invent(row(7_007));
+    assert!(world.pass(None).unwrap().is_idle());
+    let hours = (0..7).map(|hours| Hour { network: "ethereum".into(), hours });
+    let networks = hours.clone().chain(hours.map(|hour| Hour { network: "polygon".into(), ..hour }));
+    world.database.lock().unwrap().reloads.extend(networks);
+    world.commit(|database, xid| database.insert(xid, row(30)));
+    assert_eq!(world.pass(None).unwrap().reloaded, 14);
+    world.check();
+    assert!(world.database.lock().unwrap().reloads.is_empty());
 }
 
 proptest! {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
+use super::Round;
 use crate::cache::Drained;
 use crate::error::{Chain, SidecarError};
-use crate::feed::PassReport;
 
 /// A feed that has not succeeded for this long is not healthy: some six idle pauses.
 const STALE: Duration = Duration::from_secs(60);
@@ -35,15 +35,25 @@ impl Health {
         metrics::describe_gauge!("arx_feed_lag_seconds", "seconds since PostgreSQL and ClickHouse were last level");
         metrics::describe_counter!("arx_feed_rows_total", "rows fed to ClickHouse");
         metrics::describe_counter!("arx_feed_tombstones_total", "former rows taken back in ClickHouse");
+        metrics::describe_gauge!("arx_feed_pass_seconds", "how long the last pass that carried something took");
+        metrics::describe_gauge!("arx_feed_rows_per_second", "rows a second of the last pass that carried something");
+        metrics::describe_counter!("arx_feed_reloaded_hours_total", "hours that were loaded again");
+        metrics::describe_counter!("arx_feed_repairs_total", "passes after which aggregates were computed anew");
+        metrics::describe_counter!("arx_write_back_rows_total", "rows written back into PostgreSQL, by kind");
         metrics::describe_counter!("arx_feed_passes_total", "passes of the feed that succeeded");
         metrics::describe_counter!("arx_feed_errors_total", "passes of the feed that failed");
         metrics::describe_gauge!("arx_write_behind_pending", "annotations queued in Redis");
         metrics::describe_counter!("arx_write_behind_applied_total", "annotations written to PostgreSQL");
         metrics::describe_counter!("arx_write_behind_dead_total", "annotations put aside");
         metrics::describe_counter!("arx_write_behind_errors_total", "rounds of write-behind that failed");
-        for name in
-            ["arx_feed_rows_total", "arx_feed_tombstones_total", "arx_feed_passes_total", "arx_feed_errors_total"]
-        {
+        for name in [
+            "arx_feed_rows_total",
+            "arx_feed_tombstones_total",
+            "arx_feed_passes_total",
+            "arx_feed_errors_total",
+            "arx_feed_reloaded_hours_total",
+            "arx_feed_repairs_total",
+        ] {
             counter!(name).absolute(0);
         }
         for name in ["arx_write_behind_applied_total", "arx_write_behind_dead_total", "arx_write_behind_errors_total"] {
@@ -57,10 +67,22 @@ impl Health {
         self.feed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(super) fn fed(&self, report: &PassReport) {
+    pub(super) fn fed(&self, round: &Round) {
+        let report = &round.pass;
         counter!("arx_feed_passes_total").increment(1);
         counter!("arx_feed_rows_total").increment(report.rows);
         counter!("arx_feed_tombstones_total").increment(report.tombstones);
+        counter!("arx_feed_reloaded_hours_total").increment(report.reloaded as u64);
+        counter!("arx_feed_repairs_total").increment(u64::from(report.repaired));
+        counter!("arx_write_back_rows_total", "kind" => "hours").increment(round.written.hours as u64);
+        counter!("arx_write_back_rows_total", "kind" => "days").increment(round.written.days as u64);
+        counter!("arx_write_back_rows_total", "kind" => "wallets").increment(round.written.wallets as u64);
+        if !report.is_idle() {
+            gauge!("arx_feed_pass_seconds").set(report.elapsed.as_secs_f64());
+            #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
+            let rate = report.rows as f64 / report.elapsed.as_secs_f64().max(1e-6);
+            gauge!("arx_feed_rows_per_second").set(rate);
+        }
         let mut feed = self.feed();
         feed.error = None;
         // the pass shows what was there when it began

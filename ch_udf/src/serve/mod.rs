@@ -1,6 +1,7 @@
 //! The daemon: feeds ClickHouse, applies write-behind, watches the embedded engine, and answers `/healthz` and `/metrics`.
 //! Owns the tasks and how they stop; the work itself belongs to `feed`, `cache` and `engine`.
 
+mod feeding;
 mod health;
 mod http;
 
@@ -14,8 +15,10 @@ use crate::cache::{ProfileCache, Writer};
 use crate::config::{Listen, Settings};
 use crate::engine::Supervisor;
 use crate::error::{Chain, Retrier, SidecarError};
-use crate::feed::{ClickHouseSink, PassReport, PostgresLedger, PostgresSource, run_pass};
-use crate::{postgres, warehouse};
+use crate::feed::Written;
+use crate::postgres;
+pub(crate) use feeding::Feed;
+pub use feeding::Round;
 use health::Health;
 
 /// Pause after an error that trying again does not help: somebody has to act, and may have.
@@ -24,33 +27,12 @@ const REST: Duration = Duration::from_secs(60);
 /// Pause of the write-behind consumer when nothing is queued.
 const WRITE_BEHIND_PAUSE: Duration = Duration::from_millis(200);
 
-/// What a feed needs, connected.
-struct Feed {
-    source: PostgresSource,
-    sink: ClickHouseSink,
-    ledger: PostgresLedger,
-}
-
-impl Feed {
-    async fn open(settings: &Settings, supervisor: &Supervisor) -> Result<Self, SidecarError> {
-        let ledger = PostgresLedger::acquire(postgres::connect(&settings.postgres_url).await?.client).await?;
-        let source = PostgresSource::new(postgres::connect(&settings.postgres_url).await?.client);
-        let clickhouse = warehouse::connect(supervisor.warehouse()).await?;
-        warehouse::create_tables(&clickhouse.client, &settings.clickhouse_database).await?;
-        Ok(Self { source, sink: ClickHouseSink::new(clickhouse.client), ledger })
-    }
-
-    async fn pass(&mut self, settings: &Settings) -> Result<PassReport, SidecarError> {
-        run_pass(&mut self.source, &mut self.sink, &mut self.ledger, settings.feed_chunk_rows).await
-    }
-}
-
 /// One pass of the feed, with an engine of its own if none runs. Waits for whoever is in the way (another pass, an engine that
 /// is just ending); a server that is down is an error at once.
 ///
 /// # Errors
 /// The first one that waiting did not help.
-pub async fn sync_once(settings: &Settings) -> Result<PassReport, SidecarError> {
+pub async fn sync_once(settings: &Settings) -> Result<Round, SidecarError> {
     // PostgreSQL first: an engine is not started for a database that is not there
     drop(postgres::connect(&settings.postgres_url).await?);
     let mut retrier = Retrier::default();
@@ -66,11 +48,16 @@ pub async fn sync_once(settings: &Settings) -> Result<PassReport, SidecarError> 
     }
 }
 
-async fn sync_try(settings: &Settings) -> Result<PassReport, SidecarError> {
+async fn sync_try(settings: &Settings) -> Result<Round, SidecarError> {
     let mut supervisor = Supervisor::ensure(settings).await?;
-    let report = async { Feed::open(settings, &supervisor).await?.pass(settings).await }.await;
+    let round = async {
+        let mut feed = Feed::open(settings, &supervisor).await?;
+        let pass = feed.pass(settings).await?;
+        Ok(Round { pass, written: feed.write_back_all(settings).await? })
+    }
+    .await;
     supervisor.stop().await;
-    report
+    round
 }
 
 /// Runs until SIGTERM or Ctrl-C.
@@ -131,10 +118,11 @@ async fn feed_loop(
             outcome = feed_step(&settings, &mut supervisor, &mut feed) => outcome,
         };
         let wait = match outcome {
-            Ok(report) => {
+            Ok(round) => {
                 retrier.reset();
-                health.fed(&report);
-                idle = if report.is_idle() { (idle * 2).min(settings.feed_idle()) } else { settings.feed_interval() };
+                health.fed(&round);
+                idle =
+                    if round.pass.is_idle() { (idle * 2).min(settings.feed_idle()) } else { settings.feed_interval() };
                 idle
             }
             Err(error) => {
@@ -160,7 +148,7 @@ async fn feed_step(
     settings: &Settings,
     supervisor: &mut Supervisor,
     feed: &mut Option<Feed>,
-) -> Result<PassReport, SidecarError> {
+) -> Result<Round, SidecarError> {
     if supervisor.revive().await? {
         *feed = None;
     }
@@ -168,18 +156,24 @@ async fn feed_step(
         Some(open) => open,
         None => Feed::open(settings, supervisor).await?,
     };
-    let report = feed.insert(open).pass(settings).await?;
-    if !report.is_idle() {
-        tracing::info!(
-            full = report.full,
-            rows = report.rows,
-            tombstones = report.tombstones,
-            hours = report.hours,
-            elapsed = ?report.elapsed,
+    let feed = feed.insert(open);
+    let pass = feed.pass(settings).await?;
+    if !pass.is_idle() {
+        tracing::debug!(
+            full = pass.full,
+            rows = pass.rows,
+            tombstones = pass.tombstones,
+            reloaded = pass.reloaded,
+            repaired = pass.repaired,
+            elapsed = ?pass.elapsed,
             "fed ClickHouse"
         );
     }
-    Ok(report)
+    let written = feed.write_back_due(settings).await?;
+    if written != Written::default() {
+        tracing::debug!(hours = written.hours, days = written.days, wallets = written.wallets, "wrote aggregates back");
+    }
+    Ok(Round { pass, written })
 }
 
 async fn write_loop(settings: Settings, health: Arc<Health>, mut stopping: watch::Receiver<bool>) {

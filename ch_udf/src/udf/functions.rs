@@ -259,6 +259,7 @@ impl RowFunction for WalletTypes {
         const VOLUME: &str = "volume";
         const PRICE: &str = "mean_gas_price";
         let activity = Activity {
+            priced: None,
             transactions: input.u64("transactions")?,
             volume: if input.is_some(VOLUME)? { Some(input.i128(VOLUME)?) } else { None },
             mean_gas_price: if input.is_some(PRICE)? { Some(input.f64(PRICE)?) } else { None },

@@ -32,6 +32,12 @@ const POOL_SIZE: u32 = 16;
 /// What is to be done in ClickHouse.
 #[derive(Debug, clap::Subcommand)]
 pub enum ClickHouseCommand {
+    /// Make the tables and views that are missing, on a single server or a cluster
+    Apply {
+        /// Only print the statements
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Install ARX's functions, with the risk model that the database uses
     InstallUdfs(InstallArgs),
 }

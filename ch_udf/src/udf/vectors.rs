@@ -143,7 +143,13 @@ fn of_features(models: &Models, function: Function, row: Option<&Row>) -> Result
 
 fn activities() -> [Activity; 5] {
     const COIN: i128 = 1_000_000_000_000_000_000;
-    let one = Activity { transactions: 101, volume: Some(101 * COIN), mean_gas_price: Some(60e9), recipients: 51 };
+    let one = Activity {
+        transactions: 101,
+        volume: Some(101 * COIN),
+        priced: None,
+        mean_gas_price: Some(60e9),
+        recipients: 51,
+    };
     [
         Activity { volume: Some(101 * 10_000 * COIN + 1), ..one },
         one,
@@ -154,7 +160,7 @@ fn activities() -> [Activity; 5] {
 }
 
 fn of_activity(models: &Models, activity: &Activity) -> Vector {
-    let Activity { transactions, volume, mean_gas_price, recipients } = *activity;
+    let Activity { transactions, volume, mean_gas_price, recipients, priced: _ } = *activity;
     let mut row = transactions.to_le_bytes().to_vec();
     put_nullable(&mut row, volume.map(i128::to_le_bytes));
     put_nullable(&mut row, mean_gas_price.map(f64::to_le_bytes));

@@ -1,0 +1,517 @@
+//! Aggregates out of ClickHouse back into PostgreSQL: hourly and daily volume, and how wallets behave. Owns what is taken to have
+//! changed since the last time, and how it is stored.
+//!
+//! Aggregates say the highest version of an event in them. What was written back last is a version, too, kept beside the feed's
+//! position: what lies above it is what has changed. Whatever is cut off is done again, and comes out the same.
+
+use std::collections::BTreeMap;
+
+use arx_core::behaviour::{Activity, Thresholds};
+use clickhouse::Row;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio_postgres::Transaction;
+
+use super::clickhouse_sink::{ClickHouseSink, failed};
+use super::postgres_ledger::{CONSUMER, PostgresLedger, signed, unsigned};
+use crate::error::SidecarError;
+
+/// Rows of one statement.
+const BATCH: usize = 5_000;
+
+/// What was written back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Hours of `arx.hourly_volume`.
+    pub hours: usize,
+    /// Days of `arx.daily_transaction_stats`.
+    pub days: usize,
+    /// Wallets of `arx.wallet_profiles`.
+    pub wallets: usize,
+}
+
+/// What is written back, and between which servers.
+#[derive(Debug)]
+pub struct WriteBack<'a> {
+    sink: &'a ClickHouseSink,
+    ledger: &'a mut PostgresLedger,
+}
+
+/// A kind of volume, on both sides.
+struct Volume {
+    consumer: &'static str,
+    current: &'static str,
+    bucket: &'static str,
+    /// The bucket as a number.
+    number: &'static str,
+    delete_all: &'static str,
+    delete: &'static str,
+    insert: &'static str,
+}
+
+const HOURS: Volume = Volume {
+    consumer: "hourly_volume",
+    current: "hourly_volume_current",
+    bucket: "hour",
+    number: "toInt64(intDiv(toUnixTimestamp(hour), 3600))",
+    delete_all: "DELETE FROM arx.hourly_volume",
+    delete: "DELETE FROM arx.hourly_volume AS v USING unnest($1::text[], $2::bigint[]) AS t (network, number) \
+              WHERE v.network = t.network AND v.hour = to_timestamp(t.number * 3600::float8)",
+    insert: "INSERT INTO arx.hourly_volume AS v (network, hour, transaction_count, total_volume, unique_senders, unique_receivers) \
+             SELECT network, to_timestamp(number * 3600::float8), transactions, volume::numeric, senders, receivers \
+               FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], \
+                           $9::bigint[], $10::bigint[]) \
+                    AS t (network, number, transactions, volume, senders, receivers, gas_prices, gas_sum, gas_min, gas_max) \
+                 ON CONFLICT (network, hour) DO UPDATE SET transaction_count = excluded.transaction_count, \
+                    total_volume = excluded.total_volume, unique_senders = excluded.unique_senders, \
+                    unique_receivers = excluded.unique_receivers, refreshed_at = now()",
+};
+
+const DAYS: Volume = Volume {
+    consumer: "daily_volume",
+    current: "daily_volume_current",
+    bucket: "day",
+    number: "toInt64(toRelativeDayNum(day))",
+    delete_all: "DELETE FROM arx.daily_transaction_stats WHERE source = 'clickhouse'",
+    delete: "DELETE FROM arx.daily_transaction_stats AS v USING unnest($1::text[], $2::bigint[]) AS t (network, number) \
+              WHERE v.network = t.network AND v.date = date '1970-01-01' + t.number::integer",
+    insert: "INSERT INTO arx.daily_transaction_stats AS v \
+                 (date, network, tx_count, volume, avg_gas, min_gas, max_gas, unique_senders, unique_receivers, source) \
+             SELECT date '1970-01-01' + number::integer, network, transactions, volume::numeric, \
+                    gas_sum::numeric / nullif(gas_prices, 0), gas_min, gas_max, senders, receivers, 'clickhouse' \
+               FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], \
+                           $9::bigint[], $10::bigint[]) \
+                    AS t (network, number, transactions, volume, senders, receivers, gas_prices, gas_sum, gas_min, gas_max) \
+                 ON CONFLICT (date, network) DO UPDATE SET tx_count = excluded.tx_count, volume = excluded.volume, \
+                    avg_gas = excluded.avg_gas, min_gas = excluded.min_gas, max_gas = excluded.max_gas, \
+                    unique_senders = excluded.unique_senders, unique_receivers = excluded.unique_receivers, \
+                    source = excluded.source, refreshed_at = now()",
+};
+
+#[derive(Row, Deserialize)]
+struct VolumeRow {
+    network: String,
+    number: i64,
+    transactions: u64,
+    volume: String,
+    senders: u64,
+    receivers: u64,
+    gas_prices: u64,
+    gas_sum: String,
+    gas_min: Option<u64>,
+    gas_max: Option<u64>,
+}
+
+#[derive(Row, Deserialize)]
+struct WalletRow {
+    wallet: String,
+    sent: u64,
+    received: u64,
+    sent_volume: String,
+    received_volume: String,
+    recipients: u64,
+    senders: u64,
+    first_seen: Option<i64>,
+    last_seen: Option<i64>,
+    period_sent: u64,
+    period_volume: String,
+    period_units: Option<i128>,
+    period_cents: i128,
+    period_priced: u64,
+    period_recipients: u64,
+    period_gas_price: Option<f64>,
+}
+
+/// Rules of a network: when they change, all of its wallets are judged anew.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Rules {
+    period_days: Option<i32>,
+    thresholds: Thresholds,
+}
+
+/// Days since 1970 as a date.
+fn date(days: i64) -> String {
+    let zero = chrono::NaiveDate::default();
+    let day = chrono::TimeDelta::try_days(days).and_then(|days| zero.checked_add_signed(days));
+    day.unwrap_or(zero).to_string()
+}
+
+fn moment(micros: Option<i64>) -> Option<String> {
+    let moment = chrono::DateTime::from_timestamp_micros(micros?)?;
+    Some(moment.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+}
+
+impl WalletRow {
+    fn is_gone(&self) -> bool {
+        self.sent == 0 && self.received == 0
+    }
+
+    fn profile(&self, rules: &Rules, until: i64) -> serde_json::Value {
+        let class = rules.thresholds.classify(&Activity {
+            transactions: self.period_sent,
+            volume: self.period_units,
+            priced: (self.period_priced > 0).then_some((self.period_cents, self.period_priced)),
+            mean_gas_price: self.period_gas_price,
+            recipients: self.period_recipients,
+        });
+        json!({
+            "behaviour": {
+                "class": class,
+                "period_days": rules.period_days,
+                "until": date(until),
+                "transactions": self.period_sent,
+                "volume": self.period_volume,
+                "recipients": self.period_recipients,
+            },
+            "activity": {
+                "sent": self.sent,
+                "received": self.received,
+                "total_sent": self.sent_volume,
+                "total_received": self.received_volume,
+                "recipients": self.recipients,
+                "senders": self.senders,
+                "first": moment(self.first_seen),
+                "last": moment(self.last_seen),
+            },
+        })
+    }
+}
+
+fn in_postgres(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> SidecarError {
+    move |source| SidecarError::Postgres { doing, source }
+}
+
+/// Versions between which something changed; all of it if the lower one means nothing any more.
+struct Since {
+    written: u64,
+    until: u64,
+    all: bool,
+}
+
+impl<'a> WriteBack<'a> {
+    /// From where, to where.
+    #[must_use]
+    pub fn new(sink: &'a ClickHouseSink, ledger: &'a mut PostgresLedger) -> Self {
+        Self { sink, ledger }
+    }
+
+    /// Hourly volumes; those of days, too, if the database leaves them to ClickHouse.
+    ///
+    /// # Errors
+    /// What a server refuses. It may simply be run again.
+    pub async fn volumes(&mut self, with_days: bool) -> Result<Written, SidecarError> {
+        let hours = self.volume(&HOURS).await?;
+        let days = if with_days { self.volume(&DAYS).await? } else { 0 };
+        Ok(Written { hours, days, wallets: 0 })
+    }
+
+    async fn since(&mut self, consumer: &str) -> Result<Since, SidecarError> {
+        let failed_in_postgres = in_postgres("read what was written back");
+        let row = self
+            .ledger
+            .client()
+            .query_one(
+                "SELECT COALESCE((SELECT confirmed FROM arx.feed_positions WHERE consumer = $1), 0), \
+                        COALESCE((SELECT attempt FROM arx.feed_positions WHERE consumer = $2), 0)",
+                &[&CONSUMER, &consumer],
+            )
+            .await
+            .map_err(failed_in_postgres)?;
+        let (confirmed, written) = (unsigned(row.get(0)), unsigned(row.get(1)));
+        let topology = self.sink.topology();
+        let floor = format!("SELECT max(floor) FROM aggregate_generations{}", topology.shape.local());
+        let mut highest = 0;
+        for shard in &topology.shards {
+            let floor: u64 = shard.query(&floor).fetch_one().await.map_err(failed("read the last rebuild"))?;
+            highest = highest.max(floor);
+        }
+        Ok(Since { written, until: confirmed * 2 + 1, all: written < highest * 2 })
+    }
+
+    async fn volume(&mut self, volume: &Volume) -> Result<usize, SidecarError> {
+        let since = self.since(volume.consumer).await?;
+        if since.written >= since.until {
+            return Ok(0);
+        }
+        let Volume { current, bucket, number, .. } = volume;
+        let changed = if since.all {
+            String::new()
+        } else {
+            format!(
+                "WHERE (network, {bucket}) GLOBAL IN (SELECT network, {bucket} FROM {current} GROUP BY network, {bucket} \
+                 HAVING max(last_version) > {})",
+                since.written
+            )
+        };
+        let query = format!(
+            "SELECT network, {number} AS number, sum(v.transactions) AS transactions, toString(sum(v.volume)) AS volume, \
+                    uniqMerge(v.senders) AS senders, uniqMerge(v.receivers) AS receivers, sum(v.gas_prices) AS gas_prices, \
+                    toString(sum(v.gas_price_sum)) AS gas_sum, min(v.gas_price_min) AS gas_min, max(v.gas_price_max) AS gas_max \
+               FROM {current} AS v {changed} GROUP BY network, {bucket}"
+        );
+        let rows: Vec<VolumeRow> =
+            self.sink.topology().entry.query(&query).fetch_all().await.map_err(failed("read volumes"))?;
+        let failed_in_postgres = in_postgres("write volumes back");
+        let transaction = self.ledger.client().transaction().await.map_err(&failed_in_postgres)?;
+        if since.all {
+            transaction.execute(volume.delete_all, &[]).await.map_err(&failed_in_postgres)?;
+        }
+        let (rows, gone): (Vec<VolumeRow>, Vec<VolumeRow>) = rows.into_iter().partition(|row| row.transactions > 0);
+        for batch in gone.chunks(BATCH) {
+            let networks: Vec<&str> = batch.iter().map(|row| row.network.as_str()).collect();
+            let numbers: Vec<i64> = batch.iter().map(|row| row.number).collect();
+            transaction.execute(volume.delete, &[&networks, &numbers]).await.map_err(&failed_in_postgres)?;
+        }
+        for batch in rows.chunks(BATCH) {
+            write_volumes(&transaction, volume.insert, batch).await.map_err(&failed_in_postgres)?;
+        }
+        store_version(&transaction, volume.consumer, since.until).await.map_err(&failed_in_postgres)?;
+        transaction.commit().await.map_err(&failed_in_postgres)?;
+        Ok(rows.len() + gone.len())
+    }
+
+    /// How wallets behave, into `analytics_profile` of `arx.wallet_profiles`: those with new or changed transactions, those whose
+    /// transactions left the period, and all of a network whose thresholds changed.
+    ///
+    /// # Errors
+    /// What a server refuses. It may simply be run again.
+    pub async fn behaviour(&mut self) -> Result<Written, SidecarError> {
+        const WALLETS: &str = "wallet_behaviour";
+        let since = self.since(WALLETS).await?;
+        let rules = self.rules().await?;
+        let known = self.windows().await?;
+        let latest: Vec<(String, i64)> = self
+            .sink
+            .topology()
+            .entry
+            .query(
+                "SELECT network, toInt64(toRelativeDayNum(max(day))) FROM daily_volume_current WHERE transactions > 0 GROUP BY network",
+            )
+            .fetch_all()
+            .await
+            .map_err(failed("look for the latest day"))?;
+        let mut wallets = 0;
+        // a network whose transactions are all gone still has wallets that have to hear of it
+        let gone = known.keys().filter(|network| !latest.iter().any(|(name, _)| name == *network));
+        let gone: Vec<(String, i64)> =
+            gone.map(|network| (network.clone(), known.get(network).map_or(0, |(until, _)| *until))).collect();
+        for (network, until) in latest.into_iter().chain(gone) {
+            let rule =
+                rules.get(&network).or_else(|| rules.get("*")).copied().ok_or_else(|| SidecarError::Configuration {
+                    detail: "arx.behaviour_thresholds has no row for the network \"*\"".into(),
+                })?;
+            let before = known.get(&network).filter(|(_, same)| *same == json!(rule)).map(|(until, _)| *until);
+            if since.written >= since.until && before == Some(until) {
+                continue;
+            }
+            let before = if since.all { None } else { before };
+            wallets += self.network(&network, &rule, until, before, since.written).await?;
+        }
+        let failed_in_postgres = in_postgres("store that wallets are written back");
+        let transaction = self.ledger.client().transaction().await.map_err(&failed_in_postgres)?;
+        store_version(&transaction, WALLETS, since.until).await.map_err(&failed_in_postgres)?;
+        transaction.commit().await.map_err(&failed_in_postgres)?;
+        Ok(Written { wallets, ..Written::default() })
+    }
+
+    /// Rules by network; a user's own go before those that ARX ships.
+    async fn rules(&mut self) -> Result<BTreeMap<String, Rules>, SidecarError> {
+        let rows = self
+            .ledger
+            .client()
+            .query(
+                "SELECT DISTINCT ON (network) network, period_days, whale_mean_coins, whale_mean_usd, trader_transactions, \
+                        trader_mean_gas_price, distributor_recipients \
+                   FROM arx.behaviour_thresholds ORDER BY network, origin DESC",
+                &[],
+            )
+            .await
+            .map_err(in_postgres("read arx.behaviour_thresholds"))?;
+        let rules = |row: &tokio_postgres::Row| Rules {
+            period_days: row.get(1),
+            thresholds: Thresholds {
+                whale_mean_coins: unsigned(row.get(2)),
+                whale_mean_usd: unsigned(row.get(3)),
+                trader_transactions: unsigned(row.get(4)),
+                trader_mean_gas_price: row.get(5),
+                distributor_recipients: unsigned(row.get(6)),
+            },
+        };
+        Ok(rows.iter().map(|row| (row.get(0), rules(row))).collect())
+    }
+
+    async fn windows(&mut self) -> Result<BTreeMap<String, (i64, serde_json::Value)>, SidecarError> {
+        let rows = self
+            .ledger
+            .client()
+            .query("SELECT network, (until - date '1970-01-01')::bigint, rules FROM arx.behaviour_windows", &[])
+            .await
+            .map_err(in_postgres("read arx.behaviour_windows"))?;
+        Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
+    }
+
+    /// One network's wallets. Without `before`, the day of the last time, all of them.
+    async fn network(
+        &mut self,
+        network: &str,
+        rules: &Rules,
+        until: i64,
+        before: Option<i64>,
+        written: u64,
+    ) -> Result<usize, SidecarError> {
+        let begin = |until: i64| rules.period_days.map(|days| until - i64::from(days) + 1);
+        let since = begin(until).unwrap_or(0);
+        let changed = before.map_or_else(String::new, |before| {
+            let left = begin(before).map_or_else(String::new, |first| {
+                // days that were in one of the two periods and are not in the other
+                let (low, high) = (first.min(since), first.max(since));
+                format!(" OR countIf(toRelativeDayNum(day) >= {low} AND toRelativeDayNum(day) < {high}) > 0")
+            });
+            format!(
+                " AND wallet GLOBAL IN (SELECT wallet FROM wallet_activity_current WHERE network = {{network:String}} \
+                  GROUP BY wallet HAVING max(last_version) > {written}{left})"
+            )
+        });
+        let within = format!("toRelativeDayNum(day) >= {since}");
+        let query = format!(
+            "SELECT wallet, sum(w.sent) AS sent, sum(w.received) AS received, toString(sum(w.sent_volume)) AS sent_volume, \
+                    toString(sum(w.received_volume)) AS received_volume, uniqMerge(w.recipients) AS recipients, \
+                    uniqMerge(w.senders) AS senders, toUnixTimestamp64Micro(min(w.first_seen)) AS first_seen, \
+                    toUnixTimestamp64Micro(max(w.last_seen)) AS last_seen, sumIf(w.sent, {within}) AS period_sent, \
+                    toString(sumIf(w.sent_volume, {within}) AS period) AS period_volume, \
+                    if(period < toDecimal256('100000000000000000000', 18), toInt128OrNull(replaceOne(toDecimalString(period, 18), '.', '')), \
+                       NULL) AS period_units, \
+                    toInt128(sumIf(w.sent_usd, {within}) * 100) AS period_cents, sumIf(w.sent_priced, {within}) AS period_priced, \
+                    uniqMergeIf(w.recipients, {within}) AS period_recipients, \
+                    if(sumIf(w.gas_prices, {within}) = 0, NULL, \
+                       toFloat64(sumIf(w.gas_price_sum, {within})) / sumIf(w.gas_prices, {within})) AS period_gas_price \
+               FROM wallet_activity_current AS w WHERE network = {{network:String}}{changed} GROUP BY wallet ORDER BY wallet"
+        );
+        let mut cursor = self
+            .sink
+            .topology()
+            .entry
+            .query(&query)
+            .param("network", network)
+            .with_setting("max_bytes_before_external_group_by", "536870912")
+            .fetch::<WalletRow>()
+            .map_err(failed("read wallets"))?;
+        let mut total = 0;
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let row = cursor.next().await.map_err(failed("read wallets"))?;
+            let is_last = row.is_none();
+            batch.extend(row);
+            if batch.len() == BATCH || (is_last && !batch.is_empty()) {
+                total += batch.len();
+                self.write_wallets(network, rules, until, &batch).await.map_err(in_postgres("write wallets back"))?;
+                batch.clear();
+            }
+            if is_last {
+                break;
+            }
+        }
+        self.ledger
+            .client()
+            .execute(
+                "INSERT INTO arx.behaviour_windows (network, until, rules) VALUES ($1, date '1970-01-01' + $2::bigint::integer, $3) \
+                 ON CONFLICT (network) DO UPDATE SET until = excluded.until, rules = excluded.rules, updated_at = now()",
+                &[&network, &until, &json!(rules)],
+            )
+            .await
+            .map_err(in_postgres("store which period was written back"))?;
+        Ok(total)
+    }
+
+    /// In the order in which the jobs of the database write profiles: side by side, the two never wait in a circle.
+    async fn write_wallets(
+        &mut self,
+        network: &str,
+        rules: &Rules,
+        until: i64,
+        batch: &[WalletRow],
+    ) -> Result<(), tokio_postgres::Error> {
+        let (gone, there): (Vec<&WalletRow>, Vec<&WalletRow>) = batch.iter().partition(|row| row.is_gone());
+        let wallets: Vec<&str> = there.iter().map(|row| row.wallet.as_str()).collect();
+        let profiles: Vec<serde_json::Value> = there.iter().map(|row| row.profile(rules, until)).collect();
+        let gone: Vec<&str> = gone.iter().map(|row| row.wallet.as_str()).collect();
+        let client = self.ledger.client();
+        if !wallets.is_empty() {
+            client
+                .execute(
+                    "INSERT INTO arx.wallet_profiles AS p (wallet_address, network_type, analytics_profile) \
+                     SELECT t.wallet, $1, t.profile FROM unnest($2::text[], $3::jsonb[]) AS t (wallet, profile) \
+                      ORDER BY t.wallet COLLATE \"C\" \
+                     ON CONFLICT (wallet_address, network_type) DO UPDATE \
+                        SET analytics_profile = p.analytics_profile || excluded.analytics_profile, version = p.version + 1, \
+                            updated_at = now() \
+                      WHERE NOT p.analytics_profile @> excluded.analytics_profile",
+                    &[&network, &wallets, &profiles],
+                )
+                .await?;
+        }
+        if !gone.is_empty() {
+            client
+                .execute(
+                    "UPDATE arx.wallet_profiles AS p \
+                        SET analytics_profile = p.analytics_profile - 'behaviour' - 'activity', version = p.version + 1, \
+                            updated_at = now() \
+                      WHERE p.network_type = $1 AND p.wallet_address = ANY ($2) \
+                        AND p.analytics_profile ?| ARRAY['behaviour', 'activity']",
+                    &[&network, &gone],
+                )
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+async fn write_volumes(
+    transaction: &Transaction<'_>,
+    insert: &str,
+    batch: &[VolumeRow],
+) -> Result<(), tokio_postgres::Error> {
+    let networks: Vec<&str> = batch.iter().map(|row| row.network.as_str()).collect();
+    let numbers: Vec<i64> = batch.iter().map(|row| row.number).collect();
+    let counts: Vec<i64> = batch.iter().map(|row| signed(row.transactions)).collect();
+    let volumes: Vec<&str> = batch.iter().map(|row| row.volume.as_str()).collect();
+    let senders: Vec<i64> = batch.iter().map(|row| signed(row.senders)).collect();
+    let receivers: Vec<i64> = batch.iter().map(|row| signed(row.receivers)).collect();
+    let gas_prices: Vec<i64> = batch.iter().map(|row| signed(row.gas_prices)).collect();
+    let gas_sums: Vec<&str> = batch.iter().map(|row| row.gas_sum.as_str()).collect();
+    let gas_mins: Vec<Option<i64>> = batch.iter().map(|row| row.gas_min.map(signed)).collect();
+    let gas_maxs: Vec<Option<i64>> = batch.iter().map(|row| row.gas_max.map(signed)).collect();
+    transaction
+        .execute(
+            insert,
+            &[
+                &networks,
+                &numbers,
+                &counts,
+                &volumes,
+                &senders,
+                &receivers,
+                &gas_prices,
+                &gas_sums,
+                &gas_mins,
+                &gas_maxs,
+            ],
+        )
+        .await
+        .map(drop)
+}
+
+async fn store_version(
+    transaction: &Transaction<'_>,
+    consumer: &str,
+    version: u64,
+) -> Result<(), tokio_postgres::Error> {
+    transaction
+        .execute(
+            "INSERT INTO arx.feed_positions (consumer, attempt, confirmed) VALUES ($1, $2, $2) \
+             ON CONFLICT (consumer) DO UPDATE SET attempt = excluded.attempt, confirmed = excluded.confirmed, updated_at = now()",
+            &[&consumer, &signed(version)],
+        )
+        .await
+        .map(drop)
+}

@@ -1,0 +1,14 @@
+//! ClickHouse as ARX's warehouse: connecting to it, the tables it needs there in their single-server and their cluster form, and how
+//! aggregates are computed anew. The SQL is in `sql/clickhouse`; what flows into the tables belongs to `feed`.
+
+mod aggregates;
+mod apply;
+#[cfg(test)]
+mod configuration_tests;
+mod connection;
+mod schema;
+
+pub use aggregates::{AGGREGATES, Aggregate, Months, Repair, all_months, grouped, touched_months};
+pub use apply::{Applied, apply, ensure};
+pub use connection::{Connection, Topology, connect};
+pub use schema::{Cluster, SCHEMA_VERSION, Shape, statements};

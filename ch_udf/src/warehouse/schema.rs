@@ -1,0 +1,290 @@
+//! The tables and views as statements, made from one set of templates for a single server and for a cluster.
+//!
+//! Owns the templates' language: `{database}`; `{local}`, the end of the name of what lives on one shard; `{on_cluster}`;
+//! `{replicated}`, the beginning of an engine's name; `{dedup}`, `{storage_policy}`, `{ttl COLUMN}`; `{arriving AGGREGATE}`,
+//! `{valid AGGREGATE}` (see [`super::aggregates`]); `{distributed NAME}`, a table over the shards, and nothing on a single server.
+//! `{{` and `}}` stand for braces.
+
+use std::fmt::Write as _;
+
+use super::aggregates::{AGGREGATES, Aggregate};
+use crate::error::SidecarError;
+
+/// Version of what the templates make. It rises when they change what a database already has.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The templates, in order.
+const TEMPLATES: [(&str, &str); 7] = [
+    ("10_transaction_events.sql", include_str!("../../../sql/clickhouse/10_transaction_events.sql")),
+    ("11_feed.sql", include_str!("../../../sql/clickhouse/11_feed.sql")),
+    ("20_hourly_volume.sql", include_str!("../../../sql/clickhouse/20_hourly_volume.sql")),
+    ("21_daily_volume.sql", include_str!("../../../sql/clickhouse/21_daily_volume.sql")),
+    ("22_wallet_activity.sql", include_str!("../../../sql/clickhouse/22_wallet_activity.sql")),
+    ("23_wallet_edges.sql", include_str!("../../../sql/clickhouse/23_wallet_edges.sql")),
+    ("90_cluster.sql", include_str!("../../../sql/clickhouse/90_cluster.sql")),
+];
+
+/// Days after which data is warm (ZSTD), and cold (ZSTD, slower and smaller); the specification's 90 days and 2 years.
+const WARM_AFTER: u32 = 90;
+const COLD_AFTER: u32 = 730;
+
+/// Blocks whose tokens ClickHouse remembers a table: more than a pass that is repeated at once has chunks.
+const DEDUPLICATION_WINDOW: u32 = 1_000;
+
+/// A cluster as its servers know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name in `remote_servers`.
+    pub name: String,
+    /// Whether shards have replicas: `Replicated` engines, and DDL by `ON CLUSTER`. Needs ClickHouse Keeper. Without, the statements
+    /// are run on each shard.
+    pub replicated: bool,
+}
+
+/// Which form the tables take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// The database.
+    pub database: String,
+    /// The cluster, if it is no single server.
+    pub cluster: Option<Cluster>,
+    /// Storage policy with the volumes `hot`, `warm` and `cold`.
+    pub storage_policy: Option<String>,
+    /// Days after which ClickHouse deletes what it holds; never if absent.
+    pub delete_after_days: Option<u32>,
+}
+
+impl Shape {
+    /// What follows the name of a table that lives on one shard.
+    #[must_use]
+    pub fn local(&self) -> &'static str {
+        if self.cluster.is_some() { "_local" } else { "" }
+    }
+
+    fn on_cluster(&self) -> String {
+        match &self.cluster {
+            Some(cluster) if cluster.replicated => format!(" ON CLUSTER {}", cluster.name),
+            Some(_) | None => String::new(),
+        }
+    }
+
+    /// Whether shards have replicas.
+    #[must_use]
+    pub fn is_replicated(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| cluster.replicated)
+    }
+
+    /// What adds a column to the events, to be run like other DDL. The table over the shards comes last: who sees the column there finds
+    /// it everywhere. `column` is quoted already.
+    #[must_use]
+    pub fn add_column(&self, column: &str, column_type: &str) -> Vec<String> {
+        let (database, on_cluster) = (&self.database, self.on_cluster());
+        let mut ends = vec![self.local()];
+        ends.extend(self.cluster.as_ref().map(|_| ""));
+        let add = |end: &&str| {
+            format!(
+                "ALTER TABLE {database}.transaction_events{end}{on_cluster} ADD COLUMN IF NOT EXISTS {column} {column_type}"
+            )
+        };
+        ends.iter().map(add).collect()
+    }
+
+    /// What makes one replica of a shard hold what the others hold. Nothing if there are no replicas.
+    #[must_use]
+    pub fn catch_up(&self) -> Vec<String> {
+        if !self.is_replicated() {
+            return Vec::new();
+        }
+        let states = AGGREGATES.iter().map(|aggregate| format!("{}_states", aggregate.name));
+        let tables = ["transaction_events", "received_transactions"].map(str::to_owned).into_iter().chain(states);
+        tables.map(|table| format!("SYSTEM SYNC REPLICA {}.{table}_local LIGHTWEIGHT", self.database)).collect()
+    }
+
+    /// Data is compressed harder as it ages, moves between volumes if there are any, and goes if it is told to.
+    fn ttl(&self, column: &str) -> String {
+        let tiers = [("warm", WARM_AFTER, 3), ("cold", COLD_AFTER, 9)];
+        let mut rules = Vec::new();
+        for (volume, days, level) in tiers {
+            let age = format!("toDateTime({column}) + INTERVAL {days} DAY");
+            rules.push(format!("{age} RECOMPRESS CODEC(ZSTD({level}))"));
+            if self.storage_policy.is_some() {
+                rules.push(format!("{age} TO VOLUME '{volume}'"));
+            }
+        }
+        if let Some(days) = self.delete_after_days {
+            rules.push(format!("toDateTime({column}) + INTERVAL {days} DAY DELETE"));
+        }
+        format!("TTL {}", rules.join(",\n    "))
+    }
+
+    fn distributed(&self, name: &str) -> String {
+        let Some(cluster) = &self.cluster else { return String::new() };
+        // Transactions lie on the shard of their sender; what is computed from them lies beside them.
+        let key = if name == "transaction_events" { ", cityHash64(network, from_address)" } else { "" };
+        let (database, on_cluster) = (&self.database, self.on_cluster());
+        format!(
+            "CREATE TABLE IF NOT EXISTS {database}.{name}{on_cluster} AS {database}.{name}_local\n\
+             ENGINE = Distributed({}, {database}, {name}_local{key});",
+            cluster.name
+        )
+    }
+
+    fn resolve(&self, directive: &str) -> Option<String> {
+        Some(match directive.split_once(' ') {
+            None => match directive {
+                "database" => self.database.clone(),
+                "local" => self.local().to_owned(),
+                "on_cluster" => self.on_cluster(),
+                "replicated" => if self.is_replicated() { "Replicated" } else { "" }.to_owned(),
+                "dedup" => {
+                    let kind = if self.is_replicated() { "replicated" } else { "non_replicated" };
+                    format!("{kind}_deduplication_window = {DEDUPLICATION_WINDOW}")
+                }
+                "storage_policy" => {
+                    self.storage_policy.as_ref().map_or_else(String::new, |name| format!(", storage_policy = '{name}'"))
+                }
+                _ => return None,
+            },
+            Some(("ttl", column)) => self.ttl(column),
+            Some(("distributed", name)) => self.distributed(name),
+            Some(("arriving", name)) => Aggregate::named(name)?.arriving(self),
+            Some(("valid", name)) => Aggregate::named(name)?.valid(self),
+            Some(_) => return None,
+        })
+    }
+
+    fn fill(&self, file: &str, template: &str) -> Result<String, SidecarError> {
+        let wrong = |what: &str| SidecarError::Configuration { detail: format!("sql/clickhouse/{file}: {what}") };
+        let mut text = String::with_capacity(template.len());
+        let mut rest = template;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (before, from) = rest.split_at(at);
+            text.push_str(before);
+            if from.starts_with("{{") || from.starts_with("}}") {
+                text.push_str(&from[..1]);
+                rest = &from[2..];
+                continue;
+            }
+            let end = from.find('}').filter(|_| from.starts_with('{')).ok_or_else(|| wrong("unmatched brace"))?;
+            let directive = &from[1..end];
+            let value = self.resolve(directive).ok_or_else(|| wrong(&format!("unknown directive {directive:?}")))?;
+            text.push_str(&value);
+            rest = &from[end + 1..];
+        }
+        text.push_str(rest);
+        Ok(text)
+    }
+}
+
+/// Everything that makes the tables and views, in order, comments left out.
+///
+/// # Errors
+/// [`SidecarError::Configuration`] naming a template that is wrong.
+pub fn statements(shape: &Shape) -> Result<Vec<String>, SidecarError> {
+    let (database, on_cluster) = (&shape.database, shape.on_cluster());
+    let mut statements = vec![format!("CREATE DATABASE IF NOT EXISTS {database}{on_cluster}")];
+    for (file, template) in TEMPLATES {
+        let filled = shape.fill(file, &without_comments(template))?;
+        statements.extend(filled.split(";\n").map(str::trim).filter(|text| !text.is_empty()).map(tidy));
+    }
+    statements.push(format!(
+        "CREATE TABLE IF NOT EXISTS {database}.schema_versions{on_cluster} (version UInt32, applied_at DateTime('UTC') DEFAULT now())\n\
+         ENGINE = {}MergeTree ORDER BY version COMMENT 'what arx-sidecar has made here'",
+        if shape.is_replicated() { "Replicated" } else { "" }
+    ));
+    Ok(statements)
+}
+
+fn without_comments(template: &str) -> String {
+    let mut text = String::with_capacity(template.len());
+    for line in template.lines().filter(|line| !line.trim_start().starts_with("--")) {
+        // writing to a String cannot fail
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}
+
+fn tidy(statement: &str) -> String {
+    statement.trim_end_matches(';').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn single() -> Shape {
+        Shape { database: "arx".into(), cluster: None, storage_policy: None, delete_after_days: None }
+    }
+
+    #[test]
+    fn a_single_server_gets_plain_engines_and_no_distributed_table() {
+        let text = statements(&single()).unwrap().join(";\n");
+        assert!(text.contains("ENGINE = ReplacingMergeTree(version, is_deleted)"), "{text}");
+        for word in ["Replicated", "ON CLUSTER", "Distributed", "_local", "TO VOLUME", " DELETE"] {
+            assert!(!text.contains(word), "{word} in {text}");
+        }
+        assert!(text.contains("{since:Date}"));
+    }
+
+    #[test]
+    fn a_cluster_gets_the_same_tables_replicated_and_one_over_all_shards() {
+        let cluster = Cluster { name: "three".into(), replicated: true };
+        let shape = Shape {
+            cluster: Some(cluster),
+            storage_policy: Some("arx_tiered".into()),
+            delete_after_days: Some(2_557),
+            ..single()
+        };
+        let made = statements(&shape).unwrap();
+        let text = made.join(";\n");
+        assert!(text.contains("transaction_events_local ON CLUSTER three"));
+        assert!(text.contains("ENGINE = ReplicatedReplacingMergeTree(version, is_deleted)"));
+        assert!(
+            text.contains(
+                "ENGINE = Distributed(three, arx, transaction_events_local, cityHash64(network, from_address))"
+            )
+        );
+        assert!(text.contains("INTERVAL 730 DAY TO VOLUME 'cold'") && text.contains("INTERVAL 2557 DAY DELETE"));
+        assert!(made.iter().all(|statement| statement.contains("ON CLUSTER three")), "{made:#?}");
+        let plain = statements(&single()).unwrap().len();
+        assert_eq!(made.len(), plain + 7, "one Distributed table for each relation that is read across shards");
+    }
+
+    #[test]
+    fn a_column_is_added_on_every_server_and_to_the_table_over_the_shards_last() {
+        assert_eq!(
+            single().add_column("`a`", "String"),
+            ["ALTER TABLE arx.transaction_events ADD COLUMN IF NOT EXISTS `a` String"]
+        );
+        let cluster = |replicated| Shape { cluster: Some(Cluster { name: "three".into(), replicated }), ..single() };
+        assert_eq!(
+            cluster(true).add_column("`a`", "String"),
+            [
+                "ALTER TABLE arx.transaction_events_local ON CLUSTER three ADD COLUMN IF NOT EXISTS `a` String",
+                "ALTER TABLE arx.transaction_events ON CLUSTER three ADD COLUMN IF NOT EXISTS `a` String",
+            ]
+        );
+        assert_eq!(cluster(false).add_column("`a`", "String").len(), 2);
+    }
+
+    #[test]
+    fn only_replicas_have_to_catch_up() {
+        let cluster = |replicated| Shape { cluster: Some(Cluster { name: "three".into(), replicated }), ..single() };
+        assert!(single().catch_up().is_empty() && cluster(false).catch_up().is_empty());
+        let made = statements(&cluster(true)).unwrap().join(";\n");
+        let caught_up = cluster(true).catch_up();
+        assert_eq!(caught_up.len(), 6);
+        for statement in caught_up {
+            let table = statement.split(' ').nth(3).unwrap();
+            assert!(made.contains(&format!("CREATE TABLE IF NOT EXISTS {table} ON CLUSTER three")), "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_template_is_named() {
+        let error = single().fill("x.sql", "SELECT {nothing}").unwrap_err().to_string();
+        assert!(error.contains("x.sql") && error.contains("nothing"), "{error}");
+        assert!(single().fill("x.sql", "SELECT {database").is_err());
+        assert!(single().fill("x.sql", "SELECT }").is_err());
+    }
+}

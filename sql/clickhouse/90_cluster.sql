@@ -1,0 +1,5 @@
+{distributed transaction_events}
+
+{distributed received_transactions}
+
+{distributed aggregate_generations}

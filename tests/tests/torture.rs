@@ -1,0 +1,298 @@
+//! Nothing lost, nothing twice: the feed under kill -9, crashes of ClickHouse and PostgreSQL, cut connections and a full disk, while
+//! somebody keeps writing. Afterwards every row is in ClickHouse exactly once, and aggregates are what a recomputation gives.
+//!
+//! `make test` runs the short form, `make torture` (`ARX_TORTURE=long`) the long one: 200 kills of the sidecar, 20 of ClickHouse, 20
+//! crashes of PostgreSQL.
+
+// helpers of tests fail as tests do
+#![allow(clippy::unwrap_used)]
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arx_tests::process::{run, wait_until};
+use arx_tests::proxy::Proxy;
+use arx_tests::{Database, Stack, StackOptions, programs};
+
+/// How often each thing happens.
+struct Measure {
+    kills_in_load: u32,
+    kills: u32,
+    engine_kills: u32,
+    crashes: u32,
+    cuts: u32,
+    full_disks: u32,
+}
+
+const SHORT: Measure = Measure { kills_in_load: 4, kills: 8, engine_kills: 2, crashes: 2, cuts: 6, full_disks: 1 };
+const LONG: Measure = Measure { kills_in_load: 60, kills: 140, engine_kills: 20, crashes: 20, cuts: 60, full_disks: 3 };
+
+/// Random numbers that a failed run can be repeated with (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
+    }
+
+    fn pause(&mut self, up_to: u64) {
+        std::thread::sleep(Duration::from_millis(self.roll(up_to)));
+    }
+}
+
+/// The servers, and how to hurt them.
+struct World<'a> {
+    stack: &'a Stack,
+    database: Database<'a>,
+    folder: PathBuf,
+    ports: (u16, u16),
+    proxy: Proxy,
+    engine: u32,
+    starts: u32,
+    dice: Dice,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Configuration of ClickHouse that leaves no room on any of its disks.
+fn no_room() -> String {
+    let disk =
+        |name: &str| format!("<{name}><keep_free_space_bytes>{}</keep_free_space_bytes></{name}>", u64::MAX >> 2);
+    let disks: String = ["default", "arx_warm", "arx_cold"].map(disk).concat();
+    format!("<clickhouse><storage_configuration><disks>{disks}</disks></storage_configuration></clickhouse>")
+}
+
+impl<'a> World<'a> {
+    fn new(stack: &'a Stack, name: &str, seed: u64) -> Self {
+        let database = stack.database(name).unwrap();
+        let folder = database.data_folder().join("clickhouse");
+        std::fs::create_dir_all(&folder).unwrap();
+        let ports = (free_port(), free_port());
+        let proxy = Proxy::to(ports.0).unwrap();
+        let mut world = Self { stack, database, folder, ports, proxy, engine: 0, starts: 0, dice: Dice(seed | 1) };
+        world.start_engine();
+        world
+    }
+
+    fn start_engine(&mut self) {
+        let mut command = Command::new(programs::clickhouse().unwrap());
+        command.arg("--data").arg(&self.folder).arg("--lib").arg(programs::libchdb());
+        command.args(["--http-port", &self.ports.0.to_string(), "--tcp-port", &self.ports.1.to_string()]);
+        self.starts += 1;
+        let endpoint = self.folder.join("endpoint.json");
+        // one that was killed leaves it behind
+        let _ = std::fs::remove_file(&endpoint);
+        self.engine = self.stack.start_beside(&format!("torture-engine-{}", self.starts), &command).unwrap();
+        assert!(wait_until(Duration::from_secs(60), || Ok(endpoint.exists())).unwrap(), "the engine did not start");
+    }
+
+    fn kill(&self, pid: u32) {
+        run(Command::new("kill").args(["-KILL", &pid.to_string()])).unwrap();
+    }
+
+    fn kill_engine(&mut self) {
+        self.kill(self.engine);
+        let ended = wait_until(Duration::from_secs(20), || Ok(self.stack.ended(self.engine).is_some()));
+        assert!(ended.unwrap(), "the engine did not end");
+    }
+
+    /// A server process killed is a crash of the whole server: it ends all sessions and recovers.
+    fn crash_postgres(&self) {
+        let checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+        let victim = self.database.query(checkpointer).unwrap();
+        self.kill(victim.parse().unwrap());
+        let is_new = |pid: &str| !pid.is_empty() && pid != victim;
+        let back =
+            wait_until(Duration::from_secs(60), || Ok(self.database.query(checkpointer).is_ok_and(|pid| is_new(&pid))));
+        assert!(back.unwrap(), "PostgreSQL did not come back");
+    }
+
+    fn sidecar(&self, arguments: &[&str]) -> Command {
+        let mut command = self.database.sidecar().unwrap();
+        let password = std::fs::read_to_string(self.folder.join("password")).unwrap();
+        command
+            .env("ARX_CLICKHOUSE_URL", format!("http://127.0.0.1:{}", self.proxy.port()))
+            .env("ARX_CLICKHOUSE_USER", "arx")
+            .env("ARX_CLICKHOUSE_PASSWORD", password.trim())
+            .args(arguments);
+        command
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        let mut command = self.sidecar(arguments);
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    /// What the sidecars complain of.
+    fn log(&self) -> PathBuf {
+        self.folder.join("sidecar.log")
+    }
+
+    /// Lets the sidecar run for a random time and kills it.
+    fn run_and_kill(&mut self, arguments: &[&str], up_to: u64) {
+        let mut child = self.start(arguments);
+        self.dice.pause(up_to);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Runs a step beside a daemon that lives.
+    fn beside_daemon(&mut self, times: u32, up_to: u64, mut step: impl FnMut(&mut Self)) {
+        let mut daemon = self.start(&["run"]);
+        for _ in 0..times {
+            self.dice.pause(up_to);
+            step(self);
+        }
+        assert!(daemon.try_wait().unwrap().is_none(), "the daemon ended by itself");
+        run(Command::new("kill").args(["-TERM", &daemon.id().to_string()])).unwrap();
+        assert!(daemon.wait().unwrap().success(), "the daemon did not stop gracefully");
+    }
+
+    /// Both sides are the same, and what was written back is what PostgreSQL computes itself.
+    fn check(&self, after: &str) {
+        run(&mut self.sidecar(&["sync"])).unwrap();
+        let verified = self.sidecar(&["verify"]).output().unwrap();
+        let said = String::from_utf8_lossy(&verified.stdout);
+        assert!(verified.status.success() && said.contains("both sides are the same"), "after {after}: {verified:?}");
+        assert!(!said.contains("left out"), "after {after}: {said}");
+        let written = self.database.query(
+            "WITH truth AS (SELECT network, date_trunc('hour', \"timestamp\", 'UTC') AS hour, count(*) AS n, \
+                    coalesce(sum(value) FILTER (WHERE status <> 'failed'), 0) AS volume, count(DISTINCT from_address) AS senders \
+               FROM arx.transactions GROUP BY 1, 2) \
+             SELECT count(*) FROM truth AS t FULL JOIN arx.hourly_volume AS v USING (network, hour) \
+              WHERE (t.n, t.volume, t.senders) IS DISTINCT FROM (v.transaction_count, v.total_volume, v.unique_senders)",
+        );
+        assert_eq!(written.unwrap(), "0", "after {after}");
+    }
+}
+
+/// Writes for as long as it is told to: inserts, updates, deletes and token transfers, some in long transactions, some taken back.
+fn write(connection: String, stop: &AtomicBool, written: &AtomicU64, seed: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut dice = Dice(seed | 1);
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        // a crash of the server ends the session; the next one goes on
+        let _ = runtime.block_on(async {
+            let (client, session) = tokio_postgres::connect(&connection, tokio_postgres::NoTls).await?;
+            let session = tokio::spawn(session);
+            while !stop.load(Ordering::Relaxed) {
+                let (from, count) = (number, 1 + dice.roll(40));
+                number += count;
+                let pick = dice.roll(97);
+                // what is never touched again is not mended by chance
+                let network = if dice.roll(2) == 0 { "polygon" } else { "gnosis" };
+                let statement = match dice.roll(10) {
+                    0 => format!("UPDATE arx.transactions SET value = value + 1 WHERE block_number % 97 = {pick} AND network = 'polygon'"),
+                    1 => format!("UPDATE arx.transactions SET status = 'failed' WHERE block_number % 197 = {pick} AND network = 'polygon'"),
+                    2 => format!("DELETE FROM arx.transactions WHERE block_number % 101 = {pick} AND network = 'polygon'"),
+                    3 => format!(
+                        "UPDATE arx.transactions SET to_address = 'other', \"timestamp\" = \"timestamp\" + interval '3 hours' \
+                          WHERE block_number % 211 = {pick} AND network = 'polygon'"
+                    ),
+                    4 => format!(
+                        "INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, \"timestamp\", token_address, \
+                             from_address, to_address, amount) \
+                         SELECT network, tx_hash, 7, block_number, \"timestamp\", 'token', from_address, 'x', 1e30 \
+                           FROM arx.transactions WHERE block_number % 89 = {pick} AND network = 'polygon' ON CONFLICT DO NOTHING"
+                    ),
+                    5 => format!("DELETE FROM arx.token_transfers WHERE block_number % 61 = {pick}"),
+                    _ => format!(
+                        "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status) \
+                         SELECT '{network}', 'w{seed}-' || n, n, timestamptz '2024-01-01' + n * interval '7 minutes', 'a' || n % 13, \
+                                nullif('b' || n % 17, 'b3'), 0.5, 'confirmed' FROM generate_series({from}, {from} + {count} - 1) AS n"
+                    ),
+                };
+                let (end, pause) = match dice.roll(8) {
+                    0 => ("ROLLBACK", 0),
+                    1 => ("COMMIT", dice.roll(400)),
+                    _ => ("COMMIT", 0),
+                };
+                client.batch_execute(&format!("BEGIN; {statement}; SELECT pg_sleep({pause} / 1000.0); {end}")).await?;
+                written.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(dice.roll(20))).await;
+            }
+            drop(client);
+            session.await.ok();
+            Ok::<_, tokio_postgres::Error>(())
+        });
+    }
+}
+
+#[test]
+fn whatever_is_killed_every_row_is_there_once() {
+    let is_long = std::env::var("ARX_TORTURE").is_ok_and(|form| form == "long");
+    let measure = if is_long { LONG } else { SHORT };
+    let seed = std::env::var("ARX_TORTURE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seed = seed.unwrap_or(u64::from(since_1970.subsec_nanos()));
+    println!("ARX_TORTURE_SEED={seed}");
+
+    let stack = Stack::start(&StackOptions { durable: true, ..StackOptions::default() }).unwrap();
+    let mut world = World::new(&stack, "torture", seed);
+    let sample = programs::workspace().join("samples/ethereum/transactions.csv.gz");
+    let rejects = world.folder.join("rejects");
+    let import = ["import", "transactions", sample.to_str().unwrap(), "--rejects", rejects.to_str().unwrap()];
+    run(&mut world.sidecar(&import)).unwrap();
+
+    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let writers: Vec<_> = (0..2)
+        .map(|writer| {
+            let (connection, stop, written) = (world.database.connection(), Arc::clone(&stop), Arc::clone(&written));
+            std::thread::spawn(move || write(connection, &stop, &written, seed ^ (writer + 1)))
+        })
+        .collect();
+
+    for _ in 0..measure.kills_in_load {
+        world.run_and_kill(&["sync"], 900);
+    }
+    run(&mut world.sidecar(&["sync"])).unwrap();
+    for _ in 0..measure.kills {
+        world.run_and_kill(&["run"], 1_500);
+    }
+    world.beside_daemon(measure.engine_kills, 1_500, |world| {
+        world.kill_engine();
+        world.dice.pause(300);
+        world.start_engine();
+    });
+    world.beside_daemon(measure.crashes, 1_500, |world| world.crash_postgres());
+    world.beside_daemon(measure.cuts, 600, |world| {
+        world.proxy.cut();
+        world
+            .database
+            .query(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'arx-sidecar'",
+            )
+            .unwrap();
+    });
+    world.beside_daemon(measure.full_disks, 500, |world| {
+        world.kill_engine();
+        let full = world.folder.join("config.d/full.xml");
+        std::fs::create_dir_all(full.parent().unwrap()).unwrap();
+        std::fs::write(&full, no_room()).unwrap();
+        world.start_engine();
+        std::fs::write(world.log(), "").unwrap();
+        let refused = wait_until(Duration::from_secs(60), || {
+            Ok(std::fs::read_to_string(world.log())?.contains("NOT_ENOUGH_SPACE"))
+        });
+        assert!(refused.unwrap(), "the disk was not full");
+        world.kill_engine();
+        std::fs::remove_file(full).unwrap();
+        world.start_engine();
+    });
+    let settled = written.load(Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert!(settled > 50, "only {settled} transactions were written meanwhile");
+    world.check("everything");
+}
