@@ -4,6 +4,7 @@
 //! reports the medians. Must not know how either side works inside. `scripts/bench` builds what this runs.
 
 pub mod data;
+pub mod feed;
 pub mod graph;
 pub mod growth;
 pub mod import;

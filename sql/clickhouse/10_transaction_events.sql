@@ -1,7 +1,8 @@
 -- The transactions of PostgreSQL, as events. Read it with FINAL: the row with the highest `version` of a key is the valid one, and it
 -- counts only if `is_deleted` is 0. Versions rise with each attempt of the feed, so whatever a broken attempt left behind loses
 -- against the next. `counted` says who puts a row into the aggregates: the materialised views as it arrives (a transaction that is
--- new), a repair of what it touches (a changed, deleted or repeated one), or nobody (nothing that an aggregate shows has changed).
+-- new), a repair of what it touches (a changed, deleted or repeated one), nobody (nothing that an aggregate shows has changed), or a
+-- rebuild of everything that is derived (a first load).
 CREATE TABLE IF NOT EXISTS {database}.transaction_events{local}{on_cluster}
 (
     event_time        DateTime64(6, 'UTC') COMMENT 'time of the block',
@@ -27,15 +28,16 @@ CREATE TABLE IF NOT EXISTS {database}.transaction_events{local}{on_cluster}
     ) COMMENT 'amounts in raw units of the token',
     version           UInt64 COMMENT 'twice the attempt of the feed, plus one unless a tombstone',
     is_deleted        UInt8,
-    counted           Enum8('view' = 0, 'repair' = 1, 'already' = 2) COMMENT 'who puts the row into the aggregates',
+    counted           Enum8('view' = 0, 'repair' = 1, 'already' = 2, 'rebuild' = 3) COMMENT 'who puts the row into the aggregates',
     generation        UInt64 COMMENT 'last repair of the aggregates before this row arrived',
+    fed_at            DateTime('UTC') DEFAULT now() COMMENT 'when the row arrived here',
     INDEX by_version version TYPE minmax GRANULARITY 1,
     INDEX by_hash tx_hash TYPE bloom_filter(0.01) GRANULARITY 4
 )
 ENGINE = {replicated}ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYYYYMM(event_time)
 ORDER BY (network, from_address, event_time, tx_hash)
-{ttl event_time}
+{ttl event_time fed_at}
 SETTINGS {dedup}{storage_policy}
 COMMENT 'transactions fed from PostgreSQL by arx-sidecar; read with FINAL';
 
@@ -52,19 +54,20 @@ CREATE TABLE IF NOT EXISTS {database}.received_transactions{local}{on_cluster}
     status       LowCardinality(String),
     version      UInt64,
     is_deleted   UInt8,
-    counted      Enum8('view' = 0, 'repair' = 1, 'already' = 2),
+    counted      Enum8('view' = 0, 'repair' = 1, 'already' = 2, 'rebuild' = 3),
+    fed_at       DateTime('UTC'),
     INDEX by_version version TYPE minmax GRANULARITY 1
 )
 ENGINE = {replicated}ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYYYYMM(event_time)
 ORDER BY (network, to_address, event_time, tx_hash)
-{ttl event_time}
+{ttl event_time fed_at}
 SETTINGS {dedup}{storage_policy}
 COMMENT 'transaction_events by receiver; read with FINAL';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.received_transactions_mv{local}{on_cluster}
 TO {database}.received_transactions{local}
 AS SELECT network, assumeNotNull(to_address) AS to_address, event_time, tx_hash, from_address, value, value_usd, status, version,
-          is_deleted, counted
+          is_deleted, counted, fed_at
      FROM {database}.transaction_events{local}
-    WHERE isNotNull(transaction_events{local}.to_address);
+    WHERE isNotNull(transaction_events{local}.to_address) AND counted != 'rebuild';

@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS {database}.hourly_volume_states{local}{on_cluster}
     gas_price_max    SimpleAggregateFunction(max, Nullable(UInt64))
 )
 ENGINE = {replicated}AggregatingMergeTree
-PARTITION BY toYYYYMM(hour)
+PARTITION BY toYear(hour)
 ORDER BY (network, hour, generation)
 {ttl hour}
 SETTINGS {dedup}{storage_policy};
@@ -31,8 +31,7 @@ AS {arriving hourly_volume};
 CREATE VIEW IF NOT EXISTS {database}.hourly_volume_current{local}{on_cluster}
 AS SELECT network, hour, last_version, transactions, volume, volume_usd, senders, receivers, values, gas_prices, gas_price_sum,
           gas_price_min, gas_price_max
-     FROM {database}.hourly_volume_states{local} AS states
-     {valid hourly_volume};
+     FROM {valid hourly_volume};
 
 {distributed hourly_volume_current}
 

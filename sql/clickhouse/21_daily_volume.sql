@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS {database}.daily_volume_states{local}{on_cluster}
     gas_price_max    SimpleAggregateFunction(max, Nullable(UInt64))
 )
 ENGINE = {replicated}AggregatingMergeTree
-PARTITION BY toYYYYMM(day)
+PARTITION BY toYear(day)
 ORDER BY (network, day, generation)
 {ttl day}
 SETTINGS {dedup}{storage_policy};
@@ -31,8 +31,7 @@ AS {arriving daily_volume};
 CREATE VIEW IF NOT EXISTS {database}.daily_volume_current{local}{on_cluster}
 AS SELECT network, day, last_version, transactions, volume, volume_usd, senders, receivers, values, gas_prices, gas_price_sum,
           gas_price_min, gas_price_max
-     FROM {database}.daily_volume_states{local} AS states
-     {valid daily_volume};
+     FROM {valid daily_volume};
 
 {distributed daily_volume_current}
 

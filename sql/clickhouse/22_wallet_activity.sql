@@ -35,8 +35,7 @@ AS {arriving wallet_activity};
 CREATE VIEW IF NOT EXISTS {database}.wallet_activity_current{local}{on_cluster}
 AS SELECT network, wallet, day, last_version, sent, received, sent_volume, received_volume, sent_usd, received_usd, sent_priced,
           recipients, senders, sent_values, gas_prices, gas_price_sum, first_seen, last_seen
-     FROM {database}.wallet_activity_states{local} AS states
-     {valid wallet_activity};
+     FROM {valid wallet_activity};
 
 {distributed wallet_activity_current}
 

@@ -26,8 +26,7 @@ AS {arriving wallet_edges};
 
 CREATE VIEW IF NOT EXISTS {database}.wallet_edges_current{local}{on_cluster}
 AS SELECT network, from_address, to_address, day, last_version, transfers, volume, volume_usd, first_seen, last_seen
-     FROM {database}.wallet_edges_states{local} AS states
-     {valid wallet_edges};
+     FROM {valid wallet_edges};
 
 {distributed wallet_edges_current}
 

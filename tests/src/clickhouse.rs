@@ -1,6 +1,6 @@
 //! Embedded ClickHouse engines: beside a database, where its sidecar finds it; with files of one's own; three as the shards of a cluster.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -105,15 +105,33 @@ impl ClickHouse {
         &self.password
     }
 
+    /// Opens a connection for many queries: what a query takes on it is the query's own time.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub fn connect(&self) -> Result<Session> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http_port)).context("connect to ClickHouse")?;
+        stream.set_nodelay(true).context("set up a connection to ClickHouse")?;
+        Ok(Session { stream: BufReader::new(stream), password: self.password.clone() })
+    }
+
     /// Runs a query and returns its rows, as its FORMAT says: separated by tabs, if it says nothing.
     ///
     /// # Errors
     /// What ClickHouse says is wrong.
     pub fn query(&self, sql: &str) -> Result<String> {
+        self.query_with("", sql)
+    }
+
+    /// [`Self::query`] with settings that no statement can make, as they stand in an URL: `NAME=VALUE&NAME=VALUE`.
+    ///
+    /// # Errors
+    /// What ClickHouse says is wrong.
+    pub fn query_with(&self, settings: &str, sql: &str) -> Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http_port)).context("connect to ClickHouse")?;
         // version 1.0: the answer ends with the connection
         let head = format!(
-            "POST / HTTP/1.0\r\nX-ClickHouse-User: arx\r\nX-ClickHouse-Key: {}\r\nContent-Length: {}\r\n\r\n",
+            "POST /?{settings} HTTP/1.0\r\nX-ClickHouse-User: arx\r\nX-ClickHouse-Key: {}\r\nContent-Length: {}\r\n\r\n",
             self.password,
             sql.len()
         );
@@ -201,4 +219,73 @@ fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
         held.push(listener);
     }
     Ok(ports)
+}
+
+/// A connection that stays open between queries.
+#[derive(Debug)]
+pub struct Session {
+    stream: BufReader<TcpStream>,
+    password: String,
+}
+
+impl Session {
+    /// As [`ClickHouse::query`]. After an error the connection is of no more use.
+    ///
+    /// # Errors
+    /// What ClickHouse says is wrong.
+    pub fn query(&mut self, sql: &str) -> Result<String> {
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nX-ClickHouse-User: arx\r\nX-ClickHouse-Key: {}\r\n\
+             Content-Length: {}\r\n\r\n{sql}",
+            self.password,
+            sql.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes()).context("ask ClickHouse")?;
+        let status = self.line()?;
+        let mut length = None;
+        loop {
+            let line = self.line()?.to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(text) = line.strip_prefix("content-length:") {
+                length = Some(text.trim().parse().context("read the length of an answer")?);
+            }
+        }
+        let body = match length {
+            Some(length) => self.bytes(length)?,
+            None => self.pieces()?,
+        };
+        let body = String::from_utf8(body).context("ClickHouse does not answer in UTF-8")?;
+        if status.split_whitespace().nth(1) != Some("200") || body.contains("DB::Exception") {
+            bail!("{}", body.trim_end());
+        }
+        Ok(body.trim_end().to_owned())
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        ensure!(self.stream.read_line(&mut line).context("read what ClickHouse says")? > 0, "ClickHouse hung up");
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes).context("read what ClickHouse says")?;
+        Ok(bytes)
+    }
+
+    /// A body of which nobody knew the length (RFC 9112, chunked): pieces, each after its length in hexadecimal, the last one empty.
+    fn pieces(&mut self) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.line()?;
+            let length = usize::from_str_radix(&line, 16).with_context(|| format!("read the length {line:?}"))?;
+            body.extend(self.bytes(length)?);
+            self.line()?;
+            if length == 0 {
+                return Ok(body);
+            }
+        }
+    }
 }

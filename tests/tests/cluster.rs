@@ -18,11 +18,11 @@ use arx_tests::{Database, Stack, programs};
 const ANSWERS: [(&str, &str); 7] = [
     (
         "transaction_events",
-        "SELECT * EXCEPT (version, is_deleted, counted, generation) FROM arx.transaction_events FINAL ORDER BY network, tx_hash, event_time",
+        "SELECT * EXCEPT (version, is_deleted, counted, generation, fed_at) FROM arx.transaction_events FINAL ORDER BY network, tx_hash, event_time",
     ),
     (
         "received_transactions",
-        "SELECT * EXCEPT (version, is_deleted, counted) FROM arx.received_transactions FINAL ORDER BY network, tx_hash, event_time, to_address",
+        "SELECT * EXCEPT (version, is_deleted, counted, fed_at) FROM arx.received_transactions FINAL ORDER BY network, tx_hash, event_time, to_address",
     ),
     ("hourly_volume", "SELECT * FROM arx.hourly_volume ORDER BY ALL"),
     ("daily_volume", "SELECT * FROM arx.daily_volume ORDER BY ALL"),

@@ -8,7 +8,7 @@ use arx_bench::data::{Source, prepare};
 use arx_bench::graph::{Runs, growth};
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
-use arx_bench::{graph, import, machine, money, report, risk, shapes, wallet_history};
+use arx_bench::{feed, graph, import, machine, money, report, risk, shapes, wallet_history};
 use arx_tests::{Stack, StackOptions, programs};
 use clap::Parser;
 
@@ -78,6 +78,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     risk::measure(&mut sets, runs, &wanted, &mut results).await;
     shapes::measure(&mut sets, runs, &wanted, &mut results).await;
     graph::measure(&mut sets, runs, &wanted, &mut results).await?;
+    feed::measure(&source, &SETTINGS, runs, &wanted, &mut results).await;
     if wanted("graph.growth") {
         eprintln!("graph.growth");
         match growth::measure(&stack, arguments.growth_max).await {

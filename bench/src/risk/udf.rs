@@ -17,6 +17,9 @@ use crate::timing::in_turn;
 /// The case.
 pub const CASE: &str = "risk.udf_rows.vs_python_udf";
 
+/// The case again, under the name it has among the executable functions.
+pub const AMONG_FUNCTIONS: &str = "udf.risk_rows.vs_python_udf";
+
 /// Rows of a run, and of a chunk of it.
 const ROWS: usize = 65_536;
 const CHUNK: usize = 16_384;

@@ -18,10 +18,13 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    match runtime.block_on(execute(cli.command, &settings)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => fail(&*error, 1),
+    // On a worker, beside the tasks of its connections: from here every wake-up would cross threads.
+    let work = runtime.spawn(async move { execute(cli.command, &settings).await });
+    match runtime.block_on(work) {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::FAILURE,
+        Ok(Err(error)) => fail(&*error, 1),
+        Err(error) => fail(&error, 1),
     }
 }
 

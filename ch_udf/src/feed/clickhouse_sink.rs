@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use clickhouse::{Client, Row};
 use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::model::{Counted, FurtherColumn, Hour, Mark, Rows};
+use super::native::{Block, Stamp, type_of};
 use super::pipeline::{Delivery, Sink};
-use super::row_binary::{COLUMNS, Stamp, encode, type_of};
 use crate::error::{Chain, Retrier, SidecarError};
-use crate::warehouse::{AGGREGATES, Months, Repair, Shape, Topology, all_months, grouped, touched_months};
+use crate::warehouse::{
+    AGGREGATES, Months, Repair, Shape, Topology, all_months, fill_received, grouped, touched_months,
+};
 
 /// Hours of one statement: some 40 bytes each, well below [`QUERY_BYTES`].
 const HOURS_A_STATEMENT: usize = 4_000;
@@ -29,9 +31,6 @@ const GROUP_BYTES: &str = "536870912";
 
 /// Rows of the months that one statement of a repair looks at, unless one month alone has more.
 const MONTHS_ROWS: u64 = 500_000;
-
-/// Bytes that a row takes, about; a guess for the first allocation.
-const ROW_BYTES: usize = 280;
 
 /// Writes into the tables of `sql/clickhouse`.
 #[derive(Clone)]
@@ -105,18 +104,17 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    async fn send(&self, token: &str, body: Bytes) -> Result<(), clickhouse::error::Error> {
-        let further =
-            self.further.iter().fold(String::new(), |list, column| format!("{list}, {}", quoted(&column.name)));
+    async fn send(&self, token: &str, columns: &str, body: Bytes) -> Result<(), clickhouse::error::Error> {
         let mut insert = self
             .topology
             .entry
-            .insert_formatted_with(format!("INSERT INTO transaction_events ({COLUMNS}{further}) FORMAT RowBinary"))
+            .insert_formatted_with(format!("INSERT INTO transaction_events ({columns}) FORMAT Native"))
             .with_setting("insert_deduplication_token", token)
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
-            .with_setting("input_format_binary_read_json_as_string", "1")
             .with_setting("type_json_skip_duplicated_paths", "1")
             .with_setting("distributed_foreground_insert", "1")
+            // FINAL does what this would: it would sort and merge each chunk a second time
+            .with_setting("optimize_on_insert", "0")
             // one block a chunk: a chunk is there, or it is not
             .with_setting("max_insert_block_size", "2000000")
             .with_setting("min_insert_block_size_rows", "2000000")
@@ -217,19 +215,20 @@ impl Sink for ClickHouseSink {
         let stamp = Stamp {
             version: delivery.version,
             generation: self.generation.load(Ordering::Acquire),
-            repaired: delivery.repaired,
+            counting: delivery.counting,
         };
-        let mut body = BytesMut::with_capacity(rows.len() * ROW_BYTES);
+        let mut block = Block::default();
         let mut to_repair = 0;
         rows.each(&mut |event| {
             to_repair += u64::from(stamp.counted(event) == Counted::ByRepair);
-            encode(&mut body, event, stamp, &self.further);
+            block.push(event, stamp, &self.further);
             Ok(())
         })?;
-        let body = body.freeze();
+        let (names, body) = block.finish(stamp, &self.further);
+        let columns = names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
         let mut retrier = Retrier::default();
         loop {
-            let error = match self.send(&delivery.token, body.clone()).await {
+            let error = match self.send(&delivery.token, &columns, body.clone()).await {
                 Ok(()) => return Ok(to_repair),
                 Err(source) => SidecarError::ClickHouse { doing: "insert transactions", source },
             };
@@ -280,6 +279,7 @@ impl Sink for ClickHouseSink {
         let shape = &self.topology.shape;
         let months = all_months(shape);
         let of_months = |months| Repair::All { generation, version, months };
+        all_of(self.topology.shards.iter().map(|shard| fill(shard, shape, &months))).await?;
         let shards = self.topology.shards.iter();
         all_of(shards.map(|shard| compute(shard, "compute the aggregates", shape, &months, of_months))).await?;
         let before = self.generation.load(Ordering::Acquire);
@@ -344,6 +344,16 @@ async fn remove_older(shard: &Client, local: &str, version: u64) -> Result<(), S
         let delete = format!("ALTER TABLE {table}{local} DELETE WHERE version < {version}");
         let statement = prepared(shard).with_setting("mutations_sync", "0");
         statement.query_raw(&delete).execute().await.map_err(failed(doing))?;
+    }
+    Ok(())
+}
+
+/// Puts what was loaded on one shard into the order of receivers, too.
+async fn fill(shard: &Client, shape: &Shape, months: &str) -> Result<(), SidecarError> {
+    let doing = "sort transactions by receiver";
+    let months: Vec<(u32, u64)> = numbers(shard, doing, months).await?;
+    for months in grouped(&months, MONTHS_ROWS) {
+        execute(shard, doing, &fill_received(shape, &months)).await?;
     }
     Ok(())
 }

@@ -14,12 +14,12 @@ mod clickhouse_sink;
 #[cfg(test)]
 mod memory;
 mod model;
+mod native;
 mod numeric;
 mod pipeline;
 mod postgres_ledger;
 mod postgres_rows;
 mod postgres_source;
-mod row_binary;
 #[cfg(test)]
 mod tests;
 mod write_back;
@@ -30,7 +30,7 @@ pub use model::{
     ValueKind,
 };
 pub use numeric::{NumericError, amount_from_binary, units_from_binary};
-pub use pipeline::{Confirmation, Delivery, Ledger, PassOptions, PassReport, Reader, Sink, Source, run_pass};
+pub use pipeline::{Confirmation, Counting, Delivery, Ledger, PassOptions, PassReport, Reader, Sink, Source, run_pass};
 pub use postgres_ledger::PostgresLedger;
 pub(crate) use postgres_ledger::{FEED_LOCK, LOCK_SPACE};
 pub use postgres_rows::PostgresRows;

@@ -14,6 +14,8 @@ pub enum Counted {
     ByRepair,
     /// Nobody: what aggregates show of it has not changed.
     Already,
+    /// A rebuild of everything that is derived, as after a first load.
+    ByRebuild,
 }
 
 /// A transaction as it is now, or (when `deleted`) the key of one that is no longer there. Borrowed from the rows it came in.

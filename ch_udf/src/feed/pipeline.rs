@@ -63,13 +63,24 @@ pub trait Reader: Send {
     fn finish(&mut self, chunk: &Chunk) -> impl Future<Output = Outcome<()>> + Send;
 }
 
+/// Who puts the rows of a delivery into the aggregates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// Whoever each row says.
+    AsMarked,
+    /// A repair follows, and counts those that the views would have counted.
+    ByRepair,
+    /// A rebuild follows, and makes everything that is derived from the rows.
+    ByRebuild,
+}
+
 /// What to put into the sink, and as what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// Version of the rows.
     pub version: u64,
-    /// Leave nothing to the views: a repair counts the rows.
-    pub repaired: bool,
+    /// Who counts the rows.
+    pub counting: Counting,
     /// Names these rows for as long as they are held in memory: whoever delivers them again uses the same name, and the sink
     /// takes them once. Rows that are read again may be others, and get another name.
     pub token: String,
@@ -264,17 +275,18 @@ async fn follow<S: Source, K: Sink, L: Ledger>(
     let named = format!("{}/{attempt}", mark.source());
 
     source.start(&Stage::FormerSelves(since.clone())).await?;
-    let taken_back = Delivery { version: current, repaired: true, token: format!("{named}/former") };
+    let taken_back = Delivery { version: current, counting: Counting::ByRepair, token: format!("{named}/former") };
     let (tombstones, _) = carry(source, sink, &taken_back, options.chunk_rows).await?;
     if !reloads.is_empty() {
         sink.take_back(&reloads, current).await?;
     }
     source.start(&Stage::Changed(since)).await?;
-    let changed = Delivery { version: current + 1, repaired: is_recovery, token: format!("{named}/changed") };
+    let counting = if is_recovery { Counting::ByRepair } else { Counting::AsMarked };
+    let changed = Delivery { version: current + 1, counting, token: format!("{named}/changed") };
     let (mut rows, to_repair) = carry(source, sink, &changed, options.chunk_rows).await?;
     if !reloads.is_empty() {
         source.start(&Stage::Reloaded).await?;
-        let again = Delivery { version: current + 1, repaired: true, token: format!("{named}/reloaded") };
+        let again = Delivery { version: current + 1, counting: Counting::ByRepair, token: format!("{named}/reloaded") };
         rows += carry(source, sink, &again, options.chunk_rows).await?.0;
     }
     source.close().await?;
@@ -373,7 +385,8 @@ async fn load_chunks<S: Source, K: Sink, L: Ledger>(
     // Named after this attempt: what is left of a chunk may be other rows than those that an earlier one put in under its name.
     let named = format!("{}/{attempt}/chunk", load.mark.source());
     let version = tombstone_version(load.attempt) + 1;
-    let to_deliver = |chunk: &Chunk| Delivery { version, repaired: true, token: format!("{named}/{}", chunk.number) };
+    let to_deliver =
+        |chunk: &Chunk| Delivery { version, counting: Counting::ByRebuild, token: format!("{named}/{}", chunk.number) };
     let mut running = FuturesUnordered::new();
     for reader in source.readers(workers, &load.mark.position).await? {
         if let Some(chunk) = pending.next() {

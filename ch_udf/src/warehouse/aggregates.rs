@@ -117,6 +117,19 @@ fn touched_rows(shape: &Shape, since: u64, current: u64) -> String {
     )
 }
 
+/// Puts what a first load left out into the order of receivers.
+#[must_use]
+pub fn fill_received(shape: &Shape, months: &[u32]) -> String {
+    let (database, local, of_months) = (&shape.database, shape.local(), within(months));
+    let same =
+        "network, event_time, tx_hash, from_address, value, value_usd, status, version, is_deleted, counted, fed_at";
+    format!(
+        "INSERT INTO {database}.received_transactions{local} (to_address, {same}) \
+         SELECT assumeNotNull(to_address), {same} FROM {database}.transaction_events{local} FINAL \
+          WHERE {of_months} AND isNotNull(to_address) AND counted = 'rebuild'"
+    )
+}
+
 /// The months that something touched since a version, with the rows that did.
 #[must_use]
 pub fn touched_months(shape: &Shape, since: u64, current: u64) -> String {
@@ -196,19 +209,19 @@ impl Aggregate {
         self.select("generation", "0", "max(version)", &events)
     }
 
-    /// What follows `FROM NAME_states AS states` to leave the states that count.
+    /// The states that count, as a relation.
     pub(super) fn valid(&self, shape: &Shape) -> String {
         let (database, local, name, bucket) = (&shape.database, shape.local(), self.name, self.bucket);
         let highest = |column: &str| format!("(SELECT max({column}) FROM {database}.aggregate_generations{local})");
+        let (current, floor) = (highest("generation"), highest("floor"));
+        let states = format!("{database}.{name}_states{local}");
         format!(
-            "LEFT JOIN (SELECT {bucket}, max(generation) AS repaired_at FROM {database}.{name}_states{local}\n\
-             \x20               WHERE is_repair = 1 AND generation <= {}\n\
-             \x20               GROUP BY {bucket}) AS repairs USING ({bucket})\n\
-             \x20   WHERE states.generation <= {}\n\
-             \x20     AND states.generation >= greatest(repairs.repaired_at, {})",
-            highest("generation"),
-            highest("generation"),
-            highest("floor")
+            "(SELECT states.* FROM {states} AS states\n\
+             \x20           LEFT JOIN (SELECT {bucket}, max(generation) AS repaired_at FROM {states}\n\
+             \x20                       WHERE is_repair = 1 AND generation <= {current}\n\
+             \x20                       GROUP BY {bucket}) AS repairs USING ({bucket})\n\
+             \x20          WHERE states.generation <= {current}\n\
+             \x20            AND states.generation >= greatest(repairs.repaired_at, {floor}))"
         )
     }
 

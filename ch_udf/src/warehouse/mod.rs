@@ -8,7 +8,7 @@ mod configuration_tests;
 mod connection;
 mod schema;
 
-pub use aggregates::{AGGREGATES, Aggregate, Months, Repair, all_months, grouped, touched_months};
+pub use aggregates::{AGGREGATES, Aggregate, Months, Repair, all_months, fill_received, grouped, touched_months};
 pub use apply::{Applied, apply, ensure};
 pub use connection::{Connection, Topology, connect};
 pub use schema::{Cluster, SCHEMA_VERSION, Shape, statements};

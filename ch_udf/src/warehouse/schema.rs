@@ -1,7 +1,7 @@
 //! The tables and views as statements, made from one set of templates for a single server and for a cluster.
 //!
 //! Owns the templates' language: `{database}`; `{local}`, the end of the name of what lives on one shard; `{on_cluster}`;
-//! `{replicated}`, the beginning of an engine's name; `{dedup}`, `{storage_policy}`, `{ttl COLUMN}`; `{arriving AGGREGATE}`,
+//! `{replicated}`, the beginning of an engine's name; `{dedup}`, `{storage_policy}`, `{ttl COLUMN}` (`{ttl COLUMN ARRIVED}` where old data is compressed harder); `{arriving AGGREGATE}`,
 //! `{valid AGGREGATE}` (see [`super::aggregates`]); `{distributed NAME}`, a table over the shards, and nothing on a single server.
 //! `{{` and `}}` stand for braces.
 
@@ -24,9 +24,8 @@ const TEMPLATES: [(&str, &str); 7] = [
     ("90_cluster.sql", include_str!("../../../sql/clickhouse/90_cluster.sql")),
 ];
 
-/// Days after which data is warm (ZSTD), and cold (ZSTD, slower and smaller); the specification's 90 days and 2 years.
-const WARM_AFTER: u32 = 90;
-const COLD_AFTER: u32 = 730;
+/// Volumes, the days after which data is theirs (the specification's 90 days and 2 years), and the level of ZSTD it then has.
+const TIERS: [(&str, u32, u32); 2] = [("warm", 90, 3), ("cold", 730, 9)];
 
 /// Blocks whose tokens ClickHouse remembers a table: more than a pass that is repeated at once has chunks.
 const DEDUPLICATION_WINDOW: u32 = 1_000;
@@ -100,21 +99,29 @@ impl Shape {
         tables.map(|table| format!("SYSTEM SYNC REPLICA {}.{table}_local LIGHTWEIGHT", self.database)).collect()
     }
 
-    /// Data is compressed harder as it ages, moves between volumes if there are any, and goes if it is told to.
-    fn ttl(&self, column: &str) -> String {
-        let tiers = [("warm", WARM_AFTER, 3), ("cold", COLD_AFTER, 9)];
+    /// Data moves between volumes as it ages, if there are any, and goes if it is told to.
+    fn ttl(&self, column: &str) -> Vec<String> {
         let mut rules = Vec::new();
-        for (volume, days, level) in tiers {
-            let age = format!("toDateTime({column}) + INTERVAL {days} DAY");
-            rules.push(format!("{age} RECOMPRESS CODEC(ZSTD({level}))"));
-            if self.storage_policy.is_some() {
-                rules.push(format!("{age} TO VOLUME '{volume}'"));
+        if self.storage_policy.is_some() {
+            for (volume, days, _) in TIERS {
+                rules.push(format!("toDateTime({column}) + INTERVAL {days} DAY TO VOLUME '{volume}'"));
             }
         }
         if let Some(days) = self.delete_after_days {
             rules.push(format!("toDateTime({column}) + INTERVAL {days} DAY DELETE"));
         }
-        format!("TTL {}", rules.join(",\n    "))
+        rules
+    }
+
+    /// Old data is compressed harder, but not while it arrives: ClickHouse would do it at once, and a first load of old transactions
+    /// would take twice as long.
+    fn recompression(column: &str, arrived: &str) -> Vec<String> {
+        let rule = |(_, days, level)| {
+            format!(
+                "greatest(toDateTime({column}) + INTERVAL {days} DAY, {arrived} + INTERVAL 1 DAY) RECOMPRESS CODEC(ZSTD({level}))"
+            )
+        };
+        TIERS.map(rule).to_vec()
     }
 
     fn distributed(&self, name: &str) -> String {
@@ -145,7 +152,12 @@ impl Shape {
                 }
                 _ => return None,
             },
-            Some(("ttl", column)) => self.ttl(column),
+            Some(("ttl", columns)) => {
+                let (column, arrived) = columns.split_once(' ').map_or((columns, None), |(one, two)| (one, Some(two)));
+                let mut rules = self.ttl(column);
+                rules.extend(arrived.map_or_else(Vec::new, |arrived| Self::recompression(column, arrived)));
+                if rules.is_empty() { String::new() } else { format!("TTL {}", rules.join(",\n    ")) }
+            }
             Some(("distributed", name)) => self.distributed(name),
             Some(("arriving", name)) => Aggregate::named(name)?.arriving(self),
             Some(("valid", name)) => Aggregate::named(name)?.valid(self),

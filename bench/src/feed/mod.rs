@@ -1,0 +1,84 @@
+//! `feed.*`, `aggregates.*`, `udf.*`: what the way into ClickHouse costs, and what ClickHouse then answers, against ClickHouse's own
+//! ways into PostgreSQL, plain SQL, and PostgreSQL itself.
+//!
+//! The cases have a stack of their own: one peer needs logical decoding, which would cost the writers of the other cases.
+
+pub mod daemon;
+pub mod freshness;
+pub mod initial;
+pub mod overhead;
+pub mod volume;
+pub mod wallet_type;
+pub mod warehouse;
+
+use arx_tests::{Stack, StackOptions};
+
+use crate::data::Source;
+use crate::graph::Runs;
+use crate::report::Results;
+use crate::sets::Sets;
+use warehouse::Warehouse;
+
+/// Settings of the cases' server beyond those of the others.
+const SETTINGS: [&str; 1] = ["wal_level = 'logical'"];
+
+/// Measures the wanted cases. The server has the settings given, and those that the peers need.
+pub async fn measure(
+    source: &Source,
+    settings: &[&str],
+    runs: Runs,
+    wanted: &dyn Fn(&str) -> bool,
+    results: &mut Results,
+) {
+    let real = [initial::BY_FUNCTION, initial::BY_REPLICATION, volume::CASE];
+    let made = [freshness::CASE, overhead::CASE, wallet_type::CASE];
+    let cases: Vec<&str> = real.into_iter().chain(made).filter(|case| wanted(case)).collect();
+    if cases.is_empty() {
+        return;
+    }
+    let settings = settings.iter().chain(&SETTINGS).map(ToString::to_string).collect();
+    let stack = match Stack::start(&StackOptions { durable: true, settings }) {
+        Ok(stack) => stack,
+        Err(error) => {
+            cases.into_iter().for_each(|case| results.failed(case, &error));
+            return;
+        }
+    };
+    for case in made.into_iter().filter(|case| wanted(case)) {
+        eprintln!("{case}");
+        let measured = match case {
+            freshness::CASE => freshness::measure(&stack).await,
+            overhead::CASE => overhead::measure(&stack, runs),
+            _ => wallet_type::measure(&stack, runs),
+        };
+        results.add(case, measured);
+    }
+    let real: Vec<&str> = real.into_iter().filter(|case| wanted(case)).collect();
+    if real.is_empty() {
+        return;
+    }
+    let mut sets = Sets::new(&stack, source);
+    let set = match sets.real().await {
+        Ok(set) => &*set,
+        Err(error) => {
+            real.into_iter().for_each(|case| results.failed(case, &error));
+            return;
+        }
+    };
+    let warehouse = match Warehouse::beside(&stack, &set.database) {
+        Ok(warehouse) => warehouse,
+        Err(error) => {
+            real.into_iter().for_each(|case| results.failed(case, &error));
+            return;
+        }
+    };
+    for case in real {
+        eprintln!("{case}");
+        let measured = match case {
+            initial::BY_FUNCTION => initial::by_function(&warehouse, set, runs),
+            initial::BY_REPLICATION => initial::by_replication(&warehouse, set, runs),
+            _ => volume::measure(&warehouse, set, runs).await,
+        };
+        results.add(case, measured);
+    }
+}
