@@ -139,14 +139,14 @@ async fn of_clickhouse(settings: &Settings) -> Result<String, SidecarError> {
     let _ = writeln!(text, "transaction_events: {rows} transactions");
     let (hours, days): (u64, u64) = connection
         .client
-        .query("SELECT (SELECT count() FROM hourly_volume), (SELECT count() FROM daily_volume)")
+        .query("SELECT assumeNotNull((SELECT count() FROM hourly_volume)), assumeNotNull((SELECT count() FROM daily_volume))")
         .fetch_one()
         .await
         .map_err(failed)?;
     let (generation, parts, bytes): (u64, u64, u64) = connection
         .client
         .query(
-            "SELECT (SELECT max(generation) FROM aggregate_generations), count(), sum(bytes_on_disk) FROM system.parts \
+            "SELECT assumeNotNull((SELECT max(generation) FROM aggregate_generations)), count(), sum(bytes_on_disk) FROM system.parts \
               WHERE active AND database = currentDatabase()",
         )
         .fetch_one()

@@ -303,6 +303,16 @@ fn verify_finds_what_went_round_the_feed_and_repairs_it() {
     database.query(&insert(0, 200)).unwrap();
     succeed(&database, &["sync"]);
     assert!(succeed(&database, &["verify"]).contains("200 hours compared"));
+    let status = succeed(&database, &["status"]);
+    for said in
+        ["ClickHouse is level with PostgreSQL", "transaction_events: 200 transactions", "aggregates: 200 hours, 9 days"]
+    {
+        assert!(status.contains(said), "{status}");
+    }
+    database.query(&insert(200, 1)).unwrap();
+    assert!(succeed(&database, &["status"]).contains("transactions wait to be carried"));
+    database.query("DELETE FROM arx.transactions WHERE tx_hash = 'p200'").unwrap();
+    succeed(&database, &["sync"]);
     clickhouse
         .query("ALTER TABLE arx.transaction_events DELETE WHERE tx_hash = 'p9' SETTINGS mutations_sync = 2")
         .unwrap();

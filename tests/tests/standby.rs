@@ -1,10 +1,13 @@
 //! Whatever only reads answers on a hot standby as on its primary; whatever writes says that it cannot.
 
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use arx_tests::account::Account;
 use arx_tests::process::{run, wait_until};
-use arx_tests::{Stack, StackOptions};
+use arx_tests::{Database, Stack, StackOptions};
 
 const READS: [&str; 33] = [
     "SELECT target, depth FROM arx.wallet_connections('a', 'testnet')",
@@ -90,6 +93,8 @@ fn a_hot_standby_answers_what_the_primary_answers() {
     let refused = ask("SELECT arx.refresh_wallet_profiles()").unwrap_err().to_string();
     assert!(refused.contains("read-only transaction"), "{refused}");
 
+    feed_from_the_standby(&primary, &socket, &ask);
+
     // what arrives after the standby's file was built is laid over; a file of another timeline is not used
     let count = "SELECT sum(wallets), sum(total_value) FROM arx.wallet_reach('a', 'testnet', 5)";
     primary.query(&insert("t3", "c", "d")).unwrap();
@@ -109,4 +114,42 @@ fn insert(hash: &str, from: &str, to: &str) -> String {
         "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
          VALUES ('testnet', '{hash}', 3, '2024-01-03', '{from}', '{to}', 1.5)"
     )
+}
+
+/// ClickHouse is fed from what the standby shows: a transaction that began before others and commits after them is not missed.
+fn feed_from_the_standby(primary: &Database<'_>, socket: &Path, ask: &dyn Fn(&str) -> anyhow::Result<String>) {
+    let read_url = format!("host={} port=5432 user=postgres dbname={}", socket.display(), primary.name());
+    let sidecar = |arguments: &[&str]| {
+        let mut command = primary.sidecar().unwrap();
+        run(command.env("ARX_POSTGRES_READ_URL", &read_url).args(arguments)).unwrap()
+    };
+    let fed = "SELECT COALESCE(sum(transaction_count), 0) FROM arx.hourly_volume WHERE network = 'feed'";
+    let insert = |hash: &str| insert(hash, "f", "g").replace("'testnet'", "'feed'");
+    let seen = |sql: &str| {
+        let seen = wait_until(Duration::from_secs(60), || Ok(ask(sql)? == primary.query(sql)?));
+        assert!(seen.unwrap(), "the standby does not see what the primary sees: {sql}");
+    };
+    let count = "SELECT count(*) FROM arx.transactions";
+    let mut late = primary.psql().stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut input = late.stdin.take().unwrap();
+    writeln!(input, "BEGIN; {};", insert("late")).unwrap();
+    let open =
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()";
+    assert!(wait_until(Duration::from_secs(30), || Ok(primary.query(open)? == "1")).unwrap());
+    primary.query(&insert("early")).unwrap();
+    seen(count);
+    sidecar(&["sync"]);
+    writeln!(input, "COMMIT;").unwrap();
+    drop(input);
+    assert!(late.wait().unwrap().success());
+    primary.query("DELETE FROM arx.transactions WHERE tx_hash = 'early'").unwrap();
+    primary.query(&insert("third")).unwrap();
+    seen(count);
+    sidecar(&["sync"]);
+    assert_eq!(primary.query(fed).unwrap(), "2");
+    seen("SELECT position::text FROM arx.feed_positions WHERE consumer = 'clickhouse'");
+    let verified = sidecar(&["verify"]);
+    assert!(verified.contains("both sides are the same") && !verified.contains("left out"), "{verified}");
+    primary.query("DELETE FROM arx.transactions WHERE network = 'feed'").unwrap();
+    seen(count);
 }

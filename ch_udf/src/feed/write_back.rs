@@ -238,8 +238,7 @@ impl<'a> WriteBack<'a> {
             String::new()
         } else {
             format!(
-                "WHERE (network, {bucket}) GLOBAL IN (SELECT network, {bucket} FROM {current} GROUP BY network, {bucket} \
-                 HAVING max(last_version) > {})",
+                "WHERE (network, {bucket}) GLOBAL IN (SELECT network, {bucket} FROM {current} WHERE last_version > {})",
                 since.written
             )
         };
@@ -365,11 +364,11 @@ impl<'a> WriteBack<'a> {
             let left = begin(before).map_or_else(String::new, |first| {
                 // days that were in one of the two periods and are not in the other
                 let (low, high) = (first.min(since), first.max(since));
-                format!(" OR countIf(toRelativeDayNum(day) >= {low} AND toRelativeDayNum(day) < {high}) > 0")
+                format!(" OR (toRelativeDayNum(day) >= {low} AND toRelativeDayNum(day) < {high})")
             });
             format!(
-                " AND wallet GLOBAL IN (SELECT wallet FROM wallet_activity_current WHERE network = {{network:String}} \
-                  GROUP BY wallet HAVING max(last_version) > {written}{left})"
+                " AND wallet GLOBAL IN (SELECT wallet FROM wallet_activity_current \
+                                         WHERE network = {{network:String}} AND (last_version > {written}{left}))"
             )
         });
         let within = format!("toRelativeDayNum(day) >= {since}");
