@@ -1,12 +1,14 @@
 //! `feed.initial.*`: rows a second of a first load, against ClickHouse's own ways to take a table over from PostgreSQL.
 
 use std::cell::RefCell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::warehouse::{Load, Warehouse};
 use crate::graph::Runs;
+use arx_tests::process::wait_until;
+
 use crate::report::Measurement;
 use crate::sets::Real;
 use crate::timing::{in_turn, median};
@@ -123,6 +125,10 @@ fn replicate(warehouse: &Warehouse<'_>) -> Result<f64> {
     let start = Instant::now();
     engine.query_with("allow_experimental_database_materialized_postgresql=1", &statement)?;
     let loaded = warehouse.wait_for_rows(&mut looking, ("replicated", "transactions"), start, None);
+    // its rows are there a moment before it can be asked for them
+    let shown =
+        wait_until(Duration::from_secs(60), || Ok(engine.query("EXISTS TABLE replicated.transactions")? == "1"))?;
+    ensure!(shown, "MaterializedPostgreSQL does not show its table");
     let same = loaded.and_then(|seconds| warehouse.ensure_same("replicated.transactions").map(|()| seconds));
     engine.query("DROP DATABASE replicated SYNC")?;
     Ok(warehouse.rows as f64 / same?)
