@@ -1,5 +1,8 @@
 //! Whatever only reads answers on a hot standby as on its primary; whatever writes says that it cannot.
 
+// helpers of tests fail as tests do
+#![allow(clippy::unwrap_used)]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;

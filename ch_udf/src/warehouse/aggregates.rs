@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::schema::Shape;
+use super::shape::Shape;
 
 /// One kind of aggregate.
 #[derive(Debug)]

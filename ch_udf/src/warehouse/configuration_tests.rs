@@ -5,7 +5,8 @@ use std::path::Path;
 
 use roxmltree::{Document, Node};
 
-use super::schema::{Cluster, Shape, statements};
+use super::schema::statements;
+use super::shape::{Cluster, Shape};
 use crate::config::{Overrides, Settings};
 
 const CLUSTER: &str = include_str!("../../../config/clickhouse/cluster.xml");

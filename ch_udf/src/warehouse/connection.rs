@@ -2,7 +2,7 @@
 
 use clickhouse::Client;
 
-use super::schema::{Cluster, Shape};
+use super::shape::{Cluster, Shape};
 use crate::config::Settings;
 use crate::engine::{STORAGE_POLICY, Supervisor, Warehouse};
 use crate::error::SidecarError;

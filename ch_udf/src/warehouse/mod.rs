@@ -7,8 +7,10 @@ mod apply;
 mod configuration_tests;
 mod connection;
 mod schema;
+mod shape;
 
 pub use aggregates::{AGGREGATES, Aggregate, Months, Repair, all_months, fill_received, grouped, touched_months};
 pub use apply::{Applied, apply, ensure};
 pub use connection::{Connection, Topology, connect};
-pub use schema::{Cluster, SCHEMA_VERSION, Shape, statements};
+pub use schema::{SCHEMA_VERSION, statements};
+pub use shape::{Cluster, Shape};

@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 
 use super::aggregates::{AGGREGATES, Aggregate};
+use super::shape::Shape;
 use crate::error::SidecarError;
 
 /// Version of what the templates make. It rises when they change what a database already has.
@@ -30,49 +31,7 @@ const TIERS: [(&str, u32, u32); 2] = [("warm", 90, 3), ("cold", 730, 9)];
 /// Blocks whose tokens ClickHouse remembers a table: more than a pass that is repeated at once has chunks.
 const DEDUPLICATION_WINDOW: u32 = 1_000;
 
-/// A cluster as its servers know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cluster {
-    /// Its name in `remote_servers`.
-    pub name: String,
-    /// Whether shards have replicas: `Replicated` engines, and DDL by `ON CLUSTER`. Needs ClickHouse Keeper. Without, the statements
-    /// are run on each shard.
-    pub replicated: bool,
-}
-
-/// Which form the tables take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape {
-    /// The database.
-    pub database: String,
-    /// The cluster, if it is no single server.
-    pub cluster: Option<Cluster>,
-    /// Storage policy with the volumes `hot`, `warm` and `cold`.
-    pub storage_policy: Option<String>,
-    /// Days after which ClickHouse deletes what it holds; never if absent.
-    pub delete_after_days: Option<u32>,
-}
-
 impl Shape {
-    /// What follows the name of a table that lives on one shard.
-    #[must_use]
-    pub fn local(&self) -> &'static str {
-        if self.cluster.is_some() { "_local" } else { "" }
-    }
-
-    fn on_cluster(&self) -> String {
-        match &self.cluster {
-            Some(cluster) if cluster.replicated => format!(" ON CLUSTER {}", cluster.name),
-            Some(_) | None => String::new(),
-        }
-    }
-
-    /// Whether shards have replicas.
-    #[must_use]
-    pub fn is_replicated(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| cluster.replicated)
-    }
-
     /// What adds a column to the events, to be run like other DDL. The table over the shards comes last: who sees the column there finds
     /// it everywhere. `column` is quoted already.
     #[must_use]
@@ -222,6 +181,7 @@ fn tidy(statement: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shape::Cluster;
     use super::*;
 
     fn single() -> Shape {
