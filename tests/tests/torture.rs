@@ -47,6 +47,17 @@ impl Dice {
     }
 }
 
+/// A sidecar that does not outlive a test that fails.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // it may have ended by itself
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The servers, and how to hurt them.
 struct World<'a> {
     stack: &'a Stack,
@@ -148,14 +159,14 @@ impl<'a> World<'a> {
 
     /// Runs a step beside a daemon that lives.
     fn beside_daemon(&mut self, times: u32, up_to: u64, mut step: impl FnMut(&mut Self)) {
-        let mut daemon = self.start(&["run"]);
+        let mut daemon = Daemon(self.start(&["run"]));
         for _ in 0..times {
             self.dice.pause(up_to);
             step(self);
         }
-        assert!(daemon.try_wait().unwrap().is_none(), "the daemon ended by itself");
-        run(Command::new("kill").args(["-TERM", &daemon.id().to_string()])).unwrap();
-        assert!(daemon.wait().unwrap().success(), "the daemon did not stop gracefully");
+        assert!(daemon.0.try_wait().unwrap().is_none(), "the daemon ended by itself");
+        run(Command::new("kill").args(["-TERM", &daemon.0.id().to_string()])).unwrap();
+        assert!(daemon.0.wait().unwrap().success(), "the daemon did not stop gracefully");
     }
 
     /// Both sides are the same, and what was written back is what PostgreSQL computes itself.
