@@ -220,7 +220,7 @@ impl Sink for ClickHouseSink {
         let mut block = Block::default();
         let mut to_repair = 0;
         rows.each(&mut |event| {
-            to_repair += u64::from(stamp.counted(event) == Counted::ByRepair);
+            to_repair += u64::from(stamp.counting.counted(event.counted) == Counted::ByRepair);
             block.push(event, stamp, &self.further);
             Ok(())
         })?;

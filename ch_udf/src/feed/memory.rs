@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use super::model::{Chunk, Counted, Event, FirstLoad, FurtherColumn, HOUR_MICROS, Hour, Mark, Rows, Stage, Stored};
-use super::pipeline::{Confirmation, Counting, Delivery, Ledger, Reader, Sink, Source};
+use super::pipeline::{Confirmation, Delivery, Ledger, Reader, Sink, Source};
 use crate::error::SidecarError;
 
 type Outcome<T> = Result<T, SidecarError>;
@@ -516,11 +516,7 @@ impl Sink for MemorySink {
         let (generation, _) = self.generation();
         let (mut puts, mut to_repair) = (Vec::new(), 0);
         rows.each(&mut |event| {
-            let counted = match event.counted {
-                _ if delivery.counting == Counting::ByRebuild => Counted::ByRebuild,
-                Counted::ByView if delivery.counting == Counting::ByRepair => Counted::ByRepair,
-                counted => counted,
-            };
+            let counted = delivery.counting.counted(event.counted);
             to_repair += u64::from(counted == Counted::ByRepair);
             puts.push(Put { version: delivery.version, row: Change::of(event), deleted: event.deleted, counted });
             Ok(())

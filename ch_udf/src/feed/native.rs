@@ -34,16 +34,6 @@ pub(super) struct Stamp {
     pub counting: Counting,
 }
 
-impl Stamp {
-    pub(super) const fn counted(self, event: &Event<'_>) -> Counted {
-        match (self.counting, event.counted) {
-            (Counting::ByRebuild, _) => Counted::ByRebuild,
-            (Counting::ByRepair, Counted::ByView) => Counted::ByRepair,
-            (_, counted) => counted,
-        }
-    }
-}
-
 fn length(to: &mut BytesMut, mut length: usize) {
     loop {
         let low = (length & 0x7f) as u8;
@@ -142,7 +132,7 @@ impl Block {
         }
         to.ends.put_u64_le(to.count);
         self.is_deleted.put_u8(u8::from(event.deleted));
-        self.counted.put_u8(match stamp.counted(event) {
+        self.counted.put_u8(match stamp.counting.counted(event.counted) {
             Counted::ByView => 0,
             Counted::ByRepair => 1,
             Counted::Already => 2,
@@ -285,15 +275,6 @@ mod tests {
 
     fn stamp(counting: Counting) -> Stamp {
         Stamp { version: 1, generation: 0, counting }
-    }
-
-    #[test]
-    fn only_new_rows_are_left_to_the_views_and_only_if_nothing_was_cut_off() {
-        assert_eq!(stamp(Counting::AsMarked).counted(&event(Counted::ByView)), Counted::ByView);
-        assert_eq!(stamp(Counting::ByRepair).counted(&event(Counted::ByView)), Counted::ByRepair);
-        assert_eq!(stamp(Counting::AsMarked).counted(&event(Counted::ByRepair)), Counted::ByRepair);
-        assert_eq!(stamp(Counting::ByRepair).counted(&event(Counted::Already)), Counted::Already);
-        assert_eq!(stamp(Counting::ByRebuild).counted(&event(Counted::ByRepair)), Counted::ByRebuild);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::model::{Chunk, FirstLoad, FurtherColumn, Hour, Mark, Rows, Stage, Stored};
+use super::model::{Chunk, Counted, FirstLoad, FurtherColumn, Hour, Mark, Rows, Stage, Stored};
 use crate::error::SidecarError;
 
 type Outcome<T> = Result<T, SidecarError>;
@@ -72,6 +72,18 @@ pub enum Counting {
     ByRepair,
     /// A rebuild follows, and makes everything that is derived from the rows.
     ByRebuild,
+}
+
+impl Counting {
+    /// Who counts a row that says this of itself.
+    #[must_use]
+    pub const fn counted(self, of_row: Counted) -> Counted {
+        match (self, of_row) {
+            (Self::ByRebuild, _) => Counted::ByRebuild,
+            (Self::ByRepair, Counted::ByView) => Counted::ByRepair,
+            (Self::AsMarked | Self::ByRepair, counted) => counted,
+        }
+    }
 }
 
 /// What to put into the sink, and as what.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 
 use super::memory::{Change, Database, Fuse, MemoryLedger, MemorySink, MemorySource};
-use super::model::{HOUR_MICROS, Hour};
-use super::pipeline::{PassOptions, PassReport, run_pass};
+use super::model::{Counted, HOUR_MICROS, Hour};
+use super::pipeline::{Counting, PassOptions, PassReport, run_pass};
 use crate::error::SidecarError;
 
 struct World {
@@ -79,6 +79,15 @@ fn the_first_pass_loads_everything_and_the_next_finds_nothing() {
     world.check();
     assert!(world.pass(None).unwrap().is_idle());
     assert_eq!(world.database.lock().unwrap().rows_total, 20);
+}
+
+#[test]
+fn only_new_rows_are_left_to_the_views_and_only_if_nothing_was_cut_off() {
+    assert_eq!(Counting::AsMarked.counted(Counted::ByView), Counted::ByView);
+    assert_eq!(Counting::ByRepair.counted(Counted::ByView), Counted::ByRepair);
+    assert_eq!(Counting::AsMarked.counted(Counted::ByRepair), Counted::ByRepair);
+    assert_eq!(Counting::ByRepair.counted(Counted::Already), Counted::Already);
+    assert_eq!(Counting::ByRebuild.counted(Counted::ByRepair), Counted::ByRebuild);
 }
 
 #[test]

@@ -22,9 +22,9 @@ pub struct Round {
 
 /// What a feed needs, connected.
 pub(crate) struct Feed {
-    pub(crate) source: PostgresSource,
-    pub(crate) sink: ClickHouseSink,
-    pub(crate) ledger: PostgresLedger,
+    source: PostgresSource,
+    sink: ClickHouseSink,
+    ledger: PostgresLedger,
     volumes: Due,
     behaviour: Due,
     has_passed: bool,

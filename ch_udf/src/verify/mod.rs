@@ -14,7 +14,7 @@ use clap::Args;
 
 use crate::config::Settings;
 use crate::engine::Supervisor;
-use crate::error::{ErrorKind, SidecarError};
+use crate::error::SidecarError;
 use crate::feed::{Hour, PostgresSource};
 use crate::postgres;
 use crate::serve::Feed;
@@ -224,7 +224,7 @@ async fn load_again(settings: &Settings, supervisor: &Supervisor, hours: &[Hour]
                 feed.pass(settings).await?;
                 feed.write_back_all(settings).await?;
             }
-            Err(error @ SidecarError::Taken { .. }) if error.kind() == ErrorKind::Busy => {}
+            Err(SidecarError::Taken { .. }) => {}
             Err(error) => return Err(error),
         }
         let row = client.query_one("SELECT count(*) FROM arx.feed_reloads", &[]).await.map_err(failed)?;
