@@ -145,7 +145,8 @@ pub struct Settings {
     pub feed_idle_milliseconds: u64,
     /// Rows a chunk of the feed.
     pub feed_chunk_rows: u32,
-    /// Connections that read side by side during a first load.
+    /// Connections that read side by side during a first load: one more than there are processors, but 8 at most, if nothing
+    /// is said.
     pub feed_load_workers: u32,
     /// Seconds between two times that volumes are written back into PostgreSQL.
     pub write_back_seconds: u64,
@@ -155,6 +156,11 @@ pub struct Settings {
     pub write_back_daily: bool,
     /// Seconds a cached profile lives, give or take a tenth.
     pub profile_ttl_seconds: u64,
+}
+
+/// Processors that this program may use.
+fn processors() -> u32 {
+    std::thread::available_parallelism().ok().and_then(|count| u32::try_from(count.get()).ok()).unwrap_or(2)
 }
 
 impl Default for Settings {
@@ -176,8 +182,8 @@ impl Default for Settings {
             listen: "127.0.0.1:9187".into(),
             feed_interval_milliseconds: 200,
             feed_idle_milliseconds: 500,
-            feed_chunk_rows: 100_000,
-            feed_load_workers: 4,
+            feed_chunk_rows: 200_000,
+            feed_load_workers: (processors() + 1).clamp(2, 8),
             write_back_seconds: 5,
             behaviour_seconds: 60,
             write_back_daily: false,

@@ -38,7 +38,7 @@ ENGINE = {replicated}ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYYYYMM(event_time)
 ORDER BY (network, from_address, event_time, tx_hash)
 {ttl event_time fed_at}
-SETTINGS {dedup}{storage_policy}
+SETTINGS {settings}
 COMMENT 'transactions fed from PostgreSQL by arx-sidecar; read with FINAL';
 
 -- The same transactions in the order of their receivers: what a wallet received is read without a scan.
@@ -62,7 +62,7 @@ ENGINE = {replicated}ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYYYYMM(event_time)
 ORDER BY (network, to_address, event_time, tx_hash)
 {ttl event_time fed_at}
-SETTINGS {dedup}{storage_policy}
+SETTINGS {settings}
 COMMENT 'transaction_events by receiver; read with FINAL';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.received_transactions_mv{local}{on_cluster}

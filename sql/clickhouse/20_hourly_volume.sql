@@ -22,7 +22,7 @@ ENGINE = {replicated}AggregatingMergeTree
 PARTITION BY toYear(hour)
 ORDER BY (network, hour, generation)
 {ttl hour}
-SETTINGS {dedup}{storage_policy};
+SETTINGS {settings};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.hourly_volume_mv{local}{on_cluster}
 TO {database}.hourly_volume_states{local}

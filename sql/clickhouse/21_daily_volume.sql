@@ -22,7 +22,7 @@ ENGINE = {replicated}AggregatingMergeTree
 PARTITION BY toYear(day)
 ORDER BY (network, day, generation)
 {ttl day}
-SETTINGS {dedup}{storage_policy};
+SETTINGS {settings};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.daily_volume_mv{local}{on_cluster}
 TO {database}.daily_volume_states{local}

@@ -26,7 +26,7 @@ ENGINE = {replicated}AggregatingMergeTree
 PARTITION BY toYYYYMM(day)
 ORDER BY (network, wallet, day, generation)
 {ttl day}
-SETTINGS {dedup}{storage_policy};
+SETTINGS {settings};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.wallet_activity_mv{local}{on_cluster}
 TO {database}.wallet_activity_states{local}

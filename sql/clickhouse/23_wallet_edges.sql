@@ -18,7 +18,7 @@ ENGINE = {replicated}AggregatingMergeTree
 PARTITION BY toYYYYMM(day)
 ORDER BY (network, from_address, to_address, day, generation)
 {ttl day}
-SETTINGS {dedup}{storage_policy};
+SETTINGS {settings};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.wallet_edges_mv{local}{on_cluster}
 TO {database}.wallet_edges_states{local}

@@ -259,16 +259,20 @@ CREATE TABLE feed_loads (
     started_at        timestamptz NOT NULL DEFAULT now()
 );
 CREATE TABLE feed_chunks (
-    consumer    text NOT NULL REFERENCES feed_loads ON DELETE CASCADE,
-    chunk       integer NOT NULL,
-    relation    oid NOT NULL,
+    consumer     text NOT NULL REFERENCES feed_loads ON DELETE CASCADE,
+    chunk        integer NOT NULL,
+    -- parts of as many tables as make a chunk of the usual size; in all arrays the same part stands at the same place
+    relations    oid[] NOT NULL,
     -- another file has the rows in other blocks: the load then starts afresh
-    file        oid NOT NULL,
-    first_block bigint NOT NULL CHECK (first_block >= 0),
-    end_block   bigint CHECK (end_block > first_block),
+    files        oid[] NOT NULL,
+    first_blocks bigint[] NOT NULL,
+    -- NULL for the end of a table
+    end_blocks   bigint[] NOT NULL,
     -- NULL until the chunk is in
-    rows_loaded bigint,
-    PRIMARY KEY (consumer, chunk)
+    rows_loaded  bigint,
+    PRIMARY KEY (consumer, chunk),
+    CHECK (cardinality(relations) > 0 AND cardinality(files) = cardinality(relations)
+           AND cardinality(first_blocks) = cardinality(relations) AND cardinality(end_blocks) = cardinality(relations))
 );
 
 -- Hours that the feed to ClickHouse is to load again; what it has loaded, it takes off the list.

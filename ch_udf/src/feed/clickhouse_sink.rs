@@ -104,7 +104,7 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    async fn send(&self, token: &str, columns: &str, body: Bytes) -> Result<(), clickhouse::error::Error> {
+    async fn send(&self, token: &str, columns: &str, block: &[Bytes]) -> Result<(), clickhouse::error::Error> {
         let mut insert = self
             .topology
             .entry
@@ -122,7 +122,9 @@ impl ClickHouseSink {
             // a chunk of a long history touches more months than the default allows
             .with_setting("max_partitions_per_insert_block", "0")
             .with_timeouts(Some(Duration::from_secs(60)), Some(Duration::from_secs(300)));
-        insert.send(body).await?;
+        for piece in block {
+            insert.send(piece.clone()).await?;
+        }
         insert.end().await
     }
 }
@@ -217,18 +219,18 @@ impl Sink for ClickHouseSink {
             generation: self.generation.load(Ordering::Acquire),
             counting: delivery.counting,
         };
-        let mut block = Block::default();
+        let mut block = Block::with_capacity(rows.len());
         let mut to_repair = 0;
         rows.each(&mut |event| {
             to_repair += u64::from(stamp.counting.counted(event.counted) == Counted::ByRepair);
             block.push(event, stamp, &self.further);
             Ok(())
         })?;
-        let (names, body) = block.finish(stamp, &self.further);
+        let (names, block) = block.finish(stamp, &self.further);
         let columns = names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
         let mut retrier = Retrier::default();
         loop {
-            let error = match self.send(&delivery.token, &columns, body.clone()).await {
+            let error = match self.send(&delivery.token, &columns, &block).await {
                 Ok(()) => return Ok(to_repair),
                 Err(source) => SidecarError::ClickHouse { doing: "insert transactions", source },
             };

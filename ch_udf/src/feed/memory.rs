@@ -5,7 +5,9 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use super::model::{Chunk, Counted, Event, FirstLoad, FurtherColumn, HOUR_MICROS, Hour, Mark, Rows, Stage, Stored};
+use super::model::{
+    Chunk, Counted, Event, FirstLoad, FurtherColumn, HOUR_MICROS, Hour, Mark, Rows, Span, Stage, Stored,
+};
 use super::pipeline::{Confirmation, Delivery, Ledger, Reader, Sink, Source};
 use crate::error::SidecarError;
 
@@ -327,14 +329,13 @@ impl Source for MemorySource {
     async fn chunks(&mut self) -> Outcome<Vec<Chunk>> {
         self.fuse.step()?;
         let rows = self.database.lock().unwrap().rows.len() as i64;
-        let chunk = |number: i64| Chunk {
-            number: i32::try_from(number).unwrap(),
-            relation: 1,
-            file: 1,
-            first_block: number * 4,
-            end_block: (number * 4 + 4 < rows).then_some(number * 4 + 4),
+        let span = |first_block: i64| {
+            let end = first_block + 2;
+            Span { relation: 1, file: 1, first_block, end_block: (end < rows).then_some(end) }
         };
-        Ok((0..(rows + 3) / 4).map(chunk).collect())
+        let spans: Vec<Span> = (0..(rows + 1) / 2).map(|number| span(number * 2)).collect();
+        let chunk = |(number, spans): (usize, &[Span])| Chunk { number: number as i32, spans: spans.to_vec() };
+        Ok(spans.chunks(2).enumerate().map(chunk).collect())
     }
 
     async fn readers(&mut self, count: u32, position: &str) -> Outcome<Vec<MemoryReader>> {
@@ -372,15 +373,23 @@ impl Reader for MemoryReader {
     async fn start(&mut self, chunk: &Chunk) -> Outcome<()> {
         self.fuse.step()?;
         let database = self.database.lock().unwrap();
-        let first = usize::try_from(chunk.first_block).unwrap();
-        let end = chunk.end_block.map_or(database.rows.len(), |end| usize::try_from(end).unwrap());
         let visible = |version: &&Version| {
             self.snapshot.sees(version.made)
                 && self.position.sees(version.made)
                 && !version.removed.is_some_and(|xid| self.snapshot.sees(xid))
         };
-        let rows = database.rows.get(first..end.min(database.rows.len())).unwrap_or_default();
-        let rows = rows.iter().filter(visible).map(|version| (version.row.clone(), Counted::ByRepair)).collect();
+        let of_span = |span: &Span| {
+            let first = usize::try_from(span.first_block).unwrap();
+            let end = span.end_block.map_or(database.rows.len(), |end| usize::try_from(end).unwrap());
+            database.rows.get(first..end.min(database.rows.len())).unwrap_or_default()
+        };
+        let rows = chunk
+            .spans
+            .iter()
+            .flat_map(of_span)
+            .filter(visible)
+            .map(|version| (version.row.clone(), Counted::ByRepair))
+            .collect();
         self.ready = MemoryRows { rows, deleted: false };
         Ok(())
     }

@@ -215,11 +215,18 @@ pub struct FirstLoad {
     pub rows: u64,
 }
 
-/// Blocks of one table that are loaded together.
+/// What is loaded together: as many parts of tables as make one insert of the usual size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// Its number in the load.
     pub number: i32,
+    /// The parts.
+    pub spans: Vec<Span>,
+}
+
+/// Blocks of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
     /// The table.
     pub relation: u32,
     /// The file that the table was in: another one has its rows in other blocks.

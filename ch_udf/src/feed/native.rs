@@ -103,6 +103,30 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// With room for rows of the usual width.
+    pub(super) fn with_capacity(rows: usize) -> Self {
+        let room = |width: usize| BytesMut::with_capacity(rows * width);
+        let nullable = |width| Nullable { nulls: room(1), values: room(width) };
+        Self {
+            event_time: room(8),
+            network: room(10),
+            tx_hash: room(68),
+            block_number: room(8),
+            transaction_index: nullable(4),
+            from_address: room(44),
+            to_address: nullable(44),
+            value: room(16),
+            value_usd: nullable(16),
+            gas_used: nullable(8),
+            gas_price: nullable(8),
+            status: room(10),
+            metadata: room(3),
+            is_deleted: room(1),
+            counted: room(1),
+            ..Self::default()
+        }
+    }
+
     /// Takes a row over.
     pub(super) fn push(&mut self, event: &Event<'_>, stamp: Stamp, further: &[FurtherColumn]) {
         self.rows += 1;
@@ -145,44 +169,47 @@ impl Block {
         }
     }
 
-    /// The names of the columns, and the block.
-    pub(super) fn finish(self, stamp: Stamp, further: &[FurtherColumn]) -> (Vec<String>, Bytes) {
+    /// The names of the columns, and the block in pieces.
+    pub(super) fn finish(self, stamp: Stamp, further: &[FurtherColumn]) -> (Vec<String>, Vec<Bytes>) {
         let rows = self.rows;
-        let mut out = Columns::new(rows, self.tx_hash.len() + self.from_address.len() + rows * 200);
-        out.add("event_time", "DateTime64(6, 'UTC')", &[&self.event_time]);
-        out.add("network", "String", &[&self.network]);
-        out.add("tx_hash", "String", &[&self.tx_hash]);
-        out.add("block_number", "UInt64", &[&self.block_number]);
-        out.add_nullable("transaction_index", "UInt32", &self.transaction_index);
-        out.add("from_address", "String", &[&self.from_address]);
-        out.add_nullable("to_address", "String", &self.to_address);
-        out.add("value", "Decimal(38, 18)", &[&self.value]);
-        out.add_nullable("value_usd", "Decimal(20, 2)", &self.value_usd);
-        out.add_nullable("gas_used", "UInt64", &self.gas_used);
-        out.add_nullable("gas_price", "UInt64", &self.gas_price);
-        out.add("status", "String", &[&self.status]);
+        let mut out = Columns::default();
+        out.add("event_time", "DateTime64(6, 'UTC')", [self.event_time]);
+        out.add("network", "String", [self.network]);
+        out.add("tx_hash", "String", [self.tx_hash]);
+        out.add("block_number", "UInt64", [self.block_number]);
+        out.add_nullable("transaction_index", "UInt32", self.transaction_index);
+        out.add("from_address", "String", [self.from_address]);
+        out.add_nullable("to_address", "String", self.to_address);
+        out.add("value", "Decimal(38, 18)", [self.value]);
+        out.add_nullable("value_usd", "Decimal(20, 2)", self.value_usd);
+        out.add_nullable("gas_used", "UInt64", self.gas_used);
+        out.add_nullable("gas_price", "UInt64", self.gas_price);
+        out.add("status", "String", [self.status]);
         if self.has_metadata {
-            out.add("metadata", "String", &[&self.metadata]);
+            out.add("metadata", "String", [self.metadata]);
         }
-        let transfers = &self.transfers;
-        if transfers.count > 0 {
-            let ends = &transfers.ends;
-            out.add("token_transfers.log_index", "Array(UInt32)", &[ends, &transfers.log_index]);
-            out.add("token_transfers.token", "Array(String)", &[ends, &transfers.token]);
-            out.add("token_transfers.from", "Array(String)", &[ends, &transfers.from]);
-            out.add("token_transfers.to", "Array(String)", &[ends, &transfers.to]);
-            out.add("token_transfers.amount", "Array(UInt256)", &[ends, &transfers.amount]);
-            let usd = &transfers.value_usd;
-            out.add("token_transfers.value_usd", "Array(Nullable(Decimal(20, 2)))", &[ends, &usd.nulls, &usd.values]);
+        if self.transfers.count > 0 {
+            let Transfers { ends, log_index, token, from, to, amount, value_usd, .. } = self.transfers;
+            let ends = ends.freeze();
+            let mut add = |name: &str, kind: &str, elements: BytesMut| {
+                out.add(&format!("token_transfers.{name}"), kind, [ends.clone(), elements.freeze()]);
+            };
+            add("log_index", "Array(UInt32)", log_index);
+            add("token", "Array(String)", token);
+            add("from", "Array(String)", from);
+            add("to", "Array(String)", to);
+            add("amount", "Array(UInt256)", amount);
+            let (nulls, values) = (value_usd.nulls.freeze(), value_usd.values.freeze());
+            out.add("token_transfers.value_usd", "Array(Nullable(Decimal(20, 2)))", [ends, nulls, values]);
         }
-        out.add("version", "UInt64", &[&stamp.version.to_le_bytes().repeat(rows)]);
-        out.add("is_deleted", "UInt8", &[&self.is_deleted]);
-        out.add("counted", "Int8", &[&self.counted]);
-        out.add("generation", "UInt64", &[&stamp.generation.to_le_bytes().repeat(rows)]);
-        for (column, values) in further.iter().zip(&self.further) {
-            out.add(&column.name, type_of(column), &[&values.nulls, &values.values]);
+        out.add("version", "UInt64", [stamp.version.to_le_bytes().repeat(rows)]);
+        out.add("is_deleted", "UInt8", [self.is_deleted]);
+        out.add("counted", "Int8", [self.counted]);
+        out.add("generation", "UInt64", [stamp.generation.to_le_bytes().repeat(rows)]);
+        for (column, values) in further.iter().zip(self.further) {
+            out.add(&column.name, type_of(column), [values.nulls, values.values]);
         }
-        out.finish()
+        out.finish(rows)
     }
 }
 
@@ -201,40 +228,36 @@ fn put_further(to: &mut Nullable, value: &Value<'_>, kind: ValueKind) {
     to.put(value, |to, bytes| to.put_slice(&bytes[..width]));
 }
 
-/// Columns one after the other.
+/// Columns one after the other, as the pieces that they were made in.
+#[derive(Default)]
 struct Columns {
-    rows: usize,
     names: Vec<String>,
-    body: BytesMut,
+    pieces: Vec<Bytes>,
 }
 
 impl Columns {
-    fn new(rows: usize, capacity: usize) -> Self {
-        Self { rows, names: Vec::with_capacity(32), body: BytesMut::with_capacity(capacity) }
-    }
-
-    fn add(&mut self, name: &str, type_name: &str, parts: &[&[u8]]) {
-        text(&mut self.body, name);
-        text(&mut self.body, type_name);
-        for part in parts {
-            self.body.put_slice(part);
-        }
+    fn add<const N: usize>(&mut self, name: &str, type_name: &str, parts: [impl Into<Bytes>; N]) {
+        let mut head = BytesMut::with_capacity(name.len() + type_name.len() + 4);
+        text(&mut head, name);
+        text(&mut head, type_name);
+        self.pieces.push(head.freeze());
+        self.pieces.extend(parts.into_iter().map(Into::into));
         self.names.push(name.to_owned());
     }
 
     /// Nothing at all, if every value is NULL.
-    fn add_nullable(&mut self, name: &str, type_name: &str, of: &Nullable) {
+    fn add_nullable(&mut self, name: &str, type_name: &str, of: Nullable) {
         if of.nulls.contains(&0) {
-            self.add(name, &format!("Nullable({type_name})"), &[&of.nulls, &of.values]);
+            self.add(name, &format!("Nullable({type_name})"), [of.nulls, of.values]);
         }
     }
 
-    fn finish(self) -> (Vec<String>, Bytes) {
-        let mut block = BytesMut::with_capacity(self.body.len() + 16);
-        length(&mut block, self.names.len());
-        length(&mut block, self.rows);
-        block.unsplit(self.body);
-        (self.names, block.freeze())
+    fn finish(mut self, rows: usize) -> (Vec<String>, Vec<Bytes>) {
+        let mut head = BytesMut::with_capacity(8);
+        length(&mut head, self.names.len());
+        length(&mut head, rows);
+        self.pieces.insert(0, head.freeze());
+        (self.names, self.pieces)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::model::{Chunk, FirstLoad, Mark, Stored};
+use super::model::{Chunk, FirstLoad, Mark, Span, Stored};
 use super::pipeline::{Confirmation, Ledger};
 use crate::error::SidecarError;
 
@@ -58,7 +58,7 @@ impl PostgresLedger {
         let chunks = self
             .client
             .query(
-                "SELECT chunk, relation, file, first_block, end_block FROM arx.feed_chunks \
+                "SELECT chunk, relations, files, first_blocks, end_blocks FROM arx.feed_chunks \
                   WHERE consumer = $1 AND rows_loaded IS NULL ORDER BY chunk",
                 &[&CONSUMER],
             )
@@ -66,12 +66,13 @@ impl PostgresLedger {
             .map_err(failed)?;
         let pending = chunks
             .iter()
-            .map(|row| Chunk {
-                number: row.get(0),
-                relation: row.get(1),
-                file: row.get(2),
-                first_block: row.get(3),
-                end_block: row.get(4),
+            .map(|row| {
+                let files: (Vec<u32>, Vec<u32>) = (row.get(1), row.get(2));
+                let blocks: (Vec<i64>, Vec<Option<i64>>) = (row.get(3), row.get(4));
+                let spans = files.0.into_iter().zip(files.1).zip(blocks.0.into_iter().zip(blocks.1));
+                let span =
+                    |((relation, file), (first_block, end_block))| Span { relation, file, first_block, end_block };
+                Chunk { number: row.get(0), spans: spans.map(span).collect() }
             })
             .collect();
         let mark = Mark {
@@ -151,15 +152,19 @@ impl Ledger for PostgresLedger {
             )
             .await
             .map_err(failed)?;
-        let numbers: Vec<i32> = load.pending.iter().map(|chunk| chunk.number).collect();
-        let relations: Vec<u32> = load.pending.iter().map(|chunk| chunk.relation).collect();
-        let files: Vec<u32> = load.pending.iter().map(|chunk| chunk.file).collect();
-        let firsts: Vec<i64> = load.pending.iter().map(|chunk| chunk.first_block).collect();
-        let ends: Vec<Option<i64>> = load.pending.iter().map(|chunk| chunk.end_block).collect();
+        let spans = || load.pending.iter().flat_map(|chunk| chunk.spans.iter().map(|span| (chunk.number, span)));
+        let numbers: Vec<i32> = spans().map(|(number, _)| number).collect();
+        let relations: Vec<u32> = spans().map(|(_, span)| span.relation).collect();
+        let files: Vec<u32> = spans().map(|(_, span)| span.file).collect();
+        let firsts: Vec<i64> = spans().map(|(_, span)| span.first_block).collect();
+        let ends: Vec<Option<i64>> = spans().map(|(_, span)| span.end_block).collect();
         transaction
             .execute(
-                "INSERT INTO arx.feed_chunks (consumer, chunk, relation, file, first_block, end_block) \
-                 SELECT $1, c.* FROM unnest($2::integer[], $3::oid[], $4::oid[], $5::bigint[], $6::bigint[]) AS c",
+                "INSERT INTO arx.feed_chunks (consumer, chunk, relations, files, first_blocks, end_blocks) \
+                 SELECT $1, s.chunk, array_agg(s.relation ORDER BY s.n), array_agg(s.file ORDER BY s.n), \
+                        array_agg(s.first_block ORDER BY s.n), array_agg(s.end_block ORDER BY s.n) \
+                   FROM unnest($2::integer[], $3::oid[], $4::oid[], $5::bigint[], $6::bigint[]) WITH ORDINALITY \
+                     AS s (chunk, relation, file, first_block, end_block, n) GROUP BY s.chunk",
                 &[&CONSUMER, &numbers, &relations, &files, &firsts, &ends],
             )
             .await
@@ -168,14 +173,13 @@ impl Ledger for PostgresLedger {
     }
 
     async fn chunk_done(&mut self, chunk: &Chunk, rows: u64) -> Result<(), SidecarError> {
-        self.client
-            .execute(
-                "UPDATE arx.feed_chunks SET rows_loaded = $3 WHERE consumer = $1 AND chunk = $2",
-                &[&CONSUMER, &chunk.number, &signed(rows)],
-            )
-            .await
-            .map(drop)
-            .map_err(|source| SidecarError::Postgres { doing: "store that a chunk is loaded", source })
+        let failed = |source| SidecarError::Postgres { doing: "store that a chunk is loaded", source };
+        let transaction = self.client.transaction().await.map_err(failed)?;
+        // A chunk that a crash forgets is loaded again; waiting for the disk would stop all readers.
+        transaction.batch_execute("SET LOCAL synchronous_commit = off").await.map_err(failed)?;
+        let done = "UPDATE arx.feed_chunks SET rows_loaded = $3 WHERE consumer = $1 AND chunk = $2";
+        transaction.execute(done, &[&CONSUMER, &chunk.number, &signed(rows)]).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     async fn drop_load(&mut self) -> Result<(), SidecarError> {

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::Fuse;
 use tokio_postgres::{Client, CopyOutStream};
 
-use super::model::{Chunk, FurtherColumn, Hour, Mark, Stage, ValueKind};
+use super::model::{Chunk, FurtherColumn, Hour, Mark, Span, Stage, ValueKind};
 use super::pipeline::{Reader, Source};
 use super::postgres_rows::{KNOWN, Layout, PostgresRows};
 use crate::config::ServerUrl;
@@ -16,10 +16,13 @@ use crate::error::SidecarError;
 use crate::postgres;
 
 /// Bytes after which a chunk ends, however few its rows: rows with thousands of token transfers are large.
-const CHUNK_BYTES: usize = 32 << 20;
+const CHUNK_BYTES: usize = 48 << 20;
 
-/// Blocks of a chunk of a first load: 32 MB of table, some 130,000 rows, a second or less of work to repeat.
-const CHUNK_BLOCKS: i64 = 4_096;
+/// Most tables of a chunk of a first load.
+const CHUNK_TABLES: usize = 64;
+
+/// Most blocks of a chunk of a first load: 40 MB of table, just below 200,000 rows, a second or less of work to repeat.
+const CHUNK_BLOCKS: i64 = 5_120;
 
 /// On a standby the list of running transactions is not at hand: what has begun since the oldest of them waits for the next pass.
 const MARK: &str = "SELECT CASE WHEN pg_is_in_recovery() \
@@ -38,6 +41,13 @@ const MARK: &str = "SELECT CASE WHEN pg_is_in_recovery() \
 const CHUNKS: &str = "SELECT c.oid, COALESCE(pg_relation_filenode(c.oid), 0::oid), \
             CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::bigint ELSE 0 END \
        FROM pg_partition_tree('arx.transactions') AS t JOIN pg_class AS c ON c.oid = t.relid WHERE t.isleaf ORDER BY c.oid";
+
+/// Tables by their numbers, in the order given; quoted and qualified by the server, NULL for one that is gone.
+const NAMES: &str = "SELECT c.oid::regclass::text FROM unnest($1::oid[]) WITH ORDINALITY AS r (relation, n) \
+       LEFT JOIN pg_class AS c ON c.oid = r.relation ORDER BY r.n";
+
+const FILES: &str = "SELECT COALESCE(pg_relation_filenode(r.relation::regclass), 0::oid) \
+       FROM unnest($1::oid[]) WITH ORDINALITY AS r (relation, n) ORDER BY r.n";
 
 /// A pass reads what the planner cannot guess: an unknown snapshot counts for a third of a table, and expressions over ninety
 /// partitions cost seconds to compile.
@@ -111,6 +121,7 @@ async fn receive(stream: &mut CopyStream, layout: &Arc<Layout>, limit: u32) -> R
         let Some(message) = stream.next().await else { break };
         bytes += rows.push(message.map_err(|source| SidecarError::Postgres { doing: "read transactions", source })?);
     }
+    rows.sort();
     Ok(rows)
 }
 
@@ -134,6 +145,34 @@ pub(crate) fn since(column: &str, position: &str, until: &str) -> Result<String,
         "{column} >= pg_snapshot_xmin({position}) AND NOT pg_visible_in_snapshot({column}, {position}) \
          AND pg_visible_in_snapshot({column}, {until})"
     ))
+}
+
+/// Tables, their files and their blocks as chunks: large tables are cut, small ones put together. ClickHouse needs as long for what
+/// every insert costs as for 10,000 rows.
+fn packed(tables: impl Iterator<Item = (u32, u32, i64)>) -> Vec<Chunk> {
+    let mut chunks: Vec<Chunk> = Vec::new();
+    let mut room = 0;
+    for (relation, file, blocks) in tables {
+        let mut first_block = 0;
+        loop {
+            let end = first_block + CHUNK_BLOCKS;
+            let end_block = (end < blocks).then_some(end);
+            let taken = end_block.unwrap_or(blocks) - first_block;
+            let span = Span { relation, file, first_block, end_block };
+            match chunks.last_mut() {
+                Some(chunk) if taken <= room && chunk.spans.len() < CHUNK_TABLES => chunk.spans.push(span),
+                _ => {
+                    let number = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
+                    chunks.push(Chunk { number, spans: vec![span] });
+                    room = CHUNK_BLOCKS;
+                }
+            }
+            room -= taken;
+            let Some(end) = end_block else { break };
+            first_block = end;
+        }
+    }
+    chunks
 }
 
 fn kind_of(type_name: &str) -> ValueKind {
@@ -279,27 +318,18 @@ impl Source for PostgresSource {
             .query(CHUNKS, &[])
             .await
             .map_err(|source| SidecarError::Postgres { doing: "plan the first load", source })?;
-        let mut chunks = Vec::new();
-        for row in rows {
-            let (relation, file, blocks): (u32, u32, i64) = (row.get(0), row.get(1), row.get(2));
-            let mut first_block = 0;
-            loop {
-                let end = first_block + CHUNK_BLOCKS;
-                let end_block = (end < blocks).then_some(end);
-                let number = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
-                chunks.push(Chunk { number, relation, file, first_block, end_block });
-                let Some(end) = end_block else { break };
-                first_block = end;
-            }
-        }
-        Ok(chunks)
+        Ok(packed(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2)))))
     }
 
     async fn readers(&mut self, count: u32, position: &str) -> Result<Vec<PostgresReader>, SidecarError> {
         let failed = |source| SidecarError::Postgres { doing: "share the snapshot", source };
         let row = self.client.query_one("SELECT pg_export_snapshot()", &[]).await.map_err(failed)?;
         let shared: String = row.get(0);
-        let condition = format!("pg_visible_in_snapshot(t.ingest_xid, {})", literal(position)?);
+        // nearly all rows are older than anything that ran then, which is cheap to see
+        let position = literal(position)?;
+        let condition = format!(
+            "(t.ingest_xid < pg_snapshot_xmin({position}) OR pg_visible_in_snapshot(t.ingest_xid, {position}))"
+        );
         let mut readers = Vec::new();
         for _ in 0..count {
             let client = postgres::connect(&self.url).await?.client;
@@ -332,19 +362,23 @@ impl Reader for PostgresReader {
     type Rows = PostgresRows;
 
     async fn start(&mut self, chunk: &Chunk) -> Result<(), SidecarError> {
-        let failed = |source| SidecarError::Postgres { doing: "find a table of the first load", source };
-        // quoted and qualified by the server; NULL if it is gone
-        let name = "SELECT (SELECT c.oid::regclass::text FROM pg_class AS c WHERE c.oid = $1)";
-        let name: Option<String> = self.client.query_one(name, &[&chunk.relation]).await.map_err(failed)?.get(0);
-        let name = name.ok_or(SidecarError::Rewritten { relation: chunk.relation })?;
-        let mut condition = self.condition.clone();
-        if chunk.first_block > 0 {
-            condition.push_str(&format!(" AND t.ctid >= '({},0)'::tid", chunk.first_block));
+        let failed = |source| SidecarError::Postgres { doing: "find the tables of a chunk", source };
+        let relations: Vec<u32> = chunk.spans.iter().map(|span| span.relation).collect();
+        let names = self.client.query(NAMES, &[&relations]).await.map_err(failed)?;
+        let mut parts = Vec::with_capacity(chunk.spans.len());
+        for (span, row) in chunk.spans.iter().zip(&names) {
+            let name: Option<&str> = row.get(0);
+            let name = name.ok_or(SidecarError::Rewritten { relation: span.relation })?;
+            let mut condition = self.condition.clone();
+            if span.first_block > 0 {
+                condition.push_str(&format!(" AND t.ctid >= '({},0)'::tid", span.first_block));
+            }
+            if let Some(end) = span.end_block {
+                condition.push_str(&format!(" AND t.ctid < '({end},0)'::tid"));
+            }
+            parts.push(self.layout.select(&format!("{name} AS t"), "1", &condition));
         }
-        if let Some(end) = chunk.end_block {
-            condition.push_str(&format!(" AND t.ctid < '({end},0)'::tid"));
-        }
-        self.stream = Some(copy(&self.client, &self.layout.select(&format!("{name} AS t"), "1", &condition)).await?);
+        self.stream = Some(copy(&self.client, &parts.join(" UNION ALL ")).await?);
         Ok(())
     }
 
@@ -357,17 +391,35 @@ impl Reader for PostgresReader {
 
     async fn finish(&mut self, chunk: &Chunk) -> Result<(), SidecarError> {
         self.stream = None;
-        let failed = |source| SidecarError::Postgres { doing: "check a table of the first load", source };
-        // reading has locked the table, so it is the one that was read
-        let file = "SELECT COALESCE(pg_relation_filenode($1::oid::regclass), 0::oid)";
-        let file: u32 = self.client.query_one(file, &[&chunk.relation]).await.map_err(failed)?.get(0);
-        if file == chunk.file { Ok(()) } else { Err(SidecarError::Rewritten { relation: chunk.relation }) }
+        let failed = |source| SidecarError::Postgres { doing: "check the tables of a chunk", source };
+        let relations: Vec<u32> = chunk.spans.iter().map(|span| span.relation).collect();
+        // reading has locked the tables, so they are those that were read
+        let files = self.client.query(FILES, &[&relations]).await.map_err(failed)?;
+        let moved = chunk.spans.iter().zip(&files).find(|(span, row)| row.get::<_, u32>(0) != span.file);
+        moved.map_or(Ok(()), |(span, _)| Err(SidecarError::Rewritten { relation: span.relation }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_tables_are_put_together_and_large_ones_cut() {
+        let spans = |chunk: &Chunk| -> Vec<(u32, i64, Option<i64>)> {
+            chunk.spans.iter().map(|span| (span.relation, span.first_block, span.end_block)).collect()
+        };
+        let tables = [(1, 1, 10), (2, 2, 0), (3, 3, CHUNK_BLOCKS - 10), (4, 4, 2 * CHUNK_BLOCKS + 1), (5, 5, 7)];
+        let chunks = packed(tables.into_iter());
+        assert_eq!(chunks.iter().map(|chunk| chunk.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(spans(&chunks[0]), [(1, 0, None), (2, 0, None), (3, 0, None)]);
+        assert_eq!(spans(&chunks[1]), [(4, 0, Some(CHUNK_BLOCKS))]);
+        assert_eq!(spans(&chunks[2]), [(4, CHUNK_BLOCKS, Some(2 * CHUNK_BLOCKS))]);
+        assert_eq!(spans(&chunks[3]), [(4, 2 * CHUNK_BLOCKS, None), (5, 0, None)]);
+        let many = packed((0..100).map(|number| (number, number, 0)));
+        assert_eq!(many.iter().map(|chunk| chunk.spans.len()).collect::<Vec<_>>(), [64, 36]);
+        assert!(packed(std::iter::empty()).is_empty());
+    }
 
     #[test]
     fn nothing_but_a_snapshot_gets_into_the_text() {

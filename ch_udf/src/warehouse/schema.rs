@@ -1,8 +1,8 @@
 //! The tables and views as statements, made from one set of templates for a single server and for a cluster.
 //!
 //! Owns the templates' language: `{database}`; `{local}`, the end of the name of what lives on one shard; `{on_cluster}`;
-//! `{replicated}`, the beginning of an engine's name; `{dedup}`, `{storage_policy}`, `{ttl COLUMN}` (`{ttl COLUMN ARRIVED}` where old data is compressed harder); `{arriving AGGREGATE}`,
-//! `{valid AGGREGATE}` (see [`super::aggregates`]); `{distributed NAME}`, a table over the shards, and nothing on a single server.
+//! `{replicated}`, the beginning of an engine's name; `{settings}` of a table; `{ttl COLUMN}` (`{ttl COLUMN ARRIVED}` where old data is
+//! compressed harder); `{arriving AGGREGATE}`, `{valid AGGREGATE}` (see [`super::aggregates`]); `{distributed NAME}`, a table over the shards, and nothing on a single server.
 //! `{{` and `}}` stand for braces.
 
 use std::fmt::Write as _;
@@ -30,6 +30,9 @@ const TIERS: [(&str, u32, u32); 2] = [("warm", 90, 3), ("cold", 730, 9)];
 
 /// Blocks whose tokens ClickHouse remembers a table: more than a pass that is repeated at once has chunks.
 const DEDUPLICATION_WINDOW: u32 = 1_000;
+
+/// Below it all columns of a part are in one file: with a file for each column, making the files took a fifth of a first load.
+const WIDE_PART_BYTES: u64 = 256 << 20;
 
 impl Shape {
     /// What adds a column to the events, to be run like other DDL. The table over the shards comes last: who sees the column there finds
@@ -83,6 +86,15 @@ impl Shape {
         TIERS.map(rule).to_vec()
     }
 
+    fn settings(&self) -> String {
+        let kind = if self.is_replicated() { "replicated" } else { "non_replicated" };
+        let policy =
+            self.storage_policy.as_ref().map_or_else(String::new, |name| format!(", storage_policy = '{name}'"));
+        format!(
+            "{kind}_deduplication_window = {DEDUPLICATION_WINDOW}, min_bytes_for_wide_part = {WIDE_PART_BYTES}{policy}"
+        )
+    }
+
     fn distributed(&self, name: &str) -> String {
         let Some(cluster) = &self.cluster else { return String::new() };
         // Transactions lie on the shard of their sender; what is computed from them lies beside them.
@@ -102,13 +114,7 @@ impl Shape {
                 "local" => self.local().to_owned(),
                 "on_cluster" => self.on_cluster(),
                 "replicated" => if self.is_replicated() { "Replicated" } else { "" }.to_owned(),
-                "dedup" => {
-                    let kind = if self.is_replicated() { "replicated" } else { "non_replicated" };
-                    format!("{kind}_deduplication_window = {DEDUPLICATION_WINDOW}")
-                }
-                "storage_policy" => {
-                    self.storage_policy.as_ref().map_or_else(String::new, |name| format!(", storage_policy = '{name}'"))
-                }
+                "settings" => self.settings(),
                 _ => return None,
             },
             Some(("ttl", columns)) => {
