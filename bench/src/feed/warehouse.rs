@@ -1,10 +1,11 @@
 //! ClickHouse beside a database: loads into it, timed, and what it then holds.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use arx_tests::clickhouse::{ClickHouse, Session};
+use arx_tests::process::run;
 use arx_tests::{Database, Stack};
 
 /// How long a load may take.
@@ -132,6 +133,8 @@ impl<'a> Warehouse<'a> {
         let asked = || Ok(self.engine.query(AT_WORK)? == "0");
         let is_at_rest = arx_tests::process::wait_until(LOAD_LIMIT, asked)?;
         ensure!(is_at_rest, "ClickHouse is still at work after {LOAD_LIMIT:?}");
+        // what one run has written must not reach the disk in the next one's time
+        run(&mut Command::new("sync"))?;
         Ok(())
     }
 

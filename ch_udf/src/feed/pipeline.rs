@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use tokio::task::JoinSet;
 
 use super::model::{Chunk, Counted, FirstLoad, FurtherColumn, Hour, Mark, Rows, Stage, Stored};
 use crate::error::SidecarError;
@@ -15,7 +14,7 @@ pub trait Source: Send {
     /// Rows as they come.
     type Rows: Rows;
     /// Reads chunks of a first load on a connection of its own.
-    type Reader: Reader<Rows = Self::Rows>;
+    type Reader: Reader<Rows = Self::Rows> + 'static;
 
     /// Opens a snapshot and says where it stands. An earlier one is closed.
     fn open(&mut self) -> impl Future<Output = Outcome<Mark>> + Send;
@@ -99,7 +98,7 @@ pub struct Delivery {
 }
 
 /// Holds versioned events: of a key, the highest version counts, unless it is a tombstone. Clones share what they write to.
-pub trait Sink: Clone + Send {
+pub trait Sink: Clone + Send + 'static {
     /// Whether everything up to `position` of `source` was put here.
     fn holds(&mut self, source: &str, position: &str) -> impl Future<Output = Outcome<bool>> + Send;
 
@@ -399,32 +398,50 @@ async fn load_chunks<S: Source, K: Sink, L: Ledger>(
     let version = tombstone_version(load.attempt) + 1;
     let to_deliver =
         |chunk: &Chunk| Delivery { version, counting: Counting::ByRebuild, token: format!("{named}/{}", chunk.number) };
-    let mut running = FuturesUnordered::new();
+    // Tasks of their own: sorting and packing a chunk takes a processor for some time, and must not stop the other readers.
+    let mut running = JoinSet::new();
     for reader in source.readers(workers, &load.mark.position).await? {
         if let Some(chunk) = pending.next() {
-            running.push(load_chunk(reader, sink.clone(), chunk, to_deliver(chunk), options.chunk_rows));
+            running.spawn(load_chunk(reader, sink.clone(), chunk.clone(), to_deliver(chunk), options.chunk_rows));
         }
     }
     let mut total = 0;
-    while let Some(loaded) = running.next().await {
-        let (reader, chunk, rows) = loaded?;
-        ledger.chunk_done(chunk, rows).await?;
+    while let Some(ended) = running.join_next().await {
+        let loaded = match ended {
+            Ok(loaded) => note(ledger, loaded).await,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let (reader, rows) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                // nothing of a failed attempt may still be at work when the next one begins
+                running.shutdown().await;
+                return Err(error);
+            }
+        };
         total += rows;
         if let Some(chunk) = pending.next() {
-            running.push(load_chunk(reader, sink.clone(), chunk, to_deliver(chunk), options.chunk_rows));
+            running.spawn(load_chunk(reader, sink.clone(), chunk.clone(), to_deliver(chunk), options.chunk_rows));
         }
     }
     Ok(total)
 }
 
+/// Notes a chunk that is in.
+async fn note<R, L: Ledger>(ledger: &mut L, loaded: Outcome<(R, Chunk, u64)>) -> Outcome<(R, u64)> {
+    let (reader, chunk, rows) = loaded?;
+    ledger.chunk_done(&chunk, rows).await?;
+    Ok((reader, rows))
+}
+
 async fn load_chunk<R: Reader, K: Sink>(
     mut reader: R,
     mut sink: K,
-    chunk: &Chunk,
+    chunk: Chunk,
     delivery: Delivery,
     chunk_rows: u32,
-) -> Outcome<(R, &Chunk, u64)> {
-    reader.start(chunk).await?;
+) -> Outcome<(R, Chunk, u64)> {
+    reader.start(&chunk).await?;
     let mut rows = reader.next(chunk_rows).await?;
     let (mut total, mut part) = (0, 0_u32);
     while !rows.is_empty() {
@@ -435,6 +452,6 @@ async fn load_chunk<R: Reader, K: Sink>(
         rows = next?;
         part += 1;
     }
-    reader.finish(chunk).await?;
+    reader.finish(&chunk).await?;
     Ok((reader, chunk, total))
 }

@@ -23,13 +23,15 @@ pub struct Aggregate {
 /// What the SELECT of an aggregate reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sides {
-    /// Events as they are; the condition names the bucket of an event.
-    Events(&'static str),
+    /// Events as they are, in buckets of time: what they are called, and when that of an event starts.
+    Times { bucket: &'static str, start: &'static str },
     /// Events with a receiver.
     Edges,
     /// Each event once for its sender and once for its receiver.
     Both,
 }
+
+const VOLUME: &str = include_str!("../../../sql/clickhouse/aggregates/volume.sql");
 
 /// Every kind.
 pub const AGGREGATES: [Aggregate; 4] = [
@@ -37,15 +39,15 @@ pub const AGGREGATES: [Aggregate; 4] = [
         name: "hourly_volume",
         bucket: "network, hour",
         of_touched: &["SELECT DISTINCT network, toStartOfHour(event_time) AS hour FROM {touched}"],
-        select: include_str!("../../../sql/clickhouse/aggregates/hourly_volume.sql"),
-        sides: Sides::Events("(network, toStartOfHour(event_time))"),
+        select: VOLUME,
+        sides: Sides::Times { bucket: "hour", start: "toStartOfHour(event_time)" },
     },
     Aggregate {
         name: "daily_volume",
         bucket: "network, day",
         of_touched: &["SELECT DISTINCT network, toDate(event_time) AS day FROM {touched}"],
-        select: include_str!("../../../sql/clickhouse/aggregates/daily_volume.sql"),
-        sides: Sides::Events("(network, toDate(event_time))"),
+        select: VOLUME,
+        sides: Sides::Times { bucket: "day", start: "toDate(event_time)" },
     },
     Aggregate {
         name: "wallet_activity",
@@ -187,8 +189,11 @@ impl Aggregate {
     }
 
     fn select(&self, generation: &str, is_repair: &str, last_version: &str, events: &str) -> String {
+        let (bucket, start) = if let Sides::Times { bucket, start } = self.sides { (bucket, start) } else { ("", "") };
         self.select
             .trim_end()
+            .replace("{bucket}", bucket)
+            .replace("{start}", start)
             .replace("{generation}", generation)
             .replace("{is_repair}", is_repair)
             .replace("{last_version}", last_version)
@@ -200,7 +205,7 @@ impl Aggregate {
         let events = format!("{}.transaction_events{}", shape.database, shape.local());
         let new = "counted = 'view' AND is_deleted = 0";
         let events = match self.sides {
-            Sides::Events(_) => format!("{events} WHERE {new}"),
+            Sides::Times { .. } => format!("{events} WHERE {new}"),
             Sides::Edges => format!(
                 "(SELECT {OF_A_WALLET}, from_address, assumeNotNull(to_address) AS receiver FROM {events} \
                    WHERE {new} AND isNotNull(to_address))"
@@ -221,6 +226,15 @@ impl Aggregate {
         let highest = |column: &str| format!("(SELECT max({column}) FROM {database}.aggregate_generations{local})");
         let (current, floor) = (highest("generation"), highest("floor"));
         let states = format!("{database}.{name}_states{local}");
+        if let Sides::Times { .. } = self.sides {
+            // Buckets of time are few: planning a join takes longer than all that reading a year does.
+            return format!(
+                "(WITH (SELECT (max(generation), max(floor)) FROM {database}.aggregate_generations{local}) AS valid\n\
+                 \x20     SELECT * FROM (SELECT *, max(if(is_repair = 1, generation, 0)) OVER (PARTITION BY {bucket}) AS repaired_at\n\
+                 \x20                      FROM {states} WHERE generation <= valid.1 AND generation >= valid.2)\n\
+                 \x20      WHERE generation >= repaired_at)"
+            );
+        }
         format!(
             "(SELECT states.* FROM {states} AS states\n\
              \x20           LEFT JOIN (SELECT {bucket}, max(generation) AS repaired_at FROM {states}\n\
@@ -281,7 +295,9 @@ impl Aggregate {
             format!("SELECT {columns} FROM {database}.{table}{local} FINAL WHERE {of_months}{condition}")
         };
         match self.sides {
-            Sides::Events(tuple) => format!("({})", read("*", "transaction_events", &within(tuple))),
+            Sides::Times { start, .. } => {
+                format!("({})", read("*", "transaction_events", &within(&format!("(network, {start})"))))
+            }
             Sides::Edges => {
                 let condition = within("(network, from_address, assumeNotNull(to_address), toDate(event_time))");
                 let columns = "*, assumeNotNull(to_address) AS receiver";

@@ -14,15 +14,33 @@ use crate::error::SidecarError;
 /// Version of what the templates make. It rises when they change what a database already has.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// A file of `sql/clickhouse`.
+struct Template {
+    file: &'static str,
+    text: &'static str,
+    /// What stands for words of its own. These are filled in first.
+    words: &'static [(&'static str, &'static str)],
+}
+
+impl Template {
+    const fn new(file: &'static str, text: &'static str) -> Self {
+        Self { file, text, words: &[] }
+    }
+
+    const fn volume(words: &'static [(&'static str, &'static str)]) -> Self {
+        Self { file: "20_volume.sql", text: include_str!("../../../sql/clickhouse/20_volume.sql"), words }
+    }
+}
+
 /// The templates, in order.
-const TEMPLATES: [(&str, &str); 7] = [
-    ("10_transaction_events.sql", include_str!("../../../sql/clickhouse/10_transaction_events.sql")),
-    ("11_feed.sql", include_str!("../../../sql/clickhouse/11_feed.sql")),
-    ("20_hourly_volume.sql", include_str!("../../../sql/clickhouse/20_hourly_volume.sql")),
-    ("21_daily_volume.sql", include_str!("../../../sql/clickhouse/21_daily_volume.sql")),
-    ("22_wallet_activity.sql", include_str!("../../../sql/clickhouse/22_wallet_activity.sql")),
-    ("23_wallet_edges.sql", include_str!("../../../sql/clickhouse/23_wallet_edges.sql")),
-    ("90_cluster.sql", include_str!("../../../sql/clickhouse/90_cluster.sql")),
+const TEMPLATES: [Template; 7] = [
+    Template::new("10_transaction_events.sql", include_str!("../../../sql/clickhouse/10_transaction_events.sql")),
+    Template::new("11_feed.sql", include_str!("../../../sql/clickhouse/11_feed.sql")),
+    Template::volume(&[("aggregate", "hourly_volume"), ("bucket", "hour"), ("bucket_type", "DateTime('UTC')")]),
+    Template::volume(&[("aggregate", "daily_volume"), ("bucket", "day"), ("bucket_type", "Date")]),
+    Template::new("21_wallet_activity.sql", include_str!("../../../sql/clickhouse/21_wallet_activity.sql")),
+    Template::new("22_wallet_edges.sql", include_str!("../../../sql/clickhouse/22_wallet_edges.sql")),
+    Template::new("90_cluster.sql", include_str!("../../../sql/clickhouse/90_cluster.sql")),
 ];
 
 /// Volumes, the days after which data is theirs (the specification's 90 days and 2 years), and the level of ZSTD it then has.
@@ -160,8 +178,10 @@ impl Shape {
 pub fn statements(shape: &Shape) -> Result<Vec<String>, SidecarError> {
     let (database, on_cluster) = (&shape.database, shape.on_cluster());
     let mut statements = vec![format!("CREATE DATABASE IF NOT EXISTS {database}{on_cluster}")];
-    for (file, template) in TEMPLATES {
-        let filled = shape.fill(file, &without_comments(template))?;
+    for Template { file, text, words } in TEMPLATES {
+        let worded =
+            words.iter().fold(without_comments(text), |text, (word, said)| text.replace(&format!("{{{word}}}"), said));
+        let filled = shape.fill(file, &worded)?;
         statements.extend(filled.split(";\n").map(str::trim).filter(|text| !text.is_empty()).map(tidy));
     }
     statements.push(format!(

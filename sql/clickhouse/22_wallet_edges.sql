@@ -1,4 +1,4 @@
--- Who sent to whom, by day (UTC). How states and generations work: 20_hourly_volume.sql.
+-- Who sent to whom, by day (UTC). How states and generations work: 20_volume.sql.
 CREATE TABLE IF NOT EXISTS {database}.wallet_edges_states{local}{on_cluster}
 (
     network      LowCardinality(String),

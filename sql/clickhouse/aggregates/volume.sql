@@ -1,5 +1,5 @@
 SELECT network,
-       toStartOfHour(event_time) AS hour,
+       {start} AS {bucket},
        {generation} AS generation,
        {is_repair} AS is_repair,
        {last_version} AS last_version,
@@ -14,4 +14,4 @@ SELECT network,
        min(gas_price) AS gas_price_min,
        max(gas_price) AS gas_price_max
   FROM {events}
- GROUP BY network, hour, generation
+ GROUP BY network, {bucket}, generation

@@ -1,4 +1,4 @@
--- What a wallet sent and received, by day (UTC). How states and generations work: 20_hourly_volume.sql.
+-- What a wallet sent and received, by day (UTC). How states and generations work: 20_volume.sql.
 CREATE TABLE IF NOT EXISTS {database}.wallet_activity_states{local}{on_cluster}
 (
     network         LowCardinality(String),

@@ -1,9 +1,9 @@
--- Volume of a network by day (UTC). States are added by the view as transactions arrive; a bucket that a change touched is computed
+-- Volume of a network by {bucket} (UTC), made once by hour and once by day. States are added by the view as transactions arrive; a bucket that a change touched is computed
 -- anew from the events, under a higher generation that then hides the lower ones (see aggregate_generations).
-CREATE TABLE IF NOT EXISTS {database}.daily_volume_states{local}{on_cluster}
+CREATE TABLE IF NOT EXISTS {database}.{aggregate}_states{local}{on_cluster}
 (
     network          LowCardinality(String),
-    day             Date,
+    {bucket}             {bucket_type},
     generation       UInt64 COMMENT 'repair before which, or by which, these states were made',
     is_repair        SimpleAggregateFunction(max, UInt8) COMMENT 'hides lower generations of the bucket',
     last_version     SimpleAggregateFunction(max, UInt64) COMMENT 'highest version of an event in here',
@@ -19,30 +19,30 @@ CREATE TABLE IF NOT EXISTS {database}.daily_volume_states{local}{on_cluster}
     gas_price_max    SimpleAggregateFunction(max, Nullable(UInt64))
 )
 ENGINE = {replicated}AggregatingMergeTree
-PARTITION BY toYear(day)
-ORDER BY (network, day, generation)
-{ttl day}
+PARTITION BY toYear({bucket})
+ORDER BY (network, {bucket}, generation)
+{ttl {bucket}}
 SETTINGS {settings};
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.daily_volume_mv{local}{on_cluster}
-TO {database}.daily_volume_states{local}
-AS {arriving daily_volume};
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{aggregate}_mv{local}{on_cluster}
+TO {database}.{aggregate}_states{local}
+AS {arriving {aggregate}};
 
-CREATE VIEW IF NOT EXISTS {database}.daily_volume_current{local}{on_cluster}
-AS SELECT network, day, last_version, transactions, volume, volume_usd, senders, receivers, values, gas_prices, gas_price_sum,
+CREATE VIEW IF NOT EXISTS {database}.{aggregate}_current{local}{on_cluster}
+AS SELECT network, {bucket}, last_version, transactions, volume, volume_usd, senders, receivers, values, gas_prices, gas_price_sum,
           gas_price_min, gas_price_max
-     FROM {valid daily_volume};
+     FROM {valid {aggregate}};
 
-{distributed daily_volume_current}
+{distributed {aggregate}_current}
 
-CREATE OR REPLACE VIEW {database}.daily_volume{on_cluster}
-AS SELECT network, day, sum(states.transactions) AS transaction_count, sum(states.volume) AS total_volume,
+CREATE OR REPLACE VIEW {database}.{aggregate}{on_cluster}
+AS SELECT network, {bucket}, sum(states.transactions) AS transaction_count, sum(states.volume) AS total_volume,
           sum(states.volume_usd) AS total_volume_usd, uniqMerge(states.senders) AS unique_senders,
           uniqMerge(states.receivers) AS unique_receivers, quantilesMerge(0.5, 0.95)(states.values)[1] AS median_value,
           quantilesMerge(0.5, 0.95)(states.values)[2] AS p95_value,
           if(sum(states.gas_prices) = 0, NULL, toFloat64(sum(states.gas_price_sum)) / sum(states.gas_prices)) AS avg_gas_price,
           min(states.gas_price_min) AS min_gas_price, max(states.gas_price_max) AS max_gas_price
-     FROM {database}.daily_volume_current AS states
-    GROUP BY network, day
+     FROM {database}.{aggregate}_current AS states
+    GROUP BY network, {bucket}
    HAVING transaction_count > 0
-COMMENT 'Volume of a network by day (UTC); counts and sums are exact, distinct counts approximate beyond some 65,000';
+COMMENT 'Volume of a network by {bucket} (UTC); counts and sums are exact, distinct counts approximate beyond some 65,000';
