@@ -223,14 +223,11 @@ pub async fn execute(command: Command, settings: &Settings) -> Result<bool, Fail
         }
         Command::RiskReport(arguments) => println!("{}", arguments.run(&settings.postgres_url).await?),
         Command::ClickHouse(ClickHouseCommand::Apply { dry_run }) => {
-            let mut supervisor = crate::engine::Supervisor::ensure(settings).await?;
-            let applied = async {
-                let topology = crate::warehouse::Topology::connect(settings, &supervisor).await?;
+            let applied = crate::engine::Supervisor::during(settings, async |supervisor| {
+                let topology = crate::warehouse::Topology::connect(settings, supervisor).await?;
                 crate::warehouse::apply(&topology, dry_run).await
-            }
-            .await;
-            supervisor.stop().await;
-            print!("{}", applied?);
+            });
+            print!("{}", applied.await?);
         }
         Command::ClickHouse(ClickHouseCommand::InstallUdfs(arguments)) => {
             let installed = crate::udf::install::install(&arguments, settings).await?;

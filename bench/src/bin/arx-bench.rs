@@ -33,9 +33,9 @@ struct Arguments {
     /// Transfers up to which growth is measured, from 250,000 doubling
     #[arg(long, default_value_t = 8_000_000, value_parser = clap::value_parser!(u64).range(250_000..))]
     growth_max: u64,
-    /// Only the cases whose name contains this
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only the cases whose name contains one of these
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Where the report for programs goes
     #[arg(long, default_value = "target/bench/report.json")]
     json: PathBuf,
@@ -60,7 +60,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     // Durable, for that is how both sides are used, and with a share of memory as a server of its own has it.
     let settings = SETTINGS.iter().map(ToString::to_string).collect();
     let stack = Stack::start(&StackOptions { durable: true, settings })?;
-    let wanted = |case: &str| case.contains(&arguments.only);
+    let wanted = |case: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| case.contains(part));
     let runs = Runs { fast: arguments.runs.into(), slow: arguments.slow_runs.into() };
     let mut results = Results::default();
 

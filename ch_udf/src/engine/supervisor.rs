@@ -69,6 +69,20 @@ impl Supervisor {
         Ok(supervisor)
     }
 
+    /// Finds or starts ClickHouse for some work, and stops what it started, however the work ends.
+    ///
+    /// # Errors
+    /// As [`Supervisor::ensure`], and those of the work.
+    pub async fn during<T>(
+        settings: &Settings,
+        work: impl AsyncFnOnce(&Self) -> Result<T, SidecarError>,
+    ) -> Result<T, SidecarError> {
+        let mut supervisor = Self::ensure(settings).await?;
+        let done = work(&supervisor).await;
+        supervisor.stop().await;
+        done
+    }
+
     /// Where ClickHouse is now. It moves when an engine had to be started again.
     #[must_use]
     pub fn warehouse(&self) -> &Warehouse {

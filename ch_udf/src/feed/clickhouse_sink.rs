@@ -55,13 +55,7 @@ impl ClickHouseSink {
     /// # Errors
     /// [`SidecarError::ClickHouse`].
     pub async fn open(topology: Topology, is_patient: bool) -> Result<Self, SidecarError> {
-        let table = format!("aggregate_generations{}", topology.shape.local());
-        let mut generation = 0;
-        for shard in &topology.shards {
-            let query = shard.query(&format!("SELECT max(generation) FROM {table}"));
-            let of_shard: u64 = query.fetch_one().await.map_err(failed("read the last repair"))?;
-            generation = generation.max(of_shard);
-        }
+        let generation = topology.highest("generation").await?;
         Ok(Self {
             topology: Arc::new(topology),
             generation: Arc::new(AtomicU64::new(generation)),

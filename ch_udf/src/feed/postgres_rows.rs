@@ -127,7 +127,7 @@ impl PostgresRows {
         }
         let size = message.len();
         // where a row stands that cannot be read does not matter: whoever looks at it is told
-        let (network, sender, time, tx_hash) = key(&self.layout, &message).unwrap_or_default();
+        let Place { network, sender, time, tx_hash } = Place::of(&self.layout, &message).unwrap_or_default();
         let known = self.networks.iter().position(|known| known == network);
         let network = known.unwrap_or_else(|| {
             self.networks.push(message.slice_ref(network));
@@ -146,16 +146,26 @@ impl PostgresRows {
     }
 }
 
-/// Network, sender, time and hash of a row.
-fn key<'a>(layout: &Layout, row: &'a [u8]) -> Result<(&'a [u8], &'a [u8], i64, &'a [u8]), SidecarError> {
-    let mut fields = Fields { rest: row.get(2..).ok_or_else(|| malformed("it is empty"))? };
-    let time = i64::from_be_bytes(number(fields.present()?)?);
-    let (network, tx_hash) = (fields.present()?, fields.present()?);
-    if !layout.tombstones {
-        // block and place in it
-        let _ = (fields.next()?, fields.next()?);
+/// What a row is sorted by, in this order.
+#[derive(Default)]
+struct Place<'a> {
+    network: &'a [u8],
+    sender: &'a [u8],
+    time: i64,
+    tx_hash: &'a [u8],
+}
+
+impl<'a> Place<'a> {
+    fn of(layout: &Layout, row: &'a [u8]) -> Result<Self, SidecarError> {
+        let mut fields = Fields { rest: row.get(2..).ok_or_else(|| malformed("it is empty"))? };
+        let time = i64::from_be_bytes(number(fields.present()?)?);
+        let (network, tx_hash) = (fields.present()?, fields.present()?);
+        if !layout.tombstones {
+            // block and place in it
+            let _ = (fields.next()?, fields.next()?);
+        }
+        Ok(Self { network, sender: fields.present()?, time, tx_hash })
     }
-    Ok((network, fields.present()?, time, tx_hash))
 }
 
 /// The first bytes of a text, such that numbers are in the order of texts.
@@ -404,6 +414,56 @@ mod tests {
             };
             let _ = decode(&layout, &row);
         }
+    }
+
+    /// A row of former selves, as COPY sends it.
+    fn former(time: i64, network: &str, tx_hash: &str, sender: &str) -> Bytes {
+        let mut row = 5_i16.to_be_bytes().to_vec();
+        let fields = [&time.to_be_bytes()[..], network.as_bytes(), tx_hash.as_bytes(), sender.as_bytes()];
+        for field in fields {
+            row.extend(i32::try_from(field.len()).unwrap().to_be_bytes());
+            row.extend(field);
+        }
+        row.extend((-1_i32).to_be_bytes());
+        row.into()
+    }
+
+    #[test]
+    fn rows_come_in_the_order_in_which_clickhouse_keeps_them() {
+        let layout = Layout { tombstones: true, ..Layout::default() };
+        let mut rows = PostgresRows::new(Arc::new(layout), 0);
+        let sorted = [
+            (9, "bitcoin", "h", "bc1"),
+            (2, "ethereum", "0x9", "0x000000000000000000a"),
+            (3, "ethereum", "0x1", "0x000000000000000000a"),
+            (3, "ethereum", "0x2", "0x000000000000000000a"),
+            (1, "ethereum", "0x0", "0x1"),
+            (1, "polygon", "0x0", "0x0"),
+        ];
+        for place in [5, 3, 4, 0, 2, 1] {
+            let (time, network, tx_hash, sender) = sorted[place];
+            assert!(rows.push(former(time, network, tx_hash, sender)) > 0);
+        }
+        rows.push(Bytes::from_static(&[0, 5, 0]));
+        rows.sort();
+        let mut seen = Vec::new();
+        let outcome = rows.each(&mut |event| {
+            seen.push((event.network.to_owned(), event.tx_hash.to_owned(), event.from_address.to_owned()));
+            Ok(())
+        });
+        assert!(outcome.is_err(), "the row that cannot be read is told of");
+        rows.rows.retain(|row| row.message.len() > 3);
+        seen.clear();
+        rows.each(&mut |event| {
+            seen.push((event.network.to_owned(), event.tx_hash.to_owned(), event.from_address.to_owned()));
+            Ok(())
+        })
+        .unwrap();
+        let expected: Vec<_> = sorted
+            .iter()
+            .map(|(_, network, hash, sender)| (network.to_string(), hash.to_string(), sender.to_string()))
+            .collect();
+        assert_eq!(seen, expected);
     }
 
     #[test]

@@ -218,14 +218,8 @@ impl<'a> WriteBack<'a> {
             .await
             .map_err(failed_in_postgres)?;
         let (confirmed, written) = (unsigned(row.get(0)), unsigned(row.get(1)));
-        let topology = self.sink.topology();
-        let floor = format!("SELECT max(floor) FROM aggregate_generations{}", topology.shape.local());
-        let mut highest = 0;
-        for shard in &topology.shards {
-            let floor: u64 = shard.query(&floor).fetch_one().await.map_err(failed("read the last rebuild"))?;
-            highest = highest.max(floor);
-        }
-        Ok(Since { written, until: confirmed * 2 + 1, all: written < highest * 2 })
+        let floor = self.sink.topology().highest("floor").await?;
+        Ok(Since { written, until: confirmed * 2 + 1, all: written < floor * 2 })
     }
 
     async fn volume(&mut self, volume: &Volume) -> Result<usize, SidecarError> {

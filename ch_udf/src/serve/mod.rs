@@ -49,15 +49,12 @@ pub async fn sync_once(settings: &Settings) -> Result<Round, SidecarError> {
 }
 
 async fn sync_try(settings: &Settings) -> Result<Round, SidecarError> {
-    let mut supervisor = Supervisor::ensure(settings).await?;
-    let round = async {
-        let mut feed = Feed::open(settings, &supervisor).await?;
+    Supervisor::during(settings, async |supervisor| {
+        let mut feed = Feed::open(settings, supervisor).await?;
         let pass = feed.pass(settings).await?;
         Ok(Round { pass, written: feed.write_back_all(settings).await? })
-    }
-    .await;
-    supervisor.stop().await;
-    round
+    })
+    .await
 }
 
 /// Runs until SIGTERM or Ctrl-C.

@@ -130,20 +130,17 @@ impl fmt::Display for Verified {
 /// [`SidecarError::Input`] when nothing was fed yet, or everything is about to be loaded anew; whatever a server refuses.
 pub async fn run(arguments: &VerifyArgs, settings: &Settings) -> Result<Verified, SidecarError> {
     let range = Range::new(arguments, settings.clickhouse_delete_after_days)?;
-    let mut supervisor = Supervisor::ensure(settings).await?;
-    let verified = async {
-        let mut verified = compare(settings, &supervisor, &range).await?;
+    Supervisor::during(settings, async |supervisor| {
+        let mut verified = compare(settings, supervisor, &range).await?;
         if arguments.repair && !verified.differences.is_empty() {
             let hours: Vec<Hour> = verified.differences.iter().map(|difference| difference.hour.clone()).collect();
-            load_again(settings, &supervisor, &hours).await?;
-            verified = compare(settings, &supervisor, &range).await?;
+            load_again(settings, supervisor, &hours).await?;
+            verified = compare(settings, supervisor, &range).await?;
             verified.repaired = hours.len();
         }
         Ok(verified)
-    }
-    .await;
-    supervisor.stop().await;
-    verified
+    })
+    .await
 }
 
 /// Compares until nothing but what differs is left, or what changes does not come to rest.

@@ -69,6 +69,21 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// The highest `generation` or `floor` of the aggregates that any shard has.
+    ///
+    /// # Errors
+    /// [`SidecarError::ClickHouse`].
+    pub async fn highest(&self, column: &'static str) -> Result<u64, SidecarError> {
+        let query = format!("SELECT max({column}) FROM aggregate_generations{}", self.shape.local());
+        let mut highest = 0;
+        for shard in &self.shards {
+            let failed = |source| SidecarError::ClickHouse { doing: "read which aggregates are valid", source };
+            let of_shard: u64 = shard.query(&query).fetch_one().await.map_err(failed)?;
+            highest = highest.max(of_shard);
+        }
+        Ok(highest)
+    }
+
     /// Connects to whatever the settings name, every shard of it.
     ///
     /// # Errors
