@@ -180,7 +180,7 @@ impl Default for Settings {
             redis_url: ServerUrl::new("redis://127.0.0.1:6379"),
             data_dir: PathBuf::from("./arx-data"),
             listen: "127.0.0.1:9187".into(),
-            feed_interval_milliseconds: 200,
+            feed_interval_milliseconds: 400,
             feed_idle_milliseconds: 500,
             feed_chunk_rows: 200_000,
             feed_load_workers: (processors() + 1).clamp(2, 8),
