@@ -102,6 +102,20 @@ pub enum ValueKind {
     Text,
 }
 
+impl ValueKind {
+    /// Bytes of a value; none where they differ.
+    #[must_use]
+    pub const fn width(self) -> Option<usize> {
+        match self {
+            Self::Text => None,
+            Self::Bool => Some(1),
+            Self::Int16 => Some(2),
+            Self::Int32 | Self::Float32 => Some(4),
+            Self::Int64 | Self::Float64 => Some(8),
+        }
+    }
+}
+
 /// A value of a further column: its bytes, the least significant first for numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value<'a> {

@@ -214,15 +214,9 @@ impl Block {
 }
 
 fn put_further(to: &mut Nullable, value: &Value<'_>, kind: ValueKind) {
-    let width = match kind {
-        ValueKind::Text => {
-            let value = if let Value::Text(value) = value { Some(*value) } else { None };
-            return to.put(value, text);
-        }
-        ValueKind::Bool => 1,
-        ValueKind::Int16 => 2,
-        ValueKind::Int32 | ValueKind::Float32 => 4,
-        ValueKind::Int64 | ValueKind::Float64 => 8,
+    let Some(width) = kind.width() else {
+        let value = if let Value::Text(value) = value { Some(*value) } else { None };
+        return to.put(value, text);
     };
     let value = if let Value::Fixed(bytes, _) = value { Some(*bytes) } else { None };
     to.put(value, |to, bytes| to.put_slice(&bytes[..width]));

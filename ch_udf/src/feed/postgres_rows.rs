@@ -353,13 +353,7 @@ fn decode<'a>(layout: &Layout, row: &'a [u8]) -> Result<Event<'a>, SidecarError>
 
 fn further(kind: ValueKind, raw: Option<&[u8]>) -> Result<Value<'_>, SidecarError> {
     let Some(raw) = raw else { return Ok(Value::Null) };
-    let width = match kind {
-        ValueKind::Text => return text(raw).map(Value::Text),
-        ValueKind::Bool => 1,
-        ValueKind::Int16 => 2,
-        ValueKind::Int32 | ValueKind::Float32 => 4,
-        ValueKind::Int64 | ValueKind::Float64 => 8,
-    };
+    let Some(width) = kind.width() else { return text(raw).map(Value::Text) };
     if raw.len() != width {
         return Err(malformed("a further column has another type than it had"));
     }
