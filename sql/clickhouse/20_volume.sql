@@ -28,21 +28,46 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{aggregate}_mv{local}{on_clust
 TO {database}.{aggregate}_states{local}
 AS {arriving {aggregate}};
 
-CREATE VIEW IF NOT EXISTS {database}.{aggregate}_current{local}{on_cluster}
+CREATE OR REPLACE VIEW {database}.{aggregate}_current{local}{on_cluster}
 AS SELECT network, {bucket}, last_version, transactions, volume, volume_usd, senders, receivers, values, gas_prices, gas_price_sum,
           gas_price_min, gas_price_max
      FROM {valid {aggregate}};
 
 {distributed {aggregate}_current}
 
+-- The numbers that the states come to. The feed settles the buckets that a pass touched before it confirms the pass: who asks for a
+-- year reads numbers, and merges no states of distinct counts and quantiles.
+CREATE TABLE IF NOT EXISTS {database}.{aggregate}_settled{local}{on_cluster}
+(
+    network          LowCardinality(String),
+    {bucket}             {bucket_type},
+    version          UInt64 COMMENT 'version of the pass that settled the bucket',
+    transactions     UInt64,
+    volume           Decimal(76, 18),
+    volume_usd       Decimal(38, 2),
+    senders          UInt64,
+    receivers        UInt64,
+    median_value     Float64,
+    p95_value        Float64,
+    gas_prices       UInt64,
+    gas_price_sum    UInt128,
+    gas_price_min    Nullable(UInt64),
+    gas_price_max    Nullable(UInt64)
+)
+ENGINE = {replicated}ReplacingMergeTree(version)
+PARTITION BY toYear({bucket})
+ORDER BY (network, {bucket})
+{ttl {bucket}}
+SETTINGS {settings}
+COMMENT 'volume of a network by {bucket}, as of the last pass; read with FINAL';
+
+{distributed {aggregate}_settled}
+
 CREATE OR REPLACE VIEW {database}.{aggregate}{on_cluster}
-AS SELECT network, {bucket}, sum(states.transactions) AS transaction_count, sum(states.volume) AS total_volume,
-          sum(states.volume_usd) AS total_volume_usd, uniqMerge(states.senders) AS unique_senders,
-          uniqMerge(states.receivers) AS unique_receivers, quantilesMerge(0.5, 0.95)(states.values)[1] AS median_value,
-          quantilesMerge(0.5, 0.95)(states.values)[2] AS p95_value,
-          if(sum(states.gas_prices) = 0, NULL, toFloat64(sum(states.gas_price_sum)) / sum(states.gas_prices)) AS avg_gas_price,
-          min(states.gas_price_min) AS min_gas_price, max(states.gas_price_max) AS max_gas_price
-     FROM {database}.{aggregate}_current AS states
-    GROUP BY network, {bucket}
-   HAVING transaction_count > 0
+AS SELECT network, {bucket}, transactions AS transaction_count, volume AS total_volume, volume_usd AS total_volume_usd,
+          senders AS unique_senders, receivers AS unique_receivers, median_value, p95_value,
+          if(gas_prices = 0, NULL, toFloat64(gas_price_sum) / gas_prices) AS avg_gas_price,
+          gas_price_min AS min_gas_price, gas_price_max AS max_gas_price
+     FROM {database}.{aggregate}_settled FINAL
+    WHERE transactions > 0
 COMMENT 'Volume of a network by {bucket} (UTC); counts and sums are exact, distinct counts approximate beyond some 65,000';

@@ -320,7 +320,7 @@ fn the_replicated_form_is_checked_as_far_as_an_engine_without_keeper_does() {
         .unwrap();
     assert_eq!(attached, [replicas; 5].map(|count: u32| count.to_string()).join("\t"));
     let over_shards = "SELECT count() FROM system.tables WHERE database = 'arx' AND engine = 'Distributed'";
-    assert_eq!(engine.query(over_shards).unwrap(), "7");
+    assert_eq!(engine.query(over_shards).unwrap(), "9");
     let shape = replicated();
     for statement in shape.add_column("bridge", "Nullable(String)").iter().chain(&shape.catch_up()) {
         engine.query(&format!("EXPLAIN AST {statement}")).unwrap_or_else(|error| panic!("{error}: {statement}"));

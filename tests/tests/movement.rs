@@ -441,3 +441,30 @@ fn an_embedded_engine_from_before_the_tables_had_versions_is_fed_anew() {
     let newer = sidecar(&database, &["sync"]);
     assert!(!newer.status.success() && String::from_utf8_lossy(&newer.stderr).contains("999"), "{newer:?}");
 }
+
+#[test]
+fn tables_of_the_first_version_are_brought_up_to_date_with_what_they_hold() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("movement_upgrade").unwrap();
+    let clickhouse = ClickHouse::start(stack, &database).unwrap();
+    database.query(&insert(0, 100)).unwrap();
+    succeed(&database, &["sync"]);
+    database.query("DELETE FROM arx.transactions WHERE tx_hash < 'p2'").unwrap();
+    succeed(&database, &["sync"]);
+    let shown = "SELECT * FROM arx.hourly_volume UNION ALL SELECT toStartOfDay(day), * EXCEPT (day) FROM arx.daily_volume ORDER BY ALL";
+    let before = clickhouse.query(shown).unwrap();
+    assert!(before.lines().count() > 80, "{before}");
+    for kind in ["hourly", "daily"] {
+        clickhouse.query(&format!("DROP TABLE arx.{kind}_volume_settled SYNC")).unwrap();
+    }
+    clickhouse.query("TRUNCATE TABLE arx.schema_versions").unwrap();
+    clickhouse.query("INSERT INTO arx.schema_versions (version) VALUES (1)").unwrap();
+    let said = succeed(&database, &["clickhouse", "apply"]);
+    assert!(said.contains("there was version 1"), "{said}");
+    assert_eq!(clickhouse.query(shown).unwrap(), before);
+    assert!(succeed(&database, &["clickhouse", "apply"]).contains("nothing to do"));
+    database.query(&insert(100, 10)).unwrap();
+    succeed(&database, &["sync"]);
+    assert_eq!(differences(&database), "0");
+    succeed(&database, &["verify"]);
+}

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::warehouse::{Load, Warehouse};
 use crate::graph::Runs;
@@ -63,8 +63,8 @@ pub fn by_function(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> Re
     let medians = in_turn(runs.slow, |_| ours.rate(warehouse), |_| insert(warehouse))?;
     let setting = format!(
         "{}, from one PostgreSQL, over its Unix socket, into one engine; both sides fill tables of the same definition, with the same views. {}. \
-         The peer is ClickHouse's `INSERT INTO transaction_events SELECT … FROM postgresql(…)` with its default settings, into the empty \
-         tables that ours made, the clock stopped when it returns; it reads over one connection. {} runs.",
+         The peer is ClickHouse's `INSERT INTO transaction_events SELECT … FROM postgresql(…)` with its default settings, into empty \
+         tables, the clock stopped when it returns; it reads over one connection. {} runs.",
         real.name,
         ours.said()?,
         runs.slow
@@ -74,12 +74,7 @@ pub fn by_function(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> Re
 
 fn insert(warehouse: &Warehouse<'_>) -> Result<f64> {
     let engine = &warehouse.engine;
-    let tables = engine.query("SELECT name FROM system.tables WHERE database = 'arx' AND engine LIKE '%MergeTree'")?;
-    ensure!(tables.lines().any(|table| table == "transaction_events"), "there are no tables to fill: {tables}");
-    for table in tables.lines() {
-        engine.query(&format!("TRUNCATE TABLE arx.{table} SYNC"))?;
-    }
-    warehouse.settle()?;
+    warehouse.make_tables()?;
     let statement = format!("{INSERT}{}, 'transactions', 'postgres', '', 'arx')", warehouse.postgres);
     let start = Instant::now();
     engine.query(&statement)?;
@@ -112,8 +107,7 @@ pub fn by_replication(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) ->
 fn replicate(warehouse: &Warehouse<'_>) -> Result<f64> {
     let engine = &warehouse.engine;
     // a run that failed may have left it
-    engine.query("DROP DATABASE IF EXISTS replicated SYNC")?;
-    warehouse.settle()?;
+    warehouse.forget("replicated")?;
     let mut looking = engine.connect()?;
     looking.query("SELECT 1")?;
     let statement = format!(
@@ -125,6 +119,6 @@ fn replicate(warehouse: &Warehouse<'_>) -> Result<f64> {
     engine.query_with("allow_experimental_database_materialized_postgresql=1", &statement)?;
     let loaded = warehouse.wait_for_rows(&mut looking, ("replicated", "transactions"), start, None);
     let same = loaded.and_then(|seconds| warehouse.ensure_same("replicated.transactions").map(|()| seconds));
-    engine.query("DROP DATABASE replicated SYNC")?;
+    engine.query("DROP DATABASE replicated")?;
     Ok(warehouse.rows as f64 / same?)
 }

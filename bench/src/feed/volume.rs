@@ -1,4 +1,4 @@
-//! `aggregates.hourly_volume.vs_postgres_group_by`: a year of volumes by day, out of states that are there, against a GROUP BY over the rows.
+//! `aggregates.hourly_volume.vs_postgres_group_by`: a year of volumes by day, as the feed settled them, against a GROUP BY over the rows.
 
 use std::time::Instant;
 
@@ -78,7 +78,7 @@ pub async fn measure(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> 
     .await?;
     let setting = format!(
         "transactions, volume and distinct senders by network and day of a year, {} days of {}, warm; {} runs, of ours {CALLS} calls each. Ours reads \
-         the states that the feed keeps (`daily_volume` in ClickHouse); the peer groups the rows. Counts and sums are the same, distinct counts within \
+         what the feed settled with the last pass (`daily_volume` in ClickHouse); the peer groups the rows. Counts and sums are the same, distinct counts within \
          one percent.",
         peers.len(),
         real.name,

@@ -293,6 +293,15 @@ impl Sink for ClickHouseSink {
         Ok(())
     }
 
+    async fn settle(&mut self, since: Option<u64>, version: u64) -> Result<(), SidecarError> {
+        self.catch_up().await?;
+        for statement in AGGREGATES.iter().flat_map(|aggregate| aggregate.settle(&self.topology.shape, since, version))
+        {
+            execute(&self.topology.entry, "settle the volumes", &statement).await?;
+        }
+        Ok(())
+    }
+
     async fn mark(&mut self, mark: &Mark, attempt: u64) -> Result<(), SidecarError> {
         self.catch_up().await?;
         let doing = "mark the feed's position";

@@ -419,6 +419,7 @@ pub struct State {
     hour: Hour,
     generation: u64,
     is_repair: bool,
+    last_version: u64,
     rows: Vec<Change>,
 }
 
@@ -427,6 +428,8 @@ pub struct State {
 pub struct MemorySink {
     pub events: Arc<Mutex<Vec<Put>>>,
     pub states: Arc<Mutex<Vec<State>>>,
+    /// What the states of an hour came to, and the version that said so.
+    pub settled: Arc<Mutex<BTreeMap<Hour, (u64, Option<Summary>)>>>,
     pub generations: Arc<Mutex<Vec<(u64, u64)>>>,
     pub marks: Arc<Mutex<BTreeSet<(String, String)>>>,
     pub tokens: Arc<Mutex<BTreeSet<String>>>,
@@ -460,6 +463,12 @@ impl MemorySink {
 
     /// What the aggregate shows.
     pub fn aggregate(&self) -> BTreeMap<Hour, Summary> {
+        let settled = self.settled.lock().unwrap();
+        settled.iter().filter_map(|(hour, (_, summary))| Some((hour.clone(), (*summary)?))).collect()
+    }
+
+    /// What the states come to.
+    fn combined(&self) -> BTreeMap<Hour, Summary> {
         let (current, floor) = self.generation();
         let states = self.states.lock().unwrap();
         let valid = states.iter().filter(|state| (floor..=current).contains(&state.generation));
@@ -476,6 +485,7 @@ impl MemorySink {
     pub fn forget(&self) {
         self.events.lock().unwrap().clear();
         self.states.lock().unwrap().clear();
+        self.settled.lock().unwrap().clear();
         self.generations.lock().unwrap().clear();
         self.marks.lock().unwrap().clear();
         self.tokens.lock().unwrap().clear();
@@ -536,7 +546,8 @@ impl Sink for MemorySink {
             return Err(Self::crash());
         }
         for put in puts.iter().filter(|put| put.counted == Counted::ByView && !put.deleted) {
-            let state = State { hour: put.row.hour(), generation, is_repair: false, rows: vec![put.row.clone()] };
+            let (hour, last_version, rows) = (put.row.hour(), put.version, vec![put.row.clone()]);
+            let state = State { hour, generation, is_repair: false, last_version, rows };
             self.states.lock().unwrap().push(state);
         }
         self.events.lock().unwrap().extend(puts);
@@ -571,21 +582,42 @@ impl Sink for MemorySink {
         let merged = self.merged();
         for hour in touched {
             let rows = merged.iter().filter(|row| row.hour() == hour).cloned().collect();
-            self.states.lock().unwrap().push(State { hour, generation, is_repair: true, rows });
+            let state = State { hour, generation, is_repair: true, last_version: current + 1, rows };
+            self.states.lock().unwrap().push(state);
         }
         self.fuse.step()?;
         self.generations.lock().unwrap().push((generation, 0));
         Ok(())
     }
 
-    async fn rebuild(&mut self, generation: u64, _: u64) -> Outcome<()> {
+    async fn rebuild(&mut self, generation: u64, last_version: u64) -> Outcome<()> {
         self.fuse.step()?;
         for row in self.merged() {
-            let state = State { hour: row.hour(), generation, is_repair: false, rows: vec![row] };
+            let state = State { hour: row.hour(), generation, is_repair: false, last_version, rows: vec![row] };
             self.states.lock().unwrap().push(state);
         }
         self.fuse.step()?;
         self.generations.lock().unwrap().push((generation, generation));
+        Ok(())
+    }
+
+    async fn settle(&mut self, since: Option<u64>, version: u64) -> Outcome<()> {
+        self.fuse.step()?;
+        let combined = self.combined();
+        let states = self.states.lock().unwrap();
+        let touched = states.iter().filter(|state| since.is_none_or(|since| state.last_version >= since));
+        let mut settled = self.settled.lock().unwrap();
+        let mut buckets: BTreeSet<Hour> = touched.map(|state| state.hour.clone()).collect();
+        if since.is_none() {
+            buckets.extend(settled.keys().cloned());
+        }
+        for hour in buckets {
+            let summary = combined.get(&hour).copied();
+            let place = settled.entry(hour).or_default();
+            if version >= place.0 {
+                *place = (version, summary);
+            }
+        }
         Ok(())
     }
 

@@ -124,6 +124,9 @@ pub trait Sink: Clone + Send + 'static {
     /// Computes all aggregates anew. They become valid in one step, under `generation`, and are said to be of `version`.
     fn rebuild(&mut self, generation: u64, version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
+    /// Settles, as of `version`, what the states of buckets come to that rows of versions from `since` on touched, or those of all.
+    fn settle(&mut self, since: Option<u64>, version: u64) -> impl Future<Output = Outcome<()>> + Send;
+
     /// Notes that everything up to the mark's position is here.
     fn mark(&mut self, mark: &Mark, attempt: u64) -> impl Future<Output = Outcome<()>> + Send;
 }
@@ -302,8 +305,12 @@ async fn follow<S: Source, K: Sink, L: Ledger>(
     }
     source.close().await?;
     let repaired = tombstones > 0 || to_repair > 0 || is_recovery || !reloads.is_empty();
+    let uncounted = tombstone_version(stored.confirmed + 1);
     if repaired {
-        sink.repair(tombstone_version(stored.confirmed + 1), current, attempt).await?;
+        sink.repair(uncounted, current, attempt).await?;
+    }
+    if repaired || rows > 0 {
+        sink.settle(Some(uncounted), current + 1).await?;
     }
     // Before the confirmation: a confirmed position that is not marked here would cost a full load.
     sink.mark(&mark, attempt).await?;
@@ -371,6 +378,7 @@ async fn load<S: Source, K: Sink, L: Ledger>(
     let version = tombstone_version(load.attempt);
     sink.remove_older(version).await?;
     sink.rebuild(attempt, version + 1).await?;
+    sink.settle(None, tombstone_version(attempt) + 1).await?;
     sink.mark(&load.mark, attempt).await?;
     let goes_on = attempt != load.attempt;
     ledger.confirm(&Confirmation { attempt, mark: load.mark, full: true, rows, reloaded: Vec::new() }).await?;

@@ -1,6 +1,7 @@
 //! Snapshots of `arx.transactions` in PostgreSQL, read by COPY: memory is bounded by the chunk, not by the table. Works on a primary
 //! and on a hot standby.
 
+use std::cmp::Reverse;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -148,7 +149,8 @@ pub(crate) fn since(column: &str, position: &str, until: &str) -> Result<String,
 }
 
 /// Tables, their files and their blocks as chunks: large tables are cut, small ones put together. ClickHouse needs as long for what
-/// every insert costs as for 10,000 rows.
+/// every insert costs as for 10,000 rows. Chunks of many tables go first: they take longest, and a load that ends with them has
+/// readers that wait.
 fn packed(tables: impl Iterator<Item = (u32, u32, i64)>) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut room = 0;
@@ -162,8 +164,7 @@ fn packed(tables: impl Iterator<Item = (u32, u32, i64)>) -> Vec<Chunk> {
             match chunks.last_mut() {
                 Some(chunk) if taken <= room && chunk.spans.len() < CHUNK_TABLES => chunk.spans.push(span),
                 _ => {
-                    let number = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
-                    chunks.push(Chunk { number, spans: vec![span] });
+                    chunks.push(Chunk { number: 0, spans: vec![span] });
                     room = CHUNK_BLOCKS;
                 }
             }
@@ -171,6 +172,10 @@ fn packed(tables: impl Iterator<Item = (u32, u32, i64)>) -> Vec<Chunk> {
             let Some(end) = end_block else { break };
             first_block = end;
         }
+    }
+    chunks.sort_by_key(|chunk| Reverse(chunk.spans.len()));
+    for (number, chunk) in (0..).zip(&mut chunks) {
+        chunk.number = number;
     }
     chunks
 }
@@ -241,7 +246,7 @@ impl Source for PostgresSource {
             .zip(types.unwrap_or_default())
             .map(|(name, type_name)| FurtherColumn { name, kind: kind_of(&type_name) })
             .collect();
-        self.layout = Arc::new(Layout { tombstones: false, transfers: row.get(7), further });
+        self.layout = Arc::new(Layout { transfers: row.get(7), further, ..Layout::default() });
         self.position = row.get(0);
         Ok(Mark {
             position: self.position.clone(),
@@ -330,6 +335,7 @@ impl Source for PostgresSource {
         let condition = format!(
             "(t.ingest_xid < pg_snapshot_xmin({position}) OR pg_visible_in_snapshot(t.ingest_xid, {position}))"
         );
+        let layout = Arc::new(Layout { uncounted: true, ..Layout::clone(&self.layout) });
         let mut readers = Vec::new();
         for _ in 0..count {
             let client = postgres::connect(&self.url).await?.client;
@@ -338,8 +344,8 @@ impl Source for PostgresSource {
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{shared}'; {SESSION}"
             );
             batch(&client, "share the snapshot", &begin).await?;
-            let layout = Arc::clone(&self.layout);
-            readers.push(PostgresReader { client, condition: condition.clone(), layout, stream: None });
+            let (condition, layout) = (condition.clone(), Arc::clone(&layout));
+            readers.push(PostgresReader { client, condition, layout, stream: None });
         }
         Ok(readers)
     }
@@ -376,7 +382,7 @@ impl Reader for PostgresReader {
             if let Some(end) = span.end_block {
                 condition.push_str(&format!(" AND t.ctid < '({end},0)'::tid"));
             }
-            parts.push(self.layout.select(&format!("{name} AS t"), "1", &condition));
+            parts.push(self.layout.select(&format!("{name} AS t"), "", &condition));
         }
         self.stream = Some(copy(&self.client, &parts.join(" UNION ALL ")).await?);
         Ok(())
@@ -413,9 +419,9 @@ mod tests {
         let chunks = packed(tables.into_iter());
         assert_eq!(chunks.iter().map(|chunk| chunk.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
         assert_eq!(spans(&chunks[0]), [(1, 0, None), (2, 0, None), (3, 0, None)]);
-        assert_eq!(spans(&chunks[1]), [(4, 0, Some(CHUNK_BLOCKS))]);
-        assert_eq!(spans(&chunks[2]), [(4, CHUNK_BLOCKS, Some(2 * CHUNK_BLOCKS))]);
-        assert_eq!(spans(&chunks[3]), [(4, 2 * CHUNK_BLOCKS, None), (5, 0, None)]);
+        assert_eq!(spans(&chunks[1]), [(4, 2 * CHUNK_BLOCKS, None), (5, 0, None)]);
+        assert_eq!(spans(&chunks[2]), [(4, 0, Some(CHUNK_BLOCKS))]);
+        assert_eq!(spans(&chunks[3]), [(4, CHUNK_BLOCKS, Some(2 * CHUNK_BLOCKS))]);
         let many = packed((0..100).map(|number| (number, number, 0)));
         assert_eq!(many.iter().map(|chunk| chunk.spans.len()).collect::<Vec<_>>(), [64, 36]);
         assert!(packed(std::iter::empty()).is_empty());

@@ -1,8 +1,8 @@
 //! Aggregates out of ClickHouse back into PostgreSQL: hourly and daily volume, and how wallets behave. Owns what is taken to have
 //! changed since the last time, and how it is stored.
 //!
-//! Aggregates say the highest version of an event in them. What was written back last is a version, too, kept beside the feed's
-//! position: what lies above it is what has changed. Whatever is cut off is done again, and comes out the same.
+//! Aggregates say the highest version of an event in them, volumes the version that settled them. What was written back last is a
+//! version, too, kept beside the feed's position: what lies above it is what has changed. Whatever is cut off is done again, and comes out the same.
 
 use std::collections::BTreeMap;
 
@@ -40,8 +40,7 @@ pub struct WriteBack<'a> {
 /// A kind of volume, on both sides.
 struct Volume {
     consumer: &'static str,
-    current: &'static str,
-    bucket: &'static str,
+    settled: &'static str,
     /// The bucket as a number.
     number: &'static str,
     delete_all: &'static str,
@@ -51,8 +50,7 @@ struct Volume {
 
 const HOURS: Volume = Volume {
     consumer: "hourly_volume",
-    current: "hourly_volume_current",
-    bucket: "hour",
+    settled: "hourly_volume_settled",
     number: "toInt64(intDiv(toUnixTimestamp(hour), 3600))",
     delete_all: "DELETE FROM arx.hourly_volume",
     delete: "DELETE FROM arx.hourly_volume AS v USING unnest($1::text[], $2::bigint[]) AS t (network, number) \
@@ -69,8 +67,7 @@ const HOURS: Volume = Volume {
 
 const DAYS: Volume = Volume {
     consumer: "daily_volume",
-    current: "daily_volume_current",
-    bucket: "day",
+    settled: "daily_volume_settled",
     number: "toInt64(toRelativeDayNum(day))",
     delete_all: "DELETE FROM arx.daily_transaction_stats WHERE source = 'clickhouse'",
     delete: "DELETE FROM arx.daily_transaction_stats AS v USING unnest($1::text[], $2::bigint[]) AS t (network, number) \
@@ -227,20 +224,12 @@ impl<'a> WriteBack<'a> {
         if since.written >= since.until {
             return Ok(0);
         }
-        let Volume { current, bucket, number, .. } = volume;
-        let changed = if since.all {
-            String::new()
-        } else {
-            format!(
-                "WHERE (network, {bucket}) GLOBAL IN (SELECT network, {bucket} FROM {current} WHERE last_version > {})",
-                since.written
-            )
-        };
+        let Volume { settled, number, .. } = volume;
+        let written = if since.all { 0 } else { since.written };
         let query = format!(
-            "SELECT network, {number} AS number, sum(v.transactions) AS transactions, toString(sum(v.volume)) AS volume, \
-                    uniqMerge(v.senders) AS senders, uniqMerge(v.receivers) AS receivers, sum(v.gas_prices) AS gas_prices, \
-                    toString(sum(v.gas_price_sum)) AS gas_sum, min(v.gas_price_min) AS gas_min, max(v.gas_price_max) AS gas_max \
-               FROM {current} AS v {changed} GROUP BY network, {bucket}"
+            "SELECT network, {number} AS number, transactions, toString(volume) AS volume, senders, receivers, gas_prices, \
+                    toString(gas_price_sum) AS gas_sum, gas_price_min AS gas_min, gas_price_max AS gas_max \
+               FROM {settled} FINAL WHERE version > {written}"
         );
         let rows: Vec<VolumeRow> =
             self.sink.topology().entry.query(&query).fetch_all().await.map_err(failed("read volumes"))?;
@@ -277,9 +266,7 @@ impl<'a> WriteBack<'a> {
             .sink
             .topology()
             .entry
-            .query(
-                "SELECT network, toInt64(toRelativeDayNum(max(day))) FROM daily_volume_current WHERE transactions > 0 GROUP BY network",
-            )
+            .query("SELECT network, toInt64(toRelativeDayNum(max(day))) FROM daily_volume GROUP BY network")
             .fetch_all()
             .await
             .map_err(failed("look for the latest day"))?;

@@ -33,6 +33,12 @@ enum Sides {
 
 const VOLUME: &str = include_str!("../../../sql/clickhouse/aggregates/volume.sql");
 
+/// What all shards come to is put together in one place, not by each shard for itself, and is there when the statement ends.
+const TOGETHER: &str = "SETTINGS parallel_distributed_insert_select = 0, distributed_foreground_insert = 1";
+
+/// What the states of a volume come to.
+const SETTLED: &str = include_str!("../../../sql/clickhouse/aggregates/settled_volume.sql");
+
 /// Every kind.
 pub const AGGREGATES: [Aggregate; 4] = [
     Aggregate {
@@ -188,6 +194,15 @@ impl Aggregate {
         AGGREGATES.iter().find(|aggregate| aggregate.name == name)
     }
 
+    /// The tables of it that hold anything.
+    pub(super) fn tables(&self) -> Vec<String> {
+        let mut tables = vec![format!("{}_states", self.name)];
+        if let Sides::Times { .. } = self.sides {
+            tables.push(format!("{}_settled", self.name));
+        }
+        tables
+    }
+
     fn select(&self, generation: &str, is_repair: &str, last_version: &str, events: &str) -> String {
         let (bucket, start) = if let Sides::Times { bucket, start } = self.sides { (bucket, start) } else { ("", "") };
         self.select
@@ -226,15 +241,6 @@ impl Aggregate {
         let highest = |column: &str| format!("(SELECT max({column}) FROM {database}.aggregate_generations{local})");
         let (current, floor) = (highest("generation"), highest("floor"));
         let states = format!("{database}.{name}_states{local}");
-        if let Sides::Times { .. } = self.sides {
-            // Buckets of time are few: planning a join takes longer than all that reading a year does.
-            return format!(
-                "(WITH (SELECT (max(generation), max(floor)) FROM {database}.aggregate_generations{local}) AS valid\n\
-                 \x20     SELECT * FROM (SELECT *, max(if(is_repair = 1, generation, 0)) OVER (PARTITION BY {bucket}) AS repaired_at\n\
-                 \x20                      FROM {states} WHERE generation <= valid.1 AND generation >= valid.2)\n\
-                 \x20      WHERE generation >= repaired_at)"
-            );
-        }
         format!(
             "(SELECT states.* FROM {states} AS states\n\
              \x20           LEFT JOIN (SELECT {bucket}, max(generation) AS repaired_at FROM {states}\n\
@@ -243,6 +249,38 @@ impl Aggregate {
              \x20          WHERE states.generation <= {current}\n\
              \x20            AND states.generation >= greatest(repairs.repaired_at, {floor}))"
         )
+    }
+
+    /// The statements that settle what the states come to, for those that are read as numbers: buckets that got states of versions
+    /// from `since` on, or all buckets, those without states being empty. Nothing is seen of it before the bucket's number is in.
+    #[must_use]
+    pub fn settle(&self, shape: &Shape, since: Option<u64>, version: u64) -> Vec<String> {
+        let Sides::Times { bucket, .. } = self.sides else { return Vec::new() };
+        let (database, name) = (&shape.database, self.name);
+        let (current, settled) = (format!("{database}.{name}_current"), format!("{database}.{name}_settled"));
+        // states that are hidden do no harm here, and finding out which are takes as long as the rest
+        let states = if shape.cluster.is_some() { &current } else { &format!("{database}.{name}_states") };
+        let touched = since.map_or_else(String::new, |since| {
+            format!(
+                "\n WHERE (network, {bucket}) GLOBAL IN (SELECT network, {bucket} FROM {states} WHERE last_version >= {since})"
+            )
+        });
+        let numbers = SETTLED
+            .trim_end()
+            .replace("{bucket}", bucket)
+            .replace("{version}", &version.to_string())
+            .replace("{states}", &current)
+            .replace("{touched}", &touched);
+        let mut statements = vec![format!("INSERT INTO {settled} {TOGETHER} {numbers}")];
+        if since.is_none() {
+            // loses against the number of the same pass, and wins against older ones
+            let empty = version.saturating_sub(1);
+            statements.push(format!(
+                "INSERT INTO {settled} (network, {bucket}, version) {TOGETHER} \
+                 SELECT network, {bucket}, {empty} FROM {settled} WHERE version < {empty}"
+            ));
+        }
+        statements
     }
 
     /// The statements that write the states of a repair. Nobody sees them before their generation becomes valid.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use clickhouse::Client;
 
+use super::aggregates::AGGREGATES;
 use super::connection::Topology;
 use super::schema::{SCHEMA_VERSION, statements};
 use crate::error::SidecarError;
@@ -73,6 +74,10 @@ pub async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied, Sideca
         );
     }
     plan.extend(statements(&topology.shape)?);
+    if found == 1 {
+        // version 2 settles volumes: what was fed before has to be settled once, below anything that the feed settles
+        plan.extend(AGGREGATES.iter().flat_map(|aggregate| aggregate.settle(&topology.shape, None, 1)));
+    }
     plan.push(format!("INSERT INTO {}.schema_versions (version) VALUES ({SCHEMA_VERSION})", topology.shape.database));
     if !dry_run {
         for statement in &plan {

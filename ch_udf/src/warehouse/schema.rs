@@ -12,7 +12,7 @@ use super::shape::Shape;
 use crate::error::SidecarError;
 
 /// Version of what the templates make. It rises when they change what a database already has.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// A file of `sql/clickhouse`.
 struct Template {
@@ -74,8 +74,9 @@ impl Shape {
         if !self.is_replicated() {
             return Vec::new();
         }
-        let states = AGGREGATES.iter().map(|aggregate| format!("{}_states", aggregate.name));
-        let tables = ["transaction_events", "received_transactions"].map(str::to_owned).into_iter().chain(states);
+        let of_aggregates = AGGREGATES.iter().flat_map(Aggregate::tables);
+        let tables =
+            ["transaction_events", "received_transactions"].map(str::to_owned).into_iter().chain(of_aggregates);
         tables.map(|table| format!("SYSTEM SYNC REPLICA {}.{table}_local LIGHTWEIGHT", self.database)).collect()
     }
 
@@ -115,8 +116,14 @@ impl Shape {
 
     fn distributed(&self, name: &str) -> String {
         let Some(cluster) = &self.cluster else { return String::new() };
-        // Transactions lie on the shard of their sender; what is computed from them lies beside them.
-        let key = if name == "transaction_events" { ", cityHash64(network, from_address)" } else { "" };
+        // Transactions lie on the shard of their sender; what is computed from them lies beside them. What all shards come to lies
+        // anywhere, a bucket always on the same one.
+        let key = match name {
+            "transaction_events" => ", cityHash64(network, from_address)",
+            "hourly_volume_settled" => ", cityHash64(network, hour)",
+            "daily_volume_settled" => ", cityHash64(network, day)",
+            _ => "",
+        };
         let (database, on_cluster) = (&self.database, self.on_cluster());
         format!(
             "CREATE TABLE IF NOT EXISTS {database}.{name}{on_cluster} AS {database}.{name}_local\n\
@@ -245,7 +252,7 @@ mod tests {
         assert!(text.contains("INTERVAL 730 DAY TO VOLUME 'cold'") && text.contains("INTERVAL 2557 DAY DELETE"));
         assert!(made.iter().all(|statement| statement.contains("ON CLUSTER three")), "{made:#?}");
         let plain = statements(&single()).unwrap().len();
-        assert_eq!(made.len(), plain + 7, "one Distributed table for each relation that is read across shards");
+        assert_eq!(made.len(), plain + 9, "one Distributed table for each relation that is read across shards");
     }
 
     #[test]
@@ -271,7 +278,7 @@ mod tests {
         assert!(single().catch_up().is_empty() && cluster(false).catch_up().is_empty());
         let made = statements(&cluster(true)).unwrap().join(";\n");
         let caught_up = cluster(true).catch_up();
-        assert_eq!(caught_up.len(), 6);
+        assert_eq!(caught_up.len(), 8);
         for statement in caught_up {
             let table = statement.split(' ').nth(3).unwrap();
             assert!(made.contains(&format!("CREATE TABLE IF NOT EXISTS {table} ON CLUSTER three")), "{statement}");
