@@ -9,9 +9,9 @@ use clickhouse::{Client, Row};
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use super::model::{Counted, FurtherColumn, Hour, Mark, Rows};
-use super::native::{Block, Stamp, type_of};
-use super::pipeline::{Delivery, Sink};
+use super::model::{Counted, FurtherColumn, Hour, Mark, Month, Rows};
+use super::native::{Block, Stamp, Used, type_of};
+use super::pipeline::{Counting, Delivery, Sink};
 use crate::error::{Chain, Retrier, SidecarError};
 use crate::warehouse::{
     AGGREGATES, Months, Repair, Shape, Topology, all_months, fill_received, grouped, touched_months,
@@ -39,6 +39,8 @@ pub struct ClickHouseSink {
     /// Last repair that is valid.
     generation: Arc<AtomicU64>,
     further: Arc<[FurtherColumn]>,
+    /// Whether the views are known to count what arrives.
+    is_counting: bool,
     /// Whether an insert that fails is tried again where it is. An embedded engine that died comes back at another address.
     is_patient: bool,
 }
@@ -60,6 +62,7 @@ impl ClickHouseSink {
             topology: Arc::new(topology),
             generation: Arc::new(AtomicU64::new(generation)),
             further: Arc::new([]),
+            is_counting: false,
             is_patient,
         })
     }
@@ -77,6 +80,14 @@ impl ClickHouseSink {
     /// Runs a statement on each shard.
     async fn on_shards(&self, doing: &'static str, statement: &str) -> Result<(), SidecarError> {
         all_of(self.topology.shards.iter().map(|shard| execute(shard, doing, statement))).await
+    }
+
+    /// Runs DDL, one statement after the other, wherever it has to be run.
+    async fn define(&self, doing: &'static str, statements: &[String]) -> Result<(), SidecarError> {
+        for statement in statements {
+            all_of(self.topology.ddl_servers().iter().map(|server| execute(server, doing, statement))).await?;
+        }
+        Ok(())
     }
 
     /// An insert that found a first replica busy went to another one of the shard, and is waited for.
@@ -98,7 +109,10 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    async fn send(&self, token: &str, columns: &str, block: &[Bytes]) -> Result<(), clickhouse::error::Error> {
+    async fn send(&self, token: &str, packed: &Packed) -> Result<(), clickhouse::error::Error> {
+        let columns = packed.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+        // blocks are not put together again
+        let (least_rows, least_bytes) = if packed.is_apart { ("0", "0") } else { ("2000000", "1073741824") };
         let mut insert = self
             .topology
             .entry
@@ -109,17 +123,55 @@ impl ClickHouseSink {
             .with_setting("distributed_foreground_insert", "1")
             // FINAL does what this would: it would sort and merge each chunk a second time
             .with_setting("optimize_on_insert", "0")
-            // one block a chunk: a chunk is there, or it is not
             .with_setting("max_insert_block_size", "2000000")
-            .with_setting("min_insert_block_size_rows", "2000000")
-            .with_setting("min_insert_block_size_bytes", "1073741824")
+            .with_setting("min_insert_block_size_rows", least_rows)
+            .with_setting("min_insert_block_size_bytes", least_bytes)
             // a chunk of a long history touches more months than the default allows
             .with_setting("max_partitions_per_insert_block", "0")
             .with_timeouts(Some(Duration::from_secs(60)), Some(Duration::from_secs(300)));
-        for piece in block {
+        for piece in &packed.pieces {
             insert.send(piece.clone()).await?;
         }
         insert.end().await
+    }
+}
+
+/// Rows as they are sent.
+struct Packed {
+    columns: Vec<String>,
+    pieces: Vec<Bytes>,
+    /// Whether each month is a block of its own.
+    is_apart: bool,
+    /// Rows that a repair has to count.
+    to_repair: u64,
+}
+
+impl Packed {
+    /// Rows that views count are one block: they are there, and counted, or they are not, and each block would have ClickHouse plan all
+    /// views again. Where a rebuild follows, each month is a block of its own, which need not be cut up into partitions.
+    fn new<R: Rows>(rows: &R, stamp: Stamp, further: &[FurtherColumn]) -> Result<Self, SidecarError> {
+        let is_apart = stamp.counting == Counting::ByRebuild;
+        let mut blocks = vec![Block::with_capacity(rows.len())];
+        let (mut month, mut to_repair) = (None::<Month>, 0);
+        rows.each(&mut |event| {
+            let is_of_another = is_apart && month.as_ref().is_none_or(|month| !month.contains(event.event_time));
+            if is_of_another && month.replace(Month::of(event.event_time)).is_some() {
+                blocks.push(Block::default());
+            }
+            to_repair += u64::from(stamp.counting.counted(event.counted) == Counted::ByRepair);
+            if let Some(block) = blocks.last_mut() {
+                block.push(event, stamp, further);
+            }
+            Ok(())
+        })?;
+        let used = blocks.iter().map(Block::used).fold(Used::default(), Used::or);
+        let (mut columns, mut pieces) = (Vec::new(), Vec::new());
+        for block in blocks {
+            let (names, of_block) = block.finish(stamp, used, further);
+            columns = names;
+            pieces.extend(of_block);
+        }
+        Ok(Self { columns, pieces, is_apart, to_repair })
     }
 }
 
@@ -195,10 +247,7 @@ impl Sink for ClickHouseSink {
                     });
                 }
                 None => {
-                    for statement in self.topology.shape.add_column(&quoted(&column.name), wanted) {
-                        all_of(self.topology.ddl_servers().iter().map(|server| execute(server, doing, &statement)))
-                            .await?;
-                    }
+                    self.define(doing, &self.topology.shape.add_column(&quoted(&column.name), wanted)).await?;
                     tracing::info!(column = column.name, r#type = wanted, "a column of PostgreSQL is carried over");
                 }
             }
@@ -207,25 +256,30 @@ impl Sink for ClickHouseSink {
         Ok(())
     }
 
+    async fn resume_views(&mut self) -> Result<(), SidecarError> {
+        if !self.is_counting {
+            self.define("let the views count", &self.topology.shape.views()?).await?;
+            self.is_counting = true;
+        }
+        Ok(())
+    }
+
+    async fn pause_views(&mut self) -> Result<(), SidecarError> {
+        self.is_counting = false;
+        self.define("let the views rest", &self.topology.shape.without_views()).await
+    }
+
     async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Result<u64, SidecarError> {
         let stamp = Stamp {
             version: delivery.version,
             generation: self.generation.load(Ordering::Acquire),
             counting: delivery.counting,
         };
-        let mut block = Block::with_capacity(rows.len());
-        let mut to_repair = 0;
-        rows.each(&mut |event| {
-            to_repair += u64::from(stamp.counting.counted(event.counted) == Counted::ByRepair);
-            block.push(event, stamp, &self.further);
-            Ok(())
-        })?;
-        let (names, block) = block.finish(stamp, &self.further);
-        let columns = names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+        let packed = Packed::new(rows, stamp, &self.further)?;
         let mut retrier = Retrier::default();
         loop {
-            let error = match self.send(&delivery.token, &columns, &block).await {
-                Ok(()) => return Ok(to_repair),
+            let error = match self.send(&delivery.token, &packed).await {
+                Ok(()) => return Ok(packed.to_repair),
                 Err(source) => SidecarError::ClickHouse { doing: "insert transactions", source },
             };
             // the token makes a second try harmless: what the first one did is not done again

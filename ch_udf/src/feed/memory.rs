@@ -423,16 +423,25 @@ pub struct State {
     rows: Vec<Change>,
 }
 
+/// A number that the feed settled: of the highest version.
+#[derive(Clone, Copy, Default)]
+pub struct Settled {
+    version: u64,
+    summary: Option<Summary>,
+}
+
 /// ClickHouse: every version that was ever inserted, until it is removed, and the states of one aggregate.
 #[derive(Clone, Default)]
 pub struct MemorySink {
     pub events: Arc<Mutex<Vec<Put>>>,
     pub states: Arc<Mutex<Vec<State>>>,
-    /// What the states of an hour came to, and the version that said so.
-    pub settled: Arc<Mutex<BTreeMap<Hour, (u64, Option<Summary>)>>>,
+    /// What the states of hours came to.
+    pub settled: Arc<Mutex<BTreeMap<Hour, Settled>>>,
     pub generations: Arc<Mutex<Vec<(u64, u64)>>>,
     pub marks: Arc<Mutex<BTreeSet<(String, String)>>>,
     pub tokens: Arc<Mutex<BTreeSet<String>>>,
+    /// Whether the views are at rest.
+    pub is_paused: Arc<Mutex<bool>>,
     pub fuse: Fuse,
 }
 
@@ -464,7 +473,7 @@ impl MemorySink {
     /// What the aggregate shows.
     pub fn aggregate(&self) -> BTreeMap<Hour, Summary> {
         let settled = self.settled.lock().unwrap();
-        settled.iter().filter_map(|(hour, (_, summary))| Some((hour.clone(), (*summary)?))).collect()
+        settled.iter().filter_map(|(hour, settled)| Some((hour.clone(), settled.summary?))).collect()
     }
 
     /// What the states come to.
@@ -526,6 +535,18 @@ impl Sink for MemorySink {
         self.fuse.step()
     }
 
+    async fn resume_views(&mut self) -> Outcome<()> {
+        self.fuse.step()?;
+        *self.is_paused.lock().unwrap() = false;
+        Ok(())
+    }
+
+    async fn pause_views(&mut self) -> Outcome<()> {
+        self.fuse.step()?;
+        *self.is_paused.lock().unwrap() = true;
+        Ok(())
+    }
+
     async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Outcome<u64> {
         // a crash in the middle leaves half of the chunk behind, and nothing of it counted
         let torn = self.fuse.step().is_err();
@@ -545,7 +566,8 @@ impl Sink for MemorySink {
             self.events.lock().unwrap().extend(puts);
             return Err(Self::crash());
         }
-        for put in puts.iter().filter(|put| put.counted == Counted::ByView && !put.deleted) {
+        let is_paused = *self.is_paused.lock().unwrap();
+        for put in puts.iter().filter(|put| !is_paused && put.counted == Counted::ByView && !put.deleted) {
             let (hour, last_version, rows) = (put.row.hour(), put.version, vec![put.row.clone()]);
             let state = State { hour, generation, is_repair: false, last_version, rows };
             self.states.lock().unwrap().push(state);
@@ -614,8 +636,8 @@ impl Sink for MemorySink {
         for hour in buckets {
             let summary = combined.get(&hour).copied();
             let place = settled.entry(hour).or_default();
-            if version >= place.0 {
-                *place = (version, summary);
+            if version >= place.version {
+                *place = Settled { version, summary };
             }
         }
         Ok(())

@@ -1,9 +1,38 @@
 //! What moves through the feed: plain values without behaviour of any server.
 
+use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
 use ethnum::U256;
 
 /// Microseconds in an hour.
 pub const HOUR_MICROS: i64 = 3_600_000_000;
+
+/// A month of UTC: what ClickHouse keeps together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Month {
+    first: i64,
+    last: i64,
+}
+
+impl Month {
+    /// That of a time in microseconds since 1970. Times beyond all calendars are of the first or the last month there is.
+    #[must_use]
+    pub fn of(micros: i64) -> Self {
+        let beyond = if micros < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+        let day = DateTime::from_timestamp_micros(micros).unwrap_or(beyond).date_naive();
+        let start_of = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp_micros();
+        let first = day.with_day(1).unwrap_or(day);
+        Self {
+            first: first.pred_opt().map_or(i64::MIN, |_| start_of(first)),
+            last: first.checked_add_months(Months::new(1)).map_or(i64::MAX, |next| start_of(next) - 1),
+        }
+    }
+
+    /// Whether a time is of it. Finding that out is cheap, finding a time's month is not.
+    #[must_use]
+    pub const fn contains(&self, micros: i64) -> bool {
+        self.first <= micros && micros <= self.last
+    }
+}
 
 /// Who puts an event into the aggregates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -260,4 +289,29 @@ pub enum Stage {
     Changed(String),
     /// Rows of the hours that were asked for.
     Reloaded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_begins_with_its_first_instant_and_ends_with_its_last() {
+        let micros = |text: &str| DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
+        let february = Month::of(micros("2024-02-17T12:00:00Z"));
+        for (time, is_within) in [
+            ("2024-01-31T23:59:59.999999Z", false),
+            ("2024-02-01T00:00:00Z", true),
+            ("2024-02-29T23:59:59.999999Z", true),
+            ("2024-03-01T00:00:00Z", false),
+        ] {
+            assert_eq!(february.contains(micros(time)), is_within, "{time}");
+            assert_eq!(Month::of(micros(time)) == february, is_within, "{time}");
+        }
+        assert!(Month::of(0) < february && Month::of(-1) < Month::of(0));
+        for time in [i64::MIN, i64::MIN + 1, 0, i64::MAX - 1, i64::MAX] {
+            assert!(Month::of(time).contains(time), "{time}");
+        }
+        assert!(Month::of(i64::MAX).contains(i64::MAX - 1));
+    }
 }

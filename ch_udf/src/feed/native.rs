@@ -78,6 +78,33 @@ struct Transfers {
     value_usd: Nullable,
 }
 
+/// Columns that not every block needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    transaction_index: bool,
+    to_address: bool,
+    value_usd: bool,
+    gas_used: bool,
+    gas_price: bool,
+    metadata: bool,
+    transfers: bool,
+}
+
+impl Used {
+    /// What either needs.
+    pub(super) const fn or(self, other: Self) -> Self {
+        Self {
+            transaction_index: self.transaction_index | other.transaction_index,
+            to_address: self.to_address | other.to_address,
+            value_usd: self.value_usd | other.value_usd,
+            gas_used: self.gas_used | other.gas_used,
+            gas_price: self.gas_price | other.gas_price,
+            metadata: self.metadata | other.metadata,
+            transfers: self.transfers | other.transfers,
+        }
+    }
+}
+
 /// A block that grows row by row.
 #[derive(Default)]
 pub(super) struct Block {
@@ -169,26 +196,40 @@ impl Block {
         }
     }
 
+    /// The columns that it needs.
+    pub(super) fn used(&self) -> Used {
+        let any = |of: &Nullable| of.nulls.contains(&0);
+        Used {
+            transaction_index: any(&self.transaction_index),
+            to_address: any(&self.to_address),
+            value_usd: any(&self.value_usd),
+            gas_used: any(&self.gas_used),
+            gas_price: any(&self.gas_price),
+            metadata: self.has_metadata,
+            transfers: self.transfers.count > 0,
+        }
+    }
+
     /// The names of the columns, and the block in pieces.
-    pub(super) fn finish(self, stamp: Stamp, further: &[FurtherColumn]) -> (Vec<String>, Vec<Bytes>) {
+    pub(super) fn finish(self, stamp: Stamp, used: Used, further: &[FurtherColumn]) -> (Vec<String>, Vec<Bytes>) {
         let rows = self.rows;
         let mut out = Columns::default();
         out.add("event_time", "DateTime64(6, 'UTC')", [self.event_time]);
         out.add("network", "String", [self.network]);
         out.add("tx_hash", "String", [self.tx_hash]);
         out.add("block_number", "UInt64", [self.block_number]);
-        out.add_nullable("transaction_index", "UInt32", self.transaction_index);
+        out.add_nullable("transaction_index", "UInt32", used.transaction_index, self.transaction_index);
         out.add("from_address", "String", [self.from_address]);
-        out.add_nullable("to_address", "String", self.to_address);
+        out.add_nullable("to_address", "String", used.to_address, self.to_address);
         out.add("value", "Decimal(38, 18)", [self.value]);
-        out.add_nullable("value_usd", "Decimal(20, 2)", self.value_usd);
-        out.add_nullable("gas_used", "UInt64", self.gas_used);
-        out.add_nullable("gas_price", "UInt64", self.gas_price);
+        out.add_nullable("value_usd", "Decimal(20, 2)", used.value_usd, self.value_usd);
+        out.add_nullable("gas_used", "UInt64", used.gas_used, self.gas_used);
+        out.add_nullable("gas_price", "UInt64", used.gas_price, self.gas_price);
         out.add("status", "String", [self.status]);
-        if self.has_metadata {
+        if used.metadata {
             out.add("metadata", "String", [self.metadata]);
         }
-        if self.transfers.count > 0 {
+        if used.transfers {
             let Transfers { ends, log_index, token, from, to, amount, value_usd, .. } = self.transfers;
             let ends = ends.freeze();
             let mut add = |name: &str, kind: &str, elements: BytesMut| {
@@ -239,9 +280,9 @@ impl Columns {
         self.names.push(name.to_owned());
     }
 
-    /// Nothing at all, if every value is NULL.
-    fn add_nullable(&mut self, name: &str, type_name: &str, of: Nullable) {
-        if of.nulls.contains(&0) {
+    /// Nothing at all, if nobody needs it.
+    fn add_nullable(&mut self, name: &str, type_name: &str, is_used: bool, of: Nullable) {
+        if is_used {
             self.add(name, &format!("Nullable({type_name})"), [of.nulls, of.values]);
         }
     }
@@ -299,14 +340,19 @@ mod tests {
         let stamp = stamp(Counting::AsMarked);
         let (mut block, mut fuller) = (Block::default(), Block::default());
         block.push(&event(Counted::ByView), stamp, &[]);
-        let (names, _) = block.finish(stamp, &[]);
+        let used = block.used();
+        let (names, _) = block.finish(stamp, used, &[]);
         assert!(
             !names.iter().any(|name| name == "metadata" || name == "gas_used" || name.starts_with("token")),
             "{names:?}"
         );
         fuller.push(&event(Counted::ByView), stamp, &[]);
         fuller.push(&Event { metadata: Some("{}"), gas_used: Some(1), ..event(Counted::ByView) }, stamp, &[]);
-        let (more, _) = fuller.finish(stamp, &[]);
+        let both = used.or(fuller.used());
+        let (more, _) = fuller.finish(stamp, both, &[]);
         assert_eq!(more.len(), names.len() + 2);
+        let mut other = Block::default();
+        other.push(&event(Counted::ByView), stamp, &[]);
+        assert_eq!(other.finish(stamp, both, &[]).0, more, "blocks of one insert have the same columns");
     }
 }

@@ -108,6 +108,13 @@ pub trait Sink: Clone + Send + 'static {
     /// Makes room for columns that the source has.
     fn prepare(&mut self, further: &[FurtherColumn]) -> impl Future<Output = Outcome<()>> + Send;
 
+    /// Has the views count what arrives, if they do not already.
+    fn resume_views(&mut self) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// Lets the views rest while everything is loaded: they leave such rows to the rebuild, and even that takes them longer than an
+    /// insert takes without them.
+    fn pause_views(&mut self) -> impl Future<Output = Outcome<()>> + Send;
+
     /// Puts rows in. Returns how many of them a repair has to count.
     fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> impl Future<Output = Outcome<u64>> + Send;
 
@@ -286,6 +293,8 @@ async fn follow<S: Source, K: Sink, L: Ledger>(
     let attempt = ledger.begin(0).await?;
     let current = tombstone_version(attempt);
     sink.prepare(source.further_columns()).await?;
+    // a load that was cut off, and is none of this database as it was restored, may have left them at rest
+    sink.resume_views().await?;
     let named = format!("{}/{attempt}", mark.source());
 
     source.start(&Stage::FormerSelves(since.clone())).await?;
@@ -366,6 +375,7 @@ async fn load<S: Source, K: Sink, L: Ledger>(
             (load, attempt)
         }
     };
+    sink.pause_views().await?;
     let rows = match load_chunks(source, sink, ledger, options, &load, attempt).await {
         Err(error @ SidecarError::Rewritten { .. }) => {
             // the next pass plans anew
@@ -379,6 +389,7 @@ async fn load<S: Source, K: Sink, L: Ledger>(
     sink.remove_older(version).await?;
     sink.rebuild(attempt, version + 1).await?;
     sink.settle(None, tombstone_version(attempt) + 1).await?;
+    sink.resume_views().await?;
     sink.mark(&load.mark, attempt).await?;
     let goes_on = attempt != load.attempt;
     ledger.confirm(&Confirmation { attempt, mark: load.mark, full: true, rows, reloaded: Vec::new() }).await?;

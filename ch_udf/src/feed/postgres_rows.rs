@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use super::model::{Counted, Event, FurtherColumn, HOUR_MICROS, Rows, Transfer, Value, ValueKind};
+use super::model::{Counted, Event, FurtherColumn, HOUR_MICROS, Month, Rows, Transfer, Value, ValueKind};
 use super::numeric::{NumericError, amount_from_binary, units_from_binary};
 use crate::error::SidecarError;
 
@@ -97,13 +97,17 @@ pub struct PostgresRows {
     rows: Vec<Row>,
     /// Networks in the order in which they came.
     networks: Vec<Bytes>,
+    /// Months, too.
+    months: Vec<Month>,
 }
 
 /// A message, and what it is sorted by, read while it is at hand.
 #[derive(Debug)]
 struct Row {
+    /// Number of its month.
+    month: u32,
     /// Number of its network.
-    network: usize,
+    network: u32,
     /// The sender's first bytes.
     sender: u128,
     time: i64,
@@ -117,7 +121,7 @@ const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
 impl PostgresRows {
     pub(super) fn new(layout: Arc<Layout>, capacity: usize) -> Self {
-        Self { layout, rows: Vec::with_capacity(capacity), networks: Vec::new() }
+        Self { layout, rows: Vec::with_capacity(capacity), networks: Vec::new(), months: Vec::new() }
     }
 
     /// Takes a message of the copy stream over. Returns the bytes of the row, 0 if there was none in it.
@@ -132,22 +136,38 @@ impl PostgresRows {
         let size = message.len();
         // where a row stands that cannot be read does not matter: whoever looks at it is told
         let Place { network, sender, time, tx_hash } = Place::of(&self.layout, &message).unwrap_or_default();
-        let known = self.networks.iter().position(|known| known == network);
-        let network = known.unwrap_or_else(|| {
-            self.networks.push(message.slice_ref(network));
-            self.networks.len() - 1
-        });
-        self.rows.push(Row { network, sender: beginning(sender), time, tx_hash: beginning(tx_hash), message });
+        let network = number_of(&mut self.networks, |known| known == network, || message.slice_ref(network));
+        let micros = time.saturating_add(EPOCH_2000);
+        let month = number_of(&mut self.months, |known| known.contains(micros), || Month::of(micros));
+        self.rows.push(Row { month, network, sender: beginning(sender), time, tx_hash: beginning(tx_hash), message });
         size
     }
 
-    /// Puts the rows into the order in which ClickHouse keeps them: network, sender, time and hash. It needs several times as long
+    /// Puts the rows into the order in which ClickHouse keeps them: month, network, sender, time and hash. It needs several times as long
     /// for it. Beginnings of texts stand for the whole: where two wallets share one, ClickHouse sorts again.
     pub(super) fn sort(&mut self) {
-        let rank_of = |network: &Bytes| self.networks.iter().filter(|other| *other < network).count();
-        let ranks: Vec<usize> = self.networks.iter().map(rank_of).collect();
-        self.rows.sort_unstable_by_key(|row| (ranks[row.network], row.sender, row.time, row.tx_hash));
+        let (months, networks) = (ranks(&self.months), ranks(&self.networks));
+        for row in &mut self.rows {
+            (row.month, row.network) = (months[row.month as usize], networks[row.network as usize]);
+        }
+        self.months.sort_unstable();
+        self.networks.sort_unstable();
+        self.rows.sort_unstable_by_key(|row| (row.month, row.network, row.sender, row.time, row.tx_hash));
     }
+}
+
+/// The number of what is looked for, which is one of the last, or is put there.
+fn number_of<T>(known: &mut Vec<T>, is_it: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> u32 {
+    let place = known.iter().rposition(is_it).unwrap_or_else(|| {
+        known.push(make());
+        known.len() - 1
+    });
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+/// Places that all of them have in their order.
+fn ranks<T: Ord>(of: &[T]) -> Vec<u32> {
+    of.iter().map(|one| of.iter().map(|other| u32::from(other < one)).sum()).collect()
 }
 
 /// What a row is sorted by, in this order.
@@ -457,8 +477,10 @@ mod tests {
             (3, "ethereum", "0x2", "0x000000000000000000a"),
             (1, "ethereum", "0x0", "0x1"),
             (1, "polygon", "0x0", "0x0"),
+            // February comes after all of January
+            (40 * 24 * HOUR_MICROS, "bitcoin", "a", "bc1"),
         ];
-        for place in [5, 3, 4, 0, 2, 1] {
+        for place in [6, 5, 3, 4, 0, 2, 1] {
             let (time, network, tx_hash, sender) = sorted[place];
             assert!(rows.push(former(time, network, tx_hash, sender)) > 0);
         }

@@ -149,11 +149,10 @@ pub(crate) fn since(column: &str, position: &str, until: &str) -> Result<String,
 }
 
 /// Tables, their files and their blocks as chunks: large tables are cut, small ones put together. ClickHouse needs as long for what
-/// every insert costs as for 10,000 rows. Chunks of many tables go first: they take longest, and a load that ends with them has
+/// every insert costs as for 10,000 rows. What takes longest goes first (many tables, then many blocks): a load that ends with it has
 /// readers that wait.
 fn packed(tables: impl Iterator<Item = (u32, u32, i64)>) -> Vec<Chunk> {
-    let mut chunks: Vec<Chunk> = Vec::new();
-    let mut room = 0;
+    let mut chunks: Vec<(Chunk, i64)> = Vec::new();
     for (relation, file, blocks) in tables {
         let mut first_block = 0;
         loop {
@@ -162,22 +161,19 @@ fn packed(tables: impl Iterator<Item = (u32, u32, i64)>) -> Vec<Chunk> {
             let taken = end_block.unwrap_or(blocks) - first_block;
             let span = Span { relation, file, first_block, end_block };
             match chunks.last_mut() {
-                Some(chunk) if taken <= room && chunk.spans.len() < CHUNK_TABLES => chunk.spans.push(span),
-                _ => {
-                    chunks.push(Chunk { number: 0, spans: vec![span] });
-                    room = CHUNK_BLOCKS;
+                Some((chunk, room)) if taken <= *room && chunk.spans.len() < CHUNK_TABLES => {
+                    chunk.spans.push(span);
+                    *room -= taken;
                 }
+                _ => chunks.push((Chunk { number: 0, spans: vec![span] }, CHUNK_BLOCKS - taken)),
             }
-            room -= taken;
             let Some(end) = end_block else { break };
             first_block = end;
         }
     }
-    chunks.sort_by_key(|chunk| Reverse(chunk.spans.len()));
-    for (number, chunk) in (0..).zip(&mut chunks) {
-        chunk.number = number;
-    }
-    chunks
+    chunks.sort_by_key(|(chunk, room)| (Reverse(chunk.spans.len()), *room));
+    let numbered = (0..).zip(chunks);
+    numbered.map(|(number, (chunk, _))| Chunk { number, ..chunk }).collect()
 }
 
 fn kind_of(type_name: &str) -> ValueKind {

@@ -68,6 +68,24 @@ impl Shape {
         ends.iter().map(add).collect()
     }
 
+    /// What makes the views that count transactions as they arrive, where they are missing.
+    ///
+    /// # Errors
+    /// As [`statements`].
+    pub fn views(&self) -> Result<Vec<String>, SidecarError> {
+        let mut made = statements(self)?;
+        made.retain(|statement| statement.starts_with("CREATE MATERIALIZED VIEW"));
+        Ok(made)
+    }
+
+    /// What takes them away. What they have counted stays.
+    #[must_use]
+    pub fn without_views(&self) -> Vec<String> {
+        let (database, local, on_cluster) = (&self.database, self.local(), self.on_cluster());
+        let names = AGGREGATES.iter().map(|aggregate| aggregate.name).chain(["received_transactions"]);
+        names.map(|name| format!("DROP VIEW IF EXISTS {database}.{name}_mv{local}{on_cluster} SYNC")).collect()
+    }
+
     /// What makes one replica of a shard hold what the others hold. Nothing if there are no replicas.
     #[must_use]
     pub fn catch_up(&self) -> Vec<String> {
@@ -270,6 +288,20 @@ mod tests {
             ]
         );
         assert_eq!(cluster(false).add_column("`a`", "String").len(), 2);
+    }
+
+    #[test]
+    fn every_view_that_is_made_can_be_taken_away() {
+        let replicated = Shape { cluster: Some(Cluster { name: "three".into(), replicated: true }), ..single() };
+        for shape in [single(), replicated] {
+            let name = |statement: &String, place| statement.split([' ', '\n']).nth(place).unwrap().to_owned();
+            let mut made: Vec<String> = shape.views().unwrap().iter().map(|statement| name(statement, 6)).collect();
+            let mut gone: Vec<String> = shape.without_views().iter().map(|statement| name(statement, 4)).collect();
+            made.sort();
+            gone.sort();
+            assert_eq!(made, gone);
+            assert_eq!(made.len(), 5);
+        }
     }
 
     #[test]
