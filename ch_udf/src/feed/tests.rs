@@ -189,6 +189,26 @@ fn a_restored_database_wins_over_what_the_sink_held_before() {
 }
 
 #[test]
+fn views_that_a_load_left_at_rest_count_again() {
+    let world = loaded(9);
+    world.pass(None).unwrap();
+    let restored = loaded(9);
+    restored.database.lock().unwrap().stored = world.database.lock().unwrap().stored.clone();
+    world.database.lock().unwrap().truncate();
+    let paused = (0..).find(|steps| {
+        let ended = world.pass(Some(*steps)).is_ok();
+        assert!(!ended, "no load was cut off with the views at rest");
+        *world.sink.is_paused.lock().unwrap()
+    });
+    assert!(paused.is_some());
+    // the database is put back to before: nobody remembers the load
+    let world = World { sink: world.sink.clone(), fuse: world.fuse.clone(), database: Arc::clone(&restored.database) };
+    world.commit(|database, xid| database.insert(xid, row(70)));
+    assert!(!world.pass(None).unwrap().full);
+    world.check();
+}
+
+#[test]
 fn a_first_load_that_is_cut_off_goes_on_where_it_was() {
     let world = loaded(40);
     let mut steps = 12;
