@@ -190,18 +190,18 @@ fn a_restored_database_wins_over_what_the_sink_held_before() {
 
 #[test]
 fn views_that_a_load_left_at_rest_count_again() {
-    let world = loaded(9);
-    world.pass(None).unwrap();
-    let restored = loaded(9);
-    restored.database.lock().unwrap().stored = world.database.lock().unwrap().stored.clone();
-    world.database.lock().unwrap().truncate();
-    let paused = (0..).find(|steps| {
-        let ended = world.pass(Some(*steps)).is_ok();
-        assert!(!ended, "no load was cut off with the views at rest");
-        *world.sink.is_paused.lock().unwrap()
-    });
-    assert!(paused.is_some());
+    let cut_off_after = |steps| {
+        let world = loaded(9);
+        world.pass(None).unwrap();
+        let before = world.database.lock().unwrap().stored.clone();
+        world.database.lock().unwrap().truncate();
+        assert!(world.pass(Some(steps)).is_err(), "no load was cut off with the views at rest");
+        (world, before)
+    };
+    let (world, before) = (0..).map(cut_off_after).find(|(world, _)| *world.sink.is_paused.lock().unwrap()).unwrap();
     // the database is put back to before: nobody remembers the load
+    let restored = loaded(9);
+    restored.database.lock().unwrap().stored = before;
     let world = World { sink: world.sink.clone(), fuse: world.fuse.clone(), database: Arc::clone(&restored.database) };
     world.commit(|database, xid| database.insert(xid, row(70)));
     assert!(!world.pass(None).unwrap().full);
