@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cache::{Annotation, ProfileCache, WalletKey, lookup};
-use crate::config::{Overrides, Secret, ServerUrl, Settings};
+use crate::config::{Environment, Overrides, ServerUrl, Settings};
 use crate::import::ImportArgs;
 use crate::udf::install::ClickHouseCommand;
 
@@ -131,18 +131,13 @@ impl GlobalArgs {
     pub fn settings(&self) -> Result<Settings, crate::error::SidecarError> {
         let flags = Overrides {
             postgres_url: self.postgres.clone().map(ServerUrl::new),
-            postgres_read_url: None,
             clickhouse_url: self.clickhouse.clone().map(ServerUrl::new),
-            clickhouse_cluster: None,
-            clickhouse_shards: None,
-            clickhouse_database: None,
             clickhouse_user: self.clickhouse_user.clone(),
-            clickhouse_password: None::<Secret>,
             redis_url: self.redis.clone().map(ServerUrl::new),
             data_dir: self.data_dir.clone(),
             listen: self.listen.clone(),
         };
-        let environment = Overrides::from_environment(|name| std::env::var(name).ok());
+        let environment = Environment::read(|name| std::env::var(name).ok());
         Settings::load(self.config.as_deref(), &environment, &flags)
     }
 }

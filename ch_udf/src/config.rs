@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
+use figment::value::{Dict, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::error::SidecarError;
@@ -192,33 +193,18 @@ impl Default for Settings {
     }
 }
 
-/// Settings given by one source; what is absent stays as it was.
+/// Settings given by flags; what is absent stays as it was.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Overrides {
     /// See [`Settings::postgres_url`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres_url: Option<ServerUrl>,
-    /// See [`Settings::postgres_read_url`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub postgres_read_url: Option<ServerUrl>,
     /// See [`Settings::clickhouse_url`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_url: Option<ServerUrl>,
-    /// See [`Settings::clickhouse_cluster`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clickhouse_cluster: Option<String>,
-    /// See [`Settings::clickhouse_shards`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clickhouse_shards: Option<Vec<ServerUrl>>,
-    /// See [`Settings::clickhouse_database`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clickhouse_database: Option<String>,
     /// See [`Settings::clickhouse_user`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_user: Option<String>,
-    /// See [`Settings::clickhouse_password`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clickhouse_password: Option<Secret>,
     /// See [`Settings::redis_url`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis_url: Option<ServerUrl>,
@@ -230,24 +216,60 @@ pub struct Overrides {
     pub listen: Option<String>,
 }
 
-impl Overrides {
-    /// From the environment, by a function that looks a variable up. Texts stay texts: a password of digits is no number.
-    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
-        Self {
-            postgres_url: given("ARX_POSTGRES_URL").map(ServerUrl::new),
-            postgres_read_url: given("ARX_POSTGRES_READ_URL").map(ServerUrl::new),
-            clickhouse_url: given("ARX_CLICKHOUSE_URL").map(ServerUrl::new),
-            clickhouse_cluster: given("ARX_CLICKHOUSE_CLUSTER"),
-            clickhouse_shards: given("ARX_CLICKHOUSE_SHARDS")
-                .map(|urls| urls.split(',').map(|url| ServerUrl::new(url.trim())).collect()),
-            clickhouse_database: given("ARX_CLICKHOUSE_DATABASE"),
-            clickhouse_user: given("ARX_CLICKHOUSE_USER"),
-            clickhouse_password: given("ARX_CLICKHOUSE_PASSWORD").map(Secret::new),
-            redis_url: given("ARX_REDIS_URL").map(ServerUrl::new),
-            data_dir: given("ARX_DATA_DIR").map(PathBuf::from),
-            listen: given("ARX_LISTEN"),
-        }
+/// How the value of an environment variable is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// As it is: a password of digits is no number.
+    Text,
+    /// Texts between commas.
+    Texts,
+    /// As TOML reads it.
+    Value,
+}
+
+/// Every setting, and how the environment gives it: `ARX_` and its name in upper case.
+const SETTINGS: [(&str, Kind); 22] = [
+    ("postgres_url", Kind::Text),
+    ("postgres_read_url", Kind::Text),
+    ("clickhouse_url", Kind::Text),
+    ("clickhouse_database", Kind::Text),
+    ("clickhouse_user", Kind::Text),
+    ("clickhouse_password", Kind::Text),
+    ("clickhouse_cluster", Kind::Text),
+    ("clickhouse_replicated", Kind::Value),
+    ("clickhouse_shards", Kind::Texts),
+    ("clickhouse_storage_policy", Kind::Text),
+    ("clickhouse_delete_after_days", Kind::Value),
+    ("redis_url", Kind::Text),
+    ("data_dir", Kind::Text),
+    ("listen", Kind::Text),
+    ("feed_interval_milliseconds", Kind::Value),
+    ("feed_idle_milliseconds", Kind::Value),
+    ("feed_chunk_rows", Kind::Value),
+    ("feed_load_workers", Kind::Value),
+    ("write_back_seconds", Kind::Value),
+    ("behaviour_seconds", Kind::Value),
+    ("write_back_daily", Kind::Value),
+    ("profile_ttl_seconds", Kind::Value),
+];
+
+/// What the environment says.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(Dict);
+
+impl Environment {
+    /// By a function that looks a variable up. An empty variable says nothing.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let given = SETTINGS.iter().filter_map(|(name, kind)| {
+            let text = variable(&format!("ARX_{}", name.to_uppercase())).filter(|text| !text.is_empty())?;
+            let value = match kind {
+                Kind::Text => Value::from(text),
+                Kind::Texts => Value::from(text.split(',').map(str::trim).collect::<Vec<_>>()),
+                Kind::Value => text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {}),
+            };
+            Some(((*name).to_owned(), value))
+        });
+        Self(given.collect())
     }
 }
 
@@ -256,7 +278,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`SidecarError::Configuration`] naming the file, the key or the value.
-    pub fn load(file: Option<&Path>, environment: &Overrides, flags: &Overrides) -> Result<Self, SidecarError> {
+    pub fn load(file: Option<&Path>, environment: &Environment, flags: &Overrides) -> Result<Self, SidecarError> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
             if !file.is_file() {
@@ -267,7 +289,7 @@ impl Settings {
             figment = figment.merge(Toml::file_exact(file));
         }
         let settings: Self = figment
-            .merge(Serialized::defaults(environment))
+            .merge(Serialized::defaults(&environment.0))
             .merge(Serialized::defaults(flags))
             .extract()
             .map_err(|error| SidecarError::Configuration { detail: format!("settings: {error}") })?;
@@ -287,6 +309,14 @@ impl Settings {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
                 return wrong(format!("{setting} {name:?} must be a plain name (letters, digits, underscore)"));
+            }
+        }
+        for url in self.clickhouse_url.iter().chain(&self.clickhouse_shards) {
+            if !["http://", "https://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
+                return wrong(format!(
+                    "{:?} is no URL of ClickHouse's HTTP interface, such as http://localhost:8123",
+                    url.to_string()
+                ));
             }
         }
         if self.clickhouse_cluster.is_some() == self.clickhouse_shards.is_empty() {
@@ -379,11 +409,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("arx.toml");
         std::fs::write(&file, "redis_url = 'redis://file'\nlisten = 'none'\nclickhouse_user = 'file'\n").unwrap();
-        let environment = Overrides::from_environment(|name| match name {
-            "ARX_REDIS_URL" => Some("redis://environment".into()),
-            "ARX_CLICKHOUSE_USER" => Some("environment".into()),
-            "ARX_CLICKHOUSE_PASSWORD" => Some("12345".into()),
-            _ => None,
+        let environment = Environment::read(|name| {
+            let value = match name {
+                "ARX_REDIS_URL" => "redis://environment",
+                "ARX_CLICKHOUSE_USER" => "environment",
+                "ARX_CLICKHOUSE_PASSWORD" => "12345",
+                "ARX_CLICKHOUSE_URL" => "http://a",
+                "ARX_CLICKHOUSE_CLUSTER" => "three",
+                "ARX_CLICKHOUSE_SHARDS" => "http://a, http://b",
+                "ARX_CLICKHOUSE_REPLICATED" => "false",
+                "ARX_CLICKHOUSE_DELETE_AFTER_DAYS" => "2557",
+                "ARX_FEED_CHUNK_ROWS" => "1000",
+                "ARX_LISTEN" => "",
+                _ => return None,
+            };
+            Some(value.to_owned())
         });
         let flags = Overrides { redis_url: Some(ServerUrl::new("redis://flag")), ..Overrides::default() };
         let settings = Settings::load(Some(&file), &environment, &flags).unwrap();
@@ -392,6 +432,32 @@ mod tests {
         assert_eq!(settings.clickhouse_password, Some(Secret::new("12345")));
         assert_eq!(settings.listen(), Listen::Off);
         assert_eq!(settings.clickhouse_database, "arx");
+        let shards: Vec<&str> = settings.clickhouse_shards.iter().map(ServerUrl::expose).collect();
+        assert_eq!(shards, ["http://a", "http://b"]);
+        assert!(!settings.clickhouse_replicated);
+        assert_eq!((settings.clickhouse_delete_after_days, settings.feed_chunk_rows), (Some(2_557), 1_000));
+    }
+
+    #[test]
+    fn the_environment_knows_every_setting() {
+        let text = || Some("x".to_owned());
+        let all = Settings {
+            postgres_read_url: text().map(ServerUrl::new),
+            clickhouse_url: text().map(ServerUrl::new),
+            clickhouse_password: text().map(Secret::new),
+            clickhouse_cluster: text(),
+            clickhouse_storage_policy: text(),
+            clickhouse_delete_after_days: Some(1),
+            ..Settings::default()
+        };
+        let all = serde_json::to_value(&all).unwrap();
+        let mut known: Vec<&str> = SETTINGS.iter().map(|(name, _)| *name).collect();
+        known.sort_unstable();
+        assert_eq!(all.as_object().unwrap().keys().collect::<Vec<_>>(), known);
+        for (name, kind) in SETTINGS {
+            let is_text = all[name].is_string();
+            assert_eq!(kind == Kind::Text, is_text, "{name}");
+        }
     }
 
     #[test]
@@ -400,14 +466,21 @@ mod tests {
         let file = folder.path().join("arx.toml");
         let load = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            Settings::load(Some(&file), &Overrides::default(), &Overrides::default()).unwrap_err().to_string()
+            Settings::load(Some(&file), &Environment::default(), &Overrides::default()).unwrap_err().to_string()
         };
         assert!(load("redis = 'x'").contains("redis"));
         assert!(load("clickhouse_database = 'a;b'").contains("a;b"));
         assert!(load("listen = 'here'").contains("here"));
         assert!(load("feed_chunk_rows = 0").contains("feed_chunk_rows"));
         let missing = folder.path().join("missing.toml");
-        let error = Settings::load(Some(&missing), &Overrides::default(), &Overrides::default()).unwrap_err();
+        let error = Settings::load(Some(&missing), &Environment::default(), &Overrides::default()).unwrap_err();
         assert!(error.to_string().contains("missing.toml"));
+        for (name, value) in
+            [("ARX_FEED_CHUNK_ROWS", "-5"), ("ARX_FEED_IDLE_MILLISECONDS", "abc"), ("ARX_CLICKHOUSE_URL", "ftp://h")]
+        {
+            let environment = Environment::read(|asked| (asked == name).then(|| value.to_owned()));
+            let error = Settings::load(None, &environment, &Overrides::default()).unwrap_err().to_string();
+            assert!(error.contains(value), "{error}");
+        }
     }
 }

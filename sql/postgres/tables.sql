@@ -217,7 +217,8 @@ CREATE TABLE behaviour_thresholds (
     whale_mean_coins       bigint NOT NULL DEFAULT 10000 CHECK (whale_mean_coins >= 0),
     whale_mean_usd         bigint NOT NULL DEFAULT 1000000 CHECK (whale_mean_usd >= 0),
     trader_transactions    bigint NOT NULL DEFAULT 100 CHECK (trader_transactions >= 0),
-    trader_mean_gas_price  double precision NOT NULL DEFAULT 50e9 CHECK (trader_mean_gas_price >= 0),
+    trader_mean_gas_price  double precision NOT NULL DEFAULT 50e9
+        CHECK (trader_mean_gas_price >= 0 AND trader_mean_gas_price < 'Infinity'),
     distributor_recipients bigint NOT NULL DEFAULT 50 CHECK (distributor_recipients >= 0),
     PRIMARY KEY (network, origin)
 );
@@ -278,7 +279,7 @@ CREATE TABLE feed_chunks (
 -- Hours that the feed to ClickHouse is to load again; what it has loaded, it takes off the list.
 CREATE TABLE feed_reloads (
     network      text NOT NULL,
-    hour         timestamptz NOT NULL CHECK (hour = date_trunc('hour', hour, 'UTC')),
+    hour         timestamptz NOT NULL CHECK (isfinite(hour) AND hour = date_trunc('hour', hour, 'UTC')),
     requested_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (network, hour)
 );

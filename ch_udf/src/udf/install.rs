@@ -416,7 +416,7 @@ mod tests {
             data_dir: Some(data.to_owned()),
             ..crate::config::Overrides::default()
         };
-        Settings::load(None, &crate::config::Overrides::default(), &flags).unwrap()
+        Settings::load(None, &crate::config::Environment::default(), &flags).unwrap()
     }
 
     fn arguments(program: &Path) -> InstallArgs {

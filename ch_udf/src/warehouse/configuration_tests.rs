@@ -7,7 +7,7 @@ use roxmltree::{Document, Node};
 
 use super::schema::statements;
 use super::shape::{Cluster, Shape};
-use crate::config::{Overrides, Settings};
+use crate::config::{Environment, Overrides, Settings};
 
 const CLUSTER: &str = include_str!("../../../config/clickhouse/cluster.xml");
 const KEEPER: &str = include_str!("../../../config/clickhouse/keeper.xml");
@@ -40,7 +40,7 @@ fn hosts(document: &Document<'_>, cluster: &str) -> Vec<Vec<String>> {
 
 fn settings() -> Settings {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/clickhouse/arx-sidecar.toml");
-    Settings::load(Some(&path), &Overrides::default(), &Overrides::default()).unwrap()
+    Settings::load(Some(&path), &Environment::default(), &Overrides::default()).unwrap()
 }
 
 fn elements<'a>(nodes: &[Node<'a, 'a>]) -> BTreeSet<&'a str> {
