@@ -443,6 +443,25 @@ fn an_embedded_engine_from_before_the_tables_had_versions_is_fed_anew() {
 }
 
 #[test]
+fn what_a_full_load_replaced_is_gone_before_its_files_are() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("movement_replaced").unwrap();
+    let clickhouse = ClickHouse::start(stack, &database).unwrap();
+    database.query(&insert(0, 100)).unwrap();
+    succeed(&database, &["sync"]);
+    // nothing is removed in the background
+    clickhouse.query("SYSTEM STOP MERGES").unwrap();
+    database.query("TRUNCATE arx.transactions").unwrap();
+    database.query(&insert(50, 10)).unwrap();
+    assert!(succeed(&database, &["sync"]).contains("loaded anew: 10 rows"));
+    let held = "SELECT (SELECT count() FROM arx.received_transactions FINAL),
+                       (SELECT countIf(isNotNull(to_address)) FROM arx.transaction_events FINAL),
+                       (SELECT sum(received_count) FROM arx.wallet_activity), (SELECT sum(transaction_count) FROM arx.daily_volume)";
+    assert_eq!(clickhouse.query(held).unwrap(), "10\t10\t10\t10");
+    succeed(&database, &["verify"]);
+}
+
+#[test]
 fn tables_of_the_first_version_are_brought_up_to_date_with_what_they_hold() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("movement_upgrade").unwrap();

@@ -341,7 +341,8 @@ impl Sink for ClickHouseSink {
                     aggregate.name,
                     self.local()
                 );
-                self.on_shards("remove states that are void", &statement).await?;
+                let shards = self.topology.shards.iter();
+                all_of(shards.map(|shard| remove(shard, "remove states that are void", &statement))).await?;
             }
         }
         Ok(())
@@ -400,11 +401,15 @@ async fn remove_older(shard: &Client, local: &str, version: u64) -> Result<(), S
     // engine 20 s for 60 months.
     execute(shard, doing, &take_back(local, version, &format!("version < {version}"))).await?;
     for table in ["transaction_events", "received_transactions"] {
-        let delete = format!("ALTER TABLE {table}{local} DELETE WHERE version < {version}");
-        let statement = prepared(shard).with_setting("mutations_sync", "0");
-        statement.query_raw(&delete).execute().await.map_err(failed(doing))?;
+        remove(shard, doing, &format!("ALTER TABLE {table}{local} DELETE WHERE version < {version}")).await?;
     }
     Ok(())
+}
+
+/// Has what nobody sees any more removed in the background.
+async fn remove(shard: &Client, doing: &'static str, statement: &str) -> Result<(), SidecarError> {
+    let prepared = prepared(shard).with_setting("mutations_sync", "0");
+    prepared.query_raw(statement).execute().await.map_err(failed(doing))
 }
 
 /// Puts what was loaded on one shard into the order of receivers, too.

@@ -111,8 +111,8 @@ pub trait Sink: Clone + Send + 'static {
     /// Has the views count what arrives, if they do not already.
     fn resume_views(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Lets the views rest while everything is loaded: they leave such rows to the rebuild, and even that takes them longer than an
-    /// insert takes without them.
+    /// Lets the views rest while everything is loaded: they leave such rows to the rebuild, and planning them takes a fourth of an
+    /// insert.
     fn pause_views(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 
     /// Puts rows in. Returns how many of them a repair has to count.
@@ -385,11 +385,12 @@ async fn load<S: Source, K: Sink, L: Ledger>(
         rows => load.rows + rows?,
     };
     source.close().await?;
+    // what is taken back now, the views carry to those who sort it by receiver
+    sink.resume_views().await?;
     let version = tombstone_version(load.attempt);
     sink.remove_older(version).await?;
     sink.rebuild(attempt, version + 1).await?;
     sink.settle(None, tombstone_version(attempt) + 1).await?;
-    sink.resume_views().await?;
     sink.mark(&load.mark, attempt).await?;
     let goes_on = attempt != load.attempt;
     ledger.confirm(&Confirmation { attempt, mark: load.mark, full: true, rows, reloaded: Vec::new() }).await?;
