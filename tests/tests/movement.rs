@@ -470,7 +470,8 @@ fn tables_of_the_first_version_are_brought_up_to_date_with_what_they_hold() {
     succeed(&database, &["sync"]);
     database.query("DELETE FROM arx.transactions WHERE tx_hash < 'p2'").unwrap();
     succeed(&database, &["sync"]);
-    let shown = "SELECT * FROM arx.hourly_volume UNION ALL SELECT toStartOfDay(day), * EXCEPT (day) FROM arx.daily_volume ORDER BY ALL";
+    let shown = "SELECT * FROM (SELECT 'hour' AS kind, * FROM arx.hourly_volume
+                                UNION ALL SELECT 'day', * REPLACE (toDateTime(day, 'UTC') AS day) FROM arx.daily_volume) ORDER BY ALL";
     let before = clickhouse.query(shown).unwrap();
     assert!(before.lines().count() > 80, "{before}");
     for kind in ["hourly", "daily"] {

@@ -164,7 +164,8 @@ impl<'a> World<'a> {
             self.dice.pause(up_to);
             step(self);
         }
-        assert!(daemon.0.try_wait().unwrap().is_none(), "the daemon ended by itself");
+        let log = std::fs::read_to_string(self.log()).unwrap();
+        assert!(daemon.0.try_wait().unwrap().is_none(), "the daemon ended by itself: {log}");
         run(Command::new("kill").args(["-TERM", &daemon.0.id().to_string()])).unwrap();
         assert!(daemon.0.wait().unwrap().success(), "the daemon did not stop gracefully");
     }

@@ -17,7 +17,7 @@ pub const BY_FUNCTION: &str = "feed.initial.vs_postgresql_function";
 /// Against the database engine.
 pub const BY_REPLICATION: &str = "feed.initial.vs_materialized_postgresql";
 
-/// Everything as the sidecar stores it in a first load. The views leave these rows to a rebuild on both sides. No row has metadata.
+/// Everything as the sidecar stores it in a first load. A rebuild counts these rows. No row has metadata.
 const INSERT: &str = "INSERT INTO arx.transaction_events (event_time, network, tx_hash, block_number, transaction_index, from_address, \
          to_address, value, value_usd, gas_used, gas_price, status, version, is_deleted, counted, generation) \
      SELECT timestamp, network, tx_hash, block_number, transaction_index, from_address, to_address, value, value_usd, gas_used, gas_price, \
@@ -62,7 +62,7 @@ pub fn by_function(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> Re
     let ours = Loads::default();
     let medians = in_turn(runs.slow, |_| ours.rate(warehouse), |_| insert(warehouse))?;
     let setting = format!(
-        "{}, from one PostgreSQL, over its Unix socket, into one engine; both sides fill tables of the same definition, with the same views. {}. \
+        "{}, from one PostgreSQL, over its Unix socket, into one engine; both sides fill tables of the same definition, while no view counts. {}. \
          The peer is ClickHouse's `INSERT INTO transaction_events SELECT … FROM postgresql(…)` with its default settings, into empty \
          tables, the clock stopped when it returns; it reads over one connection. {} runs.",
         real.name,

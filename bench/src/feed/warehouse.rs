@@ -96,13 +96,17 @@ impl<'a> Warehouse<'a> {
         self.settle()
     }
 
-    /// ARX's tables, without a row.
+    /// ARX's tables, without a row and without the views that count what arrives: a first load of ours lets these rest, too.
     ///
     /// # Errors
     /// When they cannot be made.
     pub fn make_tables(&self) -> Result<()> {
         self.forget("arx")?;
         run(self.database.sidecar()?.args(["clickhouse", "apply"]))?;
+        let views = "SELECT name FROM system.tables WHERE database = 'arx' AND engine = 'MaterializedView'";
+        for view in self.engine.query(views)?.lines() {
+            self.engine.query(&format!("DROP VIEW arx.{view} SYNC"))?;
+        }
         self.settle()
     }
 

@@ -408,8 +408,7 @@ async fn remove_older(shard: &Client, local: &str, version: u64) -> Result<(), S
 
 /// Has what nobody sees any more removed in the background.
 async fn remove(shard: &Client, doing: &'static str, statement: &str) -> Result<(), SidecarError> {
-    let prepared = prepared(shard).with_setting("mutations_sync", "0");
-    prepared.query_raw(statement).execute().await.map_err(failed(doing))
+    execute(&shard.clone().with_setting("mutations_sync", "0"), doing, statement).await
 }
 
 /// Puts what was loaded on one shard into the order of receivers, too.

@@ -2,7 +2,8 @@
 //! changed since the last time, and how it is stored.
 //!
 //! Aggregates say the highest version of an event in them, volumes the version that settled them. What was written back last is a
-//! version, too, kept beside the feed's position: what lies above it is what has changed. Whatever is cut off is done again, and comes out the same.
+//! version, too, kept beside the feed's position: what lies above it is what has changed. Whatever is cut off is done again, and
+//! comes out the same.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +40,8 @@ pub struct WriteBack<'a> {
 
 /// A kind of volume, on both sides.
 struct Volume {
+    /// Name of the aggregate, and of what remembers how far it was written back.
     consumer: &'static str,
-    settled: &'static str,
     /// The bucket as a number.
     number: &'static str,
     delete_all: &'static str,
@@ -50,7 +51,6 @@ struct Volume {
 
 const HOURS: Volume = Volume {
     consumer: "hourly_volume",
-    settled: "hourly_volume_settled",
     number: "toInt64(intDiv(toUnixTimestamp(hour), 3600))",
     delete_all: "DELETE FROM arx.hourly_volume",
     delete: "DELETE FROM arx.hourly_volume AS v USING unnest($1::text[], $2::bigint[]) AS t (network, number) \
@@ -67,7 +67,6 @@ const HOURS: Volume = Volume {
 
 const DAYS: Volume = Volume {
     consumer: "daily_volume",
-    settled: "daily_volume_settled",
     number: "toInt64(toRelativeDayNum(day))",
     delete_all: "DELETE FROM arx.daily_transaction_stats WHERE source = 'clickhouse'",
     delete: "DELETE FROM arx.daily_transaction_stats AS v USING unnest($1::text[], $2::bigint[]) AS t (network, number) \
@@ -224,12 +223,12 @@ impl<'a> WriteBack<'a> {
         if since.written >= since.until {
             return Ok(0);
         }
-        let Volume { settled, number, .. } = volume;
+        let Volume { consumer, number, .. } = volume;
         let written = if since.all { 0 } else { since.written };
         let query = format!(
             "SELECT network, {number} AS number, transactions, toString(volume) AS volume, senders, receivers, gas_prices, \
                     toString(gas_price_sum) AS gas_sum, gas_price_min AS gas_min, gas_price_max AS gas_max \
-               FROM {settled} FINAL WHERE version > {written}"
+               FROM {consumer}_settled FINAL WHERE version > {written}"
         );
         let rows: Vec<VolumeRow> =
             self.sink.topology().entry.query(&query).fetch_all().await.map_err(failed("read volumes"))?;

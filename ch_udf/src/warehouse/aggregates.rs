@@ -13,7 +13,7 @@ pub struct Aggregate {
     /// Its name; states lie in the table NAME`_states`.
     pub name: &'static str,
     /// Columns of the bucket.
-    bucket: &'static str,
+    pub(super) bucket: &'static str,
     /// The bucket of an event of `touched`.
     of_touched: &'static [&'static str],
     select: &'static str,

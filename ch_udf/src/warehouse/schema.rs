@@ -136,11 +136,11 @@ impl Shape {
         let Some(cluster) = &self.cluster else { return String::new() };
         // Transactions lie on the shard of their sender; what is computed from them lies beside them. What all shards come to lies
         // anywhere, a bucket always on the same one.
-        let key = match name {
-            "transaction_events" => ", cityHash64(network, from_address)",
-            "hourly_volume_settled" => ", cityHash64(network, hour)",
-            "daily_volume_settled" => ", cityHash64(network, day)",
-            _ => "",
+        let settled = name.strip_suffix("_settled").and_then(Aggregate::named);
+        let key = match (name, settled) {
+            ("transaction_events", _) => ", cityHash64(network, from_address)".to_owned(),
+            (_, Some(aggregate)) => format!(", cityHash64({})", aggregate.bucket),
+            (_, None) => String::new(),
         };
         let (database, on_cluster) = (&self.database, self.on_cluster());
         format!(
