@@ -9,6 +9,7 @@
 //! | [`engine`] | the embedded ClickHouse engine and its supervisor |
 //! | [`import`] | files into PostgreSQL |
 //! | [`feed`] | PostgreSQL into ClickHouse, aggregates back |
+//! | [`behaviour`] | by which rules wallets are of a class |
 //! | [`verify`] | whether both hold the same, and loading again what differs |
 //! | [`cache`] | profiles in Redis, write-behind into PostgreSQL |
 //! | [`serve`] | the daemon |
@@ -16,6 +17,7 @@
 //! | [`udf`] | functions for ClickHouse, and how they are installed there |
 //! | [`maintenance`], [`status`] | what an operator runs and looks at |
 
+pub mod behaviour;
 pub mod cache;
 pub mod cli;
 pub mod config;

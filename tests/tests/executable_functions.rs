@@ -158,6 +158,13 @@ fn clickhouse_says_what_postgresql_says() {
     assert!(!changed.starts_with("0\t"), "{changed}");
     assert_eq!(carry(&database, &clickhouse), wallets);
     assert_eq!(differing(&clickhouse), format!("0\t{wallets}"));
+
+    // and other thresholds
+    let class = "SELECT arxWalletType(7, NULL, NULL, 8)";
+    assert_eq!(clickhouse.query(class).unwrap(), "regular");
+    database.query("INSERT INTO arx.behaviour_thresholds (distributor_recipients) VALUES (7)").unwrap();
+    assert!(install(&database, &[]).contains("serves the functions"));
+    assert_eq!(clickhouse.query(class).unwrap(), "distributor");
 }
 
 fn reasons_are_those_of_postgresql(database: &Database<'_>, clickhouse: &ClickHouse) {
@@ -222,7 +229,7 @@ fn addresses_are_those_of_postgresql(database: &Database<'_>, clickhouse: &Click
 fn every_row_gets_an_answer(clickhouse: &ClickHouse, times: usize, wallets: usize) {
     let rows = times * wallets;
     let asked = format!(
-        "SELECT count(), countIf(n % 7 = 0 AND s = 50), countIf(n % 7 > 0 AND s = score), countIf(p IS NULL), sum(length(t)), sum(v)
+        "SELECT count(), countIf(n % 7 = 0 AND s = 50), countIf(n % 7 > 0 AND s = score), countIf(p IS NULL), sum(length(toString(t))), sum(v)
            FROM (SELECT score, n, arxRiskScore(f) AS s, arxRiskProbability(f) AS p,
                         arxWalletType(n, if(n % 3 = 0, NULL, toDecimal128(n, 18)), n::Float64, n) AS t,
                         arxAddressValid(if(n % 2 = 0, address, NULL), 'eth') AS v
@@ -233,6 +240,13 @@ fn every_row_gets_an_answer(clickhouse: &ClickHouse, times: usize, wallets: usiz
     let types = (0..times).map(|n| if n > 50 { "distributor".len() } else { "regular".len() }).sum::<usize>() * wallets;
     assert_eq!(answer, format!("{rows}\t{unknown}\t{}\t{unknown}\t{types}\t{even}", rows - unknown));
     assert!(rows >= 100_000);
+    // classes sort by name, and may stand in a branch that leaves rows out
+    let branches = "SELECT groupArray(class) FROM (SELECT if(number = 0, 'none', arxWalletType(number, NULL, NULL, number)) AS class
+                                                     FROM numbers(53) WHERE number IN (0, 1, 52) ORDER BY number)";
+    assert_eq!(clickhouse.query(branches).unwrap(), "['none','regular','distributor']");
+    let sorted = "SELECT arrayStringConcat(arraySort(groupUniqArray(c)), ',') FROM
+                  (SELECT arxWalletType(101, toDecimal128(number % 3 * 1e6, 18), if(number % 3 = 1, 60e9, NULL), number) AS c FROM numbers(99))";
+    assert_eq!(clickhouse.query(sorted).unwrap(), "distributor,regular,trader,whale");
 }
 
 fn refusals_leave_the_next_query_alone(clickhouse: &ClickHouse) {

@@ -7,14 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use arx_core::behaviour::{Activity, Thresholds};
+use arx_core::behaviour::Activity;
 use clickhouse::Row;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use tokio_postgres::Transaction;
 
 use super::clickhouse_sink::{ClickHouseSink, failed};
 use super::postgres_ledger::{CONSUMER, PostgresLedger, signed, unsigned};
+use crate::behaviour::{RuleBook, Rules};
 use crate::error::SidecarError;
 
 /// Rows of one statement.
@@ -116,13 +117,6 @@ struct WalletRow {
     period_priced: u64,
     period_recipients: u64,
     period_gas_price: Option<f64>,
-}
-
-/// Rules of a network: when they change, all of its wallets are judged anew.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Rules {
-    period_days: Option<i32>,
-    thresholds: Thresholds,
 }
 
 /// Days since 1970 as a date.
@@ -259,7 +253,7 @@ impl<'a> WriteBack<'a> {
     pub async fn behaviour(&mut self) -> Result<Written, SidecarError> {
         const WALLETS: &str = "wallet_behaviour";
         let since = self.since(WALLETS).await?;
-        let rules = self.rules().await?;
+        let rules = RuleBook::read(self.ledger.client()).await?;
         let known = self.windows().await?;
         let latest: Vec<(String, i64)> = self
             .sink
@@ -275,10 +269,8 @@ impl<'a> WriteBack<'a> {
         let gone: Vec<(String, i64)> =
             gone.map(|network| (network.clone(), known.get(network).map_or(0, |(until, _)| *until))).collect();
         for (network, until) in latest.into_iter().chain(gone) {
-            let rule =
-                rules.get(&network).or_else(|| rules.get("*")).copied().ok_or_else(|| SidecarError::Configuration {
-                    detail: "arx.behaviour_thresholds has no row for the network \"*\"".into(),
-                })?;
+            let rule = rules.of(&network);
+            // a network whose rules changed has all of its wallets judged anew
             let before = known.get(&network).filter(|(_, same)| *same == json!(rule)).map(|(until, _)| *until);
             if since.written >= since.until && before == Some(until) {
                 continue;
@@ -291,32 +283,6 @@ impl<'a> WriteBack<'a> {
         store_version(&transaction, WALLETS, since.until).await.map_err(&failed_in_postgres)?;
         transaction.commit().await.map_err(&failed_in_postgres)?;
         Ok(Written { wallets, ..Written::default() })
-    }
-
-    /// Rules by network; a user's own go before those that ARX ships.
-    async fn rules(&mut self) -> Result<BTreeMap<String, Rules>, SidecarError> {
-        let rows = self
-            .ledger
-            .client()
-            .query(
-                "SELECT DISTINCT ON (network) network, period_days, whale_mean_coins, whale_mean_usd, trader_transactions, \
-                        trader_mean_gas_price, distributor_recipients \
-                   FROM arx.behaviour_thresholds ORDER BY network, origin DESC",
-                &[],
-            )
-            .await
-            .map_err(in_postgres("read arx.behaviour_thresholds"))?;
-        let rules = |row: &tokio_postgres::Row| Rules {
-            period_days: row.get(1),
-            thresholds: Thresholds {
-                whale_mean_coins: unsigned(row.get(2)),
-                whale_mean_usd: unsigned(row.get(3)),
-                trader_transactions: unsigned(row.get(4)),
-                trader_mean_gas_price: row.get(5),
-                distributor_recipients: unsigned(row.get(6)),
-            },
-        };
-        Ok(rows.iter().map(|row| (row.get(0), rules(row))).collect())
     }
 
     async fn windows(&mut self) -> Result<BTreeMap<String, (i64, serde_json::Value)>, SidecarError> {

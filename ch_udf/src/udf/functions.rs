@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use arx_core::address::{Address, MAX_ADDRESS_BYTES, MAX_NETWORK_BYTES, Network};
-use arx_core::behaviour::{Activity, Thresholds};
+use arx_core::behaviour::{Activity, Thresholds, WalletType};
 use arx_core::risk::features::{Coverage, NAMES, Row};
 use arx_core::risk::scorecard::{BoundScorecard, Running, Score};
 use arx_core::risk::{Known, reasons};
@@ -80,7 +80,8 @@ impl Function {
         match self {
             Self::RiskScore => "Nullable(Decimal(4, 1))",
             Self::RiskProbability => "Nullable(Float64)",
-            Self::RiskExplain | Self::WalletType => "String",
+            Self::RiskExplain => "String",
+            Self::WalletType => WALLET_TYPE,
             Self::NormalizeAddress => "Nullable(String)",
             Self::AddressValid => "UInt8",
         }
@@ -250,11 +251,26 @@ impl RowFunction for RiskExplain {
     }
 }
 
+/// The answers of `arxWalletType`. They sort as their names do, and 0 is among them: ClickHouse puts it into the rows that a branch leaves
+/// out, and refuses an enumeration that lacks it.
+const WALLET_TYPE: &str = "Enum8('distributor' = -1, 'regular' = 0, 'trader' = 1, 'whale' = 2)";
+
+/// The number of a class in [`WALLET_TYPE`].
+pub(super) const fn code(class: WalletType) -> i8 {
+    match class {
+        WalletType::Distributor => -1,
+        WalletType::Regular => 0,
+        WalletType::Trader => 1,
+        WalletType::Whale => 2,
+    }
+}
+
 /// `arxWalletType`: whale, trader, distributor or regular.
 #[derive(Debug)]
 pub struct WalletTypes(pub Thresholds);
 
 impl RowFunction for WalletTypes {
+    #[inline]
     fn row<R: Read>(&mut self, input: &mut Input<R>, answers: &mut Vec<u8>) -> Result<(), Damage> {
         const VOLUME: &str = "volume";
         const PRICE: &str = "mean_gas_price";
@@ -265,7 +281,7 @@ impl RowFunction for WalletTypes {
             mean_gas_price: if input.is_some(PRICE)? { Some(input.f64(PRICE)?) } else { None },
             recipients: input.u64("recipients")?,
         };
-        put_text(answers, self.0.classify(&activity).as_str().as_bytes());
+        answers.extend_from_slice(&code(self.0.classify(&activity)).to_le_bytes());
         Ok(())
     }
 }

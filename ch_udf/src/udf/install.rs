@@ -9,12 +9,14 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use arx_core::behaviour::Thresholds;
 use clap::{Args, ValueEnum};
 use sha2::{Digest, Sha256};
 
 use super::functions::Function;
 use super::models::{Models, UdfError};
 use super::vectors::{self, NULL};
+use crate::behaviour::RuleBook;
 use crate::config::{ServerUrl, Settings};
 use crate::engine::{EngineFolder, USER, Warehouse, answers, escape_xml};
 use crate::error::SidecarError;
@@ -57,12 +59,12 @@ pub struct InstallArgs {
     /// A scorecard as JSON instead of the database's active one
     #[arg(long, value_name = "FILE")]
     pub scorecard: Option<PathBuf>,
-    /// The scorecard compiled in instead of the database's active one
-    #[arg(long, conflicts_with = "scorecard")]
-    pub compiled_in: bool,
-    /// Thresholds of wallet types as JSON instead of those compiled in
+    /// Thresholds of wallet types as JSON instead of the database's (arx.behaviour_thresholds, network '*')
     #[arg(long, value_name = "FILE")]
     pub thresholds: Option<PathBuf>,
+    /// Take what no file gives as it is compiled in; the database is not asked
+    #[arg(long)]
+    pub compiled_in: bool,
     /// Only say what would be written
     #[arg(long)]
     pub dry_run: bool,
@@ -74,8 +76,6 @@ enum Outcome {
     Unchanged,
     Written,
     WouldBeWritten,
-    Removed,
-    WouldBeRemoved,
 }
 
 impl Outcome {
@@ -84,8 +84,6 @@ impl Outcome {
             Self::Unchanged => "unchanged",
             Self::Written => "written",
             Self::WouldBeWritten => "would be written",
-            Self::Removed => "removed",
-            Self::WouldBeRemoved => "would be removed",
         }
     }
 }
@@ -153,18 +151,17 @@ pub async fn install(arguments: &InstallArgs, settings: &Settings) -> Result<Ins
     let places = Places::find(arguments, settings)?;
     let program_path = program(arguments)?;
     let program = read(&program_path)?;
-    let scorecard = scorecard(arguments, &settings.postgres_url).await?;
-    let thresholds = arguments.thresholds.as_deref().map(read_text).transpose()?;
-    let models = Models::from_json(Some(&scorecard), thresholds.as_deref())
-        .map_err(|error| SidecarError::Input { detail: explained(&error) })?;
+    let documents = Documents::read(arguments, &settings.postgres_url).await?;
+    let Documents { scorecard, thresholds } = &documents;
+    let models = Models::from_json(Some(scorecard), Some(thresholds)).map_err(|error| input(&error))?;
 
     let mut revision = Sha256::new();
-    for part in [program.as_slice(), scorecard.as_bytes(), thresholds.as_deref().unwrap_or_default().as_bytes()] {
+    for part in [program.as_slice(), scorecard.as_bytes(), thresholds.as_bytes()] {
         revision.update(part.len().to_le_bytes());
         revision.update(part);
     }
     let revision: String = revision.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let description = description(thresholds.is_some(), &revision);
+    let description = description(&revision);
 
     let dry = arguments.dry_run;
     let mut files = Vec::new();
@@ -175,13 +172,8 @@ pub async fn install(arguments: &InstallArgs, settings: &Settings) -> Result<Ins
     };
     keep(places.scripts.join(PROGRAM), &program, 0o755)?;
     keep(places.scripts.join(SCORECARD), scorecard.as_bytes(), 0o644)?;
-    if let Some(thresholds) = &thresholds {
-        keep(places.scripts.join(THRESHOLDS), thresholds.as_bytes(), 0o644)?;
-    }
+    keep(places.scripts.join(THRESHOLDS), thresholds.as_bytes(), 0o644)?;
     keep(places.config.join(DESCRIPTION), description.as_bytes(), 0o644)?;
-    if thresholds.is_none() {
-        files.extend(remove(places.scripts.join(THRESHOLDS), dry)?);
-    }
     let model = models.scorecard.version().to_owned();
     if dry {
         return Ok(Installed { model, files, description: Some(description), serving: Serving::NotAsked });
@@ -247,26 +239,50 @@ fn program(arguments: &InstallArgs) -> Result<PathBuf, SidecarError> {
     })
 }
 
-/// The document to score by. The text is kept as it is: another spelling of a number is another number.
-async fn scorecard(arguments: &InstallArgs, url: &ServerUrl) -> Result<String, SidecarError> {
-    if let Some(path) = &arguments.scorecard {
-        return read_text(path);
-    }
-    if arguments.compiled_in {
-        let compiled_in = Models::compiled_in().and_then(|models| Ok(models.scorecard.to_json()?));
-        return compiled_in.map_err(|error| SidecarError::Input { detail: explained(&error) });
-    }
-    let connection = postgres::connect(url).await?;
-    let row = connection
-        .client
-        .query_one("SELECT document::text FROM arx.risk_models WHERE state = 'active'", &[])
-        .await
-        .map_err(|source| SidecarError::Postgres { doing: "read the active risk model", source })?;
-    row.try_get(0).map_err(|source| SidecarError::Postgres { doing: "read the active risk model", source })
+/// What the functions judge by. The texts are kept as they are: another spelling of a number is another number.
+struct Documents {
+    scorecard: String,
+    thresholds: String,
 }
 
-fn explained(error: &UdfError) -> String {
-    crate::error::Chain(error).to_string()
+impl Documents {
+    /// From the files given; the others as compiled in, or else as the database has them.
+    async fn read(arguments: &InstallArgs, url: &ServerUrl) -> Result<Self, SidecarError> {
+        let scorecard = arguments.scorecard.as_deref().map(read_text).transpose()?;
+        let thresholds = arguments.thresholds.as_deref().map(read_text).transpose()?;
+        let (scorecard, thresholds) = match (scorecard, thresholds) {
+            (Some(scorecard), Some(thresholds)) => (scorecard, thresholds),
+            (scorecard, thresholds) => {
+                let others = if arguments.compiled_in { Self::compiled_in()? } else { Self::in_use(url).await? };
+                (scorecard.unwrap_or(others.scorecard), thresholds.unwrap_or(others.thresholds))
+            }
+        };
+        Ok(Self { scorecard, thresholds })
+    }
+
+    fn compiled_in() -> Result<Self, SidecarError> {
+        let models = Models::compiled_in().map_err(|error| input(&error))?;
+        let scorecard = models.scorecard.to_json().map_err(|error| input(&error.into()))?;
+        Ok(Self { scorecard, thresholds: json(&models.thresholds)? })
+    }
+
+    async fn in_use(url: &ServerUrl) -> Result<Self, SidecarError> {
+        let client = postgres::connect(url).await?.client;
+        let scorecard = client
+            .query_one("SELECT document::text FROM arx.risk_models WHERE state = 'active'", &[])
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(|source| SidecarError::Postgres { doing: "read the active risk model", source })?;
+        Ok(Self { scorecard, thresholds: json(&RuleBook::read(&client).await?.any().thresholds)? })
+    }
+}
+
+fn json(thresholds: &Thresholds) -> Result<String, SidecarError> {
+    serde_json::to_string(thresholds).map_err(|error| input(&error.into()))
+}
+
+fn input(error: &UdfError) -> SidecarError {
+    SidecarError::Input { detail: crate::error::Chain(error).to_string() }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SidecarError> {
@@ -305,27 +321,15 @@ fn put(path: &Path, bytes: &[u8], mode: u32, dry: bool) -> Result<Outcome, Sidec
     Ok(Outcome::Written)
 }
 
-/// Removes a file that an earlier installation left.
-fn remove(path: PathBuf, dry: bool) -> Result<Option<(PathBuf, Outcome)>, SidecarError> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    if dry {
-        return Ok(Some((path, Outcome::WouldBeRemoved)));
-    }
-    fs::remove_file(&path).map_err(|source| SidecarError::io("remove", &path, source))?;
-    Ok(Some((path, Outcome::Removed)))
-}
-
 /// The functions as ClickHouse reads them. Paths are relative to the program: the folder may have another name where ClickHouse runs,
 /// and the command is cut at blanks.
-fn description(has_thresholds: bool, revision: &str) -> String {
+fn description(revision: &str) -> String {
     let mut xml = "<!-- Written by arx-sidecar clickhouse install-udfs. -->\n<functions>\n".to_owned();
     for function in Function::value_variants() {
         let mut command = format!("{PROGRAM} {}", function.command());
         if function.needs_scorecard() {
             let _ = write!(command, " --beside --scorecard {SCORECARD}");
-        } else if *function == Function::WalletType && has_thresholds {
+        } else if *function == Function::WalletType {
             let _ = write!(command, " --beside --thresholds {THRESHOLDS}");
         }
         let arguments: String = function
@@ -437,22 +441,26 @@ mod tests {
             assert!(done.is_well() && !arguments.dry_run || matches!(done.serving, Serving::NotAsked));
             done.files.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>()
         };
-        use Outcome::{Removed, Unchanged, WouldBeWritten, Written};
+        use Outcome::{Unchanged, WouldBeWritten, Written};
         arguments.dry_run = true;
-        assert_eq!(run(&arguments).await, [WouldBeWritten; 3]);
+        assert_eq!(run(&arguments).await, [WouldBeWritten; 4]);
         assert!(!data.exists());
         arguments.dry_run = false;
-        assert_eq!(run(&arguments).await, [Written; 3]);
-        assert_eq!(run(&arguments).await, [Unchanged; 3]);
+        assert_eq!(run(&arguments).await, [Written; 4]);
+        assert_eq!(run(&arguments).await, [Unchanged; 4]);
         fs::write(&program, "two").unwrap();
-        assert_eq!(run(&arguments).await, [Written, Unchanged, Written], "the description names the program");
+        assert_eq!(
+            run(&arguments).await,
+            [Written, Unchanged, Unchanged, Written],
+            "the description names the program"
+        );
         arguments.thresholds = Some(thresholds);
         assert_eq!(run(&arguments).await, [Unchanged, Unchanged, Written, Written]);
         arguments.thresholds = None;
-        assert_eq!(run(&arguments).await, [Unchanged, Unchanged, Written, Removed]);
+        assert_eq!(run(&arguments).await, [Unchanged, Unchanged, Written, Written]);
         let folder = embedded(&settings);
         let left: Vec<_> = fs::read_dir(folder.scripts()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left.len(), 2, "{left:?}");
+        assert_eq!(left.len(), 3, "{left:?}");
         let mode = fs::metadata(folder.scripts().join(PROGRAM)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
     }
@@ -475,7 +483,6 @@ mod tests {
         arguments.config_dir = Some(scratch.path().to_owned());
         let done = install(&arguments, &with_server).await.unwrap().to_string();
         assert!(done.contains("ClickHouse is not running"), "{done}");
-        arguments.compiled_in = false;
         arguments.scorecard = Some(program);
         let refused = install(&arguments, &with_server).await.unwrap_err().to_string();
         assert!(refused.contains("scorecard is not readable"), "{refused}");
@@ -483,7 +490,7 @@ mod tests {
 
     #[test]
     fn every_function_is_described_with_its_types() {
-        let xml = description(true, "0123");
+        let xml = description("0123");
         assert!(roxmltree::Document::parse(&xml).is_ok(), "{xml}");
         for function in Function::value_variants() {
             assert!(xml.contains(&format!("<name>{}</name>", function.sql_name())));

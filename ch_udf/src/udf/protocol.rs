@@ -254,6 +254,7 @@ impl<R: Read> Input<R> {
     ///
     /// # Errors
     /// [`Damage::Truncated`].
+    #[inline]
     pub fn u64(&mut self, what: &'static str) -> Result<u64, Damage> {
         Ok(u64::from_le_bytes(self.take(what)?))
     }
@@ -271,6 +272,7 @@ impl<R: Read> Input<R> {
     ///
     /// # Errors
     /// [`Damage::Truncated`].
+    #[inline]
     pub fn i128(&mut self, what: &'static str) -> Result<i128, Damage> {
         Ok(i128::from_le_bytes(self.take(what)?))
     }

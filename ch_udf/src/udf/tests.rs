@@ -63,8 +63,8 @@ fn count(function: Function, mut answers: &[u8]) -> Option<u64> {
             (Function::RiskProbability, 0) => answers.get(9..)?,
             (Function::NormalizeAddress, 0) => text(&answers[1..])?,
             (Function::RiskScore | Function::RiskProbability | Function::NormalizeAddress, 1) => &answers[1..],
-            (Function::AddressValid, 0 | 1) => &answers[1..],
-            (Function::RiskExplain | Function::WalletType, _) => text(answers)?,
+            (Function::AddressValid, 0 | 1) | (Function::WalletType, 0 | 1 | 2 | 0xff) => &answers[1..],
+            (Function::RiskExplain, _) => text(answers)?,
             _ => return None,
         };
         rows += 1;

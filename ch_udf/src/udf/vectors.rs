@@ -2,11 +2,11 @@
 //! answers expected are the domain's, by a way that knows no bytes.
 
 use arx_core::address::{Address, Network};
-use arx_core::behaviour::Activity;
+use arx_core::behaviour::{Activity, WalletType};
 use arx_core::risk::features::{Coverage, NAMES, Row};
 use arx_core::risk::{Known, judge, reasons};
 
-use super::functions::Function;
+use super::functions::{Function, code};
 use super::models::{Models, UdfError};
 use super::protocol::put_text;
 
@@ -61,11 +61,13 @@ fn shown(function: Function, answer: &[u8]) -> String {
             value.try_into().map_or_else(|_| damaged(), |bytes| f64::from_le_bytes(bytes).to_string())
         }
         (Function::NormalizeAddress, [0, text @ ..]) => text_of(text).unwrap_or_else(damaged),
-        (Function::WalletType | Function::RiskExplain, text) => text_of(text).unwrap_or_else(damaged),
-        (Function::AddressValid, [valid]) => valid.to_string(),
-        (Function::RiskScore | Function::RiskProbability | Function::NormalizeAddress | Function::AddressValid, _) => {
-            damaged()
+        (Function::RiskExplain, text) => text_of(text).unwrap_or_else(damaged),
+        (Function::WalletType, [answer]) => {
+            let class = WalletType::ALL.into_iter().find(|class| code(*class).to_le_bytes() == [*answer]);
+            class.map_or_else(damaged, |class| class.as_str().to_owned())
         }
+        (Function::AddressValid, [valid]) => valid.to_string(),
+        _ => damaged(),
     }
 }
 
