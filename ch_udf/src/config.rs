@@ -140,7 +140,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// `host:port` of `/metrics` and `/healthz`, or `none`.
     pub listen: String,
-    /// Milliseconds between feed passes while there is something to feed.
+    /// Milliseconds from the beginning of a feed pass to that of the next, while there is something to feed.
     pub feed_interval_milliseconds: u64,
     /// Longest pause between feed passes when nothing happens, in milliseconds.
     pub feed_idle_milliseconds: u64,
@@ -181,8 +181,8 @@ impl Default for Settings {
             redis_url: ServerUrl::new("redis://127.0.0.1:6379"),
             data_dir: PathBuf::from("./arx-data"),
             listen: "127.0.0.1:9187".into(),
-            feed_interval_milliseconds: 400,
-            feed_idle_milliseconds: 500,
+            feed_interval_milliseconds: 700,
+            feed_idle_milliseconds: 700,
             feed_chunk_rows: 200_000,
             feed_load_workers: (processors() + 1).clamp(2, 8),
             write_back_seconds: 5,
@@ -362,7 +362,7 @@ impl Settings {
         if self.listen == "none" { Listen::Off } else { Listen::On(self.listen.clone()) }
     }
 
-    /// Pause between feed passes while there is something to feed.
+    /// From the beginning of a feed pass to that of the next, while there is something to feed.
     #[must_use]
     pub fn feed_interval(&self) -> Duration {
         Duration::from_millis(self.feed_interval_milliseconds)

@@ -12,6 +12,45 @@ const NEEDED: i32 = 150_000;
 /// How this program shows up in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "arx-sidecar";
 
+/// First key of ARX's advisory locks ("arx" in ASCII); the second is the [`Duty`].
+pub const LOCK_SPACE: i32 = 0x0061_7278;
+
+/// What one sidecar alone does for a database at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Feeding ClickHouse.
+    Feed = 1,
+    /// Applying the streams in Redis.
+    WriteBehind = 2,
+    /// Writing volumes back.
+    Volumes = 3,
+    /// Writing the behaviour of wallets back.
+    Behaviour = 4,
+}
+
+impl Duty {
+    const fn doing(self) -> &'static str {
+        match self {
+            Self::Feed => "feeds ClickHouse",
+            Self::WriteBehind => "applies the write-behind streams",
+            Self::Volumes => "writes volumes back",
+            Self::Behaviour => "writes the behaviour of wallets back",
+        }
+    }
+
+    /// Takes it on, for as long as the connection lives.
+    ///
+    /// # Errors
+    /// [`SidecarError::Taken`] while another sidecar has it, [`SidecarError::Postgres`].
+    pub async fn take_on(self, client: &Client) -> Result<(), SidecarError> {
+        let row = client
+            .query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_SPACE, &(self as i32)])
+            .await
+            .map_err(|source| SidecarError::Postgres { doing: "take a duty's lock", source })?;
+        if row.get(0) { Ok(()) } else { Err(SidecarError::Taken { doing: self.doing() }) }
+    }
+}
+
 /// A connection, and what is on its other end.
 #[derive(Debug)]
 pub struct Connection {

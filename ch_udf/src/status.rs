@@ -6,7 +6,7 @@ use crate::cache::{ProfileCache, SHARDS, shard_keys};
 use crate::config::{ServerUrl, Settings};
 use crate::engine::{EngineFolder, USER, Warehouse, answers};
 use crate::error::{Chain, SidecarError};
-use crate::feed::{FEED_LOCK, LOCK_SPACE};
+use crate::postgres::{Duty, LOCK_SPACE};
 use crate::{postgres, warehouse};
 
 /// The screen, and whether every server answered.
@@ -79,7 +79,7 @@ async fn of_postgres(settings: &Settings) -> Result<String, SidecarError> {
         let (done, chunks, rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         let _ = writeln!(text, "first load: {done} of {chunks} chunks are in, {rows} rows");
     }
-    let row = client.query_one(NEWS, &[&i64::from(LOCK_SPACE), &i64::from(FEED_LOCK)]).await.map_err(failed)?;
+    let row = client.query_one(NEWS, &[&i64::from(LOCK_SPACE), &(Duty::Feed as i64)]).await.map_err(failed)?;
     let (waiting, reloads, sessions): (Option<bool>, i64, i64) = (row.get(0), row.get(1), row.get(2));
     let feeder = if sessions > 0 { "a sidecar is feeding" } else { "no sidecar is feeding" };
     let waiting = match waiting {

@@ -159,7 +159,11 @@ impl<'a> World<'a> {
 
     /// Runs a step beside a daemon that lives.
     fn beside_daemon(&mut self, times: u32, up_to: u64, mut step: impl FnMut(&mut Self)) {
+        // servers that are down when it starts are an error, by design: it is hurt once it runs
+        let starts = || std::fs::read_to_string(self.log()).unwrap_or_default().matches("running; ").count();
+        let before = starts();
         let mut daemon = Daemon(self.start(&["run"]));
+        assert!(wait_until(Duration::from_secs(60), || Ok(starts() > before)).unwrap(), "the daemon did not start");
         for _ in 0..times {
             self.dice.pause(up_to);
             step(self);

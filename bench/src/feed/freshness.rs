@@ -125,17 +125,20 @@ fn text(transfers: &mut Transfers, batch: u64) -> Bytes {
     text.into()
 }
 
-/// Looks at ClickHouse until it is over.
+/// Looks at ClickHouse until it is over, and once more then.
 fn watch(mut looking: Session, is_over: &AtomicBool) -> Result<Vec<Sighting>> {
     let mut sightings: Vec<Sighting> = Vec::new();
-    while !is_over.load(Ordering::Acquire) {
+    loop {
+        let is_last = is_over.load(Ordering::Acquire);
         let rows = looking.query(SHOWN)?.parse().context("count the rows that ClickHouse shows")?;
         if sightings.last().is_none_or(|(_, before)| *before != rows) {
             sightings.push((Instant::now(), rows));
         }
+        if is_last {
+            return Ok(sightings);
+        }
         std::thread::sleep(LOOK);
     }
-    Ok(sightings)
 }
 
 /// Of each batch, seconds from its commit until its last row was shown. Whoever sees it before the writer knows that it is committed

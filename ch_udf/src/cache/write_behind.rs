@@ -16,13 +16,10 @@ use super::keys::{SHARDS, ShardKeys, WalletKey, shard_keys};
 use super::profile::Annotation;
 use super::store::{ProfileCache, failed};
 use crate::error::{Chain, ErrorKind, SidecarError};
-use crate::feed::LOCK_SPACE;
+use crate::postgres::Duty;
 
 /// The consumer group, on every shard's stream.
 const GROUP: &str = "arx";
-
-/// Second key of the advisory lock: the writer.
-const WRITER_LOCK: i32 = 2;
 
 /// Entries applied by one transaction.
 const BATCH: usize = 500;
@@ -91,13 +88,7 @@ impl Writer {
     /// # Errors
     /// [`SidecarError::Taken`] while another sidecar writes, [`SidecarError::Redis`], [`SidecarError::Postgres`].
     pub async fn acquire(postgres: Client, cache: ProfileCache) -> Result<Self, SidecarError> {
-        let row = postgres
-            .query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_SPACE, &WRITER_LOCK])
-            .await
-            .map_err(|source| SidecarError::Postgres { doing: "take the writer's lock", source })?;
-        if !row.get::<_, bool>(0) {
-            return Err(SidecarError::Taken { doing: "applies the write-behind streams" });
-        }
+        Duty::WriteBehind.take_on(&postgres).await?;
         let consumer = format!("sidecar-{}", std::process::id());
         let redis = cache.connection();
         let mut writer = Self { postgres, cache, redis, consumer, identities: HashMap::new() };

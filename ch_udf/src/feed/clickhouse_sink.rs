@@ -1,7 +1,6 @@
 //! Transactions as versioned events in ClickHouse, and the aggregates repaired that a change touched.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use super::native::{Block, Stamp, Used, type_of};
 use super::pipeline::{Counting, Delivery, Sink};
 use crate::error::{Chain, Retrier, SidecarError};
 use crate::warehouse::{
-    AGGREGATES, Months, Repair, Shape, Topology, all_months, fill_received, grouped, touched_months,
+    AGGREGATES, Months, Repair, Shape, Topology, Valid, all_months, fill_received, grouped, touched_months,
 };
 
 /// Hours of one statement: some 40 bytes each, well below [`QUERY_BYTES`].
@@ -36,8 +35,7 @@ const MONTHS_ROWS: u64 = 500_000;
 #[derive(Clone)]
 pub struct ClickHouseSink {
     topology: Arc<Topology>,
-    /// Last repair that is valid.
-    generation: Arc<AtomicU64>,
+    valid: Arc<Mutex<Valid>>,
     further: Arc<[FurtherColumn]>,
     /// Whether the views are known to count what arrives.
     is_counting: bool,
@@ -57,10 +55,10 @@ impl ClickHouseSink {
     /// # Errors
     /// [`SidecarError::ClickHouse`].
     pub async fn open(topology: Topology, is_patient: bool) -> Result<Self, SidecarError> {
-        let generation = topology.highest("generation").await?;
+        let valid = topology.valid().await?;
         Ok(Self {
             topology: Arc::new(topology),
-            generation: Arc::new(AtomicU64::new(generation)),
+            valid: Arc::new(Mutex::new(valid)),
             further: Arc::new([]),
             is_counting: false,
             is_patient,
@@ -69,8 +67,8 @@ impl ClickHouseSink {
 
     /// What it writes to.
     #[must_use]
-    pub fn topology(&self) -> &Topology {
-        &self.topology
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology)
     }
 
     fn local(&self) -> &'static str {
@@ -98,6 +96,12 @@ impl ClickHouseSink {
         Ok(())
     }
 
+    /// Which states of the aggregates count.
+    fn valid(&self) -> Valid {
+        // two numbers: a holder that panicked cannot have left them half written
+        *self.valid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes the states of a repair valid, and those below `floor` void.
     async fn publish(&self, generation: u64, floor: u64) -> Result<(), SidecarError> {
         let statement = format!(
@@ -105,7 +109,9 @@ impl ClickHouseSink {
             self.local()
         );
         self.on_shards("publish a repair", &statement).await?;
-        self.generation.store(generation, Ordering::Release);
+        let before = self.valid();
+        *self.valid.lock().unwrap_or_else(PoisonError::into_inner) =
+            Valid { generation: before.generation.max(generation), floor: before.floor.max(floor) };
         Ok(())
     }
 
@@ -270,11 +276,8 @@ impl Sink for ClickHouseSink {
     }
 
     async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Result<u64, SidecarError> {
-        let stamp = Stamp {
-            version: delivery.version,
-            generation: self.generation.load(Ordering::Acquire),
-            counting: delivery.counting,
-        };
+        let stamp =
+            Stamp { version: delivery.version, generation: self.valid().generation, counting: delivery.counting };
         let packed = Packed::new(rows, stamp, &self.further)?;
         let mut retrier = Retrier::default();
         loop {
@@ -332,7 +335,7 @@ impl Sink for ClickHouseSink {
         all_of(self.topology.shards.iter().map(|shard| fill(shard, shape, &months))).await?;
         let shards = self.topology.shards.iter();
         all_of(shards.map(|shard| compute(shard, "compute the aggregates", shape, &months, of_months))).await?;
-        let before = self.generation.load(Ordering::Acquire);
+        let before = self.valid().generation;
         self.publish(generation, generation).await?;
         if before > 0 {
             for aggregate in &AGGREGATES {
@@ -350,11 +353,13 @@ impl Sink for ClickHouseSink {
 
     async fn settle(&mut self, since: Option<u64>, version: u64) -> Result<(), SidecarError> {
         self.catch_up().await?;
-        for statement in AGGREGATES.iter().flat_map(|aggregate| aggregate.settle(&self.topology.shape, since, version))
-        {
-            execute(&self.topology.entry, "settle the volumes", &statement).await?;
-        }
-        Ok(())
+        all_of(AGGREGATES.iter().map(async |aggregate| {
+            for statement in aggregate.settle(&self.topology.shape, Some(self.valid()), since, version) {
+                execute(&self.topology.entry, "settle the volumes", &statement).await?;
+            }
+            Ok(())
+        }))
+        .await
     }
 
     async fn mark(&mut self, mark: &Mark, attempt: u64) -> Result<(), SidecarError> {

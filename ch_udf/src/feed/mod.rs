@@ -32,8 +32,7 @@ pub use model::{
 pub use numeric::{NumericError, amount_from_binary, units_from_binary};
 pub use pipeline::{Confirmation, Counting, Delivery, Ledger, PassOptions, PassReport, Reader, Sink, Source, run_pass};
 pub use postgres_ledger::PostgresLedger;
-pub(crate) use postgres_ledger::{FEED_LOCK, LOCK_SPACE};
 pub use postgres_rows::PostgresRows;
 pub(crate) use postgres_source::since as visible_since;
 pub use postgres_source::{PostgresReader, PostgresSource};
-pub use write_back::{WriteBack, Written};
+pub use write_back::{Kind, WriteBack, Written};

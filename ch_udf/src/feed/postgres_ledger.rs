@@ -5,15 +5,10 @@ use tokio_postgres::Client;
 use super::model::{Chunk, FirstLoad, Mark, Span, Stored};
 use super::pipeline::{Confirmation, Ledger};
 use crate::error::SidecarError;
+use crate::postgres::Duty;
 
 /// Name of this feed in `arx.feed_positions`.
 pub(super) const CONSUMER: &str = "clickhouse";
-
-/// First key of ARX's advisory locks ("arx" in ASCII); the second says which.
-pub(crate) const LOCK_SPACE: i32 = 0x0061_7278;
-
-/// Second key: the feed to ClickHouse.
-pub(crate) const FEED_LOCK: i32 = 1;
 
 /// State of the feed, on the connection that holds its lock: whoever loses the connection can confirm nothing.
 #[derive(Debug)]
@@ -27,19 +22,13 @@ impl PostgresLedger {
     /// # Errors
     /// [`SidecarError::Taken`] while another sidecar feeds from this database.
     pub async fn acquire(client: Client) -> Result<Self, SidecarError> {
-        let failed = |source| SidecarError::Postgres { doing: "take the feed's lock", source };
         // An intent that is stored is stored for good: what a snapshot before it showed is, too.
-        client.batch_execute("SET synchronous_commit = on").await.map_err(failed)?;
-        let row = client
-            .query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_SPACE, &FEED_LOCK])
+        client
+            .batch_execute("SET synchronous_commit = on")
             .await
-            .map_err(failed)?;
-        if row.get(0) { Ok(Self { client }) } else { Err(SidecarError::Taken { doing: "feeds ClickHouse" }) }
-    }
-
-    /// The connection, for what else is stored by the one feed there is.
-    pub(super) fn client(&mut self) -> &mut Client {
-        &mut self.client
+            .map_err(|source| SidecarError::Postgres { doing: "set up the feed's connection", source })?;
+        Duty::Feed.take_on(&client).await?;
+        Ok(Self { client })
     }
 
     async fn load(&self, database: String) -> Result<Option<FirstLoad>, SidecarError> {

@@ -6,17 +6,20 @@
 //! comes out the same.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use arx_core::behaviour::Activity;
 use clickhouse::Row;
 use serde::Deserialize;
 use serde_json::json;
-use tokio_postgres::Transaction;
+use tokio_postgres::{Client, Transaction};
 
-use super::clickhouse_sink::{ClickHouseSink, failed};
-use super::postgres_ledger::{CONSUMER, PostgresLedger, signed, unsigned};
+use super::clickhouse_sink::failed;
+use super::postgres_ledger::{CONSUMER, signed, unsigned};
 use crate::behaviour::{RuleBook, Rules};
 use crate::error::SidecarError;
+use crate::postgres::Duty;
+use crate::warehouse::Topology;
 
 /// Rows of one statement.
 const BATCH: usize = 5_000;
@@ -32,11 +35,42 @@ pub struct Written {
     pub wallets: usize,
 }
 
-/// What is written back, and between which servers.
+impl AddAssign for Written {
+    fn add_assign(&mut self, more: Self) {
+        self.hours += more.hours;
+        self.days += more.days;
+        self.wallets += more.wallets;
+    }
+}
+
+/// What is written back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Volumes by hour; those by day, too, if the database leaves them to ClickHouse.
+    Volumes,
+    /// How wallets behave.
+    Behaviour,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Volumes, Self::Behaviour];
+
+    /// What it is called.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Volumes => "volumes",
+            Self::Behaviour => "behaviour",
+        }
+    }
+}
+
+/// Writes one kind back, on the connection that holds its lock.
 #[derive(Debug)]
-pub struct WriteBack<'a> {
-    sink: &'a ClickHouseSink,
-    ledger: &'a mut PostgresLedger,
+pub struct WriteBack {
+    kind: Kind,
+    client: Client,
 }
 
 /// A kind of volume, on both sides.
@@ -178,28 +212,43 @@ struct Since {
     all: bool,
 }
 
-impl<'a> WriteBack<'a> {
-    /// From where, to where.
-    #[must_use]
-    pub fn new(sink: &'a ClickHouseSink, ledger: &'a mut PostgresLedger) -> Self {
-        Self { sink, ledger }
+impl WriteBack {
+    /// Takes the kind's lock.
+    ///
+    /// # Errors
+    /// [`SidecarError::Taken`] while another sidecar writes it back.
+    pub async fn acquire(kind: Kind, client: Client) -> Result<Self, SidecarError> {
+        let duty = match kind {
+            Kind::Volumes => Duty::Volumes,
+            Kind::Behaviour => Duty::Behaviour,
+        };
+        duty.take_on(&client).await?;
+        Ok(Self { kind, client })
     }
 
-    /// Hourly volumes; those of days, too, if the database leaves them to ClickHouse.
+    /// Brings PostgreSQL up to what ClickHouse had confirmed when this began; `with_days` for volumes of days, too. Passes may go on
+    /// beside it: what they change has a higher version, and is written the next time.
     ///
     /// # Errors
     /// What a server refuses. It may simply be run again.
-    pub async fn volumes(&mut self, with_days: bool) -> Result<Written, SidecarError> {
-        let hours = self.volume(&HOURS).await?;
-        let days = if with_days { self.volume(&DAYS).await? } else { 0 };
-        Ok(Written { hours, days, wallets: 0 })
+    pub async fn write(&mut self, from: &Topology, with_days: bool) -> Result<Written, SidecarError> {
+        let mut written = Written::default();
+        match self.kind {
+            Kind::Volumes => {
+                written.hours = self.volume(from, &HOURS).await?;
+                if with_days {
+                    written.days = self.volume(from, &DAYS).await?;
+                }
+            }
+            Kind::Behaviour => written.wallets = self.behaviour(from).await?,
+        }
+        Ok(written)
     }
 
-    async fn since(&mut self, consumer: &str) -> Result<Since, SidecarError> {
+    async fn since(&self, from: &Topology, consumer: &str) -> Result<Since, SidecarError> {
         let failed_in_postgres = in_postgres("read what was written back");
         let row = self
-            .ledger
-            .client()
+            .client
             .query_one(
                 "SELECT COALESCE((SELECT confirmed FROM arx.feed_positions WHERE consumer = $1), 0), \
                         COALESCE((SELECT attempt FROM arx.feed_positions WHERE consumer = $2), 0)",
@@ -208,12 +257,12 @@ impl<'a> WriteBack<'a> {
             .await
             .map_err(failed_in_postgres)?;
         let (confirmed, written) = (unsigned(row.get(0)), unsigned(row.get(1)));
-        let floor = self.sink.topology().highest("floor").await?;
+        let floor = from.valid().await?.floor;
         Ok(Since { written, until: confirmed * 2 + 1, all: written < floor * 2 })
     }
 
-    async fn volume(&mut self, volume: &Volume) -> Result<usize, SidecarError> {
-        let since = self.since(volume.consumer).await?;
+    async fn volume(&mut self, from: &Topology, volume: &Volume) -> Result<usize, SidecarError> {
+        let since = self.since(from, volume.consumer).await?;
         if since.written >= since.until {
             return Ok(0);
         }
@@ -224,10 +273,9 @@ impl<'a> WriteBack<'a> {
                     toString(gas_price_sum) AS gas_sum, gas_price_min AS gas_min, gas_price_max AS gas_max \
                FROM {consumer}_settled FINAL WHERE version > {written}"
         );
-        let rows: Vec<VolumeRow> =
-            self.sink.topology().entry.query(&query).fetch_all().await.map_err(failed("read volumes"))?;
+        let rows: Vec<VolumeRow> = from.entry.query(&query).fetch_all().await.map_err(failed("read volumes"))?;
         let failed_in_postgres = in_postgres("write volumes back");
-        let transaction = self.ledger.client().transaction().await.map_err(&failed_in_postgres)?;
+        let transaction = self.client.transaction().await.map_err(&failed_in_postgres)?;
         if since.all {
             transaction.execute(volume.delete_all, &[]).await.map_err(&failed_in_postgres)?;
         }
@@ -247,17 +295,12 @@ impl<'a> WriteBack<'a> {
 
     /// How wallets behave, into `analytics_profile` of `arx.wallet_profiles`: those with new or changed transactions, those whose
     /// transactions left the period, and all of a network whose thresholds changed.
-    ///
-    /// # Errors
-    /// What a server refuses. It may simply be run again.
-    pub async fn behaviour(&mut self) -> Result<Written, SidecarError> {
+    async fn behaviour(&mut self, from: &Topology) -> Result<usize, SidecarError> {
         const WALLETS: &str = "wallet_behaviour";
-        let since = self.since(WALLETS).await?;
-        let rules = RuleBook::read(self.ledger.client()).await?;
+        let since = self.since(from, WALLETS).await?;
+        let rules = RuleBook::read(&self.client).await?;
         let known = self.windows().await?;
-        let latest: Vec<(String, i64)> = self
-            .sink
-            .topology()
+        let latest: Vec<(String, i64)> = from
             .entry
             .query("SELECT network, toInt64(toRelativeDayNum(max(day))) FROM daily_volume GROUP BY network")
             .fetch_all()
@@ -276,19 +319,18 @@ impl<'a> WriteBack<'a> {
                 continue;
             }
             let before = if since.all { None } else { before };
-            wallets += self.network(&network, &rule, until, before, since.written).await?;
+            wallets += self.network(from, &network, &rule, until, before, since.written).await?;
         }
         let failed_in_postgres = in_postgres("store that wallets are written back");
-        let transaction = self.ledger.client().transaction().await.map_err(&failed_in_postgres)?;
+        let transaction = self.client.transaction().await.map_err(&failed_in_postgres)?;
         store_version(&transaction, WALLETS, since.until).await.map_err(&failed_in_postgres)?;
         transaction.commit().await.map_err(&failed_in_postgres)?;
-        Ok(Written { wallets, ..Written::default() })
+        Ok(wallets)
     }
 
-    async fn windows(&mut self) -> Result<BTreeMap<String, (i64, serde_json::Value)>, SidecarError> {
+    async fn windows(&self) -> Result<BTreeMap<String, (i64, serde_json::Value)>, SidecarError> {
         let rows = self
-            .ledger
-            .client()
+            .client
             .query("SELECT network, (until - date '1970-01-01')::bigint, rules FROM arx.behaviour_windows", &[])
             .await
             .map_err(in_postgres("read arx.behaviour_windows"))?;
@@ -297,7 +339,8 @@ impl<'a> WriteBack<'a> {
 
     /// One network's wallets. Without `before`, the day of the last time, all of them.
     async fn network(
-        &mut self,
+        &self,
+        from: &Topology,
         network: &str,
         rules: &Rules,
         until: i64,
@@ -332,9 +375,7 @@ impl<'a> WriteBack<'a> {
                        toFloat64(sumIf(w.gas_price_sum, {within})) / sumIf(w.gas_prices, {within})) AS period_gas_price \
                FROM wallet_activity_current AS w WHERE network = {{network:String}}{changed} GROUP BY wallet ORDER BY wallet"
         );
-        let mut cursor = self
-            .sink
-            .topology()
+        let mut cursor = from
             .entry
             .query(&query)
             .param("network", network)
@@ -356,8 +397,7 @@ impl<'a> WriteBack<'a> {
                 break;
             }
         }
-        self.ledger
-            .client()
+        self.client
             .execute(
                 "INSERT INTO arx.behaviour_windows (network, until, rules) VALUES ($1, date '1970-01-01' + $2::bigint::integer, $3) \
                  ON CONFLICT (network) DO UPDATE SET until = excluded.until, rules = excluded.rules, updated_at = now()",
@@ -370,7 +410,7 @@ impl<'a> WriteBack<'a> {
 
     /// In the order in which the jobs of the database write profiles: side by side, the two never wait in a circle.
     async fn write_wallets(
-        &mut self,
+        &self,
         network: &str,
         rules: &Rules,
         until: i64,
@@ -380,9 +420,8 @@ impl<'a> WriteBack<'a> {
         let wallets: Vec<&str> = there.iter().map(|row| row.wallet.as_str()).collect();
         let profiles: Vec<serde_json::Value> = there.iter().map(|row| row.profile(rules, until)).collect();
         let gone: Vec<&str> = gone.iter().map(|row| row.wallet.as_str()).collect();
-        let client = self.ledger.client();
         if !wallets.is_empty() {
-            client
+            self.client
                 .execute(
                     "INSERT INTO arx.wallet_profiles AS p (wallet_address, network_type, analytics_profile) \
                      SELECT t.wallet, $1, t.profile FROM unnest($2::text[], $3::jsonb[]) AS t (wallet, profile) \
@@ -396,7 +435,7 @@ impl<'a> WriteBack<'a> {
                 .await?;
         }
         if !gone.is_empty() {
-            client
+            self.client
                 .execute(
                     "UPDATE arx.wallet_profiles AS p \
                         SET analytics_profile = p.analytics_profile - 'behaviour' - 'activity', version = p.version + 1, \

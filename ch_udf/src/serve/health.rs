@@ -1,14 +1,15 @@
 //! What the daemon tells about itself: counters and gauges for Prometheus, and whether the feed keeps up.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use super::Round;
 use crate::cache::Drained;
 use crate::error::{Chain, SidecarError};
+use crate::feed::{Kind, PassReport, Written};
 
 /// A feed that has not succeeded for this long is not healthy: some six idle pauses.
 const STALE: Duration = Duration::from_secs(60);
@@ -24,6 +25,8 @@ pub(super) struct Health {
 struct FeedHealth {
     succeeded: Option<Instant>,
     error: Option<String>,
+    /// By the name of what is written back.
+    write_back_errors: BTreeMap<&'static str, String>,
 }
 
 impl Health {
@@ -40,6 +43,7 @@ impl Health {
         metrics::describe_counter!("arx_feed_reloaded_hours_total", "hours that were loaded again");
         metrics::describe_counter!("arx_feed_repairs_total", "passes after which aggregates were computed anew");
         metrics::describe_counter!("arx_write_back_rows_total", "rows written back into PostgreSQL, by kind");
+        metrics::describe_counter!("arx_write_back_errors_total", "times that writing back failed");
         metrics::describe_counter!("arx_feed_passes_total", "passes of the feed that succeeded");
         metrics::describe_counter!("arx_feed_errors_total", "passes of the feed that failed");
         metrics::describe_gauge!("arx_write_behind_pending", "annotations queued in Redis");
@@ -53,6 +57,7 @@ impl Health {
             "arx_feed_errors_total",
             "arx_feed_reloaded_hours_total",
             "arx_feed_repairs_total",
+            "arx_write_back_errors_total",
         ] {
             counter!(name).absolute(0);
         }
@@ -63,20 +68,16 @@ impl Health {
     }
 
     fn feed(&self) -> std::sync::MutexGuard<'_, FeedHealth> {
-        // two plain values: a holder that panicked cannot have left them half written
+        // plain values: a holder that panicked cannot have left them half written
         self.feed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(super) fn fed(&self, round: &Round) {
-        let report = &round.pass;
+    pub(super) fn fed(&self, report: &PassReport) {
         counter!("arx_feed_passes_total").increment(1);
         counter!("arx_feed_rows_total").increment(report.rows);
         counter!("arx_feed_tombstones_total").increment(report.tombstones);
         counter!("arx_feed_reloaded_hours_total").increment(report.reloaded as u64);
         counter!("arx_feed_repairs_total").increment(u64::from(report.repaired));
-        counter!("arx_write_back_rows_total", "kind" => "hours").increment(round.written.hours as u64);
-        counter!("arx_write_back_rows_total", "kind" => "days").increment(round.written.days as u64);
-        counter!("arx_write_back_rows_total", "kind" => "wallets").increment(round.written.wallets as u64);
         if !report.is_idle() {
             gauge!("arx_feed_pass_seconds").set(report.elapsed.as_secs_f64());
             #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
@@ -92,6 +93,18 @@ impl Health {
     pub(super) fn feed_failed(&self, error: &SidecarError) {
         counter!("arx_feed_errors_total").increment(1);
         self.feed().error = Some(Chain(error).to_string());
+    }
+
+    pub(super) fn wrote_back(&self, kind: Kind, written: &Written) {
+        for (rows, name) in [(written.hours, "hours"), (written.days, "days"), (written.wallets, "wallets")] {
+            counter!("arx_write_back_rows_total", "kind" => name).increment(rows as u64);
+        }
+        self.feed().write_back_errors.remove(kind.as_str());
+    }
+
+    pub(super) fn write_back_failed(&self, kind: Kind, error: &SidecarError) {
+        counter!("arx_write_back_errors_total").increment(1);
+        self.feed().write_back_errors.insert(kind.as_str(), Chain(error).to_string());
     }
 
     pub(super) fn wrote(&self, drained: &Drained, pending: u64) {
@@ -123,9 +136,15 @@ impl Health {
     /// Whether the feed keeps up, and what to show about it.
     pub(super) fn report(&self) -> (bool, serde_json::Value) {
         let lag = self.lag();
-        let error = self.feed().error.clone();
-        let well = lag < STALE && error.is_none();
+        let feed = self.feed();
+        let well = lag < STALE && feed.error.is_none() && feed.write_back_errors.is_empty();
         let status = if well { "ok" } else { "failing" };
-        (well, serde_json::json!({ "status": status, "feed_lag_seconds": lag.as_secs_f64(), "feed_error": error }))
+        let said = serde_json::json!({
+            "status": status,
+            "feed_lag_seconds": lag.as_secs_f64(),
+            "feed_error": feed.error,
+            "write_back_errors": feed.write_back_errors,
+        });
+        (well, said)
     }
 }

@@ -1,12 +1,13 @@
-//! The daemon: feeds ClickHouse, applies write-behind, watches the embedded engine, and answers `/healthz` and `/metrics`.
+//! The daemon: feeds ClickHouse, writes aggregates back, applies write-behind, watches the embedded engine, and answers `/healthz` and `/metrics`.
 //! Owns the tasks and how they stop; the work itself belongs to `feed`, `cache` and `engine`.
 
 mod feeding;
 mod health;
 mod http;
+mod writing_back;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -15,11 +16,13 @@ use crate::cache::{ProfileCache, Writer};
 use crate::config::{Listen, Settings};
 use crate::engine::Supervisor;
 use crate::error::{Chain, Retrier, SidecarError};
-use crate::feed::Written;
+use crate::feed::{Kind, PassReport};
 use crate::postgres;
+use crate::warehouse::Topology;
 pub(crate) use feeding::Feed;
 pub use feeding::Round;
 use health::Health;
+use writing_back::write_back_loop;
 
 /// Pause after an error that trying again does not help: somebody has to act, and may have.
 const REST: Duration = Duration::from_secs(60);
@@ -52,7 +55,7 @@ async fn sync_try(settings: &Settings) -> Result<Round, SidecarError> {
     Supervisor::during(settings, async |supervisor| {
         let mut feed = Feed::open(settings, supervisor).await?;
         let pass = feed.pass(settings).await?;
-        Ok(Round { pass, written: feed.write_back_all(settings).await? })
+        Ok(Round { pass, written: feed.write_back(settings).await? })
     })
     .await
 }
@@ -75,8 +78,15 @@ pub async fn run(settings: &Settings) -> Result<(), SidecarError> {
         Listen::Off => None,
         Listen::On(address) => Some(http::serve(&address, Arc::clone(&health), stopping.clone()).await?),
     };
-    let feed = tokio::spawn(feed_loop(settings.clone(), supervisor, Arc::clone(&health), stopping.clone()));
-    let writes = tokio::spawn(write_loop(settings.clone(), Arc::clone(&health), stopping));
+    let (tell, fed) = watch::channel(None);
+    let mut tasks = vec![
+        tokio::spawn(feed_loop(settings.clone(), supervisor, tell, Arc::clone(&health), stopping.clone())),
+        tokio::spawn(write_loop(settings.clone(), Arc::clone(&health), stopping.clone())),
+    ];
+    tasks.extend(Kind::ALL.map(|kind| {
+        tokio::spawn(write_back_loop(kind, settings.clone(), Arc::clone(&health), fed.clone(), stopping.clone()))
+    }));
+    tasks.extend(server);
     tracing::info!("running; SIGTERM or Ctrl-C stops");
     tokio::select! {
         _ = terminated.recv() => {}
@@ -85,7 +95,7 @@ pub async fn run(settings: &Settings) -> Result<(), SidecarError> {
     tracing::info!("stopping");
     // everybody holds a receiver, and a task that is gone already needs no telling
     let _ = stop.send(true);
-    for task in [Some(feed), Some(writes), server].into_iter().flatten() {
+    for task in tasks {
         if let Err(error) = task.await {
             tracing::error!(%error, "a task ended badly");
         }
@@ -98,9 +108,20 @@ async fn pause(stopping: &mut watch::Receiver<bool>, time: Duration) -> bool {
     tokio::time::timeout(time, stopping.wait_for(|stop| *stop)).await.is_ok()
 }
 
+/// Says what failed, and for how long to leave it alone.
+fn delay_after(error: &SidecarError, retrier: &mut Retrier, what: &'static str) -> Duration {
+    let delay = retrier.delay(error).unwrap_or_else(|| {
+        retrier.reset();
+        REST
+    });
+    tracing::error!(error = %Chain(error), again_in = ?delay, "{what}");
+    delay
+}
+
 async fn feed_loop(
     settings: Settings,
     mut supervisor: Supervisor,
+    tell: watch::Sender<Option<Arc<Topology>>>,
     health: Arc<Health>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -110,27 +131,22 @@ async fn feed_loop(
     loop {
         // A pass that is cut off here is a crash like any other: the next one makes it good.
         let mut stopped = stopping.clone();
+        let begun = Instant::now();
         let outcome = tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => break,
-            outcome = feed_step(&settings, &mut supervisor, &mut feed) => outcome,
+            outcome = feed_step(&settings, &mut supervisor, &mut feed, &tell) => outcome,
         };
         let wait = match outcome {
-            Ok(round) => {
+            Ok(pass) => {
                 retrier.reset();
-                health.fed(&round);
-                idle =
-                    if round.pass.is_idle() { (idle * 2).min(settings.feed_idle()) } else { settings.feed_interval() };
-                idle
+                health.fed(&pass);
+                idle = if pass.is_idle() { (idle * 2).min(settings.feed_idle()) } else { settings.feed_interval() };
+                rest_of(idle, begun.elapsed())
             }
             Err(error) => {
                 feed = None;
-                let delay = retrier.delay(&error);
                 health.feed_failed(&error);
-                tracing::error!(error = %Chain(&error), again_in = ?delay.unwrap_or(REST), "the feed failed");
-                delay.unwrap_or_else(|| {
-                    retrier.reset();
-                    REST
-                })
+                delay_after(&error, &mut retrier, "the feed failed")
             }
         };
         if pause(&mut stopping, wait).await {
@@ -141,11 +157,18 @@ async fn feed_loop(
     supervisor.stop().await;
 }
 
+/// How long to rest after a pass, so that the next one begins an interval after it did. Who cannot keep up rests for a fourth of it: the
+/// servers have others to serve.
+fn rest_of(interval: Duration, elapsed: Duration) -> Duration {
+    interval.saturating_sub(elapsed).max(interval / 4)
+}
+
 async fn feed_step(
     settings: &Settings,
     supervisor: &mut Supervisor,
     feed: &mut Option<Feed>,
-) -> Result<Round, SidecarError> {
+    tell: &watch::Sender<Option<Arc<Topology>>>,
+) -> Result<PassReport, SidecarError> {
     if supervisor.revive().await? {
         *feed = None;
     }
@@ -154,7 +177,12 @@ async fn feed_step(
         None => Feed::open(settings, supervisor).await?,
     };
     let feed = feed.insert(open);
+    // an earlier process may have ended between a pass and what follows it
+    let is_first = !feed.has_passed();
     let pass = feed.pass(settings).await?;
+    if is_first || !pass.is_idle() {
+        tell.send_replace(Some(feed.topology()));
+    }
     if !pass.is_idle() {
         tracing::debug!(
             full = pass.full,
@@ -166,11 +194,7 @@ async fn feed_step(
             "fed ClickHouse"
         );
     }
-    let written = feed.write_back_due(settings).await?;
-    if written != Written::default() {
-        tracing::debug!(hours = written.hours, days = written.days, wallets = written.wallets, "wrote aggregates back");
-    }
-    Ok(Round { pass, written })
+    Ok(pass)
 }
 
 async fn write_loop(settings: Settings, health: Arc<Health>, mut stopping: watch::Receiver<bool>) {
@@ -184,13 +208,8 @@ async fn write_loop(settings: Settings, health: Arc<Health>, mut stopping: watch
             }
             Err(error) => {
                 writer = None;
-                let delay = retrier.delay(&error);
                 health.writes_failed();
-                tracing::error!(error = %Chain(&error), again_in = ?delay.unwrap_or(REST), "write-behind failed");
-                delay.unwrap_or_else(|| {
-                    retrier.reset();
-                    REST
-                })
+                delay_after(&error, &mut retrier, "write-behind failed")
             }
         };
         if pause(&mut stopping, wait).await {

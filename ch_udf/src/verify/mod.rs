@@ -219,7 +219,7 @@ async fn load_again(settings: &Settings, supervisor: &Supervisor, hours: &[Hour]
         match Feed::open(settings, supervisor).await {
             Ok(mut feed) => {
                 feed.pass(settings).await?;
-                feed.write_back_all(settings).await?;
+                feed.write_back(settings).await?;
             }
             Err(SidecarError::Taken { .. }) => {}
             Err(error) => return Err(error),

@@ -39,6 +39,15 @@ const TOGETHER: &str = "SETTINGS parallel_distributed_insert_select = 0, distrib
 /// What the states of a volume come to.
 const SETTLED: &str = include_str!("../../../sql/clickhouse/aggregates/settled_volume.sql");
 
+/// Which states of the aggregates count: of the generations from one to another. `sql/clickhouse/11_feed.sql` says what they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Valid {
+    /// The last repair that is valid.
+    pub generation: u64,
+    /// The last time that all was computed anew.
+    pub floor: u64,
+}
+
 /// Every kind.
 pub const AGGREGATES: [Aggregate; 4] = [
     Aggregate {
@@ -237,9 +246,14 @@ impl Aggregate {
 
     /// The states that count, as a relation.
     pub(super) fn valid(&self, shape: &Shape) -> String {
-        let (database, local, name, bucket) = (&shape.database, shape.local(), self.name, self.bucket);
+        let (database, local) = (&shape.database, shape.local());
         let highest = |column: &str| format!("(SELECT max({column}) FROM {database}.aggregate_generations{local})");
-        let (current, floor) = (highest("generation"), highest("floor"));
+        self.between(shape, &highest("floor"), &highest("generation"))
+    }
+
+    /// The states that count when these generations do.
+    fn between(&self, shape: &Shape, floor: &str, current: &str) -> String {
+        let (database, local, name, bucket) = (&shape.database, shape.local(), self.name, self.bucket);
         let states = format!("{database}.{name}_states{local}");
         format!(
             "(SELECT states.* FROM {states} AS states\n\
@@ -251,15 +265,31 @@ impl Aggregate {
         )
     }
 
+    /// The states that count, for whoever knows which do: finding that out takes ClickHouse longer than reading them. Shards are asked
+    /// one by one, and each knows for itself.
+    fn known_valid(&self, shape: &Shape, valid: Option<Valid>) -> String {
+        let (database, name) = (&shape.database, self.name);
+        match valid {
+            Some(Valid { generation, floor }) if shape.cluster.is_none() && generation == floor => {
+                format!("(SELECT * FROM {database}.{name}_states WHERE generation = {floor})")
+            }
+            Some(Valid { generation, floor }) if shape.cluster.is_none() => {
+                self.between(shape, &floor.to_string(), &generation.to_string())
+            }
+            Some(_) | None => format!("{database}.{name}_current"),
+        }
+    }
+
     /// The statements that settle what the states come to, for those that are read as numbers: buckets that got states of versions
     /// from `since` on, or all buckets, those without states being empty. Nothing is seen of it before the bucket's number is in.
     #[must_use]
-    pub fn settle(&self, shape: &Shape, since: Option<u64>, version: u64) -> Vec<String> {
+    pub fn settle(&self, shape: &Shape, valid: Option<Valid>, since: Option<u64>, version: u64) -> Vec<String> {
         let Sides::Times { bucket, .. } = self.sides else { return Vec::new() };
         let (database, name) = (&shape.database, self.name);
-        let (current, settled) = (format!("{database}.{name}_current"), format!("{database}.{name}_settled"));
+        let settled = format!("{database}.{name}_settled");
         // states that are hidden do no harm here, and finding out which are takes as long as the rest
-        let states = if shape.cluster.is_some() { &current } else { &format!("{database}.{name}_states") };
+        let all = if shape.cluster.is_some() { "current" } else { "states" };
+        let states = format!("{database}.{name}_{all}");
         let touched = since.map_or_else(String::new, |since| {
             format!(
                 "\n WHERE (network, {bucket}) GLOBAL IN (SELECT network, {bucket} FROM {states} WHERE last_version >= {since})"
@@ -269,7 +299,7 @@ impl Aggregate {
             .trim_end()
             .replace("{bucket}", bucket)
             .replace("{version}", &version.to_string())
-            .replace("{states}", &current)
+            .replace("{states}", &self.known_valid(shape, valid))
             .replace("{touched}", &touched);
         let mut statements = vec![format!("INSERT INTO {settled} {TOGETHER} {numbers}")];
         if since.is_none() {

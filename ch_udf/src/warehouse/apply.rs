@@ -76,7 +76,7 @@ pub async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied, Sideca
     plan.extend(statements(&topology.shape)?);
     if found == 1 {
         // version 2 settles volumes: what was fed before has to be settled once, below anything that the feed settles
-        plan.extend(AGGREGATES.iter().flat_map(|aggregate| aggregate.settle(&topology.shape, None, 1)));
+        plan.extend(AGGREGATES.iter().flat_map(|aggregate| aggregate.settle(&topology.shape, None, None, 1)));
     }
     plan.push(format!("INSERT INTO {}.schema_versions (version) VALUES ({SCHEMA_VERSION})", topology.shape.database));
     if !dry_run {

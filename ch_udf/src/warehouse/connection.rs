@@ -2,6 +2,7 @@
 
 use clickhouse::Client;
 
+use super::aggregates::Valid;
 use super::shape::{Cluster, Shape};
 use crate::config::Settings;
 use crate::engine::{STORAGE_POLICY, Supervisor, Warehouse};
@@ -69,19 +70,19 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The highest `generation` or `floor` of the aggregates that any shard has.
+    /// Which states of the aggregates count, on the shard that is furthest.
     ///
     /// # Errors
     /// [`SidecarError::ClickHouse`].
-    pub async fn highest(&self, column: &'static str) -> Result<u64, SidecarError> {
-        let query = format!("SELECT max({column}) FROM aggregate_generations{}", self.shape.local());
-        let mut highest = 0;
+    pub async fn valid(&self) -> Result<Valid, SidecarError> {
+        let query = format!("SELECT max(generation), max(floor) FROM aggregate_generations{}", self.shape.local());
+        let mut valid = Valid::default();
         for shard in &self.shards {
             let failed = |source| SidecarError::ClickHouse { doing: "read which aggregates are valid", source };
-            let of_shard: u64 = shard.query(&query).fetch_one().await.map_err(failed)?;
-            highest = highest.max(of_shard);
+            let (generation, floor): (u64, u64) = shard.query(&query).fetch_one().await.map_err(failed)?;
+            valid = Valid { generation: valid.generation.max(generation), floor: valid.floor.max(floor) };
         }
-        Ok(highest)
+        Ok(valid)
     }
 
     /// Connects to whatever the settings name, every shard of it.

@@ -9,7 +9,9 @@ mod connection;
 mod schema;
 mod shape;
 
-pub use aggregates::{AGGREGATES, Aggregate, Months, Repair, all_months, fill_received, grouped, touched_months};
+pub use aggregates::{
+    AGGREGATES, Aggregate, Months, Repair, Valid, all_months, fill_received, grouped, touched_months,
+};
 pub use apply::{Applied, apply, ensure};
 pub use connection::{Connection, Topology, connect};
 pub use schema::{SCHEMA_VERSION, statements};
