@@ -401,6 +401,48 @@ fn behaviour_of_wallets_follows_their_transactions_and_the_thresholds() {
 }
 
 #[test]
+fn no_pass_waits_for_what_is_written_back() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("movement_beside").unwrap();
+    database.query(&insert(1, 10)).unwrap();
+    let mut command = database.sidecar().unwrap();
+    command.env("ARX_WRITE_BACK_SECONDS", "1").env("ARX_BEHAVIOUR_SECONDS", "1").arg("run");
+    let mut daemon = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let within = |shown: &str, expected: &str| {
+        wait_until(Duration::from_secs(60), || Ok(database.query(shown)? == expected)).is_ok_and(|arrived| arrived)
+    };
+    let judged = "SELECT count(*) FROM arx.wallet_profiles WHERE analytics_profile ? 'behaviour'";
+    let volumes = "SELECT sum(transaction_count) FROM arx.hourly_volume";
+    let first = within(judged, "8") && within(volumes, "10");
+
+    let (held, released) = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            // ends with an error: its session is terminated
+            let lock = "BEGIN; LOCK TABLE arx.wallet_profiles IN EXCLUSIVE MODE; SELECT pg_sleep(600)";
+            assert!(database.query(lock).is_err());
+        });
+        let locks = "SELECT count(*) FROM pg_locks WHERE relation = 'arx.wallet_profiles'::regclass AND granted AND mode = 'ExclusiveLock'";
+        let is_locked = within(locks, "1");
+        database
+            .query("INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value) \
+                    VALUES ('polygon', 'beside', 1, '2024-03-02', 'late', 'b1', 1)")
+            .unwrap();
+        // the wallets wait for the lock, and neither volumes nor later passes wait for the wallets
+        let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'arx.wallet_profiles'::regclass AND NOT granted";
+        let is_waiting = within(waiting, "1");
+        database.query(&insert(100, 5)).unwrap();
+        let arrived = within(volumes, "16");
+        let released = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%pg_sleep(600)%'";
+        let released = database.query(released).unwrap() == "t";
+        (is_locked && is_waiting && arrived, released)
+    });
+    let last = within(judged, "9");
+    run(Command::new("kill").args(["-TERM", &daemon.id().to_string()])).unwrap();
+    assert!(daemon.wait().unwrap().success(), "the daemon did not stop gracefully");
+    assert_eq!((first, held, released, last), (true, true, true, true));
+}
+
+#[test]
 fn days_come_from_clickhouse_if_the_database_leaves_them_to_it() {
     let database = Stack::shared().unwrap().database("movement_days").unwrap();
     import_sample(&database);

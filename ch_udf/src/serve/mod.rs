@@ -1,4 +1,5 @@
-//! The daemon: feeds ClickHouse, writes aggregates back, applies write-behind, watches the embedded engine, and answers `/healthz` and `/metrics`.
+//! The daemon: feeds ClickHouse, writes aggregates back, applies write-behind, watches the embedded engine, and answers `/healthz` and
+//! `/metrics`.
 //! Owns the tasks and how they stop; the work itself belongs to `feed`, `cache` and `engine`.
 
 mod feeding;
@@ -235,4 +236,15 @@ async fn write_step(settings: &Settings, writer: &mut Option<Writer>, health: &H
     let drained = open.drain().await?;
     health.wrote(&drained, open.pending().await?);
     Ok(drained.is_idle())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_begin_an_interval_apart_unless_they_take_longer() {
+        let rest = |elapsed| rest_of(Duration::from_millis(800), Duration::from_millis(elapsed)).as_millis();
+        assert_eq!([0, 100, 600, 601, 5_000].map(rest), [800, 700, 200, 200, 200]);
+    }
 }
