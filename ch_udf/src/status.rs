@@ -6,6 +6,7 @@ use crate::cache::{ProfileCache, SHARDS, shard_keys};
 use crate::config::{ServerUrl, Settings};
 use crate::engine::{EngineFolder, USER, Warehouse, answers};
 use crate::error::{Chain, SidecarError};
+use crate::feed::new_since;
 use crate::postgres::{Duty, LOCK_SPACE};
 use crate::{postgres, warehouse};
 
@@ -37,16 +38,20 @@ const LOAD: &str = "SELECT count(c.rows_loaded), count(*), COALESCE(sum(c.rows_l
        FROM arx.feed_loads AS l JOIN arx.feed_chunks AS c USING (consumer) WHERE l.consumer = 'clickhouse' GROUP BY l.consumer";
 
 /// Whether anything became visible since the feed's position, hours to load again, and who holds the feed's lock.
-const NEWS: &str = "SELECT (SELECT EXISTS (SELECT FROM arx.transactions AS t WHERE t.ingest_xid >= pg_snapshot_xmin(p.position) \
-                                      AND NOT pg_visible_in_snapshot(t.ingest_xid, p.position)) \
-                OR EXISTS (SELECT FROM arx.token_transfers AS t WHERE t.ingest_xid >= pg_snapshot_xmin(p.position) \
-                                      AND NOT pg_visible_in_snapshot(t.ingest_xid, p.position)) \
-                OR EXISTS (SELECT FROM arx.transaction_changes AS c WHERE c.changed_xid >= pg_snapshot_xmin(p.position) \
-                                      AND NOT pg_visible_in_snapshot(c.changed_xid, p.position)) \
-           FROM arx.feed_positions AS p WHERE p.consumer = 'clickhouse' AND p.position IS NOT NULL), \
-        (SELECT count(*) FROM arx.feed_reloads), \
-        (SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database AND d.datname = current_database() \
-          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid::bigint = $1 AND l.objid::bigint = $2)";
+fn news() -> String {
+    let changed =
+        [("transactions", "ingest_xid"), ("token_transfers", "ingest_xid"), ("transaction_changes", "changed_xid")];
+    let changed = changed.map(|(table, column)| {
+        format!("EXISTS (SELECT FROM arx.{table} AS t WHERE {})", new_since(&format!("t.{column}"), "p.position"))
+    });
+    format!(
+        "SELECT (SELECT {} FROM arx.feed_positions AS p WHERE p.consumer = 'clickhouse' AND p.position IS NOT NULL), \
+                (SELECT count(*) FROM arx.feed_reloads), \
+                (SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database AND d.datname = current_database() \
+                  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid::bigint = $1 AND l.objid::bigint = $2)",
+        changed.join(" OR ")
+    )
+}
 
 async fn of_postgres(settings: &Settings) -> Result<String, SidecarError> {
     let connection = postgres::connect(&settings.postgres_url).await?;
@@ -79,7 +84,7 @@ async fn of_postgres(settings: &Settings) -> Result<String, SidecarError> {
         let (done, chunks, rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         let _ = writeln!(text, "first load: {done} of {chunks} chunks are in, {rows} rows");
     }
-    let row = client.query_one(NEWS, &[&i64::from(LOCK_SPACE), &(Duty::Feed as i64)]).await.map_err(failed)?;
+    let row = client.query_one(&news(), &[&i64::from(LOCK_SPACE), &(Duty::Feed as i64)]).await.map_err(failed)?;
     let (waiting, reloads, sessions): (Option<bool>, i64, i64) = (row.get(0), row.get(1), row.get(2));
     let feeder = if sessions > 0 { "a sidecar is feeding" } else { "no sidecar is feeding" };
     let waiting = match waiting {

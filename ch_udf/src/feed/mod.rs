@@ -33,6 +33,6 @@ pub use numeric::{NumericError, amount_from_binary, units_from_binary};
 pub use pipeline::{Confirmation, Counting, Delivery, Ledger, PassOptions, PassReport, Reader, Sink, Source, run_pass};
 pub use postgres_ledger::PostgresLedger;
 pub use postgres_rows::PostgresRows;
-pub(crate) use postgres_source::since as visible_since;
 pub use postgres_source::{PostgresReader, PostgresSource};
+pub(crate) use postgres_source::{new_since, since as visible_since};
 pub use write_back::{Kind, WriteBack, Written};

@@ -136,16 +136,18 @@ fn literal(position: &str) -> Result<String, SidecarError> {
     Ok(format!("'{position}'::pg_snapshot"))
 }
 
+/// What became visible since a snapshot, as a condition over the column that holds a row's transaction; both are SQL expressions.
+pub(crate) fn new_since(column: &str, snapshot: &str) -> String {
+    format!("{column} >= pg_snapshot_xmin({snapshot}) AND NOT pg_visible_in_snapshot({column}, {snapshot})")
+}
+
 /// What became visible since a snapshot and not after another, as a condition over the column that holds a row's transaction.
 ///
 /// # Errors
 /// [`SidecarError::Configuration`] for what is no snapshot.
 pub(crate) fn since(column: &str, position: &str, until: &str) -> Result<String, SidecarError> {
     let (position, until) = (literal(position)?, literal(until)?);
-    Ok(format!(
-        "{column} >= pg_snapshot_xmin({position}) AND NOT pg_visible_in_snapshot({column}, {position}) \
-         AND pg_visible_in_snapshot({column}, {until})"
-    ))
+    Ok(format!("{} AND pg_visible_in_snapshot({column}, {until})", new_since(column, &position)))
 }
 
 /// Tables, their files and their blocks as chunks: large tables are cut, small ones put together. ClickHouse needs as long for what
