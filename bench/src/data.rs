@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn the_sample_is_repeated_to_the_number_asked_for() {
         let folder = tempfile_folder("repeat");
-        let workspace = arx_tests::programs::workspace();
+        let workspace = arx_stack::programs::workspace();
         let source = Source::Sample(workspace.join("samples/ethereum/transactions.csv.gz"));
         let prepared = prepare(&source, 20_000, &folder).unwrap();
         assert_eq!(prepared.rows, 20_000);

@@ -5,8 +5,8 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::process::run;
-use arx_tests::{Database, Stack};
+use arx_stack::process::run;
+use arx_stack::{Database, Stack};
 
 use crate::data::{Prepared, Source, TABLE_COLUMNS};
 use crate::report::Measurement;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use arx_tests::process::run;
+use arx_stack::process::run;
 
 /// The machine and the versions, as (name, value) pairs.
 #[must_use]

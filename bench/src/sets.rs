@@ -2,8 +2,8 @@
 //! what it needs.
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::process::run;
-use arx_tests::{Database, Stack};
+use arx_stack::process::run;
+use arx_stack::{Database, Stack};
 
 use crate::data::Source;
 use crate::graph::csr::Csr;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::stack::Database;
+use arx_stack::Database;
 
 /// The variable that makes [`check`] write what it got as what it expects from now on.
 pub const UPDATE: &str = "UPDATE_GOLDEN";

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
-use crate::stack::Database;
+use arx_stack::Database;
 
 /// Sessions, each within a transaction or not.
 #[derive(Debug)]

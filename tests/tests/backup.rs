@@ -5,8 +5,8 @@
 
 use std::process::Command;
 
-use arx_tests::process::run;
-use arx_tests::{Database, Stack, StackOptions};
+use arx_stack::process::run;
+use arx_stack::{Database, Stack, StackOptions};
 
 const STATE: [&str; 11] = [
     "SELECT md5(string_agg(t::text, ',' ORDER BY tx_hash)) FROM arx.transactions AS t",

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use arx_sidecar::warehouse::{Cluster, Shape, statements};
-use arx_tests::clickhouse::ClickHouse;
-use arx_tests::process::{run, wait_until};
-use arx_tests::{Database, Stack, programs};
+use arx_stack::clickhouse::ClickHouse;
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Database, Stack, programs};
 
 /// Everything that analysts ask, row by row. Versions tell attempts apart, and are no answer.
 const ANSWERS: [(&str, &str); 7] = [

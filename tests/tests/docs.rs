@@ -1,7 +1,8 @@
 //! The SQL in the README runs as it stands, on the sample that the demo imports.
 
-use arx_tests::process::run;
-use arx_tests::{Stack, fences, programs};
+use arx_stack::process::run;
+use arx_stack::{Stack, programs};
+use arx_tests::fences;
 
 #[test]
 fn the_sql_of_the_readme_runs_on_the_sample() {

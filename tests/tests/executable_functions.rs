@@ -9,9 +9,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use arx_tests::clickhouse::ClickHouse;
-use arx_tests::process::run;
-use arx_tests::{Database, Stack, programs};
+use arx_stack::clickhouse::ClickHouse;
+use arx_stack::process::run;
+use arx_stack::{Database, Stack, programs};
 use serde_json::Value;
 
 /// Every wallet that the scorecard decides about, with what PostgreSQL says of it, an object a line.

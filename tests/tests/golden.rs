@@ -1,6 +1,7 @@
 //! Every SQL file in `golden/` gives the output that stands beside it. `UPDATE_GOLDEN=1` writes the outputs anew.
 
-use arx_tests::{Stack, golden, programs};
+use arx_stack::{Stack, programs};
+use arx_tests::golden;
 
 #[test]
 fn sql_files_give_the_expected_output() {

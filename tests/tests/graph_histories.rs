@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arx_tests::{Database, Stack};
+use arx_stack::{Database, Stack};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use tokio_postgres::Client;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arx_tests::process::wait_until;
-use arx_tests::{Database, Stack, StackOptions};
+use arx_stack::process::wait_until;
+use arx_stack::{Database, Stack, StackOptions};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -171,7 +171,7 @@ async fn a_builder_that_is_killed_leaves_a_server_that_recovers_and_a_graph_that
         while files(&folder, ".tmp").is_empty() && !build.is_finished() {
             tokio::task::yield_now().await;
         }
-        arx_tests::process::run(std::process::Command::new("kill").args(["-KILL", &pid.to_string()])).ok();
+        arx_stack::process::run(std::process::Command::new("kill").args(["-KILL", &pid.to_string()])).ok();
         build.await.unwrap();
         // the server ends every session before it recovers
         while witness.query("SELECT 1", &[]).await.is_ok() {

@@ -7,9 +7,9 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use arx_tests::clickhouse::ClickHouse;
-use arx_tests::process::{run, wait_until};
-use arx_tests::{Database, Stack, programs};
+use arx_stack::clickhouse::ClickHouse;
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Database, Stack, programs};
 
 /// What the feed should have written, computed by PostgreSQL itself.
 const EXPECTED: &str = "SELECT network, date_trunc('hour', \"timestamp\", 'UTC') AS hour, count(*) AS n,

@@ -4,8 +4,8 @@
 // helpers of tests fail as tests do
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use arx_stack::{Database, Stack};
 use arx_tests::writers::Writers;
-use arx_tests::{Database, Stack};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use tokio_postgres::Client;

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use arx_tests::account::Account;
-use arx_tests::process::{run, wait_until};
-use arx_tests::{Stack, StackOptions};
+use arx_stack::account::Account;
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Stack, StackOptions};
 
 const REACH: &str = "SELECT sum(wallets), sum(total_value) FROM arx.wallet_reach('a', 'testnet', 9)";
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Stdio;
 
-use arx_tests::process::run;
-use arx_tests::{Database, Stack, programs};
+use arx_stack::process::run;
+use arx_stack::{Database, Stack, programs};
 
 /// Every wallet with a transaction, as the server scores it.
 const SCORES: &str = "

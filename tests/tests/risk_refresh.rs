@@ -7,9 +7,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use arx_tests::process::wait_until;
+use arx_stack::process::wait_until;
+use arx_stack::{Database, Stack};
 use arx_tests::writers::Writers;
-use arx_tests::{Database, Stack};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use tokio_postgres::{Client, SimpleQueryMessage};

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use arx_tests::process::run;
-use arx_tests::{Database, Stack, programs};
+use arx_stack::process::run;
+use arx_stack::{Database, Stack, programs};
 
 /// Wallets that nobody has labelled are licit, for a test.
 const LICIT: &str = "

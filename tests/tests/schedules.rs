@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use arx_tests::process::wait_until;
-use arx_tests::{Stack, StackOptions};
+use arx_stack::process::wait_until;
+use arx_stack::{Stack, StackOptions};
 
 #[test]
 fn pg_cron_runs_every_schedule() {

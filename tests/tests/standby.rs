@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use arx_tests::account::Account;
-use arx_tests::process::{run, wait_until};
-use arx_tests::{Database, Stack, StackOptions};
+use arx_stack::account::Account;
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Database, Stack, StackOptions};
 
 const READS: [&str; 33] = [
     "SELECT target, depth FROM arx.wallet_connections('a', 'testnet')",

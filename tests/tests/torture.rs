@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arx_tests::process::{run, wait_until};
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Database, Stack, StackOptions, programs};
 use arx_tests::proxy::Proxy;
-use arx_tests::{Database, Stack, StackOptions, programs};
 
 /// How often each thing happens.
 struct Measure {

@@ -9,7 +9,7 @@ use arx_bench::graph::{Runs, growth};
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
 use arx_bench::{feed, graph, import, machine, money, report, risk, shapes, wallet_history};
-use arx_tests::{Stack, StackOptions, programs};
+use arx_stack::{Stack, StackOptions, programs};
 use clap::Parser;
 
 /// Settings of the server beyond those of every stack.

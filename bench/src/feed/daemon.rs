@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::process::{run, wait_until};
-use arx_tests::{Database, Stack};
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Database, Stack};
 
 /// How long the daemon may take to carry something, and to end.
 pub const LIMIT: Duration = Duration::from_secs(120);

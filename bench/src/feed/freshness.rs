@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use arx_tests::Stack;
-use arx_tests::clickhouse::{ClickHouse, Session};
-use arx_tests::process::wait_until;
+use arx_stack::Stack;
+use arx_stack::clickhouse::{ClickHouse, Session};
+use arx_stack::process::wait_until;
 use bytes::Bytes;
 
 use super::daemon::{Daemon, LIMIT, ensure_this_month};

@@ -11,7 +11,7 @@ pub mod volume;
 pub mod wallet_type;
 pub mod warehouse;
 
-use arx_tests::{Stack, StackOptions};
+use arx_stack::{Stack, StackOptions};
 
 use crate::data::Source;
 use crate::graph::Runs;

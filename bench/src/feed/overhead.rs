@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::process::{run, wait_until};
-use arx_tests::{Database, Stack};
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Database, Stack};
 
 use super::daemon::{Daemon, LIMIT, ensure_this_month};
 use crate::graph::Runs;

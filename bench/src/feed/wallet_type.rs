@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use arx_tests::Stack;
-use arx_tests::clickhouse::ClickHouse;
-use arx_tests::process::run;
+use arx_stack::Stack;
+use arx_stack::clickhouse::ClickHouse;
+use arx_stack::process::run;
 
 use crate::graph::Runs;
 use crate::report::Measurement;

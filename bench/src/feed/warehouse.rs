@@ -4,9 +4,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use arx_tests::clickhouse::{ClickHouse, Session};
-use arx_tests::process::run;
-use arx_tests::{Database, Stack};
+use arx_stack::clickhouse::{ClickHouse, Session};
+use arx_stack::process::run;
+use arx_stack::{Database, Stack};
 
 /// How long a load may take.
 const LOAD_LIMIT: Duration = Duration::from_secs(600);
@@ -154,7 +154,7 @@ impl<'a> Warehouse<'a> {
     /// When it does not come to rest.
     pub fn settle(&self) -> Result<()> {
         let asked = || Ok(self.engine.query(AT_WORK)? == "0");
-        let is_at_rest = arx_tests::process::wait_until(LOAD_LIMIT, asked)?;
+        let is_at_rest = arx_stack::process::wait_until(LOAD_LIMIT, asked)?;
         ensure!(is_at_rest, "ClickHouse is still at work after {LOAD_LIMIT:?}");
         // what one run has written must not reach the disk in the next one's time
         run(&mut Command::new("sync"))?;

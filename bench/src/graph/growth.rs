@@ -5,7 +5,7 @@
 //! `c` goes to its target in a copy drawn from 0 to `c`: degrees stay what they are, and a search from the newest copy meets all.
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::Stack;
+use arx_stack::Stack;
 
 use super::dense::{SplitMix, Transfer, Transfers, address};
 use super::side::{Side, session};

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use arx_tests::Stack;
+use arx_stack::Stack;
 use bytes::Bytes;
 use tokio_postgres::Client;
 

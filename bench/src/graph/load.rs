@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::Database;
+use arx_stack::Database;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio_postgres::Client;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::Database;
+use arx_stack::Database;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 

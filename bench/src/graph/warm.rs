@@ -2,7 +2,7 @@
 //! is asking every month's index what is new.
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::Database;
+use arx_stack::Database;
 use tokio_postgres::Client;
 
 use super::side::{Side, session};

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use arx_core::risk::scorecard::Scorecard;
-use arx_tests::process::run;
-use arx_tests::programs;
+use arx_stack::process::run;
+use arx_stack::programs;
 use serde::Deserialize;
 
 use crate::data::Source;

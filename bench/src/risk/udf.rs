@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::programs;
+use arx_stack::programs;
 
 use crate::graph::Runs;
 use crate::graph::side::session;

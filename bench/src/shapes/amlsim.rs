@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use arx_tests::process::run;
-use arx_tests::{Database, Stack};
+use arx_stack::process::run;
+use arx_stack::{Database, Stack};
 use bytes::Bytes;
 use serde::Deserialize;
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use arx_tests::process::run;
-use arx_tests::programs::workspace;
+use arx_stack::process::run;
+use arx_stack::programs::workspace;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 

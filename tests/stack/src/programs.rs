@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 #[must_use]
 pub fn workspace() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package).to_owned()
+    package.ancestors().nth(2).unwrap_or(package).to_owned()
 }
 
 /// The sidecar's program: `ARX_SIDECAR`, or `arx-sidecar` of this build.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use arx_tests::process::{run, wait_until};
-use arx_tests::{Stack, StackOptions};
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Stack, StackOptions};
 
 /// Processes whose command line names the folder.
 fn processes_of(folder: &Path) -> Vec<String> {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use arx_tests::detached::{DATABASE, Detached};
-use arx_tests::{Stack, StackOptions};
+use arx_stack::detached::{DATABASE, Detached};
+use arx_stack::{Stack, StackOptions};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
