@@ -4,6 +4,8 @@
 //! ClickHouse or Redis exist. Whatever it needs from outside comes in as an argument or through a trait of its own, so that
 //! the same code runs in the extension, in the sidecar and in a test without any server.
 
+#![deny(missing_docs)]
+
 pub mod address;
 pub mod alert;
 pub mod amount;

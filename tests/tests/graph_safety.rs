@@ -69,15 +69,6 @@ async fn differences(client: &Client, wallet: u64) -> i64 {
     client.query_one(DIFFERENCES, &[&format!("w{wallet}")]).await.unwrap().get(0)
 }
 
-/// The next of a row of numbers that look random (splitmix64).
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
 #[tokio::test]
 async fn eight_clients_that_read_write_and_refresh_get_no_error_and_no_wrong_answer() {
     let stack = Stack::shared().unwrap();
@@ -90,11 +81,11 @@ async fn eight_clients_that_read_write_and_refresh_get_no_error_and_no_wrong_ans
         client.batch_execute("SET arx.graph_delta_limit = 200").await.unwrap();
         let counts = Arc::clone(&counts);
         clients.push(tokio::spawn(async move {
-            let (mut state, mut row) = (number, 0_u64);
+            let (mut random, mut row) = (fastrand::Rng::with_seed(number), 0_u64);
             let count = |what: usize| counts[what].fetch_add(1, Ordering::Relaxed);
             while Instant::now() < end {
-                let (from, to) = (next(&mut state) % WALLETS, next(&mut state) % WALLETS);
-                let dice = next(&mut state) % 100;
+                let (from, to) = (random.u64(..WALLETS), random.u64(..WALLETS));
+                let dice = random.u64(..100);
                 if dice < 50 {
                     assert_eq!(differences(&client, from).await, 0, "client {number}, wallet {from}");
                     count(0);
@@ -108,7 +99,7 @@ async fn eight_clients_that_read_write_and_refresh_get_no_error_and_no_wrong_ans
                 } else if dice < 95 {
                     // its own rows, so that nobody waits for anybody
                     let delete = "DELETE FROM arx.transactions WHERE tx_hash = $1";
-                    client.execute(delete, &[&format!("c{number}-{}", dice % (row + 1))]).await.unwrap();
+                    client.execute(delete, &[&format!("c{number}-{}", random.u64(..=row))]).await.unwrap();
                     count(1);
                 } else {
                     client.query("SELECT outcome FROM arx.refresh_graph($1)", &[&(dice == 99)]).await.unwrap();

@@ -62,7 +62,7 @@ fn a_graph_from_after_the_point_of_recovery_is_not_used() {
     ] {
         server.args(["-c", &setting]);
     }
-    let pid = stack.start_beside("restored", &server).unwrap();
+    let pid = stack.start_server("restored", &server).unwrap();
     let ask = |sql: &str| {
         let mut psql = stack.cluster().program("psql");
         psql.env("PGHOST", &socket).env("PGDATABASE", database.name());

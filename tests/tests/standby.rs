@@ -76,7 +76,7 @@ fn a_hot_standby_answers_what_the_primary_answers() {
     assert!(stack.folder().join("pg/data/pgsql_tmp_arx").exists() && !data.join("pgsql_tmp_arx").exists());
     let mut server = program("postgres");
     server.arg("-D").arg(&data).args(["-c", &format!("unix_socket_directories={}", socket.display())]);
-    let pid = stack.start_beside("standby", &server).unwrap();
+    let pid = stack.start_server("standby", &server).unwrap();
     let ask = |sql: &str| {
         let mut psql = stack.cluster().program("psql");
         psql.env("PGHOST", &socket).env("PGDATABASE", primary.name());

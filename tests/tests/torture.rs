@@ -31,20 +31,9 @@ struct Measure {
 const SHORT: Measure = Measure { kills_in_load: 4, kills: 8, engine_kills: 2, crashes: 2, cuts: 6, full_disks: 1 };
 const LONG: Measure = Measure { kills_in_load: 60, kills: 140, engine_kills: 20, crashes: 20, cuts: 60, full_disks: 3 };
 
-/// Random numbers that a failed run can be repeated with (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
-    }
-
-    fn pause(&mut self, up_to: u64) {
-        std::thread::sleep(Duration::from_millis(self.roll(up_to)));
-    }
+/// Sleeps for a random number of milliseconds below the limit.
+fn pause(random: &mut fastrand::Rng, limit: u64) {
+    std::thread::sleep(Duration::from_millis(random.u64(..limit)));
 }
 
 /// A sidecar that does not outlive a test that fails.
@@ -67,7 +56,7 @@ struct World<'a> {
     proxy: Proxy,
     engine: u32,
     starts: u32,
-    dice: Dice,
+    random: fastrand::Rng,
 }
 
 fn free_port() -> u16 {
@@ -89,7 +78,16 @@ impl<'a> World<'a> {
         std::fs::create_dir_all(&folder).unwrap();
         let ports = (free_port(), free_port());
         let proxy = Proxy::to(ports.0).unwrap();
-        let mut world = Self { stack, database, folder, ports, proxy, engine: 0, starts: 0, dice: Dice(seed | 1) };
+        let mut world = Self {
+            stack,
+            database,
+            folder,
+            ports,
+            proxy,
+            engine: 0,
+            starts: 0,
+            random: fastrand::Rng::with_seed(seed),
+        };
         world.start_engine();
         world
     }
@@ -102,7 +100,7 @@ impl<'a> World<'a> {
         let endpoint = self.folder.join("endpoint.json");
         // one that was killed leaves it behind
         let _ = std::fs::remove_file(&endpoint);
-        self.engine = self.stack.start_beside(&format!("torture-engine-{}", self.starts), &command).unwrap();
+        self.engine = self.stack.start_server(&format!("torture-engine-{}", self.starts), &command).unwrap();
         assert!(wait_until(Duration::from_secs(60), || Ok(endpoint.exists())).unwrap(), "the engine did not start");
     }
 
@@ -152,7 +150,7 @@ impl<'a> World<'a> {
     /// Lets the sidecar run for a random time and kills it.
     fn run_and_kill(&mut self, arguments: &[&str], up_to: u64) {
         let mut child = self.start(arguments);
-        self.dice.pause(up_to);
+        pause(&mut self.random, up_to);
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -165,7 +163,7 @@ impl<'a> World<'a> {
         let mut daemon = Daemon(self.start(&["run"]));
         assert!(wait_until(Duration::from_secs(60), || Ok(starts() > before)).unwrap(), "the daemon did not start");
         for _ in 0..times {
-            self.dice.pause(up_to);
+            pause(&mut self.random, up_to);
             step(self);
         }
         let log = std::fs::read_to_string(self.log()).unwrap();
@@ -195,7 +193,7 @@ impl<'a> World<'a> {
 /// Writes for as long as it is told to: inserts, updates, deletes and token transfers, some in long transactions, some taken back.
 fn write(connection: String, stop: &AtomicBool, written: &AtomicU64, seed: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut dice = Dice(seed | 1);
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
         // a crash of the server ends the session; the next one goes on
@@ -203,12 +201,12 @@ fn write(connection: String, stop: &AtomicBool, written: &AtomicU64, seed: u64) 
             let (client, session) = tokio_postgres::connect(&connection, tokio_postgres::NoTls).await?;
             let session = tokio::spawn(session);
             while !stop.load(Ordering::Relaxed) {
-                let (from, count) = (number, 1 + dice.roll(40));
+                let (from, count) = (number, 1 + random.u64(..40));
                 number += count;
-                let pick = dice.roll(97);
+                let pick = random.u64(..97);
                 // what is never touched again is not mended by chance
-                let network = if dice.roll(2) == 0 { "polygon" } else { "gnosis" };
-                let statement = match dice.roll(10) {
+                let network = if random.u64(..2) == 0 { "polygon" } else { "gnosis" };
+                let statement = match random.u64(..10) {
                     0 => format!("UPDATE arx.transactions SET value = value + 1 WHERE block_number % 97 = {pick} AND network = 'polygon'"),
                     1 => format!("UPDATE arx.transactions SET status = 'failed' WHERE block_number % 197 = {pick} AND network = 'polygon'"),
                     2 => format!("DELETE FROM arx.transactions WHERE block_number % 101 = {pick} AND network = 'polygon'"),
@@ -229,14 +227,14 @@ fn write(connection: String, stop: &AtomicBool, written: &AtomicU64, seed: u64) 
                                 nullif('b' || n % 17, 'b3'), 0.5, 'confirmed' FROM generate_series({from}, {from} + {count} - 1) AS n"
                     ),
                 };
-                let (end, pause) = match dice.roll(8) {
+                let (end, pause) = match random.u64(..8) {
                     0 => ("ROLLBACK", 0),
-                    1 => ("COMMIT", dice.roll(400)),
+                    1 => ("COMMIT", random.u64(..400)),
                     _ => ("COMMIT", 0),
                 };
                 client.batch_execute(&format!("BEGIN; {statement}; SELECT pg_sleep({pause} / 1000.0); {end}")).await?;
                 written.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(dice.roll(20))).await;
+                tokio::time::sleep(Duration::from_millis(random.u64(..20))).await;
             }
             drop(client);
             session.await.ok();
@@ -278,7 +276,7 @@ fn whatever_is_killed_every_row_is_there_once() {
     }
     world.beside_daemon(measure.engine_kills, 1_500, |world| {
         world.kill_engine();
-        world.dice.pause(300);
+        pause(&mut world.random, 300);
         world.start_engine();
     });
     world.beside_daemon(measure.crashes, 1_500, |world| world.crash_postgres());

@@ -31,7 +31,7 @@ impl<'a> Daemon<'a> {
         let before = confirmed()?;
         let mut command = database.sidecar()?;
         let log = format!("daemon-{}", database.name());
-        let daemon = Self { stack, pid: stack.start_beside(&log, command.arg("run"))? };
+        let daemon = Self { stack, pid: stack.start_server(&log, command.arg("run"))? };
         let has_fed = wait_until(LIMIT, || {
             ensure!(stack.ended(daemon.pid).is_none(), "the daemon ended; see {log}.log");
             Ok(confirmed()? > before)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use arx_stack::Stack;
-use arx_stack::clickhouse::{ClickHouse, Session};
+use arx_stack::clickhouse::ClickHouse;
 use arx_stack::process::wait_until;
 use bytes::Bytes;
 
@@ -51,8 +51,8 @@ pub async fn measure(stack: &Stack) -> Result<Measurement> {
 
     let mut transfers = Transfers::new(17, WALLETS);
     let is_over = Arc::new(AtomicBool::new(false));
-    let (looking, until) = (engine.connect()?, Arc::clone(&is_over));
-    let watcher = std::thread::spawn(move || watch(looking, &until));
+    let (watched, until) = (engine.clone(), Arc::clone(&is_over));
+    let watcher = std::thread::spawn(move || watch(&watched, &until));
     let committed = write(&client, &mut transfers).await;
     let arrived = wait_until(LIMIT, || Ok(engine.query(SHOWN)? == (BATCH * BATCHES).to_string()));
     is_over.store(true, Ordering::Release);
@@ -126,11 +126,11 @@ fn text(transfers: &mut Transfers, batch: u64) -> Bytes {
 }
 
 /// Looks at ClickHouse until it is over, and once more then.
-fn watch(mut looking: Session, is_over: &AtomicBool) -> Result<Vec<Sighting>> {
+fn watch(engine: &ClickHouse, is_over: &AtomicBool) -> Result<Vec<Sighting>> {
     let mut sightings: Vec<Sighting> = Vec::new();
     loop {
         let is_last = is_over.load(Ordering::Acquire);
-        let rows = looking.query(SHOWN)?.parse().context("count the rows that ClickHouse shows")?;
+        let rows = engine.query(SHOWN)?.parse().context("count the rows that ClickHouse shows")?;
         if sightings.last().is_none_or(|(_, before)| *before != rows) {
             sightings.push((Instant::now(), rows));
         }

@@ -108,8 +108,6 @@ fn replicate(warehouse: &Warehouse<'_>) -> Result<f64> {
     let engine = &warehouse.engine;
     // a run that failed may have left it
     warehouse.forget("replicated")?;
-    let mut looking = engine.connect()?;
-    looking.query("SELECT 1")?;
     let statement = format!(
         "CREATE DATABASE replicated ENGINE = MaterializedPostgreSQL({}, 'postgres', '') \
          SETTINGS materialized_postgresql_schema = 'plain', materialized_postgresql_tables_list = 'transactions'",
@@ -117,7 +115,7 @@ fn replicate(warehouse: &Warehouse<'_>) -> Result<f64> {
     );
     let start = Instant::now();
     engine.query_with("allow_experimental_database_materialized_postgresql=1", &statement)?;
-    let loaded = warehouse.wait_for_rows(&mut looking, ("replicated", "transactions"), start, None);
+    let loaded = warehouse.wait_for_rows(("replicated", "transactions"), start, None);
     let same = loaded.and_then(|seconds| warehouse.ensure_same("replicated.transactions").map(|()| seconds));
     engine.query("DROP DATABASE replicated")?;
     Ok(warehouse.rows as f64 / same?)

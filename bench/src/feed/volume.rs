@@ -42,7 +42,7 @@ pub async fn measure(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> 
     warehouse.settle()?;
     let client = session(&real.database, "").await?;
     let peer = client.prepare(PEER).await.context("prepare the GROUP BY")?;
-    let mut engine = warehouse.engine.connect()?;
+    let engine = &warehouse.engine;
 
     let rows = client.query(&peer, &[]).await.context("ask PostgreSQL")?;
     let peers: Vec<Day> = rows

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use arx_stack::clickhouse::{ClickHouse, Session};
+use arx_stack::clickhouse::ClickHouse;
 use arx_stack::process::run;
 use arx_stack::{Database, Stack};
 
@@ -67,12 +67,11 @@ impl<'a> Warehouse<'a> {
     /// When it fails, or ClickHouse does not hold what PostgreSQL does.
     pub fn load(&self, to_the_end: bool) -> Result<Load> {
         self.forget("arx")?;
-        let mut looking = self.engine.connect()?;
         let mut command = self.database.sidecar()?;
         command.arg("sync").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let start = Instant::now();
         let mut child = command.spawn().context("start a first load")?;
-        let rows = self.wait_for_rows(&mut looking, ("arx", "transaction_events"), start, Some(&mut child));
+        let rows = self.wait_for_rows(("arx", "transaction_events"), start, Some(&mut child));
         if rows.is_err() || !to_the_end {
             // it may have ended by itself
             let _ = child.kill();
@@ -117,7 +116,6 @@ impl<'a> Warehouse<'a> {
     /// When the rows do not come, or whoever brings them ends without them.
     pub fn wait_for_rows(
         &self,
-        looking: &mut Session,
         (database, table): (&str, &str),
         start: Instant,
         mut bringing: Option<&mut Child>,
@@ -130,7 +128,7 @@ impl<'a> Warehouse<'a> {
                 Some(child) => child.try_wait().context("look after a load")?,
                 None => None,
             };
-            let rows: u64 = looking.query(&asked)?.parse().context("count the rows that are in")?;
+            let rows: u64 = self.engine.query(&asked)?.parse().context("count the rows that are in")?;
             if rows >= self.rows && self.shows_all(database, table) {
                 return Ok(start.elapsed().as_secs_f64());
             }

@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, ensure};
 use arx_stack::Stack;
 
-use super::dense::{SplitMix, Transfer, Transfers, address};
+use super::dense::{Transfer, Transfers, address};
 use super::side::{Side, session};
 use super::upkeep::{NEW_ROWS, refresh_graph};
 use super::{CALLS, load};
@@ -27,7 +27,7 @@ const DROP_INDEXES: &str = "ALTER TABLE arx.transactions DROP CONSTRAINT transac
 
 /// The transfers of all copies, without end.
 struct Copies {
-    random: SplitMix,
+    random: fastrand::Rng,
     one: Transfers,
     left: u64,
     copy: u32,
@@ -35,9 +35,9 @@ struct Copies {
 }
 
 impl Copies {
-    const fn new() -> Self {
+    fn new() -> Self {
         let one = Transfers::new(SEED, COPY_WALLETS);
-        Self { random: SplitMix::new(SEED + 1), one, left: SMALLEST, copy: 0, sequence: 0 }
+        Self { random: fastrand::Rng::with_seed(SEED + 1), one, left: SMALLEST, copy: 0, sequence: 0 }
     }
 }
 
@@ -54,7 +54,7 @@ impl Iterator for Copies {
         let transfer = self.one.next()?;
         let sequence = self.sequence;
         self.sequence += 1;
-        let target_copy = self.random.below(self.copy + 1);
+        let target_copy = self.random.u32(..=self.copy);
         let source = self.copy * COPY_WALLETS + transfer.source;
         let target = target_copy * COPY_WALLETS + transfer.target;
         Some(Transfer { sequence, source, target, ..transfer })

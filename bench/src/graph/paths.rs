@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use tokio_postgres::Row;
 
-use super::dense::{SplitMix, address};
+use super::dense::address;
 use super::edges::edge_tables;
 use super::side::{Question, Side, session};
 use super::{CALLS, Runs};
@@ -23,8 +23,9 @@ const PAIRS: usize = 5;
 
 /// Pairs of wallets drawn evenly, between which a path of two to six hops leads, with its length.
 fn pairs(dense: &Dense<'_>) -> Vec<(u32, u32, u32)> {
-    let mut random = SplitMix::new(11);
-    std::iter::repeat_with(|| (random.below(dense.csr.wallets()), random.below(dense.csr.wallets())))
+    let mut random = fastrand::Rng::with_seed(11);
+    let wallets = dense.csr.wallets();
+    std::iter::repeat_with(|| (random.u32(..wallets), random.u32(..wallets)))
         // connected pairs are the rule in a dense graph
         .take(1_000)
         .filter_map(|(source, target)| Some((source, target, dense.csr.distance(source, target)?)))

@@ -1,5 +1,5 @@
-//! The account that runs PostgreSQL, which refuses to run as root: `postgres` when we are root, ourselves otherwise. Owns the
-//! switch of account and the question which folders that account can reach.
+//! The account that runs PostgreSQL, which refuses to run as root: `postgres` when this process is root, its own account
+//! otherwise.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,24 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::run;
 
-/// The account PostgreSQL runs as.
+/// The account that PostgreSQL runs as.
 #[derive(Debug, Clone)]
 pub struct Account {
+    /// An account other than the one of this process.
     other: Option<&'static str>,
 }
 
 impl Account {
-    /// `postgres` when this process is root, this process's own account otherwise.
+    /// Chooses the account for this process.
     ///
     /// # Errors
-    /// When the own account cannot be told.
+    /// When the user id of this process cannot be read.
     pub fn current() -> Result<Self> {
-        let uid = std::fs::metadata("/proc/self").context("read the own user id from /proc/self")?.uid();
+        let uid = std::fs::metadata("/proc/self").context("read the user id of this process")?.uid();
         Ok(Self { other: (uid == 0).then_some("postgres") })
     }
 
-    /// The program and arguments that run `program` as this account, to be followed by the program's own arguments.
+    /// Returns a command that runs `program` as this account. The caller appends the program's arguments.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = match self.other {
@@ -33,7 +34,7 @@ impl Account {
             Some(name) => {
                 let mut command = Command::new("setpriv");
                 command.args(["--reuid", name, "--regid", name, "--init-groups", "--"]).arg(program.as_ref());
-                // The folder we are in may be closed to the other account.
+                // The current folder may be closed to the other account.
                 command.current_dir("/");
                 command
             }
@@ -43,7 +44,7 @@ impl Account {
         command
     }
 
-    /// Creates a folder that belongs to this account and is closed to others. An existing one is handed over.
+    /// Creates a folder that belongs to this account and is closed to others, or makes an existing folder such.
     ///
     /// # Errors
     /// When `install` fails.
@@ -56,7 +57,7 @@ impl Account {
         run(command.arg(path)).map(drop)
     }
 
-    /// Whether this account may pass through the folder.
+    /// Returns true when this account can enter the folder.
     #[must_use]
     pub fn reaches(&self, folder: &Path) -> bool {
         let Some(name) = self.other else {
@@ -70,18 +71,18 @@ impl Account {
             .is_ok_and(|status| status.success())
     }
 
-    /// Where temporary folders go: the system's choice, or `/tmp` when that is closed to this account (a TMPDIR in a private home)
-    /// or too deep for the path of a socket in it.
+    /// Returns the folder for temporary folders: the system's, or `/tmp` when that one is closed to this account (a TMPDIR in
+    /// a private home) or its path is too long for a socket.
     ///
     /// # Errors
-    /// When neither will do.
+    /// When neither is usable.
     pub fn temporary_root(&self) -> Result<PathBuf> {
-        let chosen = std::env::temp_dir();
-        for folder in [chosen.as_path(), Path::new("/tmp")] {
+        let system = std::env::temp_dir();
+        for folder in [system.as_path(), Path::new("/tmp")] {
             if folder.as_os_str().len() <= 40 && self.reaches(folder) {
                 return Ok(folder.to_owned());
             }
         }
-        bail!("the account postgres can reach neither {} nor /tmp: open one of them (chmod a+x)", chosen.display())
+        bail!("the account postgres can enter neither {} nor /tmp: open one of them (chmod a+x)", system.display())
     }
 }

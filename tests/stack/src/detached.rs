@@ -1,9 +1,9 @@
-//! Servers that outlive the process that started them: the demo's. Everything is under one folder, so `down` needs nothing but
-//! the folder's name, and `up` twice is `up` once. Files: `env` (how to connect, for a shell), and what PostgreSQL, Redis and
-//! the sidecar keep.
+//! Servers that outlive the process that started them, for the demo. Everything is under one folder, so that `down` needs only
+//! the folder's name and a repeated `up` changes nothing. The folder contains `env` (connection settings for a shell) and the
+//! files of PostgreSQL, Redis and the sidecar.
 //!
-//! PostgreSQL's account may be unable to reach the folder (root's home is closed), or the folder's path may be too long for a
-//! socket. Then PostgreSQL's files and the sockets lie under `/var/tmp` in a folder named after this one, and `away` links to it.
+//! PostgreSQL's account may be unable to enter the folder (root's home is closed), or the folder's path may be too long for a
+//! socket. PostgreSQL's files and the sockets are then in a folder under `/var/tmp`, and the link `away` points to it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -16,13 +16,13 @@ use crate::postgres::Cluster;
 use crate::process::run;
 use crate::redis_server::RedisServer;
 
-/// The longest folder in which the sockets' paths are short enough.
+/// Longest path of a folder whose sockets have valid paths.
 const PATH_LIMIT: usize = 70;
 
-/// The name of the database that `up` creates.
+/// Name of the database that `up` creates.
 pub const DATABASE: &str = "arx";
 
-/// Detached servers in a folder.
+/// The detached servers of one folder, running or not.
 #[derive(Debug)]
 pub struct Detached {
     folder: PathBuf,
@@ -31,23 +31,21 @@ pub struct Detached {
     redis: RedisServer,
 }
 
-/// Which of the servers answer.
+/// Servers that answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
-    /// PostgreSQL accepts connections.
     pub postgres: bool,
-    /// Redis answers.
     pub redis: bool,
 }
 
 impl Detached {
-    /// The servers of this folder, running or not. Creates the folder, and nothing in it but the link `away` where one is needed.
+    /// Creates the folder unless it exists, and the link `away` if it is needed. Starts nothing.
     ///
     /// # Errors
     /// When the folder cannot be created or a server is not installed.
     pub fn at(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-        let folder = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
+        let folder = folder.canonicalize().with_context(|| format!("resolve {}", folder.display()))?;
         let account = Account::current()?;
         let home = home(&folder, &account)?;
         let cluster = Cluster::at(account.clone(), &home.join("postgres"), &home.join("postgres/run"))?;
@@ -56,11 +54,11 @@ impl Detached {
         Ok(Self { folder, account, cluster, redis })
     }
 
-    /// Starts what does not run, creates the database `arx` with the extension (without it when `bare`) if it is not there, and
+    /// Starts the servers that do not run, creates the database `arx` unless it exists, with the extension unless `bare`, and
     /// writes `env`.
     ///
     /// # Errors
-    /// When a server does not start or the extension is not installed. What this call started is stopped again.
+    /// When a server does not start or the extension is not installed. Servers that this call started are stopped again.
     pub fn up(&self, settings: &[String], bare: bool) -> Result<()> {
         let before = self.status();
         self.start(settings, bare).inspect_err(|_| {
@@ -74,20 +72,20 @@ impl Detached {
         })
     }
 
-    /// Stops the servers. Their data stays.
+    /// Stops the servers and keeps their data.
     ///
     /// # Errors
-    /// When one does not stop.
+    /// When a server does not stop.
     pub fn down(&self) -> Result<()> {
         let redis = self.redis.stop_detached();
         self.cluster.stop_detached()?;
         redis
     }
 
-    /// Stops the servers and removes the folder with everything in it.
+    /// Stops the servers and removes the folder with all data.
     ///
     /// # Errors
-    /// When one does not stop or a file cannot be removed.
+    /// When a server does not stop or a file cannot be removed.
     pub fn remove(&self) -> Result<()> {
         self.down()?;
         let away = self.folder.join("away");
@@ -97,13 +95,13 @@ impl Detached {
         std::fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))
     }
 
-    /// Which servers answer.
+    /// Asks each server whether it answers.
     #[must_use]
     pub fn status(&self) -> Status {
         Status { postgres: self.cluster.is_running() && self.cluster.is_ready(), redis: self.redis.is_ready() }
     }
 
-    /// What a shell needs to use the servers, as `NAME='value'` lines.
+    /// Returns connection settings for a shell, as lines of the form `export NAME='value'`.
     #[must_use]
     pub fn environment(&self) -> String {
         let host = self.cluster.host().display();
@@ -163,7 +161,7 @@ impl Detached {
     }
 }
 
-/// Where PostgreSQL's files and the sockets lie: the folder itself, or `away`.
+/// Returns the folder of PostgreSQL's files and the sockets: `folder` itself, or the target of `away`.
 fn home(folder: &Path, account: &Account) -> Result<PathBuf> {
     let away = folder.join("away");
     if let Ok(target) = away.read_link() {
@@ -176,12 +174,12 @@ fn home(folder: &Path, account: &Account) -> Result<PathBuf> {
     folder.hash(&mut hasher);
     let target = PathBuf::from(format!("/var/tmp/arx-{:016x}", hasher.finish()));
     std::fs::create_dir_all(&target).with_context(|| format!("create {}", target.display()))?;
-    // The name can be guessed and anybody may create folders there.
+    // The name is predictable, and every account may create folders there.
     let own = std::fs::metadata("/proc/self")?.uid();
     let owner = std::fs::symlink_metadata(&target)?;
     if owner.uid() != own || !owner.is_dir() {
         bail!(
-            "{} belongs to somebody else: remove it, or use another folder than {}",
+            "{} belongs to another account: remove it, or use another folder than {}",
             target.display(),
             folder.display()
         );

@@ -1,9 +1,9 @@
 //! Servers that end with the process that started them, even when that process is killed.
 //!
-//! A [`Guard`] is a shell process in a process group of its own that reads a pipe from us. When the pipe closes, because we
-//! closed it or because we are gone, it signals every server it was told of, waits for them, and removes the folder. A server
-//! is told to the guard before it starts: it waits at a gate for our word, and leaves when the word can no longer come. So
-//! there is no instant at which our death leaves a server behind.
+//! A [`Guard`] is a shell process in a separate process group that reads a pipe from its owner. When the pipe closes, because
+//! the owner closed it or died, the guard signals every registered server, waits for all of them, and removes the folder. A
+//! server is registered before it starts: its process waits at a gate for a line from the owner, and exits when the owner dies
+//! first. So the owner's death leaves no server behind, at whatever instant it happens.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 
-/// Reads "SIGNAL PID" lines until the end of its input, then ends those process groups (10 s, then SIGKILL) and removes "$1".
+/// Reads "SIGNAL PID" lines until the end of its input, then ends those process groups (SIGKILL after 10 s) and removes "$1".
 const GUARD: &str = r#"
 trap '' HUP INT TERM
 servers=
@@ -36,13 +36,13 @@ for server in $left; do kill -s KILL -- "-${server##*:}" 2>/dev/null; done
 rm -rf -- "$1"
 "#;
 
-/// Waits for a line, then becomes the server; ends if the line cannot come.
+/// Waits for a line, then becomes the server; exits when its input ends without one.
 const GATE: &str = r#"read -r word && exec "$@" </dev/null"#;
 
-/// How a server is asked to end.
+/// Signal that stops a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// SIGTERM: finish what is begun.
+    /// SIGTERM: a graceful shutdown.
     Term,
     /// SIGQUIT: PostgreSQL's immediate shutdown.
     Quit,
@@ -57,7 +57,7 @@ impl Ending {
     }
 }
 
-/// Keeps a folder and the servers in it; both end with this value or with this process.
+/// Owner of a folder and of the servers in it. Servers and folder end with this value or with this process.
 #[derive(Debug)]
 pub struct Guard {
     folder: PathBuf,
@@ -67,7 +67,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Takes over a folder, which will be removed with everything in it.
+    /// Takes ownership of a folder, which is removed in the end with everything in it.
     ///
     /// # Errors
     /// When the guard's process cannot be started.
@@ -86,13 +86,12 @@ impl Guard {
         Ok(Self { folder: folder.to_owned(), process, pipe, servers: Mutex::new(Vec::new()) })
     }
 
-    /// The folder that is kept.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Starts a server in a process group of its own, its output appended to `log`. Returns its process id.
+    /// Starts a server in a separate process group with its output appended to `log`. Returns its process id.
     ///
     /// # Errors
     /// When the guard is gone, the log cannot be opened, or the process cannot be started.
@@ -117,17 +116,17 @@ impl Guard {
             };
         }
         let mut child = gate.spawn().with_context(|| format!("start {}", command.get_program().display()))?;
-        let word = child.stdin.take();
+        let gate_input = child.stdin.take();
         let pid = child.id();
         self.servers.lock().unwrap_or_else(PoisonError::into_inner).push(child);
         let mut pipe = self.pipe.as_ref().ok_or_else(|| anyhow!("the guard has ended"))?;
-        writeln!(pipe, "{} {pid}", ending.signal()).context("tell the guard of a server")?;
-        let mut word = word.ok_or_else(|| anyhow!("the server's gate has no standard input"))?;
-        writeln!(word).with_context(|| format!("start {}", command.get_program().display()))?;
+        writeln!(pipe, "{} {pid}", ending.signal()).context("register a server with the guard")?;
+        let mut gate_input = gate_input.ok_or_else(|| anyhow!("the server's gate has no standard input"))?;
+        writeln!(gate_input).with_context(|| format!("start {}", command.get_program().display()))?;
         Ok(pid)
     }
 
-    /// Whether a server of this guard has ended by itself, and how.
+    /// Returns the exit status of a server that has ended by itself.
     #[must_use]
     pub fn ended(&self, pid: u32) -> Option<std::process::ExitStatus> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,7 +139,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         drop(self.pipe.take());
         for server in self.servers.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            // The guard ends it; an error here means that it has been waited for.
+            // The guard ends the server; an error here means that it has been reaped already.
             let _ = server.wait();
         }
         let _ = self.process.wait();

@@ -1,5 +1,5 @@
-//! A private PostgreSQL cluster: made, configured and asked whether it is ready. Owns what is in the cluster's folder
-//! (`data/`, `socket/`, `log`); who ends the server is the caller's to say.
+//! A private PostgreSQL cluster: creates, configures and probes it. Owns the contents of the cluster's folder (`data/`, `run/`,
+//! `log`). The caller decides how long the server lives.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::account::Account;
 use crate::guard::{Ending, Guard};
 use crate::process::{run, wait_until};
 
-/// How long a server may take until it answers. A fresh cluster takes 0.1 s.
+/// Limit for a server's start. A fresh cluster takes 0.1 s.
 pub const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// The longest path of a socket, its final NUL not counted (`sockaddr_un.sun_path`).
+/// Longest path of a socket without its final NUL (`sockaddr_un.sun_path`).
 const SOCKET_PATH_LIMIT: usize = 107;
 
-/// A cluster in a folder. Its superuser is `postgres`, whoever runs it.
+/// A cluster in a folder. Its superuser is `postgres`, regardless of the account that runs it.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     account: Account,
@@ -28,7 +28,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster whose files are in `folder` and whose socket is in `sockets`; nothing is created yet.
+    /// Describes the cluster with its files in `folder` and its socket in `sockets`. Creates nothing.
     ///
     /// # Errors
     /// When PostgreSQL 15 is not installed, or the socket's path would be too long.
@@ -43,19 +43,19 @@ impl Cluster {
         Ok(Self { account, programs, folder: folder.to_owned(), sockets: sockets.to_owned() })
     }
 
-    /// The folder of the server's socket: the `host` of a connection.
+    /// Folder of the server's socket, which is the `host` of a connection.
     #[must_use]
     pub fn host(&self) -> &Path {
         &self.sockets
     }
 
-    /// The file with the server's log.
+    /// File of the server's log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
 
-    /// A program of PostgreSQL, to run as ourselves: `psql`, `pg_isready`.
+    /// Returns a client program of PostgreSQL, such as `psql`, set up for this cluster and run as this process's account.
     #[must_use]
     pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
@@ -66,7 +66,7 @@ impl Cluster {
         command
     }
 
-    /// Makes the cluster if it is not there yet, and writes its configuration anew.
+    /// Creates the cluster unless it exists, and rewrites its configuration.
     ///
     /// # Errors
     /// When `initdb` fails or a file cannot be written.
@@ -75,7 +75,7 @@ impl Cluster {
         self.account.create_folder(&self.sockets)?;
         let data = self.data();
         if !data.exists() {
-            // Made aside, so that one that was cut off is never taken for a whole one.
+            // Created under another name, so that an interrupted initdb is never taken for a complete cluster.
             let unfinished = self.folder.join("data.new");
             if unfinished.exists() {
                 std::fs::remove_dir_all(&unfinished).with_context(|| format!("remove {}", unfinished.display()))?;
@@ -89,9 +89,9 @@ impl Cluster {
             run(&mut initdb)?;
             std::fs::rename(&unfinished, &data).with_context(|| format!("rename to {}", data.display()))?;
         }
-        // A setting below takes the place of one above it.
+        // A later setting overrides an earlier one.
         let mut text = format!(
-            "# Written anew at every start.\nlisten_addresses = ''\nunix_socket_directories = '{}'\nport = 5432\n\
+            "# Rewritten at every start.\nlisten_addresses = ''\nunix_socket_directories = '{}'\nport = 5432\n\
              timezone = 'UTC'\nlog_timezone = 'UTC'\nlc_messages = 'C'\nshared_buffers = '256MB'\nmax_wal_size = '4GB'\n\
              log_line_prefix = '%m [%p] %d '\n",
             self.sockets.display().to_string().replace('\'', "''")
@@ -109,7 +109,7 @@ impl Cluster {
     /// Starts the server so that it ends with the guard, and waits until it answers.
     ///
     /// # Errors
-    /// When it ends or does not answer; the message holds the end of its log.
+    /// When it ends or does not answer. The message contains the end of its log.
     pub fn start_guarded(&self, guard: &Guard) -> Result<u32> {
         let mut command = self.account.command(self.programs.join("postgres"));
         command.arg("-D").arg(self.data());
@@ -124,10 +124,10 @@ impl Cluster {
         Ok(pid)
     }
 
-    /// Starts the server so that it outlives us, unless it runs already, and waits until it answers.
+    /// Starts the server, unless it runs already, so that it outlives this process, and waits until it answers.
     ///
     /// # Errors
-    /// When it does not start; the message holds the end of its log.
+    /// When it does not start. The message contains the end of its log.
     pub fn start_detached(&self) -> Result<()> {
         if self.is_running() {
             return Ok(());
@@ -148,13 +148,13 @@ impl Cluster {
         run(self.control("stop").args(["--mode=fast", "--wait", "--timeout=60", "--silent"])).map(drop)
     }
 
-    /// Whether the server process of this cluster runs.
+    /// Returns true when the cluster's server process runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.data().exists() && run(&mut self.control("status")).is_ok()
     }
 
-    /// Whether the server accepts connections.
+    /// Returns true when the server accepts connections.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         run(self.program("pg_isready").arg("--quiet")).is_ok()
@@ -177,10 +177,10 @@ impl Cluster {
     }
 }
 
-/// PostgreSQL's programs: beside `PG_CONFIG` if that is set, else where Debian has them.
+/// Returns the folder of PostgreSQL's programs: the one of `PG_CONFIG` if that is set, else Debian's.
 fn programs_folder() -> Result<PathBuf> {
-    let chosen = std::env::var_os("PG_CONFIG").map(PathBuf::from);
-    let folder = match chosen.as_deref().and_then(Path::parent) {
+    let pg_config = std::env::var_os("PG_CONFIG").map(PathBuf::from);
+    let folder = match pg_config.as_deref().and_then(Path::parent) {
         Some(folder) => folder.to_owned(),
         None => PathBuf::from("/usr/lib/postgresql/15/bin"),
     };

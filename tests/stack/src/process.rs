@@ -1,14 +1,14 @@
-//! Running a program to its end and saying what went wrong, and waiting for a condition.
+//! Runs a program to its end with an error that explains a failure, and waits for conditions.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Runs a command without standard input and returns what it wrote to standard output.
+/// Runs a command without standard input and returns its standard output.
 ///
 /// # Errors
-/// When it cannot be started or does not end well; the message holds the command and what it wrote to standard error.
+/// When it cannot be started or fails. The message contains the command and its output.
 pub fn run(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", describe(command)))?;
     if !output.status.success() {
@@ -23,7 +23,7 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The program and its arguments on one line.
+/// Returns the program and its arguments on one line.
 #[must_use]
 pub fn describe(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();
@@ -34,13 +34,13 @@ pub fn describe(command: &Command) -> String {
     text
 }
 
-/// Asks every 10 ms until the answer is yes; `Ok(false)` when it is still no at the limit.
+/// Evaluates a condition every 10 ms until it holds. Returns false when it does not hold within the limit.
 ///
 /// # Errors
-/// The first error of the question.
-pub fn wait_until(limit: Duration, mut question: impl FnMut() -> Result<bool>) -> Result<bool> {
+/// The first error of the condition.
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<bool> {
     let deadline = Instant::now() + limit;
-    while !question()? {
+    while !condition()? {
         if Instant::now() >= deadline {
             return Ok(false);
         }

@@ -1,7 +1,5 @@
-//! A private Redis server on a socket. Owns what is in its folder (`socket`, `log`, `pid`, the data).
+//! A private Redis server on a socket. Owns the contents of its folder (`log`, `pid`, the data).
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +10,9 @@ use crate::guard::{Ending, Guard};
 use crate::postgres::START_LIMIT;
 use crate::process::{run, wait_until};
 
+/// Limit for connecting and for each reply.
+const REPLY_LIMIT: Duration = Duration::from_secs(5);
+
 /// A Redis server in a folder.
 #[derive(Debug, Clone)]
 pub struct RedisServer {
@@ -20,19 +21,19 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// The server whose files are in `folder` and whose socket is in `sockets`; nothing is created yet.
+    /// Describes the server with its files in `folder` and its socket in `sockets`. Creates nothing.
     #[must_use]
     pub fn at(folder: &Path, sockets: &Path) -> Self {
         Self { folder: folder.to_owned(), socket: sockets.join("redis.sock") }
     }
 
-    /// The URL of one of its numbered databases.
+    /// URL of one of the server's numbered databases.
     #[must_use]
     pub fn url(&self, database: usize) -> String {
         format!("redis+unix://{}?db={database}", self.socket.display())
     }
 
-    /// The server's socket, for `redis-cli -s`.
+    /// Socket of the server, for `redis-cli -s`.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
@@ -60,7 +61,7 @@ impl RedisServer {
         Ok(pid)
     }
 
-    /// Starts the server so that it outlives us, unless it runs already, and waits until it answers.
+    /// Starts the server, unless it runs already, so that it outlives this process, and waits until it answers.
     ///
     /// # Errors
     /// When it does not start or does not answer.
@@ -86,25 +87,22 @@ impl RedisServer {
             return Ok(());
         }
         // The server answers SHUTDOWN by closing the connection.
-        let _ = self.ask("SHUTDOWN\r\n");
+        let _ = self.connect().and_then(|mut connection| Ok(redis::cmd("SHUTDOWN").exec(&mut connection)?));
         let gone = wait_until(START_LIMIT, || Ok(!self.is_ready()))?;
         ensure!(gone, "redis-server did not stop within {START_LIMIT:?}; see {}/log", self.folder.display());
         Ok(())
     }
 
-    /// Whether the server answers.
+    /// Returns true when the server answers.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.ask("PING\r\n").is_ok_and(|answer| answer.starts_with("+PONG"))
+        self.connect().is_ok_and(|mut connection| redis::cmd("PING").exec(&mut connection).is_ok())
     }
 
-    fn ask(&self, command: &str) -> Result<String> {
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(command.as_bytes())?;
-        let mut answer = [0; 64];
-        let length = stream.read(&mut answer)?;
-        Ok(String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned())
+    fn connect(&self) -> Result<redis::Connection> {
+        let connection = redis::Client::open(self.url(0))?.get_connection_with_timeout(REPLY_LIMIT)?;
+        connection.set_read_timeout(Some(REPLY_LIMIT))?;
+        Ok(connection)
     }
 
     fn command(&self) -> Result<Command> {

@@ -1,6 +1,6 @@
-//! A private stack that ends with its process: PostgreSQL and Redis at once, the embedded ClickHouse engine through the sidecar
-//! when something asks for it. A test takes a database of its own from it: fresh, with the extension, and with a Redis database
-//! and a sidecar folder that nobody else uses.
+//! A private stack that ends with its process: PostgreSQL and Redis from the start, the embedded ClickHouse engine through the
+//! sidecar on demand. A test takes a fresh database from it, with the extension, a separate Redis database and a separate folder
+//! for the sidecar.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,19 +17,19 @@ use crate::process::run;
 use crate::programs;
 use crate::redis_server::RedisServer;
 
-/// The database that fresh ones are copied from.
+/// Database that fresh ones are copied from.
 const TEMPLATE: &str = "arx_template";
 
-/// What a stack may be started with.
+/// Options for the start of a stack.
 #[derive(Debug, Clone, Default)]
 pub struct StackOptions {
     /// Lines for `postgresql.conf`, for example `shared_preload_libraries = 'pg_cron'`.
     pub settings: Vec<String>,
-    /// Keep `fsync` and full page writes on: for tests that crash the server and look what is left.
+    /// Keeps `fsync` and full page writes on, for tests that crash the server and check what is left.
     pub durable: bool,
 }
 
-/// The servers. They end, and their folder goes, when this value or its process does.
+/// The servers. They end, and their folder is removed, with this value or its process.
 #[derive(Debug)]
 pub struct Stack {
     cluster: Cluster,
@@ -40,10 +40,10 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The stack that all tests of one process share, started by whoever asks first.
+    /// Returns the stack that all tests of one process share. The first call starts it.
     ///
     /// # Errors
-    /// When it could not be started: the first caller's error, as text for the others.
+    /// When it could not be started. Later calls return the error of the first one.
     pub fn shared() -> Result<&'static Self> {
         static SHARED: OnceLock<Result<Stack, String>> = OnceLock::new();
         SHARED
@@ -52,7 +52,7 @@ impl Stack {
             .map_err(|error| anyhow!("the shared stack did not start: {error}"))
     }
 
-    /// Starts a stack of its own.
+    /// Starts a stack.
     ///
     /// # Errors
     /// When a server is not installed or does not start.
@@ -74,25 +74,23 @@ impl Stack {
         Ok(Self { cluster, redis, databases: AtomicUsize::new(0), template: Mutex::new(false), guard })
     }
 
-    /// The PostgreSQL cluster.
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// The Redis server.
     #[must_use]
     pub const fn redis(&self) -> &RedisServer {
         &self.redis
     }
 
-    /// The folder of the stack; it goes with the stack.
+    /// Folder of the stack, which is removed with it.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.guard.folder()
     }
 
-    /// A fresh database of this name with the extension `arx`. One that is there is dropped first.
+    /// Creates a database with the extension `arx`. An existing one of this name is dropped first.
     ///
     /// # Errors
     /// When the extension is not installed or the database cannot be created.
@@ -101,7 +99,7 @@ impl Stack {
         self.create(name, TEMPLATE)
     }
 
-    /// A fresh database of this name without the extension.
+    /// Creates a database without the extension. An existing one of this name is dropped first.
     ///
     /// # Errors
     /// When the database cannot be created.
@@ -109,15 +107,16 @@ impl Stack {
         self.create(name, "template0")
     }
 
-    /// Starts a server or daemon that ends with the stack, its output in `NAME.log` in the stack's folder. Returns its process id.
+    /// Starts another server, with its output in `NAME.log` in the stack's folder. It ends with the stack. Returns its process
+    /// id.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_beside(&self, name: &str, command: &Command) -> Result<u32> {
+    pub fn start_server(&self, name: &str, command: &Command) -> Result<u32> {
         self.guard.start(command, Ending::Term, &self.folder().join(format!("{name}.log")))
     }
 
-    /// Whether something started beside has ended by itself, and how.
+    /// Returns the exit status of a started server that has ended by itself.
     #[must_use]
     pub fn ended(&self, pid: u32) -> Option<std::process::ExitStatus> {
         self.guard.ended(pid)
@@ -125,21 +124,21 @@ impl Stack {
 
     fn create(&self, name: &str, template: &str) -> Result<Database<'_>> {
         if !is_plain_name(name) {
-            bail!("{name:?} is no plain database name: use a-z, 0-9 and _, at most 63, a letter first");
+            bail!("{name:?} is not a plain database name: use a letter, then at most 62 of a-z, 0-9 and _");
         }
-        self.maintain(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))?;
-        self.maintain(&format!("CREATE DATABASE {name} TEMPLATE {template}"))?;
+        self.execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))?;
+        self.execute(&format!("CREATE DATABASE {name} TEMPLATE {template}"))?;
         let number = self.databases.fetch_add(1, Ordering::Relaxed) + 1;
         let data = self.folder().join(format!("sidecar-{number}"));
         Ok(Database { stack: self, name: name.to_owned(), number, data })
     }
 
-    /// The extension is created once a cluster; a copy of the template takes 50 ms.
+    /// Creates the extension once for the cluster; a copy of the template takes 50 ms.
     fn prepare_template(&self) -> Result<()> {
         let mut ready = self.template.lock().unwrap_or_else(PoisonError::into_inner);
         if !*ready {
-            self.maintain(&format!("DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)"))?;
-            self.maintain(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0"))?;
+            self.execute(&format!("DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)"))?;
+            self.execute(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0"))?;
             let mut psql = self.psql(TEMPLATE);
             run(psql.args(["-c", "CREATE EXTENSION arx"]))
                 .context("create the extension arx (scripts/install-extension installs it)")?;
@@ -148,7 +147,7 @@ impl Stack {
         Ok(())
     }
 
-    fn maintain(&self, statement: &str) -> Result<()> {
+    fn execute(&self, statement: &str) -> Result<()> {
         run(self.psql("postgres").args(["-c", statement])).map(drop)
     }
 
@@ -166,7 +165,7 @@ fn is_plain_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// A database of a stack, and what goes with it.
+/// A database of a stack, with its Redis database and its sidecar folder.
 #[derive(Debug)]
 pub struct Database<'a> {
     stack: &'a Stack,
@@ -176,31 +175,30 @@ pub struct Database<'a> {
 }
 
 impl Database<'_> {
-    /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How to connect as the superuser, as libpq and tokio-postgres read it.
+    /// Connection string of the superuser, for libpq and tokio-postgres.
     #[must_use]
     pub fn connection(&self) -> String {
         self.connection_as("postgres")
     }
 
-    /// How to connect as this role.
+    /// Connection string of a role.
     #[must_use]
     pub fn connection_as(&self, role: &str) -> String {
         format!("host={} port=5432 user={role} dbname={}", self.stack.cluster.host().display(), self.name)
     }
 
-    /// The URL of a Redis database that no other database of the stack uses.
+    /// URL of a Redis database that no other database of the stack uses.
     #[must_use]
     pub fn redis_url(&self) -> String {
         self.stack.redis.url(self.number)
     }
 
-    /// The folder that the sidecar keeps its files in.
+    /// Folder of the sidecar's files.
     #[must_use]
     pub fn data_folder(&self) -> &Path {
         &self.data
@@ -214,7 +212,7 @@ impl Database<'_> {
         self.connect_as("postgres").await
     }
 
-    /// Connects as this role.
+    /// Connects as a role.
     ///
     /// # Errors
     /// When the connection is refused.
@@ -222,26 +220,26 @@ impl Database<'_> {
         let (client, connection) = tokio_postgres::connect(&self.connection_as(role), tokio_postgres::NoTls)
             .await
             .with_context(|| format!("connect to {} as {role}", self.name))?;
-        // It ends when the client is dropped; what goes wrong in it, the client's calls report.
+        // The task ends when the client is dropped. The client's calls report its errors.
         drop(tokio::spawn(connection));
         Ok(client)
     }
 
-    /// Drops the database before the stack ends, for the room it takes.
+    /// Drops the database before the stack ends, to free its disk space.
     ///
     /// # Errors
     /// When it cannot be dropped.
     pub fn drop_now(&self) -> Result<()> {
-        self.stack.maintain(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
+        self.stack.execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
     }
 
-    /// `psql` on this database, stopping at the first error; the caller adds what to run.
+    /// Returns `psql` on this database, stopping at the first error. The caller adds commands or files.
     #[must_use]
     pub fn psql(&self) -> Command {
         self.stack.psql(&self.name)
     }
 
-    /// Runs SQL through psql and returns the rows, unaligned, columns separated by `|`.
+    /// Runs SQL through psql and returns the rows, with columns separated by `|`.
     ///
     /// # Errors
     /// The first error of the SQL.
@@ -249,7 +247,7 @@ impl Database<'_> {
         run(self.psql().args(["-A", "-t", "-c", sql])).map(|text| text.trim_end().to_owned())
     }
 
-    /// The sidecar, set up for this database; the caller adds its arguments.
+    /// Returns the sidecar's command line, set up for this database. The caller adds arguments.
     ///
     /// # Errors
     /// When the sidecar has not been built.
@@ -273,7 +271,7 @@ mod tests {
     use super::is_plain_name;
 
     #[test]
-    fn only_plain_names_become_databases() {
+    fn database_names_are_plain_identifiers() {
         assert!(is_plain_name("wallet_history_2"));
         for name in ["", "2wallets", "Wallets", "a-b", "a;b", &"a".repeat(64)] {
             assert!(!is_plain_name(name), "{name}");

@@ -1,5 +1,5 @@
-//! Starts, stops and shows PostgreSQL and Redis servers that live in one folder and outlive this program, or runs a command
-//! beside servers that end with it.
+//! Starts, stops and shows PostgreSQL and Redis servers that are in one folder and outlive this program, or runs a command with
+//! servers that end with it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,11 +19,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start what does not run, create the database arx, and print how to connect
+    /// Start the servers that do not run, create the database arx, and print connection settings
     Up {
         #[command(flatten)]
         folder: Folder,
-        /// A line for postgresql.conf; may be given several times
+        /// A line for postgresql.conf; may be repeated
         #[arg(long = "set", value_name = "LINE")]
         settings: Vec<String>,
         /// Leave the database without the extension
@@ -34,16 +34,16 @@ enum Command {
     Down {
         #[command(flatten)]
         folder: Folder,
-        /// Remove the folder too, with all data
+        /// Also remove the folder with all data
         #[arg(long)]
         remove: bool,
     },
-    /// Say which servers answer; fails unless all do
+    /// Show which servers answer; fails unless all do
     Status {
         #[command(flatten)]
         folder: Folder,
     },
-    /// Run a command beside private servers, with PGHOST and ARX_* set; they end with it
+    /// Run a command with private servers that end with it, and with PGHOST and ARX_* set
     With {
         /// Leave the database without the extension
         #[arg(long)]
@@ -86,7 +86,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         }
         Command::Status { folder } => {
             if !folder.dir.exists() {
-                println!("nothing in {}", folder.dir.display());
+                println!("{} does not exist", folder.dir.display());
                 return Ok(ExitCode::FAILURE);
             }
             let status = Detached::at(&folder.dir)?.status();
@@ -97,13 +97,13 @@ fn run(command: &Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::With { bare, command } => return run_beside(*bare, command),
+        Command::With { bare, command } => return run_with_servers(*bare, command),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_beside(bare: bool, command: &[OsString]) -> Result<ExitCode> {
-    let [program, arguments @ ..] = command else { bail!("no command given") };
+fn run_with_servers(bare: bool, command: &[OsString]) -> Result<ExitCode> {
+    let [program, arguments @ ..] = command else { bail!("no command was given") };
     let stack = Stack::start(&StackOptions::default())?;
     let database = if bare { stack.bare_database(DATABASE) } else { stack.database(DATABASE) }?;
     let status = process::Command::new(program)
