@@ -8,7 +8,7 @@ WORKDIR /arx
 COPY scripts/environment scripts/install-tools scripts/
 RUN scripts/install-tools && rm -rf /var/lib/apt/lists/*
 COPY . .
-RUN scripts/install-extension && cargo build --release --locked -p arx-sidecar --bins
+RUN scripts/install-extension && cargo build --release --locked -p arx-udf -p arx-sidecar --bins
 # What the runtime image takes, under the paths it takes it to.
 RUN mkdir -p /out/usr/local/bin \
     && cp -a target/pgrx/. /out/ \

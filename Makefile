@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export PGRX_HOME := $(CURDIR)/.tools/pgrx
 export PATH := $(CURDIR)/.tools/cargo/bin:$(PATH)
 
-RUST_PACKAGES := arx-core arx arx-sidecar arx-stack arx-tests arx-bench
+RUST_PACKAGES := arx-core arx arx-udf arx-sidecar arx-stack arx-tests arx-bench
 
 .PHONY: help demo demo-down install test torture bench lint fmt tools clean
 

@@ -60,7 +60,7 @@ fn find(variable: &str, name: &str) -> Result<PathBuf> {
         }
     }
     bail!(
-        "{name} is not in the folder of {}: run `cargo build -p arx-sidecar --bins` in the same profile, or set {variable}",
+        "{name} is not in the folder of {}: run `cargo build -p arx-udf -p arx-sidecar --bins` in the same profile, or set {variable}",
         executable.display()
     )
 }

@@ -1,0 +1,151 @@
+//! What the daemon tells about itself: counters and gauges for Prometheus, and whether the feed keeps up.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use crate::cache::Drained;
+use crate::error::{Chain, SidecarError};
+use crate::feed::PassReport;
+use crate::write_back::{Kind, Written};
+
+/// A feed that has not succeeded for this long is not healthy: some six idle pauses.
+const STALE: Duration = Duration::from_secs(60);
+
+/// Metrics and the feed's last outcome.
+pub(super) struct Health {
+    recorder: PrometheusHandle,
+    started: Instant,
+    feed: Mutex<FeedHealth>,
+}
+
+#[derive(Default)]
+struct FeedHealth {
+    succeeded: Option<Instant>,
+    error: Option<String>,
+    /// By the name of what is written back.
+    write_back_errors: BTreeMap<&'static str, String>,
+}
+
+impl Health {
+    /// Makes this process's recorder.
+    pub(super) fn install() -> Result<Self, SidecarError> {
+        let recorder = PrometheusBuilder::new().install_recorder().map_err(|error| SidecarError::Configuration {
+            detail: format!("the metrics recorder cannot be installed: {error}"),
+        })?;
+        metrics::describe_gauge!("arx_feed_lag_seconds", "seconds since PostgreSQL and ClickHouse were last level");
+        metrics::describe_counter!("arx_feed_rows_total", "rows fed to ClickHouse");
+        metrics::describe_counter!("arx_feed_tombstones_total", "former rows taken back in ClickHouse");
+        metrics::describe_gauge!("arx_feed_pass_seconds", "how long the last pass that carried something took");
+        metrics::describe_gauge!("arx_feed_rows_per_second", "rows a second of the last pass that carried something");
+        metrics::describe_counter!("arx_feed_reloaded_hours_total", "hours that were loaded again");
+        metrics::describe_counter!("arx_feed_repairs_total", "passes after which aggregates were computed anew");
+        metrics::describe_counter!("arx_write_back_rows_total", "rows written back into PostgreSQL, by kind");
+        metrics::describe_counter!("arx_write_back_errors_total", "times that writing back failed");
+        metrics::describe_counter!("arx_feed_passes_total", "passes of the feed that succeeded");
+        metrics::describe_counter!("arx_feed_errors_total", "passes of the feed that failed");
+        metrics::describe_gauge!("arx_write_behind_pending", "annotations queued in Redis");
+        metrics::describe_counter!("arx_write_behind_applied_total", "annotations written to PostgreSQL");
+        metrics::describe_counter!("arx_write_behind_dead_total", "annotations put aside");
+        metrics::describe_counter!("arx_write_behind_errors_total", "rounds of write-behind that failed");
+        for name in [
+            "arx_feed_rows_total",
+            "arx_feed_tombstones_total",
+            "arx_feed_passes_total",
+            "arx_feed_errors_total",
+            "arx_feed_reloaded_hours_total",
+            "arx_feed_repairs_total",
+            "arx_write_back_errors_total",
+        ] {
+            counter!(name).absolute(0);
+        }
+        for name in ["arx_write_behind_applied_total", "arx_write_behind_dead_total", "arx_write_behind_errors_total"] {
+            counter!(name).absolute(0);
+        }
+        Ok(Self { recorder, started: Instant::now(), feed: Mutex::new(FeedHealth::default()) })
+    }
+
+    fn feed(&self) -> std::sync::MutexGuard<'_, FeedHealth> {
+        // plain values: a holder that panicked cannot have left them half written
+        self.feed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(super) fn fed(&self, report: &PassReport) {
+        counter!("arx_feed_passes_total").increment(1);
+        counter!("arx_feed_rows_total").increment(report.rows);
+        counter!("arx_feed_tombstones_total").increment(report.tombstones);
+        counter!("arx_feed_reloaded_hours_total").increment(report.reloaded as u64);
+        counter!("arx_feed_repairs_total").increment(u64::from(report.repaired));
+        if !report.is_idle() {
+            gauge!("arx_feed_pass_seconds").set(report.elapsed.as_secs_f64());
+            #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
+            let rate = report.rows as f64 / report.elapsed.as_secs_f64().max(1e-6);
+            gauge!("arx_feed_rows_per_second").set(rate);
+        }
+        let mut feed = self.feed();
+        feed.error = None;
+        // the pass shows what was there when it began
+        feed.succeeded = Instant::now().checked_sub(report.elapsed);
+    }
+
+    pub(super) fn feed_failed(&self, error: &SidecarError) {
+        counter!("arx_feed_errors_total").increment(1);
+        self.feed().error = Some(Chain(error).to_string());
+    }
+
+    pub(super) fn wrote_back(&self, kind: Kind, written: &Written) {
+        for (rows, name) in [(written.hours, "hours"), (written.days, "days"), (written.wallets, "wallets")] {
+            counter!("arx_write_back_rows_total", "kind" => name).increment(rows as u64);
+        }
+        self.feed().write_back_errors.remove(kind.as_str());
+    }
+
+    pub(super) fn write_back_failed(&self, kind: Kind, error: &SidecarError) {
+        counter!("arx_write_back_errors_total").increment(1);
+        self.feed().write_back_errors.insert(kind.as_str(), Chain(error).to_string());
+    }
+
+    pub(super) fn wrote(&self, drained: &Drained, pending: u64) {
+        counter!("arx_write_behind_applied_total").increment(drained.applied as u64);
+        counter!("arx_write_behind_dead_total").increment(drained.dead as u64);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a gauge of Prometheus is a float; streams end at a million entries"
+        )]
+        gauge!("arx_write_behind_pending").set(pending as f64);
+    }
+
+    #[expect(clippy::unused_self, reason = "the recorder is this object's, though the macros reach it by themselves")]
+    pub(super) fn writes_failed(&self) {
+        counter!("arx_write_behind_errors_total").increment(1);
+    }
+
+    fn lag(&self) -> Duration {
+        self.feed().succeeded.unwrap_or(self.started).elapsed()
+    }
+
+    /// The page for Prometheus.
+    pub(super) fn metrics(&self) -> String {
+        gauge!("arx_feed_lag_seconds").set(self.lag().as_secs_f64());
+        self.recorder.run_upkeep();
+        self.recorder.render()
+    }
+
+    /// Whether the feed keeps up, and what to show about it.
+    pub(super) fn report(&self) -> (bool, serde_json::Value) {
+        let lag = self.lag();
+        let feed = self.feed();
+        let well = lag < STALE && feed.error.is_none() && feed.write_back_errors.is_empty();
+        let status = if well { "ok" } else { "failing" };
+        let said = serde_json::json!({
+            "status": status,
+            "feed_lag_seconds": lag.as_secs_f64(),
+            "feed_error": feed.error,
+            "write_back_errors": feed.write_back_errors,
+        });
+        (well, said)
+    }
+}

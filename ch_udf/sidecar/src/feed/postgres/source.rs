@@ -1,0 +1,435 @@
+//! Snapshots of `arx.transactions` in PostgreSQL, read by COPY: memory is bounded by the chunk, not by the table. Works on a primary
+//! and on a hot standby.
+
+use std::cmp::Reverse;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::Fuse;
+use tokio_postgres::{Client, CopyOutStream};
+
+use super::super::model::{Chunk, FurtherColumn, Hour, Mark, Span, Stage, ValueKind};
+use super::super::ports::{Reader, Source};
+use super::rows::{KNOWN, Layout, PostgresRows};
+use crate::error::SidecarError;
+use crate::servers::postgres;
+use crate::settings::ServerUrl;
+
+/// Bytes after which a chunk ends, however few its rows: rows with thousands of token transfers are large.
+const CHUNK_BYTES: usize = 48 << 20;
+
+/// Most tables of a chunk of a first load.
+const CHUNK_TABLES: usize = 64;
+
+/// Most blocks of a chunk of a first load: 40 MB of table, just below 200,000 rows, a second or less of work to repeat.
+const CHUNK_BLOCKS: i64 = 5_120;
+
+/// On a standby the list of running transactions is not at hand: what has begun since the oldest of them waits for the next pass.
+const MARK: &str = "SELECT CASE WHEN pg_is_in_recovery() \
+                   THEN pg_snapshot_xmin(pg_current_snapshot())::text || ':' || pg_snapshot_xmin(pg_current_snapshot())::text || ':' \
+                   ELSE pg_current_snapshot()::text END, \
+            arx.current_graph_epoch(), (SELECT system_identifier FROM pg_control_system()), \
+            CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint()) \
+                 ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END, \
+            current_database()::text, \
+            (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute AS a \
+              WHERE a.attrelid = 'arx.transactions'::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL ($1)), \
+            (SELECT array_agg(a.atttypid::regtype::text ORDER BY a.attnum) FROM pg_attribute AS a \
+              WHERE a.attrelid = 'arx.transactions'::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL ($1)), \
+            EXISTS (SELECT FROM arx.token_transfers)";
+
+const CHUNKS: &str = "SELECT c.oid, COALESCE(pg_relation_filenode(c.oid), 0::oid), \
+            CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::bigint ELSE 0 END \
+       FROM pg_partition_tree('arx.transactions') AS t JOIN pg_class AS c ON c.oid = t.relid WHERE t.isleaf ORDER BY c.oid";
+
+/// Tables by their numbers, in the order given; quoted and qualified by the server, NULL for one that is gone.
+const NAMES: &str = "SELECT c.oid::regclass::text FROM unnest($1::oid[]) WITH ORDINALITY AS r (relation, n) \
+       LEFT JOIN pg_class AS c ON c.oid = r.relation ORDER BY r.n";
+
+const FILES: &str = "SELECT COALESCE(pg_relation_filenode(r.relation::regclass), 0::oid) \
+       FROM unnest($1::oid[]) WITH ORDINALITY AS r (relation, n) ORDER BY r.n";
+
+/// A pass reads what the planner cannot guess: an unknown snapshot counts for a third of a table, and expressions over ninety
+/// partitions cost seconds to compile.
+const SESSION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; SET LOCAL statement_timeout = 0; \
+    SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL extra_float_digits = 1";
+
+/// Whoever asks it again after its end gets its end again.
+type CopyStream = Fuse<Pin<Box<CopyOutStream>>>;
+
+/// Reads `arx.transactions` in one read-only transaction at a time.
+pub struct PostgresSource {
+    url: ServerUrl,
+    client: Client,
+    layout: Arc<Layout>,
+    position: String,
+    /// A position, and a snapshot that showed nothing new since.
+    quiet: Option<(String, String)>,
+    stream: Option<(CopyStream, Arc<Layout>)>,
+}
+
+impl std::fmt::Debug for PostgresSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresSource").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl PostgresSource {
+    /// Connects; the connection's transaction stays open for a whole pass.
+    ///
+    /// # Errors
+    /// As [`postgres::connect`].
+    pub async fn connect(url: &ServerUrl) -> Result<Self, SidecarError> {
+        let client = postgres::connect(url).await?.client;
+        let (layout, position) = (Arc::default(), String::new());
+        Ok(Self { url: url.clone(), client, layout, position, quiet: None, stream: None })
+    }
+
+    /// Runs a query in the open snapshot, for whoever compares what is there with what was fed.
+    ///
+    /// # Errors
+    /// [`SidecarError::Postgres`].
+    pub async fn query(
+        &self,
+        text: &str,
+        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Vec<tokio_postgres::Row>, SidecarError> {
+        self.client
+            .query(text, parameters)
+            .await
+            .map_err(|source| SidecarError::Postgres { doing: "compare transactions", source })
+    }
+}
+
+async fn batch(client: &Client, doing: &'static str, text: &str) -> Result<(), SidecarError> {
+    client.batch_execute(text).await.map_err(|source| SidecarError::Postgres { doing, source })
+}
+
+async fn copy(client: &Client, query: &str) -> Result<CopyStream, SidecarError> {
+    let stream = client.copy_out(&format!("COPY ({query}) TO STDOUT (FORMAT binary)")).await;
+    stream
+        .map(|stream| Box::pin(stream).fuse())
+        .map_err(|source| SidecarError::Postgres { doing: "read transactions", source })
+}
+
+/// The next rows of a stream, at most `limit`.
+async fn receive(stream: &mut CopyStream, layout: &Arc<Layout>, limit: u32) -> Result<PostgresRows, SidecarError> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut rows = PostgresRows::new(Arc::clone(layout), limit.min(4_096));
+    let mut bytes = 0;
+    while bytes < CHUNK_BYTES && super::super::model::Rows::len(&rows) < limit {
+        let Some(message) = stream.next().await else { break };
+        bytes += rows.push(message.map_err(|source| SidecarError::Postgres { doing: "read transactions", source })?);
+    }
+    rows.sort();
+    Ok(rows)
+}
+
+/// A snapshot as it may stand in a statement: COPY takes no parameters.
+fn literal(position: &str) -> Result<String, SidecarError> {
+    if position.is_empty() || !position.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b',') {
+        return Err(SidecarError::Configuration {
+            detail: format!("arx.feed_positions holds a position that is no snapshot: {position:?}"),
+        });
+    }
+    Ok(format!("'{position}'::pg_snapshot"))
+}
+
+/// What became visible since a snapshot, as a condition over the column that holds a row's transaction; both are SQL expressions.
+pub(crate) fn new_since(column: &str, snapshot: &str) -> String {
+    format!("{column} >= pg_snapshot_xmin({snapshot}) AND NOT pg_visible_in_snapshot({column}, {snapshot})")
+}
+
+/// What became visible since a snapshot and not after another, as a condition over the column that holds a row's transaction.
+///
+/// # Errors
+/// [`SidecarError::Configuration`] for what is no snapshot.
+pub(crate) fn since(column: &str, position: &str, until: &str) -> Result<String, SidecarError> {
+    let (position, until) = (literal(position)?, literal(until)?);
+    Ok(format!("{} AND pg_visible_in_snapshot({column}, {until})", new_since(column, &position)))
+}
+
+/// Tables, their files and their blocks as chunks: large tables are cut, small ones put together. ClickHouse needs as long for what
+/// every insert costs as for 10,000 rows. What takes longest goes first (many tables, then many blocks): a load that ends with it has
+/// readers that wait.
+fn packed(tables: impl Iterator<Item = (u32, u32, i64)>) -> Vec<Chunk> {
+    let mut chunks: Vec<(Chunk, i64)> = Vec::new();
+    for (relation, file, blocks) in tables {
+        let mut first_block = 0;
+        loop {
+            let end = first_block + CHUNK_BLOCKS;
+            let end_block = (end < blocks).then_some(end);
+            let taken = end_block.unwrap_or(blocks) - first_block;
+            let span = Span { relation, file, first_block, end_block };
+            match chunks.last_mut() {
+                Some((chunk, room)) if taken <= *room && chunk.spans.len() < CHUNK_TABLES => {
+                    chunk.spans.push(span);
+                    *room -= taken;
+                }
+                _ => chunks.push((Chunk { number: 0, spans: vec![span] }, CHUNK_BLOCKS - taken)),
+            }
+            let Some(end) = end_block else { break };
+            first_block = end;
+        }
+    }
+    chunks.sort_by_key(|(chunk, room)| (Reverse(chunk.spans.len()), *room));
+    let numbered = (0..).zip(chunks);
+    numbered.map(|(number, (chunk, _))| Chunk { number, ..chunk }).collect()
+}
+
+fn kind_of(type_name: &str) -> ValueKind {
+    match type_name {
+        "smallint" => ValueKind::Int16,
+        "integer" => ValueKind::Int32,
+        "bigint" => ValueKind::Int64,
+        "real" => ValueKind::Float32,
+        "double precision" => ValueKind::Float64,
+        "boolean" => ValueKind::Bool,
+        _ => ValueKind::Text,
+    }
+}
+
+impl PostgresSource {
+    /// Rows that became visible since `from`, and rows that did before and whose token transfers changed since.
+    fn changed(&self, from: &str) -> Result<String, SidecarError> {
+        let (until, layout) = (&self.position, &self.layout);
+        let new = since("t.ingest_xid", from, until)?;
+        let changes = since("c.changed_xid", from, until)?;
+        let former = format!(
+            "CASE WHEN EXISTS (SELECT FROM arx.transaction_changes AS c WHERE c.relation = 'transactions' \
+                AND c.network = t.network AND c.tx_hash = t.tx_hash AND {changes}) THEN 1 ELSE 0 END"
+        );
+        let rows = layout.select("arx.transactions AS t", &former, &new);
+        if !layout.transfers {
+            return Ok(rows);
+        }
+        let arrived = since("n.ingest_xid", from, until)?;
+        let parents = format!(
+            "(SELECT n.network, n.tx_hash, n.\"timestamp\" FROM arx.token_transfers AS n WHERE {arrived} \
+               UNION SELECT c.network, c.tx_hash, c.\"timestamp\" FROM arx.transaction_changes AS c \
+                      WHERE c.relation = 'token_transfers' AND {changes}) AS p \
+             JOIN arx.transactions AS t ON t.network = p.network AND t.tx_hash = p.tx_hash AND t.\"timestamp\" = p.\"timestamp\""
+        );
+        let before = format!("pg_visible_in_snapshot(t.ingest_xid, {})", literal(from)?);
+        Ok(format!("{rows} UNION ALL {}", layout.select(&parents, "2", &before)))
+    }
+
+    fn reloaded(&self) -> Result<String, SidecarError> {
+        Ok(self.layout.select(
+            "arx.feed_reloads AS r JOIN arx.transactions AS t \
+               ON t.network = r.network AND t.\"timestamp\" >= r.hour AND t.\"timestamp\" < r.hour + interval '1 hour'",
+            "1",
+            &format!("pg_visible_in_snapshot(t.ingest_xid, {})", literal(&self.position)?),
+        ))
+    }
+}
+
+impl Source for PostgresSource {
+    type Rows = PostgresRows;
+    type Reader = PostgresReader;
+
+    async fn open(&mut self) -> Result<Mark, SidecarError> {
+        self.stream = None;
+        // an earlier pass may have left its transaction open
+        let begin = format!("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {SESSION}");
+        batch(&self.client, "open a snapshot", &begin).await?;
+        let failed = |source| SidecarError::Postgres { doing: "open a snapshot", source };
+        let known: Vec<&str> = KNOWN.to_vec();
+        let row = self.client.query_one(MARK, &[&known]).await.map_err(failed)?;
+        let (names, types): (Option<Vec<String>>, Option<Vec<String>>) = (row.get(5), row.get(6));
+        let further = names
+            .unwrap_or_default()
+            .into_iter()
+            .zip(types.unwrap_or_default())
+            .map(|(name, type_name)| FurtherColumn { name, kind: kind_of(&type_name) })
+            .collect();
+        self.layout = Arc::new(Layout { transfers: row.get(7), further, ..Layout::default() });
+        self.position = row.get(0);
+        Ok(Mark {
+            position: self.position.clone(),
+            epoch: row.get(1),
+            system_identifier: row.get(2),
+            timeline: row.get(3),
+            database: row.get(4),
+        })
+    }
+
+    fn further_columns(&self) -> &[FurtherColumn] {
+        &self.layout.further
+    }
+
+    async fn has_news(&mut self, position: &str) -> Result<bool, SidecarError> {
+        let looked = (position.to_owned(), self.position.clone());
+        if self.quiet.as_ref() == Some(&looked) {
+            // nobody has committed anything since the last look
+            return Ok(false);
+        }
+        let text = format!(
+            "SELECT EXISTS (SELECT FROM arx.transactions AS t WHERE {}) \
+                 OR EXISTS (SELECT FROM arx.transaction_changes AS c WHERE {}) \
+                 OR EXISTS (SELECT FROM arx.token_transfers AS t WHERE {})",
+            since("t.ingest_xid", position, &self.position)?,
+            since("c.changed_xid", position, &self.position)?,
+            since("t.ingest_xid", position, &self.position)?,
+        );
+        batch(&self.client, "look for new transactions", "SET LOCAL enable_seqscan = off").await?;
+        let row = self
+            .client
+            .query_one(text.as_str(), &[])
+            .await
+            .map_err(|source| SidecarError::Postgres { doing: "look for new transactions", source })?;
+        let found: bool = row.get(0);
+        self.quiet = (!found).then_some(looked);
+        Ok(found)
+    }
+
+    async fn reloads(&mut self) -> Result<Vec<Hour>, SidecarError> {
+        let rows = self
+            .client
+            .query("SELECT network, extract(epoch FROM hour)::bigint / 3600 FROM arx.feed_reloads ORDER BY 1, 2", &[])
+            .await
+            .map_err(|source| SidecarError::Postgres { doing: "read which hours to load again", source })?;
+        Ok(rows.iter().map(|row| Hour { network: row.get(0), hours: row.get(1) }).collect())
+    }
+
+    async fn start(&mut self, stage: &Stage) -> Result<(), SidecarError> {
+        self.stream = None;
+        let (query, layout) = match stage {
+            Stage::FormerSelves(from) => {
+                let layout = Layout { tombstones: true, ..Layout::default() };
+                (Layout::select_former(&since("changed_xid", from, &self.position)?), Arc::new(layout))
+            }
+            Stage::Changed(from) => (self.changed(from)?, Arc::clone(&self.layout)),
+            Stage::Reloaded => (self.reloaded()?, Arc::clone(&self.layout)),
+        };
+        batch(&self.client, "read transactions", "SET LOCAL enable_seqscan = off").await?;
+        self.stream = Some((copy(&self.client, &query).await?, layout));
+        Ok(())
+    }
+
+    async fn next(&mut self, limit: u32) -> Result<PostgresRows, SidecarError> {
+        match &mut self.stream {
+            Some((stream, layout)) => receive(stream, layout, limit).await,
+            None => Ok(PostgresRows::new(Arc::clone(&self.layout), 0)),
+        }
+    }
+
+    async fn chunks(&mut self) -> Result<Vec<Chunk>, SidecarError> {
+        let rows = self
+            .client
+            .query(CHUNKS, &[])
+            .await
+            .map_err(|source| SidecarError::Postgres { doing: "plan the first load", source })?;
+        Ok(packed(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2)))))
+    }
+
+    async fn readers(&mut self, count: u32, position: &str) -> Result<Vec<PostgresReader>, SidecarError> {
+        let failed = |source| SidecarError::Postgres { doing: "share the snapshot", source };
+        let row = self.client.query_one("SELECT pg_export_snapshot()", &[]).await.map_err(failed)?;
+        let shared: String = row.get(0);
+        // nearly all rows are older than anything that ran then, which is cheap to see
+        let position = literal(position)?;
+        let condition = format!(
+            "(t.ingest_xid < pg_snapshot_xmin({position}) OR pg_visible_in_snapshot(t.ingest_xid, {position}))"
+        );
+        let layout = Arc::new(Layout { uncounted: true, ..Layout::clone(&self.layout) });
+        let mut readers = Vec::new();
+        for _ in 0..count {
+            let client = postgres::connect(&self.url).await?.client;
+            // the name is the server's: hexadecimal digits and dashes
+            let begin = format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{shared}'; {SESSION}"
+            );
+            batch(&client, "share the snapshot", &begin).await?;
+            let (condition, layout) = (condition.clone(), Arc::clone(&layout));
+            readers.push(PostgresReader { client, condition, layout, stream: None });
+        }
+        Ok(readers)
+    }
+
+    async fn close(&mut self) -> Result<(), SidecarError> {
+        self.stream = None;
+        batch(&self.client, "close the snapshot", "COMMIT").await
+    }
+}
+
+/// Reads chunks of a first load.
+pub struct PostgresReader {
+    client: Client,
+    condition: String,
+    layout: Arc<Layout>,
+    stream: Option<CopyStream>,
+}
+
+impl Reader for PostgresReader {
+    type Rows = PostgresRows;
+
+    async fn start(&mut self, chunk: &Chunk) -> Result<(), SidecarError> {
+        let failed = |source| SidecarError::Postgres { doing: "find the tables of a chunk", source };
+        let relations: Vec<u32> = chunk.spans.iter().map(|span| span.relation).collect();
+        let names = self.client.query(NAMES, &[&relations]).await.map_err(failed)?;
+        let mut parts = Vec::with_capacity(chunk.spans.len());
+        for (span, row) in chunk.spans.iter().zip(&names) {
+            let name: Option<&str> = row.get(0);
+            let name = name.ok_or(SidecarError::Rewritten { relation: span.relation })?;
+            let mut condition = self.condition.clone();
+            if span.first_block > 0 {
+                condition.push_str(&format!(" AND t.ctid >= '({},0)'::tid", span.first_block));
+            }
+            if let Some(end) = span.end_block {
+                condition.push_str(&format!(" AND t.ctid < '({end},0)'::tid"));
+            }
+            parts.push(self.layout.select(&format!("{name} AS t"), "", &condition));
+        }
+        self.stream = Some(copy(&self.client, &parts.join(" UNION ALL ")).await?);
+        Ok(())
+    }
+
+    async fn next(&mut self, limit: u32) -> Result<PostgresRows, SidecarError> {
+        match &mut self.stream {
+            Some(stream) => receive(stream, &self.layout, limit).await,
+            None => Ok(PostgresRows::new(Arc::clone(&self.layout), 0)),
+        }
+    }
+
+    async fn finish(&mut self, chunk: &Chunk) -> Result<(), SidecarError> {
+        self.stream = None;
+        let failed = |source| SidecarError::Postgres { doing: "check the tables of a chunk", source };
+        let relations: Vec<u32> = chunk.spans.iter().map(|span| span.relation).collect();
+        // reading has locked the tables, so they are those that were read
+        let files = self.client.query(FILES, &[&relations]).await.map_err(failed)?;
+        let moved = chunk.spans.iter().zip(&files).find(|(span, row)| row.get::<_, u32>(0) != span.file);
+        moved.map_or(Ok(()), |(span, _)| Err(SidecarError::Rewritten { relation: span.relation }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_tables_are_put_together_and_large_ones_cut() {
+        let spans = |chunk: &Chunk| -> Vec<(u32, i64, Option<i64>)> {
+            chunk.spans.iter().map(|span| (span.relation, span.first_block, span.end_block)).collect()
+        };
+        let tables = [(1, 1, 10), (2, 2, 0), (3, 3, CHUNK_BLOCKS - 10), (4, 4, 2 * CHUNK_BLOCKS + 1), (5, 5, 7)];
+        let chunks = packed(tables.into_iter());
+        assert_eq!(chunks.iter().map(|chunk| chunk.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(spans(&chunks[0]), [(1, 0, None), (2, 0, None), (3, 0, None)]);
+        assert_eq!(spans(&chunks[1]), [(4, 2 * CHUNK_BLOCKS, None), (5, 0, None)]);
+        assert_eq!(spans(&chunks[2]), [(4, 0, Some(CHUNK_BLOCKS))]);
+        assert_eq!(spans(&chunks[3]), [(4, CHUNK_BLOCKS, Some(2 * CHUNK_BLOCKS))]);
+        let many = packed((0..100).map(|number| (number, number, 0)));
+        assert_eq!(many.iter().map(|chunk| chunk.spans.len()).collect::<Vec<_>>(), [64, 36]);
+        assert!(packed(std::iter::empty()).is_empty());
+    }
+
+    #[test]
+    fn nothing_but_a_snapshot_gets_into_the_text() {
+        assert!(since("ingest_xid", "10:20:11,12", "10:21:").unwrap().contains("'10:20:11,12'"));
+        assert!(since("ingest_xid", "10:20:", "10:21:").is_ok());
+        assert!(since("ingest_xid", "1'; DROP", "10:21:").is_err());
+        assert!(since("ingest_xid", "10:20:", "").is_err());
+    }
+}

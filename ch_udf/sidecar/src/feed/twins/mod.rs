@@ -1,0 +1,125 @@
+//! In-memory twins of PostgreSQL and ClickHouse for the pipeline's tests: a store with transactions and snapshots, a sink that
+//! keeps every version and counts by views and repairs, and a crash that can strike at any step.
+
+mod database;
+mod ledger;
+mod sink;
+mod source;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use super::model::{Counted, Event, HOUR_MICROS, Hour, Rows};
+use super::ports::Outcome;
+use crate::error::SidecarError;
+pub(super) use database::Database;
+pub(super) use ledger::MemoryLedger;
+pub(super) use sink::MemorySink;
+pub(super) use source::MemorySource;
+
+/// A transaction that owns what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub event_time: i64,
+    pub network: String,
+    pub tx_hash: String,
+    pub from_address: String,
+    pub to_address: Option<String>,
+    pub value: i128,
+    pub status: String,
+}
+
+impl Change {
+    pub fn hour(&self) -> Hour {
+        Hour { network: self.network.clone(), hours: self.event_time.div_euclid(HOUR_MICROS) }
+    }
+
+    fn of(event: &Event<'_>) -> Self {
+        Self {
+            event_time: event.event_time,
+            network: event.network.into(),
+            tx_hash: event.tx_hash.into(),
+            from_address: event.from_address.into(),
+            to_address: event.to_address.map(Into::into),
+            value: event.value,
+            status: event.status.into(),
+        }
+    }
+
+    fn event(&self, counted: Counted, deleted: bool) -> Event<'_> {
+        Event {
+            event_time: self.event_time,
+            network: &self.network,
+            tx_hash: &self.tx_hash,
+            block_number: 0,
+            transaction_index: None,
+            from_address: &self.from_address,
+            to_address: self.to_address.as_deref(),
+            value: self.value,
+            value_usd: None,
+            gas_used: None,
+            gas_price: None,
+            status: &self.status,
+            metadata: None,
+            transfers: Vec::new(),
+            further: Vec::new(),
+            counted,
+            deleted,
+        }
+    }
+}
+
+/// Rows with who counts them; tombstones if `deleted`.
+#[derive(Debug, Default)]
+pub struct MemoryRows {
+    rows: Vec<(Change, Counted)>,
+    deleted: bool,
+}
+
+impl Rows for MemoryRows {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn each(&self, look: &mut dyn FnMut(&Event<'_>) -> Outcome<()>) -> Outcome<()> {
+        self.rows.iter().try_for_each(|(row, counted)| look(&row.event(*counted, self.deleted)))
+    }
+}
+
+/// What an hour comes to: transactions, volume, distinct senders.
+pub type Summary = (u64, i128, u64);
+
+/// Steps until everything stops working; `None` for never.
+#[derive(Clone, Default)]
+pub struct Fuse(Arc<Mutex<Cell<Option<u32>>>>);
+
+impl Fuse {
+    pub fn set(&self, steps: Option<u32>) {
+        self.0.lock().unwrap().set(steps);
+    }
+
+    fn step(&self) -> Outcome<()> {
+        let fuse = self.0.lock().unwrap();
+        match fuse.get() {
+            Some(0) => Err(SidecarError::EngineFailed { detail: "crash".into() }),
+            left => {
+                fuse.set(left.map(|left| left - 1));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn summarise(rows: &[Change]) -> BTreeMap<Hour, Summary> {
+    let mut hours: BTreeMap<Hour, Vec<&Change>> = BTreeMap::new();
+    for row in rows {
+        hours.entry(row.hour()).or_default().push(row);
+    }
+    let summary = |rows: &[&Change]| {
+        let total: i128 = rows.iter().filter(|row| row.status != "failed").map(|row| row.value).sum();
+        let senders: BTreeSet<&str> = rows.iter().map(|row| row.from_address.as_str()).collect();
+        (rows.len() as u64, total, senders.len() as u64)
+    };
+    hours.into_iter().map(|(hour, rows)| (hour, summary(&rows))).collect()
+}

@@ -1,0 +1,188 @@
+//! Reading the database in memory.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use super::super::model::{Chunk, Counted, FurtherColumn, Hour, Mark, Rows, Span, Stage};
+use super::super::ports::{Outcome, Reader, Source};
+use super::database::{Database, Snapshot, Version};
+use super::{Change, Fuse, MemoryRows};
+
+/// One connection to the database.
+pub struct MemorySource {
+    pub database: Arc<Mutex<Database>>,
+    pub fuse: Fuse,
+    snapshot: Option<Snapshot>,
+    ready: MemoryRows,
+}
+
+impl MemorySource {
+    pub fn new(database: Arc<Mutex<Database>>, fuse: Fuse) -> Self {
+        Self { database, fuse, snapshot: None, ready: MemoryRows::default() }
+    }
+
+    fn select(&self, stage: &Stage) -> MemoryRows {
+        let database = self.database.lock().unwrap();
+        let now = self.snapshot.as_ref().unwrap();
+        match stage {
+            Stage::FormerSelves(position) => {
+                let before = Snapshot::parse(position);
+                let chosen = database.former.iter().filter(|(xid, _)| now.sees(*xid) && !before.sees(*xid));
+                MemoryRows { rows: chosen.map(|(_, row)| (row.clone(), Counted::ByRepair)).collect(), deleted: true }
+            }
+            Stage::Changed(position) => {
+                let before = Snapshot::parse(position);
+                let changed: BTreeSet<&str> = database
+                    .former
+                    .iter()
+                    .filter(|(xid, _)| now.sees(*xid) && !before.sees(*xid))
+                    .map(|(_, row)| row.tx_hash.as_str())
+                    .collect();
+                let counted = |row: &Change| {
+                    if changed.contains(row.tx_hash.as_str()) { Counted::ByRepair } else { Counted::ByView }
+                };
+                let new = database.visible(now).into_iter().filter(|version| !before.sees(version.made));
+                MemoryRows {
+                    rows: new.map(|version| (version.row.clone(), counted(&version.row))).collect(),
+                    deleted: false,
+                }
+            }
+            Stage::Reloaded => {
+                let asked = |version: &&Version| database.reloads.contains(&version.row.hour());
+                let rows = database.visible(now).into_iter().filter(asked);
+                MemoryRows {
+                    rows: rows.map(|version| (version.row.clone(), Counted::ByRepair)).collect(),
+                    deleted: false,
+                }
+            }
+        }
+    }
+}
+
+fn take(ready: &mut MemoryRows, limit: u32) -> MemoryRows {
+    let count = ready.rows.len().min(limit as usize);
+    MemoryRows { rows: ready.rows.drain(..count).collect(), deleted: ready.deleted }
+}
+
+impl Source for MemorySource {
+    type Rows = MemoryRows;
+    type Reader = MemoryReader;
+
+    async fn open(&mut self) -> Outcome<Mark> {
+        self.fuse.step()?;
+        let database = self.database.lock().unwrap();
+        let snapshot = database.snapshot();
+        let mark = Mark {
+            position: snapshot.text(),
+            epoch: database.epoch,
+            system_identifier: database.system,
+            timeline: 1,
+            database: "memory".into(),
+        };
+        self.snapshot = Some(snapshot);
+        Ok(mark)
+    }
+
+    fn further_columns(&self) -> &[FurtherColumn] {
+        &[]
+    }
+
+    async fn has_news(&mut self, position: &str) -> Outcome<bool> {
+        self.fuse.step()?;
+        let changed = self.select(&Stage::Changed(position.into()));
+        Ok(!changed.is_empty() || !self.select(&Stage::FormerSelves(position.into())).is_empty())
+    }
+
+    async fn reloads(&mut self) -> Outcome<Vec<Hour>> {
+        self.fuse.step()?;
+        Ok(self.database.lock().unwrap().reloads.iter().cloned().collect())
+    }
+
+    async fn start(&mut self, stage: &Stage) -> Outcome<()> {
+        self.fuse.step()?;
+        self.ready = self.select(stage);
+        Ok(())
+    }
+
+    async fn next(&mut self, limit: u32) -> Outcome<MemoryRows> {
+        self.fuse.step()?;
+        Ok(take(&mut self.ready, limit))
+    }
+
+    async fn chunks(&mut self) -> Outcome<Vec<Chunk>> {
+        self.fuse.step()?;
+        let rows = self.database.lock().unwrap().rows.len() as i64;
+        let span = |first_block: i64| {
+            let end = first_block + 2;
+            Span { relation: 1, file: 1, first_block, end_block: (end < rows).then_some(end) }
+        };
+        let spans: Vec<Span> = (0..(rows + 1) / 2).map(|number| span(number * 2)).collect();
+        let chunk = |(number, spans): (usize, &[Span])| Chunk { number: number as i32, spans: spans.to_vec() };
+        Ok(spans.chunks(2).enumerate().map(chunk).collect())
+    }
+
+    async fn readers(&mut self, count: u32, position: &str) -> Outcome<Vec<MemoryReader>> {
+        self.fuse.step()?;
+        let snapshot = self.snapshot.clone().unwrap();
+        let position = Snapshot::parse(position);
+        let reader = |_| MemoryReader {
+            database: Arc::clone(&self.database),
+            fuse: self.fuse.clone(),
+            snapshot: snapshot.clone(),
+            position: position.clone(),
+            ready: MemoryRows::default(),
+        };
+        Ok((0..count).map(reader).collect())
+    }
+
+    async fn close(&mut self) -> Outcome<()> {
+        self.snapshot = None;
+        self.fuse.step()
+    }
+}
+
+/// Reads rows by their place.
+pub struct MemoryReader {
+    database: Arc<Mutex<Database>>,
+    fuse: Fuse,
+    snapshot: Snapshot,
+    position: Snapshot,
+    ready: MemoryRows,
+}
+
+impl Reader for MemoryReader {
+    type Rows = MemoryRows;
+
+    async fn start(&mut self, chunk: &Chunk) -> Outcome<()> {
+        self.fuse.step()?;
+        let database = self.database.lock().unwrap();
+        let visible = |version: &&Version| {
+            self.snapshot.sees(version.made)
+                && self.position.sees(version.made)
+                && !version.removed.is_some_and(|xid| self.snapshot.sees(xid))
+        };
+        let of_span = |span: &Span| {
+            let first = usize::try_from(span.first_block).unwrap();
+            let end = span.end_block.map_or(database.rows.len(), |end| usize::try_from(end).unwrap());
+            database.rows.get(first..end.min(database.rows.len())).unwrap_or_default()
+        };
+        let rows = chunk
+            .spans
+            .iter()
+            .flat_map(of_span)
+            .filter(visible)
+            .map(|version| (version.row.clone(), Counted::ByRepair))
+            .collect();
+        self.ready = MemoryRows { rows, deleted: false };
+        Ok(())
+    }
+
+    async fn next(&mut self, limit: u32) -> Outcome<MemoryRows> {
+        self.fuse.step()?;
+        Ok(take(&mut self.ready, limit))
+    }
+
+    async fn finish(&mut self, _: &Chunk) -> Outcome<()> {
+        self.fuse.step()
+    }
+}

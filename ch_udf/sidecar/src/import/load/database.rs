@@ -1,0 +1,177 @@
+//! What an import asks the database before it reads a line: networks, categories, and how far the source is done.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use arx_core::address::Network;
+use chrono::{DateTime, Utc};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use crate::import::args::{FileArgs, ImportCommand};
+use crate::import::error::ImportError;
+use crate::import::parse::labels::Vocabulary;
+use crate::import::parse::values::Context;
+use crate::import::read::input;
+use crate::import::read::reader::Content;
+use crate::settings::ServerUrl;
+
+/// Where an import begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Lines that are done.
+    pub(crate) lines_done: u64,
+    /// Whether all are.
+    pub(crate) finished: bool,
+}
+
+/// The kind of an import as `arx.import_progress` names it.
+pub(crate) const fn kind(command: &ImportCommand) -> &'static str {
+    match command {
+        ImportCommand::Transactions(_) => "transactions",
+        ImportCommand::TokenTransfers(_) => "token_transfers",
+        ImportCommand::Labels(_) => "labels",
+        ImportCommand::Graph(_) => "graph",
+    }
+}
+
+/// What a source is recognised by; none for standard input, which no later run can read again.
+///
+/// # Errors
+/// [`ImportError::Read`], [`ImportError::Empty`], [`ImportError::InvalidNetwork`].
+pub(crate) fn source_identity(command: &ImportCommand) -> Result<Option<String>, ImportError> {
+    let (files, network) = match command {
+        ImportCommand::Transactions(args) | ImportCommand::TokenTransfers(args) => {
+            (vec![&args.file], parse_network(&args.network)?.name().to_owned())
+        }
+        ImportCommand::Labels(args) => (vec![&args.file], String::new()),
+        ImportCommand::Graph(args) => {
+            (vec![&args.transactions, &args.nodes], parse_network(&args.network)?.name().to_owned())
+        }
+    };
+    let mut identity = format!("{}:{network}", kind(command));
+    for file in files {
+        match input::identity(file)? {
+            Some(part) => identity = format!("{identity}:{part}"),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(identity))
+}
+
+/// Connects.
+///
+/// # Errors
+/// [`ImportError::Connect`].
+pub(crate) async fn connect(postgres: &str) -> Result<Client, ImportError> {
+    let connection = crate::servers::postgres::connect(&ServerUrl::new(postgres))
+        .await
+        .map_err(|source| ImportError::Connect { source: Box::new(source) })?;
+    Ok(connection.client)
+}
+
+/// What the source holds, checked against the database, and its network (empty where every line names its own).
+///
+/// # Errors
+/// [`ImportError::InvalidNetwork`], [`ImportError::UnknownNetwork`], [`ImportError::Database`].
+pub(crate) async fn content(client: &Client, command: &ImportCommand) -> Result<(Content, String), ImportError> {
+    let decimals = networks(client).await?;
+    let context = |name: &str| context(name, &decimals);
+    let file_context =
+        |args: &FileArgs| context(&args.network).map(|(context, network)| (context, network, args.format));
+    Ok(match command {
+        ImportCommand::Transactions(args) => {
+            let (context, network, format) = file_context(args)?;
+            (Content::Transactions(context, format), network.name().to_owned())
+        }
+        ImportCommand::TokenTransfers(args) => {
+            let (context, network, format) = file_context(args)?;
+            (Content::Transfers(context, format), network.name().to_owned())
+        }
+        ImportCommand::Graph(args) => {
+            let (context, network) = context(&args.network)?;
+            let name = network.name().to_owned();
+            (Content::Graph(context, network, args.nodes.clone()), name)
+        }
+        ImportCommand::Labels(_) => {
+            let severities = severities(client).await?;
+            let networks = decimals.into_keys().collect();
+            (Content::Labels(Vocabulary { networks, severities }), String::new())
+        }
+    })
+}
+
+fn parse_network(name: &str) -> Result<Network, ImportError> {
+    Network::parse(name).map_err(|error| ImportError::InvalidNetwork { message: error.to_string() })
+}
+
+/// The context of a network that the database has.
+fn context(name: &str, decimals: &HashMap<String, u32>) -> Result<(Context, Network), ImportError> {
+    let network = parse_network(name)?;
+    let Some(&decimals) = decimals.get(network.name()) else {
+        return Err(ImportError::UnknownNetwork { network: network.name().to_owned() });
+    };
+    let now = DateTime::<Utc>::from(SystemTime::now()).timestamp();
+    Ok((Context::new(network.clone(), decimals, now), network))
+}
+
+/// Decimals of the native coin by network.
+async fn networks(client: &Client) -> Result<HashMap<String, u32>, ImportError> {
+    let rows = query(client, "read arx.networks", "SELECT network, native_decimals FROM arx.networks").await?;
+    Ok(rows.iter().map(|row| (row.get(0), u32::try_from(row.get::<_, i16>(1)).unwrap_or_default())).collect())
+}
+
+/// Severity by category.
+async fn severities(client: &Client) -> Result<HashMap<String, String>, ImportError> {
+    let sql = "SELECT category, severity::text FROM arx.label_categories";
+    let rows = query(client, "read arx.label_categories", sql).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Takes hold of a source for this connection, and finds out how far it is done.
+///
+/// # Errors
+/// [`ImportError::Busy`], [`ImportError::Database`].
+pub(crate) async fn start(
+    client: &Client,
+    source: &str,
+    kind: &str,
+    network: &str,
+    file: &str,
+    again: bool,
+) -> Result<Start, ImportError> {
+    let failed = |doing: &str, source| ImportError::Database { context: format!("cannot {doing}"), source };
+    // A run that was ended an instant ago may still be rolling back.
+    let wait = "SET lock_timeout = '5s'";
+    client.batch_execute(wait).await.map_err(|source| failed("set lock_timeout", source))?;
+    let lock = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended('arx import ' || $1, 0))";
+    if let Err(error) = client.execute(lock, &[&source]).await {
+        return Err(if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+            ImportError::Busy { file: file.to_owned() }
+        } else {
+            failed("lock the source", error)
+        });
+    }
+    let reset = "RESET lock_timeout";
+    client.batch_execute(reset).await.map_err(|source| failed("reset lock_timeout", source))?;
+    let sql = "INSERT INTO arx.import_progress AS p (source, kind, network) VALUES ($1, $2, $3) \
+               ON CONFLICT (source) DO UPDATE SET \
+                   lines_done = CASE WHEN $4 THEN 0 ELSE p.lines_done END, \
+                   rows_imported = CASE WHEN $4 THEN 0 ELSE p.rows_imported END, \
+                   rows_present = CASE WHEN $4 THEN 0 ELSE p.rows_present END, \
+                   rows_rejected = CASE WHEN $4 THEN 0 ELSE p.rows_rejected END, \
+                   started_at = CASE WHEN $4 THEN now() ELSE p.started_at END, \
+                   finished = p.finished AND NOT $4, updated_at = now() \
+               RETURNING lines_done, finished";
+    let row = client
+        .query_one(sql, &[&source, &kind, &network, &again])
+        .await
+        .map_err(|source| failed("read the progress of the source", source))?;
+    let lines_done = u64::try_from(row.get::<_, i64>(0)).unwrap_or_default();
+    Ok(Start { lines_done, finished: row.get(1) })
+}
+
+async fn query(client: &Client, doing: &str, sql: &str) -> Result<Vec<tokio_postgres::Row>, ImportError> {
+    let context = || format!("cannot {doing}");
+    client.query(sql, &[]).await.map_err(|source| ImportError::Database { context: context(), source })
+}

@@ -1,0 +1,7 @@
+//! Chunks into PostgreSQL.
+
+pub(crate) mod database;
+pub(crate) mod loader;
+pub(crate) mod meter;
+pub(crate) mod postgres_sink;
+pub(crate) mod rejects;

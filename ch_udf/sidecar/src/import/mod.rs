@@ -1,0 +1,222 @@
+//! `arx-sidecar import`: files into PostgreSQL. Reads ethereum-etl's transactions and token transfers, the two-file form of
+//! transaction graphs, and label lists; plain or gzip, files or standard input.
+//!
+//! A thread reads and parses (`reader`, `chunk`), a task loads (`load`, `postgres_sink`); a bounded channel between
+//! them makes the two overlap without letting memory grow. Each chunk is one transaction that also stores how far the source is
+//! done (`arx.import_progress`), so an import that is cut off at any instant continues exactly behind its last commit. Rows
+//! that are there already are counted and left as they are. A bad line goes to a rejects file and stops nothing but itself.
+//!
+//! A record never spans lines: that keeps line numbers true, and one unclosed quote from swallowing the rest of a file.
+
+mod args;
+mod error;
+mod load;
+pub(crate) mod offline;
+mod parse;
+#[cfg(test)]
+mod pipeline_tests;
+mod read;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+pub use args::{CommonArgs, FileArgs, Format, GraphArgs, ImportArgs, ImportCommand, LabelArgs};
+pub use error::{ImportError, LineError};
+use load::database::{self, Start};
+use load::loader::{self, Loader, Progress};
+use load::meter::{self, Meter};
+use load::postgres_sink::PostgresSink;
+use load::rejects::{self, RejectsFile};
+pub(crate) use parse::transactions::TransactionRow as Transaction;
+use read::reader::{self, Reading};
+use read::{chunk, input};
+
+/// Chunks between reader and loader: one being loaded, one ready, one in the making.
+const CHUNKS_AHEAD: usize = 1;
+
+/// What an import did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportReport {
+    /// The file, or `standard input`.
+    pub file: String,
+    /// Whether it was finished by an earlier import, so that nothing was done.
+    pub already_finished: bool,
+    /// Lines that an earlier, cut-off import had done.
+    pub lines_before: u64,
+    /// Rows that are new.
+    pub imported: u64,
+    /// Rows that were there.
+    pub present: u64,
+    /// Lines in the rejects file.
+    pub rejected: u64,
+    /// Lines of another kind in a mixed stream.
+    pub skipped: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// The rejects file, if there is anything in it.
+    pub rejects: Option<PathBuf>,
+}
+
+impl fmt::Display for ImportReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.already_finished {
+            return write!(
+                f,
+                "{}: imported before, nothing to do (--again reads it once more; no row is doubled)",
+                self.file
+            );
+        }
+        if self.lines_before > 0 {
+            write!(f, "{}: continued after line {}: ", self.file, self.lines_before)?;
+        } else {
+            write!(f, "{}: ", self.file)?;
+        }
+        write!(
+            f,
+            "{} rows imported, {} already present, {} rejected, {} skipped in {:.1} s ({} rows/s)",
+            self.imported,
+            self.present,
+            self.rejected,
+            self.skipped,
+            self.elapsed.as_secs_f64(),
+            meter::rate(self.imported + self.present, self.elapsed)
+        )?;
+        match &self.rejects {
+            Some(path) => write!(f, "; rejected lines are in {}", path.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A file, or standard input for `-`, decompressed.
+///
+/// # Errors
+/// [`ImportError::Read`], [`ImportError::Empty`].
+pub(crate) fn open_text(path: &Path) -> Result<Box<dyn std::io::BufRead + Send>, ImportError> {
+    Ok(input::open(path)?.content)
+}
+
+/// Imports what `command` names into the database at `postgres` (a URL or libpq's `key=value` pairs).
+///
+/// # Errors
+/// Every [`ImportError`]. Chunks that were committed before stay, and the same command continues behind them.
+pub async fn run(command: ImportCommand, postgres: &str) -> Result<ImportReport, ImportError> {
+    let started = Instant::now();
+    let (path, common) = match &command {
+        ImportCommand::Transactions(args) | ImportCommand::TokenTransfers(args) => (&args.file, &args.common),
+        ImportCommand::Labels(args) => (&args.file, &args.common),
+        ImportCommand::Graph(args) => (&args.transactions, &args.common),
+    };
+    let (path, common) = (path.clone(), common.clone());
+    let file = input::display_name(&path);
+    let identity = database::source_identity(&command)?;
+    let rejects_path = rejects_path(&path, &common)?;
+    let client = database::connect(postgres).await?;
+    let (content, network) = database::content(&client, &command).await?;
+    let kind = database::kind(&command);
+    let start = match &identity {
+        Some(identity) => database::start(&client, identity, kind, &network, &file, common.again).await?,
+        None => Start { lines_done: 0, finished: false },
+    };
+    let mut report = ImportReport {
+        file: file.clone(),
+        already_finished: start.finished,
+        lines_before: start.lines_done,
+        imported: 0,
+        present: 0,
+        rejected: 0,
+        skipped: 0,
+        elapsed: Duration::ZERO,
+        rejects: None,
+    };
+    if start.finished {
+        report.elapsed = started.elapsed();
+        return Ok(report);
+    }
+    let mut rejects = RejectsFile::open(rejects_path, start.lines_done)?;
+    let rules = chunk::ChunkRules { strict: common.strict, ..chunk::DEFAULT_RULES };
+    let reading = Reading { path, content, lines_done: start.lines_done, rules };
+    let mut total = Progress { lines_done: start.lines_done, ..Progress::default() };
+    let cancel = client.cancel_token();
+    let outcome = transfer(reading, client, identity, common.again, &mut rejects, &mut total).await;
+    if let Err(ImportError::Interrupted { .. }) = &outcome
+        && let Err(error) = cancel.cancel_query(tokio_postgres::NoTls).await
+    {
+        tracing::debug!(%error, "cancel the interrupted chunk");
+    }
+    outcome?;
+    report.imported = total.imported;
+    report.present = total.present;
+    report.rejected = total.rejected;
+    report.skipped = total.skipped;
+    report.elapsed = started.elapsed();
+    report.rejects = (total.rejected > 0).then(|| rejects.path().to_owned());
+    Ok(report)
+}
+
+/// Runs reader and loader side by side.
+async fn transfer(
+    reading: Reading,
+    client: tokio_postgres::Client,
+    identity: Option<String>,
+    may_repeat: bool,
+    rejects: &mut RejectsFile,
+    total: &mut Progress,
+) -> Result<(), ImportError> {
+    let file = input::display_name(&reading.path);
+    let strict = reading.rules.strict;
+    let stopped = |line| ImportError::ReaderStopped { file: file.clone(), line };
+    let mut interrupt = pin!(interrupt()?);
+    let (opened_sender, opened) = oneshot::channel();
+    let (sender, mut receiver) = mpsc::channel(CHUNKS_AHEAD);
+    // Not one of the runtime's threads: the runtime would wait at its end for a read from standard input that never returns.
+    std::thread::Builder::new()
+        .name("import-reader".to_owned())
+        .spawn(move || reader::read(reading, opened_sender, &sender))
+        .map_err(|source| ImportError::Read { file: file.clone(), source })?;
+    let opened = tokio::select! {
+        biased;
+        () = &mut interrupt => return Err(ImportError::Interrupted { file, line: total.lines_done }),
+        opened = opened => opened.map_err(|_| stopped(total.lines_done))??,
+    };
+    let mut sink = PostgresSink::new(client, opened.target, identity, file.clone(), may_repeat, total.lines_done);
+    sink.relax_commits().await?;
+    let mut meter = Meter::new(file.clone(), opened.size, opened.bytes_read);
+    let mut watch = |total: &Progress| meter.show(total);
+    let loader =
+        Loader { file: &file, strict, sink: &mut sink, rejects, interrupt: interrupt.as_mut(), watch: &mut watch };
+    let loaded = loader::load_all(loader, &mut receiver, total).await;
+    meter.clear();
+    loaded
+}
+
+/// Completes at the first SIGINT or SIGTERM.
+fn interrupt() -> Result<impl Future<Output = ()> + Send, ImportError> {
+    let listen = |kind| signal(kind).map_err(|source| ImportError::Read { file: "signals".to_owned(), source });
+    let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupts.recv() => {}
+            _ = terminations.recv() => {}
+        }
+    })
+}
+
+/// The rejects file, which must not be the file itself.
+fn rejects_path(file: &Path, common: &CommonArgs) -> Result<PathBuf, ImportError> {
+    let path = common.rejects.clone().unwrap_or_else(|| rejects::default_path(file));
+    let same = match (path.canonicalize(), file.canonicalize()) {
+        (Ok(rejects), Ok(file)) => rejects == file,
+        _ => false,
+    };
+    if same {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is the file to import");
+        return Err(ImportError::Rejects { file: path, source });
+    }
+    Ok(path)
+}

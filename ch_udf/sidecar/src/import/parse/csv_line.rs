@@ -1,0 +1,173 @@
+//! CSV, one line at a time: the header that says where each column is, and the fields of a line. A record never spans lines.
+
+use std::ops::Range;
+
+use crate::import::error::{ImportError, LineError};
+
+/// The columns that an import asks for, and where the header has them.
+#[derive(Debug, Clone)]
+pub(crate) struct Header {
+    /// Columns in the file.
+    width: usize,
+    /// For each asked column its place, `None` where an optional one is not there.
+    places: Vec<Option<usize>>,
+}
+
+impl Header {
+    /// Finds `required` and then `optional` columns in a header line, in whatever order it has them.
+    ///
+    /// # Errors
+    /// [`ImportError::MissingColumns`], [`ImportError::DuplicateColumn`], [`ImportError::Format`].
+    pub(crate) fn parse(
+        file: &str,
+        line: &[u8],
+        required: &[&'static str],
+        optional: &[&'static str],
+    ) -> Result<Self, ImportError> {
+        let format = || ImportError::Format {
+            file: file.to_owned(),
+            expected: "CSV with a header, or JSON lines",
+            begins: String::from_utf8_lossy(line).chars().take(40).collect(),
+        };
+        let text = std::str::from_utf8(line).map_err(|_| format())?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut splitter = Splitter::default();
+        let fields = splitter.split(text).map_err(|_| format())?;
+        let names: Vec<&str> = (0..fields.len()).map(|i| fields.get(i).trim()).collect();
+        let mut places = Vec::with_capacity(required.len() + optional.len());
+        for wanted in required.iter().chain(optional) {
+            let mut found = names.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(place, _)| place);
+            places.push(found.next());
+            if found.next().is_some() {
+                return Err(ImportError::DuplicateColumn { file: file.to_owned(), column: (*wanted).to_owned() });
+            }
+        }
+        let missing: Vec<_> =
+            required.iter().zip(&places).filter(|(_, place)| place.is_none()).map(|(name, _)| *name).collect();
+        if !missing.is_empty() {
+            let found: String = text.chars().take(500).collect();
+            return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
+        }
+        Ok(Self { width: names.len(), places })
+    }
+
+    /// The asked columns of a line, in the order they were asked for; an empty field is `None`.
+    ///
+    /// # Errors
+    /// [`LineError::ColumnCount`], [`LineError::OpenQuote`].
+    pub(crate) fn columns<'a, const N: usize>(
+        &self,
+        splitter: &'a mut Splitter,
+        line: &'a str,
+    ) -> Result<[Option<&'a str>; N], LineError> {
+        let fields = splitter.split(line)?;
+        if fields.len() != self.width {
+            return Err(LineError::ColumnCount { found: fields.len(), expected: self.width });
+        }
+        let mut found = [None; N];
+        for (slot, place) in found.iter_mut().zip(&self.places) {
+            *slot = place.map(|place| fields.get(place)).filter(|text| !text.is_empty());
+        }
+        Ok(found)
+    }
+}
+
+/// Cuts lines into fields; keeps its buffers from line to line.
+#[derive(Debug, Default)]
+pub(crate) struct Splitter {
+    ranges: Vec<Range<usize>>,
+    record: csv::StringRecord,
+}
+
+/// The fields of one line.
+pub(crate) enum Fields<'a> {
+    /// Nothing is quoted: the fields are parts of the line.
+    Plain(&'a str, &'a [Range<usize>]),
+    /// Some fields are quoted.
+    Quoted(&'a csv::StringRecord),
+}
+
+impl<'a> Fields<'a> {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Plain(_, ranges) => ranges.len(),
+            Self::Quoted(record) => record.len(),
+        }
+    }
+
+    /// A field; empty beyond the last.
+    pub(crate) fn get(&self, place: usize) -> &'a str {
+        match self {
+            Self::Plain(line, ranges) => {
+                ranges.get(place).and_then(|range| line.get(range.clone())).unwrap_or_default()
+            }
+            Self::Quoted(record) => record.get(place).unwrap_or_default(),
+        }
+    }
+}
+
+impl Splitter {
+    /// The fields of a line.
+    ///
+    /// # Errors
+    /// [`LineError::OpenQuote`].
+    pub(crate) fn split<'a>(&'a mut self, line: &'a str) -> Result<Fields<'a>, LineError> {
+        if memchr::memchr(b'"', line.as_bytes()).is_some() {
+            return self.split_quoted(line);
+        }
+        self.ranges.clear();
+        let mut start = 0;
+        for comma in memchr::memchr_iter(b',', line.as_bytes()) {
+            self.ranges.push(start..comma);
+            start = comma + 1;
+        }
+        self.ranges.push(start..line.len());
+        Ok(Fields::Plain(line, &self.ranges))
+    }
+
+    /// The rare case, by the csv crate. An odd number of quotes is one that never closes.
+    fn split_quoted<'a>(&'a mut self, line: &str) -> Result<Fields<'a>, LineError> {
+        if memchr::memchr_iter(b'"', line.as_bytes()).count() % 2 == 1 {
+            return Err(LineError::OpenQuote);
+        }
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_bytes());
+        match reader.read_record(&mut self.record) {
+            Ok(true) => Ok(Fields::Quoted(&self.record)),
+            _ => Err(LineError::OpenQuote),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_found_in_any_order_and_quotes_are_undone() {
+        let header = Header::parse("f.csv", b"\xef\xbb\xbfc,a,extra,b", &["a", "b", "c"], &["d"]).unwrap();
+        let mut splitter = Splitter::default();
+        let found: [_; 4] = header.columns(&mut splitter, "3,1,x,2").unwrap();
+        assert_eq!(found, [Some("1"), Some("2"), Some("3"), None]);
+        let found: [_; 4] = header.columns(&mut splitter, r#""a ""b"", c",,"",2"#).unwrap();
+        assert_eq!(found, [None, Some("2"), Some(r#"a "b", c"#), None]);
+    }
+
+    #[test]
+    fn bad_lines_say_what_is_wrong() {
+        let header = Header::parse("f.csv", b"a,b", &["a", "b"], &[]).unwrap();
+        let mut splitter = Splitter::default();
+        let error = header.columns::<2>(&mut splitter, "1,2,3").unwrap_err();
+        assert_eq!(error.to_string(), "3 columns where the header has 2");
+        assert_eq!(header.columns::<2>(&mut splitter, "\"1,2").unwrap_err(), LineError::OpenQuote);
+    }
+
+    #[test]
+    fn a_header_without_the_columns_names_them_all_and_itself() {
+        let error = Header::parse("f.csv", b"hash,nonce", &["hash", "value", "block_number"], &[]).unwrap_err();
+        assert_eq!(error.to_string(), "f.csv lacks the columns value, block_number; its header is: hash,nonce");
+        let error = Header::parse("f.csv", b"hash,hash", &["hash"], &[]).unwrap_err();
+        assert_eq!(error.to_string(), "f.csv names the column \"hash\" twice in its header");
+        assert!(matches!(Header::parse("f.csv", b"\xff\xfe", &["hash"], &[]), Err(ImportError::Format { .. })));
+    }
+}

@@ -1,0 +1,67 @@
+//! JSON lines: values as they stand in the text, so that numbers beyond every integer type stay exact.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::import::error::LineError;
+
+/// Reads one object.
+///
+/// # Errors
+/// [`LineError::Json`].
+pub(crate) fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, LineError> {
+    serde_json::from_str(line).map_err(|error| LineError::Json { message: error.to_string() })
+}
+
+/// Whether a line's `type` is the one that is imported; a line without one is.
+///
+/// # Errors
+/// [`LineError::Json`] for a string that is none.
+pub(crate) fn is_kind(kind: Option<&RawValue>, wanted: &str) -> Result<bool, LineError> {
+    Ok(JsonText::of(kind)?.get().is_none_or(|kind| kind == wanted))
+}
+
+/// A value's text: a string's content, anything else as written; null and an empty string are none.
+#[derive(Debug)]
+pub(crate) struct JsonText<'a>(Option<Cow<'a, str>>);
+
+impl<'a> JsonText<'a> {
+    /// Takes the text of a value.
+    ///
+    /// # Errors
+    /// [`LineError::Json`] for an escape that stands for no character.
+    pub(crate) fn of(value: Option<&'a RawValue>) -> Result<Self, LineError> {
+        let Some(raw) = value.map(RawValue::get) else { return Ok(Self(None)) };
+        let text = match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(plain) if memchr::memchr(b'\\', plain.as_bytes()).is_none() => Cow::Borrowed(plain),
+            Some(_) => Cow::Owned(parse::<String>(raw)?),
+            None if raw == "null" => return Ok(Self(None)),
+            None => Cow::Borrowed(raw),
+        };
+        Ok(Self(Some(text).filter(|text| !text.is_empty())))
+    }
+
+    /// The text, if there is one.
+    pub(crate) fn get(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_their_digits_and_strings_lose_their_quotes() {
+        let line = r#"{"a": 123456789012345678901234567890, "b": "x\u0041", "c": null, "d": "", "e": "plain"}"#;
+        let fields: std::collections::HashMap<String, Box<RawValue>> = serde_json::from_str(line).unwrap();
+        let text = |name: &str| JsonText::of(Some(&fields[name])).unwrap().get().map(str::to_owned);
+        assert_eq!(text("a").as_deref(), Some("123456789012345678901234567890"));
+        assert_eq!(text("b").as_deref(), Some("xA"));
+        assert_eq!(text("c"), None);
+        assert_eq!(text("d"), None);
+        assert_eq!(text("e").as_deref(), Some("plain"));
+    }
+}

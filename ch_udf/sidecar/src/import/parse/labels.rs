@@ -1,0 +1,245 @@
+//! Rows of `arx.address_labels` out of a label list: CSV with its own network in every line, and two words, category and abuse,
+//! that `arx_core::label` turns into one of ARX's categories.
+
+use std::collections::{HashMap, HashSet};
+
+use arx_core::address::Network;
+use arx_core::amount::Amount;
+use arx_core::label;
+
+use super::csv_line::{Header, Splitter};
+use super::encode::TupleBuffer;
+use super::values::{Parsed, RowParser, parse_address, plain_text, required, shorten};
+use crate::import::error::{ImportError, LineError};
+
+/// The columns of a tuple, in order.
+pub(crate) const COLUMNS: &str = "network, address, category, severity, label, source, confidence";
+
+/// How many [`COLUMNS`] there are.
+const COLUMN_COUNT: i16 = 7;
+
+/// Columns without which a CSV is no label list.
+const REQUIRED: [&str; 6] = ["network", "address", "category", "abuse", "label", "source"];
+
+/// Columns that are used where they are there.
+const OPTIONAL: [&str; 2] = ["severity", "confidence"];
+
+/// Label and source are in one index entry of at most some 2,700 bytes, with the address (256 at most) and the rest.
+const MAX_LABEL_BYTES: usize = 1000;
+
+/// See [`MAX_LABEL_BYTES`].
+const MAX_SOURCE_BYTES: usize = 1000;
+
+/// Units of 10⁻¹⁸ in the thousandths that `confidence` counts.
+const THOUSANDTH: i128 = 1_000_000_000_000_000;
+
+/// What the database knows: the networks, and each category with its severity.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Vocabulary {
+    /// Names in `arx.networks`.
+    pub(crate) networks: HashSet<String>,
+    /// Severity by category, from `arx.label_categories`.
+    pub(crate) severities: HashMap<String, String>,
+}
+
+impl Vocabulary {
+    /// What a database knows of one network that nobody has added a category to.
+    pub(crate) fn shipped(network: &Network) -> Self {
+        let severities =
+            label::CATEGORIES.iter().map(|one| (one.name.to_owned(), one.severity.as_str().to_owned())).collect();
+        Self { networks: HashSet::from([network.name().to_owned()]), severities }
+    }
+}
+
+/// A row, every value checked.
+pub(crate) struct LabelRow<'a> {
+    /// The network.
+    pub(crate) network: &'a str,
+    /// The address, normalised.
+    pub(crate) address: &'a str,
+    /// A category that the database knows.
+    pub(crate) category: &'a str,
+    /// A severity.
+    pub(crate) severity: &'a str,
+    /// What the source calls it; may be empty.
+    pub(crate) label: &'a str,
+    /// Who says so.
+    pub(crate) source: &'a str,
+    /// Units of 10⁻¹⁸.
+    pub(crate) confidence: u128,
+}
+
+impl LabelRow<'_> {
+    /// Encodes the row in the order of [`COLUMNS`].
+    fn encode(&self, out: &mut TupleBuffer) {
+        out.begin(COLUMN_COUNT);
+        for text in [self.network, self.address, self.category, self.severity, self.label, self.source] {
+            out.text(text);
+        }
+        out.amount(self.confidence);
+    }
+}
+
+/// A label list as CSV.
+pub(crate) struct CsvLabels {
+    vocabulary: Vocabulary,
+    header: Header,
+    splitter: Splitter,
+    networks: HashMap<String, Network>,
+}
+
+impl CsvLabels {
+    /// For the file with this header line.
+    pub(crate) fn new(vocabulary: Vocabulary, file: &str, header: &[u8]) -> Result<Self, ImportError> {
+        let header = Header::parse(file, header, &REQUIRED, &OPTIONAL)?;
+        Ok(Self { vocabulary, header, splitter: Splitter::default(), networks: HashMap::new() })
+    }
+}
+
+/// The network of a line, which must be one that the database knows.
+fn known_network<'a>(
+    parsed: &'a mut HashMap<String, Network>,
+    known: &HashSet<String>,
+    text: &str,
+) -> Result<&'a Network, LineError> {
+    if !parsed.contains_key(text) {
+        let network = Network::parse(text)
+            .map_err(|error| LineError::Address { column: "network", message: error.to_string() })?;
+        if !known.contains(network.name()) {
+            return Err(LineError::UnknownNetwork { network: text.to_owned() });
+        }
+        parsed.insert(text.to_owned(), network);
+    }
+    parsed.get(text).ok_or_else(|| LineError::UnknownNetwork { network: text.to_owned() })
+}
+
+/// The category of a line and its usual severity. A category that the database knows by this name is taken at its word.
+fn category<'a>(
+    severities: &'a HashMap<String, String>,
+    category: Option<&str>,
+    abuse: Option<&str>,
+    text: &str,
+) -> Result<(&'a str, &'a str), LineError> {
+    let mapped = match (category, abuse) {
+        (Some(own), None) if severities.contains_key(own) => own,
+        _ => label::categorize_with_label(category.unwrap_or_default(), abuse.unwrap_or_default(), text),
+    };
+    match severities.get_key_value(mapped) {
+        Some((category, severity)) => Ok((category, severity)),
+        None => Err(LineError::NotOneOf {
+            column: "category",
+            text: shorten(mapped),
+            allowed: "the categories in arx.label_categories",
+        }),
+    }
+}
+
+/// A required text of bounded length.
+fn bounded<'a>(column: &'static str, text: &'a str, limit: usize) -> Result<&'a str, LineError> {
+    if text.len() > limit { Err(LineError::TextTooLong { column, limit }) } else { plain_text(column, text) }
+}
+
+/// A confidence above 0 and up to 1, in thousandths; 1 where none is given.
+fn confidence(text: Option<&str>) -> Result<u128, LineError> {
+    let Some(text) = text else { return Ok(arx_core::amount::SCALE.unsigned_abs()) };
+    let column = "confidence";
+    let units = Amount::from_coins(text).map_err(|source| LineError::Amount { column, source })?.units();
+    if units <= 0 || units > arx_core::amount::SCALE || units % THOUSANDTH != 0 {
+        return Err(LineError::OutOfRange {
+            column,
+            text: shorten(text),
+            limits: "above 0, up to 1, at most 3 decimals",
+        });
+    }
+    Ok(units.unsigned_abs())
+}
+
+impl CsvLabels {
+    /// Calls `with` for the row of a line.
+    pub(crate) fn row<T>(&mut self, line: &str, with: impl FnOnce(LabelRow<'_>) -> T) -> Result<T, LineError> {
+        let [network, address, own, abuse, label, source, severity, certainty] =
+            self.header.columns(&mut self.splitter, line)?;
+        let network = known_network(&mut self.networks, &self.vocabulary.networks, required("network", network)?)?;
+        let address = parse_address("address", required("address", address)?, network)?;
+        let label = bounded("label", label.unwrap_or_default(), MAX_LABEL_BYTES)?;
+        let (category, usual) = category(&self.vocabulary.severities, own, abuse, label)?;
+        let source = bounded("source", required("source", source)?, MAX_SOURCE_BYTES)?;
+        let severity = match severity {
+            None => usual,
+            Some(named) if label::Severity::ALL.iter().any(|known| known.as_str() == named) => named,
+            Some(other) => {
+                let allowed = "none, low, medium, high, severe";
+                return Err(LineError::NotOneOf { column: "severity", text: shorten(other), allowed });
+            }
+        };
+        let confidence = confidence(certainty)?;
+        let (network, address) = (network.name(), address.as_str());
+        Ok(with(LabelRow { network, address, category, severity, label, source, confidence }))
+    }
+}
+
+impl RowParser for CsvLabels {
+    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        self.row(line, |row| row.encode(out))?;
+        Ok(Parsed::Row { unix_seconds: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::encode::decode;
+    use super::*;
+
+    const ALICE: &str = "0xae2fc483527b8ef99eb5d9b44875f005ba1fae13";
+
+    fn parser(header: &str) -> CsvLabels {
+        let severities = [("exchange", "none"), ("ransomware", "severe"), ("other", "none"), ("our_own", "low")];
+        let vocabulary = Vocabulary {
+            networks: HashSet::from(["ethereum".to_owned()]),
+            severities: severities.into_iter().map(|(c, s)| (c.to_owned(), s.to_owned())).collect(),
+        };
+        CsvLabels::new(vocabulary, "l.csv", header.as_bytes()).unwrap()
+    }
+
+    fn row(parser: &mut CsvLabels, line: &str) -> Result<Vec<String>, String> {
+        let mut out = TupleBuffer::default();
+        let parsed = parser.parse(2, line, &mut out).map_err(|error| error.to_string());
+        let rows = decode::tuples(&out.into_bytes());
+        parsed.map(|_| {
+            let mut texts: Vec<_> =
+                rows[0][..6].iter().map(|v| String::from_utf8(v.clone().unwrap()).unwrap()).collect();
+            texts.push(decode::numeric(rows[0][6].as_ref().unwrap()));
+            texts
+        })
+    }
+
+    #[test]
+    fn two_words_become_one_category_with_its_severity() {
+        let mut parser = parser("network,address,category,abuse,label,source");
+        let found = row(&mut parser, &format!("ETH,{ALICE},,ransomware,\"Locky, the\",x/y.yaml")).unwrap();
+        let expected = ["ethereum", ALICE, "ransomware", "severe", "Locky, the", "x/y.yaml", "1.000000000000000000"];
+        assert_eq!(found, expected);
+        assert_eq!(row(&mut parser, &format!("ETH,{ALICE},our_own,,,x")).unwrap()[2..4], ["our_own", "low"]);
+    }
+
+    #[test]
+    fn severity_and_confidence_may_be_given() {
+        let mut parser = parser("confidence,severity,network,address,category,abuse,label,source");
+        let found = row(&mut parser, &format!("0.25,high,eth,{ALICE},exchange,,K,x")).unwrap();
+        assert_eq!((found[3].as_str(), found[6].as_str()), ("high", "0.250000000000000000"));
+        for bad in ["0,high", "1.001,high", "0.1234,high", "-1,high", "1,dire"] {
+            let value = bad.split(',').find(|v| !["high", "1"].contains(v)).unwrap();
+            let error = row(&mut parser, &format!("{bad},eth,{ALICE},exchange,,K,x")).unwrap_err();
+            assert!(error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_is_not_there_says_how_to_add_it() {
+        let mut parser = parser("network,address,category,abuse,label,source");
+        let error = row(&mut parser, "XVG,DAbc,exchange,,K,x").unwrap_err();
+        assert!(error.starts_with("network \"XVG\" is not in arx.networks: INSERT INTO arx.networks"), "{error}");
+        let error = row(&mut parser, &format!("eth,{ALICE},exchange,,K,")).unwrap_err();
+        assert_eq!(error, "column source is empty");
+    }
+}

@@ -1,0 +1,11 @@
+//! Lines into rows, encoded for COPY. No I/O happens here.
+
+pub(crate) mod csv_line;
+pub(crate) mod encode;
+pub(crate) mod graph;
+pub(crate) mod json;
+pub(crate) mod labels;
+pub(crate) mod target;
+pub(crate) mod transactions;
+pub(crate) mod transfers;
+pub(crate) mod values;

@@ -1,0 +1,266 @@
+//! From text to the values of a row: one function a kind of column, each with an error that names column and value. Owns no
+//! table's layout.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use arx_core::address::{Address, Network, NetworkFamily};
+use arx_core::amount::Amount;
+use chrono::{DateTime, NaiveDateTime};
+
+use super::encode::{TupleBuffer, Uint256, Uint256Error};
+use crate::import::error::LineError;
+
+/// 2009-01-01: no chain is older than Bitcoin's first block of 2009-01-03.
+const EARLIEST_UNIX_SECONDS: i64 = 1_230_768_000;
+
+/// Clocks of miners may run ahead; more than a day is an error of the file.
+const LATEST_AHEAD_SECONDS: i64 = 86_400;
+
+/// A hash is part of a primary key, and an index entry must stay far below 2,700 bytes.
+const MAX_HASH_BYTES: usize = 200;
+
+/// What one line came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// A row was encoded.
+    Row {
+        /// Its time, where the line has it.
+        unix_seconds: Option<i64>,
+    },
+    /// The line is of another kind of a mixed stream.
+    Skipped,
+}
+
+/// Makes rows of one kind out of lines of one form.
+pub(crate) trait RowParser: Send {
+    /// Encodes the row of line `number` at the end of `out`; after an error `out` is as it was.
+    fn parse(&mut self, number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError>;
+}
+
+/// The network of a file, and the time that bounds its rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    network: Network,
+    decimals: u32,
+    latest: i64,
+}
+
+impl Context {
+    /// For rows of `network`, whose coin has `decimals` decimals, read at `now`.
+    pub(crate) fn new(network: Network, decimals: u32, now_unix_seconds: i64) -> Self {
+        Self { network, decimals, latest: now_unix_seconds.saturating_add(LATEST_AHEAD_SECONDS) }
+    }
+
+    /// The network's name.
+    pub(crate) fn network(&self) -> &str {
+        self.network.name()
+    }
+
+    /// A required address, normalised.
+    pub(crate) fn address(&self, column: &'static str, text: Option<&str>) -> Result<Address, LineError> {
+        parse_address(column, required(column, text)?, &self.network)
+    }
+
+    /// An address, normalised, or none.
+    pub(crate) fn optional_address(
+        &self,
+        column: &'static str,
+        text: Option<&str>,
+    ) -> Result<Option<Address>, LineError> {
+        text.map(|text| parse_address(column, text, &self.network)).transpose()
+    }
+
+    /// A transaction hash: on chains of Ethereum's family `0x` and 64 hexadecimal digits, made lower case; elsewhere as it is.
+    pub(crate) fn hash<'a>(&self, column: &'static str, text: Option<&'a str>) -> Result<Cow<'a, str>, LineError> {
+        let text = required(column, text)?;
+        let bad = || LineError::Hash { column, text: shorten(text), network: self.network().to_owned() };
+        if self.network.family() != NetworkFamily::Evm {
+            let plain = text.len() <= MAX_HASH_BYTES && text.bytes().all(|b| b.is_ascii_graphic());
+            return if plain { Ok(Cow::Borrowed(text)) } else { Err(bad()) };
+        }
+        // the name that a transaction gets whose source has no hash: see the two-file form
+        if text
+            .strip_prefix("tx:")
+            .is_some_and(|id| !id.is_empty() && id.len() <= 20 && id.bytes().all(|b| b.is_ascii_digit()))
+        {
+            return Ok(Cow::Borrowed(text));
+        }
+        let digits = text.strip_prefix("0x").ok_or_else(bad)?;
+        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(bad());
+        }
+        if digits.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Ok(Cow::Owned(text.to_ascii_lowercase()));
+        }
+        Ok(Cow::Borrowed(text))
+    }
+
+    /// A required amount of the native coin, from its smallest units.
+    pub(crate) fn amount(&self, column: &'static str, text: Option<&str>) -> Result<u128, LineError> {
+        Amount::from_smallest_units(required(column, text)?, self.decimals)
+            .map(|amount| amount.units().unsigned_abs())
+            .map_err(|source| LineError::Amount { column, source })
+    }
+
+    /// A required time, in unix seconds.
+    pub(crate) fn time(&self, column: &'static str, text: Option<&str>) -> Result<i64, LineError> {
+        let text = required(column, text)?;
+        let seconds = match text.parse() {
+            Ok(seconds) => seconds,
+            Err(_) => parse_utc(text).ok_or_else(|| LineError::Time { column, text: shorten(text) })?,
+        };
+        if !(EARLIEST_UNIX_SECONDS..=self.latest).contains(&seconds) {
+            let limits = "from 2009-01-01 up to now";
+            return Err(LineError::OutOfRange { column, text: shorten(text), limits });
+        }
+        Ok(seconds)
+    }
+}
+
+/// Parses an address of a network.
+pub(crate) fn parse_address(column: &'static str, text: &str, network: &Network) -> Result<Address, LineError> {
+    let address = Address::parse(text, network).map_err(|e| LineError::Address { column, message: e.to_string() })?;
+    plain_text(column, address.as_str())?;
+    Ok(address)
+}
+
+/// A value that must be there.
+pub(crate) fn required<'a>(column: &'static str, text: Option<&'a str>) -> Result<&'a str, LineError> {
+    text.ok_or(LineError::Empty { column })
+}
+
+/// A whole number from zero up, within `T`.
+pub(crate) fn whole<T>(column: &'static str, text: &str, limits: &'static str) -> Result<T, LineError>
+where
+    T: FromStr + Default + PartialOrd + Display,
+{
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(LineError::NotAnInteger { column, text: shorten(text) });
+    }
+    match text.parse::<T>() {
+        Ok(number) if number >= T::default() => Ok(number),
+        _ => Err(LineError::OutOfRange { column, text: shorten(text), limits }),
+    }
+}
+
+/// What a `bigint` from zero up holds.
+pub(crate) const BIGINT_LIMITS: &str = "0 to 9223372036854775807";
+
+/// What an `integer` from zero up holds.
+pub(crate) const INTEGER_LIMITS: &str = "0 to 2147483647";
+
+/// A required `bigint` from zero up.
+pub(crate) fn bigint(column: &'static str, text: Option<&str>) -> Result<i64, LineError> {
+    whole(column, required(column, text)?, BIGINT_LIMITS)
+}
+
+/// A `bigint` from zero up, or none.
+pub(crate) fn optional_bigint(column: &'static str, text: Option<&str>) -> Result<Option<i64>, LineError> {
+    text.map(|text| whole(column, text, BIGINT_LIMITS)).transpose()
+}
+
+/// A required `uint256`.
+pub(crate) fn uint256<'a>(column: &'static str, text: Option<&'a str>) -> Result<Uint256<'a>, LineError> {
+    let text = required(column, text)?;
+    Uint256::parse(text).map_err(|error| match error {
+        Uint256Error::NotAnInteger => LineError::NotAnInteger { column, text: shorten(text) },
+        Uint256Error::Negative | Uint256Error::TooLarge => {
+            LineError::OutOfRange { column, text: shorten(text), limits: "0 to 2^256 - 1" }
+        }
+    })
+}
+
+/// A flag, `0` or `1`; none is no.
+pub(crate) fn flag(column: &'static str, text: Option<&str>) -> Result<bool, LineError> {
+    match text {
+        None | Some("0" | "false" | "False") => Ok(false),
+        Some("1" | "true" | "True") => Ok(true),
+        Some(other) => Err(LineError::NotOneOf { column, text: shorten(other), allowed: "0, 1" }),
+    }
+}
+
+/// A text that PostgreSQL can hold.
+pub(crate) fn plain_text<'a>(column: &'static str, text: &'a str) -> Result<&'a str, LineError> {
+    if memchr::memchr(0, text.as_bytes()).is_some() { Err(LineError::NulCharacter { column }) } else { Ok(text) }
+}
+
+/// A value as a message shows it: whole unless it is absurdly long.
+pub(crate) fn shorten(text: &str) -> String {
+    if text.chars().count() <= 120 {
+        return text.to_owned();
+    }
+    text.chars().take(117).chain("...".chars()).collect()
+}
+
+/// `YYYY-MM-DD HH:MM:SS UTC` and its kin, as unix seconds; a time without its zone is ambiguous.
+fn parse_utc(text: &str) -> Option<i64> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.timestamp());
+    }
+    let local =
+        text.strip_suffix(" UTC").or_else(|| text.strip_suffix("+00:00")).or_else(|| text.strip_suffix("+00"))?;
+    NaiveDateTime::parse_from_str(local, "%Y-%m-%d %H:%M:%S%.f").ok().map(|time| time.and_utc().timestamp())
+}
+
+#[cfg(test)]
+pub(crate) mod fixtures {
+    //! A context for tests.
+    use super::*;
+
+    /// Ethereum at the end of 2026.
+    pub(crate) fn ethereum() -> Context {
+        Context::new(Network::parse("ethereum").unwrap(), 18, 1_798_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixtures::ethereum;
+    use super::*;
+
+    #[test]
+    fn times_are_unix_seconds_or_name_their_zone() {
+        let context = ethereum();
+        for text in ["1683029999", "2023-05-02 12:19:59 UTC", "2023-05-02T12:19:59Z", "2023-05-02 12:19:59+00:00"] {
+            assert_eq!(context.time("block_timestamp", Some(text)), Ok(1_683_029_999), "{text}");
+        }
+        let error = context.time("block_timestamp", Some("2023-05-02 12:19:59")).unwrap_err();
+        assert!(error.to_string().contains("\"2023-05-02 12:19:59\" is neither"), "{error}");
+        for text in ["0", "-1", "168302", "99999999999", "1798086401"] {
+            let error = context.time("block_timestamp", Some(text)).unwrap_err();
+            assert!(matches!(error, LineError::OutOfRange { .. }), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn hashes_are_checked_on_ethereum_alone() {
+        let context = ethereum();
+        let upper = format!("0x{}", "AB".repeat(32));
+        assert_eq!(context.hash("hash", Some(&upper)).unwrap(), upper.to_lowercase());
+        assert_eq!(context.hash("hash", Some("tx:17")).unwrap(), "tx:17");
+        for bad in ["0x12", "ab", "tx:", "tx:1a", "tx"] {
+            assert!(matches!(context.hash("hash", Some(bad)), Err(LineError::Hash { .. })), "{bad}");
+        }
+        let bitcoin = Context::new(Network::parse("bitcoin").unwrap(), 8, 0);
+        assert_eq!(bitcoin.hash("hash", Some("abc")).unwrap(), "abc");
+        assert!(bitcoin.hash("hash", Some("a\0b")).is_err());
+        assert!(bitcoin.hash("hash", None).is_err());
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_named() {
+        let error = bigint("gas_price", Some("9223372036854775808")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "column gas_price: 9223372036854775808 is out of range (0 to 9223372036854775807)"
+        );
+        assert!(matches!(bigint("gas_price", Some("-1")), Err(LineError::OutOfRange { .. })));
+        assert!(matches!(bigint("gas_price", Some("1.5")), Err(LineError::NotAnInteger { .. })));
+        assert!(matches!(ethereum().amount("value", Some("-5")), Err(LineError::Amount { .. })));
+        let error = ethereum().amount("value", Some(&"9".repeat(39))).unwrap_err().to_string();
+        assert!(error.contains(&"9".repeat(39)) && error.contains("out of range"), "{error}");
+    }
+}

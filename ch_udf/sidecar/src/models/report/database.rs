@@ -1,0 +1,286 @@
+//! A report out of a database: its models, what was stored with the draft, and what the extension says on the labels of now.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+
+use arx_core::risk::fit::Move;
+use arx_core::risk::scorecard::Scorecard;
+use arx_core::risk::study::ModelReport;
+use futures_util::TryStreamExt;
+use serde::Deserialize;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
+
+use super::super::RiskError;
+use super::Evaluate;
+use super::content::{Measured, Model, Report, Sample};
+use super::offline::AllScores;
+use crate::error::SidecarError;
+use crate::settings::ServerUrl;
+
+/// A model as it is stored. `$1` is the version; NULL is the one in use, or with `$2` the newest draft.
+const MODEL: &str = "
+SELECT m.document::text, m.state, m.builtin, m.network, m.created_by, m.report,
+       to_char(m.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI UTC'), to_char(m.activated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI UTC')
+  FROM arx.risk_models AS m
+ WHERE CASE WHEN $1::text IS NOT NULL THEN m.version = $1 WHEN $2 THEN m.state = 'draft' ELSE m.state = 'active' END
+ ORDER BY m.created_at DESC, m.version LIMIT 1";
+
+const VERSIONS: &str =
+    "SELECT coalesce(string_agg(m.version, ', ' ORDER BY m.version), 'none') FROM arx.risk_models AS m";
+
+const EVALUATE: &str = "
+SELECT arx.evaluate_risk_model(version => $1, network => $2, illicit => $3, licit => $4, folds => $5, seed => $6)";
+
+const FEATURES: &str = "SELECT array_agg(f.feature ORDER BY f.position) FROM arx.risk_features() AS f";
+
+const VECTORS: &str = "SELECT v.features FROM arx.feature_vectors($1) AS v";
+
+const LABELS: &str = "
+SELECT l.address, l.category || CASE WHEN l.label <> '' THEN ': ' || l.label ELSE '' END || ' (' || l.source || ')'
+  FROM arx.current_labels AS l
+ WHERE l.network = $1 AND l.address = ANY ($2)";
+
+/// What is reported on.
+pub(super) struct Asked {
+    /// Version of the draft; none is the newest.
+    pub(super) draft: Option<String>,
+    pub(super) network: Option<String>,
+    pub(super) evaluate: Evaluate,
+    /// Categories that mean illicit; none is every one of that kind.
+    pub(super) illicit: Option<Vec<String>>,
+    pub(super) licit: Vec<String>,
+    pub(super) folds: u32,
+    pub(super) seed: u64,
+}
+
+/// A row of `arx.risk_models`.
+struct Stored {
+    scorecard: Scorecard,
+    state: String,
+    builtin: bool,
+    network: Option<String>,
+    created_by: String,
+    created: String,
+    activated: Option<String>,
+    study: Option<Study>,
+}
+
+/// What `fit_risk_model` stores and `evaluate_risk_model` returns. With a fit `draft` is what was fitted, and `current` was in use then.
+#[derive(Debug, Clone, Deserialize)]
+struct Study {
+    network: String,
+    cases: Sample,
+    draft: Option<ModelReport>,
+    current: ModelReport,
+    drift: Vec<Move>,
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> RiskError {
+    move |source| RiskError::Database(SidecarError::Postgres { doing, source })
+}
+
+impl Stored {
+    fn read(row: &Row) -> Result<Self, RiskError> {
+        let json =
+            |source| RiskError::Database(SidecarError::Json { doing: "read the report stored with a model", source });
+        let study = row.get::<_, Option<serde_json::Value>>(5).map(serde_json::from_value).transpose().map_err(json)?;
+        Ok(Self {
+            scorecard: Scorecard::from_json(row.get(0))?,
+            state: row.get(1),
+            builtin: row.get(2),
+            network: row.get(3),
+            created_by: row.get(4),
+            created: row.get(6),
+            activated: row.get(7),
+            study,
+        })
+    }
+
+    fn shown(&self) -> Model {
+        let state = match &self.activated {
+            Some(activated) => format!("{}, since {activated}", self.state),
+            None => self.state.clone(),
+        };
+        let stored = if self.builtin {
+            format!("{}, shipped with ARX", self.created)
+        } else {
+            format!("{}, by {}", self.created, self.created_by)
+        };
+        Model { scorecard: self.scorecard.clone(), state, stored: Some(stored), measured: None, histogram: None }
+    }
+
+    /// What was measured when it was fitted.
+    fn fitted(&self, network: &str) -> Option<&Study> {
+        self.study.as_ref().filter(|study| {
+            study.network == network
+                && study.draft.as_ref().is_some_and(|draft| draft.version == self.scorecard.version())
+        })
+    }
+}
+
+impl Study {
+    fn measured(&self, report: &ModelReport, when: &str) -> Measured {
+        Measured { report: report.clone(), sample: self.cases.clone(), when: when.to_owned(), stratum: None }
+    }
+}
+
+impl Asked {
+    /// Reads, and has the server judge and score what is not stored.
+    ///
+    /// # Errors
+    /// [`RiskError::Database`], [`RiskError::NoModel`], [`RiskError::Scorecard`].
+    pub(super) async fn report(&self, postgres: &ServerUrl, made: String) -> Result<Report, RiskError> {
+        let connection = crate::servers::postgres::connect(postgres).await?;
+        let client = connection.client;
+        // both models are judged on the same rows
+        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.map_err(failed("begin a transaction"))?;
+        let active = model(&client, None, false).await?.ok_or_else(|| RiskError::NoModel {
+            message:
+                "no risk model is active; SELECT arx.activate_risk_model(version) makes one of arx.risk_models active"
+                    .to_owned(),
+        })?;
+        let draft = model(&client, self.draft.as_deref(), true).await?;
+        if let (None, Some(version)) = (&draft, &self.draft) {
+            let row = client.query_one(VERSIONS, &[]).await.map_err(failed("list risk models"))?;
+            let versions: String = row.get(0);
+            return Err(RiskError::NoModel {
+                message: format!("there is no risk model {version:?}; there are: {versions}"),
+            });
+        }
+        let draft = draft.filter(|draft| draft.scorecard.version() != active.scorecard.version());
+        let network = self
+            .network
+            .clone()
+            .or_else(|| draft.as_ref().and_then(|draft| draft.network.clone()))
+            .or_else(|| active.network.clone())
+            .unwrap_or_else(|| "ethereum".to_owned());
+        let mut report = Report {
+            made,
+            source: format!("database {}, ARX {}", connection.database, connection.extension),
+            network,
+            active: active.shown(),
+            draft: draft.as_ref().map(Stored::shown),
+            drift: None,
+            labels: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        self.measure(&client, &active, draft.as_ref(), &mut report).await?;
+        let unscored = report.drift.is_none();
+        if self.evaluate == Evaluate::Always || (self.evaluate == Evaluate::Auto && unscored) {
+            score_all(&client, &mut report).await?;
+        }
+        let mistaken: Vec<&str> = report.mistaken().collect();
+        let rows = client.query(LABELS, &[&report.network, &mistaken]).await.map_err(failed("read labels"))?;
+        report.labels = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        client.batch_execute("COMMIT").await.map_err(failed("end a transaction"))?;
+        Ok(report)
+    }
+
+    /// Measures of both models on the same wallets: as they were stored with the draft, or taken now.
+    async fn measure(
+        &self,
+        client: &Client,
+        active: &Stored,
+        draft: Option<&Stored>,
+        report: &mut Report,
+    ) -> Result<(), RiskError> {
+        let fitted = draft.unwrap_or(active);
+        if let Some(study) = fitted.fitted(&report.network)
+            && self.evaluate != Evaluate::Always
+            && (draft.is_none() || study.current.version == active.scorecard.version())
+            && let Some(of_fit) = &study.draft
+        {
+            let when = format!("labelled when {} was fitted, {}", fitted.scorecard.version(), fitted.created);
+            let of_fit = Some(study.measured(of_fit, &when));
+            match &mut report.draft {
+                Some(draft) => {
+                    draft.measured = of_fit;
+                    report.active.measured = Some(study.measured(&study.current, &when));
+                    report.drift = Some(study.drift.clone());
+                }
+                None => report.active.measured = of_fit,
+            }
+            return Ok(());
+        }
+        if self.evaluate == Evaluate::Never {
+            report.notes.push(
+                "The models were not measured on your labels, as was asked: nothing that compares them is stored."
+                    .to_owned(),
+            );
+            return Ok(());
+        }
+        let measured = self.evaluated(client, active.scorecard.version(), &report.network).await?;
+        report.active.measured = match measured {
+            Ok(measured) => Some(measured),
+            Err(reason) => {
+                report.notes.push(format!("The models could not be measured on your labels: {reason}."));
+                return Ok(());
+            }
+        };
+        if let Some(draft) = &mut report.draft {
+            let version = draft.scorecard.version().to_owned();
+            // what the one could be judged on, the other can be, too
+            draft.measured = self.evaluated(client, &version, &report.network).await?.ok();
+        }
+        Ok(())
+    }
+
+    /// A model on the labels of now, or why there are too few of them.
+    async fn evaluated(
+        &self,
+        client: &Client,
+        version: &str,
+        network: &str,
+    ) -> Result<Result<Measured, String>, RiskError> {
+        let folds = i32::try_from(self.folds).unwrap_or(i32::MAX);
+        let seed = self.seed.cast_signed();
+        let doing = "judge a model on labels";
+        client.batch_execute("SAVEPOINT judging").await.map_err(failed(doing))?;
+        let asked: [&(dyn ToSql + Sync); 6] = [&version, &network, &self.illicit, &self.licit, &folds, &seed];
+        let answer = client.query_one(EVALUATE, &asked).await;
+        let error = match answer {
+            Ok(row) => {
+                let json = |source| RiskError::Database(SidecarError::Json { doing, source });
+                let study: Study = serde_json::from_value(row.get(0)).map_err(json)?;
+                return Ok(Ok(study.measured(&study.current, "labelled when this page was made")));
+            }
+            Err(error) => error,
+        };
+        match error.as_db_error() {
+            Some(said) if *said.code() == SqlState::INVALID_PARAMETER_VALUE && self.evaluate == Evaluate::Auto => {
+                let hint = said.hint().map(|hint| format!(" ({})", hint.trim_end_matches('.'))).unwrap_or_default();
+                let reason = format!("{}{hint}", said.message());
+                client.batch_execute("ROLLBACK TO SAVEPOINT judging").await.map_err(failed(doing))?;
+                Ok(Err(reason))
+            }
+            _ => Err(failed(doing)(error)),
+        }
+    }
+}
+
+async fn model(client: &Client, version: Option<&str>, draft: bool) -> Result<Option<Stored>, RiskError> {
+    let row = client.query_opt(MODEL, &[&version, &draft]).await.map_err(failed("read arx.risk_models"))?;
+    row.as_ref().map(Stored::read).transpose()
+}
+
+/// Scores every wallet by its features as the server takes them.
+async fn score_all(client: &Client, report: &mut Report) -> Result<(), RiskError> {
+    let doing = "read the features of wallets";
+    let names: Vec<String> = client.query_one(FEATURES, &[]).await.map_err(failed(doing))?.get(0);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut scores = AllScores::default();
+    {
+        let active = report.active.scorecard.bind(&names)?;
+        let draft = report.draft.as_ref().map(|draft| draft.scorecard.bind(&names)).transpose()?;
+        let mut rows = pin!(client.query_raw(VECTORS, [&report.network]).await.map_err(failed(doing))?);
+        while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
+            let features: Vec<Option<f64>> = row.try_get(0).map_err(failed(doing))?;
+            let features: Vec<f64> = features.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect();
+            scores.active.push(active.score(&features).score);
+            scores.draft.extend(draft.as_ref().map(|draft| draft.score(&features).score));
+        }
+    }
+    scores.tell(report)
+}

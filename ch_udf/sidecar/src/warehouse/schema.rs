@@ -1,0 +1,327 @@
+//! The tables and views as statements, made from one set of templates for a single server and for a cluster.
+//!
+//! Owns the templates' language: `{database}`; `{local}`, the end of the name of what lives on one shard; `{on_cluster}`;
+//! `{replicated}`, the beginning of an engine's name; `{settings}` of a table; `{ttl COLUMN}` (`{ttl COLUMN ARRIVED}` where old data is
+//! compressed harder); `{arriving AGGREGATE}`, `{valid AGGREGATE}` (see [`super::aggregates`]); `{distributed NAME}`, a table over the shards, and nothing on a single server.
+//! `{{` and `}}` stand for braces.
+
+use std::fmt::Write as _;
+
+use super::aggregates::{AGGREGATES, Aggregate};
+use super::shape::Shape;
+use crate::error::SidecarError;
+
+/// Version of what the templates make. It rises when they change what a database already has.
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// A file of `sql/clickhouse`.
+struct Template {
+    file: &'static str,
+    text: &'static str,
+    /// What stands for words of its own. These are filled in first.
+    words: &'static [(&'static str, &'static str)],
+}
+
+impl Template {
+    const fn new(file: &'static str, text: &'static str) -> Self {
+        Self { file, text, words: &[] }
+    }
+
+    const fn volume(words: &'static [(&'static str, &'static str)]) -> Self {
+        Self { file: "20_volume.sql", text: include_str!("../../../../sql/clickhouse/20_volume.sql"), words }
+    }
+}
+
+/// The templates, in order.
+const TEMPLATES: [Template; 7] = [
+    Template::new("10_transaction_events.sql", include_str!("../../../../sql/clickhouse/10_transaction_events.sql")),
+    Template::new("11_feed.sql", include_str!("../../../../sql/clickhouse/11_feed.sql")),
+    Template::volume(&[("aggregate", "hourly_volume"), ("bucket", "hour"), ("bucket_type", "DateTime('UTC')")]),
+    Template::volume(&[("aggregate", "daily_volume"), ("bucket", "day"), ("bucket_type", "Date")]),
+    Template::new("21_wallet_activity.sql", include_str!("../../../../sql/clickhouse/21_wallet_activity.sql")),
+    Template::new("22_wallet_edges.sql", include_str!("../../../../sql/clickhouse/22_wallet_edges.sql")),
+    Template::new("90_cluster.sql", include_str!("../../../../sql/clickhouse/90_cluster.sql")),
+];
+
+/// Volumes, the days after which data is theirs (the specification's 90 days and 2 years), and the level of ZSTD it then has.
+const TIERS: [(&str, u32, u32); 2] = [("warm", 90, 3), ("cold", 730, 9)];
+
+/// Blocks whose tokens ClickHouse remembers a table: more than a pass that is repeated at once has chunks.
+const DEDUPLICATION_WINDOW: u32 = 1_000;
+
+/// Below it all columns of a part are in one file: with a file for each column, making the files took a fifth of a first load.
+const WIDE_PART_BYTES: u64 = 256 << 20;
+
+impl Shape {
+    /// What adds a column to the events, to be run like other DDL. The table over the shards comes last: who sees the column there finds
+    /// it everywhere. `column` is quoted already.
+    #[must_use]
+    pub fn add_column(&self, column: &str, column_type: &str) -> Vec<String> {
+        let (database, on_cluster) = (&self.database, self.on_cluster());
+        let mut ends = vec![self.local()];
+        ends.extend(self.cluster.as_ref().map(|_| ""));
+        let add = |end: &&str| {
+            format!(
+                "ALTER TABLE {database}.transaction_events{end}{on_cluster} ADD COLUMN IF NOT EXISTS {column} {column_type}"
+            )
+        };
+        ends.iter().map(add).collect()
+    }
+
+    /// What makes the views that count transactions as they arrive, where they are missing.
+    ///
+    /// # Errors
+    /// As [`statements`].
+    pub fn views(&self) -> Result<Vec<String>, SidecarError> {
+        let mut made = statements(self)?;
+        made.retain(|statement| statement.starts_with("CREATE MATERIALIZED VIEW"));
+        Ok(made)
+    }
+
+    /// What takes them away. What they have counted stays.
+    #[must_use]
+    pub fn without_views(&self) -> Vec<String> {
+        let (database, local, on_cluster) = (&self.database, self.local(), self.on_cluster());
+        let names = AGGREGATES.iter().map(|aggregate| aggregate.name).chain(["received_transactions"]);
+        names.map(|name| format!("DROP VIEW IF EXISTS {database}.{name}_mv{local}{on_cluster} SYNC")).collect()
+    }
+
+    /// What makes one replica of a shard hold what the others hold. Nothing if there are no replicas.
+    #[must_use]
+    pub fn catch_up(&self) -> Vec<String> {
+        if !self.is_replicated() {
+            return Vec::new();
+        }
+        let of_aggregates = AGGREGATES.iter().flat_map(Aggregate::tables);
+        let tables =
+            ["transaction_events", "received_transactions"].map(str::to_owned).into_iter().chain(of_aggregates);
+        tables.map(|table| format!("SYSTEM SYNC REPLICA {}.{table}_local LIGHTWEIGHT", self.database)).collect()
+    }
+
+    /// Data moves between volumes as it ages, if there are any, and goes if it is told to.
+    fn ttl(&self, column: &str) -> Vec<String> {
+        let mut rules = Vec::new();
+        if self.storage_policy.is_some() {
+            for (volume, days, _) in TIERS {
+                rules.push(format!("toDateTime({column}) + INTERVAL {days} DAY TO VOLUME '{volume}'"));
+            }
+        }
+        if let Some(days) = self.delete_after_days {
+            rules.push(format!("toDateTime({column}) + INTERVAL {days} DAY DELETE"));
+        }
+        rules
+    }
+
+    /// Old data is compressed harder, but not while it arrives: ClickHouse would do it at once, and a first load of old transactions
+    /// would take twice as long.
+    fn recompression(column: &str, arrived: &str) -> Vec<String> {
+        let rule = |(_, days, level)| {
+            format!(
+                "greatest(toDateTime({column}) + INTERVAL {days} DAY, {arrived} + INTERVAL 1 DAY) RECOMPRESS CODEC(ZSTD({level}))"
+            )
+        };
+        TIERS.map(rule).to_vec()
+    }
+
+    fn settings(&self) -> String {
+        let kind = if self.is_replicated() { "replicated" } else { "non_replicated" };
+        let policy =
+            self.storage_policy.as_ref().map_or_else(String::new, |name| format!(", storage_policy = '{name}'"));
+        format!(
+            "{kind}_deduplication_window = {DEDUPLICATION_WINDOW}, min_bytes_for_wide_part = {WIDE_PART_BYTES}{policy}"
+        )
+    }
+
+    fn distributed(&self, name: &str) -> String {
+        let Some(cluster) = &self.cluster else { return String::new() };
+        // Transactions lie on the shard of their sender; what is computed from them lies beside them. What all shards come to lies
+        // anywhere, a bucket always on the same one.
+        let settled = name.strip_suffix("_settled").and_then(Aggregate::named);
+        let key = match (name, settled) {
+            ("transaction_events", _) => ", cityHash64(network, from_address)".to_owned(),
+            (_, Some(aggregate)) => format!(", cityHash64({})", aggregate.bucket),
+            (_, None) => String::new(),
+        };
+        let (database, on_cluster) = (&self.database, self.on_cluster());
+        format!(
+            "CREATE TABLE IF NOT EXISTS {database}.{name}{on_cluster} AS {database}.{name}_local\n\
+             ENGINE = Distributed({}, {database}, {name}_local{key});",
+            cluster.name
+        )
+    }
+
+    fn resolve(&self, directive: &str) -> Option<String> {
+        Some(match directive.split_once(' ') {
+            None => match directive {
+                "database" => self.database.clone(),
+                "local" => self.local().to_owned(),
+                "on_cluster" => self.on_cluster(),
+                "replicated" => if self.is_replicated() { "Replicated" } else { "" }.to_owned(),
+                "settings" => self.settings(),
+                _ => return None,
+            },
+            Some(("ttl", columns)) => {
+                let (column, arrived) = columns.split_once(' ').map_or((columns, None), |(one, two)| (one, Some(two)));
+                let mut rules = self.ttl(column);
+                rules.extend(arrived.map_or_else(Vec::new, |arrived| Self::recompression(column, arrived)));
+                if rules.is_empty() { String::new() } else { format!("TTL {}", rules.join(",\n    ")) }
+            }
+            Some(("distributed", name)) => self.distributed(name),
+            Some(("arriving", name)) => Aggregate::named(name)?.arriving(self),
+            Some(("valid", name)) => Aggregate::named(name)?.valid(self),
+            Some(_) => return None,
+        })
+    }
+
+    fn fill(&self, file: &str, template: &str) -> Result<String, SidecarError> {
+        let wrong = |what: &str| SidecarError::Configuration { detail: format!("sql/clickhouse/{file}: {what}") };
+        let mut text = String::with_capacity(template.len());
+        let mut rest = template;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (before, from) = rest.split_at(at);
+            text.push_str(before);
+            if from.starts_with("{{") || from.starts_with("}}") {
+                text.push_str(&from[..1]);
+                rest = &from[2..];
+                continue;
+            }
+            let end = from.find('}').filter(|_| from.starts_with('{')).ok_or_else(|| wrong("unmatched brace"))?;
+            let directive = &from[1..end];
+            let value = self.resolve(directive).ok_or_else(|| wrong(&format!("unknown directive {directive:?}")))?;
+            text.push_str(&value);
+            rest = &from[end + 1..];
+        }
+        text.push_str(rest);
+        Ok(text)
+    }
+}
+
+/// Everything that makes the tables and views, in order, comments left out.
+///
+/// # Errors
+/// [`SidecarError::Configuration`] naming a template that is wrong.
+pub fn statements(shape: &Shape) -> Result<Vec<String>, SidecarError> {
+    let (database, on_cluster) = (&shape.database, shape.on_cluster());
+    let mut statements = vec![format!("CREATE DATABASE IF NOT EXISTS {database}{on_cluster}")];
+    for Template { file, text, words } in TEMPLATES {
+        let worded =
+            words.iter().fold(without_comments(text), |text, (word, said)| text.replace(&format!("{{{word}}}"), said));
+        let filled = shape.fill(file, &worded)?;
+        statements.extend(filled.split(";\n").map(str::trim).filter(|text| !text.is_empty()).map(tidy));
+    }
+    statements.push(format!(
+        "CREATE TABLE IF NOT EXISTS {database}.schema_versions{on_cluster} (version UInt32, applied_at DateTime('UTC') DEFAULT now())\n\
+         ENGINE = {}MergeTree ORDER BY version COMMENT 'what arx-sidecar has made here'",
+        if shape.is_replicated() { "Replicated" } else { "" }
+    ));
+    Ok(statements)
+}
+
+fn without_comments(template: &str) -> String {
+    let mut text = String::with_capacity(template.len());
+    for line in template.lines().filter(|line| !line.trim_start().starts_with("--")) {
+        // writing to a String cannot fail
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}
+
+fn tidy(statement: &str) -> String {
+    statement.trim_end_matches(';').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shape::Cluster;
+    use super::*;
+
+    fn single() -> Shape {
+        Shape { database: "arx".into(), cluster: None, storage_policy: None, delete_after_days: None }
+    }
+
+    #[test]
+    fn a_single_server_gets_plain_engines_and_no_distributed_table() {
+        let text = statements(&single()).unwrap().join(";\n");
+        assert!(text.contains("ENGINE = ReplacingMergeTree(version, is_deleted)"), "{text}");
+        for word in ["Replicated", "ON CLUSTER", "Distributed", "_local", "TO VOLUME", " DELETE"] {
+            assert!(!text.contains(word), "{word} in {text}");
+        }
+        assert!(text.contains("{since:Date}"));
+    }
+
+    #[test]
+    fn a_cluster_gets_the_same_tables_replicated_and_one_over_all_shards() {
+        let cluster = Cluster { name: "three".into(), replicated: true };
+        let shape = Shape {
+            cluster: Some(cluster),
+            storage_policy: Some("arx_tiered".into()),
+            delete_after_days: Some(2_557),
+            ..single()
+        };
+        let made = statements(&shape).unwrap();
+        let text = made.join(";\n");
+        assert!(text.contains("transaction_events_local ON CLUSTER three"));
+        assert!(text.contains("ENGINE = ReplicatedReplacingMergeTree(version, is_deleted)"));
+        assert!(
+            text.contains(
+                "ENGINE = Distributed(three, arx, transaction_events_local, cityHash64(network, from_address))"
+            )
+        );
+        assert!(text.contains("INTERVAL 730 DAY TO VOLUME 'cold'") && text.contains("INTERVAL 2557 DAY DELETE"));
+        assert!(made.iter().all(|statement| statement.contains("ON CLUSTER three")), "{made:#?}");
+        let plain = statements(&single()).unwrap().len();
+        assert_eq!(made.len(), plain + 9, "one Distributed table for each relation that is read across shards");
+    }
+
+    #[test]
+    fn a_column_is_added_on_every_server_and_to_the_table_over_the_shards_last() {
+        assert_eq!(
+            single().add_column("`a`", "String"),
+            ["ALTER TABLE arx.transaction_events ADD COLUMN IF NOT EXISTS `a` String"]
+        );
+        let cluster = |replicated| Shape { cluster: Some(Cluster { name: "three".into(), replicated }), ..single() };
+        assert_eq!(
+            cluster(true).add_column("`a`", "String"),
+            [
+                "ALTER TABLE arx.transaction_events_local ON CLUSTER three ADD COLUMN IF NOT EXISTS `a` String",
+                "ALTER TABLE arx.transaction_events ON CLUSTER three ADD COLUMN IF NOT EXISTS `a` String",
+            ]
+        );
+        assert_eq!(cluster(false).add_column("`a`", "String").len(), 2);
+    }
+
+    #[test]
+    fn every_view_that_is_made_can_be_taken_away() {
+        let replicated = Shape { cluster: Some(Cluster { name: "three".into(), replicated: true }), ..single() };
+        for shape in [single(), replicated] {
+            let name = |statement: &String, place| statement.split([' ', '\n']).nth(place).unwrap().to_owned();
+            let mut made: Vec<String> = shape.views().unwrap().iter().map(|statement| name(statement, 6)).collect();
+            let mut gone: Vec<String> = shape.without_views().iter().map(|statement| name(statement, 4)).collect();
+            made.sort();
+            gone.sort();
+            assert_eq!(made, gone);
+            assert_eq!(made.len(), 5);
+        }
+    }
+
+    #[test]
+    fn only_replicas_have_to_catch_up() {
+        let cluster = |replicated| Shape { cluster: Some(Cluster { name: "three".into(), replicated }), ..single() };
+        assert!(single().catch_up().is_empty() && cluster(false).catch_up().is_empty());
+        let made = statements(&cluster(true)).unwrap().join(";\n");
+        let caught_up = cluster(true).catch_up();
+        assert_eq!(caught_up.len(), 8);
+        for statement in caught_up {
+            let table = statement.split(' ').nth(3).unwrap();
+            assert!(made.contains(&format!("CREATE TABLE IF NOT EXISTS {table} ON CLUSTER three")), "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_template_is_named() {
+        let error = single().fill("x.sql", "SELECT {nothing}").unwrap_err().to_string();
+        assert!(error.contains("x.sql") && error.contains("nothing"), "{error}");
+        assert!(single().fill("x.sql", "SELECT {database").is_err());
+        assert!(single().fill("x.sql", "SELECT }").is_err());
+    }
+}

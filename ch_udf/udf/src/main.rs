@@ -1,0 +1,18 @@
+//! Answers ARX's functions for ClickHouse.
+
+use std::process::ExitCode;
+
+use arx_udf::close_inherited;
+use arx_udf::program::{Arguments, run};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    close_inherited();
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("arx-udf: {:#}", anyhow::Error::from(error));
+            ExitCode::FAILURE
+        }
+    }
+}

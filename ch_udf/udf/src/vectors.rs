@@ -1,0 +1,218 @@
+//! What each function must say to what: asked of the code itself by `arx-udf --self-test`, and of ClickHouse after an installation. The
+//! answers expected are the domain's, by a way that knows no bytes.
+
+use arx_core::address::{Address, Network};
+use arx_core::behaviour::{Activity, WalletType};
+use arx_core::risk::features::{Coverage, NAMES, Row};
+use arx_core::risk::{Known, judge, reasons};
+
+use crate::functions::{Function, code};
+use crate::models::{Models, UdfError};
+use crate::protocol::put_text;
+
+/// One question and its answer.
+#[derive(Debug, Clone)]
+pub struct Vector {
+    /// Whom it is asked.
+    pub function: Function,
+    /// The question as an SQL expression.
+    pub sql: String,
+    /// The question in RowBinary.
+    pub row: Vec<u8>,
+    /// The answer as text.
+    pub expected: String,
+}
+
+/// The text of an answer that is NULL.
+pub const NULL: &str = "NULL";
+
+impl Vector {
+    /// Asks the code of this program; returns the answer as text.
+    ///
+    /// # Errors
+    /// [`UdfError::Serve`].
+    pub fn ask(&self, models: &Models) -> Result<String, UdfError> {
+        let question = [b"1\n", self.row.as_slice()].concat();
+        let mut answer = Vec::new();
+        models.answer(self.function, question.as_slice(), &mut answer)?;
+        Ok(shown(self.function, &answer))
+    }
+
+    /// Whether an answer is the one expected: as numbers, where both are, for there are several ways to write one.
+    #[must_use]
+    pub fn is_right(&self, answer: &str) -> bool {
+        match (answer.parse::<f64>(), self.expected.parse::<f64>()) {
+            (Ok(answer), Ok(expected)) => answer.to_bits() == expected.to_bits(),
+            _ => answer == self.expected,
+        }
+    }
+}
+
+/// An answer in RowBinary as text.
+fn shown(function: Function, answer: &[u8]) -> String {
+    let damaged = || format!("no answer: {answer:?}");
+    match (function, answer) {
+        (Function::RiskScore | Function::RiskProbability | Function::NormalizeAddress, [1]) => NULL.to_owned(),
+        (Function::RiskScore, [0, a, b, c, d]) => {
+            let tenths = i32::from_le_bytes([*a, *b, *c, *d]);
+            format!("{}.{}", tenths / 10, tenths % 10)
+        }
+        (Function::RiskProbability, [0, value @ ..]) => {
+            value.try_into().map_or_else(|_| damaged(), |bytes| f64::from_le_bytes(bytes).to_string())
+        }
+        (Function::NormalizeAddress, [0, text @ ..]) => text_of(text).unwrap_or_else(damaged),
+        (Function::RiskExplain, text) => text_of(text).unwrap_or_else(damaged),
+        (Function::WalletType, [answer]) => {
+            let class = WalletType::ALL.into_iter().find(|class| code(*class).to_le_bytes() == [*answer]);
+            class.map_or_else(damaged, |class| class.as_str().to_owned())
+        }
+        (Function::AddressValid, [valid]) => valid.to_string(),
+        _ => damaged(),
+    }
+}
+
+/// A `String` that is all there is.
+fn text_of(bytes: &[u8]) -> Option<String> {
+    let length_bytes = 1 + bytes.iter().position(|byte| *byte < 0x80)?;
+    let text = str::from_utf8(bytes.get(length_bytes..)?).ok()?;
+    let mut again = Vec::new();
+    put_text(&mut again, text.as_bytes());
+    (again == bytes).then(|| text.to_owned())
+}
+
+/// Every vector, function by function.
+///
+/// # Errors
+/// [`UdfError::Scorecard`] for a scorecard over other features.
+pub fn known(models: &Models) -> Result<Vec<Vector>, UdfError> {
+    let mut all = Vec::new();
+    for function in [Function::RiskScore, Function::RiskProbability, Function::RiskExplain] {
+        for row in rows() {
+            all.push(of_features(models, function, row.as_ref())?);
+        }
+    }
+    for activity in activities() {
+        all.push(of_activity(models, &activity));
+    }
+    for function in [Function::NormalizeAddress, Function::AddressValid] {
+        all.extend(PAIRS.iter().map(|(address, network)| of_pair(function, *address, *network)));
+    }
+    Ok(all)
+}
+
+/// Nothing known; all undefined; all zero; values of every size with gaps.
+fn rows() -> [Option<Row>; 4] {
+    let mut mixed = [f64::NAN; NAMES.len()];
+    for (place, number) in mixed.iter_mut().zip(0_u32..) {
+        if number % 5 != 3 {
+            *place = f64::from(number * 37 % 101) / f64::from(1_u32 << (number % 9));
+        }
+    }
+    [None, Some([f64::NAN; NAMES.len()]), Some([0.0; NAMES.len()]), Some(mixed)]
+}
+
+/// A row of features in RowBinary; undefined ones are NULL.
+pub(super) fn put_features(bytes: &mut Vec<u8>, row: Option<&[f64]>) {
+    let row = row.unwrap_or_default();
+    super::protocol::put_length(bytes, row.len());
+    for value in row {
+        put_nullable(bytes, (!value.is_nan()).then_some(value.to_le_bytes()));
+    }
+}
+
+fn put_nullable<const N: usize>(bytes: &mut Vec<u8>, value: Option<[u8; N]>) {
+    bytes.push(u8::from(value.is_none()));
+    bytes.extend(value.into_iter().flatten());
+}
+
+fn of_features(models: &Models, function: Function, row: Option<&Row>) -> Result<Vector, UdfError> {
+    let bound = models.scorecard.bind(&NAMES)?;
+    let known = Known { seen: row.map(|row| (row, Coverage::FULL)), ..Known::default() };
+    let judged = judge(&bound, &known);
+    let expected = match function {
+        Function::RiskProbability => judged.probability.map_or_else(|| NULL.to_owned(), |value| value.to_string()),
+        Function::RiskExplain => serde_json::to_string(&reasons(&bound, &known))?,
+        _ => judged.score.to_string(),
+    };
+    let mut bytes = Vec::new();
+    put_features(&mut bytes, row.map(Row::as_slice));
+    let shown = |value: &f64| if value.is_nan() { NULL.to_owned() } else { format!("{value:?}") };
+    let values: Vec<String> = row.map_or_else(Vec::new, |row| row.iter().map(shown).collect());
+    // without the type an array of nothing but NULL has none
+    let sql = format!("{}(CAST([{}], 'Array(Nullable(Float64))'))", function.sql_name(), values.join(", "));
+    Ok(Vector { function, sql, row: bytes, expected })
+}
+
+fn activities() -> [Activity; 5] {
+    const COIN: i128 = 1_000_000_000_000_000_000;
+    let one = Activity {
+        transactions: 101,
+        volume: Some(101 * COIN),
+        priced: None,
+        mean_gas_price: Some(60e9),
+        recipients: 51,
+    };
+    [
+        Activity { volume: Some(101 * 10_000 * COIN + 1), ..one },
+        one,
+        Activity { mean_gas_price: Some(20e9), ..one },
+        Activity { volume: None, mean_gas_price: None, recipients: 50, ..one },
+        Activity::default(),
+    ]
+}
+
+fn of_activity(models: &Models, activity: &Activity) -> Vector {
+    let Activity { transactions, volume, mean_gas_price, recipients, priced: _ } = *activity;
+    let mut row = transactions.to_le_bytes().to_vec();
+    put_nullable(&mut row, volume.map(i128::to_le_bytes));
+    put_nullable(&mut row, mean_gas_price.map(f64::to_le_bytes));
+    row.extend(recipients.to_le_bytes());
+    let decimal = |units: i128| format!("toDecimal128('{}', 18)", coins(units));
+    let sql = format!(
+        "{}({transactions}, {}, {}, {recipients})",
+        Function::WalletType.sql_name(),
+        volume.map_or_else(|| NULL.to_owned(), decimal),
+        mean_gas_price.map_or_else(|| NULL.to_owned(), |price| format!("{price:?}")),
+    );
+    let expected = models.thresholds.classify(activity).as_str().to_owned();
+    Vector { function: Function::WalletType, sql, row, expected }
+}
+
+/// Units of 10⁻¹⁸ as a decimal number.
+fn coins(units: i128) -> String {
+    let units = format!("{units:019}");
+    let (whole, rest) = units.split_at(units.len() - 18);
+    format!("{whole}.{rest}")
+}
+
+/// Addresses and networks, right, wrong and missing.
+const PAIRS: [(Option<&str>, Option<&str>); 9] = [
+    (Some("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"), Some("ETH")),
+    (Some("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD"), Some("ethereum")),
+    (Some("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"), Some("bitcoin")),
+    (Some("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5"), Some("bitcoin")),
+    (Some("blanks in it"), Some("dogecoin")),
+    (Some("anything"), Some("a-network-of-its-own")),
+    (Some("anything"), Some("no network")),
+    (None, Some("ethereum")),
+    (Some("anything"), None),
+];
+
+fn of_pair(function: Function, address: Option<&str>, network: Option<&str>) -> Vector {
+    let parsed = address
+        .zip(network)
+        .and_then(|(address, network)| Address::parse(address, &Network::parse(network).ok()?).ok());
+    let expected = match function {
+        Function::AddressValid => u8::from(parsed.is_some()).to_string(),
+        _ => parsed.map_or_else(|| NULL.to_owned(), Address::into_string),
+    };
+    let mut row = Vec::new();
+    for text in [address, network] {
+        row.push(u8::from(text.is_none()));
+        if let Some(text) = text {
+            put_text(&mut row, text.as_bytes());
+        }
+    }
+    let sql = |text: Option<&str>| text.map_or_else(|| NULL.to_owned(), |text| format!("'{text}'"));
+    Vector { function, sql: format!("{}({}, {})", function.sql_name(), sql(address), sql(network)), row, expected }
+}
