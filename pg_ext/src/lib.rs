@@ -67,4 +67,5 @@ extension_sql_file!(
 extension_sql_file!("../../sql/postgres/upkeep.sql", name = "upkeep", requires = ["partitions"]);
 extension_sql_file!("../../sql/postgres/alerts.sql", name = "alerts", requires = ["upkeep", check_performance_alerts]);
 extension_sql_file!("../../sql/postgres/schedules.sql", name = "schedules", requires = ["alerts"]);
-extension_sql_file!("../../sql/postgres/grants.sql", name = "grants", finalize);
+extension_sql_file!("../../sql/postgres/dump.sql", name = "dump", requires = ["clusters", "patterns", "risk", "schedules"]);
+extension_sql_file!("../../sql/postgres/access.sql", name = "access", finalize);

@@ -63,5 +63,3 @@ BEGIN
     RETURN raised;
 END;
 $$;
-COMMENT ON FUNCTION record_performance_alerts() IS
-    'stores what check_performance_alerts() finds in alerts and takes a sample; returns the number of alerts';

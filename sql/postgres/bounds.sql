@@ -11,4 +11,3 @@ BEGIN
     range_to := CASE WHEN bounds[2] = 'MAXVALUE' THEN 'infinity' ELSE bounds[2] END;
 END;
 $$;
-COMMENT ON FUNCTION parse_range_bound(text) IS 'the bounds of a range partition of one timestamptz column, from pg_get_expr()';

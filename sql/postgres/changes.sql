@@ -25,6 +25,7 @@ CREATE TABLE transaction_changes (
     former_xid   xid8 NOT NULL,
     changed_at   timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE transaction_changes IS 'former versions of updated and deleted transactions and token transfers';
 CREATE INDEX idx_transaction_changes_xid ON transaction_changes (changed_xid);
 
 -- The epoch is the number of visible rows: a count moves with every commit, in whatever order transactions commit.
@@ -35,13 +36,12 @@ CREATE TABLE graph_epoch (
     raised_xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     raised_at  timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE graph_epoch IS 'changes of transactions that fire no row trigger: TRUNCATE, ATTACH, DETACH, DROP';
 
 CREATE FUNCTION current_graph_epoch() RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$ SELECT count(*) FROM arx.graph_epoch $$;
-COMMENT ON FUNCTION current_graph_epoch() IS
-    'number that moves when TRUNCATE, ATTACH, DETACH or DROP changed what arx.transactions or arx.token_transfers hold';
 
 CREATE FUNCTION stamp_transaction() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -52,7 +52,6 @@ BEGIN
     RETURN NEW;
 END;
 $$;
-COMMENT ON FUNCTION stamp_transaction() IS 'trigger: stamps an updated row anew';
 
 -- SECURITY DEFINER: whoever may change a transaction logs the change, without rights on the log itself. It fires when the change
 -- has been made: one that another trigger prevented leaves no trace, and a row that moves to another partition leaves one.
@@ -77,7 +76,6 @@ BEGIN
     RETURN NULL;
 END;
 $$;
-COMMENT ON FUNCTION log_transaction_change() IS 'trigger: logs the former self of a changed row';
 
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON transactions FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON token_transfers FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
@@ -96,7 +94,6 @@ BEGIN
     RETURN NULL;
 END;
 $$;
-COMMENT ON FUNCTION raise_graph_epoch() IS 'trigger: raises the graph epoch after TRUNCATE';
 
 CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON transactions EXECUTE FUNCTION raise_graph_epoch();
 CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON transactions_default EXECUTE FUNCTION raise_graph_epoch();
@@ -135,8 +132,6 @@ BEGIN
     END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION watch_partition_commands() IS
-    'event trigger: gives new partitions their TRUNCATE trigger and raises the graph epoch when partitions are attached or detached';
 
 CREATE FUNCTION watch_partition_drops() RETURNS event_trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -158,7 +153,6 @@ BEGIN
     END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION watch_partition_drops() IS 'event trigger: raises the graph epoch when a partition is dropped';
 
 CREATE EVENT TRIGGER arx_watch_partition_commands ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION watch_partition_commands();
@@ -187,5 +181,3 @@ BEGIN
     RETURN total;
 END;
 $$;
-COMMENT ON FUNCTION after_restore() IS
-    'after a dump was restored into another cluster: stamps its rows anew and forgets its log; returns how many rows';

@@ -45,8 +45,6 @@ BEGIN
     RETURN is_new;
 END;
 $$;
-COMMENT ON FUNCTION exclude_cluster_merge(text, text, text, text) IS
-    'keeps two wallets out of one cluster from now on; returns false when they were kept apart before, with the reason replaced';
 
 CREATE FUNCTION restore_cluster_merge(wallet_a text, wallet_b text, network text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -63,5 +61,3 @@ BEGIN
     RETURN FOUND;
 END;
 $$;
-COMMENT ON FUNCTION restore_cluster_merge(text, text, text) IS
-    'takes an exclusion back: evidence that two wallets belong together counts again; returns whether there was one';

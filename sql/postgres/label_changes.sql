@@ -25,7 +25,6 @@ BEGIN
     RETURN NULL;
 END;
 $$;
-COMMENT ON FUNCTION log_label_change() IS 'trigger: logs whose label was changed';
 
 CREATE FUNCTION log_label_meaning() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -41,7 +40,6 @@ BEGIN
     RETURN NULL;
 END;
 $$;
-COMMENT ON FUNCTION log_label_meaning() IS 'trigger: logs that the labels of many addresses mean something else, or are gone';
 
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON address_labels FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
 CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON address_labels FOR EACH ROW EXECUTE FUNCTION log_label_change();
@@ -68,5 +66,3 @@ SELECT c.network, c.address
   FROM arx.label_changes AS c
  WHERE c.changed_xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(c.changed_xid, $1)
 $$;
-COMMENT ON FUNCTION changed_labels(pg_snapshot) IS
-    'addresses whose labels appeared or changed since a snapshot; address NULL: all of the network, network NULL, too: all';

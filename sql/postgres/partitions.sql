@@ -50,8 +50,6 @@ BEGIN
     RETURN moved;
 END;
 $$;
-COMMENT ON FUNCTION drain_into(regclass, regclass, regclass, timestamptz, timestamptz) IS
-    'moves a range of rows, stamps included, from a detached default partition into the partition made for them';
 
 -- One step of a plan. A month whose rows wait in the default partition is created while that one is detached, so the rows move
 -- without a moment in which they are missing, and keep their ingest_xid: for every consumer they are the rows they were.
@@ -97,7 +95,6 @@ BEGIN
     END IF;
 END;
 $$;
-COMMENT ON FUNCTION apply_partition_step(regclass, text, text, timestamptz, timestamptz) IS 'carries out one step of a partition plan';
 
 CREATE FUNCTION ensure_partitions(relation regclass, range_from timestamptz, range_to timestamptz) RETURNS integer
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -116,8 +113,6 @@ BEGIN
     RETURN created;
 END;
 $$;
-COMMENT ON FUNCTION ensure_partitions(regclass, timestamptz, timestamptz) IS
-    'creates the monthly partitions that are missing for a range of time, moving rows out of the default partition; returns how many';
 
 CREATE FUNCTION manage_partitions(relation regclass DEFAULT 'arx.transactions', dry_run boolean DEFAULT false)
     RETURNS TABLE (action text, partition text, range_from timestamptz, range_to timestamptz, reason text, done boolean)
@@ -148,8 +143,6 @@ BEGIN
     END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION manage_partitions(regclass, boolean) IS
-    'makes months ahead, drains the default partition and lets go of old months as partition_policies says; dry_run only shows the steps';
 
 -- Transactions before token transfers, as every reader of both takes them: in the other order maintenance and a build of the graph
 -- each wait for what the other holds.
@@ -162,7 +155,6 @@ SELECT p.relation, m.action, m.partition, m.range_from, m.range_to, m.reason, m.
   FROM (SELECT DISTINCT relation FROM arx.partition_policies ORDER BY relation DESC) AS p
  CROSS JOIN LATERAL arx.manage_partitions(p.relation::regclass, $1) AS m
 $$;
-COMMENT ON FUNCTION run_partition_maintenance(boolean) IS 'manage_partitions() for every relation of partition_policies';
 
 -- wallet_profiles is partitioned by network; a network's partition is partitioned by hash of the address.
 CREATE FUNCTION create_hash_partitions(
@@ -237,5 +229,3 @@ BEGIN
     END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION create_hash_partitions(regclass, integer, text) IS
-    'partitions a network''s wallet_profiles by hash of the address, or changes their number; NULL: every network that has profiles';

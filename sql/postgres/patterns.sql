@@ -20,6 +20,7 @@ CREATE TABLE pattern_findings (
     found_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pattern, network, asset, "window", min_value, options, finding_id)
 );
+COMMENT ON TABLE pattern_findings IS 'findings of detect_patterns(), kept up to date by refresh_patterns()';
 CREATE INDEX idx_pattern_findings_time ON pattern_findings (network, pattern, first_seen);
 CREATE INDEX idx_pattern_findings_wallets ON pattern_findings USING gin (wallets);
 
@@ -42,8 +43,6 @@ SELECT c."timestamp"
  WHERE c.changed_xid >= pg_snapshot_xmin($3) AND NOT pg_visible_in_snapshot(c.changed_xid, $3)
    AND c.relation = 'token_transfers' AND c.network = $1 AND c.asset = $2
 $$;
-COMMENT ON FUNCTION changed_times(text, text, pg_snapshot) IS
-    'when transfers of an asset appeared or changed since a snapshot, as they are and as they were';
 
 -- Whether something is a finding is decided by the transfers within the pattern's horizon of its first transfer. So a transfer that
 -- changed at t concerns the findings that begin within the horizon of t, and those alone are looked for anew: among the transfers
@@ -168,5 +167,3 @@ BEGIN
     END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION refresh_patterns(text, interval, text, text, numeric, jsonb) IS
-    'brings pattern_findings up to date with what changed since the last run, for one pattern or all; says what it wrote';

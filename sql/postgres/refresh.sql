@@ -22,8 +22,6 @@ BEGIN
      WHERE p.consumer = begin_refresh.consumer;
 END;
 $$;
-COMMENT ON FUNCTION begin_refresh(text) IS
-    'claims a refresh job for this transaction: the snapshot it has seen (NULL: start afresh) and the one it will have seen';
 
 CREATE FUNCTION finish_refresh(consumer text, until pg_snapshot, epoch bigint, refreshed bigint) RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
@@ -33,7 +31,6 @@ UPDATE arx.feed_positions AS p
    SET position = $2, epoch = $3, rows_total = p.rows_total + $4, updated_at = clock_timestamp()
  WHERE p.consumer = $1
 $$;
-COMMENT ON FUNCTION finish_refresh(text, pg_snapshot, bigint, bigint) IS 'stores what a refresh job has seen';
 
 -- Transactions that appeared or changed since a snapshot, as they are now and as they were.
 CREATE FUNCTION changed_transactions(since pg_snapshot)
@@ -53,7 +50,6 @@ SELECT c.network, c."timestamp", c.from_address, c.to_address
  WHERE c.changed_xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(c.changed_xid, $1)
    AND c.relation = 'transactions'
 $$;
-COMMENT ON FUNCTION changed_transactions(pg_snapshot) IS 'transactions that appeared or changed since a snapshot, as they are and as they were';
 
 -- Rows are written in the order in which refresh_risk_scores() writes them: side by side, the two never wait in a circle.
 CREATE FUNCTION refresh_wallet_profiles() RETURNS bigint
@@ -129,8 +125,6 @@ BEGIN
     RETURN refreshed;
 END;
 $$;
-COMMENT ON FUNCTION refresh_wallet_profiles() IS
-    'brings activity and volume in wallet_profiles up to date with what changed since the last run; returns the wallets written';
 
 CREATE FUNCTION refresh_daily_stats() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -167,8 +161,6 @@ BEGIN
     RETURN refreshed;
 END;
 $$;
-COMMENT ON FUNCTION refresh_daily_stats() IS
-    'recomputes the days (UTC) of daily_transaction_stats that changed since the last run; returns the rows written';
 
 -- The price in force at the time of the transaction; rows that already bear a value keep it unless asked.
 CREATE FUNCTION apply_asset_prices(network text, overwrite boolean DEFAULT false) RETURNS bigint
@@ -192,5 +184,3 @@ BEGIN
     RETURN changed;
 END;
 $$;
-COMMENT ON FUNCTION apply_asset_prices(text, boolean) IS
-    'fills value_usd of a network''s transactions from asset_prices (the latest price at or before each); returns the rows changed';

@@ -40,7 +40,6 @@ BEGIN
     RETURN NEW;
 END;
 $$;
-COMMENT ON FUNCTION guard_risk_override() IS 'trigger: an override that has ended stays so, and says who ended it';
 CREATE TRIGGER arx_guard BEFORE UPDATE ON risk_overrides FOR EACH ROW EXECUTE FUNCTION guard_risk_override();
 
 CREATE VIEW current_risk_overrides AS
@@ -94,8 +93,6 @@ BEGIN
     RETURN made;
 END;
 $$;
-COMMENT ON FUNCTION override_risk(text, text, numeric, text, timestamptz) IS
-    'decides the score of a wallet until a time, at most a year off, in the place of the override before; returns the override''s id';
 
 CREATE FUNCTION end_risk_override(override_id bigint) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -110,7 +107,6 @@ BEGIN
     RETURN FOUND;
 END;
 $$;
-COMMENT ON FUNCTION end_risk_override(bigint) IS 'ends an override before it expires; returns whether it was in force';
 
 -- History --------------------------------------------------------------------------------------------------------------------
 CREATE TABLE risk_score_history (
@@ -142,8 +138,6 @@ SELECT h.scored_at, h.score, h.previous_score, h.score - h.previous_score, h.pro
  ORDER BY h.scored_at DESC, h.entry_id DESC
  LIMIT arx.require_limit($3)
 $$;
-COMMENT ON FUNCTION risk_history(text, text, integer) IS
-    'how a wallet''s score changed, newest first, each with the score before (NULL: none is known)';
 
 -- The job --------------------------------------------------------------------------------------------------------------------
 -- Wallets whose score may have changed. They are found in one transaction, scored in many, by as many sessions as there are.
@@ -190,14 +184,11 @@ SELECT CASE WHEN NOT EXISTS (SELECT FROM arx.networks AS n WHERE n.network = $2)
             WHEN arx.is_valid_address($1, $2) THEN arx.normalize_address($1, $2) = $1
             ELSE false END
 $$;
-COMMENT ON FUNCTION is_normalized_address(text, text) IS
-    'whether a network is registered and an address of it is written as normalize_address() writes it';
 
 CREATE FUNCTION lock_risk_queue() RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$ SELECT pg_advisory_xact_lock(hashtextextended('arx.risk_queue', 0)) $$;
-COMMENT ON FUNCTION lock_risk_queue() IS 'waits for others that queue wallets, until the end of their transactions';
 
 CREATE FUNCTION queue_all_wallets(network text DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -223,7 +214,6 @@ BEGIN
     RETURN queued;
 END;
 $$;
-COMMENT ON FUNCTION queue_all_wallets(text) IS 'queues every wallet of a network, or of all, to be scored anew; returns how many';
 
 -- `since`: labels and overrides that begin or end after it and up to now have changed what they mean.
 CREATE FUNCTION changed_wallets(seen pg_snapshot, since timestamptz)
@@ -258,8 +248,6 @@ SELECT n.network, count(*), coalesce(array_agg(n.address) FILTER (WHERE n.how = 
   FROM numbered AS n
  GROUP BY n.network
 $$;
-COMMENT ON FUNCTION changed_wallets(pg_snapshot, timestamptz) IS
-    'whose transactions changed since a snapshot, and whose labels since it or by time; whole: all of the network, network NULL: all';
 
 CREATE FUNCTION queue_risk_changes() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -336,8 +324,6 @@ BEGIN
     RETURN queued;
 END;
 $$;
-COMMENT ON FUNCTION queue_risk_changes() IS
-    'queues the wallets whose score may have changed since the last call, as part of refresh_risk_scores(); returns how many';
 
 CREATE FUNCTION take_queued_wallets(network text, batch_size integer, beyond text, waiting boolean) RETURNS text[]
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -359,8 +345,6 @@ BEGIN
     RETURN taken;
 END;
 $$;
-COMMENT ON FUNCTION take_queued_wallets(text, integer, text, boolean) IS
-    'takes the next wallets beyond an address from the queue, as part of refresh_risk_scores(); waiting: also those that others are at';
 
 CREATE FUNCTION write_risk_scores(network text, addresses text[]) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -389,8 +373,6 @@ BEGIN
     RETURN changed;
 END;
 $$;
-COMMENT ON FUNCTION write_risk_scores(text, text[]) IS
-    'scores wallets that were taken from the queue, as part of refresh_risk_scores(); returns how many have another score or state';
 
 -- A procedure that commits can have no settings of its own: what it calls has them. READ COMMITTED, because each batch must see what was
 -- queued, and what others committed since.
@@ -485,5 +467,3 @@ BEGIN
     END IF;
 END;
 $$;
-COMMENT ON PROCEDURE refresh_risk_scores(text, integer, bigint, bigint) IS
-    'scores the wallets whose score may have changed, in batches that it commits; says how many it looked at and how many changed';

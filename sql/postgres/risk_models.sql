@@ -62,7 +62,6 @@ BEGIN
     RETURN NEW;
 END;
 $$;
-COMMENT ON FUNCTION guard_risk_model() IS 'trigger: a stored model is a draft at first, never changes, and stays once it was active';
 
 -- SECURITY DEFINER: nobody sets the state but by an activation.
 CREATE FUNCTION settle_risk_models() RETURNS trigger
@@ -91,7 +90,6 @@ BEGIN
     RETURN NULL;
 END;
 $$;
-COMMENT ON FUNCTION settle_risk_models() IS 'trigger: brings the states of risk_models in line with risk_model_activations';
 
 CREATE TRIGGER arx_guard BEFORE INSERT OR UPDATE OR DELETE ON risk_models FOR EACH ROW EXECUTE FUNCTION guard_risk_model();
 CREATE TRIGGER arx_settle AFTER INSERT ON risk_models EXECUTE FUNCTION settle_risk_models();
@@ -106,7 +104,6 @@ CREATE FUNCTION active_risk_model() RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$ SELECT m.version FROM arx.risk_models AS m WHERE m.state = 'active' $$;
-COMMENT ON FUNCTION active_risk_model() IS 'version of the risk model that scores';
 
 CREATE FUNCTION require_risk_model(version text) RETURNS arx.risk_models
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -127,7 +124,6 @@ BEGIN
     RETURN model;
 END;
 $$;
-COMMENT ON FUNCTION require_risk_model(text) IS 'the risk model of this version, or an error (42704) that names those there are';
 
 -- Waits for whoever activates a model at the same time; returns the activation that is in force then.
 CREATE FUNCTION lock_risk_models() RETURNS arx.risk_model_activations
@@ -144,7 +140,6 @@ BEGIN
     RETURN current;
 END;
 $$;
-COMMENT ON FUNCTION lock_risk_models() IS 'waits for other activations; returns the one in force';
 
 CREATE FUNCTION activate_risk_model(version text, reason text DEFAULT NULL) RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -164,8 +159,6 @@ BEGIN
     RETURN current.version;
 END;
 $$;
-COMMENT ON FUNCTION activate_risk_model(text, text) IS
-    'makes a risk model the one that scores: the next refresh scores every wallet anew; returns the version that was active before';
 
 CREATE FUNCTION rollback_risk_model(reason text DEFAULT NULL) RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -188,8 +181,6 @@ BEGIN
     RETURN target.version;
 END;
 $$;
-COMMENT ON FUNCTION rollback_risk_model(text) IS
-    'makes the risk model active that was active before the present one, and so on back; returns its version';
 
 CREATE FUNCTION discard_risk_model(version text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -201,7 +192,6 @@ BEGIN
     DELETE FROM arx.risk_models AS m WHERE m.version = discard_risk_model.version;
 END;
 $$;
-COMMENT ON FUNCTION discard_risk_model(text) IS 'removes a draft; an error (55000) for a model that was ever active';
 
 CREATE FUNCTION import_risk_model(document jsonb, network text DEFAULT NULL) RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -228,4 +218,3 @@ BEGIN
     RETURN stored;
 END;
 $$;
-COMMENT ON FUNCTION import_risk_model(jsonb, text) IS 'checks a scorecard and stores it as a draft; returns its version';

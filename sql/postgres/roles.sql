@@ -19,4 +19,3 @@ BEGIN
     EXECUTE format('GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE %s TO arx_operator', partition);
 END;
 $$;
-COMMENT ON FUNCTION grant_on_partition(regclass) IS 'gives a new partition the rights of its parent';

@@ -30,7 +30,6 @@ BEGIN
     END IF;
 END;
 $$;
-COMMENT ON FUNCTION require_pg_cron() IS 'an error (55000) unless pg_cron is installed in this database';
 
 CREATE FUNCTION install_schedules() RETURNS TABLE (job text, schedule text, command text)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -45,7 +44,6 @@ BEGIN
     END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION install_schedules() IS 'gives the jobs of arx.schedules to pg_cron, replacing those of the same name';
 
 CREATE FUNCTION remove_schedules() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -61,4 +59,3 @@ BEGIN
     RETURN removed;
 END;
 $$;
-COMMENT ON FUNCTION remove_schedules() IS 'takes the jobs of arx.schedules back from pg_cron; returns how many there were';

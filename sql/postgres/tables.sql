@@ -17,6 +17,7 @@ CREATE TABLE networks (
     -- rows that ARX ships; a user's own rows are the others, and pg_dump carries those alone
     builtin         boolean NOT NULL DEFAULT false
 );
+COMMENT ON TABLE networks IS 'networks that ARX knows; add one with INSERT (network, native_asset)';
 INSERT INTO networks (network, native_asset, native_decimals, builtin) VALUES
     ('ethereum', 'ETH', 18, true), ('sepolia', 'ETH', 18, true), ('holesky', 'ETH', 18, true),
     ('ethereum-classic', 'ETC', 18, true), ('bsc', 'BNB', 18, true), ('polygon', 'POL', 18, true),
@@ -39,6 +40,7 @@ CREATE TABLE users (
     last_login timestamptz,
     status     user_status_enum NOT NULL DEFAULT 'active'
 );
+COMMENT ON TABLE users IS 'people who work with ARX; not readable by arx_reader';
 CREATE UNIQUE INDEX users_email_key ON users (lower(email));
 
 -- Labels ---------------------------------------------------------------------------------------------------------------------
@@ -50,6 +52,7 @@ CREATE TABLE label_categories (
     description text NOT NULL,
     builtin     boolean NOT NULL DEFAULT false
 );
+COMMENT ON TABLE label_categories IS 'categories of labels and their meaning for risk';
 INSERT INTO label_categories (category, kind, severity, description, builtin) VALUES
     ('sanctions',         'illicit', 'severe', 'named on a sanctions list', true),
     ('terrorism',         'illicit', 'severe', 'financing of terrorism', true),
@@ -92,6 +95,7 @@ CREATE TABLE address_labels (
     CONSTRAINT address_labels_address_normalized CHECK (address = arx.normalize_address(address, network)),
     CONSTRAINT address_labels_key UNIQUE (network, address, category, source, label, valid_from)
 );
+COMMENT ON TABLE address_labels IS 'labels of addresses with source, confidence and period of validity';
 CREATE INDEX idx_address_labels_address ON address_labels (address, network);
 CREATE INDEX idx_address_labels_ingest ON address_labels (ingest_xid);
 
@@ -103,6 +107,7 @@ CREATE TABLE asset_prices (
     source    text NOT NULL DEFAULT 'manual',
     PRIMARY KEY (asset, priced_at)
 );
+COMMENT ON TABLE asset_prices IS 'prices of assets in USD, each in force until the next one';
 
 -- Transactions ---------------------------------------------------------------------------------------------------------------
 -- INSERT and COPY fire no row trigger. `ingest_xid` is what makes freshness exact: see sql/postgres/changes.sql.
@@ -124,6 +129,8 @@ CREATE TABLE transactions (
     ingest_xid        xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     PRIMARY KEY (network, tx_hash, "timestamp")
 ) PARTITION BY RANGE ("timestamp");
+COMMENT ON TABLE transactions IS
+    'transactions, partitioned by month; values in coins, addresses as normalize_address() writes them';
 CREATE TABLE transactions_default PARTITION OF transactions DEFAULT;
 
 CREATE INDEX idx_transactions_from_addr ON transactions (from_address, network, "timestamp" DESC);
@@ -147,6 +154,7 @@ CREATE TABLE token_transfers (
     ingest_xid    xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     PRIMARY KEY (network, tx_hash, log_index, "timestamp")
 ) PARTITION BY RANGE ("timestamp");
+COMMENT ON TABLE token_transfers IS 'token transfers, partitioned by month; amounts in raw units of the token';
 CREATE TABLE token_transfers_default PARTITION OF token_transfers DEFAULT;
 
 CREATE INDEX idx_token_transfers_from_addr ON token_transfers (from_address, network, "timestamp" DESC);
@@ -173,6 +181,8 @@ CREATE TABLE wallet_profiles (
     updated_at        timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (wallet_address, network_type)
 ) PARTITION BY LIST (network_type);
+COMMENT ON TABLE wallet_profiles IS
+    'wallets, one row each: activity, volume, risk, and the analytics of users and ClickHouse';
 CREATE TABLE wallet_profiles_default PARTITION OF wallet_profiles DEFAULT;
 
 CREATE INDEX idx_wallet_analytics_gin ON wallet_profiles USING gin (analytics_profile jsonb_path_ops);
@@ -194,6 +204,7 @@ CREATE TABLE daily_transaction_stats (
     refreshed_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (date, network)
 );
+COMMENT ON TABLE daily_transaction_stats IS 'transactions by day (UTC) and network; failed transactions add no volume';
 
 -- Computed by ClickHouse, written back by the sidecar's feed.
 CREATE TABLE hourly_volume (
@@ -206,6 +217,8 @@ CREATE TABLE hourly_volume (
     refreshed_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (network, hour)
 );
+COMMENT ON TABLE hourly_volume IS
+    'transactions by hour (UTC) and network, computed by ClickHouse; failed transactions add no volume';
 
 -- How wallets behave: above which numbers a wallet is of a class, by what it sent in the period. The network '*' stands for all that have
 -- no row of their own. A user's row goes before the one that ARX ships.
@@ -222,6 +235,7 @@ CREATE TABLE behaviour_thresholds (
     distributor_recipients bigint NOT NULL DEFAULT 50 CHECK (distributor_recipients >= 0),
     PRIMARY KEY (network, origin)
 );
+COMMENT ON TABLE behaviour_thresholds IS 'thresholds above which a wallet is a whale, a trader or a distributor';
 INSERT INTO behaviour_thresholds (origin) VALUES ('builtin');
 
 -- Up to which day, and by which rules, the wallets of a network were judged last.
@@ -231,6 +245,7 @@ CREATE TABLE behaviour_windows (
     rules      jsonb NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE behaviour_windows IS 'day up to which the behaviour of the wallets of a network is known';
 
 -- State of the movers --------------------------------------------------------------------------------------------------------
 -- One row a consumer of the freshness primitive (a refresh job here, a feed of the sidecar). `position` is the snapshot up to
@@ -248,6 +263,7 @@ CREATE TABLE feed_positions (
     rows_total        bigint NOT NULL DEFAULT 0,
     updated_at        timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE feed_positions IS 'snapshot up to which each consumer of transactions has read everything';
 
 -- The first load of a feed, until it is complete: everything there was at `position`, in chunks of blocks.
 CREATE TABLE feed_loads (
@@ -259,6 +275,7 @@ CREATE TABLE feed_loads (
     timeline          integer NOT NULL,
     started_at        timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE feed_loads IS 'first loads of feeds that are not complete yet';
 CREATE TABLE feed_chunks (
     consumer     text NOT NULL REFERENCES feed_loads ON DELETE CASCADE,
     chunk        integer NOT NULL,
@@ -275,6 +292,7 @@ CREATE TABLE feed_chunks (
     CHECK (cardinality(relations) > 0 AND cardinality(files) = cardinality(relations)
            AND cardinality(first_blocks) = cardinality(relations) AND cardinality(end_blocks) = cardinality(relations))
 );
+COMMENT ON TABLE feed_chunks IS 'chunks of first loads; rows_loaded is set once a chunk is loaded';
 
 -- Hours that the feed to ClickHouse is to load again; what it has loaded, it takes off the list.
 CREATE TABLE feed_reloads (
@@ -283,6 +301,7 @@ CREATE TABLE feed_reloads (
     requested_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (network, hour)
 );
+COMMENT ON TABLE feed_reloads IS 'hours that the feed to ClickHouse must load again';
 
 -- One row an imported source. `lines_done` is committed with the rows it counts, so an import continues where it was cut off.
 CREATE TABLE import_progress (
@@ -297,3 +316,4 @@ CREATE TABLE import_progress (
     started_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE import_progress IS 'progress of the import of each source';

@@ -37,8 +37,6 @@ BEGIN
     END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION update_table_statistics() IS
-    'analyzes the tables of schema arx whose statistics are stale, partitioned parents included; returns them with the reason';
 
 -- Bloat of a btree is estimated from what its rows should take: the estimate of pgsql-bloat-estimation, without its alignment
 -- padding. An index is worth rewriting only above 128 pages and when more than 40 % of it would be gained.
@@ -86,8 +84,6 @@ SELECT format('%I.%I', z.nspname, z.relname), format('%I.%I', z.nspname, z.table
  ) AS p
  ORDER BY p.action, z.bytes DESC, z.relname
 $$;
-COMMENT ON FUNCTION index_maintenance_plan() IS
-    'what the indexes of schema arx need; run the statements at top level: \gexec in psql, pg_cron, or arx-sidecar maintain-indexes';
 
 CREATE FUNCTION maintain_indexes() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -105,8 +101,6 @@ BEGIN
     RETURN waiting;
 END;
 $$;
-COMMENT ON FUNCTION maintain_indexes() IS
-    'reports what the indexes need and returns how many statements of index_maintenance_plan() wait to be run at top level';
 
 -- Facts about the server ----------------------------------------------------------------------------------------------------
 -- Counters since start-up hide what happens now: samples make differences possible.
@@ -164,8 +158,6 @@ SELECT f.metric, f.value::double precision
  ) AS f (metric, value)
  WHERE f.value IS NOT NULL
 $$;
-COMMENT ON FUNCTION performance_facts() IS
-    'what the server is doing now, one row a metric; rates count from the last sample of performance_samples, or from start-up';
 
 CREATE VIEW performance_dashboard AS
 SELECT max(f.value) FILTER (WHERE f.metric = 'connections')::bigint AS active_connections,

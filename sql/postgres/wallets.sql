@@ -23,7 +23,6 @@ BEGIN
     RETURN require_limit."limit";
 END;
 $$;
-COMMENT ON FUNCTION require_limit(integer) IS 'the limit given, or an error (22023) when it is not between 1 and 1000000';
 
 -- A single SELECT, so that the planner inlines it: per partition two ordered index scans, merged, stopping at the limit.
 CREATE FUNCTION wallet_history(
@@ -63,8 +62,6 @@ SELECT h.tx_hash, h."timestamp", h.direction, h.counterparty, h.value, h.value_u
  ORDER BY h."timestamp" DESC, h.tx_hash DESC
  LIMIT arx.require_limit($4)
 $$;
-COMMENT ON FUNCTION wallet_history(text, text, timestamptz, integer, text) IS
-    'a wallet''s transactions, newest first, those before a time; for the next page pass the last row''s timestamp and tx_hash';
 
 -- Rank and percentile by volume within the network, and the change of a wallet's volume against its own previous seven days.
 CREATE VIEW wallet_rankings AS

@@ -1,0 +1,321 @@
+-- Access to everything in the schema, and the comment of every function. This file runs last.
+--
+-- PUBLIC has no privileges. arx_reader may read, arx_operator may also change state. Comments of
+-- tables and views stand with their definitions.
+
+REVOKE ALL ON SCHEMA arx FROM PUBLIC;
+GRANT USAGE ON SCHEMA arx TO arx_reader;
+
+-- Functions ---------------------------------------------------------------------------------------
+-- One row a function: its name, the role that may call it, its comment. Without a role only the
+-- owner of the extension may call it: it is a trigger, or a step of a SECURITY DEFINER function.
+-- Overloads share a row. CREATE EXTENSION fails when a function has no row, or a row no function.
+DO $do$
+DECLARE
+    declared record;
+BEGIN
+    FOR declared IN
+        SELECT coalesce(d.name, f.name) AS name, d.name IS NOT NULL AS has_row, d.grantee, d.comment, f.signature,
+               count(*) OVER (PARTITION BY d.name, f.signature::oid) AS row_count
+          FROM (VALUES
+            -- Networks and addresses
+                ('normalize_network', 'arx_reader',
+             'canonical name of a network: ETH, eip155:1 and ethereum name the same network'),
+                ('network_family', 'arx_reader',
+             'address format of a network: evm, bitcoin, litecoin, tron, solana or opaque'),
+                ('registered_network', 'arx_reader',
+             'canonical name of a network of arx.networks; any other is an error (22023), NULL is an error (22004)'),
+                ('normalize_address', 'arx_reader',
+             'an address as ARX stores it; a malformed address is an error (22023) that names the problem'),
+                ('is_valid_address', 'arx_reader', 'true if normalize_address() accepts the address'),
+                ('is_normalized_address', 'arx_reader',
+             'true if the network is registered and the address is written as normalize_address() writes it'),
+                ('require_address', 'arx_reader', 'normalize_address(), except that NULL is an error (22004)'),
+                ('checksum_address', 'arx_reader',
+             'an address for display: EIP-55 mixed case on EVM networks, as stored elsewhere'),
+                ('require_limit', 'arx_reader',
+             'the limit given; one that is not between 1 and 1000000 is an error (22023)'),
+
+            -- Freshness
+                ('current_graph_epoch', 'arx_reader',
+             'number that rises when TRUNCATE, ATTACH, DETACH or DROP changed arx.transactions or arx.token_transfers'),
+                ('changed_transactions', 'arx_reader',
+             'transactions that appeared or changed since a snapshot, in their present and former versions'),
+                ('changed_times', 'arx_reader',
+             'times of the transfers of an asset that appeared or changed since a snapshot, in their present and '
+             'former versions'),
+                ('changed_labels', 'arx_reader',
+             'addresses whose labels appeared or changed since a snapshot; address NULL: the whole network, network '
+             'NULL: all networks'),
+                ('changed_wallets', 'arx_reader',
+             'wallets by network whose transactions or labels changed since a snapshot, or whose labels began or '
+             'ended since a time; whole: all wallets of the network, network NULL: all networks'),
+                ('stamp_transaction', NULL, 'trigger: stamps an updated row with the current transaction'),
+                ('log_transaction_change', NULL, 'trigger: logs the former version of a changed row'),
+                ('log_label_change', NULL, 'trigger: logs the address of a changed label'),
+                ('log_label_meaning', NULL,
+             'trigger: logs that the labels of many addresses changed their meaning or were removed'),
+                ('raise_graph_epoch', NULL, 'trigger: raises the graph epoch after TRUNCATE'),
+                ('watch_partition_commands', NULL,
+             'event trigger: gives new partitions their TRUNCATE trigger and raises the graph epoch when partitions '
+             'are attached or detached'),
+                ('watch_partition_drops', NULL, 'event trigger: raises the graph epoch when a partition is dropped'),
+                ('after_restore', 'arx_operator',
+             'call after restoring a dump into another cluster: stamps its rows again and clears the change logs; '
+             'returns the rows stamped'),
+
+            -- Wallets and the transaction graph
+                ('wallet_history', 'arx_reader',
+             'transactions of a wallet, newest first, up to a time; for the next page pass the timestamp and tx_hash '
+             'of the last row'),
+                ('wallet_connections', 'arx_reader',
+             'wallets connected with a wallet, each once at its smallest depth, ranked by transfers within a depth'),
+                ('wallet_reach', 'arx_reader',
+             'number of wallets a wallet reaches at each depth, with the transfers and their value'),
+                ('shortest_path', 'arx_reader',
+             'cheapest paths between two wallets by hops, value or recency, one row a step, with the transactions '
+             'behind each step'),
+                ('wallet_graph_dot', 'arx_reader',
+             'neighbourhood of a wallet as a Graphviz drawing, coloured by label and risk, with hubs folded'),
+                ('wallet_exposure', 'arx_reader',
+             'shares of the funds of a wallet that came from or went to labelled wallets, by category, with the '
+             'strongest path'),
+                ('screen_wallets', 'arx_reader',
+             'exposure of many wallets, one row each: sanctions, illicit and service shares, the nearest illicit '
+             'wallet'),
+                ('trace_funds', 'arx_reader',
+             'transfers along which funds of a wallet or of transactions went or came, one row each, with the tainted '
+             'amount'),
+                ('trace_summary', 'arx_reader',
+             'wallets where the funds that trace_funds() follows ended, one row a wallet and reason'),
+                ('wallet_clusters', 'arx_reader',
+             'wallets that belong together, largest cluster first: connected (weak, strong), sharing a deposit '
+             'address, or funded together'),
+                ('cluster_merges', 'arx_reader',
+             'evidence behind clusters, one row a merge, with its transactions and, if it was rejected, the reason'),
+                ('cluster_labels', 'arx_reader',
+             'labels that wallets inherit from others of their cluster; confidence falls with every merge between '
+             'them'),
+                ('exclude_cluster_merge', 'arx_operator',
+             'keeps two wallets in separate clusters; returns false and replaces the reason when they were excluded '
+             'before'),
+                ('restore_cluster_merge', 'arx_operator',
+             'removes an exclusion, so that evidence that two wallets belong together counts again; returns true if '
+             'it existed'),
+                ('wallet_centrality', 'arx_reader',
+             'wallets by degree, PageRank or betweenness, highest first, or one wallet with its rank'),
+                ('detect_patterns', 'arx_reader',
+             'laundering patterns within a window of time, strongest first, with the wallets and transactions of each'),
+                ('pattern_types', 'arx_reader', 'patterns of detect_patterns(), their options and the source of each'),
+                ('pattern_horizon', 'arx_reader',
+             'time before and after the first transfer of a finding that holds all transfers the finding depends on'),
+                ('pattern_network', 'arx_reader',
+             'canonical name of a network; NULL: the only one with transfers, an error (22023) when there are several'),
+                ('refresh_graph', 'arx_operator',
+             'merges changes into a new file of the graph, or with rebuild reads the tables again; not in a '
+             'transaction that has written'),
+                ('graph_status', 'arx_reader',
+             'file of the graph that answers the caller: age, size, and the size of its overlay'),
+                ('verify_graph', 'arx_operator',
+             'compares the graph with the tables, row by row, and reports differences by network'),
+
+            -- Risk
+                ('wallet_risk', 'arx_reader',
+             'risk score of a wallet, 0 to 100, now or as of a time: probability, band, state, coverage, and the '
+             'factors that add up to it'),
+                ('risk_factors', 'arx_reader',
+             'factors of wallet_risk(), one row each, with the transactions and counterparties that prove them'),
+                ('score_wallets', 'arx_reader', 'risk scores of many wallets, one row each, without their factors'),
+                ('risk_distribution', 'arx_reader',
+             'wallets of a network by band and state, by the active risk model or another one'),
+                ('risk_history', 'arx_reader',
+             'changes of the score of a wallet, newest first, each with the score before it (NULL for the first one)'),
+                ('risk_features', 'arx_reader', 'features of scorecards: unit, formula, and whether they raise risk'),
+                ('wallet_features', 'arx_reader', 'features of a wallet, one row each with its value'),
+                ('feature_vectors', 'arx_reader',
+             'features of many wallets, or of all wallets of a network, as arrays in the order of risk_features()'),
+                ('wallets_near', 'arx_reader',
+             'wallets whose score may change when transactions of some wallets or labels of others have changed'),
+                ('risk_basis', 'arx_reader',
+             'networks with enough illicit and service labels for zero exposure to be meaningful'),
+                ('override_risk', 'arx_operator',
+             'sets the score of a wallet until a time at most a year ahead, replacing an earlier override; returns '
+             'the override''s id'),
+                ('end_risk_override', 'arx_operator',
+             'ends an override before it expires; returns true if it was in force'),
+                ('guard_risk_override', NULL,
+             'trigger: keeps an ended override ended, and records the user that ended it'),
+
+            -- Risk models
+                ('active_risk_model', 'arx_reader', 'version of the active risk model'),
+                ('default_risk_model', 'arx_reader', 'scorecard that ARX ships'),
+                ('check_risk_model', 'arx_reader',
+             'version of a scorecard; an invalid one is an error (22023) that names the problem'),
+                ('require_risk_model', 'arx_reader',
+             'risk model of a version; an unknown version is an error (42704) that lists the existing ones'),
+                ('evaluate_risk_model', 'arx_reader',
+             'quality of a risk model on labelled wallets: measures, curves, calibration and the worst mistakes'),
+                ('fit_risk_model', 'arx_operator',
+             'fits a scorecard on labelled wallets and stores it as a draft, with cross-validated measures and the '
+             'changes it would make'),
+                ('import_risk_model', 'arx_operator',
+             'checks a scorecard and stores it as a draft; returns its version'),
+                ('discard_risk_model', 'arx_operator',
+             'removes a draft; a model that was ever active is an error (55000)'),
+                ('activate_risk_model', 'arx_operator',
+             'activates a risk model, so that the next refresh scores every wallet again; returns the version that '
+             'was active before'),
+                ('rollback_risk_model', 'arx_operator',
+             'activates the risk model that was active before the present one; repeated calls go further back; '
+             'returns its version'),
+                ('lock_risk_models', 'arx_operator', 'waits for concurrent activations; returns the one in force'),
+                ('guard_risk_model', NULL,
+             'trigger: a model is stored as a draft, never changes, and cannot be removed once it was active'),
+                ('settle_risk_models', NULL,
+             'trigger: brings the states of risk_models in line with risk_model_activations'),
+
+            -- Derived tables
+                ('begin_refresh', 'arx_operator',
+             'claims a refresh job for this transaction: the snapshot it has read (NULL: start over) and the one it '
+             'will have read'),
+                ('finish_refresh', 'arx_operator', 'stores the position that a refresh job has reached'),
+                ('refresh_wallet_profiles', 'arx_operator',
+             'updates activity and volume in wallet_profiles from the changes since the last run; returns the wallets '
+             'written'),
+                ('refresh_daily_stats', 'arx_operator',
+             'recomputes the days (UTC) of daily_transaction_stats that changed since the last run; returns the rows '
+             'written'),
+                ('refresh_patterns', 'arx_operator',
+             'updates pattern_findings from the changes since the last run, for one pattern or all; returns counts of '
+             'rows written'),
+                ('refresh_risk_scores', 'arx_operator',
+             'scores the wallets whose score may have changed, committing each batch; returns the wallets scored and '
+             'those that changed'),
+                ('queue_all_wallets', 'arx_operator',
+             'queues every wallet of a network, or of all networks, to be scored; returns the number'),
+                ('queue_risk_changes', 'arx_operator',
+             'step of refresh_risk_scores(): queues the wallets whose score may have changed since the last call; '
+             'returns the number'),
+                ('lock_risk_queue', 'arx_operator', 'waits for the transactions of others that queue wallets'),
+                ('take_queued_wallets', 'arx_operator',
+             'step of refresh_risk_scores(): takes the next wallets after an address from the queue; waiting: also '
+             'those others have locked'),
+                ('write_risk_scores', 'arx_operator',
+             'step of refresh_risk_scores(): scores wallets taken from the queue; returns the number whose score or '
+             'state changed'),
+                ('apply_asset_prices', 'arx_operator',
+             'fills value_usd of the transactions of a network from asset_prices (the latest price before each); '
+             'returns the rows changed'),
+
+            -- Partitions
+                ('partition_plan', 'arx_reader',
+             'steps that manage_partitions() would take now for a relation of partition_policies'),
+                ('partition_cover', 'arx_operator', 'monthly partitions that are missing for a range of time'),
+                ('manage_partitions', 'arx_operator',
+             'creates months ahead, drains the default partition and applies retention by partition_policies; dry_run '
+             'only shows the steps'),
+                ('run_partition_maintenance', 'arx_operator',
+             'manage_partitions() for every relation of partition_policies'),
+                ('ensure_partitions', 'arx_operator',
+             'creates the missing monthly partitions for a range of time and drains the default partition into them; '
+             'returns the number'),
+                ('create_hash_partitions', 'arx_operator',
+             'partitions the wallet_profiles of a network by hash of the address, or changes their number; NULL: '
+             'every network with profiles'),
+                ('apply_partition_step', NULL, 'carries out one step of a partition plan'),
+                ('drain_into', NULL,
+             'moves a range of rows with their stamps from a detached default partition into the partition created '
+             'for them'),
+                ('grant_on_partition', NULL, 'grants the privileges of its parent on a new partition'),
+                ('parse_range_bound', 'arx_reader',
+             'bounds of a range partition of one timestamptz column, from the text of pg_get_expr()'),
+
+            -- Maintenance and alerts
+                ('update_table_statistics', 'arx_operator',
+             'analyzes the tables of schema arx with stale statistics, partitioned parents included; returns them '
+             'with the reason'),
+                ('index_maintenance_plan', 'arx_reader',
+             'statements that the indexes of schema arx need, to be run at top level: \gexec in psql, pg_cron, or '
+             'arx-sidecar maintain-indexes'),
+                ('maintain_indexes', 'arx_operator',
+             'reports what the indexes need; returns the number of statements in index_maintenance_plan()'),
+                ('performance_facts', 'arx_reader',
+             'metrics of the server, one row each; counters start at the last sample of performance_samples, or at '
+             'server start'),
+                ('check_performance_alerts', 'arx_reader', 'rules of alert_rules whose threshold is crossed now'),
+                ('record_performance_alerts', 'arx_operator',
+             'stores the result of check_performance_alerts() in alerts and takes a sample; returns the number of '
+             'alerts'),
+                ('require_pg_cron', 'arx_operator',
+             'raises an error (55000) unless pg_cron is installed in this database'),
+                ('install_schedules', 'arx_operator',
+             'schedules the jobs of arx.schedules with pg_cron, replacing those of the same name'),
+                ('remove_schedules', 'arx_operator',
+             'unschedules the jobs of arx.schedules from pg_cron; returns the number removed')
+          ) AS d (name, grantee, comment)
+          FULL JOIN (
+            SELECT p.proname::text AS name, p.oid::regprocedure AS signature
+              FROM pg_catalog.pg_proc AS p
+              JOIN pg_catalog.pg_depend AS m
+                ON m.classid = 'pg_catalog.pg_proc'::regclass AND m.objid = p.oid AND m.deptype = 'e'
+               AND m.refclassid = 'pg_catalog.pg_extension'::regclass
+              JOIN pg_catalog.pg_extension AS e ON e.oid = m.refobjid AND e.extname = 'arx'
+          ) AS f ON f.name = d.name
+         ORDER BY 1
+    LOOP
+        IF NOT declared.has_row THEN
+            RAISE EXCEPTION 'function % has no row in access.sql', declared.signature;
+        ELSIF declared.signature IS NULL THEN
+            RAISE EXCEPTION 'function "%" of access.sql does not exist', declared.name;
+        ELSIF declared.row_count > 1 THEN
+            RAISE EXCEPTION 'function "%" has % rows in access.sql', declared.name, declared.row_count;
+        END IF;
+        EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', declared.signature);
+        EXECUTE format('COMMENT ON ROUTINE %s IS %L', declared.signature, declared.comment);
+        IF declared.grantee IS NOT NULL THEN
+            EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', declared.signature, declared.grantee);
+        END IF;
+    END LOOP;
+END;
+$do$;
+
+-- JIT compilation of plans over many partitions takes longer than running them.
+ALTER FUNCTION wallet_risk SET jit = off;
+ALTER FUNCTION risk_factors SET jit = off;
+ALTER FUNCTION score_wallets SET jit = off;
+
+-- Types -------------------------------------------------------------------------------------------
+DO $do$
+DECLARE
+    enumeration regtype;
+BEGIN
+    FOR enumeration IN
+        SELECT t.oid FROM pg_catalog.pg_type AS t WHERE t.typnamespace = 'arx'::regnamespace AND t.typtype = 'e'
+    LOOP
+        EXECUTE format('REVOKE ALL ON TYPE %s FROM PUBLIC', enumeration);
+        EXECUTE format('GRANT USAGE ON TYPE %s TO arx_reader', enumeration);
+    END LOOP;
+END;
+$do$;
+
+-- Tables ------------------------------------------------------------------------------------------
+REVOKE ALL ON ALL TABLES IN SCHEMA arx FROM PUBLIC;
+GRANT SELECT ON ALL TABLES IN SCHEMA arx TO arx_reader;
+REVOKE ALL ON TABLE users FROM arx_reader;
+GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
+GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
+    wallet_profiles_default, pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, feed_loads,
+    feed_chunks, feed_reloads, behaviour_thresholds, behaviour_windows, import_progress, partition_policies,
+    alert_rules, schedules, cluster_exclusions, risk_queue, risk_refresh_state TO arx_operator;
+GRANT INSERT, UPDATE, DELETE, TRUNCATE
+    ON TABLE transactions, transactions_default, token_transfers, token_transfers_default TO arx_operator;
+GRANT DELETE ON TABLE alerts, performance_samples, transaction_changes, label_changes, risk_models, risk_score_history
+    TO arx_operator;
+GRANT INSERT ON TABLE risk_score_history TO arx_operator;
+-- `created_by` and `builtin` are set by their defaults, never by the caller.
+GRANT INSERT (version, document, network, report) ON TABLE risk_models TO arx_operator;
+GRANT INSERT (version, follows, reason) ON TABLE risk_model_activations TO arx_operator;
+GRANT INSERT (network, address, score, reason, expires_at) ON TABLE risk_overrides TO arx_operator;
+GRANT UPDATE (report) ON TABLE risk_models TO arx_operator;
+GRANT UPDATE (ended_at, ended_by) ON TABLE risk_overrides TO arx_operator;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA arx TO arx_operator;
