@@ -37,6 +37,7 @@ BEGIN
              'the limit given; one that is not between 1 and 1000000 is an error (22023)'),
 
             -- Freshness
+                ('is_new_since', 'arx_reader', 'true if a row with this stamp has become visible since a snapshot'),
                 ('current_graph_epoch', 'arx_reader',
              'number that rises when TRUNCATE, ATTACH, DETACH or DROP changed arx.transactions or arx.token_transfers'),
                 ('changed_transactions', 'arx_reader',

@@ -1,10 +1,17 @@
 -- Freshness: what has become visible since a snapshot.
 --
--- For a stored pg_snapshot S the rows with
---     ingest_xid >= pg_snapshot_xmin(S) AND NOT pg_visible_in_snapshot(ingest_xid, S)
--- that are visible now are exactly those committed since S. INSERT and COPY stamp by the column's default. UPDATE stamps the row
--- anew and logs its former self, DELETE logs a tombstone. What no row trigger sees (TRUNCATE; ATTACH, DETACH or DROP of a
--- partition) raises the epoch: a consumer whose stored epoch differs from current_graph_epoch() starts afresh.
+-- For a stored pg_snapshot S, the rows visible now for which is_new_since(ingest_xid, S) holds are
+-- exactly those committed since S. INSERT and COPY stamp a row by the column's default. UPDATE stamps
+-- it again and logs its former version; DELETE logs a tombstone. TRUNCATE, and ATTACH, DETACH or DROP
+-- of a partition, fire no row trigger and raise the epoch: a consumer whose stored epoch differs from
+-- current_graph_epoch() starts over.
+
+-- The planner inlines this function, so that the first condition uses an index on the stamp. It does
+-- so only for a single expression without SET clauses; the body is resolved when it is created, and
+-- needs no search_path.
+CREATE FUNCTION is_new_since(stamp xid8, since pg_snapshot) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN stamp >= pg_catalog.pg_snapshot_xmin(since) AND NOT pg_catalog.pg_visible_in_snapshot(stamp, since);
 
 CREATE TABLE transaction_changes (
     change_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

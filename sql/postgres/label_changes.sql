@@ -60,9 +60,9 @@ CREATE FUNCTION changed_labels(since pg_snapshot) RETURNS TABLE (network text, a
     AS $$
 SELECT l.network, l.address
   FROM arx.address_labels AS l
- WHERE l.ingest_xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(l.ingest_xid, $1)
+ WHERE arx.is_new_since(l.ingest_xid, $1)
 UNION
 SELECT c.network, c.address
   FROM arx.label_changes AS c
- WHERE c.changed_xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(c.changed_xid, $1)
+ WHERE arx.is_new_since(c.changed_xid, $1)
 $$;

@@ -35,13 +35,11 @@ SELECT c."timestamp" FROM arx.changed_transactions($3) AS c WHERE c.network = $1
 UNION
 SELECT t."timestamp"
   FROM arx.token_transfers AS t
- WHERE t.ingest_xid >= pg_snapshot_xmin($3) AND NOT pg_visible_in_snapshot(t.ingest_xid, $3)
-   AND t.network = $1 AND t.token_address = $2
+ WHERE arx.is_new_since(t.ingest_xid, $3) AND t.network = $1 AND t.token_address = $2
 UNION
 SELECT c."timestamp"
   FROM arx.transaction_changes AS c
- WHERE c.changed_xid >= pg_snapshot_xmin($3) AND NOT pg_visible_in_snapshot(c.changed_xid, $3)
-   AND c.relation = 'token_transfers' AND c.network = $1 AND c.asset = $2
+ WHERE arx.is_new_since(c.changed_xid, $3) AND c.relation = 'token_transfers' AND c.network = $1 AND c.asset = $2
 $$;
 
 -- Whether something is a finding is decided by the transfers within the pattern's horizon of its first transfer. So a transfer that

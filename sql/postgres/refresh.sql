@@ -43,12 +43,11 @@ CREATE FUNCTION changed_transactions(since pg_snapshot)
     AS $$
 SELECT t.network, t."timestamp", t.from_address, t.to_address
   FROM arx.transactions AS t
- WHERE t.ingest_xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(t.ingest_xid, $1)
+ WHERE arx.is_new_since(t.ingest_xid, $1)
 UNION ALL
 SELECT c.network, c."timestamp", c.from_address, c.to_address
   FROM arx.transaction_changes AS c
- WHERE c.changed_xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(c.changed_xid, $1)
-   AND c.relation = 'transactions'
+ WHERE arx.is_new_since(c.changed_xid, $1) AND c.relation = 'transactions'
 $$;
 
 -- Rows are written in the order in which refresh_risk_scores() writes them: side by side, the two never wait in a circle.

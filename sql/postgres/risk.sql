@@ -307,7 +307,7 @@ BEGIN
         INSERT INTO arx.risk_queue AS q (network, address)
         SELECT DISTINCT o.network COLLATE "C", o.address COLLATE "C"
           FROM arx.risk_overrides AS o
-         WHERE (o.ingest_xid >= pg_snapshot_xmin(run.since) AND NOT pg_visible_in_snapshot(o.ingest_xid, run.since))
+         WHERE arx.is_new_since(o.ingest_xid, run.since)
             OR (o.valid_from > before.looked_at AND o.valid_from <= now())
             OR (o.expires_at > before.looked_at AND o.expires_at <= now())
          ORDER BY 1, 2

@@ -36,3 +36,22 @@ VALUES ('testnet', 't9', 0, 9, '2024-03-01', 'tok', 'a', 'b', 2::numeric ^ 256 -
 UPDATE arx.token_transfers SET amount = 5;
 DELETE FROM arx.token_transfers;
 SELECT relation, operation, tx_hash, log_index, asset, value FROM arx.transaction_changes WHERE relation = 'token_transfers' ORDER BY change_id;
+-- The freshness predicate is inlined for the roles that call it, and uses the index on the stamp.
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+SET plan_cache_mode = force_generic_plan;
+PREPARE new_transactions AS SELECT FROM arx.transactions AS t WHERE arx.is_new_since(t.ingest_xid, $1);
+PREPARE new_token_transfers AS SELECT FROM arx.token_transfers AS t WHERE arx.is_new_since(t.ingest_xid, $1);
+PREPARE new_changes AS SELECT FROM arx.transaction_changes AS c WHERE arx.is_new_since(c.changed_xid, $1);
+PREPARE new_labels AS SELECT FROM arx.address_labels AS l WHERE arx.is_new_since(l.ingest_xid, $1);
+PREPARE new_label_changes AS SELECT FROM arx.label_changes AS c WHERE arx.is_new_since(c.changed_xid, $1);
+PREPARE new_overrides AS SELECT FROM arx.risk_overrides AS o WHERE arx.is_new_since(o.ingest_xid, $1);
+SET ROLE arx_reader;
+EXPLAIN (COSTS OFF) EXECUTE new_transactions('10:10:');
+EXPLAIN (COSTS OFF) EXECUTE new_token_transfers('10:10:');
+EXPLAIN (COSTS OFF) EXECUTE new_changes('10:10:');
+EXPLAIN (COSTS OFF) EXECUTE new_labels('10:10:');
+EXPLAIN (COSTS OFF) EXECUTE new_label_changes('10:10:');
+SET ROLE arx_operator;
+EXPLAIN (COSTS OFF) EXECUTE new_overrides('10:10:');
+RESET ROLE;

@@ -32,26 +32,26 @@ thread_local! {
 SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value, t.block_number, t.transaction_index,
        CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END
   FROM arx.transactions AS t
- WHERE t.ingest_xid >= pg_catalog.pg_snapshot_xmin($1) AND NOT pg_catalog.pg_visible_in_snapshot(t.ingest_xid, $1)") };
+ WHERE arx.is_new_since(t.ingest_xid, $1)") };
 
     static NEW_TOKEN_TRANSFERS: KeptQuery = const { KeptQuery::new(c"
 SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount, t.block_number, t.log_index, t.token_address
   FROM arx.token_transfers AS t
- WHERE t.ingest_xid >= pg_catalog.pg_snapshot_xmin($1) AND NOT pg_catalog.pg_visible_in_snapshot(t.ingest_xid, $1)") };
+ WHERE arx.is_new_since(t.ingest_xid, $1)") };
 
     // What was written and changed again since then was never seen.
     static FORMER_TRANSACTIONS: KeptQuery = const { KeptQuery::new(c"
 SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.block_number, c.transaction_index,
        CASE c.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END
   FROM arx.transaction_changes AS c
- WHERE c.changed_xid >= pg_catalog.pg_snapshot_xmin($1) AND NOT pg_catalog.pg_visible_in_snapshot(c.changed_xid, $1)
-   AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1) AND c.relation = 'transactions'") };
+ WHERE arx.is_new_since(c.changed_xid, $1) AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1)
+   AND c.relation = 'transactions'") };
 
     static FORMER_TOKEN_TRANSFERS: KeptQuery = const { KeptQuery::new(c"
 SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.block_number, c.log_index, c.asset
   FROM arx.transaction_changes AS c
- WHERE c.changed_xid >= pg_catalog.pg_snapshot_xmin($1) AND NOT pg_catalog.pg_visible_in_snapshot(c.changed_xid, $1)
-   AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1) AND c.relation = 'token_transfers'") };
+ WHERE arx.is_new_since(c.changed_xid, $1) AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1)
+   AND c.relation = 'token_transfers'") };
 
     static EPOCH: KeptQuery = const { KeptQuery::new(c"SELECT pg_catalog.count(*) FROM arx.graph_epoch") };
 }
