@@ -28,44 +28,58 @@ pub extern "C-unwind" fn _PG_init() {
     guc::register();
 }
 
-extension_sql_file!("../../sql/postgres/roles.sql", name = "roles");
+// SQL files run in the order of their numbers: each requires the one before it.
+extension_sql_file!("../../sql/postgres/10_roles.sql", name = "roles");
 extension_sql_file!(
-    "../../sql/postgres/tables.sql",
-    name = "tables",
-    requires = ["roles", normalize_network, network_family, normalize_address]
+    "../../sql/postgres/11_networks.sql",
+    name = "networks",
+    requires = ["roles", normalize_network, network_family]
 );
-extension_sql_file!("../../sql/postgres/changes.sql", name = "changes", requires = ["tables"]);
-extension_sql_file!("../../sql/postgres/label_changes.sql", name = "label_changes", requires = ["changes"]);
+extension_sql_file!("../../sql/postgres/12_users.sql", name = "users", requires = ["networks"]);
+extension_sql_file!("../../sql/postgres/13_labels.sql", name = "labels", requires = ["users", normalize_address]);
+extension_sql_file!("../../sql/postgres/20_transactions.sql", name = "transactions", requires = ["labels"]);
+extension_sql_file!("../../sql/postgres/21_freshness.sql", name = "freshness", requires = ["transactions"]);
+extension_sql_file!("../../sql/postgres/22_label_changes.sql", name = "label_changes", requires = ["freshness"]);
 extension_sql_file!(
-    "../../sql/postgres/wallets.sql",
+    "../../sql/postgres/30_wallets.sql",
     name = "wallets",
-    requires = ["changes", require_address, registered_network]
+    requires = ["label_changes", require_address, registered_network]
 );
-extension_sql_file!("../../sql/postgres/clusters.sql", name = "clusters", requires = ["wallets"]);
-extension_sql_file!("../../sql/postgres/refresh.sql", name = "refresh", requires = ["wallets"]);
+extension_sql_file!("../../sql/postgres/31_statistics.sql", name = "statistics", requires = ["wallets"]);
+extension_sql_file!("../../sql/postgres/32_behaviour.sql", name = "behaviour", requires = ["statistics"]);
+extension_sql_file!("../../sql/postgres/33_clusters.sql", name = "clusters", requires = ["behaviour"]);
+extension_sql_file!("../../sql/postgres/40_feed.sql", name = "feed", requires = ["clusters"]);
+extension_sql_file!("../../sql/postgres/41_import.sql", name = "import", requires = ["feed"]);
+extension_sql_file!("../../sql/postgres/42_refresh.sql", name = "refresh", requires = ["import"]);
+extension_sql_file!("../../sql/postgres/43_prices.sql", name = "prices", requires = ["refresh"]);
 extension_sql_file!(
-    "../../sql/postgres/patterns.sql",
+    "../../sql/postgres/50_patterns.sql",
     name = "patterns",
-    requires = ["refresh", detect_patterns, pattern_types, pattern_horizon, pattern_network]
+    requires = ["prices", detect_patterns, pattern_types, pattern_horizon, pattern_network]
 );
 extension_sql_file!(
-    "../../sql/postgres/risk_models.sql",
+    "../../sql/postgres/60_risk_models.sql",
     name = "risk_models",
-    requires = ["tables", registered_network, default_risk_model, check_risk_model]
+    requires = ["patterns", default_risk_model, check_risk_model]
+);
+extension_sql_file!("../../sql/postgres/61_risk_overrides.sql", name = "risk_overrides", requires = ["risk_models"]);
+extension_sql_file!(
+    "../../sql/postgres/62_risk_scores.sql",
+    name = "risk_scores",
+    requires = ["risk_overrides", is_valid_address, score_wallets, wallets_near, risk_basis]
 );
 extension_sql_file!(
-    "../../sql/postgres/risk.sql",
-    name = "risk",
-    requires = ["refresh", "label_changes", "risk_models", is_valid_address, score_wallets, wallets_near, risk_basis]
-);
-extension_sql_file!("../../sql/postgres/bounds.sql", name = "bounds");
-extension_sql_file!(
-    "../../sql/postgres/partitions.sql",
+    "../../sql/postgres/70_partitions.sql",
     name = "partitions",
-    requires = ["refresh", "bounds", partition_plan, partition_cover]
+    requires = ["risk_scores", partition_plan, partition_cover]
 );
-extension_sql_file!("../../sql/postgres/upkeep.sql", name = "upkeep", requires = ["partitions"]);
-extension_sql_file!("../../sql/postgres/alerts.sql", name = "alerts", requires = ["upkeep", check_performance_alerts]);
-extension_sql_file!("../../sql/postgres/schedules.sql", name = "schedules", requires = ["alerts"]);
-extension_sql_file!("../../sql/postgres/dump.sql", name = "dump", requires = ["clusters", "patterns", "risk", "schedules"]);
-extension_sql_file!("../../sql/postgres/access.sql", name = "access", finalize);
+extension_sql_file!("../../sql/postgres/80_maintenance.sql", name = "maintenance", requires = ["partitions"]);
+extension_sql_file!("../../sql/postgres/81_performance.sql", name = "performance", requires = ["maintenance"]);
+extension_sql_file!(
+    "../../sql/postgres/82_alerts.sql",
+    name = "alerts",
+    requires = ["performance", check_performance_alerts]
+);
+extension_sql_file!("../../sql/postgres/83_schedules.sql", name = "schedules", requires = ["alerts"]);
+extension_sql_file!("../../sql/postgres/90_dump.sql", name = "dump", requires = ["schedules"]);
+extension_sql_file!("../../sql/postgres/91_access.sql", name = "access", finalize);

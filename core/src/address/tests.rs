@@ -10,7 +10,7 @@ const CHECKSUMMED: &str = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
 
 #[test]
 fn known_networks_are_those_of_the_table_networks() {
-    let sql = include_str!("../../../sql/postgres/tables.sql");
+    let sql = include_str!("../../../sql/postgres/11_networks.sql");
     let insert = sql.split("INSERT INTO networks").nth(1).unwrap().split(';').next().unwrap();
     let mut in_sql: Vec<&str> = insert
         .split("\n    (")

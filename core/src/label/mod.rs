@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn categories_are_those_of_the_table_label_categories() {
-        let sql = include_str!("../../../sql/postgres/tables.sql");
+        let sql = include_str!("../../../sql/postgres/13_labels.sql");
         let insert = sql.split("INSERT INTO label_categories").nth(1).unwrap().split(';').next().unwrap();
         let in_sql: Vec<[&str; 3]> = insert
             .split("\n    (")

@@ -1,4 +1,4 @@
-//! Partition plans, as rows. Nothing here carries one out: that is `sql/postgres/partitions.sql`.
+//! Partition plans, as rows. Nothing here carries one out: that is `sql/postgres/70_partitions.sql`.
 
 use arx_core::partition::{Step, cover, plan};
 use pgrx::datum::TimestampWithTimeZone;

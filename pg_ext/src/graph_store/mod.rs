@@ -1,7 +1,7 @@
 //! The graph as the caller sees it: a base from a file that all backends share, and what has changed since.
 //!
 //! A base is used if the caller sees everything it holds. What became visible since is read through the tables' own freshness
-//! (`sql/postgres/changes.sql`) and kept beside the base by this backend, so that the next call asks for the rest only. Rows of the
+//! (`sql/postgres/21_freshness.sql`) and kept beside the base by this backend, so that the next call asks for the rest only. Rows of the
 //! caller's own transaction are laid over for one call. A caller for whom no file will do builds a graph for itself.
 
 mod build;

@@ -1,4 +1,4 @@
--- Freshness of labels: which addresses bear other labels than at a snapshot. As sql/postgres/changes.sql does for transactions:
+-- Freshness of labels: which addresses bear other labels than at a snapshot. As sql/postgres/21_freshness.sql does for transactions:
 -- INSERT and COPY stamp by the column's default and fire no row trigger, UPDATE stamps anew and logs whose label it was, DELETE logs
 -- that. A row of the log without an address stands for every address of its network, one without a network for those of all networks.
 -- A label that begins or ends by its validity changes no row: whoever follows labels looks at valid_from and valid_to himself.

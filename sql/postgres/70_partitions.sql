@@ -1,3 +1,27 @@
+-- Reading partition bounds out of the catalog.
+CREATE FUNCTION parse_range_bound(expression text, OUT range_from timestamptz, OUT range_to timestamptz)
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    bounds text[] := regexp_match(expression, '^FOR VALUES FROM \(''?([^'')]+)''?\) TO \(''?([^'')]+)''?\)$');
+BEGIN
+    -- the server prints bounds in the session's time zone with its offset, so the cast back is exact
+    range_from := CASE WHEN bounds[1] = 'MINVALUE' THEN '-infinity' ELSE bounds[1] END;
+    range_to := CASE WHEN bounds[2] = 'MAXVALUE' THEN 'infinity' ELSE bounds[2] END;
+END;
+$$;
+
+CREATE FUNCTION grant_on_partition(partition regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    EXECUTE format('GRANT SELECT ON TABLE %s TO arx_reader', partition);
+    EXECUTE format('GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE %s TO arx_operator', partition);
+END;
+$$;
+
 -- Partitions: policies are data, plans are made by arx.partition_plan(), and the functions here carry them out.
 
 -- The row with origin 'user' counts before the one that ARX ships, and is the one that pg_dump carries.

@@ -32,24 +32,6 @@ UPDATE arx.feed_positions AS p
  WHERE p.consumer = $1
 $$;
 
--- Transactions that appeared or changed since a snapshot, as they are now and as they were.
-CREATE FUNCTION changed_transactions(since pg_snapshot)
-    RETURNS TABLE (network text, "timestamp" timestamptz, from_address text, to_address text)
-    LANGUAGE sql STABLE PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-    -- the planner takes an unknown snapshot for a third of the table; what has changed is nearly always next to nothing
-    SET enable_seqscan = off
-    SET jit = off
-    AS $$
-SELECT t.network, t."timestamp", t.from_address, t.to_address
-  FROM arx.transactions AS t
- WHERE arx.is_new_since(t.ingest_xid, $1)
-UNION ALL
-SELECT c.network, c."timestamp", c.from_address, c.to_address
-  FROM arx.transaction_changes AS c
- WHERE arx.is_new_since(c.changed_xid, $1) AND c.relation = 'transactions'
-$$;
-
 -- Rows are written in the order in which refresh_risk_scores() writes them: side by side, the two never wait in a circle.
 CREATE FUNCTION refresh_wallet_profiles() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -158,28 +140,5 @@ BEGIN
     GET DIAGNOSTICS refreshed = ROW_COUNT;
     PERFORM arx.finish_refresh('daily_transaction_stats', run.until, run.epoch, refreshed);
     RETURN refreshed;
-END;
-$$;
-
--- The price in force at the time of the transaction; rows that already bear a value keep it unless asked.
-CREATE FUNCTION apply_asset_prices(network text, overwrite boolean DEFAULT false) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-    SET search_path = pg_catalog, pg_temp
-    SET jit = off
-    AS $$
-DECLARE
-    wanted  text := arx.registered_network(apply_asset_prices.network);
-    changed bigint;
-BEGIN
-    UPDATE arx.transactions AS t
-       SET value_usd = round(t.value * price.price_usd, 2)
-      FROM (SELECT p.priced_at, p.price_usd,
-                   lead(p.priced_at, 1, 'infinity') OVER (ORDER BY p.priced_at) AS priced_until
-              FROM arx.asset_prices AS p
-              JOIN arx.networks AS n ON n.network = wanted AND n.native_asset = p.asset) AS price
-     WHERE t.network = wanted AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
-       AND (t.value_usd IS NULL OR (overwrite AND t.value_usd IS DISTINCT FROM round(t.value * price.price_usd, 2)));
-    GET DIAGNOSTICS changed = ROW_COUNT;
-    RETURN changed;
 END;
 $$;

@@ -9,13 +9,3 @@ BEGIN
     END IF;
 END;
 $$;
-
-CREATE FUNCTION grant_on_partition(partition regclass) RETURNS void
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    EXECUTE format('GRANT SELECT ON TABLE %s TO arx_reader', partition);
-    EXECUTE format('GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE %s TO arx_operator', partition);
-END;
-$$;

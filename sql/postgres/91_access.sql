@@ -265,11 +265,11 @@ BEGIN
          ORDER BY 1
     LOOP
         IF NOT declared.has_row THEN
-            RAISE EXCEPTION 'function % has no row in access.sql', declared.signature;
+            RAISE EXCEPTION 'function % has no row in 91_access.sql', declared.signature;
         ELSIF declared.signature IS NULL THEN
-            RAISE EXCEPTION 'function "%" of access.sql does not exist', declared.name;
+            RAISE EXCEPTION 'function "%" of 91_access.sql does not exist', declared.name;
         ELSIF declared.row_count > 1 THEN
-            RAISE EXCEPTION 'function "%" has % rows in access.sql', declared.name, declared.row_count;
+            RAISE EXCEPTION 'function "%" has % rows in 91_access.sql', declared.name, declared.row_count;
         END IF;
         EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', declared.signature);
         EXECUTE format('COMMENT ON ROUTINE %s IS %L', declared.signature, declared.comment);

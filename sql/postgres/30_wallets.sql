@@ -1,16 +1,30 @@
--- Reading wallets: labels in force, history, rankings.
+-- By network, and within a network by hash of the address once create_hash_partitions() was called for it.
+CREATE TABLE wallet_profiles (
+    wallet_address    text NOT NULL CHECK (wallet_address <> ''),
+    network_type      text NOT NULL,
+    first_seen        timestamptz,
+    last_activity     timestamptz,
+    transaction_count bigint NOT NULL DEFAULT 0 CHECK (transaction_count >= 0),
+    total_volume      numeric NOT NULL DEFAULT 0 CHECK (total_volume >= 0),
+    total_volume_usd  numeric(20,2) NOT NULL DEFAULT 0 CHECK (total_volume_usd >= 0),
+    -- points of a scorecard have tenths
+    risk_score        numeric(4,1) NOT NULL DEFAULT 50 CHECK (risk_score BETWEEN 0 AND 100),
+    risk_state        text NOT NULL DEFAULT 'unknown'
+        CHECK (risk_state IN ('scored', 'unknown', 'labelled', 'partial', 'overridden')),
+    analytics_profile jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(analytics_profile) = 'object'),
+    version           bigint NOT NULL DEFAULT 1,
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (wallet_address, network_type)
+) PARTITION BY LIST (network_type);
+COMMENT ON TABLE wallet_profiles IS
+    'wallets, one row each: activity, volume, risk, and the analytics of users and ClickHouse';
+CREATE TABLE wallet_profiles_default PARTITION OF wallet_profiles DEFAULT;
 
--- The label in force that weighs most for each address: sanctions before all, illicit before service before neutral, then severity,
--- confidence, source.
-CREATE VIEW current_labels AS
-SELECT DISTINCT ON (l.network, l.address)
-       l.network, l.address, l.category, c.kind, l.severity, l.label, l.source, l.confidence
-  FROM arx.address_labels AS l
-  JOIN arx.label_categories AS c USING (category)
- WHERE l.valid_from <= now() AND l.valid_to > now()
- ORDER BY l.network, l.address, l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind), l.severity DESC,
-          l.confidence DESC, l.source, l.label_id;
-COMMENT ON VIEW current_labels IS 'the label in force that weighs most for each address';
+CREATE INDEX idx_wallet_analytics_gin ON wallet_profiles USING gin (analytics_profile jsonb_path_ops);
+CREATE INDEX idx_active_wallets ON wallet_profiles (last_activity DESC NULLS LAST);
+CREATE INDEX idx_wallet_risk ON wallet_profiles (network_type, risk_score DESC);
+
+-- Reading wallets: labels in force, history, rankings.
 
 CREATE FUNCTION require_limit("limit" integer) RETURNS integer
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE

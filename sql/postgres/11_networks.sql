@@ -1,0 +1,28 @@
+-- The relations of ARX. Everything lives in the extension's schema `arx`.
+--
+-- What belongs to the extension and what does not: parents and default partitions are members of the extension; partitions
+-- that functions create later are plain tables, so pg_dump carries their definition. Default partitions and the tables that
+-- hold users' rows are registered with pg_extension_config_dump, so pg_dump carries their rows.
+
+CREATE TABLE networks (
+    network         text PRIMARY KEY CHECK (network = arx.normalize_network(network)),
+    family          text NOT NULL GENERATED ALWAYS AS (arx.network_family(network)) STORED,
+    native_asset    text NOT NULL CHECK (native_asset <> ''),
+    native_decimals smallint NOT NULL DEFAULT 18 CHECK (native_decimals BETWEEN 0 AND 18),
+    -- rows that ARX ships; a user's own rows are the others, and pg_dump carries those alone
+    builtin         boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE networks IS 'networks that ARX knows; add one with INSERT (network, native_asset)';
+INSERT INTO networks (network, native_asset, native_decimals, builtin) VALUES
+    ('ethereum', 'ETH', 18, true), ('sepolia', 'ETH', 18, true), ('holesky', 'ETH', 18, true),
+    ('ethereum-classic', 'ETC', 18, true), ('bsc', 'BNB', 18, true), ('polygon', 'POL', 18, true),
+    ('avalanche', 'AVAX', 18, true), ('arbitrum', 'ETH', 18, true), ('optimism', 'ETH', 18, true),
+    ('base', 'ETH', 18, true), ('fantom', 'FTM', 18, true), ('gnosis', 'XDAI', 18, true), ('celo', 'CELO', 18, true),
+    ('cronos', 'CRO', 18, true), ('linea', 'ETH', 18, true), ('scroll', 'ETH', 18, true), ('zksync', 'ETH', 18, true),
+    ('bitcoin', 'BTC', 8, true), ('bitcoin-testnet', 'BTC', 8, true),
+    ('litecoin', 'LTC', 8, true), ('litecoin-testnet', 'LTC', 8, true),
+    ('tron', 'TRX', 6, true), ('solana', 'SOL', 9, true),
+    ('bitcoin-cash', 'BCH', 8, true), ('bitcoin-sv', 'BSV', 8, true), ('dogecoin', 'DOGE', 8, true),
+    ('zcash', 'ZEC', 8, true), ('dash', 'DASH', 8, true), ('monero', 'XMR', 12, true), ('ripple', 'XRP', 6, true),
+    ('cardano', 'ADA', 6, true), ('stellar', 'XLM', 7, true), ('eos', 'EOS', 4, true), ('polkadot', 'DOT', 10, true),
+    ('algorand', 'ALGO', 6, true), ('cosmos', 'ATOM', 6, true), ('tezos', 'XTZ', 6, true), ('binance-beacon', 'BNB', 8, true);

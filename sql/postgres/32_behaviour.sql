@@ -1,0 +1,26 @@
+-- How wallets behave: above which numbers a wallet is of a class, by what it sent in the period. The network '*' stands for all that have
+-- no row of their own. A user's row goes before the one that ARX ships.
+CREATE TABLE behaviour_thresholds (
+    network                text NOT NULL DEFAULT '*' CHECK (network <> ''),
+    origin                 text NOT NULL DEFAULT 'user' CHECK (origin IN ('builtin', 'user')),
+    -- up to the network's latest day; NULL for all time
+    period_days            integer DEFAULT 30 CHECK (period_days > 0),
+    whale_mean_coins       bigint NOT NULL DEFAULT 10000 CHECK (whale_mean_coins >= 0),
+    whale_mean_usd         bigint NOT NULL DEFAULT 1000000 CHECK (whale_mean_usd >= 0),
+    trader_transactions    bigint NOT NULL DEFAULT 100 CHECK (trader_transactions >= 0),
+    trader_mean_gas_price  double precision NOT NULL DEFAULT 50e9
+        CHECK (trader_mean_gas_price >= 0 AND trader_mean_gas_price < 'Infinity'),
+    distributor_recipients bigint NOT NULL DEFAULT 50 CHECK (distributor_recipients >= 0),
+    PRIMARY KEY (network, origin)
+);
+COMMENT ON TABLE behaviour_thresholds IS 'thresholds above which a wallet is a whale, a trader or a distributor';
+INSERT INTO behaviour_thresholds (origin) VALUES ('builtin');
+
+-- Up to which day, and by which rules, the wallets of a network were judged last.
+CREATE TABLE behaviour_windows (
+    network    text PRIMARY KEY CHECK (network <> ''),
+    until      date NOT NULL,
+    rules      jsonb NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE behaviour_windows IS 'day up to which the behaviour of the wallets of a network is known';

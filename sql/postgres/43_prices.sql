@@ -1,0 +1,31 @@
+CREATE TABLE asset_prices (
+    asset     text NOT NULL CHECK (asset <> ''),
+    priced_at timestamptz NOT NULL,
+    price_usd numeric(30,12) NOT NULL CHECK (price_usd >= 0),
+    source    text NOT NULL DEFAULT 'manual',
+    PRIMARY KEY (asset, priced_at)
+);
+COMMENT ON TABLE asset_prices IS 'prices of assets in USD, each in force until the next one';
+
+-- The price in force at the time of the transaction; rows that already bear a value keep it unless asked.
+CREATE FUNCTION apply_asset_prices(network text, overwrite boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    AS $$
+DECLARE
+    wanted  text := arx.registered_network(apply_asset_prices.network);
+    changed bigint;
+BEGIN
+    UPDATE arx.transactions AS t
+       SET value_usd = round(t.value * price.price_usd, 2)
+      FROM (SELECT p.priced_at, p.price_usd,
+                   lead(p.priced_at, 1, 'infinity') OVER (ORDER BY p.priced_at) AS priced_until
+              FROM arx.asset_prices AS p
+              JOIN arx.networks AS n ON n.network = wanted AND n.native_asset = p.asset) AS price
+     WHERE t.network = wanted AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
+       AND (t.value_usd IS NULL OR (overwrite AND t.value_usd IS DISTINCT FROM round(t.value * price.price_usd, 2)));
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END;
+$$;

@@ -1,0 +1,70 @@
+-- Facts about the server ----------------------------------------------------------------------------------------------------
+-- Counters since start-up hide what happens now: samples make differences possible.
+CREATE TABLE performance_samples (
+    sampled_at timestamptz PRIMARY KEY DEFAULT clock_timestamp(),
+    blks_hit   bigint NOT NULL,
+    blks_read  bigint NOT NULL,
+    deadlocks  bigint NOT NULL,
+    commits    bigint NOT NULL,
+    rollbacks  bigint NOT NULL
+);
+COMMENT ON TABLE performance_samples IS 'counters of this cluster over time, written by record_performance_alerts(), kept for a week';
+
+-- SECURITY DEFINER: pg_stat_activity hides other users' sessions from an ordinary role, and the numbers would be wrong.
+CREATE FUNCTION performance_facts() RETURNS TABLE (metric text, value double precision)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+WITH activity AS (
+    SELECT count(*) FILTER (WHERE a.backend_type = 'client backend') AS connections,
+           count(*) FILTER (WHERE a.backend_type = 'client backend' AND a.state = 'active') AS active,
+           count(*) FILTER (WHERE a.wait_event_type = 'Lock') AS blocked,
+           max(extract(epoch FROM clock_timestamp() - a.query_start))
+               FILTER (WHERE a.backend_type = 'client backend' AND a.state = 'active' AND a.pid <> pg_backend_pid()) AS longest_query,
+           max(extract(epoch FROM clock_timestamp() - a.state_change))
+               FILTER (WHERE a.state LIKE 'idle in transaction%') AS longest_idle
+      FROM pg_stat_activity AS a
+), counters AS (
+    SELECT sum(d.blks_hit) AS hit, sum(d.blks_read) AS read, sum(d.deadlocks) AS deadlocks FROM pg_stat_database AS d
+), earlier AS (
+    -- a reset of the statistics makes counters smaller than a sample: then there is no difference to take
+    SELECT s.* FROM arx.performance_samples AS s, counters AS c
+     WHERE s.blks_hit <= c.hit AND s.blks_read <= c.read AND s.deadlocks <= c.deadlocks
+     ORDER BY s.sampled_at DESC LIMIT 1
+)
+SELECT f.metric, f.value::double precision
+  FROM activity AS a CROSS JOIN counters AS c LEFT JOIN earlier AS e ON true
+ CROSS JOIN LATERAL (VALUES
+    ('connections', a.connections::numeric),
+    ('active_queries', a.active),
+    ('connections_used_pct', 100.0 * a.connections / greatest(current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer, 1)),
+    ('blocked_queries', a.blocked),
+    ('longest_query_seconds', coalesce(a.longest_query, 0)),
+    ('idle_in_transaction_seconds', coalesce(a.longest_idle, 0)),
+    ('cache_hit_pct', 100.0 * (c.hit - coalesce(e.blks_hit, 0))
+        / nullif(c.hit + c.read - coalesce(e.blks_hit, 0) - coalesce(e.blks_read, 0), 0)),
+    ('cache_blocks', c.hit + c.read - coalesce(e.blks_hit, 0) - coalesce(e.blks_read, 0)),
+    ('cache_window_seconds', extract(epoch FROM clock_timestamp() - e.sampled_at)),
+    ('deadlocks', c.deadlocks - coalesce(e.deadlocks, 0)),
+    ('replication_lag_seconds', CASE WHEN pg_is_in_recovery()
+        THEN coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0) ELSE 0 END),
+    ('xid_age_pct', (SELECT max(100.0 * age(d.datfrozenxid) / 2000000000) FROM pg_database AS d)),
+    ('default_partition_rows', (SELECT sum(s.estimated_rows) FROM arx.partition_status AS s WHERE s.is_default))
+ ) AS f (metric, value)
+ WHERE f.value IS NOT NULL
+$$;
+
+CREATE VIEW performance_dashboard AS
+SELECT max(f.value) FILTER (WHERE f.metric = 'connections')::bigint AS active_connections,
+       max(f.value) FILTER (WHERE f.metric = 'active_queries')::bigint AS active_queries,
+       round(max(f.value) FILTER (WHERE f.metric = 'cache_hit_pct')::numeric, 2) AS cache_hit_ratio,
+       max(f.value) FILTER (WHERE f.metric = 'blocked_queries')::bigint AS blocked_queries,
+       round(max(f.value) FILTER (WHERE f.metric = 'replication_lag_seconds')::numeric, 3) AS replication_lag_seconds,
+       round(max(f.value) FILTER (WHERE f.metric = 'connections_used_pct')::numeric, 2) AS connections_used_pct,
+       round(max(f.value) FILTER (WHERE f.metric = 'longest_query_seconds')::numeric, 3) AS longest_query_seconds,
+       round(max(f.value) FILTER (WHERE f.metric = 'idle_in_transaction_seconds')::numeric, 3) AS idle_in_transaction_seconds,
+       max(f.value) FILTER (WHERE f.metric = 'deadlocks')::bigint AS deadlocks,
+       make_interval(secs => max(f.value) FILTER (WHERE f.metric = 'cache_window_seconds')) AS sample_age
+  FROM arx.performance_facts() AS f;
+COMMENT ON VIEW performance_dashboard IS 'one row: sessions, locks, cache hits and deadlocks since the last sample, replication lag';
