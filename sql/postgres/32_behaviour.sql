@@ -2,7 +2,7 @@
 -- no row of their own. A user's row goes before the one that ARX ships.
 CREATE TABLE behaviour_thresholds (
     network                text NOT NULL DEFAULT '*' CHECK (network <> ''),
-    origin                 text NOT NULL DEFAULT 'user' CHECK (origin IN ('builtin', 'user')),
+    builtin                boolean NOT NULL DEFAULT false,
     -- up to the network's latest day; NULL for all time
     period_days            integer DEFAULT 30 CHECK (period_days > 0),
     whale_mean_coins       bigint NOT NULL DEFAULT 10000 CHECK (whale_mean_coins >= 0),
@@ -11,10 +11,10 @@ CREATE TABLE behaviour_thresholds (
     trader_mean_gas_price  double precision NOT NULL DEFAULT 50e9
         CHECK (trader_mean_gas_price >= 0 AND trader_mean_gas_price < 'Infinity'),
     distributor_recipients bigint NOT NULL DEFAULT 50 CHECK (distributor_recipients >= 0),
-    PRIMARY KEY (network, origin)
+    PRIMARY KEY (network, builtin)
 );
 COMMENT ON TABLE behaviour_thresholds IS 'thresholds above which a wallet is a whale, a trader or a distributor';
-INSERT INTO behaviour_thresholds (origin) VALUES ('builtin');
+INSERT INTO behaviour_thresholds (builtin) VALUES (true);
 
 -- Up to which day, and by which rules, the wallets of a network were judged last.
 CREATE TABLE behaviour_windows (

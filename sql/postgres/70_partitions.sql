@@ -24,18 +24,18 @@ $$;
 
 -- Partitions: policies are data, plans are made by arx.partition_plan(), and the functions here carry them out.
 
--- The row with origin 'user' counts before the one that ARX ships, and is the one that pg_dump carries.
+-- A user's row takes precedence over the one that ARX ships, and is the one that pg_dump carries.
 CREATE TABLE partition_policies (
     relation         text NOT NULL CHECK (relation IN ('arx.transactions', 'arx.token_transfers')),
-    origin           text NOT NULL DEFAULT 'user' CHECK (origin IN ('arx', 'user')),
+    builtin          boolean NOT NULL DEFAULT false,
     premake          integer NOT NULL DEFAULT 3 CHECK (premake BETWEEN 0 AND 120),
     retention_months integer CHECK (retention_months BETWEEN 1 AND 2400),
     retention_mode   text NOT NULL DEFAULT 'detach' CHECK (retention_mode IN ('detach', 'drop')),
-    PRIMARY KEY (relation, origin)
+    PRIMARY KEY (relation, builtin)
 );
 COMMENT ON TABLE partition_policies IS
     'months made ahead and months kept; to change a policy insert a row for the relation, it counts before the one shipped';
-INSERT INTO partition_policies (relation, origin) VALUES ('arx.transactions', 'arx'), ('arx.token_transfers', 'arx');
+INSERT INTO partition_policies (relation, builtin) VALUES ('arx.transactions', true), ('arx.token_transfers', true);
 
 -- Bounds come as text from the catalog, so time zone and date style are fixed here.
 CREATE VIEW partition_status AS

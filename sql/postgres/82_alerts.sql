@@ -1,9 +1,9 @@
 -- Alerts about the server: thresholds are data, arx.check_performance_alerts() judges.
 
--- The row with origin 'user' counts before the one that ARX ships, and is the one that pg_dump carries.
+-- A user's row takes precedence over the one that ARX ships, and is the one that pg_dump carries.
 CREATE TABLE alert_rules (
     rule       text NOT NULL CHECK (rule ~ '^[a-z][a-z0-9_]*$'),
-    origin     text NOT NULL DEFAULT 'user' CHECK (origin IN ('arx', 'user')),
+    builtin    boolean NOT NULL DEFAULT false,
     metric     text NOT NULL,
     comparison text NOT NULL DEFAULT 'above' CHECK (comparison IN ('above', 'below')),
     warning    double precision,
@@ -11,27 +11,27 @@ CREATE TABLE alert_rules (
     unit       text NOT NULL DEFAULT '',
     message    text NOT NULL,
     enabled    boolean NOT NULL DEFAULT true,
-    PRIMARY KEY (rule, origin),
+    PRIMARY KEY (rule, builtin),
     CONSTRAINT alert_rules_threshold CHECK (warning IS NOT NULL OR critical IS NOT NULL)
 );
 COMMENT ON TABLE alert_rules IS
     'thresholds of check_performance_alerts(); to change one insert a row with the same rule, it counts before the one shipped';
-INSERT INTO alert_rules (rule, origin, metric, comparison, warning, critical, unit, message) VALUES
-    ('connections', 'arx', 'connections_used_pct', 'above', 75, 90, '%', 'high connection usage'),
-    ('cache_hit', 'arx', 'cache_hit_pct', 'below', 95, 90, '%', 'low cache hit ratio'),
-    ('long_queries', 'arx', 'longest_query_seconds', 'above', 300, 3600, 's', 'long-running query'),
-    ('idle_in_transaction', 'arx', 'idle_in_transaction_seconds', 'above', 300, 900, 's', 'session idle in transaction'),
-    ('blocked_queries', 'arx', 'blocked_queries', 'above', 5, 20, '', 'sessions wait for locks'),
-    ('deadlocks', 'arx', 'deadlocks', 'above', 0, 10, '', 'deadlocks since the last sample'),
-    ('replication_lag', 'arx', 'replication_lag_seconds', 'above', 30, 300, 's', 'standby lags behind'),
-    ('xid_age', 'arx', 'xid_age_pct', 'above', 50, 75, '%', 'transaction ids are running out: vacuum'),
-    ('default_partition', 'arx', 'default_partition_rows', 'above', 0, 1000000, 'rows',
+INSERT INTO alert_rules (rule, builtin, metric, comparison, warning, critical, unit, message) VALUES
+    ('connections', true, 'connections_used_pct', 'above', 75, 90, '%', 'high connection usage'),
+    ('cache_hit', true, 'cache_hit_pct', 'below', 95, 90, '%', 'low cache hit ratio'),
+    ('long_queries', true, 'longest_query_seconds', 'above', 300, 3600, 's', 'long-running query'),
+    ('idle_in_transaction', true, 'idle_in_transaction_seconds', 'above', 300, 900, 's', 'session idle in transaction'),
+    ('blocked_queries', true, 'blocked_queries', 'above', 5, 20, '', 'sessions wait for locks'),
+    ('deadlocks', true, 'deadlocks', 'above', 0, 10, '', 'deadlocks since the last sample'),
+    ('replication_lag', true, 'replication_lag_seconds', 'above', 30, 300, 's', 'standby lags behind'),
+    ('xid_age', true, 'xid_age_pct', 'above', 50, 75, '%', 'transaction ids are running out: vacuum'),
+    ('default_partition', true, 'default_partition_rows', 'above', 0, 1000000, 'rows',
      'rows wait in a default partition: run arx.run_partition_maintenance()');
 
 CREATE VIEW effective_alert_rules AS
-SELECT DISTINCT ON (r.rule) r.rule, r.origin, r.metric, r.comparison, r.warning, r.critical, r.unit, r.message, r.enabled
+SELECT DISTINCT ON (r.rule) r.rule, r.builtin, r.metric, r.comparison, r.warning, r.critical, r.unit, r.message, r.enabled
   FROM arx.alert_rules AS r
- ORDER BY r.rule, r.origin DESC;
+ ORDER BY r.rule, r.builtin;
 COMMENT ON VIEW effective_alert_rules IS 'alert_rules in force: a user''s row before the one shipped';
 
 CREATE TABLE alerts (

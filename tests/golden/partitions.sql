@@ -29,7 +29,7 @@ SELECT count(*) FROM arx.transactions_2020_05;
 SELECT count(*) FROM arx.transactions;
 DROP TABLE arx.transactions_2020_05, arx.transactions_2020_06;
 SELECT arx.ensure_partitions('arx.transactions', '2020-05-01 12:00+00', '2020-07-01 12:00+00');
-UPDATE arx.partition_policies SET retention_mode = 'drop' WHERE origin = 'user';
+UPDATE arx.partition_policies SET retention_mode = 'drop' WHERE NOT builtin;
 SELECT action, partition, done FROM arx.manage_partitions() ORDER BY partition;
 SELECT to_regclass('arx.transactions_2020_05');
 -- wallet_profiles by network, then by hash of the address

@@ -10,7 +10,7 @@ SELECT alert_type, severity, threshold, value > 0 AS measured FROM arx.check_per
 SELECT arx.record_performance_alerts() >= 2 AS recorded;
 SELECT alert_type, severity, threshold FROM arx.alerts WHERE alert_type IN ('connections', 'few_blocks') ORDER BY 1;
 SELECT sample_age IS NOT NULL AS sampled FROM arx.performance_dashboard;
-UPDATE arx.alert_rules SET enabled = false WHERE rule IN ('connections', 'few_blocks') AND origin = 'user';
+UPDATE arx.alert_rules SET enabled = false WHERE rule IN ('connections', 'few_blocks') AND NOT builtin;
 SELECT count(*) FROM arx.check_performance_alerts() WHERE alert_type IN ('connections', 'few_blocks');
 -- thresholds in the wrong order name the rule
 INSERT INTO arx.alert_rules (rule, metric, warning, critical, message) VALUES ('upside_down', 'connections', 10, 5, 'x');

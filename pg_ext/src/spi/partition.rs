@@ -11,7 +11,7 @@ const POLICY: &str = "
 SELECT p.premake, p.retention_months, p.retention_mode, pg_catalog.now()
   FROM arx.partition_policies AS p
  WHERE p.relation = $1
- ORDER BY p.origin DESC
+ ORDER BY p.builtin
  LIMIT 1";
 
 const PARTITIONS: &str = "

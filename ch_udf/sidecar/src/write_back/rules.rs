@@ -38,7 +38,7 @@ impl RuleBook {
             .query(
                 "SELECT DISTINCT ON (network) network, period_days, whale_mean_coins, whale_mean_usd, trader_transactions, \
                         trader_mean_gas_price, distributor_recipients \
-                   FROM arx.behaviour_thresholds ORDER BY network, origin DESC",
+                   FROM arx.behaviour_thresholds ORDER BY network, builtin",
                 &[],
             )
             .await
