@@ -52,7 +52,6 @@ SELECT f.metric, f.value::double precision
     ('xid_age_pct', (SELECT max(100.0 * age(d.datfrozenxid) / 2000000000) FROM pg_database AS d)),
     ('default_partition_rows', (SELECT sum(s.estimated_rows) FROM arx.partition_status AS s WHERE s.is_default))
  ) AS f (metric, value)
- WHERE f.value IS NOT NULL
 $$;
 
 CREATE VIEW performance_dashboard AS

@@ -28,6 +28,23 @@ INSERT INTO alert_rules (rule, builtin, metric, comparison, warning, critical, u
     ('default_partition', true, 'default_partition_rows', 'above', 0, 1000000, 'rows',
      'rows wait in a default partition: run arx.run_partition_maintenance()');
 
+-- A rule with an unknown metric is stored all the same: the metric may come with a later version.
+CREATE FUNCTION check_alert_metric() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF NEW.metric NOT IN (SELECT f.metric FROM arx.performance_facts() AS f) THEN
+        RAISE WARNING 'metric "%" of alert rule "%" does not exist', NEW.metric, NEW.rule
+            USING HINT = 'arx.performance_facts() lists the metrics. '
+                         'arx.check_performance_alerts() reports the rule instead of evaluating it.';
+    END IF;
+    RETURN NULL;
+END;
+$$;
+CREATE TRIGGER arx_check_metric AFTER INSERT OR UPDATE OF metric ON alert_rules
+    FOR EACH ROW EXECUTE FUNCTION check_alert_metric();
+
 CREATE VIEW effective_alert_rules AS
 SELECT DISTINCT ON (r.rule) r.rule, r.builtin, r.metric, r.comparison, r.warning, r.critical, r.unit, r.message, r.enabled
   FROM arx.alert_rules AS r
@@ -40,8 +57,10 @@ CREATE TABLE alerts (
     alert_type text NOT NULL,
     severity   text NOT NULL CHECK (severity IN ('warning', 'critical')),
     message    text NOT NULL,
-    value      double precision NOT NULL,
-    threshold  double precision NOT NULL
+    -- NULL for a rule whose metric does not exist
+    value      double precision,
+    threshold  double precision,
+    CONSTRAINT alerts_threshold CHECK ((value IS NULL) = (threshold IS NULL))
 );
 CREATE INDEX idx_alerts_raised ON alerts (raised_at DESC);
 COMMENT ON TABLE alerts IS 'alerts that record_performance_alerts() found';

@@ -243,7 +243,9 @@ BEGIN
                 ('performance_facts', 'arx_reader',
              'metrics of the server, one row each; counters start at the last sample of performance_samples, or at '
              'server start'),
-                ('check_performance_alerts', 'arx_reader', 'rules of alert_rules whose threshold is crossed now'),
+                ('check_performance_alerts', 'arx_reader',
+             'rules of alert_rules whose threshold is crossed now, and rules whose metric does not exist (value NULL)'),
+                ('check_alert_metric', NULL, 'trigger: warns about a rule whose metric does not exist'),
                 ('record_performance_alerts', 'arx_operator',
              'stores the result of check_performance_alerts() in alerts and takes a sample; returns the number of '
              'alerts'),
@@ -253,7 +255,7 @@ BEGIN
              'schedules the jobs of arx.schedules with pg_cron, replacing those of the same name'),
                 ('remove_schedules', 'arx_operator',
              'unschedules the jobs of arx.schedules from pg_cron; returns the number removed')
-          ) AS d (name, grantee, comment)
+      ) AS d (name, grantee, comment)
           FULL JOIN (
             SELECT p.proname::text AS name, p.oid::regprocedure AS signature
               FROM pg_catalog.pg_proc AS p

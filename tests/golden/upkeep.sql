@@ -7,6 +7,11 @@ VALUES ('connections', 'connections_used_pct', 0, 100, '%', 'any connection at a
 INSERT INTO arx.alert_rules (rule, metric, comparison, critical, message) VALUES ('few_blocks', 'cache_blocks', 'below', 1e15, 'few blocks');
 SELECT alert_type, severity, threshold, value > 0 AS measured FROM arx.check_performance_alerts()
  WHERE alert_type IN ('connections', 'few_blocks') ORDER BY 1;
+-- A metric without a value at present gives no row.
+INSERT INTO arx.alert_rules (rule, metric, warning, message) VALUES ('no_value', 'cache_window_seconds', 0, 'x');
+SELECT f.value IS NULL AS no_value, a.alert_type FROM arx.performance_facts() AS f
+  LEFT JOIN arx.check_performance_alerts() AS a ON a.alert_type = 'no_value' WHERE f.metric = 'cache_window_seconds';
+DELETE FROM arx.alert_rules WHERE rule = 'no_value';
 SELECT arx.record_performance_alerts() >= 2 AS recorded;
 SELECT alert_type, severity, threshold FROM arx.alerts WHERE alert_type IN ('connections', 'few_blocks') ORDER BY 1;
 SELECT sample_age IS NOT NULL AS sampled FROM arx.performance_dashboard;
@@ -17,6 +22,14 @@ INSERT INTO arx.alert_rules (rule, metric, warning, critical, message) VALUES ('
 SELECT * FROM arx.check_performance_alerts();
 DELETE FROM arx.alert_rules WHERE rule = 'upside_down';
 INSERT INTO arx.alert_rules (rule, metric, message) VALUES ('no_threshold', 'connections', 'x');
+-- A rule whose metric does not exist is stored with a warning, and reported instead of evaluated.
+INSERT INTO arx.alert_rules (rule, metric, warning, critical, message) VALUES ('mistyped', 'conections', 1, 2, 'x');
+SELECT * FROM arx.check_performance_alerts() WHERE alert_type = 'mistyped';
+SELECT arx.record_performance_alerts() > 0 AS recorded;
+SELECT alert_type, severity, message, value, threshold FROM arx.alerts WHERE alert_type = 'mistyped';
+UPDATE arx.alert_rules SET metric = 'connection' WHERE rule = 'mistyped';
+UPDATE arx.alert_rules SET metric = 'connections', warning = 1e9, critical = NULL WHERE rule = 'mistyped';
+SELECT * FROM arx.check_performance_alerts() WHERE alert_type = 'mistyped';
 -- statistics: stale tables only, parents too, quoted names too
 CREATE TABLE arx."Odd ""name" (x integer);
 INSERT INTO arx."Odd ""name" SELECT generate_series(1, 1000);

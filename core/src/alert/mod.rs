@@ -1,8 +1,8 @@
 //! Alert rules over facts: thresholds are data, and so is what they are compared with.
 //!
-//! Owns the comparison and the wording. Where facts come from (views of PostgreSQL, counters of the sidecar) and where alerts
-//! go is the caller's. A rule whose metric is missing raises no alert, and is reported as not looked at: silence must never be
-//! taken for health.
+//! Owns the comparison and the wording. The caller supplies the facts (views of PostgreSQL, counters of
+//! the sidecar) and delivers the alerts. A rule whose metric has no value raises no alert and is
+//! reported as not evaluated: silence must not be taken for health.
 //!
 //! ```
 //! use arx_core::alert::{Comparison, Facts, Rule, Severity, evaluate};
@@ -134,9 +134,15 @@ impl Facts {
         Self(BTreeMap::new())
     }
 
-    /// Sets a metric's value. NaN is what a metric without a value has: it counts as missing.
+    /// Sets a metric's value. NaN stands for a metric that exists but has no value at present.
     pub fn insert(&mut self, metric: impl Into<String>, value: f64) {
         self.0.insert(metric.into(), value);
+    }
+
+    /// Returns true if the metric exists, even when it has no value.
+    #[must_use]
+    pub fn contains(&self, metric: &str) -> bool {
+        self.0.contains_key(metric)
     }
 
     /// A metric's value, `None` if it is missing or NaN.
@@ -167,21 +173,43 @@ pub struct Alert {
     pub threshold: f64,
 }
 
-/// A rule whose metric was missing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Missing {
-    /// The rule's name.
-    pub rule: String,
-    /// The metric without a value.
-    pub metric: String,
+/// The reason why a rule was not evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingCause {
+    /// The metric does not exist, so the rule can never fire.
+    UnknownMetric,
+    /// The metric has no value at present.
+    NoValue,
 }
 
-/// What came of a set of rules. Each rule is in one of the lists, or it was looked at and all is well.
+/// A rule that was not evaluated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// Name of the rule.
+    pub rule: String,
+    /// Metric without a value.
+    pub metric: String,
+    /// Reason why the metric has no value.
+    pub cause: MissingCause,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problem = match self.cause {
+            MissingCause::UnknownMetric => "does not exist",
+            MissingCause::NoValue => "has no value",
+        };
+        write!(f, "metric \"{}\" {problem}: the rule is not evaluated", self.metric)
+    }
+}
+
+/// Result of a set of rules. A rule in neither list was evaluated and did not fire.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Evaluation {
     /// The rules that fired, in the rules' order.
     pub alerts: Vec<Alert>,
-    /// The rules that could not be looked at, in the rules' order.
+    /// The rules that were not evaluated, in the rules' order.
     pub missing: Vec<Missing>,
 }
 
@@ -238,7 +266,7 @@ pub fn evaluate(rules: &[Rule], facts: &Facts) -> Result<Evaluation, AlertError>
     for rule in rules {
         match facts.get(&rule.metric) {
             Some(value) => evaluation.alerts.extend(fire(rule, value)),
-            None => evaluation.missing.push(Missing { rule: rule.rule.clone(), metric: rule.metric.clone() }),
+            None => evaluation.missing.push(missing(rule, facts)),
         }
     }
     Ok(evaluation)
@@ -258,6 +286,11 @@ fn check(rule: &Rule) -> Result<(), AlertError> {
         }
         _ => Ok(()),
     }
+}
+
+fn missing(rule: &Rule, facts: &Facts) -> Missing {
+    let cause = if facts.contains(&rule.metric) { MissingCause::NoValue } else { MissingCause::UnknownMetric };
+    Missing { rule: rule.rule.clone(), metric: rule.metric.clone(), cause }
 }
 
 fn fire(rule: &Rule, value: f64) -> Option<Alert> {
@@ -328,11 +361,23 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_fact_is_reported_and_raises_no_alert() {
-        let expected = vec![Missing { rule: "cache".into(), metric: "cache_hit_ratio".into() }];
-        for facts in [Facts::new(), Facts::from_iter([("cache_hit_ratio", f64::NAN)])] {
-            let found = evaluate(&[rule(Comparison::Below, Some(90.0), None)], &facts).unwrap();
-            assert_eq!((found.alerts.len(), &found.missing), (0, &expected));
+    fn a_metric_without_a_value_is_reported_with_its_cause_and_raises_no_alert() {
+        for (facts, cause, message) in [
+            (
+                Facts::new(),
+                MissingCause::UnknownMetric,
+                "metric \"cache_hit_ratio\" does not exist: the rule is not evaluated",
+            ),
+            (
+                Facts::from_iter([("cache_hit_ratio", f64::NAN)]),
+                MissingCause::NoValue,
+                "metric \"cache_hit_ratio\" has no value: the rule is not evaluated",
+            ),
+        ] {
+            let evaluation = evaluate(&[rule(Comparison::Below, Some(90.0), None)], &facts).unwrap();
+            let expected = Missing { rule: "cache".into(), metric: "cache_hit_ratio".into(), cause };
+            assert_eq!((evaluation.alerts.len(), evaluation.missing.as_slice()), (0, [expected].as_slice()));
+            assert_eq!(evaluation.missing[0].to_string(), message);
         }
     }
 

@@ -36,11 +36,11 @@ pub fn alert_rules() -> Result<Vec<Rule>, SqlError> {
     Ok(rules)
 }
 
-/// What the server is doing now.
+/// Returns the metrics of the server; those without a value at present are NaN.
 pub fn performance_facts() -> Result<Facts, SqlError> {
     let mut facts = Facts::new();
     for_each_row(FACTS, &[], |row| {
-        facts.insert(row.required::<String>(1)?, row.required(2)?);
+        facts.insert(row.required::<String>(1)?, row.optional(2)?.unwrap_or(f64::NAN));
         Ok(())
     })?;
     Ok(facts)
