@@ -1,81 +1,49 @@
-//! The transaction graph: its file, what is laid over it, and what is asked of it.
+//! The transaction graph: its file, the overlay above it, and the questions it answers.
 //!
-//! Owns the format and the algorithms; never where transfers come from or where bytes are kept. A caller hands transfers to a
-//! [`Builder`], or lays them over a [`Base`] as an [`Overlay`]; searches read a [`TransferGraph`], which a [`Graph`] of the two is.
+//! Owns the format and the algorithms; never where transfers come from or where bytes are kept. A
+//! caller hands transfers to a [`Builder`], or adds them to a [`Base`] as an [`Overlay`]; every
+//! question reads a [`Graph`] of the two.
 //!
-//! - [`connections`]: who is reached from a wallet, at how many hops, over how many transfers.
-//! - [`reach`]: how many, without who.
-//! - [`shortest_paths`]: how one wallet leads to another.
-//! - [`neighbourhood`](neighbourhood()): the wallets around one, as [`dot`] draws them.
-//! - [`clusters`](clusters::clusters): which wallets belong together, and why.
-//! - [`centrality`](centrality::centrality): who matters.
-//! - [`patterns`]: what launderers do, found in time.
-//! - [`visit`]: petgraph's algorithms on the graph.
+//! | floor | owns | may import |
+//! |---|---|---|
+//! | [`query`] | [`connections`], [`reach`], [`shortest_paths`], [`neighbourhood`](neighbourhood()), [`dot`], [`trace`], [`exposure`], [`clusters`], [`centrality`], [`patterns`] | all below |
+//! | [`view`] | base and overlay as one graph, filters, digests, petgraph's traits (feature `petgraph`) | `file` and below |
+//! | [`file`] | the format, building, merging, the overlay | `budget` and below |
+//! | `budget`, `error`, `types` | cancellation, limits, memory; errors; ids, amounts, transfers | each other |
+//!
+//! `tests/floors.rs` of this package holds the directions.
 
-mod base;
-mod build;
-pub mod centrality;
-pub mod clusters;
-mod connections;
-pub mod decimal;
-mod digest;
-pub mod dot;
+mod budget;
 mod error;
-pub mod exposure;
-mod fan_out;
-mod format;
-mod limits;
-mod links;
-mod memory;
-mod merge;
-mod names;
-mod neighbourhood;
-mod options;
-mod overlay;
-mod packed;
-mod paths;
-pub mod patterns;
-mod reach;
-mod rows;
-mod scratch;
-mod search;
-mod sections;
-mod snapshot;
-pub(crate) mod sorting;
-pub mod trace;
-mod transfer;
-mod view;
-pub mod visit;
-mod visited;
-mod writer;
+pub mod file;
+pub mod query;
+mod types;
+pub mod view;
 
-pub use base::{Base, NOBODY};
-pub use build::{Builder, Plan};
-pub use connections::{Connection, Connections, connections};
-pub use digest::{Digest, Digests, Group};
+pub use budget::{Halt, Interrupt, MemoryBudget, SearchLimits, Uninterrupted};
 pub use error::{BuildError, Damaged, SearchError};
-pub use format::Provenance;
-pub use limits::SearchLimits;
-pub use memory::MemoryBudget;
-pub use merge::Merge;
-pub use neighbourhood::{Flow, Folded, Neighbourhood, Shown, neighbourhood};
-pub use options::OptionsError;
-pub use overlay::{NotInGraph, Overlay};
-pub use paths::{Path, Paths, Step, Weight, shortest_paths};
-pub use reach::{Level, Reach, reach};
-pub use scratch::{HeapBuffer, HeapScratch, HeapSink, OutOfMemory, Scratch};
-pub use search::{
-    AssetSelection, Direction, Edge, EdgeFilter, Halt, PlainEdges, PlainTotals, Side, TransferGraph, Unwatched, Wallet,
-    Watch,
-};
-pub use snapshot::Snapshot;
-pub use transfer::{NATIVE, Position, Status, TransferRow, U256};
-pub use view::{Graph, Transfer};
-pub use writer::Sink;
+pub use file::base::{Base, NOBODY};
+pub use file::build::{Builder, Plan};
+pub use file::decimal;
+pub use file::format::Provenance;
+pub use file::merge::Merge;
+pub use file::overlay::{NotInGraph, Overlay};
+pub use file::scratch::{HeapBuffer, HeapScratch, HeapSink, OutOfMemory, Scratch};
+pub use file::snapshot::Snapshot;
+pub(crate) use file::sorting;
+pub use file::writer::Sink;
+pub use query::connections::{Connection, Connections, connections};
+pub use query::neighbourhood::{Flow, Folded, Neighbourhood, Shown, neighbourhood};
+pub use query::options::OptionsError;
+pub use query::paths::{Path, Paths, Step, Weight, shortest_paths};
+pub use query::reach::{Level, Reach, reach};
+pub use query::{centrality, clusters, dot, exposure, patterns, trace};
+pub use types::{Direction, NATIVE, Position, Side, Status, TransferRow, U256, WalletId};
+pub use view::digest::{Digest, Digests, Group};
+pub use view::filter::{AssetSelection, Edge, EdgeFilter, PlainEdges, PlainTotals};
+pub use view::graph::{Graph, Transfer};
+#[cfg(any(test, feature = "petgraph"))]
+pub use view::pet_graph;
 
-#[cfg(test)]
-mod breadth_tests;
-#[cfg(test)]
-mod file_tests;
 #[cfg(test)]
 pub(crate) mod test_graph;

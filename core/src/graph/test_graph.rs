@@ -1,8 +1,8 @@
 //! Small graphs for the tests of searches: wallets are called by number, and some rows lie in the base, some over it.
 
-use super::*;
+use crate::graph::*;
 
-pub(crate) use super::file_tests::provenance;
+pub(crate) use crate::graph::file::tests::provenance;
 
 const NETWORK: &str = "testnet";
 
@@ -48,9 +48,9 @@ impl TestGraph {
         for (number, row) in built.iter().enumerate() {
             with_row(row, number, status(number), |row| builder.push(row)).unwrap();
         }
-        let plan = builder.finish(&mut Unwatched).unwrap();
+        let plan = builder.finish(&mut Uninterrupted).unwrap();
         let sink = HeapSink::default();
-        plan.write(&provenance(1), &sink, &mut Unwatched).unwrap();
+        plan.write(&provenance(1), &sink, &mut Uninterrupted).unwrap();
         let base = Base::open(sink.into_file().0).unwrap();
         let mut overlay = Overlay::new();
         for (number, row) in over.iter().enumerate() {
@@ -60,18 +60,22 @@ impl TestGraph {
         Self { base, overlay }
     }
 
+    pub fn base_bytes(&self) -> &[u8] {
+        self.base.bytes()
+    }
+
     pub fn graph(&self) -> Graph<'_> {
         Graph::new(&self.base, &self.overlay)
     }
 
     /// The graph's number of a wallet; one beyond all for a wallet without transfers.
-    pub fn wallet(&self, number: u32) -> Wallet {
+    pub fn wallet(&self, number: u32) -> WalletId {
         let graph = self.graph();
         graph.wallet(NETWORK, &name(number)).unwrap().unwrap_or(graph.wallets() + number)
     }
 
     /// The test's number of a wallet.
-    pub fn number(&self, wallet: Wallet) -> u32 {
+    pub fn number(&self, wallet: WalletId) -> u32 {
         (0..1000).find(|number| self.wallet(*number) == wallet).unwrap()
     }
 
@@ -97,8 +101,8 @@ fn with_row<R>(row: &Sent, number: usize, status: Status, use_it: impl FnOnce(&T
 /// Ends a search after so many looks.
 pub struct Patience(pub u32);
 
-impl Watch for Patience {
-    fn expired(&mut self) -> bool {
+impl Interrupt for Patience {
+    fn should_stop(&mut self) -> bool {
         self.0 = self.0.saturating_sub(1);
         self.0 == 0
     }

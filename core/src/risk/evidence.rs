@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::features::{Enough, ExtractError, Labelled, MOST_TRANSFERS, Proof, Scene, Surroundings};
 use crate::graph::{
-    AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, TransferGraph, U256, Wallet, Watch,
+    AssetSelection, EdgeFilter, Graph, Interrupt, MemoryBudget, Side, Status, Transfer, U256, WalletId,
 };
 
 /// Transfers and counterparties shown for a proof.
@@ -20,14 +20,14 @@ pub struct Evidence {
     /// Numbers of transfers, those that weigh most first.
     pub transfers: Vec<u64>,
     /// Those they were made with, in the same order, each once.
-    pub counterparties: Vec<Wallet>,
+    pub counterparties: Vec<WalletId>,
 }
 
 /// The transfers of one wallet, to be asked for proofs.
 #[derive(Debug)]
 pub struct Dossier<'g> {
     graph: Graph<'g>,
-    wallet: Wallet,
+    wallet: WalletId,
     until: Option<i64>,
     /// With others, in the order of time.
     transfers: Vec<(Side, Transfer)>,
@@ -42,10 +42,10 @@ impl<'g> Dossier<'g> {
     /// [`ExtractError`].
     pub fn gather(
         graph: Graph<'g>,
-        wallet: Wallet,
+        wallet: WalletId,
         until: Option<i64>,
         memory: &MemoryBudget,
-        watch: &mut impl Watch,
+        interrupt: &mut impl Interrupt,
     ) -> Result<Self, ExtractError> {
         let transfers = |side| graph.transfer_count(wallet, side).min(MOST_TRANSFERS);
         if memory.left() < (transfers(Side::In) + transfers(Side::Out)) * size_of::<(Side, Transfer)>() {
@@ -57,7 +57,7 @@ impl<'g> Dossier<'g> {
             let mut steps = 0_usize;
             graph.counted_transfers(wallet, side, &filter, |transfer| -> Result<(), ExtractError> {
                 steps += 1;
-                if steps.is_multiple_of(1 << 13) && watch.expired() {
+                if steps.is_multiple_of(1 << 13) && interrupt.should_stop() {
                     return Err(ExtractError::Stopped);
                 }
                 if steps > MOST_TRANSFERS || transfer.peer.is_none_or(|peer| peer == wallet) {
@@ -79,7 +79,12 @@ impl<'g> Dossier<'g> {
     ///
     /// # Errors
     /// [`ExtractError`].
-    pub fn proof(&self, proof: Proof, labelled: &Labelled, watch: &mut impl Watch) -> Result<Evidence, ExtractError> {
+    pub fn proof(
+        &self,
+        proof: Proof,
+        labelled: &Labelled,
+        interrupt: &mut impl Interrupt,
+    ) -> Result<Evidence, ExtractError> {
         let of_side = |wanted: Side| self.transfers.iter().filter(move |(side, _)| *side == wanted);
         Ok(match proof {
             Proof::Received => self.largest(of_side(Side::In)),
@@ -96,8 +101,8 @@ impl<'g> Dossier<'g> {
             Proof::Services => self.largest(
                 self.transfers.iter().filter(|(_, one)| one.peer.is_some_and(|peer| labelled.is_service(peer))),
             ),
-            Proof::SendersNearIllicit => self.near_illicit(Side::In, labelled, watch)?,
-            Proof::ReceiversNearIllicit => self.near_illicit(Side::Out, labelled, watch)?,
+            Proof::SendersNearIllicit => self.near_illicit(Side::In, labelled, interrupt)?,
+            Proof::ReceiversNearIllicit => self.near_illicit(Side::Out, labelled, interrupt)?,
         })
     }
 
@@ -150,9 +155,9 @@ impl<'g> Dossier<'g> {
         &self,
         wanted: Side,
         labelled: &Labelled,
-        watch: &mut impl Watch,
+        interrupt: &mut impl Interrupt,
     ) -> Result<Evidence, ExtractError> {
-        let mut largest: BTreeMap<Wallet, &(Side, Transfer)> = BTreeMap::new();
+        let mut largest: BTreeMap<WalletId, &(Side, Transfer)> = BTreeMap::new();
         for one in self.transfers.iter().filter(|(side, _)| *side == wanted) {
             let Some(peer) = one.1.peer else { continue };
             let kept = largest.entry(peer).or_insert(one);
@@ -160,13 +165,13 @@ impl<'g> Dossier<'g> {
                 *kept = one;
             }
         }
-        let mut peers: Vec<(Wallet, &(Side, Transfer))> = largest.into_iter().collect();
+        let mut peers: Vec<(WalletId, &(Side, Transfer))> = largest.into_iter().collect();
         peers.sort_by_key(|(peer, one)| (Reverse(one.1.value), self.graph.order(*peer)));
         // only contacts are asked about: whether labels are enough does not matter
         let scene = Scene { graph: &self.graph, until: self.until, labelled, enough: Enough::default() };
         let (mut found, mut pace) = (Vec::new(), 0);
         for (peer, one) in peers.into_iter().take(MOST_LOOKED_AT) {
-            let contacts = Surroundings::Asked.of(&scene, peer, self.wallet, watch, &mut pace)?;
+            let contacts = Surroundings::Asked.of(&scene, peer, self.wallet, interrupt, &mut pace)?;
             if contacts.illicit_senders > 0 || contacts.illicit_receivers > 0 {
                 found.push(one);
                 if found.len() == MOST_SHOWN {
@@ -194,7 +199,7 @@ impl<'g> Dossier<'g> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::Unwatched;
+    use crate::graph::Uninterrupted;
     use crate::graph::test_graph::{Sent, TestGraph};
     use crate::label::LabelKind;
 
@@ -219,10 +224,10 @@ mod tests {
         labelled.mark(graph.wallet(2), LabelKind::Illicit);
         let memory = MemoryBudget::new(1 << 20);
         let small = MemoryBudget::new(100);
-        assert!(Dossier::gather(graph.graph(), graph.wallet(0), None, &small, &mut Unwatched).is_err());
-        let dossier = Dossier::gather(graph.graph(), graph.wallet(0), None, &memory, &mut Unwatched).unwrap();
+        assert!(Dossier::gather(graph.graph(), graph.wallet(0), None, &small, &mut Uninterrupted).is_err());
+        let dossier = Dossier::gather(graph.graph(), graph.wallet(0), None, &memory, &mut Uninterrupted).unwrap();
         let proof = |proof| {
-            let found = dossier.proof(proof, &labelled, &mut Unwatched).unwrap();
+            let found = dossier.proof(proof, &labelled, &mut Uninterrupted).unwrap();
             assert!(found.transfers.len() <= MOST_SHOWN && found.counterparties.len() <= found.transfers.len());
             found.counterparties.iter().map(|peer| graph.number(*peer)).collect::<Vec<u32>>()
         };
@@ -236,8 +241,8 @@ mod tests {
         assert_eq!(proof(Proof::Services), [0; 0]);
         assert_eq!(proof(Proof::ReceiversNearIllicit), [0; 0], "an attempt that failed is no payment");
 
-        let before = Dossier::gather(graph.graph(), graph.wallet(0), Some(1), &memory, &mut Unwatched).unwrap();
-        let found = before.proof(Proof::Received, &labelled, &mut Unwatched).unwrap();
+        let before = Dossier::gather(graph.graph(), graph.wallet(0), Some(1), &memory, &mut Uninterrupted).unwrap();
+        let found = before.proof(Proof::Received, &labelled, &mut Uninterrupted).unwrap();
         assert_eq!(found.counterparties, [graph.wallet(1)], "nothing of later is known");
     }
 }

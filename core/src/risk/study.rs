@@ -6,7 +6,7 @@ use super::features::{ExtractError, NAMES, Row};
 use super::fit::{CrossValidated, Curves, FitError, Measures, curves, measure};
 use super::scorecard::{Points, Score, Scorecard, ScorecardError};
 use super::training::{Cases, TrainingError};
-use crate::graph::{Graph, MemoryBudget, TransferGraph, Watch};
+use crate::graph::{Graph, Interrupt, MemoryBudget};
 
 /// Mistakes of each kind that are told.
 const MOST_MISTAKES: usize = 10;
@@ -92,14 +92,14 @@ pub fn judged_rows(
     graph: &Graph<'_>,
     cases: &Cases,
     memory: MemoryBudget,
-    watch: &mut impl Watch,
+    interrupt: &mut impl Interrupt,
 ) -> Result<Vec<Row>, ExtractError> {
     let mut rows = vec![[f64::NAN; NAMES.len()]; cases.list().len()];
     let mut folds: Vec<u32> = cases.list().iter().map(|case| case.fold).collect();
     folds.sort_unstable();
     folds.dedup();
     for fold in folds {
-        let of_fold = cases.rows(graph, Some(fold), memory, watch)?;
+        let of_fold = cases.rows(graph, Some(fold), memory, interrupt)?;
         for ((row, found), case) in rows.iter_mut().zip(of_fold).zip(cases.list()) {
             if case.fold == fold {
                 *row = found;

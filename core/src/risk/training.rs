@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::features::{ExtractError, Extractor, FEATURES, Labelled, NAMES, Row, Scene, Surroundings, bytes_of};
 use super::fit::{FitError, FitOptions, Sample, fold_of};
-use crate::graph::{Damaged, Graph, MemoryBudget, TransferGraph, Wallet, Watch};
+use crate::graph::{Damaged, Graph, Interrupt, MemoryBudget, WalletId};
 use crate::label::LabelKind;
 
 /// Of so many cases one is shown a second time with nobody else labelled, so that a scorecard holds where few labels are known.
@@ -26,7 +26,7 @@ const MOST_PAIRS: usize = 24;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
     /// The wallet.
-    pub wallet: Wallet,
+    pub wallet: WalletId,
     /// Whether it is illicit.
     pub illicit: bool,
     /// Whether others are told that it is a service.
@@ -69,7 +69,7 @@ pub struct Cases {
     list: Vec<Case>,
     folds: Vec<u32>,
     /// Other labelled wallets.
-    others: Vec<(Wallet, LabelKind)>,
+    others: Vec<(WalletId, LabelKind)>,
     until: Option<i64>,
 }
 
@@ -83,21 +83,21 @@ impl Cases {
     pub fn new(
         graph: &Graph<'_>,
         network: &str,
-        wallets: &[(Wallet, bool)],
-        others: &[(Wallet, LabelKind)],
+        wallets: &[(WalletId, bool)],
+        others: &[(WalletId, LabelKind)],
         until: Option<i64>,
         split: Split,
-        watch: &mut impl Watch,
+        interrupt: &mut impl Interrupt,
     ) -> Result<Self, ExtractError> {
         let mut wallets = wallets.to_vec();
         wallets.sort_unstable_by_key(|(wallet, _)| graph.order(*wallet));
         let (mut extractor, nobody) = (Extractor::default(), Labelled::default());
-        let scene = Scene::new(graph, until, &nobody, watch)?;
-        let is_service = |(wallet, kind): &(Wallet, LabelKind)| (*kind == LabelKind::Service).then_some(*wallet);
-        let services: HashSet<Wallet> = others.iter().filter_map(is_service).collect();
+        let scene = Scene::new(graph, until, &nobody, interrupt)?;
+        let is_service = |(wallet, kind): &(WalletId, LabelKind)| (*kind == LabelKind::Service).then_some(*wallet);
+        let services: HashSet<WalletId> = others.iter().filter_map(is_service).collect();
         let mut list = Vec::new();
         for (wallet, illicit) in wallets {
-            if extractor.look(&scene, wallet, &Surroundings::Asked, watch)?.is_none() {
+            if extractor.look(&scene, wallet, &Surroundings::Asked, interrupt)?.is_none() {
                 continue;
             }
             let address = graph.address(wallet)?;
@@ -106,7 +106,7 @@ impl Cases {
             let service = !illicit && services.contains(&wallet);
             list.push(Case { wallet, illicit, service, fold, unlabelled });
         }
-        let of_cases: HashSet<Wallet> = list.iter().map(|case| case.wallet).collect();
+        let of_cases: HashSet<WalletId> = list.iter().map(|case| case.wallet).collect();
         let others = others.iter().filter(|(wallet, _)| !of_cases.contains(wallet)).copied().collect();
         let again = list.iter().filter(|case| case.unlabelled);
         let folds = list.iter().chain(again).map(|case| case.fold).collect();
@@ -134,9 +134,9 @@ impl Cases {
         graph: &Graph<'_>,
         fold: Option<u32>,
         memory: MemoryBudget,
-        watch: &mut impl Watch,
+        interrupt: &mut impl Interrupt,
     ) -> Result<Sample, TrainingError> {
-        let rows = self.rows(graph, fold, memory, watch)?;
+        let rows = self.rows(graph, fold, memory, interrupt)?;
         let again = self.list.iter().zip(&rows).filter(|(case, _)| case.unlabelled);
         let again: Vec<Row> = again.map(|(_, row)| unlabelled(row)).collect();
         let column = |place: usize| rows.iter().chain(&again).map(|row| row[place]).collect();
@@ -157,7 +157,7 @@ impl Cases {
         graph: &Graph<'_>,
         fold: Option<u32>,
         mut memory: MemoryBudget,
-        watch: &mut impl Watch,
+        interrupt: &mut impl Interrupt,
     ) -> Result<Vec<Row>, ExtractError> {
         let out_of_memory = ExtractError::Memory { budget: memory.limit() };
         let mut labelled = Labelled::new(graph.wallets(), &mut memory).ok_or(out_of_memory)?;
@@ -174,15 +174,15 @@ impl Cases {
         if !memory.take(self.list.len() * size_of::<Row>()) {
             return Err(out_of_memory);
         }
-        let scene = Scene::new(graph, self.until, &labelled, watch)?;
-        let surroundings = Surroundings::of_all(&scene, &mut memory, watch)?;
+        let scene = Scene::new(graph, self.until, &labelled, interrupt)?;
+        let surroundings = Surroundings::of_all(&scene, &mut memory, interrupt)?;
         let mut extractor = Extractor::default();
         let mut rows = Vec::with_capacity(self.list.len());
         for case in &self.list {
             if memory.left() < bytes_of(graph, case.wallet) {
                 return Err(out_of_memory);
             }
-            let seen = extractor.look(&scene, case.wallet, &surroundings, watch)?;
+            let seen = extractor.look(&scene, case.wallet, &surroundings, interrupt)?;
             rows.push(seen.map_or([f64::NAN; NAMES.len()], |(row, _)| row));
         }
         Ok(rows)
@@ -212,14 +212,14 @@ fn unlabelled(row: &Row) -> Row {
 mod tests {
     use super::super::features::Feature;
     use super::*;
-    use crate::graph::Unwatched;
+    use crate::graph::Uninterrupted;
     use crate::graph::test_graph::{Sent, TestGraph};
 
     const SPLIT: Split = Split { folds: 4, seed: 7 };
     const MEMORY: MemoryBudget = MemoryBudget::new(1 << 24);
 
     /// Wallets 0 to 19 pay each other round; the even ones are illicit.
-    fn round() -> (TestGraph, Vec<(Wallet, bool)>) {
+    fn round() -> (TestGraph, Vec<(WalletId, bool)>) {
         let rows: Vec<Sent> = (0..20)
             .map(|wallet| Sent { time: i64::from(wallet), ..Sent::coins(wallet, (wallet + 1) % 20, 5) })
             .collect();
@@ -231,12 +231,12 @@ mod tests {
     #[test]
     fn what_is_asked_in_a_fold_is_not_known_in_it() {
         let (graph, wallets) = round();
-        let cases = Cases::new(&graph.graph(), "testnet", &wallets, &[], None, SPLIT, &mut Unwatched).unwrap();
+        let cases = Cases::new(&graph.graph(), "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap();
         assert_eq!(cases.list().len(), 20);
         let fold_of = |wallet| cases.list().iter().find(|case| case.wallet == wallet).unwrap().fold;
         let mut hidden = 0;
         for fold in [None, Some(0), Some(1), Some(2), Some(3)] {
-            let rows = cases.rows(&graph.graph(), fold, MEMORY, &mut Unwatched).unwrap();
+            let rows = cases.rows(&graph.graph(), fold, MEMORY, &mut Uninterrupted).unwrap();
             for (case, row) in cases.list().iter().zip(&rows) {
                 let sender = graph.wallet((graph.number(case.wallet) + 19) % 20);
                 let sender_is_illicit = !case.illicit;
@@ -253,13 +253,13 @@ mod tests {
     #[test]
     fn labels_of_cases_among_those_of_others_are_not_used() {
         let (graph, wallets) = round();
-        let others: Vec<(Wallet, LabelKind)> =
+        let others: Vec<(WalletId, LabelKind)> =
             wallets.iter().map(|(wallet, _)| (*wallet, LabelKind::Illicit)).collect();
         let of = graph.graph();
-        let alone = Cases::new(&of, "testnet", &wallets, &[], None, SPLIT, &mut Unwatched).unwrap();
-        let told = Cases::new(&of, "testnet", &wallets, &others, None, SPLIT, &mut Unwatched).unwrap();
+        let alone = Cases::new(&of, "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap();
+        let told = Cases::new(&of, "testnet", &wallets, &others, None, SPLIT, &mut Uninterrupted).unwrap();
         let bits = |cases: &Cases| -> Vec<u64> {
-            let rows = cases.rows(&of, Some(1), MEMORY, &mut Unwatched).unwrap();
+            let rows = cases.rows(&of, Some(1), MEMORY, &mut Uninterrupted).unwrap();
             rows.iter().flatten().map(|value| value.to_bits()).collect()
         };
         assert_eq!(bits(&alone), bits(&told));
@@ -268,14 +268,14 @@ mod tests {
     #[test]
     fn a_case_that_is_a_service_is_told_outside_of_its_fold() {
         let (graph, wallets) = round();
-        let services: Vec<(Wallet, LabelKind)> =
+        let services: Vec<(WalletId, LabelKind)> =
             wallets.iter().map(|(wallet, _)| (*wallet, LabelKind::Service)).collect();
         let of = graph.graph();
-        let alone = Cases::new(&of, "testnet", &wallets, &[], None, SPLIT, &mut Unwatched).unwrap();
-        let told = Cases::new(&of, "testnet", &wallets, &services, None, SPLIT, &mut Unwatched).unwrap();
+        let alone = Cases::new(&of, "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap();
+        let told = Cases::new(&of, "testnet", &wallets, &services, None, SPLIT, &mut Uninterrupted).unwrap();
         let place = NAMES.iter().position(|name| *name == "service_received_share").unwrap();
         let met = |cases: &Cases, fold| -> usize {
-            let rows = cases.rows(&of, fold, MEMORY, &mut Unwatched).unwrap();
+            let rows = cases.rows(&of, fold, MEMORY, &mut Uninterrupted).unwrap();
             rows.iter().filter(|row| row[place] > 0.0).count()
         };
         assert_eq!(met(&alone, None), 0);
@@ -287,8 +287,8 @@ mod tests {
     #[test]
     fn some_cases_are_shown_again_without_any_label() {
         let (graph, wallets) = round();
-        let cases = Cases::new(&graph.graph(), "testnet", &wallets, &[], None, SPLIT, &mut Unwatched).unwrap();
-        let sample = cases.sample(&graph.graph(), None, MEMORY, &mut Unwatched).unwrap();
+        let cases = Cases::new(&graph.graph(), "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap();
+        let sample = cases.sample(&graph.graph(), None, MEMORY, &mut Uninterrupted).unwrap();
         assert!(sample.rows() > 20 && sample.rows() < 40);
         assert_eq!(sample.rows(), cases.folds().len());
         let place = NAMES.iter().position(|name| *name == "illicit_senders").unwrap();

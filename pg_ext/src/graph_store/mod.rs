@@ -408,8 +408,8 @@ impl Ready {
 #[derive(Debug, Clone, Copy)]
 pub struct Interrupts;
 
-impl arx_core::graph::Watch for Interrupts {
-    fn expired(&mut self) -> bool {
+impl arx_core::graph::Interrupt for Interrupts {
+    fn should_stop(&mut self) -> bool {
         check_for_interrupts!();
         false
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use arx_core::address::Network;
 use arx_core::graph::decimal::COIN_SCALE;
-use arx_core::graph::{Damaged, Graph, NATIVE, Position, Status, Transfer, TransferGraph, TransferRow, U256};
+use arx_core::graph::{Damaged, Graph, NATIVE, Position, Status, Transfer, TransferRow, U256};
 use pgrx::prelude::*;
 
 use super::stream::{Argument, KeptQuery, Slot, in_memory_of_its_own};

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use arx_core::address::{Address, Network};
 use arx_core::graph::{
     Base, Builder, Graph, HeapBuffer, HeapScratch, HeapSink, Overlay, Position, Provenance, Status, TransferRow, U256,
-    Unwatched, Wallet,
+    Uninterrupted, WalletId,
 };
 use arx_core::label::{self, LabelKind, SANCTIONS, Severity};
 use arx_core::risk::OwnLabel;
@@ -27,7 +27,7 @@ const SECOND: i64 = 1_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamedCase {
     /// The wallet.
-    pub wallet: Wallet,
+    pub wallet: WalletId,
     /// Whether it is illicit.
     pub illicit: bool,
     /// Whether it is measured apart.
@@ -60,9 +60,9 @@ impl fmt::Display for Stratum {
 #[derive(Debug, Clone, Default)]
 pub struct FileLabels {
     /// Every label, in the order of the list.
-    pub kinds: Vec<(Wallet, LabelKind)>,
+    pub kinds: Vec<(WalletId, LabelKind)>,
     /// The label of each wallet that weighs most, as `arx.current_labels` has it.
-    pub own: HashMap<Wallet, OwnLabel>,
+    pub own: HashMap<WalletId, OwnLabel>,
     /// Lines left out, beside those of other networks.
     pub rejected: u64,
 }
@@ -107,7 +107,7 @@ impl Offline {
         };
         let files = TransactionFiles { transactions, nodes, network, decimals, now_unix_seconds: now };
         let rejected = offline::each_transaction(&files, push)?;
-        let plan = builder.finish(&mut Unwatched).map_err(|error| built(&error))?;
+        let plan = builder.finish(&mut Uninterrupted).map_err(|error| built(&error))?;
         let sink = HeapSink::default();
         // this graph serves no database
         let provenance = Provenance {
@@ -122,7 +122,7 @@ impl Offline {
             boot_id: [0; 16],
             snapshot: String::new(),
         };
-        plan.write(&provenance, &sink, &mut Unwatched).map_err(|error| built(&error))?;
+        plan.write(&provenance, &sink, &mut Uninterrupted).map_err(|error| built(&error))?;
         let base = Base::open(sink.into_file().0).map_err(|error| built(&error))?;
         Ok(Self { base, overlay: Overlay::new(), network: network.clone(), rejected })
     }
@@ -143,7 +143,7 @@ impl Offline {
     ///
     /// # Errors
     /// [`RiskError::Graph`].
-    pub fn wallet(&self, address: &str) -> Result<Option<Wallet>, RiskError> {
+    pub fn wallet(&self, address: &str) -> Result<Option<WalletId>, RiskError> {
         let Ok(address) = Address::parse(address, &self.network) else { return Ok(None) };
         let wallet = self.graph().wallet(self.network.name(), address.as_str());
         wallet.map_err(|error| RiskError::Graph { message: error.to_string() })
@@ -190,7 +190,7 @@ impl Offline {
         /// What a label weighs, the heaviest first; then its source and its place in the list.
         type Weight = (bool, bool, std::cmp::Reverse<(Severity, u128)>, String);
         let mut labels = FileLabels::default();
-        let mut heaviest: HashMap<Wallet, Weight> = HashMap::new();
+        let mut heaviest: HashMap<WalletId, Weight> = HashMap::new();
         labels.rejected = offline::each_label(path, &self.network, |row| -> Result<(), RiskError> {
             let kind = label::CATEGORIES.iter().find(|one| one.name == row.category).map(|one| one.kind);
             let (Some(kind @ (LabelKind::Illicit | LabelKind::Service)), Ok(severity)) = (kind, row.severity.parse())

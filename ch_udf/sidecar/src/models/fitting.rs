@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use arx_core::graph::{MemoryBudget, TransferGraph, Unwatched};
+use arx_core::graph::{MemoryBudget, Uninterrupted};
 use arx_core::risk::features::NAMES;
 use arx_core::risk::fit::{Measures, Publication, cross_validate};
 use arx_core::risk::scorecard::{Scorecard, Training};
@@ -64,15 +64,16 @@ impl Fitting {
         let wallets: Vec<_> = named.iter().map(|case| (case.wallet, case.illicit)).collect();
         let network = offline.network().name();
         let split = Split { folds: self.folds, seed: self.seed };
-        let cases = Cases::new(&graph, network, &wallets, &others, None, split, &mut Unwatched)?;
+        let cases = Cases::new(&graph, network, &wallets, &others, None, split, &mut Uninterrupted)?;
         let in_stratum: HashSet<u32> = named.iter().filter(|case| case.in_stratum).map(|case| case.wallet).collect();
         if let Some(folder) = &self.samples {
             self.write_samples(folder, offline, &cases, &in_stratum)?;
         }
         let judged = cases.list().len();
         let options = fit_options(self.seed, MemoryBudget::new(MEMORY));
-        let sample = |fold| cases.sample(&graph, fold, MemoryBudget::new(MEMORY), &mut Unwatched);
-        let fitted = cross_validate::<TrainingError, _>(cases.folds(), self.folds, &options, sample, &mut Unwatched)?;
+        let sample = |fold| cases.sample(&graph, fold, MemoryBudget::new(MEMORY), &mut Uninterrupted);
+        let fitted =
+            cross_validate::<TrainingError, _>(cases.folds(), self.folds, &options, sample, &mut Uninterrupted)?;
         let all = fitted.measures(|row| row < judged)?;
         let unlabelled = fitted.measures(|row| row >= judged)?;
         let within = |row: usize| cases.list().get(row).is_some_and(|case| in_stratum.contains(&case.wallet));
@@ -124,7 +125,7 @@ impl Fitting {
         std::fs::create_dir_all(folder).map_err(failed)?;
         for fold in (0..self.folds).map(Some).chain([None]) {
             let name = fold.map_or_else(|| "all".to_owned(), |fold| format!("fold{fold}"));
-            let rows = cases.rows(&graph, fold, MemoryBudget::new(MEMORY), &mut Unwatched)?;
+            let rows = cases.rows(&graph, fold, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;
             let mut file = BufWriter::new(File::create(folder.join(format!("{name}.csv"))).map_err(failed)?);
             writeln!(file, "address,is_illicit,in_stratum,fold,{}", NAMES.join(",")).map_err(failed)?;
             for (case, row) in cases.list().iter().zip(&rows) {

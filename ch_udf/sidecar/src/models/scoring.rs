@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use arx_core::graph::{Graph, MemoryBudget, TransferGraph, Unwatched, Wallet};
+use arx_core::graph::{Graph, MemoryBudget, Uninterrupted, WalletId};
 use arx_core::label::LabelKind;
 use arx_core::risk::features::{Coverage, Enough, ExtractError, Extractor, Labelled, NAMES, Row, Scene, Surroundings};
 use arx_core::risk::scorecard::BoundScorecard;
@@ -70,7 +70,7 @@ impl Lines<'_> {
     fn write(
         &self,
         scoring: &mut Scoring<'_>,
-        wallets: &[(&str, Wallet)],
+        wallets: &[(&str, WalletId)],
         out: &mut dyn Write,
     ) -> Result<(), output::Stop> {
         write!(out, "address,score,probability,band,state,coverage")?;
@@ -88,7 +88,7 @@ impl Lines<'_> {
     fn line(
         &self,
         address: &str,
-        wallet: Wallet,
+        wallet: WalletId,
         seen: Option<&(Row, Coverage)>,
         out: &mut dyn Write,
     ) -> io::Result<()> {
@@ -114,7 +114,7 @@ impl Lines<'_> {
 ///
 /// # Errors
 /// [`RiskError::Graph`].
-pub(super) fn wallets<'g>(graph: &'g Graph<'_>) -> Result<Vec<(&'g str, Wallet)>, RiskError> {
+pub(super) fn wallets<'g>(graph: &'g Graph<'_>) -> Result<Vec<(&'g str, WalletId)>, RiskError> {
     let mut wallets = Vec::new();
     for wallet in (0..graph.wallets()).filter(|wallet| graph.is_active(*wallet)) {
         let address = graph.address(wallet).map_err(|error| RiskError::Graph { message: error.to_string() })?;
@@ -138,16 +138,16 @@ impl<'g> Scoring<'g> {
     ///
     /// # Errors
     /// [`RiskError::Training`].
-    pub fn new(graph: Graph<'g>, labels: &[(Wallet, LabelKind)]) -> Result<Self, RiskError> {
+    pub fn new(graph: Graph<'g>, labels: &[(WalletId, LabelKind)]) -> Result<Self, RiskError> {
         let mut memory = MemoryBudget::new(MEMORY);
         let mut labelled =
             Labelled::new(graph.wallets(), &mut memory).ok_or(ExtractError::Memory { budget: MEMORY })?;
         for (wallet, kind) in labels {
             labelled.mark(*wallet, *kind);
         }
-        let scene = Scene::new(&graph, None, &labelled, &mut Unwatched)?;
+        let scene = Scene::new(&graph, None, &labelled, &mut Uninterrupted)?;
         let enough = scene.enough;
-        let surroundings = Surroundings::of_all(&scene, &mut memory, &mut Unwatched)?;
+        let surroundings = Surroundings::of_all(&scene, &mut memory, &mut Uninterrupted)?;
         Ok(Self { graph, labelled, enough, surroundings, extractor: Extractor::default() })
     }
 
@@ -155,9 +155,9 @@ impl<'g> Scoring<'g> {
     ///
     /// # Errors
     /// [`RiskError::Training`].
-    pub fn look(&mut self, wallet: Wallet) -> Result<Option<(Row, Coverage)>, RiskError> {
+    pub fn look(&mut self, wallet: WalletId) -> Result<Option<(Row, Coverage)>, RiskError> {
         let scene = Scene { graph: &self.graph, until: None, labelled: &self.labelled, enough: self.enough };
-        Ok(self.extractor.look(&scene, wallet, &self.surroundings, &mut Unwatched)?)
+        Ok(self.extractor.look(&scene, wallet, &self.surroundings, &mut Uninterrupted)?)
     }
 }
 

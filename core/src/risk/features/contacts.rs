@@ -1,12 +1,12 @@
 //! Whom a wallet deals with, whoever is labelled.
 
 use super::ExtractError;
-use crate::graph::{EdgeFilter, Graph, Side, TransferGraph, Wallet, Watch};
+use crate::graph::{EdgeFilter, Graph, Interrupt, Side, WalletId};
 
 /// With so many contacts a wallet is a hub: those who deal with it have nothing in common.
 pub const HUB: u32 = 1000;
 
-/// Edges between two looks at the watch.
+/// Edges between two looks at the interrupt.
 const STEPS: usize = 1 << 14;
 
 /// Whom a wallet deals with, itself not counted. A failed transfer is a contact, too.
@@ -36,14 +36,14 @@ impl Contacts {
 /// [`ExtractError::Stopped`], [`ExtractError::Damaged`].
 pub fn contacts_of(
     graph: &Graph<'_>,
-    wallet: Wallet,
+    wallet: WalletId,
     until: Option<i64>,
-    watch: &mut impl Watch,
+    interrupt: &mut impl Interrupt,
     pace: &mut usize,
 ) -> Result<Contacts, ExtractError> {
     Ok(Contacts {
-        fan_in: count(graph, wallet, Side::In, until, watch, pace)?,
-        fan_out: count(graph, wallet, Side::Out, until, watch, pace)?,
+        fan_in: count(graph, wallet, Side::In, until, interrupt, pace)?,
+        fan_out: count(graph, wallet, Side::Out, until, interrupt, pace)?,
         ..Contacts::default()
     })
 }
@@ -51,15 +51,15 @@ pub fn contacts_of(
 /// Every contact there ever was, before a time. A transfer to itself is no contact.
 pub(super) fn each_contact(
     graph: &Graph<'_>,
-    wallet: Wallet,
+    wallet: WalletId,
     side: Side,
     until: Option<i64>,
-    watch: &mut impl Watch,
+    interrupt: &mut impl Interrupt,
     pace: &mut usize,
-    mut each: impl FnMut(Wallet),
+    mut each: impl FnMut(WalletId),
 ) -> Result<(), ExtractError> {
     let filter = EdgeFilter::default();
-    step(pace, graph.degree(wallet, side), watch)?;
+    step(pace, graph.degree(wallet, side), interrupt)?;
     if until.is_none()
         && let Some(plain) = graph.plain_edges(wallet, side, &filter, false)
     {
@@ -67,7 +67,7 @@ pub(super) fn each_contact(
         return Ok(());
     }
     graph.edges(wallet, side, &filter, |edge| -> Result<(), ExtractError> {
-        step(pace, 1, watch)?;
+        step(pace, 1, interrupt)?;
         // a sum beyond 256 bits comes as a second edge without transfers
         if edge.transfers > 0 && edge.peer != wallet && until.is_none_or(|until| edge.first < until) {
             each(edge.peer);
@@ -78,30 +78,30 @@ pub(super) fn each_contact(
 
 fn count(
     graph: &Graph<'_>,
-    wallet: Wallet,
+    wallet: WalletId,
     side: Side,
     until: Option<i64>,
-    watch: &mut impl Watch,
+    interrupt: &mut impl Interrupt,
     pace: &mut usize,
 ) -> Result<u32, ExtractError> {
     if until.is_none()
         && let Some(plain) = graph.plain_edges(wallet, side, &EdgeFilter::default(), false)
     {
-        step(pace, 0, watch)?;
+        step(pace, 0, interrupt)?;
         let others = plain.peers.iter().filter(|peer| **peer != wallet).count();
         return Ok(u32::try_from(others).unwrap_or(u32::MAX));
     }
     let mut found = 0_u32;
-    each_contact(graph, wallet, side, until, watch, pace, |_| found = found.saturating_add(1))?;
+    each_contact(graph, wallet, side, until, interrupt, pace, |_| found = found.saturating_add(1))?;
     Ok(found)
 }
 
 /// Looks at the watch now and then.
-pub fn step(pace: &mut usize, edges: usize, watch: &mut impl Watch) -> Result<(), ExtractError> {
+pub fn step(pace: &mut usize, edges: usize, interrupt: &mut impl Interrupt) -> Result<(), ExtractError> {
     *pace += edges + 1;
     if *pace < STEPS {
         return Ok(());
     }
     *pace = 0;
-    if watch.expired() { Err(ExtractError::Stopped) } else { Ok(()) }
+    if interrupt.should_stop() { Err(ExtractError::Stopped) } else { Ok(()) }
 }

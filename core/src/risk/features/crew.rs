@@ -6,7 +6,7 @@ use std::thread::{self, Builder, ScopedJoinHandle};
 use std::time::Duration;
 
 use super::{Coverage, ExtractError, Extractor, Row, Scene, Surroundings, bytes_of};
-use crate::graph::{Wallet, Watch};
+use crate::graph::{Interrupt, WalletId};
 
 /// Wallets that a thread takes at a time.
 const CHUNK: usize = 256;
@@ -14,7 +14,7 @@ const CHUNK: usize = 256;
 /// Wallets whose transfers are read ahead together.
 pub const AHEAD: usize = 64;
 
-/// How often whoever waits looks at his watch.
+/// How often whoever waits looks at his interrupt.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Threads that look at wallets.
@@ -32,11 +32,11 @@ pub struct Crew<'c> {
 
 /// What the threads share.
 struct Work<'w> {
-    wallets: &'w [Wallet],
+    wallets: &'w [WalletId],
     next: AtomicUsize,
     stop: AtomicBool,
     /// Wallets that need more than a thread's share of the memory.
-    large: Mutex<Vec<Wallet>>,
+    large: Mutex<Vec<WalletId>>,
     share: usize,
 }
 
@@ -52,24 +52,24 @@ impl Drop for StopOthers<'_> {
 /// Also expired where somebody said stop.
 struct Until<'u, W> {
     stop: &'u AtomicBool,
-    watch: W,
+    interrupt: W,
 }
 
-impl<W: Watch> Watch for Until<'_, &mut W> {
-    fn expired(&mut self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.watch.expired()
+impl<W: Interrupt> Interrupt for Until<'_, &mut W> {
+    fn should_stop(&mut self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.interrupt.should_stop()
     }
 }
 
-impl Watch for Until<'_, ()> {
-    fn expired(&mut self) -> bool {
+impl Interrupt for Until<'_, ()> {
+    fn should_stop(&mut self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 }
 
 impl Crew<'_> {
     /// Calls `each` once for every wallet, with what its thread has found so far; gives what each thread found. The threads are started
-    /// while what `hush` gives is held (to keep signals from them, say). Only the caller's thread looks at the watch.
+    /// while what `hush` gives is held (to keep signals from them, say). Only the caller's thread looks at the interrupt.
     ///
     /// # Errors
     /// [`ExtractError`].
@@ -78,10 +78,10 @@ impl Crew<'_> {
     /// When `each` does.
     pub fn look_at<A, Q>(
         &self,
-        wallets: &[Wallet],
+        wallets: &[WalletId],
         hush: impl FnOnce() -> Q,
-        watch: &mut impl Watch,
-        each: impl Fn(&mut A, Wallet, Option<(&Row, Coverage)>) + Sync,
+        interrupt: &mut impl Interrupt,
+        each: impl Fn(&mut A, WalletId, Option<(&Row, Coverage)>) + Sync,
     ) -> Result<Vec<A>, ExtractError>
     where
         A: Default + Send,
@@ -99,15 +99,15 @@ impl Crew<'_> {
             let others: Vec<ScopedJoinHandle<'_, Result<A, ExtractError>>> = {
                 let _hushed = hush();
                 let start = |_| {
-                    let run = || self.run(&work, &mut Until { stop: &work.stop, watch: () }, &each);
+                    let run = || self.run(&work, &mut Until { stop: &work.stop, interrupt: () }, &each);
                     // with fewer threads it takes longer
                     Builder::new().name("arx risk".to_owned()).spawn_scoped(scope, run).ok()
                 };
                 (1..threads).filter_map(start).collect()
             };
-            let own = self.run(&work, &mut Until { stop: &work.stop, watch: &mut *watch }, &each);
+            let own = self.run(&work, &mut Until { stop: &work.stop, interrupt: &mut *interrupt }, &each);
             while others.iter().any(|one| !one.is_finished()) {
-                if watch.expired() {
+                if interrupt.should_stop() {
                     work.stop.store(true, Ordering::Relaxed);
                 }
                 thread::sleep(PATIENCE);
@@ -122,7 +122,7 @@ impl Crew<'_> {
             if self.needs(wallet) > self.memory {
                 return Err(ExtractError::Memory { budget: self.memory });
             }
-            let seen = extractor.look(self.scene, wallet, self.surroundings, watch)?;
+            let seen = extractor.look(self.scene, wallet, self.surroundings, interrupt)?;
             each(&mut alone, wallet, seen.as_ref().map(|(row, coverage)| (row, *coverage)));
         }
         all.push(alone);
@@ -132,8 +132,8 @@ impl Crew<'_> {
     fn run<A: Default>(
         &self,
         work: &Work<'_>,
-        watch: &mut impl Watch,
-        each: impl Fn(&mut A, Wallet, Option<(&Row, Coverage)>),
+        interrupt: &mut impl Interrupt,
+        each: impl Fn(&mut A, WalletId, Option<(&Row, Coverage)>),
     ) -> Result<A, ExtractError> {
         let (mut found, mut extractor) = (A::default(), Extractor::default());
         let mut run = || -> Result<(), ExtractError> {
@@ -150,7 +150,7 @@ impl Crew<'_> {
                             work.large.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(*wallet);
                             continue;
                         }
-                        let seen = extractor.look(self.scene, *wallet, self.surroundings, watch)?;
+                        let seen = extractor.look(self.scene, *wallet, self.surroundings, interrupt)?;
                         each(&mut found, *wallet, seen.as_ref().map(|(row, coverage)| (row, *coverage)));
                     }
                 }
@@ -163,7 +163,7 @@ impl Crew<'_> {
         ended.map(|()| found)
     }
 
-    fn needs(&self, wallet: Wallet) -> usize {
+    fn needs(&self, wallet: WalletId) -> usize {
         bytes_of(self.scene.graph, wallet)
     }
 }
@@ -191,12 +191,12 @@ mod tests {
 
     use super::*;
     use crate::graph::test_graph::{Sent, TestGraph};
-    use crate::graph::{MemoryBudget, TransferGraph, Unwatched};
+    use crate::graph::{MemoryBudget, Uninterrupted};
     use crate::risk::features::Labelled;
 
-    type Seen = BTreeMap<Wallet, Option<Vec<u64>>>;
+    type Seen = BTreeMap<WalletId, Option<Vec<u64>>>;
 
-    fn note(found: &mut Seen, wallet: Wallet, seen: Option<(&Row, Coverage)>) {
+    fn note(found: &mut Seen, wallet: WalletId, seen: Option<(&Row, Coverage)>) {
         let bits = seen.map(|(row, _)| row.iter().map(|value| value.to_bits()).collect());
         assert!(found.insert(wallet, bits).is_none(), "each wallet once");
     }
@@ -212,15 +212,20 @@ mod tests {
         TestGraph::new(&rows, 500)
     }
 
-    fn look(graph: &TestGraph, threads: usize, memory: usize, watch: &mut impl Watch) -> Result<Seen, ExtractError> {
+    fn look(
+        graph: &TestGraph,
+        threads: usize,
+        memory: usize,
+        interrupt: &mut impl Interrupt,
+    ) -> Result<Seen, ExtractError> {
         let graph = graph.graph();
         let labelled = Labelled::new(graph.wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
-        let scene = Scene::new(&graph, None, &labelled, &mut Unwatched).unwrap();
-        let surroundings = Surroundings::of_all(&scene, &mut MemoryBudget::new(1 << 24), &mut Unwatched).unwrap();
+        let scene = Scene::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
+        let surroundings = Surroundings::of_all(&scene, &mut MemoryBudget::new(1 << 24), &mut Uninterrupted).unwrap();
         let crew = Crew { scene: &scene, surroundings: &surroundings, memory, threads };
-        let wallets: Vec<Wallet> = (0..graph.wallets()).collect();
+        let wallets: Vec<WalletId> = (0..graph.wallets()).collect();
         let mut hushed = 0;
-        let found = crew.look_at(&wallets, || hushed += 1, watch, note)?;
+        let found = crew.look_at(&wallets, || hushed += 1, interrupt, note)?;
         assert_eq!(hushed, 1);
         let mut all = Seen::new();
         for (wallet, seen) in found.into_iter().flatten() {
@@ -233,20 +238,20 @@ mod tests {
     #[test]
     fn several_threads_see_what_one_sees() {
         let graph = graph();
-        let alone = look(&graph, 1, usize::MAX, &mut Unwatched).unwrap();
+        let alone = look(&graph, 1, usize::MAX, &mut Uninterrupted).unwrap();
         assert_eq!(alone.values().flatten().count(), 1_000);
-        assert_eq!(look(&graph, 4, usize::MAX, &mut Unwatched).unwrap(), alone);
+        assert_eq!(look(&graph, 4, usize::MAX, &mut Uninterrupted).unwrap(), alone);
         // the largest wallet needs more than a thread's share, and is looked at alone
         let largest = (0..1_000).map(|wallet| bytes_of(&graph.graph(), wallet)).max().unwrap();
-        assert_eq!(look(&graph, 4, 2 * largest, &mut Unwatched).unwrap(), alone);
-        let error = look(&graph, 4, largest / 2, &mut Unwatched).unwrap_err();
+        assert_eq!(look(&graph, 4, 2 * largest, &mut Uninterrupted).unwrap(), alone);
+        let error = look(&graph, 4, largest / 2, &mut Uninterrupted).unwrap_err();
         assert_eq!(error, ExtractError::Memory { budget: largest / 2 });
     }
 
     struct Impatient(u32);
 
-    impl Watch for Impatient {
-        fn expired(&mut self) -> bool {
+    impl Interrupt for Impatient {
+        fn should_stop(&mut self) -> bool {
             self.0 = self.0.saturating_sub(1);
             self.0 == 0
         }
@@ -263,9 +268,9 @@ mod tests {
         let graph = graph();
         let graph = graph.graph();
         let labelled = Labelled::default();
-        let scene = Scene::new(&graph, None, &labelled, &mut Unwatched).unwrap();
+        let scene = Scene::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
         let crew = Crew { scene: &scene, surroundings: &Surroundings::Asked, memory: usize::MAX, threads: 3 };
-        let wallets: Vec<Wallet> = (0..graph.wallets()).collect();
-        let _ = crew.look_at(&wallets, || (), &mut Unwatched, |(): &mut (), _, _| panic!("here"));
+        let wallets: Vec<WalletId> = (0..graph.wallets()).collect();
+        let _ = crew.look_at(&wallets, || (), &mut Uninterrupted, |(): &mut (), _, _| panic!("here"));
     }
 }

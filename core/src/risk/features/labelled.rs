@@ -2,7 +2,7 @@
 
 use super::ExtractError;
 use super::contacts::contacts_of;
-use crate::graph::{Graph, MemoryBudget, Wallet, Watch};
+use crate::graph::{Graph, Interrupt, MemoryBudget, WalletId};
 use crate::label::LabelKind;
 
 const ILLICIT: u8 = 1;
@@ -18,8 +18,8 @@ pub const ENOUGH_SERVICES: usize = 20;
 #[derive(Debug, Clone, Default)]
 pub struct Labelled {
     marks: Vec<u8>,
-    illicit: Vec<Wallet>,
-    services: Vec<Wallet>,
+    illicit: Vec<WalletId>,
+    services: Vec<WalletId>,
 }
 
 impl Labelled {
@@ -35,7 +35,7 @@ impl Labelled {
     }
 
     /// Labels a wallet; neutral labels are not looked at.
-    pub fn mark(&mut self, wallet: Wallet, kind: LabelKind) {
+    pub fn mark(&mut self, wallet: WalletId, kind: LabelKind) {
         let Some(mark) = self.marks.get_mut(wallet as usize) else { return };
         match kind {
             LabelKind::Illicit if *mark & ILLICIT == 0 => {
@@ -53,25 +53,25 @@ impl Labelled {
     /// Whether a wallet is labelled illicit.
     #[inline]
     #[must_use]
-    pub fn is_illicit(&self, wallet: Wallet) -> bool {
+    pub fn is_illicit(&self, wallet: WalletId) -> bool {
         self.has(wallet, ILLICIT)
     }
 
     /// Whether a wallet is labelled as a service.
     #[inline]
     #[must_use]
-    pub fn is_service(&self, wallet: Wallet) -> bool {
+    pub fn is_service(&self, wallet: WalletId) -> bool {
         self.has(wallet, SERVICE)
     }
 
     /// Those labelled illicit, in the order in which they were.
     #[must_use]
-    pub fn illicit(&self) -> &[Wallet] {
+    pub fn illicit(&self) -> &[WalletId] {
         &self.illicit
     }
 
     #[inline]
-    fn has(&self, wallet: Wallet, mark: u8) -> bool {
+    fn has(&self, wallet: WalletId, mark: u8) -> bool {
         self.marks.get(wallet as usize).is_some_and(|marks| marks & mark != 0)
     }
 }
@@ -94,13 +94,13 @@ impl Enough {
         graph: &Graph<'_>,
         until: Option<i64>,
         labelled: &Labelled,
-        watch: &mut impl Watch,
+        interrupt: &mut impl Interrupt,
     ) -> Result<Self, ExtractError> {
         let mut pace = 0;
-        let mut reached = |wallets: &[Wallet], enough: usize| -> Result<bool, ExtractError> {
+        let mut reached = |wallets: &[WalletId], enough: usize| -> Result<bool, ExtractError> {
             let mut found = 0;
             for wallet in wallets {
-                let contacts = contacts_of(graph, *wallet, until, watch, &mut pace)?;
+                let contacts = contacts_of(graph, *wallet, until, interrupt, &mut pace)?;
                 found += usize::from(contacts.fan_in + contacts.fan_out > 0);
                 if found >= enough {
                     return Ok(true);

@@ -23,7 +23,7 @@ mod values;
 
 use thiserror::Error;
 
-use crate::graph::{AssetSelection, Damaged, EdgeFilter, Graph, Side, Wallet, Watch};
+use crate::graph::{AssetSelection, Damaged, EdgeFilter, Graph, Interrupt, Side, WalletId};
 use contacts::step;
 use holding::holding;
 use own::Own;
@@ -100,7 +100,7 @@ pub const fn bytes_for(transfers: usize) -> usize {
 
 /// The same for a wallet of a graph.
 #[must_use]
-pub fn bytes_of(graph: &Graph<'_>, wallet: Wallet) -> usize {
+pub fn bytes_of(graph: &Graph<'_>, wallet: WalletId) -> usize {
     bytes_for(graph.transfer_count(wallet, Side::In) + graph.transfer_count(wallet, Side::Out))
 }
 
@@ -113,17 +113,17 @@ impl Extractor {
     pub fn look(
         &mut self,
         scene: &Scene<'_>,
-        wallet: Wallet,
+        wallet: WalletId,
         surroundings: &Surroundings,
-        watch: &mut impl Watch,
+        interrupt: &mut impl Interrupt,
     ) -> Result<Option<(Row, Coverage)>, ExtractError> {
         let Scene { graph, until, enough, .. } = *scene;
-        self.own.gather(graph, wallet, &EdgeFilter::history(AssetSelection::Native, until), watch)?;
+        self.own.gather(graph, wallet, &EdgeFilter::history(AssetSelection::Native, until), interrupt)?;
         if self.own.is_empty() {
             return Ok(None);
         }
         let (received, sent) = (&self.own.received, &self.own.sent);
-        step(&mut self.pace, received.len() + sent.len(), watch)?;
+        step(&mut self.pace, received.len() + sent.len(), interrupt)?;
         let mut row = [f64::NAN; NAMES.len()];
         let mut set = |feature: Feature, value: f64| {
             if let Some(place) = row.get_mut(feature as usize) {
@@ -159,7 +159,7 @@ impl Extractor {
         set(Feature::SentCommonShare, values.common_share);
         set(Feature::SentRoundShare, values.round_share);
         set(Feature::SentEmptyShare, values.empty_share);
-        step(&mut self.pace, received.len() + sent.len(), watch)?;
+        step(&mut self.pace, received.len() + sent.len(), interrupt)?;
 
         let rhythm = self.times.look(received, sent);
         set(Feature::Lifetime, rhythm.lifetime);
@@ -184,7 +184,7 @@ impl Extractor {
         set(Feature::HoldingTime, held.mean);
         set(Feature::PassedOnShare, held.within_day);
         set(Feature::UnspentShare, held.unspent);
-        step(&mut self.pace, received.len() + sent.len(), watch)?;
+        step(&mut self.pace, received.len() + sent.len(), interrupt)?;
 
         self.senders.gather(received);
         self.receivers.gather(sent);
@@ -200,12 +200,12 @@ impl Extractor {
         set(Feature::FanInShare, ratio(from.distinct, from.distinct + to.distinct));
         let mutual = self.senders.shared(&self.receivers) as f64;
         set(Feature::MutualShare, ratio(mutual, from.distinct + to.distinct - mutual));
-        step(&mut self.pace, received.len() + sent.len(), watch)?;
+        step(&mut self.pace, received.len() + sent.len(), interrupt)?;
 
         let logarithms = &self.logarithms;
         let pace = &mut self.pace;
         let mut around = |peers: &mut Peers, total| {
-            peers.around(scene, wallet, total, surroundings, logarithms, (&mut *watch, &mut *pace))
+            peers.around(scene, wallet, total, surroundings, logarithms, (&mut *interrupt, &mut *pace))
         };
         let (from, to) = (around(&mut self.senders, received_total)?, around(&mut self.receivers, sent_total)?);
         set(Feature::SendersFanIn, from.fan_in);

@@ -1,12 +1,12 @@
 //! A wallet's own transfers, gathered once.
 
 use super::ExtractError;
-use crate::graph::{Damaged, EdgeFilter, Graph, Side, Status, Wallet, Watch};
+use crate::graph::{Damaged, EdgeFilter, Graph, Interrupt, Side, Status, WalletId};
 
 /// Transfers looked at on each side: the first so many.
 pub const MOST_TRANSFERS: usize = 500_000;
 
-/// Transfers between two looks at the watch.
+/// Transfers between two looks at the interrupt.
 const STEPS: usize = 1 << 13;
 
 /// One transfer that took effect, with somebody else.
@@ -17,7 +17,7 @@ pub struct Dealing {
     /// Units.
     pub value: u128,
     /// With whom.
-    pub peer: Wallet,
+    pub peer: WalletId,
 }
 
 /// What a wallet did.
@@ -42,9 +42,9 @@ impl Own {
     pub fn gather(
         &mut self,
         graph: &Graph<'_>,
-        wallet: Wallet,
+        wallet: WalletId,
         filter: &EdgeFilter,
-        watch: &mut impl Watch,
+        interrupt: &mut impl Interrupt,
     ) -> Result<(), ExtractError> {
         self.received.clear();
         self.sent.clear();
@@ -55,7 +55,7 @@ impl Own {
             let list = if side == Side::In { &mut self.received } else { &mut self.sent };
             graph.counted_transfers(wallet, side, &attempts, |transfer| -> Result<(), ExtractError> {
                 steps += 1;
-                if steps % STEPS == 0 && watch.expired() {
+                if steps % STEPS == 0 && interrupt.should_stop() {
                     return Err(ExtractError::Stopped);
                 }
                 let failed = transfer.status == Status::Failed;

@@ -5,7 +5,7 @@ use super::contacts::Contacts;
 use super::own::Dealing;
 use super::surroundings::{Scene, Surroundings};
 use super::values::ratio;
-use crate::graph::{Graph, TransferGraph, Wallet, Watch};
+use crate::graph::{Graph, Interrupt, WalletId};
 
 /// Counterparties whose surroundings are looked at on each side: with more, the first by address.
 pub const MOST_PEERS: usize = 20_000;
@@ -19,7 +19,7 @@ const KEPT: usize = 2048;
 /// One counterparty on one side.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer {
-    pub wallet: Wallet,
+    pub wallet: WalletId,
     /// Units.
     pub value: u128,
     pub transfers: u32,
@@ -30,7 +30,7 @@ pub struct Peer {
 pub struct Peers {
     keys: Vec<u64>,
     pub list: Vec<Peer>,
-    chosen: Vec<(u64, Wallet)>,
+    chosen: Vec<(u64, WalletId)>,
 }
 
 /// What is told about the counterparties of one side; NaN where there are none.
@@ -76,7 +76,7 @@ impl Peers {
             let value = run.iter().filter_map(|key| dealings.get((key & u64::from(u32::MAX)) as usize));
             let value = value.fold(0_u128, |sum, one| sum.saturating_add(one.value));
             if let Some(key) = run.first() {
-                self.list.push(Peer { wallet: (key >> 32) as Wallet, value, transfers: run.len() as u32 });
+                self.list.push(Peer { wallet: (key >> 32) as WalletId, value, transfers: run.len() as u32 });
             }
         }
     }
@@ -112,11 +112,11 @@ impl Peers {
     pub fn around(
         &mut self,
         scene: &Scene<'_>,
-        asking: Wallet,
+        asking: WalletId,
         total: f64,
         surroundings: &Surroundings,
         logarithms: &Logarithms,
-        (watch, pace): (&mut impl Watch, &mut usize),
+        (interrupt, pace): (&mut impl Interrupt, &mut usize),
     ) -> Result<Around, ExtractError> {
         let Scene { graph, labelled, .. } = *scene;
         let last = self.last_of_most(graph);
@@ -134,7 +134,7 @@ impl Peers {
             if last.is_some_and(|last| graph.order(one.wallet) > last) {
                 continue;
             }
-            let contacts: Contacts = surroundings.of(scene, one.wallet, asking, watch, pace)?;
+            let contacts: Contacts = surroundings.of(scene, one.wallet, asking, interrupt, pace)?;
             seen += 1;
             fan_in += logarithms.of(contacts.fan_in);
             fan_out += logarithms.of(contacts.fan_out);

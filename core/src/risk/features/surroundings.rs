@@ -3,7 +3,7 @@
 use super::ExtractError;
 use super::contacts::{Contacts, contacts_of, each_contact};
 use super::labelled::{Enough, Labelled};
-use crate::graph::{Graph, MemoryBudget, Side, TransferGraph, Wallet, Watch};
+use crate::graph::{Graph, Interrupt, MemoryBudget, Side, WalletId};
 
 /// What is looked at: a graph up to a time, and who is labelled in it.
 #[derive(Debug, Clone, Copy)]
@@ -27,9 +27,9 @@ impl<'s> Scene<'s> {
         graph: &'s Graph<'s>,
         until: Option<i64>,
         labelled: &'s Labelled,
-        watch: &mut impl Watch,
+        interrupt: &mut impl Interrupt,
     ) -> Result<Self, ExtractError> {
-        Ok(Self { graph, until, labelled, enough: Enough::of(graph, until, labelled, watch)? })
+        Ok(Self { graph, until, labelled, enough: Enough::of(graph, until, labelled, interrupt)? })
     }
 }
 
@@ -47,7 +47,11 @@ impl Surroundings {
     ///
     /// # Errors
     /// [`ExtractError::Memory`].
-    pub fn of_all(scene: &Scene<'_>, memory: &mut MemoryBudget, watch: &mut impl Watch) -> Result<Self, ExtractError> {
+    pub fn of_all(
+        scene: &Scene<'_>,
+        memory: &mut MemoryBudget,
+        interrupt: &mut impl Interrupt,
+    ) -> Result<Self, ExtractError> {
         let Scene { graph, until, labelled, .. } = *scene;
         let wallets = graph.wallets();
         if !memory.take(wallets as usize * size_of::<Contacts>()) {
@@ -56,11 +60,11 @@ impl Surroundings {
         let mut pace = 0;
         let mut table = vec![Contacts::default(); wallets as usize];
         for (wallet, contacts) in (0..wallets).zip(&mut table) {
-            *contacts = contacts_of(graph, wallet, until, watch, &mut pace)?;
+            *contacts = contacts_of(graph, wallet, until, interrupt, &mut pace)?;
         }
         for illicit in labelled.illicit() {
             for side in [Side::Out, Side::In] {
-                each_contact(graph, *illicit, side, until, watch, &mut pace, |peer| {
+                each_contact(graph, *illicit, side, until, interrupt, &mut pace, |peer| {
                     if let Some(contacts) = table.get_mut(peer as usize)
                         && !contacts.is_hub()
                     {
@@ -80,9 +84,9 @@ impl Surroundings {
     pub(in crate::risk) fn of(
         &self,
         scene: &Scene<'_>,
-        peer: Wallet,
-        asking: Wallet,
-        watch: &mut impl Watch,
+        peer: WalletId,
+        asking: WalletId,
+        interrupt: &mut impl Interrupt,
         pace: &mut usize,
     ) -> Result<Contacts, ExtractError> {
         let Scene { graph, until, labelled, .. } = *scene;
@@ -91,11 +95,11 @@ impl Surroundings {
         {
             return Ok(table.get(peer as usize).copied().unwrap_or_default());
         }
-        let mut contacts = contacts_of(graph, peer, until, watch, pace)?;
+        let mut contacts = contacts_of(graph, peer, until, interrupt, pace)?;
         if !contacts.is_hub() && !labelled.illicit().is_empty() {
             let mut illicit = |side| -> Result<u32, ExtractError> {
                 let mut found = 0;
-                each_contact(graph, peer, side, until, watch, pace, |other| {
+                each_contact(graph, peer, side, until, interrupt, pace, |other| {
                     found += u32::from(labelled.is_illicit(other) && other != asking);
                 })?;
                 Ok(found)

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::graph::test_graph::{Sent, TestGraph};
 use crate::graph::{
-    Base, Builder, Graph, HeapScratch, HeapSink, MemoryBudget, Overlay, Position, Status, TransferGraph, TransferRow,
-    U256, Unwatched,
+    Base, Builder, Graph, HeapScratch, HeapSink, MemoryBudget, Overlay, Position, Status, TransferRow, U256,
+    Uninterrupted,
 };
 use crate::label::LabelKind;
 
@@ -31,15 +31,15 @@ fn labelled(graph: &TestGraph, illicit: &[u32], services: &[u32]) -> Labelled {
 
 fn look(graph: &TestGraph, wallet: u32, until: Option<i64>, labelled: &Labelled, all: bool) -> Option<Row> {
     let graph_of = graph.graph();
-    let scene = Scene::new(&graph_of, until, labelled, &mut Unwatched).unwrap();
+    let scene = Scene::new(&graph_of, until, labelled, &mut Uninterrupted).unwrap();
     let surroundings = if all {
-        Surroundings::of_all(&scene, &mut MemoryBudget::new(1 << 20), &mut Unwatched).unwrap()
+        Surroundings::of_all(&scene, &mut MemoryBudget::new(1 << 20), &mut Uninterrupted).unwrap()
     } else {
         Surroundings::Asked
     };
     let number = graph.wallet(wallet);
     let mut extractor = Extractor::default();
-    let seen = extractor.look(&scene, number, &surroundings, &mut Unwatched).unwrap();
+    let seen = extractor.look(&scene, number, &surroundings, &mut Uninterrupted).unwrap();
     seen.map(|(row, coverage)| {
         assert_eq!(coverage, Coverage::FULL);
         row
@@ -158,14 +158,14 @@ fn a_wallet_with_too_many_counterparties_says_how_much_was_looked_at() {
     }
     let sink = HeapSink::default();
     let provenance = crate::graph::test_graph::provenance(1);
-    builder.finish(&mut Unwatched).unwrap().write(&provenance, &sink, &mut Unwatched).unwrap();
+    builder.finish(&mut Uninterrupted).unwrap().write(&provenance, &sink, &mut Uninterrupted).unwrap();
     let (base, overlay) = (Base::open(sink.into_file().0).unwrap(), Overlay::new());
     let graph = Graph::new(&base, &overlay);
     let hub = graph.wallet("testnet", "hub").unwrap().unwrap();
     let mut extractor = Extractor::default();
     let labelled = Labelled::default();
-    let scene = Scene::new(&graph, None, &labelled, &mut Unwatched).unwrap();
-    let (row, coverage) = extractor.look(&scene, hub, &Surroundings::Asked, &mut Unwatched).unwrap().unwrap();
+    let scene = Scene::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
+    let (row, coverage) = extractor.look(&scene, hub, &Surroundings::Asked, &mut Uninterrupted).unwrap().unwrap();
     assert_eq!(coverage, Coverage { transfers: 1.0, counterparties: MOST_PEERS as f64 / senders as f64 });
     assert_eq!(value(&row, Feature::Senders), senders as f64);
     let single = value(&row, Feature::SendersSingleShare);

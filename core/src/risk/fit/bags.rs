@@ -4,7 +4,7 @@ use super::chance::row_numbers;
 use super::error::FitError;
 use super::pace::Pace;
 use super::sample::Sample;
-use crate::graph::Watch;
+use crate::graph::Interrupt;
 use crate::graph::sorting::sort_with_room;
 
 /// Parts at least: a bag learns from all but one of them.
@@ -12,7 +12,7 @@ const MIN_PARTS: usize = 5;
 
 /// The part of each row. Bag `i` holds out part `i`. Every part has its share of the weight of either class, and rows that are the
 /// same are in the same part: nothing is judged by what it has learned by heart, and a row of weight 2 is where two rows would be.
-pub(super) fn parts<W: Watch>(
+pub(super) fn parts<W: Interrupt>(
     sample: &Sample,
     bags: usize,
     seed: u64,
@@ -25,7 +25,7 @@ pub(super) fn parts<W: Watch>(
         let rows = sample.illicit().iter().zip(&numbers).enumerate().filter(|(_, (illicit, _))| **illicit == class);
         let mut rows: Vec<(u64, usize)> = rows.map(|(row, (_, number))| (*number, row)).collect();
         pace.step(rows.len())?;
-        sort_with_room(&mut rows, pace.watch(), Ord::cmp);
+        sort_with_room(&mut rows, pace.interrupt(), Ord::cmp);
         let weight_of = |row: usize| sample.weight().get(row).copied().unwrap_or_default();
         let total: f64 = rows.iter().map(|(_, row)| weight_of(*row)).sum();
         let mut before = 0.0;

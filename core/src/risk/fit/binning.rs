@@ -2,7 +2,7 @@
 
 use super::error::FitError;
 use super::pace::Pace;
-use crate::graph::Watch;
+use crate::graph::Interrupt;
 use crate::graph::sorting::sort_with_room;
 
 /// Share of a bin's weight by which a cut may be off its quantile for the sake of a short number.
@@ -24,7 +24,7 @@ impl Binned {
 }
 
 /// Bins of about equal weight, at most `limit`.
-pub(super) fn binned<W: Watch>(
+pub(super) fn binned<W: Interrupt>(
     values: &[f64],
     weight: &[f64],
     limit: usize,
@@ -33,7 +33,7 @@ pub(super) fn binned<W: Watch>(
     let counting = values.iter().zip(weight).filter(|(v, w)| !v.is_nan() && **w > 0.0);
     let mut sorted: Vec<(f64, f64)> = counting.map(|(v, w)| (*v, *w)).collect();
     pace.step(values.len())?;
-    sort_with_room(&mut sorted, pace.watch(), |a, b| a.0.total_cmp(&b.0));
+    sort_with_room(&mut sorted, pace.interrupt(), |a, b| a.0.total_cmp(&b.0));
     // a zero with a sign is a zero
     let distinct: Vec<(f64, f64)> = sorted
         .chunk_by(|a, b| a.0 == b.0)

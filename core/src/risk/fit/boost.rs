@@ -7,7 +7,7 @@ use super::error::FitError;
 use super::options::FitOptions;
 use super::pace::Pace;
 use super::step::{Leaf, Shape, Sums, best_step};
-use crate::graph::Watch;
+use crate::graph::Interrupt;
 
 /// Cells of a term at most: they are counted in a byte.
 pub(super) const CELLS: usize = 256;
@@ -41,7 +41,7 @@ type Row<'r> = ((((&'r mut f64, &'r u8), &'r u8), &'r f64), &'r f64);
 
 impl Rows {
     /// The rows that `keep` keeps, with their log odds so far.
-    pub fn pick<W: Watch>(
+    pub fn pick<W: Interrupt>(
         terms: &[Term],
         (illicit, weight): (&[bool], &[f64]),
         logit: &[f64],
@@ -119,7 +119,7 @@ impl Rows {
 }
 
 /// The terms' functions, one value a cell, as they were when the held-out rows fared best.
-pub(super) fn boost<W: Watch>(
+pub(super) fn boost<W: Interrupt>(
     terms: &[Term],
     mut learn: Rows,
     mut held_out: Rows,

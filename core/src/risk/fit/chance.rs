@@ -5,7 +5,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::error::FitError;
 use super::pace::Pace;
 use super::sample::Sample;
-use crate::graph::Watch;
+use crate::graph::Interrupt;
 
 /// The fold of a wallet among `k`, from its address and its network: the same whenever it is asked.
 #[must_use]
@@ -28,7 +28,11 @@ const fn mix(state: u64) -> u64 {
 
 /// A number for each row that depends on nothing but its values, its class and the seed: rows that are the same get the same, and
 /// where a row stands does not matter.
-pub(super) fn row_numbers<W: Watch>(sample: &Sample, seed: u64, pace: &mut Pace<'_, W>) -> Result<Vec<u64>, FitError> {
+pub(super) fn row_numbers<W: Interrupt>(
+    sample: &Sample,
+    seed: u64,
+    pace: &mut Pace<'_, W>,
+) -> Result<Vec<u64>, FitError> {
     let mut numbers: Vec<u64> = sample.illicit().iter().map(|illicit| mix(mix(seed) ^ u64::from(*illicit))).collect();
     for column in sample.columns() {
         pace.step(column.len())?;

@@ -10,7 +10,7 @@ use super::measures::{Curves, Measures, curves, measure};
 use super::options::FitOptions;
 use super::pace::Pace;
 use super::sample::Sample;
-use crate::graph::Watch;
+use crate::graph::Interrupt;
 use crate::risk::scorecard::{Knot, Score, Training, probability_at};
 
 /// The outcome of a cross-validation.
@@ -40,12 +40,12 @@ pub struct CrossValidated {
 ///
 /// # Errors
 /// What `columns_for` reports, and [`FitError`].
-pub fn cross_validate<E: From<FitError>, W: Watch>(
+pub fn cross_validate<E: From<FitError>, W: Interrupt>(
     folds: &[u32],
     k: u32,
     options: &FitOptions,
     mut columns_for: impl FnMut(Option<u32>) -> Result<Sample, E>,
-    watch: &mut W,
+    interrupt: &mut W,
 ) -> Result<CrossValidated, E> {
     if k < 2 {
         return Err(FitError::Option { name: "folds", range: "at least 2", value: f64::from(k) }.into());
@@ -55,7 +55,7 @@ pub fn cross_validate<E: From<FitError>, W: Watch>(
     }
     let all = columns_for(None)?;
     same("folds", all.rows(), folds.len())?;
-    let fitted = fit(&all, options, watch)?;
+    let fitted = fit(&all, options, interrupt)?;
     let (illicit, weight) = (all.illicit().to_vec(), all.weight().to_vec());
     drop(all);
     let options = FitOptions { points_per_logit: Some(fitted.points_per_logit()), ..options.clone() };
@@ -67,10 +67,10 @@ pub fn cross_validate<E: From<FitError>, W: Watch>(
         let sample = columns_for(Some(fold))?;
         same("rows of a fold's sample", folds.len(), sample.rows())?;
         let is_judged = |row: usize| folds.get(row) == Some(&fold);
-        let others = sample.only(|row| !is_judged(row), &mut Pace::new(watch))?;
-        let learned = fit(&others, &options, watch)?;
+        let others = sample.only(|row| !is_judged(row), &mut Pace::new(interrupt))?;
+        let learned = fit(&others, &options, interrupt)?;
         drop(others);
-        judge(&learned, &sample, is_judged, &mut scores, watch)?;
+        judge(&learned, &sample, is_judged, &mut scores, interrupt)?;
     }
     let probabilities = held_out_probabilities(folds, k, &scores, &illicit, &weight)?;
     let calibration = calibrate(&scores, &illicit, &weight)?;
@@ -81,17 +81,17 @@ fn same(what: &str, expected: usize, found: usize) -> Result<(), FitError> {
     if expected == found { Ok(()) } else { Err(FitError::Shape { what: what.to_owned(), expected, found }) }
 }
 
-fn judge<W: Watch>(
+fn judge<W: Interrupt>(
     learned: &Fitted,
     sample: &Sample,
     is_judged: impl Fn(usize) -> bool,
     scores: &mut [Score],
-    watch: &mut W,
+    interrupt: &mut W,
 ) -> Result<(), FitError> {
     let scorecard = learned.scorecard(&Publication::default())?;
     let names: Vec<&str> = sample.names().iter().map(String::as_str).collect();
     let bound = scorecard.bind(&names)?;
-    let mut pace = Pace::new(watch);
+    let mut pace = Pace::new(interrupt);
     let mut values = Vec::new();
     for (row, score) in scores.iter_mut().enumerate().filter(|(row, _)| is_judged(*row)) {
         pace.step(names.len())?;

@@ -7,7 +7,7 @@ use super::options::FitOptions;
 use super::pace::Pace;
 use super::sample::Sample;
 use super::step::Shape;
-use crate::graph::Watch;
+use crate::graph::Interrupt;
 use crate::graph::sorting::sort_with_room;
 use crate::risk::scorecard::{
     Band, Cells, Document, Factor, Knot, LabelPoints, Monotone, Points, Scorecard, ScorecardError, Training,
@@ -131,7 +131,7 @@ impl Fitted {
 impl Functions<'_> {
     /// The factors. Points are log odds above those of all rows together, times the points for a unit: 50 is where a wallet is
     /// as likely illicit as any of the sample.
-    pub fn rounded<W: Watch>(mut self, pace: &mut Pace<'_, W>) -> Result<Fitted, FitError> {
+    pub fn rounded<W: Interrupt>(mut self, pace: &mut Pace<'_, W>) -> Result<Fitted, FitError> {
         let total: f64 = self.sample.weight().iter().sum();
         let mut weights = Vec::new();
         let mut middle = 0.0;
@@ -165,7 +165,7 @@ impl Functions<'_> {
         Ok(Fitted { base, factors, points_per_logit })
     }
 
-    fn points_per_logit<W: Watch>(&self, middle: f64, total: f64, pace: &mut Pace<'_, W>) -> Result<f64, FitError> {
+    fn points_per_logit<W: Interrupt>(&self, middle: f64, total: f64, pace: &mut Pace<'_, W>) -> Result<f64, FitError> {
         let mut rows: Vec<(f64, f64)> = self.sample.weight().iter().map(|weight| (middle, *weight)).collect();
         for table in &self.tables {
             pace.step(rows.len())?;
@@ -174,7 +174,7 @@ impl Functions<'_> {
             }
         }
         rows.iter_mut().for_each(|row| row.0 = row.0.abs());
-        sort_with_room(&mut rows, pace.watch(), |a, b| a.0.total_cmp(&b.0));
+        sort_with_room(&mut rows, pace.interrupt(), |a, b| a.0.total_cmp(&b.0));
         let mut below = 0.0;
         let at = rows.iter().find(|row| {
             below += row.1;

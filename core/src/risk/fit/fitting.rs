@@ -10,7 +10,7 @@ use super::pace::Pace;
 use super::pairs::{Coarse, candidates, rank};
 use super::sample::Sample;
 use super::step::{Shape, Sums};
-use crate::graph::Watch;
+use crate::graph::Interrupt;
 use crate::risk::scorecard::Monotone;
 
 /// Pairs that are tried for one that is wanted.
@@ -21,14 +21,14 @@ const TRIED: usize = 4;
 ///
 /// # Errors
 /// [`FitError`]: options out of range, too little to learn from, too little memory, or the watch's time is used up.
-pub fn fit<W: Watch>(sample: &Sample, options: &FitOptions, watch: &mut W) -> Result<Fitted, FitError> {
+pub fn fit<W: Interrupt>(sample: &Sample, options: &FitOptions, interrupt: &mut W) -> Result<Fitted, FitError> {
     options.check()?;
     sample.check()?;
     book(sample, options)?;
     let ways = ways(sample, options)?;
     // a name that is none is an error, one that is not kept is not
     candidates(sample, options)?;
-    let mut pace = Pace::new(watch);
+    let mut pace = Pace::new(interrupt);
     let kept = kept(sample, &ways, options, &mut pace)?;
     if kept.len() == sample.names().len() {
         return fit_all(sample, &ways, options, &mut pace);
@@ -43,7 +43,7 @@ pub fn fit<W: Watch>(sample: &Sample, options: &FitOptions, watch: &mut W) -> Re
 }
 
 /// Every feature in bins, and the bags that it is fitted in.
-fn prepared<'s, W: Watch>(
+fn prepared<'s, W: Interrupt>(
     sample: &'s Sample,
     options: &'s FitOptions,
     pace: &mut Pace<'_, W>,
@@ -56,7 +56,7 @@ fn prepared<'s, W: Watch>(
 }
 
 /// The places of the features that are kept, in order.
-fn kept<W: Watch>(
+fn kept<W: Interrupt>(
     sample: &Sample,
     ways: &[Monotone],
     options: &FitOptions,
@@ -82,7 +82,7 @@ fn kept<W: Watch>(
     Ok(kept)
 }
 
-fn fit_all<W: Watch>(
+fn fit_all<W: Interrupt>(
     sample: &Sample,
     ways: &[Monotone],
     options: &FitOptions,
@@ -184,7 +184,7 @@ struct Bags<'s> {
 
 impl Bags<'_> {
     /// The mean of the bags' functions. `logits` of each bag are brought up to date.
-    fn boost<W: Watch>(
+    fn boost<W: Interrupt>(
         &self,
         terms: &[Term],
         logits: &mut [Vec<f64>],
@@ -215,7 +215,7 @@ impl Bags<'_> {
 
     /// Pairs of features with their functions. What ranks pairs one by one cannot see that two of them say the same; so more are
     /// fitted together than are wanted, and those that then matter most are fitted again.
-    fn pairs<W: Watch>(
+    fn pairs<W: Interrupt>(
         &self,
         coarse: &[Coarse],
         ways: &[Monotone],

@@ -1,21 +1,21 @@
 //! Looks at the watch now and then.
 
 use super::error::FitError;
-use crate::graph::Watch;
+use crate::graph::Interrupt;
 
-/// Rows looked at between two looks at the watch: about half a millisecond.
+/// Rows looked at between two looks at the interrupt: about half a millisecond.
 const ROWS: usize = 1 << 16;
 
 /// Looks at a watch every few rows.
 pub(super) struct Pace<'w, W> {
-    watch: &'w mut W,
+    interrupt: &'w mut W,
     rows: usize,
 }
 
-impl<'w, W: Watch> Pace<'w, W> {
-    pub fn new(watch: &'w mut W) -> Self {
+impl<'w, W: Interrupt> Pace<'w, W> {
+    pub fn new(interrupt: &'w mut W) -> Self {
         // the first step looks: a fit without time ends at once
-        Self { watch, rows: ROWS }
+        Self { interrupt, rows: ROWS }
     }
 
     /// After so many rows: whether to go on.
@@ -25,10 +25,10 @@ impl<'w, W: Watch> Pace<'w, W> {
             return Ok(());
         }
         self.rows = 0;
-        if self.watch.expired() { Err(FitError::Stopped) } else { Ok(()) }
+        if self.interrupt.should_stop() { Err(FitError::Stopped) } else { Ok(()) }
     }
 
-    pub fn watch(&mut self) -> &mut W {
-        self.watch
+    pub fn interrupt(&mut self) -> &mut W {
+        self.interrupt
     }
 }

@@ -6,7 +6,7 @@ use super::options::{FitOptions, PairCandidates};
 use super::pace::Pace;
 use super::sample::Sample;
 use super::step::{Leaf, Sums};
-use crate::graph::Watch;
+use crate::graph::Interrupt;
 
 /// A feature in few bins.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ pub(super) fn candidates(sample: &Sample, options: &FitOptions) -> Result<Vec<(u
 }
 
 /// The pairs that promise most, as many as are wanted. `derivatives` are those of each row's loss as the terms so far leave it. O(pairs × rows).
-pub(super) fn rank<W: Watch>(
+pub(super) fn rank<W: Interrupt>(
     pairs: &[(usize, usize)],
     features: &[Coarse],
     derivatives: &[Sums],

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::error::FitError;
 use super::pace::Pace;
-use crate::graph::Watch;
+use crate::graph::Interrupt;
 
 /// Fewer rows of either class tell nothing: every bag needs some to learn from and some to be judged by.
 const MIN_OF_CLASS: usize = 20;
@@ -95,7 +95,7 @@ impl Sample {
     }
 
     /// The rows for which `keep` holds.
-    pub(super) fn only<W: Watch>(
+    pub(super) fn only<W: Interrupt>(
         &self,
         keep: impl Fn(usize) -> bool,
         pace: &mut Pace<'_, W>,

@@ -6,7 +6,7 @@ use super::merge::merged;
 use super::pace::Pace;
 use super::step::{Leaf, Shape, Sums, best_step};
 use super::*;
-use crate::graph::{MemoryBudget, Unwatched, Watch};
+use crate::graph::{Interrupt, MemoryBudget, Uninterrupted};
 use crate::risk::scorecard::{Cells, Monotone, Points, Score, Scorecard};
 
 /// Numbers that look random.
@@ -46,7 +46,7 @@ fn sample_with_logits(rows: usize, seed: u64) -> (Sample, Vec<f64>) {
 }
 
 fn only(sample: &Sample, keep: impl Fn(usize) -> bool) -> Sample {
-    sample.only(keep, &mut Pace::new(&mut Unwatched)).unwrap()
+    sample.only(keep, &mut Pace::new(&mut Uninterrupted)).unwrap()
 }
 
 fn quick() -> FitOptions {
@@ -76,7 +76,7 @@ fn auc_of(scorecard: &Scorecard, sample: &Sample) -> f64 {
 
 #[test]
 fn curves_pairs_and_gaps_are_learned_and_noise_is_not() {
-    let fitted = fit(&sample(3000, 1), &quick(), &mut Unwatched).unwrap();
+    let fitted = fit(&sample(3000, 1), &quick(), &mut Uninterrupted).unwrap();
     let names: Vec<&str> = fitted.factors().iter().map(|f| f.name.as_str()).collect();
     assert!(names[..2].contains(&"first & second") && names[..2].contains(&"curve"), "{names:?}");
     let importance =
@@ -94,8 +94,8 @@ fn curves_pairs_and_gaps_are_learned_and_noise_is_not() {
 #[test]
 fn of_many_features_those_that_matter_are_kept() {
     let sample = sample(2_000, 3);
-    let all = fit(&sample, &quick(), &mut Unwatched).unwrap();
-    let kept = fit(&sample, &FitOptions { max_features: 2, ..quick() }, &mut Unwatched).unwrap();
+    let all = fit(&sample, &quick(), &mut Uninterrupted).unwrap();
+    let kept = fit(&sample, &FitOptions { max_features: 2, ..quick() }, &mut Uninterrupted).unwrap();
     let singles = |fitted: &Fitted| -> Vec<String> {
         let factors = fitted.factors().iter().filter(|factor| factor.features.len() == 1);
         factors.flat_map(|factor| factor.features.clone()).collect()
@@ -104,12 +104,12 @@ fn of_many_features_those_that_matter_are_kept() {
     let read = |fitted: &Fitted| fitted.factors().iter().flat_map(|factor| factor.features.clone()).collect::<Vec<_>>();
     let few: std::collections::BTreeSet<String> = read(&kept).into_iter().collect();
     assert!(few.len() <= 2, "pairs are made of what is kept: {few:?}");
-    assert_eq!(all, fit(&sample, &FitOptions { max_features: 99, ..quick() }, &mut Unwatched).unwrap());
+    assert_eq!(all, fit(&sample, &FitOptions { max_features: 99, ..quick() }, &mut Uninterrupted).unwrap());
 }
 
 #[test]
 fn a_factor_is_a_readable_table() {
-    let fitted = fit(&sample(3000, 1), &quick(), &mut Unwatched).unwrap();
+    let fitted = fit(&sample(3000, 1), &quick(), &mut Uninterrupted).unwrap();
     for factor in fitted.factors() {
         assert!(factor.cuts.iter().all(|cuts| cuts.len() < 16));
         let Cells::Line(points) = &factor.points else { continue };
@@ -122,14 +122,14 @@ fn a_factor_is_a_readable_table() {
 
 #[test]
 fn a_fit_is_the_same_every_time() {
-    let text = || published(&fit(&sample(800, 3), &quick(), &mut Unwatched).unwrap()).to_json().unwrap();
+    let text = || published(&fit(&sample(800, 3), &quick(), &mut Uninterrupted).unwrap()).to_json().unwrap();
     assert_eq!(text(), text());
 }
 
 #[test]
 fn fifty_is_where_a_row_is_as_likely_illicit_as_any() {
     let sample = sample(3000, 4);
-    let scores = scores(&published(&fit(&sample, &quick(), &mut Unwatched).unwrap()), &sample);
+    let scores = scores(&published(&fit(&sample, &quick(), &mut Uninterrupted).unwrap()), &sample);
     let near = scores.iter().zip(sample.illicit()).filter(|(s, _)| (450..550).contains(&s.tenths()));
     let (rows, illicit) =
         near.fold((0.0, 0.0), |sum, (_, illicit)| (sum.0 + 1.0, sum.1 + f64::from(u8::from(*illicit))));
@@ -153,7 +153,7 @@ fn a_row_of_weight_two_is_two_rows() {
     let columns = once.columns().iter().map(|c| again(c, twice)).collect();
     let repeated = Sample::new(once.names().to_vec(), columns, again(once.illicit(), twice), vec![1.0; 800]).unwrap();
     let [weighted, repeated] =
-        [weighted, repeated].map(|sample| published(&fit(&sample, &quick(), &mut Unwatched).unwrap()));
+        [weighted, repeated].map(|sample| published(&fit(&sample, &quick(), &mut Uninterrupted).unwrap()));
     let apart = scores(&weighted, &once)
         .iter()
         .zip(scores(&repeated, &once))
@@ -168,7 +168,7 @@ fn points_go_the_way_that_is_said() {
     let mut options = quick();
     options.monotone = vec![("curve".to_owned(), Monotone::Rising), ("first".to_owned(), Monotone::Falling)];
     options.max_pairs = 3;
-    let fitted = fit(&sample(1500, 6), &options, &mut Unwatched).unwrap();
+    let fitted = fit(&sample(1500, 6), &options, &mut Uninterrupted).unwrap();
     let curve = fitted.factors().iter().find(|f| f.name == "curve").unwrap();
     assert_eq!(curve.monotone, Monotone::Rising);
     let Cells::Line(points) = &curve.points else { panic!("{curve:?}") };
@@ -193,7 +193,7 @@ fn points_go_the_way_that_is_said() {
 #[test]
 fn what_cannot_be_fitted_is_refused() {
     let whole = sample(200, 7);
-    let error = |sample: &Sample, options: &FitOptions| fit(sample, options, &mut Unwatched).unwrap_err();
+    let error = |sample: &Sample, options: &FitOptions| fit(sample, options, &mut Uninterrupted).unwrap_err();
     let (mut illicit, mut others) = (0, 0);
     let few = only(&whole, |row| {
         let count = if whole.illicit()[row] { 19 } else { 200 };
@@ -226,8 +226,8 @@ fn what_cannot_be_fitted_is_refused() {
 /// Expires when it is asked for the last time.
 struct Until(usize);
 
-impl Watch for Until {
-    fn expired(&mut self) -> bool {
+impl Interrupt for Until {
+    fn should_stop(&mut self) -> bool {
         self.0 = self.0.saturating_sub(1);
         self.0 == 0
     }
@@ -260,7 +260,7 @@ fn every_row_is_judged_by_a_scorecard_that_has_not_seen_it() {
             let columns = sample.columns().iter().cloned().chain([known.collect()]).collect();
             Sample::new(names, columns, sample.illicit().to_vec(), sample.weight().to_vec())
         },
-        &mut Unwatched,
+        &mut Uninterrupted,
     )
     .unwrap();
     assert_eq!(asked, [None, Some(0), Some(1), Some(2), Some(3)]);
@@ -276,7 +276,7 @@ fn every_row_is_judged_by_a_scorecard_that_has_not_seen_it() {
         ..Publication::default()
     };
     crossed.fitted.scorecard(&publication).unwrap();
-    let wrong = cross_validate(&folds, 3, &quick(), |_| Ok::<_, FitError>(sample.clone()), &mut Unwatched);
+    let wrong = cross_validate(&folds, 3, &quick(), |_| Ok::<_, FitError>(sample.clone()), &mut Uninterrupted);
     assert!(matches!(wrong, Err(FitError::Option { name: "fold", .. })));
 }
 
@@ -293,7 +293,7 @@ fn folds_are_repeatable_and_even() {
 
 #[test]
 fn drift_counts_wallets_by_band() {
-    let scorecard = published(&fit(&sample(400, 10), &quick(), &mut Unwatched).unwrap());
+    let scorecard = published(&fit(&sample(400, 10), &quick(), &mut Uninterrupted).unwrap());
     let of = |tenths: &[i32]| tenths.iter().map(|t| Score::from_tenths(*t).unwrap()).collect::<Vec<Score>>();
     let (old, new) = (of(&[0, 100, 399, 400, 999]), of(&[399, 750, 751, 410, 0]));
     let moves = drift((&scorecard, &old), (&scorecard, &new)).unwrap();
@@ -483,8 +483,8 @@ fn boosting_one_term_ends_at_the_log_odds_of_its_cells() {
     let cells: Vec<u8> = (0..400_u16).map(|row| u8::try_from(row % 2).unwrap()).collect();
     let illicit: Vec<bool> = (0..400).map(|row| if row % 2 == 0 { row % 20 == 0 } else { row % 4 == 1 }).collect();
     let terms = vec![Term { shape: Shape::Line { bins: 2, monotone: Monotone::Free }, cells }];
-    let mut watch = Unwatched;
-    let mut pace = Pace::new(&mut watch);
+    let mut interrupt = Uninterrupted;
+    let mut pace = Pace::new(&mut interrupt);
     let mut pick = || Rows::pick(&terms, (&illicit, &[1.0; 400]), &[0.0; 400], |_| true, &mut pace).unwrap();
     let (learn, held_out) = (pick(), pick());
     let options = FitOptions { rounds: 2000, patience: 2000, regularization: 1e-9, ..FitOptions::default() };

@@ -1,7 +1,7 @@
 //! Who matters in a network.
 
+use arx_core::graph::MemoryBudget;
 use arx_core::graph::centrality::{Centrality, CentralityQuestion, Effort, Measure, Wanted, centrality};
-use arx_core::graph::{MemoryBudget, TransferGraph};
 use pgrx::JsonB;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arx_core::graph::clusters::{
     Apart, Basis, Cluster, ClusterQuestion, Clusters, Known, Merge, Method, Verdict, clusters, inherit,
 };
-use arx_core::graph::{Damaged, MemoryBudget, TransferGraph};
+use arx_core::graph::{Damaged, MemoryBudget};
 use pgrx::JsonB;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;

@@ -1,6 +1,6 @@
 //! Who is reached from a wallet, and how many.
 
-use arx_core::graph::{Connection, TransferGraph, U256, connections, reach};
+use arx_core::graph::{Connection, U256, connections, reach};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arx_core::graph::exposure::{Direct, Exposed, Exposure, ExposureTerms, MOST_HOPS, Part, exposures, whole_units};
 use arx_core::graph::trace::Flow;
-use arx_core::graph::{Direction, MemoryBudget, SearchError, TransferGraph, U256};
+use arx_core::graph::{Direction, MemoryBudget, SearchError, U256};
 use arx_core::label::{LabelKind, SANCTIONS};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;

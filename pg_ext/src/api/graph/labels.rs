@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arx_core::address::Network;
 use arx_core::graph::exposure::Marks;
 use arx_core::graph::trace::Stops;
-use arx_core::graph::{Graph, SearchError, TransferGraph};
+use arx_core::graph::{Graph, SearchError};
 use arx_core::label::LabelKind;
 
 use crate::error::SqlError;

@@ -1,6 +1,6 @@
 //! How one wallet leads to another.
 
-use arx_core::graph::{Damaged, Path, Step, TransferGraph, Weight, shortest_paths};
+use arx_core::graph::{Damaged, Path, Step, Weight, shortest_paths};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use arx_core::graph::patterns::{Detected, Finding, Member, PATTERN_TYPES, Pattern, PatternScope, detect};
-use arx_core::graph::{EdgeFilter, Graph, MemoryBudget, Side, TransferGraph};
+use arx_core::graph::{EdgeFilter, Graph, MemoryBudget, Side};
 use pgrx::datum::{Interval, JsonB, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use arx_core::graph::dot::{Description, Unit, render};
-use arx_core::graph::{TransferGraph, neighbourhood};
+use arx_core::graph::neighbourhood;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

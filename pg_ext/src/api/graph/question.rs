@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arx_core::address::{Address, Network};
 use arx_core::graph::decimal::COIN_SCALE;
 use arx_core::graph::{
-    AssetSelection, Direction, EdgeFilter, Graph, Halt, MemoryBudget, NATIVE, SearchLimits, TransferGraph, U256, Watch,
+    AssetSelection, Direction, EdgeFilter, Graph, Halt, Interrupt, MemoryBudget, NATIVE, SearchLimits, U256,
 };
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -65,8 +65,8 @@ pub struct Question {
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Option<Instant>);
 
-impl Watch for Deadline {
-    fn expired(&mut self) -> bool {
+impl Interrupt for Deadline {
+    fn should_stop(&mut self) -> bool {
         check_for_interrupts!();
         self.0.is_some_and(|end| Instant::now() >= end)
     }

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use arx_core::address::Network;
 use arx_core::graph::trace::{End, Ended, Flow, Method, Origin, Sent, Step, Terms, Trace, trace};
-use arx_core::graph::{
-    AssetSelection, EdgeFilter, Graph, MemoryBudget, NATIVE, Side, Status, Transfer, TransferGraph, U256,
-};
+use arx_core::graph::{AssetSelection, EdgeFilter, Graph, MemoryBudget, NATIVE, Side, Status, Transfer, U256};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

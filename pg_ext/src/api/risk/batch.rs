@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arx_core::address::Network;
-use arx_core::graph::{EdgeFilter, Side, TransferGraph};
+use arx_core::graph::{EdgeFilter, Side};
 use arx_core::risk::features::{AHEAD, Coverage, Enough, Row, contacts_of};
 use arx_core::risk::scorecard::Scorecard;
 use arx_core::risk::{Judgement, Known, RiskState, judge};

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use arx_core::address::Network;
-use arx_core::graph::{Graph, MemoryBudget, Snapshot, TransferGraph};
+use arx_core::graph::{Graph, MemoryBudget, Snapshot};
 use arx_core::risk::OwnLabel;
 use arx_core::risk::features::Labelled;
 use pgrx::datum::TimestampWithTimeZone;

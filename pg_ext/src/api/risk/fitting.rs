@@ -1,7 +1,7 @@
 //! Scorecards fitted on the user's own labels, and how good any scorecard is on them.
 
 use arx_core::address::Network;
-use arx_core::graph::{MemoryBudget, TransferGraph, Wallet};
+use arx_core::graph::{MemoryBudget, WalletId};
 use arx_core::label::LabelKind;
 use arx_core::risk::features::NAMES;
 use arx_core::risk::fit::{Move, Publication, cross_validate, drift};
@@ -71,7 +71,7 @@ impl Lesson {
             return Err(SqlError::argument(format!("category \"{one}\" is named as illicit and as licit")));
         }
         let scorer = Scorer::new(network, arguments.as_of)?;
-        let (mut wallets, mut unknown, mut conflicting): (Vec<(Wallet, bool)>, _, _) = (Vec::new(), 0, 0);
+        let (mut wallets, mut unknown, mut conflicting): (Vec<(WalletId, bool)>, _, _) = (Vec::new(), 0, 0);
         let mut labelled = [0_usize; 2];
         {
             let graph = scorer.ready.graph();
@@ -154,7 +154,7 @@ impl Lesson {
 }
 
 /// Other labelled wallets, for exposure.
-fn others(scorer: &Scorer) -> Vec<(Wallet, LabelKind)> {
+fn others(scorer: &Scorer) -> Vec<(WalletId, LabelKind)> {
     let labelled = scorer.book.labelled();
     let wallets = 0..scorer.ready.graph().wallets();
     wallets

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arx_core::address::{Address, Network};
-use arx_core::graph::{MemoryBudget, TransferGraph};
+use arx_core::graph::MemoryBudget;
 use arx_core::risk::features::{
     AHEAD, Coverage, Crew, Enough, ExtractError, Extractor, NAMES, Row, Scene, Surroundings, bytes_of,
 };

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use arx_core::graph::{Graph, MemoryBudget, TransferGraph, U256};
+use arx_core::graph::{Graph, MemoryBudget, U256};
 use arx_core::risk::features::{Coverage, FEATURES, Row};
 use arx_core::risk::scorecard::Score;
 use arx_core::risk::{Dossier, Evidence, Judgement, Known, Override, OwnLabel, Reason, judge, reasons, shown};

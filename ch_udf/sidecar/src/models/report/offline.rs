@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
-use arx_core::graph::{MemoryBudget, Unwatched, Wallet};
+use arx_core::graph::{MemoryBudget, Uninterrupted, WalletId};
 use arx_core::label::LabelKind;
 use arx_core::risk::features::{NAMES, Row};
 use arx_core::risk::fit::{Measures, drift, measure};
@@ -33,7 +33,7 @@ struct Judged {
     cases: Cases,
     rows: Vec<Row>,
     sample: Sample,
-    in_stratum: HashSet<Wallet>,
+    in_stratum: HashSet<WalletId>,
 }
 
 impl Asked {
@@ -102,8 +102,8 @@ impl Asked {
         let graph = offline.graph();
         let wallets: Vec<_> = named.iter().map(|case| (case.wallet, case.illicit)).collect();
         let network = offline.network().name();
-        let cases = Cases::new(&graph, network, &wallets, &labels.kinds, None, self.split, &mut Unwatched)?;
-        let rows = judged_rows(&graph, &cases, MemoryBudget::new(MEMORY), &mut Unwatched)?;
+        let cases = Cases::new(&graph, network, &wallets, &labels.kinds, None, self.split, &mut Uninterrupted)?;
+        let rows = judged_rows(&graph, &cases, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;
         let sample = Sample {
             wallets: cases.list().len() as u64,
             illicit: cases.list().iter().filter(|case| case.illicit).count() as u64,
@@ -162,7 +162,7 @@ impl Judged {
 }
 
 /// Scores every wallet with each model.
-fn score_all(offline: &Offline, labels: &[(Wallet, LabelKind)], report: &mut Report) -> Result<(), RiskError> {
+fn score_all(offline: &Offline, labels: &[(WalletId, LabelKind)], report: &mut Report) -> Result<(), RiskError> {
     let graph = offline.graph();
     let wallets = wallets(&graph)?;
     let mut scoring = Scoring::new(graph, labels)?;

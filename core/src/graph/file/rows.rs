@@ -1,0 +1,104 @@
+//! Transfers and pairs as builds and merges handle them, packed.
+
+use std::cmp::Ordering;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::graph::budget::Interrupt;
+use crate::graph::file::packed::{BEYOND, WideSlices, WideTables, repack_value};
+use crate::graph::types::U256;
+
+/// Steps between two looks at the interrupt.
+pub const STEPS: usize = 1 << 16;
+
+/// A transfer, packed.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Packed {
+    pub time: i64,
+    pub value: u64,
+    pub position: u64,
+    pub from: u32,
+    pub to: u32,
+    pub kind: u32,
+    padding: u32,
+}
+
+impl Packed {
+    pub const fn new(time: i64, value: u64, position: u64, from: u32, to: u32, kind: u32) -> Self {
+        Self { time, value, position, from, to, kind, padding: 0 }
+    }
+}
+
+/// What one wallet sent another in one asset.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Pair {
+    pub first: i64,
+    pub last: i64,
+    pub value: u64,
+    pub peer: u32,
+    pub asset: u32,
+    pub count: u32,
+    padding: u32,
+}
+
+/// Adds up what becomes one pair.
+#[derive(Debug, Clone, Copy)]
+pub struct PairSum {
+    pub count: u32,
+    pub first: i64,
+    pub last: i64,
+    /// `None` beyond 256 bits.
+    pub value: Option<U256>,
+}
+
+impl PairSum {
+    pub const EMPTY: Self = Self { count: 0, first: i64::MAX, last: i64::MIN, value: Some(U256::ZERO) };
+
+    pub fn add(&mut self, time: i64, value: U256) {
+        self.count += 1;
+        self.first = self.first.min(time);
+        self.last = self.last.max(time);
+        self.value = self.value.and_then(|sum| sum.checked_add(value));
+    }
+
+    pub fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+        self.value = self.value.zip(other.value).and_then(|(sum, more)| sum.checked_add(more));
+    }
+
+    /// As a pair. `former` is the value, packed, of the one in whose place it comes, or 0.
+    pub fn pack<T: WideTables>(&self, peer: u32, asset: u32, former: u64, tables: &mut T) -> Result<Pair, T::Error> {
+        let value = match self.value {
+            Some(sum) => repack_value(former, sum, tables)?,
+            None => BEYOND,
+        };
+        Ok(Pair { first: self.first, last: self.last, value, peer, asset, count: self.count, padding: 0 })
+    }
+}
+
+/// Positions that cannot be read are not before any other; those of a builder can all be read.
+pub fn compare_positions(a: u64, b: u64, wide: &WideSlices<'_>) -> Ordering {
+    match (wide.position(a), wide.position(b)) {
+        (Ok(a), Ok(b)) => a.cmp(&b),
+        _ => Ordering::Equal,
+    }
+}
+
+/// Offsets from how often each number comes.
+pub fn tally(offsets: &mut [u32], numbers: impl Iterator<Item = u32>, interrupt: &mut impl Interrupt) {
+    for (step, number) in numbers.enumerate() {
+        if step % STEPS == 0 {
+            interrupt.should_stop();
+        }
+        offsets[number as usize + 1] += 1;
+    }
+    let mut sum = 0;
+    for offset in offsets {
+        sum += *offset;
+        *offset = sum;
+    }
+}

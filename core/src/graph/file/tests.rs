@@ -1,0 +1,371 @@
+//! What is built, merged and laid over each other is what was handed in; what is damaged is noticed.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use crate::graph::file::format::HEADER_BYTES;
+use crate::graph::*;
+
+const NETWORKS: [&str; 2] = ["ethereum", "testnet"];
+const TOKENS: [&str; 3] = ["", "usd", "dai"];
+
+/// A row that owns what it says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    network: usize,
+    from: u8,
+    to: Option<u8>,
+    token: usize,
+    time: i64,
+    value: (u128, u128),
+    position: Position,
+    status: u8,
+}
+
+impl Row {
+    fn with<R>(&self, use_it: impl FnOnce(&TransferRow<'_>) -> R) -> R {
+        let (from, to) = (name(self.from), self.to.map(name));
+        use_it(&TransferRow {
+            network: NETWORKS[self.network],
+            from: &from,
+            to: to.as_deref(),
+            token: (self.token > 0).then(|| TOKENS[self.token]),
+            time: self.time,
+            value: U256::from_words(self.value.0, self.value.1),
+            position: self.position,
+            status: [Status::Pending, Status::Confirmed, Status::Failed][usize::from(self.status)],
+        })
+    }
+}
+
+/// Neither by number nor of one length.
+fn name(wallet: u8) -> String {
+    format!("{}{wallet}", ["z", "0xaaaaaaaaaaaaaaaaaaaaaaa", "m"][usize::from(wallet) % 3])
+}
+
+fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
+    let value = prop_oneof![
+        6 => (0_u128..5).prop_map(|value| (0, value)),
+        2 => any::<u128>().prop_map(|value| (0, value)),
+        1 => (any::<u128>(), any::<u128>()),
+    ];
+    let position = (0_u64..3, prop::option::of(0_u32..3), prop::option::of(prop_oneof![Just(1_u32), Just(70_000)]));
+    let row =
+        (0..2_usize, 0..8_u8, prop::option::weighted(0.9, 0..8_u8), 0..3_usize, 0..6_i64, value, position, 0..3_u8);
+    let row =
+        row.prop_map(|(network, from, to, token, time, value, (block, transaction_index, log_index), status)| Row {
+            network,
+            from,
+            to,
+            token,
+            time,
+            value,
+            position: Position { block, transaction_index, log_index },
+            status,
+        });
+    prop::collection::vec(row, 0..most)
+}
+
+pub(crate) fn provenance(generation: u64) -> Provenance {
+    Provenance {
+        system_identifier: 1,
+        timeline: 1,
+        database: 5,
+        relation: 6,
+        epoch: 0,
+        generation,
+        built_at: 0,
+        build_millis: 0,
+        boot_id: [7; 16],
+        snapshot: "1:1:".into(),
+    }
+}
+
+fn build(rows: &[Row]) -> Base<HeapBuffer> {
+    let mut builder = Builder::new(HeapScratch).unwrap();
+    for row in rows {
+        row.with(|row| builder.push(row)).unwrap();
+    }
+    let plan = builder.finish(&mut Uninterrupted).unwrap();
+    let sink = HeapSink::default();
+    plan.write(&provenance(1), &sink, &mut Uninterrupted).unwrap();
+    opened(sink)
+}
+
+fn merge(base: &Base<HeapBuffer>, overlay: &Overlay) -> Base<HeapBuffer> {
+    let merge = Merge::plan(HeapScratch, base, overlay, &mut Uninterrupted).unwrap();
+    let sink = HeapSink::default();
+    merge.write(&provenance(2), &sink, &mut Uninterrupted).unwrap();
+    opened(sink)
+}
+
+fn opened(sink: HeapSink) -> Base<HeapBuffer> {
+    let (file, length) = sink.into_file();
+    // sections end at multiples of 64 bytes, and so do buffers of the heap
+    assert_eq!(file.len(), length);
+    let base = Base::open(file).unwrap();
+    base.verify(&mut Uninterrupted).unwrap();
+    base
+}
+
+type Seen = (Option<String>, String, i64, U256, Position, u8);
+
+/// Every transfer of every wallet on a side, as the graph says it, in its order.
+fn transfers(graph: &Graph<'_>, side: Side) -> BTreeMap<(String, String), Vec<Seen>> {
+    let mut all = BTreeMap::new();
+    for wallet in 0..graph.wallets() {
+        let mut seen = Vec::new();
+        graph
+            .transfers(wallet, side, |one| -> Result<(), Damaged> {
+                let peer = one.peer.map(|peer| graph.address(peer).map(str::to_owned)).transpose()?;
+                let token = graph.token(one.asset)?.to_owned();
+                seen.push((peer, token, one.time, one.value, one.position, one.status as u8));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(graph.wallet(graph.network(wallet).unwrap(), graph.address(wallet).unwrap()), Ok(Some(wallet)));
+        if !seen.is_empty() {
+            assert!(graph.is_active(wallet));
+            assert!(seen.is_sorted_by_key(|one| (one.2, one.4)), "{seen:?}");
+            seen.sort();
+            all.insert((graph.network(wallet).unwrap().to_owned(), graph.address(wallet).unwrap().to_owned()), seen);
+        }
+    }
+    all
+}
+
+fn expected_transfers(rows: &[Row], side: Side) -> BTreeMap<(String, String), Vec<Seen>> {
+    let mut all: BTreeMap<_, Vec<Seen>> = BTreeMap::new();
+    for row in rows {
+        let (from, to) = (name(row.from), row.to.map(name));
+        let (wallet, peer) = match side {
+            Side::Out => (Some(from), to),
+            Side::In => (to, Some(from)),
+        };
+        let Some(wallet) = wallet else { continue };
+        let value = U256::from_words(row.value.0, row.value.1);
+        let seen = (peer, TOKENS[row.token].to_owned(), row.time, value, row.position, row.status);
+        all.entry((NETWORKS[row.network].to_owned(), wallet)).or_default().push(seen);
+    }
+    all.values_mut().for_each(|seen| seen.sort());
+    all
+}
+
+type Edges = BTreeMap<(String, String, String, String), (u64, Option<U256>, i64, i64)>;
+
+fn edges(graph: &Graph<'_>, side: Side, filter: &EdgeFilter) -> Edges {
+    let mut all = Edges::new();
+    for wallet in 0..graph.wallets() {
+        graph
+            .edges(wallet, side, filter, |edge| -> Result<(), Damaged> {
+                let text = |text: Result<&str, Damaged>| text.unwrap().to_owned();
+                let (network, own) = (text(graph.network(wallet)), text(graph.address(wallet)));
+                let key = (network, own, text(graph.address(edge.peer)), text(graph.token(edge.asset)));
+                match all.get_mut(&key) {
+                    // the second piece of a sum beyond 256 bits
+                    Some((_, sum, _, _)) => {
+                        assert_eq!(edge.transfers, 0);
+                        *sum = sum.and_then(|sum| sum.checked_add(edge.value));
+                    }
+                    None => {
+                        let one = (edge.transfers, Some(edge.value), edge.first, edge.last);
+                        all.insert(key, one);
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+    all
+}
+
+fn expected_edges(rows: &[Row], graph: &Graph<'_>, side: Side, filter: &EdgeFilter) -> Edges {
+    let mut all = Edges::new();
+    for row in rows {
+        let value = U256::from_words(row.value.0, row.value.1);
+        let Some(to) = row.to else { continue };
+        let network = NETWORKS[row.network];
+        let asset = if row.token == 0 { Some(NATIVE) } else { graph.asset(network, TOKENS[row.token]).unwrap() };
+        if !filter.assets.contains(asset.unwrap())
+            || filter.since.is_some_and(|since| row.time < since)
+            || filter.until.is_some_and(|until| row.time >= until)
+            || filter.min_value.is_some_and(|least| value < least)
+            || (row.status == 2 && !filter.include_failed)
+        {
+            continue;
+        }
+        let (own, peer) = if side == Side::Out { (row.from, to) } else { (to, row.from) };
+        let key = (network.to_owned(), name(own), name(peer), TOKENS[row.token].to_owned());
+        let sum = all.entry(key).or_insert((0, Some(U256::ZERO), i64::MAX, i64::MIN));
+        sum.0 += 1;
+        sum.1 = if filter.assets.is_single() { sum.1.and_then(|sum| sum.checked_add(value)) } else { sum.1 };
+        sum.2 = sum.2.min(row.time);
+        sum.3 = sum.3.max(row.time);
+    }
+    all.retain(|_, sum| sum.0 >= filter.min_transfers);
+    all
+}
+
+fn filters(graph: &Graph<'_>) -> Vec<EdgeFilter> {
+    let all = EdgeFilter { assets: AssetSelection::All, ..EdgeFilter::default() };
+    let token = graph.asset(NETWORKS[0], TOKENS[1]).ok().flatten();
+    let token = token.map_or(AssetSelection::Tokens, AssetSelection::Token);
+    vec![
+        EdgeFilter::default(),
+        all,
+        EdgeFilter { assets: token, ..all },
+        EdgeFilter { assets: AssetSelection::Tokens, min_transfers: 2, ..all },
+        EdgeFilter { min_transfers: 2, ..EdgeFilter::default() },
+        EdgeFilter { include_failed: false, ..all },
+        EdgeFilter { since: Some(2), until: Some(5), ..EdgeFilter::default() },
+        EdgeFilter { min_value: Some(U256::new(2)), until: Some(4), ..EdgeFilter::default() },
+    ]
+}
+
+fn assert_holds(graph: &Graph<'_>, rows: &[Row]) {
+    for side in [Side::Out, Side::In] {
+        assert_eq!(transfers(graph, side), expected_transfers(rows, side));
+        for filter in filters(graph) {
+            assert_eq!(edges(graph, side, &filter), expected_edges(rows, graph, side, &filter), "{side:?} {filter:?}");
+        }
+    }
+    let mut by_order: Vec<u32> = (0..graph.wallets()).collect();
+    by_order.sort_by_key(|wallet| graph.order(*wallet));
+    let addresses: Vec<_> = by_order.iter().map(|wallet| graph.address(*wallet).unwrap()).collect();
+    assert!(addresses.is_sorted(), "{addresses:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_built_graph_holds_what_was_handed_in(rows in rows(60)) {
+        let base = build(&rows);
+        prop_assert_eq!(base.transfers(), rows.len() as u64);
+        prop_assert_eq!(base.native_transfers(), rows.iter().filter(|row| row.token == 0).count() as u64);
+        assert_holds(&Graph::new(&base, &Overlay::new()), &rows);
+    }
+
+    #[test]
+    fn changes_laid_over_and_merged_are_what_a_new_build_would_be(
+        before in rows(50),
+        came in rows(30),
+        gone in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
+        more in rows(20),
+    ) {
+        let base = build(&before);
+        let mut overlay = Overlay::new();
+        let mut now = before.clone();
+        for row in &came {
+            row.with(|row| overlay.add(&base, row)).unwrap();
+            now.push(row.clone());
+        }
+        for index in &gone {
+            if !now.is_empty() {
+                let row = now.swap_remove(index.index(now.len()));
+                row.with(|row| overlay.remove(&base, row)).unwrap();
+            }
+        }
+        for row in &more {
+            row.with(|row| overlay.add(&base, row)).unwrap();
+            now.push(row.clone());
+        }
+        assert_holds(&Graph::new(&base, &overlay), &now);
+        let merged = merge(&base, &overlay);
+        prop_assert_eq!(merged.transfers(), now.len() as u64);
+        prop_assert_eq!(merged.native_transfers(), now.iter().filter(|row| row.token == 0).count() as u64);
+        assert_holds(&Graph::new(&merged, &Overlay::new()), &now);
+        // and a merged one takes changes as a built one does
+        let mut again = Overlay::new();
+        let mut left = now.clone();
+        for row in now.iter().step_by(2) {
+            row.with(|row| again.remove(&merged, row)).unwrap();
+            left.remove(left.iter().position(|one| one == row).unwrap());
+        }
+        assert_holds(&Graph::new(&merge(&merged, &again), &Overlay::new()), &left);
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_or_read_without_a_panic(
+        rows in rows(40),
+        hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        repair in any::<bool>(),
+    ) {
+        let base = build(&rows);
+        let mut bytes = base_bytes(&base);
+        for (index, byte) in hits {
+            // past the header, unless the header itself is to be hit
+            let start = if repair { HEADER_BYTES } else { 0 };
+            let at = start + index.index(bytes.len() - start);
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(damaged) = Base::open(aligned(&bytes)) {
+            let changed = bytes != base_bytes(&base);
+            prop_assert!(!changed || damaged.verify(&mut Uninterrupted).is_err());
+            let overlay = Overlay::new();
+            let graph = Graph::new(&damaged, &overlay);
+            for wallet in (0..graph.wallets()).chain([u32::MAX - 1]) {
+                let _ = (graph.address(wallet), graph.network(wallet), graph.order(wallet), graph.is_active(wallet));
+                for side in [Side::Out, Side::In] {
+                    let _ = graph.degree(wallet, side);
+                    let _ = graph.transfers(wallet, side, |_| Ok::<_, Damaged>(()));
+                    for filter in filters(&graph) {
+                        let _ = graph.edges(wallet, side, &filter, |_| Ok::<_, Damaged>(()));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_graph_cannot_be_taken_away(before in rows(20), other in rows(10)) {
+        let base = build(&before);
+        let mut overlay = Overlay::new();
+        for row in other.iter().filter(|row| !before.contains(row)) {
+            prop_assert_eq!(row.with(|row| overlay.remove(&base, row)), Err(NotInGraph::Missing));
+        }
+        prop_assert!(overlay.is_empty());
+    }
+}
+
+fn base_bytes(base: &Base<HeapBuffer>) -> Vec<u8> {
+    base.bytes().to_vec()
+}
+
+struct Cut(HeapBuffer, usize);
+
+impl std::ops::Deref for Cut {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0[..self.1]
+    }
+}
+
+fn aligned(bytes: &[u8]) -> Cut {
+    let mut buffer = HeapScratch.allocate(bytes.len()).unwrap();
+    buffer[..bytes.len()].copy_from_slice(bytes);
+    Cut(buffer, bytes.len())
+}
+
+#[test]
+fn an_empty_graph_is_a_graph() {
+    let base = build(&[]);
+    assert_eq!((base.wallets(), base.transfers(), base.pairs()), (0, 0, 0));
+    let overlay = Overlay::new();
+    assert_eq!(Graph::new(&base, &overlay).wallet("ethereum", "a"), Ok(None));
+}
+
+#[test]
+fn files_say_where_they_come_from_and_what_they_are() {
+    let base = build(&[]);
+    assert_eq!(base.provenance(), &provenance(1));
+    for bytes in [&b""[..], b"ARXGRAPH", &[0; 4096]] {
+        assert!(Base::open(bytes).is_err());
+    }
+}

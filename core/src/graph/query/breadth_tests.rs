@@ -1,0 +1,199 @@
+//! Breadth-first answers are those of the plainest definition: distances by relaxation to a fixed point, then sums over the rows.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use crate::graph::test_graph::{Patience, Sent, TestGraph, limits, name};
+use crate::graph::*;
+
+fn rows() -> impl Strategy<Value = Vec<Sent>> {
+    let value = prop_oneof![4 => 0_u128..6, 1 => Just(1_u128 << 100), 1 => Just(u128::MAX)];
+    let row = (0..10_u32, 0..10_u32, 0..2_u32, 0..6_i64, value);
+    prop::collection::vec(row.prop_map(|(from, to, token, time, value)| Sent { from, to, token, time, value }), 0..50)
+}
+
+/// Rows that count, each as (walked from, walked to, value, time).
+fn walks(rows: &[Sent], direction: Direction, filter: &EdgeFilter) -> Vec<(u32, u32, U256, i64)> {
+    let counts = |row: &&Sent| {
+        (row.token == 0 || filter.assets == AssetSelection::All)
+            && filter.since.is_none_or(|since| row.time >= since)
+            && filter.until.is_none_or(|until| row.time < until)
+    };
+    let strength = |row: &Sent| {
+        let same = |one: &&Sent| (one.from, one.to, one.token) == (row.from, row.to, row.token);
+        rows.iter().filter(counts).filter(same).count() as u64
+    };
+    let mut walks = Vec::new();
+    for row in rows.iter().filter(counts).filter(|row| strength(row) >= filter.min_transfers) {
+        let value = if filter.assets.is_single() { U256::new(row.value) } else { U256::ZERO };
+        if direction != Direction::In {
+            walks.push((row.from, row.to, value, row.time));
+        }
+        if direction != Direction::Out {
+            walks.push((row.to, row.from, value, row.time));
+        }
+    }
+    walks
+}
+
+fn distances(walks: &[(u32, u32, U256, i64)], source: u32, max_depth: u32) -> BTreeMap<u32, u32> {
+    let mut distance = BTreeMap::from([(source, 0)]);
+    for _ in 0..walks.len() {
+        for (from, to, _, _) in walks {
+            if let Some(known) = distance.get(from).copied().filter(|known| *known < max_depth) {
+                let reached = distance.entry(*to).or_insert(known + 1);
+                *reached = (*reached).min(known + 1);
+            }
+        }
+    }
+    distance
+}
+
+/// Of a wallet: depth, transfers, value, first, last, and by predecessor how many.
+type Found = (u32, u64, U256, i64, i64, BTreeMap<String, u64>);
+
+fn expected(
+    rows: &[Sent],
+    source: u32,
+    direction: Direction,
+    filter: &EdgeFilter,
+    depth: u32,
+) -> BTreeMap<String, Found> {
+    let walks = walks(rows, direction, filter);
+    let distance = distances(&walks, source, depth);
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    for (from, to, value, time) in &walks {
+        if let (Some(before), Some(own)) = (distance.get(from), distance.get(to))
+            && before + 1 == *own
+        {
+            let none = (*own, 0, U256::ZERO, i64::MAX, i64::MIN, BTreeMap::new());
+            let one = found.entry(name(*to)).or_insert(none);
+            one.1 += 1;
+            one.2 += *value;
+            (one.3, one.4) = (one.3.min(*time), one.4.max(*time));
+            *one.5.entry(name(*from)).or_default() += 1;
+        }
+    }
+    found
+}
+
+fn filters() -> impl Strategy<Value = EdgeFilter> {
+    let native = EdgeFilter::default();
+    prop_oneof![
+        4 => Just(native),
+        1 => Just(EdgeFilter { assets: AssetSelection::All, ..native }),
+        1 => Just(EdgeFilter { since: Some(1), until: Some(5), ..native }),
+        1 => Just(EdgeFilter { min_transfers: 2, ..native }),
+    ]
+}
+
+fn direction() -> impl Strategy<Value = Direction> {
+    prop_oneof![3 => Just(Direction::Out), 2 => Just(Direction::In), 1 => Just(Direction::Both)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reach_and_connections_are_what_relaxation_finds(
+        rows in rows(),
+        over in 0..20_usize,
+        source in 0..10_u32,
+        direction in direction(),
+        filter in filters(),
+        depth in 1..5_i32,
+        totals: bool,
+    ) {
+        let test = TestGraph::new(&rows, over);
+        let graph = test.graph();
+        let source_number = test.wallet(source);
+        prop_assume!(source_number < graph.wallets());
+        let expected = expected(&rows, source, direction, &filter, depth.unsigned_abs());
+
+        let reached = reach(&graph, source_number, direction, &filter, totals, &limits(depth), &mut Uninterrupted).unwrap();
+        prop_assert_eq!(reached.halted, None);
+        let mut levels: BTreeMap<u32, (u64, u64, U256)> = BTreeMap::from([(0, (1, 0, U256::ZERO))]);
+        for (own, transfers, value, ..) in expected.values() {
+            let level = levels.entry(*own).or_default();
+            level.0 += 1;
+            if totals {
+                level.1 += transfers;
+                level.2 += *value;
+            }
+        }
+        let got: BTreeMap<_, _> =
+            reached.levels.iter().map(|level| (level.depth, (level.wallets, level.transfers, level.value))).collect();
+        prop_assert_eq!(got, levels);
+
+        let found = connections(&graph, source_number, direction, &filter, None, &limits(depth), &mut Uninterrupted).unwrap();
+        prop_assert_eq!(found.halted, None);
+        let address = |wallet| graph.address(wallet).unwrap().to_owned();
+        prop_assert!(found.found.is_sorted_by_key(|one| (one.depth, std::cmp::Reverse(one.transfers), address(one.wallet))));
+        let mut seen = BTreeMap::new();
+        for one in &found.found {
+            let of_depth = found.found.iter().filter(|other| other.depth == one.depth);
+            let stronger = of_depth.filter(|other| other.transfers > one.transfers).count() as i64;
+            prop_assert_eq!(one.rank, stronger + 1);
+            let predecessors = &expected[&address(one.wallet)].5;
+            let most = predecessors.values().max().unwrap();
+            let strongest = predecessors.iter().find(|(_, transfers)| *transfers == most).unwrap();
+            prop_assert_eq!(&address(one.predecessor), strongest.0);
+            seen.insert(address(one.wallet), (one.depth, one.transfers, one.value, one.first, one.last));
+        }
+        let expected: BTreeMap<_, _> =
+            expected.into_iter().map(|(wallet, one)| (wallet, (one.0, one.1, one.2, one.3, one.4))).collect();
+        prop_assert_eq!(seen, expected);
+
+        let top = connections(&graph, source_number, direction, &filter, Some(2), &limits(depth), &mut Uninterrupted).unwrap();
+        let strongest: Vec<Connection> = (1..=depth.unsigned_abs())
+            .flat_map(|depth| found.found.iter().filter(move |one| one.depth == depth).take(2).copied())
+            .collect();
+        prop_assert_eq!(top.found, strongest);
+    }
+}
+
+fn star(spokes: u32) -> Vec<Sent> {
+    (1..=spokes).map(|spoke| Sent::coins(0, spoke, 1)).collect()
+}
+
+#[test]
+fn limits_end_a_search_and_say_so() {
+    let test = TestGraph::new(&star(500), 0);
+    let graph = test.graph();
+    let (hub, filter) = (test.wallet(0), EdgeFilter::default());
+    let few = SearchLimits { max_wallets: Some(10), ..limits(1) };
+    let reached = reach(&graph, hub, Direction::Out, &filter, true, &few, &mut Uninterrupted).unwrap();
+    assert_eq!((reached.halted, reached.levels[1].wallets), (Some(Halt::Wallets), 9));
+    let found = connections(&graph, hub, Direction::Out, &filter, None, &few, &mut Uninterrupted).unwrap();
+    assert_eq!((found.halted, found.found.len()), (Some(Halt::Wallets), 9));
+    let reached = reach(&graph, hub, Direction::Out, &filter, true, &limits(3), &mut Patience(0)).unwrap();
+    assert_eq!(reached.halted, Some(Halt::Time));
+    let little = SearchLimits { memory: MemoryBudget::new(1_000), ..limits(1) };
+    let error = reach(&graph, hub, Direction::Out, &filter, true, &little, &mut Uninterrupted).unwrap_err();
+    assert!(matches!(error, SearchError::Memory { budget: 1_000, .. }), "{error}");
+    let error = connections(&graph, hub, Direction::Out, &filter, None, &little, &mut Uninterrupted).unwrap_err();
+    assert!(matches!(error, SearchError::Memory { budget: 1_000, depth: 1, .. }), "{error}");
+    for depth in [i32::MIN, 0, 33] {
+        let error = reach(&graph, hub, Direction::Out, &filter, true, &limits(depth), &mut Uninterrupted).unwrap_err();
+        assert_eq!(error, SearchError::Depth { depth, limit: 32 });
+    }
+}
+
+#[test]
+fn sums_beyond_128_bits_are_exact() {
+    let most = Sent { value: u128::MAX, ..Sent::coins(0, 1, 0) };
+    let rows: Vec<Sent> = std::iter::repeat_n(most, 1_000).collect();
+    let test = TestGraph::new(&rows, 10);
+    let reached = reach(
+        &test.graph(),
+        test.wallet(0),
+        Direction::Out,
+        &EdgeFilter::default(),
+        true,
+        &limits(1),
+        &mut Uninterrupted,
+    )
+    .unwrap();
+    assert_eq!(reached.levels[1].value, U256::new(u128::MAX) * U256::new(1_000));
+}

@@ -1,0 +1,145 @@
+//! Betweenness from a sample of shortest paths.
+//!
+//! Sources: U. Brandes, "A Faster Algorithm for Betweenness Centrality", J. Math. Sociol. 25(2), 2001; U. Brandes, C. Pich,
+//! "Centrality Estimation in Large Networks", Int. J. Bifurcation and Chaos 17(7), 2007: what `k` pivots say of `n` wallets, times
+//! `n / k`. With all wallets as pivots it is exact.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::measure::BetweennessOptions;
+use crate::graph::budget::MemoryBudget;
+use crate::graph::budget::Pace;
+use crate::graph::budget::{Halt, Interrupt};
+use crate::graph::error::SearchError;
+use crate::graph::file::sorting::sort_with_room;
+use crate::graph::query::adjacency::{Adjacency, CHUNK, Links, reserve};
+use crate::graph::view::graph::Graph;
+
+/// Scores by the pivots that were done.
+pub(super) struct Sampled {
+    pub scores: Vec<f64>,
+    pub pivots: u32,
+    pub halted: Option<Halt>,
+}
+
+/// The nodes that paths are followed from: those whose addresses have the smallest hashes under the seed. Any file of the graph
+/// gives the same ones, and others are as likely.
+pub(super) fn pivots<W: Interrupt>(
+    graph: &Graph<'_>,
+    links: &Links,
+    options: &BetweennessOptions,
+    memory: &mut MemoryBudget,
+    pace: &mut Pace<'_, W>,
+) -> Result<Vec<u32>, SearchError> {
+    let nodes = links.wallets.len();
+    reserve(memory, 2 * size_of::<(u64, u32)>() * nodes, nodes)?;
+    let mut hashed = Vec::with_capacity(nodes);
+    for (node, wallet) in (0_u32..).zip(&links.wallets) {
+        let _ = pace.step(0);
+        hashed.push((xxh3_64_with_seed(graph.address(*wallet)?.as_bytes(), options.seed), node));
+    }
+    sort_with_room(&mut hashed, pace.interrupt(), Ord::cmp);
+    hashed.truncate(options.samples as usize);
+    Ok(hashed.into_iter().map(|(_, node)| node).collect())
+}
+
+/// Not reached.
+const FAR: u32 = u32::MAX;
+
+/// Follows shortest paths by hops from each pivot. O(pairs) a pivot, with 32 bytes a node.
+pub(super) fn betweenness<W: Interrupt>(
+    receivers: &Adjacency,
+    pivots: &[u32],
+    options: &BetweennessOptions,
+    memory: &mut MemoryBudget,
+    pace: &mut Pace<'_, W>,
+) -> Result<Sampled, SearchError> {
+    let nodes = receivers.nodes();
+    reserve(memory, 32 * nodes, nodes)?;
+    let mut sampled = Sampled { scores: vec![0.0; nodes], pivots: 0, halted: None };
+    let mut walk = Walk {
+        receivers,
+        depths: vec![FAR; nodes],
+        paths: vec![0.0; nodes],
+        shares: vec![0.0; nodes],
+        order: Vec::with_capacity(nodes),
+    };
+    for pivot in pivots {
+        if let Some(halt) = walk.spread(*pivot, pace) {
+            sampled.halted = Some(halt);
+            break;
+        }
+        // a pivot that was begun counts: looking back takes no longer than spreading did
+        walk.gather(*pivot, &mut sampled.scores, pace);
+        sampled.pivots += 1;
+    }
+    let (count, done) = (nodes as f64, f64::from(sampled.pivots.max(1)));
+    let pairs = if options.normalized && nodes > 2 { (count - 1.0) * (count - 2.0) } else { 1.0 };
+    for score in &mut sampled.scores {
+        *score = *score * count / done / pairs;
+    }
+    Ok(sampled)
+}
+
+struct Walk<'a> {
+    receivers: &'a Adjacency,
+    depths: Vec<u32>,
+    /// Shortest paths from the pivot.
+    paths: Vec<f64>,
+    /// Of the shortest paths to others, the share that leads over the node.
+    shares: Vec<f64>,
+    /// Nodes as they were reached.
+    order: Vec<u32>,
+}
+
+impl Walk<'_> {
+    fn spread<W: Interrupt>(&mut self, pivot: u32, pace: &mut Pace<'_, W>) -> Option<Halt> {
+        for node in self.order.drain(..) {
+            self.depths[node as usize] = FAR;
+            self.paths[node as usize] = 0.0;
+            self.shares[node as usize] = 0.0;
+        }
+        self.depths[pivot as usize] = 0;
+        self.paths[pivot as usize] = 1.0;
+        self.order.push(pivot);
+        let mut next = 0;
+        while let Some(node) = self.order.get(next).copied() {
+            next += 1;
+            let (depth, paths) = (self.depths[node as usize] + 1, self.paths[node as usize]);
+            for peers in self.receivers.of(node as usize).0.chunks(CHUNK) {
+                if let Some(halt) = pace.step(peers.len()) {
+                    return Some(halt);
+                }
+                for peer in peers {
+                    let known = &mut self.depths[*peer as usize];
+                    if *known == FAR {
+                        *known = depth;
+                        self.order.push(*peer);
+                    }
+                    if *known == depth {
+                        self.paths[*peer as usize] += paths;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn gather<W: Interrupt>(&mut self, pivot: u32, scores: &mut [f64], pace: &mut Pace<'_, W>) {
+        for node in self.order.iter().rev() {
+            let next = self.depths[*node as usize] + 1;
+            let mut share = 0.0;
+            for peers in self.receivers.of(*node as usize).0.chunks(CHUNK) {
+                let _ = pace.step(peers.len());
+                for peer in peers.iter().filter(|peer| self.depths[**peer as usize] == next) {
+                    share += (1.0 + self.shares[*peer as usize]) / self.paths[*peer as usize];
+                }
+            }
+            share *= self.paths[*node as usize];
+            self.shares[*node as usize] = share;
+            if *node != pivot {
+                scores[*node as usize] += share;
+            }
+        }
+    }
+}

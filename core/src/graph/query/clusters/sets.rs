@@ -1,0 +1,54 @@
+//! Disjoint sets of wallets.
+
+use crate::graph::types::WalletId;
+
+/// A forest: each wallet points towards the root of its set. Paths are halved as they are walked.
+///
+/// Source: R. E. Tarjan, J. van Leeuwen, "Worst-case Analysis of Set Union Algorithms", J. ACM 31(2), 1984.
+#[derive(Debug, Clone)]
+pub struct DisjointSets {
+    parents: Vec<WalletId>,
+}
+
+impl DisjointSets {
+    /// Everybody alone.
+    pub fn new(wallets: u32) -> Self {
+        Self { parents: (0..wallets).collect() }
+    }
+
+    /// The root of a wallet's set.
+    #[inline]
+    pub fn find(&mut self, wallet: WalletId) -> WalletId {
+        let mut own = wallet;
+        while let Some(parent) = self.parents.get(own as usize).copied().filter(|parent| *parent != own) {
+            let next = self.parents.get(parent as usize).copied().unwrap_or(parent);
+            if let Some(place) = self.parents.get_mut(own as usize) {
+                *place = next;
+            }
+            own = next;
+        }
+        own
+    }
+
+    /// Puts a root below another.
+    #[inline]
+    pub fn hang(&mut self, root: WalletId, below: WalletId) {
+        if let Some(parent) = self.parents.get_mut(root as usize) {
+            *parent = below;
+        }
+    }
+
+    /// Joins two sets, and says under which root; the smaller number becomes it, so that sets stay shallow without their sizes
+    /// being known where wallets come by number.
+    #[inline]
+    pub fn join(&mut self, root: WalletId, other: WalletId) -> WalletId {
+        let (above, below) = (root.min(other), root.max(other));
+        self.hang(below, above);
+        above
+    }
+
+    /// Of each wallet the root.
+    pub fn into_parents(self) -> Vec<WalletId> {
+        self.parents
+    }
+}

@@ -1,0 +1,362 @@
+//! A neighbourhood as a drawing, in the language of Graphviz (<https://graphviz.org/doc/info/lang.html>).
+//!
+//! Owns how wallets and flows look; never who they are: a caller describes them. Addresses and labels are whatever somebody put
+//! into a table, so they appear in quoted strings only, escaped; nodes are called by number.
+
+use std::fmt::Write;
+
+use crate::label::LabelKind;
+
+use crate::graph::query::neighbourhood::{Flow, Folded, Neighbourhood};
+use crate::graph::types::U256;
+use crate::graph::types::{Direction, WalletId};
+
+/// What is known of a wallet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Description {
+    /// Its address.
+    pub address: String,
+    /// Whose it is said to be.
+    pub label: Option<String>,
+    /// Of which category the label is.
+    pub category: Option<String>,
+    /// What the category says about risk.
+    pub kind: Option<LabelKind>,
+    /// Its score, 0 to 100.
+    pub risk: Option<u8>,
+}
+
+/// What values are counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unit<'u> {
+    /// Its name: a coin's or token's symbol.
+    pub name: &'u str,
+    /// Decimals behind the point: a value counts parts of 10^-decimals.
+    pub decimals: u8,
+}
+
+/// Characters of a label: more do not fit into a node.
+const LABEL_LENGTH: usize = 40;
+
+/// Characters at the start and the end of an address: `0x1234…abcd`.
+const ADDRESS_ENDS: (usize, usize) = (6, 4);
+
+/// Decimals that an edge shows; its tooltip has them all.
+const DECIMALS: usize = 4;
+
+const LEGEND: &str = "\
+// fill by label: illicit #f28b82, service #8ab4f8, neutral #cfd8dc
+// fill by risk where there is no label: 0-24 #b7e1cd, 25-49 #e6f0b8, 50-74 #fde293, 75-100 #f7b084; white where nothing is known
+// thick frame: the wallet in the middle; dashed: wallets left out; width of an arrow: transfers, by logarithm
+";
+
+/// Draws a neighbourhood. The same one with the same descriptions gives the same text. Without a unit (several assets) arrows have
+/// no value.
+#[must_use]
+pub fn render(
+    neighbourhood: &Neighbourhood,
+    describe: impl Fn(WalletId) -> Description,
+    unit: Option<Unit<'_>>,
+) -> String {
+    let mut out = String::from(LEGEND);
+    out.push_str("digraph arx {\n  rankdir=LR;\n");
+    out.push_str("  node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fontsize=10];\n");
+    out.push_str("  edge [fontname=\"Helvetica\", fontsize=9, color=\"#5f6368\"];\n");
+    // where a wallet stands among those shown
+    let mut places: Vec<(WalletId, usize)> =
+        neighbourhood.wallets.iter().enumerate().map(|(place, shown)| (shown.wallet, place)).collect();
+    places.sort_unstable();
+    for (place, shown) in neighbourhood.wallets.iter().enumerate() {
+        node(&mut out, place, &describe(shown.wallet), shown.wallet == neighbourhood.source);
+    }
+    for (place, shown) in neighbourhood.wallets.iter().enumerate() {
+        if let Some(folded) = shown.folded {
+            fold(&mut out, place, folded, neighbourhood.direction);
+        }
+    }
+    let place_of = |wallet: WalletId| {
+        let at = places.binary_search_by_key(&wallet, |one| one.0).ok()?;
+        places.get(at).map(|one| one.1)
+    };
+    for flow in &neighbourhood.flows {
+        if let (Some(from), Some(to)) = (place_of(flow.from), place_of(flow.to)) {
+            arrow(&mut out, from, to, flow, unit);
+        }
+    }
+    out.push_str("}\n");
+    out
+}
+
+fn node(out: &mut String, place: usize, one: &Description, is_source: bool) {
+    let mut label = escape(&shorten(&one.address));
+    let said: Vec<&str> = [one.label.as_deref(), one.category.as_deref()].into_iter().flatten().collect();
+    if !said.is_empty() {
+        let _ = write!(label, "\\n{}", escape(&cut(&said.join(" · "))));
+    }
+    if let Some(risk) = one.risk {
+        let _ = write!(label, "\\nrisk {risk}");
+    }
+    let _ = write!(
+        out,
+        "  n{place} [label=\"{label}\", tooltip=\"{}\", fillcolor=\"{}\"",
+        escape(&one.address),
+        fill(one.kind, one.risk)
+    );
+    out.push_str(if is_source { ", penwidth=3, color=\"#202124\"];\n" } else { ", color=\"#5f6368\"];\n" });
+}
+
+fn fold(out: &mut String, place: usize, folded: Folded, direction: Direction) {
+    let wallets = plural(folded.wallets, "wallet");
+    let transfers = folded.transfers;
+    let _ = writeln!(
+        out,
+        "  f{place} [label=\"+{wallets}\", tooltip=\"{transfers} tx with +{wallets}\", style=\"rounded,dashed\"];"
+    );
+    let (ends, arrowhead) = match direction {
+        Direction::Out => (format!("n{place} -> f{place}"), ""),
+        Direction::In => (format!("f{place} -> n{place}"), ""),
+        Direction::Both => (format!("n{place} -> f{place}"), ", dir=none"),
+    };
+    let width = width(transfers);
+    let _ = writeln!(out, "  {ends} [label=\"{transfers} tx\", style=dashed{arrowhead}, penwidth={width:.1}];");
+}
+
+fn arrow(out: &mut String, from: usize, to: usize, flow: &Flow, unit: Option<Unit<'_>>) {
+    let transfers = flow.transfers;
+    let mut label = format!("{transfers} tx");
+    let mut tooltip = label.clone();
+    if let Some(unit) = unit {
+        let name = escape(&cut(unit.name));
+        let _ = write!(label, ", {} {name}", amount(flow.value, unit.decimals, DECIMALS));
+        let _ = write!(tooltip, ", {} {name}", amount(flow.value, unit.decimals, usize::MAX));
+    }
+    let width = width(transfers);
+    let _ = writeln!(
+        out,
+        "  n{from} -> n{to} [label=\"{label}\", tooltip=\"{tooltip}\", labeltooltip=\"{tooltip}\", penwidth={width:.1}];"
+    );
+}
+
+/// One point, and one more for every ten times as many transfers.
+fn width(transfers: u64) -> f64 {
+    1.0 + (transfers.max(1) as f64).log10()
+}
+
+const fn fill(kind: Option<LabelKind>, risk: Option<u8>) -> &'static str {
+    match (kind, risk) {
+        (Some(LabelKind::Illicit), _) => "#f28b82",
+        (Some(LabelKind::Service), _) => "#8ab4f8",
+        (Some(LabelKind::Neutral), _) => "#cfd8dc",
+        (None, Some(..=24)) => "#b7e1cd",
+        (None, Some(25..=49)) => "#e6f0b8",
+        (None, Some(50..=74)) => "#fde293",
+        (None, Some(75..)) => "#f7b084",
+        (None, None) => "#ffffff",
+    }
+}
+
+fn plural(count: u64, of: &str) -> String {
+    if count == 1 { format!("1 {of}") } else { format!("{count} {of}s") }
+}
+
+/// The two ends of an address.
+fn shorten(address: &str) -> String {
+    let (first, last) = ADDRESS_ENDS;
+    let length = address.chars().count();
+    if length <= first + last + 1 {
+        return address.to_owned();
+    }
+    let start: String = address.chars().take(first).collect();
+    let end: String = address.chars().skip(length - last).collect();
+    format!("{start}…{end}")
+}
+
+fn cut(text: &str) -> String {
+    if text.chars().count() <= LABEL_LENGTH {
+        return text.to_owned();
+    }
+    text.chars().take(LABEL_LENGTH - 1).chain(['…']).collect()
+}
+
+/// As the inside of a quoted string that is a label: no escape sequence, no entity and no line of its own.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' => escaped.push_str("\\\""),
+            '\\' => escaped.push_str("\\\\"),
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            // line breaks, and marks that turn the direction of what is read
+            one if one.is_control() => escaped.push(' '),
+            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => escaped.push(' '),
+            one => escaped.push(one),
+        }
+    }
+    escaped
+}
+
+/// A value as a decimal number with at most that many decimals, without zeros at the end; what is cut off is not rounded.
+fn amount(value: U256, decimals: u8, at_most: usize) -> String {
+    let decimals = usize::from(decimals);
+    let digits = format!("{value:0>width$}", value = value.to_string(), width = decimals + 1);
+    let (whole, part) = digits.split_at(digits.len() - decimals);
+    let shown = part.get(..at_most.min(decimals)).unwrap_or(part).trim_end_matches('0');
+    match (whole, shown) {
+        ("0", "") if value != U256::ZERO && at_most > 0 => format!("<0.{:0>at_most$}", 1),
+        (_, "") => whole.to_owned(),
+        _ => format!("{whole}.{shown}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::graph::query::neighbourhood::Shown;
+
+    fn drawn() -> Neighbourhood {
+        let shown = |wallet, depth, folded| Shown { wallet, depth, folded };
+        let flow = |from, to, transfers, value: u128| Flow { from, to, transfers, value: U256::new(value) };
+        Neighbourhood {
+            source: 7,
+            direction: Direction::Out,
+            wallets: vec![
+                shown(7, 0, Some(Folded { wallets: 123, transfers: 1000 })),
+                shown(3, 1, None),
+                shown(9, 1, Some(Folded { wallets: 1, transfers: 1 })),
+            ],
+            flows: vec![flow(7, 3, 1, 1_500_000_000_000_000_000), flow(7, 9, 100, 7), flow(9, 9, 2, 0)],
+            halted: None,
+        }
+    }
+
+    fn described(wallet: WalletId) -> Description {
+        Description {
+            address: format!("0x{wallet}23456789012345678901234567890123456789"),
+            label: (wallet == 3).then(|| "Corner \"Exchange\"".into()),
+            category: (wallet == 3).then(|| "exchange".into()),
+            kind: (wallet == 3).then_some(LabelKind::Service),
+            risk: (wallet == 9).then_some(80),
+        }
+    }
+
+    const ETHER: Unit<'static> = Unit { name: "ETH", decimals: 18 };
+
+    #[test]
+    fn draws_wallets_flows_and_what_was_left_out() {
+        let text = render(&drawn(), described, Some(ETHER));
+        assert!(text.starts_with(LEGEND));
+        let body = &text[LEGEND.len()..];
+        let lines: Vec<&str> =
+            body.lines().filter(|line| line.starts_with("  n") || line.starts_with("  f")).skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "  n0 [label=\"0x7234…6789\", tooltip=\"0x723456789012345678901234567890123456789\", fillcolor=\"#ffffff\", \
+                 penwidth=3, color=\"#202124\"];",
+                "  n1 [label=\"0x3234…6789\\nCorner \\\"Exchange\\\" · exchange\", \
+                 tooltip=\"0x323456789012345678901234567890123456789\", fillcolor=\"#8ab4f8\", color=\"#5f6368\"];",
+                "  n2 [label=\"0x9234…6789\\nrisk 80\", tooltip=\"0x923456789012345678901234567890123456789\", \
+                 fillcolor=\"#f7b084\", color=\"#5f6368\"];",
+                "  f0 [label=\"+123 wallets\", tooltip=\"1000 tx with +123 wallets\", style=\"rounded,dashed\"];",
+                "  n0 -> f0 [label=\"1000 tx\", style=dashed, penwidth=4.0];",
+                "  f2 [label=\"+1 wallet\", tooltip=\"1 tx with +1 wallet\", style=\"rounded,dashed\"];",
+                "  n2 -> f2 [label=\"1 tx\", style=dashed, penwidth=1.0];",
+                "  n0 -> n1 [label=\"1 tx, 1.5 ETH\", tooltip=\"1 tx, 1.5 ETH\", labeltooltip=\"1 tx, 1.5 ETH\", penwidth=1.0];",
+                "  n0 -> n2 [label=\"100 tx, <0.0001 ETH\", tooltip=\"100 tx, 0.000000000000000007 ETH\", \
+                 labeltooltip=\"100 tx, 0.000000000000000007 ETH\", penwidth=3.0];",
+                "  n2 -> n2 [label=\"2 tx, 0 ETH\", tooltip=\"2 tx, 0 ETH\", labeltooltip=\"2 tx, 0 ETH\", penwidth=1.3];",
+            ]
+        );
+        assert_eq!(text, render(&drawn(), described, Some(ETHER)));
+        assert!(!render(&drawn(), described, None).contains("ETH"));
+        let received = render(&Neighbourhood { direction: Direction::In, ..drawn() }, described, None);
+        assert!(received.contains("f0 -> n0"));
+        assert!(render(&Neighbourhood { direction: Direction::Both, ..drawn() }, described, None).contains("dir=none"));
+    }
+
+    #[test]
+    fn amounts_are_exact_or_cut() {
+        let parts = |value: u128, decimals, at_most| amount(U256::new(value), decimals, at_most);
+        assert_eq!(parts(0, 18, 4), "0");
+        assert_eq!(parts(1_234_567, 0, 4), "1234567");
+        assert_eq!(parts(1_234_567, 6, 4), "1.2345");
+        assert_eq!(parts(1_000_009, 6, 4), "1");
+        assert_eq!(parts(9, 6, 4), "<0.0001");
+        assert_eq!(parts(9, 6, usize::MAX), "0.000009");
+        assert_eq!(parts(120, 2, 4), "1.2");
+        assert_eq!(amount(U256::MAX, 255, usize::MAX).len(), 2 + 255);
+    }
+
+    #[test]
+    fn a_label_says_more_than_risk_does() {
+        assert_eq!(fill(Some(LabelKind::Illicit), Some(3)), "#f28b82");
+        let bands: Vec<&str> = [0, 24, 25, 49, 50, 74, 75, 100].map(|risk| fill(None, Some(risk))).to_vec();
+        assert_eq!(bands.chunks(2).filter(|pair| pair[0] == pair[1]).count(), 4);
+        assert_eq!(bands.windows(2).filter(|pair| pair[0] != pair[1]).count(), 3);
+        for colour in [None, Some(LabelKind::Illicit), Some(LabelKind::Service), Some(LabelKind::Neutral)]
+            .map(|kind| fill(kind, None))
+            .iter()
+            .chain(&bands)
+        {
+            assert!(LEGEND.contains(colour) || *colour == "#ffffff");
+        }
+    }
+
+    /// Reads the text as Graphviz's scanner does, and returns what is in quotes and what is not.
+    fn scan(text: &str) -> Result<(Vec<String>, String), String> {
+        let (mut strings, mut rest) = (Vec::new(), String::new());
+        for line in text.lines() {
+            let mut characters = if line.starts_with("//") { "" } else { line }.chars();
+            while let Some(character) = characters.next() {
+                if character != '"' {
+                    rest.push(character);
+                    continue;
+                }
+                let mut inside = String::new();
+                loop {
+                    match characters.next().ok_or("a string is not closed")? {
+                        '"' => break,
+                        '\\' => match characters.next().ok_or("an escape ends the line")? {
+                            escaped @ ('"' | '\\') => inside.push(escaped),
+                            'n' => inside.push('\n'),
+                            other => return Err(format!("escape sequence \\{other}")),
+                        },
+                        one => inside.push(one),
+                    }
+                }
+                strings.push(inside);
+            }
+        }
+        Ok((strings, rest))
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_an_address_holds_stays_within_its_quotes(
+            address in prop_oneof![any::<String>(), "[\"\\\\\n\r<>&;a\\]\\[]{0,20}"],
+            label in prop::option::of("[\"\\\\\n<>&;{}a]{0,60}"),
+            category in prop::option::of(any::<String>()),
+            unit in "[\"\\\\\nA]{0,5}",
+        ) {
+            let harmless = render(&drawn(), |_| Description::default(), Some(ETHER));
+            let text = render(
+                &drawn(),
+                |_| Description { address: address.clone(), label: label.clone(), category: category.clone(), ..Description::default() },
+                Some(Unit { name: &unit, ..ETHER }),
+            );
+            prop_assert_eq!(text.lines().count(), harmless.lines().count());
+            prop_assert!(text.chars().all(|one| one == '\n' || !one.is_control()));
+            let (strings, rest) = scan(&text).map_err(TestCaseError::fail)?;
+            let (expected, harmless_rest) = scan(&harmless).map_err(TestCaseError::fail)?;
+            prop_assert_eq!(rest, harmless_rest);
+            prop_assert_eq!(strings.len(), expected.len());
+            let shown: String = address.chars().map(|one| if escape(&one.to_string()) == " " { ' ' } else { one }).collect();
+            let tooltip = strings.iter().map(|one| one.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"));
+            prop_assert_eq!(tooltip.filter(|one| *one == shown).count() >= 3, true);
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! Shares along transfers, in the order of time.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::region::{LOOKS, Reached, Region, Standing, search};
+use super::shares::{ASKED, Key, NOWHERE, Share, Shares};
+use super::{Direct, Exposed, Exposure, ExposureTerms, Exposures, Marks, Part};
+use crate::graph::budget::MemoryBudget;
+use crate::graph::budget::Pace;
+use crate::graph::budget::{Halt, Interrupt};
+use crate::graph::file::sorting::sort_with_room;
+use crate::graph::query::trace::Flow;
+use crate::graph::types::U256;
+use crate::graph::types::{Side, WalletId};
+use crate::graph::view::filter::EdgeFilter;
+use crate::graph::view::graph::{Graph, Transfer};
+use crate::graph::{NOBODY, SearchError};
+
+/// A transfer of the region.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Passing {
+    time: i64,
+    number: u64,
+    amount: U256,
+    /// Of the sender's balance, how much leaves.
+    leaves: f64,
+    /// Places in the region, or nobody's.
+    from: u32,
+    to: u32,
+}
+
+/// A step of a path.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    number: u64,
+    /// Towards the labelled wallet.
+    next: u32,
+}
+
+/// The exposure of wallets to labels. O(transfers of all wallets within reach, times the logarithm of their number), and for each the
+/// shares that its sender has.
+///
+/// # Errors
+/// [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`], and what looking up labels reports.
+pub fn exposures<M: Marks, W: Interrupt>(
+    graph: &Graph<'_>,
+    asked: &[WalletId],
+    terms: &ExposureTerms,
+    marks: &mut M,
+    interrupt: &mut W,
+) -> Result<Exposures, M::Error> {
+    let mut memory = terms.memory;
+    let mut pace = Pace::new(interrupt);
+    let mut found = Vec::with_capacity(asked.len());
+    for wallet in asked {
+        let Some(exposed) = direct(graph, *wallet, terms, marks, &mut pace)? else {
+            let total = |wallet: &WalletId| Exposed::unseen(*wallet);
+            found.extend(asked.iter().skip(found.len()).map(total));
+            return Ok(Exposures { found, halted: Some(Halt::Time) });
+        };
+        found.push(exposed);
+    }
+    if terms.max_hops == 0 {
+        return Ok(Exposures { found, halted: None });
+    }
+    // a wallet may be asked about twice
+    let mut several = asked.to_vec();
+    several.sort_unstable();
+    several.dedup();
+    let Some(region) = search(graph, &several, terms, marks, &mut memory, &mut pace)? else {
+        return Ok(Exposures { found, halted: Some(Halt::Time) });
+    };
+    let Some(passing) = collect(graph, &region, terms, &mut memory, &mut pace)? else {
+        return Ok(Exposures { found, halted: Some(Halt::Time) });
+    };
+    let mut mixing = Mixing {
+        terms,
+        kept: region.wallets.iter().map(|_| Shares::default()).collect(),
+        region: &region,
+        sums: several.iter().map(|_| HashMap::new()).collect(),
+        nodes: Vec::new(),
+        moved: Vec::new(),
+        room: Vec::new(),
+        left: memory.left(),
+    };
+    let bytes = size_of::<Shares>() + size_of::<HashMap<Key, Share>>() + size_of::<U256>();
+    if !memory.take(region.wallets.len() * bytes) {
+        return Err(mixing.out_of_memory().into());
+    }
+    mixing.left = memory.left();
+    let halted = mixing.run(passing, &mut pace)?;
+    if halted.is_none() {
+        for exposed in &mut found {
+            if let Some(place) = region.places.get(exposed.wallet) {
+                exposed.parts = mixing.parts(place as usize);
+            }
+        }
+    }
+    Ok(Exposures { found, halted })
+}
+
+/// What a wallet dealt with itself. `None` if time ran out.
+fn direct<M: Marks, W: Interrupt>(
+    graph: &Graph<'_>,
+    wallet: WalletId,
+    terms: &ExposureTerms,
+    marks: &mut M,
+    pace: &mut Pace<'_, W>,
+) -> Result<Option<Exposed>, M::Error> {
+    let filter = EdgeFilter { since: terms.since, ..EdgeFilter::history(terms.assets, terms.until) };
+    let (mut total, mut by_peer) = (Direct::default(), BTreeMap::<WalletId, Direct>::new());
+    graph.counted_transfers(wallet, terms.flow.side(), &filter, |transfer| -> Result<(), SearchError> {
+        pace.step(0);
+        if transfer.peer == Some(wallet) || transfer.value == U256::ZERO {
+            return Ok(());
+        }
+        let add = |sum: &mut Direct| -> Result<(), SearchError> {
+            sum.value = sum.value.checked_add(transfer.value).ok_or(SearchError::ValueOverflow)?;
+            sum.transfers += 1;
+            Ok(())
+        };
+        add(&mut total)?;
+        transfer.peer.map_or(Ok(()), |peer| add(by_peer.entry(peer).or_default()))
+    })?;
+    let peers: Vec<WalletId> = by_peer.keys().copied().collect();
+    for some in peers.chunks(LOOKS) {
+        marks.prepare(graph, some)?;
+        // a wallet with few counterparties is always seen
+        if peers.len() > LOOKS && pace.interrupt().should_stop() {
+            return Ok(None);
+        }
+    }
+    let mut direct = BTreeMap::<Part, Direct>::new();
+    for (peer, sum) in by_peer {
+        if let Some(mark) = marks.mark(peer) {
+            let part = if terms.explained { Part::Wallet(peer) } else { Part::Mark(mark) };
+            let known = direct.entry(part).or_default();
+            known.value = known.value.checked_add(sum.value).ok_or(SearchError::ValueOverflow)?;
+            known.transfers += sum.transfers;
+        }
+    }
+    Ok(Some(Exposed { wallet, total, direct: direct.into_iter().collect(), parts: Vec::new() }))
+}
+
+/// All transfers of the wallets whose balances are kept, in the order of time. `None` if time ran out.
+fn collect<W: Interrupt>(
+    graph: &Graph<'_>,
+    region: &Region,
+    terms: &ExposureTerms,
+    memory: &mut MemoryBudget,
+    pace: &mut Pace<'_, W>,
+) -> Result<Option<Vec<Passing>>, SearchError> {
+    let kept = || region.wallets.iter().filter(|reached| reached.kept).map(|reached| reached.wallet);
+    let count = |wallet| graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
+    let filter = EdgeFilter::history(terms.assets, terms.until);
+    let (budget, wallets, depth) = (memory.limit(), region.wallets.len(), terms.max_hops);
+    // the list, and the same in order; numbers of places are short
+    let most = (memory.left() / (2 * size_of::<Passing>() + 2 * size_of::<(i64, u32)>())).min(u32::MAX as usize);
+    let mut passing: Vec<Passing> = Vec::new();
+    passing.reserve_exact(kept().map(count).sum::<usize>().min(most));
+    let mut looked = 0_usize;
+    for (place, reached) in (0_u32..).zip(&region.wallets).filter(|(_, reached)| reached.kept) {
+        for side in [Side::Out, Side::In] {
+            let wanted = |peer: Option<WalletId>| {
+                looked += 1;
+                if looked.is_multiple_of(LOOKS) {
+                    pace.interrupt().should_stop();
+                }
+                // what one kept wallet sent another is the sender's
+                side == Side::Out || !peer.is_some_and(|peer| region.keeps(peer))
+            };
+            let each = |transfer: Transfer| -> Result<(), SearchError> {
+                if transfer.value == U256::ZERO {
+                    return Ok(());
+                }
+                if passing.len() >= most {
+                    return Err(SearchError::Memory { budget, depth, wallets });
+                }
+                let other = transfer.peer.and_then(|peer| region.places.get(peer)).unwrap_or(NOBODY);
+                let (from, to) = if side == Side::Out { (place, other) } else { (other, place) };
+                let (time, number, amount) = (transfer.time, transfer.number, transfer.value);
+                passing.push(Passing { time, number, amount, leaves: 0.0, from, to });
+                Ok(())
+            };
+            graph.counted_transfers_with(reached.wallet, side, &filter, wanted, each)?;
+            if let Some(Halt::Time) = pace.step(graph.transfer_count(reached.wallet, side)) {
+                return Ok(None);
+            }
+        }
+    }
+    let mut passing = by_time(&passing, pace);
+    memory.take(passing.len() * size_of::<Passing>());
+    order_ties(graph, region, &mut passing, pace)?;
+    Ok(Some(passing))
+}
+
+/// Transfers in the order of time, and of their places where that is the same. What is moved about is short.
+fn by_time<W: Interrupt>(passing: &[Passing], pace: &mut Pace<'_, W>) -> Vec<Passing> {
+    let mut places: Vec<(i64, u32)> = Vec::new();
+    places.reserve_exact(passing.len());
+    for (place, one) in (0_u32..).zip(passing) {
+        pace.step(0);
+        places.push((one.time, place));
+    }
+    sort_with_room(&mut places, pace.interrupt(), Ord::cmp);
+    let mut ordered = Vec::new();
+    ordered.reserve_exact(passing.len());
+    for (_, place) in places {
+        pace.step(0);
+        ordered.extend(passing.get(place as usize));
+    }
+    ordered
+}
+
+/// Transfers of one time up to which it pays to see whether their order matters.
+const FEW: usize = 16;
+
+/// Puts transfers of one time into the order of blocks and logs, then addresses, whichever wallets were asked about.
+fn order_ties<W: Interrupt>(
+    graph: &Graph<'_>,
+    region: &Region,
+    passing: &mut [Passing],
+    pace: &mut Pace<'_, W>,
+) -> Result<(), SearchError> {
+    for tied in passing.chunk_by_mut(|one, other| one.time == other.time) {
+        if tied.len() == 1 || (tied.len() <= FEW && !meet(region, tied)) {
+            continue;
+        }
+        let mut keyed = Vec::new();
+        for one in tied.iter() {
+            pace.step(1);
+            let transfer = graph.transfer(one.number)?;
+            let from = match region.wallets.get(one.from as usize) {
+                Some(reached) => reached.wallet,
+                None => graph.sender(one.number)?,
+            };
+            let to = transfer.peer.map_or(u64::MAX, |peer| graph.order(peer));
+            keyed.push(((transfer.position, graph.order(from), to, transfer.value, one.number), *one));
+        }
+        sort_with_room(&mut keyed, pace.interrupt(), |one, other| one.0.cmp(&other.0));
+        for (place, (_, one)) in tied.iter_mut().zip(keyed) {
+            *place = one;
+        }
+    }
+    Ok(())
+}
+
+/// Whether any wallet whose balance is kept has several of some transfers: else their order does not matter.
+fn meet(region: &Region, tied: &[Passing]) -> bool {
+    let kept = |place: u32| region.wallets.get(place as usize).is_some_and(|reached| reached.kept);
+    let both = |one: &Passing, other: &Passing| {
+        [one.from, one.to].into_iter().any(|place| (place == other.from || place == other.to) && kept(place))
+    };
+    tied.iter().enumerate().any(|(number, one)| tied.iter().skip(number + 1).any(|other| both(one, other)))
+}
+
+/// Balances and what they are made up of.
+struct Mixing<'r> {
+    terms: &'r ExposureTerms,
+    region: &'r Region,
+    /// Of every wallet of the region; those that are not kept stay empty.
+    kept: Vec<Shares>,
+    /// Of those asked about: amounts, not shares.
+    sums: Vec<HashMap<Key, Share>>,
+    nodes: Vec<Node>,
+    /// What the transfer at hand is made up of.
+    moved: Vec<Share>,
+    room: Vec<Share>,
+    left: usize,
+}
+
+impl Mixing<'_> {
+    fn out_of_memory(&self) -> SearchError {
+        let (budget, wallets) = (self.terms.memory.limit(), self.region.wallets.len());
+        SearchError::Memory { budget, depth: self.terms.max_hops, wallets }
+    }
+
+    fn run<W: Interrupt>(
+        &mut self,
+        mut passing: Vec<Passing>,
+        pace: &mut Pace<'_, W>,
+    ) -> Result<Option<Halt>, SearchError> {
+        // exact: what is left when all has gone is nothing
+        let mut balances = vec![U256::ZERO; self.region.wallets.len()];
+        let within = |time: i64| self.terms.since.is_none_or(|since| time >= since);
+        let backward = self.terms.flow == Flow::Backward;
+        for one in &mut passing {
+            if let Some(Halt::Time) = pace.step(0) {
+                return Ok(Some(Halt::Time));
+            }
+            let (from, to) = (one.from as usize, one.to as usize);
+            if from == to {
+                // goes nowhere, but shows that it was there
+                self.find_funds(from, one.amount, &mut balances);
+                continue;
+            }
+            let counts = within(one.time);
+            let mut held = 1.0;
+            if let Some(balance) = balances.get_mut(from) {
+                held = ratio(*balance, one.amount);
+                one.leaves = ratio(one.amount, *balance);
+                *balance = balance.saturating_sub(one.amount);
+            }
+            let mut mixed = 1.0;
+            if let Some(balance) = balances.get_mut(to) {
+                // beyond 256 bits a balance stays the largest there is
+                *balance = balance.saturating_add(one.amount);
+                mixed = ratio(one.amount, *balance);
+            }
+            if backward {
+                let looked = self.pass(one, one.from, one.to, held, mixed, counts)?;
+                if let Some(Halt::Time) = pace.step(looked) {
+                    return Ok(Some(Halt::Time));
+                }
+            }
+        }
+        if !backward {
+            for one in passing.iter().rev().filter(|one| one.from != one.to) {
+                let looked = self.pass(one, one.to, one.from, 1.0, one.leaves, within(one.time))?;
+                if let Some(Halt::Time) = pace.step(looked) {
+                    return Ok(Some(Halt::Time));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A wallet has at least so much: what it was not known to have is of unknown source.
+    fn find_funds(&mut self, place: usize, amount: U256, balances: &mut [U256]) {
+        if let (Some(balance), Some(kept)) = (balances.get_mut(place), self.kept.get_mut(place))
+            && *balance < amount
+        {
+            if self.terms.flow == Flow::Backward {
+                kept.keep(ratio(*balance, amount));
+            }
+            *balance = amount;
+        }
+    }
+
+    /// Shares go from one wallet to another: of what they are there, `part` goes, and makes up `mixed` of what is here. Says how many
+    /// were looked at.
+    fn pass(
+        &mut self,
+        one: &Passing,
+        from: u32,
+        to: u32,
+        part: f64,
+        mixed: f64,
+        counts: bool,
+    ) -> Result<usize, SearchError> {
+        let Some(here) = self.region.wallets.get(to as usize).copied().filter(|here| here.kept) else { return Ok(0) };
+        self.make_up(one, from, part, &here)?;
+        let mut looked = self.moved.len();
+        let mut grown = 0;
+        if counts && let Some(sum) = self.sums.get_mut(to as usize) {
+            let (known, amount) = (sum.len(), one.amount.as_f64());
+            for share in &self.moved {
+                let whole = sum.entry(share.key).or_insert(Share { share: 0.0, most: -1.0, ..*share });
+                whole.share += share.share * amount;
+                if share.most > whole.most {
+                    (whole.most, whole.path) = (share.most, share.path);
+                }
+            }
+            grown += sum.len() - known;
+        }
+        // what is left over is left over at every further step by itself
+        if self.moved.last().is_some_and(|last| last.key == Key::REST) {
+            self.moved.pop();
+        }
+        // of labelled wallets and hubs nobody asks what they are made up of
+        if here.standing == Standing::Open
+            && let Some(kept) = self.kept.get_mut(to as usize)
+        {
+            kept.keep(1.0 - mixed);
+            if !self.moved.is_empty() {
+                kept.add(&self.moved, mixed, &mut self.room);
+                looked += kept.len();
+            }
+            grown += kept.grown();
+        }
+        // a list that grows is copied into one of twice the size
+        let bytes = 2 * grown * size_of::<(Key, Share)>();
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| self.out_of_memory())?;
+        Ok(looked)
+    }
+
+    /// What a transfer is made up of, as `here` sees it.
+    fn make_up(&mut self, one: &Passing, from: u32, part: f64, here: &Reached) -> Result<(), SearchError> {
+        let most = self.terms.max_hops - here.depth;
+        let explained = self.terms.explained;
+        self.moved.clear();
+        let there = self.region.wallets.get(from as usize);
+        let amount = one.amount.as_f64();
+        let single = |key| Share { key, share: 1.0, most: amount, path: NOWHERE };
+        match there.map_or(Standing::Edge, |there| there.standing) {
+            Standing::Marked(number) if most > 0 => self.moved.push(single(Key::of(number))),
+            Standing::Open if most > 0 => {
+                if let Some(shares) = self.kept.get(from as usize) {
+                    let mut over = 0.0;
+                    for share in shares.iter() {
+                        let key = share.key.further(most);
+                        let carried = share.share * part;
+                        if key == Key::OVER {
+                            over += carried;
+                        } else {
+                            self.moved.push(Share { key, share: carried, most: carried * amount, path: share.path });
+                        }
+                    }
+                    if explained && over > 0.0 {
+                        self.moved.push(Share { share: over, ..single(Key::OVER) });
+                    }
+                }
+            }
+            Standing::Hub if most > 0 => self.moved.push(single(Key::hub())),
+            _ if !explained => {}
+            _ if there.is_some() => self.moved.push(single(Key::OVER)),
+            _ => self.moved.push(single(Key::CONTRACT)),
+        }
+        if explained {
+            let rest = 1.0 - self.moved.iter().map(|share| share.share).sum::<f64>();
+            for share in &mut self.moved {
+                self.nodes.push(Node { number: one.number, next: share.path });
+                share.path = (self.nodes.len() - 1) as u32;
+            }
+            let bytes = 2 * self.moved.len() * size_of::<Node>();
+            self.left = self.left.checked_sub(bytes).ok_or_else(|| self.out_of_memory())?;
+            if rest > f64::EPSILON {
+                self.moved.push(Share { share: rest, ..single(Key::REST) });
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found of one of those asked about, by label or wallet and hops.
+    fn parts(&self, place: usize) -> Vec<Exposure> {
+        let explained = self.terms.explained;
+        let mut sums: Vec<Share> = self.sums.get(place).into_iter().flat_map(HashMap::values).copied().collect();
+        sums.sort_unstable_by_key(|share| share.key);
+        let wallet = self.region.wallets.get(place).map(|own| own.wallet);
+        let part = |share: Share| {
+            let (mut path, mut node) = (Vec::new(), share.path);
+            while explained && let Some(step) = self.nodes.get(node as usize) {
+                path.push(step.number);
+                node = step.next;
+            }
+            if self.terms.flow == Flow::Backward {
+                path.reverse();
+            }
+            let number = share.key.number();
+            let part = match share.key.left_over() {
+                Some(part) => part,
+                None if explained && wallet == Some(number) => Part::Own,
+                None if explained => Part::Wallet(number),
+                None => match number.checked_sub(ASKED) {
+                    Some(other) if other as usize == place => Part::Own,
+                    Some(other) => {
+                        let other = self.region.wallets.get(other as usize);
+                        other.and_then(|other| other.mark).map_or(Part::Rest, Part::Mark)
+                    }
+                    None => Part::Mark(number),
+                },
+            };
+            Exposure { part, hops: share.key.hops(), value: share.share, path }
+        };
+        sums.into_iter().map(part).collect()
+    }
+}
+
+/// The part that one amount is of another, all of it if it is more.
+fn ratio(part: U256, whole: U256) -> f64 {
+    if part >= whole { 1.0 } else { part.as_f64() / whole.as_f64() }
+}

@@ -1,0 +1,196 @@
+//! The wallets around some others, as far as their funds may have come from there or gone there.
+
+use crate::graph::SearchError;
+use std::cell::RefCell;
+
+use super::shares::ASKED;
+use super::{ExposureTerms, Marks};
+use crate::graph::budget::MemoryBudget;
+use crate::graph::budget::Pace;
+use crate::graph::budget::{Halt, Interrupt};
+use crate::graph::query::fan_out::has_more_peers;
+use crate::graph::query::visited::{Visited, book};
+use crate::graph::types::U256;
+use crate::graph::types::WalletId;
+use crate::graph::view::filter::EdgeFilter;
+use crate::graph::view::graph::Graph;
+
+/// Wallets that are looked up at a time: some tens of milliseconds.
+const LOOKED_UP: usize = 2_000;
+
+/// Transfers between two looks at the interrupt.
+pub const LOOKS: usize = 1 << 12;
+
+/// What becomes of funds at a wallet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// They are followed.
+    Open,
+    /// They are from there, or for it.
+    Marked(u32),
+    /// It has too many counterparties.
+    Hub,
+    /// It is as far away as was asked for.
+    Edge,
+}
+
+/// A wallet of the region.
+#[derive(Debug, Clone, Copy)]
+pub struct Reached {
+    pub wallet: WalletId,
+    /// The fewest transfers to one of those asked about.
+    pub depth: u32,
+    pub standing: Standing,
+    /// Its label.
+    pub mark: Option<u32>,
+    /// Whether its balance is kept.
+    pub kept: bool,
+}
+
+/// All wallets whose transfers matter.
+pub struct Region {
+    pub places: Visited,
+    pub wallets: Vec<Reached>,
+}
+
+/// Searches outwards. `None` in place of the region if time ran out.
+pub fn search<M: Marks, W: Interrupt>(
+    graph: &Graph<'_>,
+    asked: &[WalletId],
+    terms: &ExposureTerms,
+    marks: &mut M,
+    memory: &mut MemoryBudget,
+    pace: &mut Pace<'_, W>,
+) -> Result<Option<Region>, M::Error> {
+    let mut region = Region { places: Visited::new(graph.wallets(), memory), wallets: Vec::new() };
+    let (side, filter) = (terms.flow.side(), EdgeFilter::history(terms.assets, terms.until));
+    for wallet in asked {
+        region.reach(*wallet, 0, memory)?;
+    }
+    // who has dealt with whom, as far as that is needed to leave out those that nothing labelled leads to
+    let (mut contacts, mut booked): (Vec<(u32, WalletId)>, usize) = (Vec::new(), 0);
+    let mut start = 0;
+    for depth in 0..=terms.max_hops {
+        let level: Vec<WalletId> = region.wallets[start..].iter().map(|one| one.wallet).collect();
+        for some in level.chunks(LOOKED_UP) {
+            marks.prepare(graph, some)?;
+            if pace.interrupt().should_stop() {
+                return Ok(None);
+            }
+        }
+        let end = region.wallets.len();
+        for place in start..end {
+            let Some(reached) = region.wallets.get(place).copied() else { break };
+            let standing = if let Some(mark) = marks.mark(reached.wallet) {
+                Standing::Marked(match (terms.explained, depth) {
+                    (true, _) => reached.wallet,
+                    // told apart from others with the label, for what is its own
+                    (false, 0) => ASKED + place as u32,
+                    (false, _) => mark,
+                })
+            } else if depth == terms.max_hops && depth > 0 {
+                Standing::Edge
+            } else if let Some(most) = terms.max_fan_out
+                && has_more_peers(graph, reached.wallet, side, &filter, most, pace)?
+            {
+                Standing::Hub
+            } else {
+                Standing::Open
+            };
+            // those asked about are looked through, whoever they are
+            let kept = depth == 0 || standing == Standing::Open;
+            if let Some(one) = region.wallets.get_mut(place) {
+                *one = Reached { standing, kept, mark: marks.mark(reached.wallet), ..reached };
+            }
+            if !kept || depth == terms.max_hops {
+                continue;
+            }
+            let mut looked = 0_usize;
+            let found = RefCell::new(&mut region);
+            let new = |peer: Option<WalletId>| {
+                looked += 1;
+                if looked.is_multiple_of(LOOKS) {
+                    pace.interrupt().should_stop();
+                }
+                let Some(peer) = peer else { return false };
+                let contact = (place as u32, peer);
+                if !terms.explained && contacts.last() != Some(&contact) {
+                    contacts.push(contact);
+                }
+                found.borrow().places.get(peer).is_none()
+            };
+            graph.counted_transfers_with(
+                reached.wallet,
+                side,
+                &filter,
+                new,
+                |transfer| -> Result<(), SearchError> {
+                    match transfer.peer {
+                        Some(peer) if transfer.value > U256::ZERO => found.borrow_mut().reach(peer, depth + 1, memory),
+                        _ => Ok(()),
+                    }
+                },
+            )?;
+            let (bytes, found) = (2 * size_of::<(u32, WalletId)>() * (contacts.len() - booked), region.wallets.len());
+            book(memory, bytes / 2, depth, found)?;
+            booked = contacts.len();
+            if let Some(Halt::Time) = pace.step(looked) {
+                return Ok(None);
+            }
+        }
+        start = end;
+        if start == region.wallets.len() {
+            break;
+        }
+    }
+    if !terms.explained {
+        region.leave_out(&contacts, terms.max_hops, pace);
+    }
+    Ok(Some(region))
+}
+
+impl Region {
+    /// Keeps the balances of those alone that something labelled, or a hub, leads to: of the others nothing is told.
+    fn leave_out<W: Interrupt>(&mut self, contacts: &[(u32, WalletId)], max_hops: u32, pace: &mut Pace<'_, W>) {
+        let labelled = |one: &Reached| matches!(one.standing, Standing::Marked(_) | Standing::Hub);
+        // whether funds of a wallet are told of, and whether it is one of those that they are told of
+        let told: Vec<bool> = self.wallets.iter().map(labelled).collect();
+        let mut led_to = vec![false; told.len()];
+        for _ in 0..max_hops {
+            let mut changed = false;
+            for (place, peer) in contacts {
+                pace.step(0);
+                let other = self.places.get(*peer).map(|other| other as usize);
+                let leads =
+                    other.is_some_and(|other| told.get(other) == Some(&true) || led_to.get(other) == Some(&true));
+                if let Some(own) = led_to.get_mut(*place as usize).filter(|own| leads && !**own) {
+                    *own = true;
+                    changed = true;
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        for (one, led_to) in self.wallets.iter_mut().zip(led_to) {
+            one.kept &= led_to;
+        }
+    }
+
+    /// Whether a wallet's balance is kept.
+    #[inline]
+    pub fn keeps(&self, wallet: WalletId) -> bool {
+        let place = self.places.get(wallet);
+        place.and_then(|place| self.wallets.get(place as usize)).is_some_and(|reached| reached.kept)
+    }
+
+    fn reach(&mut self, wallet: WalletId, depth: u32, memory: &mut MemoryBudget) -> Result<(), SearchError> {
+        if self.places.get(wallet).is_none() {
+            let found = self.wallets.len();
+            book(memory, size_of::<Reached>() + self.places.cost(), depth, found)?;
+            self.places.insert(wallet, found as u32);
+            self.wallets.push(Reached { wallet, depth, standing: Standing::Edge, mark: None, kept: false });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,382 @@
+//! The wallets around one, few enough to be looked at as a picture.
+
+use std::cmp::Reverse;
+
+use crate::graph::budget::MemoryBudget;
+use crate::graph::budget::{Halt, Interrupt};
+use crate::graph::budget::{Pace, SearchLimits};
+use crate::graph::error::SearchError;
+use crate::graph::file::sorting::sort_with_room;
+use crate::graph::query::reach::add;
+use crate::graph::query::visited::{Visited, book};
+use crate::graph::types::U256;
+use crate::graph::types::{Direction, Side, WalletId};
+use crate::graph::view::filter::EdgeFilter;
+use crate::graph::view::graph::Graph;
+
+/// From how many peers on sorting looks at the interrupt.
+const MANY: usize = 1 << 14;
+
+/// Peers of a wallet that are left out of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Folded {
+    /// How many.
+    pub wallets: u64,
+    /// Transfers that count between the wallet and them.
+    pub transfers: u64,
+}
+
+/// A wallet of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Which one.
+    pub wallet: WalletId,
+    /// Its smallest number of hops from the source by way of wallets that are shown.
+    pub depth: u32,
+    /// Those of its peers that are not shown, if there were too many.
+    pub folded: Option<Folded>,
+}
+
+/// What one wallet of a picture sent another, as far as it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// The sender.
+    pub from: WalletId,
+    /// The receiver.
+    pub to: WalletId,
+    /// Transfers.
+    pub transfers: u64,
+    /// Their sum; zero for several assets.
+    pub value: U256,
+}
+
+/// The wallets around one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbourhood {
+    /// In whose middle this is.
+    pub source: WalletId,
+    /// Which way transfers were followed.
+    pub direction: Direction,
+    /// The source first, then by depth; those that were found from one wallet by transfers with it (most first), then address.
+    pub wallets: Vec<Shown>,
+    /// What any of them sent any of them, by sender and receiver in the order of `wallets`.
+    pub flows: Vec<Flow>,
+    /// Why the search stopped early, if it did. After [`Halt::Time`] flows may be missing, too.
+    pub halted: Option<Halt>,
+}
+
+/// The wallets around `source`, at most `limits.max_depth` hops away, and what they sent each other. Where a wallet has more than
+/// `fold_above` peers that are not shown yet, only the `fold_above` with the most transfers (then by address) are, and the search
+/// goes on from those alone: the others are counted. O(edges of the wallets shown), and a sort of each wallet's peers.
+///
+/// # Errors
+/// [`SearchError::Depth`], [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`].
+pub fn neighbourhood<W: Interrupt>(
+    graph: &Graph<'_>,
+    source: WalletId,
+    direction: Direction,
+    filter: &EdgeFilter,
+    fold_above: usize,
+    limits: &SearchLimits,
+    interrupt: &mut W,
+) -> Result<Neighbourhood, SearchError> {
+    let max_depth = limits.depth()?;
+    let mut memory = limits.memory;
+    let mut visited = Visited::new(graph.wallets(), &mut memory);
+    visited.insert(source, 0);
+    let most = limits.max_wallets.unwrap_or(u64::MAX);
+    let mut search = Search { graph, direction, filter, memory, visited, pace: Pace::new(interrupt) };
+    let mut wallets = vec![Shown { wallet: source, depth: 0, folded: None }];
+    let mut folding = Vec::new();
+    let mut halted = None;
+    let mut next = 0;
+    while let Some(shown) = wallets.get(next).copied()
+        && shown.depth < max_depth
+        && halted.is_none()
+    {
+        let (mut peers, late) = search.unseen_peers(shown, wallets.len())?;
+        halted = late;
+        if peers.len() > fold_above {
+            folding.push(next);
+            keep_strongest(&mut peers, fold_above, |one| graph.order(one.wallet));
+        }
+        search.sort(&mut peers, |one| (Reverse(one.transfers), graph.order(one.wallet)));
+        for peer in peers {
+            if wallets.len() as u64 >= most {
+                halted = Some(Halt::Wallets);
+                if folding.last() != Some(&next) {
+                    folding.push(next);
+                }
+                break;
+            }
+            let bytes = size_of::<Shown>() + search.visited.cost();
+            book(&mut search.memory, bytes, shown.depth + 1, wallets.len())?;
+            search.visited.insert(peer.wallet, wallets.len() as u32);
+            wallets.push(Shown { wallet: peer.wallet, depth: shown.depth + 1, folded: None });
+        }
+        next += 1;
+    }
+    // one wallet's folded peer may have been shown as the peer of another
+    for place in folding {
+        let Some(shown) = wallets.get(place).copied() else { continue };
+        let (peers, late) = search.unseen_peers(shown, wallets.len())?;
+        halted = halted.or(late);
+        let transfers = peers.iter().map(|peer| peer.transfers).sum();
+        if let Some(shown) = wallets.get_mut(place).filter(|_| !peers.is_empty()) {
+            shown.folded = Some(Folded { wallets: peers.len() as u64, transfers });
+        }
+    }
+    let (flows, late) = search.flows(&wallets)?;
+    Ok(Neighbourhood { source, direction, wallets, flows, halted: halted.or(late) })
+}
+
+/// A wallet that another one has to do with.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    wallet: WalletId,
+    transfers: u64,
+}
+
+fn keep_strongest(peers: &mut Vec<Peer>, most: usize, order: impl Fn(&Peer) -> u64) {
+    if most > 0 && most < peers.len() {
+        peers.select_nth_unstable_by_key(most - 1, |one| (Reverse(one.transfers), order(one)));
+    }
+    peers.truncate(most);
+}
+
+struct Search<'s, W> {
+    graph: &'s Graph<'s>,
+    direction: Direction,
+    filter: &'s EdgeFilter,
+    memory: MemoryBudget,
+    /// Places of the wallets that are shown.
+    visited: Visited,
+    pace: Pace<'s, W>,
+}
+
+impl<W: Interrupt> Search<'_, W> {
+    /// The peers of a wallet that are not shown, each once.
+    fn unseen_peers(&mut self, shown: Shown, wallets: usize) -> Result<(Vec<Peer>, Option<Halt>), SearchError> {
+        let mut peers: Vec<Peer> = Vec::new();
+        let mut halted = None;
+        // the list is gone before the next one is made
+        let mut memory = self.memory;
+        for side in self.direction.sides() {
+            let degree = self.graph.degree(shown.wallet, *side);
+            book(&mut memory, degree * size_of::<Peer>(), shown.depth, wallets)?;
+            self.graph.edges(shown.wallet, *side, self.filter, |edge| -> Result<(), SearchError> {
+                if self.visited.get(edge.peer).is_none() {
+                    peers.push(Peer { wallet: edge.peer, transfers: edge.transfers });
+                }
+                Ok(())
+            })?;
+            halted = halted.or(self.pace.step(degree));
+        }
+        self.sort(&mut peers, |one| one.wallet);
+        peers.dedup_by(|again, first| {
+            let same = again.wallet == first.wallet;
+            if same {
+                first.transfers += again.transfers;
+            }
+            same
+        });
+        Ok((peers, halted))
+    }
+
+    fn sort<K: Ord>(&mut self, peers: &mut [Peer], key: impl Fn(&Peer) -> K) {
+        if peers.len() > MANY {
+            sort_with_room(peers, self.pace.interrupt(), |a, b| key(a).cmp(&key(b)));
+        } else {
+            peers.sort_by_key(key);
+        }
+    }
+
+    /// What wallets that are shown sent each other.
+    fn flows(&mut self, wallets: &[Shown]) -> Result<(Vec<Flow>, Option<Halt>), SearchError> {
+        let mut flows: Vec<Flow> = Vec::new();
+        for shown in wallets {
+            let from = shown.wallet;
+            // several assets of one pair lie apart
+            let mut own: Vec<(u32, Flow)> = Vec::new();
+            self.graph.edges(from, Side::Out, self.filter, |edge| -> Result<(), SearchError> {
+                if let Some(place) = self.visited.get(edge.peer) {
+                    book(&mut self.memory, size_of::<(u32, Flow)>(), shown.depth, wallets.len())?;
+                    own.push((place, Flow { from, to: edge.peer, transfers: edge.transfers, value: edge.value }));
+                }
+                Ok(())
+            })?;
+            own.sort_by_key(|one| one.0);
+            for (_, flow) in own {
+                match flows.last_mut().filter(|last| (last.from, last.to) == (flow.from, flow.to)) {
+                    Some(last) => {
+                        last.transfers += flow.transfers;
+                        last.value = add(last.value, flow.value)?;
+                    }
+                    None => flows.push(flow),
+                }
+            }
+            let late = self.pace.step(self.graph.degree(from, Side::Out));
+            if late.is_some() {
+                return Ok((flows, late));
+            }
+        }
+        Ok((flows, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::graph::test_graph::{Patience, Sent, TestGraph, limits, name};
+    use crate::graph::{AssetSelection, Uninterrupted};
+
+    fn rows() -> impl Strategy<Value = Vec<Sent>> {
+        let row = (0..10_u32, 0..10_u32, 0..2_u32, 0..9_i64, 0..50_u128);
+        let row = row.prop_map(|(from, to, token, time, value)| Sent { from, to, token, time, value });
+        prop::collection::vec(row, 1..60)
+    }
+
+    /// Wallets and transfers left out, by wallet.
+    type Counts = BTreeMap<u32, (u64, u64)>;
+
+    /// The same, from the rows.
+    fn expected(
+        rows: &[Sent],
+        direction: Direction,
+        fold_above: usize,
+        max_depth: u32,
+        most: usize,
+    ) -> (Vec<(u32, u32)>, Counts) {
+        let peers = |wallet: u32| -> BTreeMap<u32, u64> {
+            let mut peers = BTreeMap::new();
+            for row in rows {
+                if direction != Direction::In && row.from == wallet {
+                    *peers.entry(row.to).or_default() += 1;
+                }
+                if direction != Direction::Out && row.to == wallet {
+                    *peers.entry(row.from).or_default() += 1;
+                }
+            }
+            peers
+        };
+        let mut shown = vec![(rows[0].from, 0)];
+        let mut folding = BTreeSet::new();
+        let mut next = 0;
+        'all: while next < shown.len() && shown[next].1 < max_depth {
+            let (wallet, depth) = shown[next];
+            let mut unseen: Vec<_> =
+                peers(wallet).into_iter().filter(|one| shown.iter().all(|known| known.0 != one.0)).collect();
+            unseen.sort_by_key(|(peer, transfers)| (Reverse(*transfers), name(*peer)));
+            if unseen.len() > fold_above {
+                folding.insert(wallet);
+                unseen.truncate(fold_above);
+            }
+            for (peer, _) in unseen {
+                if shown.len() >= most {
+                    folding.insert(wallet);
+                    break 'all;
+                }
+                shown.push((peer, depth + 1));
+            }
+            next += 1;
+        }
+        let mut folded = BTreeMap::new();
+        for wallet in folding {
+            let unseen = peers(wallet).into_iter().filter(|one| shown.iter().all(|known| known.0 != one.0));
+            let sum = unseen.fold((0, 0), |sum, one| (sum.0 + 1, sum.1 + one.1));
+            if sum.0 > 0 {
+                folded.insert(wallet, sum);
+            }
+        }
+        (shown, folded)
+    }
+
+    proptest! {
+        #[test]
+        fn shows_the_strongest_counts_the_rest_and_draws_what_is_between(
+            rows in rows(),
+            laid_over in 0_usize..30,
+            direction in prop_oneof![Just(Direction::Out), Just(Direction::In), Just(Direction::Both)],
+            fold_above in prop_oneof![0_usize..4, Just(usize::MAX)],
+            depth in 1_u32..5,
+            most in prop::option::of(1_u64..10),
+        ) {
+            let test = TestGraph::new(&rows, laid_over);
+            let graph = test.graph();
+            let filter = EdgeFilter { assets: AssetSelection::All, ..EdgeFilter::default() };
+            let bounds = SearchLimits { max_wallets: most, ..limits(depth as i32) };
+            let source = test.wallet(rows[0].from);
+            let look = |filter: &EdgeFilter| {
+                neighbourhood(&graph, source, direction, filter, fold_above, &bounds, &mut Uninterrupted).unwrap()
+            };
+            let found = look(&filter);
+            prop_assert_eq!(&found, &look(&filter));
+            let most = most.map_or(usize::MAX, |most| most as usize);
+            let (shown, folded) = expected(&rows, direction, fold_above, depth, most);
+            prop_assert_eq!(found.wallets.iter().map(|one| (test.number(one.wallet), one.depth)).collect::<Vec<_>>(), shown.clone());
+            let counted = found.wallets.iter().filter_map(|one| Some((test.number(one.wallet), one.folded?)));
+            prop_assert_eq!(counted.map(|(wallet, one)| (wallet, (one.wallets, one.transfers))).collect::<BTreeMap<_, _>>(), folded);
+            if found.halted.is_some() {
+                prop_assert_eq!((found.halted, found.wallets.len()), (Some(Halt::Wallets), most));
+            }
+
+            // values are those of one asset
+            let native = look(&EdgeFilter::default());
+            for (found, coins_only) in [(&found, false), (&native, true)] {
+                let among: Vec<u32> = found.wallets.iter().map(|one| test.number(one.wallet)).collect();
+                let mut flows: BTreeMap<(usize, usize), (u64, u128)> = BTreeMap::new();
+                for row in rows.iter().filter(|row| !coins_only || row.token == 0) {
+                    let place = |wallet| among.iter().position(|one| *one == wallet);
+                    if let (Some(from), Some(to)) = (place(row.from), place(row.to)) {
+                        let sum = flows.entry((from, to)).or_default();
+                        *sum = (sum.0 + 1, sum.1 + if coins_only { row.value } else { 0 });
+                    }
+                }
+                let drawn = found.flows.iter().map(|flow| (test.number(flow.from), test.number(flow.to), flow.transfers, flow.value));
+                let expected = flows.into_iter().map(|((from, to), sum)| (among[from], among[to], sum.0, U256::new(sum.1)));
+                prop_assert_eq!(drawn.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_hub_is_folded_and_not_followed() {
+        let mut rows: Vec<Sent> =
+            (1..500).flat_map(|peer| [Sent::coins(0, peer, 1), Sent::coins(peer, 500 + peer, 1)]).collect();
+        rows.extend([Sent::coins(0, 77, 1), Sent::coins(0, 99, 1), Sent::coins(0, 99, 1)]);
+        let test = TestGraph::new(&rows, 3);
+        let source = test.wallet(0);
+        let found = neighbourhood(
+            &test.graph(),
+            source,
+            Direction::Out,
+            &EdgeFilter::default(),
+            2,
+            &limits(2),
+            &mut Uninterrupted,
+        )
+        .unwrap();
+        let numbers: Vec<u32> = found.wallets.iter().map(|one| test.number(one.wallet)).collect();
+        assert_eq!(numbers, [0, 99, 77, 599, 577]);
+        assert_eq!(found.wallets[0].folded, Some(Folded { wallets: 497, transfers: 497 }));
+        assert_eq!((found.flows.len(), found.halted), (4, None));
+    }
+
+    #[test]
+    fn limits_are_kept() {
+        let rows: Vec<Sent> = (1..500).map(|peer| Sent::coins(0, peer, 1)).collect();
+        let test = TestGraph::new(&rows, 0);
+        let look = |limits: &SearchLimits, interrupt: &mut Patience| {
+            neighbourhood(&test.graph(), test.wallet(0), Direction::Out, &EdgeFilter::default(), 100, limits, interrupt)
+        };
+        let tight = SearchLimits { memory: MemoryBudget::new(10_000), ..limits(1) };
+        assert!(matches!(look(&tight, &mut Patience(9)), Err(SearchError::Memory { .. })));
+        assert!(matches!(look(&limits(0), &mut Patience(9)), Err(SearchError::Depth { .. })));
+        assert_eq!(look(&limits(1), &mut Patience(1)).unwrap().halted, Some(Halt::Time));
+        assert_eq!(look(&limits(1), &mut Patience(9)).unwrap().wallets.len(), 101);
+    }
+}

@@ -1,0 +1,108 @@
+//! The first k paths without loops: Yen (Finding the K shortest loopless paths in a network, 1971), with Lawler's partition
+//! (1972), by which no path is found twice.
+//!
+//! Every path stands for the first of a set: paths that share its beginning up to one wallet and do not go on from there to some
+//! others. Once it is taken, the rest of the set falls into one such set for each of its later wallets.
+
+use std::collections::BTreeMap;
+
+use super::{Length, Route, Search, Task};
+use crate::graph::budget::MemoryBudget;
+use crate::graph::budget::Pace;
+use crate::graph::budget::{Halt, Interrupt};
+use crate::graph::error::SearchError;
+use crate::graph::query::visited::book;
+use crate::graph::types::WalletId;
+use crate::graph::view::graph::Graph;
+
+/// What is searched for.
+pub struct Ends {
+    pub source: WalletId,
+    pub target: WalletId,
+    pub max_hops: u32,
+    pub paths: usize,
+}
+
+/// A path that is the first of its set.
+struct Candidate {
+    route: Route,
+    /// Paths of the set share the wallets up to this place,
+    branch: usize,
+    /// and do not go on to these.
+    not_next: Vec<WalletId>,
+}
+
+/// Candidates in the order of paths; no two are the same path.
+struct Pool<'g> {
+    graph: &'g Graph<'g>,
+    max_hops: u32,
+    ordered: BTreeMap<(Length, Vec<u64>), Candidate>,
+}
+
+impl Pool<'_> {
+    /// Adds one, and keeps the first `wanted`.
+    fn add(&mut self, candidate: Candidate, wanted: usize, memory: &mut MemoryBudget) -> Result<(), SearchError> {
+        let order: Vec<u64> = candidate.route.wallets.iter().map(|wallet| self.graph.order(*wallet)).collect();
+        let along = order.len() * (size_of::<WalletId>() + 2 * size_of::<u64>());
+        let bytes = size_of::<Candidate>() + along + size_of_val(candidate.not_next.as_slice());
+        self.ordered.insert((candidate.route.length(), order), candidate);
+        if self.ordered.len() > wanted {
+            self.ordered.pop_last();
+            return Ok(());
+        }
+        book(memory, bytes, self.max_hops, self.ordered.len())
+    }
+
+    /// What a path must not be longer than to be among the first `wanted`.
+    fn longest(&self, wanted: usize) -> Option<Length> {
+        self.ordered.last_key_value().filter(|_| self.ordered.len() >= wanted).map(|(key, _)| key.0)
+    }
+}
+
+/// The first paths in the order of paths.
+pub fn ranked<S: Search, W: Interrupt>(
+    graph: &Graph<'_>,
+    search: &mut S,
+    ends: &Ends,
+    memory: &mut MemoryBudget,
+    pace: &mut Pace<'_, W>,
+) -> Result<(Vec<Route>, Option<Halt>), SearchError> {
+    let mut pool = Pool { graph, max_hops: ends.max_hops, ordered: BTreeMap::new() };
+    let none = Length { cost: 0, hops: 0 };
+    let (source, target, max_hops) = (ends.source, ends.target, ends.max_hops);
+    let whole = Task { source, target, start: none, max_hops, longest: None, banned: &[], not_first: &[] };
+    let first = search.search(&whole, *memory, pace)?;
+    let mut halted = first.halted;
+    if let Some(route) = first.route {
+        pool.add(Candidate { route, branch: 0, not_next: Vec::new() }, ends.paths, memory)?;
+    }
+    let mut found = Vec::new();
+    while let Some((_, next)) = pool.ordered.pop_first() {
+        let wanted = ends.paths - found.len() - 1;
+        let route = next.route;
+        for at in next.branch..route.wallets.len() - 1 {
+            if wanted == 0 || halted.is_some() {
+                break;
+            }
+            let (banned, source, onwards) = (&route.wallets[..at], route.wallets[at], route.wallets[at + 1]);
+            let mut not_first = if at == next.branch { next.not_next.clone() } else { Vec::new() };
+            not_first.push(onwards);
+            let start = Length { cost: route.costs[at], hops: at as u32 };
+            let longest = pool.longest(wanted);
+            let task = Task { source, start, longest, banned, not_first: &not_first, ..whole };
+            let outcome = search.search(&task, *memory, pace)?;
+            halted = outcome.halted;
+            if let Some(rest) = outcome.route {
+                let wallets = [banned, &rest.wallets].concat();
+                let costs = [&route.costs[..at], &rest.costs].concat();
+                let route = Route { wallets, costs };
+                pool.add(Candidate { route, branch: at, not_next: not_first }, wanted, memory)?;
+            }
+        }
+        found.push(route);
+        if wanted == 0 {
+            break;
+        }
+    }
+    Ok((found, halted))
+}

@@ -1,0 +1,225 @@
+//! Value that moves from wallet to wallet.
+//!
+//! A chain is a sequence of links. A transfer `e` to a wallet is linked with a transfer `f` that the wallet sends if `f` is the first
+//! that it sends later than `e`, but no later than a window after, of an amount that goes on from `e`'s, and `e` is the last
+//! that it received before `f`, within a window, of an amount that `f`'s goes on from. So each transfer has one next one and one
+//! before at most, and chains do not branch. Of transfers of the same time the larger comes first. A chain begins at a transfer that
+//! is linked with none before, visits no wallet twice, and ends at the window's end or at `max_length`. A wallet with more than
+//! `max_fan` transfers on the side that is looked at within the window is not passed through.
+//!
+//! - **random_walk**: amounts go on if at most `tolerance` of them stays behind. At least `min_length` transfers.
+//!   Strength: `(1 - 2^(-length / min_length)) * (last amount / first amount)`.
+//! - **peeling_chain**: amounts go on if something, and at most `max_peel`, stays behind; and the wallet must have sent other
+//!   transfers of at most `max_peel` of what it received to others, after it received and within the window, that with what went on
+//!   are no more than what it received. The chain ends where nothing peeled off. At least `min_length` hops that peel.
+//!   Evidence: the chain and what peeled off. Strength: `(1 - 2^(-hops / min_length)) * (last amount / first amount)^(1 / hops)`.
+//!
+//! O(transfers * max_fan).
+
+use super::finding::{Draft, Member, Role, Share, balance, size};
+use super::slices::{Slice, for_each};
+use super::{Run, details, end_of, hours, rounded};
+use crate::graph::budget::Interrupt;
+use crate::graph::budget::Stop;
+use crate::graph::types::U256;
+
+/// No transfer.
+const NONE: u32 = u32::MAX;
+
+/// How an amount goes on.
+#[derive(Debug, Clone, Copy)]
+struct GoesOn {
+    /// The part that must.
+    least: Share,
+    /// Whether something must stay behind.
+    less: bool,
+}
+
+impl GoesOn {
+    fn allows(self, from: U256, to: U256) -> bool {
+        to <= from && !(self.less && to == from) && self.least.is_at_most(to, from)
+    }
+}
+
+/// Of some rows of one time after the other, the first that fits; of those of one time the largest, then by the other wallet.
+fn first_fitting<'s, W: Interrupt>(
+    run: &Run<'_, '_, W>,
+    slice: &Slice<'s>,
+    rows: impl Iterator<Item = u32>,
+    fits: impl Fn(&'s Member) -> bool,
+) -> Option<u32> {
+    let mut best: Option<(u32, &Member)> = None;
+    for row in rows {
+        let one = &slice.rows[row as usize];
+        match best {
+            Some((_, known)) if known.time != one.time => break,
+            _ if !fits(one) => {}
+            Some((_, known)) => {
+                let key =
+                    |one: &Member| (std::cmp::Reverse(one.value), run.graph.order(one.to), run.graph.order(one.from));
+                if key(one) < key(known) {
+                    best = Some((row, one));
+                }
+            }
+            None => best = Some((row, one)),
+        }
+    }
+    best.map(|one| one.0)
+}
+
+/// The transfer that each row of a slice is linked with.
+fn links<W: Interrupt>(
+    run: &mut Run<'_, '_, W>,
+    slice: &Slice<'_>,
+    goes_on: GoesOn,
+    max_fan: usize,
+) -> Result<(Vec<u32>, Vec<u32>), Stop> {
+    let window = run.window();
+    let count = slice.rows.len();
+    run.book(2 * count * size_of::<u32>())?;
+    let (mut next, mut before) = (vec![NONE; count], vec![NONE; count]);
+    for row in 0..count as u32 {
+        let (one, (from, to)) = (slice.row(row), slice.ends(row));
+        let later = slice.between(slice.sent(to), end_of(one.time, 1), end_of(one.time, window));
+        let earlier = slice.between(slice.received(from), one.time.saturating_sub(window), one.time.saturating_sub(1));
+        run.step(later.len().min(max_fan) + earlier.len().min(max_fan))?;
+        if later.len() > max_fan {
+            run.passed_over += u64::from(one.time.div_euclid(window) == slice.tile);
+        } else if let Some(found) =
+            first_fitting(run, slice, later.iter().copied(), |other| goes_on.allows(one.value, other.value))
+        {
+            next[row as usize] = found;
+        }
+        if earlier.len() <= max_fan
+            && let Some(found) =
+                first_fitting(run, slice, earlier.iter().rev().copied(), |other| goes_on.allows(other.value, one.value))
+        {
+            before[row as usize] = found;
+        }
+    }
+    run.room.give(2 * count * size_of::<u32>());
+    // both must agree
+    for (row, found) in (0..).zip(&mut next) {
+        if *found != NONE && before[*found as usize] != row {
+            *found = NONE;
+        }
+    }
+    let mut linked = vec![NONE; count];
+    for (row, found) in (0..).zip(&next) {
+        if *found != NONE {
+            linked[*found as usize] = row;
+        }
+    }
+    Ok((next, linked))
+}
+
+/// A chain and what peeled off it.
+struct Chain {
+    rows: Vec<u32>,
+    peeled: Vec<u32>,
+}
+
+fn search<'r, 'g, W: Interrupt>(
+    run: &mut Run<'r, 'g, W>,
+    goes_on: GoesOn,
+    longest: usize,
+    mut peel: impl FnMut(&mut Run<'r, 'g, W>, &Slice<'_>, u32, u32, i64) -> Result<Option<Vec<u32>>, Stop>,
+    mut report: impl FnMut(&mut Run<'r, 'g, W>, &Slice<'_>, Chain) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let (window, max_fan) = (run.window(), run.pattern.size("max_fan"));
+    for_each(run, window, 1, |run, slice| {
+        let (next, before) = links(run, slice, goes_on, max_fan)?;
+        for (start, linked) in (0..).zip(&before) {
+            run.step(0)?;
+            let first = slice.row(start);
+            if *linked != NONE || first.time.div_euclid(window) != slice.tile || next[start as usize] == NONE {
+                continue;
+            }
+            let until = end_of(first.time, window);
+            let (mut chain, mut last) = (Chain { rows: vec![start], peeled: Vec::new() }, start);
+            let mut visited = vec![slice.ends(start).0, slice.ends(start).1];
+            while chain.rows.len() < longest {
+                let after = next[last as usize];
+                if after == NONE || slice.row(after).time > until || visited.contains(&slice.ends(after).1) {
+                    break;
+                }
+                let Some(peeled) = peel(run, slice, last, after, until)? else { break };
+                chain.peeled.extend(peeled);
+                chain.rows.push(after);
+                visited.push(slice.ends(after).1);
+                last = after;
+            }
+            report(run, slice, chain)?;
+        }
+        Ok(())
+    })
+}
+
+pub fn random_walk<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+    let (least, longest) = (run.pattern.size("min_length"), run.pattern.size("max_length"));
+    let goes_on = GoesOn { least: Share::new(run.pattern.ratio("tolerance")).rest(), less: false };
+    let nothing = |_: &mut Run<'_, '_, W>, _: &Slice<'_>, _, _, _| Ok(Some(Vec::new()));
+    search(run, goes_on, longest, nothing, |run, slice, chain| {
+        let length = chain.rows.len();
+        if length < least {
+            return Ok(());
+        }
+        let kept = kept(slice, &chain);
+        let details = details! { "length": length, "passed_on": rounded(kept) };
+        let strength = size(length as u64, least as u64) * kept;
+        let draft = along(slice, chain, strength, details);
+        run.report(draft)
+    })
+}
+
+pub fn peeling_chain<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+    let (least, longest) = (run.pattern.size("min_length"), run.pattern.size("max_length"));
+    let max_peel = Share::new(run.pattern.ratio("max_peel"));
+    let goes_on = GoesOn { least: max_peel.rest(), less: true };
+    let peel = |run: &mut Run<'_, '_, W>, slice: &Slice<'_>, row: u32, after: u32, until: i64| {
+        let (one, onward) = (slice.row(row), slice.row(after));
+        let all = slice.between(
+            slice.sent(slice.ends(row).1),
+            end_of(one.time, 1),
+            until.min(end_of(one.time, run.window())),
+        );
+        run.step(all.len())?;
+        let small = |other: &Member| other.to != onward.to && max_peel.is_at_least(other.value, one.value);
+        let peeled: Vec<u32> = all.iter().copied().filter(|row| small(slice.row(*row))).collect();
+        let sum = peeled.iter().try_fold(onward.value, |sum, row| sum.checked_add(slice.row(*row).value));
+        Ok(Some(peeled).filter(|peeled| !peeled.is_empty() && sum.is_some_and(|sum| sum <= one.value)))
+    };
+    search(run, goes_on, longest.saturating_add(1), peel, |run, slice, chain| {
+        let hops = chain.rows.len() - 1;
+        if hops < least {
+            return Ok(());
+        }
+        let kept = kept(slice, &chain);
+        let details = details! { "hops": hops, "peels": chain.peeled.len(), "kept": rounded(kept) };
+        let strength = size(hops as u64, least as u64) * kept.powf(1.0 / hops as f64);
+        let draft = along(slice, chain, strength, details);
+        run.report(draft)
+    })
+}
+
+/// What of the first amount is in the last.
+fn kept(slice: &Slice<'_>, chain: &Chain) -> f64 {
+    let value = |row: Option<&u32>| row.map_or(U256::ZERO, |row| slice.row(*row).value);
+    balance(value(chain.rows.first()), value(chain.rows.last()))
+}
+
+fn along(
+    slice: &Slice<'_>,
+    chain: Chain,
+    strength: f64,
+    mut details: serde_json::Map<String, serde_json::Value>,
+) -> Draft {
+    let start = slice.row(chain.rows[0]);
+    let mut wallets = vec![start.from];
+    wallets.extend(chain.rows.iter().map(|row| slice.row(*row).to));
+    let aside = chain.peeled.iter().map(|row| slice.row(*row).to).collect();
+    let transfers: Vec<Member> = chain.rows.iter().chain(&chain.peeled).map(|row| *slice.row(*row)).collect();
+    let last = transfers.iter().map(|one| one.time).max().unwrap_or(start.time);
+    details.extend(details! { "window_hours": hours(last.saturating_sub(start.time)) });
+    Draft { strength, center: start.from, roles: vec![Role::Sequence(wallets), Role::Set(aside)], transfers, details }
+}

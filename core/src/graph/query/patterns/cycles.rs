@@ -1,0 +1,371 @@
+//! Value that comes back to where it was.
+//!
+//! A cycle of wallets is a sequence of `min_length` to `max_length` different ones, each of which sent to the next and the last to the
+//! first, whichever one it is written from. [`circuits`](super::circuits) enumerates them.
+//!
+//! - **cycle**: a cycle of wallets, and a window that begins at a transfer of it, in which there is a band of amounts
+//!   `[(1 - tolerance) * a, a]` (`a` an amount of a transfer of the cycle; with a tolerance of 1 every amount) such that each wallet
+//!   sent the next a transfer of the band, the one that the window begins at among them, and of all its transfers of the band within
+//!   the window at least `min_focus` went to the next (not asked with a tolerance of 1): hubs that send all amounts to everybody are
+//!   on cycles of any amount. Of the bands of a window the one with the most transfers counts, of several the highest. Evidence: all
+//!   transfers of the band between the wallets, so parallel transfers are one finding. With `ordered`, the evidence is one transfer a
+//!   step, each the earliest of the band not before the one of the step before, round the cycle from the one that the window begins
+//!   at. Strength: the smallest amount over the largest.
+//! - **wash_trading**: a cycle of 2 to `max_wallets` wallets and a window that begins at a transfer of it, in which each wallet sent
+//!   the next at least `min_rounds` transfers, and what it sent in all is no less than `1 - tolerance` of the largest such sum: so
+//!   what any wallet gains or loses by it is at most `tolerance` of what went through it. Evidence: all transfers from each to its
+//!   next within the window. Strength: `(1 - 2^(-rounds / min_rounds)) * (smallest sum / largest sum)`.
+//!
+//! A window holds as much as it has transfers. Windows are compared for each cycle of wallets.
+
+use super::circuits::{Bounds, COST, LONGEST, enumerate, step};
+use super::finding::{Draft, Member, Role, Share, balance, size};
+use super::options::decimal;
+use super::slices::{Slice, for_each};
+use super::windows::{Candidate, Found, Subject, Waiting};
+use super::{Run, details, end_of, hours};
+use crate::graph::budget::{Halt, Interrupt};
+use crate::graph::budget::{Pace, Stop};
+use crate::graph::types::U256;
+use crate::graph::types::WalletId;
+
+/// A transfer of a cycle.
+#[derive(Debug, Clone, Copy)]
+struct Of {
+    /// From which of its wallets.
+    step: usize,
+    member: Member,
+}
+
+/// The transfers of a cycle by time.
+fn transfers(slice: &Slice<'_>, pairs: &[u32], into: &mut Vec<(u32, usize)>, all: &mut Vec<Of>) {
+    into.clear();
+    for (step, pair) in pairs.iter().enumerate() {
+        into.extend(slice.rows_of(&slice.pairs[*pair as usize]).iter().map(|row| (*row, step)));
+    }
+    into.sort_unstable();
+    all.clear();
+    all.extend(into.iter().map(|(row, step)| Of { step: *step, member: *slice.row(*row) }));
+}
+
+/// A cycle of wallets in a slice.
+struct Round<'s> {
+    slice: &'s Slice<'s>,
+    pairs: &'s [u32],
+}
+
+/// The best window of a cycle.
+struct Best {
+    start: i64,
+    evidence: Vec<Of>,
+}
+
+/// The window of a cycle that begins in a tile and holds most, of those for which `evidence` finds any.
+fn best_window<W: Interrupt>(
+    all: &[Of],
+    steps: usize,
+    (tile, window): (i64, i64),
+    pace: &mut Pace<'_, W>,
+    mut evidence: impl FnMut(&mut Pace<'_, W>, &[Of]) -> Result<Option<Vec<Of>>, Stop>,
+) -> Result<Option<Best>, Stop> {
+    let mut best: Option<Best> = None;
+    let mut end = 0;
+    let mut last_start = None;
+    for (place, one) in all.iter().enumerate() {
+        let start = one.member.time;
+        if last_start.replace(start) == Some(start) || start.div_euclid(window) < tile {
+            continue;
+        }
+        if start.div_euclid(window) > tile {
+            break;
+        }
+        while end < all.len() && all[end].member.time <= end_of(start, window) {
+            end += 1;
+        }
+        let within = &all[place..end];
+        if within.len() < steps.max(best.as_ref().map_or(0, |best| best.evidence.len() + 1)) {
+            continue;
+        }
+        if let Some(evidence) = evidence(pace, within)?
+            && best.as_ref().is_none_or(|best| evidence.len() > best.evidence.len())
+        {
+            best = Some(Best { start, evidence });
+        }
+    }
+    Ok(best)
+}
+
+/// Whether each step has as many transfers.
+fn each_step_has(all: &[Of], steps: usize, least: u64) -> bool {
+    let mut counts = [0_u64; LONGEST];
+    all.iter().for_each(|one| counts[one.step] += 1);
+    counts[..steps].iter().all(|count| *count >= least)
+}
+
+/// What amounts fit together.
+#[derive(Debug, Clone, Copy)]
+struct Fit {
+    /// The least over the most.
+    share: Share,
+    /// The part of a wallet's transfers of such amounts that goes to the next.
+    focus: f64,
+    ordered: bool,
+}
+
+impl Fit {
+    fn has(self, value: U256, highest: U256) -> bool {
+        value <= highest && self.share.is_at_most(value, highest)
+    }
+
+    /// Whether every amount fits.
+    fn is_open(self) -> bool {
+        self.share.is_nothing()
+    }
+
+    /// Whether each wallet sent enough of a band to the next, of what it sent of it within the window.
+    fn is_focused<W: Interrupt>(
+        self,
+        pace: &mut Pace<'_, W>,
+        round: &Round<'_>,
+        band: &[Of],
+        (start, end): (i64, i64),
+        highest: U256,
+    ) -> Result<bool, Stop> {
+        if self.focus <= 0.0 || self.is_open() {
+            return Ok(true);
+        }
+        for (number, pair) in round.pairs.iter().enumerate() {
+            let slice = round.slice;
+            let all = slice.between(slice.sent(slice.pairs[*pair as usize].from), start, end);
+            step(pace, all.len())?;
+            let all = all.iter().filter(|row| self.has(slice.row(**row).value, highest)).count();
+            let on = band.iter().filter(|one| one.step == number).count();
+            if (on as f64) < self.focus * all as f64 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The band of a window with the most transfers, the one that the window begins at among them; of several the highest.
+fn banded<W: Interrupt>(
+    pace: &mut Pace<'_, W>,
+    round: &Round<'_>,
+    within: &[Of],
+    window: i64,
+    fit: Fit,
+) -> Result<Option<Vec<Of>>, Stop> {
+    let steps = round.pairs.len();
+    step(pace, within.len())?;
+    if !each_step_has(within, steps, 1) {
+        return Ok(None);
+    }
+    let start = within[0].member.time;
+    // a band has one of these
+    let at_start: Vec<U256> =
+        within.iter().map(|one| one.member).take_while(|one| one.time == start).map(|one| one.value).collect();
+    let near = |value: U256| at_start.iter().any(|one| fit.has(value, *one) || fit.has(*one, value));
+    let within: Vec<Of> = within.iter().filter(|one| near(one.member.value)).copied().collect();
+    if !each_step_has(&within, steps, 1) {
+        return Ok(None);
+    }
+    let mut by_value: Vec<U256> = within.iter().map(|one| one.member.value).collect();
+    by_value.sort_unstable_by(|a, b| b.cmp(a));
+    by_value.dedup();
+    let mut best: Option<Vec<Of>> = None;
+    for highest in by_value {
+        step(pace, within.len())?;
+        let band: Vec<Of> = within.iter().filter(|one| fit.has(one.member.value, highest)).copied().collect();
+        if band.len() >= steps
+            && band[0].member.time == start
+            && each_step_has(&band, steps, 1)
+            && fit.is_focused(pace, round, &band, (start, end_of(start, window)), highest)?
+        {
+            let found = if fit.ordered { in_order(&band, steps) } else { Some(band) };
+            if let Some(found) = found
+                && best.as_ref().is_none_or(|best| found.len() > best.len())
+            {
+                best = Some(found);
+            }
+        }
+        if fit.is_open() {
+            // every amount is in the band of the highest
+            break;
+        }
+    }
+    Ok(best)
+}
+
+/// One transfer a step round the cycle, from one of the first time, each the earliest that is not before the one of the step before.
+fn in_order(band: &[Of], steps: usize) -> Option<Vec<Of>> {
+    let start = band[0].member.time;
+    band.iter().take_while(|one| one.member.time == start).find_map(|first| {
+        let mut found = vec![*first];
+        let mut from = start;
+        for next in 1..steps {
+            let wanted = (first.step + next) % steps;
+            let one = band.iter().find(|one| one.step == wanted && one.member.time >= from)?;
+            from = one.member.time;
+            found.push(*one);
+        }
+        Some(found)
+    })
+}
+
+/// The wallets of a cycle, from the one whose address comes first.
+fn subject<W>(run: &Run<'_, '_, W>, wallets: &[WalletId]) -> Subject {
+    let mut subject = [WalletId::MAX; LONGEST];
+    let first = (0..wallets.len()).min_by_key(|place| run.graph.order(wallets[*place])).unwrap_or(0);
+    for (place, room) in subject.iter_mut().enumerate().take(wallets.len()) {
+        *room = wallets[(first + place) % wallets.len()];
+    }
+    subject
+}
+
+/// Looks at every cycle of every slice; `judge` says which transfers of it make a finding, if any do, and how strong it is.
+fn search<'r, 'g, W: Interrupt>(
+    run: &mut Run<'r, 'g, W>,
+    bounds: &Bounds,
+    evidence: impl Fn(&mut Pace<'_, W>, &Round<'_>, &[Of]) -> Result<Option<Vec<Of>>, Stop>,
+    draft: impl Fn(&Run<'r, 'g, W>, &[Of], &[WalletId]) -> Draft,
+) -> Result<(), Stop> {
+    let window = bounds.window;
+    let mut waiting = Waiting::default();
+    let searched = for_each(run, window, 0, |run, slice| {
+        let booked = slice.pairs.len() * COST;
+        run.book(booked)?;
+        let mut best: Vec<(Vec<u32>, Best)> = Vec::new();
+        let (mut rows, mut all) = (Vec::new(), Vec::new());
+        let left = run.room.left();
+        let mut bytes = 0;
+        let mut full = false;
+        let tile = (slice.tile, window);
+        let looked = enumerate(slice, bounds, &mut run.pace, |pace, pairs| {
+            transfers(slice, pairs, &mut rows, &mut all);
+            step(pace, all.len())?;
+            let round = Round { slice, pairs };
+            if let Some(one) =
+                best_window(&all, pairs.len(), tile, pace, |pace, within| evidence(pace, &round, within))?
+            {
+                bytes += 256 + one.evidence.capacity() * size_of::<Of>();
+                full = bytes > left / 2;
+                best.push((pairs.to_vec(), one));
+                if full {
+                    return Err(Stop::Halt(Halt::Wallets));
+                }
+            }
+            Ok(())
+        });
+        if full {
+            return Err(no_room(run));
+        }
+        run.room.give(booked);
+        let mut found = Vec::with_capacity(best.len());
+        for (pairs, one) in best {
+            let wallets: Vec<WalletId> =
+                pairs.iter().map(|pair| slice.wallet(slice.pairs[*pair as usize].from)).collect();
+            let measure = one.evidence.len() as u64;
+            let candidate = Candidate { tile: slice.tile, start: one.start, measure, place: 0 };
+            let finding = run.finding(draft(run, &one.evidence, &wallets))?;
+            found.push(Found { subject: subject(run, &wallets), window: candidate, finding });
+        }
+        waiting.next(slice.tile, found, run);
+        run.passed_over += looked?;
+        Ok(())
+    });
+    waiting.end(run);
+    searched
+}
+
+fn no_room<W>(run: &Run<'_, '_, W>) -> Stop {
+    super::no_room(&run.room, run.strongest.found.len()).into()
+}
+
+pub fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+    let tolerance = run.pattern.ratio("tolerance");
+    let share = Share::new(tolerance).rest();
+    let bounds = Bounds {
+        min_length: run.pattern.size("min_length"),
+        max_length: run.pattern.size("max_length"),
+        max_fan: run.pattern.size("max_fan"),
+        // as exactly as amounts are compared
+        tolerance: (!share.is_nothing()).then(|| 1.0 - share.ratio()),
+        window: run.window(),
+    };
+    let (focus, ordered) = (run.pattern.ratio("min_focus"), run.pattern.flag("ordered"));
+    let fit = Fit { share, focus, ordered };
+    let evidence =
+        |pace: &mut Pace<'_, W>, round: &Round<'_>, within: &[Of]| banded(pace, round, within, bounds.window, fit);
+    search(run, &bounds, evidence, |run, evidence, wallets| {
+        let amounts = || evidence.iter().map(|one| one.member.value);
+        let (least, most) = (amounts().min().unwrap_or_default(), amounts().max().unwrap_or_default());
+        let details = details! {
+            "length": wallets.len(), "smallest": decimal(least, run.scope.scale), "largest": decimal(most, run.scope.scale),
+        };
+        round_trip(run, evidence, wallets, balance(least, most), details)
+    })
+}
+
+pub fn wash_trading<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+    let share = Share::new(run.pattern.ratio("tolerance")).rest();
+    let least = run.pattern.count("min_rounds");
+    let bounds = Bounds {
+        min_length: 2,
+        max_length: run.pattern.size("max_wallets"),
+        max_fan: run.pattern.size("max_fan"),
+        tolerance: None,
+        window: run.window(),
+    };
+    let evidence = |pace: &mut Pace<'_, W>, round: &Round<'_>, within: &[Of]| -> Result<Option<Vec<Of>>, Stop> {
+        let steps = round.pairs.len();
+        step(pace, within.len())?;
+        let enough = each_step_has(within, steps, least);
+        Ok(flows(within, steps)
+            .filter(|(smallest, largest)| enough && share.is_at_most(*smallest, *largest))
+            .map(|_| within.to_vec()))
+    };
+    search(run, &bounds, evidence, |run, evidence, wallets| {
+        let (smallest, largest) = flows(evidence, wallets.len()).unwrap_or_default();
+        let rounds = (0..wallets.len()).map(|step| evidence.iter().filter(|one| one.step == step).count()).min();
+        let rounds = rounds.unwrap_or_default() as u64;
+        let strength = size(rounds, least) * balance(smallest, largest);
+        let details = details! {
+            "wallets": wallets.len(), "rounds": rounds, "smallest_flow": decimal(smallest, run.scope.scale),
+            "largest_flow": decimal(largest, run.scope.scale),
+        };
+        round_trip(run, evidence, wallets, strength, details)
+    })
+}
+
+/// The smallest and the largest sum of a step, if all are within 256 bits.
+fn flows(all: &[Of], steps: usize) -> Option<(U256, U256)> {
+    let mut sums = [U256::ZERO; LONGEST];
+    for one in all {
+        sums[one.step] = sums[one.step].checked_add(one.member.value)?;
+    }
+    sums[..steps].iter().min().copied().zip(sums[..steps].iter().max().copied())
+}
+
+/// A finding about a cycle: from the wallet that sent first.
+fn round_trip<W>(
+    run: &Run<'_, '_, W>,
+    evidence: &[Of],
+    wallets: &[WalletId],
+    strength: f64,
+    mut details: serde_json::Map<String, serde_json::Value>,
+) -> Draft {
+    let first = evidence.iter().min_by(|a, b| super::finding::compare(run.graph, &a.member, &b.member));
+    let start = first.map_or(0, |one| one.step);
+    let round: Vec<WalletId> = (0..wallets.len()).map(|place| wallets[(start + place) % wallets.len()]).collect();
+    let times = || evidence.iter().map(|one| one.member.time);
+    let span = times().max().unwrap_or_default().saturating_sub(times().min().unwrap_or_default());
+    details.extend(details! { "window_hours": hours(span) });
+    Draft {
+        strength,
+        center: round[0],
+        roles: vec![Role::Sequence(round)],
+        transfers: evidence.iter().map(|one| one.member).collect(),
+        details,
+    }
+}

@@ -1,0 +1,105 @@
+//! Wallets that wake up.
+//!
+//! **dormant_awakened**: at `t` a wallet sends, and has sent nothing since `t - min_silence_days`. What it held is what it received
+//! from `t - lookback_days` to `t - min_silence_days`, less what it sent in that time; what came during the silence (dust, a top-up
+//! for fees) does not count. It held something, and sends at least `min_share` of that from `t` to `t` and the window. Evidence: what
+//! it sends then. A wallet that never sent before wakes up, too. Windows never overlap: the next awakening is a silence away.
+//!
+//! Strength: `min(1, moved / held) * (1 - 2^(-silence / min_silence_days))`.
+//!
+//! O(transfers) of each wallet for each of its awakenings, of which there are few.
+
+use super::finding::{Draft, Role, Share, balance, size};
+use super::options::{DAY, decimal};
+use super::{Moved, Run, details, end_of, hours};
+use crate::graph::budget::Interrupt;
+use crate::graph::budget::Stop;
+use crate::graph::types::U256;
+use crate::graph::types::{Side, WalletId};
+use crate::graph::view::filter::EdgeFilter;
+
+/// A wallet about to send again.
+struct Silence {
+    /// It was silent at least since.
+    since: i64,
+    /// What it got and sent counts from.
+    from: i64,
+}
+
+pub fn awakened<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+    let (window, least) = (run.window(), run.pattern.days("min_silence_days"));
+    let (lookback, share) = (run.pattern.lookback(), Share::new(run.pattern.ratio("min_share")));
+    let begin = run.filter.since.unwrap_or(i64::MIN);
+    let past = EdgeFilter { since: Some(begin.saturating_sub(lookback).max(i64::MIN + 1)), ..run.filter };
+    let (mut received, mut sent) = (Vec::new(), Vec::new());
+    for center in run.centers()? {
+        run.step(0)?;
+        if run.graph.transfer_count(center, Side::Out) == 0 || run.graph.transfer_count(center, Side::In) == 0 {
+            continue;
+        }
+        run.load(center, Side::Out, &past, &mut sent)?;
+        let mut before = None;
+        let mut awakenings = Vec::new();
+        for (place, one) in sent.iter().enumerate() {
+            let silent = before.is_none_or(|before: i64| one.time.saturating_sub(before) >= least);
+            if one.time >= begin && silent && before != Some(one.time) {
+                awakenings.push(place);
+            }
+            before = Some(one.time);
+        }
+        if awakenings.is_empty() {
+            continue;
+        }
+        run.load(center, Side::In, &past, &mut received)?;
+        for place in awakenings {
+            run.step(received.len() + place)?;
+            let time = sent[place].time;
+            let silence = Silence { since: time.saturating_sub(least), from: time.saturating_sub(lookback) };
+            let moved = &sent[place..];
+            let moved = &moved[..moved.partition_point(|one| one.time <= end_of(time, window))];
+            if let Some(draft) = wake(center, &received, &sent[..place], moved, &silence, share, run.scope.scale) {
+                run.report(draft)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wake(
+    center: WalletId,
+    received: &[Moved],
+    sent: &[Moved],
+    moved: &[Moved],
+    silence: &Silence,
+    share: Share,
+    scale: u32,
+) -> Option<Draft> {
+    let within = |one: &&Moved| one.time >= silence.from && one.time <= silence.since;
+    let sum = |all: &[Moved]| all.iter().try_fold(U256::ZERO, |sum, one| sum.checked_add(one.value));
+    let past = |all: &[Moved]| {
+        let mut all = all.iter().filter(within);
+        all.try_fold(U256::ZERO, |sum, one| sum.checked_add(one.value))
+    };
+    let held = past(received)?.saturating_sub(past(sent)?);
+    let out = sum(moved)?;
+    if held == U256::ZERO || !share.is_at_most(out, held) {
+        return None;
+    }
+    let time = moved.first()?.time;
+    let last_sent = sent.iter().rfind(within).map(|one| one.time);
+    let asleep = last_sent.or_else(|| received.iter().find(within).map(|one| one.time))?;
+    let silent = time.saturating_sub(asleep);
+    let least = time.saturating_sub(silence.since);
+    let part = if out >= held { 1.0 } else { balance(out, held) };
+    let span = moved.last()?.time.saturating_sub(time);
+    Some(Draft {
+        strength: part * size(silent.unsigned_abs(), least.unsigned_abs()),
+        center,
+        roles: vec![Role::Set(moved.iter().map(|one| one.peer).collect())],
+        transfers: moved.iter().map(|one| one.sent(center)).collect(),
+        details: details! {
+            "silent_days": silent / DAY, "held": decimal(held, scale), "moved": decimal(out, scale),
+            "window_hours": hours(span),
+        },
+    })
+}

@@ -1,0 +1,200 @@
+//! One wallet and many: fans out, fans in, and one after the other.
+//!
+//! - **fan_out**: a window of the wallet's sent transfers with at least `min_fan` different receivers. It holds as much as it has
+//!   receivers. Evidence: all that the wallet sent within the window.
+//! - **fan_in**: the same of received transfers and senders.
+//! - **gather_scatter**: a moment at which the wallet sends, such that in the half window before it at least `min_fan` different
+//!   wallets sent to it, and in the half window from it on it sends to at least `min_fan`. It holds the smaller of the two counts.
+//!
+//! Strength of a fan: `size * (1/2 + evenness/4 + concentration/4)`, where size is `1 - 2^(-fan / min_fan)`, evenness the inverse
+//! Simpson index of what each counterparty got over their number, and concentration the part of the window that is left over after
+//! the last transfer. Of gather_scatter: `size * (1/2 + balance/2)`, with the smaller sum over the larger as balance.
+//!
+//! Two pointers go over a wallet's transfers: O(transfers of all wallets), with room for those of one.
+
+use serde_json::Map;
+
+use super::finding::{Draft, Role, balance, concentration, evenness, size, sort_long};
+use super::windows::Windows;
+use super::{Moved, Run, details, end_of, hours, rounded};
+use crate::graph::budget::Interrupt;
+use crate::graph::budget::Stop;
+use crate::graph::types::U256;
+use crate::graph::types::{Side, WalletId};
+
+/// How many different counterparties the transfers between two pointers have.
+struct Peers<'p> {
+    places: &'p mut [u32],
+    different: u64,
+}
+
+impl Peers<'_> {
+    fn add(&mut self, peer: WalletId) {
+        if let Some(count) = self.places.get_mut(peer as usize) {
+            self.different += u64::from(*count == 0);
+            *count += 1;
+        }
+    }
+
+    fn remove(&mut self, peer: WalletId) {
+        if let Some(count) = self.places.get_mut(peer as usize) {
+            *count = count.saturating_sub(1);
+            self.different -= u64::from(*count == 0);
+        }
+    }
+}
+
+/// The first transfer that is not of the same time as the one at a place.
+fn next_time(moved: &[Moved], place: usize) -> usize {
+    let time = moved.get(place).map_or(0, |one| one.time);
+    place + moved[place..].iter().take_while(|one| one.time == time).count()
+}
+
+pub fn fan<W: Interrupt>(run: &mut Run<'_, '_, W>, side: Side) -> Result<(), Stop> {
+    let (window, min_fan) = (run.window(), run.pattern.count("min_fan"));
+    let mut places = run.places()?;
+    let mut moved = Vec::new();
+    let mut windows = Windows::new(window);
+    let filter = run.filter;
+    for center in run.centers()? {
+        run.step(0)?;
+        if (run.graph.transfer_count(center, side) as u64) < min_fan {
+            continue;
+        }
+        run.load(center, side, &filter, &mut moved)?;
+        let mut peers = Peers { places: &mut places, different: 0 };
+        let (mut start, mut end) = (0, 0);
+        while start < moved.len() {
+            run.step(0)?;
+            let from = moved[start].time;
+            while end < moved.len() && moved[end].time <= end_of(from, window) {
+                peers.add(moved[end].peer);
+                end += 1;
+            }
+            if peers.different >= min_fan {
+                windows.offer(from, peers.different, start);
+            }
+            let next = next_time(&moved, start);
+            moved[start..next].iter().for_each(|one| peers.remove(one.peer));
+            start = next;
+        }
+        for found in windows.take() {
+            let until = end_of(found.start, window);
+            let within = moved[found.place..].partition_point(|one| one.time <= until);
+            let within = &moved[found.place..found.place + within];
+            let sums = by_peer(within, run.pace.interrupt());
+            run.report(fan_finding(side, center, within, sums, min_fan, window))?;
+        }
+    }
+    Ok(())
+}
+
+fn fan_finding(
+    side: Side,
+    center: WalletId,
+    within: &[Moved],
+    sums: Vec<(WalletId, U256)>,
+    min_fan: u64,
+    window: i64,
+) -> Draft {
+    let fan = sums.len() as u64;
+    let span = within.last().map_or(0, |last| last.time.saturating_sub(within[0].time));
+    let even = evenness(sums.iter().map(|one| one.1));
+    let strength = size(fan, min_fan) * (0.5 + 0.25 * even + 0.25 * concentration(span, window));
+    let name = if side == Side::Out { "fan_out" } else { "fan_in" };
+    let mut details = Map::new();
+    details.insert(name.to_owned(), fan.into());
+    details.extend(details! { "evenness": rounded(even), "window_hours": hours(span) });
+    Draft {
+        strength,
+        center,
+        roles: vec![Role::Set(sums.into_iter().map(|one| one.0).collect())],
+        transfers: within.iter().map(|one| one.on(side, center)).collect(),
+        details,
+    }
+}
+
+/// What went to or came from each; a sum beyond 256 bits counts as the largest there is.
+fn by_peer(moved: &[Moved], interrupt: &mut impl Interrupt) -> Vec<(WalletId, U256)> {
+    let mut sums: Vec<(WalletId, U256)> = moved.iter().map(|one| (one.peer, one.value)).collect();
+    sort_long(&mut sums, interrupt, Ord::cmp);
+    sums.dedup_by(|one, sum| {
+        let same = one.0 == sum.0;
+        if same {
+            sum.1 = sum.1.saturating_add(one.1);
+        }
+        same
+    });
+    sums
+}
+
+pub fn gather_scatter<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+    let (window, min_fan) = (run.window(), run.pattern.count("min_fan"));
+    let half = window / 2;
+    let (mut senders, mut receivers) = (run.places()?, run.places()?);
+    let (mut received, mut sent) = (Vec::new(), Vec::new());
+    let mut windows = Windows::new(window);
+    let filter = run.filter;
+    for center in run.centers()? {
+        run.step(0)?;
+        let few = |side| (run.graph.transfer_count(center, side) as u64) < min_fan;
+        if few(Side::In) || few(Side::Out) {
+            continue;
+        }
+        run.load(center, Side::In, &filter, &mut received)?;
+        run.load(center, Side::Out, &filter, &mut sent)?;
+        let mut gathered = Peers { places: &mut senders, different: 0 };
+        let mut scattered = Peers { places: &mut receivers, different: 0 };
+        let (mut start, mut end, mut gather_start, mut gather_end) = (0, 0, 0, 0);
+        while start < sent.len() {
+            run.step(0)?;
+            let moment = sent[start].time;
+            while end < sent.len() && sent[end].time <= end_of(moment, half) {
+                scattered.add(sent[end].peer);
+                end += 1;
+            }
+            while gather_end < received.len() && received[gather_end].time < moment {
+                gathered.add(received[gather_end].peer);
+                gather_end += 1;
+            }
+            while gather_start < gather_end && received[gather_start].time < moment.saturating_sub(half) {
+                gathered.remove(received[gather_start].peer);
+                gather_start += 1;
+            }
+            let measure = gathered.different.min(scattered.different);
+            if measure >= min_fan {
+                windows.offer(moment, measure, start);
+            }
+            let next = next_time(&sent, start);
+            sent[start..next].iter().for_each(|one| scattered.remove(one.peer));
+            start = next;
+        }
+        received[gather_start..gather_end].iter().for_each(|one| gathered.remove(one.peer));
+        for found in windows.take() {
+            let until = end_of(found.start, half);
+            let out = &sent[found.place..];
+            let out = &out[..out.partition_point(|one| one.time <= until)];
+            let from = received.partition_point(|one| one.time < found.start.saturating_sub(half));
+            let to = received.partition_point(|one| one.time < found.start);
+            let came = &received[from..to];
+            let (senders, receivers) = (by_peer(came, run.pace.interrupt()), by_peer(out, run.pace.interrupt()));
+            let sum = |all: &[(WalletId, U256)]| all.iter().fold(U256::ZERO, |sum, one| sum.saturating_add(one.1));
+            let even = balance(sum(&senders), sum(&receivers));
+            let span = out.last().map_or(0, |last| last.time).saturating_sub(came.first().map_or(0, |one| one.time));
+            let details = details! {
+                "fan_in": senders.len(), "fan_out": receivers.len(), "balance": rounded(even), "window_hours": hours(span),
+            };
+            let wallets = |all: Vec<(WalletId, U256)>| Role::Set(all.into_iter().map(|one| one.0).collect());
+            let transfers =
+                came.iter().map(|one| one.received(center)).chain(out.iter().map(|one| one.sent(center))).collect();
+            run.report(Draft {
+                strength: size(found.measure, min_fan) * (0.5 + 0.5 * even),
+                center,
+                roles: vec![wallets(senders), wallets(receivers)],
+                transfers,
+                details,
+            })?;
+        }
+    }
+    Ok(())
+}

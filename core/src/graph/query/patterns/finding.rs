@@ -1,0 +1,323 @@
+//! What is found: its members, what identifies it, and the strongest of many.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::graph::budget::Interrupt;
+use crate::graph::budget::MemoryBudget;
+use crate::graph::error::{Damaged, SearchError};
+use crate::graph::file::sorting::sort_with_room;
+use crate::graph::types::U256;
+use crate::graph::types::WalletId;
+use crate::graph::view::graph::Graph;
+
+/// A transfer that makes a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// When.
+    pub time: i64,
+    /// Its number in the graph.
+    pub number: u64,
+    /// Sender.
+    pub from: WalletId,
+    /// Receiver.
+    pub to: WalletId,
+    /// How much.
+    pub value: U256,
+}
+
+/// A pattern that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// The same in every run: a hash of the pattern, the network, the asset, and time, wallets and value of every transfer.
+    pub id: u128,
+    /// From 0 to 1.
+    pub strength: f64,
+    /// The wallet that it is about, then the others by their role and address, each once.
+    pub wallets: Vec<WalletId>,
+    /// Exactly the transfers that make it, by time.
+    pub transfers: Vec<Member>,
+    /// Their sum, if it is at most 2^256 - 1 units.
+    pub total: Option<U256>,
+    /// Time of the first.
+    pub first: i64,
+    /// Time of the last.
+    pub last: i64,
+    /// What else the pattern has to say.
+    pub details: Map<String, Value>,
+}
+
+/// A finding as its detector has it.
+pub struct Draft {
+    pub strength: f64,
+    /// The wallet that it is about, then a list for each role.
+    pub center: WalletId,
+    pub roles: Vec<Role>,
+    pub transfers: Vec<Member>,
+    pub details: Map<String, Value>,
+}
+
+/// The wallets of a role.
+pub enum Role {
+    /// By address.
+    Set(Vec<WalletId>),
+    /// In an order that means something.
+    Sequence(Vec<WalletId>),
+}
+
+/// Bytes of a finding beside its lists: the details weigh most.
+const FINDING: usize = 1_024;
+
+impl Finding {
+    /// Makes a finding of what its detector has. O(n log n) in its transfers.
+    pub(super) fn new(
+        graph: &Graph<'_>,
+        named: &Named<'_>,
+        draft: Draft,
+        interrupt: &mut impl Interrupt,
+    ) -> Result<Self, Damaged> {
+        let Draft { strength, center, roles, mut transfers, details } = draft;
+        sort_long(&mut transfers, interrupt, |a, b| compare(graph, a, b));
+        transfers.dedup_by_key(|one| one.number);
+        let mut seen = HashSet::from([center]);
+        let mut wallets = vec![center];
+        for role in roles {
+            let of_role = match role {
+                Role::Sequence(wallets) => wallets,
+                Role::Set(mut wallets) => {
+                    sort_long(&mut wallets, interrupt, |a, b| graph.order(*a).cmp(&graph.order(*b)));
+                    wallets.dedup();
+                    wallets
+                }
+            };
+            wallets.extend(of_role.into_iter().filter(|wallet| seen.insert(*wallet)));
+        }
+        let total = transfers.iter().try_fold(U256::ZERO, |sum, one| sum.checked_add(one.value));
+        let (first, last) = (transfers.first().map_or(0, |one| one.time), transfers.last().map_or(0, |one| one.time));
+        // sums of floats may differ in their last digits between machines
+        let strength = (strength.clamp(0.0, 1.0) * 1e6).round() / 1e6;
+        let id = named.hash(graph, &transfers, interrupt)?;
+        Ok(Self { id, strength, wallets, transfers, total, first, last, details })
+    }
+
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        FINDING + self.wallets.capacity() * size_of::<WalletId>() + self.transfers.capacity() * size_of::<Member>()
+    }
+
+    /// What findings are ordered by: strongest first, then earliest, then by the wallet that they are about.
+    fn rank(&self, graph: &Graph<'_>) -> Rank {
+        let center = self.wallets.first().map_or(0, |wallet| graph.order(*wallet));
+        (Reverse(self.strength.to_bits()), self.first, center, self.id)
+    }
+}
+
+/// Strengths are not negative: their bits are ordered as they are.
+type Rank = (Reverse<u64>, i64, u64, u128);
+
+/// So many take some milliseconds.
+const LONG: usize = 1 << 14;
+
+/// Sorts what may be long. Room for as many again is taken for that time.
+pub fn sort_long<T: Copy>(data: &mut [T], interrupt: &mut impl Interrupt, compare: impl FnMut(&T, &T) -> Ordering) {
+    if data.len() < LONG {
+        data.sort_by(compare);
+    } else {
+        sort_with_room(data, interrupt, compare);
+    }
+}
+
+/// Sorts what is too large to be moved again and again.
+pub fn sort_by_key<T, K: Ord + Copy>(data: Vec<T>, interrupt: &mut impl Interrupt, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut keys: Vec<(K, usize)> = data.iter().map(key).zip(0..).collect();
+    sort_long(&mut keys, interrupt, Ord::cmp);
+    let mut data: Vec<Option<T>> = data.into_iter().map(Some).collect();
+    keys.into_iter().filter_map(|(_, place)| data.get_mut(place)?.take()).collect()
+}
+
+/// By time, and where that is the same by what does not depend on the numbers that a graph gives.
+pub fn compare(graph: &Graph<'_>, a: &Member, b: &Member) -> Ordering {
+    let wallets = |one: &Member| (graph.order(one.from), graph.order(one.to));
+    a.time
+        .cmp(&b.time)
+        .then_with(|| wallets(a).cmp(&wallets(b)))
+        .then(a.value.cmp(&b.value))
+        .then(a.number.cmp(&b.number))
+}
+
+/// What a finding's transfers are of.
+pub struct Named<'n> {
+    pub pattern: &'static str,
+    pub network: &'n str,
+    pub asset: &'n str,
+}
+
+impl Named<'_> {
+    fn hash(&self, graph: &Graph<'_>, transfers: &[Member], interrupt: &mut impl Interrupt) -> Result<u128, Damaged> {
+        let mut hasher = Xxh3::new();
+        let mut text = |text: &str| {
+            hasher.update(text.as_bytes());
+            hasher.update(&[0xff]);
+        };
+        text(self.pattern);
+        text(self.network);
+        text(self.asset);
+        for (place, one) in transfers.iter().enumerate() {
+            if place % LONG == LONG - 1 {
+                interrupt.should_stop();
+            }
+            hasher.update(&one.time.to_le_bytes());
+            for wallet in [one.from, one.to] {
+                hasher.update(graph.address(wallet)?.as_bytes());
+                hasher.update(&[0xff]);
+            }
+            hasher.update(&one.value.to_le_bytes());
+        }
+        Ok(hasher.digest128())
+    }
+}
+
+/// The strongest findings.
+#[derive(Debug, Default)]
+pub struct Strongest {
+    pub found: Vec<Finding>,
+    most: Option<usize>,
+    /// Of one wallet alone.
+    wallet: Option<WalletId>,
+    /// What is weaker need not be kept.
+    least: f64,
+    /// Whether there were more than are kept.
+    pub cut: bool,
+}
+
+/// More than are wanted are kept until there are this many more.
+const SPARE: usize = 1 << 10;
+
+impl Strongest {
+    pub const fn new(most: Option<usize>, wallet: Option<WalletId>) -> Self {
+        Self { found: Vec::new(), most, wallet, least: 0.0, cut: false }
+    }
+
+    /// Takes a finding. Its bytes are booked already: those of what is let go are given back.
+    pub fn add(
+        &mut self,
+        finding: Finding,
+        graph: &Graph<'_>,
+        room: &mut MemoryBudget,
+        interrupt: &mut impl Interrupt,
+    ) {
+        if self.wallet.is_some_and(|wallet| !finding.wallets.contains(&wallet)) {
+            room.give(finding.bytes());
+        } else if finding.strength < self.least {
+            self.cut = true;
+            room.give(finding.bytes());
+        } else {
+            self.found.push(finding);
+            if self.most.is_some_and(|most| self.found.len() >= most.saturating_mul(2).saturating_add(SPARE)) {
+                self.shrink(graph, room, interrupt);
+            }
+        }
+    }
+
+    /// Sorts them, each once, and lets go of what is too much.
+    pub fn shrink(&mut self, graph: &Graph<'_>, room: &mut MemoryBudget, interrupt: &mut impl Interrupt) {
+        // the same transfers may be found with another wallet at the centre, or another strength: the first by rank stays
+        self.found = sort_by_key(std::mem::take(&mut self.found), interrupt, |one| (one.id, one.rank(graph)));
+        self.found.dedup_by(|a, b| {
+            let same = a.id == b.id;
+            if same {
+                room.give(a.bytes());
+            }
+            same
+        });
+        self.found = sort_by_key(std::mem::take(&mut self.found), interrupt, |one| one.rank(graph));
+        let Some(most) = self.most else { return };
+        if self.found.len() > most {
+            self.cut = true;
+            for gone in self.found.drain(most..) {
+                room.give(gone.bytes());
+            }
+        }
+        if self.found.len() == most {
+            self.least = self.found.last().map_or(0.0, |one| one.strength);
+        }
+    }
+}
+
+/// How far a count is above the least: one half where it is the least, towards one where it is many times that.
+pub fn size(count: u64, least: u64) -> f64 {
+    1.0 - (-(count as f64) / least.max(1) as f64).exp2()
+}
+
+/// How even some amounts are, from 1/n to 1: the inverse of Simpson's index over their number.
+pub fn evenness(amounts: impl Iterator<Item = U256>) -> f64 {
+    let (mut count, mut sum, mut squares) = (0_u64, 0.0, 0.0);
+    for amount in amounts.map(U256::as_f64) {
+        count += 1;
+        sum += amount;
+        squares += amount * amount;
+    }
+    if squares > 0.0 { sum * sum / (squares * count as f64) } else { 0.0 }
+}
+
+/// The smaller of two over the larger.
+pub fn balance(a: U256, b: U256) -> f64 {
+    let most = a.max(b);
+    if most == U256::ZERO { 0.0 } else { a.min(b).as_f64() / most.as_f64() }
+}
+
+/// How much of a window is left over, from 0 to 1.
+pub fn concentration(span: i64, window: i64) -> f64 {
+    (1.0 - span as f64 / window as f64).clamp(0.0, 1.0)
+}
+
+/// A ratio in millionths, with which amounts are compared exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share(u64);
+
+const WHOLE: u64 = 1_000_000;
+
+impl Share {
+    pub fn new(ratio: f64) -> Self {
+        Self((ratio.clamp(0.0, 1.0) * WHOLE as f64).round() as u64)
+    }
+
+    pub const fn rest(self) -> Self {
+        Self(WHOLE - self.0)
+    }
+
+    /// Whether an amount is at least this share of another.
+    pub fn is_at_most(self, amount: U256, of: U256) -> bool {
+        let (whole, share) = (U256::from(WHOLE), U256::from(self.0));
+        match (amount.checked_mul(whole), of.checked_mul(share)) {
+            (Some(amount), Some(of)) => amount >= of,
+            // of amounts so large the last digits do not matter
+            _ => amount >= of / whole * share,
+        }
+    }
+
+    /// Whether an amount is at most this share of another.
+    pub fn is_at_least(self, amount: U256, of: U256) -> bool {
+        let (whole, share) = (U256::from(WHOLE), U256::from(self.0));
+        match (amount.checked_mul(whole), of.checked_mul(share)) {
+            (Some(amount), Some(of)) => amount <= of,
+            _ => amount <= of / whole * share,
+        }
+    }
+
+    pub const fn is_nothing(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn ratio(self) -> f64 {
+        self.0 as f64 / WHOLE as f64
+    }
+}
+
+/// The error of what does not fit.
+pub const fn no_room(room: &MemoryBudget, findings: usize) -> SearchError {
+    SearchError::PatternMemory { budget: room.limit(), findings }
+}

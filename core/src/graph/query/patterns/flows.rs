@@ -1,0 +1,213 @@
+//! One wallet and its amounts: what passes through, and what stays just below a threshold.
+//!
+//! - **pass_through**: a window that begins when the wallet receives, in which it receives and sends, at least `min_transfers` in
+//!   all, what it sent differs from what it received by at most `tolerance` of the larger sum, and at no time what it had sent
+//!   within the window was more than it had received by more than that. It holds as much as the smaller sum. Strength: half for how near the sums are, as a part of the tolerance, and half for how soon it went out: the part of the
+//!   window that is left over between the mean times, weighted by value, of what came and what went.
+//! - **structuring**: a window of the transfers that a wallet sent (or received, with `received`) of amounts in
+//!   `[(1 - margin) * threshold, threshold)`, at least `min_transfers` of them, that together reach the threshold. It holds as much as
+//!   it has transfers. Without a threshold each power of ten of the asset's smallest unit is one, and looked at by itself.
+//!   Strength: `size * (1/2 + closeness/2)`, where size is `1 - 2^(-transfers / min_transfers)` and closeness the mean of how near
+//!   the amounts are to the threshold, as a part of the margin.
+//!
+//! Two pointers go over a wallet's transfers: O(n log n) in the transfers of each wallet.
+
+use super::finding::{Draft, Role, Share, size, sort_long};
+use super::options::decimal;
+use super::windows::Windows;
+use super::{Moved, Run, details, end_of, hours, rounded};
+use crate::graph::budget::Interrupt;
+use crate::graph::budget::Stop;
+use crate::graph::types::U256;
+use crate::graph::types::{Side, WalletId};
+
+pub fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+    let (window, least) = (run.window(), run.pattern.count("min_transfers"));
+    let tolerance = run.pattern.ratio("tolerance");
+    let near = Share::new(tolerance).rest();
+    let (mut received, mut sent) = (Vec::new(), Vec::new());
+    let mut windows: Windows<U256> = Windows::new(window);
+    let filter = run.filter;
+    for center in run.centers()? {
+        run.step(0)?;
+        if run.graph.transfer_count(center, Side::In) == 0 || run.graph.transfer_count(center, Side::Out) == 0 {
+            continue;
+        }
+        run.load(center, Side::In, &filter, &mut received)?;
+        run.load(center, Side::Out, &filter, &mut sent)?;
+        let all = received.iter().chain(&sent).try_fold(U256::ZERO, |sum, one: &Moved| sum.checked_add(one.value));
+        if sent.is_empty() || all.is_none() {
+            // sums beyond 256 bits are of no token that is worth anything
+            continue;
+        }
+        let (mut came, mut went) = (U256::ZERO, U256::ZERO);
+        let (mut start, mut end, mut out_start, mut out_end) = (0, 0, 0, 0);
+        while start < received.len() {
+            run.step(0)?;
+            let from = received[start].time;
+            let until = end_of(from, window);
+            while end < received.len() && received[end].time <= until {
+                came += received[end].value;
+                end += 1;
+            }
+            while out_end < sent.len() && sent[out_end].time <= until {
+                went += sent[out_end].value;
+                out_end += 1;
+            }
+            while out_start < out_end && sent[out_start].time < from {
+                went -= sent[out_start].value;
+                out_start += 1;
+            }
+            let count = (end - start + out_end - out_start) as u64;
+            let (less, more) = (came.min(went), came.max(went));
+            if went > U256::ZERO && count >= least && near.is_at_most(less, more) && windows.would_take(from, less) {
+                run.step(end - start + out_end - out_start)?;
+                if follows(&received[start..end], &sent[out_start..out_end], near) {
+                    windows.offer(from, less, start);
+                }
+            }
+            while start < received.len() && received[start].time == from {
+                came -= received[start].value;
+                start += 1;
+            }
+        }
+        for found in windows.take() {
+            let until = end_of(found.start, window);
+            let came = &received[found.place..];
+            let came = &came[..came.partition_point(|one| one.time <= until)];
+            let out = sent.partition_point(|one| one.time < found.start)..sent.partition_point(|one| one.time <= until);
+            run.report(passed(center, came, &sent[out], tolerance, window, run.scope.scale))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether at no time more had gone than had come, but for the tolerance. What is of one time came before it went.
+fn follows(came: &[Moved], went: &[Moved], near: Share) -> bool {
+    let (mut sum_in, mut sum_out) = (U256::ZERO, U256::ZERO);
+    let mut came = came.iter().peekable();
+    went.iter().all(|out| {
+        while let Some(one) = came.next_if(|one| one.time <= out.time) {
+            sum_in += one.value;
+        }
+        sum_out += out.value;
+        near.is_at_most(sum_in, sum_out)
+    })
+}
+
+fn passed(center: WalletId, came: &[Moved], went: &[Moved], tolerance: f64, window: i64, scale: u32) -> Draft {
+    let sum = |all: &[Moved]| all.iter().fold(U256::ZERO, |sum, one| sum.saturating_add(one.value));
+    let (sum_in, sum_out) = (sum(came), sum(went));
+    let start = came.first().map_or(0, |one| one.time);
+    let mean = |all: &[Moved], sum: U256| {
+        let weigh = |one: &Moved| one.time.saturating_sub(start) as f64 * (one.value.as_f64() / sum.as_f64());
+        all.iter().map(weigh).sum::<f64>()
+    };
+    let delay = mean(went, sum_out) - mean(came, sum_in);
+    let gap = sum_in.max(sum_out).as_f64() - sum_in.min(sum_out).as_f64();
+    let gap = gap / sum_in.max(sum_out).as_f64();
+    let nearness = if tolerance > 0.0 { (1.0 - gap / tolerance).clamp(0.0, 1.0) } else { 1.0 };
+    let soon = (1.0 - delay / window as f64).clamp(0.0, 1.0);
+    let ends = [came.last(), went.last()].into_iter().flatten().map(|one| one.time).max().unwrap_or(start);
+    let wallets = |all: &[Moved]| Role::Set(all.iter().map(|one| one.peer).collect());
+    Draft {
+        strength: 0.5 * nearness + 0.5 * soon,
+        center,
+        roles: vec![wallets(came), wallets(went)],
+        transfers: came.iter().map(|one| one.received(center)).chain(went.iter().map(|one| one.sent(center))).collect(),
+        details: details! {
+            "received": decimal(sum_in, scale), "sent": decimal(sum_out, scale),
+            "mean_delay_hours": rounded(delay / 3_600_000_000.0), "window_hours": hours(ends.saturating_sub(start)),
+        },
+    }
+}
+
+/// The power of ten that an amount is below.
+fn power_above(value: U256) -> Option<U256> {
+    let ten = U256::new(10);
+    let mut power = U256::ONE;
+    while power <= value {
+        power = power.checked_mul(ten)?;
+    }
+    Some(power)
+}
+
+pub fn structuring<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+    let (window, least) = (run.window(), run.pattern.count("min_transfers"));
+    let (fixed, margin) = (run.pattern.amount("threshold"), run.pattern.ratio("margin"));
+    let below = Share::new(margin).rest();
+    let side = if run.pattern.flag("received") { Side::In } else { Side::Out };
+    let mut moved = Vec::new();
+    let mut windows = Windows::new(window);
+    let filter = run.filter;
+    for center in run.centers()? {
+        run.step(0)?;
+        if (run.graph.transfer_count(center, side) as u64) < least {
+            continue;
+        }
+        run.load(center, side, &filter, &mut moved)?;
+        run.step(moved.len())?;
+        let mut near: Vec<(U256, Moved)> = moved
+            .iter()
+            .filter_map(|one| Some((fixed.or_else(|| power_above(one.value))?, *one)))
+            .filter(|(threshold, one)| one.value < *threshold && below.is_at_most(one.value, *threshold))
+            .collect();
+        sort_long(&mut near, run.pace.interrupt(), |a, b| a.0.cmp(&b.0));
+        for of_one in near.chunk_by(|a, b| a.0 == b.0) {
+            let threshold = of_one[0].0;
+            let (mut start, mut end) = (0, 0);
+            while start < of_one.len() {
+                run.step(0)?;
+                let from = of_one[start].1.time;
+                while end < of_one.len() && of_one[end].1.time <= end_of(from, window) {
+                    end += 1;
+                }
+                if (end - start) as u64 >= least && reaches(&of_one[start..end], threshold) {
+                    windows.offer(from, (end - start) as u64, start);
+                }
+                while start < of_one.len() && of_one[start].1.time == from {
+                    start += 1;
+                }
+            }
+            for found in windows.take() {
+                let place = found.place;
+                let within = &of_one[place..place + usize::try_from(found.measure).unwrap_or_default()];
+                run.report(structured(side, center, within, (threshold, margin), least, run.scope.scale))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether some amounts together are as much as a threshold.
+fn reaches(of_one: &[(U256, Moved)], threshold: U256) -> bool {
+    let mut sum = U256::ZERO;
+    of_one.iter().any(|(_, one)| {
+        sum = sum.saturating_add(one.value);
+        sum >= threshold
+    })
+}
+
+fn structured(
+    side: Side,
+    center: WalletId,
+    within: &[(U256, Moved)],
+    (threshold, margin): (U256, f64),
+    least: u64,
+    scale: u32,
+) -> Draft {
+    let count = within.len() as u64;
+    let far = |value: U256| (threshold.as_f64() - value.as_f64()) / (margin * threshold.as_f64());
+    let closeness = within.iter().map(|(_, one)| 1.0 - far(one.value)).sum::<f64>() / count.max(1) as f64;
+    let span = within.last().map_or(0, |last| last.1.time.saturating_sub(within[0].1.time));
+    Draft {
+        strength: size(count, least) * (0.5 + 0.5 * closeness.clamp(0.0, 1.0)),
+        center,
+        roles: vec![Role::Set(within.iter().map(|(_, one)| one.peer).collect())],
+        transfers: within.iter().map(|(_, one)| one.on(side, center)).collect(),
+        details: details! {
+            "threshold": decimal(threshold, scale), "below_threshold": count, "closeness": rounded(closeness),
+            "window_hours": hours(span),
+        },
+    }
+}

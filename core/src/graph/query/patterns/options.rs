@@ -1,0 +1,352 @@
+//! What is looked for: a pattern and its settings, checked.
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::catalog::{Kind, OptionType, PATTERN_TYPES, PatternType, Range, find};
+use crate::graph::types::U256;
+
+/// Digits that a number of JSON keeps when it is read as a float.
+const EXACT_DIGITS: usize = 15;
+
+/// What cannot be looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PatternError {
+    /// No such pattern.
+    #[error("pattern \"{name}\" is unknown: it is one of {valid}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// All there are.
+        valid: String,
+    },
+    /// Options are an object of settings.
+    #[error("options must be a JSON object, not {value}")]
+    NoObject {
+        /// What was given.
+        value: String,
+    },
+    /// No such option.
+    #[error("pattern {pattern} has no option \"{name}\": it has {valid}")]
+    UnknownOption {
+        /// Of which pattern.
+        pattern: &'static str,
+        /// What was asked for.
+        name: String,
+        /// All there are.
+        valid: String,
+    },
+    /// A value that an option cannot have.
+    #[error("option {name} must be {expected}, not {value}")]
+    Value {
+        /// Of which option.
+        name: &'static str,
+        /// What it may be.
+        expected: String,
+        /// What was given.
+        value: String,
+    },
+    /// Settings that contradict each other.
+    #[error("option {least} is {least_value}, more than {most}, which is {most_value}")]
+    Order {
+        /// The lower one.
+        least: &'static str,
+        /// Its value.
+        least_value: u64,
+        /// The upper one.
+        most: &'static str,
+        /// Its value.
+        most_value: u64,
+    },
+    /// A window of no length.
+    #[error("window must be longer than nothing")]
+    NoWindow,
+    /// A window longer than the silence before it.
+    #[error("window must not be longer than min_silence_days, which is {days}")]
+    WindowBeyondSilence {
+        /// The silence.
+        days: u64,
+    },
+}
+
+/// A setting.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Setting {
+    Count(u64),
+    Ratio(f64),
+    Flag(bool),
+    Amount(Option<U256>),
+}
+
+/// A pattern with its settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pattern {
+    described: &'static PatternType,
+    settings: Vec<(&'static OptionType, Setting)>,
+    window: i64,
+}
+
+/// Microseconds of a day.
+pub const DAY: i64 = 86_400_000_000;
+
+impl Pattern {
+    /// A pattern by name, whose transfers lie within `window` microseconds of each other, with its options as JSON. Amounts are in
+    /// units of 10^-`scale`.
+    ///
+    /// # Errors
+    /// [`PatternError`].
+    pub fn parse(name: &str, window: i64, options: &Value, scale: u32) -> Result<Self, PatternError> {
+        let described = find(name).ok_or_else(|| PatternError::Unknown {
+            name: name.to_owned(),
+            valid: names(PATTERN_TYPES, |one| one.name),
+        })?;
+        let Value::Object(given) = options else { return Err(PatternError::NoObject { value: options.to_string() }) };
+        if let Some(unknown) = given.keys().find(|key| described.options.iter().all(|one| one.name != key.as_str())) {
+            return Err(PatternError::UnknownOption {
+                pattern: described.name,
+                name: unknown.clone(),
+                valid: names(described.options, |one| one.name),
+            });
+        }
+        let mut settings = Vec::with_capacity(described.options.len());
+        for option in described.options {
+            settings.push((option, option.read(given, scale)?));
+        }
+        let pattern = Self { described, settings, window };
+        pattern.check()?;
+        Ok(pattern)
+    }
+
+    fn check(&self) -> Result<(), PatternError> {
+        if self.window <= 0 {
+            return Err(PatternError::NoWindow);
+        }
+        if let (Some(least_value), Some(most_value)) = (self.find("min_length"), self.find("max_length"))
+            && least_value > most_value
+        {
+            return Err(PatternError::Order { least: "min_length", least_value, most: "max_length", most_value });
+        }
+        if self.kind() == Kind::DormantAwakened {
+            let days = self.count("min_silence_days");
+            if self.window > self.days("min_silence_days") {
+                return Err(PatternError::WindowBeyondSilence { days });
+            }
+            let most_value = self.count("lookback_days");
+            if days >= most_value {
+                let (least, most) = ("min_silence_days", "lookback_days");
+                return Err(PatternError::Order { least, least_value: days, most, most_value });
+            }
+        }
+        Ok(())
+    }
+
+    /// Which pattern.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.described.kind
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.described.name
+    }
+
+    /// Microseconds from the first transfer of a finding to its last, at most.
+    #[must_use]
+    pub const fn window(&self) -> i64 {
+        self.window
+    }
+
+    /// How far before and after its first transfer the transfers lie that decide whether something is a finding, in microseconds:
+    /// findings that begin elsewhere are the same whatever happens here.
+    #[must_use]
+    pub fn horizon(&self) -> (i64, i64) {
+        // the windows next to the finding's own, and the windows that decide about those
+        let near = self.window.saturating_mul(4);
+        (near.saturating_add(self.lookback()), near)
+    }
+
+    /// How far before a finding's first transfer its past is looked at, in microseconds.
+    pub(super) fn lookback(&self) -> i64 {
+        match self.kind() {
+            Kind::DormantAwakened | Kind::AddressPoisoning => self.days("lookback_days"),
+            _ => 0,
+        }
+    }
+
+    fn setting(&self, name: &str) -> Option<Setting> {
+        self.settings.iter().find(|(option, _)| option.name == name).map(|(_, setting)| *setting)
+    }
+
+    fn find(&self, name: &str) -> Option<u64> {
+        match self.setting(name) {
+            Some(Setting::Count(count)) => Some(count),
+            _ => None,
+        }
+    }
+
+    /// A whole number. Detectors ask for what their pattern has.
+    pub(super) fn count(&self, name: &str) -> u64 {
+        self.find(name).unwrap_or_default()
+    }
+
+    pub(super) fn size(&self, name: &str) -> usize {
+        usize::try_from(self.count(name)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn days(&self, name: &str) -> i64 {
+        i64::try_from(self.count(name)).unwrap_or(i64::MAX).saturating_mul(DAY)
+    }
+
+    pub(super) fn ratio(&self, name: &str) -> f64 {
+        match self.setting(name) {
+            Some(Setting::Ratio(ratio)) => ratio,
+            _ => 0.0,
+        }
+    }
+
+    pub(super) fn flag(&self, name: &str) -> bool {
+        matches!(self.setting(name), Some(Setting::Flag(true)))
+    }
+
+    pub(super) fn amount(&self, name: &str) -> Option<U256> {
+        match self.setting(name) {
+            Some(Setting::Amount(amount)) => amount,
+            _ => None,
+        }
+    }
+}
+
+fn names<T>(all: &[T], name: impl Fn(&T) -> &'static str) -> String {
+    all.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+impl OptionType {
+    /// What it is unless set, as JSON.
+    #[must_use]
+    pub fn default(&self) -> Value {
+        match self.range {
+            Range::Count { default, .. } => default.into(),
+            Range::Ratio { default, .. } => default.into(),
+            Range::Flag { default } => default.into(),
+            Range::Amount => Value::Null,
+        }
+    }
+
+    /// What it may be, in words.
+    #[must_use]
+    pub fn expected(&self) -> String {
+        match self.range {
+            Range::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
+            Range::Ratio { min, max, .. } => format!("a number from {min} to {max}"),
+            Range::Flag { .. } => "true or false".to_owned(),
+            Range::Amount => {
+                format!("null or an amount above 0, as text if it has more than {EXACT_DIGITS} digits")
+            }
+        }
+    }
+
+    fn read(&self, given: &Map<String, Value>, scale: u32) -> Result<Setting, PatternError> {
+        let default = self.default();
+        let value = given.get(self.name).unwrap_or(&default);
+        let read = match self.range {
+            Range::Count { min, max, .. } => {
+                value.as_u64().filter(|count| (min..=max).contains(count)).map(Setting::Count)
+            }
+            Range::Ratio { min, max, .. } => {
+                value.as_f64().filter(|ratio| (min..=max).contains(ratio)).map(Setting::Ratio)
+            }
+            Range::Flag { .. } => value.as_bool().map(Setting::Flag),
+            Range::Amount => match value {
+                Value::Null => Some(Setting::Amount(None)),
+                Value::String(text) => units(text, scale).map(|units| Setting::Amount(Some(units))),
+                Value::Number(number) => {
+                    let text = number.to_string();
+                    let exact = number.is_u64() || text.bytes().filter(u8::is_ascii_digit).count() <= EXACT_DIGITS;
+                    units(&text, scale).filter(|_| exact).map(|units| Setting::Amount(Some(units)))
+                }
+                _ => None,
+            },
+        };
+        let wrong = || PatternError::Value { name: self.name, expected: self.expected(), value: value.to_string() };
+        read.ok_or_else(wrong)
+    }
+}
+
+/// A decimal number above 0 in units of 10^-`scale`, if it is one.
+fn units(text: &str, scale: u32) -> Option<U256> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let scale = scale as usize;
+    if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > scale {
+        return None;
+    }
+    let all = format!("{whole}{fraction:0<scale$}");
+    all.parse().ok().filter(|units| *units > U256::ZERO)
+}
+
+/// An amount of 10^-`scale` units as a decimal number.
+pub fn decimal(value: U256, scale: u32) -> String {
+    let scale = scale as usize;
+    let digits = format!("{value:0>width$}", width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(name: &str, options: &Value) -> Result<Pattern, PatternError> {
+        Pattern::parse(name, DAY, options, 18)
+    }
+
+    #[test]
+    fn every_default_is_within_its_range() {
+        for one in PATTERN_TYPES {
+            let pattern = parse(one.name, &json!({})).unwrap();
+            assert_eq!((pattern.kind(), pattern.name()), (one.kind, one.name));
+            let all: Map<String, Value> =
+                one.options.iter().map(|option| (option.name.to_owned(), option.default())).collect();
+            assert_eq!(parse(one.name, &Value::Object(all)).unwrap(), pattern);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_and_named() {
+        let error = |name: &str, options: Value| parse(name, &options).unwrap_err().to_string();
+        assert!(error("beauty", json!({})).contains("one of fan_out, fan_in, cycle"));
+        assert_eq!(error("fan_out", json!([])), "options must be a JSON object, not []");
+        assert_eq!(error("fan_out", json!({"fan": 2})), "pattern fan_out has no option \"fan\": it has min_fan");
+        assert!(error("fan_out", json!({"min_fan": 1})).contains("from 2 to 1000000, not 1"));
+        assert!(error("fan_out", json!({"min_fan": 2.5})).contains("not 2.5"));
+        assert!(error("cycle", json!({"tolerance": 1.5})).contains("from 0 to 1, not 1.5"));
+        assert!(error("cycle", json!({"ordered": "yes"})).contains("true or false"));
+        assert!(error("cycle", json!({"min_length": 5, "max_length": 4})).contains("min_length is 5"));
+        assert!(error("structuring", json!({"threshold": -1})).contains("threshold"));
+        assert!(error("structuring", json!({"threshold": "1e3"})).contains("threshold"));
+        assert!(error("structuring", json!({"threshold": 0})).contains("threshold"));
+        assert_eq!(Pattern::parse("cycle", 0, &json!({}), 18).unwrap_err(), PatternError::NoWindow);
+        let long = Pattern::parse("dormant_awakened", 200 * DAY, &json!({}), 18).unwrap_err();
+        assert_eq!(long, PatternError::WindowBeyondSilence { days: 180 });
+    }
+
+    #[test]
+    fn amounts_are_exact() {
+        let threshold =
+            |value: Value| parse("structuring", &json!({"threshold": value})).map(|one| one.amount("threshold"));
+        assert_eq!(threshold(json!(10000)).unwrap(), Some(U256::new(10_000) * U256::new(10_u128.pow(18))));
+        assert_eq!(threshold(json!(0.1)).unwrap(), Some(U256::new(10_u128.pow(17))));
+        assert_eq!(threshold(json!("1.000000000000000001")).unwrap(), Some(U256::new(10_u128.pow(18) + 1)));
+        assert!(threshold(json!("1.0000000000000000001")).is_err());
+        assert!(threshold(json!(1.000_000_000_000_000_2)).is_err());
+        for (value, text) in [(0_u128, "0"), (1, "0.001"), (1_500, "1.5"), (20_000, "20")] {
+            assert_eq!(decimal(U256::new(value), 3), text);
+        }
+        assert_eq!(decimal(U256::new(20), 0), "20");
+    }
+}

@@ -1,0 +1,184 @@
+//! From one, over many, to one.
+//!
+//! **scatter_gather**: a source, a sink, and a window that begins when the source sends, in which at least `min_fan` different
+//! wallets received from the source and, then or later, sent to the sink. It holds as much as it has such wallets. Evidence: each
+//! transfer from the source to one of them that is followed by one from it to the sink within the window, and each of those. A wallet
+//! that sends more than `max_fan` transfers from the time it received on, for as long as the window but no longer than the next tile
+//! (see [`windows`](super::windows)), is passed over.
+//!
+//! Strength: `size * (1/2 + balance/4 + concentration/4)`, where size is `1 - 2^(-wallets / min_fan)`, balance the smaller of what
+//! the source sent and the sink got over the larger, and concentration the part of the window that is left over.
+//!
+//! O(transfers * max_fan) where every wallet between sends that often; room for the ways that start at one source within two windows.
+
+use super::finding::{Draft, Member, Role, balance, concentration, size, sort_long};
+use super::slices::{Slice, for_each};
+use super::windows::{Candidate, Found, Subject, Waiting};
+use super::{Run, details, end_of, hours, rounded};
+use crate::graph::budget::Interrupt;
+use crate::graph::budget::Stop;
+use crate::graph::types::U256;
+
+/// From a source over a wallet to a sink.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    sink: u32,
+    between: u32,
+    sent: u32,
+    passed_on: u32,
+}
+
+pub fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+    let (window, min_fan, max_fan) = (run.window(), run.pattern.size("min_fan"), run.pattern.size("max_fan"));
+    let mut waiting = Waiting::default();
+    let mut ways: Vec<Way> = Vec::new();
+    let searched = for_each(run, window, 0, |run, slice| {
+        let mut found = Vec::new();
+        let mut counts = vec![0_u32; slice.wallets.len()];
+        for source in 0..slice.wallets.len() as u32 {
+            run.step(0)?;
+            if slice.pairs_from(source).len() < min_fan {
+                continue;
+            }
+            let grown = ways.capacity();
+            ways_from(run, slice, source, (window, max_fan), &mut ways)?;
+            run.book((ways.capacity() - grown) * size_of::<Way>())?;
+            run.step(ways.len())?;
+            let key = |way: &Way| (way.sink, way.sent, way.passed_on);
+            sort_long(&mut ways, run.pace.interrupt(), |a, b| key(a).cmp(&key(b)));
+            for to_one in ways.chunk_by(|a, b| a.sink == b.sink) {
+                if to_one.len() < min_fan {
+                    continue;
+                }
+                let Some((start, fan)) = best_start(run, slice, to_one, min_fan, &mut counts)? else { continue };
+                let draft = gathered(run, slice, source, to_one, start, (fan, min_fan));
+                let finding = run.finding(draft)?;
+                let mut subject: Subject = [u32::MAX; 10];
+                (subject[0], subject[1]) = (slice.wallet(source), slice.wallet(to_one[0].sink));
+                let candidate = Candidate { tile: slice.tile, start, measure: fan as u64, place: 0 };
+                found.push(Found { subject, window: candidate, finding });
+            }
+        }
+        waiting.next(slice.tile, found, run);
+        Ok(())
+    });
+    waiting.end(run);
+    searched
+}
+
+/// All ways that start at a source.
+fn ways_from<W: Interrupt>(
+    run: &mut Run<'_, '_, W>,
+    slice: &Slice<'_>,
+    source: u32,
+    (window, max_fan): (i64, usize),
+    ways: &mut Vec<Way>,
+) -> Result<(), Stop> {
+    ways.clear();
+    let most = run.room.left() / 3 / size_of::<Way>() + ways.capacity() / 3;
+    for sent in slice.sent(source) {
+        let (_, between) = slice.ends(*sent);
+        let time = slice.row(*sent).time;
+        let onward = slice.between(slice.sent(between), time, end_of(time, window));
+        if onward.len() > max_fan {
+            run.passed_over += u64::from(time.div_euclid(window) == slice.tile);
+            continue;
+        }
+        run.step(onward.len())?;
+        if ways.len() + onward.len() > most {
+            return Err(super::no_room(&run.room, run.strongest.found.len()).into());
+        }
+        for passed_on in onward {
+            let (_, sink) = slice.ends(*passed_on);
+            if sink != source {
+                ways.push(Way { sink, between, sent: *sent, passed_on: *passed_on });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The start of the window with the most wallets between, and how many, if there are enough. O(n log n).
+fn best_start<W: Interrupt>(
+    run: &mut Run<'_, '_, W>,
+    slice: &Slice<'_>,
+    ways: &[Way],
+    min_fan: usize,
+    counts: &mut [u32],
+) -> Result<Option<(i64, usize)>, Stop> {
+    let window = run.window();
+    let sent = |way: &Way| slice.row(way.sent).time;
+    let arrived = |way: &Way| slice.row(way.passed_on).time;
+    // rows are numbered by time
+    let mut by_arrival: Vec<&Way> = ways.iter().collect();
+    by_arrival.sort_unstable_by_key(|way| way.passed_on);
+    let (mut next, mut different) = (0, 0);
+    let mut best: Option<(i64, usize)> = None;
+    let mut place = 0;
+    while place < ways.len() {
+        run.step(0)?;
+        let start = sent(&ways[place]);
+        if start.div_euclid(window) > slice.tile {
+            break;
+        }
+        while next < by_arrival.len() && arrived(by_arrival[next]) <= end_of(start, window) {
+            // what was sent before the window began has left it already
+            if sent(by_arrival[next]) >= start {
+                let count = &mut counts[by_arrival[next].between as usize];
+                different += usize::from(*count == 0);
+                *count += 1;
+            }
+            next += 1;
+        }
+        if different >= min_fan && best.is_none_or(|best| different > best.1) {
+            best = Some((start, different));
+        }
+        while place < ways.len() && sent(&ways[place]) == start {
+            if arrived(&ways[place]) <= end_of(start, window) {
+                let count = &mut counts[ways[place].between as usize];
+                *count -= 1;
+                different -= usize::from(*count == 0);
+            }
+            place += 1;
+        }
+    }
+    for way in ways {
+        counts[way.between as usize] = 0;
+    }
+    Ok(best)
+}
+
+fn gathered<W: Interrupt>(
+    run: &Run<'_, '_, W>,
+    slice: &Slice<'_>,
+    source: u32,
+    ways: &[Way],
+    start: i64,
+    (fan, min_fan): (usize, usize),
+) -> Draft {
+    let until = end_of(start, run.window());
+    let within = |way: &&Way| slice.row(way.sent).time >= start && slice.row(way.passed_on).time <= until;
+    let mut legs = [Vec::new(), Vec::new()];
+    let mut between = Vec::new();
+    for way in ways.iter().filter(within) {
+        legs[0].push(way.sent);
+        legs[1].push(way.passed_on);
+        between.push(slice.wallet(way.between));
+    }
+    let mut sums = [U256::ZERO; 2];
+    for (leg, sum) in legs.iter_mut().zip(&mut sums) {
+        leg.sort_unstable();
+        leg.dedup();
+        *sum = leg.iter().fold(U256::ZERO, |sum, row| sum.saturating_add(slice.row(*row).value));
+    }
+    let transfers: Vec<Member> = legs.iter().flatten().map(|row| *slice.row(*row)).collect();
+    let last = transfers.iter().map(|one| one.time).max().unwrap_or(start);
+    let (even, span) = (balance(sums[0], sums[1]), last.saturating_sub(start));
+    Draft {
+        strength: size(fan as u64, min_fan as u64) * (0.5 + 0.25 * even + 0.25 * concentration(span, run.window())),
+        center: slice.wallet(source),
+        roles: vec![Role::Set(between), Role::Sequence(vec![slice.wallet(ways[0].sink)])],
+        transfers,
+        details: details! { "wallets_between": fan, "balance": rounded(even), "window_hours": hours(span) },
+    }
+}

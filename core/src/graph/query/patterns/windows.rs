@@ -1,0 +1,167 @@
+//! Which of many overlapping windows is reported.
+//!
+//! A window begins at a transfer and lasts as long as the pattern's window. Time is cut into tiles as long as that, from the
+//! epoch on. Of the windows of one subject (a wallet, a pair, a cycle) that begin in one tile, the one that holds most stands for
+//! the tile; of several the earliest. It is reported unless it overlaps the one that stands for a tile beside it and holds less than
+//! that, or as much and begins later. So windows that are reported never overlap, and whether one is depends on the transfers near it
+//! alone, not on how a burst began years ago.
+
+use std::cmp::Reverse;
+
+use super::Run;
+use super::finding::{Finding, sort_by_key};
+use crate::graph::budget::Interrupt;
+use crate::graph::types::WalletId;
+
+/// A window that may be reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate<M> {
+    /// In which tile it begins.
+    pub tile: i64,
+    /// When it begins.
+    pub start: i64,
+    /// How much it holds.
+    pub measure: M,
+    /// Where its transfers begin, for its detector.
+    pub place: usize,
+}
+
+impl<M: Ord> Candidate<M> {
+    /// Whether another window of the same subject takes this one's place.
+    fn yields_to(&self, other: &Self, window: i64) -> bool {
+        let overlap = self.start.saturating_sub(other.start).saturating_abs() <= window;
+        let beside = self.tile.saturating_sub(other.tile).saturating_abs() == 1;
+        let more = other.measure.cmp(&self.measure).then(self.start.cmp(&other.start));
+        overlap && beside && more.is_gt()
+    }
+}
+
+/// The windows of one subject, which are offered by time.
+#[derive(Debug)]
+pub struct Windows<M> {
+    window: i64,
+    best: Vec<Candidate<M>>,
+}
+
+impl<M: Ord + Copy> Windows<M> {
+    pub const fn new(window: i64) -> Self {
+        Self { window, best: Vec::new() }
+    }
+
+    /// Whether a window would stand for its tile, as far as is known.
+    pub fn would_take(&self, start: i64, measure: M) -> bool {
+        let tile = start.div_euclid(self.window);
+        self.best.last().is_none_or(|last| last.tile != tile || last.measure < measure)
+    }
+
+    pub fn offer(&mut self, start: i64, measure: M, place: usize) {
+        let tile = start.div_euclid(self.window);
+        match self.best.last_mut().filter(|last| last.tile == tile) {
+            Some(last) if last.measure >= measure => {}
+            Some(last) => *last = Candidate { tile, start, measure, place },
+            None => self.best.push(Candidate { tile, start, measure, place }),
+        }
+    }
+
+    /// Those that are reported; there are none left afterwards.
+    pub fn take(&mut self) -> Vec<Candidate<M>> {
+        let best = std::mem::take(&mut self.best);
+        let stays = |(place, one): (usize, &Candidate<M>)| {
+            let before = place.checked_sub(1).and_then(|place| best.get(place));
+            let beside = [before, best.get(place + 1)];
+            let stays = beside.into_iter().flatten().all(|other| !one.yields_to(other, self.window));
+            stays.then_some(*one)
+        };
+        best.iter().enumerate().filter_map(stays).collect()
+    }
+}
+
+/// What is found tile by tile, of many subjects at once: each waits until the next tile is known.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    tile: Option<i64>,
+    before: Vec<(Subject, Candidate<u64>)>,
+    now: Vec<Found>,
+}
+
+/// The wallets that windows are compared for, and nobody in the places that are left.
+pub type Subject = [WalletId; 10];
+
+/// Something that was found in a window, and may be found in another as well.
+#[derive(Debug)]
+pub struct Found {
+    pub subject: Subject,
+    pub window: Candidate<u64>,
+    pub finding: Finding,
+}
+
+impl Waiting {
+    /// What was found in a tile after those before, in any order, a window or more of each subject.
+    pub fn next<W: Interrupt>(&mut self, tile: i64, found: Vec<Found>, run: &mut Run<'_, '_, W>) {
+        if self.tile.is_some_and(|last| last + 1 < tile) {
+            self.end(run);
+        }
+        self.tile = Some(tile);
+        let key = |one: &Found| (one.subject, Reverse(one.window.measure), one.window.start, one.finding.id);
+        let mut found = sort_by_key(found, run.pace.interrupt(), key);
+        found.dedup_by(|a, b| {
+            let same = a.subject == b.subject;
+            if same {
+                run.room.give(a.finding.bytes());
+            }
+            same
+        });
+        let done = std::mem::replace(&mut self.now, found);
+        let mut passed = Vec::with_capacity(done.len());
+        for Found { subject, window, finding } in done {
+            let before = self.before.binary_search_by_key(&subject, |one| one.0).ok();
+            let before = before.and_then(|place| self.before.get(place)).map(|one| &one.1);
+            let after = self.now.binary_search_by_key(&subject, |one| one.subject).ok();
+            let after = after.and_then(|place| self.now.get(place)).map(|one| &one.window);
+            if [before, after].into_iter().flatten().any(|other| window.yields_to(other, run.window())) {
+                run.room.give(finding.bytes());
+            } else {
+                run.keep(finding);
+            }
+            passed.push((subject, window));
+        }
+        self.before = passed;
+    }
+
+    /// Nothing comes in the tile after.
+    pub fn end<W: Interrupt>(&mut self, run: &mut Run<'_, '_, W>) {
+        if let Some(tile) = self.tile.take() {
+            self.next(tile + 1, Vec::new(), run);
+            self.tile = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn windows_that_are_reported_never_overlap_and_the_best_is_among_them(
+            mut offered in prop::collection::vec((0_i64..100, 1_u64..5), 0..40),
+            window in 1_i64..20,
+        ) {
+            offered.sort_by_key(|one| one.0);
+            let mut windows = Windows::new(window);
+            for (place, (start, measure)) in offered.iter().enumerate() {
+                windows.offer(*start, *measure, place);
+            }
+            let taken = windows.take();
+            for pair in taken.windows(2) {
+                prop_assert!(pair[1].start - pair[0].start > window);
+            }
+            // the best of all is always there
+            if let Some(most) = offered.iter().map(|one| one.1).max() {
+                let first = offered.iter().find(|one| one.1 == most).unwrap();
+                prop_assert!(taken.iter().any(|one| (one.start, one.measure) == *first));
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A wallet that is followed: its history in one asset, and how its funds are divided.
+
+use std::collections::HashMap;
+
+use super::division::Division;
+use super::moment::{Event, Moment, in_flow};
+use super::pool::{Mark, Part};
+use super::{End, Flow, Method, Terms, backward, forward};
+use crate::graph::SearchError;
+use crate::graph::budget::{Halt, Interrupt};
+use crate::graph::budget::{Pace, Stop};
+use crate::graph::file::sorting::sort_with_room;
+use crate::graph::types::{NATIVE, U256};
+use crate::graph::types::{Side, WalletId};
+use crate::graph::view::filter::{AssetSelection, EdgeFilter};
+use crate::graph::view::graph::{Graph, Transfer};
+
+/// Transfers between two looks at the watch while a history is read.
+const LOOKS: usize = 1 << 12;
+
+/// A wallet that is followed, in one asset.
+pub struct Account {
+    pub wallet: WalletId,
+    pub asset: u32,
+    /// The fewest transfers from the origin.
+    pub depth: u32,
+    /// In the order of the flow.
+    pub events: Vec<Event>,
+    /// The next event that has not passed.
+    pub cursor: usize,
+    /// What the transfers that have not passed carry.
+    pub marks: HashMap<usize, Mark>,
+    pub division: Box<dyn Division>,
+    /// After the last event that may leave: later ones do not, or lie before the window.
+    leaves_until: usize,
+    /// Whether it waits for its next event.
+    pub queued: bool,
+    /// Whether any of its tainted funds left.
+    pub moved: bool,
+    pub transfers: u64,
+    pub first: i64,
+    pub last: i64,
+}
+
+/// A history that was read, or why it was not.
+pub enum Loaded {
+    Account(Account),
+    /// More events than allowed.
+    TooLong,
+    /// The time allowed was used up.
+    Expired,
+}
+
+impl Account {
+    /// Reads the history of a wallet, of at most so many events.
+    ///
+    /// # Errors
+    /// [`SearchError::ValueOverflow`] when its amounts do not add up within 256 bits, [`SearchError::Damaged`].
+    pub fn load<W: Interrupt>(
+        graph: &Graph<'_>,
+        wallet: WalletId,
+        asset: u32,
+        terms: &Terms,
+        most: usize,
+        pace: &mut Pace<'_, W>,
+    ) -> Result<Loaded, SearchError> {
+        let filter = EdgeFilter::history(single(asset), terms.until);
+        let count = graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
+        let mut events: Vec<Event> = Vec::new();
+        events.reserve_exact(count.min(most));
+        let (mut total, mut expired) = (U256::ZERO, false);
+        for side in [Side::Out, Side::In] {
+            let looked = graph.counted_transfers(wallet, side, &filter, |transfer| -> Result<(), Stop> {
+                if events.len().is_multiple_of(LOOKS) {
+                    expired |= pace.interrupt().should_stop();
+                }
+                if events.len() >= most || expired {
+                    return Err(Stop::Halt(Halt::Time));
+                }
+                // everything that is counted later is a part of this
+                total = total.checked_add(transfer.value).ok_or(SearchError::ValueOverflow)?;
+                events.push(event(graph, wallet, side, &transfer));
+                Ok(())
+            });
+            if Stop::halt(looked)?.is_some() {
+                return Ok(if expired { Loaded::Expired } else { Loaded::TooLong });
+            }
+        }
+        let leaving = terms.flow.side();
+        sort_with_room(&mut events, pace.interrupt(), |one, other| {
+            // a transfer to oneself leaves before it arrives
+            in_flow(terms.flow, &one.moment, &other.moment)
+                .then_with(|| (one.side() != leaving).cmp(&(other.side() != leaving)))
+        });
+        let division: Box<dyn Division> = match (terms.method, terms.flow) {
+            (Method::Poison, _) => Box::new(forward::Poison::default()),
+            (Method::Tiho, flow) => Box::new(forward::HighestFirst::new(&events, flow, pace.interrupt())),
+            (Method::Haircut, Flow::Forward) => Box::new(forward::Haircut::default()),
+            (Method::Haircut, Flow::Backward) => Box::new(backward::Haircut::new(&events)),
+            (Method::Fifo | Method::Lifo, Flow::Forward) => Box::new(forward::Queue::new(terms.method)),
+            (Method::Fifo | Method::Lifo, Flow::Backward) => Box::new(backward::Queue::new(terms.method, &events)),
+        };
+        let within =
+            |event: &Event| terms.flow == Flow::Forward || terms.since.is_none_or(|since| event.moment.time >= since);
+        let leaves_until = events.iter().rposition(|event| event.side() == leaving && within(event));
+        Ok(Loaded::Account(Self {
+            wallet,
+            asset,
+            depth: u32::MAX,
+            leaves_until: leaves_until.map_or(0, |last| last + 1),
+            events,
+            cursor: 0,
+            marks: HashMap::new(),
+            division,
+            queued: false,
+            moved: false,
+            transfers: 0,
+            first: i64::MAX,
+            last: i64::MIN,
+        }))
+    }
+
+    /// Lets everything before an event pass.
+    pub fn advance<W: Interrupt>(&mut self, to: usize, flow: Flow, pace: &mut Pace<'_, W>) {
+        while self.cursor < to {
+            self.pass(flow);
+            pace.step(0);
+        }
+    }
+
+    /// Lets the next event pass: what it carries, if it leaves.
+    pub fn pass(&mut self, flow: Flow) -> Mark {
+        let (number, event) = match self.events.get(self.cursor) {
+            Some(event) => (self.cursor, event),
+            None => return Mark::default(),
+        };
+        self.cursor += 1;
+        if event.side() == flow.side() {
+            self.division.leave(number, event.moment.value)
+        } else {
+            let mark = self.marks.remove(&number);
+            self.division.arrive(number, event.moment.value, mark.as_ref());
+            Mark::default()
+        }
+    }
+
+    /// The place of an arriving transfer in the history.
+    pub fn arrival(&self, moment: &Moment, flow: Flow) -> Option<usize> {
+        let start = self.events.partition_point(|event| in_flow(flow, &event.moment, moment).is_lt());
+        let same = self.events.get(start..)?.iter().take_while(|event| event.moment == *moment);
+        let place = same.enumerate().find(|(_, event)| event.side() != flow.side());
+        place.map(|(place, _)| start + place)
+    }
+
+    /// The next event that leaves, if tainted funds may leave with it. Nothing passes: what arrives before it may still be marked.
+    pub fn next_leaving(&self, terms: &Terms) -> Option<usize> {
+        if !self.division.pending() && self.marks.is_empty() {
+            return None;
+        }
+        let side = terms.flow.side();
+        let place = self.events.get(self.cursor..self.leaves_until)?.iter().position(|event| event.side() == side)?;
+        Some(self.cursor + place)
+    }
+
+    /// Why what is still here is: where the window ends before the history does, nobody has looked further.
+    pub fn end(&self, terms: &Terms) -> End {
+        let side = terms.flow.side();
+        let later = self.events.get(self.leaves_until..).unwrap_or_default();
+        if self.division.pending() && later.iter().any(|event| event.side() == side) { End::Window } else { End::Held }
+    }
+}
+
+/// One asset alone.
+pub const fn single(asset: u32) -> AssetSelection {
+    if asset == NATIVE { AssetSelection::Native } else { AssetSelection::Token(asset) }
+}
+
+/// A transfer as one of its wallets has it.
+pub fn event(graph: &Graph<'_>, wallet: WalletId, side: Side, transfer: &Transfer) -> Event {
+    let (own, other) = (graph.order(wallet), transfer.peer.map_or(u64::MAX, |peer| graph.order(peer)));
+    let (from, to) = if side == Side::Out { (own, other) } else { (other, own) };
+    let moment = Moment {
+        time: transfer.time,
+        position: transfer.position,
+        from,
+        to,
+        value: transfer.value,
+        number: transfer.number,
+    };
+    Event { moment, peer: transfer.peer, incoming: side == Side::In, status: transfer.status }
+}
+
+/// Bytes that an event takes as long as its wallet is followed, and beside that while the history is sorted.
+pub const fn cost_of_event(terms: &Terms) -> (usize, usize) {
+    let divided = match (terms.flow, terms.method) {
+        (_, Method::Poison) | (Flow::Forward, Method::Haircut) => 0,
+        (_, Method::Tiho) => forward::PER_EVENT,
+        // parts in the pool are booked as they come; what is not tainted joins
+        (Flow::Forward, Method::Fifo | Method::Lifo) => size_of::<Part>(),
+        (Flow::Backward, Method::Haircut) => size_of::<U256>(),
+        (Flow::Backward, Method::Fifo | Method::Lifo) => backward::PER_EVENT,
+    };
+    (size_of::<Event>() + divided, size_of::<Event>())
+}

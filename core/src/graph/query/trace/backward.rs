@@ -1,0 +1,177 @@
+//! What funded the transfers that left a wallet: the same divisions, read from the end.
+//!
+//! Histories are in the order of the flow here, the latest first; what "arrives" is a transfer that the wallet sent and of which a part
+//! is to be explained, what "leaves" is a transfer that it received and that explains it.
+
+use std::collections::HashMap;
+
+use super::Method;
+use super::division::{Division, order};
+use super::moment::Event;
+use super::pool::{Mark, Order, Part, Piece, Pool};
+use super::ratio::share;
+use crate::graph::types::U256;
+
+/// Bytes that a division keeps about an event: a balance, or the places where a transfer's funds came from.
+pub const PER_EVENT: usize = 2 * size_of::<Lot>() + size_of::<Vec<Lot>>();
+
+/// A transfer that left took the same share of everything that the wallet held.
+#[derive(Debug)]
+pub struct Haircut {
+    /// Before each event.
+    balances: Vec<U256>,
+    /// To be explained by what came before.
+    wanted: U256,
+    /// What the wallet sent without being known to have it.
+    unknown: U256,
+}
+
+impl Haircut {
+    pub fn new(events: &[Event]) -> Self {
+        let mut balances = vec![U256::ZERO; events.len()];
+        let mut balance = U256::ZERO;
+        for (before, event) in balances.iter_mut().zip(events).rev() {
+            *before = balance;
+            balance = if event.incoming {
+                balance.saturating_add(event.moment.value)
+            } else {
+                balance.saturating_sub(event.moment.value)
+            };
+        }
+        Self { balances, wanted: U256::ZERO, unknown: U256::ZERO }
+    }
+
+    fn before(&self, event: usize) -> U256 {
+        self.balances.get(event).copied().unwrap_or(U256::ZERO)
+    }
+}
+
+impl Division for Haircut {
+    fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Mark>) {
+        let Some(mark) = mark else { return };
+        let explained = share(mark.tainted, self.before(event), amount);
+        self.unknown = self.unknown.saturating_add(mark.tainted - explained);
+        self.wanted = self.wanted.saturating_add(explained);
+    }
+
+    fn leave(&mut self, event: usize, amount: U256) -> Mark {
+        let leaving = share(self.wanted, amount, self.before(event).saturating_add(amount));
+        self.wanted -= leaving;
+        Mark::of(leaving)
+    }
+
+    fn held(&self) -> U256 {
+        self.wanted.saturating_add(self.unknown)
+    }
+
+    fn pending(&self) -> bool {
+        self.wanted > U256::ZERO
+    }
+}
+
+/// A part of what a transfer brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lot {
+    event: usize,
+    start: U256,
+    amount: U256,
+}
+
+impl Piece for Lot {
+    fn amount(&self) -> U256 {
+        self.amount
+    }
+
+    fn split(self, amount: U256) -> (Self, Self) {
+        let rest = Self { start: self.start + amount, amount: self.amount - amount, ..self };
+        (Self { amount, ..self }, rest)
+    }
+
+    fn join(self, _next: Self) -> Option<Self> {
+        None
+    }
+}
+
+/// Each transfer that left took certain parts of certain transfers that came.
+#[derive(Debug)]
+pub struct Queue {
+    /// Of each transfer that left, first to last.
+    sources: Vec<Vec<Lot>>,
+    /// By transfer that came, where its parts that are to be explained begin and how long they are.
+    wanted: HashMap<usize, Vec<(U256, U256)>>,
+    /// Of a transfer that came, the end left first.
+    from_the_end: bool,
+    to_leave: U256,
+    unknown: U256,
+}
+
+impl Queue {
+    pub fn new(method: Method, events: &[Event]) -> Self {
+        let mut sources = vec![Vec::new(); events.len()];
+        let mut pool: Pool<Lot> = Pool::new(order(method));
+        for (number, (source, event)) in sources.iter_mut().zip(events).enumerate().rev() {
+            if event.incoming {
+                pool.put(Lot { event: number, start: U256::ZERO, amount: event.moment.value });
+            } else {
+                pool.take(event.moment.value, |lot| source.push(lot));
+            }
+        }
+        let from_the_end = order(method) == Order::NewestFirst;
+        Self { sources, wanted: HashMap::new(), from_the_end, to_leave: U256::ZERO, unknown: U256::ZERO }
+    }
+}
+
+impl Division for Queue {
+    fn arrive(&mut self, event: usize, _amount: U256, mark: Option<&Mark>) {
+        let Some(mark) = mark else { return };
+        let mut lots = self.sources.get(event).into_iter().flatten().copied();
+        let mut lot = lots.next();
+        for part in &mark.parts {
+            let mut rest = part.amount;
+            while rest > U256::ZERO {
+                let Some(from) = lot else {
+                    // sent without being known to be there
+                    if part.tainted {
+                        self.unknown = self.unknown.saturating_add(rest);
+                    }
+                    break;
+                };
+                let length = rest.min(from.amount);
+                let (left, stays) = if self.from_the_end {
+                    let (stays, left) = from.split(from.amount - length);
+                    (left, stays)
+                } else {
+                    from.split(length)
+                };
+                if part.tainted {
+                    self.wanted.entry(from.event).or_default().push((left.start, length));
+                    self.to_leave = self.to_leave.saturating_add(length);
+                }
+                rest -= length;
+                lot = if length < from.amount { Some(stays) } else { lots.next() };
+            }
+        }
+    }
+
+    fn leave(&mut self, event: usize, amount: U256) -> Mark {
+        let Some(mut wanted) = self.wanted.remove(&event) else { return Mark::default() };
+        wanted.sort_unstable();
+        let (mut mark, mut end) = (Mark::default(), U256::ZERO);
+        for (start, length) in wanted {
+            mark.push(Part { amount: start - end, tainted: false });
+            mark.push(Part { amount: length, tainted: true });
+            end = start + length;
+        }
+        mark.push(Part { amount: amount - end, tainted: false });
+        self.to_leave -= mark.tainted;
+        mark
+    }
+
+    fn held(&self) -> U256 {
+        self.to_leave.saturating_add(self.unknown)
+    }
+
+    fn pending(&self) -> bool {
+        self.to_leave > U256::ZERO
+    }
+}

@@ -1,0 +1,179 @@
+//! How funds leave a wallet after they have come. Poison and the highest first work in either direction.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+
+use super::division::{Division, order};
+use super::moment::Event;
+use super::pool::{Mark, Part, Pool};
+use super::ratio::share;
+use super::{Flow, Method};
+use crate::graph::budget::Interrupt;
+use crate::graph::file::sorting::sort_with_room;
+use crate::graph::types::U256;
+
+/// Bytes that [`HighestFirst`] keeps about an event.
+pub const PER_EVENT: usize = 4 * (size_of::<U256>() + size_of::<usize>());
+
+/// All that leaves is tainted, once anything was.
+#[derive(Debug, Default)]
+pub struct Poison {
+    tainted: bool,
+    arrived: U256,
+    left: U256,
+}
+
+impl Division for Poison {
+    fn arrive(&mut self, _event: usize, _amount: U256, mark: Option<&Mark>) {
+        if let Some(mark) = mark {
+            self.tainted = true;
+            self.arrived = self.arrived.saturating_add(mark.tainted);
+        }
+    }
+
+    fn leave(&mut self, _event: usize, amount: U256) -> Mark {
+        if !self.tainted {
+            return Mark::default();
+        }
+        self.left = self.left.saturating_add(amount);
+        Mark::of(amount)
+    }
+
+    fn held(&self) -> U256 {
+        self.arrived.saturating_sub(self.left)
+    }
+
+    fn pending(&self) -> bool {
+        self.tainted
+    }
+}
+
+/// What leaves is tainted by the share that the balance is.
+#[derive(Debug, Default)]
+pub struct Haircut {
+    balance: U256,
+    /// Never more than the balance.
+    tainted: U256,
+}
+
+impl Division for Haircut {
+    fn arrive(&mut self, _event: usize, amount: U256, mark: Option<&Mark>) {
+        self.balance = self.balance.saturating_add(amount);
+        if let Some(mark) = mark {
+            self.tainted = self.tainted.saturating_add(mark.tainted);
+        }
+    }
+
+    fn leave(&mut self, _event: usize, amount: U256) -> Mark {
+        let leaving = share(self.tainted, amount, self.balance);
+        self.tainted -= leaving;
+        self.balance = self.balance.saturating_sub(amount);
+        Mark::of(leaving)
+    }
+
+    fn held(&self) -> U256 {
+        self.tainted
+    }
+
+    fn pending(&self) -> bool {
+        self.tainted > U256::ZERO
+    }
+}
+
+/// Funds leave in the order in which they came, or the other way round.
+#[derive(Debug)]
+pub struct Queue {
+    pool: Pool<Part>,
+    tainted: U256,
+}
+
+impl Queue {
+    pub const fn new(method: Method) -> Self {
+        Self { pool: Pool::new(order(method)), tainted: U256::ZERO }
+    }
+}
+
+impl Division for Queue {
+    fn arrive(&mut self, _event: usize, amount: U256, mark: Option<&Mark>) {
+        match mark {
+            Some(mark) => {
+                self.tainted = self.tainted.saturating_add(mark.tainted);
+                mark.parts.iter().for_each(|part| self.pool.put(*part));
+            }
+            None => self.pool.put(Part { amount, tainted: false }),
+        }
+    }
+
+    fn leave(&mut self, _event: usize, amount: U256) -> Mark {
+        let mut mark = Mark::default();
+        let lacking = self.pool.take(amount, |part| mark.push(part));
+        mark.push(Part { amount: lacking, tainted: false });
+        self.tainted -= mark.tainted;
+        mark
+    }
+
+    fn held(&self) -> U256 {
+        self.tainted
+    }
+
+    fn pending(&self) -> bool {
+        self.tainted > U256::ZERO
+    }
+}
+
+/// Tainted funds leave with the largest of the transfers that are still to leave, the next ones with the next largest.
+#[derive(Debug)]
+pub struct HighestFirst {
+    /// Transfers that are still to leave and can carry more.
+    open: BTreeSet<(Reverse<U256>, usize)>,
+    carried: HashMap<usize, U256>,
+    to_leave: U256,
+    /// What no transfer had room for.
+    stays: U256,
+}
+
+impl HighestFirst {
+    pub fn new(events: &[Event], flow: Flow, interrupt: &mut impl Interrupt) -> Self {
+        let of_leaving = events.iter().enumerate().filter(|(_, event)| event.side() == flow.side());
+        let open = of_leaving.filter(|(_, event)| event.moment.value > U256::ZERO);
+        let mut open: Vec<(Reverse<U256>, usize)> =
+            open.map(|(number, event)| (Reverse(event.moment.value), number)).collect();
+        // a set is made quickly of what is in order
+        sort_with_room(&mut open, interrupt, Ord::cmp);
+        let open = open.into_iter().collect();
+        Self { open, carried: HashMap::new(), to_leave: U256::ZERO, stays: U256::ZERO }
+    }
+}
+
+impl Division for HighestFirst {
+    fn arrive(&mut self, _event: usize, _amount: U256, mark: Option<&Mark>) {
+        let mut rest = mark.map_or(U256::ZERO, |mark| mark.tainted);
+        while rest > U256::ZERO {
+            let Some((Reverse(amount), event)) = self.open.first().copied() else { break };
+            let carried = self.carried.entry(event).or_insert(U256::ZERO);
+            let more = rest.min(amount - *carried);
+            *carried += more;
+            self.to_leave = self.to_leave.saturating_add(more);
+            rest -= more;
+            if *carried == amount {
+                self.open.pop_first();
+            }
+        }
+        self.stays = self.stays.saturating_add(rest);
+    }
+
+    fn leave(&mut self, event: usize, amount: U256) -> Mark {
+        self.open.remove(&(Reverse(amount), event));
+        let carried = self.carried.remove(&event).unwrap_or(U256::ZERO);
+        self.to_leave -= carried;
+        Mark::of(carried)
+    }
+
+    fn held(&self) -> U256 {
+        self.stays.saturating_add(self.to_leave)
+    }
+
+    fn pending(&self) -> bool {
+        self.to_leave > U256::ZERO
+    }
+}

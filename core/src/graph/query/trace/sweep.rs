@@ -1,0 +1,425 @@
+//! The way through time.
+
+use std::cmp::Ordering;
+use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap};
+
+use super::account::{Account, Loaded, cost_of_event, event, single};
+use super::moment::{Event, Waiting, in_flow};
+use super::pool::{Mark, Part};
+use super::{End, Ended, Flow, Origin, Step, Stops, Terms, Trace};
+use crate::graph::budget::MemoryBudget;
+use crate::graph::budget::Pace;
+use crate::graph::budget::{Halt, Interrupt};
+use crate::graph::error::Damaged;
+use crate::graph::file::sorting::sort_with_room;
+use crate::graph::query::fan_out::has_more_peers;
+use crate::graph::types::U256;
+use crate::graph::types::{Side, WalletId};
+use crate::graph::view::graph::Graph;
+use crate::graph::{EdgeFilter, SearchError};
+
+/// Follows tainted funds. O(transfers of the wallets that are followed, times the logarithm of their number).
+///
+/// # Errors
+/// [`SearchError::Memory`] when what the origin sent does not fit into the memory allowed, [`SearchError::Damaged`], and what looking up
+/// where to stop reports. Every other limit ends an amount where it is, see [`End`].
+pub fn trace<S: Stops, W: Interrupt>(
+    graph: &Graph<'_>,
+    origin: &Origin,
+    terms: &Terms,
+    stops: &mut S,
+    interrupt: &mut W,
+) -> Result<Trace, S::Error> {
+    let mut sweep = Sweep {
+        graph,
+        terms,
+        stops,
+        origin: if let Origin::Wallet(wallet) = origin { Some(*wallet) } else { None },
+        memory: terms.memory,
+        pace: Pace::new(interrupt),
+        accounts: Vec::new(),
+        by_wallet: HashMap::new(),
+        waiting: BinaryHeap::new(),
+        steps: Vec::new(),
+        hubs: HashMap::new(),
+        ends: HashMap::new(),
+        injected: HashMap::new(),
+        cut: None,
+    };
+    let seeds = sweep.seeds(origin)?;
+    if sweep.cut != Some(End::Time) {
+        sweep.run(&seeds)?;
+    }
+    Ok(sweep.finish().map_err(SearchError::from)?)
+}
+
+/// A transfer of the origin, or of a wallet that is followed.
+#[derive(Debug, Clone, Copy)]
+struct Moving {
+    event: Event,
+    asset: u32,
+    from: WalletId,
+    to: Option<WalletId>,
+}
+
+impl Moving {
+    /// From an event in the history of one of its wallets.
+    fn of(event: Event, asset: u32, wallet: WalletId) -> Self {
+        match event.side() {
+            Side::Out => Self { event, asset, from: wallet, to: event.peer },
+            Side::In => Self { event, asset, from: event.peer.unwrap_or(wallet), to: Some(wallet) },
+        }
+    }
+
+    /// Where it arrives in the direction of the flow.
+    fn arrives(&self, flow: Flow) -> Option<WalletId> {
+        match flow {
+            Flow::Forward => self.to,
+            Flow::Backward => Some(self.from),
+        }
+    }
+}
+
+/// An end of one kind.
+#[derive(Debug, Clone, Copy)]
+struct Pile {
+    amount: U256,
+    hop: u32,
+    transfers: u64,
+    first: i64,
+    last: i64,
+}
+
+/// Wallets that are looked up at a time: some tens of milliseconds.
+const LOOKED_UP: usize = 2_000;
+
+/// Bytes of an entry of the wallets that were found to be hubs or not, with the table's spare room.
+const HUB: usize = 32;
+
+/// Bytes of an entry of the ends, with the table's spare room.
+const PILE: usize = 2 * (size_of::<Pile>() + 16);
+
+struct Sweep<'s, 'g, S, W> {
+    graph: &'s Graph<'g>,
+    terms: &'s Terms,
+    stops: &'s mut S,
+    /// The wallet that funds come back to.
+    origin: Option<WalletId>,
+    memory: MemoryBudget,
+    pace: Pace<'s, W>,
+    accounts: Vec<Account>,
+    by_wallet: HashMap<(WalletId, u32), usize>,
+    waiting: BinaryHeap<Waiting>,
+    steps: Vec<Step>,
+    /// Whether wallets that were come to have too many counterparties.
+    hubs: HashMap<(WalletId, u32), bool>,
+    ends: HashMap<(Option<WalletId>, u32, End), Pile>,
+    injected: HashMap<u32, U256>,
+    cut: Option<End>,
+}
+
+impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
+    /// The transfers that the trace begins with, in the order of the flow.
+    fn seeds(&mut self, origin: &Origin) -> Result<Vec<Moving>, S::Error> {
+        let (terms, graph) = (self.terms, self.graph);
+        let mut seeds = Vec::new();
+        match origin {
+            Origin::Transfers(sent) => {
+                for one in sent.iter().filter(|one| terms.assets.contains(one.transfer.asset)) {
+                    let event = event(graph, one.from, Side::Out, &one.transfer);
+                    seeds.push(Moving::of(event, one.transfer.asset, one.from));
+                }
+            }
+            Origin::Wallet(wallet) => {
+                let side = terms.flow.side();
+                let filter = EdgeFilter { since: terms.since, ..EdgeFilter::history(terms.assets, terms.until) };
+                let (memory, pace) = (&mut self.memory, &mut self.pace);
+                // as much again to sort them, and the rest to follow them
+                let most = memory.left() / (4 * size_of::<Moving>());
+                let mut full = false;
+                let looked = graph.counted_transfers(*wallet, side, &filter, |transfer| -> Result<(), SearchError> {
+                    pace.step(0);
+                    full |= seeds.len() >= most;
+                    // what a wallet sends itself goes nowhere
+                    if !full && transfer.value > U256::ZERO && transfer.peer != Some(*wallet) {
+                        seeds.push(Moving::of(event(graph, *wallet, side, &transfer), transfer.asset, *wallet));
+                    }
+                    Ok(())
+                });
+                self.cut = full.then_some(End::Memory);
+                looked?;
+                memory.take(2 * seeds.len() * size_of::<Moving>());
+            }
+        }
+        sort_with_room(&mut seeds, self.pace.interrupt(), |one, other| {
+            in_flow(terms.flow, &one.event.moment, &other.event.moment)
+        });
+        seeds.dedup_by_key(|seed| seed.event.moment.number);
+        let mut peers: Vec<WalletId> = seeds.iter().filter_map(|seed| seed.arrives(terms.flow)).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        for some in peers.chunks(LOOKED_UP) {
+            self.stops.prepare(graph, some)?;
+            if self.pace.interrupt().should_stop() {
+                self.cut = Some(End::Time);
+                return Ok(Vec::new());
+            }
+        }
+        Ok(seeds)
+    }
+
+    fn run(&mut self, seeds: &[Moving]) -> Result<(), S::Error> {
+        let mut seeds = seeds.iter().peekable();
+        loop {
+            if self.memory.left() < size_of::<Step>() + PILE {
+                self.cut = Some(End::Memory);
+                return Ok(());
+            }
+            if let Some(Halt::Time) = self.pace.step(0) {
+                self.cut = Some(End::Time);
+                return Ok(());
+            }
+            let order = match (seeds.peek(), self.waiting.peek()) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(seed), Some(next)) => in_flow(self.terms.flow, &seed.event.moment, &next.moment),
+            };
+            let left = if order == Ordering::Less { None } else { self.waiting.pop() };
+            let left = match left {
+                Some(next) => self.leave(&next),
+                None => None,
+            };
+            if order == Ordering::Greater {
+                if let Some((moving, mark, depth)) = left {
+                    self.deliver(moving, mark, depth + 1)?;
+                }
+                continue;
+            }
+            // tainted as a whole; what came from elsewhere is not counted again
+            let Some(seed) = seeds.next() else { continue };
+            let (already, _) = left.map_or((U256::ZERO, 0), |(_, mark, depth)| (mark.tainted, depth));
+            let amount = seed.event.moment.value;
+            let total = self.injected.entry(seed.asset).or_insert(U256::ZERO);
+            *total = total.checked_add(amount.saturating_sub(already)).ok_or(SearchError::ValueOverflow)?;
+            self.deliver(*seed, Mark::whole(amount), 1)?;
+        }
+    }
+
+    /// The next transfer of a wallet: what it carries, if anything.
+    fn leave(&mut self, next: &Waiting) -> Option<(Moving, Mark, u32)> {
+        let flow = self.terms.flow;
+        let account = self.accounts.get_mut(next.account)?;
+        account.queued = false;
+        account.advance(next.event, flow, &mut self.pace);
+        let event = *account.events.get(next.event)?;
+        let mark = account.pass(flow);
+        let (wallet, asset, depth) = (account.wallet, account.asset, account.depth);
+        account.moved |= mark.tainted > U256::ZERO;
+        self.queue(next.account);
+        (mark.tainted > U256::ZERO).then(|| (Moving::of(event, asset, wallet), mark, depth))
+    }
+
+    /// Lets an account wait for its next transfer.
+    fn queue(&mut self, number: usize) {
+        let terms = self.terms;
+        let Some(account) = self.accounts.get_mut(number).filter(|account| !account.queued) else { return };
+        let Some(event) = account.next_leaving(terms) else { return };
+        let Some(moment) = account.events.get(event).map(|event| event.moment) else { return };
+        account.queued = true;
+        self.waiting.push(Waiting { moment, flow: terms.flow, account: number, event });
+    }
+
+    /// A transfer arrives with what it carries.
+    fn deliver(&mut self, moving: Moving, mark: Mark, hop: u32) -> Result<(), S::Error> {
+        let Moving { event, asset, from, to } = moving;
+        let (tainted, moment, arrives) = (mark.tainted, event.moment, moving.arrives(self.terms.flow));
+        if tainted == U256::ZERO {
+            return Ok(());
+        }
+        self.memory.take(2 * (size_of::<Step>() + mark.parts.len() * size_of::<Part>()));
+        self.pace.step(mark.parts.len());
+        let end = match self.joins(arrives, asset, tainted, hop)? {
+            Ok(account) => self.join(account, &event, mark, hop),
+            Err(end) => Some(end),
+        };
+        self.steps.push(Step {
+            hop,
+            from,
+            to,
+            asset,
+            time: moment.time,
+            position: moment.position,
+            status: event.status,
+            amount: moment.value,
+            tainted,
+            end,
+            number: moment.number,
+        });
+        if let Some(end) = end {
+            let pile = Pile { amount: tainted, hop, transfers: 1, first: moment.time, last: moment.time };
+            self.pile(arrives, asset, end, pile);
+        }
+        Ok(())
+    }
+
+    fn pile(&mut self, wallet: Option<WalletId>, asset: u32, end: End, more: Pile) {
+        match self.ends.entry((wallet, asset, end)) {
+            Entry::Vacant(vacant) => {
+                self.memory.take(PILE);
+                vacant.insert(more);
+            }
+            Entry::Occupied(mut occupied) => {
+                let pile = occupied.get_mut();
+                pile.amount = pile.amount.saturating_add(more.amount);
+                pile.hop = pile.hop.min(more.hop);
+                pile.transfers += more.transfers;
+                pile.first = pile.first.min(more.first);
+                pile.last = pile.last.max(more.last);
+            }
+        }
+    }
+
+    /// The account that an amount goes into, or why it ends.
+    fn joins(
+        &mut self,
+        arrives: Option<WalletId>,
+        asset: u32,
+        tainted: U256,
+        hop: u32,
+    ) -> Result<Result<usize, End>, S::Error> {
+        let (terms, graph) = (self.terms, self.graph);
+        let Some(wallet) = arrives else { return Ok(Err(End::Contract)) };
+        if self.origin == Some(wallet) {
+            return Ok(Err(End::Origin));
+        }
+        if self.stops.stops_at(wallet) {
+            return Ok(Err(End::Stop));
+        }
+        if let Some(account) = self.by_wallet.get(&(wallet, asset)) {
+            return Ok(Ok(*account));
+        }
+        if hop >= terms.max_hops {
+            return Ok(Err(End::Hops));
+        }
+        if terms.min_value.is_some_and(|least| tainted < least) {
+            return Ok(Err(End::Value));
+        }
+        if graph.transfer_count(wallet, terms.flow.side()) == 0 {
+            return Ok(Err(End::Held));
+        }
+        if self.is_hub(wallet, asset)? {
+            return Ok(Err(End::FanOut));
+        }
+        if terms.max_wallets.is_some_and(|most| self.accounts.len() as u64 >= most) {
+            return Ok(Err(self.cut_by(End::Wallets)));
+        }
+        let (stays, sorted) = cost_of_event(terms);
+        let most = self.memory.left() / (stays + sorted);
+        let account = match Account::load(graph, wallet, asset, terms, most, &mut self.pace)? {
+            Loaded::Account(account) => account,
+            Loaded::TooLong => return Ok(Err(self.cut_by(End::Memory))),
+            Loaded::Expired => return Ok(Err(self.cut_by(End::Time))),
+        };
+        self.memory.take(account.events.len() * stays);
+        let side = terms.flow.side();
+        let mut peers: Vec<WalletId> =
+            account.events.iter().filter(|event| event.side() == side).filter_map(|event| event.peer).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        for some in peers.chunks(LOOKED_UP) {
+            self.stops.prepare(graph, some)?;
+            if self.pace.interrupt().should_stop() {
+                return Ok(Err(self.cut_by(End::Time)));
+            }
+        }
+        let number = self.accounts.len();
+        self.accounts.push(account);
+        self.by_wallet.insert((wallet, asset), number);
+        Ok(Ok(number))
+    }
+
+    /// Whether a wallet has too many counterparties.
+    fn is_hub(&mut self, wallet: WalletId, asset: u32) -> Result<bool, SearchError> {
+        let Some(most) = self.terms.max_fan_out else { return Ok(false) };
+        if let Some(known) = self.hubs.get(&(wallet, asset)) {
+            return Ok(*known);
+        }
+        let (side, filter) = (self.terms.flow.side(), EdgeFilter::history(single(asset), self.terms.until));
+        let found = has_more_peers(self.graph, wallet, side, &filter, most, &mut self.pace)?;
+        self.memory.take(HUB);
+        self.hubs.insert((wallet, asset), found);
+        Ok(found)
+    }
+
+    const fn cut_by(&mut self, end: End) -> End {
+        self.cut = Some(end);
+        end
+    }
+
+    /// A transfer brings what it carries into an account. One that is outside the window stays where it arrived.
+    fn join(&mut self, number: usize, event: &Event, mark: Mark, hop: u32) -> Option<End> {
+        let flow = self.terms.flow;
+        let account = self.accounts.get_mut(number)?;
+        let Some(place) = account.arrival(&event.moment, flow) else { return Some(End::Held) };
+        account.depth = account.depth.min(hop);
+        account.transfers += 1;
+        account.first = account.first.min(event.moment.time);
+        account.last = account.last.max(event.moment.time);
+        account.marks.insert(place, mark);
+        if !account.queued {
+            account.advance(place + 1, flow, &mut self.pace);
+        }
+        self.queue(number);
+        None
+    }
+
+    fn finish(mut self) -> Result<Trace, Damaged> {
+        let (terms, cut, graph) = (self.terms, self.cut, self.graph);
+        // where nothing moved on, why
+        let mut stayed: HashMap<(WalletId, u32), End> = HashMap::new();
+        for account in std::mem::take(&mut self.accounts) {
+            self.pace.step(account.marks.len());
+            // what was about to arrive when the trace was cut
+            let on_the_way = account.marks.values().fold(U256::ZERO, |sum, mark| sum.saturating_add(mark.tainted));
+            let held = account.division.held().saturating_add(on_the_way);
+            let end = cut.filter(|_| account.queued).unwrap_or_else(|| account.end(terms));
+            if held > U256::ZERO {
+                let Account { depth, transfers, first, last, .. } = account;
+                self.pile(
+                    Some(account.wallet),
+                    account.asset,
+                    end,
+                    Pile { amount: held, hop: depth, transfers, first, last },
+                );
+            }
+            if !account.moved {
+                stayed.insert((account.wallet, account.asset), end);
+            }
+        }
+        for step in self.steps.iter_mut().filter(|step| step.end.is_none()) {
+            self.pace.step(0);
+            let arrived = if terms.flow == Flow::Forward { step.to } else { Some(step.from) };
+            step.end = arrived.and_then(|wallet| stayed.get(&(wallet, step.asset)).copied());
+        }
+        let mut names: HashMap<u32, &str> = HashMap::new();
+        for asset in self.injected.keys() {
+            names.insert(*asset, graph.token(*asset)?);
+        }
+        let name = |asset: u32| names.get(&asset).copied().unwrap_or_default();
+        let mut ends: Vec<Ended> = Vec::with_capacity(self.ends.len());
+        for ((wallet, asset, end), Pile { amount, hop, transfers, first, last }) in self.ends {
+            self.pace.step(0);
+            ends.push(Ended { wallet, asset, end, amount, hop, transfers, first, last });
+        }
+        let order = |wallet: Option<WalletId>| wallet.map_or(u64::MAX, |wallet| graph.order(wallet));
+        sort_with_room(&mut ends, self.pace.interrupt(), |one, other| {
+            let by_amount = name(one.asset).cmp(name(other.asset)).then(other.amount.cmp(&one.amount));
+            by_amount.then_with(|| order(one.wallet).cmp(&order(other.wallet))).then(one.end.cmp(&other.end))
+        });
+        let mut origin: Vec<(u32, U256)> = self.injected.into_iter().collect();
+        origin.sort_unstable_by(|one, other| name(one.0).cmp(name(other.0)));
+        Ok(Trace { steps: self.steps, ends, origin, cut })
+    }
+}

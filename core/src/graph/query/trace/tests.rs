@@ -1,0 +1,436 @@
+//! Traces are those of the plainest definition: every unit of money is a thing of its own that remembers where it was.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::graph::test_graph::{Patience, Sent as Row, TestGraph};
+use crate::graph::{Damaged, Direction, EdgeFilter, NATIVE, Side, Transfer, Uninterrupted, connections};
+
+const ORIGIN: u32 = 0;
+
+fn rows(most: u128) -> impl Strategy<Value = Vec<Row>> {
+    let row = (0..7_u32, 0..7_u32, 0..12_i64, 0..=most);
+    let row = row.prop_map(|(from, to, time, value)| Row { from, to, token: 0, time, value });
+    prop::collection::vec(row, 1..40)
+}
+
+/// In the order in which they happened: the blocks of a test graph are numbered like its rows.
+fn in_order(rows: &[Row]) -> Vec<(usize, Row)> {
+    let mut ordered: Vec<(usize, Row)> = rows.iter().cloned().enumerate().collect();
+    ordered.sort_by_key(|(number, row)| (row.time, *number));
+    ordered
+}
+
+fn terms(flow: Flow, method: Method) -> Terms {
+    Terms {
+        flow,
+        method,
+        assets: AssetSelection::Native,
+        since: None,
+        until: None,
+        max_hops: 1_000,
+        min_value: None,
+        max_fan_out: None,
+        max_wallets: None,
+        memory: MemoryBudget::new(1 << 26),
+    }
+}
+
+fn traced(graph: &TestGraph, origin: &Origin, terms: &Terms) -> Trace {
+    trace(&graph.graph(), origin, terms, &mut NoStops, &mut Uninterrupted).unwrap()
+}
+
+/// Tainted amounts by row.
+fn by_row(trace: &Trace) -> BTreeMap<usize, U256> {
+    trace.steps.iter().map(|step| (step.position.block as usize, step.tainted)).collect()
+}
+
+/// The transfer of a row.
+fn sent(graph: &TestGraph, rows: &[Row], number: usize) -> Sent {
+    let from = graph.wallet(rows[number].from);
+    let mut found: Option<Transfer> = None;
+    let each = |transfer: Transfer| -> Result<(), Damaged> {
+        if transfer.position.block == number as u64 {
+            found = Some(transfer);
+        }
+        Ok(())
+    };
+    graph.graph().transfers(from, Side::Out, each).unwrap();
+    Sent { from, transfer: found.unwrap() }
+}
+
+/// Every unit of money with the rows it went through. What a wallet lacks is made when it is needed, and taken last.
+fn units(rows: &[Row], newest_first: bool) -> Vec<Vec<usize>> {
+    let mut histories: Vec<Vec<usize>> = Vec::new();
+    let mut wallets: HashMap<u32, VecDeque<usize>> = HashMap::new();
+    for (number, row) in in_order(rows) {
+        let mut moved = Vec::new();
+        for _ in 0..row.value {
+            let held = wallets.entry(row.from).or_default();
+            let unit = if newest_first { held.pop_back() } else { held.pop_front() };
+            let unit = unit.unwrap_or_else(|| {
+                histories.push(Vec::new());
+                histories.len() - 1
+            });
+            histories[unit].push(number);
+            moved.push(unit);
+        }
+        wallets.entry(row.to).or_default().extend(moved);
+    }
+    histories
+}
+
+/// Rows of the origin, and where what belongs to it is followed no more.
+struct Seeds(BTreeSet<usize>);
+
+impl Seeds {
+    fn of_wallet(rows: &[Row], flow: Flow) -> Self {
+        let seed =
+            |row: &Row| row.from != row.to && if flow == Flow::Forward { row.from == ORIGIN } else { row.to == ORIGIN };
+        Self(rows.iter().enumerate().filter(|(_, row)| seed(row)).map(|(number, _)| number).collect())
+    }
+}
+
+/// Of each row, how many units belong to the origin.
+fn queue_definition(rows: &[Row], seeds: &Seeds, flow: Flow, newest_first: bool) -> BTreeMap<usize, U256> {
+    let mut tainted = BTreeMap::new();
+    for history in units(rows, newest_first) {
+        let mut followed = false;
+        let path: Vec<usize> = if flow == Flow::Forward { history } else { history.into_iter().rev().collect() };
+        for number in path {
+            let row = &rows[number];
+            let leaves_origin = row.from != row.to && if flow == Flow::Forward { row.from } else { row.to } == ORIGIN;
+            followed = (followed && !within_origin(row)) || leaves_origin || seeds.0.contains(&number);
+            if followed {
+                *tainted.entry(number).or_insert(U256::ZERO) += U256::ONE;
+            }
+            let comes_back = if flow == Flow::Forward { row.to } else { row.from } == ORIGIN;
+            followed &= !comes_back;
+        }
+    }
+    tainted
+}
+
+fn within_origin(row: &Row) -> bool {
+    row.from == ORIGIN && row.to == ORIGIN
+}
+
+/// Forward by a share that each wallet's balance is.
+fn haircut_definition(rows: &[Row], seeds: &Seeds) -> BTreeMap<usize, U256> {
+    let (mut balances, mut tainted) = (HashMap::<u32, u128>::new(), HashMap::<u32, u128>::new());
+    let mut found = BTreeMap::new();
+    for (number, row) in in_order(rows) {
+        let (balance, own) = (balances.entry(row.from).or_default(), tainted.entry(row.from).or_default());
+        let share = if row.value >= *balance { *own } else { *own * row.value / *balance };
+        *own -= share;
+        *balance = balance.saturating_sub(row.value);
+        *balances.entry(row.to).or_default() += row.value;
+        let moved = if seeds.0.contains(&number) { row.value } else { share };
+        if moved > 0 {
+            found.insert(number, U256::new(moved));
+        }
+        if row.to != ORIGIN {
+            *tainted.entry(row.to).or_default() += moved;
+        }
+    }
+    found
+}
+
+/// Of one row's amount, how much is in each later row: what backward must agree with.
+fn shares_of(rows: &[Row], number: usize) -> BTreeMap<usize, f64> {
+    let (mut balances, mut own) = (HashMap::<u32, u128>::new(), HashMap::<u32, f64>::new());
+    let mut found = BTreeMap::new();
+    for (later, row) in in_order(rows) {
+        let (balance, held) = (balances.entry(row.from).or_default(), own.entry(row.from).or_default());
+        let share = if row.value >= *balance { *held } else { *held * row.value as f64 / *balance as f64 };
+        *held -= share;
+        *balance = balance.saturating_sub(row.value);
+        *balances.entry(row.to).or_default() += row.value;
+        let moved = if later == number { row.value as f64 } else { share };
+        found.insert(later, moved);
+        // what comes to the origin stays there
+        if row.to != ORIGIN {
+            *own.entry(row.to).or_default() += moved;
+        }
+    }
+    found
+}
+
+/// The largest of a wallet's later transfers carry what comes.
+fn tiho_definition(rows: &[Row], seeds: &Seeds, flow: Flow) -> BTreeMap<usize, U256> {
+    let mut ordered = in_order(rows);
+    if flow == Flow::Backward {
+        ordered.reverse();
+    }
+    let ends = |row: &Row| if flow == Flow::Forward { (row.from, row.to) } else { (row.to, row.from) };
+    let mut carried: BTreeMap<usize, u128> = BTreeMap::new();
+    for (place, (number, row)) in ordered.iter().enumerate() {
+        let moved = if seeds.0.contains(number) { row.value } else { carried.get(number).copied().unwrap_or(0) };
+        carried.insert(*number, moved);
+        let (_, arrives) = ends(row);
+        if arrives == ORIGIN {
+            continue;
+        }
+        let mut later: Vec<&(usize, Row)> =
+            ordered[place + 1..].iter().filter(|(_, row)| ends(row).0 == arrives).collect();
+        later.sort_by_key(|(_, row)| std::cmp::Reverse(row.value));
+        let mut rest = moved;
+        for (number, row) in later {
+            let room = carried.entry(*number).or_default();
+            let more = rest.min(row.value - *room);
+            *room += more;
+            rest -= more;
+        }
+    }
+    carried.into_iter().filter(|(_, moved)| *moved > 0).map(|(number, moved)| (number, U256::new(moved))).collect()
+}
+
+fn poison_definition(rows: &[Row], seeds: &Seeds, flow: Flow) -> BTreeMap<usize, U256> {
+    let mut ordered = in_order(rows);
+    if flow == Flow::Backward {
+        ordered.reverse();
+    }
+    let (mut tainted, mut found) = (BTreeSet::new(), BTreeMap::new());
+    for (number, row) in ordered.iter().filter(|(_, row)| row.value > 0) {
+        let (left, arrives) = if flow == Flow::Forward { (row.from, row.to) } else { (row.to, row.from) };
+        if seeds.0.contains(number) || tainted.contains(&left) {
+            found.insert(*number, U256::new(row.value));
+            if arrives != ORIGIN {
+                tainted.insert(arrives);
+            }
+        }
+    }
+    found
+}
+
+fn total(ends: &[Ended]) -> U256 {
+    ends.iter().map(|one| one.amount).fold(U256::ZERO, |sum, amount| sum + amount)
+}
+
+fn origin_total(trace: &Trace) -> U256 {
+    trace.origin.iter().fold(U256::ZERO, |sum, (_, amount)| sum + *amount)
+}
+
+/// What holds for every trace, however it was cut.
+fn check_conserved(trace: &Trace, terms: &Terms) -> Result<(), TestCaseError> {
+    if terms.method != Method::Poison {
+        prop_assert_eq!(total(&trace.ends), origin_total(trace), "{:?}", trace);
+    }
+    let moments: Vec<(i64, u64)> = trace.steps.iter().map(|step| (step.time, step.position.block)).collect();
+    let in_flow = if terms.flow == Flow::Forward { moments.is_sorted() } else { moments.iter().rev().is_sorted() };
+    prop_assert!(in_flow, "{:?}", moments);
+    for step in &trace.steps {
+        prop_assert!(
+            step.tainted > U256::ZERO && step.tainted <= step.amount && step.hop >= 1 && step.hop <= terms.max_hops
+        );
+    }
+    Ok(())
+}
+
+fn flows() -> impl Strategy<Value = Flow> {
+    prop_oneof![Just(Flow::Forward), Just(Flow::Backward)]
+}
+
+fn methods() -> impl Strategy<Value = Method> {
+    prop::sample::select(Method::ALL.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_wallets_funds_are_followed_by_definition(rows in rows(9), over in 0..20_usize, flow in flows(), method in methods()) {
+        let graph = TestGraph::new(&rows, over);
+        let terms = terms(flow, method);
+        let found = traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms);
+        let seeds = Seeds::of_wallet(&rows, flow);
+        let expected = match (method, flow) {
+            (Method::Poison, _) => Some(poison_definition(&rows, &seeds, flow)),
+            (Method::Tiho, _) => Some(tiho_definition(&rows, &seeds, flow)),
+            (Method::Haircut, Flow::Forward) => Some(haircut_definition(&rows, &seeds)),
+            // see below
+            (Method::Haircut, Flow::Backward) => None,
+            (Method::Fifo, _) => Some(queue_definition(&rows, &seeds, flow, false)),
+            (Method::Lifo, _) => Some(queue_definition(&rows, &seeds, flow, true)),
+        };
+        if let Some(expected) = expected {
+            prop_assert_eq!(by_row(&found), expected);
+        }
+        check_conserved(&found, &terms)?;
+    }
+
+    #[test]
+    fn named_transfers_are_followed_by_definition(
+        rows in rows(9), picked in prop::collection::btree_set(0..40_usize, 1..4), method in methods(), flow in flows(),
+    ) {
+        // wallet 0 is nothing special here
+        let rows: Vec<Row> = rows.into_iter().map(|row| Row { from: row.from + 1, to: row.to + 1, ..row }).collect();
+        let graph = TestGraph::new(&rows, 5);
+        let seeds = Seeds(picked.into_iter().filter(|number| rows.get(*number).is_some_and(|row| row.value > 0)).collect());
+        let origin = Origin::Transfers(seeds.0.iter().map(|number| sent(&graph, &rows, *number)).collect());
+        let terms = terms(flow, method);
+        let found = traced(&graph, &origin, &terms);
+        check_conserved(&found, &terms)?;
+        let expected = match (method, flow) {
+            (Method::Poison, _) => poison_definition(&rows, &seeds, flow),
+            (Method::Tiho, _) => tiho_definition(&rows, &seeds, flow),
+            (Method::Haircut, Flow::Forward) => haircut_definition(&rows, &seeds),
+            (Method::Haircut, Flow::Backward) => return Ok(()),
+            (Method::Fifo, _) => queue_definition(&rows, &seeds, flow, false),
+            (Method::Lifo, _) => queue_definition(&rows, &seeds, flow, true),
+        };
+        prop_assert_eq!(by_row(&found), expected);
+    }
+
+    #[test]
+    fn backward_haircut_finds_what_forward_haircut_sends(rows in rows(9)) {
+        // large amounts, so that rounding is small beside them
+        let rows: Vec<Row> = rows.into_iter().map(|row| Row { value: row.value * 1_000_000_000_000, ..row }).collect();
+        let graph = TestGraph::new(&rows, 5);
+        let found = by_row(&traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms(Flow::Backward, Method::Haircut)));
+        let seeds = Seeds::of_wallet(&rows, Flow::Backward);
+        for number in 0..rows.len() {
+            let shares = shares_of(&rows, number);
+            let reached: f64 = seeds.0.iter().filter_map(|seed| shares.get(seed)).sum();
+            let own = found.get(&number).copied().unwrap_or(U256::ZERO).as_f64();
+            if !within_origin(&rows[number]) {
+                prop_assert!((own - reached).abs() <= 1_000.0, "row {}: {} against {}", number, own, reached);
+            }
+        }
+    }
+
+    #[test]
+    fn limits_lose_nothing(
+        rows in rows(50), flow in flows(), method in methods(), max_hops in 1..4_u32, least in 0..20_u64,
+        fan_out in prop::option::of(0..3_u64), wallets in prop::option::of(0..4_u64), window in prop::option::of((0..6_i64, 6..12_i64)),
+    ) {
+        let graph = TestGraph::new(&rows, 5);
+        let terms = Terms {
+            max_hops,
+            min_value: Some(U256::from(least)),
+            max_fan_out: fan_out,
+            max_wallets: wallets,
+            since: window.map(|(since, _)| since),
+            until: window.map(|(_, until)| until),
+            ..terms(flow, method)
+        };
+        let found = traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms);
+        check_conserved(&found, &terms)?;
+        let within = |step: &Step| window.is_none_or(|(since, until)| step.time >= since && step.time < until);
+        prop_assert!(found.steps.iter().all(within));
+        prop_assert_eq!(found.cut.is_some(), found.ends.iter().any(|end| end.end.is_cut()));
+        // as often as asked
+        let again = traced(&TestGraph::new(&rows, 20), &Origin::Wallet(graph.wallet(ORIGIN)), &terms);
+        prop_assert_eq!(by_row(&found).len(), again.steps.len());
+    }
+
+    #[test]
+    fn a_trace_that_is_cut_says_so(rows in rows(50), flow in flows(), method in methods()) {
+        let graph = TestGraph::new(&rows, 5);
+        let terms = terms(flow, method);
+        let origin = Origin::Wallet(graph.wallet(ORIGIN));
+        let found = trace(&graph.graph(), &origin, &terms, &mut NoStops, &mut Patience(1)).unwrap();
+        check_conserved(&found, &terms)?;
+        let small = Terms { memory: MemoryBudget::new(4_000), ..terms };
+        match trace(&graph.graph(), &origin, &small, &mut NoStops, &mut Uninterrupted) {
+            Ok(found) => check_conserved(&found, &small)?,
+            Err(error) => {
+                let out_of_memory = matches!(error, SearchError::Memory { .. });
+                prop_assert!(out_of_memory, "{}", error);
+            }
+        }
+    }
+}
+
+fn coins(from: u32, to: u32, time: i64, value: u128) -> Row {
+    Row { from, to, token: 0, time, value }
+}
+
+/// Stops at a wallet.
+struct At(WalletId);
+
+impl Stops for At {
+    type Error = SearchError;
+
+    fn prepare(&mut self, _graph: &Graph<'_>, _wallets: &[WalletId]) -> Result<(), SearchError> {
+        Ok(())
+    }
+
+    fn stops_at(&self, wallet: WalletId) -> bool {
+        wallet == self.0
+    }
+}
+
+#[test]
+fn methods_divide_a_mixed_wallet_as_their_names_say() {
+    // 10 clean come first, then 10 tainted, then 12 and 8 leave
+    let rows = [coins(5, 1, 1, 10), coins(ORIGIN, 1, 2, 10), coins(1, 2, 3, 8), coins(1, 3, 4, 12)];
+    let graph = TestGraph::new(&rows, 0);
+    let carried = |method| {
+        let found = by_row(&traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms(Flow::Forward, method)));
+        [2, 3].map(|row| found.get(&row).map_or(0, |amount| amount.as_u128()))
+    };
+    assert_eq!(carried(Method::Poison), [8, 12]);
+    assert_eq!(carried(Method::Haircut), [4, 6]);
+    assert_eq!(carried(Method::Fifo), [0, 10]);
+    assert_eq!(carried(Method::Lifo), [8, 2]);
+    assert_eq!(carried(Method::Tiho), [0, 10]);
+}
+
+#[test]
+fn tracing_stops_at_services_and_says_where() {
+    let rows = [coins(ORIGIN, 1, 1, 10), coins(1, 2, 2, 7), coins(2, 3, 3, 7)];
+    let graph = TestGraph::new(&rows, 0);
+    let origin = Origin::Wallet(graph.wallet(ORIGIN));
+    let mut stop = At(graph.wallet(2));
+    let found =
+        trace(&graph.graph(), &origin, &terms(Flow::Forward, Method::Haircut), &mut stop, &mut Uninterrupted).unwrap();
+    let ends: Vec<(u32, End, u128, u32)> = found
+        .ends
+        .iter()
+        .map(|end| (graph.number(end.wallet.unwrap()), end.end, end.amount.as_u128(), end.hop))
+        .collect();
+    assert_eq!(ends, [(2, End::Stop, 7, 2), (1, End::Held, 3, 1)]);
+    assert_eq!(found.steps.iter().map(|step| step.end).collect::<Vec<_>>(), [None, Some(End::Stop)]);
+    assert_eq!(found.cut, None);
+}
+
+#[test]
+fn assets_are_traced_apart() {
+    let token = |row: Row| Row { token: 1, ..row };
+    let rows = [coins(ORIGIN, 1, 1, 10), token(coins(ORIGIN, 1, 2, 5)), token(coins(1, 2, 3, 5))];
+    let graph = TestGraph::new(&rows, 1);
+    let all = Terms { assets: AssetSelection::All, ..terms(Flow::Forward, Method::Haircut) };
+    let found = traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &all);
+    let token = graph.token(1);
+    assert_eq!(found.origin, [(NATIVE, U256::new(10)), (token, U256::new(5))]);
+    let ends: Vec<(u32, u128)> =
+        found.ends.iter().map(|end| (graph.number(end.wallet.unwrap()), end.amount.as_u128())).collect();
+    assert_eq!(ends, [(1, 10), (2, 5)]);
+}
+
+#[test]
+fn a_transfer_has_one_number_from_both_sides() {
+    let rows = [coins(1, 2, 1, 1), coins(2, 1, 2, 1), coins(1, 2, 3, 1), coins(1, 1, 3, 1)];
+    let graph = TestGraph::new(&rows, 2);
+    let numbers = |side| {
+        let mut found = BTreeMap::new();
+        for wallet in [1, 2] {
+            let each = |transfer: Transfer| -> Result<(), Damaged> {
+                assert_eq!(found.insert(transfer.position.block, transfer.number), None);
+                Ok(())
+            };
+            graph.graph().transfers(graph.wallet(wallet), side, each).unwrap();
+        }
+        found
+    };
+    assert_eq!(numbers(Side::Out), numbers(Side::In));
+    assert_eq!(numbers(Side::Out).into_values().collect::<BTreeSet<_>>().len(), 4);
+    let filter = EdgeFilter::default();
+    let limits = crate::graph::test_graph::limits(1);
+    let found =
+        connections(&graph.graph(), graph.wallet(1), Direction::Out, &filter, None, &limits, &mut Uninterrupted);
+    assert_eq!(found.unwrap().found.len(), 1);
+}
