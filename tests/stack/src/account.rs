@@ -1,5 +1,5 @@
-//! The account that runs PostgreSQL, which refuses to run as root: `postgres` when this process is root, its own account
-//! otherwise.
+//! The account that runs PostgreSQL, which refuses to run as root: `postgres` when this process is
+//! root, its own account otherwise.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,8 @@ impl Account {
         Ok(Self { other: (uid == 0).then_some("postgres") })
     }
 
-    /// Returns a command that runs `program` as this account. The caller appends the program's arguments.
+    /// Returns a command that runs `program` as this account. The caller appends the program's
+    /// arguments.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = match self.other {
@@ -44,7 +45,8 @@ impl Account {
         command
     }
 
-    /// Creates a folder that belongs to this account and is closed to others, or makes an existing folder such.
+    /// Creates a folder that belongs to this account and is closed to others, or makes an existing
+    /// folder such.
     ///
     /// # Errors
     /// When `install` fails.
@@ -71,8 +73,8 @@ impl Account {
             .is_ok_and(|status| status.success())
     }
 
-    /// Returns the folder for temporary folders: the system's, or `/tmp` when that one is closed to this account (a TMPDIR in
-    /// a private home) or its path is too long for a socket.
+    /// Returns the folder for temporary folders: the system's, or `/tmp` when that one is closed to
+    /// this account (a TMPDIR in a private home) or its path is too long for a socket.
     ///
     /// # Errors
     /// When neither is usable.

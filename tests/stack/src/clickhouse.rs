@@ -1,5 +1,5 @@
-//! Embedded ClickHouse engines: in the folder where a database's sidecar finds it, with given configuration files, or three as
-//! the shards of a cluster.
+//! Embedded ClickHouse engines: in the folder where a database's sidecar finds it, with given
+//! configuration files, or three as the shards of a cluster.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
@@ -20,7 +20,8 @@ const PASSWORD: &str = "known-to-all-shards";
 /// An engine usually answers within two seconds; a busy machine takes longer.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// A running engine. Clones share its pool of HTTP connections, so that consecutive queries reuse a connection.
+/// A running engine. Clones share its pool of HTTP connections, so that consecutive queries reuse a
+/// connection.
 #[derive(Debug, Clone)]
 pub struct ClickHouse {
     agent: ureq::Agent,
@@ -49,8 +50,8 @@ impl ClickHouse {
         Starting::launch(stack, &format!("clickhouse-{}", database.name()), &folder, None)?.wait(stack)
     }
 
-    /// Starts an engine in the folder `NAME` of the stack. `files` are pairs of a path in its folder and a text, such as
-    /// `config.d/*.xml`, which the engine adds to its configuration.
+    /// Starts an engine in the folder `NAME` of the stack. `files` are pairs of a path in its
+    /// folder and a text, such as `config.d/*.xml`, which the engine adds to its configuration.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -61,7 +62,8 @@ impl ClickHouse {
         Starting::launch(stack, name, &stack.folder().join(name), Some(&setup))?.wait(stack)
     }
 
-    /// Starts three engines that are the shards of one cluster, in the folders `CLUSTER-1` to `CLUSTER-3` of the stack.
+    /// Starts three engines that are the shards of one cluster, in the folders `CLUSTER-1` to
+    /// `CLUSTER-3` of the stack.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -115,7 +117,8 @@ impl ClickHouse {
         self.query_with("", sql)
     }
 
-    /// [`Self::query`] with settings that no statement can make, in the form of a URL's query: `NAME=VALUE&NAME=VALUE`.
+    /// [`Self::query`] with settings that no statement can make, in the form of a URL's query:
+    /// `NAME=VALUE&NAME=VALUE`.
     ///
     /// # Errors
     /// As [`Self::query`].
@@ -179,8 +182,8 @@ impl Starting {
     }
 }
 
-/// Errors of ClickHouse arrive with a body that says more than their status. A proxy of the environment is not for servers on
-/// this machine.
+/// Errors of ClickHouse arrive with a body that says more than their status. A proxy of the
+/// environment is not for servers on this machine.
 fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent()
 }
@@ -204,8 +207,8 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
 }
 
-/// Returns different ports that are free now. An engine binds them a moment later, and does not start if another process
-/// was faster.
+/// Returns different ports that are free now. An engine binds them a moment later, and does not
+/// start if another process was faster.
 fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
     let mut ports = [0; COUNT];
     let mut listeners = Vec::with_capacity(COUNT);

@@ -1,9 +1,11 @@
-//! Servers that outlive the process that started them, for the demo. Everything is under one folder, so that `down` needs only
-//! the folder's name and a repeated `up` changes nothing. The folder contains `env` (connection settings for a shell) and the
-//! files of PostgreSQL, Redis and the sidecar.
+//! Servers that outlive the process that started them, for the demo. Everything is under one
+//! folder, so that `down` needs only the folder's name and a repeated `up` changes nothing. The
+//! folder contains `env` (connection settings for a shell) and the files of PostgreSQL, Redis and
+//! the sidecar.
 //!
-//! PostgreSQL's account may be unable to enter the folder (root's home is closed), or the folder's path may be too long for a
-//! socket. PostgreSQL's files and the sockets are then in a folder under `/var/tmp`, and the link `away` points to it.
+//! PostgreSQL's account may be unable to enter the folder (root's home is closed), or the folder's
+//! path may be too long for a socket. PostgreSQL's files and the sockets are then in a folder under
+//! `/var/tmp`, and the link `away` points to it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -54,11 +56,12 @@ impl Detached {
         Ok(Self { folder, account, cluster, redis })
     }
 
-    /// Starts the servers that do not run, creates the database `arx` unless it exists, with the extension unless `bare`, and
-    /// writes `env`.
+    /// Starts the servers that do not run, creates the database `arx` unless it exists, with the
+    /// extension unless `bare`, and writes `env`.
     ///
     /// # Errors
-    /// When a server does not start or the extension is not installed. Servers that this call started are stopped again.
+    /// When a server does not start or the extension is not installed. Servers that this call
+    /// started are stopped again.
     pub fn up(&self, settings: &[String], bare: bool) -> Result<()> {
         let before = self.status();
         self.start(settings, bare).inspect_err(|_| {
@@ -161,7 +164,8 @@ impl Detached {
     }
 }
 
-/// Returns the folder of PostgreSQL's files and the sockets: `folder` itself, or the target of `away`.
+/// Returns the folder of PostgreSQL's files and the sockets: `folder` itself, or the target of
+/// `away`.
 fn home(folder: &Path, account: &Account) -> Result<PathBuf> {
     let away = folder.join("away");
     if let Ok(target) = away.read_link() {

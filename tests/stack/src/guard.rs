@@ -1,8 +1,9 @@
 //! Servers that end with the process that started them, even when that process is killed.
 //!
-//! A [`Guard`] is a shell process in a separate process group that reads a pipe from its owner. When the pipe closes, because
-//! the owner closed it or died, the guard signals every registered server, waits for all of them, and removes the folder. A
-//! server is registered before it starts: its process waits at a gate for a line from the owner, and exits when the owner dies
+//! A [`Guard`] is a shell process in a separate process group that reads a pipe from its owner.
+//! When the pipe closes, because the owner closed it or died, the guard signals every registered
+//! server, waits for all of them, and removes the folder. A server is registered before it starts:
+//! its process waits at a gate for a line from the owner, and exits when the owner dies
 //! first. So the owner's death leaves no server behind, at whatever instant it happens.
 
 use std::fs::{File, OpenOptions};
@@ -14,7 +15,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 
-/// Reads "SIGNAL PID" lines until the end of its input, then ends those process groups (SIGKILL after 10 s) and removes "$1".
+/// Reads "SIGNAL PID" lines until the end of its input, then ends those process groups (SIGKILL
+/// after 10 s) and removes "$1".
 const GUARD: &str = r#"
 trap '' HUP INT TERM
 servers=
@@ -57,7 +59,8 @@ impl Ending {
     }
 }
 
-/// Owner of a folder and of the servers in it. Servers and folder end with this value or with this process.
+/// Owner of a folder and of the servers in it. Servers and folder end with this value or with this
+/// process.
 #[derive(Debug)]
 pub struct Guard {
     folder: PathBuf,
@@ -91,7 +94,8 @@ impl Guard {
         &self.folder
     }
 
-    /// Starts a server in a separate process group with its output appended to `log`. Returns its process id.
+    /// Starts a server in a separate process group with its output appended to `log`. Returns its
+    /// process id.
     ///
     /// # Errors
     /// When the guard is gone, the log cannot be opened, or the process cannot be started.

@@ -1,5 +1,5 @@
-//! A private PostgreSQL cluster: creates, configures and probes it. Owns the contents of the cluster's folder (`data/`, `run/`,
-//! `log`). The caller decides how long the server lives.
+//! A private PostgreSQL cluster: creates, configures and probes it. Owns the contents of the
+//! cluster's folder (`data/`, `run/`, `log`). The caller decides how long the server lives.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Describes the cluster with its files in `folder` and its socket in `sockets`. Creates nothing.
+    /// Describes the cluster with its files in `folder` and its socket in `sockets`. Creates
+    /// nothing.
     ///
     /// # Errors
     /// When PostgreSQL 15 is not installed, or the socket's path would be too long.
@@ -55,7 +56,8 @@ impl Cluster {
         self.folder.join("log")
     }
 
-    /// Returns a client program of PostgreSQL, such as `psql`, set up for this cluster and run as this process's account.
+    /// Returns a client program of PostgreSQL, such as `psql`, set up for this cluster and run as
+    /// this process's account.
     #[must_use]
     pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
@@ -75,7 +77,8 @@ impl Cluster {
         self.account.create_folder(&self.sockets)?;
         let data = self.data();
         if !data.exists() {
-            // Created under another name, so that an interrupted initdb is never taken for a complete cluster.
+            // Created under another name, so that an interrupted initdb is never taken for a
+            // complete cluster.
             let unfinished = self.folder.join("data.new");
             if unfinished.exists() {
                 std::fs::remove_dir_all(&unfinished).with_context(|| format!("remove {}", unfinished.display()))?;
@@ -124,7 +127,8 @@ impl Cluster {
         Ok(pid)
     }
 
-    /// Starts the server, unless it runs already, so that it outlives this process, and waits until it answers.
+    /// Starts the server, unless it runs already, so that it outlives this process, and waits until
+    /// it answers.
     ///
     /// # Errors
     /// When it does not start. The message contains the end of its log.
@@ -177,7 +181,8 @@ impl Cluster {
     }
 }
 
-/// Returns the folder of PostgreSQL's programs: the one of `PG_CONFIG` if that is set, else Debian's.
+/// Returns the folder of PostgreSQL's programs: the one of `PG_CONFIG` if that is set, else
+/// Debian's.
 fn programs_folder() -> Result<PathBuf> {
     let pg_config = std::env::var_os("PG_CONFIG").map(PathBuf::from);
     let folder = match pg_config.as_deref().and_then(Path::parent) {

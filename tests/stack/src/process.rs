@@ -34,7 +34,8 @@ pub fn describe(command: &Command) -> String {
     text
 }
 
-/// Evaluates a condition every 10 ms until it holds. Returns false when it does not hold within the limit.
+/// Evaluates a condition every 10 ms until it holds. Returns false when it does not hold within the
+/// limit.
 ///
 /// # Errors
 /// The first error of the condition.

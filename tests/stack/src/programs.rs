@@ -1,4 +1,5 @@
-//! Paths of the project's own programs and files: those of this build, or those that the environment names.
+//! Paths of the project's own programs and files: those of this build, or those that the
+//! environment names.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +45,8 @@ pub fn libchdb() -> PathBuf {
     )
 }
 
-/// A program of this build is in the folder of the current executable, or above it for a test (`target/debug/deps`).
+/// A program of this build is in the folder of the current executable, or above it for a test
+/// (`target/debug/deps`).
 fn find(variable: &str, name: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable).map(PathBuf::from) {
         if path.exists() {

@@ -21,7 +21,8 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Describes the server with its files in `folder` and its socket in `sockets`. Creates nothing.
+    /// Describes the server with its files in `folder` and its socket in `sockets`. Creates
+    /// nothing.
     #[must_use]
     pub fn at(folder: &Path, sockets: &Path) -> Self {
         Self { folder: folder.to_owned(), socket: sockets.join("redis.sock") }
@@ -61,7 +62,8 @@ impl RedisServer {
         Ok(pid)
     }
 
-    /// Starts the server, unless it runs already, so that it outlives this process, and waits until it answers.
+    /// Starts the server, unless it runs already, so that it outlives this process, and waits until
+    /// it answers.
     ///
     /// # Errors
     /// When it does not start or does not answer.

@@ -1,6 +1,6 @@
-//! A private stack that ends with its process: PostgreSQL and Redis from the start, the embedded ClickHouse engine through the
-//! sidecar on demand. A test takes a fresh database from it, with the extension, a separate Redis database and a separate folder
-//! for the sidecar.
+//! A private stack that ends with its process: PostgreSQL and Redis from the start, the embedded
+//! ClickHouse engine through the sidecar on demand. A test takes a fresh database from it, with the
+//! extension, a separate Redis database and a separate folder for the sidecar.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,7 +25,8 @@ const TEMPLATE: &str = "arx_template";
 pub struct StackOptions {
     /// Lines for `postgresql.conf`, for example `shared_preload_libraries = 'pg_cron'`.
     pub settings: Vec<String>,
-    /// Keeps `fsync` and full page writes on, for tests that crash the server and check what is left.
+    /// Keeps `fsync` and full page writes on, for tests that crash the server and check what is
+    /// left.
     pub durable: bool,
 }
 
@@ -107,8 +108,8 @@ impl Stack {
         self.create(name, "template0")
     }
 
-    /// Starts another server, with its output in `NAME.log` in the stack's folder. It ends with the stack. Returns its process
-    /// id.
+    /// Starts another server, with its output in `NAME.log` in the stack's folder. It ends with the
+    /// stack. Returns its process id.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -233,7 +234,8 @@ impl Database<'_> {
         self.stack.execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
     }
 
-    /// Returns `psql` on this database, stopping at the first error. The caller adds commands or files.
+    /// Returns `psql` on this database, stopping at the first error. The caller adds commands or
+    /// files.
     #[must_use]
     pub fn psql(&self) -> Command {
         self.stack.psql(&self.name)

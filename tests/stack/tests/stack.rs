@@ -1,4 +1,4 @@
-//! The stack itself: it starts, keeps databases apart, and never outlives its process.
+//! A stack starts, separates databases, and never outlives its process.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -8,22 +8,22 @@ use std::time::Duration;
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Stack, StackOptions};
 
-/// Processes whose command line names the folder.
+/// Returns the command lines that name the folder.
 fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_string_lossy();
-    let mut found = Vec::new();
+    let mut lines = Vec::new();
     for entry in Path::new("/proc").read_dir().into_iter().flatten().flatten() {
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         if line.contains(&*folder) {
-            found.push(line);
+            lines.push(line);
         }
     }
-    found
+    lines
 }
 
 #[test]
-fn databases_are_fresh_and_apart() {
+fn databases_are_fresh_and_separate() {
     let stack = Stack::start(&StackOptions::default()).unwrap();
     let first = stack.bare_database("first").unwrap();
     first.query("CREATE TABLE here (id int)").unwrap();
@@ -57,9 +57,9 @@ fn settings_reach_the_server() {
 fn servers_end_when_their_owner_is_killed() {
     let scratch = tempfile::tempdir().unwrap();
     let report = scratch.path().join("folder");
-    let tell = format!("echo $ARX_DATA_DIR >{0}.new && mv {0}.new {0} && sleep 600", report.display());
+    let script = format!("echo $ARX_DATA_DIR >{0}.new && mv {0}.new {0} && sleep 600", report.display());
     let mut owner = Command::new(env!("CARGO_BIN_EXE_arx-stack"))
-        .args(["with", "--bare", "--", "sh", "-c", &tell])
+        .args(["with", "--bare", "--", "sh", "-c", &script])
         .stdin(Stdio::null())
         .process_group(0)
         .spawn()
@@ -68,7 +68,7 @@ fn servers_end_when_their_owner_is_killed() {
     let data = std::fs::read_to_string(&report).unwrap();
     let folder = Path::new(data.trim()).parent().unwrap();
     assert!(processes_of(folder).len() >= 3, "guard, PostgreSQL and Redis");
-    // The whole process group at once: the hardest end a test runner can give.
+    // Kill the whole process group at once, which is the hardest way for a test runner to end.
     run(Command::new("kill").args(["-s", "KILL", "--", &format!("-{}", owner.id())])).unwrap();
     owner.wait().unwrap();
     let gone = || Ok(processes_of(folder).is_empty() && !folder.exists());

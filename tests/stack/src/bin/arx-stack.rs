@@ -1,5 +1,5 @@
-//! Starts, stops and shows PostgreSQL and Redis servers that are in one folder and outlive this program, or runs a command with
-//! servers that end with it.
+//! Starts, stops and shows PostgreSQL and Redis servers that are in one folder and outlive this
+//! program, or runs a command with servers that end with it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
