@@ -1,25 +1,23 @@
-//! The SQL in a Markdown document: its fenced `sql` blocks, each with the line it begins at, so that documentation is run as a
-//! test.
+//! Fenced blocks of a Markdown document, with their lines, so that documentation is run as a test.
 
-/// One fenced block.
+/// A fenced block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// The line of the document its first line stands on, counted from 1.
+    /// Line of the document that holds its first line, counted from 1.
     pub line: usize,
-    /// What is between the fences.
     pub text: String,
 }
 
-/// The blocks whose fence says exactly `language`.
+/// Returns the blocks whose opening fence names exactly this language.
 #[must_use]
 pub fn blocks(markdown: &str, language: &str) -> Vec<Block> {
-    let mut found = Vec::new();
+    let mut blocks = Vec::new();
     let mut open: Option<(bool, Block)> = None;
     for (index, line) in markdown.lines().enumerate() {
         match (open.as_mut(), line.trim_start().strip_prefix("```")) {
             (Some(_), Some(_)) => {
                 if let Some((true, block)) = open.take() {
-                    found.push(block);
+                    blocks.push(block);
                 }
             }
             (None, Some(info)) => {
@@ -32,7 +30,7 @@ pub fn blocks(markdown: &str, language: &str) -> Vec<Block> {
             (None, None) => {}
         }
     }
-    found
+    blocks
 }
 
 #[cfg(test)]
@@ -40,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_of_the_language_come_with_their_lines() {
+    fn blocks_of_a_language_have_their_lines() {
         let text = "# A\n```sql\nSELECT 1;\n```\n```sh\npsql\n```\n  ```sql\n  SELECT 2;\n  ```\n";
         assert_eq!(
             blocks(text, "sql"),
@@ -49,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_never_closed_is_no_block() {
+    fn an_unclosed_block_is_ignored() {
         assert_eq!(blocks("```sql\nSELECT 1;\n", "sql"), []);
     }
 }

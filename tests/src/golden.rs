@@ -1,5 +1,6 @@
-//! SQL files and the output they must give. A file runs in psql, which echoes it; every error shows its SQLSTATE. What psql
-//! says of its own source lines (`LOCATION`) is left out, for it moves with the server's minor version.
+//! SQL files and their expected output. A file runs in psql, which echoes it; every error shows its
+//! SQLSTATE. Source lines of PostgreSQL (`LOCATION`) are left out, because they change with minor
+//! versions.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,26 +11,26 @@ use anyhow::{Context, Result, bail, ensure};
 
 use arx_stack::Database;
 
-/// The variable that makes [`check`] write what it got as what it expects from now on.
+/// Variable that makes [`check`] write the actual output as the expected one.
 pub const UPDATE: &str = "UPDATE_GOLDEN";
 
-/// The `.sql` files of a folder, sorted.
+/// Returns the `.sql` files of a folder, sorted.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     for entry in folder.read_dir().with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "sql") {
-            found.push(path);
+            files.push(path);
         }
     }
-    found.sort();
-    Ok(found)
+    files.sort();
+    Ok(files)
 }
 
-/// What psql makes of the file, in the order in which it came. Errors do not stop it.
+/// Runs a file in psql and returns rows and errors in their order. Errors do not stop it.
 ///
 /// # Errors
 /// When psql cannot be run to its end.
@@ -37,7 +38,8 @@ pub fn output(database: &Database<'_>, sql: &Path) -> Result<String> {
     let input = File::open(sql).with_context(|| format!("open {}", sql.display()))?;
     let capture = tempfile::NamedTempFile::new().context("create a file for psql's output")?;
     let stream = capture.reopen().context("open the file for psql's output")?;
-    // Both streams into one file, as psql flushes them: the only way to keep rows and errors in order.
+    // Both streams go into one file, as psql flushes them: only so do rows and errors keep their
+    // order.
     let status = database
         .psql()
         .args(["-a", "-v", "ON_ERROR_STOP=0", "-v", "VERBOSITY=verbose", "-P", "pager=off"])
@@ -51,10 +53,11 @@ pub fn output(database: &Database<'_>, sql: &Path) -> Result<String> {
     Ok(text.lines().filter(|line| !line.starts_with("LOCATION:  ")).fold(String::new(), |all, line| all + line + "\n"))
 }
 
-/// Runs a file and compares with the `.out` beside it, or writes that when `UPDATE_GOLDEN` is set.
+/// Runs a file and compares its output with the `.out` next to it, or writes that when
+/// `UPDATE_GOLDEN` is set.
 ///
 /// # Errors
-/// When the output differs: the error holds the difference.
+/// When the output differs. The error contains the difference.
 pub fn check(database: &Database<'_>, sql: &Path) -> Result<()> {
     let expected = sql.with_extension("out");
     let actual = output(database, sql)?;
@@ -66,7 +69,7 @@ pub fn check(database: &Database<'_>, sql: &Path) -> Result<()> {
     if actual == wanted {
         return Ok(());
     }
-    bail!("{} gave another output than {}:\n{}", sql.display(), expected.display(), difference(&expected, &actual)?)
+    bail!("the output of {} differs from {}:\n{}", sql.display(), expected.display(), difference(&expected, &actual)?)
 }
 
 fn difference(expected: &Path, actual: &str) -> Result<String> {

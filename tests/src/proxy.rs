@@ -1,4 +1,4 @@
-//! A TCP proxy on the loopback address that can cut every connection that runs through it.
+//! A TCP proxy on the loopback address that can cut its connections.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-/// Forwards connections to a port until it is dropped with its process.
+/// A proxy that forwards connections to one port until the process ends.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -17,36 +17,36 @@ impl Proxy {
     /// Listens on a free port and forwards to `target`.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When it cannot listen.
     pub fn to(target: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen for the proxy")?;
-        let port = listener.local_addr().context("ask for the proxy's port")?.port();
+        let port = listener.local_addr().context("read the proxy's port")?.port();
         let open = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&open);
+        let connections = Arc::clone(&open);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                // whoever connects while the target is down is cut off, as by the target itself
+                // While the target is down, the proxy closes connections as the target would.
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { continue };
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { continue };
                     std::thread::spawn(move || forward(from, to));
                 }
-                lock(&kept).extend([client, server]);
+                lock(&connections).extend([client, server]);
             }
         });
         Ok(Self { port, open })
     }
 
-    /// The port to connect to.
+    /// Port to connect to.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Ends every connection that is open, wherever it is.
+    /// Closes every open connection, at whatever point it is.
     pub fn cut(&self) {
         for stream in lock(&self.open).drain(..) {
-            // one that has ended by itself is no longer connected
+            // Fails for a connection that has ended by itself.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -63,7 +63,7 @@ fn forward(mut from: TcpStream, mut to: TcpStream) {
             break;
         }
     }
-    // the other direction may have ended both
+    // The other direction may have closed both.
     let _ = to.shutdown(Shutdown::Both);
     let _ = from.shutdown(Shutdown::Both);
 }

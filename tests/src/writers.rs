@@ -1,27 +1,26 @@
-//! Sessions that write in a random history, and what they were told to do. What a history is made of is the test's.
+//! Sessions that write concurrently, and a log of their statements. A failed test shows the log.
 
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
+use arx_stack::Database;
 use tokio_postgres::Client;
 
-use arx_stack::Database;
-
-/// Sessions, each within a transaction or not.
+/// Sessions, each with or without an open transaction.
 #[derive(Debug)]
 pub struct Writers {
     sessions: Vec<(Client, bool)>,
-    /// Every command so far, a line each.
-    pub told: String,
+    /// Every statement so far, one a line.
+    pub log: String,
 }
 
 impl Writers {
-    /// Opens so many sessions; none waits long for a lock.
+    /// Opens sessions that wait at most 50 ms for a lock.
     ///
     /// # Errors
-    /// When the server refuses one.
+    /// When the server refuses a connection.
     pub async fn open(database: &Database<'_>, sessions: usize) -> Result<Self> {
-        let mut writers = Self { sessions: Vec::with_capacity(sessions), told: String::new() };
+        let mut writers = Self { sessions: Vec::with_capacity(sessions), log: String::new() };
         for _ in 0..sessions {
             let client = database.connect().await?;
             client.batch_execute("SET lock_timeout = '50ms'").await.context("set a writer up")?;
@@ -30,7 +29,7 @@ impl Writers {
         Ok(writers)
     }
 
-    /// Begins a transaction, where there is none.
+    /// Begins a transaction unless one is open.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -42,29 +41,41 @@ impl Writers {
         Ok(())
     }
 
-    /// Runs a command. What is refused (a lock, a key) ends a transaction.
+    /// Runs a statement. One that the server rejects (a lock, a duplicate key) ends the open
+    /// transaction.
     ///
     /// # Errors
-    /// When a transaction that failed cannot be ended.
+    /// When a failed transaction cannot be rolled back.
     pub async fn run(&mut self, writer: usize, sql: &str) -> Result<()> {
-        let (client, open) = &mut self.sessions[writer];
-        let refused = client.batch_execute(sql).await.is_err();
-        if refused && *open {
-            client.batch_execute("ROLLBACK").await.context("end a transaction that failed")?;
-            *open = false;
+        let (client, is_open) = &mut self.sessions[writer];
+        let is_rejected = client.batch_execute(sql).await.is_err();
+        if is_rejected && *is_open {
+            client.batch_execute("ROLLBACK").await.context("end a failed transaction")?;
+            *is_open = false;
         }
-        writeln!(self.told, "{writer}: {sql};{}", if refused { " -- refused" } else { "" })?;
+        writeln!(self.log, "{writer}: {sql};{}", if is_rejected { " -- rejected" } else { "" })?;
         Ok(())
     }
 
-    /// Ends a transaction, where there is one, by COMMIT or ROLLBACK.
+    /// Ends the open transaction, if there is one, by `COMMIT` or `ROLLBACK`.
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub async fn end(&mut self, writer: usize, how: &str) -> Result<()> {
+    pub async fn end(&mut self, writer: usize, command: &str) -> Result<()> {
         if self.sessions[writer].1 {
-            self.run(writer, how).await?;
+            self.run(writer, command).await?;
             self.sessions[writer].1 = false;
+        }
+        Ok(())
+    }
+
+    /// Commits every open transaction.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn commit_all(&mut self) -> Result<()> {
+        for writer in 0..self.sessions.len() {
+            self.end(writer, "COMMIT").await?;
         }
         Ok(())
     }

@@ -1,158 +1,199 @@
-//! Whatever only reads answers on a hot standby as on its primary; whatever writes says that it cannot.
-
-// helpers of tests fail as tests do
-#![allow(clippy::unwrap_used)]
+//! Every function of `arx_reader` answers on a hot standby as on its primary. Functions that write
+//! report that they cannot.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use arx_stack::account::Account;
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack, StackOptions};
+use arx_tests::fixtures::{TESTNET, insert, insert_into};
+use arx_tests::replica::Replica;
 
-const READS: [&str; 33] = [
-    "SELECT target, depth FROM arx.wallet_connections('a', 'testnet')",
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Functions that `arx_reader` may call, with name and type of each parameter that has no default.
+const FUNCTIONS: &str = "
+SELECT p.proname, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORDER BY a.position)
+  FROM pg_proc AS p
+  LEFT JOIN LATERAL unnest(p.proargnames[:p.pronargs], p.proargtypes::oid[]) WITH ORDINALITY AS a (name, type, position)
+         ON a.position <= p.pronargs - p.pronargdefaults
+ WHERE p.pronamespace = 'arx'::regnamespace AND p.prokind = 'f'
+   AND has_function_privilege('arx_reader', p.oid, 'EXECUTE')
+ GROUP BY p.oid, p.proname ORDER BY p.proname";
+
+/// Arguments of the calls: parameter, type, expression.
+const ARGUMENTS: [(&str, &str, &str); 18] = [
+    ("address", "text", "'b'"),
+    ("addresses", "text[]", "'{a,b,c}'"),
+    ("asset", "text", "'native'"),
+    ("document", "jsonb", "arx.default_risk_model()"),
+    ("expression", "text", "$$FOR VALUES FROM ('2024-01-01') TO ('2024-02-01')$$"),
+    ("limit", "integer", "10"),
+    ("network", "text", "'testnet'"),
+    ("pattern", "text", "'cycle'"),
+    ("relabelled", "text[]", "'{c}'"),
+    ("relation", "text", "'arx.transactions'"),
+    ("seen", "pg_snapshot", "'1:1:'"),
+    ("since", "pg_snapshot", "'1:1:'"),
+    ("since", "timestamp with time zone", "'2024-01-01'"),
+    ("source", "text", "'a'"),
+    ("target", "text", "'c'"),
+    ("touched", "text[]", "'{a}'"),
+    ("version", "text", "arx.active_risk_model()"),
+    ("window", "interval", "'7 days'"),
+];
+
+/// Functions whose result depends on the server. They are called, and not compared.
+const SERVER_DEPENDENT: [&str; 3] = ["check_performance_alerts", "graph_status", "performance_facts"];
+
+/// Functions that reject the data of this test, with a part of the error.
+const REJECTED: [(&str, &str); 1] = [("evaluate_risk_model", "licit")];
+
+/// Further queries: other arguments, relations, and a function of `arx_operator` that only reads.
+const QUERIES: [&str; 9] = [
     "SELECT depth, wallets, total_value FROM arx.wallet_reach('c', 'testnet', direction => 'in')",
-    "SELECT step, from_address, tx_hashes FROM arx.shortest_path('a', 'c', 'testnet')",
-    "SELECT arx.wallet_graph_dot('b', 'testnet')",
-    "SELECT hop, to_address, tx_hash, tainted_amount FROM arx.trace_funds('a', 'testnet')",
     "SELECT address, ended_at, amount FROM arx.trace_summary('c', 'testnet', direction => 'backward')",
-    "SELECT direction, exposure, category, value, tx_hashes FROM arx.wallet_exposure('b', 'testnet')",
-    "SELECT finding_id, wallets FROM arx.detect_patterns('cycle', '7 days', 'testnet')",
     "SELECT cluster, members FROM arx.wallet_clusters('testnet', 'weak')",
     "SELECT count(*) FROM arx.cluster_merges('testnet', 'funding')",
-    "SELECT count(*) FROM arx.cluster_labels('testnet')",
-    "SELECT rank, wallet, round(score::numeric, 9) FROM arx.wallet_centrality('testnet')",
-    "SELECT address, illicit_share_in FROM arx.screen_wallets('{a,b,c}', 'testnet')",
+    "SELECT address, features FROM arx.feature_vectors('testnet', as_of => '2024-01-01 12:00')",
     "SELECT count(*) FROM arx.verify_graph() WHERE NOT equal",
-    "SELECT score, state, factors FROM arx.wallet_risk('b', 'testnet')",
-    "SELECT * FROM arx.risk_factors('a', 'testnet')",
-    "SELECT tx_hash FROM arx.wallet_history('b', 'testnet')",
-    "SELECT action, partition FROM arx.partition_plan('arx.transactions')",
-    "SELECT wallet_address, volume_rank FROM arx.wallet_rankings ORDER BY 1",
-    "SELECT partition FROM arx.partition_status ORDER BY 1",
-    "SELECT index_name FROM arx.index_maintenance_plan()",
-    "SELECT arx.registered_network('ETH'), arx.normalize_address('0x00000000000000000000000000000000000000AA', 'ETH')",
-    "SELECT count(*) FROM arx.changed_transactions('1:1:')",
-    "SELECT count(*) FROM arx.changed_labels('1:1:')",
-    "SELECT address, score, state FROM arx.score_wallets('{a,b,c}', 'testnet') ORDER BY address",
-    "SELECT band, state, wallets, mean_score FROM arx.risk_distribution('testnet')",
-    "SELECT feature, value FROM arx.wallet_features('b', 'testnet')",
-    "SELECT address, features FROM arx.feature_vectors('testnet', as_of => '2024-01-01 12:00') ORDER BY address",
-    "SELECT count(*) FROM arx.risk_features()",
-    "SELECT arx.risk_basis(), arx.active_risk_model()",
-    "SELECT arx.wallets_near('testnet', '{a}', '{c}') AS wallet ORDER BY wallet",
-    "SELECT score, state FROM arx.risk_history('a', 'testnet')",
+    "SELECT wallet_address, volume_rank FROM arx.wallet_rankings",
+    "SELECT partition FROM arx.partition_status",
     "SELECT version, state FROM arx.risk_models",
 ];
 
+/// Returns a call of each function of `arx_reader`, by name.
+fn calls(database: &Database<'_>) -> Vec<(String, String)> {
+    let functions = database.query(FUNCTIONS).unwrap();
+    let call = |line: &str| {
+        let (function, parameters) = line.split_once('|').unwrap();
+        let argument = |parameter: &str| {
+            let (name, kind) = parameter.split_once(':').unwrap();
+            let argument = ARGUMENTS.iter().find(|argument| (argument.0, argument.1) == (name, kind));
+            let expression = argument.map(|argument| argument.2);
+            let expression = expression.unwrap_or_else(|| {
+                panic!("parameter {name} {kind} of arx.{function}() has no value: add one to ARGUMENTS")
+            });
+            format!("\"{name}\" => ({expression})::{kind}")
+        };
+        let arguments: Vec<String> = parameters.split(',').filter(|text| !text.is_empty()).map(argument).collect();
+        (function.to_owned(), format!("SELECT * FROM arx.{function}({})", arguments.join(", ")))
+    };
+    functions.lines().map(call).collect()
+}
+
+fn sorted(rows: &str) -> Vec<&str> {
+    let mut rows: Vec<&str> = rows.lines().collect();
+    rows.sort_unstable();
+    rows
+}
+
+fn assert_same(standby: &Replica<'_>, primary: &Database<'_>, sql: &str) {
+    let (ours, theirs) = (standby.query(sql).unwrap(), primary.query(sql).unwrap());
+    assert_eq!(sorted(&ours), sorted(&theirs), "{sql}");
+}
+
 #[test]
-fn a_hot_standby_answers_what_the_primary_answers() {
+fn a_hot_standby_answers_like_its_primary() {
     let stack = Stack::start(&StackOptions::default()).unwrap();
     let primary = stack.database("standby").unwrap();
     primary
-        .query(
-            "INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
-             INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'a', 'scam', 'high', 'x');
+        .query(&format!(
+            "{TESTNET}
+             INSERT INTO arx.address_labels (network, address, category, severity, source)
+             VALUES ('testnet', 'a', 'scam', 'high', 'x');
              INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
              VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1), ('testnet', 't2', 2, '2024-01-02', 'b', 'c', 2);
-             SELECT arx.refresh_wallet_profiles()",
-        )
+             SELECT arx.refresh_wallet_profiles()"
+        ))
         .unwrap();
     primary.query("CALL arx.refresh_risk_scores()").unwrap();
     primary.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
 
-    let account = Account::current().unwrap();
-    let (data, socket) = (stack.folder().join("standby"), stack.folder().join("standby-run"));
-    account.create_folder(&data).unwrap();
-    account.create_folder(&socket).unwrap();
-    let program = |name: &str| account.command(stack.cluster().program(name).get_program());
-    let host = stack.cluster().host();
-    let mut copy = program("pg_basebackup");
-    run(copy.arg("-h").arg(host).args(["-U", "postgres", "-R", "--no-sync", "-c", "fast", "-D"]).arg(&data)).unwrap();
-    // the graph's files are no part of a backup
-    assert!(stack.folder().join("pg/data/pgsql_tmp_arx").exists() && !data.join("pgsql_tmp_arx").exists());
-    let mut server = program("postgres");
-    server.arg("-D").arg(&data).args(["-c", &format!("unix_socket_directories={}", socket.display())]);
-    let pid = stack.start_server("standby", &server).unwrap();
-    let ask = |sql: &str| {
-        let mut psql = stack.cluster().program("psql");
-        psql.env("PGHOST", &socket).env("PGDATABASE", primary.name());
-        run(psql.args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql])).map(|text| text.trim_end().to_owned())
-    };
-    let ready = wait_until(Duration::from_secs(60), || {
+    let standby = Replica::copy(&stack, "standby", &primary, &["-R", "--no-sync"]).unwrap();
+    let graph_files = "pgsql_tmp_arx";
+    assert!(stack.folder().join("pg/data").join(graph_files).exists());
+    assert!(!standby.data().join(graph_files).exists(), "a backup contains no graph files");
+    let pid = standby.start(&[]).unwrap();
+    let ready = wait_until(LIMIT, || {
         assert!(stack.ended(pid).is_none(), "the standby ended");
-        Ok(ask("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == "t"))
+        Ok(standby.query("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == "t"))
     });
     assert!(ready.unwrap(), "the standby did not answer");
 
-    for sql in READS {
-        assert_eq!(ask(sql).unwrap(), primary.query(sql).unwrap(), "{sql}");
+    let calls = calls(&primary);
+    assert!(calls.len() > 50, "{calls:?}");
+    for (function, sql) in &calls {
+        if let Some((_, reason)) = REJECTED.iter().find(|(name, _)| name == function) {
+            for error in [standby.query(sql).unwrap_err(), primary.query(sql).unwrap_err()] {
+                assert!(error.to_string().contains(reason), "{sql}: {error}");
+            }
+        } else if SERVER_DEPENDENT.contains(&function.as_str()) {
+            standby.query(sql).unwrap();
+        } else {
+            assert_same(&standby, &primary, sql);
+        }
     }
-    assert_eq!(ask("SELECT replication_lag_seconds >= 0 FROM arx.performance_dashboard").unwrap(), "t");
-    assert_eq!(ask("SELECT count(*) >= 0 FROM arx.check_performance_alerts()").unwrap(), "t");
-    let refused = ask("SELECT arx.refresh_wallet_profiles()").unwrap_err().to_string();
-    assert!(refused.contains("read-only transaction"), "{refused}");
+    for sql in QUERIES {
+        assert_same(&standby, &primary, sql);
+    }
+    assert_eq!(standby.query("SELECT replication_lag_seconds >= 0 FROM arx.performance_dashboard").unwrap(), "t");
+    let error = standby.query("SELECT arx.refresh_wallet_profiles()").unwrap_err().to_string();
+    assert!(error.contains("read-only transaction"), "{error}");
 
-    feed_from_the_standby(&primary, &socket, &ask);
+    feed_from_the_standby(&primary, &standby);
 
-    // what arrives after the standby's file was built is laid over; a file of another timeline is not used
-    let count = "SELECT sum(wallets), sum(total_value) FROM arx.wallet_reach('a', 'testnet', 5)";
-    primary.query(&insert("t3", "c", "d")).unwrap();
-    let caught_up = wait_until(Duration::from_secs(60), || Ok(ask(count)? == primary.query(count)?)).unwrap();
-    assert!(caught_up, "the standby does not see the new row: {:?}", ask(count));
-    let refreshed = "SELECT outcome, transfers FROM arx.refresh_graph()";
-    assert_eq!(ask(refreshed).unwrap(), "merged|3");
-    assert_eq!(ask("SELECT pg_promote()").unwrap(), "t");
-    primary.query(&insert("lost", "d", "x")).unwrap();
-    ask(&insert("t4", "d", "e")).unwrap();
-    assert_eq!(ask(count).unwrap(), "5|6.000000000000000000");
-    assert_eq!(ask("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
+    // Rows that arrive after the standby built its file are in the overlay. A file of another
+    // timeline is not used.
+    let reach = "SELECT sum(wallets), sum(total_value) FROM arx.wallet_reach('a', 'testnet', 5)";
+    primary.query(&insert("t3", "c", "d", 1.5)).unwrap();
+    wait_until_replayed(&standby, &primary, reach);
+    assert_eq!(standby.query("SELECT outcome, transfers FROM arx.refresh_graph()").unwrap(), "merged|3");
+    assert_eq!(standby.query("SELECT pg_promote()").unwrap(), "t");
+    primary.query(&insert("lost", "d", "x", 1.5)).unwrap();
+    standby.query(&insert("t4", "d", "e", 1.5)).unwrap();
+    assert_eq!(standby.query(reach).unwrap(), "5|6.000000000000000000");
+    assert_eq!(standby.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
 }
 
-fn insert(hash: &str, from: &str, to: &str) -> String {
-    format!(
-        "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
-         VALUES ('testnet', '{hash}', 3, '2024-01-03', '{from}', '{to}', 1.5)"
-    )
+/// Waits until a query has the same result on both servers.
+fn wait_until_replayed(standby: &Replica<'_>, primary: &Database<'_>, sql: &str) {
+    let is_replayed = wait_until(LIMIT, || Ok(standby.query(sql)? == primary.query(sql)?));
+    assert!(is_replayed.unwrap(), "the standby does not see what the primary sees: {sql}");
 }
 
-/// ClickHouse is fed from what the standby shows: a transaction that began before others and commits after them is not missed.
-fn feed_from_the_standby(primary: &Database<'_>, socket: &Path, ask: &dyn Fn(&str) -> anyhow::Result<String>) {
-    let read_url = format!("host={} port=5432 user=postgres dbname={}", socket.display(), primary.name());
+/// Feeds ClickHouse from the standby. A transaction that began before others and commits after them
+/// is not missed.
+fn feed_from_the_standby(primary: &Database<'_>, standby: &Replica<'_>) {
     let sidecar = |arguments: &[&str]| {
         let mut command = primary.sidecar().unwrap();
-        run(command.env("ARX_POSTGRES_READ_URL", &read_url).args(arguments)).unwrap()
+        run(command.env("ARX_POSTGRES_READ_URL", standby.connection()).args(arguments)).unwrap()
     };
-    let fed = "SELECT COALESCE(sum(transaction_count), 0) FROM arx.hourly_volume WHERE network = 'feed'";
-    let insert = |hash: &str| insert(hash, "f", "g").replace("'testnet'", "'feed'");
-    let seen = |sql: &str| {
-        let seen = wait_until(Duration::from_secs(60), || Ok(ask(sql)? == primary.query(sql)?));
-        assert!(seen.unwrap(), "the standby does not see what the primary sees: {sql}");
-    };
+    let insert = |hash: &str| insert_into("feed", hash, "f", "g", 1.5);
     let count = "SELECT count(*) FROM arx.transactions";
     let mut late = primary.psql().stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut input = late.stdin.take().unwrap();
-    writeln!(input, "BEGIN; {};", insert("late")).unwrap();
+    writeln!(input, "BEGIN; {}", insert("late")).unwrap();
     let open =
         "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()";
-    assert!(wait_until(Duration::from_secs(30), || Ok(primary.query(open)? == "1")).unwrap());
+    assert!(wait_until(LIMIT, || Ok(primary.query(open)? == "1")).unwrap());
     primary.query(&insert("early")).unwrap();
-    seen(count);
+    wait_until_replayed(standby, primary, count);
     sidecar(&["sync"]);
     writeln!(input, "COMMIT;").unwrap();
     drop(input);
     assert!(late.wait().unwrap().success());
     primary.query("DELETE FROM arx.transactions WHERE tx_hash = 'early'").unwrap();
     primary.query(&insert("third")).unwrap();
-    seen(count);
+    wait_until_replayed(standby, primary, count);
     sidecar(&["sync"]);
+    let fed = "SELECT COALESCE(sum(transaction_count), 0) FROM arx.hourly_volume WHERE network = 'feed'";
     assert_eq!(primary.query(fed).unwrap(), "2");
-    seen("SELECT position::text FROM arx.feed_positions WHERE consumer = 'clickhouse'");
+    let position = "SELECT position::text FROM arx.feed_positions WHERE consumer = 'clickhouse'";
+    wait_until_replayed(standby, primary, position);
     let verified = sidecar(&["verify"]);
     assert!(verified.contains("both sides are the same") && !verified.contains("left out"), "{verified}");
     primary.query("DELETE FROM arx.transactions WHERE network = 'feed'").unwrap();
-    seen(count);
+    wait_until_replayed(standby, primary, count);
 }
