@@ -1,7 +1,5 @@
-//! A dump restored elsewhere holds what was dumped, and what the restore reports is only that ATTACH had made it already.
-
-// helpers of tests fail as tests do
-#![allow(clippy::unwrap_used)]
+//! A restored dump contains the dumped rows, partitions and settings. The restore reports no errors
+//! except for objects that ATTACH has already made.
 
 use std::process::Command;
 
@@ -27,7 +25,7 @@ fn state(database: &Database<'_>) -> Vec<String> {
 }
 
 #[test]
-fn a_dump_restores_rows_partitions_and_what_users_added() {
+fn a_dump_restores_rows_partitions_and_user_settings() {
     let stack = Stack::shared().unwrap();
     let source = stack.database("backup_source").unwrap();
     source
@@ -65,21 +63,21 @@ fn a_dump_restores_rows_partitions_and_what_users_added() {
     };
     run(program("pg_dump").args(["-Fc", "-f"]).arg(&dump).args(["-d", source.name()])).unwrap();
     let restore = program("pg_restore").args(["-d", target.name()]).arg(&dump).output().unwrap();
-    let said = String::from_utf8_lossy(&restore.stderr);
-    let unexpected: Vec<&str> = said
+    let errors = String::from_utf8_lossy(&restore.stderr);
+    let unexpected: Vec<&str> = errors
         .lines()
         .filter(|line| line.contains("ERROR"))
         .filter(|line| !line.contains("already exists") && !line.contains("multiple primary keys for table"))
         .collect();
     assert!(unexpected.is_empty(), "{unexpected:#?}");
     assert_eq!(state(&target), state(&source));
-    // the triggers work there, and nothing is left to do
+    // The triggers work, and no further step is needed.
     target.query("DELETE FROM arx.transactions WHERE tx_hash = 't8'").unwrap();
     assert_eq!(target.query("SELECT count(*) FROM arx.transaction_changes").unwrap(), "2");
     target.query("TRUNCATE arx.transactions_2024_01").unwrap();
     assert_eq!(target.query("SELECT reason FROM arx.graph_epoch ORDER BY epoch_id DESC LIMIT 1").unwrap(), "truncate");
     assert_eq!(target.query("SELECT arx.refresh_wallet_profiles() > 0").unwrap(), "t");
-    // what was active is active, what came before it comes after it, and scores are kept on from there
+    // The active model, the one before it and the history of scores are restored.
     assert_eq!(target.query("SELECT arx.active_risk_model()").unwrap(), "house-1");
     target.query("CALL arx.refresh_risk_scores()").unwrap();
     assert_eq!(
@@ -94,13 +92,13 @@ fn a_dump_restores_rows_partitions_and_what_users_added() {
 }
 
 #[test]
-fn a_dump_restored_into_another_cluster_answers_and_is_mended() {
+fn a_dump_restored_into_another_cluster_answers_and_can_be_restamped() {
     let stack = Stack::shared().unwrap();
     let source = stack.database("cluster_source").unwrap();
-    // transaction ids that the other cluster has not given out yet
-    let burn = "SELECT 'SELECT pg_current_xact_id()' FROM generate_series(1, 5000) \\gexec";
+    // Use transaction ids that the other cluster has not assigned yet.
+    let use_ids = "SELECT 'SELECT pg_current_xact_id()' FROM generate_series(1, 5000) \\gexec";
     let script = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(script.path(), format!("\\o /dev/null\n{burn}\n")).unwrap();
+    std::fs::write(script.path(), format!("\\o /dev/null\n{use_ids}\n")).unwrap();
     run(source.psql().arg("-f").arg(script.path())).unwrap();
     source
         .query(
@@ -118,21 +116,21 @@ fn a_dump_restored_into_another_cluster_answers_and_is_mended() {
     let scratch = tempfile::tempdir().unwrap();
     let dump = scratch.path().join("arx.dump");
     run(stack.cluster().program("pg_dump").args(["-Fc", "-d", source.name(), "-f"]).arg(&dump)).unwrap();
-    // what it reports, the test above looks at
+    // The test above checks the errors of a restore.
     elsewhere.cluster().program("pg_restore").args(["-d", target.name()]).arg(&dump).output().unwrap();
 
     let reach = "SELECT depth, wallets, transfers, total_value FROM arx.wallet_reach('w1', 'testnet', 5)";
     let expected = source.query(reach).unwrap();
-    let asked = || {
+    let query = || {
         let output = target.psql().args(["-A", "-t", "-c", reach]).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (text(output.stdout).trim_end().to_owned(), text(output.stderr))
     };
-    let (answer, warning) = asked();
+    let (answer, warning) = query();
     assert_eq!(answer, expected);
     assert!(warning.contains("of another cluster"), "{warning}");
     assert_eq!(target.query("SELECT arx.after_restore()").unwrap(), "999");
-    assert_eq!(asked(), (expected, String::new()));
+    assert_eq!(query(), (expected, String::new()));
     target.query("DELETE FROM arx.transactions WHERE tx_hash = 't9'").unwrap();
     assert_eq!(target.query("SELECT outcome, merged_rows FROM arx.refresh_graph()").unwrap(), "merged|1");
     assert_eq!(target.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");

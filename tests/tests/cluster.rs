@@ -1,8 +1,6 @@
-//! Three engines as three shards say what one engine says, whatever happens in PostgreSQL. And as far as engines without ClickHouse Keeper
-//! allow: the statements of the replicated form, and the configuration files that go with it.
-
-// helpers of tests fail as tests do
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! Three engines that are the shards of a cluster answer like a single engine after any change in
+//! PostgreSQL. The statements of the replicated form and the shipped configuration files are
+//! checked as far as engines without ClickHouse Keeper allow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,8 +11,10 @@ use arx_sidecar::warehouse::{Cluster, Shape, statements};
 use arx_stack::clickhouse::ClickHouse;
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack, programs};
+use arx_tests::fixtures;
 
-/// Everything that analysts ask, row by row. Versions tell attempts apart, and are no answer.
+/// Every table and view for analysts, row by row. Versions differ between attempts and are left
+/// out.
 const ANSWERS: [(&str, &str); 7] = [
     (
         "transaction_events",
@@ -31,7 +31,8 @@ const ANSWERS: [(&str, &str); 7] = [
     ("wallet_behaviour", "SELECT * FROM arx.wallet_behaviour(since = '2017-12-15', until = '2018-02-10') ORDER BY ALL"),
 ];
 
-/// Sums over all shards at once, which the shards compute before they are added up. With the settings that the sidecar uses for replicas.
+/// Sums over all shards, which each shard computes for its own rows. The settings are those of the
+/// sidecar for replicas.
 const TOTALS: &str = "
     SELECT count(), sum(value), sum(value_usd), uniqExact(from_address), uniqExact(to_address), min(event_time), max(event_time),
            groupBitXor(cityHash64(network, tx_hash, event_time, from_address, ifNull(to_address, ''), value, status, block_number,
@@ -39,7 +40,7 @@ const TOTALS: &str = "
       FROM arx.transaction_events FINAL
   SETTINGS load_balancing = 'in_order', distributed_replica_error_cap = 0";
 
-/// What is written back into PostgreSQL.
+/// Results in PostgreSQL that the sidecar writes back.
 const WRITTEN_BACK: [(&str, &str); 2] = [
     (
         "arx.hourly_volume",
@@ -51,7 +52,7 @@ const WRITTEN_BACK: [(&str, &str); 2] = [
     ),
 ];
 
-/// Changes that stay on a shard and changes that leave it.
+/// Changes within a shard, and changes that move rows to another shard.
 const CHANGES: &str = r#"
     UPDATE arx.transactions SET value = value + 1, value_usd = 5
      WHERE tx_hash IN (SELECT tx_hash FROM arx.transactions ORDER BY tx_hash LIMIT 50);
@@ -74,19 +75,17 @@ const CHANGES: &str = r#"
     SELECT network, tx_hash, 1, block_number, "timestamp", '0x' || repeat('a', 40), from_address, '0x' || repeat('b', 40), block_number + 1
       FROM arx.transactions WHERE tx_hash LIKE 'new%'"#;
 
-/// Imports the sample and keeps five months of it: every step costs a few statements a month, shard and aggregate.
-fn import_sample(database: &Database<'_>) {
-    std::fs::create_dir_all(database.data_folder()).unwrap();
-    let file = programs::workspace().join("samples/ethereum/transactions.csv.gz");
-    let rejects = database.data_folder().join("transactions.rejects");
-    run(database.sidecar().unwrap().args(["import", "transactions"]).arg(file).arg("--rejects").arg(rejects)).unwrap();
+/// Imports the sample and keeps five months of it, because a step costs a few statements for each
+/// month, shard and aggregate.
+fn import_five_months(database: &Database<'_>) {
+    fixtures::import(database, &["transactions"], &fixtures::sample("transactions.csv.gz"));
     let other_months =
         "DELETE FROM arx.transactions WHERE \"timestamp\" < '2017-11-01' OR \"timestamp\" >= '2018-04-01'";
     database.query(other_months).unwrap();
     assert_eq!(database.query("SELECT count(*) > 5000 FROM arx.transactions").unwrap(), "t");
 }
 
-/// The shards, what feeds them, and an engine that is fed the same.
+/// Shards and a single engine, each with the database that feeds it. Both databases are the same.
 struct Pair<'a> {
     shards: [ClickHouse; 3],
     sharded: Database<'a>,
@@ -98,8 +97,8 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     fn start(stack: &'a Stack, name: &str) -> Self {
         let (sharded, plain) = (stack.database(name).unwrap(), stack.database(&format!("{name}_single")).unwrap());
-        import_sample(&sharded);
-        import_sample(&plain);
+        import_five_months(&sharded);
+        import_five_months(&plain);
         let shards = ClickHouse::start_shards(stack, name).unwrap();
         let single = ClickHouse::start(stack, &plain).unwrap();
         let settings = sharded.data_folder().join("arx-sidecar.toml");
@@ -126,17 +125,18 @@ impl<'a> Pair<'a> {
         run(self.plain.sidecar().unwrap().arg("sync")).unwrap();
     }
 
-    /// The same in both databases.
+    /// Runs a statement in both databases.
     fn change(&self, sql: &str) {
         self.sharded.query(sql).unwrap();
         self.plain.query(sql).unwrap();
     }
 
-    /// Every answer from each of the shards, and everything written back, is that of the single engine.
+    /// Compares every answer of each shard, and the results that were written back, with the single
+    /// engine's.
     fn assert_same(&self, when: &str) {
         for (name, query) in ANSWERS.into_iter().chain([("totals", TOTALS)]) {
             let expected = self.single.query(query).unwrap();
-            assert!(name == "totals" || expected.lines().count() > 100, "{when}: too little in {name} to compare");
+            assert!(name == "totals" || expected.lines().count() > 100, "{when}: {name} has too few rows to compare");
             for (number, shard) in self.shards.iter().enumerate() {
                 assert_equal(
                     &format!("{when}: {name} from shard {}", number + 1),
@@ -147,12 +147,12 @@ impl<'a> Pair<'a> {
         }
         for (name, query) in WRITTEN_BACK {
             let expected = self.plain.query(query).unwrap();
-            assert!(expected.lines().count() > 100, "{when}: too little in {name} to compare");
+            assert!(expected.lines().count() > 100, "{when}: {name} has too few rows to compare");
             assert_equal(&format!("{when}: {name}"), &self.sharded.query(query).unwrap(), &expected);
         }
     }
 
-    /// Each shard has its part of the senders, and everything of theirs.
+    /// Checks that each shard holds some of the senders, with all their transactions.
     fn assert_spread(&self) {
         let mut shard_of = BTreeMap::new();
         for (number, shard) in self.shards.iter().enumerate() {
@@ -163,29 +163,29 @@ impl<'a> Pair<'a> {
                 let other = shard_of.insert(sender.to_owned(), number);
                 assert_eq!(other, None, "{sender} is on two shards");
             }
-            // aggregates lie beside what they are computed from
+            // Aggregates are on the shard of their transactions.
             let states = "SELECT sum(transactions) = (SELECT count() FROM arx.transaction_events_local FINAL) FROM arx.daily_volume_current_local";
             assert_eq!(shard.query(states).unwrap(), "1", "shard {}", number + 1);
         }
     }
 }
 
-/// Says what differs, not all there is.
-fn assert_equal(what: &str, found: &str, expected: &str) {
-    if found == expected {
+/// Fails with the lines that differ, instead of all.
+fn assert_equal(subject: &str, actual: &str, expected: &str) {
+    if actual == expected {
         return;
     }
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
-    let (found, expected) = (lines(found), lines(expected));
-    let some = |of: &BTreeSet<String>, without: &BTreeSet<String>| {
-        let all: Vec<&String> = of.difference(without).collect();
-        format!("{} lines, such as {:#?}", all.len(), &all[..all.len().min(3)])
+    let (actual, expected) = (lines(actual), lines(expected));
+    let examples = |lines: &BTreeSet<String>, without: &BTreeSet<String>| {
+        let lines: Vec<&String> = lines.difference(without).collect();
+        format!("{} lines, such as {:#?}", lines.len(), &lines[..lines.len().min(3)])
     };
-    panic!("{what}: there are {}; missing are {}", some(&found, &expected), some(&expected, &found));
+    panic!("{subject}: unexpected are {}; missing are {}", examples(&actual, &expected), examples(&expected, &actual));
 }
 
 #[test]
-fn three_shards_answer_as_one_engine_does() {
+fn three_shards_answer_like_one_engine() {
     let pair = Pair::start(Stack::shared().unwrap(), "arx_three");
     pair.sync();
     pair.assert_same("after the first load");
@@ -194,14 +194,14 @@ fn three_shards_answer_as_one_engine_does() {
     pair.sync();
     pair.assert_same("after changes");
     pair.assert_spread();
-    // a column of PostgreSQL that ClickHouse does not have yet
+    // A column that ClickHouse does not have yet.
     pair.change(
         "ALTER TABLE arx.transactions ADD COLUMN bridge text;
          UPDATE arx.transactions SET bridge = 'b' || block_number % 3 WHERE \"timestamp\" >= '2018-02-01' AND \"timestamp\" < '2018-03-01'",
     );
     pair.sync();
     pair.assert_same("after a column was added");
-    // no row trigger sees this
+    // TRUNCATE fires no row trigger.
     pair.change("TRUNCATE arx.transactions_2018_01");
     pair.sync();
     pair.assert_same("after a month was truncated");
@@ -209,17 +209,19 @@ fn three_shards_answer_as_one_engine_does() {
 }
 
 #[test]
-fn a_feed_of_shards_that_is_killed_leaves_neither_gaps_nor_doubles() {
+fn a_killed_feed_of_shards_leaves_neither_gaps_nor_duplicates() {
     let pair = Pair::start(Stack::shared().unwrap(), "arx_killed");
     for round in 1..=5_u64 {
         let mut feed = pair.feed_shards();
         let mut child = feed.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let begun = format!(
+        let has_begun = format!(
             "SELECT coalesce(max(attempt), 0) >= {round} FROM arx.feed_positions WHERE consumer = 'clickhouse'"
         );
-        wait_until(Duration::from_secs(30), || Ok(pair.sharded.query(&begun)? == "t" || child.try_wait()?.is_some()))
-            .unwrap();
-        // a little further each time
+        wait_until(Duration::from_secs(30), || {
+            Ok(pair.sharded.query(&has_begun)? == "t" || child.try_wait()?.is_some())
+        })
+        .unwrap();
+        // Kill it a little later each time.
         std::thread::sleep(Duration::from_millis(60 * (round - 1)));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -234,12 +236,12 @@ fn a_feed_of_shards_that_is_killed_leaves_neither_gaps_nor_doubles() {
     pair.assert_spread();
 }
 
-/// A file of `config/clickhouse`.
+/// Returns the text of a file of `config/clickhouse`.
 fn configuration(name: &str) -> String {
     std::fs::read_to_string(programs::workspace().join("config/clickhouse").join(name)).unwrap()
 }
 
-/// An engine with the configuration files as they are copied to a server, but for the folders of its disks.
+/// Starts an engine with the shipped configuration files. Only the folders of the disks differ.
 fn configured_engine(stack: &Stack, name: &str) -> ClickHouse {
     let disks = stack.folder().join(format!("{name}-disks"));
     let storage = configuration("storage.xml").replace("/var/lib/", &format!("{}/", disks.display()));
@@ -272,7 +274,7 @@ fn a_server_reads_the_configuration_files() {
     assert_eq!(engine.query(disks).unwrap(), "2");
 }
 
-/// The form of the tables that `config/clickhouse` is for.
+/// Returns the form of the tables for the cluster of `config/clickhouse`.
 fn replicated() -> Shape {
     Shape {
         database: "arx".into(),
@@ -282,34 +284,35 @@ fn replicated() -> Shape {
     }
 }
 
-/// The engine has no Keeper. It refuses ON CLUSTER, and creating a `Replicated` table, by name; it attaches one read-only, which checks
-/// everything in its definition but the path in Keeper.
+/// The engine has no Keeper. It rejects `ON CLUSTER` and the creation of a `Replicated` table with
+/// specific errors. It attaches such a table read-only, which checks all of its definition except
+/// the path in Keeper.
 #[test]
-fn the_replicated_form_is_checked_as_far_as_an_engine_without_keeper_does() {
+fn an_engine_without_keeper_accepts_the_replicated_definitions() {
     let engine = configured_engine(Stack::shared().unwrap(), "arx_replicated");
-    let refusal = |statement: &str| engine.query(statement).expect_err(statement).to_string();
+    let rejection = |statement: &str| engine.query(statement).expect_err(statement).to_string();
     let mut replicas = 0;
     for (number, statement) in statements(&replicated()).unwrap().iter().enumerate() {
         engine.query(&format!("EXPLAIN AST {statement}")).unwrap_or_else(|error| panic!("{error}: {statement}"));
         assert!(
-            refusal(statement).contains("Replicated DDL queries are disabled. (QUERY_IS_PROHIBITED)"),
+            rejection(statement).contains("Replicated DDL queries are disabled. (QUERY_IS_PROHIBITED)"),
             "{statement}"
         );
-        let mut alone = statement.replace(" ON CLUSTER arx", "");
-        if alone.starts_with("CREATE DATABASE") {
-            alone.push_str(" ENGINE = Atomic");
+        let mut local = statement.replace(" ON CLUSTER arx", "");
+        if local.starts_with("CREATE DATABASE") {
+            local.push_str(" ENGINE = Atomic");
         }
-        if alone.contains("ENGINE = Replicated") {
-            // ON CLUSTER gives all replicas one uuid, which is in their path in Keeper
+        if local.contains("ENGINE = Replicated") {
+            // ON CLUSTER gives all replicas one UUID, which is part of their path in Keeper.
             let uuid = format!(" UUID '00000000-0000-4000-8000-{number:012}'");
-            let end = alone.find("\n(").or_else(|| alone.find(" (")).unwrap();
-            alone.insert_str(end, &uuid);
-            let refused = refusal(&alone);
-            assert!(refused.contains("Code: 999") && refused.contains("KEEPER_EXCEPTION"), "{refused}: {alone}");
-            alone = alone.replacen("CREATE TABLE", "ATTACH TABLE", 1);
+            let end = local.find("\n(").or_else(|| local.find(" (")).unwrap();
+            local.insert_str(end, &uuid);
+            let error = rejection(&local);
+            assert!(error.contains("Code: 999") && error.contains("KEEPER_EXCEPTION"), "{error}: {local}");
+            local = local.replacen("CREATE TABLE", "ATTACH TABLE", 1);
             replicas += 1;
         }
-        engine.query(&alone).unwrap_or_else(|error| panic!("{error}: {alone}"));
+        engine.query(&local).unwrap_or_else(|error| panic!("{error}: {local}"));
     }
     let attached = engine
         .query(
@@ -325,24 +328,24 @@ fn the_replicated_form_is_checked_as_far_as_an_engine_without_keeper_does() {
     for statement in shape.add_column("bridge", "Nullable(String)").iter().chain(&shape.catch_up()) {
         engine.query(&format!("EXPLAIN AST {statement}")).unwrap_or_else(|error| panic!("{error}: {statement}"));
     }
-    // Definitions are more than syntax: of these, only the engine knows that they are wrong.
-    let table = |of: &str, ttl: &str, settings: &str| {
+    // The syntax of these definitions is valid, but the engine rejects their content.
+    let table = |columns: &str, ttl: &str, settings: &str| {
         format!(
             "ATTACH TABLE arx.wrong UUID '00000000-0000-4000-8000-999999999999' (a DateTime, v UInt64, d UInt8)
-             ENGINE = ReplicatedReplacingMergeTree({of}) ORDER BY a TTL {ttl} SETTINGS {settings}"
+             ENGINE = ReplicatedReplacingMergeTree({columns}) ORDER BY a TTL {ttl} SETTINGS {settings}"
         )
     };
     let (good, tiered) = ("a + INTERVAL 9 DAY TO VOLUME 'cold'", "storage_policy = 'arx_tiered'");
-    for (statement, error) in [
+    for (statement, reason) in [
         (table("v, nothing", good, tiered), "nothing"),
         (table("v, d", "a + INTERVAL 9 DAY TO VOLUME 'tepid'", tiered), "tepid"),
         (table("v, d", good, "storage_policy = 'unheard'"), "unheard"),
         (table("v, d", good, "replicated_deduplication = 1"), "UNKNOWN_SETTING"),
     ] {
-        let refused = refusal(&statement);
-        assert!(refused.contains(error), "{refused}");
+        let error = rejection(&statement);
+        assert!(error.contains(reason), "{error}");
     }
     engine.query(&table("v, d", good, tiered)).unwrap();
-    let refused = refusal("INSERT INTO arx.wrong VALUES (1, 1, 0)");
-    assert!(refused.contains("Code: 667") && refused.contains("NOT_INITIALIZED"), "{refused}");
+    let error = rejection("INSERT INTO arx.wrong VALUES (1, 1, 0)");
+    assert!(error.contains("Code: 667") && error.contains("NOT_INITIALIZED"), "{error}");
 }

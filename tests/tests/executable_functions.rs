@@ -1,8 +1,6 @@
-//! ARX's functions in ClickHouse say what PostgreSQL says and what the sidecar says out of files, whichever risk model is active, and recover
-//! from what they refuse. On the sample, or on the whole graph in the folder that `DATA` names.
-
-// helpers of tests fail as tests do
-#![allow(clippy::unwrap_used)]
+//! ARX's functions in ClickHouse return the results of PostgreSQL and of the sidecar on files, for
+//! any active risk model, and recover from input that they reject. The data are the sample, or the
+//! graph in the folder that `DATA` names.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,16 +10,17 @@ use std::process::{Command, Stdio};
 use arx_stack::clickhouse::ClickHouse;
 use arx_stack::process::run;
 use arx_stack::{Database, Stack, programs};
+use arx_tests::fixtures;
 use serde_json::Value;
 
-/// Every wallet that the scorecard decides about, with what PostgreSQL says of it, an object a line.
-const JUDGED: &str = "
+/// Wallets that the scorecard scores, with PostgreSQL's results, one object a line.
+const SCORED: &str = "
     WITH vectors AS MATERIALIZED (SELECT address, features FROM arx.feature_vectors('ethereum')),
          scores AS MATERIALIZED (SELECT * FROM arx.score_wallets(ARRAY(SELECT address FROM vectors), 'ethereum'))
     SELECT json_build_object('address', address, 'features', features, 'score', score, 'probability', probability)
       FROM vectors JOIN scores USING (address) WHERE state IN ('scored', 'partial')";
 
-/// What is imported, and scored out of files.
+/// Files that are imported, and scored by the sidecar.
 struct Source {
     transactions: PathBuf,
     nodes: Option<PathBuf>,
@@ -39,33 +38,27 @@ impl Source {
                     labels: folder.join("../labels/address_labels.csv.gz"),
                 }
             }
-            None => {
-                let folder = programs::workspace().join("samples/ethereum");
-                Self {
-                    transactions: folder.join("transactions.csv.gz"),
-                    nodes: None,
-                    labels: folder.join("labels.csv.gz"),
-                }
-            }
+            None => Self {
+                transactions: fixtures::sample("transactions.csv.gz"),
+                nodes: None,
+                labels: fixtures::sample("labels.csv.gz"),
+            },
         }
     }
 
     fn import(&self, database: &Database<'_>) {
-        std::fs::create_dir_all(database.data_folder()).unwrap();
-        let mut sidecar = database.sidecar().unwrap();
         match &self.nodes {
             Some(nodes) => {
-                sidecar.args(["import", "graph", "--transactions"]).arg(&self.transactions).arg("--nodes").arg(nodes)
+                let nodes = nodes.to_str().unwrap();
+                fixtures::import(database, &["graph", "--nodes", nodes, "--transactions"], &self.transactions);
             }
-            None => sidecar.args(["import", "transactions"]).arg(&self.transactions),
-        };
-        run(sidecar.arg("--rejects").arg(database.data_folder().join("transactions.rejects"))).unwrap();
-        let mut sidecar = database.sidecar().unwrap();
-        let rejects = database.data_folder().join("labels.rejects");
-        run(sidecar.args(["import", "labels"]).arg(&self.labels).arg("--rejects").arg(rejects)).unwrap();
+            None => fixtures::import(database, &["transactions"], &self.transactions),
+        }
+        fixtures::import(database, &["labels"], &self.labels);
     }
 
-    /// Puts what the sidecar says out of files into the table `filed` of ClickHouse.
+    /// Scores the files with the sidecar and inserts the results into the table `from_files` of
+    /// ClickHouse.
     fn score(&self, database: &Database<'_>, clickhouse: &ClickHouse) {
         let mut sidecar = database.sidecar().unwrap();
         sidecar.args(["risk-score", "--transactions"]).arg(&self.transactions).arg("--labels").arg(&self.labels);
@@ -75,12 +68,12 @@ impl Source {
         let lines = run(&mut sidecar).unwrap();
         clickhouse
             .query(
-                "CREATE TABLE filed (address String, score Decimal(4, 1), probability Nullable(Float64), band String, state String, coverage Float64)
+                "CREATE TABLE from_files (address String, score Decimal(4, 1), probability Nullable(Float64), band String, state String, coverage Float64)
                  ENGINE = MergeTree ORDER BY address",
             )
             .unwrap();
         clickhouse
-            .query(&format!("INSERT INTO filed SETTINGS precise_float_parsing = 1 FORMAT CSVWithNames\n{lines}"))
+            .query(&format!("INSERT INTO from_files SETTINGS precise_float_parsing = 1 FORMAT CSVWithNames\n{lines}"))
             .unwrap();
     }
 }
@@ -89,31 +82,33 @@ fn install(database: &Database<'_>, flags: &[&str]) -> String {
     run(database.sidecar().unwrap().args(["clickhouse", "install-udfs"]).args(flags)).unwrap()
 }
 
-/// Puts what PostgreSQL says into the table `judged` of ClickHouse; returns the number of wallets.
-fn carry(database: &Database<'_>, clickhouse: &ClickHouse) -> usize {
-    let judged = database.query(JUDGED).unwrap();
-    clickhouse.query("DROP TABLE IF EXISTS judged").unwrap();
+/// Copies PostgreSQL's results into the table `scored` of ClickHouse. Returns the number of
+/// wallets.
+fn copy(database: &Database<'_>, clickhouse: &ClickHouse) -> usize {
+    let scored = database.query(SCORED).unwrap();
+    clickhouse.query("DROP TABLE IF EXISTS scored").unwrap();
     clickhouse
         .query(
-            "CREATE TABLE judged (address String, features Array(Nullable(Float64)), score Decimal(4, 1), probability Float64)
+            "CREATE TABLE scored (address String, features Array(Nullable(Float64)), score Decimal(4, 1), probability Float64)
              ENGINE = MergeTree ORDER BY address",
         )
         .unwrap();
-    // with the fast way of reading numbers the last bit may be another one
+    // The fast parser of numbers may change the last bit.
     clickhouse
-        .query(&format!("INSERT INTO judged SETTINGS precise_float_parsing = 1 FORMAT JSONEachRow\n{judged}"))
+        .query(&format!("INSERT INTO scored SETTINGS precise_float_parsing = 1 FORMAT JSONEachRow\n{scored}"))
         .unwrap();
-    judged.lines().count()
+    scored.lines().count()
 }
 
-/// Wallets that ClickHouse judges otherwise than PostgreSQL does, out of all.
+/// Returns the number of wallets that ClickHouse scores differently from PostgreSQL, and of all
+/// wallets.
 fn differing(clickhouse: &ClickHouse) -> String {
-    let asked = "SELECT countIf(arxRiskScore(features) <> score OR arxRiskProbability(features) <> probability), count() FROM judged";
-    clickhouse.query(asked).unwrap()
+    let counts = "SELECT countIf(arxRiskScore(features) <> score OR arxRiskProbability(features) <> probability), count() FROM scored";
+    clickhouse.query(counts).unwrap()
 }
 
 #[test]
-fn clickhouse_says_what_postgresql_says() {
+fn clickhouse_functions_return_the_results_of_postgresql() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("executable_functions").unwrap();
     let source = Source::find();
@@ -125,26 +120,26 @@ fn clickhouse_says_what_postgresql_says() {
     assert!(!functions.exists());
     let before = install(&database, &[]);
     assert!(before.contains("ClickHouse is not running"), "{before}");
-    // the engine takes them up when it starts
+    // The engine loads the functions when it starts.
     let clickhouse = ClickHouse::start(stack, &database).unwrap();
     assert_eq!(clickhouse.query("SELECT arxRiskScore([])").unwrap(), "50");
     let again = install(&database, &[]);
     assert!(again.contains("serves the functions") && !again.contains("written"), "{again}");
 
-    let wallets = carry(&database, &clickhouse);
+    let wallets = copy(&database, &clickhouse);
     assert!(wallets > 1_000, "{wallets}");
     assert_eq!(differing(&clickhouse), format!("0\t{wallets}"));
-    // the same wallets, scores and probabilities out of files
+    // The sidecar finds the same wallets, scores and probabilities in the files.
     source.score(&database, &clickhouse);
-    let filed = "SELECT countIf(f.score = j.score AND f.probability = j.probability AND f.score = arxRiskScore(j.features)), count()
-                   FROM (SELECT * FROM filed WHERE state IN ('scored', 'partial')) AS f FULL JOIN judged AS j USING (address)";
-    assert_eq!(clickhouse.query(filed).unwrap(), format!("{wallets}\t{wallets}"));
-    reasons_are_those_of_postgresql(&database, &clickhouse);
-    addresses_are_those_of_postgresql(&database, &clickhouse);
-    every_row_gets_an_answer(&clickhouse, 100_000 / wallets + 1, wallets);
-    refusals_leave_the_next_query_alone(&clickhouse);
+    let equal = "SELECT countIf(f.score = j.score AND f.probability = j.probability AND f.score = arxRiskScore(j.features)), count()
+                   FROM (SELECT * FROM from_files WHERE state IN ('scored', 'partial')) AS f FULL JOIN scored AS j USING (address)";
+    assert_eq!(clickhouse.query(equal).unwrap(), format!("{wallets}\t{wallets}"));
+    assert_same_reasons(&database, &clickhouse);
+    assert_same_addresses(&database, &clickhouse);
+    assert_every_row_has_a_result(&clickhouse, 100_000 / wallets + 1, wallets);
+    assert_errors_do_not_affect_the_next_query(&clickhouse);
 
-    // another model: the processes that know the old one are replaced
+    // After a change of the model, the processes that use the old one are replaced.
     database
         .query(
             "SELECT arx.import_risk_model(jsonb_set(jsonb_set(arx.default_risk_model(), '{version}', '\"other-1\"'), '{base}', '33.3'));
@@ -156,10 +151,10 @@ fn clickhouse_says_what_postgresql_says() {
     assert!(other.contains("risk model other-1") && other.contains("serves the functions"), "{other}");
     let changed = differing(&clickhouse);
     assert!(!changed.starts_with("0\t"), "{changed}");
-    assert_eq!(carry(&database, &clickhouse), wallets);
+    assert_eq!(copy(&database, &clickhouse), wallets);
     assert_eq!(differing(&clickhouse), format!("0\t{wallets}"));
 
-    // and other thresholds
+    // The same after a change of the thresholds.
     let class = "SELECT arxWalletType(7, NULL, NULL, 8)";
     assert_eq!(clickhouse.query(class).unwrap(), "regular");
     database.query("INSERT INTO arx.behaviour_thresholds (distributor_recipients) VALUES (7)").unwrap();
@@ -167,13 +162,13 @@ fn clickhouse_says_what_postgresql_says() {
     assert_eq!(clickhouse.query(class).unwrap(), "distributor");
 }
 
-fn reasons_are_those_of_postgresql(database: &Database<'_>, clickhouse: &ClickHouse) {
-    let told = clickhouse
+fn assert_same_reasons(database: &Database<'_>, clickhouse: &ClickHouse) {
+    let rows = clickhouse
         .query(
-            "SELECT address, arxRiskExplain(features) FROM judged ORDER BY address LIMIT 40 FORMAT JSONCompactEachRow",
+            "SELECT address, arxRiskExplain(features) FROM scored ORDER BY address LIMIT 40 FORMAT JSONCompactEachRow",
         )
         .unwrap();
-    for line in told.lines() {
+    for line in rows.lines() {
         let row: [String; 2] = serde_json::from_str(line).unwrap();
         let [address, reasons] = row;
         let factors = database.query(&format!("SELECT factors FROM arx.wallet_risk('{address}', 'ethereum')")).unwrap();
@@ -183,7 +178,7 @@ fn reasons_are_those_of_postgresql(database: &Database<'_>, clickhouse: &ClickHo
     }
 }
 
-fn addresses_are_those_of_postgresql(database: &Database<'_>, clickhouse: &ClickHouse) {
+fn assert_same_addresses(database: &Database<'_>, clickhouse: &ClickHouse) {
     let addresses = [
         "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
         "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD",
@@ -197,7 +192,7 @@ fn addresses_are_those_of_postgresql(database: &Database<'_>, clickhouse: &Click
     ];
     let mut pairs = String::new();
     for address in addresses {
-        for network in ["ethereum", "ETH", "btc", "tron", "solana", "eip155:4242", "a-network-of-its-own"] {
+        for network in ["ethereum", "ETH", "btc", "tron", "solana", "eip155:4242", "another-network"] {
             let comma = if pairs.is_empty() { "" } else { ", " };
             write!(pairs, "{comma}('{address}', '{network}')").unwrap();
         }
@@ -225,22 +220,22 @@ fn addresses_are_those_of_postgresql(database: &Database<'_>, clickhouse: &Click
     );
 }
 
-/// Blocks of many rows, and rows of every kind mixed.
-fn every_row_gets_an_answer(clickhouse: &ClickHouse, times: usize, wallets: usize) {
+/// Queries blocks of many rows of different kinds.
+fn assert_every_row_has_a_result(clickhouse: &ClickHouse, times: usize, wallets: usize) {
     let rows = times * wallets;
-    let asked = format!(
+    let query = format!(
         "SELECT count(), countIf(n % 7 = 0 AND s = 50), countIf(n % 7 > 0 AND s = score), countIf(p IS NULL), sum(length(toString(t))), sum(v)
            FROM (SELECT score, n, arxRiskScore(f) AS s, arxRiskProbability(f) AS p,
                         arxWalletType(n, if(n % 3 = 0, NULL, toDecimal128(n, 18)), n::Float64, n) AS t,
                         arxAddressValid(if(n % 2 = 0, address, NULL), 'eth') AS v
-                   FROM (SELECT address, score, n, if(n % 7 = 0, [], features) AS f FROM judged ARRAY JOIN range({times}) AS n))"
+                   FROM (SELECT address, score, n, if(n % 7 = 0, [], features) AS f FROM scored ARRAY JOIN range({times}) AS n))"
     );
-    let answer = clickhouse.query(&asked).unwrap();
+    let answer = clickhouse.query(&query).unwrap();
     let (unknown, even) = (times.div_ceil(7) * wallets, times.div_ceil(2) * wallets);
     let types = (0..times).map(|n| if n > 50 { "distributor".len() } else { "regular".len() }).sum::<usize>() * wallets;
     assert_eq!(answer, format!("{rows}\t{unknown}\t{}\t{unknown}\t{types}\t{even}", rows - unknown));
     assert!(rows >= 100_000);
-    // classes sort by name, and may stand in a branch that leaves rows out
+    // Classes sort by name, and a branch of an expression may skip rows.
     let branches = "SELECT groupArray(class) FROM (SELECT if(number = 0, 'none', arxWalletType(number, NULL, NULL, number)) AS class
                                                      FROM numbers(53) WHERE number IN (0, 1, 52) ORDER BY number)";
     assert_eq!(clickhouse.query(branches).unwrap(), "['none','regular','distributor']");
@@ -249,11 +244,11 @@ fn every_row_gets_an_answer(clickhouse: &ClickHouse, times: usize, wallets: usiz
     assert_eq!(clickhouse.query(sorted).unwrap(), "distributor,regular,trader,whale");
 }
 
-fn refusals_leave_the_next_query_alone(clickhouse: &ClickHouse) {
+fn assert_errors_do_not_affect_the_next_query(clickhouse: &ClickHouse) {
     for _ in 0..3 {
-        let refused =
+        let error =
             clickhouse.query("SELECT arxRiskScore(if(number = 70000, [1.], [])) FROM numbers(100000)").unwrap_err();
-        assert!(refused.to_string().contains("an array of 1 features, where 72 are needed"), "{refused}");
+        assert!(error.to_string().contains("an array of 1 features, where 72 are needed"), "{error}");
         assert_eq!(
             clickhouse.query("SELECT count(), sum(arxRiskScore([])) FROM numbers(100000)").unwrap(),
             "100000\t5000000"
@@ -262,16 +257,16 @@ fn refusals_leave_the_next_query_alone(clickhouse: &ClickHouse) {
 }
 
 #[test]
-fn the_program_tests_itself_and_ends_with_a_reason_on_damaged_input() {
+fn the_program_tests_itself_and_explains_damaged_input() {
     let program = programs::udf().unwrap();
-    let told = run(Command::new(&program).arg("--self-test")).unwrap();
-    assert_eq!(told.lines().filter(|line| line.ends_with(": ok")).count(), 6, "{told}");
+    let report = run(Command::new(&program).arg("--self-test")).unwrap();
+    assert_eq!(report.lines().filter(|line| line.ends_with(": ok")).count(), 6, "{report}");
     let scratch = tempfile::tempdir().unwrap();
     let broken = scratch.path().join("broken.json");
     std::fs::write(&broken, "{}").unwrap();
-    let refused = Command::new(&program).args(["risk-score", "--scorecard"]).arg(&broken).output().unwrap();
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("scorecard"), "{refused:?}");
+    let output = Command::new(&program).args(["risk-score", "--scorecard"]).arg(&broken).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("scorecard"), "{output:?}");
     for (input, reason) in
         [(&b"3\n\0\0"[..], "row 3 of 3: the input ends"), (b"1\n\x05", "row 1 of 1: an array of 5 features")]
     {

@@ -1,4 +1,5 @@
-//! Every SQL file in `golden/` gives the output that stands beside it. `UPDATE_GOLDEN=1` writes the outputs anew.
+//! Every SQL file in `golden/` gives the output in the `.out` file of the same name.
+//! `UPDATE_GOLDEN=1` writes these files again.
 
 use arx_stack::{Stack, programs};
 use arx_tests::golden;

@@ -1,7 +1,5 @@
-//! From a file to PostgreSQL to ClickHouse and back, with real servers: what arrives equals what was sent.
-
-// helpers of tests fail as tests do
-#![allow(clippy::unwrap_used)]
+//! From a file to PostgreSQL, to ClickHouse and back, with real servers: every side holds the same
+//! data.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -9,15 +7,18 @@ use std::time::Duration;
 
 use arx_stack::clickhouse::ClickHouse;
 use arx_stack::process::{run, wait_until};
-use arx_stack::{Database, Stack, programs};
+use arx_stack::{Database, Stack};
+use arx_tests::fixtures::import_sample;
 
-/// What the feed should have written, computed by PostgreSQL itself.
+/// Volumes computed by PostgreSQL.
 const EXPECTED: &str = "SELECT network, date_trunc('hour', \"timestamp\", 'UTC') AS hour, count(*) AS n,
     coalesce(sum(value) FILTER (WHERE status <> 'failed'), 0) AS volume, count(DISTINCT from_address) AS senders,
     count(DISTINCT to_address) AS receivers FROM arx.transactions GROUP BY 1, 2";
+/// Volumes that the sidecar has written back.
 const WRITTEN: &str =
     "SELECT network, hour, transaction_count, total_volume, unique_senders, unique_receivers FROM arx.hourly_volume";
 
+/// Returns the number of rows that differ between both.
 fn differences(database: &Database<'_>) -> String {
     database
         .query(&format!(
@@ -32,16 +33,6 @@ fn sidecar(database: &Database<'_>, arguments: &[&str]) -> Output {
 
 fn succeed(database: &Database<'_>, arguments: &[&str]) -> String {
     run(database.sidecar().unwrap().args(arguments)).unwrap()
-}
-
-fn import_sample(database: &Database<'_>) {
-    let folder = programs::workspace().join("samples/ethereum");
-    for (kind, file) in [("transactions", "transactions.csv.gz"), ("labels", "labels.csv.gz")] {
-        let rejects = database.data_folder().join(format!("{kind}.rejects"));
-        std::fs::create_dir_all(database.data_folder()).unwrap();
-        let path = folder.join(file);
-        succeed(database, &["import", kind, path.to_str().unwrap(), "--rejects", rejects.to_str().unwrap()]);
-    }
 }
 
 #[test]
@@ -64,7 +55,7 @@ fn clickhouse_follows_inserts_updates_deletes_and_truncates() {
         .unwrap();
     succeed(&database, &["sync"]);
     assert_eq!(differences(&database), "0");
-    // no row trigger sees this
+    // TRUNCATE fires no row trigger.
     database.query("TRUNCATE arx.transactions_2018_01").unwrap();
     succeed(&database, &["sync"]);
     assert_eq!(differences(&database), "0");
@@ -100,18 +91,18 @@ fn a_transaction_that_commits_late_is_not_missed() {
 }
 
 #[test]
-fn a_killed_feed_leaves_neither_gaps_nor_doubles() {
+fn a_killed_feed_leaves_neither_gaps_nor_duplicates() {
     let database = Stack::shared().unwrap().database("movement_kill").unwrap();
     import_sample(&database);
     for round in 1..=6_u64 {
         let mut feed = database.sidecar().unwrap();
         let mut child =
             feed.arg("sync").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let tries = format!(
+        let has_begun = format!(
             "SELECT coalesce(max(attempt), 0) >= {round} FROM arx.feed_positions WHERE consumer = 'clickhouse'"
         );
-        // at its intent, then a little further each time
-        wait_until(Duration::from_secs(30), || Ok(database.query(&tries)? == "t" || child.try_wait()?.is_some()))
+        // Kill it when it has recorded its attempt, then a little later each time.
+        wait_until(Duration::from_secs(30), || Ok(database.query(&has_begun)? == "t" || child.try_wait()?.is_some()))
             .unwrap();
         std::thread::sleep(Duration::from_millis(40 * (round - 1)));
         child.kill().unwrap();
@@ -128,7 +119,7 @@ fn a_killed_feed_leaves_neither_gaps_nor_doubles() {
 }
 
 #[test]
-fn an_import_may_be_repeated_and_bad_lines_are_told_apart() {
+fn an_import_is_repeatable_and_reports_bad_lines() {
     let database = Stack::shared().unwrap().database("movement_import").unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("etl.csv");
@@ -152,10 +143,10 @@ fn an_import_may_be_repeated_and_bad_lines_are_told_apart() {
             "3|3.000000000000000000"
         );
     }
-    let told = std::fs::read_to_string(rejects).unwrap();
-    let lines: Vec<&str> = told.lines().filter_map(|line| line.split('\t').next()).collect();
-    assert_eq!(lines, ["4", "5", "6"], "{told}");
-    assert!(told.contains("0xnotanaddress") && told.contains("-5"), "{told}");
+    let rejected = std::fs::read_to_string(rejects).unwrap();
+    let lines: Vec<&str> = rejected.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(lines, ["4", "5", "6"], "{rejected}");
+    assert!(rejected.contains("0xnotanaddress") && rejected.contains("-5"), "{rejected}");
 
     let strict = sidecar(&database, &["import", "transactions", file, "--again", "--strict"]);
     assert_eq!(strict.status.code(), Some(1));
@@ -206,7 +197,7 @@ fn profiles_come_from_the_cache_and_annotations_reach_postgresql() {
 }
 
 #[test]
-fn servers_that_are_down_are_named() {
+fn errors_name_the_server_that_is_down() {
     let database = Stack::shared().unwrap().database("movement_down").unwrap();
     let refused = database
         .sidecar()
@@ -226,7 +217,7 @@ fn servers_that_are_down_are_named() {
     assert!(String::from_utf8_lossy(&missing.stderr).contains("CREATE EXTENSION arx"), "{missing:?}");
 }
 
-/// Rows of an insert: network polygon, one an hour.
+/// Returns the statement that inserts transactions of polygon, one an hour.
 fn insert(from: u32, count: u32) -> String {
     format!(
         "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
@@ -236,16 +227,16 @@ fn insert(from: u32, count: u32) -> String {
 }
 
 #[test]
-fn token_transfers_and_new_columns_come_along() {
+fn token_transfers_and_new_columns_are_carried() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("movement_tokens").unwrap();
     let clickhouse = ClickHouse::start(stack, &database).unwrap();
-    let transfer = |row: u32, place: u32, amount: &str| {
+    let transfer = |row: u32, log_index: u32, amount: &str| {
         format!(
             "INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address,
                  to_address, amount, value_usd)
-             VALUES ('polygon', 'p{row}', {place}, {row}, timestamptz '2024-03-01' + {row} * interval '1 hour', 'tok', 'x', 'y', {amount},
-                     CASE WHEN {place} = 1 THEN 12.34 END);"
+             VALUES ('polygon', 'p{row}', {log_index}, {row}, timestamptz '2024-03-01' + {row} * interval '1 hour', 'tok', 'x', 'y', {amount},
+                     CASE WHEN {log_index} = 1 THEN 12.34 END);"
         )
     };
     let huge = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
@@ -261,7 +252,7 @@ fn token_transfers_and_new_columns_come_along() {
     let metadata = clickhouse.query(metadata).unwrap();
     assert!(metadata.contains('1') && metadata.contains("xä"), "{metadata}");
 
-    // a transfer that arrives after its transaction, one that goes, and one without a transaction
+    // A transfer that arrives after its transaction, a deleted one, and one without a transaction.
     database.query(&[transfer(6, 2, "9"), transfer(77, 0, "5")].concat()).unwrap();
     database.query("DELETE FROM arx.token_transfers WHERE tx_hash = 'p3' AND log_index = 0").unwrap();
     succeed(&database, &["sync"]);
@@ -283,15 +274,15 @@ fn token_transfers_and_new_columns_come_along() {
     database.query(&insert(10, 1)).unwrap();
     succeed(&database, &["sync"]);
     assert_eq!(clickhouse.query(added).unwrap(), "-2\tseen\t1\n137\t\\N\t10");
-    // a column that ClickHouse has as something else is not guessed at
+    // A column with another type in ClickHouse is an error.
     database.query("ALTER TABLE arx.transactions ALTER COLUMN chain_id TYPE text").unwrap();
-    let refused = sidecar(&database, &["sync"]);
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && said.contains("chain_id") && said.contains("Nullable(Int32)"), "{said}");
+    let failed = sidecar(&database, &["sync"]);
+    let error = String::from_utf8_lossy(&failed.stderr);
+    assert!(!failed.status.success() && error.contains("chain_id") && error.contains("Nullable(Int32)"), "{error}");
 }
 
 #[test]
-fn verify_finds_what_went_round_the_feed_and_repairs_it() {
+fn verify_finds_and_repairs_changes_that_bypassed_the_feed() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("movement_verify").unwrap();
     let clickhouse = ClickHouse::start(stack, &database).unwrap();
@@ -304,10 +295,10 @@ fn verify_finds_what_went_round_the_feed_and_repairs_it() {
     succeed(&database, &["sync"]);
     assert!(succeed(&database, &["verify"]).contains("200 hours compared"));
     let status = succeed(&database, &["status"]);
-    for said in
+    for line in
         ["ClickHouse is level with PostgreSQL", "transaction_events: 200 transactions", "aggregates: 200 hours, 9 days"]
     {
-        assert!(status.contains(said), "{status}");
+        assert!(status.contains(line), "{status}");
     }
     database.query(&insert(200, 1)).unwrap();
     assert!(succeed(&database, &["status"]).contains("transactions wait to be carried"));
@@ -322,16 +313,16 @@ fn verify_finds_what_went_round_the_feed_and_repairs_it() {
              VALUES ('2024-03-05 00:30:00', 'polygon', 'ghost', 'a', 5, 'confirmed', 1)",
         )
         .unwrap();
-    // the same count and sum, another receiver
+    // The same count and sum with another receiver.
     clickhouse
         .query("ALTER TABLE arx.transaction_events UPDATE to_address = 'thief' WHERE tx_hash = 'p50' SETTINGS mutations_sync = 2")
         .unwrap();
     clickhouse.query("TRUNCATE TABLE arx.wallet_edges_states").unwrap();
     let found = sidecar(&database, &["verify"]);
-    let said = String::from_utf8_lossy(&found.stdout).into_owned();
-    assert_eq!(found.status.code(), Some(1), "{said}");
-    for what in ["missing or too many", "200 hours differ"] {
-        assert!(said.contains(what), "{said}");
+    let report = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert_eq!(found.status.code(), Some(1), "{report}");
+    for line in ["missing or too many", "200 hours differ"] {
+        assert!(report.contains(line), "{report}");
     }
     let narrow = sidecar(&database, &["verify", "--since", "2024-03-03", "--until", "2024-03-03"]);
     assert!(String::from_utf8_lossy(&narrow.stdout).contains("checksums differ"), "{narrow:?}");
@@ -381,11 +372,11 @@ fn behaviour_of_wallets_follows_their_transactions_and_the_thresholds() {
     };
     classes(["whale|2", "regular|2", "whale|2", "trader|101", "distributor|60", "regular|3"]);
 
-    // a later day moves the period on: what wallets did before it no longer makes a class
+    // A later day moves the period, and earlier transactions no longer determine the class.
     send("regular", "2024-06-01", 1, "1", "1", 1, "NULL");
     succeed(&database, &["sync"]);
     classes(["regular|2", "regular|2", "regular|2", "trader|101", "distributor|60", "regular|4"]);
-    // a user's thresholds go before those that ARX ships, and count for everybody at once
+    // A user's thresholds override the shipped ones, and apply to every wallet at once.
     database
         .query(
             "INSERT INTO arx.behaviour_thresholds (network, period_days, whale_mean_coins) VALUES ('polygon', NULL, 0)",
@@ -401,7 +392,7 @@ fn behaviour_of_wallets_follows_their_transactions_and_the_thresholds() {
 }
 
 #[test]
-fn no_pass_waits_for_what_is_written_back() {
+fn a_pass_does_not_wait_for_the_write_back() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("movement_beside").unwrap();
     database.query(&insert(1, 10)).unwrap();
@@ -417,7 +408,7 @@ fn no_pass_waits_for_what_is_written_back() {
 
     let (held, released) = std::thread::scope(|threads| {
         threads.spawn(|| {
-            // ends with an error: its session is terminated
+            // Ends with an error, because its session is terminated.
             let lock = "BEGIN; LOCK TABLE arx.wallet_profiles IN EXCLUSIVE MODE; SELECT pg_sleep(600)";
             assert!(database.query(lock).is_err());
         });
@@ -427,7 +418,8 @@ fn no_pass_waits_for_what_is_written_back() {
             .query("INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value) \
                     VALUES ('polygon', 'beside', 1, '2024-03-02', 'late', 'b1', 1)")
             .unwrap();
-        // the wallets wait for the lock, and neither volumes nor later passes wait for the wallets
+        // The write-back of wallets waits for the lock. Volumes and later passes do not wait for
+        // it.
         let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'arx.wallet_profiles'::regclass AND NOT granted";
         let is_waiting = within(waiting, "1");
         database.query(&insert(100, 5)).unwrap();
@@ -443,7 +435,7 @@ fn no_pass_waits_for_what_is_written_back() {
 }
 
 #[test]
-fn days_come_from_clickhouse_if_the_database_leaves_them_to_it() {
+fn daily_statistics_come_from_clickhouse_when_configured() {
     let database = Stack::shared().unwrap().database("movement_days").unwrap();
     import_sample(&database);
     let settings = database.data_folder().join("arx.toml");
@@ -463,7 +455,7 @@ fn days_come_from_clickhouse_if_the_database_leaves_them_to_it() {
 }
 
 #[test]
-fn an_embedded_engine_from_before_the_tables_had_versions_is_fed_anew() {
+fn an_embedded_engine_with_unversioned_tables_is_rebuilt() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("movement_migrate").unwrap();
     let clickhouse = ClickHouse::start(stack, &database).unwrap();
@@ -485,13 +477,13 @@ fn an_embedded_engine_from_before_the_tables_had_versions_is_fed_anew() {
 }
 
 #[test]
-fn what_a_full_load_replaced_is_gone_before_its_files_are() {
+fn a_full_load_hides_replaced_rows_before_their_files_are_removed() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("movement_replaced").unwrap();
     let clickhouse = ClickHouse::start(stack, &database).unwrap();
     database.query(&insert(0, 100)).unwrap();
     succeed(&database, &["sync"]);
-    // nothing is removed in the background
+    // Without merges, nothing is removed in the background.
     clickhouse.query("SYSTEM STOP MERGES").unwrap();
     database.query("TRUNCATE arx.transactions").unwrap();
     database.query(&insert(50, 10)).unwrap();
@@ -504,7 +496,7 @@ fn what_a_full_load_replaced_is_gone_before_its_files_are() {
 }
 
 #[test]
-fn tables_of_the_first_version_are_brought_up_to_date_with_what_they_hold() {
+fn tables_of_the_first_version_are_migrated_with_their_rows() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("movement_upgrade").unwrap();
     let clickhouse = ClickHouse::start(stack, &database).unwrap();
@@ -521,8 +513,8 @@ fn tables_of_the_first_version_are_brought_up_to_date_with_what_they_hold() {
     }
     clickhouse.query("TRUNCATE TABLE arx.schema_versions").unwrap();
     clickhouse.query("INSERT INTO arx.schema_versions (version) VALUES (1)").unwrap();
-    let said = succeed(&database, &["clickhouse", "apply"]);
-    assert!(said.contains("there was version 1"), "{said}");
+    let report = succeed(&database, &["clickhouse", "apply"]);
+    assert!(report.contains("there was version 1"), "{report}");
     assert_eq!(clickhouse.query(shown).unwrap(), before);
     assert!(succeed(&database, &["clickhouse", "apply"]).contains("nothing to do"));
     database.query(&insert(100, 10)).unwrap();

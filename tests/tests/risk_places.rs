@@ -1,16 +1,15 @@
-//! A wallet's score is the same in PostgreSQL and out of the files that were imported there, bit for bit.
-
-// helpers of tests fail as tests do
-#![allow(clippy::unwrap_used)]
+//! A wallet's score in PostgreSQL equals the score that the sidecar computes from the imported
+//! files, bit for bit.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Stdio;
 
 use arx_stack::process::run;
-use arx_stack::{Database, Stack, programs};
+use arx_stack::{Database, Stack};
+use arx_tests::fixtures;
 
-/// Every wallet with a transaction, as the server scores it.
+/// Scores of every wallet with a transaction.
 const SCORES: &str = "
 SELECT s.address, s.score, coalesce(s.probability::text, ''), s.band, s.state, s.coverage::text
   FROM arx.score_wallets(ARRAY(SELECT t.from_address FROM arx.transactions AS t WHERE t.network = 'ethereum'
@@ -21,22 +20,16 @@ const FEATURES: &str =
     "SELECT v.address, array_to_string(v.features, ',', '') FROM arx.feature_vectors('ethereum') AS v";
 
 fn sample(file: &str) -> String {
-    programs::workspace().join("samples/ethereum").join(file).display().to_string()
+    fixtures::sample(file).display().to_string()
 }
 
-fn import(database: &Database<'_>, kind: &str, file: &str) {
-    std::fs::create_dir_all(database.data_folder()).unwrap();
-    let rejects = database.data_folder().join(format!("{kind}.rejects"));
-    run(database.sidecar().unwrap().args(["import", kind, file, "--rejects", rejects.to_str().unwrap()])).unwrap();
-}
-
-/// The lines of `risk-score` by address, without it.
+/// Returns the fields of `risk-score` by address.
 fn scored(database: &Database<'_>, arguments: &[&str]) -> BTreeMap<String, Vec<String>> {
     let mut command = database.sidecar().unwrap();
     command.args(["risk-score", "--transactions", &sample("transactions.csv.gz")]).args(arguments).stdin(Stdio::null());
     let text = run(&mut command).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[1..].is_sorted(), "in the order of addresses");
+    assert!(lines[1..].is_sorted(), "the lines are in the order of addresses");
     let line = |line: &&str| {
         let (address, rest) = line.split_once(',').unwrap();
         (address.to_owned(), rest.split(',').map(str::to_owned).collect())
@@ -44,21 +37,21 @@ fn scored(database: &Database<'_>, arguments: &[&str]) -> BTreeMap<String, Vec<S
     lines[1..].iter().map(line).collect()
 }
 
-/// The bits of a number as it is written.
+/// Returns the bits of a number in text form.
 fn bits(text: &str) -> Option<u64> {
     (!text.is_empty()).then(|| text.parse::<f64>().unwrap().to_bits())
 }
 
-/// What differs between the server's scores and those from files.
+/// Describes the differences between the server's scores and those from files.
 fn differences(database: &Database<'_>, lines: &BTreeMap<String, Vec<String>>) -> String {
     let mut differences = String::new();
-    let told = database.query(SCORES).unwrap();
+    let rows = database.query(SCORES).unwrap();
     let mut wallets = 0;
-    for row in told.lines() {
+    for row in rows.lines() {
         wallets += 1;
         let server: Vec<&str> = row.split('|').collect();
         let Some(file) = lines.get(server[0]) else {
-            writeln!(differences, "{} is in no file", server[0]).unwrap();
+            writeln!(differences, "{} is not in the files", server[0]).unwrap();
             continue;
         };
         let same = server[1] == file[0]
@@ -66,22 +59,22 @@ fn differences(database: &Database<'_>, lines: &BTreeMap<String, Vec<String>>) -
             && server[3..5] == [&*file[2], &*file[3]]
             && bits(server[5]) == bits(&file[4]);
         if !same {
-            writeln!(differences, "{row} is not {file:?}").unwrap();
+            writeln!(differences, "{row} differs from {file:?}").unwrap();
         }
     }
-    assert_eq!(wallets, lines.len(), "as many wallets on both sides");
+    assert_eq!(wallets, lines.len(), "both sides have the same number of wallets");
     differences
 }
 
 #[test]
-fn scores_out_of_files_are_those_of_the_server() {
+fn scores_from_files_equal_the_scores_of_the_server() {
     let database = Stack::shared().unwrap().database("risk_places").unwrap();
-    import(&database, "transactions", &sample("transactions.csv.gz"));
+    fixtures::import(&database, &["transactions"], &fixtures::sample("transactions.csv.gz"));
     let lines = scored(&database, &[]);
     assert!(lines.len() > 7_000);
     assert_eq!(differences(&database, &lines), "", "without labels");
 
-    // several labels of one wallet, some with a severity or a confidence of their own
+    // Several labels of one wallet, some with an explicit severity or confidence.
     let more = database.data_folder().join("labels.csv");
     let wallets: Vec<&String> = lines.keys().step_by(700).collect();
     let mut list = "network,address,category,abuse,label,source,severity,confidence\n".to_owned();
@@ -99,17 +92,17 @@ fn scores_out_of_files_are_those_of_the_server() {
         }
     }
     std::fs::write(&more, &list).unwrap();
-    import(&database, "labels", more.to_str().unwrap());
+    fixtures::import(&database, &["labels"], &more);
     let lines = scored(&database, &["--labels", more.to_str().unwrap()]);
     assert_eq!(lines.values().filter(|line| line[3] == "labelled").count(), wallets.len());
-    assert_eq!(differences(&database, &lines), "", "with a few labels, severities and confidences of their own");
+    assert_eq!(differences(&database, &lines), "", "with a few labels, some with explicit severities and confidences");
 
     database.query("DELETE FROM arx.address_labels").unwrap();
-    import(&database, "labels", &sample("labels.csv.gz"));
+    fixtures::import(&database, &["labels"], &fixtures::sample("labels.csv.gz"));
     assert_ne!(differences(&database, &scored(&database, &[])), "", "labels matter");
     let lines = scored(&database, &["--labels", &sample("labels.csv.gz"), "--features"]);
     for state in ["labelled", "scored", "partial", "unknown"] {
-        // the sample has no wallet of which only a part is looked at
+        // No wallet of the sample has too many transfers to be scored completely.
         assert_eq!(lines.values().any(|line| line[3] == state), state != "partial", "{state}");
     }
     assert_eq!(differences(&database, &lines), "", "with the labels of the sample");

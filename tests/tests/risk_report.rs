@@ -1,39 +1,26 @@
-//! `arx-sidecar risk-report` on a database: a page for what is there, and a word on what is not.
-
-// helpers of tests fail as tests do
-#![allow(clippy::unwrap_used)]
+//! `arx-sidecar risk-report` on a database: a page on the models that exist, and errors for those
+//! that do not.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use arx_stack::process::run;
-use arx_stack::{Database, Stack, programs};
+use arx_stack::{Database, Stack};
+use arx_tests::fixtures::import_sample;
 
-/// Wallets that nobody has labelled are licit, for a test.
-const LICIT: &str = "
+/// Labels some unlabelled wallets as licit.
+const LABEL_LICIT: &str = "
 INSERT INTO arx.address_labels (network, address, category, severity, source)
 SELECT DISTINCT 'ethereum', t.from_address, 'licit', 'none'::arx.label_severity_enum, 'made <up>'
   FROM arx.transactions AS t
  WHERE NOT EXISTS (SELECT FROM arx.address_labels AS l WHERE l.address = t.from_address AND l.network = 'ethereum')
  ORDER BY 2 LIMIT 200";
 
-fn import_sample(database: &Database<'_>) {
-    let folder = programs::workspace().join("samples/ethereum");
-    std::fs::create_dir_all(database.data_folder()).unwrap();
-    for (kind, file) in [("transactions", "transactions.csv.gz"), ("labels", "labels.csv.gz")] {
-        let rejects = database.data_folder().join(format!("{kind}.rejects"));
-        let path = folder.join(file);
-        let arguments = ["import", kind, path.to_str().unwrap(), "--rejects", rejects.to_str().unwrap()];
-        run(database.sidecar().unwrap().args(arguments)).unwrap();
-    }
-}
-
 fn report(database: &Database<'_>, out: &Path, arguments: &[&str]) -> Output {
     let mut command = database.sidecar().unwrap();
     command.args(["risk-report", "--out", out.to_str().unwrap()]).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// The page of a report that succeeds.
+/// Returns the page of a report, which must succeed.
 fn page(database: &Database<'_>, arguments: &[&str]) -> String {
     let out: PathBuf = database.data_folder().join("report.html");
     let output = report(database, &out, arguments);
@@ -43,31 +30,31 @@ fn page(database: &Database<'_>, arguments: &[&str]) -> String {
     page
 }
 
-fn complaint(database: &Database<'_>, out: &Path, arguments: &[&str]) -> String {
+fn error(database: &Database<'_>, out: &Path, arguments: &[&str]) -> String {
     let output = report(database, out, arguments);
     assert!(!output.status.success());
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
-fn a_page_tells_of_the_model_in_use_and_of_a_draft() {
+fn a_report_shows_the_active_model_and_a_draft() {
     let database = Stack::shared().unwrap().database("risk_report").unwrap();
     import_sample(&database);
 
     let alone = page(&database, &[]);
     assert!(alone.contains("There is no draft to compare"));
     assert!(alone.contains("could not be measured on your labels: no wallet of network ethereum is labelled licit"));
-    assert!(alone.contains("Bands of ethereum-1"), "all wallets are scored all the same");
+    assert!(alone.contains("Bands of ethereum-1"), "all wallets are scored without licit labels");
     let out = database.data_folder().join("report.html");
-    let said = complaint(&database, &out, &["--evaluate", "always"]);
-    assert!(said.contains("is labelled licit"), "{said}");
-    assert!(!out.exists(), "no page where there is nothing to show");
-    let said = complaint(&database, &out, &["--draft", "house-9"]);
-    assert!(said.contains("there is no risk model \"house-9\"; there are: ethereum-1"), "{said}");
-    let said = complaint(&database, database.data_folder(), &[]);
-    assert!(said.contains("is a folder"), "{said}");
+    let message = error(&database, &out, &["--evaluate", "always"]);
+    assert!(message.contains("is labelled licit"), "{message}");
+    assert!(!out.exists(), "a failed report leaves no page");
+    let message = error(&database, &out, &["--draft", "house-9"]);
+    assert!(message.contains("there is no risk model \"house-9\"; there are: ethereum-1"), "{message}");
+    let message = error(&database, database.data_folder(), &[]);
+    assert!(message.contains("is a folder"), "{message}");
 
-    database.query(LICIT).unwrap();
+    database.query(LABEL_LICIT).unwrap();
     let measured = page(&database, &[]);
     assert!(measured.contains("labelled when this page was made") && measured.contains("as it stands"));
 
@@ -86,10 +73,10 @@ fn a_page_tells_of_the_model_in_use_and_of_a_draft() {
     let expected = format!("<p>{} of {} wallets (", with_thousands(moved), with_thousands(all));
     assert!(stored.contains(&expected), "{expected}");
 
-    // scored anew by the sidecar, out of the server's features: the same wallets move
-    let anew = page(&database, &["--evaluate", "always", "--draft", "house-1"]);
-    assert!(anew.contains(&expected), "{expected}");
-    assert!(anew.contains("Bands of house-1") && anew.contains("labelled when this page was made"));
-    assert!(anew.contains("<b>ethereum-1</b> and <b>house-1</b> were measured on"), "on the same labels");
-    assert!(anew.contains("licit (made &lt;up&gt;)"), "what is known of a mistake");
+    // The sidecar scores again, with the server's features. The same wallets move.
+    let evaluated = page(&database, &["--evaluate", "always", "--draft", "house-1"]);
+    assert!(evaluated.contains(&expected), "{expected}");
+    assert!(evaluated.contains("Bands of house-1") && evaluated.contains("labelled when this page was made"));
+    assert!(evaluated.contains("<b>ethereum-1</b> and <b>house-1</b> were measured on"), "on the same labels");
+    assert!(evaluated.contains("licit (made &lt;up&gt;)"), "a mistake shows the label and its source");
 }

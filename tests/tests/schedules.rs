@@ -1,4 +1,4 @@
-//! The schedules run under a real pg_cron.
+//! A real pg_cron runs the schedules.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn pg_cron_runs_every_schedule() {
     database.query("CREATE EXTENSION pg_cron").unwrap();
     let jobs: usize = database.query("SELECT count(*) FROM arx.schedules").unwrap().parse().unwrap();
     assert!(jobs >= 5);
-    // pg_cron's shortest interval is a minute.
+    // The shortest interval of pg_cron is a minute.
     database.query("UPDATE arx.schedules SET schedule = '* * * * *'").unwrap();
     for _ in 0..2 {
         let installed = database.query("SELECT count(*) FROM arx.install_schedules()").unwrap();

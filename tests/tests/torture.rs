@@ -1,11 +1,9 @@
-//! Nothing lost, nothing twice: the feed under kill -9, crashes of ClickHouse and PostgreSQL, cut connections and a full disk, while
-//! somebody keeps writing. Afterwards every row is in ClickHouse exactly once, and aggregates are what a recomputation gives.
+//! The feed under kill -9, crashes of ClickHouse and PostgreSQL, cut connections and a full disk,
+//! while sessions keep writing. Afterwards ClickHouse holds every row exactly once, and aggregates
+//! equal a recomputation.
 //!
-//! `make test` runs the short form, `make torture` (`ARX_TORTURE=long`) the long one: 200 kills of the sidecar, 20 of ClickHouse, 20
-//! crashes of PostgreSQL.
-
-// helpers of tests fail as tests do
-#![allow(clippy::unwrap_used)]
+//! `make test` runs the short form, `make torture` (`ARX_TORTURE=long`) the long one: 200 kills of
+//! the sidecar, 20 of ClickHouse, 20 crashes of PostgreSQL.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -16,10 +14,11 @@ use std::time::Duration;
 
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack, StackOptions, programs};
+use arx_tests::fixtures;
 use arx_tests::proxy::Proxy;
 
-/// How often each thing happens.
-struct Measure {
+/// Number of failures of each kind.
+struct Failures {
     kills_in_load: u32,
     kills: u32,
     engine_kills: u32,
@@ -28,27 +27,28 @@ struct Measure {
     full_disks: u32,
 }
 
-const SHORT: Measure = Measure { kills_in_load: 4, kills: 8, engine_kills: 2, crashes: 2, cuts: 6, full_disks: 1 };
-const LONG: Measure = Measure { kills_in_load: 60, kills: 140, engine_kills: 20, crashes: 20, cuts: 60, full_disks: 3 };
+const SHORT: Failures = Failures { kills_in_load: 4, kills: 8, engine_kills: 2, crashes: 2, cuts: 6, full_disks: 1 };
+const LONG: Failures =
+    Failures { kills_in_load: 60, kills: 140, engine_kills: 20, crashes: 20, cuts: 60, full_disks: 3 };
 
 /// Sleeps for a random number of milliseconds below the limit.
 fn pause(random: &mut fastrand::Rng, limit: u64) {
     std::thread::sleep(Duration::from_millis(random.u64(..limit)));
 }
 
-/// A sidecar that does not outlive a test that fails.
+/// A sidecar that ends with the test, even when the test fails.
 struct Daemon(Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // it may have ended by itself
+        // Fails when the sidecar has ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// The servers, and how to hurt them.
-struct World<'a> {
+/// The servers under test.
+struct Servers<'a> {
     stack: &'a Stack,
     database: Database<'a>,
     folder: PathBuf,
@@ -63,22 +63,22 @@ fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// Configuration of ClickHouse that leaves no room on any of its disks.
-fn no_room() -> String {
+/// Returns a ClickHouse configuration that leaves no free space on any of its disks.
+fn full_disks() -> String {
     let disk =
         |name: &str| format!("<{name}><keep_free_space_bytes>{}</keep_free_space_bytes></{name}>", u64::MAX >> 2);
     let disks: String = ["default", "arx_warm", "arx_cold"].map(disk).concat();
     format!("<clickhouse><storage_configuration><disks>{disks}</disks></storage_configuration></clickhouse>")
 }
 
-impl<'a> World<'a> {
+impl<'a> Servers<'a> {
     fn new(stack: &'a Stack, name: &str, seed: u64) -> Self {
         let database = stack.database(name).unwrap();
         let folder = database.data_folder().join("clickhouse");
         std::fs::create_dir_all(&folder).unwrap();
         let ports = (free_port(), free_port());
         let proxy = Proxy::to(ports.0).unwrap();
-        let mut world = Self {
+        let mut servers = Self {
             stack,
             database,
             folder,
@@ -88,8 +88,8 @@ impl<'a> World<'a> {
             starts: 0,
             random: fastrand::Rng::with_seed(seed),
         };
-        world.start_engine();
-        world
+        servers.start_engine();
+        servers
     }
 
     fn start_engine(&mut self) {
@@ -98,7 +98,7 @@ impl<'a> World<'a> {
         command.args(["--http-port", &self.ports.0.to_string(), "--tcp-port", &self.ports.1.to_string()]);
         self.starts += 1;
         let endpoint = self.folder.join("endpoint.json");
-        // one that was killed leaves it behind
+        // A killed engine leaves the file behind.
         let _ = std::fs::remove_file(&endpoint);
         self.engine = self.stack.start_server(&format!("torture-engine-{}", self.starts), &command).unwrap();
         assert!(wait_until(Duration::from_secs(60), || Ok(endpoint.exists())).unwrap(), "the engine did not start");
@@ -114,7 +114,7 @@ impl<'a> World<'a> {
         assert!(ended.unwrap(), "the engine did not end");
     }
 
-    /// A server process killed is a crash of the whole server: it ends all sessions and recovers.
+    /// Kills a server process. PostgreSQL then ends all sessions and recovers.
     fn crash_postgres(&self) {
         let checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
         let victim = self.database.query(checkpointer).unwrap();
@@ -142,28 +142,29 @@ impl<'a> World<'a> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
-    /// What the sidecars complain of.
+    /// Log of all sidecars.
     fn log(&self) -> PathBuf {
         self.folder.join("sidecar.log")
     }
 
     /// Lets the sidecar run for a random time and kills it.
-    fn run_and_kill(&mut self, arguments: &[&str], up_to: u64) {
+    fn run_and_kill(&mut self, arguments: &[&str], limit: u64) {
         let mut child = self.start(arguments);
-        pause(&mut self.random, up_to);
+        pause(&mut self.random, limit);
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Runs a step beside a daemon that lives.
-    fn beside_daemon(&mut self, times: u32, up_to: u64, mut step: impl FnMut(&mut Self)) {
-        // servers that are down when it starts are an error, by design: it is hurt once it runs
+    /// Takes a step several times while a daemon runs, which must survive it.
+    fn with_daemon(&mut self, times: u32, limit: u64, mut step: impl FnMut(&mut Self)) {
+        // Servers that are down when the daemon starts are an error by design, so the steps begin
+        // once it runs.
         let starts = || std::fs::read_to_string(self.log()).unwrap_or_default().matches("running; ").count();
         let before = starts();
         let mut daemon = Daemon(self.start(&["run"]));
         assert!(wait_until(Duration::from_secs(60), || Ok(starts() > before)).unwrap(), "the daemon did not start");
         for _ in 0..times {
-            pause(&mut self.random, up_to);
+            pause(&mut self.random, limit);
             step(self);
         }
         let log = std::fs::read_to_string(self.log()).unwrap();
@@ -172,31 +173,33 @@ impl<'a> World<'a> {
         assert!(daemon.0.wait().unwrap().success(), "the daemon did not stop gracefully");
     }
 
-    /// Both sides are the same, and what was written back is what PostgreSQL computes itself.
-    fn check(&self, after: &str) {
+    /// Checks that both sides are the same, and that the volumes written back equal PostgreSQL's
+    /// own.
+    fn check(&self) {
         run(&mut self.sidecar(&["sync"])).unwrap();
         let verified = self.sidecar(&["verify"]).output().unwrap();
-        let said = String::from_utf8_lossy(&verified.stdout);
-        assert!(verified.status.success() && said.contains("both sides are the same"), "after {after}: {verified:?}");
-        assert!(!said.contains("left out"), "after {after}: {said}");
-        let written = self.database.query(
+        let report = String::from_utf8_lossy(&verified.stdout);
+        assert!(verified.status.success() && report.contains("both sides are the same"), "{verified:?}");
+        assert!(!report.contains("left out"), "{report}");
+        let different = self.database.query(
             "WITH truth AS (SELECT network, date_trunc('hour', \"timestamp\", 'UTC') AS hour, count(*) AS n, \
                     coalesce(sum(value) FILTER (WHERE status <> 'failed'), 0) AS volume, count(DISTINCT from_address) AS senders \
                FROM arx.transactions GROUP BY 1, 2) \
              SELECT count(*) FROM truth AS t FULL JOIN arx.hourly_volume AS v USING (network, hour) \
               WHERE (t.n, t.volume, t.senders) IS DISTINCT FROM (v.transaction_count, v.total_volume, v.unique_senders)",
         );
-        assert_eq!(written.unwrap(), "0", "after {after}");
+        assert_eq!(different.unwrap(), "0");
     }
 }
 
-/// Writes for as long as it is told to: inserts, updates, deletes and token transfers, some in long transactions, some taken back.
+/// Inserts, updates and deletes transactions and token transfers until `stop` is set. Some
+/// transactions are long, some are rolled back.
 fn write(connection: String, stop: &AtomicBool, written: &AtomicU64, seed: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
-        // a crash of the server ends the session; the next one goes on
+        // A crash of the server ends the session, and the next one continues.
         let _ = runtime.block_on(async {
             let (client, session) = tokio_postgres::connect(&connection, tokio_postgres::NoTls).await?;
             let session = tokio::spawn(session);
@@ -204,7 +207,8 @@ fn write(connection: String, stop: &AtomicBool, written: &AtomicU64, seed: u64) 
                 let (from, count) = (number, 1 + random.u64(..40));
                 number += count;
                 let pick = random.u64(..97);
-                // what is never touched again is not mended by chance
+                // Rows of gnosis are never changed again, so that no later change repairs them by
+                // chance.
                 let network = if random.u64(..2) == 0 { "polygon" } else { "gnosis" };
                 let statement = match random.u64(..10) {
                     0 => format!("UPDATE arx.transactions SET value = value + 1 WHERE block_number % 97 = {pick} AND network = 'polygon'"),
@@ -244,69 +248,66 @@ fn write(connection: String, stop: &AtomicBool, written: &AtomicU64, seed: u64) 
 }
 
 #[test]
-fn whatever_is_killed_every_row_is_there_once() {
+fn after_any_kill_crash_or_cut_every_row_is_there_exactly_once() {
     let is_long = std::env::var("ARX_TORTURE").is_ok_and(|form| form == "long");
-    let measure = if is_long { LONG } else { SHORT };
+    let failures = if is_long { LONG } else { SHORT };
     let seed = std::env::var("ARX_TORTURE_SEED").ok().and_then(|seed| seed.parse().ok());
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed = seed.unwrap_or(u64::from(since_1970.subsec_nanos()));
     println!("ARX_TORTURE_SEED={seed}");
 
     let stack = Stack::start(&StackOptions { durable: true, ..StackOptions::default() }).unwrap();
-    let mut world = World::new(&stack, "torture", seed);
-    let sample = programs::workspace().join("samples/ethereum/transactions.csv.gz");
-    let rejects = world.folder.join("rejects");
-    let import = ["import", "transactions", sample.to_str().unwrap(), "--rejects", rejects.to_str().unwrap()];
-    run(&mut world.sidecar(&import)).unwrap();
+    let mut servers = Servers::new(&stack, "torture", seed);
+    fixtures::import(&servers.database, &["transactions"], &fixtures::sample("transactions.csv.gz"));
 
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writers: Vec<_> = (0..2)
         .map(|writer| {
-            let (connection, stop, written) = (world.database.connection(), Arc::clone(&stop), Arc::clone(&written));
+            let (connection, stop, written) = (servers.database.connection(), Arc::clone(&stop), Arc::clone(&written));
             std::thread::spawn(move || write(connection, &stop, &written, seed ^ (writer + 1)))
         })
         .collect();
 
-    for _ in 0..measure.kills_in_load {
-        world.run_and_kill(&["sync"], 900);
+    for _ in 0..failures.kills_in_load {
+        servers.run_and_kill(&["sync"], 900);
     }
-    run(&mut world.sidecar(&["sync"])).unwrap();
-    for _ in 0..measure.kills {
-        world.run_and_kill(&["run"], 1_500);
+    run(&mut servers.sidecar(&["sync"])).unwrap();
+    for _ in 0..failures.kills {
+        servers.run_and_kill(&["run"], 1_500);
     }
-    world.beside_daemon(measure.engine_kills, 1_500, |world| {
-        world.kill_engine();
-        pause(&mut world.random, 300);
-        world.start_engine();
+    servers.with_daemon(failures.engine_kills, 1_500, |servers| {
+        servers.kill_engine();
+        pause(&mut servers.random, 300);
+        servers.start_engine();
     });
-    world.beside_daemon(measure.crashes, 1_500, |world| world.crash_postgres());
-    world.beside_daemon(measure.cuts, 600, |world| {
-        world.proxy.cut();
-        world
+    servers.with_daemon(failures.crashes, 1_500, |servers| servers.crash_postgres());
+    servers.with_daemon(failures.cuts, 600, |servers| {
+        servers.proxy.cut();
+        servers
             .database
             .query(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'arx-sidecar'",
             )
             .unwrap();
     });
-    world.beside_daemon(measure.full_disks, 500, |world| {
-        world.kill_engine();
-        let full = world.folder.join("config.d/full.xml");
+    servers.with_daemon(failures.full_disks, 500, |servers| {
+        servers.kill_engine();
+        let full = servers.folder.join("config.d/full.xml");
         std::fs::create_dir_all(full.parent().unwrap()).unwrap();
-        std::fs::write(&full, no_room()).unwrap();
-        world.start_engine();
-        std::fs::write(world.log(), "").unwrap();
+        std::fs::write(&full, full_disks()).unwrap();
+        servers.start_engine();
+        std::fs::write(servers.log(), "").unwrap();
         let refused = wait_until(Duration::from_secs(60), || {
-            Ok(std::fs::read_to_string(world.log())?.contains("NOT_ENOUGH_SPACE"))
+            Ok(std::fs::read_to_string(servers.log())?.contains("NOT_ENOUGH_SPACE"))
         });
         assert!(refused.unwrap(), "the disk was not full");
-        world.kill_engine();
+        servers.kill_engine();
         std::fs::remove_file(full).unwrap();
-        world.start_engine();
+        servers.start_engine();
     });
-    let settled = written.load(Ordering::Relaxed);
+    let written = written.load(Ordering::Relaxed);
     stop.store(true, Ordering::Relaxed);
     writers.into_iter().for_each(|writer| writer.join().unwrap());
-    assert!(settled > 50, "only {settled} transactions were written meanwhile");
-    world.check("everything");
+    assert!(written > 50, "only {written} transactions were written");
+    servers.check();
 }
