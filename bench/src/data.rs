@@ -1,5 +1,6 @@
-//! The rows that both sides are given, written twice: as ethereum-etl's CSV for ours, and as a CSV of the table's own columns
-//! for `psql \copy`, which converts nothing. Real transactions: of a large data set where one is at hand, else of the sample.
+//! Input of both sides, written twice: as ethereum-etl's CSV for ours, and as a CSV of the table's
+//! columns for `psql \copy`, which converts nothing. The rows are real transactions of a large data
+//! set if there is one, else of the sample.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,32 +11,28 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use chrono::DateTime;
 use flate2::read::GzDecoder;
 
-/// What the genesis block's pseudo transactions have as their sender.
+/// Sender of the pseudo transactions of the genesis block.
 const ZERO_ADDRESS: &str = "0x0000000000000000000000000000000000000000";
 
-/// The columns of the CSV for `psql \copy`.
+/// Columns of the CSV for `psql \copy`.
 pub const TABLE_COLUMNS: &str =
     "network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, gas_used, gas_price, status";
 
-/// Where rows come from.
+/// Source of the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The two-file form: transactions and nodes.
-    Graph {
-        /// `transactions_slim.csv.gz`
-        transactions: PathBuf,
-        /// `nodes.csv.gz`
-        nodes: PathBuf,
-    },
-    /// The sample of the repository, repeated under other hashes to the number of rows asked for.
+    /// A data set in two files.
+    Graph { transactions: PathBuf, nodes: PathBuf },
+    /// The sample of the repository, repeated with other hashes up to the requested number of rows.
     Sample(PathBuf),
 }
 
 impl Source {
-    /// The folder named by `chosen` (itself, or `eth_tx_graph` in it), else the sample of this workspace.
+    /// Finds the data set in `chosen` or in its folder `eth_tx_graph`. Without a choice, falls back
+    /// to the sample of this workspace.
     ///
     /// # Errors
-    /// When a folder was chosen and does not hold the two files.
+    /// When the chosen folder does not contain the two files.
     pub fn find(chosen: Option<&Path>, workspace: &Path) -> Result<Self> {
         let default = workspace.join("../shared/data");
         for folder in [chosen.unwrap_or(&default).to_owned(), chosen.unwrap_or(&default).join("eth_tx_graph")] {
@@ -48,40 +45,40 @@ impl Source {
             }
         }
         if let Some(chosen) = chosen {
-            bail!("{} holds no transactions_slim.csv.gz and nodes.csv.gz", chosen.display());
+            bail!("{} does not contain transactions_slim.csv.gz and nodes.csv.gz", chosen.display());
         }
         Ok(Self::Sample(workspace.join("samples/ethereum/transactions.csv.gz")))
     }
 
-    /// Labels for its addresses, if there are any beside it.
+    /// Returns the file of labels for its addresses, if it exists.
     #[must_use]
     pub fn labels(&self) -> Option<PathBuf> {
         match self {
-            Self::Graph { .. } => self.beside("labels/address_labels.csv.gz"),
+            Self::Graph { .. } => self.neighbour("labels/address_labels.csv.gz"),
             Self::Sample(path) => Some(path.with_file_name("labels.csv.gz")).filter(|path| path.exists()),
         }
     }
 
-    /// Wallets of which it is known whether they are illicit, if they are beside it.
+    /// Returns the file of wallets with known class, illicit or licit, if it exists.
     #[must_use]
     pub fn cases(&self) -> Option<PathBuf> {
         let Self::Graph { transactions, .. } = self else { return None };
         Some(transactions.with_file_name("labels_train.csv")).filter(|path| path.exists())
     }
 
-    /// AMLSim's set of planted cycles, if it is beside it.
+    /// Returns AMLSim's data set of planted cycles, if it exists.
     #[must_use]
     pub fn amlsim(&self) -> Option<PathBuf> {
-        self.beside("amlsim/20K_cycle200.tgz")
+        self.neighbour("amlsim/20K_cycle200.tgz")
     }
 
-    /// A file in a folder beside the one of a large data set.
-    fn beside(&self, path: &str) -> Option<PathBuf> {
+    /// Returns a file of the folder that contains the data set's folder.
+    fn neighbour(&self, path: &str) -> Option<PathBuf> {
         let Self::Graph { transactions, .. } = self else { return None };
         Some(transactions.parent()?.parent()?.join(path)).filter(|path| path.exists())
     }
 
-    /// What the report calls it.
+    /// Name of the source in the report.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -91,20 +88,19 @@ impl Source {
     }
 }
 
-/// Both files, and how many rows each holds.
+/// The two files with the same rows.
 #[derive(Debug)]
 pub struct Prepared {
     /// ethereum-etl's CSV.
     pub etl: PathBuf,
     /// The CSV of [`TABLE_COLUMNS`].
     pub table: PathBuf,
-    /// Rows in each.
     pub rows: u64,
     /// First and last block time, unix seconds.
     pub times: (i64, i64),
 }
 
-/// One transaction, still text.
+/// A transaction in text form.
 struct Transaction<'a> {
     hash: &'a str,
     block_number: &'a str,
@@ -144,7 +140,9 @@ impl Writer {
 
     fn write(&mut self, row: &Transaction<'_>) -> Result<()> {
         let unix: i64 = row.timestamp.parse().with_context(|| format!("read the block time {:?}", row.timestamp))?;
-        let time = DateTime::from_timestamp(unix, 0).ok_or_else(|| anyhow!("no such time: {unix}"))?.to_rfc3339();
+        let time = DateTime::from_timestamp(unix, 0)
+            .ok_or_else(|| anyhow!("the block time {unix} is out of range"))?
+            .to_rfc3339();
         self.etl.write_record([
             row.hash,
             row.block_number,
@@ -174,7 +172,8 @@ impl Writer {
     }
 }
 
-/// Writes both files into a folder, with `wanted` rows spread over the whole source (all of them if it has fewer).
+/// Writes both files into a folder, with `wanted` rows spread over the whole source, or all rows if
+/// it has fewer.
 ///
 /// # Errors
 /// When the source cannot be read or a file cannot be written.
@@ -187,7 +186,7 @@ pub fn prepare(source: &Source, wanted: u64, folder: &Path) -> Result<Prepared> 
     }
     writer.etl.flush().context("write the CSV for ours")?;
     writer.table.flush().context("write the CSV for psql")?;
-    ensure!(writer.rows > 0, "no rows in {source:?}");
+    ensure!(writer.rows > 0, "{source:?} contains no rows");
     Ok(Prepared { etl, table, rows: writer.rows, times: writer.times })
 }
 
@@ -205,12 +204,13 @@ fn from_graph(transactions: &Path, nodes: &Path, wanted: u64, writer: &mut Write
     }
     let address = |number: &str| -> Result<&str> {
         let index: usize = number.parse().with_context(|| format!("read the node number {number:?}"))?;
-        addresses.get(index).map(String::as_str).ok_or_else(|| anyhow!("no node {index}"))
+        addresses.get(index).map(String::as_str).ok_or_else(|| anyhow!("node {index} does not exist"))
     };
     let total = open(transactions)?.into_byte_records().count() as u64;
     let mut taken = 0;
     for (index, row) in open(transactions)?.into_records().enumerate() {
-        // Row i is taken when i * wanted / total steps to a new whole number: evenly spread, exactly `wanted` in all.
+        // Row i is taken when i * wanted / total reaches a new integer: exactly `wanted` rows,
+        // evenly spread.
         if wanted < total {
             if (index as u64 + 1) * wanted / total == taken {
                 continue;
@@ -242,7 +242,7 @@ fn from_sample(path: &Path, wanted: u64, writer: &mut Writer) -> Result<()> {
                 return Ok(());
             }
             let row = row.context("read the sample")?;
-            ensure!(seen.insert(field(&row, 0)?.to_owned()), "the sample names {} twice", field(&row, 0)?);
+            ensure!(seen.insert(field(&row, 0)?.to_owned()), "the sample contains {} twice", field(&row, 0)?);
             writer.write(&Transaction {
                 hash: &format!("{}:{round}", field(&row, 0)?),
                 block_number: field(&row, 1)?,
@@ -263,7 +263,7 @@ fn field(row: &csv::StringRecord, index: usize) -> Result<&str> {
     row.get(index).ok_or_else(|| anyhow!("a row with {} columns has no column {}", row.len(), index + 1))
 }
 
-/// Wei as ether, exactly: the point moves 18 places.
+/// Converts wei to ether exactly: the decimal point moves by 18 digits.
 fn ether(wei: &str) -> String {
     let padded = format!("{wei:0>19}");
     let (whole, fraction) = padded.split_at(padded.len() - 18);
@@ -275,14 +275,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wei_become_ether_exactly() {
+    fn wei_are_converted_to_ether_exactly() {
         assert_eq!(ether("0"), "0.000000000000000000");
         assert_eq!(ether("1"), "0.000000000000000001");
         assert_eq!(ether("400030000000000000000"), "400.030000000000000000");
     }
 
     #[test]
-    fn the_sample_is_repeated_to_the_number_asked_for() {
+    fn the_sample_is_repeated_up_to_the_requested_number() {
         let folder = tempfile_folder("repeat");
         let workspace = arx_stack::programs::workspace();
         let source = Source::Sample(workspace.join("samples/ethereum/transactions.csv.gz"));

@@ -1,6 +1,7 @@
-//! `import.copy.vs_psql_copy`: rows a second into `arx.transactions`, from ethereum-etl's CSV by `arx-sidecar import`, and from a
-//! CSV of the table's own columns by `psql \copy`. The months are there on both sides before the
-//! clock starts. The peer checks no addresses, rejects nothing and cannot continue; ours does all of that within its time.
+//! `import.copy.vs_psql_copy`: rows a second into `arx.transactions`, from ethereum-etl's CSV by
+//! `arx-sidecar import`, and from a CSV of the table's columns by `psql \copy`. The monthly
+//! partitions exist before the clock starts. The peer validates no addresses, rejects no rows and
+//! cannot resume; ours does all of that within its time.
 
 use std::time::Instant;
 
@@ -12,22 +13,22 @@ use crate::data::{Prepared, Source, TABLE_COLUMNS};
 use crate::report::Measurement;
 use crate::timing::in_turn;
 
-/// Measures the case.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a side fails or loads another number of rows than it was given.
+/// When a side fails or does not load every row.
 pub fn measure(stack: &Stack, source: &Source, data: &Prepared, runs: usize) -> Result<Measurement> {
     let medians = in_turn(runs, |run| ours(stack, data, run), |run| peer(stack, data, run))?;
     let setting = format!(
-        "{} rows of {} into an empty `arx.transactions` with its indexes, {runs} runs each. The peer's CSV holds the table's own \
-         columns. On both sides the months are there before the clock starts.",
+        "{} rows of {} into an empty `arx.transactions` with its indexes, {runs} runs each. The peer's CSV has the columns \
+         of the table. On both sides the monthly partitions exist before the clock starts.",
         data.rows,
         source.name()
     );
     Ok(Measurement::new("import.copy.vs_psql_copy", medians, "rows/s", true).against("`psql \\copy`", setting))
 }
 
-/// A fresh database with the months of the data: the same table for both sides.
+/// Creates a database with the months of the data, which is the same for both sides.
 fn prepared<'a>(stack: &'a Stack, data: &Prepared, name: &str) -> Result<Database<'a>> {
     let database = stack.database(name)?;
     let (first, last) = data.times;
@@ -60,13 +61,13 @@ fn peer(stack: &Stack, data: &Prepared, number: usize) -> Result<f64> {
     rate(&database, data, start)
 }
 
-/// Rows a second since `start`. What was loaded must be what was given.
+/// Returns the rows per second since `start`, after a check of their number.
 fn rate(database: &Database<'_>, data: &Prepared, start: Instant) -> Result<f64> {
     let seconds = start.elapsed().as_secs_f64();
     let loaded: u64 = database.query("SELECT count(*) FROM arx.transactions")?.parse().context("count the rows")?;
-    ensure!(loaded == data.rows, "{} holds {loaded} rows after loading {}", database.name(), data.rows);
+    ensure!(loaded == data.rows, "{} has {loaded} rows after loading {}", database.name(), data.rows);
     let in_default = database.query("SELECT count(*) FROM arx.transactions_default")?;
-    ensure!(in_default == "0", "{in_default} rows of {} lie in the default partition", database.name());
+    ensure!(in_default == "0", "{in_default} rows of {} are in the default partition", database.name());
     database.drop_now()?;
     Ok(data.rows as f64 / seconds)
 }

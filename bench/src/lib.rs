@@ -1,7 +1,7 @@
-//! Side-by-side runs against peers, one report.
-//!
-//! Owns what is measured and how: every case runs ours and the peer's on the same rows, in the same server, in turn, and
-//! reports the medians. Must not know how either side works inside. `scripts/bench` builds what this runs.
+//! Side-by-side measurements of ARX and its peers, and their report.
+//! Every case runs ours and the peer in turn on the same rows in the same server, and reports the
+//! medians. The cases use both sides as a user does, and must not depend on their internals.
+//! `scripts/bench` builds the programs that they run.
 
 pub mod data;
 pub mod feed;

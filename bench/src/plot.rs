@@ -1,4 +1,4 @@
-//! The growth as a picture: an SVG for the report.
+//! The growth as an SVG chart for the report.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use crate::growth::{Point, SMALLEST};
 
 const SIZE: (u32, u32) = (820, 460);
 
-/// Room beside the first and the last point, in doublings.
+/// Space before the first and after the last point, in doublings.
 const MARGIN: f64 = 0.15;
 
-/// What is drawn: name, colour and milliseconds of a point.
+/// Name, colour and value of a line.
 type Line = (&'static str, RGBColor, fn(&Point) -> f64);
 
 const LINES: [Line; 3] = [
@@ -21,7 +21,7 @@ const LINES: [Line; 3] = [
     ("wallet_reach, depth 3, from a hub", RGBColor(0x1b, 0x9e, 0x77), |point| point.reach_ms),
 ];
 
-/// Draws the points, both axes logarithmic: a straight line of slope 1 is linear growth.
+/// Draws the points with logarithmic axes, so that a straight line of slope 1 is linear growth.
 ///
 /// # Errors
 /// When there are no points, or the file cannot be written.
@@ -31,19 +31,19 @@ pub fn write_svg(path: &Path, points: &[Point]) -> Result<()> {
 
 fn svg(points: &[Point]) -> Result<String> {
     let (first, last) = points.first().zip(points.last()).ok_or_else(|| anyhow!("nothing was measured"))?;
-    let values = || points.iter().flat_map(|point| LINES.iter().map(|(.., of)| of(point)));
+    let values = || points.iter().flat_map(|point| LINES.iter().map(|(.., value)| value(point)));
     let x = (doublings(first) - MARGIN, doublings(last) + MARGIN);
     let mut text = String::new();
     draw(&mut text, points, x, decades(values())?).map_err(|error| anyhow!("draw the growth: {error}"))?;
     Ok(text)
 }
 
-/// Where a point is: so many doublings from the smallest size.
+/// Returns the number of doublings from the smallest size.
 fn doublings(point: &Point) -> f64 {
     (point.transfers as f64 / SMALLEST as f64).log2()
 }
 
-/// Whole powers of ten around the values.
+/// Returns the powers of ten around the values.
 fn decades(values: impl Iterator<Item = f64>) -> Result<(f64, f64)> {
     let logarithms: Vec<f64> = values.filter(|value| *value > 0.0).map(f64::log10).collect();
     let least = logarithms.iter().copied().reduce(f64::min).ok_or_else(|| anyhow!("nothing was measured"))?;
@@ -72,8 +72,8 @@ fn draw(text: &mut String, points: &[Point], x: (f64, f64), y: (f64, f64)) -> Re
         .x_label_formatter(&|doublings| format!("{}", doublings.exp2() * SMALLEST as f64 / 1e6))
         .y_label_formatter(&|value| format!("{value}"))
         .draw()?;
-    for (name, colour, of) in LINES {
-        let line = || points.iter().map(|point| (doublings(point), of(point)));
+    for (name, colour, value) in LINES {
+        let line = || points.iter().map(|point| (doublings(point), value(point)));
         chart
             .draw_series(LineSeries::new(line(), colour.stroke_width(2)))?
             .label(name)
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_drawn_and_named() {
+    fn every_line_has_points_and_a_name() {
         let text = svg(&[point(250_000, 1.0), point(500_000, 2.0), point(1_000_000, 4.0)]).unwrap();
         assert!(text.starts_with("<svg"), "{text}");
         for (name, ..) in LINES {

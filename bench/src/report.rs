@@ -1,4 +1,4 @@
-//! The report: `report.json` for programs, `REPORT.md` for people.
+//! The report: `report.json` for programs, `REPORT.md` for readers.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,30 +9,28 @@ use serde::Serialize;
 use crate::growth::{self, Point};
 use crate::plot;
 
-/// One case, measured.
+/// Result of a case.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measurement {
-    /// Its name, `area.what.vs_peer`.
+    /// Name of the form `area.subject.vs_peer`.
     pub case: String,
-    /// The median of ours.
+    /// Median of ours.
     pub ours: f64,
-    /// The median of the peer.
+    /// Median of the peer.
     pub peer: f64,
-    /// What the peer is.
     pub peer_name: String,
-    /// The unit of both medians.
+    /// Unit of both medians.
     pub unit: String,
-    /// How many times better ours is: above 1 ours is better, whatever the unit.
+    /// Above 1, ours is better, in either direction of the unit.
     pub ratio: f64,
-    /// Whether a higher median is the better one.
     pub higher_is_better: bool,
-    /// What was run, for the reader of the report.
+    /// Description of the measurement.
     #[serde(skip)]
     pub setting: String,
 }
 
 impl Measurement {
-    /// From the two medians.
+    /// `medians` are those of ours and of the peer.
     #[must_use]
     pub fn new(case: &str, medians: (f64, f64), unit: &str, higher_is_better: bool) -> Self {
         let (ours, peer) = medians;
@@ -49,7 +47,7 @@ impl Measurement {
         }
     }
 
-    /// Names the peer and says what was run.
+    /// Adds the name of the peer and the description.
     #[must_use]
     pub fn against(mut self, peer_name: &str, setting: String) -> Self {
         self.peer_name = peer_name.to_owned();
@@ -58,19 +56,18 @@ impl Measurement {
     }
 }
 
-/// What a run brought: a case that fails does not take the others with it.
+/// Results of a run. A failed case does not affect the others.
 #[derive(Debug, Default)]
 pub struct Results {
-    /// The cases measured.
     pub measurements: Vec<Measurement>,
-    /// How time grows with size, where that was measured.
+    /// Growth of times with size, if measured.
     pub growth: Vec<Point>,
     failures: Vec<String>,
     left_out: Vec<String>,
 }
 
 impl Results {
-    /// Keeps a case, or why there is none.
+    /// Adds the result or the error of a case.
     pub fn add(&mut self, case: &str, measured: Result<Measurement>) {
         match measured {
             Ok(measurement) => self.measurements.push(measurement),
@@ -78,31 +75,33 @@ impl Results {
         }
     }
 
-    /// Keeps why something could not be measured.
+    /// Adds the error of a case.
     pub fn failed(&mut self, case: &str, error: &Error) {
         eprintln!("  {case} failed: {error:#}");
         self.failures.push(format!("{case}: {error:#}"));
     }
 
-    /// Says which cases there is no data for.
-    pub fn leave_out<'a>(&mut self, cases: impl Iterator<Item = &'a str>, why: &str) {
+    /// Adds cases that have no data.
+    pub fn leave_out<'a>(&mut self, cases: impl Iterator<Item = &'a str>, reason: &str) {
         for case in cases {
-            eprintln!("{case}: left out, {why}");
-            self.left_out.push(format!("`{case}`: left out, {why}"));
+            eprintln!("{case}: left out, {reason}");
+            self.left_out.push(format!("`{case}`: left out, {reason}"));
         }
     }
 
+    /// Fails when a case failed.
+    ///
     /// # Errors
-    /// When something could not be measured.
-    pub fn ensure_whole(&self) -> Result<()> {
+    /// The errors of all failed cases.
+    pub fn ensure_complete(&self) -> Result<()> {
         if !self.failures.is_empty() {
-            bail!("not all could be measured:\n{}", self.failures.join("\n"));
+            bail!("some cases failed:\n{}", self.failures.join("\n"));
         }
         Ok(())
     }
 }
 
-/// Writes both files, and where growth was measured `growth.json` beside the one and `growth.svg` beside the other.
+/// Writes both files, and next to them `growth.json` and `growth.svg` if growth was measured.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -121,28 +120,28 @@ pub fn write(json: &Path, markdown: &Path, machine: &[(&str, String)], results: 
 
 fn table(machine: &[(&str, String)], results: &Results) -> Result<String> {
     let mut text = String::from(
-        "# Side by side\n\nWritten by `make bench`: medians, both sides in turn on the same rows and the same server. A ratio above 1\n\
+        "# Side by side\n\nWritten by `make bench`: medians of both sides, in turn on the same rows and the same server. A ratio above 1\n\
          means that ours is better.\n\n| case | ours | peer | unit | ratio |\n|---|---:|---:|---|---:|\n",
     );
-    for one in &results.measurements {
-        let better = if one.higher_is_better { "higher is better" } else { "lower is better" };
+    for result in &results.measurements {
+        let better = if result.higher_is_better { "higher is better" } else { "lower is better" };
         writeln!(
             text,
             "| `{}` | {} | {} | {}, {better} | {} |",
-            one.case,
-            rounded(one.ours),
-            rounded(one.peer),
-            one.unit,
-            ratio(one.ratio)
+            result.case,
+            rounded(result.ours),
+            rounded(result.peer),
+            result.unit,
+            ratio(result.ratio)
         )?;
     }
     growth_section(&mut text, &results.growth)?;
     text.push_str("\n## What was run\n");
-    for one in &results.measurements {
-        writeln!(text, "- `{}` against {}: {}", one.case, one.peer_name, one.setting)?;
+    for result in &results.measurements {
+        writeln!(text, "- `{}` against {}: {}", result.case, result.peer_name, result.setting)?;
     }
-    for one in &results.left_out {
-        writeln!(text, "- {one}.")?;
+    for case in &results.left_out {
+        writeln!(text, "- {case}.")?;
     }
     text.push_str("\n## Where\n| | |\n|---|---|\n");
     for (name, value) in machine {
@@ -177,7 +176,7 @@ fn growth_section(text: &mut String, points: &[Point]) -> Result<()> {
     Ok(())
 }
 
-/// Two decimals; whole numbers above a hundred; three decimals below a tenth.
+/// Formats a ratio with two decimals, with none above a hundred, with three below a tenth.
 fn ratio(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
@@ -186,7 +185,7 @@ fn ratio(value: f64) -> String {
     }
 }
 
-/// Three significant digits; whole numbers above a hundred.
+/// Formats a number with three significant digits, as an integer above a hundred.
 fn rounded(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
@@ -207,9 +206,9 @@ mod tests {
     }
 
     #[test]
-    fn the_table_names_case_peer_and_machine() {
-        let one = Measurement::new("a.b.vs_c", (0.5, 12.0), "ms", false).against("C", "one row".into());
-        let results = Results { measurements: vec![one], ..Results::default() };
+    fn the_report_names_case_peer_and_machine() {
+        let measurement = Measurement::new("a.b.vs_c", (0.5, 12.0), "ms", false).against("C", "one row".into());
+        let results = Results { measurements: vec![measurement], ..Results::default() };
         let text = table(&[("cores", "2".into())], &results).unwrap();
         assert!(text.contains("| `a.b.vs_c` | 0.500 | 12.0 | ms, lower is better | 24.00 |"), "{text}");
         assert!(text.contains("- `a.b.vs_c` against C: one row"));
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_a_table_and_a_picture() {
+    fn growth_has_a_table_and_a_chart() {
         let point = Point {
             transfers: 250_000,
             wallets: 25_000,
@@ -234,19 +233,19 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_case_leaves_the_others() {
+    fn a_failed_case_does_not_affect_the_others() {
         let mut results = Results::default();
         results.add("a", Ok(Measurement::new("a", (1.0, 2.0), "ms", false)));
         results.add("b", Err(anyhow::anyhow!("no answer")));
         assert_eq!(results.measurements.len(), 1);
-        assert!(results.ensure_whole().unwrap_err().to_string().contains("b: no answer"));
+        assert!(results.ensure_complete().unwrap_err().to_string().contains("b: no answer"));
     }
 
     #[test]
-    fn a_case_without_data_is_named_and_no_failure() {
+    fn a_case_without_data_is_listed_and_does_not_fail() {
         let mut results = Results::default();
         results.leave_out(["a.b"].into_iter(), "no data");
         assert!(table(&[], &results).unwrap().contains("- `a.b`: left out, no data."));
-        results.ensure_whole().unwrap();
+        results.ensure_complete().unwrap();
     }
 }

@@ -1,5 +1,5 @@
-//! The data sets that several cases share. Each is loaded when a case first asks for it, so that a filtered run loads only
-//! what it needs.
+//! Data sets that several cases share. Each is loaded when a case first needs it, so that a
+//! filtered run loads only what it uses.
 
 use anyhow::{Context, Result, ensure};
 use arx_stack::process::run;
@@ -11,7 +11,7 @@ use crate::graph::dense::Transfers;
 use crate::graph::{load, side};
 use crate::shapes::amlsim::{self, AmlSim};
 
-/// Transfers of the dense graph, and the wallets they are among.
+/// Number of transfers of the dense graph.
 pub const DENSE_TRANSFERS: u64 = 2_000_000;
 const DENSE_WALLETS: u32 = 200_000;
 const DENSE_SEED: u64 = 3;
@@ -19,32 +19,28 @@ const DENSE_SEED: u64 = 3;
 /// The whole source in `arx.transactions`.
 #[derive(Debug)]
 pub struct Real<'a> {
-    /// Where it is.
     pub database: Database<'a>,
-    /// For settings: how many transactions of what.
+    /// Name in the report, with the number of transactions.
     pub name: String,
     labelled: bool,
 }
 
-/// The dense graph, in `arx.transactions` and as pairs in memory and in tables of integers for the peers.
+/// The dense graph: in `arx.transactions`, as pairs in memory, and as tables of integers for the
+/// peers.
 #[derive(Debug)]
 pub struct Dense<'a> {
-    /// Where it is.
     pub database: Database<'a>,
-    /// For settings: how many transactions of what.
+    /// Name in the report, with the number of transactions.
     pub name: String,
-    /// Its distinct pairs.
+    /// Distinct pairs.
     pub csr: Csr,
-    /// The transfers that come after those loaded.
+    /// Transfers after the loaded ones.
     pub later: Transfers,
 }
 
-/// The data sets.
 #[derive(Debug)]
 pub struct Sets<'a> {
-    /// The servers.
     pub stack: &'a Stack,
-    /// Where real rows come from.
     pub source: &'a Source,
     real: Option<Real<'a>>,
     dense: Option<Dense<'a>>,
@@ -52,13 +48,12 @@ pub struct Sets<'a> {
 }
 
 impl<'a> Sets<'a> {
-    /// None is loaded yet.
     #[must_use]
     pub const fn new(stack: &'a Stack, source: &'a Source) -> Self {
         Self { stack, source, real: None, dense: None, amlsim: None }
     }
 
-    /// The whole source, its graph built.
+    /// Returns the whole source with a built graph.
     ///
     /// # Errors
     /// When it cannot be loaded.
@@ -70,12 +65,12 @@ impl<'a> Sets<'a> {
         Ok(self.real.insert(loaded))
     }
 
-    /// The whole source, with the labels of its addresses.
+    /// Returns the whole source with the labels of its addresses.
     ///
     /// # Errors
     /// When it cannot be loaded.
     pub async fn labelled(&mut self) -> Result<&mut Real<'a>> {
-        let labels = self.source.labels().context("no labels are beside the data")?;
+        let labels = self.source.labels().context("the data set has no labels")?;
         let real = self.real().await?;
         if !real.labelled {
             eprintln!("loading {}", labels.display());
@@ -88,7 +83,7 @@ impl<'a> Sets<'a> {
         Ok(real)
     }
 
-    /// AMLSim's set, its graph built.
+    /// Returns AMLSim's data set with a built graph.
     ///
     /// # Errors
     /// When it cannot be loaded.
@@ -96,14 +91,14 @@ impl<'a> Sets<'a> {
         let loaded = match self.amlsim.take() {
             Some(loaded) => loaded,
             None => {
-                let archive = self.source.amlsim().context("no AMLSim set is beside the data")?;
+                let archive = self.source.amlsim().context("the data set has no AMLSim files")?;
                 amlsim::load(self.stack, &archive).await?
             }
         };
         Ok(self.amlsim.insert(loaded))
     }
 
-    /// The dense graph, its graph built.
+    /// Returns the dense graph with a built graph file.
     ///
     /// # Errors
     /// When it cannot be loaded.
@@ -115,7 +110,7 @@ impl<'a> Sets<'a> {
         Ok(self.dense.insert(loaded))
     }
 
-    /// Drops the dense graph's database, for the room it takes.
+    /// Drops the dense graph's database to free its disk space.
     ///
     /// # Errors
     /// When it cannot be dropped.
@@ -149,9 +144,9 @@ async fn load_dense(stack: &Stack) -> Result<Dense<'_>> {
     let mut later = Transfers::new(DENSE_SEED, DENSE_WALLETS);
     let rows = later.by_ref().take(DENSE_TRANSFERS as usize);
     let loaded = load::copy(&client, "arx.transactions", rows, DENSE_TRANSFERS).await?;
-    ensure!(loaded == DENSE_TRANSFERS, "{loaded} rows were loaded of {DENSE_TRANSFERS}");
+    ensure!(loaded == DENSE_TRANSFERS, "{loaded} of {DENSE_TRANSFERS} rows were loaded");
     let transfers = Transfers::new(DENSE_SEED, DENSE_WALLETS).take(DENSE_TRANSFERS as usize);
-    let csr = Csr::new(DENSE_WALLETS, transfers.map(|one| (one.source, one.target)).collect());
+    let csr = Csr::new(DENSE_WALLETS, transfers.map(|transfer| (transfer.source, transfer.target)).collect());
     database.query("VACUUM ANALYZE arx.transactions")?;
     database.query("SELECT arx.refresh_graph(rebuild => true)")?;
     let name = format!("{DENSE_TRANSFERS} transfers among {DENSE_WALLETS} wallets, dense, seed {DENSE_SEED}");

@@ -1,10 +1,10 @@
-//! Medians, and running two sides in turn.
+//! Medians, and runs of two sides in turn.
 
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
-/// The median; the mean of the middle two for an even count.
+/// Returns the median, which is the mean of the middle two values for an even count.
 ///
 /// # Errors
 /// When there are no values.
@@ -19,7 +19,8 @@ pub fn median(values: &[f64]) -> Result<f64> {
     Ok(f64::midpoint(*lower, *upper))
 }
 
-/// Medians of `runs` runs of each side. The side that goes first changes from run to run, so that neither has the warmer caches.
+/// Runs each side `runs` times and returns the medians. The order changes from run to run, so that
+/// both sides have equally warm caches.
 ///
 /// # Errors
 /// The first error of a run.
@@ -28,20 +29,20 @@ pub fn in_turn(
     mut ours: impl FnMut(usize) -> Result<f64>,
     mut peer: impl FnMut(usize) -> Result<f64>,
 ) -> Result<(f64, f64)> {
-    let (mut of_ours, mut of_peer) = (Vec::new(), Vec::new());
+    let (mut our_values, mut peer_values) = (Vec::new(), Vec::new());
     for run in 0..runs {
         if run % 2 == 0 {
-            of_ours.push(ours(run)?);
-            of_peer.push(peer(run)?);
+            our_values.push(ours(run)?);
+            peer_values.push(peer(run)?);
         } else {
-            of_peer.push(peer(run)?);
-            of_ours.push(ours(run)?);
+            peer_values.push(peer(run)?);
+            our_values.push(ours(run)?);
         }
     }
-    Ok((median(&of_ours)?, median(&of_peer)?))
+    Ok((median(&our_values)?, median(&peer_values)?))
 }
 
-/// [`in_turn`] for sides that are asked over a connection.
+/// [`in_turn`] for asynchronous sides.
 ///
 /// # Errors
 /// The first error of a run.
@@ -50,20 +51,20 @@ pub async fn in_turn_async(
     mut ours: impl AsyncFnMut(usize) -> Result<f64>,
     mut peer: impl AsyncFnMut(usize) -> Result<f64>,
 ) -> Result<(f64, f64)> {
-    let (mut of_ours, mut of_peer) = (Vec::new(), Vec::new());
+    let (mut our_values, mut peer_values) = (Vec::new(), Vec::new());
     for run in 0..runs {
         if run % 2 == 0 {
-            of_ours.push(ours(run).await?);
-            of_peer.push(peer(run).await?);
+            our_values.push(ours(run).await?);
+            peer_values.push(peer(run).await?);
         } else {
-            of_peer.push(peer(run).await?);
-            of_ours.push(ours(run).await?);
+            peer_values.push(peer(run).await?);
+            our_values.push(ours(run).await?);
         }
     }
-    Ok((median(&of_ours)?, median(&of_peer)?))
+    Ok((median(&our_values)?, median(&peer_values)?))
 }
 
-/// Milliseconds since `start`.
+/// Returns the milliseconds since `start`.
 #[must_use]
 pub fn millis(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1000.0

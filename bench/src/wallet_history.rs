@@ -1,5 +1,5 @@
-//! `wallet_history.vs_or_query`: the newest hundred transactions of a busy wallet, by `arx.wallet_history()` and by the query that
-//! the specification gives. Both on one warm connection, prepared.
+//! `wallet_history.vs_or_query`: the newest hundred transactions of a busy wallet, by
+//! `arx.wallet_history()` and by the specification's query, both prepared on one warm connection.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::report::Measurement;
 use crate::sets::Real;
 use crate::timing::{in_turn_async, median};
 
-/// Calls a run: enough that one slow call moves nothing.
+/// Calls per run: enough that a single slow call has no effect.
 const CALLS: usize = 20;
 
 const OURS: &str = "SELECT tx_hash, \"timestamp\", value, gas_used FROM arx.wallet_history($1, 'ethereum', NULL, 100)";
@@ -18,10 +18,10 @@ const OURS: &str = "SELECT tx_hash, \"timestamp\", value, gas_used FROM arx.wall
 const PEER: &str = "SELECT tx_hash, \"timestamp\", value, gas_used FROM arx.transactions \
      WHERE from_address = $1 OR to_address = $1 ORDER BY \"timestamp\" DESC LIMIT 100";
 
-/// Measures the case.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a query fails, or when the two sides disagree.
+/// When a query fails, or the results differ.
 pub async fn measure(real: &Real<'_>, runs: usize) -> Result<Measurement> {
     let client = real.database.connect().await?;
     let row = client
@@ -44,12 +44,12 @@ pub async fn measure(real: &Real<'_>, runs: usize) -> Result<Measurement> {
     )
     .await?;
     let setting =
-        format!("wallet {wallet} with {transactions} of {}, warm, {runs} runs of {CALLS} calls each.", real.name);
+        format!("wallet {wallet} with {transactions} of {}, warm, {runs} runs with {CALLS} calls each.", real.name);
     Ok(Measurement::new("wallet_history.vs_or_query", medians, "ms a call", false)
         .against("the specification's OR query", setting))
 }
 
-/// A fast wrong answer is no answer: both must give the same times and values (hashes may differ where times tie).
+/// Compares the times of both results. Hashes may differ where times are equal.
 async fn ensure_equal(client: &Client, ours: &Statement, peer: &Statement, wallet: &str) -> Result<()> {
     let mut answers = Vec::new();
     for statement in [ours, peer] {
@@ -57,11 +57,11 @@ async fn ensure_equal(client: &Client, ours: &Statement, peer: &Statement, walle
         let times: Vec<std::time::SystemTime> = rows.iter().map(|row| row.get(1)).collect();
         answers.push(times);
     }
-    ensure!(answers.first() == answers.last(), "wallet_history and the OR query disagree on {wallet}");
+    ensure!(answers.first() == answers.last(), "wallet_history and the OR query differ for {wallet}");
     Ok(())
 }
 
-/// Median milliseconds of [`CALLS`] calls, after three that warm the caches.
+/// Returns the median milliseconds of [`CALLS`] calls, after three that warm the caches.
 async fn call(client: &Client, statement: &Statement, wallet: &str) -> Result<f64> {
     let mut times = Vec::new();
     for number in 0..CALLS + 3 {

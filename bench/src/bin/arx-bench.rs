@@ -18,7 +18,8 @@ const SETTINGS: [&str; 1] = ["shared_buffers = '2GB'"];
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
-    /// Folder with transactions_slim.csv.gz and nodes.csv.gz [default: a data set beside the workspace, else the sample]
+    /// Folder with transactions_slim.csv.gz and nodes.csv.gz [default: a data set next to the
+    /// workspace, else the sample]
     #[arg(long, env = "DATA")]
     data: Option<PathBuf>,
     /// Rows of a loading run
@@ -30,16 +31,16 @@ struct Arguments {
     /// Runs of a slow case
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     slow_runs: u16,
-    /// Transfers up to which growth is measured, from 250,000 doubling
+    /// Largest graph of the growth measurement, which doubles from 250,000 transfers
     #[arg(long, default_value_t = 8_000_000, value_parser = clap::value_parser!(u64).range(250_000..))]
     growth_max: u64,
-    /// Only the cases whose name contains one of these
+    /// Run only cases whose name contains one of these texts
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Where the report for programs goes
+    /// File of the report for programs
     #[arg(long, default_value = "target/bench/report.json")]
     json: PathBuf,
-    /// Where the report for people goes
+    /// File of the report for readers
     #[arg(long, default_value = "bench/REPORT.md")]
     markdown: PathBuf,
 }
@@ -57,7 +58,7 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let source = Source::find(arguments.data.as_deref(), &programs::workspace())?;
-    // Durable, for that is how both sides are used, and with a share of memory as a server of its own has it.
+    // Durable, because both sides are used so, and with the share of memory of a dedicated server.
     let settings = SETTINGS.iter().map(ToString::to_string).collect();
     let stack = Stack::start(&StackOptions { durable: true, settings })?;
     let wanted = |case: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| case.contains(part));
@@ -91,10 +92,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let mut machine = machine::description(&version);
     machine.push(("server settings", SETTINGS.join(", ")));
     report::write(&arguments.json, &arguments.markdown, &machine, &results)?;
-    for one in &results.measurements {
-        println!("{}: ours {:.3}, peer {:.3} {}, ratio {:.2}", one.case, one.ours, one.peer, one.unit, one.ratio);
+    for result in &results.measurements {
+        let (case, unit) = (&result.case, &result.unit);
+        println!("{case}: ours {:.3}, peer {:.3} {unit}, ratio {:.2}", result.ours, result.peer, result.ratio);
     }
-    results.ensure_whole()
+    results.ensure_complete()
 }
 
 fn imports(stack: &Stack, source: &Source, arguments: &Arguments) -> Result<Measurement> {

@@ -1,4 +1,4 @@
-//! `arx-sidecar run` beside a measurement.
+//! `arx-sidecar run` during a measurement.
 
 use std::process::Command;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use anyhow::{Context, Result, ensure};
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack};
 
-/// How long the daemon may take to carry something, and to end.
+/// Limit for carrying rows and for stopping.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
-/// What the feed has confirmed; 0 if it has never run.
+/// The confirmed attempt of the feed; 0 if it has never run.
 const CONFIRMED: &str = "SELECT coalesce(max(confirmed), 0) FROM arx.feed_positions WHERE consumer = 'clickhouse'";
 
-/// A running daemon. It ends with the stack, if nobody stops it before.
+/// A running daemon, which ends with the stack unless it is stopped before.
 #[derive(Debug)]
 pub struct Daemon<'a> {
     stack: &'a Stack,
@@ -21,10 +21,11 @@ pub struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    /// Starts it, and waits until it has confirmed a pass. There must be something that has not been fed, or no feed yet.
+    /// Starts the daemon and waits until it has confirmed a pass. There must be rows to carry, or
+    /// no earlier feed.
     ///
     /// # Errors
-    /// When it ends, or confirms nothing in time.
+    /// When the daemon ends, or confirms nothing in time.
     pub fn start(stack: &'a Stack, database: &Database<'_>) -> Result<Self> {
         let confirmed =
             || -> Result<u64> { database.query(CONFIRMED)?.parse().context("read what the feed confirmed") };
@@ -40,10 +41,10 @@ impl<'a> Daemon<'a> {
         Ok(daemon)
     }
 
-    /// Ends it as an operator does, and waits for its end.
+    /// Stops the daemon as an operator does, and waits for its end.
     ///
     /// # Errors
-    /// When it does not end, or not well.
+    /// When it does not end, or ends with an error.
     pub fn stop(self) -> Result<()> {
         run(Command::new("kill").args(["-s", "TERM", &self.pid.to_string()]))?;
         let mut status = None;
@@ -51,13 +52,13 @@ impl<'a> Daemon<'a> {
             status = self.stack.ended(self.pid);
             Ok(status.is_some())
         })?;
-        let status = status.context("the daemon does not end")?;
+        let status = status.context("the daemon did not end")?;
         ensure!(status.success(), "the daemon ended with {status}");
         Ok(())
     }
 }
 
-/// Makes the months of rows that are written now.
+/// Creates the partitions for rows of today.
 ///
 /// # Errors
 /// When a partition cannot be made.

@@ -1,4 +1,4 @@
-//! `feed.freshness_p99`: from COMMIT in PostgreSQL until ClickHouse shows the rows.
+//! `feed.freshness_p99`: time from COMMIT in PostgreSQL until ClickHouse shows the rows.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,31 +17,31 @@ use crate::graph::load::copy_text;
 use crate::graph::side::session;
 use crate::report::Measurement;
 
-/// The case.
 pub const CASE: &str = "feed.freshness_p99";
 
-/// Seconds that the specification's readers wait at most.
+/// Longest delay in seconds that the specification allows.
 const TARGET: f64 = 1.0;
 
-/// A batch is a COPY and a transaction of its own: 5,000 rows a second for 20 seconds.
+/// Each batch is one COPY in one transaction: 5,000 rows a second for 20 seconds.
 const BATCH: u64 = 500;
 const BATCHES: u64 = 200;
 const EVERY: Duration = Duration::from_millis(100);
 const WALLETS: u32 = 3_000;
 
-/// Between two looks: what a measured time may be too long by.
-const LOOK: Duration = Duration::from_millis(4);
+/// Polling interval, and so the largest error of a measured time.
+const POLL: Duration = Duration::from_millis(4);
 
-/// The rows of a table without reading it. Batches come one after the other, so that the number tells which are in.
-const SHOWN: &str = "SELECT count() FROM arx.transaction_events";
+/// Counts the rows without reading the table. Batches arrive in order, so that the count shows
+/// which have arrived.
+const COUNT: &str = "SELECT count() FROM arx.transaction_events";
 
-/// How many rows ClickHouse showed, and since when.
+/// A row count, and when ClickHouse first showed it.
 type Sighting = (Instant, u64);
 
-/// The measurement.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When rows are lost, doubled or changed on the way, or do not come.
+/// When rows are lost, duplicated or changed on the way, or do not arrive.
 pub async fn measure(stack: &Stack) -> Result<Measurement> {
     let database = stack.database("freshness")?;
     ensure_this_month(&database)?;
@@ -51,46 +51,46 @@ pub async fn measure(stack: &Stack) -> Result<Measurement> {
 
     let mut transfers = Transfers::new(17, WALLETS);
     let is_over = Arc::new(AtomicBool::new(false));
-    let (watched, until) = (engine.clone(), Arc::clone(&is_over));
-    let watcher = std::thread::spawn(move || watch(&watched, &until));
+    let (polled, until) = (engine.clone(), Arc::clone(&is_over));
+    let watcher = std::thread::spawn(move || poll(&polled, &until));
     let committed = write(&client, &mut transfers).await;
-    let arrived = wait_until(LIMIT, || Ok(engine.query(SHOWN)? == (BATCH * BATCHES).to_string()));
+    let arrived = wait_until(LIMIT, || Ok(engine.query(COUNT)? == (BATCH * BATCHES).to_string()));
     is_over.store(true, Ordering::Release);
-    let sightings = watcher.join().map_err(|_| anyhow!("whoever watched ClickHouse panicked"))??;
+    let sightings = watcher.join().map_err(|_| anyhow!("the thread that polls ClickHouse panicked"))??;
     let committed = committed?;
     ensure!(arrived?, "not all rows arrived within {LIMIT:?}");
     daemon.stop()?;
 
-    let of_postgres =
+    let in_postgres =
         database.query("SELECT count(*), count(DISTINCT tx_hash), trim_scale(sum(value)) FROM arx.transactions")?;
-    let of_clickhouse =
+    let in_clickhouse =
         engine.query("SELECT count(), uniqExact(tx_hash), sum(value) FROM arx.transaction_events FINAL")?;
     ensure!(
-        of_postgres.replace('|', "\t") == of_clickhouse,
-        "{of_postgres} in PostgreSQL became {of_clickhouse} in ClickHouse"
+        in_postgres.replace('|', "\t") == in_clickhouse,
+        "PostgreSQL has {in_postgres}, ClickHouse has {in_clickhouse}"
     );
 
-    let mut waits = waits(&committed, &sightings)?;
-    waits.sort_by(f64::total_cmp);
-    let took = committed.last().zip(committed.first()).map_or(0.0, |(last, first)| (*last - *first).as_secs_f64());
+    let mut delays = delays(&committed, &sightings)?;
+    delays.sort_by(f64::total_cmp);
+    let duration = committed.last().zip(committed.first()).map_or(0.0, |(last, first)| (*last - *first).as_secs_f64());
     let setting = format!(
-        "`arx-sidecar run` with its default settings and the embedded engine on the same machine; a connection commits {BATCH} rows every {} ms, \
-         {BATCHES} times ({:.0} rows/s were reached), blocks of now, {WALLETS} wallets. Of each batch the time from the end of its COMMIT until \
-         ClickHouse shows its rows, looked for every {} ms over an open connection. Median {:.3} s, 99 of 100 within {:.3} s, the \
-         longest {:.3} s.",
+        "`arx-sidecar run` with default settings and the embedded engine on the same machine; one connection commits \
+         {BATCH} rows every {} ms, {BATCHES} times ({:.0} rows/s were reached), current block times, {WALLETS} wallets. \
+         The time of a batch is from the end of its COMMIT until ClickHouse shows its rows, polled every {} ms over an \
+         open connection. Median {:.3} s, 99th percentile {:.3} s, maximum {:.3} s.",
         EVERY.as_millis(),
-        (BATCH * (BATCHES - 1)) as f64 / took,
-        LOOK.as_millis(),
-        at(&waits, 0.5)?,
-        at(&waits, 0.99)?,
-        at(&waits, 1.0)?,
+        (BATCH * (BATCHES - 1)) as f64 / duration,
+        POLL.as_millis(),
+        percentile(&delays, 0.5)?,
+        percentile(&delays, 0.99)?,
+        percentile(&delays, 1.0)?,
     );
-    let medians = (at(&waits, 0.99)?, TARGET);
+    let medians = (percentile(&delays, 0.99)?, TARGET);
     database.drop_now()?;
     Ok(Measurement::new(CASE, medians, "s", false).against("the target of 1 s", setting))
 }
 
-/// When each batch was committed.
+/// Commits the batches. Returns the time of each commit.
 async fn write(client: &tokio_postgres::Client, transfers: &mut Transfers) -> Result<Vec<Instant>> {
     let into = format!("arx.transactions ({COLUMNS})");
     let mut committed = Vec::new();
@@ -104,46 +104,46 @@ async fn write(client: &tokio_postgres::Client, transfers: &mut Transfers) -> Re
     Ok(committed)
 }
 
-/// Rows of a batch in `COPY`'s text format. The batch is the block.
+/// Returns the rows of a batch in the text format of `COPY`. The batch number is the block number.
 fn text(transfers: &mut Transfers, batch: u64) -> Bytes {
     let now = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now())
         .format("%Y-%m-%d %H:%M:%S%.6f+00")
         .to_string();
     let mut text = String::new();
-    for one in transfers.take(BATCH as usize) {
-        let (coins, rest) = (one.wei / 1_000_000_000_000_000_000, one.wei % 1_000_000_000_000_000_000);
-        // writing to a String cannot fail
+    for transfer in transfers.take(BATCH as usize) {
+        let (coins, rest) = (transfer.wei / 1_000_000_000_000_000_000, transfer.wei % 1_000_000_000_000_000_000);
+        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "ethereum\t0x{:064x}\t{batch}\t{}\t{now}\t0x{:040x}\t0x{:040x}\t{coins}.{rest:018}\t21000\t20000000000\tconfirmed",
-            one.sequence,
-            one.sequence % BATCH,
-            one.source,
-            one.target,
+            transfer.sequence,
+            transfer.sequence % BATCH,
+            transfer.source,
+            transfer.target,
         );
     }
     text.into()
 }
 
-/// Looks at ClickHouse until it is over, and once more then.
-fn watch(engine: &ClickHouse, is_over: &AtomicBool) -> Result<Vec<Sighting>> {
+/// Polls ClickHouse until the end, and once more after it.
+fn poll(engine: &ClickHouse, is_over: &AtomicBool) -> Result<Vec<Sighting>> {
     let mut sightings: Vec<Sighting> = Vec::new();
     loop {
         let is_last = is_over.load(Ordering::Acquire);
-        let rows = engine.query(SHOWN)?.parse().context("count the rows that ClickHouse shows")?;
+        let rows = engine.query(COUNT)?.parse().context("count the rows that ClickHouse shows")?;
         if sightings.last().is_none_or(|(_, before)| *before != rows) {
             sightings.push((Instant::now(), rows));
         }
         if is_last {
             return Ok(sightings);
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL);
     }
 }
 
-/// Of each batch, seconds from its commit until its last row was shown. Whoever sees it before the writer knows that it is committed
-/// waits for nothing.
-fn waits(committed: &[Instant], sightings: &[Sighting]) -> Result<Vec<f64>> {
+/// Returns the seconds from each batch's commit until its last row was shown. The delay is zero if
+/// that was before the writer received the confirmation of the commit.
+fn delays(committed: &[Instant], sightings: &[Sighting]) -> Result<Vec<f64>> {
     let seen = |batch: usize| {
         let rows = BATCH * (batch as u64 + 1);
         sightings.iter().find(|(_, shown)| *shown >= rows).map(|(when, _)| *when)
@@ -152,14 +152,14 @@ fn waits(committed: &[Instant], sightings: &[Sighting]) -> Result<Vec<f64>> {
         .iter()
         .enumerate()
         .map(|(batch, committed)| {
-            let seen = seen(batch).with_context(|| format!("nobody saw batch {batch}"))?;
+            let seen = seen(batch).with_context(|| format!("batch {batch} was never shown"))?;
             Ok(seen.saturating_duration_since(*committed).as_secs_f64())
         })
         .collect()
 }
 
-/// The value that a share of all does not exceed, by nearest rank.
-fn at(sorted: &[f64], share: f64) -> Result<f64> {
+/// Returns a percentile by nearest rank.
+fn percentile(sorted: &[f64], share: f64) -> Result<f64> {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied().context("nothing was measured")
 }
@@ -169,21 +169,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_waits_until_its_last_row_is_shown() {
+    fn the_delay_of_a_batch_ends_when_its_last_row_is_shown() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let sightings = [(after(0), 0), (after(150), BATCH + 1), (after(400), 3 * BATCH)];
-        let waits = waits(&[after(0), after(100), after(500)], &sightings).unwrap();
-        assert_eq!(waits, [0.15, 0.3, 0.0]);
-        assert!(super::waits(&[after(0)], &sightings[..1]).is_err());
+        let delays = delays(&[after(0), after(100), after(500)], &sightings).unwrap();
+        assert_eq!(delays, [0.15, 0.3, 0.0]);
+        assert!(super::delays(&[after(0)], &sightings[..1]).is_err());
     }
 
     #[test]
-    fn percentiles_are_values_that_occurred() {
+    fn percentiles_are_measured_values() {
         let sorted: Vec<f64> = (1..=200).map(f64::from).collect();
-        assert_eq!(at(&sorted, 0.99).unwrap(), 198.0);
-        assert_eq!(at(&sorted, 0.5).unwrap(), 100.0);
-        assert_eq!(at(&sorted, 1.0).unwrap(), 200.0);
-        assert!(at(&[], 0.5).is_err());
+        assert_eq!(percentile(&sorted, 0.99).unwrap(), 198.0);
+        assert_eq!(percentile(&sorted, 0.5).unwrap(), 100.0);
+        assert_eq!(percentile(&sorted, 1.0).unwrap(), 200.0);
+        assert!(percentile(&[], 0.5).is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! `feed.initial.*`: rows a second of a first load, against ClickHouse's own ways to take a table over from PostgreSQL.
+//! `feed.initial.*`: rows a second of a first load, compared with ClickHouse's built-in ways to
+//! copy a table from PostgreSQL.
 
 use std::cell::RefCell;
 use std::time::Instant;
@@ -7,66 +8,67 @@ use anyhow::{Context, Result};
 
 use super::warehouse::{Load, Warehouse};
 use crate::graph::Runs;
-
 use crate::report::Measurement;
 use crate::sets::Real;
 use crate::timing::{in_turn, median};
 
-/// Against the table function.
+/// Comparison with the table function.
 pub const BY_FUNCTION: &str = "feed.initial.vs_postgresql_function";
-/// Against the database engine.
+/// Comparison with the database engine.
 pub const BY_REPLICATION: &str = "feed.initial.vs_materialized_postgresql";
 
-/// Everything as the sidecar stores it in a first load. A rebuild counts these rows. No row has metadata.
+/// Stores the rows as the sidecar's first load does. A rebuild counts them. No row has metadata.
 const INSERT: &str = "INSERT INTO arx.transaction_events (event_time, network, tx_hash, block_number, transaction_index, from_address, \
          to_address, value, value_usd, gas_used, gas_price, status, version, is_deleted, counted, generation) \
      SELECT timestamp, network, tx_hash, block_number, transaction_index, from_address, to_address, value, value_usd, gas_used, gas_price, \
             status, 1, 0, 'rebuild', 0 \
        FROM postgresql(";
 
-/// The columns without which MaterializedPostgreSQL takes no table: a key. Its indexes are those of a table that is only taken over: none.
+/// MaterializedPostgreSQL requires a primary key. A table that is only copied needs no other index.
 const PLAIN: &str = "DROP SCHEMA IF EXISTS plain CASCADE; CREATE SCHEMA plain; CREATE TABLE plain.transactions AS SELECT * FROM arx.transactions; \
      ALTER TABLE plain.transactions ADD PRIMARY KEY (network, tx_hash, \"timestamp\")";
 
-/// Loads of ours, remembered for what else they tell.
+/// Our loads, kept for the description.
 #[derive(Default)]
 struct Loads(RefCell<Vec<Load>>);
 
 impl Loads {
     fn rate(&self, warehouse: &Warehouse<'_>) -> Result<f64> {
-        // the end of the program takes longer than what is measured
+        // Only the first load runs to the end of the program, which takes longer than the measured
+        // part.
         let is_first = self.0.borrow().is_empty();
         let load = warehouse.load(is_first)?;
         self.0.borrow_mut().push(load);
         Ok(warehouse.rows as f64 / load.rows)
     }
 
-    fn said(&self) -> Result<String> {
+    fn description(&self) -> Result<String> {
         let loads = self.0.borrow();
-        let whole = loads.iter().find_map(|load| load.whole).context("no load was let to its end")?;
+        let whole = loads.iter().find_map(|load| load.whole).context("no load ran to its end")?;
         Ok(format!(
-            "Ours is `arx-sidecar sync` into a ClickHouse without ARX's tables, from the start of the program until all rows are in \
-             `transaction_events` ({:.1} s; looked for every 50 ms in `system.parts`). Then it computes the aggregates and writes them \
-             back: the whole program took {:.1} s, once; in the other runs it was ended when the rows were in",
+            "Ours is `arx-sidecar sync` into a ClickHouse without ARX's tables, from the start of the program until \
+             `transaction_events` contains all rows ({:.1} s; polled every 50 ms in `system.parts`). It then computes the \
+             aggregates and writes them back: the whole program took {:.1} s, once; in the other runs it was stopped when \
+             the rows had arrived",
             median(&loads.iter().map(|load| load.rows).collect::<Vec<_>>())?,
             whole,
         ))
     }
 }
 
-/// The first case.
+/// Compares with `INSERT … SELECT FROM postgresql()`.
 ///
 /// # Errors
-/// When a side fails, or does not load what PostgreSQL holds.
+/// When a side fails, or its rows differ from PostgreSQL's.
 pub fn by_function(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let ours = Loads::default();
     let medians = in_turn(runs.slow, |_| ours.rate(warehouse), |_| insert(warehouse))?;
     let setting = format!(
-        "{}, from one PostgreSQL, over its Unix socket, into one engine; both sides fill tables of the same definition, while no view counts. {}. \
-         The peer is ClickHouse's `INSERT INTO transaction_events SELECT … FROM postgresql(…)` with its default settings, into empty \
-         tables, the clock stopped when it returns; it reads over one connection. {} runs.",
+        "{}, from one PostgreSQL over its Unix socket into one engine; both sides fill tables of the same definition, \
+         without views that count rows. {}. The peer is ClickHouse's `INSERT INTO transaction_events SELECT … FROM \
+         postgresql(…)` with default settings, into empty tables, until it returns; it reads over one connection. {} runs.",
         real.name,
-        ours.said()?,
+        ours.description()?,
         runs.slow
     );
     Ok(Measurement::new(BY_FUNCTION, medians, "rows/s", true).against("`INSERT … SELECT FROM postgresql()`", setting))
@@ -74,7 +76,7 @@ pub fn by_function(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> Re
 
 fn insert(warehouse: &Warehouse<'_>) -> Result<f64> {
     let engine = &warehouse.engine;
-    warehouse.make_tables()?;
+    warehouse.create_tables()?;
     let statement = format!("{INSERT}{}, 'transactions', 'postgres', '', 'arx')", warehouse.postgres);
     let start = Instant::now();
     engine.query(&statement)?;
@@ -83,10 +85,10 @@ fn insert(warehouse: &Warehouse<'_>) -> Result<f64> {
     Ok(warehouse.rows as f64 / seconds)
 }
 
-/// The second case.
+/// Compares with MaterializedPostgreSQL.
 ///
 /// # Errors
-/// When a side fails, or does not load what PostgreSQL holds.
+/// When a side fails, or its rows differ from PostgreSQL's.
 pub fn by_replication(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     real.database.query(PLAIN).context("make the table for MaterializedPostgreSQL")?;
     real.database.query("VACUUM ANALYZE plain.transactions")?;
@@ -94,11 +96,12 @@ pub fn by_replication(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) ->
     let medians = in_turn(runs.slow, |_| ours.rate(warehouse), |_| replicate(warehouse))?;
     real.database.query("DROP SCHEMA plain CASCADE")?;
     let setting = format!(
-        "{}, from one PostgreSQL, over its Unix socket, into one engine. {}. The peer is `CREATE DATABASE … ENGINE = MaterializedPostgreSQL`, \
-         from the statement until all rows are in its table. It takes no partitioned table: it reads a plain copy of the rows with a primary \
-         key alone; and it fills one table as it comes, without partitions and without a second one in the order of receivers. {} runs.",
+        "{}, from one PostgreSQL over its Unix socket into one engine. {}. The peer is `CREATE DATABASE … ENGINE = \
+         MaterializedPostgreSQL`, from the statement until its table contains all rows. It does not support partitioned \
+         tables, so it reads an unpartitioned copy of the rows with only a primary key. It fills one table without \
+         partitions, and no second table in the order of receivers. {} runs.",
         real.name,
-        ours.said()?,
+        ours.description()?,
         runs.slow
     );
     Ok(Measurement::new(BY_REPLICATION, medians, "rows/s", true).against("MaterializedPostgreSQL", setting))
@@ -106,8 +109,8 @@ pub fn by_replication(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) ->
 
 fn replicate(warehouse: &Warehouse<'_>) -> Result<f64> {
     let engine = &warehouse.engine;
-    // a run that failed may have left it
-    warehouse.forget("replicated")?;
+    // A failed run may have left the database.
+    warehouse.drop_database("replicated")?;
     let statement = format!(
         "CREATE DATABASE replicated ENGINE = MaterializedPostgreSQL({}, 'postgres', '') \
          SETTINGS materialized_postgresql_schema = 'plain', materialized_postgresql_tables_list = 'transactions'",

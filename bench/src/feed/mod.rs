@@ -1,7 +1,8 @@
-//! `feed.*`, `aggregates.*`, `udf.*`: what the way into ClickHouse costs, and what ClickHouse then answers, against ClickHouse's own
-//! ways into PostgreSQL, plain SQL, and PostgreSQL itself.
+//! `feed.*`, `aggregates.*`, `udf.*`: the cost of feeding ClickHouse, and queries of the fed data,
+//! compared with ClickHouse's built-in access to PostgreSQL, plain SQL, and PostgreSQL itself.
 //!
-//! The cases have a stack of their own: one peer needs logical decoding, which would cost the writers of the other cases.
+//! These cases use a separate stack, because one peer needs logical decoding, which would slow the
+//! writers of the other cases.
 
 pub mod daemon;
 pub mod freshness;
@@ -19,10 +20,10 @@ use crate::report::Results;
 use crate::sets::Sets;
 use warehouse::Warehouse;
 
-/// Settings of the cases' server beyond those of the others.
+/// Settings that only these cases need.
 const SETTINGS: [&str; 1] = ["wal_level = 'logical'"];
 
-/// Measures the wanted cases. The server has the settings given, and those that the peers need.
+/// Measures the wanted cases on a server with the given settings and those that the peers need.
 pub async fn measure(
     source: &Source,
     settings: &[&str],
@@ -31,8 +32,8 @@ pub async fn measure(
     results: &mut Results,
 ) {
     let real = [initial::BY_FUNCTION, initial::BY_REPLICATION, volume::CASE];
-    let made = [freshness::CASE, overhead::CASE, wallet_type::CASE];
-    let cases: Vec<&str> = real.into_iter().chain(made).filter(|case| wanted(case)).collect();
+    let generated = [freshness::CASE, overhead::CASE, wallet_type::CASE];
+    let cases: Vec<&str> = real.into_iter().chain(generated).filter(|case| wanted(case)).collect();
     if cases.is_empty() {
         return;
     }
@@ -44,7 +45,7 @@ pub async fn measure(
             return;
         }
     };
-    for case in made.into_iter().filter(|case| wanted(case)) {
+    for case in generated.into_iter().filter(|case| wanted(case)) {
         eprintln!("{case}");
         let measured = match case {
             freshness::CASE => freshness::measure(&stack).await,
@@ -65,7 +66,7 @@ pub async fn measure(
             return;
         }
     };
-    let warehouse = match Warehouse::beside(&stack, &set.database) {
+    let warehouse = match Warehouse::start(&stack, &set.database) {
         Ok(warehouse) => warehouse,
         Err(error) => {
             real.into_iter().for_each(|case| results.failed(case, &error));

@@ -1,4 +1,5 @@
-//! `aggregates.hourly_volume.vs_postgres_group_by`: a year of volumes by day, as the feed settled them, against a GROUP BY over the rows.
+//! `aggregates.hourly_volume.vs_postgres_group_by`: daily volumes of a year as the feed settled
+//! them, compared with a GROUP BY over the rows.
 
 use std::time::Instant;
 
@@ -11,7 +12,6 @@ use crate::report::Measurement;
 use crate::sets::Real;
 use crate::timing::{in_turn_async, median, millis};
 
-/// The case.
 pub const CASE: &str = "aggregates.hourly_volume.vs_postgres_group_by";
 
 const OURS: &str = "SELECT network, day, transaction_count, total_volume, unique_senders FROM arx.daily_volume \
@@ -22,21 +22,21 @@ const PEER: &str = "SELECT network, ((\"timestamp\" AT TIME ZONE 'UTC')::date)::
      FROM arx.transactions WHERE \"timestamp\" >= '2017-07-01 00:00:00+00' AND \"timestamp\" < '2018-07-01 00:00:00+00' \
      GROUP BY 1, 2 ORDER BY 1, 2";
 
-/// By how much of itself a distinct count may be off: ClickHouse's `uniq` is approximate.
+/// Allowed relative error of a distinct count, because ClickHouse's `uniq` is approximate.
 const TOLERANCE: f64 = 0.01;
 
-/// A day of a network.
+/// Volumes of a network on a day.
 #[derive(Debug, PartialEq)]
 struct Day {
-    /// What is the same on both sides: network, day, transactions, volume.
+    /// Network, day, transactions and volume, which are equal on both sides.
     exact: (String, String, i64, String),
     senders: i64,
 }
 
-/// The measurement.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a side fails, or the two disagree.
+/// When a side fails, or the results differ.
 pub async fn measure(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     warehouse.load(true)?;
     warehouse.settle()?;
@@ -44,18 +44,18 @@ pub async fn measure(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> 
     let peer = client.prepare(PEER).await.context("prepare the GROUP BY")?;
     let engine = &warehouse.engine;
 
-    let rows = client.query(&peer, &[]).await.context("ask PostgreSQL")?;
+    let rows = client.query(&peer, &[]).await.context("run the GROUP BY")?;
     let peers: Vec<Day> = rows
         .iter()
         .map(|row| Day { exact: (row.get(0), row.get(1), row.get(2), row.get(3)), senders: row.get(4) })
         .collect();
     let ours = engine.query(OURS)?.lines().map(day).collect::<Result<Vec<_>>>()?;
-    ensure!(!peers.is_empty(), "PostgreSQL holds no transaction of the year");
+    ensure!(!peers.is_empty(), "PostgreSQL has no transactions in the year");
     ensure!(ours.len() == peers.len(), "{} days in ClickHouse, {} in PostgreSQL", ours.len(), peers.len());
     for (ours, peer) in ours.iter().zip(&peers) {
         ensure!(ours.exact == peer.exact, "{ours:?} in ClickHouse, {peer:?} in PostgreSQL");
-        let off = (ours.senders - peer.senders).abs() as f64 / peer.senders as f64;
-        ensure!(off <= TOLERANCE, "{ours:?} in ClickHouse, {peer:?} in PostgreSQL");
+        let error = (ours.senders - peer.senders).abs() as f64 / peer.senders as f64;
+        ensure!(error <= TOLERANCE, "{ours:?} in ClickHouse, {peer:?} in PostgreSQL");
     }
 
     let medians = in_turn_async(
@@ -71,15 +71,15 @@ pub async fn measure(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> 
         },
         async |_| {
             let start = Instant::now();
-            client.query(&peer, &[]).await.context("ask PostgreSQL")?;
+            client.query(&peer, &[]).await.context("run the GROUP BY")?;
             Ok(millis(start))
         },
     )
     .await?;
     let setting = format!(
-        "transactions, volume and distinct senders by network and day of a year, {} days of {}, warm; {} runs, of ours {CALLS} calls each. Ours reads \
-         what the feed settled with the last pass (`daily_volume` in ClickHouse); the peer groups the rows. Counts and sums are the same, distinct counts within \
-         one percent.",
+        "transactions, volume and distinct senders by network and day, {} days of {}, warm; {} runs, with {CALLS} calls \
+         each for ours. Ours reads the volumes that the feed settled in its last pass (`daily_volume` in ClickHouse); the \
+         peer groups the rows. Counts and sums are equal, distinct counts differ by at most one percent.",
         peers.len(),
         real.name,
         runs.slow
@@ -89,7 +89,9 @@ pub async fn measure(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> 
 
 fn day(line: &str) -> Result<Day> {
     let fields: Vec<&str> = line.split('\t').collect();
-    let [network, day, transactions, volume, senders] = fields[..] else { anyhow::bail!("ClickHouse says {line:?}") };
-    let count = |text: &str| text.parse().with_context(|| format!("read the number {text:?}"));
+    let [network, day, transactions, volume, senders] = fields[..] else {
+        anyhow::bail!("ClickHouse returned {line:?}")
+    };
+    let count = |text: &str| text.parse().with_context(|| format!("parse the number {text:?}"));
     Ok(Day { exact: (network.into(), day.into(), count(transactions)?, volume.into()), senders: count(senders)? })
 }

@@ -1,4 +1,5 @@
-//! `udf.wallet_type.vs_native_sql`: what it costs to classify wallets by an executable function instead of by an expression.
+//! `udf.wallet_type.vs_native_sql`: classification of wallets by an executable function, compared
+//! with an SQL expression.
 
 use std::time::Instant;
 
@@ -11,26 +12,24 @@ use crate::graph::Runs;
 use crate::report::Measurement;
 use crate::timing::in_turn;
 
-/// The case.
 pub const CASE: &str = "udf.wallet_type.vs_native_sql";
 
-/// Rows of a run.
 const ROWS: u64 = 5_000_000;
 
-/// Wallets of all classes; every third has no gas price.
+/// Wallets of all classes. Every third one has no gas price.
 const WALLETS: &str = "SELECT number % 211 AS transactions, toDecimal128(number % 7919, 18) * (number % 401) AS volume, \
      if(number % 3 = 0, NULL, toFloat64(number % 97) * 1e9) AS mean_gas_price, number % 83 AS recipients FROM numbers(";
 
 const OURS: &str = "arxWalletType(transactions, volume, mean_gas_price, recipients)";
 
-/// The specification's classes, with the thresholds of `core/src/behaviour.rs`.
+/// Classes of the specification, with the thresholds of `core/src/behaviour.rs`.
 const PEER: &str = "CASE WHEN transactions = 0 THEN 'regular' WHEN volume / transactions > 10000 THEN 'whale' \
      WHEN transactions > 100 AND mean_gas_price > 50e9 THEN 'trader' WHEN recipients > 50 THEN 'distributor' ELSE 'regular' END";
 
-/// The measurement.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a side fails, or the two count differently.
+/// When a side fails, or the counts differ.
 pub fn measure(stack: &Stack, runs: Runs) -> Result<Measurement> {
     let database = stack.database("wallet_type")?;
     let engine = ClickHouse::start(stack, &database)?;
@@ -42,7 +41,7 @@ pub fn measure(stack: &Stack, runs: Runs) -> Result<Measurement> {
     };
     let (ours, peers) = (counts(OURS)?, counts(PEER)?);
     ensure!(ours == peers, "the function counts {ours}, the expression {peers}");
-    ensure!(ours.lines().count() == 4, "there are wallets of the classes {ours} alone");
+    ensure!(ours.lines().count() == 4, "only the classes {ours} occur");
     let rate = |class: &str| {
         let start = Instant::now();
         counts(class)?;
@@ -50,8 +49,9 @@ pub fn measure(stack: &Stack, runs: Runs) -> Result<Measurement> {
     };
     let medians = in_turn(runs.fast, |_| rate(OURS), |_| rate(PEER))?;
     let setting = format!(
-        "{ROWS} rows made by `numbers()`, which both sides pay for, classified and counted by class, in one engine; {} runs. Both counted the \
-         same: {}. Ours is the code that the sidecar uses itself; its classes are an Enum8, the expression's are text.",
+        "{ROWS} rows of `numbers()`, whose cost is part of both sides, classified and counted by class in one engine; {} \
+         runs. Both counted the same: {}. Ours is the code that the sidecar itself uses; its classes are an Enum8, the \
+         expression's are text.",
         runs.fast,
         ours.replace('\t', " ").replace('\n', ", ")
     );

@@ -1,4 +1,4 @@
-//! ClickHouse beside a database: loads into it, timed, and what it then holds.
+//! The ClickHouse of a database: timed loads into it, and checks of its rows.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,23 +8,23 @@ use arx_stack::clickhouse::ClickHouse;
 use arx_stack::process::run;
 use arx_stack::{Database, Stack};
 
-/// How long a load may take.
+/// Limit for a load.
 const LOAD_LIMIT: Duration = Duration::from_secs(600);
 
-/// Between two looks at how far a load is: each costs ClickHouse 2 ms of a processor.
-const LOOK: Duration = Duration::from_millis(50);
+/// Polling interval for the progress of a load. Each query costs ClickHouse 2 ms of CPU time.
+const POLL: Duration = Duration::from_millis(50);
 
-/// Merges, and queries beside this one and the engine's own, which reads a pipe that nobody writes.
-const AT_WORK: &str = "SELECT (SELECT count() FROM system.merges) \
+/// Number of merges and of other queries. The engine's own query, which waits on a pipe, has
+/// another user.
+const ACTIVITY: &str = "SELECT (SELECT count() FROM system.merges) \
      + (SELECT count() FROM system.processes WHERE user = 'arx' AND query_id != queryID())";
 
 /// A database and the ClickHouse that its sidecar feeds.
 #[derive(Debug)]
 pub struct Warehouse<'a> {
     database: &'a Database<'a>,
-    /// The engine.
     pub engine: ClickHouse,
-    /// How the engine reaches PostgreSQL, as the first arguments of `postgresql()` and MaterializedPostgreSQL: by the same Unix socket
+    /// First arguments of `postgresql()` and MaterializedPostgreSQL, which use the same Unix socket
     /// as the sidecar.
     pub postgres: String,
     /// Transactions in PostgreSQL.
@@ -33,12 +33,13 @@ pub struct Warehouse<'a> {
     pub value: String,
 }
 
-/// A first load.
+/// Times of a first load.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     /// Seconds from the start of the program until all rows were in `transaction_events`.
     pub rows: f64,
-    /// Seconds until the program ended, all aggregates computed and written back, if it was let.
+    /// Seconds until the program ended, with all aggregates computed and written back, if it ran so
+    /// far.
     pub whole: Option<f64>,
 }
 
@@ -47,10 +48,10 @@ impl<'a> Warehouse<'a> {
     ///
     /// # Errors
     /// When the engine does not start, or the database cannot be read.
-    pub fn beside(stack: &Stack, database: &'a Database<'a>) -> Result<Self> {
+    pub fn start(stack: &Stack, database: &'a Database<'a>) -> Result<Self> {
         let engine = ClickHouse::start(stack, database)?;
-        let held = database.query("SELECT count(*), coalesce(trim_scale(sum(value)), 0) FROM arx.transactions")?;
-        let (rows, value) = held.split_once('|').context("read what PostgreSQL holds")?;
+        let totals = database.query("SELECT count(*), coalesce(trim_scale(sum(value)), 0) FROM arx.transactions")?;
+        let (rows, value) = totals.split_once('|').context("parse PostgreSQL's totals")?;
         let postgres = format!("'{}:5432', '{}'", stack.cluster().host().display(), database.name());
         Ok(Self {
             database,
@@ -61,19 +62,20 @@ impl<'a> Warehouse<'a> {
         })
     }
 
-    /// `arx-sidecar sync` into a ClickHouse without ARX's tables: to its end, or only until all rows are in, which another load makes good.
+    /// Runs `arx-sidecar sync` into a ClickHouse without ARX's tables, to its end or until all rows
+    /// have arrived.
     ///
     /// # Errors
-    /// When it fails, or ClickHouse does not hold what PostgreSQL does.
+    /// When it fails, or ClickHouse's rows differ from PostgreSQL's.
     pub fn load(&self, to_the_end: bool) -> Result<Load> {
-        self.forget("arx")?;
+        self.drop_database("arx")?;
         let mut command = self.database.sidecar()?;
         command.arg("sync").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let start = Instant::now();
         let mut child = command.spawn().context("start a first load")?;
         let rows = self.wait_for_rows(("arx", "transaction_events"), start, Some(&mut child));
         if rows.is_err() || !to_the_end {
-            // it may have ended by itself
+            // Fails when the program has ended by itself.
             let _ = child.kill();
         }
         let status = child.wait().context("wait for a first load")?;
@@ -84,23 +86,24 @@ impl<'a> Warehouse<'a> {
         Ok(Load { rows, whole: to_the_end.then_some(whole) })
     }
 
-    /// Leaves ClickHouse without a database. Its files stay for some minutes: for a while after files went, ext4 without a journal looks
-    /// at each of them when it makes another, and whoever makes many files would pay for the run before.
+    /// Drops a database. Its files stay for some minutes, because ext4 without a journal examines
+    /// recently deleted files whenever it creates one, and the next run would pay for that.
     ///
     /// # Errors
-    /// When ClickHouse refuses, or does not come to rest.
-    pub fn forget(&self, name: &str) -> Result<()> {
+    /// When ClickHouse fails, or does not become idle.
+    pub fn drop_database(&self, name: &str) -> Result<()> {
         self.settle()?;
         self.engine.query(&format!("DROP DATABASE IF EXISTS {name}"))?;
         self.settle()
     }
 
-    /// ARX's tables, without a row and without the views that count what arrives: a first load of ours lets these rest, too.
+    /// Creates ARX's tables without rows, and without the views that count arriving rows, which our
+    /// first load does not use either.
     ///
     /// # Errors
-    /// When they cannot be made.
-    pub fn make_tables(&self) -> Result<()> {
-        self.forget("arx")?;
+    /// When a table cannot be created.
+    pub fn create_tables(&self) -> Result<()> {
+        self.drop_database("arx")?;
         run(self.database.sidecar()?.args(["clickhouse", "apply"]))?;
         let views = "SELECT name FROM system.tables WHERE database = 'arx' AND engine = 'MaterializedView'";
         for view in self.engine.query(views)?.lines() {
@@ -109,67 +112,69 @@ impl<'a> Warehouse<'a> {
         self.settle()
     }
 
-    /// Seconds from `start` until a table shows as many rows as PostgreSQL has. Until all of them are in, what is asked for costs
-    /// ClickHouse no read of the table.
+    /// Returns the seconds from `start` until a table shows all rows of PostgreSQL. Polling does
+    /// not read the table before all rows have arrived.
     ///
     /// # Errors
-    /// When the rows do not come, or whoever brings them ends without them.
+    /// When the rows do not arrive, or the loading process ends without them.
     pub fn wait_for_rows(
         &self,
         (database, table): (&str, &str),
         start: Instant,
-        mut bringing: Option<&mut Child>,
+        mut loader: Option<&mut Child>,
     ) -> Result<f64> {
-        let asked = format!(
+        let count = format!(
             "SELECT sum(rows) FROM system.parts WHERE active AND database = '{database}' AND table = '{table}'"
         );
         loop {
-            let ended = match &mut bringing {
-                Some(child) => child.try_wait().context("look after a load")?,
+            let ended = match &mut loader {
+                Some(child) => child.try_wait().context("read the status of a load")?,
                 None => None,
             };
-            let rows: u64 = self.engine.query(&asked)?.parse().context("count the rows that are in")?;
+            let rows: u64 = self.engine.query(&count)?.parse().context("count the rows that have arrived")?;
             if rows >= self.rows && self.shows_all(database, table) {
                 return Ok(start.elapsed().as_secs_f64());
             }
             if let Some(status) = ended {
                 bail!("the load ended with {status} and {rows} of {} rows", self.rows);
             }
-            ensure!(start.elapsed() < LOAD_LIMIT, "{rows} of {} rows came within {LOAD_LIMIT:?}", self.rows);
-            std::thread::sleep(LOOK);
+            ensure!(start.elapsed() < LOAD_LIMIT, "{rows} of {} rows arrived within {LOAD_LIMIT:?}", self.rows);
+            std::thread::sleep(POLL);
         }
     }
 
-    /// Whether a table can be asked for its rows: MaterializedPostgreSQL has them a moment before it shows its table.
+    /// Returns true when a table can be queried. MaterializedPostgreSQL has the rows shortly before
+    /// it shows its table.
     fn shows_all(&self, database: &str, table: &str) -> bool {
         let shown = self.engine.query(&format!("SELECT count() FROM {database}.{table}"));
         shown.is_ok_and(|rows| rows.parse::<u64>().is_ok_and(|rows| rows >= self.rows))
     }
 
-    /// Waits until ClickHouse has done what it was told and merged what it wants to: a run does not pay for the one before it.
+    /// Waits until ClickHouse has no queries and merges, so that a run does not pay for the one
+    /// before it.
     ///
     /// # Errors
-    /// When it does not come to rest.
+    /// When it does not become idle.
     pub fn settle(&self) -> Result<()> {
-        let asked = || Ok(self.engine.query(AT_WORK)? == "0");
-        let is_at_rest = arx_stack::process::wait_until(LOAD_LIMIT, asked)?;
-        ensure!(is_at_rest, "ClickHouse is still at work after {LOAD_LIMIT:?}");
-        // what one run has written must not reach the disk in the next one's time
+        let is_idle = || Ok(self.engine.query(ACTIVITY)? == "0");
+        let settled = arx_stack::process::wait_until(LOAD_LIMIT, is_idle)?;
+        ensure!(settled, "ClickHouse is still busy after {LOAD_LIMIT:?}");
+        // Writes of this run must not reach the disk during the next one.
         run(&mut Command::new("sync"))?;
         Ok(())
     }
 
-    /// Holds a table against the transactions in PostgreSQL.
+    /// Compares a table with the transactions in PostgreSQL.
     ///
     /// # Errors
     /// When the number of rows or the sum of values differs.
     pub fn ensure_same(&self, table: &str) -> Result<()> {
-        let held =
+        let totals =
             self.engine.query(&format!("SELECT count(), sum(toDecimal256(assumeNotNull(value), 18)) FROM {table}"))?;
-        let (rows, value) = held.split_once('\t').context("read what ClickHouse holds")?;
+        let (rows, value) = totals.split_once('\t').context("parse ClickHouse's totals")?;
         ensure!(
             rows == self.rows.to_string() && value == self.value,
-            "{table} holds {rows} rows with {value}, PostgreSQL {} with {}",
+            "{table} has {rows} rows with a value of {value}, PostgreSQL {} with {}",
             self.rows,
             self.value
         );

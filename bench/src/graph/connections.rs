@@ -1,5 +1,5 @@
-//! `graph.top100_depth3_real` and `graph.all_rows_depth3_real`: who is reached, with strength and rank, as the specification's
-//! columns. Both sides send their rows to the client.
+//! `graph.top100_depth3_real` and `graph.all_rows_depth3_real`: reached wallets with strength and
+//! rank, in the specification's columns. Both sides send their rows to the client.
 
 use anyhow::Result;
 use tokio_postgres::Row;
@@ -15,7 +15,8 @@ const OURS: &str = "SELECT source, target, connection_strength, depth, strength_
 const OURS_TOP: &str = "SELECT source, target, connection_strength, depth, strength_rank \
      FROM arx.wallet_connections($1, 'ethereum', 3, top => 100)";
 
-/// Wallets at their smallest depth, then the transfers from each depth to the next: `ranked` has the specification's columns.
+/// Finds wallets at their smallest depth, then the transfers from each depth to the next. `ranked`
+/// has the specification's columns.
 const RANKED: &str = "WITH RECURSIVE walk(wallet, depth) AS ( \
          SELECT $1::text, 0 \
          UNION \
@@ -33,7 +34,7 @@ const RANKED: &str = "WITH RECURSIVE walk(wallet, depth) AS ( \
           GROUP BY t.to_address, n.depth) \
      SELECT source, target, connection_strength, depth, strength_rank FROM ranked";
 
-/// (target, strength, depth, rank).
+/// Target, strength, depth and rank.
 type Connection = (String, i64, i32, i64);
 
 fn connection(row: &Row) -> Result<Connection> {
@@ -43,7 +44,7 @@ fn connection(row: &Row) -> Result<Connection> {
 /// `graph.top100_depth3_real.vs_recursive_cte`.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or when the results differ.
 pub async fn top100(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let peer = format!("{RANKED} WHERE place <= 100 ORDER BY depth, place");
     measure(real, runs, "graph.top100_depth3_real.vs_recursive_cte", OURS_TOP, &peer, "the 100 strongest of each depth")
@@ -53,25 +54,33 @@ pub async fn top100(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
 /// `graph.all_rows_depth3_real.vs_recursive_cte`.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or when the results differ.
 pub async fn all_rows(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let peer = format!("{RANKED} ORDER BY depth, place");
     measure(real, runs, "graph.all_rows_depth3_real.vs_recursive_cte", OURS, &peer, "all wallets within three hops")
         .await
 }
 
-async fn measure(real: &Real<'_>, runs: Runs, case: &str, ours: &str, peer: &str, what: &str) -> Result<Measurement> {
+async fn measure(
+    real: &Real<'_>,
+    runs: Runs,
+    case: &str,
+    ours: &str,
+    peer: &str,
+    selection: &str,
+) -> Result<Measurement> {
     let client = session(&real.database, "").await?;
     let wallets = hubs(&client).await?;
-    let questions = || wallets.iter().map(|one| vec![Box::new(one.clone()) as _]).collect::<Vec<Question>>();
+    let questions = || wallets.iter().map(|wallet| vec![Box::new(wallet.clone()) as _]).collect::<Vec<Question>>();
     let ours = Side::prepare(&client, ours, questions(), CALLS).await?;
     let expected = ours.answers(connection).await?;
     let peer = Recursive::prepare(&real.database, peer, questions).await?;
     let (medians, tuned) = peer.against(&ours, &expected, connection, runs.slow).await?;
     let rows = || expected.iter().map(Vec::len);
     let setting = format!(
-        "{what}, from the {HUBS} busiest senders of {}, with source, target, strength, depth and rank, in order; {} to {} rows a \
-         call, fetched by the client, the same on both sides. {tuned} {} runs, {CALLS} calls a wallet of ours, one of the peer's.",
+        "{selection}, from the {HUBS} busiest senders of {}, with source, target, strength, depth and rank, in order; {} to {} \
+         rows per call, fetched by the client, equal on both sides. {tuned} {} runs, {CALLS} calls per wallet for ours, one \
+         for the peer.",
         real.name,
         rows().min().unwrap_or(0),
         rows().max().unwrap_or(0),

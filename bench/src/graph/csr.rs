@@ -1,5 +1,6 @@
-//! The least that a search can be: a breadth-first search over distinct pairs in memory, in this process. No SQL, no rights, no
-//! snapshot, no amounts: a bound to hold ours against, not something a user has.
+//! A lower bound for a search: breadth-first over distinct pairs in the memory of this process,
+//! without SQL, privileges, snapshots and amounts. Users have nothing like it; ours is compared
+//! with the bound.
 
 use std::ops::Range;
 
@@ -11,7 +12,7 @@ pub struct Csr {
 }
 
 impl Csr {
-    /// From (source, target) pairs among `wallets` wallets; a pair may come more than once. O(n log n).
+    /// Builds the graph from (source, target) pairs, which may repeat. O(n log n).
     #[must_use]
     pub fn new(wallets: u32, mut pairs: Vec<(u32, u32)>) -> Self {
         pairs.sort_unstable();
@@ -26,13 +27,12 @@ impl Csr {
         Self { offsets, targets: pairs.into_iter().map(|(_, target)| target).collect() }
     }
 
-    /// Wallets.
     #[must_use]
     pub fn wallets(&self) -> u32 {
         (self.offsets.len() - 1) as u32
     }
 
-    /// Every pair once, by source and target.
+    /// Returns each pair once, ordered by source and target.
     pub fn pairs(&self) -> impl Iterator<Item = (u32, u32)> {
         (0..self.wallets())
             .flat_map(|source| self.targets[self.range(source)].iter().map(move |target| (source, *target)))
@@ -42,8 +42,8 @@ impl Csr {
         self.offsets[wallet as usize] as usize..self.offsets[wallet as usize + 1] as usize
     }
 
-    /// Wallets by their smallest number of hops from `source`, as (depth, wallets), the source at depth 0. A depth without
-    /// wallets is left out. O(wallets + pairs looked at).
+    /// Counts wallets by their smallest number of hops from `source`, which is at depth 0. Returns
+    /// (depth, wallets) without empty depths. O(wallets + visited pairs).
     #[must_use]
     pub fn reach(&self, source: u32, max_depth: u32) -> Vec<(i32, i64)> {
         let mut visited = vec![false; self.wallets() as usize];
@@ -68,7 +68,7 @@ impl Csr {
         levels
     }
 
-    /// The smallest number of hops from `source` to `target`.
+    /// Returns the smallest number of hops from `source` to `target`.
     #[must_use]
     pub fn distance(&self, source: u32, target: u32) -> Option<u32> {
         let mut visited = vec![false; self.wallets() as usize];
@@ -98,7 +98,7 @@ impl Csr {
 mod tests {
     use super::*;
 
-    /// 0 → 1 → 2 → 3 → 0 and 0 → 2, one of them twice, 1 to itself; 4 alone.
+    /// 0 → 1 → 2 → 3 → 0 and 0 → 2, with a repeated pair and a loop at 1. Wallet 4 is isolated.
     fn graph() -> Csr {
         Csr::new(5, vec![(0, 1), (1, 2), (2, 3), (3, 0), (0, 2), (0, 1), (1, 1)])
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_hops_and_none_where_no_way_leads() {
+    fn distances_count_hops_and_are_absent_without_a_path() {
         assert_eq!(graph().distance(0, 3), Some(2));
         assert_eq!(graph().distance(1, 0), Some(3));
         assert_eq!(graph().distance(2, 2), Some(0));

@@ -1,4 +1,4 @@
-//! The distinct pairs of the dense graph as tables of integers, for peers that want them so.
+//! The distinct pairs of the dense graph as tables of integers, for peers that need such tables.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -7,15 +7,15 @@ use tokio_postgres::Client;
 use super::load;
 use crate::sets::Dense;
 
-/// Makes `peer.edges` (source, target) and `peer.pgrouting_edges` (id, source, target, cost) unless they are there. Returns how
-/// many pairs they hold.
+/// Creates `peer.edges` (source, target) and `peer.pgrouting_edges` (id, source, target, cost)
+/// unless they exist. Returns the number of pairs.
 ///
 /// # Errors
-/// When a table cannot be made or filled.
+/// When a table cannot be created or filled.
 pub async fn edge_tables(client: &Client, dense: &Dense<'_>) -> Result<usize> {
     let pairs: Vec<(u32, u32)> = dense.csr.pairs().collect();
-    let there: bool = client.query_one("SELECT to_regclass('peer.pgrouting_edges') IS NOT NULL", &[]).await?.get(0);
-    if there {
+    let exists: bool = client.query_one("SELECT to_regclass('peer.pgrouting_edges') IS NOT NULL", &[]).await?.get(0);
+    if exists {
         return Ok(pairs.len());
     }
     client
@@ -25,7 +25,7 @@ pub async fn edge_tables(client: &Client, dense: &Dense<'_>) -> Result<usize> {
              CREATE TABLE peer.edges (source integer NOT NULL, target integer NOT NULL)",
         )
         .await
-        .context("make the peers' tables (scripts/install-tools --bench installs pgRouting)")?;
+        .context("create the peers' tables (scripts/install-tools --bench installs pgRouting)")?;
     let pieces = pairs.chunks(50_000).map(|chunk| {
         Bytes::from(chunk.iter().map(|(source, target)| format!("{source}\t{target}\n")).collect::<String>())
     });
@@ -39,7 +39,7 @@ pub async fn edge_tables(client: &Client, dense: &Dense<'_>) -> Result<usize> {
         )
         .await
         .context("index the peers' tables")?;
-    // not in one batch: VACUUM wants no transaction around it
+    // VACUUM cannot run in a transaction, which a batch would be.
     for table in ["peer.edges", "peer.pgrouting_edges"] {
         client.batch_execute(&format!("VACUUM ANALYZE {table}")).await.context("vacuum the peers' tables")?;
     }

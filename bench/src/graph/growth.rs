@@ -1,8 +1,8 @@
-//! How time grows with the table: from a quarter of a million transfers to eight million.
-//!
-//! A dense graph is put beside itself again and again, its wallets relabelled: copy `c` of wallet `w` is wallet
-//! `c · wallets + w`. Side by side the copies would never meet and a search would stay in one of them, so a transfer of copy
-//! `c` goes to its target in a copy drawn from 0 to `c`: degrees stay what they are, and a search from the newest copy meets all.
+//! Growth of times with the size of the table, from 250,000 transfers to eight million.
+//! The graph consists of copies of a dense graph with renumbered wallets: copy `c` of wallet `w` is
+//! wallet `c · wallets + w`. A transfer of copy `c` goes to its target in a random copy from 0 to
+//! `c`, so that the copies are connected: degrees stay the same, and a search from the newest copy
+//! reaches all of them.
 
 use anyhow::{Context, Result, ensure};
 use arx_stack::Stack;
@@ -14,30 +14,30 @@ use super::{CALLS, load};
 use crate::growth::{Point, SMALLEST};
 use crate::timing::median;
 
-/// Wallets of one copy.
 const COPY_WALLETS: u32 = 25_000;
 const SEED: u64 = 3;
 
-/// Refreshes and builds at each size.
+/// Number of refreshes and builds at each size.
 const REPEATS: usize = 3;
 
-/// Primary key and indexes that neither the graph nor this measurement reads: with them, eight million rows take minutes to load.
+/// Drops the primary key and indexes that neither the graph nor this measurement uses. With them,
+/// loading eight million rows takes minutes.
 const DROP_INDEXES: &str = "ALTER TABLE arx.transactions DROP CONSTRAINT transactions_pkey; \
      DROP INDEX arx.idx_transactions_hash; DROP INDEX arx.idx_transactions_from_addr; DROP INDEX arx.idx_transactions_to_addr";
 
-/// The transfers of all copies, without end.
+/// An infinite sequence of transfers of all copies.
 struct Copies {
     random: fastrand::Rng,
-    one: Transfers,
-    left: u64,
+    transfers: Transfers,
+    remaining: u64,
     copy: u32,
     sequence: u64,
 }
 
 impl Copies {
     fn new() -> Self {
-        let one = Transfers::new(SEED, COPY_WALLETS);
-        Self { random: fastrand::Rng::with_seed(SEED + 1), one, left: SMALLEST, copy: 0, sequence: 0 }
+        let transfers = Transfers::new(SEED, COPY_WALLETS);
+        Self { random: fastrand::Rng::with_seed(SEED + 1), transfers, remaining: SMALLEST, copy: 0, sequence: 0 }
     }
 }
 
@@ -45,13 +45,13 @@ impl Iterator for Copies {
     type Item = Transfer;
 
     fn next(&mut self) -> Option<Transfer> {
-        if self.left == 0 {
-            self.one = Transfers::new(SEED, COPY_WALLETS);
-            self.left = SMALLEST;
+        if self.remaining == 0 {
+            self.transfers = Transfers::new(SEED, COPY_WALLETS);
+            self.remaining = SMALLEST;
             self.copy += 1;
         }
-        self.left -= 1;
-        let transfer = self.one.next()?;
+        self.remaining -= 1;
+        let transfer = self.transfers.next()?;
         let sequence = self.sequence;
         self.sequence += 1;
         let target_copy = self.random.u32(..=self.copy);
@@ -95,7 +95,7 @@ pub async fn measure(stack: &Stack, largest: u64) -> Result<Vec<Point>> {
             built = refresh_graph(&client, true).await?;
             builds.push(built.millis);
         }
-        ensure!(built.transfers == size as i64, "the file holds {} transfers of {size}", built.transfers);
+        ensure!(built.transfers == size as i64, "the file contains {} of {size} transfers", built.transfers);
         loaded = size;
 
         let newest = (size / SMALLEST) as u32 - 1;
@@ -121,19 +121,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_are_relabelled_and_reach_back() {
+    fn copies_are_renumbered_and_send_to_earlier_copies() {
         let copy = SMALLEST as usize;
         let transfers: Vec<Transfer> = Copies::new().take(3 * copy).collect();
         let (first, third) = (&transfers[..copy], &transfers[2 * copy..]);
-        assert!(first.iter().all(|one| one.source < COPY_WALLETS && one.target < COPY_WALLETS));
-        for (one, other) in first.iter().zip(third) {
-            assert_eq!(other.source, one.source + 2 * COPY_WALLETS);
-            assert_eq!(other.target % COPY_WALLETS, one.target);
+        assert!(first.iter().all(|transfer| transfer.source < COPY_WALLETS && transfer.target < COPY_WALLETS));
+        for (original, copied) in first.iter().zip(third) {
+            assert_eq!(copied.source, original.source + 2 * COPY_WALLETS);
+            assert_eq!(copied.target % COPY_WALLETS, original.target);
         }
-        for back in 0..3 {
-            let there = third.iter().filter(|one| one.target / COPY_WALLETS == back).count();
-            assert!((0.32..0.35).contains(&(there as f64 / copy as f64)), "{there}");
+        for target_copy in 0..3 {
+            let count = third.iter().filter(|transfer| transfer.target / COPY_WALLETS == target_copy).count();
+            assert!((0.32..0.35).contains(&(count as f64 / copy as f64)), "{count}");
         }
-        assert!(transfers.iter().enumerate().all(|(place, one)| one.sequence == place as u64));
+        assert!(transfers.iter().enumerate().all(|(index, transfer)| transfer.sequence == index as u64));
     }
 }

@@ -1,4 +1,4 @@
-//! `graph.insert_overhead.vs_plain_table`: what ARX costs a writer.
+//! `graph.insert_overhead.vs_plain_table`: how much ARX slows a writer.
 
 use std::time::Instant;
 
@@ -13,17 +13,16 @@ use super::{Runs, load};
 use crate::report::Measurement;
 use crate::timing::median;
 
-/// Rows a batch; a batch is a COPY and a transaction of its own.
+/// Rows of a batch, which is one COPY in one transaction.
 const BATCH: usize = 10_000;
-/// Batches a run.
+/// Batches of a run.
 const BATCHES: usize = 20;
-/// Senders and receivers.
 const WALLETS: u32 = 200_000;
-/// Rows that fill the months, so that a run's batches go on through them.
+/// Number of rows that fills the months. The batches of a run proceed through them.
 const WHOLE: u64 = 2_000_000;
 
-/// Tables with the columns, constraints, indexes and months of `arx.transactions`, without its triggers and outside the
-/// extension: one with the stamp that ARX gives each row, one without.
+/// Creates tables with the columns, constraints, indexes and months of `arx.transactions`, without
+/// its triggers and outside the extension: one with ARX's stamp of each row, one without.
 const PLAIN: &str = "CREATE SCHEMA stamped; CREATE SCHEMA unstamped; \
      CREATE TABLE stamped.transactions (LIKE arx.transactions INCLUDING ALL) PARTITION BY RANGE (\"timestamp\"); \
      CREATE TABLE unstamped.transactions (LIKE arx.transactions INCLUDING ALL) PARTITION BY RANGE (\"timestamp\"); \
@@ -40,22 +39,22 @@ const PLAIN: &str = "CREATE SCHEMA stamped; CREATE SCHEMA unstamped; \
 
 const TABLES: [&str; 3] = ["arx.transactions", "stamped.transactions", "unstamped.transactions"];
 
-/// The measurement.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a row is refused, or the tables do not hold the same.
+/// When a row is rejected, or the tables differ.
 pub async fn measure(stack: &Stack, runs: Runs) -> Result<Measurement> {
     let database = stack.database("insert_overhead")?;
     load::ensure_months(&database)?;
     let client = session(&database, "").await?;
-    client.batch_execute(PLAIN).await.context("make the plain tables")?;
+    client.batch_execute(PLAIN).await.context("create the plain tables")?;
 
     let mut transfers = Transfers::new(5, WALLETS);
     let mut rates: [Vec<f64>; TABLES.len()] = Default::default();
     for run in 0..runs.fast {
-        // made before the clock starts
+        // Generated before the clock starts.
         let batches: Vec<Bytes> = (0..BATCHES).map(|_| load::text(transfers.by_ref().take(BATCH), WHOLE)).collect();
-        // who goes first changes from run to run
+        // The order of the tables changes from run to run.
         for turn in 0..TABLES.len() {
             let side = (run + turn) % TABLES.len();
             rates[side].push(insert(&client, TABLES[side], &batches).await?);
@@ -65,10 +64,10 @@ pub async fn measure(stack: &Stack, runs: Runs) -> Result<Measurement> {
     let [ours, stamped, unstamped] = rates;
     let (ours, stamped, unstamped) = (median(&ours)?, median(&stamped)?, median(&unstamped)?);
     let setting = format!(
-        "COPY of {BATCHES} batches of {BATCH} rows, a transaction each, over {} monthly partitions; {} runs, the same rows on both \
-         sides. The peer is made by `LIKE arx.transactions INCLUDING ALL`: the same columns, the stamp `ingest_xid` among them, \
-         and indexes, but no triggers and no extension. A table without the stamp and its index takes {unstamped:.0} rows/s: \
-         against that one the ratio is {:.2}.",
+        "COPY of {BATCHES} batches of {BATCH} rows, one transaction each, over {} monthly partitions; {} runs, the same \
+         rows on both sides. The peer is made by `LIKE arx.transactions INCLUDING ALL`: the same columns, with the stamp \
+         `ingest_xid`, and indexes, but no triggers and no extension. A table without the stamp and its index takes \
+         {unstamped:.0} rows/s, which gives a ratio of {:.2}.",
         super::upkeep::partitions(&client).await?,
         runs.fast,
         ours / unstamped,
@@ -89,12 +88,12 @@ async fn insert(client: &Client, table: &str, batches: &[Bytes]) -> Result<f64> 
 }
 
 async fn ensure_equal(client: &Client) -> Result<()> {
-    let mut held: Vec<(i64, String)> = Vec::new();
+    let mut totals: Vec<(i64, String)> = Vec::new();
     for table in TABLES {
         let row = client.query_one(&format!("SELECT count(*), sum(value)::text FROM {table}"), &[]).await?;
-        held.push((row.get(0), row.get(1)));
+        totals.push((row.get(0), row.get(1)));
     }
-    let first = held.first().ok_or_else(|| anyhow!("no table was filled"))?;
-    ensure!(held.iter().all(|one| one == first), "the tables do not hold the same: {held:?}");
+    let first = totals.first().ok_or_else(|| anyhow!("no table was filled"))?;
+    ensure!(totals.iter().all(|total| total == first), "the tables differ: {totals:?}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Loads made transfers into a table by COPY.
+//! Loads generated transfers into a table by COPY.
 
 use std::pin::pin;
 
@@ -10,20 +10,20 @@ use tokio_postgres::Client;
 
 use super::dense::{COLUMNS, FIRST_TIME, SECONDS, Transfer, write_row};
 
-/// Bytes sent at a time.
+/// Bytes per message.
 const CHUNK: usize = 1 << 20;
 
-/// Makes the months of a dense graph, and two more for the rows that come after it.
+/// Creates the months of a dense graph, and two more for later rows.
 ///
 /// # Errors
-/// When a partition cannot be made.
+/// When a partition cannot be created.
 pub fn ensure_months(database: &Database<'_>) -> Result<()> {
     let (first, last) = (FIRST_TIME, FIRST_TIME + SECONDS + 60 * 86_400);
     let sql = format!("SELECT arx.ensure_partitions('arx.transactions', to_timestamp({first}), to_timestamp({last}))");
     database.query(&sql).map(drop)
 }
 
-/// Rows of `COPY`'s text format, in one piece.
+/// Returns rows in the text format of `COPY`, as one buffer.
 #[must_use]
 pub fn text(transfers: impl Iterator<Item = Transfer>, whole: u64) -> Bytes {
     let mut text = String::new();
@@ -33,10 +33,10 @@ pub fn text(transfers: impl Iterator<Item = Transfer>, whole: u64) -> Bytes {
     text.into()
 }
 
-/// Copies transfers into a table that has the columns of `arx.transactions`, in one transaction.
+/// Copies transfers into a table with the columns of `arx.transactions`, in one transaction.
 ///
 /// # Errors
-/// When the server refuses a row.
+/// When the server rejects a row.
 pub async fn copy(client: &Client, table: &str, transfers: impl Iterator<Item = Transfer>, whole: u64) -> Result<u64> {
     let mut text = String::new();
     let pieces = transfers.map(Some).chain([None]).filter_map(move |transfer| {
@@ -51,10 +51,11 @@ pub async fn copy(client: &Client, table: &str, transfers: impl Iterator<Item = 
     copy_text(client, &format!("{table} ({COLUMNS})"), pieces).await
 }
 
-/// Copies pieces of `COPY`'s text format into a table, in one transaction. Returns the rows.
+/// Copies buffers in the text format of `COPY` into a table, in one transaction. Returns the number
+/// of rows.
 ///
 /// # Errors
-/// When the server refuses a row.
+/// When the server rejects a row.
 pub async fn copy_text(client: &Client, table: &str, pieces: impl Iterator<Item = Bytes>) -> Result<u64> {
     let sink =
         client.copy_in(&format!("COPY {table} FROM STDIN")).await.with_context(|| format!("copy into {table}"))?;
@@ -65,7 +66,7 @@ pub async fn copy_text(client: &Client, table: &str, pieces: impl Iterator<Item 
     sink.finish().await.with_context(|| format!("copy into {table}"))
 }
 
-/// Reads what a `COPY … TO STDOUT` sends and throws it away. Returns the bytes.
+/// Reads the output of a `COPY … TO STDOUT` and discards it. Returns its size in bytes.
 ///
 /// # Errors
 /// When the server fails.

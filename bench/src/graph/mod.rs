@@ -1,6 +1,7 @@
-//! `graph.*`: the graph engine against what users have today, and against the least that a search can be.
+//! `graph.*`: the graph engine, compared with the tools that users have today, and with a lower
+//! bound for a search.
 //!
-//! Every case asks both sides the same and compares the answers before anything is timed: a fast wrong answer is no answer.
+//! Every case compares the answers of both sides before it measures them.
 
 pub mod connections;
 pub mod csr;
@@ -21,22 +22,22 @@ use tokio_postgres::Client;
 use crate::report::Results;
 use crate::sets::Sets;
 
-/// Calls of ours a run: enough that one slow call moves nothing.
+/// Calls of ours per run: enough that a single slow call has no effect.
 pub const CALLS: usize = 20;
 
-/// Hub wallets asked about.
+/// Number of hub wallets in a case.
 pub const HUBS: usize = 3;
 
-/// How often a case is run.
+/// Number of runs of a case.
 #[derive(Debug, Clone, Copy)]
 pub struct Runs {
-    /// With a peer that takes milliseconds.
+    /// For a peer that takes milliseconds.
     pub fast: usize,
-    /// With a peer that takes seconds.
+    /// For a peer that takes seconds.
     pub slow: usize,
 }
 
-/// The busiest senders.
+/// Returns the busiest senders.
 ///
 /// # Errors
 /// When there are too few.
@@ -44,14 +45,14 @@ pub async fn hubs(client: &Client) -> Result<Vec<String>> {
     let sql = "SELECT from_address FROM arx.transactions WHERE network = 'ethereum' AND to_address IS NOT NULL \
                GROUP BY from_address ORDER BY count(*) DESC, from_address LIMIT $1";
     let rows = client.query(sql, &[&(HUBS as i64)]).await.context("find the busiest senders")?;
-    ensure!(rows.len() == HUBS, "only {} wallets have sent anything", rows.len());
+    ensure!(rows.len() == HUBS, "only {} wallets are senders", rows.len());
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Measures the wanted cases. Those that add rows come after those that compare answers.
+/// Measures the wanted cases. Cases that add rows come after those that compare answers.
 ///
 /// # Errors
-/// None of a case's: those are kept with the results. Only when a database cannot be dropped.
+/// When a database cannot be dropped. The errors of cases are in the results.
 pub async fn measure(
     sets: &mut Sets<'_>,
     runs: Runs,

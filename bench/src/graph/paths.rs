@@ -1,5 +1,5 @@
-//! `graph.shortest_path_dense.vs_pgrouting`: a path with the fewest hops between two wallets. Ours names the transactions behind
-//! each step; the peer names wallets.
+//! `graph.shortest_path_dense.vs_pgrouting`: a path with the fewest hops between two wallets. Ours
+//! lists the transactions of each step, the peer lists wallets.
 
 use std::collections::BTreeSet;
 
@@ -21,12 +21,12 @@ const PGROUTING: &str = "SELECT * FROM pgr_bdDijkstra( \
 
 const PAIRS: usize = 5;
 
-/// Pairs of wallets drawn evenly, between which a path of two to six hops leads, with its length.
+/// Draws pairs of wallets that are two to six hops apart. Returns them with their distance.
 fn pairs(dense: &Dense<'_>) -> Vec<(u32, u32, u32)> {
     let mut random = fastrand::Rng::with_seed(11);
     let wallets = dense.csr.wallets();
     std::iter::repeat_with(|| (random.u32(..wallets), random.u32(..wallets)))
-        // connected pairs are the rule in a dense graph
+        // Most pairs of a dense graph are connected.
         .take(1_000)
         .filter_map(|(source, target)| Some((source, target, dense.csr.distance(source, target)?)))
         .filter(|(.., hops)| (2..=6).contains(hops))
@@ -34,10 +34,10 @@ fn pairs(dense: &Dense<'_>) -> Vec<(u32, u32, u32)> {
         .collect()
 }
 
-/// The measurement.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a call fails, or when a side finds a path of another length than a bare search does.
+/// When a call fails, or the length of a path differs from the distance of a search in memory.
 pub async fn measure(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
     let pairs = pairs(dense);
     ensure!(pairs.len() == PAIRS, "only {} pairs are connected", pairs.len());
@@ -55,20 +55,20 @@ pub async fn measure(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
     let steps = ours.answers(|row: &Row| Ok(row.try_get::<_, Option<i32>>("step")?)).await?;
     let costs = peer.answers(|row: &Row| Ok(row.try_get::<_, f64>("agg_cost")?)).await?;
     for (((from, to, hops), steps), costs) in pairs.iter().zip(&steps).zip(&costs) {
-        let of_ours = steps.iter().flatten().collect::<BTreeSet<_>>().len();
-        let of_peer = costs.iter().copied().fold(0.0, f64::max);
+        let our_hops = steps.iter().flatten().collect::<BTreeSet<_>>().len();
+        let peer_hops = costs.iter().copied().fold(0.0, f64::max);
         ensure!(
-            of_ours == *hops as usize && of_peer == f64::from(*hops),
-            "from wallet {from} to {to}: {hops} hops in truth, {of_ours} by ours, {of_peer} by the peer"
+            our_hops == *hops as usize && peer_hops == f64::from(*hops),
+            "from wallet {from} to {to}: {hops} hops are right, ours finds {our_hops}, the peer {peer_hops}"
         );
     }
 
     let medians = in_turn_async(runs.slow, async |_| ours.run().await, async |_| peer.run().await).await?;
     let lengths: Vec<String> = pairs.iter().map(|(.., hops)| hops.to_string()).collect();
     let setting = format!(
-        "{}; {PAIRS} random connected pairs, {} hops apart, the same lengths on both sides and by a bare search. The peer reads a \
-         table of the distinct pairs with cost 1, made before the clock started; directed. {} runs, {CALLS} calls a pair of ours, \
-         one of the peer's.",
+        "{}; {PAIRS} random connected pairs, {} hops apart, equal on both sides and by a search in memory. The peer reads a \
+         table of the distinct pairs with cost 1, created before the clock started; directed. {} runs, {CALLS} calls per \
+         pair for ours, one for the peer.",
         dense.name,
         lengths.join(", "),
         runs.slow,

@@ -1,5 +1,6 @@
-//! `graph.reach_depth3_*`: how many wallets are within three hops, by depth. Peers count wallets only, so ours is asked for no
-//! more than that; what it takes with transfers and values, as it answers by default, is said with each case.
+//! `graph.reach_depth3_*`: the number of wallets within three hops, by depth. Peers count only
+//! wallets, so ours does the same; each case also reports its time with the default totals of
+//! transfers and values.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -39,7 +40,7 @@ const PGROUTING: &str = "SELECT depth::integer, count(*) FROM pgr_breadthFirstSe
          'SELECT id, source, target, cost FROM peer.pgrouting_edges', $1::bigint, 3, true) \
       GROUP BY depth ORDER BY depth";
 
-/// Senders of the dense graph, by rank: the busiest, a busy one and one of many.
+/// Senders of the dense graph, by rank: the busiest, a busy and an average one.
 const DENSE_SENDERS: [u32; 3] = [0, 100, 10_000];
 
 type Levels = Vec<Vec<(i32, i64)>>;
@@ -52,34 +53,34 @@ fn by_address(wallets: &[u32]) -> Vec<Question> {
     wallets.iter().map(|wallet| vec![Box::new(address(*wallet)) as _]).collect()
 }
 
-/// What ours takes when it counts transfers and adds up values, too.
+/// Measures ours with totals of transfers and values.
 async fn with_totals(client: &Rc<Client>, questions: Vec<Question>, expected: &Levels, peer: f64) -> Result<String> {
     let side = Side::prepare(client, OURS_WITH_TOTALS, questions, CALLS).await?;
     ensure_same(&side, expected, level).await?;
-    let took = side.run().await?;
-    let ratio = peer / took;
+    let millis = side.run().await?;
+    let ratio = peer / millis;
     Ok(format!(
-        "Ours counts wallets only, as the peer does; with `totals`, its default, it takes {took:.2} ms: ratio {ratio:.2}."
+        "Ours counts only wallets, like the peer; with `totals`, its default, it takes {millis:.2} ms: ratio {ratio:.2}."
     ))
 }
 
 /// `graph.reach_depth3_real.vs_recursive_cte`.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or when the results differ.
 pub async fn real_vs_recursive_cte(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let client = session(&real.database, "").await?;
     let wallets = hubs(&client).await?;
-    let questions = || wallets.iter().map(|one| vec![Box::new(one.clone()) as _]).collect::<Vec<Question>>();
+    let questions = || wallets.iter().map(|wallet| vec![Box::new(wallet.clone()) as _]).collect::<Vec<Question>>();
     let ours = Side::prepare(&client, OURS, questions(), CALLS).await?;
     let expected = ours.answers(level).await?;
     let peer = Recursive::prepare(&real.database, RECURSIVE_CTE, questions).await?;
     let (medians, tuned) = peer.against(&ours, &expected, level, runs.slow).await?;
     let totals = with_totals(&client, questions(), &expected, medians.1).await?;
     let setting = format!(
-        "the {HUBS} busiest senders of {}; {} to {} wallets reached, the same counts by depth on both sides. The peer removes \
-         duplicates of (wallet, depth) and takes each wallet's smallest depth. {tuned} {totals} {} runs, {CALLS} calls a wallet \
-         of ours, one of the peer's.",
+        "the {HUBS} busiest senders of {}; {} to {} wallets reached, equal counts by depth on both sides. The peer removes \
+         duplicates of (wallet, depth) and takes each wallet's smallest depth. {tuned} {totals} {} runs, {CALLS} calls per \
+         wallet for ours, one for the peer.",
         real.name,
         wallets_of(&expected).min().unwrap_or(0),
         wallets_of(&expected).max().unwrap_or(0),
@@ -89,7 +90,7 @@ pub async fn real_vs_recursive_cte(real: &Real<'_>, runs: Runs) -> Result<Measur
         .against("a recursive CTE", setting))
 }
 
-/// Ours, asked about senders of the dense graph; its answers; and a session.
+/// Returns a session, our side for senders of the dense graph, and its answers.
 async fn ours_on_dense(dense: &Dense<'_>, wallets: &[u32]) -> Result<(Rc<Client>, Side, Levels)> {
     let client = session(&dense.database, "").await?;
     let ours = Side::prepare(&client, OURS, by_address(wallets), CALLS).await?;
@@ -97,18 +98,18 @@ async fn ours_on_dense(dense: &Dense<'_>, wallets: &[u32]) -> Result<(Rc<Client>
     Ok((client, ours, expected))
 }
 
-/// What was run on the dense graph.
+/// Describes a case on the dense graph.
 async fn dense_setting(
     dense: &Dense<'_>,
     (client, wallets, expected): (&Rc<Client>, &[u32], &Levels),
-    (peer, took): (&str, f64),
+    (peer, peer_millis): (&str, f64),
     runs: usize,
 ) -> Result<String> {
-    let totals = with_totals(client, by_address(wallets), expected, took).await?;
+    let totals = with_totals(client, by_address(wallets), expected, peer_millis).await?;
     let ranks: Vec<String> = wallets.iter().map(ToString::to_string).collect();
     Ok(format!(
-        "{}; from the senders of rank {}, {} to {} wallets reached, the same counts by depth on both sides. {peer} {totals} {runs} \
-         runs, {CALLS} calls a wallet of ours.",
+        "{}; from the senders of rank {}, {} to {} wallets reached, equal counts by depth on both sides. {peer} {totals} \
+         {runs} runs, {CALLS} calls per wallet for ours.",
         dense.name,
         ranks.join(", "),
         wallets_of(expected).min().unwrap_or(0),
@@ -117,13 +118,13 @@ async fn dense_setting(
 }
 
 fn wallets_of(levels: &Levels) -> impl Iterator<Item = i64> {
-    levels.iter().map(|one| one.iter().map(|(_, wallets)| wallets).sum())
+    levels.iter().map(|level| level.iter().map(|(_, wallets)| wallets).sum())
 }
 
-/// `graph.reach_depth3_dense.vs_recursive_cte`, of one wallet: the peer takes very long.
+/// `graph.reach_depth3_dense.vs_recursive_cte`, for one wallet, because the peer takes very long.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or when the results differ.
 pub async fn dense_vs_recursive_cte(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
     let wallets = &DENSE_SENDERS[..1];
     let (client, ours, expected) = ours_on_dense(dense, wallets).await?;
@@ -139,17 +140,17 @@ pub async fn dense_vs_recursive_cte(dense: &Dense<'_>, runs: Runs) -> Result<Mea
 /// `graph.reach_depth3_dense.vs_integer_edge_cte`.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or when the results differ.
 pub async fn dense_vs_integer_edge_cte(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
     let (client, ours, expected) = ours_on_dense(dense, &DENSE_SENDERS).await?;
     let edges = edge_tables(&client, dense).await?;
     let questions =
-        || DENSE_SENDERS.iter().map(|one| vec![Box::new(one.cast_signed()) as _]).collect::<Vec<Question>>();
+        || DENSE_SENDERS.iter().map(|wallet| vec![Box::new(wallet.cast_signed()) as _]).collect::<Vec<Question>>();
     let peer = Recursive::prepare(&dense.database, INTEGER_EDGE_CTE, questions).await?;
     let (medians, tuned) = peer.against(&ours, &expected, level, runs.slow).await?;
     let text = format!(
-        "The peer walks a table of the {edges} distinct pairs as (source integer, target integer), indexed; it was made before \
-         the clock started and does not follow new rows. {tuned}"
+        "The peer reads an indexed table of the {edges} distinct pairs as (source integer, target integer), which was \
+         created before the clock started and does not follow new rows. {tuned}"
     );
     let setting = dense_setting(dense, (&client, &DENSE_SENDERS, &expected), (&text, medians.1), runs.slow).await?;
     Ok(Measurement::new("graph.reach_depth3_dense.vs_integer_edge_cte", medians, "ms a call", false)
@@ -159,11 +160,11 @@ pub async fn dense_vs_integer_edge_cte(dense: &Dense<'_>, runs: Runs) -> Result<
 /// `graph.reach_depth3_dense.vs_pgrouting`.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or when the results differ.
 pub async fn dense_vs_pgrouting(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
     let (client, ours, expected) = ours_on_dense(dense, &DENSE_SENDERS).await?;
     let edges = edge_tables(&client, dense).await?;
-    let questions = DENSE_SENDERS.iter().map(|one| vec![Box::new(i64::from(*one)) as _]).collect();
+    let questions = DENSE_SENDERS.iter().map(|wallet| vec![Box::new(i64::from(*wallet)) as _]).collect();
     let peer = Side::prepare(&client, PGROUTING, questions, 1).await?;
     ensure_same(&peer, &expected, level).await?;
     let medians = in_turn_async(runs.slow, async |_| ours.run().await, async |_| peer.run().await).await?;
@@ -179,15 +180,15 @@ pub async fn dense_vs_pgrouting(dense: &Dense<'_>, runs: Runs) -> Result<Measure
 /// `graph.reach_depth3_dense.vs_bare_csr`.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or when the results differ.
 pub async fn dense_vs_bare_csr(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
     let (client, ours, expected) = ours_on_dense(dense, &DENSE_SENDERS).await?;
     let levels: Levels = DENSE_SENDERS.iter().map(|wallet| dense.csr.reach(*wallet, 3)).collect();
-    ensure!(levels == expected, "ours and the bare search disagree: {expected:?} and {levels:?}");
+    ensure!(levels == expected, "ours has {expected:?}, the search in memory {levels:?}");
     let medians =
         in_turn_async(runs.fast, async |_| ours.run().await, async |_| bare(dense)).await.context("search")?;
-    let text = "The peer is a breadth-first search over the distinct pairs as a CSR in this process's memory, with a fresh array \
-                of visited wallets a call: no SQL, no round trip, no transfers, no values, no new rows.";
+    let text = "The peer is a breadth-first search over the distinct pairs as a CSR in this process's memory, with a new array \
+                of visited wallets per call: no SQL, no round trip, no transfers, no values, no new rows.";
     let setting = dense_setting(dense, (&client, &DENSE_SENDERS, &expected), (text, medians.1), runs.fast).await?;
     Ok(Measurement::new("graph.reach_depth3_dense.vs_bare_csr", medians, "ms a call", false)
         .against("a bare search in memory", setting))

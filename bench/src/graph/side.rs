@@ -1,4 +1,4 @@
-//! One side of a comparison: a prepared statement and the questions it is asked, warm, over a connection of its own settings.
+//! One side of a comparison: a prepared statement with its parameters, on a warm connection.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -10,24 +10,24 @@ use tokio_postgres::{Client, Row, Statement};
 
 use crate::timing::{in_turn_async, median, millis};
 
-/// Both sides alike. JIT compilation gains nothing here and costs a plan over many partitions seconds. Working memory as much
-/// as `arx.graph_work_mem` is by default. No run hangs forever.
+/// Settings of both sides. JIT compilation has no benefit here and takes seconds for a plan over
+/// many partitions. The memory is the default of `arx.graph_work_mem`.
 const SETTINGS: &str = "SET jit = off; SET work_mem = '256MB'; SET statement_timeout = '5min'";
 
-/// The parameters of one call.
+/// Parameters of a call.
 pub type Question = Vec<Box<dyn ToSql + Sync>>;
 
-/// A session with the settings of both sides, and those in `more`.
+/// Opens a session with the settings of both sides and those in `more`.
 ///
 /// # Errors
-/// When the connection or a setting is refused.
+/// When the connection or a setting is rejected.
 pub async fn session(database: &Database<'_>, more: &str) -> Result<Rc<Client>> {
     let client = database.connect().await?;
     client.batch_execute(&format!("{SETTINGS}; {more}")).await.context("set up the session")?;
     Ok(Rc::new(client))
 }
 
-/// A statement and its questions.
+/// A statement with its parameters.
 pub struct Side {
     client: Rc<Client>,
     statement: Statement,
@@ -36,7 +36,7 @@ pub struct Side {
 }
 
 impl Side {
-    /// Asks every question `calls` times a run.
+    /// Prepares a statement. A run calls it `calls` times with each of the `questions`.
     ///
     /// # Errors
     /// When the statement cannot be prepared.
@@ -45,7 +45,7 @@ impl Side {
         Ok(Self { client: Rc::clone(client), statement, questions, calls })
     }
 
-    /// Every question's answer, read row by row. Warms the caches.
+    /// Returns the rows of every question. This also warms the caches.
     ///
     /// # Errors
     /// When a call fails or a row cannot be read.
@@ -58,7 +58,8 @@ impl Side {
         Ok(answers)
     }
 
-    /// One run: milliseconds a call. Of each question the median of its calls; of several questions the mean.
+    /// Runs every question and returns the milliseconds per call: the mean over questions of the
+    /// median of their calls.
     ///
     /// # Errors
     /// When a call fails.
@@ -66,10 +67,10 @@ impl Side {
         self.run_after(async || Ok(())).await
     }
 
-    /// A run that does something, untimed, before every call.
+    /// [`Self::run`] with an action before every call, which is not timed.
     ///
     /// # Errors
-    /// When a call fails, or what comes before it.
+    /// When a call or an action fails.
     pub async fn run_after(&self, mut before: impl AsyncFnMut() -> Result<()>) -> Result<f64> {
         let mut sum = 0.0;
         for question in &self.questions {
@@ -91,7 +92,7 @@ impl Side {
     }
 }
 
-/// Holds a side's answers against ours.
+/// Compares a side's answers with ours.
 ///
 /// # Errors
 /// When a call fails, or an answer differs.
@@ -100,36 +101,41 @@ pub async fn ensure_same<T: PartialEq>(
     expected: &[Vec<T>],
     read: impl Fn(&Row) -> Result<T>,
 ) -> Result<()> {
-    let answers = side.answers(read).await.context("ask the peer")?;
-    ensure!(answers.len() == expected.len(), "the peer was asked something else");
+    let answers = side.answers(read).await.context("call the peer")?;
+    ensure!(answers.len() == expected.len(), "the sides have different questions");
     for (number, (ours, peers)) in expected.iter().zip(&answers).enumerate() {
         let (our_rows, peer_rows) = (ours.len(), peers.len());
-        ensure!(ours == peers, "ours ({our_rows} rows) and the peer ({peer_rows}) disagree on question {number}");
+        ensure!(
+            ours == peers,
+            "the answers of ours ({our_rows} rows) and of the peer ({peer_rows} rows) to question {number} differ"
+        );
     }
     Ok(())
 }
 
-/// A recursive query as a peer: in the planner's own plan, which is what a user gets, and as far as planner settings help it.
+/// A recursive query as a peer: with the planner's default plan, which a user gets, and without
+/// nested loops.
 pub struct Recursive {
-    own: Side,
-    hashing: Side,
+    default_plan: Side,
+    without_loops: Side,
 }
 
 impl Recursive {
-    /// Prepares both.
+    /// Prepares both sessions.
     ///
     /// # Errors
     /// When the statement cannot be prepared.
     pub async fn prepare(database: &Database<'_>, sql: &str, questions: impl Fn() -> Vec<Question>) -> Result<Self> {
-        let (planner, no_loops) = (session(database, "").await?, session(database, "SET enable_nestloop = off").await?);
+        let (default_plan, without_loops) =
+            (session(database, "").await?, session(database, "SET enable_nestloop = off").await?);
         Ok(Self {
-            own: Side::prepare(&planner, sql, questions(), 1).await?,
-            hashing: Side::prepare(&no_loops, sql, questions(), 1).await?,
+            default_plan: Side::prepare(&default_plan, sql, questions(), 1).await?,
+            without_loops: Side::prepare(&without_loops, sql, questions(), 1).await?,
         })
     }
 
-    /// Compares the answers, then measures: the medians of ours and of the planner's own plan, in turn, and a sentence about
-    /// the peer without nested loops.
+    /// Compares the answers, then measures. Returns the medians of ours and of the default plan, in
+    /// turn, and a sentence on the peer without nested loops.
     ///
     /// # Errors
     /// When a call fails, or an answer differs.
@@ -140,14 +146,14 @@ impl Recursive {
         read: impl Fn(&Row) -> Result<T>,
         runs: usize,
     ) -> Result<((f64, f64), String)> {
-        ensure_same(&self.own, expected, &read).await?;
-        ensure_same(&self.hashing, expected, &read).await?;
-        let medians = in_turn_async(runs, async |_| ours.run().await, async |_| self.own.run().await).await?;
-        let hashing = self.hashing.run().await?;
+        ensure_same(&self.default_plan, expected, &read).await?;
+        ensure_same(&self.without_loops, expected, &read).await?;
+        let medians = in_turn_async(runs, async |_| ours.run().await, async |_| self.default_plan.run().await).await?;
+        let without_loops = self.without_loops.run().await?;
         let sentence = format!(
-            "The peer runs in the planner's own plan; with `enable_nestloop = off` it takes {hashing:.0} ms: against that the ratio \
-             is {:.1}.",
-            hashing / medians.0
+            "The peer uses the planner's default plan; with `enable_nestloop = off` it takes {without_loops:.0} ms, which \
+             gives a ratio of {:.1}.",
+            without_loops / medians.0
         );
         Ok((medians, sentence))
     }

@@ -1,4 +1,5 @@
-//! `graph.build.vs_copy_out` and `graph.refresh_10k.vs_full_build`: what the graph's file costs to make and to bring up to date.
+//! `graph.build.vs_copy_out` and `graph.refresh_10k.vs_full_build`: the cost of building and
+//! refreshing the graph's file.
 
 use std::time::Instant;
 
@@ -11,27 +12,23 @@ use crate::report::Measurement;
 use crate::sets::{DENSE_TRANSFERS, Dense};
 use crate::timing::{in_turn_async, median, millis};
 
-/// Rows that come between two refreshes.
+/// New rows between two refreshes.
 pub const NEW_ROWS: usize = 10_000;
 
-/// What the graph reads of a transaction.
+/// Reads the columns of a transaction that the graph reads.
 const COPY_OUT: &str = "COPY (SELECT network, from_address, to_address, \"timestamp\", value, block_number, transaction_index, \
      status, ingest_xid FROM arx.transactions) TO STDOUT (FORMAT binary)";
 
-/// What a refresh says of itself.
+/// Result of a refresh.
 #[derive(Debug)]
 pub struct Refreshed {
     /// `merged`, `built`, ….
     pub outcome: String,
-    /// Rows merged.
     pub merged_rows: i64,
-    /// Transfers in the file.
     pub transfers: i64,
-    /// Wallets in the file.
     pub wallets: i64,
-    /// Size of the file.
     pub file_bytes: i64,
-    /// As the client sees it.
+    /// Duration measured by the client.
     pub millis: f64,
 }
 
@@ -55,7 +52,7 @@ pub async fn refresh_graph(client: &Client, rebuild: bool) -> Result<Refreshed> 
     })
 }
 
-/// The graph must hold what the tables hold.
+/// Compares the graph with the tables.
 async fn ensure_verified(client: &Client) -> Result<()> {
     let rows = client.query("SELECT network, asset FROM arx.verify_graph() WHERE NOT equal", &[]).await?;
     ensure!(rows.is_empty(), "the graph differs from the tables after all refreshes");
@@ -65,13 +62,13 @@ async fn ensure_verified(client: &Client) -> Result<()> {
 /// `graph.build.vs_copy_out`.
 ///
 /// # Errors
-/// When a side fails, or the file does not hold what the table holds.
+/// When a side fails, or the file differs from the table.
 pub async fn build(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
     let client = session(&dense.database, "").await?;
     let rows: i64 = client.query_one("SELECT count(*) FROM arx.transactions", &[]).await?.get(0);
     let ours = async |_| {
         let built = refresh_graph(&client, true).await?;
-        ensure!(built.transfers == rows, "the file holds {} transfers of {rows}", built.transfers);
+        ensure!(built.transfers == rows, "the file contains {} of {rows} transfers", built.transfers);
         Ok(built.millis)
     };
     let peer = async |_| {
@@ -83,7 +80,7 @@ pub async fn build(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
     ensure_verified(&client).await?;
     let setting = format!(
         "{} in {} partitions, warm, {} runs. Ours reads the table, sorts both directions and writes its file. The peer sends \
-         the columns that the graph reads to a client that throws them away.",
+         the columns that the graph reads to a client that discards them.",
         dense.name,
         partitions(&client).await?,
         runs.fast
@@ -92,10 +89,10 @@ pub async fn build(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
         .against("`COPY … TO STDOUT (FORMAT binary)`", setting))
 }
 
-/// Monthly partitions of `arx.transactions`.
+/// Returns the number of monthly partitions of `arx.transactions`.
 ///
 /// # Errors
-/// When the question fails.
+/// When the query fails.
 pub async fn partitions(client: &Client) -> Result<i64> {
     let sql = "SELECT count(*) FROM arx.partition_status WHERE relation = 'arx.transactions' AND NOT is_default";
     Ok(client.query_one(sql, &[]).await.context("count the partitions")?.get(0))
@@ -104,7 +101,7 @@ pub async fn partitions(client: &Client) -> Result<i64> {
 /// `graph.refresh_10k.vs_full_build`. Adds rows to the table.
 ///
 /// # Errors
-/// When a side fails, or the file does not hold what the table holds.
+/// When a side fails, or the file differs from the table.
 pub async fn refresh(dense: &mut Dense<'_>, runs: Runs) -> Result<Measurement> {
     let (client, writer) = (session(&dense.database, "").await?, session(&dense.database, "").await?);
     let (mut merges, mut builds) = (Vec::new(), Vec::new());
@@ -121,14 +118,14 @@ pub async fn refresh(dense: &mut Dense<'_>, runs: Runs) -> Result<Measurement> {
         let built = refresh_graph(&client, true).await?;
         ensure!(
             built.transfers == merged.transfers,
-            "{} transfers were merged, {} are built anew",
+            "the merged file contains {} transfers, the rebuilt one {}",
             merged.transfers,
             built.transfers
         );
         merges.push(merged.millis);
         builds.push(built.millis);
     }
-    // the last thing done must be a merge, so that a merged file is what is verified
+    // The last step is a merge, so that the verified file is a merged one.
     let rows = dense.later.by_ref().take(NEW_ROWS);
     load::copy(&writer, "arx.transactions", rows, DENSE_TRANSFERS).await?;
     refresh_graph(&client, false).await?;

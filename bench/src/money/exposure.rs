@@ -1,4 +1,5 @@
-//! `exposure.screen_10k.vs_sql`: how much of what ten thousand wallets received and sent came from illicit wallets and went there.
+//! `exposure.screen_10k.vs_sql`: shares of illicit wallets in the incoming and outgoing funds of
+//! ten thousand wallets.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,13 +14,12 @@ use crate::report::Measurement;
 use crate::sets::Real;
 use crate::timing::{median, millis};
 
-/// The case.
 pub const CASE: &str = "exposure.screen_10k.vs_sql";
 
 const WALLETS: usize = 10_000;
 
-/// Wallets in an order that has nothing to do with what they did; what a labelled wallet has of itself is not exposure.
-const DRAWN: &str = "SELECT address FROM ( \
+/// Selects unlabelled wallets in an order that is independent of their behaviour.
+const SAMPLE: &str = "SELECT address FROM ( \
          SELECT from_address AS address FROM arx.transactions WHERE network = 'ethereum' \
          UNION SELECT to_address FROM arx.transactions WHERE network = 'ethereum' AND to_address IS NOT NULL) AS wallet \
      WHERE NOT EXISTS (SELECT FROM arx.address_labels AS l WHERE l.network = 'ethereum' AND l.address = wallet.address) \
@@ -30,60 +30,62 @@ const OURS: &str = "SELECT address, illicit_share_in, sanctions_in::double preci
 
 const PEER: &str = "SELECT address, illicit, sanctions FROM peer.screen($1, $2, 3, 1000)";
 
-/// How far shares may be apart; amounts, relative to themselves.
+/// Allowed difference of shares, and allowed relative difference of amounts.
 const TOLERANCE: f64 = 1e-6;
 
-/// The illicit share and the amount from or to sanctioned wallets, of those wallets that have received or sent anything.
+/// Illicit share and sanctioned amount by wallet, for wallets with any transfers in a direction.
 type Side = BTreeMap<String, (f64, f64)>;
 
-/// The measurement. The peer takes half a minute, so it runs twice: once to compare, once to measure.
+/// Runs the measurement. The peer takes half a minute, so it runs only twice: once to compare, once
+/// to measure.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or the results differ.
 pub async fn measure(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let client = session(&real.database, "SET client_min_messages = warning").await?;
-    client.batch_execute(include_str!("exposure_peer.sql")).await.context("make the peer's functions")?;
-    let drawn = client.query(DRAWN, &[&(WALLETS as i64)]).await.context("draw wallets")?;
-    let wallets = drawn.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    client.batch_execute(include_str!("exposure_peer.sql")).await.context("create the peer's functions")?;
+    let sample = client.query(SAMPLE, &[&(WALLETS as i64)]).await.context("select wallets")?;
+    let wallets = sample.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
 
     let rows = client.query(OURS, &[&wallets]).await.context("screen")?;
     let (incoming, outgoing) = (side_of(&rows, 1)?, side_of(&rows, 3)?);
     let mut exposed = 0;
     for (side, is_incoming) in [(&incoming, true), (&outgoing, false)] {
-        let rows = client.query(PEER, &[&wallets, &is_incoming]).await.context("ask the peer")?;
+        let rows = client.query(PEER, &[&wallets, &is_incoming]).await.context("call the peer")?;
         ensure_close(side, &side_of(&rows, 1)?)?;
         exposed += side.values().filter(|(share, _)| *share > 0.0).count();
     }
-    let mut of_ours = Vec::new();
+    let mut our_times = Vec::new();
     for _ in 0..runs.slow {
         let start = Instant::now();
         client.query(OURS, &[&wallets]).await.context("screen")?;
-        of_ours.push(millis(start));
+        our_times.push(millis(start));
     }
     let peer = peer_run(&client, &wallets).await?;
     let setting = format!(
-        "{}, with the labels beside it; the first {} wallets without a label by md5 of the address, what they received and what they sent, 3 hops, wallets \
-         with more than 1,000 counterparties not passed through. The same illicit shares to {TOLERANCE:e} and sanctioned amounts on both \
-         sides, {exposed} of them above zero. The peer works set by set: the wallets within reach level by level, their balances by \
-         window functions, and a window aggregate over all their transfers a hop; it prepares nothing beforehand. {} runs of ours, one of \
-         the peer's.",
+        "{} with its labels; the first {} wallets without a label by md5 of the address, incoming and outgoing funds, 3 \
+         hops, not through wallets with more than 1,000 counterparties. Illicit shares are equal to {TOLERANCE:e} on both \
+         sides, sanctioned amounts too; {exposed} shares are above zero. The peer works on sets: reached wallets level by \
+         level, their balances by window functions, and per hop a window aggregate over all their transfers; it needs no \
+         preparation. {} runs for ours, one for the peer.",
         real.name,
         wallets.len(),
         runs.slow,
     );
-    Ok(Measurement::new(CASE, (median(&of_ours)?, peer), "ms a call", false)
+    Ok(Measurement::new(CASE, (median(&our_times)?, peer), "ms a call", false)
         .against("window functions in SQL", setting))
 }
 
 async fn peer_run(client: &Rc<Client>, wallets: &Vec<String>) -> Result<f64> {
     let start = Instant::now();
     for incoming in [true, false] {
-        client.query(PEER, &[wallets, &incoming]).await.context("ask the peer")?;
+        client.query(PEER, &[wallets, &incoming]).await.context("call the peer")?;
     }
     Ok(millis(start))
 }
 
-/// Reads a share and an amount beside an address; wallets without a share received or sent nothing.
+/// Reads shares and amounts by address. Wallets without a share have no transfers in that
+/// direction.
 fn side_of(rows: &[Row], column: usize) -> Result<Side> {
     let mut side = Side::new();
     for row in rows {
@@ -96,15 +98,18 @@ fn side_of(rows: &[Row], column: usize) -> Result<Side> {
 }
 
 fn ensure_close(ours: &Side, peers: &Side) -> Result<()> {
-    ensure!(ours.len() == peers.len(), "{} wallets have a share by ours, {} by the peer", ours.len(), peers.len());
+    ensure!(ours.len() == peers.len(), "{} wallets have a share in ours, {} in the peer", ours.len(), peers.len());
     for (wallet, (share, sanctions)) in ours {
         let (peer_share, peer_sanctions) =
-            peers.get(wallet).with_context(|| format!("the peer does not know {wallet}"))?;
-        ensure!((share - peer_share).abs() <= TOLERANCE, "{wallet}: {share} of ours, {peer_share} of the peer's");
-        let apart = (sanctions - peer_sanctions).abs();
+            peers.get(wallet).with_context(|| format!("the peer has no share for {wallet}"))?;
         ensure!(
-            apart <= TOLERANCE * sanctions.max(1.0),
-            "{wallet}: {sanctions} sanctioned of ours, {peer_sanctions} of the peer's"
+            (share - peer_share).abs() <= TOLERANCE,
+            "{wallet}: ours has a share of {share}, the peer {peer_share}"
+        );
+        let difference = (sanctions - peer_sanctions).abs();
+        ensure!(
+            difference <= TOLERANCE * sanctions.max(1.0),
+            "{wallet}: ours has a sanctioned amount of {sanctions}, the peer {peer_sanctions}"
         );
     }
     Ok(())

@@ -1,5 +1,6 @@
--- Exposure by haircut, set by set. A balance that never falls below zero is its running sum less the lowest that sum has been. What a
--- balance is made up of is a running weighted mean; one pass of a window aggregate over all wallets adds one hop.
+-- Exposure by haircut, computed with sets. A balance that never falls below zero is its running sum
+-- less the minimum of that sum so far. The composition of a balance is a running weighted mean. One
+-- pass of a window aggregate over all wallets adds one hop.
 CREATE SCHEMA IF NOT EXISTS peer;
 
 CREATE FUNCTION peer.mix(state double precision, kept double precision, more double precision) RETURNS double precision
@@ -7,7 +8,7 @@ CREATE FUNCTION peer.mix(state double precision, kept double precision, more dou
 CREATE AGGREGATE peer.mixed(double precision, double precision) (
     SFUNC = peer.mix, STYPE = double precision, INITCOND = '0');
 
--- "Near" is the side of those asked about, "far" the one that funds come from or go to.
+-- "Near" is the side of the screened wallets, "far" the source or destination of their funds.
 CREATE FUNCTION peer.screen(addresses text[], incoming boolean, max_hops integer, max_fan_out bigint)
     RETURNS TABLE (address text, illicit double precision, sanctions double precision) LANGUAGE plpgsql AS $$
 DECLARE
@@ -22,7 +23,7 @@ BEGIN
     ANALYZE mark;
     CREATE TEMP TABLE region (wallet text PRIMARY KEY, depth integer NOT NULL, number serial, open boolean, kept boolean);
     INSERT INTO region (wallet, depth, kept) SELECT DISTINCT a, 0, true FROM unnest(addresses) AS a;
-    -- which wallets matter
+    -- Find the wallets within reach.
     LOOP
         ANALYZE region;
         UPDATE region AS r SET open = marked.address IS NULL AND coalesce(counted.peers, 0) <= max_fan_out
@@ -49,7 +50,7 @@ BEGIN
         depth_now := depth_now + 1;
     END LOOP;
     DELETE FROM region WHERE NOT kept;
-    -- their transfers, in the order of time
+    -- Collect their transfers in order of time.
     CREATE TEMP TABLE moving AS
         SELECT row_number() OVER (ORDER BY t."timestamp", t.block_number, t.transaction_index NULLS FIRST,
                                   t.from_address COLLATE "C", t.to_address COLLATE "C" NULLS LAST, t.value) AS id,
@@ -60,7 +61,7 @@ BEGIN
           LEFT JOIN region AS receiver ON receiver.wallet = t.to_address
          WHERE t.network = 'ethereum' AND t.status <> 'failed' AND t.value > 0
            AND (sender.number IS NOT NULL OR receiver.number IS NOT NULL);
-    -- each wallet's history, with the balance before each transfer
+    -- Compute each wallet's history with the balance before each transfer.
     CREATE TEMP TABLE event AS
         SELECT b.wallet, b.place, b.id, b.amount, b.near, b.self,
                CASE WHEN b.self THEN CASE WHEN incoming AND b.near THEN least(1, b.two_before / b.amount) ELSE 1 END
@@ -84,7 +85,7 @@ BEGIN
                         WINDOW own AS (PARTITION BY r.wallet ORDER BY r.place)) AS s
                 WINDOW own AS (PARTITION BY s.wallet ORDER BY s.place)) AS b;
     ANALYZE event;
-    -- what each transfer is made up of, hop by hop
+    -- Compute the composition of each transfer, hop by hop.
     CREATE TEMP TABLE made AS
         SELECT m.id, 1 AS hop, marked.illicit, marked.sanctions
           FROM moving AS m JOIN mark AS marked ON marked.address = m.far

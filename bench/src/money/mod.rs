@@ -1,4 +1,5 @@
-//! `trace.*` and `exposure.*`: following money, against the best SQL that was found for the same answers.
+//! `trace.*` and `exposure.*`: following money, compared with the best SQL found for the same
+//! answers.
 
 pub mod exposure;
 pub mod trace;
@@ -17,7 +18,7 @@ pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> b
         results.add(trace::CASE, measured);
     }
     if wanted(exposure::CASE) && sets.source.labels().is_none() {
-        results.leave_out(std::iter::once(exposure::CASE), "no labels are beside the data");
+        results.leave_out(std::iter::once(exposure::CASE), "the data set has no labels");
     } else if wanted(exposure::CASE) {
         eprintln!("{}", exposure::CASE);
         let measured: Result<_> = async { exposure::measure(sets.labelled().await?, runs).await }.await;

@@ -1,9 +1,9 @@
-//! `trace.haircut_depth5.vs_recursive_cte`: where a wallet's funds went, by haircut.
-//!
-//! The peer finds the wallets that funds may come to by a recursion over indexed transfers, level by level and in time, and divides
-//! amounts in one pass over their transfers in PL/pgSQL, with arrays for balances. A single recursive CTE cannot add up what arrives at a
-//! wallet: it has to carry each path by itself, of which there are far more than transfers. How long it takes to list them, without any
-//! amounts, is said with the case.
+//! `trace.haircut_depth5.vs_recursive_cte`: the destinations of a wallet's funds, by haircut.
+//! The peer finds the wallets that funds can reach by a recursion over indexed transfers, level by
+//! level and in time, and divides amounts in one pass over their transfers in PL/pgSQL, with arrays
+//! for balances. A single recursive CTE cannot add up the funds that arrive at a wallet: it has to
+//! follow each path separately, and there are far more paths than transfers. The case reports the
+//! time for listing the paths without amounts.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -19,7 +19,6 @@ use crate::report::Measurement;
 use crate::sets::Real;
 use crate::timing::{in_turn_async, millis};
 
-/// The case.
 pub const CASE: &str = "trace.haircut_depth5.vs_recursive_cte";
 
 const OURS: &str = "SELECT tx_hash, tainted_amount::double precision \
@@ -27,7 +26,8 @@ const OURS: &str = "SELECT tx_hash, tainted_amount::double precision \
 
 const PEER: &str = "SELECT tx_hash, tainted FROM peer.trace_haircut($1, 5, 1000)";
 
-/// Every path in time, without the amounts that it would carry; what wallets are not followed was made out before.
+/// Counts the paths in time, without amounts. `peer.hubs` contains the wallets that are not
+/// followed.
 const PATHS: &str = "WITH RECURSIVE path(wallet, at, hop) AS ( \
          SELECT t.to_address, t.\"timestamp\", 1 FROM arx.transactions AS t \
           WHERE t.from_address = $1 AND t.network = 'ethereum' AND t.status <> 'failed' AND t.value > 0 AND t.to_address <> $1 \
@@ -42,55 +42,55 @@ const HUBS: &str = "CREATE TABLE peer.hubs AS \
      SELECT from_address AS wallet FROM arx.transactions WHERE network = 'ethereum' AND to_address IS NOT NULL \
       GROUP BY from_address HAVING count(DISTINCT to_address) > 1000";
 
-/// How long paths are listed from one wallet.
-const PATIENCE: &str = "20s";
+/// Limit for listing the paths of one wallet.
+const PATHS_LIMIT: &str = "20s";
 
-/// Senders in an order that has nothing to do with what they did.
+/// Selects senders in an order that is independent of their behaviour.
 const SENDERS: &str = "SELECT address FROM ( \
          SELECT DISTINCT from_address AS address FROM arx.transactions \
           WHERE network = 'ethereum' AND status <> 'failed' AND value > 0) AS sender \
      ORDER BY md5(address) LIMIT 1000";
 
-/// Wallets asked about.
+/// Number of traced wallets.
 const SEEDS: usize = 5;
 
-/// How many transfers carry their funds, at least and at most.
+/// Allowed number of transfers in a trace.
 const STEPS: std::ops::RangeInclusive<usize> = 500..=20_000;
 
-/// Calls of ours a wallet and run.
+/// Calls per wallet and run for ours.
 const CALLS: usize = 5;
 
-/// How far the two may be apart, of the largest amount of the trace, which is at most all that the wallet sent.
+/// Allowed difference of amounts, relative to the largest amount of the trace.
 const TOLERANCE: f64 = 1e-9;
 
-/// The measurement.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or the results differ.
 pub async fn measure(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let client = session(&real.database, "").await?;
-    client.batch_execute(include_str!("trace_peer.sql")).await.context("make the peer's functions")?;
-    client.batch_execute("SELECT peer.prepare()").await.context("make the peer's tables")?;
+    client.batch_execute(include_str!("trace_peer.sql")).await.context("create the peer's functions")?;
+    client.batch_execute("SELECT peer.prepare()").await.context("create the peer's tables")?;
     let seeds = seeds(&client).await?;
-    let questions = || seeds.iter().map(|one| vec![Box::new(one.clone()) as _]).collect::<Vec<Question>>();
+    let questions = || seeds.iter().map(|seed| vec![Box::new(seed.clone()) as _]).collect::<Vec<Question>>();
     let ours = Side::prepare(&client, OURS, questions(), CALLS).await?;
     let peer = Side::prepare(&client, PEER, questions(), 1).await?;
     let read = |row: &Row| Ok((row.try_get::<_, Option<String>>(0)?.unwrap_or_default(), row.try_get::<_, f64>(1)?));
-    let (of_ours, of_peer) = (ours.answers(read).await?, peer.answers(read).await.context("ask the peer")?);
-    ensure!(of_ours.len() == of_peer.len(), "the peer was asked something else");
-    for ((seed, ours), peers) in seeds.iter().zip(&of_ours).zip(&of_peer) {
+    let (our_traces, peer_traces) = (ours.answers(read).await?, peer.answers(read).await.context("call the peer")?);
+    ensure!(our_traces.len() == peer_traces.len(), "the sides have different questions");
+    for ((seed, ours), peers) in seeds.iter().zip(&our_traces).zip(&peer_traces) {
         ensure_close(seed, ours, peers)?;
     }
     let medians = in_turn_async(runs.slow, async |_| ours.run().await, async |_| peer.run().await).await?;
-    let listed = listed(real, &seeds).await?;
-    let steps: Vec<String> = of_ours.iter().map(|one| one.len().to_string()).collect();
+    let paths = describe_paths(real, &seeds).await?;
+    let steps: Vec<String> = our_traces.iter().map(|trace| trace.len().to_string()).collect();
     let setting = format!(
-        "{}; from the first {SEEDS} senders by md5 of the address whose funds are in {} to {} transfers within 5 hops: {}. Services do \
-         not stop, wallets with more than 1,000 receivers do, on both sides; a wallet is followed if fewer than 5 transfers brought funds \
-         there, on both sides. The same tainted amount of every transfer, to {TOLERANCE:e} of the largest. The peer computes in \
-         double precision, ours in whole units. The peer collects wallets level by level with the earliest time of arrival, over the \
-         table's indexes, then goes through their transfers in the order of time, once, in PL/pgSQL. {listed} {} runs, {CALLS} calls a wallet of \
-         ours, one of the peer's.",
+        "{}; from the first {SEEDS} senders by md5 of the address whose funds are in {} to {} transfers within 5 hops: {}. \
+         On both sides, services do not stop a trace, wallets with more than 1,000 receivers do, and a wallet is followed \
+         if fewer than 5 transfers brought funds there. The tainted amounts of every transfer are equal to {TOLERANCE:e} \
+         of the largest. The peer computes in double precision, ours in integer units. The peer collects wallets level by \
+         level with the earliest time of arrival, by the table's indexes, then reads their transfers once in order of \
+         time, in PL/pgSQL. {paths} {} runs, {CALLS} calls per wallet for ours, one for the peer.",
         real.name,
         STEPS.start(),
         STEPS.end(),
@@ -101,27 +101,27 @@ pub async fn measure(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
         .against("SQL, level by level, and one pass in PL/pgSQL", setting))
 }
 
-/// How long a recursive CTE takes to list the paths from each wallet.
-async fn listed(real: &Real<'_>, seeds: &[String]) -> Result<String> {
-    let client = session(&real.database, &format!("SET statement_timeout = '{PATIENCE}'")).await?;
-    client.batch_execute(HUBS).await.context("find wallets that are not followed")?;
-    let paths = client.prepare(PATHS).await.context("prepare a walk over paths")?;
-    let mut took = Vec::new();
+/// Reports how long a recursive CTE takes to list the paths from each wallet.
+async fn describe_paths(real: &Real<'_>, seeds: &[String]) -> Result<String> {
+    let client = session(&real.database, &format!("SET statement_timeout = '{PATHS_LIMIT}'")).await?;
+    client.batch_execute(HUBS).await.context("find the wallets that are not followed")?;
+    let paths = client.prepare(PATHS).await.context("prepare the listing of paths")?;
+    let mut times = Vec::new();
     for seed in seeds {
         let start = Instant::now();
         match client.query_one(&paths, &[seed]).await {
-            Ok(row) => took.push(format!("{:.1} s ({} paths)", millis(start) / 1000.0, row.try_get::<_, i64>(0)?)),
+            Ok(row) => times.push(format!("{:.1} s ({} paths)", millis(start) / 1000.0, row.try_get::<_, i64>(0)?)),
             Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
-                took.push(format!("more than {PATIENCE}"));
+                times.push(format!("more than {PATHS_LIMIT}"));
             }
-            Err(error) => return Err(error).context("walk over paths"),
+            Err(error) => return Err(error).context("list paths"),
         }
     }
-    Ok(format!("A recursive CTE that lists the paths in time, without any amounts, takes {}.", took.join(", ")))
+    Ok(format!("A recursive CTE that lists the paths in time, without amounts, takes {}.", times.join(", ")))
 }
 
 async fn seeds(client: &Rc<Client>) -> Result<Vec<String>> {
-    let senders = client.query(SENDERS, &[]).await.context("draw wallets")?;
+    let senders = client.query(SENDERS, &[]).await.context("select wallets")?;
     let mut seeds = Vec::new();
     for sender in senders {
         let address: String = sender.try_get(0)?;
@@ -137,7 +137,7 @@ async fn seeds(client: &Rc<Client>) -> Result<Vec<String>> {
     Ok(seeds)
 }
 
-/// Compares tainted amounts by transaction: one may hold several transfers.
+/// Compares tainted amounts by transaction, which may contain several transfers.
 fn ensure_close(seed: &str, ours: &[(String, f64)], peers: &[(String, f64)]) -> Result<()> {
     let sums = |rows: &[(String, f64)]| {
         let mut sums = BTreeMap::<String, f64>::new();
@@ -147,16 +147,16 @@ fn ensure_close(seed: &str, ours: &[(String, f64)], peers: &[(String, f64)]) -> 
         sums
     };
     let (ours, mut peers) = (sums(ours), sums(peers));
-    let most = ours.values().copied().fold(0.0, f64::max);
+    let largest = ours.values().copied().fold(0.0, f64::max);
     for (hash, tainted) in &ours {
         let peer = peers.remove(hash).unwrap_or_default();
         ensure!(
-            (tainted - peer).abs() <= TOLERANCE * most,
-            "from {seed}, {hash}: {tainted} of ours, {peer} of the peer's"
+            (tainted - peer).abs() <= TOLERANCE * largest,
+            "from {seed}, {hash}: ours has {tainted}, the peer {peer}"
         );
     }
     for (hash, peer) in peers {
-        ensure!(peer <= TOLERANCE * most, "from {seed}, {hash}: none of ours, {peer} of the peer's");
+        ensure!(peer <= TOLERANCE * largest, "from {seed}, {hash}: ours has nothing, the peer {peer}");
     }
     Ok(())
 }

@@ -9,7 +9,8 @@ BEGIN
 END;
 $$;
 
--- Which wallets funds may come to in time, in fewer transfers than are followed; then all their transfers once, in the order of time.
+-- Finds the wallets that funds can reach in time within the limits, then reads their transfers once
+-- in order of time.
 CREATE FUNCTION peer.trace_haircut(origin text, max_hops integer, max_fan_out bigint)
     RETURNS TABLE (tx_hash text, tainted double precision) LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,4 +1,4 @@
-//! `risk.*`: how good scores are, and how fast, against gradient boosting, SQL and Python.
+//! `risk.*`: quality and speed of scores, compared with gradient boosting, SQL and Python.
 
 pub mod quality;
 pub mod scores;
@@ -15,11 +15,11 @@ pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> b
     let quality = [quality::AP, quality::AUC];
     if quality.into_iter().any(wanted) {
         if sets.source.cases().is_none() {
-            results.leave_out(quality.into_iter(), "no labelled wallets are beside the data");
+            results.leave_out(quality.into_iter(), "the data set has no labelled wallets");
         } else {
             eprintln!("risk.quality");
             match quality::measure(sets.source, &sets.stack.folder().join("risk")) {
-                Ok(measured) => measured.into_iter().for_each(|one| results.add(&one.case.clone(), Ok(one))),
+                Ok(measured) => measured.into_iter().for_each(|result| results.add(&result.case.clone(), Ok(result))),
                 Err(error) => quality.into_iter().for_each(|case| results.failed(case, &error)),
             }
         }
@@ -33,17 +33,17 @@ pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> b
             udf::measure(real, runs).await
         }
         .await;
-        // measured once, whatever it is called
+        // Measured once, and reported under each wanted name.
         for case in udf {
             match &measured {
-                Ok(one) => results.add(case, Ok(Measurement { case: case.to_owned(), ..one.clone() })),
+                Ok(result) => results.add(case, Ok(Measurement { case: case.to_owned(), ..result.clone() })),
                 Err(error) => results.failed(case, error),
             }
         }
     }
     if sets.source.labels().is_none() {
         let cases = [scores::ALL, scores::ONE];
-        results.leave_out(cases.into_iter().filter(|case| wanted(case)), "no labels are beside the data");
+        results.leave_out(cases.into_iter().filter(|case| wanted(case)), "the data set has no labels");
         return;
     }
     if wanted(scores::ALL) {

@@ -10,7 +10,7 @@ WITH dealing AS MATERIALIZED (
     SELECT d.peer, sum(d.value) FILTER (WHERE d.sent) AS sent, sum(d.value) FILTER (WHERE NOT d.sent) AS received
       FROM dealing AS d GROUP BY d.peer
 ), contacts AS MATERIALIZED (
-    -- from a thousand contacts on a counterparty is a hub, and no more are counted
+    -- A counterparty with a thousand contacts is a hub, and more are not counted.
     SELECT p.peer, p.sent, p.received, i.fan_in, o.fan_out, coalesce(i.illicit, false) AS paid_by_illicit,
            coalesce(o.illicit, false) AS paying_illicit,
            EXISTS (SELECT FROM arx.address_labels AS l JOIN arx.label_categories AS c USING (category)

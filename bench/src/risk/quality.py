@@ -1,4 +1,4 @@
-"""Gradient boosting on the samples that the scorecard was judged on: the same features, the same folds."""
+"""Gradient boosting with the samples of the scorecard: the same features and folds."""
 import csv
 import json
 import sys
@@ -8,10 +8,11 @@ import sklearn
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-# neither model sees the order of rows; what chance there is comes from this
+# The only source of randomness. The order of rows has no effect on either model.
 SEED = 0
 
-# beside scikit-learn's own settings, those that did best in a search over rate, depth and number of trees
+# scikit-learn's default parameters, and the best ones of a search over rate, depth and number of
+# trees.
 MODELS = {
     "GradientBoostingClassifier()": lambda: GradientBoostingClassifier(random_state=SEED),
     "GradientBoostingClassifier(n_estimators=300, max_depth=4, subsample=0.7)": lambda: GradientBoostingClassifier(
@@ -41,7 +42,7 @@ def main(folder, folds):
         predicted = numpy.zeros(len(illicit))
         for fold, (_, _, _, values) in enumerate(samples):
             if name.startswith("Gradient"):
-                # it takes no undefined values: no feature that is never negative is ever this
+                # It supports no undefined values. The features are never negative.
                 values = numpy.nan_to_num(values, nan=-1.0)
             held_out = of_fold == fold
             model = make().fit(values[~held_out], illicit[~held_out])

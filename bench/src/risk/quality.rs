@@ -1,4 +1,5 @@
-//! `risk.quality.*`: what the scorecard that ships is worth on wallets it has not seen, against gradient boosting.
+//! `risk.quality.*`: quality of the shipped scorecard on unseen wallets, compared with gradient
+//! boosting.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,7 +22,7 @@ pub const AUC: &str = "risk.quality.auc_all_cv";
 
 const FOLDS: usize = 5;
 
-/// What a peer is worth.
+/// Quality of a peer's model.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Peer {
     model: String,
@@ -29,17 +30,17 @@ struct Peer {
     stratum_average_precision: f64,
 }
 
-/// Both measurements. The scorecard is fitted as it is for shipping, and must be the one that ships.
+/// Runs both measurements. The scorecard is fitted again, and must equal the shipped one.
 ///
 /// # Errors
-/// When something fails, or the scorecard is another one.
+/// When fitting fails, or the scorecards differ.
 pub fn measure(source: &Source, folder: &Path) -> Result<[Measurement; 2]> {
     let Source::Graph { transactions, nodes } = source else { anyhow::bail!("the sample has no labelled wallets") };
-    let cases = source.cases().context("no labelled wallets are beside the data")?;
-    let labels = source.labels().context("no labels are beside the data")?;
+    let cases = source.cases().context("the data set has no labelled wallets")?;
+    let labels = source.labels().context("the data set has no labels")?;
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let (samples, out) = (folder.join("samples"), folder.join("scorecard.json"));
-    let shipped = arx_core::risk::compiled_in().context("read the scorecard that ships")?;
+    let shipped = arx_core::risk::compiled_in().context("read the shipped scorecard")?;
     let mut command = Command::new(programs::sidecar()?);
     command.arg("risk-fit").arg("--transactions").arg(transactions).arg("--nodes").arg(nodes);
     command.arg("--cases").arg(cases).arg("--labels").arg(labels).args(["--stratum", "first_seen_year=2017"]);
@@ -47,31 +48,31 @@ pub fn measure(source: &Source, folder: &Path) -> Result<[Measurement; 2]> {
     run(command.arg("--samples").arg(&samples).arg("--out").arg(&out))?;
     let text = std::fs::read_to_string(&out).with_context(|| format!("read {}", out.display()))?;
     let ours = Scorecard::from_json(&text).context("read the scorecard")?;
-    ensure!(ours == shipped, "the scorecard that ships is not the one that is fitted");
-    let training = ours.training().context("the scorecard does not say how it was fitted")?;
+    ensure!(ours == shipped, "the fitted scorecard differs from the shipped one");
+    let training = ours.training().context("the scorecard has no record of its training")?;
     let ap: f64 = training.notes.get("stratum_average_precision").context("no stratum was measured")?.parse()?;
     let peers: Timed<Vec<Peer>> = timed(include_str!("quality.py"), &samples, FOLDS)?;
-    let told: Vec<String> = peers
+    let qualities: Vec<String> = peers
         .answer
         .iter()
-        .map(|one| format!("`{}` {:.4} and {:.4}", one.model, one.stratum_average_precision, one.auc))
+        .map(|peer| format!("`{}` {:.4} and {:.4}", peer.model, peer.stratum_average_precision, peer.auc))
         .collect();
-    let best = |of: fn(&Peer) -> f64| peers.answer.iter().map(of).fold(f64::NAN, f64::max);
+    let best = |quality: fn(&Peer) -> f64| peers.answer.iter().map(quality).fold(f64::NAN, f64::max);
     let setting = format!(
-        "{} labelled wallets of {}, {} of them illicit, {FOLDS} folds; in each fold the features know no label of its wallets. The scorecard \
-         with its rounded points and merged steps, fitted as it ships, against scikit-learn {} on the same features and folds, the best of: {} \
-         (average precision among wallets first seen in 2017, and AUC over all).",
+        "{} labelled wallets of {}, {} of them illicit, {FOLDS} folds; the features of a fold use no label of its wallets. \
+         The shipped scorecard, with rounded points and merged steps, compared with scikit-learn {} on the same features \
+         and folds, the best of: {} (average precision among wallets first seen in 2017, and AUC over all).",
         training.rows,
         source.name(),
         training.illicit,
         peers.version,
-        told.join("; "),
+        qualities.join("; "),
     );
-    let one = |case, ours, peer, unit| {
+    let measurement = |case, ours, peer, unit| {
         Measurement::new(case, (ours, peer), unit, true).against("gradient boosting (scikit-learn)", setting.clone())
     };
     Ok([
-        one(AP, ap, best(|peer| peer.stratum_average_precision), "average precision"),
-        one(AUC, training.auc, best(|peer| peer.auc), "AUC"),
+        measurement(AP, ap, best(|peer| peer.stratum_average_precision), "average precision"),
+        measurement(AUC, training.auc, best(|peer| peer.auc), "AUC"),
     ])
 }

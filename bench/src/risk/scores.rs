@@ -1,4 +1,5 @@
-//! `risk.score_all_real.*` and `risk.one_wallet.*`: features and scores, against SQL that computes some of the features.
+//! `risk.score_all_real.*` and `risk.one_wallet.*`: features and scores, compared with SQL that
+//! computes some of the features.
 
 use std::time::Instant;
 
@@ -11,15 +12,13 @@ use crate::report::Measurement;
 use crate::sets::Real;
 use crate::timing::{in_turn_async, median, millis};
 
-/// All wallets.
 pub const ALL: &str = "risk.score_all_real.vs_sql_features";
 
-/// One wallet.
 pub const ONE: &str = "risk.one_wallet.vs_sql";
 
 const ALL_OURS: &str = "SELECT sum(wallets)::bigint FROM arx.risk_distribution('ethereum')";
 
-/// The same sums as the peer's, out of our features.
+/// The peer's sums, computed from our features.
 const ALL_CHECK: &str = "SELECT count(*), sum(f.features[1])::bigint, \
             sum(coalesce(f.features[p.senders], 0) + coalesce(f.features[p.receivers], 0))::bigint, \
             sum(coalesce(f.features[p.lifetime], 0)) \
@@ -28,8 +27,8 @@ const ALL_CHECK: &str = "SELECT count(*), sum(f.features[1])::bigint, \
                     max(position) FILTER (WHERE feature = 'receivers') AS receivers, \
                     max(position) FILTER (WHERE feature = 'lifetime') AS lifetime FROM arx.risk_features()) AS p";
 
-/// Wallets in an order that has nothing to do with what they did, without those that a label decides.
-const DRAWN: &str = "SELECT address FROM ( \
+/// Selects unlabelled wallets in an order that is independent of their behaviour.
+const SAMPLE: &str = "SELECT address FROM ( \
          SELECT from_address AS address FROM arx.transactions WHERE network = 'ethereum' AND status <> 'failed' \
             AND to_address <> from_address \
          UNION SELECT to_address FROM arx.transactions WHERE network = 'ethereum' AND status <> 'failed' \
@@ -45,7 +44,8 @@ const ONE_CHECK: &str = "SELECT max(value) FILTER (WHERE feature = 'transactions
             coalesce(max(value) FILTER (WHERE feature = 'receivers'), 0)::bigint \
        FROM arx.wallet_features($1, 'ethereum')";
 
-/// The scorecard in use under another name: whenever one of the two becomes active, backends read and parse it anew.
+/// Imports a copy of the active scorecard. Whenever another scorecard becomes active, backends read
+/// and parse it.
 const TWIN: &str = "SELECT arx.import_risk_model(m.document || jsonb_build_object('version', m.version || '-twin')) \
                       FROM arx.risk_models AS m WHERE m.state = 'active'";
 
@@ -53,29 +53,30 @@ const SWITCH: &str = "SELECT arx.activate_risk_model(m.version) FROM arx.risk_mo
                        WHERE m.version LIKE '%-twin' AND m.state <> 'active' OR m.builtin AND m.state <> 'active' \
                        ORDER BY m.created_at LIMIT 1";
 
-/// Wallets asked about one by one.
+/// Number of wallets, which are scored one by one.
 const WALLETS: usize = 201;
 
 /// `risk.score_all_real.vs_sql_features`.
 ///
 /// # Errors
-/// When a call fails, or the two sides disagree.
+/// When a call fails, or the results differ.
 pub async fn all(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let client = session(&real.database, "").await?;
-    // the peer runs as the server comes, and once more as a tuner would have it, which the report says
+    // The peer runs with the server's default settings, and again with tuned ones for the
+    // description.
     let tuned = client.prepare(include_str!("scores_all_peer.sql")).await.context("prepare the peer")?;
-    let as_it_comes = session(&real.database, "RESET jit; RESET work_mem").await?;
-    let peer = as_it_comes.prepare(include_str!("scores_all_peer.sql")).await.context("prepare the peer")?;
+    let untuned = session(&real.database, "RESET jit; RESET work_mem").await?;
+    let peer = untuned.prepare(include_str!("scores_all_peer.sql")).await.context("prepare the peer")?;
     let sums = |row: &tokio_postgres::Row| -> Result<(i64, i64, i64, f64)> {
         Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
     };
     let (ours, peers) = (
-        sums(&client.query_one(ALL_CHECK, &[]).await.context("sum up our features")?)?,
-        sums(&as_it_comes.query_one(&peer, &[]).await.context("ask the peer")?)?,
+        sums(&client.query_one(ALL_CHECK, &[]).await.context("sum our features")?)?,
+        sums(&untuned.query_one(&peer, &[]).await.context("call the peer")?)?,
     );
     ensure!(
         (ours.0, ours.1, ours.2) == (peers.0, peers.1, peers.2) && (ours.3 - peers.3).abs() <= peers.3 * 1e-9,
-        "our features sum up to {ours:?}, the peer's to {peers:?}"
+        "the sums of our features are {ours:?}, the peer's {peers:?}"
     );
     let scored: i64 = client.query_one(ALL_OURS, &[]).await.context("score all wallets")?.try_get(0)?;
     let medians = in_turn_async(
@@ -87,23 +88,23 @@ pub async fn all(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
         },
         async |_| {
             let start = Instant::now();
-            as_it_comes.query_one(&peer, &[]).await.context("ask the peer")?;
+            untuned.query_one(&peer, &[]).await.context("call the peer")?;
             Ok(millis(start))
         },
     )
     .await?;
-    let mut of_tuned = Vec::new();
+    let mut tuned_times = Vec::new();
     for _ in 0..runs.slow {
         let start = Instant::now();
-        client.query_one(&tuned, &[]).await.context("ask the tuned peer")?;
-        of_tuned.push(millis(start));
+        client.query_one(&tuned, &[]).await.context("call the tuned peer")?;
+        tuned_times.push(millis(start));
     }
-    let of_tuned = median(&of_tuned)?;
+    let tuned_millis = median(&tuned_times)?;
     let setting = format!(
-        "{}, with the labels beside it: `risk_distribution()` computes all features and the score of {scored} wallets, on as many threads as a \
-         parallel query has processes. The peer computes counts, sums, distinct counterparties, lifetime and mean gap of {} wallets, and no \
-         score; our features sum up to the same. It runs with the server's default settings, in a parallel plan; without JIT and with 256 MB of \
-         work_mem it takes {of_tuned:.0} ms. {} runs.",
+        "{} with its labels: `risk_distribution()` computes all features and the scores of {scored} wallets, with as many \
+         threads as a parallel query has processes. The peer computes counts, sums, distinct counterparties, lifetime and \
+         mean gap of {} wallets, and no score; the sums of our features are the same. It runs with the server's default \
+         settings, in a parallel plan; without JIT and with 256 MB of work_mem it takes {tuned_millis:.0} ms. {} runs.",
         real.name, peers.0, runs.slow,
     );
     Ok(Measurement::new(ALL, medians, "ms", false).against("one SQL statement for a few of the features", setting))
@@ -112,42 +113,43 @@ pub async fn all(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
 /// `risk.one_wallet.vs_sql`.
 ///
 /// # Errors
-/// When a call fails, or the two sides disagree.
+/// When a call fails, or the results differ.
 pub async fn one(real: &Real<'_>) -> Result<Measurement> {
     let client = session(&real.database, "").await?;
-    let drawn = client.query(DRAWN, &[&(WALLETS as i64)]).await.context("draw wallets")?;
-    let wallets = drawn.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let sample = client.query(SAMPLE, &[&(WALLETS as i64)]).await.context("select wallets")?;
+    let wallets = sample.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     let ours = client.prepare(ONE_OURS).await.context("prepare ours")?;
     let peer = client.prepare(include_str!("one_wallet_peer.sql")).await.context("prepare the peer")?;
     client.query_one(TWIN, &[]).await.context("store a twin of the scorecard")?;
-    // the first call of a session maps the graph and reads the labels
+    // The first call of a session maps the graph and reads the labels.
     let first = time(&client, &ours, &wallets[0]).await?;
-    let (mut of_ours, mut of_peer) = (Vec::new(), Vec::new());
+    let (mut our_times, mut peer_times) = (Vec::new(), Vec::new());
     for wallet in &wallets {
-        let found = |row: &tokio_postgres::Row| -> Result<(i64, f64, i64, i64)> {
+        let read = |row: &tokio_postgres::Row| -> Result<(i64, f64, i64, i64)> {
             Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
         };
-        let of_features = found(&client.query_one(ONE_CHECK, &[wallet]).await.context("look at features")?)?;
-        of_peer.push(time(&client, &peer, wallet).await?);
-        let of_sql = found(&client.query_one(&peer, &[wallet]).await.context("ask the peer")?)?;
-        ensure!(of_features == of_sql, "{wallet}: our features say {of_features:?}, the peer {of_sql:?}");
+        let our_values = read(&client.query_one(ONE_CHECK, &[wallet]).await.context("read features")?)?;
+        peer_times.push(time(&client, &peer, wallet).await?);
+        let peer_values = read(&client.query_one(&peer, &[wallet]).await.context("call the peer")?)?;
+        ensure!(our_values == peer_values, "{wallet}: our features are {our_values:?}, the peer's {peer_values:?}");
         client.query_one(SWITCH, &[]).await.context("switch scorecards")?;
-        of_ours.push(time(&client, &ours, wallet).await?);
+        our_times.push(time(&client, &ours, wallet).await?);
     }
     let setting = format!(
-        "{}, with the labels beside it; the first {} wallets without a label by md5 of the address, one after the other. Ours is \
-         `wallet_risk()`: all features, score and reasons; the graph and the labels are warm, another scorecard becomes \
-         active before each call, which reads and parses it (the first call of a session took {first:.0} ms). The peer is a prepared SQL statement for counts, sums, lifetime, mean gap, distinct \
-         counterparties, and the contacts and illicit contacts of these as far as a thousand; the sides agree on counts and lifetimes.",
+        "{} with its labels; the first {} wallets without a label by md5 of the address, one by one. Ours is \
+         `wallet_risk()`: all features, score and reasons; the graph and the labels are warm, and another scorecard becomes \
+         active before each call, which reads and parses it (the first call of a session took {first:.0} ms). The peer is \
+         a prepared SQL statement for counts, sums, lifetime, mean gap, distinct counterparties, and their contacts and \
+         illicit contacts up to a thousand; counts and lifetimes are equal.",
         real.name,
         wallets.len(),
     );
-    Ok(Measurement::new(ONE, (median(&of_ours)?, median(&of_peer)?), "ms a wallet", false)
+    Ok(Measurement::new(ONE, (median(&our_times)?, median(&peer_times)?), "ms a wallet", false)
         .against("one SQL statement for a few of the features", setting))
 }
 
 async fn time(client: &Client, statement: &tokio_postgres::Statement, wallet: &String) -> Result<f64> {
     let start = Instant::now();
-    client.query(statement, &[wallet]).await.context("ask about one wallet")?;
+    client.query(statement, &[wallet]).await.context("score a wallet")?;
     Ok(millis(start))
 }

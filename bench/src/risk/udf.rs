@@ -1,4 +1,5 @@
-//! `risk.udf_rows.vs_python_udf`: scores a second of ClickHouse's executable function, against one in Python that reads the same scorecard.
+//! `risk.udf_rows.vs_python_udf`: scores per second of ClickHouse's executable function, compared
+//! with one in Python that uses the same scorecard.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -14,35 +15,33 @@ use crate::sets::Real;
 use crate::shapes::python::interpreter;
 use crate::timing::in_turn;
 
-/// The case.
 pub const CASE: &str = "risk.udf_rows.vs_python_udf";
 
-/// The case again, under the name it has among the executable functions.
+/// The name of the case among the executable functions.
 pub const AMONG_FUNCTIONS: &str = "udf.risk_rows.vs_python_udf";
 
-/// Rows of a run, and of a chunk of it.
 const ROWS: usize = 65_536;
 const CHUNK: usize = 16_384;
 
-/// Bytes of a `Nullable(Decimal(4, 1))` that there is.
-const ANSWER: usize = 5;
+/// Bytes of a `Nullable(Decimal(4, 1))` with a value.
+const RESULT: usize = 5;
 
-/// Features of wallets in an order that has nothing to do with what they did.
-const DRAWN: &str = "SELECT features FROM arx.feature_vectors('ethereum', ARRAY( \
+/// Features of wallets in an order that is independent of their behaviour.
+const SAMPLE: &str = "SELECT features FROM arx.feature_vectors('ethereum', ARRAY( \
          SELECT address FROM (SELECT from_address AS address FROM arx.transactions WHERE network = 'ethereum' \
              UNION SELECT to_address FROM arx.transactions WHERE network = 'ethereum' AND to_address IS NOT NULL) AS wallet \
           ORDER BY md5(address) LIMIT $1))";
 
-/// The measurement.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a side fails, or when the two disagree.
+/// When a side fails, or the scores differ.
 pub async fn measure(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let client = session(&real.database, "").await?;
-    let drawn = client.query(DRAWN, &[&(ROWS as i64)]).await.context("look at wallets")?;
-    let drawn = drawn.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Vec<Option<f64>>>, _>>()?;
-    ensure!(!drawn.is_empty(), "there are no wallets");
-    let input = chunks(&drawn);
+    let sample = client.query(SAMPLE, &[&(ROWS as i64)]).await.context("read features")?;
+    let vectors = sample.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Vec<Option<f64>>>, _>>()?;
+    ensure!(!vectors.is_empty(), "there are no wallets");
+    let input = chunks(&vectors);
     let names =
         client.query_one("SELECT string_agg(feature, ',' ORDER BY position) FROM arx.risk_features()", &[]).await;
     let names: String = names.context("read the names of features")?.try_get(0)?;
@@ -55,41 +54,42 @@ pub async fn measure(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let mut ours = Function::start(command.arg("risk-score").arg("--scorecard").arg(&scorecard))?;
     let mut command = Command::new(interpreter()?);
     let mut peer = Function::start(command.args(["-c", include_str!("udf_peer.py")]).arg(&scorecard).arg(names))?;
-    let (of_ours, of_peer) = (ours.answer(&input)?, peer.answer(&input)?);
-    let differing = of_ours.chunks(ANSWER).zip(of_peer.chunks(ANSWER)).filter(|(ours, peers)| ours != peers).count();
-    ensure!(differing == 0, "{differing} of {ROWS} scores are not the peer's");
-    let mut kinds: Vec<&[u8]> = of_ours.chunks(ANSWER).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    ensure!(kinds.len() > 10, "there are but {} different scores", kinds.len());
+    let (our_scores, peer_scores) = (ours.call(&input)?, peer.call(&input)?);
+    let differing =
+        our_scores.chunks(RESULT).zip(peer_scores.chunks(RESULT)).filter(|(ours, peers)| ours != peers).count();
+    ensure!(differing == 0, "{differing} of {ROWS} scores differ from the peer's");
+    let mut distinct: Vec<&[u8]> = our_scores.chunks(RESULT).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    ensure!(distinct.len() > 10, "there are only {} different scores", distinct.len());
 
     let rate = |function: &mut Function| {
         let start = Instant::now();
-        function.answer(&input)?;
+        function.call(&input)?;
         Ok(ROWS as f64 / start.elapsed().as_secs_f64())
     };
     let medians = in_turn(runs.slow, |_| rate(&mut ours), |_| rate(&mut peer))?;
     let setting = format!(
-        "features of {} wallets of {}, {ROWS} rows in chunks of {CHUNK}, {:.0} MB; both are processes that are running already, and get the \
-         same bytes through a pipe as ClickHouse sends them (RowBinary, chunk headers). The peer is pure Python: `struct` and `bisect` over the \
-         same scorecard. Both gave the same scores, {} different ones. {} runs.",
-        drawn.len(),
+        "features of {} wallets of {}, {ROWS} rows in chunks of {CHUNK}, {:.0} MB; both are running processes that read the \
+         same bytes from a pipe, in ClickHouse's format (RowBinary, chunk headers). The peer is pure Python: `struct` and \
+         `bisect` with the same scorecard. Both returned the same scores, {} different ones. {} runs.",
+        vectors.len(),
         real.name,
         input.len() as f64 / 1e6,
-        kinds.len(),
+        distinct.len(),
         runs.slow,
     );
     Ok(Measurement::new(CASE, medians, "rows/s", true).against("an executable function in Python", setting))
 }
 
-/// Rows as ClickHouse sends them.
-fn chunks(drawn: &[Vec<Option<f64>>]) -> Vec<u8> {
+/// Encodes rows as ClickHouse sends them.
+fn chunks(vectors: &[Vec<Option<f64>>]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for (number, row) in drawn.iter().cycle().take(ROWS).enumerate() {
+    for (number, row) in vectors.iter().cycle().take(ROWS).enumerate() {
         if number % CHUNK == 0 {
             bytes.extend(format!("{CHUNK}\n").into_bytes());
         }
-        // fewer than 128: one byte
+        // A length below 128 is one byte.
         bytes.push(row.len() as u8);
         for value in row {
             bytes.push(u8::from(value.is_none()));
@@ -99,7 +99,7 @@ fn chunks(drawn: &[Vec<Option<f64>>]) -> Vec<u8> {
     bytes
 }
 
-/// A process that answers.
+/// A process of an executable function.
 struct Function {
     child: Child,
     input: ChildStdin,
@@ -115,20 +115,20 @@ impl Function {
     }
 
     /// Writes and reads at the same time, as ClickHouse does.
-    fn answer(&mut self, input: &[u8]) -> Result<Vec<u8>> {
-        let mut answers = vec![0; ROWS * ANSWER];
+    fn call(&mut self, input: &[u8]) -> Result<Vec<u8>> {
+        let mut results = vec![0; ROWS * RESULT];
         std::thread::scope(|scope| {
             let written = scope.spawn(|| self.input.write_all(input));
-            self.output.read_exact(&mut answers).context("read the function's answers")?;
-            written.join().map_err(|_| anyhow::anyhow!("the writer ended"))?.context("write to the function")
+            self.output.read_exact(&mut results).context("read the function's results")?;
+            written.join().map_err(|_| anyhow::anyhow!("the writing thread panicked"))?.context("write to the function")
         })?;
-        Ok(answers)
+        Ok(results)
     }
 }
 
 impl Drop for Function {
     fn drop(&mut self) {
-        // it may have ended by itself
+        // Fails when the process has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

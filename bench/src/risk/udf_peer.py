@@ -1,6 +1,7 @@
-"""A ClickHouse executable function: risk scores of rows of features, Array(Nullable(Float64)), as Nullable(Decimal(4, 1)).
+"""A ClickHouse executable function for risk scores.
 
-RowBinary with chunk headers. The tables of the scorecard are prepared once; a chunk is answered with one write.
+It maps Array(Nullable(Float64)) to Nullable(Decimal(4, 1)), in RowBinary with chunk headers. The
+tables of the scorecard are prepared once, and the results of a chunk are written at once.
 """
 import json
 import struct
@@ -25,10 +26,10 @@ class Scorecard:
             undefined = tenths(factor["undefined"])
             at = [column[name] for name in factor["features"]]
             if len(at) == 1:
-                points = [tenths(one) for one in factor["points"]]
+                points = [tenths(value) for value in factor["points"]]
                 self.singles.append((at[0], factor["cuts"][0], points, undefined))
             else:
-                points = [[tenths(one) for one in row] for row in factor["points"]]
+                points = [[tenths(value) for value in row] for row in factor["points"]]
                 self.pairs.append((at[0], factor["cuts"][0], at[1], factor["cuts"][1], points, undefined))
 
     def score(self, row):
@@ -46,7 +47,7 @@ class Scorecard:
 
 
 class Rows:
-    """Rows out of a stream, read in large pieces."""
+    """Rows of a stream, which is read in large pieces."""
 
     def __init__(self, stream):
         self.read, self.buffer, self.at = stream.read1, b"", 0

@@ -1,4 +1,4 @@
-//! AMLSim's synthetic bank: transfers by the day, and accounts of which some are marked as fraudulent.
+//! AMLSim's synthetic bank: transfers by day, and accounts, some of which are marked as fraudulent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,24 +12,22 @@ use serde::Deserialize;
 
 use crate::graph::{load, side};
 
-/// The network, whose addresses are opaque.
+/// Name of the network, whose addresses are opaque.
 pub const NETWORK: &str = "amlsim";
 
-/// The day before the first step, and the day after the last for which there is a partition.
+/// First and last day with a partition. Step 1 is the second day.
 const DAYS: (&str, &str) = ("2019-01-01", "2019-12-31");
 
-/// Of a transfer.
+/// A row of `transactions.csv`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Transfer {
-    /// Sender.
     #[serde(rename = "sourceNodeId")]
     pub source: String,
-    /// Receiver.
     #[serde(rename = "targetNodeId")]
     pub target: String,
-    /// The amount, as it is written.
+    /// Amount in text form.
     pub value: String,
-    /// The step, counted from one.
+    /// Step, counted from one.
     pub time: u32,
 }
 
@@ -40,22 +38,20 @@ struct Account {
     is_fraud: u8,
 }
 
-/// The set, in a database of its own, its graph built.
+/// The loaded data set.
 #[derive(Debug)]
 pub struct AmlSim<'a> {
-    /// Where it is.
     pub database: Database<'a>,
-    /// For settings: how many transactions of what.
+    /// Name in the report, with the number of transfers.
     pub name: String,
-    /// Every transfer.
     pub transfers: Vec<Transfer>,
-    /// The accounts that are marked.
+    /// Accounts marked as fraudulent.
     pub fraudulent: BTreeSet<String>,
-    /// For files that peers read.
+    /// Folder for files that peers read.
     pub folder: PathBuf,
 }
 
-/// Accounts of a cycle in the order of its transfers, the smallest first.
+/// Accounts of a cycle in the order of its transfers, beginning with the smallest.
 pub type Cycle = Vec<String>;
 
 /// Loads the set from its archive.
@@ -69,7 +65,8 @@ pub async fn load<'a>(stack: &'a Stack, archive: &Path) -> Result<AmlSim<'a>> {
     run(Command::new("tar").arg("-xzf").arg(archive).args(["--strip-components=1", "-C"]).arg(&folder))?;
     let transfers: Vec<Transfer> = read(&folder.join("transactions.csv"))?;
     let accounts: Vec<Account> = read(&folder.join("nodes.csv"))?;
-    let fraudulent = accounts.into_iter().filter(|one| one.is_fraud == 1).map(|one| one.nodeid).collect();
+    let fraudulent =
+        accounts.into_iter().filter(|account| account.is_fraud == 1).map(|account| account.nodeid).collect();
 
     let database = stack.database(NETWORK)?;
     let (first, last) = DAYS;
@@ -78,8 +75,8 @@ pub async fn load<'a>(stack: &'a Stack, archive: &Path) -> Result<AmlSim<'a>> {
          SELECT arx.ensure_partitions('arx.transactions', '{first}', '{last}')"
     ))?;
     let client = side::session(&database, "").await?;
-    let rows = transfers.iter().enumerate().map(|(number, one)| {
-        let Transfer { source, target, value, time } = one;
+    let rows = transfers.iter().enumerate().map(|(number, transfer)| {
+        let Transfer { source, target, value, time } = transfer;
         let day = chrono::NaiveDate::from_ymd_opt(2019, 1, 1)
             .and_then(|day| day.checked_add_days(chrono::Days::new((*time).into())));
         let day = day.unwrap_or_default();
@@ -90,7 +87,7 @@ pub async fn load<'a>(stack: &'a Stack, archive: &Path) -> Result<AmlSim<'a>> {
     let columns =
         "arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)";
     let loaded = load::copy_text(&client, columns, rows).await?;
-    ensure!(loaded == transfers.len() as u64, "{loaded} rows were loaded of {}", transfers.len());
+    ensure!(loaded == transfers.len() as u64, "{loaded} of {} rows were loaded", transfers.len());
     database.query("VACUUM ANALYZE arx.transactions")?;
     database.query("SELECT arx.refresh_graph(rebuild => true)")?;
     let name = format!("{loaded} transfers of AMLSim's 20K_cycle200");
@@ -102,44 +99,46 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>> {
     reader.deserialize().collect::<Result<_, _>>().with_context(|| format!("read {}", path.display()))
 }
 
-/// The order of a cycle's accounts, begun with the smallest.
+/// Rotates a cycle so that it begins with the smallest account.
 #[must_use]
 pub fn rotated(mut accounts: Vec<String>) -> Cycle {
-    let first = (0..accounts.len()).min_by_key(|place| &accounts[*place]).unwrap_or_default();
+    let first = (0..accounts.len()).min_by_key(|index| &accounts[*index]).unwrap_or_default();
     accounts.rotate_left(first);
     accounts
 }
 
 impl AmlSim<'_> {
-    /// The planted cycles that are closed: simple cycles of three or more accounts, all of them marked, along transfers of the same
-    /// amount. Nothing of the detector goes into this.
+    /// Returns the planted cycles that are closed: simple cycles of three or more marked accounts,
+    /// along transfers of the same amount. This is independent of the detector.
     #[must_use]
     pub fn planted(&self) -> BTreeSet<Cycle> {
         let mut by_value = BTreeMap::<&str, BTreeMap<&str, BTreeSet<&str>>>::new();
-        for one in &self.transfers {
-            if self.fraudulent.contains(&one.source) && self.fraudulent.contains(&one.target) {
-                by_value.entry(&one.value).or_default().entry(&one.source).or_default().insert(&one.target);
+        for transfer in &self.transfers {
+            let Transfer { source, target, value, .. } = transfer;
+            if self.fraudulent.contains(source) && self.fraudulent.contains(target) {
+                by_value.entry(value).or_default().entry(source).or_default().insert(target);
             }
         }
-        let mut found = BTreeSet::new();
+        let mut cycles = BTreeSet::new();
         for next in by_value.values() {
             for start in next.keys() {
-                walk(next, &mut vec![*start], &mut found);
+                walk(next, &mut vec![*start], &mut cycles);
             }
         }
-        found
+        cycles
     }
 }
 
-/// Goes on from the end of a path of accounts after its first, which is the smallest; every path that comes back to it is a cycle.
-fn walk<'a>(next: &BTreeMap<&'a str, BTreeSet<&'a str>>, path: &mut Vec<&'a str>, found: &mut BTreeSet<Cycle>) {
+/// Extends a path of accounts that begins with the smallest. Every path that returns to it is a
+/// cycle.
+fn walk<'a>(next: &BTreeMap<&'a str, BTreeSet<&'a str>>, path: &mut Vec<&'a str>, cycles: &mut BTreeSet<Cycle>) {
     let (Some(first), Some(last)) = (path.first().copied(), path.last().copied()) else { return };
     for account in next.get(last).into_iter().flatten().copied() {
         if account == first && path.len() >= 3 {
-            found.insert(path.iter().map(ToString::to_string).collect());
+            cycles.insert(path.iter().map(ToString::to_string).collect());
         } else if account > first && !path.contains(&account) {
             path.push(account);
-            walk(next, path, found);
+            walk(next, path, cycles);
             path.pop();
         }
     }
@@ -163,11 +162,11 @@ mod tests {
         for (from, to) in edges {
             next.entry(from).or_default().insert(to);
         }
-        let mut found = BTreeSet::new();
+        let mut cycles = BTreeSet::new();
         for start in next.keys() {
-            walk(&next, &mut vec![*start], &mut found);
+            walk(&next, &mut vec![*start], &mut cycles);
         }
-        let found: Vec<String> = found.into_iter().map(|one| one.concat()).collect();
-        assert_eq!(found, ["abc", "abcd"]);
+        let cycles: Vec<String> = cycles.into_iter().map(|cycle| cycle.concat()).collect();
+        assert_eq!(cycles, ["abc", "abcd"]);
     }
 }

@@ -1,4 +1,4 @@
-"""Weakly connected components by networkx: the first wallet and the number of wallets of each that has two at least."""
+"""Weakly connected components by networkx: first wallet and size of those with two wallets or more."""
 import json
 import sys
 import time
@@ -14,5 +14,5 @@ for _ in range(runs):
     start = time.perf_counter()
     found = list(networkx.weakly_connected_components(graph))
     milliseconds.append((time.perf_counter() - start) * 1000)
-answer = [[min(one), len(one)] for one in found if len(one) >= 2]
+answer = [[min(wallets), len(wallets)] for wallets in found if len(wallets) >= 2]
 json.dump({"version": networkx.__version__, "milliseconds": milliseconds, "answer": answer}, sys.stdout)

@@ -19,10 +19,10 @@ use crate::report::Measurement;
 use crate::sets::Real;
 use crate::timing::{median, millis};
 
-/// Against networkx.
+/// Comparison with networkx.
 pub const VS_NETWORKX: &str = "clusters.wcc.vs_networkx";
 
-/// Against SQL.
+/// Comparison with SQL.
 pub const VS_SQL: &str = "clusters.wcc.vs_sql";
 
 const OURS: &str = "SELECT cluster, wallets, complete FROM arx.wallet_clusters('ethereum', 'weak')";
@@ -33,23 +33,28 @@ const PAIRS: &str = "COPY (SELECT DISTINCT from_address, to_address FROM arx.tra
 const PEER: &str =
     "SELECT w.address, c.wallets FROM peer.components() AS c JOIN peer.wallets AS w ON w.wallet = c.label";
 
-/// A component: its first wallet by address, and how many it has.
+/// First wallet by address, and size of each component.
 type Components = BTreeSet<(String, i64)>;
 
-/// Ours, and its answer.
+/// Returns our side and its result.
 async fn ours(client: &Rc<Client>) -> Result<(Side, Components)> {
     let side = Side::prepare(client, OURS, vec![Question::new()], CALLS).await?;
     let read = |row: &Row| {
-        ensure!(row.try_get::<_, bool>(2)?, "the search was cut short");
+        ensure!(row.try_get::<_, bool>(2)?, "the result is incomplete");
         Ok((row.try_get(0)?, row.try_get(1)?))
     };
-    let found = side.answers(read).await?.into_iter().flatten().collect();
-    Ok((side, found))
+    let components = side.answers(read).await?.into_iter().flatten().collect();
+    Ok((side, components))
 }
 
 fn ensure_same(ours: &Components, peers: &Components) -> Result<()> {
-    let apart = ours.symmetric_difference(peers).take(3).collect::<Vec<_>>();
-    ensure!(apart.is_empty(), "{} components by ours, {} by the peer, apart in {apart:?}", ours.len(), peers.len());
+    let differences = ours.symmetric_difference(peers).take(3).collect::<Vec<_>>();
+    ensure!(
+        differences.is_empty(),
+        "ours has {} components, the peer {}, different are {differences:?}",
+        ours.len(),
+        peers.len()
+    );
     Ok(())
 }
 
@@ -64,20 +69,20 @@ async fn our_runs(side: &Side, runs: usize) -> Result<f64> {
 /// `clusters.wcc.vs_networkx`.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or when the results differ.
 pub async fn vs_networkx(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let client = session(&real.database, "").await?;
-    let (side, found) = ours(&client).await?;
+    let (side, components) = ours(&client).await?;
     let (file, pairs) = write_pairs(&client, real).await?;
     let peer: Timed<Vec<(String, i64)>> = timed(include_str!("components.py"), &file, runs.slow)?;
-    ensure_same(&found, &peer.answer.into_iter().collect())?;
+    ensure_same(&components, &peer.answer.into_iter().collect())?;
     let medians = (our_runs(&side, runs.slow).await?, median(&peer.milliseconds)?);
     let setting = format!(
-        "{}; {}, the same on both sides. networkx {} is given a DiGraph of the {pairs} pairs in a process of its own, built before the \
-         clock started, and times itself; ours is asked in SQL, and names the first 100 wallets of each component. {} runs, {CALLS} calls \
-         of ours a run.",
+        "{}; {}, equal on both sides. networkx {} has a DiGraph of the {pairs} pairs, built before the clock started, and \
+         measures itself; ours is called in SQL, and lists the first 100 wallets of each component. {} runs with {CALLS} \
+         calls for ours.",
         real.name,
-        sizes(&found),
+        sizes(&components),
         peer.version,
         runs.slow,
     );
@@ -85,36 +90,38 @@ pub async fn vs_networkx(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
         .against("networkx's `weakly_connected_components`", setting))
 }
 
-/// `clusters.wcc.vs_sql`. The peer takes long, so it runs once, and its answer is compared.
+/// `clusters.wcc.vs_sql`. The peer takes long, so it runs only once.
 ///
 /// # Errors
-/// When a call fails, or when the two sides disagree.
+/// When a call fails, or when the results differ.
 pub async fn vs_sql(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let client = session(&real.database, "SET client_min_messages = warning; SET statement_timeout = '10min'").await?;
-    let (side, found) = ours(&client).await?;
-    client.batch_execute(include_str!("components_peer.sql")).await.context("make the peer's tables")?;
+    let (side, components) = ours(&client).await?;
+    client.batch_execute(include_str!("components_peer.sql")).await.context("create the peer's tables")?;
     let start = Instant::now();
-    let rows = client.query(PEER, &[]).await.context("ask the peer")?;
+    let rows = client.query(PEER, &[]).await.context("call the peer")?;
     let peer = millis(start);
-    let of_peer = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Components>>()?;
-    ensure_same(&found, &of_peer)?;
+    let peer_components =
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Components>>()?;
+    ensure_same(&components, &peer_components)?;
     let medians = (our_runs(&side, runs.slow).await?, peer);
     let setting = format!(
-        "{}; {}, the same on both sides. The peer spreads the smallest label over a table of pairs of integers, both ways, indexed, made \
-         before the clock started; only labels that changed are passed on. {} runs, {CALLS} calls of ours a run; one of the peer's.",
+        "{}; {}, equal on both sides. The peer propagates the smallest label over an indexed table of pairs of integers in \
+         both directions, created before the clock started; only changed labels are propagated. {} runs with {CALLS} calls \
+         for ours, one call for the peer.",
         real.name,
-        sizes(&found),
+        sizes(&components),
         runs.slow,
     );
     Ok(Measurement::new(VS_SQL, medians, "ms a call", false).against("label propagation in SQL", setting))
 }
 
-fn sizes(found: &Components) -> String {
-    let most = found.iter().map(|(_, wallets)| *wallets).max().unwrap_or_default();
-    format!("{} components of two wallets or more, the largest of {most}", found.len())
+fn sizes(components: &Components) -> String {
+    let largest = components.iter().map(|(_, wallets)| *wallets).max().unwrap_or_default();
+    format!("{} components of two wallets or more, the largest of {largest}", components.len())
 }
 
-/// Writes the pairs into a file, a sender and a receiver a line.
+/// Writes the pairs into a file, one pair of sender and receiver a line.
 async fn write_pairs(client: &Client, real: &Real<'_>) -> Result<(PathBuf, usize)> {
     let folder = real.database.data_folder();
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;

@@ -1,5 +1,6 @@
--- The usual way: every wallet takes the smallest label among its neighbours, until none changes. Wallets are integers in the order of
--- their addresses, pairs go both ways, and only labels that changed are passed on.
+-- Label propagation: every wallet takes the smallest label among its neighbours, until no label
+-- changes. Wallets are integers in the order of their addresses, pairs exist in both directions,
+-- and only changed labels are propagated.
 CREATE SCHEMA IF NOT EXISTS peer;
 
 CREATE TABLE peer.wallets AS

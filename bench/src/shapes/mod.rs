@@ -28,7 +28,7 @@ pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> b
     } else {
         results.leave_out(
             [cycles::CASE, cycles::F1].into_iter().filter(|case| wanted(case)),
-            "no AMLSim set is beside the data",
+            "the data set has no AMLSim files",
         );
     }
     case!(components::VS_NETWORKX, components::vs_networkx(sets.real().await?, runs).await);

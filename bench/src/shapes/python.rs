@@ -1,4 +1,4 @@
-//! Peers in Python: a child process that reads a graph, then times itself and says what it found.
+//! Peers in Python: a child process that reads a graph, measures itself and reports its result.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,21 +9,21 @@ use arx_stack::programs::workspace;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// What a peer writes to standard output, as JSON.
+/// JSON that a peer writes to standard output.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Timed<T> {
-    /// The library's version.
+    /// Version of the library.
     pub version: String,
-    /// Of each run.
+    /// Duration of each run.
     pub milliseconds: Vec<f64>,
-    /// The answer.
     pub answer: T,
 }
 
-/// The interpreter: `ARX_BENCH_PYTHON`, or the one that `scripts/install-tools --bench` sets up.
+/// Returns the interpreter: `ARX_BENCH_PYTHON`, or the one that `scripts/install-tools --bench`
+/// installs.
 ///
 /// # Errors
-/// When it is not there.
+/// When it does not exist.
 pub fn interpreter() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("ARX_BENCH_PYTHON") {
         return Ok(path.into());
@@ -35,12 +35,13 @@ pub fn interpreter() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Runs a program with a file of edges, a sender and a receiver a line, and a number of runs.
+/// Runs a program with a file of edges, one pair of sender and receiver a line, and a number of
+/// runs.
 ///
 /// # Errors
-/// When it fails, or says something else than was expected.
+/// When it fails, or writes anything else than the expected JSON.
 pub fn timed<T: DeserializeOwned>(program: &str, edges: &Path, runs: usize) -> Result<Timed<T>> {
     let mut command = Command::new(interpreter()?);
     let text = run(command.args(["-c", program]).arg(edges).arg(runs.to_string()))?;
-    serde_json::from_str(&text).context("read what the Python peer found")
+    serde_json::from_str(&text).context("parse the output of the Python peer")
 }
