@@ -1,7 +1,7 @@
 //! Embedded ClickHouse engines: in the folder where a database's sidecar finds it, with given
 //! configuration files, or three as the shards of a cluster.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -131,12 +131,15 @@ impl ClickHouse {
             .send(sql)
             .context("send a query to ClickHouse")?;
         let status = response.status();
-        let body = response.body_mut().with_config().limit(u64::MAX).read_to_string();
-        let body = body.context("read ClickHouse's response")?;
-        // An error after the first rows comes with a status that reports success.
+        let mut body = Vec::new();
+        let outcome = response.body_mut().with_config().limit(u64::MAX).reader().read_to_end(&mut body);
+        let body = String::from_utf8(body).context("ClickHouse's response is not UTF-8")?;
+        // An error after the first rows comes with a status that reports success, and without the end of
+        // the body.
         if !status.is_success() || body.contains("DB::Exception") {
             bail!("{}", body.trim_end());
         }
+        outcome.context("read ClickHouse's response")?;
         Ok(body.trim_end().to_owned())
     }
 }
