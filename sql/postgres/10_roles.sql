@@ -1,4 +1,5 @@
--- Roles belong to the cluster, not to the extension: they are made if missing and stay after DROP EXTENSION.
+-- Roles belong to the cluster, not to the extension: they are created if they do not exist, and
+-- stay after DROP EXTENSION.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'arx_reader') THEN

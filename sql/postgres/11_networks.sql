@@ -1,15 +1,11 @@
--- The relations of ARX. Everything lives in the extension's schema `arx`.
---
--- What belongs to the extension and what does not: parents and default partitions are members of the extension; partitions
--- that functions create later are plain tables, so pg_dump carries their definition. Default partitions and the tables that
--- hold users' rows are registered with pg_extension_config_dump, so pg_dump carries their rows.
+-- Networks. Rows of users are those without `builtin`.
 
 CREATE TABLE networks (
     network         text PRIMARY KEY CHECK (network = arx.normalize_network(network)),
     family          text NOT NULL GENERATED ALWAYS AS (arx.network_family(network)) STORED,
     native_asset    text NOT NULL CHECK (native_asset <> ''),
     native_decimals smallint NOT NULL DEFAULT 18 CHECK (native_decimals BETWEEN 0 AND 18),
-    -- rows that ARX ships; a user's own rows are the others, and pg_dump carries those alone
+    -- Set for rows that ARX ships; pg_dump carries only the others.
     builtin         boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE networks IS 'networks that ARX knows; add one with INSERT (network, native_asset)';
@@ -25,4 +21,5 @@ INSERT INTO networks (network, native_asset, native_decimals, builtin) VALUES
     ('bitcoin-cash', 'BCH', 8, true), ('bitcoin-sv', 'BSV', 8, true), ('dogecoin', 'DOGE', 8, true),
     ('zcash', 'ZEC', 8, true), ('dash', 'DASH', 8, true), ('monero', 'XMR', 12, true), ('ripple', 'XRP', 6, true),
     ('cardano', 'ADA', 6, true), ('stellar', 'XLM', 7, true), ('eos', 'EOS', 4, true), ('polkadot', 'DOT', 10, true),
-    ('algorand', 'ALGO', 6, true), ('cosmos', 'ATOM', 6, true), ('tezos', 'XTZ', 6, true), ('binance-beacon', 'BNB', 8, true);
+    ('algorand', 'ALGO', 6, true), ('cosmos', 'ATOM', 6, true), ('tezos', 'XTZ', 6, true),
+    ('binance-beacon', 'BNB', 8, true);

@@ -1,3 +1,5 @@
+-- People who work with ARX.
+
 CREATE TYPE user_status_enum AS ENUM ('active', 'suspended', 'closed');
 CREATE TABLE users (
     user_id    uuid PRIMARY KEY DEFAULT gen_random_uuid(),

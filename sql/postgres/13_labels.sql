@@ -1,5 +1,8 @@
+-- Labels of addresses and the categories they belong to.
+
 CREATE TYPE label_severity_enum AS ENUM ('none', 'low', 'medium', 'high', 'severe');
--- kind: illicit (raises risk), service (a custodian: tracing stops here), neutral.
+
+-- Kinds: illicit raises risk, service is a custodian at which tracing stops, neutral does neither.
 CREATE TABLE label_categories (
     category    text PRIMARY KEY CHECK (category ~ '^[a-z][a-z0-9_]*$'),
     kind        text NOT NULL CHECK (kind IN ('illicit', 'service', 'neutral')),
@@ -44,7 +47,7 @@ CREATE TABLE address_labels (
     confidence numeric(4,3) NOT NULL DEFAULT 1 CHECK (confidence > 0 AND confidence <= 1),
     valid_from timestamptz NOT NULL DEFAULT '-infinity',
     valid_to   timestamptz NOT NULL DEFAULT 'infinity',
-    -- as of transactions: see sql/postgres/22_label_changes.sql
+    -- Stamp of the last write, as for transactions: see 22_label_changes.sql.
     ingest_xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     CONSTRAINT address_labels_validity CHECK (valid_from < valid_to),
     CONSTRAINT address_labels_address_normalized CHECK (address = arx.normalize_address(address, network)),
@@ -54,14 +57,15 @@ COMMENT ON TABLE address_labels IS 'labels of addresses with source, confidence 
 CREATE INDEX idx_address_labels_address ON address_labels (address, network);
 CREATE INDEX idx_address_labels_ingest ON address_labels (ingest_xid);
 
--- The label in force that weighs most for each address: sanctions before all, illicit before service before neutral, then severity,
--- confidence, source.
+-- Labels are ordered by sanctions, then kind (illicit, service, neutral), severity, confidence and
+-- source.
 CREATE VIEW current_labels AS
 SELECT DISTINCT ON (l.network, l.address)
        l.network, l.address, l.category, c.kind, l.severity, l.label, l.source, l.confidence
   FROM arx.address_labels AS l
   JOIN arx.label_categories AS c USING (category)
  WHERE l.valid_from <= now() AND l.valid_to > now()
- ORDER BY l.network, l.address, l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind), l.severity DESC,
-          l.confidence DESC, l.source, l.label_id;
-COMMENT ON VIEW current_labels IS 'the label in force that weighs most for each address';
+ ORDER BY l.network, l.address, l.category <> 'sanctions',
+          array_position(ARRAY['illicit', 'service', 'neutral'], c.kind), l.severity DESC, l.confidence DESC, l.source,
+          l.label_id;
+COMMENT ON VIEW current_labels IS 'valid label that weighs most, for each address';

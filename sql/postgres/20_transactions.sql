@@ -1,5 +1,11 @@
+-- Transactions and token transfers.
+
 CREATE TYPE tx_status_enum AS ENUM ('pending', 'confirmed', 'failed');
--- INSERT and COPY fire no row trigger. `ingest_xid` is what makes freshness exact: see sql/postgres/21_freshness.sql.
+
+-- Parents and default partitions are members of the extension. Partitions created later are plain
+-- tables, so pg_dump carries their definitions.
+--
+-- INSERT and COPY fire no row trigger. `ingest_xid` makes freshness exact: see 21_freshness.sql.
 CREATE TABLE transactions (
     network           text NOT NULL,
     tx_hash           text NOT NULL CHECK (tx_hash <> ''),
@@ -8,7 +14,7 @@ CREATE TABLE transactions (
     "timestamp"       timestamptz NOT NULL,
     from_address      text NOT NULL CHECK (from_address <> ''),
     to_address        text CHECK (to_address <> ''),
-    -- a NaN counts as larger than any number
+    -- NaN compares as greater than any number.
     value             numeric(38,18) NOT NULL CHECK (value >= 0 AND value <> 'NaN'),
     value_usd         numeric(20,2) CHECK (value_usd >= 0),
     gas_used          bigint CHECK (gas_used >= 0),
@@ -27,7 +33,7 @@ CREATE INDEX idx_transactions_to_addr ON transactions (to_address, network, "tim
 CREATE INDEX idx_transactions_hash ON transactions USING hash (tx_hash);
 CREATE INDEX idx_transactions_ingest ON transactions (ingest_xid);
 
--- `amount` is in the token's raw units: a uint256, of up to 78 digits.
+-- `amount` is in raw units of the token: a uint256 with up to 78 digits.
 CREATE TABLE token_transfers (
     network       text NOT NULL,
     tx_hash       text NOT NULL CHECK (tx_hash <> ''),

@@ -1,7 +1,9 @@
--- Freshness of labels: which addresses bear other labels than at a snapshot. As sql/postgres/21_freshness.sql does for transactions:
--- INSERT and COPY stamp by the column's default and fire no row trigger, UPDATE stamps anew and logs whose label it was, DELETE logs
--- that. A row of the log without an address stands for every address of its network, one without a network for those of all networks.
--- A label that begins or ends by its validity changes no row: whoever follows labels looks at valid_from and valid_to himself.
+-- Freshness of labels: addresses whose labels changed since a snapshot. As in 21_freshness.sql,
+-- INSERT and COPY stamp a row by the column's default and fire no row trigger, UPDATE stamps it
+-- again and logs the address, and DELETE logs the address. A row of the log without an address
+-- stands for every address of its network, and one without a network for every address. A label
+-- that begins or ends by its validity changes no row: consumers must check valid_from and valid_to
+-- themselves.
 
 CREATE TABLE label_changes (
     change_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -13,9 +15,9 @@ CREATE TABLE label_changes (
 );
 CREATE INDEX idx_label_changes_xid ON label_changes (changed_xid);
 COMMENT ON TABLE label_changes IS
-    'whose labels were updated or deleted; without an address: all of the network, without a network: all';
+    'addresses whose labels were updated or deleted; address NULL: the whole network, network NULL: all networks';
 
--- SECURITY DEFINER: whoever may change a label logs the change, without rights on the log itself.
+-- SECURITY DEFINER: a role that may change a label logs the change without privileges on the log.
 CREATE FUNCTION log_label_change() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -31,7 +33,7 @@ CREATE FUNCTION log_label_meaning() RETURNS trigger
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    -- what is stored of a network before it is registered is nobody's until then
+    -- Rows stored for a network count only once it is registered.
     IF TG_TABLE_NAME = 'networks' THEN
         INSERT INTO arx.label_changes (network) VALUES (NEW.network);
     ELSE
@@ -44,17 +46,18 @@ $$;
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON address_labels FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
 CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON address_labels FOR EACH ROW EXECUTE FUNCTION log_label_change();
 CREATE TRIGGER arx_log_truncate AFTER TRUNCATE ON address_labels EXECUTE FUNCTION log_label_meaning();
--- a new category has no label yet
+-- There is no trigger for INSERT: a new category has no labels yet.
 CREATE TRIGGER arx_log_update AFTER UPDATE ON label_categories FOR EACH ROW
     WHEN ((OLD.category, OLD.kind, OLD.severity) IS DISTINCT FROM (NEW.category, NEW.kind, NEW.severity))
     EXECUTE FUNCTION log_label_meaning();
 CREATE TRIGGER arx_log_delete AFTER DELETE ON label_categories FOR EACH STATEMENT EXECUTE FUNCTION log_label_meaning();
-CREATE TRIGGER arx_log_network AFTER INSERT OR UPDATE OF network ON networks FOR EACH ROW EXECUTE FUNCTION log_label_meaning();
+CREATE TRIGGER arx_log_network AFTER INSERT OR UPDATE OF network ON networks
+    FOR EACH ROW EXECUTE FUNCTION log_label_meaning();
 
 CREATE FUNCTION changed_labels(since pg_snapshot) RETURNS TABLE (network text, address text)
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
-    -- as in changed_transactions()
+    -- For the reason given at changed_transactions().
     SET enable_seqscan = off
     SET jit = off
     AS $$

@@ -1,4 +1,7 @@
--- By network, and within a network by hash of the address once create_hash_partitions() was called for it.
+-- Wallets: profiles, history and rankings.
+
+-- Partitioned by network. create_hash_partitions() partitions a network further, by hash of the
+-- address.
 CREATE TABLE wallet_profiles (
     wallet_address    text NOT NULL CHECK (wallet_address <> ''),
     network_type      text NOT NULL,
@@ -7,7 +10,7 @@ CREATE TABLE wallet_profiles (
     transaction_count bigint NOT NULL DEFAULT 0 CHECK (transaction_count >= 0),
     total_volume      numeric NOT NULL DEFAULT 0 CHECK (total_volume >= 0),
     total_volume_usd  numeric(20,2) NOT NULL DEFAULT 0 CHECK (total_volume_usd >= 0),
-    -- points of a scorecard have tenths
+    -- Points of a scorecard have one decimal.
     risk_score        numeric(4,1) NOT NULL DEFAULT 50 CHECK (risk_score BETWEEN 0 AND 100),
     risk_state        text NOT NULL DEFAULT 'unknown'
         CHECK (risk_state IN ('scored', 'unknown', 'labelled', 'partial', 'overridden')),
@@ -24,8 +27,6 @@ CREATE INDEX idx_wallet_analytics_gin ON wallet_profiles USING gin (analytics_pr
 CREATE INDEX idx_active_wallets ON wallet_profiles (last_activity DESC NULLS LAST);
 CREATE INDEX idx_wallet_risk ON wallet_profiles (network_type, risk_score DESC);
 
--- Reading wallets: labels in force, history, rankings.
-
 CREATE FUNCTION require_limit("limit" integer) RETURNS integer
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
@@ -38,7 +39,8 @@ BEGIN
 END;
 $$;
 
--- A single SELECT, so that the planner inlines it: per partition two ordered index scans, merged, stopping at the limit.
+-- A single SELECT, so that the planner inlines it: two ordered index scans per partition, merged,
+-- that stop at the limit.
 CREATE FUNCTION wallet_history(
     address   text,
     network   text,
@@ -77,7 +79,8 @@ SELECT h.tx_hash, h."timestamp", h.direction, h.counterparty, h.value, h.value_u
  LIMIT arx.require_limit($4)
 $$;
 
--- Rank and percentile by volume within the network, and the change of a wallet's volume against its own previous seven days.
+-- Rank and percentile by volume within the network, and the change of volume from the seven days
+-- before the last seven.
 CREATE VIEW wallet_rankings AS
 WITH recent AS (
     SELECT w.network, w.address,
@@ -103,4 +106,4 @@ SELECT p.wallet_address, p.network_type, p.transaction_count, p.total_volume, p.
   LEFT JOIN recent AS r ON r.network = p.network_type AND r.address = p.wallet_address
 WINDOW by_volume AS (PARTITION BY p.network_type ORDER BY p.total_volume_usd DESC, p.total_volume DESC);
 COMMENT ON VIEW wallet_rankings IS
-    'wallets ranked by volume within their network, with the change against their own previous seven days (NULL without any)';
+    'wallets ranked by volume within their network, with the change from the previous seven days (NULL without volume)';

@@ -1,3 +1,5 @@
+-- Statistics of transactions by day and hour.
+
 CREATE TABLE daily_transaction_stats (
     date             date NOT NULL,
     network          text NOT NULL,
@@ -14,7 +16,7 @@ CREATE TABLE daily_transaction_stats (
 );
 COMMENT ON TABLE daily_transaction_stats IS 'transactions by day (UTC) and network; failed transactions add no volume';
 
--- Computed by ClickHouse, written back by the sidecar's feed.
+-- Computed by ClickHouse, written back by the sidecar.
 CREATE TABLE hourly_volume (
     network           text NOT NULL,
     hour              timestamptz NOT NULL CHECK (hour = date_trunc('hour', hour, 'UTC')),

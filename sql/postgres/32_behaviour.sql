@@ -1,9 +1,11 @@
--- How wallets behave: above which numbers a wallet is of a class, by what it sent in the period. The network '*' stands for all that have
--- no row of their own. A user's row goes before the one that ARX ships.
+-- Behaviour of wallets: classes by the transactions that a wallet sent.
+
+-- A wallet belongs to a class above these numbers. The network '*' stands for all networks without
+-- a row. A user's row takes precedence over the one that ARX ships.
 CREATE TABLE behaviour_thresholds (
     network                text NOT NULL DEFAULT '*' CHECK (network <> ''),
     builtin                boolean NOT NULL DEFAULT false,
-    -- up to the network's latest day; NULL for all time
+    -- Days counted, up to the latest day of the network; NULL: all.
     period_days            integer DEFAULT 30 CHECK (period_days > 0),
     whale_mean_coins       bigint NOT NULL DEFAULT 10000 CHECK (whale_mean_coins >= 0),
     whale_mean_usd         bigint NOT NULL DEFAULT 1000000 CHECK (whale_mean_usd >= 0),
@@ -16,11 +18,11 @@ CREATE TABLE behaviour_thresholds (
 COMMENT ON TABLE behaviour_thresholds IS 'thresholds above which a wallet is a whale, a trader or a distributor';
 INSERT INTO behaviour_thresholds (builtin) VALUES (true);
 
--- Up to which day, and by which rules, the wallets of a network were judged last.
+-- Last day and rules by which the wallets of a network were classified.
 CREATE TABLE behaviour_windows (
     network    text PRIMARY KEY CHECK (network <> ''),
     until      date NOT NULL,
     rules      jsonb NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE behaviour_windows IS 'day up to which the behaviour of the wallets of a network is known';
+COMMENT ON TABLE behaviour_windows IS 'last day and rules by which the wallets of a network were classified';

@@ -1,11 +1,15 @@
--- One row a consumer of the freshness primitive (a refresh job here, a feed of the sidecar). `position` is the snapshot up to
--- which the consumer has seen everything, NULL before its first run; `attempt` rises before each try, so that whatever a try
--- writes elsewhere can be told from what an earlier try wrote. `epoch` and `system_identifier` are those of `position`.
+-- Positions of the consumers of changes, and the first loads of feeds.
+
+-- One row a consumer of changes: a refresh job of this database, or a feed of the sidecar.
+-- `position` is the snapshot up to which the consumer has read everything, NULL before its first
+-- run. `attempt` rises before each attempt, so that the rows an attempt writes elsewhere can be
+-- distinguished from those of an earlier attempt. `epoch` and `system_identifier` are those of
+-- `position`.
 CREATE TABLE feed_positions (
     consumer          text PRIMARY KEY CHECK (consumer <> ''),
     position          pg_snapshot,
     attempt           bigint NOT NULL DEFAULT 0,
-    -- the attempt that led to `position`: a higher `attempt` was cut off, or is under way
+    -- The attempt that reached `position`; a higher `attempt` was interrupted, or is running.
     confirmed         bigint NOT NULL DEFAULT 0,
     epoch             bigint,
     system_identifier bigint,
@@ -15,7 +19,8 @@ CREATE TABLE feed_positions (
 );
 COMMENT ON TABLE feed_positions IS 'snapshot up to which each consumer of transactions has read everything';
 
--- The first load of a feed, until it is complete: everything there was at `position`, in chunks of blocks.
+-- The first load of a feed, until it is complete: all rows visible at `position`, in chunks of
+-- blocks.
 CREATE TABLE feed_loads (
     consumer          text PRIMARY KEY CHECK (consumer <> ''),
     attempt           bigint NOT NULL,
@@ -29,14 +34,15 @@ COMMENT ON TABLE feed_loads IS 'first loads of feeds that are not complete yet';
 CREATE TABLE feed_chunks (
     consumer     text NOT NULL REFERENCES feed_loads ON DELETE CASCADE,
     chunk        integer NOT NULL,
-    -- parts of as many tables as make a chunk of the usual size; in all arrays the same part stands at the same place
+    -- A chunk has parts of one or more tables; the arrays have one element a part, in the same
+    -- order.
     relations    oid[] NOT NULL,
-    -- another file has the rows in other blocks: the load then starts afresh
+    -- A table with another file has its rows in other blocks, so the load starts over.
     files        oid[] NOT NULL,
     first_blocks bigint[] NOT NULL,
-    -- NULL for the end of a table
+    -- NULL: the end of the table.
     end_blocks   bigint[] NOT NULL,
-    -- NULL until the chunk is in
+    -- NULL until the chunk is loaded.
     rows_loaded  bigint,
     PRIMARY KEY (consumer, chunk),
     CHECK (cardinality(relations) > 0 AND cardinality(files) = cardinality(relations)
@@ -44,7 +50,7 @@ CREATE TABLE feed_chunks (
 );
 COMMENT ON TABLE feed_chunks IS 'chunks of first loads; rows_loaded is set once a chunk is loaded';
 
--- Hours that the feed to ClickHouse is to load again; what it has loaded, it takes off the list.
+-- Hours that the feed to ClickHouse must load again; the feed removes those it has loaded.
 CREATE TABLE feed_reloads (
     network      text NOT NULL,
     hour         timestamptz NOT NULL CHECK (isfinite(hour) AND hour = date_trunc('hour', hour, 'UTC')),

@@ -1,4 +1,5 @@
--- One row an imported source. `lines_done` is committed with the rows it counts, so an import continues where it was cut off.
+-- Progress of imports, one row a source. `lines_done` is committed with the rows it counts, so that
+-- an interrupted import continues where it stopped.
 CREATE TABLE import_progress (
     source        text PRIMARY KEY CHECK (source <> ''),
     kind          text NOT NULL,

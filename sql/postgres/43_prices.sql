@@ -1,3 +1,5 @@
+-- Prices of assets, and the values of transactions in USD.
+
 CREATE TABLE asset_prices (
     asset     text NOT NULL CHECK (asset <> ''),
     priced_at timestamptz NOT NULL,
@@ -7,23 +9,24 @@ CREATE TABLE asset_prices (
 );
 COMMENT ON TABLE asset_prices IS 'prices of assets in USD, each in force until the next one';
 
--- The price in force at the time of the transaction; rows that already bear a value keep it unless asked.
+-- The price is the one in force at the time of the transaction. Rows with a value keep it, unless
+-- `overwrite` is set.
 CREATE FUNCTION apply_asset_prices(network text, overwrite boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
     AS $$
 DECLARE
-    wanted  text := arx.registered_network(apply_asset_prices.network);
-    changed bigint;
+    canonical text := arx.registered_network(apply_asset_prices.network);
+    changed   bigint;
 BEGIN
     UPDATE arx.transactions AS t
        SET value_usd = round(t.value * price.price_usd, 2)
       FROM (SELECT p.priced_at, p.price_usd,
                    lead(p.priced_at, 1, 'infinity') OVER (ORDER BY p.priced_at) AS priced_until
               FROM arx.asset_prices AS p
-              JOIN arx.networks AS n ON n.network = wanted AND n.native_asset = p.asset) AS price
-     WHERE t.network = wanted AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
+              JOIN arx.networks AS n ON n.network = canonical AND n.native_asset = p.asset) AS price
+     WHERE t.network = canonical AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
        AND (t.value_usd IS NULL OR (overwrite AND t.value_usd IS DISTINCT FROM round(t.value * price.price_usd, 2)));
     GET DIAGNOSTICS changed = ROW_COUNT;
     RETURN changed;

@@ -1,15 +1,16 @@
--- Risk models: scorecards by version, which of them is active, and which were before.
+-- Risk models: scorecards by version, and the log of activations.
 --
--- The log of activations decides, its last row first; `state`, `activated_at` and `previous_version` of risk_models say what the log says and are
--- settled whenever either table gets a row. So a dump, which holds the users' models and activations but not the rows that ARX ships,
--- can be restored in whatever order, and the model that was active then is active again. An activation whose model is not there
--- (one that an earlier version of ARX shipped) does not count: the one before it does.
+-- The last row of the log determines the active model. `state`, `activated_at` and
+-- `previous_version` of risk_models are derived from the log whenever either table gets a row. So a
+-- dump, which holds the models and activations of users but not the rows that ARX ships, can be
+-- restored in any order, and the same model is active afterwards. An activation whose model does
+-- not exist (one that an earlier version of ARX shipped) is ignored in favour of the one before it.
 
 CREATE TABLE risk_models (
     version          text PRIMARY KEY CHECK (version <> ''),
     document         jsonb NOT NULL,
     state            text NOT NULL DEFAULT 'draft' CHECK (state IN ('draft', 'active', 'retired')),
-    -- rows that ARX ships
+    -- Set for rows that ARX ships.
     builtin          boolean NOT NULL DEFAULT false,
     network          text,
     created_at       timestamptz NOT NULL DEFAULT now(),
@@ -20,11 +21,11 @@ CREATE TABLE risk_models (
     CONSTRAINT risk_models_document CHECK (document ->> 'version' = version)
 );
 CREATE UNIQUE INDEX risk_models_active ON risk_models (state) WHERE state = 'active';
-COMMENT ON TABLE risk_models IS 'scorecards by version; one is active, drafts never were; a document never changes';
-COMMENT ON COLUMN risk_models.network IS 'the network it was fitted on; NULL: any';
-COMMENT ON COLUMN risk_models.report IS 'how good it was when it was fitted: measures, curves, drift';
+COMMENT ON TABLE risk_models IS 'scorecards by version; one is active, drafts never were; documents never change';
+COMMENT ON COLUMN risk_models.network IS 'network it was fitted on; NULL: any';
+COMMENT ON COLUMN risk_models.report IS 'quality measured by the fit: measures, curves, drift';
 
--- `follows` is the activation that a rollback goes back to. No foreign keys: see above.
+-- A rollback returns to the activation `follows`. There are no foreign keys, for the reason above.
 CREATE TABLE risk_model_activations (
     activation_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     version       text NOT NULL,
@@ -34,7 +35,8 @@ CREATE TABLE risk_model_activations (
     activated_by  text NOT NULL DEFAULT current_user,
     builtin       boolean NOT NULL DEFAULT false
 );
-COMMENT ON TABLE risk_model_activations IS 'which risk model was made active when, by whom and why; the last row decides';
+COMMENT ON TABLE risk_model_activations IS
+    'activations of risk models with user and reason; the last row determines the active model';
 
 CREATE FUNCTION guard_risk_model() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -50,20 +52,21 @@ BEGIN
     IF TG_OP = 'DELETE' THEN
         IF OLD.builtin OR OLD.state <> 'draft' THEN
             RAISE EXCEPTION 'risk model "%" cannot be removed: %', OLD.version,
-                CASE WHEN OLD.state = 'draft' THEN 'ARX ships it' ELSE 'scores were made with it' END
+                CASE WHEN OLD.state = 'draft' THEN 'it is shipped with ARX' ELSE 'it was active' END
                 USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
         RETURN OLD;
     END IF;
     IF (NEW.version, NEW.document, NEW.builtin) IS DISTINCT FROM (OLD.version, OLD.document, OLD.builtin) THEN
         RAISE EXCEPTION 'risk model "%" cannot be changed', OLD.version
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Store a new version with arx.import_risk_model().';
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Store a new version with arx.import_risk_model().';
     END IF;
     RETURN NEW;
 END;
 $$;
 
--- SECURITY DEFINER: nobody sets the state but by an activation.
+-- SECURITY DEFINER: roles change the state only through activations, and have no privilege on it.
 CREATE FUNCTION settle_risk_models() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -71,11 +74,11 @@ CREATE FUNCTION settle_risk_models() RETURNS trigger
 DECLARE
     active text;
 BEGIN
-    -- what is read is what the others have committed, and stays so until this is
+    -- Under the lock, activations that others have committed are visible, and no new ones appear.
     PERFORM pg_advisory_xact_lock(hashtextextended('arx.risk_model_activations', 0));
     active := (SELECT a.version FROM arx.risk_model_activations AS a JOIN arx.risk_models AS m USING (version)
                 ORDER BY a.activation_id DESC LIMIT 1);
-    -- first out, then in: one of them is active at a time
+    -- Retire first: a unique index allows one active model at a time.
     UPDATE arx.risk_models AS m SET state = 'retired' WHERE m.state = 'active' AND m.version <> active;
     UPDATE arx.risk_models AS m
        SET state = CASE WHEN m.version = active THEN 'active' ELSE 'retired' END,
@@ -86,12 +89,15 @@ BEGIN
              ORDER BY a.version, a.activation_id DESC) AS latest
      WHERE latest.version = m.version
        AND (m.state, m.activated_at, m.previous_version)
-           IS DISTINCT FROM (CASE WHEN m.version = active THEN 'active' ELSE 'retired' END, latest.activated_at, latest.previous_version);
+           IS DISTINCT FROM
+           (CASE WHEN m.version = active THEN 'active' ELSE 'retired' END, latest.activated_at,
+            latest.previous_version);
     RETURN NULL;
 END;
 $$;
 
-CREATE TRIGGER arx_guard BEFORE INSERT OR UPDATE OR DELETE ON risk_models FOR EACH ROW EXECUTE FUNCTION guard_risk_model();
+CREATE TRIGGER arx_guard BEFORE INSERT OR UPDATE OR DELETE ON risk_models
+    FOR EACH ROW EXECUTE FUNCTION guard_risk_model();
 CREATE TRIGGER arx_settle AFTER INSERT ON risk_models EXECUTE FUNCTION settle_risk_models();
 CREATE TRIGGER arx_settle AFTER INSERT ON risk_model_activations EXECUTE FUNCTION settle_risk_models();
 
@@ -119,13 +125,13 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'risk model "%" does not exist', require_risk_model.version
             USING ERRCODE = 'undefined_object',
-                  HINT = (SELECT 'There are: ' || string_agg(m.version, ', ' ORDER BY m.version) FROM arx.risk_models AS m);
+                  HINT = (SELECT 'Existing versions: ' || string_agg(m.version, ', ' ORDER BY m.version)
+                            FROM arx.risk_models AS m);
     END IF;
     RETURN model;
 END;
 $$;
 
--- Waits for whoever activates a model at the same time; returns the activation that is in force then.
 CREATE FUNCTION lock_risk_models() RETURNS arx.risk_model_activations
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -146,12 +152,12 @@ CREATE FUNCTION activate_risk_model(version text, reason text DEFAULT NULL) RETU
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    -- first the lock: a draft may be on its way out
+    -- The lock comes first, because the draft may be being discarded.
     current arx.risk_model_activations := arx.lock_risk_models();
     model   arx.risk_models := arx.require_risk_model(activate_risk_model.version);
 BEGIN
     IF current.version <> model.version THEN
-        -- it may have been stored by hand, or come from a dump
+        -- The document may have been inserted directly, or restored from a dump.
         PERFORM arx.check_risk_model(model.document);
         INSERT INTO arx.risk_model_activations (version, follows, reason)
         VALUES (model.version, current.activation_id, activate_risk_model.reason);
@@ -173,11 +179,13 @@ BEGIN
      WHERE a.activation_id <= current.follows
      ORDER BY a.activation_id DESC LIMIT 1;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'risk model "%" is the first one: there is none to go back to', current.version
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'arx.activate_risk_model() takes any version of arx.risk_models.';
+        RAISE EXCEPTION 'no risk model was active before "%"', current.version
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'arx.activate_risk_model() activates any version of arx.risk_models.';
     END IF;
     INSERT INTO arx.risk_model_activations (version, follows, reason)
-    VALUES (target.version, target.follows, coalesce(rollback_risk_model.reason, format('rollback of "%s"', current.version)));
+    VALUES (target.version, target.follows,
+            coalesce(rollback_risk_model.reason, format('rollback of "%s"', current.version)));
     RETURN target.version;
 END;
 $$;
@@ -198,22 +206,22 @@ CREATE FUNCTION import_risk_model(document jsonb, network text DEFAULT NULL) RET
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    of_network text;
-    stored     text;
+    canonical text;
+    stored    text;
 BEGIN
     IF import_risk_model.document IS NULL THEN
         RAISE EXCEPTION 'document must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
     IF import_risk_model.network IS NOT NULL THEN
-        of_network := arx.registered_network(import_risk_model.network);
+        canonical := arx.registered_network(import_risk_model.network);
     END IF;
     INSERT INTO arx.risk_models (version, document, network)
-    VALUES (arx.check_risk_model(import_risk_model.document), import_risk_model.document, of_network)
+    VALUES (arx.check_risk_model(import_risk_model.document), import_risk_model.document, canonical)
         ON CONFLICT DO NOTHING
     RETURNING risk_models.version INTO stored;
     IF stored IS NULL THEN
-        RAISE EXCEPTION 'risk model "%" exists already', import_risk_model.document ->> 'version'
-            USING ERRCODE = 'duplicate_object', HINT = 'Documents never change: give it a new version.';
+        RAISE EXCEPTION 'risk model "%" already exists', import_risk_model.document ->> 'version'
+            USING ERRCODE = 'duplicate_object', HINT = 'A stored document never changes: use a new version.';
     END IF;
     RETURN stored;
 END;

@@ -1,4 +1,5 @@
--- Overrides ------------------------------------------------------------------------------------------------------------------
+-- Overrides of risk scores.
+
 CREATE TABLE risk_overrides (
     override_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     network     text NOT NULL REFERENCES networks,
@@ -11,15 +12,16 @@ CREATE TABLE risk_overrides (
     ended_at    timestamptz,
     ended_by    text,
     ingest_xid  xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-    -- as override_risk() has it, whatever a year's length
-    CONSTRAINT risk_overrides_validity CHECK (expires_at > valid_from AND expires_at <= valid_from + interval '367 days'),
+    -- override_risk() allows a year, which may be a leap year in any time zone.
+    CONSTRAINT risk_overrides_validity
+        CHECK (expires_at > valid_from AND expires_at <= valid_from + interval '367 days'),
     CONSTRAINT risk_overrides_ended CHECK ((ended_at IS NULL) = (ended_by IS NULL)),
     CONSTRAINT risk_overrides_address_normalized CHECK (address = arx.normalize_address(address, network))
 );
--- one that has expired is ended when the next one is made
+-- An expired override is ended when the next one is created.
 CREATE UNIQUE INDEX risk_overrides_in_force ON risk_overrides (network, address) WHERE ended_at IS NULL;
 CREATE INDEX idx_risk_overrides_ingest ON risk_overrides (ingest_xid);
-COMMENT ON TABLE risk_overrides IS 'scores that somebody decided, with a reason and until a time; nothing is ever taken out';
+COMMENT ON TABLE risk_overrides IS 'scores that a user decided, with a reason and an expiry; rows are never removed';
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON risk_overrides FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
 
 CREATE FUNCTION guard_risk_override() RETURNS trigger
@@ -28,8 +30,8 @@ CREATE FUNCTION guard_risk_override() RETURNS trigger
     AS $$
 BEGIN
     IF OLD.ended_at IS NOT NULL AND (NEW.ended_at, NEW.ended_by) IS DISTINCT FROM (OLD.ended_at, OLD.ended_by) THEN
-        RAISE EXCEPTION 'risk override % has ended, and stays so', OLD.override_id
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Decide anew with arx.override_risk().';
+        RAISE EXCEPTION 'risk override % has ended and cannot be changed', OLD.override_id
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Create a new one with arx.override_risk().';
     END IF;
     IF NEW.ended_at IS NOT NULL AND OLD.ended_at IS NULL THEN
         NEW.ended_by := current_user;
@@ -43,18 +45,20 @@ CREATE VIEW current_risk_overrides AS
 SELECT o.override_id, o.network, o.address, o.score, o.reason, o.created_by, o.valid_from, o.expires_at
   FROM arx.risk_overrides AS o
  WHERE o.ended_at IS NULL AND o.valid_from <= now() AND o.expires_at > now();
-COMMENT ON VIEW current_risk_overrides IS 'risk_overrides in force, at most one a wallet; a wallet under sanctions keeps its score all the same';
+COMMENT ON VIEW current_risk_overrides IS
+    'risk_overrides in force, at most one a wallet; they do not apply to wallets under sanctions';
 
-CREATE FUNCTION override_risk(address text, network text, score numeric, reason text, expires_at timestamptz) RETURNS bigint
+CREATE FUNCTION override_risk(address text, network text, score numeric, reason text, expires_at timestamptz)
+    RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    of_network text := arx.registered_network(override_risk.network);
-    wallet     text := arx.require_address(override_risk.address, of_network);
-    missing    text := CASE WHEN override_risk.score IS NULL THEN 'score' WHEN override_risk.reason IS NULL THEN 'reason'
-                            WHEN override_risk.expires_at IS NULL THEN 'expires_at' END;
-    made       bigint;
+    canonical text := arx.registered_network(override_risk.network);
+    wallet    text := arx.require_address(override_risk.address, canonical);
+    missing   text := CASE WHEN override_risk.score IS NULL THEN 'score' WHEN override_risk.reason IS NULL THEN 'reason'
+                           WHEN override_risk.expires_at IS NULL THEN 'expires_at' END;
+    created   bigint;
 BEGIN
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION '% must not be null', missing USING ERRCODE = 'null_value_not_allowed';
@@ -64,30 +68,32 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF btrim(override_risk.reason) = '' THEN
-        RAISE EXCEPTION 'reason must not be empty: others will want to know' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'reason must not be empty' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF override_risk.expires_at <= now() THEN
-        RAISE EXCEPTION 'expires_at must be in the future, not %', override_risk.expires_at USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'expires_at must be in the future, not %', override_risk.expires_at
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF override_risk.expires_at > now() + interval '1 year' THEN
         RAISE EXCEPTION 'expires_at must be within a year, not %', override_risk.expires_at
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Decide again when the year is over.';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Renew the override before it expires.';
     END IF;
     IF EXISTS (SELECT FROM arx.address_labels AS l
-                WHERE l.address = wallet AND l.network = of_network AND l.category = 'sanctions'
+                WHERE l.address = wallet AND l.network = canonical AND l.category = 'sanctions'
                   AND l.valid_from <= now() AND l.valid_to > now()) THEN
-        RAISE EXCEPTION 'the score of % cannot be overridden: it is under sanctions', wallet
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'End the label in arx.address_labels if it is mistaken.';
+        RAISE EXCEPTION 'the score of % cannot be overridden: the wallet is under sanctions', wallet
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'If the label is wrong, end its validity in arx.address_labels.';
     END IF;
-    -- two at once for one wallet follow each other: the later one ends the earlier one
+    -- Concurrent overrides of a wallet run one after the other: the later one ends the earlier one.
     PERFORM pg_advisory_xact_lock(hashtextextended('arx.risk_overrides', 0));
     UPDATE arx.risk_overrides AS o
        SET ended_at = least(now(), o.expires_at), ended_by = current_user
-     WHERE o.network = of_network AND o.address = wallet AND o.ended_at IS NULL;
+     WHERE o.network = canonical AND o.address = wallet AND o.ended_at IS NULL;
     INSERT INTO arx.risk_overrides (network, address, score, reason, expires_at)
-    VALUES (of_network, wallet, override_risk.score, btrim(override_risk.reason), override_risk.expires_at)
-    RETURNING override_id INTO made;
-    RETURN made;
+    VALUES (canonical, wallet, override_risk.score, btrim(override_risk.reason), override_risk.expires_at)
+    RETURNING override_id INTO created;
+    RETURN created;
 END;
 $$;
 

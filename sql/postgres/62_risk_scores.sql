@@ -1,7 +1,7 @@
--- Risk scores of wallet_profiles: what decides beside the model (overrides), and the job that keeps scores in step with transactions,
--- labels, overrides and the model.
+-- Risk scores: their history, and the job that keeps the scores of wallet_profiles up to date with
+-- transactions, labels, overrides and the active model.
 
--- History --------------------------------------------------------------------------------------------------------------------
+-- History -----------------------------------------------------------------------------------------
 CREATE TABLE risk_score_history (
     entry_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     network       text NOT NULL,
@@ -14,15 +14,16 @@ CREATE TABLE risk_score_history (
     model_version text NOT NULL
 );
 CREATE INDEX idx_risk_score_history_wallet ON risk_score_history (address, network, scored_at DESC);
-COMMENT ON TABLE risk_score_history IS 'scores and states of wallets, one row each time that one of them changed';
+COMMENT ON TABLE risk_score_history IS 'scores and states of wallets, one row a change';
 
 CREATE FUNCTION risk_history(address text, network text, "limit" integer DEFAULT 100)
-    RETURNS TABLE (scored_at timestamptz, score numeric, previous_score numeric, difference numeric, probability double precision,
-                   band text, state text, model_version text)
+    RETURNS TABLE (scored_at timestamptz, score numeric, previous_score numeric, difference numeric,
+                   probability double precision, band text, state text, model_version text)
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
-SELECT h.scored_at, h.score, h.previous_score, h.score - h.previous_score, h.probability, h.band, h.state, h.model_version
+SELECT h.scored_at, h.score, h.previous_score, h.score - h.previous_score, h.probability, h.band, h.state,
+       h.model_version
   FROM (SELECT r.*, lead(r.score) OVER (ORDER BY r.scored_at DESC, r.entry_id DESC) AS previous_score
           FROM (SELECT e.* FROM arx.risk_score_history AS e
                  WHERE e.address = arx.require_address($1, $2) AND e.network = arx.registered_network($2)
@@ -32,20 +33,26 @@ SELECT h.scored_at, h.score, h.previous_score, h.score - h.previous_score, h.pro
  LIMIT arx.require_limit($3)
 $$;
 
--- The job --------------------------------------------------------------------------------------------------------------------
--- Wallets whose score may have changed. They are found in one transaction, scored in many, by as many sessions as there are.
+-- Refresh -----------------------------------------------------------------------------------------
+-- Wallets whose score may have changed. One transaction queues them; any number of sessions score
+-- them, in many transactions.
 --
--- A row that is taken is deleted at once, in the transaction that will write the score. From that follows:
--- * A wallet is in the hands of one session at a time. It can be queued anew while it is being scored (the INSERT waits for the
---   DELETE), and whoever takes it then starts after the earlier score was committed. So no older score replaces a newer one.
--- * Every change that led to a row is visible to whoever scores it. It was visible to the INSERT. If that found a row, the row's DELETE
---   had not happened yet, and the scoring statement, whose snapshot is taken after the DELETE, sees the change.
--- * Labels and overrides count by the clock of the scoring transaction, which may have begun before the look that queued the row and
---   have waited since: rows that were queued after it began are left to others (queued_at).
--- * Whatever ends a transaction before its COMMIT leaves its rows queued.
--- Nobody waits in a circle: one transaction queues at a time (lock_risk_queue()); rows are taken in the order of the key; who queues holds
--- no row of wallet_profiles; who takes rows waits for them before it writes a profile; profiles are written in the order of network and address, COLLATE "C", here and
--- in refresh_wallet_profiles().
+-- A session takes a row by deleting it in the transaction that writes the score. It follows that:
+-- * A wallet is scored by one session at a time. It can be queued again meanwhile (the INSERT waits
+--   for the DELETE), and the session that takes it then starts after the earlier score was
+--   committed. So an older score never replaces a newer one.
+-- * Every change that queued a row is visible to the statement that scores it. The change was
+--   visible to the INSERT. If the INSERT found a row, the DELETE of the row had not happened yet,
+--   and the scoring statement, whose snapshot is taken after the DELETE, sees the change.
+-- * Labels and overrides are valid by the clock of the scoring transaction, which may have begun
+--   before the row was queued. A session leaves rows that were queued after it began to others
+--   (queued_at).
+-- * A transaction that does not commit leaves its rows queued.
+--
+-- Deadlocks are impossible: one transaction queues at a time (lock_risk_queue()) and holds no row
+-- of wallet_profiles; rows are taken in the order of the key; a session has locked its rows of the
+-- queue before it writes profiles; profiles are written in the order of network and address,
+-- COLLATE "C", here and in refresh_wallet_profiles().
 CREATE TABLE risk_queue (
     network   text COLLATE "C" NOT NULL,
     address   text COLLATE "C" NOT NULL,
@@ -54,22 +61,24 @@ CREATE TABLE risk_queue (
 );
 COMMENT ON TABLE risk_queue IS 'wallets whose score may have changed; refresh_risk_scores() scores them';
 
--- What the last look for changes has seen beside the snapshot in feed_positions.
+-- State of queue_risk_changes() that is not part of the snapshot in feed_positions.
 CREATE TABLE risk_refresh_state (
     singleton     boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-    -- up to when labels and overrides that begin or end were looked at
+    -- Labels and overrides that begin or end were processed up to this time.
     looked_at     timestamptz NOT NULL,
     activation_id bigint NOT NULL,
     model_version text NOT NULL,
     basis         text NOT NULL
 );
-COMMENT ON TABLE risk_refresh_state IS 'time, model and basis of the last look for wallets whose score may have changed';
+COMMENT ON TABLE risk_refresh_state IS
+    'time, model and basis of the last check for wallets whose score may have changed';
 
--- Labels that begin or end are few among many that do not.
+-- Partial, because few labels begin or end.
 CREATE INDEX idx_address_labels_begin ON address_labels (valid_from) WHERE valid_from > '-infinity';
 CREATE INDEX idx_address_labels_end ON address_labels (valid_to) WHERE valid_to < 'infinity';
 
--- Hand-made rows may spell an address otherwise, or name what is no network at all, and then it is no wallet.
+-- Rows inserted directly may hold addresses in another spelling, or of unknown networks. They
+-- belong to no wallet.
 CREATE FUNCTION is_normalized_address(address text, network text) RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -102,13 +111,14 @@ BEGIN
      WHERE (queue_all_wallets.network IS NULL OR w.network = queue_all_wallets.network)
        AND arx.is_normalized_address(w.address, w.network)
      ORDER BY w.network COLLATE "C", w.address COLLATE "C"
-        ON CONFLICT ON CONSTRAINT risk_queue_pkey DO UPDATE SET queued_at = greatest(q.queued_at, excluded.queued_at);
+        ON CONFLICT ON CONSTRAINT risk_queue_pkey
+        DO UPDATE SET queued_at = greatest(q.queued_at, excluded.queued_at);
     GET DIAGNOSTICS queued = ROW_COUNT;
     RETURN queued;
 END;
 $$;
 
--- `since`: labels and overrides that begin or end after it and up to now have changed what they mean.
+-- Labels that began or ended after `since` and up to now count as changed.
 CREATE FUNCTION changed_wallets(seen pg_snapshot, since timestamptz)
     RETURNS TABLE (network text, wallets bigint, touched text[], relabelled text[], whole boolean)
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -134,8 +144,9 @@ WITH ends AS (
 ), numbered AS (
     SELECT c.network, c.address, c.how, row_number() OVER (PARTITION BY c.network) AS number FROM changes AS c
 )
--- no more than fits into an array: with so many the whole network is queued
-SELECT n.network, count(*), coalesce(array_agg(n.address) FILTER (WHERE n.how = 'touched' AND n.number <= 1000000), '{}'),
+-- Beyond the size of an array, the whole network is queued.
+SELECT n.network, count(*),
+       coalesce(array_agg(n.address) FILTER (WHERE n.how = 'touched' AND n.number <= 1000000), '{}'),
        coalesce(array_agg(n.address) FILTER (WHERE n.how = 'relabelled' AND n.number <= 1000000), '{}'),
        bool_or(n.address IS NULL) OR count(*) > 1000000
   FROM numbered AS n
@@ -153,50 +164,59 @@ DECLARE
     before  arx.risk_refresh_state;
     present arx.risk_refresh_state;
     change  record;
-    fresh   boolean;
+    is_full boolean;
     added   bigint;
     queued  bigint := 0;
 BEGIN
     SELECT * INTO STRICT run FROM arx.begin_refresh('risk_scores');
     PERFORM arx.lock_risk_queue();
     SELECT * INTO before FROM arx.risk_refresh_state;
-    -- an activation that was taken back meanwhile has left scores behind, too: the version alone does not tell
+    -- The version alone is not enough: an activation that was rolled back since left scores behind.
     SELECT true, now(), max(a.activation_id), arx.active_risk_model(), before.basis
       INTO STRICT present FROM arx.risk_model_activations AS a;
-    -- half a million labels take a second: not for nothing
-    IF run.since IS NULL OR before.basis IS NULL OR EXISTS (SELECT FROM arx.changed_wallets(run.since, before.looked_at)) THEN
+    -- Computed only if needed: half a million labels take a second.
+    IF run.since IS NULL OR before.basis IS NULL
+       OR EXISTS (SELECT FROM arx.changed_wallets(run.since, before.looked_at)) THEN
         present.basis := arx.risk_basis();
     END IF;
-    fresh := run.since IS NULL
-             OR (before.activation_id, before.model_version, before.basis)
-                IS DISTINCT FROM (present.activation_id, present.model_version, present.basis)
-             OR EXISTS (SELECT FROM arx.changed_labels(run.since) AS l WHERE l.network IS NULL);
-    IF fresh THEN
+    is_full := run.since IS NULL
+               OR (before.activation_id, before.model_version, before.basis)
+                  IS DISTINCT FROM (present.activation_id, present.model_version, present.basis)
+               OR EXISTS (SELECT FROM arx.changed_labels(run.since) AS l WHERE l.network IS NULL);
+    IF is_full THEN
         queued := arx.queue_all_wallets();
     ELSE
         FOR change IN
-            SELECT c.* FROM arx.changed_wallets(run.since, before.looked_at) AS c JOIN arx.networks AS n USING (network) ORDER BY c.network
+            SELECT c.* FROM arx.changed_wallets(run.since, before.looked_at) AS c
+              JOIN arx.networks AS n USING (network)
+             ORDER BY c.network
         LOOP
-            IF change.whole OR (change.wallets > 1000 AND change.wallets * 2 > (SELECT count(*) FROM arx.wallet_profiles AS p
-                                                                                 WHERE p.network_type = change.network)) THEN
+            IF change.whole
+               OR (change.wallets > 1000
+                   AND change.wallets * 2 > (SELECT count(*) FROM arx.wallet_profiles AS p
+                                              WHERE p.network_type = change.network)) THEN
                 added := arx.queue_all_wallets(change.network);
             ELSE
                 INSERT INTO arx.risk_queue AS q (network, address)
                 SELECT change.network, w.address
                   FROM (SELECT near FROM arx.wallets_near(change.network, change.touched, change.relabelled) AS near
                         UNION SELECT unnest(change.touched)
-                        -- a label alone makes no profile: lists hold many times as many addresses as there are wallets
+                        -- A label alone creates no profile: lists hold many more addresses than
+                        -- there are wallets.
                         UNION SELECT r.address FROM unnest(change.relabelled) AS r (address)
                                WHERE EXISTS (SELECT FROM arx.wallet_profiles AS p
-                                              WHERE p.wallet_address = r.address AND p.network_type = change.network)) AS w (address)
+                                              WHERE p.wallet_address = r.address
+                                                AND p.network_type = change.network)) AS w (address)
                  WHERE arx.is_normalized_address(w.address, change.network)
                  ORDER BY w.address COLLATE "C"
-                    ON CONFLICT ON CONSTRAINT risk_queue_pkey DO UPDATE SET queued_at = greatest(q.queued_at, excluded.queued_at);
+                    ON CONFLICT ON CONSTRAINT risk_queue_pkey
+                    DO UPDATE SET queued_at = greatest(q.queued_at, excluded.queued_at);
                 GET DIAGNOSTICS added = ROW_COUNT;
             END IF;
             queued := queued + added;
         END LOOP;
-        -- one that was made or ended by a transaction that committed late began before the last look
+        -- An override written by a transaction that committed late may have begun before the last
+        -- check.
         INSERT INTO arx.risk_queue AS q (network, address)
         SELECT DISTINCT o.network COLLATE "C", o.address COLLATE "C"
           FROM arx.risk_overrides AS o
@@ -204,11 +224,12 @@ BEGIN
             OR (o.valid_from > before.looked_at AND o.valid_from <= now())
             OR (o.expires_at > before.looked_at AND o.expires_at <= now())
          ORDER BY 1, 2
-            ON CONFLICT ON CONSTRAINT risk_queue_pkey DO UPDATE SET queued_at = greatest(q.queued_at, excluded.queued_at);
+            ON CONFLICT ON CONSTRAINT risk_queue_pkey
+            DO UPDATE SET queued_at = greatest(q.queued_at, excluded.queued_at);
         GET DIAGNOSTICS added = ROW_COUNT;
         queued := queued + added;
     END IF;
-    -- whoever waited for another run's look may have begun before it
+    -- A run that waited for another one may have begun before it.
     INSERT INTO arx.risk_refresh_state AS s SELECT present.*
         ON CONFLICT (singleton) DO UPDATE
        SET looked_at = greatest(s.looked_at, excluded.looked_at), activation_id = excluded.activation_id,
@@ -251,24 +272,28 @@ BEGIN
     WITH stale AS MATERIALIZED (
         SELECT s.*
           FROM arx.score_wallets(write_risk_scores.addresses, write_risk_scores.network) AS s
-          LEFT JOIN arx.wallet_profiles AS p ON p.wallet_address = s.address AND p.network_type = write_risk_scores.network
+          LEFT JOIN arx.wallet_profiles AS p
+            ON p.wallet_address = s.address AND p.network_type = write_risk_scores.network
          WHERE (p.risk_score, p.risk_state) IS DISTINCT FROM (s.score, s.state)
            AND (p.wallet_address IS NOT NULL OR s.state <> 'unknown')
     ), written AS (
         INSERT INTO arx.wallet_profiles AS p (wallet_address, network_type, risk_score, risk_state)
         SELECT s.address, write_risk_scores.network, s.score, s.state FROM stale AS s ORDER BY s.address COLLATE "C"
             ON CONFLICT (wallet_address, network_type) DO UPDATE
-           SET risk_score = excluded.risk_score, risk_state = excluded.risk_state, version = p.version + 1, updated_at = now()
+           SET risk_score = excluded.risk_score, risk_state = excluded.risk_state, version = p.version + 1,
+               updated_at = now()
     )
     INSERT INTO arx.risk_score_history (network, address, score, probability, band, state, model_version)
-    SELECT write_risk_scores.network, s.address, s.score, s.probability, s.band, s.state, s.model_version FROM stale AS s;
+    SELECT write_risk_scores.network, s.address, s.score, s.probability, s.band, s.state, s.model_version
+      FROM stale AS s;
     GET DIAGNOSTICS changed = ROW_COUNT;
     RETURN changed;
 END;
 $$;
 
--- A procedure that commits can have no settings of its own: what it calls has them. READ COMMITTED, because each batch must see what was
--- queued, and what others committed since.
+-- A procedure that commits cannot have SET clauses: the functions it calls have them. It requires
+-- READ COMMITTED, because each batch must see the rows queued and committed by others since the
+-- last one.
 CREATE PROCEDURE refresh_risk_scores(
     network    text DEFAULT NULL,
     batch_size integer DEFAULT 10000,
@@ -279,7 +304,7 @@ CREATE PROCEDURE refresh_risk_scores(
     AS $$
 DECLARE
     networks   text[];
-    of_network text;
+    canonical  text;
     waiting    boolean;
     taken      text[];
     written    bigint;
@@ -294,7 +319,8 @@ BEGIN
     IF pg_catalog.current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         RAISE EXCEPTION 'refresh_risk_scores() needs isolation level READ COMMITTED, not %',
             pg_catalog.upper(pg_catalog.current_setting('transaction_isolation'))
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'SET default_transaction_isolation = ''read committed''.';
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'SET default_transaction_isolation = ''read committed''.';
     END IF;
     IF refresh_risk_scores.batch_size IS NULL THEN
         RAISE EXCEPTION 'batch_size must not be null' USING ERRCODE = 'null_value_not_allowed';
@@ -304,46 +330,53 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF refresh_risk_scores.network IS NOT NULL THEN
-        of_network := arx.registered_network(refresh_risk_scores.network);
+        canonical := arx.registered_network(refresh_risk_scores.network);
     END IF;
     wallets := 0;
     changed := 0;
-    -- within a transaction of the caller's this is an error: before the work, not after it
+    -- Fails at once, before any work, inside a transaction block of the caller.
     COMMIT;
     PERFORM arx.queue_risk_changes();
     COMMIT;
     networks := ARRAY(SELECT n.network FROM arx.networks AS n
-                       WHERE (of_network IS NULL OR n.network = of_network)
+                       WHERE (canonical IS NULL OR n.network = canonical)
                          AND EXISTS (SELECT FROM arx.risk_queue AS q WHERE q.network = n.network)
                        ORDER BY n.network);
-    FOREACH of_network IN ARRAY networks LOOP
-        -- Once past what others are at, then once more waiting for them: what was queued when this began is scored when it ends.
-        -- Each time only onward, so that an end comes however much others queue.
+    FOREACH canonical IN ARRAY networks LOOP
+        -- The first pass skips rows that others have locked, the second waits for them: everything
+        -- that was queued at the start is scored at the end. Each pass only moves forward in the
+        -- order of the key, so it ends regardless of how much others queue.
         FOREACH waiting IN ARRAY ARRAY[false, true] LOOP
             beyond := '';
             size := refresh_risk_scores.batch_size;
             LOOP
-                -- while this transaction has written nothing: what is read here is kept for the batches
+                -- Called before this transaction writes: what it reads is then cached for the
+                -- batches.
                 PERFORM arx.risk_basis();
                 taken := '{}';
                 BEGIN
-                    taken := arx.take_queued_wallets(of_network, size, beyond, waiting);
-                    written := arx.write_risk_scores(of_network, taken);
+                    taken := arx.take_queued_wallets(canonical, size, beyond, waiting);
+                    written := arx.write_risk_scores(canonical, taken);
                     wallets := wallets + pg_catalog.cardinality(taken);
                     changed := changed + written;
                     beyond := taken[pg_catalog.cardinality(taken)];
                     size := least(size * 2, refresh_risk_scores.batch_size);
                 EXCEPTION WHEN OTHERS THEN
-                    -- all of the batch is queued again. Halves of it are tried, down to the wallets that cannot be scored: the others need
-                    -- not suffer for them. The first error is told in the end; with many, something else is wrong than a wallet.
+                    -- The rollback has queued the batch again. Halves of it are tried, down to the
+                    -- wallets that cannot be scored. The first error is raised at the end; after
+                    -- ten of them the cause is not a wallet.
                     IF pg_catalog.cardinality(taken) > 1 THEN
                         size := greatest(pg_catalog.cardinality(taken) / 2, 1);
                     ELSE
                         failures := failures + 1;
                         IF problem IS NULL THEN
-                            GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT, code = RETURNED_SQLSTATE, hint = PG_EXCEPTION_HINT;
-                            detail := CASE WHEN taken[1] IS NULL THEN pg_catalog.format('No wallet of network %s could be taken.', of_network)
-                                           ELSE pg_catalog.format('Wallet %s of network %s stays queued.', taken[1], of_network) END;
+                            GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT, code = RETURNED_SQLSTATE,
+                                                    hint = PG_EXCEPTION_HINT;
+                            detail := CASE
+                                WHEN taken[1] IS NULL
+                                THEN pg_catalog.format('No wallet of network %s could be taken.', canonical)
+                                ELSE pg_catalog.format('Wallet %s of network %s stays queued.', taken[1], canonical)
+                            END;
                         END IF;
                         beyond := taken[1];
                     END IF;

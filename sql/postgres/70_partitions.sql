@@ -1,4 +1,6 @@
--- Reading partition bounds out of the catalog.
+-- Partitions: policies are rows of a table, arx.partition_plan() makes plans from them, and the
+-- functions here carry the plans out.
+
 CREATE FUNCTION parse_range_bound(expression text, OUT range_from timestamptz, OUT range_to timestamptz)
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -6,7 +8,8 @@ CREATE FUNCTION parse_range_bound(expression text, OUT range_from timestamptz, O
 DECLARE
     bounds text[] := regexp_match(expression, '^FOR VALUES FROM \(''?([^'')]+)''?\) TO \(''?([^'')]+)''?\)$');
 BEGIN
-    -- the server prints bounds in the session's time zone with its offset, so the cast back is exact
+    -- The server prints bounds in the time zone of the session with its offset, so the cast back is
+    -- exact.
     range_from := CASE WHEN bounds[1] = 'MINVALUE' THEN '-infinity' ELSE bounds[1] END;
     range_to := CASE WHEN bounds[2] = 'MAXVALUE' THEN 'infinity' ELSE bounds[2] END;
 END;
@@ -22,8 +25,6 @@ BEGIN
 END;
 $$;
 
--- Partitions: policies are data, plans are made by arx.partition_plan(), and the functions here carry them out.
-
 -- A user's row takes precedence over the one that ARX ships, and is the one that pg_dump carries.
 CREATE TABLE partition_policies (
     relation         text NOT NULL CHECK (relation IN ('arx.transactions', 'arx.token_transfers')),
@@ -34,10 +35,9 @@ CREATE TABLE partition_policies (
     PRIMARY KEY (relation, builtin)
 );
 COMMENT ON TABLE partition_policies IS
-    'months made ahead and months kept; to change a policy insert a row for the relation, it counts before the one shipped';
+    'months created ahead and months kept; to change a policy, insert a row for the relation: it takes precedence';
 INSERT INTO partition_policies (relation, builtin) VALUES ('arx.transactions', true), ('arx.token_transfers', true);
 
--- Bounds come as text from the catalog, so time zone and date style are fixed here.
 CREATE VIEW partition_status AS
 SELECT parent.relation,
        format('%I.%I', n.nspname, c.relname) AS partition,
@@ -54,8 +54,9 @@ SELECT parent.relation,
  ORDER BY parent.relation, is_default, b.range_from;
 COMMENT ON VIEW partition_status IS 'partitions of the time-partitioned tables with bounds, estimated rows and size';
 
-CREATE FUNCTION drain_into(parent regclass, default_partition regclass, target regclass, range_from timestamptz, range_to timestamptz)
-    RETURNS bigint
+CREATE FUNCTION drain_into(
+    parent regclass, default_partition regclass, target regclass, range_from timestamptz, range_to timestamptz
+) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -75,37 +76,43 @@ BEGIN
 END;
 $$;
 
--- One step of a plan. A month whose rows wait in the default partition is created while that one is detached, so the rows move
--- without a moment in which they are missing, and keep their ingest_xid: for every consumer they are the rows they were.
-CREATE FUNCTION apply_partition_step(relation regclass, action text, partition text, range_from timestamptz, range_to timestamptz)
-    RETURNS void
+-- A month with rows in the default partition is created while the default partition is detached.
+-- The rows move within the transaction, so they are never missing, and keep their ingest_xid, so
+-- they do not count as changed.
+CREATE FUNCTION apply_partition_step(
+    relation regclass, action text, partition text, range_from timestamptz, range_to timestamptz
+) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
     AS $$
 DECLARE
     default_partition regclass;
-    waiting boolean := false;
+    has_rows boolean := false;
 BEGIN
     IF action = 'create' THEN
-        -- CREATE TABLE ... PARTITION OF needs this lock anyway; taken before the default partition's, as a reader takes them
+        -- CREATE TABLE ... PARTITION OF takes this lock too. It comes before the lock on the
+        -- default partition, in the order of readers.
         EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', relation);
         SELECT i.inhrelid::regclass INTO default_partition
           FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
          WHERE i.inhparent = relation AND pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT';
         IF default_partition IS NOT NULL THEN
-            -- needed for the partition anyway; held from here on, no row slips in behind the question
+            -- Creating the partition takes this lock too. From here on no row can be added after
+            -- the check.
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition);
-            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE "timestamp" >= $1 AND "timestamp" < $2)', default_partition)
-               INTO waiting USING range_from, range_to;
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE "timestamp" >= $1 AND "timestamp" < $2)',
+                           default_partition)
+               INTO has_rows USING range_from, range_to;
         END IF;
-        IF waiting THEN
+        IF has_rows THEN
             EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', relation, default_partition);
         END IF;
         EXECUTE format('CREATE TABLE arx.%I PARTITION OF %s FOR VALUES FROM (%L) TO (%L)',
                        partition, relation, range_from, range_to);
-        IF waiting THEN
-            PERFORM arx.drain_into(relation, default_partition, format('arx.%I', partition)::regclass, range_from, range_to);
+        IF has_rows THEN
+            PERFORM arx.drain_into(relation, default_partition, format('arx.%I', partition)::regclass, range_from,
+                                   range_to);
             EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s DEFAULT', relation, default_partition);
         END IF;
         PERFORM arx.grant_on_partition(format('arx.%I', partition)::regclass);
@@ -114,7 +121,7 @@ BEGIN
     ELSIF action = 'drop' THEN
         EXECUTE format('DROP TABLE arx.%I', partition);
     ELSE
-        RAISE EXCEPTION 'partition action "%" is not create, detach or drop', action
+        RAISE EXCEPTION 'partition action must be create, detach or drop, not "%"', action
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
 END;
@@ -128,7 +135,7 @@ DECLARE
     step    record;
     created integer := 0;
 BEGIN
-    -- one maker of partitions at a time: a second one waits, then finds nothing left to do
+    -- A concurrent call waits, and then has nothing left to do.
     PERFORM pg_advisory_xact_lock(hashtext('arx.partitions'));
     FOR step IN SELECT * FROM arx.partition_cover(relation::text, range_from, range_to) LOOP
         PERFORM arx.apply_partition_step(relation, step.action, step.partition, step.range_from, step.range_to);
@@ -168,10 +175,11 @@ BEGIN
 END;
 $$;
 
--- Transactions before token transfers, as every reader of both takes them: in the other order maintenance and a build of the graph
--- each wait for what the other holds.
+-- Transactions come before token transfers, in the order of every reader of both: otherwise
+-- maintenance and a build of the graph could deadlock.
 CREATE FUNCTION run_partition_maintenance(dry_run boolean DEFAULT false)
-    RETURNS TABLE (relation text, action text, partition text, range_from timestamptz, range_to timestamptz, reason text, done boolean)
+    RETURNS TABLE (relation text, action text, partition text, range_from timestamptz, range_to timestamptz,
+                   reason text, done boolean)
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -180,7 +188,8 @@ SELECT p.relation, m.action, m.partition, m.range_from, m.range_to, m.reason, m.
  CROSS JOIN LATERAL arx.manage_partitions(p.relation::regclass, $1) AS m
 $$;
 
--- wallet_profiles is partitioned by network; a network's partition is partitioned by hash of the address.
+-- wallet_profiles is partitioned by network; a network's partition is partitioned by hash of the
+-- address.
 CREATE FUNCTION create_hash_partitions(
     relation regclass DEFAULT 'arx.wallet_profiles', partitions integer DEFAULT 8, network text DEFAULT NULL
 ) RETURNS TABLE (network_type text, partition text, moved_rows bigint)
@@ -188,7 +197,7 @@ CREATE FUNCTION create_hash_partitions(
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    wanted    text[];
+    networks  text[];
     existing  regclass;
     detached  regclass;
     name      text;
@@ -196,7 +205,7 @@ DECLARE
 BEGIN
     IF relation IS DISTINCT FROM 'arx.wallet_profiles'::regclass THEN
         RAISE EXCEPTION 'relation "%" cannot be partitioned by hash', coalesce(relation::text, 'null')
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Only arx.wallet_profiles can, by wallet_address.';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Only arx.wallet_profiles can be, by wallet_address.';
     END IF;
     IF partitions IS NULL OR partitions NOT BETWEEN 1 AND 1024 THEN
         RAISE EXCEPTION 'number of partitions must be between 1 and 1024, not %', coalesce(partitions::text, 'null')
@@ -204,22 +213,25 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('arx.partitions'));
     IF network IS NOT NULL THEN
-        wanted := ARRAY[arx.registered_network(network)];
+        networks := ARRAY[arx.registered_network(network)];
     ELSE
-        SELECT coalesce(array_agg(DISTINCT p.network_type ORDER BY p.network_type), ARRAY['ethereum']) INTO wanted
+        SELECT coalesce(array_agg(DISTINCT p.network_type ORDER BY p.network_type), ARRAY['ethereum']) INTO networks
           FROM arx.wallet_profiles AS p;
     END IF;
-    FOREACH network_type IN ARRAY wanted LOOP
+    FOREACH network_type IN ARRAY networks LOOP
         name := left('wallet_profiles_' || regexp_replace(network_type, '[^a-z0-9]', '_', 'g'), 46);
         IF name <> 'wallet_profiles_' || network_type THEN
-            -- what the name lost in spelling or length might be all that tells two networks apart
+            -- The names of two networks may differ only in the characters that were replaced or
+            -- cut.
             name := name || '_' || left(md5(network_type), 8);
         END IF;
         existing := to_regclass(format('arx.%I', name));
-        IF existing IS NOT NULL AND (SELECT count(*) FROM pg_inherits AS i WHERE i.inhparent = existing) = partitions THEN
+        IF existing IS NOT NULL
+           AND (SELECT count(*) FROM pg_inherits AS i WHERE i.inhparent = existing) = partitions THEN
             CONTINUE;
         END IF;
-        -- what holds the network's rows now steps aside, the new partitions take the rows in, and all of it commits at once
+        -- The partition that holds the rows of the network is detached, and its rows move to the
+        -- new partitions, all in one transaction.
         IF existing IS NOT NULL THEN
             detached := existing;
             EXECUTE format('ALTER TABLE arx.wallet_profiles DETACH PARTITION %s', detached);
@@ -231,8 +243,8 @@ BEGIN
             detached := 'arx.wallet_profiles_default';
             EXECUTE format('ALTER TABLE arx.wallet_profiles DETACH PARTITION %s', detached);
         END IF;
-        EXECUTE format('CREATE TABLE arx.%I PARTITION OF arx.wallet_profiles FOR VALUES IN (%L) PARTITION BY HASH (wallet_address)',
-                       name, network_type);
+        EXECUTE format('CREATE TABLE arx.%I PARTITION OF arx.wallet_profiles FOR VALUES IN (%L) '
+                       'PARTITION BY HASH (wallet_address)', name, network_type);
         FOR remainder IN 0 .. partitions - 1 LOOP
             EXECUTE format('CREATE TABLE arx.%I PARTITION OF arx.%I FOR VALUES WITH (MODULUS %s, REMAINDER %s)',
                            name || '_p' || remainder, name, partitions, remainder);

@@ -1,5 +1,6 @@
--- Facts about the server ----------------------------------------------------------------------------------------------------
--- Counters since start-up hide what happens now: samples make differences possible.
+-- Metrics of the server.
+
+-- Counters accumulate since the start of the server; samples allow differences.
 CREATE TABLE performance_samples (
     sampled_at timestamptz PRIMARY KEY DEFAULT clock_timestamp(),
     blks_hit   bigint NOT NULL,
@@ -8,9 +9,11 @@ CREATE TABLE performance_samples (
     commits    bigint NOT NULL,
     rollbacks  bigint NOT NULL
 );
-COMMENT ON TABLE performance_samples IS 'counters of this cluster over time, written by record_performance_alerts(), kept for a week';
+COMMENT ON TABLE performance_samples IS
+    'counters of this cluster over time, written by record_performance_alerts() and kept for a week';
 
--- SECURITY DEFINER: pg_stat_activity hides other users' sessions from an ordinary role, and the numbers would be wrong.
+-- SECURITY DEFINER: pg_stat_activity hides the sessions of other users from an ordinary role, so
+-- the numbers would be wrong.
 CREATE FUNCTION performance_facts() RETURNS TABLE (metric text, value double precision)
     LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -20,14 +23,16 @@ WITH activity AS (
            count(*) FILTER (WHERE a.backend_type = 'client backend' AND a.state = 'active') AS active,
            count(*) FILTER (WHERE a.wait_event_type = 'Lock') AS blocked,
            max(extract(epoch FROM clock_timestamp() - a.query_start))
-               FILTER (WHERE a.backend_type = 'client backend' AND a.state = 'active' AND a.pid <> pg_backend_pid()) AS longest_query,
+               FILTER (WHERE a.backend_type = 'client backend' AND a.state = 'active' AND a.pid <> pg_backend_pid())
+               AS longest_query,
            max(extract(epoch FROM clock_timestamp() - a.state_change))
                FILTER (WHERE a.state LIKE 'idle in transaction%') AS longest_idle
       FROM pg_stat_activity AS a
 ), counters AS (
     SELECT sum(d.blks_hit) AS hit, sum(d.blks_read) AS read, sum(d.deadlocks) AS deadlocks FROM pg_stat_database AS d
 ), earlier AS (
-    -- a reset of the statistics makes counters smaller than a sample: then there is no difference to take
+    -- After a reset of the statistics, counters are smaller than in the sample, which is then
+    -- ignored.
     SELECT s.* FROM arx.performance_samples AS s, counters AS c
      WHERE s.blks_hit <= c.hit AND s.blks_read <= c.read AND s.deadlocks <= c.deadlocks
      ORDER BY s.sampled_at DESC LIMIT 1
@@ -62,8 +67,10 @@ SELECT max(f.value) FILTER (WHERE f.metric = 'connections')::bigint AS active_co
        round(max(f.value) FILTER (WHERE f.metric = 'replication_lag_seconds')::numeric, 3) AS replication_lag_seconds,
        round(max(f.value) FILTER (WHERE f.metric = 'connections_used_pct')::numeric, 2) AS connections_used_pct,
        round(max(f.value) FILTER (WHERE f.metric = 'longest_query_seconds')::numeric, 3) AS longest_query_seconds,
-       round(max(f.value) FILTER (WHERE f.metric = 'idle_in_transaction_seconds')::numeric, 3) AS idle_in_transaction_seconds,
+       round(max(f.value) FILTER (WHERE f.metric = 'idle_in_transaction_seconds')::numeric, 3)
+           AS idle_in_transaction_seconds,
        max(f.value) FILTER (WHERE f.metric = 'deadlocks')::bigint AS deadlocks,
        make_interval(secs => max(f.value) FILTER (WHERE f.metric = 'cache_window_seconds')) AS sample_age
   FROM arx.performance_facts() AS f;
-COMMENT ON VIEW performance_dashboard IS 'one row: sessions, locks, cache hits and deadlocks since the last sample, replication lag';
+COMMENT ON VIEW performance_dashboard IS
+    'one row: sessions, locks, cache hits and deadlocks since the last sample, replication lag';

@@ -1,4 +1,5 @@
--- Alerts about the server: thresholds are data, arx.check_performance_alerts() judges.
+-- Alerts about the server: rules are rows of a table, arx.check_performance_alerts() evaluates
+-- them.
 
 -- A user's row takes precedence over the one that ARX ships, and is the one that pg_dump carries.
 CREATE TABLE alert_rules (
@@ -15,7 +16,7 @@ CREATE TABLE alert_rules (
     CONSTRAINT alert_rules_threshold CHECK (warning IS NOT NULL OR critical IS NOT NULL)
 );
 COMMENT ON TABLE alert_rules IS
-    'thresholds of check_performance_alerts(); to change one insert a row with the same rule, it counts before the one shipped';
+    'rules of check_performance_alerts(); to change a rule, insert a row with the same name: it takes precedence';
 INSERT INTO alert_rules (rule, builtin, metric, comparison, warning, critical, unit, message) VALUES
     ('connections', true, 'connections_used_pct', 'above', 75, 90, '%', 'high connection usage'),
     ('cache_hit', true, 'cache_hit_pct', 'below', 95, 90, '%', 'low cache hit ratio'),
@@ -28,7 +29,7 @@ INSERT INTO alert_rules (rule, builtin, metric, comparison, warning, critical, u
     ('default_partition', true, 'default_partition_rows', 'above', 0, 1000000, 'rows',
      'rows wait in a default partition: run arx.run_partition_maintenance()');
 
--- A rule with an unknown metric is stored all the same: the metric may come with a later version.
+-- A rule with an unknown metric is accepted, because a later version may add the metric.
 CREATE FUNCTION check_alert_metric() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -46,10 +47,12 @@ CREATE TRIGGER arx_check_metric AFTER INSERT OR UPDATE OF metric ON alert_rules
     FOR EACH ROW EXECUTE FUNCTION check_alert_metric();
 
 CREATE VIEW effective_alert_rules AS
-SELECT DISTINCT ON (r.rule) r.rule, r.builtin, r.metric, r.comparison, r.warning, r.critical, r.unit, r.message, r.enabled
+SELECT DISTINCT ON (r.rule)
+       r.rule, r.builtin, r.metric, r.comparison, r.warning, r.critical, r.unit, r.message, r.enabled
   FROM arx.alert_rules AS r
  ORDER BY r.rule, r.builtin;
-COMMENT ON VIEW effective_alert_rules IS 'alert_rules in force: a user''s row before the one shipped';
+COMMENT ON VIEW effective_alert_rules IS
+    'alert_rules in force: a user''s row takes precedence over the one that ARX ships';
 
 CREATE TABLE alerts (
     alert_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -57,13 +60,13 @@ CREATE TABLE alerts (
     alert_type text NOT NULL,
     severity   text NOT NULL CHECK (severity IN ('warning', 'critical')),
     message    text NOT NULL,
-    -- NULL for a rule whose metric does not exist
+    -- NULL for a rule whose metric does not exist.
     value      double precision,
     threshold  double precision,
     CONSTRAINT alerts_threshold CHECK ((value IS NULL) = (threshold IS NULL))
 );
 CREATE INDEX idx_alerts_raised ON alerts (raised_at DESC);
-COMMENT ON TABLE alerts IS 'alerts that record_performance_alerts() found';
+COMMENT ON TABLE alerts IS 'alerts stored by record_performance_alerts()';
 
 CREATE FUNCTION record_performance_alerts() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER

@@ -1,11 +1,11 @@
--- Schedules for pg_cron, which need not be installed: everything here says so when it is missing.
+-- Schedules for pg_cron. Functions raise an error when pg_cron is not installed.
 
 CREATE TABLE schedules (
     job      text PRIMARY KEY,
     schedule text NOT NULL,
     command  text NOT NULL
 );
-COMMENT ON TABLE schedules IS 'jobs that install_schedules() gives to pg_cron';
+COMMENT ON TABLE schedules IS 'jobs that install_schedules() schedules with pg_cron';
 INSERT INTO schedules (job, schedule, command) VALUES
     ('partition-maintenance', '15 0 * * *',   'SELECT count(*) FROM arx.run_partition_maintenance()'),
     ('refresh-daily-stats',   '0 * * * *',    'SELECT arx.refresh_daily_stats()'),
@@ -26,7 +26,8 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN
         RAISE EXCEPTION 'pg_cron is not installed in database "%"', current_database()
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Set shared_preload_libraries = ''pg_cron'' and cron.database_name to this database, restart, and run CREATE EXTENSION pg_cron.';
+                  HINT = 'Set shared_preload_libraries = ''pg_cron'' and cron.database_name to this database, '
+                         'restart, and run CREATE EXTENSION pg_cron.';
     END IF;
 END;
 $$;
@@ -38,7 +39,7 @@ CREATE FUNCTION install_schedules() RETURNS TABLE (job text, schedule text, comm
 BEGIN
     PERFORM arx.require_pg_cron();
     FOR job, schedule, command IN SELECT s.job, s.schedule, s.command FROM arx.schedules AS s ORDER BY s.job LOOP
-        -- a job of the same name and user is replaced, so this may be run again
+        -- A job of the same name and user is replaced.
         EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING job, schedule, command;
         RETURN NEXT;
     END LOOP;
