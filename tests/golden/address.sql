@@ -1,10 +1,10 @@
--- Addresses: what normalize_address() makes of them, and what is refused.
+-- Addresses: the results of normalize_address(), and the addresses it rejects.
 SELECT arx.normalize_address('0xD8DA6BF26964AF9D7EED9E03E53415D37AA96045', 'ethereum') AS upper_case;
 SELECT arx.normalize_address('0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045', 'ethereum') AS checksummed;
 SELECT arx.normalize_address('BC1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4', 'bitcoin') AS bech32;
 SELECT arx.normalize_address('1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa', 'bitcoin') AS base58;
 SELECT arx.normalize_address('TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t', 'tron') AS tron;
-SELECT arx.normalize_address('SomeOpaque:Name', 'a-network-nobody-knows') AS opaque;
+SELECT arx.normalize_address('SomeOpaque:Name', 'an-unknown-network') AS opaque;
 
 SELECT network, address, arx.is_valid_address(address, network) AS valid
   FROM (VALUES ('ethereum', '0x00000000219ab540356cbb839cbe05303d7705fa'),
@@ -21,7 +21,7 @@ SELECT network, address, arx.is_valid_address(address, network) AS valid
 SELECT arx.normalize_address(NULL, 'ethereum') IS NULL AS no_address,
        arx.normalize_address('0x00000000219ab540356cbb839cbe05303d7705fa', NULL) IS NULL AS no_network;
 
--- One error each, naming the value.
+-- Each error names the value.
 SELECT arx.normalize_address('0x00000000219ab540356cbb839cbe05303d7705f', 'ethereum');
 SELECT arx.normalize_address('0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96046', 'ethereum');
 SELECT arx.normalize_address('bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5', 'bitcoin');

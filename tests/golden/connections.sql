@@ -1,4 +1,4 @@
--- Networks that are not EVM take opaque addresses, which keeps this readable.
+-- Networks that are not EVM accept opaque addresses, which keeps this file readable.
 INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 SELECT 'testnet', 't' || n, n, '2024-01-01'::timestamptz + n * interval '1 hour', edge[1], edge[2], n
@@ -7,17 +7,17 @@ SELECT 'testnet', 't' || n, n, '2024-01-01'::timestamptz + n * interval '1 hour'
 SELECT * FROM arx.wallet_connections('a', 'testnet');
 SELECT * FROM arx.wallet_connections('a', 'TestNet', 1);
 SELECT * FROM arx.wallet_connections('x', 'testnet', max_depth => 32);
--- sent nothing, and never seen: not the same
+-- A wallet that sent nothing differs from an unknown wallet.
 SELECT * FROM arx.wallet_connections('d', 'testnet');
-SELECT * FROM arx.wallet_connections('nobody', 'testnet');
--- the caller's own snapshot: uncommitted rows count, rolled back ones do not
+SELECT * FROM arx.wallet_connections('stranger', 'testnet');
+-- The snapshot is the caller's: its uncommitted rows count, rolled back rows do not.
 BEGIN;
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 'own', 99, '2024-02-01', 'd', 'z', 1);
 SELECT target, depth FROM arx.wallet_connections('d', 'testnet');
 ROLLBACK;
 SELECT target, depth FROM arx.wallet_connections('d', 'testnet');
--- equal to what a recursive query says
+-- Equal to the result of a recursive query.
 WITH RECURSIVE reached AS (
     SELECT 'a' AS wallet, 0 AS depth
     UNION
@@ -37,7 +37,7 @@ SELECT count(*) AS differences FROM (
     UNION ALL
     (SELECT target, connection_strength, depth FROM arx.wallet_connections('a', 'testnet')
      EXCEPT SELECT target, connection_strength, depth FROM expected)) AS d;
--- bad input
+-- Invalid arguments.
 SELECT * FROM arx.wallet_connections('a', 'testnet', 0);
 SELECT * FROM arx.wallet_connections('a', 'testnet', 1000);
 SELECT * FROM arx.wallet_connections('a', 'testnet', NULL);
@@ -46,7 +46,7 @@ SELECT * FROM arx.wallet_connections('a', NULL);
 SELECT * FROM arx.wallet_connections('a', 'nowhere');
 SELECT * FROM arx.wallet_connections('', 'testnet');
 SELECT * FROM arx.wallet_connections('0x12', 'ethereum');
--- a search that outgrows its memory ends with an error
+-- A search that exceeds its memory fails with an error.
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 SELECT 'testnet', 'hub' || n, 1, '2024-03-01', 'hub', 'spoke' || n, 1 FROM generate_series(1, 5000) AS n;
 SET arx.graph_work_mem = '64kB';

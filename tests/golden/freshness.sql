@@ -6,22 +6,22 @@ VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1), ('testnet', 't2', 2, '20
 SELECT arx.current_graph_epoch() AS epoch, (SELECT count(*) FROM arx.transaction_changes) AS changes;
 SELECT pg_current_snapshot() AS since \gset
 SELECT count(*) AS nothing_new FROM arx.changed_transactions(:'since');
--- an insert and an update are seen anew, an update and a delete leave their former selves
+-- INSERT and UPDATE give new rows, UPDATE and DELETE log the former versions.
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 't4', 4, '2024-03-02', 'd', 'e', 4);
 UPDATE arx.transactions SET to_address = 'z' WHERE tx_hash = 't1';
 DELETE FROM arx.transactions WHERE tx_hash = 't2';
--- a row that moves to another partition is deleted there and inserted here
+-- A row that moves to another partition is deleted from one and inserted into the other.
 UPDATE arx.transactions SET "timestamp" = '2024-01-31' WHERE tx_hash = 't3';
 SELECT network, from_address, to_address FROM arx.changed_transactions(:'since') ORDER BY 2, 3;
 SELECT operation, tx_hash, from_address, to_address, value FROM arx.transaction_changes ORDER BY change_id;
 SELECT count(*) AS forged FROM arx.transactions WHERE ingest_xid >= pg_snapshot_xmax(pg_current_snapshot());
--- a rolled back change leaves nothing
+-- A change that is rolled back leaves no trace.
 BEGIN;
 DELETE FROM arx.transactions;
 ROLLBACK;
 SELECT count(*) FROM arx.transaction_changes;
--- what fires no row trigger raises the epoch
+-- Commands that fire no row trigger raise the epoch.
 TRUNCATE arx.transactions_2024_03;
 CREATE TABLE arx.by_hand (LIKE arx.transactions INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
 ALTER TABLE arx.transactions ATTACH PARTITION arx.by_hand FOR VALUES FROM ('2030-01-01') TO ('2030-02-01');
@@ -30,7 +30,7 @@ ALTER TABLE arx.transactions DETACH PARTITION arx.transactions_2024_01;
 DROP TABLE arx.by_hand;
 TRUNCATE arx.transactions;
 SELECT reason, relation FROM arx.graph_epoch ORDER BY epoch_id;
--- token transfers are watched alike
+-- Changes of token transfers are logged as well.
 INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, "timestamp", token_address, from_address, to_address, amount)
 VALUES ('testnet', 't9', 0, 9, '2024-03-01', 'tok', 'a', 'b', 2::numeric ^ 256 - 1);
 UPDATE arx.token_transfers SET amount = 5;

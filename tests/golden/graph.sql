@@ -1,7 +1,7 @@
--- Networks that are not EVM take opaque addresses, which keeps this readable.
+-- Networks that are not EVM accept opaque addresses, which keeps this file readable.
 INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
 SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-03-31');
--- an empty graph is a graph
+-- An empty graph gives results without rows or with zeros.
 SELECT state FROM arx.graph_status();
 SELECT * FROM arx.wallet_reach('a', 'testnet');
 SELECT state, transfers, wallets, bytes_per_transfer FROM arx.graph_status();
@@ -20,56 +20,57 @@ SELECT outcome, merged_rows, transfers, wallets FROM arx.refresh_graph();
 SELECT outcome, merged_rows FROM arx.refresh_graph();
 SELECT network, asset, equal, table_transfers, graph_transfers, table_value FROM arx.verify_graph();
 
--- reach: depth 0 is the wallet itself
+-- Reach: depth 0 is the wallet itself.
 SELECT * FROM arx.wallet_reach('a', 'testnet');
 SELECT * FROM arx.wallet_reach('e', 'testnet', 2, 'in');
 SELECT * FROM arx.wallet_reach('d', 'testnet', 1, 'both');
--- by asset: the coin by name, one token, any token, everything (values of several are not added up)
+-- By asset: the coin by name, one token, any token, everything (values of several are not added
+-- up).
 SELECT * FROM arx.wallet_reach('a', 'testnet', asset => 'tst');
 SELECT * FROM arx.wallet_reach('a', 'testnet', asset => 'usd');
 SELECT * FROM arx.wallet_reach('a', 'testnet', asset => 'tokens');
 SELECT * FROM arx.wallet_reach('a', 'testnet', asset => 'all');
 SELECT depth, target, total_value FROM arx.wallet_connections('a', 'testnet', asset => 'dai');
--- by time, value, strength and success
+-- By time, value, strength and success.
 SELECT depth, target, connection_strength AS txs FROM arx.wallet_connections('a', 'testnet', since => '2024-01-10', until => '2024-02-01');
 SELECT depth, target, total_value FROM arx.wallet_connections('a', 'testnet', min_value => 2);
 SELECT depth, target, connection_strength AS txs FROM arx.wallet_connections('a', 'testnet', min_strength => 2);
 SELECT depth, target FROM arx.wallet_connections('c', 'testnet', 1);
 SELECT depth, target FROM arx.wallet_connections('c', 'testnet', 1, include_failed => false);
--- the strongest of each depth, and limits that say that they were met
+-- The strongest wallets of each depth, and limits that are reported when reached.
 SELECT depth, target, strength_rank, predecessor, complete FROM arx.wallet_connections('a', 'testnet', top => 1);
 SELECT depth, target, complete, reason FROM arx.wallet_connections('a', 'testnet', max_nodes => 3);
 SELECT * FROM arx.wallet_reach('a', 'testnet', max_nodes => 2);
 SELECT * FROM arx.wallet_reach('a', 'testnet', max_time => '1 microsecond');
 
--- paths: one row a step
+-- Paths: one row a step.
 SELECT path, step, from_address, to_address, transfers, total_value, tx_hashes, path_cost, hops, complete, reason
   FROM arx.shortest_path('a', 'e', 'testnet');
 SELECT path, step, from_address, to_address, tx_hashes, hops FROM arx.shortest_path('a', 'd', 'testnet', k => 5);
--- the path that most of the money took, and the one most recently used
+-- The path that most of the money took, and the most recently used path.
 SELECT step, from_address, to_address, total_value, round(exp(-path_cost)::numeric, 3) AS share
   FROM arx.shortest_path('a', 'e', 'testnet', 'value');
 SELECT step, from_address, to_address, last_seen, round(step_cost::numeric, 1) AS days
   FROM arx.shortest_path('a', 'd', 'testnet', 'recency', until => '2024-03-01');
--- against the direction, either way, and over tokens
+-- Against the direction, in both directions, and along token transfers.
 SELECT step, from_address, to_address FROM arx.shortest_path('e', 'a', 'testnet', direction => 'in');
 SELECT step, from_address, to_address FROM arx.shortest_path('f', 'c', 'testnet', direction => 'both');
 SELECT step, from_address, to_address, total_value, tx_hashes FROM arx.shortest_path('a', 'f', 'testnet', asset => 'usd');
 SELECT step, from_address, to_address, total_value, tx_hashes FROM arx.shortest_path('a', 'f', 'testnet', asset => 'all');
--- from a wallet to itself; not connected; not within so many hops; not looked everywhere; never seen
+-- From a wallet to itself; not connected; not within the hops; search incomplete; unknown wallet.
 SELECT path, step, from_address, to_address, path_cost, hops, complete, reason FROM arx.shortest_path('a', 'a', 'testnet');
 SELECT path, step, complete, reason FROM arx.shortest_path('a', 'x', 'testnet');
 SELECT path, step, complete, reason FROM arx.shortest_path('a', 'e', 'testnet', max_depth => 1);
 SELECT path, step, complete, reason FROM arx.shortest_path('a', 'e', 'testnet', max_nodes => 2);
-SELECT path, step, complete, reason FROM arx.shortest_path('a', 'nobody', 'testnet');
+SELECT path, step, complete, reason FROM arx.shortest_path('a', 'stranger', 'testnet');
 
--- a drawing
+-- A drawing.
 INSERT INTO arx.address_labels (network, address, category, severity, label, source)
 VALUES ('testnet', 'd', 'exchange', 'none', 'The "Big" <Exchange>', 'test'), ('testnet', 'b', 'scam', 'high', '', 'test');
 SELECT arx.wallet_graph_dot('a', 'testnet', 1, fold_above => 2);
-SELECT arx.wallet_graph_dot('nobody', 'testnet');
+SELECT arx.wallet_graph_dot('stranger', 'testnet');
 
--- the caller's own transaction
+-- The transaction of the caller.
 BEGIN;
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 'own', 99, '2024-02-01', 'y', 'a', 1);
@@ -78,7 +79,7 @@ SELECT sum(wallets) AS wallets FROM arx.wallet_reach('x', 'testnet', 10);
 SELECT outcome FROM arx.refresh_graph();
 ROLLBACK;
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('x', 'testnet', 10);
--- a session that takes the newest file as it is
+-- A session that uses the newest file without an overlay.
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 't11', 99, '2024-02-01', 'y', 'a', 1);
 SET arx.graph_freshness = 'base';
@@ -86,7 +87,7 @@ SELECT sum(wallets) AS wallets FROM arx.wallet_reach('x', 'testnet', 10);
 SET arx.graph_freshness = 'exact';
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('x', 'testnet', 10);
 SET arx.graph_freshness = 'stale';
--- what grows past the limit is merged by whoever finds it
+-- An overlay that exceeds the limit is merged by the session that finds it.
 SET arx.graph_delta_limit = 3;
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 SELECT 'testnet', 'm' || n, n, '2024-02-01', 'y', 'n' || n, 1 FROM generate_series(1, 4) AS n;
@@ -95,14 +96,14 @@ SELECT wallets FROM arx.wallet_reach('y', 'testnet', 1) WHERE depth = 1;
 SELECT generation, delta_rows FROM arx.graph_status();
 RESET arx.graph_delta_limit;
 
--- what goes round the triggers is found by verify_graph(), and mended by building anew
+-- verify_graph() finds changes that bypassed the triggers, and a rebuild repairs the graph.
 SET session_replication_role = replica;
 UPDATE arx.transactions SET value = 7 WHERE tx_hash = 't1';
 RESET session_replication_role;
 SELECT network, asset, equal, table_value - graph_value AS off FROM arx.verify_graph();
 SELECT outcome FROM arx.refresh_graph(rebuild => true);
 SELECT network, asset, equal, table_value - graph_value AS off FROM arx.verify_graph();
--- a change of what the graph does not have is noticed as soon as it is known, and the graph is built anew
+-- A logged change of a row that the graph does not have is detected, and the graph is rebuilt.
 SET session_replication_role = replica;
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, ingest_xid)
 VALUES ('testnet', 'forged', 99, '2024-02-01', 'y', 'x', 1, '3');
@@ -110,7 +111,8 @@ RESET session_replication_role;
 DELETE FROM arx.transactions WHERE tx_hash = 'forged';
 SELECT outcome FROM arx.refresh_graph();
 
--- rows stamped by another cluster, as after a restore: answers stay right, and after_restore() mends it
+-- Rows stamped by another cluster, as after a restore: answers stay correct; after_restore()
+-- repairs.
 SET session_replication_role = replica;
 UPDATE arx.transactions SET ingest_xid = '4000000000' WHERE tx_hash IN ('t1', 't5');
 RESET session_replication_role;
@@ -120,7 +122,7 @@ SELECT arx.after_restore();
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
 SELECT network, asset, equal FROM arx.verify_graph();
 
--- in the leader of a parallel query
+-- In the leader of a parallel query.
 SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET min_parallel_index_scan_size = 0;
 EXPLAIN (COSTS off) SELECT r.depth, r.wallets FROM (SELECT max(from_address || '') AS wallet FROM arx.transactions) AS m
  CROSS JOIN LATERAL arx.wallet_reach(m.wallet, 'testnet', 2) AS r;
@@ -132,7 +134,7 @@ SELECT m.wallet, r.depth, r.wallets FROM (SELECT max(from_address || '') AS wall
  CROSS JOIN LATERAL arx.wallet_reach(m.wallet, 'testnet', 2, totals => false) AS r;
 RESET parallel_setup_cost; RESET parallel_tuple_cost; RESET min_parallel_table_scan_size; RESET min_parallel_index_scan_size;
 
--- bad input
+-- Invalid arguments.
 SELECT * FROM arx.wallet_reach('a', 'testnet', totals => NULL);
 SELECT * FROM arx.wallet_reach('a', 'testnet', 33);
 SELECT * FROM arx.wallet_reach('a', 'testnet', NULL);
@@ -158,9 +160,9 @@ SELECT * FROM arx.shortest_path('a', 'b', 'testnet', 'value', asset => 'all');
 SELECT arx.wallet_graph_dot('a', 'testnet', fold_above => 0);
 SELECT * FROM arx.refresh_graph(NULL);
 
--- who may look: readers, if no row-level security hides rows from them
+-- Readers may call the functions, unless row-level security hides rows from them.
 CREATE ROLE graph_reader IN ROLE arx_reader;
-CREATE ROLE graph_nobody;
+CREATE ROLE graph_outsider;
 SET ROLE graph_reader;
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
 SELECT state FROM arx.graph_status();
@@ -172,7 +174,8 @@ REVOKE SELECT ON arx.token_transfers FROM arx_reader;
 SET ROLE graph_reader;
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1, asset => 'all');
--- nor does he need it where there is no file yet, or one to be merged: what he builds is his alone
+-- SELECT on token_transfers is not needed without a file either, or when the file must be merged:
+-- the caller then builds a private graph.
 RESET ROLE;
 TRUNCATE arx.token_transfers;
 SET ROLE graph_reader;
@@ -197,12 +200,12 @@ SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
 RESET ROLE;
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
 ALTER TABLE arx.transactions DISABLE ROW LEVEL SECURITY;
-SET ROLE graph_nobody;
+SET ROLE graph_outsider;
 SELECT * FROM arx.wallet_reach('a', 'testnet', 1);
 RESET ROLE;
 DROP ROLE graph_reader;
-DROP ROLE graph_nobody;
--- nothing of a dropped extension is taken for its successor's
+DROP ROLE graph_outsider;
+-- Files of a dropped extension are not used by its successor.
 DROP EXTENSION arx CASCADE;
 CREATE EXTENSION arx;
 INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');

@@ -10,7 +10,7 @@ ANALYZE arx.transactions;
 SET timezone = 'UTC';
 SELECT tx_hash, "timestamp", direction, counterparty, value, status FROM arx.wallet_history('a', 'testnet', NULL, 6);
 SELECT tx_hash, direction FROM arx.wallet_history('a', 'testnet', '2024-02-01', 3);
--- pages by time and hash lose nothing and repeat nothing, though four rows share each timestamp
+-- Pages by time and hash neither skip nor repeat rows, although four rows share each timestamp.
 WITH RECURSIVE pages AS (
     (SELECT h.*, 1 AS page FROM arx.wallet_history('a', 'testnet', NULL, 7) AS h)
     UNION ALL
@@ -20,15 +20,15 @@ WITH RECURSIVE pages AS (
 )
 SELECT count(*) AS rows, count(DISTINCT tx_hash) AS transactions, max(page) AS pages FROM pages;
 SELECT count(*) FROM arx.transactions WHERE network = 'testnet' AND 'a' IN (from_address, to_address);
--- two ordered scans per partition, merged, stopping at the limit
+-- Two ordered scans per partition, merged, that stop at the limit.
 SET enable_seqscan = off; SET enable_bitmapscan = off;
 EXPLAIN (COSTS OFF) SELECT * FROM arx.wallet_history('a', 'testnet', '2024-02-15', 100);
 RESET enable_seqscan; RESET enable_bitmapscan;
--- bad input
+-- Invalid arguments.
 SELECT * FROM arx.wallet_history(NULL, 'testnet');
 SELECT * FROM arx.wallet_history('a', NULL);
 SELECT * FROM arx.wallet_history('a', 'nowhere');
 SELECT * FROM arx.wallet_history('a', 'testnet', NULL, 0);
 SELECT * FROM arx.wallet_history('a', 'testnet', NULL, -5);
 SELECT * FROM arx.wallet_history('a', 'testnet', NULL, NULL);
-SELECT * FROM arx.wallet_history('nobody', 'testnet');
+SELECT * FROM arx.wallet_history('stranger', 'testnet');

@@ -1,8 +1,9 @@
--- Following the money. Networks that are not EVM take opaque addresses, which keeps this readable.
+-- Tracing and exposure. Networks that are not EVM accept opaque addresses, which keeps this file
+-- readable.
 INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
 SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-03-31');
 SELECT arx.ensure_partitions('arx.token_transfers', '2024-01-01', '2024-03-31');
--- an empty graph
+-- An empty graph.
 SELECT * FROM arx.trace_funds('thief', 'testnet');
 SELECT * FROM arx.trace_summary('thief', 'testnet');
 SELECT * FROM arx.wallet_exposure('thief', 'testnet');
@@ -18,7 +19,7 @@ SELECT 'testnet', s.row[1], n, s.row[2]::timestamptz, s.row[3], nullif(s.row[4],
     'rent   2024-01-13 mule landlord 40 confirmed',
     'cash   2024-01-14 mule exchange1 80 confirmed',
     'never  2024-01-15 mule exchange1 40 failed',
-    'out    2024-01-20 exchange1 nobody 500 confirmed',
+    'out    2024-01-20 exchange1 stranger 500 confirmed',
     'new    2024-01-21 stash - 10 confirmed',
     'back   2024-01-22 stash thief 5 confirmed',
     'dust   2024-02-01 landlord tornado 0.000000000000000001 confirmed',
@@ -30,30 +31,30 @@ INSERT INTO arx.address_labels (network, address, category, severity, label, sou
 VALUES ('testnet', 'exchange1', 'exchange', 'none', 'Exchange One', 'test'), ('testnet', 'thief', 'hack', 'severe', 'The Thief', 'test'),
        ('testnet', 'tornado', 'sanctions', 'severe', '', 'test'), ('testnet', 'landlord', 'licit', 'none', '', 'test');
 
--- one row a step; what has not moved on says so
+-- One row a step; funds that have not moved on are marked.
 SELECT hop, from_address, to_address, tx_hash, "timestamp", amount, tainted_amount, round(share::numeric, 4) AS share, ended_at
   FROM arx.trace_funds('thief', 'testnet');
--- the methods divide what the mule sends between rent and cash
+-- The methods divide the funds that the mule sends between rent and cash.
 SELECT m.method, t.tx_hash, t.tainted_amount
   FROM unnest('{poison,haircut,fifo,lifo,tiho}'::text[]) WITH ORDINALITY AS m (method, n)
  CROSS JOIN LATERAL arx.trace_funds('thief', 'testnet', method => m.method) AS t
  WHERE t.from_address = 'mule' ORDER BY m.n, t."timestamp";
--- where it is now: nothing is lost but by poison
+-- Present location of the funds: every method except poison conserves amounts.
 SELECT address, ended_at, category, label, asset, amount, round(share::numeric, 4) AS share, transfers, nearest_hop, first_seen, last_seen, complete
   FROM arx.trace_summary('thief', 'testnet');
 SELECT m.method, sum(t.amount) AS amount, round(sum(t.share)::numeric, 4) AS share
   FROM unnest('{poison,haircut,fifo,lifo,tiho}'::text[]) WITH ORDINALITY AS m (method, n)
  CROSS JOIN LATERAL arx.trace_summary('thief', 'testnet', method => m.method) AS t GROUP BY m.n, m.method ORDER BY m.n;
--- from a transaction, through services, backward
+-- From a transaction, through services, backward.
 SELECT hop, from_address, to_address, tx_hash, tainted_amount, ended_at FROM arx.trace_funds(NULL, 'testnet', '{theft}', max_hops => 2);
 SELECT hop, from_address, to_address, tx_hash, tainted_amount, ended_at
   FROM arx.trace_funds(NULL, 'testnet', '{cash}', stop_at_services => false, method => 'fifo');
 SELECT hop, from_address, to_address, tx_hash, tainted_amount, ended_at FROM arx.trace_funds('exchange1', 'testnet', direction => 'backward');
 SELECT address, ended_at, category, amount FROM arx.trace_summary('exchange1', 'testnet', direction => 'backward', method => 'lifo');
--- tokens are traced apart, each in its own units
+-- Tokens are traced separately, each in its own units.
 SELECT hop, from_address, to_address, tx_hash, asset, amount, ended_at FROM arx.trace_funds(NULL, 'testnet', '{theft}', asset => 'all', max_hops => 2);
 SELECT to_address, asset, amount, ended_at FROM arx.trace_funds('thief', 'testnet', asset => 'usd');
--- limits end an amount where it is, and say so
+-- Limits end a trace where the funds are, and are reported.
 SELECT hop, to_address, tainted_amount, ended_at, complete, reason FROM arx.trace_funds('thief', 'testnet', max_hops => 1);
 SELECT hop, to_address, tainted_amount, ended_at, complete FROM arx.trace_funds('thief', 'testnet', min_value => 50);
 SELECT hop, to_address, tainted_amount, ended_at, complete FROM arx.trace_funds('thief', 'testnet', max_fan_out => 1);
@@ -63,7 +64,7 @@ SELECT hop, to_address, tx_hash FROM arx.trace_funds('thief', 'testnet', since =
 SELECT hop, reason, complete FROM arx.trace_funds('thief', 'testnet', since => '2024-03-01');
 SELECT hop, reason, complete FROM arx.trace_funds('landlord', 'testnet', direction => 'backward', until => '2024-01-13');
 
--- exposure: what came and what went, by label; the mule is not labelled, so funds are followed through it
+-- Exposure by label, received and sent; the mule has no label, so funds are followed through it.
 SELECT direction, exposure, category, kind, severity, value, round(share::numeric, 4) AS share, nearest_hop, wallets, counterparty, label
   FROM arx.wallet_exposure('mule', 'testnet');
 SELECT direction, exposure, category, value, round(share::numeric, 4) AS share, nearest_hop, path, tx_hashes
@@ -74,10 +75,10 @@ SELECT direction, exposure, category, value FROM arx.wallet_exposure('mule', 'te
 SELECT direction, exposure, category, value, path FROM arx.wallet_exposure('thief', 'testnet', asset => 'usd');
 SELECT direction, exposure, value, complete, reason FROM arx.wallet_exposure('mule', 'testnet', max_time => '1 microsecond');
 SELECT reason, complete FROM arx.wallet_exposure('ghost', 'testnet');
--- shares add up to one
+-- Shares add up to one.
 SELECT w, direction, round(sum(share)::numeric, 9) AS shares, sum(value) AS value
   FROM unnest('{mule,landlord,thief,exchange1,stash}'::text[]) AS w CROSS JOIN LATERAL arx.wallet_exposure(w, 'testnet') GROUP BY 1, 2 ORDER BY 1, 2;
--- many at once: the same, one row each, in the order asked
+-- Screening gives the same for many wallets, one row each, in the order of the arguments.
 SELECT address, known, category, received, sent, sanctions_in, sanctions_out, illicit_direct_in AS direct_in, illicit_direct_out AS direct_out
   FROM arx.screen_wallets('{mule,landlord,thief,ghost,victim,mule}', 'testnet');
 SELECT address, round(illicit_share_in::numeric, 4) AS illicit_in, round(illicit_share_out::numeric, 4) AS illicit_out,
@@ -87,27 +88,29 @@ SELECT address, round(illicit_share_in::numeric, 4) AS illicit_in, round(illicit
 SELECT address, known, complete, reason FROM arx.screen_wallets('{0x12,0xd8da6bf26964af9d7eed9e03e53415d37aa96045}', 'ethereum');
 SELECT address, received, sent, complete, reason FROM arx.screen_wallets('{mule}', 'testnet', max_time => '1 microsecond');
 SELECT * FROM arx.screen_wallets('{}', 'testnet');
--- rows of this transaction count, others' that were rolled back do not
+-- Rows of this transaction count, rolled back rows do not.
 BEGIN;
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 'fresh', 99, '2024-03-01', 'tornado', 'someone', 2);
 SELECT direction, exposure, category, value FROM arx.wallet_exposure('someone', 'testnet', 'in');
 ROLLBACK;
 SELECT direction, exposure, category, value FROM arx.wallet_exposure('someone', 'testnet', 'in');
--- sanctions outweigh whatever else is known of an address, and a service under sanctions is still a service
+-- Sanctions outweigh all other labels of an address, and a service under sanctions is still a
+-- service.
 INSERT INTO arx.address_labels (network, address, category, severity, source)
 VALUES ('testnet', 'tornado', 'hack', 'severe', 'another'), ('testnet', 'tornado', 'mixer', 'medium', 'test');
 SELECT exposure, category, value FROM arx.wallet_exposure('landlord', 'testnet', 'out');
 SELECT to_address, ended_at FROM arx.trace_funds('landlord', 'testnet');
--- what came before the window is not said to be of unknown source
+-- Funds received before the period are not reported as of unknown source.
 SELECT address, ended_at, amount FROM arx.trace_summary('exchange1', 'testnet', direction => 'backward', since => '2024-01-05');
--- a wallet with too many counterparties is not looked through, and screening says how much that is
+-- Funds are not followed through a wallet with too many counterparties; screening reports the
+-- amount.
 SELECT address, round(illicit_share_in::numeric, 4) AS illicit_in, unresolved_share_in FROM arx.screen_wallets('{landlord}', 'testnet', max_fan_out => 1);
--- a label that is no longer in force stops nothing
+-- An expired label stops nothing.
 UPDATE arx.address_labels SET valid_to = '2020-01-01', valid_from = '2019-01-01' WHERE address = 'exchange1';
 SELECT to_address, ended_at FROM arx.trace_funds('mule', 'testnet') WHERE hop = 1 AND to_address = 'exchange1';
 
--- what is wrong with an argument
+-- Invalid arguments.
 SELECT * FROM arx.trace_funds(NULL, 'testnet');
 SELECT * FROM arx.trace_funds('thief', 'testnet', '{theft}');
 SELECT * FROM arx.trace_funds(NULL, 'testnet', '{}');
@@ -129,26 +132,26 @@ SELECT * FROM arx.wallet_exposure('0x12', 'ethereum');
 SELECT * FROM arx.wallet_exposure('thief', 'atlantis');
 SELECT * FROM arx.screen_wallets(NULL, 'testnet');
 SELECT * FROM arx.screen_wallets('{thief}', NULL);
--- too little memory: fewer hops, and it says so
+-- With too little memory, the result covers fewer hops and is incomplete.
 SET arx.graph_work_mem = '64kB';
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 SELECT 'testnet', 'm' || n, 1000 + n, '2024-03-02', 'w' || n / 10, 'w' || n % 100, 1 FROM generate_series(1, 900) AS n;
--- what nothing labelled leads to is left out, and takes no memory
+-- Wallets that no labelled wallet leads to are left out, and take no memory.
 SELECT DISTINCT complete, reason FROM arx.screen_wallets('{w5,w6}', 'testnet', 'in', 8);
 INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'w9', 'scam', 'high', 'test');
 SELECT DISTINCT complete, reason FROM arx.wallet_exposure('w5', 'testnet', 'in', 8);
 SELECT DISTINCT complete, reason FROM arx.screen_wallets('{w5,w6}', 'testnet', 'in', 8);
 SELECT DISTINCT complete, reason FROM arx.trace_summary('w5', 'testnet', max_hops => 20);
 RESET arx.graph_work_mem;
--- rights
+-- Privileges.
 CREATE ROLE money_reader LOGIN IN ROLE arx_reader;
-CREATE ROLE money_nobody LOGIN;
+CREATE ROLE money_outsider LOGIN;
 SET ROLE money_reader;
 SELECT count(*) FROM arx.trace_funds('thief', 'testnet');
 RESET ROLE;
-SET ROLE money_nobody;
+SET ROLE money_outsider;
 SELECT count(*) FROM arx.trace_funds('thief', 'testnet');
 SELECT count(*) FROM arx.wallet_exposure('thief', 'testnet');
 RESET ROLE;
 DROP ROLE money_reader;
-DROP ROLE money_nobody;
+DROP ROLE money_outsider;

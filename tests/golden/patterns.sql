@@ -1,17 +1,17 @@
 SET timezone = 'UTC';
 INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST'), ('othernet', 'OTH');
 SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-03-31');
--- what there is
+-- Pattern types and their options.
 SELECT pattern, description, source FROM arx.pattern_types();
 SELECT t.pattern, o.key AS option, o.value ->> 'default' AS "default", o.value ->> 'values' AS "values", o.value ->> 'meaning' AS meaning
   FROM arx.pattern_types() AS t CROSS JOIN LATERAL jsonb_each(t.options) AS o ORDER BY 1, 2;
--- an empty table
+-- An empty table.
 SELECT * FROM arx.detect_patterns('cycle', '1 day');
 SELECT * FROM arx.detect_patterns('cycle', '1 day', 'testnet');
 SELECT * FROM arx.refresh_patterns();
 SELECT refreshed, inserted FROM arx.refresh_patterns(network => 'testnet', pattern => 'CYCLE');
 
--- one of each
+-- One of each.
 CREATE FUNCTION pay(first integer, payments text, "from" timestamptz DEFAULT '2024-01-10') RETURNS void LANGUAGE sql AS $$
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, status)
 SELECT 'testnet', format('t%s', $1 + u.n), $1 + u.n, $3 + p.part[1]::integer * interval '1 minute', p.part[2], p.part[3],
@@ -19,7 +19,7 @@ SELECT 'testnet', format('t%s', $1 + u.n), $1 + u.n, $3 + p.part[1]::integer * i
   FROM unnest(string_to_array($2, ', ')) WITH ORDINALITY AS u (payment, n)
  CROSS JOIN LATERAL (SELECT string_to_array(u.payment, ' ')) AS p (part)
 $$;
--- a cycle with a parallel transfer, one that failed, and one of another amount
+-- A cycle with a parallel transfer, a failed transfer, and a transfer of another amount.
 SELECT pay(100, '0 c2 c3 10, 5 c3 c1 9.5, 6 c3 c1 9.75, 9 c1 c2 9.25, 7 c3 c1 9.5 failed, 8 c1 c2 1000, 3 d1 d2 5, 4 d2 d1 5 failed');
 SELECT pay(200, (SELECT string_agg(format('%s s%s fan 2', n, n), ', ') FROM generate_series(1, 10) AS n));
 SELECT pay(300, (SELECT string_agg(format('%s f r%s 3.5', 600 + n, n), ', ') FROM generate_series(1, 12) AS n));
@@ -43,7 +43,7 @@ SELECT t.pattern, d.strength, d.center, array_length(d.wallets, 1) AS wallets, d
  CROSS JOIN LATERAL arx.detect_patterns(t.pattern, '1 day', 'testnet',
      options => CASE t.pattern WHEN 'dormant_awakened' THEN '{"min_silence_days": 60}' ELSE '{}' END::jsonb) AS d
  ORDER BY 1, 2 DESC, 3;
--- options, times, amounts, assets, wallets
+-- Options, times, amounts, assets, wallets.
 SELECT center, transfers FROM arx.detect_patterns('cycle', '1 day', options => '{"ordered": true}');
 SELECT center, transfers, details FROM arx.detect_patterns('cycle', '1 day', options => '{"tolerance": 1, "min_length": 2}') ORDER BY 1;
 SELECT center FROM arx.detect_patterns('cycle', '8 minutes');
@@ -54,10 +54,10 @@ SELECT center FROM arx.detect_patterns('cycle', '1 day', asset => 'tst');
 SELECT center FROM arx.detect_patterns('cycle', '1 day', asset => 'gold');
 SELECT center, wallets FROM arx.detect_patterns('cycle', '1 day', wallet => 'c1');
 SELECT center, wallets FROM arx.detect_patterns('cycle', '1 day', wallet => 'f');
-SELECT center, wallets FROM arx.detect_patterns('cycle', '1 day', wallet => 'nobody');
+SELECT center, wallets FROM arx.detect_patterns('cycle', '1 day', wallet => 'stranger');
 SELECT center, details ->> 'threshold' AS threshold FROM arx.detect_patterns('structuring', '1 day', options => '{"threshold": 1}');
 SELECT center FROM arx.detect_patterns('structuring', '1 day', options => '{"threshold": "0.97"}');
--- limits say that they were met
+-- Limits are reported when reached.
 SELECT center, complete, reason FROM arx.detect_patterns('pass_through', '1 day', max_findings => 1);
 SELECT center, complete, reason FROM arx.detect_patterns('cycle', '1 day', options => '{"max_fan": 1}');
 SELECT center, complete, reason FROM arx.detect_patterns('cycle', '1 day', max_time => '1 microsecond');
@@ -69,11 +69,12 @@ SELECT center FROM arx.detect_patterns('fan_out', '1 day');
 RESET arx.graph_work_mem;
 DELETE FROM arx.transactions WHERE from_address = 'big';
 
--- findings that are kept: nothing new, nothing written
+-- Stored findings: without changes, nothing is written.
 SELECT * FROM arx.refresh_patterns('cycle');
 SELECT pattern, network, asset, "window", options, center, transfers, tx_hashes FROM arx.pattern_findings;
 SELECT * FROM arx.refresh_patterns('cycle');
--- a failed transfer that is confirmed after all, a new cycle far away, one that is no more, and what nobody may see yet
+-- A failed transfer that is confirmed later, a new cycle far away, a cycle that ceases to exist,
+-- and an uncommitted transfer.
 UPDATE arx.transactions SET status = 'confirmed' WHERE tx_hash = 't105';
 SELECT * FROM arx.refresh_patterns('cycle');
 SELECT center, transfers, tx_hashes FROM arx.pattern_findings ORDER BY first_seen;
@@ -87,18 +88,18 @@ SELECT refreshed, inserted, updated, removed FROM arx.refresh_patterns('cycle');
 DELETE FROM arx.transactions WHERE tx_hash = 't104';
 SELECT refreshed, inserted, updated, removed FROM arx.refresh_patterns('cycle');
 SELECT center, transfers, tx_hashes FROM arx.pattern_findings ORDER BY first_seen;
--- each with its own: options, asset, window
+-- Options, asset and window each have their own findings.
 SELECT refreshed, inserted FROM arx.refresh_patterns('cycle', options => '{"ordered": true}');
 SELECT refreshed, inserted FROM arx.refresh_patterns('cycle', asset => 'usd');
 DELETE FROM arx.token_transfers WHERE tx_hash = 'k2';
 SELECT refreshed, removed FROM arx.refresh_patterns('cycle', asset => 'usd');
 SELECT refreshed, inserted, updated, removed FROM arx.refresh_patterns();
--- of a network whose addresses are of a kind
+-- A network with addresses of a known format.
 SELECT refreshed, on_network, inserted FROM arx.refresh_patterns('cycle', network => 'ETH');
 SELECT refreshed, on_network FROM arx.refresh_patterns('cycle', network => 'ethereum', asset => 'eth');
 SELECT refreshed, on_network FROM arx.refresh_patterns('cycle', network => 'ethereum', asset => '0x00000000000000000000000000000000000000AA');
 SELECT refreshed, on_network FROM arx.refresh_patterns('cycle', network => 'ethereum', asset => 'gold');
--- kept is what is found
+-- Stored findings equal those of detect_patterns().
 SELECT pattern, finding_id, strength, tx_hashes, details FROM arx.pattern_findings WHERE asset = 'native' AND options = '{}' AND "window" = '1 day'
 EXCEPT
 SELECT t.pattern, d.finding_id, d.strength, d.tx_hashes, d.details
@@ -106,7 +107,7 @@ SELECT t.pattern, d.finding_id, d.strength, d.tx_hashes, d.details
 TRUNCATE arx.transactions;
 SELECT refreshed, removed FROM arx.refresh_patterns('cycle');
 
--- bad input
+-- Invalid arguments.
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 SELECT n, 'x', 1, '2024-01-10', 'a', 'b', 1 FROM unnest(ARRAY['testnet', 'othernet']) AS n;
 SELECT * FROM arx.detect_patterns('cycle', '1 day');
@@ -137,11 +138,11 @@ SELECT * FROM arx.refresh_patterns(options => '{"tolerance": 1}', network => 'te
 SELECT * FROM arx.refresh_patterns('cycle', NULL, 'testnet');
 SELECT * FROM arx.refresh_patterns('cycle', asset => 'all', network => 'testnet');
 
--- who may look, and who may act
-SELECT format('CREATE ROLE %I', 'nobody_' || current_database()), format('CREATE ROLE %I IN ROLE arx_reader', 'reader_' || current_database()),
+-- Readers may detect, operators may refresh.
+SELECT format('CREATE ROLE %I', 'outsider_' || current_database()), format('CREATE ROLE %I IN ROLE arx_reader', 'reader_' || current_database()),
        format('CREATE ROLE %I IN ROLE arx_operator', 'operator_' || current_database()) \gexec
-SELECT 'nobody_' || current_database() AS nobody, 'reader_' || current_database() AS reader, 'operator_' || current_database() AS operator \gset
-SET ROLE :"nobody";
+SELECT 'outsider_' || current_database() AS outsider, 'reader_' || current_database() AS reader, 'operator_' || current_database() AS operator \gset
+SET ROLE :"outsider";
 SELECT * FROM arx.detect_patterns('cycle', '1 day', 'testnet');
 SELECT * FROM arx.pattern_types();
 RESET ROLE;
@@ -155,4 +156,4 @@ RESET ROLE;
 SET ROLE :"operator";
 SELECT refreshed, inserted FROM arx.refresh_patterns('fan_in', network => 'testnet');
 RESET ROLE;
-DROP ROLE :"nobody", :"reader", :"operator";
+DROP ROLE :"outsider", :"reader", :"operator";

@@ -1,6 +1,6 @@
 SET timezone = 'UTC';
 INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
--- an empty table
+-- An empty table.
 SELECT arx.refresh_wallet_profiles(), arx.refresh_daily_stats();
 CALL arx.refresh_risk_scores();
 SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-02-01');
@@ -16,32 +16,32 @@ SELECT arx.refresh_wallet_profiles(), arx.refresh_daily_stats();
 SELECT wallet_address, first_seen, last_activity, transaction_count, total_volume, total_volume_usd FROM arx.wallet_profiles ORDER BY 1;
 SELECT date, network, tx_count, volume, round(avg_gas, 2) AS avg_gas, min_gas, max_gas, unique_senders, unique_receivers
   FROM arx.daily_transaction_stats ORDER BY 1;
--- nothing changed, nothing written
+-- Without changes, nothing is written.
 SELECT arx.refresh_wallet_profiles(), arx.refresh_daily_stats();
--- only the day and the wallets that changed
+-- Only the day and the wallets that changed are written.
 DELETE FROM arx.transactions WHERE tx_hash = 't2';
 SELECT arx.refresh_wallet_profiles() AS wallets, arx.refresh_daily_stats() AS days;
 SELECT wallet_address, transaction_count, total_volume FROM arx.wallet_profiles ORDER BY 1;
 SELECT date, tx_count, volume FROM arx.daily_transaction_stats ORDER BY 1;
--- a whole day and a whole wallet gone
+-- All transactions of a day and of a wallet are deleted.
 DELETE FROM arx.transactions WHERE tx_hash = 't1';
 SELECT arx.refresh_wallet_profiles() AS wallets, arx.refresh_daily_stats() AS days;
 SELECT wallet_address, transaction_count, total_volume, first_seen FROM arx.wallet_profiles ORDER BY 1;
 SELECT date, tx_count FROM arx.daily_transaction_stats ORDER BY 1;
--- TRUNCATE tells no row trigger, the epoch tells the jobs
+-- TRUNCATE fires no row trigger; jobs detect it by the epoch.
 TRUNCATE arx.transactions;
 SELECT arx.refresh_wallet_profiles() AS wallets, arx.refresh_daily_stats() AS days;
 SELECT wallet_address, transaction_count FROM arx.wallet_profiles ORDER BY 1;
 SELECT count(*) FROM arx.daily_transaction_stats;
 SELECT consumer, position IS NOT NULL AS seen, rows_total FROM arx.feed_positions ORDER BY 1;
--- rankings: within the network, against one's own previous week
+-- Rankings within the network, and the change from the previous week.
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 'r1', 1, now() - interval '10 days', 'a', 'b', 10), ('testnet', 'r2', 2, now() - interval '1 day', 'a', 'b', 15),
        ('testnet', 'r3', 2, now() - interval '1 day', 'c', 'b', 1);
 SELECT count(*) > 0 AS refreshed FROM arx.refresh_wallet_profiles();
 SELECT wallet_address, total_volume, volume_rank, volume_percentile, volume_7d, previous_volume_7d, volume_change_pct
   FROM arx.wallet_rankings ORDER BY volume_rank, wallet_address;
--- bad input
+-- Invalid arguments.
 SELECT arx.apply_asset_prices(NULL);
 SELECT arx.apply_asset_prices('nowhere');
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, ingest_xid)

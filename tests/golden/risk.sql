@@ -16,12 +16,12 @@ INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_
     ('testnet', 't8', 8, '2024-01-08', 'pool', 'dave', 5, 'confirmed');
 SELECT address, score, band, state, model_version FROM arx.wallet_risk('mule', 'testnet');
 SELECT factor, points, value, detail FROM arx.risk_factors('mule', 'testnet');
--- a label decides, the worst one first; a service is told by its label, a miner by what it does
-SELECT w.wallet, r.score, r.band, r.state FROM unnest(ARRAY['thief', 'bank', 'pool', 'bob', 'dave', 'nobody']) AS w (wallet)
+-- A label decides the score, the worst label first; a miner is recognized by its transactions.
+SELECT w.wallet, r.score, r.band, r.state FROM unnest(ARRAY['thief', 'bank', 'pool', 'bob', 'dave', 'stranger']) AS w (wallet)
  CROSS JOIN LATERAL arx.wallet_risk(w.wallet, 'testnet') AS r;
 SELECT * FROM arx.risk_factors('thief', 'testnet');
-SELECT * FROM arx.risk_factors('nobody', 'testnet');
--- the factors add up, and the job writes what the function says
+SELECT * FROM arx.risk_factors('stranger', 'testnet');
+-- The factors add up to the score, and the job writes the score that the function returns.
 SELECT arx.refresh_wallet_profiles() AS wallets;
 CALL arx.refresh_risk_scores();
 SELECT p.wallet_address, p.risk_score, p.risk_state,
@@ -30,7 +30,7 @@ SELECT p.wallet_address, p.risk_score, p.risk_state,
   FROM arx.wallet_profiles AS p CROSS JOIN LATERAL arx.wallet_risk(p.wallet_address, p.network_type) AS r
  ORDER BY p.risk_score DESC, p.wallet_address;
 CALL arx.refresh_risk_scores();
--- bad input
+-- Invalid arguments.
 SELECT * FROM arx.wallet_risk(NULL, 'testnet');
 SELECT * FROM arx.wallet_risk('a', NULL);
 SELECT * FROM arx.wallet_risk('a', 'nowhere');

@@ -1,6 +1,6 @@
 INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
 SELECT arx.fit_risk_model('ours', 'testnet');
--- thieves gather from many and pass all of it on within the hour; others keep what they get
+-- Thieves gather funds from many and pass all of them on within the hour; others keep their funds.
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 SELECT 'testnet', format('a%s.%s', n, k), n, timestamptz '2024-01-01' + (n * 37 + k * 11) * interval '1 hour', format('payer%s', (n * 7 + k * 13) % 300),
        format(CASE WHEN n % 3 = 0 THEN 'thief%s' ELSE 'user%s' END, n), CASE WHEN n % 3 = 0 THEN 0.5 ELSE 1 + (n * k) % 17 / 10.0 END
@@ -12,7 +12,7 @@ SELECT 'testnet', format('b%s.%s', n, k), n, timestamptz '2024-01-01' + (n * 37 
 UNION ALL
 SELECT 'testnet', format('c%s', n), n, timestamptz '2024-03-01' + n * interval '1 hour', format('user%s', n), format('payer%s', n % 50), 0.7
   FROM generate_series(1, 240) AS n WHERE n % 3 <> 0;
--- refusals say what is missing
+-- Errors name what is missing.
 SELECT arx.fit_risk_model('ours', 'testnet');
 INSERT INTO arx.address_labels (network, address, category, severity, source)
 SELECT 'testnet', format('thief%s', n), 'phishing', 'high', 'list' FROM generate_series(3, 240, 3) AS n;
@@ -38,7 +38,7 @@ SELECT arx.fit_risk_model('ours', 'testnet', illicit => '{licit}');
 SELECT arx.fit_risk_model('ours', 'testnet', illicit => '{ransomware}');
 SELECT arx.fit_risk_model('ours', 'testnet', as_of => '2020-01-01');
 SELECT arx.fit_risk_model((SELECT arx.active_risk_model()), 'testnet');
--- a wallet that is labelled as both is left out, and said
+-- A wallet with both labels is left out and reported.
 INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'user1', 'phishing', 'high', 'rumour');
 SELECT version, wallets, illicit_wallets, unknown_wallets, factors > 0 AS has_factors, auc > 0.9 AS separates, average_precision > 0.9 AS precise,
        log_loss < 0.4 AS sure, brier < 0.1 AS calibrated, current_version, current_auc BETWEEN 0 AND 1 AS compared, wallets_scored, change_band > 0 AS drifts
@@ -47,17 +47,17 @@ SELECT state, network, builtin, report -> 'cases' AS cases, report #>> '{draft,v
        report #>> '{current,version}' AS current, jsonb_array_length(report #> '{draft,roc}') > 2 AS curve, document ->> 'description' AS description
   FROM arx.risk_models WHERE version = 'ours';
 SELECT sum((m ->> 'wallets')::bigint) AS wallets FROM arx.risk_models, jsonb_array_elements(report -> 'drift') AS m WHERE version = 'ours';
--- the same labels and seed give the same model
+-- The same labels and seed give the same model.
 SELECT version FROM arx.fit_risk_model('ours-again', 'testnet', 'our own customers');
 SELECT a.document - 'version' = b.document - 'version' AS same FROM arx.risk_models AS a, arx.risk_models AS b WHERE a.version = 'ours' AND b.version = 'ours-again';
 SELECT arx.fit_risk_model('ours', 'testnet');
 SELECT arx.discard_risk_model('ours-again');
--- how good it is on these labels, and the one that ships
+-- Quality on these labels, compared with the scorecard that ARX ships.
 SELECT e.report #>> '{current,version}' AS version, (e.report #>> '{current,auc}')::double precision > 0.9 AS separates,
        e.report #> '{current,out_of_fold}' AS out_of_fold, jsonb_array_length(e.report #> '{current,mistakes}') > 0 AS told
   FROM (VALUES ('ours'), (NULL)) AS v (version) CROSS JOIN LATERAL arx.evaluate_risk_model(v.version, 'testnet') AS e (report);
 SELECT arx.evaluate_risk_model('no-such-model', 'testnet');
--- it scores when it is active, until it is rolled back
+-- The model scores while it is active, until it is rolled back.
 SELECT arx.activate_risk_model('ours', 'fitted on our customers') AS before;
 SELECT DISTINCT score, state FROM arx.score_wallets(ARRAY(SELECT format('thief%s', n) FROM generate_series(3, 60, 3) AS n), 'testnet');
 DELETE FROM arx.address_labels;

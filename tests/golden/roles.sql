@@ -2,16 +2,16 @@ INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1);
 INSERT INTO arx.users (email) VALUES ('ada@example.org');
-SELECT format('CREATE ROLE %I', 'nobody_' || current_database()), format('CREATE ROLE %I IN ROLE arx_reader', 'reader_' || current_database()),
+SELECT format('CREATE ROLE %I', 'outsider_' || current_database()), format('CREATE ROLE %I IN ROLE arx_reader', 'reader_' || current_database()),
        format('CREATE ROLE %I IN ROLE arx_operator', 'operator_' || current_database()) \gexec
-SELECT 'nobody_' || current_database() AS nobody, 'reader_' || current_database() AS reader, 'operator_' || current_database() AS operator \gset
--- a role without rights
-SET ROLE :"nobody";
+SELECT 'outsider_' || current_database() AS outsider, 'reader_' || current_database() AS reader, 'operator_' || current_database() AS operator \gset
+-- A role without privileges.
+SET ROLE :"outsider";
 SELECT * FROM arx.wallet_risk('a', 'testnet');
 SELECT * FROM arx.transactions;
 SELECT arx.normalize_network('ETH');
 RESET ROLE;
--- a reader looks, and changes nothing
+-- A reader may read, and may change nothing.
 SET ROLE :"reader";
 SELECT score, state FROM arx.wallet_risk('a', 'testnet');
 SELECT state, wallets FROM arx.risk_distribution('testnet');
@@ -33,7 +33,7 @@ SELECT arx.refresh_wallet_profiles();
 SELECT * FROM arx.manage_partitions();
 DELETE FROM arx.transaction_changes;
 RESET ROLE;
--- an operator acts
+-- An operator may change state.
 SET ROLE :"operator";
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 't2', 1, '2024-01-01', 'a', 'c', 1);
@@ -56,4 +56,4 @@ SELECT email FROM arx.users;
 CREATE TABLE arx.mine (x integer);
 INSERT INTO arx.graph_epoch (reason, relation) VALUES ('forged', 'x');
 RESET ROLE;
-DROP ROLE :"nobody", :"reader", :"operator";
+DROP ROLE :"outsider", :"reader", :"operator";

@@ -1,7 +1,7 @@
--- one row, sensible values
+-- One row with plausible values.
 SELECT active_connections > 0 AS connections, active_queries > 0 AS queries, cache_hit_ratio BETWEEN 0 AND 100 AS hits,
        blocked_queries, replication_lag_seconds, sample_age IS NULL AS no_sample FROM arx.performance_dashboard;
--- thresholds are data: a user's row counts before the one shipped
+-- Thresholds are rows: a user's row takes precedence over the one that ARX ships.
 INSERT INTO arx.alert_rules (rule, metric, warning, critical, unit, message)
 VALUES ('connections', 'connections_used_pct', 0, 100, '%', 'any connection at all');
 INSERT INTO arx.alert_rules (rule, metric, comparison, critical, message) VALUES ('few_blocks', 'cache_blocks', 'below', 1e15, 'few blocks');
@@ -17,7 +17,7 @@ SELECT alert_type, severity, threshold FROM arx.alerts WHERE alert_type IN ('con
 SELECT sample_age IS NOT NULL AS sampled FROM arx.performance_dashboard;
 UPDATE arx.alert_rules SET enabled = false WHERE rule IN ('connections', 'few_blocks') AND NOT builtin;
 SELECT count(*) FROM arx.check_performance_alerts() WHERE alert_type IN ('connections', 'few_blocks');
--- thresholds in the wrong order name the rule
+-- The error for thresholds in the wrong order names the rule.
 INSERT INTO arx.alert_rules (rule, metric, warning, critical, message) VALUES ('upside_down', 'connections', 10, 5, 'x');
 SELECT * FROM arx.check_performance_alerts();
 DELETE FROM arx.alert_rules WHERE rule = 'upside_down';
@@ -30,7 +30,7 @@ SELECT alert_type, severity, message, value, threshold FROM arx.alerts WHERE ale
 UPDATE arx.alert_rules SET metric = 'connection' WHERE rule = 'mistyped';
 UPDATE arx.alert_rules SET metric = 'connections', warning = 1e9, critical = NULL WHERE rule = 'mistyped';
 SELECT * FROM arx.check_performance_alerts() WHERE alert_type = 'mistyped';
--- statistics: stale tables only, parents too, quoted names too
+-- Statistics are updated only for stale tables, including parents and quoted names.
 CREATE TABLE arx."Odd ""name" (x integer);
 INSERT INTO arx."Odd ""name" SELECT generate_series(1, 1000);
 INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
@@ -39,7 +39,7 @@ SELECT 'testnet', 't' || n, n, '2024-01-01', 'a' || n % 100, 'b' || n % 77, 1 FR
 SELECT pg_stat_force_next_flush();
 SELECT relation FROM arx.update_table_statistics() WHERE relation ~ 'Odd|transactions' ORDER BY 1;
 SELECT attname, n_distinct FROM pg_stats WHERE schemaname = 'arx' AND tablename = 'transactions' AND attname = 'from_address';
--- a bloated index is found, and its statement works at top level
+-- A bloated index is found, and its statement works at top level.
 DELETE FROM arx.transactions WHERE block_number % 10 <> 0;
 VACUUM ANALYZE arx.transactions;
 SELECT action, table_name, statement ~ '^REINDEX INDEX CONCURRENTLY arx\.' AS at_top_level, gain_bytes > 0 AS gains
@@ -48,6 +48,6 @@ SET client_min_messages = warning;
 SELECT arx.maintain_indexes() > 0 AS waiting;
 SELECT statement FROM arx.index_maintenance_plan() WHERE statement IS NOT NULL \gexec
 SELECT count(*) FROM arx.index_maintenance_plan() WHERE statement IS NOT NULL;
--- without pg_cron
+-- Without pg_cron.
 SELECT * FROM arx.install_schedules();
 SELECT arx.remove_schedules();
