@@ -1,8 +1,9 @@
--- The transactions of PostgreSQL, as events. Read it with FINAL: the row with the highest `version` of a key is the valid one, and it
--- counts only if `is_deleted` is 0. Versions rise with each attempt of the feed, so whatever a broken attempt left behind loses
--- against the next. `counted` says who puts a row into the aggregates: the materialised views as it arrives (a transaction that is
--- new), a repair of what it touches (a changed, deleted or repeated one), nobody (nothing that an aggregate shows has changed), or a
--- rebuild of everything that is derived (a first load).
+-- The transactions of PostgreSQL, as events. Read them with FINAL: the row with the highest
+-- `version` of a key is the valid one, and it counts only if `is_deleted` is 0. Versions rise with
+-- each attempt of the feed, so the rows of the next attempt replace those of an interrupted one.
+-- `counted` names the step that adds a row to the aggregates: the materialized views as it arrives
+-- (a new transaction), a repair of the buckets it touches (a changed, deleted or repeated one), no
+-- step (it changes no aggregate), or a rebuild of everything derived (a first load).
 CREATE TABLE IF NOT EXISTS {database}.transaction_events{local}{on_cluster}
 (
     event_time        DateTime64(6, 'UTC') COMMENT 'time of the block',
@@ -12,12 +13,13 @@ CREATE TABLE IF NOT EXISTS {database}.transaction_events{local}{on_cluster}
     transaction_index Nullable(UInt32),
     from_address      String,
     to_address        Nullable(String) COMMENT 'NULL for a contract creation',
-    value             Decimal(38, 18) COMMENT 'native coins; a failed transaction moved nothing',
+    value             Decimal(38, 18) COMMENT 'native coins; a failed transaction moves none',
     value_usd         Nullable(Decimal(20, 2)),
     gas_used          Nullable(UInt64),
     gas_price         Nullable(UInt64),
     status            LowCardinality(String) COMMENT 'pending, confirmed or failed',
-    metadata          JSON(max_dynamic_paths = 64) COMMENT 'metadata that is no object stands under the key "value"',
+    metadata          JSON(max_dynamic_paths = 64)
+        COMMENT 'metadata that is not an object is stored under the key "value"',
     token_transfers   Nested(
         log_index UInt32,
         token     String,
@@ -28,9 +30,10 @@ CREATE TABLE IF NOT EXISTS {database}.transaction_events{local}{on_cluster}
     ) COMMENT 'amounts in raw units of the token',
     version           UInt64 COMMENT 'twice the attempt of the feed, plus one unless a tombstone',
     is_deleted        UInt8,
-    counted           Enum8('view' = 0, 'repair' = 1, 'already' = 2, 'rebuild' = 3) COMMENT 'who puts the row into the aggregates',
+    counted           Enum8('view' = 0, 'repair' = 1, 'already' = 2, 'rebuild' = 3)
+        COMMENT 'step that adds the row to the aggregates',
     generation        UInt64 COMMENT 'last repair of the aggregates before this row arrived',
-    fed_at            DateTime('UTC') DEFAULT now() COMMENT 'when the row arrived here',
+    fed_at            DateTime('UTC') DEFAULT now() COMMENT 'time at which the row arrived',
     INDEX by_version version TYPE minmax GRANULARITY 1,
     INDEX by_hash tx_hash TYPE bloom_filter(0.01) GRANULARITY 4
 )
@@ -39,9 +42,9 @@ PARTITION BY toYYYYMM(event_time)
 ORDER BY (network, from_address, event_time, tx_hash)
 {ttl event_time fed_at}
 SETTINGS {settings}
-COMMENT 'transactions fed from PostgreSQL by arx-sidecar; read with FINAL';
+COMMENT 'transactions from PostgreSQL, written by arx-sidecar; read with FINAL';
 
--- The same transactions in the order of their receivers: what a wallet received is read without a scan.
+-- The same transactions ordered by receiver, to read those of one receiver without a full scan.
 CREATE TABLE IF NOT EXISTS {database}.received_transactions{local}{on_cluster}
 (
     network      LowCardinality(String),
@@ -67,7 +70,7 @@ COMMENT 'transaction_events by receiver; read with FINAL';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.received_transactions_mv{local}{on_cluster}
 TO {database}.received_transactions{local}
-AS SELECT network, assumeNotNull(to_address) AS to_address, event_time, tx_hash, from_address, value, value_usd, status, version,
-          is_deleted, counted, fed_at
+AS SELECT network, assumeNotNull(to_address) AS to_address, event_time, tx_hash, from_address, value, value_usd, status,
+          version, is_deleted, counted, fed_at
      FROM {database}.transaction_events{local}
     WHERE isNotNull(transaction_events{local}.to_address) AND counted != 'rebuild';

@@ -1,12 +1,13 @@
--- Volume of a network by {bucket} (UTC), made once by hour and once by day. States are added by the view as transactions arrive; a bucket that a change touched is computed
--- anew from the events, under a higher generation that then hides the lower ones (see aggregate_generations).
+-- Volume of a network by hour and by day (UTC); this template is used once for each. The view adds
+-- states as transactions arrive. A bucket that a change touched is computed again from the events,
+-- under a higher generation that hides the lower ones (see aggregate_generations).
 CREATE TABLE IF NOT EXISTS {database}.{aggregate}_states{local}{on_cluster}
 (
     network          LowCardinality(String),
     {bucket}             {bucket_type},
-    generation       UInt64 COMMENT 'repair before which, or by which, these states were made',
+    generation       UInt64 COMMENT 'last repair before these states were written, or the repair that wrote them',
     is_repair        SimpleAggregateFunction(max, UInt8) COMMENT 'hides lower generations of the bucket',
-    last_version     SimpleAggregateFunction(max, UInt64) COMMENT 'highest version of an event in here',
+    last_version     SimpleAggregateFunction(max, UInt64) COMMENT 'highest version of an event in this state',
     transactions     SimpleAggregateFunction(sum, UInt64),
     volume           SimpleAggregateFunction(sum, Decimal(76, 18)),
     volume_usd       SimpleAggregateFunction(sum, Decimal(38, 2)),
@@ -29,14 +30,14 @@ TO {database}.{aggregate}_states{local}
 AS {arriving {aggregate}};
 
 CREATE OR REPLACE VIEW {database}.{aggregate}_current{local}{on_cluster}
-AS SELECT network, {bucket}, last_version, transactions, volume, volume_usd, senders, receivers, values, gas_prices, gas_price_sum,
-          gas_price_min, gas_price_max
+AS SELECT network, {bucket}, last_version, transactions, volume, volume_usd, senders, receivers, values, gas_prices,
+          gas_price_sum, gas_price_min, gas_price_max
      FROM {valid {aggregate}};
 
 {distributed {aggregate}_current}
 
--- The numbers that the states come to. The feed settles the buckets that a pass touched before it confirms the pass: who asks for a
--- year reads numbers, and merges no states of distinct counts and quantiles.
+-- Merged states. The feed settles the buckets that a pass touched before it confirms the pass, so a
+-- query over a year reads numbers instead of merging states of distinct counts and quantiles.
 CREATE TABLE IF NOT EXISTS {database}.{aggregate}_settled{local}{on_cluster}
 (
     network          LowCardinality(String),
@@ -70,4 +71,4 @@ AS SELECT network, {bucket}, transactions AS transaction_count, volume AS total_
           gas_price_min AS min_gas_price, gas_price_max AS max_gas_price
      FROM {database}.{aggregate}_settled FINAL
     WHERE transactions > 0
-COMMENT 'Volume of a network by {bucket} (UTC); counts and sums are exact, distinct counts approximate beyond some 65,000';
+COMMENT 'volume of a network by {bucket} (UTC); counts and sums are exact, distinct counts approximate above 65,000';

@@ -1,4 +1,5 @@
--- What a wallet sent and received, by day (UTC). How states and generations work: 20_volume.sql.
+-- Transactions that a wallet sent and received, by day (UTC). States and generations work as
+-- described in 20_volume.sql.
 CREATE TABLE IF NOT EXISTS {database}.wallet_activity_states{local}{on_cluster}
 (
     network         LowCardinality(String),
@@ -33,8 +34,8 @@ TO {database}.wallet_activity_states{local}
 AS {arriving wallet_activity};
 
 CREATE VIEW IF NOT EXISTS {database}.wallet_activity_current{local}{on_cluster}
-AS SELECT network, wallet, day, last_version, sent, received, sent_volume, received_volume, sent_usd, received_usd, sent_priced,
-          recipients, senders, sent_values, gas_prices, gas_price_sum, first_seen, last_seen
+AS SELECT network, wallet, day, last_version, sent, received, sent_volume, received_volume, sent_usd, received_usd,
+          sent_priced, recipients, senders, sent_values, gas_prices, gas_price_sum, first_seen, last_seen
      FROM {valid wallet_activity};
 
 {distributed wallet_activity_current}
@@ -44,14 +45,16 @@ AS SELECT network, wallet, day, sum(states.sent) AS sent_count, sum(states.recei
           sum(states.sent_volume) AS total_sent, sum(states.received_volume) AS total_received,
           sum(states.sent_usd) AS total_sent_usd, sum(states.received_usd) AS total_received_usd,
           uniqMerge(states.recipients) AS unique_recipients, uniqMerge(states.senders) AS unique_senders,
-          if(sum(states.gas_prices) = 0, NULL, toFloat64(sum(states.gas_price_sum)) / sum(states.gas_prices)) AS avg_gas_price,
+          if(sum(states.gas_prices) = 0, NULL,
+             toFloat64(sum(states.gas_price_sum)) / sum(states.gas_prices)) AS avg_gas_price,
           min(states.first_seen) AS first_activity, max(states.last_seen) AS last_activity
      FROM {database}.wallet_activity_current AS states
     GROUP BY network, wallet, day
    HAVING sent_count + received_count > 0
-COMMENT 'what a wallet sent and received, by day (UTC)';
+COMMENT 'transactions that a wallet sent and received, by day (UTC)';
 
--- The specification's wallet behaviour analysis over any period: SELECT * FROM wallet_behaviour(since = '2018-01-01', until = '2018-01-31')
+-- The wallet behaviour analysis of the specification, over any period:
+--     SELECT * FROM wallet_behaviour(since = '2018-01-01', until = '2018-01-31')
 CREATE OR REPLACE VIEW {database}.wallet_behaviour{on_cluster}
 AS SELECT network, wallet, sum(states.sent) AS tx_count, sum(states.received) AS received_count,
           sum(states.sent_volume) AS total_sent, sum(states.received_volume) AS total_received,
@@ -60,10 +63,11 @@ AS SELECT network, wallet, sum(states.sent) AS tx_count, sum(states.received) AS
           quantilesMerge(0.5, 0.95)(states.sent_values)[1] AS median_transaction,
           quantilesMerge(0.5, 0.95)(states.sent_values)[2] AS p95_transaction,
           uniqMerge(states.recipients) AS unique_recipients, uniqMerge(states.senders) AS unique_senders,
-          if(sum(states.gas_prices) = 0, NULL, toFloat64(sum(states.gas_price_sum)) / sum(states.gas_prices)) AS avg_gas_price,
+          if(sum(states.gas_prices) = 0, NULL,
+             toFloat64(sum(states.gas_price_sum)) / sum(states.gas_prices)) AS avg_gas_price,
           min(states.first_seen) AS first_activity, max(states.last_seen) AS last_activity
      FROM {database}.wallet_activity_current AS states
     WHERE states.day BETWEEN {{since:Date}} AND {{until:Date}}
     GROUP BY network, wallet
    HAVING tx_count + received_count > 0
-COMMENT 'what wallets did between two days, both included';
+COMMENT 'activity of wallets between two days, both included';

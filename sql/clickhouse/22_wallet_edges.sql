@@ -1,4 +1,5 @@
--- Who sent to whom, by day (UTC). How states and generations work: 20_volume.sql.
+-- Transfers between pairs of wallets, by day (UTC). States and generations work as described in
+-- 20_volume.sql.
 CREATE TABLE IF NOT EXISTS {database}.wallet_edges_states{local}{on_cluster}
 (
     network      LowCardinality(String),
@@ -31,10 +32,11 @@ AS SELECT network, from_address, to_address, day, last_version, transfers, volum
 {distributed wallet_edges_current}
 
 CREATE OR REPLACE VIEW {database}.wallet_edges{on_cluster}
-AS SELECT network, from_address, to_address, day, sum(states.transfers) AS edge_weight, sum(states.volume) AS total_value,
+AS SELECT network, from_address, to_address, day, sum(states.transfers) AS edge_weight,
+          sum(states.volume) AS total_value,
           sum(states.volume_usd) AS total_value_usd, toFloat64(total_value) / edge_weight AS avg_value,
           min(states.first_seen) AS first_interaction, max(states.last_seen) AS last_interaction
      FROM {database}.wallet_edges_current AS states
     GROUP BY network, from_address, to_address, day
    HAVING edge_weight > 0
-COMMENT 'who sent to whom, by day (UTC)';
+COMMENT 'transfers between pairs of wallets, by day (UTC)';

@@ -1,7 +1,8 @@
--- Writes an annotation behind: into the cached profile, if there is one, and into the stream that PostgreSQL is written from.
--- KEYS: profile, stream. ARGV: network, address, annotation, longest stream, then the annotation's keys and values in turn.
--- Returns the entry's id, or 'FULL <length>' without writing anything. The cached version rises by one, as the stored one
--- will: a profile read from PostgreSQL before that cannot replace what is shown here.
+-- Writes an annotation behind: into the cached profile, if it exists, and into the stream from
+-- which PostgreSQL is updated. KEYS: profile, stream. ARGV: network, address, annotation, maximum
+-- length of the stream, then keys and values of the annotation in turn. Returns the id of the
+-- entry, or 'FULL <length>' without writing anything. The cached version rises by one, as the
+-- stored one will: a profile read from PostgreSQL before that cannot replace the cached one.
 local length = redis.call('XLEN', KEYS[2])
 if length >= tonumber(ARGV[4]) then
     return 'FULL ' .. length

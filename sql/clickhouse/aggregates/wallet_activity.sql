@@ -8,8 +8,10 @@ SELECT network,
        countIf(NOT is_sender) AS received,
        sumIf(toDecimal256(value, 18), is_sender AND status != 'failed') AS sent_volume,
        sumIf(toDecimal256(value, 18), NOT is_sender AND status != 'failed') AS received_volume,
-       sumIf(toDecimal128(assumeNotNull(value_usd), 2), is_sender AND status != 'failed' AND isNotNull(value_usd)) AS sent_usd,
-       sumIf(toDecimal128(assumeNotNull(value_usd), 2), NOT is_sender AND status != 'failed' AND isNotNull(value_usd)) AS received_usd,
+       sumIf(toDecimal128(assumeNotNull(value_usd), 2), is_sender AND status != 'failed' AND isNotNull(value_usd))
+           AS sent_usd,
+       sumIf(toDecimal128(assumeNotNull(value_usd), 2), NOT is_sender AND status != 'failed' AND isNotNull(value_usd))
+           AS received_usd,
        countIf(is_sender AND isNotNull(value_usd)) AS sent_priced,
        uniqStateIf(counterparty, is_sender AND counterparty != '') AS recipients,
        uniqStateIf(counterparty, NOT is_sender) AS senders,
