@@ -138,7 +138,7 @@ fn literal(position: &str) -> Result<String, SidecarError> {
 
 /// What became visible since a snapshot, as a condition over the column that holds a row's transaction; both are SQL expressions.
 pub(crate) fn new_since(column: &str, snapshot: &str) -> String {
-    format!("{column} >= pg_snapshot_xmin({snapshot}) AND NOT pg_visible_in_snapshot({column}, {snapshot})")
+    format!("arx.is_new_since({column}, {snapshot})")
 }
 
 /// What became visible since a snapshot and not after another, as a condition over the column that holds a row's transaction.
