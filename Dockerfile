@@ -1,15 +1,15 @@
-# build    a Rust toolchain on Debian 12, the tools, and everything built
+# build    a Rust toolchain on Debian 12, the tools and the build
 # test     `docker build --target test .` runs lint and tests
 # runtime  PostgreSQL 15 with the extension, and the sidecar with its ClickHouse engine
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /arx
-# Tools change seldom: they have a layer of their own.
+# Tools change rarely, so they have their own layer.
 COPY scripts/environment scripts/install-tools scripts/
 RUN scripts/install-tools && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN scripts/install-extension && cargo build --release --locked -p arx-udf -p arx-sidecar --bins
-# What the runtime image takes, under the paths it takes it to.
+# Files of the runtime image, under their final paths.
 RUN mkdir -p /out/usr/local/bin \
     && cp -a target/pgrx/. /out/ \
     && cp target/release/arx-sidecar target/release/arx-clickhouse target/release/arx-udf /out/usr/local/bin/ \
@@ -34,5 +34,6 @@ ENV PATH=/usr/lib/postgresql/15/bin:$PATH \
 VOLUME /var/lib/arx
 EXPOSE 5432
 ENTRYPOINT ["tini", "--", "docker-entrypoint"]
-# `postgres`: a server with the database arx. `arx-sidecar run`: the sidecar (set ARX_POSTGRES_URL and ARX_REDIS_URL).
+# `postgres` runs a server with the database arx, `arx-sidecar run` runs the sidecar (set
+# ARX_POSTGRES_URL and ARX_REDIS_URL).
 CMD ["postgres"]

@@ -1,4 +1,4 @@
-# ARX. `make demo` shows it, `make test` tries it; both install what the machine lacks.
+# Entry points for users and developers. Targets install missing tools first.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,23 +14,23 @@ RUST_PACKAGES := arx-core arx arx-udf arx-sidecar arx-stack arx-tests arx-bench
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-demo: ## Start private servers, import real transactions and show what ARX finds (DATA=path for other data)
+demo: ## Start private servers, import real transactions and give a tour (DATA=path: other data)
 	@scripts/demo up
 
-demo-down: ## Stop the demo's servers and remove their data
+demo-down: ## Stop the servers of the demo and remove their data
 	@scripts/demo down
 
-install: tools ## Build the extension and the sidecar and install them (PREFIX=/usr/local for the sidecar)
+install: tools ## Build and install the extension and the sidecar (PREFIX=/usr/local)
 	@scripts/install-extension
 	@scripts/install-sidecar "$(or $(PREFIX),/usr/local)"
 
 test: ## Run every test against real servers
 	@scripts/test
 
-torture: ## Kill the sidecar 200 times, ClickHouse and PostgreSQL 20 times, cut and fill, and compare (some 20 minutes)
+torture: ## Kill sidecar and servers repeatedly and compare the data (about 20 minutes)
 	@scripts/test torture
 
-bench: ## Measure side by side with peers; writes bench/REPORT.md and target/bench/report.json
+bench: ## Measure next to peers; writes bench/REPORT.md and target/bench/report.json
 	@scripts/bench
 
 lint: tools ## Check format, lints, documentation, licences and shell scripts
@@ -39,8 +39,8 @@ lint: tools ## Check format, lints, documentation, licences and shell scripts
 fmt: ## Format the Rust code
 	@cargo fmt $(addprefix -p ,$(RUST_PACKAGES))
 
-tools: ## Install what the machine lacks (Debian packages, cargo-pgrx, the ClickHouse engine)
+tools: ## Install missing Debian packages, cargo-pgrx and the ClickHouse engine
 	@scripts/install-tools
 
-clean: demo-down ## Remove what was built (.tools stays: it takes minutes to get back)
+clean: demo-down ## Remove build results; .tools is kept, because it takes minutes to restore
 	@cargo clean
