@@ -7,9 +7,9 @@ SHELL := /bin/bash
 export PGRX_HOME := $(CURDIR)/.tools/pgrx
 export PATH := $(CURDIR)/.tools/cargo/bin:$(PATH)
 
-RUST_PACKAGES := arx-core arx arx-udf arx-sidecar arx-stack arx-tests arx-bench
+RUST_PACKAGES := arx-core arx arx-udf arx-sidecar arx-stack arx-tests arx-bench arx-fuzz
 
-.PHONY: help demo demo-down install test torture bench lint fmt tools clean
+.PHONY: help demo demo-down install test torture bench fuzz lint fmt tools clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,7 +33,11 @@ torture: ## Kill sidecar and servers repeatedly and compare the data (about 20 m
 bench: ## Measure next to peers; writes bench/REPORT.md and target/bench/report.json
 	@scripts/bench
 
-lint: tools ## Check format, lints, documentation, licences and shell scripts
+fuzz: ## Run every fuzz target for FUZZ_SECONDS=600 seconds (scripts/fuzz TARGET runs one)
+	@scripts/fuzz
+
+lint: ## Check format, lints, documentation, licences and shell scripts
+	@scripts/install-tools --lint
 	@scripts/lint
 
 fmt: ## Format the Rust code
