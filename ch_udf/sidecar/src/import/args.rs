@@ -7,34 +7,36 @@ use clap::{Args, Subcommand, ValueEnum};
 /// `arx-sidecar import …`
 #[derive(Debug, Clone, Args)]
 pub struct ImportArgs {
-    /// What to import.
+    /// Kind of import.
     #[command(subcommand)]
     pub command: ImportCommand,
 }
 
-/// What to import.
+/// Kind of import.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ImportCommand {
     /// Transactions as ethereum-etl writes them: CSV or JSON lines, plain or gzip
     Transactions(FileArgs),
     /// Token transfers as ethereum-etl writes them: CSV or JSON lines, plain or gzip
     TokenTransfers(FileArgs),
-    /// A list of labelled addresses: CSV with network,address,category,abuse,label,source and optionally severity,confidence
+    /// A list of labelled addresses: CSV with network,address,category,abuse,label,source and
+    /// optionally severity,confidence
     Labels(LabelArgs),
     /// Transactions whose addresses are numbered in a second file
     Graph(GraphArgs),
 }
 
-/// What every import understands.
+/// Arguments of every import.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CommonArgs {
-    /// Where bad lines go: line number, reason, line [default: FILE.rejects in the current directory]
+    /// File for rejected lines: line number, reason, line [default: FILE.rejects in the current
+    /// directory]
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,
-    /// Stop at the first bad line
+    /// Stop at the first invalid line
     #[arg(long)]
     pub strict: bool,
-    /// Import a source that was imported before; rows that are there stay as they are
+    /// Import a source that was imported before; existing rows stay unchanged
     #[arg(long)]
     pub again: bool,
 }
@@ -45,10 +47,10 @@ pub struct FileArgs {
     /// The file, or - for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The network that the file is of
+    /// Network of the file
     #[arg(long, default_value = "ethereum")]
     pub network: String,
-    /// The form of the file [default: told by its first character]
+    /// Format of the file [default: detected from its first character]
     #[arg(long, value_enum)]
     pub format: Option<Format>,
     /// Rejects, strictness, repetition.
@@ -67,16 +69,17 @@ pub struct LabelArgs {
     pub common: CommonArgs,
 }
 
-/// The two-file form.
+/// Files of the two-file form.
 #[derive(Debug, Clone, Args)]
 pub struct GraphArgs {
-    /// CSV: tx_id,block_number,block_timestamp,from_id,to_id,value_wei,gas_price,gas_used,is_error,is_call
+    /// CSV:
+    /// tx_id,block_number,block_timestamp,from_id,to_id,value_wei,gas_price,gas_used,is_error,is_call
     #[arg(long, value_name = "FILE")]
     pub transactions: PathBuf,
     /// CSV: node_id,address
     #[arg(long, value_name = "FILE")]
     pub nodes: PathBuf,
-    /// The network that the files are of
+    /// Network of the files
     #[arg(long, default_value = "ethereum")]
     pub network: String,
     /// Rejects, strictness, repetition.
@@ -84,7 +87,7 @@ pub struct GraphArgs {
     pub common: CommonArgs,
 }
 
-/// The form of a file.
+/// Format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Comma separated, with a header

@@ -1,4 +1,4 @@
-//! What can end an import, and what can be wrong with one line of it.
+//! Errors that end an import, and errors of a single line.
 
 use std::path::PathBuf;
 
@@ -7,141 +7,79 @@ use thiserror::Error;
 
 use crate::error::SidecarError;
 
-/// Why an import ended before its file did.
+/// An error that ends an import before the end of its file.
 #[derive(Debug, Error)]
 pub enum ImportError {
     /// A file could not be opened or read.
     #[error("cannot read {file}: {source}")]
-    Read {
-        /// The file, or `standard input`.
-        file: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    Read { file: String, source: std::io::Error },
     /// The rejects file could not be written.
     #[error("cannot write the rejects file {}: {source} (choose another with --rejects FILE)", file.display())]
-    Rejects {
-        /// The rejects file.
-        file: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Nothing in the file.
+    Rejects { file: PathBuf, source: std::io::Error },
     #[error("{file} is empty: expected a header")]
-    Empty {
-        /// The file.
-        file: String,
-    },
+    Empty { file: String },
     /// A compressed file ends early.
     #[error(
         "{file} is cut off: its compressed data ends in the middle, after line {line}; the lines before are imported \
          (fetch the whole file and import it: nothing is doubled)"
     )]
     CutOff {
-        /// The file.
         file: String,
-        /// The last whole line.
+        /// Last complete line.
         line: u64,
     },
     /// A compressed file is damaged.
     #[error("{file} is damaged after line {line}: {source}; the lines before are imported")]
     Damaged {
-        /// The file.
         file: String,
-        /// The last whole line.
+        /// Last complete line.
         line: u64,
-        /// What the decompressor said.
         source: std::io::Error,
     },
     /// A header without the columns that the import needs.
     #[error("{file} lacks the column{} {}; its header is: {found}", if missing.len() == 1 { "" } else { "s" }, missing.join(", "))]
-    MissingColumns {
-        /// The file.
-        file: String,
-        /// The columns that are needed and not there.
-        missing: Vec<&'static str>,
-        /// The header as found.
-        found: String,
-    },
+    MissingColumns { file: String, missing: Vec<&'static str>, found: String },
     /// A header that names a column twice.
     #[error("{file} names the column {column:?} twice in its header")]
-    DuplicateColumn {
-        /// The file.
-        file: String,
-        /// The column.
-        column: String,
-    },
+    DuplicateColumn { file: String, column: String },
     /// A format that the importer cannot read.
     #[error("{file} is not {expected}: it begins with {begins:?}")]
-    Format {
-        /// The file.
-        file: String,
-        /// What was expected.
-        expected: &'static str,
-        /// The first characters found.
-        begins: String,
-    },
-    /// A network name that is none.
+    Format { file: String, expected: &'static str, begins: String },
+    /// A malformed network name.
     #[error("invalid network: {message}")]
-    InvalidNetwork {
-        /// What is wrong with it.
-        message: String,
-    },
+    InvalidNetwork { message: String },
     /// A network without a row in `arx.networks`.
     #[error("{}", unknown_network(network))]
-    UnknownNetwork {
-        /// The network.
-        network: String,
-    },
+    UnknownNetwork { network: String },
     /// The first bad line under `--strict`.
     #[error("{file}, line {line}: {reason} (--strict stops at the first bad line)")]
-    Strict {
-        /// The file.
-        file: String,
-        /// Its line.
-        line: u64,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Strict { file: String, line: u64, reason: String },
     /// Another session imports the same source.
     #[error("another import of {file} is running: wait for it, or end it")]
-    Busy {
-        /// The file.
-        file: String,
-    },
-    /// Ctrl-C.
+    Busy { file: String },
     #[error("interrupted after line {line} of {file}: continue by running the same command")]
     Interrupted {
-        /// The file.
         file: String,
-        /// The last line that is loaded.
+        /// Last committed line.
         line: u64,
     },
-    /// The connection string is wrong, the server does not answer or is too old, or the database has no extension.
+    /// The connection string is wrong, the server does not answer or is too old, or the database
+    /// has no extension.
     #[error(transparent)]
-    Connect {
-        /// What connecting said.
-        source: Box<SidecarError>,
-    },
-    /// The server refused something.
+    Connect { source: Box<SidecarError> },
+    /// A statement failed.
     #[error("{context}: {}", describe(source))]
-    Database {
-        /// What was being done.
-        context: String,
-        /// What the server or the client said.
-        source: tokio_postgres::Error,
-    },
-    /// The thread that reads the file ended without a word.
+    Database { context: String, source: tokio_postgres::Error },
+    /// The reader thread ended without reporting a result.
     #[error("the reader of {file} stopped unexpectedly after line {line}: run the same command again")]
     ReaderStopped {
-        /// The file.
         file: String,
-        /// The last line that is loaded.
+        /// Last committed line.
         line: u64,
     },
 }
 
-/// The server's own words, with detail and hint, instead of `db error`.
+/// Formats the server's message with detail and hint; tokio-postgres alone shows `db error`.
 fn describe(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
         let mut text = error.to_string();
@@ -164,7 +102,7 @@ fn describe(error: &tokio_postgres::Error) -> String {
     text
 }
 
-/// How to add a network that is not there.
+/// Message with the statement that adds the network.
 fn unknown_network(network: &str) -> String {
     let quoted = network.to_lowercase().replace('\'', "''");
     format!(
@@ -173,10 +111,10 @@ fn unknown_network(network: &str) -> String {
     )
 }
 
-/// Why a line cannot become a row. The values in it are the user's own: they go into the rejects file, never into a log.
+/// An error of a single line. It carries values of the user's data, so it goes to the rejects file
+/// and never to a log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LineError {
-    /// Bytes that are no UTF-8.
     #[error("invalid UTF-8 at byte {position}")]
     InvalidUtf8 {
         /// Offset in the line, from 1.
@@ -184,17 +122,9 @@ pub enum LineError {
     },
     /// A byte that PostgreSQL's text cannot hold.
     #[error("column {column} holds a NUL character")]
-    NulCharacter {
-        /// The column.
-        column: &'static str,
-    },
-    /// Longer than any real line.
+    NulCharacter { column: &'static str },
     #[error("line is longer than {limit} bytes")]
-    TooLong {
-        /// The most that is read.
-        limit: usize,
-    },
-    /// More or fewer fields than the header.
+    TooLong { limit: usize },
     #[error("{found} columns where the header has {expected}")]
     ColumnCount {
         /// Fields in the line.
@@ -202,133 +132,49 @@ pub enum LineError {
         /// Fields in the header.
         expected: usize,
     },
-    /// A quote that the line does not close.
     #[error("a quoted field is not closed on its line")]
     OpenQuote,
     /// Not a JSON object of the expected form.
     #[error("invalid JSON: {message}")]
-    Json {
-        /// What the parser said.
-        message: String,
-    },
-    /// A required value that is not there.
+    Json { message: String },
+    /// A required value is missing.
     #[error("column {column} is empty")]
-    Empty {
-        /// The column.
-        column: &'static str,
-    },
+    Empty { column: &'static str },
     /// Not a whole number.
     #[error("column {column}: {text:?} is not a whole number")]
-    NotAnInteger {
-        /// The column.
-        column: &'static str,
-        /// What was found.
-        text: String,
-    },
-    /// A number outside of what the column holds.
+    NotAnInteger { column: &'static str, text: String },
     #[error("column {column}: {text} is out of range ({limits})")]
-    OutOfRange {
-        /// The column.
-        column: &'static str,
-        /// What was found.
-        text: String,
-        /// What is allowed.
-        limits: &'static str,
-    },
+    OutOfRange { column: &'static str, text: String, limits: &'static str },
     /// An amount of the native coin.
     #[error("column {column}: {source}")]
-    Amount {
-        /// The column.
-        column: &'static str,
-        /// What is wrong with it.
-        source: AmountError,
-    },
-    /// An address.
+    Amount { column: &'static str, source: AmountError },
     #[error("column {column}: {message}")]
-    Address {
-        /// The column.
-        column: &'static str,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// A transaction hash.
+    Address { column: &'static str, message: String },
     #[error("column {column}: {text:?} is not a transaction hash of {network}")]
-    Hash {
-        /// The column.
-        column: &'static str,
-        /// What was found.
-        text: String,
-        /// The network.
-        network: String,
-    },
-    /// A time.
+    Hash { column: &'static str, text: String, network: String },
     #[error("column {column}: {text:?} is neither unix seconds nor 'YYYY-MM-DD HH:MM:SS UTC'")]
-    Time {
-        /// The column.
-        column: &'static str,
-        /// What was found.
-        text: String,
-    },
-    /// A value that is none of those known.
-    #[error("column {column}: {text:?} is none of {allowed}")]
-    NotOneOf {
-        /// The column.
-        column: &'static str,
-        /// What was found.
-        text: String,
-        /// What is allowed.
-        allowed: &'static str,
-    },
-    /// A text longer than an index can hold.
+    Time { column: &'static str, text: String },
+    /// A value outside a fixed set.
+    #[error("column {column}: {text:?} must be one of {allowed}")]
+    NotOneOf { column: &'static str, text: String, allowed: &'static str },
+    /// A text that is too long for an index entry.
     #[error("column {column} is longer than {limit} bytes")]
-    TextTooLong {
-        /// The column.
-        column: &'static str,
-        /// The most that is allowed.
-        limit: usize,
-    },
+    TextTooLong { column: &'static str, limit: usize },
     /// A node id that the nodes file does not hold.
     #[error("column {column}: node {id} is not in the nodes file")]
-    UnknownNode {
-        /// The column.
-        column: &'static str,
-        /// The id.
-        id: u64,
-    },
-    /// A node whose line in the nodes file is bad.
+    UnknownNode { column: &'static str, id: u64 },
+    /// The line of this node in the nodes file is invalid.
     #[error("column {column}: node {id} has no valid address: {message}")]
-    BadNode {
-        /// The column.
-        column: &'static str,
-        /// The id.
-        id: u64,
-        /// What is wrong with its address.
-        message: String,
-    },
+    BadNode { column: &'static str, id: u64, message: String },
     /// A sender whose node has no address.
     #[error("column {column}: node {id} has no address, and only a receiver may have none")]
-    NamelessNode {
-        /// The column.
-        column: &'static str,
-        /// The id.
-        id: String,
-    },
-    /// A network that the database does not hold.
+    NamelessNode { column: &'static str, id: String },
     #[error("{}", unknown_network(network))]
-    UnknownNetwork {
-        /// The network.
-        network: String,
-    },
-    /// A transfer whose transaction is not there, which alone knows its time.
+    UnknownNetwork { network: String },
+    /// The transfer's transaction, from which it takes its time, is not in the database.
     #[error("transaction {tx_hash} is not in arx.transactions: import transactions first")]
-    UnknownTransaction {
-        /// Its transaction.
-        tx_hash: String,
-    },
-    /// The last line, without a newline, and bad.
+    UnknownTransaction { tx_hash: String },
+    /// The last line is invalid and has no newline: the file was probably cut off.
     #[error("the file ends in the middle of this line: {cause}")]
-    EndsInside {
-        /// What is wrong with what is there.
-        cause: Box<Self>,
-    },
+    EndsInside { cause: Box<Self> },
 }

@@ -1,12 +1,15 @@
-//! `arx-sidecar import`: files into PostgreSQL. Reads ethereum-etl's transactions and token transfers, the two-file form of
-//! transaction graphs, and label lists; plain or gzip, files or standard input.
+//! `arx-sidecar import`: loads files into PostgreSQL. Reads transactions and token transfers of
+//! ethereum-etl, the two-file form of transaction graphs, and label lists; plain or gzip, from
+//! files or standard input.
 //!
-//! A thread reads and parses (`reader`, `chunk`), a task loads (`load`, `postgres_sink`); a bounded channel between
-//! them makes the two overlap without letting memory grow. Each chunk is one transaction that also stores how far the source is
-//! done (`arx.import_progress`), so an import that is cut off at any instant continues exactly behind its last commit. Rows
-//! that are there already are counted and left as they are. A bad line goes to a rejects file and stops nothing but itself.
+//! A thread reads and parses (`read`, `parse`), a task loads (`load`); a bounded channel between
+//! the two lets them overlap with bounded memory. Each chunk is one database transaction that also
+//! stores the position in the source (`arx.import_progress`), so an interrupted import continues
+//! exactly after its last commit. Rows that already exist are counted and left unchanged. An
+//! invalid line goes to a rejects file and affects no other line.
 //!
-//! A record never spans lines: that keeps line numbers true, and one unclosed quote from swallowing the rest of a file.
+//! A record never spans lines: line numbers stay correct, and an unclosed quote cannot swallow the
+//! rest of a file.
 
 mod args;
 mod error;
@@ -36,17 +39,17 @@ pub(crate) use parse::transactions::TransactionRow as Transaction;
 use read::reader::{self, Reading};
 use read::{chunk, input};
 
-/// Chunks between reader and loader: one being loaded, one ready, one in the making.
+/// Chunks queued between reader and loader: one is loaded, one waits, one is built.
 const CHUNKS_AHEAD: usize = 1;
 
-/// What an import did.
+/// Outcome of an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportReport {
     /// The file, or `standard input`.
     pub file: String,
-    /// Whether it was finished by an earlier import, so that nothing was done.
+    /// True when an earlier import had finished the source, so that nothing was done.
     pub already_finished: bool,
-    /// Lines that an earlier, cut-off import had done.
+    /// Lines that an earlier, interrupted import had committed.
     pub lines_before: u64,
     /// Rows that are new.
     pub imported: u64,
@@ -56,9 +59,8 @@ pub struct ImportReport {
     pub rejected: u64,
     /// Lines of another kind in a mixed stream.
     pub skipped: u64,
-    /// How long it took.
     pub elapsed: Duration,
-    /// The rejects file, if there is anything in it.
+    /// The rejects file, unless it is empty.
     pub rejects: Option<PathBuf>,
 }
 
@@ -67,7 +69,7 @@ impl fmt::Display for ImportReport {
         if self.already_finished {
             return write!(
                 f,
-                "{}: imported before, nothing to do (--again reads it once more; no row is doubled)",
+                "{}: imported before, nothing to do (--again reads it again; no row is duplicated)",
                 self.file
             );
         }
@@ -93,7 +95,7 @@ impl fmt::Display for ImportReport {
     }
 }
 
-/// A file, or standard input for `-`, decompressed.
+/// Opens a file, or standard input for `-`, decompressed.
 ///
 /// # Errors
 /// [`ImportError::Read`], [`ImportError::Empty`].
@@ -101,10 +103,11 @@ pub(crate) fn open_text(path: &Path) -> Result<Box<dyn std::io::BufRead + Send>,
     Ok(input::open(path)?.content)
 }
 
-/// Imports what `command` names into the database at `postgres` (a URL or libpq's `key=value` pairs).
+/// Imports the files of `command` into the database at `postgres` (a URL or libpq's `key=value`
+/// pairs).
 ///
 /// # Errors
-/// Every [`ImportError`]. Chunks that were committed before stay, and the same command continues behind them.
+/// Every [`ImportError`]. Committed chunks stay, and the same command continues after them.
 pub async fn run(command: ImportCommand, postgres: &str) -> Result<ImportReport, ImportError> {
     let started = Instant::now();
     let (path, common) = match &command {
@@ -159,7 +162,7 @@ pub async fn run(command: ImportCommand, postgres: &str) -> Result<ImportReport,
     Ok(report)
 }
 
-/// Runs reader and loader side by side.
+/// Runs reader and loader concurrently.
 async fn transfer(
     reading: Reading,
     client: tokio_postgres::Client,
@@ -174,7 +177,8 @@ async fn transfer(
     let mut interrupt = pin!(interrupt()?);
     let (opened_sender, opened) = oneshot::channel();
     let (sender, mut receiver) = mpsc::channel(CHUNKS_AHEAD);
-    // Not one of the runtime's threads: the runtime would wait at its end for a read from standard input that never returns.
+    // A plain thread: at shutdown the runtime waits for its own threads, and a read from standard
+    // input may never return.
     std::thread::Builder::new()
         .name("import-reader".to_owned())
         .spawn(move || reader::read(reading, opened_sender, &sender))
@@ -187,9 +191,15 @@ async fn transfer(
     let mut sink = PostgresSink::new(client, opened.target, identity, file.clone(), may_repeat, total.lines_done);
     sink.relax_commits().await?;
     let mut meter = Meter::new(file.clone(), opened.size, opened.bytes_read);
-    let mut watch = |total: &Progress| meter.show(total);
-    let loader =
-        Loader { file: &file, strict, sink: &mut sink, rejects, interrupt: interrupt.as_mut(), watch: &mut watch };
+    let mut on_progress = |total: &Progress| meter.show(total);
+    let loader = Loader {
+        file: &file,
+        strict,
+        sink: &mut sink,
+        rejects,
+        interrupt: interrupt.as_mut(),
+        on_progress: &mut on_progress,
+    };
     let loaded = loader::load_all(loader, &mut receiver, total).await;
     meter.clear();
     loaded
@@ -207,7 +217,7 @@ fn interrupt() -> Result<impl Future<Output = ()> + Send, ImportError> {
     })
 }
 
-/// The rejects file, which must not be the file itself.
+/// Path of the rejects file, which must differ from the imported file.
 fn rejects_path(file: &Path, common: &CommonArgs) -> Result<PathBuf, ImportError> {
     let path = common.rejects.clone().unwrap_or_else(|| rejects::default_path(file));
     let same = match (path.canonicalize(), file.canonicalize()) {

@@ -1,4 +1,4 @@
-//! Rows of files for those who want no database: the same rows that an import would put there.
+//! Rows of files without a database: the same rows that an import would load.
 
 use std::collections::HashSet;
 use std::io::BufRead;
@@ -15,24 +15,22 @@ use super::parse::transactions::{CsvTransactions, JsonTransactions, TransactionR
 use super::parse::values::Context;
 use super::read::chunk::broken;
 use super::read::input::{self, Line, Lines};
-use super::read::reader::{first_line, told_format};
+use super::read::reader::{detected_format, first_line};
 
-/// What transactions are read from.
+/// Files of transactions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TransactionFiles<'a> {
-    /// The transactions.
     pub(crate) transactions: &'a Path,
-    /// The addresses of their nodes; none where transactions name addresses.
+    /// Nodes file; none where transactions contain addresses.
     pub(crate) nodes: Option<&'a Path>,
-    /// Their network.
     pub(crate) network: &'a Network,
-    /// Decimals of its coin.
+    /// Decimals of the network's coin.
     pub(crate) decimals: u32,
-    /// Bounds what times a file may have.
+    /// Upper bound of the times in a file.
     pub(crate) now_unix_seconds: i64,
 }
 
-/// A parser of either form.
+/// A parser of any format.
 enum Parser {
     Graph(Box<GraphTransactions>),
     Csv(CsvTransactions),
@@ -40,7 +38,7 @@ enum Parser {
 }
 
 impl Parser {
-    /// Calls `with` for the row of a line, if that is a transaction.
+    /// Calls `with` with the row of a line, if it is a transaction.
     fn row<T>(&mut self, line: &str, with: impl FnOnce(TransactionRow<'_>) -> T) -> Result<Option<T>, LineError> {
         match self {
             Self::Graph(parser) => parser.row(line).map(|row| Some(with(row))),
@@ -50,11 +48,12 @@ impl Parser {
     }
 }
 
-/// Calls `each` for every transaction that an import would put into an empty database: what repeats an earlier one is passed over.
-/// Returns how many lines an import would reject. Keeps 16 bytes a transaction.
+/// Calls `each` with every transaction that an import would load into an empty database;
+/// repetitions are skipped. Returns the number of lines that an import would reject. Needs 16 bytes
+/// per transaction.
 ///
 /// # Errors
-/// Those of reading the files and of their headers; what `each` reports, which ends it.
+/// Errors of reading the files and of their headers; errors of `each`, which end the reading.
 pub(crate) fn each_transaction<E: From<ImportError>>(
     files: &TransactionFiles<'_>,
     mut each: impl FnMut(TransactionRow<'_>) -> Result<(), E>,
@@ -65,27 +64,28 @@ pub(crate) fn each_transaction<E: From<ImportError>>(
     let mut lines = Lines::new(source.content);
     let first = first_line(&file, &mut lines)?;
     let context = Context::new(files.network.clone(), files.decimals, files.now_unix_seconds);
-    let mut parser = match (nodes, told_format(&file, &first)?) {
+    let mut parser = match (nodes, detected_format(&file, &first)?) {
         (Some(nodes), _) => Parser::Graph(Box::new(GraphTransactions::new(context, nodes, &file, &first)?)),
         (None, Format::Csv) => Parser::Csv(CsvTransactions::new(context, &file, &first)?),
         (None, Format::Json) => Parser::Json(JsonTransactions::new(context)),
     };
     let first = matches!(parser, Parser::Json(_)).then_some(&*first);
-    let mut known = HashSet::new();
+    let mut seen = HashSet::new();
     each_line(&file, &mut lines, first, |line| {
         let done = parser.row(line, |row| {
-            // the primary key, beside the network
-            if known.insert(fingerprint(&[row.tx_hash, &row.unix_seconds.to_string()])) { each(row) } else { Ok(()) }
+            // The primary key within one network.
+            if seen.insert(fingerprint(&[row.tx_hash, &row.unix_seconds.to_string()])) { each(row) } else { Ok(()) }
         })?;
         Ok(done.unwrap_or(Ok(())))
     })
 }
 
-/// Calls `each` for every label of a network that an import would put into an empty database with the shipped categories. Returns how
-/// many lines an import would reject, those of other networks aside.
+/// Calls `each` with every label of a network that an import would load into an empty database with
+/// the shipped categories. Returns the number of lines that an import would reject, other networks
+/// excluded.
 ///
 /// # Errors
-/// Those of reading the file and of its header; what `each` reports, which ends it.
+/// Errors of reading the file and of its header; errors of `each`, which end the reading.
 pub(crate) fn each_label<E: From<ImportError>>(
     path: &Path,
     network: &Network,
@@ -96,12 +96,12 @@ pub(crate) fn each_label<E: From<ImportError>>(
     let mut lines = Lines::new(source.content);
     let header = first_line(&file, &mut lines)?;
     let mut parser = CsvLabels::new(Vocabulary::shipped(network), &file, &header)?;
-    let mut known = HashSet::new();
+    let mut seen = HashSet::new();
     each_line(&file, &mut lines, None, |line| {
         let done = parser.row(line, |row| {
-            // the key of a label without a time, beside the network
+            // The key of a label within one network, without its time.
             let key = [row.address, row.category, row.source, row.label];
-            if known.insert(fingerprint(&key)) { each(row) } else { Ok(()) }
+            if seen.insert(fingerprint(&key)) { each(row) } else { Ok(()) }
         });
         match done {
             Err(LineError::UnknownNetwork { .. }) => Ok(Ok(())),
@@ -110,7 +110,7 @@ pub(crate) fn each_label<E: From<ImportError>>(
     })
 }
 
-/// Sixteen bytes that stand for texts.
+/// Returns a 16-byte hash of texts.
 fn fingerprint(texts: &[&str]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for text in texts {
@@ -124,7 +124,8 @@ fn fingerprint(texts: &[&str]) -> [u8; 16] {
     short
 }
 
-/// Calls `take` for the first line, if there is one, and all that follow; returns how many it refused.
+/// Calls `take` with the first line, if there is one, and all that follow; returns the number of
+/// rejected lines.
 fn each_line<E: From<ImportError>>(
     file: &str,
     lines: &mut Lines<Box<dyn BufRead + Send>>,

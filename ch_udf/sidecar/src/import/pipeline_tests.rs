@@ -1,4 +1,5 @@
-//! The pipeline against a sink in memory: what is committed, what is rejected, and what a second run makes of the rest.
+//! The pipeline against an in-memory sink: committed rows, rejected lines, and a second run over
+//! the rest.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -21,7 +22,7 @@ use super::read::reader::{self, Content, Reading};
 const HEADER: &str = "hash,block_number,from_address,to_address,value,block_timestamp";
 const ALICE: &str = "0xae2fc483527b8ef99eb5d9b44875f005ba1fae13";
 
-/// What a database would hold: rows by hash with how often they were committed, and the progress committed with them.
+/// State of a database: number of commits of each row by hash, and the committed progress.
 #[derive(Debug, Default)]
 struct Database {
     rows: BTreeMap<String, u32>,
@@ -30,14 +31,14 @@ struct Database {
     finished: bool,
 }
 
-/// Commits into a [`Database`], and fails when told to.
+/// Commits into a [`Database`] and fails on request.
 struct MemorySink<'a> {
     database: &'a mut Database,
     open: Vec<String>,
     /// Chunks after which the next load or commit fails.
     loads_left: usize,
     commits_left: usize,
-    /// Hashes that only loading finds bad, with their lines.
+    /// Hashes that loading rejects, with their lines.
     bad: Vec<(String, u64)>,
 }
 
@@ -113,7 +114,7 @@ async fn import(path: &Path, rules: ChunkRules, sink: &mut MemorySink<'_>) -> Re
         sink,
         rejects: &mut rejects,
         interrupt: pin!(pending()),
-        watch: &mut |_| {},
+        on_progress: &mut |_| {},
     };
     let outcome = loader::load_all(loader, &mut receiver, &mut total).await;
     drop(receiver);
@@ -316,7 +317,7 @@ async fn an_interrupt_ends_the_import_between_commits() {
         sink: &mut sink,
         rejects: &mut rejects,
         interrupt: pin!(std::future::ready(())),
-        watch: &mut |_| {},
+        on_progress: &mut |_| {},
     };
     let error = loader::load_all(loader, &mut receiver, &mut Progress::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "interrupted after line 0 of f.csv: continue by running the same command");

@@ -1,4 +1,4 @@
-//! What an import asks the database before it reads a line: networks, categories, and how far the source is done.
+//! Queries before an import reads a line: networks, categories, and the progress of the source.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -16,16 +16,15 @@ use crate::import::read::input;
 use crate::import::read::reader::Content;
 use crate::settings::ServerUrl;
 
-/// Where an import begins.
+/// Starting point of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Start {
     /// Lines that are done.
     pub(crate) lines_done: u64,
-    /// Whether all are.
     pub(crate) finished: bool,
 }
 
-/// The kind of an import as `arx.import_progress` names it.
+/// Kind of an import in `arx.import_progress`.
 pub(crate) const fn kind(command: &ImportCommand) -> &'static str {
     match command {
         ImportCommand::Transactions(_) => "transactions",
@@ -35,7 +34,7 @@ pub(crate) const fn kind(command: &ImportCommand) -> &'static str {
     }
 }
 
-/// What a source is recognised by; none for standard input, which no later run can read again.
+/// Returns the identity of a source; none for standard input, which no later run can read again.
 ///
 /// # Errors
 /// [`ImportError::Read`], [`ImportError::Empty`], [`ImportError::InvalidNetwork`].
@@ -70,7 +69,8 @@ pub(crate) async fn connect(postgres: &str) -> Result<Client, ImportError> {
     Ok(connection.client)
 }
 
-/// What the source holds, checked against the database, and its network (empty where every line names its own).
+/// Returns the content of the source, checked against the database, and its network (empty where
+/// every line has its own).
 ///
 /// # Errors
 /// [`ImportError::InvalidNetwork`], [`ImportError::UnknownNetwork`], [`ImportError::Database`].
@@ -105,7 +105,7 @@ fn parse_network(name: &str) -> Result<Network, ImportError> {
     Network::parse(name).map_err(|error| ImportError::InvalidNetwork { message: error.to_string() })
 }
 
-/// The context of a network that the database has.
+/// Returns the context of a registered network.
 fn context(name: &str, decimals: &HashMap<String, u32>) -> Result<(Context, Network), ImportError> {
     let network = parse_network(name)?;
     let Some(&decimals) = decimals.get(network.name()) else {
@@ -115,20 +115,19 @@ fn context(name: &str, decimals: &HashMap<String, u32>) -> Result<(Context, Netw
     Ok((Context::new(network.clone(), decimals, now), network))
 }
 
-/// Decimals of the native coin by network.
+/// Reads the decimals of the native coin by network.
 async fn networks(client: &Client) -> Result<HashMap<String, u32>, ImportError> {
     let rows = query(client, "read arx.networks", "SELECT network, native_decimals FROM arx.networks").await?;
     Ok(rows.iter().map(|row| (row.get(0), u32::try_from(row.get::<_, i16>(1)).unwrap_or_default())).collect())
 }
 
-/// Severity by category.
 async fn severities(client: &Client) -> Result<HashMap<String, String>, ImportError> {
     let sql = "SELECT category, severity::text FROM arx.label_categories";
     let rows = query(client, "read arx.label_categories", sql).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Takes hold of a source for this connection, and finds out how far it is done.
+/// Locks a source for this connection and reads its progress.
 ///
 /// # Errors
 /// [`ImportError::Busy`], [`ImportError::Database`].
@@ -141,7 +140,7 @@ pub(crate) async fn start(
     again: bool,
 ) -> Result<Start, ImportError> {
     let failed = |doing: &str, source| ImportError::Database { context: format!("cannot {doing}"), source };
-    // A run that was ended an instant ago may still be rolling back.
+    // A run that has just ended may still be rolling back.
     let wait = "SET lock_timeout = '5s'";
     client.batch_execute(wait).await.map_err(|source| failed("set lock_timeout", source))?;
     let lock = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended('arx import ' || $1, 0))";

@@ -1,5 +1,6 @@
-//! Chunks into a sink, in order: each in one transaction with the progress it makes, so that an import that is cut off at any
-//! instant continues exactly behind what it has committed. Owns the order of events; what a transaction is, the sink knows.
+//! Loads chunks into a sink, in order: each in one transaction together with its progress, so that
+//! an interrupted import continues exactly after its last commit. Owns the order of steps; the sink
+//! owns the transaction.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,21 +12,20 @@ use crate::import::error::ImportError;
 use crate::import::read::chunk::{Chunk, Reject};
 use crate::import::read::reader::Message;
 
-/// What came of one chunk's rows.
+/// Outcome of loading one chunk.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Loaded {
     /// Rows that are new.
     pub(crate) imported: u64,
     /// Rows that were there.
     pub(crate) present: u64,
-    /// Rows that only loading showed to be bad.
+    /// Rows that were rejected while loading.
     pub(crate) rejects: Vec<Reject>,
 }
 
-/// The progress of one transaction, and of an import as their sum.
+/// Progress of one transaction, or of an import as the sum of its transactions.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Lines of the source that are done with.
     pub(crate) lines_done: u64,
     /// Rows that were new.
     pub(crate) imported: u64,
@@ -37,45 +37,43 @@ pub(crate) struct Progress {
     pub(crate) skipped: u64,
 }
 
-/// Where chunks go.
 pub(crate) trait ChunkSink {
-    /// Loads a chunk's rows in a transaction that stays open.
+    /// Loads the rows of a chunk in a transaction that stays open.
     async fn load(&mut self, chunk: &Chunk) -> Result<Loaded, ImportError>;
     /// Adds the chunk's progress to that transaction and commits it.
     async fn commit(&mut self, step: &Progress) -> Result<(), ImportError>;
     /// Rolls the open transaction back.
     async fn roll_back(&mut self) -> Result<(), ImportError>;
-    /// Notes that the source is done.
+    /// Records the source as finished.
     async fn finish(&mut self, lines_done: u64) -> Result<(), ImportError>;
 }
 
-/// What loading one source takes.
+/// Dependencies of loading one source.
 pub(crate) struct Loader<'a, S> {
-    /// The file, for messages.
+    /// Display name for messages.
     pub(crate) file: &'a str,
-    /// Whether a row that only loading shows to be bad ends the import.
+    /// A row that is rejected while loading ends the import.
     pub(crate) strict: bool,
-    /// Where rows go.
     pub(crate) sink: &'a mut S,
-    /// Where bad lines go.
+    /// Rejects file.
     pub(crate) rejects: &'a mut RejectsFile,
-    /// Completes when the user wants to stop.
+    /// Completes when the user interrupts the import.
     pub(crate) interrupt: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
-    /// Sees the sum after each chunk.
-    pub(crate) watch: &'a mut (dyn FnMut(&Progress) + Send),
+    /// Called with the total after each chunk.
+    pub(crate) on_progress: &'a mut (dyn FnMut(&Progress) + Send),
 }
 
-/// Loads what the reader sends until it says that it has ended, and adds it to `total`.
+/// Loads the reader's chunks until its end message, and adds them to `total`.
 ///
 /// # Errors
-/// Those of reading and loading, [`ImportError::Interrupted`], and [`ImportError::Strict`] for a row that only loading shows
-/// to be bad. Committed chunks stay.
+/// Errors of reading and loading, [`ImportError::Interrupted`], and [`ImportError::Strict`] for a
+/// row that is rejected while loading. Committed chunks stay.
 pub(crate) async fn load_all<S: ChunkSink>(
     loader: Loader<'_, S>,
     receiver: &mut Receiver<Message>,
     total: &mut Progress,
 ) -> Result<(), ImportError> {
-    let Loader { file, strict, sink, rejects, mut interrupt, watch } = loader;
+    let Loader { file, strict, sink, rejects, mut interrupt, on_progress } = loader;
     let interrupted = |line| ImportError::Interrupted { file: file.to_owned(), line };
     loop {
         let message = tokio::select! {
@@ -93,7 +91,8 @@ pub(crate) async fn load_all<S: ChunkSink>(
             Some(Message::End(Err(error))) => return Err(error),
             None => return Err(ImportError::ReaderStopped { file: file.to_owned(), line: total.lines_done }),
         };
-        // Dropping a load half way leaves its transaction open: rolling it back tells the server to give up, too.
+        // A load that is dropped leaves its transaction open; the caller cancels the statement on
+        // the server.
         let loaded = tokio::select! {
             biased;
             loaded = sink.load(&chunk) => loaded?,
@@ -119,6 +118,6 @@ pub(crate) async fn load_all<S: ChunkSink>(
         total.present += step.present;
         total.rejected += step.rejected;
         total.skipped += step.skipped;
-        watch(total);
+        on_progress(total);
     }
 }

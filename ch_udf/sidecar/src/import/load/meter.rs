@@ -1,4 +1,4 @@
-//! Shows how far an import is: a bar on a terminal, a line every ten seconds elsewhere.
+//! Progress of an import: a bar on a terminal, a log line every ten seconds elsewhere.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -9,13 +9,12 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
 use super::loader::Progress;
 
-/// Between two lines where there is no terminal.
+/// Interval of log lines without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Between two drawings of the bar.
+/// Redraw interval of the bar.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Watches one import.
 pub(crate) struct Meter {
     file: String,
     size: Option<u64>,
@@ -26,7 +25,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// For a source of `size` bytes, of which `bytes_read` says how many are read.
+    /// `size` is the source's size in bytes, `bytes_read` is advanced by its reader.
     pub(crate) fn new(file: String, size: Option<u64>, bytes_read: Arc<AtomicU64>) -> Self {
         let now = Instant::now();
         let bar = std::io::stderr().is_terminal().then(|| bar(size));
@@ -60,7 +59,7 @@ impl Meter {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -68,7 +67,6 @@ impl Meter {
     }
 }
 
-/// Rows a second.
 pub(crate) fn rate(rows: u64, elapsed: Duration) -> u64 {
     let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
     rows.saturating_mul(1000) / millis
@@ -80,7 +78,7 @@ fn seconds_left(elapsed: Duration, read: u64, size: u64) -> u64 {
     elapsed.as_secs().saturating_mul(left).checked_div(read).unwrap_or_default()
 }
 
-/// The bar; its template is fixed, and should it not parse, indicatif's own will do.
+/// Creates the bar. The template is constant; indicatif's default serves if it does not parse.
 fn bar(size: Option<u64>) -> ProgressBar {
     let (bar, template) = match size {
         Some(size) => (ProgressBar::new(size), "{wide_bar} {bytes}/{total_bytes}, {msg}, {eta} left"),
@@ -98,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_and_times_left_survive_the_first_moment() {
+    fn rates_and_remaining_times_are_defined_at_the_start() {
         assert_eq!(rate(500, Duration::ZERO), 500_000);
         assert_eq!(rate(500, Duration::from_secs(2)), 250);
         assert_eq!(seconds_left(Duration::from_secs(10), 0, 100), 0);

@@ -1,4 +1,4 @@
-//! Chunks into PostgreSQL.
+//! Loads chunks into PostgreSQL.
 
 pub(crate) mod database;
 pub(crate) mod loader;

@@ -1,5 +1,5 @@
-//! Chunks into PostgreSQL by COPY BINARY. Owns every statement of the import: the fast way, straight into the table, and the
-//! way for rows that may be there already, through a temporary table.
+//! Loads chunks into PostgreSQL by COPY BINARY. Owns every statement of the import: directly into
+//! the table, or through a temporary table where rows may exist already.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -16,21 +16,22 @@ use crate::import::parse::target::Target;
 use crate::import::parse::{encode, transfers};
 use crate::import::read::chunk::{Chunk, Month, Reject};
 
-/// Bytes a CopyData message: large enough that messages do not count, small enough that sending and inserting overlap.
+/// Bytes per CopyData message: large enough to make messages negligible, small enough for sending
+/// and inserting to overlap.
 const MESSAGE_BYTES: usize = 256 * 1024;
 
-/// Where rows that may be there already, or lack their time, wait within a transaction.
+/// Temporary table for rows that may exist already or lack their time.
 const STAGING: &str = "pg_temp.arx_import_rows";
 
-/// One connection that loads one source.
+/// A connection that loads one source.
 pub(crate) struct PostgresSink {
     client: Client,
     target: Target,
-    /// The row in `arx.import_progress`; none for standard input.
+    /// Key in `arx.import_progress`; none for standard input.
     source: Option<String>,
-    /// The file, for messages.
+    /// Display name for messages.
     file: String,
-    /// Whether rows go through the temporary table: some are known to be there already.
+    /// Load through the temporary table, because some rows exist already.
     staged: bool,
     has_staging: bool,
     months: BTreeSet<Month>,
@@ -38,7 +39,7 @@ pub(crate) struct PostgresSink {
 }
 
 impl PostgresSink {
-    /// For the source of this name; `may_repeat` if rows of it may be there already.
+    /// `may_repeat` is true if rows of the source may exist already.
     pub(crate) fn new(
         client: Client,
         target: Target,
@@ -51,13 +52,13 @@ impl PostgresSink {
         Self { client, target, source, file, staged, has_staging: false, months: BTreeSet::new(), lines_done }
     }
 
-    /// Lets commits not wait for the disk: a crash of the server may take the last chunks back, with the progress that they
-    /// stored, so the import still continues exactly behind what is there. [`ChunkSink::finish`] waits for all of it.
+    /// Makes commits asynchronous. A crash of the server may lose the last chunks together with
+    /// their progress, so the import still continues after the last durable row.
+    /// [`ChunkSink::finish`] waits for everything to be durable.
     pub(crate) async fn relax_commits(&self) -> Result<(), ImportError> {
         self.batch("set the session up for lines", "SET synchronous_commit = off").await
     }
 
-    /// What a failed statement was for.
     fn database_error(&self, doing: &str, source: tokio_postgres::Error) -> ImportError {
         ImportError::Database { context: format!("cannot {doing} of {}", self.file), source }
     }
@@ -70,7 +71,8 @@ impl PostgresSink {
         self.client.batch_execute(sql).await.map_err(|source| self.database_error(doing, source))
     }
 
-    /// Makes the partitions of months that this import has not met yet: run by run, so that a gap in time makes none.
+    /// Creates partitions for months that are new to this import, one call per run of consecutive
+    /// months, so that a gap in time creates none.
     async fn ensure_partitions(&mut self, months: &BTreeSet<Month>) -> Result<(), ImportError> {
         let new: Vec<Month> = months.difference(&self.months).copied().collect();
         let sql = format!(
@@ -87,7 +89,7 @@ impl PostgresSink {
         Ok(())
     }
 
-    /// COPY of a chunk's tuples into a table.
+    /// Copies tuples into a table.
     async fn copy(&self, table: &str, columns: &str, tuples: &Bytes) -> Result<u64, tokio_postgres::Error> {
         let sql = format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)");
         let mut sink = pin!(self.client.copy_in(&sql).await?);
@@ -101,7 +103,7 @@ impl PostgresSink {
         sink.as_mut().finish().await
     }
 
-    /// Straight into the table; `None` when a row was there already, after which nothing of the chunk is.
+    /// Loads directly into the table. Returns `None` and loads nothing when a row exists already.
     async fn load_directly(&self, chunk: &Chunk) -> Result<Option<Loaded>, ImportError> {
         self.batch("begin a transaction for lines", "BEGIN").await?;
         match self.copy(self.target.table(), self.target.columns(), &chunk.tuples).await {
@@ -114,7 +116,7 @@ impl PostgresSink {
         }
     }
 
-    /// Rolls back, and says which lines could not be loaded.
+    /// Rolls back and returns an error that names the lines.
     async fn copy_error(&self, chunk: &Chunk, source: tokio_postgres::Error) -> ImportError {
         let context = format!("cannot load lines {} to {} of {}", self.lines_done + 1, chunk.lines_done, self.file);
         if let Err(error) = self.client.batch_execute("ROLLBACK").await {
@@ -123,7 +125,7 @@ impl PostgresSink {
         ImportError::Database { context, source }
     }
 
-    /// Makes the temporary table, once a connection.
+    /// Creates the temporary table once per connection.
     async fn ensure_staging(&mut self) -> Result<(), ImportError> {
         if self.has_staging {
             return Ok(());
@@ -142,7 +144,7 @@ impl PostgresSink {
         Ok(())
     }
 
-    /// Through the temporary table; what is there already stays as it is.
+    /// Loads through the temporary table; existing rows stay unchanged.
     async fn load_staged(&mut self, chunk: &Chunk) -> Result<Loaded, ImportError> {
         self.ensure_staging().await?;
         self.batch("begin a transaction for lines", "BEGIN").await?;
@@ -170,17 +172,18 @@ impl PostgresSink {
         Ok(Loaded { imported, present: rows.saturating_sub(imported), rejects })
     }
 
-    /// Gives the waiting transfers the time of their transactions, and takes those without one out.
+    /// Sets the time of staged transfers from their transactions and rejects those without one.
     async fn date_transfers(&mut self, chunk: &Chunk) -> Result<Vec<Reject>, ImportError> {
         self.batch("analyze the token transfers", &format!("ANALYZE {STAGING}")).await?;
-        // A hash that a reorganisation left twice dates a transfer by the transaction of its own block.
+        // Where a reorganisation left a hash twice, the transaction in the transfer's own block
+        // decides.
         let dating = format!(
-            "UPDATE {STAGING} AS s SET \"timestamp\" = found.\"timestamp\" \
+            "UPDATE {STAGING} AS s SET \"timestamp\" = dated.\"timestamp\" \
                FROM (SELECT DISTINCT ON (r.line_number) r.line_number, t.\"timestamp\" \
                        FROM {STAGING} AS r JOIN arx.transactions AS t USING (network, tx_hash) \
                       WHERE r.\"timestamp\" IS NULL \
-                      ORDER BY r.line_number, t.block_number = r.block_number DESC, t.\"timestamp\" DESC) AS found \
-              WHERE found.line_number = s.line_number"
+                      ORDER BY r.line_number, t.block_number = r.block_number DESC, t.\"timestamp\" DESC) AS dated \
+              WHERE dated.line_number = s.line_number"
         );
         self.execute("find the transactions of the token transfers", &dating, &[]).await?;
         let doing = "find the token transfers without a transaction";
@@ -211,7 +214,7 @@ impl ChunkSink for PostgresSink {
             self.batch("begin a transaction for lines", "BEGIN").await?;
             return Ok(Loaded::default());
         }
-        // Before the transaction: creating a partition locks the whole table until its end.
+        // Before the transaction, because creating a partition locks the whole table until commit.
         self.ensure_partitions(&chunk.months).await?;
         if !self.staged {
             if let Some(loaded) = self.load_directly(chunk).await? {
@@ -241,7 +244,7 @@ impl ChunkSink for PostgresSink {
     }
 
     async fn finish(&mut self, lines_done: u64) -> Result<(), ImportError> {
-        // The log is written in order: once this commit is on disk, all before it is.
+        // The write-ahead log is sequential: once this commit is durable, so are all before it.
         self.batch("set the session up for the end", "SET synchronous_commit = on").await?;
         let Some(source) = &self.source else {
             let flush = "SELECT pg_catalog.pg_logical_emit_message(true, 'arx', 'import')";

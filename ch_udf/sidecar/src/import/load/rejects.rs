@@ -1,5 +1,6 @@
-//! The rejects file: line number, reason and line, tab separated. It belongs to the user, so it may hold what no log may. What
-//! it holds of a chunk is written before the chunk is committed, and cut back when the import continues: no line is in it twice.
+//! The rejects file: line number, reason and line, tab separated. It belongs to the user, so it may
+//! hold values that a log must not. Rejects are written before their chunk is committed and
+//! truncated when an import continues, so that no line appears twice.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
@@ -9,14 +10,14 @@ use crate::import::error::ImportError;
 use crate::import::read::chunk::Reject;
 use crate::import::read::input;
 
-/// A rejects file, made when the first line goes into it.
+/// A rejects file, created with its first line.
 #[derive(Debug)]
 pub(crate) struct RejectsFile {
     path: PathBuf,
     writer: Option<BufWriter<File>>,
 }
 
-/// Where the rejects of `file` go unless the user says otherwise.
+/// Default rejects file of `file`.
 pub(crate) fn default_path(file: &Path) -> PathBuf {
     let name = if input::is_stdin(file) { None } else { file.file_name() };
     let mut path = name.unwrap_or("import".as_ref()).to_owned();
@@ -25,23 +26,23 @@ pub(crate) fn default_path(file: &Path) -> PathBuf {
 }
 
 impl RejectsFile {
-    /// For an import that continues after `lines_done` lines: what a former run wrote up to there stays, the rest goes.
+    /// Opens the file for an import that continues after `lines_done` lines; entries of later lines
+    /// are removed.
     ///
     /// # Errors
     /// [`ImportError::Rejects`].
     pub(crate) fn open(path: PathBuf, lines_done: u64) -> Result<Self, ImportError> {
-        match cut_back(&path, lines_done) {
+        match truncate_after(&path, lines_done) {
             Ok(()) => Ok(Self { path, writer: None }),
             Err(source) => Err(ImportError::Rejects { file: path, source }),
         }
     }
 
-    /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Adds lines and hands them to the system.
+    /// Appends lines and flushes them.
     ///
     /// # Errors
     /// [`ImportError::Rejects`].
@@ -68,8 +69,8 @@ impl RejectsFile {
     }
 }
 
-/// Cuts a file off before the first entry of a line after `lines_done`.
-fn cut_back(path: &Path, lines_done: u64) -> io::Result<()> {
+/// Truncates a file before the first entry of a line after `lines_done`.
+fn truncate_after(path: &Path, lines_done: u64) -> io::Result<()> {
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_that_continues_writes_no_line_twice() {
+    fn a_continued_import_writes_no_line_twice() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.rejects");
         RejectsFile::open(path.clone(), 0).unwrap().write(&[reject(3), reject(9), reject(12)]).unwrap();
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rejects_no_file() {
+    fn no_file_is_created_without_rejects() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.rejects");
         RejectsFile::open(path.clone(), 0).unwrap().write(&[]).unwrap();

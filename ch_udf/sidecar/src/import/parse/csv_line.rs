@@ -1,20 +1,21 @@
-//! CSV, one line at a time: the header that says where each column is, and the fields of a line. A record never spans lines.
+//! CSV, one line at a time: the header, which gives the index of each column, and the fields of a
+//! line. A record never spans lines.
 
 use std::ops::Range;
 
 use crate::import::error::{ImportError, LineError};
 
-/// The columns that an import asks for, and where the header has them.
+/// The columns of an import and their indexes in the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
     /// Columns in the file.
     width: usize,
-    /// For each asked column its place, `None` where an optional one is not there.
-    places: Vec<Option<usize>>,
+    /// Index of each requested column, `None` for an absent optional one.
+    indexes: Vec<Option<usize>>,
 }
 
 impl Header {
-    /// Finds `required` and then `optional` columns in a header line, in whatever order it has them.
+    /// Finds `required` and then `optional` columns in a header line, in any order.
     ///
     /// # Errors
     /// [`ImportError::MissingColumns`], [`ImportError::DuplicateColumn`], [`ImportError::Format`].
@@ -34,24 +35,24 @@ impl Header {
         let mut splitter = Splitter::default();
         let fields = splitter.split(text).map_err(|_| format())?;
         let names: Vec<&str> = (0..fields.len()).map(|i| fields.get(i).trim()).collect();
-        let mut places = Vec::with_capacity(required.len() + optional.len());
+        let mut indexes = Vec::with_capacity(required.len() + optional.len());
         for wanted in required.iter().chain(optional) {
-            let mut found = names.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(place, _)| place);
-            places.push(found.next());
-            if found.next().is_some() {
+            let mut matches = names.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(index, _)| index);
+            indexes.push(matches.next());
+            if matches.next().is_some() {
                 return Err(ImportError::DuplicateColumn { file: file.to_owned(), column: (*wanted).to_owned() });
             }
         }
         let missing: Vec<_> =
-            required.iter().zip(&places).filter(|(_, place)| place.is_none()).map(|(name, _)| *name).collect();
+            required.iter().zip(&indexes).filter(|(_, index)| index.is_none()).map(|(name, _)| *name).collect();
         if !missing.is_empty() {
             let found: String = text.chars().take(500).collect();
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
         }
-        Ok(Self { width: names.len(), places })
+        Ok(Self { width: names.len(), indexes })
     }
 
-    /// The asked columns of a line, in the order they were asked for; an empty field is `None`.
+    /// Returns the requested columns of a line, in the order requested; an empty field is `None`.
     ///
     /// # Errors
     /// [`LineError::ColumnCount`], [`LineError::OpenQuote`].
@@ -64,15 +65,15 @@ impl Header {
         if fields.len() != self.width {
             return Err(LineError::ColumnCount { found: fields.len(), expected: self.width });
         }
-        let mut found = [None; N];
-        for (slot, place) in found.iter_mut().zip(&self.places) {
-            *slot = place.map(|place| fields.get(place)).filter(|text| !text.is_empty());
+        let mut columns = [None; N];
+        for (slot, index) in columns.iter_mut().zip(&self.indexes) {
+            *slot = index.map(|index| fields.get(index)).filter(|text| !text.is_empty());
         }
-        Ok(found)
+        Ok(columns)
     }
 }
 
-/// Cuts lines into fields; keeps its buffers from line to line.
+/// Splits lines into fields; reuses its buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Splitter {
     ranges: Vec<Range<usize>>,
@@ -81,14 +82,13 @@ pub(crate) struct Splitter {
 
 /// The fields of one line.
 pub(crate) enum Fields<'a> {
-    /// Nothing is quoted: the fields are parts of the line.
+    /// No field is quoted: fields are slices of the line.
     Plain(&'a str, &'a [Range<usize>]),
     /// Some fields are quoted.
     Quoted(&'a csv::StringRecord),
 }
 
 impl<'a> Fields<'a> {
-    /// How many there are.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Plain(_, ranges) => ranges.len(),
@@ -96,13 +96,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A field; empty beyond the last.
-    pub(crate) fn get(&self, place: usize) -> &'a str {
+    /// Returns a field; empty beyond the last.
+    pub(crate) fn get(&self, index: usize) -> &'a str {
         match self {
             Self::Plain(line, ranges) => {
-                ranges.get(place).and_then(|range| line.get(range.clone())).unwrap_or_default()
+                ranges.get(index).and_then(|range| line.get(range.clone())).unwrap_or_default()
             }
-            Self::Quoted(record) => record.get(place).unwrap_or_default(),
+            Self::Quoted(record) => record.get(index).unwrap_or_default(),
         }
     }
 }
@@ -126,7 +126,7 @@ impl Splitter {
         Ok(Fields::Plain(line, &self.ranges))
     }
 
-    /// The rare case, by the csv crate. An odd number of quotes is one that never closes.
+    /// The rare case, by the csv crate. An odd number of quotes means an unclosed one.
     fn split_quoted<'a>(&'a mut self, line: &str) -> Result<Fields<'a>, LineError> {
         if memchr::memchr_iter(b'"', line.as_bytes()).count() % 2 == 1 {
             return Err(LineError::OpenQuote);
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_found_in_any_order_and_quotes_are_undone() {
+    fn columns_are_found_in_any_order_and_unquoted() {
         let header = Header::parse("f.csv", b"\xef\xbb\xbfc,a,extra,b", &["a", "b", "c"], &["d"]).unwrap();
         let mut splitter = Splitter::default();
         let found: [_; 4] = header.columns(&mut splitter, "3,1,x,2").unwrap();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_lines_say_what_is_wrong() {
+    fn errors_of_lines_name_the_fault() {
         let header = Header::parse("f.csv", b"a,b", &["a", "b"], &[]).unwrap();
         let mut splitter = Splitter::default();
         let error = header.columns::<2>(&mut splitter, "1,2,3").unwrap_err();

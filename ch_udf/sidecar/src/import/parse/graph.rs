@@ -1,5 +1,5 @@
-//! The two-file form: transactions whose addresses are numbers, and the nodes file that says which address each number is. The
-//! source has no hashes, so a transaction is named `tx:<tx_id>`.
+//! The two-file form: transactions whose addresses are numbers, and a nodes file that maps each
+//! number to an address. The source has no hashes, so a transaction is named `tx:<tx_id>`.
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -13,7 +13,7 @@ use super::values::{Context, Parsed, RowParser, bigint, flag, optional_bigint, p
 use crate::import::error::{ImportError, LineError};
 use crate::import::read::input::{Line, Lines, Source};
 
-/// The columns of the transactions file, all of them needed.
+/// Required columns of the transactions file.
 const COLUMNS: [&str; 10] = [
     "tx_id",
     "block_number",
@@ -27,42 +27,41 @@ const COLUMNS: [&str; 10] = [
     "is_call",
 ];
 
-/// The columns of the nodes file.
+/// Columns of the nodes file.
 const NODE_COLUMNS: [&str; 2] = ["node_id", "address"];
 
-/// The node that pays out what existed before the first block.
+/// The node that pays the balances of the genesis block.
 const GENESIS: &str = "genesis";
 
-/// Where it stands in the database: Ethereum's zero address, from which explorers show the genesis block's payments.
+/// Address of [`GENESIS`] in the database: explorers show payments of the genesis block from the
+/// zero address.
 const ZERO_ADDRESS: &str = "0x0000000000000000000000000000000000000000";
 
-/// What a node id may be.
 const ID_LIMITS: &str = "0 to 18446744073709551615";
 
-/// What a node stands for.
+/// Address of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
-    /// An address.
     Address(Address),
-    /// No address: as a receiver it is the contract that the transaction creates.
+    /// No address: as a receiver, the contract that the transaction creates.
     Nameless,
-    /// An address that is none, and why.
+    /// An invalid address and its error.
     Bad(String),
 }
 
-/// The nodes by their numbers.
+/// Nodes by number.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
     by_id: HashMap<u64, Node>,
-    /// Numbers of lines that name no node.
+    /// Numbers of invalid lines.
     pub(crate) bad_lines: Vec<u64>,
 }
 
 impl Nodes {
-    /// Reads a nodes file whole.
+    /// Reads a complete nodes file.
     ///
     /// # Errors
-    /// Those of reading and of its header; a bad line is noted, and so is every transaction that names its node.
+    /// Errors of reading and of the header. Invalid lines are recorded in `bad_lines`.
     pub(crate) fn read(source: Source, network: &Network) -> Result<Self, ImportError> {
         let file = source.name;
         let mut lines = Lines::new(source.content);
@@ -83,7 +82,7 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// Takes one line. An error names no node.
+    /// Adds one line.
     fn add(
         &mut self,
         header: &Header,
@@ -112,7 +111,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// The address of a node; none for the nameless one.
+    /// Returns the address of a node; none for a nameless one.
     fn address(&self, column: &'static str, text: &str) -> Result<Option<&str>, LineError> {
         let id: u64 = whole(column, text, ID_LIMITS)?;
         match self.by_id.get(&id) {
@@ -123,13 +122,14 @@ impl Nodes {
         }
     }
 
-    /// The address of a sender, which must have one.
+    /// Returns the address of a sender, which must exist.
     fn sender(&self, column: &'static str, text: &str) -> Result<&str, LineError> {
         self.address(column, text)?.ok_or_else(|| LineError::NamelessNode { column, id: text.to_owned() })
     }
 }
 
-/// The next line's bytes. What is read here is read whole before anything is imported, so a damaged file ends the import.
+/// Returns the bytes of the next line. The nodes file is read completely before anything is
+/// imported, so a damaged file ends the import.
 fn next_text<R: BufRead>(lines: &mut Lines<R>, file: &str) -> Result<Option<Vec<u8>>, ImportError> {
     match lines.next_line() {
         Ok(Some(Line::Whole(line) | Line::Unfinished(line) | Line::TooLong(line))) => Ok(Some(line.to_vec())),
@@ -148,7 +148,6 @@ pub(crate) struct GraphTransactions {
 }
 
 impl GraphTransactions {
-    /// For the file with this header line.
     pub(crate) fn new(context: Context, nodes: Nodes, file: &str, header: &[u8]) -> Result<Self, ImportError> {
         let header = Header::parse(file, header, &COLUMNS, &[])?;
         Ok(Self { context, header, splitter: Splitter::default(), nodes, name: String::new() })
@@ -156,7 +155,7 @@ impl GraphTransactions {
 }
 
 impl GraphTransactions {
-    /// The row of a line, which holds until the next one.
+    /// Returns the row of a line, valid until the next call.
     pub(crate) fn row(&mut self, line: &str) -> Result<TransactionRow<'_>, LineError> {
         let [id, block_number, time, from, to, value, gas_price, gas_used, is_error, is_call] =
             self.header.columns(&mut self.splitter, line)?;
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_become_addresses_and_unknown_ones_are_rejected() {
+    fn numbers_become_addresses_and_unknown_numbers_are_rejected() {
         let nodes =
             nodes("node_id,address\n0,genesis\n7,0xae2fc483527b8ef99eb5d9b44875f005ba1fae13\n8,\nx,y\n9,0x6b75\n");
         assert_eq!(nodes.bad_lines, [5]);
@@ -228,7 +227,7 @@ mod tests {
         assert_eq!((text(0, 10), text(1, 10)), ("failed".into(), "confirmed".into()));
         assert_eq!(&text(0, 11)[1..], r#"{"is_call": true}"#);
         assert_eq!((rows[1][6].clone(), rows[1][11].clone()), (None, None));
-        assert_eq!(rows[2][6], None, "a nameless receiver is a contract in the making");
+        assert_eq!(rows[2][6], None, "a nameless receiver is the contract being created");
 
         let mut out = TupleBuffer::default();
         for (line, expected) in [
@@ -238,7 +237,7 @@ mod tests {
                 "column from_id: node 8 has no address, and only a receiver may have none",
             ),
             ("12,0,1438269973,,7,1,1,2,1,1", "column from_id is empty"),
-            ("12,0,1438269973,0,7,1,1,2,2,1", "column is_error: \"2\" is none of 0, 1"),
+            ("12,0,1438269973,0,7,1,1,2,2,1", "column is_error: \"2\" must be one of 0, 1"),
         ] {
             assert_eq!(parser.parse(4, line, &mut out).unwrap_err().to_string(), expected);
         }
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_with_two_addresses_has_none() {
+    fn a_node_with_two_addresses_is_invalid() {
         let nodes = nodes(
             "address,node_id\n0xae2fc483527b8ef99eb5d9b44875f005ba1fae13,7\n0x6b75d8af000000e20b7a7ddf000ba900b4009a80,7\n",
         );

@@ -1,4 +1,4 @@
-//! JSON lines: values as they stand in the text, so that numbers beyond every integer type stay exact.
+//! JSON lines. Values are kept as text, so that numbers beyond every integer type stay exact.
 
 use std::borrow::Cow;
 
@@ -15,23 +15,24 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, LineErro
     serde_json::from_str(line).map_err(|error| LineError::Json { message: error.to_string() })
 }
 
-/// Whether a line's `type` is the one that is imported; a line without one is.
+/// Returns true if the line's `type` is the imported one or absent.
 ///
 /// # Errors
-/// [`LineError::Json`] for a string that is none.
+/// [`LineError::Json`] for an invalid string.
 pub(crate) fn is_kind(kind: Option<&RawValue>, wanted: &str) -> Result<bool, LineError> {
     Ok(JsonText::of(kind)?.get().is_none_or(|kind| kind == wanted))
 }
 
-/// A value's text: a string's content, anything else as written; null and an empty string are none.
+/// Text of a value: the content of a string, anything else as written; null and an empty string are
+/// `None`.
 #[derive(Debug)]
 pub(crate) struct JsonText<'a>(Option<Cow<'a, str>>);
 
 impl<'a> JsonText<'a> {
-    /// Takes the text of a value.
+    /// Returns the text of a value.
     ///
     /// # Errors
-    /// [`LineError::Json`] for an escape that stands for no character.
+    /// [`LineError::Json`] for an invalid escape.
     pub(crate) fn of(value: Option<&'a RawValue>) -> Result<Self, LineError> {
         let Some(raw) = value.map(RawValue::get) else { return Ok(Self(None)) };
         let text = match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {

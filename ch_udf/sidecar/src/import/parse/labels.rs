@@ -1,5 +1,5 @@
-//! Rows of `arx.address_labels` out of a label list: CSV with its own network in every line, and two words, category and abuse,
-//! that `arx_core::label` turns into one of ARX's categories.
+//! Parses a label list into rows of `arx.address_labels`: CSV with a network in every line, and two
+//! words, category and abuse, that `arx_core::label` maps to one of ARX's categories.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,60 +12,56 @@ use super::encode::TupleBuffer;
 use super::values::{Parsed, RowParser, parse_address, plain_text, required, shorten};
 use crate::import::error::{ImportError, LineError};
 
-/// The columns of a tuple, in order.
+/// Columns of a tuple, in order.
 pub(crate) const COLUMNS: &str = "network, address, category, severity, label, source, confidence";
 
-/// How many [`COLUMNS`] there are.
+/// Number of [`COLUMNS`].
 const COLUMN_COUNT: i16 = 7;
 
-/// Columns without which a CSV is no label list.
+/// Required columns of a label list.
 const REQUIRED: [&str; 6] = ["network", "address", "category", "abuse", "label", "source"];
 
-/// Columns that are used where they are there.
+/// Optional columns.
 const OPTIONAL: [&str; 2] = ["severity", "confidence"];
 
-/// Label and source are in one index entry of at most some 2,700 bytes, with the address (256 at most) and the rest.
+/// Label and source share one index entry of at most about 2,700 bytes with the address (at most
+/// 256).
 const MAX_LABEL_BYTES: usize = 1000;
 
-/// See [`MAX_LABEL_BYTES`].
 const MAX_SOURCE_BYTES: usize = 1000;
 
-/// Units of 10⁻¹⁸ in the thousandths that `confidence` counts.
+/// Units of 10⁻¹⁸ per thousandth, the precision of `confidence`.
 const THOUSANDTH: i128 = 1_000_000_000_000_000;
 
-/// What the database knows: the networks, and each category with its severity.
+/// Networks and categories of the database.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Vocabulary {
-    /// Names in `arx.networks`.
     pub(crate) networks: HashSet<String>,
     /// Severity by category, from `arx.label_categories`.
     pub(crate) severities: HashMap<String, String>,
 }
 
 impl Vocabulary {
-    /// What a database knows of one network that nobody has added a category to.
+    /// Vocabulary of one network with the shipped categories alone.
     pub(crate) fn shipped(network: &Network) -> Self {
-        let severities =
-            label::CATEGORIES.iter().map(|one| (one.name.to_owned(), one.severity.as_str().to_owned())).collect();
+        let severities = label::CATEGORIES
+            .iter()
+            .map(|category| (category.name.to_owned(), category.severity.as_str().to_owned()))
+            .collect();
         Self { networks: HashSet::from([network.name().to_owned()]), severities }
     }
 }
 
-/// A row, every value checked.
+/// A validated row.
 pub(crate) struct LabelRow<'a> {
-    /// The network.
     pub(crate) network: &'a str,
-    /// The address, normalised.
     pub(crate) address: &'a str,
-    /// A category that the database knows.
+    /// A category of the database.
     pub(crate) category: &'a str,
-    /// A severity.
     pub(crate) severity: &'a str,
-    /// What the source calls it; may be empty.
+    /// Name given by the source; may be empty.
     pub(crate) label: &'a str,
-    /// Who says so.
     pub(crate) source: &'a str,
-    /// Units of 10⁻¹⁸.
     pub(crate) confidence: u128,
 }
 
@@ -89,23 +85,22 @@ pub(crate) struct CsvLabels {
 }
 
 impl CsvLabels {
-    /// For the file with this header line.
     pub(crate) fn new(vocabulary: Vocabulary, file: &str, header: &[u8]) -> Result<Self, ImportError> {
         let header = Header::parse(file, header, &REQUIRED, &OPTIONAL)?;
         Ok(Self { vocabulary, header, splitter: Splitter::default(), networks: HashMap::new() })
     }
 }
 
-/// The network of a line, which must be one that the database knows.
+/// Returns the network of a line, which must be registered in the database.
 fn known_network<'a>(
     parsed: &'a mut HashMap<String, Network>,
-    known: &HashSet<String>,
+    registered: &HashSet<String>,
     text: &str,
 ) -> Result<&'a Network, LineError> {
     if !parsed.contains_key(text) {
         let network = Network::parse(text)
             .map_err(|error| LineError::Address { column: "network", message: error.to_string() })?;
-        if !known.contains(network.name()) {
+        if !registered.contains(network.name()) {
             return Err(LineError::UnknownNetwork { network: text.to_owned() });
         }
         parsed.insert(text.to_owned(), network);
@@ -113,7 +108,8 @@ fn known_network<'a>(
     parsed.get(text).ok_or_else(|| LineError::UnknownNetwork { network: text.to_owned() })
 }
 
-/// The category of a line and its usual severity. A category that the database knows by this name is taken at its word.
+/// Returns the category of a line and its default severity. A category of the database is taken as
+/// is.
 fn category<'a>(
     severities: &'a HashMap<String, String>,
     category: Option<&str>,
@@ -134,12 +130,12 @@ fn category<'a>(
     }
 }
 
-/// A required text of bounded length.
+/// Checks the length of a text.
 fn bounded<'a>(column: &'static str, text: &'a str, limit: usize) -> Result<&'a str, LineError> {
     if text.len() > limit { Err(LineError::TextTooLong { column, limit }) } else { plain_text(column, text) }
 }
 
-/// A confidence above 0 and up to 1, in thousandths; 1 where none is given.
+/// Parses a confidence above 0 and up to 1, with at most three decimals; 1 if absent.
 fn confidence(text: Option<&str>) -> Result<u128, LineError> {
     let Some(text) = text else { return Ok(arx_core::amount::SCALE.unsigned_abs()) };
     let column = "confidence";
@@ -155,7 +151,7 @@ fn confidence(text: Option<&str>) -> Result<u128, LineError> {
 }
 
 impl CsvLabels {
-    /// Calls `with` for the row of a line.
+    /// Calls `with` with the row of a line.
     pub(crate) fn row<T>(&mut self, line: &str, with: impl FnOnce(LabelRow<'_>) -> T) -> Result<T, LineError> {
         let [network, address, own, abuse, label, source, severity, certainty] =
             self.header.columns(&mut self.splitter, line)?;
@@ -166,7 +162,7 @@ impl CsvLabels {
         let source = bounded("source", required("source", source)?, MAX_SOURCE_BYTES)?;
         let severity = match severity {
             None => usual,
-            Some(named) if label::Severity::ALL.iter().any(|known| known.as_str() == named) => named,
+            Some(named) if label::Severity::ALL.iter().any(|severity| severity.as_str() == named) => named,
             Some(other) => {
                 let allowed = "none, low, medium, high, severe";
                 return Err(LineError::NotOneOf { column: "severity", text: shorten(other), allowed });
@@ -235,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_is_not_there_says_how_to_add_it() {
+    fn an_unregistered_network_error_shows_how_to_add_it() {
         let mut parser = parser("network,address,category,abuse,label,source");
         let error = row(&mut parser, "XVG,DAbc,exchange,,K,x").unwrap_err();
         assert!(error.starts_with("network \"XVG\" is not in arx.networks: INSERT INTO arx.networks"), "{error}");

@@ -1,4 +1,4 @@
-//! Lines into rows, encoded for COPY. No I/O happens here.
+//! Parses lines into rows, encoded for COPY. Does no I/O.
 
 pub(crate) mod csv_line;
 pub(crate) mod encode;

@@ -1,17 +1,14 @@
-//! The tables that rows go to, and their columns.
+//! Target tables of rows and their columns.
 
 use super::{labels, transactions, transfers};
 
-/// What rows of which form go where.
+/// Target table of a file's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// `arx.transactions`.
     Transactions,
-    /// `arx.token_transfers`.
     Transfers,
     /// `arx.token_transfers`, with line numbers and without times.
     UndatedTransfers,
-    /// `arx.address_labels`.
     Labels,
 }
 
@@ -32,7 +29,7 @@ impl Target {
         }
     }
 
-    /// Whether rows cannot go straight into the table.
+    /// Rows must go through the temporary table.
     pub(crate) const fn needs_staging(self) -> bool {
         matches!(self, Self::UndatedTransfers | Self::Labels)
     }

@@ -1,4 +1,4 @@
-//! Rows of `arx.transactions` out of ethereum-etl's transactions, CSV or JSON lines.
+//! Parses ethereum-etl's transactions, CSV or JSON lines, into rows of `arx.transactions`.
 
 use arx_core::address::Address;
 use serde::Deserialize;
@@ -10,17 +10,17 @@ use super::json::{self, JsonText};
 use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, bigint, optional_bigint, whole};
 use crate::import::error::{ImportError, LineError};
 
-/// The columns of a tuple, in order.
+/// Columns of a tuple, in order.
 pub(crate) const COLUMNS: &str = "network, tx_hash, block_number, transaction_index, \"timestamp\", from_address, to_address, \
                                   value, gas_used, gas_price, status, metadata";
 
-/// How many [`COLUMNS`] there are.
+/// Number of [`COLUMNS`].
 const COLUMN_COUNT: i16 = 12;
 
-/// Columns without which a CSV is no transactions file.
+/// Required columns.
 const REQUIRED: [&str; 6] = ["hash", "block_number", "from_address", "to_address", "value", "block_timestamp"];
 
-/// Columns that are used where they are there.
+/// Optional columns.
 const OPTIONAL: [&str; 6] = [
     "transaction_index",
     "gas_price",
@@ -30,29 +30,26 @@ const OPTIONAL: [&str; 6] = [
     "receipt_contract_address",
 ];
 
-/// A row, every value checked.
+/// A validated row.
 pub(crate) struct TransactionRow<'a> {
-    /// Hash, or another name that is unique on the network.
+    /// Hash, or another name unique within the network.
     pub(crate) tx_hash: &'a str,
     /// Height of its block.
     pub(crate) block_number: i64,
-    /// Its place in the block.
+    /// Position in the block.
     pub(crate) transaction_index: Option<i32>,
     /// Time of its block.
     pub(crate) unix_seconds: i64,
-    /// Sender, normalised.
     pub(crate) from: &'a str,
-    /// Receiver, normalised; none creates a contract.
+    /// Receiver, normalised; `None` for a contract creation.
     pub(crate) to: Option<&'a str>,
     /// Value in units of 10⁻¹⁸ coin.
     pub(crate) units: u128,
-    /// Gas it used.
     pub(crate) gas_used: Option<i64>,
-    /// Price of its gas, in the coin's smallest units.
+    /// Gas price in the coin's smallest units.
     pub(crate) gas_price: Option<i64>,
-    /// Whether it was reverted.
+    /// True if the transaction was reverted.
     pub(crate) failed: bool,
-    /// A JSON object.
     pub(crate) metadata: Option<&'a str>,
 }
 
@@ -85,10 +82,10 @@ impl TransactionRow<'_> {
     }
 }
 
-/// The texts of a line in the order of [`REQUIRED`] and [`OPTIONAL`], whatever form they came in.
+/// Values of a line in the order of [`REQUIRED`] and [`OPTIONAL`], from CSV or JSON.
 type Texts<'a> = [Option<&'a str>; 12];
 
-/// Checks the texts of a line and calls `with` for the row that they make.
+/// Validates the values of a line and calls `with` with the row.
 fn checked<T>(context: &Context, texts: Texts<'_>, with: impl FnOnce(TransactionRow<'_>) -> T) -> Result<T, LineError> {
     let [hash, block_number, from, to, value, time, index, gas_price, gas_used, effective_price, status, contract] =
         texts;
@@ -124,13 +121,11 @@ fn checked<T>(context: &Context, texts: Texts<'_>, with: impl FnOnce(Transaction
     }))
 }
 
-/// Encodes a row.
 fn encoded(context: &Context, row: &TransactionRow<'_>, out: &mut TupleBuffer) -> Parsed {
     row.encode(context.network(), out);
     Parsed::Row { unix_seconds: Some(row.unix_seconds) }
 }
 
-/// Transactions as CSV.
 pub(crate) struct CsvTransactions {
     context: Context,
     header: Header,
@@ -138,13 +133,12 @@ pub(crate) struct CsvTransactions {
 }
 
 impl CsvTransactions {
-    /// For the file with this header line.
     pub(crate) fn new(context: Context, file: &str, header: &[u8]) -> Result<Self, ImportError> {
         let header = Header::parse(file, header, &REQUIRED, &OPTIONAL)?;
         Ok(Self { context, header, splitter: Splitter::default() })
     }
 
-    /// Calls `with` for the row of a line.
+    /// Calls `with` with the row of a line.
     pub(crate) fn row<T>(&mut self, line: &str, with: impl FnOnce(TransactionRow<'_>) -> T) -> Result<T, LineError> {
         checked(&self.context, self.header.columns(&mut self.splitter, line)?, with)
     }
@@ -157,7 +151,7 @@ impl RowParser for CsvTransactions {
     }
 }
 
-/// The fields of a JSON line, as they stand: a value in wei may be a number larger than any integer type.
+/// Fields of a JSON line, unparsed: a value in wei may exceed every integer type.
 #[derive(Deserialize)]
 struct JsonTransaction<'a> {
     #[serde(borrow, rename = "type")]
@@ -188,20 +182,19 @@ struct JsonTransaction<'a> {
     receipt_contract_address: Option<&'a RawValue>,
 }
 
-/// Transactions as JSON lines; lines of another `type` are passed over.
+/// Transactions as JSON lines; lines of another `type` are skipped.
 pub(crate) struct JsonTransactions {
     context: Context,
 }
 
 impl JsonTransactions {
-    /// For a file of the context's network.
     pub(crate) fn new(context: Context) -> Self {
         Self { context }
     }
 }
 
 impl JsonTransactions {
-    /// Calls `with` for the row of a line; `None` for a line of another type.
+    /// Calls `with` with the row of a line; `None` for a line of another type.
     pub(crate) fn row<T>(
         &self,
         line: &str,
@@ -306,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bad_value_is_named() {
+    fn errors_name_each_invalid_value() {
         let header = b"hash,block_number,from_address,to_address,value,block_timestamp,gas_price,receipt_status";
         let mut parser = CsvTransactions::new(ethereum(), "f.csv", header).unwrap();
         let good = format!("{HASH},5,{ALICE},{BOB},1,1683029999,1,1");
@@ -322,7 +315,7 @@ mod tests {
             (",5,", ",,", "column block_number is empty"),
         ] {
             let error = parse(&mut parser, &good.replacen(old, new, 1)).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error} names no {expected}");
+            assert!(error.contains(expected), "{error} does not name {expected}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Rows of `arx.token_transfers` out of ethereum-etl's token transfers, CSV or JSON lines. The CSV knows no time: the rows then
-//! carry none, and take that of their transaction when they are loaded.
+//! Parses ethereum-etl's token transfers, CSV or JSON lines, into rows of `arx.token_transfers`.
+//! Older CSV files have no time: the rows then take the time of their transaction while loading.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,24 +10,24 @@ use super::json::{self, JsonText};
 use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, bigint, required, uint256, whole};
 use crate::import::error::{ImportError, LineError};
 
-/// The columns of a tuple, in order; a tuple without time has its line number before them.
+/// Columns of a tuple, in order; a tuple without time begins with its line number.
 pub(crate) const COLUMNS: &str =
     "network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address, to_address, amount";
 
-/// How many [`COLUMNS`] there are.
+/// Number of [`COLUMNS`].
 const COLUMN_COUNT: i16 = 9;
 
-/// Columns without which a CSV is no token transfers file.
+/// Required columns.
 const REQUIRED: [&str; 7] =
     ["token_address", "from_address", "to_address", "value", "transaction_hash", "log_index", "block_number"];
 
-/// Columns that are used where they are there.
+/// Optional columns.
 const OPTIONAL: [&str; 1] = [TIME];
 
-/// The column that newer files have.
+/// Column of newer files.
 const TIME: &str = "block_timestamp";
 
-/// What the rows of one file are like.
+/// Encodes the rows of one file.
 #[derive(Debug, Clone)]
 struct Rows {
     context: Context,
@@ -35,7 +35,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// Checks the texts of a line, in the order of [`REQUIRED`] and [`OPTIONAL`], and encodes them.
+    /// Validates and encodes the values of a line, in the order of [`REQUIRED`] and [`OPTIONAL`].
     fn encode(&self, number: u64, texts: [Option<&str>; 8], out: &mut TupleBuffer) -> Result<Parsed, LineError> {
         let [token, from, to, value, hash, log_index, block_number, time] = texts;
         let context = &self.context;
@@ -72,7 +72,8 @@ impl Rows {
     }
 }
 
-/// Whether a file's rows carry their time, told by its first line: a CSV's header, or the first object.
+/// Returns true if rows carry their time, judged by the first line: a CSV header or the first
+/// object.
 pub(crate) fn is_dated(first_line: &[u8]) -> bool {
     memchr::memmem::find(first_line, TIME.as_bytes()).is_some()
 }
@@ -85,7 +86,6 @@ pub(crate) struct CsvTransfers {
 }
 
 impl CsvTransfers {
-    /// For the file with this header line.
     pub(crate) fn new(context: Context, file: &str, header: &[u8]) -> Result<Self, ImportError> {
         let rows = Rows { context, dated: is_dated(header) };
         let header = Header::parse(file, header, &REQUIRED, &OPTIONAL)?;
@@ -99,7 +99,7 @@ impl RowParser for CsvTransfers {
     }
 }
 
-/// The fields of a JSON line, as they stand.
+/// Fields of a JSON line, unparsed.
 #[derive(Deserialize)]
 struct JsonTransfer<'a> {
     #[serde(borrow, rename = "type")]
@@ -122,13 +122,12 @@ struct JsonTransfer<'a> {
     block_timestamp: Option<&'a RawValue>,
 }
 
-/// Token transfers as JSON lines; lines of another `type` are passed over.
+/// Token transfers as JSON lines; lines of another `type` are skipped.
 pub(crate) struct JsonTransfers {
     rows: Rows,
 }
 
 impl JsonTransfers {
-    /// For the file with this first line.
     pub(crate) fn new(context: Context, first_line: &[u8]) -> Self {
         Self { rows: Rows { context, dated: is_dated(first_line) } }
     }

@@ -1,5 +1,5 @@
-//! From text to the values of a row: one function a kind of column, each with an error that names column and value. Owns no
-//! table's layout.
+//! Parses text into column values: one function per kind of column, each with an error that names
+//! column and value. Knows no table's layout.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -12,34 +12,34 @@ use chrono::{DateTime, NaiveDateTime};
 use super::encode::{TupleBuffer, Uint256, Uint256Error};
 use crate::import::error::LineError;
 
-/// 2009-01-01: no chain is older than Bitcoin's first block of 2009-01-03.
+/// 2009-01-01: Bitcoin's first block is of 2009-01-03, and no chain is older.
 const EARLIEST_UNIX_SECONDS: i64 = 1_230_768_000;
 
-/// Clocks of miners may run ahead; more than a day is an error of the file.
+/// Miners' clocks may run ahead; more than a day is an error of the file.
 const LATEST_AHEAD_SECONDS: i64 = 86_400;
 
-/// A hash is part of a primary key, and an index entry must stay far below 2,700 bytes.
+/// A hash is part of a primary key, whose index entry must stay far below 2,700 bytes.
 const MAX_HASH_BYTES: usize = 200;
 
-/// What one line came to.
+/// Outcome of parsing one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parsed {
     /// A row was encoded.
     Row {
-        /// Its time, where the line has it.
+        /// Time, if the line has one.
         unix_seconds: Option<i64>,
     },
-    /// The line is of another kind of a mixed stream.
+    /// The line is of another kind, in a mixed stream.
     Skipped,
 }
 
-/// Makes rows of one kind out of lines of one form.
+/// Parses lines of one format into rows of one table.
 pub(crate) trait RowParser: Send {
-    /// Encodes the row of line `number` at the end of `out`; after an error `out` is as it was.
+    /// Appends the row of line `number` to `out`; after an error `out` is unchanged.
     fn parse(&mut self, number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError>;
 }
 
-/// The network of a file, and the time that bounds its rows.
+/// Network of a file and upper bound of its times.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     network: Network,
@@ -48,22 +48,21 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// For rows of `network`, whose coin has `decimals` decimals, read at `now`.
+    /// `decimals` are those of the network's coin.
     pub(crate) fn new(network: Network, decimals: u32, now_unix_seconds: i64) -> Self {
         Self { network, decimals, latest: now_unix_seconds.saturating_add(LATEST_AHEAD_SECONDS) }
     }
 
-    /// The network's name.
     pub(crate) fn network(&self) -> &str {
         self.network.name()
     }
 
-    /// A required address, normalised.
+    /// Parses a required address into its normal form.
     pub(crate) fn address(&self, column: &'static str, text: Option<&str>) -> Result<Address, LineError> {
         parse_address(column, required(column, text)?, &self.network)
     }
 
-    /// An address, normalised, or none.
+    /// Parses an optional address into its normal form.
     pub(crate) fn optional_address(
         &self,
         column: &'static str,
@@ -72,7 +71,8 @@ impl Context {
         text.map(|text| parse_address(column, text, &self.network)).transpose()
     }
 
-    /// A transaction hash: on chains of Ethereum's family `0x` and 64 hexadecimal digits, made lower case; elsewhere as it is.
+    /// Checks a transaction hash: on EVM networks `0x` and 64 hexadecimal digits, lower-cased;
+    /// elsewhere unchanged.
     pub(crate) fn hash<'a>(&self, column: &'static str, text: Option<&'a str>) -> Result<Cow<'a, str>, LineError> {
         let text = required(column, text)?;
         let bad = || LineError::Hash { column, text: shorten(text), network: self.network().to_owned() };
@@ -80,7 +80,7 @@ impl Context {
             let plain = text.len() <= MAX_HASH_BYTES && text.bytes().all(|b| b.is_ascii_graphic());
             return if plain { Ok(Cow::Borrowed(text)) } else { Err(bad()) };
         }
-        // the name that a transaction gets whose source has no hash: see the two-file form
+        // Name of a transaction from a source without hashes (the two-file form).
         if text
             .strip_prefix("tx:")
             .is_some_and(|id| !id.is_empty() && id.len() <= 20 && id.bytes().all(|b| b.is_ascii_digit()))
@@ -97,14 +97,14 @@ impl Context {
         Ok(Cow::Borrowed(text))
     }
 
-    /// A required amount of the native coin, from its smallest units.
+    /// Parses a required amount of the native coin, given in its smallest units.
     pub(crate) fn amount(&self, column: &'static str, text: Option<&str>) -> Result<u128, LineError> {
         Amount::from_smallest_units(required(column, text)?, self.decimals)
             .map(|amount| amount.units().unsigned_abs())
             .map_err(|source| LineError::Amount { column, source })
     }
 
-    /// A required time, in unix seconds.
+    /// Parses a required time into unix seconds.
     pub(crate) fn time(&self, column: &'static str, text: Option<&str>) -> Result<i64, LineError> {
         let text = required(column, text)?;
         let seconds = match text.parse() {
@@ -126,12 +126,12 @@ pub(crate) fn parse_address(column: &'static str, text: &str, network: &Network)
     Ok(address)
 }
 
-/// A value that must be there.
+/// Returns a value that must be present.
 pub(crate) fn required<'a>(column: &'static str, text: Option<&'a str>) -> Result<&'a str, LineError> {
     text.ok_or(LineError::Empty { column })
 }
 
-/// A whole number from zero up, within `T`.
+/// Parses a whole number from zero up to the maximum of `T`.
 pub(crate) fn whole<T>(column: &'static str, text: &str, limits: &'static str) -> Result<T, LineError>
 where
     T: FromStr + Default + PartialOrd + Display,
@@ -146,23 +146,22 @@ where
     }
 }
 
-/// What a `bigint` from zero up holds.
+/// Range of a non-negative `bigint`.
 pub(crate) const BIGINT_LIMITS: &str = "0 to 9223372036854775807";
 
-/// What an `integer` from zero up holds.
+/// Range of a non-negative `integer`.
 pub(crate) const INTEGER_LIMITS: &str = "0 to 2147483647";
 
-/// A required `bigint` from zero up.
+/// Parses a required non-negative `bigint`.
 pub(crate) fn bigint(column: &'static str, text: Option<&str>) -> Result<i64, LineError> {
     whole(column, required(column, text)?, BIGINT_LIMITS)
 }
 
-/// A `bigint` from zero up, or none.
+/// Parses an optional non-negative `bigint`.
 pub(crate) fn optional_bigint(column: &'static str, text: Option<&str>) -> Result<Option<i64>, LineError> {
     text.map(|text| whole(column, text, BIGINT_LIMITS)).transpose()
 }
 
-/// A required `uint256`.
 pub(crate) fn uint256<'a>(column: &'static str, text: Option<&'a str>) -> Result<Uint256<'a>, LineError> {
     let text = required(column, text)?;
     Uint256::parse(text).map_err(|error| match error {
@@ -173,7 +172,7 @@ pub(crate) fn uint256<'a>(column: &'static str, text: Option<&'a str>) -> Result
     })
 }
 
-/// A flag, `0` or `1`; none is no.
+/// Parses a flag, `0` or `1`; an absent one is false.
 pub(crate) fn flag(column: &'static str, text: Option<&str>) -> Result<bool, LineError> {
     match text {
         None | Some("0" | "false" | "False") => Ok(false),
@@ -182,12 +181,12 @@ pub(crate) fn flag(column: &'static str, text: Option<&str>) -> Result<bool, Lin
     }
 }
 
-/// A text that PostgreSQL can hold.
+/// Rejects NUL, which PostgreSQL's `text` cannot hold.
 pub(crate) fn plain_text<'a>(column: &'static str, text: &'a str) -> Result<&'a str, LineError> {
     if memchr::memchr(0, text.as_bytes()).is_some() { Err(LineError::NulCharacter { column }) } else { Ok(text) }
 }
 
-/// A value as a message shows it: whole unless it is absurdly long.
+/// Shortens a value for a message to 120 characters.
 pub(crate) fn shorten(text: &str) -> String {
     if text.chars().count() <= 120 {
         return text.to_owned();
@@ -195,7 +194,8 @@ pub(crate) fn shorten(text: &str) -> String {
     text.chars().take(117).chain("...".chars()).collect()
 }
 
-/// `YYYY-MM-DD HH:MM:SS UTC` and its kin, as unix seconds; a time without its zone is ambiguous.
+/// Parses `YYYY-MM-DD HH:MM:SS UTC` and similar formats; a time without a zone is ambiguous and
+/// refused.
 fn parse_utc(text: &str) -> Option<i64> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some(time.timestamp());
@@ -207,7 +207,6 @@ fn parse_utc(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 pub(crate) mod fixtures {
-    //! A context for tests.
     use super::*;
 
     /// Ethereum at the end of 2026.
@@ -222,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_unix_seconds_or_name_their_zone() {
+    fn times_are_unix_seconds_or_have_a_zone() {
         let context = ethereum();
         for text in ["1683029999", "2023-05-02 12:19:59 UTC", "2023-05-02T12:19:59Z", "2023-05-02 12:19:59+00:00"] {
             assert_eq!(context.time("block_timestamp", Some(text)), Ok(1_683_029_999), "{text}");
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_checked_on_ethereum_alone() {
+    fn hashes_are_checked_on_evm_networks_only() {
         let context = ethereum();
         let upper = format!("0x{}", "AB".repeat(32));
         assert_eq!(context.hash("hash", Some(&upper)).unwrap(), upper.to_lowercase());

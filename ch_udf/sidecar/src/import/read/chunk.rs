@@ -1,5 +1,5 @@
-//! Cutting a source into chunks: rows encoded for COPY, with the lines they came from, what was rejected on the way, and the
-//! months they fall into. Runs on a thread of its own and knows nothing of PostgreSQL.
+//! Cuts a source into chunks: rows encoded for COPY, rejected lines, and the months of the rows.
+//! Runs on a separate thread and does not talk to PostgreSQL.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead};
@@ -23,49 +23,43 @@ impl Month {
         Some(Self(time.year() * 12 + i32::try_from(time.month0()).ok()?))
     }
 
-    /// Its first day, as PostgreSQL reads it.
+    /// First day in PostgreSQL's format.
     pub(crate) fn first_day(self) -> String {
         format!("{:04}-{:02}-01 00:00:00+00", self.0.div_euclid(12), self.0.rem_euclid(12) + 1)
     }
 
-    /// The month after.
     pub(crate) fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// From a year and a month from 1 to 12.
+    /// Month 1 to 12 of a year.
     pub(crate) fn new(year: i32, month: i32) -> Self {
         Self(year * 12 + month - 1)
     }
 }
 
-/// A line that became no row.
+/// A rejected line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reject {
-    /// Its number, from 1.
+    /// Line number, from 1.
     pub(crate) line: u64,
-    /// What is wrong with it.
     pub(crate) reason: String,
-    /// The line itself.
     pub(crate) text: String,
 }
 
 /// The lines of one database transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
-    /// Encoded tuples.
     pub(crate) tuples: Bytes,
-    /// How many.
     pub(crate) rows: u64,
-    /// Lines of the source up to and including this chunk's last.
+    /// Lines of the source up to and including the last line of this chunk.
     pub(crate) lines_done: u64,
-    /// Months of the rows that know their time.
+    /// Months of the rows that have a time.
     pub(crate) months: BTreeSet<Month>,
-    /// Lines that became no row.
     pub(crate) rejects: Vec<Reject>,
     /// Lines of another kind.
     pub(crate) skipped: u64,
-    /// Whether rows are kept with their lines, because loading may still reject some.
+    /// Keep the lines of rows, because loading may still reject some.
     keeps_lines: bool,
     kept: Vec<(u64, Box<str>)>,
 }
@@ -74,36 +68,36 @@ impl Chunk {
     /// The text of a kept line.
     pub(crate) fn line_text(&self, line: u64) -> &str {
         match self.kept.binary_search_by_key(&line, |(number, _)| *number) {
-            Ok(place) => &self.kept[place].1,
+            Ok(index) => &self.kept[index].1,
             Err(_) => "",
         }
     }
 
-    /// Whether no line of the source is in it.
     fn is_empty(&self) -> bool {
         self.rows == 0 && self.rejects.is_empty() && self.skipped == 0
     }
 }
 
-/// How large a chunk gets, and what is done about bad lines.
+/// Size limits of chunks and the treatment of invalid lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ChunkRules {
-    /// Lines a chunk.
     pub(crate) lines: u64,
-    /// Encoded bytes after which a chunk ends early.
+    /// Encoded bytes at which a chunk ends early.
     pub(crate) bytes: usize,
-    /// Whether the first bad line ends the import.
+    /// End the import at the first invalid line.
     pub(crate) strict: bool,
-    /// Whether rows are kept with their lines.
+    /// Keep the lines of rows.
     pub(crate) keep_lines: bool,
 }
 
-/// Some 50,000 lines make a transaction of about a second; 32 MiB bound the memory where lines are large.
+/// 50,000 lines make a transaction of about a second; 32 MiB bounds the memory where lines are
+/// long.
 pub(crate) const DEFAULT_RULES: ChunkRules =
     ChunkRules { lines: 50_000, bytes: 32 * 1024 * 1024, strict: false, keep_lines: false };
 
-/// Reads the rest of `lines` into chunks and hands each to `deliver`, which says whether to go on. A chunk that a bad line
-/// ends under `strict` is not delivered; what precedes a cut in compressed data is.
+/// Reads the rest of `lines` into chunks and passes each to `deliver`, which returns false to stop.
+/// A chunk that ends at an invalid line under `strict` is not delivered; lines before a cut in
+/// compressed data are.
 ///
 /// # Errors
 /// Those of reading, and [`ImportError::Strict`].
@@ -136,7 +130,7 @@ pub(crate) fn read_chunks<R: BufRead>(
     ended
 }
 
-/// What a failed read means.
+/// Classifies a read error.
 pub(crate) fn broken(file: &str, line: u64, source: io::Error) -> ImportError {
     let file = file.to_owned();
     match source.kind() {
@@ -146,7 +140,7 @@ pub(crate) fn broken(file: &str, line: u64, source: io::Error) -> ImportError {
     }
 }
 
-/// A chunk in the making.
+/// A chunk under construction.
 struct Builder {
     rules: ChunkRules,
     tuples: TupleBuffer,
@@ -160,7 +154,7 @@ impl Builder {
         Self { rules, tuples: TupleBuffer::default(), chunk, latest_month: None }
     }
 
-    /// Takes a line in.
+    /// Adds a line.
     fn take(&mut self, file: &str, number: u64, line: Line<'_>, parser: &mut dyn RowParser) -> Result<(), ImportError> {
         let (bytes, outcome) = match line {
             Line::Whole(bytes) | Line::Unfinished(bytes) if bytes.is_empty() => return Ok(()),
@@ -200,11 +194,12 @@ impl Builder {
         parser.parse(number, text, &mut self.tuples)
     }
 
-    /// Notes the month of a row. Neighbours are mostly of the same day, for which nothing is computed.
+    /// Records the month of a row. Neighbouring rows mostly share a day, which needs no
+    /// computation.
     fn note_month(&mut self, unix_seconds: i64) {
         const DAY: i64 = 86_400;
         let day = unix_seconds.div_euclid(DAY);
-        if self.latest_month.is_some_and(|(known, _)| known == day) {
+        if self.latest_month.is_some_and(|(latest_day, _)| latest_day == day) {
             return;
         }
         if let Some(month) = Month::of(unix_seconds) {
@@ -218,10 +213,10 @@ impl Builder {
         self.chunk.rows + self.chunk.skipped + rejects >= self.rules.lines || self.tuples.len() >= self.rules.bytes
     }
 
-    /// Gives the chunk away and begins the next.
+    /// Returns the chunk and starts the next one.
     fn finish(&mut self, lines_done: u64) -> Chunk {
-        let room = self.tuples.len() + self.tuples.len() / 8;
-        let tuples = std::mem::replace(&mut self.tuples, TupleBuffer::with_capacity(room)).into_bytes();
+        let capacity = self.tuples.len() + self.tuples.len() / 8;
+        let tuples = std::mem::replace(&mut self.tuples, TupleBuffer::with_capacity(capacity)).into_bytes();
         self.latest_month = None;
         let next = Chunk { keeps_lines: self.rules.keep_lines, ..Chunk::default() };
         Chunk { tuples: tuples.into(), lines_done, ..std::mem::replace(&mut self.chunk, next) }

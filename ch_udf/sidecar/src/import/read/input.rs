@@ -1,5 +1,6 @@
-//! Where lines come from: a file or standard input, plain or gzip, told apart by content and never by name. Owns opening, the
-//! identity of a file (by which a cut-off import finds its progress again), and cutting bytes into numbered lines.
+//! Input files and standard input, plain or gzip, detected by content and never by name. Owns
+//! opening, the identity of a file (by which an interrupted import finds its progress), and cutting
+//! bytes into numbered lines.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -12,16 +13,16 @@ use sha2::{Digest, Sha256};
 
 use crate::import::error::ImportError;
 
-/// Bytes asked of the file, and of the decompressor, at once: large enough that system calls do not count.
+/// Buffer size for the file and the decompressor: large enough to make system calls negligible.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// No transaction of any chain is near this long; a file without newlines must not fill the memory.
+/// Longer than any transaction of any chain; bounds the memory for a file without newlines.
 pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 
-/// How much of a file its identity covers, beside its name and size.
+/// Bytes of a file that its identity covers, in addition to name and size.
 const IDENTITY_BYTES: u64 = 1024 * 1024;
 
-/// The name that stands for standard input.
+/// Argument that stands for standard input.
 const STDIN: &str = "-";
 
 /// An opened source of lines.
@@ -32,11 +33,10 @@ pub(crate) struct Source {
     pub(crate) size: Option<u64>,
     /// Stored bytes read so far.
     pub(crate) bytes_read: Arc<AtomicU64>,
-    /// Its content, decompressed.
     pub(crate) content: Box<dyn BufRead + Send>,
 }
 
-/// Whether a path stands for standard input.
+/// Returns true if a path stands for standard input.
 pub(crate) fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == STDIN
 }
@@ -46,7 +46,7 @@ pub(crate) fn display_name(path: &Path) -> String {
     if is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// Opens a file, or standard input for `-`, and looks through gzip.
+/// Opens a file, or standard input for `-`, and decompresses gzip.
 ///
 /// # Errors
 /// [`ImportError::Read`], [`ImportError::Empty`].
@@ -62,15 +62,16 @@ pub(crate) fn open(path: &Path) -> Result<Source, ImportError> {
     };
     let bytes_read = Arc::new(AtomicU64::new(0));
     let counted = Counted { inner: raw, bytes_read: Arc::clone(&bytes_read) };
-    let content = look_through_gzip(counted).map_err(read_error)?;
+    let content = decompressed(counted).map_err(read_error)?;
     match content {
         Some(content) => Ok(Source { name, size, bytes_read, content }),
         None => Err(ImportError::Empty { file: name }),
     }
 }
 
-/// The content of a stream, decompressed if it begins with gzip's magic number; `None` if it is empty.
-fn look_through_gzip(mut raw: impl Read + Send + 'static) -> io::Result<Option<Box<dyn BufRead + Send>>> {
+/// The content of a stream, decompressed if it begins with gzip's magic number; `None` if it is
+/// empty.
+fn decompressed(mut raw: impl Read + Send + 'static) -> io::Result<Option<Box<dyn BufRead + Send>>> {
     let mut magic = Vec::with_capacity(2);
     raw.by_ref().take(2).read_to_end(&mut magic)?;
     let compressed = magic == [0x1f, 0x8b];
@@ -85,8 +86,8 @@ fn look_through_gzip(mut raw: impl Read + Send + 'static) -> io::Result<Option<B
     }
 }
 
-/// What a file is recognised by when an import is run again: name, size and a hash of its first MiB. `None` for standard input
-/// and for whatever else is no regular file.
+/// Returns the identity by which a later run recognises a file: name, size and a hash of its first
+/// MiB. `None` for standard input and everything else that is not a regular file.
 ///
 /// # Errors
 /// [`ImportError::Read`], [`ImportError::Empty`].
@@ -110,7 +111,7 @@ pub(crate) fn identity(path: &Path) -> Result<Option<String>, ImportError> {
     Ok(Some(format!("{name}:{}:{hash}", metadata.len())))
 }
 
-/// Counts what passes through.
+/// Counts the bytes read.
 struct Counted<R> {
     inner: R,
     bytes_read: Arc<AtomicU64>,
@@ -124,18 +125,19 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// One line, without its end.
+/// One line, without its line ending.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line<'a> {
     /// A line that ends in a newline.
     Whole(&'a [u8]),
     /// The last line of a source that does not end in a newline.
     Unfinished(&'a [u8]),
-    /// A line beyond [`MAX_LINE_BYTES`]; its beginning.
+    /// The beginning of a line longer than [`MAX_LINE_BYTES`].
     TooLong(&'a [u8]),
 }
 
-/// Numbered lines. A line ends at a newline, whatever is quoted around it, so that one bad line cannot swallow the rest.
+/// Numbered lines. A line ends at a newline even within quotes, so that one invalid line cannot
+/// swallow the rest.
 pub(crate) struct Lines<R> {
     content: R,
     buffer: Vec<u8>,
@@ -149,19 +151,19 @@ impl<R: BufRead> Lines<R> {
         Self { content, buffer: Vec::new(), number: 0, limit: MAX_LINE_BYTES }
     }
 
-    /// How many lines were read or skipped.
+    /// Number of lines read or skipped.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next line, `None` at the end. Its number is then [`Lines::number`].
+    /// Returns the next line, `None` at the end. Its number is then [`Lines::number`].
     ///
     /// # Errors
-    /// What the reader says; the lines before were whole.
+    /// Errors of the reader; earlier lines were complete.
     pub(crate) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.buffer.clear();
-        let most = u64::try_from(self.limit).unwrap_or(u64::MAX);
-        self.content.by_ref().take(most).read_until(b'\n', &mut self.buffer)?;
+        let limit = u64::try_from(self.limit).unwrap_or(u64::MAX);
+        self.content.by_ref().take(limit).read_until(b'\n', &mut self.buffer)?;
         if self.buffer.is_empty() {
             return Ok(None);
         }
@@ -183,10 +185,10 @@ impl<R: BufRead> Lines<R> {
         Ok(Some(Line::Unfinished(&self.buffer)))
     }
 
-    /// Skips lines, without looking at them, until `number` lines are behind; fewer if the source is shorter.
+    /// Skips to the end of line `number`, or to the end of a shorter source.
     ///
     /// # Errors
-    /// What the reader says.
+    /// Errors of the reader.
     pub(crate) fn skip_to(&mut self, number: u64) -> io::Result<()> {
         while self.number < number && self.content.skip_until(b'\n')? > 0 {
             self.number += 1;
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_does_not_fill_the_memory() {
+    fn a_line_without_end_uses_bounded_memory() {
         let mut lines = Lines::new(&b"short\nfar too long a line\nnext\n"[..]);
         lines.limit = 8;
         assert_eq!(lines.next_line().unwrap(), Some(Line::Whole(b"short")));
@@ -243,17 +245,17 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_told_by_content_and_a_cut_one_is_noticed() {
+    fn gzip_is_detected_by_content_and_truncation_is_an_error() {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         let text: String = (0..5000).map(|i| format!("line {}\n", i * 7919)).collect();
         encoder.write_all(text.as_bytes()).unwrap();
         let packed = encoder.finish().unwrap();
         let mut whole = String::new();
-        look_through_gzip(Cursor::new(packed.clone())).unwrap().unwrap().read_to_string(&mut whole).unwrap();
+        decompressed(Cursor::new(packed.clone())).unwrap().unwrap().read_to_string(&mut whole).unwrap();
         assert_eq!(whole, text);
 
         let half = packed[..packed.len() / 2].to_vec();
-        let mut lines = Lines::new(look_through_gzip(Cursor::new(half)).unwrap().unwrap());
+        let mut lines = Lines::new(decompressed(Cursor::new(half)).unwrap().unwrap());
         let error = loop {
             match lines.next_line() {
                 Ok(line) => assert!(matches!(line, Some(Line::Whole(_)))),
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_tells_name_size_and_content() {
+    fn an_identity_depends_on_name_size_and_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");
         std::fs::write(&path, "one").unwrap();

@@ -1,4 +1,4 @@
-//! Files into chunks of parsed rows, on a thread of its own.
+//! Reads files into chunks of parsed rows, on a separate thread.
 
 pub(crate) mod chunk;
 pub(crate) mod input;

@@ -1,5 +1,6 @@
-//! The reading side of an import, on a thread of its own: opens the source, finds out its form, skips what was done before, and
-//! sends chunks until the source ends or nobody listens.
+//! The reading side of an import, on a separate thread: opens the source, detects its format, skips
+//! lines that were committed before, and sends chunks until the source ends or the receiver is
+//! gone.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -20,14 +21,11 @@ use crate::import::parse::transactions::{CsvTransactions, JsonTransactions};
 use crate::import::parse::transfers::{self, CsvTransfers, JsonTransfers};
 use crate::import::parse::values::{Context, RowParser};
 
-/// What is read, with what the database said about it.
+/// Kind of content, with the facts from the database that parsing needs.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
-    /// ethereum-etl's transactions.
     Transactions(Context, Option<Format>),
-    /// ethereum-etl's token transfers.
     Transfers(Context, Option<Format>),
-    /// A label list.
     Labels(Vocabulary),
     /// The two-file form: the network and the nodes file.
     Graph(Context, Network, PathBuf),
@@ -36,37 +34,32 @@ pub(crate) enum Content {
 /// One source to read.
 #[derive(Debug, Clone)]
 pub(crate) struct Reading {
-    /// The file.
     pub(crate) path: PathBuf,
-    /// What is in it.
     pub(crate) content: Content,
-    /// Lines that a former import is done with.
+    /// Lines that an earlier import committed.
     pub(crate) lines_done: u64,
-    /// How to cut it.
     pub(crate) rules: ChunkRules,
 }
 
-/// What the reader knows once it has opened its source.
+/// Facts about an opened source.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// Where its rows go.
     pub(crate) target: Target,
-    /// Bytes of the source; unknown for standard input.
+    /// Size in bytes; unknown for standard input.
     pub(crate) size: Option<u64>,
     /// Bytes read so far.
     pub(crate) bytes_read: Arc<AtomicU64>,
 }
 
-/// What the reader says.
+/// A message of the reader.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// More lines.
     Chunk(Chunk),
-    /// The source has ended, or reading it has failed; lines read at all.
+    /// The number of lines at the end of the source, or the error that ended reading.
     End(Result<u64, ImportError>),
 }
 
-/// Reads a source to its end: first what it is goes to `opened`, then chunks and the end to `messages`.
+/// Reads a source to its end: reports to `opened`, then sends chunks and the end to `messages`.
 pub(crate) fn read(
     reading: Reading,
     opened: oneshot::Sender<Result<Opened, ImportError>>,
@@ -74,7 +67,7 @@ pub(crate) fn read(
 ) {
     match prepare(&reading) {
         Err(error) => {
-            // Nobody waits for it when the import was interrupted meanwhile.
+            // The receiver is gone when the import was interrupted meanwhile.
             let _ = opened.send(Err(error));
         }
         Ok(mut prepared) => {
@@ -96,18 +89,18 @@ pub(crate) fn read(
     }
 }
 
-/// A source in front of its first unread line.
+/// A source positioned at its first unread line.
 struct Prepared {
     file: String,
     lines: Lines<Box<dyn BufRead + Send>>,
-    /// A first line that was read to tell the form, and is a row.
+    /// A first line that was read to detect the format and is itself a row.
     first_line: Option<(u64, Vec<u8>)>,
     parser: Box<dyn RowParser>,
     target: Target,
     opened: Opened,
 }
 
-/// Opens a source, makes its parser and skips what is done.
+/// Opens a source, creates its parser and skips committed lines.
 fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
     let source = input::open(&reading.path)?;
     let file = source.name;
@@ -122,7 +115,7 @@ fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
     Ok(Prepared { file, lines, first_line: is_row.then_some((number, first)), parser, target, opened })
 }
 
-/// The first line that is not blank.
+/// Returns the first line that is not blank.
 pub(crate) fn first_line<R: BufRead>(file: &str, lines: &mut Lines<R>) -> Result<Vec<u8>, ImportError> {
     loop {
         match lines.next_line() {
@@ -142,18 +135,18 @@ pub(crate) fn first_line<R: BufRead>(file: &str, lines: &mut Lines<R>) -> Result
     }
 }
 
-/// CSV or JSON lines: as the user says, else by the first character.
+/// Returns the format that the user gave, or else the one detected from the first character.
 fn format_of(file: &str, first: &[u8], reading: &Reading) -> Result<Format, ImportError> {
-    let found = told_format(file, first)?;
+    let detected = detected_format(file, first)?;
     match &reading.content {
-        Content::Transactions(_, asked) | Content::Transfers(_, asked) => Ok(asked.unwrap_or(found)),
-        Content::Labels(_) | Content::Graph(..) if found == Format::Csv => Ok(found),
+        Content::Transactions(_, requested) | Content::Transfers(_, requested) => Ok(requested.unwrap_or(detected)),
+        Content::Labels(_) | Content::Graph(..) if detected == Format::Csv => Ok(detected),
         Content::Labels(_) | Content::Graph(..) => Err(wrong_format(file, first, "CSV with a header")),
     }
 }
 
-/// CSV or JSON lines, told by the first character.
-pub(crate) fn told_format(file: &str, first: &[u8]) -> Result<Format, ImportError> {
+/// Detects CSV or JSON lines from the first character.
+pub(crate) fn detected_format(file: &str, first: &[u8]) -> Result<Format, ImportError> {
     match first.trim_ascii_start().first() {
         Some(b'[') => Err(wrong_format(file, first, "JSON lines (one object a line, no array around them) or CSV")),
         Some(b'{') => Ok(Format::Json),
@@ -166,7 +159,7 @@ fn wrong_format(file: &str, first: &[u8], expected: &'static str) -> ImportError
     ImportError::Format { file: file.to_owned(), expected, begins }
 }
 
-/// The parser for what a source holds, and where its rows go.
+/// Returns the parser for a source and the target of its rows.
 fn parser(
     file: &str,
     first: &[u8],
@@ -198,16 +191,17 @@ fn parser(
     })
 }
 
-/// Reads the nodes file. A bad line is worth a word: the transactions of its node will be rejected.
+/// Reads the nodes file. Invalid lines are reported, because transactions of their nodes will be
+/// rejected.
 fn read_nodes(path: &Path, network: &Network, strict: bool) -> Result<Nodes, ImportError> {
     let file = input::display_name(path);
     let nodes = Nodes::read(input::open(path)?, network)?;
     let Some(&line) = nodes.bad_lines.first() else { return Ok(nodes) };
     if strict {
-        let reason = "names no node: expected node_id,address".to_owned();
+        let reason = "is not a node: expected node_id,address".to_owned();
         return Err(ImportError::Strict { file, line, reason });
     }
     let count = nodes.bad_lines.len();
-    tracing::warn!(file, first_line = line, count, "lines of the nodes file name no node");
+    tracing::warn!(file, first_line = line, count, "invalid lines in the nodes file");
     Ok(nodes)
 }
