@@ -30,7 +30,7 @@ test: ## Run every test against real servers
 torture: ## Kill sidecar and servers repeatedly and compare the data (about 20 minutes)
 	@scripts/test torture
 
-bench: ## Measure next to peers; writes bench/REPORT.md and target/bench/report.json
+bench: ## Measure next to peers; writes docs/benchmarks.md and target/bench/report.json
 	@scripts/bench
 
 fuzz: ## Run every fuzz target for FUZZ_SECONDS=600 seconds (scripts/fuzz TARGET runs one)

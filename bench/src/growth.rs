@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Number of transfers of the smallest size.
 pub const SMALLEST: u64 = 250_000;
 
 /// Measured values at one size.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Point {
     pub transfers: u64,
     pub wallets: i64,

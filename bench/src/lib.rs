@@ -10,6 +10,7 @@ pub mod growth;
 pub mod import;
 pub mod machine;
 pub mod money;
+pub mod page;
 pub mod plot;
 pub mod report;
 pub mod risk;

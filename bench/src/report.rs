@@ -1,36 +1,36 @@
-//! The report: `report.json` for programs, `REPORT.md` for readers.
+//! Results of a run, and `report.json`, the report for programs. The page for people is `page`.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::growth::{self, Point};
-use crate::plot;
 
-/// Result of a case.
-#[derive(Debug, Clone, Serialize)]
+/// A measured case.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Measurement {
-    /// Name of the form `area.subject.vs_peer`.
+    /// Name, such as `area.subject.vs_peer`.
     pub case: String,
-    /// Median of ours.
+    /// Median of ARX.
     pub ours: f64,
     /// Median of the peer.
     pub peer: f64,
+    /// Description of the peer.
     pub peer_name: String,
     /// Unit of both medians.
     pub unit: String,
-    /// Above 1, ours is better, in either direction of the unit.
+    /// Factor by which ARX is better: above 1 it is better, in any unit.
     pub ratio: f64,
+    /// True if a higher median is better.
     pub higher_is_better: bool,
-    /// Description of the measurement.
+    /// Description of what was run.
     #[serde(skip)]
     pub setting: String,
 }
 
 impl Measurement {
-    /// `medians` are those of ours and of the peer.
+    /// Compares the two medians.
     #[must_use]
     pub fn new(case: &str, medians: (f64, f64), unit: &str, higher_is_better: bool) -> Self {
         let (ours, peer) = medians;
@@ -47,7 +47,7 @@ impl Measurement {
         }
     }
 
-    /// Adds the name of the peer and the description.
+    /// Names the peer and describes what was run.
     #[must_use]
     pub fn against(mut self, peer_name: &str, setting: String) -> Self {
         self.peer_name = peer_name.to_owned();
@@ -56,18 +56,18 @@ impl Measurement {
     }
 }
 
-/// Results of a run. A failed case does not affect the others.
+/// Results of a run. A case that fails leaves the others.
 #[derive(Debug, Default)]
 pub struct Results {
+    /// Measured cases.
     pub measurements: Vec<Measurement>,
-    /// Growth of times with size, if measured.
+    /// Growth of time with size, if it was measured.
     pub growth: Vec<Point>,
     failures: Vec<String>,
-    left_out: Vec<String>,
 }
 
 impl Results {
-    /// Adds the result or the error of a case.
+    /// Keeps a case, or the reason why it failed.
     pub fn add(&mut self, case: &str, measured: Result<Measurement>) {
         match measured {
             Ok(measurement) => self.measurements.push(measurement),
@@ -75,124 +75,44 @@ impl Results {
         }
     }
 
-    /// Adds the error of a case.
+    /// Keeps the reason why a case failed.
     pub fn failed(&mut self, case: &str, error: &Error) {
         eprintln!("  {case} failed: {error:#}");
         self.failures.push(format!("{case}: {error:#}"));
     }
 
-    /// Adds cases that have no data.
-    pub fn leave_out<'a>(&mut self, cases: impl Iterator<Item = &'a str>, reason: &str) {
-        for case in cases {
-            eprintln!("{case}: left out, {reason}");
-            self.left_out.push(format!("`{case}`: left out, {reason}"));
-        }
-    }
-
-    /// Fails when a case failed.
-    ///
     /// # Errors
-    /// The errors of all failed cases.
-    pub fn ensure_complete(&self) -> Result<()> {
+    /// When something could not be measured.
+    pub fn ensure_whole(&self) -> Result<()> {
         if !self.failures.is_empty() {
-            bail!("some cases failed:\n{}", self.failures.join("\n"));
+            bail!("not all could be measured:\n{}", self.failures.join("\n"));
         }
         Ok(())
     }
 }
 
-/// Writes both files, and next to them `growth.json` and `growth.svg` if growth was measured.
+/// Reports cases for which there is no data. They are no failures, and earlier results of them
+/// stay.
+pub fn leave_out<'a>(cases: impl Iterator<Item = &'a str>, why: &str) {
+    for case in cases {
+        eprintln!("{case}: left out, {why}");
+    }
+}
+
+/// Writes the report for programs, and `growth.json` next to it where growth was measured.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(json: &Path, markdown: &Path, machine: &[(&str, String)], results: &Results) -> Result<()> {
+pub fn write(path: &Path, results: &Results) -> Result<()> {
     let text = serde_json::to_string_pretty(&results.measurements).context("write the report as JSON")?;
-    for folder in [json.parent(), markdown.parent()].into_iter().flatten() {
+    if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     }
-    std::fs::write(json, text + "\n").with_context(|| format!("write {}", json.display()))?;
+    std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
     if !results.growth.is_empty() {
-        growth::write_json(&json.with_file_name("growth.json"), &results.growth)?;
-        plot::write_svg(&markdown.with_file_name("growth.svg"), &results.growth)?;
+        growth::write_json(&path.with_file_name("growth.json"), &results.growth)?;
     }
-    std::fs::write(markdown, table(machine, results)?).with_context(|| format!("write {}", markdown.display()))
-}
-
-fn table(machine: &[(&str, String)], results: &Results) -> Result<String> {
-    let mut text = String::from(
-        "# Side by side\n\nWritten by `make bench`: medians of both sides, in turn on the same rows and the same server. A ratio above 1\n\
-         means that ours is better.\n\n| case | ours | peer | unit | ratio |\n|---|---:|---:|---|---:|\n",
-    );
-    for result in &results.measurements {
-        let better = if result.higher_is_better { "higher is better" } else { "lower is better" };
-        writeln!(
-            text,
-            "| `{}` | {} | {} | {}, {better} | {} |",
-            result.case,
-            rounded(result.ours),
-            rounded(result.peer),
-            result.unit,
-            ratio(result.ratio)
-        )?;
-    }
-    growth_section(&mut text, &results.growth)?;
-    text.push_str("\n## What was run\n");
-    for result in &results.measurements {
-        writeln!(text, "- `{}` against {}: {}", result.case, result.peer_name, result.setting)?;
-    }
-    for case in &results.left_out {
-        writeln!(text, "- {case}.")?;
-    }
-    text.push_str("\n## Where\n| | |\n|---|---|\n");
-    for (name, value) in machine {
-        writeln!(text, "| {name} | {value} |")?;
-    }
-    Ok(text)
-}
-
-fn growth_section(text: &mut String, points: &[Point]) -> Result<()> {
-    if points.is_empty() {
-        return Ok(());
-    }
-    write!(
-        text,
-        "\n## How time grows\n![Time over transfers, both axes logarithmic](growth.svg)\n\n| transfers | wallets | reach depth 3, \
-         ms | wallets reached | full build, s | refresh of 10,000 rows, s | file, MB |\n|---:|---:|---:|---:|---:|---:|---:|\n"
-    )?;
-    for point in points {
-        writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {} |",
-            point.transfers,
-            point.wallets,
-            rounded(point.reach_ms),
-            point.reached,
-            rounded(point.build_ms / 1000.0),
-            rounded(point.refresh_ms / 1000.0),
-            rounded(point.file_bytes as f64 / 1e6),
-        )?;
-    }
-    writeln!(text, "\n{}", growth::SETTING)?;
     Ok(())
-}
-
-/// Formats a ratio with two decimals, with none above a hundred, with three below a tenth.
-fn ratio(value: f64) -> String {
-    match value {
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value < 0.1 => format!("{value:.3}"),
-        value => format!("{value:.2}"),
-    }
-}
-
-/// Formats a number with three significant digits, as an integer above a hundred.
-fn rounded(value: f64) -> String {
-    match value {
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value if value >= 1.0 => format!("{value:.2}"),
-        value => format!("{value:.3}"),
-    }
 }
 
 #[cfg(test)]
@@ -206,46 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn the_report_names_case_peer_and_machine() {
-        let measurement = Measurement::new("a.b.vs_c", (0.5, 12.0), "ms", false).against("C", "one row".into());
-        let results = Results { measurements: vec![measurement], ..Results::default() };
-        let text = table(&[("cores", "2".into())], &results).unwrap();
-        assert!(text.contains("| `a.b.vs_c` | 0.500 | 12.0 | ms, lower is better | 24.00 |"), "{text}");
-        assert!(text.contains("- `a.b.vs_c` against C: one row"));
-        assert!(text.contains("| cores | 2 |"));
-        assert!(!text.contains("How time grows"));
-    }
-
-    #[test]
-    fn growth_has_a_table_and_a_chart() {
-        let point = Point {
-            transfers: 250_000,
-            wallets: 25_000,
-            reach_ms: 1.5,
-            reached: 20_000,
-            build_ms: 300.0,
-            refresh_ms: 45.0,
-            file_bytes: 14_000_000,
-        };
-        let text = table(&[], &Results { growth: vec![point], ..Results::default() }).unwrap();
-        assert!(text.contains("](growth.svg)"));
-        assert!(text.contains("| 250000 | 25000 | 1.50 | 20000 | 0.300 | 0.045 | 14.0 |"), "{text}");
-    }
-
-    #[test]
-    fn a_failed_case_does_not_affect_the_others() {
+    fn a_failed_case_leaves_the_others() {
         let mut results = Results::default();
         results.add("a", Ok(Measurement::new("a", (1.0, 2.0), "ms", false)));
         results.add("b", Err(anyhow::anyhow!("no answer")));
         assert_eq!(results.measurements.len(), 1);
-        assert!(results.ensure_complete().unwrap_err().to_string().contains("b: no answer"));
-    }
-
-    #[test]
-    fn a_case_without_data_is_listed_and_does_not_fail() {
-        let mut results = Results::default();
-        results.leave_out(["a.b"].into_iter(), "no data");
-        assert!(table(&[], &results).unwrap().contains("- `a.b`: left out, no data."));
-        results.ensure_complete().unwrap();
+        assert!(results.ensure_whole().unwrap_err().to_string().contains("b: no answer"));
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use arx_bench::data::{Source, prepare};
 use arx_bench::graph::{Runs, growth};
+use arx_bench::page::Record;
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
 use arx_bench::{feed, graph, import, machine, money, report, risk, shapes, wallet_history};
@@ -40,9 +41,15 @@ struct Arguments {
     /// File of the report for programs
     #[arg(long, default_value = "target/bench/report.json")]
     json: PathBuf,
-    /// File of the report for readers
-    #[arg(long, default_value = "bench/REPORT.md")]
-    markdown: PathBuf,
+    /// File of the committed results; this run replaces its cases in it
+    #[arg(long, default_value = "bench/results.json")]
+    results: PathBuf,
+    /// Page that shows the committed results
+    #[arg(long, default_value = "docs/benchmarks.md")]
+    page: PathBuf,
+    /// Measure nothing: only write the page from the committed results
+    #[arg(long)]
+    render: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -57,6 +64,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
+    let mut record = Record::read(&arguments.results)?;
+    if arguments.render {
+        return record.write(&arguments.results, &arguments.page);
+    }
     let source = Source::find(arguments.data.as_deref(), &programs::workspace())?;
     // Durable, because both sides are used so, and with the share of memory of a dedicated server.
     let settings = SETTINGS.iter().map(ToString::to_string).collect();
@@ -91,7 +102,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let version = stack.bare_database("version")?.query("SHOW server_version")?;
     let mut machine = machine::description(&version);
     machine.push(("server settings", SETTINGS.join(", ")));
-    report::write(&arguments.json, &arguments.markdown, &machine, &results)?;
+    report::write(&arguments.json, &results)?;
+    record.merge(&machine, &results);
+    record.write(&arguments.results, &arguments.page)?;
     for result in &results.measurements {
         let (case, unit) = (&result.case, &result.unit);
         println!("{case}: ours {:.3}, peer {:.3} {unit}, ratio {:.2}", result.ours, result.peer, result.ratio);

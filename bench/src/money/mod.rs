@@ -7,7 +7,7 @@ pub mod trace;
 use anyhow::Result;
 
 use crate::graph::Runs;
-use crate::report::Results;
+use crate::report::{self, Results};
 use crate::sets::Sets;
 
 /// Measures the wanted cases.
@@ -18,7 +18,7 @@ pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> b
         results.add(trace::CASE, measured);
     }
     if wanted(exposure::CASE) && sets.source.labels().is_none() {
-        results.leave_out(std::iter::once(exposure::CASE), "the data set has no labels");
+        report::leave_out(std::iter::once(exposure::CASE), "the data set has no labels");
     } else if wanted(exposure::CASE) {
         eprintln!("{}", exposure::CASE);
         let measured: Result<_> = async { exposure::measure(sets.labelled().await?, runs).await }.await;

@@ -7,7 +7,7 @@ pub mod udf;
 use anyhow::Result;
 
 use crate::graph::Runs;
-use crate::report::{Measurement, Results};
+use crate::report::{self, Measurement, Results};
 use crate::sets::Sets;
 
 /// Measures the wanted cases.
@@ -15,7 +15,7 @@ pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> b
     let quality = [quality::AP, quality::AUC];
     if quality.into_iter().any(wanted) {
         if sets.source.cases().is_none() {
-            results.leave_out(quality.into_iter(), "the data set has no labelled wallets");
+            report::leave_out(quality.into_iter(), "the data set has no labelled wallets");
         } else {
             eprintln!("risk.quality");
             match quality::measure(sets.source, &sets.stack.folder().join("risk")) {
@@ -43,7 +43,7 @@ pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> b
     }
     if sets.source.labels().is_none() {
         let cases = [scores::ALL, scores::ONE];
-        results.leave_out(cases.into_iter().filter(|case| wanted(case)), "the data set has no labels");
+        report::leave_out(cases.into_iter().filter(|case| wanted(case)), "the data set has no labels");
         return;
     }
     if wanted(scores::ALL) {

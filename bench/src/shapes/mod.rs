@@ -8,7 +8,7 @@ pub mod python;
 use anyhow::Result;
 
 use crate::graph::Runs;
-use crate::report::Results;
+use crate::report::{self, Results};
 use crate::sets::Sets;
 
 /// Measures the wanted cases. Those for which there is no data are left out.
@@ -26,7 +26,7 @@ pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> b
         case!(cycles::CASE, cycles::vs_networkx(sets.amlsim().await?, runs).await);
         case!(cycles::F1, cycles::f1(sets.amlsim().await?).await);
     } else {
-        results.leave_out(
+        report::leave_out(
             [cycles::CASE, cycles::F1].into_iter().filter(|case| wanted(case)),
             "the data set has no AMLSim files",
         );
