@@ -36,35 +36,7 @@ impl Health {
         let recorder = PrometheusBuilder::new().install_recorder().map_err(|error| SidecarError::Configuration {
             detail: format!("the metrics recorder cannot be installed: {error}"),
         })?;
-        metrics::describe_gauge!("arx_feed_lag_seconds", "seconds since PostgreSQL and ClickHouse were last level");
-        metrics::describe_counter!("arx_feed_rows_total", "rows fed to ClickHouse");
-        metrics::describe_counter!("arx_feed_tombstones_total", "former rows taken back in ClickHouse");
-        metrics::describe_gauge!("arx_feed_pass_seconds", "how long the last pass that carried something took");
-        metrics::describe_gauge!("arx_feed_rows_per_second", "rows a second of the last pass that carried something");
-        metrics::describe_counter!("arx_feed_reloaded_hours_total", "hours that were loaded again");
-        metrics::describe_counter!("arx_feed_repairs_total", "passes after which aggregates were computed anew");
-        metrics::describe_counter!("arx_write_back_rows_total", "rows written back into PostgreSQL, by kind");
-        metrics::describe_counter!("arx_write_back_errors_total", "times that writing back failed");
-        metrics::describe_counter!("arx_feed_passes_total", "passes of the feed that succeeded");
-        metrics::describe_counter!("arx_feed_errors_total", "passes of the feed that failed");
-        metrics::describe_gauge!("arx_write_behind_pending", "annotations queued in Redis");
-        metrics::describe_counter!("arx_write_behind_applied_total", "annotations written to PostgreSQL");
-        metrics::describe_counter!("arx_write_behind_dead_total", "annotations put aside");
-        metrics::describe_counter!("arx_write_behind_errors_total", "rounds of write-behind that failed");
-        for name in [
-            "arx_feed_rows_total",
-            "arx_feed_tombstones_total",
-            "arx_feed_passes_total",
-            "arx_feed_errors_total",
-            "arx_feed_reloaded_hours_total",
-            "arx_feed_repairs_total",
-            "arx_write_back_errors_total",
-        ] {
-            counter!(name).absolute(0);
-        }
-        for name in ["arx_write_behind_applied_total", "arx_write_behind_dead_total", "arx_write_behind_errors_total"] {
-            counter!(name).absolute(0);
-        }
+        super::metrics::describe();
         Ok(Self { recorder, started: Instant::now(), feed: Mutex::new(FeedHealth::default()) })
     }
 

@@ -5,6 +5,7 @@
 mod feeding;
 mod health;
 mod http;
+mod metrics;
 mod writing_back;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::write_back::Kind;
 pub(crate) use feeding::Feed;
 pub use feeding::Round;
 use health::Health;
+pub use metrics::{METRICS, Metric, MetricKind};
 use writing_back::write_back_loop;
 
 /// Pause after an error that trying again does not help: somebody has to act, and may have.

@@ -41,30 +41,70 @@ pub(super) enum Kind {
     Value,
 }
 
-/// Every setting, and how the environment gives it: `ARX_` and its name in upper case.
-pub(super) const SETTINGS: [(&str, Kind); 22] = [
-    ("postgres_url", Kind::Text),
-    ("postgres_read_url", Kind::Text),
-    ("clickhouse_url", Kind::Text),
-    ("clickhouse_database", Kind::Text),
-    ("clickhouse_user", Kind::Text),
-    ("clickhouse_password", Kind::Text),
-    ("clickhouse_cluster", Kind::Text),
-    ("clickhouse_replicated", Kind::Value),
-    ("clickhouse_shards", Kind::Texts),
-    ("clickhouse_storage_policy", Kind::Text),
-    ("clickhouse_delete_after_days", Kind::Value),
-    ("redis_url", Kind::Text),
-    ("data_dir", Kind::Text),
-    ("listen", Kind::Text),
-    ("feed_interval_milliseconds", Kind::Value),
-    ("feed_idle_milliseconds", Kind::Value),
-    ("feed_chunk_rows", Kind::Value),
-    ("feed_load_workers", Kind::Value),
-    ("write_back_seconds", Kind::Value),
-    ("behaviour_seconds", Kind::Value),
-    ("write_back_daily", Kind::Value),
-    ("profile_ttl_seconds", Kind::Value),
+/// A setting: its name, the reading of its environment variable (`ARX_` and the name in upper case), and its meaning.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setting {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) meaning: &'static str,
+}
+
+const fn text(name: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, kind: Kind::Text, meaning }
+}
+
+const fn texts(name: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, kind: Kind::Texts, meaning }
+}
+
+const fn value(name: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, kind: Kind::Value, meaning }
+}
+
+pub(super) const SETTINGS: [Setting; 22] = [
+    text("postgres_url", "PostgreSQL: a URL or libpq's `key=value` pairs"),
+    text("postgres_read_url", "PostgreSQL to read transactions from, such as a hot standby; without it `postgres_url`"),
+    text(
+        "clickhouse_url",
+        "HTTP interface of ClickHouse; without it the sidecar starts and supervises the embedded engine",
+    ),
+    text("clickhouse_database", "database in ClickHouse"),
+    text("clickhouse_user", "user in the ClickHouse of `clickhouse_url`"),
+    text("clickhouse_password", "password of that user"),
+    text("clickhouse_cluster", "name of the ClickHouse cluster that holds the tables; without it a single server"),
+    value(
+        "clickhouse_replicated",
+        "true if the cluster's shards have replicas (`Replicated` engines, DDL by `ON CLUSTER`)",
+    ),
+    texts("clickhouse_shards", "HTTP interface of one server of each shard of the cluster"),
+    text(
+        "clickhouse_storage_policy",
+        "storage policy with the volumes hot, warm and cold; the embedded engine has one",
+    ),
+    value(
+        "clickhouse_delete_after_days",
+        "days after which ClickHouse deletes data (the specification's 7 years are 2557); without it never",
+    ),
+    text("redis_url", "Redis"),
+    text("data_dir", "directory of the embedded engine"),
+    text("listen", "`host:port` of `/metrics` and `/healthz`, or `none`"),
+    value(
+        "feed_interval_milliseconds",
+        "time from the beginning of a feed pass to that of the next while there are rows to feed",
+    ),
+    value("feed_idle_milliseconds", "the same while there are none; at least `feed_interval_milliseconds`"),
+    value("feed_chunk_rows", "rows of a chunk of the feed, at most 1,000,000"),
+    value(
+        "feed_load_workers",
+        "connections that read in parallel during a first load, 1 to 64; each needs about 150 MB",
+    ),
+    value("write_back_seconds", "time between two write-backs of volumes into PostgreSQL"),
+    value("behaviour_seconds", "time between two write-backs of the behaviour of wallets"),
+    value(
+        "write_back_daily",
+        "true if `arx.daily_transaction_stats` comes from ClickHouse; otherwise the database computes it",
+    ),
+    value("profile_ttl_seconds", "lifetime of a cached profile, plus or minus a tenth; at least 10"),
 ];
 
 /// What the environment says.
@@ -74,7 +114,7 @@ pub struct Environment(pub(super) Dict);
 impl Environment {
     /// By a function that looks a variable up. An empty variable says nothing.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let given = SETTINGS.iter().filter_map(|(name, kind)| {
+        let given = SETTINGS.iter().filter_map(|Setting { name, kind, .. }| {
             let text = variable(&format!("ARX_{}", name.to_uppercase())).filter(|text| !text.is_empty())?;
             let value = match kind {
                 Kind::Text => Value::from(text),

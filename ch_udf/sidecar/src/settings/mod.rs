@@ -15,61 +15,72 @@ use crate::error::SidecarError;
 pub use environment::{Environment, Overrides};
 pub use types::{Listen, Secret, ServerUrl};
 
-/// Everything the sidecar can be told.
+/// The settings of the sidecar. [`reference`] describes each of them.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// PostgreSQL: URL or libpq-style `key=value` pairs.
     pub postgres_url: ServerUrl,
-    /// PostgreSQL to read transactions from, such as a hot standby; `postgres_url` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres_read_url: Option<ServerUrl>,
-    /// ClickHouse's HTTP interface; the embedded engine when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_url: Option<ServerUrl>,
-    /// Database in ClickHouse.
     pub clickhouse_database: String,
-    /// User in a configured ClickHouse.
     pub clickhouse_user: String,
-    /// Password in a configured ClickHouse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_password: Option<Secret>,
-    /// Name of the ClickHouse cluster that holds the tables; a single server when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_cluster: Option<String>,
-    /// Whether the cluster's shards have replicas (`Replicated` engines, DDL by `ON CLUSTER`).
     pub clickhouse_replicated: bool,
-    /// HTTP interface of one server of each shard of the cluster.
     pub clickhouse_shards: Vec<ServerUrl>,
-    /// Storage policy with the volumes hot, warm and cold; the embedded engine has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_storage_policy: Option<String>,
-    /// Days after which ClickHouse deletes what it holds (the specification's 7 years are 2557); never when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse_delete_after_days: Option<u32>,
-    /// Redis.
     pub redis_url: ServerUrl,
-    /// Folder of the embedded engine.
     pub data_dir: PathBuf,
-    /// `host:port` of `/metrics` and `/healthz`, or `none`.
     pub listen: String,
-    /// Milliseconds from the beginning of a feed pass to that of the next, while there is something to feed.
     pub feed_interval_milliseconds: u64,
-    /// Longest pause between feed passes when nothing happens, in milliseconds.
     pub feed_idle_milliseconds: u64,
-    /// Rows a chunk of the feed.
     pub feed_chunk_rows: u32,
-    /// Connections that read side by side during a first load: one more than there are processors, but 8 at most, if nothing
-    /// is said.
     pub feed_load_workers: u32,
-    /// Seconds between two times that volumes are written back into PostgreSQL.
     pub write_back_seconds: u64,
-    /// Seconds between two times that the behaviour of wallets is.
     pub behaviour_seconds: u64,
-    /// Whether `arx.daily_transaction_stats` comes from ClickHouse; otherwise the database computes it itself.
     pub write_back_daily: bool,
-    /// Seconds a cached profile lives, give or take a tenth.
     pub profile_ttl_seconds: u64,
+}
+
+/// A setting as documents list it.
+#[derive(Debug, Clone)]
+pub struct SettingReference {
+    /// Key in the TOML file.
+    pub name: &'static str,
+    /// Default as text; empty if there is none.
+    pub default: String,
+    /// Meaning, without a full stop.
+    pub meaning: &'static str,
+}
+
+/// Returns every setting with its default and its meaning.
+#[must_use]
+pub fn reference() -> Vec<SettingReference> {
+    let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
+    let default = |name: &str| match name {
+        // It depends on the machine.
+        "feed_load_workers" => "processors + 1, from 2 to 8".to_owned(),
+        _ => match defaults.get(name) {
+            None => String::new(),
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(serde_json::Value::Array(list)) if list.is_empty() => String::new(),
+            Some(value) => value.to_string(),
+        },
+    };
+    let setting = |setting: &environment::Setting| SettingReference {
+        name: setting.name,
+        default: default(setting.name),
+        meaning: setting.meaning,
+    };
+    environment::SETTINGS.iter().map(setting).collect()
 }
 
 /// Processors that this program may use.
@@ -285,12 +296,12 @@ mod tests {
             ..Settings::default()
         };
         let all = serde_json::to_value(&all).unwrap();
-        let mut known: Vec<&str> = SETTINGS.iter().map(|(name, _)| *name).collect();
-        known.sort_unstable();
-        assert_eq!(all.as_object().unwrap().keys().collect::<Vec<_>>(), known);
-        for (name, kind) in SETTINGS {
-            let is_text = all[name].is_string();
-            assert_eq!(kind == Kind::Text, is_text, "{name}");
+        let mut names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        names.sort_unstable();
+        assert_eq!(all.as_object().unwrap().keys().collect::<Vec<_>>(), names);
+        for setting in SETTINGS {
+            let is_text = all[setting.name].is_string();
+            assert_eq!(setting.kind == Kind::Text, is_text, "{}", setting.name);
         }
     }
 

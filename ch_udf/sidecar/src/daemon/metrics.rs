@@ -1,0 +1,65 @@
+//! The metrics of the daemon: names, kinds and descriptions, for `/metrics` and for the documents.
+
+use metrics::counter;
+
+/// Kind of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// A value that rises and falls.
+    Gauge,
+    /// A number that only rises; it starts at zero unless it has labels.
+    Counter { label: Option<&'static str> },
+}
+
+/// A metric at `/metrics`.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: MetricKind,
+    pub help: &'static str,
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Gauge, help }
+}
+
+const fn count(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Counter { label: None }, help }
+}
+
+const fn count_by(label: &'static str, name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Counter { label: Some(label) }, help }
+}
+
+pub const METRICS: [Metric; 15] = [
+    gauge("arx_feed_lag_seconds", "time since ClickHouse last held everything that PostgreSQL held"),
+    gauge("arx_feed_pass_seconds", "duration of the last pass that carried rows"),
+    gauge("arx_feed_rows_per_second", "rate of the last pass that carried rows"),
+    count("arx_feed_rows_total", "rows fed to ClickHouse"),
+    count("arx_feed_tombstones_total", "former rows taken back in ClickHouse"),
+    count("arx_feed_passes_total", "passes that succeeded"),
+    count("arx_feed_errors_total", "passes that failed"),
+    count("arx_feed_repairs_total", "passes that computed aggregates again"),
+    count("arx_feed_reloaded_hours_total", "hours that were loaded again"),
+    count_by("kind", "arx_write_back_rows_total", "rows written back into PostgreSQL"),
+    count("arx_write_back_errors_total", "failed write-backs"),
+    gauge("arx_write_behind_pending", "annotations queued in Redis"),
+    count("arx_write_behind_applied_total", "annotations written to PostgreSQL"),
+    count("arx_write_behind_dead_total", "annotations set aside because PostgreSQL rejects them"),
+    count("arx_write_behind_errors_total", "failed rounds of write-behind"),
+];
+
+/// Describes the metrics to the installed recorder, and starts counters at zero.
+pub(super) fn describe() {
+    for Metric { name, kind, help } in METRICS {
+        match kind {
+            MetricKind::Gauge => metrics::describe_gauge!(name, help),
+            MetricKind::Counter { label } => {
+                metrics::describe_counter!(name, help);
+                if label.is_none() {
+                    counter!(name).absolute(0);
+                }
+            }
+        }
+    }
+}
