@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Cuts the sample of real Ethereum transactions that ARX ships, byte for byte the same every time.
+"""Cuts the sample of real Ethereum transactions that ARX ships. The output is the same, byte for byte, every time.
 
 Usage: make_sample.py DATA_DIR [OUT_DIR]
 
-DATA_DIR holds eth_tx_graph/{transactions_slim.csv.gz,nodes.csv.gz,labels_train.csv} and labels/address_labels.csv.gz;
-samples/ethereum/README.md says where these come from and how the wallets are chosen. Needs Python 3.9 and nothing else.
+DATA_DIR holds eth_tx_graph/{transactions_slim.csv.gz,nodes.csv.gz,labels_train.csv} and
+labels/address_labels.csv.gz. samples/ethereum/README.md names their sources and how the wallets are
+chosen. Needs only Python 3.9.
 """
 
 import collections
@@ -15,10 +16,11 @@ import pathlib
 import sys
 
 TARGET_ROWS = 20_000
-# Illicit wallets of this size have a history worth reading that is not one of the explorer's cut-off exports.
+# Illicit wallets of this size have a history worth reading, and it is not an export that the
+# explorer cut off.
 CORE_ROWS = range(20, 801)
 CORE_BUDGET = 15_500
-# Counterparties of the illicit wallets, victims for the most part: few wallets with few transactions each.
+# Counterparties of the illicit wallets, mostly victims: few wallets with few transactions each.
 COUNTERPARTY_ROWS = range(5, 301)
 ZERO_ADDRESS = "0x" + "0" * 40
 TRANSACTION_COLUMNS = [
@@ -30,14 +32,14 @@ NO_RECIPIENT = -1
 
 
 def read_csv(path):
-    """Rows of a CSV file, gzip or not, as dictionaries."""
+    """Yields the rows of a CSV file, plain or gzip, as dictionaries."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)
 
 
 def read_edges(path):
-    """(sender, recipient) of every transaction, in file order; contract creations have NO_RECIPIENT."""
+    """Yields (sender, recipient) of every transaction in file order; NO_RECIPIENT for contract creations."""
     with gzip.open(path, "rt", encoding="ascii") as file:
         next(file)
         for line in file:
@@ -46,7 +48,7 @@ def read_edges(path):
 
 
 def write_csv_gz(path, columns, rows):
-    """Writes rows as gzip with neither a time nor a name in its header, so that equal rows give equal bytes."""
+    """Writes rows as gzip without time and name in its header, so that equal rows give equal bytes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -56,32 +58,32 @@ def write_csv_gz(path, columns, rows):
 
 
 def abuse_of(row):
-    """The abuse a label states; the explorer's "Fake_Phishing123" tags state it in their name alone."""
+    """Returns the abuse a label states; the explorer's "Fake_Phishing123" tags state it only in their name."""
     if not row["category"] and not row["abuse"] and row["label"].startswith("Fake_Phishing"):
         return "phishing"
     return row["abuse"]
 
 
 def components(wallets, neighbours):
-    """Connected components, each sorted, the components in the order of their smallest member."""
+    """Yields connected components, each sorted, in the order of their smallest members."""
     seen = set()
     for start in sorted(wallets):
         if start in seen:
             continue
         seen.add(start)
-        found, stack = [], [start]
+        component, stack = [], [start]
         while stack:
             wallet = stack.pop()
-            found.append(wallet)
+            component.append(wallet)
             for other in neighbours[wallet]:
                 if other in wallets and other not in seen:
                     seen.add(other)
                     stack.append(other)
-        yield sorted(found)
+        yield sorted(component)
 
 
 class Graph:
-    """What is counted in one pass over the transactions."""
+    """Counts from one pass over the transactions."""
 
     def __init__(self, edges, illicit, exchanges):
         self.rows = collections.Counter()
@@ -105,13 +107,13 @@ class Graph:
 
 
 def choose_wallets(graph, illicit, exchanges):
-    """The wallets whose whole history goes into the sample."""
+    """Returns the wallets whose whole history goes into the sample."""
     core_candidates = {wallet for wallet in illicit if graph.rows[wallet] in CORE_ROWS}
     gangs = [
         (sum(graph.cash_outs[w] for w in gang), sum(graph.rows[w] for w in gang), gang)
         for gang in components(core_candidates, graph.neighbours)
     ]
-    # The gangs that cashed out most; among those that never did, the largest by members.
+    # Gangs that cashed out most come first; among those that never did, the largest.
     gangs.sort(key=lambda gang: (-gang[0], -len(gang[2]), gang[2]))
     chosen, budget = set(), CORE_BUDGET
     for _, size, gang in gangs:
@@ -125,7 +127,8 @@ def choose_wallets(graph, illicit, exchanges):
     counterparties.sort(key=lambda w: (-len(graph.dealt_with_illicit[w] & chosen), -graph.cash_outs[w], w))
     budget += TARGET_ROWS - CORE_BUDGET
     for wallet in counterparties:
-        # rows shared with a chosen wallet are in already, so this keeps the sample just below its target
+        # Rows shared with a chosen wallet are included already, so the sample stays just below its
+        # target.
         if graph.rows[wallet] <= budget:
             chosen.add(wallet)
             budget -= graph.rows[wallet]
@@ -133,7 +136,7 @@ def choose_wallets(graph, illicit, exchanges):
 
 
 def main(data, out):
-    """Reads DATA_DIR, writes the two files."""
+    """Reads DATA_DIR and writes the two files."""
     names = [row["address"] for row in read_csv(data / "eth_tx_graph/nodes.csv.gz")]
     ids = {name: number for number, name in enumerate(names)}
     illicit = {
@@ -145,7 +148,7 @@ def main(data, out):
         number = ids.get(row["address"].lower())
         if row["network"] == "ETH" and number is not None:
             tags[number].add((row["category"], abuse_of(row), row["label"], row["source"]))
-    exchanges = {number for number, found in tags.items() if any("exchange" in tag[0].split("|") for tag in found)}
+    exchanges = {number for number, labels in tags.items() if any("exchange" in label[0].split("|") for label in labels)}
 
     edges = list(read_edges(data / "eth_tx_graph/transactions_slim.csv.gz"))
     graph = Graph(edges, illicit, exchanges)

@@ -108,6 +108,15 @@ impl Stack {
         self.create(name, "template0")
     }
 
+    /// Creates a database of this name with the content of another one, to which nothing may be
+    /// connected.
+    ///
+    /// # Errors
+    /// When the database cannot be created.
+    pub fn copy_of(&self, original: &Database<'_>, name: &str) -> Result<Database<'_>> {
+        self.create(name, &original.name)
+    }
+
     /// Starts another server, with its output in `NAME.log` in the stack's folder. It ends with the
     /// stack. Returns its process id.
     ///
