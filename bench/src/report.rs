@@ -83,9 +83,9 @@ impl Results {
 
     /// # Errors
     /// When something could not be measured.
-    pub fn ensure_whole(&self) -> Result<()> {
+    pub fn ensure_complete(&self) -> Result<()> {
         if !self.failures.is_empty() {
-            bail!("not all could be measured:\n{}", self.failures.join("\n"));
+            bail!("some cases failed:\n{}", self.failures.join("\n"));
         }
         Ok(())
     }
@@ -131,6 +131,6 @@ mod tests {
         results.add("a", Ok(Measurement::new("a", (1.0, 2.0), "ms", false)));
         results.add("b", Err(anyhow::anyhow!("no answer")));
         assert_eq!(results.measurements.len(), 1);
-        assert!(results.ensure_whole().unwrap_err().to_string().contains("b: no answer"));
+        assert!(results.ensure_complete().unwrap_err().to_string().contains("b: no answer"));
     }
 }
