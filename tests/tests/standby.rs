@@ -23,7 +23,7 @@ SELECT p.proname, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORD
  GROUP BY p.oid, p.proname ORDER BY p.proname";
 
 /// Arguments of the calls: parameter, type, expression.
-const ARGUMENTS: [(&str, &str, &str); 18] = [
+const ARGUMENTS: [(&str, &str, &str); 19] = [
     ("address", "text", "'b'"),
     ("addresses", "text[]", "'{a,b,c}'"),
     ("asset", "text", "'native'"),
@@ -38,6 +38,7 @@ const ARGUMENTS: [(&str, &str, &str); 18] = [
     ("since", "pg_snapshot", "'1:1:'"),
     ("since", "timestamp with time zone", "'2024-01-01'"),
     ("source", "text", "'a'"),
+    ("stamp", "xid8", "'1'"),
     ("target", "text", "'c'"),
     ("touched", "text[]", "'{a}'"),
     ("version", "text", "arx.active_risk_model()"),
