@@ -9,9 +9,11 @@ mod assessment;
 mod evidence;
 pub mod features;
 pub mod fit;
+mod monotone;
 pub mod scorecard;
 pub mod study;
 pub mod training;
 
 pub use assessment::{Judgement, Known, Override, OwnLabel, Reason, RiskState, compiled_in, judge, reasons, shown};
 pub use evidence::{Dossier, Evidence, MOST_SHOWN};
+pub use monotone::Monotone;

@@ -1,5 +1,6 @@
-//! How long value stays, first in, first out.
+//! Features of the time that received value stays in a wallet, matched first in, first out.
 
+use super::catalogue::HoldingFeatures;
 use super::own::Dealing;
 use super::times::micros;
 use super::values::ratio;
@@ -8,46 +9,36 @@ use crate::graph::U256;
 const SECOND: f64 = 1e6;
 const DAY: u64 = 86_400_000_000;
 
-/// What is told about value held; NaN where there is nothing to tell.
-#[derive(Debug, Clone, Copy)]
-pub struct Holding {
-    /// Seconds, weighted by value.
-    pub mean: f64,
-    /// Of what was received.
-    pub within_day: f64,
-    /// Of what was received.
-    pub unspent: f64,
-}
-
-/// Matches what was sent with what had been received, the oldest first; what a wallet sends beyond that came from elsewhere. Sums are
-/// exact: the order in which transfers of one time stand does not change a bit. O(n).
-pub fn holding(received: &[Dealing], sent: &[Dealing], total: f64) -> Holding {
+/// Matches payments with earlier receipts, the oldest first; `total` is the sum of the receipts. A
+/// payment beyond what was received came from elsewhere and is ignored. Sums are exact, so the
+/// order of transfers with the same time does not change a bit of the result. O(n).
+pub(super) fn holding_features(received: &[Dealing], sent: &[Dealing], total: f64) -> HoldingFeatures {
     let mut lots = received.iter();
     let mut lot = lots.next();
-    let mut rest = lot.map_or(0, |one| one.value);
-    let (mut weighted, mut passed, mut quick) = (U256::ZERO, 0_u128, 0_u128);
+    let mut rest = lot.map_or(0, |receipt| receipt.value);
+    let (mut weighted, mut passed_on, mut within_day) = (U256::ZERO, 0_u128, 0_u128);
     for payment in sent {
         let mut need = payment.value;
         while let Some(open) = lot.filter(|open| need > 0 && open.time <= payment.time) {
             let taken = need.min(rest);
             let held = micros(open.time, payment.time);
             weighted = weighted.saturating_add(U256::from(taken).saturating_mul(U256::from(held)));
-            passed = passed.saturating_add(taken);
+            passed_on = passed_on.saturating_add(taken);
             if held <= DAY {
-                quick = quick.saturating_add(taken);
+                within_day = within_day.saturating_add(taken);
             }
             need -= taken;
             rest -= taken;
             if rest == 0 {
                 lot = lots.next();
-                rest = lot.map_or(0, |one| one.value);
+                rest = lot.map_or(0, |receipt| receipt.value);
             }
         }
     }
-    let passed = passed as f64;
-    Holding {
-        mean: ratio(weighted.as_f64() / SECOND, passed),
-        within_day: ratio(quick as f64, total),
-        unspent: ratio((total - passed).max(0.0), total),
+    let passed_on = passed_on as f64;
+    HoldingFeatures {
+        holding_time: ratio(weighted.as_f64() / SECOND, passed_on),
+        passed_on_share: ratio(within_day as f64, total),
+        unspent_share: ratio((total - passed_on).max(0.0), total),
     }
 }

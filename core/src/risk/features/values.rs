@@ -1,52 +1,53 @@
-//! How values are distributed.
+//! Features of the number and the values of a wallet's own transfers.
 
-use super::own::Dealing;
+use super::catalogue::TransferFeatures;
+use super::own::{Dealing, Own};
 
-/// Units of a coin.
+/// Units in a coin.
 const COIN: f64 = 1e18;
 
-/// A tenth of a coin, in units.
+/// Units in a tenth of a coin.
 const TENTH: u64 = 100_000_000_000_000_000;
 
-/// A thousandth.
+/// Units in a thousandth of a coin.
 const THOUSANDTH: u64 = 1_000_000_000_000_000;
 
-/// Room for the values of one wallet.
+/// Buffer for the values of one wallet.
 #[derive(Debug, Default)]
-pub struct Values {
+pub(super) struct Values {
     sorted: Vec<u128>,
 }
 
-/// What is told about the values of one side; NaN where there is nothing to tell.
+/// Distribution of the values of one side; NaN where it is undefined.
 #[derive(Debug, Clone, Copy)]
-pub struct Distribution {
-    /// Their sum, in units.
-    pub total: f64,
-    /// In coins.
-    pub mean: f64,
-    /// In coins.
-    pub median: f64,
-    /// In coins.
-    pub least: f64,
-    /// Standard deviation by mean.
-    pub variation: f64,
-    /// The largest, of all.
-    pub top_share: f64,
-    /// Those of the most common value.
-    pub common_share: f64,
-    /// Bits.
-    pub entropy: f64,
-    /// Multiples of a tenth, not zero.
-    pub round_share: f64,
-    /// Multiples of a thousandth, not zero.
-    pub short_share: f64,
-    /// Above zero and below a thousandth.
-    pub dust_share: f64,
-    /// Zero.
-    pub empty_share: f64,
+pub(super) struct Distribution {
+    /// Sum, in units.
+    pub(super) total: f64,
+    /// Mean, in coins.
+    mean: f64,
+    /// Median, in coins.
+    median: f64,
+    /// Smallest value, in coins.
+    least: f64,
+    /// Standard deviation / mean.
+    variation: f64,
+    /// Largest value / sum.
+    top_share: f64,
+    /// Share of transfers with the most frequent value.
+    common_share: f64,
+    /// Entropy, in bits.
+    entropy: f64,
+    /// Share of multiples of a tenth of a coin, without zero.
+    round_share: f64,
+    /// Share of multiples of a thousandth of a coin, without zero.
+    short_share: f64,
+    /// Share of values above zero and below a thousandth of a coin.
+    dust_share: f64,
+    /// Share of zero values.
+    empty_share: f64,
 }
 
-const NOTHING: Distribution = Distribution {
+const EMPTY: Distribution = Distribution {
     total: 0.0,
     mean: f64::NAN,
     median: f64::NAN,
@@ -61,12 +62,13 @@ const NOTHING: Distribution = Distribution {
     empty_share: f64::NAN,
 };
 
-/// `part / whole`, undefined for a share of nothing.
-pub fn ratio(part: f64, whole: f64) -> f64 {
+/// Returns `part / whole`, or NaN when the whole is not positive.
+pub(super) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { f64::NAN }
 }
 
-/// Whether a value is a multiple of a step, both in units. Most values fit into 64 bits, where division is fast.
+/// Returns `true` when a value is a multiple of a step, both in units. Most values fit into 64
+/// bits, where the division is fast.
 fn is_multiple(value: u128, step: u64) -> bool {
     match u64::try_from(value) {
         Ok(value) => value.is_multiple_of(step),
@@ -75,33 +77,33 @@ fn is_multiple(value: u128, step: u64) -> bool {
 }
 
 impl Values {
-    /// Looks at the values of one side. O(n log n). Sums run over sorted values: the order in which transfers of one time stand does not
-    /// change a bit.
-    pub fn look(&mut self, dealings: &[Dealing]) -> Distribution {
-        let count = dealings.len();
+    /// Describes the values of one side. O(n log n). Sums run over sorted values, so the order of
+    /// transfers with the same time does not change a bit of the result.
+    pub(super) fn distribution(&mut self, transfers: &[Dealing]) -> Distribution {
+        let count = transfers.len();
         if count == 0 {
-            return NOTHING;
+            return EMPTY;
         }
         self.sorted.clear();
-        self.sorted.extend(dealings.iter().map(|one| one.value));
+        self.sorted.extend(transfers.iter().map(|transfer| transfer.value));
         if !self.sorted.is_sorted() {
             self.sorted.sort_unstable();
         }
         let n = count as f64;
         let (mut total, mut round, mut short, mut dust, mut empty) = (0_u128, 0_u64, 0_u64, 0_u64, 0_u64);
         let (mut squares, mut entropy, mut common) = (0.0, 0.0, 0_usize);
-        // most values occur once: their part is computed once
-        let (mut of_times, mut part) = (0, 0.0);
+        // Most values occur once, so the summand of the last run's length is kept.
+        let (mut summand_times, mut summand) = (0, 0.0);
         for run in self.sorted.chunk_by(|a, b| a == b) {
             let (value, times) = (run.first().copied().unwrap_or_default(), run.len());
             total = total.saturating_add(value.saturating_mul(times as u128));
             common = common.max(times);
             if times < count {
-                if times != of_times {
+                if times != summand_times {
                     let p = times as f64 / n;
-                    (of_times, part) = (times, p * libm::log2(p));
+                    (summand_times, summand) = (times, p * libm::log2(p));
                 }
-                entropy -= part;
+                entropy -= summand;
             }
             let coins = value as f64 / COIN;
             squares += coins * coins * times as f64;
@@ -114,8 +116,8 @@ impl Values {
                 round += if is_multiple(value, TENTH) { times as u64 } else { 0 };
             }
         }
-        let (least, most) = (self.sorted[0] as f64, self.sorted[count - 1] as f64);
-        let middle = (self.sorted[(count - 1) / 2] as f64 + self.sorted[count / 2] as f64) / 2.0;
+        let (least, largest) = (self.sorted[0] as f64, self.sorted[count - 1] as f64);
+        let median = (self.sorted[(count - 1) / 2] as f64 + self.sorted[count / 2] as f64) / 2.0;
         let total = total as f64;
         let mean = total / COIN / n;
         let deviation = libm::sqrt((squares / n - mean * mean).max(0.0));
@@ -123,10 +125,10 @@ impl Values {
         Distribution {
             total,
             mean,
-            median: middle / COIN,
+            median: median / COIN,
             least: least / COIN,
             variation: ratio(deviation, mean),
-            top_share: ratio(most, total),
+            top_share: ratio(largest, total),
             common_share: common as f64 / n,
             entropy,
             round_share: share(round),
@@ -134,5 +136,35 @@ impl Values {
             dust_share: share(dust),
             empty_share: share(empty),
         }
+    }
+}
+
+/// Returns the features of a wallet's own transfers, given the values of both sides.
+pub(super) fn transfer_features(own: &Own, received: &Distribution, sent: &Distribution) -> TransferFeatures {
+    let (receipts, payments) = (own.received.len() as f64, own.sent.len() as f64);
+    TransferFeatures {
+        transactions: receipts + payments,
+        received_count_share: ratio(receipts, receipts + payments),
+        contracts_created: own.created as f64,
+        received_total: received.total / COIN,
+        sent_received_ratio: ratio(sent.total, received.total),
+        received_mean: received.mean,
+        received_median: received.median,
+        received_min: received.least,
+        received_variation: received.variation,
+        received_top_share: received.top_share,
+        received_common_share: received.common_share,
+        received_entropy: received.entropy,
+        received_round_share: received.round_share,
+        received_short_share: received.short_share,
+        received_dust_share: received.dust_share,
+        sent_median: sent.median,
+        sent_min: sent.least,
+        sent_variation: sent.variation,
+        sent_top_share: sent.top_share,
+        sent_common_share: sent.common_share,
+        sent_round_share: sent.round_share,
+        sent_empty_share: sent.empty_share,
+        failed_share: ratio(own.failed as f64, own.tried as f64),
     }
 }

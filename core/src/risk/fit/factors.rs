@@ -9,8 +9,9 @@ use super::sample::Sample;
 use super::step::Shape;
 use crate::graph::Interrupt;
 use crate::graph::sorting::sort_with_room;
+use crate::risk::monotone::Monotone;
 use crate::risk::scorecard::{
-    Band, Cells, Document, Factor, Knot, LabelPoints, Monotone, Points, Scorecard, ScorecardError, Training,
+    Band, Cells, Document, Factor, Knot, LabelPoints, Points, Scorecard, ScorecardError, Training,
 };
 
 /// Share of the rows whose scores are to be within 2 and 98.

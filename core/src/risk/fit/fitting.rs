@@ -11,7 +11,7 @@ use super::pairs::{Coarse, candidates, rank};
 use super::sample::Sample;
 use super::step::{Shape, Sums};
 use crate::graph::Interrupt;
-use crate::risk::scorecard::Monotone;
+use crate::risk::monotone::Monotone;
 
 /// Pairs that are tried for one that is wanted.
 const TRIED: usize = 4;

@@ -2,7 +2,7 @@
 
 use super::error::FitError;
 use crate::graph::MemoryBudget;
-use crate::risk::scorecard::Monotone;
+use crate::risk::monotone::Monotone;
 
 /// Which pairs of features may become a factor.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! One step of boosting: a function of few leaves that lowers the loss the most, from sums of derivatives in each bin.
 
-use crate::risk::scorecard::Monotone;
+use crate::risk::monotone::Monotone;
 
 /// Sums over rows: of the first derivatives, of the second ones, of weights.
 #[derive(Debug, Clone, Copy, Default)]

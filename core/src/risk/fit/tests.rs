@@ -7,7 +7,8 @@ use super::pace::Pace;
 use super::step::{Leaf, Shape, Sums, best_step};
 use super::*;
 use crate::graph::{Interrupt, MemoryBudget, Uninterrupted};
-use crate::risk::scorecard::{Cells, Monotone, Points, Score, Scorecard};
+use crate::risk::monotone::Monotone;
+use crate::risk::scorecard::{Cells, Points, Score, Scorecard};
 
 /// Numbers that look random.
 struct Chance(u64);

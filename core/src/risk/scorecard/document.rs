@@ -10,6 +10,7 @@ use super::error::ScorecardError;
 use super::layout::laid_out;
 use super::points::{Points, Score};
 use crate::label::Severity;
+use crate::risk::monotone::Monotone;
 
 /// More cuts of one feature are no table that a person reads.
 const MAX_CUTS: usize = 255;
@@ -22,31 +23,6 @@ const BANDS: [&str; 4] = ["low", "medium", "high", "severe"];
 
 /// Names of lines of an explanation that are no factor.
 const RESERVED: [&str; 4] = ["base", "cap", "label", "unknown"];
-
-/// Which way the points of a factor may go as its feature rises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Monotone {
-    /// Any way.
-    #[default]
-    Free,
-    /// Never down.
-    Rising,
-    /// Never up.
-    Falling,
-}
-
-impl Monotone {
-    /// Whether a step from one value to the next is allowed.
-    #[must_use]
-    pub fn allows<T: PartialOrd>(self, before: T, after: T) -> bool {
-        match self {
-            Self::Free => true,
-            Self::Rising => before <= after,
-            Self::Falling => before >= after,
-        }
-    }
-}
 
 /// A step function of one feature, or a table over two.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

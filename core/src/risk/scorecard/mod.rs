@@ -23,7 +23,7 @@ mod tests;
 
 pub use bound::{BoundScorecard, Bounds, Explanation, Line, Total};
 pub use cells::Cells;
-pub use document::{Band, Factor, Knot, LabelPoints, Monotone, Scorecard, Training};
+pub use document::{Band, Factor, Knot, LabelPoints, Scorecard, Training};
 pub(super) use document::{Document, probability_at};
 pub use error::ScorecardError;
 pub use points::{Points, Score};

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::label::Severity;
+use crate::risk::monotone::Monotone;
 
 const DOCUMENT: &str = r#"{
   "format": 2,

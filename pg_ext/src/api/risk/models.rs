@@ -1,8 +1,8 @@
 //! Scorecards: the one compiled in, the check of any, and what they may look at.
 
-use arx_core::risk::compiled_in;
 use arx_core::risk::features::{FEATURES, NAMES};
-use arx_core::risk::scorecard::{Monotone, Scorecard};
+use arx_core::risk::scorecard::Scorecard;
+use arx_core::risk::{Monotone, compiled_in};
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
