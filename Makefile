@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export PGRX_HOME := $(CURDIR)/.tools/pgrx
 export PATH := $(CURDIR)/.tools/cargo/bin:$(PATH)
 
-RUST_PACKAGES := arx-core arx arx-udf arx-sidecar arx-stack arx-tests arx-bench arx-fuzz
+RUST_PACKAGES := arx-core arx-pgwire arx arx-udf arx-sidecar arx-stack arx-tests arx-bench arx-fuzz
 
 .PHONY: help demo demo-down install test torture bench fuzz lint fmt tools clean
 

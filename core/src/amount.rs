@@ -5,6 +5,9 @@ use std::fmt;
 
 use thiserror::Error;
 
+/// Decimals of a coin: amounts are kept in units of 10⁻¹⁸ coin.
+pub const COIN_SCALE: u32 = 18;
+
 /// Units of 10⁻¹⁸ coin in one coin.
 pub const SCALE: i128 = 1_000_000_000_000_000_000;
 

@@ -2,6 +2,7 @@
 
 use arx_core::address::{Address, Network};
 use arx_core::label::{LabelKind, Severity};
+use arx_pgwire::EPOCH_UNIX_MICROS;
 use chrono::{DateTime, Utc};
 use pgrx::datum::TimestampWithTimeZone;
 
@@ -40,9 +41,6 @@ pub fn severity(text: &str) -> Result<Severity, SqlError> {
     text.parse().map_err(|_| SqlError::corrupt(format!("label severity \"{text}\" is unknown")))
 }
 
-/// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
-pub const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
-
 /// A point in time; infinities are errors.
 pub fn instant(timestamp: TimestampWithTimeZone) -> Result<DateTime<Utc>, SqlError> {
     finite_instant(timestamp)?.ok_or_else(SqlError::infinite_time)
@@ -53,12 +51,12 @@ pub fn finite_instant(timestamp: TimestampWithTimeZone) -> Result<Option<DateTim
     if timestamp.is_infinity() || timestamp.is_neg_infinity() {
         return Ok(None);
     }
-    let micros = timestamp.into_inner().checked_add(POSTGRES_EPOCH_MICROS);
+    let micros = timestamp.into_inner().checked_add(EPOCH_UNIX_MICROS);
     micros.and_then(DateTime::from_timestamp_micros).map(Some).ok_or_else(SqlError::infinite_time)
 }
 
 /// The server's form of a point in time.
 pub fn timestamp(instant: DateTime<Utc>) -> Result<TimestampWithTimeZone, SqlError> {
-    let micros = instant.timestamp_micros().checked_sub(POSTGRES_EPOCH_MICROS);
+    let micros = instant.timestamp_micros().checked_sub(EPOCH_UNIX_MICROS);
     micros.and_then(|m| TimestampWithTimeZone::try_from(m).ok()).ok_or_else(SqlError::infinite_time)
 }

@@ -6,7 +6,6 @@
 use arx_core::address::AddressError;
 use arx_core::alert::AlertError;
 use arx_core::amount::AmountError;
-use arx_core::graph::decimal::DecimalError;
 use arx_core::graph::patterns::PatternError;
 use arx_core::graph::{Damaged, OptionsError, SearchError};
 use arx_core::partition::PartitionError;
@@ -15,6 +14,7 @@ use arx_core::risk::fit::FitError;
 use arx_core::risk::scorecard::ScorecardError;
 use arx_core::risk::study::StudyError;
 use arx_core::risk::training::TrainingError;
+use arx_pgwire::PgWireError;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiError;
@@ -201,13 +201,19 @@ impl From<Damaged> for SqlError {
     }
 }
 
-impl From<DecimalError> for SqlError {
-    fn from(error: DecimalError) -> Self {
+impl From<PgWireError> for SqlError {
+    fn from(error: PgWireError) -> Self {
         let code = match error {
-            DecimalError::NotFinite | DecimalError::Negative | DecimalError::TooLarge | DecimalError::TooFine => {
+            PgWireError::NotFinite | PgWireError::Negative | PgWireError::TooLarge { .. } | PgWireError::TooFine => {
                 PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE
             }
-            DecimalError::Malformed => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+            PgWireError::NotAnInteger
+            | PgWireError::MalformedNumeric
+            | PgWireError::Truncated
+            | PgWireError::UnexpectedNull
+            | PgWireError::WrongLength
+            | PgWireError::NotUtf8
+            | PgWireError::MalformedSnapshot => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
         };
         Self::new(code, error.to_string())
     }

@@ -1,7 +1,8 @@
 //! Exact amounts from and to the server's `numeric`.
 
 use arx_core::graph::U256;
-use arx_core::graph::decimal::{DecimalError, LONGEST, decode, encode};
+use arx_pgwire::PgWireError;
+use arx_pgwire::numeric::{MAX_DATUM_BYTES, decode_datum, encode_datum};
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pgrx_sql_entity_graph::metadata::{
@@ -15,9 +16,9 @@ use crate::spi::varlena;
 ///
 /// # Errors
 /// When it is no amount: negative, not finite, too large or finer than the unit.
-pub fn units(number: AnyNumeric, scale: u32) -> Result<U256, DecimalError> {
-    let datum = number.into_datum().ok_or(DecimalError::Malformed)?;
-    decode(varlena(datum), scale)
+pub fn units(number: AnyNumeric, scale: u32) -> Result<U256, PgWireError> {
+    let datum = number.into_datum().ok_or(PgWireError::MalformedNumeric)?;
+    decode_datum(varlena(datum), scale)
 }
 
 /// An amount of 10^-`scale` units, on its way into a `numeric`.
@@ -29,8 +30,8 @@ pub struct SqlNumeric {
 
 impl IntoDatum for SqlNumeric {
     fn into_datum(self) -> Option<pg_sys::Datum> {
-        let mut body = [0; LONGEST];
-        let length = encode(self.value, self.scale, &mut body);
+        let mut body = [0; MAX_DATUM_BYTES];
+        let length = encode_datum(self.value, self.scale, &mut body);
         // a numeric is a varlena like a bytea; what differs is what is in it
         body[..length].into_datum()
     }

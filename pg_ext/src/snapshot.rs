@@ -4,6 +4,8 @@
 //! snapshot is read here.
 
 use arx_core::graph::Snapshot;
+use arx_pgwire::PgWireError;
+use arx_pgwire::snapshot::PgSnapshot;
 use pgrx::pg_sys;
 
 use crate::error::SqlError;
@@ -56,6 +58,17 @@ impl Caller {
             })
         }
     }
+}
+
+/// Prints a snapshot as a `pg_snapshot`.
+pub fn snapshot_text(snapshot: &Snapshot) -> String {
+    let in_progress = snapshot.in_progress().to_vec();
+    PgSnapshot { xmin: snapshot.xmin(), xmax: snapshot.xmax(), in_progress }.to_string()
+}
+
+/// Parses the text of a `pg_snapshot`.
+pub fn parse_snapshot(text: &str) -> Result<Snapshot, PgWireError> {
+    text.parse().map(|PgSnapshot { xmax, in_progress, .. }| Snapshot::new(xmax, in_progress))
 }
 
 /// # Safety

@@ -24,7 +24,6 @@ pub use budget::{Halt, Interrupt, MemoryBudget, SearchLimits, Uninterrupted};
 pub use error::{BuildError, Damaged, SearchError};
 pub use file::base::{Base, NOBODY};
 pub use file::build::{Builder, Plan};
-pub use file::decimal;
 pub use file::format::Provenance;
 pub use file::merge::Merge;
 pub use file::overlay::{NotInGraph, Overlay};

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use month::Month;
-pub use plan::{MAX_COVER_MONTHS, MAX_PREMAKE, cover, partition_name, plan};
+pub use plan::{MAX_COVER_MONTHS, MAX_NAME_BYTES, MAX_PREMAKE, cover, partition_name, plan};
 
 /// What happens to a partition whose time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ use super::{Action, Bounds, Existing, Month, PartitionError, Policy, Step};
 pub const MAX_PREMAKE: u32 = 1200;
 /// The most months that one call of [`cover`] spans: two hundred years, beyond which a date is a mistake.
 pub const MAX_COVER_MONTHS: u32 = 2400;
-/// PostgreSQL's limit on a name (NAMEDATALEN less the terminator), in bytes.
-const MAX_NAME_BYTES: usize = 63;
+/// Longest name of a partition, in bytes. The database must allow names of this length.
+pub const MAX_NAME_BYTES: usize = 63;
 
 /// The name of a month's partition: `<table>_YYYY_MM`, the table's part cut so that the whole fits into 63 bytes.
 #[must_use]

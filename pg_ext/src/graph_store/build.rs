@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arx_core::graph::{Base, BuildError, Builder, Damaged, Merge, Provenance};
+use arx_pgwire::EPOCH_UNIX_MICROS;
 use pgrx::prelude::*;
 
 use super::folder::{KEPT, Lock, boot_id};
 use super::map::{self, Output, Workspace};
 use super::{Context, Interrupts, Loaded, Need, READY, Ready, caught_up, require_all};
-use crate::convert::POSTGRES_EPOCH_MICROS;
 use crate::error::SqlError;
 use crate::guc;
-use crate::snapshot::{Caller, horizon, may_write};
+use crate::snapshot::{Caller, horizon, may_write, parse_snapshot, snapshot_text};
 use crate::spi::{Table, database_exists, estimated_rows, every_row, foreign_changes, latest_epoch, mark_log};
 
 /// Between two looks at a lock that somebody else has.
@@ -279,7 +279,7 @@ fn is_newest(context: &Context, caller: &Caller, epoch: i64) -> Result<bool, Sql
 /// The time, as the server counts it.
 pub fn now_micros() -> i64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH_MICROS
+    i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX) - EPOCH_UNIX_MICROS
 }
 
 fn provenance(context: &Context, caller: &Caller, epoch: i64, generation: u64) -> Provenance {
@@ -293,7 +293,7 @@ fn provenance(context: &Context, caller: &Caller, epoch: i64, generation: u64) -
         built_at: now_micros(),
         build_millis: 0,
         boot_id: boot_id(),
-        snapshot: caller.snapshot.to_string(),
+        snapshot: snapshot_text(&caller.snapshot),
     }
 }
 
@@ -346,7 +346,7 @@ fn clean_up(context: &Context, lock: &Lock) -> Result<(), SqlError> {
         let file = context.folder.file(generation).and_then(|file| map::read(&file)).map_err(failed)?;
         let xmax = match Base::open(file) {
             Ok(base) if base.provenance().system_identifier == context.place.system_identifier => {
-                base.provenance().snapshot.parse::<arx_core::graph::Snapshot>().map(|snapshot| snapshot.xmax()).ok()
+                parse_snapshot(&base.provenance().snapshot).map(|snapshot| snapshot.xmax()).ok()
             }
             _ => None,
         };

@@ -17,7 +17,7 @@ use pgrx::prelude::*;
 
 use crate::error::SqlError;
 use crate::guc;
-use crate::snapshot::{Caller, Place, data_folder, may_write, require_whole};
+use crate::snapshot::{Caller, Place, data_folder, may_write, parse_snapshot, require_whole};
 use crate::spi::{Table, former_rows, latest_epoch, new_rows};
 
 pub use build::{now_micros, refresh};
@@ -382,7 +382,7 @@ impl Context {
                 && provenance.database == self.place.database
                 && provenance.relation == self.place.relation
                 && provenance.generation == generation;
-            let Ok(snapshot) = provenance.snapshot.parse() else { continue };
+            let Ok(snapshot) = parse_snapshot(&provenance.snapshot) else { continue };
             if ours && suits(&base, &snapshot) && is_whole(&base) {
                 return Ok(Some(Loaded { base, snapshot, private: false, has_tokens: true, closed_for: None }));
             }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use arx_core::address::Network;
-use arx_core::graph::decimal::COIN_SCALE;
+use arx_core::amount::COIN_SCALE;
 use arx_core::graph::{Damaged, Graph, NATIVE, Position, Status, Transfer, TransferRow, U256};
 use pgrx::prelude::*;
 

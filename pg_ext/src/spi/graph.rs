@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use arx_core::graph::decimal::COIN_SCALE;
+use arx_core::amount::COIN_SCALE;
 use arx_core::graph::{Position, Snapshot, Status, TransferRow};
 use pgrx::prelude::*;
 

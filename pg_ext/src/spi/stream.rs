@@ -6,13 +6,14 @@
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
-use arx_core::graph::decimal::decode;
 use arx_core::graph::{Snapshot, U256};
+use arx_pgwire::numeric::decode_datum;
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::prelude::*;
 use pgrx::{pg_guard, pg_sys};
 
 use crate::error::SqlError;
+use crate::snapshot::snapshot_text;
 
 /// A row that is on its way; gone when the receiver returns.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +56,7 @@ impl<'a> Slot<'a> {
 
     /// A column of type `numeric`, in units of 10^-`scale`.
     pub fn amount(&self, column: usize, scale: u32) -> Result<U256, SqlError> {
-        Ok(decode(varlena(self.required(column)?), scale)?)
+        Ok(decode_datum(varlena(self.required(column)?), scale)?)
     }
 }
 
@@ -93,7 +94,7 @@ impl Argument {
 
     /// A `pg_snapshot`.
     pub fn snapshot(snapshot: &Snapshot) -> Result<Self, SqlError> {
-        let text = CString::new(snapshot.to_string()).map_err(|_| SqlError::corrupt("a snapshot holds a NUL"))?;
+        let text = CString::new(snapshot_text(snapshot)).map_err(|_| SqlError::corrupt("a snapshot holds a NUL"))?;
         // SAFETY: the function reads a text that ends with NUL.
         let value = unsafe {
             pgrx::direct_function_call_as_datum(pg_sys::pg_snapshot_in, &[Some(pg_sys::Datum::from(text.as_ptr()))])

@@ -29,6 +29,4 @@ pub use model::{
 pub use pipeline::{PassOptions, PassReport, run_pass};
 pub use ports::{Confirmation, Counting, Delivery, Ledger, Reader, Sink, Source};
 pub(crate) use postgres::{CONSUMER, new_since, signed, unsigned, visible_since};
-pub use postgres::{
-    NumericError, PostgresLedger, PostgresReader, PostgresRows, PostgresSource, amount_from_binary, units_from_binary,
-};
+pub use postgres::{PostgresLedger, PostgresReader, PostgresRows, PostgresSource};

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::ImportError;
 use super::load::loader::{self, ChunkSink, Loaded, Loader, Progress};
 use super::load::rejects::RejectsFile;
-use super::parse::encode::decode;
+use super::parse::decode;
 use super::parse::values::fixtures::ethereum;
 use super::read::chunk::{Chunk, ChunkRules, DEFAULT_RULES, Reject};
 use super::read::reader::{self, Content, Reading};

@@ -4,7 +4,6 @@
 
 pub(in crate::graph) mod base;
 pub(in crate::graph) mod build;
-pub mod decimal;
 pub(in crate::graph) mod format;
 pub(in crate::graph) mod merge;
 pub(in crate::graph) mod names;

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use arx_core::address::{Address, Network};
-use arx_core::graph::decimal::COIN_SCALE;
+use arx_core::amount::COIN_SCALE;
 use arx_core::graph::{
     AssetSelection, Direction, EdgeFilter, Graph, Halt, Interrupt, MemoryBudget, NATIVE, SearchLimits, U256,
 };

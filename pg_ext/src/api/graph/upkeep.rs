@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arx_core::graph::decimal::COIN_SCALE;
+use arx_core::amount::COIN_SCALE;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

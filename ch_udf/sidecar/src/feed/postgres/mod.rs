@@ -1,13 +1,11 @@
 //! PostgreSQL as the source of the feed, and as the keeper of its state.
 
 mod ledger;
-mod numeric;
 mod rows;
 mod source;
 
 pub use ledger::PostgresLedger;
 pub(crate) use ledger::{CONSUMER, signed, unsigned};
-pub use numeric::{NumericError, amount_from_binary, units_from_binary};
 pub use rows::PostgresRows;
 pub use source::{PostgresReader, PostgresSource};
 pub(crate) use source::{new_since, since as visible_since};

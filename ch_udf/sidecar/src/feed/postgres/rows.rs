@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
+use arx_core::amount::COIN_SCALE;
+use arx_pgwire::copy::{self, Fields, TRAILER};
+use arx_pgwire::numeric::{decode_wire, decode_wire_signed};
+use arx_pgwire::{EPOCH_UNIX_MICROS, PgWireError};
 use bytes::{Buf, Bytes};
 
 use super::super::model::{Counted, Event, FurtherColumn, HOUR_MICROS, Month, Rows, Transfer, Value, ValueKind};
-use super::numeric::{NumericError, amount_from_binary, units_from_binary};
 use crate::error::SidecarError;
-
-/// Microseconds between 1970 and 2000, PostgreSQL's epoch.
-const EPOCH_2000: i64 = 946_684_800_000_000;
 
 /// 2106-02-07 06:00 is the first hour that a `DateTime` cannot hold.
 const HOURS: i64 = 4_294_965_600_000_000 / HOUR_MICROS;
@@ -116,9 +116,6 @@ struct Row {
     message: Bytes,
 }
 
-/// Signature of binary COPY data; flags and the length of an extension follow.
-const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
-
 impl PostgresRows {
     pub(super) fn new(layout: Arc<Layout>, capacity: usize) -> Self {
         Self { layout, rows: Vec::with_capacity(capacity), networks: Vec::new(), months: Vec::new() }
@@ -126,18 +123,15 @@ impl PostgresRows {
 
     /// Takes a message of the copy stream over. Returns the bytes of the row, 0 if there was none in it.
     pub(super) fn push(&mut self, mut message: Bytes) -> usize {
-        if message.starts_with(SIGNATURE) {
-            message.advance((SIGNATURE.len() + 8).min(message.len()));
-        }
-        // the end is a row of -1 fields
-        if message.len() < 2 || message.starts_with(&[0xff, 0xff]) {
+        message.advance(copy::header_length(&message));
+        if message.len() < TRAILER.len() || message.starts_with(TRAILER) {
             return 0;
         }
         let size = message.len();
         // where a row stands that cannot be read does not matter: whoever looks at it is told
         let Place { network, sender, time, tx_hash } = Place::of(&self.layout, &message).unwrap_or_default();
         let network = number_of(&mut self.networks, |known| known == network, || message.slice_ref(network));
-        let micros = time.saturating_add(EPOCH_2000);
+        let micros = time.saturating_add(EPOCH_UNIX_MICROS);
         let month = number_of(&mut self.months, |known| known.contains(micros), || Month::of(micros));
         self.rows.push(Row { month, network, sender: beginning(sender), time, tx_hash: beginning(tx_hash), message });
         size
@@ -180,15 +174,15 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn of(layout: &Layout, row: &'a [u8]) -> Result<Self, SidecarError> {
-        let mut fields = Fields { rest: row.get(2..).ok_or_else(|| malformed("it is empty"))? };
-        let time = i64::from_be_bytes(number(fields.present()?)?);
-        let (network, tx_hash) = (fields.present()?, fields.present()?);
+    fn of(layout: &Layout, row: &'a [u8]) -> Result<Self, PgWireError> {
+        let mut fields = Fields::of_tuple(row)?;
+        let time = fields.int8()?;
+        let (network, tx_hash) = (fields.required()?, fields.required()?);
         if !layout.tombstones {
             // block and place in it
-            let _ = (fields.next()?, fields.next()?);
+            let _ = (fields.nullable()?, fields.nullable()?);
         }
-        Ok(Self { network, sender: fields.present()?, time, tx_hash })
+        Ok(Self { network, sender: fields.required()?, time, tx_hash })
     }
 }
 
@@ -228,73 +222,13 @@ fn fetched(rows: &[Row]) -> u8 {
     rows.iter().flat_map(|row| row.message.iter().step_by(LINE)).fold(0, |seen, byte| seen ^ byte)
 }
 
-/// Fields of one row, taken one after the other.
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
 fn malformed(what: &str) -> SidecarError {
     SidecarError::Protocol { detail: format!("PostgreSQL sent a row that cannot be read: {what}") }
 }
 
-fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], SidecarError> {
-    if rest.len() < count {
-        return Err(malformed("it is cut short"));
-    }
-    let (taken, left) = rest.split_at(count);
-    *rest = left;
-    Ok(taken)
-}
-
-fn number<const N: usize>(raw: &[u8]) -> Result<[u8; N], SidecarError> {
-    raw.try_into().map_err(|_| malformed("a number has the wrong length"))
-}
-
-fn text(raw: &[u8]) -> Result<&str, SidecarError> {
-    std::str::from_utf8(raw).map_err(|_| malformed("a text is not UTF-8; the database must be encoded in UTF8"))
-}
-
-impl<'a> Fields<'a> {
-    fn next(&mut self) -> Result<Option<&'a [u8]>, SidecarError> {
-        let length = i32::from_be_bytes(number(take(&mut self.rest, 4)?)?);
-        if length < 0 {
-            return Ok(None);
-        }
-        take(&mut self.rest, usize::try_from(length).map_err(|_| malformed("a length is wrong"))?).map(Some)
-    }
-
-    fn present(&mut self) -> Result<&'a [u8], SidecarError> {
-        self.next()?.ok_or_else(|| malformed("a value is missing"))
-    }
-
-    fn text(&mut self) -> Result<&'a str, SidecarError> {
-        text(self.present()?)
-    }
-
-    fn maybe_text(&mut self) -> Result<Option<&'a str>, SidecarError> {
-        self.next()?.map(text).transpose()
-    }
-
-    fn maybe_int4(&mut self) -> Result<Option<i32>, SidecarError> {
-        self.next()?.map(|raw| number(raw).map(i32::from_be_bytes)).transpose()
-    }
-
-    fn maybe_int8(&mut self) -> Result<Option<i64>, SidecarError> {
-        self.next()?.map(|raw| number(raw).map(i64::from_be_bytes)).transpose()
-    }
-
-    /// Elements of an array of one dimension; none for NULL.
-    fn array(&mut self) -> Result<Vec<Option<&'a [u8]>>, SidecarError> {
-        let Some(mut raw) = self.next()? else { return Ok(Vec::new()) };
-        let dimensions = i32::from_be_bytes(number(take(&mut raw, 4)?)?);
-        take(&mut raw, 8)?;
-        if dimensions == 0 {
-            return Ok(Vec::new());
-        }
-        let count = i32::from_be_bytes(number(take(&mut raw, 4)?)?);
-        take(&mut raw, 4)?;
-        let mut fields = Fields { rest: raw };
-        (0..count).map(|_| fields.next()).collect()
+impl From<PgWireError> for SidecarError {
+    fn from(error: PgWireError) -> Self {
+        malformed(&error.to_string())
     }
 }
 
@@ -322,15 +256,13 @@ impl Key<'_> {
     }
 
     fn exact(&self, raw: &[u8], scale: u32, column: &'static str, target: &'static str) -> Result<i128, SidecarError> {
-        units_from_binary(raw, scale)
-            .map_err(|error: NumericError| self.out_of_range(column, format!("({error})"), target))
+        decode_wire_signed(raw, scale).map_err(|error| self.out_of_range(column, format!("({error})"), target))
     }
 }
 
 fn decode<'a>(layout: &Layout, row: &'a [u8]) -> Result<Event<'a>, SidecarError> {
-    let mut fields = Fields { rest: row.get(2..).ok_or_else(|| malformed("it is empty"))? };
-    let since_2000 = i64::from_be_bytes(number(fields.present()?)?);
-    let event_time = since_2000.saturating_add(EPOCH_2000);
+    let mut fields = Fields::of_tuple(row)?;
+    let event_time = fields.int8()?.saturating_add(EPOCH_UNIX_MICROS);
     let key = Key { network: fields.text()?, tx_hash: fields.text()? };
     if !(0..HOURS).contains(&event_time.div_euclid(HOUR_MICROS)) {
         let shown = format!("{event_time} µs since 1970");
@@ -357,28 +289,28 @@ fn decode<'a>(layout: &Layout, row: &'a [u8]) -> Result<Event<'a>, SidecarError>
     };
     if layout.tombstones {
         event.from_address = fields.text()?;
-        event.to_address = fields.maybe_text()?;
+        event.to_address = fields.optional_text()?;
         return Ok(event);
     }
-    event.block_number = key.whole(fields.maybe_int8()?, "block_number")?.unwrap_or_default();
+    event.block_number = key.whole(fields.optional_int8()?, "block_number")?.unwrap_or_default();
     event.transaction_index = fields
-        .maybe_int4()?
+        .optional_int4()?
         .map(|value| {
             u32::try_from(value).map_err(|_| key.out_of_range("transaction_index", value.to_string(), "UInt32"))
         })
         .transpose()?;
     event.from_address = fields.text()?;
-    event.to_address = fields.maybe_text()?;
-    event.value = key.exact(fields.present()?, 18, "value", "Decimal(38, 18)")?;
-    event.value_usd = fields.next()?.map(|raw| key.exact(raw, 2, "value_usd", "Decimal(20, 2)")).transpose()?;
-    event.gas_used = key.whole(fields.maybe_int8()?, "gas_used")?;
-    event.gas_price = key.whole(fields.maybe_int8()?, "gas_price")?;
+    event.to_address = fields.optional_text()?;
+    event.value = key.exact(fields.required()?, COIN_SCALE, "value", "Decimal(38, 18)")?;
+    event.value_usd = fields.nullable()?.map(|raw| key.exact(raw, 2, "value_usd", "Decimal(20, 2)")).transpose()?;
+    event.gas_used = key.whole(fields.optional_int8()?, "gas_used")?;
+    event.gas_price = key.whole(fields.optional_int8()?, "gas_price")?;
     event.status = fields.text()?;
-    event.metadata = fields.maybe_text()?;
+    event.metadata = fields.optional_text()?;
     event.counted = if layout.uncounted {
         Counted::ByRebuild
     } else {
-        match i16::from_be_bytes(number(fields.present()?)?) {
+        match fields.int2()? {
             0 => Counted::ByView,
             1 => Counted::ByRepair,
             _ => Counted::Already,
@@ -386,7 +318,7 @@ fn decode<'a>(layout: &Layout, row: &'a [u8]) -> Result<Event<'a>, SidecarError>
     };
     if !layout.further.is_empty() {
         event.further =
-            layout.further.iter().map(|column| further(column.kind, fields.next()?)).collect::<Result<_, _>>()?;
+            layout.further.iter().map(|column| further(column.kind, fields.nullable()?)).collect::<Result<_, _>>()?;
     }
     if layout.transfers {
         event.transfers = transfers(&mut fields, &key)?;
@@ -396,7 +328,7 @@ fn decode<'a>(layout: &Layout, row: &'a [u8]) -> Result<Event<'a>, SidecarError>
 
 fn further(kind: ValueKind, raw: Option<&[u8]>) -> Result<Value<'_>, SidecarError> {
     let Some(raw) = raw else { return Ok(Value::Null) };
-    let Some(width) = kind.width() else { return text(raw).map(Value::Text) };
+    let Some(width) = kind.width() else { return Ok(Value::Text(copy::text(raw)?)) };
     if raw.len() != width {
         return Err(malformed("a further column has another type than it had"));
     }
@@ -416,16 +348,16 @@ fn transfers<'a>(fields: &mut Fields<'a>, key: &Key<'_>) -> Result<Vec<Transfer<
     let at = |array: &[Option<&'a [u8]>], index: usize| array.get(index).copied().flatten().ok_or_else(missing);
     (0..places.len())
         .map(|index| {
-            let place = i32::from_be_bytes(number(at(&places, index)?)?);
-            let amount = amount_from_binary(at(&amounts, index)?)
+            let place = copy::int4(at(&places, index)?)?;
+            let amount = decode_wire(at(&amounts, index)?, 0)
                 .map_err(|error| key.out_of_range("token amount", format!("({error})"), "UInt256"))?;
             let usd = values.get(index).ok_or_else(missing)?;
             Ok(Transfer {
                 log_index: u32::try_from(place)
                     .map_err(|_| key.out_of_range("log_index", place.to_string(), "UInt32"))?,
-                token: text(at(&tokens, index)?)?,
-                from: text(at(&senders, index)?)?,
-                to: text(at(&receivers, index)?)?,
+                token: copy::text(at(&tokens, index)?)?,
+                from: copy::text(at(&senders, index)?)?,
+                to: copy::text(at(&receivers, index)?)?,
                 amount,
                 value_usd: usd
                     .map(|raw| key.exact(raw, 2, "value_usd of a token transfer", "Decimal(20, 2)"))
@@ -516,7 +448,7 @@ mod tests {
     #[test]
     fn the_head_and_the_end_of_a_copy_are_no_rows() {
         let mut rows = PostgresRows::new(Arc::default(), 0);
-        let head: Vec<u8> = [SIGNATURE, &[0; 8], &[0, 1, 0, 0, 0, 0]].concat();
+        let head: Vec<u8> = [copy::HEADER, &[0, 1, 0, 0, 0, 0]].concat();
         assert_eq!(rows.push(head.into()), 6);
         assert_eq!(rows.push(Bytes::from_static(&[0xff, 0xff])), 0);
         assert_eq!(rows.len(), 1);

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::pin::pin;
 
+use arx_pgwire::copy;
 use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::Client;
@@ -13,7 +14,7 @@ use tokio_postgres::types::ToSql;
 use super::loader::{ChunkSink, Loaded, Progress};
 use crate::import::error::{ImportError, LineError};
 use crate::import::parse::target::Target;
-use crate::import::parse::{encode, transfers};
+use crate::import::parse::transfers;
 use crate::import::read::chunk::{Chunk, Month, Reject};
 
 /// Bytes per CopyData message: large enough to make messages negligible, small enough for sending
@@ -93,13 +94,13 @@ impl PostgresSink {
     async fn copy(&self, table: &str, columns: &str, tuples: &Bytes) -> Result<u64, tokio_postgres::Error> {
         let sql = format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)");
         let mut sink = pin!(self.client.copy_in(&sql).await?);
-        sink.as_mut().feed(Bytes::from_static(encode::HEADER)).await?;
+        sink.as_mut().feed(Bytes::from_static(copy::HEADER)).await?;
         let mut rest = tuples.clone();
         while !rest.is_empty() {
             let part = rest.split_to(rest.len().min(MESSAGE_BYTES));
             sink.as_mut().feed(part).await?;
         }
-        sink.as_mut().feed(Bytes::from_static(encode::TRAILER)).await?;
+        sink.as_mut().feed(Bytes::from_static(copy::TRAILER)).await?;
         sink.as_mut().finish().await
     }
 

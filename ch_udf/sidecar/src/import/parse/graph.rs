@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::io::BufRead;
 
 use arx_core::address::{Address, Network};
+use arx_pgwire::copy::TupleBuffer;
 
 use super::csv_line::{Header, Splitter};
-use super::encode::TupleBuffer;
 use super::transactions::TransactionRow;
 use super::values::{Context, Parsed, RowParser, bigint, flag, optional_bigint, parse_address, required, whole};
 use crate::import::error::{ImportError, LineError};
@@ -194,7 +194,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
 
-    use super::super::encode::decode;
+    use super::super::decode;
     use super::super::values::fixtures::ethereum;
     use super::*;
 

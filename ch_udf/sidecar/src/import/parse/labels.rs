@@ -4,11 +4,11 @@
 use std::collections::{HashMap, HashSet};
 
 use arx_core::address::Network;
-use arx_core::amount::Amount;
+use arx_core::amount::{Amount, COIN_SCALE};
 use arx_core::label;
+use arx_pgwire::copy::TupleBuffer;
 
 use super::csv_line::{Header, Splitter};
-use super::encode::TupleBuffer;
 use super::values::{Parsed, RowParser, parse_address, plain_text, required, shorten};
 use crate::import::error::{ImportError, LineError};
 
@@ -72,7 +72,7 @@ impl LabelRow<'_> {
         for text in [self.network, self.address, self.category, self.severity, self.label, self.source] {
             out.text(text);
         }
-        out.amount(self.confidence);
+        out.numeric(self.confidence.into(), COIN_SCALE);
     }
 }
 
@@ -183,7 +183,7 @@ impl RowParser for CsvLabels {
 
 #[cfg(test)]
 mod tests {
-    use super::super::encode::decode;
+    use super::super::decode;
     use super::*;
 
     const ALICE: &str = "0xae2fc483527b8ef99eb5d9b44875f005ba1fae13";

@@ -1,7 +1,8 @@
 //! Parses lines into rows, encoded for COPY. Does no I/O.
 
 pub(crate) mod csv_line;
-pub(crate) mod encode;
+#[cfg(test)]
+pub(crate) mod decode;
 pub(crate) mod graph;
 pub(crate) mod json;
 pub(crate) mod labels;

@@ -1,11 +1,12 @@
 //! Parses ethereum-etl's transactions, CSV or JSON lines, into rows of `arx.transactions`.
 
 use arx_core::address::Address;
+use arx_core::amount::COIN_SCALE;
+use arx_pgwire::copy::TupleBuffer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::csv_line::{Header, Splitter};
-use super::encode::TupleBuffer;
 use super::json::{self, JsonText};
 use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, bigint, optional_bigint, whole};
 use crate::import::error::{ImportError, LineError};
@@ -67,7 +68,7 @@ impl TransactionRow<'_> {
         out.timestamp(self.unix_seconds);
         out.text(self.from);
         out.optional_text(self.to);
-        out.amount(self.units);
+        out.numeric(self.units.into(), COIN_SCALE);
         for number in [self.gas_used, self.gas_price] {
             match number {
                 Some(number) => out.int8(number),
@@ -231,7 +232,7 @@ impl RowParser for JsonTransactions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::encode::decode;
+    use super::super::decode;
     use super::super::values::fixtures::ethereum;
     use super::*;
 

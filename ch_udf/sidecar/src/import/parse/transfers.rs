@@ -1,11 +1,11 @@
 //! Parses ethereum-etl's token transfers, CSV or JSON lines, into rows of `arx.token_transfers`.
 //! Older CSV files have no time: the rows then take the time of their transaction while loading.
 
+use arx_pgwire::copy::TupleBuffer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::csv_line::{Header, Splitter};
-use super::encode::TupleBuffer;
 use super::json::{self, JsonText};
 use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, bigint, required, uint256, whole};
 use crate::import::error::{ImportError, LineError};
@@ -155,7 +155,7 @@ impl RowParser for JsonTransfers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::encode::decode;
+    use super::super::decode;
     use super::super::values::fixtures::ethereum;
     use super::*;
 

@@ -7,9 +7,11 @@ use std::str::FromStr;
 
 use arx_core::address::{Address, Network, NetworkFamily};
 use arx_core::amount::Amount;
+use arx_pgwire::PgWireError;
+use arx_pgwire::copy::TupleBuffer;
+use arx_pgwire::numeric::Uint256;
 use chrono::{DateTime, NaiveDateTime};
 
-use super::encode::{TupleBuffer, Uint256, Uint256Error};
 use crate::import::error::LineError;
 
 /// 2009-01-01: Bitcoin's first block is of 2009-01-03, and no chain is older.
@@ -165,10 +167,8 @@ pub(crate) fn optional_bigint(column: &'static str, text: Option<&str>) -> Resul
 pub(crate) fn uint256<'a>(column: &'static str, text: Option<&'a str>) -> Result<Uint256<'a>, LineError> {
     let text = required(column, text)?;
     Uint256::parse(text).map_err(|error| match error {
-        Uint256Error::NotAnInteger => LineError::NotAnInteger { column, text: shorten(text) },
-        Uint256Error::Negative | Uint256Error::TooLarge => {
-            LineError::OutOfRange { column, text: shorten(text), limits: "0 to 2^256 - 1" }
-        }
+        PgWireError::NotAnInteger => LineError::NotAnInteger { column, text: shorten(text) },
+        _ => LineError::OutOfRange { column, text: shorten(text), limits: "0 to 2^256 - 1" },
     })
 }
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 
+use arx_pgwire::copy::TupleBuffer;
 use bytes::Bytes;
 use chrono::{DateTime, Datelike};
 
 use super::input::{Line, Lines};
 use crate::import::error::{ImportError, LineError};
-use crate::import::parse::encode::TupleBuffer;
 use crate::import::parse::values::{Parsed, RowParser};
 
 /// A calendar month (UTC), counted from year 0.
