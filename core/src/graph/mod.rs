@@ -36,7 +36,7 @@ pub use query::neighbourhood::{Flow, Folded, Neighbourhood, Shown, neighbourhood
 pub use query::options::OptionsError;
 pub use query::paths::{Path, Paths, Step, Weight, shortest_paths};
 pub use query::reach::{Level, Reach, reach};
-pub use query::{centrality, clusters, dot, exposure, patterns, trace};
+pub use query::{centrality, clusters, dot, exposure, patterns, screening, trace};
 pub use types::{Direction, NATIVE, Position, Side, Status, TransferRow, U256, WalletId};
 pub use view::digest::{Digest, Digests, Group};
 pub use view::filter::{AssetSelection, Edge, EdgeFilter, PlainEdges, PlainTotals};

@@ -1,7 +1,9 @@
-//! The functions that SQL calls: each parses, calls `arx-core` and converts.
+//! The functions that SQL calls. Each parses its arguments, calls `arx-core` and converts the
+//! result to rows.
 
 mod address;
 mod alert;
 mod graph;
 mod partition;
 mod risk;
+mod row;

@@ -1,6 +1,7 @@
 //! Labels in force.
 
 use arx_core::address::Network;
+use arx_core::graph::exposure::PartyLabel;
 use arx_core::label::{LabelKind, Severity};
 
 use super::stream::{Argument, KeptQuery, Slot, in_memory_of_its_own};
@@ -10,17 +11,23 @@ use crate::error::SqlError;
 /// Addresses asked about at a time.
 const BATCH: usize = 5_000;
 
-/// The label of an address that weighs most.
+/// Heaviest label of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct WalletLabel {
     pub category: String,
     pub kind: LabelKind,
     pub severity: Severity,
-    /// Empty if the source gives none.
+    /// Empty if the source gives no text.
     pub label: String,
-    /// The category by which it holds the funds of others, whatever else it is: a mixer under sanctions is still a mixer. Known only of
-    /// addresses that were asked about.
+    /// Category that makes the address a custodian of others' funds, also when another label is
+    /// heavier: a sanctioned mixer is still a mixer. Only [`labels_of`] reads it.
     pub custody: Option<String>,
+}
+
+impl WalletLabel {
+    pub fn party(&self) -> PartyLabel<'_> {
+        PartyLabel { category: &self.category, kind: self.kind, severity: self.severity }
+    }
 }
 
 thread_local! {
@@ -47,8 +54,8 @@ SELECT s.address, s.category, s.kind, s.severity::text, s.label
  ORDER BY s.category, s.address") };
 }
 
-fn known(slot: Slot<'_>, custody: Option<&str>) -> Result<Known, SqlError> {
-    Ok(Known {
+fn wallet_label(slot: Slot<'_>, custody: Option<&str>) -> Result<WalletLabel, SqlError> {
+    Ok(WalletLabel {
         custody: custody.map(str::to_owned),
         category: slot.text(1)?.to_owned(),
         kind: convert::label_kind(slot.text(2)?)?,
@@ -61,7 +68,7 @@ fn known(slot: Slot<'_>, custody: Option<&str>) -> Result<Known, SqlError> {
 pub fn labels_of(
     network: &Network,
     addresses: &[&str],
-    mut each: impl FnMut(usize, Known) -> Result<(), SqlError>,
+    mut each: impl FnMut(usize, WalletLabel) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
     for (number, batch) in addresses.chunks(BATCH).enumerate() {
         // what a batch is asked with goes with it
@@ -72,7 +79,7 @@ pub fn labels_of(
             OF_ADDRESSES.with(|query| {
                 query.stream(&arguments, |slot| {
                     let place = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
-                    each(number * BATCH + place, known(slot, slot.optional_text(5)?)?)
+                    each(number * BATCH + place, wallet_label(slot, slot.optional_text(5)?)?)
                 })
             })
         })?;
@@ -83,8 +90,9 @@ pub fn labels_of(
 /// Every illicit address and every service of a network.
 pub fn labels_that_stop(
     network: &Network,
-    mut each: impl FnMut(&str, Known) -> Result<(), SqlError>,
+    mut each: impl FnMut(&str, WalletLabel) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
-    THAT_STOP
-        .with(|query| query.stream(&[Argument::of(network.name())], |slot| each(slot.text(0)?, known(slot, None)?)))
+    THAT_STOP.with(|query| {
+        query.stream(&[Argument::of(network.name())], |slot| each(slot.text(0)?, wallet_label(slot, None)?))
+    })
 }

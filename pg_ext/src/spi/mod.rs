@@ -21,7 +21,7 @@ pub use graph::{
     native_asset, new_rows,
 };
 pub use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
-pub use labels::{Known, labels_of, labels_that_stop};
+pub use labels::{WalletLabel, labels_of, labels_that_stop};
 pub use named::transfers_of;
 pub use partition::{PartitionState, partition_state};
 pub use risk::{

@@ -12,6 +12,7 @@ pub(in crate::graph) mod options;
 pub(in crate::graph) mod paths;
 pub mod patterns;
 pub(in crate::graph) mod reach;
+pub mod screening;
 pub mod trace;
 pub(in crate::graph) mod visited;
 

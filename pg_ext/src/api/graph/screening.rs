@@ -1,20 +1,46 @@
-//! The exposure of thousands of wallets at once.
+//! Exposure of thousands of wallets in one call.
 
 use arx_core::address::Address;
-use arx_core::graph::exposure::{Exposed, Part, exposures, whole_units};
+use arx_core::graph::exposure::{Marks, exposures, whole_units};
+use arx_core::graph::screening::{Category, FlowSummary, ScreenedWallet};
 use arx_core::graph::trace::Flow;
-use arx_core::graph::{SearchError, U256};
-use arx_core::label::{LabelKind, SANCTIONS};
+use arx_core::graph::{SearchError, WalletId};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::exposure::{Asked, Limits, fewer_hops};
-use super::labels::{LookError, Stopping};
+use super::exposure::{ExposureLimits, ExposureRequest, fewer_hops};
+use super::labels::{LabelledSearchError, StopLabels};
 use super::question::{Scope, ScopeArguments, or_report};
+use crate::api::row::sql_row;
 use crate::error::SqlError;
 use crate::numeric::SqlNumeric;
 use crate::spi::registered_network;
+
+sql_row! {
+    struct ScreeningRow {
+        address: Option<String>,
+        known: bool,
+        category: Option<String>,
+        kind: Option<String>,
+        received: Option<SqlNumeric>,
+        sent: Option<SqlNumeric>,
+        sanctions_in: Option<SqlNumeric>,
+        sanctions_out: Option<SqlNumeric>,
+        illicit_direct_in: Option<SqlNumeric>,
+        illicit_direct_out: Option<SqlNumeric>,
+        illicit_share_in: Option<f64>,
+        illicit_share_out: Option<f64>,
+        service_share_in: Option<f64>,
+        service_share_out: Option<f64>,
+        unresolved_share_in: Option<f64>,
+        unresolved_share_out: Option<f64>,
+        worst_category: Option<String>,
+        nearest_hop: Option<i32>,
+        complete: bool,
+        reason: Option<String>,
+    }
+}
 
 #[pg_extern(stable, parallel_restricted)]
 #[allow(clippy::type_complexity, clippy::too_many_arguments)]
@@ -58,190 +84,63 @@ fn screen_wallets(
 > {
     let addresses = addresses.ok_or_else(|| SqlError::null_argument("addresses"))?;
     let network = registered_network(network.ok_or_else(|| SqlError::null_argument("network"))?)?;
-    let limits = Limits { direction, max_hops, max_fan_out };
+    let limits = ExposureLimits { direction, max_hops, max_fan_out };
     let scope = ScopeArguments { asset, since, until, min_value: None, include_failed: Some(false), max_time };
-    let asked = Asked::parse(network, limits, scope)?;
-    let screening = Screening::of(asked, addresses)?;
-    let rows = (0..screening.subjects.len()).map(move |place| {
-        let Some(Subject { address, outcome }) = screening.subjects.get(place) else {
-            or_report(Err(SqlError::corrupt("a wallet was lost")))
-        };
-        let wallet = match outcome {
-            Outcome::Wallet(place) => screening.wallets.get(*place),
-            Outcome::Unknown | Outcome::Malformed(_) => None,
-        };
-        let (received, sent) = (wallet.and_then(|one| one.received.as_ref()), wallet.and_then(|one| one.sent.as_ref()));
-        let value =
-            |side: Option<&Side>, of: fn(&Side) -> U256| side.and_then(|side| screening.asked.scope.value(of(side)));
-        let share = |side: Option<&Side>, of: fn(&Side) -> f64| side.and_then(|side| side.share(of(side)));
-        let worst = [received, sent].into_iter().flatten().filter_map(|side| side.worst).max_by(|one, other| {
-            // sanctions before all, then by amount
-            one.0.cmp(&other.0).then(one.1.total_cmp(&other.1))
-        });
-        let worst = worst.and_then(|(_, _, mark)| screening.labels.category(mark)).map(|one| one.name.clone());
-        let nearest = [received, sent].into_iter().flatten().filter_map(|side| side.nearest).min();
-        let own = wallet.and_then(|one| one.own).and_then(|mark| screening.labels.category(mark));
-        let reason = match outcome {
-            Outcome::Wallet(_) => wallet.and_then(|one| one.reason.clone()),
-            Outcome::Unknown => Some("wallet has no transaction".to_owned()),
-            Outcome::Malformed(what) => Some(what.clone()),
-        };
-        let complete = match outcome {
-            Outcome::Wallet(_) => reason.is_none(),
-            Outcome::Unknown => true,
-            Outcome::Malformed(_) => false,
-        };
-        (
-            address.clone(),
-            wallet.is_some(),
-            own.map(|one| one.name.clone()),
-            own.map(|one| one.kind.as_str().to_owned()),
-            value(received, |side| side.total),
-            value(sent, |side| side.total),
-            value(received, |side| whole_units(side.sanctions)),
-            value(sent, |side| whole_units(side.sanctions)),
-            value(received, |side| side.illicit_direct),
-            value(sent, |side| side.illicit_direct),
-            share(received, |side| side.illicit),
-            share(sent, |side| side.illicit),
-            share(received, |side| side.services),
-            share(sent, |side| side.services),
-            share(received, |side| side.unresolved),
-            share(sent, |side| side.unresolved),
-            worst,
-            nearest.map(u32::cast_signed),
-            complete,
-            reason,
-        )
-    });
+    let request = ExposureRequest::parse(network, limits, scope)?;
+    let screening = Screening::new(request, addresses)?;
+    let rows = (0..screening.subjects.len()).map(move |index| or_report(screening.row(index)).into_row());
     Ok(TableIterator::new(rows))
 }
 
-/// What was asked about, and what it is.
+/// A requested address and the outcome for it.
 struct Subject {
     address: Option<String>,
     outcome: Outcome,
 }
 
 enum Outcome {
-    /// The place of a wallet among those that are looked at.
+    /// Index into the screened wallets.
     Wallet(usize),
-    /// It has no transaction.
-    Unknown,
-    /// It is no address of the network.
+    NoTransaction,
     Malformed(String),
 }
 
-/// A wallet that is looked at.
-#[derive(Default)]
-struct Screened {
-    /// Of its own label.
-    own: Option<u32>,
-    received: Option<Side>,
-    sent: Option<Side>,
+/// A wallet that is screened.
+struct Candidate {
+    wallet: WalletId,
+    /// Mark of the wallet's own label.
+    own_mark: Option<u32>,
+    screened: ScreenedWallet,
+    /// Reason for an incomplete result.
     reason: Option<String>,
 }
 
-/// What came, or what went.
-#[derive(Debug, Clone, Default)]
-struct Side {
-    total: U256,
-    sanctions: f64,
-    illicit_direct: U256,
-    illicit: f64,
-    services: f64,
-    /// Came from or went to wallets with too many counterparties to be looked through.
-    unresolved: f64,
-    /// Whether sanctioned, how much, and of which label.
-    worst: Option<(bool, f64, u32)>,
-    nearest: Option<u32>,
-}
-
-impl Side {
-    fn of(exposed: &Exposed, labels: &Stopping, followed: bool) -> Self {
-        let mut side = Self { total: exposed.total.value, ..Self::default() };
-        let mut by_mark: Vec<f64> = vec![0.0; labels.categories.len()];
-        for (part, direct) in &exposed.direct {
-            let Part::Mark(mark) = *part else { continue };
-            let Some(category) = labels.category(mark) else { continue };
-            if category.kind == LabelKind::Illicit {
-                // a part of a total that did not overflow
-                side.illicit_direct = side.illicit_direct.saturating_add(direct.value);
-                side.nearest = Some(1);
-            }
-            if !followed && let Some(sum) = by_mark.get_mut(mark as usize) {
-                *sum += direct.value.as_f64();
-            }
-        }
-        for part in &exposed.parts {
-            if part.part == Part::FanOut {
-                side.unresolved += part.value;
-            }
-            let Part::Mark(mark) = part.part else { continue };
-            let illicit = labels.category(mark).is_some_and(|category| category.kind == LabelKind::Illicit);
-            if illicit && part.value > 0.0 {
-                side.nearest = Some(side.nearest.map_or(part.hops, |nearest| nearest.min(part.hops)));
-            }
-            if let Some(sum) = by_mark.get_mut(mark as usize) {
-                *sum += part.value;
-            }
-        }
-        for (mark, value) in (0..).zip(by_mark).filter(|(_, value)| *value > 0.0) {
-            let Some(category) = labels.category(mark) else { continue };
-            let sanctioned = category.name == SANCTIONS;
-            if sanctioned {
-                side.sanctions += value;
-            }
-            if category.kind == LabelKind::Service {
-                side.services += value;
-                continue;
-            }
-            side.illicit += value;
-            if side.worst.is_none_or(|(known, most, _)| (sanctioned, value) > (known, most)) {
-                side.worst = Some((sanctioned, value, mark));
-            }
-        }
-        side
-    }
-
-    fn share(&self, part: f64) -> Option<f64> {
-        // rounding may make a whole a little more
-        (self.total > U256::ZERO).then(|| (part / self.total.as_f64()).min(1.0))
-    }
-}
-
-/// Wallets that are looked at together.
+/// Screening of the wallets of one call.
 struct Screening {
-    asked: Asked,
-    labels: Stopping,
+    request: ExposureRequest,
+    labels: StopLabels,
     subjects: Vec<Subject>,
-    wallets: Vec<Screened>,
-    numbers: Vec<u32>,
+    candidates: Vec<Candidate>,
 }
 
 impl Screening {
-    fn of(asked: Asked, addresses: Vec<Option<String>>) -> Result<Self, SqlError> {
-        let labels = Stopping::load(&asked.scope.ready.graph(), &asked.scope.network)?;
-        let mut screening = Self {
-            asked,
-            labels,
-            subjects: Vec::with_capacity(addresses.len()),
-            wallets: Vec::new(),
-            numbers: Vec::new(),
-        };
+    fn new(request: ExposureRequest, addresses: Vec<Option<String>>) -> Result<Self, SqlError> {
+        let labels = StopLabels::load(&request.scope.ready.graph(), &request.scope.network)?;
+        let subjects = Vec::with_capacity(addresses.len());
+        let mut screening = Self { request, labels, subjects, candidates: Vec::new() };
         for address in addresses {
             check_for_interrupts!();
             screening.add(address)?;
         }
-        let all: Vec<usize> = (0..screening.numbers.len()).collect();
-        for (_, flow) in screening.asked.flows() {
-            screening.look(&all, flow, screening.asked.max_hops)?;
+        let all: Vec<usize> = (0..screening.candidates.len()).collect();
+        for (_, flow) in screening.request.flows() {
+            screening.screen(&all, flow, screening.request.max_hops)?;
         }
         Ok(screening)
     }
 
     fn add(&mut self, address: Option<String>) -> Result<(), SqlError> {
-        let Scope { ready, network, .. } = &self.asked.scope;
+        let Scope { ready, network, .. } = &self.request.scope;
         let Some(text) = address else {
             let outcome = Outcome::Malformed("address is null".to_owned());
             self.subjects.push(Subject { address, outcome });
@@ -251,14 +150,13 @@ impl Screening {
             Err(error) => (text, Outcome::Malformed(error.to_string())),
             Ok(address) => {
                 let graph = ready.graph();
-                let number = graph.wallet(network.name(), address.as_str())?.filter(|number| graph.is_active(*number));
-                let outcome = match number {
-                    None => Outcome::Unknown,
-                    Some(number) => {
-                        self.numbers.push(number);
-                        let own = arx_core::graph::exposure::Marks::mark(&self.labels, number);
-                        self.wallets.push(Screened { own, ..Screened::default() });
-                        Outcome::Wallet(self.wallets.len() - 1)
+                let wallet = graph.wallet(network.name(), address.as_str())?.filter(|wallet| graph.is_active(*wallet));
+                let outcome = match wallet {
+                    None => Outcome::NoTransaction,
+                    Some(wallet) => {
+                        let (own_mark, screened) = (self.labels.mark(wallet), ScreenedWallet::default());
+                        self.candidates.push(Candidate { wallet, own_mark, screened, reason: None });
+                        Outcome::Wallet(self.candidates.len() - 1)
                     }
                 };
                 (address.into_string(), outcome)
@@ -268,38 +166,92 @@ impl Screening {
         Ok(())
     }
 
-    /// Looks at wallets together; if memory does not suffice for that, at one half and then the other; at one alone less far.
-    fn look(&mut self, places: &[usize], flow: Flow, max_hops: u32) -> Result<(), SqlError> {
-        if places.is_empty() {
+    /// Screens candidates together. If memory does not suffice, screens each half on its own, and a
+    /// single candidate over fewer hops.
+    fn screen(&mut self, indices: &[usize], flow: Flow, max_hops: u32) -> Result<(), SqlError> {
+        if indices.is_empty() {
             return Ok(());
         }
-        let wallets: Vec<u32> = places.iter().filter_map(|place| self.numbers.get(*place)).copied().collect();
-        let terms = self.asked.terms(flow, max_hops, false);
-        let Scope { ready, deadline, .. } = &mut self.asked.scope;
-        let found = match exposures(&ready.graph(), &wallets, &terms, &mut self.labels, deadline) {
-            Ok(found) => found,
-            Err(LookError::Search(SearchError::Memory { .. })) if places.len() > 1 => {
-                let (first, second) = places.split_at(places.len() / 2);
-                self.look(first, flow, max_hops)?;
-                return self.look(second, flow, max_hops);
+        let candidates = indices.iter().filter_map(|index| self.candidates.get(*index));
+        let wallets: Vec<WalletId> = candidates.map(|candidate| candidate.wallet).collect();
+        let terms = self.request.terms(flow, max_hops, false);
+        let Scope { ready, deadline, .. } = &mut self.request.scope;
+        let answer = match exposures(&ready.graph(), &wallets, &terms, &mut self.labels, deadline) {
+            Ok(answer) => answer,
+            Err(LabelledSearchError::Search(SearchError::Memory { .. })) if indices.len() > 1 => {
+                let (first, second) = indices.split_at(indices.len() / 2);
+                self.screen(first, flow, max_hops)?;
+                return self.screen(second, flow, max_hops);
             }
-            Err(LookError::Search(SearchError::Memory { .. })) if max_hops > 0 => {
-                return self.look(places, flow, max_hops - 1);
+            Err(LabelledSearchError::Search(SearchError::Memory { .. })) if max_hops > 0 => {
+                return self.screen(indices, flow, max_hops - 1);
             }
             Err(error) => return Err(error.into()),
         };
-        let fewer = (max_hops < self.asked.max_hops).then(|| fewer_hops(max_hops));
-        let reason = found.halted.map(|halt| halt.name().to_owned()).or(fewer);
-        for (place, exposed) in places.iter().zip(&found.found) {
-            let side = Side::of(exposed, &self.labels, found.halted.is_none() && max_hops > 0);
-            if let Some(wallet) = self.wallets.get_mut(*place) {
-                wallet.reason = wallet.reason.take().or_else(|| reason.clone());
+        let fewer = (max_hops < self.request.max_hops).then(|| fewer_hops(max_hops));
+        let reason = answer.halted.map(|halt| halt.name().to_owned()).or(fewer);
+        let traced = answer.halted.is_none() && max_hops > 0;
+        for (index, exposed) in indices.iter().zip(&answer.found) {
+            let summary = FlowSummary::new(exposed, &self.labels.categories, traced);
+            if let Some(candidate) = self.candidates.get_mut(*index) {
+                candidate.reason = candidate.reason.take().or_else(|| reason.clone());
                 match flow {
-                    Flow::Backward => wallet.received = Some(side),
-                    Flow::Forward => wallet.sent = Some(side),
+                    Flow::Backward => candidate.screened.received = Some(summary),
+                    Flow::Forward => candidate.screened.sent = Some(summary),
                 }
             }
         }
         Ok(())
+    }
+
+    fn row(&self, index: usize) -> Result<ScreeningRow, SqlError> {
+        let subject = self.subjects.get(index);
+        let Subject { address, outcome } = subject.ok_or_else(|| SqlError::corrupt("a screened wallet is missing"))?;
+        let candidate = match outcome {
+            Outcome::Wallet(index) => self.candidates.get(*index),
+            Outcome::NoTransaction | Outcome::Malformed(_) => None,
+        };
+        let (complete, reason) = match outcome {
+            Outcome::Wallet(_) => {
+                let reason = candidate.and_then(|candidate| candidate.reason.clone());
+                (reason.is_none(), reason)
+            }
+            Outcome::NoTransaction => (true, Some("wallet has no transaction".to_owned())),
+            Outcome::Malformed(reason) => (false, Some(reason.clone())),
+        };
+        let screened = candidate.map(|candidate| &candidate.screened);
+        let received = screened.and_then(|screened| screened.received.as_ref());
+        let sent = screened.and_then(|screened| screened.sent.as_ref());
+        let value = |value| self.request.scope.value(value);
+        let share =
+            |flow: Option<&FlowSummary>, part: fn(&FlowSummary) -> f64| flow.and_then(|flow| flow.share(part(flow)));
+        let own = candidate.and_then(|candidate| self.category(candidate.own_mark));
+        let worst = screened.and_then(|screened| self.category(screened.worst_mark()));
+        Ok(ScreeningRow {
+            address: address.clone(),
+            known: candidate.is_some(),
+            category: own.map(|category| category.name.clone()),
+            kind: own.map(|category| category.kind.as_str().to_owned()),
+            received: received.and_then(|flow| value(flow.total)),
+            sent: sent.and_then(|flow| value(flow.total)),
+            sanctions_in: received.and_then(|flow| value(whole_units(flow.sanctions))),
+            sanctions_out: sent.and_then(|flow| value(whole_units(flow.sanctions))),
+            illicit_direct_in: received.and_then(|flow| value(flow.illicit_direct)),
+            illicit_direct_out: sent.and_then(|flow| value(flow.illicit_direct)),
+            illicit_share_in: share(received, |flow| flow.illicit),
+            illicit_share_out: share(sent, |flow| flow.illicit),
+            service_share_in: share(received, |flow| flow.services),
+            service_share_out: share(sent, |flow| flow.services),
+            unresolved_share_in: share(received, |flow| flow.unresolved),
+            unresolved_share_out: share(sent, |flow| flow.unresolved),
+            worst_category: worst.map(|category| category.name.clone()),
+            nearest_hop: screened.and_then(ScreenedWallet::nearest_hop).map(u32::cast_signed),
+            complete,
+            reason,
+        })
+    }
+
+    fn category(&self, mark: Option<u32>) -> Option<&Category> {
+        self.labels.categories.get(mark? as usize)
     }
 }

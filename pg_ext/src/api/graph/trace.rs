@@ -9,7 +9,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::labels::Labels;
+use super::labels::LabelCache;
 use super::question::{Scope, ScopeArguments, at_least_one, or_report, time};
 use crate::convert::Wallet;
 use crate::error::SqlError;
@@ -205,7 +205,7 @@ struct Asked {
 /// A trace, with what is known of the wallets at which it stopped.
 struct Answer {
     asked: Asked,
-    labels: Labels,
+    labels: LabelCache,
     trace: Trace,
     /// Why there is nothing to be followed.
     nothing: Option<String>,
@@ -246,7 +246,7 @@ impl Asked {
     }
 
     fn answer(mut self) -> Result<Answer, SqlError> {
-        let mut labels = Labels::new(&self.scope.network, self.stops);
+        let mut labels = LabelCache::new(&self.scope.network, self.stops);
         let origin = match &self.beginning {
             Beginning::Wallet(wallet) => self.scope.known(wallet)?.map(Origin::Wallet),
             Beginning::Transactions(hashes) => Some(Origin::Transfers(self.named(hashes)?)),
@@ -320,7 +320,7 @@ impl Asked {
     fn rows(
         &self,
         steps: &[Step],
-        labels: &Labels,
+        labels: &LabelCache,
         reason: Option<&str>,
     ) -> Result<
         Vec<(

@@ -11,6 +11,7 @@
 mod flow;
 mod region;
 mod shares;
+mod statement;
 
 use ethnum::AsU256;
 
@@ -22,6 +23,7 @@ use crate::graph::view::graph::Graph;
 use crate::graph::{Halt, MemoryBudget, SearchError};
 
 pub use flow::exposures;
+pub use statement::{Heading, Line, PartyLabel, Statement};
 
 /// Which transfers count, and how far they are followed.
 #[derive(Debug, Clone, Copy)]
