@@ -104,6 +104,20 @@ fn links_between_documents_resolve() {
 }
 
 #[test]
+fn paths_in_documents_exist() {
+    let workspace = programs::workspace();
+    let mut failures = Vec::new();
+    for document in documents(&workspace) {
+        for (number, path) in document.paths() {
+            if !workspace.join(&path).exists() {
+                failures.push(format!("{}:{number}: {path} does not exist", document.path.display()));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
 fn commands_in_documents_exist() {
     let workspace = programs::workspace();
     let makefile = std::fs::read_to_string(workspace.join("Makefile")).unwrap();

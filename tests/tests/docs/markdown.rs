@@ -10,6 +10,9 @@ use anyhow::{Context, Result, bail};
 const REGION_BEGIN: &str = "<!-- generated: ";
 const REGION_END: &str = "<!-- end generated -->";
 
+/// Folders of the workspace whose files documents name.
+const FOLDERS: [&str; 9] = ["bench", "ch_udf", "config", "core", "docs", "pg_ext", "scripts", "sql", "tests"];
+
 /// A document of the repository.
 #[derive(Debug, Clone)]
 pub struct Document {
@@ -130,6 +133,14 @@ impl Document {
         anchors
     }
 
+    /// Returns the paths of the workspace that code spans name, with the number of their line.
+    pub fn paths(&self) -> Vec<(usize, String)> {
+        let spans = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let prose = self.prose();
+        let lines = prose.iter().flat_map(|(line, text)| spans(text).into_iter().map(|span| (*line, span)));
+        lines.filter(|(_, span)| is_path(span)).collect()
+    }
+
     /// Returns the targets of inline links and figures.
     pub fn links(&self) -> Vec<Link> {
         let mut links = Vec::new();
@@ -144,6 +155,14 @@ impl Document {
         }
         links
     }
+}
+
+/// Returns true for a path from the root of the workspace that names a file or a folder, and is no
+/// pattern such as `tests/golden/NAME.sql`.
+fn is_path(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+    let begins_with_folder = text.split_once('/').is_some_and(|(folder, _)| FOLDERS.contains(&folder));
+    begins_with_folder && text.chars().all(is_plain) && !text.contains("NAME")
 }
 
 /// Removes code spans, which may hold anything that resembles a link.
@@ -199,6 +218,14 @@ mod tests {
         let page = document("# `wallet_risk`\n## Who, and why?\n## Again\n## Again\n```sh\n# no heading\n```\n#hash\n");
         let anchors: Vec<String> = page.anchors().into_iter().collect();
         assert_eq!(anchors, ["again", "again-1", "wallet_risk", "who-and-why"]);
+    }
+
+    #[test]
+    fn paths_are_those_of_the_workspace() {
+        let page =
+            document("`core/src/lib.rs` and `sql/postgres/`, not `src/lib.rs`, `tests/golden/NAME.sql`, `a/b`\n");
+        let paths: Vec<String> = page.paths().into_iter().map(|(_, path)| path).collect();
+        assert_eq!(paths, ["core/src/lib.rs", "sql/postgres/"]);
     }
 
     #[test]
