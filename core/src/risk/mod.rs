@@ -5,6 +5,7 @@
 //! wallets, [`fit`] makes scorecards of samples, and a [`study`] tells how good they are. [`Dossier`] proves a value by transfers. Nothing here may see the calendar: no absolute
 //! time, block number or price of gas is looked at.
 
+mod affected;
 mod assessment;
 mod evidence;
 pub mod features;
@@ -14,6 +15,7 @@ pub mod scorecard;
 pub mod study;
 pub mod training;
 
+pub use affected::affected_wallets;
 pub use assessment::{Judgement, Known, Override, OwnLabel, Reason, RiskState, compiled_in, judge, reasons, shown};
 pub use evidence::{Dossier, Evidence, MOST_SHOWN};
 pub use monotone::Monotone;

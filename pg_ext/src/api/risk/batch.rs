@@ -5,10 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arx_core::address::Network;
-use arx_core::graph::{EdgeFilter, Side};
-use arx_core::risk::features::{AHEAD, Coverage, Enough, Row, contacts_of};
+use arx_core::risk::features::{AHEAD, Coverage, Enough, Row};
 use arx_core::risk::scorecard::Scorecard;
-use arx_core::risk::{Judgement, Known, RiskState, judge};
+use arx_core::risk::{Judgement, Known, RiskState, affected_wallets, judge};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -236,48 +235,9 @@ fn wallets_near(
         Ok(wallets)
     };
     let (touched, relabelled) = (wallets(touched)?, wallets(relabelled)?);
-    let mut near = vec![false; graph.wallets() as usize];
-    let mark = |wallet: u32, near: &mut Vec<bool>| {
-        if let Some(place) = near.get_mut(wallet as usize) {
-            *place = true;
-        }
-    };
-    let peers = |wallet: u32| -> Result<Vec<u32>, SqlError> {
-        pgrx::check_for_interrupts!();
-        let mut peers = Vec::new();
-        for side in [Side::In, Side::Out] {
-            graph.edges(wallet, side, &EdgeFilter::default(), |edge| -> Result<(), SqlError> {
-                peers.push(edge.peer);
-                Ok(())
-            })?;
-        }
-        Ok(peers)
-    };
-    // what a wallet does changes its own features, and how many contacts its counterparties' counterparty has
-    for wallet in touched {
-        mark(wallet, &mut near);
-        for peer in peers(wallet)? {
-            mark(peer, &mut near);
-        }
-    }
-    // a label is seen by counterparties, and through them, where they are no hubs, by theirs
-    let mut through = HashSet::new();
-    for wallet in relabelled {
-        mark(wallet, &mut near);
-        through.extend(peers(wallet)?);
-    }
-    let mut pace = 0;
-    for peer in through {
-        mark(peer, &mut near);
-        if contacts_of(&graph, peer, None, &mut Interrupts, &mut pace).map_err(SqlError::from)?.is_hub() {
-            continue;
-        }
-        for other in peers(peer)? {
-            mark(other, &mut near);
-        }
-    }
-    let mut addresses = Vec::new();
-    for (wallet, _) in (0_u32..).zip(&near).filter(|(_, near)| **near) {
+    let affected = affected_wallets(&graph, &touched, &relabelled, &mut Interrupts).map_err(SqlError::from)?;
+    let mut addresses = Vec::with_capacity(affected.len());
+    for wallet in affected {
         addresses.push(graph.address(wallet).map_err(SqlError::from)?.to_owned());
     }
     Ok(SetOfIterator::new(addresses))
