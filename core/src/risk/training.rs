@@ -71,6 +71,7 @@ pub struct Cases {
     /// Other labelled wallets.
     others: Vec<(WalletId, LabelKind)>,
     until: Option<i64>,
+    split: Split,
 }
 
 impl Cases {
@@ -110,13 +111,19 @@ impl Cases {
         let others = others.iter().filter(|(wallet, _)| !of_cases.contains(wallet)).copied().collect();
         let again = list.iter().filter(|case| case.unlabelled);
         let folds = list.iter().chain(again).map(|case| case.fold).collect();
-        Ok(Self { list, folds, others, until })
+        Ok(Self { list, folds, others, until, split })
     }
 
     /// The cases, in the order of a sample's first rows.
     #[must_use]
     pub fn list(&self) -> &[Case] {
         &self.list
+    }
+
+    /// Returns how the cases are assigned to folds.
+    #[must_use]
+    pub const fn split(&self) -> Split {
+        self.split
     }
 
     /// The fold of each row of a sample: the cases, and those that are shown again.

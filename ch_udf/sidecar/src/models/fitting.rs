@@ -1,15 +1,16 @@
 //! Fits the scorecard that ships, out of files alone, the same bit for bit every time.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use arx_core::graph::{MemoryBudget, Uninterrupted};
 use arx_core::risk::features::NAMES;
-use arx_core::risk::fit::{Measures, Publication, cross_validate};
-use arx_core::risk::scorecard::{Scorecard, Training};
-use arx_core::risk::training::{Cases, Split, TrainingError, fit_options};
+use arx_core::risk::fit::Measures;
+use arx_core::risk::scorecard::Scorecard;
+use arx_core::risk::study::{Draft, DraftRequest, fit_draft};
+use arx_core::risk::training::{Cases, Split};
 
 use super::{MEMORY, Offline, RiskError, Stratum, output};
 
@@ -69,47 +70,16 @@ impl Fitting {
         if let Some(folder) = &self.samples {
             self.write_samples(folder, offline, &cases, &in_stratum)?;
         }
-        let judged = cases.list().len();
-        let options = fit_options(self.seed, MemoryBudget::new(MEMORY));
-        let sample = |fold| cases.sample(&graph, fold, MemoryBudget::new(MEMORY), &mut Uninterrupted);
-        let fitted =
-            cross_validate::<TrainingError, _>(cases.folds(), self.folds, &options, sample, &mut Uninterrupted)?;
-        let all = fitted.measures(|row| row < judged)?;
-        let unlabelled = fitted.measures(|row| row >= judged)?;
-        let within = |row: usize| cases.list().get(row).is_some_and(|case| in_stratum.contains(&case.wallet));
-        let stratum = if in_stratum.is_empty() { None } else { Some(fitted.measures(within)?) };
-        let training = Training {
-            rows: all.rows,
-            illicit: all.illicit,
-            folds: self.folds,
-            auc: all.auc,
-            average_precision: all.average_precision,
-            log_loss: all.log_loss,
-            brier: all.brier,
-            notes: self.notes(stratum.as_ref()),
+        let stratum = self.stratum.as_ref().map(Stratum::to_string);
+        let request = DraftRequest {
+            version: &self.version,
+            description: &self.description,
+            subset: stratum.as_deref().filter(|_| !in_stratum.is_empty()).map(|name| (name, &in_stratum)),
         };
-        let publication = Publication {
-            version: self.version.clone(),
-            description: self.description.clone(),
-            calibration: fitted.calibration.clone(),
-            training: Some(training),
-            ..Publication::default()
-        };
-        let scorecard = fitted.fitted.scorecard(&publication)?;
-        Ok(FittedScorecard { scorecard, all, unlabelled, stratum, unknown: named.len() - judged })
-    }
-
-    fn notes(&self, stratum: Option<&Measures>) -> BTreeMap<String, String> {
-        let mut notes = BTreeMap::from([("seed".to_owned(), self.seed.to_string())]);
-        if let Some(measures) = stratum {
-            let name = self.stratum.as_ref().map_or_else(String::new, Stratum::to_string);
-            notes.insert("stratum".to_owned(), name);
-            notes.insert("stratum_rows".to_owned(), measures.rows.to_string());
-            notes.insert("stratum_illicit".to_owned(), measures.illicit.to_string());
-            notes.insert("stratum_auc".to_owned(), format!("{:.4}", measures.auc));
-            notes.insert("stratum_average_precision".to_owned(), format!("{:.4}", measures.average_precision));
-        }
-        notes
+        let draft = fit_draft(&graph, &cases, &request, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;
+        let unlabelled = draft.measures_without_labels()?;
+        let Draft { scorecard, measures: all, subset: stratum, .. } = draft;
+        Ok(FittedScorecard { scorecard, all, unlabelled, stratum, unknown: named.len() - cases.list().len() })
     }
 
     /// One CSV a fold with what is known in it: address, is_illicit, whether it is of the stratum, its fold, and the features.

@@ -34,7 +34,7 @@ pub struct CrossValidated {
 
 /// Fits to all rows, and once for each fold to all others to judge it by. `folds` has the fold of each row, from 0 to before `k`.
 ///
-/// `columns_for(Some(f))` is the sample whose columns know nothing of the classes of fold `f`; `columns_for(None)` is for the fit to
+/// `columns_for(Some(f), interrupt)` is the sample whose columns know nothing of the classes of fold `f`; `columns_for(None, interrupt)` is for the fit to
 /// all rows. Rows, features and their order are the same in all. Points for a unit of log odds are those of the fit to all rows
 /// throughout, so that scores of different folds can be compared.
 ///
@@ -44,7 +44,7 @@ pub fn cross_validate<E: From<FitError>, W: Interrupt>(
     folds: &[u32],
     k: u32,
     options: &FitOptions,
-    mut columns_for: impl FnMut(Option<u32>) -> Result<Sample, E>,
+    mut columns_for: impl FnMut(Option<u32>, &mut W) -> Result<Sample, E>,
     interrupt: &mut W,
 ) -> Result<CrossValidated, E> {
     if k < 2 {
@@ -53,7 +53,7 @@ pub fn cross_validate<E: From<FitError>, W: Interrupt>(
     if let Some(fold) = folds.iter().find(|fold| **fold >= k) {
         return Err(FitError::Option { name: "fold", range: "less than folds", value: f64::from(*fold) }.into());
     }
-    let all = columns_for(None)?;
+    let all = columns_for(None, interrupt)?;
     same("folds", all.rows(), folds.len())?;
     let fitted = fit(&all, options, interrupt)?;
     let (illicit, weight) = (all.illicit().to_vec(), all.weight().to_vec());
@@ -64,7 +64,7 @@ pub fn cross_validate<E: From<FitError>, W: Interrupt>(
         if !folds.contains(&fold) {
             continue;
         }
-        let sample = columns_for(Some(fold))?;
+        let sample = columns_for(Some(fold), interrupt)?;
         same("rows of a fold's sample", folds.len(), sample.rows())?;
         let is_judged = |row: usize| folds.get(row) == Some(&fold);
         let others = sample.only(|row| !is_judged(row), &mut Pace::new(interrupt))?;

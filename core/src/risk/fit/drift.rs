@@ -41,3 +41,9 @@ pub fn drift(old: (&Scorecard, &[Score]), new: (&Scorecard, &[Score])) -> Result
         moves.into_iter().map(|((from, to), wallets)| Move { from: name(old.0, from), to: name(new.0, to), wallets });
     Ok(moves.collect())
 }
+
+/// Counts the wallets that change to another band.
+#[must_use]
+pub fn changed_bands(moves: &[Move]) -> u64 {
+    moves.iter().filter(|change| change.from != change.to).map(|change| change.wallets).sum()
+}

@@ -33,7 +33,7 @@ mod tests;
 pub use calibrate::calibrate;
 pub use chance::fold_of;
 pub use cross::{CrossValidated, cross_validate};
-pub use drift::{Move, drift};
+pub use drift::{Move, changed_bands, drift};
 pub use error::FitError;
 pub use factors::{Fitted, Publication};
 pub use fitting::fit;

@@ -251,7 +251,7 @@ fn every_row_is_judged_by_a_scorecard_that_has_not_seen_it() {
         &folds,
         4,
         &quick(),
-        |fold| {
+        |fold, _| {
             asked.push(fold);
             // with the class itself as a column for all but the rows of the fold, whoever knows it is always right
             let known = sample.illicit().iter().zip(&folds).map(|(illicit, of)| {
@@ -277,7 +277,7 @@ fn every_row_is_judged_by_a_scorecard_that_has_not_seen_it() {
         ..Publication::default()
     };
     crossed.fitted.scorecard(&publication).unwrap();
-    let wrong = cross_validate(&folds, 3, &quick(), |_| Ok::<_, FitError>(sample.clone()), &mut Uninterrupted);
+    let wrong = cross_validate(&folds, 3, &quick(), |_, _| Ok::<_, FitError>(sample.clone()), &mut Uninterrupted);
     assert!(matches!(wrong, Err(FitError::Option { name: "fold", .. })));
 }
 
@@ -298,6 +298,7 @@ fn drift_counts_wallets_by_band() {
     let of = |tenths: &[i32]| tenths.iter().map(|t| Score::from_tenths(*t).unwrap()).collect::<Vec<Score>>();
     let (old, new) = (of(&[0, 100, 399, 400, 999]), of(&[399, 750, 751, 410, 0]));
     let moves = drift((&scorecard, &old), (&scorecard, &new)).unwrap();
+    assert_eq!(changed_bands(&moves), 3);
     let moves: Vec<(&str, &str, u64)> = moves.iter().map(|m| (m.from.as_str(), m.to.as_str(), m.wallets)).collect();
     assert_eq!(moves, [("low", "low", 1), ("low", "severe", 2), ("medium", "medium", 1), ("severe", "low", 1)]);
     assert!(drift((&scorecard, &old), (&scorecard, &new[1..])).is_err());

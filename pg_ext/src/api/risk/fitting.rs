@@ -4,10 +4,10 @@ use arx_core::address::Network;
 use arx_core::graph::{MemoryBudget, WalletId};
 use arx_core::label::LabelKind;
 use arx_core::risk::features::NAMES;
-use arx_core::risk::fit::{Move, Publication, cross_validate, drift};
-use arx_core::risk::scorecard::{Score, Scorecard, Training};
-use arx_core::risk::study::{ModelReport, evaluate, judged_rows, report_on_fit};
-use arx_core::risk::training::{Cases, Split, TrainingError, fit_options};
+use arx_core::risk::fit::{Move, changed_bands, drift};
+use arx_core::risk::scorecard::{Score, Scorecard};
+use arx_core::risk::study::{Draft, DraftRequest, ModelReport, evaluate, fit_draft, out_of_fold_rows};
+use arx_core::risk::training::{Cases, Split};
 use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -211,49 +211,20 @@ fn fit_risk_model(
             .into());
     }
     let mut lesson = Lesson::new(network, LessonArguments { illicit, licit, folds, seed, as_of })?;
-    let (fitted, rows) = {
+    let (draft, comparison) = {
         let graph = lesson.scorer.ready.graph();
-        let options = fit_options(lesson.seed, Lesson::memory());
-        let sample = |fold| lesson.cases.sample(&graph, fold, Lesson::memory(), &mut Interrupts);
-        let folds = lesson.cases.folds();
-        let fitted = cross_validate::<TrainingError, _>(folds, lesson.folds, &options, sample, &mut Interrupts)
-            .map_err(SqlError::from)?;
-        let rows = judged_rows(&graph, &lesson.cases, Lesson::memory(), &mut Interrupts).map_err(SqlError::from)?;
-        (fitted, rows)
+        let request = DraftRequest { version, description, subset: None };
+        let draft = fit_draft(&graph, &lesson.cases, &request, Lesson::memory(), &mut Interrupts);
+        let draft = draft.map_err(SqlError::from)?;
+        let comparison = draft.compare(current, &graph, &lesson.cases, Lesson::memory(), &mut Interrupts);
+        (draft, comparison.map_err(SqlError::from)?)
     };
-    let judged = lesson.cases.list().len();
-    let measures = fitted.measures(|row| row < judged).map_err(SqlError::from)?;
-    let training = Training {
-        rows: measures.rows,
-        illicit: measures.illicit,
-        folds: lesson.folds,
-        auc: measures.auc,
-        average_precision: measures.average_precision,
-        log_loss: measures.log_loss,
-        brier: measures.brier,
-        notes: [("seed".to_owned(), lesson.seed.to_string())].into(),
-    };
-    let publication = Publication {
-        version: version.to_owned(),
-        description: description.to_owned(),
-        calibration: fitted.calibration.clone(),
-        training: Some(training),
-        ..Publication::default()
-    };
-    let scorecard = fitted.fitted.scorecard(&publication).map_err(SqlError::from)?;
-    let (draft_report, current_report) = {
-        let graph = lesson.scorer.ready.graph();
-        (
-            report_on_fit(&graph, &lesson.cases, &rows, &scorecard, &fitted).map_err(SqlError::from)?,
-            evaluate(&graph, &lesson.cases, &rows, current).map_err(SqlError::from)?,
-        )
-    };
+    let Draft { scorecard, measures, .. } = draft;
     let (old, new) = lesson.scores(current, &scorecard)?;
     let moves = drift((current, &old), (&scorecard, &new)).map_err(SqlError::from)?;
-    let report = lesson.report(Some(&draft_report), &current_report, &moves);
+    let report = lesson.report(Some(&comparison.draft), &comparison.current, &moves);
     let document = scorecard.to_json().map_err(SqlError::from)?;
     store_risk_model(version, &document, lesson.scorer.network.name(), &report.to_string())?;
-    let changed: u64 = moves.iter().filter(|one| one.from != one.to).map(|one| one.wallets).sum();
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     Ok(TableIterator::once((
         version.to_owned(),
@@ -266,10 +237,10 @@ fn fit_risk_model(
         measures.log_loss,
         measures.brier,
         current.version().to_owned(),
-        current_report.auc,
-        current_report.average_precision,
+        comparison.current.auc,
+        comparison.current.average_precision,
         count(old.len() as u64),
-        count(changed),
+        count(changed_bands(&moves)),
     )))
 }
 
@@ -291,7 +262,7 @@ fn evaluate_risk_model(
     };
     let lesson = Lesson::new(network, LessonArguments { illicit, licit, folds, seed, as_of })?;
     let graph = lesson.scorer.ready.graph();
-    let rows = judged_rows(&graph, &lesson.cases, Lesson::memory(), &mut Interrupts).map_err(SqlError::from)?;
+    let rows = out_of_fold_rows(&graph, &lesson.cases, Lesson::memory(), &mut Interrupts).map_err(SqlError::from)?;
     let report = evaluate(&graph, &lesson.cases, &rows, scorecard.scorecard()).map_err(SqlError::from)?;
     Ok(JsonB(lesson.report(None, &report, &[])))
 }

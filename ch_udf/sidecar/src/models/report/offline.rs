@@ -8,7 +8,7 @@ use arx_core::label::LabelKind;
 use arx_core::risk::features::{NAMES, Row};
 use arx_core::risk::fit::{Measures, drift, measure};
 use arx_core::risk::scorecard::{Score, Scorecard};
-use arx_core::risk::study::{evaluate, judged_rows};
+use arx_core::risk::study::{evaluate, out_of_fold_rows};
 use arx_core::risk::training::{Cases, Split};
 
 use super::super::scoring::{Scoring, wallets};
@@ -103,7 +103,7 @@ impl Asked {
         let wallets: Vec<_> = named.iter().map(|case| (case.wallet, case.illicit)).collect();
         let network = offline.network().name();
         let cases = Cases::new(&graph, network, &wallets, &labels.kinds, None, self.split, &mut Uninterrupted)?;
-        let rows = judged_rows(&graph, &cases, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;
+        let rows = out_of_fold_rows(&graph, &cases, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;
         let sample = Sample {
             wallets: cases.list().len() as u64,
             illicit: cases.list().iter().filter(|case| case.illicit).count() as u64,
