@@ -14,8 +14,8 @@ pub(crate) const FUNCTIONS: [Function; 6] = [
     Function::AddressValid,
 ];
 
-/// Calls a function, which the first byte selects, with the remaining bytes as its input. The result must not depend on the
-/// size of the reads.
+/// Calls a function, which the first byte selects, with the remaining bytes as its input. The
+/// result must not depend on the size of the reads.
 pub fn row_binary(data: &[u8]) {
     static MODELS: LazyLock<Models> = LazyLock::new(|| Models::compiled_in().unwrap());
     let Some((selector, input)) = data.split_first() else { return };

@@ -5,8 +5,8 @@ use arx_core::risk::scorecard::Scorecard;
 /// Values at which a bin is chosen, or nearly so.
 const VALUES: [f64; 9] = [f64::NAN, f64::NEG_INFINITY, -1.0, -0.0, 0.5, 1.0, 1e9, f64::MAX, f64::INFINITY];
 
-/// Reads a scorecard. One that is accepted must survive being written and read again, and the points of its reasons must add up
-/// to the score of any row.
+/// Reads a scorecard. One that is accepted must survive being written and read again, and the
+/// points of its reasons must add up to the score of any row.
 pub fn scorecard(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(scorecard) = Scorecard::from_json(text) else { return };

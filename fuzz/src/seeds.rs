@@ -1,7 +1,9 @@
-//! Seeds that are generated, because their formats are binary. `UPDATE_SEEDS=1 cargo test -p arx-fuzz` writes them again.
+//! Seeds that are generated, because their formats are binary. `UPDATE_SEEDS=1 cargo test -p
+//! arx-fuzz` writes them again.
 
 use arx_udf::{Models, known_answers};
 
+use crate::graph_file::{build, rows};
 use crate::row_binary::FUNCTIONS;
 
 /// A generated seed.
@@ -15,7 +17,7 @@ pub struct Seed {
 /// Generates the seeds of all targets.
 #[must_use]
 pub fn generated() -> Vec<Seed> {
-    row_binary()
+    row_binary().into_iter().chain(graph_file()).chain(copy_rows()).collect()
 }
 
 /// Returns one chunk for each function, with the rows of its self-test.
@@ -28,4 +30,91 @@ fn row_binary() -> Vec<Seed> {
         Seed { target: "row_binary", name: format!("self-test-{}", function.command()), bytes }
     };
     (0_u8..).zip(FUNCTIONS).map(seed).collect()
+}
+
+fn graph_file() -> impl Iterator<Item = Seed> {
+    let sizes = [("empty", 0), ("two", 2), ("all", rows().len())];
+    sizes.into_iter().map(|(name, count)| {
+        let bytes = build(&rows()[..count]);
+        Seed { target: "graph_file", name: name.to_owned(), bytes }
+    })
+}
+
+/// Returns messages of two rows for each layout: a complete row, and one with NULL in every
+/// optional column.
+fn copy_rows() -> impl Iterator<Item = Seed> {
+    (0_u8..16).map(|layout| {
+        let [tombstones, uncounted, transfers, more_columns] = [1, 2, 4, 8].map(|flag| layout & flag > 0);
+        let row = |optional: bool| {
+            let mut row = Row::default();
+            row.put(&700_000_000_000_000_i64.to_be_bytes()).put(b"testnet").put(b"hash");
+            if tombstones {
+                row.put(b"a").optional(optional, b"b");
+                return row.0;
+            }
+            row.optional(optional, &7_i64.to_be_bytes()).optional(optional, &1_i32.to_be_bytes());
+            row.put(b"a").optional(optional, b"b");
+            row.put(&numeric(&[12, 5000], 0)).optional(optional, &numeric(&[99], 0));
+            row.optional(optional, &21_000_i64.to_be_bytes()).optional(optional, &5_i64.to_be_bytes());
+            row.put(b"confirmed").optional(optional, b"{}");
+            if !uncounted {
+                row.put(&1_i16.to_be_bytes());
+            }
+            if more_columns {
+                row.optional(optional, b"text").optional(optional, &137_i32.to_be_bytes());
+            }
+            if transfers {
+                for element in
+                    [&2_i32.to_be_bytes()[..], b"usd", b"a", b"b", &numeric(&[1, 2345], 1), &numeric(&[3], 0)]
+                {
+                    row.optional(optional, &array(element));
+                }
+            }
+            row.0
+        };
+        let mut bytes = vec![layout];
+        for message in [row(true), row(false)] {
+            bytes.extend(u16::try_from(message.len()).unwrap().to_be_bytes());
+            bytes.extend(message);
+        }
+        Seed { target: "copy_rows", name: format!("layout-{layout:02}"), bytes }
+    })
+}
+
+/// A row in PostgreSQL's binary COPY format. The number of fields is not checked.
+struct Row(Vec<u8>);
+
+impl Default for Row {
+    fn default() -> Self {
+        Self(vec![0, 1])
+    }
+}
+
+impl Row {
+    fn put(&mut self, field: &[u8]) -> &mut Self {
+        self.0.extend(i32::try_from(field.len()).unwrap().to_be_bytes());
+        self.0.extend(field);
+        self
+    }
+
+    fn optional(&mut self, is_present: bool, field: &[u8]) -> &mut Self {
+        if is_present {
+            return self.put(field);
+        }
+        self.0.extend((-1_i32).to_be_bytes());
+        self
+    }
+}
+
+/// A non-negative numeric in wire format: digits in base 10,000, and the weight of the first one.
+fn numeric(digits: &[i16], weight: i16) -> Vec<u8> {
+    let count = i16::try_from(digits.len()).unwrap();
+    [count, weight, 0, 18].iter().chain(digits).flat_map(|number| number.to_be_bytes()).collect()
+}
+
+/// An array with one element.
+fn array(element: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(element.len()).unwrap();
+    let header = [1, 0, 25, 1, 1, length].into_iter().flat_map(i32::to_be_bytes);
+    header.chain(element.iter().copied()).collect()
 }

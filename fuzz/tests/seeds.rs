@@ -20,6 +20,16 @@ fn replay(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
+fn copy_rows_seeds_pass() {
+    replay("copy_rows", arx_fuzz::copy_rows);
+}
+
+#[test]
+fn graph_file_seeds_pass() {
+    replay("graph_file", arx_fuzz::graph_file);
+}
+
+#[test]
 fn row_binary_seeds_pass() {
     replay("row_binary", arx_fuzz::row_binary);
 }

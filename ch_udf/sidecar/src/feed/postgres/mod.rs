@@ -1,5 +1,6 @@
 //! PostgreSQL as the source of the feed, and as the keeper of its state.
 
+pub mod fuzzing;
 mod ledger;
 mod rows;
 mod source;
