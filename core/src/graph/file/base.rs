@@ -235,7 +235,10 @@ impl<'a> Sections<'a> {
         let (transfers, receipts, pairs) = (self.out_peer.len(), self.in_peer.len(), self.pair_peer.len());
         let offsets = [self.out_offsets, self.in_offsets, self.pair_offsets, self.in_pair_offsets];
         let ends = [transfers, receipts, pairs, pairs];
-        let together = self.wallets.places.len() == wallets + 1
+        let together = [self.wallets, self.tokens]
+            .iter()
+            .all(|names| names.places.last().is_some_and(|end| *end == names.text.len() as u64))
+            && self.wallets.places.len() == wallets + 1
             && self.wallets.slots.len().is_power_of_two()
             && self.tokens.places.len() == self.tokens.networks.len() + 1
             && self.tokens.slots.len().is_power_of_two()
@@ -265,6 +268,23 @@ impl<'a> Sections<'a> {
         Ok(())
     }
 
+    /// Checks that the pairs of a side name wallets, and that those of the native coin end within
+    /// their wallet's.
+    pub fn check_pairs(&self, side: Side, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
+        let (offsets, native_ends, peers) = match side {
+            Side::Out => (self.pair_offsets, self.pair_native_end, self.pair_peer),
+            Side::In => (self.in_pair_offsets, self.in_pair_native_end, self.in_pair_peer),
+        };
+        interrupt.should_stop();
+        let mut bounds = offsets.windows(2).zip(native_ends);
+        if !bounds.all(|(bounds, end)| (bounds[0]..=bounds[1]).contains(end)) {
+            return Err(Damaged { what: "pairs of the native coin end out of range" });
+        }
+        let wallets = self.wallets.len() as u32;
+        let are_known = peers.iter().all(|peer| *peer < wallets);
+        if are_known { Ok(()) } else { Err(Damaged { what: "wallet of a pair out of range" }) }
+    }
+
     /// All numbers lead to something.
     fn check_references(&self, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
         let damaged = |what| Err(Damaged { what });
@@ -272,16 +292,17 @@ impl<'a> Sections<'a> {
         self.wallets.check()?;
         self.tokens.check()?;
         self.check_offsets(interrupt)?;
+        self.check_pairs(Side::Out, interrupt)?;
+        self.check_pairs(Side::In, interrupt)?;
         for (rank, wallet) in (0..).zip(self.by_rank) {
             if self.rank.get(*wallet as usize) != Some(&rank) {
                 return damaged("order of addresses");
             }
         }
         interrupt.should_stop();
-        let known = |peers: &[u32]| peers.iter().all(|peer| *peer < wallets);
         let below = |numbers: &[u32], end: usize| numbers.iter().all(|number| (*number as usize) < end);
         let all_known = self.out_peer.iter().all(|peer| *peer < wallets || *peer == NOBODY)
-            && [self.in_peer, self.pair_peer, self.in_pair_peer].into_iter().all(known)
+            && self.in_peer.iter().all(|peer| *peer < wallets)
             && below(self.in_transfer, self.out_peer.len())
             && below(self.in_pair_number, self.pair_peer.len());
         if !all_known {

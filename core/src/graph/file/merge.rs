@@ -65,6 +65,7 @@ impl<'m, S: Scratch> Merge<'m, S> {
         let mut native = base.native_transfers();
         let base = base.sections();
         base.check_offsets(interrupt)?;
+        base.check_pairs(Side::Out, interrupt)?;
         let wallets = Extended::new(base.wallets, overlay.new_wallets());
         let tokens = Extended::new(base.tokens, overlay.new_tokens());
         if wallets.len() as u64 > MOST {
@@ -85,9 +86,11 @@ impl<'m, S: Scratch> Merge<'m, S> {
         }
         for number in overlay.all_removed() {
             let number = number as usize;
+            let has_receiver = *base.out_peer.get(number).ok_or(OUT_OF_RANGE)? != NOBODY;
+            let is_native = base.out_kind[number] & ASSET == NATIVE;
             transfers -= 1;
-            receipts -= usize::from(*base.out_peer.get(number).ok_or(OUT_OF_RANGE)? != NOBODY);
-            native -= u64::from(base.out_kind[number] & ASSET == NATIVE);
+            receipts = receipts.checked_sub(usize::from(has_receiver)).ok_or(OUT_OF_RANGE)?;
+            native = native.checked_sub(u64::from(is_native)).ok_or(OUT_OF_RANGE)?;
         }
         if transfers as u64 > MOST {
             return Err(BuildError::TooMany { what: "transfers", limit: MOST });

@@ -139,14 +139,15 @@ impl<S: Scratch> NamesBuilder<S> {
         self.text.extend(scratch, name.as_bytes())?;
         self.places.push(scratch, self.text.len() as u64)?;
         self.networks.push(scratch, network)?;
-        insert(self.slots.as_mut_slice(), (u64::from(hash) << 32) | (number as u64 + 1));
+        // A third of the slots is free.
+        let _ = insert(self.slots.as_mut_slice(), (u64::from(hash) << 32) | (number as u64 + 1));
         Ok(Some(number as u32))
     }
 
     fn grow(&mut self, scratch: &S) -> Result<(), S::Error> {
         let mut larger = Column::zeroed(scratch, (self.slots.len() * 2).max(64))?;
         for slot in self.slots.as_slice().iter().filter(|slot| **slot != 0) {
-            insert(larger.as_mut_slice(), *slot);
+            let _ = insert(larger.as_mut_slice(), *slot);
         }
         self.slots = larger;
         Ok(())
@@ -236,10 +237,10 @@ impl<'a> Extended<'a> {
         if table.len() == self.known.slots.len() {
             table.copy_from_slice(self.known.slots);
         } else {
-            self.known.slots.iter().filter(|slot| **slot != 0).for_each(|slot| insert(table, *slot));
+            self.known.slots.iter().filter(|slot| **slot != 0).try_for_each(|slot| insert(table, *slot))?;
         }
         for (number, (network, name)) in (self.known.len() as u64 + 1..).zip(self.new) {
-            insert(table, (u64::from(hash(*network, name.as_bytes())) << 32) | number);
+            insert(table, (u64::from(hash(*network, name.as_bytes())) << 32) | number)?;
         }
         file.write(section, slots.as_slice(), interrupt)
     }
@@ -264,19 +265,32 @@ fn write<K: Sink, T: bytemuck::NoUninit>(
     file.close(out)
 }
 
-fn insert(slots: &mut [u64], slot: u64) {
-    let mask = slots.len() - 1;
+/// Fills the first free slot. Only the table of a damaged file has none.
+fn insert(slots: &mut [u64], slot: u64) -> Result<(), Damaged> {
+    let mask = slots.len().wrapping_sub(1);
     let mut at = (slot >> 32) as usize & mask;
-    while slots[at] != 0 {
+    for _ in 0..slots.len() {
+        if slots[at] == 0 {
+            slots[at] = slot;
+            return Ok(());
+        }
         at = (at + 1) & mask;
     }
-    slots[at] = slot;
+    Err(Damaged { what: "table of names is full" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::graph::file::scratch::HeapScratch;
+
+    #[test]
+    fn a_full_table_is_damaged() {
+        let mut slots = [1, 0, 3, 4];
+        assert_eq!(insert(&mut slots, 2 << 32 | 5), Ok(()));
+        assert_eq!(slots, [1, 2 << 32 | 5, 3, 4]);
+        assert!(insert(&mut slots, 6).is_err());
+    }
 
     #[test]
     fn names_keep_their_numbers_while_the_table_grows() {
