@@ -1,5 +1,5 @@
-//! `COPY … (FORMAT binary)`: a header, tuples, a trailer. A tuple is a 16-bit count of fields, then each field's 32-bit length,
-//! -1 for NULL, and its bytes. All numbers are big-endian.
+//! `COPY … (FORMAT binary)`: a header, tuples, a trailer. A tuple is a 16-bit count of fields, then
+//! each field's 32-bit length, -1 for NULL, and its bytes. All numbers are big-endian.
 
 use ethnum::U256;
 
@@ -111,7 +111,8 @@ impl TupleBuffer {
         self.bytes.extend_from_slice(&raw[..length]);
     }
 
-    /// Appends the length before a value. PostgreSQL holds no value of 1 GiB or more, so a larger one is refused there.
+    /// Appends the length before a value. PostgreSQL holds no value of 1 GiB or more, so a larger
+    /// one is refused there.
     fn length(&mut self, length: usize) {
         let length = i32::try_from(length).unwrap_or(i32::MAX);
         self.bytes.extend_from_slice(&length.to_be_bytes());

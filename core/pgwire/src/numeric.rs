@@ -1,11 +1,13 @@
-//! PostgreSQL's `numeric` (`src/backend/utils/adt/numeric.c`): digits to the base 10,000, most significant first, and the weight
-//! of the first one.
+//! PostgreSQL's `numeric` (`src/backend/utils/adt/numeric.c`): digits to the base 10,000, most
+//! significant first, and the weight of the first one.
 //!
-//! Two framings hold the same digits. The *datum* form is what follows the length of a stored value: a header of two or four
-//! bytes in the byte order of the machine, little-endian here. The *wire* form is what `numeric_send` sends: four 16-bit numbers
-//! (digit count, weight, sign, display scale), big-endian.
+//! Two framings hold the same digits. The *datum* form is what follows the length of a stored
+//! value: a header of two or four bytes in the byte order of the machine, little-endian here. The
+//! *wire* form is what `numeric_send` sends: four 16-bit numbers (digit count, weight, sign,
+//! display scale), big-endian.
 //!
-//! Values are integers in units of 10^-`scale`. Nothing is rounded: a value that does not fit is an error.
+//! Values are integers in units of 10^-`scale`. Nothing is rounded: a value that does not fit is an
+//! error.
 
 use std::fmt;
 
@@ -13,7 +15,7 @@ use ethnum::U256;
 
 use crate::PgWireError;
 
-const BASE: u64 = 10_000;
+const BASE: u128 = 10_000;
 const MAX_DIGIT: u16 = 9_999;
 
 const DATUM_SPECIAL: u16 = 0xc000;
@@ -30,7 +32,8 @@ const WIRE_NAN: u16 = 0xc000;
 const WIRE_INFINITY: u16 = 0xd000;
 const WIRE_NEGATIVE_INFINITY: u16 = 0xf000;
 
-/// Largest scale that is encoded, the largest of a short datum header. The encoders clamp a larger one to it.
+/// Largest scale that is encoded, the largest of a short datum header. The encoders clamp a larger
+/// one to it.
 pub const MAX_SCALE: u32 = 63;
 
 /// A number below 2^256 has 78 decimal digits, which fall into at most 21 base-10000 digits.
@@ -140,7 +143,7 @@ fn magnitude(digits: impl ExactSizeIterator<Item = u16> + Clone, weight: i64, sc
     if digits.len() <= 9 {
         let (mut mantissa, mut largest) = (0_u128, 0);
         for digit in digits.clone() {
-            mantissa = mantissa * u128::from(BASE) + u128::from(digit);
+            mantissa = mantissa * BASE + u128::from(digit);
             largest = largest.max(digit);
         }
         if largest > MAX_DIGIT {
@@ -180,12 +183,12 @@ fn large_magnitude(digits: impl Iterator<Item = u16>, first_exponent: i64) -> Re
                 if digit % divisor != 0 {
                     return Err(PgWireError::TooFine);
                 }
-                (BASE / u64::from(divisor), digit / divisor)
+                (BASE / u128::from(divisor), digit / divisor)
             }
             _ if digit != 0 => return Err(PgWireError::TooFine),
             _ => (1, 0),
         };
-        let product = units.checked_mul(U256::from(factor)).ok_or(TOO_LARGE)?;
+        let product = units.checked_mul(U256::new(factor)).ok_or(TOO_LARGE)?;
         units = product.checked_add(U256::from(addend)).ok_or(TOO_LARGE)?;
         exponent -= 4;
     }
@@ -238,7 +241,8 @@ impl<'a> Uint256<'a> {
         if too_large { Err(TOO_LARGE) } else { Ok(Self(digits)) }
     }
 
-    /// Encodes the wire form, without decimals; returns its length. The digits are grouped as they are, without arithmetic.
+    /// Encodes the wire form, without decimals; returns its length. The digits are grouped as they
+    /// are, without arithmetic.
     #[inline]
     #[must_use]
     pub fn encode_wire(self, raw: &mut [u8; MAX_WIRE_BYTES]) -> usize {
@@ -268,27 +272,37 @@ impl Digits {
     fn from_units(units: U256, scale: u32) -> Self {
         let scale = scale.min(MAX_SCALE);
         let mut digits = [0; MAX_DIGITS];
-        // Decimals that the last digit after the point holds, as a power of ten, and the zeros that fill it up.
+        // Decimals that the last digit after the point holds, as a power of ten, and the zeros that
+        // fill it up.
         let (held, padding) = [(10_000, 1), (10, 1_000), (100, 100), (1_000, 10)][scale as usize % 4];
-        let (mut rest, last) = divide(units, held);
-        let mut start = MAX_DIGITS - 1;
-        digits[start] = (last * padding) as u16;
-        let mut small = loop {
-            if let Ok(small) = u64::try_from(rest) {
-                break small;
-            }
-            let (quotient, mut four) = divide(rest, 10_000_000_000_000_000);
-            for _ in 0..4 {
-                start -= 1;
-                digits[start] = (four % BASE) as u16;
-                four /= BASE;
-            }
-            rest = quotient;
-        };
-        while small > 0 {
+        let mut start = MAX_DIGITS;
+        let mut prepend = |digit: u64| {
             start -= 1;
-            digits[start] = (small % BASE) as u16;
-            small /= BASE;
+            digits[start] = digit as u16;
+        };
+        let mut rest = match u128::try_from(units) {
+            Ok(units) => {
+                prepend((units % held) as u64 * padding);
+                units / held
+            }
+            Err(_) => {
+                let mut rest = units / U256::new(held);
+                prepend((units % U256::new(held)).as_u64() * padding);
+                while rest > U256::new(u128::MAX) {
+                    prepend((rest % U256::new(BASE)).as_u64());
+                    rest /= U256::new(BASE);
+                }
+                rest.as_u128()
+            }
+        };
+        while rest > u128::from(u64::MAX) {
+            prepend((rest % BASE) as u64);
+            rest /= BASE;
+        }
+        let mut rest = rest as u64;
+        while rest > 0 {
+            prepend(rest % BASE as u64);
+            rest /= BASE as u64;
         }
         Self::trim(digits, start, scale)
     }
@@ -343,20 +357,6 @@ fn write_words<const N: usize>(
         *slot = to_bytes(*digit);
     }
     2 * (N + digits.len())
-}
-
-/// Returns quotient and remainder. Numbers below 2^64, and the upper part of larger ones, need no wide division.
-#[inline]
-fn divide(number: U256, divisor: u64) -> (U256, u64) {
-    if let Ok(number) = u64::try_from(number) {
-        return (U256::from(number / divisor), number % divisor);
-    }
-    if let Ok(number) = u128::try_from(number) {
-        let quotient = number / u128::from(divisor);
-        return (U256::new(quotient), (number - quotient * u128::from(divisor)) as u64);
-    }
-    let divisor = U256::from(divisor);
-    (number / divisor, (number % divisor).as_u64())
 }
 
 #[cfg(test)]
