@@ -1,5 +1,5 @@
-//! Exact amounts of a native coin: 18 decimals in an `i128`. Owns parsing, printing and checked arithmetic; no float ever
-//! touches an amount, and an overflow is an error, never a wrap.
+//! Exact amounts of a native coin: 18 decimals in an `i128`. Owns parsing, printing and checked
+//! arithmetic; no float ever touches an amount, and an overflow is an error, never a wrap.
 
 use std::fmt;
 
@@ -11,46 +11,47 @@ pub const COIN_SCALE: u32 = 18;
 /// Units of 10⁻¹⁸ coin in one coin.
 pub const SCALE: i128 = 1_000_000_000_000_000_000;
 
-/// The largest amount that `numeric(38,18)` holds: 10²⁰ coins less one unit.
+/// Largest amount, of 38 digits: 10²⁰ coins less one unit.
 pub const MAX_UNITS: i128 = 100_000_000_000_000_000_000_000_000_000_000_000_000 - 1;
 
-/// What is wrong with an amount.
+/// An invalid amount.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AmountError {
-    /// Not a plain decimal number.
+    /// The text is not a plain decimal number.
     #[error("amount {text:?} is not a decimal number")]
     NotANumber {
-        /// What was given.
+        /// The text.
         text: String,
     },
-    /// Below zero, where only amounts from zero up make sense.
+    /// The amount is below zero.
     #[error("amount {text} is negative")]
     Negative {
-        /// What was given.
+        /// The text.
         text: String,
     },
-    /// More digits than `numeric(38,18)` holds.
+    /// The amount has more digits than [`MAX_UNITS`] or more decimals than its unit.
     #[error("amount {text} is out of range: at most 20 digits before and {decimals} after the point")]
     OutOfRange {
-        /// What was given.
+        /// The text.
         text: String,
-        /// Decimals allowed.
+        /// Number of decimals allowed.
         decimals: u32,
     },
-    /// A sum left the range of the type.
+    /// A sum exceeds the range of the type.
     #[error("sum of amounts is out of range")]
     SumOverflow,
 }
 
-/// An amount of a native coin, in units of 10⁻¹⁸, from zero up to [`MAX_UNITS`] (sums may go beyond, up to `i128::MAX`).
+/// An amount of a native coin, in units of 10⁻¹⁸, from zero up to [`MAX_UNITS`] (sums may go
+/// beyond, up to `i128::MAX`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Amount(i128);
 
 impl Amount {
-    /// Nothing.
+    /// No coins.
     pub const ZERO: Self = Self(0);
 
-    /// From units of 10⁻¹⁸ coin (wei on Ethereum).
+    /// Makes an amount from units of 10⁻¹⁸ coin (wei on Ethereum).
     ///
     /// # Errors
     /// [`AmountError::Negative`], [`AmountError::OutOfRange`].
@@ -64,11 +65,11 @@ impl Amount {
         Ok(Self(units))
     }
 
-    /// From a whole number of a coin's smallest units, of which `decimals` digits are after the point (18 on Ethereum, 8 on
-    /// Bitcoin).
+    /// Parses a whole number of a coin's smallest units, of which `decimals` digits stand after the
+    /// point (18 on Ethereum, 8 on Bitcoin).
     ///
     /// # Errors
-    /// Every [`AmountError`] but the sum's.
+    /// Every [`AmountError`] except [`AmountError::SumOverflow`].
     pub fn from_smallest_units(text: &str, decimals: u32) -> Result<Self, AmountError> {
         let out_of_range = || AmountError::OutOfRange { text: text.to_owned(), decimals };
         let digits = check_digits(text)?;
@@ -78,10 +79,11 @@ impl Amount {
         Self::from_units(units).map_err(|_| out_of_range())
     }
 
-    /// From decimal coins, such as `"1.5"`.
+    /// Parses decimal coins, such as `"1.5"`.
     ///
     /// # Errors
-    /// Every [`AmountError`] but the sum's; digits beyond the 18th after the point are out of range unless zero.
+    /// Every [`AmountError`] except [`AmountError::SumOverflow`]. Digits after the 18th decimal
+    /// must be zero.
     pub fn from_coins(text: &str) -> Result<Self, AmountError> {
         let out_of_range = || AmountError::OutOfRange { text: text.to_owned(), decimals: 18 };
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -97,13 +99,13 @@ impl Amount {
         Self::from_units(units).map_err(|_| out_of_range())
     }
 
-    /// Units of 10⁻¹⁸.
+    /// Returns the units of 10⁻¹⁸ coin.
     #[must_use]
     pub const fn units(self) -> i128 {
         self.0
     }
 
-    /// The exact sum.
+    /// Returns the exact sum.
     ///
     /// # Errors
     /// [`AmountError::SumOverflow`] beyond `i128`.
@@ -112,7 +114,7 @@ impl Amount {
     }
 }
 
-/// Digits of a number from zero up, or what is wrong with it.
+/// Returns the text if it consists of digits.
 fn check_digits(text: &str) -> Result<&str, AmountError> {
     if let Some(rest) = text.strip_prefix('-')
         && !rest.is_empty()
@@ -126,7 +128,7 @@ fn check_digits(text: &str) -> Result<&str, AmountError> {
     Ok(text)
 }
 
-/// Decimal coins without trailing zeros: `1.5`, `0`, `0.000000000000000001`.
+/// Prints decimal coins without trailing zeros: `1.5`, `0`, `0.000000000000000001`.
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };

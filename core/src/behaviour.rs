@@ -1,22 +1,23 @@
-//! What kind of user a wallet is by how it behaves over a period: whale, trader, distributor or regular.
+//! Classes of wallets by their behaviour over a period: whale, trader, distributor or regular.
 //!
-//! Owns the classes, their order and their thresholds. It knows no risk: a whale may be an exchange or a thief.
+//! Owns the classes, their order and their thresholds. Classes do not depend on risk: a whale may
+//! be an exchange or a thief.
 
 use serde::{Deserialize, Serialize};
 
 use crate::amount::SCALE;
 
-/// How a wallet behaves.
+/// Class of a wallet by its behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WalletType {
-    /// Sends much at a time.
+    /// Sends large amounts on average.
     Whale,
-    /// Sends often, and pays to be fast.
+    /// Sends often, at a high gas price.
     Trader,
-    /// Sends to many.
+    /// Sends to many receivers.
     Distributor,
-    /// None of these.
+    /// Meets no other threshold.
     Regular,
 }
 
@@ -24,7 +25,7 @@ impl WalletType {
     /// Every class, in the order in which they are tried.
     pub const ALL: [Self; 4] = [Self::Whale, Self::Trader, Self::Distributor, Self::Regular];
 
-    /// The class as stored and shown.
+    /// Returns the class as it is stored and displayed.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,39 +37,40 @@ impl WalletType {
     }
 }
 
-/// What a wallet sent over a period.
+/// Transactions that a wallet sent over a period.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Activity {
-    /// Transactions.
+    /// Number of transactions.
     pub transactions: u64,
-    /// Their sum, in units of 10⁻¹⁸ coin, if it is known.
+    /// Sum of their values, in units of 10⁻¹⁸ coin, if it is known.
     pub volume: Option<i128>,
-    /// Sum of those whose value in USD is known, in cents, and how many these are.
+    /// Sum of the known values in USD, in cents, and the number of transactions that have one.
     pub priced: Option<(i128, u64)>,
-    /// Mean price of gas, in the smallest unit of the coin (wei), if it is known.
+    /// Mean gas price, in the smallest unit of the coin (wei), if it is known.
     pub mean_gas_price: Option<f64>,
-    /// Distinct receivers.
+    /// Number of distinct receivers.
     pub recipients: u64,
 }
 
-/// Where the classes begin: above these numbers.
+/// Lower bounds of the classes, exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
-    /// A whale sends on average more than so many whole coins, where no value in USD is known,
+    /// Mean value of a whale's transactions, in whole coins; applies if no value in USD is known.
     pub whale_mean_coins: u64,
-    /// and where one is, more than so many whole dollars.
+    /// Mean value of a whale's transactions, in whole dollars; applies if any value in USD is
+    /// known.
     pub whale_mean_usd: u64,
-    /// A trader sends more transactions than this,
+    /// Number of transactions of a trader.
     pub trader_transactions: u64,
-    /// at a mean price of gas above this, in wei.
+    /// Mean gas price of a trader, in wei.
     pub trader_mean_gas_price: f64,
-    /// A distributor sends to more receivers than this.
+    /// Number of receivers of a distributor.
     pub distributor_recipients: u64,
 }
 
 impl Default for Thresholds {
-    /// 10,000 coins or a million dollars; 100 transactions at 50 gwei; 50 receivers.
+    /// Returns 10,000 coins or a million dollars; 100 transactions at 50 gwei; 50 receivers.
     fn default() -> Self {
         Self {
             whale_mean_coins: 10_000,
@@ -81,36 +83,37 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
-    /// The first class that fits. What is not known makes no class; neither do no transactions.
+    /// Returns the first class whose thresholds are exceeded. Unknown values exceed none; a wallet
+    /// without transactions is regular.
     #[must_use]
-    pub fn classify(&self, of: &Activity) -> WalletType {
-        if of.transactions == 0 {
+    pub fn classify(&self, activity: &Activity) -> WalletType {
+        if activity.transactions == 0 {
             WalletType::Regular
-        } else if self.is_whale(of) {
+        } else if self.is_whale(activity) {
             WalletType::Whale
-        } else if of.transactions > self.trader_transactions
-            && of.mean_gas_price.is_some_and(|price| price > self.trader_mean_gas_price)
+        } else if activity.transactions > self.trader_transactions
+            && activity.mean_gas_price.is_some_and(|price| price > self.trader_mean_gas_price)
         {
             WalletType::Trader
-        } else if of.recipients > self.distributor_recipients {
+        } else if activity.recipients > self.distributor_recipients {
             WalletType::Distributor
         } else {
             WalletType::Regular
         }
     }
 
-    /// Dollars compare what coins of different networks and years cannot: they decide where they are known.
-    fn is_whale(&self, of: &Activity) -> bool {
-        match of.priced {
+    /// Dollars decide where they are known, because they are comparable across networks and years.
+    fn is_whale(&self, activity: &Activity) -> bool {
+        match activity.priced {
             Some((cents, priced)) if priced > 0 => exceeds_mean(cents, priced, 100, self.whale_mean_usd),
-            Some(_) | None => {
-                of.volume.is_some_and(|volume| exceeds_mean(volume, of.transactions, SCALE, self.whale_mean_coins))
-            }
+            Some(_) | None => activity
+                .volume
+                .is_some_and(|volume| exceeds_mean(volume, activity.transactions, SCALE, self.whale_mean_coins)),
         }
     }
 }
 
-/// The mean against a bound in whole numbers, without a division: exact. A bound beyond `i128` is beyond any sum.
+/// Compares a mean with a bound exactly, without a division. A bound beyond `i128` exceeds any sum.
 fn exceeds_mean(sum: i128, count: u64, scale: i128, bound: u64) -> bool {
     let bound = scale.checked_mul(i128::from(bound)).and_then(|units| units.checked_mul(i128::from(count)));
     bound.is_some_and(|bound| sum > bound)
@@ -126,7 +129,7 @@ mod tests {
 
     #[test]
     fn dollars_decide_where_they_are_known() {
-        let of = |volume: i128, priced| {
+        let classify = |volume: i128, priced| {
             Thresholds::default().classify(&Activity {
                 transactions: 4,
                 volume: Some(volume),
@@ -135,13 +138,13 @@ mod tests {
             })
         };
         assert_eq!(
-            of(SCALE, Some((200_000_001, 2))),
+            classify(SCALE, Some((200_000_001, 2))),
             WalletType::Whale,
             "a cent above two millions in two transactions"
         );
-        assert_eq!(of(SCALE, Some((200_000_000, 2))), WalletType::Regular);
-        assert_eq!(of(SCALE * 40_001, Some((100, 1))), WalletType::Regular, "many coins that are worth a dollar");
-        assert_eq!(of(SCALE * 40_001, Some((0, 0))), WalletType::Whale, "nothing is priced");
+        assert_eq!(classify(SCALE, Some((200_000_000, 2))), WalletType::Regular);
+        assert_eq!(classify(SCALE * 40_001, Some((100, 1))), WalletType::Regular, "many coins that are worth a dollar");
+        assert_eq!(classify(SCALE * 40_001, Some((0, 0))), WalletType::Whale, "nothing is priced");
     }
 
     #[test]
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_makes_no_class() {
+    fn unknown_values_exceed_no_threshold() {
         assert_eq!(classify(1_000, None, None, 0), WalletType::Regular);
         assert_eq!(classify(1_000, None, Some(f64::NAN), 51), WalletType::Distributor);
         assert_eq!(classify(0, Some(i128::MAX), Some(1e12), 99), WalletType::Regular);
@@ -165,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_are_data() {
-        let of: Thresholds = serde_json::from_str(r#"{"whale_mean_coins": 5}"#).unwrap();
-        assert_eq!(of, Thresholds { whale_mean_coins: 5, ..Thresholds::default() });
+    fn thresholds_are_read_from_json_with_defaults() {
+        let thresholds: Thresholds = serde_json::from_str(r#"{"whale_mean_coins": 5}"#).unwrap();
+        assert_eq!(thresholds, Thresholds { whale_mean_coins: 5, ..Thresholds::default() });
         assert!(serde_json::from_str::<Thresholds>(r#"{"whales": 5}"#).is_err());
     }
 }

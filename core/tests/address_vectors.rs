@@ -1,4 +1,4 @@
-//! Published address vectors: every one is accepted or refused as its source says.
+//! Published address vectors: each is accepted or rejected as its source states.
 
 use arx_core::address::{Address, Network};
 
@@ -6,12 +6,13 @@ fn is_valid(network: &str, address: &str) -> bool {
     Network::parse(network).and_then(|network| Address::parse(address, &network)).is_ok()
 }
 
-/// The one line of the file that is wrong: it calls the case of this address wrong, yet has it in the very case that EIP-55
-/// publishes as right, as another line of the file does. No reading of EIP-55 satisfies both; the published one stands.
+/// The only wrong line of the file: it calls the case of this address wrong, but spells it as
+/// EIP-55 does, like another line of the file. No interpretation of EIP-55 satisfies both lines;
+/// the published spelling is accepted.
 const MISTAKEN: &str = "ethereum\t0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\t0\twrong EIP-55 case\tmade from EIP-55";
 
 #[test]
-fn every_published_vector_is_judged_as_its_source_says() {
+fn every_published_vector_is_valid_or_invalid_as_its_source_states() {
     let lines: Vec<&str> = include_str!("vectors/addresses.tsv").lines().skip(1).collect();
     assert_eq!(lines.len(), 108);
     let (mistaken, vectors): (Vec<&str>, Vec<&str>) = lines.into_iter().partition(|line| *line == MISTAKEN);
@@ -24,7 +25,7 @@ fn every_published_vector_is_judged_as_its_source_says() {
 }
 
 #[test]
-fn any_letter_of_a_checksummed_address_in_the_other_case_is_refused() {
+fn a_checksummed_address_with_one_letter_in_the_other_case_is_rejected() {
     let right = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
     assert!(is_valid("ethereum", right));
     for (index, letter) in right.char_indices().skip(2).filter(|(_, c)| c.is_ascii_alphabetic()) {
@@ -50,7 +51,7 @@ fn real_addresses_of_litecoin_tron_and_solana_are_accepted() {
 }
 
 #[test]
-fn litecoin_tron_and_solana_refuse_what_is_not_theirs() {
+fn litecoin_tron_and_solana_reject_addresses_of_other_networks_and_typos() {
     for (network, address) in [
         ("litecoin", "MVCnsSFE23gvm1cb2BJ68cEMMGJkT7kSwU"),
         ("litecoin", "1AGNa15ZQXAZUgFiqJ2i7Z2DPU2J6hW62i"),

@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-/// A folder or file below `core/src`, and the modules of `crate::` that it may name.
-/// Everything may name itself and what lies within it.
+/// Folders and files below `core/src`, with the modules of `crate::` that each may import.
+/// Each may import itself and its contents.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("graph/types.rs", &[]),
     ("graph/error.rs", &[]),
@@ -23,7 +23,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("risk", &["graph", "label", "amount", "address"]),
 ];
 
-/// The modules that a source file names by `crate::` or `super::`, test modules and visibility excluded.
+/// Returns the modules that a source file names by `crate::` or `super::`, without test modules and
+/// visibility.
 fn imports(file: &str, source: &str) -> Vec<String> {
     let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let mut module: Vec<&str> = file.trim_end_matches(".rs").split('/').collect();

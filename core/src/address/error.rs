@@ -1,120 +1,127 @@
-//! What can be wrong with a network's name or an address, with the values that an operator needs to mend it.
+//! Errors of network names and addresses, with the values that an operator needs to correct them.
+
+use std::borrow::Cow;
 
 use thiserror::Error;
 
-/// How much of a bad address or name an error repeats, in characters.
+/// Longest part of a bad address or name that a message repeats, in characters.
 const EXCERPT_CHARACTERS: usize = 128;
 
-/// `text`, cut where it is too long for a message.
-pub(super) fn excerpt(text: &str) -> String {
+fn excerpt(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(EXCERPT_CHARACTERS) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
     }
 }
 
-/// What is wrong with a network's name or with an address. Addresses and names are cut after 128 characters.
+/// An invalid network name or address. Messages cut addresses and names after 128 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AddressError {
     /// The name of the network is empty.
     #[error("network name is empty; expected a name such as ethereum, bitcoin or eip155:1")]
     EmptyNetwork,
-    /// The name of the network is longer than any.
-    #[error("network name {network:?} has {bytes} bytes; expected at most {limit}")]
+    /// The name of the network is too long.
+    #[error("network name {shown:?} has {bytes} bytes; expected at most {limit}", shown = excerpt(.network))]
     NetworkTooLong {
-        /// The name, cut.
+        /// The name.
         network: String,
-        /// Its length.
+        /// Length of the text.
         bytes: usize,
-        /// The longest allowed.
+        /// Longest length allowed.
         limit: usize,
     },
-    /// The name of the network has a character that none has.
+    /// The name of the network has a character that is not allowed.
     #[error(
-        "network name {network:?} has {character:?} at position {position}; \
-         expected a letter or digit, then letters, digits or any of : . _ - (such as ethereum or eip155:1), without blanks"
+        "network name {shown:?} has {character:?} at position {position}; \
+         expected a letter or digit, then letters, digits or any of : . _ - (such as ethereum or eip155:1), without blanks",
+        shown = excerpt(.network)
     )]
     NetworkCharacter {
-        /// The name, cut.
+        /// The name.
         network: String,
         /// The character.
         character: char,
-        /// Its place in characters, from 1.
+        /// Position of the character, from 1.
         position: usize,
     },
     /// `eip155:` is not followed by a chain id.
     #[error(
-        "network name {network:?} is not a chain id of CAIP-2; expected eip155: and a positive decimal number without leading zeros"
+        "network name {shown:?} is not a chain id of CAIP-2; expected eip155: and a positive decimal number without leading zeros",
+        shown = excerpt(.network)
     )]
     ChainId {
         /// The name.
         network: String,
     },
-    /// No address at all.
+    /// The address is empty.
     #[error("address is empty; expected an address of network {network}")]
     Empty {
-        /// The network asked for.
+        /// Network that the address was parsed for.
         network: String,
     },
-    /// Longer than any address.
-    #[error("address {address:?} has {bytes} bytes; expected at most {limit}")]
+    /// The address is too long.
+    #[error("address {shown:?} has {bytes} bytes; expected at most {limit}", shown = excerpt(.address))]
     TooLong {
-        /// The address, cut.
+        /// The address.
         address: String,
-        /// Its length.
+        /// Length of the text.
         bytes: usize,
-        /// The longest allowed.
+        /// Longest length allowed.
         limit: usize,
     },
-    /// A blank in front or behind.
-    #[error("address {address:?} begins or ends with white space; remove it")]
+    /// The address begins or ends with white space.
+    #[error("address {shown:?} begins or ends with white space; remove it", shown = excerpt(.address))]
     SurroundingWhitespace {
-        /// The address, cut.
+        /// The address.
         address: String,
     },
     /// A character outside the encoding's alphabet.
-    #[error("address {address:?} has {character:?} at position {position}; network {network} allows only {expected}")]
+    #[error(
+        "address {shown:?} has {character:?} at position {position}; network {network} allows only {expected}",
+        shown = excerpt(.address)
+    )]
     BadCharacter {
-        /// The address, cut.
+        /// The address.
         address: String,
-        /// The network asked for.
+        /// Network that the address was parsed for.
         network: String,
         /// The character.
         character: char,
-        /// Its place in characters, from 1.
+        /// Position of the character, from 1.
         position: usize,
-        /// What the alphabet is.
+        /// Characters that are allowed.
         expected: &'static str,
     },
-    /// Too short or too long for the encoding.
-    #[error("address {address:?} has {found} {unit}; network {network} expects {expected}")]
+    /// The address is too short or too long for its encoding.
+    #[error("address {shown:?} has {found} {unit}; network {network} expects {expected}", shown = excerpt(.address))]
     WrongLength {
-        /// The address, cut.
+        /// The address.
         address: String,
-        /// The network asked for.
+        /// Network that the address was parsed for.
         network: String,
-        /// The length found.
+        /// Length of the value.
         found: usize,
-        /// What is counted: `hex digits`, `bytes when decoded`.
+        /// Unit of the length: `hex digits`, `bytes when decoded`.
         unit: &'static str,
-        /// The length expected.
+        /// Length that is expected.
         expected: &'static str,
     },
-    /// Not the prefix that the network's addresses begin with.
-    #[error("address {address:?} begins with {found:?}; network {network} expects {expected}")]
+    /// The address does not begin with a prefix of the network.
+    #[error("address {shown:?} begins with {found:?}; network {network} expects {expected}", shown = excerpt(.address))]
     WrongPrefix {
-        /// The address, cut.
+        /// The address.
         address: String,
-        /// The network asked for.
+        /// Network that the address was parsed for.
         network: String,
-        /// The prefix found.
+        /// Prefix of the address.
         found: String,
-        /// The prefix expected.
+        /// Prefixes that are expected.
         expected: &'static str,
     },
     /// Mixed case that does not fit EIP-55: a digit was mistyped, or the case was lost in part.
     #[error(
-        "address {address:?} fails its EIP-55 checksum; expected {expected} if its digits are right, or all lower case"
+        "address {shown:?} fails its EIP-55 checksum; expected {expected} if its digits are right, or all lower case",
+        shown = excerpt(.address)
     )]
     Eip55 {
         /// The address.
@@ -123,78 +130,96 @@ pub enum AddressError {
         expected: String,
     },
     /// The checksum inside a base58check or bech32 text does not hold.
-    #[error("address {address:?} fails its {encoding} checksum; a character is wrong, missing or moved")]
+    #[error(
+        "address {shown:?} fails its {encoding} checksum; a character is wrong, missing or moved",
+        shown = excerpt(.address)
+    )]
     BadChecksum {
-        /// The address, cut.
+        /// The address.
         address: String,
         /// The encoding.
         encoding: &'static str,
     },
-    /// A good base58check text whose version byte is not the network's.
-    #[error("address {address:?} has version byte {version:#04x}; network {network} expects {expected}")]
+    /// The checksum holds, but the version byte belongs to another network.
+    #[error(
+        "address {shown:?} has version byte {version:#04x}; network {network} expects {expected}",
+        shown = excerpt(.address)
+    )]
     WrongVersion {
-        /// The address, cut.
+        /// The address.
         address: String,
-        /// The network asked for.
+        /// Network that the address was parsed for.
         network: String,
-        /// The version byte found.
+        /// Version byte of the address.
         version: u8,
-        /// Those expected.
+        /// Version bytes that are expected.
         expected: &'static str,
     },
-    /// Well-formed, on another network.
+    /// The address is well-formed on another network.
     #[error(
-        "address {address:?} is not of network {network}: it is well-formed on {belongs_to}; correct one of the two"
+        "address {shown:?} is not of network {network}: it is well-formed on {belongs_to}; correct one of the two",
+        shown = excerpt(.address)
     )]
     WrongNetwork {
-        /// The address, cut.
+        /// The address.
         address: String,
-        /// The network asked for.
+        /// Network that the address was parsed for.
         network: String,
         /// A network where it is valid.
         belongs_to: &'static str,
     },
     /// Segwit in upper and lower case at once, which BIP 173 forbids.
-    #[error("address {address:?} mixes upper and lower case; a segwit address is written in one case")]
+    #[error(
+        "address {shown:?} mixes upper and lower case; a segwit address is written in one case",
+        shown = excerpt(.address)
+    )]
     MixedCase {
-        /// The address, cut.
+        /// The address.
         address: String,
     },
     /// Bech32 where BIP 350 demands bech32m, or the other way round.
     #[error(
-        "address {address:?} has a checksum of the wrong kind; witness version {version} takes {expected} (BIP 350)"
+        "address {shown:?} has a checksum of the wrong kind; witness version {version} takes {expected} (BIP 350)",
+        shown = excerpt(.address)
     )]
     WrongChecksumKind {
-        /// The address, cut.
+        /// The address.
         address: String,
         /// The witness version.
         version: u8,
-        /// The encoding expected.
+        /// Encoding that is expected.
         expected: &'static str,
     },
     /// A witness version above 16, or none.
-    #[error("address {address:?} has no valid witness version; expected 0 to 16, the first character after the prefix")]
+    #[error(
+        "address {shown:?} has no valid witness version; expected 0 to 16, the first character after the prefix",
+        shown = excerpt(.address)
+    )]
     WitnessVersion {
-        /// The address, cut.
+        /// The address.
         address: String,
     },
     /// A witness program of a length that BIP 141 forbids.
     #[error(
-        "address {address:?} has a witness program of {bytes} bytes; \
-         expected 20 or 32 in version 0 and 2 to 40 in later versions, and this is version {version}"
+        "address {shown:?} has a witness program of {bytes} bytes; \
+         expected 20 or 32 in version 0 and 2 to 40 in later versions, and this is version {version}",
+        shown = excerpt(.address)
     )]
     WitnessLength {
-        /// The address, cut.
+        /// The address.
         address: String,
         /// The witness version.
         version: u8,
-        /// The length found.
+        /// Length of the value.
         bytes: usize,
     },
     /// The bits that fill up the last group are too many or not zero.
-    #[error("address {address:?} is not padded as BIP 173 demands; expected at most 4 bits, all zero")]
+    #[error(
+        "address {shown:?} is not padded as BIP 173 demands; expected at most 4 bits, all zero",
+        shown = excerpt(.address)
+    )]
     Padding {
-        /// The address, cut.
+        /// The address.
         address: String,
     },
 }

@@ -1,22 +1,24 @@
-//! Addresses of EVM chains: 20 bytes in hexadecimal, with the optional checksum of EIP-55 in the case of the letters.
+//! Addresses of EVM chains: 20 bytes in hexadecimal, with the optional checksum of EIP-55 in the
+//! case of the letters.
 //!
-//! EIP-55: the digits in lower case are hashed with Keccak-256 as ASCII; a letter is upper case where the hash's hex digit at
-//! the same place is 8 or more. All-lower and all-upper texts carry no checksum and are taken as they are.
+//! EIP-55: the digits in lower case are hashed with Keccak-256 as ASCII; a letter is upper case
+//! where the hash's hex digit at the same position is 8 or more. Texts in one case carry no
+//! checksum and are accepted.
 
 use sha3::{Digest, Keccak256};
 
-use super::error::{AddressError, excerpt};
+use super::error::AddressError;
 
 const HEX_DIGITS: usize = 40;
 
-/// The 40 digits after `0x`, if `text` is one normalised EVM address.
+/// Returns the 40 digits after `0x` if `text` is a normalised EVM address.
 pub(super) fn digits(text: &str) -> Option<&str> {
     let digits = text.strip_prefix("0x")?;
     let lower_hex = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
     (digits.len() == HEX_DIGITS && digits.bytes().all(lower_hex)).then_some(digits)
 }
 
-/// The EIP-55 spelling, with `0x`, of 40 hex digits in lower case.
+/// Returns the EIP-55 spelling, with `0x`, of 40 hex digits in lower case.
 pub(super) fn to_checksum(digits: &str) -> String {
     let hash = Keccak256::digest(digits.as_bytes());
     let nibbles = hash.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
@@ -24,11 +26,11 @@ pub(super) fn to_checksum(digits: &str) -> String {
     "0x".chars().chain(cased).collect()
 }
 
-/// Lower case with `0x`.
+/// Returns the address in lower case, with `0x`.
 pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressError> {
     let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) else {
         return Err(AddressError::WrongPrefix {
-            address: excerpt(text),
+            address: text.to_owned(),
             network: network.to_owned(),
             found: text.chars().take(2).collect(),
             expected: "0x and 40 hex digits",
@@ -36,7 +38,7 @@ pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressErro
     };
     if let Some((index, character)) = digits.chars().enumerate().find(|(_, c)| !c.is_ascii_hexdigit()) {
         return Err(AddressError::BadCharacter {
-            address: excerpt(text),
+            address: text.to_owned(),
             network: network.to_owned(),
             character,
             position: index + 3,
@@ -45,7 +47,7 @@ pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressErro
     }
     if digits.len() != HEX_DIGITS {
         return Err(AddressError::WrongLength {
-            address: excerpt(text),
+            address: text.to_owned(),
             network: network.to_owned(),
             found: digits.len(),
             unit: "hex digits",
@@ -57,7 +59,7 @@ pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressErro
     if mixed {
         let expected = to_checksum(&lower);
         if expected[2..] != *digits {
-            return Err(AddressError::Eip55 { address: excerpt(text), expected });
+            return Err(AddressError::Eip55 { address: text.to_owned(), expected });
         }
     }
     Ok(format!("0x{lower}"))

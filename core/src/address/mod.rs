@@ -1,8 +1,9 @@
-//! Wallet addresses: parse, validate, normalise, by network.
+//! Wallet addresses: parsing, validation and normalisation by network.
 //!
-//! Owns what a well-formed address looks like and how it is spelled in ARX; it does not know whether anybody holds its key.
-//! One wallet has one spelling: [`Address::parse`] gives the same text for every accepted spelling of an address, and that
-//! text is what tables, files and caches are keyed by.
+//! Owns the formats of well-formed addresses and their spelling in ARX; it does not know whether
+//! anyone holds the key of an address. One wallet has one spelling: [`Address::parse`] returns the
+//! same text for every accepted spelling of an address, and tables, files and caches are keyed by
+//! that text.
 //!
 //! | family | accepted | normalised to | source |
 //! |---|---|---|---|
@@ -13,7 +14,8 @@
 //! | Solana | base58 of 32 bytes | as is | Solana's documentation of accounts |
 //! | opaque | 1 to 256 bytes without blanks or control characters | as is | |
 //!
-//! Nothing is trimmed: an address with a blank in front comes from a file that is read wrongly, and says so.
+//! Nothing is trimmed: an address with surrounding blanks comes from a file that is read wrongly,
+//! and is an error.
 //!
 //! ```
 //! use arx_core::address::{Address, Network};
@@ -21,7 +23,8 @@
 //! let ethereum = Network::parse("ETH")?;
 //! let address = Address::parse("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", &ethereum)?;
 //! assert_eq!(address.as_str(), "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed");
-//! assert_eq!(address.to_checksum().as_deref(), Some("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"));
+//! let checksummed = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
+//! assert_eq!(address.to_checksum().as_deref(), Some(checksummed));
 //! # Ok::<(), arx_core::address::AddressError>(())
 //! ```
 
@@ -36,24 +39,25 @@ use std::fmt;
 use serde::Serialize;
 
 pub use error::AddressError;
-use error::excerpt;
 pub use network::{MAX_NETWORK_BYTES, Network, NetworkFamily};
 
-/// The longest address text taken, in bytes. The longest in use (Cardano's Byron era) has some 110.
+/// Longest address that is accepted, in bytes. The longest in use (Cardano's Byron era) has some
+/// 110.
 pub const MAX_ADDRESS_BYTES: usize = 256;
 
-/// An address that is valid on the network it was parsed for, in its one normalised spelling.
+/// An address that is valid on the network it was parsed for, in its normalised spelling.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Address(String);
 
 impl Address {
-    /// Validates `text` as an address of `network` and normalises it. Linear in the length of the text for EVM and opaque
-    /// networks, quadratic (and bounded by [`MAX_ADDRESS_BYTES`]) where base58 is decoded.
+    /// Validates `text` as an address of `network` and normalises it. Linear in the length of the
+    /// text for EVM and opaque networks, quadratic (and bounded by [`MAX_ADDRESS_BYTES`]) where
+    /// base58 is decoded.
     ///
     /// # Errors
-    /// Every [`AddressError`] that is about an address. An address that is well-formed on another network is named as that
-    /// network's ([`AddressError::WrongNetwork`]).
+    /// Every [`AddressError`] of addresses. [`AddressError::WrongNetwork`] names another network on
+    /// which the address is well-formed.
     pub fn parse(text: &str, network: &Network) -> Result<Self, AddressError> {
         check_text(text, network)?;
         match by_family(text, network.family(), network.name()) {
@@ -62,19 +66,19 @@ impl Address {
         }
     }
 
-    /// The normalised text.
+    /// Returns the normalised text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The normalised text, owned.
+    /// Returns the normalised text, owned.
     #[must_use]
     pub fn into_string(self) -> String {
         self.0
     }
 
-    /// The EIP-55 spelling of an EVM address, `None` for any other.
+    /// Returns the EIP-55 spelling of an EVM address, `None` for any other.
     #[must_use]
     pub fn to_checksum(&self) -> Option<String> {
         evm::digits(&self.0).map(evm::to_checksum)
@@ -99,28 +103,29 @@ impl From<Address> for String {
     }
 }
 
-/// What no network allows: nothing, too much, blanks, characters that cannot be seen.
+/// Rejects texts that are invalid on every network: empty or too long, with white space or
+/// invisible characters.
 fn check_text(text: &str, network: &Network) -> Result<(), AddressError> {
     if text.is_empty() {
         return Err(AddressError::Empty { network: network.name().to_owned() });
     }
     if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
-        return Err(AddressError::SurroundingWhitespace { address: excerpt(text) });
+        return Err(AddressError::SurroundingWhitespace { address: text.to_owned() });
     }
     if text.len() > MAX_ADDRESS_BYTES {
-        return Err(AddressError::TooLong { address: excerpt(text), bytes: text.len(), limit: MAX_ADDRESS_BYTES });
+        return Err(AddressError::TooLong { address: text.to_owned(), bytes: text.len(), limit: MAX_ADDRESS_BYTES });
     }
     check_characters(text, network.name(), "visible characters without blanks", |c| {
         !c.is_whitespace() && !c.is_control() && !is_invisible(c)
     })
 }
 
-/// Zero-width characters and direction marks: two addresses that differ by one look the same on every screen.
+/// Matches zero-width characters and direction marks, which make different addresses appear equal.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// The first character that `allowed` refuses is an error that names it and its place.
+/// Rejects a text at its first character that is not allowed.
 fn check_characters(
     text: &str,
     network: &str,
@@ -130,7 +135,7 @@ fn check_characters(
     match text.chars().enumerate().find(|&(_, c)| !allowed(c)) {
         None => Ok(()),
         Some((index, character)) => Err(AddressError::BadCharacter {
-            address: excerpt(text),
+            address: text.to_owned(),
             network: network.to_owned(),
             character,
             position: index + 1,
@@ -149,7 +154,7 @@ fn by_family(text: &str, family: NetworkFamily, network: &str) -> Result<String,
     }
 }
 
-/// Networks that an address refused by the one asked for is tried on, the strictest encodings first.
+/// Networks on which an invalid address is tried, the strictest encodings first.
 const ELSEWHERE: [(NetworkFamily, &str); 7] = [
     (NetworkFamily::Evm, "ethereum"),
     (NetworkFamily::Bitcoin, "bitcoin"),
@@ -160,7 +165,7 @@ const ELSEWHERE: [(NetworkFamily, &str); 7] = [
     (NetworkFamily::Solana, "solana"),
 ];
 
-/// The error that names the network where `text` would be valid, if there is one.
+/// Returns the error that names a network on which `text` is valid, if one exists.
 fn elsewhere(text: &str, network: &Network) -> Option<AddressError> {
     ELSEWHERE
         .iter()
@@ -169,7 +174,7 @@ fn elsewhere(text: &str, network: &Network) -> Option<AddressError> {
         })
         .find(|&&(family, name)| by_family(text, family, name).is_ok())
         .map(|&(_, name)| AddressError::WrongNetwork {
-            address: excerpt(text),
+            address: text.to_owned(),
             network: network.name().to_owned(),
             belongs_to: name,
         })

@@ -1,8 +1,10 @@
-//! Names of networks: canonical names, their aliases, and the family that decides how an address is read.
+//! Names of networks: canonical names, their aliases, and the family that determines the format of
+//! addresses.
 //!
-//! Canonical names are those of the table `arx.networks`. Aliases are ticker symbols (SLIP-44's and exchanges'), common long
-//! forms, and CAIP-2 chain ids: `eip155:<chain id>` for any EVM chain, `bip122:<genesis block>` and `solana:<genesis hash>` for
-//! the main networks. Any other well-formed name is a network that ARX knows nothing about: its addresses are opaque text.
+//! Canonical names are those of the table `arx.networks`. Aliases are ticker symbols (SLIP-44's and
+//! exchanges'), common long forms, and CAIP-2 chain ids: `eip155:<chain id>` for any EVM chain,
+//! `bip122:<genesis block>` and `solana:<genesis hash>` for the main networks. Any other
+//! well-formed name is an unlisted network, whose addresses are opaque text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,12 +12,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{AddressError, excerpt};
+use super::error::AddressError;
 
-/// The longest name of a network, in bytes.
+/// Longest name of a network, in bytes.
 pub const MAX_NETWORK_BYTES: usize = 64;
 
-/// How the addresses of a network are written.
+/// Format of the addresses of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkFamily {
@@ -23,7 +25,7 @@ pub enum NetworkFamily {
     Evm,
     /// Base58check, bech32, bech32m.
     Bitcoin,
-    /// As Bitcoin, with other prefixes.
+    /// Encodings of Bitcoin with other prefixes.
     Litecoin,
     /// Base58check of 0x41 and 20 bytes.
     Tron,
@@ -63,11 +65,11 @@ pub struct Network {
 }
 
 /// Canonical name, family, aliases.
-type Known = (&'static str, NetworkFamily, &'static [&'static str]);
+type ListedNetwork = (&'static str, NetworkFamily, &'static [&'static str]);
 
 use NetworkFamily::{Bitcoin, Evm, Litecoin, Opaque, Solana, Tron};
 
-const KNOWN: &[Known] = &[
+const KNOWN: &[ListedNetwork] = &[
     ("ethereum", Evm, &["eth", "ether", "ethereum-mainnet", "eth-mainnet", "erc20", "eip155:1"]),
     ("sepolia", Evm, &["eth-sepolia", "ethereum-sepolia", "eip155:11155111"]),
     ("holesky", Evm, &["eth-holesky", "ethereum-holesky", "eip155:17000"]),
@@ -117,18 +119,18 @@ const KNOWN: &[Known] = &[
 ];
 
 impl Network {
-    /// Reads a network's name in any case: canonical, alias, CAIP-2 or unknown to ARX.
+    /// Parses a network's name in any case: canonical, alias, CAIP-2 or unlisted.
     ///
     /// # Errors
-    /// [`AddressError::EmptyNetwork`], [`AddressError::NetworkTooLong`], [`AddressError::NetworkCharacter`],
-    /// [`AddressError::ChainId`].
+    /// [`AddressError::EmptyNetwork`], [`AddressError::NetworkTooLong`],
+    /// [`AddressError::NetworkCharacter`], [`AddressError::ChainId`].
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.is_empty() {
             return Err(AddressError::EmptyNetwork);
         }
         if text.len() > MAX_NETWORK_BYTES {
             return Err(AddressError::NetworkTooLong {
-                network: excerpt(text),
+                network: text.to_owned(),
                 bytes: text.len(),
                 limit: MAX_NETWORK_BYTES,
             });
@@ -136,40 +138,42 @@ impl Network {
         let allowed =
             |index: usize, c: char| c.is_ascii_alphanumeric() || (index > 0 && matches!(c, ':' | '.' | '_' | '-'));
         if let Some((index, character)) = text.chars().enumerate().find(|&(index, c)| !allowed(index, c)) {
-            return Err(AddressError::NetworkCharacter { network: excerpt(text), character, position: index + 1 });
+            return Err(AddressError::NetworkCharacter { network: text.to_owned(), character, position: index + 1 });
         }
         let name = text.to_ascii_lowercase();
-        let is_named = |&&(canonical, _, aliases): &&Known| canonical == name || aliases.contains(&name.as_str());
+        let is_named =
+            |&&(canonical, _, aliases): &&ListedNetwork| canonical == name || aliases.contains(&name.as_str());
         if let Some(&(canonical, family, _)) = KNOWN.iter().find(is_named) {
             return Ok(Self { name: Cow::Borrowed(canonical), family });
         }
         let family = match name.strip_prefix("eip155:") {
             None => Opaque,
             Some(id) if is_chain_id(id) => Evm,
-            Some(_) => return Err(AddressError::ChainId { network: excerpt(text) }),
+            Some(_) => return Err(AddressError::ChainId { network: text.to_owned() }),
         };
         Ok(Self { name: Cow::Owned(name), family })
     }
 
-    /// The canonical name.
+    /// Returns the canonical name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How its addresses are written.
+    /// Returns the format of its addresses.
     #[must_use]
     pub const fn family(&self) -> NetworkFamily {
         self.family
     }
 
-    /// The canonical names that ARX knows, with their families.
+    /// Returns the canonical names of the listed networks, with their families.
     pub fn known() -> impl Iterator<Item = (&'static str, NetworkFamily)> {
         KNOWN.iter().map(|&(name, family, _)| (name, family))
     }
 }
 
-/// CAIP-2 allows 32 characters; EIP-155's chain id is a positive integer, and one number has one spelling.
+/// Checks a chain id. CAIP-2 allows 32 characters; EIP-155's chain id is a positive integer, and
+/// one number has one spelling.
 fn is_chain_id(id: &str) -> bool {
     (1..=32).contains(&id.len()) && !id.starts_with('0') && id.bytes().all(|b| b.is_ascii_digit())
 }

@@ -108,7 +108,7 @@ fn malformed_evm_addresses_say_what_is_wrong() {
 }
 
 #[test]
-fn white_space_and_invisible_characters_are_refused_on_every_network() {
+fn white_space_and_invisible_characters_are_rejected_on_every_network() {
     for network in ["ethereum", "bitcoin", "solana", "monero"] {
         assert!(matches!(parse("", network), Err(AddressError::Empty { .. })));
         for text in [" a", "a ", "a\n", "\u{a0}a"] {
@@ -123,7 +123,7 @@ fn white_space_and_invisible_characters_are_refused_on_every_network() {
 }
 
 #[test]
-fn an_address_of_another_network_is_named_as_such() {
+fn an_address_of_another_network_is_an_error_that_names_the_network() {
     for (text, network, belongs_to) in [
         ("1AGNa15ZQXAZUgFiqJ2i7Z2DPU2J6hW62i", "ethereum", "bitcoin"),
         ("mo9ncXisMeAoXwqcV5EWuyncbmCcQN4rVs", "bitcoin", "bitcoin-testnet"),
@@ -139,7 +139,7 @@ fn an_address_of_another_network_is_named_as_such() {
 }
 
 #[test]
-fn bitcoin_errors_tell_what_is_wrong() {
+fn bitcoin_errors_name_the_cause() {
     let kind = |text| parse(text, "bitcoin").unwrap_err();
     let mixed = "bc1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4";
     assert_eq!(kind(mixed), AddressError::MixedCase { address: mixed.into() });
@@ -189,7 +189,7 @@ fn any_network() -> impl Strategy<Value = &'static str> {
 
 proptest! {
     #[test]
-    fn no_text_panics_and_what_is_accepted_is_stable(text in "\\PC{0,80}", network in any_network()) {
+    fn no_text_panics_and_normalisation_is_idempotent(text in "\\PC{0,80}", network in any_network()) {
         if let Ok(once) = parse(&text, network) {
             prop_assert_eq!(parse(&once, network), Ok(once));
         }
@@ -226,10 +226,10 @@ proptest! {
     }
 
     #[test]
-    fn one_changed_character_never_passes_base58check(hash in any::<[u8; 20]>(), place in 1_usize..30, letter in "[2-9A-HJ-NP-Za-km-z]") {
+    fn one_changed_character_never_passes_base58check(hash in any::<[u8; 20]>(), position in 1_usize..30, letter in "[2-9A-HJ-NP-Za-km-z]") {
         let text = base58::encode_checked(0x00, &hash);
-        prop_assume!(place < text.len() && text[place..=place] != letter);
-        let changed = format!("{}{letter}{}", &text[..place], &text[place + 1..]);
+        prop_assume!(position < text.len() && text[position..=position] != letter);
+        let changed = format!("{}{letter}{}", &text[..position], &text[position + 1..]);
         prop_assert!(parse(&changed, "bitcoin").is_err());
     }
 }

@@ -1,15 +1,17 @@
-//! Addresses of Bitcoin and Litecoin, main and test networks: base58check hashes and segwit programs.
+//! Addresses of Bitcoin and Litecoin, main and test networks: base58check hashes and segwit
+//! programs.
 //!
-//! Version bytes and prefixes come from `chainparams.cpp` of Bitcoin Core and Litecoin Core. Segwit is BIP 173 (bech32, witness
-//! version 0) as amended by BIP 350 (bech32m from version 1 on); program lengths are BIP 141. Regtest (`bcrt`) is no public
-//! network and Litecoin's MWEB addresses (`ltcmweb`) never appear in a public transaction graph: both are refused.
+//! Version bytes and prefixes come from `chainparams.cpp` of Bitcoin Core and Litecoin Core. Segwit
+//! is BIP 173 (bech32, witness version 0) as amended by BIP 350 (bech32m from version 1 on);
+//! program lengths are BIP 141. Regtest (`bcrt`) is not a public network and Litecoin's MWEB
+//! addresses (`ltcmweb`) never appear in a public transaction graph: both are rejected.
 
 use bech32::primitives::decode::{CheckedHrpstring, SegwitHrpstring, UncheckedHrpstring};
 use bech32::{Bech32, Bech32m};
 
 use super::base58;
 use super::check_characters;
-use super::error::{AddressError, excerpt};
+use super::error::AddressError;
 
 struct Chain {
     name: &'static str,
@@ -17,7 +19,8 @@ struct Chain {
     prefix: &'static str,
     public_key_hash: u8,
     script_hash: u8,
-    /// A version of script hashes given up because another chain uses it as well; normalised to `script_hash`.
+    /// A former version of script hashes, abandoned because another chain uses it; normalised to
+    /// `script_hash`.
     former_script_hash: Option<u8>,
     versions: &'static str,
     expected_prefix: &'static str,
@@ -62,15 +65,15 @@ const CHAINS: [Chain; 4] = [
     },
 ];
 
-/// BIP 173: the most characters that the checksum protects.
+/// Longest text that the checksum protects (BIP 173), in characters.
 const MAX_SEGWIT_CHARACTERS: usize = 90;
 const MAX_WITNESS_VERSION: u8 = 16;
 
-/// The one spelling of an address of `network`, which is one of [`CHAINS`].
+/// Normalises an address of `network`, which must be one of [`CHAINS`].
 pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressError> {
     let Some(chain) = CHAINS.iter().find(|chain| chain.name == network) else {
         return Err(AddressError::WrongPrefix {
-            address: excerpt(text),
+            address: text.to_owned(),
             network: network.to_owned(),
             found: text.chars().take(4).collect(),
             expected: "a network of the Bitcoin or Litecoin family",
@@ -79,11 +82,13 @@ pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressErro
     if !is_segwit(text, chain) {
         return base58check(text, chain);
     }
-    // in mixed case the prefix may also begin a base58 address, such as LTC1…: then its checksum holds
+    // In mixed case the prefix may also begin a base58 address, such as LTC1…, whose checksum
+    // holds.
     segwit(text, chain).or_else(|error| base58check(text, chain).map_err(|_| error))
 }
 
-/// With the chain's own prefix, or with a foreign one and a checksum that holds: then the prefix is the fault to name.
+/// Matches texts with the chain's own prefix, and valid segwit texts of other chains, so that the
+/// error names the prefix.
 fn is_segwit(text: &str, chain: &Chain) -> bool {
     let prefix = text.get(..chain.prefix.len());
     let own = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(chain.prefix))
@@ -100,7 +105,7 @@ fn base58check(text: &str, chain: &Chain) -> Result<String, AddressError> {
         return Ok(base58::encode_checked(chain.script_hash, &payload));
     }
     Err(AddressError::WrongVersion {
-        address: excerpt(text),
+        address: text.to_owned(),
         network: chain.name.to_owned(),
         version,
         expected: chain.versions,
@@ -108,7 +113,7 @@ fn base58check(text: &str, chain: &Chain) -> Result<String, AddressError> {
 }
 
 fn segwit(text: &str, chain: &Chain) -> Result<String, AddressError> {
-    let address = || excerpt(text);
+    let address = || text.to_owned();
     if text.len() > MAX_SEGWIT_CHARACTERS {
         return Err(AddressError::TooLong { address: address(), bytes: text.len(), limit: MAX_SEGWIT_CHARACTERS });
     }
@@ -122,7 +127,7 @@ fn segwit(text: &str, chain: &Chain) -> Result<String, AddressError> {
         found: text.rsplit_once('1').map_or_else(String::new, |(prefix, _)| format!("{prefix}1")),
         expected: chain.expected_prefix,
     };
-    // Before the checksum: a character outside the alphabet is named with its place.
+    // Checked before the checksum, so that the error names the character and its position.
     let data_starts = text.rfind('1').ok_or_else(wrong_prefix)? + 1;
     let in_alphabet = |b: u8| b.is_ascii_alphanumeric() && !matches!(b.to_ascii_lowercase(), b'1' | b'b' | b'i' | b'o');
     if let Some(index) = text.bytes().skip(data_starts).position(|b| !in_alphabet(b)) {
@@ -155,12 +160,12 @@ fn witness_version(parsed: &UncheckedHrpstring<'_>, text: &str) -> Result<u8, Ad
     let version = parsed.witness_version().map(|version| version.to_u8());
     version
         .filter(|&version| version <= MAX_WITNESS_VERSION)
-        .ok_or_else(|| AddressError::WitnessVersion { address: excerpt(text) })
+        .ok_or_else(|| AddressError::WitnessVersion { address: text.to_owned() })
 }
 
-/// The witness program, once the checksum is found to be of the kind that its version takes.
+/// Returns the witness program if the checksum holds and is of the kind that the version requires.
 fn checked<'s>(parsed: &UncheckedHrpstring<'s>, text: &'s str) -> Result<CheckedHrpstring<'s>, AddressError> {
-    let address = || excerpt(text);
+    let address = || text.to_owned();
     let (bech32, bech32m) = (parsed.has_valid_checksum::<Bech32>(), parsed.has_valid_checksum::<Bech32m>());
     if !bech32 && !bech32m {
         return Err(AddressError::BadChecksum { address: address(), encoding: "bech32" });
@@ -176,7 +181,7 @@ fn checked<'s>(parsed: &UncheckedHrpstring<'s>, text: &'s str) -> Result<Checked
     } else {
         CheckedHrpstring::new::<Bech32m>(text).map_err(bad_checksum)?
     };
-    // An empty data part leaves a checksum character in the version's place.
+    // With an empty data part, a checksum character stands at the position of the version.
     program.remove_witness_version().ok_or_else(|| AddressError::WitnessVersion { address: address() })?;
     Ok(program)
 }

@@ -1,8 +1,8 @@
-//! Alert rules over facts: thresholds are data, and so is what they are compared with.
+//! Alert rules over facts: thresholds are data, and so are the facts.
 //!
-//! Owns the comparison and the wording. The caller supplies the facts (views of PostgreSQL, counters of
-//! the sidecar) and delivers the alerts. A rule whose metric has no value raises no alert and is
-//! reported as not evaluated: silence must not be taken for health.
+//! Owns the comparison and the wording. The caller supplies the facts (views of PostgreSQL,
+//! counters of the sidecar) and delivers the alerts. A rule whose metric has no value raises no
+//! alert and is reported as not evaluated: silence must not be taken for health.
 //!
 //! ```
 //! use arx_core::alert::{Comparison, Facts, Rule, Severity, evaluate};
@@ -16,9 +16,10 @@
 //!     unit: "%".into(),
 //!     message: "connections are running out".into(),
 //! };
-//! let found = evaluate(&[rule], &Facts::from_iter([("connections_used", 97.5)]))?;
-//! assert_eq!(found.alerts[0].severity, Severity::Critical);
-//! assert_eq!(found.alerts[0].message, "connections are running out: 97.5 % is above the critical threshold of 95 %");
+//! let evaluation = evaluate(&[rule], &Facts::from_iter([("connections_used", 97.5)]))?;
+//! assert_eq!(evaluation.alerts[0].severity, Severity::Critical);
+//! let message = "connections are running out: 97.5 % is above the critical threshold of 95 %";
+//! assert_eq!(evaluation.alerts[0].message, message);
 //! # Ok::<(), arx_core::alert::AlertError>(())
 //! ```
 
@@ -29,7 +30,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// On which side of a threshold trouble lies. A value that equals the threshold is no trouble.
+/// Side of a threshold on which a rule fires. A value equal to the threshold does not fire it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Comparison {
@@ -49,7 +50,6 @@ impl Comparison {
         }
     }
 
-    /// Whether `value` is beyond `threshold`.
     fn is_beyond(self, value: f64, threshold: f64) -> bool {
         match self {
             Self::Above => value > threshold,
@@ -76,13 +76,13 @@ impl FromStr for Comparison {
     }
 }
 
-/// How urgent an alert is. Ordered: `Warning < Critical`.
+/// Urgency of an alert. Ordered: `Warning < Critical`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// To be looked at.
+    /// Needs attention.
     Warning,
-    /// To be looked at now.
+    /// Needs immediate attention.
     Critical,
 }
 
@@ -106,19 +106,19 @@ impl fmt::Display for Severity {
 /// Thresholds for one metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
-    /// The rule's name.
+    /// Name of the rule.
     pub rule: String,
-    /// The fact it looks at.
+    /// Name of the fact that it compares.
     pub metric: String,
-    /// On which side trouble lies.
+    /// Side of the thresholds on which the rule fires.
     pub comparison: Comparison,
-    /// Beyond this: a warning.
+    /// Threshold of a warning.
     pub warning: Option<f64>,
-    /// Beyond this: critical. Not nearer to good values than `warning`.
+    /// Threshold of a critical alert; not nearer to good values than `warning`.
     pub critical: Option<f64>,
-    /// The unit of metric and thresholds, may be empty.
+    /// Unit of metric and thresholds; may be empty.
     pub unit: String,
-    /// What is wrong when it fires, without numbers; they are added.
+    /// Description of the problem, without numbers; they are added.
     pub message: String,
 }
 
@@ -128,7 +128,7 @@ pub struct Rule {
 pub struct Facts(BTreeMap<String, f64>);
 
 impl Facts {
-    /// No facts.
+    /// Creates an empty set of facts.
     #[must_use]
     pub const fn new() -> Self {
         Self(BTreeMap::new())
@@ -145,7 +145,7 @@ impl Facts {
         self.0.contains_key(metric)
     }
 
-    /// A metric's value, `None` if it is missing or NaN.
+    /// Returns a metric's value, `None` if it is missing or NaN.
     #[must_use]
     pub fn get(&self, metric: &str) -> Option<f64> {
         self.0.get(metric).copied().filter(|value| !value.is_nan())
@@ -161,15 +161,15 @@ impl<N: Into<String>> FromIterator<(N, f64)> for Facts {
 /// A rule that fired.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Alert {
-    /// The rule's name.
+    /// Name of the rule.
     pub rule: String,
-    /// How urgent it is.
+    /// Urgency of the alert.
     pub severity: Severity,
     /// The rule's message with value, threshold and unit.
     pub message: String,
-    /// The metric's value.
+    /// Value of the metric.
     pub value: f64,
-    /// The threshold it is beyond.
+    /// Threshold that the value is beyond.
     pub threshold: f64,
 }
 
@@ -207,59 +207,60 @@ impl fmt::Display for Missing {
 /// Result of a set of rules. A rule in neither list was evaluated and did not fire.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Evaluation {
-    /// The rules that fired, in the rules' order.
+    /// Rules that fired, in the order of the rules.
     pub alerts: Vec<Alert>,
-    /// The rules that were not evaluated, in the rules' order.
+    /// Rules that were not evaluated, in the order of the rules.
     pub missing: Vec<Missing>,
 }
 
-/// A rule that makes no sense.
+/// An invalid rule or comparison.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum AlertError {
-    /// Not a comparison.
+    /// The text is not a comparison.
     #[error("comparison {text:?} is unknown; expected above or below")]
     UnknownComparison {
-        /// What was given.
+        /// The text.
         text: String,
     },
-    /// A threshold that nothing compares with.
+    /// The threshold is NaN.
     #[error("alert rule {rule:?} has a {severity} threshold that is not a number; set a number or none")]
     NotANumber {
-        /// The rule.
+        /// Name of the rule.
         rule: String,
-        /// Which threshold.
+        /// Severity of the threshold.
         severity: Severity,
     },
-    /// The warning would come after the critical alert.
+    /// The warning threshold is beyond the critical threshold.
     #[error(
         "alert rule {rule:?} fires {comparison} its thresholds, yet its warning threshold {warning} is {comparison} \
          its critical threshold {critical}; exchange the two"
     )]
     WrongOrder {
-        /// The rule.
+        /// Name of the rule.
         rule: String,
-        /// On which side trouble lies.
+        /// Side of the thresholds on which the rule fires.
         comparison: Comparison,
         /// The warning threshold.
         warning: f64,
         /// The critical threshold.
         critical: f64,
     },
-    /// A rule that can never fire.
+    /// The rule has no threshold and can never fire.
     #[error(
         "alert rule {rule:?} has no threshold and can never fire; set a warning or a critical threshold, or remove it"
     )]
     NoThreshold {
-        /// The rule.
+        /// Name of the rule.
         rule: String,
     },
 }
 
-/// Compares every rule with the facts. Critical wins over warning, so a rule fires at most once. O(rules × log facts).
+/// Compares every rule with the facts. Critical wins over warning, so a rule fires at most once.
+/// O(rules × log facts).
 ///
 /// # Errors
-/// [`AlertError::NotANumber`], [`AlertError::WrongOrder`] and [`AlertError::NoThreshold`], each naming the first such rule;
-/// then nothing is evaluated.
+/// [`AlertError::NotANumber`], [`AlertError::WrongOrder`] and [`AlertError::NoThreshold`], each
+/// naming the first such rule; then nothing is evaluated.
 pub fn evaluate(rules: &[Rule], facts: &Facts) -> Result<Evaluation, AlertError> {
     rules.iter().try_for_each(check)?;
     let mut evaluation = Evaluation::default();
@@ -315,7 +316,7 @@ fn describe(rule: &Rule, severity: Severity, value: f64, threshold: f64) -> Stri
     format!("{}: {shown}{unit} is {} the {severity} threshold of {limit}{unit}", rule.message, rule.comparison)
 }
 
-/// At most three decimals, unless they would hide a small value or overflow a large one.
+/// Rounds to three decimals, unless that would hide a small value or overflow a large one.
 fn rounded(value: f64) -> String {
     let thousandths = (value * 1000.0).round();
     if thousandths == 0.0 || !thousandths.is_finite() { value.to_string() } else { (thousandths / 1000.0).to_string() }
@@ -333,13 +334,13 @@ mod tests {
     }
 
     fn fired(rule: Rule, value: f64) -> Option<(Severity, f64)> {
-        let found = evaluate(&[rule], &Facts::from_iter([("cache_hit_ratio", value)])).unwrap();
-        assert!(found.missing.is_empty() && found.alerts.len() <= 1);
-        found.alerts.first().map(|alert| (alert.severity, alert.threshold))
+        let evaluation = evaluate(&[rule], &Facts::from_iter([("cache_hit_ratio", value)])).unwrap();
+        assert!(evaluation.missing.is_empty() && evaluation.alerts.len() <= 1);
+        evaluation.alerts.first().map(|alert| (alert.severity, alert.threshold))
     }
 
     #[test]
-    fn critical_wins_over_warning_and_the_threshold_itself_is_still_good() {
+    fn critical_wins_over_warning_and_a_value_at_the_threshold_does_not_fire() {
         let below = || rule(Comparison::Below, Some(90.0), Some(80.0));
         assert_eq!(fired(below(), 95.0), None);
         assert_eq!(fired(below(), 90.0), None);
@@ -394,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_rules_are_errors_that_name_the_rule() {
+    fn invalid_rules_are_errors_that_name_the_rule() {
         let wrong = evaluate(&[rule(Comparison::Below, Some(80.0), Some(90.0))], &Facts::new()).unwrap_err();
         assert!(matches!(wrong, AlertError::WrongOrder { warning: 80.0, critical: 90.0, .. }));
         assert!(wrong.to_string().contains("\"cache\""), "{wrong}");

@@ -1,11 +1,13 @@
-//! Labels on addresses: the categories that ARX ships, how severe each is, and how other vocabularies map onto them.
+//! Labels on addresses: the built-in categories, their severities, and the mapping of other
+//! vocabularies onto them.
 //!
-//! Owns the vocabulary, not the labels: rows live in `arx.address_labels`, and users may add categories of their own to
-//! `arx.label_categories`, whose shipped rows are [`CATEGORIES`]. Lists of labels come with two words a row, a category (what
-//! the address is) and an abuse (what it did), in GraphSense's, Etherscan's or a sanctions list's vocabulary; [`categorize`]
-//! turns them into one category. What it does not know becomes `other`, never something it might not be: the words it knows
-//! are those that mean one thing in the public lists (GraphSense TagPacks and their INTERPOL-based taxonomy, Etherscan's label
-//! cloud, OFAC's list).
+//! Owns the vocabulary, not the labels: rows live in `arx.address_labels`, and users may add
+//! categories to `arx.label_categories`, whose built-in rows are [`CATEGORIES`]. Label lists have
+//! two words a row, a category (the role of the address) and an abuse (its misuse), in the
+//! vocabulary of GraphSense, Etherscan or a sanctions list; [`categorize`] maps them to one
+//! category. Only words with a single meaning in the public lists are mapped (GraphSense TagPacks
+//! and their INTERPOL-based taxonomy, Etherscan's label cloud, OFAC's list); every other word
+//! becomes `other`.
 
 mod vocabulary;
 
@@ -17,16 +19,16 @@ use thiserror::Error;
 
 pub use vocabulary::{categorize, categorize_with_label};
 
-/// How grave a label is. Ordered: `None < Low < Medium < High < Severe`.
+/// Severity of a label. Ordered: `None < Low < Medium < High < Severe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// No reason for concern.
     #[default]
     None,
-    /// Worth knowing.
+    /// Notable.
     Low,
-    /// Hides where funds come from.
+    /// Hides the origin of funds.
     Medium,
     /// Illicit.
     High,
@@ -35,10 +37,10 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Every severity, rising.
+    /// Every severity, in ascending order.
     pub const ALL: [Self; 5] = [Self::None, Self::Low, Self::Medium, Self::High, Self::Severe];
 
-    /// The value of `label_severity_enum`.
+    /// Returns the value of `label_severity_enum`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,7 +53,7 @@ impl Severity {
     }
 }
 
-/// What a label says about tracing and risk.
+/// Meaning of a label for tracing and risk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelKind {
@@ -67,7 +69,7 @@ impl LabelKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Illicit, Self::Service, Self::Neutral];
 
-    /// The value of `label_categories.kind`.
+    /// Returns the value of `label_categories.kind`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,19 +80,19 @@ impl LabelKind {
     }
 }
 
-/// A word that is no severity or no kind.
+/// An unknown severity or kind.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LabelError {
-    /// Not a [`Severity`].
+    /// The text is not a [`Severity`].
     #[error("severity {text:?} is unknown; expected none, low, medium, high or severe")]
     UnknownSeverity {
-        /// What was given.
+        /// The text.
         text: String,
     },
-    /// Not a [`LabelKind`].
+    /// The text is not a [`LabelKind`].
     #[error("label kind {text:?} is unknown; expected illicit, service or neutral")]
     UnknownKind {
-        /// What was given.
+        /// The text.
         text: String,
     },
 }
@@ -99,8 +101,8 @@ impl FromStr for Severity {
     type Err = LabelError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|severity| severity.as_str().eq_ignore_ascii_case(text));
-        found.ok_or_else(|| LabelError::UnknownSeverity { text: text.to_owned() })
+        let severity = Self::ALL.into_iter().find(|severity| severity.as_str().eq_ignore_ascii_case(text));
+        severity.ok_or_else(|| LabelError::UnknownSeverity { text: text.to_owned() })
     }
 }
 
@@ -108,8 +110,8 @@ impl FromStr for LabelKind {
     type Err = LabelError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(text));
-        found.ok_or_else(|| LabelError::UnknownKind { text: text.to_owned() })
+        let kind = Self::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(text));
+        kind.ok_or_else(|| LabelError::UnknownKind { text: text.to_owned() })
     }
 }
 
@@ -125,14 +127,14 @@ impl fmt::Display for LabelKind {
     }
 }
 
-/// A category as shipped.
+/// A built-in category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Category {
-    /// The name, the key of `arx.label_categories`.
+    /// Name, the key of `arx.label_categories`.
     pub name: &'static str,
-    /// What it says about tracing and risk.
+    /// Meaning for tracing and risk.
     pub kind: LabelKind,
-    /// The severity of a label that states none.
+    /// Severity of labels that state none.
     pub severity: Severity,
 }
 
@@ -140,7 +142,8 @@ const fn entry(name: &'static str, kind: LabelKind, severity: Severity) -> Categ
     Category { name, kind, severity }
 }
 
-/// The shipped categories, the gravest first: where a list gives an address several words, the first here wins.
+/// Built-in categories, the most severe first: of several words for an address, the first category
+/// wins.
 pub const CATEGORIES: [Category; 23] = [
     entry("sanctions", LabelKind::Illicit, Severity::Severe),
     entry("terrorism", LabelKind::Illicit, Severity::Severe),
@@ -167,16 +170,17 @@ pub const CATEGORIES: [Category; 23] = [
     entry("other", LabelKind::Neutral, Severity::None),
 ];
 
-/// The category whose exposure is told apart, of whatever amount.
+/// Category whose exposure is reported separately, regardless of its amount.
 pub const SANCTIONS: &str = "sanctions";
 
-/// The shipped category of that name.
+/// Returns the built-in category with a name.
 #[must_use]
 pub fn category(name: &str) -> Option<&'static Category> {
     CATEGORIES.iter().find(|category| category.name == name)
 }
 
-/// The severity of a label of this category that states none; `None` (the option) for a category that ARX does not ship.
+/// Returns the severity of labels of a category that state none; `None` if the category is not
+/// built in.
 #[must_use]
 pub fn default_severity(name: &str) -> Option<Severity> {
     category(name).map(|category| category.severity)
@@ -187,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn categories_are_those_of_the_table_label_categories() {
+    fn categories_match_the_table_label_categories() {
         let sql = include_str!("../../../sql/postgres/13_labels.sql");
         let insert = sql.split("INSERT INTO label_categories").nth(1).unwrap().split(';').next().unwrap();
         let in_sql: Vec<[&str; 3]> = insert
@@ -198,13 +202,13 @@ mod tests {
                 [quoted[1], quoted[3], quoted[5]]
             })
             .collect();
-        let shipped: Vec<[&str; 3]> =
+        let built_in: Vec<[&str; 3]> =
             CATEGORIES.iter().map(|c| [c.name, c.kind.as_str(), c.severity.as_str()]).collect();
-        assert_eq!(shipped, in_sql);
+        assert_eq!(built_in, in_sql);
     }
 
     #[test]
-    fn severities_and_kinds_are_read_back_as_written() {
+    fn severities_and_kinds_parse_from_their_printed_form() {
         for severity in Severity::ALL {
             assert_eq!(severity.as_str().parse(), Ok(severity));
             assert_eq!(serde_json::to_string(&severity).unwrap(), format!("\"{severity}\""));

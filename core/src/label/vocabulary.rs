@@ -1,11 +1,12 @@
-//! Words of public label lists, mapped onto the shipped categories.
+//! Mapping of words of public label lists onto the built-in categories.
 
 use super::CATEGORIES;
 
-/// The category for a label that a list describes by `category` and `abuse`; either may be empty, and `category` may hold
-/// several words separated by `|`, `,` or `;`. The abuse decides if there is one: an exchange that was used for a scam is
-/// labelled for the scam. Of several words the gravest wins ([`CATEGORIES`] is in that order). Upper case, blanks and dashes do
-/// not matter. Always one of the shipped categories; `other` where nothing is known, `illicit` where an abuse is of no known kind.
+/// Returns the built-in category of a label that a list describes by `category` and `abuse`. Either
+/// may be empty, and `category` may hold several words separated by `|`, `,` or `;`. The abuse
+/// decides if one is stated: an exchange that was used for a scam is labelled for the scam. Of
+/// several words the most severe wins, in the order of [`CATEGORIES`]. Case, blanks and dashes do
+/// not matter. Unknown categories become `other`, unknown abuses `illicit`.
 ///
 /// ```
 /// use arx_core::label::categorize;
@@ -16,25 +17,25 @@ use super::CATEGORIES;
 /// ```
 #[must_use]
 pub fn categorize(category: &str, abuse: &str) -> &'static str {
-    let stated = words(abuse).filter(|word| !is_nothing(word)).collect::<Vec<_>>();
+    let stated = words(abuse).filter(|word| !is_placeholder(word)).collect::<Vec<_>>();
     if !stated.is_empty() {
-        return gravest(stated.iter().filter_map(|word| known_word(word))).unwrap_or("illicit");
+        return most_severe(stated.iter().filter_map(|word| category_of(word))).unwrap_or("illicit");
     }
-    gravest(words(category).filter_map(|word| known_word(&word))).unwrap_or("other")
+    most_severe(words(category).filter_map(|word| category_of(&word))).unwrap_or("other")
 }
 
-/// As [`categorize`], and where that finds nothing, what the label's own text says beyond doubt: sanctions lists name
-/// themselves there, and GraphSense's word `market` stands for darknet markets and for token contracts alike, which only the
-/// market's name tells apart.
+/// Returns the category by [`categorize`], or if that is `other`, by the text of the label:
+/// sanctions lists are named there, and GraphSense's word `market` covers darknet markets and token
+/// contracts, which only the market's name distinguishes.
 #[must_use]
 pub fn categorize_with_label(category: &str, abuse: &str, label: &str) -> &'static str {
     match categorize(category, abuse) {
         "other" => by_label(category, label),
-        found => found,
+        category => category,
     }
 }
 
-/// Darknet markets as public lists spell them, in lower case without blanks.
+/// Names of darknet markets in public lists, in lower case without blanks.
 const DARKNET_MARKETS: [&str; 20] = [
     "hydramarket",
     "alphabaymarket",
@@ -70,25 +71,24 @@ fn by_label(category: &str, label: &str) -> &'static str {
     "other"
 }
 
-/// Words in lower case, with `_` between their parts.
+/// Splits a list into words in lower case, with `_` between their parts.
 fn words(text: &str) -> impl Iterator<Item = String> {
     let split = text.split(['|', ',', ';']).map(str::trim).filter(|word| !word.is_empty());
     split.map(|word| word.chars().map(|c| if c == '-' || c == ' ' { '_' } else { c.to_ascii_lowercase() }).collect())
 }
 
-/// What lists write where there is no abuse.
-fn is_nothing(word: &str) -> bool {
+/// Matches placeholders that lists use for the absence of an abuse.
+fn is_placeholder(word: &str) -> bool {
     matches!(word, "none" | "no" | "false" | "0" | "null" | "nan" | "n/a" | "_" | "unknown")
 }
 
-fn gravest(found: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    found.min_by_key(|name| CATEGORIES.iter().position(|category| category.name == *name))
+fn most_severe(categories: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    categories.min_by_key(|name| CATEGORIES.iter().position(|category| category.name == *name))
 }
 
-/// The category that a word stands for.
-fn known_word(word: &str) -> Option<&'static str> {
+fn category_of(word: &str) -> Option<&'static str> {
     if let Some(category) = CATEGORIES.iter().find(|category| category.name == word) {
-        // A list's `other` says nothing, and must not win over a word that does.
+        // A list's `other` carries no information and must not win over another word.
         return (category.name != "other").then_some(category.name);
     }
     illicit_word(word).or_else(|| service_word(word)).or_else(|| neutral_word(word))
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_label_decides_where_the_words_say_nothing() {
+    fn the_label_decides_where_the_words_are_unknown() {
         let listed = "Asset listed under US Treasury OFAC Sanctions List";
         assert_eq!(categorize_with_label("user", "", listed), "sanctions");
         assert_eq!(categorize_with_label("market", "", "Hydra Market"), "darknet_market");
@@ -252,9 +252,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_words_give_a_shipped_category(category in "\\PC{0,40}", abuse in "\\PC{0,20}", label in "\\PC{0,40}") {
-            let found = categorize_with_label(&category, &abuse, &label);
-            prop_assert!(crate::label::category(found).is_some());
+        fn any_words_map_to_a_built_in_category(category in "\\PC{0,40}", abuse in "\\PC{0,20}", label in "\\PC{0,40}") {
+            let name = categorize_with_label(&category, &abuse, &label);
+            prop_assert!(crate::label::category(name).is_some());
         }
     }
 }

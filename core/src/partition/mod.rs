@@ -1,18 +1,26 @@
-//! Partitions by month: from a policy and what exists to a plan.
+//! Partitions by month: plans from a policy and the existing partitions.
 //!
-//! A plan is a value: the steps to take, in order, each with its reason. Nothing here executes one or knows SQL; the extension
-//! shows plans (`dry_run`) and carries them out. Planning what has been carried out gives an empty plan.
+//! A plan is a value: the steps to take, in order, each with its reason. Nothing here executes a
+//! plan or knows SQL; the extension shows plans (`dry_run`) and executes them. Planning again after
+//! a plan was executed gives an empty plan.
 //!
-//! - **Made ahead:** the current month and [`Policy::premake`] more, and every month that has rows in the default partition.
-//! - **Retired:** partitions that ended [`Policy::retention`] months before the current month began, or earlier. The default
-//!   partition is never touched, nor is a partition that is neither named like one of ARX's nor exactly a month.
-//! - Months are months of UTC. Upper bounds are exclusive, as PostgreSQL's are.
+//! - **Created:** the current month the following [`Policy::premake`] months, and every month that
+//!   has rows in the default partition.
+//! - **Retired:** partitions that ended [`Policy::retention`] months before the current month
+//!   began, or earlier. The default partition is never touched, nor is a partition that neither has
+//!   a name given by [`partition_name`] nor spans exactly one month.
+//! - Months are months of UTC. Upper bounds are exclusive.
 //!
 //! ```
 //! use arx_core::partition::{Action, Policy, RetentionMode, plan};
 //!
-//! let now = chrono::DateTime::from_timestamp(1_706_000_000, 0).ok_or("out of range")?; // 2024-01-23
-//! let policy = Policy { relation: "transactions".into(), premake: 1, retention: None, retention_mode: RetentionMode::Detach };
+//! let now = chrono::DateTime::from_timestamp(1_706_000_000, 0).ok_or("out of range")?;
+//! let policy = Policy {
+//!     relation: "transactions".into(),
+//!     premake: 1,
+//!     retention: None,
+//!     retention_mode: RetentionMode::Detach,
+//! };
 //! let steps = plan(&policy, &[], now, &[])?;
 //! assert!(steps.iter().all(|step| step.action == Action::Create));
 //! assert_eq!(steps[1].partition, "transactions_2024_02");
@@ -32,14 +40,14 @@ use thiserror::Error;
 pub use month::Month;
 pub use plan::{MAX_COVER_MONTHS, MAX_NAME_BYTES, MAX_PREMAKE, cover, partition_name, plan};
 
-/// What happens to a partition whose time is over.
+/// Treatment of partitions older than the retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RetentionMode {
-    /// It becomes a table of its own and keeps its rows.
+    /// The partition becomes a separate table and keeps its rows.
     #[default]
     Detach,
-    /// It is removed with its rows.
+    /// The partition is removed with its rows.
     Drop,
 }
 
@@ -53,7 +61,7 @@ impl RetentionMode {
         }
     }
 
-    /// The step that retires a partition.
+    /// Returns the action that retires a partition.
     #[must_use]
     pub const fn action(self) -> Action {
         match self {
@@ -81,35 +89,36 @@ impl FromStr for RetentionMode {
     }
 }
 
-/// How a table is partitioned by month.
+/// Policy of a table that is partitioned by month.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// The partitioned table's bare name, without schema and quotes; partitions are named after it.
+    /// Bare name of the partitioned table, without schema and quotes; partitions are named after
+    /// it.
     pub relation: String,
-    /// Months made ahead of the current one, at most [`MAX_PREMAKE`].
+    /// Number of months created ahead of the current one, at most [`MAX_PREMAKE`].
     pub premake: u32,
-    /// Whole months kept before the current one; `None` keeps everything.
+    /// Number of whole months kept before the current one; `None` keeps everything.
     pub retention: Option<u32>,
-    /// What happens to older months.
+    /// Treatment of older months.
     pub retention_mode: RetentionMode,
 }
 
-/// What rows a partition takes.
+/// Rows that belong in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bounds {
-    /// Those that no other partition takes.
+    /// Rows that belong in no other partition.
     Default,
-    /// Those from `from` up to, not including, `to`.
+    /// Rows from `from` up to, not including, `to`.
     Range {
-        /// The first instant, `None` for MINVALUE.
+        /// First instant, `None` for MINVALUE.
         from: Option<DateTime<Utc>>,
-        /// The instant after the last, `None` for MAXVALUE.
+        /// Instant after the last, `None` for MAXVALUE.
         to: Option<DateTime<Utc>>,
     },
 }
 
 impl Bounds {
-    /// Exactly this month.
+    /// Returns the bounds of a month.
     #[must_use]
     pub const fn month(month: Month) -> Self {
         Self::Range { from: Some(month.from()), to: Some(month.to()) }
@@ -130,22 +139,22 @@ impl fmt::Display for Bounds {
     }
 }
 
-/// A partition that the table has.
+/// An existing partition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Existing {
-    /// Its bare name.
+    /// Bare name.
     pub name: String,
-    /// What rows it takes.
+    /// Rows that belong in it.
     pub bounds: Bounds,
 }
 
-/// What a step does.
+/// Effect of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Makes a partition; rows in the default partition that belong to it move into it.
+    /// Creates a partition, and moves its rows out of the default partition.
     Create,
-    /// Makes a partition a table of its own.
+    /// Makes a partition a separate table.
     Detach,
     /// Removes a partition with its rows.
     Drop,
@@ -172,55 +181,55 @@ impl fmt::Display for Action {
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// What to do.
+    /// Effect of the step.
     pub action: Action,
-    /// The partition's bare name, not quoted.
+    /// Bare name of the partition, not quoted.
     pub partition: String,
-    /// The first instant of its range.
+    /// First instant of its range.
     pub from: DateTime<Utc>,
-    /// The instant after its range.
+    /// Instant after its range.
     pub to: DateTime<Utc>,
-    /// Why, for the operator.
+    /// Reason for the step, for the operator.
     pub reason: String,
 }
 
-/// Why there is no plan.
+/// An invalid policy, range or partition.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PartitionError {
-    /// Not a month of the years 1 to 9999.
+    /// The month is not a month of the years 1 to 9999.
     #[error("month {month} of year {year} does not exist; expected months 1 to 12 of years 1 to 9999")]
     NoSuchMonth {
-        /// The year given.
+        /// The year.
         year: i32,
-        /// The month given.
+        /// The month.
         month: u32,
     },
-    /// No month ahead of this one can be named.
-    #[error("no partition can be made after month {month}: years end at 9999")]
+    /// The month has no next one.
+    #[error("no partition can be created after month {month}: the last year is 9999")]
     NoNextMonth {
         /// The last month.
         month: Month,
     },
-    /// Not a retention mode.
+    /// The text is not a retention mode.
     #[error("retention mode {text:?} is unknown; expected detach or drop")]
     UnknownRetentionMode {
-        /// What was given.
+        /// The text.
         text: String,
     },
     /// The policy names no table.
     #[error("partition policy names no table; give the name of a partitioned table")]
     NoRelation,
-    /// More months ahead than anybody needs.
-    #[error("policy of table {relation:?} makes {premake} months ahead; expected at most {limit}")]
+    /// The policy creates too many months ahead.
+    #[error("policy of table {relation:?} creates {premake} months ahead; expected at most {limit}")]
     PremakeTooLarge {
         /// The table.
         relation: String,
-        /// Months ahead.
+        /// Number of months ahead.
         premake: u32,
-        /// The most allowed.
+        /// Maximum.
         limit: u32,
     },
-    /// A month is needed that another partition holds in part.
+    /// A required month is partly covered by another partition.
     #[error(
         "month {month} of table {relation:?} is partly covered by partition {partition:?} ({bounds}); \
          detach or re-create that partition with bounds of whole months"
@@ -228,36 +237,36 @@ pub enum PartitionError {
     PartlyCovered {
         /// The table.
         relation: String,
-        /// The month needed.
+        /// The required month.
         month: Month,
         /// The partition in the way.
         partition: String,
         /// Its bounds.
         bounds: Bounds,
     },
-    /// The name of a new partition is taken by a partition with other bounds.
+    /// The name of a new partition is in use by a partition with other bounds.
     #[error(
         "partition {partition:?} of table {relation:?} exists with bounds {bounds}, not those of month {month}; rename it"
     )]
     NameTaken {
         /// The table.
         relation: String,
-        /// The month needed.
+        /// The required month.
         month: Month,
         /// The name.
         partition: String,
-        /// The bounds of the partition that has it.
+        /// Bounds of the partition with that name.
         bounds: Bounds,
     },
-    /// A range that ends before it begins.
-    #[error("range to cover begins {from} and ends {to}, before its beginning; exchange the two")]
+    /// The range ends before it begins.
+    #[error("range to cover begins at {from} and ends earlier, at {to}; exchange the two")]
     RangeReversed {
         /// The beginning.
         from: DateTime<Utc>,
         /// The end.
         to: DateTime<Utc>,
     },
-    /// A range of more months than one call makes.
+    /// The range has more months than one call creates.
     #[error(
         "range from {from} to {to} spans {months} months; expected at most {limit}, so check the dates or split the range"
     )]
@@ -266,9 +275,9 @@ pub enum PartitionError {
         from: DateTime<Utc>,
         /// The end.
         to: DateTime<Utc>,
-        /// Months in it.
+        /// Number of months in the range.
         months: u32,
-        /// The most allowed.
+        /// Maximum.
         limit: u32,
     },
 }

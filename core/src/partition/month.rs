@@ -1,4 +1,4 @@
-//! A calendar month of UTC with its bounds.
+//! Calendar months of UTC and their bounds.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct Month {
 const MONTHS_A_YEAR: i32 = 12;
 
 impl Month {
-    /// Month `month` (1 to 12) of year `year` (1 to 9999).
+    /// Makes the month `month` (1 to 12) of year `year` (1 to 9999).
     ///
     /// # Errors
     /// [`PartitionError::NoSuchMonth`].
@@ -36,7 +36,7 @@ impl Month {
         }
     }
 
-    /// The month that holds an instant.
+    /// Returns the month that contains an instant.
     ///
     /// # Errors
     /// [`PartitionError::NoSuchMonth`] outside the years 1 to 9999.
@@ -44,43 +44,44 @@ impl Month {
         Self::new(at.year(), at.month())
     }
 
-    /// The year.
+    /// Returns the year.
     #[must_use]
     pub const fn year(self) -> i32 {
         self.year
     }
 
-    /// The month of the year, 1 to 12.
+    /// Returns the month of the year, 1 to 12.
     #[must_use]
     pub const fn month(self) -> u32 {
         self.month
     }
 
-    /// Its first instant.
+    /// Returns its first instant.
     #[must_use]
     pub const fn from(self) -> DateTime<Utc> {
         self.from
     }
 
-    /// The first instant after it.
+    /// Returns the first instant after it.
     #[must_use]
     pub const fn to(self) -> DateTime<Utc> {
         self.to
     }
 
-    /// The month after, `None` after 9999.
+    /// Returns the next month, `None` after 9999.
     #[must_use]
     pub fn next(self) -> Option<Self> {
         self.offset(1)
     }
 
-    /// The month before, `None` before year 1.
+    /// Returns the previous month, `None` before year 1.
     #[must_use]
     pub fn prev(self) -> Option<Self> {
         self.offset(-1)
     }
 
-    /// The month that many months later, or earlier where negative; `None` outside the years 1 to 9999.
+    /// Returns the month `months` later, or earlier if negative; `None` outside the years 1 to
+    /// 9999.
     #[must_use]
     pub fn offset(self, months: i32) -> Option<Self> {
         let index = self.index().checked_add(months)?;
@@ -88,20 +89,20 @@ impl Month {
         Self::new(index.div_euclid(MONTHS_A_YEAR), month).ok()
     }
 
-    /// Months from this one up to `later`: 0 for itself, negative for an earlier one.
+    /// Returns the number of months from this one to `later`, negative if `later` is earlier.
     #[must_use]
     pub fn months_until(self, later: Self) -> i32 {
         later.index() - self.index()
     }
 
-    /// Months since the beginning of year 0; the range of years keeps it small.
+    /// Counts months since the beginning of year 0; the range of years keeps it small.
     fn index(self) -> i32 {
         let month = i32::try_from(self.month).unwrap_or(1);
         self.year * MONTHS_A_YEAR + month - 1
     }
 }
 
-/// As in partitions' names: `2024_01`.
+/// Prints a month like names of partitions: `2024_01`.
 impl fmt::Display for Month {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04}_{:02}", self.year, self.month)

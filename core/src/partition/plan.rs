@@ -1,4 +1,4 @@
-//! The planner.
+//! Planning: required months, missing partitions, retired partitions.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,16 @@ use chrono::{DateTime, Utc};
 
 use super::{Action, Bounds, Existing, Month, PartitionError, Policy, Step};
 
-/// The most months made ahead: a hundred years.
+/// Maximum number of months created ahead: a hundred years.
 pub const MAX_PREMAKE: u32 = 1200;
-/// The most months that one call of [`cover`] spans: two hundred years, beyond which a date is a mistake.
+/// Maximum number of months in one call of [`cover`]: two hundred years, beyond which a date is a
+/// mistake.
 pub const MAX_COVER_MONTHS: u32 = 2400;
 /// Longest name of a partition, in bytes. The database must allow names of this length.
 pub const MAX_NAME_BYTES: usize = 63;
 
-/// The name of a month's partition: `<table>_YYYY_MM`, the table's part cut so that the whole fits into 63 bytes.
+/// Returns the name of a month's partition: `<table>_YYYY_MM`, with the table's part cut to fit
+/// into [`MAX_NAME_BYTES`].
 #[must_use]
 pub fn partition_name(relation: &str, month: Month) -> String {
     let suffix = format!("_{month}");
@@ -21,12 +23,13 @@ pub fn partition_name(relation: &str, month: Month) -> String {
     format!("{}{suffix}", &relation[..stem])
 }
 
-/// The steps that bring a table in line with its policy at `now`: first what is created, then what is retired, each oldest
-/// first. `months_in_default` are the months of rows in the default partition; they get partitions, and those of them that are
-/// older than the retention are retired in the same plan. O((m + p) log p) for m months and p partitions.
+/// Returns the steps that bring a table in line with its policy at `now`: first the partitions to
+/// create, then those to retire, each oldest first. `months_in_default` are the months of rows in
+/// the default partition; they get partitions, and those older than the retention are retired in
+/// the same plan. O((m + p) log p) for m months and p partitions.
 ///
 /// # Errors
-/// Every [`PartitionError`] but those of [`cover`]'s range and of parsing.
+/// Every [`PartitionError`] except those of parsing and of the range of [`cover`].
 pub fn plan(
     policy: &Policy,
     existing: &[Existing],
@@ -56,10 +59,12 @@ pub fn plan(
     Ok(steps)
 }
 
-/// The steps that give every instant from `from` to `to`, both included, a partition other than the default one.
+/// Returns the steps that give every instant from `from` to `to`, both included, a partition other
+/// than the default one.
 ///
 /// # Errors
-/// [`PartitionError::RangeReversed`], [`PartitionError::RangeTooLong`] beyond [`MAX_COVER_MONTHS`], and those of [`plan`].
+/// [`PartitionError::RangeReversed`], [`PartitionError::RangeTooLong`] beyond [`MAX_COVER_MONTHS`],
+/// and those of [`plan`].
 pub fn cover(
     policy: &Policy,
     existing: &[Existing],
@@ -126,14 +131,14 @@ fn create(
     Ok(steps)
 }
 
-/// The range partitions of a table in order of time, for looking up months.
+/// Range partitions of a table in order of time, to find those of a month.
 struct Ranges<'a> {
     sorted: Vec<(DateTime<Utc>, DateTime<Utc>, &'a Existing)>,
 }
 
 enum Coverage<'a> {
     Nothing,
-    /// With the first partition in the way.
+    /// Holds the first partition that overlaps the month.
     Partial(&'a Existing),
     Whole,
 }
@@ -151,7 +156,8 @@ impl<'a> Ranges<'a> {
         Self { sorted }
     }
 
-    /// Partitions of one table never overlap, so their ends are in order as well.
+    /// Finds the coverage of a month. Partitions of one table never overlap, so their ends are in
+    /// order, too.
     fn coverage(&self, month: Month) -> Coverage<'a> {
         let first = self.sorted.partition_point(|&(_, to, _)| to <= month.from());
         let mut covered_to = month.from();
@@ -169,22 +175,23 @@ impl<'a> Ranges<'a> {
     }
 }
 
-/// The steps that retire what ended `retention` months before the current month began.
+/// Returns the steps that retire partitions that ended `retention` months before the current month
+/// began.
 fn retire(policy: &Policy, existing: &[Existing], created: &[Step], current: Month) -> Vec<Step> {
     // A retention that reaches back before year 1 keeps everything.
     let keep_from =
         policy.retention.and_then(|months| i32::try_from(months).ok()).and_then(|months| current.offset(-months));
     let Some(keep_from) = keep_from else { return Vec::new() };
-    let ours = existing.iter().filter_map(|partition| match partition.bounds {
+    let retirable = existing.iter().filter_map(|partition| match partition.bounds {
         Bounds::Range { from: Some(from), to: Some(to) } => {
-            let retirable = is_month(from, to) || is_month_name(&policy.relation, &partition.name);
-            retirable.then_some((partition.name.as_str(), from, to))
+            let is_monthly = is_month(from, to) || is_month_name(&policy.relation, &partition.name);
+            is_monthly.then_some((partition.name.as_str(), from, to))
         }
         Bounds::Range { .. } | Bounds::Default => None,
     });
     let created = created.iter().map(|step| (step.partition.as_str(), step.from, step.to));
-    let mut over: Vec<_> = ours.chain(created).filter(|&(_, _, to)| to <= keep_from.from()).collect();
-    over.sort_by_key(|&(_, from, _)| from);
+    let mut expired: Vec<_> = retirable.chain(created).filter(|&(_, _, to)| to <= keep_from.from()).collect();
+    expired.sort_by_key(|&(_, from, _)| from);
     let step = |(partition, from, to): (&str, _, _)| Step {
         action: policy.retention_mode.action(),
         partition: partition.to_owned(),
@@ -192,14 +199,14 @@ fn retire(policy: &Policy, existing: &[Existing], created: &[Step], current: Mon
         to,
         reason: format!("it ended before {keep_from}, the oldest month that the retention keeps"),
     };
-    over.into_iter().map(step).collect()
+    expired.into_iter().map(step).collect()
 }
 
 fn is_month(from: DateTime<Utc>, to: DateTime<Utc>) -> bool {
     Month::of(from).is_ok_and(|month| month.from() == from && month.to() == to)
 }
 
-/// Whether a name is one that [`partition_name`] gives for some month of the table.
+/// Reports whether [`partition_name`] gives a name for some month of the table.
 fn is_month_name(relation: &str, name: &str) -> bool {
     let month = || {
         let (rest, month) = name.rsplit_once('_')?;

@@ -31,8 +31,8 @@ fn summary(steps: &[Step]) -> Vec<(Action, &str)> {
     steps.iter().map(|step| (step.action, step.partition.as_str())).collect()
 }
 
-/// What the table has after a plan was carried out.
-fn carried_out(existing: &[Existing], steps: &[Step]) -> Vec<Existing> {
+/// Returns the partitions of the table after a plan was executed.
+fn executed(existing: &[Existing], steps: &[Step]) -> Vec<Existing> {
     let mut after = existing.to_vec();
     for step in steps {
         match step.action {
@@ -106,7 +106,7 @@ fn a_partly_covered_month_is_an_error_that_names_both() {
 }
 
 #[test]
-fn a_taken_name_is_an_error() {
+fn a_name_in_use_is_an_error() {
     let misnamed = range("transactions_2024_11", "2020-01-01T00:00:00Z", "2020-02-01T00:00:00Z");
     let error = plan(&policy(0, None, RetentionMode::Detach), &[misnamed], at(NOW), &[]).unwrap_err();
     assert!(matches!(error, PartitionError::NameTaken { ref partition, .. } if partition == "transactions_2024_11"));
@@ -119,8 +119,8 @@ fn retention_retires_whole_months_that_are_over_and_nothing_else() {
         of_month(month(2024, 8)),
         of_month(month(2024, 7)),
         of_month(month(2024, 6)),
-        range("somebody_elses_month", "2024-05-01T00:00:00Z", "2024-06-01T00:00:00Z"),
-        range("somebody_elses_year", "2022-01-01T00:00:00Z", "2023-01-01T00:00:00Z"),
+        range("another_owners_month", "2024-05-01T00:00:00Z", "2024-06-01T00:00:00Z"),
+        range("another_owners_year", "2022-01-01T00:00:00Z", "2023-01-01T00:00:00Z"),
         range("transactions_2021_12", "2021-11-15T00:00:00Z", "2022-01-01T00:00:00Z"),
         Existing { name: "old".into(), bounds: Bounds::Range { from: None, to: Some(at("2021-01-01T00:00:00Z")) } },
     ];
@@ -128,7 +128,7 @@ fn retention_retires_whole_months_that_are_over_and_nothing_else() {
     let expected = [
         (Action::Create, "transactions_2024_11"),
         (Action::Detach, "transactions_2021_12"),
-        (Action::Detach, "somebody_elses_month"),
+        (Action::Detach, "another_owners_month"),
         (Action::Detach, "transactions_2024_06"),
         (Action::Detach, "transactions_2024_07"),
     ];
@@ -136,7 +136,7 @@ fn retention_retires_whole_months_that_are_over_and_nothing_else() {
     let steps = plan(&policy(0, Some(5), RetentionMode::Drop), &existing, at(NOW), &[]).unwrap();
     assert_eq!(
         steps.last().map(|step| (step.action, step.partition.as_str())),
-        Some((Action::Drop, "somebody_elses_month"))
+        Some((Action::Drop, "another_owners_month"))
     );
     let all = plan(&policy(0, Some(u32::MAX), RetentionMode::Drop), &existing, at(NOW), &[]).unwrap();
     assert_eq!(summary(&all), [(Action::Create, "transactions_2024_11")]);
@@ -154,7 +154,7 @@ fn expired_rows_in_the_default_partition_get_a_partition_that_is_retired_at_once
 }
 
 #[test]
-fn cover_makes_every_month_of_a_closed_range() {
+fn cover_creates_every_month_of_a_closed_range() {
     let policy = policy(0, None, RetentionMode::Detach);
     let steps =
         cover(&policy, &[of_month(month(2024, 1))], at("2023-12-31T23:59:59Z"), at("2024-03-01T00:00:00Z")).unwrap();
@@ -165,7 +165,7 @@ fn cover_makes_every_month_of_a_closed_range() {
 }
 
 #[test]
-fn cover_refuses_reversed_and_endless_ranges() {
+fn cover_rejects_reversed_and_very_long_ranges() {
     let policy = policy(0, None, RetentionMode::Detach);
     let (early, late) = (at("2000-01-01T00:00:00Z"), at("2200-01-01T00:00:00Z"));
     assert_eq!(cover(&policy, &[], late, early), Err(PartitionError::RangeReversed { from: late, to: early }));
@@ -176,7 +176,7 @@ fn cover_refuses_reversed_and_endless_ranges() {
 }
 
 #[test]
-fn bad_policies_are_refused() {
+fn invalid_policies_are_rejected() {
     let nameless = Policy { relation: String::new(), ..policy(0, None, RetentionMode::Drop) };
     assert_eq!(plan(&nameless, &[], at(NOW), &[]), Err(PartitionError::NoRelation));
     let error = plan(&policy(1201, None, RetentionMode::Drop), &[], at(NOW), &[]).unwrap_err();
@@ -189,7 +189,7 @@ fn bad_policies_are_refused() {
 }
 
 #[test]
-fn names_fit_into_63_bytes_whatever_the_table_is_called() {
+fn names_fit_into_63_bytes_for_any_table_name() {
     assert_eq!(partition_name(&"x".repeat(63), month(2024, 1)), format!("{}_2024_01", "x".repeat(55)));
     let name = partition_name(&"é".repeat(31), month(2024, 1));
     assert_eq!(name, format!("{}_2024_01", "é".repeat(27)));
@@ -201,7 +201,7 @@ fn any_month() -> impl Strategy<Value = Month> {
 
 proptest! {
     #[test]
-    fn a_plan_carried_out_leaves_nothing_to_do_and_no_overlap(
+    fn an_executed_plan_leaves_no_steps_and_no_overlap(
         months in proptest::collection::btree_set(any_month(), 0..40),
         in_default in proptest::collection::vec(any_month(), 0..8),
         now in any_month(),
@@ -213,7 +213,7 @@ proptest! {
         existing.push(default_partition());
         let now = now.from() + TimeDelta::days(9);
         let steps = plan(&policy, &existing, now, &in_default).unwrap();
-        let after = carried_out(&existing, &steps);
+        let after = executed(&existing, &steps);
         prop_assert_eq!(plan(&policy, &after, now, &[]).unwrap(), vec![]);
         prop_assert!(after.contains(&default_partition()));
         let mut ranges: Vec<_> = after.iter().filter_map(|p| match p.bounds {
@@ -226,11 +226,11 @@ proptest! {
     }
 
     #[test]
-    fn what_cover_makes_covers(from in any_month(), length in 0_i64..4000, existing in proptest::collection::btree_set(any_month(), 0..20)) {
+    fn a_covered_range_needs_no_further_steps(from in any_month(), length in 0_i64..4000, existing in proptest::collection::btree_set(any_month(), 0..20)) {
         let policy = policy(0, None, RetentionMode::Detach);
         let existing: Vec<Existing> = existing.into_iter().map(of_month).collect();
         let (from, to) = (from.from(), from.from() + TimeDelta::days(length));
-        let after = carried_out(&existing, &cover(&policy, &existing, from, to).unwrap());
+        let after = executed(&existing, &cover(&policy, &existing, from, to).unwrap());
         prop_assert_eq!(cover(&policy, &after, from, to).unwrap(), vec![]);
     }
 

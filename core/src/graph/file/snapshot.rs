@@ -1,6 +1,7 @@
 //! The transactions of a database that a reader sees.
 
-/// A point in the history of commits: transactions below `xmax` that are not in `in_progress` are seen.
+/// A point in the history of commits: transactions below `xmax` that are not in `in_progress` are
+/// seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     xmax: u64,
@@ -8,8 +9,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Makes a snapshot from the first number that was not yet assigned, and the numbers below it that were in progress, in
-    /// any order.
+    /// Makes a snapshot from the first number that was not yet assigned, and the numbers below it
+    /// that were in progress, in any order.
     #[must_use]
     pub fn new(xmax: u64, mut in_progress: Vec<u64>) -> Self {
         in_progress.retain(|xid| *xid < xmax);
@@ -45,7 +46,8 @@ impl Snapshot {
     /// Reports whether everything that `other` sees is seen here, too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        // This snapshot sees no number from its own end to the other's: the other must not see one either.
+        // This snapshot sees no number from its own end to the other's: the other must not see one
+        // either.
         let beyond = other.in_progress.iter().filter(|xid| **xid >= self.xmax).count() as u64;
         other.xmax.saturating_sub(self.xmax) == beyond && self.in_progress.iter().all(|xid| !other.sees(*xid))
     }
