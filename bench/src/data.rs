@@ -28,26 +28,25 @@ pub enum Source {
 }
 
 impl Source {
-    /// Finds the data set in `chosen` or in its folder `eth_tx_graph`. Without a choice, falls back
-    /// to the sample of this workspace.
+    /// Finds the data set in `chosen` or in its folder `eth_tx_graph`. Without a choice, returns the
+    /// sample of this workspace.
     ///
     /// # Errors
     /// When the chosen folder does not contain the two files.
     pub fn find(chosen: Option<&Path>, workspace: &Path) -> Result<Self> {
-        let default = workspace.join("../shared/data");
-        for folder in [chosen.unwrap_or(&default).to_owned(), chosen.unwrap_or(&default).join("eth_tx_graph")] {
-            let source = Self::Graph {
-                transactions: folder.join("transactions_slim.csv.gz"),
-                nodes: folder.join("nodes.csv.gz"),
-            };
-            if matches!(&source, Self::Graph { transactions, nodes } if transactions.exists() && nodes.exists()) {
-                return Ok(source);
+        let Some(chosen) = chosen else {
+            return Ok(Self::Sample(workspace.join("samples/ethereum/transactions.csv.gz")));
+        };
+        for folder in [chosen.to_owned(), chosen.join("eth_tx_graph")] {
+            let (transactions, nodes) = (folder.join("transactions_slim.csv.gz"), folder.join("nodes.csv.gz"));
+            if transactions.exists() && nodes.exists() {
+                return Ok(Self::Graph { transactions, nodes });
             }
         }
-        if let Some(chosen) = chosen {
-            bail!("{} does not contain transactions_slim.csv.gz and nodes.csv.gz", chosen.display());
-        }
-        Ok(Self::Sample(workspace.join("samples/ethereum/transactions.csv.gz")))
+        bail!(
+            "{} does not contain transactions_slim.csv.gz and nodes.csv.gz; scripts/find-data describes the data",
+            chosen.display()
+        );
     }
 
     /// Returns the file of labels for its addresses, if it exists.
