@@ -35,6 +35,7 @@ fn risk_features() -> TableIterator<
         name!(expected, String),
         name!(by_labels, bool),
         name!(formula, String),
+        name!(family, String),
     ),
 > {
     TableIterator::new((1..).zip(FEATURES).map(|(position, feature)| {
@@ -44,6 +45,7 @@ fn risk_features() -> TableIterator<
             Monotone::Falling => "lowers risk",
         };
         let (name, unit) = (feature.name.to_owned(), feature.unit.name().to_owned());
-        (position, name, unit, expected.to_owned(), feature.by_labels, feature.formula.to_owned())
+        let (formula, family) = (feature.formula.to_owned(), feature.family.name().to_owned());
+        (position, name, unit, expected.to_owned(), feature.by_labels, formula, family)
     }))
 }
