@@ -1,6 +1,8 @@
 //! Seeds that are generated, because their formats are binary. `UPDATE_SEEDS=1 cargo test -p
 //! arx-fuzz` writes them again.
 
+use arx_core::graph::U256;
+use arx_pgwire::numeric::{MAX_DATUM_BYTES, MAX_WIRE_BYTES, encode_datum, encode_wire};
 use arx_udf::{Models, known_answers};
 
 use crate::graph_file::{build, rows};
@@ -17,7 +19,7 @@ pub struct Seed {
 /// Generates the seeds of all targets.
 #[must_use]
 pub fn generated() -> Vec<Seed> {
-    row_binary().into_iter().chain(graph_file()).chain(copy_rows()).collect()
+    row_binary().into_iter().chain(graph_file()).chain(copy_rows()).chain(numerics()).collect()
 }
 
 /// Returns one chunk for each function, with the rows of its self-test.
@@ -78,6 +80,20 @@ fn copy_rows() -> impl Iterator<Item = Seed> {
             bytes.extend(message);
         }
         Seed { target: "copy_rows", name: format!("layout-{layout:02}"), bytes }
+    })
+}
+
+/// Returns amounts in both forms of `numeric`.
+fn numerics() -> impl Iterator<Item = Seed> {
+    let amounts = [("zero", U256::ZERO), ("small", U256::new(10_234_500)), ("largest", U256::MAX)];
+    amounts.into_iter().flat_map(|(name, amount)| {
+        let (mut wire, mut datum) = ([0; MAX_WIRE_BYTES], [0; MAX_DATUM_BYTES]);
+        let (wire_length, datum_length) = (encode_wire(amount, 18, &mut wire), encode_datum(amount, 18, &mut datum));
+        [
+            Seed { target: "numeric", name: format!("wire-{name}"), bytes: wire[..wire_length].to_vec() },
+            Seed { target: "numeric", name: format!("datum-{name}"), bytes: datum[..datum_length].to_vec() },
+            Seed { target: "numeric", name: format!("text-{name}"), bytes: amount.to_string().into_bytes() },
+        ]
     })
 }
 

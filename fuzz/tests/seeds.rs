@@ -30,6 +30,11 @@ fn graph_file_seeds_pass() {
 }
 
 #[test]
+fn numeric_seeds_pass() {
+    replay("numeric", arx_fuzz::numeric);
+}
+
+#[test]
 fn row_binary_seeds_pass() {
     replay("row_binary", arx_fuzz::row_binary);
 }

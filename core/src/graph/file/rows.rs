@@ -64,7 +64,8 @@ impl PairSum {
     }
 
     pub fn join(&mut self, other: &Self) {
-        self.count += other.count;
+        // A damaged file may count more transfers than a file can hold.
+        self.count = self.count.saturating_add(other.count);
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
         self.value = self.value.zip(other.value).and_then(|(sum, more)| sum.checked_add(more));
