@@ -1,7 +1,7 @@
 //! Exposure of a wallet to labelled wallets: where its funds came from and where they went.
 
 use arx_core::address::Network;
-use arx_core::graph::exposure::{Exposed, ExposureTerms, Line, MOST_HOPS, Statement, exposures};
+use arx_core::graph::exposure::{Exposed, ExposureTerms, Line, MAX_HOPS, Statement, exposures};
 use arx_core::graph::trace::Flow;
 use arx_core::graph::{Direction, MemoryBudget, SearchError, WalletId};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
@@ -100,7 +100,7 @@ impl ExposureRequest {
         let required = SqlError::null_argument;
         let direction = parse_direction(limits.direction.ok_or_else(|| required("direction"))?)?;
         let max_hops = limits.max_hops.ok_or_else(|| required("max_hops"))?;
-        let most = MOST_HOPS.cast_signed();
+        let most = MAX_HOPS.cast_signed();
         if !(1..=most).contains(&max_hops) {
             return Err(SqlError::argument(format!("max_hops must be between 1 and {most}, not {max_hops}")));
         }

@@ -21,7 +21,7 @@ use crate::spi::{Sought, transfer_hashes, transfers_of};
 const ROWS: usize = 1_000;
 
 /// Transfers that can be told apart on no known chain take fewer.
-const MOST_HOPS: i32 = 1_000;
+const MAX_HOPS: i32 = 1_000;
 
 #[pg_extern(stable, parallel_restricted)]
 #[allow(clippy::type_complexity, clippy::too_many_arguments)]
@@ -421,6 +421,6 @@ fn parse_method(name: &str) -> Result<Method, SqlError> {
 fn parse_hops(hops: i32) -> Result<u32, SqlError> {
     u32::try_from(hops)
         .ok()
-        .filter(|_| (1..=MOST_HOPS).contains(&hops))
-        .ok_or_else(|| SqlError::argument(format!("max_hops must be between 1 and {MOST_HOPS}, not {hops}")))
+        .filter(|_| (1..=MAX_HOPS).contains(&hops))
+        .ok_or_else(|| SqlError::argument(format!("max_hops must be between 1 and {MAX_HOPS}, not {hops}")))
 }

@@ -1,8 +1,8 @@
-//! Shares along transfers, in the order of time.
+//! The flow of shares along transfers, in the order of time.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::region::{LOOKS, Reached, Region, Standing, search};
+use super::region::{Reached, Region, Standing, TRANSFERS_PER_CHECK, search};
 use super::shares::{ASKED, Key, NOWHERE, Share, Shares};
 use super::{Direct, Exposed, Exposure, ExposureTerms, Exposures, Marks, Part};
 use crate::graph::budget::MemoryBudget;
@@ -22,9 +22,9 @@ struct Passing {
     time: i64,
     number: u64,
     amount: U256,
-    /// Of the sender's balance, how much leaves.
+    /// Share of the sender's balance that leaves.
     leaves: f64,
-    /// Places in the region, or nobody's.
+    /// Indexes in the region, or none.
     from: u32,
     to: u32,
 }
@@ -33,15 +33,16 @@ struct Passing {
 #[derive(Debug, Clone, Copy)]
 struct Node {
     number: u64,
-    /// Towards the labelled wallet.
+    /// Next node towards the labelled wallet.
     next: u32,
 }
 
-/// The exposure of wallets to labels. O(transfers of all wallets within reach, times the logarithm of their number), and for each the
-/// shares that its sender has.
+/// Computes the exposure of wallets to labels. O(n log n) in the transfers of all wallets of the
+/// region, and for each transfer the number of its sender's shares.
 ///
 /// # Errors
-/// [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`], and what looking up labels reports.
+/// [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`], and the
+/// errors of `marks`.
 pub fn exposures<M: Marks, W: Interrupt>(
     graph: &Graph<'_>,
     asked: &[WalletId],
@@ -54,7 +55,7 @@ pub fn exposures<M: Marks, W: Interrupt>(
     let mut found = Vec::with_capacity(asked.len());
     for wallet in asked {
         let Some(exposed) = direct(graph, *wallet, terms, marks, &mut pace)? else {
-            let total = |wallet: &WalletId| Exposed::unseen(*wallet);
+            let total = |wallet: &WalletId| Exposed::unexamined(*wallet);
             found.extend(asked.iter().skip(found.len()).map(total));
             return Ok(Exposures { found, halted: Some(Halt::Time) });
         };
@@ -63,11 +64,11 @@ pub fn exposures<M: Marks, W: Interrupt>(
     if terms.max_hops == 0 {
         return Ok(Exposures { found, halted: None });
     }
-    // a wallet may be asked about twice
-    let mut several = asked.to_vec();
-    several.sort_unstable();
-    several.dedup();
-    let Some(region) = search(graph, &several, terms, marks, &mut memory, &mut pace)? else {
+    // A wallet may be requested twice.
+    let mut distinct = asked.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let Some(region) = search(graph, &distinct, terms, marks, &mut memory, &mut pace)? else {
         return Ok(Exposures { found, halted: Some(Halt::Time) });
     };
     let Some(passing) = collect(graph, &region, terms, &mut memory, &mut pace)? else {
@@ -77,7 +78,7 @@ pub fn exposures<M: Marks, W: Interrupt>(
         terms,
         kept: region.wallets.iter().map(|_| Shares::default()).collect(),
         region: &region,
-        sums: several.iter().map(|_| HashMap::new()).collect(),
+        sums: distinct.iter().map(|_| HashMap::new()).collect(),
         nodes: Vec::new(),
         moved: Vec::new(),
         room: Vec::new(),
@@ -99,7 +100,7 @@ pub fn exposures<M: Marks, W: Interrupt>(
     Ok(Exposures { found, halted })
 }
 
-/// What a wallet dealt with itself. `None` if time ran out.
+/// Sums the transfers of a wallet. Returns `None` if the time limit was reached.
 fn direct<M: Marks, W: Interrupt>(
     graph: &Graph<'_>,
     wallet: WalletId,
@@ -123,10 +124,10 @@ fn direct<M: Marks, W: Interrupt>(
         transfer.peer.map_or(Ok(()), |peer| add(by_peer.entry(peer).or_default()))
     })?;
     let peers: Vec<WalletId> = by_peer.keys().copied().collect();
-    for some in peers.chunks(LOOKS) {
-        marks.prepare(graph, some)?;
-        // a wallet with few counterparties is always seen
-        if peers.len() > LOOKS && pace.interrupt().should_stop() {
+    for batch in peers.chunks(TRANSFERS_PER_CHECK) {
+        marks.prepare(graph, batch)?;
+        // A wallet with few counterparties is always completed.
+        if peers.len() > TRANSFERS_PER_CHECK && pace.interrupt().should_stop() {
             return Ok(None);
         }
     }
@@ -134,15 +135,16 @@ fn direct<M: Marks, W: Interrupt>(
     for (peer, sum) in by_peer {
         if let Some(mark) = marks.mark(peer) {
             let part = if terms.explained { Part::Wallet(peer) } else { Part::Mark(mark) };
-            let known = direct.entry(part).or_default();
-            known.value = known.value.checked_add(sum.value).ok_or(SearchError::ValueOverflow)?;
-            known.transfers += sum.transfers;
+            let total = direct.entry(part).or_default();
+            total.value = total.value.checked_add(sum.value).ok_or(SearchError::ValueOverflow)?;
+            total.transfers += sum.transfers;
         }
     }
     Ok(Some(Exposed { wallet, total, direct: direct.into_iter().collect(), parts: Vec::new() }))
 }
 
-/// All transfers of the wallets whose balances are kept, in the order of time. `None` if time ran out.
+/// Collects all transfers of the wallets whose balances are tracked, in the order of time. Returns
+/// `None` if the time limit was reached.
 fn collect<W: Interrupt>(
     graph: &Graph<'_>,
     region: &Region,
@@ -154,19 +156,19 @@ fn collect<W: Interrupt>(
     let count = |wallet| graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
     let filter = EdgeFilter::history(terms.assets, terms.until);
     let (budget, wallets, depth) = (memory.limit(), region.wallets.len(), terms.max_hops);
-    // the list, and the same in order; numbers of places are short
+    // The list and its sorted copy; indexes are 32 bits wide.
     let most = (memory.left() / (2 * size_of::<Passing>() + 2 * size_of::<(i64, u32)>())).min(u32::MAX as usize);
     let mut passing: Vec<Passing> = Vec::new();
     passing.reserve_exact(kept().map(count).sum::<usize>().min(most));
-    let mut looked = 0_usize;
+    let mut examined = 0_usize;
     for (place, reached) in (0_u32..).zip(&region.wallets).filter(|(_, reached)| reached.kept) {
         for side in [Side::Out, Side::In] {
             let wanted = |peer: Option<WalletId>| {
-                looked += 1;
-                if looked.is_multiple_of(LOOKS) {
+                examined += 1;
+                if examined.is_multiple_of(TRANSFERS_PER_CHECK) {
                     pace.interrupt().should_stop();
                 }
-                // what one kept wallet sent another is the sender's
+                // A transfer between two tracked wallets is collected at the sender.
                 side == Side::Out || !peer.is_some_and(|peer| region.keeps(peer))
             };
             let each = |transfer: Transfer| -> Result<(), SearchError> {
@@ -194,7 +196,7 @@ fn collect<W: Interrupt>(
     Ok(Some(passing))
 }
 
-/// Transfers in the order of time, and of their places where that is the same. What is moved about is short.
+/// Sorts transfers by time, and by index where that is the same. Only short keys are moved.
 fn by_time<W: Interrupt>(passing: &[Passing], pace: &mut Pace<'_, W>) -> Vec<Passing> {
     let mut places: Vec<(i64, u32)> = Vec::new();
     places.reserve_exact(passing.len());
@@ -212,10 +214,11 @@ fn by_time<W: Interrupt>(passing: &[Passing], pace: &mut Pace<'_, W>) -> Vec<Pas
     ordered
 }
 
-/// Transfers of one time up to which it pays to see whether their order matters.
-const FEW: usize = 16;
+/// Maximum number of simultaneous transfers for which it pays to check whether their order matters.
+const MAX_CHECKED_TIES: usize = 16;
 
-/// Puts transfers of one time into the order of blocks and logs, then addresses, whichever wallets were asked about.
+/// Sorts transfers of the same time by block and log, then by address, independently of the
+/// requested wallets.
 fn order_ties<W: Interrupt>(
     graph: &Graph<'_>,
     region: &Region,
@@ -223,7 +226,7 @@ fn order_ties<W: Interrupt>(
     pace: &mut Pace<'_, W>,
 ) -> Result<(), SearchError> {
     for tied in passing.chunk_by_mut(|one, other| one.time == other.time) {
-        if tied.len() == 1 || (tied.len() <= FEW && !meet(region, tied)) {
+        if tied.len() == 1 || (tied.len() <= MAX_CHECKED_TIES && !share_a_wallet(region, tied)) {
             continue;
         }
         let mut keyed = Vec::new();
@@ -245,8 +248,9 @@ fn order_ties<W: Interrupt>(
     Ok(())
 }
 
-/// Whether any wallet whose balance is kept has several of some transfers: else their order does not matter.
-fn meet(region: &Region, tied: &[Passing]) -> bool {
+/// Reports whether a tracked wallet has several of the transfers; otherwise their order does not
+/// matter.
+fn share_a_wallet(region: &Region, tied: &[Passing]) -> bool {
     let kept = |place: u32| region.wallets.get(place as usize).is_some_and(|reached| reached.kept);
     let both = |one: &Passing, other: &Passing| {
         [one.from, one.to].into_iter().any(|place| (place == other.from || place == other.to) && kept(place))
@@ -254,16 +258,17 @@ fn meet(region: &Region, tied: &[Passing]) -> bool {
     tied.iter().enumerate().any(|(number, one)| tied.iter().skip(number + 1).any(|other| both(one, other)))
 }
 
-/// Balances and what they are made up of.
+/// Balances and their composition.
 struct Mixing<'r> {
     terms: &'r ExposureTerms,
     region: &'r Region,
-    /// Of every wallet of the region; those that are not kept stay empty.
+    /// Composition of the balance of each wallet of the region; empty for wallets that are not
+    /// tracked.
     kept: Vec<Shares>,
-    /// Of those asked about: amounts, not shares.
+    /// Amounts, not shares, of the requested wallets.
     sums: Vec<HashMap<Key, Share>>,
     nodes: Vec<Node>,
-    /// What the transfer at hand is made up of.
+    /// Composition of the current transfer.
     moved: Vec<Share>,
     room: Vec<Share>,
     left: usize,
@@ -280,7 +285,7 @@ impl Mixing<'_> {
         mut passing: Vec<Passing>,
         pace: &mut Pace<'_, W>,
     ) -> Result<Option<Halt>, SearchError> {
-        // exact: what is left when all has gone is nothing
+        // Exact, so that nothing is left when all funds have gone.
         let mut balances = vec![U256::ZERO; self.region.wallets.len()];
         let within = |time: i64| self.terms.since.is_none_or(|since| time >= since);
         let backward = self.terms.flow == Flow::Backward;
@@ -290,8 +295,8 @@ impl Mixing<'_> {
             }
             let (from, to) = (one.from as usize, one.to as usize);
             if from == to {
-                // goes nowhere, but shows that it was there
-                self.find_funds(from, one.amount, &mut balances);
+                // Moves nothing, but shows that the wallet had the funds.
+                self.raise_balance(from, one.amount, &mut balances);
                 continue;
             }
             let counts = within(one.time);
@@ -303,21 +308,21 @@ impl Mixing<'_> {
             }
             let mut mixed = 1.0;
             if let Some(balance) = balances.get_mut(to) {
-                // beyond 256 bits a balance stays the largest there is
+                // Beyond 256 bits, a balance stays at the maximum.
                 *balance = balance.saturating_add(one.amount);
                 mixed = ratio(one.amount, *balance);
             }
             if backward {
-                let looked = self.pass(one, one.from, one.to, held, mixed, counts)?;
-                if let Some(Halt::Time) = pace.step(looked) {
+                let processed = self.pass(one, one.from, one.to, held, mixed, counts)?;
+                if let Some(Halt::Time) = pace.step(processed) {
                     return Ok(Some(Halt::Time));
                 }
             }
         }
         if !backward {
             for one in passing.iter().rev().filter(|one| one.from != one.to) {
-                let looked = self.pass(one, one.to, one.from, 1.0, one.leaves, within(one.time))?;
-                if let Some(Halt::Time) = pace.step(looked) {
+                let processed = self.pass(one, one.to, one.from, 1.0, one.leaves, within(one.time))?;
+                if let Some(Halt::Time) = pace.step(processed) {
                     return Ok(Some(Halt::Time));
                 }
             }
@@ -325,8 +330,8 @@ impl Mixing<'_> {
         Ok(None)
     }
 
-    /// A wallet has at least so much: what it was not known to have is of unknown source.
-    fn find_funds(&mut self, place: usize, amount: U256, balances: &mut [U256]) {
+    /// Raises a balance to at least `amount`; the difference is of unknown source.
+    fn raise_balance(&mut self, place: usize, amount: U256, balances: &mut [U256]) {
         if let (Some(balance), Some(kept)) = (balances.get_mut(place), self.kept.get_mut(place))
             && *balance < amount
         {
@@ -337,8 +342,8 @@ impl Mixing<'_> {
         }
     }
 
-    /// Shares go from one wallet to another: of what they are there, `part` goes, and makes up `mixed` of what is here. Says how many
-    /// were looked at.
+    /// Moves shares from one wallet to another: `part` of the shares there becomes the fraction
+    /// `mixed` of the balance here. Returns the number of shares processed.
     fn pass(
         &mut self,
         one: &Passing,
@@ -349,8 +354,8 @@ impl Mixing<'_> {
         counts: bool,
     ) -> Result<usize, SearchError> {
         let Some(here) = self.region.wallets.get(to as usize).copied().filter(|here| here.kept) else { return Ok(0) };
-        self.make_up(one, from, part, &here)?;
-        let mut looked = self.moved.len();
+        self.compose(one, from, part, &here)?;
+        let mut processed = self.moved.len();
         let mut grown = 0;
         if counts && let Some(sum) = self.sums.get_mut(to as usize) {
             let (known, amount) = (sum.len(), one.amount.as_f64());
@@ -363,29 +368,29 @@ impl Mixing<'_> {
             }
             grown += sum.len() - known;
         }
-        // what is left over is left over at every further step by itself
+        // The rest is computed again at every further step.
         if self.moved.last().is_some_and(|last| last.key == Key::REST) {
             self.moved.pop();
         }
-        // of labelled wallets and hubs nobody asks what they are made up of
+        // The composition of labelled wallets and hubs is not needed.
         if here.standing == Standing::Open
             && let Some(kept) = self.kept.get_mut(to as usize)
         {
             kept.keep(1.0 - mixed);
             if !self.moved.is_empty() {
                 kept.add(&self.moved, mixed, &mut self.room);
-                looked += kept.len();
+                processed += kept.len();
             }
             grown += kept.grown();
         }
-        // a list that grows is copied into one of twice the size
+        // A list that grows is copied into one of twice the size.
         let bytes = 2 * grown * size_of::<(Key, Share)>();
         self.left = self.left.checked_sub(bytes).ok_or_else(|| self.out_of_memory())?;
-        Ok(looked)
+        Ok(processed)
     }
 
-    /// What a transfer is made up of, as `here` sees it.
-    fn make_up(&mut self, one: &Passing, from: u32, part: f64, here: &Reached) -> Result<(), SearchError> {
+    /// Determines the composition of a transfer for the wallet `here`.
+    fn compose(&mut self, one: &Passing, from: u32, part: f64, here: &Reached) -> Result<(), SearchError> {
         let most = self.terms.max_hops - here.depth;
         let explained = self.terms.explained;
         self.moved.clear();
@@ -431,7 +436,7 @@ impl Mixing<'_> {
         Ok(())
     }
 
-    /// What was found of one of those asked about, by label or wallet and hops.
+    /// Returns the parts of a requested wallet, by label or wallet and hops.
     fn parts(&self, place: usize) -> Vec<Exposure> {
         let explained = self.terms.explained;
         let mut sums: Vec<Share> = self.sums.get(place).into_iter().flat_map(HashMap::values).copied().collect();
@@ -466,7 +471,7 @@ impl Mixing<'_> {
     }
 }
 
-/// The part that one amount is of another, all of it if it is more.
+/// Returns the ratio of two amounts, at most 1.
 fn ratio(part: U256, whole: U256) -> f64 {
     if part >= whole { 1.0 } else { part.as_f64() / whole.as_f64() }
 }

@@ -1,12 +1,15 @@
-//! How much of what wallets received came from labelled wallets, and how much of what they sent went there.
+//! Exposure of wallets to labels: the share of received funds that came from labelled wallets, and
+//! of sent funds that went to them.
 //!
-//! Funds are followed by haircut (see [`trace`](super::trace)), in the order of time: what leaves a wallet is made up as its balance is.
-//! They are followed for many wallets in one pass, so shares are ratios in double precision; what was dealt with directly is exact. What a
-//! wallet received is made up of what its senders held when they sent; what it sent is made up of what became of the receivers' balances
-//! afterwards. Tracing stops at every labelled wallet.
+//! Funds are followed by haircut (see [`trace`](super::trace)), in the order of time: a leaving
+//! transfer has the same composition as the wallet's balance. They are followed for many wallets in
+//! one pass, so shares are ratios in double precision; direct transfers are exact. Received funds
+//! have the composition of the senders' balances when they sent; sent funds have the composition of
+//! the receivers' balances afterwards. Tracing stops at every labelled wallet.
 //!
-//! A wallet's exposure to a label at `h` hops is what came or went over paths of `h` transfers through wallets without a label. Funds that
-//! cannot be told from where or to where are left over: the sum of all shares is one.
+//! A wallet's exposure to a label at `h` hops is the amount that moved over paths of `h` transfers
+//! through wallets without a label. Funds of unknown source or destination are the rest: the sum of
+//! all shares is one.
 
 mod flow;
 mod region;
@@ -25,136 +28,139 @@ use crate::graph::{Halt, MemoryBudget, SearchError};
 pub use flow::exposures;
 pub use statement::{Heading, Line, PartyLabel, Statement};
 
-/// Which transfers count, and how far they are followed.
+/// Scope and limits of an exposure search.
 #[derive(Debug, Clone, Copy)]
 pub struct ExposureTerms {
-    /// Backward: what was received. Forward: what was sent.
+    /// Backward: received funds. Forward: sent funds.
     pub flow: Flow,
-    /// One asset.
+    /// A single asset.
     pub assets: AssetSelection,
-    /// Of the wallet's own transfers, those not before this time.
+    /// Start of the window of the wallet's own transfers, inclusive.
     pub since: Option<i64>,
-    /// All transfers before this time.
+    /// End of the window of all transfers, exclusive.
     pub until: Option<i64>,
-    /// Transfers between a wallet and a label, up to 16; 0 for totals and direct parts alone.
+    /// Maximum number of transfers between a wallet and a label, up to [`MAX_HOPS`]; 0 for totals
+    /// and direct parts alone.
     pub max_hops: u32,
-    /// Wallets with more counterparties on the side that is followed are not passed through.
+    /// Wallets with more counterparties on the followed side are not passed through.
     pub max_fan_out: Option<u64>,
-    /// Whether labelled wallets and paths are told one by one; else labels alone.
+    /// Reports labelled wallets and paths individually, instead of labels alone.
     pub explained: bool,
-    /// For everything that is kept.
+    /// Memory for the search and its result.
     pub memory: MemoryBudget,
 }
 
-/// Which wallets are labelled.
+/// Look-up of labelled wallets. Wallets are announced in batches before they are looked up.
 pub trait Marks {
-    /// What a look-up may report.
+    /// Error of a look-up.
     type Error: From<SearchError>;
 
-    /// These will be asked about.
+    /// Announces wallets that will be looked up.
     ///
     /// # Errors
-    /// When it cannot be found out.
+    /// When the look-up fails.
     fn prepare(&mut self, graph: &Graph<'_>, wallets: &[WalletId]) -> Result<(), Self::Error>;
 
-    /// A number for the label of a wallet, below 2^24; `None` where funds are followed on.
+    /// Returns a number for the label of a wallet, below 2^24; `None` if the wallet has none and
+    /// funds are followed through it.
     fn mark(&self, wallet: WalletId) -> Option<u32>;
 }
 
-/// What funds are made up of.
+/// Component of funds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// A labelled wallet, where parts are explained.
+    /// A labelled wallet, if parts are explained.
     Wallet(WalletId),
-    /// Any wallet with this label, where they are not.
+    /// All wallets with a label, if parts are not explained.
     Mark(u32),
-    /// What a labelled wallet sent or received itself before, by way of others.
+    /// Funds that a labelled wallet had itself sent or received before, through others.
     Own,
-    /// Sent: it made contracts, whose addresses the transfers do not tell.
+    /// Sent: funds of transfers that created contracts, whose addresses they do not contain.
     Contract,
-    /// A wallet with too many counterparties, which nobody looks through.
+    /// A wallet with too many counterparties, which is not passed through.
     FanOut,
-    /// More hops away than asked for.
+    /// Funds from beyond the maximum number of hops.
     Hops,
-    /// Received: of unknown source. Sent: not moved on.
+    /// Received: funds of unknown source. Sent: funds that have not moved on.
     Rest,
 }
 
-/// A part of what a wallet received or sent.
+/// A part of the funds that a wallet received or sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exposure {
-    /// From whom, or to whom.
+    /// Source or destination.
     pub part: Part,
-    /// Transfers between; zero where that says nothing.
+    /// Number of transfers between; zero where it has no meaning.
     pub hops: u32,
-    /// How much, in units of the asset.
+    /// Amount, in units of the asset.
     pub value: f64,
-    /// The path that carried most at each of its steps, in the order of time, by the numbers of its transfers; empty where not explained.
+    /// Numbers of the transfers of the path that carried the most, in the order of time; empty if
+    /// parts are not explained.
     pub path: Vec<u64>,
 }
 
-/// Digits that a ratio in double precision tells.
+/// Significant digits of a ratio in double precision.
 const DIGITS: i32 = 15;
 
-/// An amount in whole units, as far as its digits tell something; what is there at all is at least one.
+/// Rounds an amount to whole units and to significant digits; an amount above zero is at least one.
 #[must_use]
 pub fn whole_units(amount: f64) -> U256 {
     if amount < 1.0 {
         return if amount > 0.0 { U256::ONE } else { U256::ZERO };
     }
-    let beyond = amount.log10().floor() as i32 + 1 - DIGITS;
-    match u32::try_from(beyond) {
-        Ok(beyond) => {
-            let (digits, scale) = (amount / 10_f64.powi(beyond.cast_signed()), U256::new(10).pow(beyond));
+    let insignificant = amount.log10().floor() as i32 + 1 - DIGITS;
+    match u32::try_from(insignificant) {
+        Ok(insignificant) => {
+            let (digits, scale) = (amount / 10_f64.powi(insignificant.cast_signed()), U256::new(10).pow(insignificant));
             digits.round().as_u256().saturating_mul(scale)
         }
         Err(_) => amount.round().as_u256(),
     }
 }
 
-/// What one wallet dealt with directly, exactly.
+/// Exact sum of direct transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Direct {
-    /// Their sum.
+    /// Sum of their values.
     pub value: U256,
-    /// Transfers.
+    /// Number of transfers.
     pub transfers: u64,
 }
 
 /// The exposure of one wallet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exposed {
-    /// Which one.
+    /// The wallet.
     pub wallet: WalletId,
-    /// All that it received or sent within the window, but to itself.
+    /// All transfers that it received or sent within the window, except to itself.
     pub total: Direct,
-    /// With labelled wallets alone, one hop away, by [`Part`].
+    /// Transfers with labelled wallets, by [`Part`].
     pub direct: Vec<(Part, Direct)>,
-    /// By part and hops.
+    /// Parts by source or destination and hops.
     pub parts: Vec<Exposure>,
 }
 
 impl Exposed {
-    /// A wallet that nobody came to look at.
-    const fn unseen(wallet: WalletId) -> Self {
+    const fn unexamined(wallet: WalletId) -> Self {
         Self { wallet, total: Direct { value: U256::ZERO, transfers: 0 }, direct: Vec::new(), parts: Vec::new() }
     }
 }
 
-/// What was found.
+/// Result of an exposure search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exposures {
-    /// One for each wallet asked about, in their order. Of a search that was cut short totals and direct parts alone.
+    /// Exposure of each requested wallet, in their order. A search that was cut short has totals
+    /// and direct parts alone.
     pub found: Vec<Exposed>,
-    /// Why it was.
+    /// Limit that cut the search short, if any.
     pub halted: Option<Halt>,
 }
 
-/// The most hops: shares are beyond notice long before.
-pub const MOST_HOPS: u32 = 16;
+/// Maximum number of hops; shares become insignificant long before.
+pub const MAX_HOPS: u32 = 16;
 
-/// Checked so that a hop fits beside a part.
-const _: () = assert!(MOST_HOPS < 1 << shares::HOP_BITS);
+/// A hop must fit into the bits of a key.
+const _: () = assert!(MAX_HOPS < 1 << shares::HOP_BITS);
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! The wallets around some others, as far as their funds may have come from there or gone there.
+//! The region of a search: wallets that the funds of the requested wallets may have come from or
+//! gone to.
 
 use crate::graph::SearchError;
 use std::cell::RefCell;
@@ -15,22 +16,22 @@ use crate::graph::types::WalletId;
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
-/// Wallets that are looked up at a time: some tens of milliseconds.
-const LOOKED_UP: usize = 2_000;
+/// Wallets in a batch of look-ups, which takes some tens of milliseconds.
+const LOOKUP_BATCH: usize = 2_000;
 
-/// Transfers between two looks at the interrupt.
-pub const LOOKS: usize = 1 << 12;
+/// Transfers between two cancellation checks.
+pub const TRANSFERS_PER_CHECK: usize = 1 << 12;
 
-/// What becomes of funds at a wallet.
+/// Treatment of funds at a wallet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// They are followed.
+    /// Funds are followed.
     Open,
-    /// They are from there, or for it.
+    /// Funds end here: the wallet is labelled.
     Marked(u32),
-    /// It has too many counterparties.
+    /// Funds end here: the wallet has too many counterparties.
     Hub,
-    /// It is as far away as was asked for.
+    /// Funds end here: the maximum number of hops is reached.
     Edge,
 }
 
@@ -38,22 +39,22 @@ pub enum Standing {
 #[derive(Debug, Clone, Copy)]
 pub struct Reached {
     pub wallet: WalletId,
-    /// The fewest transfers to one of those asked about.
+    /// Minimum number of transfers to a requested wallet.
     pub depth: u32,
     pub standing: Standing,
-    /// Its label.
+    /// Number of its label.
     pub mark: Option<u32>,
-    /// Whether its balance is kept.
+    /// The composition of its balance is tracked.
     pub kept: bool,
 }
 
-/// All wallets whose transfers matter.
+/// Wallets whose transfers matter.
 pub struct Region {
     pub places: Visited,
     pub wallets: Vec<Reached>,
 }
 
-/// Searches outwards. `None` in place of the region if time ran out.
+/// Searches outwards by levels. Returns `None` if the time limit was reached.
 pub fn search<M: Marks, W: Interrupt>(
     graph: &Graph<'_>,
     asked: &[WalletId],
@@ -67,13 +68,13 @@ pub fn search<M: Marks, W: Interrupt>(
     for wallet in asked {
         region.reach(*wallet, 0, memory)?;
     }
-    // who has dealt with whom, as far as that is needed to leave out those that nothing labelled leads to
+    // Pairs with transfers, needed to exclude wallets that no labelled wallet leads to.
     let (mut contacts, mut booked): (Vec<(u32, WalletId)>, usize) = (Vec::new(), 0);
     let mut start = 0;
     for depth in 0..=terms.max_hops {
         let level: Vec<WalletId> = region.wallets[start..].iter().map(|one| one.wallet).collect();
-        for some in level.chunks(LOOKED_UP) {
-            marks.prepare(graph, some)?;
+        for batch in level.chunks(LOOKUP_BATCH) {
+            marks.prepare(graph, batch)?;
             if pace.interrupt().should_stop() {
                 return Ok(None);
             }
@@ -84,7 +85,7 @@ pub fn search<M: Marks, W: Interrupt>(
             let standing = if let Some(mark) = marks.mark(reached.wallet) {
                 Standing::Marked(match (terms.explained, depth) {
                     (true, _) => reached.wallet,
-                    // told apart from others with the label, for what is its own
+                    // Distinguished from other wallets with the label, to recognise its own funds.
                     (false, 0) => ASKED + place as u32,
                     (false, _) => mark,
                 })
@@ -97,7 +98,7 @@ pub fn search<M: Marks, W: Interrupt>(
             } else {
                 Standing::Open
             };
-            // those asked about are looked through, whoever they are
+            // Requested wallets are always passed through.
             let kept = depth == 0 || standing == Standing::Open;
             if let Some(one) = region.wallets.get_mut(place) {
                 *one = Reached { standing, kept, mark: marks.mark(reached.wallet), ..reached };
@@ -105,11 +106,11 @@ pub fn search<M: Marks, W: Interrupt>(
             if !kept || depth == terms.max_hops {
                 continue;
             }
-            let mut looked = 0_usize;
+            let mut examined = 0_usize;
             let found = RefCell::new(&mut region);
             let new = |peer: Option<WalletId>| {
-                looked += 1;
-                if looked.is_multiple_of(LOOKS) {
+                examined += 1;
+                if examined.is_multiple_of(TRANSFERS_PER_CHECK) {
                     pace.interrupt().should_stop();
                 }
                 let Some(peer) = peer else { return false };
@@ -134,7 +135,7 @@ pub fn search<M: Marks, W: Interrupt>(
             let (bytes, found) = (2 * size_of::<(u32, WalletId)>() * (contacts.len() - booked), region.wallets.len());
             book(memory, bytes / 2, depth, found)?;
             booked = contacts.len();
-            if let Some(Halt::Time) = pace.step(looked) {
+            if let Some(Halt::Time) = pace.step(examined) {
                 return Ok(None);
             }
         }
@@ -144,25 +145,31 @@ pub fn search<M: Marks, W: Interrupt>(
         }
     }
     if !terms.explained {
-        region.leave_out(&contacts, terms.max_hops, pace);
+        region.exclude_unlabelled(&contacts, terms.max_hops, pace);
     }
     Ok(Some(region))
 }
 
 impl Region {
-    /// Keeps the balances of those alone that something labelled, or a hub, leads to: of the others nothing is told.
-    fn leave_out<W: Interrupt>(&mut self, contacts: &[(u32, WalletId)], max_hops: u32, pace: &mut Pace<'_, W>) {
+    /// Tracks only the balances of wallets that a labelled wallet or a hub leads to, because others
+    /// are not reported.
+    fn exclude_unlabelled<W: Interrupt>(
+        &mut self,
+        contacts: &[(u32, WalletId)],
+        max_hops: u32,
+        pace: &mut Pace<'_, W>,
+    ) {
         let labelled = |one: &Reached| matches!(one.standing, Standing::Marked(_) | Standing::Hub);
-        // whether funds of a wallet are told of, and whether it is one of those that they are told of
-        let told: Vec<bool> = self.wallets.iter().map(labelled).collect();
-        let mut led_to = vec![false; told.len()];
+        // Wallets whose funds are reported, and wallets that these lead to.
+        let reported: Vec<bool> = self.wallets.iter().map(labelled).collect();
+        let mut led_to = vec![false; reported.len()];
         for _ in 0..max_hops {
             let mut changed = false;
             for (place, peer) in contacts {
                 pace.step(0);
                 let other = self.places.get(*peer).map(|other| other as usize);
                 let leads =
-                    other.is_some_and(|other| told.get(other) == Some(&true) || led_to.get(other) == Some(&true));
+                    other.is_some_and(|other| reported.get(other) == Some(&true) || led_to.get(other) == Some(&true));
                 if let Some(own) = led_to.get_mut(*place as usize).filter(|own| leads && !**own) {
                     *own = true;
                     changed = true;
@@ -177,7 +184,6 @@ impl Region {
         }
     }
 
-    /// Whether a wallet's balance is kept.
     #[inline]
     pub fn keeps(&self, wallet: WalletId) -> bool {
         let place = self.places.get(wallet);

@@ -1,21 +1,21 @@
-//! What a balance is made up of: shares by part and hop.
+//! Composition of a balance: shares by part and hop.
 
 use super::Part;
 
-/// Bits of a hop beside a part.
+/// Bits of the hop in a key.
 pub const HOP_BITS: u32 = 5;
 
 const HOPS: u64 = (1 << HOP_BITS) - 1;
 
-/// Parts that are no wallet and no label come after all that are.
-/// Hubs count as one label: they are found within so many hops, too.
+/// Number of all hubs together, which are found at a hop like labels. Other parts that are neither
+/// wallets nor labels have larger keys.
 const HUB: u32 = u32::MAX;
 
 const CONTRACT: u64 = 2 << 40;
 const OVER: u64 = 3 << 40;
 const REST: u64 = 4 << 40;
 
-/// From here on numbers are those of the wallets asked about, by their places, where labels alone are told.
+/// First number of requested wallets, by their index, when labels alone are reported.
 pub const ASKED: u32 = 1 << 24;
 
 /// A part and a hop.
@@ -27,21 +27,21 @@ impl Key {
     pub const OVER: Self = Self(OVER);
     pub const REST: Self = Self(REST);
 
-    /// One hop from a wallet or label.
+    /// Makes the key of a wallet or label one hop away.
     pub fn of(number: u32) -> Self {
         Self((u64::from(number) << HOP_BITS) | 1)
     }
 
-    /// One hop from a wallet with too many counterparties.
+    /// Makes the key of a hub one hop away.
     pub fn hub() -> Self {
         Self::of(HUB)
     }
 
-    /// One hop further, or too far.
-    pub const fn further(self, most: u32) -> Self {
+    /// Returns the key one hop further, or [`Key::OVER`] beyond `max_hops`.
+    pub const fn further(self, max_hops: u32) -> Self {
         if self.0 >= CONTRACT {
             self
-        } else if (self.0 & HOPS) < most as u64 {
+        } else if (self.0 & HOPS) < max_hops as u64 {
             Self(self.0 + 1)
         } else {
             Self::OVER
@@ -52,7 +52,7 @@ impl Key {
         if self.0 >= CONTRACT { 0 } else { (self.0 & HOPS) as u32 }
     }
 
-    /// What it stands for; `None` for a wallet or label.
+    /// Returns the part of a key; `None` for a wallet or label.
     pub const fn left_over(self) -> Option<Part> {
         match self.0 {
             CONTRACT => Some(Part::Contract),
@@ -63,7 +63,7 @@ impl Key {
         }
     }
 
-    /// The number of a wallet or label.
+    /// Returns the number of a wallet or label.
     pub const fn number(self) -> u32 {
         (self.0 >> HOP_BITS) as u32
     }
@@ -72,27 +72,26 @@ impl Key {
 /// No path.
 pub const NOWHERE: u32 = u32::MAX;
 
-/// A share, and the path by which most of it came at once.
+/// A share, and the path of the largest single contribution to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share {
     pub key: Key,
     pub share: f64,
-    /// How much the path carried.
+    /// Amount that the path carried.
     pub most: f64,
     pub path: u32,
 }
 
-/// Shares by key, all of them to be multiplied by `scale`.
+/// Shares by key, to be multiplied by `scale`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shares {
     scale: f64,
-    /// By key.
     shares: Vec<Share>,
-    /// The longest that the list has been.
+    /// Maximum length of the list so far.
     longest: usize,
 }
 
-/// A scale beyond which shares are multiplied out.
+/// Scale below which shares are multiplied out.
 const SMALL: f64 = 1e-100;
 
 impl Default for Shares {
@@ -110,14 +109,14 @@ impl Shares {
         self.shares.iter().map(|one| Share { share: one.share * self.scale, ..*one })
     }
 
-    /// By how much the list has become longer than ever before, since this was asked last.
+    /// Returns the growth of the maximum length since the last call.
     pub fn grown(&mut self) -> usize {
         let grown = self.shares.len().saturating_sub(self.longest);
         self.longest += grown;
         grown
     }
 
-    /// Keeps a part of all shares.
+    /// Scales all shares by a factor up to 1.
     pub fn keep(&mut self, part: f64) {
         if part <= 0.0 {
             self.shares.clear();
@@ -133,7 +132,7 @@ impl Shares {
         }
     }
 
-    /// Adds shares, which are in the order of keys, times `factor`.
+    /// Adds shares, which are sorted by key, times `factor`.
     pub fn add(&mut self, more: &[Share], factor: f64, room: &mut Vec<Share>) {
         let factor = factor / self.scale;
         if let [one] = more {

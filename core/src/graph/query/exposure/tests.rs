@@ -1,4 +1,5 @@
-//! Exposures are those of the plainest definition, those of traces, and the same for one wallet as for many.
+//! Exposures are those of the plainest definition, those of traces, and the same for one wallet as
+//! for many.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -82,7 +83,7 @@ fn active(rows: &[Row]) -> Vec<u32> {
     seen.into_iter().collect()
 }
 
-/// By wallet, label and hop: shares of a balance, all of them in full at every transfer.
+/// Computes shares of balances by wallet, label and hop, in full at every transfer.
 fn definition(rows: &[Row], asked: u32, flow: Flow, max_hops: u32) -> BTreeMap<(u32, u32), f64> {
     let mut ordered: Vec<(usize, &Row)> = rows.iter().enumerate().filter(|(_, row)| row.value > 0).collect();
     ordered.sort_by_key(|(number, row)| (row.time, *number));
@@ -142,7 +143,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn exposures_are_those_of_the_definition(rows in rows(), over in 0..20_usize, max_hops in 1..6_u32, forward: bool) {
+    fn exposures_match_the_definition(rows in rows(), over in 0..20_usize, max_hops in 1..6_u32, forward: bool) {
         let graph = TestGraph::new(&rows, over);
         let flow = if forward { Flow::Forward } else { Flow::Backward };
         let asked = active(&rows);
@@ -207,7 +208,7 @@ proptest! {
     }
 
     #[test]
-    fn a_trace_by_haircut_ends_where_exposure_says(rows in rows(), forward: bool) {
+    fn a_trace_by_haircut_ends_where_the_exposure_is(rows in rows(), forward: bool) {
         let asked = 0;
         // a trace ends where it began, an exposure does not
         let rows: Vec<Row> = rows.into_iter().filter(|row| if forward { row.to != asked } else { row.from != asked }).collect();
@@ -219,7 +220,7 @@ proptest! {
             assets: AssetSelection::Native,
             since: None,
             until: None,
-            max_hops: MOST_HOPS,
+            max_hops: MAX_HOPS,
             min_value: None,
             max_fan_out: None,
             max_wallets: None,
@@ -227,7 +228,7 @@ proptest! {
         };
         let origin = Origin::Wallet(graph.wallet(asked));
         let traced = trace(&graph.graph(), &origin, &terms, &mut Labelled::of(&graph), &mut Uninterrupted).unwrap();
-        let exposed = &found(&graph, &[asked], &self::terms(flow, MOST_HOPS, true))[0];
+        let exposed = &found(&graph, &[asked], &self::terms(flow, MAX_HOPS, true))[0];
         for labelled in LABELLED..9 {
             let wallet = graph.wallet(labelled);
             let ended = traced.ends.iter().filter(|one| one.wallet == Some(wallet) && one.end == End::Stop && one.asset == NATIVE);
@@ -253,7 +254,7 @@ fn too_little_memory_is_an_error() {
 }
 
 #[test]
-fn amounts_have_as_many_digits_as_ratios_tell() {
+fn amounts_are_rounded_to_the_digits_of_ratios() {
     let units = |amount| whole_units(amount).as_u128();
     assert_eq!([units(0.0), units(1e-30), units(0.7), units(1.0), units(1.6)], [0, 1, 1, 1, 2]);
     assert_eq!(units(20_000_000_000_000_004_096.0), 20_000_000_000_000_000_000);
@@ -263,8 +264,9 @@ fn amounts_have_as_many_digits_as_ratios_tell() {
 }
 
 #[test]
-fn what_has_all_gone_taints_nothing_that_comes_later() {
-    // 60 with many digits from a labelled wallet leave in two parts; what comes then is clean, to the last unit
+fn funds_that_have_left_do_not_taint_later_ones() {
+    // 60 with many digits from a labelled wallet leave in two parts; what comes then is clean, to
+    // the last unit
     let (all, first) = (60_123_456_789_012_345_678_u128, 19_987_654_321_098_765_433_u128);
     let sent = |from, to, time, value| Row { from, to, token: 0, time, value };
     let rows = [

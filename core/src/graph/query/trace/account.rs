@@ -1,4 +1,4 @@
-//! A wallet that is followed: its history in one asset, and how its funds are divided.
+//! Accounts: the history of a followed wallet in one asset, and the division of its funds.
 
 use std::collections::HashMap;
 
@@ -15,80 +15,81 @@ use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::{AssetSelection, EdgeFilter};
 use crate::graph::view::graph::{Graph, Transfer};
 
-/// Transfers between two looks at the watch while a history is read.
-const LOOKS: usize = 1 << 12;
+/// Transfers between two cancellation checks while a history is read.
+const TRANSFERS_PER_CHECK: usize = 1 << 12;
 
-/// A wallet that is followed, in one asset.
+/// A followed wallet, in one asset.
 pub struct Account {
     pub wallet: WalletId,
     pub asset: u32,
-    /// The fewest transfers from the origin.
+    /// Minimum number of transfers from the origin.
     pub depth: u32,
     /// In the order of the flow.
     pub events: Vec<Event>,
-    /// The next event that has not passed.
+    /// Index of the next event to process.
     pub cursor: usize,
-    /// What the transfers that have not passed carry.
+    /// Taint of arriving transfers that have not been processed, by event.
     pub marks: HashMap<usize, Mark>,
     pub division: Box<dyn Division>,
-    /// After the last event that may leave: later ones do not, or lie before the window.
+    /// End of the events that may leave; later ones arrive, or lie before the window.
     leaves_until: usize,
-    /// Whether it waits for its next event.
+    /// The account waits in the queue for its next leaving event.
     pub queued: bool,
-    /// Whether any of its tainted funds left.
+    /// Some of its tainted funds have left.
     pub moved: bool,
     pub transfers: u64,
     pub first: i64,
     pub last: i64,
 }
 
-/// A history that was read, or why it was not.
+/// Result of reading a history.
 pub enum Loaded {
     Account(Account),
-    /// More events than allowed.
+    /// The history has more events than allowed.
     TooLong,
-    /// The time allowed was used up.
+    /// The time limit was reached.
     Expired,
 }
 
 impl Account {
-    /// Reads the history of a wallet, of at most so many events.
+    /// Reads the history of a wallet, of at most `max_events` events.
     ///
     /// # Errors
-    /// [`SearchError::ValueOverflow`] when its amounts do not add up within 256 bits, [`SearchError::Damaged`].
+    /// [`SearchError::ValueOverflow`] when its amounts do not add up within 256 bits,
+    /// [`SearchError::Damaged`].
     pub fn load<W: Interrupt>(
         graph: &Graph<'_>,
         wallet: WalletId,
         asset: u32,
         terms: &Terms,
-        most: usize,
+        max_events: usize,
         pace: &mut Pace<'_, W>,
     ) -> Result<Loaded, SearchError> {
         let filter = EdgeFilter::history(single(asset), terms.until);
         let count = graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
         let mut events: Vec<Event> = Vec::new();
-        events.reserve_exact(count.min(most));
+        events.reserve_exact(count.min(max_events));
         let (mut total, mut expired) = (U256::ZERO, false);
         for side in [Side::Out, Side::In] {
-            let looked = graph.counted_transfers(wallet, side, &filter, |transfer| -> Result<(), Stop> {
-                if events.len().is_multiple_of(LOOKS) {
+            let scan = graph.counted_transfers(wallet, side, &filter, |transfer| -> Result<(), Stop> {
+                if events.len().is_multiple_of(TRANSFERS_PER_CHECK) {
                     expired |= pace.interrupt().should_stop();
                 }
-                if events.len() >= most || expired {
+                if events.len() >= max_events || expired {
                     return Err(Stop::Halt(Halt::Time));
                 }
-                // everything that is counted later is a part of this
+                // Later sums are parts of this one, and cannot overflow.
                 total = total.checked_add(transfer.value).ok_or(SearchError::ValueOverflow)?;
                 events.push(event(graph, wallet, side, &transfer));
                 Ok(())
             });
-            if Stop::halt(looked)?.is_some() {
+            if Stop::halt(scan)?.is_some() {
                 return Ok(if expired { Loaded::Expired } else { Loaded::TooLong });
             }
         }
         let leaving = terms.flow.side();
         sort_with_room(&mut events, pace.interrupt(), |one, other| {
-            // a transfer to oneself leaves before it arrives
+            // A transfer to oneself leaves before it arrives.
             in_flow(terms.flow, &one.moment, &other.moment)
                 .then_with(|| (one.side() != leaving).cmp(&(other.side() != leaving)))
         });
@@ -120,49 +121,51 @@ impl Account {
         }))
     }
 
-    /// Lets everything before an event pass.
+    /// Processes all events before an event.
     pub fn advance<W: Interrupt>(&mut self, to: usize, flow: Flow, pace: &mut Pace<'_, W>) {
         while self.cursor < to {
-            self.pass(flow);
+            self.process_next(flow);
             pace.step(0);
         }
     }
 
-    /// Lets the next event pass: what it carries, if it leaves.
-    pub fn pass(&mut self, flow: Flow) -> Mark {
-        let (number, event) = match self.events.get(self.cursor) {
+    /// Processes the next event. Returns its taint if it leaves.
+    pub fn process_next(&mut self, flow: Flow) -> Mark {
+        let (index, event) = match self.events.get(self.cursor) {
             Some(event) => (self.cursor, event),
             None => return Mark::default(),
         };
         self.cursor += 1;
         if event.side() == flow.side() {
-            self.division.leave(number, event.moment.value)
+            self.division.leave(index, event.moment.value)
         } else {
-            let mark = self.marks.remove(&number);
-            self.division.arrive(number, event.moment.value, mark.as_ref());
+            let mark = self.marks.remove(&index);
+            self.division.arrive(index, event.moment.value, mark.as_ref());
             Mark::default()
         }
     }
 
-    /// The place of an arriving transfer in the history.
+    /// Returns the index of an arriving transfer in the history.
     pub fn arrival(&self, moment: &Moment, flow: Flow) -> Option<usize> {
         let start = self.events.partition_point(|event| in_flow(flow, &event.moment, moment).is_lt());
-        let same = self.events.get(start..)?.iter().take_while(|event| event.moment == *moment);
-        let place = same.enumerate().find(|(_, event)| event.side() != flow.side());
-        place.map(|(place, _)| start + place)
+        let simultaneous = self.events.get(start..)?.iter().take_while(|event| event.moment == *moment);
+        let offset = simultaneous.enumerate().find(|(_, event)| event.side() != flow.side());
+        offset.map(|(offset, _)| start + offset)
     }
 
-    /// The next event that leaves, if tainted funds may leave with it. Nothing passes: what arrives before it may still be marked.
+    /// Returns the next leaving event, if tainted funds may leave with it. Nothing is processed,
+    /// because transfers that arrive before it may still become tainted.
     pub fn next_leaving(&self, terms: &Terms) -> Option<usize> {
         if !self.division.pending() && self.marks.is_empty() {
             return None;
         }
         let side = terms.flow.side();
-        let place = self.events.get(self.cursor..self.leaves_until)?.iter().position(|event| event.side() == side)?;
-        Some(self.cursor + place)
+        let offset = self.events.get(self.cursor..self.leaves_until)?.iter().position(|event| event.side() == side)?;
+        Some(self.cursor + offset)
     }
 
-    /// Why what is still here is: where the window ends before the history does, nobody has looked further.
+    /// Returns the reason why the remaining taint has not left. If the window ends before the
+    /// history, the rest of the history was not examined.
     pub fn end(&self, terms: &Terms) -> End {
         let side = terms.flow.side();
         let later = self.events.get(self.leaves_until..).unwrap_or_default();
@@ -170,12 +173,11 @@ impl Account {
     }
 }
 
-/// One asset alone.
 pub const fn single(asset: u32) -> AssetSelection {
     if asset == NATIVE { AssetSelection::Native } else { AssetSelection::Token(asset) }
 }
 
-/// A transfer as one of its wallets has it.
+/// Returns the event of a transfer in the history of one of its wallets.
 pub fn event(graph: &Graph<'_>, wallet: WalletId, side: Side, transfer: &Transfer) -> Event {
     let (own, other) = (graph.order(wallet), transfer.peer.map_or(u64::MAX, |peer| graph.order(peer)));
     let (from, to) = if side == Side::Out { (own, other) } else { (other, own) };
@@ -190,12 +192,13 @@ pub fn event(graph: &Graph<'_>, wallet: WalletId, side: Side, transfer: &Transfe
     Event { moment, peer: transfer.peer, incoming: side == Side::In, status: transfer.status }
 }
 
-/// Bytes that an event takes as long as its wallet is followed, and beside that while the history is sorted.
+/// Returns the bytes of an event while its wallet is followed, and the additional bytes while the
+/// history is sorted.
 pub const fn cost_of_event(terms: &Terms) -> (usize, usize) {
     let divided = match (terms.flow, terms.method) {
         (_, Method::Poison) | (Flow::Forward, Method::Haircut) => 0,
         (_, Method::Tiho) => forward::PER_EVENT,
-        // parts in the pool are booked as they come; what is not tainted joins
+        // Parts in the pool are booked on arrival; untainted parts are joined.
         (Flow::Forward, Method::Fifo | Method::Lifo) => size_of::<Part>(),
         (Flow::Backward, Method::Haircut) => size_of::<U256>(),
         (Flow::Backward, Method::Fifo | Method::Lifo) => backward::PER_EVENT,

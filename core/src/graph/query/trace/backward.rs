@@ -1,7 +1,9 @@
-//! What funded the transfers that left a wallet: the same divisions, read from the end.
+//! Divisions in backward traces: attribution of sent transfers to the received transfers that
+//! funded them.
 //!
-//! Histories are in the order of the flow here, the latest first; what "arrives" is a transfer that the wallet sent and of which a part
-//! is to be explained, what "leaves" is a transfer that it received and that explains it.
+//! Histories are in the order of the flow, the latest event first. An "arriving" transfer is one
+//! that the wallet sent and of which a part is to be explained; a "leaving" transfer is one that it
+//! received and that explains it.
 
 use std::collections::HashMap;
 
@@ -12,17 +14,17 @@ use super::pool::{Mark, Order, Part, Piece, Pool};
 use super::ratio::share;
 use crate::graph::types::U256;
 
-/// Bytes that a division keeps about an event: a balance, or the places where a transfer's funds came from.
+/// Bytes that a division keeps for an event: a balance, or the sources of a transfer's funds.
 pub const PER_EVENT: usize = 2 * size_of::<Lot>() + size_of::<Vec<Lot>>();
 
-/// A transfer that left took the same share of everything that the wallet held.
+/// Each sent transfer took the same share of all funds of the wallet.
 #[derive(Debug)]
 pub struct Haircut {
-    /// Before each event.
+    /// Balance before each event.
     balances: Vec<U256>,
-    /// To be explained by what came before.
+    /// Amount to be explained by earlier receipts.
     wanted: U256,
-    /// What the wallet sent without being known to have it.
+    /// Amount sent beyond the known balance.
     unknown: U256,
 }
 
@@ -69,7 +71,7 @@ impl Division for Haircut {
     }
 }
 
-/// A part of what a transfer brought.
+/// A part of a received transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lot {
     event: usize,
@@ -92,14 +94,14 @@ impl Piece for Lot {
     }
 }
 
-/// Each transfer that left took certain parts of certain transfers that came.
+/// Each sent transfer took certain parts of certain received transfers.
 #[derive(Debug)]
 pub struct Queue {
-    /// Of each transfer that left, first to last.
+    /// Sources of each sent transfer, first to last.
     sources: Vec<Vec<Lot>>,
-    /// By transfer that came, where its parts that are to be explained begin and how long they are.
+    /// By received transfer, start and length of its parts to be explained.
     wanted: HashMap<usize, Vec<(U256, U256)>>,
-    /// Of a transfer that came, the end left first.
+    /// The end of a received transfer leaves first.
     from_the_end: bool,
     to_leave: U256,
     unknown: U256,
@@ -130,7 +132,7 @@ impl Division for Queue {
             let mut rest = part.amount;
             while rest > U256::ZERO {
                 let Some(from) = lot else {
-                    // sent without being known to be there
+                    // Sent beyond the known balance.
                     if part.tainted {
                         self.unknown = self.unknown.saturating_add(rest);
                     }

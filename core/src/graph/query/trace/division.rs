@@ -1,4 +1,4 @@
-//! What a method of dividing funds must answer, and which funds leave first.
+//! Interface of the methods that divide funds, and the order in which funds leave.
 
 use super::Method;
 use super::moment::Event;
@@ -6,19 +6,19 @@ use super::pool::{Mark, Order};
 use crate::graph::types::Side;
 use crate::graph::types::U256;
 
-/// How tainted funds are divided among the transfers with which they leave. Events are named by their place in the history, which is
-/// in the order of the flow; they pass one by one.
+/// Division of tainted funds among the transfers with which they leave. Events are identified by
+/// their index in the history, which is in the order of the flow; they are processed one by one.
 pub trait Division {
-    /// A transfer arrives, carrying `mark`.
+    /// Processes an arriving transfer with its taint.
     fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Mark>);
 
-    /// A transfer leaves: what it carries.
+    /// Processes a leaving transfer; returns its taint.
     fn leave(&mut self, event: usize, amount: U256) -> Mark;
 
-    /// Tainted funds that have arrived and not left.
+    /// Returns the tainted funds that have arrived and not left.
     fn held(&self) -> U256;
 
-    /// Of them, what may still leave.
+    /// Reports whether any of them may still leave.
     fn pending(&self) -> bool;
 }
 
@@ -28,7 +28,7 @@ impl Event {
     }
 }
 
-/// Which funds leave first.
+/// Returns the order in which funds leave.
 pub const fn order(method: Method) -> Order {
     match method {
         Method::Lifo => Order::NewestFirst,

@@ -1,4 +1,4 @@
-//! How funds leave a wallet after they have come. Poison and the highest first work in either direction.
+//! Divisions in forward traces. [`Poison`] and [`HighestFirst`] work in both directions.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -12,10 +12,10 @@ use crate::graph::budget::Interrupt;
 use crate::graph::file::sorting::sort_with_room;
 use crate::graph::types::U256;
 
-/// Bytes that [`HighestFirst`] keeps about an event.
+/// Bytes that [`HighestFirst`] keeps for an event.
 pub const PER_EVENT: usize = 4 * (size_of::<U256>() + size_of::<usize>());
 
-/// All that leaves is tainted, once anything was.
+/// Everything that leaves is tainted once any taint has arrived.
 #[derive(Debug, Default)]
 pub struct Poison {
     tainted: bool,
@@ -48,7 +48,7 @@ impl Division for Poison {
     }
 }
 
-/// What leaves is tainted by the share that the balance is.
+/// A leaving transfer is tainted by the same share as the balance.
 #[derive(Debug, Default)]
 pub struct Haircut {
     balance: U256,
@@ -80,7 +80,7 @@ impl Division for Haircut {
     }
 }
 
-/// Funds leave in the order in which they came, or the other way round.
+/// Funds leave in the order of arrival, or in reverse order.
 #[derive(Debug)]
 pub struct Queue {
     pool: Pool<Part>,
@@ -121,24 +121,25 @@ impl Division for Queue {
     }
 }
 
-/// Tainted funds leave with the largest of the transfers that are still to leave, the next ones with the next largest.
+/// Tainted funds leave with the largest of the remaining transfers, further ones with the next
+/// largest.
 #[derive(Debug)]
 pub struct HighestFirst {
-    /// Transfers that are still to leave and can carry more.
+    /// Remaining transfers that can carry more taint.
     open: BTreeSet<(Reverse<U256>, usize)>,
     carried: HashMap<usize, U256>,
     to_leave: U256,
-    /// What no transfer had room for.
+    /// Taint that no transfer had capacity for.
     stays: U256,
 }
 
 impl HighestFirst {
     pub fn new(events: &[Event], flow: Flow, interrupt: &mut impl Interrupt) -> Self {
-        let of_leaving = events.iter().enumerate().filter(|(_, event)| event.side() == flow.side());
-        let open = of_leaving.filter(|(_, event)| event.moment.value > U256::ZERO);
+        let leaving = events.iter().enumerate().filter(|(_, event)| event.side() == flow.side());
+        let open = leaving.filter(|(_, event)| event.moment.value > U256::ZERO);
         let mut open: Vec<(Reverse<U256>, usize)> =
             open.map(|(number, event)| (Reverse(event.moment.value), number)).collect();
-        // a set is made quickly of what is in order
+        // A set is built quickly from sorted items.
         sort_with_room(&mut open, interrupt, Ord::cmp);
         let open = open.into_iter().collect();
         Self { open, carried: HashMap::new(), to_leave: U256::ZERO, stays: U256::ZERO }

@@ -1,29 +1,33 @@
-//! Where money went, and where it came from: tainted amounts along transfers, in the order in which they happened.
+//! Traces of money forward and backward: tainted amounts along transfers, in the order of time.
 //!
-//! A trace begins with transfers whose whole amount is tainted: those that were named, or all that a wallet sent (forward) or received
-//! (backward) within the window. It goes through time transfer by transfer; ties at one time follow block, place in the block and log,
-//! then the addresses. Within a wallet, a [`Method`] decides which of its funds leave with a transfer. Forward, an amount is tainted if
-//! it came from the origin; backward, if it ended there.
+//! A trace begins with transfers whose whole amount is tainted: given ones, or all that a wallet
+//! sent (forward) or received (backward) within the window. It proceeds through time transfer by
+//! transfer; ties are ordered by block, index in the block and log, then by address. Within a
+//! wallet, a [`Method`] decides which of its funds leave with a transfer. Forward, an amount is
+//! tainted if it came from the origin; backward, if it ended there.
 //!
 //! # Methods
-//! - [`Method::Poison`]: whatever leaves a tainted wallet is tainted as a whole (Möser, Böhme, Breuker: "Towards Risk Scoring of Bitcoin
-//!   Transactions", 2014). Amounts grow without bound.
-//! - [`Method::Haircut`]: what leaves is tainted by the share that the wallet's balance is (the same paper).
-//! - [`Method::Fifo`]: funds leave in the order in which they came (Clayton's case, 1816; Anderson, Shumailov, Ahmed, Rietmann: "Bitcoin
-//!   Redux", 2018).
-//! - [`Method::Lifo`]: the latest to come leave first (Tironsakkul, Maarek, Eross, Just: "Probing the Mystery of Cryptocurrency Theft",
-//!   2019).
-//! - [`Method::Tiho`], taint in, highest out: tainted funds leave with the largest of the later transfers (the same authors: "Context
-//!   matters: Methods for Bitcoin tracking", 2022, where outputs of one transaction compete; here the later transfers of a wallet do).
-//!   Backward, with the largest of the earlier ones.
+//! - [`Method::Poison`]: everything that leaves a tainted wallet is wholly tainted (Möser, Böhme,
+//!   Breuker: "Towards Risk Scoring of Bitcoin Transactions", 2014). Amounts grow without bound.
+//! - [`Method::Haircut`]: a leaving transfer is tainted by the same share as the wallet's balance
+//!   (the same paper).
+//! - [`Method::Fifo`]: funds leave in the order of arrival (Clayton's case, 1816; Anderson,
+//!   Shumailov, Ahmed, Rietmann: "Bitcoin Redux", 2018).
+//! - [`Method::Lifo`]: the latest arrivals leave first (Tironsakkul, Maarek, Eross, Just: "Probing
+//!   the Mystery of Cryptocurrency Theft", 2019).
+//! - [`Method::Tiho`], taint in, highest out: tainted funds leave with the largest of the later
+//!   transfers (the same authors: "Context matters: Methods for Bitcoin tracking", 2022, where
+//!   outputs of one transaction compete; here the later transfers of a wallet do). Backward, they
+//!   leave with the largest of the earlier ones.
 //!
 //! # Conservation
-//! Every method but poison conserves amounts to the last unit: what the origin sent is the sum of what the [`Trace::ends`] hold. Rounding
-//! leaves the odd unit in the wallet.
+//! Every method except poison conserves amounts to the last unit: the amount that the origin sent
+//! is the sum of the [`Trace::ends`]. Rounding leaves the odd unit in the wallet.
 //!
-//! # What is not in the data
-//! A wallet may send more than it is known to have: mining rewards, internal transfers, a history that was cut. The difference is taken to
-//! arrive, untainted, at the moment when it is needed. Fees are not transfers, and are not looked at. Failed transactions moved nothing.
+//! # Missing data
+//! A wallet may send more than its known balance: mining rewards, internal transfers, an incomplete
+//! history. The difference is assumed to arrive, untainted, at the moment when it is needed. Fees
+//! are not transfers and are ignored. Failed transactions move no value.
 
 mod account;
 mod backward;
@@ -42,18 +46,18 @@ use crate::graph::{MemoryBudget, SearchError};
 
 pub use sweep::trace;
 
-/// Which of a wallet's funds leave with a transfer.
+/// Rule that decides which of a wallet's funds leave with a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// All of it is tainted.
+    /// The whole transfer is tainted.
     Poison,
-    /// The tainted share of the balance.
+    /// The transfer has the tainted share of the balance.
     Haircut,
-    /// The oldest.
+    /// The oldest funds leave first.
     Fifo,
-    /// The newest.
+    /// The newest funds leave first.
     Lifo,
-    /// The tainted, if the transfer is among the largest.
+    /// Tainted funds leave with the largest transfers.
     Tiho,
 }
 
@@ -61,7 +65,7 @@ impl Method {
     /// Every method.
     pub const ALL: [Self; 5] = [Self::Poison, Self::Haircut, Self::Fifo, Self::Lifo, Self::Tiho];
 
-    /// Its name in SQL.
+    /// Returns its name in SQL.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -74,17 +78,17 @@ impl Method {
     }
 }
 
-/// Which way through time.
+/// Direction of a trace in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Flow {
-    /// Where funds went.
+    /// Follows funds to where they went.
     Forward,
-    /// Where funds came from.
+    /// Follows funds to where they came from.
     Backward,
 }
 
 impl Flow {
-    /// The side of a wallet with which its funds go on.
+    /// Returns the side of a wallet on which its funds leave in this direction.
     pub(super) const fn side(self) -> Side {
         match self {
             Self::Forward => Side::Out,
@@ -98,73 +102,74 @@ impl Flow {
 pub struct Sent {
     /// Sender.
     pub from: WalletId,
-    /// The transfer as its sender sees it.
+    /// The transfer from the sender's side.
     pub transfer: crate::graph::Transfer,
 }
 
-/// Where a trace begins.
+/// Start of a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// All that a wallet sent, or received, within the window.
+    /// All transfers that a wallet sent, or received, within the window.
     Wallet(WalletId),
-    /// These transfers.
+    /// Given transfers.
     Transfers(Vec<Sent>),
 }
 
-/// What is traced, and how far.
+/// Scope and limits of a trace.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// Which way.
+    /// Direction in time.
     pub flow: Flow,
-    /// How amounts are divided.
+    /// Division of amounts.
     pub method: Method,
-    /// Of these assets; each is traced apart.
+    /// Assets to trace; each is traced separately.
     pub assets: AssetSelection,
-    /// Not before this time. Balances know what was before.
+    /// Start of the window, inclusive. Balances include earlier transfers.
     pub since: Option<i64>,
-    /// Before this time.
+    /// End of the window, exclusive.
     pub until: Option<i64>,
-    /// Transfers from the origin, from 1 up.
+    /// Maximum number of transfers from the origin, at least 1.
     pub max_hops: u32,
-    /// Tainted amounts below this are not followed on.
+    /// Tainted amounts below this are not followed further.
     pub min_value: Option<U256>,
-    /// Wallets with more counterparties on the side that is followed are not followed.
+    /// Wallets with more counterparties on the followed side are not followed.
     pub max_fan_out: Option<u64>,
-    /// Wallets that are followed.
+    /// Maximum number of followed wallets.
     pub max_wallets: Option<u64>,
-    /// For everything that is kept.
+    /// Memory for the search and its result.
     pub memory: MemoryBudget,
 }
 
-/// Why an amount was not followed further.
+/// Reason why an amount was not followed further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum End {
-    /// It reached a wallet at which tracing stops.
+    /// The amount reached a wallet at which tracing stops.
     Stop,
-    /// It is where it began.
+    /// The amount returned to the origin.
     Origin,
-    /// It made a contract, whose address the transfer does not tell.
+    /// The transfer created a contract, whose address it does not contain.
     Contract,
-    /// Forward: it has not left the wallet. Backward: nothing that the wallet received before explains it.
+    /// Forward: the amount has not left the wallet. Backward: no earlier receipt of the wallet
+    /// explains it.
     Held,
-    /// Backward: it came before the window.
+    /// Backward: the amount arrived before the window.
     Window,
-    /// As many hops as allowed.
+    /// The maximum number of hops was reached.
     Hops,
-    /// Less than is followed.
+    /// The amount is below the minimum.
     Value,
-    /// The wallet has more counterparties than are followed.
+    /// The wallet has too many counterparties.
     FanOut,
-    /// As many wallets as allowed.
+    /// The maximum number of wallets was reached.
     Wallets,
-    /// The time allowed was used up.
+    /// The time limit was reached.
     Time,
-    /// The wallet's history does not fit into the memory allowed.
+    /// The wallet's history does not fit into the memory limit.
     Memory,
 }
 
 impl End {
-    /// Its name in results.
+    /// Returns its name in results.
     #[must_use]
     pub const fn name(self, flow: Flow) -> &'static str {
         match (self, flow) {
@@ -183,7 +188,7 @@ impl End {
         }
     }
 
-    /// Whether more would have been found with more time, wallets or memory.
+    /// Reports whether more time, wallets or memory would have found more.
     #[must_use]
     pub const fn is_cut(self) -> bool {
         matches!(self, Self::Wallets | Self::Time | Self::Memory)
@@ -193,7 +198,7 @@ impl End {
 /// A transfer that carried tainted funds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// Transfers from the origin to this one, itself included: the fewest by which taint had come this far.
+    /// Minimum number of transfers from the origin up to and including this one.
     pub hop: u32,
     /// Sender.
     pub from: WalletId,
@@ -201,72 +206,73 @@ pub struct Step {
     pub to: Option<WalletId>,
     /// The asset.
     pub asset: u32,
-    /// When.
+    /// Time of the transfer.
     pub time: i64,
     /// Order among transfers of the same time.
     pub position: Position,
-    /// Whether it took effect yet.
+    /// Status of its transaction.
     pub status: Status,
-    /// All of it, in units of the asset.
+    /// Whole amount, in units of the asset.
     pub amount: U256,
-    /// As much as is tainted.
+    /// Tainted part of the amount.
     pub tainted: U256,
-    /// Why it was not followed on; [`End::Held`] if none of it moved on.
+    /// Reason why it was not followed further; [`End::Held`] if none of it moved on.
     pub end: Option<End>,
-    /// The transfer's number.
+    /// Number of the transfer.
     pub number: u64,
 }
 
-/// Where an amount ended.
+/// Amount that ended at a wallet for one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     /// The wallet; `None` for new contracts.
     pub wallet: Option<WalletId>,
     /// The asset.
     pub asset: u32,
-    /// Why.
+    /// Reason.
     pub end: End,
-    /// How much.
+    /// Amount.
     pub amount: U256,
-    /// The fewest transfers from the origin.
+    /// Minimum number of transfers from the origin.
     pub hop: u32,
-    /// Transfers that brought it there.
+    /// Number of transfers that brought it there.
     pub transfers: u64,
-    /// Time of the first of them.
+    /// Time of the first of these transfers.
     pub first: i64,
-    /// Time of the last.
+    /// Time of the last of these transfers.
     pub last: i64,
 }
 
-/// What was found.
+/// Result of a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
-    /// In the order of time; backward, the latest first.
+    /// Steps in the order of time; backward, the latest first.
     pub steps: Vec<Step>,
-    /// By asset, then amount, the largest first, then address and reason.
+    /// Ends by asset, then amount, the largest first, then address and reason.
     pub ends: Vec<Ended>,
-    /// What the origin sent or received, by asset.
+    /// Amounts that the origin sent or received, by asset.
     pub origin: Vec<(u32, U256)>,
-    /// What cut the trace short, if anything did.
+    /// Limit that cut the trace short, if any.
     pub cut: Option<End>,
 }
 
-/// Where tracing stops: asked about wallets, the first time with all that will be asked about soon.
+/// Look-up of the wallets at which tracing stops. Wallets are announced in batches before they are
+/// looked up.
 pub trait Stops {
-    /// What a look-up may report.
+    /// Error of a look-up.
     type Error: From<SearchError>;
 
-    /// These will be asked about.
+    /// Announces wallets that will be looked up.
     ///
     /// # Errors
-    /// When it cannot be found out.
+    /// When the look-up fails.
     fn prepare(&mut self, graph: &Graph<'_>, wallets: &[WalletId]) -> Result<(), Self::Error>;
 
-    /// Whether tracing stops at a wallet.
+    /// Reports whether tracing stops at a wallet.
     fn stops_at(&self, wallet: WalletId) -> bool;
 }
 
-/// Tracing goes on everywhere.
+/// [`Stops`] without any stop.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoStops;
 

@@ -1,4 +1,4 @@
-//! The order in which transfers happened.
+//! The order of transfers in time.
 
 use std::cmp::Ordering;
 
@@ -6,20 +6,22 @@ use super::Flow;
 use crate::graph::types::WalletId;
 use crate::graph::types::{Position, U256};
 
-/// When a transfer happened, and what decides between transfers of one time. No two of one asset share one.
+/// Time of a transfer, and the criteria that order transfers of the same time. Unique among the
+/// transfers of an asset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
     pub time: i64,
     pub position: Position,
-    /// By address; the largest of all for the creation of a contract.
+    /// Rank of the sender by address. Of the receiver, too; the creation of a contract has the
+    /// largest rank.
     pub from: u64,
     pub to: u64,
     pub value: U256,
-    /// Transfers that nothing else tells apart may change places.
+    /// Distinguishes transfers that are equal in all other fields; their order does not matter.
     pub number: u64,
 }
 
-/// Something that waits for its moment: the next in the direction of the flow is the greatest.
+/// Entry of the event queue: the next moment in the direction of the flow is the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
     pub moment: Moment,
@@ -40,7 +42,7 @@ impl PartialOrd for Waiting {
     }
 }
 
-/// Which of two moments the flow meets first.
+/// Compares two moments in the direction of the flow.
 pub fn in_flow(flow: Flow, one: &Moment, other: &Moment) -> Ordering {
     match flow {
         Flow::Forward => one.cmp(other),
@@ -48,12 +50,12 @@ pub fn in_flow(flow: Flow, one: &Moment, other: &Moment) -> Ordering {
     }
 }
 
-/// A transfer as one of its two wallets has it in its history.
+/// A transfer in the history of one of its two wallets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     pub moment: Moment,
     pub peer: Option<WalletId>,
-    /// Whether the wallet received it.
+    /// The wallet received the transfer.
     pub incoming: bool,
     pub status: crate::graph::Status,
 }

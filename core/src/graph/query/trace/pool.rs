@@ -1,27 +1,26 @@
-//! Funds of a wallet in the order in which they came.
+//! Funds of a wallet in the order of arrival.
 
 use std::collections::VecDeque;
 
 use crate::graph::types::U256;
 
-/// Funds that are alike, one after the other.
+/// A contiguous piece of uniform funds.
 pub trait Piece: Copy {
-    /// How much.
     fn amount(&self) -> U256;
-    /// What comes first of it, and the rest; `amount` is less than all of it, and not zero.
+    /// Splits off the first `amount`, which is neither zero nor the whole.
     fn split(self, amount: U256) -> (Self, Self);
-    /// Both as one, if they are alike.
+    /// Joins two pieces if they are of the same kind.
     fn join(self, next: Self) -> Option<Self>;
 }
 
-/// Which end funds leave from.
+/// Order in which funds leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     OldestFirst,
     NewestFirst,
 }
 
-/// Funds in the order in which they came.
+/// Funds in the order of arrival.
 #[derive(Debug, Clone)]
 pub struct Pool<P> {
     order: Order,
@@ -33,21 +32,20 @@ impl<P: Piece> Pool<P> {
         Self { order, pieces: VecDeque::new() }
     }
 
-    /// Funds arrive.
     pub fn put(&mut self, piece: P) {
         if piece.amount() == U256::ZERO {
             return;
         }
         match self.pieces.back_mut() {
             Some(last) => match last.join(piece) {
-                Some(both) => *last = both,
+                Some(joined) => *last = joined,
                 None => self.pieces.push_back(piece),
             },
             None => self.pieces.push_back(piece),
         }
     }
 
-    /// Funds leave, piece by piece as they leave; says how much was lacking.
+    /// Removes funds and passes each piece to `each`; returns the amount that was lacking.
     pub fn take(&mut self, amount: U256, mut each: impl FnMut(P)) -> U256 {
         let mut wanted = amount;
         while wanted > U256::ZERO {
@@ -56,9 +54,9 @@ impl<P: Piece> Pool<P> {
                 Order::NewestFirst => self.pieces.pop_back(),
             };
             let Some(piece) = next else { break };
-            let has = piece.amount();
-            if has <= wanted {
-                wanted -= has;
+            let available = piece.amount();
+            if available <= wanted {
+                wanted -= available;
                 each(piece);
                 continue;
             }
@@ -69,7 +67,7 @@ impl<P: Piece> Pool<P> {
                     each(leaving);
                 }
                 Order::NewestFirst => {
-                    let (staying, leaving) = piece.split(has - wanted);
+                    let (staying, leaving) = piece.split(available - wanted);
                     self.pieces.push_back(staying);
                     each(leaving);
                 }
@@ -80,7 +78,7 @@ impl<P: Piece> Pool<P> {
     }
 }
 
-/// Funds that are tainted, or not.
+/// A piece of funds, tainted or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     pub amount: U256,
@@ -97,43 +95,42 @@ impl Piece for Part {
     }
 
     fn join(self, next: Self) -> Option<Self> {
-        // a balance that 256 bits cannot hold stays in pieces
+        // A balance beyond 256 bits stays in pieces.
         let amount = self.amount.checked_add(next.amount).filter(|_| self.tainted == next.tainted)?;
         Some(Self { amount, ..self })
     }
 }
 
-/// What a transfer carries: how much of it is tainted, and in which order, where order matters.
+/// Taint of a transfer: the tainted amount, and the order of its parts where it matters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mark {
     pub tainted: U256,
-    /// Parts of the whole amount, first to last; empty where order does not matter.
+    /// Parts of the whole amount, first to last; empty if their order does not matter.
     pub parts: Vec<Part>,
 }
 
 impl Mark {
-    /// An amount in no order.
+    /// Makes a taint without an order.
     pub const fn of(tainted: U256) -> Self {
         Self { tainted, parts: Vec::new() }
     }
 
-    /// A transfer that is tainted as a whole.
+    /// Makes the taint of a wholly tainted transfer.
     pub fn whole(amount: U256) -> Self {
         Self { tainted: amount, parts: vec![Part { amount, tainted: true }] }
     }
 
-    /// Adds the next part.
     pub fn push(&mut self, part: Part) {
         if part.amount == U256::ZERO {
             return;
         }
         if part.tainted {
-            // parts of one transfer add up to its amount
+            // Parts of a transfer add up to its amount.
             self.tainted = self.tainted.saturating_add(part.amount);
         }
         match self.parts.last_mut() {
             Some(last) => match last.join(part) {
-                Some(both) => *last = both,
+                Some(joined) => *last = joined,
                 None => self.parts.push(part),
             },
             None => self.parts.push(part),

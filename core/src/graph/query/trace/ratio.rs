@@ -1,8 +1,9 @@
-//! Shares of amounts, exact.
+//! Exact shares of amounts.
 
 use crate::graph::types::U256;
 
-/// `amount * part / whole`, rounded down. `part` is at most `whole`, which is not zero; zero if it is.
+/// Returns `amount * part / whole`, rounded down, or zero if `whole` is zero. `part` is at most
+/// `whole`.
 pub fn share(amount: U256, part: U256, whole: U256) -> U256 {
     if part >= whole {
         return if whole == U256::ZERO { U256::ZERO } else { amount };
@@ -13,12 +14,14 @@ pub fn share(amount: U256, part: U256, whole: U256) -> U256 {
     }
 }
 
-/// The same by long multiplication and division: 512 bits bit by bit, for amounts that no coin has.
+/// Computes [`share`] by long multiplication and division of 512 bits, for amounts beyond those of
+/// real coins.
 fn wide_share(amount: U256, part: U256, whole: U256) -> U256 {
-    // The quotient is built by Horner's rule over the bits of `amount`: quotient * whole + rest = part * bits so far.
+    // The quotient is built by Horner's rule over the bits of `amount`: quotient * whole + rest =
+    // part * bits so far.
     let (mut quotient, mut rest) = (U256::ZERO, U256::ZERO);
     for bit in (0..256_u32).rev() {
-        // 2 * rest, and one more `part` if the bit is set: `rest` and `part` are less than `whole`
+        // Adds `rest` once more, and `part` if the bit is set. Both are less than `whole`.
         let mut carried = U256::ZERO;
         let mut sum = rest;
         let mut add = |more: U256| {
@@ -56,14 +59,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_ways_agree(amount: u128, part in 1..u128::MAX, more: u128) {
+        fn wide_share_agrees_with_share(amount: u128, part in 1..u128::MAX, more: u128) {
             let whole = U256::new(part) + U256::new(more) + U256::ONE;
             let (amount, part) = (U256::new(amount), U256::new(part));
             prop_assert_eq!(wide_share(amount, part, whole), share(amount, part, whole));
         }
 
         #[test]
-        fn scaling_changes_nothing(amount: u64, part: u64, more: u64) {
+        fn shares_do_not_depend_on_the_scale(amount: u64, part: u64, more: u64) {
             let whole = U256::from(part) + U256::from(more) + U256::ONE;
             let plain = share(U256::from(amount), U256::from(part), whole);
             let scaled = share(U256::from(amount), U256::from(part) << 180, whole << 180);

@@ -1,4 +1,4 @@
-//! The way through time.
+//! The sweep through time that follows tainted funds.
 
 use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
@@ -19,11 +19,12 @@ use crate::graph::types::{Side, WalletId};
 use crate::graph::view::graph::Graph;
 use crate::graph::{EdgeFilter, SearchError};
 
-/// Follows tainted funds. O(transfers of the wallets that are followed, times the logarithm of their number).
+/// Follows tainted funds. O(n log n) in the transfers of the followed wallets.
 ///
 /// # Errors
-/// [`SearchError::Memory`] when what the origin sent does not fit into the memory allowed, [`SearchError::Damaged`], and what looking up
-/// where to stop reports. Every other limit ends an amount where it is, see [`End`].
+/// [`SearchError::Memory`] when the transfers of the origin do not fit into the memory limit,
+/// [`SearchError::Damaged`], and the errors of `stops`. Every other limit ends an amount where it
+/// is, see [`End`].
 pub fn trace<S: Stops, W: Interrupt>(
     graph: &Graph<'_>,
     origin: &Origin,
@@ -54,7 +55,7 @@ pub fn trace<S: Stops, W: Interrupt>(
     Ok(sweep.finish().map_err(SearchError::from)?)
 }
 
-/// A transfer of the origin, or of a wallet that is followed.
+/// A transfer of the origin, or of a followed wallet.
 #[derive(Debug, Clone, Copy)]
 struct Moving {
     event: Event,
@@ -64,7 +65,7 @@ struct Moving {
 }
 
 impl Moving {
-    /// From an event in the history of one of its wallets.
+    /// Makes a transfer from an event in the history of one of its wallets.
     fn of(event: Event, asset: u32, wallet: WalletId) -> Self {
         match event.side() {
             Side::Out => Self { event, asset, from: wallet, to: event.peer },
@@ -72,7 +73,7 @@ impl Moving {
         }
     }
 
-    /// Where it arrives in the direction of the flow.
+    /// Returns the wallet where it arrives in the direction of the flow.
     fn arrives(&self, flow: Flow) -> Option<WalletId> {
         match flow {
             Flow::Forward => self.to,
@@ -81,7 +82,7 @@ impl Moving {
     }
 }
 
-/// An end of one kind.
+/// Sum of the amounts that ended at a wallet for one reason.
 #[derive(Debug, Clone, Copy)]
 struct Pile {
     amount: U256,
@@ -91,20 +92,20 @@ struct Pile {
     last: i64,
 }
 
-/// Wallets that are looked up at a time: some tens of milliseconds.
-const LOOKED_UP: usize = 2_000;
+/// Wallets in a batch of look-ups, which takes some tens of milliseconds.
+const LOOKUP_BATCH: usize = 2_000;
 
-/// Bytes of an entry of the wallets that were found to be hubs or not, with the table's spare room.
-const HUB: usize = 32;
+/// Bytes of an entry of `hubs`, with the spare capacity of the table.
+const HUB_ENTRY: usize = 32;
 
-/// Bytes of an entry of the ends, with the table's spare room.
-const PILE: usize = 2 * (size_of::<Pile>() + 16);
+/// Bytes of an entry of `ends`, with the spare capacity of the table.
+const END_ENTRY: usize = 2 * (size_of::<Pile>() + 16);
 
 struct Sweep<'s, 'g, S, W> {
     graph: &'s Graph<'g>,
     terms: &'s Terms,
     stops: &'s mut S,
-    /// The wallet that funds come back to.
+    /// The wallet that the trace begins at.
     origin: Option<WalletId>,
     memory: MemoryBudget,
     pace: Pace<'s, W>,
@@ -112,7 +113,7 @@ struct Sweep<'s, 'g, S, W> {
     by_wallet: HashMap<(WalletId, u32), usize>,
     waiting: BinaryHeap<Waiting>,
     steps: Vec<Step>,
-    /// Whether wallets that were come to have too many counterparties.
+    /// Caches whether a wallet has too many counterparties.
     hubs: HashMap<(WalletId, u32), bool>,
     ends: HashMap<(Option<WalletId>, u32, End), Pile>,
     injected: HashMap<u32, U256>,
@@ -120,35 +121,35 @@ struct Sweep<'s, 'g, S, W> {
 }
 
 impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
-    /// The transfers that the trace begins with, in the order of the flow.
+    /// Returns the transfers that the trace begins with, in the order of the flow.
     fn seeds(&mut self, origin: &Origin) -> Result<Vec<Moving>, S::Error> {
         let (terms, graph) = (self.terms, self.graph);
         let mut seeds = Vec::new();
         match origin {
             Origin::Transfers(sent) => {
-                for one in sent.iter().filter(|one| terms.assets.contains(one.transfer.asset)) {
-                    let event = event(graph, one.from, Side::Out, &one.transfer);
-                    seeds.push(Moving::of(event, one.transfer.asset, one.from));
+                for seed in sent.iter().filter(|seed| terms.assets.contains(seed.transfer.asset)) {
+                    let event = event(graph, seed.from, Side::Out, &seed.transfer);
+                    seeds.push(Moving::of(event, seed.transfer.asset, seed.from));
                 }
             }
             Origin::Wallet(wallet) => {
                 let side = terms.flow.side();
                 let filter = EdgeFilter { since: terms.since, ..EdgeFilter::history(terms.assets, terms.until) };
                 let (memory, pace) = (&mut self.memory, &mut self.pace);
-                // as much again to sort them, and the rest to follow them
-                let most = memory.left() / (4 * size_of::<Moving>());
+                // Sorting takes the same again; the rest is left to follow them.
+                let max_seeds = memory.left() / (4 * size_of::<Moving>());
                 let mut full = false;
-                let looked = graph.counted_transfers(*wallet, side, &filter, |transfer| -> Result<(), SearchError> {
+                let scan = graph.counted_transfers(*wallet, side, &filter, |transfer| -> Result<(), SearchError> {
                     pace.step(0);
-                    full |= seeds.len() >= most;
-                    // what a wallet sends itself goes nowhere
+                    full |= seeds.len() >= max_seeds;
+                    // Transfers to oneself move nothing.
                     if !full && transfer.value > U256::ZERO && transfer.peer != Some(*wallet) {
                         seeds.push(Moving::of(event(graph, *wallet, side, &transfer), transfer.asset, *wallet));
                     }
                     Ok(())
                 });
                 self.cut = full.then_some(End::Memory);
-                looked?;
+                scan?;
                 memory.take(2 * seeds.len() * size_of::<Moving>());
             }
         }
@@ -159,8 +160,8 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         let mut peers: Vec<WalletId> = seeds.iter().filter_map(|seed| seed.arrives(terms.flow)).collect();
         peers.sort_unstable();
         peers.dedup();
-        for some in peers.chunks(LOOKED_UP) {
-            self.stops.prepare(graph, some)?;
+        for batch in peers.chunks(LOOKUP_BATCH) {
+            self.stops.prepare(graph, batch)?;
             if self.pace.interrupt().should_stop() {
                 self.cut = Some(End::Time);
                 return Ok(Vec::new());
@@ -172,7 +173,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
     fn run(&mut self, seeds: &[Moving]) -> Result<(), S::Error> {
         let mut seeds = seeds.iter().peekable();
         loop {
-            if self.memory.left() < size_of::<Step>() + PILE {
+            if self.memory.left() < size_of::<Step>() + END_ENTRY {
                 self.cut = Some(End::Memory);
                 return Ok(());
             }
@@ -197,7 +198,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
                 }
                 continue;
             }
-            // tainted as a whole; what came from elsewhere is not counted again
+            // A seed is wholly tainted; the part that is tainted already is not counted again.
             let Some(seed) = seeds.next() else { continue };
             let (already, _) = left.map_or((U256::ZERO, 0), |(_, mark, depth)| (mark.tainted, depth));
             let amount = seed.event.moment.value;
@@ -207,21 +208,21 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         }
     }
 
-    /// The next transfer of a wallet: what it carries, if anything.
+    /// Processes the next leaving transfer of an account. Returns it if it is tainted.
     fn leave(&mut self, next: &Waiting) -> Option<(Moving, Mark, u32)> {
         let flow = self.terms.flow;
         let account = self.accounts.get_mut(next.account)?;
         account.queued = false;
         account.advance(next.event, flow, &mut self.pace);
         let event = *account.events.get(next.event)?;
-        let mark = account.pass(flow);
+        let mark = account.process_next(flow);
         let (wallet, asset, depth) = (account.wallet, account.asset, account.depth);
         account.moved |= mark.tainted > U256::ZERO;
         self.queue(next.account);
         (mark.tainted > U256::ZERO).then(|| (Moving::of(event, asset, wallet), mark, depth))
     }
 
-    /// Lets an account wait for its next transfer.
+    /// Queues an account for its next leaving transfer.
     fn queue(&mut self, number: usize) {
         let terms = self.terms;
         let Some(account) = self.accounts.get_mut(number).filter(|account| !account.queued) else { return };
@@ -231,7 +232,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         self.waiting.push(Waiting { moment, flow: terms.flow, account: number, event });
     }
 
-    /// A transfer arrives with what it carries.
+    /// Delivers a tainted transfer.
     fn deliver(&mut self, moving: Moving, mark: Mark, hop: u32) -> Result<(), S::Error> {
         let Moving { event, asset, from, to } = moving;
         let (tainted, moment, arrives) = (mark.tainted, event.moment, moving.arrives(self.terms.flow));
@@ -240,7 +241,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         }
         self.memory.take(2 * (size_of::<Step>() + mark.parts.len() * size_of::<Part>()));
         self.pace.step(mark.parts.len());
-        let end = match self.joins(arrives, asset, tainted, hop)? {
+        let end = match self.destination(arrives, asset, tainted, hop)? {
             Ok(account) => self.join(account, &event, mark, hop),
             Err(end) => Some(end),
         };
@@ -259,15 +260,15 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         });
         if let Some(end) = end {
             let pile = Pile { amount: tainted, hop, transfers: 1, first: moment.time, last: moment.time };
-            self.pile(arrives, asset, end, pile);
+            self.add_end(arrives, asset, end, pile);
         }
         Ok(())
     }
 
-    fn pile(&mut self, wallet: Option<WalletId>, asset: u32, end: End, more: Pile) {
+    fn add_end(&mut self, wallet: Option<WalletId>, asset: u32, end: End, more: Pile) {
         match self.ends.entry((wallet, asset, end)) {
             Entry::Vacant(vacant) => {
-                self.memory.take(PILE);
+                self.memory.take(END_ENTRY);
                 vacant.insert(more);
             }
             Entry::Occupied(mut occupied) => {
@@ -281,8 +282,8 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         }
     }
 
-    /// The account that an amount goes into, or why it ends.
-    fn joins(
+    /// Returns the account that an amount goes into, or the reason why it ends.
+    fn destination(
         &mut self,
         arrives: Option<WalletId>,
         asset: u32,
@@ -328,8 +329,8 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
             account.events.iter().filter(|event| event.side() == side).filter_map(|event| event.peer).collect();
         peers.sort_unstable();
         peers.dedup();
-        for some in peers.chunks(LOOKED_UP) {
-            self.stops.prepare(graph, some)?;
+        for batch in peers.chunks(LOOKUP_BATCH) {
+            self.stops.prepare(graph, batch)?;
             if self.pace.interrupt().should_stop() {
                 return Ok(Err(self.cut_by(End::Time)));
             }
@@ -340,17 +341,17 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         Ok(Ok(number))
     }
 
-    /// Whether a wallet has too many counterparties.
+    /// Reports whether a wallet has too many counterparties.
     fn is_hub(&mut self, wallet: WalletId, asset: u32) -> Result<bool, SearchError> {
         let Some(most) = self.terms.max_fan_out else { return Ok(false) };
-        if let Some(known) = self.hubs.get(&(wallet, asset)) {
-            return Ok(*known);
+        if let Some(is_hub) = self.hubs.get(&(wallet, asset)) {
+            return Ok(*is_hub);
         }
         let (side, filter) = (self.terms.flow.side(), EdgeFilter::history(single(asset), self.terms.until));
-        let found = has_more_peers(self.graph, wallet, side, &filter, most, &mut self.pace)?;
-        self.memory.take(HUB);
-        self.hubs.insert((wallet, asset), found);
-        Ok(found)
+        let is_hub = has_more_peers(self.graph, wallet, side, &filter, most, &mut self.pace)?;
+        self.memory.take(HUB_ENTRY);
+        self.hubs.insert((wallet, asset), is_hub);
+        Ok(is_hub)
     }
 
     const fn cut_by(&mut self, end: End) -> End {
@@ -358,18 +359,19 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         end
     }
 
-    /// A transfer brings what it carries into an account. One that is outside the window stays where it arrived.
+    /// Adds the taint of a transfer to an account. A transfer outside the window is held where it
+    /// arrived.
     fn join(&mut self, number: usize, event: &Event, mark: Mark, hop: u32) -> Option<End> {
         let flow = self.terms.flow;
         let account = self.accounts.get_mut(number)?;
-        let Some(place) = account.arrival(&event.moment, flow) else { return Some(End::Held) };
+        let Some(index) = account.arrival(&event.moment, flow) else { return Some(End::Held) };
         account.depth = account.depth.min(hop);
         account.transfers += 1;
         account.first = account.first.min(event.moment.time);
         account.last = account.last.max(event.moment.time);
-        account.marks.insert(place, mark);
+        account.marks.insert(index, mark);
         if !account.queued {
-            account.advance(place + 1, flow, &mut self.pace);
+            account.advance(index + 1, flow, &mut self.pace);
         }
         self.queue(number);
         None
@@ -377,17 +379,17 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
 
     fn finish(mut self) -> Result<Trace, Damaged> {
         let (terms, cut, graph) = (self.terms, self.cut, self.graph);
-        // where nothing moved on, why
+        // Reasons of the accounts that nothing left.
         let mut stayed: HashMap<(WalletId, u32), End> = HashMap::new();
         for account in std::mem::take(&mut self.accounts) {
             self.pace.step(account.marks.len());
-            // what was about to arrive when the trace was cut
-            let on_the_way = account.marks.values().fold(U256::ZERO, |sum, mark| sum.saturating_add(mark.tainted));
-            let held = account.division.held().saturating_add(on_the_way);
+            // Taint that was about to arrive when the trace was cut.
+            let arriving = account.marks.values().fold(U256::ZERO, |sum, mark| sum.saturating_add(mark.tainted));
+            let held = account.division.held().saturating_add(arriving);
             let end = cut.filter(|_| account.queued).unwrap_or_else(|| account.end(terms));
             if held > U256::ZERO {
                 let Account { depth, transfers, first, last, .. } = account;
-                self.pile(
+                self.add_end(
                     Some(account.wallet),
                     account.asset,
                     end,

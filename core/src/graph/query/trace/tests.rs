@@ -1,4 +1,5 @@
-//! Traces are those of the plainest definition: every unit of money is a thing of its own that remembers where it was.
+//! Traces are those of the plainest definition: every unit of money is a thing of its own that
+//! remembers where it was.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -16,7 +17,7 @@ fn rows(most: u128) -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(row, 1..40)
 }
 
-/// In the order in which they happened: the blocks of a test graph are numbered like its rows.
+/// Sorts rows by time; the blocks of a test graph are numbered like its rows.
 fn in_order(rows: &[Row]) -> Vec<(usize, Row)> {
     let mut ordered: Vec<(usize, Row)> = rows.iter().cloned().enumerate().collect();
     ordered.sort_by_key(|(number, row)| (row.time, *number));
@@ -61,7 +62,8 @@ fn sent(graph: &TestGraph, rows: &[Row], number: usize) -> Sent {
     Sent { from, transfer: found.unwrap() }
 }
 
-/// Every unit of money with the rows it went through. What a wallet lacks is made when it is needed, and taken last.
+/// Every unit of money with the rows it went through. What a wallet lacks is made when it is
+/// needed, and taken last.
 fn units(rows: &[Row], newest_first: bool) -> Vec<Vec<usize>> {
     let mut histories: Vec<Vec<usize>> = Vec::new();
     let mut wallets: HashMap<u32, VecDeque<usize>> = HashMap::new();
@@ -82,7 +84,7 @@ fn units(rows: &[Row], newest_first: bool) -> Vec<Vec<usize>> {
     histories
 }
 
-/// Rows of the origin, and where what belongs to it is followed no more.
+/// Rows of the origin, and the wallets at which its funds are not followed further.
 struct Seeds(BTreeSet<usize>);
 
 impl Seeds {
@@ -93,7 +95,7 @@ impl Seeds {
     }
 }
 
-/// Of each row, how many units belong to the origin.
+/// Counts the units of each row that belong to the origin.
 fn queue_definition(rows: &[Row], seeds: &Seeds, flow: Flow, newest_first: bool) -> BTreeMap<usize, U256> {
     let mut tainted = BTreeMap::new();
     for history in units(rows, newest_first) {
@@ -117,7 +119,7 @@ fn within_origin(row: &Row) -> bool {
     row.from == ORIGIN && row.to == ORIGIN
 }
 
-/// Forward by a share that each wallet's balance is.
+/// Computes forward haircut shares from balances.
 fn haircut_definition(rows: &[Row], seeds: &Seeds) -> BTreeMap<usize, U256> {
     let (mut balances, mut tainted) = (HashMap::<u32, u128>::new(), HashMap::<u32, u128>::new());
     let mut found = BTreeMap::new();
@@ -138,7 +140,7 @@ fn haircut_definition(rows: &[Row], seeds: &Seeds) -> BTreeMap<usize, U256> {
     found
 }
 
-/// Of one row's amount, how much is in each later row: what backward must agree with.
+/// Returns the share of each later row that consists of a row's amount; backward traces must agree.
 fn shares_of(rows: &[Row], number: usize) -> BTreeMap<usize, f64> {
     let (mut balances, mut own) = (HashMap::<u32, u128>::new(), HashMap::<u32, f64>::new());
     let mut found = BTreeMap::new();
@@ -158,7 +160,7 @@ fn shares_of(rows: &[Row], number: usize) -> BTreeMap<usize, f64> {
     found
 }
 
-/// The largest of a wallet's later transfers carry what comes.
+/// Assigns arriving funds to the largest of a wallet's later transfers.
 fn tiho_definition(rows: &[Row], seeds: &Seeds, flow: Flow) -> BTreeMap<usize, U256> {
     let mut ordered = in_order(rows);
     if flow == Flow::Backward {
@@ -213,7 +215,7 @@ fn origin_total(trace: &Trace) -> U256 {
     trace.origin.iter().fold(U256::ZERO, |sum, (_, amount)| sum + *amount)
 }
 
-/// What holds for every trace, however it was cut.
+/// Checks the invariants of every trace, complete or cut short.
 fn check_conserved(trace: &Trace, terms: &Terms) -> Result<(), TestCaseError> {
     if terms.method != Method::Poison {
         prop_assert_eq!(total(&trace.ends), origin_total(trace), "{:?}", trace);
@@ -241,7 +243,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn a_wallets_funds_are_followed_by_definition(rows in rows(9), over in 0..20_usize, flow in flows(), method in methods()) {
+    fn funds_of_a_wallet_are_traced_as_defined(rows in rows(9), over in 0..20_usize, flow in flows(), method in methods()) {
         let graph = TestGraph::new(&rows, over);
         let terms = terms(flow, method);
         let found = traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms);
@@ -262,7 +264,7 @@ proptest! {
     }
 
     #[test]
-    fn named_transfers_are_followed_by_definition(
+    fn given_transfers_are_traced_as_defined(
         rows in rows(9), picked in prop::collection::btree_set(0..40_usize, 1..4), method in methods(), flow in flows(),
     ) {
         // wallet 0 is nothing special here
@@ -286,7 +288,7 @@ proptest! {
 
     #[test]
     fn backward_haircut_finds_what_forward_haircut_sends(rows in rows(9)) {
-        // large amounts, so that rounding is small beside them
+        // large amounts, so that rounding is small in comparison
         let rows: Vec<Row> = rows.into_iter().map(|row| Row { value: row.value * 1_000_000_000_000, ..row }).collect();
         let graph = TestGraph::new(&rows, 5);
         let found = by_row(&traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms(Flow::Backward, Method::Haircut)));
@@ -302,7 +304,7 @@ proptest! {
     }
 
     #[test]
-    fn limits_lose_nothing(
+    fn limits_conserve_amounts(
         rows in rows(50), flow in flows(), method in methods(), max_hops in 1..4_u32, least in 0..20_u64,
         fan_out in prop::option::of(0..3_u64), wallets in prop::option::of(0..4_u64), window in prop::option::of((0..6_i64, 6..12_i64)),
     ) {
@@ -327,7 +329,7 @@ proptest! {
     }
 
     #[test]
-    fn a_trace_that_is_cut_says_so(rows in rows(50), flow in flows(), method in methods()) {
+    fn a_trace_that_is_cut_short_reports_the_limit(rows in rows(50), flow in flows(), method in methods()) {
         let graph = TestGraph::new(&rows, 5);
         let terms = terms(flow, method);
         let origin = Origin::Wallet(graph.wallet(ORIGIN));
@@ -364,7 +366,7 @@ impl Stops for At {
 }
 
 #[test]
-fn methods_divide_a_mixed_wallet_as_their_names_say() {
+fn methods_divide_a_mixed_wallet_as_defined() {
     // 10 clean come first, then 10 tainted, then 12 and 8 leave
     let rows = [coins(5, 1, 1, 10), coins(ORIGIN, 1, 2, 10), coins(1, 2, 3, 8), coins(1, 3, 4, 12)];
     let graph = TestGraph::new(&rows, 0);
@@ -380,7 +382,7 @@ fn methods_divide_a_mixed_wallet_as_their_names_say() {
 }
 
 #[test]
-fn tracing_stops_at_services_and_says_where() {
+fn tracing_stops_at_services_and_reports_them() {
     let rows = [coins(ORIGIN, 1, 1, 10), coins(1, 2, 2, 7), coins(2, 3, 3, 7)];
     let graph = TestGraph::new(&rows, 0);
     let origin = Origin::Wallet(graph.wallet(ORIGIN));
@@ -398,7 +400,7 @@ fn tracing_stops_at_services_and_says_where() {
 }
 
 #[test]
-fn assets_are_traced_apart() {
+fn assets_are_traced_separately() {
     let token = |row: Row| Row { token: 1, ..row };
     let rows = [coins(ORIGIN, 1, 1, 10), token(coins(ORIGIN, 1, 2, 5)), token(coins(1, 2, 3, 5))];
     let graph = TestGraph::new(&rows, 1);
