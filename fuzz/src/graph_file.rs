@@ -3,9 +3,9 @@
 use std::sync::LazyLock;
 
 use arx_core::graph::{
-    AssetSelection, Base, Builder, Digests, Direction, EdgeFilter, Graph, HeapBuffer, HeapScratch, HeapSink, Interrupt,
-    MemoryBudget, Merge, Overlay, Position, Provenance, Scratch, SearchLimits, Side, Status, TransferRow, U256, Weight,
-    connections, neighbourhood, reach, shortest_paths,
+    AssetId, AssetSelection, Base, Builder, Digests, Direction, EdgeFilter, Graph, HeapBuffer, HeapScratch, HeapSink,
+    Interrupt, MemoryBudget, Merge, Overlay, Position, Provenance, Scratch, SearchLimits, Side, Status, TransferRow,
+    U256, WalletId, Weight, connections, neighbourhood, reach, shortest_paths,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -31,7 +31,7 @@ pub fn graph_file(data: &[u8]) {
         let _ = overlay.add(&base, row);
     }
     let graph = Graph::new(&base, &overlay);
-    for wallet in 0..graph.wallets().min(6) {
+    for wallet in graph.wallet_ids().take(6) {
         let _ = (graph.address(wallet), graph.network(wallet), graph.is_active(wallet));
         for side in [Side::Out, Side::In] {
             let _ = graph.transfers(wallet, side, |_| Ok::<_, arx_core::graph::Damaged>(()));
@@ -46,9 +46,9 @@ pub fn graph_file(data: &[u8]) {
     }
 }
 
-fn search(graph: &Graph<'_>, wallet: u32) {
+fn search(graph: &Graph<'_>, wallet: WalletId) {
     let limits = SearchLimits { max_depth: 3, max_wallets: Some(100), memory: MemoryBudget::new(1 << 22) };
-    for assets in [AssetSelection::Native, AssetSelection::Token(1), AssetSelection::All] {
+    for assets in [AssetSelection::Native, AssetSelection::Token(AssetId::new(1)), AssetSelection::All] {
         let all = EdgeFilter { assets, ..EdgeFilter::default() };
         let some = EdgeFilter { since: Some(2), min_value: Some(U256::ONE), include_failed: false, ..all };
         for (filter, direction) in [(all, Direction::Out), (all, Direction::Both), (some, Direction::In)] {
@@ -59,7 +59,8 @@ fn search(graph: &Graph<'_>, wallet: u32) {
             let _ = connections(graph, wallet, direction, &filter, Some(3), &limits, interrupt);
             let _ = neighbourhood(graph, wallet, direction, &filter, 3, &limits, interrupt);
             for weight in [Weight::Hops, Weight::Value] {
-                let _ = shortest_paths(graph, wallet, 1, direction, &filter, weight, 2, &limits, interrupt);
+                let _ =
+                    shortest_paths(graph, wallet, WalletId::new(1), direction, &filter, weight, 2, &limits, interrupt);
             }
         }
     }

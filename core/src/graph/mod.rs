@@ -22,7 +22,7 @@ pub mod view;
 
 pub use budget::{Halt, Interrupt, MemoryBudget, SearchLimits, Uninterrupted};
 pub use error::{BuildError, Damaged, SearchError};
-pub use file::base::{Base, NOBODY};
+pub use file::base::Base;
 pub use file::build::{Builder, Plan};
 pub use file::format::Provenance;
 pub use file::merge::Merge;
@@ -37,7 +37,7 @@ pub use query::options::OptionsError;
 pub use query::paths::{Path, Paths, Step, Weight, shortest_paths};
 pub use query::reach::{Level, Reach, reach};
 pub use query::{centrality, clusters, dot, exposure, patterns, screening, trace};
-pub use types::{Direction, NATIVE, Position, Side, Status, TransferRow, U256, WalletId};
+pub use types::{AssetId, Direction, NetworkId, Position, Side, Status, TransferRow, U256, WalletId, WalletIds};
 pub use view::digest::{Digest, Digests, Group};
 pub use view::filter::{AssetSelection, Edge, EdgeFilter, PlainEdges, PlainTotals};
 pub use view::graph::{Graph, Transfer};

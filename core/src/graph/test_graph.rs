@@ -71,7 +71,7 @@ impl TestGraph {
     /// The graph's number of a wallet; one beyond all for a wallet without transfers.
     pub fn wallet(&self, number: u32) -> WalletId {
         let graph = self.graph();
-        graph.wallet(NETWORK, &name(number)).unwrap().unwrap_or(graph.wallets() + number)
+        graph.wallet(NETWORK, &name(number)).unwrap().unwrap_or(WalletId::new(graph.wallets() + number))
     }
 
     /// The test's number of a wallet.
@@ -79,8 +79,9 @@ impl TestGraph {
         (0..1000).find(|number| self.wallet(*number) == wallet).unwrap()
     }
 
-    pub fn token(&self, number: u32) -> u32 {
-        if number == 0 { NATIVE } else { self.graph().asset(NETWORK, &format!("t{number}")).unwrap().unwrap_or(99) }
+    pub fn token(&self, number: u32) -> AssetId {
+        let asset = || self.graph().asset(NETWORK, &format!("t{number}")).unwrap();
+        if number == 0 { AssetId::NATIVE } else { asset().unwrap_or(AssetId::new(99)) }
     }
 }
 

@@ -1,9 +1,105 @@
-//! The vocabulary of the graph: wallets, directions, amounts, and a transfer as it comes from a table.
+//! The vocabulary of the graph: ids, directions, amounts, and a transfer as it comes from a table.
 
+use std::ops::Range;
+
+use bytemuck::{Pod, Zeroable};
 pub use ethnum::U256;
 
-/// A wallet of a graph by number. Numbers are dense from 0, and mean nothing outside the graph they come from.
-pub type WalletId = u32;
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($number:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+        #[repr(transparent)]
+        pub struct $name($number);
+
+        impl $name {
+            /// Makes an id of a number.
+            #[inline]
+            #[must_use]
+            pub const fn new(number: $number) -> Self {
+                Self(number)
+            }
+
+            /// Returns the number.
+            #[inline]
+            #[must_use]
+            pub const fn get(self) -> $number {
+                self.0
+            }
+
+            /// Returns the number as an index.
+            #[inline]
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+id!(
+    /// A wallet of one graph. Ids are dense from 0 and mean nothing outside the graph they come from.
+    WalletId(u32)
+);
+id!(
+    /// An asset of one graph: the native coin of every network, or a token.
+    AssetId(u32)
+);
+id!(
+    /// A network of one graph.
+    NetworkId(u16)
+);
+
+impl WalletId {
+    /// Stands for the missing receiver of a contract creation.
+    pub const NONE: Self = Self(u32::MAX);
+
+    /// Returns the id, unless it is [`Self::NONE`].
+    #[inline]
+    #[must_use]
+    pub fn some(self) -> Option<Self> {
+        (self != Self::NONE).then_some(self)
+    }
+}
+
+impl AssetId {
+    /// The native coin of a network.
+    pub const NATIVE: Self = Self(0);
+}
+
+/// Consecutive wallet ids.
+#[derive(Debug, Clone)]
+pub struct WalletIds(Range<u32>);
+
+impl WalletIds {
+    /// The ids from `start` to before `end`.
+    #[must_use]
+    pub const fn new(start: u32, end: u32) -> Self {
+        Self(start..end)
+    }
+}
+
+impl Iterator for WalletIds {
+    type Item = WalletId;
+
+    #[inline]
+    fn next(&mut self) -> Option<WalletId> {
+        self.0.next().map(WalletId)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for WalletIds {
+    #[inline]
+    fn next_back(&mut self) -> Option<WalletId> {
+        self.0.next_back().map(WalletId)
+    }
+}
+
+impl ExactSizeIterator for WalletIds {}
 
 /// Which way transfers are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,9 +132,6 @@ impl Direction {
         }
     }
 }
-
-/// The asset number of a network's native coin.
-pub const NATIVE: u32 = 0;
 
 /// Whether a transfer took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

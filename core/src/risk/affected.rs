@@ -43,7 +43,7 @@ pub fn affected_wallets(
             affected.add(counterparty);
         }
     }
-    Ok((0..graph.wallets()).zip(affected.is_affected).filter_map(|(wallet, is)| is.then_some(wallet)).collect())
+    Ok(graph.wallet_ids().zip(affected.is_affected).filter_map(|(wallet, is)| is.then_some(wallet)).collect())
 }
 
 struct Affected<'g> {
@@ -54,7 +54,7 @@ struct Affected<'g> {
 
 impl Affected<'_> {
     fn add(&mut self, wallet: WalletId) {
-        if let Some(is_affected) = self.is_affected.get_mut(wallet as usize) {
+        if let Some(is_affected) = self.is_affected.get_mut(wallet.index()) {
             *is_affected = true;
         }
     }
@@ -143,7 +143,7 @@ mod tests {
     /// The bits of every feature of a wallet; `None` if it has no transfers.
     fn features(graph: &TestGraph, wallet: u32, illicit: &[u32]) -> Option<Vec<u64>> {
         let view = graph.graph();
-        if graph.wallet(wallet) >= view.wallets() {
+        if graph.wallet(wallet).get() >= view.wallets() {
             return None;
         }
         let mut labelled = Labelled::new(view.wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
@@ -168,7 +168,7 @@ mod tests {
         #[test]
         fn only_affected_wallets_change_with_a_label(rows in transfers(), relabelled in 0..WALLETS, other in 0..WALLETS) {
             let graph = TestGraph::new(&rows, 5);
-            prop_assume!(graph.wallet(relabelled) < graph.graph().wallets() && other != relabelled);
+            prop_assume!(graph.wallet(relabelled).get() < graph.graph().wallets() && other != relabelled);
             let affected = affected(&graph, &[], &[relabelled]);
             for wallet in (0..WALLETS).filter(|wallet| !affected.contains(wallet)) {
                 let (before, after) = (features(&graph, wallet, &[other]), features(&graph, wallet, &[other, relabelled]));

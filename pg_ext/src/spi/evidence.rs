@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use arx_core::address::Network;
 use arx_core::amount::COIN_SCALE;
-use arx_core::graph::{Damaged, Graph, NATIVE, Position, Status, Transfer, TransferRow, U256};
+use arx_core::graph::{AssetId, Damaged, Graph, Position, Status, Transfer, TransferRow, U256, WalletId};
 use pgrx::prelude::*;
 
 use super::stream::{Argument, KeptQuery, Slot, in_memory_of_its_own};
@@ -29,8 +29,8 @@ pub struct Sought {
 
 impl Sought {
     /// A transfer that a wallet sent.
-    pub fn sent(graph: &Graph<'_>, from: u32, transfer: &Transfer) -> Result<Self, Damaged> {
-        let native = transfer.asset == NATIVE;
+    pub fn sent(graph: &Graph<'_>, from: WalletId, transfer: &Transfer) -> Result<Self, Damaged> {
+        let native = transfer.asset == AssetId::NATIVE;
         Ok(Self {
             from: graph.address(from)?.to_owned(),
             to: transfer.peer.map(|peer| graph.address(peer)).transpose()?.map(str::to_owned),

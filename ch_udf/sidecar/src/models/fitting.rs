@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use arx_core::graph::{MemoryBudget, Uninterrupted};
+use arx_core::graph::{MemoryBudget, Uninterrupted, WalletId};
 use arx_core::risk::features::NAMES;
 use arx_core::risk::fit::Measures;
 use arx_core::risk::scorecard::Scorecard;
@@ -66,7 +66,8 @@ impl Fitting {
         let network = offline.network().name();
         let split = Split { folds: self.folds, seed: self.seed };
         let cases = Cases::new(&graph, network, &wallets, &others, None, split, &mut Uninterrupted)?;
-        let in_stratum: HashSet<u32> = named.iter().filter(|case| case.in_stratum).map(|case| case.wallet).collect();
+        let in_stratum: HashSet<WalletId> =
+            named.iter().filter(|case| case.in_stratum).map(|case| case.wallet).collect();
         if let Some(folder) = &self.samples {
             self.write_samples(folder, offline, &cases, &in_stratum)?;
         }
@@ -88,7 +89,7 @@ impl Fitting {
         folder: &Path,
         offline: &Offline,
         cases: &Cases,
-        in_stratum: &HashSet<u32>,
+        in_stratum: &HashSet<WalletId>,
     ) -> Result<(), RiskError> {
         let graph = offline.graph();
         let failed = |source| RiskError::Write { file: folder.display().to_string(), source };

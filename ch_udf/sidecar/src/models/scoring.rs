@@ -116,7 +116,7 @@ impl Lines<'_> {
 /// [`RiskError::Graph`].
 pub(super) fn wallets<'g>(graph: &'g Graph<'_>) -> Result<Vec<(&'g str, WalletId)>, RiskError> {
     let mut wallets = Vec::new();
-    for wallet in (0..graph.wallets()).filter(|wallet| graph.is_active(*wallet)) {
+    for wallet in graph.wallet_ids().filter(|wallet| graph.is_active(*wallet)) {
         let address = graph.address(wallet).map_err(|error| RiskError::Graph { message: error.to_string() })?;
         wallets.push((address, wallet));
     }

@@ -6,14 +6,8 @@ use crate::graph::budget::Interrupt;
 use crate::graph::error::Damaged;
 use crate::graph::file::format::{Meta, Places, Provenance, Section};
 use crate::graph::file::names::Names;
-use crate::graph::file::packed::{BEYOND, WideSlices};
-use crate::graph::types::{Side, WalletId};
-
-/// The receiver of a transfer that has none.
-pub const NOBODY: u32 = u32::MAX;
-
-/// The asset is in the lower 30 bits of a transfer's kind, its status above.
-pub const STATUS_SHIFT: u32 = 30;
+use crate::graph::file::packed::{BEYOND, TransferKind, WideSlices};
+use crate::graph::types::{AssetId, Side, WalletId};
 
 /// An opened graph file. `B` are its bytes: mapped, or in memory.
 #[derive(Debug, Clone)]
@@ -115,28 +109,28 @@ impl<B: Deref<Target = [u8]>> Base<B> {
 pub struct Sections<'a> {
     pub wallets: Names<'a>,
     pub rank: &'a [u32],
-    pub by_rank: &'a [u32],
+    pub by_rank: &'a [WalletId],
     pub tokens: Names<'a>,
     pub out_offsets: &'a [u32],
-    pub out_peer: &'a [u32],
+    pub out_peer: &'a [WalletId],
     pub out_time: &'a [i64],
     pub out_value: &'a [u64],
-    pub out_kind: &'a [u32],
+    pub out_kind: &'a [TransferKind],
     pub out_position: &'a [u64],
     pub in_offsets: &'a [u32],
-    pub in_peer: &'a [u32],
+    pub in_peer: &'a [WalletId],
     pub in_transfer: &'a [u32],
     pub pair_offsets: &'a [u32],
     pub pair_native_end: &'a [u32],
-    pub pair_peer: &'a [u32],
-    pub pair_asset: &'a [u32],
+    pub pair_peer: &'a [WalletId],
+    pub pair_asset: &'a [AssetId],
     pub pair_count: &'a [u32],
     pub pair_value: &'a [u64],
     pub pair_first: &'a [i64],
     pub pair_last: &'a [i64],
     pub in_pair_offsets: &'a [u32],
     pub in_pair_native_end: &'a [u32],
-    pub in_pair_peer: &'a [u32],
+    pub in_pair_peer: &'a [WalletId],
     pub in_pair_number: &'a [u32],
     pub wide: WideSlices<'a>,
 }
@@ -144,7 +138,7 @@ pub struct Sections<'a> {
 /// From a wallet's entry to the next one's.
 #[inline]
 fn range(offsets: &[u32], wallet: WalletId) -> Range<usize> {
-    let wallet = wallet as usize;
+    let wallet = wallet.index();
     match offsets.get(wallet..wallet.saturating_add(2)) {
         Some([start, end]) => *start as usize..*end as usize,
         _ => 0..0,
@@ -213,7 +207,7 @@ impl<'a> Sections<'a> {
     pub fn pairs(&self, wallet: WalletId, side: Side) -> (Range<usize>, usize) {
         let ends = if side == Side::Out { self.pair_native_end } else { self.in_pair_native_end };
         let range = self.all_pairs(wallet, side);
-        let end = ends.get(wallet as usize).map_or(range.start, |end| *end as usize);
+        let end = ends.get(wallet.index()).map_or(range.start, |end| *end as usize);
         (range.clone(), end.clamp(range.start, range.end.max(range.start)))
     }
 
@@ -242,9 +236,8 @@ impl<'a> Sections<'a> {
             && self.wallets.slots.len().is_power_of_two()
             && self.tokens.places.len() == self.tokens.networks.len() + 1
             && self.tokens.slots.len().is_power_of_two()
-            && [self.rank, self.by_rank, self.pair_native_end, self.in_pair_native_end]
-                .iter()
-                .all(|one| one.len() == wallets)
+            && self.by_rank.len() == wallets
+            && [self.rank, self.pair_native_end, self.in_pair_native_end].iter().all(|one| one.len() == wallets)
             && offsets.iter().zip(ends).all(|(offsets, end)| {
                 offsets.len() == wallets + 1 && offsets.last().is_some_and(|last| *last as usize == end)
             })
@@ -280,29 +273,29 @@ impl<'a> Sections<'a> {
         if !bounds.all(|(bounds, end)| (bounds[0]..=bounds[1]).contains(end)) {
             return Err(Damaged { what: "pairs of the native coin end out of range" });
         }
-        let wallets = self.wallets.len() as u32;
-        let are_known = peers.iter().all(|peer| *peer < wallets);
+        let wallets = self.wallets.len();
+        let are_known = peers.iter().all(|peer| peer.index() < wallets);
         if are_known { Ok(()) } else { Err(Damaged { what: "wallet of a pair out of range" }) }
     }
 
     /// All numbers lead to something.
     fn check_references(&self, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
         let damaged = |what| Err(Damaged { what });
-        let wallets = self.wallets.len() as u32;
+        let wallets = self.wallets.len();
         self.wallets.check()?;
         self.tokens.check()?;
         self.check_offsets(interrupt)?;
         self.check_pairs(Side::Out, interrupt)?;
         self.check_pairs(Side::In, interrupt)?;
         for (rank, wallet) in (0..).zip(self.by_rank) {
-            if self.rank.get(*wallet as usize) != Some(&rank) {
+            if self.rank.get(wallet.index()) != Some(&rank) {
                 return damaged("order of addresses");
             }
         }
         interrupt.should_stop();
         let below = |numbers: &[u32], end: usize| numbers.iter().all(|number| (*number as usize) < end);
-        let all_known = self.out_peer.iter().all(|peer| *peer < wallets || *peer == NOBODY)
-            && self.in_peer.iter().all(|peer| *peer < wallets)
+        let all_known = self.out_peer.iter().all(|peer| peer.index() < wallets || *peer == WalletId::NONE)
+            && self.in_peer.iter().all(|peer| peer.index() < wallets)
             && below(self.in_transfer, self.out_peer.len())
             && below(self.in_pair_number, self.pair_peer.len());
         if !all_known {

@@ -11,23 +11,20 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::graph::budget::Interrupt;
 use crate::graph::error::BuildError;
-use crate::graph::file::base::{NOBODY, STATUS_SHIFT};
 use crate::graph::file::format::{Provenance, SECTIONS, Section};
 use crate::graph::file::names::{Extended, MOST, NamesBuilder};
-use crate::graph::file::packed::{WidePosition, WideSlices, WideTables, pack_position, pack_value};
+use crate::graph::file::packed::{
+    MAX_ASSET, TransferKind, WidePosition, WideSlices, WideTables, pack_position, pack_value,
+};
 use crate::graph::file::rows::{Packed, Pair, PairSum, STEPS, compare_positions, tally};
 use crate::graph::file::scratch::{Column, Scratch};
 use crate::graph::file::sections::{
-    PairSide, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes, write_dealt, write_in_pairs,
-    write_names, write_ranks,
+    Dealt, PairSide, PairWriter, TOKEN_NAMES, TransferWriter, WALLET_NAMES, meta_bytes, sizes, write_dealt,
+    write_in_pairs, write_names, write_ranks,
 };
 use crate::graph::file::sorting::sort_watched;
 use crate::graph::file::writer::{FileWriter, Sink};
-use crate::graph::types::NATIVE;
-use crate::graph::types::TransferRow;
-
-/// Assets have 30 bits.
-const MOST_ASSETS: u32 = (1 << STATUS_SHIFT) - 1;
+use crate::graph::types::{AssetId, NetworkId, TransferRow, WalletId};
 
 /// The tables beside the packed numbers, growing.
 pub(in crate::graph) struct WideColumns<'s, S: Scratch> {
@@ -114,7 +111,7 @@ impl<S: Scratch> WideTables for WideColumns<'_, S> {
 pub struct Builder<S: Scratch> {
     scratch: S,
     networks: Vec<String>,
-    network_numbers: HashMap<String, u16>,
+    network_numbers: HashMap<String, NetworkId>,
     wallets: NamesBuilder<S>,
     tokens: NamesBuilder<S>,
     rows: Column<S, Packed>,
@@ -131,7 +128,7 @@ impl<S: Scratch> Builder<S> {
         let wallets = NamesBuilder::new(&scratch).map_err(BuildError::Scratch)?;
         let mut tokens = NamesBuilder::new(&scratch).map_err(BuildError::Scratch)?;
         // number 0 is the native coin: no network has this number
-        tokens.number(&scratch, u16::MAX, "").map_err(BuildError::Scratch)?;
+        tokens.number(&scratch, NetworkId::new(u16::MAX), "").map_err(BuildError::Scratch)?;
         Ok(Self {
             scratch,
             networks: Vec::new(),
@@ -159,18 +156,19 @@ impl<S: Scratch> Builder<S> {
         let from = self.wallet(network, row.from)?;
         let to = match row.to {
             Some(to) => self.wallet(network, to)?,
-            None => NOBODY,
+            None => WalletId::NONE,
         };
         let asset = match row.token {
             Some(token) => {
                 let number = self.tokens.number(&self.scratch, network, token).map_err(BuildError::Scratch)?;
                 number
-                    .filter(|number| *number <= MOST_ASSETS)
-                    .ok_or(BuildError::TooMany { what: "tokens", limit: u64::from(MOST_ASSETS) })?
+                    .filter(|number| *number <= MAX_ASSET)
+                    .map(AssetId::new)
+                    .ok_or(BuildError::TooMany { what: "tokens", limit: u64::from(MAX_ASSET) })?
             }
             None => {
                 self.native += 1;
-                NATIVE
+                AssetId::NATIVE
             }
         };
         if self.rows.len() as u64 >= MOST {
@@ -179,27 +177,29 @@ impl<S: Scratch> Builder<S> {
         let mut tables = self.wide.growing(&self.scratch);
         let value = pack_value(row.value, &mut tables).map_err(BuildError::Scratch)?;
         let position = pack_position(row.position, &mut tables).map_err(BuildError::Scratch)?;
-        let kind = asset | (row.status as u32) << STATUS_SHIFT;
+        let kind = TransferKind::new(asset, row.status);
         let packed = Packed::new(row.time, value, position, from, to, kind);
         self.rows.push(&self.scratch, packed).map_err(BuildError::Scratch)
     }
 
-    fn network(&mut self, name: &str) -> Result<u16, BuildError<S::Error>> {
+    fn network(&mut self, name: &str) -> Result<NetworkId, BuildError<S::Error>> {
         if let Some(number) = self.network_numbers.get(name) {
             return Ok(*number);
         }
         let limit = u16::MAX - 1;
         let number = u16::try_from(self.networks.len()).ok().filter(|number| *number < limit);
         let number = number.ok_or(BuildError::TooMany { what: "networks", limit: u64::from(limit) })?;
+        let network = NetworkId::new(number);
         self.networks.push(name.to_owned());
-        self.network_numbers.insert(name.to_owned(), number);
-        Ok(number)
+        self.network_numbers.insert(name.to_owned(), network);
+        Ok(network)
     }
 
-    fn wallet(&mut self, network: u16, address: &str) -> Result<u32, BuildError<S::Error>> {
+    fn wallet(&mut self, network: NetworkId, address: &str) -> Result<WalletId, BuildError<S::Error>> {
         self.wallets
             .number(&self.scratch, network, address)
             .map_err(BuildError::Scratch)?
+            .map(WalletId::new)
             .ok_or(BuildError::TooMany { what: "wallets", limit: MOST })
     }
 
@@ -226,7 +226,7 @@ impl<S: Scratch> Builder<S> {
                     interrupt.should_stop();
                 }
                 let row = rows[key.row as usize];
-                let cursor = &mut cursors[row.from as usize];
+                let cursor = &mut cursors[row.from.index()];
                 sorted[*cursor as usize] = row;
                 *place = *cursor;
                 *cursor += 1;
@@ -296,15 +296,17 @@ fn pairs<S: Scratch>(
             interrupt.should_stop();
         }
         keys.clear();
-        keys.extend((0..).zip(&sorted[start..end]).filter(|(_, row)| row.to != NOBODY).map(|(number, row)| {
-            let asset = row.kind & MOST_ASSETS;
-            ((u64::from(asset) << 32) | u64::from(row.to), number)
-        }));
+        keys.extend(
+            (0..)
+                .zip(&sorted[start..end])
+                .filter(|(_, row)| row.to != WalletId::NONE)
+                .map(|(number, row)| ((u64::from(row.kind.asset().get()) << 32) | u64::from(row.to.get()), number)),
+        );
         keys.sort_unstable();
         let mut native_end = None;
         for group in keys.chunk_by(|a, b| a.0 == b.0) {
-            let (asset, peer) = ((group[0].0 >> 32) as u32, group[0].0 as u32);
-            if asset != NATIVE && native_end.is_none() {
+            let (asset, peer) = (AssetId::new((group[0].0 >> 32) as u32), WalletId::new(group[0].0 as u32));
+            if asset != AssetId::NATIVE && native_end.is_none() {
                 native_end = Some(pairs.rows.len() as u32);
             }
             let mut sum = PairSum::EMPTY;
@@ -358,7 +360,7 @@ impl<S: Scratch> Plan<S> {
         let mut receipts = 0;
         for rows in sorted.chunks(STEPS) {
             interrupt.should_stop();
-            receipts += rows.iter().filter(|row| row.to != NOBODY).count();
+            receipts += rows.iter().filter(|row| row.to != WalletId::NONE).count();
         }
         let mut sizes = sizes(&meta, &names, sorted.len(), receipts, self.pairs.rows.len());
         self.wide.sizes(&mut sizes);
@@ -403,19 +405,19 @@ impl<S: Scratch> Plan<S> {
     ) -> Result<(), BuildError<S::Error>> {
         let sorted = self.sorted.as_slice();
         let mut offsets = Column::<S, u32>::zeroed(&self.scratch, self.offsets.len()).map_err(BuildError::Scratch)?;
-        tally(offsets.as_mut_slice(), sorted.iter().map(|row| row.to).filter(|to| *to != NOBODY), interrupt);
+        tally(offsets.as_mut_slice(), sorted.iter().map(|row| row.to).filter(|to| *to != WalletId::NONE), interrupt);
         file.write(Section::InOffsets, offsets.as_slice(), interrupt)?;
         let receipts = offsets.as_slice().last().map_or(0, |end| *end as usize);
-        let mut dealt = Column::<S, [u32; 2]>::zeroed(&self.scratch, receipts).map_err(BuildError::Scratch)?;
+        let mut dealt = Column::<S, Dealt>::zeroed(&self.scratch, receipts).map_err(BuildError::Scratch)?;
         let (cursors, dealt) = (offsets.as_mut_slice(), dealt.as_mut_slice());
         for (step, place) in self.place_of.as_slice().iter().enumerate() {
             if step % STEPS == 0 {
                 interrupt.should_stop();
             }
             let row = &sorted[*place as usize];
-            if row.to != NOBODY {
-                let cursor = &mut cursors[row.to as usize];
-                dealt[*cursor as usize] = [row.from, *place];
+            if row.to != WalletId::NONE {
+                let cursor = &mut cursors[row.to.index()];
+                dealt[*cursor as usize] = Dealt { sender: row.from, number: *place };
                 *cursor += 1;
             }
         }

@@ -11,12 +11,12 @@ use bytemuck::Zeroable;
 use crate::graph::budget::Interrupt;
 use crate::graph::error::BuildError;
 use crate::graph::error::Damaged;
-use crate::graph::file::base::{Base, NOBODY, STATUS_SHIFT, Sections};
+use crate::graph::file::base::{Base, Sections};
 use crate::graph::file::build::WideStore;
 use crate::graph::file::format::{Provenance, Section};
 use crate::graph::file::names::{Extended, MOST};
 use crate::graph::file::overlay::Overlay;
-use crate::graph::file::packed::{pack_position, pack_value};
+use crate::graph::file::packed::{TransferKind, pack_position, pack_value};
 use crate::graph::file::rows::{Packed, Pair, PairSum, STEPS, compare_positions};
 use crate::graph::file::scratch::{Column, Scratch};
 use crate::graph::file::sections::{
@@ -24,10 +24,7 @@ use crate::graph::file::sections::{
     write_names, write_order,
 };
 use crate::graph::file::writer::{FileWriter, SectionWriter, Sink};
-use crate::graph::types::NATIVE;
-use crate::graph::types::Side;
-
-const ASSET: u32 = (1 << STATUS_SHIFT) - 1;
+use crate::graph::types::{AssetId, Side, WalletId, WalletIds};
 
 const OUT_OF_RANGE: Damaged = Damaged { what: "number out of range" };
 
@@ -43,7 +40,7 @@ pub struct Merge<'m, S: Scratch> {
     /// By number of the added transfer; zeros for one that is gone again.
     added: Vec<Packed>,
     /// Pairs of the wallets whose sent transfers changed.
-    pairs: HashMap<u32, Vec<PairPiece>>,
+    pairs: HashMap<WalletId, Vec<PairPiece>>,
     transfers: usize,
     receipts: usize,
     pair_count: usize,
@@ -78,16 +75,16 @@ impl<'m, S: Scratch> Merge<'m, S> {
             let mut tables = wide.growing(&scratch);
             let value = pack_value(one.value, &mut tables).map_err(BuildError::Scratch)?;
             let position = pack_position(one.position, &mut tables).map_err(BuildError::Scratch)?;
-            let kind = one.asset | (one.status as u32) << STATUS_SHIFT;
+            let kind = TransferKind::new(one.asset, one.status);
             added[number as usize] = Packed::new(one.time, value, position, one.from, one.to, kind);
             transfers += 1;
-            receipts += usize::from(one.to != NOBODY);
-            native += u64::from(one.asset == NATIVE);
+            receipts += usize::from(one.to != WalletId::NONE);
+            native += u64::from(one.asset == AssetId::NATIVE);
         }
         for number in overlay.all_removed() {
             let number = number as usize;
-            let has_receiver = *base.out_peer.get(number).ok_or(OUT_OF_RANGE)? != NOBODY;
-            let is_native = base.out_kind[number] & ASSET == NATIVE;
+            let has_receiver = *base.out_peer.get(number).ok_or(OUT_OF_RANGE)? != WalletId::NONE;
+            let is_native = base.out_kind[number].asset() == AssetId::NATIVE;
             transfers -= 1;
             receipts = receipts.checked_sub(usize::from(has_receiver)).ok_or(OUT_OF_RANGE)?;
             native = native.checked_sub(u64::from(is_native)).ok_or(OUT_OF_RANGE)?;
@@ -122,13 +119,18 @@ impl<'m, S: Scratch> Merge<'m, S> {
     }
 
     /// A wallet's pairs by asset and receiver, with the changes. `thinned` are those of the base's that lost a transfer.
-    fn merged_pairs(&mut self, wallet: u32, thinned: &[(u32, u32)]) -> Result<Vec<PairPiece>, BuildError<S::Error>> {
+    fn merged_pairs(
+        &mut self,
+        wallet: WalletId,
+        thinned: &[(AssetId, WalletId)],
+    ) -> Result<Vec<PairPiece>, BuildError<S::Error>> {
         let base = &self.base;
         // what is left of pairs that lost a transfer, and what came, by asset and receiver
-        let mut left: BTreeMap<(u32, u32), PairSum> = thinned.iter().map(|key| (*key, PairSum::EMPTY)).collect();
+        let mut left: BTreeMap<(AssetId, WalletId), PairSum> =
+            thinned.iter().map(|key| (*key, PairSum::EMPTY)).collect();
         if !left.is_empty() {
             for number in base.transfers(wallet, Side::Out) {
-                let key = (base.out_kind[number] & ASSET, base.out_peer[number]);
+                let key = (base.out_kind[number].asset(), base.out_peer[number]);
                 if let Some(sum) = left.get_mut(&key)
                     && !self.overlay.went(number as u32)
                 {
@@ -136,9 +138,10 @@ impl<'m, S: Scratch> Merge<'m, S> {
                 }
             }
         }
-        let mut changed: BTreeMap<(u32, u32), PairSum> = left.keys().map(|key| (*key, PairSum::EMPTY)).collect();
+        let mut changed: BTreeMap<(AssetId, WalletId), PairSum> =
+            left.keys().map(|key| (*key, PairSum::EMPTY)).collect();
         for number in self.overlay.came(wallet, Side::Out) {
-            if let Some(one) = self.overlay.added(*number).filter(|one| one.to != NOBODY) {
+            if let Some(one) = self.overlay.added(*number).filter(|one| one.to != WalletId::NONE) {
                 changed.entry((one.asset, one.to)).or_insert(PairSum::EMPTY).add(one.time, one.value);
             }
         }
@@ -217,10 +220,10 @@ impl<'m, S: Scratch> Merge<'m, S> {
         interrupt: &mut impl Interrupt,
     ) -> Result<(), BuildError<S::Error>> {
         let known = self.base.by_rank;
-        let mut new: Vec<(usize, u64, u32)> = (0..self.overlay.new_wallets().len())
+        let mut new: Vec<(usize, u64, WalletId)> = (0..self.overlay.new_wallets().len())
             .map(|new| {
                 let order = self.overlay.new_order(&self.base, new);
-                (((order >> 32) as usize).min(known.len()), order, (known.len() + new) as u32)
+                (((order >> 32) as usize).min(known.len()), order, WalletId::new((known.len() + new) as u32))
             })
             .collect();
         new.sort_unstable();
@@ -238,30 +241,31 @@ impl<'m, S: Scratch> Merge<'m, S> {
     }
 
     /// Runs of wallets whose side did not change, and those between that did, in order: `(wallets, changed)`.
-    fn runs(&self, side: Side) -> Vec<(Range<u32>, bool)> {
-        let mut touched: Vec<u32> = self.overlay.touched(side).into_iter().collect();
+    fn runs(&self, side: Side) -> Vec<(Run, bool)> {
+        let mut touched: Vec<WalletId> = self.overlay.touched(side).into_iter().collect();
         touched.sort_unstable();
         let mut runs = Vec::with_capacity(2 * touched.len() + 1);
-        let mut from = 0;
+        let mut from = WalletId::new(0);
         for wallet in touched {
-            runs.push((from..wallet, false));
-            runs.push((wallet..wallet + 1, true));
-            from = wallet + 1;
+            let next = wallet.get() + 1;
+            runs.push((Run { start: from, end: wallet }, false));
+            from = WalletId::new(next);
+            runs.push((Run { start: wallet, end: from }, true));
         }
-        runs.push((from..self.wallet_count() as u32, false));
+        runs.push((Run { start: from, end: WalletId::new(self.wallet_count() as u32) }, false));
         runs
     }
 
     /// The entries that the base has for a run of wallets; wallets it does not know have none.
-    fn entries(&self, offsets: &[u32], wallets: &Range<u32>) -> Range<usize> {
-        let at = |wallet: u32| offsets.get(wallet as usize).or(offsets.last()).map_or(0, |offset| *offset as usize);
+    fn entries(&self, offsets: &[u32], wallets: &Run) -> Range<usize> {
+        let at = |wallet: WalletId| offsets.get(wallet.index()).or(offsets.last()).map_or(0, |offset| *offset as usize);
         at(wallets.start)..at(wallets.end)
     }
 
     /// Calls `each` for a changed wallet's entries in order of time and position: runs of the base's, and added ones.
     fn merged<E: From<Damaged>>(
         &self,
-        wallet: u32,
+        wallet: WalletId,
         side: Side,
         mut each: impl FnMut(Entries) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -330,8 +334,8 @@ impl<'m, S: Scratch> Merge<'m, S> {
                 offsets.push(to)?;
                 let start = base.transfers(run.start, Side::Out).start;
                 let first_place = moved.places.len();
-                moved.by.as_mut_slice()[run.start as usize] = (first_place as u32).wrapping_sub(start as u32);
-                moved.changed.as_mut_slice()[run.start as usize / 64] |= 1 << (run.start % 64);
+                moved.by.as_mut_slice()[run.start.index()] = (first_place as u32).wrapping_sub(start as u32);
+                moved.changed.as_mut_slice()[run.start.index() / 64] |= 1 << (run.start.index() % 64);
                 self.merged(run.start, Side::Out, |entries| -> Result<(), BuildError<S::Error>> {
                     match entries {
                         Entries::Kept(entries) => {
@@ -356,8 +360,8 @@ impl<'m, S: Scratch> Merge<'m, S> {
             }
             let entries = self.entries(base.out_offsets, &run);
             let by = to.wrapping_sub(entries.start as u32);
-            for wallet in run {
-                moved.by.as_mut_slice()[wallet as usize] = by;
+            for wallet in run.wallets() {
+                moved.by.as_mut_slice()[wallet.index()] = by;
                 offsets.push(begin(base.out_offsets, wallet, entries.end).wrapping_add(by))?;
             }
             to += entries.len() as u32;
@@ -404,7 +408,7 @@ impl<'m, S: Scratch> Merge<'m, S> {
             }
             let entries = self.entries(base.in_offsets, &run);
             let by = to.wrapping_sub(entries.start as u32);
-            for wallet in run {
+            for wallet in run.wallets() {
                 offsets.push(begin(base.in_offsets, wallet, entries.end).wrapping_add(by))?;
             }
             to += entries.len() as u32;
@@ -436,7 +440,7 @@ impl<'m, S: Scratch> Merge<'m, S> {
         for (run, changed) in self.runs(Side::Out) {
             interrupt.should_stop();
             if changed {
-                let wallet = run.start as usize;
+                let wallet = run.start.index();
                 offsets[wallet] = to as u32;
                 let native_end = base.pairs(run.start, Side::Out).1;
                 let mut native = 0;
@@ -448,7 +452,7 @@ impl<'m, S: Scratch> Merge<'m, S> {
                             out.copy(base, pairs.clone())?;
                         }
                         PairPiece::New(pair) => {
-                            native += usize::from(pair.asset == NATIVE);
+                            native += usize::from(pair.asset == AssetId::NATIVE);
                             side[to] = PairSide { peer: pair.peer, asset: pair.asset };
                             out.push(pair)?;
                         }
@@ -460,9 +464,9 @@ impl<'m, S: Scratch> Merge<'m, S> {
             }
             let entries = self.entries(base.pair_offsets, &run);
             let by = (to as u32).wrapping_sub(entries.start as u32);
-            for wallet in run {
-                offsets[wallet as usize] = begin(base.pair_offsets, wallet, entries.end).wrapping_add(by);
-                native_ends[wallet as usize] = begin(base.pair_native_end, wallet, entries.end).wrapping_add(by);
+            for wallet in run.wallets() {
+                offsets[wallet.index()] = begin(base.pair_offsets, wallet, entries.end).wrapping_add(by);
+                native_ends[wallet.index()] = begin(base.pair_native_end, wallet, entries.end).wrapping_add(by);
             }
             for piece in pieces(entries) {
                 interrupt.should_stop();
@@ -476,6 +480,19 @@ impl<'m, S: Scratch> Merge<'m, S> {
         file.write(Section::PairOffsets, offsets, interrupt)?;
         file.write(Section::PairNativeEnd, native_ends, interrupt)?;
         write_in_pairs(&self.scratch, file, offsets, native_ends, sides.as_slice(), interrupt)
+    }
+}
+
+/// Consecutive wallets.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    start: WalletId,
+    end: WalletId,
+}
+
+impl Run {
+    const fn wallets(self) -> WalletIds {
+        WalletIds::new(self.start.get(), self.end.get())
     }
 }
 
@@ -519,8 +536,8 @@ fn first_from(range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
 }
 
 /// Where a wallet's entries begin in the base; at the end of the run for one that it does not know.
-fn begin(offsets: &[u32], wallet: u32, end: usize) -> u32 {
-    offsets.get(wallet as usize).copied().unwrap_or(end as u32)
+fn begin(offsets: &[u32], wallet: WalletId, end: usize) -> u32 {
+    offsets.get(wallet.index()).copied().unwrap_or(end as u32)
 }
 
 /// Entries in pieces that are copied between two looks at the interrupt.
@@ -558,7 +575,7 @@ impl<S: Scratch> Moved<S> {
     ) -> Result<(), BuildError<S::Error>> {
         let (by, changed, places) = (self.by.as_slice(), self.changed.as_slice(), self.places.as_slice());
         for (peer, old) in base.in_peer[receipts.clone()].iter().zip(&base.in_transfer[receipts]) {
-            let sender = *peer as usize;
+            let sender = peer.index();
             let moved = old.wrapping_add(*by.get(sender).ok_or(OUT_OF_RANGE)?);
             let has_changed = changed.get(sender / 64).is_some_and(|bits| bits >> (sender % 64) & 1 == 1);
             out.push(if has_changed { *places.get(moved as usize).ok_or(OUT_OF_RANGE)? } else { moved })?;

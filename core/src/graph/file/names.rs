@@ -12,8 +12,9 @@ use crate::graph::error::Damaged;
 use crate::graph::file::format::Section;
 use crate::graph::file::scratch::{Column, Scratch};
 use crate::graph::file::writer::{FileWriter, Sink};
+use crate::graph::types::NetworkId;
 
-/// The most names: a number and its slot's "plus one" must fit, and [`super::NOBODY`] is none.
+/// The most names: a number and its slot's "plus one" must fit, and [`WalletId::NONE`](crate::graph::WalletId::NONE) is none.
 pub const MOST: u64 = u32::MAX as u64 - 2;
 
 /// Elements written between two looks at the interrupt.
@@ -27,13 +28,13 @@ pub struct Names<'a> {
     /// Where each begins, and where the last ends.
     pub places: &'a [u64],
     /// The network of each.
-    pub networks: &'a [u16],
+    pub networks: &'a [NetworkId],
     /// The hash table; its length is a power of two.
     pub slots: &'a [u64],
 }
 
-fn hash(network: u16, name: &[u8]) -> u32 {
-    cast::<u64, [u32; 2]>(xxh3_64_with_seed(name, u64::from(network)))[0]
+fn hash(network: NetworkId, name: &[u8]) -> u32 {
+    cast::<u64, [u32; 2]>(xxh3_64_with_seed(name, u64::from(network.get())))[0]
 }
 
 impl<'a> Names<'a> {
@@ -60,7 +61,7 @@ impl<'a> Names<'a> {
     }
 
     /// The number of a name, if it has one.
-    pub fn find(&self, network: u16, name: &str) -> Result<Option<u32>, Damaged> {
+    pub fn find(&self, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
         find(self, hash(network, name.as_bytes()), network, name)
     }
 
@@ -77,7 +78,7 @@ impl<'a> Names<'a> {
     }
 }
 
-fn find(names: &Names<'_>, hash: u32, network: u16, name: &str) -> Result<Option<u32>, Damaged> {
+fn find(names: &Names<'_>, hash: u32, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
     let mask = names.slots.len().wrapping_sub(1);
     let mut at = hash as usize & mask;
     for _ in 0..names.slots.len() {
@@ -100,7 +101,7 @@ fn find(names: &Names<'_>, hash: u32, network: u16, name: &str) -> Result<Option
 pub struct NamesBuilder<S: Scratch> {
     text: Column<S, u8>,
     places: Column<S, u64>,
-    networks: Column<S, u16>,
+    networks: Column<S, NetworkId>,
     slots: Column<S, u64>,
 }
 
@@ -123,7 +124,7 @@ impl<S: Scratch> NamesBuilder<S> {
     }
 
     /// The number of a name, which is a new one for a new name. `None` when there are [`MOST`] already.
-    pub fn number(&mut self, scratch: &S, network: u16, name: &str) -> Result<Option<u32>, S::Error> {
+    pub fn number(&mut self, scratch: &S, network: NetworkId, name: &str) -> Result<Option<u32>, S::Error> {
         let hash = hash(network, name.as_bytes());
         // our own table always holds together
         if let Ok(Some(number)) = find(&self.names(), hash, network, name) {
@@ -158,12 +159,12 @@ impl<S: Scratch> NamesBuilder<S> {
 #[derive(Debug, Clone, Copy)]
 pub struct Extended<'a> {
     known: Names<'a>,
-    new: &'a [(u16, Box<str>)],
+    new: &'a [(NetworkId, Box<str>)],
 }
 
 impl<'a> Extended<'a> {
     /// The new ones are not among the known ones, and differ.
-    pub const fn new(known: Names<'a>, new: &'a [(u16, Box<str>)]) -> Self {
+    pub const fn new(known: Names<'a>, new: &'a [(NetworkId, Box<str>)]) -> Self {
         Self { known, new }
     }
 
@@ -298,16 +299,16 @@ mod tests {
         let mut builder = NamesBuilder::new(&scratch).unwrap();
         let name = |i: u32| format!("wallet-{i}");
         for i in 0..5_000_u32 {
-            assert_eq!(builder.number(&scratch, (i % 3) as u16, &name(i)), Ok(Some(i)));
+            assert_eq!(builder.number(&scratch, NetworkId::new((i % 3) as u16), &name(i)), Ok(Some(i)));
         }
         let names = builder.names();
         assert_eq!(names.check(), Ok(()));
         for i in 0..5_000_u32 {
-            assert_eq!(names.find((i % 3) as u16, &name(i)), Ok(Some(i)));
-            assert_eq!(names.find(((i + 1) % 3) as u16, &name(i)), Ok(None));
+            assert_eq!(names.find(NetworkId::new((i % 3) as u16), &name(i)), Ok(Some(i)));
+            assert_eq!(names.find(NetworkId::new(((i + 1) % 3) as u16), &name(i)), Ok(None));
             assert_eq!(names.name(i), Ok(name(i).as_str()));
         }
-        assert_eq!(names.find(0, "nobody"), Ok(None));
+        assert_eq!(names.find(NetworkId::new(0), "unknown"), Ok(None));
         assert!(names.name(5_000).is_err());
     }
 }

@@ -10,10 +10,9 @@ use std::sync::OnceLock;
 use thiserror::Error;
 
 use crate::graph::error::Damaged;
-use crate::graph::file::base::{Base, NOBODY, STATUS_SHIFT, Sections};
-use crate::graph::types::NATIVE;
-use crate::graph::types::{Position, Status, TransferRow, U256};
-use crate::graph::types::{Side, WalletId};
+use crate::graph::file::base::{Base, Sections};
+use crate::graph::file::packed::{MAX_ASSET, TransferKind};
+use crate::graph::types::{AssetId, NetworkId, Position, Side, Status, TransferRow, U256, WalletId};
 
 /// A row that was to be taken away is not in the graph: the graph is not what its provenance says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -31,7 +30,7 @@ pub enum NotInGraph {
 pub(in crate::graph) struct Added {
     pub from: WalletId,
     pub to: WalletId,
-    pub asset: u32,
+    pub asset: AssetId,
     pub status: Status,
     pub time: i64,
     pub value: U256,
@@ -40,17 +39,17 @@ pub(in crate::graph) struct Added {
 
 #[derive(Debug, Clone, Default)]
 struct NewNames {
-    names: Vec<(u16, Box<str>)>,
-    numbers: HashMap<(u16, Box<str>), u32>,
+    names: Vec<(NetworkId, Box<str>)>,
+    numbers: HashMap<(NetworkId, Box<str>), u32>,
 }
 
 impl NewNames {
-    fn find(&self, network: u16, name: &str) -> Option<u32> {
+    fn find(&self, network: NetworkId, name: &str) -> Option<u32> {
         // the key owns its text, so a look-up copies it: this happens once a row or call
         self.numbers.get(&(network, Box::from(name))).copied()
     }
 
-    fn add(&mut self, network: u16, name: &str, number: u32) {
+    fn add(&mut self, network: NetworkId, name: &str, number: u32) {
         self.names.push((network, Box::from(name)));
         self.numbers.insert((network, Box::from(name)), number);
     }
@@ -62,16 +61,16 @@ struct Bits(Vec<u64>);
 
 impl Bits {
     fn set(&mut self, wallet: WalletId) {
-        let word = wallet as usize / 64;
+        let word = wallet.index() / 64;
         if word >= self.0.len() {
             self.0.resize(word + 1, 0);
         }
-        self.0[word] |= 1 << (wallet % 64);
+        self.0[word] |= 1 << (wallet.index() % 64);
     }
 
     #[inline]
     fn has(&self, wallet: WalletId) -> bool {
-        self.0.get(wallet as usize / 64).is_some_and(|word| word >> (wallet % 64) & 1 == 1)
+        self.0.get(wallet.index() / 64).is_some_and(|word| word >> (wallet.index() % 64) & 1 == 1)
     }
 }
 
@@ -88,7 +87,7 @@ pub struct Overlay {
     /// Numbers of the base's transfers that went.
     removed: HashSet<u32>,
     /// Pairs that lost a transfer, and on which sides wallets lost one.
-    thinned: HashSet<(WalletId, WalletId, u32)>,
+    thinned: HashSet<(WalletId, WalletId, AssetId)>,
     lost: [HashMap<WalletId, u32>; 2],
     /// By side, a bit for every wallet that is not as the base has it: searches ask for each wallet they meet.
     touched: [Bits; 2],
@@ -137,11 +136,11 @@ impl Overlay {
         let from = self.number_wallet(&sections, network, row.from)?;
         let to = match row.to {
             Some(to) => self.number_wallet(&sections, network, to)?,
-            None => NOBODY,
+            None => WalletId::NONE,
         };
         let asset = match row.token {
             Some(token) => self.number_token(&sections, network, token)?,
-            None => NATIVE,
+            None => AssetId::NATIVE,
         };
         let added =
             Added { from, to, asset, status: row.status, time: row.time, value: row.value, position: row.position };
@@ -150,7 +149,7 @@ impl Overlay {
         self.alive += 1;
         insert(&self.added, self.sent.entry(from).or_default(), number);
         self.touched[0].set(from);
-        if to != NOBODY {
+        if to != WalletId::NONE {
             self.touched[1].set(to);
             insert(&self.added, self.received.entry(to).or_default(), number);
         }
@@ -166,10 +165,10 @@ impl Overlay {
         let network = self.find_network(base.networks(), row.network).ok_or(NotInGraph::Missing)?;
         let wallet = |address| self.find_wallet(&sections, network, address)?.ok_or(NotInGraph::Missing);
         let from = wallet(row.from)?;
-        let to = row.to.map(wallet).transpose()?.unwrap_or(NOBODY);
+        let to = row.to.map(wallet).transpose()?.unwrap_or(WalletId::NONE);
         let asset = match row.token {
             Some(token) => self.find_token(&sections, network, token)?.ok_or(NotInGraph::Missing)?,
-            None => NATIVE,
+            None => AssetId::NATIVE,
         };
         let gone =
             Added { from, to, asset, status: row.status, time: row.time, value: row.value, position: row.position };
@@ -178,7 +177,7 @@ impl Overlay {
             self.thinned.insert((from, to, asset));
             *self.lost[0].entry(from).or_default() += 1;
             self.touched[0].set(from);
-            if to != NOBODY {
+            if to != WalletId::NONE {
                 self.touched[1].set(to);
                 *self.lost[1].entry(to).or_default() += 1;
             }
@@ -199,7 +198,7 @@ impl Overlay {
         let range = sections.transfers(gone.from, Side::Out);
         let times = sections.out_time.get(range.clone()).ok_or(Damaged { what: "transfers out of range" })?;
         let first = range.start + times.partition_point(|time| *time < gone.time);
-        let kind = gone.asset | (gone.status as u32) << STATUS_SHIFT;
+        let kind = TransferKind::new(gone.asset, gone.status);
         for number in first..range.end {
             if sections.out_time[number] != gone.time {
                 break;
@@ -218,65 +217,67 @@ impl Overlay {
         Ok(None)
     }
 
-    fn number_network(&mut self, known: &[String], name: &str) -> Result<u16, Damaged> {
+    fn number_network(&mut self, known: &[String], name: &str) -> Result<NetworkId, Damaged> {
         if let Some(number) = self.find_network(known, name) {
             return Ok(number);
         }
         let number = u16::try_from(known.len() + self.networks.len()).ok().filter(|number| *number < u16::MAX - 1);
         self.networks.push(name.to_owned());
-        number.ok_or(Damaged { what: "too many networks" })
+        number.map(NetworkId::new).ok_or(Damaged { what: "too many networks" })
     }
 
-    pub(in crate::graph) fn find_network(&self, known: &[String], name: &str) -> Option<u16> {
+    pub(in crate::graph) fn find_network(&self, known: &[String], name: &str) -> Option<NetworkId> {
         let all = known.iter().chain(&self.networks);
-        (0..).zip(all).find(|(_, one)| *one == name).map(|(number, _)| number)
+        (0..).zip(all).find(|(_, one)| *one == name).map(|(number, _)| NetworkId::new(number))
     }
 
-    fn number_wallet(&mut self, base: &Sections<'_>, network: u16, address: &str) -> Result<WalletId, Damaged> {
+    fn number_wallet(&mut self, base: &Sections<'_>, network: NetworkId, address: &str) -> Result<WalletId, Damaged> {
         if let Some(wallet) = self.find_wallet(base, network, address)? {
             return Ok(wallet);
         }
         let number = base.wallets.len() + self.wallets.names.len();
-        let number = u32::try_from(number).ok().filter(|number| *number < NOBODY);
+        let number = u32::try_from(number).ok().filter(|number| *number < u32::MAX);
         let number = number.ok_or(Damaged { what: "too many wallets" })?;
         self.wallets.add(network, address, number);
         self.order = OnceLock::new();
-        Ok(number)
+        Ok(WalletId::new(number))
     }
 
     pub(in crate::graph) fn find_wallet(
         &self,
         base: &Sections<'_>,
-        network: u16,
+        network: NetworkId,
         address: &str,
     ) -> Result<Option<WalletId>, Damaged> {
-        Ok(match base.wallets.find(network, address)? {
+        let number = match base.wallets.find(network, address)? {
             Some(number) => Some(number),
             None => self.wallets.find(network, address),
-        })
+        };
+        Ok(number.map(WalletId::new))
     }
 
-    fn number_token(&mut self, base: &Sections<'_>, network: u16, token: &str) -> Result<u32, Damaged> {
+    fn number_token(&mut self, base: &Sections<'_>, network: NetworkId, token: &str) -> Result<AssetId, Damaged> {
         if let Some(asset) = self.find_token(base, network, token)? {
             return Ok(asset);
         }
         let number = base.tokens.len() + self.tokens.names.len();
-        let number = u32::try_from(number).ok().filter(|number| *number < 1 << STATUS_SHIFT);
+        let number = u32::try_from(number).ok().filter(|number| *number <= MAX_ASSET);
         let number = number.ok_or(Damaged { what: "too many tokens" })?;
         self.tokens.add(network, token, number);
-        Ok(number)
+        Ok(AssetId::new(number))
     }
 
     pub(in crate::graph) fn find_token(
         &self,
         base: &Sections<'_>,
-        network: u16,
+        network: NetworkId,
         token: &str,
-    ) -> Result<Option<u32>, Damaged> {
-        Ok(match base.tokens.find(network, token)? {
+    ) -> Result<Option<AssetId>, Damaged> {
+        let number = match base.tokens.find(network, token)? {
             Some(number) => Some(number),
             None => self.tokens.find(network, token),
-        })
+        };
+        Ok(number.map(AssetId::new))
     }
 
     /// Names of networks behind the base's.
@@ -285,12 +286,12 @@ impl Overlay {
     }
 
     /// Wallets behind the base's: network and address.
-    pub(in crate::graph) fn new_wallets(&self) -> &[(u16, Box<str>)] {
+    pub(in crate::graph) fn new_wallets(&self) -> &[(NetworkId, Box<str>)] {
         &self.wallets.names
     }
 
     /// Tokens behind the base's.
-    pub(in crate::graph) fn new_tokens(&self) -> &[(u16, Box<str>)] {
+    pub(in crate::graph) fn new_tokens(&self) -> &[(NetworkId, Box<str>)] {
         &self.tokens.names
     }
 
@@ -331,13 +332,13 @@ impl Overlay {
     }
 
     /// Whether a pair of the base lost a transfer.
-    pub(in crate::graph) fn is_thinned(&self, from: WalletId, to: WalletId, asset: u32) -> bool {
+    pub(in crate::graph) fn is_thinned(&self, from: WalletId, to: WalletId, asset: AssetId) -> bool {
         self.thinned.contains(&(from, to, asset))
     }
 
     /// By sender, the pairs of the base that lost a transfer, as asset and receiver.
-    pub(in crate::graph) fn thinned_by_sender(&self) -> HashMap<WalletId, Vec<(u32, WalletId)>> {
-        let mut all: HashMap<WalletId, Vec<(u32, WalletId)>> = HashMap::new();
+    pub(in crate::graph) fn thinned_by_sender(&self) -> HashMap<WalletId, Vec<(AssetId, WalletId)>> {
+        let mut all: HashMap<WalletId, Vec<(AssetId, WalletId)>> = HashMap::new();
         for (from, to, asset) in &self.thinned {
             all.entry(*from).or_default().push((*asset, *to));
         }
@@ -375,8 +376,8 @@ impl Overlay {
         for (place, new) in (0_u64..).zip(sorted) {
             let (network, address) = &names[new];
             let before = base.by_rank.partition_point(|wallet| {
-                let text = base.wallets.bytes(*wallet).unwrap_or_default();
-                let of = base.wallets.networks.get(*wallet as usize).copied().unwrap_or(0);
+                let text = base.wallets.bytes(wallet.get()).unwrap_or_default();
+                let of = base.wallets.networks.get(wallet.index()).copied().unwrap_or(NetworkId::new(0));
                 (text, of) < (address.as_bytes(), *network)
             });
             order[new] = ((before as u64) << 32) | place;

@@ -6,7 +6,44 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::graph::error::Damaged;
-use crate::graph::types::{Position, U256};
+use crate::graph::types::{AssetId, Position, Status, U256};
+
+/// Above this many bits of a transfer's kind stands its status, below its asset.
+const STATUS_SHIFT: u32 = 30;
+
+const ASSET: u32 = (1 << STATUS_SHIFT) - 1;
+
+/// The largest asset id that a kind can hold.
+pub const MAX_ASSET: u32 = ASSET;
+
+/// Asset and status of a transfer, in one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct TransferKind(u32);
+
+impl TransferKind {
+    pub const fn new(asset: AssetId, status: Status) -> Self {
+        Self(asset.get() | (status as u32) << STATUS_SHIFT)
+    }
+
+    #[inline]
+    pub const fn asset(self) -> AssetId {
+        AssetId::new(self.0 & ASSET)
+    }
+
+    #[inline]
+    pub const fn status(self) -> Status {
+        match self.0 >> STATUS_SHIFT {
+            0 => Status::Pending,
+            1 => Status::Confirmed,
+            _ => Status::Failed,
+        }
+    }
+
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+}
 
 /// The tag is above.
 pub const TAG_SHIFT: u32 = 62;

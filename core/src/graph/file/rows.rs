@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use bytemuck::{Pod, Zeroable};
 
 use crate::graph::budget::Interrupt;
-use crate::graph::file::packed::{BEYOND, WideSlices, WideTables, repack_value};
-use crate::graph::types::U256;
+use crate::graph::file::packed::{BEYOND, TransferKind, WideSlices, WideTables, repack_value};
+use crate::graph::types::{AssetId, U256, WalletId};
 
 /// Steps between two looks at the interrupt.
 pub const STEPS: usize = 1 << 16;
@@ -18,14 +18,14 @@ pub struct Packed {
     pub time: i64,
     pub value: u64,
     pub position: u64,
-    pub from: u32,
-    pub to: u32,
-    pub kind: u32,
+    pub from: WalletId,
+    pub to: WalletId,
+    pub kind: TransferKind,
     padding: u32,
 }
 
 impl Packed {
-    pub const fn new(time: i64, value: u64, position: u64, from: u32, to: u32, kind: u32) -> Self {
+    pub const fn new(time: i64, value: u64, position: u64, from: WalletId, to: WalletId, kind: TransferKind) -> Self {
         Self { time, value, position, from, to, kind, padding: 0 }
     }
 }
@@ -37,8 +37,8 @@ pub struct Pair {
     pub first: i64,
     pub last: i64,
     pub value: u64,
-    pub peer: u32,
-    pub asset: u32,
+    pub peer: WalletId,
+    pub asset: AssetId,
     pub count: u32,
     padding: u32,
 }
@@ -72,7 +72,13 @@ impl PairSum {
     }
 
     /// As a pair. `former` is the value, packed, of the one in whose place it comes, or 0.
-    pub fn pack<T: WideTables>(&self, peer: u32, asset: u32, former: u64, tables: &mut T) -> Result<Pair, T::Error> {
+    pub fn pack<T: WideTables>(
+        &self,
+        peer: WalletId,
+        asset: AssetId,
+        former: u64,
+        tables: &mut T,
+    ) -> Result<Pair, T::Error> {
         let value = match self.value {
             Some(sum) => repack_value(former, sum, tables)?,
             None => BEYOND,
@@ -89,13 +95,13 @@ pub fn compare_positions(a: u64, b: u64, wide: &WideSlices<'_>) -> Ordering {
     }
 }
 
-/// Offsets from how often each number comes.
-pub fn tally(offsets: &mut [u32], numbers: impl Iterator<Item = u32>, interrupt: &mut impl Interrupt) {
-    for (step, number) in numbers.enumerate() {
+/// Turns how often each wallet occurs into offsets.
+pub fn tally(offsets: &mut [u32], wallets: impl Iterator<Item = WalletId>, interrupt: &mut impl Interrupt) {
+    for (step, wallet) in wallets.enumerate() {
         if step % STEPS == 0 {
             interrupt.should_stop();
         }
-        offsets[number as usize + 1] += 1;
+        offsets[wallet.index() + 1] += 1;
     }
     let mut sum = 0;
     for offset in offsets {

@@ -10,10 +10,12 @@ use crate::graph::error::Damaged;
 use crate::graph::file::base::Sections;
 use crate::graph::file::format::{Meta, Provenance, SECTIONS, Section};
 use crate::graph::file::names::{Extended, NamesBuilder};
+use crate::graph::file::packed::TransferKind;
 use crate::graph::file::rows::{Packed, Pair, STEPS, tally};
 use crate::graph::file::scratch::{Column, Scratch};
 use crate::graph::file::sorting::sort_watched;
 use crate::graph::file::writer::{FileWriter, SectionWriter, Sink};
+use crate::graph::types::{AssetId, WalletId};
 
 /// Sections of a dictionary: text, places, networks, slots.
 pub type NameSections = [Section; 4];
@@ -98,7 +100,7 @@ pub fn write_names<S: Scratch, K: Sink<Error = S::Error>>(
 #[repr(C)]
 struct RankKey {
     prefix: [u64; 2],
-    wallet: u32,
+    wallet: WalletId,
     padding: u32,
 }
 
@@ -111,11 +113,11 @@ pub fn write_ranks<S: Scratch, K: Sink<Error = S::Error>>(
 ) -> Result<(), BuildError<S::Error>> {
     let names = wallets.names();
     let mut keys = Column::<S, RankKey>::zeroed(scratch, names.len()).map_err(BuildError::Scratch)?;
-    for (wallet, key) in (0..).zip(keys.as_mut_slice()) {
-        if (wallet as usize).is_multiple_of(STEPS) {
+    for (wallet, key) in (0..).map(WalletId::new).zip(keys.as_mut_slice()) {
+        if wallet.index().is_multiple_of(STEPS) {
             interrupt.should_stop();
         }
-        let text = names.bytes(wallet).unwrap_or_default();
+        let text = names.bytes(wallet.get()).unwrap_or_default();
         let mut prefix = [0; 16];
         let known = text.len().min(16);
         prefix[..known].copy_from_slice(&text[..known]);
@@ -125,7 +127,8 @@ pub fn write_ranks<S: Scratch, K: Sink<Error = S::Error>>(
     let mut room = Column::<S, RankKey>::zeroed(scratch, names.len()).map_err(BuildError::Scratch)?;
     sort_watched(keys.as_mut_slice(), room.as_mut_slice(), interrupt, |a, b| {
         a.prefix.cmp(&b.prefix).then_with(|| {
-            let text = |wallet: u32| (names.bytes(wallet).unwrap_or_default(), names.networks[wallet as usize]);
+            let text =
+                |wallet: WalletId| (names.bytes(wallet.get()).unwrap_or_default(), names.networks[wallet.index()]);
             text(a.wallet).cmp(&text(b.wallet))
         })
     });
@@ -136,7 +139,7 @@ pub fn write_ranks<S: Scratch, K: Sink<Error = S::Error>>(
 pub fn write_order<S: Scratch, K: Sink<Error = S::Error>>(
     scratch: &S,
     file: &mut FileWriter<'_, K>,
-    by_rank: impl Iterator<Item = u32>,
+    by_rank: impl Iterator<Item = WalletId>,
     wallets: usize,
     interrupt: &mut impl Interrupt,
 ) -> Result<(), BuildError<S::Error>> {
@@ -146,7 +149,7 @@ pub fn write_order<S: Scratch, K: Sink<Error = S::Error>>(
         if (rank as usize).is_multiple_of(STEPS) {
             interrupt.should_stop();
         }
-        if let Some(place) = ranks.as_mut_slice().get_mut(wallet as usize) {
+        if let Some(place) = ranks.as_mut_slice().get_mut(wallet.index()) {
             *place = rank;
         }
         out.push(wallet)?;
@@ -157,10 +160,10 @@ pub fn write_order<S: Scratch, K: Sink<Error = S::Error>>(
 
 /// The sections of transfers, side by side.
 pub struct TransferWriter<'w, K: Sink> {
-    pub peers: SectionWriter<'w, K, u32>,
+    pub peers: SectionWriter<'w, K, WalletId>,
     pub times: SectionWriter<'w, K, i64>,
     pub values: SectionWriter<'w, K, u64>,
-    pub kinds: SectionWriter<'w, K, u32>,
+    pub kinds: SectionWriter<'w, K, TransferKind>,
     pub positions: SectionWriter<'w, K, u64>,
 }
 
@@ -204,8 +207,8 @@ impl<'w, K: Sink> TransferWriter<'w, K> {
 
 /// The sections of pairs, side by side.
 pub struct PairWriter<'w, K: Sink> {
-    pub peers: SectionWriter<'w, K, u32>,
-    pub assets: SectionWriter<'w, K, u32>,
+    pub peers: SectionWriter<'w, K, WalletId>,
+    pub assets: SectionWriter<'w, K, AssetId>,
     pub counts: SectionWriter<'w, K, u32>,
     pub values: SectionWriter<'w, K, u64>,
     pub firsts: SectionWriter<'w, K, i64>,
@@ -258,8 +261,16 @@ impl<'w, K: Sink> PairWriter<'w, K> {
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct PairSide {
-    pub peer: u32,
-    pub asset: u32,
+    pub peer: WalletId,
+    pub asset: AssetId,
+}
+
+/// An entry of the receiver's side: the sender, and the number of its transfer or pair.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Dealt {
+    pub sender: WalletId,
+    pub number: u32,
 }
 
 /// Writes the pairs by receiver: those of the native coin first, then by asset; among one asset by sender.
@@ -276,13 +287,12 @@ pub fn write_in_pairs<S: Scratch, K: Sink<Error = S::Error>>(
     let mut cursors = Column::<S, u32>::default();
     cursors.extend(scratch, in_offsets.as_slice()).map_err(BuildError::Scratch)?;
     let mut in_ends = Column::<S, u32>::zeroed(scratch, native_ends.len()).map_err(BuildError::Scratch)?;
-    // sender and number
-    let mut dealt = Column::<S, [u32; 2]>::zeroed(scratch, pairs.len()).map_err(BuildError::Scratch)?;
+    let mut dealt = Column::<S, Dealt>::zeroed(scratch, pairs.len()).map_err(BuildError::Scratch)?;
     let (dealt_to, cursors) = (dealt.as_mut_slice(), cursors.as_mut_slice());
     let mut steps = 0;
     for native in [true, false] {
-        for (wallet, bounds) in (0..).zip(offsets.windows(2)) {
-            let end = native_ends[wallet as usize];
+        for (wallet, bounds) in (0..).map(WalletId::new).zip(offsets.windows(2)) {
+            let end = native_ends[wallet.index()];
             let range = if native { bounds[0]..end } else { end..bounds[1] };
             steps += 1 + range.len();
             if steps >= STEPS {
@@ -290,8 +300,8 @@ pub fn write_in_pairs<S: Scratch, K: Sink<Error = S::Error>>(
                 interrupt.should_stop();
             }
             for number in range {
-                let cursor = &mut cursors[pairs[number as usize].peer as usize];
-                dealt_to[*cursor as usize] = [wallet, number];
+                let cursor = &mut cursors[pairs[number as usize].peer.index()];
+                dealt_to[*cursor as usize] = Dealt { sender: wallet, number };
                 *cursor += 1;
             }
         }
@@ -305,7 +315,7 @@ pub fn write_in_pairs<S: Scratch, K: Sink<Error = S::Error>>(
         let tokens = &mut dealt_to[*end as usize..bounds[1] as usize];
         if tokens.len() > 1 {
             steps += tokens.len();
-            tokens.sort_unstable_by_key(|[sender, number]| (pairs[*number as usize].asset, *sender, *number));
+            tokens.sort_unstable_by_key(|entry| (pairs[entry.number as usize].asset, entry.sender, entry.number));
         }
         if steps >= STEPS {
             steps = 0;
@@ -321,15 +331,15 @@ pub fn write_in_pairs<S: Scratch, K: Sink<Error = S::Error>>(
 pub fn write_dealt<K: Sink>(
     file: &mut FileWriter<'_, K>,
     sections: [Section; 2],
-    dealt: &[[u32; 2]],
+    dealt: &[Dealt],
     interrupt: &mut impl Interrupt,
 ) -> Result<(), BuildError<K::Error>> {
-    let [mut peers, mut numbers] = sections.map(|section| file.open(section));
+    let (mut peers, mut numbers) = (file.open(sections[0]), file.open(sections[1]));
     for dealt in dealt.chunks(STEPS) {
         interrupt.should_stop();
-        for [peer, number] in dealt {
-            peers.push(*peer)?;
-            numbers.push(*number)?;
+        for entry in dealt {
+            peers.push(entry.sender)?;
+            numbers.push(entry.number)?;
         }
     }
     file.close(peers)?;

@@ -114,7 +114,7 @@ type Seen = (Option<String>, String, i64, U256, Position, u8);
 /// Every transfer of every wallet on a side, as the graph says it, in its order.
 fn transfers(graph: &Graph<'_>, side: Side) -> BTreeMap<(String, String), Vec<Seen>> {
     let mut all = BTreeMap::new();
-    for wallet in 0..graph.wallets() {
+    for wallet in graph.wallet_ids() {
         let mut seen = Vec::new();
         graph
             .transfers(wallet, side, |one| -> Result<(), Damaged> {
@@ -156,7 +156,7 @@ type Edges = BTreeMap<(String, String, String, String), (u64, Option<U256>, i64,
 
 fn edges(graph: &Graph<'_>, side: Side, filter: &EdgeFilter) -> Edges {
     let mut all = Edges::new();
-    for wallet in 0..graph.wallets() {
+    for wallet in graph.wallet_ids() {
         graph
             .edges(wallet, side, filter, |edge| -> Result<(), Damaged> {
                 let text = |text: Result<&str, Damaged>| text.unwrap().to_owned();
@@ -186,7 +186,8 @@ fn expected_edges(rows: &[Row], graph: &Graph<'_>, side: Side, filter: &EdgeFilt
         let value = U256::from_words(row.value.0, row.value.1);
         let Some(to) = row.to else { continue };
         let network = NETWORKS[row.network];
-        let asset = if row.token == 0 { Some(NATIVE) } else { graph.asset(network, TOKENS[row.token]).unwrap() };
+        let asset =
+            if row.token == 0 { Some(AssetId::NATIVE) } else { graph.asset(network, TOKENS[row.token]).unwrap() };
         if !filter.assets.contains(asset.unwrap())
             || filter.since.is_some_and(|since| row.time < since)
             || filter.until.is_some_and(|until| row.time >= until)
@@ -230,7 +231,7 @@ fn assert_holds(graph: &Graph<'_>, rows: &[Row]) {
             assert_eq!(edges(graph, side, &filter), expected_edges(rows, graph, side, &filter), "{side:?} {filter:?}");
         }
     }
-    let mut by_order: Vec<u32> = (0..graph.wallets()).collect();
+    let mut by_order: Vec<WalletId> = graph.wallet_ids().collect();
     by_order.sort_by_key(|wallet| graph.order(*wallet));
     let addresses: Vec<_> = by_order.iter().map(|wallet| graph.address(*wallet).unwrap()).collect();
     assert!(addresses.is_sorted(), "{addresses:?}");
@@ -309,7 +310,7 @@ proptest! {
             prop_assert!(!changed || damaged.verify(&mut Uninterrupted).is_err());
             let overlay = Overlay::new();
             let graph = Graph::new(&damaged, &overlay);
-            for wallet in (0..graph.wallets()).chain([u32::MAX - 1]) {
+            for wallet in graph.wallet_ids().chain([WalletId::new(u32::MAX - 1)]) {
                 let _ = (graph.address(wallet), graph.network(wallet), graph.order(wallet), graph.is_active(wallet));
                 for side in [Side::Out, Side::In] {
                     let _ = graph.degree(wallet, side);

@@ -8,7 +8,7 @@ use crate::graph::budget::MemoryBudget;
 use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::budget::{Pace, Stop};
 use crate::graph::error::SearchError;
-use crate::graph::types::WalletId;
+use crate::graph::types::{NetworkId, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
@@ -98,7 +98,7 @@ impl Links {
     /// runs, and eight a node and a pair for what it returns. Nothing, when time is used up before it is done.
     pub fn new<W: Interrupt>(
         graph: &Graph<'_>,
-        network: u16,
+        network: NetworkId,
         filter: &EdgeFilter,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
@@ -114,30 +114,30 @@ impl Links {
 
     fn read<W: Interrupt>(
         graph: &Graph<'_>,
-        network: u16,
+        network: NetworkId,
         filter: &EdgeFilter,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Self, Stop> {
         // a wallet's node plus one
         let mut nodes = vec![0_u32; graph.wallets() as usize];
-        for wallet in (0..graph.wallets()).filter(|wallet| graph.is_of(*wallet, network)) {
+        for wallet in graph.wallet_ids().filter(|wallet| graph.is_of(*wallet, network)) {
             step(pace)?;
             let mut any = false;
             graph.receivers(wallet, filter, |peer| -> Result<(), Stop> {
-                if let Some(node) = peer.and_then(|peer| nodes.get_mut(peer as usize)) {
+                if let Some(node) = peer.and_then(|peer| nodes.get_mut(peer.index())) {
                     *node = 1;
                     any = true;
                 }
                 step(pace)
             })?;
-            if any && let Some(node) = nodes.get_mut(wallet as usize) {
+            if any && let Some(node) = nodes.get_mut(wallet.index()) {
                 *node = 1;
             }
         }
         let mut connected = Vec::new();
         graph.by_address(network, |wallet| -> Result<(), Stop> {
-            if let Some(node) = nodes.get_mut(wallet as usize).filter(|node| **node > 0) {
+            if let Some(node) = nodes.get_mut(wallet.index()).filter(|node| **node > 0) {
                 connected.push(wallet);
                 *node = connected.len() as u32;
             }
@@ -151,7 +151,7 @@ impl Links {
             let start = out.peers.len();
             graph.receivers(*wallet, filter, |peer| -> Result<(), Stop> {
                 step(pace)?;
-                let node = peer.and_then(|peer| nodes.get(peer as usize)).and_then(|node| node.checked_sub(1));
+                let node = peer.and_then(|peer| nodes.get(peer.index())).and_then(|node| node.checked_sub(1));
                 let Some(node) = node else { return Ok(()) };
                 let Some(place) = places.get_mut(node as usize) else { return Ok(()) };
                 match out.transfers.get_mut(*place as usize).filter(|_| *place as usize >= start) {

@@ -108,7 +108,7 @@ proptest! {
         let test = TestGraph::new(&rows, over);
         let graph = test.graph();
         let source_number = test.wallet(source);
-        prop_assume!(source_number < graph.wallets());
+        prop_assume!(source_number.get() < graph.wallets());
         let expected = expected(&rows, source, direction, &filter, depth.unsigned_abs());
 
         let reached = reach(&graph, source_number, direction, &filter, totals, &limits(depth), &mut Uninterrupted).unwrap();

@@ -218,10 +218,13 @@ mod tests {
     use crate::graph::query::neighbourhood::Shown;
 
     fn drawn() -> Neighbourhood {
-        let shown = |wallet, depth, folded| Shown { wallet, depth, folded };
-        let flow = |from, to, transfers, value: u128| Flow { from, to, transfers, value: U256::new(value) };
+        let shown = |wallet, depth, folded| Shown { wallet: WalletId::new(wallet), depth, folded };
+        let flow = |from, to, transfers, value: u128| {
+            let [from, to] = [from, to].map(WalletId::new);
+            Flow { from, to, transfers, value: U256::new(value) }
+        };
         Neighbourhood {
-            source: 7,
+            source: WalletId::new(7),
             direction: Direction::Out,
             wallets: vec![
                 shown(7, 0, Some(Folded { wallets: 123, transfers: 1000 })),
@@ -234,6 +237,7 @@ mod tests {
     }
 
     fn described(wallet: WalletId) -> Description {
+        let wallet = wallet.get();
         Description {
             address: format!("0x{wallet}23456789012345678901234567890123456789"),
             label: (wallet == 3).then(|| "Corner \"Exchange\"".into()),

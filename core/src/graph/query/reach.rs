@@ -50,7 +50,7 @@ pub fn reach<W: Interrupt>(
     book(&mut memory, graph.wallets() as usize / 2, 0, 1)?;
     let most = limits.max_wallets.unwrap_or(u64::MAX);
     let mut search = Search { graph, filter, totals, depths: vec![0; graph.wallets() as usize], most, found: 1 };
-    if let Some(own) = search.depths.get_mut(source as usize) {
+    if let Some(own) = search.depths.get_mut(source.index()) {
         *own = 1;
     }
     let mut reach =
@@ -61,7 +61,7 @@ pub fn reach<W: Interrupt>(
         let mut next = Next {
             mark: (depth + 1) as u8,
             wallets: Vec::new(),
-            fresh: [0; FRESH],
+            fresh: [WalletId::NONE; FRESH],
             transfers: 0,
             low: 0,
             value: U256::ZERO,
@@ -149,12 +149,12 @@ impl Search<'_> {
         let mut first = 0;
         for depths in self.depths.chunks(FRESH) {
             let mut count = 0;
-            for (wallet, depth) in (first..).zip(depths) {
+            for (wallet, depth) in (first..).map(WalletId::new).zip(depths) {
                 next.fresh[count % FRESH] = wallet;
                 count += usize::from(*depth == next.mark);
             }
             next.wallets.extend_from_slice(&next.fresh[..count]);
-            first += FRESH as WalletId;
+            first += FRESH as u32;
         }
         next.wallets
     }
@@ -193,7 +193,7 @@ impl Search<'_> {
         for peers in peers.chunks(FRESH) {
             let mut count = 0;
             for peer in peers {
-                if let Some(depth) = depths.get_mut(*peer as usize) {
+                if let Some(depth) = depths.get_mut(peer.index()) {
                     let is_new = *depth == 0;
                     fresh[count % FRESH] = *peer;
                     count += usize::from(is_new);
@@ -220,7 +220,7 @@ impl Search<'_> {
         for (chunk, (peers, (transfers, values))) in peers.chunks(FRESH).zip(edges).enumerate() {
             let (mut count, mut packed_count, mut sum, mut low) = (0, 0, 0, 0_u128);
             for (edge, ((peer, transfers), value)) in peers.iter().zip(transfers).zip(values).enumerate() {
-                let Some(depth) = depths.get_mut(*peer as usize) else { continue };
+                let Some(depth) = depths.get_mut(peer.index()) else { continue };
                 let is_new = *depth == 0;
                 next.fresh[count % FRESH] = *peer;
                 count += usize::from(is_new);
@@ -255,7 +255,7 @@ impl Search<'_> {
     /// Whether a wallet is of the depth that is being filled: found now, or before on it.
     #[inline]
     fn meet(&mut self, peer: WalletId, next: &mut Next) -> Result<bool, Stop> {
-        match self.depths.get_mut(peer as usize) {
+        match self.depths.get_mut(peer.index()) {
             Some(depth) if *depth == 0 => {
                 if self.found >= self.most {
                     return Err(Stop::Halt(Halt::Wallets));

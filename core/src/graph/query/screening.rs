@@ -173,7 +173,7 @@ mod tests {
             path: Vec::new(),
         };
         let exposed = Exposed {
-            wallet: crate::graph::WalletId::default(),
+            wallet: crate::graph::WalletId::new(0),
             total: amount(total),
             direct: direct.iter().map(|(mark, value)| (Part::Mark(*mark), amount(*value))).collect(),
             parts: parts.iter().map(part).collect(),

@@ -37,7 +37,7 @@ impl Visited {
     #[inline]
     pub fn get(&self, wallet: WalletId) -> Option<u32> {
         match self {
-            Self::Dense(places) => places.get(wallet as usize).copied().unwrap_or(0).checked_sub(1),
+            Self::Dense(places) => places.get(wallet.index()).copied().unwrap_or(0).checked_sub(1),
             Self::Sparse(places) => places.get(&wallet).copied(),
         }
     }
@@ -47,7 +47,7 @@ impl Visited {
     pub fn insert(&mut self, wallet: WalletId, place: u32) {
         match self {
             Self::Dense(places) => {
-                if let Some(room) = places.get_mut(wallet as usize) {
+                if let Some(room) = places.get_mut(wallet.index()) {
                     *room = place + 1;
                 }
             }

@@ -6,13 +6,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::graph::budget::Interrupt;
 use crate::graph::error::Damaged;
-use crate::graph::types::NATIVE;
-use crate::graph::types::Side;
-use crate::graph::types::{TransferRow, U256};
+use crate::graph::types::{AssetId, Side, TransferRow, U256};
 use crate::graph::view::graph::Graph;
 
 /// Wallets between two looks at the interrupt.
-const WALLETS: u32 = 1 << 12;
+const WALLETS: usize = 1 << 12;
 
 /// A network's native coin, or its tokens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,14 +51,14 @@ impl Digests {
     /// # Errors
     /// When the graph does not hold together.
     pub fn add_graph(&mut self, graph: &Graph<'_>, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
-        for wallet in 0..graph.wallets() {
-            if wallet % WALLETS == 0 {
+        for wallet in graph.wallet_ids() {
+            if wallet.index() % WALLETS == 0 {
                 interrupt.should_stop();
             }
             let (network, from) = (graph.network(wallet)?, graph.address(wallet)?);
             graph.transfers(wallet, Side::Out, |one| -> Result<(), Damaged> {
                 let to = one.peer.map(|peer| graph.address(peer)).transpose()?;
-                let token = if one.asset == NATIVE { None } else { Some(graph.token(one.asset)?) };
+                let token = if one.asset == AssetId::NATIVE { None } else { Some(graph.token(one.asset)?) };
                 let (time, value, position, status) = (one.time, one.value, one.position, one.status);
                 self.add(&TransferRow { network, from, to, token, time, value, position, status });
                 Ok(())

@@ -1,7 +1,7 @@
 //! Which transfers a search follows, and the edges that it then sees.
 
 use crate::graph::file::packed::{RAW, TAG_SHIFT, WideSlices};
-use crate::graph::types::{NATIVE, U256, WalletId};
+use crate::graph::types::{AssetId, U256, WalletId};
 
 /// Which assets count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -9,7 +9,7 @@ pub enum AssetSelection {
     /// The native coin alone.
     Native,
     /// One token, by its number in the graph.
-    Token(u32),
+    Token(AssetId),
     /// Any token, not the native coin.
     Tokens,
     /// Everything.
@@ -19,11 +19,11 @@ pub enum AssetSelection {
 impl AssetSelection {
     /// Whether an asset is among them.
     #[must_use]
-    pub const fn contains(self, asset: u32) -> bool {
+    pub const fn contains(self, asset: AssetId) -> bool {
         match self {
-            Self::Native => asset == NATIVE,
-            Self::Token(token) => asset == token,
-            Self::Tokens => asset != NATIVE,
+            Self::Native => asset.get() == AssetId::NATIVE.get(),
+            Self::Token(token) => asset.get() == token.get(),
+            Self::Tokens => asset.get() != AssetId::NATIVE.get(),
             Self::All => true,
         }
     }
@@ -85,7 +85,7 @@ pub struct Edge {
     /// The other wallet.
     pub peer: WalletId,
     /// The asset.
-    pub asset: u32,
+    pub asset: AssetId,
     /// Transfers.
     pub transfers: u64,
     /// Their sum, in units of the asset.

@@ -5,18 +5,14 @@ use std::collections::hash_map::Entry;
 use std::ops::{Deref, Range};
 
 use crate::graph::error::Damaged;
-use crate::graph::file::base::{Base, NOBODY, STATUS_SHIFT, Sections};
+use crate::graph::file::base::{Base, Sections};
 use crate::graph::file::overlay::{Added, Overlay};
 use crate::graph::file::packed::BEYOND;
-use crate::graph::types::NATIVE;
-use crate::graph::types::{Position, Status, U256};
-use crate::graph::types::{Side, WalletId};
+use crate::graph::types::{AssetId, NetworkId, Position, Side, Status, U256, WalletId, WalletIds};
 use crate::graph::view::filter::{AssetSelection, Edge, EdgeFilter, PlainEdges, PlainTotals};
 
 /// Receipts that are read ahead together.
 const AHEAD: usize = 64;
-
-const ASSET: u32 = (1 << STATUS_SHIFT) - 1;
 
 /// A transfer, as one of its two wallets sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +22,7 @@ pub struct Transfer {
     /// The other wallet; `None` for the creation of a contract.
     pub peer: Option<WalletId>,
     /// The asset.
-    pub asset: u32,
+    pub asset: AssetId,
     /// When.
     pub time: i64,
     /// How much, in units of the asset.
@@ -70,7 +66,7 @@ impl<'g> Graph<'g> {
     ///
     /// # Errors
     /// When the base does not hold together.
-    pub fn asset(&self, network: &str, token: &str) -> Result<Option<u32>, Damaged> {
+    pub fn asset(&self, network: &str, token: &str) -> Result<Option<AssetId>, Damaged> {
         match self.overlay.find_network(self.networks, network) {
             Some(network) => self.overlay.find_token(&self.base, network, token),
             None => Ok(None),
@@ -83,28 +79,28 @@ impl<'g> Graph<'g> {
     /// When the base does not hold together.
     pub fn network(&self, wallet: WalletId) -> Result<&'g str, Damaged> {
         let known = self.base.wallets.len();
-        let number = match self.base.wallets.networks.get(wallet as usize) {
+        let number = match self.base.wallets.networks.get(wallet.index()) {
             Some(number) => *number,
-            None => self.overlay.new_wallets().get(wallet as usize - known).ok_or(OUT_OF_RANGE)?.0,
+            None => self.overlay.new_wallets().get(wallet.index() - known).ok_or(OUT_OF_RANGE)?.0,
         };
         let all = self.networks.iter().chain(self.overlay.new_networks());
-        all.map(String::as_str).nth(usize::from(number)).ok_or(OUT_OF_RANGE)
+        all.map(String::as_str).nth(number.index()).ok_or(OUT_OF_RANGE)
     }
 
     /// The graph's number of a network, if it has a wallet of it.
     #[must_use]
-    pub fn network_number(&self, network: &str) -> Option<u16> {
+    pub fn network_number(&self, network: &str) -> Option<NetworkId> {
         self.overlay.find_network(self.networks, network)
     }
 
     /// Whether a wallet is of the network with this number.
     #[inline]
     #[must_use]
-    pub fn is_of(&self, wallet: WalletId, network: u16) -> bool {
+    pub fn is_of(&self, wallet: WalletId, network: NetworkId) -> bool {
         let known = self.base.wallets.networks;
-        match known.get(wallet as usize) {
+        match known.get(wallet.index()) {
             Some(number) => *number == network,
-            None => self.overlay.new_wallets().get(wallet as usize - known.len()).is_some_and(|new| new.0 == network),
+            None => self.overlay.new_wallets().get(wallet.index() - known.len()).is_some_and(|new| new.0 == network),
         }
     }
 
@@ -112,9 +108,8 @@ impl<'g> Graph<'g> {
     ///
     /// # Errors
     /// What `each` reports, which ends it.
-    pub fn by_address<E>(&self, network: u16, mut each: impl FnMut(WalletId) -> Result<(), E>) -> Result<(), E> {
-        let known = self.base.rank.len() as WalletId;
-        let new = (0..self.overlay.new_wallets().len() as WalletId).map(|new| known + new);
+    pub fn by_address<E>(&self, network: NetworkId, mut each: impl FnMut(WalletId) -> Result<(), E>) -> Result<(), E> {
+        let new = WalletIds::new(self.base.rank.len() as u32, self.wallets());
         let mut new: Vec<(u64, WalletId)> = new.map(|wallet| (self.order(wallet), wallet)).collect();
         new.sort_unstable();
         let mut new = new.into_iter().peekable();
@@ -135,13 +130,13 @@ impl<'g> Graph<'g> {
     ///
     /// # Errors
     /// When the base does not hold together.
-    pub fn token(&self, asset: u32) -> Result<&'g str, Damaged> {
+    pub fn token(&self, asset: AssetId) -> Result<&'g str, Damaged> {
         let known = self.base.tokens.len();
-        if (asset as usize) < known {
-            return self.base.tokens.name(asset);
+        if asset.index() < known {
+            return self.base.tokens.name(asset.get());
         }
-        let new: &'g [(u16, Box<str>)] = self.overlay.new_tokens();
-        new.get(asset as usize - known).map(|(_, token)| &**token).ok_or(OUT_OF_RANGE)
+        let new: &'g [(NetworkId, Box<str>)] = self.overlay.new_tokens();
+        new.get(asset.index() - known).map(|(_, token)| &**token).ok_or(OUT_OF_RANGE)
     }
 
     /// Whether a wallet has any transfer.
@@ -214,7 +209,7 @@ impl<'g> Graph<'g> {
         let mut sum = 0_u64;
         for number in base.in_transfer.get(entries).unwrap_or_default() {
             let number = *number as usize;
-            let kind = base.out_kind.get(number).map_or(0, |kind| u64::from(*kind));
+            let kind = base.out_kind.get(number).map_or(0, |kind| u64::from(kind.bits()));
             let time = base.out_time.get(number).map_or(0, |time| time.cast_unsigned());
             let value = base.out_value.get(number).copied().unwrap_or_default();
             let position = base.out_position.get(number).copied().unwrap_or_default();
@@ -243,7 +238,7 @@ impl<'g> Graph<'g> {
         match self.numbered(number)? {
             Numbered::Base(entry) => {
                 let after = self.base.out_offsets.partition_point(|start| *start as usize <= entry);
-                after.checked_sub(1).map(|wallet| wallet as WalletId).ok_or(OUT_OF_RANGE)
+                after.checked_sub(1).map(|wallet| WalletId::new(wallet as u32)).ok_or(OUT_OF_RANGE)
             }
             Numbered::Added(added) => Ok(added.from),
         }
@@ -277,9 +272,9 @@ impl<'g> Graph<'g> {
         let (peers, kinds) = (self.base.out_peer.get(range.clone()), self.base.out_kind.get(range));
         let (Some(peers), Some(kinds)) = (peers, kinds) else { return Err(OUT_OF_RANGE.into()) };
         for (peer, kind) in peers.iter().zip(kinds) {
-            let failed = !filter.include_failed && status(*kind) == Status::Failed;
-            if !failed && filter.assets.contains(kind & ASSET) {
-                each((*peer != NOBODY).then_some(*peer))?;
+            let failed = !filter.include_failed && kind.status() == Status::Failed;
+            if !failed && filter.assets.contains(kind.asset()) {
+                each(peer.some())?;
             }
         }
         Ok(())
@@ -351,7 +346,7 @@ impl<'g> Graph<'g> {
                 self.read_receipts(entry..read);
             }
             let peer = *peers.get(entry).ok_or(OUT_OF_RANGE)?;
-            if !wanted((peer != NOBODY).then_some(peer)) {
+            if !wanted(peer.some()) {
                 continue;
             }
             let number = self.base.transfer(side, entry)?;
@@ -377,12 +372,12 @@ impl<'g> Graph<'g> {
         let peer = *peers.get(entry).ok_or(OUT_OF_RANGE)?;
         Ok(Transfer {
             number: number as u64,
-            peer: (peer != NOBODY).then_some(peer),
-            asset: kind & ASSET,
+            peer: peer.some(),
+            asset: kind.asset(),
             time: base.out_time[number],
             value: base.wide.value(base.out_value[number])?,
             position: base.wide.position(base.out_position[number])?,
-            status: status(kind),
+            status: kind.status(),
         })
     }
 
@@ -427,7 +422,7 @@ impl<'g> Graph<'g> {
                 return Err(OUT_OF_RANGE.into());
             };
             let asset = match filter.assets {
-                AssetSelection::Native => NATIVE,
+                AssetSelection::Native => AssetId::NATIVE,
                 _ => base.pair_asset[number],
             };
             if u64::from(*count) < filter.min_transfers || !filter.assets.contains(asset) {
@@ -475,11 +470,11 @@ impl<'g> Graph<'g> {
         E: From<Damaged>,
         F: FnMut(Edge) -> Result<(), E>,
     {
-        let mut came: HashMap<(u32, WalletId), Sum> = HashMap::new();
+        let mut came: HashMap<(AssetId, WalletId), Sum> = HashMap::new();
         for number in self.overlay.came(wallet, side) {
             if let Some(added) = self.overlay.added(*number) {
                 let peer = if side == Side::Out { added.to } else { added.from };
-                if peer != NOBODY && filter.assets.contains(added.asset) {
+                if peer != WalletId::NONE && filter.assets.contains(added.asset) {
                     came.entry((added.asset, peer)).or_default().add(added.time, added.value);
                 }
             }
@@ -487,7 +482,7 @@ impl<'g> Graph<'g> {
         let summed = filter.assets.is_single();
         let any = EdgeFilter { min_transfers: 0, ..*filter };
         // a pair beyond 256 bits comes in two pieces: they belong together
-        let mut parts: HashMap<(u32, WalletId), Sum> = HashMap::new();
+        let mut parts: HashMap<(AssetId, WalletId), Sum> = HashMap::new();
         let mut passed = None;
         self.base_edges(wallet, side, &any, |edge| -> Result<(), E> {
             let key = (edge.asset, edge.peer);
@@ -525,7 +520,7 @@ impl<'g> Graph<'g> {
         E: From<Damaged>,
         F: FnMut(Edge) -> Result<(), E>,
     {
-        let mut sums: HashMap<(u32, WalletId), Sum> = HashMap::new();
+        let mut sums: HashMap<(AssetId, WalletId), Sum> = HashMap::new();
         let window = self.window(wallet, side, filter)?;
         self.transfers_within(wallet, side, window, |transfer| -> Result<(), E> {
             if let Some(peer) = transfer.peer
@@ -544,11 +539,11 @@ impl<'g> Graph<'g> {
     }
 
     /// What is left of a pair of the base.
-    fn sum_of_base(&self, from: WalletId, to: WalletId, asset: u32) -> Result<Sum, Damaged> {
+    fn sum_of_base(&self, from: WalletId, to: WalletId, asset: AssetId) -> Result<Sum, Damaged> {
         let mut sum = Sum::default();
         for number in self.base.transfers(from, Side::Out) {
             let peer = *self.base.out_peer.get(number).ok_or(OUT_OF_RANGE)?;
-            if peer == to && self.base.out_kind[number] & ASSET == asset && !self.overlay.went(number as u32) {
+            if peer == to && self.base.out_kind[number].asset() == asset && !self.overlay.went(number as u32) {
                 sum.add(self.base.out_time[number], self.base.wide.value(self.base.out_value[number])?);
             }
         }
@@ -564,19 +559,11 @@ enum Numbered<'g> {
 
 const OUT_OF_RANGE: Damaged = Damaged { what: "number out of range" };
 
-const fn status(kind: u32) -> Status {
-    match kind >> STATUS_SHIFT {
-        0 => Status::Pending,
-        1 => Status::Confirmed,
-        _ => Status::Failed,
-    }
-}
-
 fn seen(added: &Added, number: u64, side: Side) -> Transfer {
     let peer = if side == Side::Out { added.to } else { added.from };
     Transfer {
         number,
-        peer: (peer != NOBODY).then_some(peer),
+        peer: peer.some(),
         asset: added.asset,
         time: added.time,
         value: added.value,
@@ -632,7 +619,7 @@ impl Sum {
     fn emit<E>(
         &self,
         peer: WalletId,
-        asset: u32,
+        asset: AssetId,
         summed: bool,
         each: &mut impl FnMut(Edge) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -651,24 +638,29 @@ impl Graph<'_> {
         (self.base.wallets.len() + self.overlay.new_wallets().len()) as u32
     }
 
+    /// All wallets, in the order of their ids.
+    pub fn wallet_ids(&self) -> WalletIds {
+        WalletIds::new(0, self.wallets())
+    }
+
     /// The wallet's address.
     ///
     /// # Errors
     /// When the graph does not hold together.
     pub fn address(&self, wallet: WalletId) -> Result<&str, Damaged> {
         let known = self.base.wallets.len();
-        if (wallet as usize) < known {
-            return self.base.wallets.name(wallet);
+        if wallet.index() < known {
+            return self.base.wallets.name(wallet.get());
         }
-        let new = self.overlay.new_wallets().get(wallet as usize - known);
+        let new = self.overlay.new_wallets().get(wallet.index() - known);
         new.map(|(_, address)| &**address).ok_or(OUT_OF_RANGE)
     }
 
     /// A key that orders wallets of one network as their addresses are ordered by bytes; no two share one.
     pub fn order(&self, wallet: WalletId) -> u64 {
-        match self.base.rank.get(wallet as usize) {
+        match self.base.rank.get(wallet.index()) {
             Some(rank) => (u64::from(*rank) << 32) | u64::from(u32::MAX),
-            None => self.overlay.new_order(&self.base, wallet as usize - self.base.rank.len()),
+            None => self.overlay.new_order(&self.base, wallet.index() - self.base.rank.len()),
         }
     }
 

@@ -15,7 +15,6 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::ops::Range;
 use std::vec::IntoIter;
 
 use petgraph::Directed;
@@ -26,7 +25,7 @@ use petgraph::visit::{
 };
 
 use crate::graph::error::Damaged;
-use crate::graph::types::{Side, WalletId};
+use crate::graph::types::{AssetId, Side, WalletId, WalletIds};
 use crate::graph::view::filter::{Edge, EdgeFilter};
 use crate::graph::view::graph::Graph;
 
@@ -118,7 +117,7 @@ pub struct Transferred {
 
 impl EdgeRef for Transferred {
     type NodeId = WalletId;
-    type EdgeId = (WalletId, WalletId, u32);
+    type EdgeId = (WalletId, WalletId, AssetId);
     type Weight = Edge;
 
     fn source(&self) -> WalletId {
@@ -134,7 +133,7 @@ impl EdgeRef for Transferred {
         &self.edge
     }
 
-    fn id(&self) -> (WalletId, WalletId, u32) {
+    fn id(&self) -> (WalletId, WalletId, AssetId) {
         (self.source, self.target, self.edge.asset)
     }
 }
@@ -174,7 +173,7 @@ impl Iterator for Peers {
 /// All edges of a graph, wallet by wallet.
 pub struct AllEdges<'g> {
     graph: PetGraph<'g>,
-    wallets: Range<WalletId>,
+    wallets: WalletIds,
     edges: IntoIter<Transferred>,
 }
 
@@ -193,7 +192,7 @@ impl Iterator for AllEdges<'_> {
 
 /// Wallets as nodes without a weight.
 #[derive(Debug, Clone)]
-pub struct Wallets(Range<WalletId>);
+pub struct Wallets(WalletIds);
 
 impl Iterator for Wallets {
     type Item = (WalletId, &'static ());
@@ -209,21 +208,21 @@ pub struct WalletSet(Vec<bool>);
 
 impl VisitMap<WalletId> for WalletSet {
     fn visit(&mut self, wallet: WalletId) -> bool {
-        self.0.get_mut(wallet as usize).is_some_and(|visited| !std::mem::replace(visited, true))
+        self.0.get_mut(wallet.index()).is_some_and(|visited| !std::mem::replace(visited, true))
     }
 
     fn is_visited(&self, wallet: &WalletId) -> bool {
-        self.0.get(*wallet as usize).copied().unwrap_or(false)
+        self.0.get(wallet.index()).copied().unwrap_or(false)
     }
 
     fn unvisit(&mut self, wallet: WalletId) -> bool {
-        self.0.get_mut(wallet as usize).is_some_and(std::mem::take)
+        self.0.get_mut(wallet.index()).is_some_and(std::mem::take)
     }
 }
 
 impl GraphBase for PetGraph<'_> {
     type NodeId = WalletId;
-    type EdgeId = (WalletId, WalletId, u32);
+    type EdgeId = (WalletId, WalletId, AssetId);
 }
 
 impl GraphRef for PetGraph<'_> {}
@@ -249,11 +248,11 @@ impl NodeIndexable for PetGraph<'_> {
     }
 
     fn to_index(&self, wallet: WalletId) -> usize {
-        wallet as usize
+        wallet.index()
     }
 
     fn from_index(&self, index: usize) -> WalletId {
-        index as WalletId
+        WalletId::new(index as u32)
     }
 }
 
@@ -280,10 +279,10 @@ impl Visitable for PetGraph<'_> {
 }
 
 impl IntoNodeIdentifiers for PetGraph<'_> {
-    type NodeIdentifiers = Range<WalletId>;
+    type NodeIdentifiers = WalletIds;
 
-    fn node_identifiers(self) -> Range<WalletId> {
-        0..self.graph.wallets()
+    fn node_identifiers(self) -> WalletIds {
+        self.graph.wallet_ids()
     }
 }
 

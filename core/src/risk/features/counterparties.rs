@@ -38,7 +38,8 @@ impl Counterparties {
     pub(super) fn gather(&mut self, transfers: &[Dealing]) {
         self.keys.clear();
         // The index of a transfer fits into 32 bits: `MOST_TRANSFERS` bounds it.
-        self.keys.extend((0_u64..).zip(transfers).map(|(index, transfer)| (u64::from(transfer.peer) << 32) | index));
+        self.keys
+            .extend((0_u64..).zip(transfers).map(|(index, transfer)| (u64::from(transfer.peer.get()) << 32) | index));
         self.keys.sort_unstable();
         self.list.clear();
         for run in self.keys.chunk_by(|a, b| a >> 32 == b >> 32) {

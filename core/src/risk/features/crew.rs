@@ -223,7 +223,7 @@ mod tests {
         let scene = Scene::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
         let surroundings = Surroundings::of_all(&scene, &mut MemoryBudget::new(1 << 24), &mut Uninterrupted).unwrap();
         let crew = Crew { scene: &scene, surroundings: &surroundings, memory, threads };
-        let wallets: Vec<WalletId> = (0..graph.wallets()).collect();
+        let wallets: Vec<WalletId> = graph.wallet_ids().collect();
         let mut hushed = 0;
         let found = crew.look_at(&wallets, || hushed += 1, interrupt, note)?;
         assert_eq!(hushed, 1);
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(alone.values().flatten().count(), 1_000);
         assert_eq!(look(&graph, 4, usize::MAX, &mut Uninterrupted).unwrap(), alone);
         // the largest wallet needs more than a thread's share, and is looked at alone
-        let largest = (0..1_000).map(|wallet| bytes_of(&graph.graph(), wallet)).max().unwrap();
+        let largest = (0..1_000).map(|wallet| bytes_of(&graph.graph(), WalletId::new(wallet))).max().unwrap();
         assert_eq!(look(&graph, 4, 2 * largest, &mut Uninterrupted).unwrap(), alone);
         let error = look(&graph, 4, largest / 2, &mut Uninterrupted).unwrap_err();
         assert_eq!(error, ExtractError::Memory { budget: largest / 2 });
@@ -270,7 +270,7 @@ mod tests {
         let labelled = Labelled::default();
         let scene = Scene::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
         let crew = Crew { scene: &scene, surroundings: &Surroundings::Asked, memory: usize::MAX, threads: 3 };
-        let wallets: Vec<WalletId> = (0..graph.wallets()).collect();
+        let wallets: Vec<WalletId> = graph.wallet_ids().collect();
         let _ = crew.look_at(&wallets, || (), &mut Uninterrupted, |(): &mut (), _, _| panic!("here"));
     }
 }

@@ -36,7 +36,7 @@ impl Labelled {
 
     /// Labels a wallet; neutral labels are not looked at.
     pub fn mark(&mut self, wallet: WalletId, kind: LabelKind) {
-        let Some(mark) = self.marks.get_mut(wallet as usize) else { return };
+        let Some(mark) = self.marks.get_mut(wallet.index()) else { return };
         match kind {
             LabelKind::Illicit if *mark & ILLICIT == 0 => {
                 *mark |= ILLICIT;
@@ -72,7 +72,7 @@ impl Labelled {
 
     #[inline]
     fn has(&self, wallet: WalletId, mark: u8) -> bool {
-        self.marks.get(wallet as usize).is_some_and(|marks| marks & mark != 0)
+        self.marks.get(wallet.index()).is_some_and(|marks| marks & mark != 0)
     }
 }
 

@@ -59,13 +59,13 @@ impl Surroundings {
         }
         let mut pace = 0;
         let mut table = vec![Contacts::default(); wallets as usize];
-        for (wallet, contacts) in (0..wallets).zip(&mut table) {
+        for (wallet, contacts) in graph.wallet_ids().zip(&mut table) {
             *contacts = contacts_of(graph, wallet, until, interrupt, &mut pace)?;
         }
         for illicit in labelled.illicit() {
             for side in [Side::Out, Side::In] {
                 each_contact(graph, *illicit, side, until, interrupt, &mut pace, |peer| {
-                    if let Some(contacts) = table.get_mut(peer as usize)
+                    if let Some(contacts) = table.get_mut(peer.index())
                         && !contacts.is_hub()
                     {
                         match side {
@@ -93,7 +93,7 @@ impl Surroundings {
         if let Self::Table(table) = self
             && !labelled.is_illicit(asking)
         {
-            return Ok(table.get(peer as usize).copied().unwrap_or_default());
+            return Ok(table.get(peer.index()).copied().unwrap_or_default());
         }
         let mut contacts = contacts_of(graph, peer, until, interrupt, pace)?;
         if !contacts.is_hub() && !labelled.illicit().is_empty() {

@@ -198,7 +198,7 @@ prop_compose! {
 
 fn every_wallet(graph: &TestGraph, until: Option<i64>, all: bool, illicit: &[u32]) -> Vec<Option<Vec<u64>>> {
     let labelled = labelled(graph, illicit, &[7]);
-    let known = |wallet: &u32| graph.wallet(*wallet) < graph.graph().wallets();
+    let known = |wallet: &u32| graph.wallet(*wallet).get() < graph.graph().wallets();
     (0..WALLETS)
         .map(|wallet| if known(&wallet) { bits(look(graph, wallet, until, &labelled, all)) } else { None })
         .collect()
@@ -247,7 +247,7 @@ proptest! {
     #[test]
     fn a_wallets_own_label_is_not_seen((rows, failed) in history(), wallet in 0..WALLETS, all in any::<bool>()) {
         let graph = TestGraph::with_failed(&rows, |row| failed[row], 3);
-        prop_assume!(graph.wallet(wallet) < graph.graph().wallets());
+        prop_assume!(graph.wallet(wallet).get() < graph.graph().wallets());
         let without: Vec<u32> = [1, 5].into_iter().filter(|one| *one != wallet).collect();
         let with: Vec<u32> = without.iter().copied().chain([wallet]).collect();
         let row = |illicit: &[u32]| bits(look(&graph, wallet, None, &labelled(&graph, illicit, &[7]), all));

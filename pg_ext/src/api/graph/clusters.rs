@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arx_core::graph::clusters::{
     Apart, Basis, Cluster, ClusterQuestion, Clusters, Known, Merge, Method, Verdict, clusters, inherit,
 };
-use arx_core::graph::{Damaged, MemoryBudget};
+use arx_core::graph::{Damaged, MemoryBudget, WalletId};
 use pgrx::JsonB;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -46,7 +46,7 @@ struct Request {
     method: Method,
     max_size: u64,
     exclusions: Vec<Exclusion>,
-    services: Vec<u32>,
+    services: Vec<WalletId>,
     apart: Vec<Apart>,
     /// Of each pair kept apart its exclusion.
     entries: Vec<usize>,
@@ -119,7 +119,7 @@ impl Request {
         Ok(answer)
     }
 
-    fn addresses(&self, wallets: &[u32]) -> Result<Vec<String>, Damaged> {
+    fn addresses(&self, wallets: &[WalletId]) -> Result<Vec<String>, Damaged> {
         let graph = self.scope.ready.graph();
         wallets.iter().map(|wallet| Ok(graph.address(*wallet)?.to_owned())).collect()
     }
@@ -267,7 +267,7 @@ fn cluster_merges(
     };
     let answer = request.answer(2)?;
     let merges: Vec<Merge> = answer.merges_of(of).collect();
-    let first: HashMap<u32, u32> =
+    let first: HashMap<WalletId, WalletId> =
         answer.found.iter().filter_map(|one| Some((answer.root(one.first)?, one.first))).collect();
     let complete = answer.halted.is_none();
     let rows = (0..merges.len()).step_by(ROWS).flat_map(move |start| {
@@ -298,8 +298,8 @@ type MergeRow = (
 fn explain(
     request: &Request,
     answer: &Clusters,
-    first: &HashMap<u32, u32>,
-    of: Option<u32>,
+    first: &HashMap<WalletId, WalletId>,
+    of: Option<WalletId>,
     merges: &[Merge],
     complete: bool,
 ) -> Result<Vec<MergeRow>, SqlError> {
@@ -314,7 +314,7 @@ fn explain(
         }
     }
     let mut hashes = transfer_hashes(&request.scope.network, &sought)?.into_iter();
-    let address = |wallet: u32| -> Result<String, SqlError> { Ok(graph.address(wallet)?.to_owned()) };
+    let address = |wallet: WalletId| -> Result<String, SqlError> { Ok(graph.address(wallet)?.to_owned()) };
     let mut rows = Vec::with_capacity(merges.len());
     for (merge, count) in merges.iter().zip(counts) {
         let of_merge = hashes.by_ref().take(count).flatten();

@@ -31,7 +31,7 @@ impl LabelCache {
         self.read.resize((graph.wallets() as usize).div_ceil(64), 0);
         let mut new = Vec::new();
         for wallet in wallets {
-            let (word, bit) = ((wallet / 64) as usize, 1_u64 << (wallet % 64));
+            let (word, bit) = (wallet.index() / 64, 1_u64 << (wallet.index() % 64));
             if let Some(word) = self.read.get_mut(word)
                 && *word & bit == 0
             {

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use arx_core::graph::patterns::{Detected, Finding, Member, PATTERN_TYPES, Pattern, PatternScope, detect};
-use arx_core::graph::{EdgeFilter, Graph, MemoryBudget, Side};
+use arx_core::graph::{EdgeFilter, Graph, MemoryBudget, Side, WalletId};
 use pgrx::datum::{Interval, JsonB, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -110,7 +110,7 @@ fn detect_patterns(
         let some = &findings[start..findings.len().min(start + ROWS)];
         let row = |(one, tx_hashes): (&Finding, Vec<String>)| -> Result<_, SqlError> {
             let graph = scope.ready.graph();
-            let address = |wallet: &u32| Ok::<_, SqlError>(graph.address(*wallet)?.to_owned());
+            let address = |wallet: &WalletId| Ok::<_, SqlError>(graph.address(*wallet)?.to_owned());
             let wallets = one.wallets.iter().take(NAMED).map(address).collect::<Result<Vec<_>, _>>()?;
             Ok((
                 format!("{:032x}", one.id),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use arx_core::graph::dot::{Description, Unit, render};
-use arx_core::graph::neighbourhood;
+use arx_core::graph::{WalletId, neighbourhood};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -54,7 +54,7 @@ fn wallet_graph_dot(
     }
     let descriptions = describe_wallets(&wallet.network, &addresses)?;
     let numbers = found.wallets.iter().map(|shown| shown.wallet);
-    let known: HashMap<u32, Description> = numbers.zip(descriptions).collect();
+    let known: HashMap<WalletId, Description> = numbers.zip(descriptions).collect();
     let describe = |wallet| {
         check_for_interrupts!();
         known.get(&wallet).cloned().unwrap_or_default()

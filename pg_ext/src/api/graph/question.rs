@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arx_core::address::{Address, Network};
 use arx_core::amount::COIN_SCALE;
 use arx_core::graph::{
-    AssetSelection, Direction, EdgeFilter, Graph, Halt, Interrupt, MemoryBudget, NATIVE, SearchLimits, U256,
+    AssetId, AssetSelection, Direction, EdgeFilter, Graph, Halt, Interrupt, MemoryBudget, SearchLimits, U256, WalletId,
 };
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -20,7 +20,7 @@ use crate::numeric::{SqlNumeric, units};
 use crate::spi::{TransactionSources, native_asset, registered_network};
 
 /// Asset numbers end far below: no transfer is of this one.
-const UNKNOWN_TOKEN: AssetSelection = AssetSelection::Token(u32::MAX);
+const UNKNOWN_TOKEN: AssetSelection = AssetSelection::Token(AssetId::new(u32::MAX));
 
 /// What counts, as it comes.
 pub struct ScopeArguments<'a> {
@@ -121,7 +121,7 @@ impl Scope {
     }
 
     /// A wallet's number, if it has any transfer. One that has none is said to have none.
-    pub fn known(&self, wallet: &Wallet) -> Result<Option<u32>, SqlError> {
+    pub fn known(&self, wallet: &Wallet) -> Result<Option<WalletId>, SqlError> {
         let graph = self.ready.graph();
         let number = graph.wallet(wallet.network.name(), wallet.address.as_str())?;
         let number = number.filter(|number| graph.is_active(*number));
@@ -137,13 +137,13 @@ impl Scope {
     }
 
     /// A value of one asset.
-    pub fn value_of(asset: u32, value: U256) -> SqlNumeric {
-        SqlNumeric { value, scale: if asset == NATIVE { COIN_SCALE } else { 0 } }
+    pub fn value_of(asset: AssetId, value: U256) -> SqlNumeric {
+        SqlNumeric { value, scale: if asset == AssetId::NATIVE { COIN_SCALE } else { 0 } }
     }
 
     /// What an asset is called: the coin's name, or the address of the token.
-    pub fn asset_name(&self, asset: u32) -> Result<String, SqlError> {
-        if asset != NATIVE {
+    pub fn asset_name(&self, asset: AssetId) -> Result<String, SqlError> {
+        if asset != AssetId::NATIVE {
             return Ok(self.ready.graph().token(asset)?.to_owned());
         }
         match self.coin.get() {
@@ -292,7 +292,7 @@ pub fn time(micros: i64) -> Result<TimestampWithTimeZone, SqlError> {
 }
 
 /// Wallets between two looks for cancellation.
-const WALLETS: u32 = 1 << 12;
+const WALLETS: usize = 1 << 12;
 
 /// The only network that has wallets with transfers, `None` if none has; several are an error.
 pub fn sole_network(asset: &str) -> Result<Option<Network>, SqlError> {
@@ -300,8 +300,8 @@ pub fn sole_network(asset: &str) -> Result<Option<Network>, SqlError> {
     let ready = current(need)?;
     let graph = ready.graph();
     let mut networks: Vec<&str> = Vec::new();
-    for wallet in 0..graph.wallets() {
-        if wallet % WALLETS == 0 {
+    for wallet in graph.wallet_ids() {
+        if wallet.index() % WALLETS == 0 {
             check_for_interrupts!();
         }
         let network = graph.network(wallet)?;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use arx_core::address::Network;
 use arx_core::graph::trace::{End, Ended, Flow, Method, Origin, Sent, Step, Terms, Trace, trace};
-use arx_core::graph::{AssetSelection, EdgeFilter, Graph, MemoryBudget, NATIVE, Side, Status, Transfer, U256};
+use arx_core::graph::{
+    AssetId, AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, U256, WalletId,
+};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -142,7 +144,7 @@ fn trace_summary(
     }
     let reason = trace.cut.map(|cut| cut.name(asked.flow).to_owned());
     // labels are told wherever funds ended, not only where they made tracing stop
-    let wallets: Vec<u32> = trace.ends.iter().filter_map(|end| end.wallet).collect();
+    let wallets: Vec<WalletId> = trace.ends.iter().filter_map(|end| end.wallet).collect();
     labels.look_up(&asked.scope.ready.graph(), &wallets)?;
     let rows = trace.ends.into_iter().map(move |ended| {
         let Ended { wallet, asset, end, amount, hop, transfers, first, last } = ended;
@@ -288,7 +290,7 @@ impl Asked {
         let (mut sought, mut moving) = (Vec::new(), HashSet::new());
         transfers_of(network, hashes, scope.has_tokens(), |hash, transfer| {
             let asset = match &transfer.token {
-                None => Some(NATIVE),
+                None => Some(AssetId::NATIVE),
                 Some(token) => graph.asset(network.name(), token)?,
             };
             // a token that the graph does not have yet may be among several, it is not the one that was named

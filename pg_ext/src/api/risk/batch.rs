@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arx_core::address::Network;
+use arx_core::graph::WalletId;
 use arx_core::risk::features::{AHEAD, Coverage, Enough, Row};
 use arx_core::risk::scorecard::Scorecard;
 use arx_core::risk::{Judgement, Known, RiskState, affected_wallets, judge};
@@ -90,7 +91,7 @@ fn score_wallets(
     let (labels, decided) = (scorer.own_labels(&all)?, scorer.overrides(None)?);
     let scorecard = scorecard_in_use()?;
     Ok(TableIterator::new(in_blocks(all, move |block| {
-        let wallets: Vec<u32> = block.iter().filter_map(|one| one.wallet).collect();
+        let wallets: Vec<WalletId> = block.iter().filter_map(|one| one.wallet).collect();
         let mut seen = scorer.seen(&wallets)?.into_iter();
         let rows = block.iter().map(|one| {
             let seen = one.wallet.and_then(|_| seen.next().flatten());
@@ -116,7 +117,7 @@ fn feature_vectors(
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
 ) -> Result<TableIterator<'static, (name!(address, String), name!(features, Vec<Option<f64>>))>, ErrorReport> {
     let mut scorer = Scorer::new(required_network(network)?, as_of)?;
-    let wallets: Vec<u32> = match addresses {
+    let wallets: Vec<WalletId> = match addresses {
         Some(addresses) => found(&scorer, &addresses)?.iter().filter_map(|one| one.wallet).collect(),
         None => scorer.wallets(),
     };
@@ -227,7 +228,7 @@ fn wallets_near(
     let network = required_network(network)?;
     let ready = current(Need::Native)?;
     let graph = ready.graph();
-    let wallets = |addresses: Option<Vec<Option<String>>>| -> Result<Vec<u32>, SqlError> {
+    let wallets = |addresses: Option<Vec<Option<String>>>| -> Result<Vec<WalletId>, SqlError> {
         let mut wallets = Vec::new();
         for address in addresses.unwrap_or_default().into_iter().flatten() {
             wallets.extend(graph.wallet(network.name(), &address)?);

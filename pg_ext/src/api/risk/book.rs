@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use arx_core::address::Network;
-use arx_core::graph::{Graph, MemoryBudget, Snapshot};
+use arx_core::graph::{Graph, MemoryBudget, Snapshot, WalletId, WalletIds};
 use arx_core::risk::OwnLabel;
 use arx_core::risk::features::Labelled;
 use pgrx::datum::TimestampWithTimeZone;
@@ -24,7 +24,7 @@ const LABEL_BYTES: usize = 192;
 pub struct Book {
     /// Of wallets of the base, where another book has them.
     of_base: Option<Arc<Book>>,
-    own: HashMap<u32, OwnLabel>,
+    own: HashMap<WalletId, OwnLabel>,
     labelled: Labelled,
 }
 
@@ -64,7 +64,8 @@ impl Book {
         }
         // wallets of the network that are new beside the base
         let Some(number) = graph.network_number(network.name()) else { return Ok(book) };
-        let new: Vec<u32> = (base.wallets()..graph.wallets()).filter(|wallet| graph.is_of(*wallet, number)).collect();
+        let new: Vec<WalletId> =
+            WalletIds::new(base.wallets(), graph.wallets()).filter(|wallet| graph.is_of(*wallet, number)).collect();
         let addresses = new.iter().map(|wallet| graph.address(*wallet)).collect::<Result<Vec<&str>, _>>()?;
         let mut found = Vec::new();
         own_labels(network, &addresses, None, |place, label| {
@@ -120,7 +121,7 @@ impl Book {
         let mut book = Self { of_base: None, labelled, own: HashMap::new() };
         risk_labels(network, at, |address, label| {
             if let Some(wallet) = graph.wallet(network.name(), address)?
-                && wallet < wallets
+                && wallet.get() < wallets
             {
                 if !memory.take(LABEL_BYTES) {
                     return Err(too_much());
@@ -133,13 +134,13 @@ impl Book {
     }
 
     /// The first of a wallet's labels weighs most.
-    fn add(&mut self, wallet: u32, label: OwnLabel) {
+    fn add(&mut self, wallet: WalletId, label: OwnLabel) {
         self.labelled.mark(wallet, label.kind);
         self.own.entry(wallet).or_insert(label);
     }
 
     /// A wallet's own label.
-    pub fn of(&self, wallet: u32) -> Option<&OwnLabel> {
+    pub fn of(&self, wallet: WalletId) -> Option<&OwnLabel> {
         self.own.get(&wallet).or_else(|| self.of_base.as_ref()?.own.get(&wallet))
     }
 

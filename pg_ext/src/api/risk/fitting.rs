@@ -156,8 +156,9 @@ impl Lesson {
 /// Other labelled wallets, for exposure.
 fn others(scorer: &Scorer) -> Vec<(WalletId, LabelKind)> {
     let labelled = scorer.book.labelled();
-    let wallets = 0..scorer.ready.graph().wallets();
-    wallets
+    let graph = scorer.ready.graph();
+    graph
+        .wallet_ids()
         .flat_map(|wallet| {
             let illicit = labelled.is_illicit(wallet).then_some((wallet, LabelKind::Illicit));
             illicit.into_iter().chain(labelled.is_service(wallet).then_some((wallet, LabelKind::Service)))

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arx_core::address::{Address, Network};
-use arx_core::graph::MemoryBudget;
+use arx_core::graph::{MemoryBudget, WalletId};
 use arx_core::risk::features::{
     AHEAD, Coverage, Crew, Enough, ExtractError, Extractor, NAMES, Row, Scene, Surroundings, bytes_of,
 };
@@ -65,7 +65,7 @@ pub struct Found {
     /// As it is stored.
     pub address: String,
     /// Its number, if the graph has it.
-    pub wallet: Option<u32>,
+    pub wallet: Option<WalletId>,
 }
 
 /// What is known at a time happened before this.
@@ -119,19 +119,19 @@ impl Scorer {
     }
 
     /// Every wallet of the network, by number.
-    pub fn wallets(&self) -> Vec<u32> {
+    pub fn wallets(&self) -> Vec<WalletId> {
         let graph = self.ready.graph();
         let Some(network) = graph.network_number(self.network.name()) else { return Vec::new() };
-        (0..graph.wallets()).filter(|wallet| graph.is_of(*wallet, network)).collect()
+        graph.wallet_ids().filter(|wallet| graph.is_of(*wallet, network)).collect()
     }
 
     /// The features of a wallet, if it dealt with anybody.
-    pub fn look(&mut self, wallet: u32) -> Result<Option<(Row, Coverage)>, SqlError> {
+    pub fn look(&mut self, wallet: WalletId) -> Result<Option<(Row, Coverage)>, SqlError> {
         Ok(self.seen(&[wallet])?.pop().flatten())
     }
 
     /// The features of wallets, in the order given.
-    pub fn seen(&mut self, wallets: &[u32]) -> Result<Vec<Option<(Row, Coverage)>>, SqlError> {
+    pub fn seen(&mut self, wallets: &[WalletId]) -> Result<Vec<Option<(Row, Coverage)>>, SqlError> {
         let mut all = Vec::with_capacity(wallets.len());
         self.look_at(wallets, |_, seen| {
             all.push(seen.map(|(row, coverage)| (*row, coverage)));
@@ -143,8 +143,8 @@ impl Scorer {
     /// Calls `each` with wallets and their features, in the order given.
     pub fn look_at(
         &mut self,
-        wallets: &[u32],
-        mut each: impl FnMut(u32, Option<(&Row, Coverage)>) -> Result<(), SqlError>,
+        wallets: &[WalletId],
+        mut each: impl FnMut(WalletId, Option<(&Row, Coverage)>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         let (graph, until) = (self.ready.graph(), self.until());
         let scene = Scene { graph: &graph, until, labelled: self.book.labelled(), enough: self.enough };
@@ -166,7 +166,7 @@ impl Scorer {
     /// (`max_parallel_workers_per_gather`, and the caller's); gives what each thread found. `each` must not call the server.
     pub fn look_at_all<A: Default + Send>(
         &mut self,
-        each: impl Fn(&mut A, u32, Option<(&Row, Coverage)>) + Sync,
+        each: impl Fn(&mut A, WalletId, Option<(&Row, Coverage)>) + Sync,
     ) -> Result<Vec<A>, SqlError> {
         self.prepare_for_many()?;
         let (graph, until, wallets) = (self.ready.graph(), self.until(), self.wallets());

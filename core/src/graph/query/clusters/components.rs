@@ -6,7 +6,7 @@ use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::budget::{Pace, Stop};
 use crate::graph::error::SearchError;
 use crate::graph::query::adjacency::{Links, reserve, step};
-use crate::graph::types::WalletId;
+use crate::graph::types::{NetworkId, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
@@ -22,7 +22,7 @@ pub(super) struct Labelled {
 /// bytes a wallet.
 pub(super) fn weak<W: Interrupt>(
     graph: &Graph<'_>,
-    network: u16,
+    network: NetworkId,
     filter: &EdgeFilter,
     memory: &mut MemoryBudget,
     pace: &mut Pace<'_, W>,
@@ -32,7 +32,7 @@ pub(super) fn weak<W: Interrupt>(
     let mut sets = DisjointSets::new(wallets);
     let mut sent = vec![0_u32; wallets as usize];
     let mut halted = None;
-    for (wallet, sent) in (0..wallets).zip(&mut sent) {
+    for (wallet, sent) in graph.wallet_ids().zip(&mut sent) {
         if !graph.is_of(wallet, network) {
             continue;
         }
@@ -52,12 +52,12 @@ pub(super) fn weak<W: Interrupt>(
             break;
         }
     }
-    Ok(Labelled { labels: into_roots(sets, wallets, pace), sent: Some(sent), halted })
+    Ok(Labelled { labels: into_roots(sets, pace), sent: Some(sent), halted })
 }
 
 /// Flattens sets, so that every wallet points at its root.
-pub(super) fn into_roots<W: Interrupt>(mut sets: DisjointSets, wallets: u32, pace: &mut Pace<'_, W>) -> Vec<WalletId> {
-    for wallet in 0..wallets {
+pub(super) fn into_roots<W: Interrupt>(mut sets: DisjointSets, pace: &mut Pace<'_, W>) -> Vec<WalletId> {
+    for wallet in sets.wallet_ids() {
         let root = sets.find(wallet);
         sets.hang(wallet, root);
         // sees to cancellation: what was found so far is worth finishing
@@ -73,14 +73,14 @@ const NEW: u32 = u32::MAX;
 /// 1(2), 1972, with a stack of its own instead of recursion. O(nodes + pairs), with 21 bytes a node beside the pairs.
 pub(super) fn strong<W: Interrupt>(
     graph: &Graph<'_>,
-    network: u16,
+    network: NetworkId,
     filter: &EdgeFilter,
     memory: &mut MemoryBudget,
     pace: &mut Pace<'_, W>,
 ) -> Result<Labelled, SearchError> {
     let wallets = graph.wallets();
     reserve(memory, 4 * wallets as usize, wallets as usize)?;
-    let mut labels: Vec<WalletId> = (0..wallets).collect();
+    let mut labels: Vec<WalletId> = graph.wallet_ids().collect();
     let links = match Links::new(graph, network, filter, memory, pace)? {
         Ok(links) => links,
         Err(halt) => return Ok(Labelled { labels, sent: None, halted: Some(halt) }),
@@ -166,7 +166,7 @@ impl Tarjan<'_> {
         let name = self.links.wallets[root as usize];
         while let Some(node) = self.stack.pop() {
             self.waiting[node as usize] = false;
-            if let Some(label) = labels.get_mut(self.links.wallets[node as usize] as usize) {
+            if let Some(label) = labels.get_mut(self.links.wallets[node as usize].index()) {
                 *label = name;
             }
             let _ = pace.step(0);

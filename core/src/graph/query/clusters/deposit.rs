@@ -40,13 +40,13 @@ pub(super) fn evidence<W: Interrupt>(
     deposits.fill(0);
     for merge in &found {
         let _ = step(pace);
-        if let Some(count) = deposits.get_mut(merge.wallet as usize) {
+        if let Some(count) = deposits.get_mut(merge.wallet.index()) {
             *count += 1;
         }
     }
     found.retain(|merge| {
         let _ = step(pace);
-        deposits.get(merge.wallet as usize).is_some_and(|count| *count as usize <= options.max_deposits)
+        deposits.get(merge.wallet.index()).is_some_and(|count| *count as usize <= options.max_deposits)
     });
     Ok((found, halted))
 }
@@ -63,13 +63,13 @@ fn look_at_all<W: Interrupt>(
     let mut candidate = vec![false; graph.wallets() as usize];
     for service in asked.question.services.iter().filter(|service| graph.is_of(**service, asked.network)) {
         graph.counted_transfers(*service, Side::In, &asked.filter, |transfer| -> Result<(), Stop> {
-            if let Some(mark) = transfer.peer.and_then(|peer| candidate.get_mut(peer as usize)) {
+            if let Some(mark) = transfer.peer.and_then(|peer| candidate.get_mut(peer.index())) {
                 *mark = true;
             }
             step(pace)
         })?;
     }
-    let marked = (0..).zip(&candidate).filter(|(_, marked)| **marked).map(|(wallet, _)| wallet);
+    let marked = graph.wallet_ids().zip(&candidate).filter(|(_, marked)| **marked).map(|(wallet, _)| wallet);
     for wallet in marked.filter(|wallet| graph.is_of(*wallet, asked.network)) {
         step(pace)?;
         if peers.is_service(wallet) {
@@ -273,7 +273,7 @@ impl Peers {
         reserve(memory, 7 * wallets, wallets)?;
         let mut is_service = vec![false; wallets];
         for service in asked.question.services {
-            if let Some(mark) = is_service.get_mut(*service as usize) {
+            if let Some(mark) = is_service.get_mut(service.index()) {
                 *mark = true;
             }
         }
@@ -281,7 +281,7 @@ impl Peers {
     }
 
     pub fn is_service(&self, wallet: WalletId) -> bool {
-        self.is_service.get(wallet as usize).copied().unwrap_or(false)
+        self.is_service.get(wallet.index()).copied().unwrap_or(false)
     }
 
     /// Counts as far as needed, and remembers.
@@ -292,22 +292,23 @@ impl Peers {
         pace: &mut Pace<'_, W>,
     ) -> Result<bool, Stop> {
         let graph = asked.graph;
-        match self.hubs.get(wallet as usize) {
+        match self.hubs.get(wallet.index()) {
             Some(0) => {}
             known => return Ok(known == Some(&2)),
         }
         let (mut count, most) = (0, self.most);
         let mut is_hub = false;
         if graph.degree(wallet, Side::Out) + graph.degree(wallet, Side::In) > most {
+            let own_mark = wallet.get() + 1;
             for side in [Side::Out, Side::In] {
                 let seen = &mut self.seen;
                 let counted = graph.counted_transfers(wallet, side, &asked.filter, |transfer| -> Result<(), Ended> {
                     step(pace)?;
                     let peer = transfer.peer.filter(|peer| *peer != wallet);
                     if let Some(mark) =
-                        peer.and_then(|peer| seen.get_mut(peer as usize)).filter(|mark| **mark != wallet + 1)
+                        peer.and_then(|peer| seen.get_mut(peer.index())).filter(|mark| **mark != own_mark)
                     {
-                        *mark = wallet + 1;
+                        *mark = own_mark;
                         count += 1;
                         if count > most {
                             return Err(Ended::Nothing);
@@ -322,7 +323,7 @@ impl Peers {
                 }
             }
         }
-        if let Some(known) = self.hubs.get_mut(wallet as usize) {
+        if let Some(known) = self.hubs.get_mut(wallet.index()) {
             *known = 1 + u8::from(is_hub);
         }
         Ok(is_hub)

@@ -83,7 +83,7 @@ fn read_first<W: Interrupt>(
 ) -> Result<(), Stop> {
     let graph = asked.graph;
     let filter = EdgeFilter { since: None, ..asked.filter };
-    for wallet in (0..graph.wallets()).filter(|wallet| graph.is_of(*wallet, asked.network)) {
+    for wallet in graph.wallet_ids().filter(|wallet| graph.is_of(*wallet, asked.network)) {
         step(pace)?;
         if peers.is_service(wallet) {
             continue;

@@ -127,7 +127,7 @@ pub(super) fn take<W: Interrupt>(
         } else if let Some(entry) = foes.between(one, other, &mut sets) {
             Verdict::Apart(entry)
         } else {
-            let size = |root: WalletId| sizes.get(root as usize).copied().unwrap_or(1);
+            let size = |root: WalletId| sizes.get(root.index()).copied().unwrap_or(1);
             let (of_one, of_other) = (size(one), size(other));
             if u64::from(of_one) + u64::from(of_other) > question.max_size {
                 Verdict::TooLarge
@@ -135,14 +135,14 @@ pub(super) fn take<W: Interrupt>(
                 let (above, below) = if of_one >= of_other { (one, other) } else { (other, one) };
                 sets.hang(below, above);
                 foes.follow(below, above);
-                if let Some(size) = sizes.get_mut(above as usize) {
+                if let Some(size) = sizes.get_mut(above.index()) {
                     *size = of_one + of_other;
                 }
                 Verdict::Accepted { joined: true }
             }
         };
     }
-    Ok((into_roots(sets, wallets, pace), evidence))
+    Ok((into_roots(sets, pace), evidence))
 }
 
 /// By root, whom its members must not come together with, and which entry says so.

@@ -26,7 +26,7 @@ use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::error::{Damaged, SearchError};
 use crate::graph::file::sorting::sort_with_room;
 use crate::graph::query::adjacency::{reserve, step};
-use crate::graph::types::{Side, WalletId};
+use crate::graph::types::{NetworkId, Side, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 use components::{Labelled, strong, weak};
@@ -143,7 +143,7 @@ pub fn clusters<W: Interrupt>(
 /// A question with the graph that answers it.
 struct Asked<'a, 'g> {
     graph: &'a Graph<'g>,
-    network: u16,
+    network: NetworkId,
     filter: EdgeFilter,
     question: &'a ClusterQuestion<'a>,
 }
@@ -171,17 +171,17 @@ impl Asked<'_, '_> {
         let Labelled { labels, sent, halted } = labelled;
         let graph = self.graph;
         reserve(memory, 8 * labels.len(), labels.len())?;
-        let ours = || (0..).zip(&labels).filter(|(wallet, _)| graph.is_of(*wallet, self.network));
+        let ours = || graph.wallet_ids().zip(&labels).filter(|(wallet, _)| graph.is_of(*wallet, self.network));
         // first how many a root has, then the place of its cluster among those found
         let mut places = vec![0_u32; labels.len()];
         for (_, root) in ours() {
             let _ = pace.step(0);
-            if let Some(count) = places.get_mut(*root as usize) {
+            if let Some(count) = places.get_mut(root.index()) {
                 *count += 1;
             }
         }
         let (mut found, mut members) = (Vec::new(), 0);
-        for (root, place) in (0..).zip(&mut places) {
+        for (root, place) in graph.wallet_ids().zip(&mut places) {
             let wallets = u64::from(*place);
             *place = NOWHERE;
             let _ = pace.step(0);
@@ -198,10 +198,11 @@ impl Asked<'_, '_> {
             // counted anew as members are put in their places
             found.push(Cluster { first: root, wallets: 0, transfers, merges, refused, confidence, start });
         }
-        let mut clusters = Clusters { found, merges, halted, members: vec![0; members], labels: Vec::new() };
+        let mut clusters =
+            Clusters { found, merges, halted, members: vec![WalletId::NONE; members], labels: Vec::new() };
         for (wallet, root) in ours() {
             let _ = pace.step(0);
-            let place = places.get(*root as usize).copied().unwrap_or(NOWHERE);
+            let place = places.get(root.index()).copied().unwrap_or(NOWHERE);
             let Some(cluster) = clusters.found.get_mut(place as usize) else { continue };
             if let Some(member) = clusters.members.get_mut(cluster.start + cluster.wallets as usize) {
                 *member = wallet;
@@ -210,18 +211,18 @@ impl Asked<'_, '_> {
             if graph.order(wallet) < graph.order(cluster.first) {
                 cluster.first = wallet;
             }
-            match sent.as_ref().and_then(|sent| sent.get(wallet as usize)) {
+            match sent.as_ref().and_then(|sent| sent.get(wallet.index())) {
                 Some(sent) => cluster.transfers += u64::from(*sent),
                 None => graph.receivers(wallet, &self.filter, |peer| -> Result<(), SearchError> {
                     let _ = pace.step(0);
-                    if peer.and_then(|peer| labels.get(peer as usize)) == Some(root) {
+                    if peer.and_then(|peer| labels.get(peer.index())) == Some(root) {
                         cluster.transfers += 1;
                     }
                     Ok(())
                 })?,
             }
         }
-        let place = |wallet: WalletId| places.get(*labels.get(wallet as usize)? as usize).copied();
+        let place = |wallet: WalletId| places.get(labels.get(wallet.index())?.index()).copied();
         for merge in &clusters.merges {
             let _ = pace.step(0);
             let accepted = merge.verdict.is_accepted();
@@ -297,7 +298,7 @@ impl Clusters {
     /// The root of a wallet's cluster: the same for all members, whether the cluster is among those found or not.
     #[must_use]
     pub fn root(&self, wallet: WalletId) -> Option<WalletId> {
-        self.labels.get(wallet as usize).copied()
+        self.labels.get(wallet.index()).copied()
     }
 
     /// The merges of a wallet's cluster, accepted or refused, or all of them.

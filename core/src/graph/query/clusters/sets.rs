@@ -1,6 +1,6 @@
 //! Disjoint sets of wallets.
 
-use crate::graph::types::WalletId;
+use crate::graph::types::{WalletId, WalletIds};
 
 /// A forest: each wallet points towards the root of its set. Paths are halved as they are walked.
 ///
@@ -13,16 +13,20 @@ pub struct DisjointSets {
 impl DisjointSets {
     /// Everybody alone.
     pub fn new(wallets: u32) -> Self {
-        Self { parents: (0..wallets).collect() }
+        Self { parents: WalletIds::new(0, wallets).collect() }
+    }
+
+    pub fn wallet_ids(&self) -> WalletIds {
+        WalletIds::new(0, self.parents.len() as u32)
     }
 
     /// The root of a wallet's set.
     #[inline]
     pub fn find(&mut self, wallet: WalletId) -> WalletId {
         let mut own = wallet;
-        while let Some(parent) = self.parents.get(own as usize).copied().filter(|parent| *parent != own) {
-            let next = self.parents.get(parent as usize).copied().unwrap_or(parent);
-            if let Some(place) = self.parents.get_mut(own as usize) {
+        while let Some(parent) = self.parents.get(own.index()).copied().filter(|parent| *parent != own) {
+            let next = self.parents.get(parent.index()).copied().unwrap_or(parent);
+            if let Some(place) = self.parents.get_mut(own.index()) {
                 *place = next;
             }
             own = next;
@@ -33,7 +37,7 @@ impl DisjointSets {
     /// Puts a root below another.
     #[inline]
     pub fn hang(&mut self, root: WalletId, below: WalletId) {
-        if let Some(parent) = self.parents.get_mut(root as usize) {
+        if let Some(parent) = self.parents.get_mut(root.index()) {
             *parent = below;
         }
     }

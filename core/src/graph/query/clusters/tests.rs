@@ -501,7 +501,7 @@ proptest! {
         let (decay, least) = (f64::from(decay) / 4.0, f64::from(least) / 16.0 + 0.001);
         let ties: Vec<(u32, u32, f64)> = ties.iter().filter(|(a, b, _)| a != b).map(|(a, b, c)| (*a, *b, f64::from(*c) / 8.0)).collect();
         let merges: Vec<Merge> = ties.iter().map(|(a, b, confidence)| Merge {
-            wallet: test.wallet(*a), merged_with: test.wallet(*b), via: 0, service: None, first: 0, last: 0,
+            wallet: test.wallet(*a), merged_with: test.wallet(*b), via: WalletId::new(0), service: None, first: 0, last: 0,
             confidence: *confidence, verdict: Verdict::Accepted { joined: false },
         }).collect();
         let known: Vec<Known> = labels.iter().map(|(wallet, category, confidence)| Known {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::region::{Reached, Region, Standing, TRANSFERS_PER_CHECK, search};
 use super::shares::{ASKED, Key, NOWHERE, Share, Shares};
 use super::{Direct, Exposed, Exposure, ExposureTerms, Exposures, Marks, Part};
+use crate::graph::SearchError;
 use crate::graph::budget::MemoryBudget;
 use crate::graph::budget::Pace;
 use crate::graph::budget::{Halt, Interrupt};
@@ -14,7 +15,6 @@ use crate::graph::types::U256;
 use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::{Graph, Transfer};
-use crate::graph::{NOBODY, SearchError};
 
 /// A transfer of the region.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -178,7 +178,7 @@ fn collect<W: Interrupt>(
                 if passing.len() >= most {
                     return Err(SearchError::Memory { budget, depth, wallets });
                 }
-                let other = transfer.peer.and_then(|peer| region.places.get(peer)).unwrap_or(NOBODY);
+                let other = transfer.peer.and_then(|peer| region.places.get(peer)).unwrap_or(NOWHERE);
                 let (from, to) = if side == Side::Out { (place, other) } else { (other, place) };
                 let (time, number, amount) = (transfer.time, transfer.number, transfer.value);
                 passing.push(Passing { time, number, amount, leaves: 0.0, from, to });
@@ -454,8 +454,8 @@ impl Mixing<'_> {
             let number = share.key.number();
             let part = match share.key.left_over() {
                 Some(part) => part,
-                None if explained && wallet == Some(number) => Part::Own,
-                None if explained => Part::Wallet(number),
+                None if explained && wallet == Some(WalletId::new(number)) => Part::Own,
+                None if explained => Part::Wallet(WalletId::new(number)),
                 None => match number.checked_sub(ASKED) {
                     Some(other) if other as usize == place => Part::Own,
                     Some(other) => {

@@ -84,7 +84,7 @@ pub fn search<M: Marks, W: Interrupt>(
             let Some(reached) = region.wallets.get(place).copied() else { break };
             let standing = if let Some(mark) = marks.mark(reached.wallet) {
                 Standing::Marked(match (terms.explained, depth) {
-                    (true, _) => reached.wallet,
+                    (true, _) => reached.wallet.get(),
                     // Distinguished from other wallets with the label, to recognise its own funds.
                     (false, 0) => ASKED + place as u32,
                     (false, _) => mark,

@@ -259,7 +259,7 @@ mod tests {
     use crate::graph::query::exposure::Direct;
 
     const fn wallet(number: u32) -> WalletId {
-        number
+        WalletId::new(number)
     }
 
     /// Labels by number: 1 and 2 sanctioned, 3 and 4 scam, 5 and 6 exchange, the rest unlabelled.

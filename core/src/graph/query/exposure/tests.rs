@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::graph::query::trace::{End, Method, Origin, Stops, Terms, trace};
 use crate::graph::test_graph::{Sent as Row, TestGraph};
-use crate::graph::{NATIVE, Uninterrupted};
+use crate::graph::{AssetId, Uninterrupted};
 
 /// Wallets from this number on are labelled, with two labels in turn.
 const LABELLED: u32 = 6;
@@ -231,7 +231,7 @@ proptest! {
         let exposed = &found(&graph, &[asked], &self::terms(flow, MAX_HOPS, true))[0];
         for labelled in LABELLED..9 {
             let wallet = graph.wallet(labelled);
-            let ended = traced.ends.iter().filter(|one| one.wallet == Some(wallet) && one.end == End::Stop && one.asset == NATIVE);
+            let ended = traced.ends.iter().filter(|one| one.wallet == Some(wallet) && one.end == End::Stop && one.asset == AssetId::NATIVE);
             let ended: f64 = ended.map(|one| one.amount.as_f64()).sum();
             let parts = exposed.parts.iter().filter(|one| one.part == Part::Wallet(wallet));
             let own: f64 = parts.map(|one| one.value).sum();

@@ -20,7 +20,7 @@ use crate::graph::budget::{Pace, SearchLimits, Stop};
 use crate::graph::error::SearchError;
 use crate::graph::query::visited::book;
 use crate::graph::types::U256;
-use crate::graph::types::{Direction, WalletId};
+use crate::graph::types::{AssetId, Direction, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
@@ -69,7 +69,7 @@ pub struct Step {
     /// Time of the last.
     pub last: i64,
     /// The asset; `None` for several.
-    pub asset: Option<u32>,
+    pub asset: Option<AssetId>,
     /// What the step costs.
     pub cost: f64,
 }

@@ -7,8 +7,8 @@ use crate::graph::budget::Pace;
 use crate::graph::error::Damaged;
 use crate::graph::error::SearchError;
 use crate::graph::query::reach::add;
+use crate::graph::types::{AssetId, U256};
 use crate::graph::types::{Direction, Side, WalletId};
-use crate::graph::types::{NATIVE, U256};
 use crate::graph::view::filter::{AssetSelection, EdgeFilter};
 use crate::graph::view::graph::Graph;
 
@@ -77,7 +77,8 @@ impl Describe<'_> {
         match step {
             // values are added up for single assets only: that it is one is known just now
             Some(Step { asset: Some(asset), .. }) if !self.filter.assets.is_single() => {
-                let assets = if asset == NATIVE { AssetSelection::Native } else { AssetSelection::Token(asset) };
+                let assets =
+                    if asset == AssetId::NATIVE { AssetSelection::Native } else { AssetSelection::Token(asset) };
                 self.sum(from, to, &EdgeFilter { assets, ..*self.filter }, pace)
             }
             _ => Ok(step),

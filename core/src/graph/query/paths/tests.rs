@@ -316,8 +316,8 @@ fn what_makes_no_sense_is_refused() {
         let filter = EdgeFilter { assets, ..EdgeFilter::default() };
         let found = shortest_paths(
             &test.graph(),
-            0,
-            1,
+            WalletId::new(0),
+            WalletId::new(1),
             Direction::Out,
             &filter,
             Weight::Value,

@@ -215,7 +215,7 @@ fn in_order(band: &[Of], steps: usize) -> Option<Vec<Of>> {
 
 /// The wallets of a cycle, from the one whose address comes first.
 fn subject<W>(run: &Run<'_, '_, W>, wallets: &[WalletId]) -> Subject {
-    let mut subject = [WalletId::MAX; LONGEST];
+    let mut subject = [WalletId::NONE; LONGEST];
     let first = (0..wallets.len()).min_by_key(|place| run.graph.order(wallets[*place])).unwrap_or(0);
     for (place, room) in subject.iter_mut().enumerate().take(wallets.len()) {
         *room = wallets[(first + place) % wallets.len()];

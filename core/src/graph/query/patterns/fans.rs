@@ -30,14 +30,14 @@ struct Peers<'p> {
 
 impl Peers<'_> {
     fn add(&mut self, peer: WalletId) {
-        if let Some(count) = self.places.get_mut(peer as usize) {
+        if let Some(count) = self.places.get_mut(peer.index()) {
             self.different += u64::from(*count == 0);
             *count += 1;
         }
     }
 
     fn remove(&mut self, peer: WalletId) {
-        if let Some(count) = self.places.get_mut(peer as usize) {
+        if let Some(count) = self.places.get_mut(peer.index()) {
             *count = count.saturating_sub(1);
             self.different -= u64::from(*count == 0);
         }

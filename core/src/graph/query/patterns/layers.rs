@@ -230,7 +230,7 @@ fn finding<W: Interrupt>(
         size(pairs.len() as u64, least as u64) * (0.5 + 0.25 * even + 0.25 * concentration(span, run.window()));
     details.extend(details! { "pairs": pairs.len(), "evenness": rounded(even), "window_hours": hours(span) });
     let first = layers.first().and_then(|sources| sources.iter().min_by_key(|wallet| run.graph.order(**wallet)));
-    let center = first.copied().unwrap_or_default();
+    let center = first.copied().unwrap_or(WalletId::new(0));
     run.finding(Draft { strength, center, roles: layers.into_iter().map(Role::Set).collect(), transfers, details })
 }
 

@@ -225,7 +225,7 @@ impl<'r, 'g, W: Interrupt> Run<'r, 'g, W> {
         let mut centers = Vec::new();
         let Some(wallet) = self.scope.wallet else {
             self.book(self.graph.wallets() as usize * size_of::<WalletId>())?;
-            for wallet in 0..self.graph.wallets() {
+            for wallet in self.graph.wallet_ids() {
                 self.step(0)?;
                 if self.graph.network(wallet)? == self.scope.network {
                     centers.push(wallet);

@@ -83,11 +83,11 @@ pub fn poisoning<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let past = EdgeFilter { since, min_value: run.scope.filter.min_value, ..run.filter };
     run.book(run.graph.wallets() as usize * size_of::<u64>())?;
     let mut looks = Vec::with_capacity(run.graph.wallets() as usize);
-    for wallet in 0..run.graph.wallets() {
+    for wallet in run.graph.wallet_ids() {
         run.step(0)?;
         looks.push(look(run.graph.address(wallet)?, digits));
     }
-    let looks_of = |wallet: WalletId| looks.get(wallet as usize).copied().unwrap_or_default();
+    let looks_of = |wallet: WalletId| looks.get(wallet.index()).copied().unwrap_or_default();
     let (mut received, mut sent): (Vec<Moved>, Vec<Moved>) = (Vec::new(), Vec::new());
     let mut met: Vec<Met> = Vec::new();
     for center in run.centers()? {

@@ -17,7 +17,7 @@ use super::windows::{Candidate, Found, Subject, Waiting};
 use super::{Run, details, end_of, hours, rounded};
 use crate::graph::budget::Interrupt;
 use crate::graph::budget::Stop;
-use crate::graph::types::U256;
+use crate::graph::types::{U256, WalletId};
 
 /// From a source over a wallet to a sink.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +53,7 @@ pub fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop
                 let Some((start, fan)) = best_start(run, slice, to_one, min_fan, &mut counts)? else { continue };
                 let draft = gathered(run, slice, source, to_one, start, (fan, min_fan));
                 let finding = run.finding(draft)?;
-                let mut subject: Subject = [u32::MAX; 10];
+                let mut subject: Subject = [WalletId::NONE; 10];
                 (subject[0], subject[1]) = (slice.wallet(source), slice.wallet(to_one[0].sink));
                 let candidate = Candidate { tile: slice.tile, start, measure: fan as u64, place: 0 };
                 found.push(Found { subject, window: candidate, finding });

@@ -151,7 +151,7 @@ pub fn for_each<'r, 'g, W: Interrupt>(
             slice
                 .wallets
                 .iter()
-                .filter_map(|wallet| places.get_mut(*wallet as usize).map(|place| *place = 0))
+                .filter_map(|wallet| places.get_mut(wallet.index()).map(|place| *place = 0))
                 .for_each(drop);
             now += 1;
         }
@@ -164,7 +164,7 @@ pub fn for_each<'r, 'g, W: Interrupt>(
 fn senders<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<Vec<WalletId>, Stop> {
     run.book(run.graph.wallets() as usize * size_of::<WalletId>())?;
     let mut senders = Vec::new();
-    for wallet in 0..run.graph.wallets() {
+    for wallet in run.graph.wallet_ids() {
         run.step(0)?;
         if run.graph.transfer_count(wallet, Side::Out) > 0 && run.graph.network(wallet)? == run.scope.network {
             senders.push(wallet);
@@ -282,7 +282,7 @@ fn lay_out<'s, W: Interrupt>(
 ) -> Result<Slice<'s>, Stop> {
     let mut wallets: Vec<WalletId> = Vec::new();
     let mut local = |wallet: WalletId| -> u32 {
-        let Some(place) = places.get_mut(wallet as usize) else { return 0 };
+        let Some(place) = places.get_mut(wallet.index()) else { return 0 };
         if *place == 0 {
             wallets.push(wallet);
             *place = wallets.len() as u32;

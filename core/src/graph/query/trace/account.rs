@@ -10,7 +10,7 @@ use crate::graph::SearchError;
 use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::budget::{Pace, Stop};
 use crate::graph::file::sorting::sort_with_room;
-use crate::graph::types::{NATIVE, U256};
+use crate::graph::types::{AssetId, U256};
 use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::{AssetSelection, EdgeFilter};
 use crate::graph::view::graph::{Graph, Transfer};
@@ -21,7 +21,7 @@ const TRANSFERS_PER_CHECK: usize = 1 << 12;
 /// A followed wallet, in one asset.
 pub struct Account {
     pub wallet: WalletId,
-    pub asset: u32,
+    pub asset: AssetId,
     /// Minimum number of transfers from the origin.
     pub depth: u32,
     /// In the order of the flow.
@@ -60,7 +60,7 @@ impl Account {
     pub fn load<W: Interrupt>(
         graph: &Graph<'_>,
         wallet: WalletId,
-        asset: u32,
+        asset: AssetId,
         terms: &Terms,
         max_events: usize,
         pace: &mut Pace<'_, W>,
@@ -173,8 +173,8 @@ impl Account {
     }
 }
 
-pub const fn single(asset: u32) -> AssetSelection {
-    if asset == NATIVE { AssetSelection::Native } else { AssetSelection::Token(asset) }
+pub const fn single(asset: AssetId) -> AssetSelection {
+    if asset.get() == AssetId::NATIVE.get() { AssetSelection::Native } else { AssetSelection::Token(asset) }
 }
 
 /// Returns the event of a transfer in the history of one of its wallets.

@@ -38,8 +38,8 @@ mod pool;
 mod ratio;
 mod sweep;
 
+use crate::graph::types::{AssetId, Side, WalletId};
 use crate::graph::types::{Position, Status, U256};
-use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::AssetSelection;
 use crate::graph::view::graph::Graph;
 use crate::graph::{MemoryBudget, SearchError};
@@ -205,7 +205,7 @@ pub struct Step {
     /// Receiver; `None` for the creation of a contract.
     pub to: Option<WalletId>,
     /// The asset.
-    pub asset: u32,
+    pub asset: AssetId,
     /// Time of the transfer.
     pub time: i64,
     /// Order among transfers of the same time.
@@ -228,7 +228,7 @@ pub struct Ended {
     /// The wallet; `None` for new contracts.
     pub wallet: Option<WalletId>,
     /// The asset.
-    pub asset: u32,
+    pub asset: AssetId,
     /// Reason.
     pub end: End,
     /// Amount.
@@ -251,7 +251,7 @@ pub struct Trace {
     /// Ends by asset, then amount, the largest first, then address and reason.
     pub ends: Vec<Ended>,
     /// Amounts that the origin sent or received, by asset.
-    pub origin: Vec<(u32, U256)>,
+    pub origin: Vec<(AssetId, U256)>,
     /// Limit that cut the trace short, if any.
     pub cut: Option<End>,
 }

@@ -15,7 +15,7 @@ use crate::graph::error::Damaged;
 use crate::graph::file::sorting::sort_with_room;
 use crate::graph::query::fan_out::has_more_peers;
 use crate::graph::types::U256;
-use crate::graph::types::{Side, WalletId};
+use crate::graph::types::{AssetId, Side, WalletId};
 use crate::graph::view::graph::Graph;
 use crate::graph::{EdgeFilter, SearchError};
 
@@ -59,14 +59,14 @@ pub fn trace<S: Stops, W: Interrupt>(
 #[derive(Debug, Clone, Copy)]
 struct Moving {
     event: Event,
-    asset: u32,
+    asset: AssetId,
     from: WalletId,
     to: Option<WalletId>,
 }
 
 impl Moving {
     /// Makes a transfer from an event in the history of one of its wallets.
-    fn of(event: Event, asset: u32, wallet: WalletId) -> Self {
+    fn of(event: Event, asset: AssetId, wallet: WalletId) -> Self {
         match event.side() {
             Side::Out => Self { event, asset, from: wallet, to: event.peer },
             Side::In => Self { event, asset, from: event.peer.unwrap_or(wallet), to: Some(wallet) },
@@ -110,13 +110,13 @@ struct Sweep<'s, 'g, S, W> {
     memory: MemoryBudget,
     pace: Pace<'s, W>,
     accounts: Vec<Account>,
-    by_wallet: HashMap<(WalletId, u32), usize>,
+    by_wallet: HashMap<(WalletId, AssetId), usize>,
     waiting: BinaryHeap<Waiting>,
     steps: Vec<Step>,
     /// Caches whether a wallet has too many counterparties.
-    hubs: HashMap<(WalletId, u32), bool>,
-    ends: HashMap<(Option<WalletId>, u32, End), Pile>,
-    injected: HashMap<u32, U256>,
+    hubs: HashMap<(WalletId, AssetId), bool>,
+    ends: HashMap<(Option<WalletId>, AssetId, End), Pile>,
+    injected: HashMap<AssetId, U256>,
     cut: Option<End>,
 }
 
@@ -265,7 +265,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         Ok(())
     }
 
-    fn add_end(&mut self, wallet: Option<WalletId>, asset: u32, end: End, more: Pile) {
+    fn add_end(&mut self, wallet: Option<WalletId>, asset: AssetId, end: End, more: Pile) {
         match self.ends.entry((wallet, asset, end)) {
             Entry::Vacant(vacant) => {
                 self.memory.take(END_ENTRY);
@@ -286,7 +286,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
     fn destination(
         &mut self,
         arrives: Option<WalletId>,
-        asset: u32,
+        asset: AssetId,
         tainted: U256,
         hop: u32,
     ) -> Result<Result<usize, End>, S::Error> {
@@ -342,7 +342,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
     }
 
     /// Reports whether a wallet has too many counterparties.
-    fn is_hub(&mut self, wallet: WalletId, asset: u32) -> Result<bool, SearchError> {
+    fn is_hub(&mut self, wallet: WalletId, asset: AssetId) -> Result<bool, SearchError> {
         let Some(most) = self.terms.max_fan_out else { return Ok(false) };
         if let Some(is_hub) = self.hubs.get(&(wallet, asset)) {
             return Ok(*is_hub);
@@ -380,7 +380,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
     fn finish(mut self) -> Result<Trace, Damaged> {
         let (terms, cut, graph) = (self.terms, self.cut, self.graph);
         // Reasons of the accounts that nothing left.
-        let mut stayed: HashMap<(WalletId, u32), End> = HashMap::new();
+        let mut stayed: HashMap<(WalletId, AssetId), End> = HashMap::new();
         for account in std::mem::take(&mut self.accounts) {
             self.pace.step(account.marks.len());
             // Taint that was about to arrive when the trace was cut.
@@ -405,11 +405,11 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
             let arrived = if terms.flow == Flow::Forward { step.to } else { Some(step.from) };
             step.end = arrived.and_then(|wallet| stayed.get(&(wallet, step.asset)).copied());
         }
-        let mut names: HashMap<u32, &str> = HashMap::new();
+        let mut names: HashMap<AssetId, &str> = HashMap::new();
         for asset in self.injected.keys() {
             names.insert(*asset, graph.token(*asset)?);
         }
-        let name = |asset: u32| names.get(&asset).copied().unwrap_or_default();
+        let name = |asset: AssetId| names.get(&asset).copied().unwrap_or_default();
         let mut ends: Vec<Ended> = Vec::with_capacity(self.ends.len());
         for ((wallet, asset, end), Pile { amount, hop, transfers, first, last }) in self.ends {
             self.pace.step(0);
@@ -420,7 +420,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
             let by_amount = name(one.asset).cmp(name(other.asset)).then(other.amount.cmp(&one.amount));
             by_amount.then_with(|| order(one.wallet).cmp(&order(other.wallet))).then(one.end.cmp(&other.end))
         });
-        let mut origin: Vec<(u32, U256)> = self.injected.into_iter().collect();
+        let mut origin: Vec<(AssetId, U256)> = self.injected.into_iter().collect();
         origin.sort_unstable_by(|one, other| name(one.0).cmp(name(other.0)));
         Ok(Trace { steps: self.steps, ends, origin, cut })
     }

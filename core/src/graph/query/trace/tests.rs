@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::graph::test_graph::{Patience, Sent as Row, TestGraph};
-use crate::graph::{Damaged, Direction, EdgeFilter, NATIVE, Side, Transfer, Uninterrupted, connections};
+use crate::graph::{AssetId, Damaged, Direction, EdgeFilter, Side, Transfer, Uninterrupted, connections};
 
 const ORIGIN: u32 = 0;
 
@@ -407,7 +407,7 @@ fn assets_are_traced_separately() {
     let all = Terms { assets: AssetSelection::All, ..terms(Flow::Forward, Method::Haircut) };
     let found = traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &all);
     let token = graph.token(1);
-    assert_eq!(found.origin, [(NATIVE, U256::new(10)), (token, U256::new(5))]);
+    assert_eq!(found.origin, [(AssetId::NATIVE, U256::new(10)), (token, U256::new(5))]);
     let ends: Vec<(u32, u128)> =
         found.ends.iter().map(|end| (graph.number(end.wallet.unwrap()), end.amount.as_u128())).collect();
     assert_eq!(ends, [(1, 10), (2, 5)]);

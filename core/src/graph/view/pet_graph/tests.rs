@@ -16,7 +16,7 @@ fn rows() -> impl Strategy<Value = Vec<Sent>> {
 
 /// The same edges, from the rows, numbered as the graph numbers wallets.
 fn peer_of(test: &TestGraph, rows: &[Sent]) -> DiGraph<(), u64> {
-    let mut edges: BTreeMap<(u32, u32, u32), u64> = BTreeMap::new();
+    let mut edges: BTreeMap<(WalletId, WalletId, u32), u64> = BTreeMap::new();
     for row in rows {
         *edges.entry((test.wallet(row.from), test.wallet(row.to), row.token)).or_default() += 1;
     }
@@ -25,7 +25,7 @@ fn peer_of(test: &TestGraph, rows: &[Sent]) -> DiGraph<(), u64> {
         peer.add_node(());
     }
     for ((from, to, _), transfers) in edges {
-        peer.add_edge(NodeIndex::new(from as usize), NodeIndex::new(to as usize), transfers);
+        peer.add_edge(NodeIndex::new(from.index()), NodeIndex::new(to.index()), transfers);
     }
     peer
 }
@@ -35,7 +35,7 @@ fn sorted(parts: Vec<Vec<usize>>) -> BTreeSet<BTreeSet<usize>> {
 }
 
 fn by_index(costs: impl IntoIterator<Item = (WalletId, u64)>) -> BTreeMap<usize, u64> {
-    costs.into_iter().map(|(wallet, cost)| (wallet as usize, cost)).collect()
+    costs.into_iter().map(|(wallet, cost)| (wallet.index(), cost)).collect()
 }
 
 fn by_node(costs: impl IntoIterator<Item = (NodeIndex, u64)>) -> BTreeMap<usize, u64> {
@@ -52,7 +52,7 @@ proptest! {
         let pet = PetGraph::new(&graph, &filter, &damage);
         let peer = peer_of(&test, &rows);
         let start = test.wallet(rows[0].from);
-        let node = |wallet: WalletId| NodeIndex::new(wallet as usize);
+        let node = |wallet: WalletId| NodeIndex::new(wallet.index());
         let transfers = |edge: Transferred| edge.weight().transfers;
 
         prop_assert_eq!((pet.node_count(), pet.edge_count()), (peer.node_count(), peer.edge_count()));
@@ -72,7 +72,7 @@ proptest! {
             by_node(k_shortest_path(&peer, node(start), None, 3, |edge| *edge.weight()))
         );
         let parts = |parts: Vec<Vec<WalletId>>| {
-            sorted(parts.into_iter().map(|part| part.into_iter().map(|one| one as usize).collect()).collect())
+            sorted(parts.into_iter().map(|part| part.into_iter().map(|one| one.index()).collect()).collect())
         };
         let expected = sorted(kosaraju_scc(&peer).into_iter().map(|part| part.iter().map(|one| one.index()).collect()).collect());
         prop_assert_eq!(parts(kosaraju_scc(pet)), expected.clone());
@@ -97,7 +97,7 @@ proptest! {
         let all: Vec<_> = pet.edge_references().map(|edge| edge.id()).collect();
         prop_assert_eq!(ids(petgraph::Direction::Outgoing), all.clone());
         prop_assert_eq!(ids(petgraph::Direction::Incoming), all.clone());
-        prop_assert!(all.iter().all(|id| id.2 == NATIVE));
+        prop_assert!(all.iter().all(|id| id.2 == AssetId::NATIVE));
         for (wallet, ()) in pet.node_references() {
             prop_assert!(pet.neighbors(wallet).eq(pet.edges(wallet).map(|edge| edge.target())));
             let payers = pet.neighbors_directed(wallet, petgraph::Direction::Incoming);
@@ -112,12 +112,13 @@ fn a_map_of_visits_is_one() {
     let graph = test.graph();
     let (filter, damage) = (EdgeFilter::default(), Damage::new());
     let pet = PetGraph::new(&graph, &filter, &damage);
+    let [a, b] = [0, 1].map(WalletId::new);
     let mut map = pet.visit_map();
-    assert_eq!((map.visit(1), map.visit(1), map.is_visited(&1), map.is_visited(&0)), (true, false, true, false));
-    assert_eq!((map.unvisit(1), map.unvisit(1), map.is_visited(&1)), (true, false, false));
-    map.visit(0);
+    assert_eq!((map.visit(b), map.visit(b), map.is_visited(&b), map.is_visited(&a)), (true, false, true, false));
+    assert_eq!((map.unvisit(b), map.unvisit(b), map.is_visited(&b)), (true, false, false));
+    map.visit(a);
     pet.reset_map(&mut map);
-    assert!(!map.is_visited(&0));
+    assert!(!map.is_visited(&a));
 }
 
 /// A file in which the edges of wallet 0 can be read and those of wallet 1 cannot.
