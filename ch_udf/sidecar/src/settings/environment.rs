@@ -92,7 +92,7 @@ pub(super) const SETTINGS: [Setting; 22] = [
         "feed_interval_milliseconds",
         "time from the beginning of a feed pass to that of the next while there are rows to feed",
     ),
-    value("feed_idle_milliseconds", "the same while there are none; at least `feed_interval_milliseconds`"),
+    value("feed_idle_milliseconds", "the same while there is nothing to feed; at least `feed_interval_milliseconds`"),
     value("feed_chunk_rows", "rows of a chunk of the feed, at most 1,000,000"),
     value(
         "feed_load_workers",
