@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use arx_core::graph::clusters::{
-    Apart, Basis, Cluster, ClusterQuestion, Clusters, Known, Merge, Method, Verdict, clusters, inherit,
+    Apart, Basis, Cluster, ClusterQuestion, Clusters, MergeEvidence, Method, SourceLabel, Verdict, clusters, inherit,
 };
 use arx_core::graph::{Damaged, MemoryBudget, WalletId};
 use pgrx::JsonB;
@@ -266,7 +266,7 @@ fn cluster_merges(
         None => None,
     };
     let answer = request.answer(2)?;
-    let merges: Vec<Merge> = answer.merges_of(of).collect();
+    let merges: Vec<MergeEvidence> = answer.merges_of(of).collect();
     let first: HashMap<WalletId, WalletId> =
         answer.found.iter().filter_map(|one| Some((answer.root(one.first)?, one.first))).collect();
     let complete = answer.halted.is_none();
@@ -300,7 +300,7 @@ fn explain(
     answer: &Clusters,
     first: &HashMap<WalletId, WalletId>,
     of: Option<WalletId>,
-    merges: &[Merge],
+    merges: &[MergeEvidence],
     complete: bool,
 ) -> Result<Vec<MergeRow>, SqlError> {
     let graph = request.scope.ready.graph();
@@ -413,16 +413,16 @@ fn cluster_labels(
 }
 
 /// What is known of wallets in the graph, categories numbered.
-fn labels_of(request: &Request) -> Result<(Vec<Known>, Vec<ClusterLabel>), SqlError> {
+fn labels_of(request: &Request) -> Result<(Vec<SourceLabel>, Vec<ClusterLabel>), SqlError> {
     let graph = request.scope.ready.graph();
     let network = &request.scope.network;
-    let (mut known, mut labels): (Vec<Known>, Vec<ClusterLabel>) = (Vec::new(), Vec::new());
+    let (mut known, mut labels): (Vec<SourceLabel>, Vec<ClusterLabel>) = (Vec::new(), Vec::new());
     read_labels(network, |label| {
         let Some(wallet) = graph.wallet(network.name(), &label.address)? else { return Ok(()) };
         // they come by category
         let last = known.last().zip(labels.last());
         let category = last.map_or(0, |(known, before)| known.category + u32::from(before.category != label.category));
-        known.push(Known { wallet, category, confidence: f64::from(label.confidence) / 1000.0 });
+        known.push(SourceLabel { wallet, category, confidence: f64::from(label.confidence) / 1000.0 });
         labels.push(label);
         Ok(())
     })?;

@@ -1,8 +1,9 @@
 //! Betweenness from a sample of shortest paths.
 //!
-//! Sources: U. Brandes, "A Faster Algorithm for Betweenness Centrality", J. Math. Sociol. 25(2), 2001; U. Brandes, C. Pich,
-//! "Centrality Estimation in Large Networks", Int. J. Bifurcation and Chaos 17(7), 2007: what `k` pivots say of `n` wallets, times
-//! `n / k`. With all wallets as pivots it is exact.
+//! Sources: U. Brandes, "A Faster Algorithm for Betweenness Centrality", J. Math. Sociol. 25(2),
+//! 2001; U. Brandes, C. Pich, "Centrality Estimation in Large Networks", Int. J. Bifurcation and
+//! Chaos 17(7), 2007: the sum over `k` pivots of `n` wallets is scaled by `n / k`. With all wallets
+//! as pivots, it is exact.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -15,15 +16,15 @@ use crate::graph::file::sorting::sort_with_room;
 use crate::graph::query::adjacency::{Adjacency, CHUNK, Links, reserve};
 use crate::graph::view::graph::Graph;
 
-/// Scores by the pivots that were done.
+/// Scores by the pivots processed so far.
 pub(super) struct Sampled {
     pub scores: Vec<f64>,
     pub pivots: u32,
     pub halted: Option<Halt>,
 }
 
-/// The nodes that paths are followed from: those whose addresses have the smallest hashes under the seed. Any file of the graph
-/// gives the same ones, and others are as likely.
+/// Returns the nodes that paths are followed from: those whose addresses have the smallest hashes
+/// under the seed. The sample is uniform and the same for every file of the graph.
 pub(super) fn pivots<W: Interrupt>(
     graph: &Graph<'_>,
     links: &Links,
@@ -43,8 +44,8 @@ pub(super) fn pivots<W: Interrupt>(
     Ok(hashed.into_iter().map(|(_, node)| node).collect())
 }
 
-/// Not reached.
-const FAR: u32 = u32::MAX;
+/// Depth of a node that was not reached.
+const UNREACHED: u32 = u32::MAX;
 
 /// Follows shortest paths by hops from each pivot. O(pairs) a pivot, with 32 bytes a node.
 pub(super) fn betweenness<W: Interrupt>(
@@ -59,7 +60,7 @@ pub(super) fn betweenness<W: Interrupt>(
     let mut sampled = Sampled { scores: vec![0.0; nodes], pivots: 0, halted: None };
     let mut walk = Walk {
         receivers,
-        depths: vec![FAR; nodes],
+        depths: vec![UNREACHED; nodes],
         paths: vec![0.0; nodes],
         shares: vec![0.0; nodes],
         order: Vec::with_capacity(nodes),
@@ -69,7 +70,7 @@ pub(super) fn betweenness<W: Interrupt>(
             sampled.halted = Some(halt);
             break;
         }
-        // a pivot that was begun counts: looking back takes no longer than spreading did
+        // A pivot that was begun is completed: gathering takes no longer than spreading.
         walk.gather(*pivot, &mut sampled.scores, pace);
         sampled.pivots += 1;
     }
@@ -84,18 +85,18 @@ pub(super) fn betweenness<W: Interrupt>(
 struct Walk<'a> {
     receivers: &'a Adjacency,
     depths: Vec<u32>,
-    /// Shortest paths from the pivot.
+    /// Number of shortest paths from the pivot.
     paths: Vec<f64>,
-    /// Of the shortest paths to others, the share that leads over the node.
+    /// Share of the shortest paths to other nodes that pass through the node.
     shares: Vec<f64>,
-    /// Nodes as they were reached.
+    /// Nodes in the order in which they were reached.
     order: Vec<u32>,
 }
 
 impl Walk<'_> {
     fn spread<W: Interrupt>(&mut self, pivot: u32, pace: &mut Pace<'_, W>) -> Option<Halt> {
         for node in self.order.drain(..) {
-            self.depths[node as usize] = FAR;
+            self.depths[node as usize] = UNREACHED;
             self.paths[node as usize] = 0.0;
             self.shares[node as usize] = 0.0;
         }
@@ -111,12 +112,12 @@ impl Walk<'_> {
                     return Some(halt);
                 }
                 for peer in peers {
-                    let known = &mut self.depths[*peer as usize];
-                    if *known == FAR {
-                        *known = depth;
+                    let peer_depth = &mut self.depths[*peer as usize];
+                    if *peer_depth == UNREACHED {
+                        *peer_depth = depth;
                         self.order.push(*peer);
                     }
-                    if *known == depth {
+                    if *peer_depth == depth {
                         self.paths[*peer as usize] += paths;
                     }
                 }

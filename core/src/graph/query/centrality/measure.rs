@@ -1,48 +1,49 @@
-//! What is measured, with its parameters.
+//! Measures of centrality and their parameters.
 
 use serde_json::Value;
 
 use crate::graph::query::options::{Options, OptionsError};
 use crate::graph::types::Direction;
 
-/// How wallets are scored.
+/// Measure of centrality.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Measure {
-    /// Other wallets that it has transfers with: `direction` both (default), in or out.
+    /// Number of other wallets with transfers: `direction` both (default), in or out.
     Degree(Direction),
-    /// How often one meets it who follows transfers.
+    /// Probability of a random walk along transfers to be at the wallet.
     PageRank(PageRankOptions),
-    /// How many shortest paths lead over it.
+    /// Number of shortest paths through the wallet.
     Betweenness(BetweennessOptions),
 }
 
 /// Parameters of PageRank.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PageRankOptions {
-    /// `damping`: how likely one goes on. Default 0.85.
+    /// `damping`: probability that the walk continues. Default 0.85.
     pub damping: f64,
-    /// `iterations` at most. Default 150: with the default damping the tolerance is always met by then (0.85^k falls below 1e-9 / 2
-    /// at 132).
+    /// `iterations`: maximum number of rounds. Default 150: with the default damping, the tolerance
+    /// is always reached (0.85^k falls below 1e-9 / 2 at 132).
     pub iterations: u32,
-    /// `tolerance`: it ends when all scores together change by no more. Default 1e-9.
+    /// `tolerance`: the iteration ends when the scores change by at most this sum. Default 1e-9.
     pub tolerance: f64,
-    /// `weight` transfers (default): a receiver is chosen in proportion to the transfers to it. none: all are equal.
+    /// `weight` transfers (default): a receiver is chosen in proportion to the transfers to it.
+    /// none: all receivers are equal.
     pub weighted: bool,
 }
 
 /// Parameters of betweenness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BetweennessOptions {
-    /// `samples`: wallets that shortest paths are followed from. Default 64.
+    /// `samples`: number of wallets that shortest paths are followed from. Default 64.
     pub samples: u32,
-    /// `seed` of their choice. Default 0.
+    /// `seed` of the sample. Default 0.
     pub seed: u64,
-    /// `normalized`: as a share of all pairs of other wallets, not as their number. Default false.
+    /// `normalized`: scores are shares of all pairs of other wallets, not numbers. Default false.
     pub normalized: bool,
 }
 
 impl Measure {
-    /// By name, with its options.
+    /// Parses a measure by name, with its options.
     ///
     /// # Errors
     /// An unknown name or key, or a value out of range.
@@ -82,7 +83,7 @@ impl Measure {
         }
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {

@@ -1,7 +1,8 @@
-//! Who matters in a network, by the pairs that transfers connect.
+//! Centrality of wallets in a network, by the pairs that transfers connect.
 //!
-//! Owns the measures ([`Measure`]) and the ranking. Failed transactions moved no value and connect nobody: the filter's
-//! `include_failed` is not looked at. What is computed comes out the same to the last bit, whatever file the graph is read from.
+//! Owns the measures ([`Measure`]) and the ranking. Failed transactions move no value and connect
+//! no wallets, regardless of the filter's `include_failed`. Results are identical to the last bit
+//! for every file of the same graph.
 
 mod betweenness;
 mod measure;
@@ -21,62 +22,62 @@ use crate::graph::view::graph::Graph;
 
 pub use measure::{BetweennessOptions, Measure, PageRankOptions};
 
-/// Whose scores are wanted.
+/// Selection of wallets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// The first by score.
+    /// The wallets with the highest scores.
     Top(usize),
-    /// One wallet.
+    /// A single wallet.
     Wallet(WalletId),
 }
 
-/// What is asked.
+/// Scope and limits of a ranking.
 #[derive(Debug, Clone, Copy)]
 pub struct CentralityQuestion<'a> {
-    /// Of which network.
+    /// Network of the wallets.
     pub network: &'a str,
-    /// What is measured.
+    /// Measure of the scores.
     pub measure: Measure,
-    /// By which transfers.
+    /// Transfers that count.
     pub filter: EdgeFilter,
-    /// Of whom.
+    /// Wallets to report.
     pub wanted: Wanted,
-    /// Memory for it.
+    /// Memory for the search and its result.
     pub memory: MemoryBudget,
 }
 
-/// A wallet's score.
+/// Score of a wallet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scored {
-    /// Whose.
+    /// The wallet.
     pub wallet: WalletId,
-    /// How much.
+    /// The score.
     pub score: f64,
-    /// Its rank among all: equal scores share one, and the next one skips.
+    /// Rank among all wallets. Equal scores share a rank, and the next rank is skipped.
     pub rank: u64,
-    /// Other wallets that sent to it.
+    /// Number of other wallets that sent to it.
     pub in_degree: u32,
-    /// Other wallets that it sent to.
+    /// Number of other wallets that it sent to.
     pub out_degree: u32,
 }
 
-/// What was found.
+/// Result of a ranking.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Centrality {
-    /// Highest score first, then by address.
+    /// Wallets, highest score first, then by address.
     pub found: Vec<Scored>,
-    /// Wallets that were compared: those with a transfer that counts to or from a wallet.
+    /// Number of wallets compared: those with a transfer that counts.
     pub wallets: u64,
-    /// Pairs of them, by direction.
+    /// Number of directed pairs of wallets.
     pub pairs: u64,
-    /// How the scores came about.
+    /// Work behind the scores.
     pub effort: Effort,
-    /// Why it is not all, if it is not.
+    /// Limit that cut the computation short, if any.
     pub halted: Option<Halt>,
 }
 
 impl Centrality {
-    /// Why the scores are not what they would be with more time or rounds, if they are not.
+    /// Returns the reason why more time or rounds would change the scores, if any.
     #[must_use]
     pub const fn shortfall(&self) -> Option<&'static str> {
         match (self.halted, self.effort) {
@@ -87,29 +88,29 @@ impl Centrality {
     }
 }
 
-/// How much work is behind the scores.
+/// Work behind the scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Effort {
-    /// Everything was counted.
+    /// An exact count.
     Counted,
     /// Rounds of an iteration.
     Iterated {
-        /// How many.
+        /// Number of rounds.
         rounds: u32,
-        /// By how much the scores changed in the last one, added up.
+        /// Sum of the changes of scores in the last round.
         change: f64,
-        /// Whether that is below the tolerance.
+        /// The change is within the tolerance.
         converged: bool,
     },
-    /// Shortest paths from some wallets.
+    /// Shortest paths from a sample of wallets.
     Sampled {
-        /// From how many.
+        /// Number of wallets in the sample.
         pivots: u32,
     },
 }
 
-/// Scores the wallets of a network. Time that is used up ends it early: with the scores of the rounds or pivots until then, without any
-/// if the pairs are not read by then.
+/// Scores the wallets of a network. The time limit ends the computation early, with the scores of
+/// the rounds or pivots done so far, or without scores if the pairs have not been read.
 ///
 /// # Errors
 /// [`SearchError::WholeGraph`], [`SearchError::Damaged`].
@@ -147,7 +148,7 @@ pub fn centrality<W: Interrupt>(
     }
     reserve(memory, 8 * nodes, nodes)?;
     let scores = match &question.measure {
-        Measure::Degree(Direction::Both) => either_way(&links, &senders, &mut pace),
+        Measure::Degree(Direction::Both) => total_degrees(&links, &senders, &mut pace),
         Measure::Degree(Direction::In) => in_degrees.iter().map(|degree| f64::from(*degree)).collect(),
         Measure::Degree(Direction::Out) => out_degrees.iter().map(|degree| f64::from(*degree)).collect(),
         Measure::PageRank(options) => {
@@ -161,7 +162,8 @@ pub fn centrality<W: Interrupt>(
             ranked.scores
         }
         Measure::Betweenness(options) => {
-            // peers by number: the order in which floats are added does not depend on the file
+            // Peers are ordered by number, so that the order of float additions does not depend on
+            // the file.
             links.out = match senders.reversed(memory, &mut pace)? {
                 Ok(out) => out,
                 Err(halt) => return Ok(Centrality { halted: Some(halt), ..answer }),
@@ -178,8 +180,12 @@ pub fn centrality<W: Interrupt>(
     Ok(answer)
 }
 
-/// Other wallets at either end.
-fn either_way<W: Interrupt>(links: &Links, senders: &super::adjacency::Adjacency, pace: &mut Pace<'_, W>) -> Vec<f64> {
+/// Counts the other wallets of each node, in either direction.
+fn total_degrees<W: Interrupt>(
+    links: &Links,
+    senders: &super::adjacency::Adjacency,
+    pace: &mut Pace<'_, W>,
+) -> Vec<f64> {
     let mut seen = vec![u32::MAX; links.wallets.len()];
     (0..links.wallets.len())
         .map(|node| {
@@ -219,11 +225,11 @@ impl Ranking<'_> {
                 let node = self.links.wallets.iter().position(|one| *one == wallet);
                 Ok(node.and_then(|node| self.scored(node, self.rank(node)?)).into_iter().collect())
             }
-            Wanted::Top(most) => self.top(most, memory, pace),
+            Wanted::Top(limit) => self.top(limit, memory, pace),
         }
     }
 
-    /// One more than there are with a higher score.
+    /// Returns the rank of a node: one more than the number of higher scores.
     fn rank(&self, node: usize) -> Option<u64> {
         let own = self.scores.get(node)?;
         Some(1 + self.scores.iter().filter(|score| *score > own).count() as u64)
@@ -241,28 +247,28 @@ impl Ranking<'_> {
 
     fn top<W: Interrupt>(
         &self,
-        most: usize,
+        limit: usize,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Vec<Scored>, SearchError> {
         type Keyed = (Reverse<Score>, u32);
         let nodes = self.scores.len();
-        reserve(memory, 2 * size_of::<Keyed>() * nodes + size_of::<Scored>() * most.min(nodes), nodes)?;
-        // nodes are numbered by address
+        reserve(memory, 2 * size_of::<Keyed>() * nodes + size_of::<Scored>() * limit.min(nodes), nodes)?;
+        // Nodes are numbered by address.
         let mut keyed: Vec<Keyed> = self.scores.iter().map(|score| Reverse(Score(*score))).zip(0..).collect();
         sort_with_room(&mut keyed, pace.interrupt(), Ord::cmp);
-        keyed.truncate(most);
-        let mut found: Vec<Scored> = Vec::with_capacity(keyed.len());
-        for (place, (_, node)) in (1..).zip(keyed) {
+        keyed.truncate(limit);
+        let mut top: Vec<Scored> = Vec::with_capacity(keyed.len());
+        for (position, (_, node)) in (1..).zip(keyed) {
             let score = self.scores.get(node as usize);
-            let rank = found.last().filter(|last| Some(&last.score) == score).map_or(place, |last| last.rank);
-            found.extend(self.scored(node as usize, rank));
+            let rank = top.last().filter(|last| Some(&last.score) == score).map_or(position, |last| last.rank);
+            top.extend(self.scored(node as usize, rank));
         }
-        Ok(found)
+        Ok(top)
     }
 }
 
-/// Scores are finite, and so have an order.
+/// A score; scores are finite and totally ordered.
 #[derive(Debug, Clone, Copy)]
 struct Score(f64);
 

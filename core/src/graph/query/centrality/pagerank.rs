@@ -1,5 +1,6 @@
-//! PageRank: L. Page, S. Brin, R. Motwani, T. Winograd, "The PageRank Citation Ranking", Stanford 1999, as networkx computes it:
-//! scores add up to 1, and who sends to nobody sends to all alike.
+//! PageRank: L. Page, S. Brin, R. Motwani, T. Winograd, "The PageRank Citation Ranking", Stanford
+//! 1999, as networkx computes it: scores add up to 1, and a wallet that sends to no one sends to
+//! all wallets equally.
 
 use super::measure::PageRankOptions;
 use crate::graph::budget::MemoryBudget;
@@ -8,17 +9,17 @@ use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::error::SearchError;
 use crate::graph::query::adjacency::{Adjacency, CHUNK, reserve};
 
-/// Scores as far as they were computed.
+/// Scores after the rounds done so far.
 pub(super) struct Ranked {
     pub scores: Vec<f64>,
     pub rounds: u32,
-    /// How much they changed in the last round, added up.
+    /// Sum of the changes in the last round.
     pub change: f64,
     pub halted: Option<Halt>,
 }
 
-/// Power iteration over who sent to whom. O(nodes + pairs) a round, with 40 bytes a node; a round reads eight bytes a pair in a row,
-/// and the sender's score.
+/// Runs the power iteration. O(nodes + pairs) a round, with 40 bytes a node; a round reads eight
+/// bytes a pair sequentially, and the sender's score.
 pub(super) fn pagerank<W: Interrupt>(
     senders: &Adjacency,
     options: &PageRankOptions,
@@ -33,16 +34,16 @@ pub(super) fn pagerank<W: Interrupt>(
     let mut ranked = Ranked { scores: vec![1.0 / count; nodes], rounds: 0, change, halted: None };
     let (mut next, mut handed) = (vec![0.0; nodes], vec![0.0; nodes]);
     while ranked.rounds < options.iterations && ranked.change > options.tolerance {
-        // of those who send to nobody
-        let mut loose = 0.0;
+        // Score of the nodes that send to no one.
+        let mut dangling = 0.0;
         for ((handed, score), sent) in handed.iter_mut().zip(&ranked.scores).zip(&sent) {
             if *sent > 0.0 {
                 *handed = score / sent;
             } else {
-                loose += score;
+                dangling += score;
             }
         }
-        let all = (1.0 - options.damping + options.damping * loose) / count;
+        let base = (1.0 - options.damping + options.damping * dangling) / count;
         let mut change = 0.0;
         for (node, next) in next.iter_mut().enumerate() {
             let (peers, transfers) = senders.of(node);
@@ -62,7 +63,7 @@ pub(super) fn pagerank<W: Interrupt>(
                     peers.iter().map(|peer| handed[*peer as usize]).sum::<f64>()
                 };
             }
-            *next = all + options.damping * sum;
+            *next = base + options.damping * sum;
         }
         for (old, new) in ranked.scores.iter().zip(&next) {
             change += (new - old).abs();
@@ -74,7 +75,7 @@ pub(super) fn pagerank<W: Interrupt>(
     Ok(ranked)
 }
 
-/// What each node sends in all.
+/// Sums the weights that each node sends.
 fn totals<W: Interrupt>(senders: &Adjacency, weighted: bool, pace: &mut Pace<'_, W>) -> Vec<f64> {
     let mut sent = vec![0.0; senders.nodes()];
     for node in 0..senders.nodes() {

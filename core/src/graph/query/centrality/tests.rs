@@ -1,5 +1,5 @@
-//! Scores are those of the plainest definitions. Petgraph's `page_rank` is none: it teleports to wallets that one does not send to
-//! alone.
+//! Scores are compared with the simplest definitions. Petgraph's `page_rank` does not qualify: it
+//! only teleports to wallets that a wallet does not send to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,8 +56,8 @@ fn close(got: &BTreeMap<String, f64>, expected: &BTreeMap<String, f64>, by: f64)
 
 proptest! {
     #[test]
-    fn degrees_count_other_wallets(rows in rows(), laid_over in 0_usize..40) {
-        let test = TestGraph::new(&rows, laid_over);
+    fn degrees_count_other_wallets(rows in rows(), overlaid in 0_usize..40) {
+        let test = TestGraph::new(&rows, overlaid);
         let pairs = pairs(&rows);
         let others = |wallet: &String, out: bool, into: bool| {
             let ends = pairs.keys().filter(|(from, to)| from != to && ((out && from == wallet) || (into && to == wallet)));
@@ -83,8 +83,8 @@ proptest! {
     }
 
     #[test]
-    fn pagerank_is_the_fixed_point_of_the_definition(rows in rows(), laid_over in 0_usize..40) {
-        let test = TestGraph::new(&rows, laid_over);
+    fn pagerank_is_the_fixed_point_of_the_definition(rows in rows(), overlaid in 0_usize..40) {
+        let test = TestGraph::new(&rows, overlaid);
         let pairs = pairs(&rows);
         let nodes = nodes(&pairs);
         for weighted in [false, true] {
@@ -115,8 +115,8 @@ proptest! {
     }
 
     #[test]
-    fn betweenness_from_everybody_is_that_of_all_shortest_paths(rows in rows(), laid_over in 0_usize..40) {
-        let test = TestGraph::new(&rows, laid_over);
+    fn betweenness_from_all_wallets_counts_all_shortest_paths(rows in rows(), overlaid in 0_usize..40) {
+        let test = TestGraph::new(&rows, overlaid);
         let pairs = pairs(&rows);
         let nodes = nodes(&pairs);
         // distances and numbers of shortest paths by relaxation
@@ -163,12 +163,12 @@ proptest! {
     }
 
     #[test]
-    fn failed_transactions_connect_nobody(
+    fn failed_transactions_connect_no_wallets(
         rows in rows(),
         failed in prop::collection::vec(any::<bool>(), 40),
-        laid_over in 0_usize..40,
+        overlaid in 0_usize..40,
     ) {
-        let test = TestGraph::with_failed(&rows, |number| failed[number], laid_over);
+        let test = TestGraph::with_failed(&rows, |number| failed[number], overlaid);
         let rest: Vec<Sent> = rows.iter().zip(&failed).filter(|(_, failed)| !**failed).map(|(row, _)| row.clone()).collect();
         let without = TestGraph::new(&rest, 0);
         for asked in [measure("degree", json!({})), measure("pagerank", json!({})), measure("betweenness", json!({}))] {
@@ -177,8 +177,8 @@ proptest! {
     }
 
     #[test]
-    fn scores_do_not_depend_on_the_file(rows in rows(), laid_over in 0_usize..40, samples in 1_u32..5) {
-        let (one, other) = (TestGraph::new(&rows, 0), TestGraph::new(&rows, laid_over));
+    fn scores_do_not_depend_on_the_file(rows in rows(), overlaid in 0_usize..40, samples in 1_u32..5) {
+        let (one, other) = (TestGraph::new(&rows, 0), TestGraph::new(&rows, overlaid));
         for asked in [measure("pagerank", json!({})), measure("betweenness", json!({"samples": samples, "seed": 3}))] {
             prop_assert_eq!(scores(&one, asked), scores(&other, asked));
         }
@@ -187,7 +187,7 @@ proptest! {
 
 #[test]
 fn a_sample_is_scaled_to_the_whole() {
-    // a star: everybody sends to the middle, which sends to everybody
+    // A star: all wallets send to the center, which sends to all.
     let rows: Vec<Sent> = (1..20).flat_map(|one| [Sent::coins(0, one, 1), Sent::coins(one, 0, 1)]).collect();
     let test = TestGraph::new(&rows, 0);
     let answer = ask(&test, measure("betweenness", json!({"samples": 5})), Wanted::Top(1));
@@ -199,7 +199,7 @@ fn a_sample_is_scaled_to_the_whole() {
 }
 
 #[test]
-fn limits_end_it_early_and_say_so() {
+fn limits_end_the_computation_early_and_are_reported() {
     let rows: Vec<Sent> = (0..9).map(|one| Sent::coins(one, (one * 5 + 1) % 9, 1)).collect();
     let test = TestGraph::new(&rows, 0);
     for (name, options) in [("degree", json!({})), ("pagerank", json!({})), ("betweenness", json!({}))] {
@@ -220,7 +220,7 @@ fn limits_end_it_early_and_say_so() {
 }
 
 #[test]
-fn iteration_says_whether_it_converged() {
+fn iteration_reports_whether_it_converged() {
     let rows = [Sent::coins(0, 1, 1), Sent::coins(1, 2, 1), Sent::coins(2, 0, 1), Sent::coins(0, 2, 1)];
     let test = TestGraph::new(&rows, 0);
     let answer = ask(&test, measure("pagerank", json!({"iterations": 2})), Wanted::Top(9));

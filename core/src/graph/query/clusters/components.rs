@@ -1,4 +1,4 @@
-//! Components of the transfer graph: who is connected with whom at all, and who reaches whom both ways.
+//! Weakly and strongly connected components of the transfer graph.
 
 use super::sets::DisjointSets;
 use crate::graph::budget::MemoryBudget;
@@ -10,16 +10,16 @@ use crate::graph::types::{NetworkId, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
-/// Of each wallet the label of its component.
+/// Components, as a label for each wallet.
 pub(super) struct Labelled {
     pub labels: Vec<WalletId>,
-    /// Transfers that count from each wallet, if all of them stay in its component.
+    /// Number of transfers that count from each wallet, if all of them stay in its component.
     pub sent: Option<Vec<u32>>,
     pub halted: Option<Halt>,
 }
 
-/// Weakly connected components: a union-find over what the network's wallets sent. O(wallets + transfers), nearly, with eight
-/// bytes a wallet.
+/// Weakly connected components: a union-find over what the network's wallets sent. O(wallets +
+/// transfers), nearly, with eight bytes a wallet.
 pub(super) fn weak<W: Interrupt>(
     graph: &Graph<'_>,
     network: NetworkId,
@@ -37,7 +37,7 @@ pub(super) fn weak<W: Interrupt>(
             continue;
         }
         let mut own = sets.find(wallet);
-        let looked = graph.receivers(wallet, filter, |peer| -> Result<(), Stop> {
+        let scan = graph.receivers(wallet, filter, |peer| -> Result<(), Stop> {
             if let Some(peer) = peer {
                 *sent += 1;
                 let other = sets.find(peer);
@@ -47,7 +47,7 @@ pub(super) fn weak<W: Interrupt>(
             }
             step(pace)
         });
-        halted = Stop::halt(looked)?.or(pace.step(0));
+        halted = Stop::halt(scan)?.or(pace.step(0));
         if halted.is_some() {
             break;
         }
@@ -60,7 +60,7 @@ pub(super) fn into_roots<W: Interrupt>(mut sets: DisjointSets, pace: &mut Pace<'
     for wallet in sets.wallet_ids() {
         let root = sets.find(wallet);
         sets.hang(wallet, root);
-        // sees to cancellation: what was found so far is worth finishing
+        // Only checks for cancellation: a partial result is still completed.
         let _ = pace.step(0);
     }
     sets.into_parents()
@@ -69,8 +69,9 @@ pub(super) fn into_roots<W: Interrupt>(mut sets: DisjointSets, pace: &mut Pace<'
 /// Not visited yet.
 const NEW: u32 = u32::MAX;
 
-/// Strongly connected components: the algorithm of R. Tarjan, "Depth-First Search and Linear Graph Algorithms", SIAM J. Comput.
-/// 1(2), 1972, with a stack of its own instead of recursion. O(nodes + pairs), with 21 bytes a node beside the pairs.
+/// Strongly connected components: the algorithm of R. Tarjan, "Depth-First Search and Linear Graph
+/// Algorithms", SIAM J. Comput. 1(2), 1972, with an explicit stack instead of recursion. O(nodes +
+/// pairs), with 21 bytes a node in addition to the pairs.
 pub(super) fn strong<W: Interrupt>(
     graph: &Graph<'_>,
     network: NetworkId,
@@ -108,14 +109,14 @@ pub(super) fn strong<W: Interrupt>(
 
 struct Tarjan<'l> {
     links: &'l Links,
-    /// In the order of the visit.
+    /// Numbers in the order of the visit.
     numbers: Vec<u32>,
-    /// The lowest number that is waiting and can be reached.
+    /// Lowest number on the stack that can be reached.
     lowest: Vec<u32>,
-    /// Whether it is on the stack.
+    /// Nodes that are on the stack.
     waiting: Vec<bool>,
     stack: Vec<u32>,
-    /// The way here: nodes, and how many of their peers were looked at.
+    /// Path to the current node: nodes, and the number of their peers visited.
     walk: Vec<(u32, u32)>,
     next: u32,
 }
@@ -130,16 +131,17 @@ impl Tarjan<'_> {
         self.walk.push((node, 0));
     }
 
-    /// Finds the components that can be reached from a node, as far as they are not known. Numbers of nodes are the links' own.
+    /// Finds the components that can be reached from a node and have not been found. Nodes are
+    /// numbered as in the links.
     fn walk_from<W: Interrupt>(&mut self, start: u32, labels: &mut [WalletId], pace: &mut Pace<'_, W>) -> Option<Halt> {
         self.enter(start);
-        while let Some((node, seen)) = self.walk.last_mut() {
+        while let Some((node, visited)) = self.walk.last_mut() {
             if let Some(halt) = pace.step(0) {
                 return Some(halt);
             }
             let node = *node;
-            if let Some(peer) = self.links.out.of(node as usize).0.get(*seen as usize).copied() {
-                *seen += 1;
+            if let Some(peer) = self.links.out.of(node as usize).0.get(*visited as usize).copied() {
+                *visited += 1;
                 if self.numbers[peer as usize] == NEW {
                     self.enter(peer);
                 } else if self.waiting[peer as usize] {
@@ -151,8 +153,8 @@ impl Tarjan<'_> {
             self.walk.pop();
             let lowest = self.lowest[node as usize];
             if let Some((before, _)) = self.walk.last() {
-                let of_before = &mut self.lowest[*before as usize];
-                *of_before = lowest.min(*of_before);
+                let lowest_before = &mut self.lowest[*before as usize];
+                *lowest_before = lowest.min(*lowest_before);
             }
             if lowest == self.numbers[node as usize] {
                 self.close(node, labels, pace);
@@ -161,7 +163,7 @@ impl Tarjan<'_> {
         None
     }
 
-    /// Takes a component off the stack.
+    /// Removes a component from the stack.
     fn close<W: Interrupt>(&mut self, root: u32, labels: &mut [WalletId], pace: &mut Pace<'_, W>) {
         let name = self.links.wallets[root as usize];
         while let Some(node) = self.stack.pop() {

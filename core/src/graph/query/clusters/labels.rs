@@ -1,9 +1,10 @@
-//! What is known of one member of a cluster, passed on to the others, less surely with every merge on the way.
+//! Inheritance of labels within clusters, with confidence that decreases with every merge on the
+//! path.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
-use super::Merge;
+use super::MergeEvidence;
 use crate::graph::budget::Interrupt;
 use crate::graph::budget::MemoryBudget;
 use crate::graph::budget::Pace;
@@ -12,43 +13,45 @@ use crate::graph::query::adjacency::{reserve, step};
 use crate::graph::types::WalletId;
 use crate::graph::view::graph::Graph;
 
-/// A label on a wallet.
+/// A label of a wallet.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Known {
-    /// Whose.
+pub struct SourceLabel {
+    /// The wallet.
     pub wallet: WalletId,
-    /// Its category, by a number of the caller's.
+    /// Category, as a number assigned by the caller.
     pub category: u32,
-    /// How sure it is, up to 1.
+    /// Confidence, up to 1.
     pub confidence: f64,
 }
 
-/// A label that a wallet has from another.
+/// A label that a wallet inherits from another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inherited {
-    /// Whose.
+    /// The wallet.
     pub wallet: WalletId,
-    /// Which of the labels that were given, by its place.
+    /// Index of the label among the given ones.
     pub label: usize,
-    /// How sure it is still.
+    /// Confidence that is left.
     pub confidence: f64,
-    /// From the wallet that has the label to this one.
+    /// Path from the wallet that has the label to this one.
     pub path: Vec<WalletId>,
 }
 
-/// Passes labels on along accepted merges. A merge costs `decay` and its own confidence; of the ways a category comes to a wallet the
-/// surest counts, then the shortest, then the one from the first wallet by address. Nothing below `least` is passed on, and
-/// no category to a wallet that has it itself. Returns by wallet's address, then category. O(m log m) a category that occurs,
-/// with m merges of its clusters: a search in the manner of Dijkstra over products.
+/// Passes labels on along accepted merges. Each merge multiplies the confidence by `decay` and by
+/// its own confidence. Of the paths of a category to a wallet, the one with the highest confidence
+/// counts, then the shortest, then the one from the first wallet by address. Nothing below
+/// `min_confidence` is passed on, and no category to a wallet that has it itself. Returns labels by
+/// address of the wallet, then category. O(m log m) for each category that occurs, with m merges of
+/// its clusters: Dijkstra's search over products.
 ///
 /// # Errors
 /// [`SearchError::WholeGraph`].
 pub fn inherit<W: Interrupt>(
     graph: &Graph<'_>,
-    merges: &[Merge],
-    labels: &[Known],
+    merges: &[MergeEvidence],
+    labels: &[SourceLabel],
     decay: f64,
-    least: f64,
+    min_confidence: f64,
     memory: MemoryBudget,
     interrupt: &mut W,
 ) -> Result<Vec<Inherited>, SearchError> {
@@ -68,33 +71,40 @@ pub fn inherit<W: Interrupt>(
     }
     let mut categories: Vec<(u32, Vec<usize>)> = by_category.into_iter().collect();
     categories.sort_unstable();
-    let mut found = Vec::new();
+    let mut inherited = Vec::new();
     for (_, places) in categories {
-        let mut search = Search { graph, ties: &ties, labels, settled: HashMap::new(), heap: BinaryHeap::new(), least };
+        let mut search = LabelSearch {
+            graph,
+            ties: &ties,
+            labels,
+            settled: HashMap::new(),
+            heap: BinaryHeap::new(),
+            min_confidence,
+        };
         search.run(&places, &mut memory, &mut pace)?;
-        search.collect(&places, &mut found, &mut memory, &mut pace)?;
+        search.collect(&places, &mut inherited, &mut memory, &mut pace)?;
     }
-    found.sort_unstable_by_key(|one: &Inherited| {
+    inherited.sort_unstable_by_key(|one: &Inherited| {
         (graph.order(one.wallet), labels.get(one.label).map(|label| label.category))
     });
-    Ok(found)
+    Ok(inherited)
 }
 
-/// Bytes of a tie, or of what is known of a wallet, in its table.
+/// Bytes of an entry of `ties` or of `settled`.
 const ENTRY: usize = 64;
 
-struct Search<'a, 'g> {
+struct LabelSearch<'a, 'g> {
     graph: &'a Graph<'g>,
     ties: &'a HashMap<WalletId, Vec<(WalletId, f64)>>,
-    labels: &'a [Known],
-    settled: HashMap<WalletId, Way>,
-    heap: BinaryHeap<Way>,
-    least: f64,
+    labels: &'a [SourceLabel],
+    settled: HashMap<WalletId, LabelPath>,
+    heap: BinaryHeap<LabelPath>,
+    min_confidence: f64,
 }
 
-/// How a label comes to a wallet.
+/// Path of a label to a wallet.
 #[derive(Debug, Clone, Copy)]
-struct Way {
+struct LabelPath {
     confidence: f64,
     hops: Reverse<u32>,
     /// The order of the wallet with the label.
@@ -104,8 +114,8 @@ struct Way {
     before: Option<WalletId>,
 }
 
-impl Way {
-    /// Better is greater.
+impl LabelPath {
+    /// Compares two paths; the better one is greater.
     fn rank(&self, other: &Self) -> Ordering {
         self.confidence
             .total_cmp(&other.confidence)
@@ -114,27 +124,27 @@ impl Way {
     }
 }
 
-impl PartialEq for Way {
+impl PartialEq for LabelPath {
     fn eq(&self, other: &Self) -> bool {
         self.rank(other) == Ordering::Equal
     }
 }
 
-impl Eq for Way {}
+impl Eq for LabelPath {}
 
-impl PartialOrd for Way {
+impl PartialOrd for LabelPath {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Way {
+impl Ord for LabelPath {
     fn cmp(&self, other: &Self) -> Ordering {
         self.rank(other)
     }
 }
 
-impl Search<'_, '_> {
+impl LabelSearch<'_, '_> {
     fn run<W: Interrupt>(
         &mut self,
         places: &[usize],
@@ -143,7 +153,7 @@ impl Search<'_, '_> {
     ) -> Result<(), SearchError> {
         for place in places {
             let Some(label) = self.labels.get(*place) else { continue };
-            self.heap.push(Way {
+            self.heap.push(LabelPath {
                 confidence: label.confidence,
                 hops: Reverse(0),
                 origin: Reverse(self.graph.order(label.wallet)),
@@ -152,30 +162,30 @@ impl Search<'_, '_> {
                 before: None,
             });
         }
-        while let Some(way) = self.heap.pop() {
+        while let Some(path) = self.heap.pop() {
             let _ = step(pace);
-            if self.settled.contains_key(&way.wallet) {
+            if self.settled.contains_key(&path.wallet) {
                 continue;
             }
             reserve(memory, ENTRY, self.settled.len())?;
-            self.settled.insert(way.wallet, way);
-            for (peer, factor) in self.ties.get(&way.wallet).map_or(&[][..], Vec::as_slice) {
+            self.settled.insert(path.wallet, path);
+            for (peer, factor) in self.ties.get(&path.wallet).map_or(&[][..], Vec::as_slice) {
                 let _ = step(pace);
-                let confidence = way.confidence * factor;
-                if confidence >= self.least && !self.settled.contains_key(peer) {
-                    let hops = Reverse(way.hops.0 + 1);
-                    self.heap.push(Way { confidence, hops, wallet: *peer, before: Some(way.wallet), ..way });
+                let confidence = path.confidence * factor;
+                if confidence >= self.min_confidence && !self.settled.contains_key(peer) {
+                    let hops = Reverse(path.hops.0 + 1);
+                    self.heap.push(LabelPath { confidence, hops, wallet: *peer, before: Some(path.wallet), ..path });
                 }
             }
         }
         Ok(())
     }
 
-    /// What came to wallets that have no such label themselves.
+    /// Collects the labels of wallets that do not have the category themselves.
     fn collect<W: Interrupt>(
         self,
         places: &[usize],
-        found: &mut Vec<Inherited>,
+        inherited: &mut Vec<Inherited>,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<(), SearchError> {
@@ -183,7 +193,7 @@ impl Search<'_, '_> {
         let labelled: HashSet<WalletId> = labelled.map(|label| label.wallet).collect();
         for way in self.settled.values().filter(|way| !labelled.contains(&way.wallet)) {
             let hops = way.hops.0 as usize;
-            reserve(memory, 2 * size_of::<Inherited>() + size_of::<WalletId>() * (hops + 1), found.len())?;
+            reserve(memory, 2 * size_of::<Inherited>() + size_of::<WalletId>() * (hops + 1), inherited.len())?;
             let mut path = Vec::with_capacity(hops + 1);
             path.push(way.wallet);
             let mut before = way.before;
@@ -193,7 +203,7 @@ impl Search<'_, '_> {
                 before = self.settled.get(&wallet).and_then(|way| way.before);
             }
             path.reverse();
-            found.push(Inherited { wallet: way.wallet, label: way.label, confidence: way.confidence, path });
+            inherited.push(Inherited { wallet: way.wallet, label: way.label, confidence: way.confidence, path });
         }
         Ok(())
     }

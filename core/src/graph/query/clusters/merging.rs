@@ -1,8 +1,8 @@
-//! Evidence taken strongest first, with a bound on what it may bring together.
+//! Judgement of evidence, strongest first, with limits on the resulting clusters.
 
 use std::collections::HashMap;
 
-use super::Asked;
+use super::ClusterScope;
 use super::components::into_roots;
 use super::sets::DisjointSets;
 use crate::graph::budget::Interrupt;
@@ -16,115 +16,118 @@ use crate::graph::types::WalletId;
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::{Graph, Transfer};
 
-/// Two wallets that must not come into one cluster.
+/// Two wallets that must not be in the same cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Apart {
-    /// One.
+    /// One wallet.
     pub one: WalletId,
-    /// The other.
+    /// The other wallet.
     pub other: WalletId,
 }
 
-/// Evidence that two wallets belong together, and what became of it.
+/// Evidence that two wallets belong together, with its verdict.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Merge {
-    /// Deposit: the sender. Funding: the one funded earlier.
+pub struct MergeEvidence {
+    /// Deposit: the sender. Funding: the wallet funded earlier.
     pub wallet: WalletId,
-    /// Deposit: the deposit address. Funding: the one funded next.
+    /// Deposit: the deposit address. Funding: the wallet funded next.
     pub merged_with: WalletId,
-    /// Deposit: the deposit address. Funding: who funded both.
+    /// Deposit: the deposit address. Funding: the funder of both.
     pub via: WalletId,
-    /// Deposit: where the deposit address forwards to.
+    /// Deposit: the service that the deposit address forwards to.
     pub service: Option<WalletId>,
-    /// When the evidence begins.
+    /// Time of the first transfer of the evidence.
     pub first: i64,
-    /// When it ends.
+    /// Time of the last transfer of the evidence.
     pub last: i64,
-    /// How sure it is, up to 1; see the method.
+    /// Confidence, up to 1; see the method.
     pub confidence: f64,
-    /// What became of it.
+    /// Acceptance, or the reason of the refusal.
     pub verdict: Verdict,
 }
 
-impl Merge {
-    /// The transfers behind it with their senders, in order: the first ones of each pair of wallets. Deposit: to the deposit
-    /// address, and from there to the service. Funding: the first funds of both.
+impl MergeEvidence {
+    /// Returns the transfers of the evidence with their senders, in order: the first ones of each
+    /// pair of wallets. Deposit: to the deposit address, and from there to the service. Funding:
+    /// the first funds of both.
     ///
     /// # Errors
-    /// When the graph does not hold together.
+    /// When the graph is damaged.
     pub fn transfers(
         &self,
         graph: &Graph<'_>,
         filter: &EdgeFilter,
-        most: usize,
+        limit_per_pair: usize,
     ) -> Result<Vec<(WalletId, Transfer)>, Damaged> {
         let steps = match self.service {
             Some(service) => [(self.wallet, self.via, None), (self.via, service, None)],
             None => [(self.via, self.wallet, Some(self.first)), (self.via, self.merged_with, Some(self.last))],
         };
         let filter = EdgeFilter { include_failed: false, min_transfers: 1, ..*filter };
-        let mut found = Vec::new();
+        let mut transfers = Vec::new();
         for (from, to, time) in steps {
-            let most = found.len() + if time.is_some() { 1 } else { most };
+            let limit = transfers.len() + if time.is_some() { 1 } else { limit_per_pair };
             graph.transfers_between(from, to, &filter, |transfer| -> Result<(), Damaged> {
                 let counts = transfer.value > U256::ZERO && time.is_none_or(|time| transfer.time == time);
-                if counts && found.len() < most {
-                    found.push((from, Transfer { peer: Some(to), ..transfer }));
+                if counts && transfers.len() < limit {
+                    transfers.push((from, Transfer { peer: Some(to), ..transfer }));
                 }
                 Ok(())
             })?;
         }
-        Ok(found)
+        Ok(transfers)
     }
 }
 
-/// What became of a merge.
+/// Judgement of a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Both are in one cluster: by this merge, or already.
+    /// Both wallets are in one cluster, by this merge or an earlier one.
     Accepted {
-        /// Whether it was this merge that brought them together.
+        /// This merge joined them.
         joined: bool,
     },
     /// The cluster would have become too large.
     TooLarge,
-    /// Two wallets would have come together that are kept apart: by the entry of the question's list with this number.
+    /// Two wallets that must stay apart would have been joined; holds the index of the pair in the
+    /// question.
     Apart(usize),
 }
 
 impl Verdict {
-    /// Whether both wallets are in one cluster.
+    /// Reports whether both wallets are in one cluster.
     #[must_use]
     pub const fn is_accepted(self) -> bool {
         matches!(self, Self::Accepted { .. })
     }
 }
 
-/// Judges all evidence, strongest first, ties by address. Returns of each wallet the root of its cluster, and the merges in the
-/// order they were judged. O(merges log merges + wallets), with eight bytes a wallet.
-pub(super) fn take<W: Interrupt>(
-    asked: &Asked<'_, '_>,
-    mut evidence: Vec<Merge>,
+/// Judges all evidence, strongest first, ties by address. Returns the root of each wallet's
+/// cluster, and the merges in the order of judgement. O(merges log merges + wallets), with eight
+/// bytes a wallet.
+pub(super) fn judge<W: Interrupt>(
+    scope: &ClusterScope<'_, '_>,
+    mut evidence: Vec<MergeEvidence>,
     memory: &mut MemoryBudget,
     pace: &mut Pace<'_, W>,
-) -> Result<(Vec<WalletId>, Vec<Merge>), SearchError> {
-    let (graph, question) = (asked.graph, asked.question);
+) -> Result<(Vec<WalletId>, Vec<MergeEvidence>), SearchError> {
+    let (graph, question) = (scope.graph, scope.question);
     let wallets = graph.wallets();
-    reserve(memory, 8 * wallets as usize + size_of::<Merge>() * evidence.len(), wallets as usize)?;
-    let key = |one: &Merge| [one.wallet, one.merged_with, one.via].map(|wallet| graph.order(wallet));
+    reserve(memory, 8 * wallets as usize + size_of::<MergeEvidence>() * evidence.len(), wallets as usize)?;
+    let key = |one: &MergeEvidence| [one.wallet, one.merged_with, one.via].map(|wallet| graph.order(wallet));
     sort_with_room(&mut evidence, pace.interrupt(), |a, b| {
         b.confidence.total_cmp(&a.confidence).then_with(|| key(a).cmp(&key(b)))
     });
     let mut sets = DisjointSets::new(wallets);
     let mut sizes = vec![1_u32; wallets as usize];
-    let mut foes = Foes::new(question.apart);
+    let mut apart = ApartIndex::new(question.apart);
     for merge in &mut evidence {
-        // evidence that was found is judged, whatever the time
+        // All collected evidence is judged, even after the time limit.
         let _ = step(pace);
         let (one, other) = (sets.find(merge.wallet), sets.find(merge.merged_with));
         merge.verdict = if one == other {
             Verdict::Accepted { joined: false }
-        } else if let Some(entry) = foes.between(one, other, &mut sets) {
+        } else if let Some(entry) = apart.between(one, other, &mut sets) {
             Verdict::Apart(entry)
         } else {
             let size = |root: WalletId| sizes.get(root.index()).copied().unwrap_or(1);
@@ -134,7 +137,7 @@ pub(super) fn take<W: Interrupt>(
             } else {
                 let (above, below) = if of_one >= of_other { (one, other) } else { (other, one) };
                 sets.hang(below, above);
-                foes.follow(below, above);
+                apart.merge(below, above);
                 if let Some(size) = sizes.get_mut(above.index()) {
                     *size = of_one + of_other;
                 }
@@ -145,30 +148,30 @@ pub(super) fn take<W: Interrupt>(
     Ok((into_roots(sets, pace), evidence))
 }
 
-/// By root, whom its members must not come together with, and which entry says so.
-struct Foes(HashMap<WalletId, Vec<(WalletId, usize)>>);
+/// By root, the wallets that its members must stay apart from, with the indexes of the pairs.
+struct ApartIndex(HashMap<WalletId, Vec<(WalletId, usize)>>);
 
-impl Foes {
+impl ApartIndex {
     fn new(apart: &[Apart]) -> Self {
-        let mut foes: HashMap<WalletId, Vec<(WalletId, usize)>> = HashMap::new();
+        let mut by_wallet: HashMap<WalletId, Vec<(WalletId, usize)>> = HashMap::new();
         for (entry, pair) in apart.iter().enumerate() {
-            foes.entry(pair.one).or_default().push((pair.other, entry));
-            foes.entry(pair.other).or_default().push((pair.one, entry));
+            by_wallet.entry(pair.one).or_default().push((pair.other, entry));
+            by_wallet.entry(pair.other).or_default().push((pair.one, entry));
         }
-        Self(foes)
+        Self(by_wallet)
     }
 
-    /// The first entry that keeps two sets apart. O(entries about the one that has fewer).
+    /// Returns the first pair that keeps two sets apart. O(pairs of the set that has fewer).
     fn between(&self, one: WalletId, other: WalletId, sets: &mut DisjointSets) -> Option<usize> {
         let (of_one, of_other) = (self.0.get(&one)?, self.0.get(&other)?);
-        let (foes, root) = if of_one.len() <= of_other.len() { (of_one, other) } else { (of_other, one) };
-        foes.iter().filter(|(foe, _)| sets.find(*foe) == root).map(|(_, entry)| *entry).min()
+        let (pairs, root) = if of_one.len() <= of_other.len() { (of_one, other) } else { (of_other, one) };
+        pairs.iter().filter(|(wallet, _)| sets.find(*wallet) == root).map(|(_, entry)| *entry).min()
     }
 
-    /// A set went into another.
-    fn follow(&mut self, below: WalletId, above: WalletId) {
-        if let Some(foes) = self.0.remove(&below) {
-            self.0.entry(above).or_default().extend(foes);
+    /// Moves the pairs of a set to the set that it was joined to.
+    fn merge(&mut self, below: WalletId, above: WalletId) {
+        if let Some(pairs) = self.0.remove(&below) {
+            self.0.entry(above).or_default().extend(pairs);
         }
     }
 }

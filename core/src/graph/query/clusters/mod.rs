@@ -1,13 +1,16 @@
-//! Wallets that belong together.
+//! Clusters: wallets that belong together.
 //!
-//! Owns the methods ([`Method`]): components of the transfer graph, which are facts, and heuristics, which are evidence. Evidence is
-//! taken strongest first ([`Merge`]); what would make a cluster too large, or bring together what the user keeps apart, is refused
-//! and said to be. Clusters are computed when they are asked for, so nothing has to be undone: evidence that is taken back is not
-//! there the next time. Failed transactions moved no value: the filter's `include_failed` is not looked at, they never count.
+//! Owns the methods ([`Method`]): components of the transfer graph, which are facts, and
+//! heuristics, which are evidence. Evidence is judged strongest first ([`MergeEvidence`]). Merges
+//! that would make a cluster too large, or join wallets that the user keeps apart, are refused and
+//! reported. Clusters are computed on demand, so nothing has to be undone: evidence that is
+//! withdrawn is absent the next time. Failed transactions move no value and never count, regardless
+//! of the filter's `include_failed`.
 //!
-//! Source of both heuristics: F. Victor, "Address Clustering Heuristics for Ethereum", Financial Cryptography 2020: deposit address
-//! reuse, and first funds in the manner of multi-participation in airdrops. What a cluster is kept from, and why, is what users of
-//! transaction graphs miss most: one false merge makes a supercluster of everything.
+//! Source of both heuristics: F. Victor, "Address Clustering Heuristics for Ethereum", Financial
+//! Cryptography 2020: deposit address reuse, and first funds, similar to multi-participation in
+//! airdrops. Refused merges are reported with their reason, because a single false merge can join
+//! large clusters into one.
 
 mod components;
 mod deposit;
@@ -31,65 +34,65 @@ use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 use components::{Labelled, strong, weak};
 
-pub use labels::{Inherited, Known, inherit};
-pub use merging::{Apart, Merge, Verdict};
+pub use labels::{Inherited, SourceLabel, inherit};
+pub use merging::{Apart, MergeEvidence, Verdict};
 pub use options::{DepositOptions, FundingOptions, Method};
 
-/// What is asked.
+/// Scope and limits of a clustering.
 #[derive(Debug, Clone, Copy)]
 pub struct ClusterQuestion<'a> {
-    /// Of which network.
+    /// Network of the wallets.
     pub network: &'a str,
-    /// How.
+    /// Method that groups wallets.
     pub method: Method,
-    /// By which transfers.
+    /// Transfers that count.
     pub filter: EdgeFilter,
-    /// Custodians: they are many people's, and join nothing.
+    /// Custodial services, which hold funds of many people and join nothing.
     pub services: &'a [WalletId],
-    /// Pairs that must not come together.
+    /// Pairs of wallets that must stay apart.
     pub apart: &'a [Apart],
-    /// Clusters with fewer wallets are left out.
+    /// Minimum size of reported clusters.
     pub min_size: u64,
-    /// Merges that would make a larger cluster are refused. Does not apply to components.
+    /// Maximum size of a cluster; larger merges are refused. Does not apply to components.
     pub max_size: u64,
-    /// Memory for it all.
+    /// Memory for the search and its result.
     pub memory: MemoryBudget,
 }
 
-/// Wallets that belong together.
+/// A cluster of wallets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cluster {
-    /// The first of them by address.
+    /// First member by address.
     pub first: WalletId,
-    /// How many.
+    /// Number of members.
     pub wallets: u64,
-    /// Transfers that count among them.
+    /// Number of transfers that count between members.
     pub transfers: u64,
-    /// Merges that were accepted.
+    /// Number of accepted merges.
     pub merges: u64,
-    /// Merges with one of them that were refused.
+    /// Number of refused merges of members.
     pub refused: u64,
-    /// Of the weakest merge that holds it together; 1 for components.
+    /// Confidence of the weakest merge that holds it together; 1 for components.
     pub confidence: f64,
-    /// Its place among the members.
+    /// Start of its members.
     start: usize,
 }
 
-/// What was found.
+/// Result of a clustering.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clusters {
-    /// Largest first, then by address of the first member.
+    /// Clusters, largest first, then by address of the first member.
     pub found: Vec<Cluster>,
-    /// All merges that there was evidence for, strongest first; none for components.
-    pub merges: Vec<Merge>,
-    /// Why it is not all, if it is not.
+    /// All merges with evidence, strongest first; empty for components.
+    pub merges: Vec<MergeEvidence>,
+    /// Limit that cut the search short, if any.
     pub halted: Option<Halt>,
     members: Vec<WalletId>,
-    /// Of each wallet its root; empty when the network is unknown.
+    /// Root of each wallet; empty if the network is unknown.
     labels: Vec<WalletId>,
 }
 
-/// What a cluster rests on.
+/// Wallets that a cluster's evidence rests on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Basis {
     /// Deposit addresses or funders behind its merges.
@@ -98,7 +101,7 @@ pub struct Basis {
     pub services: Vec<WalletId>,
 }
 
-/// Finds the clusters of a network. Time that is used up ends it early, with what was found until then.
+/// Finds the clusters of a network. The time limit ends the search early, with a partial result.
 ///
 /// # Errors
 /// [`SearchError::WholeGraph`], [`SearchError::Damaged`].
@@ -119,62 +122,64 @@ pub fn clusters<W: Interrupt>(
     let filter = EdgeFilter { include_failed: false, min_transfers: 1, ..question.filter };
     let mut memory = question.memory;
     let mut pace = Pace::new(interrupt);
-    let asked = Asked { graph, network, filter, question };
+    let scope = ClusterScope { graph, network, filter, question };
     match &question.method {
         Method::Weak => {
             let labelled = weak(graph, network, &filter, &mut memory, &mut pace)?;
-            asked.grouped(labelled, Vec::new(), &mut memory, &mut pace)
+            scope.grouped(labelled, Vec::new(), &mut memory, &mut pace)
         }
         Method::Strong => {
             let labelled = strong(graph, network, &filter, &mut memory, &mut pace)?;
-            asked.grouped(labelled, Vec::new(), &mut memory, &mut pace)
+            scope.grouped(labelled, Vec::new(), &mut memory, &mut pace)
         }
         Method::Deposit(options) => {
-            let (evidence, halted) = deposit::evidence(&asked, options, &mut memory, &mut pace)?;
-            asked.merged(evidence, halted, &mut memory, &mut pace)
+            let (evidence, halted) = deposit::evidence(&scope, options, &mut memory, &mut pace)?;
+            scope.merged(evidence, halted, &mut memory, &mut pace)
         }
         Method::Funding(options) => {
-            let (evidence, halted) = funding::evidence(&asked, options, &mut memory, &mut pace)?;
-            asked.merged(evidence, halted, &mut memory, &mut pace)
+            let (evidence, halted) = funding::evidence(&scope, options, &mut memory, &mut pace)?;
+            scope.merged(evidence, halted, &mut memory, &mut pace)
         }
     }
 }
 
-/// A question with the graph that answers it.
-struct Asked<'a, 'g> {
+/// A question with its graph and filter.
+struct ClusterScope<'a, 'g> {
     graph: &'a Graph<'g>,
     network: NetworkId,
     filter: EdgeFilter,
     question: &'a ClusterQuestion<'a>,
 }
 
-impl Asked<'_, '_> {
+impl ClusterScope<'_, '_> {
     fn merged<W: Interrupt>(
         &self,
-        evidence: Vec<Merge>,
+        evidence: Vec<MergeEvidence>,
         halted: Option<Halt>,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Clusters, SearchError> {
-        let (labels, merges) = merging::take(self, evidence, memory, pace)?;
+        let (labels, merges) = merging::judge(self, evidence, memory, pace)?;
         self.grouped(Labelled { labels, sent: None, halted }, merges, memory, pace)
     }
 
-    /// Gathers the members of each label: a counting sort. O(wallets), and the transfers of the members.
+    /// Gathers the members of each label by a counting sort. O(wallets), and the transfers of the
+    /// members.
     fn grouped<W: Interrupt>(
         &self,
         labelled: Labelled,
-        merges: Vec<Merge>,
+        merges: Vec<MergeEvidence>,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Clusters, SearchError> {
         let Labelled { labels, sent, halted } = labelled;
         let graph = self.graph;
         reserve(memory, 8 * labels.len(), labels.len())?;
-        let ours = || graph.wallet_ids().zip(&labels).filter(|(wallet, _)| graph.is_of(*wallet, self.network));
-        // first how many a root has, then the place of its cluster among those found
+        let wallets_of_network =
+            || graph.wallet_ids().zip(&labels).filter(|(wallet, _)| graph.is_of(*wallet, self.network));
+        // First the number of members of a root, then the index of its cluster.
         let mut places = vec![0_u32; labels.len()];
-        for (_, root) in ours() {
+        for (_, root) in wallets_of_network() {
             let _ = pace.step(0);
             if let Some(count) = places.get_mut(root.index()) {
                 *count += 1;
@@ -195,12 +200,12 @@ impl Asked<'_, '_> {
             let start = members;
             members += wallets as usize;
             let (transfers, merges, refused, confidence) = (0, 0, 0, 1.0);
-            // counted anew as members are put in their places
+            // Counted again as members are placed.
             found.push(Cluster { first: root, wallets: 0, transfers, merges, refused, confidence, start });
         }
         let mut clusters =
             Clusters { found, merges, halted, members: vec![WalletId::NONE; members], labels: Vec::new() };
-        for (wallet, root) in ours() {
+        for (wallet, root) in wallets_of_network() {
             let _ = pace.step(0);
             let place = places.get(root.index()).copied().unwrap_or(NOWHERE);
             let Some(cluster) = clusters.found.get_mut(place as usize) else { continue };
@@ -245,13 +250,13 @@ impl Asked<'_, '_> {
         Ok(clusters)
     }
 
-    /// Whether a wallet has a transfer that counts.
+    /// Reports whether a wallet has a transfer that counts.
     fn has_transfers(&self, wallet: WalletId) -> Result<bool, Damaged> {
         for side in [Side::Out, Side::In] {
-            let looked = self.graph.counted_transfers(wallet, side, &self.filter, |_| Err(Seen::Something));
-            match looked {
-                Err(Seen::Something) => return Ok(true),
-                Err(Seen::Damaged(damaged)) => return Err(damaged),
+            let scan = self.graph.counted_transfers(wallet, side, &self.filter, |_| Err(FirstTransfer::Found));
+            match scan {
+                Err(FirstTransfer::Found) => return Ok(true),
+                Err(FirstTransfer::Damaged(damaged)) => return Err(damaged),
                 Ok(()) => {}
             }
         }
@@ -275,40 +280,42 @@ impl Asked<'_, '_> {
 
 const NOWHERE: u32 = u32::MAX;
 
-/// What ends the look for a first transfer.
-enum Seen {
-    Something,
+/// End of the search for a first transfer.
+enum FirstTransfer {
+    Found,
     Damaged(Damaged),
 }
 
-impl From<Damaged> for Seen {
+impl From<Damaged> for FirstTransfer {
     fn from(damaged: Damaged) -> Self {
         Self::Damaged(damaged)
     }
 }
 
 impl Clusters {
-    /// All members of a cluster, in no order.
+    /// Returns all members of a cluster, in no particular order.
     #[must_use]
     pub fn members(&self, cluster: &Cluster) -> &[WalletId] {
         let end = cluster.start.saturating_add(cluster.wallets as usize);
         self.members.get(cluster.start..end).unwrap_or(&[])
     }
 
-    /// The root of a wallet's cluster: the same for all members, whether the cluster is among those found or not.
+    /// Returns the root of a wallet's cluster: the same for all members, even if the cluster is not
+    /// reported.
     #[must_use]
     pub fn root(&self, wallet: WalletId) -> Option<WalletId> {
         self.labels.get(wallet.index()).copied()
     }
 
-    /// The merges of a wallet's cluster, accepted or refused, or all of them.
-    pub fn merges_of(&self, wallet: Option<WalletId>) -> impl Iterator<Item = Merge> {
+    /// Returns the merges of a wallet's cluster, accepted or refused, or all merges.
+    pub fn merges_of(&self, wallet: Option<WalletId>) -> impl Iterator<Item = MergeEvidence> {
         let root = wallet.map(|wallet| self.root(wallet));
-        let ends = |merge: &Merge| [merge.wallet, merge.merged_with].map(|end| self.root(end));
+        let ends = |merge: &MergeEvidence| [merge.wallet, merge.merged_with].map(|end| self.root(end));
         self.merges.iter().filter(move |merge| root.is_none_or(|root| ends(merge).contains(&root))).copied()
     }
 
-    /// Of each root what its cluster rests on, each wallet once, by address. O(merges log merges).
+    /// Returns the basis of each cluster by root, each wallet once, by address. O(merges log
+    /// merges).
     #[must_use]
     pub fn bases(&self, graph: &Graph<'_>) -> HashMap<WalletId, Basis> {
         let mut bases: HashMap<WalletId, Basis> = HashMap::new();
@@ -327,20 +334,21 @@ impl Clusters {
         bases
     }
 
-    /// The first members by address. O(members log most): the largest cluster of a graph is most of it.
+    /// Returns the first members by address. O(members log limit), because the largest cluster may
+    /// be most of the graph.
     pub fn first_members(
         &self,
         graph: &Graph<'_>,
         cluster: &Cluster,
-        most: usize,
+        limit: usize,
         interrupt: &mut impl Interrupt,
     ) -> Vec<WalletId> {
         let mut pace = Pace::new(interrupt);
         let mut first: BinaryHeap<(u64, WalletId)> = BinaryHeap::new();
-        for wallet in self.members(cluster).iter().filter(|_| most > 0) {
+        for wallet in self.members(cluster).iter().filter(|_| limit > 0) {
             let _ = step(&mut pace);
             let one = (graph.order(*wallet), *wallet);
-            if first.len() < most {
+            if first.len() < limit {
                 first.push(one);
             } else if let Some(mut last) = first.peek_mut().filter(|last| one < **last) {
                 *last = one;

@@ -1,4 +1,4 @@
-//! What makes wallets one cluster: methods and their parameters.
+//! Methods of clustering and their parameters.
 
 use serde_json::Value;
 
@@ -7,53 +7,59 @@ use crate::graph::view::filter::EdgeFilter;
 
 const HOUR: u64 = 3_600_000_000;
 
-/// Millionths.
+/// The whole, in millionths.
 pub(super) const ONE: u64 = 1_000_000;
 
-/// How wallets are put together.
+/// Method that groups wallets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Method {
-    /// Components of the transfer graph, whatever the direction: facts.
+    /// Weakly connected components of the transfer graph: facts.
     Weak,
-    /// Wallets that reach each other along transfers: facts.
+    /// Strongly connected components of the transfer graph: facts.
     Strong,
-    /// Senders to one deposit address.
+    /// Senders to the same deposit address.
     Deposit(DepositOptions),
-    /// Wallets funded first by one wallet at about one time.
+    /// Wallets first funded by the same wallet at about the same time.
     Funding(FundingOptions),
 }
 
-/// When a wallet is a deposit address, and what that proves.
+/// Criteria of deposit addresses and their senders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DepositOptions {
-    /// `forward_share`, in millionths: of what it received, at least this goes on to the service. Default 0.9: what is missing is
-    /// fees.
+    /// `forward_share`, in millionths: minimum share of received funds that is forwarded to the
+    /// service. Default 0.9: the rest is fees.
     pub forward_share: u64,
-    /// `max_delay_hours`, in microseconds: within this time. Default 72 hours: services sweep in batches.
+    /// `max_delay_hours`, in microseconds: maximum time until funds are forwarded. Default 72
+    /// hours: services sweep in batches.
     pub max_delay: i64,
-    /// `max_senders`: with more it is a shop's, not a customer's. Default 20.
+    /// `max_senders`: an address with more senders belongs to a shop, not to a customer. Default
+    /// 20.
     pub max_senders: usize,
-    /// `max_deposits`: a sender to more deposit addresses pays others' customers, as mining pools do. Default 5.
+    /// `max_deposits`: a sender to more deposit addresses pays many customers, like a mining pool.
+    /// Default 5.
     pub max_deposits: usize,
-    /// `max_peers`: a sender with more is a hub, and proves nothing. Default 200.
+    /// `max_peers`: a sender with more peers is a hub and no evidence. Default 200.
     pub max_peers: usize,
 }
 
-/// When first funds prove something.
+/// Criteria of rows of first funds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FundingOptions {
-    /// `window_hours`, in microseconds: between the first funds of one wallet and the next. Default 24 hours.
+    /// `window_hours`, in microseconds: maximum time from the first funds of one wallet to those of
+    /// the next. Default 24 hours.
     pub window: i64,
-    /// `min_wallets`: funded in such a row. Default 3: two may be chance.
+    /// `min_wallets`: minimum number of wallets in a row. Default 3: two may be a coincidence.
     pub min_wallets: usize,
-    /// `max_wallets`: a wallet that funded more first, at any time, is a service without a label. Default 200.
+    /// `max_wallets`: a wallet that was the first funder of more wallets, at any time, is an
+    /// unlabelled service. Default 200.
     pub max_wallets: usize,
-    /// `max_peers`: a wallet with more is a hub. It proves nothing and joins nothing. Default 1,000.
+    /// `max_peers`: a wallet with more peers is a hub, which is no evidence and joins nothing.
+    /// Default 1,000.
     pub max_peers: usize,
 }
 
 impl Method {
-    /// By name, with its options.
+    /// Parses a method by name, with its options.
     ///
     /// # Errors
     /// An unknown name or key, or a value out of range.
@@ -71,7 +77,7 @@ impl Method {
         }
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -82,13 +88,13 @@ impl Method {
         }
     }
 
-    /// Whether wallets are put together by evidence, which can be explained, refused and undone.
+    /// Reports whether wallets are merged by evidence, which can be explained and refused.
     #[must_use]
     pub const fn has_merges(&self) -> bool {
         matches!(self, Self::Deposit(_) | Self::Funding(_))
     }
 
-    /// Whether it makes sense with these transfers.
+    /// Checks that the method applies to the transfers of a filter.
     ///
     /// # Errors
     /// [`OptionsError::SeveralAssets`].
@@ -99,7 +105,7 @@ impl Method {
         }
     }
 
-    /// Whether its merges can be explained.
+    /// Checks that the method has merges to explain.
     ///
     /// # Errors
     /// [`OptionsError::NoMerges`].
@@ -136,7 +142,7 @@ impl FundingOptions {
     }
 }
 
-/// In microseconds; far from the end of the range.
+/// Converts hours to microseconds; the limits of options rule out an overflow.
 const fn hours(hours: u64) -> i64 {
     (hours * HOUR).cast_signed()
 }

@@ -2,16 +2,19 @@
 
 use crate::graph::types::{WalletId, WalletIds};
 
-/// A forest: each wallet points towards the root of its set. Paths are halved as they are walked.
+/// A forest in which each wallet points towards the root of its set. Paths are halved as they are
+/// followed. Not petgraph's `UnionFind`, because roots must be the smallest member or chosen by the
+/// caller.
 ///
-/// Source: R. E. Tarjan, J. van Leeuwen, "Worst-case Analysis of Set Union Algorithms", J. ACM 31(2), 1984.
+/// Source: R. E. Tarjan, J. van Leeuwen, "Worst-case Analysis of Set Union Algorithms", J. ACM
+/// 31(2), 1984.
 #[derive(Debug, Clone)]
 pub struct DisjointSets {
     parents: Vec<WalletId>,
 }
 
 impl DisjointSets {
-    /// Everybody alone.
+    /// Makes a set of each wallet.
     pub fn new(wallets: u32) -> Self {
         Self { parents: WalletIds::new(0, wallets).collect() }
     }
@@ -20,14 +23,14 @@ impl DisjointSets {
         WalletIds::new(0, self.parents.len() as u32)
     }
 
-    /// The root of a wallet's set.
+    /// Returns the root of a wallet's set.
     #[inline]
     pub fn find(&mut self, wallet: WalletId) -> WalletId {
         let mut own = wallet;
         while let Some(parent) = self.parents.get(own.index()).copied().filter(|parent| *parent != own) {
             let next = self.parents.get(parent.index()).copied().unwrap_or(parent);
-            if let Some(place) = self.parents.get_mut(own.index()) {
-                *place = next;
+            if let Some(parent) = self.parents.get_mut(own.index()) {
+                *parent = next;
             }
             own = next;
         }
@@ -42,8 +45,8 @@ impl DisjointSets {
         }
     }
 
-    /// Joins two sets, and says under which root; the smaller number becomes it, so that sets stay shallow without their sizes
-    /// being known where wallets come by number.
+    /// Joins two sets and returns the root, the smaller of the two: sets stay shallow without sizes
+    /// when wallets come in ascending order.
     #[inline]
     pub fn join(&mut self, root: WalletId, other: WalletId) -> WalletId {
         let (above, below) = (root.min(other), root.max(other));
@@ -51,7 +54,7 @@ impl DisjointSets {
         above
     }
 
-    /// Of each wallet the root.
+    /// Returns the root of each wallet, if paths are flat.
     pub fn into_parents(self) -> Vec<WalletId> {
         self.parents
     }

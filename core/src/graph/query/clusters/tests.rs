@@ -1,4 +1,4 @@
-//! Clusters are those of the plainest definitions.
+//! Clusters are compared with the simplest definitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,8 +110,8 @@ fn counting(rows: &[Sent]) -> impl Iterator<Item = &Sent> {
 
 proptest! {
     #[test]
-    fn weak_components_are_closures_of_pairs(rows in rows(14), laid_over in 0_usize..50) {
-        let test = TestGraph::new(&rows, laid_over);
+    fn weak_components_are_closures_of_pairs(rows in rows(14), overlaid in 0_usize..50) {
+        let test = TestGraph::new(&rows, overlaid);
         let pairs: Vec<(u32, u32)> = counting(&rows).map(|row| (row.from, row.to)).collect();
         let mut case = Case::new(&test, Method::Weak);
         prop_assert_eq!(case.sets(), by_size(closed(&pairs), 2));
@@ -127,8 +127,8 @@ proptest! {
     }
 
     #[test]
-    fn strong_components_are_those_of_petgraph(rows in rows(14), laid_over in 0_usize..50) {
-        let test = TestGraph::new(&rows, laid_over);
+    fn strong_components_are_those_of_petgraph(rows in rows(14), overlaid in 0_usize..50) {
+        let test = TestGraph::new(&rows, overlaid);
         let edges: Vec<(u32, u32)> = counting(&rows).map(|row| (row.from, row.to)).collect();
         let graph = DiGraph::<(), ()>::from_edges(&edges);
         let sets = petgraph::algo::kosaraju_scc(&graph).into_iter();
@@ -145,7 +145,7 @@ proptest! {
     #[test]
     fn deposit_addresses_are_those_of_the_definition(
         rows in rows(9),
-        laid_over in 0_usize..50,
+        overlaid in 0_usize..50,
         share in 5_u64..=10,
         delay in 1_i64..6,
         max_senders in 1_usize..4,
@@ -153,7 +153,7 @@ proptest! {
         max_peers in 1_usize..6,
     ) {
         // wallets 0 and 1 are services
-        let test = TestGraph::new(&rows, laid_over);
+        let test = TestGraph::new(&rows, overlaid);
         let options = json!({"forward_share": share as f64 / 10.0, "max_delay_hours": delay, "max_senders": max_senders,
                              "max_deposits": max_deposits, "max_peers": max_peers});
         let mut case = Case::new(&test, deposit(options));
@@ -211,14 +211,14 @@ proptest! {
     #[test]
     fn rows_of_first_funds_are_those_of_the_definition(
         rows in rows(12),
-        laid_over in 0_usize..50,
+        overlaid in 0_usize..50,
         window in 1_i64..4,
         min_wallets in 2_usize..4,
         max_wallets in 2_usize..6,
         max_peers in 1_usize..8,
         since in prop::option::of(0_i64..6),
     ) {
-        let test = TestGraph::new(&rows, laid_over);
+        let test = TestGraph::new(&rows, overlaid);
         let options = json!({"window_hours": window, "min_wallets": min_wallets, "max_wallets": max_wallets,
                              "max_peers": max_peers});
         let mut case = Case::new(&test, funding(options));
@@ -254,7 +254,7 @@ proptest! {
     }
 
     #[test]
-    fn no_cluster_is_larger_than_allowed_and_none_has_a_pair_that_is_kept_apart(
+    fn clusters_respect_the_maximum_size_and_pairs_kept_apart(
         rows in rows(12),
         max_size in 2_u64..6,
         apart in prop::collection::vec((2_u32..12, 2_u32..12), 0..4),
@@ -277,7 +277,7 @@ proptest! {
             let together = answer.root(merge.wallet) == answer.root(merge.merged_with);
             prop_assert_eq!(merge.verdict.is_accepted(), together);
         }
-        let joined = |merge: &&Merge| merge.verdict == Verdict::Accepted { joined: true };
+        let joined = |merge: &&MergeEvidence| merge.verdict == Verdict::Accepted { joined: true };
         let members: u64 = answer.found.iter().map(|one| one.wallets - 1).sum();
         prop_assert_eq!(answer.merges.iter().filter(joined).count() as u64, members);
         prop_assert!(answer.merges.is_sorted_by(|a, b| a.confidence >= b.confidence));
@@ -286,12 +286,12 @@ proptest! {
 
 proptest! {
     #[test]
-    fn failed_transactions_moved_nothing(
+    fn failed_transactions_are_no_evidence(
         rows in rows(9),
         failed in prop::collection::vec(any::<bool>(), 50),
-        laid_over in 0_usize..50,
+        overlaid in 0_usize..50,
     ) {
-        let test = TestGraph::with_failed(&rows, |number| failed[number], laid_over);
+        let test = TestGraph::with_failed(&rows, |number| failed[number], overlaid);
         let rest: Vec<Sent> = rows.iter().zip(&failed).filter(|(_, failed)| !**failed).map(|(row, _)| row.clone()).collect();
         let without = TestGraph::new(&rest, 0);
         for method in [Method::Weak, Method::Strong, deposit(json!({"forward_share": 0.5})), funding(json!({"min_wallets": 2}))] {
@@ -332,7 +332,7 @@ fn customers_of_one_deposit_address_are_one_and_the_service_is_not_among_them() 
     let bases = answer.bases(&test.graph());
     let basis = &bases[&answer.root(test.wallet(10)).unwrap()];
     assert_eq!((basis.via.len(), &basis.services), (2, &vec![test.wallet(0)]));
-    // without a label the service is nobody's
+    // Without a label, there is no service.
     case.services = &[];
     assert!(case.sets().is_empty());
 }
@@ -352,7 +352,7 @@ fn confidence_grows_with_forwards_and_shrinks_with_senders() {
 }
 
 #[test]
-fn the_strongest_evidence_is_taken_first_and_what_is_too_much_is_refused() {
+fn the_strongest_evidence_is_accepted_first_and_larger_merges_are_refused() {
     let rows = [paid_in(&[10, 10, 10], 2, 0), paid_in(&[10], 3, 0), paid_in(&[10], 4, 0)].concat();
     let test = TestGraph::new(&rows, 0);
     let mut case = Case::new(&test, deposit(json!({})));
@@ -367,7 +367,7 @@ fn the_strongest_evidence_is_taken_first_and_what_is_too_much_is_refused() {
 }
 
 #[test]
-fn wallets_kept_apart_do_not_come_together_by_others() {
+fn wallets_kept_apart_are_not_joined_through_others() {
     let rows = [paid_in(&[10, 11], 2, 0), paid_in(&[11, 12], 3, 0)].concat();
     let test = TestGraph::new(&rows, 0);
     let mut case = Case::new(&test, deposit(json!({})));
@@ -375,7 +375,7 @@ fn wallets_kept_apart_do_not_come_together_by_others() {
     case.apart = &[(50, 51), (12, 10)];
     let answer = case.run();
     assert_ne!(answer.root(test.wallet(10)), answer.root(test.wallet(12)));
-    let refused: Vec<&Merge> = answer.merges.iter().filter(|merge| !merge.verdict.is_accepted()).collect();
+    let refused: Vec<&MergeEvidence> = answer.merges.iter().filter(|merge| !merge.verdict.is_accepted()).collect();
     assert_eq!(refused.iter().map(|merge| merge.verdict).collect::<Vec<_>>(), [Verdict::Apart(1)]);
     case.apart = &[];
     assert_eq!(case.sets(), [set(&[2, 3, 10, 11, 12])]);
@@ -420,14 +420,14 @@ fn the_first_members_are_the_first_by_address() {
 }
 
 #[test]
-fn a_chain_as_long_as_the_graph_ends_on_no_stack() {
+fn a_chain_as_long_as_the_graph_does_not_overflow_the_stack() {
     let rows: Vec<Sent> = (0..999).map(|wallet| Sent::coins(wallet, wallet + 1, 1)).collect();
     let test = TestGraph::new(&[&rows[..], &[Sent::coins(999, 0, 1)]].concat(), 0);
     assert_eq!(Case::new(&test, Method::Strong).run().found[0].wallets, 1000);
 }
 
 #[test]
-fn limits_end_it_early_and_say_so() {
+fn limits_end_the_search_early_and_are_reported() {
     let rows = [paid_in(&[10, 11], 2, 0), paid_in(&[11, 12], 3, 0)].concat();
     let test = TestGraph::new(&rows, 0);
     for method in [Method::Weak, Method::Strong, deposit(json!({})), funding(json!({}))] {
@@ -489,7 +489,7 @@ fn best(ties: &[(u32, u32, f64)], from: u32, to: u32, confidence: f64, decay: f6
 
 proptest! {
     #[test]
-    fn labels_take_the_surest_way(
+    fn labels_take_the_path_of_highest_confidence(
         ties in prop::collection::vec((0_u32..6, 0_u32..6, 1_u32..=8), 0..8),
         labels in prop::collection::vec((0_u32..6, 0_u32..2, 1_u32..=4), 0..4),
         decay in 1_u32..=4,
@@ -500,11 +500,11 @@ proptest! {
         let test = TestGraph::new(&rows, 0);
         let (decay, least) = (f64::from(decay) / 4.0, f64::from(least) / 16.0 + 0.001);
         let ties: Vec<(u32, u32, f64)> = ties.iter().filter(|(a, b, _)| a != b).map(|(a, b, c)| (*a, *b, f64::from(*c) / 8.0)).collect();
-        let merges: Vec<Merge> = ties.iter().map(|(a, b, confidence)| Merge {
+        let merges: Vec<MergeEvidence> = ties.iter().map(|(a, b, confidence)| MergeEvidence {
             wallet: test.wallet(*a), merged_with: test.wallet(*b), via: WalletId::new(0), service: None, first: 0, last: 0,
             confidence: *confidence, verdict: Verdict::Accepted { joined: false },
         }).collect();
-        let known: Vec<Known> = labels.iter().map(|(wallet, category, confidence)| Known {
+        let known: Vec<SourceLabel> = labels.iter().map(|(wallet, category, confidence)| SourceLabel {
             wallet: test.wallet(*wallet), category: *category, confidence: f64::from(*confidence) / 4.0,
         }).collect();
         let found = inherit(&test.graph(), &merges, &known, decay, least, memory(), &mut Uninterrupted).unwrap();
@@ -531,12 +531,12 @@ proptest! {
         }).collect();
         prop_assert_eq!(got, expected.into_iter().collect::<Vec<_>>());
         for one in &found {
-            // the way is one, and costs what is said
+            // The path exists and has the reported confidence.
             let mut sure = known[one.label].confidence;
             prop_assert_eq!(one.path.first(), Some(&known[one.label].wallet));
             prop_assert_eq!(one.path.last(), Some(&one.wallet));
             for pair in one.path.windows(2) {
-                let between = |merge: &&Merge| [[merge.wallet, merge.merged_with], [merge.merged_with, merge.wallet]].contains(&[pair[0], pair[1]]);
+                let between = |merge: &&MergeEvidence| [[merge.wallet, merge.merged_with], [merge.merged_with, merge.wallet]].contains(&[pair[0], pair[1]]);
                 let tie = merges.iter().filter(between).map(|merge| merge.confidence).fold(0.0, f64::max);
                 sure *= tie * decay;
             }
