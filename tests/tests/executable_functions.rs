@@ -248,7 +248,7 @@ fn assert_errors_do_not_affect_the_next_query(clickhouse: &ClickHouse) {
     for _ in 0..3 {
         let error =
             clickhouse.query("SELECT arxRiskScore(if(number = 70000, [1.], [])) FROM numbers(100000)").unwrap_err();
-        assert!(error.to_string().contains("an array of 1 features, where 72 are needed"), "{error}");
+        assert!(error.to_string().contains("an array of 1 features, must have 72"), "{error}");
         assert_eq!(
             clickhouse.query("SELECT count(), sum(arxRiskScore([])) FROM numbers(100000)").unwrap(),
             "100000\t5000000"

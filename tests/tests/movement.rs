@@ -301,7 +301,7 @@ fn verify_finds_and_repairs_changes_that_bypassed_the_feed() {
         assert!(status.contains(line), "{status}");
     }
     database.query(&insert(200, 1)).unwrap();
-    assert!(succeed(&database, &["status"]).contains("transactions wait to be carried"));
+    assert!(succeed(&database, &["status"]).contains("transactions wait to be fed"));
     database.query("DELETE FROM arx.transactions WHERE tx_hash = 'p200'").unwrap();
     succeed(&database, &["sync"]);
     clickhouse
@@ -327,10 +327,7 @@ fn verify_finds_and_repairs_changes_that_bypassed_the_feed() {
     let narrow = sidecar(&database, &["verify", "--since", "2024-03-03", "--until", "2024-03-03"]);
     assert!(String::from_utf8_lossy(&narrow.stdout).contains("checksums differ"), "{narrow:?}");
     let repaired = succeed(&database, &["verify", "--repair"]);
-    assert!(
-        repaired.contains("200 hours differed and were loaded again") && repaired.contains("the same"),
-        "{repaired}"
-    );
+    assert!(repaired.contains("200 hours differed and were reloaded") && repaired.contains("the same"), "{repaired}");
     assert_eq!(
         clickhouse.query("SELECT count() FROM arx.transaction_events FINAL WHERE tx_hash = 'ghost'").unwrap(),
         "0"
@@ -487,7 +484,7 @@ fn a_full_load_hides_replaced_rows_before_their_files_are_removed() {
     clickhouse.query("SYSTEM STOP MERGES").unwrap();
     database.query("TRUNCATE arx.transactions").unwrap();
     database.query(&insert(50, 10)).unwrap();
-    assert!(succeed(&database, &["sync"]).contains("loaded anew: 10 rows"));
+    assert!(succeed(&database, &["sync"]).contains("loaded everything: 10 rows"));
     let held = "SELECT (SELECT count() FROM arx.received_transactions FINAL),
                        (SELECT countIf(isNotNull(to_address)) FROM arx.transaction_events FINAL),
                        (SELECT sum(received_count) FROM arx.wallet_activity), (SELECT sum(transaction_count) FROM arx.daily_volume)";

@@ -1,4 +1,5 @@
-//! The functions: what each is called, takes and answers. What they compute is [`arx_core`]'s, so that PostgreSQL says the same.
+//! The functions: their names, types and answers. The results come from [`arx_core`], so PostgreSQL
+//! returns the same ones.
 
 use std::io::Read;
 
@@ -20,11 +21,11 @@ pub enum Function {
     RiskProbability,
     /// The reasons for the risk score of a row of features
     RiskExplain,
-    /// How a wallet behaves
+    /// The type of a wallet by its behaviour
     WalletType,
     /// The normalised spelling of an address
     NormalizeAddress,
-    /// Whether an address is valid on a network
+    /// The validity of an address on a network
     AddressValid,
 }
 
@@ -38,7 +39,7 @@ const ACTIVITY: &[(&str, &str)] = &[
 ];
 
 impl Function {
-    /// Its name as an argument of `arx-udf`.
+    /// Returns the name as an argument of `arx-udf`.
     #[must_use]
     pub const fn command(self) -> &'static str {
         match self {
@@ -51,7 +52,7 @@ impl Function {
         }
     }
 
-    /// Its name in ClickHouse.
+    /// Returns the name in ClickHouse.
     #[must_use]
     pub const fn sql_name(self) -> &'static str {
         match self {
@@ -64,7 +65,7 @@ impl Function {
         }
     }
 
-    /// Names and ClickHouse types of its arguments.
+    /// Returns names and ClickHouse types of the arguments.
     #[must_use]
     pub const fn arguments(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -74,7 +75,7 @@ impl Function {
         }
     }
 
-    /// The ClickHouse type of its answer.
+    /// Returns the ClickHouse type of the answer.
     #[must_use]
     pub const fn return_type(self) -> &'static str {
         match self {
@@ -87,7 +88,7 @@ impl Function {
         }
     }
 
-    /// Whether it looks at a scorecard.
+    /// Returns whether the function applies a scorecard.
     #[must_use]
     pub const fn needs_scorecard(self) -> bool {
         matches!(self, Self::RiskScore | Self::RiskProbability | Self::RiskExplain)
@@ -96,89 +97,89 @@ impl Function {
 
 const ARRAY: &str = "an array of features";
 
-/// The most bytes that the elements of a row take: a byte for whether there is a value, and the value.
-const WIDEST: usize = NAMES.len() * 9;
+/// Bytes of the longest row: one NULL flag and one value for each feature.
+const MAX_ROW_BYTES: usize = NAMES.len() * 9;
 
-/// Reads a row of features and calls `each` with the places and values of those that are defined; `false` for an empty array, of a wallet
-/// of which nothing is known.
+/// Reads a row of features, and calls `each` with the index and value of each defined one. Returns
+/// `false` for an empty array: an unknown wallet.
 #[inline]
 fn features<R: Read>(input: &mut Input<R>, each: impl FnMut(usize, f64)) -> Result<bool, Damage> {
-    let found = input.length(ARRAY)?;
-    if found == 0 {
+    let count = input.length(ARRAY)?;
+    if count == 0 {
         return Ok(false);
     }
-    if found != NAMES.len() as u64 {
-        return Err(Damage::Features { found, needed: NAMES.len() });
+    if count != NAMES.len() as u64 {
+        return Err(Damage::Features { found: count, needed: NAMES.len() });
     }
-    match input.at_hand().get(..WIDEST) {
+    match input.buffered().get(..MAX_ROW_BYTES) {
         Some(bytes) => {
-            let read = elements(bytes, each)?;
-            input.consume(read);
+            let length = features_of(bytes, each)?;
+            input.consume(length);
         }
-        None => elements_that_come(input, each)?,
+        None => features_one_by_one(input, each)?,
     }
     Ok(true)
 }
 
 const FEATURE: &str = "a feature";
 
-/// Near the end of what has arrived: no more may come before this row is answered.
+/// Reads features near the end of the buffered input. ClickHouse may send nothing more before this
+/// row is answered, so no more bytes are read than the row has.
 #[cold]
-fn elements_that_come<R: Read>(input: &mut Input<R>, mut each: impl FnMut(usize, f64)) -> Result<(), Damage> {
-    for place in 0..NAMES.len() {
+fn features_one_by_one<R: Read>(input: &mut Input<R>, mut each: impl FnMut(usize, f64)) -> Result<(), Damage> {
+    for index in 0..NAMES.len() {
         if input.is_some(FEATURE)? {
             let value = input.f64(FEATURE)?;
             if !value.is_nan() {
-                each(place, value);
+                each(index, value);
             }
         }
     }
     Ok(())
 }
 
-/// Reads the elements from bytes that are enough for the widest row; returns how many they took. Wallets are undefined in much the same
-/// features: a branch that is guessed right is twice as fast as arithmetic that every next place has to wait for.
+/// Reads features from bytes that are enough for the longest row, and returns the length of this
+/// row. Wallets mostly lack the same features: a well-predicted branch is twice as fast as
+/// arithmetic on which the position of every later feature depends.
 #[inline]
-fn elements(bytes: &[u8], mut each: impl FnMut(usize, f64)) -> Result<usize, Damage> {
-    let mut at = 0;
-    for place in 0..NAMES.len() {
-        // always there: `at` grows by nine at most
-        let [null, value @ ..] = bytes.get(at..).and_then(<[u8]>::first_chunk::<9>).copied().unwrap_or([1; 9]);
+fn features_of(bytes: &[u8], mut each: impl FnMut(usize, f64)) -> Result<usize, Damage> {
+    let mut offset = 0;
+    for index in 0..NAMES.len() {
+        // The bytes always suffice: `offset` grows by at most nine.
+        let [null, value @ ..] = bytes.get(offset..).and_then(<[u8]>::first_chunk::<9>).copied().unwrap_or([1; 9]);
         if null == 0 {
-            at += 9;
+            offset += 9;
             let value = f64::from_le_bytes(value);
             if !value.is_nan() {
-                each(place, value);
+                each(index, value);
             }
         } else if null == 1 {
-            at += 1;
+            offset += 1;
         } else {
             return Err(Damage::Null { what: FEATURE, found: null });
         }
     }
-    Ok(at)
+    Ok(offset)
 }
 
-/// `arxRiskScore`: the score in tenths, 50.0 where nothing is known.
+/// `arxRiskScore`: the score in tenths, 50.0 for an unknown wallet.
 #[derive(Debug)]
-pub struct RiskScore {
+pub(crate) struct RiskScore {
     scorecard: BoundScorecard,
     row: Running,
 }
 
 impl RiskScore {
-    /// By this scorecard.
-    #[must_use]
-    pub fn new(scorecard: BoundScorecard) -> Self {
+    pub(crate) fn new(scorecard: BoundScorecard) -> Self {
         Self { scorecard, row: Running::default() }
     }
 
-    /// The score of the next row, or that nothing is known: each value is scored as it is read.
+    /// Scores the next row while reading it; `None` for an unknown wallet.
     #[inline]
     fn next<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<Score>, Damage> {
         let Self { scorecard, row } = self;
         scorecard.begin(row);
-        let is_known = features(input, |place, value| scorecard.put(row, place, value))?;
+        let is_known = features(input, |index, value| scorecard.put(row, index, value))?;
         Ok(is_known.then(|| scorecard.end(row).score))
     }
 }
@@ -193,14 +194,12 @@ impl RowFunction for RiskScore {
     }
 }
 
-/// `arxRiskProbability`: the probability of being illicit, NULL where nothing is known.
+/// `arxRiskProbability`: the probability of being illicit, NULL for an unknown wallet.
 #[derive(Debug)]
-pub struct RiskProbability(RiskScore);
+pub(crate) struct RiskProbability(RiskScore);
 
 impl RiskProbability {
-    /// By this scorecard.
-    #[must_use]
-    pub fn new(scorecard: BoundScorecard) -> Self {
+    pub(crate) fn new(scorecard: BoundScorecard) -> Self {
         Self(RiskScore::new(scorecard))
     }
 }
@@ -220,16 +219,14 @@ impl RowFunction for RiskProbability {
 
 /// `arxRiskExplain`: the reasons as a JSON array; their points add up to the score.
 #[derive(Debug)]
-pub struct RiskExplain {
+pub(crate) struct RiskExplain {
     scorecard: BoundScorecard,
     row: Row,
     json: Vec<u8>,
 }
 
 impl RiskExplain {
-    /// By this scorecard.
-    #[must_use]
-    pub const fn new(scorecard: BoundScorecard) -> Self {
+    pub(crate) const fn new(scorecard: BoundScorecard) -> Self {
         Self { scorecard, row: [f64::NAN; NAMES.len()], json: Vec::new() }
     }
 }
@@ -238,9 +235,9 @@ impl RowFunction for RiskExplain {
     fn row<R: Read>(&mut self, input: &mut Input<R>, answers: &mut Vec<u8>) -> Result<(), Damage> {
         self.row.fill(f64::NAN);
         let row = &mut self.row;
-        let is_known = features(input, |place, value| {
-            if let Some(at) = row.get_mut(place) {
-                *at = value;
+        let is_known = features(input, |index, value| {
+            if let Some(feature) = row.get_mut(index) {
+                *feature = value;
             }
         })?;
         let known = Known { seen: is_known.then_some((&self.row, Coverage::FULL)), ..Known::default() };
@@ -251,12 +248,12 @@ impl RowFunction for RiskExplain {
     }
 }
 
-/// The answers of `arxWalletType`. They sort as their names do, and 0 is among them: ClickHouse puts it into the rows that a branch leaves
-/// out, and refuses an enumeration that lacks it.
+/// The answers of `arxWalletType`, which sort like their names. One of them must be 0: ClickHouse
+/// writes it into rows that a branch skips, and rejects an enumeration without it.
 const WALLET_TYPE: &str = "Enum8('distributor' = -1, 'regular' = 0, 'trader' = 1, 'whale' = 2)";
 
-/// The number of a class in [`WALLET_TYPE`].
-pub(super) const fn code(class: WalletType) -> i8 {
+/// Returns the number of a class in [`WALLET_TYPE`].
+pub(crate) const fn code(class: WalletType) -> i8 {
     match class {
         WalletType::Distributor => -1,
         WalletType::Regular => 0,
@@ -267,7 +264,7 @@ pub(super) const fn code(class: WalletType) -> i8 {
 
 /// `arxWalletType`: whale, trader, distributor or regular.
 #[derive(Debug)]
-pub struct WalletTypes(pub Thresholds);
+pub(crate) struct WalletTypes(pub(crate) Thresholds);
 
 impl RowFunction for WalletTypes {
     #[inline]
@@ -286,15 +283,16 @@ impl RowFunction for WalletTypes {
     }
 }
 
-/// An address and its network, as they are read. One byte more than the longest that is valid tells that it is too long.
+/// An address and its network as they are read: each is cut one byte above the longest valid one,
+/// so that it stays invalid.
 #[derive(Debug, Default)]
-struct Pair {
+struct AddressAndNetwork {
     address: Vec<u8>,
     network: Vec<u8>,
 }
 
-impl Pair {
-    /// The address, if there is one and it is valid on a network that there may be.
+impl AddressAndNetwork {
+    /// Reads the pair; `None` unless both are given and valid.
     fn read<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<Address>, Damage> {
         const ADDRESS: &str = "an address";
         const NETWORK: &str = "a network";
@@ -315,9 +313,9 @@ impl Pair {
     }
 }
 
-/// `arxNormalizeAddress`: the one spelling of an address, NULL where it is not valid or not there.
+/// `arxNormalizeAddress`: the canonical spelling of an address, NULL for an invalid or missing one.
 #[derive(Debug, Default)]
-pub struct NormalizeAddress(Pair);
+pub(crate) struct NormalizeAddress(AddressAndNetwork);
 
 impl RowFunction for NormalizeAddress {
     fn row<R: Read>(&mut self, input: &mut Input<R>, answers: &mut Vec<u8>) -> Result<(), Damage> {
@@ -332,14 +330,14 @@ impl RowFunction for NormalizeAddress {
     }
 }
 
-/// `arxAddressValid`: 1 for an address that is valid on the network, else 0: NULL is none either.
+/// `arxAddressValid`: 1 for an address that is valid on the network, else 0, also for NULL.
 #[derive(Debug, Default)]
-pub struct AddressValid(Pair);
+pub(crate) struct AddressValid(AddressAndNetwork);
 
 impl RowFunction for AddressValid {
     fn row<R: Read>(&mut self, input: &mut Input<R>, answers: &mut Vec<u8>) -> Result<(), Damage> {
-        let valid = self.0.read(input)?.is_some();
-        answers.push(u8::from(valid));
+        let is_valid = self.0.read(input)?.is_some();
+        answers.push(u8::from(is_valid));
         Ok(())
     }
 }

@@ -1,18 +1,20 @@
-//! Functions for ClickHouse: the program `arx-udf` answers them, `arx-sidecar clickhouse install-udfs` installs it.
+//! Functions for ClickHouse: the program `arx-udf` answers them, `arx-sidecar clickhouse
+//! install-udfs` installs it. This package knows no server and no network.
 //!
 //! | module | owns |
 //! |---|---|
-//! | `protocol` | chunks of RowBinary, and what can be wrong with them |
+//! | `protocol` | chunks of RowBinary, and how they can be malformed |
 //! | `functions` | names, types and answers |
-//! | `models` | what they judge by |
-//! | `vectors` | what each must say: for `arx-udf --self-test`, and for the check after an installation |
+//! | `models` | the scorecard and the thresholds that the functions apply |
+//! | `vectors` | questions with known answers, for `arx-udf --self-test` and for the check after an installation |
 //! | `program` | the command line of `arx-udf` |
-//! | `inherited` | open files of ClickHouse's own that its processes get |
+//! | `inherited` | file descriptors that ClickHouse leaves open in its processes |
+#![warn(unreachable_pub)]
 
 mod functions;
 mod inherited;
 mod models;
-pub mod program;
+mod program;
 mod protocol;
 #[cfg(test)]
 mod tests;
@@ -21,4 +23,6 @@ mod vectors;
 pub use functions::Function;
 pub use inherited::close_inherited;
 pub use models::{Models, UdfError};
-pub use vectors::{NULL, Vector, known as known_answers};
+pub use program::{Arguments, run};
+pub use protocol::{Damage, ServeError};
+pub use vectors::{NULL, Vector, known_answers};

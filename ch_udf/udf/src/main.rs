@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use arx_udf::close_inherited;
-use arx_udf::program::{Arguments, run};
+use arx_udf::{Arguments, close_inherited, run};
 use clap::Parser;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! What the functions judge by, and answering with it.
+//! The scorecard and the thresholds that the functions apply, and answering with them.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -14,62 +14,50 @@ use crate::functions::{
 };
 use crate::protocol::{ServeError, serve};
 
-/// Why `arx-udf` cannot answer.
+/// A failure of `arx-udf`.
 #[derive(Debug, Error)]
 pub enum UdfError {
-    /// A file cannot be read.
     #[error("read {path}")]
     File {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// Not a scorecard, or not one over the features of this version.
+    /// The scorecard is malformed, or names other features than this version computes.
     #[error(transparent)]
     Scorecard(#[from] ScorecardError),
-    /// Not thresholds.
     #[error("thresholds are not readable")]
     Thresholds(#[from] serde_json::Error),
     /// Standard input or output is closed.
-    #[error("standard input and output are needed")]
+    #[error("standard input and output must be open")]
     Streams(#[source] std::io::Error),
-    /// The input is damaged or the output lost.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// A function answers wrongly.
     #[error("{wrong} of {asked} answers are wrong")]
-    SelfTest {
-        /// Wrong answers.
-        wrong: usize,
-        /// Answers asked for.
-        asked: usize,
-    },
-    /// No function was named.
+    SelfTest { wrong: usize, asked: usize },
     #[error("no function was named")]
     NoFunction,
 }
 
-/// What the functions judge by.
+/// The documents that the functions apply.
 #[derive(Debug, Clone)]
 pub struct Models {
-    /// For risk.
+    /// Scores risk.
     pub scorecard: Scorecard,
-    /// For behaviour.
+    /// Classifies behaviour.
     pub thresholds: Thresholds,
 }
 
 impl Models {
-    /// Those compiled in.
+    /// Returns the compiled-in documents.
     ///
     /// # Errors
-    /// None, as a test proves.
+    /// Never: a test reads the compiled-in documents.
     pub fn compiled_in() -> Result<Self, UdfError> {
         Ok(Self { scorecard: compiled_in()?, thresholds: Thresholds::default() })
     }
 
-    /// From their documents; what is not given is what is compiled in.
+    /// Parses the given documents; an absent one is the compiled-in one.
     ///
     /// # Errors
     /// [`UdfError::Scorecard`], [`UdfError::Thresholds`].
@@ -82,7 +70,7 @@ impl Models {
         Ok(models)
     }
 
-    /// Answers all that comes from `source`.
+    /// Answers every row of `source` until its end.
     ///
     /// # Errors
     /// [`UdfError::Serve`].

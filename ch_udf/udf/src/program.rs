@@ -1,4 +1,5 @@
-//! The command line of `arx-udf`, which ClickHouse starts once for each member of a function's pool and feeds through pipes.
+//! The command line of `arx-udf`. ClickHouse starts one process for each member of a function's
+//! pool, and talks to it through pipes.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -10,36 +11,37 @@ use nix::fcntl::{FcntlArg, fcntl};
 use crate::functions::Function;
 use crate::models::{Models, UdfError};
 use crate::protocol::BUFFER;
-use crate::vectors;
+use crate::vectors::known_answers;
 
-/// Answers an ARX function for ClickHouse: chunks of RowBinary on standard input, one answer a row on standard output.
+/// Answers an ARX function for ClickHouse: chunks of RowBinary on standard input, one answer per
+/// row on standard output.
 #[derive(Debug, Parser)]
 #[command(name = "arx-udf", version)]
 pub struct Arguments {
     /// The function
     #[arg(value_enum, required_unless_present = "self_test")]
-    pub function: Option<Function>,
-    /// Scorecard as JSON [default: the one compiled in]
+    function: Option<Function>,
+    /// Scorecard as JSON [default: the compiled-in one]
     #[arg(long, value_name = "FILE", env = "ARX_UDF_SCORECARD")]
-    pub scorecard: Option<PathBuf>,
-    /// Thresholds of wallet types as JSON [default: those compiled in]
+    scorecard: Option<PathBuf>,
+    /// Thresholds of wallet types as JSON [default: the compiled-in ones]
     #[arg(long, value_name = "FILE", env = "ARX_UDF_THRESHOLDS")]
-    pub thresholds: Option<PathBuf>,
-    /// The files are in the folder of this program
+    thresholds: Option<PathBuf>,
+    /// Paths of files are relative to the folder of this program
     #[arg(long)]
-    pub beside: bool,
-    /// Ask every function (or this one) what is known, and say whether it answers right
+    beside: bool,
+    /// Ask every function (or this one) questions with known answers, and report wrong answers
     #[arg(long)]
-    pub self_test: bool,
-    /// Not looked at: another value makes ClickHouse start the program anew
+    self_test: bool,
+    /// Ignored: a new value makes ClickHouse restart the program
     #[arg(long, hide = true)]
-    pub revision: Option<String>,
+    revision: Option<String>,
 }
 
-/// Does what the command line says.
+/// Runs the command line.
 ///
 /// # Errors
-/// [`UdfError`].
+/// Every [`UdfError`].
 pub fn run(arguments: &Arguments) -> Result<(), UdfError> {
     let read = |path: &Option<PathBuf>| path.as_deref().map(|path| read(path, arguments.beside)).transpose();
     let (scorecard, thresholds) = (read(&arguments.scorecard)?, read(&arguments.thresholds)?);
@@ -48,9 +50,9 @@ pub fn run(arguments: &Arguments) -> Result<(), UdfError> {
         return self_test(&models, arguments.function);
     }
     let function = arguments.function.ok_or(UdfError::NoFunction)?;
-    // The files themselves: the standard library's buffers are small, and look for ends of lines.
+    // Bypasses the standard library's buffers, which are small and search for line ends.
     let file = |fd: std::os::fd::BorrowedFd<'_>| {
-        // As much at a time as the kernel allows; with less it works as well.
+        // A larger pipe is faster; failing to enlarge it is harmless.
         let _ = fcntl(fd, FcntlArg::F_SETPIPE_SZ(BUFFER as libc::c_int));
         fd.try_clone_to_owned().map(File::from).map_err(UdfError::Streams)
     };
@@ -64,25 +66,25 @@ fn read(path: &Path, beside: bool) -> Result<String, UdfError> {
     std::fs::read_to_string(&path).map_err(|source| UdfError::File { path, source })
 }
 
-/// Says a line for each function.
+/// Prints a line for each function.
 fn self_test(models: &Models, only: Option<Function>) -> Result<(), UdfError> {
     let (mut asked, mut wrong) = (0, 0);
-    for of_function in vectors::known(models)?.chunk_by(|a, b| a.function == b.function) {
-        let Some(function) = of_function.first().map(|vector| vector.function) else { continue };
+    for vectors in known_answers(models)?.chunk_by(|a, b| a.function == b.function) {
+        let Some(function) = vectors.first().map(|vector| vector.function) else { continue };
         if only.is_some_and(|only| only != function) {
             continue;
         }
         let mut faults = Vec::new();
-        for vector in of_function {
+        for vector in vectors {
             asked += 1;
             let answer = vector.ask(models)?;
-            if !vector.is_right(&answer) {
+            if !vector.matches(&answer) {
                 faults.push(format!("{} is {answer}, not {}", vector.sql, vector.expected));
             }
         }
         wrong += faults.len();
         let outcome = if faults.is_empty() { "ok".to_owned() } else { format!("WRONG: {}", faults.join("; ")) };
-        println!("{} ({} answers): {outcome}", function.sql_name(), of_function.len());
+        println!("{} ({} answers): {outcome}", function.sql_name(), vectors.len());
     }
     if wrong > 0 { Err(UdfError::SelfTest { wrong, asked }) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Whatever comes in: as many answers as rows, right ones, or an error and no more answers than rows.
+//! For any input: one correct answer for each row, or an error and no more answers than rows.
 
 use std::io::{self, Read};
 
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::functions::Function;
 use super::models::{Models, UdfError};
 use super::protocol::{put_length, put_text};
-use super::vectors::{known, put_features};
+use super::vectors::{known_answers, put_features};
 
 fn models() -> &'static Models {
     static MODELS: std::sync::OnceLock<Models> = std::sync::OnceLock::new();
@@ -22,28 +22,28 @@ fn ask(function: Function, input: &[u8]) -> (Vec<u8>, Result<(), String>) {
     ask_in_pieces(function, input, usize::MAX)
 }
 
-/// Answers to an input that arrives in pieces of so many bytes.
-fn ask_in_pieces(function: Function, input: &[u8], most: usize) -> (Vec<u8>, Result<(), String>) {
+/// Returns the answers to an input that arrives in pieces of at most `piece_bytes`.
+fn ask_in_pieces(function: Function, input: &[u8], piece_bytes: usize) -> (Vec<u8>, Result<(), String>) {
     let mut answers = Vec::new();
-    let outcome = models().answer(function, Pieces { rest: input, most }, &mut answers);
+    let outcome = models().answer(function, Pieces { rest: input, piece_bytes }, &mut answers);
     (answers, outcome.map_err(|error: UdfError| format!("{:#}", anyhow::Error::from(error))))
 }
 
 struct Pieces<'b> {
     rest: &'b [u8],
-    most: usize,
+    piece_bytes: usize,
 }
 
 impl Read for Pieces<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (piece, rest) = self.rest.split_at(self.rest.len().min(self.most).min(buffer.len()));
+        let (piece, rest) = self.rest.split_at(self.rest.len().min(self.piece_bytes).min(buffer.len()));
         buffer[..piece.len()].copy_from_slice(piece);
         self.rest = rest;
         Ok(piece.len())
     }
 }
 
-/// Rows in an answer, if it holds nothing but rows.
+/// Counts the rows of an answer; `None` if it is malformed.
 fn count(function: Function, mut answers: &[u8]) -> Option<u64> {
     fn text(bytes: &[u8]) -> Option<&[u8]> {
         let (mut length, mut at) = (0, 0);
@@ -76,7 +76,7 @@ fn function() -> impl Strategy<Value = Function> {
     prop::sample::select(Function::value_variants())
 }
 
-/// A value as wallets have them, or none.
+/// A typical value, an extreme one, or an undefined one.
 fn feature() -> impl Strategy<Value = f64> {
     prop_oneof![2 => Just(f64::NAN), 2 => 0.0..1.0, 2 => 0.0..1e7, 1 => any::<f64>(), 1 => Just(f64::INFINITY)]
 }
@@ -93,31 +93,31 @@ fn chunk(rows: &[Option<Row>]) -> Vec<u8> {
 }
 
 #[test]
-fn every_function_says_what_is_known() {
-    for vector in known(models()).unwrap() {
+fn every_function_gives_the_known_answers() {
+    for vector in known_answers(models()).unwrap() {
         let answer = vector.ask(models()).unwrap();
-        assert!(vector.is_right(&answer), "{}: {answer}, not {}", vector.sql, vector.expected);
+        assert!(vector.matches(&answer), "{}: {answer}, not {}", vector.sql, vector.expected);
     }
 }
 
 #[test]
-fn damage_is_named_with_its_place() {
+fn malformed_input_is_reported_with_its_position() {
     let cut = |chunk: &[u8]| chunk[..chunk.len() - 1].to_vec();
     let full = chunk(&[Some([1.0; NAMES.len()])]);
     let cases: Vec<(Function, Vec<u8>, &str)> = vec![
-        (Function::RiskScore, b"nonsense".to_vec(), "chunk 1: a chunk begins with its number of rows"),
-        (Function::RiskScore, b"\n".to_vec(), "chunk 1: a chunk begins with its number of rows"),
+        (Function::RiskScore, b"nonsense".to_vec(), "chunk 1: a chunk must begin with its number of rows"),
+        (Function::RiskScore, b"\n".to_vec(), "chunk 1: a chunk must begin with its number of rows"),
         (Function::RiskScore, b"12".to_vec(), "chunk 1: the input ends in the middle of a chunk's number of rows"),
-        (Function::RiskScore, b"99999999999999999999\n".to_vec(), "beyond 64 bits"),
+        (Function::RiskScore, b"99999999999999999999\n".to_vec(), "exceeds 64 bits"),
         (Function::RiskScore, b"2\n\0".to_vec(), "chunk 1, row 2 of 2: the input ends in the middle of an array"),
-        (Function::RiskScore, b"0\n1\n\0 ".to_vec(), "chunk 3: a chunk begins with its number"),
-        (Function::RiskScore, [b"1\n".as_slice(), &[71]].concat(), "an array of 71 features, where 72 are needed"),
-        (Function::RiskScore, [b"1\n".as_slice(), &[0xff; 12]].concat(), "no variable-length integer"),
+        (Function::RiskScore, b"0\n1\n\0 ".to_vec(), "chunk 3: a chunk must begin with its number"),
+        (Function::RiskScore, [b"1\n".as_slice(), &[71]].concat(), "an array of 71 features, must have 72"),
+        (Function::RiskScore, [b"1\n".as_slice(), &[0xff; 12]].concat(), "not a variable-length integer"),
         (Function::RiskScore, cut(&full), "row 1 of 1: the input ends in the middle of a feature"),
         (Function::RiskScore, [b"1\n\x48".as_slice(), &[7; 72 * 9]].concat(), "a feature begins with byte 0x07"),
         (Function::RiskScore, b"1\n\x48\x07".to_vec(), "a feature begins with byte 0x07"),
         (Function::WalletType, b"1\n12345678\x02".to_vec(), "volume begins with byte 0x02"),
-        (Function::AddressValid, b"1\n\0\xff\xff\xff\xff\x7f".to_vec(), "an address of 34359738367 bytes"),
+        (Function::AddressValid, b"1\n\0\xff\xff\xff\xff\x7f".to_vec(), "an address has 34359738367 bytes"),
         (Function::AddressValid, b"1\n\0\xff\xff\xff\xff\x01ab".to_vec(), "in the middle of an address"),
     ];
     for (function, input, expected) in cases {
@@ -128,7 +128,7 @@ fn damage_is_named_with_its_place() {
 }
 
 #[test]
-fn answers_larger_than_the_buffer_are_whole() {
+fn answers_larger_than_the_buffer_are_complete() {
     let rows = vec![Some([1.0; NAMES.len()]); 200];
     let (answers, outcome) = ask(Function::RiskExplain, &chunk(&rows));
     outcome.unwrap();
@@ -137,7 +137,7 @@ fn answers_larger_than_the_buffer_are_whole() {
 }
 
 #[test]
-fn the_end_of_a_long_text_is_read_and_the_text_is_no_address() {
+fn a_long_text_is_read_to_its_end_and_is_not_an_address() {
     let mut input = b"2\n".to_vec();
     for text in ["x".repeat(3 << 20).as_str(), "x"] {
         input.push(0);
@@ -150,7 +150,7 @@ fn the_end_of_a_long_text_is_read_and_the_text_is_no_address() {
 
 proptest! {
     #[test]
-    fn rows_in_whatever_pieces_get_the_scores_of_the_domain(
+    fn rows_that_arrive_in_pieces_get_the_scores_of_the_domain(
         chunks in prop::collection::vec(prop::collection::vec(row(), 0..8), 0..4),
         piece in 1..2000_usize,
     ) {
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn addresses_are_those_of_the_domain(
+    fn addresses_are_validated_as_in_the_domain(
         pairs in prop::collection::vec((prop::option::weighted(0.9, "\\PC{0,50}|0x[0-9a-f]{40}"), "ethereum|doge|tron|\\PC{0,4}"), 0..20),
     ) {
         let mut input = format!("{}\n", pairs.len()).into_bytes();
@@ -180,44 +180,44 @@ proptest! {
             address.iter().for_each(|address| put_text(&mut input, address.as_bytes()));
             input.push(0);
             put_text(&mut input, network.as_bytes());
-            let of = Network::parse(network).ok();
-            let found = address.as_ref().zip(of).and_then(|(address, network)| Address::parse(address, &network).ok());
-            expected.push(u8::from(found.is_some()));
+            let network = Network::parse(network).ok();
+            let valid = address.as_ref().zip(network).and_then(|(address, network)| Address::parse(address, &network).ok());
+            expected.push(u8::from(valid.is_some()));
         }
         prop_assert_eq!(ask(Function::AddressValid, &input), (expected, Ok(())));
     }
 
     #[test]
-    fn whatever_comes_in_no_answer_is_too_many(function in function(), bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn no_input_gets_more_answers_than_rows(function in function(), bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let rows = 5_u64;
         let input = [format!("{rows}\n").into_bytes(), bytes].concat();
         let (answers, outcome) = ask(function, &input);
-        let found = count(function, &answers);
-        // what is left after five rows may be a chunk of its own
-        prop_assert!(found.is_some_and(|found| outcome.is_err() || found >= rows), "{answers:?}");
-        // and without a header of its own
+        let answered = count(function, &answers);
+        // The bytes after five rows may form another chunk.
+        prop_assert!(answered.is_some_and(|answered| outcome.is_err() || answered >= rows), "{answers:?}");
+        // The same without a header.
         let (answers, _) = ask(function, &input[2..]);
         prop_assert!(count(function, &answers).is_some(), "{answers:?}");
     }
 
     #[test]
-    fn a_chunk_that_is_cut_short_or_changed_never_gets_a_row_too_many(
+    fn a_truncated_or_changed_chunk_never_gets_more_answers_than_rows(
         rows in prop::collection::vec(row(), 1..6), at in any::<prop::sample::Index>(), byte in any::<u8>(),
     ) {
         let whole = chunk(&rows);
         let (answers, outcome) = ask(Function::RiskScore, &whole[..at.index(whole.len())]);
-        // cut at the very beginning there is nothing to answer
+        // An empty input has nothing to answer.
         prop_assert!(outcome.is_err() || answers.is_empty());
         let mut changed = whole.clone();
-        let place = 2 + at.index(whole.len() - 2);
-        changed[place] = byte;
+        let index = 2 + at.index(whole.len() - 2);
+        changed[index] = byte;
         let (answers, outcome) = ask(Function::RiskScore, &changed);
-        let found = count(Function::RiskScore, &answers);
-        prop_assert!(found == Some(rows.len() as u64) || outcome.is_err(), "{found:?} {outcome:?}");
+        let answered = count(Function::RiskScore, &answers);
+        prop_assert!(answered == Some(rows.len() as u64) || outcome.is_err(), "{answered:?} {outcome:?}");
     }
 
     #[test]
-    fn lengths_of_any_size_are_read_as_written(length in any::<u64>()) {
+    fn lengths_of_any_size_are_read_back(length in any::<u64>()) {
         let mut input = b"1\n".to_vec();
         put_length(&mut input, usize::try_from(length).unwrap());
         let error = ask(Function::RiskScore, &input).1;

@@ -1,5 +1,6 @@
-//! What each function must say to what: asked of the code itself by `arx-udf --self-test`, and of ClickHouse after an installation. The
-//! answers expected are the domain's, by a way that knows no bytes.
+//! Questions with known answers: `arx-udf --self-test` asks them of this program, and the check
+//! after an installation asks them of ClickHouse. The expected answers come from the domain,
+//! without the byte formats.
 
 use arx_core::address::{Address, Network};
 use arx_core::behaviour::{Activity, WalletType};
@@ -8,12 +9,11 @@ use arx_core::risk::{Known, judge, reasons};
 
 use crate::functions::{Function, code};
 use crate::models::{Models, UdfError};
-use crate::protocol::put_text;
+use crate::protocol::{put_length, put_text};
 
-/// One question and its answer.
+/// A question with its answer.
 #[derive(Debug, Clone)]
 pub struct Vector {
-    /// Whom it is asked.
     pub function: Function,
     /// The question as an SQL expression.
     pub sql: String,
@@ -23,24 +23,25 @@ pub struct Vector {
     pub expected: String,
 }
 
-/// The text of an answer that is NULL.
+/// Text of a NULL answer.
 pub const NULL: &str = "NULL";
 
 impl Vector {
-    /// Asks the code of this program; returns the answer as text.
+    /// Asks this program, and returns the answer as text.
     ///
     /// # Errors
     /// [`UdfError::Serve`].
-    pub fn ask(&self, models: &Models) -> Result<String, UdfError> {
+    pub(crate) fn ask(&self, models: &Models) -> Result<String, UdfError> {
         let question = [b"1\n", self.row.as_slice()].concat();
         let mut answer = Vec::new();
         models.answer(self.function, question.as_slice(), &mut answer)?;
-        Ok(shown(self.function, &answer))
+        Ok(answer_text(self.function, &answer))
     }
 
-    /// Whether an answer is the one expected: as numbers, where both are, for there are several ways to write one.
+    /// Returns whether an answer is the expected one. Numbers are compared as numbers: they have
+    /// several spellings.
     #[must_use]
-    pub fn is_right(&self, answer: &str) -> bool {
+    pub fn matches(&self, answer: &str) -> bool {
         match (answer.parse::<f64>(), self.expected.parse::<f64>()) {
             (Ok(answer), Ok(expected)) => answer.to_bits() == expected.to_bits(),
             _ => answer == self.expected,
@@ -48,9 +49,9 @@ impl Vector {
     }
 }
 
-/// An answer in RowBinary as text.
-fn shown(function: Function, answer: &[u8]) -> String {
-    let damaged = || format!("no answer: {answer:?}");
+/// Converts an answer in RowBinary to text.
+fn answer_text(function: Function, answer: &[u8]) -> String {
+    let malformed = || format!("malformed answer: {answer:?}");
     match (function, answer) {
         (Function::RiskScore | Function::RiskProbability | Function::NormalizeAddress, [1]) => NULL.to_owned(),
         (Function::RiskScore, [0, a, b, c, d]) => {
@@ -58,63 +59,64 @@ fn shown(function: Function, answer: &[u8]) -> String {
             format!("{}.{}", tenths / 10, tenths % 10)
         }
         (Function::RiskProbability, [0, value @ ..]) => {
-            value.try_into().map_or_else(|_| damaged(), |bytes| f64::from_le_bytes(bytes).to_string())
+            value.try_into().map_or_else(|_| malformed(), |bytes| f64::from_le_bytes(bytes).to_string())
         }
-        (Function::NormalizeAddress, [0, text @ ..]) => text_of(text).unwrap_or_else(damaged),
-        (Function::RiskExplain, text) => text_of(text).unwrap_or_else(damaged),
+        (Function::NormalizeAddress, [0, text @ ..]) => string(text).unwrap_or_else(malformed),
+        (Function::RiskExplain, text) => string(text).unwrap_or_else(malformed),
         (Function::WalletType, [answer]) => {
             let class = WalletType::ALL.into_iter().find(|class| code(*class).to_le_bytes() == [*answer]);
-            class.map_or_else(damaged, |class| class.as_str().to_owned())
+            class.map_or_else(malformed, |class| class.as_str().to_owned())
         }
         (Function::AddressValid, [valid]) => valid.to_string(),
-        _ => damaged(),
+        _ => malformed(),
     }
 }
 
-/// A `String` that is all there is.
-fn text_of(bytes: &[u8]) -> Option<String> {
+/// Parses bytes that hold exactly one `String`.
+fn string(bytes: &[u8]) -> Option<String> {
     let length_bytes = 1 + bytes.iter().position(|byte| *byte < 0x80)?;
     let text = str::from_utf8(bytes.get(length_bytes..)?).ok()?;
-    let mut again = Vec::new();
-    put_text(&mut again, text.as_bytes());
-    (again == bytes).then(|| text.to_owned())
+    let mut encoded = Vec::new();
+    put_text(&mut encoded, text.as_bytes());
+    (encoded == bytes).then(|| text.to_owned())
 }
 
-/// Every vector, function by function.
+/// Returns all vectors, ordered by function.
 ///
 /// # Errors
 /// [`UdfError::Scorecard`] for a scorecard over other features.
-pub fn known(models: &Models) -> Result<Vec<Vector>, UdfError> {
+pub fn known_answers(models: &Models) -> Result<Vec<Vector>, UdfError> {
     let mut all = Vec::new();
     for function in [Function::RiskScore, Function::RiskProbability, Function::RiskExplain] {
         for row in rows() {
-            all.push(of_features(models, function, row.as_ref())?);
+            all.push(features_vector(models, function, row.as_ref())?);
         }
     }
     for activity in activities() {
-        all.push(of_activity(models, &activity));
+        all.push(activity_vector(models, &activity));
     }
     for function in [Function::NormalizeAddress, Function::AddressValid] {
-        all.extend(PAIRS.iter().map(|(address, network)| of_pair(function, *address, *network)));
+        all.extend(ADDRESSES.iter().map(|(address, network)| address_vector(function, *address, *network)));
     }
     Ok(all)
 }
 
-/// Nothing known; all undefined; all zero; values of every size with gaps.
+/// Rows of features: of an unknown wallet, all undefined, all zero, and values of many sizes with
+/// gaps.
 fn rows() -> [Option<Row>; 4] {
     let mut mixed = [f64::NAN; NAMES.len()];
-    for (place, number) in mixed.iter_mut().zip(0_u32..) {
+    for (value, number) in mixed.iter_mut().zip(0_u32..) {
         if number % 5 != 3 {
-            *place = f64::from(number * 37 % 101) / f64::from(1_u32 << (number % 9));
+            *value = f64::from(number * 37 % 101) / f64::from(1_u32 << (number % 9));
         }
     }
     [None, Some([f64::NAN; NAMES.len()]), Some([0.0; NAMES.len()]), Some(mixed)]
 }
 
-/// A row of features in RowBinary; undefined ones are NULL.
-pub(super) fn put_features(bytes: &mut Vec<u8>, row: Option<&[f64]>) {
+/// Appends a row of features in RowBinary; undefined features are NULL.
+pub(crate) fn put_features(bytes: &mut Vec<u8>, row: Option<&[f64]>) {
     let row = row.unwrap_or_default();
-    super::protocol::put_length(bytes, row.len());
+    put_length(bytes, row.len());
     for value in row {
         put_nullable(bytes, (!value.is_nan()).then_some(value.to_le_bytes()));
     }
@@ -125,7 +127,7 @@ fn put_nullable<const N: usize>(bytes: &mut Vec<u8>, value: Option<[u8; N]>) {
     bytes.extend(value.into_iter().flatten());
 }
 
-fn of_features(models: &Models, function: Function, row: Option<&Row>) -> Result<Vector, UdfError> {
+fn features_vector(models: &Models, function: Function, row: Option<&Row>) -> Result<Vector, UdfError> {
     let bound = models.scorecard.bind(&NAMES)?;
     let known = Known { seen: row.map(|row| (row, Coverage::FULL)), ..Known::default() };
     let judged = judge(&bound, &known);
@@ -136,16 +138,16 @@ fn of_features(models: &Models, function: Function, row: Option<&Row>) -> Result
     };
     let mut bytes = Vec::new();
     put_features(&mut bytes, row.map(Row::as_slice));
-    let shown = |value: &f64| if value.is_nan() { NULL.to_owned() } else { format!("{value:?}") };
-    let values: Vec<String> = row.map_or_else(Vec::new, |row| row.iter().map(shown).collect());
-    // without the type an array of nothing but NULL has none
+    let literal = |value: &f64| if value.is_nan() { NULL.to_owned() } else { format!("{value:?}") };
+    let values: Vec<String> = row.map_or_else(Vec::new, |row| row.iter().map(literal).collect());
+    // An array of NULLs alone has no type in SQL.
     let sql = format!("{}(CAST([{}], 'Array(Nullable(Float64))'))", function.sql_name(), values.join(", "));
     Ok(Vector { function, sql, row: bytes, expected })
 }
 
 fn activities() -> [Activity; 5] {
     const COIN: i128 = 1_000_000_000_000_000_000;
-    let one = Activity {
+    let trader = Activity {
         transactions: 101,
         volume: Some(101 * COIN),
         priced: None,
@@ -153,15 +155,15 @@ fn activities() -> [Activity; 5] {
         recipients: 51,
     };
     [
-        Activity { volume: Some(101 * 10_000 * COIN + 1), ..one },
-        one,
-        Activity { mean_gas_price: Some(20e9), ..one },
-        Activity { volume: None, mean_gas_price: None, recipients: 50, ..one },
+        Activity { volume: Some(101 * 10_000 * COIN + 1), ..trader },
+        trader,
+        Activity { mean_gas_price: Some(20e9), ..trader },
+        Activity { volume: None, mean_gas_price: None, recipients: 50, ..trader },
         Activity::default(),
     ]
 }
 
-fn of_activity(models: &Models, activity: &Activity) -> Vector {
+fn activity_vector(models: &Models, activity: &Activity) -> Vector {
     let Activity { transactions, volume, mean_gas_price, recipients, priced: _ } = *activity;
     let mut row = transactions.to_le_bytes().to_vec();
     put_nullable(&mut row, volume.map(i128::to_le_bytes));
@@ -178,15 +180,15 @@ fn of_activity(models: &Models, activity: &Activity) -> Vector {
     Vector { function: Function::WalletType, sql, row, expected }
 }
 
-/// Units of 10⁻¹⁸ as a decimal number.
+/// Formats units of 10⁻¹⁸ as a decimal number.
 fn coins(units: i128) -> String {
     let units = format!("{units:019}");
-    let (whole, rest) = units.split_at(units.len() - 18);
-    format!("{whole}.{rest}")
+    let (whole, fraction) = units.split_at(units.len() - 18);
+    format!("{whole}.{fraction}")
 }
 
-/// Addresses and networks, right, wrong and missing.
-const PAIRS: [(Option<&str>, Option<&str>); 9] = [
+/// Addresses with networks: valid, invalid and missing.
+const ADDRESSES: [(Option<&str>, Option<&str>); 9] = [
     (Some("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"), Some("ETH")),
     (Some("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD"), Some("ethereum")),
     (Some("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"), Some("bitcoin")),
@@ -198,7 +200,7 @@ const PAIRS: [(Option<&str>, Option<&str>); 9] = [
     (Some("anything"), None),
 ];
 
-fn of_pair(function: Function, address: Option<&str>, network: Option<&str>) -> Vector {
+fn address_vector(function: Function, address: Option<&str>, network: Option<&str>) -> Vector {
     let parsed = address
         .zip(network)
         .and_then(|(address, network)| Address::parse(address, &Network::parse(network).ok()?).ok());

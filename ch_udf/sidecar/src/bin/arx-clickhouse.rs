@@ -1,22 +1,25 @@
-//! Starts the embedded ClickHouse engine on this machine and serves HTTP and the native protocol on the loopback address.
+//! Runs the embedded ClickHouse engine, which serves HTTP and the native protocol on the loopback
+//! address.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use arx_sidecar::servers::engine::{LaunchOptions, run};
+use arx_sidecar::Chain;
+use arx_sidecar::engine::{LaunchOptions, run};
 use clap::Parser;
 
 /// Runs the embedded ClickHouse engine until SIGTERM or Ctrl-C.
 ///
-/// The engine's folder holds its tables, a private password file for the user `arx`, and, while the engine answers,
-/// `endpoint.json` with the process id and the ports.
+/// The engine's folder holds its tables, a private password file for the user `arx`, and, while the
+/// engine answers, `endpoint.json` with the process id and the ports.
 #[derive(Debug, Parser)]
 #[command(name = "arx-clickhouse", version)]
 struct Arguments {
     /// Folder of the engine; one process at a time may use it
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// libchdb.so [env: ARX_LIBCHDB; default: next to this program, then the project's .tools folder]
+    /// libchdb.so [env: ARX_LIBCHDB; default: next to this program, then the project's .tools
+    /// folder]
     #[arg(long, value_name = "FILE")]
     lib: Option<PathBuf>,
     /// HTTP port; 0 takes a free one
@@ -25,7 +28,7 @@ struct Arguments {
     /// Port of the native protocol; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     tcp_port: u16,
-    /// End when this process, which must be the parent, ends
+    /// End together with this process, which must be the parent
     #[arg(long, value_name = "PID")]
     with_parent: Option<i32>,
 }
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("arx-clickhouse: {:#}", anyhow::Error::from(error));
+            eprintln!("arx-clickhouse: {}", Chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,5 @@
-//! A cache-aside read: Redis first, then PostgreSQL, then Redis is filled. Without Redis the answer comes from PostgreSQL.
+//! Cache-aside reads: from Redis, or else from PostgreSQL and into Redis. Without Redis, PostgreSQL
+//! answers.
 
 use std::time::{Duration, Instant};
 
@@ -9,26 +10,24 @@ use crate::error::{Chain, SidecarError};
 use crate::servers::postgres;
 use crate::settings::Settings;
 
-/// A profile, where it came from, and how long it took (connecting to Redis not counted).
+/// A profile with its origin.
 #[derive(Debug)]
-pub struct Lookup {
-    /// The profile.
-    pub profile: Profile,
-    /// Where it came from.
-    pub origin: Origin,
-    /// How long the read took.
-    pub elapsed: Duration,
+pub(crate) struct Lookup {
+    pub(crate) profile: Profile,
+    pub(crate) origin: Origin,
+    /// Duration of the read, without connecting to Redis.
+    pub(crate) elapsed: Duration,
 }
 
 /// Reads a wallet's profile.
 ///
 /// # Errors
-/// What PostgreSQL says; trouble with Redis is only warned of.
-pub async fn lookup(settings: &Settings, key: &WalletKey) -> Result<Lookup, SidecarError> {
+/// Those of PostgreSQL; an error of Redis is only a warning.
+pub(crate) async fn lookup(settings: &Settings, key: &WalletKey) -> Result<Lookup, SidecarError> {
     let warn = |error: &SidecarError| {
         tracing::warn!(error = %Chain(error), "the cache cannot be used; reading from PostgreSQL");
     };
-    let cache = match ProfileCache::connect(&settings.redis_url, settings.profile_ttl_seconds).await {
+    let cache = match ProfileCache::connect(settings).await {
         Ok(cache) => Some(cache),
         Err(error) => {
             warn(&error);
@@ -45,7 +44,7 @@ pub async fn lookup(settings: &Settings, key: &WalletKey) -> Result<Lookup, Side
             return Ok(Lookup { profile: *profile, origin: Origin::Cache, elapsed: started.elapsed() });
         }
         Ok(CachedProfile::Missing(token)) => Some(token),
-        Ok(CachedProfile::Late) => None,
+        Ok(CachedProfile::TimedOut) => None,
         Err(error) => {
             warn(&error);
             None
@@ -55,7 +54,7 @@ pub async fn lookup(settings: &Settings, key: &WalletKey) -> Result<Lookup, Side
         Ok(profile) => profile,
         Err(error) => {
             if let Some(token) = &token {
-                // the lock would expire by itself; the error of PostgreSQL is the one to report
+                // The lock would expire anyway; the error of PostgreSQL is the one to report.
                 let _ = cache.release(key, token).await;
             }
             return Err(error);
@@ -68,6 +67,6 @@ pub async fn lookup(settings: &Settings, key: &WalletKey) -> Result<Lookup, Side
 }
 
 async fn from_postgres(settings: &Settings, key: &WalletKey) -> Result<Profile, SidecarError> {
-    let connection = postgres::connect(&settings.postgres_url).await?;
+    let connection = postgres::connect(settings).await?;
     load_profile(&connection.client, key).await
 }

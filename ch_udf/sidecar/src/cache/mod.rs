@@ -1,5 +1,6 @@
-//! Wallet profiles in Redis: read cache-aside, set by version, annotated by write-behind. Owns the names of keys (`keys`), the
-//! profile itself (`profile`), the cache (`store`) and the consumer that brings annotations into PostgreSQL (`write_behind`).
+//! Wallet profiles in Redis: read cache-aside, written by version, annotated by write-behind. Owns
+//! the names of keys (`keys`), the profile itself (`profile`), the cache (`store`), reading through
+//! it (`lookup`), and the consumer that brings annotations into PostgreSQL (`write_behind`).
 
 mod keys;
 mod lookup;
@@ -7,11 +8,12 @@ mod profile;
 mod store;
 mod write_behind;
 
-pub use keys::{SHARDS, WalletKey, shard_keys};
-pub use lookup::{Lookup, lookup};
-pub use profile::{Annotation, Profile, Risk, load_profile};
-pub use store::{CachedProfile, Origin, ProfileCache};
-pub use write_behind::{Drained, Writer};
+pub(crate) use keys::{SHARDS, WalletKey, shard_keys};
+pub(crate) use lookup::lookup;
+pub(crate) use profile::Annotation;
+pub(crate) use store::ProfileCache;
+pub(crate) use write_behind::{Drained, Writer};
 
-/// Channel on which applied changes are announced as `network address version`, for caches inside other processes.
-pub const INVALIDATIONS: &str = "arx:invalidate";
+/// Channel on which applied changes are announced as `network address version`, for caches in other
+/// processes.
+const INVALIDATIONS: &str = "arx:invalidate";

@@ -1,9 +1,11 @@
-//! Brings queued annotations from Redis into `arx.wallet_profiles`. Owns the consumer group and the order: entries of a shard
-//! are applied in the order of their ids, acknowledged after PostgreSQL has committed, and never twice.
+//! Brings queued annotations from Redis into `arx.wallet_profiles`. Owns the consumer group and the
+//! order: entries of a shard are applied in the order of their ids, acknowledged after PostgreSQL
+//! has committed, and never applied twice.
 //!
-//! One writer a database at a time (an advisory lock), so an entry that a dead writer left pending is taken over before any
-//! later one is read. The last applied id is stored in the same transaction as the rows, in `arx.feed_positions` under
-//! `write-behind:<shard>:<identity of the stream>`, as `attempt` (milliseconds) and `epoch` (sequence) of the id.
+//! An advisory lock allows one writer a database, so entries that a dead writer left pending are
+//! taken over before any later one is read. The last applied id is stored in the same transaction
+//! as the rows, in `arx.feed_positions` under `write-behind:<shard>:<identity of the stream>`, as
+//! `attempt` (milliseconds) and `epoch` (sequence) of the id.
 
 use std::collections::HashMap;
 
@@ -14,8 +16,9 @@ use tokio_postgres::Client;
 
 use super::keys::{SHARDS, ShardKeys, WalletKey, shard_keys};
 use super::profile::Annotation;
-use super::store::{ProfileCache, failed};
-use crate::error::{Chain, ErrorKind, SidecarError};
+use super::store::ProfileCache;
+use crate::error::{Chain, Doing, Failure, SidecarError};
+use crate::retry::ErrorKind;
 use crate::servers::postgres::Duty;
 
 /// The consumer group, on every shard's stream.
@@ -24,24 +27,38 @@ const GROUP: &str = "arx";
 /// Entries applied by one transaction.
 const BATCH: usize = 500;
 
-/// Dead letters kept a shard.
-const DEAD_KEPT: usize = 10_000;
+/// Dead letters that a shard keeps.
+const MAX_DEAD: usize = 10_000;
 
-/// What a round did.
+const MERGE: &str = "
+    INSERT INTO arx.wallet_profiles AS p (wallet_address, network_type, analytics_profile)
+    VALUES ($1, $2, $3::text::jsonb)
+    ON CONFLICT (wallet_address, network_type) DO UPDATE
+       SET analytics_profile = p.analytics_profile || excluded.analytics_profile, version = p.version + 1,
+           updated_at = now()
+    RETURNING version";
+
+const LAST_ID: &str = "SELECT attempt, epoch FROM arx.feed_positions WHERE consumer = $1 FOR UPDATE";
+
+const STORE_LAST_ID: &str = "
+    INSERT INTO arx.feed_positions AS f (consumer, attempt, epoch, rows_total) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (consumer) DO UPDATE
+       SET attempt = excluded.attempt, epoch = excluded.epoch, rows_total = f.rows_total + excluded.rows_total,
+           updated_at = now()";
+
+/// Entries that a round has processed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Drained {
-    /// Annotations written.
-    pub applied: usize,
-    /// Entries delivered again that were written before.
-    pub repeated: usize,
-    /// Entries put aside because PostgreSQL cannot take them.
-    pub dead: usize,
+pub(crate) struct Drained {
+    /// Written to PostgreSQL.
+    pub(crate) applied: usize,
+    /// Delivered again after they had been written.
+    pub(crate) repeated: usize,
+    /// Moved to the dead-letter stream because PostgreSQL rejects them.
+    pub(crate) dead: usize,
 }
 
 impl Drained {
-    /// Whether there was nothing to do.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         *self == Self::default()
     }
 
@@ -52,8 +69,8 @@ impl Drained {
     }
 }
 
-/// The writer behind the cache.
-pub struct Writer {
+/// The consumer of queued annotations.
+pub(crate) struct Writer {
     postgres: Client,
     cache: ProfileCache,
     redis: ConnectionManager,
@@ -83,12 +100,14 @@ impl EntryId {
 }
 
 impl Writer {
-    /// Takes the writer's lock, makes the consumer groups and takes over what an earlier writer left pending.
+    /// Takes the writer's lock, creates the consumer groups, and applies the entries that an
+    /// earlier writer left pending.
     ///
     /// # Errors
-    /// [`SidecarError::Taken`] while another sidecar writes, [`SidecarError::Redis`], [`SidecarError::Postgres`].
-    pub async fn acquire(postgres: Client, cache: ProfileCache) -> Result<Self, SidecarError> {
-        Duty::WriteBehind.take_on(&postgres).await?;
+    /// [`SidecarError::Taken`] while another sidecar writes, [`SidecarError::Redis`],
+    /// [`SidecarError::Postgres`].
+    pub(crate) async fn acquire(postgres: Client, cache: ProfileCache) -> Result<Self, SidecarError> {
+        Duty::WriteBehind.acquire(&postgres).await?;
         let consumer = format!("sidecar-{}", std::process::id());
         let redis = cache.connection();
         let mut writer = Self { postgres, cache, redis, consumer, identities: HashMap::new() };
@@ -96,33 +115,34 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Groups, identities, and the entries of writers that are gone.
+    /// Creates groups and identities, and takes over the entries of earlier writers.
     async fn prepare(&mut self) -> Result<(), SidecarError> {
         for shard in 0..SHARDS {
             let keys = shard_keys(shard);
-            let made: Result<(), _> = self.redis.xgroup_create_mkstream(&keys.writes, GROUP, "0").await;
-            match made {
+            let created: Result<(), _> = self.redis.xgroup_create_mkstream(&keys.writes, GROUP, "0").await;
+            match created {
                 Err(error) if error.code() != Some("BUSYGROUP") => {
-                    return Err(failed("make a consumer group")(error));
+                    return Err(error.into_sidecar_error("create a consumer group"));
                 }
                 Ok(()) | Err(_) => {}
             }
-            let fresh = format!("{:016x}", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), shard));
+            let new_identity =
+                format!("{:016x}", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), shard));
             let doing = "read a stream's identity";
             let () = redis::cmd("SETNX")
                 .arg(&keys.identity)
-                .arg(fresh)
+                .arg(new_identity)
                 .query_async(&mut self.redis)
                 .await
-                .map_err(failed(doing))?;
-            let identity: String = self.redis.get(&keys.identity).await.map_err(failed(doing))?;
+                .doing(doing)?;
+            let identity: String = self.redis.get(&keys.identity).await.doing(doing)?;
             self.identities.insert(shard, identity);
             self.take_over(&keys, shard).await?;
         }
         Ok(())
     }
 
-    /// Applies what is pending with any consumer. Nobody else is at work: the lock says so.
+    /// Applies the entries that are pending with any consumer: the lock excludes other writers.
     async fn take_over(&mut self, keys: &ShardKeys, shard: u16) -> Result<(), SidecarError> {
         let mut cursor = "0-0".to_owned();
         loop {
@@ -131,7 +151,7 @@ impl Writer {
                 .redis
                 .xautoclaim_options(&keys.writes, GROUP, &self.consumer, 0, &cursor, options)
                 .await
-                .map_err(failed("take over pending entries"))?;
+                .doing("take over pending entries")?;
             if !reply.claimed.is_empty() {
                 self.apply(shard, &reply.claimed).await?;
             }
@@ -142,12 +162,13 @@ impl Writer {
         }
     }
 
-    /// Applies what is queued now, at most one batch a shard.
+    /// Applies queued entries, at most one batch a shard.
     ///
     /// # Errors
-    /// [`SidecarError::Redis`], [`SidecarError::Postgres`]; what was read and not acknowledged is applied by the next writer.
-    pub async fn drain(&mut self) -> Result<Drained, SidecarError> {
-        let mut done = Drained::default();
+    /// [`SidecarError::Redis`], [`SidecarError::Postgres`]. The next writer applies entries that
+    /// were read and not acknowledged.
+    pub(crate) async fn drain(&mut self) -> Result<Drained, SidecarError> {
+        let mut drained = Drained::default();
         for shard in 0..SHARDS {
             let keys = shard_keys(shard);
             let options = StreamReadOptions::default().group(GROUP, &self.consumer).count(BATCH);
@@ -156,41 +177,41 @@ impl Writer {
             let reply = match reply {
                 Ok(reply) => reply,
                 Err(error) if error.code() == Some("NOGROUP") => {
-                    tracing::warn!(stream = keys.writes, "the stream is gone and is made anew");
+                    tracing::warn!(stream = keys.writes, "the stream was lost and is created again");
                     self.prepare().await?;
-                    return Ok(done);
+                    return Ok(drained);
                 }
-                Err(error) => return Err(failed("read queued annotations")(error)),
+                Err(error) => return Err(error.into_sidecar_error("read queued annotations")),
             };
             for stream in reply.map(|reply| reply.keys).unwrap_or_default() {
-                done.add(self.apply(shard, &stream.ids).await?);
+                drained.add(self.apply(shard, &stream.ids).await?);
             }
         }
-        Ok(done)
+        Ok(drained)
     }
 
-    /// Entries that no writer has finished.
+    /// Returns the number of entries that are not yet acknowledged.
     ///
     /// # Errors
     /// [`SidecarError::Redis`].
-    pub async fn pending(&mut self) -> Result<u64, SidecarError> {
+    pub(crate) async fn pending(&mut self) -> Result<u64, SidecarError> {
         let mut sum = 0;
         for shard in 0..SHARDS {
-            let length: u64 =
-                self.redis.xlen(shard_keys(shard).writes).await.map_err(failed("count queued annotations"))?;
+            let length: u64 = self.redis.xlen(shard_keys(shard).writes).await.doing("count queued annotations")?;
             sum += length;
         }
         Ok(sum)
     }
 
-    /// Says goodbye to the consumer group; whatever is still pending with this consumer stays for the next writer.
-    pub async fn leave(mut self) {
+    /// Leaves the consumer group, unless entries are pending with this consumer: the next writer
+    /// takes them over.
+    pub(crate) async fn leave(mut self) {
         for shard in 0..SHARDS {
             let key = shard_keys(shard).writes;
             let pending: Result<redis::streams::StreamPendingCountReply, _> =
                 self.redis.xpending_consumer_count(&key, GROUP, "-", "+", 1, &self.consumer).await;
             if pending.is_ok_and(|reply| reply.ids.is_empty()) {
-                // A consumer that stays behind costs a few bytes and nothing else.
+                // A consumer that is not removed costs a few bytes.
                 let _: Result<(), _> = self.redis.xgroup_delconsumer(&key, GROUP, &self.consumer).await;
             }
         }
@@ -206,14 +227,9 @@ impl Writer {
             }
         }
         let consumer = self.position_name(shard);
-        let count = writes.len();
         let applied = match self.store(&consumer, &writes).await {
-            Err(error) if error.kind() == ErrorKind::BadData && writes.len() > 1 => {
-                self.store_one_by_one(&consumer, &writes, entries, &mut dead).await?
-            }
             Err(error) if error.kind() == ErrorKind::BadData => {
-                dead.extend(entries.iter().filter(|_| count == 1).map(|entry| (entry, Chain(&error).to_string())));
-                Vec::new()
+                self.store_one_by_one(&consumer, &writes, entries, &mut dead).await?
             }
             outcome => outcome?,
         };
@@ -222,9 +238,8 @@ impl Writer {
         self.finish(&shard_keys(shard), entries, &dead).await?;
         for (key, version) in applied.iter().map(|(index, version)| (&writes[*index].key, *version)) {
             self.cache.invalidate(key, version).await?;
-            let news = format!("{} {} {version}", key.network, key.address);
-            let _: i64 =
-                self.redis.publish(super::INVALIDATIONS, news).await.map_err(failed("announce a changed profile"))?;
+            let message = format!("{} {} {version}", key.network, key.address);
+            let _: i64 = self.redis.publish(super::INVALIDATIONS, message).await.doing("announce a changed profile")?;
         }
         Ok(done)
     }
@@ -234,7 +249,8 @@ impl Writer {
         format!("write-behind:{}:{identity}", shard_keys(shard).name)
     }
 
-    /// Applies each write by itself after a batch failed, and puts those aside that PostgreSQL refuses.
+    /// Applies the writes of a failed batch one by one, and marks those dead that PostgreSQL
+    /// rejects.
     async fn store_one_by_one<'e>(
         &mut self,
         consumer: &str,
@@ -256,29 +272,16 @@ impl Writer {
         Ok(applied)
     }
 
-    /// Writes the rows and the last id in one transaction; returns the indexes applied, with the versions they got.
+    /// Writes the rows and the last id in one transaction. Returns the indexes of the applied
+    /// writes with the versions of their profiles.
     async fn store(&mut self, consumer: &str, writes: &[Write]) -> Result<Vec<(usize, u64)>, SidecarError> {
-        const MERGE: &str = "\
-            INSERT INTO arx.wallet_profiles AS p (wallet_address, network_type, analytics_profile) \
-            VALUES ($1, $2, $3::text::jsonb) \
-            ON CONFLICT (wallet_address, network_type) DO UPDATE \
-               SET analytics_profile = p.analytics_profile || excluded.analytics_profile, version = p.version + 1, \
-                   updated_at = now() \
-            RETURNING version";
-        const REMEMBER: &str = "\
-            INSERT INTO arx.feed_positions AS f (consumer, attempt, epoch, rows_total) VALUES ($1, $2, $3, $4) \
-            ON CONFLICT (consumer) DO UPDATE SET attempt = excluded.attempt, epoch = excluded.epoch, \
-                   rows_total = f.rows_total + excluded.rows_total, updated_at = now()";
         let Some(last) = writes.iter().map(|write| write.id).max() else { return Ok(Vec::new()) };
-        let failed = |source| SidecarError::Postgres { doing: "apply annotations", source };
-        let transaction = self.postgres.transaction().await.map_err(failed)?;
-        let stored = transaction
-            .query_opt("SELECT attempt, epoch FROM arx.feed_positions WHERE consumer = $1 FOR UPDATE", &[&consumer])
-            .await
-            .map_err(failed)?;
+        let doing = "apply annotations";
+        let transaction = self.postgres.transaction().await.doing(doing)?;
+        let stored = transaction.query_opt(LAST_ID, &[&consumer]).await.doing(doing)?;
         let stored = stored
             .map(|row| EntryId { millis: row.get(0), sequence: row.get::<_, Option<i64>>(1).unwrap_or_default() });
-        let merge = transaction.prepare(MERGE).await.map_err(failed)?;
+        let merge = transaction.prepare(MERGE).await.doing(doing)?;
         let mut applied = Vec::with_capacity(writes.len());
         for (index, write) in
             writes.iter().enumerate().filter(|(_, write)| stored.is_none_or(|stored| write.id > stored))
@@ -286,20 +289,20 @@ impl Writer {
             let row = transaction
                 .query_one(&merge, &[&write.key.address, &write.key.network, &write.annotation.text()])
                 .await
-                .map_err(failed)?;
+                .doing(doing)?;
             applied.push((index, u64::try_from(row.get::<_, i64>(0)).unwrap_or_default()));
         }
         let count = i64::try_from(applied.len()).unwrap_or_default();
         if count > 0 {
             let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [&consumer, &last.millis, &last.sequence, &count];
-            transaction.execute(REMEMBER, &values).await.map_err(failed)?;
+            transaction.execute(STORE_LAST_ID, &values).await.doing(doing)?;
         }
-        transaction.commit().await.map_err(failed)?;
+        transaction.commit().await.doing(doing)?;
         Ok(applied)
     }
 
-    /// Puts dead entries aside, then acknowledges and removes all of them.
+    /// Moves dead entries to the dead-letter stream, then acknowledges and removes all entries.
     async fn finish(
         &mut self,
         keys: &ShardKeys,
@@ -313,9 +316,9 @@ impl Writer {
                 stream = keys.writes,
                 id = entry.id,
                 reason,
-                "an annotation cannot be applied and is put aside"
+                "an annotation cannot be applied and becomes a dead letter"
             );
-            let add = commands.cmd("XADD").arg(&keys.dead).arg("MAXLEN").arg("~").arg(DEAD_KEPT).arg("*");
+            let add = commands.cmd("XADD").arg(&keys.dead).arg("MAXLEN").arg("~").arg(MAX_DEAD).arg("*");
             add.arg("id").arg(&entry.id).arg("reason").arg(reason);
             for name in ["network", "address", "annotation"] {
                 add.arg(name).arg(field(entry, name).unwrap_or_default());
@@ -324,7 +327,7 @@ impl Writer {
         }
         let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
         commands.xack(&keys.writes, GROUP, &ids).ignore().xdel(&keys.writes, &ids).ignore();
-        commands.query_async(&mut self.redis).await.map_err(failed(doing))
+        commands.query_async(&mut self.redis).await.doing(doing)
     }
 }
 
@@ -332,7 +335,7 @@ fn field(entry: &StreamId, name: &str) -> Option<String> {
     entry.map.get(name).and_then(|value| from_redis_value_ref(value).ok())
 }
 
-/// An entry of the stream, or what is wrong with it.
+/// Parses an entry of the stream, or returns the reason why it is malformed.
 fn read_entry(entry: &StreamId) -> Result<Write, String> {
     let part = |name: &str| field(entry, name).ok_or_else(|| format!("field {name} is missing"));
     let id = EntryId::parse(&entry.id).ok_or_else(|| format!("id {} is malformed", entry.id))?;
@@ -358,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_entry_says_why() {
+    fn a_malformed_entry_is_rejected_with_its_reason() {
         let address = ("address", "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed");
         let network = ("network", "ethereum");
         let reason = |fields: &[(&str, &str)]| read_entry(&entry(fields)).err().unwrap();

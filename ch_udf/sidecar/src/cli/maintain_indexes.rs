@@ -1,47 +1,52 @@
-//! Index maintenance: runs what `arx.index_maintenance_plan()` proposes. `REINDEX CONCURRENTLY` and its like cannot run inside
-//! a function, so they run here, each as a statement of its own.
+//! `arx-sidecar maintain-indexes`: runs the statements that `arx.index_maintenance_plan()`
+//! proposes. `REINDEX CONCURRENTLY` and the like cannot run inside a function, so each runs here as
+//! a statement.
 
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
+use std::time::Instant;
 
-use crate::error::{Chain, SidecarError};
+use clap::Args;
+
+use super::{Failure, exit_code};
+use crate::error::{Chain, Doing};
 use crate::servers::postgres;
-use crate::settings::ServerUrl;
+use crate::settings::Settings;
 
-/// One statement of the plan and what came of it.
-#[derive(Debug)]
-pub struct Step {
-    /// The statement.
-    pub statement: String,
-    /// How long it took, if it was run.
-    pub outcome: Option<Result<Duration, SidecarError>>,
+const PLAN: &str = "SELECT statement FROM arx.index_maintenance_plan() WHERE statement IS NOT NULL";
+
+/// Arguments of `arx-sidecar maintain-indexes`.
+#[derive(Debug, Args)]
+pub(super) struct MaintainIndexesArgs {
+    /// Only print the statements
+    #[arg(long)]
+    dry_run: bool,
 }
 
-/// Runs the plan, or only reads it. A statement that fails does not keep the others from running.
-///
-/// # Errors
-/// What keeps the plan from being read.
-pub async fn maintain_indexes(url: &ServerUrl, dry_run: bool) -> Result<Vec<Step>, SidecarError> {
-    let connection = postgres::connect(url).await?;
-    let rows = connection
-        .client
-        .query("SELECT statement FROM arx.index_maintenance_plan() WHERE statement IS NOT NULL", &[])
-        .await
-        .map_err(|source| SidecarError::Postgres { doing: "read the index maintenance plan", source })?;
-    let mut steps = Vec::with_capacity(rows.len());
-    for row in rows {
-        let statement: String = row.get(0);
-        let outcome = if dry_run {
-            None
-        } else {
-            let started = Instant::now();
-            let run = connection.client.batch_execute(&statement).await;
-            let run = run.map_err(|source| SidecarError::Postgres { doing: "run index maintenance", source });
-            if let Err(error) = &run {
-                tracing::warn!(statement, error = %Chain(error), "index maintenance failed");
+impl MaintainIndexesArgs {
+    /// Runs or prints the plan. A failed statement does not prevent the others.
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let client = postgres::connect(settings).await?.client;
+        let rows = client.query(PLAN, &[]).await.doing("read the index maintenance plan")?;
+        if rows.is_empty() {
+            println!("no index needs maintenance");
+        }
+        let mut is_ok = true;
+        for row in rows {
+            let statement: String = row.get(0);
+            if self.dry_run {
+                println!("{};", statement.trim_end_matches(';'));
+                continue;
             }
-            Some(run.map(|()| started.elapsed()))
-        };
-        steps.push(Step { statement, outcome });
+            let started = Instant::now();
+            match client.batch_execute(&statement).await.doing("run index maintenance") {
+                Ok(()) => println!("done in {:.2} s: {statement}", started.elapsed().as_secs_f64()),
+                Err(error) => {
+                    is_ok = false;
+                    tracing::warn!(statement, error = %Chain(&error), "index maintenance failed");
+                    println!("FAILED: {statement} ({})", Chain(&error));
+                }
+            }
+        }
+        Ok(exit_code(is_ok))
     }
-    Ok(steps)
 }

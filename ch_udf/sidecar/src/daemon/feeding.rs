@@ -1,78 +1,111 @@
-//! The feed and the way back with their connections; passes and write-backs belong to `feed`.
+//! The worker that feeds ClickHouse and keeps the embedded engine alive.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::watch;
+
+use super::health::Health;
+use super::supervise::{Readiness, Worker};
 use crate::error::SidecarError;
-use crate::feed::{ClickHouseSink, PassOptions, PassReport, PostgresLedger, PostgresSource, run_pass};
-use crate::servers::engine::Supervisor;
-use crate::servers::postgres;
+use crate::feed::{FeedSession, PassReport};
+use crate::servers::supervisor::Supervisor;
 use crate::settings::Settings;
-use crate::warehouse::{self, Topology};
-use crate::write_back::{Kind, WriteBack, Written};
+use crate::warehouse::Topology;
 
-/// What a pass carried, and what was written back after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Round {
-    /// Into ClickHouse.
-    pub pass: PassReport,
-    /// Into PostgreSQL.
-    pub written: Written,
+pub(super) struct FeedWorker {
+    settings: Settings,
+    supervisor: Supervisor,
+    health: Arc<Health>,
+    /// The fed servers, sent whenever there may be aggregates to write back.
+    topology_tx: watch::Sender<Option<Arc<Topology>>>,
+    /// Interval of passes; it grows while there is nothing to feed.
+    interval: Duration,
 }
 
-/// What a feed needs, connected.
-pub(crate) struct Feed {
-    source: PostgresSource,
-    sink: ClickHouseSink,
-    ledger: PostgresLedger,
-    has_passed: bool,
+impl FeedWorker {
+    pub(super) fn new(
+        settings: &Settings,
+        supervisor: Supervisor,
+        health: &Arc<Health>,
+        topology_tx: watch::Sender<Option<Arc<Topology>>>,
+    ) -> Self {
+        let interval = settings.feed_interval();
+        Self { settings: settings.clone(), supervisor, health: Arc::clone(health), topology_tx, interval }
+    }
 }
 
-impl Feed {
-    /// Connects to everything and makes the tables that are missing.
-    pub(crate) async fn open(settings: &Settings, supervisor: &Supervisor) -> Result<Self, SidecarError> {
-        let ledger = PostgresLedger::acquire(postgres::connect(&settings.postgres_url).await?.client).await?;
-        let read_from = settings.postgres_read_url.as_ref().unwrap_or(&settings.postgres_url);
-        let source = PostgresSource::connect(read_from).await?;
-        let topology = Topology::connect(settings, supervisor).await?;
-        warehouse::ensure(&topology).await?;
-        let sink = ClickHouseSink::open(topology, !supervisor.is_embedded()).await?;
-        Ok(Self { source, sink, ledger, has_passed: false })
+impl Worker for FeedWorker {
+    type Session = FeedSession;
+    type Report = PassReport;
+
+    const FAILURE: &'static str = "the feed failed";
+
+    async fn ready(&mut self) -> Result<Readiness, SidecarError> {
+        Ok(if self.supervisor.revive().await? { Readiness::Reopen } else { Readiness::Ready })
     }
 
-    /// One pass.
-    pub(crate) async fn pass(&mut self, settings: &Settings) -> Result<PassReport, SidecarError> {
-        let options = PassOptions {
-            chunk_rows: settings.feed_chunk_rows,
-            load_workers: settings.feed_load_workers,
-            asks_sink: !self.has_passed,
-        };
-        let report = run_pass(&mut self.source, &mut self.sink, &mut self.ledger, options).await?;
-        self.has_passed = true;
-        Ok(report)
+    async fn open(&mut self) -> Result<FeedSession, SidecarError> {
+        FeedSession::open(&self.settings, &self.supervisor).await
     }
 
-    /// Whether it has made a pass.
-    pub(crate) const fn has_passed(&self) -> bool {
-        self.has_passed
-    }
-
-    /// What it feeds.
-    pub(crate) fn topology(&self) -> Arc<Topology> {
-        self.sink.topology()
-    }
-
-    /// Writes everything back.
-    pub(crate) async fn write_back(&self, settings: &Settings) -> Result<Written, SidecarError> {
-        let mut written = Written::default();
-        for kind in Kind::ALL {
-            written +=
-                open_write_back(kind, settings).await?.write(&self.topology(), settings.write_back_daily).await?;
+    async fn step(&mut self, session: &mut FeedSession) -> Result<PassReport, SidecarError> {
+        // An earlier process may have ended between a pass and its write-back.
+        let is_first = !session.has_passed();
+        let pass = session.pass(&self.settings).await?;
+        if is_first || !pass.is_idle() {
+            self.topology_tx.send_replace(Some(session.topology()));
         }
-        Ok(written)
+        if !pass.is_idle() {
+            tracing::debug!(
+                full = pass.full,
+                rows = pass.rows,
+                tombstones = pass.tombstones,
+                reloaded = pass.reloaded,
+                repaired = pass.repaired,
+                elapsed = ?pass.elapsed,
+                "fed ClickHouse"
+            );
+        }
+        Ok(pass)
+    }
+
+    fn record(&mut self, outcome: Result<&PassReport, &SidecarError>) {
+        match outcome {
+            Ok(pass) => self.health.record_pass(pass),
+            Err(error) => self.health.record_feed_error(error),
+        }
+    }
+
+    fn pause(&mut self, pass: &PassReport, elapsed: Duration) -> Duration {
+        self.interval = if pass.is_idle() {
+            (self.interval * 2).min(self.settings.feed_idle())
+        } else {
+            self.settings.feed_interval()
+        };
+        pause_after(self.interval, elapsed)
+    }
+
+    async fn close(mut self, session: Option<FeedSession>) {
+        drop(session);
+        self.supervisor.stop().await;
     }
 }
 
-/// Connects to write a kind back.
-pub(super) async fn open_write_back(kind: Kind, settings: &Settings) -> Result<WriteBack, SidecarError> {
-    WriteBack::acquire(kind, postgres::connect(&settings.postgres_url).await?.client).await
+/// Returns the pause after a pass, so that the next one starts one interval after its start. A feed
+/// that falls behind still pauses for a quarter of the interval, to leave capacity for other
+/// clients.
+fn pause_after(interval: Duration, elapsed: Duration) -> Duration {
+    interval.saturating_sub(elapsed).max(interval / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_start_an_interval_apart_unless_they_take_longer() {
+        let pause = |elapsed| pause_after(Duration::from_millis(800), Duration::from_millis(elapsed)).as_millis();
+        assert_eq!([0, 100, 600, 601, 5_000].map(pause), [800, 700, 200, 200, 200]);
+    }
 }

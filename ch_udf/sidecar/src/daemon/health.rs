@@ -1,4 +1,4 @@
-//! What the daemon tells about itself: counters and gauges for Prometheus, and whether the feed keeps up.
+//! The daemon's health: counters and gauges for Prometheus, and whether the feed keeps up.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,10 +12,9 @@ use crate::error::{Chain, SidecarError};
 use crate::feed::PassReport;
 use crate::write_back::{Kind, Written};
 
-/// A feed that has not succeeded for this long is not healthy: some six idle pauses.
+/// A feed that has not succeeded for this long is unhealthy.
 const STALE: Duration = Duration::from_secs(60);
 
-/// Metrics and the feed's last outcome.
 pub(super) struct Health {
     recorder: PrometheusHandle,
     started: Instant,
@@ -26,12 +25,12 @@ pub(super) struct Health {
 struct FeedHealth {
     succeeded: Option<Instant>,
     error: Option<String>,
-    /// By the name of what is written back.
+    /// The latest error of each kind of write-back.
     write_back_errors: BTreeMap<&'static str, String>,
 }
 
 impl Health {
-    /// Makes this process's recorder.
+    /// Installs the recorder of this process.
     pub(super) fn install() -> Result<Self, SidecarError> {
         let recorder = PrometheusBuilder::new().install_recorder().map_err(|error| SidecarError::Configuration {
             detail: format!("the metrics recorder cannot be installed: {error}"),
@@ -41,11 +40,11 @@ impl Health {
     }
 
     fn feed(&self) -> std::sync::MutexGuard<'_, FeedHealth> {
-        // plain values: a holder that panicked cannot have left them half written
+        // Plain values: a panic cannot have left them half written.
         self.feed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(super) fn fed(&self, report: &PassReport) {
+    pub(super) fn record_pass(&self, report: &PassReport) {
         counter!("arx_feed_passes_total").increment(1);
         counter!("arx_feed_rows_total").increment(report.rows);
         counter!("arx_feed_tombstones_total").increment(report.tombstones);
@@ -53,45 +52,45 @@ impl Health {
         counter!("arx_feed_repairs_total").increment(u64::from(report.repaired));
         if !report.is_idle() {
             gauge!("arx_feed_pass_seconds").set(report.elapsed.as_secs_f64());
-            #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
+            #[expect(clippy::cast_precision_loss, reason = "a rate needs fewer than 53 bits")]
             let rate = report.rows as f64 / report.elapsed.as_secs_f64().max(1e-6);
             gauge!("arx_feed_rows_per_second").set(rate);
         }
         let mut feed = self.feed();
         feed.error = None;
-        // the pass shows what was there when it began
+        // A pass reads the state of its start.
         feed.succeeded = Instant::now().checked_sub(report.elapsed);
     }
 
-    pub(super) fn feed_failed(&self, error: &SidecarError) {
+    pub(super) fn record_feed_error(&self, error: &SidecarError) {
         counter!("arx_feed_errors_total").increment(1);
         self.feed().error = Some(Chain(error).to_string());
     }
 
-    pub(super) fn wrote_back(&self, kind: Kind, written: &Written) {
+    pub(super) fn record_write_back(&self, kind: Kind, written: &Written) {
         for (rows, name) in [(written.hours, "hours"), (written.days, "days"), (written.wallets, "wallets")] {
             counter!("arx_write_back_rows_total", "kind" => name).increment(rows as u64);
         }
         self.feed().write_back_errors.remove(kind.as_str());
     }
 
-    pub(super) fn write_back_failed(&self, kind: Kind, error: &SidecarError) {
+    pub(super) fn record_write_back_error(&self, kind: Kind, error: &SidecarError) {
         counter!("arx_write_back_errors_total").increment(1);
         self.feed().write_back_errors.insert(kind.as_str(), Chain(error).to_string());
     }
 
-    pub(super) fn wrote(&self, drained: &Drained, pending: u64) {
+    pub(super) fn record_write_behind(&self, drained: &Drained, pending: u64) {
         counter!("arx_write_behind_applied_total").increment(drained.applied as u64);
         counter!("arx_write_behind_dead_total").increment(drained.dead as u64);
         #[expect(
             clippy::cast_precision_loss,
-            reason = "a gauge of Prometheus is a float; streams end at a million entries"
+            reason = "Prometheus gauges are floats; streams end at a million entries"
         )]
         gauge!("arx_write_behind_pending").set(pending as f64);
     }
 
-    #[expect(clippy::unused_self, reason = "the recorder is this object's, though the macros reach it by themselves")]
-    pub(super) fn writes_failed(&self) {
+    #[expect(clippy::unused_self, reason = "this object owns the recorder that the macros use")]
+    pub(super) fn record_write_behind_error(&self) {
         counter!("arx_write_behind_errors_total").increment(1);
     }
 
@@ -99,25 +98,25 @@ impl Health {
         self.feed().succeeded.unwrap_or(self.started).elapsed()
     }
 
-    /// The page for Prometheus.
+    /// Renders the page for Prometheus.
     pub(super) fn metrics(&self) -> String {
         gauge!("arx_feed_lag_seconds").set(self.lag().as_secs_f64());
         self.recorder.run_upkeep();
         self.recorder.render()
     }
 
-    /// Whether the feed keeps up, and what to show about it.
+    /// Returns whether the daemon is healthy, and the report on it.
     pub(super) fn report(&self) -> (bool, serde_json::Value) {
         let lag = self.lag();
         let feed = self.feed();
-        let well = lag < STALE && feed.error.is_none() && feed.write_back_errors.is_empty();
-        let status = if well { "ok" } else { "failing" };
-        let said = serde_json::json!({
+        let is_ok = lag < STALE && feed.error.is_none() && feed.write_back_errors.is_empty();
+        let status = if is_ok { "ok" } else { "failing" };
+        let body = serde_json::json!({
             "status": status,
             "feed_lag_seconds": lag.as_secs_f64(),
             "feed_error": feed.error,
             "write_back_errors": feed.write_back_errors,
         });
-        (well, said)
+        (is_ok, body)
     }
 }

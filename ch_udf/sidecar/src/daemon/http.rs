@@ -1,4 +1,4 @@
-//! `/healthz` and `/metrics`.
+//! Serves `/healthz` and `/metrics`.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::health::Health;
 use crate::error::SidecarError;
 
-/// Listens on `host:port` and answers until the daemon stops.
+/// Listens on `host:port`, and answers until the daemon stops.
 pub(super) async fn serve(
     address: &str,
     health: Arc<Health>,
@@ -28,7 +28,7 @@ pub(super) async fn serve(
         .route("/metrics", get(async |State(health): State<Arc<Health>>| health.metrics()))
         .with_state(health);
     let stopped = async move {
-        // the sender is gone only when the daemon is
+        // The sender is dropped only when the daemon has ended.
         let _ = stopping.wait_for(|stop| *stop).await;
     };
     Ok(tokio::spawn(async move {
@@ -39,6 +39,6 @@ pub(super) async fn serve(
 }
 
 async fn healthz(State(health): State<Arc<Health>>) -> (StatusCode, Json<serde_json::Value>) {
-    let (well, report) = health.report();
-    (if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(report))
+    let (is_ok, report) = health.report();
+    (if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(report))
 }

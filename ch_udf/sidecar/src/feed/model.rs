@@ -4,19 +4,20 @@ use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
 use ethnum::U256;
 
 /// Microseconds in an hour.
-pub const HOUR_MICROS: i64 = 3_600_000_000;
+pub(super) const HOUR_MICROS: i64 = 3_600_000_000;
 
 /// A month of UTC: what ClickHouse keeps together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Month {
+pub(super) struct Month {
     first: i64,
     last: i64,
 }
 
 impl Month {
-    /// That of a time in microseconds since 1970. Times beyond all calendars are of the first or the last month there is.
+    /// That of a time in microseconds since 1970. Times beyond all calendars are of the first or
+    /// the last month there is.
     #[must_use]
-    pub fn of(micros: i64) -> Self {
+    pub(super) fn of(micros: i64) -> Self {
         let beyond = if micros < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
         let day = DateTime::from_timestamp_micros(micros).unwrap_or(beyond).date_naive();
         let start_of = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp_micros();
@@ -29,14 +30,14 @@ impl Month {
 
     /// Whether a time is of it. Finding that out is cheap, finding a time's month is not.
     #[must_use]
-    pub const fn contains(&self, micros: i64) -> bool {
+    pub(super) const fn contains(&self, micros: i64) -> bool {
         self.first <= micros && micros <= self.last
     }
 }
 
 /// Who puts an event into the aggregates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Counted {
+pub(crate) enum Counted {
     /// The views of the sink, as it arrives: it is new.
     ByView,
     /// The repair of what it touches: it was there before in another form, or may have been.
@@ -47,9 +48,10 @@ pub enum Counted {
     ByRebuild,
 }
 
-/// A transaction as it is now, or (when `deleted`) the key of one that is no longer there. Borrowed from the rows it came in.
+/// A transaction as it is now, or (when `deleted`) the key of one that is no longer there. Borrowed
+/// from the rows it came in.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event<'a> {
+pub(crate) struct Event<'a> {
     /// Microseconds since 1970, UTC.
     pub event_time: i64,
     /// Network.
@@ -88,7 +90,7 @@ pub struct Event<'a> {
 
 /// A token transfer of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transfer<'a> {
+pub(crate) struct Transfer<'a> {
     /// Place in the block's log.
     pub log_index: u32,
     /// The token's contract.
@@ -105,7 +107,7 @@ pub struct Transfer<'a> {
 
 /// A column of the source that the sink does not know by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FurtherColumn {
+pub(crate) struct FurtherColumn {
     /// Its name.
     pub name: String,
     /// What it holds.
@@ -114,7 +116,7 @@ pub struct FurtherColumn {
 
 /// What a further column holds; each may be NULL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValueKind {
+pub(crate) enum ValueKind {
     /// `smallint`.
     Int16,
     /// `integer`.
@@ -134,7 +136,7 @@ pub enum ValueKind {
 impl ValueKind {
     /// Bytes of a value; none where they differ.
     #[must_use]
-    pub const fn width(self) -> Option<usize> {
+    pub(crate) const fn width(self) -> Option<usize> {
         match self {
             Self::Text => None,
             Self::Bool => Some(1),
@@ -147,7 +149,7 @@ impl ValueKind {
 
 /// A value of a further column: its bytes, the least significant first for numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// NULL.
     Null,
     /// A number or a boolean.
@@ -157,7 +159,7 @@ pub enum Value<'a> {
 }
 
 /// Rows as they came from the source.
-pub trait Rows: Send + Sync {
+pub(crate) trait Rows: Send + Sync {
     /// How many.
     fn len(&self) -> usize;
 
@@ -178,31 +180,16 @@ pub trait Rows: Send + Sync {
 
 /// An hour of a network.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Hour {
+pub(crate) struct Hour {
     /// Network.
     pub network: String,
     /// Hours since 1970, UTC.
     pub hours: i64,
 }
 
-/// What happened in an hour.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HourlyVolume {
-    /// Which hour.
-    pub hour: Hour,
-    /// Transactions of any status; none when there is nothing left in the hour.
-    pub transaction_count: u64,
-    /// Native coins moved by transactions that did not fail, as a decimal number; a sum may exceed what one row can hold.
-    pub total_volume: String,
-    /// Distinct senders.
-    pub unique_senders: u64,
-    /// Distinct receivers.
-    pub unique_receivers: u64,
-}
-
 /// Where a source stands: a snapshot, and what tells whether two snapshots of it can be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// `pg_snapshot` as text.
     pub position: String,
     /// Moves when rows came or went that no row trigger saw.
@@ -218,13 +205,13 @@ pub struct Mark {
 impl Mark {
     /// Identity of the source in the sink.
     #[must_use]
-    pub fn source(&self) -> String {
+    pub(crate) fn source(&self) -> String {
         format!("{}/{}", self.system_identifier, self.database)
     }
 
     /// Whether positions of both can be compared.
     #[must_use]
-    pub fn is_of_same_source(&self, other: &Self) -> bool {
+    pub(crate) fn is_of_same_source(&self, other: &Self) -> bool {
         self.epoch == other.epoch
             && self.system_identifier == other.system_identifier
             && self.timeline == other.timeline
@@ -234,7 +221,7 @@ impl Mark {
 
 /// What PostgreSQL remembers of the feed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stored {
+pub(super) struct Stored {
     /// Up to where everything is in the sink.
     pub mark: Option<Mark>,
     /// Number of the last attempt.
@@ -247,7 +234,7 @@ pub struct Stored {
 
 /// A first load: everything there was at its mark, chunk by chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FirstLoad {
+pub(super) struct FirstLoad {
     /// The attempt that began it; its rows bear the version of that attempt, whoever finishes it.
     pub attempt: u64,
     /// The snapshot that is loaded.
@@ -260,7 +247,7 @@ pub struct FirstLoad {
 
 /// What is loaded together: as many parts of tables as make one insert of the usual size.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// Its number in the load.
     pub number: i32,
     /// The parts.
@@ -269,7 +256,7 @@ pub struct Chunk {
 
 /// Blocks of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     /// The table.
     pub relation: u32,
     /// The file that the table was in: another one has its rows in other blocks.
@@ -282,10 +269,11 @@ pub struct Span {
 
 /// What is read from the source next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Keys of rows that were updated or deleted since this snapshot.
     FormerSelves(String),
-    /// Rows as they are now, that became visible or got or lost token transfers since this snapshot.
+    /// Rows as they are now, that became visible or got or lost token transfers since this
+    /// snapshot.
     Changed(String),
     /// Rows of the hours that were asked for.
     Reloaded,

@@ -1,4 +1,5 @@
-//! One pass of the feed, step by step. Owns the order of the steps, which is what makes a crash harmless.
+//! One pass of the feed, step by step. Owns the order of the steps, which is what makes a crash
+//! harmless.
 
 use std::time::{Duration, Instant};
 
@@ -10,18 +11,19 @@ use crate::error::SidecarError;
 
 /// How a pass goes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PassOptions {
+pub(super) struct PassOptions {
     /// Rows of a chunk in memory.
     pub chunk_rows: u32,
     /// Readers of a first load.
     pub load_workers: u32,
-    /// Ask the sink whether it is the one that was fed, even if there is nothing to feed. Who has just connected cannot know.
+    /// Ask the sink whether it is the one that was fed, even if there is nothing to feed. Who has
+    /// just connected cannot know.
     pub asks_sink: bool,
 }
 
 /// What a pass did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassReport {
+pub(crate) struct PassReport {
     /// Whether everything was loaded anew.
     pub full: bool,
     /// Rows put into ClickHouse as they are now.
@@ -43,7 +45,7 @@ impl PassReport {
 
     /// Whether there was nothing to carry.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         !self.full && self.rows == 0 && self.tombstones == 0 && self.reloaded == 0
     }
 }
@@ -57,7 +59,7 @@ const fn tombstone_version(attempt: u64) -> u64 {
 ///
 /// # Errors
 /// Whatever a server refuses. A pass that failed anywhere may simply be run again.
-pub async fn run_pass<S: Source, K: Sink, L: Ledger>(
+pub(super) async fn run_pass<S: Source, K: Sink, L: Ledger>(
     source: &mut S,
     sink: &mut K,
     ledger: &mut L,
@@ -127,7 +129,8 @@ async fn follow<S: Source, K: Sink, L: Ledger>(
     let attempt = ledger.begin(0).await?;
     let current = tombstone_version(attempt);
     sink.prepare(source.further_columns()).await?;
-    // a load that was cut off, and is none of this database as it was restored, may have left them at rest
+    // a load that was cut off, and is none of this database as it was restored, may have left them
+    // at rest
     sink.resume_views().await?;
     let named = format!("{}/{attempt}", mark.source());
 
@@ -201,7 +204,8 @@ async fn load<S: Source, K: Sink, L: Ledger>(
             (load.clone(), ledger.begin(0).await?)
         }
         Some(_) | None => {
-            // What another source, or this one before it was restored, left in the sink must lose as well.
+            // What another source, or this one before it was restored, left in the sink must lose
+            // as well.
             let attempt = ledger.begin(sink.highest_version().await?.div_ceil(2)).await?;
             let load = FirstLoad { attempt, mark: mark.clone(), pending: source.chunks().await?, rows: 0 };
             sink.mark(&Mark { position: of_load(&mark), ..mark }, attempt).await?;
@@ -247,12 +251,14 @@ async fn load_chunks<S: Source, K: Sink, L: Ledger>(
 ) -> Outcome<u64> {
     let mut pending = load.pending.iter();
     let workers = options.load_workers.min(u32::try_from(load.pending.len()).unwrap_or(u32::MAX));
-    // Named after this attempt: what is left of a chunk may be other rows than those that an earlier one put in under its name.
+    // Named after this attempt: what is left of a chunk may be other rows than those that an
+    // earlier one put in under its name.
     let named = format!("{}/{attempt}/chunk", load.mark.source());
     let version = tombstone_version(load.attempt) + 1;
     let to_deliver =
         |chunk: &Chunk| Delivery { version, counting: Counting::ByRebuild, token: format!("{named}/{}", chunk.number) };
-    // Tasks of their own: sorting and packing a chunk takes a processor for some time, and must not stop the other readers.
+    // Tasks of their own: sorting and packing a chunk takes a processor for some time, and must not
+    // stop the other readers.
     let mut running = JoinSet::new();
     for reader in source.readers(workers, &load.mark.position).await? {
         if let Some(chunk) = pending.next() {

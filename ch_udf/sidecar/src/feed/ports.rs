@@ -1,4 +1,5 @@
-//! The pipeline's surroundings as traits: a [`Source`] with its [`Reader`]s, a [`Sink`] and a [`Ledger`]. No server is named here.
+//! The pipeline's surroundings as traits: a [`Source`] with its [`Reader`]s, a [`Sink`] and a
+//! [`Ledger`]. No server is named here.
 
 use super::model::{Chunk, Counted, FirstLoad, FurtherColumn, Hour, Mark, Rows, Stage, Stored};
 use crate::error::SidecarError;
@@ -6,7 +7,7 @@ use crate::error::SidecarError;
 pub(super) type Outcome<T> = Result<T, SidecarError>;
 
 /// One snapshot of the transactions at a time.
-pub trait Source: Send {
+pub(crate) trait Source: Send {
     /// Rows as they come.
     type Rows: Rows;
     /// Reads chunks of a first load on a connection of its own.
@@ -41,7 +42,7 @@ pub trait Source: Send {
 }
 
 /// Reads one chunk after the other.
-pub trait Reader: Send {
+pub(crate) trait Reader: Send {
     /// Rows as they come.
     type Rows: Rows;
 
@@ -54,13 +55,14 @@ pub trait Reader: Send {
     /// Ends the chunk.
     ///
     /// # Errors
-    /// [`SidecarError::Rewritten`] when the table's rows are no longer where the plan of the load has them.
+    /// [`SidecarError::Rewritten`] when the table's rows are no longer where the plan of the load
+    /// has them.
     fn finish(&mut self, chunk: &Chunk) -> impl Future<Output = Outcome<()>> + Send;
 }
 
 /// Who puts the rows of a delivery into the aggregates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counting {
+pub(super) enum Counting {
     /// Whoever each row says.
     AsMarked,
     /// A repair follows, and counts those that the views would have counted.
@@ -72,7 +74,7 @@ pub enum Counting {
 impl Counting {
     /// Who counts a row that says this of itself.
     #[must_use]
-    pub const fn counted(self, of_row: Counted) -> Counted {
+    pub(super) const fn counted(self, of_row: Counted) -> Counted {
         match (self, of_row) {
             (Self::ByRebuild, _) => Counted::ByRebuild,
             (Self::ByRepair, Counted::ByView) => Counted::ByRepair,
@@ -83,18 +85,20 @@ impl Counting {
 
 /// What to put into the sink, and as what.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
+pub(super) struct Delivery {
     /// Version of the rows.
     pub version: u64,
     /// Who counts the rows.
     pub counting: Counting,
-    /// Names these rows for as long as they are held in memory: whoever delivers them again uses the same name, and the sink
-    /// takes them once. Rows that are read again may be others, and get another name.
+    /// Names these rows for as long as they are held in memory: whoever delivers them again uses
+    /// the same name, and the sink takes them once. Rows that are read again may be others, and get
+    /// another name.
     pub token: String,
 }
 
-/// Holds versioned events: of a key, the highest version counts, unless it is a tombstone. Clones share what they write to.
-pub trait Sink: Clone + Send + 'static {
+/// Holds versioned events: of a key, the highest version counts, unless it is a tombstone. Clones
+/// share what they write to.
+pub(super) trait Sink: Clone + Send + 'static {
     /// Whether everything up to `position` of `source` was put here.
     fn holds(&mut self, source: &str, position: &str) -> impl Future<Output = Outcome<bool>> + Send;
 
@@ -107,8 +111,8 @@ pub trait Sink: Clone + Send + 'static {
     /// Has the views count what arrives, if they do not already.
     fn resume_views(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Lets the views rest while everything is loaded: they leave such rows to the rebuild, and planning them takes a fourth of an
-    /// insert.
+    /// Lets the views rest while everything is loaded: they leave such rows to the rebuild, and
+    /// planning them takes a fourth of an insert.
     fn pause_views(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 
     /// Puts rows in. Returns how many of them a repair has to count.
@@ -120,14 +124,17 @@ pub trait Sink: Clone + Send + 'static {
     /// Takes back what these hours hold of lower versions, by tombstones of this one.
     fn take_back(&mut self, hours: &[Hour], version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Computes the aggregates anew that rows of versions from `since` on touched, `current` being the tombstones' version of
-    /// this attempt. The new states become valid in one step, under `generation`.
+    /// Computes the aggregates anew that rows of versions from `since` on touched, `current` being
+    /// the tombstones' version of this attempt. The new states become valid in one step, under
+    /// `generation`.
     fn repair(&mut self, since: u64, current: u64, generation: u64) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Computes all aggregates anew. They become valid in one step, under `generation`, and are said to be of `version`.
+    /// Computes all aggregates anew. They become valid in one step, under `generation`, and are
+    /// said to be of `version`.
     fn rebuild(&mut self, generation: u64, version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Settles, as of `version`, what the states of buckets come to that rows of versions from `since` on touched, or those of all.
+    /// Settles, as of `version`, what the states of buckets come to that rows of versions from
+    /// `since` on touched, or those of all.
     fn settle(&mut self, since: Option<u64>, version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
     /// Notes that everything up to the mark's position is here.
@@ -135,11 +142,12 @@ pub trait Sink: Clone + Send + 'static {
 }
 
 /// The feed's state.
-pub trait Ledger: Send {
+pub(super) trait Ledger: Send {
     /// What was confirmed last, the number of the last attempt, and the load under way.
     fn stored(&mut self) -> impl Future<Output = Outcome<Stored>> + Send;
 
-    /// Stores the intent of an attempt and returns its number: above every earlier one, and above `floor`.
+    /// Stores the intent of an attempt and returns its number: above every earlier one, and above
+    /// `floor`.
     fn begin(&mut self, floor: u64) -> impl Future<Output = Outcome<u64>> + Send;
 
     /// Stores the plan of a first load, instead of an earlier one.
@@ -151,13 +159,14 @@ pub trait Ledger: Send {
     /// Forgets the load under way.
     fn drop_load(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Stores the new position in one step with the end of the load and of the reloads that led to it.
+    /// Stores the new position in one step with the end of the load and of the reloads that led to
+    /// it.
     fn confirm(&mut self, confirmation: &Confirmation) -> impl Future<Output = Outcome<()>> + Send;
 }
 
 /// The end of a pass, stored in one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Confirmation {
+pub(super) struct Confirmation {
     /// The attempt that succeeded.
     pub attempt: u64,
     /// Up to where everything is in the sink.

@@ -9,7 +9,7 @@ use crate::error::SidecarError;
 
 /// An error that ends an import before the end of its file.
 #[derive(Debug, Error)]
-pub enum ImportError {
+pub(crate) enum ImportError {
     /// A file could not be opened or read.
     #[error("cannot read {file}: {source}")]
     Read { file: String, source: std::io::Error },
@@ -114,7 +114,7 @@ fn unknown_network(network: &str) -> String {
 /// An error of a single line. It carries values of the user's data, so it goes to the rejects file
 /// and never to a log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum LineError {
+pub(super) enum LineError {
     #[error("invalid UTF-8 at byte {position}")]
     InvalidUtf8 {
         /// Offset in the line, from 1.

@@ -11,7 +11,6 @@
 //! A record never spans lines: line numbers stay correct, and an unclosed quote cannot swallow the
 //! rest of a file.
 
-mod args;
 mod error;
 mod load;
 pub(crate) mod offline;
@@ -19,17 +18,17 @@ mod parse;
 #[cfg(test)]
 mod pipeline_tests;
 mod read;
+mod request;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use crate::settings::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-pub use args::{CommonArgs, FileArgs, Format, GraphArgs, ImportArgs, ImportCommand, LabelArgs};
-pub use error::{ImportError, LineError};
+pub(crate) use error::ImportError;
 use load::database::{self, Start};
 use load::loader::{self, Loader, Progress};
 use load::meter::{self, Meter};
@@ -38,13 +37,15 @@ use load::rejects::{self, RejectsFile};
 pub(crate) use parse::transactions::TransactionRow as Transaction;
 use read::reader::{self, Reading};
 use read::{chunk, input};
+pub(crate) use request::Format;
+pub(crate) use request::{ImportSource, NetworkFile, Request};
 
 /// Chunks queued between reader and loader: one is loaded, one waits, one is built.
 const CHUNKS_AHEAD: usize = 1;
 
 /// Outcome of an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportReport {
+pub(crate) struct ImportReport {
     /// The file, or `standard input`.
     pub file: String,
     /// True when an earlier import had finished the source, so that nothing was done.
@@ -64,34 +65,10 @@ pub struct ImportReport {
     pub rejects: Option<PathBuf>,
 }
 
-impl fmt::Display for ImportReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.already_finished {
-            return write!(
-                f,
-                "{}: imported before, nothing to do (--again reads it again; no row is duplicated)",
-                self.file
-            );
-        }
-        if self.lines_before > 0 {
-            write!(f, "{}: continued after line {}: ", self.file, self.lines_before)?;
-        } else {
-            write!(f, "{}: ", self.file)?;
-        }
-        write!(
-            f,
-            "{} rows imported, {} already present, {} rejected, {} skipped in {:.1} s ({} rows/s)",
-            self.imported,
-            self.present,
-            self.rejected,
-            self.skipped,
-            self.elapsed.as_secs_f64(),
-            meter::rate(self.imported + self.present, self.elapsed)
-        )?;
-        match &self.rejects {
-            Some(path) => write!(f, "; rejected lines are in {}", path.display()),
-            None => Ok(()),
-        }
+impl ImportReport {
+    /// Returns the rate at which rows were imported or found present.
+    pub(crate) fn rows_per_second(&self) -> u64 {
+        meter::rate(self.imported + self.present, self.elapsed)
     }
 }
 
@@ -103,27 +80,21 @@ pub(crate) fn open_text(path: &Path) -> Result<Box<dyn std::io::BufRead + Send>,
     Ok(input::open(path)?.content)
 }
 
-/// Imports the files of `command` into the database at `postgres` (a URL or libpq's `key=value`
-/// pairs).
+/// Imports a source into the database of the settings.
 ///
 /// # Errors
-/// Every [`ImportError`]. Committed chunks stay, and the same command continues after them.
-pub async fn run(command: ImportCommand, postgres: &str) -> Result<ImportReport, ImportError> {
+/// Every [`ImportError`]. Committed chunks stay, and the same request continues after them.
+pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportReport, ImportError> {
     let started = Instant::now();
-    let (path, common) = match &command {
-        ImportCommand::Transactions(args) | ImportCommand::TokenTransfers(args) => (&args.file, &args.common),
-        ImportCommand::Labels(args) => (&args.file, &args.common),
-        ImportCommand::Graph(args) => (&args.transactions, &args.common),
-    };
-    let (path, common) = (path.clone(), common.clone());
+    let path = request.source.file().to_owned();
     let file = input::display_name(&path);
-    let identity = database::source_identity(&command)?;
-    let rejects_path = rejects_path(&path, &common)?;
-    let client = database::connect(postgres).await?;
-    let (content, network) = database::content(&client, &command).await?;
-    let kind = database::kind(&command);
+    let identity = database::source_identity(&request.source)?;
+    let rejects_path = rejects_path(&path, request.rejects.as_deref())?;
+    let client = database::connect(settings).await?;
+    let (content, network) = database::content(&client, &request.source).await?;
+    let kind = request.source.kind();
     let start = match &identity {
-        Some(identity) => database::start(&client, identity, kind, &network, &file, common.again).await?,
+        Some(identity) => database::start(&client, identity, kind, &network, &file, request.again).await?,
         None => Start { lines_done: 0, finished: false },
     };
     let mut report = ImportReport {
@@ -142,11 +113,11 @@ pub async fn run(command: ImportCommand, postgres: &str) -> Result<ImportReport,
         return Ok(report);
     }
     let mut rejects = RejectsFile::open(rejects_path, start.lines_done)?;
-    let rules = chunk::ChunkRules { strict: common.strict, ..chunk::DEFAULT_RULES };
+    let rules = chunk::ChunkRules { strict: request.strict, ..chunk::DEFAULT_RULES };
     let reading = Reading { path, content, lines_done: start.lines_done, rules };
     let mut total = Progress { lines_done: start.lines_done, ..Progress::default() };
     let cancel = client.cancel_token();
-    let outcome = transfer(reading, client, identity, common.again, &mut rejects, &mut total).await;
+    let outcome = transfer(reading, client, identity, request.again, &mut rejects, &mut total).await;
     if let Err(ImportError::Interrupted { .. }) = &outcome
         && let Err(error) = cancel.cancel_query(tokio_postgres::NoTls).await
     {
@@ -218,8 +189,8 @@ fn interrupt() -> Result<impl Future<Output = ()> + Send, ImportError> {
 }
 
 /// Path of the rejects file, which must differ from the imported file.
-fn rejects_path(file: &Path, common: &CommonArgs) -> Result<PathBuf, ImportError> {
-    let path = common.rejects.clone().unwrap_or_else(|| rejects::default_path(file));
+fn rejects_path(file: &Path, given: Option<&Path>) -> Result<PathBuf, ImportError> {
+    let path = given.map_or_else(|| rejects::default_path(file), Path::to_owned);
     let same = match (path.canonicalize(), file.canonicalize()) {
         (Ok(rejects), Ok(file)) => rejects == file,
         _ => false,

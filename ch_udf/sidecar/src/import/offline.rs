@@ -7,15 +7,16 @@ use std::path::Path;
 use arx_core::address::Network;
 use sha2::{Digest, Sha256};
 
-use super::args::Format;
 use super::error::{ImportError, LineError};
-use super::parse::graph::{GraphTransactions, Nodes};
+use super::parse::graph::GraphTransactions;
 use super::parse::labels::{CsvLabels, LabelRow, Vocabulary};
 use super::parse::transactions::{CsvTransactions, JsonTransactions, TransactionRow};
 use super::parse::values::Context;
 use super::read::chunk::broken;
 use super::read::input::{self, Line, Lines};
+use super::read::nodes::read_nodes;
 use super::read::reader::{detected_format, first_line};
+use super::request::Format;
 
 /// Files of transactions.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +59,7 @@ pub(crate) fn each_transaction<E: From<ImportError>>(
     files: &TransactionFiles<'_>,
     mut each: impl FnMut(TransactionRow<'_>) -> Result<(), E>,
 ) -> Result<u64, E> {
-    let nodes = files.nodes.map(|nodes| Nodes::read(input::open(nodes)?, files.network)).transpose()?;
+    let nodes = files.nodes.map(|nodes| read_nodes(input::open(nodes)?, files.network)).transpose()?;
     let source = input::open(files.transactions)?;
     let file = source.name;
     let mut lines = Lines::new(source.content);

@@ -1,13 +1,16 @@
-//! A graph and labels out of files, without a database: what scorecards are fitted on, and what a database is held against.
+//! A graph and labels out of files, without a database: what scorecards are fitted on, and what a
+//! database is held against.
 //!
-//! Transactions come in the two-file form, or with their addresses in one file; they and label lists are read as
-//! [`import`](crate::import) reads them. A line that an import would reject is counted and left out here, too.
+//! Transactions come in the two-file form, or with their addresses in one file; they and label
+//! lists are read as [`import`](crate::import) reads them. A line that an import would reject is
+//! counted and left out here, too.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io::BufRead;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arx_core::address::{Address, Network};
 use arx_core::graph::{
@@ -25,7 +28,7 @@ const SECOND: i64 = 1_000_000;
 
 /// A wallet of which a file says what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NamedCase {
+pub(crate) struct NamedCase {
     /// The wallet.
     pub wallet: WalletId,
     /// Whether it is illicit.
@@ -36,7 +39,7 @@ pub struct NamedCase {
 
 /// Cases that have a value in a column: they are measured apart, and fitted like all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stratum {
+pub(crate) struct Stratum {
     column: String,
     value: String,
 }
@@ -58,7 +61,7 @@ impl fmt::Display for Stratum {
 
 /// The illicit wallets and the services of a label list.
 #[derive(Debug, Clone, Default)]
-pub struct FileLabels {
+pub(crate) struct FileLabels {
     /// Every label, in the order of the list.
     pub kinds: Vec<(WalletId, LabelKind)>,
     /// The label of each wallet that weighs most, as `arx.current_labels` has it.
@@ -68,7 +71,7 @@ pub struct FileLabels {
 }
 
 /// A graph read from files.
-pub struct Offline {
+pub(crate) struct Offline {
     base: Base<HeapBuffer>,
     overlay: Overlay,
     network: Network,
@@ -77,11 +80,12 @@ pub struct Offline {
 }
 
 impl Offline {
-    /// Reads transactions, and the addresses of their nodes where they have nodes. `now` bounds what times a file may have.
+    /// Reads transactions, and the addresses of their nodes where they have nodes. `now` bounds
+    /// what times a file may have.
     ///
     /// # Errors
     /// [`RiskError::Import`], [`RiskError::Graph`].
-    pub fn read(
+    pub(crate) fn read(
         transactions: &Path,
         nodes: Option<&Path>,
         network: &Network,
@@ -129,32 +133,35 @@ impl Offline {
 
     /// The graph.
     #[must_use]
-    pub fn graph(&self) -> Graph<'_> {
+    pub(crate) fn graph(&self) -> Graph<'_> {
         Graph::new(&self.base, &self.overlay)
     }
 
     /// Its network.
     #[must_use]
-    pub const fn network(&self) -> &Network {
+    pub(crate) const fn network(&self) -> &Network {
         &self.network
     }
 
-    /// A wallet by its address, normalised or not; `None` for what is no address or has no transaction.
+    /// A wallet by its address, normalised or not; `None` for what is no address or has no
+    /// transaction.
     ///
     /// # Errors
     /// [`RiskError::Graph`].
-    pub fn wallet(&self, address: &str) -> Result<Option<WalletId>, RiskError> {
+    pub(crate) fn wallet(&self, address: &str) -> Result<Option<WalletId>, RiskError> {
         let Ok(address) = Address::parse(address, &self.network) else { return Ok(None) };
         let wallet = self.graph().wallet(self.network.name(), address.as_str());
         wallet.map_err(|error| RiskError::Graph { message: error.to_string() })
     }
 
-    /// Whether wallets are illicit, out of a CSV with the columns `address` and `is_illicit` (0 or 1). Of other columns only the one that
-    /// makes up the stratum is looked at. Wallets without a transaction are left out.
+    /// Whether wallets are illicit, out of a CSV with the columns `address` and `is_illicit` (0 or
+    /// 1). Of other columns only the one that makes up the stratum is looked at. Wallets without a
+    /// transaction are left out.
     ///
     /// # Errors
-    /// [`RiskError::Csv`], [`RiskError::Label`], [`RiskError::Column`], [`RiskError::Graph`], and those of reading.
-    pub fn cases(&self, path: &Path, stratum: Option<&Stratum>) -> Result<Vec<NamedCase>, RiskError> {
+    /// [`RiskError::Csv`], [`RiskError::Label`], [`RiskError::Column`], [`RiskError::Graph`], and
+    /// those of reading.
+    pub(crate) fn cases(&self, path: &Path, stratum: Option<&Stratum>) -> Result<Vec<NamedCase>, RiskError> {
         let mut cases = Vec::new();
         for (number, line) in rows::<HashMap<String, String>>(path)?.enumerate() {
             let line = line.map_err(|source| RiskError::csv(path, number, source))?;
@@ -182,11 +189,12 @@ impl Offline {
         Ok(cases)
     }
 
-    /// The illicit wallets and the services of a label list (see `arx-sidecar import labels`), by the categories that ARX ships.
+    /// The illicit wallets and the services of a label list (see `arx-sidecar import labels`), by
+    /// the categories that ARX ships.
     ///
     /// # Errors
     /// [`RiskError::Import`], [`RiskError::Graph`].
-    pub fn labels(&self, path: &Path) -> Result<FileLabels, RiskError> {
+    pub(crate) fn labels(&self, path: &Path) -> Result<FileLabels, RiskError> {
         /// What a label weighs, the heaviest first; then its source and its place in the list.
         type Weight = (bool, bool, std::cmp::Reverse<(Severity, u128)>, String);
         let mut labels = FileLabels::default();
@@ -224,4 +232,58 @@ fn rows<T: serde::de::DeserializeOwned + 'static>(
 ) -> Result<csv::DeserializeRecordsIntoIter<Box<dyn BufRead + Send>, T>, RiskError> {
     let source = crate::import::open_text(path)?;
     Ok(csv::Reader::from_reader(source).into_deserialize())
+}
+
+/// Files that hold a graph.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct GraphFiles {
+    /// Transactions, as `import graph` takes them, or, without --nodes, as `import transactions`
+    /// does
+    #[arg(long, value_name = "FILE")]
+    pub(crate) transactions: PathBuf,
+    /// The addresses of their nodes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nodes: Option<PathBuf>,
+    /// Their network
+    #[arg(long, default_value = "ethereum")]
+    pub(crate) network: String,
+    /// Decimals of its coin
+    #[arg(long, default_value_t = 18)]
+    pub(crate) decimals: u32,
+    /// Label list, as `import labels` takes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+}
+
+impl GraphFiles {
+    /// Reads the graph.
+    ///
+    /// # Errors
+    /// [`RiskError::Network`], and those of [`Offline::read`].
+    pub(crate) fn read(&self) -> Result<Offline, RiskError> {
+        let network =
+            Network::parse(&self.network).map_err(|error| RiskError::Network { message: error.to_string() })?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let offline = Offline::read(&self.transactions, self.nodes.as_deref(), &network, self.decimals, now)?;
+        if offline.rejected > 0 {
+            let (lines, file) = (offline.rejected, self.transactions.display());
+            tracing::warn!(lines, %file, "skipped lines that an import would reject");
+        }
+        Ok(offline)
+    }
+
+    /// Reads the labels of the graph's wallets; no labels without a label list.
+    ///
+    /// # Errors
+    /// Those of [`Offline::labels`].
+    pub(crate) fn read_labels(&self, offline: &Offline) -> Result<FileLabels, RiskError> {
+        let Some(path) = &self.labels else { return Ok(FileLabels::default()) };
+        let labels = offline.labels(path)?;
+        if labels.rejected > 0 {
+            let (lines, file) = (labels.rejected, path.display());
+            tracing::warn!(lines, %file, "skipped lines that an import would reject");
+        }
+        Ok(labels)
+    }
 }

@@ -1,8 +1,6 @@
 //! Fits the scorecard that ships, out of files alone, the same bit for bit every time.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use arx_core::graph::{MemoryBudget, Uninterrupted, WalletId};
@@ -16,7 +14,7 @@ use super::{MEMORY, Offline, RiskError, Stratum, output};
 
 /// What a scorecard is fitted on, and what becomes of it.
 #[derive(Debug, Clone)]
-pub struct Fitting {
+pub(crate) struct Fitting {
     /// CSV of wallets and whether they are illicit.
     pub cases: PathBuf,
     /// Label list for exposure to others, if any.
@@ -37,7 +35,7 @@ pub struct Fitting {
 
 /// A scorecard with its measures.
 #[derive(Debug)]
-pub struct FittedScorecard {
+pub(crate) struct FittedScorecard {
     /// The scorecard.
     pub scorecard: Scorecard,
     /// Over all cases, out of fold.
@@ -55,7 +53,7 @@ impl Fitting {
     ///
     /// # Errors
     /// Those of reading files, of features and of fitting.
-    pub fn run(&self, offline: &Offline) -> Result<FittedScorecard, RiskError> {
+    pub(crate) fn run(&self, offline: &Offline) -> Result<FittedScorecard, RiskError> {
         let graph = offline.graph();
         let named = offline.cases(&self.cases, self.stratum.as_ref())?;
         let others = match &self.labels {
@@ -83,7 +81,8 @@ impl Fitting {
         Ok(FittedScorecard { scorecard, all, unlabelled, stratum, unknown: named.len() - cases.list().len() })
     }
 
-    /// One CSV a fold with what is known in it: address, is_illicit, whether it is of the stratum, its fold, and the features.
+    /// One CSV a fold with what is known in it: address, is_illicit, whether it is of the stratum,
+    /// its fold, and the features.
     fn write_samples(
         &self,
         folder: &Path,
@@ -97,21 +96,29 @@ impl Fitting {
         for fold in (0..self.folds).map(Some).chain([None]) {
             let name = fold.map_or_else(|| "all".to_owned(), |fold| format!("fold{fold}"));
             let rows = cases.rows(&graph, fold, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;
-            let mut file = BufWriter::new(File::create(folder.join(format!("{name}.csv"))).map_err(failed)?);
-            writeln!(file, "address,is_illicit,in_stratum,fold,{}", NAMES.join(",")).map_err(failed)?;
-            for (case, row) in cases.list().iter().zip(&rows) {
-                let address =
-                    graph.address(case.wallet).map_err(|error| RiskError::Graph { message: error.to_string() })?;
-                let stratum = u8::from(in_stratum.contains(&case.wallet));
-                let (address, illicit) = (output::field(address), u8::from(case.illicit));
-                write!(file, "{address},{illicit},{stratum},{}", case.fold).map_err(failed)?;
-                for value in row {
-                    // an undefined value is an empty field
-                    if value.is_nan() { write!(file, ",") } else { write!(file, ",{value}") }.map_err(failed)?;
+            output::write(&folder.join(format!("{name}.csv")), |out| {
+                let mut csv = csv::Writer::from_writer(out);
+                csv.write_record(["address", "is_illicit", "in_stratum", "fold"].iter().chain(&NAMES))?;
+                for (case, row) in cases.list().iter().zip(&rows) {
+                    let address =
+                        graph.address(case.wallet).map_err(|error| RiskError::Graph { message: error.to_string() })?;
+                    let stratum = u8::from(in_stratum.contains(&case.wallet));
+                    let mut record = vec![
+                        address.to_owned(),
+                        u8::from(case.illicit).to_string(),
+                        stratum.to_string(),
+                        case.fold.to_string(),
+                    ];
+                    // An undefined value is an empty field.
+                    record.extend(row.iter().map(
+                        |value| {
+                            if value.is_nan() { String::new() } else { value.to_string() }
+                        },
+                    ));
+                    csv.write_record(record)?;
                 }
-                writeln!(file).map_err(failed)?;
-            }
-            file.flush().map_err(failed)?;
+                Ok(csv.flush()?)
+            })?;
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
-//! Risk scores outside the database: fitting the scorecard that ships, scoring a graph in files, and reporting on scorecards in use.
+//! Risk scores outside the database: fitting the scorecard that ships, scoring a graph in files,
+//! and reporting on scorecards in use.
 //!
 //! Owns files and pages; features, scorecards and fitting are [`arx_core::risk`]'s.
 
-mod args;
 mod files;
 mod fitting;
-mod output;
-pub mod report;
+pub(crate) mod output;
+pub(crate) mod report;
 mod scoring;
 
 use std::path::Path;
@@ -15,17 +15,16 @@ use arx_core::risk::scorecard::Scorecard;
 
 use thiserror::Error;
 
-pub use args::{FitArgs, GraphFiles};
-pub use files::{FileLabels, NamedCase, Offline, Stratum};
-pub use fitting::{FittedScorecard, Fitting};
-pub use scoring::{ScoreArgs, Scoring};
+pub(crate) use files::{FileLabels, GraphFiles, Offline, Stratum};
+pub(crate) use fitting::Fitting;
+pub(crate) use scoring::{ScoreWriter, Scoring, wallets};
 
 /// Bytes for features and samples: plenty for some ten million wallets.
 const MEMORY: usize = 4 << 30;
 
 /// What can go wrong.
 #[derive(Debug, Error)]
-pub enum RiskError {
+pub(crate) enum RiskError {
     /// A file of transactions or nodes.
     #[error(transparent)]
     Import(#[from] crate::import::ImportError),
@@ -128,7 +127,7 @@ impl RiskError {
 }
 
 /// The scorecard in a file, or the one compiled in; it reads features that there are.
-fn scorecard(file: Option<&Path>) -> Result<Scorecard, RiskError> {
+pub(crate) fn scorecard(file: Option<&Path>) -> Result<Scorecard, RiskError> {
     let Some(path) = file else { return Ok(arx_core::risk::compiled_in()?) };
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|source| RiskError::Read { file: file.clone(), source })?;

@@ -1,40 +1,101 @@
-//! Connecting to a ClickHouse. Owns the check of the version.
+//! Choosing and connecting to ClickHouse: a configured server, or the embedded engine. Owns the
+//! check of the server's version.
 
 use clickhouse::Client;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::engine::Warehouse;
-use crate::error::SidecarError;
+use super::engine::{Endpoint, EngineFolder, USER, answers};
+use crate::error::{Doing, SidecarError};
+use crate::settings::{ServerUrl, Settings};
 
-/// Oldest server that works: the `JSON` type is complete since 25.3.
+/// The oldest supported server: the `JSON` type is complete since 25.3.
 const NEEDED: ((u32, u32), &str) = ((25, 3), "25.3");
+
+/// The ClickHouse that the settings name.
+#[derive(Debug)]
+pub(crate) enum Choice {
+    Configured(ClickHouseServer),
+    /// The embedded engine of this folder, running or not.
+    Embedded(EngineFolder),
+}
+
+impl Choice {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        match &settings.clickhouse_url {
+            Some(url) => Self::Configured(ClickHouseServer {
+                url: url.expose().to_owned(),
+                user: settings.clickhouse_user.clone(),
+                password: settings.clickhouse_password.clone(),
+                database: settings.clickhouse_database.clone(),
+            }),
+            None => Self::Embedded(EngineFolder::new(settings.data_dir.join("clickhouse"))),
+        }
+    }
+
+    /// Returns where ClickHouse answers now, or `None` for an embedded engine that does not run.
+    /// Starts nothing.
+    ///
+    /// # Errors
+    /// [`SidecarError::Io`] when the engine's password cannot be read.
+    pub(crate) fn running(&self, settings: &Settings) -> Result<Option<ClickHouseServer>, SidecarError> {
+        match self {
+            Self::Configured(server) => Ok(Some(server.clone())),
+            Self::Embedded(folder) => match folder.endpoint().filter(|endpoint| answers(endpoint.http_port)) {
+                Some(endpoint) => ClickHouseServer::of_engine(folder, &endpoint, settings).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+/// A ClickHouse to connect to.
+#[derive(Debug, Clone)]
+pub(crate) struct ClickHouseServer {
+    /// The HTTP interface.
+    pub(crate) url: String,
+    pub(crate) user: String,
+    pub(crate) password: Option<SecretString>,
+    /// The database that holds ARX's tables.
+    pub(crate) database: String,
+}
+
+impl ClickHouseServer {
+    /// Describes an embedded engine that answers.
+    pub(super) fn of_engine(
+        folder: &EngineFolder,
+        endpoint: &Endpoint,
+        settings: &Settings,
+    ) -> Result<Self, SidecarError> {
+        let password = Some(folder.password()?.into());
+        Ok(Self { url: endpoint.url(), user: USER.into(), password, database: settings.clickhouse_database.clone() })
+    }
+}
 
 /// A client of the configured database, and the server's version.
 #[derive(Clone)]
-pub struct Connection {
-    /// Runs queries in the configured database.
-    pub client: Client,
-    /// The server's version.
-    pub version: String,
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) version: String,
 }
 
-/// Connects and checks that the server is new enough.
+/// Connects, and checks that the server is new enough.
 ///
 /// # Errors
-/// [`SidecarError::Unreachable`], [`SidecarError::UnsupportedVersion`], [`SidecarError::ClickHouse`] for a refused login.
-pub async fn connect(warehouse: &Warehouse) -> Result<Connection, SidecarError> {
-    let address = crate::settings::ServerUrl::new(warehouse.url.clone()).to_string();
-    let mut client = Client::default().with_url(&warehouse.url).with_user(&warehouse.user);
-    if let Some(password) = &warehouse.password {
-        client = client.with_password(password.expose());
+/// [`SidecarError::Unreachable`], [`SidecarError::UnsupportedVersion`],
+/// [`SidecarError::ClickHouse`] for a rejected login.
+pub(crate) async fn connect(server: &ClickHouseServer) -> Result<Connection, SidecarError> {
+    let address = ServerUrl::new(server.url.clone()).to_string();
+    let mut client = Client::default().with_url(&server.url).with_user(&server.user);
+    if let Some(password) = &server.password {
+        client = client.with_password(password.expose_secret());
     }
-    let version: String = client.query("SELECT version()").fetch_one().await.map_err(|source| match source {
-        clickhouse::error::Error::Network(_) | clickhouse::error::Error::TimedOut => {
-            SidecarError::Unreachable { server: "ClickHouse", address: address.clone(), source: Box::new(source) }
+    let version: String = match client.query("SELECT version()").fetch_one().await {
+        Err(source @ (clickhouse::error::Error::Network(_) | clickhouse::error::Error::TimedOut)) => {
+            return Err(SidecarError::Unreachable { server: "ClickHouse", address, source: Box::new(source) });
         }
-        _ => SidecarError::ClickHouse { doing: "check the version", source },
-    })?;
-    let mut numbers = version.split('.').map(|text| text.parse::<u32>().unwrap_or(0));
-    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < NEEDED.0 {
+        answer => answer.doing("check the version")?,
+    };
+    if super::major_and_minor(&version) < NEEDED.0 {
         return Err(SidecarError::UnsupportedVersion {
             server: "ClickHouse",
             address,
@@ -42,13 +103,13 @@ pub async fn connect(warehouse: &Warehouse) -> Result<Connection, SidecarError> 
             needed: NEEDED.1,
         });
     }
-    if is_near(&warehouse.url) {
-        // on one machine compressing costs more than copying
+    if is_local(&server.url) {
+        // On one machine compressing costs more than copying.
         client = client.with_compression(clickhouse::Compression::None);
     }
-    Ok(Connection { client: client.with_database(&warehouse.database), version })
+    Ok(Connection { client: client.with_database(&server.database), version })
 }
 
-fn is_near(url: &str) -> bool {
-    ["://127.", "://localhost", "://[::1]"].iter().any(|near| url.contains(near))
+fn is_local(url: &str) -> bool {
+    ["://127.", "://localhost", "://[::1]"].iter().any(|local| url.contains(local))
 }

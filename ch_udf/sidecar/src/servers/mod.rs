@@ -1,5 +1,15 @@
-//! The servers that the sidecar talks to: which one is meant, and connecting to it.
+//! The servers that the sidecar talks to: which one the settings mean, and connecting to it.
+//! Statements belong to the rooms that need them.
 
-pub mod clickhouse;
+pub(crate) mod clickhouse;
 pub mod engine;
-pub mod postgres;
+pub(crate) mod postgres;
+pub(crate) mod redis;
+pub(crate) mod supervisor;
+
+/// Returns the first two numbers of a version such as `25.3.1.2703`; zero for a part that is not a
+/// number.
+fn major_and_minor(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}

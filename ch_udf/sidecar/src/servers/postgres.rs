@@ -1,30 +1,26 @@
-//! Connecting to PostgreSQL. Owns the application name, the check of the server's version and of the extension; what is asked
-//! of the database belongs to the modules that ask.
+//! Choosing and connecting to PostgreSQL. Owns the application name, the advisory locks, and the
+//! checks of the server's version and of the extension.
 
 use tokio_postgres::{Client, Config, NoTls};
 
-use crate::error::SidecarError;
-use crate::settings::ServerUrl;
+use crate::error::{Doing, SidecarError};
+use crate::settings::{ServerUrl, Settings};
 
-/// Oldest server that works: `uuid`, partition and snapshot functions that ARX uses are those of PostgreSQL 15.
+/// The oldest supported server: ARX uses partition and snapshot functions of PostgreSQL 15.
 const NEEDED: i32 = 150_000;
 
-/// How this program shows up in `pg_stat_activity`.
-pub const APPLICATION_NAME: &str = "arx-sidecar";
+/// Name of this program in `pg_stat_activity`.
+const APPLICATION_NAME: &str = "arx-sidecar";
 
 /// First key of ARX's advisory locks ("arx" in ASCII); the second is the [`Duty`].
-pub const LOCK_SPACE: i32 = 0x0061_7278;
+pub(crate) const LOCK_SPACE: i32 = 0x0061_7278;
 
-/// What one sidecar alone does for a database at a time.
+/// Work that only one sidecar does for a database at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Duty {
-    /// Feeding ClickHouse.
+pub(crate) enum Duty {
     Feed = 1,
-    /// Applying the streams in Redis.
     WriteBehind = 2,
-    /// Writing volumes back.
     Volumes = 3,
-    /// Writing the behaviour of wallets back.
     Behaviour = 4,
 }
 
@@ -38,71 +34,60 @@ impl Duty {
         }
     }
 
-    /// Takes it on, for as long as the connection lives.
+    /// Takes the duty for as long as the connection lives.
     ///
     /// # Errors
     /// [`SidecarError::Taken`] while another sidecar has it, [`SidecarError::Postgres`].
-    pub async fn take_on(self, client: &Client) -> Result<(), SidecarError> {
+    pub(crate) async fn acquire(self, client: &Client) -> Result<(), SidecarError> {
         let row = client
             .query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_SPACE, &(self as i32)])
             .await
-            .map_err(|source| SidecarError::Postgres { doing: "take a duty's lock", source })?;
+            .doing("take the lock of a duty")?;
         if row.get(0) { Ok(()) } else { Err(SidecarError::Taken { doing: self.doing() }) }
     }
 }
 
-/// A connection, and what is on its other end.
+/// A connection to PostgreSQL, with what it is connected to.
 #[derive(Debug)]
-pub struct Connection {
-    /// Runs statements; the connection closes when it is dropped.
-    pub client: Client,
-    /// The server's version, such as `15.20`.
-    pub version: String,
-    /// The database connected to.
-    pub database: String,
-    /// Version of the extension `arx` in it.
-    pub extension: String,
+pub(crate) struct Connection {
+    /// Runs statements; the connection closes when the client is dropped.
+    pub(crate) client: Client,
+    /// Version of the server, such as `15.20`.
+    pub(crate) version: String,
+    pub(crate) database: String,
+    /// Version of the extension `arx`.
+    pub(crate) extension: String,
+}
+
+/// Connects to the database that the sidecar writes to.
+///
+/// # Errors
+/// See [`connect_to`].
+pub(crate) async fn connect(settings: &Settings) -> Result<Connection, SidecarError> {
+    connect_to(&settings.postgres_url).await
+}
+
+/// Returns the URL of the database that transactions are read from, which may be a standby.
+pub(crate) fn read_url(settings: &Settings) -> &ServerUrl {
+    settings.postgres_read_url.as_ref().unwrap_or(&settings.postgres_url)
 }
 
 /// Connects, and checks that the server is new enough and has the extension.
 ///
 /// # Errors
-/// [`SidecarError::Configuration`] for a malformed URL, [`SidecarError::Unreachable`], [`SidecarError::UnsupportedVersion`],
-/// [`SidecarError::ExtensionMissing`].
-pub async fn connect(url: &ServerUrl) -> Result<Connection, SidecarError> {
-    let mut config: Config = url.expose().parse().map_err(|error: tokio_postgres::Error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        SidecarError::Configuration { detail: format!("PostgreSQL URL {url} cannot be read: {error}{cause}") }
-    })?;
-    config.application_name(APPLICATION_NAME);
-    let unreachable = |source: tokio_postgres::Error| SidecarError::Unreachable {
-        server: "PostgreSQL",
-        address: url.to_string(),
-        source: Box::new(source),
-    };
-    let (client, connection) = config.connect(NoTls).await.map_err(|error| {
-        // a server that answers with an error (wrong password, no such database) is not one that is down
-        if error.code().is_some() {
-            SidecarError::Postgres { doing: "connect", source: error }
-        } else {
-            unreachable(error)
-        }
-    })?;
-    tokio::spawn(async move {
-        // Whoever waits for an answer gets the same error and handles it.
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection to PostgreSQL ended");
-        }
-    });
-    let doing = "check the version";
+/// [`SidecarError::Configuration`] for a malformed URL, [`SidecarError::Unreachable`],
+/// [`SidecarError::UnsupportedVersion`], [`SidecarError::ExtensionMissing`].
+pub(crate) async fn connect_to(url: &ServerUrl) -> Result<Connection, SidecarError> {
+    let client = open(url).await?;
     let row = client
         .query_one(
-            "SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_database()::text, \
+            "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
+                    current_database()::text, \
                     (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'arx')",
             &[],
         )
         .await
-        .map_err(|source| SidecarError::Postgres { doing, source })?;
+        .doing("check the version")?;
     let (number, version, database): (i32, String, String) = (row.get(0), row.get(1), row.get(2));
     if number < NEEDED {
         return Err(SidecarError::UnsupportedVersion {
@@ -116,4 +101,27 @@ pub async fn connect(url: &ServerUrl) -> Result<Connection, SidecarError> {
         return Err(SidecarError::ExtensionMissing { database });
     };
     Ok(Connection { client, version, database, extension })
+}
+
+async fn open(url: &ServerUrl) -> Result<Client, SidecarError> {
+    let mut config: Config = url.expose().parse().map_err(|error: tokio_postgres::Error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        SidecarError::Configuration { detail: format!("PostgreSQL URL {url} cannot be read: {error}{cause}") }
+    })?;
+    config.application_name(APPLICATION_NAME);
+    let (client, connection) = config.connect(NoTls).await.map_err(|error| {
+        // A server that answers with an error (wrong password, no such database) is not down.
+        if error.code().is_some() {
+            SidecarError::Postgres { doing: "connect", source: error }
+        } else {
+            SidecarError::Unreachable { server: "PostgreSQL", address: url.to_string(), source: Box::new(error) }
+        }
+    })?;
+    tokio::spawn(async move {
+        // The caller that waits for an answer gets the same error and handles it.
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to PostgreSQL ended");
+        }
+    });
+    Ok(client)
 }

@@ -1,7 +1,9 @@
-//! The aggregates: how their states are computed from events as these arrive, and anew for what a change touched.
+//! The aggregates: how their states are computed from events as these arrive, and anew for what a
+//! change touched.
 //!
-//! One SELECT a kind (`sql/clickhouse/aggregates`) serves both ways, so a repair computes what the view would have. A repair finds
-//! what to compute by itself: the buckets of the rows that have come since a version and that no view has counted.
+//! One SELECT a kind (`sql/clickhouse/aggregates`) serves both ways, so a repair computes what the
+//! view would have. A repair finds what to compute by itself: the buckets of the rows that have
+//! come since a version and that no view has counted.
 
 use std::fmt::Write as _;
 
@@ -9,7 +11,7 @@ use super::shape::Shape;
 
 /// One kind of aggregate.
 #[derive(Debug)]
-pub struct Aggregate {
+pub(crate) struct Aggregate {
     /// Its name; states lie in the table NAME`_states`.
     pub name: &'static str,
     /// Columns of the bucket.
@@ -23,7 +25,8 @@ pub struct Aggregate {
 /// What the SELECT of an aggregate reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sides {
-    /// Events as they are, in buckets of time: what they are called, and when that of an event starts.
+    /// Events as they are, in buckets of time: what they are called, and when that of an event
+    /// starts.
     Times { bucket: &'static str, start: &'static str },
     /// Events with a receiver.
     Edges,
@@ -33,15 +36,17 @@ enum Sides {
 
 const VOLUME: &str = include_str!("../../../../sql/clickhouse/aggregates/volume.sql");
 
-/// What all shards come to is put together in one place, not by each shard for itself, and is there when the statement ends.
+/// What all shards come to is put together in one place, not by each shard for itself, and is there
+/// when the statement ends.
 const TOGETHER: &str = "SETTINGS parallel_distributed_insert_select = 0, distributed_foreground_insert = 1";
 
 /// What the states of a volume come to.
 const SETTLED: &str = include_str!("../../../../sql/clickhouse/aggregates/settled_volume.sql");
 
-/// Which states of the aggregates count: of the generations from one to another. `sql/clickhouse/11_feed.sql` says what they are.
+/// Which states of the aggregates count: of the generations from one to another.
+/// `sql/clickhouse/11_feed.sql` says what they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Valid {
+pub(crate) struct Valid {
     /// The last repair that is valid.
     pub generation: u64,
     /// The last time that all was computed anew.
@@ -49,7 +54,7 @@ pub struct Valid {
 }
 
 /// Every kind.
-pub const AGGREGATES: [Aggregate; 4] = [
+pub(crate) const AGGREGATES: [Aggregate; 4] = [
     Aggregate {
         name: "hourly_volume",
         bucket: "network, hour",
@@ -87,19 +92,19 @@ pub const AGGREGATES: [Aggregate; 4] = [
     },
 ];
 
-/// What the aggregates of wallets read beside addresses. The whole row would be planned for each insert, which costs more than the
-/// insert itself.
+/// What the aggregates of wallets read beside addresses. The whole row would be planned for each
+/// insert, which costs more than the insert itself.
 const OF_A_WALLET: &str =
     "network, event_time, value, value_usd, status, gas_price, version, generation, counted, is_deleted";
 
 /// Months that one statement looks at, as `toYYYYMM` gives them.
-pub type Months = Vec<u32>;
+pub(crate) type Months = Vec<u32>;
 
 /// What is computed anew, in some months.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Repair {
-    /// Buckets that rows of versions from `since` on touched, those of attempts before version `current` in any case. States made
-    /// under `generation` hide the lower ones of their buckets.
+pub(crate) enum Repair {
+    /// Buckets that rows of versions from `since` on touched, those of attempts before version
+    /// `current` in any case. States made under `generation` hide the lower ones of their buckets.
     Touched {
         /// First version that has not been counted.
         since: u64,
@@ -121,7 +126,8 @@ pub enum Repair {
     },
 }
 
-/// What touched the aggregates since a version: rows that views do not count, and rows of attempts that were cut off.
+/// What touched the aggregates since a version: rows that views do not count, and rows of attempts
+/// that were cut off.
 fn touched_rows(shape: &Shape, since: u64, current: u64) -> String {
     let (database, local) = (&shape.database, shape.local());
     let read = |table: &str, receiver: &str| {
@@ -141,7 +147,7 @@ fn touched_rows(shape: &Shape, since: u64, current: u64) -> String {
 
 /// Puts what a first load left out into the order of receivers.
 #[must_use]
-pub fn fill_received(shape: &Shape, months: &[u32]) -> String {
+pub(crate) fn fill_received(shape: &Shape, months: &[u32]) -> String {
     let (database, local, of_months) = (&shape.database, shape.local(), within(months));
     let same =
         "network, event_time, tx_hash, from_address, value, value_usd, status, version, is_deleted, counted, fed_at";
@@ -154,7 +160,7 @@ pub fn fill_received(shape: &Shape, months: &[u32]) -> String {
 
 /// The months that something touched since a version, with the rows that did.
 #[must_use]
-pub fn touched_months(shape: &Shape, since: u64, current: u64) -> String {
+pub(crate) fn touched_months(shape: &Shape, since: u64, current: u64) -> String {
     format!(
         "SELECT toYYYYMM(event_time) AS month, count() AS weight FROM ({}) GROUP BY month ORDER BY month",
         touched_rows(shape, since, current)
@@ -163,7 +169,7 @@ pub fn touched_months(shape: &Shape, since: u64, current: u64) -> String {
 
 /// The months that hold anything, with their rows.
 #[must_use]
-pub fn all_months(shape: &Shape) -> String {
+pub(crate) fn all_months(shape: &Shape) -> String {
     format!(
         "SELECT toUInt32(partition) AS month, sum(rows) AS weight FROM system.parts WHERE active AND database = '{}' \
             AND table = 'transaction_events{}' GROUP BY month ORDER BY month",
@@ -172,9 +178,10 @@ pub fn all_months(shape: &Shape) -> String {
     )
 }
 
-/// Months put together until they weigh more than `limit`: neither many small ones nor a large one take long or much memory.
+/// Months put together until they weigh more than `limit`: neither many small ones nor a large one
+/// take long or much memory.
 #[must_use]
-pub fn grouped(months: &[(u32, u64)], limit: u64) -> Vec<Months> {
+pub(crate) fn grouped(months: &[(u32, u64)], limit: u64) -> Vec<Months> {
     let mut groups: Vec<Months> = Vec::new();
     let mut weight = u64::MAX;
     for (month, of_month) in months {
@@ -199,7 +206,7 @@ fn within(months: &[u32]) -> String {
 impl Aggregate {
     /// The kind of this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<&'static Self> {
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
         AGGREGATES.iter().find(|aggregate| aggregate.name == name)
     }
 
@@ -265,8 +272,8 @@ impl Aggregate {
         )
     }
 
-    /// The states that count, for whoever knows which do: finding that out takes ClickHouse longer than reading them. Shards are asked
-    /// one by one, and each knows for itself.
+    /// The states that count, for whoever knows which do: finding that out takes ClickHouse longer
+    /// than reading them. Shards are asked one by one, and each knows for itself.
     fn known_valid(&self, shape: &Shape, valid: Option<Valid>) -> String {
         let (database, name) = (&shape.database, self.name);
         match valid {
@@ -280,14 +287,16 @@ impl Aggregate {
         }
     }
 
-    /// The statements that settle what the states come to, for those that are read as numbers: buckets that got states of versions
-    /// from `since` on, or all buckets, those without states being empty. Nothing is seen of it before the bucket's number is in.
+    /// The statements that settle what the states come to, for those that are read as numbers:
+    /// buckets that got states of versions from `since` on, or all buckets, those without states
+    /// being empty. Nothing is seen of it before the bucket's number is in.
     #[must_use]
-    pub fn settle(&self, shape: &Shape, valid: Option<Valid>, since: Option<u64>, version: u64) -> Vec<String> {
+    pub(crate) fn settle(&self, shape: &Shape, valid: Option<Valid>, since: Option<u64>, version: u64) -> Vec<String> {
         let Sides::Times { bucket, .. } = self.sides else { return Vec::new() };
         let (database, name) = (&shape.database, self.name);
         let settled = format!("{database}.{name}_settled");
-        // states that are hidden do no harm here, and finding out which are takes as long as the rest
+        // states that are hidden do no harm here, and finding out which are takes as long as the
+        // rest
         let all = if shape.cluster.is_some() { "current" } else { "states" };
         let states = format!("{database}.{name}_{all}");
         let touched = since.map_or_else(String::new, |since| {
@@ -313,9 +322,10 @@ impl Aggregate {
         statements
     }
 
-    /// The statements that write the states of a repair. Nobody sees them before their generation becomes valid.
+    /// The statements that write the states of a repair. Nobody sees them before their generation
+    /// becomes valid.
     #[must_use]
-    pub fn repair(&self, shape: &Shape, repair: &Repair) -> Vec<String> {
+    pub(crate) fn repair(&self, shape: &Shape, repair: &Repair) -> Vec<String> {
         let (database, local, name) = (&shape.database, shape.local(), self.name);
         let into = format!("INSERT INTO {database}.{name}_states{local}");
         match repair {
@@ -334,7 +344,8 @@ impl Aggregate {
                 });
                 let bucket = self.bucket;
                 let version = current + 1;
-                // Empty states for every bucket: one whose transactions are all gone would else show its lower generations.
+                // Empty states for every bucket: one whose transactions are all gone would else
+                // show its lower generations.
                 vec![
                     format!(
                         "{into} ({bucket}, generation, is_repair, last_version) \

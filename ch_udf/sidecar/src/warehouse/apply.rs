@@ -1,4 +1,5 @@
-//! Making and migrating the tables. Owns what is compared with what is there, and where statements run.
+//! Making and migrating the tables. Owns what is compared with what is there, and where statements
+//! run.
 
 use std::fmt;
 
@@ -7,11 +8,11 @@ use clickhouse::Client;
 use super::aggregates::AGGREGATES;
 use super::schema::{SCHEMA_VERSION, statements};
 use super::topology::Topology;
-use crate::error::SidecarError;
+use crate::error::{Doing, SidecarError};
 
 /// What was done, or would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// Version found: 0 for none.
     pub found: u32,
     /// The statements, in order.
@@ -45,8 +46,9 @@ impl fmt::Display for Applied {
 /// Makes what is missing, or says what would be.
 ///
 /// # Errors
-/// [`SidecarError::ClickHouse`]; [`SidecarError::Configuration`] when the tables were made by a newer sidecar.
-pub async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied, SidecarError> {
+/// [`SidecarError::ClickHouse`]; [`SidecarError::Configuration`] when the tables were made by a
+/// newer sidecar.
+pub(crate) async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied, SidecarError> {
     let servers = topology.ddl_servers();
     let mut found = SCHEMA_VERSION;
     let mut old_shape = false;
@@ -67,7 +69,8 @@ pub async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied, Sideca
     }
     let mut plan = Vec::new();
     if old_shape {
-        // Tables from before there were versions hold nothing that PostgreSQL does not: the feed starts afresh.
+        // Tables from before there were versions hold nothing that PostgreSQL does not: the feed
+        // starts afresh.
         let database = &topology.shape.database;
         plan.extend(
             ["transaction_events", "feed_marks"].map(|table| format!("DROP TABLE IF EXISTS {database}.{table} SYNC")),
@@ -75,7 +78,8 @@ pub async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied, Sideca
     }
     plan.extend(statements(&topology.shape)?);
     if found == 1 {
-        // version 2 settles volumes: what was fed before has to be settled once, below anything that the feed settles
+        // version 2 settles volumes: what was fed before has to be settled once, below anything
+        // that the feed settles
         plan.extend(AGGREGATES.iter().flat_map(|aggregate| aggregate.settle(&topology.shape, None, None, 1)));
     }
     plan.push(format!("INSERT INTO {}.schema_versions (version) VALUES ({SCHEMA_VERSION})", topology.shape.database));
@@ -93,7 +97,7 @@ pub async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied, Sideca
 ///
 /// # Errors
 /// As [`apply`].
-pub async fn ensure(topology: &Topology) -> Result<(), SidecarError> {
+pub(crate) async fn ensure(topology: &Topology) -> Result<(), SidecarError> {
     let applied = apply(topology, false).await?;
     if !applied.statements.is_empty() {
         tracing::info!(
@@ -105,13 +109,9 @@ pub async fn ensure(topology: &Topology) -> Result<(), SidecarError> {
     Ok(())
 }
 
-fn failed(source: clickhouse::error::Error) -> SidecarError {
-    SidecarError::ClickHouse { doing: "create the tables", source }
-}
-
 async fn run(server: &Client, statement: &str) -> Result<(), SidecarError> {
     // parametrised views hold `?`-less braces: nothing is bound
-    server.clone().with_database("default").query_raw(statement).execute().await.map_err(failed)
+    server.clone().with_database("default").query_raw(statement).execute().await.doing("create the tables")
 }
 
 /// The version there is, and whether there are tables without one.
@@ -124,10 +124,10 @@ async fn look(server: &Client, database: &str) -> Result<(u32, bool), SidecarErr
         .bind(database)
         .fetch_all()
         .await
-        .map_err(failed)?;
+        .doing("create the tables")?;
     if !tables.iter().any(|name| name == "schema_versions") {
         return Ok((0, !tables.is_empty()));
     }
     let version = server.query(&format!("SELECT max(version) FROM {database}.schema_versions")).fetch_one().await;
-    Ok((version.map_err(failed)?, false))
+    Ok((version.doing("create the tables")?, false))
 }

@@ -1,9 +1,11 @@
-//! The tables and views as statements, made from one set of templates for a single server and for a cluster.
+//! The tables and views as statements, made from one set of templates for a single server and for a
+//! cluster.
 //!
-//! Owns the templates' language: `{database}`; `{local}`, the end of the name of what lives on one shard; `{on_cluster}`;
-//! `{replicated}`, the beginning of an engine's name; `{settings}` of a table; `{ttl COLUMN}` (`{ttl COLUMN ARRIVED}` where old data is
-//! compressed harder); `{arriving AGGREGATE}`, `{valid AGGREGATE}` (see [`super::aggregates`]); `{distributed NAME}`, a table over the shards, and nothing on a single server.
-//! `{{` and `}}` stand for braces.
+//! Owns the templates' language: `{database}`; `{local}`, the end of the name of what lives on one
+//! shard; `{on_cluster}`; `{replicated}`, the beginning of an engine's name; `{settings}` of a
+//! table; `{ttl COLUMN}` (`{ttl COLUMN ARRIVED}` where old data is compressed harder); `{arriving
+//! AGGREGATE}`, `{valid AGGREGATE}` (see [`super::aggregates`]); `{distributed NAME}`, a table over
+//! the shards, and nothing on a single server. `{{` and `}}` stand for braces.
 
 use std::fmt::Write as _;
 
@@ -12,7 +14,7 @@ use super::shape::Shape;
 use crate::error::SidecarError;
 
 /// Version of what the templates make. It rises when they change what a database already has.
-pub const SCHEMA_VERSION: u32 = 2;
+pub(super) const SCHEMA_VERSION: u32 = 2;
 
 /// A file of `sql/clickhouse`.
 struct Template {
@@ -43,18 +45,21 @@ const TEMPLATES: [Template; 7] = [
     Template::new("90_cluster.sql", include_str!("../../../../sql/clickhouse/90_cluster.sql")),
 ];
 
-/// Volumes, the days after which data is theirs (the specification's 90 days and 2 years), and the level of ZSTD it then has.
+/// Volumes, the days after which data is theirs (the specification's 90 days and 2 years), and the
+/// level of ZSTD it then has.
 const TIERS: [(&str, u32, u32); 2] = [("warm", 90, 3), ("cold", 730, 9)];
 
-/// Blocks whose tokens ClickHouse remembers a table: more than a pass that is repeated at once has chunks.
+/// Blocks whose tokens ClickHouse remembers a table: more than a pass that is repeated at once has
+/// chunks.
 const DEDUPLICATION_WINDOW: u32 = 1_000;
 
-/// Below it all columns of a part are in one file: with a file for each column, making the files took a fifth of a first load.
+/// Below it all columns of a part are in one file: with a file for each column, making the files
+/// took a fifth of a first load.
 const WIDE_PART_BYTES: u64 = 256 << 20;
 
 impl Shape {
-    /// What adds a column to the events, to be run like other DDL. The table over the shards comes last: who sees the column there finds
-    /// it everywhere. `column` is quoted already.
+    /// What adds a column to the events, to be run like other DDL. The table over the shards comes
+    /// last: who sees the column there finds it everywhere. `column` is quoted already.
     #[must_use]
     pub fn add_column(&self, column: &str, column_type: &str) -> Vec<String> {
         let (database, on_cluster) = (&self.database, self.on_cluster());
@@ -86,7 +91,8 @@ impl Shape {
         names.map(|name| format!("DROP VIEW IF EXISTS {database}.{name}_mv{local}{on_cluster} SYNC")).collect()
     }
 
-    /// What makes one replica of a shard hold what the others hold. Nothing if there are no replicas.
+    /// What makes one replica of a shard hold what the others hold. Nothing if there are no
+    /// replicas.
     #[must_use]
     pub fn catch_up(&self) -> Vec<String> {
         if !self.is_replicated() {
@@ -112,8 +118,8 @@ impl Shape {
         rules
     }
 
-    /// Old data is compressed harder, but not while it arrives: ClickHouse would do it at once, and a first load of old transactions
-    /// would take twice as long.
+    /// Old data is compressed harder, but not while it arrives: ClickHouse would do it at once, and
+    /// a first load of old transactions would take twice as long.
     fn recompression(column: &str, arrived: &str) -> Vec<String> {
         let rule = |(_, days, level)| {
             format!(
@@ -134,8 +140,8 @@ impl Shape {
 
     fn distributed(&self, name: &str) -> String {
         let Some(cluster) = &self.cluster else { return String::new() };
-        // Transactions lie on the shard of their sender; what is computed from them lies beside them. What all shards come to lies
-        // anywhere, a bucket always on the same one.
+        // Transactions lie on the shard of their sender; what is computed from them lies beside
+        // them. What all shards come to lies anywhere, a bucket always on the same one.
         let settled = name.strip_suffix("_settled").and_then(Aggregate::named);
         let key = match (name, settled) {
             ("transaction_events", _) => ", cityHash64(network, from_address)".to_owned(),

@@ -4,22 +4,21 @@ use clickhouse::Client;
 
 use super::aggregates::Valid;
 use super::shape::{Cluster, Shape};
-use crate::error::SidecarError;
-use crate::servers::clickhouse::connect;
-use crate::servers::engine::{STORAGE_POLICY, Supervisor, Warehouse};
+use crate::error::{Doing, SidecarError};
+use crate::servers::clickhouse::{ClickHouseServer, connect};
+use crate::servers::engine::STORAGE_POLICY;
+use crate::servers::supervisor::Supervisor;
 use crate::settings::Settings;
 
 /// A ClickHouse, whatever it consists of.
 #[derive(Clone)]
-pub struct Topology {
+pub(crate) struct Topology {
     /// The server that is asked and fed.
     pub entry: Client,
     /// One server of each shard; the entry alone if it is no cluster.
     pub shards: Vec<Client>,
     /// Which form the tables take.
     pub shape: Shape,
-    /// Version of the entry.
-    pub version: String,
 }
 
 impl Topology {
@@ -27,12 +26,12 @@ impl Topology {
     ///
     /// # Errors
     /// [`SidecarError::ClickHouse`].
-    pub async fn valid(&self) -> Result<Valid, SidecarError> {
+    pub(crate) async fn valid(&self) -> Result<Valid, SidecarError> {
         let query = format!("SELECT max(generation), max(floor) FROM aggregate_generations{}", self.shape.local());
         let mut valid = Valid::default();
         for shard in &self.shards {
-            let failed = |source| SidecarError::ClickHouse { doing: "read which aggregates are valid", source };
-            let (generation, floor): (u64, u64) = shard.query(&query).fetch_one().await.map_err(failed)?;
+            let (generation, floor): (u64, u64) =
+                shard.query(&query).fetch_one().await.doing("read which aggregates are valid")?;
             valid = Valid { generation: valid.generation.max(generation), floor: valid.floor.max(floor) };
         }
         Ok(valid)
@@ -42,12 +41,12 @@ impl Topology {
     ///
     /// # Errors
     /// As [`connect`], for the first server that does not answer.
-    pub async fn connect(settings: &Settings, supervisor: &Supervisor) -> Result<Self, SidecarError> {
-        let warehouse = supervisor.warehouse();
-        let entry = connect(warehouse).await?;
+    pub(crate) async fn connect(settings: &Settings, supervisor: &Supervisor) -> Result<Self, SidecarError> {
+        let server = supervisor.server();
+        let entry = connect(server).await?;
         let mut shards = Vec::with_capacity(settings.clickhouse_shards.len().max(1));
         for url in &settings.clickhouse_shards {
-            shards.push(connect(&Warehouse { url: url.expose().to_owned(), ..warehouse.clone() }).await?.client);
+            shards.push(connect(&ClickHouseServer { url: url.expose().to_owned(), ..server.clone() }).await?.client);
         }
         if shards.is_empty() {
             shards.push(entry.client.clone());
@@ -64,16 +63,17 @@ impl Topology {
         };
         let mut client = entry.client;
         if shape.is_replicated() {
-            // What the feed writes through the entry it reads from `shards`, and the other way round: both are to be the first replica.
+            // What the feed writes through the entry it reads from `shards`, and the other way
+            // round: both are to be the first replica.
             client =
                 client.with_setting("load_balancing", "in_order").with_setting("distributed_replica_error_cap", "0");
         }
-        Ok(Self { entry: client, shards, shape, version: entry.version })
+        Ok(Self { entry: client, shards, shape })
     }
 
     /// Where DDL runs: `ON CLUSTER` carries it to every server, otherwise each shard is told.
     #[must_use]
-    pub fn ddl_servers(&self) -> &[Client] {
+    pub(crate) fn ddl_servers(&self) -> &[Client] {
         match &self.shape.cluster {
             Some(cluster) if cluster.replicated => std::slice::from_ref(&self.entry),
             Some(_) | None => &self.shards,

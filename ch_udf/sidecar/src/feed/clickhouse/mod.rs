@@ -3,5 +3,4 @@
 mod native;
 mod sink;
 
-pub use sink::ClickHouseSink;
-pub(crate) use sink::failed;
+pub(crate) use sink::ClickHouseSink;

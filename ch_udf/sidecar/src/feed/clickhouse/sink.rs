@@ -1,4 +1,5 @@
-//! Transactions as versioned events in ClickHouse, and the aggregates repaired that a change touched.
+//! Transactions as versioned events in ClickHouse, and the aggregates repaired that a change
+//! touched.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,8 @@ use serde::Serialize;
 use super::super::model::{Counted, FurtherColumn, Hour, Mark, Month, Rows};
 use super::super::ports::{Counting, Delivery, Sink};
 use super::native::{Block, Stamp, Used, type_of};
-use crate::error::{Chain, Retrier, SidecarError};
+use crate::error::{Chain, Doing, SidecarError};
+use crate::retry::Retrier;
 use crate::warehouse::{
     AGGREGATES, Months, Repair, Shape, Topology, Valid, all_months, fill_received, grouped, touched_months,
 };
@@ -33,13 +35,14 @@ const MONTHS_ROWS: u64 = 500_000;
 
 /// Writes into the tables of `sql/clickhouse`.
 #[derive(Clone)]
-pub struct ClickHouseSink {
+pub(crate) struct ClickHouseSink {
     topology: Arc<Topology>,
     valid: Arc<Mutex<Valid>>,
     further: Arc<[FurtherColumn]>,
     /// Whether the views are known to count what arrives.
     is_counting: bool,
-    /// Whether an insert that fails is tried again where it is. An embedded engine that died comes back at another address.
+    /// Whether an insert that fails is tried again where it is. An embedded engine that died comes
+    /// back at another address.
     is_patient: bool,
 }
 
@@ -54,7 +57,7 @@ impl ClickHouseSink {
     ///
     /// # Errors
     /// [`SidecarError::ClickHouse`].
-    pub async fn open(topology: Topology, is_patient: bool) -> Result<Self, SidecarError> {
+    pub(crate) async fn open(topology: Topology, is_patient: bool) -> Result<Self, SidecarError> {
         let valid = topology.valid().await?;
         Ok(Self {
             topology: Arc::new(topology),
@@ -67,7 +70,7 @@ impl ClickHouseSink {
 
     /// What it writes to.
     #[must_use]
-    pub fn topology(&self) -> Arc<Topology> {
+    pub(crate) fn topology(&self) -> Arc<Topology> {
         Arc::clone(&self.topology)
     }
 
@@ -88,7 +91,8 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    /// An insert that found a first replica busy went to another one of the shard, and is waited for.
+    /// An insert that found a first replica busy went to another one of the shard, and is waited
+    /// for.
     async fn catch_up(&self) -> Result<(), SidecarError> {
         for statement in self.topology.shape.catch_up() {
             self.on_shards("wait for what other replicas received", &statement).await?;
@@ -153,8 +157,9 @@ struct Packed {
 }
 
 impl Packed {
-    /// Rows that views count are one block: they are there, and counted, or they are not, and each block would have ClickHouse plan all
-    /// views again. Where a rebuild follows, each month is a block of its own, which need not be cut up into partitions.
+    /// Rows that views count are one block: they are there, and counted, or they are not, and each
+    /// block would have ClickHouse plan all views again. Where a rebuild follows, each month is a
+    /// block of its own, which need not be cut up into partitions.
     fn new<R: Rows>(rows: &R, stamp: Stamp, further: &[FurtherColumn]) -> Result<Self, SidecarError> {
         let is_apart = stamp.counting == Counting::ByRebuild;
         let mut blocks = vec![Block::with_capacity(rows.len())];
@@ -203,10 +208,6 @@ struct MarkRow<'a> {
     position: &'a str,
 }
 
-pub(crate) fn failed(doing: &'static str) -> impl FnOnce(clickhouse::error::Error) -> SidecarError {
-    move |source| SidecarError::ClickHouse { doing, source }
-}
-
 impl Sink for ClickHouseSink {
     async fn holds(&mut self, source: &str, position: &str) -> Result<bool, SidecarError> {
         let table = format!("feed_marks{}", self.local());
@@ -217,7 +218,7 @@ impl Sink for ClickHouseSink {
                 .bind(position)
                 .fetch_one()
                 .await
-                .map_err(failed("look for the feed's mark"))?;
+                .doing("look for the feed's mark")?;
             if found == 0 {
                 return Ok(false);
             }
@@ -227,7 +228,7 @@ impl Sink for ClickHouseSink {
 
     async fn highest_version(&mut self) -> Result<u64, SidecarError> {
         let query = self.topology.entry.query("SELECT max(version) FROM transaction_events");
-        query.fetch_one().await.map_err(failed("look for the highest version"))
+        query.fetch_one().await.doing("look for the highest version")
     }
 
     async fn prepare(&mut self, further: &[FurtherColumn]) -> Result<(), SidecarError> {
@@ -239,7 +240,7 @@ impl Sink for ClickHouseSink {
         let query = "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = 'transaction_events' \
                      AND has(?, name)";
         let present: Vec<(String, String)> =
-            self.topology.entry.query(query).bind(names).fetch_all().await.map_err(failed(doing))?;
+            self.topology.entry.query(query).bind(names).fetch_all().await.doing(doing)?;
         for column in further {
             let wanted = type_of(column);
             match present.iter().find(|(name, _)| *name == column.name) {
@@ -310,7 +311,7 @@ impl Sink for ClickHouseSink {
             let shards = self.topology.shards.iter();
             all_of(shards.map(|shard| {
                 let query = prepared(shard).query(&statement).bind(&hours);
-                async move { query.execute().await.map_err(failed(doing)) }
+                async move { query.execute().await.doing(doing) }
             }))
             .await?;
         }
@@ -369,16 +370,17 @@ impl Sink for ClickHouseSink {
         let slot = u8::try_from(attempt % SLOTS).unwrap_or_default();
         let table = format!("feed_marks{}", self.local());
         for shard in &self.topology.shards {
-            let mut insert = shard.insert::<MarkRow<'_>>(&table).await.map_err(failed(doing))?;
+            let mut insert = shard.insert::<MarkRow<'_>>(&table).await.doing(doing)?;
             let row = MarkRow { source: &source, slot, attempt, position: &mark.position };
-            insert.write(&row).await.map_err(failed(doing))?;
-            insert.end().await.map_err(failed(doing))?;
+            insert.write(&row).await.doing(doing)?;
+            insert.end().await.doing(doing)?;
         }
         Ok(())
     }
 }
 
-/// Shards work side by side. All of them are waited for, so that nothing of a failed attempt still runs when the next one begins.
+/// Shards work side by side. All of them are waited for, so that nothing of a failed attempt still
+/// runs when the next one begins.
 async fn all_of(
     work: impl Iterator<Item = impl Future<Output = Result<(), SidecarError>>>,
 ) -> Result<(), SidecarError> {
@@ -386,14 +388,14 @@ async fn all_of(
 }
 
 async fn execute(shard: &Client, doing: &'static str, statement: &str) -> Result<(), SidecarError> {
-    prepared(shard).query_raw(statement).execute().await.map_err(failed(doing))
+    prepared(shard).query_raw(statement).execute().await.doing(doing)
 }
 
 async fn numbers<T>(shard: &Client, doing: &'static str, query: &str) -> Result<Vec<T>, SidecarError>
 where
     T: clickhouse::RowOwned + clickhouse::RowRead,
 {
-    prepared(shard).query_raw(query).fetch_all().await.map_err(failed(doing))
+    prepared(shard).query_raw(query).fetch_all().await.doing(doing)
 }
 
 async fn remove_older(shard: &Client, local: &str, version: u64) -> Result<(), SidecarError> {
@@ -402,8 +404,8 @@ async fn remove_older(shard: &Client, local: &str, version: u64) -> Result<(), S
     if numbers::<u64>(shard, doing, &query).await?.first() == Some(&0) {
         return Ok(());
     }
-    // Tombstones make the answer right at once; the rows themselves go in the background, part by part, which takes the embedded
-    // engine 20 s for 60 months.
+    // Tombstones make the answer right at once; the rows themselves go in the background, part by
+    // part, which takes the embedded engine 20 s for 60 months.
     execute(shard, doing, &take_back(local, version, &format!("version < {version}"))).await?;
     for table in ["transaction_events", "received_transactions"] {
         remove(shard, doing, &format!("ALTER TABLE {table}{local} DELETE WHERE version < {version}")).await?;

@@ -4,15 +4,17 @@ use tokio_postgres::Client;
 
 use super::super::model::{Chunk, FirstLoad, Mark, Span, Stored};
 use super::super::ports::{Confirmation, Ledger};
-use crate::error::SidecarError;
+use super::sql;
+use crate::error::{Doing, SidecarError};
 use crate::servers::postgres::Duty;
 
 /// Name of this feed in `arx.feed_positions`.
 pub(crate) const CONSUMER: &str = "clickhouse";
 
-/// State of the feed, on the connection that holds its lock: whoever loses the connection can confirm nothing.
+/// State of the feed, on the connection that holds its lock: whoever loses the connection can
+/// confirm nothing.
 #[derive(Debug)]
-pub struct PostgresLedger {
+pub(crate) struct PostgresLedger {
     client: Client,
 }
 
@@ -21,38 +23,18 @@ impl PostgresLedger {
     ///
     /// # Errors
     /// [`SidecarError::Taken`] while another sidecar feeds from this database.
-    pub async fn acquire(client: Client) -> Result<Self, SidecarError> {
+    pub(crate) async fn acquire(client: Client) -> Result<Self, SidecarError> {
         // An intent that is stored is stored for good: what a snapshot before it showed is, too.
-        client
-            .batch_execute("SET synchronous_commit = on")
-            .await
-            .map_err(|source| SidecarError::Postgres { doing: "set up the feed's connection", source })?;
-        Duty::Feed.take_on(&client).await?;
+        client.batch_execute("SET synchronous_commit = on").await.doing("set up the feed's connection")?;
+        Duty::Feed.acquire(&client).await?;
         Ok(Self { client })
     }
 
     async fn load(&self, database: String) -> Result<Option<FirstLoad>, SidecarError> {
-        let failed = |source| SidecarError::Postgres { doing: "read the first load", source };
-        let found = self
-            .client
-            .query_opt(
-                "SELECT l.attempt, l.position::text, l.epoch, l.system_identifier, l.timeline, \
-                        (SELECT COALESCE(sum(c.rows_loaded), 0)::bigint FROM arx.feed_chunks AS c WHERE c.consumer = l.consumer) \
-                   FROM arx.feed_loads AS l WHERE l.consumer = $1",
-                &[&CONSUMER],
-            )
-            .await
-            .map_err(failed)?;
+        let doing = "read the first load";
+        let found = self.client.query_opt(sql::LOAD, &[&CONSUMER]).await.doing(doing)?;
         let Some(row) = found else { return Ok(None) };
-        let chunks = self
-            .client
-            .query(
-                "SELECT chunk, relations, files, first_blocks, end_blocks FROM arx.feed_chunks \
-                  WHERE consumer = $1 AND rows_loaded IS NULL ORDER BY chunk",
-                &[&CONSUMER],
-            )
-            .await
-            .map_err(failed)?;
+        let chunks = self.client.query(sql::PENDING_CHUNKS, &[&CONSUMER]).await.doing(doing)?;
         let pending = chunks
             .iter()
             .map(|row| {
@@ -85,15 +67,7 @@ pub(crate) fn signed(value: u64) -> i64 {
 
 impl Ledger for PostgresLedger {
     async fn stored(&mut self) -> Result<Stored, SidecarError> {
-        let row = self
-            .client
-            .query_opt(
-                "SELECT position::text, attempt, confirmed, epoch, system_identifier, timeline, current_database()::text \
-                   FROM arx.feed_positions WHERE consumer = $1",
-                &[&CONSUMER],
-            )
-            .await
-            .map_err(|source| SidecarError::Postgres { doing: "read the feed's position", source })?;
+        let row = self.client.query_opt(sql::STORED, &[&CONSUMER]).await.doing("read the feed's position")?;
         let Some(row) = row else { return Ok(Stored::default()) };
         let database: String = row.get(6);
         let at: (Option<String>, Option<i64>, Option<i64>, Option<i32>) =
@@ -111,25 +85,20 @@ impl Ledger for PostgresLedger {
     async fn begin(&mut self, floor: u64) -> Result<u64, SidecarError> {
         let row = self
             .client
-            .query_one(
-                "INSERT INTO arx.feed_positions AS p (consumer, attempt) VALUES ($1, $2::bigint + 1) \
-                 ON CONFLICT (consumer) DO UPDATE SET attempt = greatest(p.attempt, $2::bigint) + 1 RETURNING attempt",
-                &[&CONSUMER, &signed(floor)],
-            )
+            .query_one(sql::BEGIN_ATTEMPT, &[&CONSUMER, &signed(floor)])
             .await
-            .map_err(|source| SidecarError::Postgres { doing: "store the feed's intent", source })?;
+            .doing("store the feed's intent")?;
         Ok(unsigned(row.get(0)))
     }
 
     async fn begin_load(&mut self, load: &FirstLoad) -> Result<(), SidecarError> {
-        let failed = |source| SidecarError::Postgres { doing: "store the plan of the first load", source };
-        let transaction = self.client.transaction().await.map_err(failed)?;
-        transaction.execute("DELETE FROM arx.feed_loads WHERE consumer = $1", &[&CONSUMER]).await.map_err(failed)?;
+        let doing = "store the plan of the first load";
+        let transaction = self.client.transaction().await.doing(doing)?;
+        transaction.execute(sql::DELETE_LOAD, &[&CONSUMER]).await.doing(doing)?;
         let mark = &load.mark;
         transaction
             .execute(
-                "INSERT INTO arx.feed_loads (consumer, attempt, position, epoch, system_identifier, timeline) \
-                 VALUES ($1, $2, $3::text::pg_snapshot, $4, $5, $6)",
+                sql::INSERT_LOAD,
                 &[
                     &CONSUMER,
                     &signed(load.attempt),
@@ -140,7 +109,7 @@ impl Ledger for PostgresLedger {
                 ],
             )
             .await
-            .map_err(failed)?;
+            .doing(doing)?;
         let spans = || load.pending.iter().flat_map(|chunk| chunk.spans.iter().map(|span| (chunk.number, span)));
         let numbers: Vec<i32> = spans().map(|(number, _)| number).collect();
         let relations: Vec<u32> = spans().map(|(_, span)| span.relation).collect();
@@ -148,47 +117,33 @@ impl Ledger for PostgresLedger {
         let firsts: Vec<i64> = spans().map(|(_, span)| span.first_block).collect();
         let ends: Vec<Option<i64>> = spans().map(|(_, span)| span.end_block).collect();
         transaction
-            .execute(
-                "INSERT INTO arx.feed_chunks (consumer, chunk, relations, files, first_blocks, end_blocks) \
-                 SELECT $1, s.chunk, array_agg(s.relation ORDER BY s.n), array_agg(s.file ORDER BY s.n), \
-                        array_agg(s.first_block ORDER BY s.n), array_agg(s.end_block ORDER BY s.n) \
-                   FROM unnest($2::integer[], $3::oid[], $4::oid[], $5::bigint[], $6::bigint[]) WITH ORDINALITY \
-                     AS s (chunk, relation, file, first_block, end_block, n) GROUP BY s.chunk",
-                &[&CONSUMER, &numbers, &relations, &files, &firsts, &ends],
-            )
+            .execute(sql::INSERT_CHUNKS, &[&CONSUMER, &numbers, &relations, &files, &firsts, &ends])
             .await
-            .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+            .doing(doing)?;
+        transaction.commit().await.doing(doing)
     }
 
     async fn chunk_done(&mut self, chunk: &Chunk, rows: u64) -> Result<(), SidecarError> {
-        let failed = |source| SidecarError::Postgres { doing: "store that a chunk is loaded", source };
-        let transaction = self.client.transaction().await.map_err(failed)?;
-        // A chunk that a crash forgets is loaded again; waiting for the disk would stop all readers.
-        transaction.batch_execute("SET LOCAL synchronous_commit = off").await.map_err(failed)?;
-        let done = "UPDATE arx.feed_chunks SET rows_loaded = $3 WHERE consumer = $1 AND chunk = $2";
-        transaction.execute(done, &[&CONSUMER, &chunk.number, &signed(rows)]).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        let doing = "store that a chunk is loaded";
+        let transaction = self.client.transaction().await.doing(doing)?;
+        // A chunk that a crash forgets is loaded again; waiting for the disk would stop all
+        // readers.
+        transaction.batch_execute("SET LOCAL synchronous_commit = off").await.doing(doing)?;
+        transaction.execute(sql::FINISH_CHUNK, &[&CONSUMER, &chunk.number, &signed(rows)]).await.doing(doing)?;
+        transaction.commit().await.doing(doing)
     }
 
     async fn drop_load(&mut self) -> Result<(), SidecarError> {
-        self.client
-            .execute("DELETE FROM arx.feed_loads WHERE consumer = $1", &[&CONSUMER])
-            .await
-            .map(drop)
-            .map_err(|source| SidecarError::Postgres { doing: "forget the first load", source })
+        self.client.execute(sql::DELETE_LOAD, &[&CONSUMER]).await.map(drop).doing("forget the first load")
     }
 
     async fn confirm(&mut self, confirmation: &Confirmation) -> Result<(), SidecarError> {
-        let failed = |source| SidecarError::Postgres { doing: "confirm the feed's position", source };
-        let transaction = self.client.transaction().await.map_err(failed)?;
+        let doing = "confirm the feed's position";
+        let transaction = self.client.transaction().await.doing(doing)?;
         let mark = &confirmation.mark;
         let moved = transaction
             .execute(
-                "UPDATE arx.feed_positions SET position = $3::text::pg_snapshot, epoch = $4, system_identifier = $5, \
-                        timeline = $6, rows_total = CASE WHEN $7 THEN 0 ELSE rows_total END + $8, confirmed = $2, \
-                        updated_at = now() \
-                  WHERE consumer = $1 AND attempt = $2",
+                sql::CONFIRM,
                 &[
                     &CONSUMER,
                     &signed(confirmation.attempt),
@@ -201,28 +156,18 @@ impl Ledger for PostgresLedger {
                 ],
             )
             .await
-            .map_err(failed)?;
+            .doing(doing)?;
         if moved != 1 {
             return Err(SidecarError::Overtaken { attempt: confirmation.attempt });
         }
         if confirmation.full {
-            transaction
-                .execute("DELETE FROM arx.feed_loads WHERE consumer = $1", &[&CONSUMER])
-                .await
-                .map_err(failed)?;
+            transaction.execute(sql::DELETE_LOAD, &[&CONSUMER]).await.doing(doing)?;
         }
         if !confirmation.reloaded.is_empty() {
             let (networks, starts): (Vec<&str>, Vec<i64>) =
                 confirmation.reloaded.iter().map(|hour| (hour.network.as_str(), hour.hours)).unzip();
-            transaction
-                .execute(
-                    "DELETE FROM arx.feed_reloads AS r USING unnest($1::text[], $2::bigint[]) AS t (network, hours) \
-                      WHERE r.network = t.network AND r.hour = to_timestamp(t.hours * 3600::float8)",
-                    &[&networks, &starts],
-                )
-                .await
-                .map_err(failed)?;
+            transaction.execute(sql::DELETE_RELOADS, &[&networks, &starts]).await.doing(doing)?;
         }
-        transaction.commit().await.map_err(failed)
+        transaction.commit().await.doing(doing)
     }
 }

@@ -4,9 +4,8 @@ pub mod fuzzing;
 mod ledger;
 mod rows;
 mod source;
+mod sql;
 
-pub use ledger::PostgresLedger;
-pub(crate) use ledger::{CONSUMER, signed, unsigned};
-pub use rows::PostgresRows;
-pub use source::{PostgresReader, PostgresSource};
-pub(crate) use source::{new_since, since as visible_since};
+pub(crate) use ledger::{CONSUMER, PostgresLedger, signed, unsigned};
+pub(crate) use source::PostgresSource;
+pub(crate) use sql::{new_since, visible_since};

@@ -1,5 +1,6 @@
-//! Rows of `arx.transactions` as `COPY … (FORMAT binary)` gives them. Owns the columns that are read, their order, and how bytes
-//! become an event; nothing is copied on the way. It must not send anything.
+//! Rows of `arx.transactions` as `COPY … (FORMAT binary)` gives them. Owns the columns that are
+//! read, their order, and how bytes become an event; nothing is copied on the way. It must not send
+//! anything.
 
 use std::sync::Arc;
 
@@ -68,8 +69,8 @@ fn quoted(name: &str) -> String {
 }
 
 impl Layout {
-    /// `SELECT` of transactions; `from` names them `t`, `counted` is an expression of 0 (view), 1 (repair) or 2 (already), left out
-    /// where the rows are uncounted.
+    /// `SELECT` of transactions; `from` names them `t`, `counted` is an expression of 0 (view), 1
+    /// (repair) or 2 (already), left out where the rows are uncounted.
     pub(super) fn select(&self, from: &str, counted: &str, condition: &str) -> String {
         let further = self.further.iter().fold(String::new(), |mut text, column| {
             let cast = if column.kind == ValueKind::Text { "::text" } else { "" };
@@ -92,7 +93,7 @@ impl Layout {
 
 /// Rows of one layout, each as its message came.
 #[derive(Debug)]
-pub struct PostgresRows {
+pub(crate) struct PostgresRows {
     layout: Arc<Layout>,
     rows: Vec<Row>,
     /// Networks in the order in which they came.
@@ -121,7 +122,8 @@ impl PostgresRows {
         Self { layout, rows: Vec::with_capacity(capacity), networks: Vec::new(), months: Vec::new() }
     }
 
-    /// Takes a message of the copy stream over. Returns the bytes of the row, 0 if there was none in it.
+    /// Takes a message of the copy stream over. Returns the bytes of the row, 0 if there was none
+    /// in it.
     pub(super) fn push(&mut self, mut message: Bytes) -> usize {
         message.advance(copy::header_length(&message));
         if message.len() < TRAILER.len() || message.starts_with(TRAILER) {
@@ -137,8 +139,9 @@ impl PostgresRows {
         size
     }
 
-    /// Puts the rows into the order in which ClickHouse keeps them: month, network, sender, time and hash. It needs several times as long
-    /// for it. Beginnings of texts stand for the whole: where two wallets share one, ClickHouse sorts again.
+    /// Puts the rows into the order in which ClickHouse keeps them: month, network, sender, time
+    /// and hash. It needs several times as long for it. Beginnings of texts stand for the whole:
+    /// where two wallets share one, ClickHouse sorts again.
     pub(super) fn sort(&mut self) {
         let (months, networks) = (ranks(&self.months), ranks(&self.networks));
         for row in &mut self.rows {
@@ -216,8 +219,8 @@ const AHEAD: usize = 16;
 /// Bytes that memory hands over at once.
 const LINE: usize = 64;
 
-/// Looks at every line of rows that lie scattered, as they do once they are sorted: memory answers many questions at a time if none
-/// waits for the answer to another one, as those of decoding do.
+/// Looks at every line of rows that lie scattered, as they do once they are sorted: memory answers
+/// many questions at a time if none waits for the answer to another one, as those of decoding do.
 fn fetched(rows: &[Row]) -> u8 {
     rows.iter().flat_map(|row| row.message.iter().step_by(LINE)).fold(0, |seen, byte| seen ^ byte)
 }

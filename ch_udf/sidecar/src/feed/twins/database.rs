@@ -12,9 +12,10 @@ pub(super) struct Version {
     pub(super) removed: Option<u64>,
 }
 
-/// PostgreSQL: `arx.transactions` with `ingest_xid`, `arx.transaction_changes`, feed state and volumes.
+/// PostgreSQL: `arx.transactions` with `ingest_xid`, `arx.transaction_changes`, feed state and
+/// volumes.
 #[derive(Default)]
-pub struct Database {
+pub(crate) struct Database {
     next: u64,
     running: BTreeSet<u64>,
     pub(super) rows: Vec<Version>,
@@ -51,22 +52,22 @@ impl Snapshot {
 }
 
 impl Database {
-    pub fn begin(&mut self) -> u64 {
+    pub(crate) fn begin(&mut self) -> u64 {
         self.next += 1;
         self.running.insert(self.next);
         self.next
     }
 
-    pub fn commit(&mut self, xid: u64) {
+    pub(crate) fn commit(&mut self, xid: u64) {
         self.running.remove(&xid);
     }
 
-    pub fn insert(&mut self, xid: u64, row: Change) {
+    pub(crate) fn insert(&mut self, xid: u64, row: Change) {
         self.rows.push(Version { row, made: xid, removed: None });
     }
 
     /// Changes or (with `None`) deletes the `index`-th live row; tells whether there was one.
-    pub fn replace(&mut self, xid: u64, index: usize, change: Option<fn(&mut Change)>) {
+    pub(crate) fn replace(&mut self, xid: u64, index: usize, change: Option<fn(&mut Change)>) {
         let live: Vec<usize> = (0..self.rows.len()).filter(|at| self.is_live(*at)).collect();
         let Some(at) = live.get(index % live.len().max(1)).copied() else { return };
         self.rows[at].removed = Some(xid);
@@ -84,7 +85,7 @@ impl Database {
     }
 
     /// Removes everything without a trace but the epoch.
-    pub fn truncate(&mut self) {
+    pub(crate) fn truncate(&mut self) {
         self.rows.clear();
         self.epoch += 1;
     }
@@ -99,12 +100,12 @@ impl Database {
     }
 
     /// What the aggregates have to be now.
-    pub fn truth(&self) -> BTreeMap<Hour, Summary> {
+    pub(crate) fn truth(&self) -> BTreeMap<Hour, Summary> {
         let rows: Vec<Change> = self.visible(&self.snapshot()).into_iter().map(|version| version.row.clone()).collect();
         summarise(&rows)
     }
 
-    pub fn live(&self) -> BTreeSet<(i64, String, String)> {
+    pub(crate) fn live(&self) -> BTreeSet<(i64, String, String)> {
         let key =
             |version: &Version| (version.row.event_time, version.row.from_address.clone(), version.row.tx_hash.clone());
         self.visible(&self.snapshot()).into_iter().map(key).collect()

@@ -9,7 +9,7 @@ use super::database::Database;
 use crate::error::SidecarError;
 
 /// The state of the feed in the database.
-pub struct MemoryLedger {
+pub(crate) struct MemoryLedger {
     pub database: Arc<Mutex<Database>>,
     pub fuse: Fuse,
 }

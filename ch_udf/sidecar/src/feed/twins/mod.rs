@@ -1,5 +1,6 @@
-//! In-memory twins of PostgreSQL and ClickHouse for the pipeline's tests: a store with transactions and snapshots, a sink that
-//! keeps every version and counts by views and repairs, and a crash that can strike at any step.
+//! In-memory twins of PostgreSQL and ClickHouse for the pipeline's tests: a store with transactions
+//! and snapshots, a sink that keeps every version and counts by views and repairs, and a crash that
+//! can strike at any step.
 
 mod database;
 mod ledger;
@@ -20,7 +21,7 @@ pub(super) use source::MemorySource;
 
 /// A transaction that owns what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     pub event_time: i64,
     pub network: String,
     pub tx_hash: String,
@@ -31,7 +32,7 @@ pub struct Change {
 }
 
 impl Change {
-    pub fn hour(&self) -> Hour {
+    pub(crate) fn hour(&self) -> Hour {
         Hour { network: self.network.clone(), hours: self.event_time.div_euclid(HOUR_MICROS) }
     }
 
@@ -72,7 +73,7 @@ impl Change {
 
 /// Rows with who counts them; tombstones if `deleted`.
 #[derive(Debug, Default)]
-pub struct MemoryRows {
+pub(crate) struct MemoryRows {
     rows: Vec<(Change, Counted)>,
     deleted: bool,
 }
@@ -88,14 +89,14 @@ impl Rows for MemoryRows {
 }
 
 /// What an hour comes to: transactions, volume, distinct senders.
-pub type Summary = (u64, i128, u64);
+pub(crate) type Summary = (u64, i128, u64);
 
 /// Steps until everything stops working; `None` for never.
 #[derive(Clone, Default)]
-pub struct Fuse(Arc<Mutex<Cell<Option<u32>>>>);
+pub(crate) struct Fuse(Arc<Mutex<Cell<Option<u32>>>>);
 
 impl Fuse {
-    pub fn set(&self, steps: Option<u32>) {
+    pub(crate) fn set(&self, steps: Option<u32>) {
         self.0.lock().unwrap().set(steps);
     }
 

@@ -1,4 +1,5 @@
-//! ClickHouse in memory: every version that was ever inserted, until it is removed, and the states of one aggregate.
+//! ClickHouse in memory: every version that was ever inserted, until it is removed, and the states
+//! of one aggregate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use crate::error::SidecarError;
 
 /// An event as it was put in.
 #[derive(Debug, Clone)]
-pub struct Put {
+pub(crate) struct Put {
     version: u64,
     row: Change,
     deleted: bool,
@@ -19,7 +20,7 @@ pub struct Put {
 
 /// States of the aggregates: of an hour, under a generation.
 #[derive(Debug, Clone)]
-pub struct State {
+pub(crate) struct State {
     hour: Hour,
     generation: u64,
     is_repair: bool,
@@ -29,14 +30,15 @@ pub struct State {
 
 /// A number that the feed settled: of the highest version.
 #[derive(Clone, Copy, Default)]
-pub struct Settled {
+pub(crate) struct Settled {
     version: u64,
     summary: Option<Summary>,
 }
 
-/// ClickHouse: every version that was ever inserted, until it is removed, and the states of one aggregate.
+/// ClickHouse: every version that was ever inserted, until it is removed, and the states of one
+/// aggregate.
 #[derive(Clone, Default)]
-pub struct MemorySink {
+pub(crate) struct MemorySink {
     pub events: Arc<Mutex<Vec<Put>>>,
     pub states: Arc<Mutex<Vec<State>>>,
     /// What the states of hours came to.
@@ -64,7 +66,7 @@ impl MemorySink {
     }
 
     /// What `FINAL` shows.
-    pub fn merged(&self) -> Vec<Change> {
+    pub(crate) fn merged(&self) -> Vec<Change> {
         self.newest().into_iter().filter(|put| !put.deleted).map(|put| put.row).collect()
     }
 
@@ -75,7 +77,7 @@ impl MemorySink {
     }
 
     /// What the aggregate shows.
-    pub fn aggregate(&self) -> BTreeMap<Hour, Summary> {
+    pub(crate) fn aggregate(&self) -> BTreeMap<Hour, Summary> {
         let settled = self.settled.lock().unwrap();
         settled.iter().filter_map(|(hour, settled)| Some((hour.clone(), settled.summary?))).collect()
     }
@@ -95,7 +97,7 @@ impl MemorySink {
     }
 
     /// Everything is gone, as from a server that was set up anew.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.events.lock().unwrap().clear();
         self.states.lock().unwrap().clear();
         self.settled.lock().unwrap().clear();
@@ -105,17 +107,17 @@ impl MemorySink {
     }
 
     /// Rows are gone that nobody took back.
-    pub fn lose(&self, lost: impl Fn(&Change) -> bool) {
+    pub(crate) fn lose(&self, lost: impl Fn(&Change) -> bool) {
         self.events.lock().unwrap().retain(|put| !lost(&put.row));
     }
 
     /// A row is there that nobody put in.
-    pub fn invent(&self, row: Change) {
+    pub(crate) fn invent(&self, row: Change) {
         self.events.lock().unwrap().push(Put { version: 1, row, deleted: false, counted: Counted::ByRepair });
     }
 
     /// First loads that were ever begun.
-    pub fn loads_begun(&self) -> usize {
+    pub(crate) fn loads_begun(&self) -> usize {
         self.marks.lock().unwrap().iter().filter(|(_, position)| position.starts_with("load ")).count()
     }
 

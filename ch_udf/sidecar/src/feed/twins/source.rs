@@ -9,7 +9,7 @@ use super::database::{Database, Snapshot, Version};
 use super::{Change, Fuse, MemoryRows};
 
 /// One connection to the database.
-pub struct MemorySource {
+pub(crate) struct MemorySource {
     pub database: Arc<Mutex<Database>>,
     pub fuse: Fuse,
     snapshot: Option<Snapshot>,
@@ -17,7 +17,7 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
-    pub fn new(database: Arc<Mutex<Database>>, fuse: Fuse) -> Self {
+    pub(crate) fn new(database: Arc<Mutex<Database>>, fuse: Fuse) -> Self {
         Self { database, fuse, snapshot: None, ready: MemoryRows::default() }
     }
 
@@ -142,7 +142,7 @@ impl Source for MemorySource {
 }
 
 /// Reads rows by their place.
-pub struct MemoryReader {
+pub(crate) struct MemoryReader {
     database: Arc<Mutex<Database>>,
     fuse: Fuse,
     snapshot: Snapshot,

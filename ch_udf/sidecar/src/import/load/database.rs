@@ -8,13 +8,14 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::import::args::{FileArgs, ImportCommand};
 use crate::import::error::ImportError;
 use crate::import::parse::labels::Vocabulary;
 use crate::import::parse::values::Context;
 use crate::import::read::input;
 use crate::import::read::reader::Content;
-use crate::settings::ServerUrl;
+use crate::import::request::{ImportSource, NetworkFile};
+use crate::servers::postgres;
+use crate::settings::Settings;
 
 /// Starting point of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,31 +25,21 @@ pub(crate) struct Start {
     pub(crate) finished: bool,
 }
 
-/// Kind of an import in `arx.import_progress`.
-pub(crate) const fn kind(command: &ImportCommand) -> &'static str {
-    match command {
-        ImportCommand::Transactions(_) => "transactions",
-        ImportCommand::TokenTransfers(_) => "token_transfers",
-        ImportCommand::Labels(_) => "labels",
-        ImportCommand::Graph(_) => "graph",
-    }
-}
-
 /// Returns the identity of a source; none for standard input, which no later run can read again.
 ///
 /// # Errors
 /// [`ImportError::Read`], [`ImportError::Empty`], [`ImportError::InvalidNetwork`].
-pub(crate) fn source_identity(command: &ImportCommand) -> Result<Option<String>, ImportError> {
-    let (files, network) = match command {
-        ImportCommand::Transactions(args) | ImportCommand::TokenTransfers(args) => {
-            (vec![&args.file], parse_network(&args.network)?.name().to_owned())
+pub(crate) fn source_identity(source: &ImportSource) -> Result<Option<String>, ImportError> {
+    let (files, network) = match source {
+        ImportSource::Transactions(source) | ImportSource::TokenTransfers(source) => {
+            (vec![&source.file], parse_network(&source.network)?.name().to_owned())
         }
-        ImportCommand::Labels(args) => (vec![&args.file], String::new()),
-        ImportCommand::Graph(args) => {
-            (vec![&args.transactions, &args.nodes], parse_network(&args.network)?.name().to_owned())
+        ImportSource::Labels { file } => (vec![file], String::new()),
+        ImportSource::Graph { transactions, nodes, network } => {
+            (vec![transactions, nodes], parse_network(network)?.name().to_owned())
         }
     };
-    let mut identity = format!("{}:{network}", kind(command));
+    let mut identity = format!("{}:{network}", source.kind());
     for file in files {
         match input::identity(file)? {
             Some(part) => identity = format!("{identity}:{part}"),
@@ -62,10 +53,9 @@ pub(crate) fn source_identity(command: &ImportCommand) -> Result<Option<String>,
 ///
 /// # Errors
 /// [`ImportError::Connect`].
-pub(crate) async fn connect(postgres: &str) -> Result<Client, ImportError> {
-    let connection = crate::servers::postgres::connect(&ServerUrl::new(postgres))
-        .await
-        .map_err(|source| ImportError::Connect { source: Box::new(source) })?;
+pub(crate) async fn connect(settings: &Settings) -> Result<Client, ImportError> {
+    let connection =
+        postgres::connect(settings).await.map_err(|source| ImportError::Connect { source: Box::new(source) })?;
     Ok(connection.client)
 }
 
@@ -74,26 +64,26 @@ pub(crate) async fn connect(postgres: &str) -> Result<Client, ImportError> {
 ///
 /// # Errors
 /// [`ImportError::InvalidNetwork`], [`ImportError::UnknownNetwork`], [`ImportError::Database`].
-pub(crate) async fn content(client: &Client, command: &ImportCommand) -> Result<(Content, String), ImportError> {
+pub(crate) async fn content(client: &Client, source: &ImportSource) -> Result<(Content, String), ImportError> {
     let decimals = networks(client).await?;
     let context = |name: &str| context(name, &decimals);
     let file_context =
-        |args: &FileArgs| context(&args.network).map(|(context, network)| (context, network, args.format));
-    Ok(match command {
-        ImportCommand::Transactions(args) => {
-            let (context, network, format) = file_context(args)?;
+        |file: &NetworkFile| context(&file.network).map(|(context, network)| (context, network, file.format));
+    Ok(match source {
+        ImportSource::Transactions(file) => {
+            let (context, network, format) = file_context(file)?;
             (Content::Transactions(context, format), network.name().to_owned())
         }
-        ImportCommand::TokenTransfers(args) => {
-            let (context, network, format) = file_context(args)?;
+        ImportSource::TokenTransfers(file) => {
+            let (context, network, format) = file_context(file)?;
             (Content::Transfers(context, format), network.name().to_owned())
         }
-        ImportCommand::Graph(args) => {
-            let (context, network) = context(&args.network)?;
+        ImportSource::Graph { nodes, network, .. } => {
+            let (context, network) = context(network)?;
             let name = network.name().to_owned();
-            (Content::Graph(context, network, args.nodes.clone()), name)
+            (Content::Graph(context, network, nodes.clone()), name)
         }
-        ImportCommand::Labels(_) => {
+        ImportSource::Labels { .. } => {
             let severities = severities(client).await?;
             let networks = decimals.into_keys().collect();
             (Content::Labels(Vocabulary { networks, severities }), String::new())

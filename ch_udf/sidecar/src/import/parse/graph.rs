@@ -2,7 +2,6 @@
 //! number to an address. The source has no hashes, so a transaction is named `tx:<tx_id>`.
 
 use std::collections::HashMap;
-use std::io::BufRead;
 
 use arx_core::address::{Address, Network};
 use arx_pgwire::copy::TupleBuffer;
@@ -11,7 +10,6 @@ use super::csv_line::{Header, Splitter};
 use super::transactions::TransactionRow;
 use super::values::{Context, Parsed, RowParser, bigint, flag, optional_bigint, parse_address, required, whole};
 use crate::import::error::{ImportError, LineError};
-use crate::import::read::input::{Line, Lines, Source};
 
 /// Required columns of the transactions file.
 const COLUMNS: [&str; 10] = [
@@ -57,31 +55,34 @@ pub(crate) struct Nodes {
     pub(crate) bad_lines: Vec<u64>,
 }
 
-impl Nodes {
-    /// Reads a complete nodes file.
-    ///
-    /// # Errors
-    /// Errors of reading and of the header. Invalid lines are recorded in `bad_lines`.
-    pub(crate) fn read(source: Source, network: &Network) -> Result<Self, ImportError> {
-        let file = source.name;
-        let mut lines = Lines::new(source.content);
-        let mut splitter = Splitter::default();
-        let mut nodes = Self::default();
-        let header = match next_text(&mut lines, &file)? {
-            Some(line) => Header::parse(&file, &line, &NODE_COLUMNS, &[])?,
-            None => return Err(ImportError::Empty { file }),
-        };
-        while let Some(line) = next_text(&mut lines, &file)? {
-            if line.is_empty() {
-                continue;
-            }
-            if nodes.add(&header, &mut splitter, &line, network).is_err() {
-                nodes.bad_lines.push(lines.number());
-            }
-        }
-        Ok(nodes)
+/// Parses the lines of a nodes file.
+pub(crate) struct NodesParser {
+    header: Header,
+    splitter: Splitter,
+    network: Network,
+    nodes: Nodes,
+}
+
+impl NodesParser {
+    /// For the file with this header line.
+    pub(crate) fn new(file: &str, header: &[u8], network: &Network) -> Result<Self, ImportError> {
+        let header = Header::parse(file, header, &NODE_COLUMNS, &[])?;
+        Ok(Self { header, splitter: Splitter::default(), network: network.clone(), nodes: Nodes::default() })
     }
 
+    /// Adds a line. An invalid one is recorded in `bad_lines`.
+    pub(crate) fn line(&mut self, number: u64, line: &[u8]) {
+        if !line.is_empty() && self.nodes.add(&self.header, &mut self.splitter, line, &self.network).is_err() {
+            self.nodes.bad_lines.push(number);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Nodes {
+        self.nodes
+    }
+}
+
+impl Nodes {
     /// Adds one line.
     fn add(
         &mut self,
@@ -125,16 +126,6 @@ impl Nodes {
     /// Returns the address of a sender, which must exist.
     fn sender(&self, column: &'static str, text: &str) -> Result<&str, LineError> {
         self.address(column, text)?.ok_or_else(|| LineError::NamelessNode { column, id: text.to_owned() })
-    }
-}
-
-/// Returns the bytes of the next line. The nodes file is read completely before anything is
-/// imported, so a damaged file ends the import.
-fn next_text<R: BufRead>(lines: &mut Lines<R>, file: &str) -> Result<Option<Vec<u8>>, ImportError> {
-    match lines.next_line() {
-        Ok(Some(Line::Whole(line) | Line::Unfinished(line) | Line::TooLong(line))) => Ok(Some(line.to_vec())),
-        Ok(None) => Ok(None),
-        Err(source) => Err(ImportError::Read { file: file.to_owned(), source }),
     }
 }
 
@@ -191,9 +182,6 @@ impl RowParser for GraphTransactions {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicU64;
-
     use super::super::decode;
     use super::super::values::fixtures::ethereum;
     use super::*;
@@ -201,13 +189,12 @@ mod tests {
     const ALICE: &str = "0xae2fc483527b8ef99eb5d9b44875f005ba1fae13";
 
     fn nodes(content: &'static str) -> Nodes {
-        let source = Source {
-            name: "nodes.csv".into(),
-            size: None,
-            bytes_read: Arc::new(AtomicU64::new(0)),
-            content: Box::new(content.as_bytes()),
-        };
-        Nodes::read(source, &Network::parse("ethereum").unwrap()).unwrap()
+        let mut lines = content.lines().zip(1_u64..);
+        let (header, _) = lines.next().unwrap();
+        let network = Network::parse("ethereum").unwrap();
+        let mut parser = NodesParser::new("nodes.csv", header.as_bytes(), &network).unwrap();
+        lines.for_each(|(line, number)| parser.line(number, line.as_bytes()));
+        parser.finish()
     }
 
     #[test]

@@ -2,4 +2,5 @@
 
 pub(crate) mod chunk;
 pub(crate) mod input;
+pub(crate) mod nodes;
 pub(crate) mod reader;

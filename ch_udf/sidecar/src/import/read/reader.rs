@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::chunk::{self, Chunk, ChunkRules};
 use super::input::{self, Line, Lines};
-use crate::import::args::Format;
+use super::nodes;
 use crate::import::error::ImportError;
 use crate::import::parse::graph::{GraphTransactions, Nodes};
 use crate::import::parse::labels::{CsvLabels, Vocabulary};
@@ -20,6 +20,7 @@ use crate::import::parse::target::Target;
 use crate::import::parse::transactions::{CsvTransactions, JsonTransactions};
 use crate::import::parse::transfers::{self, CsvTransfers, JsonTransfers};
 use crate::import::parse::values::{Context, RowParser};
+use crate::import::request::Format;
 
 /// Kind of content, with the facts from the database that parsing needs.
 #[derive(Debug, Clone)]
@@ -185,7 +186,7 @@ fn parser(
             (Box::new(CsvLabels::new(vocabulary.clone(), file, first)?), Target::Labels)
         }
         (Content::Graph(context, network, path), _) => {
-            let nodes = read_nodes(path, network, strict)?;
+            let nodes = nodes_of(path, network, strict)?;
             (Box::new(GraphTransactions::new(context.clone(), nodes, file, first)?), Target::Transactions)
         }
     })
@@ -193,9 +194,9 @@ fn parser(
 
 /// Reads the nodes file. Invalid lines are reported, because transactions of their nodes will be
 /// rejected.
-fn read_nodes(path: &Path, network: &Network, strict: bool) -> Result<Nodes, ImportError> {
+fn nodes_of(path: &Path, network: &Network, strict: bool) -> Result<Nodes, ImportError> {
     let file = input::display_name(path);
-    let nodes = Nodes::read(input::open(path)?, network)?;
+    let nodes = nodes::read_nodes(input::open(path)?, network)?;
     let Some(&line) = nodes.bad_lines.first() else { return Ok(nodes) };
     if strict {
         let reason = "is not a node: expected node_id,address".to_owned();

@@ -7,11 +7,11 @@ use arx_core::risk::scorecard::{Score, Scorecard};
 use arx_core::risk::study::ModelReport;
 
 /// Bars of a histogram of scores, each five points wide; a score of 100 is in the last.
-pub const BARS: usize = 20;
+pub(super) const BARS: usize = 20;
 
 /// A report.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub(crate) struct Report {
     /// When it was made, as shown.
     pub made: String,
     /// What it was made from, in words.
@@ -32,7 +32,7 @@ pub struct Report {
 
 /// A model and how good it is.
 #[derive(Debug, Clone)]
-pub struct Model {
+pub(crate) struct Model {
     /// The scorecard.
     pub scorecard: Scorecard,
     /// Active, draft, or where it is from.
@@ -47,7 +47,7 @@ pub struct Model {
 
 /// Measures, and what they were taken on.
 #[derive(Debug, Clone)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// The measures.
     pub report: ModelReport,
     /// The labelled wallets.
@@ -60,7 +60,7 @@ pub struct Measured {
 
 /// Labelled wallets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// How many were judged.
     pub wallets: u64,
     /// Illicit ones among them.
@@ -75,7 +75,7 @@ pub struct Sample {
 
 /// How many wallets score how much.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     /// Wallets by score.
     pub bars: [u64; BARS],
     /// Wallets by band, by the band's place in the scorecard.
@@ -85,7 +85,7 @@ pub struct Histogram {
 impl Histogram {
     /// Of the scores of a scorecard.
     #[must_use]
-    pub fn new(scorecard: &Scorecard, scores: &[Score]) -> Self {
+    pub(crate) fn new(scorecard: &Scorecard, scores: &[Score]) -> Self {
         let mut histogram = Self { bars: [0; BARS], bands: vec![0; scorecard.bands().len()] };
         for score in scores {
             let bar = usize::from(score.tenths()) * BARS / (usize::from(Score::MAX.tenths()));
@@ -102,14 +102,14 @@ impl Histogram {
 
     /// All wallets.
     #[must_use]
-    pub fn wallets(&self) -> u64 {
+    pub(crate) fn wallets(&self) -> u64 {
         self.bars.iter().sum()
     }
 }
 
 impl Report {
     /// The models, the one in use first, each with the class that its marks have.
-    pub(super) fn models(&self) -> impl Iterator<Item = (&'static str, &Model)> {
+    pub(crate) fn models(&self) -> impl Iterator<Item = (&'static str, &Model)> {
         std::iter::once(("one", &self.active)).chain(self.draft.as_ref().map(|draft| ("two", draft)))
     }
 

@@ -1,4 +1,5 @@
-//! A report out of a database: its models, what was stored with the draft, and what the extension says on the labels of now.
+//! A report out of a database: its models, what was stored with the draft, and what the extension
+//! says on the labels of now.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -16,10 +17,12 @@ use super::super::RiskError;
 use super::Evaluate;
 use super::content::{Measured, Model, Report, Sample};
 use super::offline::AllScores;
-use crate::error::SidecarError;
-use crate::settings::ServerUrl;
+use crate::error::{Doing, Failure};
+use crate::servers::postgres;
+use crate::settings::Settings;
 
-/// A model as it is stored. `$1` is the version; NULL is the one in use, or with `$2` the newest draft.
+/// A model as it is stored. `$1` is the version; NULL is the one in use, or with `$2` the newest
+/// draft.
 const MODEL: &str = "
 SELECT m.document::text, m.state, m.builtin, m.network, m.created_by, m.report,
        to_char(m.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI UTC'), to_char(m.activated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI UTC')
@@ -43,16 +46,16 @@ SELECT l.address, l.category || CASE WHEN l.label <> '' THEN ': ' || l.label ELS
  WHERE l.network = $1 AND l.address = ANY ($2)";
 
 /// What is reported on.
-pub(super) struct Asked {
+pub(crate) struct Request {
     /// Version of the draft; none is the newest.
-    pub(super) draft: Option<String>,
-    pub(super) network: Option<String>,
-    pub(super) evaluate: Evaluate,
+    pub(crate) draft: Option<String>,
+    pub(crate) network: Option<String>,
+    pub(crate) evaluate: Evaluate,
     /// Categories that mean illicit; none is every one of that kind.
-    pub(super) illicit: Option<Vec<String>>,
-    pub(super) licit: Vec<String>,
-    pub(super) folds: u32,
-    pub(super) seed: u64,
+    pub(crate) illicit: Option<Vec<String>>,
+    pub(crate) licit: Vec<String>,
+    pub(crate) folds: u32,
+    pub(crate) seed: u64,
 }
 
 /// A row of `arx.risk_models`.
@@ -67,7 +70,8 @@ struct Stored {
     study: Option<Study>,
 }
 
-/// What `fit_risk_model` stores and `evaluate_risk_model` returns. With a fit `draft` is what was fitted, and `current` was in use then.
+/// What `fit_risk_model` stores and `evaluate_risk_model` returns. With a fit `draft` is what was
+/// fitted, and `current` was in use then.
 #[derive(Debug, Clone, Deserialize)]
 struct Study {
     network: String,
@@ -77,15 +81,10 @@ struct Study {
     drift: Vec<Move>,
 }
 
-fn failed(doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> RiskError {
-    move |source| RiskError::Database(SidecarError::Postgres { doing, source })
-}
-
 impl Stored {
     fn read(row: &Row) -> Result<Self, RiskError> {
-        let json =
-            |source| RiskError::Database(SidecarError::Json { doing: "read the report stored with a model", source });
-        let study = row.get::<_, Option<serde_json::Value>>(5).map(serde_json::from_value).transpose().map_err(json)?;
+        let study = row.get::<_, Option<serde_json::Value>>(5).map(serde_json::from_value).transpose();
+        let study = study.doing("read the report stored with a model")?;
         Ok(Self {
             scorecard: Scorecard::from_json(row.get(0))?,
             state: row.get(1),
@@ -126,16 +125,16 @@ impl Study {
     }
 }
 
-impl Asked {
+impl Request {
     /// Reads, and has the server judge and score what is not stored.
     ///
     /// # Errors
     /// [`RiskError::Database`], [`RiskError::NoModel`], [`RiskError::Scorecard`].
-    pub(super) async fn report(&self, postgres: &ServerUrl, made: String) -> Result<Report, RiskError> {
-        let connection = crate::servers::postgres::connect(postgres).await?;
+    pub(crate) async fn report(&self, settings: &Settings, made: String) -> Result<Report, RiskError> {
+        let connection = postgres::connect(settings).await?;
         let client = connection.client;
         // both models are judged on the same rows
-        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.map_err(failed("begin a transaction"))?;
+        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.doing("begin a transaction")?;
         let active = model(&client, None, false).await?.ok_or_else(|| RiskError::NoModel {
             message:
                 "no risk model is active; SELECT arx.activate_risk_model(version) makes one of arx.risk_models active"
@@ -143,7 +142,7 @@ impl Asked {
         })?;
         let draft = model(&client, self.draft.as_deref(), true).await?;
         if let (None, Some(version)) = (&draft, &self.draft) {
-            let row = client.query_one(VERSIONS, &[]).await.map_err(failed("list risk models"))?;
+            let row = client.query_one(VERSIONS, &[]).await.doing("list risk models")?;
             let versions: String = row.get(0);
             return Err(RiskError::NoModel {
                 message: format!("there is no risk model {version:?}; there are: {versions}"),
@@ -172,13 +171,14 @@ impl Asked {
             score_all(&client, &mut report).await?;
         }
         let mistaken: Vec<&str> = report.mistaken().collect();
-        let rows = client.query(LABELS, &[&report.network, &mistaken]).await.map_err(failed("read labels"))?;
+        let rows = client.query(LABELS, &[&report.network, &mistaken]).await.doing("read labels")?;
         report.labels = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        client.batch_execute("COMMIT").await.map_err(failed("end a transaction"))?;
+        client.batch_execute("COMMIT").await.doing("end a transaction")?;
         Ok(report)
     }
 
-    /// Measures of both models on the same wallets: as they were stored with the draft, or taken now.
+    /// Measures of both models on the same wallets: as they were stored with the draft, or taken
+    /// now.
     async fn measure(
         &self,
         client: &Client,
@@ -237,13 +237,12 @@ impl Asked {
         let folds = i32::try_from(self.folds).unwrap_or(i32::MAX);
         let seed = self.seed.cast_signed();
         let doing = "judge a model on labels";
-        client.batch_execute("SAVEPOINT judging").await.map_err(failed(doing))?;
+        client.batch_execute("SAVEPOINT judging").await.doing(doing)?;
         let asked: [&(dyn ToSql + Sync); 6] = [&version, &network, &self.illicit, &self.licit, &folds, &seed];
         let answer = client.query_one(EVALUATE, &asked).await;
         let error = match answer {
             Ok(row) => {
-                let json = |source| RiskError::Database(SidecarError::Json { doing, source });
-                let study: Study = serde_json::from_value(row.get(0)).map_err(json)?;
+                let study: Study = serde_json::from_value(row.get(0)).doing(doing)?;
                 return Ok(Ok(study.measured(&study.current, "labelled when this page was made")));
             }
             Err(error) => error,
@@ -252,31 +251,31 @@ impl Asked {
             Some(said) if *said.code() == SqlState::INVALID_PARAMETER_VALUE && self.evaluate == Evaluate::Auto => {
                 let hint = said.hint().map(|hint| format!(" ({})", hint.trim_end_matches('.'))).unwrap_or_default();
                 let reason = format!("{}{hint}", said.message());
-                client.batch_execute("ROLLBACK TO SAVEPOINT judging").await.map_err(failed(doing))?;
+                client.batch_execute("ROLLBACK TO SAVEPOINT judging").await.doing(doing)?;
                 Ok(Err(reason))
             }
-            _ => Err(failed(doing)(error)),
+            _ => Err(error.into_sidecar_error(doing).into()),
         }
     }
 }
 
 async fn model(client: &Client, version: Option<&str>, draft: bool) -> Result<Option<Stored>, RiskError> {
-    let row = client.query_opt(MODEL, &[&version, &draft]).await.map_err(failed("read arx.risk_models"))?;
+    let row = client.query_opt(MODEL, &[&version, &draft]).await.doing("read arx.risk_models")?;
     row.as_ref().map(Stored::read).transpose()
 }
 
 /// Scores every wallet by its features as the server takes them.
 async fn score_all(client: &Client, report: &mut Report) -> Result<(), RiskError> {
     let doing = "read the features of wallets";
-    let names: Vec<String> = client.query_one(FEATURES, &[]).await.map_err(failed(doing))?.get(0);
+    let names: Vec<String> = client.query_one(FEATURES, &[]).await.doing(doing)?.get(0);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut scores = AllScores::default();
     {
         let active = report.active.scorecard.bind(&names)?;
         let draft = report.draft.as_ref().map(|draft| draft.scorecard.bind(&names)).transpose()?;
-        let mut rows = pin!(client.query_raw(VECTORS, [&report.network]).await.map_err(failed(doing))?);
-        while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
-            let features: Vec<Option<f64>> = row.try_get(0).map_err(failed(doing))?;
+        let mut rows = pin!(client.query_raw(VECTORS, [&report.network]).await.doing(doing)?);
+        while let Some(row) = rows.try_next().await.doing(doing)? {
+            let features: Vec<Option<f64>> = row.try_get(0).doing(doing)?;
             let features: Vec<f64> = features.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect();
             scores.active.push(active.score(&features).score);
             scores.draft.extend(draft.as_ref().map(|draft| draft.score(&features).score));

@@ -11,21 +11,22 @@ use arx_core::risk::scorecard::{Score, Scorecard};
 use arx_core::risk::study::{evaluate, out_of_fold_rows};
 use arx_core::risk::training::{Cases, Split};
 
+use super::super::files::NamedCase;
 use super::super::scoring::{Scoring, wallets};
-use super::super::{FileLabels, GraphFiles, MEMORY, NamedCase, Offline, RiskError, Stratum, scorecard};
+use super::super::{FileLabels, GraphFiles, MEMORY, Offline, RiskError, Stratum, scorecard};
 use super::content::{Histogram, Measured, Model, Report, Sample};
 
 /// What is reported on.
-pub(super) struct Asked {
-    pub(super) graph: GraphFiles,
-    pub(super) cases: Option<PathBuf>,
-    pub(super) stratum: Option<Stratum>,
+pub(crate) struct Request {
+    pub(crate) graph: GraphFiles,
+    pub(crate) cases: Option<PathBuf>,
+    pub(crate) stratum: Option<Stratum>,
     /// The one in use; none is the one compiled in.
-    pub(super) scorecard: Option<PathBuf>,
-    pub(super) draft: Option<PathBuf>,
-    pub(super) split: Split,
+    pub(crate) scorecard: Option<PathBuf>,
+    pub(crate) draft: Option<PathBuf>,
+    pub(crate) split: Split,
     /// Whether all wallets are scored.
-    pub(super) scores: bool,
+    pub(crate) scores: bool,
 }
 
 /// Cases with their features.
@@ -36,12 +37,12 @@ struct Judged {
     in_stratum: HashSet<WalletId>,
 }
 
-impl Asked {
+impl Request {
     /// Reads, judges and scores.
     ///
     /// # Errors
     /// Those of reading files, of features and of measuring.
-    pub(super) fn report(&self, made: String) -> Result<Report, RiskError> {
+    pub(crate) fn report(&self, made: String) -> Result<Report, RiskError> {
         let active = scorecard(self.scorecard.as_deref())?;
         let draft = self.draft.as_deref().map(|path| scorecard(Some(path))).transpose()?;
         let offline = self.graph.read()?;
@@ -170,7 +171,7 @@ fn score_all(offline: &Offline, labels: &[(WalletId, LabelKind)], report: &mut R
     let bound = report.active.scorecard.bind(&NAMES)?;
     let of_draft = report.draft.as_ref().map(|draft| draft.scorecard.bind(&NAMES)).transpose()?;
     for (_, wallet) in wallets {
-        if let Some((row, _)) = scoring.look(wallet)? {
+        if let Some((row, _)) = scoring.extract(wallet)? {
             scores.active.push(bound.score(&row).score);
             scores.draft.extend(of_draft.as_ref().map(|draft| draft.score(&row).score));
         }

@@ -1,4 +1,5 @@
-//! The page: a report as one HTML document that needs nothing from outside and no script. Text is escaped where it is put in.
+//! The page: a report as one HTML document that needs nothing from outside and no script. Text is
+//! escaped where it is put in.
 
 use arx_core::risk::fit::Move;
 use arx_core::risk::scorecard::Training;
@@ -18,7 +19,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// The page.
 #[must_use]
-pub fn page(report: &Report) -> String {
+pub(crate) fn page(report: &Report) -> String {
     let title = match &report.draft {
         Some(draft) => format!("Risk models {} and {}", report.active.scorecard.version(), draft.scorecard.version()),
         None => format!("Risk model {}", report.active.scorecard.version()),

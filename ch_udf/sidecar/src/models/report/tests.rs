@@ -7,6 +7,7 @@ use arx_core::risk::fit::{CalibrationBin, CurvePoint, Move};
 use arx_core::risk::scorecard::{Points, Score, Scorecard};
 use arx_core::risk::study::{FactorWeight, Mistake, ModelReport};
 
+use super::content::{Histogram, Measured, Model, Report, Sample};
 use super::*;
 
 const SCRIPT: &str = "<script>alert(1)</script>";

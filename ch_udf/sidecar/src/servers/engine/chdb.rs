@@ -1,5 +1,6 @@
-//! The one place that calls into `libchdb`. Owns loading the library and the call of `query_stable_v2`, which runs the whole
-//! engine and returns when the engine ends. It must not know what the arguments mean.
+//! The only calls into `libchdb`. Owns loading the library and the call of `query_stable_v2`, which
+//! runs the whole engine and returns when the engine ends. It must not know what the arguments
+//! mean.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -9,7 +10,7 @@ use libloading::{Library, Symbol};
 
 use crate::error::SidecarError;
 
-/// What `query_stable_v2` returns (chdb.h, `struct local_result_v2`).
+/// Result of `query_stable_v2` (chdb.h, `struct local_result_v2`).
 #[repr(C)]
 struct LocalResult {
     buffer: *mut c_char,
@@ -23,13 +24,14 @@ struct LocalResult {
 
 type QueryStable = unsafe extern "C" fn(argc: c_int, argv: *mut *mut c_char) -> *mut LocalResult;
 
-/// Loads the engine and runs it with these arguments; returns when it ends, with its own error message if it gave one.
+/// Loads the engine and runs it with these arguments. Returns when it ends, with its error message
+/// if there is one.
 ///
 /// # Errors
-/// [`SidecarError::EngineLibrary`] when the library cannot be loaded or lacks the entry point, [`SidecarError::Configuration`]
-/// for an argument with a NUL byte.
-pub fn run(library: &Path, arguments: &[String]) -> Result<Option<String>, SidecarError> {
-    let refused = |source: libloading::Error| SidecarError::EngineLibrary { path: library.to_owned(), source };
+/// [`SidecarError::EngineLibrary`] when the library cannot be loaded or lacks the entry point,
+/// [`SidecarError::Configuration`] for an argument with a NUL byte.
+pub(super) fn run(library: &Path, arguments: &[String]) -> Result<Option<String>, SidecarError> {
+    let unusable = |source: libloading::Error| SidecarError::EngineLibrary { path: library.to_owned(), source };
     let arguments = arguments
         .iter()
         .map(|argument| CString::new(argument.as_str()))
@@ -40,19 +42,21 @@ pub fn run(library: &Path, arguments: &[String]) -> Result<Option<String>, Sidec
     let mut pointers: Vec<*mut c_char> = arguments.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
     pointers.push(std::ptr::null_mut());
 
-    // SAFETY: libchdb's initialisers are those of an ordinary C++ library; nothing else in this process depends on the state
-    // they set up, and the library is never unloaded (its threads may outlive the call).
-    let library: &'static Library = Box::leak(Box::new(unsafe { Library::new(library) }.map_err(refused)?));
-    // SAFETY: the signature is that of chdb.h for every version that exports this name.
-    let query: Symbol<'static, QueryStable> = unsafe { library.get(b"query_stable_v2\0") }.map_err(refused)?;
-    // SAFETY: `pointers` holds `count` NUL-terminated strings and a closing null, as a C main expects; `arguments` keeps the
-    // bytes alive for the whole call, and the engine copies what it keeps.
+    // SAFETY: libchdb's initialisers are those of an ordinary C++ library. Nothing else in this
+    // process depends on the state they set up, and the library is never unloaded (its threads may
+    // outlive the call).
+    let library: &'static Library = Box::leak(Box::new(unsafe { Library::new(library) }.map_err(unusable)?));
+    // SAFETY: every version that exports this name has the signature of chdb.h.
+    let query: Symbol<'static, QueryStable> = unsafe { library.get(b"query_stable_v2\0") }.map_err(unusable)?;
+    // SAFETY: `pointers` holds `count` NUL-terminated strings and a closing null, as a C main
+    // expects. `arguments` keeps the bytes alive for the whole call, and the engine copies what it
+    // keeps.
     let result = unsafe { query(count, pointers.as_mut_ptr()) };
     if result.is_null() {
         return Ok(None);
     }
-    // SAFETY: a non-null result points to a `local_result_v2` that the library leaves alone until `free_result_v2`, which is
-    // never called: the process ends after this.
+    // SAFETY: a non-null result points to a `local_result_v2` that the library does not touch until
+    // `free_result_v2`, which is never called: the process ends after this.
     let message = unsafe { (*result).error_message };
     if message.is_null() {
         return Ok(None);
@@ -62,8 +66,9 @@ pub fn run(library: &Path, arguments: &[String]) -> Result<Option<String>, Sidec
     Ok(Some(message.to_string_lossy().into_owned()))
 }
 
-/// Ends the process at once, without the destructors of a library whose threads are still running.
-pub fn leave(code: c_int) -> ! {
-    // SAFETY: `_exit` takes any code, touches no memory of ours and does not return.
+/// Ends the process at once, without running destructors of a library whose threads are still
+/// running.
+pub(super) fn leave(code: c_int) -> ! {
+    // SAFETY: `_exit` takes any code, touches no memory of this process and does not return.
     unsafe { libc::_exit(code) }
 }

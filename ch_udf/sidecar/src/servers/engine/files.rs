@@ -1,86 +1,78 @@
-//! What the embedded engine keeps in its folder: the configuration it is started with, the password
-//! and the endpoint file that says where it listens. Owns names, contents and modes of these files.
+//! The folder of the embedded engine: its configuration, its password, and the endpoint file with
+//! its address. Owns names, contents and modes of these files.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::SidecarError;
+use crate::atomic_file;
+use crate::error::{Doing, DoingTo, SidecarError};
 
-/// Where a running engine listens; `endpoint.json` in the engine's folder holds it while the engine answers.
+/// Loopback ports of a running engine; `endpoint.json` in its folder holds them while the engine
+/// answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// Process of the engine.
-    pub pid: i32,
-    /// Port of the HTTP interface on the loopback address.
-    pub http_port: u16,
-    /// Port of the native interface on the loopback address.
-    pub tcp_port: u16,
+pub(crate) struct Endpoint {
+    pub(crate) pid: i32,
+    pub(crate) http_port: u16,
+    /// Port of the native protocol.
+    pub(crate) tcp_port: u16,
 }
 
 impl Endpoint {
-    /// The HTTP interface as an URL.
-    #[must_use]
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http_port)
     }
 }
 
-/// The storage policy of the embedded engine: its volumes are folders on the same disk, so that tables are made as on a server.
-pub const STORAGE_POLICY: &str = "arx_tiered";
+/// The storage policy of the embedded engine. Its volumes are folders on one disk, so that tables
+/// are created as on a server.
+pub(crate) const STORAGE_POLICY: &str = "arx_tiered";
 
 /// The user of the embedded engine.
-pub const USER: &str = "arx";
+pub(crate) const USER: &str = "arx";
 
 /// The folder of one engine.
 #[derive(Debug, Clone)]
-pub struct EngineFolder {
+pub(crate) struct EngineFolder {
     root: PathBuf,
 }
 
 impl EngineFolder {
-    /// The engine's folder; nothing is created yet.
-    #[must_use]
-    pub fn new(root: impl Into<PathBuf>) -> Self {
+    /// Names the folder; nothing is created yet.
+    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// The folder itself.
-    #[must_use]
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where the engine keeps its tables.
-    #[must_use]
-    pub fn store(&self) -> PathBuf {
+    /// Folder of the tables.
+    pub(crate) fn store(&self) -> PathBuf {
         self.root.join("store")
     }
 
-    /// The engine's configuration. What an operator adds goes into files of `config.d` beside it, as on any ClickHouse.
-    #[must_use]
-    pub fn config(&self) -> PathBuf {
+    /// The engine's configuration. An operator's additions go into `config.d` next to it, as with
+    /// any ClickHouse.
+    pub(crate) fn config(&self) -> PathBuf {
         self.root.join("config.xml")
     }
 
-    /// What the engine writes to standard error when a supervisor starts it.
-    #[must_use]
-    pub fn log(&self) -> PathBuf {
+    /// Standard error of an engine that a supervisor started.
+    pub(crate) fn log(&self) -> PathBuf {
         self.root.join("engine.log")
     }
 
-    /// Where the engine looks for descriptions of executable functions, in files named `*_function.xml`.
-    #[must_use]
-    pub fn functions(&self) -> PathBuf {
+    /// Folder of the descriptions of executable functions, named `*_function.xml`.
+    pub(crate) fn functions(&self) -> PathBuf {
         self.root.join("functions")
     }
 
-    /// Where the engine looks for the programs of executable functions.
-    #[must_use]
-    pub fn scripts(&self) -> PathBuf {
+    /// Folder of the programs of executable functions.
+    pub(crate) fn scripts(&self) -> PathBuf {
         self.functions().join("programs")
     }
 
@@ -96,15 +88,15 @@ impl EngineFolder {
         self.root.join("endpoint.json")
     }
 
-    /// Creates the folder and everything the engine is started with. The password is made once and kept.
+    /// Creates the folder and the files that the engine starts with. The password is created once
+    /// and kept.
     ///
     /// # Errors
     /// [`SidecarError::Io`] naming the file.
-    pub fn prepare(&self) -> Result<(), SidecarError> {
+    pub(super) fn prepare(&self) -> Result<(), SidecarError> {
         let store = self.store();
-        fs::create_dir_all(&store).map_err(|source| SidecarError::io("create folder", &store, source))?;
-        fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))
-            .map_err(|source| SidecarError::io("restrict folder", &self.root, source))?;
+        fs::create_dir_all(&store).doing_to("create folder", &store)?;
+        fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700)).doing_to("restrict folder", &self.root)?;
         let password = match self.password() {
             Ok(password) if !password.is_empty() => password,
             Ok(_) | Err(_) => {
@@ -114,7 +106,7 @@ impl EngineFolder {
             }
         };
         let scripts = self.scripts();
-        fs::create_dir_all(&scripts).map_err(|source| SidecarError::io("create folder", &scripts, source))?;
+        fs::create_dir_all(&scripts).doing_to("create folder", &scripts)?;
         write_private(&self.config(), &self.config_xml())?;
         write_private(&self.users(), &users_xml(&password))
     }
@@ -143,69 +135,59 @@ impl EngineFolder {
         )
     }
 
-    /// The password of [`USER`].
+    /// Reads the password of [`USER`].
     ///
     /// # Errors
-    /// [`SidecarError::Io`] when the engine was never prepared here.
-    pub fn password(&self) -> Result<String, SidecarError> {
+    /// [`SidecarError::Io`] when the engine never ran here.
+    pub(crate) fn password(&self) -> Result<String, SidecarError> {
         let path = self.password_file();
-        let text = fs::read_to_string(&path).map_err(|source| SidecarError::io("read", &path, source))?;
+        let text = fs::read_to_string(&path).doing_to("read", &path)?;
         Ok(text.trim().to_owned())
     }
 
-    /// What the endpoint file says; `None` when there is none (or none that can be read).
-    #[must_use]
-    pub fn endpoint(&self) -> Option<Endpoint> {
+    /// Reads the endpoint file; `None` when it does not exist or cannot be read.
+    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
         serde_json::from_slice(&fs::read(self.endpoint_file()).ok()?).ok()
     }
 
-    /// Says where the engine listens, in one step.
+    /// Writes the endpoint file in one step.
     ///
     /// # Errors
     /// [`SidecarError::Io`] naming the file.
-    pub fn publish(&self, endpoint: &Endpoint) -> Result<(), SidecarError> {
-        let path = self.endpoint_file();
-        let aside = self.root.join("endpoint.json.new");
-        let text = serde_json::to_string(endpoint)
-            .map_err(|source| SidecarError::Json { doing: "write the endpoint file", source })?;
-        write_private(&aside, &text)?;
-        fs::rename(&aside, &path).map_err(|source| SidecarError::io("rename to", &path, source))
+    pub(super) fn publish(&self, endpoint: &Endpoint) -> Result<(), SidecarError> {
+        let text = serde_json::to_string(endpoint).doing("write the endpoint file")?;
+        write_private(&self.endpoint_file(), &text)
     }
 
-    /// Takes the endpoint file away, if it is the one of this process.
-    pub fn withdraw(&self, pid: i32) {
+    /// Removes the endpoint file if this process wrote it.
+    pub(super) fn withdraw(&self, pid: i32) {
         if self.endpoint().is_some_and(|endpoint| endpoint.pid == pid) {
-            // A file that cannot be removed is noticed by whoever reads it: nothing answers there.
+            // A reader of a file that cannot be removed finds that its port does not answer.
             let _ = fs::remove_file(self.endpoint_file());
         }
     }
 }
 
 fn write_private(path: &Path, text: &str) -> Result<(), SidecarError> {
-    let failed = |source| SidecarError::io("write", path, source);
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)
+    atomic_file::replace(path, Some(0o600), |file| file.write_all(text.as_bytes())).doing_to("write", path)
 }
 
-/// 128 random bits.
+/// Returns 128 random bits.
 fn random_hex() -> Result<String, SidecarError> {
     let device = Path::new("/dev/urandom");
     let mut bytes = [0_u8; 16];
-    fs::File::open(device)
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|source| SidecarError::io("read", device, source))?;
+    fs::File::open(device).and_then(|mut file| file.read_exact(&mut bytes)).doing_to("read", device)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Text as it stands between tags.
-#[must_use]
-pub fn escape_xml(text: &str) -> String {
+/// Escapes text for use between XML tags.
+pub(crate) fn escape_xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Whoever connects is [`USER`], with the password. The engine's own session can only be `default` without a password, and
-/// the network cannot be told apart from it; so `default` may start and stop listeners, count numbers, and nothing else: it sees no table.
+/// Clients log in as [`USER`], with the password. The engine's own session can only be `default`
+/// without a password, and ClickHouse cannot tell it from a network client. So `default` may start
+/// and stop listeners and count numbers, and cannot read a table.
 fn users_xml(password: &str) -> String {
     format!(
         "<clickhouse>\n  <profiles><default/></profiles>\n  <quotas><default/></quotas>\n  <users>\n    <default>\n      \
@@ -222,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_made_once_and_kept_private() {
+    fn the_password_is_created_once_and_kept_private() {
         let folder = tempfile::tempdir().unwrap();
         let engine = EngineFolder::new(folder.path().join("a & b"));
         engine.prepare().unwrap();

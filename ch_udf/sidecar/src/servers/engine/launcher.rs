@@ -1,5 +1,6 @@
-//! Runs the embedded engine in this process. Owns finding the library, choosing ports, the pseudo-terminal on standard input,
-//! and the life of the endpoint file; the binary `arx-clickhouse` is a shell around it.
+//! Runs the embedded engine in this process. Owns finding the library, choosing ports, the
+//! pseudo-terminal on standard input, and the life of the endpoint file; the binary
+//! `arx-clickhouse` is a shell around it.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,72 +11,72 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::chdb;
 use super::files::{Endpoint, EngineFolder};
-use crate::error::SidecarError;
+use crate::error::{Doing, DoingTo, SidecarError};
 
-/// How long the engine may take until it answers: 0.3 to 0.7 s are usual, a folder with many tables takes longer.
+/// Time limit for the engine to answer. It usually takes 0.3 to 0.7 s, and longer with many tables.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the npm package puts the library, below a folder that the project's scripts fill.
+/// Path of the library in the npm package that the project's scripts install.
 const PACKAGED: &str = ".tools/clickhouse/node_modules/@chdb/lib-linux-x64-gnu/libchdb.so";
 
-/// Starts the listeners, then keeps the engine's own session busy for ever at next to no cost: three seconds a row.
+/// Starts the listeners, then keeps the engine's own session busy for ever at almost no cost: one
+/// row takes three seconds.
 const KEEP_LISTENING: &str = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; \
     SELECT sleepEachRow(3) FROM system.numbers FORMAT Null SETTINGS max_block_size = 1";
 
-/// What the engine is started with.
+/// Options of [`run`].
 #[derive(Debug, Clone)]
 pub struct LaunchOptions {
     /// The engine's folder.
     pub folder: PathBuf,
-    /// The library, when it is not to be searched for.
+    /// The library; searched for when absent.
     pub library: Option<PathBuf>,
     /// HTTP port; a free one if 0.
     pub http_port: u16,
     /// Native port; a free one if 0.
     pub tcp_port: u16,
-    /// End when this process ends.
+    /// Parent process whose end ends the engine.
     pub parent: Option<i32>,
 }
 
-/// Runs the engine until it is told to stop (SIGTERM, SIGINT) or fails.
+/// Runs the engine until SIGTERM or SIGINT, or until it fails.
 ///
 /// # Errors
-/// [`SidecarError::EngineLibraryMissing`], [`SidecarError::EngineBusy`] when another engine holds the folder,
-/// [`SidecarError::EngineFailed`] with what the engine said.
+/// [`SidecarError::EngineLibraryMissing`], [`SidecarError::EngineBusy`] when another engine holds
+/// the folder, [`SidecarError::EngineFailed`] with the engine's message.
 pub fn run(options: &LaunchOptions) -> Result<(), SidecarError> {
     if let Some(parent) = options.parent {
         die_with(parent)?;
     }
     let library = find_library(options.library.as_deref())?;
-    std::fs::create_dir_all(&options.folder)
-        .map_err(|source| SidecarError::io("create folder", &options.folder, source))?;
-    let root = options.folder.canonicalize().map_err(|source| SidecarError::io("resolve", &options.folder, source))?;
+    std::fs::create_dir_all(&options.folder).doing_to("create folder", &options.folder)?;
+    let root = options.folder.canonicalize().doing_to("resolve", &options.folder)?;
     let folder = EngineFolder::new(root);
     let guard = lock(&folder)?;
     folder.prepare()?;
     let pid = nix::unistd::getpid().as_raw();
     let endpoint = Endpoint { pid, http_port: free_port(options.http_port)?, tcp_port: free_port(options.tcp_port)? };
 
-    // Blocked before any thread starts, so that every thread inherits it and only `watch` takes these signals.
+    // Blocked before any thread starts, so that every thread inherits the mask and only
+    // `stop_on_signal` takes these signals.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
-    signals.thread_block().map_err(|errno| SidecarError::system("block signals", errno))?;
-    let terminal =
-        nix::pty::openpty(None, None).map_err(|errno| SidecarError::system("open a pseudo-terminal", errno))?;
-    nix::unistd::dup2_stdin(&terminal.slave)
-        .map_err(|errno| SidecarError::system("put the pseudo-terminal on standard input", errno))?;
+    signals.thread_block().doing("block signals")?;
+    let terminal = nix::pty::openpty(None, None).doing("open a pseudo-terminal")?;
+    nix::unistd::dup2_stdin(&terminal.slave).doing("put the pseudo-terminal on standard input")?;
 
-    watch(signals, folder.clone(), pid);
-    announce(folder.clone(), endpoint.clone());
+    stop_on_signal(signals, folder.clone(), pid);
+    publish_when_ready(folder.clone(), endpoint.clone());
     let outcome = chdb::run(&library, &arguments(&folder, &endpoint));
     folder.withdraw(pid);
     drop(guard);
-    // The engine only returns when it could not start or was cut short: the query it runs has no end.
+    // The query that the engine runs has no end: it only returns when it could not start or was
+    // interrupted.
     match outcome? {
         Some(message) if message.contains("Code: 76") => Err(SidecarError::EngineBusy { folder: folder.root().into() }),
         message => Err(SidecarError::EngineFailed {
-            detail: message.unwrap_or_else(|| "it ended by itself; see the messages above".into()),
+            detail: message.unwrap_or_else(|| "it ended without an error; see the messages above".into()),
         }),
     }
 }
@@ -95,26 +96,22 @@ fn arguments(folder: &EngineFolder, endpoint: &Endpoint) -> Vec<String> {
     arguments
 }
 
-/// Asks the kernel to end this process when its parent ends; a parent that is gone already ends it at once.
+/// Asks the kernel to end this process when its parent ends. If the parent has ended already, this
+/// is an error.
 fn die_with(parent: i32) -> Result<(), SidecarError> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)
-        .map_err(|errno| SidecarError::system("bind the engine's life to its parent", errno))?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).doing("bind the engine's life to its parent")?;
     if nix::unistd::getppid().as_raw() == parent {
         Ok(())
     } else {
-        Err(SidecarError::EngineFailed { detail: format!("the parent process {parent} is gone") })
+        Err(SidecarError::EngineFailed { detail: format!("the parent process {parent} has ended") })
     }
 }
 
-/// An exclusive lock on the folder: the engine's own check comes late and says only `Code: 76`.
+/// Locks the folder. The engine's own check comes late, and its only message is `Code: 76`.
 fn lock(folder: &EngineFolder) -> Result<nix::fcntl::Flock<std::fs::File>, SidecarError> {
     let path = folder.root().join("engine.lock");
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|source| SidecarError::io("open", &path, source))?;
+    let file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).doing_to("open", &path)?;
     nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
         .map_err(|_| SidecarError::EngineBusy { folder: folder.root().into() })
 }
@@ -122,17 +119,21 @@ fn lock(folder: &EngineFolder) -> Result<nix::fcntl::Flock<std::fs::File>, Sidec
 fn find_library(given: Option<&Path>) -> Result<PathBuf, SidecarError> {
     let from_environment = std::env::var_os("ARX_LIBCHDB").map(PathBuf::from);
     if let Some(path) = given.map(Path::to_owned).or(from_environment) {
-        return if path.is_file() { Ok(path) } else { Err(SidecarError::EngineLibraryMissing { looked: vec![path] }) };
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(SidecarError::EngineLibraryMissing { searched: vec![path] })
+        };
     }
     let executable = std::env::current_exe().unwrap_or_default();
-    let mut looked: Vec<PathBuf> = executable.parent().map(|folder| folder.join("libchdb.so")).into_iter().collect();
-    looked.extend(std::env::current_dir().ok().map(|folder| folder.join(PACKAGED)));
-    looked.extend(executable.ancestors().skip(1).map(|folder| folder.join(PACKAGED)));
-    looked.iter().find(|path| path.is_file()).cloned().ok_or(SidecarError::EngineLibraryMissing { looked })
+    let mut searched: Vec<PathBuf> = executable.parent().map(|folder| folder.join("libchdb.so")).into_iter().collect();
+    searched.extend(std::env::current_dir().ok().map(|folder| folder.join(PACKAGED)));
+    searched.extend(executable.ancestors().skip(1).map(|folder| folder.join(PACKAGED)));
+    searched.iter().find(|path| path.is_file()).cloned().ok_or(SidecarError::EngineLibraryMissing { searched })
 }
 
-/// `wanted`, or a port that is free now. The engine binds it a moment later; if another process was faster, the engine fails
-/// to start and its supervisor tries again with another.
+/// Returns `wanted`, or a free port for 0. The engine binds it a moment later; if another process
+/// was faster, the engine fails to start and its supervisor tries again with another port.
 fn free_port(wanted: u16) -> Result<u16, SidecarError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))
         .and_then(|listener| listener.local_addr())
@@ -140,19 +141,20 @@ fn free_port(wanted: u16) -> Result<u16, SidecarError> {
         .map_err(|source| SidecarError::PortTaken { address: format!("127.0.0.1:{wanted}"), source })
 }
 
-/// Waits for a signal to stop, withdraws the endpoint and ends the process. What was inserted is on disk: the engine's own
-/// parts are written before an insert is acknowledged, and it recovers from any cut.
-fn watch(signals: SigSet, folder: EngineFolder, pid: i32) {
+/// Waits for a signal, withdraws the endpoint and ends the process. Acknowledged inserts are on
+/// disk: the engine writes parts before it acknowledges an insert, and recovers from a crash.
+fn stop_on_signal(signals: SigSet, folder: EngineFolder, pid: i32) {
     std::thread::spawn(move || {
         let _ = signals.wait();
         folder.withdraw(pid);
-        // The engine's threads run on: leaving without its destructors is what a crash does, and that it survives.
+        // The engine's threads still run. Leaving without its destructors is like a crash, which it
+        // survives.
         chdb::leave(0);
     });
 }
 
-/// Publishes the endpoint once the engine answers, or ends the process if it never does.
-fn announce(folder: EngineFolder, endpoint: Endpoint) {
+/// Publishes the endpoint once the engine answers, or ends the process after [`START_LIMIT`].
+fn publish_when_ready(folder: EngineFolder, endpoint: Endpoint) {
     std::thread::spawn(move || {
         let started = Instant::now();
         while !answers(endpoint.http_port) {
@@ -170,12 +172,11 @@ fn announce(folder: EngineFolder, endpoint: Endpoint) {
     });
 }
 
-/// Whether something answers `/ping` on this loopback port.
-#[must_use]
-pub fn answers(http_port: u16) -> bool {
+/// Returns whether ClickHouse answers `/ping` on this loopback port.
+pub(crate) fn answers(http_port: u16) -> bool {
     let limit = Duration::from_secs(2);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, http_port));
-    let ask = || -> std::io::Result<bool> {
+    let ping = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&address, limit)?;
         stream.set_read_timeout(Some(limit))?;
         stream.write_all(b"GET /ping HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
@@ -183,5 +184,5 @@ pub fn answers(http_port: u16) -> bool {
         stream.take(4096).read_to_end(&mut reply)?;
         Ok(reply.windows(3).any(|window| window == b"Ok."))
     };
-    ask().unwrap_or(false)
+    ping().unwrap_or(false)
 }

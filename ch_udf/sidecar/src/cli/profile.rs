@@ -1,0 +1,54 @@
+//! `arx-sidecar profile`: prints a wallet's profile.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Failure;
+use crate::cache::{WalletKey, lookup};
+use crate::settings::Settings;
+
+/// Arguments of `arx-sidecar profile`.
+#[derive(Debug, Args)]
+pub(super) struct ProfileArgs {
+    /// The wallet
+    address: String,
+    /// Its network
+    #[arg(long, default_value = "ethereum")]
+    network: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl ProfileArgs {
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let key = WalletKey::parse(&self.address, &self.network)?;
+        let lookup = lookup(settings, &key).await?;
+        let micros = u64::try_from(lookup.elapsed.as_micros()).unwrap_or(u64::MAX);
+        if self.json {
+            let document = serde_json::json!({
+                "profile": lookup.profile, "source": lookup.origin, "latency_microseconds": micros,
+            });
+            println!("{document}");
+        } else {
+            println!("{}source        {} in {}", lookup.profile, lookup.origin, latency(micros));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn latency(micros: u64) -> String {
+    if micros < 1_000 { format!("{micros} µs") } else { format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_readable() {
+        assert_eq!(latency(412), "412 µs");
+        assert_eq!(latency(3_456), "3.4 ms");
+    }
+}

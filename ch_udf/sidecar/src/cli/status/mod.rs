@@ -1,0 +1,129 @@
+//! `arx-sidecar status`: one screen about the servers and the feed. A server that is down is a
+//! line, not an error.
+
+mod sql;
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use indicatif::HumanBytes;
+
+use super::exit_code;
+use crate::cache::{ProfileCache, SHARDS, shard_keys};
+use crate::error::{Chain, Doing, SidecarError};
+use crate::servers::clickhouse::{self, Choice};
+use crate::servers::postgres::{self, Duty, LOCK_SPACE};
+use crate::settings::{ServerUrl, Settings};
+
+pub(super) async fn run(settings: &Settings) -> ExitCode {
+    let parts = [
+        ("PostgreSQL", postgres_status(settings).await),
+        ("ClickHouse", clickhouse_status(settings).await),
+        ("Redis", redis_status(settings).await),
+    ];
+    let mut all_up = true;
+    for (name, part) in parts {
+        let text = part.unwrap_or_else(|error| {
+            all_up = false;
+            format!("DOWN  {}\n", Chain(&error))
+        });
+        for (index, line) in text.lines().enumerate() {
+            let heading = if index == 0 { name } else { "" };
+            println!("{heading:<11} {line}");
+        }
+    }
+    exit_code(all_up)
+}
+
+// Writing to a String cannot fail: the results of `writeln!` are ignored below.
+
+async fn postgres_status(settings: &Settings) -> Result<String, SidecarError> {
+    let connection = postgres::connect(settings).await?;
+    let doing = "read the state of the feed";
+    let client = &connection.client;
+    let mut text = format!(
+        "{} at {}, database {}, arx {}\n",
+        connection.version, settings.postgres_url, connection.database, connection.extension
+    );
+    match client.query_opt(sql::FEED, &[]).await.doing(doing)? {
+        None => text.push_str("feed: never ran; start it with `arx-sidecar sync` or `arx-sidecar run`\n"),
+        Some(row) => {
+            let (position, attempt, rows, age): (Option<String>, i64, i64, i64) =
+                (row.get(0), row.get(1), row.get(2), row.get(3));
+            let position = position.unwrap_or_else(|| "none: the first load is not complete".into());
+            let _ = writeln!(text, "feed: position {position}, moved {age} s ago, attempt {attempt}, {rows} rows fed");
+        }
+    }
+    // Compiling a query over many partitions takes longer than running it.
+    client.batch_execute("SET jit = off").await.doing(doing)?;
+    if let Some(row) = client.query_opt(sql::LOAD, &[]).await.doing(doing)? {
+        let (done, chunks, rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        let _ = writeln!(text, "first load: {done} of {chunks} chunks loaded, {rows} rows");
+    }
+    let lock = (i64::from(LOCK_SPACE), Duty::Feed as i64);
+    let row = client.query_one(&sql::pending(), &[&lock.0, &lock.1]).await.doing(doing)?;
+    let (has_pending, reloads, feeders): (Option<bool>, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let feeder = if feeders > 0 { "a sidecar is feeding" } else { "no sidecar is feeding" };
+    let pending = match has_pending {
+        None => "",
+        Some(true) => "; transactions wait to be fed",
+        Some(false) => "; ClickHouse is in sync with PostgreSQL",
+    };
+    let _ = writeln!(text, "now: {feeder}{pending}");
+    if reloads > 0 {
+        let _ = writeln!(text, "{reloads} hours wait to be reloaded");
+    }
+    let row = client.query_one(sql::VOLUMES, &[]).await.doing(doing)?;
+    let (hours, transactions): (i64, i64) = (row.get(0), row.get(1));
+    let _ = writeln!(text, "hourly_volume: {hours} hours, {transactions} transactions");
+    Ok(text)
+}
+
+async fn clickhouse_status(settings: &Settings) -> Result<String, SidecarError> {
+    let choice = Choice::new(settings);
+    let (kind, server) = match (&choice, choice.running(settings)?) {
+        (Choice::Configured(_), Some(server)) => ("server", server),
+        (Choice::Embedded(_), Some(server)) => ("embedded engine", server),
+        (Choice::Configured(server), None) => ("server", server.clone()),
+        (Choice::Embedded(folder), None) => {
+            let folder = folder.root().display();
+            return Ok(format!("embedded engine in {folder}, not running (it starts with `sync` and `run`)\n"));
+        }
+    };
+    let connection = clickhouse::connect(&server).await?;
+    let client = connection.client;
+    let mut text = format!("{} at {} ({kind})\n", connection.version, ServerUrl::new(server.url));
+    let doing = "read the state of the tables";
+    if client.query(sql::TABLE_EXISTS).fetch_one::<u64>().await.doing(doing)? == 0 {
+        text.push_str("transaction_events: not created yet\n");
+        return Ok(text);
+    }
+    let events = client.query(sql::EVENTS).with_setting("do_not_merge_across_partitions_select_final", "1");
+    let rows: u64 = events.fetch_one().await.doing(doing)?;
+    let _ = writeln!(text, "transaction_events: {rows} transactions");
+    let (hours, days): (u64, u64) = client.query(sql::AGGREGATES).fetch_one().await.doing(doing)?;
+    let (generation, parts, bytes): (u64, u64, u64) = client.query(sql::PARTS).fetch_one().await.doing(doing)?;
+    let _ = writeln!(text, "aggregates: {hours} hours, {days} days; last repair by attempt {generation}");
+    let _ = writeln!(text, "on disk: {parts} parts, {}", HumanBytes(bytes));
+    Ok(text)
+}
+
+async fn redis_status(settings: &Settings) -> Result<String, SidecarError> {
+    let cache = ProfileCache::connect(settings).await?;
+    let mut redis = cache.connection();
+    let doing = "read the state of the cache";
+    let (mut queued, mut dead) = (0_u64, 0_u64);
+    for shard in 0..SHARDS {
+        let keys = shard_keys(shard);
+        let mut lengths = redis::pipe();
+        lengths.cmd("XLEN").arg(keys.writes).cmd("XLEN").arg(keys.dead);
+        let (writes, dead_letters): (u64, u64) = lengths.query_async(&mut redis).await.doing(doing)?;
+        queued += writes;
+        dead += dead_letters;
+    }
+    let keys: u64 = redis::cmd("DBSIZE").query_async(&mut redis).await.doing(doing)?;
+    Ok(format!(
+        "{} at {}\nkeys: {keys}; annotations queued: {queued}, dead letters: {dead}\n",
+        cache.version, settings.redis_url
+    ))
+}

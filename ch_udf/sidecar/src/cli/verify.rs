@@ -1,0 +1,76 @@
+//! `arx-sidecar verify`: compares ClickHouse with PostgreSQL.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{Failure, exit_code};
+use crate::feed::Hour;
+use crate::settings::Settings;
+use crate::verify::{self, Days, Difference, Verified};
+
+/// Differing hours that are printed.
+const MAX_DIFFERENCES: usize = 20;
+
+/// Arguments of `arx-sidecar verify`.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct VerifyArgs {
+    /// First day to compare (UTC) [default: the first with transactions]
+    #[arg(long, value_name = "DATE")]
+    since: Option<chrono::NaiveDate>,
+    /// Last day to compare (UTC) [default: the last with transactions]
+    #[arg(long, value_name = "DATE")]
+    until: Option<chrono::NaiveDate>,
+    /// Reload the hours that differ
+    #[arg(long)]
+    repair: bool,
+}
+
+impl VerifyArgs {
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let days = Days { since: self.since, until: self.until };
+        let verified = verify::run(days, self.repair, settings).await?;
+        print!("{}", Screen(&verified));
+        Ok(exit_code(verified.is_equal()))
+    }
+}
+
+struct Screen<'a>(&'a Verified);
+
+impl fmt::Display for Screen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Verified { hours, transactions, differences, changing, orphans, reloaded } = self.0;
+        writeln!(f, "{hours} hours compared, {transactions} transactions in PostgreSQL")?;
+        if *reloaded > 0 {
+            writeln!(f, "{reloaded} hours differed and were reloaded")?;
+        }
+        for Difference { hour, in_postgres, in_clickhouse, reason } in differences.iter().take(MAX_DIFFERENCES) {
+            let (network, hour) = (&hour.network, start(hour));
+            writeln!(
+                f,
+                "DIFFERS  {network} {hour}: {in_postgres} in PostgreSQL, {in_clickhouse} in ClickHouse ({reason})"
+            )?;
+        }
+        if differences.len() > MAX_DIFFERENCES {
+            writeln!(f, "... and {} more hours", differences.len() - MAX_DIFFERENCES)?;
+        }
+        if *changing > 0 {
+            writeln!(f, "{changing} hours are changing and were left out; run verify again when there is less load")?;
+        }
+        if *orphans > 0 {
+            writeln!(f, "{orphans} token transfers wait for their transaction, which is not in PostgreSQL")?;
+        }
+        if differences.is_empty() {
+            writeln!(f, "both sides are the same: counts, exact sums, checksums, aggregates")
+        } else {
+            writeln!(f, "{} hours differ; `arx-sidecar verify --repair` reloads them", differences.len())
+        }
+    }
+}
+
+/// Formats the start of an hour.
+fn start(hour: &Hour) -> String {
+    let time = chrono::DateTime::from_timestamp(hour.hours.saturating_mul(3_600), 0);
+    time.map_or_else(|| format!("hour {}", hour.hours), |time| time.format("%Y-%m-%d %H:%M").to_string())
+}

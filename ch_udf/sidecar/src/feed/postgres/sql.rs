@@ -1,0 +1,160 @@
+//! The statements of the feed in PostgreSQL.
+
+use crate::error::SidecarError;
+
+/// Settings of a pass's transaction. The planner overestimates what is new since a snapshot (a
+/// third of a table) and would scan tables, and compiling expressions over ninety partitions takes
+/// seconds.
+pub(super) const SESSION: &str = "
+    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; SET LOCAL statement_timeout = 0;
+    SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL extra_float_digits = 1";
+
+/// The position of the snapshot, the identity of the database, and the columns that are not in
+/// `$1`. A standby does not know the running transactions: those that started after the oldest one
+/// wait for the next pass.
+pub(super) const MARK: &str = "
+    SELECT CASE WHEN pg_is_in_recovery()
+                THEN pg_snapshot_xmin(pg_current_snapshot())::text || ':' ||
+                     pg_snapshot_xmin(pg_current_snapshot())::text || ':'
+                ELSE pg_current_snapshot()::text END,
+           arx.current_graph_epoch(), (SELECT system_identifier FROM pg_control_system()),
+           CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
+                ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
+           current_database()::text,
+           (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute AS a
+             WHERE a.attrelid = 'arx.transactions'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+               AND a.attname <> ALL ($1)),
+           (SELECT array_agg(a.atttypid::regtype::text ORDER BY a.attnum) FROM pg_attribute AS a
+             WHERE a.attrelid = 'arx.transactions'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+               AND a.attname <> ALL ($1)),
+           EXISTS (SELECT FROM arx.token_transfers)";
+
+/// The partitions of a first load with their files and sizes in blocks.
+pub(super) const CHUNKS: &str = "
+    SELECT c.oid, COALESCE(pg_relation_filenode(c.oid), 0::oid),
+           CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::bigint ELSE 0 END
+      FROM pg_partition_tree('arx.transactions') AS t JOIN pg_class AS c ON c.oid = t.relid
+     WHERE t.isleaf ORDER BY c.oid";
+
+/// Names of tables by oid, in the given order, quoted and qualified; NULL for a dropped table.
+pub(super) const NAMES: &str = "
+    SELECT c.oid::regclass::text FROM unnest($1::oid[]) WITH ORDINALITY AS r (relation, n)
+      LEFT JOIN pg_class AS c ON c.oid = r.relation ORDER BY r.n";
+
+/// Files of tables by oid, in the given order.
+pub(super) const FILES: &str = "
+    SELECT COALESCE(pg_relation_filenode(r.relation::regclass), 0::oid)
+      FROM unnest($1::oid[]) WITH ORDINALITY AS r (relation, n) ORDER BY r.n";
+
+pub(super) const EXPORT_SNAPSHOT: &str = "SELECT pg_export_snapshot()";
+
+pub(super) const RELOADS: &str =
+    "SELECT network, extract(epoch FROM hour)::bigint / 3600 FROM arx.feed_reloads ORDER BY 1, 2";
+
+/// Transactions of the hours to reload.
+pub(super) const RELOADED_TRANSACTIONS: &str = r#"
+    arx.feed_reloads AS r JOIN arx.transactions AS t
+    ON t.network = r.network AND t."timestamp" >= r.hour AND t."timestamp" < r.hour + interval '1 hour'"#;
+
+/// The stored position of the feed `$1`.
+pub(super) const STORED: &str = "
+    SELECT position::text, attempt, confirmed, epoch, system_identifier, timeline, current_database()::text
+      FROM arx.feed_positions WHERE consumer = $1";
+
+/// The first load of the feed `$1`, if one is under way.
+pub(super) const LOAD: &str = "
+    SELECT l.attempt, l.position::text, l.epoch, l.system_identifier, l.timeline,
+           (SELECT COALESCE(sum(c.rows_loaded), 0)::bigint FROM arx.feed_chunks AS c WHERE c.consumer = l.consumer)
+      FROM arx.feed_loads AS l WHERE l.consumer = $1";
+
+pub(super) const PENDING_CHUNKS: &str = "
+    SELECT chunk, relations, files, first_blocks, end_blocks FROM arx.feed_chunks
+     WHERE consumer = $1 AND rows_loaded IS NULL ORDER BY chunk";
+
+pub(super) const BEGIN_ATTEMPT: &str = "
+    INSERT INTO arx.feed_positions AS p (consumer, attempt) VALUES ($1, $2::bigint + 1)
+    ON CONFLICT (consumer) DO UPDATE SET attempt = greatest(p.attempt, $2::bigint) + 1
+    RETURNING attempt";
+
+pub(super) const DELETE_LOAD: &str = "DELETE FROM arx.feed_loads WHERE consumer = $1";
+
+pub(super) const INSERT_LOAD: &str = "
+    INSERT INTO arx.feed_loads (consumer, attempt, position, epoch, system_identifier, timeline)
+    VALUES ($1, $2, $3::text::pg_snapshot, $4, $5, $6)";
+
+pub(super) const INSERT_CHUNKS: &str = "
+    INSERT INTO arx.feed_chunks (consumer, chunk, relations, files, first_blocks, end_blocks)
+    SELECT $1, s.chunk, array_agg(s.relation ORDER BY s.n), array_agg(s.file ORDER BY s.n),
+           array_agg(s.first_block ORDER BY s.n), array_agg(s.end_block ORDER BY s.n)
+      FROM unnest($2::integer[], $3::oid[], $4::oid[], $5::bigint[], $6::bigint[]) WITH ORDINALITY
+           AS s (chunk, relation, file, first_block, end_block, n)
+     GROUP BY s.chunk";
+
+pub(super) const FINISH_CHUNK: &str = "UPDATE arx.feed_chunks SET rows_loaded = $3 WHERE consumer = $1 AND chunk = $2";
+
+/// Moves the position, unless another process has begun a later attempt.
+pub(super) const CONFIRM: &str = "
+    UPDATE arx.feed_positions
+       SET position = $3::text::pg_snapshot, epoch = $4, system_identifier = $5, timeline = $6,
+           rows_total = CASE WHEN $7 THEN 0 ELSE rows_total END + $8, confirmed = $2, updated_at = now()
+     WHERE consumer = $1 AND attempt = $2";
+
+pub(super) const DELETE_RELOADS: &str = "
+    DELETE FROM arx.feed_reloads AS r USING unnest($1::text[], $2::bigint[]) AS t (network, hours)
+     WHERE r.network = t.network AND r.hour = to_timestamp(t.hours * 3600::float8)";
+
+/// Returns the query for whether anything became visible between two snapshots.
+///
+/// # Errors
+/// [`SidecarError::Configuration`] for a malformed snapshot.
+pub(super) fn has_news(position: &str, until: &str) -> Result<String, SidecarError> {
+    let ingested = visible_since("t.ingest_xid", position, until)?;
+    let changed = visible_since("c.changed_xid", position, until)?;
+    Ok(format!(
+        "SELECT EXISTS (SELECT FROM arx.transactions AS t WHERE {ingested})
+             OR EXISTS (SELECT FROM arx.transaction_changes AS c WHERE {changed})
+             OR EXISTS (SELECT FROM arx.token_transfers AS t WHERE {ingested})"
+    ))
+}
+
+/// Renders a snapshot as a literal: COPY takes no parameters.
+///
+/// # Errors
+/// [`SidecarError::Configuration`] for a malformed snapshot.
+pub(super) fn snapshot_literal(position: &str) -> Result<String, SidecarError> {
+    if position.is_empty() || !position.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b',') {
+        return Err(SidecarError::Configuration {
+            detail: format!("arx.feed_positions contains a malformed snapshot: {position:?}"),
+        });
+    }
+    Ok(format!("'{position}'::pg_snapshot"))
+}
+
+/// Returns the condition that a row became visible after a snapshot. `column` holds the row's
+/// transaction; both arguments are SQL expressions.
+pub(crate) fn new_since(column: &str, snapshot: &str) -> String {
+    format!("arx.is_new_since({column}, {snapshot})")
+}
+
+/// Returns the condition that a row became visible after the snapshot `position`, and is visible in
+/// `until`.
+///
+/// # Errors
+/// [`SidecarError::Configuration`] for a malformed snapshot.
+pub(crate) fn visible_since(column: &str, position: &str, until: &str) -> Result<String, SidecarError> {
+    let (position, until) = (snapshot_literal(position)?, snapshot_literal(until)?);
+    Ok(format!("{} AND pg_visible_in_snapshot({column}, {until})", new_since(column, &position)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_snapshots_become_part_of_a_statement() {
+        assert!(visible_since("ingest_xid", "10:20:11,12", "10:21:").unwrap().contains("'10:20:11,12'"));
+        assert!(visible_since("ingest_xid", "10:20:", "10:21:").is_ok());
+        assert!(visible_since("ingest_xid", "1'; DROP", "10:21:").is_err());
+        assert!(visible_since("ingest_xid", "10:20:", "").is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! The statements of the comparison. Both sides compute an hour's checksum from the same text:
+//! [`POSTGRES_HOURS`] and [`CLICKHOUSE_HOURS`] belong together.
+
+use crate::error::SidecarError;
+use crate::feed::visible_since;
+
+/// The confirmed position of the feed, and the database that it was taken in.
+pub(super) const POSITION: &str = "
+    SELECT position::text, epoch, system_identifier, timeline, current_database()::text
+      FROM arx.feed_positions
+     WHERE consumer = 'clickhouse' AND position IS NOT NULL";
+
+/// Hours of transactions: `$1` and `$2` are hours since 1970, the latter excluded.
+pub(super) const POSTGRES_HOURS: &str = r#"
+    SELECT t.network, (extract(epoch FROM t."timestamp") * 1000000)::bigint / 3600000000 AS hours,
+           count(*), sum(t.value)::text,
+           sum(('x' || left(md5(concat_ws('|',
+               t.tx_hash, t.block_number, coalesce(t.transaction_index::text, '-'), t.from_address,
+               coalesce(t.to_address, '-'), t.value::text, coalesce(t.value_usd::text, '-'),
+               coalesce(t.gas_used::text, '-'), coalesce(t.gas_price::text, '-'), t.status::text,
+               (extract(epoch FROM t."timestamp") * 1000000)::bigint, coalesce(x.transfers, ''))),
+               15))::bit(60)::bigint)::text
+      FROM arx.transactions AS t
+      LEFT JOIN (SELECT x.network, x.tx_hash, x."timestamp",
+                        string_agg(concat_ws(':', x.log_index, x.token_address, x.from_address, x.to_address,
+                                             x.amount, coalesce(x.value_usd::text, '-')),
+                                   ',' ORDER BY x.log_index) AS transfers
+                   FROM arx.token_transfers AS x
+                  WHERE x."timestamp" >= to_timestamp($1::bigint * 3600::float8)
+                    AND x."timestamp" < to_timestamp($2::bigint * 3600::float8)
+                  GROUP BY x.network, x.tx_hash, x."timestamp") AS x
+        ON x.network = t.network AND x.tx_hash = t.tx_hash AND x."timestamp" = t."timestamp"
+     WHERE t."timestamp" >= to_timestamp($1::bigint * 3600::float8)
+       AND t."timestamp" < to_timestamp($2::bigint * 3600::float8)
+     GROUP BY 1, 2"#;
+
+/// Token transfers without a transaction, in the same range.
+pub(super) const ORPHANS: &str = r#"
+    SELECT count(*)
+      FROM arx.token_transfers AS x
+     WHERE NOT EXISTS (SELECT FROM arx.transactions AS t
+                        WHERE t.network = x.network AND t.tx_hash = x.tx_hash AND t."timestamp" = x."timestamp")
+       AND x."timestamp" >= to_timestamp($1::bigint * 3600::float8)
+       AND x."timestamp" < to_timestamp($2::bigint * 3600::float8)"#;
+
+/// Returns the query for the hours with changes that are not visible in `position`, whether they
+/// are visible in `snapshot` or are left to a later pass, as on a standby.
+///
+/// # Errors
+/// [`SidecarError::Configuration`] for a malformed snapshot.
+pub(super) fn changing_hours(position: &str, snapshot: &str) -> Result<String, SidecarError> {
+    let hour = r#"(extract(epoch FROM "timestamp") * 1000000)::bigint / 3600000000"#;
+    let changed = |column: &str| -> Result<String, SidecarError> {
+        let visible = visible_since(column, position, snapshot)?;
+        Ok(format!("{visible} OR ({column} >= pg_snapshot_xmax('{snapshot}'::pg_snapshot))"))
+    };
+    let (ingested, logged) = (changed("ingest_xid")?, changed("changed_xid")?);
+    Ok(format!(
+        "SELECT network, {hour} FROM arx.transactions WHERE {ingested}
+         UNION SELECT network, {hour} FROM arx.token_transfers WHERE {ingested}
+         UNION SELECT network, {hour} FROM arx.transaction_changes WHERE {logged}"
+    ))
+}
+
+pub(super) const REQUEST_RELOADS: &str = "
+    INSERT INTO arx.feed_reloads (network, hour)
+    SELECT t.network, to_timestamp(t.hours * 3600::float8)
+      FROM unnest($1::text[], $2::bigint[]) AS t (network, hours)
+    ON CONFLICT DO NOTHING";
+
+pub(super) const REQUESTED_RELOADS: &str = "SELECT count(*) FROM arx.feed_reloads";
+
+/// Hours of transactions in ClickHouse, between two times in seconds, the latter excluded.
+pub(super) const CLICKHOUSE_HOURS: &str = "
+    SELECT network, toInt64(intDiv(toUnixTimestamp64Micro(event_time), 3600000000)) AS hours, count() AS count,
+           toDecimalString(sum(toDecimal256(value, 18)), 18) AS sum,
+           toDecimalString(sumIf(toDecimal256(value, 18), status != 'failed'), 18) AS volume,
+           toString(sum(toUInt128(intDiv(reinterpretAsUInt64(reverse(substring(MD5(concat(
+               tx_hash, '|', toString(block_number), '|', ifNull(toString(transaction_index), '-'), '|', from_address,
+               '|', ifNull(to_address, '-'), '|', toDecimalString(value, 18), '|',
+               ifNull(toDecimalString(value_usd, 2), '-'), '|', ifNull(toString(gas_used), '-'), '|',
+               ifNull(toString(gas_price), '-'), '|', status, '|', toString(toUnixTimestamp64Micro(event_time)), '|',
+               arrayStringConcat(arrayMap(
+                   (i, t, f, o, a, u) -> concat(toString(i), ':', t, ':', f, ':', o, ':', toString(a), ':',
+                                                ifNull(toDecimalString(u, 2), '-')),
+                   token_transfers.log_index, token_transfers.token, token_transfers.from, token_transfers.to,
+                   token_transfers.amount, token_transfers.value_usd), ','))), 1, 8))), 16)))) AS checksum
+      FROM transaction_events FINAL
+     WHERE event_time >= fromUnixTimestamp64Second(?, 'UTC') AND event_time < fromUnixTimestamp64Second(?, 'UTC')
+     GROUP BY network, hours";
+
+/// Hourly volumes in the same range.
+pub(super) const CLICKHOUSE_VOLUMES: &str = "
+    SELECT network, toInt64(intDiv(toUnixTimestamp(hour), 3600)) AS hours, transaction_count AS count,
+           toDecimalString(total_volume, 18) AS volume
+      FROM hourly_volume
+     WHERE hour >= fromUnixTimestamp(?) AND hour < fromUnixTimestamp(?)";
+
+/// Days whose daily volume, wallet edges or wallet activity do not add up to their transactions.
+/// Each side of the union subtracts aggregates from the transactions.
+pub(super) const WRONG_DAYS: &str = "
+    SELECT network, toInt64(toRelativeDayNum(day)) AS days
+      FROM (SELECT network, toDate(event_time) AS day, toInt64(count()) AS n,
+                   toInt64(countIf(isNotNull(to_address))) AS with_receiver,
+                   sumIf(toDecimal256(value, 18), status != 'failed') AS volume,
+                   sumIf(toDecimal256(value, 18), status != 'failed' AND isNotNull(to_address)) AS received
+              FROM transaction_events FINAL GROUP BY network, day
+            UNION ALL
+            SELECT network, day, -toInt64(transaction_count), 0, -total_volume, toDecimal256(0, 18) FROM daily_volume
+            UNION ALL
+            SELECT network, day, 0, -toInt64(sum(edge_weight)), toDecimal256(0, 18), -sum(total_value)
+              FROM wallet_edges GROUP BY network, day)
+     WHERE day >= toDate(fromUnixTimestamp(?)) AND day <= toDate(fromUnixTimestamp(?))
+     GROUP BY network, day
+    HAVING sum(n) != 0 OR sum(with_receiver) != 0 OR sum(volume) != 0 OR sum(received) != 0
+    UNION DISTINCT
+    SELECT network, toInt64(toRelativeDayNum(day)) AS days
+      FROM (SELECT network, toDate(event_time) AS day, toInt64(count()) AS n,
+                   toInt64(countIf(isNotNull(to_address))) AS with_receiver,
+                   sumIf(toDecimal256(value, 18), status != 'failed') AS volume,
+                   sumIf(toDecimal256(value, 18), status != 'failed' AND isNotNull(to_address)) AS received
+              FROM transaction_events FINAL GROUP BY network, day
+            UNION ALL
+            SELECT network, day, -toInt64(sum(sent_count)), -toInt64(sum(received_count)), -sum(total_sent),
+                   -sum(total_received)
+              FROM wallet_activity GROUP BY network, day)
+     WHERE day >= toDate(fromUnixTimestamp(?)) AND day <= toDate(fromUnixTimestamp(?))
+     GROUP BY network, day
+    HAVING sum(n) != 0 OR sum(with_receiver) != 0 OR sum(volume) != 0 OR sum(received) != 0";
