@@ -1,7 +1,8 @@
-//! What an error looks like in SQL: SQLSTATE, message, detail and hint, in PostgreSQL's message style.
+//! Errors in SQL: SQLSTATE, message, detail and hint, in PostgreSQL's message style.
 //!
-//! Every domain error has one exhaustive match here. Externs return `Result<_, ErrorReport>` and get there by `?` from
-//! [`SqlError`]: any other error type would be reported as 22000.
+//! Every error of the domain has one exhaustive match here. Externs return
+//! `Result<_, ErrorReport>`, and convert to it from [`SqlError`] by `?`: any other error type would
+//! be reported as 22000.
 
 use arx_core::address::AddressError;
 use arx_core::alert::AlertError;
@@ -19,102 +20,107 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiError;
 
-/// An error on its way to the client.
-pub struct SqlError {
+/// An error as the client will see it.
+pub(crate) struct SqlError {
     code: PgSqlErrorCode,
     message: String,
+    detail: Option<String>,
     hint: Option<String>,
 }
 
 impl SqlError {
     fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self { code, message: message.into(), detail: None, hint: None }
     }
 
-    /// Adds what to do about it.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    /// Adds the cause.
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds a way out.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// An argument that must not be NULL.
-    pub fn null_argument(argument: &str) -> Self {
+    pub(crate) fn null_argument(argument: &str) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{argument} must not be null"))
     }
 
-    /// A network that `arx.networks` does not have.
-    pub fn unregistered_network(network: &str) -> Self {
+    pub(crate) fn unregistered_network(network: &str) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("network \"{network}\" is not registered"))
             .hint("See arx.networks; a new network is added by INSERT INTO arx.networks (network, native_asset).")
     }
 
-    /// The catalog or a table of ours holds what it cannot hold.
-    pub fn corrupt(what: impl Into<String>) -> Self {
-        Self::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, what)
+    /// The catalog or a table of the extension holds an impossible value.
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message)
     }
 
-    /// A value that an argument cannot have.
-    pub fn argument(message: impl Into<String>) -> Self {
+    /// An argument has an invalid value.
+    pub(crate) fn argument(message: impl Into<String>) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
     }
 
-    /// A name that is taken.
-    pub fn duplicate(message: impl Into<String>) -> Self {
+    /// A name is taken.
+    pub(crate) fn duplicate(message: impl Into<String>) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, message)
     }
 
-    /// What cannot be done as things are.
-    pub fn state(message: impl Into<String>) -> Self {
+    /// The database is not in the state that the call requires.
+    pub(crate) fn state(message: impl Into<String>) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
     }
 
-    /// Something of the system failed.
-    pub fn io(doing: &str, error: &std::io::Error) -> Self {
+    /// The operating system reported an error. `action` completes "could not …".
+    pub(crate) fn io(action: &str, error: &std::io::Error) -> Self {
         let code = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => PgSqlErrorCode::ERRCODE_DISK_FULL,
             std::io::ErrorKind::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
             _ => PgSqlErrorCode::ERRCODE_IO_ERROR,
         };
-        Self::new(code, format!("could not {doing}: {error}"))
+        Self::new(code, format!("could not {action}: {error}"))
     }
 
-    /// More than the graph's numbers can count.
-    pub fn limit(message: impl Into<String>) -> Self {
+    /// A limit of memory or of the graph's ids is exceeded.
+    pub(crate) fn limit(message: impl Into<String>) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
     }
 
-    /// A caller without the right to read.
-    pub fn no_select(relation: &str) -> Self {
+    /// The caller lacks SELECT on a table of the graph.
+    pub(crate) fn no_select(relation: &str) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for table {relation}"))
-            .hint(format!("The graph holds all of arx.{relation}: whoever asks it needs SELECT on the table."))
+            .detail(format!("The graph holds every row of arx.{relation}, so the caller needs SELECT on the table."))
     }
 
-    /// A caller who would see more than the table shows him.
-    pub fn row_security(relation: &str) -> Self {
+    /// Row-level security would hide rows of the graph from the caller.
+    pub(crate) fn row_security(relation: &str) -> Self {
         Self::new(
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            format!("graph functions are refused: row-level security of table arx.{relation} applies to the caller"),
+            format!("row-level security of table arx.{relation} applies to the caller"),
         )
-        .hint("The graph holds every row. Ask as a role that the policies do not apply to.")
+        .detail("The graph holds every row, also those that the policies hide.")
+        .hint("Call the function as a role to which the policies do not apply.")
     }
 
-    /// What must not follow a write in its transaction.
-    pub fn has_written(function: &str) -> Self {
+    /// The function must not follow a write in its transaction.
+    pub(crate) fn has_written(function: &str) -> Self {
         Self::new(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             format!("{function} cannot run in a transaction that has written"),
         )
-        .hint("Commit first: others must not see what is not committed.")
+        .detail("Other sessions would see changes that are not committed.")
+        .hint("Commit the transaction first.")
     }
 
-    /// A point in time outside the calendar that partitions are made for.
-    pub fn infinite_time() -> Self {
+    pub(crate) fn infinite_time() -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, "timestamp must be finite")
-            .hint("Give a point in time of the years 1 to 9999.")
+            .hint("Specify a timestamp between the years 1 and 9999.")
     }
 
-    /// A relation that no partition policy names.
-    pub fn no_policy(relation: &str) -> Self {
+    pub(crate) fn no_policy(relation: &str) -> Self {
         Self::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("relation \"{relation}\" has no partition policy"),
@@ -125,17 +131,31 @@ impl SqlError {
 
 impl From<SqlError> for ErrorReport {
     fn from(error: SqlError) -> Self {
-        let report = Self::new(error.code, error.message, "arx");
-        match error.hint {
-            Some(hint) => report.set_hint(hint),
-            None => report,
+        let mut report = Self::new(error.code, error.message, "arx");
+        if let Some(detail) = error.detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = error.hint {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}
+
+/// Raises an error where none can be returned: in the iterators of set-returning functions.
+pub(crate) fn or_report<T>(result: Result<T, SqlError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => {
+            ErrorReport::from(error).report(PgLogLevel::ERROR);
+            unreachable!("reporting an error does not return")
         }
     }
 }
 
 impl From<AddressError> for SqlError {
     fn from(error: AddressError) -> Self {
-        // every variant is an argument with a bad value, and its message says what would be right
+        // Each variant is an invalid argument, and its message names what is valid.
         Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string())
     }
 }
@@ -160,12 +180,12 @@ impl From<SearchError> for SqlError {
                 Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
             }
             SearchError::Memory { .. } => Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
-                .hint("Search less deep, limit max_nodes, or raise arx.graph_work_mem."),
+                .hint("Reduce max_depth or max_nodes, or raise arx.graph_work_mem."),
             SearchError::WholeGraph { .. } => {
                 Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message).hint("Raise arx.graph_work_mem.")
             }
             SearchError::PatternMemory { .. } => Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
-                .hint("Narrow the window, since and until, limit max_findings, or raise arx.graph_work_mem."),
+                .hint("Narrow window, since or until, reduce max_findings, or raise arx.graph_work_mem."),
             SearchError::ValueOverflow => Self::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message),
             SearchError::Damaged(damaged) => damaged.into(),
         }
@@ -177,7 +197,7 @@ impl From<OptionsError> for SqlError {
         let message = error.to_string();
         match error {
             OptionsError::NoMerges { .. } => Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
-                .hint("Methods deposit and funding have merges."),
+                .hint("Only methods deposit and funding merge wallets."),
             OptionsError::Choice { .. }
             | OptionsError::NotAnObject { .. }
             | OptionsError::Unknown { .. }
@@ -189,7 +209,7 @@ impl From<OptionsError> for SqlError {
 
 impl From<PatternError> for SqlError {
     fn from(error: PatternError) -> Self {
-        // every variant is an argument with a bad value, and its message says what would be right
+        // Each variant is an invalid argument, and its message names what is valid.
         Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string()).hint("See arx.pattern_types().")
     }
 }
@@ -197,7 +217,7 @@ impl From<PatternError> for SqlError {
 impl From<Damaged> for SqlError {
     fn from(error: Damaged) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, error.to_string())
-            .hint("SELECT * FROM arx.refresh_graph(rebuild => true) builds it anew from the tables.")
+            .hint("Run SELECT * FROM arx.refresh_graph(rebuild => true) to rebuild the graph from the tables.")
     }
 }
 
@@ -279,7 +299,8 @@ impl From<AlertError> for SqlError {
 
 impl From<SpiError> for SqlError {
     fn from(error: SpiError) -> Self {
-        // errors of the statement itself never come here: PostgreSQL raises them. What does is a bug in our use of SPI.
+        // PostgreSQL raises errors of the statement itself. Those that arrive here are bugs in our
+        // use of SPI.
         Self::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, error.to_string())
     }
 }

@@ -1,32 +1,33 @@
-//! Settings: a private static each, registered once, read through a typed accessor.
+//! Settings: each a private static, registered once, read through a typed accessor.
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
-/// 256 MB: some 700,000 wallets, which is more than the whole component of a typical illicit wallet at three hops.
+/// 256 MB hold some 700,000 wallets, more than the whole component of a typical illicit wallet at
+/// three hops.
 static GRAPH_WORK_MEM_KB: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 
-/// 50,000: laying them over takes some 50 ms once a session, merging them into the file about as long as copying it.
+/// Reading 50,000 changes into an overlay takes some 50 ms once a session; merging them takes about
+/// as long as copying the file.
 static GRAPH_DELTA_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(50_000);
 
 static GRAPH_FRESHNESS: GucSetting<Freshness> = GucSetting::<Freshness>::new(Freshness::Exact);
 
-/// How fresh an answer must be.
+/// Freshness of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
-pub enum Freshness {
-    /// As plain SQL would answer in the same transaction.
+pub(crate) enum Freshness {
+    /// Equal to plain SQL in the same transaction.
     #[name = c"exact"]
     Exact,
-    /// As of the newest base.
+    /// The newest base, without changes since.
     #[name = c"base"]
     Base,
 }
 
-/// Registers the settings of the extension.
-pub fn register() {
+pub(crate) fn register() {
     GucRegistry::define_int_guc(
         c"arx.graph_work_mem",
-        c"Memory that one graph traversal may use.",
-        c"A traversal that needs more ends with an error. In kilobytes unless a unit is given.",
+        c"Sets the maximum memory to be used by one graph function.",
+        c"A function that needs more fails. If this value is specified without units, it is taken as kilobytes.",
         &GRAPH_WORK_MEM_KB,
         64,
         i32::MAX,
@@ -35,8 +36,8 @@ pub fn register() {
     );
     GucRegistry::define_int_guc(
         c"arx.graph_delta_limit",
-        c"Changed transfers beside the graph's file from which on they are merged into a new one.",
-        c"The call that finds more merges them, unless another session is building.",
+        c"Sets the number of changed transfers above which they are merged into a new graph file.",
+        c"The first call that finds more of them merges them, unless another session is building.",
         &GRAPH_DELTA_LIMIT,
         1,
         i32::MAX,
@@ -45,25 +46,24 @@ pub fn register() {
     );
     GucRegistry::define_enum_guc(
         c"arx.graph_freshness",
-        c"How fresh answers of graph functions are.",
-        c"exact: as plain SQL in the same transaction. base: as of the last refresh, without asking what is new.",
+        c"Sets the freshness of answers of graph functions.",
+        c"exact: as plain SQL in the same transaction. base: as of the newest graph file, without reading changes.",
         &GRAPH_FRESHNESS,
         GucContext::Userset,
         GucFlags::default(),
     );
 }
 
-/// Changes from which on they are merged.
-pub fn graph_delta_limit() -> usize {
+/// Number of changes above which they are merged.
+pub(crate) fn graph_delta_limit() -> usize {
     usize::try_from(GRAPH_DELTA_LIMIT.get()).unwrap_or(usize::MAX)
 }
 
-/// Whether the newest base will do as it is.
-pub fn takes_base_as_it_is() -> bool {
+pub(crate) fn accepts_stale_base() -> bool {
     GRAPH_FRESHNESS.get() == Freshness::Base
 }
 
-/// Bytes that one traversal may use.
-pub fn graph_work_mem() -> usize {
+/// Bytes that one graph function may use.
+pub(crate) fn graph_work_mem() -> usize {
     usize::try_from(GRAPH_WORK_MEM_KB.get()).unwrap_or(0).saturating_mul(1024)
 }

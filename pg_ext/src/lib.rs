@@ -1,17 +1,18 @@
 //! The extension `arx`: a thin shell over `arx-core`.
 //!
-//! Functions in `api` parse their arguments, call `arx-core` and convert the result. All SQL text is in `spi` or in
-//! `sql/postgres/`; what an error looks like in SQL is in `error`. No rule of the domain is decided here.
+//! Functions in `api` parse their arguments by `arguments`, call `arx-core`, and convert the result
+//! to rows. All SQL text is in `spi` or in `sql/postgres/`; `error` maps errors to SQL. No rule of
+//! the domain is decided here.
 
-// pgrx generates public items without documentation and its macros need unsafe code of their own
-#![allow(unsafe_code, missing_docs)]
-// pgrx's ErrorReport has over 200 bytes, and an extern must return it as it is to keep its SQLSTATE
+#![warn(unreachable_pub)]
+// An extern must return pgrx's ErrorReport, of more than 200 bytes, to keep its SQLSTATE.
 #![allow(clippy::result_large_err)]
 
 use pgrx::prelude::*;
 
+#[allow(unsafe_code, reason = "pgrx's macros generate unsafe code")]
 mod api;
-mod convert;
+mod arguments;
 mod error;
 mod graph_store;
 mod guc;
@@ -19,10 +20,11 @@ mod numeric;
 mod parallel;
 mod snapshot;
 mod spi;
+mod time;
 
 ::pgrx::pg_module_magic!(name, version);
 
-/// Called once by each backend that loads the library.
+/// Runs once in each backend that loads the library.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::register();

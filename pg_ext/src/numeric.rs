@@ -1,4 +1,6 @@
-//! Exact amounts from and to the server's `numeric`.
+//! Exact amounts from and to PostgreSQL's `numeric`.
+
+#![allow(unsafe_code, reason = "pgrx declares its conversion traits unsafe")]
 
 use arx_core::graph::U256;
 use arx_pgwire::PgWireError;
@@ -12,27 +14,25 @@ use pgrx::prelude::*;
 
 use crate::spi::varlena;
 
-/// An argument in units of 10^-`scale`.
-///
-/// # Errors
-/// When it is no amount: negative, not finite, too large or finer than the unit.
-pub fn units(number: AnyNumeric, scale: u32) -> Result<U256, PgWireError> {
+/// Converts an argument to units of 10^-`scale`. It is rejected if it is negative, not finite, too
+/// large, or finer than the unit.
+pub(crate) fn units(number: AnyNumeric, scale: u32) -> Result<U256, PgWireError> {
     let datum = number.into_datum().ok_or(PgWireError::MalformedNumeric)?;
     decode_datum(varlena(datum), scale)
 }
 
-/// An amount of 10^-`scale` units, on its way into a `numeric`.
+/// An amount in units of 10^-`scale`, to be returned as `numeric`.
 #[derive(Debug, Clone, Copy)]
-pub struct SqlNumeric {
-    pub value: U256,
-    pub scale: u32,
+pub(crate) struct SqlNumeric {
+    pub(crate) value: U256,
+    pub(crate) scale: u32,
 }
 
 impl IntoDatum for SqlNumeric {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         let mut body = [0; MAX_DATUM_BYTES];
         let length = encode_datum(self.value, self.scale, &mut body);
-        // a numeric is a varlena like a bytea; what differs is what is in it
+        // A numeric is a varlena like a bytea; only the contents differ.
         body[..length].into_datum()
     }
 
@@ -41,7 +41,7 @@ impl IntoDatum for SqlNumeric {
     }
 }
 
-// SAFETY: the datum made above is a numeric.
+// SAFETY: The datum made above is a numeric.
 unsafe impl SqlTranslatable for SqlNumeric {
     const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(SqlNumeric);
     const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
@@ -49,11 +49,11 @@ unsafe impl SqlTranslatable for SqlNumeric {
     const RETURN_SQL: Result<ReturnsRef, ReturnsError> = Ok(ReturnsRef::One(SqlMappingRef::literal("numeric")));
 }
 
-// SAFETY: the datum made above is a numeric, and there always is one.
+// SAFETY: The datum made above is a numeric, and never NULL.
 unsafe impl BoxRet for SqlNumeric {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
         match self.into_datum() {
-            // SAFETY: the caller returns it
+            // SAFETY: The caller returns it.
             Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
             None => fcinfo.return_null(),
         }

@@ -43,7 +43,9 @@ fn a_report_shows_the_active_model_and_a_draft() {
 
     let alone = page(&database, &[]);
     assert!(alone.contains("There is no draft to compare"));
-    assert!(alone.contains("could not be measured on your labels: no wallet of network ethereum is labelled licit"));
+    assert!(
+        alone.contains("could not be measured on your labels: network ethereum has no wallet that is labelled licit")
+    );
     assert!(alone.contains("Bands of ethereum-1"), "all wallets are scored without licit labels");
     let out = database.data_folder().join("report.html");
     let message = error(&database, &out, &["--evaluate", "always"]);

@@ -1,26 +1,24 @@
-//! Partition plans, as rows. Nothing here carries one out: that is `sql/postgres/70_partitions.sql`.
+//! Partition plans as rows. `sql/postgres/70_partitions.sql` carries them out.
 
 use arx_core::partition::{Step, cover, plan};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::convert;
+use super::row::sql_row;
+use crate::arguments::required;
 use crate::error::SqlError;
-use crate::spi::{self, PartitionState};
+use crate::spi::{PartitionState, partition_state};
+use crate::time::{from_instant, instant};
 
-type StepRow = (String, String, TimestampWithTimeZone, TimestampWithTimeZone, String);
-
-fn rows(steps: Vec<Step>) -> Result<Vec<StepRow>, SqlError> {
-    let row = |step: Step| {
-        let (from, to) = (convert::timestamp(step.from)?, convert::timestamp(step.to)?);
-        Ok((step.action.as_str().to_owned(), step.partition, from, to, step.reason))
-    };
-    steps.into_iter().map(row).collect()
-}
-
-fn state(relation: Option<&str>) -> Result<PartitionState, SqlError> {
-    spi::partition_state(relation.ok_or_else(|| SqlError::null_argument("relation"))?)
+sql_row! {
+    struct StepRow {
+        action: String,
+        partition: String,
+        range_from: TimestampWithTimeZone,
+        range_to: TimestampWithTimeZone,
+        reason: String,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -40,9 +38,7 @@ pub(crate) fn partition_plan(
     >,
     ErrorReport,
 > {
-    let state = state(relation)?;
-    let steps = plan(&state.policy, &state.existing, state.now, &state.waiting).map_err(SqlError::from)?;
-    Ok(TableIterator::new(rows(steps)?))
+    Ok(TableIterator::new(planned(relation)?.into_iter().map(StepRow::into_row)))
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -64,9 +60,37 @@ pub(crate) fn partition_cover(
     >,
     ErrorReport,
 > {
-    let from = range_from.ok_or_else(|| SqlError::null_argument("range_from"))?;
-    let to = range_to.ok_or_else(|| SqlError::null_argument("range_to"))?;
-    let state = state(relation)?;
-    let steps = cover(&state.policy, &state.existing, convert::instant(from)?, convert::instant(to)?);
-    Ok(TableIterator::new(rows(steps.map_err(SqlError::from)?)?))
+    Ok(TableIterator::new(covering(relation, range_from, range_to)?.into_iter().map(StepRow::into_row)))
+}
+
+fn planned(relation: Option<&str>) -> Result<Vec<StepRow>, SqlError> {
+    let PartitionState { policy, existing, now, waiting } = state(relation)?;
+    rows(plan(&policy, &existing, now, &waiting)?)
+}
+
+fn covering(
+    relation: Option<&str>,
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+) -> Result<Vec<StepRow>, SqlError> {
+    let (from, to) = (required("range_from", from)?, required("range_to", to)?);
+    let PartitionState { policy, existing, .. } = state(relation)?;
+    rows(cover(&policy, &existing, instant(from)?, instant(to)?)?)
+}
+
+fn state(relation: Option<&str>) -> Result<PartitionState, SqlError> {
+    partition_state(required("relation", relation)?)
+}
+
+fn rows(steps: Vec<Step>) -> Result<Vec<StepRow>, SqlError> {
+    let row = |step: Step| {
+        Ok(StepRow {
+            action: step.action.as_str().to_owned(),
+            partition: step.partition,
+            range_from: from_instant(step.from)?,
+            range_to: from_instant(step.to)?,
+            reason: step.reason,
+        })
+    };
+    steps.into_iter().map(row).collect()
 }

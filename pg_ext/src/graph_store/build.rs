@@ -1,54 +1,56 @@
-//! Making a base: from the tables, or from a base and what has changed.
+//! Building a base: from the tables, or from a base and its overlay.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use arx_core::graph::{Base, BuildError, Builder, Damaged, Merge, Provenance};
-use arx_pgwire::EPOCH_UNIX_MICROS;
+use arx_core::graph::{Base, BuildError, Builder, Merge, Provenance};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::folder::{KEPT, Lock, boot_id};
+use super::folder::{Lock, MAX_GENERATIONS, boot_id};
 use super::map::{self, Output, Workspace};
-use super::{Context, Interrupts, Loaded, Need, READY, Ready, caught_up, require_all};
+use super::{
+    AssetScope, CACHED, Facts, GraphHandle, Interrupts, Location, MappedBase, Stale, catch_up, require_tables,
+};
 use crate::error::SqlError;
 use crate::guc;
-use crate::snapshot::{Caller, horizon, may_write, parse_snapshot, snapshot_text};
+use crate::snapshot::{Caller, may_write, oldest_invisible, parse_snapshot, snapshot_text};
 use crate::spi::{Table, database_exists, estimated_rows, every_row, foreign_changes, latest_epoch, mark_log};
+use crate::time::now_micros;
 
-/// Between two looks at a lock that somebody else has.
-const POLL: Duration = Duration::from_millis(5);
+/// Interval between attempts to take a lock that another session holds.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Between two notices of a build.
-const NOTICE: Duration = Duration::from_secs(2);
+/// Interval between progress notices of a build.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Rows between two looks at the clock.
-const ROWS: u64 = 1 << 16;
+/// Rows between two cancellation checks.
+const ROWS_PER_CHECK: u64 = 1 << 16;
 
-/// How a refresh went.
-pub struct Refreshed {
-    pub facts: super::Facts,
-    pub merged_rows: usize,
-    pub outcome: Outcome,
-    pub took: Duration,
+/// Result of a refresh.
+pub(crate) struct Refreshed {
+    pub(crate) facts: Facts,
+    pub(crate) merged_rows: usize,
+    pub(crate) outcome: Outcome,
+    pub(crate) took: Duration,
 }
 
-/// What a refresh did.
+/// Outcome of a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Read the tables.
+pub(crate) enum Outcome {
+    /// Built from the tables.
     Built,
-    /// Merged what had changed.
+    /// Merged the overlay into the base.
     Merged,
-    /// Found nothing that had changed.
+    /// Nothing had changed.
     Current,
-    /// Left it to another session, which is at it.
+    /// Another session is building.
     Busy,
 }
 
 impl Outcome {
-    /// Its name in results.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Built => "built",
             Self::Merged => "merged",
@@ -58,320 +60,345 @@ impl Outcome {
     }
 }
 
-/// `arx.refresh_graph()`: a new base, unless there is nothing new.
-pub fn refresh(from_scratch: bool) -> Result<Refreshed, SqlError> {
-    require_all(Need::All)?;
+/// Implements `arx.refresh_graph()`: makes a new base, unless nothing has changed.
+pub(crate) fn refresh(from_scratch: bool) -> Result<Refreshed, SqlError> {
+    require_tables(AssetScope::All)?;
     let started = Instant::now();
     let caller = Caller::current()?;
     if caller.own.is_some() {
         return Err(SqlError::has_written("refresh_graph()"));
     }
-    let context = Context::open()?;
-    let known = READY.take();
-    let usable = if from_scratch { None } else { context.usable(&caller, Need::All, known)? };
-    let caught_up = match usable {
-        Some(ready) => match caught_up(ready, &caller, Need::All) {
-            Ok(ready) => Some(ready),
-            Err(super::Stale::Base | super::Stale::Large) => None,
-            Err(super::Stale::Error(error)) => return Err(error),
+    let location = Location::open()?;
+    let cached = CACHED.take();
+    let usable = if from_scratch { None } else { location.usable(&caller, AssetScope::All, cached)? };
+    let current = match usable {
+        Some(handle) => match catch_up(handle, &caller, AssetScope::All) {
+            Ok(handle) => Some(handle),
+            Err(Stale::Base | Stale::Large) => None,
+            Err(Stale::Error(error)) => return Err(error),
         },
         None => None,
     };
-    let (ready, merged_rows, outcome) = match (caught_up, try_lock(&context)?) {
-        (Some(ready), _) if ready.overlay.is_empty() && !ready.loaded.private => (ready, 0, Outcome::Current),
-        (Some(ready), Some(lock)) => {
-            let rows = ready.overlay.rows();
-            (merge(&context, &caller, &ready, &lock)?, rows, Outcome::Merged)
+    let (handle, merged_rows, outcome) = match (current, try_lock(&location)?) {
+        (Some(handle), _) if handle.overlay.is_empty() && !handle.mapped.private => (handle, 0, Outcome::Current),
+        (Some(handle), Some(lock)) => {
+            let rows = handle.overlay.rows();
+            (merge(&location, &caller, &handle, &lock)?, rows, Outcome::Merged)
         }
-        (None, Some(lock)) => (in_place_of_all(&context, &caller, &lock)?, 0, Outcome::Built),
-        (Some(ready), None) => (ready, 0, Outcome::Busy),
-        (None, None) => (build(&context, &caller, Need::All)?, 0, Outcome::Busy),
+        (None, Some(lock)) => (replace_all(&location, &caller, &lock)?, 0, Outcome::Built),
+        (Some(handle), None) => (handle, 0, Outcome::Busy),
+        (None, None) => (build(&location, &caller, AssetScope::All)?, 0, Outcome::Busy),
     };
     if outcome == Outcome::Busy {
         notice!("another session is building the graph");
     }
-    let facts = ready.facts();
-    READY.set(Some(ready));
+    let facts = handle.facts();
+    CACHED.set(Some(handle));
     Ok(Refreshed { facts, merged_rows, outcome, took: started.elapsed() })
 }
 
-fn try_lock(context: &Context) -> Result<Option<Lock>, SqlError> {
-    context.folder.try_lock().map_err(|error| SqlError::io("lock the graph's folder", &error))
+fn try_lock(location: &Location) -> Result<Option<Lock>, SqlError> {
+    location.folder.try_lock().map_err(|error| SqlError::io("lock the folder of the graph", &error))
 }
 
-/// A base for a caller who has none: built by whoever comes first, for all if all may use it.
-pub(super) fn build(context: &Context, caller: &Caller, need: Need) -> Result<Ready, SqlError> {
+/// Returns a base for a caller without one. The first such caller builds it, for all sessions if
+/// they may use it; the others wait for it.
+pub(super) fn build(location: &Location, caller: &Caller, assets: AssetScope) -> Result<GraphHandle, SqlError> {
     if !may_build_for_all(caller) {
-        return from_tables(context, caller, need, None);
+        return from_tables(location, caller, assets, None);
     }
     loop {
-        if let Some(lock) = try_lock(context)? {
-            // somebody else may just have finished
-            if let Some(ready) = context.usable(caller, need, None)? {
-                return Ok(ready);
+        if let Some(lock) = try_lock(location)? {
+            // Another session may just have finished.
+            if let Some(handle) = location.usable(caller, assets, None)? {
+                return Ok(handle);
             }
-            return from_tables(context, caller, need, Some(&lock));
+            return from_tables(location, caller, assets, Some(&lock));
         }
         check_for_interrupts!();
-        std::thread::sleep(POLL);
-        if let Some(ready) = context.usable(caller, need, None)? {
-            return Ok(ready);
+        std::thread::sleep(LOCK_POLL_INTERVAL);
+        if let Some(handle) = location.usable(caller, assets, None)? {
+            return Ok(handle);
         }
     }
 }
 
-/// Whether what the caller sees is what all see, or will see, and he may read all of it.
+/// Returns true if the caller sees committed rows only, and may read all of them.
 fn may_build_for_all(caller: &Caller) -> bool {
-    caller.own.is_none() && may_write() && require_all(Need::All).is_ok()
+    caller.own.is_none() && may_write() && require_tables(AssetScope::All).is_ok()
 }
 
-/// A base for a caller who found the newest one wrong: that one goes.
-pub(super) fn rebuild(context: &Context, caller: &Caller, need: Need) -> Result<Ready, SqlError> {
-    match try_lock(context)? {
-        Some(lock) if may_build_for_all(caller) => in_place_of_all(context, caller, &lock),
-        _ => from_tables(context, caller, need, None),
+/// Builds a base for a caller who found the newest one to be wrong, and removes that one.
+pub(super) fn replace_damaged(
+    location: &Location,
+    caller: &Caller,
+    assets: AssetScope,
+) -> Result<GraphHandle, SqlError> {
+    match try_lock(location)? {
+        Some(lock) if may_build_for_all(caller) => replace_all(location, caller, &lock),
+        _ => from_tables(location, caller, assets, None),
     }
 }
 
-/// A base from the tables, after which those before it go: who has one of them mapped moves on to a higher generation.
-fn in_place_of_all(context: &Context, caller: &Caller, lock: &Lock) -> Result<Ready, SqlError> {
-    let former = generations(context)?;
-    let ready = from_tables(context, caller, Need::All, Some(lock))?;
-    for generation in former.into_iter().filter(|_| !ready.loaded.private) {
-        remove(context, lock, generation)?;
+/// Builds a base from the tables and removes all earlier ones. Sessions that have one of them
+/// mapped move on to the higher generation.
+fn replace_all(location: &Location, caller: &Caller, lock: &Lock) -> Result<GraphHandle, SqlError> {
+    let earlier = location.generations()?;
+    let handle = from_tables(location, caller, AssetScope::All, Some(lock))?;
+    for generation in earlier.into_iter().filter(|_| !handle.mapped.private) {
+        remove(location, lock, generation)?;
     }
-    Ok(Ready::of(ready.loaded, context.state()?))
+    Ok(GraphHandle::new(handle.mapped, location.state()?))
 }
 
-/// A base for a caller from whose newest one too much has changed.
-pub(super) fn anew(context: &Context, caller: &Caller, need: Need) -> Result<Ready, SqlError> {
-    let lock = if may_build_for_all(caller) { try_lock(context)? } else { None };
-    from_tables(context, caller, need, lock.as_ref())
+/// Builds a base for a caller with more changes since the newest one than memory holds.
+pub(super) fn build_past_changes(
+    location: &Location,
+    caller: &Caller,
+    assets: AssetScope,
+) -> Result<GraphHandle, SqlError> {
+    let lock = if may_build_for_all(caller) { try_lock(location)? } else { None };
+    from_tables(location, caller, assets, lock.as_ref())
 }
 
-/// With `lock` for all, else for this caller alone: then without tokens, if he does not need them and may not read them.
-fn from_tables(context: &Context, caller: &Caller, need: Need, lock: Option<&Lock>) -> Result<Ready, SqlError> {
+/// Builds a base from the tables: for all sessions with `lock`, otherwise for this caller alone. A
+/// private base has no tokens if the caller neither needs nor may read them.
+fn from_tables(
+    location: &Location,
+    caller: &Caller,
+    assets: AssetScope,
+    lock: Option<&Lock>,
+) -> Result<GraphHandle, SqlError> {
     let started = Instant::now();
-    let has_tokens = need == Need::All || require_all(Need::All).is_ok();
+    let has_tokens = assets == AssetScope::All || require_tables(AssetScope::All).is_ok();
     let tables: &[Table] =
         if has_tokens { &[Table::Transactions, Table::TokenTransfers] } else { &[Table::Transactions] };
-    // before the rows: what is raised while they are read, the next reader notices
+    // The epoch is read before the rows: the next reader notices if it rises meanwhile.
     let epoch = latest_epoch()?;
-    let mut builder = Builder::new(workspace(context)).map_err(SqlError::from)?;
+    let mut builder = Builder::new(workspace(location))?;
     let mut foreign = foreign_changes(caller.snapshot.xmax(), caller.own)?;
-    let mut said = started;
-    let mut expected = None;
+    let mut progress = Progress { noticed: started, expected: None };
     for table in tables {
         every_row(*table, |row, written_by| {
             foreign |= !caller.snapshot.sees(written_by) && caller.own != Some(written_by);
             builder.push(row)?;
-            if builder.transfers() % ROWS == 0 {
+            if builder.transfers() % ROWS_PER_CHECK == 0 {
                 check_for_interrupts!();
-                if said.elapsed() >= NOTICE {
-                    said = Instant::now();
-                    let about = expected.get_or_insert(0);
-                    if *about == 0 {
-                        *about = estimated_rows()?;
-                    }
-                    notice!("building the graph: {} of about {} transfers", builder.transfers(), *about);
-                }
+                progress.report(builder.transfers())?;
             }
             Ok(())
         })?;
     }
     if foreign {
-        warning!(
-            "rows carry transaction ids of another cluster, so the graph is built for this call alone; SELECT arx.after_restore() mends that"
-        );
+        ErrorReport::new(
+            PgSqlErrorCode::ERRCODE_WARNING,
+            "rows bear transaction ids of another cluster, so the graph is built for this call alone",
+            "arx",
+        )
+        .set_hint("Run SELECT arx.after_restore() once after restoring a dump.")
+        .report(PgLogLevel::WARNING);
     }
     let plan = builder.finish(&mut Interrupts)?;
     let shared = lock.filter(|_| !foreign && caller.own.is_none());
-    let generation = next_generation(context)?;
-    let provenance = provenance(context, caller, epoch, generation);
+    let provenance = provenance(location, caller, epoch)?;
     let closed = foreign || caller.own.is_some();
     let write = |provenance: &Provenance, out: &Output<'_>| Ok(plan.write(provenance, out, &mut Interrupts)?);
-    finish(context, caller, &Draft { provenance, has_tokens, closed, started }, shared, write)
+    finish(location, caller, &Draft { provenance, has_tokens, closed, started }, shared, write)
 }
 
-/// What is known of a base before it is written.
+/// Progress of a build.
+struct Progress {
+    noticed: Instant,
+    /// Estimated number of rows, once it was needed.
+    expected: Option<i64>,
+}
+
+impl Progress {
+    fn report(&mut self, transfers: u64) -> Result<(), SqlError> {
+        if self.noticed.elapsed() >= NOTICE_INTERVAL {
+            self.noticed = Instant::now();
+            let expected = match self.expected {
+                Some(expected) => expected,
+                None => *self.expected.insert(estimated_rows()?),
+            };
+            notice!("building the graph: {transfers} of about {expected} transfers");
+        }
+        Ok(())
+    }
+}
+
+/// Properties of a base before it is written.
 struct Draft {
     provenance: Provenance,
     has_tokens: bool,
+    /// Valid for the caller's snapshot only.
     closed: bool,
     started: Instant,
 }
 
-/// Writes a base, and gives it its name if all may use it.
+/// Writes a base. It is published if all sessions may use it.
 fn finish(
-    context: &Context,
+    location: &Location,
     caller: &Caller,
     draft: &Draft,
     shared: Option<&Lock>,
     write: impl FnOnce(&Provenance, &Output<'_>) -> Result<(), SqlError>,
-) -> Result<Ready, SqlError> {
-    let failed = |error: std::io::Error| SqlError::io("write the graph's file", &error);
+) -> Result<GraphHandle, SqlError> {
+    let failed = |error: std::io::Error| SqlError::io("write the file of the graph", &error);
     let shared = match shared {
-        Some(lock) if is_newest(context, caller, draft.provenance.epoch)? => Some(lock),
+        Some(lock) if is_newest(location, caller, draft.provenance.epoch)? => Some(lock),
         _ => None,
     };
-    let (path, file) = context.folder.unfinished().map_err(failed)?;
-    let unfinished = Unfinished(Some(path));
-    let loaded = if let Some(lock) = shared {
-        let loaded = written(caller, draft, &file, false, write)?;
-        if !context.place.in_recovery {
+    let (path, file) = location.folder.unfinished().map_err(failed)?;
+    let unfinished = UnfinishedFile(Some(path));
+    let mapped = if let Some(lock) = shared {
+        let mapped = write_and_map(caller, draft, &file, false, write)?;
+        if !location.server.in_recovery {
             mark_log()?;
         }
-        unfinished.publish(context, lock, draft.provenance.generation).map_err(failed)?;
-        clean_up(context, lock)?;
-        loaded
+        unfinished.publish(location, lock, draft.provenance.generation).map_err(failed)?;
+        clean_up(location, lock)?;
+        mapped
     } else {
-        // it loses its name before it is written: whatever ends this backend leaves nothing
+        // The file loses its name before it is written, so that a crash of this backend leaves
+        // nothing.
         drop(unfinished);
-        written(caller, draft, &file, true, write)?
+        write_and_map(caller, draft, &file, true, write)?
     };
-    Ok(Ready::of(Arc::new(loaded), context.state()?))
+    Ok(GraphHandle::new(Arc::new(mapped), location.state()?))
 }
 
-fn written(
+fn write_and_map(
     caller: &Caller,
     draft: &Draft,
     file: &std::fs::File,
     private: bool,
     write: impl FnOnce(&Provenance, &Output<'_>) -> Result<(), SqlError>,
-) -> Result<Loaded, SqlError> {
-    let failed = |error: std::io::Error| SqlError::io("write the graph's file", &error);
+) -> Result<MappedBase, SqlError> {
     let build_millis = u64::try_from(draft.started.elapsed().as_millis()).unwrap_or(u64::MAX);
     write(&Provenance { build_millis, ..draft.provenance.clone() }, &Output(file))?;
-    let base = Base::open(map::read(file).map_err(failed)?)?;
+    let mapped = map::read(file).map_err(|error| SqlError::io("map the file of the graph", &error))?;
+    let base = Base::open(mapped)?;
     let snapshot = caller.snapshot.clone();
-    let closed_for = draft.closed.then(|| caller.clone());
-    Ok(Loaded { base, snapshot, private, has_tokens: draft.has_tokens, closed_for })
+    let valid_only_for = draft.closed.then(|| caller.clone());
+    Ok(MappedBase { base, snapshot, private, has_tokens: draft.has_tokens, valid_only_for })
 }
 
-/// A file that has no name yet goes with whoever wrote it.
-struct Unfinished(Option<PathBuf>);
+/// A file that is removed when it is dropped, unless it was published.
+struct UnfinishedFile(Option<PathBuf>);
 
-impl Unfinished {
-    fn publish(mut self, context: &Context, lock: &Lock, generation: u64) -> std::io::Result<()> {
+impl UnfinishedFile {
+    fn publish(mut self, location: &Location, lock: &Lock, generation: u64) -> std::io::Result<()> {
         if let Some(path) = &self.0 {
-            context.folder.publish(lock, path, generation)?;
+            location.folder.publish(lock, path, generation)?;
         }
         self.0 = None;
         Ok(())
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for UnfinishedFile {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
-            // one that cannot be removed now, the next builder sweeps away
+            // If this fails, the next builder sweeps the file away.
             drop(std::fs::remove_file(path));
         }
     }
 }
 
-/// A caller with an older view than the newest base must not take its place.
-fn is_newest(context: &Context, caller: &Caller, epoch: i64) -> Result<bool, SqlError> {
-    let newest = context.newest(0, |_, _| true)?;
+/// Returns false if the newest base is ahead of the caller, whose base must not replace it.
+fn is_newest(location: &Location, caller: &Caller, epoch: i64) -> Result<bool, SqlError> {
+    let newest = location.newest(0, |_, _| true)?;
     Ok(newest.is_none_or(|newest| newest.base.provenance().epoch <= epoch && caller.snapshot.covers(&newest.snapshot)))
 }
 
-/// The time, as the server counts it.
-pub fn now_micros() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX) - EPOCH_UNIX_MICROS
-}
-
-fn provenance(context: &Context, caller: &Caller, epoch: i64, generation: u64) -> Provenance {
-    Provenance {
-        system_identifier: context.place.system_identifier,
-        timeline: context.place.timeline,
-        database: context.place.database,
-        relation: context.place.relation,
+fn provenance(location: &Location, caller: &Caller, epoch: i64) -> Result<Provenance, SqlError> {
+    Ok(Provenance {
+        system_identifier: location.server.system_identifier,
+        timeline: location.server.timeline,
+        database: location.server.database,
+        relation: location.server.relation,
         epoch,
-        generation,
+        generation: location.generations()?.first().copied().unwrap_or(0) + 1,
         built_at: now_micros(),
         build_millis: 0,
         boot_id: boot_id(),
         snapshot: snapshot_text(&caller.snapshot),
-    }
+    })
 }
 
-fn generations(context: &Context) -> Result<Vec<u64>, SqlError> {
-    context.folder.generations().map_err(|error| SqlError::io("list the graph's folder", &error))
+fn workspace(location: &Location) -> Workspace {
+    Workspace::new(location.folder.clone(), guc::graph_work_mem())
 }
 
-fn next_generation(context: &Context) -> Result<u64, SqlError> {
-    Ok(generations(context)?.first().copied().unwrap_or(0) + 1)
-}
-
-fn workspace(context: &Context) -> Workspace {
-    Workspace::new(context.folder.clone(), guc::graph_work_mem())
-}
-
-/// Merges what is laid over into a new base. The overlay must have both tables as the caller sees them.
-fn merge(context: &Context, caller: &Caller, ready: &Ready, lock: &Lock) -> Result<Ready, SqlError> {
+/// Merges an overlay into a new base. The overlay must hold both tables as the caller sees them.
+fn merge(location: &Location, caller: &Caller, handle: &GraphHandle, lock: &Lock) -> Result<GraphHandle, SqlError> {
     let started = Instant::now();
-    let base = &ready.loaded.base;
-    let merge = Merge::plan(workspace(context), base, &ready.overlay, &mut Interrupts)?;
-    let provenance = provenance(context, caller, base.provenance().epoch, next_generation(context)?);
+    let base = &handle.mapped.base;
+    let merge = Merge::plan(workspace(location), base, &handle.overlay, &mut Interrupts)?;
+    let provenance = provenance(location, caller, base.provenance().epoch)?;
     let write = |provenance: &Provenance, out: &Output<'_>| Ok(merge.write(provenance, out, &mut Interrupts)?);
-    finish(context, caller, &Draft { provenance, has_tokens: true, closed: false, started }, Some(lock), write)
+    finish(location, caller, &Draft { provenance, has_tokens: true, closed: false, started }, Some(lock), write)
 }
 
-/// Merges if nobody else does and the caller may read both tables; a graph that grew too far is otherwise used as it is.
-pub(super) fn merge_quietly(context: &Context, caller: &Caller, ready: Ready) -> Result<Ready, SqlError> {
+/// Merges an overlay that has grown too large, if the caller may read both tables and no other
+/// session is building. Otherwise returns the handle as it is.
+pub(super) fn merge_if_possible(
+    location: &Location,
+    caller: &Caller,
+    handle: GraphHandle,
+) -> Result<GraphHandle, SqlError> {
     if !may_build_for_all(caller) {
-        return Ok(ready);
+        return Ok(handle);
     }
-    let Some(lock) = try_lock(context)? else { return Ok(ready) };
-    match caught_up(ready, caller, Need::All) {
-        Ok(ready) => merge(context, caller, &ready, &lock),
-        Err(super::Stale::Base) => in_place_of_all(context, caller, &lock),
-        Err(super::Stale::Large) => from_tables(context, caller, Need::All, Some(&lock)),
-        Err(super::Stale::Error(error)) => Err(error),
+    let Some(lock) = try_lock(location)? else { return Ok(handle) };
+    match catch_up(handle, caller, AssetScope::All) {
+        Ok(handle) => merge(location, caller, &handle, &lock),
+        Err(Stale::Base) => replace_all(location, caller, &lock),
+        Err(Stale::Large) => from_tables(location, caller, AssetScope::All, Some(&lock)),
+        Err(Stale::Error(error)) => Err(error),
     }
 }
 
-/// Removes files that nobody needs any more.
-fn clean_up(context: &Context, lock: &Lock) -> Result<(), SqlError> {
-    let failed = |error: std::io::Error| SqlError::io("clean up the graph's folder", &error);
-    let all_see_below = horizon();
-    let mut successor_suits_all = false;
-    for (place, generation) in generations(context)?.into_iter().enumerate() {
-        if successor_suits_all || place >= KEPT {
-            remove(context, lock, generation)?;
+/// Removes files that no caller needs.
+fn clean_up(location: &Location, lock: &Lock) -> Result<(), SqlError> {
+    let failed = |error: std::io::Error| SqlError::io("clean up the folder of the graph", &error);
+    let visible_to_all_below = oldest_invisible();
+    let mut newer_suits_all = false;
+    for (index, generation) in location.generations()?.into_iter().enumerate() {
+        if newer_suits_all || index >= MAX_GENERATIONS {
+            remove(location, lock, generation)?;
             continue;
         }
-        let file = context.folder.file(generation).and_then(|file| map::read(&file)).map_err(failed)?;
+        let file = location.folder.file(generation).and_then(|file| map::read(&file)).map_err(failed)?;
         let xmax = match Base::open(file) {
-            Ok(base) if base.provenance().system_identifier == context.place.system_identifier => {
+            Ok(base) if base.provenance().system_identifier == location.server.system_identifier => {
                 parse_snapshot(&base.provenance().snapshot).map(|snapshot| snapshot.xmax()).ok()
             }
             _ => None,
         };
         match xmax {
-            Some(xmax) => successor_suits_all = xmax <= all_see_below,
-            None => remove(context, lock, generation)?,
+            Some(xmax) => newer_suits_all = xmax <= visible_to_all_below,
+            None => remove(location, lock, generation)?,
         }
     }
-    context.folder.sweep(lock).map_err(failed)?;
-    // a database that cannot be asked for is one that is kept
-    context.folder.sweep_databases(lock, |database| database_exists(database).unwrap_or(true)).map_err(failed)
+    location.folder.sweep(lock).map_err(failed)?;
+    // If the catalog cannot be read, the folder is kept.
+    location.folder.sweep_databases(lock, |database| database_exists(database).unwrap_or(true)).map_err(failed)
 }
 
-fn remove(context: &Context, lock: &Lock, generation: u64) -> Result<(), SqlError> {
-    let removed = context.folder.remove_if_there(lock, generation);
-    removed.map_err(|error| SqlError::io("remove an old graph", &error))
+fn remove(location: &Location, lock: &Lock, generation: u64) -> Result<(), SqlError> {
+    let removed = location.folder.remove(lock, generation);
+    removed.map_err(|error| SqlError::io("remove a file of the graph", &error))
 }
 
 impl From<BuildError<std::io::Error>> for SqlError {
     fn from(error: BuildError<std::io::Error>) -> Self {
         match error {
-            BuildError::Scratch(source) => Self::io("take memory for the graph", &source),
-            BuildError::Sink(source) => Self::io("write the graph's file", &source),
+            BuildError::Scratch(source) => Self::io("allocate memory for the graph", &source),
+            BuildError::Sink(source) => Self::io("write the file of the graph", &source),
             BuildError::TooMany { .. } => Self::limit(error.to_string()),
-            BuildError::Damaged(Damaged { what }) => Self::corrupt(format!("the graph is damaged: {what}")),
+            BuildError::Damaged(damaged) => damaged.into(),
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Memory that is a file, or might have been one. Owns the mapping; the files are `folder`'s.
+//! Mapped memory: graph files, and the workspace of a build. `folder` owns the files.
+
+#![allow(unsafe_code, reason = "maps files into memory")]
 
 use std::fs::File;
 use std::io;
@@ -12,9 +14,9 @@ use memmap2::{Advice, Mmap, MmapMut, RemapOptions};
 
 use super::folder::Folder;
 
-/// A graph's file, for reading.
+/// A graph file, mapped for reading.
 #[derive(Debug)]
-pub struct Mapped(Mmap);
+pub(crate) struct Mapped(Mmap);
 
 impl Deref for Mapped {
     type Target = [u8];
@@ -24,15 +26,15 @@ impl Deref for Mapped {
     }
 }
 
-/// Maps a file for reading.
-pub fn read(file: &File) -> io::Result<Mapped> {
-    // SAFETY: graph files are written before they get their name, and from then on only unlinked, by the server's own account.
+pub(crate) fn read(file: &File) -> io::Result<Mapped> {
+    // SAFETY: Graph files are written before they are named, and from then on only unlinked, by the
+    // server's own account.
     unsafe { Mmap::map(file) }.map(Mapped)
 }
 
-/// A graph's file that is being written.
+/// A graph file that is being written.
 #[derive(Debug)]
-pub struct Output<'f>(pub &'f File);
+pub(crate) struct Output<'f>(pub(crate) &'f File);
 
 impl Sink for Output<'_> {
     type Error = io::Error;
@@ -46,23 +48,23 @@ impl Sink for Output<'_> {
     }
 }
 
-/// From here on memory is worth being asked for in huge pages: fewer faults.
-const HUGE: usize = 2 << 20;
+/// Allocations from this size on request huge pages, which cause fewer page faults.
+const HUGE_PAGES_FROM: usize = 2 << 20;
 
-fn memory(bytes: usize) -> io::Result<MmapMut> {
+fn allocate_memory(bytes: usize) -> io::Result<MmapMut> {
     let map = MmapMut::map_anon(bytes.max(1))?;
-    if bytes >= HUGE {
-        // a kernel that has none gives small ones
+    if bytes >= HUGE_PAGES_FROM {
+        // A kernel without huge pages gives small ones.
         drop(map.advise(Advice::HugePage));
     }
     Ok(map)
 }
 
-/// Maps a new file of `length` bytes for writing. Its room on disk is taken first: a full disk is an error here, and no signal
-/// later.
+/// Maps a new file of `length` bytes for writing. Its disk space is reserved first, so that a full
+/// disk is an error here and not a signal later.
 fn create(file: &File, length: usize) -> io::Result<MmapMut> {
     reserve(file, length)?;
-    // SAFETY: nobody else knows this file.
+    // SAFETY: No one else has this file open.
     unsafe { MmapMut::map_mut(file) }
 }
 
@@ -75,61 +77,62 @@ fn reserve(file: &File, length: usize) -> io::Result<()> {
     }
 }
 
-/// For file systems that cannot reserve.
+/// Reserves space on file systems without `fallocate`.
 fn fill(mut file: &File, length: u64) -> io::Result<()> {
     let zeros = [0_u8; 1 << 16];
     let mut left = length;
     while left > 0 {
-        let piece = left.min(zeros.len() as u64);
-        io::Write::write_all(&mut file, &zeros[..piece as usize])?;
-        left -= piece;
+        let count = left.min(zeros.len() as u64);
+        io::Write::write_all(&mut file, &zeros[..count as usize])?;
+        left -= count;
     }
     Ok(())
 }
 
-/// Where a build works: in memory of its own up to a limit, then in files without a name.
+/// Memory of a build: anonymous up to a limit, then in unnamed files.
 #[derive(Debug, Clone)]
-pub struct Workspace {
+pub(crate) struct Workspace {
     folder: Folder,
     limit: usize,
     used: Arc<AtomicUsize>,
 }
 
 impl Workspace {
-    /// With so many bytes of memory.
-    pub fn new(folder: Folder, limit: usize) -> Self {
+    /// Creates a workspace that takes at most `limit` bytes of anonymous memory.
+    pub(crate) fn new(folder: Folder, limit: usize) -> Self {
         Self { folder, limit, used: Arc::default() }
     }
 
-    /// Memory, if there is so much of it left.
-    fn memory(&self, bytes: usize) -> io::Result<Option<Piece>> {
+    /// Allocates anonymous memory, unless that exceeds the limit.
+    fn anonymous(&self, bytes: usize) -> io::Result<Option<Allocation>> {
         let used = Arc::clone(&self.used);
         if used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit {
             used.fetch_sub(bytes, Ordering::Relaxed);
             return Ok(None);
         }
-        let piece = |map| Some(Piece { map, booked: bytes, used: Arc::clone(&used) });
-        memory(bytes).map(piece).inspect_err(|_| {
+        let allocation = |map| Some(Allocation { map, booked: bytes, used: Arc::clone(&used) });
+        allocate_memory(bytes).map(allocation).inspect_err(|_| {
             used.fetch_sub(bytes, Ordering::Relaxed);
         })
     }
 }
 
-/// A piece of a workspace; its memory goes back when it is dropped.
+/// Part of a workspace. Dropping it returns its memory.
 #[derive(Debug)]
-pub struct Piece {
+pub(crate) struct Allocation {
     map: MmapMut,
+    /// Bytes counted towards the limit; 0 for a file.
     booked: usize,
     used: Arc<AtomicUsize>,
 }
 
-impl Drop for Piece {
+impl Drop for Allocation {
     fn drop(&mut self) {
         self.used.fetch_sub(self.booked, Ordering::Relaxed);
     }
 }
 
-impl Deref for Piece {
+impl Deref for Allocation {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -137,41 +140,41 @@ impl Deref for Piece {
     }
 }
 
-impl DerefMut for Piece {
+impl DerefMut for Allocation {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.map
     }
 }
 
 impl Scratch for Workspace {
-    type Buffer = Piece;
+    type Buffer = Allocation;
     type Error = io::Error;
 
-    fn allocate(&self, bytes: usize) -> io::Result<Piece> {
+    fn allocate(&self, bytes: usize) -> io::Result<Allocation> {
         let bytes = bytes.max(1);
-        if let Some(piece) = self.memory(bytes)? {
-            return Ok(piece);
+        if let Some(allocation) = self.anonymous(bytes)? {
+            return Ok(allocation);
         }
-        let map = create(&self.folder.nameless()?, bytes)?;
-        Ok(Piece { map, booked: 0, used: Arc::clone(&self.used) })
+        let map = create(&self.folder.unnamed()?, bytes)?;
+        Ok(Allocation { map, booked: 0, used: Arc::clone(&self.used) })
     }
 
-    /// Memory moves with its pages, without a copy; a file's are copied.
-    fn grow(&self, mut piece: Piece, bytes: usize) -> io::Result<Piece> {
-        let more = bytes.saturating_sub(piece.booked);
-        let fits = piece.booked > 0 && self.used.fetch_add(more, Ordering::Relaxed) + more <= self.limit;
+    /// Anonymous memory moves with its pages, without a copy; that of a file is copied.
+    fn grow(&self, mut allocation: Allocation, bytes: usize) -> io::Result<Allocation> {
+        let more = bytes.saturating_sub(allocation.booked);
+        let fits = allocation.booked > 0 && self.used.fetch_add(more, Ordering::Relaxed) + more <= self.limit;
         if fits {
-            piece.booked += more;
-            // SAFETY: nobody else has a reference into the piece, which is taken by value; what is behind the old end is anonymous
-            // memory of our own.
-            unsafe { piece.map.remap(bytes, RemapOptions::new().may_move(true)) }?;
-            return Ok(piece);
+            allocation.booked += more;
+            // SAFETY: The allocation is taken by value, so no reference into it exists, and what is
+            // behind its old end is anonymous memory.
+            unsafe { allocation.map.remap(bytes, RemapOptions::new().may_move(true)) }?;
+            return Ok(allocation);
         }
-        if piece.booked > 0 {
+        if allocation.booked > 0 {
             self.used.fetch_sub(more, Ordering::Relaxed);
         }
         let mut larger = self.allocate(bytes)?;
-        larger[..piece.len()].copy_from_slice(&piece);
+        larger[..allocation.len()].copy_from_slice(&allocation);
         Ok(larger)
     }
 }

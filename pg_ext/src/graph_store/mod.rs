@@ -1,8 +1,10 @@
-//! The graph as the caller sees it: a base from a file that all backends share, and what has changed since.
+//! The graph in the caller's snapshot: a base from a file that all backends share, and an overlay
+//! of the changes since.
 //!
-//! A base is used if the caller sees everything it holds. What became visible since is read through the tables' own freshness
-//! (`sql/postgres/21_freshness.sql`) and kept beside the base by this backend, so that the next call asks for the rest only. Rows of the
-//! caller's own transaction are laid over for one call. A caller for whom no file will do builds a graph for itself.
+//! A base is usable if the caller sees everything that it holds. Changes since are read through the
+//! freshness of the tables (`sql/postgres/21_freshness.sql`). This backend keeps them in an
+//! overlay, so that the next call reads only the rest. Rows of the caller's own transaction are in
+//! the overlay for one call. A caller for whom no file is usable builds a private graph.
 
 mod build;
 mod folder;
@@ -12,102 +14,111 @@ mod verify;
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
-use arx_core::graph::{Base, Graph, NotInGraph, Overlay, Snapshot};
+use arx_core::graph::{Base, Graph, NotInGraph, Overlay, Provenance, Snapshot};
 use pgrx::prelude::*;
 
 use crate::error::SqlError;
 use crate::guc;
-use crate::snapshot::{Caller, Place, data_folder, may_write, parse_snapshot, require_whole};
+use crate::snapshot::{Caller, ServerIdentity, data_directory, may_write, parse_snapshot, require_whole};
 use crate::spi::{Table, former_rows, latest_epoch, new_rows};
 
-pub use build::{now_micros, refresh};
+pub(crate) use build::refresh;
 use folder::Folder;
 use map::Mapped;
-pub use verify::verify;
+pub(crate) use verify::verify;
 
-/// What a caller wants to follow.
+/// Assets that a call may follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// Native coins: token transfers are not asked for.
+pub(crate) enum AssetScope {
+    /// Native coins; token transfers are not read.
     Native,
-    /// Everything.
     All,
 }
 
 /// A base that this backend has mapped.
 #[derive(Debug)]
-struct Loaded {
+struct MappedBase {
     base: Base<Mapped>,
     snapshot: Snapshot,
     /// Built for this backend alone.
     private: bool,
-    /// Whether it holds token transfers: all files do.
+    /// Holds token transfers; every file does.
     has_tokens: bool,
-    /// Holds for this caller's snapshot only: it has rows that the tables' freshness does not tell apart.
-    closed_for: Option<Caller>,
+    /// Valid for this caller's snapshot only: it has rows that the tables' freshness cannot tell
+    /// apart.
+    valid_only_for: Option<Caller>,
 }
 
-/// A base and what this backend knows beside it: the graph, as long as it is held.
+/// A base and its overlay. Its graph is stable as long as the handle is held.
 #[derive(Debug, Clone)]
-pub struct Ready {
-    loaded: Arc<Loaded>,
+pub(crate) struct GraphHandle {
+    mapped: Arc<MappedBase>,
     overlay: Arc<Overlay>,
-    /// Up to where the overlay has each table.
+    /// Snapshot up to which the overlay holds transactions.
     native: Snapshot,
+    /// Snapshot up to which the overlay holds token transfers.
     tokens: Snapshot,
-    /// The folder's state when the newest base was chosen.
+    /// State of the folder when the base was the newest.
     folder: (i64, i64),
 }
 
 thread_local! {
-    /// Taken out while a call works on it: a call that ends in an error leaves nothing behind, and the next one begins anew.
-    static READY: RefCell<Option<Ready>> = const { RefCell::new(None) };
+    /// The handle of the last call. A call takes it while it works, so that an error leaves nothing
+    /// behind and the next call starts from a file.
+    static CACHED: RefCell<Option<GraphHandle>> = const { RefCell::new(None) };
 }
 
-/// Which base a graph has: wallets of one base have the same numbers.
+/// Identity of a base: within one base, wallets keep their ids.
 #[derive(Debug, Clone)]
-pub struct BaseToken(Weak<Loaded>, u32);
+pub(crate) struct BaseToken {
+    base: Weak<MappedBase>,
+    wallets: u32,
+}
 
 impl BaseToken {
-    /// How many wallets the base has.
-    pub const fn wallets(&self) -> u32 {
-        self.1
+    /// Number of wallets in the base.
+    pub(crate) const fn wallets(&self) -> u32 {
+        self.wallets
     }
 }
 
 impl PartialEq for BaseToken {
     fn eq(&self, other: &Self) -> bool {
-        // memory that a token points at is not used again while the token lives
-        self.0.ptr_eq(&other.0)
+        // The memory is not reused while a token points to it.
+        self.base.ptr_eq(&other.base)
     }
 }
 
 /// Facts about the graph in use; see `arx.graph_status()`.
-pub struct Facts {
-    pub provenance: arx_core::graph::Provenance,
-    pub transfers: u64,
-    pub native_transfers: u64,
-    pub wallets: u32,
-    pub pairs: u64,
-    pub file_bytes: usize,
-    pub dictionary_bytes: usize,
-    /// `None` where they cannot be laid over the base.
-    pub delta_rows: Option<usize>,
+pub(crate) struct Facts {
+    pub(crate) provenance: Provenance,
+    pub(crate) transfers: u64,
+    pub(crate) native_transfers: u64,
+    pub(crate) wallets: u32,
+    pub(crate) pairs: u64,
+    pub(crate) file_bytes: usize,
+    pub(crate) dictionary_bytes: usize,
+    /// `None` if the changes do not fit into an overlay of the base.
+    pub(crate) delta_rows: Option<usize>,
 }
 
-impl Ready {
-    /// For reading.
-    pub fn graph(&self) -> Graph<'_> {
-        Graph::new(&self.loaded.base, &self.overlay)
+impl GraphHandle {
+    /// Combines a base with an empty overlay.
+    fn new(mapped: Arc<MappedBase>, folder: (i64, i64)) -> Self {
+        let (native, tokens) = (mapped.snapshot.clone(), mapped.snapshot.clone());
+        Self { mapped, overlay: Arc::new(Overlay::new()), native, tokens, folder }
     }
 
-    /// Which base this is.
-    pub fn base_token(&self) -> BaseToken {
-        BaseToken(Arc::downgrade(&self.loaded), self.loaded.base.wallets())
+    pub(crate) fn graph(&self) -> Graph<'_> {
+        Graph::new(&self.mapped.base, &self.overlay)
+    }
+
+    pub(crate) fn base_token(&self) -> BaseToken {
+        BaseToken { base: Arc::downgrade(&self.mapped), wallets: self.mapped.base.wallets() }
     }
 
     fn facts(&self) -> Facts {
-        let base = &self.loaded.base;
+        let base = &self.mapped.base;
         Facts {
             provenance: base.provenance().clone(),
             transfers: base.transfers(),
@@ -120,37 +131,42 @@ impl Ready {
         }
     }
 
-    /// Whether so much is laid over that it is to be merged.
-    fn is_overgrown(&self) -> bool {
-        self.overlay.rows() > guc::graph_delta_limit() && self.loaded.closed_for.is_none()
+    /// Returns true if the overlay is large enough to be merged.
+    fn needs_merge(&self) -> bool {
+        self.overlay.rows() > guc::graph_delta_limit() && self.mapped.valid_only_for.is_none()
     }
 
-    /// Whether the caller sees just what this holds.
-    fn is_current(&self, caller: &Caller, need: Need) -> bool {
-        if need == Need::All && !self.loaded.has_tokens {
+    fn has(&self, assets: AssetScope) -> bool {
+        self.mapped.has_tokens || assets == AssetScope::Native
+    }
+
+    /// Returns true if the caller sees exactly what the handle holds.
+    fn is_current(&self, caller: &Caller, assets: AssetScope) -> bool {
+        if !self.has(assets) {
             return false;
         }
-        if let Some(closed) = &self.loaded.closed_for {
-            return closed == caller;
+        if let Some(only) = &self.mapped.valid_only_for {
+            return only == caller;
         }
         caller.own.is_none()
             && caller.snapshot.sees_same(&self.native)
-            && (need == Need::Native || caller.snapshot.sees_same(&self.tokens))
+            && (assets == AssetScope::Native || caller.snapshot.sees_same(&self.tokens))
     }
 }
 
-/// The facts, unless there is no base that the caller could use. Builds nothing.
-pub fn facts() -> Result<Option<Facts>, SqlError> {
-    require_all(Need::All)?;
+/// Returns facts about the graph, or `None` if there is no base that the caller can use. Builds
+/// nothing.
+pub(crate) fn facts() -> Result<Option<Facts>, SqlError> {
+    require_tables(AssetScope::All)?;
     let caller = Caller::current()?;
-    let context = Context::open()?;
-    let Some(ready) = context.usable(&caller, Need::All, READY.take())? else { return Ok(None) };
-    let before = ready.facts();
-    match caught_up(ready, &caller, Need::All) {
-        Ok(ready) => {
-            let facts = ready.facts();
+    let location = Location::open()?;
+    let Some(handle) = location.usable(&caller, AssetScope::All, CACHED.take())? else { return Ok(None) };
+    let before = handle.facts();
+    match catch_up(handle, &caller, AssetScope::All) {
+        Ok(handle) => {
+            let facts = handle.facts();
             if caller.own.is_none() {
-                READY.set(Some(ready));
+                CACHED.set(Some(handle));
             }
             Ok(Some(facts))
         }
@@ -159,66 +175,64 @@ pub fn facts() -> Result<Option<Facts>, SqlError> {
     }
 }
 
-fn require_all(need: Need) -> Result<(), SqlError> {
+/// Requires that the caller may read every row of the tables behind the graph.
+fn require_tables(assets: AssetScope) -> Result<(), SqlError> {
     require_whole(c"transactions")?;
-    if need == Need::All { require_whole(c"token_transfers") } else { Ok(()) }
+    if assets == AssetScope::All { require_whole(c"token_transfers") } else { Ok(()) }
 }
 
-/// The graph as it is in the caller's snapshot.
-///
-/// # Errors
-/// When the caller may not read the tables, and what building the graph reports.
-pub fn current(need: Need) -> Result<Ready, SqlError> {
-    require_all(need)?;
+/// Returns the graph in the caller's snapshot, and builds it if necessary.
+pub(crate) fn current(assets: AssetScope) -> Result<GraphHandle, SqlError> {
+    require_tables(assets)?;
     let caller = Caller::current()?;
-    let known = READY.take();
-    if !guc::takes_base_as_it_is()
-        && let Some(ready) = known.as_ref().filter(|ready| ready.is_current(&caller, need))
-        && !ready.is_overgrown()
-        && ready.loaded.base.provenance().epoch == latest_epoch()?
+    let cached = CACHED.take();
+    if !guc::accepts_stale_base()
+        && let Some(handle) = cached.as_ref().filter(|handle| handle.is_current(&caller, assets))
+        && !handle.needs_merge()
+        && handle.mapped.base.provenance().epoch == latest_epoch()?
     {
-        let ready = ready.clone();
-        READY.set(known);
-        return Ok(ready);
+        let handle = handle.clone();
+        CACHED.set(cached);
+        return Ok(handle);
     }
-    let context = Context::open()?;
-    if guc::takes_base_as_it_is()
-        && let Some(ready) = context.newest_as_it_is(&caller, need, known.clone())?
+    let location = Location::open()?;
+    if guc::accepts_stale_base()
+        && let Some(handle) = location.newest_as_it_is(&caller, assets, cached.clone())?
     {
-        READY.set(Some(ready.clone()));
-        return Ok(ready);
+        CACHED.set(Some(handle.clone()));
+        return Ok(handle);
     }
-    let ready = match context.usable(&caller, need, known)? {
-        Some(ready) => ready,
-        None => build::build(&context, &caller, need)?,
+    let handle = match location.usable(&caller, assets, cached)? {
+        Some(handle) => handle,
+        None => build::build(&location, &caller, assets)?,
     };
-    // what a transaction that has written lays over holds for one call alone; else nobody keeps the overlay, and it grows in place
-    let before = caller.own.is_some().then(|| ready.clone());
-    let mut ready = match caught_up(ready, &caller, need) {
-        Ok(ready) => ready,
-        // the file does not hold what it says: never an answer from it
-        Err(Stale::Base) => build::rebuild(&context, &caller, need)?,
-        Err(Stale::Large) => build::anew(&context, &caller, need)?,
+    // A transaction's own writes are valid for one call, so its overlay is a copy. Otherwise no one
+    // else holds the overlay, and it grows in place.
+    let before = caller.own.is_some().then(|| handle.clone());
+    let mut handle = match catch_up(handle, &caller, assets) {
+        Ok(handle) => handle,
+        // The file does not hold what its provenance says: never answer from it.
+        Err(Stale::Base) => build::replace_damaged(&location, &caller, assets)?,
+        Err(Stale::Large) => build::build_past_changes(&location, &caller, assets)?,
         Err(Stale::Error(error)) => return Err(error),
     };
-    if before.is_some() && ready.loaded.closed_for.is_none() {
-        READY.set(before);
-        return Ok(ready);
+    if before.is_some() && handle.mapped.valid_only_for.is_none() {
+        CACHED.set(before);
+        return Ok(handle);
     }
-    if ready.is_overgrown() && may_write() {
-        ready = build::merge_quietly(&context, &caller, ready)?;
+    if handle.needs_merge() && may_write() {
+        handle = build::merge_if_possible(&location, &caller, handle)?;
     }
-    READY.set(Some(ready.clone()));
-    Ok(ready)
+    CACHED.set(Some(handle.clone()));
+    Ok(handle)
 }
 
-/// Why a base could not be brought up to date.
+/// Reasons for which a base could not be brought up to date.
 enum Stale {
-    /// It is not what its provenance says.
+    /// The base does not hold what its provenance says.
     Base,
-    /// More has changed than may be kept beside it.
+    /// The changes do not fit into memory.
     Large,
-    /// Something else.
     Error(SqlError),
 }
 
@@ -232,36 +246,36 @@ impl From<Stale> for SqlError {
     fn from(stale: Stale) -> Self {
         match stale {
             Stale::Base => Self::corrupt("the graph does not hold what arx.transactions held")
-                .hint("SELECT * FROM arx.verify_graph() tells where they differ."),
-            Stale::Large => Self::limit("more transfers have changed than arx.graph_work_mem holds")
-                .hint("SELECT * FROM arx.refresh_graph() merges them, or raise arx.graph_work_mem."),
+                .hint("SELECT * FROM arx.verify_graph() shows the differences."),
+            Stale::Large => Self::limit("changed transfers need more memory than arx.graph_work_mem allows")
+                .hint("Run SELECT * FROM arx.refresh_graph() to merge them, or raise arx.graph_work_mem."),
             Stale::Error(error) => error,
         }
     }
 }
 
-/// Lays over what the caller sees and the overlay does not have yet.
-fn caught_up(mut ready: Ready, caller: &Caller, need: Need) -> Result<Ready, Stale> {
-    if ready.loaded.closed_for.is_some() {
-        return Ok(ready);
+/// Adds to the overlay what the caller sees beyond it.
+fn catch_up(mut handle: GraphHandle, caller: &Caller, assets: AssetScope) -> Result<GraphHandle, Stale> {
+    if handle.mapped.valid_only_for.is_some() {
+        return Ok(handle);
     }
-    let mut tables = vec![(Table::Transactions, ready.native.clone())];
-    if need == Need::All {
-        tables.push((Table::TokenTransfers, ready.tokens.clone()));
+    let mut tables = vec![(Table::Transactions, handle.native.clone())];
+    if assets == AssetScope::All {
+        tables.push((Table::TokenTransfers, handle.tokens.clone()));
     }
     for (table, since) in tables {
         if caller.own.is_none() && caller.snapshot.sees_same(&since) {
             continue;
         }
-        let base = &ready.loaded.base;
-        let most = guc::graph_work_mem();
+        let base = &handle.mapped.base;
+        let limit = guc::graph_work_mem();
         let (mut missing, mut large) = (false, false);
-        let overlay = &mut ready.overlay;
-        let gone = former_rows(table, &since, |row| {
-            // the overlay is copied where somebody else holds it, too
+        let overlay = &mut handle.overlay;
+        let removed = former_rows(table, &since, |row| {
+            // Copies the overlay if another handle shares it.
             let overlay = Arc::make_mut(overlay);
             match overlay.remove(base, row) {
-                Ok(()) => room(overlay, most, &mut large),
+                Ok(()) => check_memory(overlay, limit, &mut large),
                 Err(NotInGraph::Missing) => {
                     missing = true;
                     Ok(())
@@ -272,141 +286,152 @@ fn caught_up(mut ready: Ready, caller: &Caller, need: Need) -> Result<Ready, Sta
         if large {
             return Err(Stale::Large);
         }
-        gone?;
+        removed?;
         if missing {
             return Err(Stale::Base);
         }
-        let came = new_rows(table, &since, |row| {
+        let added = new_rows(table, &since, |row| {
             let overlay = Arc::make_mut(overlay);
             overlay.add(base, row)?;
-            room(overlay, most, &mut large)
+            check_memory(overlay, limit, &mut large)
         });
         if large {
             return Err(Stale::Large);
         }
-        came?;
+        added?;
         match table {
-            Table::Transactions => ready.native = caller.snapshot.clone(),
-            Table::TokenTransfers => ready.tokens = caller.snapshot.clone(),
+            Table::Transactions => handle.native = caller.snapshot.clone(),
+            Table::TokenTransfers => handle.tokens = caller.snapshot.clone(),
         }
     }
-    Ok(ready)
+    Ok(handle)
 }
 
-/// Ends the reading of changes when they outgrow the memory for them.
-fn room(overlay: &Overlay, most: usize, large: &mut bool) -> Result<(), SqlError> {
-    *large = overlay.bytes() > most;
+/// Ends the reading of changes when the overlay outgrows its memory.
+fn check_memory(overlay: &Overlay, limit: usize, large: &mut bool) -> Result<(), SqlError> {
+    *large = overlay.bytes() > limit;
     if *large { Err(Stale::Large.into()) } else { Ok(()) }
 }
 
-/// Where this backend's graph is.
-struct Context {
-    place: Place,
+/// This backend's server, and the folder of its graph.
+struct Location {
+    server: ServerIdentity,
     folder: Folder,
 }
 
-impl Context {
+impl Location {
     fn open() -> Result<Self, SqlError> {
-        let place = Place::current();
-        let folder = Folder::open(&data_folder()?, place.database)
-            .map_err(|error| SqlError::io("open the graph's folder", &error))?;
-        Ok(Self { place, folder })
+        let server = ServerIdentity::current();
+        let folder = Folder::open(&data_directory()?, server.database)
+            .map_err(|error| SqlError::io("open the folder of the graph", &error))?;
+        Ok(Self { server, folder })
     }
 
     fn state(&self) -> Result<(i64, i64), SqlError> {
-        self.folder.state().map_err(|error| SqlError::io("look at the graph's folder", &error))
+        self.folder.state().map_err(|error| SqlError::io("read the folder of the graph", &error))
     }
 
-    /// What may be brought up to date for the caller: what this backend has, if nothing newer will do, else the newest file.
-    fn usable(&self, caller: &Caller, need: Need, known: Option<Ready>) -> Result<Option<Ready>, SqlError> {
+    fn generations(&self) -> Result<Vec<u64>, SqlError> {
+        self.folder.generations().map_err(|error| SqlError::io("list the folder of the graph", &error))
+    }
+
+    /// Returns a handle that can be brought up to date for the caller: the cached one, unless a
+    /// newer file is usable.
+    fn usable(
+        &self,
+        caller: &Caller,
+        assets: AssetScope,
+        cached: Option<GraphHandle>,
+    ) -> Result<Option<GraphHandle>, SqlError> {
         let epoch = latest_epoch()?;
         let state = self.state()?;
-        let known = known.filter(|ready| {
-            let provenance = ready.loaded.base.provenance();
-            ready.loaded.closed_for.is_none()
-                && (ready.loaded.has_tokens || need == Need::Native)
+        let cached = cached.filter(|handle| {
+            let provenance = handle.mapped.base.provenance();
+            handle.mapped.valid_only_for.is_none()
+                && handle.has(assets)
                 && provenance.epoch == epoch
-                && provenance.relation == self.place.relation
-                && provenance.timeline == self.place.timeline
-                && caller.snapshot.covers(&ready.loaded.snapshot)
+                && provenance.relation == self.server.relation
+                && provenance.timeline == self.server.timeline
+                && caller.snapshot.covers(&handle.mapped.snapshot)
         });
-        // one that went ahead of this caller begins again
-        let known = known.map(|ready| {
-            if caller.snapshot.covers(&ready.native) && caller.snapshot.covers(&ready.tokens) {
-                ready
+        // An overlay that is ahead of this caller is discarded.
+        let cached = cached.map(|handle| {
+            if caller.snapshot.covers(&handle.native) && caller.snapshot.covers(&handle.tokens) {
+                handle
             } else {
-                Ready::of(ready.loaded, ready.folder)
+                GraphHandle::new(handle.mapped, handle.folder)
             }
         });
-        if let Some(ready) = &known
-            && ready.folder == state
+        if let Some(handle) = &cached
+            && handle.folder == state
         {
-            return Ok(known);
+            return Ok(cached);
         }
-        let newer_than = known.as_ref().filter(|ready| !ready.loaded.private);
-        let newer_than = newer_than.map_or(0, |ready| ready.loaded.base.provenance().generation);
-        let found = self.newest(newer_than, |base, snapshot| {
+        let shared = cached.as_ref().filter(|handle| !handle.mapped.private);
+        let generation = shared.map_or(0, |handle| handle.mapped.base.provenance().generation);
+        let newer = self.newest(generation, |base, snapshot| {
             base.provenance().epoch == epoch && caller.snapshot.covers(snapshot)
         })?;
-        Ok(match found {
-            Some(loaded) => Some(Ready::of(Arc::new(loaded), state)),
-            None => known.map(|ready| Ready { folder: state, ..ready }),
+        Ok(match newer {
+            Some(mapped) => Some(GraphHandle::new(Arc::new(mapped), state)),
+            None => cached.map(|handle| GraphHandle { folder: state, ..handle }),
         })
     }
 
-    /// The newest file that the caller may see, whatever has changed since.
-    fn newest_as_it_is(&self, caller: &Caller, need: Need, known: Option<Ready>) -> Result<Option<Ready>, SqlError> {
+    /// Returns the newest file that the caller may see, without the changes since.
+    fn newest_as_it_is(
+        &self,
+        caller: &Caller,
+        assets: AssetScope,
+        cached: Option<GraphHandle>,
+    ) -> Result<Option<GraphHandle>, SqlError> {
         let state = self.state()?;
-        if let Some(ready) = known
-            && ready.folder == state
-            && ready.loaded.closed_for.is_none()
-            && (ready.loaded.has_tokens || need == Need::Native)
-            && caller.snapshot.covers(&ready.loaded.snapshot)
+        if let Some(handle) = cached
+            && handle.folder == state
+            && handle.mapped.valid_only_for.is_none()
+            && handle.has(assets)
+            && caller.snapshot.covers(&handle.mapped.snapshot)
         {
-            return Ok(Some(ready));
+            return Ok(Some(handle));
         }
-        let found = self.newest(0, |_, snapshot| caller.snapshot.covers(snapshot))?;
-        Ok(found.map(|loaded| Ready::of(Arc::new(loaded), state)))
+        let newest = self.newest(0, |_, snapshot| caller.snapshot.covers(snapshot))?;
+        Ok(newest.map(|mapped| GraphHandle::new(Arc::new(mapped), state)))
     }
 
-    /// The newest file after a generation that is ours and suits.
-    fn newest(&self, after: u64, suits: impl Fn(&Base<Mapped>, &Snapshot) -> bool) -> Result<Option<Loaded>, SqlError> {
-        let generations = self.folder.generations().map_err(|error| SqlError::io("list the graph's folder", &error))?;
-        for generation in generations.into_iter().filter(|generation| *generation > after) {
-            // a file that was removed meanwhile, or is damaged, is passed over
+    /// Maps the newest file of this database after a generation that `accepts` allows.
+    fn newest(
+        &self,
+        after: u64,
+        accepts: impl Fn(&Base<Mapped>, &Snapshot) -> bool,
+    ) -> Result<Option<MappedBase>, SqlError> {
+        for generation in self.generations()?.into_iter().filter(|generation| *generation > after) {
+            // A file that is damaged, or has been removed meanwhile, is skipped.
             let Ok(mapped) = self.folder.file(generation).and_then(|file| map::read(&file)) else { continue };
             let Ok(base) = Base::open(mapped) else { continue };
             let provenance = base.provenance();
-            let ours = provenance.system_identifier == self.place.system_identifier
-                && provenance.timeline == self.place.timeline
-                && provenance.database == self.place.database
-                && provenance.relation == self.place.relation
+            let ours = provenance.system_identifier == self.server.system_identifier
+                && provenance.timeline == self.server.timeline
+                && provenance.database == self.server.database
+                && provenance.relation == self.server.relation
                 && provenance.generation == generation;
             let Ok(snapshot) = parse_snapshot(&provenance.snapshot) else { continue };
-            if ours && suits(&base, &snapshot) && is_whole(&base) {
-                return Ok(Some(Loaded { base, snapshot, private: false, has_tokens: true, closed_for: None }));
+            if ours && accepts(&base, &snapshot) && is_complete(&base) {
+                return Ok(Some(MappedBase { base, snapshot, private: false, has_tokens: true, valid_only_for: None }));
             }
         }
         Ok(None)
     }
 }
 
-/// A file of an earlier run of the machine may have lost what was not on disk yet: it is read through once.
-fn is_whole(base: &Base<Mapped>) -> bool {
+/// Checks a file that was written before the machine's last boot: it may have lost pages that were
+/// not on disk, so it is read through once.
+fn is_complete(base: &Base<Mapped>) -> bool {
     base.provenance().boot_id == folder::boot_id() || base.verify(&mut Interrupts).is_ok()
 }
 
-impl Ready {
-    /// A base with nothing beside it.
-    fn of(loaded: Arc<Loaded>, folder: (i64, i64)) -> Self {
-        let (native, tokens) = (loaded.snapshot.clone(), loaded.snapshot.clone());
-        Self { loaded, overlay: Arc::new(Overlay::new()), native, tokens, folder }
-    }
-}
-
-/// Lets cancellation through.
+/// Lets the server cancel a computation, and never stops it otherwise.
 #[derive(Debug, Clone, Copy)]
-pub struct Interrupts;
+pub(crate) struct Interrupts;
 
 impl arx_core::graph::Interrupt for Interrupts {
     fn should_stop(&mut self) -> bool {

@@ -1,37 +1,35 @@
-//! The graph held against plain SQL, row by row.
+//! Comparison of the graph with its tables, row by row.
 
-use arx_core::graph::{Digests, Graph, Group};
+use arx_core::graph::{Digest, Digests, Graph, Group};
 use pgrx::prelude::*;
 
-use super::{Context, Interrupts, Need, Overlay, READY, caught_up, require_all};
+use super::{AssetScope, CACHED, Interrupts, Location, Overlay, Stale, catch_up, require_tables};
 use crate::error::SqlError;
 use crate::snapshot::Caller;
 use crate::spi::{Table, every_row};
 
-pub use arx_core::graph::Digest;
-
-/// A group of transfers, as the graph has it and as the tables have it.
-pub struct Difference {
-    pub group: Group,
-    pub graph: Digest,
-    pub table: Digest,
+/// Digests of a group of transfers in the graph and in the tables.
+pub(crate) struct Comparison {
+    pub(crate) group: Group,
+    pub(crate) graph: Digest,
+    pub(crate) table: Digest,
 }
 
-/// Every group of both; `None` if there is no base that the caller could use.
-pub fn verify() -> Result<Option<Vec<Difference>>, SqlError> {
-    require_all(Need::All)?;
+/// Compares every group of transfers. Returns `None` if there is no base that the caller can use.
+pub(crate) fn verify() -> Result<Option<Vec<Comparison>>, SqlError> {
+    require_tables(AssetScope::All)?;
     let caller = Caller::current()?;
-    let context = Context::open()?;
-    let Some(ready) = context.usable(&caller, Need::All, READY.take())? else { return Ok(None) };
+    let location = Location::open()?;
+    let Some(handle) = location.usable(&caller, AssetScope::All, CACHED.take())? else { return Ok(None) };
     let mut graph = Digests::default();
-    let base = ready.loaded.clone();
-    match caught_up(ready, &caller, Need::All) {
-        Ok(ready) => graph.add_graph(&ready.graph(), &mut Interrupts)?,
-        Err(super::Stale::Error(error)) => return Err(error),
-        // what cannot be brought up to date is compared as it is
-        Err(super::Stale::Base | super::Stale::Large) => {
-            let nothing = Overlay::new();
-            graph.add_graph(&Graph::new(&base.base, &nothing), &mut Interrupts)?;
+    let mapped = handle.mapped.clone();
+    match catch_up(handle, &caller, AssetScope::All) {
+        Ok(handle) => graph.add_graph(&handle.graph(), &mut Interrupts)?,
+        Err(Stale::Error(error)) => return Err(error),
+        // A base that cannot be brought up to date is compared as it is.
+        Err(Stale::Base | Stale::Large) => {
+            let no_changes = Overlay::new();
+            graph.add_graph(&Graph::new(&mapped.base, &no_changes), &mut Interrupts)?;
         }
     }
     let mut tables = Digests::default();
@@ -42,6 +40,6 @@ pub fn verify() -> Result<Option<Vec<Difference>>, SqlError> {
             Ok(())
         })?;
     }
-    let compared = graph.compare(&tables).into_iter();
-    Ok(Some(compared.map(|(group, graph, table)| Difference { group, graph, table }).collect()))
+    let groups = graph.compare(&tables).into_iter();
+    Ok(Some(groups.map(|(group, graph, table)| Comparison { group, graph, table }).collect()))
 }

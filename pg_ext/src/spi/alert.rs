@@ -1,4 +1,4 @@
-//! Thresholds and what they are held against.
+//! Alert rules, and the metrics that they judge.
 
 use arx_core::alert::{Comparison, Facts, Rule};
 
@@ -13,8 +13,8 @@ SELECT r.rule, r.metric, r.comparison, r.warning, r.critical, r.unit, r.message
 
 const FACTS: &str = "SELECT f.metric, f.value FROM arx.performance_facts() AS f";
 
-/// The rules in force.
-pub fn alert_rules() -> Result<Vec<Rule>, SqlError> {
+/// Returns the enabled rules.
+pub(crate) fn alert_rules() -> Result<Vec<Rule>, SqlError> {
     let mut rules = Vec::new();
     for_each_row(RULES, &[], |row| {
         let comparison = match row.required::<String>(3)?.as_str() {
@@ -36,8 +36,8 @@ pub fn alert_rules() -> Result<Vec<Rule>, SqlError> {
     Ok(rules)
 }
 
-/// Returns the metrics of the server; those without a value at present are NaN.
-pub fn performance_facts() -> Result<Facts, SqlError> {
+/// Returns the metrics of the server. One without a value at present is NaN.
+pub(crate) fn performance_facts() -> Result<Facts, SqlError> {
     let mut facts = Facts::new();
     for_each_row(FACTS, &[], |row| {
         facts.insert(row.required::<String>(1)?, row.optional(2)?.unwrap_or(f64::NAN));

@@ -1,4 +1,4 @@
-//! Transfers as the server has them in the caller's snapshot.
+//! Transfers in the caller's snapshot, and facts about their tables.
 
 use std::ffi::CStr;
 
@@ -7,13 +7,13 @@ use arx_core::graph::{Position, Snapshot, Status, TransferRow};
 use pgrx::prelude::*;
 
 use super::is_true;
-use super::stream::{Argument, KeptQuery, Slot, stream_once};
+use super::stream::{Argument, PreparedQuery, Slot, stream_once};
 use crate::error::SqlError;
 use crate::snapshot::with_latest_snapshot;
 
-/// One of the two tables that the graph is made of.
+/// A table of transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Table {
+pub(crate) enum Table {
     Transactions,
     TokenTransfers,
 }
@@ -28,36 +28,36 @@ SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount, t.blo
   FROM arx.token_transfers AS t";
 
 thread_local! {
-    static NEW_TRANSACTIONS: KeptQuery = const { KeptQuery::new(c"
+    static NEW_TRANSACTIONS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value, t.block_number, t.transaction_index,
        CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END
   FROM arx.transactions AS t
  WHERE arx.is_new_since(t.ingest_xid, $1)") };
 
-    static NEW_TOKEN_TRANSFERS: KeptQuery = const { KeptQuery::new(c"
+    static NEW_TOKEN_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount, t.block_number, t.log_index, t.token_address
   FROM arx.token_transfers AS t
  WHERE arx.is_new_since(t.ingest_xid, $1)") };
 
-    // What was written and changed again since then was never seen.
-    static FORMER_TRANSACTIONS: KeptQuery = const { KeptQuery::new(c"
+    // A row that was written and changed again since the snapshot was never visible in it.
+    static FORMER_TRANSACTIONS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.block_number, c.transaction_index,
        CASE c.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END
   FROM arx.transaction_changes AS c
  WHERE arx.is_new_since(c.changed_xid, $1) AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1)
    AND c.relation = 'transactions'") };
 
-    static FORMER_TOKEN_TRANSFERS: KeptQuery = const { KeptQuery::new(c"
+    static FORMER_TOKEN_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.block_number, c.log_index, c.asset
   FROM arx.transaction_changes AS c
  WHERE arx.is_new_since(c.changed_xid, $1) AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1)
    AND c.relation = 'token_transfers'") };
 
-    static EPOCH: KeptQuery = const { KeptQuery::new(c"SELECT pg_catalog.count(*) FROM arx.graph_epoch") };
+    static EPOCH: PreparedQuery = const { PreparedQuery::new(c"SELECT pg_catalog.count(*) FROM arx.graph_epoch") };
 }
 
-/// Calls `each` for every row of a table, with the number of the transaction that wrote it.
-pub fn every_row(
+/// Calls `each` for every row of a table, with the id of the transaction that wrote it.
+pub(crate) fn every_row(
     table: Table,
     mut each: impl FnMut(&TransferRow<'_>, u64) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
@@ -69,7 +69,7 @@ pub fn every_row(
 }
 
 /// Calls `each` for every row that has become visible since a snapshot.
-pub fn new_rows(
+pub(crate) fn new_rows(
     table: Table,
     since: &Snapshot,
     mut each: impl FnMut(&TransferRow<'_>) -> Result<(), SqlError>,
@@ -81,8 +81,9 @@ pub fn new_rows(
     query.with(|query| query.stream(&[Argument::snapshot(since)?], |slot| each(&row(table, slot)?)))
 }
 
-/// Calls `each` for the former self of every row that a snapshot saw and that has been changed since.
-pub fn former_rows(
+/// Calls `each` for the former version of every row that a snapshot saw and that has been changed
+/// since.
+pub(crate) fn former_rows(
     table: Table,
     since: &Snapshot,
     mut each: impl FnMut(&TransferRow<'_>) -> Result<(), SqlError>,
@@ -94,7 +95,8 @@ pub fn former_rows(
     query.with(|query| query.stream(&[Argument::snapshot(since)?], |slot| each(&row(table, slot)?)))
 }
 
-/// A transfer from the first columns of a query: network, sender, receiver, time, value, block, index, status or token.
+/// Reads a transfer from the first columns of a query: network, sender, receiver, time, value,
+/// block, index, and status or token.
 pub(super) fn row<'a>(table: Table, slot: Slot<'a>) -> Result<TransferRow<'a>, SqlError> {
     let index = slot.integer(6)?.map(i32::cast_unsigned);
     let (value, position, token, status) = match table {
@@ -128,8 +130,9 @@ fn block(slot: Slot<'_>) -> Result<u64, SqlError> {
     Ok(slot.long(5)?.cast_unsigned())
 }
 
-/// The epoch as it is now, whatever the caller's snapshot: TRUNCATE and changes of partitions take effect at once for everybody.
-pub fn latest_epoch() -> Result<i64, SqlError> {
+/// Returns the current epoch, independent of the caller's snapshot: TRUNCATE and changes of
+/// partitions take effect for all transactions at once.
+pub(crate) fn latest_epoch() -> Result<i64, SqlError> {
     let mut epoch = 0;
     with_latest_snapshot(|| EPOCH.with(|query| query.stream(&[], |slot| slot.long(0).map(|count| epoch = count))))?;
     Ok(epoch)
@@ -138,8 +141,8 @@ pub fn latest_epoch() -> Result<i64, SqlError> {
 const FOREIGN_CHANGES: &str = "
 SELECT EXISTS (SELECT FROM arx.transaction_changes AS c WHERE c.changed_xid >= $1::text::xid8 AND c.changed_xid <> $2::text::xid8)";
 
-/// Whether changes are stamped by transactions that have not begun yet: those of another cluster.
-pub fn foreign_changes(next: u64, own: Option<u64>) -> Result<bool, SqlError> {
+/// Returns true if changes bear ids of transactions that have not begun: those of another cluster.
+pub(crate) fn foreign_changes(next: u64, own: Option<u64>) -> Result<bool, SqlError> {
     is_true(FOREIGN_CHANGES, &[next.to_string().into(), own.unwrap_or(0).to_string().into()])
 }
 
@@ -149,37 +152,40 @@ SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
         UNION ALL SELECT relid FROM pg_partition_tree('arx.token_transfers') WHERE isleaf) AS t
   JOIN pg_class AS c ON c.oid = t.relid";
 
-/// About how many rows both tables have.
-pub fn estimated_rows() -> Result<i64, SqlError> {
+/// Estimates the number of rows of both tables.
+pub(crate) fn estimated_rows() -> Result<i64, SqlError> {
     Ok(Spi::connect(|client| client.select(ESTIMATE, Some(1), &[])?.first().get_one::<i64>())?.unwrap_or(0))
 }
 
 const EXISTS_DATABASE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database AS d WHERE d.oid = $1)";
 
-/// Whether the cluster has a database.
-pub fn database_exists(database: u32) -> Result<bool, SqlError> {
-    // one that was made after the caller's snapshot is there, too
+pub(crate) fn database_exists(database: u32) -> Result<bool, SqlError> {
+    // A database that was created after the caller's snapshot exists, too.
     with_latest_snapshot(|| is_true(EXISTS_DATABASE, &[pg_sys::Oid::from(database).into()]))
 }
 
 const MARK: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'arx', 'graph')::text";
 
-/// Leaves a trace of this transaction's number in the write-ahead log and waits until it is on disk, with all that is before it:
-/// no crash makes the server give out a number again that is lower, or forget a commit that was seen.
-pub fn mark_log() -> Result<(), SqlError> {
+/// Writes this transaction's id to the write-ahead log and waits until it is on disk, with all that
+/// precedes it: after a crash the server will not assign a lower id again, nor forget a commit that
+/// was visible.
+pub(crate) fn mark_log() -> Result<(), SqlError> {
     Spi::connect(|client| {
         client.select("SELECT pg_catalog.pg_current_xact_id()", Some(1), &[])?;
         client.select(MARK, Some(1), &[])?.first().get_one::<String>()
     })?;
-    // SAFETY: waits for the log up to the end of this backend's last record.
-    unsafe { pg_sys::XLogFlush(pg_sys::XactLastRecEnd) };
+    // SAFETY: Waits for the log up to the end of this backend's last record.
+    #[allow(unsafe_code, reason = "SPI has no call that flushes the log")]
+    unsafe {
+        pg_sys::XLogFlush(pg_sys::XactLastRecEnd)
+    };
     Ok(())
 }
 
 const NATIVE_ASSET: &str = "SELECT n.native_asset FROM arx.networks AS n WHERE n.network = $1";
 
-/// What the coin of a registered network is called.
-pub fn native_asset(network: &str) -> Result<String, SqlError> {
+/// Returns the name of the native coin of a registered network.
+pub(crate) fn native_asset(network: &str) -> Result<String, SqlError> {
     let asset = Spi::connect(|client| client.select(NATIVE_ASSET, Some(1), &[network.into()])?.first().get_one())?;
     asset.ok_or_else(|| SqlError::unregistered_network(network))
 }

@@ -1,33 +1,34 @@
-//! What the graph does not hold, about what was found in it: hashes of transactions, labels and scores of wallets.
+//! Facts that the graph does not hold: hashes of transactions, labels and scores of wallets.
 
 use arx_core::address::Network;
 use arx_core::graph::dot::Description;
 use pgrx::prelude::*;
 
-use super::stream::{Argument, KeptQuery};
+use super::labels::label_kind;
+use super::stream::{Argument, PreparedQuery};
 use super::{Row, for_each_row};
-use crate::convert;
 use crate::error::SqlError;
+use crate::time::from_micros;
 
-/// A step between two wallets, and when its transfers were.
-pub struct StepTimes {
-    pub from: String,
-    pub to: String,
-    pub times: Vec<i64>,
+/// A step between two wallets, with the times of its transfers.
+pub(crate) struct StepTimes {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) times: Vec<i64>,
 }
 
-/// Which transactions count.
-pub struct TransactionSources<'a> {
-    pub native: bool,
-    pub tokens: bool,
-    /// One token alone.
-    pub token: Option<&'a str>,
-    pub least: Option<AnyNumeric>,
-    pub include_failed: bool,
+/// Tables and conditions that select transactions.
+pub(crate) struct TransactionSources<'a> {
+    pub(crate) native: bool,
+    pub(crate) tokens: bool,
+    /// Restricts tokens to one.
+    pub(crate) token: Option<&'a str>,
+    pub(crate) min_value: Option<AnyNumeric>,
+    pub(crate) include_failed: bool,
 }
 
 thread_local! {
-    static NATIVE: KeptQuery = const { KeptQuery::new(c"
+    static NATIVE: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.place, t.tx_hash
   FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (place, sender, receiver, at)
  CROSS JOIN LATERAL (
@@ -37,7 +38,7 @@ SELECT s.place, t.tx_hash
        AND ($6::numeric IS NULL OR x.value >= $6) AND ($7::boolean OR x.status <> 'failed')) AS t
  ORDER BY s.place, s.at DESC, t.block_number DESC, t.transaction_index DESC NULLS LAST, t.tx_hash") };
 
-    static TOKENS: KeptQuery = const { KeptQuery::new(c"
+    static TOKENS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.place, t.tx_hash
   FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (place, sender, receiver, at)
  CROSS JOIN LATERAL (
@@ -48,39 +49,40 @@ SELECT s.place, t.tx_hash
  ORDER BY s.place, s.at DESC, t.block_number DESC, t.log_index DESC, t.tx_hash") };
 }
 
-/// Of each step, the hashes of its transactions: latest first, each once, native coins before tokens.
-pub fn step_transactions(
+/// Returns the hashes of the transactions of each step: the latest first, each once, native coins
+/// before tokens.
+pub(crate) fn step_transactions(
     network: &Network,
     steps: &[StepTimes],
     sources: &TransactionSources<'_>,
 ) -> Result<Vec<Vec<String>>, SqlError> {
-    let mut places: Vec<i32> = Vec::new();
+    let mut indices: Vec<i32> = Vec::new();
     let (mut senders, mut receivers, mut times) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, step) in (0..).zip(steps) {
+    for (index, step) in (0..).zip(steps) {
         for time in &step.times {
-            places.push(place);
+            indices.push(index);
             senders.push(step.from.as_str());
             receivers.push(step.to.as_str());
-            times.push(TimestampWithTimeZone::try_from(*time).map_err(|_| SqlError::infinite_time())?);
+            times.push(from_micros(*time)?);
         }
     }
     let mut hashes: Vec<Vec<String>> = steps.iter().map(|_| Vec::new()).collect();
     let arguments = |last: Argument| {
         [
-            Argument::of(places.clone()),
+            Argument::of(indices.clone()),
             Argument::of(senders.clone()),
             Argument::of(receivers.clone()),
             Argument::of(times.clone()),
             Argument::of(network.name()),
-            Argument::of(sources.least.clone()),
+            Argument::of(sources.min_value.clone()),
             last,
         ]
     };
-    let mut read = |query: &KeptQuery, arguments: &[Argument]| {
+    let mut read = |query: &PreparedQuery, arguments: &[Argument]| {
         query.stream(arguments, |slot| {
-            let (place, hash) = (slot.integer(0)?.unwrap_or_default(), slot.text(1)?);
-            let of_step = usize::try_from(place).ok().and_then(|place| hashes.get_mut(place));
-            if let Some(of_step) = of_step.filter(|known| !known.iter().any(|one| one == hash)) {
+            let (index, hash) = (slot.integer(0)?.unwrap_or_default(), slot.text(1)?);
+            let of_step = usize::try_from(index).ok().and_then(|index| hashes.get_mut(index));
+            if let Some(of_step) = of_step.filter(|hashes| !hashes.iter().any(|other| other == hash)) {
                 of_step.push(hash.to_owned());
             }
             Ok(())
@@ -95,7 +97,8 @@ pub fn step_transactions(
     Ok(hashes)
 }
 
-// LIMIT 1 is what the view gives anyway: it keeps the planner from sorting the labels of the whole network for a join.
+// The view returns at most one row anyway. LIMIT 1 keeps the planner from sorting the labels of the
+// whole network for a join.
 const DESCRIPTIONS: &str = "
 SELECT w.address, nullif(l.label, ''), l.category, l.kind, round(p.risk_score)::integer
   FROM unnest($1::text[]) WITH ORDINALITY AS w (address, place)
@@ -105,20 +108,20 @@ SELECT w.address, nullif(l.label, ''), l.category, l.kind, round(p.risk_score)::
     ON p.wallet_address = w.address AND p.network_type = $2 AND p.risk_state <> 'unknown'
  ORDER BY w.place";
 
-/// What is known of each of some wallets, in their order.
-pub fn describe_wallets(network: &Network, addresses: &[String]) -> Result<Vec<Description>, SqlError> {
-    let mut known = Vec::with_capacity(addresses.len());
+/// Returns the label and score of each wallet, in the order given.
+pub(crate) fn describe_wallets(network: &Network, addresses: &[String]) -> Result<Vec<Description>, SqlError> {
+    let mut descriptions = Vec::with_capacity(addresses.len());
     for_each_row(DESCRIPTIONS, &[addresses.to_vec().into(), network.name().into()], |row: Row<'_, '_>| {
         let kind = row.optional::<String>(4)?;
         let risk = row.optional::<i32>(5)?;
-        known.push(Description {
+        descriptions.push(Description {
             address: row.required(1)?,
             label: row.optional(2)?,
             category: row.optional(3)?,
-            kind: kind.map(|kind| convert::label_kind(&kind)).transpose()?,
+            kind: kind.map(|kind| label_kind(&kind)).transpose()?,
             risk: risk.and_then(|risk| u8::try_from(risk).ok()),
         });
         Ok(())
     })?;
-    Ok(known)
+    Ok(descriptions)
 }

@@ -1,38 +1,38 @@
-//! Labels in force.
+//! Labels in force, and the words of the label tables.
 
 use arx_core::address::Network;
 use arx_core::graph::exposure::PartyLabel;
 use arx_core::label::{LabelKind, Severity};
 
-use super::stream::{Argument, KeptQuery, Slot, in_memory_of_its_own};
-use crate::convert;
+use super::stream::{Argument, PreparedQuery, Slot, with_memory_context};
 use crate::error::SqlError;
 
-/// Addresses asked about at a time.
+/// Addresses looked up at a time.
 const BATCH: usize = 5_000;
 
 /// Heaviest label of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WalletLabel {
-    pub category: String,
-    pub kind: LabelKind,
-    pub severity: Severity,
+pub(crate) struct WalletLabel {
+    pub(crate) category: String,
+    pub(crate) kind: LabelKind,
+    pub(crate) severity: Severity,
     /// Empty if the source gives no text.
-    pub label: String,
+    pub(crate) label: String,
     /// Category that makes the address a custodian of others' funds, also when another label is
     /// heavier: a sanctioned mixer is still a mixer. Only [`labels_of`] reads it.
-    pub custody: Option<String>,
+    pub(crate) custody: Option<String>,
 }
 
 impl WalletLabel {
-    pub fn party(&self) -> PartyLabel<'_> {
+    pub(crate) fn party(&self) -> PartyLabel<'_> {
         PartyLabel { category: &self.category, kind: self.kind, severity: self.severity }
     }
 }
 
 thread_local! {
-    // LIMIT 1 is what the view gives anyway: it keeps the planner from sorting the labels of the whole network for a join
-    static OF_ADDRESSES: KeptQuery = const { KeptQuery::new(c"
+    // The view returns at most one row anyway. LIMIT 1 keeps the planner from sorting the labels of
+    // the whole network for a join.
+    static OF_ADDRESSES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.place, l.category, l.kind, l.severity::text, l.label,
        (SELECT a.category
           FROM arx.address_labels AS a JOIN arx.label_categories AS k USING (category)
@@ -42,8 +42,8 @@ SELECT s.place, l.category, l.kind, l.severity::text, l.label,
  CROSS JOIN LATERAL (SELECT c.category, c.kind, c.severity, c.label FROM arx.current_labels AS c
                       WHERE c.address = s.address AND c.network = $3 LIMIT 1) AS l") };
 
-    // as current_labels has them, without sorting those that stop nothing
-    static THAT_STOP: KeptQuery = const { KeptQuery::new(c"
+    // The rows of current_labels, without sorting neutral labels.
+    static THAT_STOP: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.address, s.category, s.kind, s.severity::text, s.label
   FROM (SELECT DISTINCT ON (l.address) l.address, l.category, c.kind, l.severity, l.label
           FROM arx.address_labels AS l
@@ -54,32 +54,42 @@ SELECT s.address, s.category, s.kind, s.severity::text, s.label
  ORDER BY s.category, s.address") };
 }
 
+/// Parses a kind of `label_categories`.
+pub(crate) fn label_kind(text: &str) -> Result<LabelKind, SqlError> {
+    text.parse().map_err(|_| SqlError::corrupt(format!("label kind \"{text}\" is unknown")))
+}
+
+/// Parses a `label_severity_enum`.
+pub(crate) fn label_severity(text: &str) -> Result<Severity, SqlError> {
+    text.parse().map_err(|_| SqlError::corrupt(format!("label severity \"{text}\" is unknown")))
+}
+
 fn wallet_label(slot: Slot<'_>, custody: Option<&str>) -> Result<WalletLabel, SqlError> {
     Ok(WalletLabel {
         custody: custody.map(str::to_owned),
         category: slot.text(1)?.to_owned(),
-        kind: convert::label_kind(slot.text(2)?)?,
-        severity: convert::severity(slot.text(3)?)?,
+        kind: label_kind(slot.text(2)?)?,
+        severity: label_severity(slot.text(3)?)?,
         label: slot.text(4)?.to_owned(),
     })
 }
 
-/// The labels of those addresses that have one, with their place among the addresses.
-pub fn labels_of(
+/// Calls `each` with the index and label of every labelled address.
+pub(crate) fn labels_of(
     network: &Network,
     addresses: &[&str],
     mut each: impl FnMut(usize, WalletLabel) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
     for (number, batch) in addresses.chunks(BATCH).enumerate() {
-        // what a batch is asked with goes with it
-        in_memory_of_its_own(|| {
-            // a batch has few places
-            let places: Vec<i32> = (0..batch.len() as i32).collect();
-            let arguments = [Argument::of(places), Argument::of(batch.to_vec()), Argument::of(network.name())];
+        // The arguments of a batch are freed with it.
+        with_memory_context(|| {
+            // Indices are below BATCH.
+            let indices: Vec<i32> = (0..batch.len() as i32).collect();
+            let arguments = [Argument::of(indices), Argument::of(batch.to_vec()), Argument::of(network.name())];
             OF_ADDRESSES.with(|query| {
                 query.stream(&arguments, |slot| {
-                    let place = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
-                    each(number * BATCH + place, wallet_label(slot, slot.optional_text(5)?)?)
+                    let index = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
+                    each(number * BATCH + index, wallet_label(slot, slot.optional_text(5)?)?)
                 })
             })
         })?;
@@ -87,8 +97,8 @@ pub fn labels_of(
     Ok(())
 }
 
-/// Every illicit address and every service of a network.
-pub fn labels_that_stop(
+/// Calls `each` with every illicit address and every service of a network.
+pub(crate) fn labels_that_stop(
     network: &Network,
     mut each: impl FnMut(&str, WalletLabel) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {

@@ -1,4 +1,5 @@
-//! All SQL text that Rust runs, and the reading of its rows. Statements are constants; what varies is a parameter.
+//! All SQL text that Rust runs, and the reading of its rows. Statements are constants; values are
+//! parameters.
 //!
 //! Statements run in the caller's snapshot and with the caller's rights.
 
@@ -8,27 +9,27 @@ mod evidence;
 mod graph;
 mod graph_facts;
 mod labels;
-mod named;
 mod partition;
 mod risk;
 mod stream;
+mod transfers_by_hash;
 
-pub use alert::{alert_rules, performance_facts};
-pub use clusters::{ClusterLabel, Exclusion, cluster_labels, exclusions, services};
-pub use evidence::{Sought, transfer_hashes};
-pub use graph::{
+pub(crate) use alert::{alert_rules, performance_facts};
+pub(crate) use clusters::{ClusterLabel, Exclusion, cluster_labels, exclusions, services};
+pub(crate) use evidence::{TransferKey, transfer_hashes};
+pub(crate) use graph::{
     Table, database_exists, estimated_rows, every_row, foreign_changes, former_rows, latest_epoch, mark_log,
     native_asset, new_rows,
 };
-pub use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
-pub use labels::{WalletLabel, labels_of, labels_that_stop};
-pub use named::transfers_of;
-pub use partition::{PartitionState, partition_state};
-pub use risk::{
-    Stored, active_scorecard, label_cases, labels_changed, networks, now_and_next_label_change, own_labels,
+pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
+pub(crate) use labels::{WalletLabel, labels_of, labels_that_stop};
+pub(crate) use partition::{PartitionState, partition_state};
+pub(crate) use risk::{
+    StoredScorecard, active_scorecard, label_cases, labels_changed, networks, now_and_next_label_change, own_labels,
     require_categories, risk_labels, risk_overrides, scorecard_document, store_risk_model,
 };
-pub use stream::varlena;
+pub(crate) use stream::varlena;
+pub(crate) use transfers_by_hash::transfers_of;
 
 use arx_core::address::Network;
 use pgrx::datum::DatumWithOid;
@@ -37,26 +38,26 @@ use pgrx::spi::{SpiClient, SpiError, SpiHeapTupleData};
 
 use crate::error::SqlError;
 
-/// Rows in memory at a time while a large result is read.
+/// Rows in memory at a time while a result is read.
 const ROWS_PER_FETCH: i64 = 10_000;
 
 /// One row of a result.
-pub struct Row<'a, 'conn>(&'a SpiHeapTupleData<'conn>);
+pub(crate) struct Row<'a, 'conn>(&'a SpiHeapTupleData<'conn>);
 
 impl Row<'_, '_> {
-    /// A column that may be NULL, counted from 1.
-    pub fn optional<T: FromDatum + IntoDatum>(&self, column: usize) -> Result<Option<T>, SqlError> {
+    /// Reads a column that may be NULL, counted from 1.
+    pub(crate) fn optional<T: FromDatum + IntoDatum>(&self, column: usize) -> Result<Option<T>, SqlError> {
         Ok(self.0.get(column)?)
     }
 
-    /// A column that the statement never leaves NULL.
-    pub fn required<T: FromDatum + IntoDatum>(&self, column: usize) -> Result<T, SqlError> {
+    /// Reads a column that is never NULL.
+    pub(crate) fn required<T: FromDatum + IntoDatum>(&self, column: usize) -> Result<T, SqlError> {
         self.optional(column)?.ok_or_else(|| SqlError::corrupt(format!("column {column} of an internal query is null")))
     }
 }
 
-/// Runs a query through a cursor and hands on its rows, few of them in memory at a time. Each fetch has an SPI session of its
-/// own, because pgrx frees what was fetched only when a session ends.
+/// Runs a query through a cursor and calls `each` with its rows. Each fetch has a separate SPI
+/// session, because pgrx frees fetched rows only when a session ends.
 fn for_each_row(
     query: &str,
     arguments: &[DatumWithOid<'_>],
@@ -74,7 +75,7 @@ fn for_each_row(
                 each(Row(&row))?;
             }
             if fetched > 0 {
-                // keeps the cursor open; dropping it closes it
+                // Keeps the cursor open: dropping it would close it.
                 cursor.detach_into_name();
             }
             Ok::<_, SqlError>(fetched)
@@ -85,8 +86,8 @@ fn for_each_row(
     }
 }
 
-/// Whether a question is answered by true. It reads only, so it may be asked on a standby and in a parallel query, where
-/// `Spi::get_one` would fail: that one takes a transaction id.
+/// Runs a query for one boolean. It reads only, so that it works on a standby and in a parallel
+/// query, where `Spi::get_one` fails because it assigns a transaction id.
 fn is_true(query: &str, arguments: &[DatumWithOid<'_>]) -> Result<bool, SqlError> {
     let answer = Spi::connect(|client| client.select(query, Some(1), arguments)?.first().get_one::<bool>())?;
     Ok(answer.unwrap_or(false))
@@ -94,8 +95,8 @@ fn is_true(query: &str, arguments: &[DatumWithOid<'_>]) -> Result<bool, SqlError
 
 const REGISTERED: &str = "SELECT EXISTS (SELECT FROM arx.networks AS n WHERE n.network = $1)";
 
-/// A network of `arx.networks`, by its canonical name or an alias.
-pub fn registered_network(name: &str) -> Result<Network, SqlError> {
+/// Returns a network of `arx.networks` by its canonical name or an alias.
+pub(crate) fn registered_network(name: &str) -> Result<Network, SqlError> {
     let network = Network::parse(name)?;
     if is_true(REGISTERED, &[network.name().into()])? { Ok(network) } else { Err(SqlError::unregistered_network(name)) }
 }

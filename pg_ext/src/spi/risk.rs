@@ -1,4 +1,4 @@
-//! Scorecards, and what is known of wallets beside their transfers.
+//! Scorecards, labels and overrides.
 
 use arx_core::address::Network;
 use arx_core::graph::Snapshot;
@@ -7,24 +7,25 @@ use arx_core::risk::{Override, OwnLabel};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use super::stream::{Argument, KeptQuery, Slot, in_memory_of_its_own};
-use crate::convert;
+use super::labels::{label_kind, label_severity};
+use super::stream::{Argument, PreparedQuery, Slot, with_memory_context};
 use crate::error::SqlError;
 
-/// Addresses asked about at a time.
+/// Addresses looked up at a time.
 const BATCH: usize = 5_000;
 
 thread_local! {
-    static ACTIVE: KeptQuery = const { KeptQuery::new(c"
+    static ACTIVE: PreparedQuery = const { PreparedQuery::new(c"
 SELECT m.version, m.created_at
   FROM arx.risk_models AS m
  WHERE m.version = (SELECT arx.active_risk_model())") };
 
-    static DOCUMENT: KeptQuery = const { KeptQuery::new(c"
+    static DOCUMENT: PreparedQuery = const { PreparedQuery::new(c"
 SELECT m.document::text FROM arx.risk_models AS m WHERE m.version = $1") };
 
-    // the label that weighs most of each wallet first, as current_labels has it; neutral labels do not weigh
-    static LABELS: KeptQuery = const { KeptQuery::new(c"
+    // The heaviest label of each wallet comes first, as in current_labels. Neutral labels do not
+    // count.
+    static LABELS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT l.address, l.category, c.kind, l.severity::text, l.source
   FROM arx.address_labels AS l
   JOIN arx.label_categories AS c USING (category)
@@ -32,7 +33,7 @@ SELECT l.address, l.category, c.kind, l.severity::text, l.source
    AND l.valid_from <= coalesce($2, now()) AND l.valid_to > coalesce($2, now())
  ORDER BY l.address, l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id") };
 
-    static OWN_LABELS: KeptQuery = const { KeptQuery::new(c"
+    static OWN_LABELS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.place, l.category, l.kind, l.severity, l.source
   FROM unnest($1::integer[], $2::text[]) AS s (place, address)
  CROSS JOIN LATERAL (
@@ -43,7 +44,7 @@ SELECT s.place, l.category, l.kind, l.severity, l.source
           AND l.valid_from <= coalesce($4, now()) AND l.valid_to > coalesce($4, now())
         ORDER BY l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id) AS l") };
 
-    static CASES: KeptQuery = const { KeptQuery::new(c"
+    static CASES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.address, s.illicit, s.licit
   FROM (SELECT l.address,
                bool_or(CASE WHEN $3 IS NULL THEN c.kind = 'illicit' ELSE l.category = ANY ($3) END)::integer AS illicit,
@@ -54,20 +55,20 @@ SELECT s.address, s.illicit, s.licit
          GROUP BY l.address) AS s
  WHERE s.illicit + s.licit > 0") };
 
-    static NETWORKS: KeptQuery = const { KeptQuery::new(c"
+    static NETWORKS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT n.network FROM arx.networks AS n ORDER BY n.network COLLATE \"C\"") };
 
-    static UNKNOWN_CATEGORIES: KeptQuery = const { KeptQuery::new(c"
+    static UNKNOWN_CATEGORIES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT n.name FROM unnest($1::text[]) AS n (name)
  WHERE NOT EXISTS (SELECT FROM arx.label_categories AS c WHERE c.category = n.name) LIMIT 1") };
 
-    static LABELS_CHANGED: KeptQuery = const { KeptQuery::new(c"SELECT 1 FROM arx.changed_labels($1) LIMIT 1") };
+    static LABELS_CHANGED: PreparedQuery = const { PreparedQuery::new(c"SELECT 1 FROM arx.changed_labels($1) LIMIT 1") };
 
-    static NOW_AND_NEXT_CHANGE: KeptQuery = const { KeptQuery::new(c"
+    static NOW_AND_NEXT_CHANGE: PreparedQuery = const { PreparedQuery::new(c"
 SELECT now(), coalesce(least((SELECT min(l.valid_from) FROM arx.address_labels AS l WHERE l.valid_from > now() AND l.valid_from > '-infinity'),
                              (SELECT min(l.valid_to) FROM arx.address_labels AS l WHERE l.valid_to > now() AND l.valid_to < 'infinity')), 'infinity')") };
 
-    static OVERRIDES: KeptQuery = const { KeptQuery::new(c"
+    static OVERRIDES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT DISTINCT ON (o.address) o.address, (o.score * 10)::integer, o.reason, o.created_by::text, o.expires_at::text
   FROM arx.risk_overrides AS o
  WHERE o.network = $1 AND ($2 IS NULL OR o.address = $2)
@@ -76,32 +77,32 @@ SELECT DISTINCT ON (o.address) o.address, (o.score * 10)::integer, o.reason, o.c
  ORDER BY o.address, o.valid_from DESC, o.override_id DESC") };
 }
 
-/// A scorecard as it is stored.
+/// A stored scorecard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    pub version: String,
-    /// Documents are not changed, but one of the same version may be stored again.
-    pub created_at: i64,
+pub(crate) struct StoredScorecard {
+    pub(crate) version: String,
+    /// Distinguishes documents stored one after the other under the same version.
+    pub(crate) created_at: i64,
 }
 
-/// Which scorecard is active.
-pub fn active_scorecard() -> Result<Stored, SqlError> {
+pub(crate) fn active_scorecard() -> Result<StoredScorecard, SqlError> {
     let mut stored = None;
     ACTIVE.with(|query| {
         query.stream(&[], |slot| {
-            stored = Some(Stored { version: slot.text(0)?.to_owned(), created_at: slot.long(1)? });
+            stored = Some(StoredScorecard { version: slot.text(0)?.to_owned(), created_at: slot.long(1)? });
             Ok(())
         })
     })?;
     stored.ok_or_else(|| {
-        SqlError::state("no risk model is active").hint("SELECT arx.activate_risk_model(version); see arx.risk_models.")
+        SqlError::state("no risk model is active")
+            .hint("Activate a version of arx.risk_models with arx.activate_risk_model(version).")
     })
 }
 
-/// The document of a scorecard; `None` if there is none of this version.
-pub fn scorecard_document(version: &str) -> Result<Option<String>, SqlError> {
+/// Returns the document of a scorecard, or `None` if the version does not exist.
+pub(crate) fn scorecard_document(version: &str) -> Result<Option<String>, SqlError> {
     let mut document = None;
-    in_memory_of_its_own(|| {
+    with_memory_context(|| {
         DOCUMENT.with(|query| {
             query.stream(&[Argument::of(version)], |slot| {
                 document = Some(slot.text(0)?.to_owned());
@@ -112,8 +113,9 @@ pub fn scorecard_document(version: &str) -> Result<Option<String>, SqlError> {
     Ok(document)
 }
 
-/// Every label of a network that is illicit or a service, at a time or now, the one that weighs most of each address first.
-pub fn risk_labels(
+/// Calls `each` with every illicit or service label of a network, now or at a given time; the
+/// heaviest label of an address comes first.
+pub(crate) fn risk_labels(
     network: &Network,
     at: Option<TimestampWithTimeZone>,
     mut each: impl FnMut(&str, OwnLabel) -> Result<(), SqlError>,
@@ -123,24 +125,25 @@ pub fn risk_labels(
     })
 }
 
-/// The labels of addresses that are illicit or a service, with their place among the addresses, the one that weighs most of each first.
-pub fn own_labels(
+/// Calls `each` with the index of an address and a label, for every illicit or service label of the
+/// addresses; the heaviest label of an address comes first.
+pub(crate) fn own_labels(
     network: &Network,
     addresses: &[&str],
     at: Option<TimestampWithTimeZone>,
     mut each: impl FnMut(usize, OwnLabel) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
     for (number, batch) in addresses.chunks(BATCH).enumerate() {
-        // what a batch is asked with goes with it
-        in_memory_of_its_own(|| {
-            // a batch has few places
-            let places: Vec<i32> = (0..batch.len() as i32).collect();
+        // The arguments of a batch are freed with it.
+        with_memory_context(|| {
+            // Indices are below BATCH.
+            let indices: Vec<i32> = (0..batch.len() as i32).collect();
             let arguments =
-                [Argument::of(places), Argument::of(batch.to_vec()), Argument::of(network.name()), optional(at)];
+                [Argument::of(indices), Argument::of(batch.to_vec()), Argument::of(network.name()), optional(at)];
             OWN_LABELS.with(|query| {
                 query.stream(&arguments, |slot| {
-                    let place = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
-                    each(number * BATCH + place, label(slot)?)
+                    let index = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
+                    each(number * BATCH + index, label(slot)?)
                 })
             })
         })?;
@@ -148,19 +151,19 @@ pub fn own_labels(
     Ok(())
 }
 
-/// Columns 1 to 4 of the queries above.
+/// Reads columns 1 to 4 of the label queries.
 fn label(slot: Slot<'_>) -> Result<OwnLabel, SqlError> {
     Ok(OwnLabel {
         category: slot.text(1)?.to_owned(),
-        kind: convert::label_kind(slot.text(2)?)?,
-        severity: convert::severity(slot.text(3)?)?,
+        kind: label_kind(slot.text(2)?)?,
+        severity: label_severity(slot.text(3)?)?,
         source: slot.text(4)?.to_owned(),
     })
 }
 
-/// Addresses with a label that says what they are, at a time or now: whether it says illicit (any category of that kind, or one of
-/// those given), and whether it says licit.
-pub fn label_cases(
+/// Calls `each` with every address that has an illicit or licit label, now or at a given time, and
+/// with the two answers. Illicit are the given categories, by default all of that kind.
+pub(crate) fn label_cases(
     network: &Network,
     at: Option<TimestampWithTimeZone>,
     illicit: Option<&[String]>,
@@ -174,8 +177,8 @@ pub fn label_cases(
     })
 }
 
-/// Every network, by name.
-pub fn networks() -> Result<Vec<Network>, SqlError> {
+/// Returns every network by name.
+pub(crate) fn networks() -> Result<Vec<Network>, SqlError> {
     let mut names = Vec::new();
     NETWORKS.with(|query| {
         query.stream(&[], |slot| {
@@ -186,8 +189,8 @@ pub fn networks() -> Result<Vec<Network>, SqlError> {
     Ok(names)
 }
 
-/// Refuses what is no category of labels.
-pub fn require_categories(names: &[String]) -> Result<(), SqlError> {
+/// Rejects names that are not label categories.
+pub(crate) fn require_categories(names: &[String]) -> Result<(), SqlError> {
     let mut unknown = None;
     UNKNOWN_CATEGORIES.with(|query| {
         query.stream(&[Argument::of(names.to_vec())], |slot| {
@@ -196,7 +199,7 @@ pub fn require_categories(names: &[String]) -> Result<(), SqlError> {
         })
     })?;
     match unknown {
-        Some(name) => Err(SqlError::argument(format!("there is no label category \"{name}\""))
+        Some(name) => Err(SqlError::argument(format!("label category \"{name}\" does not exist"))
             .hint("Categories are listed in arx.label_categories.")),
         None => Ok(()),
     }
@@ -206,13 +209,13 @@ const STORE_MODEL: &str =
     "INSERT INTO arx.risk_models (version, document, network, report) VALUES ($1, $2::jsonb, $3, $4::jsonb)";
 
 /// Stores a scorecard as a draft.
-pub fn store_risk_model(version: &str, document: &str, network: &str, report: &str) -> Result<(), SqlError> {
+pub(crate) fn store_risk_model(version: &str, document: &str, network: &str, report: &str) -> Result<(), SqlError> {
     Spi::run_with_args(STORE_MODEL, &[version.into(), document.into(), network.into(), report.into()])?;
     Ok(())
 }
 
-/// Whether any label came, went or changed since a snapshot.
-pub fn labels_changed(since: &Snapshot) -> Result<bool, SqlError> {
+/// Returns true if a label was added, changed or removed since a snapshot.
+pub(crate) fn labels_changed(since: &Snapshot) -> Result<bool, SqlError> {
     let mut changed = false;
     let since = Argument::snapshot(since)?;
     LABELS_CHANGED.with(|query| {
@@ -224,8 +227,9 @@ pub fn labels_changed(since: &Snapshot) -> Result<bool, SqlError> {
     Ok(changed)
 }
 
-/// The time of this transaction, and the next at which a label begins or ends to be in force, in the server's microseconds.
-pub fn now_and_next_label_change() -> Result<(i64, i64), SqlError> {
+/// Returns the time of this transaction, and the next time at which a label comes into force or
+/// expires, in PostgreSQL's microseconds.
+pub(crate) fn now_and_next_label_change() -> Result<(i64, i64), SqlError> {
     let mut times = (0, 0);
     NOW_AND_NEXT_CHANGE.with(|query| {
         query.stream(&[], |slot| {
@@ -236,8 +240,9 @@ pub fn now_and_next_label_change() -> Result<(i64, i64), SqlError> {
     Ok(times)
 }
 
-/// What was decided about the wallets of a network, or one of them, at a time or now.
-pub fn risk_overrides(
+/// Calls `each` with every override of a network, or of one address, in force now or at a given
+/// time.
+pub(crate) fn risk_overrides(
     network: &Network,
     address: Option<&str>,
     at: Option<TimestampWithTimeZone>,
@@ -247,13 +252,13 @@ pub fn risk_overrides(
     OVERRIDES.with(|query| {
         query.stream(&[Argument::of(network.name()), address, optional(at)], |slot| {
             let tenths = slot.integer(1)?.unwrap_or_default();
-            let decided = Override {
-                score: Score::from_tenths(tenths).ok_or_else(|| SqlError::corrupt("a risk override is no score"))?,
+            let override_ = Override {
+                score: Score::from_tenths(tenths).ok_or_else(|| SqlError::corrupt("a risk override is not a score"))?,
                 reason: slot.text(2)?.to_owned(),
                 by: slot.text(3)?.to_owned(),
                 until: slot.text(4)?.to_owned(),
             };
-            each(slot.text(0)?, decided)
+            each(slot.text(0)?, override_)
         })
     })
 }

@@ -1,7 +1,9 @@
-//! Rows as the executor makes them: nothing is copied or collected on the way.
+//! Rows as the executor makes them, without copying or collecting.
 //!
-//! SPI hands each row to a receiver of ours. It runs inside the executor: an error of ours ends the query in order, and is
-//! reported when that is done.
+//! SPI passes each row to a receiver that runs inside the executor. An error of the receiver ends
+//! the query in order, and is returned afterwards.
+
+#![allow(unsafe_code, reason = "calls SPI and the executor")]
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
@@ -15,9 +17,9 @@ use pgrx::{pg_guard, pg_sys};
 use crate::error::SqlError;
 use crate::snapshot::snapshot_text;
 
-/// A row that is on its way; gone when the receiver returns.
+/// A row in the executor, valid until the receiver returns.
 #[derive(Debug, Clone, Copy)]
-pub struct Slot<'a> {
+pub(crate) struct Slot<'a> {
     values: &'a [pg_sys::Datum],
     nulls: &'a [bool],
 }
@@ -34,28 +36,28 @@ impl<'a> Slot<'a> {
         self.datum(column)?.ok_or_else(|| SqlError::corrupt(format!("column {column} of an internal query is null")))
     }
 
-    /// A column of type `bigint`, `timestamptz` or `xid8`, counted from 0.
-    pub fn long(&self, column: usize) -> Result<i64, SqlError> {
+    /// Reads a column of type `bigint`, `timestamptz` or `xid8`, counted from 0.
+    pub(crate) fn long(&self, column: usize) -> Result<i64, SqlError> {
         Ok(self.required(column)?.value() as i64)
     }
 
-    /// A column of type `integer` that may be NULL.
-    pub fn integer(&self, column: usize) -> Result<Option<i32>, SqlError> {
+    /// Reads a column of type `integer` that may be NULL.
+    pub(crate) fn integer(&self, column: usize) -> Result<Option<i32>, SqlError> {
         Ok(self.datum(column)?.map(|datum| datum.value() as i32))
     }
 
-    /// A column of type `text` that may be NULL.
-    pub fn optional_text(&self, column: usize) -> Result<Option<&'a str>, SqlError> {
+    /// Reads a column of type `text` that may be NULL.
+    pub(crate) fn optional_text(&self, column: usize) -> Result<Option<&'a str>, SqlError> {
         self.datum(column)?.map(|datum| text(varlena(datum), column)).transpose()
     }
 
-    /// A column of type `text`.
-    pub fn text(&self, column: usize) -> Result<&'a str, SqlError> {
+    /// Reads a column of type `text`.
+    pub(crate) fn text(&self, column: usize) -> Result<&'a str, SqlError> {
         text(varlena(self.required(column)?), column)
     }
 
-    /// A column of type `numeric`, in units of 10^-`scale`.
-    pub fn amount(&self, column: usize, scale: u32) -> Result<U256, SqlError> {
+    /// Reads a column of type `numeric` in units of 10^-`scale`.
+    pub(crate) fn amount(&self, column: usize, scale: u32) -> Result<U256, SqlError> {
         Ok(decode_datum(varlena(self.required(column)?), scale)?)
     }
 }
@@ -65,9 +67,10 @@ fn text(bytes: &[u8], column: usize) -> Result<&str, SqlError> {
         .map_err(|_| SqlError::corrupt(format!("column {column} of an internal query is not UTF-8")))
 }
 
-/// The bytes of a value of variable length. They live as long as the row: a toasted value is unpacked into the query's memory.
-pub fn varlena<'a>(datum: pg_sys::Datum) -> &'a [u8] {
-    // SAFETY: only called for columns of a type of variable length that are not NULL.
+/// Returns the bytes of a value of variable length. They live as long as the row: a toasted value
+/// is unpacked into the query's memory.
+pub(crate) fn varlena<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: Callers pass values of a type of variable length that are not NULL.
     unsafe {
         let unpacked = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
         pgrx::varlena_to_byte_slice(unpacked)
@@ -76,26 +79,25 @@ pub fn varlena<'a>(datum: pg_sys::Datum) -> &'a [u8] {
 
 /// An argument of a query.
 #[derive(Debug, Clone, Copy)]
-pub struct Argument {
+pub(crate) struct Argument {
     type_oid: pg_sys::Oid,
     value: Option<pg_sys::Datum>,
 }
 
 impl Argument {
-    /// A value, in the current memory.
-    pub fn of<T: IntoDatum>(value: T) -> Self {
+    /// Allocates a value in the current memory context.
+    pub(crate) fn of<T: IntoDatum>(value: T) -> Self {
         Self { type_oid: T::type_oid(), value: value.into_datum() }
     }
 
-    /// NULL.
-    pub fn null<T: IntoDatum>() -> Self {
+    pub(crate) fn null<T: IntoDatum>() -> Self {
         Self { type_oid: T::type_oid(), value: None }
     }
 
-    /// A `pg_snapshot`.
-    pub fn snapshot(snapshot: &Snapshot) -> Result<Self, SqlError> {
-        let text = CString::new(snapshot_text(snapshot)).map_err(|_| SqlError::corrupt("a snapshot holds a NUL"))?;
-        // SAFETY: the function reads a text that ends with NUL.
+    pub(crate) fn snapshot(snapshot: &Snapshot) -> Result<Self, SqlError> {
+        let text =
+            CString::new(snapshot_text(snapshot)).map_err(|_| SqlError::corrupt("a snapshot contains a NUL byte"))?;
+        // SAFETY: The function reads a text that ends with NUL.
         let value = unsafe {
             pgrx::direct_function_call_as_datum(pg_sys::pg_snapshot_in, &[Some(pg_sys::Datum::from(text.as_ptr()))])
         };
@@ -103,35 +105,35 @@ impl Argument {
     }
 }
 
-/// A query whose plan is kept for the session, made for any argument.
+/// A query whose generic plan is kept for the session.
 #[derive(Debug)]
-pub struct KeptQuery {
+pub(crate) struct PreparedQuery {
     text: &'static CStr,
     plan: Cell<pg_sys::SPIPlanPtr>,
 }
 
-impl KeptQuery {
-    /// Not planned yet.
-    pub const fn new(text: &'static CStr) -> Self {
+impl PreparedQuery {
+    pub(crate) const fn new(text: &'static CStr) -> Self {
         Self { text, plan: Cell::new(std::ptr::null_mut()) }
     }
 
-    /// Runs it in the active snapshot, and hands on its rows.
-    pub fn stream(
+    /// Runs the query in the active snapshot and calls `each` with its rows.
+    pub(crate) fn stream(
         &self,
         arguments: &[Argument],
         each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        // Partitions are asked by their indexes: an unknown snapshot would be taken for a third of the table.
+        // Forces index scans of partitions: the planner would estimate that an unknown snapshot
+        // selects a third of the table.
         with_settings(&[(c"enable_seqscan", c"off"), (c"jit", c"off")], || {
             Spi::connect(|_| {
-                // SAFETY: within an SPI connection; the parameter list has room for as many as are set.
+                // SAFETY: Within an SPI connection. The parameter list has room for the arguments.
                 unsafe {
-                    let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|one| one.type_oid).collect();
+                    let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|argument| argument.type_oid).collect();
                     let plan = self.plan(&mut types)?;
                     let list = pg_sys::makeParamList(arguments.len() as i32);
-                    for (place, argument) in arguments.iter().enumerate() {
-                        let parameter = (*list).params.as_mut_ptr().add(place);
+                    for (index, argument) in arguments.iter().enumerate() {
+                        let parameter = (*list).params.as_mut_ptr().add(index);
                         (*parameter).value = argument.value.unwrap_or(pg_sys::Datum::null());
                         (*parameter).isnull = argument.value.is_none();
                         (*parameter).pflags = pg_sys::PARAM_FLAG_CONST as u16;
@@ -148,7 +150,8 @@ impl KeptQuery {
     unsafe fn plan(&self, types: &mut [pg_sys::Oid]) -> Result<pg_sys::SPIPlanPtr, SqlError> {
         if self.plan.get().is_null() {
             let (count, options) = (types.len() as i32, pg_sys::CURSOR_OPT_GENERIC_PLAN.cast_signed());
-            // SAFETY: the text ends with NUL, and there are as many types as is said; a plan that was prepared may be kept.
+            // SAFETY: The text ends with NUL, `count` is the number of types, and a prepared plan
+            // may be kept.
             unsafe {
                 let plan = pg_sys::SPI_prepare_cursor(self.text.as_ptr(), count, types.as_mut_ptr(), options);
                 if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
@@ -161,18 +164,23 @@ impl KeptQuery {
     }
 }
 
-/// Runs something in memory of the server's that is free again afterwards. What it returns must not lie there.
-pub fn in_memory_of_its_own<R>(run: impl FnOnce() -> R) -> R {
+/// Runs a function in a memory context that is freed afterwards. The result must not point into it.
+pub(crate) fn with_memory_context<R>(run: impl FnOnce() -> R) -> R {
     let mut memory = PgMemoryContexts::new("arx query");
-    // SAFETY: callers return what lies in Rust's memory; the server's memory goes when that is done, or with the transaction.
+    // SAFETY: Results are in Rust's memory. The context is freed when `memory` is dropped, or with
+    // the transaction.
     unsafe { memory.switch_to(|_| run()) }
 }
 
-/// Runs a query without parameters once in the active snapshot, by one process, and hands on its rows.
-pub fn stream_once(query: &'static CStr, each: impl FnMut(Slot<'_>) -> Result<(), SqlError>) -> Result<(), SqlError> {
+/// Runs a query without parameters in the active snapshot, in one process, and calls `each` with
+/// its rows.
+pub(crate) fn stream_once(
+    query: &'static CStr,
+    each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
     with_settings(&[(c"jit", c"off"), (c"max_parallel_workers_per_gather", c"0")], || {
         Spi::connect(|_| {
-            // SAFETY: within an SPI connection.
+            // SAFETY: Within an SPI connection.
             unsafe {
                 receive(std::ptr::null_mut(), each, |options| pg_sys::SPI_execute_extended(query.as_ptr(), options))
             }
@@ -182,7 +190,7 @@ pub fn stream_once(query: &'static CStr, each: impl FnMut(Slot<'_>) -> Result<()
 
 #[repr(C)]
 struct Receiver<'a> {
-    /// First, so that a pointer to it is one to the whole.
+    /// Must be the first field: the executor knows the receiver by a pointer to it.
     destination: pg_sys::DestReceiver,
     each: &'a mut dyn FnMut(Slot<'_>) -> Result<(), SqlError>,
     error: Option<SqlError>,
@@ -221,7 +229,7 @@ unsafe extern "C-unwind" fn receive_slot(
     slot: *mut pg_sys::TupleTableSlot,
     receiver: *mut pg_sys::DestReceiver,
 ) -> bool {
-    // SAFETY: the executor hands back the receiver that it was given, which lives in `receive`, and a slot with a row.
+    // SAFETY: The executor passes the receiver of `receive`, which is alive, and a slot with a row.
     unsafe {
         let receiver = &mut *receiver.cast::<Receiver<'_>>();
         pg_sys::slot_getallattrs(slot);
@@ -246,12 +254,13 @@ unsafe extern "C-unwind" fn start(_receiver: *mut pg_sys::DestReceiver, _operati
 #[pg_guard]
 unsafe extern "C-unwind" fn nothing(_receiver: *mut pg_sys::DestReceiver) {}
 
-/// Runs something under settings of its own.
+/// Runs a function with settings that are reset afterwards.
 fn with_settings<R>(
     settings: &[(&'static CStr, &'static CStr)],
     run: impl FnOnce() -> Result<R, SqlError>,
 ) -> Result<R, SqlError> {
-    // SAFETY: what is set on this level is taken back on it; after an error the end of the transaction does that.
+    // SAFETY: Settings of this nesting level are reset below; after an error, the end of the
+    // transaction resets them.
     unsafe {
         let level = pg_sys::NewGUCNestLevel();
         for (name, value) in settings {

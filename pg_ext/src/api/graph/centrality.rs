@@ -1,4 +1,4 @@
-//! Who matters in a network.
+//! Centrality of the wallets of a network.
 
 use arx_core::graph::MemoryBudget;
 use arx_core::graph::centrality::{Centrality, CentralityQuestion, Effort, Measure, Wanted, centrality};
@@ -8,11 +8,25 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
-use super::question::{Scope, ScopeArguments, at_least_one};
-use crate::convert::Wallet;
+use super::request::{Scope, ScopeArguments, notice_if_stopped};
+use crate::api::row::sql_row;
+use crate::arguments::{Wallet, at_least_one, registered_network, required};
 use crate::error::SqlError;
 use crate::guc;
-use crate::spi::registered_network;
+
+sql_row! {
+    struct CentralityRow {
+        wallet: String,
+        measure: String,
+        score: f64,
+        rank: i64,
+        in_degree: i64,
+        out_degree: i64,
+        details: JsonB,
+        complete: bool,
+        reason: Option<String>,
+    }
+}
 
 #[pg_extern(stable, parallel_restricted)]
 #[allow(clippy::type_complexity, clippy::too_many_arguments)]
@@ -44,59 +58,70 @@ fn wallet_centrality(
     >,
     ErrorReport,
 > {
-    let required = SqlError::null_argument;
-    let of_network = registered_network(network.ok_or_else(|| required("network"))?)?;
-    let options = options.ok_or_else(|| required("options"))?;
-    let measure = Measure::parse(measure.ok_or_else(|| required("measure"))?, &options.0).map_err(SqlError::from)?;
-    let top = at_least_one("top", i64::from(top.ok_or_else(|| required("top"))?))?;
-    let asked = wallet.map(|wallet| Wallet::parse_argument("wallet", Some(wallet), network)).transpose()?;
+    let registered = registered_network(network)?;
+    let measure = parse_measure(measure, options)?;
+    let top = at_least_one("top", top)?;
+    let wallet = wallet.map(|wallet| Wallet::parse_named("wallet", Some(wallet), network)).transpose()?;
     let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let mut scope = Scope::parse(of_network, scope)?;
-    let wanted = match &asked {
-        Some(wallet) => match scope.known(wallet)? {
-            Some(wallet) => Wanted::Wallet(wallet),
-            None => return Ok(TableIterator::empty()),
-        },
-        // of an integer
-        None => Wanted::Top(top as usize),
-    };
-    let answer = {
-        let Scope { ready, network, filter, deadline, .. } = &mut scope;
+    let request = CentralityRequest { measure, top, wallet, scope: Scope::parse(registered, scope)? };
+    Ok(TableIterator::new(request.rows()?.into_iter().map(CentralityRow::into_row)))
+}
+
+fn parse_measure(name: Option<&str>, options: Option<JsonB>) -> Result<Measure, SqlError> {
+    let options = required("options", options)?;
+    Ok(Measure::parse(required("measure", name)?, &options.0)?)
+}
+
+struct CentralityRequest {
+    scope: Scope,
+    measure: Measure,
+    top: u64,
+    /// Restricts the answer to one wallet.
+    wallet: Option<Wallet>,
+}
+
+impl CentralityRequest {
+    fn rows(&self) -> Result<Vec<CentralityRow>, SqlError> {
+        let wanted = match &self.wallet {
+            Some(wallet) => match self.scope.resolve(wallet)? {
+                Some(wallet) => Wanted::Wallet(wallet),
+                None => return Ok(Vec::new()),
+            },
+            None => Wanted::Top(usize::try_from(self.top).unwrap_or(usize::MAX)),
+        };
         let question = CentralityQuestion {
-            network: network.name(),
-            measure,
-            filter: *filter,
+            network: self.scope.network.name(),
+            measure: self.measure,
+            filter: self.scope.filter,
             wanted,
             memory: MemoryBudget::new(guc::graph_work_mem()),
         };
-        centrality(&ready.graph(), &question, deadline).map_err(SqlError::from)?
-    };
-    match (answer.halted, asked) {
-        _ if !answer.found.is_empty() => {}
-        (Some(halt), _) => notice!("the search stopped early: {}", halt.name()),
-        (None, Some(wallet)) => notice!("wallet {} has no transfer that counts", wallet.address.as_str()),
-        (None, None) => {}
+        let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
+        let answer = centrality(&graph, &question, &mut deadline)?;
+        notice_if_stopped(answer.halted, answer.found.is_empty());
+        if let (Some(wallet), None, true) = (&self.wallet, answer.halted, answer.found.is_empty()) {
+            notice!("wallet {} has no transfer that counts", wallet.address.as_str());
+        }
+        let (details, reason) = (details(&answer), answer.shortfall().map(str::to_owned));
+        let mut rows = Vec::with_capacity(answer.found.len());
+        for ranked in &answer.found {
+            rows.push(CentralityRow {
+                wallet: graph.address(ranked.wallet)?.to_owned(),
+                measure: self.measure.name().to_owned(),
+                score: ranked.score,
+                rank: ranked.rank.cast_signed(),
+                in_degree: i64::from(ranked.in_degree),
+                out_degree: i64::from(ranked.out_degree),
+                details: JsonB(details.clone()),
+                complete: reason.is_none(),
+                reason: reason.clone(),
+            });
+        }
+        Ok(rows)
     }
-    let (details, reason) = (details(&answer), answer.shortfall().map(str::to_owned));
-    let graph = scope.ready.graph();
-    let mut rows = Vec::with_capacity(answer.found.len());
-    for one in &answer.found {
-        rows.push((
-            graph.address(one.wallet).map_err(SqlError::from)?.to_owned(),
-            measure.name().to_owned(),
-            one.score,
-            one.rank.cast_signed(),
-            i64::from(one.in_degree),
-            i64::from(one.out_degree),
-            JsonB(details.clone()),
-            reason.is_none(),
-            reason.clone(),
-        ));
-    }
-    Ok(TableIterator::new(rows))
 }
 
-/// How the scores came about.
+/// Returns the size of the graph that was ranked, and the effort that the measure took.
 fn details(answer: &Centrality) -> Value {
     let (wallets, pairs) = (answer.wallets, answer.pairs);
     match answer.effort {

@@ -1,4 +1,4 @@
-//! Which wallets belong together, why, and what is known of one of them.
+//! Clusters of wallets, the evidence for them, and labels passed on within them.
 
 use std::collections::HashMap;
 
@@ -10,29 +10,34 @@ use pgrx::JsonB;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::question::{Scope, ScopeArguments, at_least_one, or_report, reason, time};
-use crate::convert::Wallet;
-use crate::error::SqlError;
+use super::request::{Scope, ScopeArguments, notice_if_stopped, reason};
+use crate::api::row::sql_row;
+use crate::arguments::{Wallet, at_least_one, fraction, registered_network, required};
+use crate::error::{SqlError, or_report};
 use crate::guc;
-use crate::spi::{ClusterLabel, Exclusion, Sought, cluster_labels as read_labels, exclusions, registered_network};
-use crate::spi::{services as read_services, transfer_hashes};
+use crate::spi::{
+    ClusterLabel, Exclusion, TransferKey, cluster_labels as read_labels, exclusions, services as read_services,
+    transfer_hashes,
+};
+use crate::time::from_micros;
 
-/// Members named at most: an array of so many takes some 10 ms to make, in which nothing can be cancelled.
-const MEMBERS: usize = 20_000;
+/// Largest number of members in a row: an array of this size takes some 10 ms to make, during which
+/// nothing can be cancelled.
+const MAX_MEMBERS: usize = 20_000;
 
 /// Merges explained at a time.
-const ROWS: usize = 1_000;
+const MERGES_PER_BATCH: usize = 1_000;
 
-/// Transactions named for a pair of wallets.
-const TRANSACTIONS: usize = 5;
+/// Transactions named for a merge.
+const TRANSACTIONS_PER_MERGE: usize = 5;
 
 /// Services named for a cluster.
-const SERVICES: usize = 10;
+const SERVICES_PER_CLUSTER: usize = 10;
 
-/// What all functions here are asked.
-struct Arguments<'a> {
+/// Arguments that the functions here share, as given.
+struct ClusterArguments<'a> {
     network: Option<&'a str>,
     method: Option<&'a str>,
     scope: ScopeArguments<'a>,
@@ -40,28 +45,28 @@ struct Arguments<'a> {
     options: Option<JsonB>,
 }
 
-/// The same, checked, with what the answer needs to know.
-struct Request {
+/// A request for the clusters of a network, with the rules that restrict merging.
+struct ClusterRequest {
     scope: Scope,
     method: Method,
     max_size: u64,
     exclusions: Vec<Exclusion>,
     services: Vec<WalletId>,
     apart: Vec<Apart>,
-    /// Of each pair kept apart its exclusion.
-    entries: Vec<usize>,
+    /// Index of the exclusion behind each pair of `apart`.
+    exclusion_of: Vec<usize>,
 }
 
-impl Request {
-    fn parse(arguments: Arguments<'_>, explains: bool) -> Result<Self, SqlError> {
-        let required = SqlError::null_argument;
-        let network = registered_network(arguments.network.ok_or_else(|| required("network"))?)?;
-        let options = arguments.options.ok_or_else(|| required("options"))?;
-        let method = Method::parse(arguments.method.ok_or_else(|| required("method"))?, &options.0)?;
+impl ClusterRequest {
+    /// `explains` requires a method that merges wallets by evidence.
+    fn parse(arguments: ClusterArguments<'_>, explains: bool) -> Result<Self, SqlError> {
+        let network = registered_network(arguments.network)?;
+        let options = required("options", arguments.options)?;
+        let method = Method::parse(required("method", arguments.method)?, &options.0)?;
         if explains {
             method.check_merges()?;
         }
-        let max_size = count("max_size", arguments.max_size)?;
+        let max_size = at_least_one("max_size", arguments.max_size)?;
         let scope = Scope::parse(network, arguments.scope)?;
         method.check(&scope.filter)?;
         let mut request = Self {
@@ -71,7 +76,7 @@ impl Request {
             exclusions: Vec::new(),
             services: Vec::new(),
             apart: Vec::new(),
-            entries: Vec::new(),
+            exclusion_of: Vec::new(),
         };
         if method.has_merges() {
             request.read_rules()?;
@@ -79,60 +84,57 @@ impl Request {
         Ok(request)
     }
 
-    /// Services and exclusions, as far as the graph knows the wallets.
+    /// Reads the services and exclusions whose wallets are in the graph.
     fn read_rules(&mut self) -> Result<(), SqlError> {
         let network = &self.scope.network;
-        let graph = self.scope.ready.graph();
+        let graph = self.scope.handle.graph();
         let services = &mut self.services;
         read_services(network, |address| {
             services.extend(graph.wallet(network.name(), address)?);
             Ok(())
         })?;
         self.exclusions = exclusions(network)?;
-        for (entry, exclusion) in self.exclusions.iter().enumerate() {
+        for (index, exclusion) in self.exclusions.iter().enumerate() {
             let one = graph.wallet(network.name(), &exclusion.wallet_a)?;
             let other = graph.wallet(network.name(), &exclusion.wallet_b)?;
             if let (Some(one), Some(other)) = (one, other) {
                 self.apart.push(Apart { one, other });
-                self.entries.push(entry);
+                self.exclusion_of.push(index);
             }
         }
         Ok(())
     }
 
-    fn answer(&mut self, min_size: u64) -> Result<Clusters, SqlError> {
-        let Self { scope: Scope { ready, network, filter, deadline, .. }, .. } = self;
+    fn answer(&self, min_size: u64) -> Result<Clusters, SqlError> {
         let question = ClusterQuestion {
-            network: network.name(),
+            network: self.scope.network.name(),
             method: self.method,
-            filter: *filter,
+            filter: self.scope.filter,
             services: &self.services,
             apart: &self.apart,
             min_size,
             max_size: self.max_size,
             memory: MemoryBudget::new(guc::graph_work_mem()),
         };
-        let answer = clusters(&ready.graph(), &question, deadline)?;
-        if let Some(halt) = answer.halted.filter(|_| answer.found.is_empty()) {
-            notice!("the search stopped early: {}", halt.name());
-        }
+        let mut deadline = self.scope.deadline;
+        let answer = clusters(&self.scope.handle.graph(), &question, &mut deadline)?;
+        notice_if_stopped(answer.halted, answer.found.is_empty());
         Ok(answer)
     }
 
     fn addresses(&self, wallets: &[WalletId]) -> Result<Vec<String>, Damaged> {
-        let graph = self.scope.ready.graph();
+        let graph = self.scope.handle.graph();
         wallets.iter().map(|wallet| Ok(graph.address(*wallet)?.to_owned())).collect()
     }
 
-    /// Why a merge was refused.
+    /// Returns the reason for which a merge was refused.
     fn refusal(&self, verdict: Verdict) -> Option<String> {
         match verdict {
             Verdict::Accepted { .. } => None,
             Verdict::TooLarge => Some(format!("supercluster guard: more than {} wallets", self.max_size)),
-            Verdict::Apart(place) => {
-                let exclusion = self.entries.get(place).and_then(|entry| self.exclusions.get(*entry));
-                exclusion.map(|one| {
-                    let Exclusion { wallet_a, wallet_b, reason, created_by } = one;
+            Verdict::Apart(pair) => {
+                let exclusion = self.exclusion_of.get(pair).and_then(|index| self.exclusions.get(*index));
+                exclusion.map(|Exclusion { wallet_a, wallet_b, reason, created_by }| {
                     format!("excluded by {created_by}: {reason} ({wallet_a}, {wallet_b})")
                 })
             }
@@ -140,9 +142,18 @@ impl Request {
     }
 }
 
-/// A size that makes sense from one up.
-fn count(name: &str, size: Option<i32>) -> Result<u64, SqlError> {
-    at_least_one(name, i64::from(size.ok_or_else(|| SqlError::null_argument(name))?))
+sql_row! {
+    struct ClusterRow {
+        cluster: String,
+        wallets: i64,
+        members: Vec<String>,
+        merges: Option<i64>,
+        transfers: i64,
+        confidence: f64,
+        details: JsonB,
+        complete: bool,
+        reason: Option<String>,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -176,49 +187,83 @@ fn wallet_clusters(
     >,
     ErrorReport,
 > {
-    let min_size = count("min_size", min_size)?;
-    let max_members = max_members.ok_or_else(|| SqlError::null_argument("max_members"))?;
-    let max_members = usize::try_from(max_members)
-        .ok()
-        .filter(|most| *most <= MEMBERS)
-        .ok_or_else(|| SqlError::argument(format!("max_members must be between 0 and {MEMBERS}, not {max_members}")))?;
+    let min_size = at_least_one("min_size", min_size)?;
+    let max_members = parse_max_members(max_members)?;
     let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let mut request = Request::parse(Arguments { network, method, scope, max_size, options }, false)?;
+    let request = ClusterRequest::parse(ClusterArguments { network, method, scope, max_size, options }, false)?;
     let answer = request.answer(min_size)?;
-    let bases = answer.bases(&request.scope.ready.graph());
-    let nothing = Basis::default();
-    let reason = reason(answer.halted);
-    // one at a time: members of many clusters together are most of the graph
-    let rows = (0..answer.found.len()).filter_map(move |place| {
-        let graph = request.scope.ready.graph();
-        let row = |one: &Cluster| -> Result<_, SqlError> {
-            let members = answer.first_members(&graph, one, max_members, &mut request.scope.deadline.clone());
-            let basis = answer.root(one.first).and_then(|root| bases.get(&root)).unwrap_or(&nothing);
-            let details = match &request.method {
-                Method::Deposit(_) => json!({
-                    "deposit_addresses": basis.via.len(),
-                    "services": request.addresses(basis.services.get(..SERVICES).unwrap_or(&basis.services))?,
-                    "refused": one.refused,
-                }),
-                Method::Funding(_) => json!({"funders": basis.via.len(), "refused": one.refused}),
-                Method::Weak | Method::Strong => json!({}),
-            };
-            Ok((
-                graph.address(one.first)?.to_owned(),
-                // counts of wallets, evidence and rows
-                one.wallets.cast_signed(),
-                request.addresses(&members)?,
-                request.method.has_merges().then_some(one.merges.cast_signed()),
-                one.transfers.cast_signed(),
-                one.confidence,
-                JsonB(details),
-                reason.is_none(),
-                reason.clone(),
-            ))
-        };
-        or_report(answer.found.get(place).map(row).transpose())
+    let bases = answer.bases(&request.scope.handle.graph());
+    // Rows are made one at a time: the members of many clusters together are most of the graph.
+    let rows = (0..answer.found.len()).filter_map(move |index| {
+        let row = |cluster: &Cluster| request.cluster_row(&answer, cluster, &bases, max_members);
+        or_report(answer.found.get(index).map(row).transpose()).map(ClusterRow::into_row)
     });
     Ok(TableIterator::new(rows))
+}
+
+fn parse_max_members(max_members: Option<i32>) -> Result<usize, SqlError> {
+    let max_members = required("max_members", max_members)?;
+    usize::try_from(max_members).ok().filter(|members| *members <= MAX_MEMBERS).ok_or_else(|| {
+        SqlError::argument(format!("max_members must be between 0 and {MAX_MEMBERS}, not {max_members}"))
+    })
+}
+
+impl ClusterRequest {
+    fn cluster_row(
+        &self,
+        answer: &Clusters,
+        cluster: &Cluster,
+        bases: &HashMap<WalletId, Basis>,
+        max_members: usize,
+    ) -> Result<ClusterRow, SqlError> {
+        let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
+        let members = answer.first_members(&graph, cluster, max_members, &mut deadline);
+        let basis = answer.root(cluster.first).and_then(|root| bases.get(&root));
+        let reason = reason(answer.halted);
+        Ok(ClusterRow {
+            cluster: graph.address(cluster.first)?.to_owned(),
+            // Counts of wallets, evidence and rows.
+            wallets: cluster.wallets.cast_signed(),
+            members: self.addresses(&members)?,
+            merges: self.method.has_merges().then_some(cluster.merges.cast_signed()),
+            transfers: cluster.transfers.cast_signed(),
+            confidence: cluster.confidence,
+            details: JsonB(self.details(cluster, basis.unwrap_or(&Basis::default()))?),
+            complete: reason.is_none(),
+            reason,
+        })
+    }
+
+    /// Returns the evidence that the method found for a cluster.
+    fn details(&self, cluster: &Cluster, basis: &Basis) -> Result<Value, SqlError> {
+        Ok(match &self.method {
+            Method::Deposit(_) => json!({
+                "deposit_addresses": basis.via.len(),
+                "services": self.addresses(basis.services.get(..SERVICES_PER_CLUSTER).unwrap_or(&basis.services))?,
+                "refused": cluster.refused,
+            }),
+            Method::Funding(_) => json!({"funders": basis.via.len(), "refused": cluster.refused}),
+            Method::Weak | Method::Strong => json!({}),
+        })
+    }
+}
+
+sql_row! {
+    struct MergeRow {
+        cluster: String,
+        wallet: String,
+        merged_with: String,
+        evidence: String,
+        via: String,
+        service: Option<String>,
+        tx_hashes: Vec<String>,
+        first_seen: TimestampWithTimeZone,
+        last_seen: TimestampWithTimeZone,
+        confidence: f64,
+        accepted: bool,
+        reason: Option<String>,
+        complete: bool,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -255,95 +300,109 @@ fn cluster_merges(
     >,
     ErrorReport,
 > {
-    let asked = wallet.map(|wallet| Wallet::parse_argument("wallet", Some(wallet), network)).transpose()?;
+    let wallet = wallet.map(|wallet| Wallet::parse_named("wallet", Some(wallet), network)).transpose()?;
     let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let mut request = Request::parse(Arguments { network, method, scope, max_size, options }, true)?;
-    let of = match &asked {
-        Some(wallet) => match request.scope.known(wallet)? {
+    let request = ClusterRequest::parse(ClusterArguments { network, method, scope, max_size, options }, true)?;
+    let wallet = match &wallet {
+        Some(wallet) => match request.scope.resolve(wallet)? {
             Some(wallet) => Some(wallet),
             None => return Ok(TableIterator::empty()),
         },
         None => None,
     };
-    let answer = request.answer(2)?;
-    let merges: Vec<MergeEvidence> = answer.merges_of(of).collect();
-    let first: HashMap<WalletId, WalletId> =
-        answer.found.iter().filter_map(|one| Some((answer.root(one.first)?, one.first))).collect();
-    let complete = answer.halted.is_none();
-    let rows = (0..merges.len()).step_by(ROWS).flat_map(move |start| {
-        let end = merges.len().min(start + ROWS);
-        let batch = merges.get(start..end).unwrap_or(&[]);
-        or_report(explain(&request, &answer, &first, of, batch, complete))
+    let explanation = MergeExplanation::new(request, wallet)?;
+    let rows = (0..explanation.merges.len()).step_by(MERGES_PER_BATCH).flat_map(move |start| {
+        let end = explanation.merges.len().min(start + MERGES_PER_BATCH);
+        let batch = explanation.merges.get(start..end).unwrap_or(&[]);
+        or_report(explanation.rows(batch)).into_iter().map(MergeRow::into_row)
     });
     Ok(TableIterator::new(rows))
 }
 
-type MergeRow = (
-    String,
-    String,
-    String,
-    String,
-    String,
-    Option<String>,
-    Vec<String>,
-    TimestampWithTimeZone,
-    TimestampWithTimeZone,
-    f64,
-    bool,
-    Option<String>,
-    bool,
-);
+/// Merges with the evidence for them.
+struct MergeExplanation {
+    request: ClusterRequest,
+    /// The wallet to whose cluster the answer is restricted.
+    wallet: Option<WalletId>,
+    answer: Clusters,
+    merges: Vec<MergeEvidence>,
+    /// First wallet of each cluster, by root.
+    first: HashMap<WalletId, WalletId>,
+}
 
-/// Merges in words, with the transactions behind them. With the wallet that is asked about, `cluster` is its cluster.
-fn explain(
-    request: &Request,
-    answer: &Clusters,
-    first: &HashMap<WalletId, WalletId>,
-    of: Option<WalletId>,
-    merges: &[MergeEvidence],
-    complete: bool,
-) -> Result<Vec<MergeRow>, SqlError> {
-    let graph = request.scope.ready.graph();
-    let (mut sought, mut counts) = (Vec::new(), Vec::new());
-    for merge in merges {
-        check_for_interrupts!();
-        let transfers = merge.transfers(&graph, &request.scope.filter, TRANSACTIONS)?;
-        counts.push(transfers.len());
-        for (from, transfer) in &transfers {
-            sought.push(Sought::sent(&graph, *from, transfer)?);
-        }
+impl MergeExplanation {
+    fn new(request: ClusterRequest, wallet: Option<WalletId>) -> Result<Self, SqlError> {
+        let answer = request.answer(2)?;
+        let merges: Vec<MergeEvidence> = answer.merges_of(wallet).collect();
+        let root = |cluster: &Cluster| Some((answer.root(cluster.first)?, cluster.first));
+        let first = answer.found.iter().filter_map(root).collect();
+        Ok(Self { request, wallet, answer, merges, first })
     }
-    let mut hashes = transfer_hashes(&request.scope.network, &sought)?.into_iter();
-    let address = |wallet: WalletId| -> Result<String, SqlError> { Ok(graph.address(wallet)?.to_owned()) };
-    let mut rows = Vec::with_capacity(merges.len());
-    for (merge, count) in merges.iter().zip(counts) {
-        let of_merge = hashes.by_ref().take(count).flatten();
+
+    fn rows(&self, merges: &[MergeEvidence]) -> Result<Vec<MergeRow>, SqlError> {
+        let scope = &self.request.scope;
+        let graph = scope.handle.graph();
+        let (mut keys, mut counts) = (Vec::new(), Vec::new());
+        for merge in merges {
+            check_for_interrupts!();
+            let transfers = merge.transfers(&graph, &scope.filter, TRANSACTIONS_PER_MERGE)?;
+            counts.push(transfers.len());
+            for (from, transfer) in &transfers {
+                keys.push(TransferKey::sent(&graph, *from, transfer)?);
+            }
+        }
+        let mut hashes = transfer_hashes(&scope.network, &keys)?.into_iter();
+        let mut rows = Vec::with_capacity(merges.len());
+        for (merge, count) in merges.iter().zip(counts) {
+            rows.push(self.row(merge, hashes.by_ref().take(count).flatten().collect())?);
+        }
+        Ok(rows)
+    }
+
+    fn row(&self, merge: &MergeEvidence, tx_hashes: Vec<String>) -> Result<MergeRow, SqlError> {
+        let graph = self.request.scope.handle.graph();
+        let address = |wallet: WalletId| -> Result<String, SqlError> { Ok(graph.address(wallet)?.to_owned()) };
         let (wallet, merged_with) = (address(merge.wallet)?, address(merge.merged_with)?);
-        let via = address(merge.via)?;
-        let service = merge.service.map(address).transpose()?;
+        let (via, service) = (address(merge.via)?, merge.service.map(address).transpose()?);
         let evidence = match &service {
             Some(service) => format!("{wallet} sent to {via}, a deposit address of service {service}"),
             None => format!("both first funded by {via}"),
         };
-        let inside = of.unwrap_or(merge.wallet);
-        let cluster = answer.root(inside).and_then(|root| first.get(&root).copied()).unwrap_or(inside);
-        rows.push((
-            address(cluster)?,
+        // A refused merge joins two clusters: report the one of the requested wallet.
+        let inside = self.wallet.unwrap_or(merge.wallet);
+        let cluster = self.answer.root(inside).and_then(|root| self.first.get(&root).copied()).unwrap_or(inside);
+        Ok(MergeRow {
+            cluster: address(cluster)?,
             wallet,
             merged_with,
             evidence,
             via,
             service,
-            of_merge.collect(),
-            time(merge.first)?,
-            time(merge.last)?,
-            merge.confidence,
-            merge.verdict.is_accepted(),
-            request.refusal(merge.verdict),
-            complete,
-        ));
+            tx_hashes,
+            first_seen: from_micros(merge.first)?,
+            last_seen: from_micros(merge.last)?,
+            confidence: merge.confidence,
+            accepted: merge.verdict.is_accepted(),
+            reason: self.request.refusal(merge.verdict),
+            complete: self.answer.halted.is_none(),
+        })
     }
-    Ok(rows)
+}
+
+sql_row! {
+    struct InheritedLabelRow {
+        wallet: String,
+        category: String,
+        kind: String,
+        severity: String,
+        label: String,
+        confidence: f64,
+        hops: i32,
+        from_wallet: String,
+        path: Vec<String>,
+        complete: bool,
+        reason: Option<String>,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -379,62 +438,59 @@ fn cluster_labels(
     >,
     ErrorReport,
 > {
-    let decay = share("decay", decay)?;
-    let min_confidence = share("min_confidence", min_confidence)?;
+    let decay = fraction("decay", decay)?;
+    let min_confidence = fraction("min_confidence", min_confidence)?;
     let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let mut request = Request::parse(Arguments { network, method, scope, max_size, options }, true)?;
-    let answer = request.answer(2)?;
-    let (known, labels) = labels_of(&request)?;
-    let reason = reason(answer.halted);
-    let graph = request.scope.ready.graph();
-    let memory = MemoryBudget::new(guc::graph_work_mem());
-    let mut watch = request.scope.deadline;
-    let inherited = inherit(&graph, &answer.merges, &known, decay, min_confidence, memory, &mut watch);
-    let mut rows = Vec::new();
-    for one in inherited.map_err(SqlError::from)? {
-        check_for_interrupts!();
-        let Some(label) = labels.get(one.label) else { continue };
-        rows.push((
-            graph.address(one.wallet).map_err(SqlError::from)?.to_owned(),
-            label.category.clone(),
-            label.kind.clone(),
-            label.severity.clone(),
-            label.label.clone(),
-            one.confidence,
-            // no longer than a cluster is large
-            one.path.len() as i32 - 1,
-            label.address.clone(),
-            request.addresses(&one.path).map_err(SqlError::from)?,
-            reason.is_none(),
-            reason.clone(),
-        ));
+    let request = ClusterRequest::parse(ClusterArguments { network, method, scope, max_size, options }, true)?;
+    let rows = request.inherited_labels(decay, min_confidence)?;
+    Ok(TableIterator::new(rows.into_iter().map(InheritedLabelRow::into_row)))
+}
+
+impl ClusterRequest {
+    fn inherited_labels(&self, decay: f64, min_confidence: f64) -> Result<Vec<InheritedLabelRow>, SqlError> {
+        let answer = self.answer(2)?;
+        let (sources, labels) = self.labels()?;
+        let reason = reason(answer.halted);
+        let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
+        let memory = MemoryBudget::new(guc::graph_work_mem());
+        let inherited = inherit(&graph, &answer.merges, &sources, decay, min_confidence, memory, &mut deadline)?;
+        let mut rows = Vec::new();
+        for inherited in inherited {
+            check_for_interrupts!();
+            let Some(label) = labels.get(inherited.label) else { continue };
+            rows.push(InheritedLabelRow {
+                wallet: graph.address(inherited.wallet)?.to_owned(),
+                category: label.category.clone(),
+                kind: label.kind.clone(),
+                severity: label.severity.clone(),
+                label: label.label.clone(),
+                confidence: inherited.confidence,
+                // A path is no longer than its cluster.
+                hops: inherited.path.len() as i32 - 1,
+                from_wallet: label.address.clone(),
+                path: self.addresses(&inherited.path)?,
+                complete: reason.is_none(),
+                reason: reason.clone(),
+            });
+        }
+        Ok(rows)
     }
-    Ok(TableIterator::new(rows))
-}
 
-/// What is known of wallets in the graph, categories numbered.
-fn labels_of(request: &Request) -> Result<(Vec<SourceLabel>, Vec<ClusterLabel>), SqlError> {
-    let graph = request.scope.ready.graph();
-    let network = &request.scope.network;
-    let (mut known, mut labels): (Vec<SourceLabel>, Vec<ClusterLabel>) = (Vec::new(), Vec::new());
-    read_labels(network, |label| {
-        let Some(wallet) = graph.wallet(network.name(), &label.address)? else { return Ok(()) };
-        // they come by category
-        let last = known.last().zip(labels.last());
-        let category = last.map_or(0, |(known, before)| known.category + u32::from(before.category != label.category));
-        known.push(SourceLabel { wallet, category, confidence: f64::from(label.confidence) / 1000.0 });
-        labels.push(label);
-        Ok(())
-    })?;
-    Ok((known, labels))
-}
-
-/// A share of what there is: more than nothing, up to all.
-fn share(name: &str, value: Option<f64>) -> Result<f64, SqlError> {
-    let value = value.ok_or_else(|| SqlError::null_argument(name))?;
-    if value > 0.0 && value <= 1.0 {
-        Ok(value)
-    } else {
-        Err(SqlError::argument(format!("{name} must be more than 0 and at most 1, not {value}")))
+    /// Reads the labels of wallets in the graph, with their categories numbered.
+    fn labels(&self) -> Result<(Vec<SourceLabel>, Vec<ClusterLabel>), SqlError> {
+        let graph = self.scope.handle.graph();
+        let network = &self.scope.network;
+        let (mut sources, mut labels): (Vec<SourceLabel>, Vec<ClusterLabel>) = (Vec::new(), Vec::new());
+        read_labels(network, |label| {
+            let Some(wallet) = graph.wallet(network.name(), &label.address)? else { return Ok(()) };
+            // Labels arrive in the order of categories.
+            let last = sources.last().zip(labels.last());
+            let category =
+                last.map_or(0, |(last, before)| last.category + u32::from(before.category != label.category));
+            sources.push(SourceLabel { wallet, category, confidence: f64::from(label.confidence) / 1000.0 });
+            labels.push(label);
+            Ok(())
+        })?;
+        Ok((sources, labels))
     }
 }

@@ -1,17 +1,35 @@
-//! Who is reached from a wallet, and how many.
+//! Wallets that a wallet reaches, and their number by depth.
 
-use arx_core::graph::{Connection, U256, connections, reach};
+use arx_core::graph::{Connections, U256, connections, reach};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::question::{Arguments, Question, Scope, ScopeArguments, or_report, reason, time};
-use crate::convert::Wallet;
-use crate::error::SqlError;
+use super::request::{NO_TRANSACTION, ScopeArguments, Traversal, TraversalArguments, notice_if_stopped, reason};
+use crate::api::row::sql_row;
+use crate::arguments::{Wallet, optional_limit, required};
+use crate::error::{SqlError, or_report};
 use crate::numeric::SqlNumeric;
+use crate::time::from_micros;
 
 /// Rows made at a time.
-const ROWS: usize = 1_000;
+const ROWS_PER_BATCH: usize = 1_000;
+
+sql_row! {
+    struct ConnectionRow {
+        source: String,
+        target: String,
+        connection_strength: i64,
+        depth: i32,
+        strength_rank: i64,
+        total_value: Option<SqlNumeric>,
+        first_seen: TimestampWithTimeZone,
+        last_seen: TimestampWithTimeZone,
+        predecessor: String,
+        complete: bool,
+        reason: Option<String>,
+    }
+}
 
 #[pg_extern(stable, parallel_restricted)]
 #[allow(clippy::type_complexity, clippy::too_many_arguments)]
@@ -49,53 +67,70 @@ fn wallet_connections(
     ErrorReport,
 > {
     let wallet = Wallet::parse(address, network)?;
-    let top = match top {
-        Some(top) => Some(
-            usize::try_from(top)
-                .ok()
-                .filter(|top| *top >= 1)
-                .ok_or_else(|| SqlError::argument(format!("top must be at least 1, not {top}")))?,
-        ),
-        None => None,
-    };
+    let top = optional_limit("top", top)?;
     let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
-    let arguments = Arguments { scope, max_depth, direction, min_strength, max_nodes };
-    let mut question = Question::parse(wallet.network.clone(), arguments)?;
-    let (found, halted) = match question.scope.known(&wallet)? {
-        Some(source) => {
-            let Question { scope: Scope { ready, filter, deadline, .. }, direction, limits } = &mut question;
-            let answer = connections(&ready.graph(), source, *direction, filter, top, limits, deadline);
-            let answer = answer.map_err(SqlError::from)?;
-            (answer.found, answer.halted)
-        }
-        None => (Vec::new(), None),
-    };
-    if let Some(halt) = halted.filter(|_| found.is_empty()) {
-        notice!("the search stopped early: {}", halt.name());
-    }
-    let (source, reason) = (wallet.address.into_string(), reason(halted));
-    let rows = (0..found.len()).step_by(ROWS).flat_map(move |start| {
-        let graph = question.scope.ready.graph();
-        let end = found.len().min(start + ROWS);
-        let row = |one: &Connection| -> Result<_, SqlError> {
-            Ok((
-                source.clone(),
-                graph.address(one.wallet)?.to_owned(),
-                // counts of rows and depths up to 32
-                one.transfers.cast_signed(),
-                one.depth.cast_signed(),
-                one.rank,
-                question.scope.value(one.value),
-                time(one.first)?,
-                time(one.last)?,
-                graph.address(one.predecessor)?.to_owned(),
-                reason.is_none(),
-                reason.clone(),
-            ))
-        };
-        or_report(found[start..end].iter().map(row).collect::<Result<Vec<_>, _>>())
+    let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
+    let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
+    let answer = traversal.connections(&wallet, top)?;
+    let source = wallet.address.into_string();
+    let rows = (0..answer.found.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
+        let end = answer.found.len().min(start + ROWS_PER_BATCH);
+        or_report(traversal.connection_rows(&source, &answer, start..end)).into_iter().map(ConnectionRow::into_row)
     });
     Ok(TableIterator::new(rows))
+}
+
+impl Traversal {
+    fn connections(&self, wallet: &Wallet, top: Option<u64>) -> Result<Connections, SqlError> {
+        let Some(source) = self.scope.resolve(wallet)? else {
+            return Ok(Connections { found: Vec::new(), halted: None });
+        };
+        let top = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
+        let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
+        let filter = &self.scope.filter;
+        let answer = connections(&graph, source, self.direction, filter, top, &self.limits, &mut deadline)?;
+        notice_if_stopped(answer.halted, answer.found.is_empty());
+        Ok(answer)
+    }
+
+    fn connection_rows(
+        &self,
+        source: &str,
+        answer: &Connections,
+        range: std::ops::Range<usize>,
+    ) -> Result<Vec<ConnectionRow>, SqlError> {
+        let graph = self.scope.handle.graph();
+        let reason = reason(answer.halted);
+        let mut rows = Vec::with_capacity(range.len());
+        for connection in answer.found.get(range).unwrap_or_default() {
+            rows.push(ConnectionRow {
+                source: source.to_owned(),
+                target: graph.address(connection.wallet)?.to_owned(),
+                // Counts of rows, and depths up to 32.
+                connection_strength: connection.transfers.cast_signed(),
+                depth: connection.depth.cast_signed(),
+                strength_rank: connection.rank,
+                total_value: self.scope.value(connection.value),
+                first_seen: from_micros(connection.first)?,
+                last_seen: from_micros(connection.last)?,
+                predecessor: graph.address(connection.predecessor)?.to_owned(),
+                complete: reason.is_none(),
+                reason: reason.clone(),
+            });
+        }
+        Ok(rows)
+    }
+}
+
+sql_row! {
+    struct ReachRow {
+        depth: i32,
+        wallets: i64,
+        transfers: Option<i64>,
+        total_value: Option<SqlNumeric>,
+        complete: bool,
+        reason: Option<String>,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -130,29 +165,37 @@ fn wallet_reach(
 > {
     let wallet = Wallet::parse(address, network)?;
     let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
-    let arguments = Arguments { scope, max_depth, direction, min_strength, max_nodes };
-    let totals = totals.ok_or_else(|| SqlError::null_argument("totals"))?;
-    let mut question = Question::parse(wallet.network.clone(), arguments)?;
-    let Some(source) = question.scope.known(&wallet)? else {
-        let zero = totals.then_some(0);
-        let nothing = (
-            0,
-            0,
-            zero,
-            zero.and_then(|_| question.scope.value(U256::ZERO)),
-            true,
-            Some("wallet has no transaction".to_owned()),
-        );
-        return Ok(TableIterator::once(nothing));
-    };
-    let answer = {
-        let Question { scope: Scope { ready, filter, deadline, .. }, direction, limits } = &mut question;
-        reach(&ready.graph(), source, *direction, filter, totals, limits, deadline).map_err(SqlError::from)?
-    };
-    let reason = reason(answer.halted);
-    Ok(TableIterator::new(answer.levels.into_iter().map(move |level| {
-        let transfers = totals.then_some(level.transfers.cast_signed());
-        let value = transfers.and_then(|_| question.scope.value(level.value));
-        (level.depth.cast_signed(), level.wallets.cast_signed(), transfers, value, reason.is_none(), reason.clone())
-    })))
+    let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
+    let totals = required("totals", totals)?;
+    let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
+    Ok(TableIterator::new(traversal.reach(&wallet, totals)?.into_iter().map(ReachRow::into_row)))
+}
+
+impl Traversal {
+    fn reach(&self, wallet: &Wallet, totals: bool) -> Result<Vec<ReachRow>, SqlError> {
+        let value = |value: U256| if totals { self.scope.value(value) } else { None };
+        let Some(source) = self.scope.resolve(wallet)? else {
+            return Ok(vec![ReachRow {
+                depth: 0,
+                wallets: 0,
+                transfers: totals.then_some(0),
+                total_value: value(U256::ZERO),
+                complete: true,
+                reason: Some(NO_TRANSACTION.to_owned()),
+            }]);
+        };
+        let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
+        let filter = &self.scope.filter;
+        let answer = reach(&graph, source, self.direction, filter, totals, &self.limits, &mut deadline)?;
+        let reason = reason(answer.halted);
+        let rows = answer.levels.into_iter().map(|level| ReachRow {
+            depth: level.depth.cast_signed(),
+            wallets: level.wallets.cast_signed(),
+            transfers: totals.then_some(level.transfers.cast_signed()),
+            total_value: value(level.value),
+            complete: reason.is_none(),
+            reason: reason.clone(),
+        });
+        Ok(rows.collect())
+    }
 }

@@ -9,13 +9,13 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::labels::{LabelCache, LabelledSearchError};
-use super::question::{Scope, ScopeArguments, at_least_one, parse_direction};
+use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
 use crate::api::row::sql_row;
-use crate::convert::Wallet;
+use crate::arguments::{Wallet, direction, optional_limit, required};
 use crate::error::SqlError;
 use crate::guc;
 use crate::numeric::SqlNumeric;
-use crate::spi::{Sought, transfer_hashes};
+use crate::spi::{TransferKey, transfer_hashes};
 
 sql_row! {
     #[derive(Default)]
@@ -81,40 +81,44 @@ fn wallet_exposure(
 }
 
 /// Arguments that exposure and screening share, as given.
-pub struct ExposureLimits<'a> {
-    pub direction: Option<&'a str>,
-    pub max_hops: Option<i32>,
-    pub max_fan_out: Option<i64>,
+pub(crate) struct ExposureLimits<'a> {
+    pub(crate) direction: Option<&'a str>,
+    pub(crate) max_hops: Option<i32>,
+    pub(crate) max_fan_out: Option<i64>,
 }
 
 /// A request for the exposure of one wallet or many.
-pub struct ExposureRequest {
-    pub scope: Scope,
+pub(crate) struct ExposureRequest {
+    pub(crate) scope: Scope,
     direction: Direction,
-    pub max_hops: u32,
+    pub(crate) max_hops: u32,
     max_fan_out: Option<u64>,
 }
 
 impl ExposureRequest {
-    pub fn parse(network: Network, limits: ExposureLimits<'_>, scope: ScopeArguments<'_>) -> Result<Self, SqlError> {
-        let required = SqlError::null_argument;
-        let direction = parse_direction(limits.direction.ok_or_else(|| required("direction"))?)?;
-        let max_hops = limits.max_hops.ok_or_else(|| required("max_hops"))?;
+    pub(crate) fn parse(
+        network: Network,
+        limits: ExposureLimits<'_>,
+        scope: ScopeArguments<'_>,
+    ) -> Result<Self, SqlError> {
+        let direction = direction(limits.direction)?;
+        let max_hops = required("max_hops", limits.max_hops)?;
         let most = MAX_HOPS.cast_signed();
         if !(1..=most).contains(&max_hops) {
             return Err(SqlError::argument(format!("max_hops must be between 1 and {most}, not {max_hops}")));
         }
-        let max_fan_out = limits.max_fan_out.map(|most| at_least_one("max_fan_out", most)).transpose()?;
+        let max_fan_out = optional_limit("max_fan_out", limits.max_fan_out)?;
         let scope = Scope::parse(network, scope)?;
         if !scope.filter.assets.is_single() {
-            return Err(SqlError::argument("exposure is that of one asset: values of several cannot be added up")
-                .hint("asset is native, the native coin's name, or the address of a token."));
+            return Err(SqlError::argument("exposure requires a single asset")
+                .detail("Values of several assets cannot be added up.")
+                .hint("Specify native, the name of the native coin, or the address of a token."));
         }
         Ok(Self { scope, direction, max_hops: max_hops.unsigned_abs(), max_fan_out })
     }
 
     /// Returns the requested directions with their names in SQL.
-    pub fn flows(&self) -> Vec<(&'static str, Flow)> {
+    pub(crate) fn flows(&self) -> Vec<(&'static str, Flow)> {
         let (received, sent) = (("in", Flow::Backward), ("out", Flow::Forward));
         match self.direction {
             Direction::In => vec![received],
@@ -123,7 +127,7 @@ impl ExposureRequest {
         }
     }
 
-    pub fn terms(&self, flow: Flow, max_hops: u32, explained: bool) -> ExposureTerms {
+    pub(crate) fn terms(&self, flow: Flow, max_hops: u32, explained: bool) -> ExposureTerms {
         let filter = self.scope.filter;
         ExposureTerms {
             flow,
@@ -137,9 +141,9 @@ impl ExposureRequest {
         }
     }
 
-    fn statements(mut self, wallet: &Wallet) -> Result<Vec<ExposureRow>, SqlError> {
-        let Some(id) = self.scope.known(wallet)? else {
-            let reason = Some("wallet has no transaction".to_owned());
+    fn statements(&self, wallet: &Wallet) -> Result<Vec<ExposureRow>, SqlError> {
+        let Some(id) = self.scope.resolve(wallet)? else {
+            let reason = Some(NO_TRANSACTION.to_owned());
             return Ok(vec![ExposureRow { complete: true, reason, ..ExposureRow::default() }]);
         };
         let mut labels = LabelCache::new(&wallet.network, true);
@@ -147,7 +151,7 @@ impl ExposureRequest {
         for (direction, flow) in self.flows() {
             let (exposed, reason) = self.exposure(id, flow, &mut labels)?;
             let label_of = |wallet| labels.of(wallet).map(|label| label.party());
-            let order = |wallet| self.scope.ready.graph().order(wallet);
+            let order = |wallet| self.scope.handle.graph().order(wallet);
             let statement = Statement::new(&exposed, flow, reason.is_some(), label_of, order);
             for line in &statement.lines {
                 rows.push(self.row(direction, line, &labels, reason.clone())?);
@@ -158,7 +162,7 @@ impl ExposureRequest {
 
     /// Computes an exposure with paths, over as many of the requested hops as memory allows.
     fn exposure(
-        &mut self,
+        &self,
         wallet: WalletId,
         flow: Flow,
         labels: &mut LabelCache,
@@ -166,8 +170,8 @@ impl ExposureRequest {
         let mut hops = self.max_hops;
         loop {
             let terms = self.terms(flow, hops, true);
-            let Scope { ready, deadline, .. } = &mut self.scope;
-            match exposures(&ready.graph(), &[wallet], &terms, labels, deadline) {
+            let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
+            match exposures(&graph, &[wallet], &terms, labels, &mut deadline) {
                 Ok(mut answer) => {
                     let fewer = (hops < self.max_hops).then(|| fewer_hops(hops));
                     let reason = answer.halted.map(|halt| halt.name().to_owned()).or(fewer);
@@ -187,7 +191,7 @@ impl ExposureRequest {
         labels: &LabelCache,
         reason: Option<String>,
     ) -> Result<ExposureRow, SqlError> {
-        let graph = self.scope.ready.graph();
+        let graph = self.scope.handle.graph();
         let (path, tx_hashes) = self.path(line.path)?.unzip();
         let label = line.counterparty.and_then(|wallet| labels.of(wallet)).map(|label| label.label.clone());
         Ok(ExposureRow {
@@ -215,11 +219,11 @@ impl ExposureRequest {
         if transfers.is_empty() {
             return Ok(None);
         }
-        let graph = self.scope.ready.graph();
+        let graph = self.scope.handle.graph();
         let mut keys = Vec::with_capacity(transfers.len());
         for number in transfers {
             let transfer = graph.transfer(*number)?;
-            keys.push(Sought::sent(&graph, graph.sender(*number)?, &transfer)?);
+            keys.push(TransferKey::sent(&graph, graph.sender(*number)?, &transfer)?);
         }
         let hashes = transfer_hashes(&self.scope.network, &keys)?;
         let mut addresses: Vec<String> = keys.iter().map(|key| key.from.clone()).collect();
@@ -229,6 +233,6 @@ impl ExposureRequest {
 }
 
 /// Returns the reason of a result for which memory did not suffice.
-pub fn fewer_hops(hops: u32) -> String {
+pub(crate) fn fewer_hops(hops: u32) -> String {
     format!("graph_work_mem used up beyond max_hops {hops}")
 }

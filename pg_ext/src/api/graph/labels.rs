@@ -13,7 +13,7 @@ use crate::error::SqlError;
 use crate::spi::{WalletLabel, labels_of, labels_that_stop};
 
 /// Labels by wallet, read when a search first meets the wallet.
-pub struct LabelCache {
+pub(crate) struct LabelCache {
     network: Network,
     stops_at_services: bool,
     /// A bit for each wallet whose label has been read.
@@ -22,12 +22,12 @@ pub struct LabelCache {
 }
 
 impl LabelCache {
-    pub fn new(network: &Network, stops_at_services: bool) -> Self {
+    pub(crate) fn new(network: &Network, stops_at_services: bool) -> Self {
         Self { network: network.clone(), stops_at_services, read: Vec::new(), labels: HashMap::new() }
     }
 
     /// Reads the labels of those wallets whose labels have not been read.
-    pub fn look_up(&mut self, graph: &Graph<'_>, wallets: &[WalletId]) -> Result<(), SqlError> {
+    pub(crate) fn look_up(&mut self, graph: &Graph<'_>, wallets: &[WalletId]) -> Result<(), SqlError> {
         self.read.resize((graph.wallets() as usize).div_ceil(64), 0);
         let mut new = Vec::new();
         for wallet in wallets {
@@ -48,7 +48,7 @@ impl LabelCache {
         })
     }
 
-    pub fn of(&self, wallet: WalletId) -> Option<&WalletLabel> {
+    pub(crate) fn of(&self, wallet: WalletId) -> Option<&WalletLabel> {
         self.labels.get(&wallet)
     }
 }
@@ -67,7 +67,7 @@ impl Stops for LabelCache {
 }
 
 /// An error of a search that reads labels on its way.
-pub enum LabelledSearchError {
+pub(crate) enum LabelledSearchError {
     Search(SearchError),
     Sql(SqlError),
 }
@@ -108,14 +108,14 @@ impl Marks for LabelCache {
 }
 
 /// All labels of a network at which tracing stops, for searches that meet many wallets.
-pub struct StopLabels {
+pub(crate) struct StopLabels {
     /// Categories by mark.
-    pub categories: Vec<Category>,
+    pub(crate) categories: Vec<Category>,
     by_wallet: HashMap<WalletId, u32>,
 }
 
 impl StopLabels {
-    pub fn load(graph: &Graph<'_>, network: &Network) -> Result<Self, SqlError> {
+    pub(crate) fn load(graph: &Graph<'_>, network: &Network) -> Result<Self, SqlError> {
         let (mut categories, mut by_wallet) = (Vec::<Category>::new(), HashMap::new());
         labels_that_stop(network, |address, label| {
             let Some(wallet) = graph.wallet(network.name(), address)? else { return Ok(()) };

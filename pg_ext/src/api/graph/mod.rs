@@ -1,4 +1,4 @@
-//! The transaction graph: who is connected with whom, and the upkeep of the files behind the answers.
+//! The transaction graph: questions about wallets, and the upkeep of its files.
 
 mod centrality;
 mod clusters;
@@ -8,7 +8,7 @@ mod labels;
 mod paths;
 mod patterns;
 mod picture;
-pub(super) mod question;
+mod request;
 mod screening;
 mod trace;
 mod upkeep;

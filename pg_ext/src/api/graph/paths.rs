@@ -1,19 +1,40 @@
-//! How one wallet leads to another.
+//! Shortest paths between two wallets.
 
-use arx_core::graph::{Damaged, Path, Step, Weight, shortest_paths};
+use arx_core::graph::{Damaged, Path, Paths, Step, Weight, shortest_paths};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::question::{Arguments, Question, Scope, ScopeArguments, reason, time};
-use crate::convert::Wallet;
+use super::request::{NO_TRANSACTION, ScopeArguments, Traversal, TraversalArguments, reason};
+use crate::api::row::sql_row;
+use crate::arguments::{Wallet, required};
 use crate::error::SqlError;
-use crate::graph_store::now_micros;
 use crate::numeric::SqlNumeric;
 use crate::spi::{StepTimes, step_transactions};
+use crate::time::{from_micros, now_micros};
 
 /// Transactions named for a step.
-const TRANSACTIONS: usize = 10;
+const TRANSACTIONS_PER_STEP: usize = 10;
+
+sql_row! {
+    #[derive(Default)]
+    struct PathRow {
+        path: Option<i32>,
+        step: Option<i32>,
+        from_address: Option<String>,
+        to_address: Option<String>,
+        transfers: Option<i64>,
+        total_value: Option<SqlNumeric>,
+        first_seen: Option<TimestampWithTimeZone>,
+        last_seen: Option<TimestampWithTimeZone>,
+        tx_hashes: Option<Vec<String>>,
+        step_cost: Option<f64>,
+        path_cost: Option<f64>,
+        hops: Option<i32>,
+        complete: bool,
+        reason: Option<String>,
+    }
+}
 
 #[pg_extern(stable, parallel_restricted)]
 #[allow(clippy::type_complexity, clippy::too_many_arguments)]
@@ -55,96 +76,134 @@ fn shortest_path(
     >,
     ErrorReport,
 > {
-    let source = Wallet::parse_argument("source", source, network)?;
-    let target = Wallet::parse_argument("target", target, network)?;
-    let k = k.ok_or_else(|| SqlError::null_argument("k"))?;
-    let now = until.map_or_else(now_micros, TimestampWithTimeZone::into_inner);
-    let weight = parse_weight(weight.ok_or_else(|| SqlError::null_argument("weight"))?, now)?;
+    let source = Wallet::parse_named("source", source, network)?;
+    let target = Wallet::parse_named("target", target, network)?;
+    let k = required("k", k)?;
+    let weight = parse_weight(weight, until)?;
     let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
-    let arguments = Arguments { scope, max_depth, direction, min_strength, max_nodes };
-    let mut question = Question::parse(source.network.clone(), arguments)?;
-    let nothing = |complete, reason: String| {
-        let row = (None, None, None, None, None, None, None, None, None, None, None, None, complete, Some(reason));
-        Ok(TableIterator::once(row))
-    };
-    let (Some(from), Some(to)) = (question.scope.known(&source)?, question.scope.known(&target)?) else {
-        return nothing(true, "wallet has no transaction".to_owned());
-    };
-    let answer = {
-        let Question { scope: Scope { ready, filter, deadline, .. }, direction, limits } = &mut question;
-        let graph = ready.graph();
-        shortest_paths(&graph, from, to, *direction, filter, weight, k, limits, deadline).map_err(SqlError::from)?
-    };
-    let reason = reason(answer.halted);
-    if answer.found.is_empty() {
-        let depth = question.limits.max_depth;
-        let complete = reason.is_none();
-        return nothing(complete, reason.unwrap_or_else(|| format!("not connected within {depth} hops")));
-    }
-    let hashes = transactions(&question, &answer.found)?;
-    let mut rows = Vec::new();
-    let graph = question.scope.ready.graph();
-    let mut hashes = hashes.into_iter();
-    for (number, path) in (1_i32..).zip(&answer.found) {
-        let hops = path.steps.len() as i32;
-        if path.steps.is_empty() {
-            // from a wallet to itself
-            let own = Some(source.address.as_str().to_owned());
-            let (number, nowhere) = (Some(number), Some(0));
-            let (cost, hops) = (Some(path.cost), nowhere);
-            rows.push((number, nowhere, own.clone(), own, None, None, None, None, None, None, cost, hops, true, None));
-        }
-        for (place, step) in (1_i32..).zip(&path.steps) {
-            rows.push((
-                Some(number),
-                Some(place),
-                Some(graph.address(step.from).map_err(SqlError::from)?.to_owned()),
-                Some(graph.address(step.to).map_err(SqlError::from)?.to_owned()),
-                Some(step.transfers.cast_signed()),
-                question.scope.value(step.value),
-                Some(time(step.first)?),
-                Some(time(step.last)?),
-                hashes.next(),
-                Some(step.cost),
-                Some(path.cost),
-                Some(hops),
-                reason.is_none(),
-                reason.clone(),
-            ));
-        }
-    }
-    Ok(TableIterator::new(rows))
+    let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
+    let traversal = Traversal::parse(source.network.clone(), arguments)?;
+    let rows = PathRequest { traversal, source, target, weight, k }.rows()?;
+    Ok(TableIterator::new(rows.into_iter().map(PathRow::into_row)))
 }
 
-fn parse_weight(name: &str, now: i64) -> Result<Weight, SqlError> {
+/// Recency counts back from `until`, or from the current time.
+fn parse_weight(name: Option<&str>, until: Option<TimestampWithTimeZone>) -> Result<Weight, SqlError> {
+    let name = required("weight", name)?;
     match name.to_ascii_lowercase().as_str() {
         "hops" => Ok(Weight::Hops),
         "value" => Ok(Weight::Value),
-        "recency" => Ok(Weight::Recency { now }),
+        "recency" => Ok(Weight::Recency { now: until.map_or_else(now_micros, TimestampWithTimeZone::into_inner) }),
         _ => Err(SqlError::argument(format!("weight must be hops, value or recency, not \"{name}\""))),
     }
 }
 
-/// Of every step of every path, the hashes of its latest transactions.
-fn transactions(question: &Question, paths: &[Path]) -> Result<Vec<Vec<String>>, SqlError> {
-    let steps: Vec<&Step> = paths.iter().flat_map(|path| &path.steps).collect();
-    let graph = question.scope.ready.graph();
-    let mut asked = Vec::with_capacity(steps.len());
-    for step in &steps {
-        let mut times = Vec::new();
-        graph.transfers_between(step.from, step.to, &question.scope.filter, |transfer| -> Result<(), Damaged> {
-            times.push(transfer.time);
-            Ok(())
-        })?;
-        // the latest, each time once: what happened at one time is found together
-        times.dedup();
-        let latest = times.len().saturating_sub(TRANSACTIONS);
-        let (from, to) = (graph.address(step.from)?.to_owned(), graph.address(step.to)?.to_owned());
-        asked.push(StepTimes { from, to, times: times.split_off(latest) });
+struct PathRequest {
+    traversal: Traversal,
+    source: Wallet,
+    target: Wallet,
+    weight: Weight,
+    /// Number of paths.
+    k: i32,
+}
+
+impl PathRequest {
+    fn rows(&self) -> Result<Vec<PathRow>, SqlError> {
+        let Traversal { scope, direction, limits } = &self.traversal;
+        let no_path =
+            |complete, reason: String| Ok(vec![PathRow { complete, reason: Some(reason), ..PathRow::default() }]);
+        let (Some(from), Some(to)) = (scope.resolve(&self.source)?, scope.resolve(&self.target)?) else {
+            return no_path(true, NO_TRANSACTION.to_owned());
+        };
+        let (graph, mut deadline) = (scope.handle.graph(), scope.deadline);
+        let (filter, weight) = (&scope.filter, self.weight);
+        let answer = shortest_paths(&graph, from, to, *direction, filter, weight, self.k, limits, &mut deadline)?;
+        if answer.found.is_empty() {
+            return match reason(answer.halted) {
+                Some(reason) => no_path(false, reason),
+                None => no_path(true, format!("not connected within {} hops", limits.max_depth)),
+            };
+        }
+        self.path_rows(&answer)
     }
-    let mut hashes = step_transactions(&question.scope.network, &asked, &question.scope.sources())?;
-    for of_step in &mut hashes {
-        of_step.truncate(TRANSACTIONS);
+
+    fn path_rows(&self, answer: &Paths) -> Result<Vec<PathRow>, SqlError> {
+        let mut hashes = self.transactions(&answer.found)?.into_iter();
+        let reason = reason(answer.halted);
+        let mut rows = Vec::new();
+        for (number, path) in (1..).zip(&answer.found) {
+            if path.steps.is_empty() {
+                rows.push(self.path_to_itself(number, path));
+            }
+            for (index, step) in (1..).zip(&path.steps) {
+                rows.push(PathRow {
+                    path: Some(number),
+                    step: Some(index),
+                    tx_hashes: hashes.next(),
+                    path_cost: Some(path.cost),
+                    // A path has at most 32 hops.
+                    hops: Some(path.steps.len() as i32),
+                    complete: reason.is_none(),
+                    reason: reason.clone(),
+                    ..self.step_row(step)?
+                });
+            }
+        }
+        Ok(rows)
     }
-    Ok(hashes)
+
+    /// The row of a path from a wallet to itself.
+    fn path_to_itself(&self, number: i32, path: &Path) -> PathRow {
+        let address = Some(self.source.address.as_str().to_owned());
+        PathRow {
+            path: Some(number),
+            step: Some(0),
+            from_address: address.clone(),
+            to_address: address,
+            path_cost: Some(path.cost),
+            hops: Some(0),
+            complete: true,
+            ..PathRow::default()
+        }
+    }
+
+    /// The columns that describe one step.
+    fn step_row(&self, step: &Step) -> Result<PathRow, SqlError> {
+        let scope = &self.traversal.scope;
+        let graph = scope.handle.graph();
+        Ok(PathRow {
+            from_address: Some(graph.address(step.from)?.to_owned()),
+            to_address: Some(graph.address(step.to)?.to_owned()),
+            transfers: Some(step.transfers.cast_signed()),
+            total_value: scope.value(step.value),
+            first_seen: Some(from_micros(step.first)?),
+            last_seen: Some(from_micros(step.last)?),
+            step_cost: Some(step.cost),
+            ..PathRow::default()
+        })
+    }
+
+    /// Returns the hashes of the latest transactions of every step of every path.
+    fn transactions(&self, paths: &[Path]) -> Result<Vec<Vec<String>>, SqlError> {
+        let scope = &self.traversal.scope;
+        let graph = scope.handle.graph();
+        let mut steps = Vec::new();
+        for step in paths.iter().flat_map(|path| &path.steps) {
+            let mut times = Vec::new();
+            graph.transfers_between(step.from, step.to, &scope.filter, |transfer| -> Result<(), Damaged> {
+                times.push(transfer.time);
+                Ok(())
+            })?;
+            // Transfers of one time are looked up together.
+            times.dedup();
+            let latest = times.len().saturating_sub(TRANSACTIONS_PER_STEP);
+            let (from, to) = (graph.address(step.from)?.to_owned(), graph.address(step.to)?.to_owned());
+            steps.push(StepTimes { from, to, times: times.split_off(latest) });
+        }
+        let mut hashes = step_transactions(&scope.network, &steps, &scope.sources())?;
+        for of_step in &mut hashes {
+            of_step.truncate(TRANSACTIONS_PER_STEP);
+        }
+        Ok(hashes)
+    }
 }

@@ -1,15 +1,15 @@
-//! A wallet's neighbourhood as a drawing.
+//! Neighbourhood of a wallet as a drawing in the DOT language.
 
 use std::collections::HashMap;
 
-use arx_core::graph::dot::{Description, Unit, render};
-use arx_core::graph::{WalletId, neighbourhood};
+use arx_core::graph::dot::{Unit, render};
+use arx_core::graph::neighbourhood;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::question::{Arguments, Question, Scope, ScopeArguments};
-use crate::convert::Wallet;
+use super::request::{NO_TRANSACTION, ScopeArguments, Traversal, TraversalArguments};
+use crate::arguments::{Wallet, at_least_one};
 use crate::error::SqlError;
 use crate::spi::describe_wallets;
 
@@ -31,35 +31,34 @@ fn wallet_graph_dot(
     max_time: default!(Option<Interval>, "NULL"),
 ) -> Result<String, ErrorReport> {
     let wallet = Wallet::parse(address, network)?;
-    let fold_above = fold_above.ok_or_else(|| SqlError::null_argument("fold_above"))?;
-    let fold_above = usize::try_from(fold_above)
-        .ok()
-        .filter(|most| *most >= 1)
-        .ok_or_else(|| SqlError::argument(format!("fold_above must be at least 1, not {fold_above}")))?;
+    let fold_above = at_least_one("fold_above", fold_above)?;
     let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
-    let arguments = Arguments { scope, max_depth, direction, min_strength, max_nodes };
-    let mut question = Question::parse(wallet.network.clone(), arguments)?;
-    let Some(source) = question.scope.known(&wallet)? else {
-        return Ok("// wallet has no transaction\ndigraph arx {\n}\n".to_owned());
-    };
-    let found = {
-        let Question { scope: Scope { ready, filter, deadline, .. }, direction, limits } = &mut question;
-        let graph = ready.graph();
-        neighbourhood(&graph, source, *direction, filter, fold_above, limits, deadline).map_err(SqlError::from)?
-    };
-    let graph = question.scope.ready.graph();
-    let mut addresses = Vec::with_capacity(found.wallets.len());
-    for shown in &found.wallets {
-        addresses.push(graph.address(shown.wallet).map_err(SqlError::from)?.to_owned());
+    let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
+    let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
+    Ok(traversal.draw(&wallet, fold_above)?)
+}
+
+impl Traversal {
+    fn draw(&self, wallet: &Wallet, fold_above: u64) -> Result<String, SqlError> {
+        let Some(source) = self.scope.resolve(wallet)? else {
+            return Ok(format!("// {NO_TRANSACTION}\ndigraph arx {{\n}}\n"));
+        };
+        let fold_above = usize::try_from(fold_above).unwrap_or(usize::MAX);
+        let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
+        let filter = &self.scope.filter;
+        let shown = neighbourhood(&graph, source, self.direction, filter, fold_above, &self.limits, &mut deadline)?;
+        let mut addresses = Vec::with_capacity(shown.wallets.len());
+        for wallet in &shown.wallets {
+            addresses.push(graph.address(wallet.wallet)?.to_owned());
+        }
+        let wallets = shown.wallets.iter().map(|shown| shown.wallet);
+        let descriptions: HashMap<_, _> = wallets.zip(describe_wallets(&wallet.network, &addresses)?).collect();
+        let describe = |wallet| {
+            check_for_interrupts!();
+            descriptions.get(&wallet).cloned().unwrap_or_default()
+        };
+        let unit = self.scope.unit()?;
+        let unit = unit.as_ref().map(|(name, decimals)| Unit { name, decimals: *decimals });
+        Ok(render(&shown, describe, unit))
     }
-    let descriptions = describe_wallets(&wallet.network, &addresses)?;
-    let numbers = found.wallets.iter().map(|shown| shown.wallet);
-    let known: HashMap<WalletId, Description> = numbers.zip(descriptions).collect();
-    let describe = |wallet| {
-        check_for_interrupts!();
-        known.get(&wallet).cloned().unwrap_or_default()
-    };
-    let unit = question.scope.unit()?;
-    let unit = unit.as_ref().map(|(name, decimals)| Unit { name, decimals: *decimals });
-    Ok(render(&found, describe, unit))
 }

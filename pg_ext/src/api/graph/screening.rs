@@ -11,11 +11,11 @@ use pgrx::prelude::*;
 
 use super::exposure::{ExposureLimits, ExposureRequest, fewer_hops};
 use super::labels::{LabelledSearchError, StopLabels};
-use super::question::{Scope, ScopeArguments, or_report};
+use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
 use crate::api::row::sql_row;
-use crate::error::SqlError;
+use crate::arguments::{registered_network, required};
+use crate::error::{SqlError, or_report};
 use crate::numeric::SqlNumeric;
-use crate::spi::registered_network;
 
 sql_row! {
     struct ScreeningRow {
@@ -82,8 +82,8 @@ fn screen_wallets(
     >,
     ErrorReport,
 > {
-    let addresses = addresses.ok_or_else(|| SqlError::null_argument("addresses"))?;
-    let network = registered_network(network.ok_or_else(|| SqlError::null_argument("network"))?)?;
+    let addresses = required("addresses", addresses)?;
+    let network = registered_network(network)?;
     let limits = ExposureLimits { direction, max_hops, max_fan_out };
     let scope = ScopeArguments { asset, since, until, min_value: None, include_failed: Some(false), max_time };
     let request = ExposureRequest::parse(network, limits, scope)?;
@@ -125,7 +125,7 @@ struct Screening {
 
 impl Screening {
     fn new(request: ExposureRequest, addresses: Vec<Option<String>>) -> Result<Self, SqlError> {
-        let labels = StopLabels::load(&request.scope.ready.graph(), &request.scope.network)?;
+        let labels = StopLabels::load(&request.scope.handle.graph(), &request.scope.network)?;
         let subjects = Vec::with_capacity(addresses.len());
         let mut screening = Self { request, labels, subjects, candidates: Vec::new() };
         for address in addresses {
@@ -140,7 +140,7 @@ impl Screening {
     }
 
     fn add(&mut self, address: Option<String>) -> Result<(), SqlError> {
-        let Scope { ready, network, .. } = &self.request.scope;
+        let Scope { handle, network, .. } = &self.request.scope;
         let Some(text) = address else {
             let outcome = Outcome::Malformed("address is null".to_owned());
             self.subjects.push(Subject { address, outcome });
@@ -149,7 +149,7 @@ impl Screening {
         let (address, outcome) = match Address::parse(&text, network) {
             Err(error) => (text, Outcome::Malformed(error.to_string())),
             Ok(address) => {
-                let graph = ready.graph();
+                let graph = handle.graph();
                 let wallet = graph.wallet(network.name(), address.as_str())?.filter(|wallet| graph.is_active(*wallet));
                 let outcome = match wallet {
                     None => Outcome::NoTransaction,
@@ -175,8 +175,8 @@ impl Screening {
         let candidates = indices.iter().filter_map(|index| self.candidates.get(*index));
         let wallets: Vec<WalletId> = candidates.map(|candidate| candidate.wallet).collect();
         let terms = self.request.terms(flow, max_hops, false);
-        let Scope { ready, deadline, .. } = &mut self.request.scope;
-        let answer = match exposures(&ready.graph(), &wallets, &terms, &mut self.labels, deadline) {
+        let (graph, mut deadline) = (self.request.scope.handle.graph(), self.request.scope.deadline);
+        let answer = match exposures(&graph, &wallets, &terms, &mut self.labels, &mut deadline) {
             Ok(answer) => answer,
             Err(LabelledSearchError::Search(SearchError::Memory { .. })) if indices.len() > 1 => {
                 let (first, second) = indices.split_at(indices.len() / 2);
@@ -216,7 +216,7 @@ impl Screening {
                 let reason = candidate.and_then(|candidate| candidate.reason.clone());
                 (reason.is_none(), reason)
             }
-            Outcome::NoTransaction => (true, Some("wallet has no transaction".to_owned())),
+            Outcome::NoTransaction => (true, Some(NO_TRANSACTION.to_owned())),
             Outcome::Malformed(reason) => (false, Some(reason.clone())),
         };
         let screened = candidate.map(|candidate| &candidate.screened);

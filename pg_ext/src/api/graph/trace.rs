@@ -1,29 +1,47 @@
-//! Where money went, and where it came from.
+//! Traces of funds: where money went, and where it came from.
 
 use std::collections::{BTreeMap, HashSet};
 
 use arx_core::address::Network;
 use arx_core::graph::trace::{End, Ended, Flow, Method, Origin, Sent, Step, Terms, Trace, trace};
-use arx_core::graph::{
-    AssetId, AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, U256, WalletId,
-};
+use arx_core::graph::{AssetId, AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, U256};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::labels::LabelCache;
-use super::question::{Scope, ScopeArguments, at_least_one, or_report, time};
-use crate::convert::Wallet;
-use crate::error::SqlError;
+use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
+use crate::api::row::sql_row;
+use crate::arguments::{Wallet, optional_limit, registered_network, required};
+use crate::error::{SqlError, or_report};
 use crate::guc;
 use crate::numeric::SqlNumeric;
-use crate::spi::{Sought, transfer_hashes, transfers_of};
+use crate::spi::{TransferKey, transfer_hashes, transfers_of};
+use crate::time::from_micros;
 
 /// Rows made at a time.
-const ROWS: usize = 1_000;
+const ROWS_PER_BATCH: usize = 1_000;
 
-/// Transfers that can be told apart on no known chain take fewer.
+/// Larger than any trace can use.
 const MAX_HOPS: i32 = 1_000;
+
+sql_row! {
+    #[derive(Default)]
+    struct StepRow {
+        hop: Option<i32>,
+        from_address: Option<String>,
+        to_address: Option<String>,
+        tx_hash: Option<String>,
+        timestamp: Option<TimestampWithTimeZone>,
+        asset: Option<String>,
+        amount: Option<SqlNumeric>,
+        tainted_amount: Option<SqlNumeric>,
+        share: Option<f64>,
+        ended_at: Option<String>,
+        complete: bool,
+        reason: Option<String>,
+    }
+}
 
 #[pg_extern(stable, parallel_restricted)]
 #[allow(clippy::type_complexity, clippy::too_many_arguments)]
@@ -62,29 +80,41 @@ fn trace_funds(
     >,
     ErrorReport,
 > {
-    let arguments = Arguments {
-        tx_hashes,
-        direction,
-        method,
-        max_hops,
-        scope: ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time },
-        max_fan_out,
-        stop_at_services,
-        max_nodes,
+    let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
+    let limits = TraceLimits { max_hops, max_fan_out, max_nodes };
+    let arguments = TraceArguments { address, network, tx_hashes, direction, method, limits, stop_at_services, scope };
+    let traced = match TraceRequest::parse(arguments)?.answer()? {
+        Outcome::Traced(traced) => traced,
+        Outcome::Nothing { complete, reason } => {
+            let row = StepRow { complete, reason: Some(reason), ..StepRow::default() };
+            return Ok(TableIterator::once(row.into_row()));
+        }
     };
-    let asked = Asked::parse(address, network, arguments)?;
-    let Answer { asked, labels, trace, nothing } = asked.answer()?;
-    if let Some(nothing) = nothing {
-        let complete = trace.cut.is_none();
-        let row = (None, None, None, None, None, None, None, None, None, None, complete, Some(nothing));
-        return Ok(TableIterator::once(row));
-    }
-    let reason = trace.cut.map(|cut| cut.name(asked.flow).to_owned());
-    let rows = (0..trace.steps.len()).step_by(ROWS).flat_map(move |start| {
-        let end = trace.steps.len().min(start + ROWS);
-        or_report(asked.rows(&trace.steps[start..end], &labels, reason.as_deref()))
+    let rows = (0..traced.trace.steps.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
+        let end = traced.trace.steps.len().min(start + ROWS_PER_BATCH);
+        let steps = traced.trace.steps.get(start..end).unwrap_or_default();
+        or_report(traced.step_rows(steps)).into_iter().map(StepRow::into_row)
     });
     Ok(TableIterator::new(rows))
+}
+
+sql_row! {
+    #[derive(Default)]
+    struct EndRow {
+        address: Option<String>,
+        ended_at: Option<String>,
+        category: Option<String>,
+        label: Option<String>,
+        asset: Option<String>,
+        amount: Option<SqlNumeric>,
+        share: Option<f64>,
+        transfers: Option<i64>,
+        nearest_hop: Option<i32>,
+        first_seen: Option<TimestampWithTimeZone>,
+        last_seen: Option<TimestampWithTimeZone>,
+        complete: bool,
+        reason: Option<String>,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -125,140 +155,143 @@ fn trace_summary(
     >,
     ErrorReport,
 > {
-    let arguments = Arguments {
-        tx_hashes,
-        direction,
-        method,
-        max_hops,
-        scope: ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time },
-        max_fan_out,
-        stop_at_services,
-        max_nodes,
+    let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
+    let limits = TraceLimits { max_hops, max_fan_out, max_nodes };
+    let arguments = TraceArguments { address, network, tx_hashes, direction, method, limits, stop_at_services, scope };
+    let traced = match TraceRequest::parse(arguments)?.answer()? {
+        Outcome::Traced(traced) => traced.with_labels_of_ends()?,
+        Outcome::Nothing { complete, reason } => {
+            let row = EndRow { complete, reason: Some(reason), ..EndRow::default() };
+            return Ok(TableIterator::once(row.into_row()));
+        }
     };
-    let asked = Asked::parse(address, network, arguments)?;
-    let Answer { asked, mut labels, trace, nothing } = asked.answer()?;
-    if let Some(nothing) = nothing {
-        let complete = trace.cut.is_none();
-        let row = (None, None, None, None, None, None, None, None, None, None, None, complete, Some(nothing));
-        return Ok(TableIterator::once(row));
-    }
-    let reason = trace.cut.map(|cut| cut.name(asked.flow).to_owned());
-    // labels are told wherever funds ended, not only where they made tracing stop
-    let wallets: Vec<WalletId> = trace.ends.iter().filter_map(|end| end.wallet).collect();
-    labels.look_up(&asked.scope.ready.graph(), &wallets)?;
-    let rows = trace.ends.into_iter().map(move |ended| {
-        let Ended { wallet, asset, end, amount, hop, transfers, first, last } = ended;
-        let known = wallet.and_then(|wallet| labels.of(wallet));
-        let row = || -> Result<_, SqlError> {
-            let graph = asked.scope.ready.graph();
-            let total = trace.origin.iter().find(|(one, _)| *one == asset).map(|(_, total)| total.as_f64());
-            Ok((
-                wallet.map(|wallet| graph.address(wallet).map(str::to_owned)).transpose()?,
-                Some(end.name(asked.flow).to_owned()),
-                known.map(|known| known.category.clone()),
-                known.map(|known| known.label.clone()).filter(|label| !label.is_empty()),
-                Some(asked.scope.asset_name(asset)?),
-                Some(Scope::value_of(asset, amount)),
-                // poison has no whole that these would be parts of
-                total.filter(|_| asked.method != Method::Poison).map(|total| amount.as_f64() / total),
-                Some(transfers.cast_signed()),
-                Some(hop.cast_signed()),
-                Some(time(first)?),
-                Some(time(last)?),
-                reason.is_none(),
-                reason.clone(),
-            ))
-        };
-        or_report(row())
+    let rows = (0..traced.trace.ends.len()).filter_map(move |index| {
+        let end = traced.trace.ends.get(index)?;
+        Some(or_report(traced.end_row(end)).into_row())
     });
     Ok(TableIterator::new(rows))
 }
 
-/// Arguments as they come.
-struct Arguments<'a> {
+/// Arguments of a trace, as given.
+struct TraceArguments<'a> {
+    address: Option<&'a str>,
+    network: Option<&'a str>,
     tx_hashes: Option<Vec<Option<String>>>,
     direction: Option<&'a str>,
     method: Option<&'a str>,
-    max_hops: Option<i32>,
-    scope: ScopeArguments<'a>,
-    max_fan_out: Option<i64>,
+    limits: TraceLimits,
     stop_at_services: Option<bool>,
+    scope: ScopeArguments<'a>,
+}
+
+struct TraceLimits {
+    max_hops: Option<i32>,
+    max_fan_out: Option<i64>,
     max_nodes: Option<i64>,
 }
 
-/// What a trace begins with.
-enum Beginning {
+/// The start of a trace.
+enum Start {
     Wallet(Wallet),
     Transactions(Vec<String>),
 }
 
-/// A trace that is asked for.
-struct Asked {
-    beginning: Beginning,
+impl Start {
+    fn parse(
+        address: Option<&str>,
+        network: Option<&str>,
+        tx_hashes: Option<Vec<Option<String>>>,
+    ) -> Result<Self, SqlError> {
+        match (address, tx_hashes) {
+            (Some(_), Some(_)) => Err(SqlError::argument("address and tx_hashes must not both be specified")),
+            (None, None) => Err(SqlError::null_argument("address")
+                .hint("To trace transactions instead, specify tx_hashes => ARRAY['...'].")),
+            (address, None) => Ok(Self::Wallet(Wallet::parse(address, network)?)),
+            (None, Some(hashes)) => {
+                let hashes: Option<Vec<String>> = hashes.into_iter().collect();
+                let hashes = hashes.ok_or_else(|| SqlError::argument("tx_hashes must not contain null"))?;
+                if hashes.is_empty() {
+                    return Err(SqlError::argument("tx_hashes must name at least one transaction"));
+                }
+                Ok(Self::Transactions(hashes))
+            }
+        }
+    }
+}
+
+struct TraceRequest {
+    start: Start,
     scope: Scope,
     flow: Flow,
     method: Method,
     max_hops: u32,
     max_fan_out: Option<u64>,
     max_wallets: Option<u64>,
-    stops: bool,
+    stop_at_services: bool,
 }
 
-/// A trace, with what is known of the wallets at which it stopped.
-struct Answer {
-    asked: Asked,
+/// The answer to a request.
+enum Outcome {
+    Traced(Box<Traced>),
+    /// Nothing was to be followed.
+    Nothing {
+        complete: bool,
+        reason: String,
+    },
+}
+
+/// A trace, with the labels of the wallets at which it stopped.
+struct Traced {
+    request: TraceRequest,
     labels: LabelCache,
     trace: Trace,
-    /// Why there is nothing to be followed.
-    nothing: Option<String>,
+    /// Reason for an incomplete trace.
+    reason: Option<String>,
 }
 
-impl Asked {
-    fn parse(address: Option<&str>, network: Option<&str>, arguments: Arguments<'_>) -> Result<Self, SqlError> {
-        let required = SqlError::null_argument;
-        let beginning = match (address, arguments.tx_hashes) {
-            (Some(_), Some(_)) => {
-                return Err(SqlError::argument("a trace begins with an address or with tx_hashes, not with both"));
-            }
-            (None, None) => {
-                return Err(required("address").hint("Or name transactions: tx_hashes => ARRAY['...']."));
-            }
-            (address, None) => Beginning::Wallet(Wallet::parse(address, network)?),
-            (None, Some(hashes)) => {
-                let hashes: Option<Vec<String>> = hashes.into_iter().collect();
-                let hashes = hashes.ok_or_else(|| SqlError::argument("tx_hashes must not hold a null"))?;
-                if hashes.is_empty() {
-                    return Err(SqlError::argument("tx_hashes must name at least one transaction"));
-                }
-                Beginning::Transactions(hashes)
-            }
+impl TraceRequest {
+    fn parse(arguments: TraceArguments<'_>) -> Result<Self, SqlError> {
+        let start = Start::parse(arguments.address, arguments.network, arguments.tx_hashes)?;
+        let network = match &start {
+            Start::Wallet(wallet) => wallet.network.clone(),
+            Start::Transactions(_) => registered_network(arguments.network)?,
         };
-        let network = match &beginning {
-            Beginning::Wallet(wallet) => wallet.network.clone(),
-            Beginning::Transactions(_) => crate::spi::registered_network(network.ok_or_else(|| required("network"))?)?,
-        };
-        let flow = parse_flow(arguments.direction.ok_or_else(|| required("direction"))?)?;
-        let method = parse_method(arguments.method.ok_or_else(|| required("method"))?)?;
-        let max_hops = parse_hops(arguments.max_hops.ok_or_else(|| required("max_hops"))?)?;
-        let stops = arguments.stop_at_services.ok_or_else(|| required("stop_at_services"))?;
-        let max_fan_out = arguments.max_fan_out.map(|most| at_least_one("max_fan_out", most)).transpose()?;
-        let max_wallets = arguments.max_nodes.map(|most| at_least_one("max_nodes", most)).transpose()?;
+        let flow = parse_flow(arguments.direction)?;
+        let method = parse_method(arguments.method)?;
+        let max_hops = parse_max_hops(arguments.limits.max_hops)?;
+        let stop_at_services = required("stop_at_services", arguments.stop_at_services)?;
+        let max_fan_out = optional_limit("max_fan_out", arguments.limits.max_fan_out)?;
+        let max_wallets = optional_limit("max_nodes", arguments.limits.max_nodes)?;
         let scope = Scope::parse(network, arguments.scope)?;
-        Ok(Self { beginning, scope, flow, method, max_hops, max_fan_out, max_wallets, stops })
+        Ok(Self { start, scope, flow, method, max_hops, max_fan_out, max_wallets, stop_at_services })
     }
 
-    fn answer(mut self) -> Result<Answer, SqlError> {
-        let mut labels = LabelCache::new(&self.scope.network, self.stops);
-        let origin = match &self.beginning {
-            Beginning::Wallet(wallet) => self.scope.known(wallet)?.map(Origin::Wallet),
-            Beginning::Transactions(hashes) => Some(Origin::Transfers(self.named(hashes)?)),
+    fn answer(self) -> Result<Outcome, SqlError> {
+        let origin = match &self.start {
+            Start::Wallet(wallet) => match self.scope.resolve(wallet)? {
+                Some(wallet) => Origin::Wallet(wallet),
+                None => return Ok(Outcome::Nothing { complete: true, reason: NO_TRANSACTION.to_owned() }),
+            },
+            Start::Transactions(hashes) => Origin::Transfers(self.transfers_of(hashes)?),
         };
-        let Some(origin) = origin else {
-            let trace = Trace { steps: Vec::new(), ends: Vec::new(), origin: Vec::new(), cut: None };
-            return Ok(Answer { asked: self, labels, trace, nothing: Some("wallet has no transaction".to_owned()) });
-        };
+        let mut labels = LabelCache::new(&self.scope.network, self.stop_at_services);
+        let mut deadline = self.scope.deadline;
+        let trace = trace(&self.scope.handle.graph(), &origin, &self.terms(), &mut labels, &mut deadline)?;
+        let reason = trace.cut.map(|cut| cut.name(self.flow).to_owned());
+        if trace.steps.is_empty() {
+            let complete = reason.is_none();
+            let reason = reason.unwrap_or_else(|| match self.flow {
+                Flow::Forward => "wallet sent nothing of the asset in the window".to_owned(),
+                Flow::Backward => "wallet received nothing of the asset in the window".to_owned(),
+            });
+            return Ok(Outcome::Nothing { complete, reason });
+        }
+        Ok(Outcome::Traced(Box::new(Traced { request: self, labels, trace, reason })))
+    }
+
+    fn terms(&self) -> Terms {
         let filter = self.scope.filter;
-        let terms = Terms {
+        Terms {
             flow: self.flow,
             method: self.method,
             assets: filter.assets,
@@ -269,39 +302,32 @@ impl Asked {
             max_fan_out: self.max_fan_out,
             max_wallets: self.max_wallets,
             memory: MemoryBudget::new(guc::graph_work_mem()),
-        };
-        let trace = {
-            let Scope { ready, deadline, .. } = &mut self.scope;
-            trace(&ready.graph(), &origin, &terms, &mut labels, deadline)?
-        };
-        let nothing = trace.steps.is_empty().then(|| match (trace.cut, self.flow) {
-            (Some(cut), _) => cut.name(self.flow).to_owned(),
-            (None, Flow::Forward) => "wallet sent nothing of the asset in the window".to_owned(),
-            (None, Flow::Backward) => "wallet received nothing of the asset in the window".to_owned(),
-        });
-        Ok(Answer { asked: self, labels, trace, nothing })
+        }
     }
 
-    /// The transfers of transactions that were named.
-    fn named(&self, hashes: &[String]) -> Result<Vec<Sent>, SqlError> {
+    /// Returns the transfers of the asset in the named transactions.
+    fn transfers_of(&self, hashes: &[String]) -> Result<Vec<Sent>, SqlError> {
         let (scope, network) = (&self.scope, &self.scope.network);
-        let graph = scope.ready.graph();
+        let graph = scope.handle.graph();
         let filter = scope.filter;
-        let (mut sought, mut moving) = (Vec::new(), HashSet::new());
-        transfers_of(network, hashes, scope.has_tokens(), |hash, transfer| {
-            let asset = match &transfer.token {
+        let (mut rows, mut moving) = (Vec::new(), HashSet::new());
+        transfers_of(network, hashes, scope.may_include_tokens(), |hash, key| {
+            let asset = match &key.token {
                 None => Some(AssetId::NATIVE),
                 Some(token) => graph.asset(network.name(), token)?,
             };
-            // a token that the graph does not have yet may be among several, it is not the one that was named
+            // A token that the graph does not have yet counts among several, but is not the one
+            // that was named.
             let counts = asset.map_or(!filter.assets.is_single(), |asset| filter.assets.contains(asset));
-            if counts && transfer.value > U256::ZERO && transfer.status != Status::Failed {
-                let early = filter.since.is_some_and(|since| transfer.time < since);
-                if early || filter.until.is_some_and(|until| transfer.time >= until) {
-                    return Err(SqlError::argument(format!("transaction \"{hash}\" is outside of since and until")));
+            if counts && key.value > U256::ZERO && key.status != Status::Failed {
+                let early = filter.since.is_some_and(|since| key.time < since);
+                if early || filter.until.is_some_and(|until| key.time >= until) {
+                    return Err(SqlError::argument(format!(
+                        "transaction \"{hash}\" is outside the window from since to until"
+                    )));
                 }
                 moving.insert(hash.to_owned());
-                sought.push((hash.to_owned(), transfer));
+                rows.push((hash.to_owned(), key));
             }
             Ok(())
         })?;
@@ -310,78 +336,101 @@ impl Asked {
                 "transaction \"{idle}\" moved nothing of the asset on network {}",
                 network.name()
             ))
-            .hint(
-                "It is unknown, it failed, or it is about another asset: see arx.transactions and arx.token_transfers.",
-            ));
+            .detail("The transaction does not exist, has failed, or moved another asset.")
+            .hint("See arx.transactions and arx.token_transfers."));
         }
-        behind(&graph, network, sought)
-    }
-
-    /// Rows of some steps.
-    #[allow(clippy::type_complexity)]
-    fn rows(
-        &self,
-        steps: &[Step],
-        labels: &LabelCache,
-        reason: Option<&str>,
-    ) -> Result<
-        Vec<(
-            Option<i32>,
-            Option<String>,
-            Option<String>,
-            Option<String>,
-            Option<TimestampWithTimeZone>,
-            Option<String>,
-            Option<SqlNumeric>,
-            Option<SqlNumeric>,
-            Option<f64>,
-            Option<String>,
-            bool,
-            Option<String>,
-        )>,
-        SqlError,
-    > {
-        let graph = self.scope.ready.graph();
-        let sought = steps.iter().map(|step| {
-            let Step { from, to, asset, time, position, status, amount, number, .. } = *step;
-            Sought::sent(&graph, from, &Transfer { number, peer: to, asset, time, value: amount, position, status })
-        });
-        let sought = sought.collect::<Result<Vec<Sought>, _>>()?;
-        let hashes = transfer_hashes(&self.scope.network, &sought)?;
-        let rows = steps.iter().zip(sought).zip(hashes).map(|((step, transfer), hash)| {
-            let arrived = if self.flow == Flow::Forward { step.to } else { Some(step.from) };
-            let category = arrived.and_then(|wallet| labels.of(wallet)).and_then(|known| known.custody.as_deref());
-            let ended = step.end.map(|end| match category {
-                Some(category) if end == End::Stop => format!("service: {category}"),
-                _ => end.name(self.flow).to_owned(),
-            });
-            Ok((
-                Some(step.hop.cast_signed()),
-                Some(transfer.from),
-                transfer.to,
-                hash,
-                Some(time(step.time)?),
-                Some(self.scope.asset_name(step.asset)?),
-                Some(Scope::value_of(step.asset, step.amount)),
-                Some(Scope::value_of(step.asset, step.tainted)),
-                Some(step.tainted.as_f64() / step.amount.as_f64()),
-                ended,
-                reason.is_none(),
-                reason.map(str::to_owned),
-            ))
-        });
-        rows.collect()
+        transfers_behind(&graph, network, rows)
     }
 }
 
-/// The transfers of the graph behind rows. Of those that nothing tells apart one is as good as another, once.
-fn behind(graph: &Graph<'_>, network: &Network, rows: Vec<(String, Sought)>) -> Result<Vec<Sent>, SqlError> {
-    // what a wallet sent at one time is looked at together
-    let mut moments: BTreeMap<(String, i64), Vec<(String, Sought)>> = BTreeMap::new();
+impl Traced {
+    /// Reads the labels of all wallets where funds ended, also where no label stopped the trace.
+    fn with_labels_of_ends(mut self: Box<Self>) -> Result<Box<Self>, SqlError> {
+        let wallets: Vec<_> = self.trace.ends.iter().filter_map(|end| end.wallet).collect();
+        self.labels.look_up(&self.request.scope.handle.graph(), &wallets)?;
+        Ok(self)
+    }
+
+    fn end_row(&self, end: &Ended) -> Result<EndRow, SqlError> {
+        let scope = &self.request.scope;
+        let graph = scope.handle.graph();
+        let label = end.wallet.and_then(|wallet| self.labels.of(wallet));
+        // Poison has no total of which amounts would be shares.
+        let has_total = self.request.method != Method::Poison;
+        let total = self.trace.origin.iter().find(|(asset, _)| *asset == end.asset && has_total);
+        Ok(EndRow {
+            address: end.wallet.map(|wallet| graph.address(wallet).map(str::to_owned)).transpose()?,
+            ended_at: Some(end.end.name(self.request.flow).to_owned()),
+            category: label.map(|label| label.category.clone()),
+            label: label.map(|label| label.label.clone()).filter(|label| !label.is_empty()),
+            asset: Some(scope.asset_name(end.asset)?),
+            amount: Some(Scope::value_of(end.asset, end.amount)),
+            share: total.map(|(_, total)| end.amount.as_f64() / total.as_f64()),
+            transfers: Some(end.transfers.cast_signed()),
+            nearest_hop: Some(end.hop.cast_signed()),
+            first_seen: Some(from_micros(end.first)?),
+            last_seen: Some(from_micros(end.last)?),
+            complete: self.reason.is_none(),
+            reason: self.reason.clone(),
+        })
+    }
+
+    fn step_rows(&self, steps: &[Step]) -> Result<Vec<StepRow>, SqlError> {
+        let scope = &self.request.scope;
+        let graph = scope.handle.graph();
+        let key = |step: &Step| {
+            let Step { from, to, asset, time, position, status, amount, number, .. } = *step;
+            TransferKey::sent(
+                &graph,
+                from,
+                &Transfer { number, peer: to, asset, time, value: amount, position, status },
+            )
+        };
+        let keys = steps.iter().map(key).collect::<Result<Vec<TransferKey>, _>>()?;
+        let hashes = transfer_hashes(&scope.network, &keys)?;
+        let rows = steps.iter().zip(keys).zip(hashes).map(|((step, key), tx_hash)| {
+            Ok(StepRow {
+                hop: Some(step.hop.cast_signed()),
+                from_address: Some(key.from),
+                to_address: key.to,
+                tx_hash,
+                timestamp: Some(from_micros(step.time)?),
+                asset: Some(scope.asset_name(step.asset)?),
+                amount: Some(Scope::value_of(step.asset, step.amount)),
+                tainted_amount: Some(Scope::value_of(step.asset, step.tainted)),
+                share: Some(step.tainted.as_f64() / step.amount.as_f64()),
+                ended_at: step.end.map(|end| self.end_name(step, end)),
+                complete: self.reason.is_none(),
+                reason: self.reason.clone(),
+            })
+        });
+        rows.collect()
+    }
+
+    /// Names the end of a step, at a service with its category.
+    fn end_name(&self, step: &Step, end: End) -> String {
+        let arrived = if self.request.flow == Flow::Forward { step.to } else { Some(step.from) };
+        let label = arrived.and_then(|wallet| self.labels.of(wallet));
+        match label.and_then(|label| label.custody.as_deref()) {
+            Some(category) if end == End::Stop => format!("service: {category}"),
+            _ => end.name(self.request.flow).to_owned(),
+        }
+    }
+}
+
+/// Returns the graph's transfers behind rows of the tables, each once. Transfers with equal keys
+/// are interchangeable.
+fn transfers_behind(
+    graph: &Graph<'_>,
+    network: &Network,
+    rows: Vec<(String, TransferKey)>,
+) -> Result<Vec<Sent>, SqlError> {
+    // Transfers of one sender at one time are read together.
+    let mut moments: BTreeMap<(String, i64), Vec<(String, TransferKey)>> = BTreeMap::new();
     for (hash, row) in rows {
         moments.entry((row.from.clone(), row.time)).or_default().push((hash, row));
     }
-    let mut found = Vec::new();
+    let mut transfers = Vec::new();
     for ((sender, time), mut rows) in moments {
         check_for_interrupts!();
         if let Some(from) = graph.wallet(network.name(), &sender)? {
@@ -389,38 +438,41 @@ fn behind(graph: &Graph<'_>, network: &Network, rows: Vec<(String, Sought)>) -> 
             let moment = EdgeFilter { assets: AssetSelection::All, since, until, ..EdgeFilter::default() };
             graph.counted_transfers(from, Side::Out, &moment, |transfer| -> Result<(), SqlError> {
                 check_for_interrupts!();
-                let one = Sought::sent(graph, from, &transfer)?;
-                if let Some(place) = rows.iter().position(|(_, row)| *row == one) {
-                    rows.swap_remove(place);
-                    found.push(Sent { from, transfer });
+                let key = TransferKey::sent(graph, from, &transfer)?;
+                if let Some(index) = rows.iter().position(|(_, row)| *row == key) {
+                    rows.swap_remove(index);
+                    transfers.push(Sent { from, transfer });
                 }
                 Ok(())
             })?;
         }
         if let Some((hash, _)) = rows.first() {
             return Err(SqlError::argument(format!("transaction \"{hash}\" is not in the graph yet"))
-                .hint("arx.graph_freshness is base: SELECT * FROM arx.refresh_graph() brings the graph up to date."));
+                .detail("arx.graph_freshness is base, and the graph's file is older than the transaction.")
+                .hint("Run SELECT * FROM arx.refresh_graph() to bring the graph up to date."));
         }
     }
-    Ok(found)
+    Ok(transfers)
 }
 
-fn parse_flow(name: &str) -> Result<Flow, SqlError> {
-    match name.to_ascii_lowercase().as_str() {
+fn parse_flow(direction: Option<&str>) -> Result<Flow, SqlError> {
+    let direction = required("direction", direction)?;
+    match direction.to_ascii_lowercase().as_str() {
         "forward" => Ok(Flow::Forward),
         "backward" => Ok(Flow::Backward),
-        _ => Err(SqlError::argument(format!("direction must be forward or backward, not \"{name}\""))),
+        _ => Err(SqlError::argument(format!("direction must be forward or backward, not \"{direction}\""))),
     }
 }
 
-fn parse_method(name: &str) -> Result<Method, SqlError> {
-    let found = Method::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(name));
-    found.ok_or_else(|| {
+fn parse_method(name: Option<&str>) -> Result<Method, SqlError> {
+    let name = required("method", name)?;
+    Method::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
         SqlError::argument(format!("method must be poison, haircut, fifo, lifo or tiho, not \"{name}\""))
     })
 }
 
-fn parse_hops(hops: i32) -> Result<u32, SqlError> {
+fn parse_max_hops(hops: Option<i32>) -> Result<u32, SqlError> {
+    let hops = required("max_hops", hops)?;
     u32::try_from(hops)
         .ok()
         .filter(|_| (1..=MAX_HOPS).contains(&hops))

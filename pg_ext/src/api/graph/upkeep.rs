@@ -1,4 +1,4 @@
-//! The files behind the answers: made, looked at, held against the tables.
+//! Upkeep of the graph's files: building, status, comparison with the tables.
 
 use std::time::Duration;
 
@@ -7,10 +7,24 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::question::time;
+use crate::api::row::sql_row;
+use crate::arguments::required;
 use crate::error::SqlError;
 use crate::graph_store::{self, Facts};
 use crate::numeric::SqlNumeric;
+use crate::time::{from_micros, now_micros};
+
+sql_row! {
+    struct RefreshRow {
+        outcome: String,
+        generation: i64,
+        merged_rows: i64,
+        transfers: i64,
+        wallets: i64,
+        file_bytes: i64,
+        took: Interval,
+    }
+}
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
@@ -31,18 +45,39 @@ fn refresh_graph(
     >,
     ErrorReport,
 > {
-    let rebuild = rebuild.ok_or_else(|| SqlError::null_argument("rebuild"))?;
-    let refreshed = graph_store::refresh(rebuild)?;
+    let refreshed = graph_store::refresh(required("rebuild", rebuild)?)?;
     let facts = refreshed.facts;
-    Ok(TableIterator::once((
-        refreshed.outcome.name().to_owned(),
-        facts.provenance.generation.cast_signed(),
-        count(refreshed.merged_rows),
-        facts.transfers.cast_signed(),
-        i64::from(facts.wallets),
-        count(facts.file_bytes),
-        interval(refreshed.took),
-    )))
+    let row = RefreshRow {
+        outcome: refreshed.outcome.name().to_owned(),
+        generation: facts.provenance.generation.cast_signed(),
+        merged_rows: count(refreshed.merged_rows),
+        transfers: facts.transfers.cast_signed(),
+        wallets: i64::from(facts.wallets),
+        file_bytes: count(facts.file_bytes),
+        took: interval(refreshed.took),
+    };
+    Ok(TableIterator::once(row.into_row()))
+}
+
+sql_row! {
+    #[derive(Default)]
+    struct StatusRow {
+        state: String,
+        generation: Option<i64>,
+        built_at: Option<TimestampWithTimeZone>,
+        build_time: Option<Interval>,
+        snapshot: Option<String>,
+        snapshot_age: Option<Interval>,
+        epoch: Option<i64>,
+        delta_rows: Option<i64>,
+        transfers: Option<i64>,
+        native_transfers: Option<i64>,
+        wallets: Option<i64>,
+        wallet_pairs: Option<i64>,
+        file_bytes: Option<i64>,
+        dictionary_bytes: Option<i64>,
+        bytes_per_transfer: Option<f64>,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -70,30 +105,57 @@ fn graph_status() -> Result<
     >,
     ErrorReport,
 > {
+    Ok(TableIterator::once(status()?.into_row()))
+}
+
+fn status() -> Result<StatusRow, SqlError> {
     let Some(facts) = graph_store::facts()? else {
-        let state = "none: the next call builds it".to_owned();
-        let none = (state, None, None, None, None, None, None, None, None, None, None, None, None, None, None);
-        return Ok(TableIterator::once(none));
+        return Ok(StatusRow { state: "none: the next call builds it".to_owned(), ..StatusRow::default() });
     };
-    let built_at = time(facts.provenance.built_at)?;
-    let age = graph_store::now_micros().saturating_sub(facts.provenance.built_at).max(0);
-    Ok(TableIterator::once((
-        state(&facts).to_owned(),
-        Some(facts.provenance.generation.cast_signed()),
-        Some(built_at),
-        Some(interval(Duration::from_millis(facts.provenance.build_millis))),
-        Some(facts.provenance.snapshot.clone()),
-        Some(Interval::from_micros(age)),
-        Some(facts.provenance.epoch),
-        facts.delta_rows.map(count),
-        Some(facts.transfers.cast_signed()),
-        Some(facts.native_transfers.cast_signed()),
-        Some(i64::from(facts.wallets)),
-        Some(facts.pairs.cast_signed()),
-        Some(count(facts.file_bytes)),
-        Some(count(facts.dictionary_bytes)),
-        bytes_per_transfer(&facts),
-    )))
+    let age = now_micros().saturating_sub(facts.provenance.built_at).max(0);
+    Ok(StatusRow {
+        state: state(&facts).to_owned(),
+        generation: Some(facts.provenance.generation.cast_signed()),
+        built_at: Some(from_micros(facts.provenance.built_at)?),
+        build_time: Some(interval(Duration::from_millis(facts.provenance.build_millis))),
+        snapshot: Some(facts.provenance.snapshot.clone()),
+        snapshot_age: Some(Interval::from_micros(age)),
+        epoch: Some(facts.provenance.epoch),
+        delta_rows: facts.delta_rows.map(count),
+        transfers: Some(facts.transfers.cast_signed()),
+        native_transfers: Some(facts.native_transfers.cast_signed()),
+        wallets: Some(i64::from(facts.wallets)),
+        wallet_pairs: Some(facts.pairs.cast_signed()),
+        file_bytes: Some(count(facts.file_bytes)),
+        dictionary_bytes: Some(count(facts.dictionary_bytes)),
+        bytes_per_transfer: bytes_per_transfer(&facts),
+    })
+}
+
+const fn state(facts: &Facts) -> &'static str {
+    match facts.delta_rows {
+        Some(0) => "current",
+        Some(_) => "behind: the overlay holds the rest",
+        None => "outdated: the next call rebuilds it",
+    }
+}
+
+/// Returns the bytes that a transfer takes, without the dictionary, to one decimal.
+fn bytes_per_transfer(facts: &Facts) -> Option<f64> {
+    let bytes = facts.file_bytes.saturating_sub(facts.dictionary_bytes);
+    (facts.transfers > 0).then(|| (bytes as f64 / facts.transfers as f64 * 10.0).round() / 10.0)
+}
+
+sql_row! {
+    struct VerificationRow {
+        network: String,
+        asset: String,
+        equal: bool,
+        table_transfers: i64,
+        graph_transfers: i64,
+        table_value: Option<SqlNumeric>,
+        graph_value: Option<SqlNumeric>,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -113,43 +175,34 @@ fn verify_graph() -> Result<
     >,
     ErrorReport,
 > {
+    Ok(TableIterator::new(verification()?.into_iter().map(VerificationRow::into_row)))
+}
+
+fn verification() -> Result<Vec<VerificationRow>, SqlError> {
     let Some(compared) = graph_store::verify()? else {
         notice!("there is no graph yet: the next call that needs one builds it");
-        return Ok(TableIterator::empty());
+        return Ok(Vec::new());
     };
-    Ok(TableIterator::new(compared.into_iter().map(|one| {
-        let native = !one.group.tokens;
+    let rows = compared.into_iter().map(|compared| {
+        let native = !compared.group.tokens;
         let value = |value| native.then_some(SqlNumeric { value, scale: COIN_SCALE });
-        (
-            one.group.network,
-            if native { "native" } else { "tokens" }.to_owned(),
-            one.graph == one.table,
-            one.table.transfers.cast_signed(),
-            one.graph.transfers.cast_signed(),
-            value(one.table.value),
-            value(one.graph.value),
-        )
-    })))
-}
-
-const fn state(facts: &Facts) -> &'static str {
-    match facts.delta_rows {
-        Some(0) => "current",
-        Some(_) => "behind: the rest is laid over",
-        None => "outdated: the next call builds it anew",
-    }
-}
-
-/// The dictionary apart.
-fn bytes_per_transfer(facts: &Facts) -> Option<f64> {
-    let bytes = facts.file_bytes.saturating_sub(facts.dictionary_bytes);
-    (facts.transfers > 0).then(|| (bytes as f64 / facts.transfers as f64 * 10.0).round() / 10.0)
+        VerificationRow {
+            network: compared.group.network,
+            asset: if native { "native" } else { "tokens" }.to_owned(),
+            equal: compared.graph == compared.table,
+            table_transfers: compared.table.transfers.cast_signed(),
+            graph_transfers: compared.graph.transfers.cast_signed(),
+            table_value: value(compared.table.value),
+            graph_value: value(compared.graph.value),
+        }
+    });
+    Ok(rows.collect())
 }
 
 fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn interval(time: Duration) -> Interval {
-    Interval::from_micros(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
+fn interval(duration: Duration) -> Interval {
+    Interval::from_micros(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }

@@ -1,45 +1,43 @@
-//! Many wallets: their scores, their features, how they spread, and whom a change concerns.
+//! Many wallets: their scores, features and distribution, and the wallets that a change affects.
 
-use std::collections::{BTreeMap, HashSet};
-use std::rc::Rc;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arx_core::address::Network;
 use arx_core::graph::WalletId;
 use arx_core::risk::features::{AHEAD, Coverage, Enough, Row};
 use arx_core::risk::scorecard::Scorecard;
-use arx_core::risk::{Judgement, Known, RiskState, affected_wallets, judge};
+use arx_core::risk::{Judgement, Known, Override, RiskState, affected_wallets, judge};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::book::Book;
-use super::scorer::{Found, Scorer, scorecard_in_use, scorecard_of};
-use super::wallet::score;
-use crate::api::graph::question::or_report;
-use crate::error::SqlError;
-use crate::graph_store::{Interrupts, Need, current};
+use super::label_index::LabelIndex;
+use super::scorer::{ResolvedWallet, Scorer, scorecard_in_use, scorecard_or_in_use};
+use super::wallet::score_numeric;
+use crate::api::row::sql_row;
+use crate::arguments::{registered_network, required};
+use crate::error::{SqlError, or_report};
+use crate::graph_store::{AssetScope, Interrupts, current};
 use crate::numeric::SqlNumeric;
-use crate::spi::{networks, registered_network};
+use crate::spi::networks;
 
-/// From so many wallets on it pays to count everybody's contacts before.
-const MANY: usize = 50;
+/// Number of wallets from which on counting the contacts of all wallets first pays for itself.
+const PREPARE_FROM: usize = 50;
 
-/// Wallets asked about, each once, in the order given.
-fn found(scorer: &Scorer, addresses: &[Option<String>]) -> Result<Vec<Found>, SqlError> {
+/// Resolves addresses, each once, in the order given.
+fn resolve_all(scorer: &Scorer, addresses: &[Option<String>]) -> Result<Vec<ResolvedWallet>, SqlError> {
     let mut seen = HashSet::new();
-    let mut all = Vec::with_capacity(addresses.len());
+    let mut wallets = Vec::with_capacity(addresses.len());
     for address in addresses {
-        let address = address.as_deref().ok_or_else(|| SqlError::null_argument("an element of addresses"))?;
-        let found = scorer.find(address)?;
-        if seen.insert(found.address.clone()) {
-            all.push(found);
+        let wallet = scorer.resolve_text(required("an element of addresses", address.as_deref())?)?;
+        if seen.insert(wallet.address.clone()) {
+            wallets.push(wallet);
         }
     }
-    Ok(all)
+    Ok(wallets)
 }
 
-/// Rows for items, found for a block of them at a time, when they are asked for.
+/// Makes the rows of items lazily, one block of items at a time.
 fn in_blocks<T, R>(
     items: Vec<T>,
     mut rows_of: impl FnMut(&[T]) -> Result<Vec<R>, SqlError>,
@@ -57,8 +55,16 @@ fn in_blocks<T, R>(
     })
 }
 
-fn required_network(network: Option<&str>) -> Result<Network, SqlError> {
-    registered_network(network.ok_or_else(|| SqlError::null_argument("network"))?)
+sql_row! {
+    struct ScoreRow {
+        address: String,
+        score: SqlNumeric,
+        probability: Option<f64>,
+        band: String,
+        state: String,
+        coverage: f64,
+        model_version: String,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -82,31 +88,38 @@ fn score_wallets(
     >,
     ErrorReport,
 > {
-    let addresses = addresses.ok_or_else(|| SqlError::null_argument("addresses"))?;
-    let mut scorer = Scorer::new(required_network(network)?, as_of)?;
-    let all = found(&scorer, &addresses)?;
-    if all.len() >= MANY {
+    let addresses = required("addresses", addresses)?;
+    let mut scorer = Scorer::new(registered_network(network)?, as_of)?;
+    let wallets = resolve_all(&scorer, &addresses)?;
+    if wallets.len() >= PREPARE_FROM {
         scorer.prepare_for_many()?;
     }
-    let (labels, decided) = (scorer.own_labels(&all)?, scorer.overrides(None)?);
+    let (labels, overrides) = (scorer.own_labels(&wallets)?, scorer.overrides(None)?);
     let scorecard = scorecard_in_use()?;
-    Ok(TableIterator::new(in_blocks(all, move |block| {
-        let wallets: Vec<WalletId> = block.iter().filter_map(|one| one.wallet).collect();
-        let mut seen = scorer.seen(&wallets)?.into_iter();
-        let rows = block.iter().map(|one| {
-            let seen = one.wallet.and_then(|_| seen.next().flatten());
+    let rows = in_blocks(wallets, move |block| {
+        let ids: Vec<WalletId> = block.iter().filter_map(|wallet| wallet.id).collect();
+        let mut features = scorer.features_of(&ids)?.into_iter();
+        let rows = block.iter().map(|wallet| {
+            let features = wallet.id.and_then(|_| features.next().flatten());
             let known = Known {
-                label: labels.get(&one.address),
-                decided: decided.get(&one.address),
-                seen: seen.as_ref().map(|(row, coverage)| (row, *coverage)),
+                label: labels.get(&wallet.address),
+                decided: overrides.get(&wallet.address),
+                seen: features.as_ref().map(|(row, coverage)| (row, *coverage)),
             };
-            let Judgement { score: of, probability, band, state, coverage } = judge(&scorecard, &known);
-            let version = scorecard.scorecard().version();
-            let (band, state, version) = (band.to_owned(), state.as_str().to_owned(), version.to_owned());
-            (one.address.clone(), score(of), probability, band, state, coverage, version)
+            let Judgement { score, probability, band, state, coverage } = judge(&scorecard, &known);
+            ScoreRow {
+                address: wallet.address.clone(),
+                score: score_numeric(score),
+                probability,
+                band: band.to_owned(),
+                state: state.as_str().to_owned(),
+                coverage,
+                model_version: scorecard.scorecard().version().to_owned(),
+            }
         });
         Ok(rows.collect())
-    })))
+    });
+    Ok(TableIterator::new(rows.map(ScoreRow::into_row)))
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -116,25 +129,34 @@ fn feature_vectors(
     addresses: default!(Option<Vec<Option<String>>>, "NULL"),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
 ) -> Result<TableIterator<'static, (name!(address, String), name!(features, Vec<Option<f64>>))>, ErrorReport> {
-    let mut scorer = Scorer::new(required_network(network)?, as_of)?;
+    let mut scorer = Scorer::new(registered_network(network)?, as_of)?;
     let wallets: Vec<WalletId> = match addresses {
-        Some(addresses) => found(&scorer, &addresses)?.iter().filter_map(|one| one.wallet).collect(),
+        Some(addresses) => resolve_all(&scorer, &addresses)?.iter().filter_map(|wallet| wallet.id).collect(),
         None => scorer.wallets(),
     };
-    if wallets.len() >= MANY {
+    if wallets.len() >= PREPARE_FROM {
         scorer.prepare_for_many()?;
     }
     Ok(TableIterator::new(in_blocks(wallets, move |block| {
         let mut rows = Vec::with_capacity(block.len());
-        let seen = scorer.seen(block)?;
-        let graph = scorer.ready.graph();
-        for (wallet, seen) in block.iter().zip(seen) {
-            let Some((row, _)) = seen else { continue };
+        let features = scorer.features_of(block)?;
+        let graph = scorer.handle.graph();
+        for (wallet, features) in block.iter().zip(features) {
+            let Some((row, _)) = features else { continue };
             let values = row.iter().map(|value| (!value.is_nan()).then_some(*value)).collect();
             rows.push((graph.address(*wallet)?.to_owned(), values));
         }
         Ok(rows)
     })))
+}
+
+sql_row! {
+    struct DistributionRow {
+        band: String,
+        state: String,
+        wallets: i64,
+        mean_score: AnyNumeric,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -150,73 +172,85 @@ fn risk_distribution(
     >,
     ErrorReport,
 > {
-    let mut scorer = Scorer::new(required_network(network)?, as_of)?;
-    let scorecard = match model_version {
-        Some(version) => Rc::new(scorecard_of(version)?),
-        None => scorecard_in_use()?,
-    };
-    let decided = scorer.overrides(None)?;
-    let mut decided_wallets = std::collections::HashMap::new();
-    for (address, one) in &decided {
-        if let Some(wallet) = scorer.ready.graph().wallet(scorer.network.name(), address).map_err(SqlError::from)? {
-            decided_wallets.insert(wallet, one);
+    let scorer = Scorer::new(registered_network(network)?, as_of)?;
+    Ok(TableIterator::new(distribution(scorer, model_version)?.into_iter().map(DistributionRow::into_row)))
+}
+
+/// Number of wallets and sum of scores in tenths.
+#[derive(Default)]
+struct Group {
+    wallets: i64,
+    tenths: i64,
+}
+
+fn distribution(mut scorer: Scorer, version: Option<&str>) -> Result<Vec<DistributionRow>, SqlError> {
+    type Groups<'s> = BTreeMap<(i32, &'s str, RiskState), Group>;
+    let scorecard = scorecard_or_in_use(version)?;
+    let overrides = scorer.overrides(None)?;
+    let mut overridden: HashMap<WalletId, &Override> = HashMap::new();
+    for (address, override_) in &overrides {
+        if let Some(wallet) = scorer.handle.graph().wallet(scorer.network.name(), address)? {
+            overridden.insert(wallet, override_);
         }
     }
-    let (book, ready) = (Arc::clone(&scorer.book), scorer.ready.clone());
-    let (graph, book, scorecard) = (ready.graph(), &*book, &*scorecard);
-    type Groups<'s> = BTreeMap<(i32, &'s str, RiskState), (i64, i64)>;
-    let found = scorer.look_at_all(|groups: &mut Groups<'_>, wallet, seen: Option<(&Row, Coverage)>| {
-        let (label, decided) = (book.of(wallet), decided_wallets.get(&wallet).copied());
+    let (labels, handle) = (Arc::clone(&scorer.labels), scorer.handle.clone());
+    let (graph, labels, scorecard) = (handle.graph(), &*labels, &*scorecard);
+    let of_threads = scorer.fold_all(|groups: &mut Groups<'_>, wallet, seen: Option<(&Row, Coverage)>| {
+        let (label, decided) = (labels.of(wallet), overridden.get(&wallet).copied());
         if seen.is_none() && label.is_none() && decided.is_none() && !graph.is_active(wallet) {
-            // its transactions are gone
+            // Its transactions have been removed.
             return;
         }
         let judged = judge(scorecard, &Known { label, decided, seen });
-        let group =
-            groups.entry((band_order(scorecard.scorecard(), judged.band), judged.band, judged.state)).or_default();
-        group.0 += 1;
-        group.1 += i64::from(judged.score.tenths());
+        let order = band_order(scorecard.scorecard(), judged.band);
+        let group = groups.entry((order, judged.band, judged.state)).or_default();
+        group.wallets += 1;
+        group.tenths += i64::from(judged.score.tenths());
     })?;
     let mut groups = Groups::new();
-    for (key, (wallets, tenths)) in found.into_iter().flatten() {
+    for (key, part) in of_threads.into_iter().flatten() {
         let group = groups.entry(key).or_default();
-        group.0 += wallets;
-        group.1 += tenths;
+        group.wallets += part.wallets;
+        group.tenths += part.tenths;
     }
-    let rows = groups.into_iter().map(|((_, band, state), (wallets, tenths))| {
+    let rows = groups.into_iter().map(|((_, band, state), Group { wallets, tenths })| {
         let mean = AnyNumeric::from(tenths) / AnyNumeric::from(wallets * 10);
-        (
-            band.to_owned(),
-            state.as_str().to_owned(),
+        DistributionRow {
+            band: band.to_owned(),
+            state: state.as_str().to_owned(),
             wallets,
-            mean.rescale::<12, 1>().map(AnyNumeric::from).unwrap_or_default(),
-        )
+            mean_score: mean.rescale::<12, 1>().map(AnyNumeric::from).unwrap_or_default(),
+        }
     });
-    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+    Ok(rows.collect())
 }
 
-/// Where a band is among the others: its lowest score, in tenths.
-fn band_order(scorecard: &Scorecard, band: &str) -> i32 {
-    scorecard.bands().iter().find(|one| one.band == band).map_or(0, |one| one.from.tenths())
+/// Sort key of a band: its lowest score, in tenths.
+fn band_order(scorecard: &Scorecard, name: &str) -> i32 {
+    scorecard.bands().iter().find(|band| band.band == name).map_or(0, |band| band.from.tenths())
 }
 
 #[pg_extern(stable, parallel_restricted)]
 fn risk_basis() -> Result<String, ErrorReport> {
-    let ready = current(Need::Native)?;
-    let mut enough = Vec::new();
+    Ok(sufficient_labels()?)
+}
+
+/// Lists the networks with enough illicit or service labels for zero exposure to mean something.
+fn sufficient_labels() -> Result<String, SqlError> {
+    let handle = current(AssetScope::Native)?;
+    let mut sufficient = Vec::new();
     for network in networks()? {
-        if ready.graph().network_number(network.name()).is_none() {
-            // nobody to be met
+        if handle.graph().network_number(network.name()).is_none() {
+            // A network without transfers has no exposure.
             continue;
         }
-        let book = Book::open(&ready, &network, None)?;
-        let Enough { illicit, services } =
-            Enough::of(&ready.graph(), None, book.labelled(), &mut Interrupts).map_err(SqlError::from)?;
+        let labels = LabelIndex::open(&handle, &network, None)?;
+        let Enough { illicit, services } = Enough::of(&handle.graph(), None, labels.labelled(), &mut Interrupts)?;
         if illicit || services {
-            enough.push(format!("{} {illicit} {services}", network.name()));
+            sufficient.push(format!("{} {illicit} {services}", network.name()));
         }
     }
-    Ok(enough.join(", "))
+    Ok(sufficient.join(", "))
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -225,9 +259,17 @@ fn wallets_near(
     touched: Option<Vec<Option<String>>>,
     relabelled: Option<Vec<Option<String>>>,
 ) -> Result<SetOfIterator<'static, String>, ErrorReport> {
-    let network = required_network(network)?;
-    let ready = current(Need::Native)?;
-    let graph = ready.graph();
+    Ok(SetOfIterator::new(affected_addresses(network, touched, relabelled)?))
+}
+
+fn affected_addresses(
+    network: Option<&str>,
+    touched: Option<Vec<Option<String>>>,
+    relabelled: Option<Vec<Option<String>>>,
+) -> Result<Vec<String>, SqlError> {
+    let network = registered_network(network)?;
+    let handle = current(AssetScope::Native)?;
+    let graph = handle.graph();
     let wallets = |addresses: Option<Vec<Option<String>>>| -> Result<Vec<WalletId>, SqlError> {
         let mut wallets = Vec::new();
         for address in addresses.unwrap_or_default().into_iter().flatten() {
@@ -236,10 +278,6 @@ fn wallets_near(
         Ok(wallets)
     };
     let (touched, relabelled) = (wallets(touched)?, wallets(relabelled)?);
-    let affected = affected_wallets(&graph, &touched, &relabelled, &mut Interrupts).map_err(SqlError::from)?;
-    let mut addresses = Vec::with_capacity(affected.len());
-    for wallet in affected {
-        addresses.push(graph.address(wallet).map_err(SqlError::from)?.to_owned());
-    }
-    Ok(SetOfIterator::new(addresses))
+    let affected = affected_wallets(&graph, &touched, &relabelled, &mut Interrupts)?;
+    affected.into_iter().map(|wallet| Ok(graph.address(wallet)?.to_owned())).collect()
 }

@@ -1,4 +1,4 @@
-//! Scorecards fitted on the user's own labels, and how good any scorecard is on them.
+//! Fitting of scorecards to the user's labels, and evaluation of any scorecard on them.
 
 use arx_core::address::Network;
 use arx_core::graph::{MemoryBudget, WalletId};
@@ -14,29 +14,32 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::json;
 
-use super::scorer::{Scorer, scorecard_in_use, scorecard_of};
+use super::scorer::{Scorer, scorecard_in_use, scorecard_or_in_use};
+use crate::api::row::sql_row;
+use crate::arguments::{registered_network, required};
 use crate::error::SqlError;
 use crate::graph_store::Interrupts;
 use crate::guc;
-use crate::spi::{label_cases, registered_network, require_categories, store_risk_model};
+use crate::spi::{label_cases, require_categories, scorecard_document, store_risk_model};
 
-/// Wallets of each class that a fit needs: a fold of fewer than ten tells nothing.
-const LEAST: usize = 50;
+/// Wallets of each class that a fit requires: a fold with fewer than ten has no statistical
+/// meaning.
+const MIN_WALLETS: usize = 50;
 
-/// Labelled wallets, ready to be learned from.
-struct Lesson {
+/// Labelled wallets as training data.
+struct TrainingSet {
     scorer: Scorer,
     cases: Cases,
-    /// Labelled, without a transaction.
+    /// Labelled wallets without a transaction.
     unknown: usize,
-    /// Labelled as both.
+    /// Wallets labelled both illicit and licit.
     conflicting: usize,
     folds: u32,
     seed: u64,
 }
 
-/// Which labels are learned from, as it comes.
-struct LessonArguments {
+/// Arguments that select training data, as given.
+struct TrainingArguments {
     illicit: Option<Vec<Option<String>>>,
     licit: Option<Vec<Option<String>>>,
     folds: Option<i32>,
@@ -46,7 +49,7 @@ struct LessonArguments {
 
 fn categories(name: &str, given: Vec<Option<String>>) -> Result<Vec<String>, SqlError> {
     let given: Option<Vec<String>> = given.into_iter().collect();
-    let given = given.ok_or_else(|| SqlError::null_argument(&format!("an element of {name}")))?;
+    let given = required(&format!("an element of {name}"), given)?;
     if given.is_empty() {
         return Err(
             SqlError::argument(format!("{name} must name at least one category")).hint("See arx.label_categories.")
@@ -56,25 +59,24 @@ fn categories(name: &str, given: Vec<Option<String>>) -> Result<Vec<String>, Sql
     Ok(given)
 }
 
-impl Lesson {
-    fn new(network: Network, arguments: LessonArguments) -> Result<Self, SqlError> {
-        let folds = arguments.folds.ok_or_else(|| SqlError::null_argument("folds"))?;
+impl TrainingSet {
+    fn new(network: Network, arguments: TrainingArguments) -> Result<Self, SqlError> {
+        let folds = required("folds", arguments.folds)?;
         if !(2..=20).contains(&folds) {
             return Err(SqlError::argument(format!("folds must be between 2 and 20, not {folds}")));
         }
-        let seed = arguments.seed.ok_or_else(|| SqlError::null_argument("seed"))?.cast_unsigned();
+        let seed = required("seed", arguments.seed)?.cast_unsigned();
         let illicit = arguments.illicit.map(|given| categories("illicit", given)).transpose()?;
-        let licit = categories("licit", arguments.licit.ok_or_else(|| SqlError::null_argument("licit"))?)?;
-        let both: Vec<&String> =
-            licit.iter().filter(|one| illicit.iter().flatten().any(|other| other == *one)).collect();
-        if let Some(one) = both.first() {
-            return Err(SqlError::argument(format!("category \"{one}\" is named as illicit and as licit")));
+        let licit = categories("licit", required("licit", arguments.licit)?)?;
+        let both = licit.iter().find(|category| illicit.iter().flatten().any(|other| other == *category));
+        if let Some(category) = both {
+            return Err(SqlError::argument(format!("category \"{category}\" is both illicit and licit")));
         }
         let scorer = Scorer::new(network, arguments.as_of)?;
         let (mut wallets, mut unknown, mut conflicting): (Vec<(WalletId, bool)>, _, _) = (Vec::new(), 0, 0);
         let mut labelled = [0_usize; 2];
         {
-            let graph = scorer.ready.graph();
+            let graph = scorer.handle.graph();
             label_cases(&scorer.network, scorer.at, illicit.as_deref(), &licit, |address, is_illicit, is_licit| {
                 if is_illicit && is_licit {
                     conflicting += 1;
@@ -89,7 +91,7 @@ impl Lesson {
             })?;
         }
         let folds = folds.unsigned_abs();
-        let graph = scorer.ready.graph();
+        let graph = scorer.handle.graph();
         let others = others(&scorer);
         let until = scorer.until();
         let cases = Cases::new(
@@ -102,18 +104,22 @@ impl Lesson {
             &mut Interrupts,
         )?;
         unknown += wallets.len() - cases.list().len();
-        let found = |illicit: bool| cases.list().iter().filter(|case| case.illicit == illicit).count();
-        let classes = [("licit", found(false), labelled[0]), ("illicit", found(true), labelled[1])];
-        for (class, found, labelled) in classes {
+        let count = |illicit: bool| cases.list().iter().filter(|case| case.illicit == illicit).count();
+        let classes = [("licit", count(false), labelled[0]), ("illicit", count(true), labelled[1])];
+        for (class, usable, labelled) in classes {
             if labelled == 0 {
-                return Err(SqlError::argument(format!("no wallet of network {} is labelled {class}", scorer.network.name()))
-                    .hint("A scorecard learns from both classes; which categories they are is said by the arguments illicit and licit."));
-            }
-            if found < LEAST {
                 return Err(SqlError::argument(format!(
-                    "a fit needs at least {LEAST} {class} wallets with transactions, not {found} ({} of {labelled} labelled {class} have none)",
-                    labelled - found
+                    "network {} has no wallet that is labelled {class}",
+                    scorer.network.name()
                 ))
+                .detail("A scorecard is fitted to wallets of both classes.")
+                .hint("The arguments illicit and licit name the categories of each class."));
+            }
+            if usable < MIN_WALLETS {
+                return Err(SqlError::argument(format!(
+                    "a fit requires at least {MIN_WALLETS} {class} wallets with transactions, not {usable}"
+                ))
+                .detail(format!("{} of {labelled} wallets labelled {class} have no transaction.", labelled - usable))
                 .hint("Label more wallets, or import their transactions."));
             }
         }
@@ -125,8 +131,8 @@ impl Lesson {
     }
 
     fn report(&self, draft: Option<&ModelReport>, current: &ModelReport, moves: &[Move]) -> serde_json::Value {
-        let moves: Vec<_> =
-            moves.iter().map(|one| json!({"from": one.from, "to": one.to, "wallets": one.wallets})).collect();
+        let move_json = |band: &Move| json!({"from": band.from, "to": band.to, "wallets": band.wallets});
+        let moves: Vec<_> = moves.iter().map(move_json).collect();
         json!({
             "network": self.scorer.network.name(),
             "cases": {
@@ -143,20 +149,20 @@ impl Lesson {
         })
     }
 
-    /// The scores of all wallets of the network by two scorecards.
+    /// Scores all wallets of the network by two scorecards.
     fn scores(&mut self, old: &Scorecard, new: &Scorecard) -> Result<(Vec<Score>, Vec<Score>), SqlError> {
         let (old, new) = (old.bind(&NAMES)?, new.bind(&NAMES)?);
-        let found = self.scorer.look_at_all(|scores: &mut Vec<(Score, Score)>, _, seen| {
+        let of_threads = self.scorer.fold_all(|scores: &mut Vec<(Score, Score)>, _, seen| {
             scores.extend(seen.map(|(row, _)| (old.score(row).score, new.score(row).score)));
         })?;
-        Ok(found.into_iter().flatten().unzip())
+        Ok(of_threads.into_iter().flatten().unzip())
     }
 }
 
-/// Other labelled wallets, for exposure.
+/// Returns all illicit and service labels, to which cases may be exposed.
 fn others(scorer: &Scorer) -> Vec<(WalletId, LabelKind)> {
-    let labelled = scorer.book.labelled();
-    let graph = scorer.ready.graph();
+    let labelled = scorer.labels.labelled();
+    let graph = scorer.handle.graph();
     graph
         .wallet_ids()
         .flat_map(|wallet| {
@@ -164,6 +170,25 @@ fn others(scorer: &Scorer) -> Vec<(WalletId, LabelKind)> {
             illicit.into_iter().chain(labelled.is_service(wallet).then_some((wallet, LabelKind::Service)))
         })
         .collect()
+}
+
+sql_row! {
+    struct FitRow {
+        version: String,
+        wallets: i64,
+        illicit_wallets: i64,
+        unknown_wallets: i64,
+        factors: i64,
+        auc: f64,
+        average_precision: f64,
+        log_loss: f64,
+        brier: f64,
+        current_version: String,
+        current_auc: f64,
+        current_average_precision: f64,
+        wallets_scored: i64,
+        change_band: i64,
+    }
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -199,50 +224,52 @@ fn fit_risk_model(
     >,
     ErrorReport,
 > {
-    let version = version.ok_or_else(|| SqlError::null_argument("version"))?;
-    let description = description.ok_or_else(|| SqlError::null_argument("description"))?;
-    let network = registered_network(network.ok_or_else(|| SqlError::null_argument("network"))?)?;
+    let version = required("version", version)?;
+    let description = required("description", description)?;
+    let network = registered_network(network)?;
+    let arguments = TrainingArguments { illicit, licit, folds, seed, as_of };
+    Ok(TableIterator::once(fit(version, description, network, arguments)?.into_row()))
+}
+
+fn fit(version: &str, description: &str, network: Network, arguments: TrainingArguments) -> Result<FitRow, SqlError> {
     let in_use = scorecard_in_use()?;
     let current = in_use.scorecard();
-    // a name that is none, or is taken, is told before a minute has passed
-    Scorecard::check_version(version).map_err(SqlError::from)?;
-    if crate::spi::scorecard_document(version)?.is_some() {
-        return Err(SqlError::duplicate(format!("there is a risk model \"{version}\" already"))
-            .hint("Give the new one another version, or SELECT arx.discard_risk_model(version) of a draft.")
-            .into());
+    // Reject an invalid or duplicate version before the fit, which takes a minute.
+    Scorecard::check_version(version)?;
+    if scorecard_document(version)?.is_some() {
+        return Err(SqlError::duplicate(format!("risk model \"{version}\" already exists"))
+            .hint("Choose another version, or remove a draft with arx.discard_risk_model(version)."));
     }
-    let mut lesson = Lesson::new(network, LessonArguments { illicit, licit, folds, seed, as_of })?;
+    let mut set = TrainingSet::new(network, arguments)?;
     let (draft, comparison) = {
-        let graph = lesson.scorer.ready.graph();
+        let graph = set.scorer.handle.graph();
         let request = DraftRequest { version, description, subset: None };
-        let draft = fit_draft(&graph, &lesson.cases, &request, Lesson::memory(), &mut Interrupts);
-        let draft = draft.map_err(SqlError::from)?;
-        let comparison = draft.compare(current, &graph, &lesson.cases, Lesson::memory(), &mut Interrupts);
-        (draft, comparison.map_err(SqlError::from)?)
+        let draft = fit_draft(&graph, &set.cases, &request, TrainingSet::memory(), &mut Interrupts)?;
+        let comparison = draft.compare(current, &graph, &set.cases, TrainingSet::memory(), &mut Interrupts)?;
+        (draft, comparison)
     };
     let Draft { scorecard, measures, .. } = draft;
-    let (old, new) = lesson.scores(current, &scorecard)?;
-    let moves = drift((current, &old), (&scorecard, &new)).map_err(SqlError::from)?;
-    let report = lesson.report(Some(&comparison.draft), &comparison.current, &moves);
-    let document = scorecard.to_json().map_err(SqlError::from)?;
-    store_risk_model(version, &document, lesson.scorer.network.name(), &report.to_string())?;
+    let (old, new) = set.scores(current, &scorecard)?;
+    let moves = drift((current, &old), (&scorecard, &new))?;
+    let report = set.report(Some(&comparison.draft), &comparison.current, &moves);
+    store_risk_model(version, &scorecard.to_json()?, set.scorer.network.name(), &report.to_string())?;
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    Ok(TableIterator::once((
-        version.to_owned(),
-        count(measures.rows),
-        count(measures.illicit),
-        count(lesson.unknown as u64),
-        count(scorecard.factors().len() as u64),
-        measures.auc,
-        measures.average_precision,
-        measures.log_loss,
-        measures.brier,
-        current.version().to_owned(),
-        comparison.current.auc,
-        comparison.current.average_precision,
-        count(old.len() as u64),
-        count(changed_bands(&moves)),
-    )))
+    Ok(FitRow {
+        version: version.to_owned(),
+        wallets: count(measures.rows),
+        illicit_wallets: count(measures.illicit),
+        unknown_wallets: count(set.unknown as u64),
+        factors: count(scorecard.factors().len() as u64),
+        auc: measures.auc,
+        average_precision: measures.average_precision,
+        log_loss: measures.log_loss,
+        brier: measures.brier,
+        current_version: current.version().to_owned(),
+        current_auc: comparison.current.auc,
+        current_average_precision: comparison.current.average_precision,
+        wallets_scored: count(old.len() as u64),
+        change_band: count(changed_bands(&moves)),
+    })
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -256,14 +283,20 @@ fn evaluate_risk_model(
     seed: default!(Option<i64>, 1),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
 ) -> Result<JsonB, ErrorReport> {
-    let network = registered_network(network.ok_or_else(|| SqlError::null_argument("network"))?)?;
-    let scorecard = match version {
-        Some(version) => std::rc::Rc::new(scorecard_of(version)?),
-        None => scorecard_in_use()?,
-    };
-    let lesson = Lesson::new(network, LessonArguments { illicit, licit, folds, seed, as_of })?;
-    let graph = lesson.scorer.ready.graph();
-    let rows = out_of_fold_rows(&graph, &lesson.cases, Lesson::memory(), &mut Interrupts).map_err(SqlError::from)?;
-    let report = evaluate(&graph, &lesson.cases, &rows, scorecard.scorecard()).map_err(SqlError::from)?;
-    Ok(JsonB(lesson.report(None, &report, &[])))
+    let network = registered_network(network)?;
+    let arguments = TrainingArguments { illicit, licit, folds, seed, as_of };
+    Ok(JsonB(evaluation(version, network, arguments)?))
+}
+
+fn evaluation(
+    version: Option<&str>,
+    network: Network,
+    arguments: TrainingArguments,
+) -> Result<serde_json::Value, SqlError> {
+    let scorecard = scorecard_or_in_use(version)?;
+    let set = TrainingSet::new(network, arguments)?;
+    let graph = set.scorer.handle.graph();
+    let rows = out_of_fold_rows(&graph, &set.cases, TrainingSet::memory(), &mut Interrupts)?;
+    let report = evaluate(&graph, &set.cases, &rows, scorecard.scorecard())?;
+    Ok(set.report(None, &report, &[]))
 }

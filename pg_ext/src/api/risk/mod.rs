@@ -1,8 +1,8 @@
 //! Risk scores: of one wallet with reasons and evidence, of many, and the scorecards behind them.
 
 mod batch;
-mod book;
 mod fitting;
+mod label_index;
 mod models;
 mod scorer;
 mod wallet;

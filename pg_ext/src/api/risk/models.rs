@@ -1,4 +1,4 @@
-//! Scorecards: the one compiled in, the check of any, and what they may look at.
+//! Scorecards: the shipped one, the check of any, and the features that they may use.
 
 use arx_core::risk::features::{FEATURES, NAMES};
 use arx_core::risk::scorecard::Scorecard;
@@ -7,21 +7,42 @@ use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::api::row::sql_row;
+use crate::arguments::required;
 use crate::error::SqlError;
 
 #[pg_extern(immutable, parallel_safe)]
 fn default_risk_model() -> Result<JsonB, ErrorReport> {
-    let scorecard = compiled_in().map_err(SqlError::from)?;
-    let document = scorecard.to_json().map_err(SqlError::from)?;
+    Ok(shipped_document()?)
+}
+
+fn shipped_document() -> Result<JsonB, SqlError> {
+    let document = compiled_in()?.to_json()?;
     Ok(JsonB(serde_json::from_str(&document).map_err(|error| SqlError::corrupt(error.to_string()))?))
 }
 
 #[pg_extern(immutable, parallel_safe)]
 fn check_risk_model(document: Option<JsonB>) -> Result<String, ErrorReport> {
-    let document = document.ok_or_else(|| SqlError::null_argument("document"))?;
-    let scorecard = Scorecard::from_json(&document.0.to_string()).map_err(SqlError::from)?;
-    scorecard.bind(&NAMES).map_err(SqlError::from)?;
+    Ok(checked_version(&required("document", document)?)?)
+}
+
+/// Checks a scorecard and returns its version.
+fn checked_version(document: &JsonB) -> Result<String, SqlError> {
+    let scorecard = Scorecard::from_json(&document.0.to_string())?;
+    scorecard.bind(&NAMES)?;
     Ok(scorecard.version().to_owned())
+}
+
+sql_row! {
+    struct FeatureRow {
+        position: i32,
+        feature: String,
+        unit: String,
+        expected: String,
+        by_labels: bool,
+        formula: String,
+        family: String,
+    }
 }
 
 #[pg_extern(immutable, parallel_safe)]
@@ -38,14 +59,19 @@ fn risk_features() -> TableIterator<
         name!(family, String),
     ),
 > {
-    TableIterator::new((1..).zip(FEATURES).map(|(position, feature)| {
-        let expected = match feature.expected {
+    let rows = (1..).zip(FEATURES).map(|(position, feature)| FeatureRow {
+        position,
+        feature: feature.name.to_owned(),
+        unit: feature.unit.name().to_owned(),
+        expected: match feature.expected {
             Monotone::Free => "any",
             Monotone::Rising => "raises risk",
             Monotone::Falling => "lowers risk",
-        };
-        let (name, unit) = (feature.name.to_owned(), feature.unit.name().to_owned());
-        let (formula, family) = (feature.formula.to_owned(), feature.family.name().to_owned());
-        (position, name, unit, expected.to_owned(), feature.by_labels, formula, family)
-    }))
+        }
+        .to_owned(),
+        by_labels: feature.by_labels,
+        formula: feature.formula.to_owned(),
+        family: feature.family.name().to_owned(),
+    });
+    TableIterator::new(rows.map(FeatureRow::into_row))
 }

@@ -1,4 +1,4 @@
-//! One wallet: its score, the reasons, and what proves them.
+//! One wallet: its score, the reasons for it, and the evidence for the reasons.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -12,47 +12,63 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::scorer::{Found, Scorer, scorecard_in_use};
-use crate::convert::Wallet;
+use super::scorer::{ResolvedWallet, Scorer, scorecard_in_use};
+use crate::api::row::sql_row;
+use crate::arguments::Wallet;
 use crate::error::SqlError;
 use crate::graph_store::Interrupts;
 use crate::guc;
 use crate::numeric::SqlNumeric;
-use crate::spi::{Sought, transfer_hashes};
+use crate::spi::{TransferKey, transfer_hashes};
 
-/// A score as a `numeric` with one decimal.
-pub fn score(score: Score) -> SqlNumeric {
+/// Converts a score to a `numeric` with one decimal.
+pub(crate) fn score_numeric(score: Score) -> SqlNumeric {
     SqlNumeric { value: U256::from(score.tenths()), scale: 1 }
 }
 
-/// All that is known of one wallet.
+/// A wallet with everything that its score depends on.
 struct Subject {
     scorer: Scorer,
-    found: Found,
+    wallet: ResolvedWallet,
     label: Option<OwnLabel>,
-    decided: Option<Override>,
-    seen: Option<(Row, Coverage)>,
+    override_: Option<Override>,
+    features: Option<(Row, Coverage)>,
 }
 
 impl Subject {
-    fn new(wallet: Wallet, at: Option<TimestampWithTimeZone>) -> Result<Self, SqlError> {
-        let mut scorer = Scorer::new(wallet.network, at)?;
-        let found = scorer.find(wallet.address.as_str())?;
-        let label = scorer.own_labels(std::slice::from_ref(&found))?.remove(&found.address);
-        let decided = scorer.overrides(Some(&found.address))?.remove(&found.address);
-        let seen = match found.wallet {
-            Some(wallet) => scorer.look(wallet)?,
+    fn read(address: Option<&str>, network: Option<&str>, at: Option<TimestampWithTimeZone>) -> Result<Self, SqlError> {
+        let Wallet { address, network } = Wallet::parse(address, network)?;
+        let mut scorer = Scorer::new(network, at)?;
+        let wallet = scorer.resolve(&address)?;
+        let label = scorer.own_labels(std::slice::from_ref(&wallet))?.remove(&wallet.address);
+        let override_ = scorer.overrides(Some(&wallet.address))?.remove(&wallet.address);
+        let features = match wallet.id {
+            Some(id) => scorer.features(id)?,
             None => None,
         };
-        Ok(Self { scorer, found, label, decided, seen })
+        Ok(Self { scorer, wallet, label, override_, features })
     }
 
     fn known(&self) -> Known<'_> {
         Known {
             label: self.label.as_ref(),
-            decided: self.decided.as_ref(),
-            seen: self.seen.as_ref().map(|(row, coverage)| (row, *coverage)),
+            decided: self.override_.as_ref(),
+            seen: self.features.as_ref().map(|(row, coverage)| (row, *coverage)),
         }
+    }
+}
+
+sql_row! {
+    struct RiskRow {
+        address: String,
+        network: String,
+        score: SqlNumeric,
+        probability: Option<f64>,
+        band: String,
+        state: String,
+        coverage: f64,
+        model_version: String,
+        factors: JsonB,
     }
 }
 
@@ -79,22 +95,19 @@ fn wallet_risk(
     >,
     ErrorReport,
 > {
-    let subject = Subject::new(Wallet::parse(address, network)?, as_of)?;
-    let scorecard = scorecard_in_use()?;
-    let Judgement { score: of, probability, band, state, coverage } = judge(&scorecard, &subject.known());
-    let factors = serde_json::to_value(reasons(&scorecard, &subject.known()))
-        .map_err(|error| SqlError::corrupt(format!("factors cannot be written as JSON: {error}")))?;
-    Ok(TableIterator::once((
-        subject.found.address.clone(),
-        subject.scorer.network.name().to_owned(),
-        score(of),
-        probability,
-        band.to_owned(),
-        state.as_str().to_owned(),
-        coverage,
-        scorecard.scorecard().version().to_owned(),
-        JsonB(factors),
-    )))
+    Ok(TableIterator::once(Subject::read(address, network, as_of)?.risk()?.into_row()))
+}
+
+sql_row! {
+    struct FactorRow {
+        factor: String,
+        points: AnyNumeric,
+        value: String,
+        compares_to: String,
+        detail: String,
+        tx_hashes: Vec<Option<String>>,
+        counterparties: Vec<String>,
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -118,68 +131,90 @@ fn risk_factors(
     >,
     ErrorReport,
 > {
-    let subject = Subject::new(Wallet::parse(address, network)?, as_of)?;
-    let scorecard = scorecard_in_use()?;
-    let reasons = reasons(&scorecard, &subject.known());
-    let proofs = subject.proofs(&reasons)?;
-    let rows = reasons.into_iter().zip(proofs).map(|(reason, (hashes, counterparties))| {
-        let points = AnyNumeric::try_from(reason.points.to_string().as_str())
-            .map_err(|error| SqlError::corrupt(format!("points are no number: {error}")))?;
-        Ok((reason.factor, points, reason.value, reason.compares_to, reason.detail, hashes, counterparties))
-    });
-    Ok(TableIterator::new(rows.collect::<Result<Vec<_>, SqlError>>()?))
+    let rows = Subject::read(address, network, as_of)?.factors()?;
+    Ok(TableIterator::new(rows.into_iter().map(FactorRow::into_row)))
 }
 
-/// Hashes of transactions, and counterparties.
-type Proof = (Vec<Option<String>>, Vec<String>);
+/// Hashes of transactions, and addresses of counterparties.
+type NamedEvidence = (Vec<Option<String>>, Vec<String>);
 
 impl Subject {
-    /// What proves each reason.
-    fn proofs(&self, reasons: &[Reason]) -> Result<Vec<Proof>, SqlError> {
-        let Some(wallet) = self.found.wallet.filter(|_| self.seen.is_some()) else {
-            return Ok(vec![Proof::default(); reasons.len()]);
+    fn risk(&self) -> Result<RiskRow, SqlError> {
+        let scorecard = scorecard_in_use()?;
+        let Judgement { score, probability, band, state, coverage } = judge(&scorecard, &self.known());
+        let factors = serde_json::to_value(reasons(&scorecard, &self.known()))
+            .map_err(|error| SqlError::corrupt(format!("could not convert factors to JSON: {error}")))?;
+        Ok(RiskRow {
+            address: self.wallet.address.clone(),
+            network: self.scorer.network.name().to_owned(),
+            score: score_numeric(score),
+            probability,
+            band: band.to_owned(),
+            state: state.as_str().to_owned(),
+            coverage,
+            model_version: scorecard.scorecard().version().to_owned(),
+            factors: JsonB(factors),
+        })
+    }
+
+    fn factors(&self) -> Result<Vec<FactorRow>, SqlError> {
+        let scorecard = scorecard_in_use()?;
+        let reasons = reasons(&scorecard, &self.known());
+        let evidence = self.evidence(&reasons)?;
+        let rows = reasons.into_iter().zip(evidence).map(|(reason, (tx_hashes, counterparties))| {
+            let points = AnyNumeric::try_from(reason.points.to_string().as_str())
+                .map_err(|error| SqlError::corrupt(format!("could not convert points to numeric: {error}")))?;
+            let Reason { factor, value, compares_to, detail, .. } = reason;
+            Ok(FactorRow { factor, points, value, compares_to, detail, tx_hashes, counterparties })
+        });
+        rows.collect()
+    }
+
+    /// Returns the evidence for each reason.
+    fn evidence(&self, reasons: &[Reason]) -> Result<Vec<NamedEvidence>, SqlError> {
+        let Some(wallet) = self.wallet.id.filter(|_| self.features.is_some()) else {
+            return Ok(vec![NamedEvidence::default(); reasons.len()]);
         };
-        let graph = self.scorer.ready.graph();
+        let graph = self.scorer.handle.graph();
         let memory = MemoryBudget::new(guc::graph_work_mem());
-        let dossier = Dossier::gather(graph, wallet, self.scorer.until(), &memory, &mut Interrupts)?;
-        let (mut evidence, mut sought) = (Vec::new(), Vec::new());
-        // a transfer that proves several values is looked up once: of two that are alike each would get another hash
-        let mut places: HashMap<u64, usize> = HashMap::new();
+        let index = Dossier::gather(graph, wallet, self.scorer.until(), &memory, &mut Interrupts)?;
+        let (mut evidence, mut keys) = (Vec::new(), Vec::new());
+        // A transfer that proves several values is looked up once: twice, it would be taken for two
+        // transfers with equal keys.
+        let mut indices: HashMap<u64, usize> = HashMap::new();
         for reason in reasons {
             let mut of_reason = Evidence::default();
             for proof in &reason.proofs {
-                let found = dossier.proof(*proof, self.scorer.book.labelled(), &mut Interrupts)?;
-                for number in found.transfers {
+                let Evidence { transfers, counterparties, .. } =
+                    index.proof(*proof, self.scorer.labels.labelled(), &mut Interrupts)?;
+                for number in transfers {
                     if !of_reason.transfers.contains(&number) {
                         of_reason.transfers.push(number);
                     }
-                    if let Entry::Vacant(place) = places.entry(number) {
-                        place.insert(sought.len());
-                        sought.push(sought_by(&graph, number)?);
+                    if let Entry::Vacant(vacant) = indices.entry(number) {
+                        vacant.insert(keys.len());
+                        keys.push(key_of(&graph, number)?);
                     }
                 }
-                of_reason.counterparties.extend(found.counterparties);
+                of_reason.counterparties.extend(counterparties);
             }
             let mut seen = HashSet::new();
             of_reason.counterparties.retain(|peer| seen.insert(*peer));
             evidence.push(of_reason);
         }
-        let hashes = transfer_hashes(&self.scorer.network, &sought)?;
-        evidence
-            .into_iter()
-            .map(|one| {
-                let hash = |number| places.get(number).and_then(|place| hashes.get(*place)).cloned().flatten();
-                let of_reason = one.transfers.iter().map(hash).collect();
-                let peers = one.counterparties.iter().map(|peer| graph.address(*peer).map(str::to_owned));
-                Ok((of_reason, peers.collect::<Result<Vec<String>, _>>()?))
-            })
-            .collect()
+        let hashes = transfer_hashes(&self.scorer.network, &keys)?;
+        let hash = |number: &u64| indices.get(number).and_then(|index| hashes.get(*index)).cloned().flatten();
+        let named = evidence.into_iter().map(|of_reason| {
+            let peers = of_reason.counterparties.iter().map(|peer| graph.address(*peer).map(str::to_owned));
+            Ok((of_reason.transfers.iter().map(hash).collect(), peers.collect::<Result<Vec<String>, _>>()?))
+        });
+        named.collect()
     }
 }
 
-fn sought_by(graph: &Graph<'_>, number: u64) -> Result<Sought, SqlError> {
+fn key_of(graph: &Graph<'_>, number: u64) -> Result<TransferKey, SqlError> {
     let transfer = graph.transfer(number)?;
-    Ok(Sought::sent(graph, graph.sender(number)?, &transfer)?)
+    Ok(TransferKey::sent(graph, graph.sender(number)?, &transfer)?)
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -195,11 +230,11 @@ fn wallet_features(
     >,
     ErrorReport,
 > {
-    let subject = Subject::new(Wallet::parse(address, network)?, as_of)?;
-    let row = subject.seen.map(|(row, _)| row.to_vec()).unwrap_or_default();
+    let subject = Subject::read(address, network, as_of)?;
+    let row = subject.features.map(|(row, _)| row.to_vec()).unwrap_or_default();
     let rows = FEATURES.iter().zip(row).map(|(feature, value)| {
-        let known = (!value.is_nan()).then_some(value);
-        (feature.name.to_owned(), known, shown(value, feature.unit), feature.formula.to_owned())
+        let defined = (!value.is_nan()).then_some(value);
+        (feature.name.to_owned(), defined, shown(value, feature.unit), feature.formula.to_owned())
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
