@@ -1,4 +1,4 @@
-//! What to import, and how.
+//! The request of an import: a source and options.
 
 use std::path::{Path, PathBuf};
 

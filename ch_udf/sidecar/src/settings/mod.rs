@@ -100,7 +100,7 @@ settings! {
 pub struct SettingReference {
     /// Key in the TOML file.
     pub name: &'static str,
-    /// Default as text; empty if there is none.
+    /// Default as text; empty without one.
     pub default: String,
     /// Meaning, without a full stop.
     pub meaning: &'static str,
