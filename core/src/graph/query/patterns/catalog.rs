@@ -1,91 +1,91 @@
-//! The patterns by name: what each is, what may be set, and where it comes from.
+//! Catalogue of patterns: names, descriptions, options and sources.
 
 /// A pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// One wallet sends to many.
+pub enum PatternKind {
+    /// A wallet sends to many.
     FanOut,
-    /// Many send to one.
+    /// A wallet receives from many.
     FanIn,
-    /// Value comes back to where it was.
+    /// Value returns to its origin.
     Cycle,
-    /// One, over many, to one.
+    /// From one wallet through many to one.
     ScatterGather,
-    /// Many, over one, to many.
+    /// From many wallets through one to many.
     GatherScatter,
-    /// Each of a set sends to each of another.
+    /// Each wallet of a set sends to each of another set.
     Bipartite,
-    /// Two bipartite layers on each other.
+    /// Two consecutive bipartite layers.
     Stack,
     /// A chain of equal amounts.
     RandomWalk,
-    /// A chain that loses a little at each hop.
+    /// A chain that loses a small part at each hop.
     PeelingChain,
-    /// What comes in is out again.
+    /// Received funds are sent on.
     PassThrough,
     /// Amounts just below a threshold.
     Structuring,
-    /// A silent wallet moves what it got.
+    /// A silent wallet moves its funds.
     DormantAwakened,
-    /// Dust from a look-alike of a counterparty.
+    /// Dust from an address that resembles a counterparty.
     AddressPoisoning,
-    /// Value goes round and round.
+    /// Value circulates between a few wallets.
     WashTrading,
 }
 
-/// What a setting may be.
+/// Type and range of an option.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Range {
     /// A whole number.
     Count {
-        /// Unless set.
+        /// Default.
         default: u64,
-        /// The least.
+        /// Minimum.
         min: u64,
-        /// The most.
+        /// Maximum.
         max: u64,
     },
     /// A number.
     Ratio {
-        /// Unless set.
+        /// Default.
         default: f64,
-        /// The least.
+        /// Minimum.
         min: f64,
-        /// The most.
+        /// Maximum.
         max: f64,
     },
     /// True or false.
     Flag {
-        /// Unless set.
+        /// Default.
         default: bool,
     },
-    /// An amount of the asset, or null, which it is unless set.
+    /// An amount of the asset, or null, the default.
     Amount,
 }
 
-/// Something of a pattern that may be set.
+/// An option of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OptionType {
-    /// Its key.
+    /// Key of the option.
     pub name: &'static str,
-    /// What it may be.
+    /// Type and range.
     pub range: Range,
-    /// What it does.
+    /// Effect of the option.
     pub meaning: &'static str,
 }
 
-/// A pattern as it is described.
+/// Description of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PatternType {
-    /// Which.
-    pub kind: Kind,
-    /// Its name.
+    /// The pattern.
+    pub kind: PatternKind,
+    /// Name of the pattern.
     pub name: &'static str,
-    /// What it is.
+    /// Definition in one sentence.
     pub description: &'static str,
-    /// What may be set.
+    /// Options of the pattern.
     pub options: &'static [OptionType],
-    /// Where it comes from.
+    /// Publication that describes it.
     pub source: &'static str,
 }
 
@@ -104,24 +104,24 @@ const fn flag(name: &'static str, default: bool, meaning: &'static str) -> Optio
 const AML_WORLD: &str = "Altman et al. 2023, Realistic Synthetic Financial Transactions for Anti-Money Laundering Models, arXiv:2306.16424; Suzumura & Kanezashi 2021, AMLSim";
 const FATF: &str = "FATF 2020, Virtual Assets Red Flag Indicators";
 
-/// All, by the order in which they are named to people.
+/// All patterns, in the order of documentation.
 pub const PATTERN_TYPES: &[PatternType] = &[
     PatternType {
-        kind: Kind::FanOut,
+        kind: PatternKind::FanOut,
         name: "fan_out",
         description: "a wallet sends to many others within the window",
         options: &[count("min_fan", (10, 2, 1_000_000), "receivers, at least")],
         source: AML_WORLD,
     },
     PatternType {
-        kind: Kind::FanIn,
+        kind: PatternKind::FanIn,
         name: "fan_in",
         description: "a wallet receives from many others within the window",
         options: &[count("min_fan", (10, 2, 1_000_000), "senders, at least")],
         source: AML_WORLD,
     },
     PatternType {
-        kind: Kind::Cycle,
+        kind: PatternKind::Cycle,
         name: "cycle",
         description: "value goes round over several wallets and comes back, all within the window",
         options: &[
@@ -147,7 +147,7 @@ pub const PATTERN_TYPES: &[PatternType] = &[
         source: AML_WORLD,
     },
     PatternType {
-        kind: Kind::ScatterGather,
+        kind: PatternKind::ScatterGather,
         name: "scatter_gather",
         description: "a wallet sends to many, who pass it on to one, within the window",
         options: &[
@@ -161,14 +161,14 @@ pub const PATTERN_TYPES: &[PatternType] = &[
         source: AML_WORLD,
     },
     PatternType {
-        kind: Kind::GatherScatter,
+        kind: PatternKind::GatherScatter,
         name: "gather_scatter",
         description: "a wallet receives from many in half a window and sends to many in the next half",
-        options: &[count("min_fan", (5, 2, 1_000_000), "senders and receivers, at least so many of each")],
+        options: &[count("min_fan", (5, 2, 1_000_000), "senders, and receivers, at least")],
         source: AML_WORLD,
     },
     PatternType {
-        kind: Kind::Bipartite,
+        kind: PatternKind::Bipartite,
         name: "bipartite",
         description: "each of several wallets sends to each of several others within the window",
         options: &[
@@ -183,7 +183,7 @@ pub const PATTERN_TYPES: &[PatternType] = &[
         source: AML_WORLD,
     },
     PatternType {
-        kind: Kind::Stack,
+        kind: PatternKind::Stack,
         name: "stack",
         description: "two bipartite layers: sources to middles, the same middles to sinks, within the window",
         options: &[
@@ -197,7 +197,7 @@ pub const PATTERN_TYPES: &[PatternType] = &[
         source: AML_WORLD,
     },
     PatternType {
-        kind: Kind::RandomWalk,
+        kind: PatternKind::RandomWalk,
         name: "random_walk",
         description: "an amount is passed on from wallet to wallet, nearly whole, and visits none twice, within the window",
         options: &[
@@ -213,7 +213,7 @@ pub const PATTERN_TYPES: &[PatternType] = &[
         source: AML_WORLD,
     },
     PatternType {
-        kind: Kind::PeelingChain,
+        kind: PatternKind::PeelingChain,
         name: "peeling_chain",
         description: "a large amount moves on again and again while a small part peels off at each hop, within the window",
         options: &[
@@ -229,7 +229,7 @@ pub const PATTERN_TYPES: &[PatternType] = &[
         source: "Meiklejohn et al. 2013, A Fistful of Bitcoins, IMC 2013",
     },
     PatternType {
-        kind: Kind::PassThrough,
+        kind: PatternKind::PassThrough,
         name: "pass_through",
         description: "what a wallet receives within the window it sends on within the same window",
         options: &[
@@ -239,7 +239,7 @@ pub const PATTERN_TYPES: &[PatternType] = &[
         source: FATF,
     },
     PatternType {
-        kind: Kind::Structuring,
+        kind: PatternKind::Structuring,
         name: "structuring",
         description: "several transfers of a wallet within the window, each just below a threshold, together above it",
         options: &[
@@ -250,16 +250,12 @@ pub const PATTERN_TYPES: &[PatternType] = &[
             },
             ratio("margin", (0.1, 0.000_001, 0.9), "part of the threshold within which an amount is just below it"),
             count("min_transfers", (3, 2, 1_000_000), "transfers, at least"),
-            flag(
-                "received",
-                false,
-                "whether transfers that the wallet received are looked at, and not those that it sent",
-            ),
+            flag("received", false, "whether transfers that the wallet received count, instead of those that it sent"),
         ],
         source: FATF,
     },
     PatternType {
-        kind: Kind::DormantAwakened,
+        kind: PatternKind::DormantAwakened,
         name: "dormant_awakened",
         description: "a wallet that has sent nothing for long moves a significant part of what it got before",
         options: &[
@@ -274,7 +270,7 @@ pub const PATTERN_TYPES: &[PatternType] = &[
         source: FATF,
     },
     PatternType {
-        kind: Kind::AddressPoisoning,
+        kind: PatternKind::AddressPoisoning,
         name: "address_poisoning",
         description: "nothing or dust from or to an address that looks like a counterparty the victim dealt with before",
         options: &[
@@ -285,9 +281,9 @@ pub const PATTERN_TYPES: &[PatternType] = &[
         source: "Tsuchiya et al. 2025, Blockchain Address Poisoning, USENIX Security 2025, arXiv:2501.16681",
     },
     PatternType {
-        kind: Kind::WashTrading,
+        kind: PatternKind::WashTrading,
         name: "wash_trading",
-        description: "value goes round between a few wallets several times within the window, and nobody gains or loses much",
+        description: "value goes round between a few wallets several times within the window, with little gain or loss to any",
         options: &[
             count("max_wallets", (4, 2, 8), "wallets, at most"),
             count("min_rounds", (2, 1, 10_000), "transfers from each wallet to the next, at least"),
@@ -306,7 +302,7 @@ pub const PATTERN_TYPES: &[PatternType] = &[
     },
 ];
 
-/// A pattern by its name, in any case.
+/// Finds a pattern by its name, in any case.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static PatternType> {
     PATTERN_TYPES.iter().find(|one| one.name.eq_ignore_ascii_case(name))

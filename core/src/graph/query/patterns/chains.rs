@@ -1,18 +1,23 @@
 //! Value that moves from wallet to wallet.
 //!
-//! A chain is a sequence of links. A transfer `e` to a wallet is linked with a transfer `f` that the wallet sends if `f` is the first
-//! that it sends later than `e`, but no later than a window after, of an amount that goes on from `e`'s, and `e` is the last
-//! that it received before `f`, within a window, of an amount that `f`'s goes on from. So each transfer has one next one and one
-//! before at most, and chains do not branch. Of transfers of the same time the larger comes first. A chain begins at a transfer that
-//! is linked with none before, visits no wallet twice, and ends at the window's end or at `max_length`. A wallet with more than
-//! `max_fan` transfers on the side that is looked at within the window is not passed through.
+//! A chain is a sequence of links. A transfer `e` to a wallet is linked with a transfer `f` from
+//! that wallet if two conditions hold. Of the transfers that the wallet sends after `e`, within a
+//! window, `f` is the first whose amount continues that of `e`. Of the transfers that it received
+//! before `f`, within a window, `e` is the last whose amount `f` continues. So each transfer has at
+//! most one successor and one predecessor, and chains do not branch. Of transfers of the same time,
+//! the larger comes first. A chain begins at a transfer without a predecessor, visits no wallet
+//! twice, and ends at the end of the window or at `max_length`. A wallet with more than `max_fan`
+//! transfers on the examined side within the window is not passed through.
 //!
-//! - **random_walk**: amounts go on if at most `tolerance` of them stays behind. At least `min_length` transfers.
-//!   Strength: `(1 - 2^(-length / min_length)) * (last amount / first amount)`.
-//! - **peeling_chain**: amounts go on if something, and at most `max_peel`, stays behind; and the wallet must have sent other
-//!   transfers of at most `max_peel` of what it received to others, after it received and within the window, that with what went on
-//!   are no more than what it received. The chain ends where nothing peeled off. At least `min_length` hops that peel.
-//!   Evidence: the chain and what peeled off. Strength: `(1 - 2^(-hops / min_length)) * (last amount / first amount)^(1 / hops)`.
+//! - **random_walk**: an amount continues another if at most `tolerance` of it stays behind. At
+//!   least `min_length` transfers. Strength: `(1 - 2^(-length / min_length)) * (last amount / first
+//!   amount)`.
+//! - **peeling_chain**: an amount continues another if a part above zero and of at most `max_peel`
+//!   stays behind. The wallet must also have sent other transfers of at most `max_peel` of the
+//!   received amount to others, after it received and within the window, which together with the
+//!   continuing amount are at most the received amount. The chain ends where nothing peels off. At
+//!   least `min_length` hops that peel. Evidence: the chain and the peeled transfers. Strength: `(1
+//!   - 2^(-hops / min_length)) * (last amount / first amount)^(1 / hops)`.
 //!
 //! O(transfers * max_fan).
 
@@ -26,22 +31,23 @@ use crate::graph::types::U256;
 /// No transfer.
 const NONE: u32 = u32::MAX;
 
-/// How an amount goes on.
+/// Condition under which an amount continues another.
 #[derive(Debug, Clone, Copy)]
-struct GoesOn {
-    /// The part that must.
+struct Continuation {
+    /// Share that must continue.
     least: Share,
-    /// Whether something must stay behind.
+    /// A part above zero must stay behind.
     less: bool,
 }
 
-impl GoesOn {
+impl Continuation {
     fn allows(self, from: U256, to: U256) -> bool {
         to <= from && !(self.less && to == from) && self.least.is_at_most(to, from)
     }
 }
 
-/// Of some rows of one time after the other, the first that fits; of those of one time the largest, then by the other wallet.
+/// Returns the first matching row in the order of time; of simultaneous rows the largest, then by
+/// the other wallet.
 fn first_fitting<'s, W: Interrupt>(
     run: &Run<'_, '_, W>,
     slice: &Slice<'s>,
@@ -67,11 +73,11 @@ fn first_fitting<'s, W: Interrupt>(
     best.map(|one| one.0)
 }
 
-/// The transfer that each row of a slice is linked with.
+/// Returns the successor of each row of a slice.
 fn links<W: Interrupt>(
     run: &mut Run<'_, '_, W>,
     slice: &Slice<'_>,
-    goes_on: GoesOn,
+    goes_on: Continuation,
     max_fan: usize,
 ) -> Result<(Vec<u32>, Vec<u32>), Stop> {
     let window = run.window();
@@ -98,7 +104,7 @@ fn links<W: Interrupt>(
         }
     }
     run.room.give(2 * count * size_of::<u32>());
-    // both must agree
+    // Both directions must agree.
     for (row, found) in (0..).zip(&mut next) {
         if *found != NONE && before[*found as usize] != row {
             *found = NONE;
@@ -113,7 +119,7 @@ fn links<W: Interrupt>(
     Ok((next, linked))
 }
 
-/// A chain and what peeled off it.
+/// A chain and the transfers that peeled off.
 struct Chain {
     rows: Vec<u32>,
     peeled: Vec<u32>,
@@ -121,7 +127,7 @@ struct Chain {
 
 fn search<'r, 'g, W: Interrupt>(
     run: &mut Run<'r, 'g, W>,
-    goes_on: GoesOn,
+    goes_on: Continuation,
     longest: usize,
     mut peel: impl FnMut(&mut Run<'r, 'g, W>, &Slice<'_>, u32, u32, i64) -> Result<Option<Vec<u32>>, Stop>,
     mut report: impl FnMut(&mut Run<'r, 'g, W>, &Slice<'_>, Chain) -> Result<(), Stop>,
@@ -157,7 +163,7 @@ fn search<'r, 'g, W: Interrupt>(
 
 pub fn random_walk<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (least, longest) = (run.pattern.size("min_length"), run.pattern.size("max_length"));
-    let goes_on = GoesOn { least: Share::new(run.pattern.ratio("tolerance")).rest(), less: false };
+    let goes_on = Continuation { least: Share::new(run.pattern.ratio("tolerance")).rest(), less: false };
     let nothing = |_: &mut Run<'_, '_, W>, _: &Slice<'_>, _, _, _| Ok(Some(Vec::new()));
     search(run, goes_on, longest, nothing, |run, slice, chain| {
         let length = chain.rows.len();
@@ -175,7 +181,7 @@ pub fn random_walk<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
 pub fn peeling_chain<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (least, longest) = (run.pattern.size("min_length"), run.pattern.size("max_length"));
     let max_peel = Share::new(run.pattern.ratio("max_peel"));
-    let goes_on = GoesOn { least: max_peel.rest(), less: true };
+    let goes_on = Continuation { least: max_peel.rest(), less: true };
     let peel = |run: &mut Run<'_, '_, W>, slice: &Slice<'_>, row: u32, after: u32, until: i64| {
         let (one, onward) = (slice.row(row), slice.row(after));
         let all = slice.between(
@@ -202,7 +208,7 @@ pub fn peeling_chain<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop>
     })
 }
 
-/// What of the first amount is in the last.
+/// Returns the ratio of the last amount to the first.
 fn kept(slice: &Slice<'_>, chain: &Chain) -> f64 {
     let value = |row: Option<&u32>| row.map_or(U256::ZERO, |row| slice.row(*row).value);
     balance(value(chain.rows.first()), value(chain.rows.last()))

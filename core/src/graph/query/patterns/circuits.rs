@@ -1,28 +1,31 @@
-//! The cycles of wallets of a slice, each once.
+//! Enumeration of the cycles of wallets of a slice, each once.
 //!
-//! Simple cycles are enumerated from the wallet of the most counterparties down: each is the root of the cycles among those that come
-//! after it, as in Johnson 1975, Finding All the Elementary Circuits of a Directed Graph. So hubs are looked at once and then gone. A
-//! walk goes on only to wallets from which the root can still be reached in the steps that are left, with amounts like those of the
-//! walk: known from a search backwards over half the length. It also ends where no window has transfers of all its pairs, or no band
-//! of amounts does. Wallets that lead nowhere or come from nowhere are taken out first. A wallet with more than `max_fan`
-//! counterparties on a side, in the two tiles that a slice holds, is not passed through.
+//! Simple cycles are enumerated from the wallet with the most counterparties down: each wallet is
+//! the root of the cycles among the wallets after it, as in Johnson 1975, Finding All the
+//! Elementary Circuits of a Directed Graph. So each hub is processed once and then removed. A walk
+//! only continues to wallets from which the root can still be reached in the remaining steps, with
+//! amounts like those of the walk; this is known from a backward search over half the length. A
+//! walk also ends if no window contains transfers of all its pairs, or no band of amounts does.
+//! Wallets without successors or predecessors are removed first. A wallet with more than `max_fan`
+//! counterparties on a side, in the two tiles of a slice, is not passed through.
 //!
-//! Never more work than walks of half the length from and to each root, and those that can be closed.
+//! The work is bounded by the walks of half the length from and to each root, and those that can be
+//! closed.
 
 use super::slices::{Pair, Slice};
 use crate::graph::budget::Interrupt;
 use crate::graph::budget::{Pace, Stop};
 
-/// As many wallets as a cycle may have.
+/// Maximum number of wallets of a cycle.
 pub const LONGEST: usize = 10;
 
-/// Bytes that a pair costs while it is searched, at most.
+/// Maximum number of bytes of a pair during the search.
 pub const COST: usize = size_of::<Arc>() + 2 * size_of::<(u32, Bands)>() + size_of::<Back>();
 
-/// A little more than the errors of a product of floats.
+/// Margin for the errors of a product of floats.
 const SLACK: f64 = 1e-9;
 
-/// What cycles are looked for.
+/// Limits of the cycles to enumerate.
 pub struct Bounds {
     pub min_length: usize,
     pub max_length: usize,
@@ -48,11 +51,11 @@ struct Arc {
 /// Bands of amounts, by what remains of their number divided by the bits there are.
 type Bands = u128;
 
-/// How amounts are counted in bands: each is in one, and any two that fit together are in the same or in neighbouring ones.
+/// Assignment of amounts to bands: amounts that fit together are in the same or in adjacent bands.
 #[derive(Debug, Clone, Copy)]
 struct Ruler(Option<f64>);
 
-/// A band is so much wider than the tolerance, more than the errors of logarithms.
+/// Factor by which a band is wider than the tolerance, to allow for the errors of logarithms.
 const WIDER: f64 = 1.0 + 1e-6;
 
 /// The narrowest band, as a part of an amount.
@@ -63,7 +66,7 @@ impl Ruler {
         Self(tolerance.map(|tolerance| (-(1.0 - tolerance).ln()).max(NARROWEST) * WIDER))
     }
 
-    /// The bands whose amounts, or those of the one below, are near enough to an amount.
+    /// Returns the bands whose amounts, or those of the band below, are near enough to an amount.
     fn bands(self, amount: f64) -> Bands {
         let Some(width) = self.0 else { return Bands::MAX };
         let band = ((amount.ln() / width).floor() as i64).rem_euclid(i64::from(Bands::BITS)) as u32;
@@ -71,7 +74,7 @@ impl Ruler {
     }
 }
 
-/// The wallets of a slice that may be on a cycle, those with the most counterparties first.
+/// Wallets of a slice that may be on a cycle, those with the most counterparties first.
 struct Network {
     starts: Vec<u32>,
     arcs: Vec<Arc>,
@@ -80,7 +83,7 @@ struct Network {
 }
 
 impl Network {
-    /// O(pairs log pairs). Also says how many wallets are not passed through.
+    /// O(pairs log pairs). Also returns the number of wallets that are not passed through.
     fn of<W: Interrupt>(slice: &Slice<'_>, bounds: &Bounds, pace: &mut Pace<'_, W>) -> Result<(Self, u64), Stop> {
         let (max_fan, ruler) = (bounds.max_fan, Ruler::new(bounds.tolerance));
         let count = slice.wallets.len();
@@ -187,30 +190,30 @@ pub fn step<W: Interrupt>(pace: &mut Pace<'_, W>, steps: usize) -> Result<(), St
 #[derive(Debug, Clone, Copy)]
 struct Walk {
     length: usize,
-    /// The latest of the first times of its pairs, and the earliest of their last.
+    /// Latest of the first times of its pairs, and earliest of their last times.
     first: i64,
     last: i64,
-    /// The most of the least amounts of its pairs, and the least of their most.
+    /// Maximum of the minimum amounts of its pairs, and minimum of their maximum amounts.
     least: f64,
     most: f64,
-    /// The bands that all of its pairs have amounts of.
+    /// Bands in which all of its pairs have amounts.
     bands: Bands,
 }
 
-/// A way back to the root.
+/// A path back to the root.
 #[derive(Debug, Clone, Copy)]
 struct Back {
-    /// From where it leads back to this root: one of the roots before does not matter any more.
+    /// Root that it leads to; paths to earlier roots are obsolete.
     root: u32,
-    /// In how many steps at least.
+    /// Minimum number of steps.
     steps: u32,
-    /// The bands of all ways back.
+    /// Bands of all paths back.
     bands: Bands,
-    /// What is new of them in this round.
+    /// Bands that are new in this round.
     fresh: Bands,
 }
 
-/// An enumeration under way.
+/// An enumeration in progress.
 struct Enumeration<'e, 'w, W, F> {
     network: &'e Network,
     bounds: &'e Bounds,
@@ -238,35 +241,36 @@ impl<W: Interrupt, F: FnMut(&mut Pace<'_, W>, &[u32]) -> Result<(), Stop>> Enume
         Ok(())
     }
 
-    /// From where the root can be reached in half the steps of the longest cycle, and with what amounts.
+    /// Finds the wallets from which the root can be reached in half the steps of the longest cycle,
+    /// with the bands of amounts.
     fn look_back(&mut self, root: u32, frontier: &mut Vec<(u32, Bands)>, next: &mut Vec<u32>) -> Result<(), Stop> {
         frontier.clear();
         frontier.push((root, Bands::MAX));
         for steps in 1..=self.half as u32 {
             for (wallet, bands) in frontier.drain(..) {
                 let senders = self.network.senders(wallet);
-                // in the order of their numbers
+                // In the order of their numbers.
                 let senders = &senders[senders.partition_point(|sender| sender.0 <= root)..];
                 step(self.pace, senders.len())?;
                 for (sender, of_arc) in senders {
                     let bands = bands & of_arc;
-                    let known = &mut self.back[*sender as usize];
-                    if known.root != root && bands != 0 {
-                        *known = Back { root, steps, bands: 0, fresh: 0 };
+                    let back = &mut self.back[*sender as usize];
+                    if back.root != root && bands != 0 {
+                        *back = Back { root, steps, bands: 0, fresh: 0 };
                     }
-                    let new = if known.root == root { bands & !known.bands & !known.fresh } else { 0 };
+                    let new = if back.root == root { bands & !back.bands & !back.fresh } else { 0 };
                     if new != 0 {
-                        if known.fresh == 0 {
+                        if back.fresh == 0 {
                             next.push(*sender);
                         }
-                        known.fresh |= new;
+                        back.fresh |= new;
                     }
                 }
             }
             for sender in next.drain(..) {
-                let known = &mut self.back[sender as usize];
-                known.bands |= known.fresh;
-                frontier.push((sender, std::mem::take(&mut known.fresh)));
+                let back = &mut self.back[sender as usize];
+                back.bands |= back.fresh;
+                frontier.push((sender, std::mem::take(&mut back.fresh)));
             }
         }
         Ok(())
@@ -300,7 +304,7 @@ impl<W: Interrupt, F: FnMut(&mut Pace<'_, W>, &[u32]) -> Result<(), Stop>> Enume
                 }
                 continue;
             }
-            // steps that are left, and how many it takes
+            // Remaining steps, and the number of steps needed.
             let left = self.bounds.max_length - length;
             let back = &self.back[arc.to as usize];
             let (needed, fits) = if back.root == self.root {
@@ -308,7 +312,7 @@ impl<W: Interrupt, F: FnMut(&mut Pace<'_, W>, &[u32]) -> Result<(), Stop>> Enume
             } else {
                 (self.half + 1, true)
             };
-            // more ways back than are known are longer than half
+            // Paths back that are longer than half are unknown.
             if needed > left || (!fits && left <= self.half) || self.nodes[1..length].contains(&arc.to) {
                 continue;
             }

@@ -1,28 +1,34 @@
-//! Value that comes back to where it was.
+//! Value that returns to its origin.
 //!
-//! A cycle of wallets is a sequence of `min_length` to `max_length` different ones, each of which sent to the next and the last to the
-//! first, whichever one it is written from. [`circuits`](super::circuits) enumerates them.
+//! A cycle of wallets is a sequence of `min_length` to `max_length` different wallets, each of
+//! which sent to the next and the last to the first, independent of its starting wallet.
+//! [`circuits`](super::circuits) enumerates them.
 //!
-//! - **cycle**: a cycle of wallets, and a window that begins at a transfer of it, in which there is a band of amounts
-//!   `[(1 - tolerance) * a, a]` (`a` an amount of a transfer of the cycle; with a tolerance of 1 every amount) such that each wallet
-//!   sent the next a transfer of the band, the one that the window begins at among them, and of all its transfers of the band within
-//!   the window at least `min_focus` went to the next (not asked with a tolerance of 1): hubs that send all amounts to everybody are
-//!   on cycles of any amount. Of the bands of a window the one with the most transfers counts, of several the highest. Evidence: all
-//!   transfers of the band between the wallets, so parallel transfers are one finding. With `ordered`, the evidence is one transfer a
-//!   step, each the earliest of the band not before the one of the step before, round the cycle from the one that the window begins
-//!   at. Strength: the smallest amount over the largest.
-//! - **wash_trading**: a cycle of 2 to `max_wallets` wallets and a window that begins at a transfer of it, in which each wallet sent
-//!   the next at least `min_rounds` transfers, and what it sent in all is no less than `1 - tolerance` of the largest such sum: so
-//!   what any wallet gains or loses by it is at most `tolerance` of what went through it. Evidence: all transfers from each to its
-//!   next within the window. Strength: `(1 - 2^(-rounds / min_rounds)) * (smallest sum / largest sum)`.
+//! - **cycle**: a cycle of wallets, a window that begins at one of its transfers, and a band of
+//!   amounts `[(1 - tolerance) * a, a]` (`a` an amount of a transfer of the cycle; with a tolerance
+//!   of 1 every amount). Each wallet sent the next a transfer of the band, including the one at
+//!   which the window begins. Of all its transfers of the band within the window, at least
+//!   `min_focus` went to the next wallet (not required with a tolerance of 1), because hubs that
+//!   send all amounts to everyone are on cycles of any amount. Of the bands of a window, the one
+//!   with the most transfers counts, of several the highest. Evidence: all transfers of the band
+//!   between the wallets, so parallel transfers are one finding. With `ordered`, the evidence is
+//!   one transfer a step, each the earliest of the band not before that of the previous step,
+//!   around the cycle from the one at which the window begins. Strength: the smallest amount
+//!   divided by the largest.
+//! - **wash_trading**: a cycle of 2 to `max_wallets` wallets and a window that begins at one of its
+//!   transfers, in which each wallet sent the next at least `min_rounds` transfers with a sum of at
+//!   least `1 - tolerance` of the largest such sum. So the gain or loss of each wallet is at most
+//!   `tolerance` of its flow. Evidence: all transfers from each wallet to its next within the
+//!   window. Strength: `(1 - 2^(-rounds / min_rounds)) * (smallest sum / largest sum)`.
 //!
-//! A window holds as much as it has transfers. Windows are compared for each cycle of wallets.
+//! The measure of a window is its number of transfers. Windows are compared for each cycle of
+//! wallets.
 
 use super::circuits::{Bounds, COST, LONGEST, enumerate, step};
 use super::finding::{Draft, Member, Role, Share, balance, size};
 use super::options::decimal;
 use super::slices::{Slice, for_each};
-use super::windows::{Candidate, Found, Subject, Waiting};
+use super::windows::{Candidate, Subject, Waiting, WindowFinding};
 use super::{Run, details, end_of, hours};
 use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::budget::{Pace, Stop};
@@ -31,21 +37,21 @@ use crate::graph::types::WalletId;
 
 /// A transfer of a cycle.
 #[derive(Debug, Clone, Copy)]
-struct Of {
-    /// From which of its wallets.
+struct CycleTransfer {
+    /// Index of the sending wallet.
     step: usize,
     member: Member,
 }
 
-/// The transfers of a cycle by time.
-fn transfers(slice: &Slice<'_>, pairs: &[u32], into: &mut Vec<(u32, usize)>, all: &mut Vec<Of>) {
+/// Returns the transfers of a cycle by time.
+fn transfers(slice: &Slice<'_>, pairs: &[u32], into: &mut Vec<(u32, usize)>, all: &mut Vec<CycleTransfer>) {
     into.clear();
     for (step, pair) in pairs.iter().enumerate() {
         into.extend(slice.rows_of(&slice.pairs[*pair as usize]).iter().map(|row| (*row, step)));
     }
     into.sort_unstable();
     all.clear();
-    all.extend(into.iter().map(|(row, step)| Of { step: *step, member: *slice.row(*row) }));
+    all.extend(into.iter().map(|(row, step)| CycleTransfer { step: *step, member: *slice.row(*row) }));
 }
 
 /// A cycle of wallets in a slice.
@@ -57,16 +63,17 @@ struct Round<'s> {
 /// The best window of a cycle.
 struct Best {
     start: i64,
-    evidence: Vec<Of>,
+    evidence: Vec<CycleTransfer>,
 }
 
-/// The window of a cycle that begins in a tile and holds most, of those for which `evidence` finds any.
+/// Returns the best window of a cycle that begins in a tile, of those for which `evidence` finds
+/// any.
 fn best_window<W: Interrupt>(
-    all: &[Of],
+    all: &[CycleTransfer],
     steps: usize,
     (tile, window): (i64, i64),
     pace: &mut Pace<'_, W>,
-    mut evidence: impl FnMut(&mut Pace<'_, W>, &[Of]) -> Result<Option<Vec<Of>>, Stop>,
+    mut evidence: impl FnMut(&mut Pace<'_, W>, &[CycleTransfer]) -> Result<Option<Vec<CycleTransfer>>, Stop>,
 ) -> Result<Option<Best>, Stop> {
     let mut best: Option<Best> = None;
     let mut end = 0;
@@ -95,19 +102,19 @@ fn best_window<W: Interrupt>(
     Ok(best)
 }
 
-/// Whether each step has as many transfers.
-fn each_step_has(all: &[Of], steps: usize, least: u64) -> bool {
+/// Reports whether each step has at least that many transfers.
+fn each_step_has(all: &[CycleTransfer], steps: usize, least: u64) -> bool {
     let mut counts = [0_u64; LONGEST];
     all.iter().for_each(|one| counts[one.step] += 1);
     counts[..steps].iter().all(|count| *count >= least)
 }
 
-/// What amounts fit together.
+/// Criteria for amounts of a band.
 #[derive(Debug, Clone, Copy)]
 struct Fit {
-    /// The least over the most.
+    /// Minimum ratio of two amounts.
     share: Share,
-    /// The part of a wallet's transfers of such amounts that goes to the next.
+    /// Minimum share of a wallet's transfers of the band that goes to the next wallet.
     focus: f64,
     ordered: bool,
 }
@@ -117,17 +124,18 @@ impl Fit {
         value <= highest && self.share.is_at_most(value, highest)
     }
 
-    /// Whether every amount fits.
+    /// Reports whether every amount fits.
     fn is_open(self) -> bool {
         self.share.is_nothing()
     }
 
-    /// Whether each wallet sent enough of a band to the next, of what it sent of it within the window.
+    /// Reports whether each wallet sent enough of its transfers of the band within the window to
+    /// the next.
     fn is_focused<W: Interrupt>(
         self,
         pace: &mut Pace<'_, W>,
         round: &Round<'_>,
-        band: &[Of],
+        band: &[CycleTransfer],
         (start, end): (i64, i64),
         highest: U256,
     ) -> Result<bool, Stop> {
@@ -148,35 +156,37 @@ impl Fit {
     }
 }
 
-/// The band of a window with the most transfers, the one that the window begins at among them; of several the highest.
+/// Returns the band of a window with the most transfers, including the one at which the window
+/// begins; of several the highest.
 fn banded<W: Interrupt>(
     pace: &mut Pace<'_, W>,
     round: &Round<'_>,
-    within: &[Of],
+    within: &[CycleTransfer],
     window: i64,
     fit: Fit,
-) -> Result<Option<Vec<Of>>, Stop> {
+) -> Result<Option<Vec<CycleTransfer>>, Stop> {
     let steps = round.pairs.len();
     step(pace, within.len())?;
     if !each_step_has(within, steps, 1) {
         return Ok(None);
     }
     let start = within[0].member.time;
-    // a band has one of these
+    // A band contains one of these.
     let at_start: Vec<U256> =
         within.iter().map(|one| one.member).take_while(|one| one.time == start).map(|one| one.value).collect();
     let near = |value: U256| at_start.iter().any(|one| fit.has(value, *one) || fit.has(*one, value));
-    let within: Vec<Of> = within.iter().filter(|one| near(one.member.value)).copied().collect();
+    let within: Vec<CycleTransfer> = within.iter().filter(|one| near(one.member.value)).copied().collect();
     if !each_step_has(&within, steps, 1) {
         return Ok(None);
     }
     let mut by_value: Vec<U256> = within.iter().map(|one| one.member.value).collect();
     by_value.sort_unstable_by(|a, b| b.cmp(a));
     by_value.dedup();
-    let mut best: Option<Vec<Of>> = None;
+    let mut best: Option<Vec<CycleTransfer>> = None;
     for highest in by_value {
         step(pace, within.len())?;
-        let band: Vec<Of> = within.iter().filter(|one| fit.has(one.member.value, highest)).copied().collect();
+        let band: Vec<CycleTransfer> =
+            within.iter().filter(|one| fit.has(one.member.value, highest)).copied().collect();
         if band.len() >= steps
             && band[0].member.time == start
             && each_step_has(&band, steps, 1)
@@ -190,15 +200,16 @@ fn banded<W: Interrupt>(
             }
         }
         if fit.is_open() {
-            // every amount is in the band of the highest
+            // Every amount is in the band of the highest.
             break;
         }
     }
     Ok(best)
 }
 
-/// One transfer a step round the cycle, from one of the first time, each the earliest that is not before the one of the step before.
-fn in_order(band: &[Of], steps: usize) -> Option<Vec<Of>> {
+/// Returns one transfer a step around the cycle, from one of the first time, each the earliest not
+/// before the previous one.
+fn in_order(band: &[CycleTransfer], steps: usize) -> Option<Vec<CycleTransfer>> {
     let start = band[0].member.time;
     band.iter().take_while(|one| one.member.time == start).find_map(|first| {
         let mut found = vec![*first];
@@ -213,7 +224,7 @@ fn in_order(band: &[Of], steps: usize) -> Option<Vec<Of>> {
     })
 }
 
-/// The wallets of a cycle, from the one whose address comes first.
+/// Returns the wallets of a cycle, from the first by address.
 fn subject<W>(run: &Run<'_, '_, W>, wallets: &[WalletId]) -> Subject {
     let mut subject = [WalletId::NONE; LONGEST];
     let first = (0..wallets.len()).min_by_key(|place| run.graph.order(wallets[*place])).unwrap_or(0);
@@ -223,12 +234,13 @@ fn subject<W>(run: &Run<'_, '_, W>, wallets: &[WalletId]) -> Subject {
     subject
 }
 
-/// Looks at every cycle of every slice; `judge` says which transfers of it make a finding, if any do, and how strong it is.
+/// Visits every cycle of every slice; `judge` returns the transfers that make a finding and its
+/// strength, if any.
 fn search<'r, 'g, W: Interrupt>(
     run: &mut Run<'r, 'g, W>,
     bounds: &Bounds,
-    evidence: impl Fn(&mut Pace<'_, W>, &Round<'_>, &[Of]) -> Result<Option<Vec<Of>>, Stop>,
-    draft: impl Fn(&Run<'r, 'g, W>, &[Of], &[WalletId]) -> Draft,
+    evidence: impl Fn(&mut Pace<'_, W>, &Round<'_>, &[CycleTransfer]) -> Result<Option<Vec<CycleTransfer>>, Stop>,
+    draft: impl Fn(&Run<'r, 'g, W>, &[CycleTransfer], &[WalletId]) -> Draft,
 ) -> Result<(), Stop> {
     let window = bounds.window;
     let mut waiting = Waiting::default();
@@ -241,14 +253,14 @@ fn search<'r, 'g, W: Interrupt>(
         let mut bytes = 0;
         let mut full = false;
         let tile = (slice.tile, window);
-        let looked = enumerate(slice, bounds, &mut run.pace, |pace, pairs| {
+        let outcome = enumerate(slice, bounds, &mut run.pace, |pace, pairs| {
             transfers(slice, pairs, &mut rows, &mut all);
             step(pace, all.len())?;
             let round = Round { slice, pairs };
             if let Some(one) =
                 best_window(&all, pairs.len(), tile, pace, |pace, within| evidence(pace, &round, within))?
             {
-                bytes += 256 + one.evidence.capacity() * size_of::<Of>();
+                bytes += 256 + one.evidence.capacity() * size_of::<CycleTransfer>();
                 full = bytes > left / 2;
                 best.push((pairs.to_vec(), one));
                 if full {
@@ -268,10 +280,10 @@ fn search<'r, 'g, W: Interrupt>(
             let measure = one.evidence.len() as u64;
             let candidate = Candidate { tile: slice.tile, start: one.start, measure, place: 0 };
             let finding = run.finding(draft(run, &one.evidence, &wallets))?;
-            found.push(Found { subject: subject(run, &wallets), window: candidate, finding });
+            found.push(WindowFinding { subject: subject(run, &wallets), window: candidate, finding });
         }
         waiting.next(slice.tile, found, run);
-        run.passed_over += looked?;
+        run.passed_over += outcome?;
         Ok(())
     });
     waiting.end(run);
@@ -289,14 +301,15 @@ pub fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
         min_length: run.pattern.size("min_length"),
         max_length: run.pattern.size("max_length"),
         max_fan: run.pattern.size("max_fan"),
-        // as exactly as amounts are compared
+        // As exact as the comparison of amounts.
         tolerance: (!share.is_nothing()).then(|| 1.0 - share.ratio()),
         window: run.window(),
     };
     let (focus, ordered) = (run.pattern.ratio("min_focus"), run.pattern.flag("ordered"));
     let fit = Fit { share, focus, ordered };
-    let evidence =
-        |pace: &mut Pace<'_, W>, round: &Round<'_>, within: &[Of]| banded(pace, round, within, bounds.window, fit);
+    let evidence = |pace: &mut Pace<'_, W>, round: &Round<'_>, within: &[CycleTransfer]| {
+        banded(pace, round, within, bounds.window, fit)
+    };
     search(run, &bounds, evidence, |run, evidence, wallets| {
         let amounts = || evidence.iter().map(|one| one.member.value);
         let (least, most) = (amounts().min().unwrap_or_default(), amounts().max().unwrap_or_default());
@@ -317,7 +330,10 @@ pub fn wash_trading<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> 
         tolerance: None,
         window: run.window(),
     };
-    let evidence = |pace: &mut Pace<'_, W>, round: &Round<'_>, within: &[Of]| -> Result<Option<Vec<Of>>, Stop> {
+    let evidence = |pace: &mut Pace<'_, W>,
+                    round: &Round<'_>,
+                    within: &[CycleTransfer]|
+     -> Result<Option<Vec<CycleTransfer>>, Stop> {
         let steps = round.pairs.len();
         step(pace, within.len())?;
         let enough = each_step_has(within, steps, least);
@@ -338,8 +354,8 @@ pub fn wash_trading<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> 
     })
 }
 
-/// The smallest and the largest sum of a step, if all are within 256 bits.
-fn flows(all: &[Of], steps: usize) -> Option<(U256, U256)> {
+/// Returns the smallest and the largest sum of a step, if all fit into 256 bits.
+fn flows(all: &[CycleTransfer], steps: usize) -> Option<(U256, U256)> {
     let mut sums = [U256::ZERO; LONGEST];
     for one in all {
         sums[one.step] = sums[one.step].checked_add(one.member.value)?;
@@ -347,10 +363,10 @@ fn flows(all: &[Of], steps: usize) -> Option<(U256, U256)> {
     sums[..steps].iter().min().copied().zip(sums[..steps].iter().max().copied())
 }
 
-/// A finding about a cycle: from the wallet that sent first.
+/// Makes a finding about a cycle, from the wallet that sent first.
 fn round_trip<W>(
     run: &Run<'_, '_, W>,
-    evidence: &[Of],
+    evidence: &[CycleTransfer],
     wallets: &[WalletId],
     strength: f64,
     mut details: serde_json::Map<String, serde_json::Value>,

@@ -1,13 +1,16 @@
 //! Wallets that wake up.
 //!
-//! **dormant_awakened**: at `t` a wallet sends, and has sent nothing since `t - min_silence_days`. What it held is what it received
-//! from `t - lookback_days` to `t - min_silence_days`, less what it sent in that time; what came during the silence (dust, a top-up
-//! for fees) does not count. It held something, and sends at least `min_share` of that from `t` to `t` and the window. Evidence: what
-//! it sends then. A wallet that never sent before wakes up, too. Windows never overlap: the next awakening is a silence away.
+//! **dormant_awakened**: at `t` a wallet sends, and has sent nothing since `t - min_silence_days`.
+//! Its holding is the sum that it received from `t - lookback_days` to `t - min_silence_days`, less
+//! the sum that it sent in that time; receipts during the silence (dust, a top-up for fees) do not
+//! count. The holding is above zero, and the wallet sends at least `min_share` of it from `t` to
+//! the end of the window. Evidence: the transfers that it sends then. A wallet that never sent
+//! before wakes up, too. Windows never overlap, because the next awakening is at least a silence
+//! away.
 //!
 //! Strength: `min(1, moved / held) * (1 - 2^(-silence / min_silence_days))`.
 //!
-//! O(transfers) of each wallet for each of its awakenings, of which there are few.
+//! O(transfers) of each wallet for each of its few awakenings.
 
 use super::finding::{Draft, Role, Share, balance, size};
 use super::options::{DAY, decimal};
@@ -20,9 +23,9 @@ use crate::graph::view::filter::EdgeFilter;
 
 /// A wallet about to send again.
 struct Silence {
-    /// It was silent at least since.
+    /// Latest possible start of the silence.
     since: i64,
-    /// What it got and sent counts from.
+    /// Start of the transfers that count.
     from: i64,
 }
 

@@ -1,16 +1,21 @@
 //! One wallet and many: fans out, fans in, and one after the other.
 //!
-//! - **fan_out**: a window of the wallet's sent transfers with at least `min_fan` different receivers. It holds as much as it has
-//!   receivers. Evidence: all that the wallet sent within the window.
-//! - **fan_in**: the same of received transfers and senders.
-//! - **gather_scatter**: a moment at which the wallet sends, such that in the half window before it at least `min_fan` different
-//!   wallets sent to it, and in the half window from it on it sends to at least `min_fan`. It holds the smaller of the two counts.
+//! - **fan_out**: a window of the wallet's sent transfers with at least `min_fan` different
+//!   receivers. Its measure is the number of receivers. Evidence: all transfers that the wallet
+//!   sent within the window.
+//! - **fan_in**: the same for received transfers and senders.
+//! - **gather_scatter**: a moment at which the wallet sends, such that at least `min_fan` different
+//!   wallets sent to it in the half window before, and it sends to at least `min_fan` in the half
+//!   window from then on. Its measure is the smaller of the two counts.
 //!
-//! Strength of a fan: `size * (1/2 + evenness/4 + concentration/4)`, where size is `1 - 2^(-fan / min_fan)`, evenness the inverse
-//! Simpson index of what each counterparty got over their number, and concentration the part of the window that is left over after
-//! the last transfer. Of gather_scatter: `size * (1/2 + balance/2)`, with the smaller sum over the larger as balance.
+//! Strength of a fan: `size * (1/2 + evenness/4 + concentration/4)`, where size is `1 - 2^(-fan /
+//! min_fan)`, evenness the inverse Simpson index of the amounts of the counterparties divided by
+//! their number, and concentration the share of the window that is left after the last transfer.
+//! Strength of gather_scatter: `size * (1/2 + balance/2)`, where balance is the smaller sum divided
+//! by the larger.
 //!
-//! Two pointers go over a wallet's transfers: O(transfers of all wallets), with room for those of one.
+//! Two pointers move over a wallet's transfers: O(transfers of all wallets), with memory for those
+//! of one.
 
 use serde_json::Map;
 
@@ -22,13 +27,13 @@ use crate::graph::budget::Stop;
 use crate::graph::types::U256;
 use crate::graph::types::{Side, WalletId};
 
-/// How many different counterparties the transfers between two pointers have.
-struct Peers<'p> {
+/// Number of different counterparties of the transfers between two pointers.
+struct PeerCounts<'p> {
     places: &'p mut [u32],
     different: u64,
 }
 
-impl Peers<'_> {
+impl PeerCounts<'_> {
     fn add(&mut self, peer: WalletId) {
         if let Some(count) = self.places.get_mut(peer.index()) {
             self.different += u64::from(*count == 0);
@@ -44,7 +49,7 @@ impl Peers<'_> {
     }
 }
 
-/// The first transfer that is not of the same time as the one at a place.
+/// Returns the index of the first transfer with another time than the one at an index.
 fn next_time(moved: &[Moved], place: usize) -> usize {
     let time = moved.get(place).map_or(0, |one| one.time);
     place + moved[place..].iter().take_while(|one| one.time == time).count()
@@ -62,7 +67,7 @@ pub fn fan<W: Interrupt>(run: &mut Run<'_, '_, W>, side: Side) -> Result<(), Sto
             continue;
         }
         run.load(center, side, &filter, &mut moved)?;
-        let mut peers = Peers { places: &mut places, different: 0 };
+        let mut peers = PeerCounts { places: &mut places, different: 0 };
         let (mut start, mut end) = (0, 0);
         while start < moved.len() {
             run.step(0)?;
@@ -114,7 +119,7 @@ fn fan_finding(
     }
 }
 
-/// What went to or came from each; a sum beyond 256 bits counts as the largest there is.
+/// Sums the amounts by counterparty; a sum beyond 256 bits counts as the maximum.
 fn by_peer(moved: &[Moved], interrupt: &mut impl Interrupt) -> Vec<(WalletId, U256)> {
     let mut sums: Vec<(WalletId, U256)> = moved.iter().map(|one| (one.peer, one.value)).collect();
     sort_long(&mut sums, interrupt, Ord::cmp);
@@ -143,8 +148,8 @@ pub fn gather_scatter<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop
         }
         run.load(center, Side::In, &filter, &mut received)?;
         run.load(center, Side::Out, &filter, &mut sent)?;
-        let mut gathered = Peers { places: &mut senders, different: 0 };
-        let mut scattered = Peers { places: &mut receivers, different: 0 };
+        let mut gathered = PeerCounts { places: &mut senders, different: 0 };
+        let mut scattered = PeerCounts { places: &mut receivers, different: 0 };
         let (mut start, mut end, mut gather_start, mut gather_end) = (0, 0, 0, 0);
         while start < sent.len() {
             run.step(0)?;

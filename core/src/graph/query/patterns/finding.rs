@@ -1,4 +1,4 @@
-//! What is found: its members, what identifies it, and the strongest of many.
+//! Findings: members, identity, and selection of the strongest.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
@@ -14,10 +14,10 @@ use crate::graph::types::U256;
 use crate::graph::types::WalletId;
 use crate::graph::view::graph::Graph;
 
-/// A transfer that makes a finding.
+/// A transfer of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
-    /// When.
+    /// Time of the transfer.
     pub time: i64,
     /// Its number in the graph.
     pub number: u64,
@@ -25,35 +25,36 @@ pub struct Member {
     pub from: WalletId,
     /// Receiver.
     pub to: WalletId,
-    /// How much.
+    /// Amount.
     pub value: U256,
 }
 
 /// A pattern that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
-    /// The same in every run: a hash of the pattern, the network, the asset, and time, wallets and value of every transfer.
+    /// Identity, the same in every run: a hash of the pattern, the network, the asset, and time,
+    /// wallets and value of every transfer.
     pub id: u128,
-    /// From 0 to 1.
+    /// Strength, from 0 to 1.
     pub strength: f64,
-    /// The wallet that it is about, then the others by their role and address, each once.
+    /// Central wallet, then the others by role and address, each once.
     pub wallets: Vec<WalletId>,
-    /// Exactly the transfers that make it, by time.
+    /// Transfers of the finding, by time.
     pub transfers: Vec<Member>,
-    /// Their sum, if it is at most 2^256 - 1 units.
+    /// Sum of the transfers, if it is at most 2^256 - 1 units.
     pub total: Option<U256>,
-    /// Time of the first.
+    /// Time of the first transfer.
     pub first: i64,
-    /// Time of the last.
+    /// Time of the last transfer.
     pub last: i64,
-    /// What else the pattern has to say.
+    /// Details specific to the pattern.
     pub details: Map<String, Value>,
 }
 
-/// A finding as its detector has it.
+/// A finding as its detector makes it.
 pub struct Draft {
     pub strength: f64,
-    /// The wallet that it is about, then a list for each role.
+    /// Central wallet; the others are listed by role.
     pub center: WalletId,
     pub roles: Vec<Role>,
     pub transfers: Vec<Member>,
@@ -64,15 +65,15 @@ pub struct Draft {
 pub enum Role {
     /// By address.
     Set(Vec<WalletId>),
-    /// In an order that means something.
+    /// In a meaningful order.
     Sequence(Vec<WalletId>),
 }
 
-/// Bytes of a finding beside its lists: the details weigh most.
+/// Bytes of a finding without its lists, most of them for the details.
 const FINDING: usize = 1_024;
 
 impl Finding {
-    /// Makes a finding of what its detector has. O(n log n) in its transfers.
+    /// Makes a finding of a draft. O(n log n) in its transfers.
     pub(super) fn new(
         graph: &Graph<'_>,
         named: &Named<'_>,
@@ -97,31 +98,31 @@ impl Finding {
         }
         let total = transfers.iter().try_fold(U256::ZERO, |sum, one| sum.checked_add(one.value));
         let (first, last) = (transfers.first().map_or(0, |one| one.time), transfers.last().map_or(0, |one| one.time));
-        // sums of floats may differ in their last digits between machines
+        // Sums of floats may differ in their last digits between machines.
         let strength = (strength.clamp(0.0, 1.0) * 1e6).round() / 1e6;
         let id = named.hash(graph, &transfers, interrupt)?;
         Ok(Self { id, strength, wallets, transfers, total, first, last, details })
     }
 
-    /// What it takes in memory.
+    /// Returns its size in memory.
     pub(super) fn bytes(&self) -> usize {
         FINDING + self.wallets.capacity() * size_of::<WalletId>() + self.transfers.capacity() * size_of::<Member>()
     }
 
-    /// What findings are ordered by: strongest first, then earliest, then by the wallet that they are about.
+    /// Returns the sort key: strongest first, then earliest, then by the central wallet.
     fn rank(&self, graph: &Graph<'_>) -> Rank {
         let center = self.wallets.first().map_or(0, |wallet| graph.order(*wallet));
         (Reverse(self.strength.to_bits()), self.first, center, self.id)
     }
 }
 
-/// Strengths are not negative: their bits are ordered as they are.
+/// Strengths are not negative, so their bits have the same order.
 type Rank = (Reverse<u64>, i64, u64, u128);
 
-/// So many take some milliseconds.
+/// Length from which sorting takes milliseconds.
 const LONG: usize = 1 << 14;
 
-/// Sorts what may be long. Room for as many again is taken for that time.
+/// Sorts a list of any length with cancellation checks; needs memory for a copy.
 pub fn sort_long<T: Copy>(data: &mut [T], interrupt: &mut impl Interrupt, compare: impl FnMut(&T, &T) -> Ordering) {
     if data.len() < LONG {
         data.sort_by(compare);
@@ -130,7 +131,7 @@ pub fn sort_long<T: Copy>(data: &mut [T], interrupt: &mut impl Interrupt, compar
     }
 }
 
-/// Sorts what is too large to be moved again and again.
+/// Sorts large items by key, and moves each only once.
 pub fn sort_by_key<T, K: Ord + Copy>(data: Vec<T>, interrupt: &mut impl Interrupt, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut keys: Vec<(K, usize)> = data.iter().map(key).zip(0..).collect();
     sort_long(&mut keys, interrupt, Ord::cmp);
@@ -138,7 +139,7 @@ pub fn sort_by_key<T, K: Ord + Copy>(data: Vec<T>, interrupt: &mut impl Interrup
     keys.into_iter().filter_map(|(_, place)| data.get_mut(place)?.take()).collect()
 }
 
-/// By time, and where that is the same by what does not depend on the numbers that a graph gives.
+/// Compares by time, then by criteria that do not depend on the numbers of a graph.
 pub fn compare(graph: &Graph<'_>, a: &Member, b: &Member) -> Ordering {
     let wallets = |one: &Member| (graph.order(one.from), graph.order(one.to));
     a.time
@@ -148,7 +149,7 @@ pub fn compare(graph: &Graph<'_>, a: &Member, b: &Member) -> Ordering {
         .then(a.number.cmp(&b.number))
 }
 
-/// What a finding's transfers are of.
+/// Context of a finding's transfers, a part of its identity.
 pub struct Named<'n> {
     pub pattern: &'static str,
     pub network: &'n str,
@@ -185,15 +186,15 @@ impl Named<'_> {
 pub struct Strongest {
     pub found: Vec<Finding>,
     most: Option<usize>,
-    /// Of one wallet alone.
+    /// Restricts findings to those of one wallet.
     wallet: Option<WalletId>,
-    /// What is weaker need not be kept.
+    /// Strength below which findings are not kept.
     least: f64,
-    /// Whether there were more than are kept.
+    /// There were more findings than are kept.
     pub cut: bool,
 }
 
-/// More than are wanted are kept until there are this many more.
+/// Number of additional findings kept before the list is shrunk.
 const SPARE: usize = 1 << 10;
 
 impl Strongest {
@@ -201,7 +202,7 @@ impl Strongest {
         Self { found: Vec::new(), most, wallet, least: 0.0, cut: false }
     }
 
-    /// Takes a finding. Its bytes are booked already: those of what is let go are given back.
+    /// Adds a finding, whose bytes are booked already. Bytes of discarded findings are given back.
     pub fn add(
         &mut self,
         finding: Finding,
@@ -222,9 +223,10 @@ impl Strongest {
         }
     }
 
-    /// Sorts them, each once, and lets go of what is too much.
+    /// Sorts the findings, removes duplicates, and discards the weakest beyond the maximum.
     pub fn shrink(&mut self, graph: &Graph<'_>, room: &mut MemoryBudget, interrupt: &mut impl Interrupt) {
-        // the same transfers may be found with another wallet at the centre, or another strength: the first by rank stays
+        // The same transfers may be found with another central wallet or strength: the first by
+        // rank stays.
         self.found = sort_by_key(std::mem::take(&mut self.found), interrupt, |one| (one.id, one.rank(graph)));
         self.found.dedup_by(|a, b| {
             let same = a.id == b.id;
@@ -247,12 +249,13 @@ impl Strongest {
     }
 }
 
-/// How far a count is above the least: one half where it is the least, towards one where it is many times that.
+/// Returns `1 - 2^(-count / least)`: one half at the minimum, and near one at a multiple of it.
 pub fn size(count: u64, least: u64) -> f64 {
     1.0 - (-(count as f64) / least.max(1) as f64).exp2()
 }
 
-/// How even some amounts are, from 1/n to 1: the inverse of Simpson's index over their number.
+/// Returns the evenness of amounts, from 1/n to 1: the inverse of Simpson's index divided by their
+/// number.
 pub fn evenness(amounts: impl Iterator<Item = U256>) -> f64 {
     let (mut count, mut sum, mut squares) = (0_u64, 0.0, 0.0);
     for amount in amounts.map(U256::as_f64) {
@@ -263,18 +266,18 @@ pub fn evenness(amounts: impl Iterator<Item = U256>) -> f64 {
     if squares > 0.0 { sum * sum / (squares * count as f64) } else { 0.0 }
 }
 
-/// The smaller of two over the larger.
+/// Returns the ratio of the smaller amount to the larger.
 pub fn balance(a: U256, b: U256) -> f64 {
     let most = a.max(b);
     if most == U256::ZERO { 0.0 } else { a.min(b).as_f64() / most.as_f64() }
 }
 
-/// How much of a window is left over, from 0 to 1.
+/// Returns the unused share of a window, from 0 to 1.
 pub fn concentration(span: i64, window: i64) -> f64 {
     (1.0 - span as f64 / window as f64).clamp(0.0, 1.0)
 }
 
-/// A ratio in millionths, with which amounts are compared exactly.
+/// A ratio in millionths, for exact comparisons of amounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share(u64);
 
@@ -289,17 +292,17 @@ impl Share {
         Self(WHOLE - self.0)
     }
 
-    /// Whether an amount is at least this share of another.
+    /// Reports whether an amount is at least this share of another.
     pub fn is_at_most(self, amount: U256, of: U256) -> bool {
         let (whole, share) = (U256::from(WHOLE), U256::from(self.0));
         match (amount.checked_mul(whole), of.checked_mul(share)) {
             (Some(amount), Some(of)) => amount >= of,
-            // of amounts so large the last digits do not matter
+            // The last digits of such large amounts do not matter.
             _ => amount >= of / whole * share,
         }
     }
 
-    /// Whether an amount is at most this share of another.
+    /// Reports whether an amount is at most this share of another.
     pub fn is_at_least(self, amount: U256, of: U256) -> bool {
         let (whole, share) = (U256::from(WHOLE), U256::from(self.0));
         match (amount.checked_mul(whole), of.checked_mul(share)) {
@@ -317,7 +320,7 @@ impl Share {
     }
 }
 
-/// The error of what does not fit.
+/// Returns the error of a search that exceeds its memory.
 pub const fn no_room(room: &MemoryBudget, findings: usize) -> SearchError {
     SearchError::PatternMemory { budget: room.limit(), findings }
 }

@@ -1,16 +1,19 @@
-//! One wallet and its amounts: what passes through, and what stays just below a threshold.
+//! One wallet and its amounts: funds that pass through, and amounts just below a threshold.
 //!
-//! - **pass_through**: a window that begins when the wallet receives, in which it receives and sends, at least `min_transfers` in
-//!   all, what it sent differs from what it received by at most `tolerance` of the larger sum, and at no time what it had sent
-//!   within the window was more than it had received by more than that. It holds as much as the smaller sum. Strength: half for how near the sums are, as a part of the tolerance, and half for how soon it went out: the part of the
-//!   window that is left over between the mean times, weighted by value, of what came and what went.
-//! - **structuring**: a window of the transfers that a wallet sent (or received, with `received`) of amounts in
-//!   `[(1 - margin) * threshold, threshold)`, at least `min_transfers` of them, that together reach the threshold. It holds as much as
-//!   it has transfers. Without a threshold each power of ten of the asset's smallest unit is one, and looked at by itself.
-//!   Strength: `size * (1/2 + closeness/2)`, where size is `1 - 2^(-transfers / min_transfers)` and closeness the mean of how near
-//!   the amounts are to the threshold, as a part of the margin.
+//! - **pass_through**: a window that begins when the wallet receives, in which it receives and
+//!   sends, at least `min_transfers` in all. The sent sum differs from the received sum by at most
+//!   `tolerance` of the larger, and the wallet has at no time sent more within the window than it
+//!   had received, beyond that tolerance. Its measure is the smaller sum. Strength: one half for
+//!   the closeness of the sums, relative to the tolerance, and one half for the speed: the unused
+//!   share of the window between the mean times, weighted by value, of receipts and sendings.
+//! - **structuring**: a window of the transfers that a wallet sent (or received, with `received`)
+//!   with amounts in `[(1 - margin) * threshold, threshold)`, at least `min_transfers` of them,
+//!   that together reach the threshold. Its measure is the number of transfers. Without a
+//!   threshold, each power of ten of the asset's smallest unit is one, and is examined separately.
+//!   Strength: `size * (1/2 + closeness/2)`, where size is `1 - 2^(-transfers / min_transfers)` and
+//!   closeness the mean closeness of the amounts to the threshold, relative to the margin.
 //!
-//! Two pointers go over a wallet's transfers: O(n log n) in the transfers of each wallet.
+//! Two pointers move over a wallet's transfers: O(n log n) in the transfers of each wallet.
 
 use super::finding::{Draft, Role, Share, size, sort_long};
 use super::options::decimal;
@@ -37,7 +40,7 @@ pub fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> 
         run.load(center, Side::Out, &filter, &mut sent)?;
         let all = received.iter().chain(&sent).try_fold(U256::ZERO, |sum, one: &Moved| sum.checked_add(one.value));
         if sent.is_empty() || all.is_none() {
-            // sums beyond 256 bits are of no token that is worth anything
+            // Sums beyond 256 bits only occur with worthless tokens.
             continue;
         }
         let (mut came, mut went) = (U256::ZERO, U256::ZERO);
@@ -82,7 +85,8 @@ pub fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> 
     Ok(())
 }
 
-/// Whether at no time more had gone than had come, but for the tolerance. What is of one time came before it went.
+/// Reports whether the wallet at no time had sent more than it had received, beyond the tolerance.
+/// Simultaneous receipts come first.
 fn follows(came: &[Moved], went: &[Moved], near: Share) -> bool {
     let (mut sum_in, mut sum_out) = (U256::ZERO, U256::ZERO);
     let mut came = came.iter().peekable();
@@ -122,7 +126,7 @@ fn passed(center: WalletId, came: &[Moved], went: &[Moved], tolerance: f64, wind
     }
 }
 
-/// The power of ten that an amount is below.
+/// Returns the power of ten above an amount.
 fn power_above(value: U256) -> Option<U256> {
     let ten = U256::new(10);
     let mut power = U256::ONE;
@@ -179,7 +183,7 @@ pub fn structuring<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Whether some amounts together are as much as a threshold.
+/// Reports whether the sum of amounts reaches a threshold.
 fn reaches(of_one: &[(U256, Moved)], threshold: U256) -> bool {
     let mut sum = U256::ZERO;
     of_one.iter().any(|(_, one)| {

@@ -1,25 +1,29 @@
 //! Sets of wallets that send to sets of wallets.
 //!
-//! These look at windows that begin at multiples of half a window, since the epoch, and last a window: whatever takes half a window at
-//! most is in one of them. Wallets that have more than `max_fan` counterparties on a side within the window are passed over.
+//! These patterns are searched in windows that begin at multiples of half a window, since the
+//! epoch, and last a window: everything that takes at most half a window lies in one of them.
+//! Wallets with more than `max_fan` counterparties on a side within the window are excluded.
 //!
-//! A layer is a set of sources and a set of sinks such that each source sent to each sink within the window. It is grown from a seed:
-//! its sources are the seed, and then, again and again, the wallet that sent to the most of the sinks that are left (of several the
-//! first by address), as long as `min_sinks` are left; of the steps that have `min_sources` the one with the most pairs counts, of
-//! several the first. Seeds are the wallets with the most receivers first, then by address. A pair is part of one layer at most.
-//! A sink is no source of the same layer.
+//! A layer is a set of sources and a set of sinks such that each source sent to each sink within
+//! the window. It is grown from a seed: its sources are the seed, and then, repeatedly, the wallet
+//! that sent to the most of the remaining sinks (of several the first by address), while
+//! `min_sinks` remain. Of the steps that have `min_sources`, the one with the most pairs counts, of
+//! several the first. Seeds are the wallets with the most receivers first, then by address. A pair
+//! is part of at most one layer. A sink is not a source of the same layer.
 //!
 //! - **bipartite**: a layer of at least `min_sources` and `min_sinks`.
-//! - **stack**: a layer of at least `min_width` sources and sinks, and a second one whose sources are among the first one's sinks
-//!   (grown from each of them; the one with the most pairs counts), whose sinks are none of the wallets of the first, and in which
-//!   what a wallet sent before it received from the first does not count. Sinks of the first that are no sources of the second are
-//!   left out.
+//! - **stack**: a layer of at least `min_width` sources and sinks, and a second layer whose sources
+//!   are among the sinks of the first (grown from each of them; the one with the most pairs counts)
+//!   and whose sinks are not wallets of the first. In the second layer, transfers that a wallet
+//!   sent before it received from the first do not count. Sinks of the first that are not sources
+//!   of the second are excluded.
 //!
-//! Evidence: all transfers of the pairs within the window. A finding belongs to the window in whose first half it begins, and is left out
-//! if the window before holds all of its transfers in one finding that begins in that one's first half.
+//! Evidence: all transfers of the pairs within the window. A finding belongs to the window in whose
+//! first half it begins. It is excluded if a finding that begins in the first half of the previous
+//! window contains all of its transfers.
 //!
-//! Strength: `(1 - 2^(-pairs / least pairs)) * (1/2 + evenness/4 + concentration/4)`, where evenness is the inverse Simpson index of
-//! what the pairs moved over their number.
+//! Strength: `(1 - 2^(-pairs / minimum pairs)) * (1/2 + evenness/4 + concentration/4)`, where
+//! evenness is the inverse Simpson index of the amounts of the pairs divided by their number.
 //!
 //! O(pairs * max_fan) for each window where seeds share many sinks.
 
@@ -34,7 +38,7 @@ use crate::graph::budget::Stop;
 use crate::graph::types::U256;
 use crate::graph::types::WalletId;
 
-/// Sources and sinks, by their numbers in the slice.
+/// Sources and sinks, by number in the slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Layer {
     sources: Vec<u32>,
@@ -47,7 +51,7 @@ impl Layer {
     }
 }
 
-/// The least of a layer, and what is passed over.
+/// Minimum size of a layer, and the limit of counterparties.
 #[derive(Debug, Clone, Copy)]
 struct Least {
     sources: usize,
@@ -55,7 +59,7 @@ struct Least {
     max_fan: usize,
 }
 
-/// A window with what is used up of it.
+/// A window, with the pairs already used.
 struct Field<'s> {
     slice: &'s Slice<'s>,
     /// Pairs that are part of a layer.
@@ -84,7 +88,8 @@ impl<'s> Field<'s> {
         pairs.filter(|(place, pair)| !self.used[*place] && !self.hub[pair.to as usize]).map(|one| one.1.to).collect()
     }
 
-    /// Grows a layer from a seed that has some sinks, at most 128, among sources for which `may` holds.
+    /// Grows a layer from a seed that has some sinks, at most 128, among sources for which `may`
+    /// holds.
     fn grow<W: Interrupt>(
         &self,
         run: &mut Run<'_, '_, W>,
@@ -123,7 +128,7 @@ impl<'s> Field<'s> {
         let mut sources = vec![seed];
         let mut best: Option<(usize, usize, u128)> = None;
         loop {
-            // a source is no sink
+            // A source is not a sink.
             let (size, width) = (sources.len(), left.count_ones() as usize);
             if size >= least.sources && best.is_none_or(|(most, ..)| size * width > most) {
                 best = Some((size * width, size, left));
@@ -156,7 +161,7 @@ impl<'s> Field<'s> {
         }
     }
 
-    /// Wallets that a layer can grow from.
+    /// Returns the wallets that a layer can grow from.
     fn seeds<W: Interrupt>(&self, run: &Run<'_, '_, W>, min_sinks: usize) -> Vec<u32> {
         let fan = |local: u32| self.slice.pairs_from(local).len();
         let may = |local: &u32| fan(*local) >= min_sinks && !self.hub[*local as usize];
@@ -177,14 +182,14 @@ impl<'s> Field<'s> {
     }
 }
 
-/// What the window before held.
+/// Findings of the previous window.
 #[derive(Default)]
 struct Before {
     tile: i64,
     findings: Vec<HashSet<u64>>,
 }
 
-/// Looks at every window, half a window after the other.
+/// Visits every window, in steps of half a window.
 fn search<'r, 'g, W: Interrupt>(
     run: &mut Run<'r, 'g, W>,
     mut look: impl FnMut(&mut Run<'r, 'g, W>, &Slice<'_>) -> Result<Vec<Finding>, Stop>,
@@ -199,9 +204,9 @@ fn search<'r, 'g, W: Interrupt>(
                 continue;
             }
             let numbers: HashSet<u64> = finding.transfers.iter().map(|one| one.number).collect();
-            let known = before.tile + 1 == slice.tile && before.findings.iter().any(|one| numbers.is_subset(one));
+            let is_repeated = before.tile + 1 == slice.tile && before.findings.iter().any(|one| numbers.is_subset(one));
             now.findings.push(numbers);
-            if known {
+            if is_repeated {
                 run.room.give(finding.bytes());
             } else {
                 run.keep(finding);
@@ -212,7 +217,7 @@ fn search<'r, 'g, W: Interrupt>(
     })
 }
 
-/// A finding of some pairs.
+/// Makes a finding of pairs.
 fn finding<W: Interrupt>(
     run: &mut Run<'_, '_, W>,
     slice: &Slice<'_>,
@@ -289,10 +294,11 @@ pub fn stack<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     })
 }
 
-/// Since when each of some wallets has what it got.
+/// Returns the time from which each wallet has its funds.
 type Since = HashMap<u32, i64>;
 
-/// The layer with the most pairs on top of another, and since when each of its sources has what it got.
+/// Returns the layer with the most pairs on top of another, and the time from which each of its
+/// sources has its funds.
 fn second_layer<W: Interrupt>(
     run: &mut Run<'_, '_, W>,
     field: &Field<'_>,
@@ -303,7 +309,7 @@ fn second_layer<W: Interrupt>(
     let mut after = Since::new();
     for (pair, rows) in field.rows(first) {
         let time = rows.first().map_or(i64::MAX, |row| slice.row(*row).time);
-        after.entry(pair.to).and_modify(|known| *known = (*known).min(time)).or_insert(time);
+        after.entry(pair.to).and_modify(|first| *first = (*first).min(time)).or_insert(time);
     }
     let of_first = |local: u32| first.sources.contains(&local) || first.sinks.contains(&local);
     let later = |pair: usize| {

@@ -1,21 +1,25 @@
-//! Laundering patterns in time: who does with money what people do who hide where it comes from.
+//! Laundering patterns in time: transfer patterns that are typical of hiding the origin of money.
 //!
-//! Owns what each pattern is, how it is found and how strong a finding is; never where findings are kept.
+//! Owns the definition of each pattern, its detection and the strength of findings, but not their
+//! storage.
 //!
-//! What all have in common:
+//! Common to all patterns:
 //!
-//! - Transfers of one asset on one network count, between two different wallets, of more than nothing
-//!   ([`Kind::AddressPoisoning`] is about those of nothing, too), that did not fail, at a finite time.
-//! - The transfers of a finding lie within a window: from the first to the last passes at most [`Pattern::window`]. Of overlapping
-//!   windows of one subject one is reported: see `windows`.
-//! - Whether something is a finding, and what it consists of, is decided by the transfers within [`Pattern::horizon`] of its first
-//!   transfer. So findings can be brought up to date by looking near what has changed, and a large graph can be searched piece by
-//!   piece.
-//! - Nothing depends on the numbers that a graph gives to wallets and transfers: the same transfers give the same findings.
-//! - A strength is a number from 0 to 1 without a dimension, to rank findings of one pattern by.
+//! - Transfers of one asset on one network count, between two different wallets, with a value above
+//!   zero ([`PatternKind::AddressPoisoning`] also counts those of zero), that did not fail, at a
+//!   finite time.
+//! - The transfers of a finding lie within a window: at most [`Pattern::window`] passes from the
+//!   first to the last. Of overlapping windows of one subject, one is reported: see `windows`.
+//! - A finding and its contents depend only on the transfers within [`Pattern::horizon`] of its
+//!   first transfer. So findings can be updated by searching near changed transfers, and a large
+//!   graph can be searched piece by piece.
+//! - Findings do not depend on the numbers that a graph assigns to wallets and transfers: the same
+//!   transfers give the same findings.
+//! - The strength is a dimensionless number from 0 to 1, which ranks findings of the same pattern.
 //!
-//! Patterns of one wallet and its own transfers are found wallet by wallet (`fans`, `flows`, `dormant`, `poisoning`), those of
-//! several wallets in slices of time (`slices`: `cycles`, `relays`, `layers`, `chains`).
+//! Patterns of a single wallet and its transfers are detected wallet by wallet (`fans`, `flows`,
+//! `dormant`, `poisoning`), those of several wallets in slices of time (`slices`: `cycles`,
+//! `relays`, `layers`, `chains`).
 
 mod catalog;
 mod chains;
@@ -32,7 +36,7 @@ mod relays;
 mod slices;
 mod windows;
 
-pub use catalog::{Kind, OptionType, PATTERN_TYPES, PatternType, Range};
+pub use catalog::{OptionType, PATTERN_TYPES, PatternKind, PatternType, Range};
 pub use finding::{Finding, Member};
 pub use options::{Pattern, PatternError};
 
@@ -47,40 +51,42 @@ use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
-/// Where patterns are looked for.
+/// Scope and limits of a search.
 #[derive(Debug, Clone, Copy)]
 pub struct PatternScope<'s> {
     /// Canonical name of the network.
     pub network: &'s str,
-    /// What the asset is called: part of what identifies a finding.
+    /// Name of the asset, a part of the identity of findings.
     pub asset: &'s str,
-    /// Which transfers a finding may consist of: of one asset. A wallet's past is looked at beyond `since`.
+    /// Transfers that a finding may consist of, of a single asset. A wallet's past is also read
+    /// before `since`.
     pub filter: EdgeFilter,
-    /// Decimal places of the asset's amounts.
+    /// Decimals of the asset's amounts.
     pub scale: u32,
-    /// Findings that this wallet is a member of.
+    /// Restricts findings to those with this wallet as a member.
     pub wallet: Option<WalletId>,
-    /// So many at most, the strongest.
+    /// Maximum number of findings; the strongest are kept.
     pub max_findings: Option<usize>,
-    /// Memory for the search and what is found.
+    /// Memory for the search and its findings.
     pub memory: MemoryBudget,
 }
 
-/// What was found.
+/// Result of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Detected {
-    /// The strongest first; of equal strength the earliest, then by the address of the wallet that they are about.
+    /// Findings, strongest first, then earliest first, then by address of the central wallet.
     pub findings: Vec<Finding>,
-    /// Whether the time allowed was used up.
+    /// The time limit was reached.
     pub out_of_time: bool,
-    /// Whether there are more findings than were asked for.
+    /// There are more findings than the maximum.
     pub more: bool,
-    /// How often a wallet was not passed through because it has more transfers or counterparties than `max_fan`.
+    /// Number of times that a wallet was not passed through, because it has more transfers or
+    /// counterparties than `max_fan`.
     pub passed_over: u64,
 }
 
 impl Detected {
-    /// Why there may be more, if there may.
+    /// Returns the limits that may have hidden findings, if any.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         let mut reasons = Vec::new();
@@ -97,7 +103,7 @@ impl Detected {
     }
 }
 
-/// Looks for a pattern. Time and memory depend on the pattern: see its module.
+/// Searches for a pattern. Time and memory depend on the pattern: see its module.
 ///
 /// # Errors
 /// [`SearchError::SeveralAssets`], [`SearchError::PatternMemory`], [`SearchError::Damaged`].
@@ -111,35 +117,35 @@ pub fn detect<W: Interrupt>(
         return Err(SearchError::SeveralAssets);
     }
     let mut run = Run::new(graph, pattern, scope, interrupt);
-    let looked = match pattern.kind() {
-        Kind::FanOut => fans::fan(&mut run, Side::Out),
-        Kind::FanIn => fans::fan(&mut run, Side::In),
-        Kind::GatherScatter => fans::gather_scatter(&mut run),
-        Kind::PassThrough => flows::pass_through(&mut run),
-        Kind::Structuring => flows::structuring(&mut run),
-        Kind::DormantAwakened => dormant::awakened(&mut run),
-        Kind::AddressPoisoning => poisoning::poisoning(&mut run),
-        Kind::Cycle => cycles::cycles(&mut run),
-        Kind::WashTrading => cycles::wash_trading(&mut run),
-        Kind::ScatterGather => relays::scatter_gather(&mut run),
-        Kind::Bipartite => layers::bipartite(&mut run),
-        Kind::Stack => layers::stack(&mut run),
-        Kind::RandomWalk => chains::random_walk(&mut run),
-        Kind::PeelingChain => chains::peeling_chain(&mut run),
+    let outcome = match pattern.kind() {
+        PatternKind::FanOut => fans::fan(&mut run, Side::Out),
+        PatternKind::FanIn => fans::fan(&mut run, Side::In),
+        PatternKind::GatherScatter => fans::gather_scatter(&mut run),
+        PatternKind::PassThrough => flows::pass_through(&mut run),
+        PatternKind::Structuring => flows::structuring(&mut run),
+        PatternKind::DormantAwakened => dormant::awakened(&mut run),
+        PatternKind::AddressPoisoning => poisoning::poisoning(&mut run),
+        PatternKind::Cycle => cycles::cycles(&mut run),
+        PatternKind::WashTrading => cycles::wash_trading(&mut run),
+        PatternKind::ScatterGather => relays::scatter_gather(&mut run),
+        PatternKind::Bipartite => layers::bipartite(&mut run),
+        PatternKind::Stack => layers::stack(&mut run),
+        PatternKind::RandomWalk => chains::random_walk(&mut run),
+        PatternKind::PeelingChain => chains::peeling_chain(&mut run),
     };
-    let out_of_time = Stop::halt(looked)?.is_some();
+    let out_of_time = Stop::halt(outcome)?.is_some();
     let Run { mut room, mut strongest, passed_over, mut pace, .. } = run;
     strongest.shrink(graph, &mut room, pace.interrupt());
     Ok(Detected { findings: strongest.found, out_of_time, more: strongest.cut, passed_over })
 }
 
-/// A search under way.
+/// A search in progress.
 struct Run<'r, 'g, W> {
     graph: &'r Graph<'g>,
     pattern: &'r Pattern,
     scope: &'r PatternScope<'r>,
     named: Named<'r>,
-    /// What counts: at a finite time, more than nothing.
+    /// Transfers that count: at a finite time, with a value above zero.
     filter: EdgeFilter,
     pace: Pace<'r, W>,
     room: MemoryBudget,
@@ -177,7 +183,7 @@ impl<'r, 'g, W: Interrupt> Run<'r, 'g, W> {
     fn new(graph: &'r Graph<'g>, pattern: &'r Pattern, scope: &'r PatternScope<'r>, interrupt: &'r mut W) -> Self {
         let least = scope.filter.min_value.unwrap_or(U256::ZERO).max(U256::ONE);
         let filter = EdgeFilter {
-            // neither infinity is a time within a window
+            // Neither infinity lies within a window.
             since: Some(scope.filter.since.unwrap_or(i64::MIN).max(i64::MIN + 1)),
             until: Some(scope.filter.until.unwrap_or(i64::MAX)),
             min_value: Some(least),
@@ -202,7 +208,7 @@ impl<'r, 'g, W: Interrupt> Run<'r, 'g, W> {
         self.pattern.window()
     }
 
-    /// After so many steps: ends the search if its time is used up.
+    /// Counts steps, and ends the search when the time limit is reached.
     #[inline]
     fn step(&mut self, steps: usize) -> Result<(), Stop> {
         self.pace.step(steps).map_or(Ok(()), |halt| Err(Stop::Halt(halt)))
@@ -247,14 +253,14 @@ impl<'r, 'g, W: Interrupt> Run<'r, 'g, W> {
         Ok(centers)
     }
 
-    /// A wallet's transfers with others by time, in place of those that were there.
+    /// Loads a wallet's transfers with others by time, and replaces the contents of `into`.
     fn load(&mut self, wallet: WalletId, side: Side, filter: &EdgeFilter, into: &mut Vec<Moved>) -> Result<(), Stop> {
         let grown = into.capacity();
         into.clear();
         let (graph, pace, left) = (self.graph, &mut self.pace, self.room.left() / size_of::<Moved>());
         graph.counted_transfers(wallet, side, filter, |transfer| -> Result<(), Stop> {
             if let Some(peer) = transfer.peer.filter(|peer| *peer != wallet) {
-                // a vector that grows has the old one beside it
+                // A growing vector briefly exists twice.
                 if into.len() >= grown && 3 * (into.len() - grown) > left {
                     return Err(SearchError::PatternMemory {
                         budget: self.room.limit(),
@@ -269,7 +275,7 @@ impl<'r, 'g, W: Interrupt> Run<'r, 'g, W> {
         self.book((into.capacity() - grown) * size_of::<Moved>())
     }
 
-    /// A finding of what its detector has, its bytes booked.
+    /// Makes a finding of a draft, and books its bytes.
     fn finding(&mut self, draft: Draft) -> Result<Finding, Stop> {
         self.step(draft.transfers.len())?;
         let finding = Finding::new(self.graph, &self.named, draft, self.pace.interrupt())?;
@@ -277,12 +283,11 @@ impl<'r, 'g, W: Interrupt> Run<'r, 'g, W> {
         Ok(finding)
     }
 
-    /// Reports a finding.
     fn keep(&mut self, finding: Finding) {
         self.strongest.add(finding, self.graph, &mut self.room, self.pace.interrupt());
     }
 
-    /// Reports what was found.
+    /// Makes a finding of a draft, and keeps it.
     fn report(&mut self, draft: Draft) -> Result<(), Stop> {
         let finding = self.finding(draft)?;
         self.keep(finding);
@@ -290,22 +295,22 @@ impl<'r, 'g, W: Interrupt> Run<'r, 'g, W> {
     }
 }
 
-/// Hours, to a hundredth.
+/// Returns hours, rounded to a hundredth.
 fn hours(micros: i64) -> f64 {
     (micros as f64 / 3_600_000_000.0 * 100.0).round() / 100.0
 }
 
-/// A number to four places.
+/// Rounds a number to four decimals.
 fn rounded(number: f64) -> f64 {
     (number * 1e4).round() / 1e4
 }
 
-/// The end of a window that begins at a time, inclusive.
+/// Returns the inclusive end of a window that begins at `start`.
 const fn end_of(start: i64, window: i64) -> i64 {
     start.saturating_add(window)
 }
 
-/// Details of a finding.
+/// Makes the details of a finding.
 macro_rules! details {
     ($($name:literal: $value:expr),* $(,)?) => {{
         let mut details = serde_json::Map::new();

@@ -1,70 +1,70 @@
-//! What is looked for: a pattern and its settings, checked.
+//! Patterns with their settings, parsed and checked.
 
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::catalog::{Kind, OptionType, PATTERN_TYPES, PatternType, Range, find};
+use super::catalog::{OptionType, PATTERN_TYPES, PatternKind, PatternType, Range, find};
 use crate::graph::types::U256;
 
-/// Digits that a number of JSON keeps when it is read as a float.
+/// Digits that a JSON number keeps when it is read as a float.
 const EXACT_DIGITS: usize = 15;
 
-/// What cannot be looked for.
+/// An invalid pattern or option.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PatternError {
-    /// No such pattern.
+    /// The pattern is unknown.
     #[error("pattern \"{name}\" is unknown: it is one of {valid}")]
     Unknown {
-        /// What was asked for.
+        /// The given name.
         name: String,
-        /// All there are.
+        /// All valid names.
         valid: String,
     },
-    /// Options are an object of settings.
+    /// The options are not an object.
     #[error("options must be a JSON object, not {value}")]
     NoObject {
-        /// What was given.
+        /// The given value.
         value: String,
     },
-    /// No such option.
+    /// The option is unknown.
     #[error("pattern {pattern} has no option \"{name}\": it has {valid}")]
     UnknownOption {
-        /// Of which pattern.
+        /// The pattern.
         pattern: &'static str,
-        /// What was asked for.
+        /// The given name.
         name: String,
-        /// All there are.
+        /// All valid names.
         valid: String,
     },
-    /// A value that an option cannot have.
+    /// The value of an option is invalid.
     #[error("option {name} must be {expected}, not {value}")]
     Value {
-        /// Of which option.
+        /// The option.
         name: &'static str,
-        /// What it may be.
+        /// Valid values.
         expected: String,
-        /// What was given.
+        /// The given value.
         value: String,
     },
-    /// Settings that contradict each other.
+    /// The settings contradict each other.
     #[error("option {least} is {least_value}, more than {most}, which is {most_value}")]
     Order {
-        /// The lower one.
+        /// The lower limit.
         least: &'static str,
         /// Its value.
         least_value: u64,
-        /// The upper one.
+        /// The upper limit.
         most: &'static str,
         /// Its value.
         most_value: u64,
     },
-    /// A window of no length.
-    #[error("window must be longer than nothing")]
+    /// The window is empty.
+    #[error("window must be greater than zero")]
     NoWindow,
-    /// A window longer than the silence before it.
+    /// The window is longer than the silence before it.
     #[error("window must not be longer than min_silence_days, which is {days}")]
     WindowBeyondSilence {
-        /// The silence.
+        /// Days of silence.
         days: u64,
     },
 }
@@ -90,8 +90,8 @@ pub struct Pattern {
 pub const DAY: i64 = 86_400_000_000;
 
 impl Pattern {
-    /// A pattern by name, whose transfers lie within `window` microseconds of each other, with its options as JSON. Amounts are in
-    /// units of 10^-`scale`.
+    /// Parses a pattern by name, with its options as JSON. The transfers of a finding lie within
+    /// `window` microseconds of each other. Amounts are in units of 10^-`scale`.
     ///
     /// # Errors
     /// [`PatternError`].
@@ -126,7 +126,7 @@ impl Pattern {
         {
             return Err(PatternError::Order { least: "min_length", least_value, most: "max_length", most_value });
         }
-        if self.kind() == Kind::DormantAwakened {
+        if self.kind() == PatternKind::DormantAwakened {
             let days = self.count("min_silence_days");
             if self.window > self.days("min_silence_days") {
                 return Err(PatternError::WindowBeyondSilence { days });
@@ -140,37 +140,38 @@ impl Pattern {
         Ok(())
     }
 
-    /// Which pattern.
+    /// Returns the pattern.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> PatternKind {
         self.described.kind
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.described.name
     }
 
-    /// Microseconds from the first transfer of a finding to its last, at most.
+    /// Returns the maximum time from the first transfer of a finding to its last, in microseconds.
     #[must_use]
     pub const fn window(&self) -> i64 {
         self.window
     }
 
-    /// How far before and after its first transfer the transfers lie that decide whether something is a finding, in microseconds:
-    /// findings that begin elsewhere are the same whatever happens here.
+    /// Returns the range before and after the first transfer of a finding, in microseconds, that
+    /// determines it. Transfers outside the range do not affect the finding.
     #[must_use]
     pub fn horizon(&self) -> (i64, i64) {
-        // the windows next to the finding's own, and the windows that decide about those
+        // The windows next to the finding's own, and the windows that decide about those.
         let near = self.window.saturating_mul(4);
         (near.saturating_add(self.lookback()), near)
     }
 
-    /// How far before a finding's first transfer its past is looked at, in microseconds.
+    /// Returns the range before a finding's first transfer in which the past is read, in
+    /// microseconds.
     pub(super) fn lookback(&self) -> i64 {
         match self.kind() {
-            Kind::DormantAwakened | Kind::AddressPoisoning => self.days("lookback_days"),
+            PatternKind::DormantAwakened | PatternKind::AddressPoisoning => self.days("lookback_days"),
             _ => 0,
         }
     }
@@ -186,7 +187,7 @@ impl Pattern {
         }
     }
 
-    /// A whole number. Detectors ask for what their pattern has.
+    /// Returns a whole number. Detectors only read options of their pattern.
     pub(super) fn count(&self, name: &str) -> u64 {
         self.find(name).unwrap_or_default()
     }
@@ -223,7 +224,7 @@ fn names<T>(all: &[T], name: impl Fn(&T) -> &'static str) -> String {
 }
 
 impl OptionType {
-    /// What it is unless set, as JSON.
+    /// Returns the default as JSON.
     #[must_use]
     pub fn default(&self) -> Value {
         match self.range {
@@ -234,7 +235,7 @@ impl OptionType {
         }
     }
 
-    /// What it may be, in words.
+    /// Describes the valid values.
     #[must_use]
     pub fn expected(&self) -> String {
         match self.range {
@@ -274,7 +275,7 @@ impl OptionType {
     }
 }
 
-/// A decimal number above 0 in units of 10^-`scale`, if it is one.
+/// Parses a decimal number above 0 in units of 10^-`scale`.
 fn units(text: &str, scale: u32) -> Option<U256> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let fraction = fraction.trim_end_matches('0');
@@ -287,7 +288,7 @@ fn units(text: &str, scale: u32) -> Option<U256> {
     all.parse().ok().filter(|units| *units > U256::ZERO)
 }
 
-/// An amount of 10^-`scale` units as a decimal number.
+/// Prints an amount of 10^-`scale` units as a decimal number.
 pub fn decimal(value: U256, scale: u32) -> String {
     let scale = scale as usize;
     let digits = format!("{value:0>width$}", width = scale + 1);
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_and_named() {
+    fn invalid_patterns_and_options_are_rejected_and_named() {
         let error = |name: &str, options: Value| parse(name, &options).unwrap_err().to_string();
         assert!(error("beauty", json!({})).contains("one of fan_out, fan_in, cycle"));
         assert_eq!(error("fan_out", json!([])), "options must be a JSON object, not []");

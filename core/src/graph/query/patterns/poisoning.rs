@@ -1,16 +1,17 @@
-//! Look-alikes that wait to be copied by mistake.
+//! Look-alike addresses that wait to be copied by mistake.
 //!
-//! **address_poisoning**: a victim and a wallet transfer nothing or dust at `t`, in either direction, and in `lookback_days` before
-//! `t` the victim dealt with another wallet whose address agrees with that wallet's in its first `digits` and its last `digits`. Dust
-//! is at most `dust` of the largest transfer that the victim and the wallet that is imitated had in that time. What all addresses of
-//! a kind begin with (`0x`, `bc1q`) is not counted. Evidence: the transfers of dust with one look-alike within a window, which holds
-//! as much as it has transfers.
+//! **address_poisoning**: a victim and a wallet transfer nothing or dust at `t`, in either
+//! direction, and in the `lookback_days` before `t` the victim had transfers with another wallet
+//! whose address has the same first `digits` and last `digits`. Dust is at most `dust` of the
+//! largest transfer between the victim and the imitated wallet in that time. The common prefix of
+//! all addresses of a kind (`0x`, `bc1q`) does not count. Evidence: the transfers of dust with one
+//! look-alike within a window, whose measure is their number.
 //!
-//! Strength: `(1 - 2^-(1 + transfers)) * (1/2 + likeness/2)`, where likeness is the number of digits that agree at both ends over 16,
-//! at most 1.
+//! Strength: `(1 - 2^-(1 + transfers)) * (1/2 + likeness/2)`, where likeness is the number of equal
+//! digits at both ends divided by 16, at most 1.
 //!
-//! Source: Tsuchiya et al. 2025, arXiv:2501.16681. O(n log n) in the transfers of each wallet; among transfers with look-alikes of
-//! each other, which are few, O(n^2).
+//! Source: Tsuchiya et al. 2025, arXiv:2501.16681. O(n log n) in the transfers of each wallet;
+//! O(n^2) among the few transfers with look-alikes of each other.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -23,19 +24,20 @@ use crate::graph::types::U256;
 use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 
-/// What addresses of a kind begin with.
+/// Common prefixes of addresses of a kind.
 const PREFIXES: [&str; 6] = ["0x", "bc1q", "bc1p", "tb1q", "tb1p", "ltc1q"];
 
-/// Digits that agree at both ends of addresses that could not be more alike.
+/// Number of equal digits at both ends that counts as full likeness.
 const ALIKE: f64 = 16.0;
 
-/// The part of an address that tells it apart.
+/// Returns the part of an address after the common prefix.
 fn told_apart(address: &str) -> &[u8] {
     let bare = PREFIXES.iter().find_map(|prefix| address.strip_prefix(prefix));
     bare.unwrap_or(address).as_bytes()
 }
 
-/// Of what looks alike the same, and never 0; 0 for what is too short to be like anything.
+/// Returns a hash that is equal for look-alikes, and never 0 except for addresses that are too
+/// short.
 fn look(address: &str, digits: usize) -> u64 {
     let bare = told_apart(address);
     match (bare.first_chunk_of(digits), bare.last_chunk_of(digits)) {
@@ -59,7 +61,7 @@ impl Ends for [u8] {
     }
 }
 
-/// Digits that two addresses share at both ends.
+/// Counts the digits that two addresses share at both ends.
 fn likeness(a: &str, b: &str) -> usize {
     let (a, b) = (told_apart(a), told_apart(b));
     let head = a.iter().zip(b).take_while(|(a, b)| a == b).count();
@@ -67,7 +69,7 @@ fn likeness(a: &str, b: &str) -> usize {
     head + tail
 }
 
-/// A transfer of the victim with one of those that look alike.
+/// A transfer of the victim with one of the look-alikes.
 #[derive(Debug, Clone, Copy)]
 struct Met {
     look: u64,
@@ -116,7 +118,8 @@ pub fn poisoning<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The imitated wallet with which a victim had the largest transfer before a time, if a transfer at that time is dust beside it.
+/// Returns the imitated wallet with which a victim had the largest transfer before a time, if a
+/// transfer at that time is dust in comparison.
 fn imitated<W: Interrupt>(
     run: &Run<'_, '_, W>,
     alike: &[Met],

@@ -1,27 +1,31 @@
-//! From one, over many, to one.
+//! From one wallet, through many, to one.
 //!
-//! **scatter_gather**: a source, a sink, and a window that begins when the source sends, in which at least `min_fan` different
-//! wallets received from the source and, then or later, sent to the sink. It holds as much as it has such wallets. Evidence: each
-//! transfer from the source to one of them that is followed by one from it to the sink within the window, and each of those. A wallet
-//! that sends more than `max_fan` transfers from the time it received on, for as long as the window but no longer than the next tile
-//! (see [`windows`](super::windows)), is passed over.
+//! **scatter_gather**: a source, a sink, and a window that begins when the source sends, in which
+//! at least `min_fan` different wallets received from the source and, then or later, sent to the
+//! sink. Its measure is the number of these wallets. Evidence: each transfer from the source to one
+//! of them that is followed by one from it to the sink within the window, and each of those. A
+//! wallet that sends more than `max_fan` transfers from the time of its receipt on, for the length
+//! of the window but at most until the end of the next tile (see [`windows`](super::windows)), is
+//! excluded.
 //!
-//! Strength: `size * (1/2 + balance/4 + concentration/4)`, where size is `1 - 2^(-wallets / min_fan)`, balance the smaller of what
-//! the source sent and the sink got over the larger, and concentration the part of the window that is left over.
+//! Strength: `size * (1/2 + balance/4 + concentration/4)`, where size is `1 - 2^(-wallets /
+//! min_fan)`, balance the ratio of the sums that the source sent and the sink received, the smaller
+//! divided by the larger, and concentration the unused share of the window.
 //!
-//! O(transfers * max_fan) where every wallet between sends that often; room for the ways that start at one source within two windows.
+//! O(transfers * max_fan) if every wallet between sends that often; memory for the paths that start
+//! at one source within two windows.
 
 use super::finding::{Draft, Member, Role, balance, concentration, size, sort_long};
 use super::slices::{Slice, for_each};
-use super::windows::{Candidate, Found, Subject, Waiting};
+use super::windows::{Candidate, Subject, Waiting, WindowFinding};
 use super::{Run, details, end_of, hours, rounded};
 use crate::graph::budget::Interrupt;
 use crate::graph::budget::Stop;
 use crate::graph::types::{U256, WalletId};
 
-/// From a source over a wallet to a sink.
+/// A path from a source through a wallet to a sink.
 #[derive(Debug, Clone, Copy)]
-struct Way {
+struct RelayPath {
     sink: u32,
     between: u32,
     sent: u32,
@@ -31,7 +35,7 @@ struct Way {
 pub fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, min_fan, max_fan) = (run.window(), run.pattern.size("min_fan"), run.pattern.size("max_fan"));
     let mut waiting = Waiting::default();
-    let mut ways: Vec<Way> = Vec::new();
+    let mut ways: Vec<RelayPath> = Vec::new();
     let searched = for_each(run, window, 0, |run, slice| {
         let mut found = Vec::new();
         let mut counts = vec![0_u32; slice.wallets.len()];
@@ -42,9 +46,9 @@ pub fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop
             }
             let grown = ways.capacity();
             ways_from(run, slice, source, (window, max_fan), &mut ways)?;
-            run.book((ways.capacity() - grown) * size_of::<Way>())?;
+            run.book((ways.capacity() - grown) * size_of::<RelayPath>())?;
             run.step(ways.len())?;
-            let key = |way: &Way| (way.sink, way.sent, way.passed_on);
+            let key = |way: &RelayPath| (way.sink, way.sent, way.passed_on);
             sort_long(&mut ways, run.pace.interrupt(), |a, b| key(a).cmp(&key(b)));
             for to_one in ways.chunk_by(|a, b| a.sink == b.sink) {
                 if to_one.len() < min_fan {
@@ -56,7 +60,7 @@ pub fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop
                 let mut subject: Subject = [WalletId::NONE; 10];
                 (subject[0], subject[1]) = (slice.wallet(source), slice.wallet(to_one[0].sink));
                 let candidate = Candidate { tile: slice.tile, start, measure: fan as u64, place: 0 };
-                found.push(Found { subject, window: candidate, finding });
+                found.push(WindowFinding { subject, window: candidate, finding });
             }
         }
         waiting.next(slice.tile, found, run);
@@ -66,16 +70,16 @@ pub fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop
     searched
 }
 
-/// All ways that start at a source.
+/// Collects all paths that start at a source.
 fn ways_from<W: Interrupt>(
     run: &mut Run<'_, '_, W>,
     slice: &Slice<'_>,
     source: u32,
     (window, max_fan): (i64, usize),
-    ways: &mut Vec<Way>,
+    ways: &mut Vec<RelayPath>,
 ) -> Result<(), Stop> {
     ways.clear();
-    let most = run.room.left() / 3 / size_of::<Way>() + ways.capacity() / 3;
+    let most = run.room.left() / 3 / size_of::<RelayPath>() + ways.capacity() / 3;
     for sent in slice.sent(source) {
         let (_, between) = slice.ends(*sent);
         let time = slice.row(*sent).time;
@@ -91,26 +95,27 @@ fn ways_from<W: Interrupt>(
         for passed_on in onward {
             let (_, sink) = slice.ends(*passed_on);
             if sink != source {
-                ways.push(Way { sink, between, sent: *sent, passed_on: *passed_on });
+                ways.push(RelayPath { sink, between, sent: *sent, passed_on: *passed_on });
             }
         }
     }
     Ok(())
 }
 
-/// The start of the window with the most wallets between, and how many, if there are enough. O(n log n).
+/// Returns the start of the window with the most wallets between and their number, if it suffices.
+/// O(n log n).
 fn best_start<W: Interrupt>(
     run: &mut Run<'_, '_, W>,
     slice: &Slice<'_>,
-    ways: &[Way],
+    ways: &[RelayPath],
     min_fan: usize,
     counts: &mut [u32],
 ) -> Result<Option<(i64, usize)>, Stop> {
     let window = run.window();
-    let sent = |way: &Way| slice.row(way.sent).time;
-    let arrived = |way: &Way| slice.row(way.passed_on).time;
-    // rows are numbered by time
-    let mut by_arrival: Vec<&Way> = ways.iter().collect();
+    let sent = |way: &RelayPath| slice.row(way.sent).time;
+    let arrived = |way: &RelayPath| slice.row(way.passed_on).time;
+    // Rows are numbered by time.
+    let mut by_arrival: Vec<&RelayPath> = ways.iter().collect();
     by_arrival.sort_unstable_by_key(|way| way.passed_on);
     let (mut next, mut different) = (0, 0);
     let mut best: Option<(i64, usize)> = None;
@@ -122,7 +127,7 @@ fn best_start<W: Interrupt>(
             break;
         }
         while next < by_arrival.len() && arrived(by_arrival[next]) <= end_of(start, window) {
-            // what was sent before the window began has left it already
+            // Transfers before the start of the window no longer count.
             if sent(by_arrival[next]) >= start {
                 let count = &mut counts[by_arrival[next].between as usize];
                 different += usize::from(*count == 0);
@@ -152,12 +157,12 @@ fn gathered<W: Interrupt>(
     run: &Run<'_, '_, W>,
     slice: &Slice<'_>,
     source: u32,
-    ways: &[Way],
+    ways: &[RelayPath],
     start: i64,
     (fan, min_fan): (usize, usize),
 ) -> Draft {
     let until = end_of(start, run.window());
-    let within = |way: &&Way| slice.row(way.sent).time >= start && slice.row(way.passed_on).time <= until;
+    let within = |way: &&RelayPath| slice.row(way.sent).time >= start && slice.row(way.passed_on).time <= until;
     let mut legs = [Vec::new(), Vec::new()];
     let mut between = Vec::new();
     for way in ways.iter().filter(within) {

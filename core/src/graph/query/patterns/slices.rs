@@ -1,8 +1,9 @@
-//! The graph cut into slices of time, each small enough to be laid out for searching.
+//! Slices of time, each small enough to be indexed for searching.
 //!
-//! Time is cut into tiles as long as a window, from the epoch on. The slice of a tile holds the transfers of that tile and of the next
-//! (and of the one before, for patterns that ask what came before): every window that begins in the tile lies in it. As many tiles
-//! as fit into the memory allowed are read from the graph at a time.
+//! Time is divided into tiles as long as a window, from the epoch on. The slice of a tile contains
+//! the transfers of that tile and of the next one (and of the previous one, for patterns that need
+//! it): every window that begins in the tile lies in it. As many tiles as fit into the memory limit
+//! are read from the graph at a time.
 
 use super::finding::Member;
 use super::{Run, no_room};
@@ -12,22 +13,22 @@ use crate::graph::file::sorting::sort_watched;
 use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 
-/// Bytes that a transfer costs: as it is read, sorted and laid out.
+/// Bytes of a transfer while it is read, sorted and indexed.
 const COST: usize = 2 * size_of::<Member>() + 2 * size_of::<(u64, u32)>() + size_of::<Pair>() + 6 * size_of::<u32>();
 
-/// Rows that are laid out between two looks at the interrupt.
-const AT_A_TIME: usize = 1 << 15;
+/// Rows indexed between two cancellation checks.
+const ROWS_PER_CHECK: usize = 1 << 15;
 
-/// Parts that time is cut into where transfers are counted to see how many tiles fit.
+/// Number of parts of time in which transfers are counted, to find how many tiles fit.
 const PARTS: usize = 1 << 12;
 
-/// What one wallet sent another within a slice.
+/// Transfers from one wallet to another within a slice.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
-    /// Sender and receiver, by their numbers in the slice.
+    /// Sender and receiver, by number in the slice.
     pub from: u32,
     pub to: u32,
-    /// Its transfers, in [`Slice::by_pair`].
+    /// Range of its transfers in [`Slice::by_pair`].
     start: u32,
     end: u32,
 }
@@ -35,14 +36,14 @@ pub struct Pair {
 /// The transfers around a tile.
 pub struct Slice<'s> {
     pub tile: i64,
-    /// By time; what is of the same time by wallets and value.
+    /// Transfers by time, then by wallets and value.
     pub rows: &'s [Member],
-    /// The graph's number of each wallet of the slice.
+    /// Wallets of the slice, by number in the slice.
     pub wallets: Vec<WalletId>,
-    /// By sender, then receiver.
+    /// Pairs by sender, then receiver.
     pub pairs: Vec<Pair>,
     by_pair: Vec<u32>,
-    /// Where the pairs of a sender begin.
+    /// Start of the pairs of each sender.
     pair_starts: Vec<u32>,
     /// Pairs by receiver, then sender.
     in_pairs: Vec<u32>,
@@ -62,37 +63,37 @@ fn part<'a, T>(starts: &[u32], all: &'a [T], wallet: u32) -> &'a [T] {
 }
 
 impl Slice<'_> {
-    /// The pairs that a wallet sends in.
+    /// Returns the pairs in which a wallet sends.
     pub fn pairs_from(&self, wallet: u32) -> &[Pair] {
         part(&self.pair_starts, &self.pairs, wallet)
     }
 
-    /// Where those begin among all.
+    /// Returns the index of the first of these pairs.
     pub fn first_pair(&self, wallet: u32) -> usize {
         self.pair_starts.get(wallet as usize).map_or(self.pairs.len(), |start| *start as usize)
     }
 
-    /// The pairs that a wallet receives in, by their places.
+    /// Returns the indexes of the pairs in which a wallet receives.
     pub fn pairs_to(&self, wallet: u32) -> &[u32] {
         part(&self.in_starts, &self.in_pairs, wallet)
     }
 
-    /// Rows of a pair by time.
+    /// Returns the rows of a pair by time.
     pub fn rows_of(&self, pair: &Pair) -> &[u32] {
         self.by_pair.get(pair.start as usize..pair.end as usize).unwrap_or_default()
     }
 
-    /// Rows that a wallet sent, by time.
+    /// Returns the rows that a wallet sent, by time.
     pub fn sent(&self, wallet: u32) -> &[u32] {
         part(&self.sent_starts, &self.sent, wallet)
     }
 
-    /// Rows that a wallet received, by time.
+    /// Returns the rows that a wallet received, by time.
     pub fn received(&self, wallet: u32) -> &[u32] {
         part(&self.received_starts, &self.received, wallet)
     }
 
-    /// Sender and receiver of a row.
+    /// Returns sender and receiver of a row.
     pub fn ends(&self, row: u32) -> (u32, u32) {
         self.ends[row as usize]
     }
@@ -101,7 +102,7 @@ impl Slice<'_> {
         &self.rows[row as usize]
     }
 
-    /// The rows of some that are within an inclusive range of time.
+    /// Returns those of the rows that lie within an inclusive range of time.
     pub fn between<'r>(&self, rows: &'r [u32], from: i64, until: i64) -> &'r [u32] {
         let start = rows.partition_point(|row| self.row(*row).time < from);
         let length = rows[start..].partition_point(|row| self.row(*row).time <= until);
@@ -113,7 +114,8 @@ impl Slice<'_> {
     }
 }
 
-/// Calls `each` for the slice of every tile of so many microseconds that has transfers, by time.
+/// Calls `each` for the slice of every tile with transfers, by time. `tile` is the length of a tile
+/// in microseconds.
 pub fn for_each<'r, 'g, W: Interrupt>(
     run: &mut Run<'r, 'g, W>,
     tile: i64,
@@ -160,7 +162,7 @@ pub fn for_each<'r, 'g, W: Interrupt>(
     Ok(())
 }
 
-/// Wallets of the network that have sent anything.
+/// Returns the wallets of the network that have sent anything.
 fn senders<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<Vec<WalletId>, Stop> {
     run.book(run.graph.wallets() as usize * size_of::<WalletId>())?;
     let mut senders = Vec::new();
@@ -177,7 +179,7 @@ fn within(filter: &EdgeFilter, since: i64, until: i64) -> EdgeFilter {
     EdgeFilter { since: filter.since.max(Some(since)), until: filter.until.map(|end| end.min(until)), ..*filter }
 }
 
-/// Ranges of tiles, first and last, whose transfers fit.
+/// Returns ranges of tiles, first and last, whose transfers fit.
 fn chunks<W: Interrupt>(
     run: &mut Run<'_, '_, W>,
     senders: &[WalletId],
@@ -199,7 +201,7 @@ fn chunks<W: Interrupt>(
     if count <= capacity {
         return Ok(vec![(tile_of(first), tile_of(last))]);
     }
-    // whole tiles
+    // Whole tiles.
     let tiles = tile_of(last).saturating_sub(tile_of(first)) / PARTS as i64 + 1;
     let origin = tile_of(first);
     let mut counts = vec![0_usize; PARTS + 1];
@@ -210,7 +212,8 @@ fn chunks<W: Interrupt>(
         }
         Ok(())
     })?;
-    // beside the parts themselves the one before and the one after, which have the tiles that are looked at, too
+    // In addition to the parts themselves, the previous and the next one contain tiles that are
+    // examined.
     let around = |from: usize, to: usize| {
         counts[from.saturating_sub(before.min(1) as usize)..(to + 1).min(counts.len())].iter().sum::<usize>()
     };
@@ -290,7 +293,7 @@ fn lay_out<'s, W: Interrupt>(
         *place - 1
     };
     let mut ends: Vec<(u32, u32)> = Vec::with_capacity(rows.len());
-    for rows in rows.chunks(AT_A_TIME) {
+    for rows in rows.chunks(ROWS_PER_CHECK) {
         ends.extend(rows.iter().map(|row| (local(row.from), local(row.to))));
         run.step(rows.len())?;
     }
@@ -338,7 +341,7 @@ fn lay_out<'s, W: Interrupt>(
     })
 }
 
-/// Numbers by their group, in their order, and where each group begins. O(n + groups).
+/// Sorts numbers by group, stably, and returns the start of each group. O(n + groups).
 fn grouped(
     groups: usize,
     numbers: impl Iterator<Item = u32> + Clone,

@@ -1,10 +1,12 @@
-//! Which of many overlapping windows is reported.
+//! Selection of the reported ones among overlapping windows.
 //!
-//! A window begins at a transfer and lasts as long as the pattern's window. Time is cut into tiles as long as that, from the
-//! epoch on. Of the windows of one subject (a wallet, a pair, a cycle) that begin in one tile, the one that holds most stands for
-//! the tile; of several the earliest. It is reported unless it overlaps the one that stands for a tile beside it and holds less than
-//! that, or as much and begins later. So windows that are reported never overlap, and whether one is depends on the transfers near it
-//! alone, not on how a burst began years ago.
+//! A window begins at a transfer and lasts as long as the pattern's window. Time is divided into
+//! tiles of that length, from the epoch on. Of the windows of one subject (a wallet, a pair, a
+//! cycle) that begin in one tile, the one with the largest measure represents the tile; of several
+//! the earliest. It is reported unless it overlaps the representative of an adjacent tile that has
+//! a larger measure, or the same measure and an earlier start. So reported windows never overlap,
+//! and a window is reported depending on nearby transfers alone, not on the start of a burst years
+//! ago.
 
 use std::cmp::Reverse;
 
@@ -16,18 +18,18 @@ use crate::graph::types::WalletId;
 /// A window that may be reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate<M> {
-    /// In which tile it begins.
+    /// Tile in which it begins.
     pub tile: i64,
-    /// When it begins.
+    /// Time at which it begins.
     pub start: i64,
-    /// How much it holds.
+    /// Measure by which windows are compared.
     pub measure: M,
-    /// Where its transfers begin, for its detector.
+    /// Position of its transfers, for its detector.
     pub place: usize,
 }
 
 impl<M: Ord> Candidate<M> {
-    /// Whether another window of the same subject takes this one's place.
+    /// Reports whether another window of the same subject supersedes this one.
     fn yields_to(&self, other: &Self, window: i64) -> bool {
         let overlap = self.start.saturating_sub(other.start).saturating_abs() <= window;
         let beside = self.tile.saturating_sub(other.tile).saturating_abs() == 1;
@@ -36,7 +38,7 @@ impl<M: Ord> Candidate<M> {
     }
 }
 
-/// The windows of one subject, which are offered by time.
+/// Windows of one subject, which are offered by time.
 #[derive(Debug)]
 pub struct Windows<M> {
     window: i64,
@@ -48,7 +50,7 @@ impl<M: Ord + Copy> Windows<M> {
         Self { window, best: Vec::new() }
     }
 
-    /// Whether a window would stand for its tile, as far as is known.
+    /// Reports whether a window would represent its tile so far.
     pub fn would_take(&self, start: i64, measure: M) -> bool {
         let tile = start.div_euclid(self.window);
         self.best.last().is_none_or(|last| last.tile != tile || last.measure < measure)
@@ -63,7 +65,7 @@ impl<M: Ord + Copy> Windows<M> {
         }
     }
 
-    /// Those that are reported; there are none left afterwards.
+    /// Removes all windows, and returns those to report.
     pub fn take(&mut self) -> Vec<Candidate<M>> {
         let best = std::mem::take(&mut self.best);
         let stays = |(place, one): (usize, &Candidate<M>)| {
@@ -76,33 +78,33 @@ impl<M: Ord + Copy> Windows<M> {
     }
 }
 
-/// What is found tile by tile, of many subjects at once: each waits until the next tile is known.
+/// Findings of many subjects, tile by tile: each waits until the next tile is known.
 #[derive(Debug, Default)]
 pub struct Waiting {
     tile: Option<i64>,
     before: Vec<(Subject, Candidate<u64>)>,
-    now: Vec<Found>,
+    now: Vec<WindowFinding>,
 }
 
-/// The wallets that windows are compared for, and nobody in the places that are left.
+/// Wallets of a subject; unused entries are empty.
 pub type Subject = [WalletId; 10];
 
-/// Something that was found in a window, and may be found in another as well.
+/// A finding in a window that may also appear in another window.
 #[derive(Debug)]
-pub struct Found {
+pub struct WindowFinding {
     pub subject: Subject,
     pub window: Candidate<u64>,
     pub finding: Finding,
 }
 
 impl Waiting {
-    /// What was found in a tile after those before, in any order, a window or more of each subject.
-    pub fn next<W: Interrupt>(&mut self, tile: i64, found: Vec<Found>, run: &mut Run<'_, '_, W>) {
+    /// Adds the findings of the next tile, in any order, with at least one window of each subject.
+    pub fn next<W: Interrupt>(&mut self, tile: i64, found: Vec<WindowFinding>, run: &mut Run<'_, '_, W>) {
         if self.tile.is_some_and(|last| last + 1 < tile) {
             self.end(run);
         }
         self.tile = Some(tile);
-        let key = |one: &Found| (one.subject, Reverse(one.window.measure), one.window.start, one.finding.id);
+        let key = |one: &WindowFinding| (one.subject, Reverse(one.window.measure), one.window.start, one.finding.id);
         let mut found = sort_by_key(found, run.pace.interrupt(), key);
         found.dedup_by(|a, b| {
             let same = a.subject == b.subject;
@@ -113,7 +115,7 @@ impl Waiting {
         });
         let done = std::mem::replace(&mut self.now, found);
         let mut passed = Vec::with_capacity(done.len());
-        for Found { subject, window, finding } in done {
+        for WindowFinding { subject, window, finding } in done {
             let before = self.before.binary_search_by_key(&subject, |one| one.0).ok();
             let before = before.and_then(|place| self.before.get(place)).map(|one| &one.1);
             let after = self.now.binary_search_by_key(&subject, |one| one.subject).ok();
@@ -128,7 +130,7 @@ impl Waiting {
         self.before = passed;
     }
 
-    /// Nothing comes in the tile after.
+    /// Ends the search: no further tile follows.
     pub fn end<W: Interrupt>(&mut self, run: &mut Run<'_, '_, W>) {
         if let Some(tile) = self.tile.take() {
             self.next(tile + 1, Vec::new(), run);
@@ -157,7 +159,7 @@ mod tests {
             for pair in taken.windows(2) {
                 prop_assert!(pair[1].start - pair[0].start > window);
             }
-            // the best of all is always there
+            // The best of all is always present.
             if let Some(most) = offered.iter().map(|one| one.1).max() {
                 let first = offered.iter().find(|one| one.1 == most).unwrap();
                 prop_assert!(taken.iter().any(|one| (one.start, one.measure) == *first));

@@ -16,10 +16,11 @@ fn counts(rows: &[Sent]) -> Vec<Sent> {
     rows.iter().filter(|row| row.from != row.to && row.value > 0).cloned().collect()
 }
 
-/// A window that could be reported: of which subject, when it begins, how much it holds, and with which transfers.
+/// A window that could be reported: of which subject, when it begins, how much it holds, and with
+/// which transfers.
 type Window<S> = (S, i64, usize, Evidence);
 
-/// Those that are reported.
+/// Selects the reported windows.
 fn reported<S: Ord + Clone>(windows: Vec<Window<S>>, length: i64) -> Vec<Evidence> {
     let mut best: BTreeMap<(S, i64), Window<S>> = BTreeMap::new();
     for one in windows {
@@ -244,7 +245,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn fans_are_what_their_definition_says(
+    fn fans_match_their_definition(
         rows in rows(7, 40, 9, 60),
         over in 0..20_usize,
         window in 1_i64..12,
@@ -261,7 +262,7 @@ proptest! {
     }
 
     #[test]
-    fn scatter_gather_is_what_its_definition_says(
+    fn scatter_gather_matches_its_definition(
         rows in rows(7, 40, 9, 60),
         over in 0..20_usize,
         window in 1_i64..16,
@@ -273,7 +274,7 @@ proptest! {
     }
 
     #[test]
-    fn cycles_are_what_their_definition_says(
+    fn cycles_match_their_definition(
         rows in rows(6, 30, 30, 40),
         over in 0..20_usize,
         window in 1_i64..20,
@@ -294,7 +295,7 @@ proptest! {
     }
 
     #[test]
-    fn wash_trading_is_what_its_definition_says(
+    fn wash_trading_matches_its_definition(
         rows in rows(5, 30, 9, 60),
         over in 0..20_usize,
         window in 1_i64..20,

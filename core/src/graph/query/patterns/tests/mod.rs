@@ -1,4 +1,4 @@
-//! Patterns are what their definitions say.
+//! Patterns match their definitions.
 
 mod definitions;
 mod planted;
@@ -56,7 +56,7 @@ fn evidence(test: &TestGraph, finding: &Finding) -> Evidence {
     finding.transfers.iter().map(one).collect()
 }
 
-/// Rows that can be told apart: evidence is a set.
+/// Returns distinct rows, because evidence is a set.
 fn distinct(rows: Vec<Sent>) -> Vec<Sent> {
     let mut seen = BTreeSet::new();
     rows.into_iter().filter(|row| seen.insert((row.time, row.from, row.to, row.value))).collect()

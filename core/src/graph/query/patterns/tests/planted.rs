@@ -9,7 +9,8 @@ const WINDOW: i64 = 24 * 60 * MINUTE;
 /// Wallets of the noise.
 const CROWD: u32 = 400;
 
-/// A thousand payments in four weeks, of amounts of their own, by a crowd that does not know each other.
+/// A thousand payments in four weeks, of amounts of their own, by a crowd that does not know each
+/// other.
 fn noise() -> Vec<Sent> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = |below: u64| {
@@ -153,7 +154,7 @@ fn flows() {
 fn dormant_awakened() {
     let day = 24 * 60;
     let old = [sent(510, 500, at(-400 * day), 60_000), sent(500, 511, at(-390 * day), 10_000)];
-    // dust in between wakes nobody
+    // Dust in between does not wake the wallet.
     let dust = [sent(512, 500, at(-5 * day), 1)];
     let woken = [sent(500, 520, at(0), 30_000), sent(500, 521, at(60), 5_000)];
     let rows: Vec<Sent> = noise().into_iter().chain(old).chain(dust).chain(woken.clone()).collect();

@@ -1,4 +1,4 @@
-//! What holds for every pattern.
+//! Invariants of every pattern.
 
 use proptest::prelude::*;
 
@@ -113,7 +113,7 @@ proptest! {
 }
 
 #[test]
-fn a_search_without_time_or_memory_ends_and_says_so() {
+fn a_search_without_time_or_memory_ends_and_reports_it() {
     let rows: Vec<Sent> = (1..900).map(|spoke| sent(0, spoke, i64::from(spoke), 5)).collect();
     let test = TestGraph::new(&rows, 0);
     let graph = test.graph();
@@ -145,7 +145,7 @@ fn infinite_times_are_in_no_window() {
     let rows: Vec<Sent> =
         (1..30).map(|spoke| sent(0, spoke, both[spoke as usize % 2] / 2 * 2 + 1 - (spoke as i64 % 2) * 2, 5)).collect();
     let test = TestGraph::new(&rows, 3);
-    for described in PATTERN_TYPES.iter().filter(|one| one.kind != Kind::DormantAwakened) {
+    for described in PATTERN_TYPES.iter().filter(|one| one.kind != PatternKind::DormantAwakened) {
         found(&test, described.name, i64::MAX, &small(described.name));
         found(&test, described.name, 1, &small(described.name));
     }
