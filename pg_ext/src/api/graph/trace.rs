@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use arx_core::address::Network;
-use arx_core::graph::trace::{End, Ended, Flow, Method, Origin, Sent, Step, Terms, Trace, trace};
+use arx_core::graph::trace::{End, EndedAmount, Flow, Method, Origin, Sent, Terms, Trace, TraceStep, trace};
 use arx_core::graph::{AssetId, AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, U256};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -351,7 +351,7 @@ impl Traced {
         Ok(self)
     }
 
-    fn end_row(&self, end: &Ended) -> Result<EndRow, SqlError> {
+    fn end_row(&self, end: &EndedAmount) -> Result<EndRow, SqlError> {
         let scope = &self.request.scope;
         let graph = scope.handle.graph();
         let label = end.wallet.and_then(|wallet| self.labels.of(wallet));
@@ -375,11 +375,11 @@ impl Traced {
         })
     }
 
-    fn step_rows(&self, steps: &[Step]) -> Result<Vec<StepRow>, SqlError> {
+    fn step_rows(&self, steps: &[TraceStep]) -> Result<Vec<StepRow>, SqlError> {
         let scope = &self.request.scope;
         let graph = scope.handle.graph();
-        let key = |step: &Step| {
-            let Step { from, to, asset, time, position, status, amount, number, .. } = *step;
+        let key = |step: &TraceStep| {
+            let TraceStep { from, to, asset, time, position, status, amount, number, .. } = *step;
             TransferKey::sent(
                 &graph,
                 from,
@@ -408,7 +408,7 @@ impl Traced {
     }
 
     /// Names the end of a step, at a service with its category.
-    fn end_name(&self, step: &Step, end: End) -> String {
+    fn end_name(&self, step: &TraceStep, end: End) -> String {
         let arrived = if self.request.flow == Flow::Forward { step.to } else { Some(step.from) };
         let label = arrived.and_then(|wallet| self.labels.of(wallet));
         match label.and_then(|label| label.custody.as_deref()) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::division::Division;
 use super::moment::{Event, Moment, in_flow};
-use super::pool::{Mark, Part};
+use super::pool::{Portion, Taint};
 use super::{End, Flow, Method, Terms, backward, forward};
 use crate::graph::SearchError;
 use crate::graph::budget::{Halt, Interrupt};
@@ -29,7 +29,7 @@ pub struct Account {
     /// Index of the next event to process.
     pub cursor: usize,
     /// Taint of arriving transfers that have not been processed, by event.
-    pub marks: HashMap<usize, Mark>,
+    pub marks: HashMap<usize, Taint>,
     pub division: Box<dyn Division>,
     /// End of the events that may leave; later ones arrive, or lie before the window.
     leaves_until: usize,
@@ -43,7 +43,7 @@ pub struct Account {
 }
 
 /// Result of reading a history.
-pub enum Loaded {
+pub enum LoadedAccount {
     Account(Account),
     /// The history has more events than allowed.
     TooLong,
@@ -64,7 +64,7 @@ impl Account {
         terms: &Terms,
         max_events: usize,
         pace: &mut Pace<'_, W>,
-    ) -> Result<Loaded, SearchError> {
+    ) -> Result<LoadedAccount, SearchError> {
         let filter = EdgeFilter::history(single(asset), terms.until);
         let count = graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
         let mut events: Vec<Event> = Vec::new();
@@ -84,7 +84,7 @@ impl Account {
                 Ok(())
             });
             if Stop::halt(scan)?.is_some() {
-                return Ok(if expired { Loaded::Expired } else { Loaded::TooLong });
+                return Ok(if expired { LoadedAccount::Expired } else { LoadedAccount::TooLong });
             }
         }
         let leaving = terms.flow.side();
@@ -96,15 +96,17 @@ impl Account {
         let division: Box<dyn Division> = match (terms.method, terms.flow) {
             (Method::Poison, _) => Box::new(forward::Poison::default()),
             (Method::Tiho, flow) => Box::new(forward::HighestFirst::new(&events, flow, pace.interrupt())),
-            (Method::Haircut, Flow::Forward) => Box::new(forward::Haircut::default()),
-            (Method::Haircut, Flow::Backward) => Box::new(backward::Haircut::new(&events)),
-            (Method::Fifo | Method::Lifo, Flow::Forward) => Box::new(forward::Queue::new(terms.method)),
-            (Method::Fifo | Method::Lifo, Flow::Backward) => Box::new(backward::Queue::new(terms.method, &events)),
+            (Method::Haircut, Flow::Forward) => Box::new(forward::ForwardHaircut::default()),
+            (Method::Haircut, Flow::Backward) => Box::new(backward::BackwardHaircut::new(&events)),
+            (Method::Fifo | Method::Lifo, Flow::Forward) => Box::new(forward::ForwardQueue::new(terms.method)),
+            (Method::Fifo | Method::Lifo, Flow::Backward) => {
+                Box::new(backward::BackwardQueue::new(terms.method, &events))
+            }
         };
         let within =
             |event: &Event| terms.flow == Flow::Forward || terms.since.is_none_or(|since| event.moment.time >= since);
         let leaves_until = events.iter().rposition(|event| event.side() == leaving && within(event));
-        Ok(Loaded::Account(Self {
+        Ok(LoadedAccount::Account(Self {
             wallet,
             asset,
             depth: u32::MAX,
@@ -130,10 +132,10 @@ impl Account {
     }
 
     /// Processes the next event. Returns its taint if it leaves.
-    pub fn process_next(&mut self, flow: Flow) -> Mark {
+    pub fn process_next(&mut self, flow: Flow) -> Taint {
         let (index, event) = match self.events.get(self.cursor) {
             Some(event) => (self.cursor, event),
-            None => return Mark::default(),
+            None => return Taint::default(),
         };
         self.cursor += 1;
         if event.side() == flow.side() {
@@ -141,7 +143,7 @@ impl Account {
         } else {
             let mark = self.marks.remove(&index);
             self.division.arrive(index, event.moment.value, mark.as_ref());
-            Mark::default()
+            Taint::default()
         }
     }
 
@@ -199,7 +201,7 @@ pub const fn cost_of_event(terms: &Terms) -> (usize, usize) {
         (_, Method::Poison) | (Flow::Forward, Method::Haircut) => 0,
         (_, Method::Tiho) => forward::PER_EVENT,
         // Parts in the pool are booked on arrival; untainted parts are joined.
-        (Flow::Forward, Method::Fifo | Method::Lifo) => size_of::<Part>(),
+        (Flow::Forward, Method::Fifo | Method::Lifo) => size_of::<Portion>(),
         (Flow::Backward, Method::Haircut) => size_of::<U256>(),
         (Flow::Backward, Method::Fifo | Method::Lifo) => backward::PER_EVENT,
     };

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::Method;
 use super::division::{Division, order};
 use super::moment::Event;
-use super::pool::{Mark, Order, Part, Piece, Pool};
+use super::pool::{Order, Piece, Pool, Portion, Taint};
 use super::ratio::share;
 use crate::graph::types::U256;
 
@@ -19,7 +19,7 @@ pub const PER_EVENT: usize = 2 * size_of::<Lot>() + size_of::<Vec<Lot>>();
 
 /// Each sent transfer took the same share of all funds of the wallet.
 #[derive(Debug)]
-pub struct Haircut {
+pub struct BackwardHaircut {
     /// Balance before each event.
     balances: Vec<U256>,
     /// Amount to be explained by earlier receipts.
@@ -28,7 +28,7 @@ pub struct Haircut {
     unknown: U256,
 }
 
-impl Haircut {
+impl BackwardHaircut {
     pub fn new(events: &[Event]) -> Self {
         let mut balances = vec![U256::ZERO; events.len()];
         let mut balance = U256::ZERO;
@@ -48,18 +48,18 @@ impl Haircut {
     }
 }
 
-impl Division for Haircut {
-    fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Mark>) {
+impl Division for BackwardHaircut {
+    fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Taint>) {
         let Some(mark) = mark else { return };
         let explained = share(mark.tainted, self.before(event), amount);
         self.unknown = self.unknown.saturating_add(mark.tainted - explained);
         self.wanted = self.wanted.saturating_add(explained);
     }
 
-    fn leave(&mut self, event: usize, amount: U256) -> Mark {
+    fn leave(&mut self, event: usize, amount: U256) -> Taint {
         let leaving = share(self.wanted, amount, self.before(event).saturating_add(amount));
         self.wanted -= leaving;
-        Mark::of(leaving)
+        Taint::of(leaving)
     }
 
     fn held(&self) -> U256 {
@@ -96,7 +96,7 @@ impl Piece for Lot {
 
 /// Each sent transfer took certain parts of certain received transfers.
 #[derive(Debug)]
-pub struct Queue {
+pub struct BackwardQueue {
     /// Sources of each sent transfer, first to last.
     sources: Vec<Vec<Lot>>,
     /// By received transfer, start and length of its parts to be explained.
@@ -107,7 +107,7 @@ pub struct Queue {
     unknown: U256,
 }
 
-impl Queue {
+impl BackwardQueue {
     pub fn new(method: Method, events: &[Event]) -> Self {
         let mut sources = vec![Vec::new(); events.len()];
         let mut pool: Pool<Lot> = Pool::new(order(method));
@@ -123,8 +123,8 @@ impl Queue {
     }
 }
 
-impl Division for Queue {
-    fn arrive(&mut self, event: usize, _amount: U256, mark: Option<&Mark>) {
+impl Division for BackwardQueue {
+    fn arrive(&mut self, event: usize, _amount: U256, mark: Option<&Taint>) {
         let Some(mark) = mark else { return };
         let mut lots = self.sources.get(event).into_iter().flatten().copied();
         let mut lot = lots.next();
@@ -155,16 +155,16 @@ impl Division for Queue {
         }
     }
 
-    fn leave(&mut self, event: usize, amount: U256) -> Mark {
-        let Some(mut wanted) = self.wanted.remove(&event) else { return Mark::default() };
+    fn leave(&mut self, event: usize, amount: U256) -> Taint {
+        let Some(mut wanted) = self.wanted.remove(&event) else { return Taint::default() };
         wanted.sort_unstable();
-        let (mut mark, mut end) = (Mark::default(), U256::ZERO);
+        let (mut mark, mut end) = (Taint::default(), U256::ZERO);
         for (start, length) in wanted {
-            mark.push(Part { amount: start - end, tainted: false });
-            mark.push(Part { amount: length, tainted: true });
+            mark.push(Portion { amount: start - end, tainted: false });
+            mark.push(Portion { amount: length, tainted: true });
             end = start + length;
         }
-        mark.push(Part { amount: amount - end, tainted: false });
+        mark.push(Portion { amount: amount - end, tainted: false });
         self.to_leave -= mark.tainted;
         mark
     }

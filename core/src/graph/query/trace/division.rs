@@ -2,7 +2,7 @@
 
 use super::Method;
 use super::moment::Event;
-use super::pool::{Mark, Order};
+use super::pool::{Order, Taint};
 use crate::graph::types::Side;
 use crate::graph::types::U256;
 
@@ -10,10 +10,10 @@ use crate::graph::types::U256;
 /// their index in the history, which is in the order of the flow; they are processed one by one.
 pub trait Division {
     /// Processes an arriving transfer with its taint.
-    fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Mark>);
+    fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Taint>);
 
     /// Processes a leaving transfer; returns its taint.
-    fn leave(&mut self, event: usize, amount: U256) -> Mark;
+    fn leave(&mut self, event: usize, amount: U256) -> Taint;
 
     /// Returns the tainted funds that have arrived and not left.
     fn held(&self) -> U256;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::division::{Division, order};
 use super::moment::Event;
-use super::pool::{Mark, Part, Pool};
+use super::pool::{Pool, Portion, Taint};
 use super::ratio::share;
 use super::{Flow, Method};
 use crate::graph::budget::Interrupt;
@@ -24,19 +24,19 @@ pub struct Poison {
 }
 
 impl Division for Poison {
-    fn arrive(&mut self, _event: usize, _amount: U256, mark: Option<&Mark>) {
+    fn arrive(&mut self, _event: usize, _amount: U256, mark: Option<&Taint>) {
         if let Some(mark) = mark {
             self.tainted = true;
             self.arrived = self.arrived.saturating_add(mark.tainted);
         }
     }
 
-    fn leave(&mut self, _event: usize, amount: U256) -> Mark {
+    fn leave(&mut self, _event: usize, amount: U256) -> Taint {
         if !self.tainted {
-            return Mark::default();
+            return Taint::default();
         }
         self.left = self.left.saturating_add(amount);
-        Mark::of(amount)
+        Taint::of(amount)
     }
 
     fn held(&self) -> U256 {
@@ -50,25 +50,25 @@ impl Division for Poison {
 
 /// A leaving transfer is tainted by the same share as the balance.
 #[derive(Debug, Default)]
-pub struct Haircut {
+pub struct ForwardHaircut {
     balance: U256,
     /// Never more than the balance.
     tainted: U256,
 }
 
-impl Division for Haircut {
-    fn arrive(&mut self, _event: usize, amount: U256, mark: Option<&Mark>) {
+impl Division for ForwardHaircut {
+    fn arrive(&mut self, _event: usize, amount: U256, mark: Option<&Taint>) {
         self.balance = self.balance.saturating_add(amount);
         if let Some(mark) = mark {
             self.tainted = self.tainted.saturating_add(mark.tainted);
         }
     }
 
-    fn leave(&mut self, _event: usize, amount: U256) -> Mark {
+    fn leave(&mut self, _event: usize, amount: U256) -> Taint {
         let leaving = share(self.tainted, amount, self.balance);
         self.tainted -= leaving;
         self.balance = self.balance.saturating_sub(amount);
-        Mark::of(leaving)
+        Taint::of(leaving)
     }
 
     fn held(&self) -> U256 {
@@ -82,32 +82,32 @@ impl Division for Haircut {
 
 /// Funds leave in the order of arrival, or in reverse order.
 #[derive(Debug)]
-pub struct Queue {
-    pool: Pool<Part>,
+pub struct ForwardQueue {
+    pool: Pool<Portion>,
     tainted: U256,
 }
 
-impl Queue {
+impl ForwardQueue {
     pub const fn new(method: Method) -> Self {
         Self { pool: Pool::new(order(method)), tainted: U256::ZERO }
     }
 }
 
-impl Division for Queue {
-    fn arrive(&mut self, _event: usize, amount: U256, mark: Option<&Mark>) {
+impl Division for ForwardQueue {
+    fn arrive(&mut self, _event: usize, amount: U256, mark: Option<&Taint>) {
         match mark {
             Some(mark) => {
                 self.tainted = self.tainted.saturating_add(mark.tainted);
                 mark.parts.iter().for_each(|part| self.pool.put(*part));
             }
-            None => self.pool.put(Part { amount, tainted: false }),
+            None => self.pool.put(Portion { amount, tainted: false }),
         }
     }
 
-    fn leave(&mut self, _event: usize, amount: U256) -> Mark {
-        let mut mark = Mark::default();
+    fn leave(&mut self, _event: usize, amount: U256) -> Taint {
+        let mut mark = Taint::default();
         let lacking = self.pool.take(amount, |part| mark.push(part));
-        mark.push(Part { amount: lacking, tainted: false });
+        mark.push(Portion { amount: lacking, tainted: false });
         self.tainted -= mark.tainted;
         mark
     }
@@ -147,7 +147,7 @@ impl HighestFirst {
 }
 
 impl Division for HighestFirst {
-    fn arrive(&mut self, _event: usize, _amount: U256, mark: Option<&Mark>) {
+    fn arrive(&mut self, _event: usize, _amount: U256, mark: Option<&Taint>) {
         let mut rest = mark.map_or(U256::ZERO, |mark| mark.tainted);
         while rest > U256::ZERO {
             let Some((Reverse(amount), event)) = self.open.first().copied() else { break };
@@ -163,11 +163,11 @@ impl Division for HighestFirst {
         self.stays = self.stays.saturating_add(rest);
     }
 
-    fn leave(&mut self, event: usize, amount: U256) -> Mark {
+    fn leave(&mut self, event: usize, amount: U256) -> Taint {
         self.open.remove(&(Reverse(amount), event));
         let carried = self.carried.remove(&event).unwrap_or(U256::ZERO);
         self.to_leave -= carried;
-        Mark::of(carried)
+        Taint::of(carried)
     }
 
     fn held(&self) -> U256 {

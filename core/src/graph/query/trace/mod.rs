@@ -197,7 +197,7 @@ impl End {
 
 /// A transfer that carried tainted funds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct TraceStep {
     /// Minimum number of transfers from the origin up to and including this one.
     pub hop: u32,
     /// Sender.
@@ -224,7 +224,7 @@ pub struct Step {
 
 /// Amount that ended at a wallet for one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedAmount {
     /// The wallet; `None` for new contracts.
     pub wallet: Option<WalletId>,
     /// The asset.
@@ -247,9 +247,9 @@ pub struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
     /// Steps in the order of time; backward, the latest first.
-    pub steps: Vec<Step>,
+    pub steps: Vec<TraceStep>,
     /// Ends by asset, then amount, the largest first, then address and reason.
-    pub ends: Vec<Ended>,
+    pub ends: Vec<EndedAmount>,
     /// Amounts that the origin sent or received, by asset.
     pub origin: Vec<(AssetId, U256)>,
     /// Limit that cut the trace short, if any.

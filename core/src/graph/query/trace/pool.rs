@@ -80,12 +80,12 @@ impl<P: Piece> Pool<P> {
 
 /// A piece of funds, tainted or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct Portion {
     pub amount: U256,
     pub tainted: bool,
 }
 
-impl Piece for Part {
+impl Piece for Portion {
     fn amount(&self) -> U256 {
         self.amount
     }
@@ -103,13 +103,13 @@ impl Piece for Part {
 
 /// Taint of a transfer: the tainted amount, and the order of its parts where it matters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Mark {
+pub struct Taint {
     pub tainted: U256,
     /// Parts of the whole amount, first to last; empty if their order does not matter.
-    pub parts: Vec<Part>,
+    pub parts: Vec<Portion>,
 }
 
-impl Mark {
+impl Taint {
     /// Makes a taint without an order.
     pub const fn of(tainted: U256) -> Self {
         Self { tainted, parts: Vec::new() }
@@ -117,10 +117,10 @@ impl Mark {
 
     /// Makes the taint of a wholly tainted transfer.
     pub fn whole(amount: U256) -> Self {
-        Self { tainted: amount, parts: vec![Part { amount, tainted: true }] }
+        Self { tainted: amount, parts: vec![Portion { amount, tainted: true }] }
     }
 
-    pub fn push(&mut self, part: Part) {
+    pub fn push(&mut self, part: Portion) {
         if part.amount == U256::ZERO {
             return;
         }

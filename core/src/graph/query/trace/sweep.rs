@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
 
-use super::account::{Account, Loaded, cost_of_event, event, single};
+use super::account::{Account, LoadedAccount, cost_of_event, event, single};
 use super::moment::{Event, Waiting, in_flow};
-use super::pool::{Mark, Part};
-use super::{End, Ended, Flow, Origin, Step, Stops, Terms, Trace};
+use super::pool::{Portion, Taint};
+use super::{End, EndedAmount, Flow, Origin, Stops, Terms, Trace, TraceStep};
 use crate::graph::budget::MemoryBudget;
 use crate::graph::budget::Pace;
 use crate::graph::budget::{Halt, Interrupt};
@@ -112,7 +112,7 @@ struct Sweep<'s, 'g, S, W> {
     accounts: Vec<Account>,
     by_wallet: HashMap<(WalletId, AssetId), usize>,
     waiting: BinaryHeap<Waiting>,
-    steps: Vec<Step>,
+    steps: Vec<TraceStep>,
     /// Caches whether a wallet has too many counterparties.
     hubs: HashMap<(WalletId, AssetId), bool>,
     ends: HashMap<(Option<WalletId>, AssetId, End), Pile>,
@@ -173,7 +173,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
     fn run(&mut self, seeds: &[Moving]) -> Result<(), S::Error> {
         let mut seeds = seeds.iter().peekable();
         loop {
-            if self.memory.left() < size_of::<Step>() + END_ENTRY {
+            if self.memory.left() < size_of::<TraceStep>() + END_ENTRY {
                 self.cut = Some(End::Memory);
                 return Ok(());
             }
@@ -204,12 +204,12 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
             let amount = seed.event.moment.value;
             let total = self.injected.entry(seed.asset).or_insert(U256::ZERO);
             *total = total.checked_add(amount.saturating_sub(already)).ok_or(SearchError::ValueOverflow)?;
-            self.deliver(*seed, Mark::whole(amount), 1)?;
+            self.deliver(*seed, Taint::whole(amount), 1)?;
         }
     }
 
     /// Processes the next leaving transfer of an account. Returns it if it is tainted.
-    fn leave(&mut self, next: &Waiting) -> Option<(Moving, Mark, u32)> {
+    fn leave(&mut self, next: &Waiting) -> Option<(Moving, Taint, u32)> {
         let flow = self.terms.flow;
         let account = self.accounts.get_mut(next.account)?;
         account.queued = false;
@@ -233,19 +233,19 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
     }
 
     /// Delivers a tainted transfer.
-    fn deliver(&mut self, moving: Moving, mark: Mark, hop: u32) -> Result<(), S::Error> {
+    fn deliver(&mut self, moving: Moving, mark: Taint, hop: u32) -> Result<(), S::Error> {
         let Moving { event, asset, from, to } = moving;
         let (tainted, moment, arrives) = (mark.tainted, event.moment, moving.arrives(self.terms.flow));
         if tainted == U256::ZERO {
             return Ok(());
         }
-        self.memory.take(2 * (size_of::<Step>() + mark.parts.len() * size_of::<Part>()));
+        self.memory.take(2 * (size_of::<TraceStep>() + mark.parts.len() * size_of::<Portion>()));
         self.pace.step(mark.parts.len());
         let end = match self.destination(arrives, asset, tainted, hop)? {
             Ok(account) => self.join(account, &event, mark, hop),
             Err(end) => Some(end),
         };
-        self.steps.push(Step {
+        self.steps.push(TraceStep {
             hop,
             from,
             to,
@@ -319,9 +319,9 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         let (stays, sorted) = cost_of_event(terms);
         let most = self.memory.left() / (stays + sorted);
         let account = match Account::load(graph, wallet, asset, terms, most, &mut self.pace)? {
-            Loaded::Account(account) => account,
-            Loaded::TooLong => return Ok(Err(self.cut_by(End::Memory))),
-            Loaded::Expired => return Ok(Err(self.cut_by(End::Time))),
+            LoadedAccount::Account(account) => account,
+            LoadedAccount::TooLong => return Ok(Err(self.cut_by(End::Memory))),
+            LoadedAccount::Expired => return Ok(Err(self.cut_by(End::Time))),
         };
         self.memory.take(account.events.len() * stays);
         let side = terms.flow.side();
@@ -361,7 +361,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
 
     /// Adds the taint of a transfer to an account. A transfer outside the window is held where it
     /// arrived.
-    fn join(&mut self, number: usize, event: &Event, mark: Mark, hop: u32) -> Option<End> {
+    fn join(&mut self, number: usize, event: &Event, mark: Taint, hop: u32) -> Option<End> {
         let flow = self.terms.flow;
         let account = self.accounts.get_mut(number)?;
         let Some(index) = account.arrival(&event.moment, flow) else { return Some(End::Held) };
@@ -410,10 +410,10 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
             names.insert(*asset, graph.token(*asset)?);
         }
         let name = |asset: AssetId| names.get(&asset).copied().unwrap_or_default();
-        let mut ends: Vec<Ended> = Vec::with_capacity(self.ends.len());
+        let mut ends: Vec<EndedAmount> = Vec::with_capacity(self.ends.len());
         for ((wallet, asset, end), Pile { amount, hop, transfers, first, last }) in self.ends {
             self.pace.step(0);
-            ends.push(Ended { wallet, asset, end, amount, hop, transfers, first, last });
+            ends.push(EndedAmount { wallet, asset, end, amount, hop, transfers, first, last });
         }
         let order = |wallet: Option<WalletId>| wallet.map_or(u64::MAX, |wallet| graph.order(wallet));
         sort_with_room(&mut ends, self.pace.interrupt(), |one, other| {

@@ -207,7 +207,7 @@ fn poison_definition(rows: &[Row], seeds: &Seeds, flow: Flow) -> BTreeMap<usize,
     found
 }
 
-fn total(ends: &[Ended]) -> U256 {
+fn total(ends: &[EndedAmount]) -> U256 {
     ends.iter().map(|one| one.amount).fold(U256::ZERO, |sum, amount| sum + amount)
 }
 
@@ -320,7 +320,7 @@ proptest! {
         };
         let found = traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms);
         check_conserved(&found, &terms)?;
-        let within = |step: &Step| window.is_none_or(|(since, until)| step.time >= since && step.time < until);
+        let within = |step: &TraceStep| window.is_none_or(|(since, until)| step.time >= since && step.time < until);
         prop_assert!(found.steps.iter().all(within));
         prop_assert_eq!(found.cut.is_some(), found.ends.iter().any(|end| end.end.is_cut()));
         // as often as asked
