@@ -134,8 +134,8 @@ impl ClickHouse {
         let mut body = Vec::new();
         let outcome = response.body_mut().with_config().limit(u64::MAX).reader().read_to_end(&mut body);
         let body = String::from_utf8(body).context("ClickHouse's response is not UTF-8")?;
-        // An error after the first rows comes with a status that reports success, and without the end of
-        // the body.
+        // An error after the first rows comes with a status that reports success, and without the
+        // end of the body.
         if !status.is_success() || body.contains("DB::Exception") {
             bail!("{}", body.trim_end());
         }
