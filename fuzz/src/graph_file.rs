@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use arx_core::graph::{
     AssetId, AssetSelection, Base, Builder, Digests, Direction, EdgeFilter, Graph, HeapBuffer, HeapScratch, HeapSink,
-    Interrupt, MemoryBudget, Merge, Overlay, Position, Provenance, Scratch, SearchLimits, Side, Status, TransferRow,
-    U256, WalletId, Weight, connections, neighbourhood, reach, shortest_paths,
+    Interrupt, MemoryBudget, MergePlan, Overlay, Position, Provenance, Scratch, SearchLimits, Side, Status,
+    TransferRow, U256, WalletId, Weight, connections, neighbourhood, reach, shortest_paths,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -68,7 +68,7 @@ fn search(graph: &Graph<'_>, wallet: WalletId) {
 
 fn merge(base: &Base<HeapBuffer>, overlay: &Overlay) -> Option<HeapBuffer> {
     let interrupt = &mut Countdown(u32::MAX);
-    let merge = Merge::plan(HeapScratch, base, overlay, interrupt).ok()?;
+    let merge = MergePlan::new(HeapScratch, base, overlay, interrupt).ok()?;
     let sink = HeapSink::default();
     merge.write(base.provenance(), &sink, interrupt).ok()?;
     Some(sink.into_file().0)

@@ -1,26 +1,26 @@
-//! How far a search may go: cancellation, time, depth, wallets, and memory.
+//! Limits of a search: cancellation, time, depth, wallets, and memory.
 
 use crate::graph::error::SearchError;
 
-/// The deepest search: on real graphs everything that can be reached is reached far earlier.
+/// Maximum depth of a search. On real graphs everything that can be reached is reached far earlier.
 const MAX_DEPTH: i32 = 32;
 
-/// Edges looked at between two looks at the interrupt: far under a millisecond.
-const EDGES: usize = 1 << 13;
+/// Edges processed between two cancellation checks; well under a millisecond.
+const EDGES_PER_CHECK: usize = 1 << 13;
 
-/// Limits of a search. Time is the watch's.
+/// Limits of a search other than time, which is up to its [`Interrupt`].
 #[derive(Debug, Clone, Copy)]
 pub struct SearchLimits {
     /// Hops from the source, 1 to 32.
     pub max_depth: i32,
-    /// Wallets to be found, the source among them.
+    /// Wallets that may be found, including the source.
     pub max_wallets: Option<u64>,
-    /// Memory for what is found.
+    /// Memory for the result.
     pub memory: MemoryBudget,
 }
 
 impl SearchLimits {
-    /// Whether the depth is in range.
+    /// Checks that the depth is in range.
     ///
     /// # Errors
     /// [`SearchError::Depth`].
@@ -28,8 +28,7 @@ impl SearchLimits {
         self.depth().map(drop)
     }
 
-    /// The depth, if it is in range.
-    pub(in crate::graph) fn depth(&self) -> Result<u32, SearchError> {
+    pub(crate) fn depth(&self) -> Result<u32, SearchError> {
         if (1..=MAX_DEPTH).contains(&self.max_depth) {
             Ok(self.max_depth.unsigned_abs())
         } else {
@@ -38,16 +37,16 @@ impl SearchLimits {
     }
 }
 
-/// What ends the look at a wallet's edges: a limit, or an error.
-pub(in crate::graph) enum Stop {
+/// Reason for which a loop over edges ends early: a limit, or an error.
+pub(crate) enum Stop {
     Halt(Halt),
     Error(SearchError),
 }
 
 impl Stop {
-    /// The limit that ended a look, if one did.
-    pub(in crate::graph) fn halt(looked: Result<(), Self>) -> Result<Option<Halt>, SearchError> {
-        match looked {
+    /// Separates limits, which end a search early, from errors, which fail it.
+    pub(crate) fn halt(result: Result<(), Self>) -> Result<Option<Halt>, SearchError> {
+        match result {
             Ok(()) => Ok(None),
             Err(Self::Halt(halt)) => Ok(Some(halt)),
             Err(Self::Error(error)) => Err(error),
@@ -61,23 +60,23 @@ impl<E: Into<SearchError>> From<E> for Stop {
     }
 }
 
-/// Looks at the watch now and then.
-pub(in crate::graph) struct Pace<'w, W> {
+/// Calls an [`Interrupt`] once every few thousand edges.
+pub(crate) struct Pace<'w, W> {
     interrupt: &'w mut W,
     steps: usize,
 }
 
 impl<'w, W: Interrupt> Pace<'w, W> {
+    /// The first step checks, so that a search without time ends at once.
     pub fn new(interrupt: &'w mut W) -> Self {
-        // the first step looks: a search without time ends at once
-        Self { interrupt, steps: EDGES }
+        Self { interrupt, steps: EDGES_PER_CHECK }
     }
 
-    /// After so many edges: whether the time is used up.
+    /// Counts `edges` that were processed; returns a halt once the time is used up.
     #[inline]
     pub fn step(&mut self, edges: usize) -> Option<Halt> {
         self.steps += edges + 1;
-        if self.steps < EDGES {
+        if self.steps < EDGES_PER_CHECK {
             return None;
         }
         self.steps = 0;
@@ -89,17 +88,17 @@ impl<'w, W: Interrupt> Pace<'w, W> {
     }
 }
 
-/// Why a search stopped before it had looked at everything.
+/// Limit at which a search stopped before it had read everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Halt {
-    /// As many wallets were found as were allowed.
+    /// The maximum number of wallets was found.
     Wallets,
-    /// The time allowed was used up.
+    /// The allowed time was used up.
     Time,
 }
 
 impl Halt {
-    /// Its name in results: that of the limit.
+    /// Returns the reason that results give, named after the limit.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -109,13 +108,13 @@ impl Halt {
     }
 }
 
-/// Asked every few thousand steps whether to go on.
+/// Cancellation and deadline check of a long computation, called every few thousand steps.
 pub trait Interrupt {
-    /// Does what must be done now and then (see to cancellation), and says whether the time allowed is used up.
+    /// Handles pending cancellation, and returns whether the allowed time is used up.
     fn should_stop(&mut self) -> bool;
 }
 
-/// A watch that lets everything run.
+/// An interrupt that never stops anything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Uninterrupted;
 
@@ -125,7 +124,7 @@ impl Interrupt for Uninterrupted {
     }
 }
 
-/// Counts bytes against a limit.
+/// Bytes booked against a limit.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryBudget {
     limit: usize,
@@ -133,30 +132,30 @@ pub struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// At most `limit` bytes.
+    /// Allows `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
         Self { limit, used: 0 }
     }
 
-    /// Bytes allowed.
+    /// Returns the bytes allowed.
     #[must_use]
     pub const fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Bytes left.
+    /// Returns the bytes left.
     #[must_use]
     pub const fn left(&self) -> usize {
         self.limit.saturating_sub(self.used)
     }
 
-    /// Gives back what was booked.
+    /// Releases booked bytes.
     pub const fn give(&mut self, bytes: usize) {
         self.used = self.used.saturating_sub(bytes);
     }
 
-    /// Books bytes. `false` when that is more than allowed.
+    /// Books bytes. Returns `false` if the limit is exceeded.
     pub const fn take(&mut self, bytes: usize) -> bool {
         self.used = self.used.saturating_add(bytes);
         self.used <= self.limit

@@ -1,89 +1,89 @@
-//! What can go wrong with a graph: in a search, in a build, in the file itself.
+//! Errors of a graph: of a search, of a build, and of the file itself.
 
 use thiserror::Error;
 
-/// The graph's bytes, or what was said about them, do not hold together. The graph must be built anew.
+/// The graph's bytes contradict themselves or their description. The graph must be built again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("graph file is damaged: {what}")]
 pub struct Damaged {
-    /// What was found to be wrong.
+    /// The contradiction.
     pub what: &'static str,
 }
 
-/// What stopped a search. Limits on wallets and time do not: they end it early, and the result says so.
+/// A search failed. Limits on wallets and time are not errors: they end it early, and its result reports them.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SearchError {
-    /// Depth outside the range that makes sense.
+    /// The depth is out of range.
     #[error("max_depth must be between 1 and {limit}, not {depth}")]
     Depth {
-        /// What was asked for.
+        /// Depth that was requested.
         depth: i32,
-        /// The largest depth allowed.
+        /// Largest depth allowed.
         limit: i32,
     },
-    /// More paths than make sense, or none.
+    /// The number of paths is out of range.
     #[error("k must be between 1 and {limit}, not {k}")]
     Paths {
-        /// What was asked for.
+        /// Number that was requested.
         k: i32,
-        /// The most allowed.
+        /// Largest number allowed.
         limit: i32,
     },
     /// Values of several assets cannot be compared.
     #[error("a path weighted by value needs a single asset")]
     SeveralAssets,
-    /// The answer does not fit into the memory allowed.
+    /// The result does not fit into the allowed memory.
     #[error("search needs more than {budget} bytes of memory at depth {depth}, with {wallets} wallets found")]
     Memory {
         /// Bytes allowed.
         budget: usize,
         /// Depth that was being searched.
         depth: u32,
-        /// Wallets found until then.
+        /// Wallets found so far.
         wallets: usize,
     },
-    /// What is asked about the whole graph does not fit into the memory allowed.
+    /// A computation over the whole graph does not fit into the allowed memory.
     #[error("an answer about the whole graph needs more than {budget} bytes of memory, with {wallets} wallets")]
     WholeGraph {
         /// Bytes allowed.
         budget: usize,
-        /// Wallets that are looked at.
+        /// Wallets of the computation.
         wallets: usize,
     },
-    /// Patterns do not fit into the memory allowed.
+    /// Patterns do not fit into the allowed memory.
     #[error("patterns need more than {budget} bytes of memory, with {findings} findings kept")]
     PatternMemory {
         /// Bytes allowed.
         budget: usize,
-        /// Findings kept until then.
+        /// Findings kept so far.
         findings: usize,
     },
-    /// A sum of values beyond 256 bits.
+    /// A sum of values does not fit into 256 bits.
     #[error("sum of values is out of range: more than 2^256 - 1 units")]
     ValueOverflow,
-    /// The graph does not hold together.
+    /// The graph is damaged.
     #[error(transparent)]
     Damaged(#[from] Damaged),
 }
 
-/// What can go wrong while a graph is built or merged. `E` is the error of the memory it works in.
+/// A build or merge of a graph failed. `E` is the error of the memory that it works in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BuildError<E: std::error::Error> {
-    /// No memory to work in.
+    /// Working memory could not be allocated.
     #[error("allocate memory for the graph")]
     Scratch(#[source] E),
-    /// No place for the file.
+    /// The file could not be written.
     #[error("write the graph's file")]
     Sink(#[source] E),
-    /// More of something than its numbers can count.
+    /// There are more things than their ids can count.
     #[error("the graph can hold at most {limit} {what}")]
     TooMany {
-        /// Of what.
+        /// Plural noun for the things.
         what: &'static str,
-        /// How many fit.
+        /// Largest number of them.
         limit: u64,
     },
-    /// What was handed in does not hold together.
+    /// The input is damaged.
     #[error(transparent)]
     Damaged(#[from] Damaged),
 }

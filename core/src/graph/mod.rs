@@ -23,9 +23,9 @@ pub mod view;
 pub use budget::{Halt, Interrupt, MemoryBudget, SearchLimits, Uninterrupted};
 pub use error::{BuildError, Damaged, SearchError};
 pub use file::base::Base;
-pub use file::build::{Builder, Plan};
+pub use file::build::{BuildPlan, Builder};
 pub use file::format::Provenance;
-pub use file::merge::Merge;
+pub use file::merge::MergePlan;
 pub use file::overlay::{NotInGraph, Overlay};
 pub use file::scratch::{HeapBuffer, HeapScratch, HeapSink, OutOfMemory, Scratch};
 pub use file::snapshot::Snapshot;
@@ -40,9 +40,10 @@ pub use query::{centrality, clusters, dot, exposure, patterns, screening, trace}
 pub use types::{AssetId, Direction, NetworkId, Position, Side, Status, TransferRow, U256, WalletId, WalletIds};
 pub use view::digest::{Digest, Digests, Group};
 pub use view::filter::{AssetSelection, Edge, EdgeFilter, PlainEdges, PlainTotals};
-pub use view::graph::{Graph, Transfer};
+pub use view::graph::Graph;
 #[cfg(any(test, feature = "petgraph"))]
 pub use view::pet_graph;
+pub use view::transfers::Transfer;
 
 #[cfg(test)]
 pub(crate) mod test_graph;

@@ -1,4 +1,4 @@
-//! The vocabulary of the graph: ids, directions, amounts, and a transfer as it comes from a table.
+//! The vocabulary of the graph: ids, directions, amounts, and a transfer as a table stores it.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ macro_rules! id {
         pub struct $name($number);
 
         impl $name {
-            /// Makes an id of a number.
+            /// Makes an id from its number.
             #[inline]
             #[must_use]
             pub const fn new(number: $number) -> Self {
@@ -27,7 +27,7 @@ macro_rules! id {
                 self.0
             }
 
-            /// Returns the number as an index.
+            /// Returns the number as an index into an array with an element per id.
             #[inline]
             #[must_use]
             pub const fn index(self) -> usize {
@@ -42,7 +42,7 @@ id!(
     WalletId(u32)
 );
 id!(
-    /// An asset of one graph: the native coin of every network, or a token.
+    /// An asset of one graph: a token, or [`AssetId::NATIVE`] for the native coin of any network.
     AssetId(u32)
 );
 id!(
@@ -54,7 +54,7 @@ impl WalletId {
     /// Stands for the missing receiver of a contract creation.
     pub const NONE: Self = Self(u32::MAX);
 
-    /// Returns the id, unless it is [`Self::NONE`].
+    /// Returns the id, or `None` for [`Self::NONE`].
     #[inline]
     #[must_use]
     pub fn some(self) -> Option<Self> {
@@ -67,12 +67,12 @@ impl AssetId {
     pub const NATIVE: Self = Self(0);
 }
 
-/// Consecutive wallet ids.
+/// An iterator over consecutive wallets.
 #[derive(Debug, Clone)]
 pub struct WalletIds(Range<u32>);
 
 impl WalletIds {
-    /// The ids from `start` to before `end`.
+    /// Yields the wallets from number `start` to before number `end`.
     #[must_use]
     pub const fn new(start: u32, end: u32) -> Self {
         Self(start..end)
@@ -101,28 +101,28 @@ impl DoubleEndedIterator for WalletIds {
 
 impl ExactSizeIterator for WalletIds {}
 
-/// Which way transfers are followed.
+/// The direction in which transfers are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From sender to receiver: where value went.
     Out,
     /// From receiver to sender: where value came from.
     In,
-    /// Either way.
+    /// Both ways.
     Both,
 }
 
 /// One of the two adjacencies of a wallet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// What it sent.
+    /// Transfers that the wallet sent.
     Out,
-    /// What it received.
+    /// Transfers that the wallet received.
     In,
 }
 
 impl Direction {
-    /// The adjacencies to follow.
+    /// Returns the adjacencies to follow.
     #[must_use]
     pub const fn sides(self) -> &'static [Side] {
         match self {
@@ -133,11 +133,11 @@ impl Direction {
     }
 }
 
-/// Whether a transfer took effect.
+/// Effect of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Status {
-    /// Seen, not yet in a block that counts.
+    /// Seen, but not yet in a canonical block.
     Pending = 0,
     /// In a block.
     Confirmed = 1,
@@ -145,34 +145,34 @@ pub enum Status {
     Failed = 2,
 }
 
-/// Where a transfer stands among others of the same time.
+/// Order of a transfer among those of the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
-    /// Number of its block.
+    /// Block number.
     pub block: u64,
-    /// Its transaction's place in the block, where known.
+    /// Index of the transaction in its block, if known.
     pub transaction_index: Option<u32>,
-    /// Its place in the transaction's log, for token transfers.
+    /// Index of a token transfer in the log of its transaction.
     pub log_index: Option<u32>,
 }
 
-/// One row of transactions or token transfers.
+/// A row of transactions or token transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransferRow<'a> {
     /// Canonical name of the network.
     pub network: &'a str,
-    /// Sender.
+    /// Address of the sender.
     pub from: &'a str,
-    /// Receiver; `None` for the creation of a contract.
+    /// Address of the receiver; `None` for a contract creation.
     pub to: Option<&'a str>,
     /// Address of the token; `None` for the native coin.
     pub token: Option<&'a str>,
-    /// Microseconds since an epoch that the caller uses throughout; `i64::MIN` and `i64::MAX` stand for the infinities.
+    /// Microseconds since an epoch of the caller's choice; `i64::MIN` and `i64::MAX` stand for the infinities.
     pub time: i64,
-    /// Native coin: units of 10^-18 coins. Token: raw units.
+    /// Units of 10^-18 coins for the native coin, raw units for a token.
     pub value: U256,
     /// Order among transfers of the same time.
     pub position: Position,
-    /// Whether it took effect.
+    /// Effect of the transfer.
     pub status: Status,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arx_core::graph::{Base, BuildError, Builder, Merge, Provenance};
+use arx_core::graph::{Base, BuildError, Builder, MergePlan, Provenance};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -335,7 +335,7 @@ fn workspace(location: &Location) -> Workspace {
 fn merge(location: &Location, caller: &Caller, handle: &GraphHandle, lock: &Lock) -> Result<GraphHandle, SqlError> {
     let started = Instant::now();
     let base = &handle.mapped.base;
-    let merge = Merge::plan(workspace(location), base, &handle.overlay, &mut Interrupts)?;
+    let merge = MergePlan::new(workspace(location), base, &handle.overlay, &mut Interrupts)?;
     let provenance = provenance(location, caller, base.provenance().epoch)?;
     let write = |provenance: &Provenance, out: &Output<'_>| Ok(merge.write(provenance, out, &mut Interrupts)?);
     finish(location, caller, &Draft { provenance, has_tokens: true, closed: false, started }, Some(lock), write)

@@ -1,112 +1,110 @@
-//! A graph as its file has it: opened in constant time, read in place.
+//! A graph file: opened in constant time, read in place.
 
 use std::ops::{Deref, Range};
 
 use crate::graph::budget::Interrupt;
 use crate::graph::error::Damaged;
-use crate::graph::file::format::{Meta, Places, Provenance, Section};
+use crate::graph::file::format::{Meta, Provenance, Section, SectionTable};
 use crate::graph::file::names::Names;
 use crate::graph::file::packed::{BEYOND, TransferKind, WideSlices};
 use crate::graph::types::{AssetId, Side, WalletId};
 
-/// An opened graph file. `B` are its bytes: mapped, or in memory.
+/// An opened graph file. `B` holds its bytes: mapped, or in memory.
 #[derive(Debug, Clone)]
 pub struct Base<B> {
     bytes: B,
-    places: Places,
+    table: SectionTable,
     meta: Meta,
 }
 
 impl<B: Deref<Target = [u8]>> Base<B> {
-    /// Opens a file: its header, its sections' sizes and its provenance are checked.
+    /// Opens a file after checking its header, the sizes of its sections, and its provenance.
     ///
     /// # Errors
-    /// When something does not hold together.
+    /// When the file is damaged.
     pub fn open(bytes: B) -> Result<Self, Damaged> {
-        let places = Places::read(&bytes)?;
-        let meta: Meta = serde_json::from_slice(places.slice(&bytes, Section::Meta))
+        let table = SectionTable::read(&bytes)?;
+        let meta: Meta = serde_json::from_slice(table.slice(&bytes, Section::Meta))
             .map_err(|_| Damaged { what: "provenance cannot be read" })?;
-        let base = Self { bytes, places, meta };
+        let base = Self { bytes, table, meta };
         base.sections().check_sizes()?;
         Ok(base)
     }
 
-    /// Checks everything: the checksum, every name, every reference. O(file).
+    /// Checks the whole file: its checksum, every name, and every reference. O(file).
     ///
     /// # Errors
-    /// When something does not hold together.
+    /// When the file is damaged.
     pub fn verify(&self, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
-        self.places.verify_body(&self.bytes, interrupt)?;
+        self.table.verify_body(&self.bytes, interrupt)?;
         self.sections().check_references(interrupt)
     }
 
-    /// Where it comes from.
+    /// Returns the origin of the file.
     #[must_use]
     pub const fn provenance(&self) -> &Provenance {
         &self.meta.provenance
     }
 
-    /// Names of networks, by number.
-    pub(in crate::graph) fn networks(&self) -> &[String] {
+    pub(crate) fn networks(&self) -> &[String] {
         &self.meta.networks
     }
 
-    /// Transfers of native coins and tokens.
+    /// Returns the number of transfers of native coins and tokens.
     #[must_use]
     pub fn transfers(&self) -> u64 {
         self.sections().out_peer.len() as u64
     }
 
-    /// Transfers of native coins.
+    /// Returns the number of transfers of native coins.
     #[must_use]
     pub const fn native_transfers(&self) -> u64 {
         self.meta.native_transfers
     }
 
-    /// Pairs of wallets, by asset.
+    /// Returns the number of pairs: wallets connected by transfers of one asset in one direction.
     #[must_use]
     pub fn pairs(&self) -> u64 {
         self.sections().pair_peer.len() as u64
     }
 
-    /// Wallets.
+    /// Returns the number of wallets.
     #[must_use]
     pub fn wallets(&self) -> u32 {
         self.sections().wallets.len() as u32
     }
 
-    /// Bytes of the file.
+    /// Returns the size of the file in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Bytes of them for the addresses of wallets and tokens.
+    /// Returns the bytes of the file that addresses of wallets and tokens take.
     #[must_use]
     pub fn dictionary_size(&self) -> usize {
         use Section as S;
-        [S::WalletText, S::WalletPlaces, S::WalletNetworks, S::WalletSlots, S::WalletRank, S::WalletByRank]
+        [S::WalletText, S::WalletTextOffsets, S::WalletNetworks, S::WalletSlots, S::WalletRank, S::WalletByRank]
             .into_iter()
-            .chain([S::TokenText, S::TokenPlaces, S::TokenNetworks, S::TokenSlots])
-            .map(|section| self.places.bytes(section))
+            .chain([S::TokenText, S::TokenTextOffsets, S::TokenNetworks, S::TokenSlots])
+            .map(|section| self.table.bytes(section))
             .sum()
     }
 
-    /// The file.
+    /// Returns the bytes of the file.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The arrays.
-    pub(in crate::graph) fn sections(&self) -> Sections<'_> {
-        Sections::of(&self.bytes, &self.places)
+    pub(crate) fn sections(&self) -> Sections<'_> {
+        Sections::of(&self.bytes, &self.table)
     }
 }
 
-/// The arrays of a file; see [`Section`] for what they hold.
+/// The arrays of a file; see [`Section`] for their contents.
 #[derive(Debug, Clone, Copy)]
-pub struct Sections<'a> {
+pub(crate) struct Sections<'a> {
     pub wallets: Names<'a>,
     pub rank: &'a [u32],
     pub by_rank: &'a [WalletId],
@@ -135,9 +133,8 @@ pub struct Sections<'a> {
     pub wide: WideSlices<'a>,
 }
 
-/// From a wallet's entry to the next one's.
 #[inline]
-fn range(offsets: &[u32], wallet: WalletId) -> Range<usize> {
+fn entries(offsets: &[u32], wallet: WalletId) -> Range<usize> {
     let wallet = wallet.index();
     match offsets.get(wallet..wallet.saturating_add(2)) {
         Some([start, end]) => *start as usize..*end as usize,
@@ -146,73 +143,73 @@ fn range(offsets: &[u32], wallet: WalletId) -> Range<usize> {
 }
 
 impl<'a> Sections<'a> {
-    fn of(bytes: &'a [u8], places: &Places) -> Self {
+    fn of(bytes: &'a [u8], table: &SectionTable) -> Self {
         use Section as S;
         Self {
             wallets: Names {
-                text: places.slice(bytes, S::WalletText),
-                places: places.slice(bytes, S::WalletPlaces),
-                networks: places.slice(bytes, S::WalletNetworks),
-                slots: places.slice(bytes, S::WalletSlots),
+                text: table.slice(bytes, S::WalletText),
+                offsets: table.slice(bytes, S::WalletTextOffsets),
+                networks: table.slice(bytes, S::WalletNetworks),
+                slots: table.slice(bytes, S::WalletSlots),
             },
-            rank: places.slice(bytes, S::WalletRank),
-            by_rank: places.slice(bytes, S::WalletByRank),
+            rank: table.slice(bytes, S::WalletRank),
+            by_rank: table.slice(bytes, S::WalletByRank),
             tokens: Names {
-                text: places.slice(bytes, S::TokenText),
-                places: places.slice(bytes, S::TokenPlaces),
-                networks: places.slice(bytes, S::TokenNetworks),
-                slots: places.slice(bytes, S::TokenSlots),
+                text: table.slice(bytes, S::TokenText),
+                offsets: table.slice(bytes, S::TokenTextOffsets),
+                networks: table.slice(bytes, S::TokenNetworks),
+                slots: table.slice(bytes, S::TokenSlots),
             },
-            out_offsets: places.slice(bytes, S::OutOffsets),
-            out_peer: places.slice(bytes, S::OutPeer),
-            out_time: places.slice(bytes, S::OutTime),
-            out_value: places.slice(bytes, S::OutValue),
-            out_kind: places.slice(bytes, S::OutKind),
-            out_position: places.slice(bytes, S::OutPosition),
-            in_offsets: places.slice(bytes, S::InOffsets),
-            in_peer: places.slice(bytes, S::InPeer),
-            in_transfer: places.slice(bytes, S::InTransfer),
-            pair_offsets: places.slice(bytes, S::PairOffsets),
-            pair_native_end: places.slice(bytes, S::PairNativeEnd),
-            pair_peer: places.slice(bytes, S::PairPeer),
-            pair_asset: places.slice(bytes, S::PairAsset),
-            pair_count: places.slice(bytes, S::PairCount),
-            pair_value: places.slice(bytes, S::PairValue),
-            pair_first: places.slice(bytes, S::PairFirst),
-            pair_last: places.slice(bytes, S::PairLast),
-            in_pair_offsets: places.slice(bytes, S::InPairOffsets),
-            in_pair_native_end: places.slice(bytes, S::InPairNativeEnd),
-            in_pair_peer: places.slice(bytes, S::InPairPeer),
-            in_pair_number: places.slice(bytes, S::InPairNumber),
+            out_offsets: table.slice(bytes, S::OutOffsets),
+            out_peer: table.slice(bytes, S::OutPeer),
+            out_time: table.slice(bytes, S::OutTime),
+            out_value: table.slice(bytes, S::OutValue),
+            out_kind: table.slice(bytes, S::OutKind),
+            out_position: table.slice(bytes, S::OutPosition),
+            in_offsets: table.slice(bytes, S::InOffsets),
+            in_peer: table.slice(bytes, S::InPeer),
+            in_transfer: table.slice(bytes, S::InTransfer),
+            pair_offsets: table.slice(bytes, S::PairOffsets),
+            pair_native_end: table.slice(bytes, S::PairNativeEnd),
+            pair_peer: table.slice(bytes, S::PairPeer),
+            pair_asset: table.slice(bytes, S::PairAsset),
+            pair_count: table.slice(bytes, S::PairCount),
+            pair_value: table.slice(bytes, S::PairValue),
+            pair_first: table.slice(bytes, S::PairFirst),
+            pair_last: table.slice(bytes, S::PairLast),
+            in_pair_offsets: table.slice(bytes, S::InPairOffsets),
+            in_pair_native_end: table.slice(bytes, S::InPairNativeEnd),
+            in_pair_peer: table.slice(bytes, S::InPairPeer),
+            in_pair_number: table.slice(bytes, S::InPairNumber),
             wide: WideSlices {
-                values_128: places.slice(bytes, S::Values128),
-                values_256: places.slice(bytes, S::Values256),
-                positions: places.slice(bytes, S::Positions),
+                values_128: table.slice(bytes, S::Values128),
+                values_256: table.slice(bytes, S::Values256),
+                positions: table.slice(bytes, S::Positions),
             },
         }
     }
 
-    /// The numbers of a wallet's entries among its transfers or receipts.
-    pub fn transfers(&self, wallet: WalletId, side: Side) -> Range<usize> {
-        range(if side == Side::Out { self.out_offsets } else { self.in_offsets }, wallet)
+    /// Returns the entries of a wallet among the transfers or receipts.
+    pub(crate) fn transfers(&self, wallet: WalletId, side: Side) -> Range<usize> {
+        entries(if side == Side::Out { self.out_offsets } else { self.in_offsets }, wallet)
     }
 
-    /// The numbers of a wallet's entries among the pairs of a side.
+    /// Returns the entries of a wallet among the pairs of a side.
     #[inline]
-    pub fn all_pairs(&self, wallet: WalletId, side: Side) -> Range<usize> {
-        range(if side == Side::Out { self.pair_offsets } else { self.in_pair_offsets }, wallet)
+    pub(crate) fn all_pairs(&self, wallet: WalletId, side: Side) -> Range<usize> {
+        entries(if side == Side::Out { self.pair_offsets } else { self.in_pair_offsets }, wallet)
     }
 
-    /// The numbers of a wallet's entries among the pairs of a side, and the end of those of the native coin.
-    pub fn pairs(&self, wallet: WalletId, side: Side) -> (Range<usize>, usize) {
+    /// Returns the entries of a wallet among the pairs of a side, and the end of the native coin's.
+    pub(crate) fn pairs(&self, wallet: WalletId, side: Side) -> (Range<usize>, usize) {
         let ends = if side == Side::Out { self.pair_native_end } else { self.in_pair_native_end };
         let range = self.all_pairs(wallet, side);
         let end = ends.get(wallet.index()).map_or(range.start, |end| *end as usize);
         (range.clone(), end.clamp(range.start, range.end.max(range.start)))
     }
 
-    /// The number of the transfer behind an entry of a side.
-    pub fn transfer(&self, side: Side, entry: usize) -> Result<usize, Damaged> {
+    /// Returns the number of the transfer behind an entry of a side.
+    pub(crate) fn transfer(&self, side: Side, entry: usize) -> Result<usize, Damaged> {
         match side {
             Side::Out => Ok(entry),
             Side::In => self
@@ -223,21 +220,21 @@ impl<'a> Sections<'a> {
         }
     }
 
-    /// All arrays have the sizes that belong together.
+    /// Checks that the lengths of all arrays agree.
     fn check_sizes(&self) -> Result<(), Damaged> {
         let wallets = self.wallets.len();
         let (transfers, receipts, pairs) = (self.out_peer.len(), self.in_peer.len(), self.pair_peer.len());
         let offsets = [self.out_offsets, self.in_offsets, self.pair_offsets, self.in_pair_offsets];
         let ends = [transfers, receipts, pairs, pairs];
-        let together = [self.wallets, self.tokens]
+        let consistent = [self.wallets, self.tokens]
             .iter()
-            .all(|names| names.places.last().is_some_and(|end| *end == names.text.len() as u64))
-            && self.wallets.places.len() == wallets + 1
+            .all(|names| names.offsets.last().is_some_and(|end| *end == names.text.len() as u64))
+            && self.wallets.offsets.len() == wallets + 1
             && self.wallets.slots.len().is_power_of_two()
-            && self.tokens.places.len() == self.tokens.networks.len() + 1
+            && self.tokens.offsets.len() == self.tokens.networks.len() + 1
             && self.tokens.slots.len().is_power_of_two()
             && self.by_rank.len() == wallets
-            && [self.rank, self.pair_native_end, self.in_pair_native_end].iter().all(|one| one.len() == wallets)
+            && [self.rank, self.pair_native_end, self.in_pair_native_end].iter().all(|array| array.len() == wallets)
             && offsets.iter().zip(ends).all(|(offsets, end)| {
                 offsets.len() == wallets + 1 && offsets.last().is_some_and(|last| *last as usize == end)
             })
@@ -247,15 +244,15 @@ impl<'a> Sections<'a> {
             && [self.pair_asset.len(), self.pair_count.len(), self.pair_value.len()] == [pairs; 3]
             && [self.pair_first.len(), self.pair_last.len()] == [pairs; 2]
             && [self.in_pair_peer.len(), self.in_pair_number.len()] == [pairs; 2];
-        if together { Ok(()) } else { Err(Damaged { what: "sections do not belong together" }) }
+        if consistent { Ok(()) } else { Err(Damaged { what: "lengths of sections do not agree" }) }
     }
 
-    /// Every wallet's entries are within their array.
-    pub fn check_offsets(&self, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
+    /// Checks that the entries of every wallet lie within their array.
+    pub(crate) fn check_offsets(&self, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
         for offsets in [self.out_offsets, self.in_offsets, self.pair_offsets, self.in_pair_offsets] {
             interrupt.should_stop();
             if offsets.first() != Some(&0) || !offsets.is_sorted() {
-                return Err(Damaged { what: "offsets do not rise" });
+                return Err(Damaged { what: "offsets are not in ascending order" });
             }
         }
         Ok(())
@@ -263,7 +260,7 @@ impl<'a> Sections<'a> {
 
     /// Checks that the pairs of a side name wallets, and that those of the native coin end within
     /// their wallet's.
-    pub fn check_pairs(&self, side: Side, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
+    pub(crate) fn check_pairs(&self, side: Side, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
         let (offsets, native_ends, peers) = match side {
             Side::Out => (self.pair_offsets, self.pair_native_end, self.pair_peer),
             Side::In => (self.in_pair_offsets, self.in_pair_native_end, self.in_pair_peer),
@@ -271,14 +268,14 @@ impl<'a> Sections<'a> {
         interrupt.should_stop();
         let mut bounds = offsets.windows(2).zip(native_ends);
         if !bounds.all(|(bounds, end)| (bounds[0]..=bounds[1]).contains(end)) {
-            return Err(Damaged { what: "pairs of the native coin end out of range" });
+            return Err(Damaged { what: "end of native pairs out of range" });
         }
         let wallets = self.wallets.len();
-        let are_known = peers.iter().all(|peer| peer.index() < wallets);
-        if are_known { Ok(()) } else { Err(Damaged { what: "wallet of a pair out of range" }) }
+        let in_range = peers.iter().all(|peer| peer.index() < wallets);
+        if in_range { Ok(()) } else { Err(Damaged { what: "wallet of a pair out of range" }) }
     }
 
-    /// All numbers lead to something.
+    /// Checks that every number refers to something that exists.
     fn check_references(&self, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
         let damaged = |what| Err(Damaged { what });
         let wallets = self.wallets.len();
@@ -289,16 +286,16 @@ impl<'a> Sections<'a> {
         self.check_pairs(Side::In, interrupt)?;
         for (rank, wallet) in (0..).zip(self.by_rank) {
             if self.rank.get(wallet.index()) != Some(&rank) {
-                return damaged("order of addresses");
+                return damaged("wrong order of addresses");
             }
         }
         interrupt.should_stop();
         let below = |numbers: &[u32], end: usize| numbers.iter().all(|number| (*number as usize) < end);
-        let all_known = self.out_peer.iter().all(|peer| peer.index() < wallets || *peer == WalletId::NONE)
+        let in_range = self.out_peer.iter().all(|peer| peer.index() < wallets || *peer == WalletId::NONE)
             && self.in_peer.iter().all(|peer| peer.index() < wallets)
             && below(self.in_transfer, self.out_peer.len())
             && below(self.in_pair_number, self.pair_peer.len());
-        if !all_known {
+        if !in_range {
             return damaged("wallet or transfer out of range");
         }
         for (value, position) in self.out_value.iter().zip(self.out_position) {

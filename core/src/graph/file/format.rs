@@ -1,7 +1,7 @@
-//! The file of a graph: a header, then sections, each an array of one type that begins at a multiple of 64 bytes.
+//! The format of a graph file: a header, then sections, each an array of one type at a multiple of 64 bytes.
 //!
-//! Numbers are little-endian, as the machine has them. The header carries a checksum of itself, checked on every opening, and
-//! one of all sections, checked by [`super::Base::verify`].
+//! Numbers are in the byte order of the machine, which is little-endian. The header carries a checksum of
+//! itself, checked on every opening, and one of all sections, checked by [`super::Base::verify`].
 
 use std::ops::Range;
 
@@ -14,106 +14,109 @@ use crate::graph::error::Damaged;
 
 const MAGIC: [u8; 8] = *b"ARXGRAPH";
 
-/// Rises whenever a section changes its meaning.
+/// Incremented whenever a section changes its meaning.
 const VERSION: u32 = 2;
 
-/// The header's room; sections begin behind it.
-pub const HEADER_BYTES: usize = 1024;
+/// Size of the header; the first section follows.
+pub(crate) const HEADER_BYTES: usize = 1024;
 
 const ALIGNMENT: usize = 64;
 
-/// Hashed between two looks at the interrupt: under a millisecond.
-const HASHED_AT_ONCE: usize = 1 << 22;
+/// Bytes hashed between two cancellation checks; under a millisecond.
+const HASHED_PER_CHECK: usize = 1 << 22;
 
-/// What a section holds. `wallet`, `transfer` and `pair` are numbers; offsets have one entry more than there are wallets.
+/// The sections of a file, in order. Arrays called "offsets" have one entry more than there are wallets (or
+/// names): the entries of number `n` go from offset `n` to offset `n + 1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
-pub enum Section {
+pub(crate) enum Section {
     /// [`Meta`] as JSON.
     Meta,
-    /// Addresses of wallets: text, `u64` places, `u16` networks, `u64` hash slots.
+    /// Addresses of wallets: text, offsets (`u64`), networks (`u16`), hash table (`u64`).
     WalletText,
-    WalletPlaces,
+    WalletTextOffsets,
     WalletNetworks,
     WalletSlots,
-    /// `u32`: how many wallets come before this one by address; and the wallets in that order.
+    /// Per wallet, the number of wallets with a lower address (`u32`); and the wallets in the order of addresses.
     WalletRank,
     WalletByRank,
-    /// Addresses of tokens, as of wallets. Number 0 stands for native coins and has no address.
+    /// Addresses of tokens, as those of wallets. Number 0 stands for native coins and has no address.
     TokenText,
-    TokenPlaces,
+    TokenTextOffsets,
     TokenNetworks,
     TokenSlots,
-    /// `u32`: where a wallet's transfers begin, ordered by time and position.
+    /// Offsets (`u32`) of the transfers that each wallet sent, ordered by time and position.
     OutOffsets,
-    /// Of each transfer: receiver `u32`, time `i64`, value `u64` (packed), asset and status `u32`, position `u64` (packed).
+    /// Per transfer: receiver (`u32`), time (`i64`), packed value (`u64`), asset and status (`u32`), packed
+    /// position (`u64`).
     OutPeer,
     OutTime,
     OutValue,
     OutKind,
     OutPosition,
-    /// `u32`: where a wallet's receipts begin, in the same order; of each the sender and the number of the transfer.
+    /// Offsets (`u32`) of the receipts of each wallet in the same order; per receipt, the sender and the
+    /// number of the transfer.
     InOffsets,
     InPeer,
     InTransfer,
-    /// `u32`: where a wallet's pairs (what it sent one wallet in one asset) begin, by asset and receiver; and where those of
-    /// the native coin end.
+    /// Offsets (`u32`) of the pairs of each sender, ordered by asset and receiver, and the end of its pairs in
+    /// the native coin. A pair is the sum of what one wallet sent another in one asset.
     PairOffsets,
     PairNativeEnd,
-    /// Of each pair: receiver `u32`, asset `u32`, transfers `u32`, sum `u64` (packed), first and last time `i64`.
+    /// Per pair: receiver (`u32`), asset (`u32`), number of transfers (`u32`), packed sum (`u64`), first and
+    /// last time (`i64`).
     PairPeer,
     PairAsset,
     PairCount,
     PairValue,
     PairFirst,
     PairLast,
-    /// The pairs by receiver, then asset and sender: offsets and ends as above, sender, number of the pair.
+    /// The pairs of each receiver, ordered by asset and sender: offsets and native ends as above, then the
+    /// sender and the number of each pair.
     InPairOffsets,
     InPairNativeEnd,
     InPairPeer,
     InPairNumber,
-    /// Tables of what does not fit into eight bytes.
+    /// Values and positions that do not fit into eight bytes.
     Values128,
     Values256,
     Positions,
 }
 
-/// How many sections there are.
-pub const SECTIONS: usize = Section::Positions as usize + 1;
+/// Number of sections.
+pub(crate) const SECTIONS: usize = Section::Positions as usize + 1;
 
-/// Where a graph comes from: what a reader compares with where it is.
+/// Origin of a graph. A reader compares it with its own server, database, and snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// The cluster.
+    /// Identifier of the database cluster.
     pub system_identifier: u64,
-    /// Its timeline.
+    /// Timeline of the cluster.
     pub timeline: u32,
-    /// The database.
+    /// Oid of the database.
     pub database: u32,
-    /// The table of transactions: another one after DROP and CREATE EXTENSION.
+    /// Oid of the table of transactions, which differs after DROP and CREATE EXTENSION.
     pub relation: u32,
-    /// The number that moves when rows came or went unseen.
+    /// Counter of changes that no snapshot reveals.
     pub epoch: i64,
-    /// One more than that of the graph before.
+    /// Generation of the graph, one more than that of its predecessor.
     pub generation: u64,
-    /// When it was built, in the caller's microseconds.
+    /// Time of the build, in microseconds of the caller's epoch.
     pub built_at: i64,
-    /// How long that took.
+    /// Duration of the build in milliseconds.
     pub build_millis: u64,
-    /// The run of the machine that wrote it.
+    /// Boot of the machine that wrote the file.
     pub boot_id: [u8; 16],
-    /// What it holds: everything this snapshot sees, as text (`xmin:xmax:xip,…`).
+    /// Snapshot of the contents, as text (`xmin:xmax:xip,…`): the graph holds every row that it sees.
     pub snapshot: String,
 }
 
-/// The first section.
+/// Contents of the first section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
-    /// Where the graph comes from.
+pub(crate) struct Meta {
     pub provenance: Provenance,
-    /// Names of networks: their place is their number.
+    /// Names of networks in the order of their ids.
     pub networks: Vec<String>,
-    /// Transfers of native coins.
     pub native_transfers: u64,
 }
 
@@ -124,23 +127,23 @@ struct Header {
     version: u32,
     sections: u32,
     length: u64,
-    /// Of the sections' checksums, in their order.
+    /// Checksum of the checksums of all sections.
     body_checksum: u64,
-    /// Offset and length in bytes.
-    places: [[u64; 2]; SECTIONS],
-    /// Of all before it.
+    /// Offset and length of each section in bytes.
+    table: [[u64; 2]; SECTIONS],
+    /// Checksum of all fields above.
     checksum: u64,
 }
 
 const HEADER_FITS: () = assert!(size_of::<Header>() <= HEADER_BYTES);
 
-/// Where the sections are.
+/// Offset and length of every section.
 #[derive(Debug, Clone)]
-pub struct Places([[usize; 2]; SECTIONS]);
+pub(crate) struct SectionTable([[usize; 2]; SECTIONS]);
 
-impl Places {
+impl SectionTable {
     /// Reads and checks a header.
-    pub fn read(bytes: &[u8]) -> Result<Self, Damaged> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Damaged> {
         let () = HEADER_FITS;
         let damaged = |what| Damaged { what };
         let head = bytes.get(..size_of::<Header>()).ok_or(damaged("file is too short"))?;
@@ -149,112 +152,112 @@ impl Places {
             return Err(damaged("not a graph file"));
         }
         if header.version != VERSION || header.sections as usize != SECTIONS {
-            return Err(damaged("another version of the format"));
+            return Err(damaged("unsupported format version"));
         }
         if header.checksum != xxh3_64(&head[..size_of::<Header>() - 8]) {
-            return Err(damaged("checksum of the header"));
+            return Err(damaged("wrong checksum of the header"));
         }
         if bytes.get(head.len()..HEADER_BYTES).is_none_or(|padding| padding.iter().any(|byte| *byte != 0)) {
-            return Err(damaged("padding of the header"));
+            return Err(damaged("padding of the header is not zero"));
         }
         if header.length != bytes.len() as u64 {
-            return Err(damaged("file is not as long as it was"));
+            return Err(damaged("length of the file does not match its header"));
         }
-        let mut places = [[0, 0]; SECTIONS];
-        for (place, [offset, length]) in places.iter_mut().zip(header.places) {
-            let end = offset.checked_add(length).ok_or(damaged("section out of the file"))?;
+        let mut table = [[0, 0]; SECTIONS];
+        for (entry, [offset, length]) in table.iter_mut().zip(header.table) {
+            let end = offset.checked_add(length).ok_or(damaged("section out of range"))?;
             if end > header.length || offset % ALIGNMENT as u64 != 0 {
-                return Err(damaged("section out of the file"));
+                return Err(damaged("section out of range"));
             }
-            // both are at most the length of a slice
-            *place = [offset as usize, length as usize];
+            // Both are at most the length of a slice.
+            *entry = [offset as usize, length as usize];
         }
-        Ok(Self(places))
+        Ok(Self(table))
     }
 
-    /// Whether what is behind the header is as it was written.
-    pub fn verify_body(&self, bytes: &[u8], interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
-        let damaged = Damaged { what: "checksum of the file" };
+    /// Checks the checksum of all sections, and that the gaps between them are zero.
+    pub(crate) fn verify_body(&self, bytes: &[u8], interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
+        let damaged = Damaged { what: "wrong checksum of the file" };
         let head = bytes.get(..size_of::<Header>()).ok_or(damaged)?;
         let header: Header = bytemuck::try_pod_read_unaligned(head).map_err(|_| damaged)?;
         let mut hashes = [0; SECTIONS];
         let mut end = HEADER_BYTES;
         for (hash, [offset, length]) in hashes.iter_mut().zip(self.0) {
-            let between = bytes.get(end..offset).ok_or(damaged)?;
-            if between.iter().any(|byte| *byte != 0) {
-                return Err(Damaged { what: "padding between sections" });
+            let gap = bytes.get(end..offset).ok_or(damaged)?;
+            if gap.iter().any(|byte| *byte != 0) {
+                return Err(Damaged { what: "padding between sections is not zero" });
             }
             end = offset + length;
             *hash = checksum(bytes.get(offset..end).ok_or(damaged)?, interrupt);
         }
         let rest = bytes.get(end..).ok_or(damaged)?;
         if rest.len() >= ALIGNMENT || rest.iter().any(|byte| *byte != 0) {
-            return Err(Damaged { what: "padding behind the sections" });
+            return Err(Damaged { what: "padding after the sections is not zero" });
         }
         if header.body_checksum == xxh3_64(bytemuck::bytes_of(&hashes)) { Ok(()) } else { Err(damaged) }
     }
 
-    /// A section's array. Sections that are no whole number of elements are found when the file is opened.
-    pub fn slice<'a, T: bytemuck::AnyBitPattern>(&self, bytes: &'a [u8], section: Section) -> &'a [T] {
+    /// Returns the array of a section, empty if its bytes are not a whole number of elements. The lengths
+    /// of all arrays are checked when a file is opened.
+    pub(crate) fn slice<'a, T: bytemuck::AnyBitPattern>(&self, bytes: &'a [u8], section: Section) -> &'a [T] {
         let [offset, length] = self.0[section as usize];
         bytes.get(offset..offset + length).and_then(|bytes| bytemuck::try_cast_slice(bytes).ok()).unwrap_or(&[])
     }
 
-    /// Bytes of a section.
-    pub const fn bytes(&self, section: Section) -> usize {
+    /// Returns the size of a section in bytes.
+    pub(crate) const fn bytes(&self, section: Section) -> usize {
         self.0[section as usize][1]
     }
 }
 
 fn checksum(body: &[u8], interrupt: &mut impl Interrupt) -> u64 {
     let mut hasher = Xxh3::new();
-    for piece in body.chunks(HASHED_AT_ONCE) {
+    for chunk in body.chunks(HASHED_PER_CHECK) {
         interrupt.should_stop();
-        hasher.update(piece);
+        hasher.update(chunk);
     }
     hasher.digest()
 }
 
-/// The layout of a file to be written, from the bytes of each section.
+/// Layout of a file that is to be written.
 #[derive(Debug, Clone)]
-pub struct Layout {
-    places: [[u64; 2]; SECTIONS],
+pub(crate) struct Layout {
+    table: [[u64; 2]; SECTIONS],
     length: usize,
 }
 
 impl Layout {
-    /// Sections one after the other.
-    pub fn new(bytes: &[usize; SECTIONS]) -> Self {
-        let mut places = [[0, 0]; SECTIONS];
+    /// Lays out sections of the given sizes in bytes one after the other.
+    pub(crate) fn new(sizes: &[usize; SECTIONS]) -> Self {
+        let mut table = [[0, 0]; SECTIONS];
         let mut length = HEADER_BYTES;
-        for (place, bytes) in places.iter_mut().zip(bytes) {
-            *place = [length as u64, *bytes as u64];
-            length += bytes.next_multiple_of(ALIGNMENT);
+        for (entry, size) in table.iter_mut().zip(sizes) {
+            *entry = [length as u64, *size as u64];
+            length += size.next_multiple_of(ALIGNMENT);
         }
-        Self { places, length }
+        Self { table, length }
     }
 
-    /// The length of the file.
-    pub const fn length(&self) -> usize {
+    /// Returns the length of the file.
+    pub(crate) const fn length(&self) -> usize {
         self.length
     }
 
-    /// Where a section is.
-    pub fn range(&self, section: Section) -> Range<usize> {
-        // both were lengths in memory
-        let [offset, length] = self.places[section as usize].map(|number| number as usize);
+    pub(crate) fn range(&self, section: Section) -> Range<usize> {
+        // Both were a `usize` in `new`.
+        let [offset, length] = self.table[section as usize].map(|number| number as usize);
         offset..offset + length
     }
 
-    /// The header, from the checksums of the sections.
-    pub fn header(&self, hashes: &[u64; SECTIONS]) -> Vec<u8> {
+    /// Returns the header, given the checksums of the sections.
+    pub(crate) fn header(&self, checksums: &[u64; SECTIONS]) -> Vec<u8> {
         let mut header = Header {
             magic: MAGIC,
             version: VERSION,
             sections: SECTIONS as u32,
             length: self.length as u64,
-            body_checksum: xxh3_64(bytemuck::bytes_of(hashes)),
-            places: self.places,
+            body_checksum: xxh3_64(bytemuck::bytes_of(checksums)),
+            table: self.table,
             checksum: 0,
         };
         let covered = size_of::<Header>() - 8;

@@ -1,6 +1,6 @@
 //! The graph's file and the overlay: the format, building, merging, and reading.
 //!
-//! Owns how transfers are stored. Imports `types`, `budget` and `error`; never a view or a query.
+//! Owns the storage of transfers. Imports `types`, `budget` and `error`; never a view or a query.
 
 pub(in crate::graph) mod base;
 pub(in crate::graph) mod build;
@@ -14,6 +14,7 @@ pub(in crate::graph) mod scratch;
 pub(in crate::graph) mod sections;
 pub(in crate::graph) mod snapshot;
 pub(crate) mod sorting;
+mod wide;
 pub(in crate::graph) mod writer;
 
 #[cfg(test)]

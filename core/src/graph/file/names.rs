@@ -1,33 +1,40 @@
-//! Names (addresses of wallets, of tokens) and their numbers: an open hash table over texts that stand one after the other.
+//! Names (addresses of wallets or of tokens) and their numbers: an open-addressing hash table over
+//! concatenated texts.
 //!
-//! A slot holds 32 bits of the name's hash and its number plus one; the same bits choose the slot, so a table grows without
-//! looking at the texts. A lookup costs three reads of memory on the average: slot, place and text.
+//! A slot holds 32 bits of the name's hash and its number plus one. The same bits choose the slot, so a table
+//! grows without reading the texts. A lookup takes three memory accesses on average: slot, offset, text.
 
 use bytemuck::cast;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::graph::budget::Interrupt;
-use crate::graph::error::BuildError;
-use crate::graph::error::Damaged;
+use crate::graph::error::{BuildError, Damaged};
 use crate::graph::file::format::Section;
 use crate::graph::file::scratch::{Column, Scratch};
 use crate::graph::file::writer::{FileWriter, Sink};
 use crate::graph::types::NetworkId;
 
-/// The most names: a number and its slot's "plus one" must fit, and [`WalletId::NONE`](crate::graph::WalletId::NONE) is none.
-pub const MOST: u64 = u32::MAX as u64 - 2;
+/// Maximum number of names: `number + 1` must fit into a slot, and
+/// [`WalletId::NONE`](crate::graph::WalletId::NONE) is reserved.
+pub(crate) const MAX_NAMES: u64 = u32::MAX as u64 - 2;
 
-/// Elements written between two looks at the interrupt.
-const PIECE: usize = 1 << 18;
+/// Slots of the smallest table.
+const MIN_SLOTS: usize = 64;
+
+/// Elements written between two cancellation checks.
+const ELEMENTS_PER_CHECK: usize = 1 << 18;
+
+/// A name that is not in a file yet, with its network.
+pub(crate) type NewName = (NetworkId, Box<str>);
 
 /// Names for reading.
 #[derive(Debug, Clone, Copy)]
-pub struct Names<'a> {
-    /// The texts, one after the other.
+pub(crate) struct Names<'a> {
+    /// The concatenated texts.
     pub text: &'a [u8],
-    /// Where each begins, and where the last ends.
-    pub places: &'a [u64],
-    /// The network of each.
+    /// Start of each text, and the end of the last one.
+    pub offsets: &'a [u64],
+    /// Network of each name.
     pub networks: &'a [NetworkId],
     /// The hash table; its length is a power of two.
     pub slots: &'a [u64],
@@ -38,16 +45,15 @@ fn hash(network: NetworkId, name: &[u8]) -> u32 {
 }
 
 impl<'a> Names<'a> {
-    /// How many.
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.networks.len()
     }
 
-    /// The text of a number.
-    pub fn bytes(&self, number: u32) -> Result<&'a [u8], Damaged> {
+    /// Returns a name as bytes.
+    pub(crate) fn bytes(&self, number: u32) -> Result<&'a [u8], Damaged> {
         let damaged = Damaged { what: "name out of range" };
         let number = number as usize;
-        let (start, end) = match (self.places.get(number), self.places.get(number + 1)) {
+        let (start, end) = match (self.offsets.get(number), self.offsets.get(number + 1)) {
             (Some(start), Some(end)) => (*start, *end),
             _ => return Err(damaged),
         };
@@ -55,98 +61,97 @@ impl<'a> Names<'a> {
         self.text.get(range).ok_or(damaged)
     }
 
-    /// The text of a number, as text.
-    pub fn name(&self, number: u32) -> Result<&'a str, Damaged> {
+    pub(crate) fn name(&self, number: u32) -> Result<&'a str, Damaged> {
         std::str::from_utf8(self.bytes(number)?).map_err(|_| Damaged { what: "name is not UTF-8" })
     }
 
-    /// The number of a name, if it has one.
-    pub fn find(&self, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
-        find(self, hash(network, name.as_bytes()), network, name)
+    /// Returns the number of a name.
+    pub(crate) fn find(&self, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
+        self.find_hashed(hash(network, name.as_bytes()), network, name)
     }
 
-    /// Whether every slot leads to its name and every name can be found.
-    pub fn check(&self) -> Result<(), Damaged> {
+    fn find_hashed(&self, hash: u32, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut index = hash as usize & mask;
+        for _ in 0..self.slots.len() {
+            let slot = self.slots[index];
+            if slot == 0 {
+                return Ok(None);
+            }
+            if (slot >> 32) as u32 == hash {
+                let number = (slot as u32).wrapping_sub(1);
+                if self.networks.get(number as usize) == Some(&network) && self.bytes(number)? == name.as_bytes() {
+                    return Ok(Some(number));
+                }
+            }
+            index = (index + 1) & mask;
+        }
+        Ok(None)
+    }
+
+    /// Checks that the table finds every name.
+    pub(crate) fn check(&self) -> Result<(), Damaged> {
         for number in 0..self.len() {
             let number = u32::try_from(number).map_err(|_| Damaged { what: "too many names" })?;
             let network = self.networks[number as usize];
             if self.find(network, self.name(number)?)? != Some(number) {
-                return Err(Damaged { what: "name is not in its table" });
+                return Err(Damaged { what: "name is not in its hash table" });
             }
         }
         Ok(())
     }
 }
 
-fn find(names: &Names<'_>, hash: u32, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
-    let mask = names.slots.len().wrapping_sub(1);
-    let mut at = hash as usize & mask;
-    for _ in 0..names.slots.len() {
-        let slot = names.slots[at];
-        if slot == 0 {
-            return Ok(None);
-        }
-        if (slot >> 32) as u32 == hash {
-            let number = (slot as u32).wrapping_sub(1);
-            if names.networks.get(number as usize) == Some(&network) && names.bytes(number)? == name.as_bytes() {
-                return Ok(Some(number));
-            }
-        }
-        at = (at + 1) & mask;
-    }
-    Ok(None)
-}
-
-/// Names that grow.
-pub struct NamesBuilder<S: Scratch> {
+/// Names that grow in scratch memory.
+pub(crate) struct NamesBuilder<S: Scratch> {
     text: Column<S, u8>,
-    places: Column<S, u64>,
+    offsets: Column<S, u64>,
     networks: Column<S, NetworkId>,
     slots: Column<S, u64>,
 }
 
 impl<S: Scratch> NamesBuilder<S> {
-    /// None yet.
-    pub fn new(scratch: &S) -> Result<Self, S::Error> {
-        let mut places = Column::default();
-        places.push(scratch, 0)?;
-        Ok(Self { text: Column::default(), places, networks: Column::default(), slots: Column::zeroed(scratch, 64)? })
+    pub(crate) fn new(scratch: &S) -> Result<Self, S::Error> {
+        let mut offsets = Column::default();
+        offsets.push(scratch, 0)?;
+        let slots = Column::zeroed(scratch, MIN_SLOTS)?;
+        Ok(Self { text: Column::default(), offsets, networks: Column::default(), slots })
     }
 
-    /// For reading.
-    pub fn names(&self) -> Names<'_> {
+    pub(crate) fn names(&self) -> Names<'_> {
         Names {
             text: self.text.as_slice(),
-            places: self.places.as_slice(),
+            offsets: self.offsets.as_slice(),
             networks: self.networks.as_slice(),
             slots: self.slots.as_slice(),
         }
     }
 
-    /// The number of a name, which is a new one for a new name. `None` when there are [`MOST`] already.
-    pub fn number(&mut self, scratch: &S, network: NetworkId, name: &str) -> Result<Option<u32>, S::Error> {
+    /// Returns the number of a name, which it adds if it is new. Returns `None` if there are [`MAX_NAMES`]
+    /// already.
+    pub(crate) fn number(&mut self, scratch: &S, network: NetworkId, name: &str) -> Result<Option<u32>, S::Error> {
         let hash = hash(network, name.as_bytes());
-        // our own table always holds together
-        if let Ok(Some(number)) = find(&self.names(), hash, network, name) {
+        // A table that was built here is never damaged.
+        if let Ok(Some(number)) = self.names().find_hashed(hash, network, name) {
             return Ok(Some(number));
         }
         let number = self.networks.len();
-        if number as u64 >= MOST {
+        if number as u64 >= MAX_NAMES {
             return Ok(None);
         }
-        if (number + 1) * 3 > self.slots.len() * 2 {
+        if is_full(number + 1, self.slots.len()) {
             self.grow(scratch)?;
         }
         self.text.extend(scratch, name.as_bytes())?;
-        self.places.push(scratch, self.text.len() as u64)?;
+        self.offsets.push(scratch, self.text.len() as u64)?;
         self.networks.push(scratch, network)?;
         // A third of the slots is free.
-        let _ = insert(self.slots.as_mut_slice(), (u64::from(hash) << 32) | (number as u64 + 1));
+        let _ = insert(self.slots.as_mut_slice(), slot(hash, number as u64));
         Ok(Some(number as u32))
     }
 
     fn grow(&mut self, scratch: &S) -> Result<(), S::Error> {
-        let mut larger = Column::zeroed(scratch, (self.slots.len() * 2).max(64))?;
+        let mut larger = Column::zeroed(scratch, (self.slots.len() * 2).max(MIN_SLOTS))?;
         for slot in self.slots.as_slice().iter().filter(|slot| **slot != 0) {
             let _ = insert(larger.as_mut_slice(), *slot);
         }
@@ -155,75 +160,70 @@ impl<S: Scratch> NamesBuilder<S> {
     }
 }
 
-/// Names of a file with new ones behind them, on their way into another file.
+/// Names of a file followed by new ones, to be written into another file.
 #[derive(Debug, Clone, Copy)]
-pub struct Extended<'a> {
-    known: Names<'a>,
-    new: &'a [(NetworkId, Box<str>)],
+pub(crate) struct Extended<'a> {
+    old: Names<'a>,
+    new: &'a [NewName],
 }
 
 impl<'a> Extended<'a> {
-    /// The new ones are not among the known ones, and differ.
-    pub const fn new(known: Names<'a>, new: &'a [(NetworkId, Box<str>)]) -> Self {
-        Self { known, new }
+    /// `new` must be distinct and not among `old`.
+    pub(crate) const fn new(old: Names<'a>, new: &'a [NewName]) -> Self {
+        Self { old, new }
     }
 
-    /// How many.
-    pub const fn len(&self) -> usize {
-        self.known.len() + self.new.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.old.len() + self.new.len()
     }
 
-    /// Bytes of text, places, networks and slots.
-    pub fn sizes(&self) -> [usize; 4] {
-        let text = self.new.iter().fold(self.known.text.len(), |sum, (_, name)| sum + name.len());
+    /// Returns the sizes in bytes of text, offsets, networks, and slots.
+    pub(crate) fn sizes(&self) -> [usize; 4] {
+        let text = self.new.iter().fold(self.old.text.len(), |sum, (_, name)| sum + name.len());
         [text, (self.len() + 1) * 8, self.len() * 2, self.slots() * 8]
     }
 
     fn slots(&self) -> usize {
-        let mut slots = self.known.slots.len().max(64);
-        while self.len() * 3 > slots * 2 {
+        let mut slots = self.old.slots.len().max(MIN_SLOTS);
+        while is_full(self.len(), slots) {
             slots *= 2;
         }
         slots
     }
 
-    /// Writes the texts.
-    pub fn write_text<K: Sink>(
+    pub(crate) fn write_text<K: Sink>(
         &self,
         file: &mut FileWriter<'_, K>,
         section: Section,
         interrupt: &mut impl Interrupt,
     ) -> Result<(), BuildError<K::Error>> {
         let new = self.new.iter().map(|(_, name)| name.as_bytes());
-        write(file, section, self.known.text, new, interrupt)
+        write(file, section, self.old.text, new, interrupt)
     }
 
-    /// Writes where they begin, and where the last ends.
-    pub fn write_places<K: Sink>(
+    pub(crate) fn write_offsets<K: Sink>(
         &self,
         file: &mut FileWriter<'_, K>,
         section: Section,
         interrupt: &mut impl Interrupt,
     ) -> Result<(), BuildError<K::Error>> {
-        let ends = self.new.iter().scan(self.known.text.len() as u64, |end, (_, name)| {
+        let ends = self.new.iter().scan(self.old.text.len() as u64, |end, (_, name)| {
             *end += name.len() as u64;
             Some([*end])
         });
-        write(file, section, self.known.places, ends, interrupt)
+        write(file, section, self.old.offsets, ends, interrupt)
     }
 
-    /// Writes the networks.
-    pub fn write_networks<K: Sink>(
+    pub(crate) fn write_networks<K: Sink>(
         &self,
         file: &mut FileWriter<'_, K>,
         section: Section,
         interrupt: &mut impl Interrupt,
     ) -> Result<(), BuildError<K::Error>> {
-        write(file, section, self.known.networks, self.new.iter().map(|(network, _)| [*network]), interrupt)
+        write(file, section, self.old.networks, self.new.iter().map(|(network, _)| [*network]), interrupt)
     }
 
-    /// Writes the hash table.
-    pub fn write_slots<S: Scratch, K: Sink<Error = S::Error>>(
+    pub(crate) fn write_slots<S: Scratch, K: Sink<Error = S::Error>>(
         &self,
         scratch: &S,
         file: &mut FileWriter<'_, K>,
@@ -231,53 +231,62 @@ impl<'a> Extended<'a> {
         interrupt: &mut impl Interrupt,
     ) -> Result<(), BuildError<K::Error>> {
         if self.new.is_empty() {
-            return file.write(section, self.known.slots, interrupt);
+            return file.write(section, self.old.slots, interrupt);
         }
         let mut slots = Column::<S, u64>::zeroed(scratch, self.slots()).map_err(BuildError::Scratch)?;
         let table = slots.as_mut_slice();
-        if table.len() == self.known.slots.len() {
-            table.copy_from_slice(self.known.slots);
+        if table.len() == self.old.slots.len() {
+            table.copy_from_slice(self.old.slots);
         } else {
-            self.known.slots.iter().filter(|slot| **slot != 0).try_for_each(|slot| insert(table, *slot))?;
+            self.old.slots.iter().filter(|slot| **slot != 0).try_for_each(|slot| insert(table, *slot))?;
         }
-        for (number, (network, name)) in (self.known.len() as u64 + 1..).zip(self.new) {
-            insert(table, (u64::from(hash(*network, name.as_bytes())) << 32) | number)?;
+        for (number, (network, name)) in (self.old.len() as u64..).zip(self.new) {
+            insert(table, slot(hash(*network, name.as_bytes()), number))?;
         }
         file.write(section, slots.as_slice(), interrupt)
     }
 }
 
-/// Writes what is known, and what is new behind it.
+/// Writes a section: the elements of the old file, then the new ones.
 fn write<K: Sink, T: bytemuck::NoUninit>(
     file: &mut FileWriter<'_, K>,
     section: Section,
-    known: &[T],
+    old: &[T],
     new: impl Iterator<Item = impl AsRef<[T]>>,
     interrupt: &mut impl Interrupt,
 ) -> Result<(), BuildError<K::Error>> {
     let mut out = file.open(section);
-    for piece in known.chunks(PIECE) {
+    for chunk in old.chunks(ELEMENTS_PER_CHECK) {
         interrupt.should_stop();
-        out.extend(piece)?;
+        out.extend(chunk)?;
     }
-    for one in new {
-        out.extend(one.as_ref())?;
+    for elements in new {
+        out.extend(elements.as_ref())?;
     }
     file.close(out)
+}
+
+/// Tables are kept at most two thirds full.
+const fn is_full(names: usize, slots: usize) -> bool {
+    names * 3 > slots * 2
+}
+
+fn slot(hash: u32, number: u64) -> u64 {
+    (u64::from(hash) << 32) | (number + 1)
 }
 
 /// Fills the first free slot. Only the table of a damaged file has none.
 fn insert(slots: &mut [u64], slot: u64) -> Result<(), Damaged> {
     let mask = slots.len().wrapping_sub(1);
-    let mut at = (slot >> 32) as usize & mask;
+    let mut index = (slot >> 32) as usize & mask;
     for _ in 0..slots.len() {
-        if slots[at] == 0 {
-            slots[at] = slot;
+        if slots[index] == 0 {
+            slots[index] = slot;
             return Ok(());
         }
-        at = (at + 1) & mask;
+        index = (index + 1) & mask;
     }
-    Err(Damaged { what: "table of names is full" })
+    Err(Damaged { what: "hash table of names is full" })
 }
 
 #[cfg(test)]
@@ -298,17 +307,18 @@ mod tests {
         let scratch = HeapScratch;
         let mut builder = NamesBuilder::new(&scratch).unwrap();
         let name = |i: u32| format!("wallet-{i}");
+        let network = |i: u32| NetworkId::new((i % 3) as u16);
         for i in 0..5_000_u32 {
-            assert_eq!(builder.number(&scratch, NetworkId::new((i % 3) as u16), &name(i)), Ok(Some(i)));
+            assert_eq!(builder.number(&scratch, network(i), &name(i)), Ok(Some(i)));
         }
         let names = builder.names();
         assert_eq!(names.check(), Ok(()));
         for i in 0..5_000_u32 {
-            assert_eq!(names.find(NetworkId::new((i % 3) as u16), &name(i)), Ok(Some(i)));
-            assert_eq!(names.find(NetworkId::new(((i + 1) % 3) as u16), &name(i)), Ok(None));
+            assert_eq!(names.find(network(i), &name(i)), Ok(Some(i)));
+            assert_eq!(names.find(network(i + 1), &name(i)), Ok(None));
             assert_eq!(names.name(i), Ok(name(i).as_str()));
         }
-        assert_eq!(names.find(NetworkId::new(0), "unknown"), Ok(None));
+        assert_eq!(names.find(network(0), "unknown"), Ok(None));
         assert!(names.name(5_000).is_err());
     }
 }

@@ -1,62 +1,65 @@
-//! Exact values and positions in eight bytes each, with tables beside them for the few that need more.
+//! Exact values and positions in eight bytes each, with side tables for the few that need more.
 //!
-//! A value's two highest bits say how it is written: as itself (62 bits: up to 4.6 coins of 18 decimals), as a multiple of a
-//! power of ten (57 bits and an exponent: round amounts of any size), or as a place in a table of 16 or of 32 bytes.
+//! The two highest bits of a packed value give its encoding: the value itself (62 bits, up to 4.6 coins of 18
+//! decimals), a multiple of a power of ten (57 bits and an exponent, for round amounts of any size), or an
+//! index into a table of 16-byte or of 32-byte values.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::graph::error::Damaged;
 use crate::graph::types::{AssetId, Position, Status, U256};
 
-/// Above this many bits of a transfer's kind stands its status, below its asset.
-const STATUS_SHIFT: u32 = 30;
+/// Bits of the asset in a [`TransferKind`]; the status is above.
+const ASSET_BITS: u32 = 30;
 
-const ASSET: u32 = (1 << STATUS_SHIFT) - 1;
+/// Largest number of an asset that fits into a [`TransferKind`].
+pub(crate) const MAX_ASSET: u32 = (1 << ASSET_BITS) - 1;
 
-/// The largest asset id that a kind can hold.
-pub const MAX_ASSET: u32 = ASSET;
-
-/// Asset and status of a transfer, in one number.
+/// Asset and status of a transfer, in four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
-pub struct TransferKind(u32);
+pub(crate) struct TransferKind(u32);
 
 impl TransferKind {
-    pub const fn new(asset: AssetId, status: Status) -> Self {
-        Self(asset.get() | (status as u32) << STATUS_SHIFT)
+    pub(crate) const fn new(asset: AssetId, status: Status) -> Self {
+        Self(asset.get() | (status as u32) << ASSET_BITS)
     }
 
     #[inline]
-    pub const fn asset(self) -> AssetId {
-        AssetId::new(self.0 & ASSET)
+    pub(crate) const fn asset(self) -> AssetId {
+        AssetId::new(self.0 & MAX_ASSET)
     }
 
     #[inline]
-    pub const fn status(self) -> Status {
-        match self.0 >> STATUS_SHIFT {
+    pub(crate) const fn status(self) -> Status {
+        match self.0 >> ASSET_BITS {
             0 => Status::Pending,
             1 => Status::Confirmed,
             _ => Status::Failed,
         }
     }
 
-    pub const fn bits(self) -> u32 {
+    pub(crate) const fn bits(self) -> u32 {
         self.0
     }
 }
 
-/// The tag is above.
-pub const TAG_SHIFT: u32 = 62;
+/// Bits of the payload of a packed value; the tag is above.
+pub(crate) const TAG_SHIFT: u32 = 62;
 const PAYLOAD: u64 = (1 << TAG_SHIFT) - 1;
-/// Tag of a value that is written as itself.
-pub const RAW: u64 = 0;
+/// Tag of a value that is stored as itself.
+pub(crate) const RAW: u64 = 0;
+/// Tag of a multiple of a power of ten.
 const SCALED: u64 = 1;
+/// Tag of an index into the table of 16-byte values.
 const WIDE: u64 = 2;
+/// Tag of an index into the table of 32-byte values.
+const WIDEST: u64 = 3;
 const MANTISSA_BITS: u32 = 57;
 const MANTISSA: u64 = (1 << MANTISSA_BITS) - 1;
 const MAX_EXPONENT: u32 = 31;
 
-/// Of ten: all that five bits can ask for.
+/// Powers of ten, as many as the five bits of an exponent select.
 const POWERS: [u128; 32] = {
     let mut powers = [1; 32];
     let mut exponent = 1;
@@ -67,66 +70,49 @@ const POWERS: [u128; 32] = {
     powers
 };
 
-/// Stands for a sum beyond 256 bits: whoever needs it adds up the transfers.
-pub const BEYOND: u64 = u64::MAX;
+/// Stands for a sum beyond 256 bits. A reader that needs the sum adds up the transfers.
+pub(crate) const BEYOND: u64 = u64::MAX;
 
 /// A position that does not fit into [`pack_position`]'s eight bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct WidePosition {
+pub(crate) struct WidePosition {
     block: u64,
-    /// One more than the index; 0 for none.
+    /// Index plus one; 0 if unknown.
     transaction_index: u64,
     log_index: u64,
 }
 
-/// Values and positions too wide for eight bytes.
-pub trait WideTables {
+/// Growing tables of values and positions that do not fit into eight bytes. Appending returns the index of
+/// the new entry.
+pub(crate) trait WideTables {
     /// Error of the memory behind the tables.
     type Error;
 
-    /// Appends to the table of 16-byte values, and returns the place.
-    ///
-    /// # Errors
-    /// When there is no memory for it.
     fn push_128(&mut self, value: [u64; 2]) -> Result<u64, Self::Error>;
 
-    /// Writes over a value of the table of 16-byte values.
-    fn set_128(&mut self, place: u64, value: [u64; 2]);
+    /// Replaces a 16-byte value.
+    fn set_128(&mut self, index: u64, value: [u64; 2]);
 
-    /// Appends to the table of 32-byte values, and returns the place.
-    ///
-    /// # Errors
-    /// When there is no memory for it.
     fn push_256(&mut self, value: [u64; 4]) -> Result<u64, Self::Error>;
 
-    /// Appends to the table of positions, and returns the place.
-    ///
-    /// # Errors
-    /// When there is no memory for it.
     fn push_position(&mut self, position: WidePosition) -> Result<u64, Self::Error>;
 }
 
-/// The tables, for reading.
+/// The tables for reading. Values are little-endian sequences of words.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct WideSlices<'a> {
-    /// Values of 16 bytes, lower half first.
+pub(crate) struct WideSlices<'a> {
     pub values_128: &'a [[u64; 2]],
-    /// Values of 32 bytes, lowest first.
     pub values_256: &'a [[u64; 4]],
-    /// Positions.
     pub positions: &'a [WidePosition],
 }
 
-/// A value in eight bytes, with what does not fit appended to `tables`.
-///
-/// # Errors
-/// Those of the tables.
-pub fn pack_value<T: WideTables>(value: U256, tables: &mut T) -> Result<u64, T::Error> {
+/// Packs a value into eight bytes, or appends it to `tables` and packs its index.
+pub(crate) fn pack_value<T: WideTables>(value: U256, tables: &mut T) -> Result<u64, T::Error> {
     let (high, low) = value.into_words();
     if high != 0 {
-        let place = tables.push_256([low as u64, (low >> 64) as u64, high as u64, (high >> 64) as u64])?;
-        return Ok((3 << TAG_SHIFT) | place);
+        let index = tables.push_256([low as u64, (low >> 64) as u64, high as u64, (high >> 64) as u64])?;
+        return Ok((WIDEST << TAG_SHIFT) | index);
     }
     if let Ok(small) = u64::try_from(low)
         && small <= PAYLOAD
@@ -139,12 +125,9 @@ pub fn pack_value<T: WideTables>(value: U256, tables: &mut T) -> Result<u64, T::
     Ok((WIDE << TAG_SHIFT) | tables.push_128([low as u64, (low >> 64) as u64])?)
 }
 
-/// A value in eight bytes in the place of another one, whose room in the tables it takes if both need the same: merging again and
-/// again does not make the tables longer.
-///
-/// # Errors
-/// Those of the tables.
-pub fn repack_value<T: WideTables>(former: u64, value: U256, tables: &mut T) -> Result<u64, T::Error> {
+/// Packs a value that replaces another one, and reuses that one's table entry if both are 16 bytes wide, so
+/// that repeated merges do not grow the table.
+pub(crate) fn repack_value<T: WideTables>(former: u64, value: U256, tables: &mut T) -> Result<u64, T::Error> {
     let (high, low) = value.into_words();
     if high == 0 && former >> TAG_SHIFT == WIDE && u64::try_from(low).map_or(true, |small| small > PAYLOAD) {
         tables.set_128(former & PAYLOAD, [low as u64, (low >> 64) as u64]);
@@ -166,10 +149,9 @@ fn scaled(value: u128) -> Option<(u64, u32)> {
 }
 
 impl<'a> WideSlices<'a> {
-    /// The value, if it fits into 128 bits: nearly all do, and adding these up is cheap.
+    /// Returns a value that fits into 128 bits. Nearly all do, and their addition is cheap.
     #[inline]
-    #[must_use]
-    pub fn small(&self, code: u64) -> Option<u128> {
+    pub(crate) fn small(&self, code: u64) -> Option<u128> {
         match code >> TAG_SHIFT {
             RAW => Some(u128::from(code)),
             SCALED => {
@@ -177,19 +159,16 @@ impl<'a> WideSlices<'a> {
                 u128::from(code & MANTISSA).checked_mul(POWERS[exponent as usize % POWERS.len()])
             }
             WIDE => {
-                let place = usize::try_from(code & PAYLOAD).ok()?;
-                self.values_128.get(place).map(|[low, high]| u128::from(*low) | (u128::from(*high) << 64))
+                let index = usize::try_from(code & PAYLOAD).ok()?;
+                self.values_128.get(index).map(|[low, high]| u128::from(*low) | (u128::from(*high) << 64))
             }
             _ => None,
         }
     }
 
-    /// The value.
-    ///
-    /// # Errors
-    /// For a place that no table has, and for [`BEYOND`].
+    /// Unpacks a value. [`BEYOND`] is an error.
     #[inline]
-    pub fn value(&self, code: u64) -> Result<U256, Damaged> {
+    pub(crate) fn value(&self, code: u64) -> Result<U256, Damaged> {
         match self.small(code) {
             Some(value) => Ok(U256::new(value)),
             None => self.large(code),
@@ -197,22 +176,18 @@ impl<'a> WideSlices<'a> {
     }
 
     fn large(&self, code: u64) -> Result<U256, Damaged> {
-        let damaged = Damaged { what: "value out of its table" };
-        let place = usize::try_from(code & PAYLOAD).map_err(|_| damaged)?;
-        if code >> TAG_SHIFT != 3 {
+        let damaged = Damaged { what: "value out of range" };
+        let index = usize::try_from(code & PAYLOAD).map_err(|_| damaged)?;
+        if code >> TAG_SHIFT != WIDEST {
             return Err(damaged);
         }
-        let [a, b, c, d] = *self.values_256.get(place).ok_or(damaged)?;
+        let [a, b, c, d] = *self.values_256.get(index).ok_or(damaged)?;
         let word = |low: u64, high: u64| u128::from(low) | (u128::from(high) << 64);
         Ok(U256::from_words(word(c, d), word(a, b)))
     }
 
-    /// The position.
-    ///
-    /// # Errors
-    /// For a place that the table does not have.
-    pub fn position(&self, code: u64) -> Result<Position, Damaged> {
-        let index = |one_more: u64| u32::try_from(one_more.wrapping_sub(1)).ok();
+    pub(crate) fn position(&self, code: u64) -> Result<Position, Damaged> {
+        let index = |plus_one: u64| u32::try_from(plus_one.wrapping_sub(1)).ok();
         if code >> 63 == 0 {
             return Ok(Position {
                 block: code >> 32,
@@ -220,9 +195,9 @@ impl<'a> WideSlices<'a> {
                 log_index: index(code & 0xffff),
             });
         }
-        let damaged = Damaged { what: "position out of its table" };
-        let place = usize::try_from(code & !(1 << 63)).map_err(|_| damaged)?;
-        let wide = self.positions.get(place).ok_or(damaged)?;
+        let damaged = Damaged { what: "position out of range" };
+        let entry = usize::try_from(code & !(1 << 63)).map_err(|_| damaged)?;
+        let wide = self.positions.get(entry).ok_or(damaged)?;
         Ok(Position {
             block: wide.block,
             transaction_index: index(wide.transaction_index),
@@ -231,13 +206,10 @@ impl<'a> WideSlices<'a> {
     }
 }
 
-/// A position in eight bytes: 31 bits of block, 16 of each index, or a place in the table.
-///
-/// # Errors
-/// Those of the tables.
-pub fn pack_position<T: WideTables>(position: Position, tables: &mut T) -> Result<u64, T::Error> {
-    let one_more = |index: Option<u32>| index.map_or(0, |index| u64::from(index) + 1);
-    let (transaction, log) = (one_more(position.transaction_index), one_more(position.log_index));
+/// Packs a position into eight bytes: 31 bits for the block and 16 for each index, or an index into the table.
+pub(crate) fn pack_position<T: WideTables>(position: Position, tables: &mut T) -> Result<u64, T::Error> {
+    let plus_one = |index: Option<u32>| index.map_or(0, |index| u64::from(index) + 1);
+    let (transaction, log) = (plus_one(position.transaction_index), plus_one(position.log_index));
     if position.block < 1 << 31 && transaction < 1 << 16 && log < 1 << 16 {
         return Ok((position.block << 32) | (transaction << 16) | log);
     }
@@ -262,8 +234,8 @@ mod tests {
             Ok(self.0.len() as u64 - 1)
         }
 
-        fn set_128(&mut self, place: u64, value: [u64; 2]) {
-            self.0[place as usize] = value;
+        fn set_128(&mut self, index: u64, value: [u64; 2]) {
+            self.0[index as usize] = value;
         }
 
         fn push_256(&mut self, value: [u64; 4]) -> Result<u64, Infallible> {
@@ -295,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_value_takes_the_place_of_another() {
+    fn a_wide_value_reuses_the_entry_of_its_predecessor() {
         let mut tables = Tables::default();
         let (first, second) = (U256::new(u128::MAX - 1), U256::new((1 << 100) + 1));
         let code = pack_value(first, &mut tables).unwrap();
@@ -305,9 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn places_beyond_the_tables_are_damage() {
+    fn indexes_out_of_range_are_damage() {
         let slices = WideSlices::default();
-        for code in [WIDE << TAG_SHIFT, 3 << TAG_SHIFT, BEYOND] {
+        for code in [WIDE << TAG_SHIFT, WIDEST << TAG_SHIFT, BEYOND] {
             assert!(slices.value(code).is_err());
         }
         assert!(slices.position(1 << 63).is_err());
@@ -315,7 +287,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_comes_back(high: u128, low: u128, shift in 0_u32..256) {
+        fn every_value_round_trips(high: u128, low: u128, shift in 0_u32..256) {
             let value = U256::from_words(high, low) >> shift;
             let mut tables = Tables::default();
             let code = pack_value(value, &mut tables).unwrap();
@@ -323,7 +295,7 @@ mod tests {
         }
 
         #[test]
-        fn every_position_comes_back(block: u64, shift in 0_u32..64, transaction: Option<u32>, log: Option<u32>, narrow: bool) {
+        fn every_position_round_trips(block: u64, shift in 0_u32..64, transaction: Option<u32>, log: Option<u32>, narrow: bool) {
             let cut = |index: Option<u32>| index.map(|index| if narrow { index >> 17 } else { index });
             let position = Position { block: block >> shift, transaction_index: cut(transaction), log_index: cut(log) };
             let mut tables = Tables::default();
@@ -332,7 +304,7 @@ mod tests {
         }
 
         #[test]
-        fn no_code_leads_to_a_panic(code: u64) {
+        fn no_code_panics(code: u64) {
             let slices = WideSlices::default();
             let _ = slices.value(code);
             let _ = slices.position(code);

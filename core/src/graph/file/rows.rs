@@ -1,4 +1,4 @@
-//! Transfers and pairs as builds and merges handle them, packed.
+//! Transfers and pairs in the packed form in which builds and merges handle them.
 
 use std::cmp::Ordering;
 
@@ -8,13 +8,13 @@ use crate::graph::budget::Interrupt;
 use crate::graph::file::packed::{BEYOND, TransferKind, WideSlices, WideTables, repack_value};
 use crate::graph::types::{AssetId, U256, WalletId};
 
-/// Steps between two looks at the interrupt.
-pub const STEPS: usize = 1 << 16;
+/// Elements processed between two cancellation checks.
+pub(crate) const ELEMENTS_PER_CHECK: usize = 1 << 16;
 
 /// A transfer, packed.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub struct Packed {
+pub(crate) struct PackedTransfer {
     pub time: i64,
     pub value: u64,
     pub position: u64,
@@ -24,16 +24,23 @@ pub struct Packed {
     padding: u32,
 }
 
-impl Packed {
-    pub const fn new(time: i64, value: u64, position: u64, from: WalletId, to: WalletId, kind: TransferKind) -> Self {
+impl PackedTransfer {
+    pub(crate) const fn new(
+        time: i64,
+        value: u64,
+        position: u64,
+        from: WalletId,
+        to: WalletId,
+        kind: TransferKind,
+    ) -> Self {
         Self { time, value, position, from, to, kind, padding: 0 }
     }
 }
 
-/// What one wallet sent another in one asset.
+/// The sum of what a wallet sent another in one asset, packed.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub struct Pair {
+pub(crate) struct PackedPair {
     pub first: i64,
     pub last: i64,
     pub value: u64,
@@ -43,27 +50,27 @@ pub struct Pair {
     padding: u32,
 }
 
-/// Adds up what becomes one pair.
+/// Accumulates a pair.
 #[derive(Debug, Clone, Copy)]
-pub struct PairSum {
+pub(crate) struct PairSum {
     pub count: u32,
     pub first: i64,
     pub last: i64,
-    /// `None` beyond 256 bits.
+    /// `None` for a sum beyond 256 bits.
     pub value: Option<U256>,
 }
 
 impl PairSum {
-    pub const EMPTY: Self = Self { count: 0, first: i64::MAX, last: i64::MIN, value: Some(U256::ZERO) };
+    pub(crate) const EMPTY: Self = Self { count: 0, first: i64::MAX, last: i64::MIN, value: Some(U256::ZERO) };
 
-    pub fn add(&mut self, time: i64, value: U256) {
+    pub(crate) fn add(&mut self, time: i64, value: U256) {
         self.count += 1;
         self.first = self.first.min(time);
         self.last = self.last.max(time);
         self.value = self.value.and_then(|sum| sum.checked_add(value));
     }
 
-    pub fn join(&mut self, other: &Self) {
+    pub(crate) fn join(&mut self, other: &Self) {
         // A damaged file may count more transfers than a file can hold.
         self.count = self.count.saturating_add(other.count);
         self.first = self.first.min(other.first);
@@ -71,34 +78,34 @@ impl PairSum {
         self.value = self.value.zip(other.value).and_then(|(sum, more)| sum.checked_add(more));
     }
 
-    /// As a pair. `former` is the value, packed, of the one in whose place it comes, or 0.
-    pub fn pack<T: WideTables>(
+    /// Packs the sum. `former` is the packed value of the pair that it replaces, or 0.
+    pub(crate) fn pack<T: WideTables>(
         &self,
         peer: WalletId,
         asset: AssetId,
         former: u64,
         tables: &mut T,
-    ) -> Result<Pair, T::Error> {
+    ) -> Result<PackedPair, T::Error> {
         let value = match self.value {
             Some(sum) => repack_value(former, sum, tables)?,
             None => BEYOND,
         };
-        Ok(Pair { first: self.first, last: self.last, value, peer, asset, count: self.count, padding: 0 })
+        Ok(PackedPair { first: self.first, last: self.last, value, peer, asset, count: self.count, padding: 0 })
     }
 }
 
-/// Positions that cannot be read are not before any other; those of a builder can all be read.
-pub fn compare_positions(a: u64, b: u64, wide: &WideSlices<'_>) -> Ordering {
+/// Compares two packed positions. Damaged ones compare as equal; those of a builder are never damaged.
+pub(crate) fn compare_positions(a: u64, b: u64, wide: &WideSlices<'_>) -> Ordering {
     match (wide.position(a), wide.position(b)) {
         (Ok(a), Ok(b)) => a.cmp(&b),
         _ => Ordering::Equal,
     }
 }
 
-/// Turns how often each wallet occurs into offsets.
-pub fn tally(offsets: &mut [u32], wallets: impl Iterator<Item = WalletId>, interrupt: &mut impl Interrupt) {
+/// Fills `offsets` from the number of times that each wallet occurs.
+pub(crate) fn tally(offsets: &mut [u32], wallets: impl Iterator<Item = WalletId>, interrupt: &mut impl Interrupt) {
     for (step, wallet) in wallets.enumerate() {
-        if step % STEPS == 0 {
+        if step % ELEMENTS_PER_CHECK == 0 {
             interrupt.should_stop();
         }
         offsets[wallet.index() + 1] += 1;

@@ -1,4 +1,4 @@
-//! Memory that a build works in, wherever it comes from: the heap, or files that the caller maps.
+//! Working memory of a build: the heap, or files that the caller maps.
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -9,24 +9,24 @@ use thiserror::Error;
 
 use crate::graph::file::writer::Sink;
 
-/// Hands out zeroed memory.
+/// An allocator of zeroed memory.
 pub trait Scratch {
     /// A piece of memory, aligned to 64 bytes.
     type Buffer: DerefMut<Target = [u8]>;
-    /// Why there is none.
+    /// Error of a failed allocation.
     type Error: std::error::Error;
 
-    /// At least `bytes` zeroed bytes.
+    /// Allocates at least `bytes` zeroed bytes.
     ///
     /// # Errors
-    /// When there is no more.
+    /// When there is no more memory.
     fn allocate(&self, bytes: usize) -> Result<Self::Buffer, Self::Error>;
 
-    /// The same bytes with room for more behind them: at least `bytes` in all, zeroed where they are new. Copies, where the
-    /// memory knows no better way.
+    /// Extends a buffer to at least `bytes` bytes, zeroed where they are new. Copies, unless the
+    /// implementation has a better way.
     ///
     /// # Errors
-    /// When there is no more.
+    /// When there is no more memory.
     fn grow(&self, buffer: Self::Buffer, bytes: usize) -> Result<Self::Buffer, Self::Error> {
         let mut larger = self.allocate(bytes)?;
         larger[..buffer.len()].copy_from_slice(&buffer);
@@ -38,7 +38,7 @@ pub trait Scratch {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HeapScratch;
 
-/// The heap refused.
+/// The heap could not provide memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("out of memory")]
 pub struct OutOfMemory;
@@ -79,7 +79,7 @@ impl Scratch for HeapScratch {
 pub struct HeapSink(RefCell<Option<HeapBuffer>>, Cell<usize>);
 
 impl HeapSink {
-    /// What was written, with its length; the buffer may be longer.
+    /// Returns the file and its length; the buffer may be longer.
     #[must_use]
     pub fn into_file(self) -> (HeapBuffer, usize) {
         (self.0.into_inner().unwrap_or_else(|| HeapBuffer(Vec::new())), self.1.get())
@@ -97,57 +97,57 @@ impl Sink for HeapSink {
 
     fn write_at(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfMemory> {
         let mut file = self.0.borrow_mut();
-        let place = file.as_mut().and_then(|file| file.get_mut(offset..offset + bytes.len()));
-        place.ok_or(OutOfMemory)?.copy_from_slice(bytes);
+        let target = file.as_mut().and_then(|file| file.get_mut(offset..offset + bytes.len()));
+        target.ok_or(OutOfMemory)?.copy_from_slice(bytes);
         Ok(())
     }
 }
 
-/// A vector in scratch memory. It doubles when it grows, so appending is O(1) amortised.
-pub struct Column<S: Scratch, T> {
+/// A vector in scratch memory. Its capacity doubles when it grows, so appending is O(1) amortised.
+pub(crate) struct Column<S: Scratch, T> {
     buffer: Option<S::Buffer>,
     length: usize,
-    of: PhantomData<T>,
+    element: PhantomData<T>,
 }
 
 impl<S: Scratch, T> Default for Column<S, T> {
     fn default() -> Self {
-        Self { buffer: None, length: 0, of: PhantomData }
+        Self { buffer: None, length: 0, element: PhantomData }
     }
 }
 
 impl<S: Scratch, T: NoUninit + AnyBitPattern> Column<S, T> {
-    /// Smallest piece asked for.
-    const FIRST: usize = 4096;
+    /// Bytes of the first allocation.
+    const MIN_BYTES: usize = 4096;
 
-    /// `length` zeros.
-    pub fn zeroed(scratch: &S, length: usize) -> Result<Self, S::Error> {
+    /// Creates a column of `length` zeros.
+    pub(crate) fn zeroed(scratch: &S, length: usize) -> Result<Self, S::Error> {
         let buffer = scratch.allocate(length * size_of::<T>())?;
-        Ok(Self { buffer: Some(buffer), length, of: PhantomData })
+        Ok(Self { buffer: Some(buffer), length, element: PhantomData })
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.length
     }
 
-    pub fn as_slice(&self) -> &[T] {
+    pub(crate) fn as_slice(&self) -> &[T] {
         self.buffer.as_ref().map_or(&[], |buffer| bytemuck::cast_slice(&buffer[..self.length * size_of::<T>()]))
     }
 
-    pub fn as_mut_slice(&mut self) -> &mut [T] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
         let bytes = self.length * size_of::<T>();
         self.buffer.as_mut().map_or(&mut [], |buffer| bytemuck::cast_slice_mut(&mut buffer[..bytes]))
     }
 
-    pub fn push(&mut self, scratch: &S, value: T) -> Result<(), S::Error> {
+    pub(crate) fn push(&mut self, scratch: &S, value: T) -> Result<(), S::Error> {
         self.extend(scratch, std::slice::from_ref(&value))
     }
 
-    pub fn extend(&mut self, scratch: &S, values: &[T]) -> Result<(), S::Error> {
+    pub(crate) fn extend(&mut self, scratch: &S, values: &[T]) -> Result<(), S::Error> {
         let (start, added) = (self.length * size_of::<T>(), size_of_val(values));
-        let room = self.buffer.as_ref().map_or(0, |buffer| buffer.len());
-        if start + added > room {
-            let bytes = (room * 2).max(start + added).max(Self::FIRST);
+        let capacity = self.buffer.as_ref().map_or(0, |buffer| buffer.len());
+        if start + added > capacity {
+            let bytes = (capacity * 2).max(start + added).max(Self::MIN_BYTES);
             self.buffer = Some(match self.buffer.take() {
                 Some(buffer) => scratch.grow(buffer, bytes)?,
                 None => scratch.allocate(bytes)?,

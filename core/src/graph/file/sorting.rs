@@ -1,18 +1,18 @@
-//! Sorting that lets its caller be interrupted.
+//! Stable sorting with cancellation checks.
 
 use std::cmp::Ordering;
 
 use crate::graph::budget::Interrupt;
 
-/// Sorted at a time: some 5 ms.
+/// Elements that the standard library sorts at a time; about 5 ms.
 const RUN: usize = 1 << 16;
 
-/// Merged between two looks at the interrupt.
-const STEPS: usize = 1 << 16;
+/// Elements merged between two cancellation checks.
+const ELEMENTS_PER_CHECK: usize = 1 << 16;
 
-/// Sorts stably, by runs that are merged; a merge of runs that are in order already costs nothing. O(n log n), with room for as
-/// many elements again in `room`.
-pub fn sort_watched<T: Copy>(
+/// Sorts runs and merges them. A merge of two runs that are in order already is free. O(n log n), with
+/// scratch memory for as many elements in `room`.
+pub(crate) fn sort_interruptibly<T: Copy>(
     data: &mut [T],
     room: &mut [T],
     interrupt: &mut impl Interrupt,
@@ -35,20 +35,20 @@ pub fn sort_watched<T: Copy>(
     }
 }
 
-/// The same, with room of its own.
-pub fn sort_with_room<T: Copy>(
+/// As [`sort_interruptibly`], and allocates the scratch memory.
+pub(crate) fn sort_with_room<T: Copy>(
     data: &mut [T],
     interrupt: &mut impl Interrupt,
     compare: impl FnMut(&T, &T) -> Ordering,
 ) {
     let mut room = Vec::new();
     room.reserve_exact(data.len());
-    // memory that is touched for the first time takes as long as sorting does
+    // Page faults of fresh memory take as long as the sort, so this loop checks for cancellation, too.
     for run in data.chunks(RUN) {
         interrupt.should_stop();
         room.extend_from_slice(run);
     }
-    sort_watched(data, &mut room, interrupt, compare);
+    sort_interruptibly(data, &mut room, interrupt, compare);
 }
 
 fn merge<T: Copy>(
@@ -61,14 +61,14 @@ fn merge<T: Copy>(
     if compare(&pair[middle - 1], &pair[middle]) != Ordering::Greater {
         return;
     }
-    // What is in place already stays there.
+    // The prefix that is in place already stays there.
     let first = pair[middle];
-    let start = pair[..middle].partition_point(|one| compare(one, &first) != Ordering::Greater);
+    let start = pair[..middle].partition_point(|element| compare(element, &first) != Ordering::Greater);
     let left = &mut room[..middle - start];
     left.copy_from_slice(&pair[start..middle]);
     let (mut from_left, mut from_right, mut to) = (0, middle, start);
     while from_left < left.len() && from_right < pair.len() {
-        if to % STEPS == 0 {
+        if to % ELEMENTS_PER_CHECK == 0 {
             interrupt.should_stop();
         }
         if compare(&left[from_left], &pair[from_right]) == Ordering::Greater {
@@ -94,9 +94,9 @@ mod tests {
     fn long_inputs_are_sorted_stably() {
         let mut data: Vec<(u32, u32)> = (0_u32..300_000).map(|i| (i.wrapping_mul(2_654_435_761) >> 20, i)).collect();
         let mut expected = data.clone();
-        expected.sort_by_key(|one| one.0);
+        expected.sort_by_key(|element| element.0);
         let mut room = vec![(0, 0); data.len()];
-        sort_watched(&mut data, &mut room, &mut Uninterrupted, |a, b| a.0.cmp(&b.0));
+        sort_interruptibly(&mut data, &mut room, &mut Uninterrupted, |a, b| a.0.cmp(&b.0));
         assert!(data == expected);
     }
 
@@ -111,7 +111,7 @@ mod tests {
                 data[cut..].sort_unstable();
                 merge(&mut data, cut, &mut room, &mut Uninterrupted, &mut |a: &u8, b: &u8| a.cmp(b));
             } else {
-                sort_watched(&mut data, &mut room, &mut Uninterrupted, |a, b| a.cmp(b));
+                sort_interruptibly(&mut data, &mut room, &mut Uninterrupted, |a, b| a.cmp(b));
             }
             prop_assert_eq!(data, expected);
         }

@@ -94,7 +94,7 @@ fn build(rows: &[Row]) -> Base<HeapBuffer> {
 }
 
 fn merge(base: &Base<HeapBuffer>, overlay: &Overlay) -> Base<HeapBuffer> {
-    let merge = Merge::plan(HeapScratch, base, overlay, &mut Uninterrupted).unwrap();
+    let merge = MergePlan::new(HeapScratch, base, overlay, &mut Uninterrupted).unwrap();
     let sink = HeapSink::default();
     merge.write(&provenance(2), &sink, &mut Uninterrupted).unwrap();
     opened(sink)

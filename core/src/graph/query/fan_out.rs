@@ -1,38 +1,37 @@
-//! How many wallets a wallet deals with.
+//! Counting the counterparties of a wallet up to a limit.
 
 use std::collections::HashSet;
 
-use crate::graph::budget::{Halt, Interrupt};
-use crate::graph::budget::{Pace, Stop};
+use crate::graph::budget::{Halt, Interrupt, Pace, Stop};
 use crate::graph::error::SearchError;
-use crate::graph::types::U256;
-use crate::graph::types::{Side, WalletId};
+use crate::graph::types::{Side, U256, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
-/// Whether a wallet has more counterparties on a side than so many, by transfers of value that count. O(transfers until that is clear).
-pub fn has_more_peers<W: Interrupt>(
+/// Returns whether a wallet has more than `max_peers` counterparties on a side, by counted transfers of
+/// value. O(transfers until the answer is known).
+pub(crate) fn has_more_peers<W: Interrupt>(
     graph: &Graph<'_>,
     wallet: WalletId,
     side: Side,
     filter: &EdgeFilter,
-    most: u64,
+    max_peers: u64,
     pace: &mut Pace<'_, W>,
 ) -> Result<bool, SearchError> {
-    // there may be fewer than the degree says, never more
-    if graph.degree(wallet, side) as u64 <= most {
+    // The degree is an upper bound.
+    if graph.degree(wallet, side) as u64 <= max_peers {
         return Ok(false);
     }
     let mut peers = HashSet::new();
-    let looked = graph.counted_transfers(wallet, side, filter, |transfer| -> Result<(), Stop> {
+    let result = graph.counted_transfers(wallet, side, filter, |transfer| -> Result<(), Stop> {
         pace.step(0);
         if let Some(peer) = transfer.peer
             && transfer.value > U256::ZERO
         {
             peers.insert(peer);
         }
-        // no limit of the search: it only ends the look
-        if peers.len() as u64 > most { Err(Stop::Halt(Halt::Wallets)) } else { Ok(()) }
+        // Ends this loop alone, not the search.
+        if peers.len() as u64 > max_peers { Err(Stop::Halt(Halt::Wallets)) } else { Ok(()) }
     });
-    Ok(Stop::halt(looked)?.is_some())
+    Ok(Stop::halt(result)?.is_some())
 }

@@ -1,4 +1,4 @@
-//! Which wallets a search has found, and as which of its findings.
+//! Wallets that a search has visited, with the index of the result entry of each.
 
 use std::collections::HashMap;
 
@@ -6,67 +6,66 @@ use crate::graph::budget::MemoryBudget;
 use crate::graph::error::SearchError;
 use crate::graph::types::WalletId;
 
-/// Of the budget, a table with a place for every wallet may take one in this many parts.
-const SHARE: usize = 4;
+/// The dense table may take at most the budget divided by this.
+const DENSE_SHARE: usize = 4;
 
-/// Bytes of an entry of a hash table that is two thirds full, control bytes included.
-const ENTRY: usize = 14;
+/// Bytes of an entry of a hash table that is two thirds full, including control bytes.
+const ENTRY_BYTES: usize = 14;
 
-/// Wallet -> place among the findings.
+/// Map from wallets to indexes.
 #[derive(Debug)]
-pub enum Visited {
-    /// A place for every wallet of the graph, one more than the place found. The system hands out zeroed memory as it is
-    /// touched, so a small search of a large graph costs little.
+pub(crate) enum Visited {
+    /// An element per wallet of the graph: its index plus one, or 0. The operating system provides
+    /// zeroed memory on first touch, so a small search of a large graph costs little.
     Dense(Vec<u32>),
     /// For graphs too large for that.
     Sparse(HashMap<WalletId, u32>),
 }
 
 impl Visited {
-    /// None found yet, of a graph with `wallets`.
-    pub fn new(wallets: u32, memory: &mut MemoryBudget) -> Self {
+    /// Creates an empty map for a graph of `wallets`.
+    pub(crate) fn new(wallets: u32, memory: &mut MemoryBudget) -> Self {
         let bytes = wallets as usize * size_of::<u32>();
-        if bytes <= memory.left() / SHARE && memory.take(bytes) {
+        if bytes <= memory.left() / DENSE_SHARE && memory.take(bytes) {
             Self::Dense(vec![0; wallets as usize])
         } else {
             Self::Sparse(HashMap::new())
         }
     }
 
-    /// The place of a wallet, if it was found.
     #[inline]
-    pub fn get(&self, wallet: WalletId) -> Option<u32> {
+    pub(crate) fn get(&self, wallet: WalletId) -> Option<u32> {
         match self {
-            Self::Dense(places) => places.get(wallet.index()).copied().unwrap_or(0).checked_sub(1),
-            Self::Sparse(places) => places.get(&wallet).copied(),
+            Self::Dense(indexes) => indexes.get(wallet.index()).copied().unwrap_or(0).checked_sub(1),
+            Self::Sparse(indexes) => indexes.get(&wallet).copied(),
         }
     }
 
-    /// Notes where a wallet was put, which it was not before.
+    /// Sets the index of a wallet that has none yet.
     #[inline]
-    pub fn insert(&mut self, wallet: WalletId, place: u32) {
+    pub(crate) fn insert(&mut self, wallet: WalletId, index: u32) {
         match self {
-            Self::Dense(places) => {
-                if let Some(room) = places.get_mut(wallet.index()) {
-                    *room = place + 1;
+            Self::Dense(indexes) => {
+                if let Some(slot) = indexes.get_mut(wallet.index()) {
+                    *slot = index + 1;
                 }
             }
-            Self::Sparse(places) => {
-                places.insert(wallet, place);
+            Self::Sparse(indexes) => {
+                indexes.insert(wallet, index);
             }
         }
     }
 
-    /// Bytes that one more wallet costs.
-    pub const fn cost(&self) -> usize {
+    /// Returns the bytes that one more wallet costs.
+    pub(crate) const fn cost(&self) -> usize {
         match self {
             Self::Dense(_) => 0,
-            Self::Sparse(_) => ENTRY,
+            Self::Sparse(_) => ENTRY_BYTES,
         }
     }
 }
 
-/// Books what one more finding costs, with the room that a growing vector keeps ahead.
-pub fn book(memory: &mut MemoryBudget, bytes: usize, depth: u32, wallets: usize) -> Result<(), SearchError> {
+/// Books the cost of one more result entry, twice because a growing vector keeps spare capacity.
+pub(crate) fn book(memory: &mut MemoryBudget, bytes: usize, depth: u32, wallets: usize) -> Result<(), SearchError> {
     if memory.take(2 * bytes) { Ok(()) } else { Err(SearchError::Memory { budget: memory.limit(), depth, wallets }) }
 }

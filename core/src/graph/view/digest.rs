@@ -1,4 +1,4 @@
-//! What tells two collections of transfers apart, whatever their order: counts, sums, and a digest of every field.
+//! Order-independent digests of transfers: counts, sums, and a hash of every field.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +9,30 @@ use crate::graph::error::Damaged;
 use crate::graph::types::{AssetId, Side, TransferRow, U256};
 use crate::graph::view::graph::Graph;
 
-/// Wallets between two looks at the interrupt.
-const WALLETS: usize = 1 << 12;
+/// Wallets between two cancellation checks.
+const WALLETS_PER_CHECK: usize = 1 << 12;
 
-/// A network's native coin, or its tokens.
+/// The native coin of a network, or its tokens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Group {
-    /// The network.
+    /// Canonical name of the network.
     pub network: String,
-    /// Whether it is about tokens.
+    /// Whether the group holds token transfers.
     pub tokens: bool,
 }
 
-/// What was counted of a group.
+/// Digest of a group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Digest {
-    /// Transfers.
+    /// Number of transfers.
     pub transfers: u64,
-    /// Their sum modulo 2^256: of the native coin in units of 10^-18 coins, of tokens in raw units of whatever token.
+    /// Sum of values modulo 2^256: units of 10^-18 coins for the native coin, raw units of any token.
     pub value: U256,
-    /// The sum of the hashes of all fields, modulo 2^64.
+    /// Sum of the hashes of all fields, modulo 2^64.
     pub hash: u64,
 }
 
-/// Digests of groups, growing.
+/// Digests by group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Digests(BTreeMap<Group, Digest>);
 
@@ -46,20 +46,21 @@ impl Digests {
         digest.hash = digest.hash.wrapping_add(hash(row));
     }
 
-    /// Adds all that a graph holds. O(transfers).
+    /// Adds every transfer of a graph. O(transfers).
     ///
     /// # Errors
-    /// When the graph does not hold together.
+    /// When the graph is damaged.
     pub fn add_graph(&mut self, graph: &Graph<'_>, interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
         for wallet in graph.wallet_ids() {
-            if wallet.index() % WALLETS == 0 {
+            if wallet.index() % WALLETS_PER_CHECK == 0 {
                 interrupt.should_stop();
             }
             let (network, from) = (graph.network(wallet)?, graph.address(wallet)?);
-            graph.transfers(wallet, Side::Out, |one| -> Result<(), Damaged> {
-                let to = one.peer.map(|peer| graph.address(peer)).transpose()?;
-                let token = if one.asset == AssetId::NATIVE { None } else { Some(graph.token(one.asset)?) };
-                let (time, value, position, status) = (one.time, one.value, one.position, one.status);
+            graph.transfers(wallet, Side::Out, |transfer| -> Result<(), Damaged> {
+                let to = transfer.peer.map(|peer| graph.address(peer)).transpose()?;
+                let token = if transfer.asset == AssetId::NATIVE { None } else { Some(graph.token(transfer.asset)?) };
+                let (time, value) = (transfer.time, transfer.value);
+                let (position, status) = (transfer.position, transfer.status);
                 self.add(&TransferRow { network, from, to, token, time, value, position, status });
                 Ok(())
             })?;
@@ -67,21 +68,21 @@ impl Digests {
         Ok(())
     }
 
-    /// The groups of both, with what each has of them.
+    /// Returns the groups of both collections, each with its digest in `self` and in `other`.
     #[must_use]
     pub fn compare(&self, other: &Self) -> Vec<(Group, Digest, Digest)> {
         let mut groups: Vec<&Group> = self.0.keys().chain(other.0.keys()).collect();
         groups.sort_unstable();
         groups.dedup();
-        let of = |digests: &Self, group| digests.0.get(group).copied().unwrap_or_default();
-        groups.into_iter().map(|group| (group.clone(), of(self, group), of(other, group))).collect()
+        let digest = |digests: &Self, group| digests.0.get(group).copied().unwrap_or_default();
+        groups.into_iter().map(|group| (group.clone(), digest(self, group), digest(other, group))).collect()
     }
 }
 
 fn hash(row: &TransferRow<'_>) -> u64 {
     let mut hasher = Xxh3::new();
     let mut text = |text: Option<&str>| {
-        // a text never holds the byte that stands for none
+        // UTF-8 text never contains the byte 0xff, which stands for a missing text.
         hasher.update(text.map_or(&[0xff], str::as_bytes));
         hasher.update(&[0xfe]);
     };

@@ -1,23 +1,23 @@
-//! Which transfers a search follows, and the edges that it then sees.
+//! Filters of transfers, and the edges that a search then follows.
 
 use crate::graph::file::packed::{RAW, TAG_SHIFT, WideSlices};
 use crate::graph::types::{AssetId, U256, WalletId};
 
-/// Which assets count.
+/// Assets that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AssetSelection {
     /// The native coin alone.
     Native,
-    /// One token, by its number in the graph.
+    /// One token.
     Token(AssetId),
-    /// Any token, not the native coin.
+    /// Every token, without the native coin.
     Tokens,
-    /// Everything.
+    /// Every asset.
     All,
 }
 
 impl AssetSelection {
-    /// Whether an asset is among them.
+    /// Returns whether an asset is selected.
     #[must_use]
     pub const fn contains(self, asset: AssetId) -> bool {
         match self {
@@ -28,32 +28,32 @@ impl AssetSelection {
         }
     }
 
-    /// Whether values of all that counts may be added up: they are of one asset.
+    /// Returns whether at most one asset is selected, so that values may be added up.
     #[must_use]
     pub const fn is_single(self) -> bool {
         matches!(self, Self::Native | Self::Token(_))
     }
 }
 
-/// Which transfers count, and which pairs of wallets they connect.
+/// Selects the transfers that count, and the pairs of wallets that they connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeFilter {
-    /// Of these assets.
+    /// Assets that count.
     pub assets: AssetSelection,
-    /// Not before this time.
+    /// Earliest time, inclusive.
     pub since: Option<i64>,
-    /// Before this time.
+    /// Latest time, exclusive.
     pub until: Option<i64>,
-    /// Each of at least this value, in units of its asset.
+    /// Minimum value of a transfer, in units of its asset.
     pub min_value: Option<U256>,
-    /// Pairs of wallets with at least this many transfers of one asset that count.
+    /// Minimum number of counted transfers of one asset between a pair of wallets.
     pub min_transfers: u64,
-    /// Whether failed transactions count: the attempt is a contact, too.
+    /// Counts failed transactions, too: the attempt is a contact.
     pub include_failed: bool,
 }
 
 impl Default for EdgeFilter {
-    /// The native coin, all of it.
+    /// Selects every transfer of the native coin.
     fn default() -> Self {
         Self {
             assets: AssetSelection::Native,
@@ -67,61 +67,61 @@ impl Default for EdgeFilter {
 }
 
 impl EdgeFilter {
-    /// What balances are made of: all that took effect before a time, from the beginning.
+    /// Selects the transfers that balances consist of: everything that took effect before a time.
     #[must_use]
     pub const fn history(assets: AssetSelection, until: Option<i64>) -> Self {
         Self { assets, since: None, until, min_value: None, min_transfers: 1, include_failed: false }
     }
 
-    /// Whether all transfers of a pair count or none.
-    pub(in crate::graph) const fn is_by_pair(&self) -> bool {
+    /// Returns whether either all transfers of a pair count or none do.
+    pub(crate) const fn is_by_pair(&self) -> bool {
         self.since.is_none() && self.until.is_none() && self.min_value.is_none() && self.include_failed
     }
 }
 
-/// What one wallet sent another in one asset, as far as it counts.
+/// Sum of the counted transfers between two wallets in one asset and one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
-    /// The other wallet.
+    /// The wallet at the other end.
     pub peer: WalletId,
-    /// The asset.
+    /// Asset of the transfers.
     pub asset: AssetId,
-    /// Transfers.
+    /// Number of transfers.
     pub transfers: u64,
-    /// Their sum, in units of the asset.
+    /// Sum of values, in units of the asset.
     pub value: U256,
-    /// Time of the first.
+    /// Time of the first transfer.
     pub first: i64,
-    /// Time of the last.
+    /// Time of the last transfer.
     pub last: i64,
 }
 
-/// Edges of one wallet as they stand in memory: all that it has on a side, in one asset, one a peer.
+/// All edges of a wallet on one side in one asset, one per peer, as slices of the graph's memory.
 #[derive(Debug, Clone, Copy)]
 pub struct PlainEdges<'g> {
-    /// The other wallets.
+    /// The wallets at the other ends.
     pub peers: &'g [WalletId],
-    /// Transfers and values of each, if they were wanted.
+    /// Totals of each edge, if requested.
     pub totals: Option<PlainTotals<'g>>,
 }
 
-/// See [`PlainEdges`].
+/// Totals of [`PlainEdges`], in the same order.
 #[derive(Debug, Clone, Copy)]
 pub struct PlainTotals<'g> {
-    /// Transfers.
+    /// Number of transfers of each edge.
     pub transfers: &'g [u32],
-    pub(in crate::graph) values: &'g [u64],
-    pub(in crate::graph) wide: WideSlices<'g>,
+    pub(crate) values: &'g [u64],
+    pub(crate) wide: WideSlices<'g>,
 }
 
 impl PlainTotals<'_> {
-    /// Whether a value is written as itself.
+    /// Returns whether a packed value is the value itself.
     #[inline]
-    pub(in crate::graph) const fn is_plain(value: u64) -> bool {
+    pub(crate) const fn is_plain(value: u64) -> bool {
         value >> TAG_SHIFT == RAW
     }
 
-    /// The value of an edge, if it is less than 2^128 units.
+    /// Returns the value of an edge if it is less than 2^128 units.
     #[inline]
     #[must_use]
     pub fn value(&self, edge: usize) -> Option<u128> {

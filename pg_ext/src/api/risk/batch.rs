@@ -240,7 +240,7 @@ fn sufficient_labels() -> Result<String, SqlError> {
     let handle = current(AssetScope::Native)?;
     let mut sufficient = Vec::new();
     for network in networks()? {
-        if handle.graph().network_number(network.name()).is_none() {
+        if handle.graph().network_id(network.name()).is_none() {
             // A network without transfers has no exposure.
             continue;
         }

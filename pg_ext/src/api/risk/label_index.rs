@@ -64,7 +64,7 @@ impl LabelIndex {
             return Ok(of_base);
         }
         // Wallets of the overlay follow those of the base.
-        let Some(number) = graph.network_number(network.name()) else { return Ok(of_base) };
+        let Some(number) = graph.network_id(network.name()) else { return Ok(of_base) };
         let new: Vec<WalletId> =
             WalletIds::new(base.wallets(), graph.wallets()).filter(|wallet| graph.is_of(*wallet, number)).collect();
         let addresses = new.iter().map(|wallet| graph.address(*wallet)).collect::<Result<Vec<&str>, _>>()?;

@@ -127,7 +127,7 @@ impl Scorer {
     /// Returns the wallets of the network by id.
     pub(crate) fn wallets(&self) -> Vec<WalletId> {
         let graph = self.handle.graph();
-        let Some(network) = graph.network_number(self.network.name()) else { return Vec::new() };
+        let Some(network) = graph.network_id(self.network.name()) else { return Vec::new() };
         graph.wallet_ids().filter(|wallet| graph.is_of(*wallet, network)).collect()
     }
 

@@ -120,7 +120,7 @@ pub fn centrality<W: Interrupt>(
     interrupt: &mut W,
 ) -> Result<Centrality, SearchError> {
     let mut answer = Centrality { found: Vec::new(), wallets: 0, pairs: 0, effort: Effort::Counted, halted: None };
-    let Some(network) = graph.network_number(question.network) else { return Ok(answer) };
+    let Some(network) = graph.network_id(question.network) else { return Ok(answer) };
     let filter = EdgeFilter { include_failed: false, min_transfers: 1, ..question.filter };
     let mut memory = question.memory;
     let memory = &mut memory;

@@ -14,7 +14,8 @@ use crate::graph::query::adjacency::{reserve, step};
 use crate::graph::types::U256;
 use crate::graph::types::WalletId;
 use crate::graph::view::filter::EdgeFilter;
-use crate::graph::view::graph::{Graph, Transfer};
+use crate::graph::view::graph::Graph;
+use crate::graph::view::transfers::Transfer;
 
 /// Two wallets that must not be in the same cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -110,7 +110,7 @@ pub fn clusters<W: Interrupt>(
     question: &ClusterQuestion<'_>,
     interrupt: &mut W,
 ) -> Result<Clusters, SearchError> {
-    let Some(network) = graph.network_number(question.network) else {
+    let Some(network) = graph.network_id(question.network) else {
         return Ok(Clusters {
             found: Vec::new(),
             merges: Vec::new(),

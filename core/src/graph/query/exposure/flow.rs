@@ -14,7 +14,8 @@ use crate::graph::query::trace::Flow;
 use crate::graph::types::U256;
 use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::EdgeFilter;
-use crate::graph::view::graph::{Graph, Transfer};
+use crate::graph::view::graph::Graph;
+use crate::graph::view::transfers::Transfer;
 
 /// A transfer of the region.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -9,7 +9,7 @@ use super::finding::Member;
 use super::{Run, no_room};
 use crate::graph::budget::Interrupt;
 use crate::graph::budget::Stop;
-use crate::graph::file::sorting::sort_watched;
+use crate::graph::file::sorting::sort_interruptibly;
 use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 
@@ -271,7 +271,7 @@ fn read<W: Interrupt>(
     if let Some(first) = rows.first().copied() {
         let mut room = vec![first; rows.len()];
         let graph = run.graph;
-        sort_watched(&mut rows, &mut room, run.pace.interrupt(), |a, b| super::finding::compare(graph, a, b));
+        sort_interruptibly(&mut rows, &mut room, run.pace.interrupt(), |a, b| super::finding::compare(graph, a, b));
     }
     run.step(rows.len())?;
     Ok(rows)
@@ -300,7 +300,7 @@ fn lay_out<'s, W: Interrupt>(
     let mut keyed: Vec<(u64, u32)> =
         (0..).zip(&ends).map(|(row, (from, to))| ((u64::from(*from) << 32) | u64::from(*to), row)).collect();
     let mut room = vec![(0, 0); keyed.len()];
-    sort_watched(&mut keyed, &mut room, run.pace.interrupt(), |a, b| a.0.cmp(&b.0));
+    sort_interruptibly(&mut keyed, &mut room, run.pace.interrupt(), |a, b| a.0.cmp(&b.0));
     drop(room);
     run.step(keyed.len())?;
     let mut pairs: Vec<Pair> = Vec::new();

@@ -13,7 +13,8 @@ use crate::graph::file::sorting::sort_with_room;
 use crate::graph::types::{AssetId, U256};
 use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::{AssetSelection, EdgeFilter};
-use crate::graph::view::graph::{Graph, Transfer};
+use crate::graph::view::graph::Graph;
+use crate::graph::view::transfers::Transfer;
 
 /// Transfers between two cancellation checks while a history is read.
 const TRANSFERS_PER_CHECK: usize = 1 << 12;
