@@ -12,6 +12,7 @@
 //! It must not name a server.
 
 mod clickhouse;
+mod columns;
 mod model;
 mod pipeline;
 mod ports;
@@ -23,6 +24,7 @@ mod tests;
 mod twins;
 
 pub(crate) use clickhouse::ClickHouseSink;
+pub(crate) use columns::OPTIONAL;
 pub(crate) use model::{Hour, Mark};
 pub(crate) use pipeline::PassReport;
 pub(crate) use ports::Source;

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
 use ethnum::U256;
 
+use super::columns::OptionalValues;
+
 /// Microseconds in an hour.
 pub(super) const HOUR_MICROS: i64 = 3_600_000_000;
 
@@ -60,20 +62,14 @@ pub(crate) struct Event<'a> {
     pub tx_hash: &'a str,
     /// Block.
     pub block_number: u64,
-    /// Place in the block.
-    pub transaction_index: Option<u32>,
     /// Sender.
     pub from_address: &'a str,
     /// Receiver; none for a contract creation.
     pub to_address: Option<&'a str>,
     /// Units of 10⁻¹⁸ coin.
     pub value: i128,
-    /// Units of 10⁻² dollar.
-    pub value_usd: Option<i128>,
-    /// Gas used.
-    pub gas_used: Option<u64>,
-    /// Gas price.
-    pub gas_price: Option<u64>,
+    /// Values of the optional columns.
+    pub optional: OptionalValues,
     /// `pending`, `confirmed` or `failed`.
     pub status: &'a str,
     /// A JSON object.
@@ -86,6 +82,34 @@ pub(crate) struct Event<'a> {
     pub counted: Counted,
     /// A tombstone: only network, hash, time, sender and receiver mean something.
     pub deleted: bool,
+}
+
+impl<'a> Event<'a> {
+    /// Returns the event of a tombstone; other events set the remaining fields.
+    pub(crate) fn of_key(
+        event_time: i64,
+        network: &'a str,
+        tx_hash: &'a str,
+        from_address: &'a str,
+        to_address: Option<&'a str>,
+    ) -> Self {
+        Self {
+            event_time,
+            network,
+            tx_hash,
+            from_address,
+            to_address,
+            block_number: 0,
+            value: 0,
+            optional: OptionalValues::default(),
+            status: "confirmed",
+            metadata: None,
+            transfers: Vec::new(),
+            further: Vec::new(),
+            counted: Counted::ByRepair,
+            deleted: true,
+        }
+    }
 }
 
 /// A token transfer of an event.

@@ -101,7 +101,7 @@ pub(super) async fn postgres(
     let mark = source.open().await?;
     let bounds: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&range.first, &range.end];
     let mut content = BTreeMap::new();
-    for row in source.query(sql::POSTGRES_HOURS, &bounds).await? {
+    for row in source.query(&sql::postgres_hours(), &bounds).await? {
         let hour = Hour { network: row.get(0), hours: row.get(1) };
         let count: i64 = row.get(2);
         let count = u64::try_from(count).unwrap_or_default();
@@ -144,7 +144,7 @@ pub(super) async fn clickhouse(topology: &Topology, range: &Range) -> Result<Cli
     let client = topology.entry.clone().with_setting("do_not_merge_across_partitions_select_final", "1");
     let (first, end) = (range.first.saturating_mul(3_600), range.end.saturating_mul(3_600).min(i64::from(u32::MAX)));
     let rows: Vec<HourRow> =
-        client.query(sql::CLICKHOUSE_HOURS).bind(first).bind(end).fetch_all().await.doing(doing)?;
+        client.query(&sql::clickhouse_hours()).bind(first).bind(end).fetch_all().await.doing(doing)?;
     let mut content = BTreeMap::new();
     let mut expected = BTreeMap::new();
     for row in rows {

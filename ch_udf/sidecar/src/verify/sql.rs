@@ -1,8 +1,8 @@
 //! The statements of the comparison. Both sides compute an hour's checksum from the same text:
-//! [`POSTGRES_HOURS`] and [`CLICKHOUSE_HOURS`] belong together.
+//! [`postgres_hours`] and [`clickhouse_hours`] belong together.
 
 use crate::error::SidecarError;
-use crate::feed::visible_since;
+use crate::feed::{OPTIONAL, visible_since};
 
 /// The confirmed position of the feed, and the database that it was taken in.
 pub(super) const POSITION: &str = "
@@ -10,14 +10,16 @@ pub(super) const POSITION: &str = "
       FROM arx.feed_positions
      WHERE consumer = 'clickhouse' AND position IS NOT NULL";
 
-/// Hours of transactions: `$1` and `$2` are hours since 1970, the latter excluded.
-pub(super) const POSTGRES_HOURS: &str = r#"
+/// Returns the query for hours of transactions: `$1` and `$2` are hours since 1970, the latter excluded.
+pub(super) fn postgres_hours() -> String {
+    let optional = OPTIONAL.iter().fold(String::new(), |text, column| text + &column.postgres_text() + ", ");
+    format!(
+        r#"
     SELECT t.network, (extract(epoch FROM t."timestamp") * 1000000)::bigint / 3600000000 AS hours,
            count(*), sum(t.value)::text,
            sum(('x' || left(md5(concat_ws('|',
-               t.tx_hash, t.block_number, coalesce(t.transaction_index::text, '-'), t.from_address,
-               coalesce(t.to_address, '-'), t.value::text, coalesce(t.value_usd::text, '-'),
-               coalesce(t.gas_used::text, '-'), coalesce(t.gas_price::text, '-'), t.status::text,
+               t.tx_hash, t.block_number, t.from_address, coalesce(t.to_address, '-'), t.value::text,
+               {optional}t.status::text,
                (extract(epoch FROM t."timestamp") * 1000000)::bigint, coalesce(x.transfers, ''))),
                15))::bit(60)::bigint)::text
       FROM arx.transactions AS t
@@ -32,7 +34,9 @@ pub(super) const POSTGRES_HOURS: &str = r#"
         ON x.network = t.network AND x.tx_hash = t.tx_hash AND x."timestamp" = t."timestamp"
      WHERE t."timestamp" >= to_timestamp($1::bigint * 3600::float8)
        AND t."timestamp" < to_timestamp($2::bigint * 3600::float8)
-     GROUP BY 1, 2"#;
+     GROUP BY 1, 2"#
+    )
+}
 
 /// Token transfers without a transaction, in the same range.
 pub(super) const ORPHANS: &str = r#"
@@ -70,16 +74,17 @@ pub(super) const REQUEST_RELOADS: &str = "
 
 pub(super) const REQUESTED_RELOADS: &str = "SELECT count(*) FROM arx.feed_reloads";
 
-/// Hours of transactions in ClickHouse, between two times in seconds, the latter excluded.
-pub(super) const CLICKHOUSE_HOURS: &str = "
+/// Returns the query for hours of transactions in ClickHouse, between two times in seconds, the latter
+/// excluded.
+pub(super) fn clickhouse_hours() -> String {
+    let optional = OPTIONAL.iter().fold(String::new(), |text, column| text + &column.clickhouse_text() + ", '|', ");
+    format!("
     SELECT network, toInt64(intDiv(toUnixTimestamp64Micro(event_time), 3600000000)) AS hours, count() AS count,
            toDecimalString(sum(toDecimal256(value, 18)), 18) AS sum,
            toDecimalString(sumIf(toDecimal256(value, 18), status != 'failed'), 18) AS volume,
            toString(sum(toUInt128(intDiv(reinterpretAsUInt64(reverse(substring(MD5(concat(
-               tx_hash, '|', toString(block_number), '|', ifNull(toString(transaction_index), '-'), '|', from_address,
-               '|', ifNull(to_address, '-'), '|', toDecimalString(value, 18), '|',
-               ifNull(toDecimalString(value_usd, 2), '-'), '|', ifNull(toString(gas_used), '-'), '|',
-               ifNull(toString(gas_price), '-'), '|', status, '|', toString(toUnixTimestamp64Micro(event_time)), '|',
+               tx_hash, '|', toString(block_number), '|', from_address, '|', ifNull(to_address, '-'), '|',
+               toDecimalString(value, 18), '|', {optional}status, '|', toString(toUnixTimestamp64Micro(event_time)), '|',
                arrayStringConcat(arrayMap(
                    (i, t, f, o, a, u) -> concat(toString(i), ':', t, ':', f, ':', o, ':', toString(a), ':',
                                                 ifNull(toDecimalString(u, 2), '-')),
@@ -87,7 +92,9 @@ pub(super) const CLICKHOUSE_HOURS: &str = "
                    token_transfers.amount, token_transfers.value_usd), ','))), 1, 8))), 16)))) AS checksum
       FROM transaction_events FINAL
      WHERE event_time >= fromUnixTimestamp64Second(?, 'UTC') AND event_time < fromUnixTimestamp64Second(?, 'UTC')
-     GROUP BY network, hours";
+     GROUP BY network, hours"
+    )
+}
 
 /// Hourly volumes in the same range.
 pub(super) const CLICKHOUSE_VOLUMES: &str = "

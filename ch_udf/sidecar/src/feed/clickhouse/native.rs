@@ -9,6 +9,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::super::columns::OPTIONAL;
 use super::super::model::{Counted, Event, FurtherColumn, Value, ValueKind};
 use super::super::ports::Counting;
 
@@ -78,27 +79,21 @@ struct Transfers {
     value_usd: Nullable,
 }
 
-/// Columns that not every block needs.
+/// Columns that a block leaves out unless one of its rows has a value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Used {
-    transaction_index: bool,
     to_address: bool,
-    value_usd: bool,
-    gas_used: bool,
-    gas_price: bool,
+    optional: [bool; OPTIONAL.len()],
     metadata: bool,
     transfers: bool,
 }
 
 impl Used {
-    /// What either needs.
-    pub(super) const fn or(self, other: Self) -> Self {
+    /// Returns the columns that either uses.
+    pub(super) fn or(self, other: Self) -> Self {
         Self {
-            transaction_index: self.transaction_index | other.transaction_index,
             to_address: self.to_address | other.to_address,
-            value_usd: self.value_usd | other.value_usd,
-            gas_used: self.gas_used | other.gas_used,
-            gas_price: self.gas_price | other.gas_price,
+            optional: std::array::from_fn(|index| self.optional[index] | other.optional[index]),
             metadata: self.metadata | other.metadata,
             transfers: self.transfers | other.transfers,
         }
@@ -113,13 +108,10 @@ pub(super) struct Block {
     network: BytesMut,
     tx_hash: BytesMut,
     block_number: BytesMut,
-    transaction_index: Nullable,
     from_address: BytesMut,
     to_address: Nullable,
     value: BytesMut,
-    value_usd: Nullable,
-    gas_used: Nullable,
-    gas_price: Nullable,
+    optional: [Nullable; OPTIONAL.len()],
     status: BytesMut,
     metadata: BytesMut,
     has_metadata: bool,
@@ -139,13 +131,10 @@ impl Block {
             network: room(10),
             tx_hash: room(68),
             block_number: room(8),
-            transaction_index: nullable(4),
             from_address: room(44),
             to_address: nullable(44),
             value: room(16),
-            value_usd: nullable(16),
-            gas_used: nullable(8),
-            gas_price: nullable(8),
+            optional: std::array::from_fn(|index| nullable(OPTIONAL[index].width)),
             status: room(10),
             metadata: room(3),
             is_deleted: room(1),
@@ -161,13 +150,14 @@ impl Block {
         text(&mut self.network, event.network);
         text(&mut self.tx_hash, event.tx_hash);
         self.block_number.put_u64_le(event.block_number);
-        self.transaction_index.put(event.transaction_index, BufMut::put_u32_le);
         text(&mut self.from_address, event.from_address);
         self.to_address.put(event.to_address, text);
         self.value.put_i128_le(event.value);
-        self.value_usd.put(event.value_usd, BufMut::put_i128_le);
-        self.gas_used.put(event.gas_used, BufMut::put_u64_le);
-        self.gas_price.put(event.gas_price, BufMut::put_u64_le);
+        event.optional.encode(|index, is_null, value| {
+            let column = &mut self.optional[index];
+            column.nulls.put_u8(u8::from(is_null));
+            value(&mut column.values);
+        });
         text(&mut self.status, event.status);
         text(&mut self.metadata, event.metadata.unwrap_or("{}"));
         self.has_metadata |= event.metadata.is_some();
@@ -200,11 +190,8 @@ impl Block {
     pub(super) fn used(&self) -> Used {
         let any = |of: &Nullable| of.nulls.contains(&0);
         Used {
-            transaction_index: any(&self.transaction_index),
             to_address: any(&self.to_address),
-            value_usd: any(&self.value_usd),
-            gas_used: any(&self.gas_used),
-            gas_price: any(&self.gas_price),
+            optional: self.optional.each_ref().map(any),
             metadata: self.has_metadata,
             transfers: self.transfers.count > 0,
         }
@@ -218,13 +205,12 @@ impl Block {
         out.add("network", "String", [self.network]);
         out.add("tx_hash", "String", [self.tx_hash]);
         out.add("block_number", "UInt64", [self.block_number]);
-        out.add_nullable("transaction_index", "UInt32", used.transaction_index, self.transaction_index);
         out.add("from_address", "String", [self.from_address]);
         out.add_nullable("to_address", "String", used.to_address, self.to_address);
         out.add("value", "Decimal(38, 18)", [self.value]);
-        out.add_nullable("value_usd", "Decimal(20, 2)", used.value_usd, self.value_usd);
-        out.add_nullable("gas_used", "UInt64", used.gas_used, self.gas_used);
-        out.add_nullable("gas_price", "UInt64", used.gas_price, self.gas_price);
+        for ((column, values), is_used) in OPTIONAL.iter().zip(self.optional).zip(used.optional) {
+            out.add_nullable(column.name, column.clickhouse_type, is_used, values);
+        }
         out.add("status", "String", [self.status]);
         if used.metadata {
             out.add("metadata", "String", [self.metadata]);
@@ -298,6 +284,7 @@ impl Columns {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::columns::OptionalValues;
     use super::*;
 
     #[test]
@@ -310,25 +297,7 @@ mod tests {
     }
 
     fn event(counted: Counted) -> Event<'static> {
-        Event {
-            event_time: 0,
-            network: "",
-            tx_hash: "",
-            block_number: 0,
-            transaction_index: None,
-            from_address: "",
-            to_address: None,
-            value: 0,
-            value_usd: None,
-            gas_used: None,
-            gas_price: None,
-            status: "",
-            metadata: None,
-            transfers: Vec::new(),
-            further: Vec::new(),
-            counted,
-            deleted: false,
-        }
+        Event { counted, deleted: false, ..Event::of_key(0, "", "", "", None) }
     }
 
     fn stamp(counting: Counting) -> Stamp {
@@ -347,7 +316,8 @@ mod tests {
             "{names:?}"
         );
         fuller.push(&event(Counted::ByView), stamp, &[]);
-        fuller.push(&Event { metadata: Some("{}"), gas_used: Some(1), ..event(Counted::ByView) }, stamp, &[]);
+        let gas_used = OptionalValues { gas_used: Some(1), ..OptionalValues::default() };
+        fuller.push(&Event { metadata: Some("{}"), optional: gas_used, ..event(Counted::ByView) }, stamp, &[]);
         let both = used.or(fuller.used());
         let (more, _) = fuller.finish(stamp, both, &[]);
         assert_eq!(more.len(), names.len() + 2);

@@ -10,33 +10,16 @@ use arx_pgwire::numeric::{decode_wire, decode_wire_signed};
 use arx_pgwire::{EPOCH_UNIX_MICROS, PgWireError};
 use bytes::{Buf, Bytes};
 
+use super::super::columns::{DOLLAR_SCALE, OPTIONAL, OptionalValues};
 use super::super::model::{Counted, Event, FurtherColumn, HOUR_MICROS, Month, Rows, Transfer, Value, ValueKind};
 use crate::error::SidecarError;
 
 /// 2106-02-07 06:00 is the first hour that a `DateTime` cannot hold.
 const HOURS: i64 = 4_294_965_600_000_000 / HOUR_MICROS;
 
-/// Columns of `arx.transactions` that have a place of their own.
-pub(super) const KNOWN: [&str; 14] = [
-    "network",
-    "tx_hash",
-    "block_number",
-    "transaction_index",
-    "timestamp",
-    "from_address",
-    "to_address",
-    "value",
-    "value_usd",
-    "gas_used",
-    "gas_price",
-    "status",
-    "metadata",
-    "ingest_xid",
-];
-
-/// What is selected of a transaction `t`, before what says who counts it.
-const COLUMNS: &str = "t.\"timestamp\", t.network, t.tx_hash, t.block_number, t.transaction_index, t.from_address, t.to_address, \
-    t.value, t.value_usd, t.gas_used, t.gas_price, t.status, \
+/// Required columns of a transaction `t`: those of a tombstone first, in the same order.
+const REQUIRED_COLUMNS: &str = "t.\"timestamp\", t.network, t.tx_hash, t.from_address, t.to_address, \
+    t.block_number, t.value, t.status, \
     (CASE WHEN t.metadata IS NULL OR jsonb_typeof(t.metadata) = 'object' THEN t.metadata \
           ELSE jsonb_build_object('value', t.metadata) END)::text";
 
@@ -72,6 +55,7 @@ impl Layout {
     /// `SELECT` of transactions; `from` names them `t`, `counted` is an expression of 0 (view), 1
     /// (repair) or 2 (already), left out where the rows are uncounted.
     pub(super) fn select(&self, from: &str, counted: &str, condition: &str) -> String {
+        let optional = OPTIONAL.iter().fold(String::new(), |text, column| text + ", t." + column.name);
         let further = self.further.iter().fold(String::new(), |mut text, column| {
             let cast = if column.kind == ValueKind::Text { "::text" } else { "" };
             text.push_str(&format!(", t.{}{cast}", quoted(&column.name)));
@@ -79,7 +63,7 @@ impl Layout {
         });
         let (columns, join) = if self.transfers { (TRANSFER_COLUMNS, TRANSFERS) } else { ("", "") };
         let counted = if self.uncounted { String::new() } else { format!(", ({counted})::int2") };
-        format!("SELECT {COLUMNS}{counted}{further}{columns} FROM {from} {join} WHERE {condition}")
+        format!("SELECT {REQUIRED_COLUMNS}{optional}{counted}{further}{columns} FROM {from} {join} WHERE {condition}")
     }
 
     /// `SELECT` of the keys of former selves out of `arx.transaction_changes`.
@@ -131,7 +115,7 @@ impl PostgresRows {
         }
         let size = message.len();
         // where a row stands that cannot be read does not matter: whoever looks at it is told
-        let Place { network, sender, time, tx_hash } = Place::of(&self.layout, &message).unwrap_or_default();
+        let Place { network, sender, time, tx_hash } = Place::of(&message).unwrap_or_default();
         let network = number_of(&mut self.networks, |known| known == network, || message.slice_ref(network));
         let micros = time.saturating_add(EPOCH_UNIX_MICROS);
         let month = number_of(&mut self.months, |known| known.contains(micros), || Month::of(micros));
@@ -177,14 +161,10 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn of(layout: &Layout, row: &'a [u8]) -> Result<Self, PgWireError> {
+    fn of(row: &'a [u8]) -> Result<Self, PgWireError> {
         let mut fields = Fields::of_tuple(row)?;
         let time = fields.int8()?;
         let (network, tx_hash) = (fields.required()?, fields.required()?);
-        if !layout.tombstones {
-            // block and place in it
-            let _ = (fields.nullable()?, fields.nullable()?);
-        }
         Ok(Self { network, sender: fields.required()?, time, tx_hash })
     }
 }
@@ -252,10 +232,8 @@ impl Key<'_> {
         }
     }
 
-    fn whole(&self, value: Option<i64>, column: &'static str) -> Result<Option<u64>, SidecarError> {
-        value
-            .map(|value| u64::try_from(value).map_err(|_| self.out_of_range(column, value.to_string(), "UInt64")))
-            .transpose()
+    fn whole(&self, value: i64, column: &'static str) -> Result<u64, SidecarError> {
+        u64::try_from(value).map_err(|_| self.out_of_range(column, value.to_string(), "UInt64"))
     }
 
     fn exact(&self, raw: &[u8], scale: u32, column: &'static str, target: &'static str) -> Result<i128, SidecarError> {
@@ -271,45 +249,17 @@ fn decode<'a>(layout: &Layout, row: &'a [u8]) -> Result<Event<'a>, SidecarError>
         let shown = format!("{event_time} µs since 1970");
         return Err(key.out_of_range("timestamp", shown, "DateTime (1970 to 2106)"));
     }
-    let mut event = Event {
-        event_time,
-        network: key.network,
-        tx_hash: key.tx_hash,
-        block_number: 0,
-        transaction_index: None,
-        from_address: "",
-        to_address: None,
-        value: 0,
-        value_usd: None,
-        gas_used: None,
-        gas_price: None,
-        status: "confirmed",
-        metadata: None,
-        transfers: Vec::new(),
-        further: Vec::new(),
-        counted: Counted::ByRepair,
-        deleted: layout.tombstones,
-    };
+    let mut event = Event::of_key(event_time, key.network, key.tx_hash, fields.text()?, fields.optional_text()?);
     if layout.tombstones {
-        event.from_address = fields.text()?;
-        event.to_address = fields.optional_text()?;
         return Ok(event);
     }
-    event.block_number = key.whole(fields.optional_int8()?, "block_number")?.unwrap_or_default();
-    event.transaction_index = fields
-        .optional_int4()?
-        .map(|value| {
-            u32::try_from(value).map_err(|_| key.out_of_range("transaction_index", value.to_string(), "UInt32"))
-        })
-        .transpose()?;
-    event.from_address = fields.text()?;
-    event.to_address = fields.optional_text()?;
+    event.deleted = false;
+    event.block_number = key.whole(fields.int8()?, "block_number")?;
     event.value = key.exact(fields.required()?, COIN_SCALE, "value", "Decimal(38, 18)")?;
-    event.value_usd = fields.nullable()?.map(|raw| key.exact(raw, 2, "value_usd", "Decimal(20, 2)")).transpose()?;
-    event.gas_used = key.whole(fields.optional_int8()?, "gas_used")?;
-    event.gas_price = key.whole(fields.optional_int8()?, "gas_price")?;
     event.status = fields.text()?;
     event.metadata = fields.optional_text()?;
+    let out_of_range = |column, value, target| key.out_of_range(column, value, target);
+    event.optional = OptionalValues::decode(|| Ok(fields.nullable()?), &out_of_range)?;
     event.counted = if layout.uncounted {
         Counted::ByRebuild
     } else {
@@ -363,7 +313,7 @@ fn transfers<'a>(fields: &mut Fields<'a>, key: &Key<'_>) -> Result<Vec<Transfer<
                 to: copy::text(at(&receivers, index)?)?,
                 amount,
                 value_usd: usd
-                    .map(|raw| key.exact(raw, 2, "value_usd of a token transfer", "Decimal(20, 2)"))
+                    .map(|raw| key.exact(raw, DOLLAR_SCALE, "value_usd of a token transfer", "Decimal(20, 2)"))
                     .transpose()?,
             })
         })

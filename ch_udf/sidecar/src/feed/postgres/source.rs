@@ -9,9 +9,10 @@ use futures_util::StreamExt;
 use futures_util::stream::Fuse;
 use tokio_postgres::{Client, CopyOutStream};
 
+use super::super::columns;
 use super::super::model::{Chunk, FurtherColumn, Hour, Mark, Span, Stage, ValueKind};
 use super::super::ports::{Reader, Source};
-use super::rows::{KNOWN, Layout, PostgresRows};
+use super::rows::{Layout, PostgresRows};
 use super::sql::{self, snapshot_literal, visible_since};
 use crate::error::{Doing, SidecarError};
 use crate::servers::postgres;
@@ -179,7 +180,7 @@ impl Source for PostgresSource {
         let session = sql::SESSION;
         let begin = format!("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {session}");
         batch(&self.client, "open a snapshot", &begin).await?;
-        let known: Vec<&str> = KNOWN.to_vec();
+        let known: Vec<&str> = columns::names().collect();
         let row = self.client.query_one(sql::MARK, &[&known]).await.doing("open a snapshot")?;
         let (names, types): (Option<Vec<String>>, Option<Vec<String>>) = (row.get(5), row.get(6));
         let further = names

@@ -49,24 +49,14 @@ impl Change {
     }
 
     fn event(&self, counted: Counted, deleted: bool) -> Event<'_> {
+        let key = (&self.network, &self.tx_hash, &self.from_address, self.to_address.as_deref());
+        let (network, tx_hash, sender, receiver) = key;
         Event {
-            event_time: self.event_time,
-            network: &self.network,
-            tx_hash: &self.tx_hash,
-            block_number: 0,
-            transaction_index: None,
-            from_address: &self.from_address,
-            to_address: self.to_address.as_deref(),
             value: self.value,
-            value_usd: None,
-            gas_used: None,
-            gas_price: None,
             status: &self.status,
-            metadata: None,
-            transfers: Vec::new(),
-            further: Vec::new(),
             counted,
             deleted,
+            ..Event::of_key(self.event_time, network, tx_hash, sender, receiver)
         }
     }
 }

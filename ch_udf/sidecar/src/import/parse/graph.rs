@@ -157,7 +157,6 @@ impl GraphTransactions {
         Ok(TransactionRow {
             tx_hash: &self.name,
             block_number: bigint("block_number", block_number)?,
-            transaction_index: None,
             unix_seconds: self.context.time("block_timestamp", time)?,
             from: self.nodes.sender("from_id", required("from_id", from)?)?,
             to: to.map(|to| self.nodes.address("to_id", to)).transpose()?.flatten(),
@@ -166,6 +165,7 @@ impl GraphTransactions {
             gas_price: optional_bigint("gas_price", gas_price)?,
             failed: flag("is_error", is_error)?,
             metadata: flag("is_call", is_call)?.then_some(r#"{"is_call": true}"#),
+            ..TransactionRow::default()
         })
     }
 }

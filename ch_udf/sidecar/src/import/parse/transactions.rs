@@ -32,6 +32,7 @@ const OPTIONAL: [&str; 6] = [
 ];
 
 /// A validated row.
+#[derive(Default)]
 pub(crate) struct TransactionRow<'a> {
     /// Hash, or another name unique within the network.
     pub(crate) tx_hash: &'a str,
