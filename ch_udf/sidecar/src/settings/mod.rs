@@ -146,6 +146,15 @@ fn days_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32
     }
 }
 
+/// Describes an error by the setting and, if a file gives it, the file.
+fn describe(error: &figment::Error) -> String {
+    let setting = error.path.last().map(|name| format!(" for {name}")).unwrap_or_default();
+    let source = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref());
+    let file = source.and_then(figment::Source::file_path);
+    let file = file.map(|path| format!(" in {}", path.display())).unwrap_or_default();
+    format!("settings: {}{setting}{file}", error.kind)
+}
+
 fn processors() -> u32 {
     std::thread::available_parallelism().ok().and_then(|count| u32::try_from(count.get()).ok()).unwrap_or(2)
 }
@@ -173,7 +182,7 @@ impl Settings {
             .merge(Serialized::defaults(&environment.0))
             .merge(Serialized::defaults(flags))
             .extract()
-            .map_err(|error| SidecarError::Configuration { detail: format!("settings: {error}") })?;
+            .map_err(|error| SidecarError::Configuration { detail: describe(&error) })?;
         settings.check().map_err(|detail| SidecarError::Configuration { detail })?;
         Ok(settings)
     }
