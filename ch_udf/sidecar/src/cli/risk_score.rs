@@ -54,7 +54,7 @@ impl ScoreArgs {
         if to_stdout {
             let mut out = io::BufWriter::new(io::stdout().lock());
             let written = writer.write(&mut scoring, &wallets, &mut out).and_then(|()| Ok(out.flush()?));
-            written.map_err(|stop| stop.of("standard output".to_owned()))?;
+            written.map_err(|error| error.into_risk_error("standard output".to_owned()))?;
             return Ok(None);
         }
         output::write(&self.out, |out| writer.write(&mut scoring, &wallets, out))?;

@@ -1,8 +1,8 @@
-//! A graph and labels out of files, without a database: what scorecards are fitted on, and what a
-//! database is held against.
+//! Reads a graph and its labels from files, without a database: the input for fitting scorecards,
+//! and the reference for a database.
 //!
-//! Transactions come in the two-file form, or with their addresses in one file; they and label
-//! lists are read as [`import`](crate::import) reads them. A line that an import would reject is
+//! Transactions come in the two-file form, or with their addresses in one file. They and label
+//! lists are parsed as by [`import`](crate::import), and a line that an import would reject is
 //! counted and left out here, too.
 
 use std::collections::HashMap;
@@ -23,21 +23,19 @@ use arx_core::risk::OwnLabel;
 use super::RiskError;
 use crate::import::offline::{self, TransactionFiles};
 
-/// Microseconds of a second.
-const SECOND: i64 = 1_000_000;
+const MICROS_PER_SECOND: i64 = 1_000_000;
 
-/// A wallet of which a file says what it is.
+/// A wallet that a file labels as illicit or licit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NamedCase {
-    /// The wallet.
+pub(crate) struct FileCase {
     pub wallet: WalletId,
-    /// Whether it is illicit.
     pub illicit: bool,
-    /// Whether it is measured apart.
+    /// The case belongs to the stratum, which is measured separately as well.
     pub in_stratum: bool,
 }
 
-/// Cases that have a value in a column: they are measured apart, and fitted like all others.
+/// The cases with a given value in one column. They are fitted like all others and measured
+/// separately as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stratum {
     column: String,
@@ -62,26 +60,26 @@ impl fmt::Display for Stratum {
 /// The illicit wallets and the services of a label list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FileLabels {
-    /// Every label, in the order of the list.
+    /// All labels, in the order of the list.
     pub kinds: Vec<(WalletId, LabelKind)>,
-    /// The label of each wallet that weighs most, as `arx.current_labels` has it.
+    /// The label of each wallet that weighs most, by the order of `arx.current_labels`.
     pub own: HashMap<WalletId, OwnLabel>,
-    /// Lines left out, beside those of other networks.
+    /// Rejected lines. Lines of other networks do not count.
     pub rejected: u64,
 }
 
 /// A graph read from files.
-pub(crate) struct Offline {
+pub(crate) struct FileGraph {
     base: Base<HeapBuffer>,
     overlay: Overlay,
     network: Network,
-    /// Lines left out.
+    /// Rejected lines.
     pub rejected: u64,
 }
 
-impl Offline {
-    /// Reads transactions, and the addresses of their nodes where they have nodes. `now` bounds
-    /// what times a file may have.
+impl FileGraph {
+    /// Reads transactions, and the addresses of their nodes where they have nodes. Times after
+    /// `now` are rejected.
     ///
     /// # Errors
     /// [`RiskError::Import`], [`RiskError::Graph`].
@@ -92,8 +90,8 @@ impl Offline {
         decimals: u32,
         now: i64,
     ) -> Result<Self, RiskError> {
-        let built = |error: &dyn std::error::Error| RiskError::Graph { message: error.to_string() };
-        let mut builder = Builder::new(HeapScratch).map_err(|error| built(&error))?;
+        let graph_error = |error: &dyn std::error::Error| RiskError::Graph { message: error.to_string() };
+        let mut builder = Builder::new(HeapScratch).map_err(|error| graph_error(&error))?;
         let push = |row: crate::import::Transaction<'_>| {
             let status = if row.failed { Status::Failed } else { Status::Confirmed };
             let position = Position { block: row.block_number.unsigned_abs(), ..Position::default() };
@@ -102,18 +100,18 @@ impl Offline {
                 from: row.from,
                 to: row.to,
                 token: None,
-                time: row.unix_seconds.saturating_mul(SECOND),
+                time: row.unix_seconds.saturating_mul(MICROS_PER_SECOND),
                 value: U256::new(row.units),
                 position,
                 status,
             };
-            builder.push(&row).map_err(|error| built(&error))
+            builder.push(&row).map_err(|error| graph_error(&error))
         };
         let files = TransactionFiles { transactions, nodes, network, decimals, now_unix_seconds: now };
         let rejected = offline::each_transaction(&files, push)?;
-        let plan = builder.finish(&mut Uninterrupted).map_err(|error| built(&error))?;
+        let plan = builder.finish(&mut Uninterrupted).map_err(|error| graph_error(&error))?;
         let sink = HeapSink::default();
-        // this graph serves no database
+        // This graph belongs to no database.
         let provenance = Provenance {
             system_identifier: 0,
             timeline: 0,
@@ -126,25 +124,23 @@ impl Offline {
             boot_id: [0; 16],
             snapshot: String::new(),
         };
-        plan.write(&provenance, &sink, &mut Uninterrupted).map_err(|error| built(&error))?;
-        let base = Base::open(sink.into_file().0).map_err(|error| built(&error))?;
+        plan.write(&provenance, &sink, &mut Uninterrupted).map_err(|error| graph_error(&error))?;
+        let base = Base::open(sink.into_file().0).map_err(|error| graph_error(&error))?;
         Ok(Self { base, overlay: Overlay::new(), network: network.clone(), rejected })
     }
 
-    /// The graph.
     #[must_use]
     pub(crate) fn graph(&self) -> Graph<'_> {
         Graph::new(&self.base, &self.overlay)
     }
 
-    /// Its network.
     #[must_use]
     pub(crate) const fn network(&self) -> &Network {
         &self.network
     }
 
-    /// A wallet by its address, normalised or not; `None` for what is no address or has no
-    /// transaction.
+    /// Finds a wallet by its address, normalised or not. Returns `None` for an invalid address and
+    /// for one without a transaction.
     ///
     /// # Errors
     /// [`RiskError::Graph`].
@@ -154,14 +150,13 @@ impl Offline {
         wallet.map_err(|error| RiskError::Graph { message: error.to_string() })
     }
 
-    /// Whether wallets are illicit, out of a CSV with the columns `address` and `is_illicit` (0 or
-    /// 1). Of other columns only the one that makes up the stratum is looked at. Wallets without a
-    /// transaction are left out.
+    /// Reads the cases of a CSV with the columns `address` and `is_illicit` (0 or 1). Other columns
+    /// are ignored, except for that of the stratum. Wallets without a transaction are left out.
     ///
     /// # Errors
     /// [`RiskError::Csv`], [`RiskError::Label`], [`RiskError::Column`], [`RiskError::Graph`], and
     /// those of reading.
-    pub(crate) fn cases(&self, path: &Path, stratum: Option<&Stratum>) -> Result<Vec<NamedCase>, RiskError> {
+    pub(crate) fn cases(&self, path: &Path, stratum: Option<&Stratum>) -> Result<Vec<FileCase>, RiskError> {
         let mut cases = Vec::new();
         for (number, line) in rows::<HashMap<String, String>>(path)?.enumerate() {
             let line = line.map_err(|source| RiskError::csv(path, number, source))?;
@@ -173,9 +168,9 @@ impl Offline {
             let illicit = match column("is_illicit")? {
                 "0" => false,
                 "1" => true,
-                found => {
-                    let (file, found) = (path.display().to_string(), found.to_owned());
-                    return Err(RiskError::Label { file, line: number + 2, found });
+                value => {
+                    let (file, value) = (path.display().to_string(), value.to_owned());
+                    return Err(RiskError::Label { file, line: number + 2, value });
                 }
             };
             let in_stratum = match stratum {
@@ -183,31 +178,32 @@ impl Offline {
                 None => false,
             };
             if let Some(wallet) = self.wallet(column("address")?)? {
-                cases.push(NamedCase { wallet, illicit, in_stratum });
+                cases.push(FileCase { wallet, illicit, in_stratum });
             }
         }
         Ok(cases)
     }
 
-    /// The illicit wallets and the services of a label list (see `arx-sidecar import labels`), by
-    /// the categories that ARX ships.
+    /// Reads the illicit wallets and the services of a label list (see `arx-sidecar import
+    /// labels`), by the categories that ARX ships.
     ///
     /// # Errors
     /// [`RiskError::Import`], [`RiskError::Graph`].
     pub(crate) fn labels(&self, path: &Path) -> Result<FileLabels, RiskError> {
-        /// What a label weighs, the heaviest first; then its source and its place in the list.
+        /// Sort key of a label, the heaviest first.
         type Weight = (bool, bool, std::cmp::Reverse<(Severity, u128)>, String);
         let mut labels = FileLabels::default();
         let mut heaviest: HashMap<WalletId, Weight> = HashMap::new();
         labels.rejected = offline::each_label(path, &self.network, |row| -> Result<(), RiskError> {
-            let kind = label::CATEGORIES.iter().find(|one| one.name == row.category).map(|one| one.kind);
+            let kind =
+                label::CATEGORIES.iter().find(|category| category.name == row.category).map(|category| category.kind);
             let (Some(kind @ (LabelKind::Illicit | LabelKind::Service)), Ok(severity)) = (kind, row.severity.parse())
             else {
                 return Ok(());
             };
-            let found = self.graph().wallet(self.network.name(), row.address);
-            let found = found.map_err(|error| RiskError::Graph { message: error.to_string() })?;
-            let Some(wallet) = found else { return Ok(()) };
+            let wallet = self.graph().wallet(self.network.name(), row.address);
+            let wallet = wallet.map_err(|error| RiskError::Graph { message: error.to_string() })?;
+            let Some(wallet) = wallet else { return Ok(()) };
             labels.kinds.push((wallet, kind));
             let weight: Weight = (
                 row.category != SANCTIONS,
@@ -215,7 +211,7 @@ impl Offline {
                 std::cmp::Reverse((severity, row.confidence)),
                 row.source.to_owned(),
             );
-            if heaviest.get(&wallet).is_none_or(|known| weight < *known) {
+            if heaviest.get(&wallet).is_none_or(|previous| weight < *previous) {
                 heaviest.insert(wallet, weight);
                 let (category, source) = (row.category.to_owned(), row.source.to_owned());
                 labels.own.insert(wallet, OwnLabel { category, kind, severity, source });
@@ -226,7 +222,7 @@ impl Offline {
     }
 }
 
-/// The rows of a CSV, plain or gzip.
+/// Opens a CSV, plain or gzip.
 fn rows<T: serde::de::DeserializeOwned + 'static>(
     path: &Path,
 ) -> Result<csv::DeserializeRecordsIntoIter<Box<dyn BufRead + Send>, T>, RiskError> {
@@ -234,7 +230,7 @@ fn rows<T: serde::de::DeserializeOwned + 'static>(
     Ok(csv::Reader::from_reader(source).into_deserialize())
 }
 
-/// Files that hold a graph.
+/// Options that name the files of a graph.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct GraphFiles {
     /// Transactions, as `import graph` takes them, or, without --nodes, as `import transactions`
@@ -256,30 +252,23 @@ pub(crate) struct GraphFiles {
 }
 
 impl GraphFiles {
-    /// Reads the graph.
-    ///
-    /// # Errors
-    /// [`RiskError::Network`], and those of [`Offline::read`].
-    pub(crate) fn read(&self) -> Result<Offline, RiskError> {
+    pub(crate) fn read(&self) -> Result<FileGraph, RiskError> {
         let network =
             Network::parse(&self.network).map_err(|error| RiskError::Network { message: error.to_string() })?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
-        let offline = Offline::read(&self.transactions, self.nodes.as_deref(), &network, self.decimals, now)?;
-        if offline.rejected > 0 {
-            let (lines, file) = (offline.rejected, self.transactions.display());
+        let file_graph = FileGraph::read(&self.transactions, self.nodes.as_deref(), &network, self.decimals, now)?;
+        if file_graph.rejected > 0 {
+            let (lines, file) = (file_graph.rejected, self.transactions.display());
             tracing::warn!(lines, %file, "skipped lines that an import would reject");
         }
-        Ok(offline)
+        Ok(file_graph)
     }
 
-    /// Reads the labels of the graph's wallets; no labels without a label list.
-    ///
-    /// # Errors
-    /// Those of [`Offline::labels`].
-    pub(crate) fn read_labels(&self, offline: &Offline) -> Result<FileLabels, RiskError> {
+    /// Reads the labels of the graph's wallets. Without a label list there are no labels.
+    pub(crate) fn read_labels(&self, file_graph: &FileGraph) -> Result<FileLabels, RiskError> {
         let Some(path) = &self.labels else { return Ok(FileLabels::default()) };
-        let labels = offline.labels(path)?;
+        let labels = file_graph.labels(path)?;
         if labels.rejected > 0 {
             let (lines, file) = (labels.rejected, path.display());
             tracing::warn!(lines, %file, "skipped lines that an import would reject");

@@ -1,4 +1,4 @@
-//! Fits the scorecard that ships, out of files alone, the same bit for bit every time.
+//! Fits the shipped scorecard from files. The result is reproducible bit for bit.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,64 +10,57 @@ use arx_core::risk::scorecard::Scorecard;
 use arx_core::risk::study::{Draft, DraftRequest, fit_draft};
 use arx_core::risk::training::{Cases, Split};
 
-use super::{MEMORY, Offline, RiskError, Stratum, output};
+use super::{FileGraph, MEMORY, RiskError, Stratum, output};
 
-/// What a scorecard is fitted on, and what becomes of it.
+/// Inputs, parameters and outputs of a fit.
 #[derive(Debug, Clone)]
 pub(crate) struct Fitting {
-    /// CSV of wallets and whether they are illicit.
+    /// CSV of illicit and licit wallets.
     pub cases: PathBuf,
-    /// Label list for exposure to others, if any.
+    /// Label list for exposure to other wallets.
     pub labels: Option<PathBuf>,
-    /// Cases that are measured apart, if any are.
+    /// Cases that are measured separately as well.
     pub stratum: Option<Stratum>,
-    /// Folds of the cross-validation.
     pub folds: u32,
-    /// What chance there is comes from this.
+    /// Seed of the random generator.
     pub seed: u64,
-    /// Name of the scorecard.
     pub version: String,
-    /// What it is, in words.
+    /// Description of the scorecard.
     pub description: String,
-    /// Where the samples go, a file a fold, if they are wanted.
+    /// Folder for the samples, one file per fold.
     pub samples: Option<PathBuf>,
 }
 
-/// A scorecard with its measures.
+/// A scorecard with its measures, all of them out of fold.
 #[derive(Debug)]
 pub(crate) struct FittedScorecard {
-    /// The scorecard.
     pub scorecard: Scorecard,
-    /// Over all cases, out of fold.
+    /// Measures on all cases.
     pub all: Measures,
-    /// Over the cases that are shown again as they look where nobody else is labelled, out of fold.
+    /// Measures on the copies of the cases from which all other labels were removed.
     pub unlabelled: Measures,
-    /// Over those of the stratum, out of fold.
+    /// Measures on the stratum.
     pub stratum: Option<Measures>,
     /// Cases without a transaction.
     pub unknown: usize,
 }
 
 impl Fitting {
-    /// Fits.
-    ///
-    /// # Errors
-    /// Those of reading files, of features and of fitting.
-    pub(crate) fn run(&self, offline: &Offline) -> Result<FittedScorecard, RiskError> {
-        let graph = offline.graph();
-        let named = offline.cases(&self.cases, self.stratum.as_ref())?;
-        let others = match &self.labels {
-            Some(path) => offline.labels(path)?.kinds,
+    pub(crate) fn run(&self, file_graph: &FileGraph) -> Result<FittedScorecard, RiskError> {
+        let graph = file_graph.graph();
+        let file_cases = file_graph.cases(&self.cases, self.stratum.as_ref())?;
+        let other_labels = match &self.labels {
+            Some(path) => file_graph.labels(path)?.kinds,
             None => Vec::new(),
         };
-        let wallets: Vec<_> = named.iter().map(|case| (case.wallet, case.illicit)).collect();
-        let network = offline.network().name();
+        let wallets: Vec<_> = file_cases.iter().map(|case| (case.wallet, case.illicit)).collect();
+        let network = file_graph.network().name();
         let split = Split { folds: self.folds, seed: self.seed };
-        let cases = Cases::new(&graph, network, &wallets, &others, None, split, &mut Uninterrupted)?;
+        let cases = Cases::new(&graph, network, &wallets, &other_labels, None, split, &mut Uninterrupted)?;
         let in_stratum: HashSet<WalletId> =
-            named.iter().filter(|case| case.in_stratum).map(|case| case.wallet).collect();
+            file_cases.iter().filter(|case| case.in_stratum).map(|case| case.wallet).collect();
         if let Some(folder) = &self.samples {
-            self.write_samples(folder, offline, &cases, &in_stratum)?;
+            self.write_samples(folder, file_graph, &cases, &in_stratum)?;
         }
         let stratum = self.stratum.as_ref().map(Stratum::to_string);
         let request = DraftRequest {
@@ -78,21 +71,21 @@ impl Fitting {
         let draft = fit_draft(&graph, &cases, &request, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;
         let unlabelled = draft.measures_without_labels()?;
         let Draft { scorecard, measures: all, subset: stratum, .. } = draft;
-        Ok(FittedScorecard { scorecard, all, unlabelled, stratum, unknown: named.len() - cases.list().len() })
+        Ok(FittedScorecard { scorecard, all, unlabelled, stratum, unknown: file_cases.len() - cases.list().len() })
     }
 
-    /// One CSV a fold with what is known in it: address, is_illicit, whether it is of the stratum,
-    /// its fold, and the features.
+    /// Writes one CSV per fold: address, is_illicit, in_stratum, fold, and the features as they are
+    /// with only the labels known in that fold.
     fn write_samples(
         &self,
         folder: &Path,
-        offline: &Offline,
+        file_graph: &FileGraph,
         cases: &Cases,
         in_stratum: &HashSet<WalletId>,
     ) -> Result<(), RiskError> {
-        let graph = offline.graph();
-        let failed = |source| RiskError::Write { file: folder.display().to_string(), source };
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        let graph = file_graph.graph();
+        let write_error = |source| RiskError::Write { file: folder.display().to_string(), source };
+        std::fs::create_dir_all(folder).map_err(write_error)?;
         for fold in (0..self.folds).map(Some).chain([None]) {
             let name = fold.map_or_else(|| "all".to_owned(), |fold| format!("fold{fold}"));
             let rows = cases.rows(&graph, fold, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;

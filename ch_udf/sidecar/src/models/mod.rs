@@ -1,7 +1,7 @@
-//! Risk scores outside the database: fitting the scorecard that ships, scoring a graph in files,
-//! and reporting on scorecards in use.
+//! Risk scores outside the database: fitting the shipped scorecard, scoring a graph read from
+//! files, and reporting on scorecards in use.
 //!
-//! Owns files and pages; features, scorecards and fitting are [`arx_core::risk`]'s.
+//! Owns files and pages. Features, scorecards and fitting belong to [`arx_core::risk`].
 
 mod files;
 mod fitting;
@@ -15,118 +15,70 @@ use arx_core::risk::scorecard::Scorecard;
 
 use thiserror::Error;
 
-pub(crate) use files::{FileLabels, GraphFiles, Offline, Stratum};
+pub(crate) use files::{FileGraph, FileLabels, GraphFiles, Stratum};
 pub(crate) use fitting::Fitting;
 pub(crate) use scoring::{ScoreWriter, Scoring, wallets};
 
-/// Bytes for features and samples: plenty for some ten million wallets.
+/// Bytes for features and samples: enough for some ten million wallets.
 const MEMORY: usize = 4 << 30;
 
-/// What can go wrong.
 #[derive(Debug, Error)]
 pub(crate) enum RiskError {
-    /// A file of transactions or nodes.
     #[error(transparent)]
     Import(#[from] crate::import::ImportError),
-    /// A CSV of labels.
     #[error("{file}, line {line}: not a row of the expected columns")]
     Csv {
-        /// Which file.
         file: String,
-        /// Which line.
         line: usize,
-        /// What was wrong.
         #[source]
         source: csv::Error,
     },
-    /// A label that is neither yes nor no.
-    #[error("{file}, line {line}: is_illicit must be 0 or 1, not {found:?}")]
-    Label {
-        /// Which file.
-        file: String,
-        /// Which line.
-        line: usize,
-        /// What was found.
-        found: String,
-    },
-    /// A CSV without a column that is needed.
+    #[error("{file}, line {line}: is_illicit must be 0 or 1, not {value:?}")]
+    Label { file: String, line: usize, value: String },
     #[error("{file} has no column {column:?}")]
-    Column {
-        /// Which file.
-        file: String,
-        /// Which column.
-        column: String,
-    },
-    /// A file that cannot be written.
+    Column { file: String, column: String },
     #[error("write {file}")]
     Write {
-        /// Which file.
         file: String,
-        /// What happened.
         #[source]
         source: std::io::Error,
     },
-    /// A file that cannot be read.
     #[error("read {file}")]
     Read {
-        /// Which file.
         file: String,
-        /// What happened.
         #[source]
         source: std::io::Error,
     },
-    /// A folder where a file is to be written.
-    #[error("{file} is a folder; name a file in it")]
-    Folder {
-        /// Which one.
-        file: String,
-    },
-    /// A file that should hold a scorecard and does not.
-    #[error("{file} holds no scorecard")]
+    #[error("{file} is a directory; name a file in it")]
+    Folder { file: String },
+    #[error("{file} does not contain a scorecard")]
     Document {
-        /// Which file.
         file: String,
-        /// What is wrong with it.
         #[source]
         source: arx_core::risk::scorecard::ScorecardError,
     },
-    /// A database.
     #[error(transparent)]
     Database(#[from] crate::error::SidecarError),
-    /// A database without the model that is asked for.
     #[error("{message}")]
-    NoModel {
-        /// Which one, and what to do.
-        message: String,
-    },
-    /// Features or fitting.
+    NoModel { message: String },
     #[error(transparent)]
     Training(#[from] arx_core::risk::training::TrainingError),
-    /// A scorecard.
     #[error(transparent)]
     Scorecard(#[from] arx_core::risk::scorecard::ScorecardError),
-    /// Not a network.
     #[error("{message}")]
-    Network {
-        /// What is wrong with it.
-        message: String,
-    },
-    /// A graph that cannot be built or read.
+    Network { message: String },
     #[error("graph: {message}")]
-    Graph {
-        /// What happened.
-        message: String,
-    },
+    Graph { message: String },
 }
 
 impl RiskError {
     fn csv(path: &Path, number: usize, source: csv::Error) -> Self {
-        // the header is line 1
+        // The header is line 1.
         Self::Csv { file: path.display().to_string(), line: number + 2, source }
     }
 }
 
-/// The scorecard in a file, or the one compiled in; it reads features that there are.
+/// Reads a scorecard from a file, or returns the one compiled in. All features that it reads exist.
 pub(crate) fn scorecard(file: Option<&Path>) -> Result<Scorecard, RiskError> {
     let Some(path) = file else { return Ok(arx_core::risk::compiled_in()?) };
     let file = path.display().to_string();

@@ -6,34 +6,33 @@ use std::path::Path;
 use super::RiskError;
 use crate::atomic_file;
 
-/// The reason why a file was not written: the file itself, or its content.
+/// Reports why a file was not written: its own I/O error, or an error of its content.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum OutputError {
     File(io::Error),
     Content(RiskError),
 }
 
-impl From<io::Error> for Stop {
+impl From<io::Error> for OutputError {
     fn from(error: io::Error) -> Self {
         Self::File(error)
     }
 }
 
-impl From<csv::Error> for Stop {
+impl From<csv::Error> for OutputError {
     fn from(error: csv::Error) -> Self {
         Self::File(error.into())
     }
 }
 
-impl From<RiskError> for Stop {
+impl From<RiskError> for OutputError {
     fn from(error: RiskError) -> Self {
         Self::Content(error)
     }
 }
 
-impl Stop {
-    /// Names the file.
-    pub(crate) fn of(self, file: String) -> RiskError {
+impl OutputError {
+    pub(crate) fn into_risk_error(self, file: String) -> RiskError {
         match self {
             Self::File(source) => RiskError::Write { file, source },
             Self::Content(error) => error,
@@ -56,9 +55,12 @@ pub(crate) fn check(path: &Path) -> Result<(), RiskError> {
 ///
 /// # Errors
 /// [`RiskError::Folder`], [`RiskError::Write`], and those of `content`.
-pub(crate) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<(), Stop>) -> Result<(), RiskError> {
+pub(crate) fn write(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> Result<(), OutputError>,
+) -> Result<(), RiskError> {
     check(path)?;
-    atomic_file::replace(path, None, content).map_err(|stop| stop.of(path.display().to_string()))
+    atomic_file::replace(path, None, content).map_err(|error| error.into_risk_error(path.display().to_string()))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Scores of every wallet of a graph in files: the results of `arx.score_wallets` in a database
-//! that holds the same rows, bit for bit.
+//! Scores every wallet of a graph read from files. The results equal those of `arx.score_wallets`
+//! in a database that holds the same rows, bit for bit.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use arx_core::risk::features::{Coverage, Enough, ExtractError, Extractor, Labell
 use arx_core::risk::scorecard::BoundScorecard;
 use arx_core::risk::{Known, judge};
 
-use super::output::Stop;
+use super::output::OutputError;
 use super::{FileLabels, MEMORY, RiskError};
 
 /// Columns before the features.
@@ -31,7 +31,7 @@ impl ScoreWriter<'_> {
         scoring: &mut Scoring<'_>,
         wallets: &[(&str, WalletId)],
         out: &mut dyn Write,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), OutputError> {
         let mut csv = csv::Writer::from_writer(out);
         let features = if self.with_features { NAMES.as_slice() } else { &[] };
         csv.write_record(COLUMNS.iter().chain(features))?;

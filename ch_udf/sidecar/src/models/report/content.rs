@@ -1,4 +1,4 @@
-//! What a report is made of: plain values, whatever they were read from.
+//! Content of a report as plain values, independent of its source.
 
 use std::collections::BTreeMap;
 
@@ -6,84 +6,73 @@ use arx_core::risk::fit::{Measures, Move};
 use arx_core::risk::scorecard::{Score, Scorecard};
 use arx_core::risk::study::ModelReport;
 
-/// Bars of a histogram of scores, each five points wide; a score of 100 is in the last.
+/// Bars in a histogram of scores, each five points wide. A score of 100 belongs to the last.
 pub(super) const BARS: usize = 20;
 
-/// A report.
 #[derive(Debug, Clone)]
 pub(crate) struct Report {
-    /// When it was made, as shown.
-    pub made: String,
-    /// What it was made from, in words.
+    /// Formatted time of creation.
+    pub created_at: String,
+    /// Description of the source of the data.
     pub source: String,
-    /// The network.
     pub network: String,
-    /// The model in use.
     pub active: Model,
-    /// The model that may follow it.
+    /// The candidate that may replace it.
     pub draft: Option<Model>,
-    /// Wallets by their band now and their band with the draft.
+    /// Counts of wallets by their band with the active model and with the draft.
     pub drift: Option<Vec<Move>>,
-    /// What the labels say of wallets that are told as mistakes, by address.
+    /// Label text of the misclassified wallets, by address.
     pub labels: BTreeMap<String, String>,
-    /// What a reader should know before all else.
+    /// Remarks for the top of the page.
     pub notes: Vec<String>,
 }
 
-/// A model and how good it is.
+/// A scorecard with its origin and its measures.
 #[derive(Debug, Clone)]
 pub(crate) struct Model {
-    /// The scorecard.
     pub scorecard: Scorecard,
-    /// Active, draft, or where it is from.
+    /// State of the model: active, draft, or the file that it comes from.
     pub state: String,
-    /// When it was stored, as shown.
     pub stored: Option<String>,
-    /// How good it is on labelled wallets.
+    /// Measures on labelled wallets.
     pub measured: Option<Measured>,
-    /// Scores of every wallet with transactions, by the scorecard alone.
+    /// Distribution of the scores of all wallets with transactions, without labels and decisions.
     pub histogram: Option<Histogram>,
 }
 
-/// Measures, and what they were taken on.
+/// Measures, and the sample that they were taken on.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
-    /// The measures.
     pub report: ModelReport,
-    /// The labelled wallets.
     pub sample: Sample,
-    /// When, in words.
+    /// Description of the time of measurement.
     pub when: String,
-    /// A part of the wallets, measured apart.
+    /// Name and measures of a part of the wallets.
     pub stratum: Option<(String, Measures)>,
 }
 
-/// Labelled wallets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
 pub(crate) struct Sample {
-    /// How many were judged.
+    /// Wallets that were judged.
     pub wallets: u64,
-    /// Illicit ones among them.
     pub illicit: u64,
-    /// Labelled, but without a transaction.
+    /// Labelled wallets without a transaction.
     pub unknown: u64,
-    /// Labelled as both, and left out.
+    /// Wallets labelled both illicit and licit, which are left out.
     pub conflicting: u64,
-    /// Folds they were dealt out to.
     pub folds: u32,
 }
 
-/// How many wallets score how much.
+/// Counts of wallets by score and by band.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Histogram {
     /// Wallets by score.
     pub bars: [u64; BARS],
-    /// Wallets by band, by the band's place in the scorecard.
+    /// Wallets by band, in the order of the scorecard's bands.
     pub bands: Vec<u64>,
 }
 
 impl Histogram {
-    /// Of the scores of a scorecard.
     #[must_use]
     pub(crate) fn new(scorecard: &Scorecard, scores: &[Score]) -> Self {
         let mut histogram = Self { bars: [0; BARS], bands: vec![0; scorecard.bands().len()] };
@@ -100,7 +89,6 @@ impl Histogram {
         histogram
     }
 
-    /// All wallets.
     #[must_use]
     pub(crate) fn wallets(&self) -> u64 {
         self.bars.iter().sum()
@@ -108,13 +96,13 @@ impl Histogram {
 }
 
 impl Report {
-    /// The models, the one in use first, each with the class that its marks have.
+    /// Iterates over the models, the active one first, each with its CSS class.
     pub(crate) fn models(&self) -> impl Iterator<Item = (&'static str, &Model)> {
         std::iter::once(("one", &self.active)).chain(self.draft.as_ref().map(|draft| ("two", draft)))
     }
 
-    /// Addresses that are told as mistakes.
-    pub(super) fn mistaken(&self) -> impl Iterator<Item = &str> {
+    /// Iterates over the addresses of the misclassified wallets.
+    pub(super) fn misclassified(&self) -> impl Iterator<Item = &str> {
         let measured = self.models().filter_map(|(_, model)| model.measured.as_ref());
         measured.flat_map(|measured| &measured.report.mistakes).map(|mistake| mistake.address.as_str())
     }
@@ -125,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_score_is_in_one_bar_and_one_band() {
+    fn every_score_counts_in_one_bar_and_one_band() {
         let scorecard = arx_core::risk::compiled_in().unwrap();
         let scores: Vec<Score> = [0, 49, 50, 399, 400, 600, 749, 750, 999, 1000]
             .into_iter()

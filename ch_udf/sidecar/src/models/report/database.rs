@@ -1,5 +1,5 @@
-//! A report out of a database: its models, what was stored with the draft, and what the extension
-//! says on the labels of now.
+//! Reads a report from a database: its models, the measures stored with the draft, and the
+//! extension's measures on the current labels.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -21,8 +21,7 @@ use crate::error::{Doing, Failure};
 use crate::servers::postgres;
 use crate::settings::Settings;
 
-/// A model as it is stored. `$1` is the version; NULL is the one in use, or with `$2` the newest
-/// draft.
+/// Reads a model. `$1` is the version; NULL means the active one, or with `$2` the newest draft.
 const MODEL: &str = "
 SELECT m.document::text, m.state, m.builtin, m.network, m.created_by, m.report,
        to_char(m.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI UTC'), to_char(m.activated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI UTC')
@@ -45,13 +44,13 @@ SELECT l.address, l.category || CASE WHEN l.label <> '' THEN ': ' || l.label ELS
   FROM arx.current_labels AS l
  WHERE l.network = $1 AND l.address = ANY ($2)";
 
-/// What is reported on.
+/// Options of the report.
 pub(crate) struct Request {
-    /// Version of the draft; none is the newest.
+    /// Version of the draft; the newest if not given.
     pub(crate) draft: Option<String>,
     pub(crate) network: Option<String>,
     pub(crate) evaluate: Evaluate,
-    /// Categories that mean illicit; none is every one of that kind.
+    /// Categories that mean illicit; all of that kind if not given.
     pub(crate) illicit: Option<Vec<String>>,
     pub(crate) licit: Vec<String>,
     pub(crate) folds: u32,
@@ -59,7 +58,7 @@ pub(crate) struct Request {
 }
 
 /// A row of `arx.risk_models`.
-struct Stored {
+struct StoredModel {
     scorecard: Scorecard,
     state: String,
     builtin: bool,
@@ -70,8 +69,8 @@ struct Stored {
     study: Option<Study>,
 }
 
-/// What `fit_risk_model` stores and `evaluate_risk_model` returns. With a fit `draft` is what was
-/// fitted, and `current` was in use then.
+/// The document that `fit_risk_model` stores and `evaluate_risk_model` returns. After a fit,
+/// `draft` is the fitted model and `current` the one that was active then.
 #[derive(Debug, Clone, Deserialize)]
 struct Study {
     network: String,
@@ -81,7 +80,7 @@ struct Study {
     drift: Vec<Move>,
 }
 
-impl Stored {
+impl StoredModel {
     fn read(row: &Row) -> Result<Self, RiskError> {
         let study = row.get::<_, Option<serde_json::Value>>(5).map(serde_json::from_value).transpose();
         let study = study.doing("read the report stored with a model")?;
@@ -97,7 +96,7 @@ impl Stored {
         })
     }
 
-    fn shown(&self) -> Model {
+    fn to_model(&self) -> Model {
         let state = match &self.activated {
             Some(activated) => format!("{}, since {activated}", self.state),
             None => self.state.clone(),
@@ -110,8 +109,8 @@ impl Stored {
         Model { scorecard: self.scorecard.clone(), state, stored: Some(stored), measured: None, histogram: None }
     }
 
-    /// What was measured when it was fitted.
-    fn fitted(&self, network: &str) -> Option<&Study> {
+    /// Returns the measures taken when the model was fitted.
+    fn fit_study(&self, network: &str) -> Option<&Study> {
         self.study.as_ref().filter(|study| {
             study.network == network
                 && study.draft.as_ref().is_some_and(|draft| draft.version == self.scorecard.version())
@@ -126,14 +125,11 @@ impl Study {
 }
 
 impl Request {
-    /// Reads, and has the server judge and score what is not stored.
-    ///
-    /// # Errors
-    /// [`RiskError::Database`], [`RiskError::NoModel`], [`RiskError::Scorecard`].
-    pub(crate) async fn report(&self, settings: &Settings, made: String) -> Result<Report, RiskError> {
+    /// Reads what is stored, and has the server judge and score the rest.
+    pub(crate) async fn report(&self, settings: &Settings, created_at: String) -> Result<Report, RiskError> {
         let connection = postgres::connect(settings).await?;
         let client = connection.client;
-        // both models are judged on the same rows
+        // Both models must be judged on the same rows.
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.doing("begin a transaction")?;
         let active = model(&client, None, false).await?.ok_or_else(|| RiskError::NoModel {
             message:
@@ -156,11 +152,11 @@ impl Request {
             .or_else(|| active.network.clone())
             .unwrap_or_else(|| "ethereum".to_owned());
         let mut report = Report {
-            made,
+            created_at,
             source: format!("database {}, ARX {}", connection.database, connection.extension),
             network,
-            active: active.shown(),
-            draft: draft.as_ref().map(Stored::shown),
+            active: active.to_model(),
+            draft: draft.as_ref().map(StoredModel::to_model),
             drift: None,
             labels: BTreeMap::new(),
             notes: Vec::new(),
@@ -170,48 +166,47 @@ impl Request {
         if self.evaluate == Evaluate::Always || (self.evaluate == Evaluate::Auto && unscored) {
             score_all(&client, &mut report).await?;
         }
-        let mistaken: Vec<&str> = report.mistaken().collect();
-        let rows = client.query(LABELS, &[&report.network, &mistaken]).await.doing("read labels")?;
+        let misclassified: Vec<&str> = report.misclassified().collect();
+        let rows = client.query(LABELS, &[&report.network, &misclassified]).await.doing("read labels")?;
         report.labels = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         client.batch_execute("COMMIT").await.doing("end a transaction")?;
         Ok(report)
     }
 
-    /// Measures of both models on the same wallets: as they were stored with the draft, or taken
-    /// now.
+    /// Measures both models on the same wallets: as stored with the draft, or now.
     async fn measure(
         &self,
         client: &Client,
-        active: &Stored,
-        draft: Option<&Stored>,
+        active: &StoredModel,
+        draft: Option<&StoredModel>,
         report: &mut Report,
     ) -> Result<(), RiskError> {
-        let fitted = draft.unwrap_or(active);
-        if let Some(study) = fitted.fitted(&report.network)
+        let newest = draft.unwrap_or(active);
+        if let Some(study) = newest.fit_study(&report.network)
             && self.evaluate != Evaluate::Always
             && (draft.is_none() || study.current.version == active.scorecard.version())
-            && let Some(of_fit) = &study.draft
+            && let Some(draft_measures) = &study.draft
         {
-            let when = format!("labelled when {} was fitted, {}", fitted.scorecard.version(), fitted.created);
-            let of_fit = Some(study.measured(of_fit, &when));
+            let when = format!("labelled when {} was fitted, {}", newest.scorecard.version(), newest.created);
+            let draft_measures = Some(study.measured(draft_measures, &when));
             match &mut report.draft {
                 Some(draft) => {
-                    draft.measured = of_fit;
+                    draft.measured = draft_measures;
                     report.active.measured = Some(study.measured(&study.current, &when));
                     report.drift = Some(study.drift.clone());
                 }
-                None => report.active.measured = of_fit,
+                None => report.active.measured = draft_measures,
             }
             return Ok(());
         }
         if self.evaluate == Evaluate::Never {
             report.notes.push(
-                "The models were not measured on your labels, as was asked: nothing that compares them is stored."
+                "The models were not measured on your labels, because of --evaluate never, and no stored measures compare them."
                     .to_owned(),
             );
             return Ok(());
         }
-        let measured = self.evaluated(client, active.scorecard.version(), &report.network).await?;
+        let measured = self.evaluate_now(client, active.scorecard.version(), &report.network).await?;
         report.active.measured = match measured {
             Ok(measured) => Some(measured),
             Err(reason) => {
@@ -221,14 +216,14 @@ impl Request {
         };
         if let Some(draft) = &mut report.draft {
             let version = draft.scorecard.version().to_owned();
-            // what the one could be judged on, the other can be, too
-            draft.measured = self.evaluated(client, &version, &report.network).await?.ok();
+            // If one model can be measured on these labels, so can the other.
+            draft.measured = self.evaluate_now(client, &version, &report.network).await?.ok();
         }
         Ok(())
     }
 
-    /// A model on the labels of now, or why there are too few of them.
-    async fn evaluated(
+    /// Measures a model on the current labels, or returns why there are too few of them.
+    async fn evaluate_now(
         &self,
         client: &Client,
         version: &str,
@@ -238,9 +233,9 @@ impl Request {
         let seed = self.seed.cast_signed();
         let doing = "judge a model on labels";
         client.batch_execute("SAVEPOINT judging").await.doing(doing)?;
-        let asked: [&(dyn ToSql + Sync); 6] = [&version, &network, &self.illicit, &self.licit, &folds, &seed];
-        let answer = client.query_one(EVALUATE, &asked).await;
-        let error = match answer {
+        let arguments: [&(dyn ToSql + Sync); 6] = [&version, &network, &self.illicit, &self.licit, &folds, &seed];
+        let result = client.query_one(EVALUATE, &arguments).await;
+        let error = match result {
             Ok(row) => {
                 let study: Study = serde_json::from_value(row.get(0)).doing(doing)?;
                 return Ok(Ok(study.measured(&study.current, "labelled when this page was made")));
@@ -248,9 +243,11 @@ impl Request {
             Err(error) => error,
         };
         match error.as_db_error() {
-            Some(said) if *said.code() == SqlState::INVALID_PARAMETER_VALUE && self.evaluate == Evaluate::Auto => {
-                let hint = said.hint().map(|hint| format!(" ({})", hint.trim_end_matches('.'))).unwrap_or_default();
-                let reason = format!("{}{hint}", said.message());
+            Some(db_error)
+                if *db_error.code() == SqlState::INVALID_PARAMETER_VALUE && self.evaluate == Evaluate::Auto =>
+            {
+                let hint = db_error.hint().map(|hint| format!(" ({})", hint.trim_end_matches('.'))).unwrap_or_default();
+                let reason = format!("{}{hint}", db_error.message());
                 client.batch_execute("ROLLBACK TO SAVEPOINT judging").await.doing(doing)?;
                 Ok(Err(reason))
             }
@@ -259,12 +256,12 @@ impl Request {
     }
 }
 
-async fn model(client: &Client, version: Option<&str>, draft: bool) -> Result<Option<Stored>, RiskError> {
+async fn model(client: &Client, version: Option<&str>, draft: bool) -> Result<Option<StoredModel>, RiskError> {
     let row = client.query_opt(MODEL, &[&version, &draft]).await.doing("read arx.risk_models")?;
-    row.as_ref().map(Stored::read).transpose()
+    row.as_ref().map(StoredModel::read).transpose()
 }
 
-/// Scores every wallet by its features as the server takes them.
+/// Scores every wallet from the features that the server extracts.
 async fn score_all(client: &Client, report: &mut Report) -> Result<(), RiskError> {
     let doing = "read the features of wallets";
     let names: Vec<String> = client.query_one(FEATURES, &[]).await.doing(doing)?.get(0);
@@ -281,5 +278,5 @@ async fn score_all(client: &Client, report: &mut Report) -> Result<(), RiskError
             scores.draft.extend(draft.as_ref().map(|draft| draft.score(&features).score));
         }
     }
-    scores.tell(report)
+    scores.add_to(report)
 }

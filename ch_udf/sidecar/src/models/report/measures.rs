@@ -1,4 +1,4 @@
-//! How good models are on labelled wallets: what they were measured on, tables, curves and calibration.
+//! Renders the quality of models on labelled wallets: sample, tables, curves and calibration.
 
 use arx_core::risk::fit::CurvePoint;
 use arx_core::risk::scorecard::Training;
@@ -9,7 +9,7 @@ use super::charts::{Axis, Chart, Series};
 use super::content::{Measured, Model, Report};
 use super::numbers::{chartable, count, decimals};
 
-/// What measures were taken on, in words.
+/// Describes the sample that measures were taken on.
 fn basis(measured: &Measured) -> String {
     let sample = &measured.sample;
     let left_out = match (sample.unknown, sample.conflicting) {
@@ -27,32 +27,32 @@ fn basis(measured: &Measured) -> String {
             sample.folds
         )
     } else {
-        "as it stands: one scorecard scored all of them. Where it was fitted on some of these same wallets, its measures look better than they would on wallets not seen before".to_owned()
+        "as it stands: one scorecard scored all of them. Where it was fitted on some of these same wallets, its measures are better than they would be on wallets not seen before".to_owned()
     };
     format!(
-        "{} labelled wallets, {} of them illicit, {}. Scored {how}. What is labelled in a wallet's own fold was not known when its features were taken{left_out}.",
+        "{} labelled wallets, {} of them illicit, {}. Scored {how}. Labels of a wallet's own fold were hidden when its features were extracted{left_out}.",
         count(sample.wallets),
         count(sample.illicit),
         measured.when
     )
 }
 
-/// What each model was measured on; told once where it is the same.
+/// Describes the sample of each model, once if it is the same.
 fn bases(measured: &[(&'static str, &Model, &Measured)]) -> Markup {
-    let told: Vec<(&str, String)> =
+    let texts: Vec<(&str, String)> =
         measured.iter().map(|(_, model, measured)| (model.scorecard.version(), basis(measured))).collect();
-    match told.as_slice() {
-        [(one, same), (two, other)] if same == other => {
-            html! { p { b { (one) } " and " b { (two) } " were measured on " (same) } }
+    match texts.as_slice() {
+        [(first, text), (second, other)] if text == other => {
+            html! { p { b { (first) } " and " b { (second) } " were measured on " (text) } }
         }
-        told => html! { @for (version, basis) in told { p { b { (version) } " was measured on " (basis) } } },
+        texts => html! { @for (version, basis) in texts { p { b { (version) } " was measured on " (basis) } } },
     }
 }
 
-/// A measure, and where it is found.
+/// A measure, and how to read it from a report and from a document.
 struct Measure {
     name: &'static str,
-    /// Which way is better.
+    /// Describes which values are better.
     better: &'static str,
     of_report: fn(&ModelReport) -> f64,
     of_training: fn(&Training) -> f64,
@@ -85,7 +85,7 @@ const MEASURES: [Measure; 4] = [
     },
 ];
 
-/// Tables of measures, curves and calibration of every model that was measured.
+/// Renders tables of measures, curves and calibration of every measured model.
 pub(super) fn measures(report: &Report) -> Markup {
     let models: Vec<(&'static str, &Model)> = report.models().collect();
     let measured: Vec<(&'static str, &Model, &Measured)> =
@@ -101,7 +101,7 @@ pub(super) fn measures(report: &Report) -> Markup {
                         tr {
                             td { (name) }
                             @for (_, model) in &models {
-                                td class="n" { (model.measured.as_ref().map_or_else(|| "not measured".to_owned(), |one| decimals(of_report(&one.report)))) }
+                                td class="n" { (model.measured.as_ref().map_or_else(|| "not measured".to_owned(), |measured| decimals(of_report(&measured.report)))) }
                             }
                             td class="faint" { (better) }
                         }
@@ -120,14 +120,14 @@ pub(super) fn measures(report: &Report) -> Markup {
             }
             @if models.iter().any(|(_, model)| model.scorecard.training().is_some()) {
                 table {
-                    caption { "As each document says, out of fold on the sample it was fitted on; samples differ, so these do not compare" }
+                    caption { "From each document, out of fold on the sample it was fitted on; samples differ, so these are not comparable" }
                     thead { tr { th { "Measure" } @for (_, model) in &models { th class="n" { (model.scorecard.version()) } } } }
                     tbody {
                         @for Measure { name, of_training, .. } in &MEASURES {
                             tr {
                                 td { (name) }
                                 @for (_, model) in &models {
-                                    td class="n" { (model.scorecard.training().map_or_else(|| "not said".to_owned(), |training| decimals(of_training(training)))) }
+                                    td class="n" { (model.scorecard.training().map_or_else(|| "not stated".to_owned(), |training| decimals(of_training(training)))) }
                                 }
                             }
                         }
@@ -140,15 +140,15 @@ pub(super) fn measures(report: &Report) -> Markup {
         } @else {
             div class="charts" {
                 figure {
-                    figcaption { b { "ROC curve" } ": how many illicit wallets are found for how many others that are taken for illicit" }
+                    figcaption { b { "ROC curve" } ": share of illicit wallets found against the share of others taken for illicit" }
                     (curve(&measured, "Share of other wallets at or above the threshold", "Share of illicit wallets at or above it", "ROC curves", |report| &report.roc, Some([(0.0, 0.0), (1.0, 1.0)])))
                 }
                 figure {
-                    figcaption { b { "Precision and recall" } ": of the wallets above a threshold, how many are illicit" }
+                    figcaption { b { "Precision and recall" } ": share of illicit wallets among those above a threshold" }
                     (curve(&measured, "Recall: share of illicit wallets found", "Precision: share illicit of those found", "precision-recall curves", |report| &report.precision_recall, None))
                 }
                 figure {
-                    figcaption { b { "Calibration" } ": whether a probability means what it says; on the diagonal it does. Larger marks are more wallets." }
+                    figcaption { b { "Calibration" } ": predicted probability against observed share; a calibrated model is on the diagonal. Larger marks are more wallets." }
                     (calibration(&measured))
                 }
                 div class="tables" { (calibration_table(&measured)) }
@@ -162,14 +162,14 @@ fn curve(
     x: &'static str,
     y: &'static str,
     title: &'static str,
-    of: fn(&ModelReport) -> &Vec<CurvePoint>,
+    points: fn(&ModelReport) -> &Vec<CurvePoint>,
     guide: Option<[(f64, f64); 2]>,
 ) -> Markup {
     let chart = Chart { title, x: Axis::unit(x), y: Axis::unit(y) };
     let series = measured.iter().map(|(class, model, measured)| Series {
         class,
         name: model.scorecard.version().to_owned(),
-        points: of(&measured.report).iter().map(|point| (point.x, point.y)).collect(),
+        points: points(&measured.report).iter().map(|point| (point.x, point.y)).collect(),
         marks: Vec::new(),
     });
     chart.lines(&series.collect::<Vec<_>>(), guide)
@@ -180,15 +180,15 @@ fn calibration(measured: &[(&'static str, &Model, &Measured)]) -> Markup {
         Chart { title: "calibration", x: Axis::unit("Probability predicted"), y: Axis::unit("Share that is illicit") };
     let series = measured.iter().map(|(class, model, measured)| {
         let bins = &measured.report.calibration;
-        let most = bins.iter().map(|bin| chartable(bin.rows)).fold(1.0, f64::max);
+        let largest = bins.iter().map(|bin| chartable(bin.rows)).fold(1.0, f64::max);
         Series {
             class,
             name: model.scorecard.version().to_owned(),
             points: bins.iter().map(|bin| (bin.predicted, bin.observed)).collect(),
-            // the area tells how many
+            // The area of a mark is proportional to its wallets.
             marks: bins
                 .iter()
-                .map(|bin| (2.5 + 8.0 * (chartable(bin.rows) / most).sqrt(), format!("{} wallets", count(bin.rows))))
+                .map(|bin| (2.5 + 8.0 * (chartable(bin.rows) / largest).sqrt(), format!("{} wallets", count(bin.rows))))
                 .collect(),
         }
     });

@@ -1,8 +1,8 @@
-//! `arx-sidecar risk-report`: a page about the model in use and a draft, for whoever has to answer
-//! for them.
+//! `arx-sidecar risk-report`: a page about the active model and a draft, for the people who are
+//! accountable for them.
 //!
-//! Owns what is read for it (`database`, `offline`) and how it looks (`page`, `measures`,
-//! `factors`, `charts`). What the numbers mean is [`arx_core::risk`]'s. The page is one file that
+//! Owns the data (`database`, `offline`) and the presentation (`page`, `measures`, `factors`,
+//! `charts`). The meaning of the numbers belongs to [`arx_core::risk`]. The page is one file that
 //! loads nothing and runs nothing.
 
 mod charts;
@@ -20,14 +20,14 @@ use clap::ValueEnum;
 
 pub(crate) use page::page;
 
-/// When models are judged on labels, and all wallets scored, for a report.
+/// When models are judged on labels and all wallets are scored for a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Evaluate {
-    /// Where it is not stored with the draft
+    /// When no measures are stored with the draft
     #[default]
     Auto,
-    /// On the labels of now, whatever is stored
+    /// Always, on the current labels
     Always,
-    /// Not at all: only what is stored
+    /// Never: report only stored measures
     Never,
 }

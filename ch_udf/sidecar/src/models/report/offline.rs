@@ -1,4 +1,4 @@
-//! A report out of files: scorecards judged on cases in a graph, without a database.
+//! Builds a report from files: scorecards judged on cases in a graph, without a database.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -11,21 +11,21 @@ use arx_core::risk::scorecard::{Score, Scorecard};
 use arx_core::risk::study::{evaluate, out_of_fold_rows};
 use arx_core::risk::training::{Cases, Split};
 
-use super::super::files::NamedCase;
+use super::super::files::FileCase;
 use super::super::scoring::{Scoring, wallets};
-use super::super::{FileLabels, GraphFiles, MEMORY, Offline, RiskError, Stratum, scorecard};
+use super::super::{FileGraph, FileLabels, GraphFiles, MEMORY, RiskError, Stratum, scorecard};
 use super::content::{Histogram, Measured, Model, Report, Sample};
 
-/// What is reported on.
+/// Options of the report.
 pub(crate) struct Request {
     pub(crate) graph: GraphFiles,
     pub(crate) cases: Option<PathBuf>,
     pub(crate) stratum: Option<Stratum>,
-    /// The one in use; none is the one compiled in.
+    /// The scorecard in use; the one compiled in if not given.
     pub(crate) scorecard: Option<PathBuf>,
     pub(crate) draft: Option<PathBuf>,
     pub(crate) split: Split,
-    /// Whether all wallets are scored.
+    /// Score all wallets.
     pub(crate) scores: bool,
 }
 
@@ -42,32 +42,32 @@ impl Request {
     ///
     /// # Errors
     /// Those of reading files, of features and of measuring.
-    pub(crate) fn report(&self, made: String) -> Result<Report, RiskError> {
+    pub(crate) fn report(&self, created_at: String) -> Result<Report, RiskError> {
         let active = scorecard(self.scorecard.as_deref())?;
         let draft = self.draft.as_deref().map(|path| scorecard(Some(path))).transpose()?;
-        let offline = self.graph.read()?;
-        let labels = self.graph.read_labels(&offline)?;
-        let named = match &self.cases {
-            Some(path) => offline.cases(path, self.stratum.as_ref())?,
+        let file_graph = self.graph.read()?;
+        let labels = self.graph.read_labels(&file_graph)?;
+        let file_cases = match &self.cases {
+            Some(path) => file_graph.cases(path, self.stratum.as_ref())?,
             None => Vec::new(),
         };
-        let judged = if named.is_empty() { None } else { Some(self.judge(&offline, &labels, &named)?) };
+        let judged = if file_cases.is_empty() { None } else { Some(self.judge(&file_graph, &labels, &file_cases)?) };
         let state = |file: Option<&PathBuf>| {
             file.map_or("shipped with ARX".to_owned(), |file| format!("read from {}", file.display()))
         };
         let mut report = Report {
-            made,
+            created_at,
             source: format!("from {}", self.graph.transactions.display()),
-            network: offline.network().name().to_owned(),
+            network: file_graph.network().name().to_owned(),
             active: self.model(
-                &offline,
+                &file_graph,
                 active,
                 format!("in use, {}", state(self.scorecard.as_ref())),
                 judged.as_ref(),
             )?,
             draft: match draft {
                 Some(draft) => Some(self.model(
-                    &offline,
+                    &file_graph,
                     draft,
                     format!("draft, {}", state(self.draft.as_ref())),
                     judged.as_ref(),
@@ -90,35 +90,35 @@ impl Request {
                 .push("The models were not measured: give --cases to judge them on labelled wallets.".to_owned()),
         }
         if self.scores {
-            // as PostgreSQL knows labels: the cases are labelled there, too
-            let illicit = named.iter().filter(|case| case.illicit).map(|case| (case.wallet, LabelKind::Illicit));
-            let known: Vec<_> = labels.kinds.iter().copied().chain(illicit).collect();
-            score_all(&offline, &known, &mut report)?;
+            // In PostgreSQL the cases are labelled as well.
+            let illicit = file_cases.iter().filter(|case| case.illicit).map(|case| (case.wallet, LabelKind::Illicit));
+            let labels_and_cases: Vec<_> = labels.kinds.iter().copied().chain(illicit).collect();
+            score_all(&file_graph, &labels_and_cases, &mut report)?;
         }
-        report.labels = told_labels(&offline, &labels, &report)?;
+        report.labels = misclassified_labels(&file_graph, &labels, &report)?;
         Ok(report)
     }
 
-    fn judge(&self, offline: &Offline, labels: &FileLabels, named: &[NamedCase]) -> Result<Judged, RiskError> {
-        let graph = offline.graph();
-        let wallets: Vec<_> = named.iter().map(|case| (case.wallet, case.illicit)).collect();
-        let network = offline.network().name();
+    fn judge(&self, file_graph: &FileGraph, labels: &FileLabels, file_cases: &[FileCase]) -> Result<Judged, RiskError> {
+        let graph = file_graph.graph();
+        let wallets: Vec<_> = file_cases.iter().map(|case| (case.wallet, case.illicit)).collect();
+        let network = file_graph.network().name();
         let cases = Cases::new(&graph, network, &wallets, &labels.kinds, None, self.split, &mut Uninterrupted)?;
         let rows = out_of_fold_rows(&graph, &cases, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;
         let sample = Sample {
             wallets: cases.list().len() as u64,
             illicit: cases.list().iter().filter(|case| case.illicit).count() as u64,
-            unknown: (named.len() - cases.list().len()) as u64,
+            unknown: (file_cases.len() - cases.list().len()) as u64,
             conflicting: 0,
             folds: self.split.folds,
         };
-        let in_stratum = named.iter().filter(|case| case.in_stratum).map(|case| case.wallet).collect();
+        let in_stratum = file_cases.iter().filter(|case| case.in_stratum).map(|case| case.wallet).collect();
         Ok(Judged { cases, rows, sample, in_stratum })
     }
 
     fn model(
         &self,
-        offline: &Offline,
+        file_graph: &FileGraph,
         scorecard: Scorecard,
         state: String,
         judged: Option<&Judged>,
@@ -127,11 +127,13 @@ impl Request {
             None => None,
             Some(judged) => {
                 let stratum = match &self.stratum {
-                    Some(stratum) => judged.of_stratum(&scorecard)?.map(|measures| (stratum.to_string(), measures)),
+                    Some(stratum) => {
+                        judged.stratum_measures(&scorecard)?.map(|measures| (stratum.to_string(), measures))
+                    }
                     None => None,
                 };
                 Some(Measured {
-                    report: evaluate(&offline.graph(), &judged.cases, &judged.rows, &scorecard)?,
+                    report: evaluate(&file_graph.graph(), &judged.cases, &judged.rows, &scorecard)?,
                     sample: judged.sample.clone(),
                     when: "read for this page".to_owned(),
                     stratum,
@@ -143,8 +145,8 @@ impl Request {
 }
 
 impl Judged {
-    /// Measures on the cases of the stratum; none where they are of one class.
-    fn of_stratum(&self, scorecard: &Scorecard) -> Result<Option<Measures>, RiskError> {
+    /// Measures a scorecard on the stratum. Returns `None` if all its cases are of one class.
+    fn stratum_measures(&self, scorecard: &Scorecard) -> Result<Option<Measures>, RiskError> {
         let bound = scorecard.bind(&NAMES)?;
         let (mut numbers, mut probabilities, mut illicit) = (Vec::new(), Vec::new(), Vec::new());
         for (case, row) in self.cases.list().iter().zip(&self.rows) {
@@ -155,7 +157,7 @@ impl Judged {
                 illicit.push(case.illicit);
             }
         }
-        if illicit.iter().all(|one| *one) || !illicit.contains(&true) {
+        if !illicit.contains(&false) || !illicit.contains(&true) {
             return Ok(None);
         }
         Ok(Some(measure(&numbers, &probabilities, &illicit, &vec![1.0; numbers.len()])?))
@@ -163,20 +165,20 @@ impl Judged {
 }
 
 /// Scores every wallet with each model.
-fn score_all(offline: &Offline, labels: &[(WalletId, LabelKind)], report: &mut Report) -> Result<(), RiskError> {
-    let graph = offline.graph();
+fn score_all(file_graph: &FileGraph, labels: &[(WalletId, LabelKind)], report: &mut Report) -> Result<(), RiskError> {
+    let graph = file_graph.graph();
     let wallets = wallets(&graph)?;
     let mut scoring = Scoring::new(graph, labels)?;
     let mut scores = AllScores::default();
     let bound = report.active.scorecard.bind(&NAMES)?;
-    let of_draft = report.draft.as_ref().map(|draft| draft.scorecard.bind(&NAMES)).transpose()?;
+    let bound_draft = report.draft.as_ref().map(|draft| draft.scorecard.bind(&NAMES)).transpose()?;
     for (_, wallet) in wallets {
         if let Some((row, _)) = scoring.extract(wallet)? {
             scores.active.push(bound.score(&row).score);
-            scores.draft.extend(of_draft.as_ref().map(|draft| draft.score(&row).score));
+            scores.draft.extend(bound_draft.as_ref().map(|draft| draft.score(&row).score));
         }
     }
-    scores.tell(report)
+    scores.add_to(report)
 }
 
 /// The scores of all wallets by each model.
@@ -187,8 +189,8 @@ pub(super) struct AllScores {
 }
 
 impl AllScores {
-    /// Puts histograms and drift into a report.
-    pub(super) fn tell(&self, report: &mut Report) -> Result<(), RiskError> {
+    /// Adds histograms and drift to a report.
+    pub(super) fn add_to(&self, report: &mut Report) -> Result<(), RiskError> {
         report.active.histogram = Some(Histogram::new(&report.active.scorecard, &self.active));
         if let Some(draft) = &mut report.draft {
             draft.histogram = Some(Histogram::new(&draft.scorecard, &self.draft));
@@ -198,13 +200,17 @@ impl AllScores {
     }
 }
 
-/// What the label list says of the wallets that are told as mistakes.
-fn told_labels(offline: &Offline, labels: &FileLabels, report: &Report) -> Result<BTreeMap<String, String>, RiskError> {
-    let mut told = BTreeMap::new();
-    for address in report.mistaken() {
-        if let Some(label) = offline.wallet(address)?.and_then(|wallet| labels.own.get(&wallet)) {
-            told.insert(address.to_owned(), format!("{} ({})", label.category, label.source));
+/// Returns the label text of the misclassified wallets.
+fn misclassified_labels(
+    file_graph: &FileGraph,
+    labels: &FileLabels,
+    report: &Report,
+) -> Result<BTreeMap<String, String>, RiskError> {
+    let mut texts = BTreeMap::new();
+    for address in report.misclassified() {
+        if let Some(label) = file_graph.wallet(address)?.and_then(|wallet| labels.own.get(&wallet)) {
+            texts.insert(address.to_owned(), format!("{} ({})", label.category, label.source));
         }
     }
-    Ok(told)
+    Ok(texts)
 }

@@ -1,5 +1,5 @@
-//! The page: a report as one HTML document that needs nothing from outside and no script. Text is
-//! escaped where it is put in.
+//! Renders a report as one HTML document without scripts and external resources. Text is escaped
+//! where it is inserted.
 
 use arx_core::risk::fit::Move;
 use arx_core::risk::scorecard::Training;
@@ -11,13 +11,12 @@ use super::factors;
 use super::measures::measures;
 use super::numbers::{chartable, count, decimals, percent};
 
-/// Colours and places, for screens light and dark and for paper.
+/// Colours and layout for screens, light and dark, and for paper.
 const STYLE: &str = include_str!("page.css");
 
-/// What may be loaded: nothing.
+/// Content security policy: nothing may be loaded.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// The page.
 #[must_use]
 pub(crate) fn page(report: &Report) -> String {
     let title = match &report.draft {
@@ -37,7 +36,7 @@ pub(crate) fn page(report: &Report) -> String {
             }
             body {
                 h1 { (title) }
-                p class="faint" { "Network " (report.network) " · " (report.source) " · made " (report.made) }
+                p class="faint" { "Network " (report.network) " · " (report.source) " · made " (report.created_at) }
                 @for note in &report.notes { p class="note" { (note) } }
                 (summary(report))
                 nav {
@@ -74,7 +73,7 @@ pub(crate) fn page(report: &Report) -> String {
     whole.into_string()
 }
 
-/// The one sentence that a reader in a hurry needs.
+/// Summarises the comparison in one sentence.
 fn summary(report: &Report) -> Markup {
     let Some(draft) = &report.draft else {
         return html! { p { "There is no draft to compare: this page shows the model in use alone." } };
@@ -82,10 +81,10 @@ fn summary(report: &Report) -> Markup {
     let moved = report.drift.as_deref().map(moved);
     html! {
         p {
-            @if let (Some(one), Some(two)) = (&report.active.measured, &draft.measured) {
-                "On the labelled wallets the draft's AUC is " b { (decimals(two.report.auc)) } ", that of the model in use " b { (decimals(one.report.auc)) }
-                "; average precision " b { (decimals(two.report.average_precision)) } " and " b { (decimals(one.report.average_precision)) } ". "
-                @if one.report.out_of_fold != two.report.out_of_fold {
+            @if let (Some(active), Some(draft)) = (&report.active.measured, &draft.measured) {
+                "On the labelled wallets the draft's AUC is " b { (decimals(draft.report.auc)) } ", that of the model in use " b { (decimals(active.report.auc)) }
+                "; average precision " b { (decimals(draft.report.average_precision)) } " and " b { (decimals(active.report.average_precision)) } ". "
+                @if active.report.out_of_fold != draft.report.out_of_fold {
                     "The two were not measured alike: see the basis of each below. "
                 }
             }
@@ -96,10 +95,10 @@ fn summary(report: &Report) -> Markup {
     }
 }
 
-/// Wallets that change band, and all.
+/// Returns the number of wallets that change band, and of all wallets.
 fn moved(drift: &[Move]) -> (u64, u64) {
-    let moved = drift.iter().filter(|one| one.from != one.to).map(|one| one.wallets).sum();
-    (moved, drift.iter().map(|one| one.wallets).sum())
+    let moved = drift.iter().filter(|step| step.from != step.to).map(|step| step.wallets).sum();
+    (moved, drift.iter().map(|step| step.wallets).sum())
 }
 
 fn model_header(class: &str, model: &Model) -> Markup {
@@ -116,7 +115,7 @@ fn model_header(class: &str, model: &Model) -> Markup {
                     dt { "Fitted on" } dd { (count(*rows)) " wallets, " (count(*illicit)) " of them illicit (" (percent(*illicit, *rows)) ")" }
                     dt { "Folds" } dd { (folds) }
                 } @else {
-                    dt { "Fitted on" } dd { "not said in its document" }
+                    dt { "Fitted on" } dd { "not stated in its document" }
                 }
                 dt { "Factors" } dd { (model.scorecard.factors().len() - pairs) " of one feature, " (pairs) " of two" }
                 @for (name, value) in training.iter().flat_map(|training| &training.notes) {
@@ -130,7 +129,7 @@ fn model_header(class: &str, model: &Model) -> Markup {
 fn scores(report: &Report) -> Markup {
     let has_histogram = report.models().any(|(_, model)| model.histogram.is_some());
     html! {
-        p { "All wallets with transactions to or from others, by the scorecard alone: a label on the wallet itself, or a decision, is left aside here." }
+        p { "All wallets with transactions to or from others, by the scorecard alone: a label on the wallet itself, or a decision, is ignored here." }
         @if has_histogram {
             div class="charts" {
                 figure { figcaption { b { "Scores" } ": how wallets spread over the scale" } (histogram(report)) }
@@ -152,35 +151,35 @@ fn histogram(report: &Report) -> Markup {
         .iter()
         .flat_map(|(_, _, histogram)| histogram.bars.iter().map(|bar| share(*bar, histogram.wallets())))
         .fold(0.0, f64::max);
-    // names of bands stand above the bars
+    // Names of bands stand above the bars.
     let top = (highest * 1.1 / 10.0).ceil().max(1.0) * 10.0;
     let chart = Chart {
         title: "scores of all wallets",
         x: Axis {
             title: "Score",
             range: (0.0, 100.0),
-            ticks: (0..=5).map(|fifth| f64::from(fifth) * 20.0).map(|at| (at, at.to_string())).collect(),
+            ticks: (0..=5).map(|fifth| f64::from(fifth) * 20.0).map(|value| (value, value.to_string())).collect(),
         },
         y: Axis {
             title: "Share of wallets, %",
             range: (0.0, top),
-            ticks: (0..=5).map(|fifth| f64::from(fifth) * top / 5.0).map(|at| (at, at.to_string())).collect(),
+            ticks: (0..=5).map(|fifth| f64::from(fifth) * top / 5.0).map(|value| (value, value.to_string())).collect(),
         },
     };
     let wide = 100.0 / chartable(BARS as u64);
     let part = wide / chartable(models.len() as u64 + 1).max(1.0);
     let mut bars = Vec::new();
-    for ((class, model, histogram), place) in models.iter().zip(0_u32..) {
+    for ((class, model, histogram), index) in models.iter().zip(0_u32..) {
         for (wallets, bar) in histogram.bars.iter().zip(0_u32..) {
-            let from = f64::from(bar) * wide + part * (f64::from(place) + 0.5);
-            let says = format!(
+            let from = f64::from(bar) * wide + part * (f64::from(index) + 0.5);
+            let tooltip = format!(
                 "{}: {} wallets from {} to {}",
                 model.scorecard.version(),
                 count(*wallets),
                 f64::from(bar) * wide,
                 f64::from(bar + 1) * wide
             );
-            bars.push(Bar { class, x: (from, from + part), y: share(*wallets, histogram.wallets()), says });
+            bars.push(Bar { class, x: (from, from + part), y: share(*wallets, histogram.wallets()), tooltip });
         }
     }
     let names: Vec<_> = models.iter().map(|(class, model, _)| (*class, model.scorecard.version().to_owned())).collect();
@@ -212,9 +211,9 @@ fn band_table(report: &Report) -> Markup {
 
 fn drift_table(report: &Report, drift: &[Move]) -> Markup {
     let Some(draft) = &report.draft else { return html! {} };
-    let of = |from: Option<&str>, to: Option<&str>| -> u64 {
-        let fits = |band: &str, asked: Option<&str>| asked.is_none_or(|asked| asked == band);
-        drift.iter().filter(|one| fits(&one.from, from) && fits(&one.to, to)).map(|one| one.wallets).sum()
+    let wallets_between = |from: Option<&str>, to: Option<&str>| -> u64 {
+        let fits = |band: &str, wanted: Option<&str>| wanted.is_none_or(|wanted| wanted == band);
+        drift.iter().filter(|step| fits(&step.from, from) && fits(&step.to, to)).map(|step| step.wallets).sum()
     };
     let (moved, all) = moved(drift);
     let (before, after) = (report.active.scorecard.bands(), draft.scorecard.bands());
@@ -230,16 +229,16 @@ fn drift_table(report: &Report, drift: &[Move]) -> Markup {
                         tr {
                             th { (from.band) }
                             @for to in after {
-                                @let wallets = of(Some(&from.band), Some(&to.band));
+                                @let wallets = wallets_between(Some(&from.band), Some(&to.band));
                                 @let class = if from.band == to.band { "n same" } else if wallets > 0 { "n moved" } else { "n faint" };
                                 td class=(class) { (count(wallets)) }
                             }
-                            td class="n" { (count(of(Some(&from.band), None))) }
+                            td class="n" { (count(wallets_between(Some(&from.band), None))) }
                         }
                     }
                     tr {
                         th { "all" }
-                        @for to in after { td class="n" { (count(of(None, Some(&to.band)))) } }
+                        @for to in after { td class="n" { (count(wallets_between(None, Some(&to.band)))) } }
                         td class="n" { (count(all)) }
                     }
                 }
@@ -251,7 +250,7 @@ fn drift_table(report: &Report, drift: &[Move]) -> Markup {
 fn mistakes(report: &Report) -> Markup {
     html! {
         p {
-            "Illicit wallets with the lowest scores, then the others with the highest. A mistake may be the model's, or the label's: a wallet labelled licit that scores high deserves a second look."
+            "Illicit wallets with the lowest scores, then the others with the highest. A mistake may be the model's, or the label's: a wallet labelled licit that scores high should be checked."
         }
         @for (_, model) in report.models() {
             @if let Some(measured) = &model.measured {

@@ -1,4 +1,4 @@
-//! The page, from reports made up.
+//! Tests of the page with synthetic reports.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ fn model(scorecard: Scorecard, state: &str, out_of_fold: bool) -> Model {
     }
 }
 
-/// The scorecard compiled in under another name, with another description.
+/// Returns the compiled-in scorecard with another version and description.
 fn renamed(version: &str, description: &str) -> Scorecard {
     let mut document: serde_json::Value = serde_json::from_str(&compiled_in().unwrap().to_json().unwrap()).unwrap();
     document["version"] = version.into();
@@ -64,7 +64,7 @@ fn renamed(version: &str, description: &str) -> Scorecard {
 fn report() -> Report {
     let step = |from: &str, to: &str, wallets| Move { from: from.to_owned(), to: to.to_owned(), wallets };
     Report {
-        made: "2026-01-02 03:04 UTC".to_owned(),
+        created_at: "2026-01-02 03:04 UTC".to_owned(),
         source: format!("from {SCRIPT}"),
         network: "ethereum".to_owned(),
         active: model(compiled_in().unwrap(), "active", false),
@@ -75,12 +75,12 @@ fn report() -> Report {
     }
 }
 
-/// The page as XML: its elements that never close are closed first.
+/// Returns the page as XML, with its void elements closed.
 fn parsed(page: &str) -> String {
     let mut xml = String::new();
     for part in page.strip_prefix("<!DOCTYPE html>").unwrap().split_inclusive('>') {
         let unclosed =
-            ["<meta ", "<br"].iter().any(|tag| part.rfind('<').is_some_and(|at| part[at..].starts_with(tag)));
+            ["<meta ", "<br"].iter().any(|tag| part.rfind('<').is_some_and(|start| part[start..].starts_with(tag)));
         xml.push_str(part.strip_suffix('>').filter(|_| unclosed).unwrap_or(part));
         if unclosed {
             xml.push_str("/>");
@@ -112,10 +112,10 @@ fn the_page_is_well_formed_and_loads_and_runs_nothing() {
 }
 
 #[test]
-fn what_users_wrote_is_text() {
+fn user_text_is_escaped() {
     let page = page(&report());
     assert!(!page.contains("<script") && !page.contains("<img"));
-    // source, description, note of the document, address
+    // These are the source, the description, a note of the document and an address.
     assert!(page.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count() >= 4);
     assert!(page.contains("1 &lt; 2 &amp; 3") && page.contains("a&lt;b"));
 }
@@ -123,12 +123,12 @@ fn what_users_wrote_is_text() {
 #[test]
 fn curves_go_from_corner_to_corner_once_for_each_model() {
     let page = page(&report());
-    // the same points for both models, in the frame of a chart
+    // Both models have the same points in the frame of a chart.
     assert_eq!(page.matches("d=\"M58.0 282.0 L94.8 51.6 L426.0 26.0\"").count(), 2);
     for class in ["line one", "line two"] {
         assert!(page.contains(&format!("class=\"{class}\"")), "{class}");
     }
-    assert!(!page.contains("NaN") && !page.contains("inf"), "a place that is none");
+    assert!(!page.contains("NaN") && !page.contains("inf"), "an invalid coordinate");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn moves_between_bands_add_up() {
 }
 
 #[test]
-fn it_is_said_what_the_measures_were_taken_on() {
+fn the_page_describes_the_sample_of_the_measures() {
     let page = page(&report());
     assert!(page.contains("1,000 labelled wallets, 130 of them illicit"));
     assert!(page.contains("out of fold") && page.contains("as it stands") && page.contains("were not measured alike"));
@@ -159,23 +159,23 @@ fn it_is_said_what_the_measures_were_taken_on() {
 }
 
 #[test]
-fn a_model_alone_and_unmeasured_makes_a_page_that_says_so() {
+fn a_single_unmeasured_model_is_reported_as_such() {
     let mut report = Report { draft: None, drift: None, ..report() };
     report.active.measured = None;
     report.active.histogram = None;
     let page = page(&report);
     roxmltree::Document::parse(&parsed(&page)).unwrap();
-    for said in ["no draft to compare", "not measured", "There are no curves", "wallets were not scored"] {
-        assert!(page.contains(said), "{said}");
+    for text in ["no draft to compare", "not measured", "There are no curves", "wallets were not scored"] {
+        assert!(page.contains(text), "{text}");
     }
 }
 
 #[test]
-fn a_report_that_a_fit_has_stored_is_read_again() {
-    let mut of_fit = measured("house-2", true).report;
-    of_fit.roc[0].threshold = f64::INFINITY;
-    let stored = serde_json::to_string(&of_fit).unwrap();
+fn a_stored_report_round_trips() {
+    let mut report = measured("house-2", true).report;
+    report.roc[0].threshold = f64::INFINITY;
+    let stored = serde_json::to_string(&report).unwrap();
     assert!(stored.contains("\"threshold\":null"), "JSON has no infinity");
     let read: ModelReport = serde_json::from_str(&stored).unwrap();
-    assert_eq!(read, of_fit);
+    assert_eq!(read, report);
 }
