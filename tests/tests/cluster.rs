@@ -325,7 +325,7 @@ fn an_engine_without_keeper_accepts_the_replicated_definitions() {
     let over_shards = "SELECT count() FROM system.tables WHERE database = 'arx' AND engine = 'Distributed'";
     assert_eq!(engine.query(over_shards).unwrap(), "9");
     let shape = replicated();
-    for statement in shape.add_column("bridge", "Nullable(String)").iter().chain(&shape.catch_up()) {
+    for statement in shape.add_column("bridge", "Nullable(String)").iter().chain(&shape.sync_replicas()) {
         engine.query(&format!("EXPLAIN AST {statement}")).unwrap_or_else(|error| panic!("{error}: {statement}"));
     }
     // The syntax of these definitions is valid, but the engine rejects their content.

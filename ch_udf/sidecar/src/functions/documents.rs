@@ -48,7 +48,7 @@ impl Documents {
         let client = postgres::connect(settings).await?.client;
         let row = client.query_one(ACTIVE_SCORECARD, &[]).await;
         let scorecard = row.and_then(|row| row.try_get(0)).doing("read the active risk model")?;
-        Ok(Self { scorecard, thresholds: json(&RuleBook::read(&client).await?.any().thresholds)? })
+        Ok(Self { scorecard, thresholds: json(&RuleBook::read(&client).await?.default_rules().thresholds)? })
     }
 }
 

@@ -1,133 +1,127 @@
-//! The aggregates: how their states are computed from events as these arrive, and anew for what a
-//! change touched.
+//! Computes the states of the aggregates: from events as these arrive, and again for the buckets
+//! that a change touched.
 //!
-//! One SELECT a kind (`sql/clickhouse/aggregates`) serves both ways, so a repair computes what the
-//! view would have. A repair finds what to compute by itself: the buckets of the rows that have
-//! come since a version and that no view has counted.
+//! One SELECT per aggregate (`sql/clickhouse/aggregates`) serves both ways, so a repair computes
+//! what the view would have. A repair finds its buckets itself: those of the rows that arrived
+//! since a version and that no view has counted.
 
 use std::fmt::Write as _;
 
 use super::shape::Shape;
 
-/// One kind of aggregate.
 #[derive(Debug)]
 pub(crate) struct Aggregate {
-    /// Its name; states lie in the table NAME`_states`.
+    /// Name of the relation. States are stored in `NAME_states`.
     pub name: &'static str,
-    /// Columns of the bucket.
+    /// Key columns of a bucket.
     pub(super) bucket: &'static str,
-    /// The bucket of an event of `touched`.
-    of_touched: &'static [&'static str],
+    /// Queries that return the buckets of the events in `{touched}`.
+    touched_buckets: &'static [&'static str],
     select: &'static str,
-    sides: Sides,
+    input: InputRows,
 }
 
-/// What the SELECT of an aggregate reads.
+/// The rows that the SELECT of an aggregate reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sides {
-    /// Events as they are, in buckets of time: what they are called, and when that of an event
-    /// starts.
-    Times { bucket: &'static str, start: &'static str },
-    /// Events with a receiver.
+enum InputRows {
+    /// One row per event, in buckets of time: the bucket's column, and the expression for its
+    /// start.
+    Events { bucket: &'static str, start: &'static str },
+    /// One row per event with a receiver.
     Edges,
-    /// Each event once for its sender and once for its receiver.
-    Both,
+    /// Two rows per event, one for its sender and one for its receiver.
+    Wallets,
 }
 
 const VOLUME: &str = include_str!("../../../../sql/clickhouse/aggregates/volume.sql");
 
-/// What all shards come to is put together in one place, not by each shard for itself, and is there
-/// when the statement ends.
-const TOGETHER: &str = "SETTINGS parallel_distributed_insert_select = 0, distributed_foreground_insert = 1";
+/// The initiator merges the rows of all shards, not each shard its own; the statement returns once
+/// they are stored.
+const INSERT_ON_INITIATOR: &str = "SETTINGS parallel_distributed_insert_select = 0, distributed_foreground_insert = 1";
 
-/// What the states of a volume come to.
-const SETTLED: &str = include_str!("../../../../sql/clickhouse/aggregates/settled_volume.sql");
+/// Merges the states of a volume into numbers.
+const SETTLED_VOLUME: &str = include_str!("../../../../sql/clickhouse/aggregates/settled_volume.sql");
 
-/// Which states of the aggregates count: of the generations from one to another.
-/// `sql/clickhouse/11_feed.sql` says what they are.
+/// The valid generations of the aggregates, both ends included; see `sql/clickhouse/11_feed.sql`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Valid {
-    /// The last repair that is valid.
+pub(crate) struct ValidGenerations {
+    /// The last valid repair.
     pub generation: u64,
-    /// The last time that all was computed anew.
+    /// The last rebuild.
     pub floor: u64,
 }
 
-/// Every kind.
 pub(crate) const AGGREGATES: [Aggregate; 4] = [
     Aggregate {
         name: "hourly_volume",
         bucket: "network, hour",
-        of_touched: &["SELECT DISTINCT network, toStartOfHour(event_time) AS hour FROM {touched}"],
+        touched_buckets: &["SELECT DISTINCT network, toStartOfHour(event_time) AS hour FROM {touched}"],
         select: VOLUME,
-        sides: Sides::Times { bucket: "hour", start: "toStartOfHour(event_time)" },
+        input: InputRows::Events { bucket: "hour", start: "toStartOfHour(event_time)" },
     },
     Aggregate {
         name: "daily_volume",
         bucket: "network, day",
-        of_touched: &["SELECT DISTINCT network, toDate(event_time) AS day FROM {touched}"],
+        touched_buckets: &["SELECT DISTINCT network, toDate(event_time) AS day FROM {touched}"],
         select: VOLUME,
-        sides: Sides::Times { bucket: "day", start: "toDate(event_time)" },
+        input: InputRows::Events { bucket: "day", start: "toDate(event_time)" },
     },
     Aggregate {
         name: "wallet_activity",
         bucket: "network, wallet, day",
-        of_touched: &[
+        touched_buckets: &[
             "SELECT network, from_address AS wallet, toDate(event_time) AS day FROM {touched}",
             "SELECT network, assumeNotNull(to_address) AS wallet, toDate(event_time) AS day FROM {touched} \
               WHERE isNotNull(to_address)",
         ],
         select: include_str!("../../../../sql/clickhouse/aggregates/wallet_activity.sql"),
-        sides: Sides::Both,
+        input: InputRows::Wallets,
     },
     Aggregate {
         name: "wallet_edges",
         bucket: "network, from_address, to_address, day",
-        of_touched: &[
+        touched_buckets: &[
             "SELECT DISTINCT network, from_address, assumeNotNull(to_address) AS receiver, toDate(event_time) AS day \
                         FROM {touched} WHERE isNotNull(to_address)",
         ],
         select: include_str!("../../../../sql/clickhouse/aggregates/wallet_edges.sql"),
-        sides: Sides::Edges,
+        input: InputRows::Edges,
     },
 ];
 
-/// What the aggregates of wallets read beside addresses. The whole row would be planned for each
-/// insert, which costs more than the insert itself.
-const OF_A_WALLET: &str =
+/// Columns, apart from addresses, that the aggregates of wallets read. Selecting the whole row
+/// would make ClickHouse plan all its columns for each insert, which costs more than the insert
+/// itself.
+const WALLET_EVENT_COLUMNS: &str =
     "network, event_time, value, value_usd, status, gas_price, version, generation, counted, is_deleted";
 
-/// Months that one statement looks at, as `toYYYYMM` gives them.
+/// Months that one statement reads, in the form of `toYYYYMM`.
 pub(crate) type Months = Vec<u32>;
 
-/// What is computed anew, in some months.
+/// A computation of states from the events of some months.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Repair {
-    /// Buckets that rows of versions from `since` on touched, those of attempts before version
-    /// `current` in any case. States made under `generation` hide the lower ones of their buckets.
+    /// Buckets touched by rows of versions from `since` on, among them all rows of attempts before
+    /// version `current`. The states hide lower generations of their buckets.
     Touched {
-        /// First version that has not been counted.
+        /// Lowest version that has not been counted.
         since: u64,
-        /// Version of the tombstones of the present attempt.
+        /// Version of this attempt's tombstones.
         current: u64,
-        /// Generation of the states.
         generation: u64,
-        /// The months.
         months: Months,
     },
-    /// All buckets. Nothing hides the lower generations but a new floor.
+    /// All buckets. Lower generations stay visible until the floor rises.
     All {
-        /// Generation of the states.
         generation: u64,
-        /// Version that the states are said to have.
+        /// Version recorded in the states.
         version: u64,
-        /// The months.
         months: Months,
     },
 }
 
-/// What touched the aggregates since a version: rows that views do not count, and rows of attempts
-/// that were cut off.
+/// Returns the query for the rows that touched aggregates since a version: those that views do not
+/// count, and those of interrupted attempts.
 fn touched_rows(shape: &Shape, since: u64, current: u64) -> String {
     let (database, local) = (&shape.database, shape.local());
     let read = |table: &str, receiver: &str| {
@@ -137,7 +131,7 @@ fn touched_rows(shape: &Shape, since: u64, current: u64) -> String {
                 AND (is_deleted = 1 OR counted = 'repair' OR version < {current})"
         )
     };
-    // A former receiver stands in received_transactions alone once its event has been replaced.
+    // Once an event has been replaced, its former receiver remains in received_transactions only.
     format!(
         "{} UNION ALL {}",
         read("transaction_events", "to_address"),
@@ -145,20 +139,20 @@ fn touched_rows(shape: &Shape, since: u64, current: u64) -> String {
     )
 }
 
-/// Puts what a first load left out into the order of receivers.
+/// Copies the rows of a first load, which the view skips, into `received_transactions`.
 #[must_use]
 pub(crate) fn fill_received(shape: &Shape, months: &[u32]) -> String {
-    let (database, local, of_months) = (&shape.database, shape.local(), within(months));
-    let same =
+    let (database, local, month_condition) = (&shape.database, shape.local(), in_months(months));
+    let columns =
         "network, event_time, tx_hash, from_address, value, value_usd, status, version, is_deleted, counted, fed_at";
     format!(
-        "INSERT INTO {database}.received_transactions{local} (to_address, {same}) \
-         SELECT assumeNotNull(to_address), {same} FROM {database}.transaction_events{local} FINAL \
-          WHERE {of_months} AND isNotNull(to_address) AND counted = 'rebuild'"
+        "INSERT INTO {database}.received_transactions{local} (to_address, {columns}) \
+         SELECT assumeNotNull(to_address), {columns} FROM {database}.transaction_events{local} FINAL \
+          WHERE {month_condition} AND isNotNull(to_address) AND counted = 'rebuild'"
     )
 }
 
-/// The months that something touched since a version, with the rows that did.
+/// Returns the query for the months touched since a version, with the number of touching rows.
 #[must_use]
 pub(crate) fn touched_months(shape: &Shape, since: u64, current: u64) -> String {
     format!(
@@ -167,7 +161,7 @@ pub(crate) fn touched_months(shape: &Shape, since: u64, current: u64) -> String 
     )
 }
 
-/// The months that hold anything, with their rows.
+/// Returns the query for the months that contain rows, with their number.
 #[must_use]
 pub(crate) fn all_months(shape: &Shape) -> String {
     format!(
@@ -178,49 +172,49 @@ pub(crate) fn all_months(shape: &Shape) -> String {
     )
 }
 
-/// Months put together until they weigh more than `limit`: neither many small ones nor a large one
-/// take long or much memory.
+/// Groups months until a group exceeds `limit` rows, to bound the time and memory of each
+/// statement. A larger month is a group by itself.
 #[must_use]
-pub(crate) fn grouped(months: &[(u32, u64)], limit: u64) -> Vec<Months> {
+pub(crate) fn group_months(months: &[(u32, u64)], limit: u64) -> Vec<Months> {
     let mut groups: Vec<Months> = Vec::new();
     let mut weight = u64::MAX;
-    for (month, of_month) in months {
-        weight = weight.saturating_add(*of_month);
+    for (month, rows) in months {
+        weight = weight.saturating_add(*rows);
         match groups.last_mut() {
             Some(group) if weight <= limit => group.push(*month),
             _ => {
                 groups.push(vec![*month]);
-                weight = *of_month;
+                weight = *rows;
             }
         }
     }
     groups
 }
 
-/// A condition on an event's month.
-fn within(months: &[u32]) -> String {
+/// Returns the condition that an event belongs to one of the months.
+fn in_months(months: &[u32]) -> String {
     let list: Vec<String> = months.iter().map(u32::to_string).collect();
     format!("toYYYYMM(event_time) IN ({})", list.join(", "))
 }
 
 impl Aggregate {
-    /// The kind of this name.
     #[must_use]
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
         AGGREGATES.iter().find(|aggregate| aggregate.name == name)
     }
 
-    /// The tables of it that hold anything.
+    /// Returns the tables that store data.
     pub(super) fn tables(&self) -> Vec<String> {
         let mut tables = vec![format!("{}_states", self.name)];
-        if let Sides::Times { .. } = self.sides {
+        if let InputRows::Events { .. } = self.input {
             tables.push(format!("{}_settled", self.name));
         }
         tables
     }
 
     fn select(&self, generation: &str, is_repair: &str, last_version: &str, events: &str) -> String {
-        let (bucket, start) = if let Sides::Times { bucket, start } = self.sides { (bucket, start) } else { ("", "") };
+        let (bucket, start) =
+            if let InputRows::Events { bucket, start } = self.input { (bucket, start) } else { ("", "") };
         self.select
             .trim_end()
             .replace("{bucket}", bucket)
@@ -231,35 +225,35 @@ impl Aggregate {
             .replace("{events}", events)
     }
 
-    /// The SELECT of the materialised view: rows that are new.
-    pub(super) fn arriving(&self, shape: &Shape) -> String {
+    /// Returns the SELECT of the materialised view, which counts new rows.
+    pub(super) fn arriving_events(&self, shape: &Shape) -> String {
         let events = format!("{}.transaction_events{}", shape.database, shape.local());
-        let new = "counted = 'view' AND is_deleted = 0";
-        let events = match self.sides {
-            Sides::Times { .. } => format!("{events} WHERE {new}"),
-            Sides::Edges => format!(
-                "(SELECT {OF_A_WALLET}, from_address, assumeNotNull(to_address) AS receiver FROM {events} \
-                   WHERE {new} AND isNotNull(to_address))"
+        let is_new = "counted = 'view' AND is_deleted = 0";
+        let events = match self.input {
+            InputRows::Events { .. } => format!("{events} WHERE {is_new}"),
+            InputRows::Edges => format!(
+                "(SELECT {WALLET_EVENT_COLUMNS}, from_address, assumeNotNull(to_address) AS receiver FROM {events} \
+                   WHERE {is_new} AND isNotNull(to_address))"
             ),
-            Sides::Both => format!(
-                "(SELECT {OF_A_WALLET}, side.1 AS wallet, side.2 AS counterparty, side.3 AS is_sender \
+            InputRows::Wallets => format!(
+                "(SELECT {WALLET_EVENT_COLUMNS}, side.1 AS wallet, side.2 AS counterparty, side.3 AS is_sender \
                     FROM {events} \
                    ARRAY JOIN [(from_address, ifNull(to_address, ''), true), (ifNull(to_address, ''), from_address, false)] AS side \
-                   WHERE {new} AND side.1 != '')"
+                   WHERE {is_new} AND side.1 != '')"
             ),
         };
         self.select("generation", "0", "max(version)", &events)
     }
 
-    /// The states that count, as a relation.
+    /// Returns the valid states as a relation.
     pub(super) fn valid(&self, shape: &Shape) -> String {
         let (database, local) = (&shape.database, shape.local());
         let highest = |column: &str| format!("(SELECT max({column}) FROM {database}.aggregate_generations{local})");
-        self.between(shape, &highest("floor"), &highest("generation"))
+        self.states_between(shape, &highest("floor"), &highest("generation"))
     }
 
-    /// The states that count when these generations do.
-    fn between(&self, shape: &Shape, floor: &str, current: &str) -> String {
+    /// Returns the states that are valid with these generations as a relation.
+    fn states_between(&self, shape: &Shape, floor: &str, current: &str) -> String {
         let (database, local, name, bucket) = (&shape.database, shape.local(), self.name, self.bucket);
         let states = format!("{database}.{name}_states{local}");
         format!(
@@ -272,58 +266,65 @@ impl Aggregate {
         )
     }
 
-    /// The states that count, for whoever knows which do: finding that out takes ClickHouse longer
-    /// than reading them. Shards are asked one by one, and each knows for itself.
-    fn known_valid(&self, shape: &Shape, valid: Option<Valid>) -> String {
+    /// Returns the valid states as a relation. On one server the caller passes the valid
+    /// generations, because looking them up costs ClickHouse more than the read; on a cluster each
+    /// shard looks up its own.
+    fn valid_states(&self, shape: &Shape, valid: Option<ValidGenerations>) -> String {
         let (database, name) = (&shape.database, self.name);
         match valid {
-            Some(Valid { generation, floor }) if shape.cluster.is_none() && generation == floor => {
+            Some(ValidGenerations { generation, floor }) if shape.cluster.is_none() && generation == floor => {
                 format!("(SELECT * FROM {database}.{name}_states WHERE generation = {floor})")
             }
-            Some(Valid { generation, floor }) if shape.cluster.is_none() => {
-                self.between(shape, &floor.to_string(), &generation.to_string())
+            Some(ValidGenerations { generation, floor }) if shape.cluster.is_none() => {
+                self.states_between(shape, &floor.to_string(), &generation.to_string())
             }
             Some(_) | None => format!("{database}.{name}_current"),
         }
     }
 
-    /// The statements that settle what the states come to, for those that are read as numbers:
-    /// buckets that got states of versions from `since` on, or all buckets, those without states
-    /// being empty. Nothing is seen of it before the bucket's number is in.
+    /// Returns the statements that store the merged states of volumes as numbers: of the buckets
+    /// with states of versions from `since` on, or of all buckets, where those without states
+    /// become empty. Other aggregates have no such statements. Readers see a bucket's new number
+    /// only once it is complete.
     #[must_use]
-    pub(crate) fn settle(&self, shape: &Shape, valid: Option<Valid>, since: Option<u64>, version: u64) -> Vec<String> {
-        let Sides::Times { bucket, .. } = self.sides else { return Vec::new() };
+    pub(crate) fn settle(
+        &self,
+        shape: &Shape,
+        valid: Option<ValidGenerations>,
+        since: Option<u64>,
+        version: u64,
+    ) -> Vec<String> {
+        let InputRows::Events { bucket, .. } = self.input else { return Vec::new() };
         let (database, name) = (&shape.database, self.name);
         let settled = format!("{database}.{name}_settled");
-        // states that are hidden do no harm here, and finding out which are takes as long as the
-        // rest
-        let all = if shape.cluster.is_some() { "current" } else { "states" };
-        let states = format!("{database}.{name}_{all}");
+        // Hidden states do no harm here, and excluding them takes as long as the rest of the query.
+        let suffix = if shape.cluster.is_some() { "current" } else { "states" };
+        let states = format!("{database}.{name}_{suffix}");
         let touched = since.map_or_else(String::new, |since| {
             format!(
                 "\n WHERE (network, {bucket}) GLOBAL IN (SELECT network, {bucket} FROM {states} WHERE last_version >= {since})"
             )
         });
-        let numbers = SETTLED
+        let numbers = SETTLED_VOLUME
             .trim_end()
             .replace("{bucket}", bucket)
             .replace("{version}", &version.to_string())
-            .replace("{states}", &self.known_valid(shape, valid))
+            .replace("{states}", &self.valid_states(shape, valid))
             .replace("{touched}", &touched);
-        let mut statements = vec![format!("INSERT INTO {settled} {TOGETHER} {numbers}")];
+        let mut statements = vec![format!("INSERT INTO {settled} {INSERT_ON_INITIATOR} {numbers}")];
         if since.is_none() {
-            // loses against the number of the same pass, and wins against older ones
+            // This version loses against a number of the same pass, and wins against older ones.
             let empty = version.saturating_sub(1);
             statements.push(format!(
-                "INSERT INTO {settled} (network, {bucket}, version) {TOGETHER} \
+                "INSERT INTO {settled} (network, {bucket}, version) {INSERT_ON_INITIATOR} \
                  SELECT network, {bucket}, {empty} FROM {settled} WHERE version < {empty}"
             ));
         }
         statements
     }
 
-    /// The statements that write the states of a repair. Nobody sees them before their generation
-    /// becomes valid.
+    /// Returns the statements that write the states of a repair. Readers do not see them before
+    /// their generation becomes valid.
     #[must_use]
     pub(crate) fn repair(&self, shape: &Shape, repair: &Repair) -> Vec<String> {
         let (database, local, name) = (&shape.database, shape.local(), self.name);
@@ -335,17 +336,17 @@ impl Aggregate {
             }
             Repair::Touched { since, current, generation, months } => {
                 let touched =
-                    format!("(SELECT * FROM ({}) WHERE {})", touched_rows(shape, *since, *current), within(months));
-                let buckets = self.of_touched.iter().fold(String::new(), |mut text, select| {
+                    format!("(SELECT * FROM ({}) WHERE {})", touched_rows(shape, *since, *current), in_months(months));
+                let buckets = self.touched_buckets.iter().fold(String::new(), |mut text, select| {
                     let join = if text.is_empty() { "" } else { " UNION DISTINCT " };
-                    // writing to a String cannot fail
+                    // Writing to a string cannot fail.
                     let _ = write!(text, "{join}{}", select.replace("{touched}", &touched));
                     text
                 });
                 let bucket = self.bucket;
                 let version = current + 1;
-                // Empty states for every bucket: one whose transactions are all gone would else
-                // show its lower generations.
+                // Write an empty state for every bucket first: a bucket that has lost all its
+                // transactions would otherwise show its lower generations.
                 vec![
                     format!(
                         "{into} ({bucket}, generation, is_repair, last_version) \
@@ -365,35 +366,36 @@ impl Aggregate {
         }
     }
 
-    /// The events of some months as they are, those of certain buckets if they are given.
+    /// Returns the current events of some months as a relation, restricted to `buckets` if given.
     fn events(&self, shape: &Shape, months: &[u32], buckets: Option<&str>) -> String {
         let (database, local) = (&shape.database, shape.local());
-        let of_months = within(months);
-        let within = |tuple: &str| buckets.map_or_else(String::new, |buckets| format!(" AND {tuple} IN ({buckets})"));
+        let month_condition = in_months(months);
+        let of_buckets =
+            |tuple: &str| buckets.map_or_else(String::new, |buckets| format!(" AND {tuple} IN ({buckets})"));
         let read = |columns: &str, table: &str, condition: &str| {
-            format!("SELECT {columns} FROM {database}.{table}{local} FINAL WHERE {of_months}{condition}")
+            format!("SELECT {columns} FROM {database}.{table}{local} FINAL WHERE {month_condition}{condition}")
         };
-        match self.sides {
-            Sides::Times { start, .. } => {
-                format!("({})", read("*", "transaction_events", &within(&format!("(network, {start})"))))
+        match self.input {
+            InputRows::Events { start, .. } => {
+                format!("({})", read("*", "transaction_events", &of_buckets(&format!("(network, {start})"))))
             }
-            Sides::Edges => {
-                let condition = within("(network, from_address, assumeNotNull(to_address), toDate(event_time))");
+            InputRows::Edges => {
+                let condition = of_buckets("(network, from_address, assumeNotNull(to_address), toDate(event_time))");
                 let columns = "*, assumeNotNull(to_address) AS receiver";
                 format!("({})", read(columns, "transaction_events", &format!(" AND isNotNull(to_address){condition}")))
             }
-            Sides::Both => {
+            InputRows::Wallets => {
                 let sent = read(
                     "network, event_time, value, value_usd, status, gas_price, from_address AS wallet, \
                      ifNull(to_address, '') AS counterparty, true AS is_sender",
                     "transaction_events",
-                    &within("(network, from_address, toDate(event_time))"),
+                    &of_buckets("(network, from_address, toDate(event_time))"),
                 );
                 let received = read(
                     "network, event_time, value, value_usd, status, CAST(NULL, 'Nullable(UInt64)') AS gas_price, \
                      to_address AS wallet, from_address AS counterparty, false AS is_sender",
                     "received_transactions",
-                    &within("(network, to_address, toDate(event_time))"),
+                    &of_buckets("(network, to_address, toDate(event_time))"),
                 );
                 format!("({sent} UNION ALL {received})")
             }
@@ -406,10 +408,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_months_go_together_and_large_ones_alone() {
+    fn small_months_share_a_group_and_large_ones_are_alone() {
         let months = [(1, 10), (2, 20), (3, 500), (4, 70), (5, 30), (6, 1)];
-        assert_eq!(grouped(&months, 100), vec![vec![1, 2], vec![3], vec![4, 5], vec![6]]);
-        assert_eq!(grouped(&[], 100), Vec::<Months>::new());
-        assert_eq!(grouped(&[(7, u64::MAX), (8, 1)], 100), vec![vec![7], vec![8]]);
+        assert_eq!(group_months(&months, 100), vec![vec![1, 2], vec![3], vec![4, 5], vec![6]]);
+        assert_eq!(group_months(&[], 100), Vec::<Months>::new());
+        assert_eq!(group_months(&[(7, u64::MAX), (8, 1)], 100), vec![vec![7], vec![8]]);
     }
 }

@@ -1,5 +1,5 @@
-//! Making and migrating the tables. Owns what is compared with what is there, and where statements
-//! run.
+//! Creates and migrates the tables. Owns the comparison with the tables that exist, and the choice
+//! of servers for each statement.
 
 use std::fmt;
 
@@ -10,16 +10,15 @@ use super::schema::{SCHEMA_VERSION, statements};
 use super::topology::Topology;
 use crate::error::{Doing, SidecarError};
 
-/// What was done, or would be.
+/// The result of a migration, or its plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Applied {
-    /// Version found: 0 for none.
-    pub found: u32,
-    /// The statements, in order.
+    /// Version before the migration; 0 without tables.
+    pub previous: u32,
     pub statements: Vec<String>,
-    /// Servers that each statement runs on.
+    /// Number of servers that run each statement.
     pub servers: usize,
-    /// Whether they were only to be shown.
+    /// The statements were not run.
     pub dry_run: bool,
 }
 
@@ -34,52 +33,48 @@ impl fmt::Display for Applied {
             }
             return Ok(());
         }
-        let found = if self.found == 0 { "none".to_owned() } else { format!("version {}", self.found) };
+        let previous = if self.previous == 0 { "none".to_owned() } else { format!("version {}", self.previous) };
         let (count, servers) = (self.statements.len(), self.servers);
         writeln!(
             f,
-            "tables made: version {SCHEMA_VERSION} (there was {found}); {count} statements on {servers} server(s)"
+            "tables made: version {SCHEMA_VERSION} (there was {previous}); {count} statements on {servers} server(s)"
         )
     }
 }
 
-/// Makes what is missing, or says what would be.
-///
-/// # Errors
-/// [`SidecarError::ClickHouse`]; [`SidecarError::Configuration`] when the tables were made by a
-/// newer sidecar.
+/// Creates the missing tables, or plans it.
 pub(crate) async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied, SidecarError> {
     let servers = topology.ddl_servers();
-    let mut found = SCHEMA_VERSION;
-    let mut old_shape = false;
+    let mut previous = SCHEMA_VERSION;
+    let mut is_unversioned = false;
     for server in servers {
-        let (version, unversioned) = look(server, &topology.shape.database).await?;
-        found = found.min(version);
-        old_shape |= unversioned;
+        let (version, unversioned) = read_version(server, &topology.shape.database).await?;
+        previous = previous.min(version);
+        is_unversioned |= unversioned;
         if version > SCHEMA_VERSION {
             return Err(SidecarError::Configuration {
                 detail: format!(
-                    "the tables in ClickHouse are of version {version}, this arx-sidecar knows version {SCHEMA_VERSION}; use a newer one"
+                    "the tables in ClickHouse are of version {version}, this arx-sidecar supports version {SCHEMA_VERSION}; use a newer one"
                 ),
             });
         }
     }
-    if found == SCHEMA_VERSION {
-        return Ok(Applied { found, statements: Vec::new(), servers: servers.len(), dry_run });
+    if previous == SCHEMA_VERSION {
+        return Ok(Applied { previous, statements: Vec::new(), servers: servers.len(), dry_run });
     }
     let mut plan = Vec::new();
-    if old_shape {
-        // Tables from before there were versions hold nothing that PostgreSQL does not: the feed
-        // starts afresh.
+    if is_unversioned {
+        // Tables from before there were versions hold no data that PostgreSQL does not have: the
+        // feed starts over.
         let database = &topology.shape.database;
         plan.extend(
             ["transaction_events", "feed_marks"].map(|table| format!("DROP TABLE IF EXISTS {database}.{table} SYNC")),
         );
     }
     plan.extend(statements(&topology.shape)?);
-    if found == 1 {
-        // version 2 settles volumes: what was fed before has to be settled once, below anything
-        // that the feed settles
+    if previous == 1 {
+        // Version 2 settles volumes. Earlier data has to be settled once, below any version that
+        // the feed settles.
         plan.extend(AGGREGATES.iter().flat_map(|aggregate| aggregate.settle(&topology.shape, None, None, 1)));
     }
     plan.push(format!("INSERT INTO {}.schema_versions (version) VALUES ({SCHEMA_VERSION})", topology.shape.database));
@@ -90,13 +85,10 @@ pub(crate) async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied,
             }
         }
     }
-    Ok(Applied { found, statements: plan, servers: servers.len(), dry_run })
+    Ok(Applied { previous, statements: plan, servers: servers.len(), dry_run })
 }
 
-/// [`apply`], for whoever needs the tables and has nothing to show.
-///
-/// # Errors
-/// As [`apply`].
+/// Runs [`apply`], and logs the result.
 pub(crate) async fn ensure(topology: &Topology) -> Result<(), SidecarError> {
     let applied = apply(topology, false).await?;
     if !applied.statements.is_empty() {
@@ -110,12 +102,12 @@ pub(crate) async fn ensure(topology: &Topology) -> Result<(), SidecarError> {
 }
 
 async fn run(server: &Client, statement: &str) -> Result<(), SidecarError> {
-    // parametrised views hold `?`-less braces: nothing is bound
+    // Braces of parametrised views are not parameters of this request.
     server.clone().with_database("default").query_raw(statement).execute().await.doing("create the tables")
 }
 
-/// The version there is, and whether there are tables without one.
-async fn look(server: &Client, database: &str) -> Result<(u32, bool), SidecarError> {
+/// Returns the version of the tables, and whether there are tables without one.
+async fn read_version(server: &Client, database: &str) -> Result<(u32, bool), SidecarError> {
     let server = server.clone().with_database("default");
     let tables: Vec<String> = server
         .query(

@@ -1,6 +1,6 @@
-//! ClickHouse as ARX's warehouse: connecting to it, the tables it needs there in their
-//! single-server and their cluster form, and how aggregates are computed anew. The SQL is in
-//! `sql/clickhouse`; what flows into the tables belongs to `feed`.
+//! ClickHouse as ARX's warehouse: its servers, the tables for a single server and for a cluster,
+//! and the computation of aggregates. The SQL is in `sql/clickhouse`; the data in the tables
+//! belongs to `feed`.
 
 mod aggregates;
 mod apply;
@@ -10,7 +10,9 @@ mod schema;
 mod shape;
 mod topology;
 
-pub(crate) use aggregates::{AGGREGATES, Months, Repair, Valid, all_months, fill_received, grouped, touched_months};
+pub(crate) use aggregates::{
+    AGGREGATES, Months, Repair, ValidGenerations, all_months, fill_received, group_months, touched_months,
+};
 pub(crate) use apply::{apply, ensure};
 pub use schema::statements;
 pub use shape::{Cluster, Shape};

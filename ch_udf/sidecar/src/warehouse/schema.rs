@@ -1,11 +1,16 @@
-//! The tables and views as statements, made from one set of templates for a single server and for a
-//! cluster.
+//! Renders the statements for tables and views from one set of templates, for a single server and
+//! for a cluster.
 //!
-//! Owns the templates' language: `{database}`; `{local}`, the end of the name of what lives on one
-//! shard; `{on_cluster}`; `{replicated}`, the beginning of an engine's name; `{settings}` of a
-//! table; `{ttl COLUMN}` (`{ttl COLUMN ARRIVED}` where old data is compressed harder); `{arriving
-//! AGGREGATE}`, `{valid AGGREGATE}` (see [`super::aggregates`]); `{distributed NAME}`, a table over
-//! the shards, and nothing on a single server. `{{` and `}}` stand for braces.
+//! Owns the directives of the templates:
+//! - `{database}`: name of the database
+//! - `{local}`: suffix of the names of relations that exist on each shard
+//! - `{on_cluster}`: the ON CLUSTER clause, if there is one
+//! - `{replicated}`: prefix of the engine's name
+//! - `{settings}`: settings of a table
+//! - `{ttl COLUMN}`: rules for old data; `{ttl COLUMN ARRIVED}` also compresses it harder
+//! - `{arriving AGGREGATE}`, `{valid AGGREGATE}`: see [`super::aggregates`]
+//! - `{distributed NAME}`: a table over the shards, empty on a single server
+//! - `{{` and `}}`: braces
 
 use std::fmt::Write as _;
 
@@ -13,28 +18,28 @@ use super::aggregates::{AGGREGATES, Aggregate};
 use super::shape::Shape;
 use crate::error::SidecarError;
 
-/// Version of what the templates make. It rises when they change what a database already has.
+/// Version of the tables. It rises when the templates change tables that databases already have.
 pub(super) const SCHEMA_VERSION: u32 = 2;
 
 /// A file of `sql/clickhouse`.
 struct Template {
     file: &'static str,
     text: &'static str,
-    /// What stands for words of its own. These are filled in first.
-    words: &'static [(&'static str, &'static str)],
+    /// Directives that only this use of the file has. They are filled in first.
+    substitutions: &'static [(&'static str, &'static str)],
 }
 
 impl Template {
     const fn new(file: &'static str, text: &'static str) -> Self {
-        Self { file, text, words: &[] }
+        Self { file, text, substitutions: &[] }
     }
 
-    const fn volume(words: &'static [(&'static str, &'static str)]) -> Self {
-        Self { file: "20_volume.sql", text: include_str!("../../../../sql/clickhouse/20_volume.sql"), words }
+    const fn volume(substitutions: &'static [(&'static str, &'static str)]) -> Self {
+        Self { file: "20_volume.sql", text: include_str!("../../../../sql/clickhouse/20_volume.sql"), substitutions }
     }
 }
 
-/// The templates, in order.
+/// The templates, in the order in which they run.
 const TEMPLATES: [Template; 7] = [
     Template::new("10_transaction_events.sql", include_str!("../../../../sql/clickhouse/10_transaction_events.sql")),
     Template::new("11_feed.sql", include_str!("../../../../sql/clickhouse/11_feed.sql")),
@@ -45,56 +50,54 @@ const TEMPLATES: [Template; 7] = [
     Template::new("90_cluster.sql", include_str!("../../../../sql/clickhouse/90_cluster.sql")),
 ];
 
-/// Volumes, the days after which data is theirs (the specification's 90 days and 2 years), and the
-/// level of ZSTD it then has.
+/// Storage volumes, the age in days from which data belongs to them (90 days and 2 years by the
+/// specification), and its ZSTD level there.
 const TIERS: [(&str, u32, u32); 2] = [("warm", 90, 3), ("cold", 730, 9)];
 
-/// Blocks whose tokens ClickHouse remembers a table: more than a pass that is repeated at once has
-/// chunks.
+/// Blocks per table whose deduplication tokens ClickHouse remembers: more than the chunks of a pass
+/// that is repeated at once.
 const DEDUPLICATION_WINDOW: u32 = 1_000;
 
-/// Below it all columns of a part are in one file: with a file for each column, making the files
-/// took a fifth of a first load.
+/// Parts below this size keep all columns in one file: creating a file per column took a fifth of a
+/// first load.
 const WIDE_PART_BYTES: u64 = 256 << 20;
 
 impl Shape {
-    /// What adds a column to the events, to be run like other DDL. The table over the shards comes
-    /// last: who sees the column there finds it everywhere. `column` is quoted already.
+    /// Returns the statements that add a column to the events, to be run like other DDL. The table
+    /// over the shards comes last, so a column that it shows exists on every shard. `column` is
+    /// already quoted.
     #[must_use]
     pub fn add_column(&self, column: &str, column_type: &str) -> Vec<String> {
         let (database, on_cluster) = (&self.database, self.on_cluster());
-        let mut ends = vec![self.local()];
-        ends.extend(self.cluster.as_ref().map(|_| ""));
-        let add = |end: &&str| {
+        let mut suffixes = vec![self.local()];
+        suffixes.extend(self.cluster.as_ref().map(|_| ""));
+        let add = |suffix: &&str| {
             format!(
-                "ALTER TABLE {database}.transaction_events{end}{on_cluster} ADD COLUMN IF NOT EXISTS {column} {column_type}"
+                "ALTER TABLE {database}.transaction_events{suffix}{on_cluster} ADD COLUMN IF NOT EXISTS {column} {column_type}"
             )
         };
-        ends.iter().map(add).collect()
+        suffixes.iter().map(add).collect()
     }
 
-    /// What makes the views that count transactions as they arrive, where they are missing.
-    ///
-    /// # Errors
-    /// As [`statements`].
-    pub fn views(&self) -> Result<Vec<String>, SidecarError> {
-        let mut made = statements(self)?;
-        made.retain(|statement| statement.starts_with("CREATE MATERIALIZED VIEW"));
-        Ok(made)
+    /// Returns the statements that create missing views, which count transactions as they arrive.
+    pub fn create_views(&self) -> Result<Vec<String>, SidecarError> {
+        let mut created = statements(self)?;
+        created.retain(|statement| statement.starts_with("CREATE MATERIALIZED VIEW"));
+        Ok(created)
     }
 
-    /// What takes them away. What they have counted stays.
+    /// Returns the statements that drop the views. The states that they have written stay.
     #[must_use]
-    pub fn without_views(&self) -> Vec<String> {
+    pub fn drop_views(&self) -> Vec<String> {
         let (database, local, on_cluster) = (&self.database, self.local(), self.on_cluster());
         let names = AGGREGATES.iter().map(|aggregate| aggregate.name).chain(["received_transactions"]);
         names.map(|name| format!("DROP VIEW IF EXISTS {database}.{name}_mv{local}{on_cluster} SYNC")).collect()
     }
 
-    /// What makes one replica of a shard hold what the others hold. Nothing if there are no
+    /// Returns the statements that bring a replica up to the others of its shard; none without
     /// replicas.
     #[must_use]
-    pub fn catch_up(&self) -> Vec<String> {
+    pub fn sync_replicas(&self) -> Vec<String> {
         if !self.is_replicated() {
             return Vec::new();
         }
@@ -104,7 +107,7 @@ impl Shape {
         tables.map(|table| format!("SYSTEM SYNC REPLICA {}.{table}_local LIGHTWEIGHT", self.database)).collect()
     }
 
-    /// Data moves between volumes as it ages, if there are any, and goes if it is told to.
+    /// Moves data between volumes as it ages, if there are volumes, and deletes it if configured.
     fn ttl(&self, column: &str) -> Vec<String> {
         let mut rules = Vec::new();
         if self.storage_policy.is_some() {
@@ -118,8 +121,8 @@ impl Shape {
         rules
     }
 
-    /// Old data is compressed harder, but not while it arrives: ClickHouse would do it at once, and
-    /// a first load of old transactions would take twice as long.
+    /// Compresses old data harder, but not as it arrives: ClickHouse would do it at once, and a
+    /// first load of old transactions would take twice as long.
     fn recompression(column: &str, arrived: &str) -> Vec<String> {
         let rule = |(_, days, level)| {
             format!(
@@ -140,8 +143,8 @@ impl Shape {
 
     fn distributed(&self, name: &str) -> String {
         let Some(cluster) = &self.cluster else { return String::new() };
-        // Transactions lie on the shard of their sender; what is computed from them lies beside
-        // them. What all shards come to lies anywhere, a bucket always on the same one.
+        // Transactions are stored on the shard of their sender, and their aggregates on the same
+        // one. Merged states of all shards may be anywhere; a bucket is always on the same shard.
         let settled = name.strip_suffix("_settled").and_then(Aggregate::named);
         let key = match (name, settled) {
             ("transaction_events", _) => ", cityHash64(network, from_address)".to_owned(),
@@ -167,33 +170,35 @@ impl Shape {
                 _ => return None,
             },
             Some(("ttl", columns)) => {
-                let (column, arrived) = columns.split_once(' ').map_or((columns, None), |(one, two)| (one, Some(two)));
+                let (column, arrived) =
+                    columns.split_once(' ').map_or((columns, None), |(column, arrived)| (column, Some(arrived)));
                 let mut rules = self.ttl(column);
                 rules.extend(arrived.map_or_else(Vec::new, |arrived| Self::recompression(column, arrived)));
                 if rules.is_empty() { String::new() } else { format!("TTL {}", rules.join(",\n    ")) }
             }
             Some(("distributed", name)) => self.distributed(name),
-            Some(("arriving", name)) => Aggregate::named(name)?.arriving(self),
+            Some(("arriving", name)) => Aggregate::named(name)?.arriving_events(self),
             Some(("valid", name)) => Aggregate::named(name)?.valid(self),
             Some(_) => return None,
         })
     }
 
     fn fill(&self, file: &str, template: &str) -> Result<String, SidecarError> {
-        let wrong = |what: &str| SidecarError::Configuration { detail: format!("sql/clickhouse/{file}: {what}") };
+        let invalid =
+            |problem: &str| SidecarError::Configuration { detail: format!("sql/clickhouse/{file}: {problem}") };
         let mut text = String::with_capacity(template.len());
         let mut rest = template;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, from) = rest.split_at(at);
+        while let Some(brace) = rest.find(['{', '}']) {
+            let (before, from) = rest.split_at(brace);
             text.push_str(before);
             if from.starts_with("{{") || from.starts_with("}}") {
                 text.push_str(&from[..1]);
                 rest = &from[2..];
                 continue;
             }
-            let end = from.find('}').filter(|_| from.starts_with('{')).ok_or_else(|| wrong("unmatched brace"))?;
+            let end = from.find('}').filter(|_| from.starts_with('{')).ok_or_else(|| invalid("unmatched brace"))?;
             let directive = &from[1..end];
-            let value = self.resolve(directive).ok_or_else(|| wrong(&format!("unknown directive {directive:?}")))?;
+            let value = self.resolve(directive).ok_or_else(|| invalid(&format!("unknown directive {directive:?}")))?;
             text.push_str(&value);
             rest = &from[end + 1..];
         }
@@ -202,18 +207,19 @@ impl Shape {
     }
 }
 
-/// Everything that makes the tables and views, in order, comments left out.
+/// Returns the statements that create all tables and views, in order, without comments.
 ///
 /// # Errors
-/// [`SidecarError::Configuration`] naming a template that is wrong.
+/// [`SidecarError::Configuration`] for an invalid template.
 pub fn statements(shape: &Shape) -> Result<Vec<String>, SidecarError> {
     let (database, on_cluster) = (&shape.database, shape.on_cluster());
     let mut statements = vec![format!("CREATE DATABASE IF NOT EXISTS {database}{on_cluster}")];
-    for Template { file, text, words } in TEMPLATES {
-        let worded =
-            words.iter().fold(without_comments(text), |text, (word, said)| text.replace(&format!("{{{word}}}"), said));
-        let filled = shape.fill(file, &worded)?;
-        statements.extend(filled.split(";\n").map(str::trim).filter(|text| !text.is_empty()).map(tidy));
+    for Template { file, text, substitutions } in TEMPLATES {
+        let substituted = substitutions
+            .iter()
+            .fold(without_comments(text), |text, (directive, value)| text.replace(&format!("{{{directive}}}"), value));
+        let filled = shape.fill(file, &substituted)?;
+        statements.extend(filled.split(";\n").map(str::trim).filter(|text| !text.is_empty()).map(without_semicolon));
     }
     statements.push(format!(
         "CREATE TABLE IF NOT EXISTS {database}.schema_versions{on_cluster} (version UInt32, applied_at DateTime('UTC') DEFAULT now())\n\
@@ -226,13 +232,13 @@ pub fn statements(shape: &Shape) -> Result<Vec<String>, SidecarError> {
 fn without_comments(template: &str) -> String {
     let mut text = String::with_capacity(template.len());
     for line in template.lines().filter(|line| !line.trim_start().starts_with("--")) {
-        // writing to a String cannot fail
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{line}");
     }
     text
 }
 
-fn tidy(statement: &str) -> String {
+fn without_semicolon(statement: &str) -> String {
     statement.trim_end_matches(';').to_owned()
 }
 
@@ -256,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_gets_the_same_tables_replicated_and_one_over_all_shards() {
+    fn a_cluster_gets_replicated_tables_and_one_over_all_shards() {
         let cluster = Cluster { name: "three".into(), replicated: true };
         let shape = Shape {
             cluster: Some(cluster),
@@ -264,8 +270,8 @@ mod tests {
             delete_after_days: Some(2_557),
             ..single()
         };
-        let made = statements(&shape).unwrap();
-        let text = made.join(";\n");
+        let created = statements(&shape).unwrap();
+        let text = created.join(";\n");
         assert!(text.contains("transaction_events_local ON CLUSTER three"));
         assert!(text.contains("ENGINE = ReplicatedReplacingMergeTree(version, is_deleted)"));
         assert!(
@@ -274,9 +280,9 @@ mod tests {
             )
         );
         assert!(text.contains("INTERVAL 730 DAY TO VOLUME 'cold'") && text.contains("INTERVAL 2557 DAY DELETE"));
-        assert!(made.iter().all(|statement| statement.contains("ON CLUSTER three")), "{made:#?}");
+        assert!(created.iter().all(|statement| statement.contains("ON CLUSTER three")), "{created:#?}");
         let plain = statements(&single()).unwrap().len();
-        assert_eq!(made.len(), plain + 9, "one Distributed table for each relation that is read across shards");
+        assert_eq!(created.len(), plain + 9, "one Distributed table for each relation that is read across shards");
     }
 
     #[test]
@@ -297,34 +303,35 @@ mod tests {
     }
 
     #[test]
-    fn every_view_that_is_made_can_be_taken_away() {
+    fn every_created_view_can_be_dropped() {
         let replicated = Shape { cluster: Some(Cluster { name: "three".into(), replicated: true }), ..single() };
         for shape in [single(), replicated] {
-            let name = |statement: &String, place| statement.split([' ', '\n']).nth(place).unwrap().to_owned();
-            let mut made: Vec<String> = shape.views().unwrap().iter().map(|statement| name(statement, 6)).collect();
-            let mut gone: Vec<String> = shape.without_views().iter().map(|statement| name(statement, 4)).collect();
-            made.sort();
-            gone.sort();
-            assert_eq!(made, gone);
-            assert_eq!(made.len(), 5);
+            let name = |statement: &String, index| statement.split([' ', '\n']).nth(index).unwrap().to_owned();
+            let mut created: Vec<String> =
+                shape.create_views().unwrap().iter().map(|statement| name(statement, 6)).collect();
+            let mut dropped: Vec<String> = shape.drop_views().iter().map(|statement| name(statement, 4)).collect();
+            created.sort();
+            dropped.sort();
+            assert_eq!(created, dropped);
+            assert_eq!(created.len(), 5);
         }
     }
 
     #[test]
-    fn only_replicas_have_to_catch_up() {
+    fn only_replicas_are_synchronised() {
         let cluster = |replicated| Shape { cluster: Some(Cluster { name: "three".into(), replicated }), ..single() };
-        assert!(single().catch_up().is_empty() && cluster(false).catch_up().is_empty());
-        let made = statements(&cluster(true)).unwrap().join(";\n");
-        let caught_up = cluster(true).catch_up();
-        assert_eq!(caught_up.len(), 8);
-        for statement in caught_up {
+        assert!(single().sync_replicas().is_empty() && cluster(false).sync_replicas().is_empty());
+        let created = statements(&cluster(true)).unwrap().join(";\n");
+        let statements = cluster(true).sync_replicas();
+        assert_eq!(statements.len(), 8);
+        for statement in statements {
             let table = statement.split(' ').nth(3).unwrap();
-            assert!(made.contains(&format!("CREATE TABLE IF NOT EXISTS {table} ON CLUSTER three")), "{statement}");
+            assert!(created.contains(&format!("CREATE TABLE IF NOT EXISTS {table} ON CLUSTER three")), "{statement}");
         }
     }
 
     #[test]
-    fn a_wrong_template_is_named() {
+    fn an_invalid_template_is_named() {
         let error = single().fill("x.sql", "SELECT {nothing}").unwrap_err().to_string();
         assert!(error.contains("x.sql") && error.contains("nothing"), "{error}");
         assert!(single().fill("x.sql", "SELECT {database").is_err());

@@ -1,37 +1,36 @@
-//! Which form the tables take: on one server, or on a cluster with or without replicas. Owns what follows from the form for names and
-//! engines; the tables themselves are [`super::schema`]'s.
+//! The form of the tables: on one server, or on a cluster with or without replicas. Owns its
+//! consequences for names and engines; the tables themselves belong to [`super::schema`].
 
-/// A cluster as its servers know it.
+/// A cluster in the configuration of its servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
-    /// Its name in `remote_servers`.
+    /// Name in `remote_servers`.
     pub name: String,
-    /// Whether shards have replicas: `Replicated` engines, and DDL by `ON CLUSTER`. Needs ClickHouse Keeper. Without, the statements
-    /// are run on each shard.
+    /// Shards have replicas: engines are `Replicated`, and DDL runs `ON CLUSTER`. Needs ClickHouse
+    /// Keeper. Without replicas the statements run on each shard.
     pub replicated: bool,
 }
 
-/// Which form the tables take.
+/// Parameters of the tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
-    /// The database.
     pub database: String,
-    /// The cluster, if it is no single server.
+    /// The cluster; `None` for a single server.
     pub cluster: Option<Cluster>,
     /// Storage policy with the volumes `hot`, `warm` and `cold`.
     pub storage_policy: Option<String>,
-    /// Days after which ClickHouse deletes what it holds; never if absent.
+    /// Days after which ClickHouse deletes its data; `None` keeps it.
     pub delete_after_days: Option<u32>,
 }
 
 impl Shape {
-    /// What follows the name of a table that lives on one shard.
+    /// Returns the suffix of the names of tables that exist on each shard.
     #[must_use]
     pub fn local(&self) -> &'static str {
         if self.cluster.is_some() { "_local" } else { "" }
     }
 
-    /// What DDL says so that every server of the cluster hears it.
+    /// Returns the clause that has every server of the cluster run a statement.
     pub(super) fn on_cluster(&self) -> String {
         match &self.cluster {
             Some(cluster) if cluster.replicated => format!(" ON CLUSTER {}", cluster.name),
@@ -39,7 +38,6 @@ impl Shape {
         }
     }
 
-    /// Whether shards have replicas.
     #[must_use]
     pub fn is_replicated(&self) -> bool {
         self.cluster.as_ref().is_some_and(|cluster| cluster.replicated)

@@ -1,8 +1,8 @@
-//! The servers of the warehouse: the one that is asked, and the shards if it is a cluster.
+//! The servers of the warehouse: the entry, and one per shard of a cluster.
 
 use clickhouse::Client;
 
-use super::aggregates::Valid;
+use super::aggregates::ValidGenerations;
 use super::shape::{Cluster, Shape};
 use crate::error::{Doing, SidecarError};
 use crate::servers::clickhouse::{ClickHouseServer, connect};
@@ -10,37 +10,33 @@ use crate::servers::engine::STORAGE_POLICY;
 use crate::servers::supervisor::Supervisor;
 use crate::settings::Settings;
 
-/// A ClickHouse, whatever it consists of.
+/// A single ClickHouse server or a cluster.
 #[derive(Clone)]
 pub(crate) struct Topology {
-    /// The server that is asked and fed.
+    /// The server that receives queries and inserts.
     pub entry: Client,
-    /// One server of each shard; the entry alone if it is no cluster.
+    /// One server per shard; only the entry without a cluster.
     pub shards: Vec<Client>,
-    /// Which form the tables take.
     pub shape: Shape,
 }
 
 impl Topology {
-    /// Which states of the aggregates count, on the shard that is furthest.
-    ///
-    /// # Errors
-    /// [`SidecarError::ClickHouse`].
-    pub(crate) async fn valid(&self) -> Result<Valid, SidecarError> {
+    /// Reads the valid generations of the aggregates; on a cluster, the highest of any shard.
+    pub(crate) async fn valid_generations(&self) -> Result<ValidGenerations, SidecarError> {
         let query = format!("SELECT max(generation), max(floor) FROM aggregate_generations{}", self.shape.local());
-        let mut valid = Valid::default();
+        let mut valid_generations = ValidGenerations::default();
         for shard in &self.shards {
             let (generation, floor): (u64, u64) =
                 shard.query(&query).fetch_one().await.doing("read which aggregates are valid")?;
-            valid = Valid { generation: valid.generation.max(generation), floor: valid.floor.max(floor) };
+            valid_generations = ValidGenerations {
+                generation: valid_generations.generation.max(generation),
+                floor: valid_generations.floor.max(floor),
+            };
         }
-        Ok(valid)
+        Ok(valid_generations)
     }
 
-    /// Connects to whatever the settings name, every shard of it.
-    ///
-    /// # Errors
-    /// As [`connect`], for the first server that does not answer.
+    /// Connects to every server in the settings.
     pub(crate) async fn connect(settings: &Settings, supervisor: &Supervisor) -> Result<Self, SidecarError> {
         let server = supervisor.server();
         let entry = connect(server).await?;
@@ -63,15 +59,16 @@ impl Topology {
         };
         let mut client = entry.client;
         if shape.is_replicated() {
-            // What the feed writes through the entry it reads from `shards`, and the other way
-            // round: both are to be the first replica.
+            // The feed writes through the entry and reads from `shards`, and vice versa: both must
+            // use the first replica.
             client =
                 client.with_setting("load_balancing", "in_order").with_setting("distributed_replica_error_cap", "0");
         }
         Ok(Self { entry: client, shards, shape })
     }
 
-    /// Where DDL runs: `ON CLUSTER` carries it to every server, otherwise each shard is told.
+    /// Returns the servers that DDL runs on: `ON CLUSTER` reaches every server, otherwise each
+    /// shard runs it.
     #[must_use]
     pub(crate) fn ddl_servers(&self) -> &[Client] {
         match &self.shape.cluster {

@@ -128,7 +128,7 @@ impl WriteBack {
         let lost: Vec<(String, i64)> = lost.map(|(network, (until, _))| (network.clone(), *until)).collect();
         let mut wallets = 0;
         for (name, until) in latest.into_iter().chain(lost) {
-            let rules = rules.of(&name);
+            let rules = rules.for_network(&name);
             let before = windows.get(&name).filter(|(_, stored)| *stored == json!(rules)).map(|(until, _)| *until);
             if since.written >= since.until && before == Some(until) {
                 continue;

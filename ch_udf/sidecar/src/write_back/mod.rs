@@ -1,9 +1,9 @@
-//! Aggregates from ClickHouse back into PostgreSQL: hourly and daily volumes (`volumes`), and how
-//! wallets behave (`behaviour`). Owns which rows count as changed since the last write-back, and
-//! how they are stored.
+//! Writes aggregates from ClickHouse back into PostgreSQL: hourly and daily volumes (`volumes`),
+//! and the behaviour of wallets (`behaviour`). Owns the selection of rows that changed since the
+//! last write-back, and their storage.
 //!
 //! Rows of aggregates carry the highest version of an event in them, settled volumes the version
-//! that settled them. The position of a write-back is a version too, kept next to the feed's
+//! that settled them. The position of a write-back is a version too, stored next to the feed's
 //! position: rows above it have changed. An interrupted write-back is repeated with the same
 //! result.
 
@@ -140,7 +140,7 @@ impl WriteBack {
             .await
             .doing("read the position of the write-back")?;
         let (confirmed, written) = (unsigned(row.get(0)), unsigned(row.get(1)));
-        let floor = from.valid().await?.floor;
+        let floor = from.valid_generations().await?.floor;
         Ok(Since { written, until: confirmed * 2 + 1, all: written < floor * 2 })
     }
 }

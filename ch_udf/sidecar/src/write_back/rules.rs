@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Row};
 use crate::error::{Doing, SidecarError};
 
 /// Name of the row for networks without a row.
-const ANY: &str = "*";
+const DEFAULT_NETWORK: &str = "*";
 
 /// The rules of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -24,8 +24,8 @@ pub(crate) struct Rules {
 /// The rules of every network.
 #[derive(Debug, Clone)]
 pub(crate) struct RuleBook {
-    any: Rules,
-    own: BTreeMap<String, Rules>,
+    default_rules: Rules,
+    by_network: BTreeMap<String, Rules>,
 }
 
 impl RuleBook {
@@ -44,20 +44,20 @@ impl RuleBook {
             )
             .await
             .doing("read arx.behaviour_thresholds")?;
-        let mut own: BTreeMap<String, Rules> = rows.iter().map(|row| (row.get(0), rules(row))).collect();
-        let any = own.remove(ANY).ok_or_else(|| SidecarError::Configuration {
-            detail: format!("arx.behaviour_thresholds has no row for the network \"{ANY}\""),
+        let mut by_network: BTreeMap<String, Rules> = rows.iter().map(|row| (row.get(0), rules(row))).collect();
+        let default_rules = by_network.remove(DEFAULT_NETWORK).ok_or_else(|| SidecarError::Configuration {
+            detail: format!("arx.behaviour_thresholds has no row for the network \"{DEFAULT_NETWORK}\""),
         })?;
-        Ok(Self { any, own })
+        Ok(Self { default_rules, by_network })
     }
 
-    pub(crate) fn of(&self, network: &str) -> Rules {
-        self.own.get(network).copied().unwrap_or(self.any)
+    pub(crate) fn for_network(&self, network: &str) -> Rules {
+        self.by_network.get(network).copied().unwrap_or(self.default_rules)
     }
 
     /// Returns the rules of networks without a row.
-    pub(crate) const fn any(&self) -> Rules {
-        self.any
+    pub(crate) const fn default_rules(&self) -> Rules {
+        self.default_rules
     }
 }
 

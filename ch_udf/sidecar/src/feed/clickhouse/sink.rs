@@ -15,7 +15,8 @@ use super::native::{Block, Stamp, Used, type_of};
 use crate::error::{Chain, Doing, SidecarError};
 use crate::retry::Retrier;
 use crate::warehouse::{
-    AGGREGATES, Months, Repair, Shape, Topology, Valid, all_months, fill_received, grouped, touched_months,
+    AGGREGATES, Months, Repair, Shape, Topology, ValidGenerations, all_months, fill_received, group_months,
+    touched_months,
 };
 
 /// Hours of one statement: some 40 bytes each, well below [`QUERY_BYTES`].
@@ -37,7 +38,7 @@ const MONTHS_ROWS: u64 = 500_000;
 #[derive(Clone)]
 pub(crate) struct ClickHouseSink {
     topology: Arc<Topology>,
-    valid: Arc<Mutex<Valid>>,
+    valid: Arc<Mutex<ValidGenerations>>,
     further: Arc<[FurtherColumn]>,
     /// Whether the views are known to count what arrives.
     is_counting: bool,
@@ -58,7 +59,7 @@ impl ClickHouseSink {
     /// # Errors
     /// [`SidecarError::ClickHouse`].
     pub(crate) async fn open(topology: Topology, is_patient: bool) -> Result<Self, SidecarError> {
-        let valid = topology.valid().await?;
+        let valid = topology.valid_generations().await?;
         Ok(Self {
             topology: Arc::new(topology),
             valid: Arc::new(Mutex::new(valid)),
@@ -94,14 +95,14 @@ impl ClickHouseSink {
     /// An insert that found a first replica busy went to another one of the shard, and is waited
     /// for.
     async fn catch_up(&self) -> Result<(), SidecarError> {
-        for statement in self.topology.shape.catch_up() {
+        for statement in self.topology.shape.sync_replicas() {
             self.on_shards("wait for what other replicas received", &statement).await?;
         }
         Ok(())
     }
 
     /// Which states of the aggregates count.
-    fn valid(&self) -> Valid {
+    fn valid(&self) -> ValidGenerations {
         // two numbers: a holder that panicked cannot have left them half written
         *self.valid.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,7 +116,7 @@ impl ClickHouseSink {
         self.on_shards("publish a repair", &statement).await?;
         let before = self.valid();
         *self.valid.lock().unwrap_or_else(PoisonError::into_inner) =
-            Valid { generation: before.generation.max(generation), floor: before.floor.max(floor) };
+            ValidGenerations { generation: before.generation.max(generation), floor: before.floor.max(floor) };
         Ok(())
     }
 
@@ -265,7 +266,7 @@ impl Sink for ClickHouseSink {
 
     async fn resume_views(&mut self) -> Result<(), SidecarError> {
         if !self.is_counting {
-            self.define("let the views count", &self.topology.shape.views()?).await?;
+            self.define("let the views count", &self.topology.shape.create_views()?).await?;
             self.is_counting = true;
         }
         Ok(())
@@ -273,7 +274,7 @@ impl Sink for ClickHouseSink {
 
     async fn pause_views(&mut self) -> Result<(), SidecarError> {
         self.is_counting = false;
-        self.define("let the views rest", &self.topology.shape.without_views()).await
+        self.define("let the views rest", &self.topology.shape.drop_views()).await
     }
 
     async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Result<u64, SidecarError> {
@@ -422,7 +423,7 @@ async fn remove(shard: &Client, doing: &'static str, statement: &str) -> Result<
 async fn fill(shard: &Client, shape: &Shape, months: &str) -> Result<(), SidecarError> {
     let doing = "sort transactions by receiver";
     let months: Vec<(u32, u64)> = numbers(shard, doing, months).await?;
-    for months in grouped(&months, MONTHS_ROWS) {
+    for months in group_months(&months, MONTHS_ROWS) {
         execute(shard, doing, &fill_received(shape, &months)).await?;
     }
     Ok(())
@@ -437,7 +438,7 @@ async fn compute(
     of_months: impl Fn(Months) -> Repair,
 ) -> Result<(), SidecarError> {
     let months: Vec<(u32, u64)> = numbers(shard, doing, months).await?;
-    for months in grouped(&months, MONTHS_ROWS) {
+    for months in group_months(&months, MONTHS_ROWS) {
         let repair = of_months(months);
         for statement in AGGREGATES.iter().flat_map(|aggregate| aggregate.repair(shape, &repair)) {
             execute(shard, doing, &statement).await?;
