@@ -1,7 +1,7 @@
 //! Columns of `arx.transactions` that the feed carries by name.
 //!
-//! One row of `optional_columns!` declares a column for all of its users: the SELECT, the decoder of
-//! COPY rows, the encoder of ClickHouse's Native format, and the texts that `verify` compares. A
+//! One row of `optional_columns!` declares a column for all of its users: the SELECT, the decoder
+//! of COPY rows, the encoder of ClickHouse's Native format, and the texts that `verify` compares. A
 //! column that is neither in [`REQUIRED`] nor declared there travels as an extra column.
 
 use arx_pgwire::copy;
@@ -159,8 +159,8 @@ macro_rules! optional_columns {
         ];
 
         impl OptionalValues {
-            /// Decodes the columns in the order of [`OPTIONAL`]. `next` returns the bytes of the next
-            /// field; `out_of_range` takes column, value and type.
+            /// Decodes the columns in the order of [`OPTIONAL`]. `next` returns the bytes of the
+            /// next field; `out_of_range` takes column, value and type.
             pub(super) fn decode<'a>(
                 mut next: impl FnMut() -> Result<Option<&'a [u8]>, SidecarError>,
                 out_of_range: &dyn Fn(&'static str, String, &'static str) -> SidecarError,
@@ -175,7 +175,8 @@ macro_rules! optional_columns {
                 })
             }
 
-            /// Calls `each` with the index of every column, its NULL flag, and a writer of its value.
+            /// Calls `each` with the index of every column, its NULL flag, and a writer of its
+            /// value.
             pub(super) fn encode(&self, mut each: impl FnMut(usize, bool, &dyn Fn(&mut BytesMut))) {
                 let mut index = 0;
                 $(

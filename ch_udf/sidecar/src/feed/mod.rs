@@ -1,15 +1,18 @@
-//! The feed from PostgreSQL to ClickHouse and back: transactions go into `transaction_events`,
-//! aggregates come back into `arx.hourly_volume` and `arx.wallet_profiles`. Exactly once in effect.
+//! The feed from PostgreSQL to ClickHouse: transactions become events in `transaction_events`,
+//! exactly once in effect.
 //!
-//! A pass (`pipeline`) is safe to cut off between any two steps, because
-//! - every attempt has a number that PostgreSQL stored before anything was written elsewhere;
-//! - rows carry a version made of that number, so what a broken attempt left loses against the next;
-//! - aggregates that a broken attempt may have counted wrong are computed anew from the rows, by the next;
-//! - the position moves last, and with it, in the same transaction, the end of a load or of a reload.
+//! A pass (`pipeline`) may be interrupted between any two steps, because
+//! - every attempt has a number that PostgreSQL stores before the attempt writes anything
+//!   elsewhere;
+//! - rows carry a version made from that number, so rows of an interrupted attempt lose against
+//!   those of the next one;
+//! - aggregates that an interrupted attempt may have miscounted are recomputed from the rows by the
+//!   next one;
+//! - the position moves last, in one transaction with the end of a load or of a reload.
 //!
 //! The pipeline knows its surroundings as traits: a [`Source`] (one snapshot of PostgreSQL) with
-//! its [`Reader`]s, a [`Sink`] (ClickHouse) and a [`Ledger`] (the feed's own state in PostgreSQL).
-//! It must not name a server.
+//! its [`Reader`](ports::Reader)s, a [`Sink`](ports::Sink) (ClickHouse) and a
+//! [`Ledger`](ports::Ledger) (the feed's state in PostgreSQL). It must not name a server.
 
 mod clickhouse;
 mod columns;
@@ -25,7 +28,7 @@ mod twins;
 
 pub(crate) use clickhouse::ClickHouseSink;
 pub(crate) use columns::OPTIONAL;
-pub(crate) use model::{Hour, Mark};
+pub(crate) use model::{Hour, SourcePosition};
 pub(crate) use pipeline::PassReport;
 pub(crate) use ports::Source;
 pub use postgres::fuzzing;

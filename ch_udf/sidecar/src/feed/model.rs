@@ -1,4 +1,4 @@
-//! What moves through the feed: plain values without behaviour of any server.
+//! Values that move through the feed, independent of any server.
 
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
 use ethnum::U256;
@@ -8,7 +8,7 @@ use super::columns::OptionalValues;
 /// Microseconds in an hour.
 pub(super) const HOUR_MICROS: i64 = 3_600_000_000;
 
-/// A month of UTC: what ClickHouse keeps together.
+/// A month in UTC, which is a partition in ClickHouse.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Month {
     first: i64,
@@ -16,12 +16,12 @@ pub(super) struct Month {
 }
 
 impl Month {
-    /// That of a time in microseconds since 1970. Times beyond all calendars are of the first or
-    /// the last month there is.
+    /// Returns the month of a time in microseconds since 1970. Times outside the calendar belong to
+    /// the first or the last month.
     #[must_use]
     pub(super) fn of(micros: i64) -> Self {
-        let beyond = if micros < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
-        let day = DateTime::from_timestamp_micros(micros).unwrap_or(beyond).date_naive();
+        let limit = if micros < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+        let day = DateTime::from_timestamp_micros(micros).unwrap_or(limit).date_naive();
         let start_of = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp_micros();
         let first = day.with_day(1).unwrap_or(day);
         Self {
@@ -30,57 +30,52 @@ impl Month {
         }
     }
 
-    /// Whether a time is of it. Finding that out is cheap, finding a time's month is not.
+    /// Returns whether a time belongs to the month. This is cheap; computing the month of a time is
+    /// not.
     #[must_use]
     pub(super) const fn contains(&self, micros: i64) -> bool {
         self.first <= micros && micros <= self.last
     }
 }
 
-/// Who puts an event into the aggregates.
+/// The step that adds an event to the aggregates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Counted {
-    /// The views of the sink, as it arrives: it is new.
-    ByView,
-    /// The repair of what it touches: it was there before in another form, or may have been.
-    ByRepair,
-    /// Nobody: what aggregates show of it has not changed.
-    Already,
-    /// A rebuild of everything that is derived, as after a first load.
-    ByRebuild,
+pub(crate) enum CountedBy {
+    /// The views of the sink as it arrives: the event is new.
+    View,
+    /// The repair of its buckets: the event exists, or may exist, in another form.
+    Repair,
+    /// None: the aggregates do not change.
+    NoOne,
+    /// A rebuild of everything derived, as after a first load.
+    Rebuild,
 }
 
-/// A transaction as it is now, or (when `deleted`) the key of one that is no longer there. Borrowed
-/// from the rows it came in.
+/// A transaction in its current form or, if `deleted`, the key of a former one. Borrows from the
+/// rows that contain it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event<'a> {
     /// Microseconds since 1970, UTC.
     pub event_time: i64,
-    /// Network.
     pub network: &'a str,
-    /// Hash.
     pub tx_hash: &'a str,
-    /// Block.
     pub block_number: u64,
-    /// Sender.
     pub from_address: &'a str,
-    /// Receiver; none for a contract creation.
+    /// `None` for a contract creation.
     pub to_address: Option<&'a str>,
     /// Units of 10⁻¹⁸ coin.
     pub value: i128,
-    /// Values of the optional columns.
     pub optional: OptionalValues,
     /// `pending`, `confirmed` or `failed`.
     pub status: &'a str,
     /// A JSON object.
     pub metadata: Option<&'a str>,
-    /// Tokens that moved with it.
+    /// Token transfers of the transaction.
     pub transfers: Vec<Transfer<'a>>,
-    /// Values of the source's further columns, in their order.
-    pub further: Vec<Value<'a>>,
-    /// Who puts it into the aggregates.
-    pub counted: Counted,
-    /// A tombstone: only network, hash, time, sender and receiver mean something.
+    /// Values of the extra columns, in their order.
+    pub extra_values: Vec<Value<'a>>,
+    pub counted_by: CountedBy,
+    /// A tombstone: only network, hash, time, sender and receiver are meaningful.
     pub deleted: bool,
 }
 
@@ -105,8 +100,8 @@ impl<'a> Event<'a> {
             status: "confirmed",
             metadata: None,
             transfers: Vec::new(),
-            further: Vec::new(),
-            counted: Counted::ByRepair,
+            extra_values: Vec::new(),
+            counted_by: CountedBy::Repair,
             deleted: true,
         }
     }
@@ -115,13 +110,11 @@ impl<'a> Event<'a> {
 /// A token transfer of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Transfer<'a> {
-    /// Place in the block's log.
+    /// Position in the block's log.
     pub log_index: u32,
-    /// The token's contract.
+    /// Contract of the token.
     pub token: &'a str,
-    /// Sender.
     pub from: &'a str,
-    /// Receiver.
     pub to: &'a str,
     /// Raw units.
     pub amount: U256,
@@ -129,16 +122,15 @@ pub(crate) struct Transfer<'a> {
     pub value_usd: Option<i128>,
 }
 
-/// A column of the source that the sink does not know by name.
+/// A column of the source that the feed does not carry by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FurtherColumn {
-    /// Its name.
+pub(crate) struct ExtraColumn {
     pub name: String,
-    /// What it holds.
+    /// Type of its values.
     pub kind: ValueKind,
 }
 
-/// What a further column holds; each may be NULL.
+/// Type of an extra column. Values may be NULL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ValueKind {
     /// `smallint`.
@@ -158,7 +150,7 @@ pub(crate) enum ValueKind {
 }
 
 impl ValueKind {
-    /// Bytes of a value; none where they differ.
+    /// Returns the bytes of a value; `None` where they vary.
     #[must_use]
     pub(crate) const fn width(self) -> Option<usize> {
         match self {
@@ -171,71 +163,66 @@ impl ValueKind {
     }
 }
 
-/// A value of a further column: its bytes, the least significant first for numbers.
+/// A value of an extra column: its bytes, for numbers in little-endian order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value<'a> {
-    /// NULL.
     Null,
-    /// A number or a boolean.
+    /// Bytes, and the number of those in use.
     Fixed([u8; 8], usize),
-    /// A text.
     Text(&'a str),
 }
 
-/// Rows as they came from the source.
+/// Rows in the form in which the source received them.
 pub(crate) trait Rows: Send + Sync {
-    /// How many.
     fn len(&self) -> usize;
 
-    /// Whether there are none: the stage is at its end.
+    /// Returns whether there are no rows, which means the end of the stage.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Shows each row in turn.
+    /// Passes each row to `visit`.
     ///
     /// # Errors
-    /// The first row that cannot be shown, or that `look` refuses.
-    fn each(
+    /// Those of decoding a row and of `visit`; the rows after it are skipped.
+    fn for_each(
         &self,
-        look: &mut dyn FnMut(&Event<'_>) -> Result<(), crate::error::SidecarError>,
+        visit: &mut dyn FnMut(&Event<'_>) -> Result<(), crate::error::SidecarError>,
     ) -> Result<(), crate::error::SidecarError>;
 }
 
 /// An hour of a network.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Hour {
-    /// Network.
     pub network: String,
     /// Hours since 1970, UTC.
     pub hours: i64,
 }
 
-/// Where a source stands: a snapshot, and what tells whether two snapshots of it can be compared.
+/// A position of a source: a snapshot, and the identity that shows whether two snapshots are
+/// comparable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// `pg_snapshot` as text.
-    pub position: String,
-    /// Moves when rows came or went that no row trigger saw.
+pub(crate) struct SourcePosition {
+    /// `pg_snapshot` in its text form.
+    pub snapshot: String,
+    /// Changes when rows appear or disappear without a row trigger.
     pub epoch: i64,
-    /// Identity of the cluster.
+    /// Identifier of the database cluster.
     pub system_identifier: i64,
-    /// Timeline of the cluster.
     pub timeline: i32,
-    /// Name of the database.
     pub database: String,
 }
 
-impl Mark {
-    /// Identity of the source in the sink.
+impl SourcePosition {
+    /// Returns the name of the source in the sink.
     #[must_use]
-    pub(crate) fn source(&self) -> String {
+    pub(crate) fn source_id(&self) -> String {
         format!("{}/{}", self.system_identifier, self.database)
     }
 
-    /// Whether positions of both can be compared.
+    /// Returns whether the snapshots of both positions are comparable.
     #[must_use]
-    pub(crate) fn is_of_same_source(&self, other: &Self) -> bool {
+    pub(crate) fn is_comparable_with(&self, other: &Self) -> bool {
         self.epoch == other.epoch
             && self.system_identifier == other.system_identifier
             && self.timeline == other.timeline
@@ -243,63 +230,59 @@ impl Mark {
     }
 }
 
-/// What PostgreSQL remembers of the feed.
+/// State of the feed in PostgreSQL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Stored {
-    /// Up to where everything is in the sink.
-    pub mark: Option<Mark>,
-    /// Number of the last attempt.
+pub(super) struct FeedState {
+    /// Position up to which the sink has all rows.
+    pub position: Option<SourcePosition>,
     pub attempt: u64,
-    /// Number of the last attempt that was confirmed.
+    /// The last attempt that was confirmed.
     pub confirmed: u64,
-    /// A first load that has begun and is not complete.
+    /// A load that has begun and is not complete.
     pub load: Option<FirstLoad>,
 }
 
-/// A first load: everything there was at its mark, chunk by chunk.
+/// A full load of a snapshot, chunk by chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FirstLoad {
-    /// The attempt that began it; its rows bear the version of that attempt, whoever finishes it.
+    /// The attempt that began the load. All of its rows have the version of that attempt, even if
+    /// another attempt completes the load.
     pub attempt: u64,
-    /// The snapshot that is loaded.
-    pub mark: Mark,
-    /// Chunks that are not in the sink yet.
+    /// Position of the snapshot that is loaded.
+    pub position: SourcePosition,
+    /// Chunks that the sink does not have yet.
     pub pending: Vec<Chunk>,
-    /// Rows of the chunks that are.
+    /// Rows of the chunks that the sink has.
     pub rows: u64,
 }
 
-/// What is loaded together: as many parts of tables as make one insert of the usual size.
+/// Parts of tables that are loaded together: as many as make one insert of the usual size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    /// Its number in the load.
+    /// Number within the load.
     pub number: i32,
-    /// The parts.
     pub spans: Vec<Span>,
 }
 
-/// Blocks of one table.
+/// A range of blocks of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// The table.
     pub relation: u32,
-    /// The file that the table was in: another one has its rows in other blocks.
+    /// File of the table when the load was planned: in another file, rows are in other blocks.
     pub file: u32,
-    /// First block.
     pub first_block: i64,
-    /// First block that is no longer part of it; the end of the table if absent.
+    /// End of the range, exclusive; the end of the table if absent.
     pub end_block: Option<i64>,
 }
 
-/// What is read from the source next.
+/// A set of rows to read from the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Keys of rows that were updated or deleted since this snapshot.
-    FormerSelves(String),
-    /// Rows as they are now, that became visible or got or lost token transfers since this
-    /// snapshot.
+    FormerRows(String),
+    /// Rows that became visible, or got or lost token transfers, since this snapshot.
     Changed(String),
-    /// Rows of the hours that were asked for.
+    /// Rows of the hours that are to be loaded again.
     Reloaded,
 }
 
@@ -308,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_month_begins_with_its_first_instant_and_ends_with_its_last() {
+    fn months_contain_their_first_and_last_microsecond() {
         let micros = |text: &str| DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
         let february = Month::of(micros("2024-02-17T12:00:00Z"));
         for (time, is_within) in [

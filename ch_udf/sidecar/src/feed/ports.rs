@@ -1,179 +1,197 @@
 //! The pipeline's surroundings as traits: a [`Source`] with its [`Reader`]s, a [`Sink`] and a
 //! [`Ledger`]. No server is named here.
+//!
+//! An attempt stops at its first error. The next one has a higher number, so its rows supersede
+//! those that the failed one left in the sink.
 
-use super::model::{Chunk, Counted, FirstLoad, FurtherColumn, Hour, Mark, Rows, Stage, Stored};
+use super::model::{Chunk, CountedBy, ExtraColumn, FeedState, FirstLoad, Hour, Rows, SourcePosition, Stage};
 use crate::error::SidecarError;
 
 pub(super) type Outcome<T> = Result<T, SidecarError>;
 
-/// One snapshot of the transactions at a time.
+/// Reads one snapshot of the transactions at a time.
+///
+/// From [`open`](Self::open) to [`close`](Self::close), all methods read the same snapshot. After
+/// an error the snapshot may be lost; the caller opens a new one. Rows come in any order.
 pub(crate) trait Source: Send {
-    /// Rows as they come.
     type Rows: Rows;
-    /// Reads chunks of a first load on a connection of its own.
     type Reader: Reader<Rows = Self::Rows> + 'static;
 
-    /// Opens a snapshot and says where it stands. An earlier one is closed.
-    fn open(&mut self) -> impl Future<Output = Outcome<Mark>> + Send;
+    /// Opens a snapshot, after closing an earlier one, and returns its position.
+    fn open(&mut self) -> impl Future<Output = Outcome<SourcePosition>> + Send;
 
-    /// Columns that the sink has to have beside its own, as the snapshot shows them.
-    fn further_columns(&self) -> &[FurtherColumn];
+    /// Returns the columns of the open snapshot that the feed does not carry by name.
+    fn extra_columns(&self) -> &[ExtraColumn];
 
-    /// Whether the snapshot shows anything that became visible since `position`.
-    fn has_news(&mut self, position: &str) -> impl Future<Output = Outcome<bool>> + Send;
+    /// Returns whether rows were added, changed or removed between the snapshot `since` and the
+    /// open one.
+    fn has_changes(&mut self, since: &str) -> impl Future<Output = Outcome<bool>> + Send;
 
-    /// Hours that are to be loaded again.
+    /// Returns the hours that are to be loaded again.
     fn reloads(&mut self) -> impl Future<Output = Outcome<Vec<Hour>>> + Send;
 
-    /// Starts reading a stage of the snapshot.
+    /// Starts reading a stage, and abandons an unfinished one.
     fn start(&mut self, stage: &Stage) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// The next rows of the stage, at most `limit`; none at its end.
+    /// Returns the next rows of the stage, at most `limit`, and no rows at its end. Fewer rows than
+    /// `limit` do not mean the end.
     fn next(&mut self, limit: u32) -> impl Future<Output = Outcome<Self::Rows>> + Send;
 
-    /// Everything there is, in chunks.
+    /// Divides all rows of the open snapshot into chunks. Each row is in exactly one of them.
     fn chunks(&mut self) -> impl Future<Output = Outcome<Vec<Chunk>>> + Send;
 
-    /// Readers of the open snapshot that leave out what became visible since `position`.
-    fn readers(&mut self, count: u32, position: &str) -> impl Future<Output = Outcome<Vec<Self::Reader>>> + Send;
+    /// Opens readers of the open snapshot that skip rows which became visible after
+    /// `load_snapshot`.
+    fn readers(&mut self, count: u32, load_snapshot: &str) -> impl Future<Output = Outcome<Vec<Self::Reader>>> + Send;
 
-    /// Closes the snapshot.
     fn close(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 }
 
-/// Reads one chunk after the other.
+/// Reads the chunks of a first load, one after the other. Readers work concurrently.
 pub(crate) trait Reader: Send {
-    /// Rows as they come.
     type Rows: Rows;
 
-    /// Starts reading a chunk.
     fn start(&mut self, chunk: &Chunk) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// The next rows of the chunk, at most `limit`; none at its end.
+    /// Returns the next rows of the chunk, as [`Source::next`] does.
     fn next(&mut self, limit: u32) -> impl Future<Output = Outcome<Self::Rows>> + Send;
 
-    /// Ends the chunk.
+    /// Ends the chunk. Only now do its rows count as read completely.
     ///
     /// # Errors
-    /// [`SidecarError::Rewritten`] when the table's rows are no longer where the plan of the load
-    /// has them.
+    /// [`SidecarError::Rewritten`] when a table was rewritten since the load was planned, so that
+    /// its rows are no longer in the planned blocks.
     fn finish(&mut self, chunk: &Chunk) -> impl Future<Output = Outcome<()>> + Send;
 }
 
-/// Who puts the rows of a delivery into the aggregates.
+/// Decides which step adds the rows of a delivery to the aggregates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Counting {
-    /// Whoever each row says.
-    AsMarked,
-    /// A repair follows, and counts those that the views would have counted.
-    ByRepair,
-    /// A rebuild follows, and makes everything that is derived from the rows.
-    ByRebuild,
+pub(super) enum CountingMode {
+    /// Each row's own [`CountedBy`] applies.
+    PerRow,
+    /// A repair follows, and also counts the rows that the views would have counted.
+    Repair,
+    /// A rebuild of everything derived follows.
+    Rebuild,
 }
 
-impl Counting {
-    /// Who counts a row that says this of itself.
+impl CountingMode {
+    /// Returns the step that counts a row, given the row's own value.
     #[must_use]
-    pub(super) const fn counted(self, of_row: Counted) -> Counted {
-        match (self, of_row) {
-            (Self::ByRebuild, _) => Counted::ByRebuild,
-            (Self::ByRepair, Counted::ByView) => Counted::ByRepair,
-            (Self::AsMarked | Self::ByRepair, counted) => counted,
+    pub(super) const fn counted_by(self, row: CountedBy) -> CountedBy {
+        match (self, row) {
+            (Self::Rebuild, _) => CountedBy::Rebuild,
+            (Self::Repair, CountedBy::View) => CountedBy::Repair,
+            (Self::PerRow | Self::Repair, counted_by) => counted_by,
         }
     }
 }
 
-/// What to put into the sink, and as what.
+/// Parameters of an insert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Delivery {
     /// Version of the rows.
     pub version: u64,
-    /// Who counts the rows.
-    pub counting: Counting,
-    /// Names these rows for as long as they are held in memory: whoever delivers them again uses
-    /// the same name, and the sink takes them once. Rows that are read again may be others, and get
-    /// another name.
+    pub counting: CountingMode,
+    /// Identifies the rows while they are in memory: a retry of the same rows uses the same token.
+    /// Rows that are read again may differ, and get another token.
     pub token: String,
 }
 
-/// Holds versioned events: of a key, the highest version counts, unless it is a tombstone. Clones
-/// share what they write to.
+/// Stores versioned events and their aggregates. Of a key, the row with the highest version is
+/// valid, unless it is a tombstone.
+///
+/// When a method returns, its effect is visible to later calls on every clone. After an error, the
+/// effect may be complete, partial or absent. Clones share the store and may insert concurrently.
 pub(super) trait Sink: Clone + Send + 'static {
-    /// Whether everything up to `position` of `source` was put here.
-    fn holds(&mut self, source: &str, position: &str) -> impl Future<Output = Outcome<bool>> + Send;
+    /// Returns whether [`record_position`](Self::record_position) stored this snapshot of the
+    /// source, on every shard. False for an older snapshot than the sink remembers.
+    fn has_position(&mut self, source_id: &str, snapshot: &str) -> impl Future<Output = Outcome<bool>> + Send;
 
-    /// The highest version there is, 0 if there is none.
+    /// Returns the highest version of any row, 0 without rows.
     fn highest_version(&mut self) -> impl Future<Output = Outcome<u64>> + Send;
 
-    /// Makes room for columns that the source has.
-    fn prepare(&mut self, further: &[FurtherColumn]) -> impl Future<Output = Outcome<()>> + Send;
+    /// Adds missing columns. Later inserts write exactly these in addition to the named ones.
+    ///
+    /// # Errors
+    /// [`SidecarError::Configuration`] when a column exists with another type.
+    fn add_columns(&mut self, extra_columns: &[ExtraColumn]) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Has the views count what arrives, if they do not already.
+    /// Has the views count rows as they arrive. Rows that arrived before are not counted.
     fn resume_views(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Lets the views rest while everything is loaded: they leave such rows to the rebuild, and
-    /// planning them takes a fourth of an insert.
+    /// Stops the views during a full load: they skip its rows anyway, and planning them takes a
+    /// quarter of an insert.
     fn pause_views(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Puts rows in. Returns how many of them a repair has to count.
+    /// Inserts rows, and returns how many of them a repair has to count. Repeating a delivery with
+    /// the same token and rows changes nothing, even if the first call failed half-way.
     fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> impl Future<Output = Outcome<u64>> + Send;
 
-    /// Takes back whatever has a lower version.
+    /// Retracts all rows of versions below `version`. The aggregates need a rebuild afterwards.
     fn remove_older(&mut self, version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Takes back what these hours hold of lower versions, by tombstones of this one.
-    fn take_back(&mut self, hours: &[Hour], version: u64) -> impl Future<Output = Outcome<()>> + Send;
+    /// Retracts the rows of these hours that have versions below `version`, by tombstones of
+    /// `version`. A repair has to count them.
+    fn retract_hours(&mut self, hours: &[Hour], version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Computes the aggregates anew that rows of versions from `since` on touched, `current` being
-    /// the tombstones' version of this attempt. The new states become valid in one step, under
+    /// Recomputes the buckets touched by rows of versions from `since` on that views did not count,
+    /// and by all rows of versions from `since` up to, but not including, `current`: interrupted
+    /// attempts may have counted these. The new states become valid in one step, under
     /// `generation`.
     fn repair(&mut self, since: u64, current: u64, generation: u64) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Computes all aggregates anew. They become valid in one step, under `generation`, and are
-    /// said to be of `version`.
+    /// Recomputes all aggregates. The new states become valid in one step, under `generation`, and
+    /// carry `version`.
     fn rebuild(&mut self, generation: u64, version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Settles, as of `version`, what the states of buckets come to that rows of versions from
-    /// `since` on touched, or those of all.
+    /// Stores the merged volumes, as of `version`: of the buckets with states of versions from
+    /// `since` on, or of all buckets.
     fn settle(&mut self, since: Option<u64>, version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Notes that everything up to the mark's position is here.
-    fn mark(&mut self, mark: &Mark, attempt: u64) -> impl Future<Output = Outcome<()>> + Send;
+    /// Records that all rows up to the position are stored. The caller does so after all inserts of
+    /// the attempt have succeeded.
+    fn record_position(&mut self, position: &SourcePosition, attempt: u64) -> impl Future<Output = Outcome<()>> + Send;
 }
 
-/// The feed's state.
+/// Keeps the feed's state.
+///
+/// Each method is atomic: after an error it was applied completely or not at all, and
+/// [`state`](Self::state) shows which. All effects survive a crash, except for that of
+/// [`finish_chunk`](Self::finish_chunk).
 pub(super) trait Ledger: Send {
-    /// What was confirmed last, the number of the last attempt, and the load under way.
-    fn stored(&mut self) -> impl Future<Output = Outcome<Stored>> + Send;
+    fn state(&mut self) -> impl Future<Output = Outcome<FeedState>> + Send;
 
-    /// Stores the intent of an attempt and returns its number: above every earlier one, and above
-    /// `floor`.
+    /// Begins an attempt and returns its number, which is above `floor` and above every earlier
+    /// one. It is stored before anything of the attempt reaches the sink.
     fn begin(&mut self, floor: u64) -> impl Future<Output = Outcome<u64>> + Send;
 
-    /// Stores the plan of a first load, instead of an earlier one.
+    /// Stores the plan of a first load, and drops an earlier one.
     fn begin_load(&mut self, load: &FirstLoad) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Stores that a chunk of the load is in the sink.
-    fn chunk_done(&mut self, chunk: &Chunk, rows: u64) -> impl Future<Output = Outcome<()>> + Send;
+    /// Stores that the sink has all rows of a chunk. A crash may undo this; the chunk is then
+    /// loaded again.
+    fn finish_chunk(&mut self, chunk: &Chunk, rows: u64) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Forgets the load under way.
+    /// Drops the load in progress.
     fn drop_load(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Stores the new position in one step with the end of the load and of the reloads that led to
-    /// it.
+    /// Moves the confirmed position, ends the load, and removes the reloads that were served.
+    ///
+    /// # Errors
+    /// [`SidecarError::Overtaken`] when a later attempt has begun; nothing is changed then.
     fn confirm(&mut self, confirmation: &Confirmation) -> impl Future<Output = Outcome<()>> + Send;
 }
 
-/// The end of a pass, stored in one step.
+/// The end of a pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Confirmation {
-    /// The attempt that succeeded.
     pub attempt: u64,
-    /// Up to where everything is in the sink.
-    pub mark: Mark,
-    /// Whether everything was loaded anew.
+    /// Position up to which the sink has all rows.
+    pub position: SourcePosition,
+    /// The attempt was a full load.
     pub full: bool,
-    /// Rows carried.
+    /// Rows that the pass carried.
     pub rows: u64,
     /// Hours that were loaded again.
     pub reloaded: Vec<Hour>,

@@ -1,4 +1,4 @@
-//! The feed, connected to its servers.
+//! The feed with the connections that it uses.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl FeedSession {
         let options = PassOptions {
             chunk_rows: settings.feed_chunk_rows,
             load_workers: settings.feed_load_workers,
-            asks_sink: !self.has_passed,
+            checks_sink: !self.has_passed,
         };
         let report = run_pass(&mut self.source, &mut self.sink, &mut self.ledger, options).await?;
         self.has_passed = true;

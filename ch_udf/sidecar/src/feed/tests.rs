@@ -1,12 +1,13 @@
-//! What the pipeline promises, on in-memory servers: after any crash, the next pass that succeeds equals the truth.
+//! Tests of the pipeline on in-memory servers: after a crash at any step, the next successful pass
+//! makes the sink equal to the source.
 
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use super::model::{Counted, HOUR_MICROS, Hour};
+use super::model::{CountedBy, HOUR_MICROS, Hour};
 use super::pipeline::{PassOptions, PassReport, run_pass};
-use super::ports::Counting;
+use super::ports::CountingMode;
 use super::twins::{Change, Database, Fuse, MemoryLedger, MemorySink, MemorySource};
 use crate::error::SidecarError;
 
@@ -23,7 +24,7 @@ impl World {
         Self { database: Arc::default(), sink, fuse }
     }
 
-    /// A pass of a process that ends after so many steps.
+    /// Runs a pass in a process that crashes after this number of steps.
     fn pass(&self, steps: Option<u32>) -> Result<PassReport, SidecarError> {
         self.fuse.set(steps);
         let mut source = MemorySource::new(Arc::clone(&self.database), self.fuse.clone());
@@ -33,16 +34,16 @@ impl World {
             &mut source,
             &mut self.sink.clone(),
             &mut ledger,
-            PassOptions { chunk_rows: 3, load_workers: 2, asks_sink: true },
+            PassOptions { chunk_rows: 3, load_workers: 2, checks_sink: true },
         ))
     }
 
     fn check(&self) {
         let database = self.database.lock().unwrap();
-        assert_eq!(self.sink.aggregate(), database.truth());
+        assert_eq!(self.sink.aggregate(), database.expected());
         let key = |row: &Change| (row.event_time, row.from_address.clone(), row.tx_hash.clone());
-        let held: std::collections::BTreeSet<_> = self.sink.merged().iter().map(key).collect();
-        assert_eq!(held, database.live());
+        let sink_keys: std::collections::BTreeSet<_> = self.sink.merged().iter().map(key).collect();
+        assert_eq!(sink_keys, database.live());
     }
 
     fn commit(&self, work: impl FnOnce(&mut Database, u64)) {
@@ -72,7 +73,7 @@ fn loaded(rows: u32) -> World {
 }
 
 #[test]
-fn the_first_pass_loads_everything_and_the_next_finds_nothing() {
+fn the_first_pass_loads_everything_and_the_next_is_idle() {
     let world = loaded(20);
     let report = world.pass(None).unwrap();
     assert!(report.full);
@@ -83,16 +84,16 @@ fn the_first_pass_loads_everything_and_the_next_finds_nothing() {
 }
 
 #[test]
-fn only_new_rows_are_left_to_the_views_and_only_if_nothing_was_cut_off() {
-    assert_eq!(Counting::AsMarked.counted(Counted::ByView), Counted::ByView);
-    assert_eq!(Counting::ByRepair.counted(Counted::ByView), Counted::ByRepair);
-    assert_eq!(Counting::AsMarked.counted(Counted::ByRepair), Counted::ByRepair);
-    assert_eq!(Counting::ByRepair.counted(Counted::Already), Counted::Already);
-    assert_eq!(Counting::ByRebuild.counted(Counted::ByRepair), Counted::ByRebuild);
+fn views_count_only_new_rows_of_uninterrupted_attempts() {
+    assert_eq!(CountingMode::PerRow.counted_by(CountedBy::View), CountedBy::View);
+    assert_eq!(CountingMode::Repair.counted_by(CountedBy::View), CountedBy::Repair);
+    assert_eq!(CountingMode::PerRow.counted_by(CountedBy::Repair), CountedBy::Repair);
+    assert_eq!(CountingMode::Repair.counted_by(CountedBy::NoOne), CountedBy::NoOne);
+    assert_eq!(CountingMode::Rebuild.counted_by(CountedBy::Repair), CountedBy::Rebuild);
 }
 
 #[test]
-fn a_crash_between_any_two_steps_is_made_good() {
+fn the_pass_after_a_crash_at_any_step_restores_equality() {
     let change = |row: &mut Change| {
         row.value += 1;
         row.event_time += HOUR_MICROS;
@@ -110,7 +111,7 @@ fn a_crash_between_any_two_steps_is_made_good() {
                 });
             }
             let crashed = world.pass(Some(steps)).is_err();
-            // the world goes on before the next process starts
+            // Data changes before the next process starts.
             world.commit(|database, xid| database.replace(xid, 1, Some(change)));
             world.pass(None).unwrap();
             world.check();
@@ -124,7 +125,7 @@ fn a_crash_between_any_two_steps_is_made_good() {
 }
 
 #[test]
-fn a_transaction_that_commits_late_is_not_missed() {
+fn a_late_commit_is_not_missed() {
     let world = loaded(5);
     let late = world.database.lock().unwrap().begin();
     world.database.lock().unwrap().insert(late, row(50));
@@ -137,7 +138,7 @@ fn a_transaction_that_commits_late_is_not_missed() {
 }
 
 #[test]
-fn a_deleted_row_may_come_back() {
+fn a_deleted_row_may_be_inserted_again() {
     let world = loaded(1);
     world.pass(None).unwrap();
     world.commit(|database, xid| database.replace(xid, 0, None));
@@ -156,7 +157,7 @@ fn a_deleted_row_may_come_back() {
 }
 
 #[test]
-fn what_no_trigger_saw_leads_to_a_fresh_load() {
+fn changes_that_bypass_row_triggers_cause_a_full_load() {
     let world = loaded(9);
     world.pass(None).unwrap();
     world.database.lock().unwrap().truncate();
@@ -167,16 +168,16 @@ fn what_no_trigger_saw_leads_to_a_fresh_load() {
 }
 
 #[test]
-fn a_sink_that_lost_its_tables_is_loaded_anew() {
+fn a_sink_that_lost_its_tables_is_loaded_again() {
     let world = loaded(9);
     world.pass(None).unwrap();
-    world.sink.forget();
+    world.sink.clear();
     assert!(world.pass(None).unwrap().full);
     world.check();
 }
 
 #[test]
-fn a_restored_database_wins_over_what_the_sink_held_before() {
+fn rows_of_a_restored_database_replace_earlier_rows_of_the_sink() {
     let world = loaded(9);
     for _ in 0..5 {
         world.pass(None).unwrap();
@@ -190,19 +191,20 @@ fn a_restored_database_wins_over_what_the_sink_held_before() {
 }
 
 #[test]
-fn views_that_a_load_left_at_rest_count_again() {
-    let cut_off_after = |steps| {
+fn views_paused_by_an_interrupted_load_count_again() {
+    let interrupted_after = |steps| {
         let world = loaded(9);
         world.pass(None).unwrap();
-        let before = world.database.lock().unwrap().stored.clone();
+        let before = world.database.lock().unwrap().state.clone();
         world.database.lock().unwrap().truncate();
-        assert!(world.pass(Some(steps)).is_err(), "no load was cut off with the views at rest");
+        assert!(world.pass(Some(steps)).is_err(), "no load was interrupted while the views were paused");
         (world, before)
     };
-    let (world, before) = (0..).map(cut_off_after).find(|(world, _)| *world.sink.is_paused.lock().unwrap()).unwrap();
-    // the database is put back to before: nobody remembers the load
+    let (world, before) =
+        (0..).map(interrupted_after).find(|(world, _)| *world.sink.is_paused.lock().unwrap()).unwrap();
+    // The database is restored to an earlier state, which does not include the load.
     let restored = loaded(9);
-    restored.database.lock().unwrap().stored = before;
+    restored.database.lock().unwrap().state = before;
     let world = World { sink: world.sink.clone(), fuse: world.fuse.clone(), database: Arc::clone(&restored.database) };
     world.commit(|database, xid| database.insert(xid, row(70)));
     assert!(!world.pass(None).unwrap().full);
@@ -210,27 +212,27 @@ fn views_that_a_load_left_at_rest_count_again() {
 }
 
 #[test]
-fn a_first_load_that_is_cut_off_goes_on_where_it_was() {
+fn an_interrupted_first_load_is_resumed() {
     let world = loaded(40);
     let mut steps = 12;
-    // each process gets a little further; the world goes on between them
+    // Each process gets a little further, and data changes in between.
     while world.pass(Some(steps)).is_err() {
         world.commit(|database, xid| database.replace(xid, 7, Some(|row: &mut Change| row.value += 1)));
         steps += 3;
     }
-    let load = world.database.lock().unwrap().stored.clone();
+    let load = world.database.lock().unwrap().state.clone();
     assert!(load.load.is_none() && load.attempt > 1, "{load:?}");
     assert!(world.sink.loads_begun() == 1, "the load began more than once");
     world.check();
 }
 
 #[test]
-fn hours_are_loaded_again_when_somebody_asks() {
+fn requested_hours_are_loaded_again() {
     let world = loaded(20);
     world.pass(None).unwrap();
-    // what nobody told the feed of
-    world.sink.lose(|row| row.event_time < 2 * HOUR_MICROS);
-    world.sink.invent(row(7_007));
+    // The feed is not informed of these changes.
+    world.sink.remove_silently(|row| row.event_time < 2 * HOUR_MICROS);
+    world.sink.add_silently(row(7_007));
     assert!(world.pass(None).unwrap().is_idle());
     let hours = (0..7).map(|hours| Hour { network: "ethereum".into(), hours });
     let networks = hours.clone().chain(hours.map(|hour| Hour { network: "polygon".into(), ..hour }));
@@ -244,7 +246,7 @@ fn hours_are_loaded_again_when_somebody_asks() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn whatever_happens_the_volumes_end_up_true(
+    fn volumes_are_correct_after_random_histories(
         events in proptest::collection::vec((0_u8..7, 0_u32..40, 0_u32..30), 1..60)
     ) {
         let world = loaded(4);
@@ -268,7 +270,7 @@ proptest! {
                     open.push(xid);
                 }
                 4 => if let Some(xid) = open.pop() { world.database.lock().unwrap().commit(xid) },
-                // cut off or not: what counts is the state after the last pass
+                // The pass may fail: only the state after the last pass matters.
                 5 => drop(world.pass(Some(steps))),
                 _ => if number == 0 { world.database.lock().unwrap().truncate() },
             }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Days, sql};
 use crate::error::{Doing, SidecarError};
-use crate::feed::{Hour, Mark, PostgresSource, Source};
+use crate::feed::{Hour, PostgresSource, Source, SourcePosition};
 use crate::warehouse::Topology;
 
 /// The content of an hour.
@@ -68,22 +68,22 @@ pub(super) struct ClickHouseSide {
 /// # Errors
 /// [`SidecarError::Input`] before the first pass, and when a full load is due.
 pub(super) async fn position(source: &mut PostgresSource) -> Result<String, SidecarError> {
-    let mark = source.open().await?;
+    let current = source.open().await?;
     let rows = source.query(sql::POSITION, &[]).await?;
     source.close().await?;
     let row = rows.first().ok_or_else(|| SidecarError::Input {
         detail: "nothing was fed to ClickHouse yet; run `arx-sidecar sync` once, or keep `arx-sidecar run` running"
             .into(),
     })?;
-    let stored = Mark {
-        position: row.get(0),
+    let stored = SourcePosition {
+        snapshot: row.get(0),
         epoch: row.get(1),
         system_identifier: row.get(2),
         timeline: row.get(3),
         database: row.get(4),
     };
-    if stored.is_of_same_source(&mark) {
-        return Ok(stored.position);
+    if stored.is_comparable_with(&current) {
+        return Ok(stored.snapshot);
     }
     Err(SidecarError::Input {
         detail:
@@ -98,7 +98,7 @@ pub(super) async fn postgres(
     range: &Range,
     position: &str,
 ) -> Result<PostgresSide, SidecarError> {
-    let mark = source.open().await?;
+    let current = source.open().await?;
     let bounds: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&range.first, &range.end];
     let mut content = BTreeMap::new();
     for row in source.query(&sql::postgres_hours(), &bounds).await? {
@@ -107,7 +107,7 @@ pub(super) async fn postgres(
         let count = u64::try_from(count).unwrap_or_default();
         content.insert(hour, Content { count, sum: row.get(3), checksum: row.get(4) });
     }
-    let changing = source.query(&sql::changing_hours(position, &mark.position)?, &[]).await?;
+    let changing = source.query(&sql::changing_hours(position, &current.snapshot)?, &[]).await?;
     let changing = changing.iter().map(|row| Hour { network: row.get(0), hours: row.get(1) }).collect();
     let orphans = source.query(sql::ORPHANS, &bounds).await?;
     let orphans: i64 = orphans.first().map_or(0, |row| row.get(0));

@@ -1,5 +1,5 @@
-//! Transactions as versioned events in ClickHouse, and the aggregates repaired that a change
-//! touched.
+//! Writes transactions as versioned events into ClickHouse, and repairs the aggregates that a
+//! change touched.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use clickhouse::{Client, Row};
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use super::super::model::{Counted, FurtherColumn, Hour, Mark, Month, Rows};
-use super::super::ports::{Counting, Delivery, Sink};
+use super::super::model::{CountedBy, ExtraColumn, Hour, Month, Rows, SourcePosition};
+use super::super::ports::{CountingMode, Delivery, Sink};
 use super::native::{Block, Stamp, Used, type_of};
 use crate::error::{Chain, Doing, SidecarError};
 use crate::retry::Retrier;
@@ -19,32 +19,32 @@ use crate::warehouse::{
     touched_months,
 };
 
-/// Hours of one statement: some 40 bytes each, well below [`QUERY_BYTES`].
-const HOURS_A_STATEMENT: usize = 4_000;
+/// Hours per statement: about 40 bytes each, well below [`MAX_QUERY_BYTES`].
+const HOURS_PER_STATEMENT: usize = 4_000;
 
-/// Longest statement; ClickHouse's own limit is 256 KiB.
-const QUERY_BYTES: &str = "1048576";
+/// Maximum length of a statement. ClickHouse's own limit is 256 KiB.
+const MAX_QUERY_BYTES: &str = "1048576";
 
-/// Marks kept a source; see `sql/clickhouse/11_feed.sql`.
-const SLOTS: u64 = 64;
+/// Positions kept per source; see `sql/clickhouse/11_feed.sql`.
+const POSITION_SLOTS: u64 = 64;
 
-/// Memory beyond which the states of a month are grouped on disk.
-const GROUP_BYTES: &str = "536870912";
+/// Bytes after which ClickHouse groups the states of a month on disk.
+const GROUP_BY_MEMORY: &str = "536870912";
 
-/// Rows of the months that one statement of a repair looks at, unless one month alone has more.
-const MONTHS_ROWS: u64 = 500_000;
+/// Rows in the months of one statement, unless a single month has more.
+const ROWS_PER_STATEMENT: u64 = 500_000;
 
 /// Writes into the tables of `sql/clickhouse`.
 #[derive(Clone)]
 pub(crate) struct ClickHouseSink {
     topology: Arc<Topology>,
     valid: Arc<Mutex<ValidGenerations>>,
-    further: Arc<[FurtherColumn]>,
-    /// Whether the views are known to count what arrives.
-    is_counting: bool,
-    /// Whether an insert that fails is tried again where it is. An embedded engine that died comes
-    /// back at another address.
-    is_patient: bool,
+    extra_columns: Arc<[ExtraColumn]>,
+    /// The views are known to exist.
+    views_exist: bool,
+    /// Retry a failed insert here. False for the embedded engine, which has another address after a
+    /// restart.
+    retries_inserts: bool,
 }
 
 impl std::fmt::Debug for ClickHouseSink {
@@ -54,22 +54,18 @@ impl std::fmt::Debug for ClickHouseSink {
 }
 
 impl ClickHouseSink {
-    /// Uses tables that are there.
-    ///
-    /// # Errors
-    /// [`SidecarError::ClickHouse`].
-    pub(crate) async fn open(topology: Topology, is_patient: bool) -> Result<Self, SidecarError> {
+    /// Uses the existing tables.
+    pub(crate) async fn open(topology: Topology, retries_inserts: bool) -> Result<Self, SidecarError> {
         let valid = topology.valid_generations().await?;
         Ok(Self {
             topology: Arc::new(topology),
             valid: Arc::new(Mutex::new(valid)),
-            further: Arc::new([]),
-            is_counting: false,
-            is_patient,
+            extra_columns: Arc::new([]),
+            views_exist: false,
+            retries_inserts,
         })
     }
 
-    /// What it writes to.
     #[must_use]
     pub(crate) fn topology(&self) -> Arc<Topology> {
         Arc::clone(&self.topology)
@@ -81,40 +77,39 @@ impl ClickHouseSink {
 
     /// Runs a statement on each shard.
     async fn on_shards(&self, doing: &'static str, statement: &str) -> Result<(), SidecarError> {
-        all_of(self.topology.shards.iter().map(|shard| execute(shard, doing, statement))).await
+        run_all(self.topology.shards.iter().map(|shard| execute(shard, doing, statement))).await
     }
 
-    /// Runs DDL, one statement after the other, wherever it has to be run.
-    async fn define(&self, doing: &'static str, statements: &[String]) -> Result<(), SidecarError> {
+    /// Runs DDL statements in order, each on all servers that need it.
+    async fn run_ddl(&self, doing: &'static str, statements: &[String]) -> Result<(), SidecarError> {
         for statement in statements {
-            all_of(self.topology.ddl_servers().iter().map(|server| execute(server, doing, statement))).await?;
+            run_all(self.topology.ddl_servers().iter().map(|server| execute(server, doing, statement))).await?;
         }
         Ok(())
     }
 
-    /// An insert that found a first replica busy went to another one of the shard, and is waited
-    /// for.
-    async fn catch_up(&self) -> Result<(), SidecarError> {
+    /// Waits for the first replicas: an insert that found one busy went to another replica of the
+    /// shard.
+    async fn sync_replicas(&self) -> Result<(), SidecarError> {
         for statement in self.topology.shape.sync_replicas() {
-            self.on_shards("wait for what other replicas received", &statement).await?;
+            self.on_shards("wait for the replicas", &statement).await?;
         }
         Ok(())
     }
 
-    /// Which states of the aggregates count.
-    fn valid(&self) -> ValidGenerations {
-        // two numbers: a holder that panicked cannot have left them half written
+    fn valid_generations(&self) -> ValidGenerations {
+        // A holder that panicked cannot have left the pair half written.
         *self.valid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the states of a repair valid, and those below `floor` void.
+    /// Makes the states of a repair valid, and those below `floor` invalid.
     async fn publish(&self, generation: u64, floor: u64) -> Result<(), SidecarError> {
         let statement = format!(
             "INSERT INTO aggregate_generations{} (generation, floor) VALUES ({generation}, {floor})",
             self.local()
         );
         self.on_shards("publish a repair", &statement).await?;
-        let before = self.valid();
+        let before = self.valid_generations();
         *self.valid.lock().unwrap_or_else(PoisonError::into_inner) =
             ValidGenerations { generation: before.generation.max(generation), floor: before.floor.max(floor) };
         Ok(())
@@ -122,8 +117,8 @@ impl ClickHouseSink {
 
     async fn send(&self, token: &str, packed: &Packed) -> Result<(), clickhouse::error::Error> {
         let columns = packed.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-        // blocks are not put together again
-        let (least_rows, least_bytes) = if packed.is_apart { ("0", "0") } else { ("2000000", "1073741824") };
+        // The server must not squash separate blocks.
+        let (min_rows, min_bytes) = if packed.one_block_per_month { ("0", "0") } else { ("2000000", "1073741824") };
         let mut insert = self
             .topology
             .entry
@@ -132,12 +127,13 @@ impl ClickHouseSink {
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
             .with_setting("type_json_skip_duplicated_paths", "1")
             .with_setting("distributed_foreground_insert", "1")
-            // FINAL does what this would: it would sort and merge each chunk a second time
+            // Reads with FINAL make this needless; it would sort and merge each chunk a second
+            // time.
             .with_setting("optimize_on_insert", "0")
             .with_setting("max_insert_block_size", "2000000")
-            .with_setting("min_insert_block_size_rows", least_rows)
-            .with_setting("min_insert_block_size_bytes", least_bytes)
-            // a chunk of a long history touches more months than the default allows
+            .with_setting("min_insert_block_size_rows", min_rows)
+            .with_setting("min_insert_block_size_bytes", min_bytes)
+            // A chunk of a long history touches more months than the default allows.
             .with_setting("max_partitions_per_insert_block", "0")
             .with_timeouts(Some(Duration::from_secs(60)), Some(Duration::from_secs(300)));
         for piece in &packed.pieces {
@@ -147,54 +143,55 @@ impl ClickHouseSink {
     }
 }
 
-/// Rows as they are sent.
+/// Rows encoded for an insert.
 struct Packed {
     columns: Vec<String>,
     pieces: Vec<Bytes>,
-    /// Whether each month is a block of its own.
-    is_apart: bool,
+    /// Each month is a separate block.
+    one_block_per_month: bool,
     /// Rows that a repair has to count.
     to_repair: u64,
 }
 
 impl Packed {
-    /// Rows that views count are one block: they are there, and counted, or they are not, and each
-    /// block would have ClickHouse plan all views again. Where a rebuild follows, each month is a
-    /// block of its own, which need not be cut up into partitions.
-    fn new<R: Rows>(rows: &R, stamp: Stamp, further: &[FurtherColumn]) -> Result<Self, SidecarError> {
-        let is_apart = stamp.counting == Counting::ByRebuild;
+    /// Encodes rows that views count as one block: it is inserted and counted completely or not at
+    /// all, and each further block would make ClickHouse plan all views again. Before a rebuild,
+    /// each month is a block, so that ClickHouse need not split it into partitions.
+    fn new<R: Rows>(rows: &R, stamp: Stamp, extra_columns: &[ExtraColumn]) -> Result<Self, SidecarError> {
+        let one_block_per_month = stamp.counting == CountingMode::Rebuild;
         let mut blocks = vec![Block::with_capacity(rows.len())];
         let (mut month, mut to_repair) = (None::<Month>, 0);
-        rows.each(&mut |event| {
-            let is_of_another = is_apart && month.as_ref().is_none_or(|month| !month.contains(event.event_time));
-            if is_of_another && month.replace(Month::of(event.event_time)).is_some() {
+        rows.for_each(&mut |event| {
+            let is_new_month =
+                one_block_per_month && month.as_ref().is_none_or(|month| !month.contains(event.event_time));
+            if is_new_month && month.replace(Month::of(event.event_time)).is_some() {
                 blocks.push(Block::default());
             }
-            to_repair += u64::from(stamp.counting.counted(event.counted) == Counted::ByRepair);
+            to_repair += u64::from(stamp.counting.counted_by(event.counted_by) == CountedBy::Repair);
             if let Some(block) = blocks.last_mut() {
-                block.push(event, stamp, further);
+                block.push(event, stamp, extra_columns);
             }
             Ok(())
         })?;
         let used = blocks.iter().map(Block::used).fold(Used::default(), Used::or);
         let (mut columns, mut pieces) = (Vec::new(), Vec::new());
         for block in blocks {
-            let (names, of_block) = block.finish(stamp, used, further);
+            let (names, block_pieces) = block.finish(stamp, used, extra_columns);
             columns = names;
-            pieces.extend(of_block);
+            pieces.extend(block_pieces);
         }
-        Ok(Self { columns, pieces, is_apart, to_repair })
+        Ok(Self { columns, pieces, one_block_per_month, to_repair })
     }
 }
 
-/// A key never moves between months, so partitions are merged one by one.
-fn prepared(client: &Client) -> Client {
+/// Sets up a client. A key never moves between months, so FINAL may merge partitions one by one.
+fn with_settings(client: &Client) -> Client {
     client
         .clone()
         .with_setting("do_not_merge_across_partitions_select_final", "1")
         .with_setting("max_partitions_per_insert_block", "0")
-        .with_setting("max_bytes_before_external_group_by", GROUP_BYTES)
-        .with_setting("max_query_size", QUERY_BYTES)
+        .with_setting("max_bytes_before_external_group_by", GROUP_BY_MEMORY)
+        .with_setting("max_query_size", MAX_QUERY_BYTES)
 }
 
 fn quoted(name: &str) -> String {
@@ -202,7 +199,7 @@ fn quoted(name: &str) -> String {
 }
 
 #[derive(Row, Serialize)]
-struct MarkRow<'a> {
+struct PositionRow<'a> {
     source: &'a str,
     slot: u8,
     attempt: u64,
@@ -210,17 +207,17 @@ struct MarkRow<'a> {
 }
 
 impl Sink for ClickHouseSink {
-    async fn holds(&mut self, source: &str, position: &str) -> Result<bool, SidecarError> {
+    async fn has_position(&mut self, source_id: &str, snapshot: &str) -> Result<bool, SidecarError> {
         let table = format!("feed_marks{}", self.local());
         for shard in &self.topology.shards {
-            let found: u64 = shard
+            let count: u64 = shard
                 .query(&format!("SELECT count() FROM {table} FINAL WHERE source = ? AND position = ?"))
-                .bind(source)
-                .bind(position)
+                .bind(source_id)
+                .bind(snapshot)
                 .fetch_one()
                 .await
-                .doing("look for the feed's mark")?;
-            if found == 0 {
+                .doing("read the feed's positions")?;
+            if count == 0 {
                 return Ok(false);
             }
         }
@@ -229,89 +226,92 @@ impl Sink for ClickHouseSink {
 
     async fn highest_version(&mut self) -> Result<u64, SidecarError> {
         let query = self.topology.entry.query("SELECT max(version) FROM transaction_events");
-        query.fetch_one().await.doing("look for the highest version")
+        query.fetch_one().await.doing("read the highest version")
     }
 
-    async fn prepare(&mut self, further: &[FurtherColumn]) -> Result<(), SidecarError> {
-        if further == &*self.further {
+    async fn add_columns(&mut self, extra_columns: &[ExtraColumn]) -> Result<(), SidecarError> {
+        if extra_columns == &*self.extra_columns {
             return Ok(());
         }
         let doing = "add columns to transaction_events";
-        let names: Vec<&str> = further.iter().map(|column| column.name.as_str()).collect();
+        let names: Vec<&str> = extra_columns.iter().map(|column| column.name.as_str()).collect();
         let query = "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = 'transaction_events' \
                      AND has(?, name)";
-        let present: Vec<(String, String)> =
+        let existing: Vec<(String, String)> =
             self.topology.entry.query(query).bind(names).fetch_all().await.doing(doing)?;
-        for column in further {
+        for column in extra_columns {
             let wanted = type_of(column);
-            match present.iter().find(|(name, _)| *name == column.name) {
-                Some((_, found)) if found == wanted => {}
-                Some((name, found)) => {
+            match existing.iter().find(|(name, _)| *name == column.name) {
+                Some((_, present)) if present == wanted => {}
+                Some((name, present)) => {
                     return Err(SidecarError::Configuration {
                         detail: format!(
-                            "column {name} of transaction_events is {found} in ClickHouse and would be {wanted} after PostgreSQL; \
+                            "column {name} of transaction_events has type {present} in ClickHouse, but PostgreSQL's needs {wanted}; \
                              drop or rename one of the two"
                         ),
                     });
                 }
                 None => {
-                    self.define(doing, &self.topology.shape.add_column(&quoted(&column.name), wanted)).await?;
-                    tracing::info!(column = column.name, r#type = wanted, "a column of PostgreSQL is carried over");
+                    self.run_ddl(doing, &self.topology.shape.add_column(&quoted(&column.name), wanted)).await?;
+                    tracing::info!(column = column.name, r#type = wanted, "added a column of PostgreSQL");
                 }
             }
         }
-        self.further = further.into();
+        self.extra_columns = extra_columns.into();
         Ok(())
     }
 
     async fn resume_views(&mut self) -> Result<(), SidecarError> {
-        if !self.is_counting {
-            self.define("let the views count", &self.topology.shape.create_views()?).await?;
-            self.is_counting = true;
+        if !self.views_exist {
+            self.run_ddl("create the views", &self.topology.shape.create_views()?).await?;
+            self.views_exist = true;
         }
         Ok(())
     }
 
     async fn pause_views(&mut self) -> Result<(), SidecarError> {
-        self.is_counting = false;
-        self.define("let the views rest", &self.topology.shape.drop_views()).await
+        self.views_exist = false;
+        self.run_ddl("drop the views", &self.topology.shape.drop_views()).await
     }
 
     async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Result<u64, SidecarError> {
-        let stamp =
-            Stamp { version: delivery.version, generation: self.valid().generation, counting: delivery.counting };
-        let packed = Packed::new(rows, stamp, &self.further)?;
+        let stamp = Stamp {
+            version: delivery.version,
+            generation: self.valid_generations().generation,
+            counting: delivery.counting,
+        };
+        let packed = Packed::new(rows, stamp, &self.extra_columns)?;
         let mut retrier = Retrier::default();
         loop {
             let error = match self.send(&delivery.token, &packed).await {
                 Ok(()) => return Ok(packed.to_repair),
                 Err(source) => SidecarError::ClickHouse { doing: "insert transactions", source },
             };
-            // the token makes a second try harmless: what the first one did is not done again
-            let delay = if self.is_patient { retrier.delay(&error) } else { None };
+            // The token makes a retry harmless: the server skips blocks that it already has.
+            let delay = if self.retries_inserts { retrier.delay(&error) } else { None };
             let Some(delay) = delay else { return Err(error) };
-            tracing::warn!(error = %Chain(&error), again_in = ?delay, "an insert is tried again");
+            tracing::warn!(error = %Chain(&error), retry_in = ?delay, "retrying an insert");
             tokio::time::sleep(delay).await;
         }
     }
 
     async fn remove_older(&mut self, version: u64) -> Result<(), SidecarError> {
-        self.catch_up().await?;
+        self.sync_replicas().await?;
         let local = self.local();
-        all_of(self.topology.shards.iter().map(|shard| remove_older(shard, local, version))).await
+        run_all(self.topology.shards.iter().map(|shard| remove_older(shard, local, version))).await
     }
 
-    async fn take_back(&mut self, hours: &[Hour], version: u64) -> Result<(), SidecarError> {
-        self.catch_up().await?;
-        let doing = "take hours back that are loaded again";
+    async fn retract_hours(&mut self, hours: &[Hour], version: u64) -> Result<(), SidecarError> {
+        self.sync_replicas().await?;
+        let doing = "retract hours that are loaded again";
         let condition =
             format!("version < {version} AND (network, intDiv(toUnixTimestamp64Micro(event_time), 3600000000)) IN ?");
-        let statement = take_back(self.local(), version, &condition);
-        for batch in hours.chunks(HOURS_A_STATEMENT) {
+        let statement = insert_tombstones(self.local(), version, &condition);
+        for batch in hours.chunks(HOURS_PER_STATEMENT) {
             let hours: Vec<(&str, i64)> = batch.iter().map(|hour| (hour.network.as_str(), hour.hours)).collect();
             let shards = self.topology.shards.iter();
-            all_of(shards.map(|shard| {
-                let query = prepared(shard).query(&statement).bind(&hours);
+            run_all(shards.map(|shard| {
+                let query = with_settings(shard).query(&statement).bind(&hours);
                 async move { query.execute().await.doing(doing) }
             }))
             .await?;
@@ -320,24 +320,24 @@ impl Sink for ClickHouseSink {
     }
 
     async fn repair(&mut self, since: u64, current: u64, generation: u64) -> Result<(), SidecarError> {
-        self.catch_up().await?;
+        self.sync_replicas().await?;
         let shape = &self.topology.shape;
         let months = touched_months(shape, since, current);
-        let of_months = |months| Repair::Touched { since, current, generation, months };
+        let repair_of = |months| Repair::Touched { since, current, generation, months };
         let shards = self.topology.shards.iter();
-        all_of(shards.map(|shard| compute(shard, "repair the aggregates", shape, &months, of_months))).await?;
+        run_all(shards.map(|shard| write_states(shard, "repair the aggregates", shape, &months, repair_of))).await?;
         self.publish(generation, 0).await
     }
 
     async fn rebuild(&mut self, generation: u64, version: u64) -> Result<(), SidecarError> {
-        self.catch_up().await?;
+        self.sync_replicas().await?;
         let shape = &self.topology.shape;
         let months = all_months(shape);
-        let of_months = |months| Repair::All { generation, version, months };
-        all_of(self.topology.shards.iter().map(|shard| fill(shard, shape, &months))).await?;
+        let repair_of = |months| Repair::All { generation, version, months };
+        run_all(self.topology.shards.iter().map(|shard| fill_received_transactions(shard, shape, &months))).await?;
         let shards = self.topology.shards.iter();
-        all_of(shards.map(|shard| compute(shard, "compute the aggregates", shape, &months, of_months))).await?;
-        let before = self.valid().generation;
+        run_all(shards.map(|shard| write_states(shard, "compute the aggregates", shape, &months, repair_of))).await?;
+        let before = self.valid_generations().generation;
         self.publish(generation, generation).await?;
         if before > 0 {
             for aggregate in &AGGREGATES {
@@ -347,16 +347,16 @@ impl Sink for ClickHouseSink {
                     self.local()
                 );
                 let shards = self.topology.shards.iter();
-                all_of(shards.map(|shard| remove(shard, "remove states that are void", &statement))).await?;
+                run_all(shards.map(|shard| delete_in_background(shard, "remove invalid states", &statement))).await?;
             }
         }
         Ok(())
     }
 
     async fn settle(&mut self, since: Option<u64>, version: u64) -> Result<(), SidecarError> {
-        self.catch_up().await?;
-        all_of(AGGREGATES.iter().map(async |aggregate| {
-            for statement in aggregate.settle(&self.topology.shape, Some(self.valid()), since, version) {
+        self.sync_replicas().await?;
+        run_all(AGGREGATES.iter().map(async |aggregate| {
+            for statement in aggregate.settle(&self.topology.shape, Some(self.valid_generations()), since, version) {
                 execute(&self.topology.entry, "settle the volumes", &statement).await?;
             }
             Ok(())
@@ -364,15 +364,15 @@ impl Sink for ClickHouseSink {
         .await
     }
 
-    async fn mark(&mut self, mark: &Mark, attempt: u64) -> Result<(), SidecarError> {
-        self.catch_up().await?;
-        let doing = "mark the feed's position";
-        let source = mark.source();
-        let slot = u8::try_from(attempt % SLOTS).unwrap_or_default();
+    async fn record_position(&mut self, position: &SourcePosition, attempt: u64) -> Result<(), SidecarError> {
+        self.sync_replicas().await?;
+        let doing = "record the feed's position";
+        let source = position.source_id();
+        let slot = u8::try_from(attempt % POSITION_SLOTS).unwrap_or_default();
         let table = format!("feed_marks{}", self.local());
         for shard in &self.topology.shards {
-            let mut insert = shard.insert::<MarkRow<'_>>(&table).await.doing(doing)?;
-            let row = MarkRow { source: &source, slot, attempt, position: &mark.position };
+            let mut insert = shard.insert::<PositionRow<'_>>(&table).await.doing(doing)?;
+            let row = PositionRow { source: &source, slot, attempt, position: &position.snapshot };
             insert.write(&row).await.doing(doing)?;
             insert.end().await.doing(doing)?;
         }
@@ -380,66 +380,67 @@ impl Sink for ClickHouseSink {
     }
 }
 
-/// Shards work side by side. All of them are waited for, so that nothing of a failed attempt still
-/// runs when the next one begins.
-async fn all_of(
+/// Runs work on all shards concurrently, and waits for all of it even after a failure, so that
+/// nothing of a failed attempt is still running when the next one begins.
+async fn run_all(
     work: impl Iterator<Item = impl Future<Output = Result<(), SidecarError>>>,
 ) -> Result<(), SidecarError> {
     join_all(work).await.into_iter().collect()
 }
 
 async fn execute(shard: &Client, doing: &'static str, statement: &str) -> Result<(), SidecarError> {
-    prepared(shard).query_raw(statement).execute().await.doing(doing)
+    with_settings(shard).query_raw(statement).execute().await.doing(doing)
 }
 
-async fn numbers<T>(shard: &Client, doing: &'static str, query: &str) -> Result<Vec<T>, SidecarError>
+async fn fetch_all<T>(shard: &Client, doing: &'static str, query: &str) -> Result<Vec<T>, SidecarError>
 where
     T: clickhouse::RowOwned + clickhouse::RowRead,
 {
-    prepared(shard).query_raw(query).fetch_all().await.doing(doing)
+    with_settings(shard).query_raw(query).fetch_all().await.doing(doing)
 }
 
 async fn remove_older(shard: &Client, local: &str, version: u64) -> Result<(), SidecarError> {
-    let doing = "remove what a full load replaced";
+    let doing = "remove rows that a full load replaced";
     let query = format!("SELECT count() FROM transaction_events{local} WHERE version < {version}");
-    if numbers::<u64>(shard, doing, &query).await?.first() == Some(&0) {
+    if fetch_all::<u64>(shard, doing, &query).await?.first() == Some(&0) {
         return Ok(());
     }
-    // Tombstones make the answer right at once; the rows themselves go in the background, part by
-    // part, which takes the embedded engine 20 s for 60 months.
-    execute(shard, doing, &take_back(local, version, &format!("version < {version}"))).await?;
+    // Tombstones correct the results at once. The rows themselves are deleted in the background,
+    // part by part, which takes the embedded engine 20 s for 60 months.
+    execute(shard, doing, &insert_tombstones(local, version, &format!("version < {version}"))).await?;
     for table in ["transaction_events", "received_transactions"] {
-        remove(shard, doing, &format!("ALTER TABLE {table}{local} DELETE WHERE version < {version}")).await?;
+        delete_in_background(shard, doing, &format!("ALTER TABLE {table}{local} DELETE WHERE version < {version}"))
+            .await?;
     }
     Ok(())
 }
 
-/// Has what nobody sees any more removed in the background.
-async fn remove(shard: &Client, doing: &'static str, statement: &str) -> Result<(), SidecarError> {
+/// Deletes invisible rows in the background.
+async fn delete_in_background(shard: &Client, doing: &'static str, statement: &str) -> Result<(), SidecarError> {
     execute(&shard.clone().with_setting("mutations_sync", "0"), doing, statement).await
 }
 
-/// Puts what was loaded on one shard into the order of receivers, too.
-async fn fill(shard: &Client, shape: &Shape, months: &str) -> Result<(), SidecarError> {
+/// Copies the loaded rows of a shard into `received_transactions`.
+async fn fill_received_transactions(shard: &Client, shape: &Shape, months: &str) -> Result<(), SidecarError> {
     let doing = "sort transactions by receiver";
-    let months: Vec<(u32, u64)> = numbers(shard, doing, months).await?;
-    for months in group_months(&months, MONTHS_ROWS) {
+    let months: Vec<(u32, u64)> = fetch_all(shard, doing, months).await?;
+    for months in group_months(&months, ROWS_PER_STATEMENT) {
         execute(shard, doing, &fill_received(shape, &months)).await?;
     }
     Ok(())
 }
 
 /// Writes the states of a repair on one shard, some months at a time.
-async fn compute(
+async fn write_states(
     shard: &Client,
     doing: &'static str,
     shape: &Shape,
     months: &str,
-    of_months: impl Fn(Months) -> Repair,
+    repair_of: impl Fn(Months) -> Repair,
 ) -> Result<(), SidecarError> {
-    let months: Vec<(u32, u64)> = numbers(shard, doing, months).await?;
-    for months in group_months(&months, MONTHS_ROWS) {
-        let repair = of_months(months);
+    let months: Vec<(u32, u64)> = fetch_all(shard, doing, months).await?;
+    for months in group_months(&months, ROWS_PER_STATEMENT) {
+        let repair = repair_of(months);
         for statement in AGGREGATES.iter().flat_map(|aggregate| aggregate.repair(shape, &repair)) {
             execute(shard, doing, &statement).await?;
         }
@@ -447,12 +448,12 @@ async fn compute(
     Ok(())
 }
 
-/// Tombstones for what a condition finds.
-fn take_back(local: &str, version: u64, condition: &str) -> String {
-    let same = "event_time, network, tx_hash, block_number, from_address, to_address, value, status";
+/// Returns the statement that writes tombstones for the rows of a condition.
+fn insert_tombstones(local: &str, version: u64, condition: &str) -> String {
+    let columns = "event_time, network, tx_hash, block_number, from_address, to_address, value, status";
     format!(
-        "INSERT INTO transaction_events{local} ({same}, version, is_deleted, counted) \
-         SELECT {same}, {version}, 1, 'repair' FROM transaction_events{local} FINAL WHERE {condition}"
+        "INSERT INTO transaction_events{local} ({columns}, version, is_deleted, counted) \
+         SELECT {columns}, {version}, 1, 'repair' FROM transaction_events{local} FINAL WHERE {condition}"
     )
 }
 
@@ -461,7 +462,7 @@ mod tests {
     use super::quoted;
 
     #[test]
-    fn names_cannot_leave_their_quotes() {
+    fn quotes_in_names_are_escaped() {
         assert_eq!(quoted("chain"), "`chain`");
         assert_eq!(quoted("a`b\\"), "`a\\`b\\\\`");
     }

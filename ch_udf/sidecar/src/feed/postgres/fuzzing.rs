@@ -5,19 +5,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::rows::{Layout, PostgresRows};
-use crate::feed::model::{FurtherColumn, Rows, ValueKind};
+use crate::feed::model::{ExtraColumn, Rows, ValueKind};
 
 /// Reads messages of a COPY stream as the feed does. The first byte selects the layout; a length of
 /// two bytes precedes each message.
 pub fn copy_rows(data: &[u8]) {
     let Some((flags, mut stream)) = data.split_first() else { return };
-    let column = |name: &str, kind| FurtherColumn { name: name.to_owned(), kind };
-    let further = if flags & 8 == 0 {
+    let column = |name: &str, kind| ExtraColumn { name: name.to_owned(), kind };
+    let extra_columns = if flags & 8 == 0 {
         Vec::new()
     } else {
         vec![column("note", ValueKind::Text), column("chain_id", ValueKind::Int32)]
     };
-    let layout = Layout { tombstones: flags & 1 != 0, uncounted: flags & 2 != 0, transfers: flags & 4 != 0, further };
+    let layout =
+        Layout { tombstones: flags & 1 != 0, uncounted: flags & 2 != 0, transfers: flags & 4 != 0, extra_columns };
     let mut rows = PostgresRows::new(Arc::new(layout), 0);
     while let Some((length, rest)) = stream.split_first_chunk() {
         let (message, rest) = rest.split_at(rest.len().min(u16::from_be_bytes(*length).into()));
@@ -26,7 +27,7 @@ pub fn copy_rows(data: &[u8]) {
     }
     rows.sort();
     let mut events = 0;
-    let outcome = rows.each(&mut |_| {
+    let outcome = rows.for_each(&mut |_| {
         events += 1;
         Ok(())
     });

@@ -1,8 +1,8 @@
-//! The feed's state in PostgreSQL. Owns the lock that keeps two feeds of one database apart.
+//! The feed's state in PostgreSQL. Owns the lock that prevents two feeds of one database.
 
 use tokio_postgres::Client;
 
-use super::super::model::{Chunk, FirstLoad, Mark, Span, Stored};
+use super::super::model::{Chunk, FeedState, FirstLoad, SourcePosition, Span};
 use super::super::ports::{Confirmation, Ledger};
 use super::sql;
 use crate::error::{Doing, SidecarError};
@@ -11,8 +11,8 @@ use crate::servers::postgres::Duty;
 /// Name of this feed in `arx.feed_positions`.
 pub(crate) const CONSUMER: &str = "clickhouse";
 
-/// State of the feed, on the connection that holds its lock: whoever loses the connection can
-/// confirm nothing.
+/// State of the feed, on the connection that holds its lock: without the connection, nothing can be
+/// confirmed.
 #[derive(Debug)]
 pub(crate) struct PostgresLedger {
     client: Client,
@@ -24,7 +24,8 @@ impl PostgresLedger {
     /// # Errors
     /// [`SidecarError::Taken`] while another sidecar feeds from this database.
     pub(crate) async fn acquire(client: Client) -> Result<Self, SidecarError> {
-        // An intent that is stored is stored for good: what a snapshot before it showed is, too.
+        // A stored attempt must survive a crash, and with it all transactions that an earlier
+        // snapshot showed.
         client.batch_execute("SET synchronous_commit = on").await.doing("set up the feed's connection")?;
         Duty::Feed.acquire(&client).await?;
         Ok(Self { client })
@@ -32,8 +33,8 @@ impl PostgresLedger {
 
     async fn load(&self, database: String) -> Result<Option<FirstLoad>, SidecarError> {
         let doing = "read the first load";
-        let found = self.client.query_opt(sql::LOAD, &[&CONSUMER]).await.doing(doing)?;
-        let Some(row) = found else { return Ok(None) };
+        let row = self.client.query_opt(sql::LOAD, &[&CONSUMER]).await.doing(doing)?;
+        let Some(row) = row else { return Ok(None) };
         let chunks = self.client.query(sql::PENDING_CHUNKS, &[&CONSUMER]).await.doing(doing)?;
         let pending = chunks
             .iter()
@@ -46,14 +47,14 @@ impl PostgresLedger {
                 Chunk { number: row.get(0), spans: spans.map(span).collect() }
             })
             .collect();
-        let mark = Mark {
-            position: row.get(1),
+        let position = SourcePosition {
+            snapshot: row.get(1),
             epoch: row.get(2),
             system_identifier: row.get(3),
             timeline: row.get(4),
             database,
         };
-        Ok(Some(FirstLoad { attempt: unsigned(row.get(0)), mark, pending, rows: unsigned(row.get(5)) }))
+        Ok(Some(FirstLoad { attempt: unsigned(row.get(0)), position, pending, rows: unsigned(row.get(5)) }))
     }
 }
 
@@ -66,20 +67,20 @@ pub(crate) fn signed(value: u64) -> i64 {
 }
 
 impl Ledger for PostgresLedger {
-    async fn stored(&mut self) -> Result<Stored, SidecarError> {
+    async fn state(&mut self) -> Result<FeedState, SidecarError> {
         let row = self.client.query_opt(sql::STORED, &[&CONSUMER]).await.doing("read the feed's position")?;
-        let Some(row) = row else { return Ok(Stored::default()) };
+        let Some(row) = row else { return Ok(FeedState::default()) };
         let database: String = row.get(6);
-        let at: (Option<String>, Option<i64>, Option<i64>, Option<i32>) =
+        let stored: (Option<String>, Option<i64>, Option<i64>, Option<i32>) =
             (row.get(0), row.get(3), row.get(4), row.get(5));
-        let mark = match at {
-            (Some(position), Some(epoch), Some(system_identifier), Some(timeline)) => {
-                Some(Mark { position, epoch, system_identifier, timeline, database: database.clone() })
+        let position = match stored {
+            (Some(snapshot), Some(epoch), Some(system_identifier), Some(timeline)) => {
+                Some(SourcePosition { snapshot, epoch, system_identifier, timeline, database: database.clone() })
             }
             _ => None,
         };
         let load = self.load(database).await?;
-        Ok(Stored { mark, attempt: unsigned(row.get(1)), confirmed: unsigned(row.get(2)), load })
+        Ok(FeedState { position, attempt: unsigned(row.get(1)), confirmed: unsigned(row.get(2)), load })
     }
 
     async fn begin(&mut self, floor: u64) -> Result<u64, SidecarError> {
@@ -95,17 +96,17 @@ impl Ledger for PostgresLedger {
         let doing = "store the plan of the first load";
         let transaction = self.client.transaction().await.doing(doing)?;
         transaction.execute(sql::DELETE_LOAD, &[&CONSUMER]).await.doing(doing)?;
-        let mark = &load.mark;
+        let position = &load.position;
         transaction
             .execute(
                 sql::INSERT_LOAD,
                 &[
                     &CONSUMER,
                     &signed(load.attempt),
-                    &mark.position,
-                    &mark.epoch,
-                    &mark.system_identifier,
-                    &mark.timeline,
+                    &position.snapshot,
+                    &position.epoch,
+                    &position.system_identifier,
+                    &position.timeline,
                 ],
             )
             .await
@@ -123,10 +124,10 @@ impl Ledger for PostgresLedger {
         transaction.commit().await.doing(doing)
     }
 
-    async fn chunk_done(&mut self, chunk: &Chunk, rows: u64) -> Result<(), SidecarError> {
+    async fn finish_chunk(&mut self, chunk: &Chunk, rows: u64) -> Result<(), SidecarError> {
         let doing = "store that a chunk is loaded";
         let transaction = self.client.transaction().await.doing(doing)?;
-        // A chunk that a crash forgets is loaded again; waiting for the disk would stop all
+        // A chunk whose entry a crash loses is loaded again; waiting for the disk would stop all
         // readers.
         transaction.batch_execute("SET LOCAL synchronous_commit = off").await.doing(doing)?;
         transaction.execute(sql::FINISH_CHUNK, &[&CONSUMER, &chunk.number, &signed(rows)]).await.doing(doing)?;
@@ -140,17 +141,17 @@ impl Ledger for PostgresLedger {
     async fn confirm(&mut self, confirmation: &Confirmation) -> Result<(), SidecarError> {
         let doing = "confirm the feed's position";
         let transaction = self.client.transaction().await.doing(doing)?;
-        let mark = &confirmation.mark;
+        let position = &confirmation.position;
         let moved = transaction
             .execute(
                 sql::CONFIRM,
                 &[
                     &CONSUMER,
                     &signed(confirmation.attempt),
-                    &mark.position,
-                    &mark.epoch,
-                    &mark.system_identifier,
-                    &mark.timeline,
+                    &position.snapshot,
+                    &position.epoch,
+                    &position.system_identifier,
+                    &position.timeline,
                     &confirmation.full,
                     &signed(confirmation.rows),
                 ],

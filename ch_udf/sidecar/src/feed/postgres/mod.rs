@@ -1,4 +1,4 @@
-//! PostgreSQL as the source of the feed, and as the keeper of its state.
+//! PostgreSQL as the source of the feed, and as the store of its state.
 
 pub mod fuzzing;
 mod ledger;

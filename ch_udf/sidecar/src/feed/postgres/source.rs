@@ -1,5 +1,5 @@
-//! Snapshots of `arx.transactions` in PostgreSQL, read by COPY: memory is bounded by the chunk, not
-//! by the table. Works on a primary and on a hot standby.
+//! Reads snapshots of `arx.transactions` by COPY: memory is bounded by the chunk, not by the table.
+//! Works on a primary and on a hot standby.
 
 use std::cmp::Reverse;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use futures_util::stream::Fuse;
 use tokio_postgres::{Client, CopyOutStream};
 
 use super::super::columns;
-use super::super::model::{Chunk, FurtherColumn, Hour, Mark, Span, Stage, ValueKind};
+use super::super::model::{Chunk, ExtraColumn, Hour, SourcePosition, Span, Stage, ValueKind};
 use super::super::ports::{Reader, Source};
 use super::rows::{Layout, PostgresRows};
 use super::sql::{self, snapshot_literal, visible_since};
@@ -18,18 +18,18 @@ use crate::error::{Doing, SidecarError};
 use crate::servers::postgres;
 use crate::settings::ServerUrl;
 
-/// Bytes after which a chunk ends, however few its rows: rows with thousands of token transfers are
-/// large.
+/// Bytes after which a chunk ends, regardless of its rows: rows with thousands of token transfers
+/// are large.
 const CHUNK_BYTES: usize = 48 << 20;
 
-/// Most tables of a chunk of a first load.
+/// Maximum number of tables in a chunk of a first load.
 const CHUNK_TABLES: usize = 64;
 
-/// Most blocks of a chunk of a first load: 40 MB of table, just below 200,000 rows, a second or
-/// less of work to repeat.
+/// Maximum number of blocks in a chunk of a first load: 40 MB of table, just below 200,000 rows, at
+/// most a second of work to repeat.
 const CHUNK_BLOCKS: i64 = 5_120;
 
-/// Whoever asks it again after its end gets its end again.
+/// Fused, because it is polled again after its end.
 type CopyStream = Fuse<Pin<Box<CopyOutStream>>>;
 
 /// Reads `arx.transactions` in one read-only transaction at a time.
@@ -37,9 +37,9 @@ pub(crate) struct PostgresSource {
     url: ServerUrl,
     client: Client,
     layout: Arc<Layout>,
-    position: String,
-    /// A position, and a snapshot that showed nothing new since.
-    quiet: Option<(String, String)>,
+    snapshot: String,
+    /// The last pair of snapshots without changes in between.
+    unchanged: Option<(String, String)>,
     stream: Option<(CopyStream, Arc<Layout>)>,
 }
 
@@ -50,20 +50,14 @@ impl std::fmt::Debug for PostgresSource {
 }
 
 impl PostgresSource {
-    /// Connects; the connection's transaction stays open for a whole pass.
-    ///
-    /// # Errors
-    /// Those of [`postgres::connect_to`].
+    /// Connects. The connection's transaction stays open for a whole pass.
     pub(crate) async fn connect(url: &ServerUrl) -> Result<Self, SidecarError> {
         let client = postgres::connect_to(url).await?.client;
-        let (layout, position) = (Arc::default(), String::new());
-        Ok(Self { url: url.clone(), client, layout, position, quiet: None, stream: None })
+        let (layout, snapshot) = (Arc::default(), String::new());
+        Ok(Self { url: url.clone(), client, layout, snapshot, unchanged: None, stream: None })
     }
 
-    /// Runs a query in the open snapshot, for whoever compares what is there with what was fed.
-    ///
-    /// # Errors
-    /// [`SidecarError::Postgres`].
+    /// Runs a query in the open snapshot, for the comparison of transactions with the fed ones.
     pub(crate) async fn query(
         &self,
         text: &str,
@@ -73,7 +67,7 @@ impl PostgresSource {
     }
 }
 
-async fn batch(client: &Client, doing: &'static str, text: &str) -> Result<(), SidecarError> {
+async fn batch_execute(client: &Client, doing: &'static str, text: &str) -> Result<(), SidecarError> {
     client.batch_execute(text).await.doing(doing)
 }
 
@@ -82,7 +76,7 @@ async fn copy(client: &Client, query: &str) -> Result<CopyStream, SidecarError> 
     stream.map(|stream| Box::pin(stream).fuse()).doing("read transactions")
 }
 
-/// The next rows of a stream, at most `limit`.
+/// Receives the next rows of a stream, at most `limit`.
 async fn receive(stream: &mut CopyStream, layout: &Arc<Layout>, limit: u32) -> Result<PostgresRows, SidecarError> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut rows = PostgresRows::new(Arc::clone(layout), limit.min(4_096));
@@ -95,35 +89,36 @@ async fn receive(stream: &mut CopyStream, layout: &Arc<Layout>, limit: u32) -> R
     Ok(rows)
 }
 
-/// Tables, their files and their blocks as chunks: large tables are cut, small ones put together.
-/// ClickHouse needs as long for what every insert costs as for 10,000 rows. What takes longest goes
-/// first (many tables, then many blocks): a load that ends with it has readers that wait.
-fn packed(tables: impl Iterator<Item = (u32, u32, i64)>) -> Vec<Chunk> {
+/// Packs tables, given as oid, file and blocks, into chunks: large tables are split, small ones
+/// share a chunk, because the fixed cost of a ClickHouse insert equals 10,000 rows. The slowest
+/// chunks (many tables, then many blocks) come first, so that the readers finish at about the same
+/// time.
+fn pack_chunks(tables: impl Iterator<Item = (u32, u32, i64)>) -> Vec<Chunk> {
     let mut chunks: Vec<(Chunk, i64)> = Vec::new();
     for (relation, file, blocks) in tables {
         let mut first_block = 0;
         loop {
             let end = first_block + CHUNK_BLOCKS;
             let end_block = (end < blocks).then_some(end);
-            let taken = end_block.unwrap_or(blocks) - first_block;
+            let span_blocks = end_block.unwrap_or(blocks) - first_block;
             let span = Span { relation, file, first_block, end_block };
             match chunks.last_mut() {
-                Some((chunk, room)) if taken <= *room && chunk.spans.len() < CHUNK_TABLES => {
+                Some((chunk, free_blocks)) if span_blocks <= *free_blocks && chunk.spans.len() < CHUNK_TABLES => {
                     chunk.spans.push(span);
-                    *room -= taken;
+                    *free_blocks -= span_blocks;
                 }
-                _ => chunks.push((Chunk { number: 0, spans: vec![span] }, CHUNK_BLOCKS - taken)),
+                _ => chunks.push((Chunk { number: 0, spans: vec![span] }, CHUNK_BLOCKS - span_blocks)),
             }
             let Some(end) = end_block else { break };
             first_block = end;
         }
     }
-    chunks.sort_by_key(|(chunk, room)| (Reverse(chunk.spans.len()), *room));
+    chunks.sort_by_key(|(chunk, free_blocks)| (Reverse(chunk.spans.len()), *free_blocks));
     let numbered = (0..).zip(chunks);
     numbered.map(|(number, (chunk, _))| Chunk { number, ..chunk }).collect()
 }
 
-fn kind_of(type_name: &str) -> ValueKind {
+fn value_kind(type_name: &str) -> ValueKind {
     match type_name {
         "smallint" => ValueKind::Int16,
         "integer" => ValueKind::Int32,
@@ -136,10 +131,10 @@ fn kind_of(type_name: &str) -> ValueKind {
 }
 
 impl PostgresSource {
-    /// Rows that became visible since `from`, and rows that did before and whose token transfers
-    /// changed since.
+    /// Returns the query for rows that became visible since `from`, and for older rows whose token
+    /// transfers changed since.
     fn changed(&self, from: &str) -> Result<String, SidecarError> {
-        let (until, layout) = (&self.position, &self.layout);
+        let (until, layout) = (&self.snapshot, &self.layout);
         let new = visible_since("t.ingest_xid", from, until)?;
         let changes = visible_since("c.changed_xid", from, until)?;
         let former = format!(
@@ -165,7 +160,7 @@ impl PostgresSource {
         Ok(self.layout.select(
             sql::RELOADED_TRANSACTIONS,
             "1",
-            &format!("pg_visible_in_snapshot(t.ingest_xid, {})", snapshot_literal(&self.position)?),
+            &format!("pg_visible_in_snapshot(t.ingest_xid, {})", snapshot_literal(&self.snapshot)?),
         ))
     }
 }
@@ -174,25 +169,25 @@ impl Source for PostgresSource {
     type Rows = PostgresRows;
     type Reader = PostgresReader;
 
-    async fn open(&mut self) -> Result<Mark, SidecarError> {
+    async fn open(&mut self) -> Result<SourcePosition, SidecarError> {
         self.stream = None;
-        // an earlier pass may have left its transaction open
+        // An earlier pass may have left its transaction open.
         let session = sql::SESSION;
         let begin = format!("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {session}");
-        batch(&self.client, "open a snapshot", &begin).await?;
-        let known: Vec<&str> = columns::names().collect();
-        let row = self.client.query_one(sql::MARK, &[&known]).await.doing("open a snapshot")?;
+        batch_execute(&self.client, "open a snapshot", &begin).await?;
+        let named_columns: Vec<&str> = columns::names().collect();
+        let row = self.client.query_one(sql::SOURCE_POSITION, &[&named_columns]).await.doing("open a snapshot")?;
         let (names, types): (Option<Vec<String>>, Option<Vec<String>>) = (row.get(5), row.get(6));
-        let further = names
+        let extra_columns = names
             .unwrap_or_default()
             .into_iter()
             .zip(types.unwrap_or_default())
-            .map(|(name, type_name)| FurtherColumn { name, kind: kind_of(&type_name) })
+            .map(|(name, type_name)| ExtraColumn { name, kind: value_kind(&type_name) })
             .collect();
-        self.layout = Arc::new(Layout { transfers: row.get(7), further, ..Layout::default() });
-        self.position = row.get(0);
-        Ok(Mark {
-            position: self.position.clone(),
+        self.layout = Arc::new(Layout { transfers: row.get(7), extra_columns, ..Layout::default() });
+        self.snapshot = row.get(0);
+        Ok(SourcePosition {
+            snapshot: self.snapshot.clone(),
             epoch: row.get(1),
             system_identifier: row.get(2),
             timeline: row.get(3),
@@ -200,22 +195,22 @@ impl Source for PostgresSource {
         })
     }
 
-    fn further_columns(&self) -> &[FurtherColumn] {
-        &self.layout.further
+    fn extra_columns(&self) -> &[ExtraColumn] {
+        &self.layout.extra_columns
     }
 
-    async fn has_news(&mut self, position: &str) -> Result<bool, SidecarError> {
-        let looked = (position.to_owned(), self.position.clone());
-        if self.quiet.as_ref() == Some(&looked) {
-            // nobody has committed anything since the last look
+    async fn has_changes(&mut self, since: &str) -> Result<bool, SidecarError> {
+        let snapshots = (since.to_owned(), self.snapshot.clone());
+        if self.unchanged.as_ref() == Some(&snapshots) {
+            // No transaction has committed since the last check.
             return Ok(false);
         }
-        let query = sql::has_news(position, &self.position)?;
-        batch(&self.client, "look for new transactions", "SET LOCAL enable_seqscan = off").await?;
-        let row = self.client.query_one(&query, &[]).await.doing("look for new transactions")?;
-        let found: bool = row.get(0);
-        self.quiet = (!found).then_some(looked);
-        Ok(found)
+        let query = sql::has_changes(since, &self.snapshot)?;
+        batch_execute(&self.client, "check for new transactions", "SET LOCAL enable_seqscan = off").await?;
+        let row = self.client.query_one(&query, &[]).await.doing("check for new transactions")?;
+        let has_changes: bool = row.get(0);
+        self.unchanged = (!has_changes).then_some(snapshots);
+        Ok(has_changes)
     }
 
     async fn reloads(&mut self) -> Result<Vec<Hour>, SidecarError> {
@@ -226,14 +221,14 @@ impl Source for PostgresSource {
     async fn start(&mut self, stage: &Stage) -> Result<(), SidecarError> {
         self.stream = None;
         let (query, layout) = match stage {
-            Stage::FormerSelves(from) => {
+            Stage::FormerRows(from) => {
                 let layout = Layout { tombstones: true, ..Layout::default() };
-                (Layout::select_former(&visible_since("changed_xid", from, &self.position)?), Arc::new(layout))
+                (Layout::select_former(&visible_since("changed_xid", from, &self.snapshot)?), Arc::new(layout))
             }
             Stage::Changed(from) => (self.changed(from)?, Arc::clone(&self.layout)),
             Stage::Reloaded => (self.reloaded()?, Arc::clone(&self.layout)),
         };
-        batch(&self.client, "read transactions", "SET LOCAL enable_seqscan = off").await?;
+        batch_execute(&self.client, "read transactions", "SET LOCAL enable_seqscan = off").await?;
         self.stream = Some((copy(&self.client, &query).await?, layout));
         Ok(())
     }
@@ -247,16 +242,16 @@ impl Source for PostgresSource {
 
     async fn chunks(&mut self) -> Result<Vec<Chunk>, SidecarError> {
         let rows = self.client.query(sql::CHUNKS, &[]).await.doing("plan the first load")?;
-        Ok(packed(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2)))))
+        Ok(pack_chunks(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2)))))
     }
 
-    async fn readers(&mut self, count: u32, position: &str) -> Result<Vec<PostgresReader>, SidecarError> {
+    async fn readers(&mut self, count: u32, load_snapshot: &str) -> Result<Vec<PostgresReader>, SidecarError> {
         let row = self.client.query_one(sql::EXPORT_SNAPSHOT, &[]).await.doing("share the snapshot")?;
-        let shared: String = row.get(0);
-        // nearly all rows are older than anything that ran then, which is cheap to see
-        let position = snapshot_literal(position)?;
+        let exported: String = row.get(0);
+        // The first comparison is cheap and true for nearly all rows.
+        let load_snapshot = snapshot_literal(load_snapshot)?;
         let condition = format!(
-            "(t.ingest_xid < pg_snapshot_xmin({position}) OR pg_visible_in_snapshot(t.ingest_xid, {position}))"
+            "(t.ingest_xid < pg_snapshot_xmin({load_snapshot}) OR pg_visible_in_snapshot(t.ingest_xid, {load_snapshot}))"
         );
         let layout = Arc::new(Layout { uncounted: true, ..Layout::clone(&self.layout) });
         let mut readers = Vec::new();
@@ -265,9 +260,9 @@ impl Source for PostgresSource {
             // The server chose the name: hexadecimal digits and dashes.
             let session = sql::SESSION;
             let begin = format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{shared}'; {session}"
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{exported}'; {session}"
             );
-            batch(&client, "share the snapshot", &begin).await?;
+            batch_execute(&client, "share the snapshot", &begin).await?;
             let (condition, layout) = (condition.clone(), Arc::clone(&layout));
             readers.push(PostgresReader { client, condition, layout, stream: None });
         }
@@ -276,11 +271,10 @@ impl Source for PostgresSource {
 
     async fn close(&mut self) -> Result<(), SidecarError> {
         self.stream = None;
-        batch(&self.client, "close the snapshot", "COMMIT").await
+        batch_execute(&self.client, "close the snapshot", "COMMIT").await
     }
 }
 
-/// Reads chunks of a first load.
 pub(crate) struct PostgresReader {
     client: Client,
     condition: String,
@@ -321,10 +315,10 @@ impl Reader for PostgresReader {
     async fn finish(&mut self, chunk: &Chunk) -> Result<(), SidecarError> {
         self.stream = None;
         let relations: Vec<u32> = chunk.spans.iter().map(|span| span.relation).collect();
-        // reading has locked the tables, so they are those that were read
+        // The reads hold locks on the tables, so these are the files that were read.
         let files = self.client.query(sql::FILES, &[&relations]).await.doing("check the tables of a chunk")?;
-        let moved = chunk.spans.iter().zip(&files).find(|(span, row)| row.get::<_, u32>(0) != span.file);
-        moved.map_or(Ok(()), |(span, _)| Err(SidecarError::Rewritten { relation: span.relation }))
+        let rewritten = chunk.spans.iter().zip(&files).find(|(span, row)| row.get::<_, u32>(0) != span.file);
+        rewritten.map_or(Ok(()), |(span, _)| Err(SidecarError::Rewritten { relation: span.relation }))
     }
 }
 
@@ -333,19 +327,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_tables_are_put_together_and_large_ones_cut() {
+    fn small_tables_share_a_chunk_and_large_ones_are_split() {
         let spans = |chunk: &Chunk| -> Vec<(u32, i64, Option<i64>)> {
             chunk.spans.iter().map(|span| (span.relation, span.first_block, span.end_block)).collect()
         };
         let tables = [(1, 1, 10), (2, 2, 0), (3, 3, CHUNK_BLOCKS - 10), (4, 4, 2 * CHUNK_BLOCKS + 1), (5, 5, 7)];
-        let chunks = packed(tables.into_iter());
+        let chunks = pack_chunks(tables.into_iter());
         assert_eq!(chunks.iter().map(|chunk| chunk.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
         assert_eq!(spans(&chunks[0]), [(1, 0, None), (2, 0, None), (3, 0, None)]);
         assert_eq!(spans(&chunks[1]), [(4, 2 * CHUNK_BLOCKS, None), (5, 0, None)]);
         assert_eq!(spans(&chunks[2]), [(4, 0, Some(CHUNK_BLOCKS))]);
         assert_eq!(spans(&chunks[3]), [(4, CHUNK_BLOCKS, Some(2 * CHUNK_BLOCKS))]);
-        let many = packed((0..100).map(|number| (number, number, 0)));
+        let many = pack_chunks((0..100).map(|number| (number, number, 0)));
         assert_eq!(many.iter().map(|chunk| chunk.spans.len()).collect::<Vec<_>>(), [64, 36]);
-        assert!(packed(std::iter::empty()).is_empty());
+        assert!(pack_chunks(std::iter::empty()).is_empty());
     }
 }

@@ -12,7 +12,7 @@ pub(super) const SESSION: &str = "
 /// The position of the snapshot, the identity of the database, and the columns that are not in
 /// `$1`. A standby does not know the running transactions: those that started after the oldest one
 /// wait for the next pass.
-pub(super) const MARK: &str = "
+pub(super) const SOURCE_POSITION: &str = "
     SELECT CASE WHEN pg_is_in_recovery()
                 THEN pg_snapshot_xmin(pg_current_snapshot())::text || ':' ||
                      pg_snapshot_xmin(pg_current_snapshot())::text || ':'
@@ -107,9 +107,9 @@ pub(super) const DELETE_RELOADS: &str = "
 ///
 /// # Errors
 /// [`SidecarError::Configuration`] for a malformed snapshot.
-pub(super) fn has_news(position: &str, until: &str) -> Result<String, SidecarError> {
-    let ingested = visible_since("t.ingest_xid", position, until)?;
-    let changed = visible_since("c.changed_xid", position, until)?;
+pub(super) fn has_changes(since: &str, until: &str) -> Result<String, SidecarError> {
+    let ingested = visible_since("t.ingest_xid", since, until)?;
+    let changed = visible_since("c.changed_xid", since, until)?;
     Ok(format!(
         "SELECT EXISTS (SELECT FROM arx.transactions AS t WHERE {ingested})
              OR EXISTS (SELECT FROM arx.transaction_changes AS c WHERE {changed})
@@ -121,13 +121,13 @@ pub(super) fn has_news(position: &str, until: &str) -> Result<String, SidecarErr
 ///
 /// # Errors
 /// [`SidecarError::Configuration`] for a malformed snapshot.
-pub(super) fn snapshot_literal(position: &str) -> Result<String, SidecarError> {
-    if position.is_empty() || !position.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b',') {
+pub(super) fn snapshot_literal(snapshot: &str) -> Result<String, SidecarError> {
+    if snapshot.is_empty() || !snapshot.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b',') {
         return Err(SidecarError::Configuration {
-            detail: format!("arx.feed_positions contains a malformed snapshot: {position:?}"),
+            detail: format!("arx.feed_positions contains a malformed snapshot: {snapshot:?}"),
         });
     }
-    Ok(format!("'{position}'::pg_snapshot"))
+    Ok(format!("'{snapshot}'::pg_snapshot"))
 }
 
 /// Returns the condition that a row became visible after a snapshot. `column` holds the row's
@@ -136,14 +136,14 @@ pub(crate) fn new_since(column: &str, snapshot: &str) -> String {
     format!("arx.is_new_since({column}, {snapshot})")
 }
 
-/// Returns the condition that a row became visible after the snapshot `position`, and is visible in
+/// Returns the condition that a row became visible after the snapshot `since`, and is visible in
 /// `until`.
 ///
 /// # Errors
 /// [`SidecarError::Configuration`] for a malformed snapshot.
-pub(crate) fn visible_since(column: &str, position: &str, until: &str) -> Result<String, SidecarError> {
-    let (position, until) = (snapshot_literal(position)?, snapshot_literal(until)?);
-    Ok(format!("{} AND pg_visible_in_snapshot({column}, {until})", new_since(column, &position)))
+pub(crate) fn visible_since(column: &str, since: &str, until: &str) -> Result<String, SidecarError> {
+    let (since, until) = (snapshot_literal(since)?, snapshot_literal(until)?);
+    Ok(format!("{} AND pg_visible_in_snapshot({column}, {until})", new_since(column, &since)))
 }
 
 #[cfg(test)]
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_snapshots_become_part_of_a_statement() {
+    fn malformed_snapshots_are_rejected() {
         assert!(visible_since("ingest_xid", "10:20:11,12", "10:21:").unwrap().contains("'10:20:11,12'"));
         assert!(visible_since("ingest_xid", "10:20:", "10:21:").is_ok());
         assert!(visible_since("ingest_xid", "1'; DROP", "10:21:").is_err());

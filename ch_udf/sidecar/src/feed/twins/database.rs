@@ -1,33 +1,33 @@
-//! PostgreSQL in memory: transactions with who made and removed them, and snapshots.
+//! PostgreSQL in memory: row versions with the transactions that created and removed them, and
+//! snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::model::{Hour, Stored};
+use super::super::model::{FeedState, Hour};
 use super::{Change, Summary, summarise};
 
-/// A version of a row: who made it and who removed it.
 pub(super) struct Version {
     pub(super) row: Change,
-    pub(super) made: u64,
-    pub(super) removed: Option<u64>,
+    pub(super) created_by: u64,
+    pub(super) removed_by: Option<u64>,
 }
 
-/// PostgreSQL: `arx.transactions` with `ingest_xid`, `arx.transaction_changes`, feed state and
-/// volumes.
+/// Stands for `arx.transactions` with `ingest_xid`, `arx.transaction_changes`, and the state of the
+/// feed.
 #[derive(Default)]
 pub(crate) struct Database {
-    next: u64,
+    last_xid: u64,
     running: BTreeSet<u64>,
     pub(super) rows: Vec<Version>,
     pub(super) former: Vec<(u64, Change)>,
     pub epoch: i64,
     pub system: i64,
-    pub stored: Stored,
+    pub state: FeedState,
     pub rows_total: u64,
     pub reloads: BTreeSet<Hour>,
 }
 
-/// `xmin:xmax:running`, as in PostgreSQL.
+/// Transactions from `end` on, and those that were running, are invisible.
 #[derive(Clone)]
 pub(super) struct Snapshot {
     end: u64,
@@ -53,9 +53,9 @@ impl Snapshot {
 
 impl Database {
     pub(crate) fn begin(&mut self) -> u64 {
-        self.next += 1;
-        self.running.insert(self.next);
-        self.next
+        self.last_xid += 1;
+        self.running.insert(self.last_xid);
+        self.last_xid
     }
 
     pub(crate) fn commit(&mut self, xid: u64) {
@@ -63,15 +63,16 @@ impl Database {
     }
 
     pub(crate) fn insert(&mut self, xid: u64, row: Change) {
-        self.rows.push(Version { row, made: xid, removed: None });
+        self.rows.push(Version { row, created_by: xid, removed_by: None });
     }
 
-    /// Changes or (with `None`) deletes the `index`-th live row; tells whether there was one.
+    /// Changes or (with `None`) deletes the live row with this index, modulo their number. Does
+    /// nothing without live rows.
     pub(crate) fn replace(&mut self, xid: u64, index: usize, change: Option<fn(&mut Change)>) {
-        let live: Vec<usize> = (0..self.rows.len()).filter(|at| self.is_live(*at)).collect();
-        let Some(at) = live.get(index % live.len().max(1)).copied() else { return };
-        self.rows[at].removed = Some(xid);
-        let mut row = self.rows[at].row.clone();
+        let live: Vec<usize> = (0..self.rows.len()).filter(|row| self.is_live(*row)).collect();
+        let Some(index) = live.get(index % live.len().max(1)).copied() else { return };
+        self.rows[index].removed_by = Some(xid);
+        let mut row = self.rows[index].row.clone();
         self.former.push((xid, row.clone()));
         if let Some(change) = change {
             change(&mut row);
@@ -79,28 +80,28 @@ impl Database {
         }
     }
 
-    fn is_live(&self, at: usize) -> bool {
-        let version = &self.rows[at];
-        version.removed.is_none() && !self.running.contains(&version.made)
+    fn is_live(&self, index: usize) -> bool {
+        let version = &self.rows[index];
+        version.removed_by.is_none() && !self.running.contains(&version.created_by)
     }
 
-    /// Removes everything without a trace but the epoch.
+    /// Removes everything; only the epoch shows it.
     pub(crate) fn truncate(&mut self) {
         self.rows.clear();
         self.epoch += 1;
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot { end: self.next + 1, running: self.running.clone() }
+        Snapshot { end: self.last_xid + 1, running: self.running.clone() }
     }
 
     pub(super) fn visible(&self, snapshot: &Snapshot) -> Vec<&Version> {
-        let gone = |version: &&Version| version.removed.is_some_and(|xid| snapshot.sees(xid));
-        self.rows.iter().filter(|version| snapshot.sees(version.made)).filter(|version| !gone(version)).collect()
+        let gone = |version: &&Version| version.removed_by.is_some_and(|xid| snapshot.sees(xid));
+        self.rows.iter().filter(|version| snapshot.sees(version.created_by)).filter(|version| !gone(version)).collect()
     }
 
-    /// What the aggregates have to be now.
-    pub(crate) fn truth(&self) -> BTreeMap<Hour, Summary> {
+    /// Returns the correct aggregates.
+    pub(crate) fn expected(&self) -> BTreeMap<Hour, Summary> {
         let rows: Vec<Change> = self.visible(&self.snapshot()).into_iter().map(|version| version.row.clone()).collect();
         summarise(&rows)
     }

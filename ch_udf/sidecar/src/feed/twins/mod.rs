@@ -1,6 +1,6 @@
 //! In-memory twins of PostgreSQL and ClickHouse for the pipeline's tests: a store with transactions
 //! and snapshots, a sink that keeps every version and counts by views and repairs, and a crash that
-//! can strike at any step.
+//! can happen at any step.
 
 mod database;
 mod ledger;
@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use super::model::{Counted, Event, HOUR_MICROS, Hour, Rows};
+use super::model::{CountedBy, Event, HOUR_MICROS, Hour, Rows};
 use super::ports::Outcome;
 use crate::error::SidecarError;
 pub(super) use database::Database;
@@ -19,7 +19,7 @@ pub(super) use ledger::MemoryLedger;
 pub(super) use sink::MemorySink;
 pub(super) use source::MemorySource;
 
-/// A transaction that owns what it says.
+/// An owned transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Change {
     pub event_time: i64,
@@ -48,23 +48,23 @@ impl Change {
         }
     }
 
-    fn event(&self, counted: Counted, deleted: bool) -> Event<'_> {
+    fn event(&self, counted_by: CountedBy, deleted: bool) -> Event<'_> {
         let key = (&self.network, &self.tx_hash, &self.from_address, self.to_address.as_deref());
         let (network, tx_hash, sender, receiver) = key;
         Event {
             value: self.value,
             status: &self.status,
-            counted,
+            counted_by,
             deleted,
             ..Event::of_key(self.event_time, network, tx_hash, sender, receiver)
         }
     }
 }
 
-/// Rows with who counts them; tombstones if `deleted`.
+/// Rows with the step that counts them; tombstones if `deleted`.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryRows {
-    rows: Vec<(Change, Counted)>,
+    rows: Vec<(Change, CountedBy)>,
     deleted: bool,
 }
 
@@ -73,15 +73,15 @@ impl Rows for MemoryRows {
         self.rows.len()
     }
 
-    fn each(&self, look: &mut dyn FnMut(&Event<'_>) -> Outcome<()>) -> Outcome<()> {
-        self.rows.iter().try_for_each(|(row, counted)| look(&row.event(*counted, self.deleted)))
+    fn for_each(&self, visit: &mut dyn FnMut(&Event<'_>) -> Outcome<()>) -> Outcome<()> {
+        self.rows.iter().try_for_each(|(row, counted_by)| visit(&row.event(*counted_by, self.deleted)))
     }
 }
 
-/// What an hour comes to: transactions, volume, distinct senders.
+/// Aggregate of an hour: transactions, volume, distinct senders.
 pub(crate) type Summary = (u64, i128, u64);
 
-/// Steps until everything stops working; `None` for never.
+/// Fails all steps after a number of them; `None` disables it.
 #[derive(Clone, Default)]
 pub(crate) struct Fuse(Arc<Mutex<Cell<Option<u32>>>>);
 

@@ -1,24 +1,24 @@
-//! ClickHouse in memory: every version that was ever inserted, until it is removed, and the states
-//! of one aggregate.
+//! ClickHouse in memory: every inserted version until it is removed, and the states of one
+//! aggregate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use super::super::model::{Counted, FurtherColumn, Hour, Mark, Rows};
+use super::super::model::{CountedBy, ExtraColumn, Hour, Rows, SourcePosition};
 use super::super::ports::{Delivery, Outcome, Sink};
 use super::{Change, Fuse, Summary, summarise};
 use crate::error::SidecarError;
 
-/// An event as it was put in.
+/// An inserted event.
 #[derive(Debug, Clone)]
-pub(crate) struct Put {
+pub(crate) struct InsertedEvent {
     version: u64,
     row: Change,
     deleted: bool,
-    counted: Counted,
+    counted_by: CountedBy,
 }
 
-/// States of the aggregates: of an hour, under a generation.
+/// A state of an hour, under a generation.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
     hour: Hour,
@@ -28,97 +28,99 @@ pub(crate) struct State {
     rows: Vec<Change>,
 }
 
-/// A number that the feed settled: of the highest version.
+/// A settled aggregate of an hour.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Settled {
     version: u64,
     summary: Option<Summary>,
 }
 
-/// ClickHouse: every version that was ever inserted, until it is removed, and the states of one
-/// aggregate.
 #[derive(Clone, Default)]
 pub(crate) struct MemorySink {
-    pub events: Arc<Mutex<Vec<Put>>>,
+    pub events: Arc<Mutex<Vec<InsertedEvent>>>,
     pub states: Arc<Mutex<Vec<State>>>,
-    /// What the states of hours came to.
+    /// Merged states by hour.
     pub settled: Arc<Mutex<BTreeMap<Hour, Settled>>>,
     pub generations: Arc<Mutex<Vec<(u64, u64)>>>,
-    pub marks: Arc<Mutex<BTreeSet<(String, String)>>>,
+    pub positions: Arc<Mutex<BTreeSet<(String, String)>>>,
     pub tokens: Arc<Mutex<BTreeSet<String>>>,
-    /// Whether the views are at rest.
     pub is_paused: Arc<Mutex<bool>>,
     pub fuse: Fuse,
 }
 
 impl MemorySink {
-    fn newest(&self) -> Vec<Put> {
-        let mut newest: BTreeMap<(String, String, i64, String), Put> = BTreeMap::new();
-        for put in self.events.lock().unwrap().iter() {
-            let row = &put.row;
+    fn newest(&self) -> Vec<InsertedEvent> {
+        let mut newest: BTreeMap<(String, String, i64, String), InsertedEvent> = BTreeMap::new();
+        for event in self.events.lock().unwrap().iter() {
+            let row = &event.row;
             let key = (row.network.clone(), row.from_address.clone(), row.event_time, row.tx_hash.clone());
-            let place = newest.entry(key).or_insert_with(|| put.clone());
-            if put.version >= place.version {
-                *place = put.clone();
+            let valid = newest.entry(key).or_insert_with(|| event.clone());
+            if event.version >= valid.version {
+                *valid = event.clone();
             }
         }
         newest.into_values().collect()
     }
 
-    /// What `FINAL` shows.
+    /// Returns the rows that `FINAL` returns.
     pub(crate) fn merged(&self) -> Vec<Change> {
-        self.newest().into_iter().filter(|put| !put.deleted).map(|put| put.row).collect()
+        self.newest().into_iter().filter(|event| !event.deleted).map(|event| event.row).collect()
     }
 
     fn generation(&self) -> (u64, u64) {
         let generations = self.generations.lock().unwrap();
-        let highest = |of: fn(&(u64, u64)) -> u64| generations.iter().map(of).max().unwrap_or(0);
-        (highest(|one| one.0), highest(|one| one.1))
+        let highest = |field: fn(&(u64, u64)) -> u64| generations.iter().map(field).max().unwrap_or(0);
+        (highest(|pair| pair.0), highest(|pair| pair.1))
     }
 
-    /// What the aggregate shows.
+    /// Returns the settled aggregate.
     pub(crate) fn aggregate(&self) -> BTreeMap<Hour, Summary> {
         let settled = self.settled.lock().unwrap();
         settled.iter().filter_map(|(hour, settled)| Some((hour.clone(), settled.summary?))).collect()
     }
 
-    /// What the states come to.
-    fn combined(&self) -> BTreeMap<Hour, Summary> {
+    /// Merges the valid states.
+    fn merge_states(&self) -> BTreeMap<Hour, Summary> {
         let (current, floor) = self.generation();
         let states = self.states.lock().unwrap();
         let valid = states.iter().filter(|state| (floor..=current).contains(&state.generation));
         let mut repaired: BTreeMap<&Hour, u64> = BTreeMap::new();
         for state in valid.clone().filter(|state| state.is_repair) {
-            let at = repaired.entry(&state.hour).or_default();
-            *at = state.generation.max(*at);
+            let generation = repaired.entry(&state.hour).or_default();
+            *generation = state.generation.max(*generation);
         }
         let valid = valid.filter(|state| state.generation >= repaired.get(&state.hour).copied().unwrap_or(0));
         summarise(&valid.flat_map(|state| state.rows.clone()).collect::<Vec<_>>())
     }
 
-    /// Everything is gone, as from a server that was set up anew.
-    pub(crate) fn forget(&self) {
+    /// Removes everything, as on a new server.
+    pub(crate) fn clear(&self) {
         self.events.lock().unwrap().clear();
         self.states.lock().unwrap().clear();
         self.settled.lock().unwrap().clear();
         self.generations.lock().unwrap().clear();
-        self.marks.lock().unwrap().clear();
+        self.positions.lock().unwrap().clear();
         self.tokens.lock().unwrap().clear();
     }
 
-    /// Rows are gone that nobody took back.
-    pub(crate) fn lose(&self, lost: impl Fn(&Change) -> bool) {
-        self.events.lock().unwrap().retain(|put| !lost(&put.row));
+    /// Removes rows without tombstones.
+    pub(crate) fn remove_silently(&self, lost: impl Fn(&Change) -> bool) {
+        self.events.lock().unwrap().retain(|event| !lost(&event.row));
     }
 
-    /// A row is there that nobody put in.
-    pub(crate) fn invent(&self, row: Change) {
-        self.events.lock().unwrap().push(Put { version: 1, row, deleted: false, counted: Counted::ByRepair });
+    /// Adds a row that the feed did not insert.
+    pub(crate) fn add_silently(&self, row: Change) {
+        self.events.lock().unwrap().push(InsertedEvent {
+            version: 1,
+            row,
+            deleted: false,
+            counted_by: CountedBy::Repair,
+        });
     }
 
-    /// First loads that were ever begun.
+    /// Returns the number of first loads that were begun.
     pub(crate) fn loads_begun(&self) -> usize {
-        self.marks.lock().unwrap().iter().filter(|(_, position)| position.starts_with("load ")).count()
+        self.positions.lock().unwrap().iter().filter(|(_, position)| position.starts_with("load ")).count()
     }
 
     fn crash() -> SidecarError {
@@ -127,17 +129,17 @@ impl MemorySink {
 }
 
 impl Sink for MemorySink {
-    async fn holds(&mut self, source: &str, position: &str) -> Outcome<bool> {
+    async fn has_position(&mut self, source_id: &str, snapshot: &str) -> Outcome<bool> {
         self.fuse.step()?;
-        Ok(self.marks.lock().unwrap().contains(&(source.to_owned(), position.to_owned())))
+        Ok(self.positions.lock().unwrap().contains(&(source_id.to_owned(), snapshot.to_owned())))
     }
 
     async fn highest_version(&mut self) -> Outcome<u64> {
         self.fuse.step()?;
-        Ok(self.events.lock().unwrap().iter().map(|put| put.version).max().unwrap_or(0))
+        Ok(self.events.lock().unwrap().iter().map(|event| event.version).max().unwrap_or(0))
     }
 
-    async fn prepare(&mut self, _: &[FurtherColumn]) -> Outcome<()> {
+    async fn add_columns(&mut self, _: &[ExtraColumn]) -> Outcome<()> {
         self.fuse.step()
     }
 
@@ -154,59 +156,71 @@ impl Sink for MemorySink {
     }
 
     async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Outcome<u64> {
-        // a crash in the middle leaves half of the chunk behind, and nothing of it counted
-        let torn = self.fuse.step().is_err();
+        // A crash leaves half of the chunk behind, and counts nothing of it.
+        let crashes = self.fuse.step().is_err();
         if self.tokens.lock().unwrap().contains(&delivery.token) {
             return Ok(0);
         }
         let (generation, _) = self.generation();
-        let (mut puts, mut to_repair) = (Vec::new(), 0);
-        rows.each(&mut |event| {
-            let counted = delivery.counting.counted(event.counted);
-            to_repair += u64::from(counted == Counted::ByRepair);
-            puts.push(Put { version: delivery.version, row: Change::of(event), deleted: event.deleted, counted });
+        let (mut inserted, mut to_repair) = (Vec::new(), 0);
+        rows.for_each(&mut |event| {
+            let counted_by = delivery.counting.counted_by(event.counted_by);
+            to_repair += u64::from(counted_by == CountedBy::Repair);
+            inserted.push(InsertedEvent {
+                version: delivery.version,
+                row: Change::of(event),
+                deleted: event.deleted,
+                counted_by,
+            });
             Ok(())
         })?;
-        if torn {
-            puts.truncate(puts.len() / 2);
-            self.events.lock().unwrap().extend(puts);
+        if crashes {
+            inserted.truncate(inserted.len() / 2);
+            self.events.lock().unwrap().extend(inserted);
             return Err(Self::crash());
         }
         let is_paused = *self.is_paused.lock().unwrap();
-        for put in puts.iter().filter(|put| !is_paused && put.counted == Counted::ByView && !put.deleted) {
-            let (hour, last_version, rows) = (put.row.hour(), put.version, vec![put.row.clone()]);
+        for event in inserted.iter().filter(|event| !is_paused && event.counted_by == CountedBy::View && !event.deleted)
+        {
+            let (hour, last_version, rows) = (event.row.hour(), event.version, vec![event.row.clone()]);
             let state = State { hour, generation, is_repair: false, last_version, rows };
             self.states.lock().unwrap().push(state);
         }
-        self.events.lock().unwrap().extend(puts);
+        self.events.lock().unwrap().extend(inserted);
         self.tokens.lock().unwrap().insert(delivery.token.clone());
         Ok(to_repair)
     }
 
     async fn remove_older(&mut self, version: u64) -> Outcome<()> {
         self.fuse.step()?;
-        self.events.lock().unwrap().retain(|put| put.version >= version);
+        self.events.lock().unwrap().retain(|event| event.version >= version);
         Ok(())
     }
 
-    async fn take_back(&mut self, hours: &[Hour], version: u64) -> Outcome<()> {
+    async fn retract_hours(&mut self, hours: &[Hour], version: u64) -> Outcome<()> {
         self.fuse.step()?;
-        let asked = |put: &Put| put.version < version && hours.contains(&put.row.hour());
-        let found: Vec<Put> = self.newest().into_iter().filter(|put| !put.deleted && asked(put)).collect();
-        let taken = found.into_iter().map(|put| Put { version, deleted: true, counted: Counted::ByRepair, ..put });
-        self.events.lock().unwrap().extend(taken);
+        let is_affected = |event: &InsertedEvent| event.version < version && hours.contains(&event.row.hour());
+        let retracted: Vec<InsertedEvent> =
+            self.newest().into_iter().filter(|event| !event.deleted && is_affected(event)).collect();
+        let tombstones = retracted.into_iter().map(|event| InsertedEvent {
+            version,
+            deleted: true,
+            counted_by: CountedBy::Repair,
+            ..event
+        });
+        self.events.lock().unwrap().extend(tombstones);
         Ok(())
     }
 
     async fn repair(&mut self, since: u64, current: u64, generation: u64) -> Outcome<()> {
         self.fuse.step()?;
-        let touches = |put: &&Put| {
-            put.version >= since
-                && put.counted != Counted::Already
-                && (put.deleted || put.counted == Counted::ByRepair || put.version < current)
+        let is_touched = |event: &&InsertedEvent| {
+            event.version >= since
+                && event.counted_by != CountedBy::NoOne
+                && (event.deleted || event.counted_by == CountedBy::Repair || event.version < current)
         };
         let touched: BTreeSet<Hour> =
-            self.events.lock().unwrap().iter().filter(touches).map(|put| put.row.hour()).collect();
+            self.events.lock().unwrap().iter().filter(is_touched).map(|event| event.row.hour()).collect();
         let merged = self.merged();
         for hour in touched {
             let rows = merged.iter().filter(|row| row.hour() == hour).cloned().collect();
@@ -231,7 +245,7 @@ impl Sink for MemorySink {
 
     async fn settle(&mut self, since: Option<u64>, version: u64) -> Outcome<()> {
         self.fuse.step()?;
-        let combined = self.combined();
+        let merged = self.merge_states();
         let states = self.states.lock().unwrap();
         let touched = states.iter().filter(|state| since.is_none_or(|since| state.last_version >= since));
         let mut settled = self.settled.lock().unwrap();
@@ -240,18 +254,18 @@ impl Sink for MemorySink {
             buckets.extend(settled.keys().cloned());
         }
         for hour in buckets {
-            let summary = combined.get(&hour).copied();
-            let place = settled.entry(hour).or_default();
-            if version >= place.version {
-                *place = Settled { version, summary };
+            let summary = merged.get(&hour).copied();
+            let current = settled.entry(hour).or_default();
+            if version >= current.version {
+                *current = Settled { version, summary };
             }
         }
         Ok(())
     }
 
-    async fn mark(&mut self, mark: &Mark, _: u64) -> Outcome<()> {
+    async fn record_position(&mut self, position: &SourcePosition, _: u64) -> Outcome<()> {
         self.fuse.step()?;
-        self.marks.lock().unwrap().insert((mark.source(), mark.position.clone()));
+        self.positions.lock().unwrap().insert((position.source_id(), position.snapshot.clone()));
         Ok(())
     }
 }

@@ -1,57 +1,56 @@
-//! Reading the database in memory.
+//! Reads the in-memory database.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use super::super::model::{Chunk, Counted, FurtherColumn, Hour, Mark, Rows, Span, Stage};
+use super::super::model::{Chunk, CountedBy, ExtraColumn, Hour, Rows, SourcePosition, Span, Stage};
 use super::super::ports::{Outcome, Reader, Source};
 use super::database::{Database, Snapshot, Version};
 use super::{Change, Fuse, MemoryRows};
 
-/// One connection to the database.
 pub(crate) struct MemorySource {
     pub database: Arc<Mutex<Database>>,
     pub fuse: Fuse,
     snapshot: Option<Snapshot>,
-    ready: MemoryRows,
+    pending: MemoryRows,
 }
 
 impl MemorySource {
     pub(crate) fn new(database: Arc<Mutex<Database>>, fuse: Fuse) -> Self {
-        Self { database, fuse, snapshot: None, ready: MemoryRows::default() }
+        Self { database, fuse, snapshot: None, pending: MemoryRows::default() }
     }
 
     fn select(&self, stage: &Stage) -> MemoryRows {
         let database = self.database.lock().unwrap();
         let now = self.snapshot.as_ref().unwrap();
         match stage {
-            Stage::FormerSelves(position) => {
-                let before = Snapshot::parse(position);
+            Stage::FormerRows(since) => {
+                let before = Snapshot::parse(since);
                 let chosen = database.former.iter().filter(|(xid, _)| now.sees(*xid) && !before.sees(*xid));
-                MemoryRows { rows: chosen.map(|(_, row)| (row.clone(), Counted::ByRepair)).collect(), deleted: true }
+                MemoryRows { rows: chosen.map(|(_, row)| (row.clone(), CountedBy::Repair)).collect(), deleted: true }
             }
-            Stage::Changed(position) => {
-                let before = Snapshot::parse(position);
+            Stage::Changed(since) => {
+                let before = Snapshot::parse(since);
                 let changed: BTreeSet<&str> = database
                     .former
                     .iter()
                     .filter(|(xid, _)| now.sees(*xid) && !before.sees(*xid))
                     .map(|(_, row)| row.tx_hash.as_str())
                     .collect();
-                let counted = |row: &Change| {
-                    if changed.contains(row.tx_hash.as_str()) { Counted::ByRepair } else { Counted::ByView }
+                let counted_by = |row: &Change| {
+                    if changed.contains(row.tx_hash.as_str()) { CountedBy::Repair } else { CountedBy::View }
                 };
-                let new = database.visible(now).into_iter().filter(|version| !before.sees(version.made));
+                let new = database.visible(now).into_iter().filter(|version| !before.sees(version.created_by));
                 MemoryRows {
-                    rows: new.map(|version| (version.row.clone(), counted(&version.row))).collect(),
+                    rows: new.map(|version| (version.row.clone(), counted_by(&version.row))).collect(),
                     deleted: false,
                 }
             }
             Stage::Reloaded => {
-                let asked = |version: &&Version| database.reloads.contains(&version.row.hour());
-                let rows = database.visible(now).into_iter().filter(asked);
+                let is_requested = |version: &&Version| database.reloads.contains(&version.row.hour());
+                let rows = database.visible(now).into_iter().filter(is_requested);
                 MemoryRows {
-                    rows: rows.map(|version| (version.row.clone(), Counted::ByRepair)).collect(),
+                    rows: rows.map(|version| (version.row.clone(), CountedBy::Repair)).collect(),
                     deleted: false,
                 }
             }
@@ -59,38 +58,38 @@ impl MemorySource {
     }
 }
 
-fn take(ready: &mut MemoryRows, limit: u32) -> MemoryRows {
-    let count = ready.rows.len().min(limit as usize);
-    MemoryRows { rows: ready.rows.drain(..count).collect(), deleted: ready.deleted }
+fn take(pending: &mut MemoryRows, limit: u32) -> MemoryRows {
+    let count = pending.rows.len().min(limit as usize);
+    MemoryRows { rows: pending.rows.drain(..count).collect(), deleted: pending.deleted }
 }
 
 impl Source for MemorySource {
     type Rows = MemoryRows;
     type Reader = MemoryReader;
 
-    async fn open(&mut self) -> Outcome<Mark> {
+    async fn open(&mut self) -> Outcome<SourcePosition> {
         self.fuse.step()?;
         let database = self.database.lock().unwrap();
         let snapshot = database.snapshot();
-        let mark = Mark {
-            position: snapshot.text(),
+        let position = SourcePosition {
+            snapshot: snapshot.text(),
             epoch: database.epoch,
             system_identifier: database.system,
             timeline: 1,
             database: "memory".into(),
         };
         self.snapshot = Some(snapshot);
-        Ok(mark)
+        Ok(position)
     }
 
-    fn further_columns(&self) -> &[FurtherColumn] {
+    fn extra_columns(&self) -> &[ExtraColumn] {
         &[]
     }
 
-    async fn has_news(&mut self, position: &str) -> Outcome<bool> {
+    async fn has_changes(&mut self, since: &str) -> Outcome<bool> {
         self.fuse.step()?;
-        let changed = self.select(&Stage::Changed(position.into()));
-        Ok(!changed.is_empty() || !self.select(&Stage::FormerSelves(position.into())).is_empty())
+        let changed = self.select(&Stage::Changed(since.into()));
+        Ok(!changed.is_empty() || !self.select(&Stage::FormerRows(since.into())).is_empty())
     }
 
     async fn reloads(&mut self) -> Outcome<Vec<Hour>> {
@@ -100,13 +99,13 @@ impl Source for MemorySource {
 
     async fn start(&mut self, stage: &Stage) -> Outcome<()> {
         self.fuse.step()?;
-        self.ready = self.select(stage);
+        self.pending = self.select(stage);
         Ok(())
     }
 
     async fn next(&mut self, limit: u32) -> Outcome<MemoryRows> {
         self.fuse.step()?;
-        Ok(take(&mut self.ready, limit))
+        Ok(take(&mut self.pending, limit))
     }
 
     async fn chunks(&mut self) -> Outcome<Vec<Chunk>> {
@@ -121,16 +120,16 @@ impl Source for MemorySource {
         Ok(spans.chunks(2).enumerate().map(chunk).collect())
     }
 
-    async fn readers(&mut self, count: u32, position: &str) -> Outcome<Vec<MemoryReader>> {
+    async fn readers(&mut self, count: u32, load_snapshot: &str) -> Outcome<Vec<MemoryReader>> {
         self.fuse.step()?;
         let snapshot = self.snapshot.clone().unwrap();
-        let position = Snapshot::parse(position);
+        let load_snapshot = Snapshot::parse(load_snapshot);
         let reader = |_| MemoryReader {
             database: Arc::clone(&self.database),
             fuse: self.fuse.clone(),
             snapshot: snapshot.clone(),
-            position: position.clone(),
-            ready: MemoryRows::default(),
+            load_snapshot: load_snapshot.clone(),
+            pending: MemoryRows::default(),
         };
         Ok((0..count).map(reader).collect())
     }
@@ -141,13 +140,13 @@ impl Source for MemorySource {
     }
 }
 
-/// Reads rows by their place.
+/// Reads rows by their index.
 pub(crate) struct MemoryReader {
     database: Arc<Mutex<Database>>,
     fuse: Fuse,
     snapshot: Snapshot,
-    position: Snapshot,
-    ready: MemoryRows,
+    load_snapshot: Snapshot,
+    pending: MemoryRows,
 }
 
 impl Reader for MemoryReader {
@@ -157,9 +156,9 @@ impl Reader for MemoryReader {
         self.fuse.step()?;
         let database = self.database.lock().unwrap();
         let visible = |version: &&Version| {
-            self.snapshot.sees(version.made)
-                && self.position.sees(version.made)
-                && !version.removed.is_some_and(|xid| self.snapshot.sees(xid))
+            self.snapshot.sees(version.created_by)
+                && self.load_snapshot.sees(version.created_by)
+                && !version.removed_by.is_some_and(|xid| self.snapshot.sees(xid))
         };
         let of_span = |span: &Span| {
             let first = usize::try_from(span.first_block).unwrap();
@@ -171,15 +170,15 @@ impl Reader for MemoryReader {
             .iter()
             .flat_map(of_span)
             .filter(visible)
-            .map(|version| (version.row.clone(), Counted::ByRepair))
+            .map(|version| (version.row.clone(), CountedBy::Repair))
             .collect();
-        self.ready = MemoryRows { rows, deleted: false };
+        self.pending = MemoryRows { rows, deleted: false };
         Ok(())
     }
 
     async fn next(&mut self, limit: u32) -> Outcome<MemoryRows> {
         self.fuse.step()?;
-        Ok(take(&mut self.ready, limit))
+        Ok(take(&mut self.pending, limit))
     }
 
     async fn finish(&mut self, _: &Chunk) -> Outcome<()> {
