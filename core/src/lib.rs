@@ -5,6 +5,7 @@
 //! the same code runs in the extension, in the sidecar and in a test without any server.
 
 #![deny(missing_docs)]
+#![warn(unreachable_pub)]
 
 pub mod address;
 pub mod alert;

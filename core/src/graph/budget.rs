@@ -68,13 +68,13 @@ pub(crate) struct Pace<'w, W> {
 
 impl<'w, W: Interrupt> Pace<'w, W> {
     /// The first step checks, so that a search without time ends at once.
-    pub fn new(interrupt: &'w mut W) -> Self {
+    pub(super) fn new(interrupt: &'w mut W) -> Self {
         Self { interrupt, steps: EDGES_PER_CHECK }
     }
 
     /// Counts `edges` that were processed; returns a halt once the time is used up.
     #[inline]
-    pub fn step(&mut self, edges: usize) -> Option<Halt> {
+    pub(super) fn step(&mut self, edges: usize) -> Option<Halt> {
         self.steps += edges + 1;
         if self.steps < EDGES_PER_CHECK {
             return None;
@@ -83,7 +83,7 @@ impl<'w, W: Interrupt> Pace<'w, W> {
         self.interrupt.should_stop().then_some(Halt::Time)
     }
 
-    pub fn interrupt(&mut self) -> &mut W {
+    pub(super) fn interrupt(&mut self) -> &mut W {
         self.interrupt
     }
 }

@@ -8,7 +8,7 @@ const NETWORK: &str = "testnet";
 
 /// A transfer of a test graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
+pub(crate) struct Sent {
     pub from: u32,
     pub to: u32,
     /// 0 for the native coin.
@@ -18,30 +18,30 @@ pub struct Sent {
 }
 
 impl Sent {
-    pub fn coins(from: u32, to: u32, value: u128) -> Self {
+    pub(crate) fn coins(from: u32, to: u32, value: u128) -> Self {
         Self { from, to, token: 0, time: 0, value }
     }
 }
 
 /// A base and what lies over it.
-pub struct TestGraph {
+pub(crate) struct TestGraph {
     base: Base<HeapBuffer>,
     overlay: Overlay,
 }
 
 /// Not in the order of numbers.
-pub fn name(wallet: u32) -> String {
+pub(crate) fn name(wallet: u32) -> String {
     format!("w{:03}", (wallet * 7 + 3) % 1000)
 }
 
 impl TestGraph {
     /// All but the last `laid_over` rows make up the base.
-    pub fn new(rows: &[Sent], laid_over: usize) -> Self {
+    pub(crate) fn new(rows: &[Sent], laid_over: usize) -> Self {
         Self::with_failed(rows, |_| false, laid_over)
     }
 
     /// The same, where some rows, by number, failed.
-    pub fn with_failed(rows: &[Sent], failed: impl Fn(usize) -> bool, laid_over: usize) -> Self {
+    pub(crate) fn with_failed(rows: &[Sent], failed: impl Fn(usize) -> bool, laid_over: usize) -> Self {
         let status = |number| if failed(number) { Status::Failed } else { Status::Confirmed };
         let (built, over) = rows.split_at(rows.len() - laid_over.min(rows.len()));
         let mut builder = Builder::new(HeapScratch).unwrap();
@@ -60,26 +60,26 @@ impl TestGraph {
         Self { base, overlay }
     }
 
-    pub fn base_bytes(&self) -> &[u8] {
+    pub(crate) fn base_bytes(&self) -> &[u8] {
         self.base.bytes()
     }
 
-    pub fn graph(&self) -> Graph<'_> {
+    pub(crate) fn graph(&self) -> Graph<'_> {
         Graph::new(&self.base, &self.overlay)
     }
 
     /// The graph's number of a wallet; one beyond all for a wallet without transfers.
-    pub fn wallet(&self, number: u32) -> WalletId {
+    pub(crate) fn wallet(&self, number: u32) -> WalletId {
         let graph = self.graph();
         graph.wallet(NETWORK, &name(number)).unwrap().unwrap_or(WalletId::new(graph.wallets() + number))
     }
 
     /// The test's number of a wallet.
-    pub fn number(&self, wallet: WalletId) -> u32 {
+    pub(crate) fn number(&self, wallet: WalletId) -> u32 {
         (0..1000).find(|number| self.wallet(*number) == wallet).unwrap()
     }
 
-    pub fn token(&self, number: u32) -> AssetId {
+    pub(crate) fn token(&self, number: u32) -> AssetId {
         let asset = || self.graph().asset(NETWORK, &format!("t{number}")).unwrap();
         if number == 0 { AssetId::NATIVE } else { asset().unwrap_or(AssetId::new(99)) }
     }
@@ -100,7 +100,7 @@ fn with_row<R>(row: &Sent, number: usize, status: Status, use_it: impl FnOnce(&T
 }
 
 /// Ends a search after so many looks.
-pub struct Patience(pub u32);
+pub(crate) struct Patience(pub u32);
 
 impl Interrupt for Patience {
     fn should_stop(&mut self) -> bool {
@@ -110,6 +110,6 @@ impl Interrupt for Patience {
 }
 
 /// Deep enough, and with all the room there is.
-pub fn limits(max_depth: i32) -> SearchLimits {
+pub(crate) fn limits(max_depth: i32) -> SearchLimits {
     SearchLimits { max_depth, max_wallets: None, memory: MemoryBudget::new(1 << 26) }
 }

@@ -32,22 +32,22 @@ pub(in crate::graph) struct Links {
 impl Adjacency {
     /// The peers of a node, each once, with how many transfers there are.
     #[inline]
-    pub fn of(&self, node: usize) -> (&[u32], &[u32]) {
+    pub(crate) fn of(&self, node: usize) -> (&[u32], &[u32]) {
         let (Some(start), Some(end)) = (self.offsets.get(node), self.offsets.get(node + 1)) else { return (&[], &[]) };
         let range = *start as usize..*end as usize;
         (self.peers.get(range.clone()).unwrap_or(&[]), self.transfers.get(range).unwrap_or(&[]))
     }
 
-    pub fn nodes(&self) -> usize {
+    pub(crate) fn nodes(&self) -> usize {
         self.offsets.len().saturating_sub(1)
     }
 
-    pub fn pairs(&self) -> usize {
+    pub(crate) fn pairs(&self) -> usize {
         self.peers.len()
     }
 
     /// The same pairs seen from the other end, by number. O(nodes + pairs).
-    pub fn reversed<W: Interrupt>(
+    pub(crate) fn reversed<W: Interrupt>(
         &self,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
@@ -96,7 +96,7 @@ pub(in crate::graph) fn reserve(memory: &mut MemoryBudget, bytes: usize, wallets
 impl Links {
     /// Copies the pairs of a network by transfers that count. O(wallets + transfers), with twelve bytes a wallet of the graph while it
     /// runs, and eight a node and a pair for what it returns. Nothing, when time is used up before it is done.
-    pub fn new<W: Interrupt>(
+    pub(crate) fn new<W: Interrupt>(
         graph: &Graph<'_>,
         network: NetworkId,
         filter: &EdgeFilter,

@@ -66,7 +66,11 @@ fn known(valid: &[&str]) -> String {
 pub(in crate::graph) struct Options<'a>(&'a Map<String, Value>);
 
 impl<'a> Options<'a> {
-    pub fn new(of: &'static str, value: &'a Value, valid: &'static [&'static str]) -> Result<Self, OptionsError> {
+    pub(crate) fn new(
+        of: &'static str,
+        value: &'a Value,
+        valid: &'static [&'static str],
+    ) -> Result<Self, OptionsError> {
         let object = value.as_object().ok_or_else(|| OptionsError::NotAnObject { value: value.to_string() })?;
         match object.keys().find(|key| !valid.contains(&key.as_str())) {
             Some(key) => Err(OptionsError::Unknown { key: key.clone(), of, valid }),
@@ -75,7 +79,7 @@ impl<'a> Options<'a> {
     }
 
     /// A whole number.
-    pub fn whole(&self, key: &'static str, default: u64, least: u64, most: u64) -> Result<u64, OptionsError> {
+    pub(crate) fn whole(&self, key: &'static str, default: u64, least: u64, most: u64) -> Result<u64, OptionsError> {
         let Some(value) = self.0.get(key) else { return Ok(default) };
         value.as_u64().filter(|number| (least..=most).contains(number)).ok_or_else(|| OptionsError::Value {
             key,
@@ -85,7 +89,7 @@ impl<'a> Options<'a> {
     }
 
     /// A number.
-    pub fn number(&self, key: &'static str, default: f64, least: f64, most: f64) -> Result<f64, OptionsError> {
+    pub(crate) fn number(&self, key: &'static str, default: f64, least: f64, most: f64) -> Result<f64, OptionsError> {
         let Some(value) = self.0.get(key) else { return Ok(default) };
         value.as_f64().filter(|number| (least..=most).contains(number)).ok_or_else(|| OptionsError::Value {
             key,
@@ -95,7 +99,7 @@ impl<'a> Options<'a> {
     }
 
     /// Yes or no.
-    pub fn flag(&self, key: &'static str, default: bool) -> Result<bool, OptionsError> {
+    pub(crate) fn flag(&self, key: &'static str, default: bool) -> Result<bool, OptionsError> {
         let Some(value) = self.0.get(key) else { return Ok(default) };
         value.as_bool().ok_or_else(|| OptionsError::Value {
             key,
@@ -105,7 +109,7 @@ impl<'a> Options<'a> {
     }
 
     /// One of some names, by its place; the first by default.
-    pub fn choice(&self, key: &'static str, names: &[&str]) -> Result<usize, OptionsError> {
+    pub(crate) fn choice(&self, key: &'static str, names: &[&str]) -> Result<usize, OptionsError> {
         let Some(value) = self.0.get(key) else { return Ok(0) };
         let place = value.as_str().and_then(|name| names.iter().position(|one| one.eq_ignore_ascii_case(name)));
         place.ok_or_else(|| OptionsError::Value { key, expected: names.join(" or "), value: value.to_string() })

@@ -21,15 +21,15 @@ impl Default for EdgeSum {
 }
 
 impl EdgeSum {
-    pub const fn of_edge(edge: &Edge) -> Self {
+    pub(super) const fn of_edge(edge: &Edge) -> Self {
         Self { count: edge.transfers, first: edge.first, last: edge.last, value: edge.value, carried: U256::ZERO }
     }
 
-    pub fn add(&mut self, time: i64, value: U256) {
+    pub(super) fn add(&mut self, time: i64, value: U256) {
         self.join(&Self { count: 1, first: time, last: time, value, carried: U256::ZERO });
     }
 
-    pub fn join(&mut self, other: &Self) {
+    pub(super) fn join(&mut self, other: &Self) {
         self.count += other.count;
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
@@ -40,7 +40,7 @@ impl EdgeSum {
 
     /// Calls `each` with the sum as one edge. A sum beyond 256 bits becomes two edges, so that a caller that
     /// adds them up meets the overflow. Without `with_value` the value is zero.
-    pub fn emit<E>(
+    pub(super) fn emit<E>(
         &self,
         peer: WalletId,
         asset: AssetId,

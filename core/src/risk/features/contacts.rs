@@ -97,7 +97,7 @@ fn count(
 }
 
 /// Looks at the watch now and then.
-pub fn step(pace: &mut usize, edges: usize, interrupt: &mut impl Interrupt) -> Result<(), ExtractError> {
+pub(super) fn step(pace: &mut usize, edges: usize, interrupt: &mut impl Interrupt) -> Result<(), ExtractError> {
     *pace += edges + 1;
     if *pace < STEPS {
         return Ok(());

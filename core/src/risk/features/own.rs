@@ -11,7 +11,7 @@ const STEPS: usize = 1 << 13;
 
 /// One transfer that took effect, with somebody else.
 #[derive(Debug, Clone, Copy)]
-pub struct Dealing {
+pub(super) struct Dealing {
     /// Microseconds.
     pub time: i64,
     /// Units.
@@ -22,7 +22,7 @@ pub struct Dealing {
 
 /// What a wallet did.
 #[derive(Debug, Default)]
-pub struct Own {
+pub(super) struct Own {
     /// In the order of time.
     pub received: Vec<Dealing>,
     /// In the order of time.
@@ -39,7 +39,7 @@ pub struct Own {
 
 impl Own {
     /// Forgets the last wallet, and looks at this one.
-    pub fn gather(
+    pub(super) fn gather(
         &mut self,
         graph: &Graph<'_>,
         wallet: WalletId,
@@ -84,7 +84,7 @@ impl Own {
     }
 
     /// Whether it dealt with anybody.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.received.is_empty() && self.sent.is_empty()
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Binned {
 
 impl Binned {
     /// Bins of defined values.
-    pub const fn defined(&self) -> usize {
+    pub(super) const fn defined(&self) -> usize {
         self.cuts.len() + 1
     }
 }

@@ -41,7 +41,7 @@ type Row<'r> = ((((&'r mut f64, &'r u8), &'r u8), &'r f64), &'r f64);
 
 impl Rows {
     /// The rows that `keep` keeps, with their log odds so far.
-    pub fn pick<W: Interrupt>(
+    pub(super) fn pick<W: Interrupt>(
         terms: &[Term],
         (illicit, weight): (&[bool], &[f64]),
         logit: &[f64],

@@ -132,7 +132,7 @@ impl Fitted {
 impl Functions<'_> {
     /// The factors. Points are log odds above those of all rows together, times the points for a unit: 50 is where a wallet is
     /// as likely illicit as any of the sample.
-    pub fn rounded<W: Interrupt>(mut self, pace: &mut Pace<'_, W>) -> Result<Fitted, FitError> {
+    pub(super) fn rounded<W: Interrupt>(mut self, pace: &mut Pace<'_, W>) -> Result<Fitted, FitError> {
         let total: f64 = self.sample.weight().iter().sum();
         let mut weights = Vec::new();
         let mut middle = 0.0;

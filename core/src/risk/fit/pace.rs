@@ -13,13 +13,13 @@ pub(super) struct Pace<'w, W> {
 }
 
 impl<'w, W: Interrupt> Pace<'w, W> {
-    pub fn new(interrupt: &'w mut W) -> Self {
+    pub(super) fn new(interrupt: &'w mut W) -> Self {
         // the first step looks: a fit without time ends at once
         Self { interrupt, rows: ROWS }
     }
 
     /// After so many rows: whether to go on.
-    pub fn step(&mut self, rows: usize) -> Result<(), FitError> {
+    pub(super) fn step(&mut self, rows: usize) -> Result<(), FitError> {
         self.rows = self.rows.saturating_add(rows).saturating_add(1);
         if self.rows < ROWS {
             return Ok(());
@@ -28,7 +28,7 @@ impl<'w, W: Interrupt> Pace<'w, W> {
         if self.interrupt.should_stop() { Err(FitError::Stopped) } else { Ok(()) }
     }
 
-    pub fn interrupt(&mut self) -> &mut W {
+    pub(super) fn interrupt(&mut self) -> &mut W {
         self.interrupt
     }
 }

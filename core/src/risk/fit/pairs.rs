@@ -18,7 +18,7 @@ pub(super) struct Coarse {
 
 impl Coarse {
     /// Few bins of a feature in many.
-    pub fn new(binned: &Binned, weight: &[f64], limit: usize) -> Self {
+    pub(super) fn new(binned: &Binned, weight: &[f64], limit: usize) -> Self {
         let mut weights = vec![0.0; binned.defined() + 1];
         for (bin, weight) in binned.bins.iter().zip(weight) {
             if let Some(sum) = weights.get_mut(usize::from(*bin)) {
@@ -34,7 +34,7 @@ impl Coarse {
     }
 
     /// Bins of defined values.
-    pub const fn defined(&self) -> usize {
+    pub(super) const fn defined(&self) -> usize {
         self.cuts.len() + 1
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub fn plus(self, other: Self) -> Self {
+    pub(super) fn plus(self, other: Self) -> Self {
         Self {
             gradient: self.gradient + other.gradient,
             curvature: self.curvature + other.curvature,
@@ -19,7 +19,7 @@ impl Sums {
         }
     }
 
-    pub fn minus(self, other: Self) -> Self {
+    pub(super) fn minus(self, other: Self) -> Self {
         Self {
             gradient: self.gradient - other.gradient,
             curvature: self.curvature - other.curvature,
@@ -37,16 +37,16 @@ pub(super) struct Leaf {
 
 impl Leaf {
     /// How much the loss falls with a leaf of these rows, twice.
-    pub fn gain(&self, sums: Sums) -> f64 {
+    pub(super) fn gain(&self, sums: Sums) -> f64 {
         sums.gradient * sums.gradient / (sums.curvature + self.regularization)
     }
 
     /// The Newton step for these rows.
-    pub fn value(&self, sums: Sums) -> f64 {
+    pub(super) fn value(&self, sums: Sums) -> f64 {
         sums.gradient / (sums.curvature + self.regularization)
     }
 
-    pub fn allows(&self, sums: Sums) -> bool {
+    pub(super) fn allows(&self, sums: Sums) -> bool {
         sums.weight >= self.least && sums.weight > 0.0
     }
 }
@@ -60,7 +60,7 @@ pub(super) enum Shape {
 
 impl Shape {
     /// Cells, with the one for what is undefined.
-    pub const fn cells(self) -> usize {
+    pub(super) const fn cells(self) -> usize {
         match self {
             Self::Line { bins, .. } => bins + 1,
             Self::Table { rows, columns, .. } => rows * columns + 1,

@@ -7,7 +7,7 @@ use super::points::Points;
 
 /// A factor's tables, as they are read.
 #[derive(Debug, Clone)]
-pub struct Steps {
+pub(super) struct Steps {
     /// Column and cuts of the first feature.
     pub first: (usize, Vec<f64>),
     /// Column and cuts of the second, if there is one.
@@ -18,7 +18,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    pub fn new(factor: &Factor, columns: &[&str]) -> Result<Self, ScorecardError> {
+    pub(super) fn new(factor: &Factor, columns: &[&str]) -> Result<Self, ScorecardError> {
         let mut read = factor.features.iter().zip(&factor.cuts).map(|(feature, cuts)| {
             let column = columns.iter().position(|c| c == feature);
             let column = column.ok_or_else(|| ScorecardError::UnknownFeature {
@@ -39,7 +39,7 @@ impl Steps {
     }
 
     #[inline]
-    pub fn points(&self, row: &[f64]) -> Points {
+    pub(super) fn points(&self, row: &[f64]) -> Points {
         let (column, cuts) = &self.first;
         let Some(mut at) = bin(cuts, value(row, *column)) else { return self.undefined };
         if let Some((column, cuts)) = &self.second {
@@ -51,13 +51,13 @@ impl Steps {
 }
 
 #[inline]
-pub fn value(row: &[f64], column: usize) -> f64 {
+pub(super) fn value(row: &[f64], column: usize) -> f64 {
     row.get(column).copied().unwrap_or(f64::NAN)
 }
 
 /// The bin of a value, if it is defined: how many cuts are less. Counting all of a few cuts is faster than looking for the place,
 /// because nothing depends on the outcome of a comparison.
 #[inline]
-pub fn bin(cuts: &[f64], value: f64) -> Option<usize> {
+pub(super) fn bin(cuts: &[f64], value: f64) -> Option<usize> {
     if value.is_nan() { None } else { Some(cuts.iter().map(|cut| usize::from(*cut < value)).sum()) }
 }

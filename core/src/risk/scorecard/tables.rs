@@ -14,7 +14,7 @@ const MOST_COLUMNS: usize = 128;
 
 /// The factors of a scorecard, by feature. A row in which everything is undefined is where a sum starts; what is defined changes it.
 #[derive(Debug, Clone)]
-pub struct Tables {
+pub(super) struct Tables {
     /// What the factors add to a row in which everything is undefined, in tenths.
     undefined: i64,
     /// By column, up to the last that a factor reads.
@@ -61,7 +61,7 @@ pub struct Running {
 
 impl Tables {
     /// Lays out the factors.
-    pub fn new(steps: &[Steps]) -> Self {
+    pub(super) fn new(steps: &[Steps]) -> Self {
         let mut cuts: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for (column, of_factor) in steps.iter().flat_map(|one| [Some(&one.first), one.second.as_ref()]).flatten() {
             cuts.entry(*column).or_default().extend(of_factor);
@@ -134,7 +134,7 @@ impl Tables {
 
     /// What all factors add to a row's score, in tenths.
     #[inline]
-    pub fn sum(&self, row: &[f64]) -> i64 {
+    pub(super) fn sum(&self, row: &[f64]) -> i64 {
         let known = self.columns.len().min(row.len());
         if known <= MOST_COLUMNS {
             self.sum_in(row, &mut [0; MOST_COLUMNS])
@@ -156,7 +156,7 @@ impl Tables {
 
     /// Begins a row: everything is undefined.
     #[inline]
-    pub fn begin(&self, row: &mut Running) {
+    pub(super) fn begin(&self, row: &mut Running) {
         row.bins.clear();
         row.bins.resize(self.columns.len(), 0);
         row.sum = self.undefined;
@@ -164,7 +164,7 @@ impl Tables {
 
     /// A value of a row, which is no NaN, once a column.
     #[inline]
-    pub fn put(&self, row: &mut Running, column: usize, value: f64) {
+    pub(super) fn put(&self, row: &mut Running, column: usize, value: f64) {
         if let (Some(column), Some(bin)) = (self.columns.get(column), row.bins.get_mut(column)) {
             row.sum += self.add_to(column, value, bin);
         }
@@ -172,7 +172,7 @@ impl Tables {
 
     /// What all factors add to a row's score, in tenths.
     #[inline]
-    pub fn end(&self, row: &Running) -> i64 {
+    pub(super) fn end(&self, row: &Running) -> i64 {
         row.sum + self.of_pairs(&row.bins)
     }
 

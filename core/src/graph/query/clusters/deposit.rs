@@ -273,7 +273,11 @@ pub(super) struct PeerIndex {
 }
 
 impl PeerIndex {
-    pub fn new(scope: &ClusterScope<'_, '_>, most: usize, memory: &mut MemoryBudget) -> Result<Self, SearchError> {
+    pub(super) fn new(
+        scope: &ClusterScope<'_, '_>,
+        most: usize,
+        memory: &mut MemoryBudget,
+    ) -> Result<Self, SearchError> {
         let wallets = scope.graph.wallets() as usize;
         reserve(memory, 7 * wallets, wallets)?;
         let mut is_service = vec![false; wallets];
@@ -285,12 +289,12 @@ impl PeerIndex {
         Ok(Self { is_service, hubs: vec![0; wallets], seen: vec![0; wallets], most })
     }
 
-    pub fn is_service(&self, wallet: WalletId) -> bool {
+    pub(super) fn is_service(&self, wallet: WalletId) -> bool {
         self.is_service.get(wallet.index()).copied().unwrap_or(false)
     }
 
     /// Counts peers as far as necessary, and caches the result.
-    pub fn is_hub<W: Interrupt>(
+    pub(super) fn is_hub<W: Interrupt>(
         &mut self,
         scope: &ClusterScope<'_, '_>,
         wallet: WalletId,

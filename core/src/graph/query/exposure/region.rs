@@ -20,11 +20,11 @@ use crate::graph::view::graph::Graph;
 const LOOKUP_BATCH: usize = 2_000;
 
 /// Transfers between two cancellation checks.
-pub const TRANSFERS_PER_CHECK: usize = 1 << 12;
+pub(super) const TRANSFERS_PER_CHECK: usize = 1 << 12;
 
 /// Treatment of funds at a wallet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(super) enum Standing {
     /// Funds are followed.
     Open,
     /// Funds end here: the wallet is labelled.
@@ -37,7 +37,7 @@ pub enum Standing {
 
 /// A wallet of the region.
 #[derive(Debug, Clone, Copy)]
-pub struct Reached {
+pub(super) struct Reached {
     pub wallet: WalletId,
     /// Minimum number of transfers to a requested wallet.
     pub depth: u32,
@@ -49,13 +49,13 @@ pub struct Reached {
 }
 
 /// Wallets whose transfers matter.
-pub struct Region {
+pub(super) struct Region {
     pub places: Visited,
     pub wallets: Vec<Reached>,
 }
 
 /// Searches outwards by levels. Returns `None` if the time limit was reached.
-pub fn search<M: Marks, W: Interrupt>(
+pub(super) fn search<M: Marks, W: Interrupt>(
     graph: &Graph<'_>,
     asked: &[WalletId],
     terms: &ExposureTerms,
@@ -185,7 +185,7 @@ impl Region {
     }
 
     #[inline]
-    pub fn keeps(&self, wallet: WalletId) -> bool {
+    pub(super) fn keeps(&self, wallet: WalletId) -> bool {
         let place = self.places.get(wallet);
         place.and_then(|place| self.wallets.get(place as usize)).is_some_and(|reached| reached.kept)
     }

@@ -3,7 +3,7 @@
 use super::Part;
 
 /// Bits of the hop in a key.
-pub const HOP_BITS: u32 = 5;
+pub(super) const HOP_BITS: u32 = 5;
 
 const HOPS: u64 = (1 << HOP_BITS) - 1;
 
@@ -16,29 +16,29 @@ const OVER: u64 = 3 << 40;
 const REST: u64 = 4 << 40;
 
 /// First number of requested wallets, by their index, when labels alone are reported.
-pub const ASKED: u32 = 1 << 24;
+pub(super) const ASKED: u32 = 1 << 24;
 
 /// A part and a hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(u64);
+pub(super) struct Key(u64);
 
 impl Key {
-    pub const CONTRACT: Self = Self(CONTRACT);
-    pub const OVER: Self = Self(OVER);
-    pub const REST: Self = Self(REST);
+    pub(super) const CONTRACT: Self = Self(CONTRACT);
+    pub(super) const OVER: Self = Self(OVER);
+    pub(super) const REST: Self = Self(REST);
 
     /// Makes the key of a wallet or label one hop away.
-    pub fn of(number: u32) -> Self {
+    pub(super) fn of(number: u32) -> Self {
         Self((u64::from(number) << HOP_BITS) | 1)
     }
 
     /// Makes the key of a hub one hop away.
-    pub fn hub() -> Self {
+    pub(super) fn hub() -> Self {
         Self::of(HUB)
     }
 
     /// Returns the key one hop further, or [`Key::OVER`] beyond `max_hops`.
-    pub const fn further(self, max_hops: u32) -> Self {
+    pub(super) const fn further(self, max_hops: u32) -> Self {
         if self.0 >= CONTRACT {
             self
         } else if (self.0 & HOPS) < max_hops as u64 {
@@ -48,12 +48,12 @@ impl Key {
         }
     }
 
-    pub const fn hops(self) -> u32 {
+    pub(super) const fn hops(self) -> u32 {
         if self.0 >= CONTRACT { 0 } else { (self.0 & HOPS) as u32 }
     }
 
     /// Returns the part of a key; `None` for a wallet or label.
-    pub const fn left_over(self) -> Option<Part> {
+    pub(super) const fn left_over(self) -> Option<Part> {
         match self.0 {
             CONTRACT => Some(Part::Contract),
             OVER => Some(Part::Hops),
@@ -64,17 +64,17 @@ impl Key {
     }
 
     /// Returns the number of a wallet or label.
-    pub const fn number(self) -> u32 {
+    pub(super) const fn number(self) -> u32 {
         (self.0 >> HOP_BITS) as u32
     }
 }
 
 /// No path.
-pub const NOWHERE: u32 = u32::MAX;
+pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// A share, and the path of the largest single contribution to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Share {
+pub(super) struct Share {
     pub key: Key,
     pub share: f64,
     /// Amount that the path carried.
@@ -84,7 +84,7 @@ pub struct Share {
 
 /// Shares by key, to be multiplied by `scale`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Shares {
+pub(super) struct Shares {
     scale: f64,
     shares: Vec<Share>,
     /// Maximum length of the list so far.
@@ -101,23 +101,23 @@ impl Default for Shares {
 }
 
 impl Shares {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.shares.len()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Share> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Share> {
         self.shares.iter().map(|one| Share { share: one.share * self.scale, ..*one })
     }
 
     /// Returns the growth of the maximum length since the last call.
-    pub fn grown(&mut self) -> usize {
+    pub(super) fn grown(&mut self) -> usize {
         let grown = self.shares.len().saturating_sub(self.longest);
         self.longest += grown;
         grown
     }
 
     /// Scales all shares by a factor up to 1.
-    pub fn keep(&mut self, part: f64) {
+    pub(super) fn keep(&mut self, part: f64) {
         if part <= 0.0 {
             self.shares.clear();
             self.scale = 1.0;
@@ -133,7 +133,7 @@ impl Shares {
     }
 
     /// Adds shares, which are sorted by key, times `factor`.
-    pub fn add(&mut self, more: &[Share], factor: f64, room: &mut Vec<Share>) {
+    pub(super) fn add(&mut self, more: &[Share], factor: f64, room: &mut Vec<Share>) {
         let factor = factor / self.scale;
         if let [one] = more {
             match self.shares.binary_search_by_key(&one.key, |known| known.key) {

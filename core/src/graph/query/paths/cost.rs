@@ -12,17 +12,17 @@ const OLDEST: u64 = 1 << 58;
 const MICROS_PER_DAY: f64 = 86_400e6;
 
 /// Of a step whose value is that part of the total; `None` without value. With values rounded to floats, so to 16 digits.
-pub fn of_share(value: f64, total: f64) -> Option<u64> {
+pub(super) fn of_share(value: f64, total: f64) -> Option<u64> {
     (value > 0.0).then(|| ((total / value).ln() * SHARE_UNITS).round() as u64)
 }
 
 /// Of a step whose last transfer was then.
-pub fn of_age(last: i64, now: i64) -> u64 {
+pub(super) fn of_age(last: i64, now: i64) -> u64 {
     if last < now { now.abs_diff(last).min(OLDEST) } else { 0 }
 }
 
 /// As a caller sees it.
-pub fn shown(weight: Weight, cost: u64) -> f64 {
+pub(super) fn shown(weight: Weight, cost: u64) -> f64 {
     match weight {
         Weight::Hops => cost as f64,
         Weight::Value => cost as f64 / SHARE_UNITS,
@@ -32,16 +32,16 @@ pub fn shown(weight: Weight, cost: u64) -> f64 {
 
 /// A sum of values that are nearly always below 2^128, where adding is cheap.
 #[derive(Debug, Clone, Copy)]
-pub struct Total {
+pub(super) struct Total {
     low: u128,
     rest: Option<U256>,
 }
 
 impl Total {
-    pub const ZERO: Self = Self { low: 0, rest: Some(U256::ZERO) };
+    pub(super) const ZERO: Self = Self { low: 0, rest: Some(U256::ZERO) };
 
     #[inline]
-    pub fn add(&mut self, value: U256) {
+    pub(super) fn add(&mut self, value: U256) {
         let (high, low) = value.into_words();
         match self.low.checked_add(low) {
             Some(sum) if high == 0 => self.low = sum,
@@ -50,7 +50,7 @@ impl Total {
     }
 
     /// `None` beyond 256 bits.
-    pub fn sum(&self) -> Option<U256> {
+    pub(super) fn sum(&self) -> Option<U256> {
         self.rest.and_then(|rest| rest.checked_add(U256::new(self.low)))
     }
 }

@@ -98,14 +98,14 @@ impl Meeting {
 }
 
 /// The search from both ends, to be used again and again.
-pub struct Bidirectional<'g> {
+pub(super) struct Bidirectional<'g> {
     terms: Terms<'g>,
     forward: Ball,
     backward: Ball,
 }
 
 impl<'g> Bidirectional<'g> {
-    pub fn new(terms: Terms<'g>, memory: &mut MemoryBudget) -> Self {
+    pub(super) fn new(terms: Terms<'g>, memory: &mut MemoryBudget) -> Self {
         let wallets = terms.graph.wallets();
         let forward = Ball::new(Visited::new(wallets, memory));
         Self { terms, forward, backward: Ball::new(Visited::new(wallets, memory)) }

@@ -40,7 +40,7 @@ const ENTRY: usize = 16;
 type Queue = BinaryHeap<Reverse<(u64, u32)>>;
 
 /// Lower bounds for one target.
-pub struct Potential {
+pub(super) struct Potential {
     visited: Visited,
     found: Vec<Found>,
     queue: Queue,
@@ -50,25 +50,25 @@ pub struct Potential {
 
 impl Potential {
     /// Zero for all wallets.
-    pub fn new(wallets: u32, memory: &mut MemoryBudget) -> Self {
+    pub(super) fn new(wallets: u32, memory: &mut MemoryBudget) -> Self {
         Self { visited: Visited::new(wallets, memory), found: Vec::new(), queue: Queue::new(), radius: Some(0) }
     }
 
     /// Wallets that it knows of.
-    pub const fn wallets(&self) -> usize {
+    pub(super) const fn wallets(&self) -> usize {
         self.found.len()
     }
 
     /// What a path from the wallet to the target costs at least; `None` if there is none.
     #[inline]
-    pub fn at(&self, wallet: WalletId) -> Option<u64> {
+    pub(super) fn at(&self, wallet: WalletId) -> Option<u64> {
         let found = self.visited.get(wallet).and_then(|place| self.found.get(place as usize));
         found.filter(|found| found.settled).map(|found| found.cost).or(self.radius)
     }
 
     /// Searches backwards from the target until the source is settled, or about `most` edges were looked at, or half of the
     /// wallets or memory allowed are used up.
-    pub fn grow<W: Interrupt>(
+    pub(super) fn grow<W: Interrupt>(
         &mut self,
         terms: &Terms<'_>,
         weight: Weight,

@@ -16,7 +16,7 @@ use crate::graph::types::WalletId;
 use crate::graph::view::graph::Graph;
 
 /// What is searched for.
-pub struct Ends {
+pub(super) struct Ends {
     pub source: WalletId,
     pub target: WalletId,
     pub max_hops: u32,
@@ -60,7 +60,7 @@ impl Pool<'_> {
 }
 
 /// The first paths in the order of paths.
-pub fn ranked<S: Search, W: Interrupt>(
+pub(super) fn ranked<S: Search, W: Interrupt>(
     graph: &Graph<'_>,
     search: &mut S,
     ends: &Ends,

@@ -13,7 +13,7 @@ use crate::graph::view::filter::{AssetSelection, EdgeFilter};
 use crate::graph::view::graph::Graph;
 
 /// Describes steps under the terms they were found.
-pub struct Describe<'g> {
+pub(super) struct Describe<'g> {
     pub graph: &'g Graph<'g>,
     pub direction: Direction,
     pub filter: &'g EdgeFilter,
@@ -22,7 +22,11 @@ pub struct Describe<'g> {
 
 impl Describe<'_> {
     /// The steps between wallets that were found one after the other.
-    pub fn along<W: Interrupt>(&self, wallets: &[WalletId], pace: &mut Pace<'_, W>) -> Result<Vec<Step>, SearchError> {
+    pub(super) fn along<W: Interrupt>(
+        &self,
+        wallets: &[WalletId],
+        pace: &mut Pace<'_, W>,
+    ) -> Result<Vec<Step>, SearchError> {
         let pairs = wallets.iter().zip(wallets.iter().skip(1));
         pairs.map(|(from, to)| self.step(*from, *to, pace)).collect()
     }

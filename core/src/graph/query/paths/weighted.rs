@@ -64,7 +64,7 @@ struct Labels {
 }
 
 /// The search by labels, to be used again and again.
-pub struct Labelling<'g> {
+pub(super) struct Labelling<'g> {
     terms: Terms<'g>,
     weight: Weight,
     labels: Labels,
@@ -72,7 +72,7 @@ pub struct Labelling<'g> {
 }
 
 impl<'g> Labelling<'g> {
-    pub fn new(terms: Terms<'g>, weight: Weight, memory: &mut MemoryBudget) -> Self {
+    pub(super) fn new(terms: Terms<'g>, weight: Weight, memory: &mut MemoryBudget) -> Self {
         let visited = Visited::new(terms.graph.wallets(), memory);
         let potential = Potential::new(terms.graph.wallets(), memory);
         let max_wallets = terms.max_wallets;
@@ -82,7 +82,7 @@ impl<'g> Labelling<'g> {
     }
 
     /// Looks from the target's side, before searches for so many paths.
-    pub fn look_back<W: Interrupt>(
+    pub(super) fn look_back<W: Interrupt>(
         &mut self,
         ends: &Ends,
         memory: &mut MemoryBudget,

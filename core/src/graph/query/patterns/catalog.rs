@@ -304,6 +304,6 @@ pub const PATTERN_TYPES: &[PatternType] = &[
 
 /// Finds a pattern by its name, in any case.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static PatternType> {
+pub(super) fn find(name: &str) -> Option<&'static PatternType> {
     PATTERN_TYPES.iter().find(|one| one.name.eq_ignore_ascii_case(name))
 }

@@ -161,7 +161,7 @@ fn search<'r, 'g, W: Interrupt>(
     })
 }
 
-pub fn random_walk<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn random_walk<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (least, longest) = (run.pattern.size("min_length"), run.pattern.size("max_length"));
     let goes_on = Continuation { least: Share::new(run.pattern.ratio("tolerance")).rest(), less: false };
     let nothing = |_: &mut Run<'_, '_, W>, _: &Slice<'_>, _, _, _| Ok(Some(Vec::new()));
@@ -178,7 +178,7 @@ pub fn random_walk<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     })
 }
 
-pub fn peeling_chain<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn peeling_chain<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (least, longest) = (run.pattern.size("min_length"), run.pattern.size("max_length"));
     let max_peel = Share::new(run.pattern.ratio("max_peel"));
     let goes_on = Continuation { least: max_peel.rest(), less: true };

@@ -17,16 +17,16 @@ use crate::graph::budget::Interrupt;
 use crate::graph::budget::{Pace, Stop};
 
 /// Maximum number of wallets of a cycle.
-pub const LONGEST: usize = 10;
+pub(super) const LONGEST: usize = 10;
 
 /// Maximum number of bytes of a pair during the search.
-pub const COST: usize = size_of::<Arc>() + 2 * size_of::<(u32, Bands)>() + size_of::<Back>();
+pub(super) const COST: usize = size_of::<Arc>() + 2 * size_of::<(u32, Bands)>() + size_of::<Back>();
 
 /// Margin for the errors of a product of floats.
 const SLACK: f64 = 1e-9;
 
 /// Limits of the cycles to enumerate.
-pub struct Bounds {
+pub(super) struct Bounds {
     pub min_length: usize,
     pub max_length: usize,
     pub max_fan: usize,
@@ -182,7 +182,7 @@ impl Arc {
     }
 }
 
-pub fn step<W: Interrupt>(pace: &mut Pace<'_, W>, steps: usize) -> Result<(), Stop> {
+pub(super) fn step<W: Interrupt>(pace: &mut Pace<'_, W>, steps: usize) -> Result<(), Stop> {
     pace.step(steps).map_or(Ok(()), |halt| Err(Stop::Halt(halt)))
 }
 
@@ -325,7 +325,7 @@ impl<W: Interrupt, F: FnMut(&mut Pace<'_, W>, &[u32]) -> Result<(), Stop>> Enume
 }
 
 /// Calls `each` for the pairs of every cycle of wallets of a slice, each cycle once.
-pub fn enumerate<W: Interrupt>(
+pub(super) fn enumerate<W: Interrupt>(
     slice: &Slice<'_>,
     bounds: &Bounds,
     pace: &mut Pace<'_, W>,

@@ -294,7 +294,7 @@ fn no_room<W>(run: &Run<'_, '_, W>) -> Stop {
     super::no_room(&run.room, run.strongest.found.len()).into()
 }
 
-pub fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let tolerance = run.pattern.ratio("tolerance");
     let share = Share::new(tolerance).rest();
     let bounds = Bounds {
@@ -320,7 +320,7 @@ pub fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     })
 }
 
-pub fn wash_trading<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn wash_trading<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let share = Share::new(run.pattern.ratio("tolerance")).rest();
     let least = run.pattern.count("min_rounds");
     let bounds = Bounds {

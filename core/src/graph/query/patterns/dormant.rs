@@ -29,7 +29,7 @@ struct Silence {
     from: i64,
 }
 
-pub fn awakened<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn awakened<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, least) = (run.window(), run.pattern.days("min_silence_days"));
     let (lookback, share) = (run.pattern.lookback(), Share::new(run.pattern.ratio("min_share")));
     let begin = run.filter.since.unwrap_or(i64::MIN);

@@ -55,7 +55,7 @@ fn next_time(moved: &[Moved], place: usize) -> usize {
     place + moved[place..].iter().take_while(|one| one.time == time).count()
 }
 
-pub fn fan<W: Interrupt>(run: &mut Run<'_, '_, W>, side: Side) -> Result<(), Stop> {
+pub(super) fn fan<W: Interrupt>(run: &mut Run<'_, '_, W>, side: Side) -> Result<(), Stop> {
     let (window, min_fan) = (run.window(), run.pattern.count("min_fan"));
     let mut places = run.places()?;
     let mut moved = Vec::new();
@@ -133,7 +133,7 @@ fn by_peer(moved: &[Moved], interrupt: &mut impl Interrupt) -> Vec<(WalletId, U2
     sums
 }
 
-pub fn gather_scatter<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn gather_scatter<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, min_fan) = (run.window(), run.pattern.count("min_fan"));
     let half = window / 2;
     let (mut senders, mut receivers) = (run.places()?, run.places()?);

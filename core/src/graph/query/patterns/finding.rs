@@ -52,7 +52,7 @@ pub struct Finding {
 }
 
 /// A finding as its detector makes it.
-pub struct Draft {
+pub(super) struct Draft {
     pub strength: f64,
     /// Central wallet; the others are listed by role.
     pub center: WalletId,
@@ -62,7 +62,7 @@ pub struct Draft {
 }
 
 /// The wallets of a role.
-pub enum Role {
+pub(super) enum Role {
     /// By address.
     Set(Vec<WalletId>),
     /// In a meaningful order.
@@ -123,7 +123,11 @@ type Rank = (Reverse<u64>, i64, u64, u128);
 const LONG: usize = 1 << 14;
 
 /// Sorts a list of any length with cancellation checks; needs memory for a copy.
-pub fn sort_long<T: Copy>(data: &mut [T], interrupt: &mut impl Interrupt, compare: impl FnMut(&T, &T) -> Ordering) {
+pub(super) fn sort_long<T: Copy>(
+    data: &mut [T],
+    interrupt: &mut impl Interrupt,
+    compare: impl FnMut(&T, &T) -> Ordering,
+) {
     if data.len() < LONG {
         data.sort_by(compare);
     } else {
@@ -132,7 +136,11 @@ pub fn sort_long<T: Copy>(data: &mut [T], interrupt: &mut impl Interrupt, compar
 }
 
 /// Sorts large items by key, and moves each only once.
-pub fn sort_by_key<T, K: Ord + Copy>(data: Vec<T>, interrupt: &mut impl Interrupt, key: impl Fn(&T) -> K) -> Vec<T> {
+pub(super) fn sort_by_key<T, K: Ord + Copy>(
+    data: Vec<T>,
+    interrupt: &mut impl Interrupt,
+    key: impl Fn(&T) -> K,
+) -> Vec<T> {
     let mut keys: Vec<(K, usize)> = data.iter().map(key).zip(0..).collect();
     sort_long(&mut keys, interrupt, Ord::cmp);
     let mut data: Vec<Option<T>> = data.into_iter().map(Some).collect();
@@ -140,7 +148,7 @@ pub fn sort_by_key<T, K: Ord + Copy>(data: Vec<T>, interrupt: &mut impl Interrup
 }
 
 /// Compares by time, then by criteria that do not depend on the numbers of a graph.
-pub fn compare(graph: &Graph<'_>, a: &Member, b: &Member) -> Ordering {
+pub(super) fn compare(graph: &Graph<'_>, a: &Member, b: &Member) -> Ordering {
     let wallets = |one: &Member| (graph.order(one.from), graph.order(one.to));
     a.time
         .cmp(&b.time)
@@ -150,7 +158,7 @@ pub fn compare(graph: &Graph<'_>, a: &Member, b: &Member) -> Ordering {
 }
 
 /// Context of a finding's transfers, a part of its identity.
-pub struct Named<'n> {
+pub(super) struct Named<'n> {
     pub pattern: &'static str,
     pub network: &'n str,
     pub asset: &'n str,
@@ -183,7 +191,7 @@ impl Named<'_> {
 
 /// The strongest findings.
 #[derive(Debug, Default)]
-pub struct Strongest {
+pub(super) struct Strongest {
     pub found: Vec<Finding>,
     most: Option<usize>,
     /// Restricts findings to those of one wallet.
@@ -198,12 +206,12 @@ pub struct Strongest {
 const SPARE: usize = 1 << 10;
 
 impl Strongest {
-    pub const fn new(most: Option<usize>, wallet: Option<WalletId>) -> Self {
+    pub(super) const fn new(most: Option<usize>, wallet: Option<WalletId>) -> Self {
         Self { found: Vec::new(), most, wallet, least: 0.0, cut: false }
     }
 
     /// Adds a finding, whose bytes are booked already. Bytes of discarded findings are given back.
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         finding: Finding,
         graph: &Graph<'_>,
@@ -224,7 +232,7 @@ impl Strongest {
     }
 
     /// Sorts the findings, removes duplicates, and discards the weakest beyond the maximum.
-    pub fn shrink(&mut self, graph: &Graph<'_>, room: &mut MemoryBudget, interrupt: &mut impl Interrupt) {
+    pub(super) fn shrink(&mut self, graph: &Graph<'_>, room: &mut MemoryBudget, interrupt: &mut impl Interrupt) {
         // The same transfers may be found with another central wallet or strength: the first by
         // rank stays.
         self.found = sort_by_key(std::mem::take(&mut self.found), interrupt, |one| (one.id, one.rank(graph)));
@@ -250,13 +258,13 @@ impl Strongest {
 }
 
 /// Returns `1 - 2^(-count / least)`: one half at the minimum, and near one at a multiple of it.
-pub fn size(count: u64, least: u64) -> f64 {
+pub(super) fn size(count: u64, least: u64) -> f64 {
     1.0 - (-(count as f64) / least.max(1) as f64).exp2()
 }
 
 /// Returns the evenness of amounts, from 1/n to 1: the inverse of Simpson's index divided by their
 /// number.
-pub fn evenness(amounts: impl Iterator<Item = U256>) -> f64 {
+pub(super) fn evenness(amounts: impl Iterator<Item = U256>) -> f64 {
     let (mut count, mut sum, mut squares) = (0_u64, 0.0, 0.0);
     for amount in amounts.map(U256::as_f64) {
         count += 1;
@@ -267,33 +275,33 @@ pub fn evenness(amounts: impl Iterator<Item = U256>) -> f64 {
 }
 
 /// Returns the ratio of the smaller amount to the larger.
-pub fn balance(a: U256, b: U256) -> f64 {
+pub(super) fn balance(a: U256, b: U256) -> f64 {
     let most = a.max(b);
     if most == U256::ZERO { 0.0 } else { a.min(b).as_f64() / most.as_f64() }
 }
 
 /// Returns the unused share of a window, from 0 to 1.
-pub fn concentration(span: i64, window: i64) -> f64 {
+pub(super) fn concentration(span: i64, window: i64) -> f64 {
     (1.0 - span as f64 / window as f64).clamp(0.0, 1.0)
 }
 
 /// A ratio in millionths, for exact comparisons of amounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share(u64);
+pub(super) struct Share(u64);
 
 const WHOLE: u64 = 1_000_000;
 
 impl Share {
-    pub fn new(ratio: f64) -> Self {
+    pub(super) fn new(ratio: f64) -> Self {
         Self((ratio.clamp(0.0, 1.0) * WHOLE as f64).round() as u64)
     }
 
-    pub const fn rest(self) -> Self {
+    pub(super) const fn rest(self) -> Self {
         Self(WHOLE - self.0)
     }
 
     /// Reports whether an amount is at least this share of another.
-    pub fn is_at_most(self, amount: U256, of: U256) -> bool {
+    pub(super) fn is_at_most(self, amount: U256, of: U256) -> bool {
         let (whole, share) = (U256::from(WHOLE), U256::from(self.0));
         match (amount.checked_mul(whole), of.checked_mul(share)) {
             (Some(amount), Some(of)) => amount >= of,
@@ -303,7 +311,7 @@ impl Share {
     }
 
     /// Reports whether an amount is at most this share of another.
-    pub fn is_at_least(self, amount: U256, of: U256) -> bool {
+    pub(super) fn is_at_least(self, amount: U256, of: U256) -> bool {
         let (whole, share) = (U256::from(WHOLE), U256::from(self.0));
         match (amount.checked_mul(whole), of.checked_mul(share)) {
             (Some(amount), Some(of)) => amount <= of,
@@ -311,16 +319,16 @@ impl Share {
         }
     }
 
-    pub const fn is_nothing(self) -> bool {
+    pub(super) const fn is_nothing(self) -> bool {
         self.0 == 0
     }
 
-    pub fn ratio(self) -> f64 {
+    pub(super) fn ratio(self) -> f64 {
         self.0 as f64 / WHOLE as f64
     }
 }
 
 /// Returns the error of a search that exceeds its memory.
-pub const fn no_room(room: &MemoryBudget, findings: usize) -> SearchError {
+pub(super) const fn no_room(room: &MemoryBudget, findings: usize) -> SearchError {
     SearchError::PatternMemory { budget: room.limit(), findings }
 }

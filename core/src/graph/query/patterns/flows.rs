@@ -24,7 +24,7 @@ use crate::graph::budget::Stop;
 use crate::graph::types::U256;
 use crate::graph::types::{Side, WalletId};
 
-pub fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, least) = (run.window(), run.pattern.count("min_transfers"));
     let tolerance = run.pattern.ratio("tolerance");
     let near = Share::new(tolerance).rest();
@@ -136,7 +136,7 @@ fn power_above(value: U256) -> Option<U256> {
     Some(power)
 }
 
-pub fn structuring<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn structuring<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, least) = (run.window(), run.pattern.count("min_transfers"));
     let (fixed, margin) = (run.pattern.amount("threshold"), run.pattern.ratio("margin"));
     let below = Share::new(margin).rest();

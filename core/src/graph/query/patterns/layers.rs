@@ -239,7 +239,7 @@ fn finding<W: Interrupt>(
     run.finding(Draft { strength, center, roles: layers.into_iter().map(Role::Set).collect(), transfers, details })
 }
 
-pub fn bipartite<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn bipartite<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let least = Least {
         sources: run.pattern.size("min_sources"),
         sinks: run.pattern.size("min_sinks"),
@@ -262,7 +262,7 @@ pub fn bipartite<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     })
 }
 
-pub fn stack<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn stack<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let width = run.pattern.size("min_width");
     let least = Least { sources: width, sinks: width, max_fan: run.pattern.size("max_fan") };
     search(run, |run, slice| {

@@ -87,7 +87,7 @@ pub struct Pattern {
 }
 
 /// Microseconds of a day.
-pub const DAY: i64 = 86_400_000_000;
+pub(super) const DAY: i64 = 86_400_000_000;
 
 impl Pattern {
     /// Parses a pattern by name, with its options as JSON. The transfers of a finding lie within
@@ -289,7 +289,7 @@ fn units(text: &str, scale: u32) -> Option<U256> {
 }
 
 /// Prints an amount of 10^-`scale` units as a decimal number.
-pub fn decimal(value: U256, scale: u32) -> String {
+pub(super) fn decimal(value: U256, scale: u32) -> String {
     let scale = scale as usize;
     let digits = format!("{value:0>width$}", width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);

@@ -77,7 +77,7 @@ struct Met {
     moved: Moved,
 }
 
-pub fn poisoning<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn poisoning<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, digits) = (run.window(), run.pattern.size("digits"));
     let (lookback, dust) = (run.pattern.lookback(), Share::new(run.pattern.ratio("dust")));
     let begin = run.filter.since.unwrap_or(i64::MIN);

@@ -32,7 +32,7 @@ struct RelayPath {
     passed_on: u32,
 }
 
-pub fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
+pub(super) fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, min_fan, max_fan) = (run.window(), run.pattern.size("min_fan"), run.pattern.size("max_fan"));
     let mut waiting = Waiting::default();
     let mut ways: Vec<RelayPath> = Vec::new();

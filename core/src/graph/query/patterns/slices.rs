@@ -24,7 +24,7 @@ const PARTS: usize = 1 << 12;
 
 /// Transfers from one wallet to another within a slice.
 #[derive(Debug, Clone, Copy)]
-pub struct Pair {
+pub(super) struct Pair {
     /// Sender and receiver, by number in the slice.
     pub from: u32,
     pub to: u32,
@@ -34,7 +34,7 @@ pub struct Pair {
 }
 
 /// The transfers around a tile.
-pub struct Slice<'s> {
+pub(super) struct Slice<'s> {
     pub tile: i64,
     /// Transfers by time, then by wallets and value.
     pub rows: &'s [Member],
@@ -64,59 +64,59 @@ fn part<'a, T>(starts: &[u32], all: &'a [T], wallet: u32) -> &'a [T] {
 
 impl Slice<'_> {
     /// Returns the pairs in which a wallet sends.
-    pub fn pairs_from(&self, wallet: u32) -> &[Pair] {
+    pub(super) fn pairs_from(&self, wallet: u32) -> &[Pair] {
         part(&self.pair_starts, &self.pairs, wallet)
     }
 
     /// Returns the index of the first of these pairs.
-    pub fn first_pair(&self, wallet: u32) -> usize {
+    pub(super) fn first_pair(&self, wallet: u32) -> usize {
         self.pair_starts.get(wallet as usize).map_or(self.pairs.len(), |start| *start as usize)
     }
 
     /// Returns the indexes of the pairs in which a wallet receives.
-    pub fn pairs_to(&self, wallet: u32) -> &[u32] {
+    pub(super) fn pairs_to(&self, wallet: u32) -> &[u32] {
         part(&self.in_starts, &self.in_pairs, wallet)
     }
 
     /// Returns the rows of a pair by time.
-    pub fn rows_of(&self, pair: &Pair) -> &[u32] {
+    pub(super) fn rows_of(&self, pair: &Pair) -> &[u32] {
         self.by_pair.get(pair.start as usize..pair.end as usize).unwrap_or_default()
     }
 
     /// Returns the rows that a wallet sent, by time.
-    pub fn sent(&self, wallet: u32) -> &[u32] {
+    pub(super) fn sent(&self, wallet: u32) -> &[u32] {
         part(&self.sent_starts, &self.sent, wallet)
     }
 
     /// Returns the rows that a wallet received, by time.
-    pub fn received(&self, wallet: u32) -> &[u32] {
+    pub(super) fn received(&self, wallet: u32) -> &[u32] {
         part(&self.received_starts, &self.received, wallet)
     }
 
     /// Returns sender and receiver of a row.
-    pub fn ends(&self, row: u32) -> (u32, u32) {
+    pub(super) fn ends(&self, row: u32) -> (u32, u32) {
         self.ends[row as usize]
     }
 
-    pub fn row(&self, row: u32) -> &Member {
+    pub(super) fn row(&self, row: u32) -> &Member {
         &self.rows[row as usize]
     }
 
     /// Returns those of the rows that lie within an inclusive range of time.
-    pub fn between<'r>(&self, rows: &'r [u32], from: i64, until: i64) -> &'r [u32] {
+    pub(super) fn between<'r>(&self, rows: &'r [u32], from: i64, until: i64) -> &'r [u32] {
         let start = rows.partition_point(|row| self.row(*row).time < from);
         let length = rows[start..].partition_point(|row| self.row(*row).time <= until);
         &rows[start..start + length]
     }
 
-    pub fn wallet(&self, local: u32) -> WalletId {
+    pub(super) fn wallet(&self, local: u32) -> WalletId {
         self.wallets[local as usize]
     }
 }
 
 /// Calls `each` for the slice of every tile with transfers, by time. `tile` is the length of a tile
 /// in microseconds.
-pub fn for_each<'r, 'g, W: Interrupt>(
+pub(super) fn for_each<'r, 'g, W: Interrupt>(
     run: &mut Run<'r, 'g, W>,
     tile: i64,
     before: i64,

@@ -17,7 +17,7 @@ use crate::graph::types::WalletId;
 
 /// A window that may be reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate<M> {
+pub(super) struct Candidate<M> {
     /// Tile in which it begins.
     pub tile: i64,
     /// Time at which it begins.
@@ -40,23 +40,23 @@ impl<M: Ord> Candidate<M> {
 
 /// Windows of one subject, which are offered by time.
 #[derive(Debug)]
-pub struct Windows<M> {
+pub(super) struct Windows<M> {
     window: i64,
     best: Vec<Candidate<M>>,
 }
 
 impl<M: Ord + Copy> Windows<M> {
-    pub const fn new(window: i64) -> Self {
+    pub(super) const fn new(window: i64) -> Self {
         Self { window, best: Vec::new() }
     }
 
     /// Reports whether a window would represent its tile so far.
-    pub fn would_take(&self, start: i64, measure: M) -> bool {
+    pub(super) fn would_take(&self, start: i64, measure: M) -> bool {
         let tile = start.div_euclid(self.window);
         self.best.last().is_none_or(|last| last.tile != tile || last.measure < measure)
     }
 
-    pub fn offer(&mut self, start: i64, measure: M, place: usize) {
+    pub(super) fn offer(&mut self, start: i64, measure: M, place: usize) {
         let tile = start.div_euclid(self.window);
         match self.best.last_mut().filter(|last| last.tile == tile) {
             Some(last) if last.measure >= measure => {}
@@ -66,7 +66,7 @@ impl<M: Ord + Copy> Windows<M> {
     }
 
     /// Removes all windows, and returns those to report.
-    pub fn take(&mut self) -> Vec<Candidate<M>> {
+    pub(super) fn take(&mut self) -> Vec<Candidate<M>> {
         let best = std::mem::take(&mut self.best);
         let stays = |(place, one): (usize, &Candidate<M>)| {
             let before = place.checked_sub(1).and_then(|place| best.get(place));
@@ -80,18 +80,18 @@ impl<M: Ord + Copy> Windows<M> {
 
 /// Findings of many subjects, tile by tile: each waits until the next tile is known.
 #[derive(Debug, Default)]
-pub struct Waiting {
+pub(super) struct Waiting {
     tile: Option<i64>,
     before: Vec<(Subject, Candidate<u64>)>,
     now: Vec<WindowFinding>,
 }
 
 /// Wallets of a subject; unused entries are empty.
-pub type Subject = [WalletId; 10];
+pub(super) type Subject = [WalletId; 10];
 
 /// A finding in a window that may also appear in another window.
 #[derive(Debug)]
-pub struct WindowFinding {
+pub(super) struct WindowFinding {
     pub subject: Subject,
     pub window: Candidate<u64>,
     pub finding: Finding,
@@ -99,7 +99,7 @@ pub struct WindowFinding {
 
 impl Waiting {
     /// Adds the findings of the next tile, in any order, with at least one window of each subject.
-    pub fn next<W: Interrupt>(&mut self, tile: i64, found: Vec<WindowFinding>, run: &mut Run<'_, '_, W>) {
+    pub(super) fn next<W: Interrupt>(&mut self, tile: i64, found: Vec<WindowFinding>, run: &mut Run<'_, '_, W>) {
         if self.tile.is_some_and(|last| last + 1 < tile) {
             self.end(run);
         }
@@ -131,7 +131,7 @@ impl Waiting {
     }
 
     /// Ends the search: no further tile follows.
-    pub fn end<W: Interrupt>(&mut self, run: &mut Run<'_, '_, W>) {
+    pub(super) fn end<W: Interrupt>(&mut self, run: &mut Run<'_, '_, W>) {
         if let Some(tile) = self.tile.take() {
             self.next(tile + 1, Vec::new(), run);
             self.tile = None;

@@ -20,7 +20,7 @@ use crate::graph::view::transfers::Transfer;
 const TRANSFERS_PER_CHECK: usize = 1 << 12;
 
 /// A followed wallet, in one asset.
-pub struct Account {
+pub(super) struct Account {
     pub wallet: WalletId,
     pub asset: AssetId,
     /// Minimum number of transfers from the origin.
@@ -44,7 +44,7 @@ pub struct Account {
 }
 
 /// Result of reading a history.
-pub enum LoadedAccount {
+pub(super) enum LoadedAccount {
     Account(Account),
     /// The history has more events than allowed.
     TooLong,
@@ -58,7 +58,7 @@ impl Account {
     /// # Errors
     /// [`SearchError::ValueOverflow`] when its amounts do not add up within 256 bits,
     /// [`SearchError::Damaged`].
-    pub fn load<W: Interrupt>(
+    pub(super) fn load<W: Interrupt>(
         graph: &Graph<'_>,
         wallet: WalletId,
         asset: AssetId,
@@ -125,7 +125,7 @@ impl Account {
     }
 
     /// Processes all events before an event.
-    pub fn advance<W: Interrupt>(&mut self, to: usize, flow: Flow, pace: &mut Pace<'_, W>) {
+    pub(super) fn advance<W: Interrupt>(&mut self, to: usize, flow: Flow, pace: &mut Pace<'_, W>) {
         while self.cursor < to {
             self.process_next(flow);
             pace.step(0);
@@ -133,7 +133,7 @@ impl Account {
     }
 
     /// Processes the next event. Returns its taint if it leaves.
-    pub fn process_next(&mut self, flow: Flow) -> Taint {
+    pub(super) fn process_next(&mut self, flow: Flow) -> Taint {
         let (index, event) = match self.events.get(self.cursor) {
             Some(event) => (self.cursor, event),
             None => return Taint::default(),
@@ -149,7 +149,7 @@ impl Account {
     }
 
     /// Returns the index of an arriving transfer in the history.
-    pub fn arrival(&self, moment: &Moment, flow: Flow) -> Option<usize> {
+    pub(super) fn arrival(&self, moment: &Moment, flow: Flow) -> Option<usize> {
         let start = self.events.partition_point(|event| in_flow(flow, &event.moment, moment).is_lt());
         let simultaneous = self.events.get(start..)?.iter().take_while(|event| event.moment == *moment);
         let offset = simultaneous.enumerate().find(|(_, event)| event.side() != flow.side());
@@ -158,7 +158,7 @@ impl Account {
 
     /// Returns the next leaving event, if tainted funds may leave with it. Nothing is processed,
     /// because transfers that arrive before it may still become tainted.
-    pub fn next_leaving(&self, terms: &Terms) -> Option<usize> {
+    pub(super) fn next_leaving(&self, terms: &Terms) -> Option<usize> {
         if !self.division.pending() && self.marks.is_empty() {
             return None;
         }
@@ -169,19 +169,19 @@ impl Account {
 
     /// Returns the reason why the remaining taint has not left. If the window ends before the
     /// history, the rest of the history was not examined.
-    pub fn end(&self, terms: &Terms) -> End {
+    pub(super) fn end(&self, terms: &Terms) -> End {
         let side = terms.flow.side();
         let later = self.events.get(self.leaves_until..).unwrap_or_default();
         if self.division.pending() && later.iter().any(|event| event.side() == side) { End::Window } else { End::Held }
     }
 }
 
-pub const fn single(asset: AssetId) -> AssetSelection {
+pub(super) const fn single(asset: AssetId) -> AssetSelection {
     if asset.get() == AssetId::NATIVE.get() { AssetSelection::Native } else { AssetSelection::Token(asset) }
 }
 
 /// Returns the event of a transfer in the history of one of its wallets.
-pub fn event(graph: &Graph<'_>, wallet: WalletId, side: Side, transfer: &Transfer) -> Event {
+pub(super) fn event(graph: &Graph<'_>, wallet: WalletId, side: Side, transfer: &Transfer) -> Event {
     let (own, other) = (graph.order(wallet), transfer.peer.map_or(u64::MAX, |peer| graph.order(peer)));
     let (from, to) = if side == Side::Out { (own, other) } else { (other, own) };
     let moment = Moment {
@@ -197,7 +197,7 @@ pub fn event(graph: &Graph<'_>, wallet: WalletId, side: Side, transfer: &Transfe
 
 /// Returns the bytes of an event while its wallet is followed, and the additional bytes while the
 /// history is sorted.
-pub const fn cost_of_event(terms: &Terms) -> (usize, usize) {
+pub(super) const fn cost_of_event(terms: &Terms) -> (usize, usize) {
     let divided = match (terms.flow, terms.method) {
         (_, Method::Poison) | (Flow::Forward, Method::Haircut) => 0,
         (_, Method::Tiho) => forward::PER_EVENT,

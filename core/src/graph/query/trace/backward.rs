@@ -15,11 +15,11 @@ use super::ratio::share;
 use crate::graph::types::U256;
 
 /// Bytes that a division keeps for an event: a balance, or the sources of a transfer's funds.
-pub const PER_EVENT: usize = 2 * size_of::<Lot>() + size_of::<Vec<Lot>>();
+pub(super) const PER_EVENT: usize = 2 * size_of::<Lot>() + size_of::<Vec<Lot>>();
 
 /// Each sent transfer took the same share of all funds of the wallet.
 #[derive(Debug)]
-pub struct BackwardHaircut {
+pub(super) struct BackwardHaircut {
     /// Balance before each event.
     balances: Vec<U256>,
     /// Amount to be explained by earlier receipts.
@@ -29,7 +29,7 @@ pub struct BackwardHaircut {
 }
 
 impl BackwardHaircut {
-    pub fn new(events: &[Event]) -> Self {
+    pub(super) fn new(events: &[Event]) -> Self {
         let mut balances = vec![U256::ZERO; events.len()];
         let mut balance = U256::ZERO;
         for (before, event) in balances.iter_mut().zip(events).rev() {
@@ -96,7 +96,7 @@ impl Piece for Lot {
 
 /// Each sent transfer took certain parts of certain received transfers.
 #[derive(Debug)]
-pub struct BackwardQueue {
+pub(super) struct BackwardQueue {
     /// Sources of each sent transfer, first to last.
     sources: Vec<Vec<Lot>>,
     /// By received transfer, start and length of its parts to be explained.
@@ -108,7 +108,7 @@ pub struct BackwardQueue {
 }
 
 impl BackwardQueue {
-    pub fn new(method: Method, events: &[Event]) -> Self {
+    pub(super) fn new(method: Method, events: &[Event]) -> Self {
         let mut sources = vec![Vec::new(); events.len()];
         let mut pool: Pool<Lot> = Pool::new(order(method));
         for (number, (source, event)) in sources.iter_mut().zip(events).enumerate().rev() {

@@ -8,7 +8,7 @@ use crate::graph::types::U256;
 
 /// Division of tainted funds among the transfers with which they leave. Events are identified by
 /// their index in the history, which is in the order of the flow; they are processed one by one.
-pub trait Division {
+pub(super) trait Division {
     /// Processes an arriving transfer with its taint.
     fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Taint>);
 
@@ -23,13 +23,13 @@ pub trait Division {
 }
 
 impl Event {
-    pub const fn side(&self) -> Side {
+    pub(super) const fn side(&self) -> Side {
         if self.incoming { Side::In } else { Side::Out }
     }
 }
 
 /// Returns the order in which funds leave.
-pub const fn order(method: Method) -> Order {
+pub(super) const fn order(method: Method) -> Order {
     match method {
         Method::Lifo => Order::NewestFirst,
         _ => Order::OldestFirst,

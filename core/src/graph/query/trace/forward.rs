@@ -13,11 +13,11 @@ use crate::graph::file::sorting::sort_with_room;
 use crate::graph::types::U256;
 
 /// Bytes that [`HighestFirst`] keeps for an event.
-pub const PER_EVENT: usize = 4 * (size_of::<U256>() + size_of::<usize>());
+pub(super) const PER_EVENT: usize = 4 * (size_of::<U256>() + size_of::<usize>());
 
 /// Everything that leaves is tainted once any taint has arrived.
 #[derive(Debug, Default)]
-pub struct Poison {
+pub(super) struct Poison {
     tainted: bool,
     arrived: U256,
     left: U256,
@@ -50,7 +50,7 @@ impl Division for Poison {
 
 /// A leaving transfer is tainted by the same share as the balance.
 #[derive(Debug, Default)]
-pub struct ForwardHaircut {
+pub(super) struct ForwardHaircut {
     balance: U256,
     /// Never more than the balance.
     tainted: U256,
@@ -82,13 +82,13 @@ impl Division for ForwardHaircut {
 
 /// Funds leave in the order of arrival, or in reverse order.
 #[derive(Debug)]
-pub struct ForwardQueue {
+pub(super) struct ForwardQueue {
     pool: Pool<Portion>,
     tainted: U256,
 }
 
 impl ForwardQueue {
-    pub const fn new(method: Method) -> Self {
+    pub(super) const fn new(method: Method) -> Self {
         Self { pool: Pool::new(order(method)), tainted: U256::ZERO }
     }
 }
@@ -124,7 +124,7 @@ impl Division for ForwardQueue {
 /// Tainted funds leave with the largest of the remaining transfers, further ones with the next
 /// largest.
 #[derive(Debug)]
-pub struct HighestFirst {
+pub(super) struct HighestFirst {
     /// Remaining transfers that can carry more taint.
     open: BTreeSet<(Reverse<U256>, usize)>,
     carried: HashMap<usize, U256>,
@@ -134,7 +134,7 @@ pub struct HighestFirst {
 }
 
 impl HighestFirst {
-    pub fn new(events: &[Event], flow: Flow, interrupt: &mut impl Interrupt) -> Self {
+    pub(super) fn new(events: &[Event], flow: Flow, interrupt: &mut impl Interrupt) -> Self {
         let leaving = events.iter().enumerate().filter(|(_, event)| event.side() == flow.side());
         let open = leaving.filter(|(_, event)| event.moment.value > U256::ZERO);
         let mut open: Vec<(Reverse<U256>, usize)> =

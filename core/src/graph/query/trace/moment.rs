@@ -9,7 +9,7 @@ use crate::graph::types::{Position, U256};
 /// Time of a transfer, and the criteria that order transfers of the same time. Unique among the
 /// transfers of an asset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment {
+pub(super) struct Moment {
     pub time: i64,
     pub position: Position,
     /// Rank of the sender by address. Of the receiver, too; the creation of a contract has the
@@ -23,7 +23,7 @@ pub struct Moment {
 
 /// Entry of the event queue: the next moment in the direction of the flow is the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
+pub(super) struct Waiting {
     pub moment: Moment,
     pub flow: Flow,
     pub account: usize,
@@ -43,7 +43,7 @@ impl PartialOrd for Waiting {
 }
 
 /// Compares two moments in the direction of the flow.
-pub fn in_flow(flow: Flow, one: &Moment, other: &Moment) -> Ordering {
+pub(super) fn in_flow(flow: Flow, one: &Moment, other: &Moment) -> Ordering {
     match flow {
         Flow::Forward => one.cmp(other),
         Flow::Backward => other.cmp(one),
@@ -52,7 +52,7 @@ pub fn in_flow(flow: Flow, one: &Moment, other: &Moment) -> Ordering {
 
 /// A transfer in the history of one of its two wallets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event {
+pub(super) struct Event {
     pub moment: Moment,
     pub peer: Option<WalletId>,
     /// The wallet received the transfer.

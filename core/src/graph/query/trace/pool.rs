@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::graph::types::U256;
 
 /// A contiguous piece of uniform funds.
-pub trait Piece: Copy {
+pub(super) trait Piece: Copy {
     fn amount(&self) -> U256;
     /// Splits off the first `amount`, which is neither zero nor the whole.
     fn split(self, amount: U256) -> (Self, Self);
@@ -15,24 +15,24 @@ pub trait Piece: Copy {
 
 /// Order in which funds leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(super) enum Order {
     OldestFirst,
     NewestFirst,
 }
 
 /// Funds in the order of arrival.
 #[derive(Debug, Clone)]
-pub struct Pool<P> {
+pub(super) struct Pool<P> {
     order: Order,
     pieces: VecDeque<P>,
 }
 
 impl<P: Piece> Pool<P> {
-    pub const fn new(order: Order) -> Self {
+    pub(super) const fn new(order: Order) -> Self {
         Self { order, pieces: VecDeque::new() }
     }
 
-    pub fn put(&mut self, piece: P) {
+    pub(super) fn put(&mut self, piece: P) {
         if piece.amount() == U256::ZERO {
             return;
         }
@@ -46,7 +46,7 @@ impl<P: Piece> Pool<P> {
     }
 
     /// Removes funds and passes each piece to `each`; returns the amount that was lacking.
-    pub fn take(&mut self, amount: U256, mut each: impl FnMut(P)) -> U256 {
+    pub(super) fn take(&mut self, amount: U256, mut each: impl FnMut(P)) -> U256 {
         let mut wanted = amount;
         while wanted > U256::ZERO {
             let next = match self.order {
@@ -80,7 +80,7 @@ impl<P: Piece> Pool<P> {
 
 /// A piece of funds, tainted or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Portion {
+pub(super) struct Portion {
     pub amount: U256,
     pub tainted: bool,
 }
@@ -103,7 +103,7 @@ impl Piece for Portion {
 
 /// Taint of a transfer: the tainted amount, and the order of its parts where it matters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Taint {
+pub(super) struct Taint {
     pub tainted: U256,
     /// Parts of the whole amount, first to last; empty if their order does not matter.
     pub parts: Vec<Portion>,
@@ -111,16 +111,16 @@ pub struct Taint {
 
 impl Taint {
     /// Makes a taint without an order.
-    pub const fn of(tainted: U256) -> Self {
+    pub(super) const fn of(tainted: U256) -> Self {
         Self { tainted, parts: Vec::new() }
     }
 
     /// Makes the taint of a wholly tainted transfer.
-    pub fn whole(amount: U256) -> Self {
+    pub(super) fn whole(amount: U256) -> Self {
         Self { tainted: amount, parts: vec![Portion { amount, tainted: true }] }
     }
 
-    pub fn push(&mut self, part: Portion) {
+    pub(super) fn push(&mut self, part: Portion) {
         if part.amount == U256::ZERO {
             return;
         }

@@ -4,7 +4,7 @@ use crate::graph::types::U256;
 
 /// Returns `amount * part / whole`, rounded down, or zero if `whole` is zero. `part` is at most
 /// `whole`.
-pub fn share(amount: U256, part: U256, whole: U256) -> U256 {
+pub(super) fn share(amount: U256, part: U256, whole: U256) -> U256 {
     if part >= whole {
         return if whole == U256::ZERO { U256::ZERO } else { amount };
     }
