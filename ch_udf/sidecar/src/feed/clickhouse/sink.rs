@@ -290,7 +290,7 @@ impl Sink for ClickHouseSink {
             // The token makes a retry harmless: the server skips blocks that it already has.
             let delay = if self.retries_inserts { retrier.delay(&error) } else { None };
             let Some(delay) = delay else { return Err(error) };
-            tracing::warn!(error = %Chain(&error), retry_in = ?delay, "retrying an insert");
+            tracing::warn!(error = %Chain(&error), again_in = ?delay, "retrying an insert");
             tokio::time::sleep(delay).await;
         }
     }
