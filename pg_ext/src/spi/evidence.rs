@@ -53,19 +53,19 @@ impl From<&TransferRow<'_>> for TransferKey {
 
 thread_local! {
     static NATIVE_HASHES: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.place, x.tx_hash, x.block_number, x.transaction_index,
+SELECT s.ordinal, x.tx_hash, x.block_number, x.transaction_index,
        CASE x.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END, x.value
-  FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (place, sender, receiver, at)
+  FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (ordinal, sender, receiver, at)
   JOIN arx.transactions AS x
     ON x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address IS NOT DISTINCT FROM s.receiver
- ORDER BY s.place, x.tx_hash") };
+ ORDER BY s.ordinal, x.tx_hash") };
 
     static TOKEN_HASHES: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.place, x.tx_hash, x.block_number, x.log_index, 1, x.amount, x.token_address
-  FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (place, sender, receiver, at)
+SELECT s.ordinal, x.tx_hash, x.block_number, x.log_index, 1, x.amount, x.token_address
+  FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (ordinal, sender, receiver, at)
   JOIN arx.token_transfers AS x
     ON x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
- ORDER BY s.place, x.tx_hash, x.log_index") };
+ ORDER BY s.ordinal, x.tx_hash, x.log_index") };
 }
 
 /// Returns the hash of the transaction of each transfer; `None` where the table has it no more.

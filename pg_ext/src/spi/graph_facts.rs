@@ -29,24 +29,24 @@ pub(crate) struct TransactionSources<'a> {
 
 thread_local! {
     static NATIVE: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.place, t.tx_hash
-  FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (place, sender, receiver, at)
+SELECT s.ordinal, t.tx_hash
+  FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (ordinal, sender, receiver, at)
  CROSS JOIN LATERAL (
     SELECT x.tx_hash, x.block_number, x.transaction_index
       FROM arx.transactions AS x
      WHERE x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
        AND ($6::numeric IS NULL OR x.value >= $6) AND ($7::boolean OR x.status <> 'failed')) AS t
- ORDER BY s.place, s.at DESC, t.block_number DESC, t.transaction_index DESC NULLS LAST, t.tx_hash") };
+ ORDER BY s.ordinal, s.at DESC, t.block_number DESC, t.transaction_index DESC NULLS LAST, t.tx_hash") };
 
     static TOKENS: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.place, t.tx_hash
-  FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (place, sender, receiver, at)
+SELECT s.ordinal, t.tx_hash
+  FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (ordinal, sender, receiver, at)
  CROSS JOIN LATERAL (
     SELECT x.tx_hash, x.block_number, x.log_index
       FROM arx.token_transfers AS x
      WHERE x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
        AND ($6::numeric IS NULL OR x.amount >= $6) AND ($7::text IS NULL OR x.token_address = $7)) AS t
- ORDER BY s.place, s.at DESC, t.block_number DESC, t.log_index DESC, t.tx_hash") };
+ ORDER BY s.ordinal, s.at DESC, t.block_number DESC, t.log_index DESC, t.tx_hash") };
 }
 
 /// Returns the hashes of the transactions of each step: the latest first, each once, native coins
@@ -101,12 +101,12 @@ pub(crate) fn step_transactions(
 // whole network for a join.
 const DESCRIPTIONS: &str = "
 SELECT w.address, nullif(l.label, ''), l.category, l.kind, round(p.risk_score)::integer
-  FROM unnest($1::text[]) WITH ORDINALITY AS w (address, place)
+  FROM unnest($1::text[]) WITH ORDINALITY AS w (address, ordinal)
   LEFT JOIN LATERAL (SELECT c.label, c.category, c.kind FROM arx.current_labels AS c
                       WHERE c.address = w.address AND c.network = $2 LIMIT 1) AS l ON true
   LEFT JOIN arx.wallet_profiles AS p
     ON p.wallet_address = w.address AND p.network_type = $2 AND p.risk_state <> 'unknown'
- ORDER BY w.place";
+ ORDER BY w.ordinal";
 
 /// Returns the label and score of each wallet, in the order given.
 pub(crate) fn describe_wallets(network: &Network, addresses: &[String]) -> Result<Vec<Description>, SqlError> {

@@ -33,12 +33,12 @@ thread_local! {
     // The view returns at most one row anyway. LIMIT 1 keeps the planner from sorting the labels of
     // the whole network for a join.
     static OF_ADDRESSES: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.place, l.category, l.kind, l.severity::text, l.label,
+SELECT s.ordinal, l.category, l.kind, l.severity::text, l.label,
        (SELECT a.category
           FROM arx.address_labels AS a JOIN arx.label_categories AS k USING (category)
          WHERE a.address = s.address AND a.network = $3 AND k.kind = 'service' AND a.valid_from <= now() AND a.valid_to > now()
          ORDER BY k.severity DESC, a.category LIMIT 1)
-  FROM unnest($1::integer[], $2::text[]) AS s (place, address)
+  FROM unnest($1::integer[], $2::text[]) AS s (ordinal, address)
  CROSS JOIN LATERAL (SELECT c.category, c.kind, c.severity, c.label FROM arx.current_labels AS c
                       WHERE c.address = s.address AND c.network = $3 LIMIT 1) AS l") };
 

@@ -34,8 +34,8 @@ SELECT l.address, l.category, c.kind, l.severity::text, l.source
  ORDER BY l.address, l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id") };
 
     static OWN_LABELS: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.place, l.category, l.kind, l.severity, l.source
-  FROM unnest($1::integer[], $2::text[]) AS s (place, address)
+SELECT s.ordinal, l.category, l.kind, l.severity, l.source
+  FROM unnest($1::integer[], $2::text[]) AS s (ordinal, address)
  CROSS JOIN LATERAL (
        SELECT l.category, c.kind, l.severity::text AS severity, l.source
          FROM arx.address_labels AS l

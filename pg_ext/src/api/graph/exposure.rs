@@ -103,9 +103,8 @@ impl ExposureRequest {
     ) -> Result<Self, SqlError> {
         let direction = direction(limits.direction)?;
         let max_hops = required("max_hops", limits.max_hops)?;
-        let most = MAX_HOPS.cast_signed();
-        if !(1..=most).contains(&max_hops) {
-            return Err(SqlError::argument(format!("max_hops must be between 1 and {most}, not {max_hops}")));
+        if !(1..=MAX_HOPS.cast_signed()).contains(&max_hops) {
+            return Err(SqlError::argument(format!("max_hops must be between 1 and {MAX_HOPS}, not {max_hops}")));
         }
         let max_fan_out = optional_limit("max_fan_out", limits.max_fan_out)?;
         let scope = Scope::parse(network, scope)?;
