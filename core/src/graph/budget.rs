@@ -44,12 +44,19 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
+    /// Returns the limit, or the error.
+    pub(in crate::graph) fn into_halt(self) -> Result<Halt, SearchError> {
+        match self {
+            Self::Halt(halt) => Ok(halt),
+            Self::Error(error) => Err(error),
+        }
+    }
+
     /// Separates limits, which end a search early, from errors, which fail it.
     pub(crate) fn halt(result: Result<(), Self>) -> Result<Option<Halt>, SearchError> {
         match result {
             Ok(()) => Ok(None),
-            Err(Self::Halt(halt)) => Ok(Some(halt)),
-            Err(Self::Error(error)) => Err(error),
+            Err(stop) => stop.into_halt().map(Some),
         }
     }
 }

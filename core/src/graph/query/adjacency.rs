@@ -1,18 +1,16 @@
-//! The pairs of a network's wallets that transfers connect, copied into arrays that algorithms over the whole graph go through
-//! again and again.
+//! The connected pairs of a network's wallets, copied into arrays for algorithms that read the whole graph
+//! several times.
 //!
-//! Wallets are numbered anew here, as nodes, in the order of their addresses: what is computed from the arrays comes out the same,
-//! to the last bit, whatever file the graph is read from.
+//! Wallets are numbered as nodes in the order of their addresses, so that results are the same to the last
+//! bit, whichever file the graph is read from.
 
-use crate::graph::budget::MemoryBudget;
-use crate::graph::budget::{Halt, Interrupt};
-use crate::graph::budget::{Pace, Stop};
+use crate::graph::budget::{Interrupt, MemoryBudget, Pace, Stop};
 use crate::graph::error::SearchError;
 use crate::graph::types::{NetworkId, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
-/// For each node, some others: those of node `n` are from the `n`-th offset to the next one.
+/// The peers of each node: those of node `n` lie from offset `n` to offset `n + 1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::graph) struct Adjacency {
     offsets: Vec<u32>,
@@ -20,17 +18,17 @@ pub(in crate::graph) struct Adjacency {
     transfers: Vec<u32>,
 }
 
-/// A network's wallets that have a transfer that counts to or from a wallet, themselves included, and their pairs.
+/// The wallets of a network that have a counted transfer to or from a wallet (which may be themselves), and
+/// their pairs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::graph) struct Links {
-    /// Of each node the wallet, by address.
+    /// Wallet of each node, in the order of addresses.
     pub wallets: Vec<WalletId>,
-    /// Receivers.
     pub out: Adjacency,
 }
 
 impl Adjacency {
-    /// The peers of a node, each once, with how many transfers there are.
+    /// Returns the distinct peers of a node, and the number of transfers with each.
     #[inline]
     pub(crate) fn of(&self, node: usize) -> (&[u32], &[u32]) {
         let (Some(start), Some(end)) = (self.offsets.get(node), self.offsets.get(node + 1)) else { return (&[], &[]) };
@@ -46,17 +44,18 @@ impl Adjacency {
         self.peers.len()
     }
 
-    /// The same pairs seen from the other end, by number. O(nodes + pairs).
+    /// Returns the same pairs seen from their other ends; the peers of a node are in ascending order.
+    /// O(nodes + pairs).
     pub(crate) fn reversed<W: Interrupt>(
         &self,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
-    ) -> Result<Result<Self, Halt>, SearchError> {
+    ) -> Result<Self, Stop> {
         reserve(memory, 8 * self.nodes() + 8 * self.pairs(), self.nodes())?;
         let mut offsets = vec![0_u32; self.nodes() + 1];
         for peers in self.peers.chunks(CHUNK) {
             if let Some(halt) = pace.step(peers.len()) {
-                return Ok(Err(halt));
+                return Err(Stop::Halt(halt));
             }
             for peer in peers {
                 offsets[*peer as usize + 1] += 1;
@@ -71,21 +70,21 @@ impl Adjacency {
             let (from, counts) = self.of(node);
             for (from, counts) in from.chunks(CHUNK).zip(counts.chunks(CHUNK)) {
                 if let Some(halt) = pace.step(from.len()) {
-                    return Ok(Err(halt));
+                    return Err(Stop::Halt(halt));
                 }
                 for (peer, count) in from.iter().zip(counts) {
-                    let place = &mut next[*peer as usize];
-                    peers[*place as usize] = node as u32;
-                    transfers[*place as usize] = *count;
-                    *place += 1;
+                    let index = &mut next[*peer as usize];
+                    peers[*index as usize] = node as u32;
+                    transfers[*index as usize] = *count;
+                    *index += 1;
                 }
             }
         }
-        Ok(Ok(Self { offsets, peers, transfers }))
+        Ok(Self { offsets, peers, transfers })
     }
 }
 
-/// Pairs between two looks at the interrupt, of one wallet.
+/// Pairs of a wallet processed between two cancellation checks.
 pub(in crate::graph) const CHUNK: usize = 1 << 12;
 
 /// Books memory for an algorithm over the whole graph.
@@ -94,44 +93,30 @@ pub(in crate::graph) fn reserve(memory: &mut MemoryBudget, bytes: usize, wallets
 }
 
 impl Links {
-    /// Copies the pairs of a network by transfers that count. O(wallets + transfers), with twelve bytes a wallet of the graph while it
-    /// runs, and eight a node and a pair for what it returns. Nothing, when time is used up before it is done.
+    /// Copies the pairs of a network that counted transfers connect. O(wallets + transfers), with twelve bytes
+    /// per wallet of the graph while it runs, and eight bytes per node and per pair for the result.
     pub(crate) fn new<W: Interrupt>(
         graph: &Graph<'_>,
         network: NetworkId,
         filter: &EdgeFilter,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
-    ) -> Result<Result<Self, Halt>, SearchError> {
+    ) -> Result<Self, Stop> {
         let wallets = graph.wallets() as usize;
         reserve(memory, 12 * wallets, wallets)?;
-        match Self::read(graph, network, filter, memory, pace) {
-            Ok(links) => Ok(Ok(links)),
-            Err(Stop::Halt(halt)) => Ok(Err(halt)),
-            Err(Stop::Error(error)) => Err(error),
-        }
-    }
-
-    fn read<W: Interrupt>(
-        graph: &Graph<'_>,
-        network: NetworkId,
-        filter: &EdgeFilter,
-        memory: &mut MemoryBudget,
-        pace: &mut Pace<'_, W>,
-    ) -> Result<Self, Stop> {
-        // a wallet's node plus one
+        // Node of each wallet plus one; 0 for a wallet without a node.
         let mut nodes = vec![0_u32; graph.wallets() as usize];
         for wallet in graph.wallet_ids().filter(|wallet| graph.is_of(*wallet, network)) {
             step(pace)?;
-            let mut any = false;
+            let mut has_peers = false;
             graph.receivers(wallet, filter, |peer| -> Result<(), Stop> {
                 if let Some(node) = peer.and_then(|peer| nodes.get_mut(peer.index())) {
                     *node = 1;
-                    any = true;
+                    has_peers = true;
                 }
                 step(pace)
             })?;
-            if any && let Some(node) = nodes.get_mut(wallet.index()) {
+            if has_peers && let Some(node) = nodes.get_mut(wallet.index()) {
                 *node = 1;
             }
         }
@@ -144,8 +129,8 @@ impl Links {
             step(pace)
         })?;
         reserve(memory, 16 * connected.len(), connected.len())?;
-        // where a peer was put last: of this sender, if it is behind where his begin
-        let mut places = vec![u32::MAX; connected.len()];
+        // Index of the latest pair with each receiver; it is the current sender's if it is at least `start`.
+        let mut latest = vec![u32::MAX; connected.len()];
         let mut out = Adjacency { offsets: vec![0], peers: Vec::new(), transfers: Vec::new() };
         for wallet in &connected {
             let start = out.peers.len();
@@ -153,13 +138,13 @@ impl Links {
                 step(pace)?;
                 let node = peer.and_then(|peer| nodes.get(peer.index())).and_then(|node| node.checked_sub(1));
                 let Some(node) = node else { return Ok(()) };
-                let Some(place) = places.get_mut(node as usize) else { return Ok(()) };
-                match out.transfers.get_mut(*place as usize).filter(|_| *place as usize >= start) {
+                let Some(pair) = latest.get_mut(node as usize) else { return Ok(()) };
+                match out.transfers.get_mut(*pair as usize).filter(|_| *pair as usize >= start) {
                     Some(count) => *count += 1,
                     None => {
-                        *place = out.peers.len() as u32;
+                        *pair = out.peers.len() as u32;
                         if out.peers.len() == out.peers.capacity() {
-                            // both grow to twice their size
+                            // Both vectors double their capacity.
                             reserve(memory, 8 * out.peers.len().max(4), connected.len())?;
                         }
                         out.peers.push(node);
@@ -174,7 +159,7 @@ impl Links {
     }
 }
 
-/// A step of a walk over the whole graph.
+/// Counts a step of an algorithm over the whole graph, and stops it when the time is used up.
 #[inline]
 pub(in crate::graph) fn step<W: Interrupt>(pace: &mut Pace<'_, W>) -> Result<(), Stop> {
     match pace.step(0) {

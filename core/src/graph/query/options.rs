@@ -1,68 +1,68 @@
-//! Options of a question, as they come: a JSON object whose keys and values are checked.
+//! Validation of options: a JSON object with checked keys and values.
 //!
-//! Owns the checking alone. Which keys there are, and what they default to, is the questions'.
+//! Owns the checks alone. The keys and their defaults belong to the queries.
 
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// What is wrong with what was asked.
+/// An invalid option.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OptionsError {
-    /// A name that is none of those there are.
+    /// A name is not one of the valid ones.
     #[error("{what} must be {valid}, not \"{name}\"")]
     Choice {
-        /// What it should name.
+        /// Noun for the thing that is named.
         what: &'static str,
-        /// What was given.
+        /// Value that was given.
         name: String,
-        /// The names there are.
+        /// Valid names.
         valid: &'static str,
     },
-    /// No object.
+    /// The options are not a JSON object.
     #[error("options must be a JSON object, not {value}")]
     NotAnObject {
-        /// What was given.
+        /// Value that was given.
         value: String,
     },
-    /// A key that nobody reads.
-    #[error("option \"{key}\" is unknown: {of} takes {}", known(.valid))]
+    /// A key is unknown.
+    #[error("option \"{key}\" is unknown: {of} takes {}", list(.valid))]
     Unknown {
-        /// What was given.
+        /// Value that was given.
         key: String,
-        /// What the options are for.
+        /// Name of the method that takes the options.
         of: &'static str,
-        /// The keys there are.
+        /// Valid keys.
         valid: &'static [&'static str],
     },
-    /// A value of the wrong type, or out of range.
+    /// A value has the wrong type, or is out of range.
     #[error("option \"{key}\" must be {expected}, not {value}")]
     Value {
-        /// Of which key.
+        /// Key of the value.
         key: &'static str,
-        /// What would be right.
+        /// Description of valid values.
         expected: String,
-        /// What was given.
+        /// Value that was given.
         value: String,
     },
     /// Values of several assets cannot be compared.
     #[error("method {method} needs a single asset: values of several cannot be compared")]
     SeveralAssets {
-        /// Which one.
+        /// Name of the method.
         method: &'static str,
     },
-    /// Components have no merges: they are facts.
+    /// Components have no merges: they follow from the graph alone.
     #[error("method {method} has no merges to explain: its clusters are components of the graph")]
     NoMerges {
-        /// Which one.
+        /// Name of the method.
         method: &'static str,
     },
 }
 
-fn known(valid: &[&str]) -> String {
+fn list(valid: &[&str]) -> String {
     if valid.is_empty() { "none".to_owned() } else { valid.join(", ") }
 }
 
-/// An object whose keys are all known.
+/// A JSON object whose keys are all valid.
 pub(in crate::graph) struct Options<'a>(&'a Map<String, Value>);
 
 impl<'a> Options<'a> {
@@ -78,27 +78,27 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// A whole number.
-    pub(crate) fn whole(&self, key: &'static str, default: u64, least: u64, most: u64) -> Result<u64, OptionsError> {
+    /// Returns an integer option.
+    pub(crate) fn whole(&self, key: &'static str, default: u64, min: u64, max: u64) -> Result<u64, OptionsError> {
         let Some(value) = self.0.get(key) else { return Ok(default) };
-        value.as_u64().filter(|number| (least..=most).contains(number)).ok_or_else(|| OptionsError::Value {
+        value.as_u64().filter(|number| (min..=max).contains(number)).ok_or_else(|| OptionsError::Value {
             key,
-            expected: format!("a whole number from {least} to {most}"),
+            expected: format!("a whole number from {min} to {max}"),
             value: value.to_string(),
         })
     }
 
-    /// A number.
-    pub(crate) fn number(&self, key: &'static str, default: f64, least: f64, most: f64) -> Result<f64, OptionsError> {
+    /// Returns a number option.
+    pub(crate) fn number(&self, key: &'static str, default: f64, min: f64, max: f64) -> Result<f64, OptionsError> {
         let Some(value) = self.0.get(key) else { return Ok(default) };
-        value.as_f64().filter(|number| (least..=most).contains(number)).ok_or_else(|| OptionsError::Value {
+        value.as_f64().filter(|number| (min..=max).contains(number)).ok_or_else(|| OptionsError::Value {
             key,
-            expected: format!("a number from {least} to {most}"),
+            expected: format!("a number from {min} to {max}"),
             value: value.to_string(),
         })
     }
 
-    /// Yes or no.
+    /// Returns a boolean option.
     pub(crate) fn flag(&self, key: &'static str, default: bool) -> Result<bool, OptionsError> {
         let Some(value) = self.0.get(key) else { return Ok(default) };
         value.as_bool().ok_or_else(|| OptionsError::Value {
@@ -108,11 +108,11 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// One of some names, by its place; the first by default.
+    /// Returns the index of an option among `names`, ignoring case; 0 by default.
     pub(crate) fn choice(&self, key: &'static str, names: &[&str]) -> Result<usize, OptionsError> {
         let Some(value) = self.0.get(key) else { return Ok(0) };
-        let place = value.as_str().and_then(|name| names.iter().position(|one| one.eq_ignore_ascii_case(name)));
-        place.ok_or_else(|| OptionsError::Value { key, expected: names.join(" or "), value: value.to_string() })
+        let index = value.as_str().and_then(|name| names.iter().position(|valid| valid.eq_ignore_ascii_case(name)));
+        index.ok_or_else(|| OptionsError::Value { key, expected: names.join(" or "), value: value.to_string() })
     }
 }
 

@@ -125,15 +125,15 @@ pub fn centrality<W: Interrupt>(
     let mut memory = question.memory;
     let memory = &mut memory;
     let mut pace = Pace::new(interrupt);
-    let mut links = match Links::new(graph, network, &filter, memory, &mut pace)? {
+    let mut links = match Links::new(graph, network, &filter, memory, &mut pace) {
         Ok(links) => links,
-        Err(halt) => return Ok(Centrality { halted: Some(halt), ..answer }),
+        Err(stop) => return Ok(Centrality { halted: Some(stop.into_halt()?), ..answer }),
     };
     answer.wallets = links.wallets.len() as u64;
     answer.pairs = links.out.pairs() as u64;
-    let senders = match links.out.reversed(memory, &mut pace)? {
+    let senders = match links.out.reversed(memory, &mut pace) {
         Ok(senders) => senders,
-        Err(halt) => return Ok(Centrality { halted: Some(halt), ..answer }),
+        Err(stop) => return Ok(Centrality { halted: Some(stop.into_halt()?), ..answer }),
     };
     let nodes = links.wallets.len();
     reserve(memory, 8 * nodes, nodes)?;
@@ -164,9 +164,9 @@ pub fn centrality<W: Interrupt>(
         Measure::Betweenness(options) => {
             // Peers are ordered by number, so that the order of float additions does not depend on
             // the file.
-            links.out = match senders.reversed(memory, &mut pace)? {
+            links.out = match senders.reversed(memory, &mut pace) {
                 Ok(out) => out,
-                Err(halt) => return Ok(Centrality { halted: Some(halt), ..answer }),
+                Err(stop) => return Ok(Centrality { halted: Some(stop.into_halt()?), ..answer }),
             };
             let pivots = betweenness::pivots(graph, &links, options, memory, &mut pace)?;
             let sampled = betweenness::betweenness(&links.out, &pivots, options, memory, &mut pace)?;

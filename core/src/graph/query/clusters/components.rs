@@ -82,9 +82,9 @@ pub(super) fn strong<W: Interrupt>(
     let wallets = graph.wallets();
     reserve(memory, 4 * wallets as usize, wallets as usize)?;
     let mut labels: Vec<WalletId> = graph.wallet_ids().collect();
-    let links = match Links::new(graph, network, filter, memory, pace)? {
+    let links = match Links::new(graph, network, filter, memory, pace) {
         Ok(links) => links,
-        Err(halt) => return Ok(Labelled { labels, sent: None, halted: Some(halt) }),
+        Err(stop) => return Ok(Labelled { labels, sent: None, halted: Some(stop.into_halt()?) }),
     };
     let nodes = links.wallets.len();
     reserve(memory, 21 * nodes, nodes)?;
