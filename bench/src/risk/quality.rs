@@ -40,7 +40,7 @@ pub fn measure(source: &Source, folder: &Path) -> Result<[Measurement; 2]> {
     let labels = source.labels().context("the data set has no labels")?;
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let (samples, out) = (folder.join("samples"), folder.join("scorecard.json"));
-    let shipped = arx_core::risk::compiled_in().context("read the shipped scorecard")?;
+    let shipped = arx_core::risk::default_scorecard().context("read the shipped scorecard")?;
     let mut command = Command::new(programs::sidecar()?);
     command.arg("risk-fit").arg("--transactions").arg(transactions).arg("--nodes").arg(nodes);
     command.arg("--cases").arg(cases).arg("--labels").arg(labels).args(["--stratum", "first_seen_year=2017"]);

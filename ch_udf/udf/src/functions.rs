@@ -5,9 +5,9 @@ use std::io::Read;
 
 use arx_core::address::{Address, MAX_ADDRESS_BYTES, MAX_NETWORK_BYTES, Network};
 use arx_core::behaviour::{Activity, Thresholds, WalletType};
-use arx_core::risk::features::{Coverage, NAMES, Row};
-use arx_core::risk::scorecard::{BoundScorecard, Running, Score};
-use arx_core::risk::{Known, reasons};
+use arx_core::risk::features::{Coverage, FeatureRow, NAMES};
+use arx_core::risk::scorecard::{BoundScorecard, PartialScore, Score};
+use arx_core::risk::{WalletFacts, reasons};
 use clap::ValueEnum;
 
 use crate::protocol::{Damage, Input, RowFunction, put_text};
@@ -166,12 +166,12 @@ fn features_of(bytes: &[u8], mut each: impl FnMut(usize, f64)) -> Result<usize, 
 #[derive(Debug)]
 pub(crate) struct RiskScore {
     scorecard: BoundScorecard,
-    row: Running,
+    row: PartialScore,
 }
 
 impl RiskScore {
     pub(crate) fn new(scorecard: BoundScorecard) -> Self {
-        Self { scorecard, row: Running::default() }
+        Self { scorecard, row: PartialScore::default() }
     }
 
     /// Scores the next row while reading it; `None` for an unknown wallet.
@@ -221,7 +221,7 @@ impl RowFunction for RiskProbability {
 #[derive(Debug)]
 pub(crate) struct RiskExplain {
     scorecard: BoundScorecard,
-    row: Row,
+    row: FeatureRow,
     json: Vec<u8>,
 }
 
@@ -240,7 +240,7 @@ impl RowFunction for RiskExplain {
                 *feature = value;
             }
         })?;
-        let known = Known { seen: is_known.then_some((&self.row, Coverage::FULL)), ..Known::default() };
+        let known = WalletFacts { features: is_known.then_some((&self.row, Coverage::FULL)), ..WalletFacts::default() };
         self.json.clear();
         serde_json::to_writer(&mut self.json, &reasons(&self.scorecard, &known))?;
         put_text(answers, &self.json);

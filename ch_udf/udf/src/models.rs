@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use arx_core::behaviour::Thresholds;
-use arx_core::risk::compiled_in;
+use arx_core::risk::default_scorecard;
 use arx_core::risk::features::NAMES;
 use arx_core::risk::scorecard::{Scorecard, ScorecardError};
 use thiserror::Error;
@@ -54,7 +54,7 @@ impl Models {
     /// # Errors
     /// Never: a test reads the compiled-in documents.
     pub fn compiled_in() -> Result<Self, UdfError> {
-        Ok(Self { scorecard: compiled_in()?, thresholds: Thresholds::default() })
+        Ok(Self { scorecard: default_scorecard()?, thresholds: Thresholds::default() })
     }
 
     /// Parses the given documents; an absent one is the compiled-in one.
@@ -63,7 +63,7 @@ impl Models {
     /// [`UdfError::Scorecard`], [`UdfError::Thresholds`].
     pub fn from_json(scorecard: Option<&str>, thresholds: Option<&str>) -> Result<Self, UdfError> {
         let models = Self {
-            scorecard: scorecard.map_or_else(compiled_in, Scorecard::from_json)?,
+            scorecard: scorecard.map_or_else(default_scorecard, Scorecard::from_json)?,
             thresholds: thresholds.map_or_else(|| Ok(Thresholds::default()), serde_json::from_str)?,
         };
         models.scorecard.bind(&NAMES)?;

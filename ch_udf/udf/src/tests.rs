@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 
 use arx_core::address::{Address, Network};
-use arx_core::risk::features::{NAMES, Row};
-use arx_core::risk::{Known, judge};
+use arx_core::risk::features::{FeatureRow, NAMES};
+use arx_core::risk::{WalletFacts, judge};
 use clap::ValueEnum;
 use proptest::prelude::*;
 
@@ -81,14 +81,14 @@ fn feature() -> impl Strategy<Value = f64> {
     prop_oneof![2 => Just(f64::NAN), 2 => 0.0..1.0, 2 => 0.0..1e7, 1 => any::<f64>(), 1 => Just(f64::INFINITY)]
 }
 
-fn row() -> impl Strategy<Value = Option<Row>> {
+fn row() -> impl Strategy<Value = Option<FeatureRow>> {
     let features = prop::collection::vec(feature(), NAMES.len());
-    prop::option::weighted(0.9, features.prop_map(|row| Row::try_from(row).unwrap()))
+    prop::option::weighted(0.9, features.prop_map(|row| FeatureRow::try_from(row).unwrap()))
 }
 
-fn chunk(rows: &[Option<Row>]) -> Vec<u8> {
+fn chunk(rows: &[Option<FeatureRow>]) -> Vec<u8> {
     let mut bytes = format!("{}\n", rows.len()).into_bytes();
-    rows.iter().for_each(|row| put_features(&mut bytes, row.as_ref().map(Row::as_slice)));
+    rows.iter().for_each(|row| put_features(&mut bytes, row.as_ref().map(FeatureRow::as_slice)));
     bytes
 }
 
@@ -159,7 +159,7 @@ proptest! {
         let mut expected = (Vec::new(), Vec::new());
         for row in chunks.iter().flatten() {
             let seen = row.as_ref().map(|row| (row, arx_core::risk::features::Coverage::FULL));
-            let judged = judge(&bound, &Known { seen, ..Known::default() });
+            let judged = judge(&bound, &WalletFacts { features: seen, ..WalletFacts::default() });
             expected.0.push(0);
             expected.0.extend(i32::from(judged.score.tenths()).to_le_bytes());
             expected.1.push(u8::from(judged.probability.is_none()));

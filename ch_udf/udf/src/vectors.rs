@@ -4,8 +4,8 @@
 
 use arx_core::address::{Address, Network};
 use arx_core::behaviour::{Activity, WalletType};
-use arx_core::risk::features::{Coverage, NAMES, Row};
-use arx_core::risk::{Known, judge, reasons};
+use arx_core::risk::features::{Coverage, FeatureRow, NAMES};
+use arx_core::risk::{WalletFacts, judge, reasons};
 
 use crate::functions::{Function, code};
 use crate::models::{Models, UdfError};
@@ -103,7 +103,7 @@ pub fn known_answers(models: &Models) -> Result<Vec<Vector>, UdfError> {
 
 /// Rows of features: of an unknown wallet, all undefined, all zero, and values of many sizes with
 /// gaps.
-fn rows() -> [Option<Row>; 4] {
+fn rows() -> [Option<FeatureRow>; 4] {
     let mut mixed = [f64::NAN; NAMES.len()];
     for (value, number) in mixed.iter_mut().zip(0_u32..) {
         if number % 5 != 3 {
@@ -127,9 +127,9 @@ fn put_nullable<const N: usize>(bytes: &mut Vec<u8>, value: Option<[u8; N]>) {
     bytes.extend(value.into_iter().flatten());
 }
 
-fn features_vector(models: &Models, function: Function, row: Option<&Row>) -> Result<Vector, UdfError> {
+fn features_vector(models: &Models, function: Function, row: Option<&FeatureRow>) -> Result<Vector, UdfError> {
     let bound = models.scorecard.bind(&NAMES)?;
-    let known = Known { seen: row.map(|row| (row, Coverage::FULL)), ..Known::default() };
+    let known = WalletFacts { features: row.map(|row| (row, Coverage::FULL)), ..WalletFacts::default() };
     let judged = judge(&bound, &known);
     let expected = match function {
         Function::RiskProbability => judged.probability.map_or_else(|| NULL.to_owned(), |value| value.to_string()),
@@ -137,7 +137,7 @@ fn features_vector(models: &Models, function: Function, row: Option<&Row>) -> Re
         _ => judged.score.to_string(),
     };
     let mut bytes = Vec::new();
-    put_features(&mut bytes, row.map(Row::as_slice));
+    put_features(&mut bytes, row.map(FeatureRow::as_slice));
     let literal = |value: &f64| if value.is_nan() { NULL.to_owned() } else { format!("{value:?}") };
     let values: Vec<String> = row.map_or_else(Vec::new, |row| row.iter().map(literal).collect());
     // An array of NULLs alone has no type in SQL.

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::features::{ExtractError, contacts_of};
+use super::features::{ExtractError, count_contacts};
 use crate::graph::{EdgeFilter, Graph, Interrupt, Side, WalletId};
 
 /// Returns the wallets that are affected when the transfers of the `touched` wallets or the labels
@@ -36,7 +36,7 @@ pub fn affected_wallets(
     let mut pace = 0;
     for wallet in seen_through {
         affected.add(wallet);
-        if contacts_of(graph, wallet, None, interrupt, &mut pace)?.is_hub() {
+        if count_contacts(graph, wallet, None, interrupt, &mut pace)?.is_hub() {
             continue;
         }
         for counterparty in affected.counterparties(wallet, interrupt)? {
@@ -79,7 +79,9 @@ impl Affected<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::features::{Enough, Extractor, HUB, Labelled, Scene, Surroundings};
+    use super::super::features::{
+        ContactCounts, ExtractContext, Extractor, HUB_CONTACTS, LabelSufficiency, LabelledWallets,
+    };
     use super::*;
     use crate::graph::test_graph::{Sent, TestGraph};
     use crate::graph::{MemoryBudget, Uninterrupted};
@@ -118,12 +120,12 @@ mod tests {
     fn a_label_is_not_seen_through_a_hub() {
         // Wallet 0 pays 1, which pays 2. With the others, which pay 1 and are paid by it, there are
         // just enough contacts for a hub; without the last payment there is one too few.
-        let others = 3..3 + (HUB - 2) / 2;
+        let others = 3..3 + (HUB_CONTACTS - 2) / 2;
         let exchanged = others.flat_map(|other| [Sent::coins(other, 1, 1), Sent::coins(1, other, 1)]);
         let rows: Vec<Sent> = [Sent::coins(0, 1, 1), Sent::coins(1, 2, 1)].into_iter().chain(exchanged).collect();
         let (hub, almost) = (TestGraph::new(&rows, 0), TestGraph::new(&rows[..rows.len() - 1], 0));
         assert_eq!(affected(&hub, &[], &[0]), [0, 1]);
-        let everyone: Vec<u32> = (0..3 + (HUB - 2) / 2).collect();
+        let everyone: Vec<u32> = (0..3 + (HUB_CONTACTS - 2) / 2).collect();
         assert_eq!(affected(&almost, &[], &[0]), everyone);
     }
 
@@ -146,13 +148,14 @@ mod tests {
         if graph.wallet(wallet).get() >= view.wallets() {
             return None;
         }
-        let mut labelled = Labelled::new(view.wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
+        let mut labelled = LabelledWallets::new(view.wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
         illicit.iter().for_each(|number| labelled.mark(graph.wallet(*number), LabelKind::Illicit));
         // The labels suffice before and after: only the change of one label is of interest.
-        let enough = Enough { illicit: true, services: true };
-        let scene = Scene { graph: &view, until: None, labelled: &labelled, enough };
+        let sufficiency = LabelSufficiency { illicit: true, services: true };
+        let context = ExtractContext { graph: &view, until: None, labelled: &labelled, sufficiency };
         let wallet = graph.wallet(wallet);
-        let extracted = Extractor::default().look(&scene, wallet, &Surroundings::Asked, &mut Uninterrupted).unwrap();
+        let extracted =
+            Extractor::default().extract(&context, wallet, &ContactCounts::OnDemand, &mut Uninterrupted).unwrap();
         extracted.map(|(row, _)| row.iter().map(|value| value.to_bits()).collect())
     }
 

@@ -1,54 +1,60 @@
-//! What proves a feature's value: the wallet's own transfers, and with whom.
+//! Evidence for the value of a feature: a few of the wallet's own transfers, and their
+//! counterparties.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::features::{Enough, ExtractError, Labelled, MOST_TRANSFERS, Proof, Scene, Surroundings};
+use super::features::{
+    ContactCounts, EvidenceKind, ExtractContext, ExtractError, LabelSufficiency, LabelledWallets, MAX_TRANSFERS,
+};
 use crate::graph::{
-    AssetSelection, EdgeFilter, Graph, Interrupt, MemoryBudget, Side, Status, Transfer, U256, WalletId,
+    AssetSelection, EdgeFilter, Graph, Interrupt, MemoryBudget, Position, Side, Status, Transfer, U256, WalletId,
 };
 
-/// Transfers and counterparties shown for a proof.
-pub const MOST_SHOWN: usize = 3;
+/// Transfers and counterparties shown as evidence.
+pub const MAX_EVIDENCE: usize = 3;
 
-/// Counterparties whose surroundings are looked at for a proof, the largest.
-const MOST_LOOKED_AT: usize = 500;
+/// Counterparties whose contacts are examined for evidence, the largest first.
+const MAX_EXAMINED: usize = 500;
 
-/// A few transfers that prove a value.
+/// Transfers read between two cancellation checks.
+const TRANSFERS_PER_CHECK: usize = 1 << 13;
+
+/// A few transfers that prove the value of a feature.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// Numbers of transfers, those that weigh most first.
+    /// Numbers of the transfers in the graph, those that weigh most first.
     pub transfers: Vec<u64>,
-    /// Those they were made with, in the same order, each once.
+    /// Counterparties of the transfers, in the same order, each once.
     pub counterparties: Vec<WalletId>,
 }
 
-/// The transfers of one wallet, to be asked for proofs.
+/// The transfers of one wallet, from which evidence is selected.
 #[derive(Debug)]
-pub struct Dossier<'g> {
+pub struct EvidenceIndex<'g> {
     graph: Graph<'g>,
     wallet: WalletId,
     until: Option<i64>,
-    /// With others, in the order of time.
+    /// Transfers with others, in the order of time.
     transfers: Vec<(Side, Transfer)>,
     /// Payments that failed.
     failed: Vec<(Side, Transfer)>,
 }
 
-impl<'g> Dossier<'g> {
-    /// Gathers a wallet's transfers before a time. O(n log n).
+impl<'g> EvidenceIndex<'g> {
+    /// Reads the transfers of a wallet before a time. O(n log n).
     ///
     /// # Errors
     /// [`ExtractError`].
-    pub fn gather(
+    pub fn build(
         graph: Graph<'g>,
         wallet: WalletId,
         until: Option<i64>,
         memory: &MemoryBudget,
         interrupt: &mut impl Interrupt,
     ) -> Result<Self, ExtractError> {
-        let transfers = |side| graph.transfer_count(wallet, side).min(MOST_TRANSFERS);
-        if memory.left() < (transfers(Side::In) + transfers(Side::Out)) * size_of::<(Side, Transfer)>() {
+        let count = |side| graph.transfer_count(wallet, side).min(MAX_TRANSFERS);
+        if memory.left() < (count(Side::In) + count(Side::Out)) * size_of::<(Side, Transfer)>() {
             return Err(ExtractError::Memory { budget: memory.limit() });
         }
         let filter = EdgeFilter { include_failed: true, ..EdgeFilter::history(AssetSelection::Native, until) };
@@ -57,10 +63,10 @@ impl<'g> Dossier<'g> {
             let mut steps = 0_usize;
             graph.counted_transfers(wallet, side, &filter, |transfer| -> Result<(), ExtractError> {
                 steps += 1;
-                if steps.is_multiple_of(1 << 13) && interrupt.should_stop() {
+                if steps.is_multiple_of(TRANSFERS_PER_CHECK) && interrupt.should_stop() {
                     return Err(ExtractError::Stopped);
                 }
-                if steps > MOST_TRANSFERS || transfer.peer.is_none_or(|peer| peer == wallet) {
+                if steps > MAX_TRANSFERS || transfer.peer.is_none_or(|peer| peer == wallet) {
                     return Ok(());
                 }
                 if transfer.status != Status::Failed {
@@ -71,122 +77,133 @@ impl<'g> Dossier<'g> {
                 Ok(())
             })?;
         }
-        transfers.sort_by_key(|(_, one)| (one.time, one.position));
+        transfers.sort_by_key(|(_, transfer)| (transfer.time, transfer.position));
         Ok(Self { graph, wallet, until, transfers, failed })
     }
 
-    /// What proves a value of this kind.
+    /// Selects the evidence of a kind.
     ///
     /// # Errors
     /// [`ExtractError`].
-    pub fn proof(
+    pub fn evidence(
         &self,
-        proof: Proof,
-        labelled: &Labelled,
+        kind: EvidenceKind,
+        labelled: &LabelledWallets,
         interrupt: &mut impl Interrupt,
     ) -> Result<Evidence, ExtractError> {
-        let of_side = |wanted: Side| self.transfers.iter().filter(move |(side, _)| *side == wanted);
-        Ok(match proof {
-            Proof::Received => self.largest(of_side(Side::In)),
-            Proof::Sent => self.largest(of_side(Side::Out)),
-            Proof::Both => self.largest(self.transfers.iter()),
-            Proof::CommonReceived => self.common(Side::In),
-            Proof::CommonSent => self.common(Side::Out),
-            Proof::Failed => self.shown(self.failed.iter().take(MOST_SHOWN)),
-            Proof::Times => self.times(),
-            Proof::IllicitSenders => self
-                .largest(of_side(Side::In).filter(|(_, one)| one.peer.is_some_and(|peer| labelled.is_illicit(peer)))),
-            Proof::IllicitReceivers => self
-                .largest(of_side(Side::Out).filter(|(_, one)| one.peer.is_some_and(|peer| labelled.is_illicit(peer)))),
-            Proof::Services => self.largest(
-                self.transfers.iter().filter(|(_, one)| one.peer.is_some_and(|peer| labelled.is_service(peer))),
-            ),
-            Proof::SendersNearIllicit => self.near_illicit(Side::In, labelled, interrupt)?,
-            Proof::ReceiversNearIllicit => self.near_illicit(Side::Out, labelled, interrupt)?,
+        let is_illicit = |transfer: &Transfer| transfer.peer.is_some_and(|peer| labelled.is_illicit(peer));
+        let is_service = |transfer: &Transfer| transfer.peer.is_some_and(|peer| labelled.is_service(peer));
+        Ok(match kind {
+            EvidenceKind::Received => self.largest(self.on_side(Side::In)),
+            EvidenceKind::Sent => self.largest(self.on_side(Side::Out)),
+            EvidenceKind::Both => self.largest(self.transfers.iter()),
+            EvidenceKind::CommonReceived => self.most_common(Side::In),
+            EvidenceKind::CommonSent => self.most_common(Side::Out),
+            EvidenceKind::Failed => Evidence::of(self.failed.iter().take(MAX_EVIDENCE)),
+            EvidenceKind::Times => self.times(),
+            EvidenceKind::IllicitSenders => {
+                self.largest(self.on_side(Side::In).filter(|(_, transfer)| is_illicit(transfer)))
+            }
+            EvidenceKind::IllicitReceivers => {
+                self.largest(self.on_side(Side::Out).filter(|(_, transfer)| is_illicit(transfer)))
+            }
+            EvidenceKind::Services => self.largest(self.transfers.iter().filter(|(_, transfer)| is_service(transfer))),
+            EvidenceKind::SendersNearIllicit => self.near_illicit(Side::In, labelled, interrupt)?,
+            EvidenceKind::ReceiversNearIllicit => self.near_illicit(Side::Out, labelled, interrupt)?,
         })
     }
 
-    /// The order in which transfers are shown that weigh the same: wallets' numbers mean nothing.
-    fn place(&self, one: &Transfer) -> (i64, super::super::graph::Position, u64) {
-        (one.time, one.position, one.peer.map_or(0, |peer| self.graph.order(peer)))
+    fn on_side(&self, side: Side) -> impl Iterator<Item = &(Side, Transfer)> + Clone {
+        self.transfers.iter().filter(move |(of_side, _)| *of_side == side)
+    }
+
+    /// Returns the order of transfers with the same weight. Ids of wallets depend on the graph, so
+    /// they must not decide.
+    fn order(&self, transfer: &Transfer) -> (i64, Position, u64) {
+        (transfer.time, transfer.position, transfer.peer.map_or(0, |peer| self.graph.order(peer)))
     }
 
     fn largest<'t>(&self, transfers: impl Iterator<Item = &'t (Side, Transfer)>) -> Evidence {
-        let mut kept: Vec<&(Side, Transfer)> = Vec::with_capacity(MOST_SHOWN + 1);
-        for one in transfers {
-            let key = |one: &(Side, Transfer)| (Reverse(one.1.value), self.place(&one.1));
-            let at = kept.partition_point(|kept| key(kept) <= key(one));
-            if at < MOST_SHOWN {
-                kept.insert(at, one);
-                kept.truncate(MOST_SHOWN);
+        let mut largest: Vec<&(Side, Transfer)> = Vec::with_capacity(MAX_EVIDENCE + 1);
+        for entry in transfers {
+            let key = |(_, transfer): &(Side, Transfer)| (Reverse(transfer.value), self.order(transfer));
+            let index = largest.partition_point(|kept| key(kept) <= key(entry));
+            if index < MAX_EVIDENCE {
+                largest.insert(index, entry);
+                largest.truncate(MAX_EVIDENCE);
             }
         }
-        self.shown(kept.into_iter())
+        Evidence::of(largest.into_iter())
     }
 
-    fn common(&self, wanted: Side) -> Evidence {
-        let of_side = || self.transfers.iter().filter(|(side, _)| *side == wanted);
+    /// Returns transfers of the most frequent value; of several such values, the largest.
+    fn most_common(&self, side: Side) -> Evidence {
         let mut counts: BTreeMap<U256, usize> = BTreeMap::new();
-        for (_, one) in of_side() {
-            *counts.entry(one.value).or_default() += 1;
+        for (_, transfer) in self.on_side(side) {
+            *counts.entry(transfer.value).or_default() += 1;
         }
-        // of several, the largest amount
         let common = counts.into_iter().max_by_key(|(value, count)| (*count, *value)).map(|(value, _)| value);
-        self.shown(of_side().filter(|(_, one)| Some(one.value) == common).take(MOST_SHOWN))
+        Evidence::of(self.on_side(side).filter(|(_, transfer)| Some(transfer.value) == common).take(MAX_EVIDENCE))
     }
 
-    /// The first and the last, and the one that ended the longest pause.
+    /// Returns the first and the last transfer, and the one that ended the longest pause.
     fn times(&self) -> Evidence {
         let pause = self
             .transfers
             .windows(2)
-            .max_by_key(|two| (two[1].1.time.saturating_sub(two[0].1.time), Reverse(two[1].1.time)));
-        let after = pause.and_then(|two| two.last());
-        let mut shown: Vec<&(Side, Transfer)> = Vec::with_capacity(MOST_SHOWN);
-        for one in [self.transfers.first(), after, self.transfers.last()].into_iter().flatten() {
-            if shown.iter().all(|other| other.1.number != one.1.number) {
-                shown.push(one);
+            .max_by_key(|pair| (pair[1].1.time.saturating_sub(pair[0].1.time), Reverse(pair[1].1.time)));
+        let after_pause = pause.and_then(|pair| pair.last());
+        let mut selected: Vec<&(Side, Transfer)> = Vec::with_capacity(MAX_EVIDENCE);
+        for entry in [self.transfers.first(), after_pause, self.transfers.last()].into_iter().flatten() {
+            if selected.iter().all(|other| other.1.number != entry.1.number) {
+                selected.push(entry);
             }
         }
-        self.shown(shown.into_iter())
+        Evidence::of(selected.into_iter())
     }
 
+    /// Returns the largest transfers with counterparties that pay illicit wallets or are paid by
+    /// them.
     fn near_illicit(
         &self,
-        wanted: Side,
-        labelled: &Labelled,
+        side: Side,
+        labelled: &LabelledWallets,
         interrupt: &mut impl Interrupt,
     ) -> Result<Evidence, ExtractError> {
         let mut largest: BTreeMap<WalletId, &(Side, Transfer)> = BTreeMap::new();
-        for one in self.transfers.iter().filter(|(side, _)| *side == wanted) {
-            let Some(peer) = one.1.peer else { continue };
-            let kept = largest.entry(peer).or_insert(one);
-            if one.1.value > kept.1.value {
-                *kept = one;
+        for entry in self.on_side(side) {
+            let Some(peer) = entry.1.peer else { continue };
+            let kept = largest.entry(peer).or_insert(entry);
+            if entry.1.value > kept.1.value {
+                *kept = entry;
             }
         }
-        let mut peers: Vec<(WalletId, &(Side, Transfer))> = largest.into_iter().collect();
-        peers.sort_by_key(|(peer, one)| (Reverse(one.1.value), self.graph.order(*peer)));
-        // only contacts are asked about: whether labels are enough does not matter
-        let scene = Scene { graph: &self.graph, until: self.until, labelled, enough: Enough::default() };
-        let (mut found, mut pace) = (Vec::new(), 0);
-        for (peer, one) in peers.into_iter().take(MOST_LOOKED_AT) {
-            let contacts = Surroundings::Asked.of(&scene, peer, self.wallet, interrupt, &mut pace)?;
+        let mut by_value: Vec<(WalletId, &(Side, Transfer))> = largest.into_iter().collect();
+        by_value.sort_by_key(|(peer, entry)| (Reverse(entry.1.value), self.graph.order(*peer)));
+        // Contacts do not depend on the sufficiency of labels.
+        let sufficiency = LabelSufficiency::default();
+        let context = ExtractContext { graph: &self.graph, until: self.until, labelled, sufficiency };
+        let (mut selected, mut pace) = (Vec::new(), 0);
+        for (peer, entry) in by_value.into_iter().take(MAX_EXAMINED) {
+            let contacts =
+                ContactCounts::OnDemand.of_counterparty(&context, peer, self.wallet, interrupt, &mut pace)?;
             if contacts.illicit_senders > 0 || contacts.illicit_receivers > 0 {
-                found.push(one);
-                if found.len() == MOST_SHOWN {
+                selected.push(entry);
+                if selected.len() == MAX_EVIDENCE {
                     break;
                 }
             }
         }
-        Ok(self.shown(found.into_iter()))
+        Ok(Evidence::of(selected.into_iter()))
     }
+}
 
-    fn shown<'t>(&self, transfers: impl Iterator<Item = &'t (Side, Transfer)>) -> Evidence {
-        let mut evidence = Evidence::default();
-        for (_, one) in transfers {
-            evidence.transfers.push(one.number);
-            if let Some(peer) = one.peer
+impl Evidence {
+    fn of<'t>(transfers: impl Iterator<Item = &'t (Side, Transfer)>) -> Self {
+        let mut evidence = Self::default();
+        for (_, transfer) in transfers {
+            evidence.transfers.push(transfer.number);
+            if let Some(peer) = transfer.peer
                 && !evidence.counterparties.contains(&peer)
             {
                 evidence.counterparties.push(peer);
@@ -208,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn proofs_are_the_transfers_that_weigh_most() {
+    fn evidence_is_the_transfers_that_weigh_most() {
         let rows = [
             sent(1, 0, 0, 10),
             sent(2, 0, 1, 30),
@@ -220,29 +237,32 @@ mod tests {
             sent(7, 0, 13, 5),
         ];
         let graph = TestGraph::with_failed(&rows, |row| row == 5, 3);
-        let mut labelled = Labelled::new(graph.graph().wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
+        let mut labelled = LabelledWallets::new(graph.graph().wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
         labelled.mark(graph.wallet(2), LabelKind::Illicit);
         let memory = MemoryBudget::new(1 << 20);
-        let small = MemoryBudget::new(100);
-        assert!(Dossier::gather(graph.graph(), graph.wallet(0), None, &small, &mut Uninterrupted).is_err());
-        let dossier = Dossier::gather(graph.graph(), graph.wallet(0), None, &memory, &mut Uninterrupted).unwrap();
-        let proof = |proof| {
-            let found = dossier.proof(proof, &labelled, &mut Uninterrupted).unwrap();
-            assert!(found.transfers.len() <= MOST_SHOWN && found.counterparties.len() <= found.transfers.len());
-            found.counterparties.iter().map(|peer| graph.number(*peer)).collect::<Vec<u32>>()
+        let too_small = MemoryBudget::new(100);
+        let build =
+            |until, memory| EvidenceIndex::build(graph.graph(), graph.wallet(0), until, memory, &mut Uninterrupted);
+        assert!(build(None, &too_small).is_err());
+        let index = build(None, &memory).unwrap();
+        let counterparties = |kind| {
+            let evidence = index.evidence(kind, &labelled, &mut Uninterrupted).unwrap();
+            assert!(evidence.transfers.len() <= MAX_EVIDENCE);
+            assert!(evidence.counterparties.len() <= evidence.transfers.len());
+            evidence.counterparties.iter().map(|peer| graph.number(*peer)).collect::<Vec<u32>>()
         };
-        assert_eq!(proof(Proof::Received), [2, 3, 4], "of two that weigh the same the earlier first");
-        assert_eq!(proof(Proof::Sent), [5]);
-        assert_eq!(proof(Proof::Both), [5, 2, 3]);
-        assert_eq!(proof(Proof::CommonReceived), [3, 4]);
-        assert_eq!(proof(Proof::Failed), [6]);
-        assert_eq!(proof(Proof::Times), [1, 4, 7], "the first, the one after the longest pause, the last");
-        assert_eq!(proof(Proof::IllicitSenders), [2]);
-        assert_eq!(proof(Proof::Services), [0; 0]);
-        assert_eq!(proof(Proof::ReceiversNearIllicit), [0; 0], "an attempt that failed is no payment");
+        assert_eq!(counterparties(EvidenceKind::Received), [2, 3, 4], "of equal values the earlier one first");
+        assert_eq!(counterparties(EvidenceKind::Sent), [5]);
+        assert_eq!(counterparties(EvidenceKind::Both), [5, 2, 3]);
+        assert_eq!(counterparties(EvidenceKind::CommonReceived), [3, 4]);
+        assert_eq!(counterparties(EvidenceKind::Failed), [6]);
+        assert_eq!(counterparties(EvidenceKind::Times), [1, 4, 7], "first, after the longest pause, last");
+        assert_eq!(counterparties(EvidenceKind::IllicitSenders), [2]);
+        assert_eq!(counterparties(EvidenceKind::Services), [0; 0]);
+        assert_eq!(counterparties(EvidenceKind::ReceiversNearIllicit), [0; 0], "a failed attempt is no payment");
 
-        let before = Dossier::gather(graph.graph(), graph.wallet(0), Some(1), &memory, &mut Uninterrupted).unwrap();
-        let found = before.proof(Proof::Received, &labelled, &mut Uninterrupted).unwrap();
-        assert_eq!(found.counterparties, [graph.wallet(1)], "nothing of later is known");
+        let before = build(Some(1), &memory).unwrap();
+        let evidence = before.evidence(EvidenceKind::Received, &labelled, &mut Uninterrupted).unwrap();
+        assert_eq!(evidence.counterparties, [graph.wallet(1)], "later transfers are ignored");
     }
 }

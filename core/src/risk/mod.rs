@@ -1,9 +1,13 @@
-//! Risk of a wallet: an additive scorecard over what the wallet does and whom it deals with.
+//! Risk of a wallet: an additive scorecard over its behaviour and its counterparties.
 //!
-//! [`features`] turns a wallet's history into numbers, a [`scorecard`] turns numbers into points that add up to a score from 0 (clean) to 100,
-//! [`judge`] lets a label or a decision on the wallet itself come first, and [`reasons`] says why. [`training`] makes samples of labelled
-//! wallets, [`fit`] makes scorecards of samples, and a [`study`] tells how good they are. [`Dossier`] proves a value by transfers. Nothing here may see the calendar: no absolute
-//! time, block number or price of gas is looked at.
+//! [`features`] turns a wallet's history into numbers, and a [`scorecard`] turns numbers into
+//! points that add up to a score from 0 (clean) to 100. [`judge`] gives precedence to labels and
+//! overrides of the wallet itself, [`reasons`] explains a score, and [`EvidenceIndex`] finds the
+//! transfers that prove a value. [`training`] makes samples of labelled wallets, [`fit`] fits
+//! scorecards to samples, and a [`study`] drafts and measures scorecards. [`affected_wallets`] is
+//! the rule by which stored scores are refreshed.
+//!
+//! Nothing here may depend on the calendar: no absolute time, block number or gas price is read.
 
 mod affected;
 mod assessment;
@@ -16,6 +20,8 @@ pub mod study;
 pub mod training;
 
 pub use affected::affected_wallets;
-pub use assessment::{Judgement, Known, Override, OwnLabel, Reason, RiskState, compiled_in, judge, reasons, shown};
-pub use evidence::{Dossier, Evidence, MOST_SHOWN};
+pub use assessment::{
+    Judgement, Override, OwnLabel, Reason, RiskState, WalletFacts, default_scorecard, format_value, judge, reasons,
+};
+pub use evidence::{Evidence, EvidenceIndex, MAX_EVIDENCE};
 pub use monotone::Monotone;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::features::{ExtractError, NAMES, Row};
+use super::features::{ExtractError, FeatureRow, NAMES};
 use super::fit::{
     CalibrationBin, CrossValidated, CurvePoint, Curves, FitError, FitOptions, Measures, Publication, cross_validate,
     curves, measure,
@@ -103,7 +103,7 @@ pub struct DraftRequest<'r> {
 
 /// A scorecard fitted to labelled wallets, with its out-of-fold measures.
 #[derive(Debug)]
-pub struct Draft {
+pub struct ModelDraft {
     /// The scorecard, fitted to all cases.
     pub scorecard: Scorecard,
     /// Measures over all cases.
@@ -117,7 +117,7 @@ pub struct Draft {
 
 /// Reports on a draft and on the scorecard in use, over the same cases.
 #[derive(Debug)]
-pub struct Comparison {
+pub struct DraftComparison {
     /// Report on the draft, by out-of-fold scores.
     pub draft: ModelReport,
     /// Report on the scorecard in use.
@@ -135,7 +135,7 @@ pub fn fit_draft(
     request: &DraftRequest<'_>,
     memory: MemoryBudget,
     interrupt: &mut impl Interrupt,
-) -> Result<Draft, StudyError> {
+) -> Result<ModelDraft, StudyError> {
     fit_draft_with(&fit_options(cases.split().seed, memory), graph, cases, request, memory, interrupt)
 }
 
@@ -146,7 +146,7 @@ fn fit_draft_with(
     request: &DraftRequest<'_>,
     memory: MemoryBudget,
     interrupt: &mut impl Interrupt,
-) -> Result<Draft, StudyError> {
+) -> Result<ModelDraft, StudyError> {
     let cross_validated = cross_validate::<TrainingError, _>(
         cases.folds(),
         cases.split().folds,
@@ -181,7 +181,7 @@ fn fit_draft_with(
         training: Some(training),
         ..Publication::default()
     })?;
-    Ok(Draft { scorecard, measures, subset, cross_validated, cases: count })
+    Ok(ModelDraft { scorecard, measures, subset, cross_validated, cases: count })
 }
 
 fn training_notes(seed: u64, subset: Option<(&str, &Measures)>) -> BTreeMap<String, String> {
@@ -196,11 +196,11 @@ fn training_notes(seed: u64, subset: Option<(&str, &Measures)>) -> BTreeMap<Stri
     notes
 }
 
-impl Draft {
+impl ModelDraft {
     /// Returns the measures over the cases that are repeated as if no other wallet were labelled.
     ///
     /// # Errors
-    /// [`FitError`] when all of them are of one class, or there are none.
+    /// [`FitError`] when there are too few of either class.
     pub fn measures_without_labels(&self) -> Result<Measures, FitError> {
         self.cross_validated.measures(|row| row >= self.cases)
     }
@@ -216,13 +216,13 @@ impl Draft {
         cases: &Cases,
         memory: MemoryBudget,
         interrupt: &mut impl Interrupt,
-    ) -> Result<Comparison, StudyError> {
+    ) -> Result<DraftComparison, StudyError> {
         let rows = out_of_fold_rows(graph, cases, memory, interrupt)?;
         let is_case = |row: usize| row < self.cases;
         let measured = (self.cross_validated.measures(is_case)?, self.cross_validated.curves(is_case)?);
-        let judged = Judged { graph, cases, rows: &rows };
+        let judged = JudgedCases { graph, cases, rows: &rows };
         let draft = judged.report(&self.scorecard, &self.cross_validated.scores, measured, true)?;
-        Ok(Comparison { draft, current: evaluate(graph, cases, &rows, current)? })
+        Ok(DraftComparison { draft, current: evaluate(graph, cases, &rows, current)? })
     }
 }
 
@@ -235,7 +235,7 @@ pub fn out_of_fold_rows(
     cases: &Cases,
     memory: MemoryBudget,
     interrupt: &mut impl Interrupt,
-) -> Result<Vec<Row>, ExtractError> {
+) -> Result<Vec<FeatureRow>, ExtractError> {
     let mut rows = vec![[f64::NAN; NAMES.len()]; cases.list().len()];
     let mut folds: Vec<u32> = cases.list().iter().map(|case| case.fold).collect();
     folds.sort_unstable();
@@ -258,7 +258,7 @@ pub fn out_of_fold_rows(
 pub fn evaluate(
     graph: &Graph<'_>,
     cases: &Cases,
-    rows: &[Row],
+    rows: &[FeatureRow],
     scorecard: &Scorecard,
 ) -> Result<ModelReport, StudyError> {
     let bound = scorecard.bind(&NAMES)?;
@@ -269,18 +269,18 @@ pub fn evaluate(
     let weight = vec![1.0; illicit.len()];
     let measures = measure(&numbers, &probabilities, &illicit, &weight)?;
     let curves = curves(&numbers, &illicit, &weight)?;
-    Judged { graph, cases, rows }.report(scorecard, &scores, (measures, curves), false)
+    JudgedCases { graph, cases, rows }.report(scorecard, &scores, (measures, curves), false)
 }
 
 /// Labelled wallets with their features.
 #[derive(Clone, Copy)]
-struct Judged<'j> {
+struct JudgedCases<'j> {
     graph: &'j Graph<'j>,
     cases: &'j Cases,
-    rows: &'j [Row],
+    rows: &'j [FeatureRow],
 }
 
-impl Judged<'_> {
+impl JudgedCases<'_> {
     fn report(
         &self,
         scorecard: &Scorecard,
@@ -329,7 +329,7 @@ impl Judged<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::assessment::compiled_in;
+    use super::super::assessment::default_scorecard;
     use super::super::training::Split;
     use super::*;
     use crate::graph::Uninterrupted;
@@ -364,7 +364,7 @@ mod tests {
         Cases::new(&graph.graph(), "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap()
     }
 
-    fn draft(graph: &TestGraph, cases: &Cases, subset: Option<(&str, &HashSet<WalletId>)>) -> Draft {
+    fn draft(graph: &TestGraph, cases: &Cases, subset: Option<(&str, &HashSet<WalletId>)>) -> ModelDraft {
         let options = FitOptions { bags: 2, bins: 8, rounds: 60, max_pairs: 0, ..fit_options(SPLIT.seed, MEMORY) };
         let request = DraftRequest { version: "draft-1", description: "a draft", subset };
         fit_draft_with(&options, &graph.graph(), cases, &request, MEMORY, &mut Uninterrupted).unwrap()
@@ -406,9 +406,9 @@ mod tests {
         let graph = graph();
         let cases = cases(&graph);
         let draft = draft(&graph, &cases, None);
-        let current = compiled_in().unwrap();
+        let current = default_scorecard().unwrap();
         let comparison = draft.compare(&current, &graph.graph(), &cases, MEMORY, &mut Uninterrupted).unwrap();
-        let Comparison { draft: report, current: current_report } = comparison;
+        let DraftComparison { draft: report, current: current_report } = comparison;
         assert_eq!((report.version.as_str(), report.out_of_fold), ("draft-1", true));
         assert_eq!((current_report.version.as_str(), current_report.out_of_fold), (current.version(), false));
         assert_eq!((report.auc, report.log_loss), (draft.measures.auc, draft.measures.log_loss));

@@ -1,49 +1,54 @@
-//! Samples to fit scorecards on: the features of labelled wallets, where what is known of others never tells what is asked.
+//! Samples for fitting scorecards: the features of labelled wallets, without leaks of their labels.
 //!
-//! A wallet's exposure is to labels of others. If those others are judged in the same fold, their labels are not known there: for each
-//! fold the features are made anew, without the labels of the wallets in it. No wallet's features know its own label.
+//! A wallet's exposure depends on the labels of other wallets. Those that are judged in the same
+//! fold must not be known there: for each fold, features are extracted again without the labels of
+//! the wallets in it. No wallet's features depend on its own label.
 
 use std::collections::HashSet;
 
 use thiserror::Error;
 
-use super::features::{ExtractError, Extractor, FEATURES, Labelled, NAMES, Row, Scene, Surroundings, bytes_of};
-use super::fit::{FitError, FitOptions, Sample, fold_of};
+use super::features::{
+    ContactCounts, ExtractContext, ExtractError, Extractor, FEATURES, FeatureRow, LabelledWallets, NAMES, memory_needed,
+};
+use super::fit::{FitError, FitOptions, TrainingSample, assign_fold};
 use crate::graph::{Damaged, Graph, Interrupt, MemoryBudget, WalletId};
 use crate::label::LabelKind;
 
-/// Of so many cases one is shown a second time with nobody else labelled, so that a scorecard holds where few labels are known.
-const ONE_UNLABELLED_OF: u32 = 3;
+/// One case in this many is repeated as if no other wallet were labelled, so that a scorecard also
+/// works where few labels are known.
+const ONE_REPEATED_OF: u32 = 3;
 
-/// How much the second showing counts. With 0.2 the cases of 2017 lose 0.01 of average precision where labels are known, and gain 0.1
-/// where they are not.
-const WEIGHT_UNLABELLED: f64 = 0.2;
+/// Weight of a repeated case. With 0.2 the cases of 2017 lose 0.01 of average precision where
+/// labels are known, and gain 0.1 where they are not.
+const REPEATED_WEIGHT: f64 = 0.2;
 
-/// Pairs of features in a scorecard at most: with more, out-of-fold measures hardly rise, and nobody reads them.
-const MOST_PAIRS: usize = 24;
+/// Pairs of features in a scorecard. With more, out-of-fold measures hardly rise, and the scorecard
+/// becomes too long to read.
+const MAX_PAIRS: usize = 24;
 
-/// A wallet of which is known what it is.
+/// A wallet whose class is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Case {
+pub struct LabelledCase {
     /// The wallet.
     pub wallet: WalletId,
-    /// Whether it is illicit.
+    /// Class of the wallet.
     pub illicit: bool,
-    /// Whether others are told that it is a service.
+    /// `true` when the features of other wallets treat it as a service.
     service: bool,
-    /// The fold in which it is judged.
+    /// Fold in which the wallet is judged.
     pub fold: u32,
-    /// Whether it is shown a second time with nobody else labelled.
-    unlabelled: bool,
+    /// `true` when it is repeated as if no other wallet were labelled.
+    repeated: bool,
 }
 
-/// What stopped the making of a sample.
+/// Reason why a sample could not be made or fitted.
 #[derive(Debug, Error)]
 pub enum TrainingError {
-    /// The features of a wallet.
+    /// The features of a wallet could not be extracted.
     #[error(transparent)]
     Extract(#[from] ExtractError),
-    /// The sample.
+    /// The sample is invalid, or the fit failed.
     #[error(transparent)]
     Fit(#[from] FitError),
 }
@@ -54,30 +59,30 @@ impl From<Damaged> for TrainingError {
     }
 }
 
-/// How cases are dealt out to folds.
+/// Assignment of cases to folds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Split {
-    /// How many there are.
+    /// Number of folds.
     pub folds: u32,
-    /// What chance there is comes from this.
+    /// Seed of the assignment, and of the fit.
     pub seed: u64,
 }
 
-/// Cases, and who else is labelled.
+/// Labelled cases, and the other labelled wallets.
 #[derive(Debug)]
 pub struct Cases {
-    list: Vec<Case>,
+    list: Vec<LabelledCase>,
     folds: Vec<u32>,
-    /// Other labelled wallets.
+    /// Labelled wallets that are not cases.
     others: Vec<(WalletId, LabelKind)>,
     until: Option<i64>,
     split: Split,
 }
 
 impl Cases {
-    /// From wallets and whether they are illicit, with the labels of others. Cases are put in the order of their addresses; wallets that
-    /// dealt with nobody are left out. Among the labels of others those of cases are not used, but that one that is not illicit is a
-    /// service: that is told outside of its fold, as the illicit are.
+    /// Makes cases of wallets with their class, illicit or not. Cases are sorted by address;
+    /// wallets without transfers are left out. Of the labels of cases in `others` only one is
+    /// used: a case that is not illicit may be a service, which is known outside of its fold.
     ///
     /// # Errors
     /// [`ExtractError`].
@@ -92,47 +97,47 @@ impl Cases {
     ) -> Result<Self, ExtractError> {
         let mut wallets = wallets.to_vec();
         wallets.sort_unstable_by_key(|(wallet, _)| graph.order(*wallet));
-        let (mut extractor, nobody) = (Extractor::default(), Labelled::default());
-        let scene = Scene::new(graph, until, &nobody, interrupt)?;
+        let (mut extractor, no_labels) = (Extractor::default(), LabelledWallets::default());
+        let context = ExtractContext::new(graph, until, &no_labels, interrupt)?;
         let is_service = |(wallet, kind): &(WalletId, LabelKind)| (*kind == LabelKind::Service).then_some(*wallet);
         let services: HashSet<WalletId> = others.iter().filter_map(is_service).collect();
         let mut list = Vec::new();
         for (wallet, illicit) in wallets {
-            if extractor.look(&scene, wallet, &Surroundings::Asked, interrupt)?.is_none() {
+            if extractor.extract(&context, wallet, &ContactCounts::OnDemand, interrupt)?.is_none() {
                 continue;
             }
             let address = graph.address(wallet)?;
-            let fold = fold_of(address, network, split.folds, split.seed);
-            let unlabelled = fold_of(address, network, ONE_UNLABELLED_OF, split.seed ^ u64::MAX) == 0;
+            let fold = assign_fold(address, network, split.folds, split.seed);
+            let repeated = assign_fold(address, network, ONE_REPEATED_OF, split.seed ^ u64::MAX) == 0;
             let service = !illicit && services.contains(&wallet);
-            list.push(Case { wallet, illicit, service, fold, unlabelled });
+            list.push(LabelledCase { wallet, illicit, service, fold, repeated });
         }
-        let of_cases: HashSet<WalletId> = list.iter().map(|case| case.wallet).collect();
-        let others = others.iter().filter(|(wallet, _)| !of_cases.contains(wallet)).copied().collect();
-        let again = list.iter().filter(|case| case.unlabelled);
-        let folds = list.iter().chain(again).map(|case| case.fold).collect();
+        let cases: HashSet<WalletId> = list.iter().map(|case| case.wallet).collect();
+        let others = others.iter().filter(|(wallet, _)| !cases.contains(wallet)).copied().collect();
+        let repeated = list.iter().filter(|case| case.repeated);
+        let folds = list.iter().chain(repeated).map(|case| case.fold).collect();
         Ok(Self { list, folds, others, until, split })
     }
 
-    /// The cases, in the order of a sample's first rows.
+    /// Returns the cases, in the order of the first rows of a sample.
     #[must_use]
-    pub fn list(&self) -> &[Case] {
+    pub fn list(&self) -> &[LabelledCase] {
         &self.list
     }
 
-    /// Returns how the cases are assigned to folds.
+    /// Returns the assignment to folds.
     #[must_use]
     pub const fn split(&self) -> Split {
         self.split
     }
 
-    /// The fold of each row of a sample: the cases, and those that are shown again.
+    /// Returns the fold of each row of a sample: of the cases, then of the repeated ones.
     #[must_use]
     pub fn folds(&self) -> &[u32] {
         &self.folds
     }
 
-    /// The sample in which the labels of the cases of a fold are not known.
+    /// Makes the sample without the labels of the cases in a fold.
     ///
     /// # Errors
     /// [`TrainingError`].
@@ -142,20 +147,20 @@ impl Cases {
         fold: Option<u32>,
         memory: MemoryBudget,
         interrupt: &mut impl Interrupt,
-    ) -> Result<Sample, TrainingError> {
+    ) -> Result<TrainingSample, TrainingError> {
         let rows = self.rows(graph, fold, memory, interrupt)?;
-        let again = self.list.iter().zip(&rows).filter(|(case, _)| case.unlabelled);
-        let again: Vec<Row> = again.map(|(_, row)| unlabelled(row)).collect();
-        let column = |place: usize| rows.iter().chain(&again).map(|row| row[place]).collect();
+        let repeated = self.list.iter().zip(&rows).filter(|(case, _)| case.repeated);
+        let repeated: Vec<FeatureRow> = repeated.map(|(_, row)| without_labels(row)).collect();
+        let column = |index: usize| rows.iter().chain(&repeated).map(|row| row[index]).collect();
         let columns: Vec<Vec<f64>> = (0..NAMES.len()).map(column).collect();
-        let cases = self.list.iter().chain(self.list.iter().filter(|case| case.unlabelled));
+        let cases = self.list.iter().chain(self.list.iter().filter(|case| case.repeated));
         let illicit: Vec<bool> = cases.map(|case| case.illicit).collect();
-        let again = |row: usize| if row < self.list.len() { 1.0 } else { WEIGHT_UNLABELLED };
-        let weight = (0..illicit.len()).map(again).collect();
-        Ok(Sample::new(NAMES.iter().map(|name| (*name).to_owned()).collect(), columns, illicit, weight)?)
+        let weight_of = |row: usize| if row < self.list.len() { 1.0 } else { REPEATED_WEIGHT };
+        let weight = (0..illicit.len()).map(weight_of).collect();
+        Ok(TrainingSample::new(NAMES.iter().map(|name| (*name).to_owned()).collect(), columns, illicit, weight)?)
     }
 
-    /// The features of the cases, where the labels of those of a fold are not known.
+    /// Extracts the features of the cases without the labels of those in a fold.
     ///
     /// # Errors
     /// [`ExtractError`].
@@ -165,50 +170,51 @@ impl Cases {
         fold: Option<u32>,
         mut memory: MemoryBudget,
         interrupt: &mut impl Interrupt,
-    ) -> Result<Vec<Row>, ExtractError> {
+    ) -> Result<Vec<FeatureRow>, ExtractError> {
         let out_of_memory = ExtractError::Memory { budget: memory.limit() };
-        let mut labelled = Labelled::new(graph.wallets(), &mut memory).ok_or(out_of_memory)?;
+        let mut labelled = LabelledWallets::new(graph.wallets(), &mut memory).ok_or(out_of_memory)?;
         for (wallet, kind) in &self.others {
             labelled.mark(*wallet, *kind);
         }
         for case in self.list.iter().filter(|case| Some(case.fold) != fold) {
             match case {
-                Case { illicit: true, .. } => labelled.mark(case.wallet, LabelKind::Illicit),
-                Case { service: true, .. } => labelled.mark(case.wallet, LabelKind::Service),
+                LabelledCase { illicit: true, .. } => labelled.mark(case.wallet, LabelKind::Illicit),
+                LabelledCase { service: true, .. } => labelled.mark(case.wallet, LabelKind::Service),
                 _ => {}
             }
         }
-        if !memory.take(self.list.len() * size_of::<Row>()) {
+        if !memory.take(self.list.len() * size_of::<FeatureRow>()) {
             return Err(out_of_memory);
         }
-        let scene = Scene::new(graph, self.until, &labelled, interrupt)?;
-        let surroundings = Surroundings::of_all(&scene, &mut memory, interrupt)?;
+        let context = ExtractContext::new(graph, self.until, &labelled, interrupt)?;
+        let contacts = ContactCounts::precompute(&context, &mut memory, interrupt)?;
         let mut extractor = Extractor::default();
         let mut rows = Vec::with_capacity(self.list.len());
         for case in &self.list {
-            if memory.left() < bytes_of(graph, case.wallet) {
+            if memory.left() < memory_needed(graph, case.wallet) {
                 return Err(out_of_memory);
             }
-            let seen = extractor.look(&scene, case.wallet, &surroundings, interrupt)?;
-            rows.push(seen.map_or([f64::NAN; NAMES.len()], |(row, _)| row));
+            let features = extractor.extract(&context, case.wallet, &contacts, interrupt)?;
+            rows.push(features.map_or([f64::NAN; NAMES.len()], |(row, _)| row));
         }
         Ok(rows)
     }
 }
 
-/// How scorecards over our features are fitted: each feature as it is expected to go, and described by its formula.
+/// Returns the options for scorecards over the catalogue of features: directions as expected,
+/// described by formulas.
 #[must_use]
 pub fn fit_options(seed: u64, memory: MemoryBudget) -> FitOptions {
     let monotone = FEATURES.iter().map(|feature| (feature.name.to_owned(), feature.expected)).collect();
     let descriptions = FEATURES.iter().map(|feature| (feature.name.to_owned(), feature.formula.to_owned())).collect();
-    FitOptions { monotone, descriptions, seed, memory, max_pairs: MOST_PAIRS, ..FitOptions::default() }
+    FitOptions { monotone, descriptions, seed, memory, max_pairs: MAX_PAIRS, ..FitOptions::default() }
 }
 
-/// The same wallet where nobody else is labelled.
-fn unlabelled(row: &Row) -> Row {
+/// Returns the features of a wallet as if no other wallet were labelled.
+fn without_labels(row: &FeatureRow) -> FeatureRow {
     let mut row = *row;
     for (value, feature) in row.iter_mut().zip(FEATURES) {
-        if feature.by_labels {
+        if feature.uses_labels {
             *value = f64::NAN;
         }
     }
@@ -225,8 +231,8 @@ mod tests {
     const SPLIT: Split = Split { folds: 4, seed: 7 };
     const MEMORY: MemoryBudget = MemoryBudget::new(1 << 24);
 
-    /// Wallets 0 to 19 pay each other round; the even ones are illicit.
-    fn round() -> (TestGraph, Vec<(WalletId, bool)>) {
+    /// Wallets 0 to 19 pay each other in a ring; the even ones are illicit.
+    fn ring() -> (TestGraph, Vec<(WalletId, bool)>) {
         let rows: Vec<Sent> = (0..20)
             .map(|wallet| Sent { time: i64::from(wallet), ..Sent::coins(wallet, (wallet + 1) % 20, 5) })
             .collect();
@@ -236,22 +242,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_in_a_fold_is_not_known_in_it() {
-        let (graph, wallets) = round();
+    fn labels_of_a_fold_are_hidden_in_it() {
+        let (graph, wallets) = ring();
         let cases = Cases::new(&graph.graph(), "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap();
         assert_eq!(cases.list().len(), 20);
-        let fold_of = |wallet| cases.list().iter().find(|case| case.wallet == wallet).unwrap().fold;
+        let assign_fold = |wallet| cases.list().iter().find(|case| case.wallet == wallet).unwrap().fold;
         let mut hidden = 0;
         for fold in [None, Some(0), Some(1), Some(2), Some(3)] {
             let rows = cases.rows(&graph.graph(), fold, MEMORY, &mut Uninterrupted).unwrap();
             for (case, row) in cases.list().iter().zip(&rows) {
                 let sender = graph.wallet((graph.number(case.wallet) + 19) % 20);
                 let sender_is_illicit = !case.illicit;
-                let known = sender_is_illicit && fold.is_none_or(|fold| fold_of(sender) != fold);
+                let known = sender_is_illicit && fold.is_none_or(|fold| assign_fold(sender) != fold);
                 hidden += usize::from(sender_is_illicit && !known);
-                let found = row[Feature::IllicitSenders as usize];
-                // so few are labelled that none met is undefined
-                assert!(if known { found == 1.0 } else { found.is_nan() }, "{found} where known is {known}");
+                let senders = row[Feature::IllicitSenders as usize];
+                // With so few labels, zero exposure is undefined.
+                assert!(if known { senders == 1.0 } else { senders.is_nan() }, "{senders} where known is {known}");
             }
         }
         assert_eq!(hidden, 10, "each illicit sender is hidden in one fold");
@@ -259,47 +265,47 @@ mod tests {
 
     #[test]
     fn labels_of_cases_among_those_of_others_are_not_used() {
-        let (graph, wallets) = round();
+        let (graph, wallets) = ring();
         let others: Vec<(WalletId, LabelKind)> =
             wallets.iter().map(|(wallet, _)| (*wallet, LabelKind::Illicit)).collect();
-        let of = graph.graph();
-        let alone = Cases::new(&of, "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap();
-        let told = Cases::new(&of, "testnet", &wallets, &others, None, SPLIT, &mut Uninterrupted).unwrap();
+        let view = graph.graph();
+        let alone = Cases::new(&view, "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap();
+        let with_labels = Cases::new(&view, "testnet", &wallets, &others, None, SPLIT, &mut Uninterrupted).unwrap();
         let bits = |cases: &Cases| -> Vec<u64> {
-            let rows = cases.rows(&of, Some(1), MEMORY, &mut Uninterrupted).unwrap();
+            let rows = cases.rows(&view, Some(1), MEMORY, &mut Uninterrupted).unwrap();
             rows.iter().flatten().map(|value| value.to_bits()).collect()
         };
-        assert_eq!(bits(&alone), bits(&told));
+        assert_eq!(bits(&alone), bits(&with_labels));
     }
 
     #[test]
-    fn a_case_that_is_a_service_is_told_outside_of_its_fold() {
-        let (graph, wallets) = round();
+    fn a_case_that_is_a_service_is_known_outside_of_its_fold() {
+        let (graph, wallets) = ring();
         let services: Vec<(WalletId, LabelKind)> =
             wallets.iter().map(|(wallet, _)| (*wallet, LabelKind::Service)).collect();
-        let of = graph.graph();
-        let alone = Cases::new(&of, "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap();
-        let told = Cases::new(&of, "testnet", &wallets, &services, None, SPLIT, &mut Uninterrupted).unwrap();
-        let place = NAMES.iter().position(|name| *name == "service_received_share").unwrap();
-        let met = |cases: &Cases, fold| -> usize {
-            let rows = cases.rows(&of, fold, MEMORY, &mut Uninterrupted).unwrap();
-            rows.iter().filter(|row| row[place] > 0.0).count()
+        let view = graph.graph();
+        let alone = Cases::new(&view, "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap();
+        let with_labels = Cases::new(&view, "testnet", &wallets, &services, None, SPLIT, &mut Uninterrupted).unwrap();
+        let column = NAMES.iter().position(|name| *name == "service_received_share").unwrap();
+        let count = |cases: &Cases, fold| -> usize {
+            let rows = cases.rows(&view, fold, MEMORY, &mut Uninterrupted).unwrap();
+            rows.iter().filter(|row| row[column] > 0.0).count()
         };
-        assert_eq!(met(&alone, None), 0);
-        let everybody = met(&told, None);
-        assert!(everybody > 0);
-        assert!((0..SPLIT.folds).any(|fold| met(&told, Some(fold)) < everybody));
+        assert_eq!(count(&alone, None), 0);
+        let all = count(&with_labels, None);
+        assert!(all > 0);
+        assert!((0..SPLIT.folds).any(|fold| count(&with_labels, Some(fold)) < all));
     }
 
     #[test]
-    fn some_cases_are_shown_again_without_any_label() {
-        let (graph, wallets) = round();
+    fn some_cases_are_repeated_without_labels() {
+        let (graph, wallets) = ring();
         let cases = Cases::new(&graph.graph(), "testnet", &wallets, &[], None, SPLIT, &mut Uninterrupted).unwrap();
         let sample = cases.sample(&graph.graph(), None, MEMORY, &mut Uninterrupted).unwrap();
         assert!(sample.rows() > 20 && sample.rows() < 40);
         assert_eq!(sample.rows(), cases.folds().len());
-        let place = NAMES.iter().position(|name| *name == "illicit_senders").unwrap();
-        let column = &sample.columns()[place];
+        let column = NAMES.iter().position(|name| *name == "illicit_senders").unwrap();
+        let column = &sample.columns()[column];
         assert!(column[20..].iter().all(|value| value.is_nan()) && column[..20].contains(&1.0));
     }
 }

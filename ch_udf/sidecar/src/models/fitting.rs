@@ -7,7 +7,7 @@ use arx_core::graph::{MemoryBudget, Uninterrupted, WalletId};
 use arx_core::risk::features::NAMES;
 use arx_core::risk::fit::Measures;
 use arx_core::risk::scorecard::Scorecard;
-use arx_core::risk::study::{Draft, DraftRequest, fit_draft};
+use arx_core::risk::study::{DraftRequest, ModelDraft, fit_draft};
 use arx_core::risk::training::{Cases, Split};
 
 use super::{FileGraph, MEMORY, RiskError, Stratum, output};
@@ -70,7 +70,7 @@ impl Fitting {
         };
         let draft = fit_draft(&graph, &cases, &request, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;
         let unlabelled = draft.measures_without_labels()?;
-        let Draft { scorecard, measures: all, subset: stratum, .. } = draft;
+        let ModelDraft { scorecard, measures: all, subset: stratum, .. } = draft;
         Ok(FittedScorecard { scorecard, all, unlabelled, stratum, unknown: file_cases.len() - cases.list().len() })
     }
 

@@ -80,7 +80,7 @@ impl RiskError {
 
 /// Reads a scorecard from a file, or returns the one compiled in. All features that it reads exist.
 pub(crate) fn scorecard(file: Option<&Path>) -> Result<Scorecard, RiskError> {
-    let Some(path) = file else { return Ok(arx_core::risk::compiled_in()?) };
+    let Some(path) = file else { return Ok(arx_core::risk::default_scorecard()?) };
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|source| RiskError::Read { file: file.clone(), source })?;
     let scorecard = Scorecard::from_json(&text).and_then(|scorecard| {

@@ -5,9 +5,12 @@ use std::io::Write;
 
 use arx_core::graph::{Graph, MemoryBudget, Uninterrupted, WalletId};
 use arx_core::label::LabelKind;
-use arx_core::risk::features::{Coverage, Enough, ExtractError, Extractor, Labelled, NAMES, Row, Scene, Surroundings};
+use arx_core::risk::features::{
+    ContactCounts, Coverage, ExtractContext, ExtractError, Extractor, FeatureRow, LabelSufficiency, LabelledWallets,
+    NAMES,
+};
 use arx_core::risk::scorecard::BoundScorecard;
-use arx_core::risk::{Known, judge};
+use arx_core::risk::{WalletFacts, judge};
 
 use super::output::OutputError;
 use super::{FileLabels, MEMORY, RiskError};
@@ -42,11 +45,11 @@ impl ScoreWriter<'_> {
         Ok(csv.flush()?)
     }
 
-    fn record(&self, address: &str, wallet: WalletId, features: Option<&(Row, Coverage)>) -> Vec<String> {
-        let known = Known {
+    fn record(&self, address: &str, wallet: WalletId, features: Option<&(FeatureRow, Coverage)>) -> Vec<String> {
+        let known = WalletFacts {
             label: self.labels.own.get(&wallet),
-            decided: None,
-            seen: features.map(|(row, coverage)| (row, *coverage)),
+            override_: None,
+            features: features.map(|(row, coverage)| (row, *coverage)),
         };
         let judged = judge(self.scorecard, &known);
         let mut record = vec![
@@ -84,9 +87,9 @@ pub(crate) fn wallets<'g>(graph: &'g Graph<'_>) -> Result<Vec<(&'g str, WalletId
 /// Extracts the features of one wallet at a time.
 pub(crate) struct Scoring<'g> {
     graph: Graph<'g>,
-    labelled: Labelled,
-    enough: Enough,
-    surroundings: Surroundings,
+    labelled: LabelledWallets,
+    sufficiency: LabelSufficiency,
+    contacts: ContactCounts,
     extractor: Extractor,
 }
 
@@ -98,22 +101,23 @@ impl<'g> Scoring<'g> {
     pub(crate) fn new(graph: Graph<'g>, labels: &[(WalletId, LabelKind)]) -> Result<Self, RiskError> {
         let mut memory = MemoryBudget::new(MEMORY);
         let mut labelled =
-            Labelled::new(graph.wallets(), &mut memory).ok_or(ExtractError::Memory { budget: MEMORY })?;
+            LabelledWallets::new(graph.wallets(), &mut memory).ok_or(ExtractError::Memory { budget: MEMORY })?;
         for (wallet, kind) in labels {
             labelled.mark(*wallet, *kind);
         }
-        let scene = Scene::new(&graph, None, &labelled, &mut Uninterrupted)?;
-        let enough = scene.enough;
-        let surroundings = Surroundings::of_all(&scene, &mut memory, &mut Uninterrupted)?;
-        Ok(Self { graph, labelled, enough, surroundings, extractor: Extractor::default() })
+        let context = ExtractContext::new(&graph, None, &labelled, &mut Uninterrupted)?;
+        let sufficiency = context.sufficiency;
+        let contacts = ContactCounts::precompute(&context, &mut memory, &mut Uninterrupted)?;
+        Ok(Self { graph, labelled, sufficiency, contacts, extractor: Extractor::default() })
     }
 
     /// Returns the features of a wallet, or `None` if it has no counterparty.
     ///
     /// # Errors
     /// [`RiskError::Training`].
-    pub(crate) fn extract(&mut self, wallet: WalletId) -> Result<Option<(Row, Coverage)>, RiskError> {
-        let scene = Scene { graph: &self.graph, until: None, labelled: &self.labelled, enough: self.enough };
-        Ok(self.extractor.look(&scene, wallet, &self.surroundings, &mut Uninterrupted)?)
+    pub(crate) fn extract(&mut self, wallet: WalletId) -> Result<Option<(FeatureRow, Coverage)>, RiskError> {
+        let context =
+            ExtractContext { graph: &self.graph, until: None, labelled: &self.labelled, sufficiency: self.sufficiency };
+        Ok(self.extractor.extract(&context, wallet, &self.contacts, &mut Uninterrupted)?)
     }
 }

@@ -4,7 +4,7 @@ use crate::risk::monotone::Monotone;
 
 /// Unit of a feature's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum FeatureUnit {
     /// A number of things.
     Count,
     /// A part of a whole, 0 to 1.
@@ -21,7 +21,7 @@ pub enum Unit {
     Bits,
 }
 
-impl Unit {
+impl FeatureUnit {
     /// Returns the unit as it is written after a value.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -39,7 +39,7 @@ impl Unit {
 
 /// Transfers of a wallet that prove a feature's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
+pub enum EvidenceKind {
     /// The largest receipts.
     Received,
     /// The largest payments.
@@ -106,45 +106,45 @@ pub struct FeatureSpec {
     /// Group of the feature.
     pub family: Family,
     /// Unit of its values.
-    pub unit: Unit,
+    pub unit: FeatureUnit,
     /// Direction in which the score may change as the value rises.
     pub expected: Monotone,
     /// The formula, in words.
     pub formula: &'static str,
-    /// Transfers that prove its value.
-    pub proof: Proof,
+    /// Transfers that prove a value.
+    pub evidence: EvidenceKind,
     /// `true` when labels of other wallets are part of the formula.
-    pub by_labels: bool,
+    pub uses_labels: bool,
 }
 
-/// Declares the features of each family, in the order of a [`Row`](super::Row).
+/// Declares the features of each family, in the order of a [`FeatureRow`](super::FeatureRow).
 ///
 /// A family becomes a struct with a field for each feature, and [`FeatureValues`] a struct of the
 /// families: a feature without a value does not compile.
 macro_rules! features {
     ($($family:ident $field:ident: $part:ident {
-        $($feature:ident $name:ident $unit:ident $expected:ident $proof:ident $by_labels:literal
+        $($feature:ident $name:ident $unit:ident $expected:ident $evidence:ident $uses_labels:literal
             $formula:literal;)*
     })*) => {
-        /// Index of each feature in a [`Row`](super::Row).
+        /// Index of each feature in a [`FeatureRow`](super::FeatureRow).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(usize)]
         pub enum Feature {
             $($(#[doc = $formula] $feature,)*)*
         }
 
-        /// All features, in the order of a [`Row`](super::Row).
+        /// All features, in the order of a [`FeatureRow`](super::FeatureRow).
         pub const FEATURES: &[FeatureSpec] = &[$($(FeatureSpec {
             name: stringify!($name),
             family: Family::$family,
-            unit: Unit::$unit,
+            unit: FeatureUnit::$unit,
             expected: Monotone::$expected,
             formula: $formula,
-            proof: Proof::$proof,
-            by_labels: $by_labels,
+            evidence: EvidenceKind::$evidence,
+            uses_labels: $uses_labels,
         },)*)*];
 
-        /// Names of the features, in the order of a [`Row`](super::Row).
+        /// Names of the features, in the order of a [`FeatureRow`](super::FeatureRow).
         pub const NAMES: [&str; FEATURES.len()] = [$($(stringify!($name),)*)*];
 
         $(
@@ -160,7 +160,7 @@ macro_rules! features {
             $(pub(super) $field: $part,)*
         }
 
-        impl From<FeatureValues> for super::Row {
+        impl From<FeatureValues> for super::FeatureRow {
             fn from(values: FeatureValues) -> Self {
                 [$($(values.$field.$name,)*)*]
             }
@@ -199,7 +199,7 @@ features! {
         ReceivedShortShare received_short_share Share Free Received false
             "receipts of whole thousandths of a coin / receipts";
         ReceivedDustShare received_dust_share Share Free Received false
-            "receipts of more than nothing and less than a thousandth of a coin / receipts";
+            "receipts above zero and below a thousandth of a coin / receipts";
         SentMedian sent_median Coins Free Sent false
             "median value of a payment";
         SentMin sent_min Coins Free Sent false
@@ -213,7 +213,7 @@ features! {
         SentRoundShare sent_round_share Share Free Sent false
             "payments of whole tenths of a coin / payments";
         SentEmptyShare sent_empty_share Share Free Sent false
-            "payments of nothing / payments: calls of contracts";
+            "payments of zero / payments: calls of contracts";
         FailedShare failed_share Share Free Failed false
             "failed payments / payments tried";
     }
@@ -235,7 +235,7 @@ features! {
         GapMedian gap_median Seconds Free Times false
             "median time between transfers";
         GapShort gap_short Seconds Free Times false
-            "time between transfers that a tenth do not exceed";
+            "tenth percentile of the time between transfers";
         GapVariation gap_variation Ratio Free Times false
             "standard deviation / mean of times between transfers";
         GapLongestShare gap_longest_share Share Free Times false
@@ -285,7 +285,7 @@ features! {
         SendersLargestFanIn senders_largest_fan_in Count Free Received false
             "most senders that a sender has";
         SendersSingleShare senders_single_share Share Free Received false
-            "senders that deal with nobody else / senders";
+            "senders with no other counterparty / senders";
         SendersSourceShare senders_source_share Share Free Received false
             "senders that never received anything / senders";
         SendersHubShare senders_hub_share Share Free Received false
@@ -297,7 +297,7 @@ features! {
         ReceiversLargestFanIn receivers_largest_fan_in Count Free Sent false
             "most senders that a receiver has";
         ReceiversSingleShare receivers_single_share Share Free Sent false
-            "receivers that deal with nobody else / receivers";
+            "receivers with no other counterparty / receivers";
         ReceiversHubShare receivers_hub_share Share Free Sent false
             "receivers with 1000 or more contacts / receivers";
         SentToHubsShare sent_to_hubs_share Share Free Sent false
@@ -335,8 +335,10 @@ impl Feature {
     }
 }
 
-/// Returns the description of the feature with this name.
-#[must_use]
-pub fn spec_of(name: &str) -> Option<&'static FeatureSpec> {
-    FEATURES.iter().find(|feature| feature.name == name)
+impl FeatureSpec {
+    /// Returns the description of the feature with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FEATURES.iter().find(|feature| feature.name == name)
+    }
 }

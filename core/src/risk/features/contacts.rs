@@ -1,40 +1,40 @@
-//! Whom a wallet deals with, whoever is labelled.
+//! Numbers of contacts of a wallet, regardless of labels.
 
 use super::ExtractError;
 use crate::graph::{EdgeFilter, Graph, Interrupt, Side, WalletId};
 
-/// With so many contacts a wallet is a hub: those who deal with it have nothing in common.
-pub const HUB: u32 = 1000;
+/// Number of contacts that makes a wallet a hub: its counterparties have nothing in common.
+pub const HUB_CONTACTS: u32 = 1000;
 
-/// Edges between two looks at the interrupt.
-const STEPS: usize = 1 << 14;
+/// Edges processed between two cancellation checks.
+const EDGES_PER_CHECK: usize = 1 << 14;
 
-/// Whom a wallet deals with, itself not counted. A failed transfer is a contact, too.
+/// Contacts of a wallet, without itself. A failed transfer makes a contact, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Contacts {
-    /// Distinct senders to it.
+    /// Distinct senders to the wallet.
     pub fan_in: u32,
-    /// Distinct receivers from it.
+    /// Distinct receivers from the wallet.
     pub fan_out: u32,
-    /// Of its senders, those labelled illicit; none are counted at hubs.
+    /// Senders labelled illicit; zero for a hub.
     pub illicit_senders: u32,
-    /// Of its receivers, those labelled illicit; none are counted at hubs.
+    /// Receivers labelled illicit; zero for a hub.
     pub illicit_receivers: u32,
 }
 
 impl Contacts {
-    /// Whether it is a hub.
+    /// Returns `true` for a wallet with [`HUB_CONTACTS`] or more.
     pub const fn is_hub(&self) -> bool {
-        self.fan_in.saturating_add(self.fan_out) >= HUB
+        self.fan_in.saturating_add(self.fan_out) >= HUB_CONTACTS
     }
 }
 
-/// Whom a wallet deals with before a time, whoever is labelled. `pace` is kept from one wallet to the next, so that the watch is looked at
-/// however many there are.
+/// Counts the contacts of a wallet before a time, without their labels. The caller keeps `pace`
+/// from one wallet to the next, so that many small wallets are checked for cancellation as well.
 ///
 /// # Errors
 /// [`ExtractError::Stopped`], [`ExtractError::Damaged`].
-pub fn contacts_of(
+pub fn count_contacts(
     graph: &Graph<'_>,
     wallet: WalletId,
     until: Option<i64>,
@@ -48,7 +48,7 @@ pub fn contacts_of(
     })
 }
 
-/// Every contact there ever was, before a time. A transfer to itself is no contact.
+/// Calls `each` with every contact before a time. A transfer to the wallet itself makes no contact.
 pub(super) fn each_contact(
     graph: &Graph<'_>,
     wallet: WalletId,
@@ -68,7 +68,7 @@ pub(super) fn each_contact(
     }
     graph.edges(wallet, side, &filter, |edge| -> Result<(), ExtractError> {
         step(pace, 1, interrupt)?;
-        // a sum beyond 256 bits comes as a second edge without transfers
+        // A sum beyond 256 bits is reported as a second edge without transfers.
         if edge.transfers > 0 && edge.peer != wallet && until.is_none_or(|until| edge.first < until) {
             each(edge.peer);
         }
@@ -91,15 +91,15 @@ fn count(
         let others = plain.peers.iter().filter(|peer| **peer != wallet).count();
         return Ok(u32::try_from(others).unwrap_or(u32::MAX));
     }
-    let mut found = 0_u32;
-    each_contact(graph, wallet, side, until, interrupt, pace, |_| found = found.saturating_add(1))?;
-    Ok(found)
+    let mut contacts = 0_u32;
+    each_contact(graph, wallet, side, until, interrupt, pace, |_| contacts = contacts.saturating_add(1))?;
+    Ok(contacts)
 }
 
-/// Looks at the watch now and then.
+/// Checks for cancellation every [`EDGES_PER_CHECK`] edges.
 pub(super) fn step(pace: &mut usize, edges: usize, interrupt: &mut impl Interrupt) -> Result<(), ExtractError> {
     *pace += edges + 1;
-    if *pace < STEPS {
+    if *pace < EDGES_PER_CHECK {
         return Ok(());
     }
     *pace = 0;

@@ -1,7 +1,7 @@
 //! Features of a wallet's counterparties: their number and the weight of each.
 
 use super::catalogue::CounterpartyFeatures;
-use super::own::Dealing;
+use super::own::OwnTransfer;
 use super::values::ratio;
 use crate::graph::WalletId;
 
@@ -35,9 +35,9 @@ struct Concentration {
 
 impl Counterparties {
     /// Collects the counterparties of one side. O(n log n).
-    pub(super) fn gather(&mut self, transfers: &[Dealing]) {
+    pub(super) fn gather(&mut self, transfers: &[OwnTransfer]) {
         self.keys.clear();
-        // The index of a transfer fits into 32 bits: `MOST_TRANSFERS` bounds it.
+        // The index of a transfer fits into 32 bits: `MAX_TRANSFERS` bounds it.
         self.keys
             .extend((0_u64..).zip(transfers).map(|(index, transfer)| (u64::from(transfer.peer.get()) << 32) | index));
         self.keys.sort_unstable();

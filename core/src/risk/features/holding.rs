@@ -1,7 +1,7 @@
 //! Features of the time that received value stays in a wallet, matched first in, first out.
 
 use super::catalogue::HoldingFeatures;
-use super::own::Dealing;
+use super::own::OwnTransfer;
 use super::times::micros;
 use super::values::ratio;
 use crate::graph::U256;
@@ -12,7 +12,7 @@ const DAY: u64 = 86_400_000_000;
 /// Matches payments with earlier receipts, the oldest first; `total` is the sum of the receipts. A
 /// payment beyond what was received came from elsewhere and is ignored. Sums are exact, so the
 /// order of transfers with the same time does not change a bit of the result. O(n).
-pub(super) fn holding_features(received: &[Dealing], sent: &[Dealing], total: f64) -> HoldingFeatures {
+pub(super) fn holding_features(received: &[OwnTransfer], sent: &[OwnTransfer], total: f64) -> HoldingFeatures {
     let mut lots = received.iter();
     let mut lot = lots.next();
     let mut rest = lot.map_or(0, |receipt| receipt.value);

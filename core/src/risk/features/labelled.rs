@@ -1,40 +1,41 @@
-//! Which wallets are labelled, as far as features look at labels.
+//! Labelled wallets of a graph, as far as features depend on labels.
 
 use super::ExtractError;
-use super::contacts::contacts_of;
+use super::contacts::count_contacts;
 use crate::graph::{Graph, Interrupt, MemoryBudget, WalletId};
 use crate::label::LabelKind;
 
 const ILLICIT: u8 = 1;
 const SERVICE: u8 = 2;
 
-/// With fewer illicit wallets known, that none is met says nothing.
-pub const ENOUGH_ILLICIT: usize = 100;
+/// Illicit wallets that must be known for zero exposure to be evidence.
+pub const MIN_ILLICIT: usize = 100;
 
-/// The same, of services.
-pub const ENOUGH_SERVICES: usize = 20;
+/// Services that must be known for zero exposure to be evidence.
+pub const MIN_SERVICES: usize = 20;
 
-/// The labels of a graph's wallets.
+/// The illicit wallets and the services of a graph.
 #[derive(Debug, Clone, Default)]
-pub struct Labelled {
+pub struct LabelledWallets {
+    /// By wallet id.
     marks: Vec<u8>,
     illicit: Vec<WalletId>,
     services: Vec<WalletId>,
 }
 
-impl Labelled {
-    /// For so many wallets, none labelled yet; `None` beyond the memory allowed.
+impl LabelledWallets {
+    /// Makes room for the labels of a number of wallets; `None` beyond the memory allowed.
     #[must_use]
     pub fn new(wallets: u32, memory: &mut MemoryBudget) -> Option<Self> {
         memory.take(wallets as usize).then(|| Self { marks: vec![0; wallets as usize], ..Self::default() })
     }
 
-    /// Makes room for wallets that are new.
+    /// Makes room for more wallets.
     pub fn grow(&mut self, wallets: u32) {
         self.marks.resize(self.marks.len().max(wallets as usize), 0);
     }
 
-    /// Labels a wallet; neutral labels are not looked at.
+    /// Labels a wallet; neutral labels are ignored.
     pub fn mark(&mut self, wallet: WalletId, kind: LabelKind) {
         let Some(mark) = self.marks.get_mut(wallet.index()) else { return };
         match kind {
@@ -50,21 +51,21 @@ impl Labelled {
         }
     }
 
-    /// Whether a wallet is labelled illicit.
+    /// Returns `true` for a wallet labelled illicit.
     #[inline]
     #[must_use]
     pub fn is_illicit(&self, wallet: WalletId) -> bool {
         self.has(wallet, ILLICIT)
     }
 
-    /// Whether a wallet is labelled as a service.
+    /// Returns `true` for a wallet labelled as a service.
     #[inline]
     #[must_use]
     pub fn is_service(&self, wallet: WalletId) -> bool {
         self.has(wallet, SERVICE)
     }
 
-    /// Those labelled illicit, in the order in which they were.
+    /// Returns the wallets labelled illicit, in the order in which they were labelled.
     #[must_use]
     pub fn illicit(&self) -> &[WalletId] {
         &self.illicit
@@ -76,41 +77,41 @@ impl Labelled {
     }
 }
 
-/// Whether so many wallets are labelled that to meet none of them says something.
+/// Classes with enough labelled wallets for zero exposure to be evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Enough {
-    /// Illicit ones: [`ENOUGH_ILLICIT`].
+pub struct LabelSufficiency {
+    /// At least [`MIN_ILLICIT`] illicit wallets.
     pub illicit: bool,
-    /// Services: [`ENOUGH_SERVICES`].
+    /// At least [`MIN_SERVICES`] services.
     pub services: bool,
 }
 
-impl Enough {
-    /// Counts those that dealt with somebody before a time: no other is ever met.
+impl LabelSufficiency {
+    /// Counts the labelled wallets with a transfer before a time: others cannot be counterparties.
     ///
     /// # Errors
     /// [`ExtractError::Stopped`], [`ExtractError::Damaged`].
-    pub fn of(
+    pub fn measure(
         graph: &Graph<'_>,
         until: Option<i64>,
-        labelled: &Labelled,
+        labelled: &LabelledWallets,
         interrupt: &mut impl Interrupt,
     ) -> Result<Self, ExtractError> {
         let mut pace = 0;
-        let mut reached = |wallets: &[WalletId], enough: usize| -> Result<bool, ExtractError> {
-            let mut found = 0;
+        let mut suffices = |wallets: &[WalletId], needed: usize| -> Result<bool, ExtractError> {
+            let mut active = 0;
             for wallet in wallets {
-                let contacts = contacts_of(graph, *wallet, until, interrupt, &mut pace)?;
-                found += usize::from(contacts.fan_in + contacts.fan_out > 0);
-                if found >= enough {
+                let contacts = count_contacts(graph, *wallet, until, interrupt, &mut pace)?;
+                active += usize::from(contacts.fan_in + contacts.fan_out > 0);
+                if active >= needed {
                     return Ok(true);
                 }
             }
             Ok(false)
         };
         Ok(Self {
-            illicit: reached(&labelled.illicit, ENOUGH_ILLICIT)?,
-            services: reached(&labelled.services, ENOUGH_SERVICES)?,
+            illicit: suffices(&labelled.illicit, MIN_ILLICIT)?,
+            services: suffices(&labelled.services, MIN_SERVICES)?,
         })
     }
 }

@@ -12,13 +12,13 @@
 
 mod catalogue;
 mod contacts;
+mod context;
 mod counterparties;
-mod crew;
 mod holding;
 mod labelled;
 mod neighbours;
 mod own;
-mod surroundings;
+mod parallel;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -33,21 +33,21 @@ use catalogue::FeatureValues;
 use contacts::step;
 use counterparties::{Counterparties, counterparty_features};
 use holding::holding_features;
-use neighbours::{NeighbourSummary, Neighbourhood, exposure_features, neighbour_features};
-use own::Own;
+use neighbours::{ContactSummarizer, NeighbourSummary, exposure_features, neighbour_features};
+use own::OwnTransfers;
 use times::Times;
 use values::{Values, transfer_features};
 
-pub use catalogue::{FEATURES, Family, Feature, FeatureSpec, NAMES, Proof, Unit, spec_of};
-pub use contacts::{Contacts, HUB, contacts_of};
-pub use crew::{AHEAD, Crew};
-pub use labelled::{ENOUGH_ILLICIT, ENOUGH_SERVICES, Enough, Labelled};
-pub use neighbours::MOST_PEERS;
-pub use own::MOST_TRANSFERS;
-pub use surroundings::{Scene, Surroundings};
+pub use catalogue::{EvidenceKind, FEATURES, Family, Feature, FeatureSpec, FeatureUnit, NAMES};
+pub use contacts::{Contacts, HUB_CONTACTS, count_contacts};
+pub use context::{ContactCounts, ExtractContext};
+pub use labelled::{LabelSufficiency, LabelledWallets, MIN_ILLICIT, MIN_SERVICES};
+pub use neighbours::MAX_COUNTERPARTIES;
+pub use own::MAX_TRANSFERS;
+pub use parallel::{PREFETCH, ParallelExtractor};
 
 /// The features of a wallet, in the order of [`NAMES`].
-pub type Row = [f64; NAMES.len()];
+pub type FeatureRow = [f64; NAMES.len()];
 
 /// Reason why the features of a wallet could not be extracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -89,12 +89,12 @@ impl Coverage {
 /// Extracts the features of one wallet after the other; buffers are reused.
 #[derive(Debug, Default)]
 pub struct Extractor {
-    own: Own,
+    own: OwnTransfers,
     values: Values,
     times: Times,
     senders: Counterparties,
     receivers: Counterparties,
-    neighbourhood: Neighbourhood,
+    summarizer: ContactSummarizer,
     pace: usize,
 }
 
@@ -102,13 +102,13 @@ pub struct Extractor {
 /// transfers.
 #[must_use]
 const fn bytes_for(transfers: usize) -> usize {
-    let kept = if transfers > 2 * MOST_TRANSFERS { 2 * MOST_TRANSFERS } else { transfers };
+    let kept = if transfers > 2 * MAX_TRANSFERS { 2 * MAX_TRANSFERS } else { transfers };
     kept * 144
 }
 
 /// Returns an upper bound of the bytes that an [`Extractor`] needs for a wallet of a graph.
 #[must_use]
-pub fn bytes_of(graph: &Graph<'_>, wallet: WalletId) -> usize {
+pub fn memory_needed(graph: &Graph<'_>, wallet: WalletId) -> usize {
     bytes_for(graph.transfer_count(wallet, Side::In) + graph.transfer_count(wallet, Side::Out))
 }
 
@@ -119,19 +119,19 @@ impl Extractor {
     ///
     /// # Errors
     /// [`ExtractError::Stopped`] when the interrupt asks for it, [`ExtractError::Damaged`].
-    pub fn look(
+    pub fn extract(
         &mut self,
-        scene: &Scene<'_>,
+        context: &ExtractContext<'_>,
         wallet: WalletId,
-        surroundings: &Surroundings,
+        contacts: &ContactCounts,
         interrupt: &mut impl Interrupt,
-    ) -> Result<Option<(Row, Coverage)>, ExtractError> {
-        let history = EdgeFilter::history(AssetSelection::Native, scene.until);
-        self.own.gather(scene.graph, wallet, &history, interrupt)?;
+    ) -> Result<Option<(FeatureRow, Coverage)>, ExtractError> {
+        let history = EdgeFilter::history(AssetSelection::Native, context.until);
+        self.own.gather(context.graph, wallet, &history, interrupt)?;
         if self.own.is_empty() {
             return Ok(None);
         }
-        let Self { own, values, times, senders, receivers, neighbourhood, pace } = self;
+        let Self { own, values, times, senders, receivers, summarizer, pace } = self;
         let transfers = own.received.len() + own.sent.len();
         step(pace, transfers, interrupt)?;
         let (received, sent) = (values.distribution(&own.received), values.distribution(&own.sent));
@@ -144,8 +144,7 @@ impl Extractor {
         let (from, to) = ((&*senders, received.total), (&*receivers, sent.total));
         let counterparties = counterparty_features(from, to);
         step(pace, transfers, interrupt)?;
-        let mut summarize =
-            |side| neighbourhood.summarize(scene, wallet, side, surroundings, (&mut *interrupt, &mut *pace));
+        let mut summarize = |side| summarizer.summarize(context, wallet, side, contacts, (&mut *interrupt, &mut *pace));
         let (around_senders, around_receivers) = (summarize(from)?, summarize(to)?);
         let features = FeatureValues {
             transfers: transfer_features(own, &received, &sent),
@@ -153,7 +152,7 @@ impl Extractor {
             holding,
             counterparties,
             neighbours: neighbour_features(&around_senders, &around_receivers),
-            exposure: exposure_features(&around_senders, &around_receivers, scene.enough),
+            exposure: exposure_features(&around_senders, &around_receivers, context.sufficiency),
         };
         let coverage = self.coverage(&around_senders, &around_receivers);
         Ok(Some((features.into(), coverage)))

@@ -2,14 +2,14 @@
 
 use super::ExtractError;
 use super::catalogue::{ExposureFeatures, NeighbourFeatures};
+use super::context::{ContactCounts, ExtractContext};
 use super::counterparties::Counterparties;
-use super::labelled::Enough;
-use super::surroundings::{Scene, Surroundings};
+use super::labelled::LabelSufficiency;
 use super::values::ratio;
 use crate::graph::{Graph, Interrupt, WalletId};
 
 /// Counterparties whose contacts are counted on each side; of more, the first by address.
-pub const MOST_PEERS: usize = 20_000;
+pub const MAX_COUNTERPARTIES: usize = 20_000;
 
 /// Logarithms are summed as multiples of `1 / FRACTION`, so that their order does not matter.
 const FRACTION: f64 = 1_048_576.0;
@@ -19,7 +19,7 @@ const CACHED_LOGARITHMS: u32 = 2048;
 
 /// Logarithms of counts as multiples of `1 / FRACTION`, and a buffer for the selection.
 #[derive(Debug)]
-pub(super) struct Neighbourhood {
+pub(super) struct ContactSummarizer {
     logarithms: Vec<u64>,
     selection: Vec<(u64, WalletId)>,
 }
@@ -43,24 +43,24 @@ pub(super) struct NeighbourSummary {
     pub(super) left_out: usize,
 }
 
-impl Default for Neighbourhood {
+impl Default for ContactSummarizer {
     fn default() -> Self {
         Self { logarithms: (0..CACHED_LOGARITHMS).map(logarithm).collect(), selection: Vec::new() }
     }
 }
 
-impl Neighbourhood {
+impl ContactSummarizer {
     /// Summarizes the counterparties of one side, whose values add up to `total`. Labels are read
-    /// of all counterparties, contacts of at most [`MOST_PEERS`].
+    /// of all counterparties, contacts of at most [`MAX_COUNTERPARTIES`].
     pub(super) fn summarize(
         &mut self,
-        scene: &Scene<'_>,
+        context: &ExtractContext<'_>,
         wallet: WalletId,
         (counterparties, total): (&Counterparties, f64),
-        surroundings: &Surroundings,
+        contacts: &ContactCounts,
         (interrupt, pace): (&mut impl Interrupt, &mut usize),
     ) -> Result<NeighbourSummary, ExtractError> {
-        let Scene { graph, labelled, .. } = *scene;
+        let ExtractContext { graph, labelled, .. } = *context;
         let last = self.last_selected(graph, counterparties);
         let (mut counted, mut fan_in, mut fan_out, mut largest) = (0_u64, 0_u64, 0_u64, 0_u32);
         let (mut single, mut source, mut hubs, mut paying, mut paid) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
@@ -76,19 +76,19 @@ impl Neighbourhood {
             if last.is_some_and(|last| graph.order(counterparty.wallet) > last) {
                 continue;
             }
-            let contacts = surroundings.of(scene, counterparty.wallet, wallet, interrupt, pace)?;
+            let its_contacts = contacts.of_counterparty(context, counterparty.wallet, wallet, interrupt, pace)?;
             counted += 1;
-            fan_in += self.logarithm(contacts.fan_in);
-            fan_out += self.logarithm(contacts.fan_out);
-            largest = largest.max(contacts.fan_in);
-            single += u64::from(contacts.fan_in.saturating_add(contacts.fan_out) <= 1);
-            source += u64::from(contacts.fan_in == 0);
-            if contacts.is_hub() {
+            fan_in += self.logarithm(its_contacts.fan_in);
+            fan_out += self.logarithm(its_contacts.fan_out);
+            largest = largest.max(its_contacts.fan_in);
+            single += u64::from(its_contacts.fan_in.saturating_add(its_contacts.fan_out) <= 1);
+            source += u64::from(its_contacts.fan_in == 0);
+            if its_contacts.is_hub() {
                 hubs += 1;
                 hub_value = hub_value.saturating_add(counterparty.value);
             }
-            paying += u64::from(contacts.illicit_receivers > 0);
-            paid += u64::from(contacts.illicit_senders > 0);
+            paying += u64::from(its_contacts.illicit_receivers > 0);
+            paid += u64::from(its_contacts.illicit_senders > 0);
         }
         let n = counted as f64;
         let share = |part: u64| ratio(part as f64, n);
@@ -110,15 +110,15 @@ impl Neighbourhood {
     }
 
     /// Returns the order of the last counterparty whose contacts are counted, if there are more
-    /// than [`MOST_PEERS`].
+    /// than [`MAX_COUNTERPARTIES`].
     fn last_selected(&mut self, graph: &Graph<'_>, counterparties: &Counterparties) -> Option<u64> {
-        if counterparties.list.len() <= MOST_PEERS {
+        if counterparties.list.len() <= MAX_COUNTERPARTIES {
             return None;
         }
         self.selection.clear();
         let wallets = counterparties.list.iter().map(|counterparty| counterparty.wallet);
         self.selection.extend(wallets.map(|wallet| (graph.order(wallet), wallet)));
-        Some(self.selection.select_nth_unstable(MOST_PEERS - 1).1.0)
+        Some(self.selection.select_nth_unstable(MAX_COUNTERPARTIES - 1).1.0)
     }
 
     #[inline]
@@ -155,11 +155,11 @@ pub(super) fn neighbour_features(senders: &NeighbourSummary, receivers: &Neighbo
 pub(super) fn exposure_features(
     senders: &NeighbourSummary,
     receivers: &NeighbourSummary,
-    enough: Enough,
+    sufficiency: LabelSufficiency,
 ) -> ExposureFeatures {
-    let defined = |value: f64, enough: bool| if value > 0.0 || enough { value } else { f64::NAN };
-    let illicit = |value: f64| defined(value, enough.illicit);
-    let service = |value: f64| defined(value, enough.services);
+    let defined = |value: f64, suffices: bool| if value > 0.0 || suffices { value } else { f64::NAN };
+    let illicit = |value: f64| defined(value, sufficiency.illicit);
+    let service = |value: f64| defined(value, sufficiency.services);
     ExposureFeatures {
         illicit_senders: illicit(senders.illicit),
         illicit_received_share: illicit(senders.illicit_value_share),

@@ -1,44 +1,43 @@
-//! A wallet's own transfers, gathered once.
+//! A wallet's own transfers, read once.
 
 use super::ExtractError;
 use crate::graph::{Damaged, EdgeFilter, Graph, Interrupt, Side, Status, WalletId};
 
-/// Transfers looked at on each side: the first so many.
-pub const MOST_TRANSFERS: usize = 500_000;
+/// Transfers read on each side; of more, the first.
+pub const MAX_TRANSFERS: usize = 500_000;
 
-/// Transfers between two looks at the interrupt.
-const STEPS: usize = 1 << 13;
+/// Transfers read between two cancellation checks.
+const TRANSFERS_PER_CHECK: usize = 1 << 13;
 
-/// One transfer that took effect, with somebody else.
+/// A transfer of the wallet with another one that took effect.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Dealing {
+pub(super) struct OwnTransfer {
     /// Microseconds.
-    pub time: i64,
+    pub(super) time: i64,
     /// Units.
-    pub value: u128,
-    /// With whom.
-    pub peer: WalletId,
+    pub(super) value: u128,
+    pub(super) peer: WalletId,
 }
 
-/// What a wallet did.
+/// The transfers of one wallet.
 #[derive(Debug, Default)]
-pub(super) struct Own {
-    /// In the order of time.
-    pub received: Vec<Dealing>,
-    /// In the order of time.
-    pub sent: Vec<Dealing>,
-    /// Payments tried, failed ones and contract creations among them.
-    pub tried: u64,
+pub(super) struct OwnTransfers {
+    /// Receipts, in the order of time.
+    pub(super) received: Vec<OwnTransfer>,
+    /// Payments, in the order of time.
+    pub(super) sent: Vec<OwnTransfer>,
+    /// Payments tried, including failed ones and creations of contracts.
+    pub(super) tried: u64,
     /// Payments that failed.
-    pub failed: u64,
+    pub(super) failed: u64,
     /// Contracts created.
-    pub created: u64,
-    /// Transfers that were not looked at.
-    pub left_out: u64,
+    pub(super) created: u64,
+    /// Transfers beyond [`MAX_TRANSFERS`].
+    pub(super) left_out: u64,
 }
 
-impl Own {
-    /// Forgets the last wallet, and looks at this one.
+impl OwnTransfers {
+    /// Replaces the transfers by those of this wallet. O(transfers).
     pub(super) fn gather(
         &mut self,
         graph: &Graph<'_>,
@@ -55,7 +54,7 @@ impl Own {
             let list = if side == Side::In { &mut self.received } else { &mut self.sent };
             graph.counted_transfers(wallet, side, &attempts, |transfer| -> Result<(), ExtractError> {
                 steps += 1;
-                if steps % STEPS == 0 && interrupt.should_stop() {
+                if steps % TRANSFERS_PER_CHECK == 0 && interrupt.should_stop() {
                     return Err(ExtractError::Stopped);
                 }
                 let failed = transfer.status == Status::Failed;
@@ -66,13 +65,13 @@ impl Own {
                 }
                 match transfer.peer {
                     Some(peer) if !failed && peer != wallet => {
-                        if list.len() == MOST_TRANSFERS {
+                        if list.len() == MAX_TRANSFERS {
                             self.left_out += 1;
                         } else {
-                            // an amount of the native coin is below 2^127
+                            // An amount of the native coin is below 2^127.
                             let value = u128::try_from(transfer.value)
                                 .map_err(|_| Damaged { what: "value of the native coin out of range" })?;
-                            list.push(Dealing { time: transfer.time, value, peer });
+                            list.push(OwnTransfer { time: transfer.time, value, peer });
                         }
                     }
                     _ => {}
@@ -83,7 +82,7 @@ impl Own {
         Ok(())
     }
 
-    /// Whether it dealt with anybody.
+    /// Returns `true` for a wallet without transfers with others that took effect.
     pub(super) fn is_empty(&self) -> bool {
         self.received.is_empty() && self.sent.is_empty()
     }

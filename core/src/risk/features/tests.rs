@@ -12,15 +12,15 @@ const COIN: u128 = 1_000_000_000_000_000_000;
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
-/// Wallets of random histories.
+/// Wallets in random histories.
 const WALLETS: u32 = 9;
 
 fn sent(from: u32, to: u32, time: i64, value: u128) -> Sent {
     Sent { time, ..Sent::coins(from, to, value) }
 }
 
-fn labelled(graph: &TestGraph, illicit: &[u32], services: &[u32]) -> Labelled {
-    let mut labelled = Labelled::new(graph.graph().wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
+fn labelled(graph: &TestGraph, illicit: &[u32], services: &[u32]) -> LabelledWallets {
+    let mut labelled = LabelledWallets::new(graph.graph().wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
     for (wallets, kind) in [(illicit, LabelKind::Illicit), (services, LabelKind::Service)] {
         for wallet in wallets {
             labelled.mark(graph.wallet(*wallet), kind);
@@ -29,32 +29,39 @@ fn labelled(graph: &TestGraph, illicit: &[u32], services: &[u32]) -> Labelled {
     labelled
 }
 
-fn look(graph: &TestGraph, wallet: u32, until: Option<i64>, labelled: &Labelled, all: bool) -> Option<Row> {
-    let graph_of = graph.graph();
-    let scene = Scene::new(&graph_of, until, labelled, &mut Uninterrupted).unwrap();
-    let surroundings = if all {
-        Surroundings::of_all(&scene, &mut MemoryBudget::new(1 << 20), &mut Uninterrupted).unwrap()
+/// Extracts the features of a wallet, with contacts counted on demand or in advance.
+fn extract(
+    graph: &TestGraph,
+    wallet: u32,
+    until: Option<i64>,
+    labelled: &LabelledWallets,
+    precompute: bool,
+) -> Option<FeatureRow> {
+    let view = graph.graph();
+    let context = ExtractContext::new(&view, until, labelled, &mut Uninterrupted).unwrap();
+    let contacts = if precompute {
+        ContactCounts::precompute(&context, &mut MemoryBudget::new(1 << 20), &mut Uninterrupted).unwrap()
     } else {
-        Surroundings::Asked
+        ContactCounts::OnDemand
     };
-    let number = graph.wallet(wallet);
-    let mut extractor = Extractor::default();
-    let seen = extractor.look(&scene, number, &surroundings, &mut Uninterrupted).unwrap();
-    seen.map(|(row, coverage)| {
+    let wallet = graph.wallet(wallet);
+    let features = Extractor::default().extract(&context, wallet, &contacts, &mut Uninterrupted).unwrap();
+    features.map(|(row, coverage)| {
         assert_eq!(coverage, Coverage::FULL);
         row
     })
 }
 
-fn bits(row: Option<Row>) -> Option<Vec<u64>> {
+fn bits(row: Option<FeatureRow>) -> Option<Vec<u64>> {
     row.map(|row| row.iter().map(|value| value.to_bits()).collect())
 }
 
-fn value(row: &Row, feature: Feature) -> f64 {
+fn value(row: &FeatureRow, feature: Feature) -> f64 {
     row[feature as usize]
 }
 
-/// Two thieves pay a mule, a friend pays once more than nothing, and the mule pays a bank and tries once more.
+/// Two thieves and a friend pay a mule; the mule pays a bank and the friend, and a second payment
+/// to the bank fails.
 fn example() -> TestGraph {
     let rows = [
         sent(1, 0, 0, 4 * COIN),
@@ -69,13 +76,13 @@ fn example() -> TestGraph {
 }
 
 #[test]
-fn a_history_that_is_worked_out_by_hand() {
+fn features_of_a_small_history_are_as_computed_by_hand() {
     let graph = example();
-    let row = look(&graph, 0, None, &labelled(&graph, &[1, 2], &[4]), false).unwrap();
+    let row = extract(&graph, 0, None, &labelled(&graph, &[1, 2], &[4]), false).unwrap();
     let is = |feature: Feature, expected: f64| {
-        let found = value(&row, feature);
-        // logarithms are added up as multiples of 2^-20
-        assert!((found - expected).abs() < 1e-6, "{feature:?} is {found}, not {expected}");
+        let value = value(&row, feature);
+        // Logarithms are summed as multiples of 2^-20.
+        assert!((value - expected).abs() < 1e-6, "{feature:?} is {value}, not {expected}");
     };
     is(Feature::Transactions, 5.0);
     is(Feature::ReceivedCountShare, 0.6);
@@ -94,9 +101,9 @@ fn a_history_that_is_worked_out_by_hand() {
     is(Feature::ActiveDays, 4.0);
     is(Feature::GapMean, 86_400.0);
     is(Feature::GapLongestShare, (2.0 * 86_400.0 - 3_600.0) / (4.0 * 86_400.0));
-    // the first two receipts wait for the first payment, the third for the second
+    // The first two receipts wait for the first payment, the third for the second.
     is(Feature::OnwardDelay, 86_400.0);
-    // 4 coins wait a day and an hour, 2 an hour, 1 three days
+    // 4 coins wait for a day and an hour, 2 for an hour, 1 for three days.
     let hour = 3_600.0;
     is(Feature::HoldingTime, (4.0 * 25.0 * hour + 2.0 * hour + 72.0 * hour) / 7.0);
     is(Feature::PassedOnShare, 2.0 / 8.0001);
@@ -113,36 +120,36 @@ fn a_history_that_is_worked_out_by_hand() {
     is(Feature::SendersFanOut, (1.0 + 3.0_f64.log2() + 1.0) / 3.0);
     is(Feature::IllicitSenders, 2.0);
     is(Feature::IllicitReceivedShare, 8.0 / 8.0001);
-    // the friend is paid by a thief, too
+    // The friend is paid by a thief, too.
     is(Feature::SendersPaidByIllicit, 1.0 / 3.0);
     is(Feature::ReceiversPaidByIllicit, 0.5);
     is(Feature::ServiceSentShare, 6.0 / 7.0);
-    // hardly anybody is labelled: that none is met says nothing
+    // With so few labels, zero exposure is undefined.
     assert!(value(&row, Feature::IllicitReceivers).is_nan() && value(&row, Feature::ServiceReceivedShare).is_nan());
 }
 
 #[test]
-fn what_is_undefined_is_not_zero() {
+fn undefined_features_are_nan_and_not_zero() {
     let graph = TestGraph::new(&[sent(0, 1, 0, 5)], 0);
-    let row = look(&graph, 1, None, &Labelled::default(), false).unwrap();
+    let row = extract(&graph, 1, None, &LabelledWallets::default(), false).unwrap();
     for feature in
         [Feature::SentMedian, Feature::GapMean, Feature::OnwardDelay, Feature::TopReceiverShare, Feature::Lifetime]
     {
         assert!(value(&row, feature).is_nan(), "{feature:?}");
     }
     assert_eq!(value(&row, Feature::Receivers), 0.0);
-    assert!(look(&graph, 1, Some(0), &Labelled::default(), false).is_none(), "nothing happened before");
+    assert!(extract(&graph, 1, Some(0), &LabelledWallets::default(), false).is_none(), "nothing happened before");
 }
 
 #[test]
-fn a_wallet_with_too_many_counterparties_says_how_much_was_looked_at() {
-    let senders = MOST_PEERS + 5_000;
+fn too_many_counterparties_reduce_the_coverage() {
+    let senders = MAX_COUNTERPARTIES + 5_000;
     let mut builder = Builder::new(HeapScratch).unwrap();
     for number in 0..senders {
         let from = format!("sender{number:05}");
-        // the first by address deal with somebody else, too
-        let others = [Some("hub"), (number < 10).then_some("other")];
-        for to in others.into_iter().flatten() {
+        // The first by address also pay another wallet.
+        let receivers = [Some("hub"), (number < 10).then_some("other")];
+        for to in receivers.into_iter().flatten() {
             let row = TransferRow {
                 network: "testnet",
                 from: &from,
@@ -163,27 +170,30 @@ fn a_wallet_with_too_many_counterparties_says_how_much_was_looked_at() {
     let graph = Graph::new(&base, &overlay);
     let hub = graph.wallet("testnet", "hub").unwrap().unwrap();
     let mut extractor = Extractor::default();
-    let labelled = Labelled::default();
-    let scene = Scene::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
-    let (row, coverage) = extractor.look(&scene, hub, &Surroundings::Asked, &mut Uninterrupted).unwrap().unwrap();
-    assert_eq!(coverage, Coverage { transfers: 1.0, counterparties: MOST_PEERS as f64 / senders as f64 });
+    let labelled = LabelledWallets::default();
+    let context = ExtractContext::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
+    let (row, coverage) =
+        extractor.extract(&context, hub, &ContactCounts::OnDemand, &mut Uninterrupted).unwrap().unwrap();
+    assert_eq!(coverage, Coverage { transfers: 1.0, counterparties: MAX_COUNTERPARTIES as f64 / senders as f64 });
     assert_eq!(value(&row, Feature::Senders), senders as f64);
     let single = value(&row, Feature::SendersSingleShare);
-    assert!((single - (1.0 - 10.0 / MOST_PEERS as f64)).abs() < 1e-12, "of those looked at: {single}");
+    assert!((single - (1.0 - 10.0 / MAX_COUNTERPARTIES as f64)).abs() < 1e-12, "of those that were counted: {single}");
 }
 
 #[test]
-fn names_are_those_of_the_catalogue() {
+fn names_of_features_are_distinct_identifiers() {
     let mut names = NAMES.to_vec();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), FEATURES.len(), "names are told apart");
+    assert_eq!(names.len(), FEATURES.len(), "names are distinct");
     assert!(
-        FEATURES.iter().all(|one| one.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
+        FEATURES
+            .iter()
+            .all(|feature| feature.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
     );
     assert_eq!(Feature::ServiceSentShare as usize, FEATURES.len() - 1);
     assert_eq!(Feature::IllicitSenders.spec().name, "illicit_senders");
-    assert!(spec_of("block_number").is_none());
+    assert!(FeatureSpec::named("block_number").is_none());
 }
 
 prop_compose! {
@@ -196,46 +206,51 @@ prop_compose! {
     }
 }
 
-fn every_wallet(graph: &TestGraph, until: Option<i64>, all: bool, illicit: &[u32]) -> Vec<Option<Vec<u64>>> {
+fn every_wallet(graph: &TestGraph, until: Option<i64>, precompute: bool, illicit: &[u32]) -> Vec<Option<Vec<u64>>> {
     let labelled = labelled(graph, illicit, &[7]);
-    let known = |wallet: &u32| graph.wallet(*wallet).get() < graph.graph().wallets();
+    let exists = |wallet: &u32| graph.wallet(*wallet).get() < graph.graph().wallets();
     (0..WALLETS)
-        .map(|wallet| if known(&wallet) { bits(look(graph, wallet, until, &labelled, all)) } else { None })
+        .map(|wallet| if exists(&wallet) { bits(extract(graph, wallet, until, &labelled, precompute)) } else { None })
         .collect()
 }
 
 proptest! {
     #[test]
-    fn the_calendar_is_not_seen((rows, failed) in history(), years in -30_i64..30) {
-        let moved: Vec<Sent> = rows.iter().map(|row| Sent { time: row.time + years * 365 * DAY + 12_345_678, ..row.clone() }).collect();
-        let (here, there) = (TestGraph::with_failed(&rows, |row| failed[row], 0), TestGraph::with_failed(&moved, |row| failed[row], 0));
-        prop_assert_eq!(every_wallet(&here, None, false, &[1, 5]), every_wallet(&there, None, false, &[1, 5]));
+    fn features_do_not_depend_on_the_calendar((rows, failed) in history(), years in -30_i64..30) {
+        let shift = years * 365 * DAY + 12_345_678;
+        let shifted: Vec<Sent> = rows.iter().map(|row| Sent { time: row.time + shift, ..row.clone() }).collect();
+        let first = TestGraph::with_failed(&rows, |row| failed[row], 0);
+        let second = TestGraph::with_failed(&shifted, |row| failed[row], 0);
+        prop_assert_eq!(every_wallet(&first, None, false, &[1, 5]), every_wallet(&second, None, false, &[1, 5]));
     }
 
     #[test]
-    fn a_base_and_what_is_laid_over_it_look_alike((rows, failed) in history(), laid_over in 0_usize..30) {
+    fn base_and_overlay_give_the_same_features_as_one_base((rows, failed) in history(), in_overlay in 0_usize..30) {
         let whole = TestGraph::with_failed(&rows, |row| failed[row], 0);
-        let parts = TestGraph::with_failed(&rows, |row| failed[row], laid_over);
+        let parts = TestGraph::with_failed(&rows, |row| failed[row], in_overlay);
         prop_assert_eq!(every_wallet(&whole, None, false, &[1, 5]), every_wallet(&parts, None, false, &[1, 5]));
     }
 
     #[test]
-    fn the_order_of_rows_of_one_time_does_not_matter((rows, failed) in history()) {
-        let turned: Vec<Sent> = rows.iter().rev().cloned().collect();
+    fn the_order_of_transfers_with_the_same_time_does_not_matter((rows, failed) in history()) {
+        let reversed: Vec<Sent> = rows.iter().rev().cloned().collect();
         let last = rows.len() - 1;
-        let (here, there) = (TestGraph::with_failed(&rows, |row| failed[row], 0), TestGraph::with_failed(&turned, |row| failed[last - row], 0));
-        prop_assert_eq!(every_wallet(&here, None, false, &[1, 5]), every_wallet(&there, None, false, &[1, 5]));
+        let first = TestGraph::with_failed(&rows, |row| failed[row], 0);
+        let second = TestGraph::with_failed(&reversed, |row| failed[last - row], 0);
+        prop_assert_eq!(every_wallet(&first, None, false, &[1, 5]), every_wallet(&second, None, false, &[1, 5]));
     }
 
     #[test]
-    fn one_wallet_looks_as_it_does_among_all((rows, failed) in history(), until in prop::option::of(0_i64..40)) {
+    fn contacts_on_demand_and_precomputed_give_the_same_features(
+        (rows, failed) in history(), until in prop::option::of(0_i64..40),
+    ) {
         let until = until.map(|hours| hours * 3_600 * SECOND);
         let graph = TestGraph::with_failed(&rows, |row| failed[row], 5);
         prop_assert_eq!(every_wallet(&graph, until, false, &[1, 5]), every_wallet(&graph, until, true, &[1, 5]));
     }
 
     #[test]
-    fn the_past_looks_as_it_did_then((rows, failed) in history(), until in 0_i64..40) {
+    fn features_at_a_past_time_ignore_what_came_later((rows, failed) in history(), until in 0_i64..40) {
         let until = until * 3_600 * SECOND;
         let now = TestGraph::with_failed(&rows, |row| failed[row], 7);
         let (then, failed_then): (Vec<Sent>, Vec<bool>) =
@@ -245,12 +260,14 @@ proptest! {
     }
 
     #[test]
-    fn a_wallets_own_label_is_not_seen((rows, failed) in history(), wallet in 0..WALLETS, all in any::<bool>()) {
+    fn a_wallets_features_do_not_depend_on_its_own_label(
+        (rows, failed) in history(), wallet in 0..WALLETS, precompute in any::<bool>(),
+    ) {
         let graph = TestGraph::with_failed(&rows, |row| failed[row], 3);
         prop_assume!(graph.wallet(wallet).get() < graph.graph().wallets());
-        let without: Vec<u32> = [1, 5].into_iter().filter(|one| *one != wallet).collect();
+        let without: Vec<u32> = [1, 5].into_iter().filter(|illicit| *illicit != wallet).collect();
         let with: Vec<u32> = without.iter().copied().chain([wallet]).collect();
-        let row = |illicit: &[u32]| bits(look(&graph, wallet, None, &labelled(&graph, illicit, &[7]), all));
+        let row = |illicit: &[u32]| bits(extract(&graph, wallet, None, &labelled(&graph, illicit, &[7]), precompute));
         prop_assert_eq!(row(&without), row(&with));
     }
 }

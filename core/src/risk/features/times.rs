@@ -2,7 +2,7 @@
 //! is never seen.
 
 use super::catalogue::TimeFeatures;
-use super::own::Dealing;
+use super::own::OwnTransfer;
 use super::values::ratio;
 
 const SECOND: f64 = 1e6;
@@ -47,7 +47,7 @@ pub(super) fn micros(from: i64, to: i64) -> u64 {
 }
 
 /// Returns the seconds from the first transfer to the last; NaN for fewer than two.
-fn span(transfers: &[Dealing]) -> f64 {
+fn span(transfers: &[OwnTransfer]) -> f64 {
     match transfers {
         [first, .., last] => seconds(first.time, last.time),
         _ => f64::NAN,
@@ -55,13 +55,13 @@ fn span(transfers: &[Dealing]) -> f64 {
 }
 
 /// Returns the mean time of one side's transfers since a moment, in seconds.
-fn centre(transfers: &[Dealing], first: i64) -> f64 {
+fn centre(transfers: &[OwnTransfer], first: i64) -> f64 {
     let sum: u128 = transfers.iter().map(|transfer| u128::from(micros(first, transfer.time))).sum();
     if transfers.is_empty() { f64::NAN } else { sum as f64 / SECOND / transfers.len() as f64 }
 }
 
 /// Returns the time of the last payment less that of the last receipt, in seconds.
-fn last_sent_delay(received: &[Dealing], sent: &[Dealing]) -> f64 {
+fn last_sent_delay(received: &[OwnTransfer], sent: &[OwnTransfer]) -> f64 {
     match (received.last(), sent.last()) {
         (Some(receipt), Some(payment)) => seconds(receipt.time, payment.time) - seconds(payment.time, receipt.time),
         _ => f64::NAN,
@@ -79,7 +79,7 @@ fn quantile(values: &mut [u64], share: f64) -> f64 {
 
 impl Times {
     /// Returns the features of the times of both sides, each in the order of time. O(n).
-    pub(super) fn features(&mut self, received: &[Dealing], sent: &[Dealing]) -> TimeFeatures {
+    pub(super) fn features(&mut self, received: &[OwnTransfer], sent: &[OwnTransfer]) -> TimeFeatures {
         let rhythm = self.rhythm(received, sent);
         TimeFeatures {
             lifetime: rhythm.lifetime,
@@ -100,7 +100,7 @@ impl Times {
         }
     }
 
-    fn rhythm(&mut self, received: &[Dealing], sent: &[Dealing]) -> Rhythm {
+    fn rhythm(&mut self, received: &[OwnTransfer], sent: &[OwnTransfer]) -> Rhythm {
         self.merge(received, sent);
         let first = self.all.first().copied().unwrap_or_default();
         let last = self.all.last().copied().unwrap_or_default();
@@ -139,7 +139,7 @@ impl Times {
     }
 
     /// Merges the times of both sides into `all`.
-    fn merge(&mut self, received: &[Dealing], sent: &[Dealing]) {
+    fn merge(&mut self, received: &[OwnTransfer], sent: &[OwnTransfer]) {
         self.all.clear();
         let (mut receipts, mut payments) = (received.iter().peekable(), sent.iter().peekable());
         loop {
@@ -154,7 +154,7 @@ impl Times {
     }
 
     /// Returns the median time between the transfers of one side, in seconds.
-    fn gap_median(&mut self, transfers: &[Dealing]) -> f64 {
+    fn gap_median(&mut self, transfers: &[OwnTransfer]) -> f64 {
         self.gaps.clear();
         self.gaps.extend(transfers.windows(2).map(|pair| micros(pair[0].time, pair[1].time)));
         quantile(&mut self.gaps, 0.5) / SECOND
@@ -162,7 +162,7 @@ impl Times {
 
     /// Returns the median time from a receipt to the next payment, in seconds, over the receipts
     /// that a payment follows.
-    fn onward_delay(&mut self, received: &[Dealing], sent: &[Dealing]) -> f64 {
+    fn onward_delay(&mut self, received: &[OwnTransfer], sent: &[OwnTransfer]) -> f64 {
         self.gaps.clear();
         let mut payments = sent.iter().peekable();
         for receipt in received {

@@ -1,7 +1,7 @@
 //! Features of the number and the values of a wallet's own transfers.
 
 use super::catalogue::TransferFeatures;
-use super::own::{Dealing, Own};
+use super::own::{OwnTransfer, OwnTransfers};
 
 /// Units in a coin.
 const COIN: f64 = 1e18;
@@ -79,7 +79,7 @@ fn is_multiple(value: u128, step: u64) -> bool {
 impl Values {
     /// Describes the values of one side. O(n log n). Sums run over sorted values, so the order of
     /// transfers with the same time does not change a bit of the result.
-    pub(super) fn distribution(&mut self, transfers: &[Dealing]) -> Distribution {
+    pub(super) fn distribution(&mut self, transfers: &[OwnTransfer]) -> Distribution {
         let count = transfers.len();
         if count == 0 {
             return EMPTY;
@@ -140,7 +140,7 @@ impl Values {
 }
 
 /// Returns the features of a wallet's own transfers, given the values of both sides.
-pub(super) fn transfer_features(own: &Own, received: &Distribution, sent: &Distribution) -> TransferFeatures {
+pub(super) fn transfer_features(own: &OwnTransfers, received: &Distribution, sent: &Distribution) -> TransferFeatures {
     let (receipts, payments) = (own.received.len() as f64, own.sent.len() as f64);
     TransferFeatures {
         transactions: receipts + payments,

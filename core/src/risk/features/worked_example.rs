@@ -153,8 +153,8 @@ fn expected() -> Vec<(&'static str, f64)> {
         // From 0 to 25, 24 to 25, 72 to 96, 100 to 110, and 101 to 110: 25, 1, 24, 10 and 9.
         ("onward_delay", 10.0 * hour),
         ("last_sent_delay", (114.0 - 101.0) * hour),
-        // 6 coins at 25: 4 are held for 25 hours, 2 for one. 1 at 96: 72 hours. 0.5 at 110: 86 hours.
-        // 1 at 114: 0.5 for 90 hours, 0.0001 for 42, and 0.4999 of the 0.75 for 14.
+        // 6 coins at 25: 4 are held for 25 hours, 2 for one. 1 at 96: 72 hours. 0.5 at 110: 86
+        // hours. 1 at 114: 0.5 for 90 hours, 0.0001 for 42, and 0.4999 of the 0.75 for 14.
         (
             "holding_time",
             (4.0 * 25.0 + 2.0 * 1.0 + 1.0 * 72.0 + 0.5 * 86.0 + 0.5 * 90.0 + 0.0001 * 42.0 + 0.4999 * 14.0) * hour
@@ -188,8 +188,8 @@ fn expected() -> Vec<(&'static str, f64)> {
         ("senders_source_share", 1.0 / 4.0),
         // The exchange.
         ("senders_hub_share", 1.0 / 4.0),
-        // The friend is paid by the mule and a thief, the launderer by mule and friend, the contract
-        // by the mule.
+        // The friend is paid by the mule and a thief, the launderer by mule and friend, the
+        // contract by the mule.
         ("receivers_fan_in", (log2(exchange_in) + log2(2.0) + log2(2.0) + log2(1.0)) / 4.0),
         // The friend pays mule and launderer, the launderer a thief, the contract no one.
         ("receivers_fan_out", (log2(exchange_out) + log2(2.0) + log2(1.0) + log2(0.0)) / 4.0),
@@ -229,19 +229,20 @@ fn every_feature_has_the_value_that_is_worked_out_by_hand() {
     let (base, overlay) = (graph(), Overlay::new());
     let graph = Graph::new(&base, &overlay);
     let wallet = |name: &str| graph.wallet(NETWORK, name).unwrap().unwrap();
-    let mut labelled = Labelled::new(graph.wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
+    let mut labelled = LabelledWallets::new(graph.wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
     for name in ["thief1", "thief2", "launderer"] {
         labelled.mark(wallet(name), LabelKind::Illicit);
     }
     labelled.mark(wallet("exchange"), LabelKind::Service);
-    let scene = Scene::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
+    let context = ExtractContext::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
     let mut extractor = Extractor::default();
-    let extracted = extractor.look(&scene, wallet("mule"), &Surroundings::Asked, &mut Uninterrupted).unwrap();
+    let extracted = extractor.extract(&context, wallet("mule"), &ContactCounts::OnDemand, &mut Uninterrupted).unwrap();
     let (row, coverage) = extracted.unwrap();
     assert_eq!(coverage, Coverage::FULL);
     for ((name, expected), value) in expected.into_iter().zip(row) {
         // Logarithms are summed as multiples of 2^-20.
-        let tolerance = if spec_of(name).unwrap().unit == Unit::Log2 { 1e-6 } else { 1e-12 * expected.abs() };
+        let tolerance =
+            if FeatureSpec::named(name).unwrap().unit == FeatureUnit::Log2 { 1e-6 } else { 1e-12 * expected.abs() };
         assert!((value - expected).abs() <= tolerance, "{name} is {value}, not {expected}");
     }
 }

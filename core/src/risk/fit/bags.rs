@@ -2,8 +2,8 @@
 
 use super::chance::row_numbers;
 use super::error::FitError;
-use super::pace::Pace;
-use super::sample::Sample;
+use super::pace::RowPace;
+use super::sample::TrainingSample;
 use crate::graph::Interrupt;
 use crate::graph::sorting::sort_with_room;
 
@@ -13,10 +13,10 @@ const MIN_PARTS: usize = 5;
 /// The part of each row. Bag `i` holds out part `i`. Every part has its share of the weight of either class, and rows that are the
 /// same are in the same part: nothing is judged by what it has learned by heart, and a row of weight 2 is where two rows would be.
 pub(super) fn parts<W: Interrupt>(
-    sample: &Sample,
+    sample: &TrainingSample,
     bags: usize,
     seed: u64,
-    pace: &mut Pace<'_, W>,
+    pace: &mut RowPace<'_, W>,
 ) -> Result<Vec<usize>, FitError> {
     let count = bags.max(MIN_PARTS);
     let numbers = row_numbers(sample, seed, pace)?;

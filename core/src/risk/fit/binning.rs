@@ -1,7 +1,7 @@
 //! Bins of features while fitting: by quantiles, with cuts that are short to write.
 
 use super::error::FitError;
-use super::pace::Pace;
+use super::pace::RowPace;
 use crate::graph::Interrupt;
 use crate::graph::sorting::sort_with_room;
 
@@ -10,13 +10,13 @@ const SLACK: f64 = 0.2;
 
 /// A feature in bins: bin `i` holds the values above cut `i - 1` up to and including cut `i`; the last one what is undefined.
 #[derive(Debug, Clone)]
-pub(super) struct Binned {
+pub(super) struct BinnedFeature {
     pub cuts: Vec<f64>,
     /// The bin of each row.
     pub bins: Vec<u8>,
 }
 
-impl Binned {
+impl BinnedFeature {
     /// Bins of defined values.
     pub(super) const fn defined(&self) -> usize {
         self.cuts.len() + 1
@@ -28,8 +28,8 @@ pub(super) fn binned<W: Interrupt>(
     values: &[f64],
     weight: &[f64],
     limit: usize,
-    pace: &mut Pace<'_, W>,
-) -> Result<Binned, FitError> {
+    pace: &mut RowPace<'_, W>,
+) -> Result<BinnedFeature, FitError> {
     let counting = values.iter().zip(weight).filter(|(v, w)| !v.is_nan() && **w > 0.0);
     let mut sorted: Vec<(f64, f64)> = counting.map(|(v, w)| (*v, *w)).collect();
     pace.step(values.len())?;
@@ -41,7 +41,7 @@ pub(super) fn binned<W: Interrupt>(
         .collect();
     let cuts = cuts_of(&distinct, limit);
     pace.step(values.len().saturating_mul(4))?;
-    Ok(Binned { bins: bins_of(values, &cuts), cuts })
+    Ok(BinnedFeature { bins: bins_of(values, &cuts), cuts })
 }
 
 /// Cuts between distinct values with weights, in order.

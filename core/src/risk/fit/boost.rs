@@ -1,12 +1,12 @@
 //! Cyclic boosting of terms on logarithmic loss, stopped where rows that are held out fare best.
 //!
-//! Rows carry their odds, not their log odds: a step multiplies them by one factor a cell, so that there is one exponential a cell
+//! BoostRows carry their odds, not their log odds: a step multiplies them by one factor a cell, so that there is one exponential a cell
 //! and none a row. O(rounds × terms × rows).
 
 use super::error::FitError;
 use super::options::FitOptions;
-use super::pace::Pace;
-use super::step::{Leaf, Shape, Sums, best_step};
+use super::pace::RowPace;
+use super::step::{LeafRule, LossSums, TermShape, best_step};
 use crate::graph::Interrupt;
 
 /// Cells of a term at most: they are counted in a byte.
@@ -21,13 +21,13 @@ const ENOUGH: f64 = 1e-3;
 /// A function to be fitted: of the cell that a row falls into.
 #[derive(Debug)]
 pub(super) struct Term {
-    pub shape: Shape,
+    pub shape: TermShape,
     /// The cell of each row.
     pub cells: Vec<u8>,
 }
 
 /// Some rows of a sample, with everything that boosting reads next to each other.
-pub(super) struct Rows {
+pub(super) struct BoostRows {
     /// For each term the rows' cells.
     cells: Vec<Vec<u8>>,
     weight: Vec<f64>,
@@ -39,14 +39,14 @@ pub(super) struct Rows {
 /// The odds of a row, its cells that update them and that they are added up by, its weight, and its weight if it is illicit.
 type Row<'r> = ((((&'r mut f64, &'r u8), &'r u8), &'r f64), &'r f64);
 
-impl Rows {
+impl BoostRows {
     /// The rows that `keep` keeps, with their log odds so far.
     pub(super) fn pick<W: Interrupt>(
         terms: &[Term],
         (illicit, weight): (&[bool], &[f64]),
         logit: &[f64],
         keep: impl Fn(usize) -> bool,
-        pace: &mut Pace<'_, W>,
+        pace: &mut RowPace<'_, W>,
     ) -> Result<Self, FitError> {
         let rows: Vec<usize> = (0..illicit.len()).filter(|row| keep(*row)).collect();
         let mut cells = Vec::new();
@@ -121,19 +121,19 @@ impl Rows {
 /// The terms' functions, one value a cell, as they were when the held-out rows fared best.
 pub(super) fn boost<W: Interrupt>(
     terms: &[Term],
-    mut learn: Rows,
-    mut held_out: Rows,
+    mut learn: BoostRows,
+    mut held_out: BoostRows,
     options: &FitOptions,
-    pace: &mut Pace<'_, W>,
+    pace: &mut RowPace<'_, W>,
 ) -> Result<Vec<Vec<f64>>, FitError> {
-    let leaf = Leaf { least: options.min_leaf, regularization: options.regularization };
+    let leaf = LeafRule { least: options.min_leaf, regularization: options.regularization };
     let weights: Vec<[f64; CELLS]> = (0..terms.len()).map(|term| learn.weights(term)).collect();
     let mut functions: Vec<Vec<f64>> = terms.iter().map(|t| vec![0.0; t.shape.cells()]).collect();
     let mut best = functions.clone();
     let (mut best_loss, mut waited) = (held_out.loss(), 0);
     let enough = ENOUGH * held_out.weight.iter().sum::<f64>();
     let mut derivatives = [[0.0; 2]; CELLS];
-    let mut cells = [Sums::default(); CELLS];
+    let mut cells = [LossSums::default(); CELLS];
     let mut values = [0.0; CELLS];
     let mut table = [1.0; CELLS];
     let mut last = None;
@@ -142,7 +142,7 @@ pub(super) fn boost<W: Interrupt>(
             pace.step(learn.odds.len() + held_out.odds.len())?;
             learn.pass(last.map(|term| (term, &table)), number, &mut derivatives);
             for ((cell, [gradient, curvature]), weight) in cells.iter_mut().zip(&derivatives).zip(weights) {
-                *cell = Sums { gradient: *gradient, curvature: *curvature, weight: *weight };
+                *cell = LossSums { gradient: *gradient, curvature: *curvature, weight: *weight };
             }
             best_step(term.shape, &cells, leaf, options.leaves, &mut values);
             let used = term.shape.cells();

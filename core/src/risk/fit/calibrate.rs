@@ -7,16 +7,16 @@ use crate::risk::scorecard::{Knot, Points, Score};
 /// Tenths between two knots.
 const EVERY: u16 = 50;
 
-/// Rows whose scores are pooled.
+/// BoostRows whose scores are pooled.
 #[derive(Debug, Clone, Copy)]
-struct Block {
+struct ScoreBlock {
     weight: f64,
     illicit: f64,
     /// Sum of scores, weighted.
     score: f64,
 }
 
-impl Block {
+impl ScoreBlock {
     fn probability(&self) -> f64 {
         self.illicit / self.weight
     }
@@ -37,7 +37,7 @@ pub fn calibrate(scores: &[Score], illicit: &[bool], weight: &[f64]) -> Result<V
             return Err(FitError::Shape { what: what.to_owned(), expected: scores.len(), found });
         }
     }
-    let mut levels = vec![Block { weight: 0.0, illicit: 0.0, score: 0.0 }; usize::from(Score::MAX.tenths()) + 1];
+    let mut levels = vec![ScoreBlock { weight: 0.0, illicit: 0.0, score: 0.0 }; usize::from(Score::MAX.tenths()) + 1];
     for ((score, illicit), weight) in scores.iter().zip(illicit).zip(weight) {
         if let Some(level) = levels.get_mut(usize::from(score.tenths())) {
             level.weight += weight;
@@ -61,8 +61,8 @@ pub fn calibrate(scores: &[Score], illicit: &[bool], weight: &[f64]) -> Result<V
 }
 
 /// Blocks of rising probability.
-fn pooled(levels: impl Iterator<Item = Block>) -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
+fn pooled(levels: impl Iterator<Item = ScoreBlock>) -> Vec<ScoreBlock> {
+    let mut blocks: Vec<ScoreBlock> = Vec::new();
     for mut block in levels {
         while let Some(before) = blocks.pop_if(|before| before.probability() >= block.probability()) {
             block.weight += before.weight;
@@ -75,7 +75,7 @@ fn pooled(levels: impl Iterator<Item = Block>) -> Vec<Block> {
 }
 
 /// The line through the blocks' middles, level beyond the outer ones.
-fn at(blocks: &[Block], tenths: f64) -> f64 {
+fn at(blocks: &[ScoreBlock], tenths: f64) -> f64 {
     let next = blocks.partition_point(|block| block.middle() < tenths);
     match (next.checked_sub(1).and_then(|before| blocks.get(before)), blocks.get(next)) {
         (Some(before), Some(after)) => {

@@ -3,13 +3,13 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use super::error::FitError;
-use super::pace::Pace;
-use super::sample::Sample;
+use super::pace::RowPace;
+use super::sample::TrainingSample;
 use crate::graph::Interrupt;
 
 /// The fold of a wallet among `k`, from its address and its network: the same whenever it is asked.
 #[must_use]
-pub fn fold_of(address: &str, network: &str, k: u32, seed: u64) -> u32 {
+pub fn assign_fold(address: &str, network: &str, k: u32, seed: u64) -> u32 {
     let mut hash = Xxh3::with_seed(seed);
     hash.update(network.as_bytes());
     // no text holds this byte: what belongs to which of the two is clear
@@ -29,9 +29,9 @@ const fn mix(state: u64) -> u64 {
 /// A number for each row that depends on nothing but its values, its class and the seed: rows that are the same get the same, and
 /// where a row stands does not matter.
 pub(super) fn row_numbers<W: Interrupt>(
-    sample: &Sample,
+    sample: &TrainingSample,
     seed: u64,
-    pace: &mut Pace<'_, W>,
+    pace: &mut RowPace<'_, W>,
 ) -> Result<Vec<u64>, FitError> {
     let mut numbers: Vec<u64> = sample.illicit().iter().map(|illicit| mix(mix(seed) ^ u64::from(*illicit))).collect();
     for column in sample.columns() {

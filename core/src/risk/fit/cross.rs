@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use super::calibrate::calibrate;
 use super::error::FitError;
-use super::factors::{Fitted, Publication};
+use super::factors::{FittedModel, Publication};
 use super::fitting::fit;
 use super::measures::{Curves, Measures, curves, measure};
 use super::options::FitOptions;
-use super::pace::Pace;
-use super::sample::Sample;
+use super::pace::RowPace;
+use super::sample::TrainingSample;
 use crate::graph::Interrupt;
 use crate::risk::scorecard::{Knot, Score, Training, probability_at};
 
 /// The outcome of a cross-validation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CrossValidated {
-    /// Fitted to all rows: what is published.
-    pub fitted: Fitted,
+    /// FittedModel to all rows: what is published.
+    pub fitted: FittedModel,
     /// The score of each row, by the scorecard of its fold.
     pub scores: Vec<Score>,
     /// The probability of each row; scores of its own fold had no part in it.
@@ -35,7 +35,7 @@ pub struct CrossValidated {
 /// Fits to all rows, and once for each fold to all others to judge it by. `folds` has the fold of each row, from 0 to before `k`.
 ///
 /// `columns_for(Some(f), interrupt)` is the sample whose columns know nothing of the classes of fold `f`; `columns_for(None, interrupt)` is for the fit to
-/// all rows. Rows, features and their order are the same in all. Points for a unit of log odds are those of the fit to all rows
+/// all rows. BoostRows, features and their order are the same in all. Points for a unit of log odds are those of the fit to all rows
 /// throughout, so that scores of different folds can be compared.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub fn cross_validate<E: From<FitError>, W: Interrupt>(
     folds: &[u32],
     k: u32,
     options: &FitOptions,
-    mut columns_for: impl FnMut(Option<u32>, &mut W) -> Result<Sample, E>,
+    mut columns_for: impl FnMut(Option<u32>, &mut W) -> Result<TrainingSample, E>,
     interrupt: &mut W,
 ) -> Result<CrossValidated, E> {
     if k < 2 {
@@ -67,7 +67,7 @@ pub fn cross_validate<E: From<FitError>, W: Interrupt>(
         let sample = columns_for(Some(fold), interrupt)?;
         same("rows of a fold's sample", folds.len(), sample.rows())?;
         let is_judged = |row: usize| folds.get(row) == Some(&fold);
-        let others = sample.only(|row| !is_judged(row), &mut Pace::new(interrupt))?;
+        let others = sample.only(|row| !is_judged(row), &mut RowPace::new(interrupt))?;
         let learned = fit(&others, &options, interrupt)?;
         drop(others);
         judge(&learned, &sample, is_judged, &mut scores, interrupt)?;
@@ -82,8 +82,8 @@ fn same(what: &str, expected: usize, found: usize) -> Result<(), FitError> {
 }
 
 fn judge<W: Interrupt>(
-    learned: &Fitted,
-    sample: &Sample,
+    learned: &FittedModel,
+    sample: &TrainingSample,
     is_judged: impl Fn(usize) -> bool,
     scores: &mut [Score],
     interrupt: &mut W,
@@ -91,7 +91,7 @@ fn judge<W: Interrupt>(
     let scorecard = learned.scorecard(&Publication::default())?;
     let names: Vec<&str> = sample.names().iter().map(String::as_str).collect();
     let bound = scorecard.bind(&names)?;
-    let mut pace = Pace::new(interrupt);
+    let mut pace = RowPace::new(interrupt);
     let mut values = Vec::new();
     for (row, score) in scores.iter_mut().enumerate().filter(|(row, _)| is_judged(*row)) {
         pace.step(names.len())?;

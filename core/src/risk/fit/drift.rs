@@ -9,7 +9,7 @@ use crate::risk::scorecard::{Score, Scorecard};
 
 /// Wallets that go from one band to another, or stay in one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Move {
+pub struct BandChange {
     /// The band of the old scorecard.
     pub from: String,
     /// The band of the new one.
@@ -23,7 +23,7 @@ pub struct Move {
 ///
 /// # Errors
 /// [`FitError::Shape`] when the lists differ in length.
-pub fn drift(old: (&Scorecard, &[Score]), new: (&Scorecard, &[Score])) -> Result<Vec<Move>, FitError> {
+pub fn drift(old: (&Scorecard, &[Score]), new: (&Scorecard, &[Score])) -> Result<Vec<BandChange>, FitError> {
     let (expected, found) = (old.1.len(), new.1.len());
     if expected != found {
         return Err(FitError::Shape { what: "new scores".to_owned(), expected, found });
@@ -37,13 +37,16 @@ pub fn drift(old: (&Scorecard, &[Score]), new: (&Scorecard, &[Score])) -> Result
     }
     let name =
         |scorecard: &Scorecard, place: usize| scorecard.bands().get(place).map_or(String::new(), |b| b.band.clone());
-    let moves =
-        moves.into_iter().map(|((from, to), wallets)| Move { from: name(old.0, from), to: name(new.0, to), wallets });
+    let moves = moves.into_iter().map(|((from, to), wallets)| BandChange {
+        from: name(old.0, from),
+        to: name(new.0, to),
+        wallets,
+    });
     Ok(moves.collect())
 }
 
 /// Counts the wallets that change to another band.
 #[must_use]
-pub fn changed_bands(moves: &[Move]) -> u64 {
+pub fn changed_bands(moves: &[BandChange]) -> u64 {
     moves.iter().filter(|change| change.from != change.to).map(|change| change.wallets).sum()
 }

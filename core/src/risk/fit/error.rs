@@ -20,7 +20,7 @@ pub enum FitError {
     /// Nothing to tell apart.
     #[error("all {rows} rows are {}", if *illicit { "illicit" } else { "not illicit" })]
     OneClass {
-        /// Rows.
+        /// BoostRows.
         rows: usize,
         /// What all of them are.
         illicit: bool,
@@ -82,7 +82,7 @@ pub enum FitError {
     Memory {
         /// Bytes allowed.
         budget: usize,
-        /// Rows.
+        /// BoostRows.
         rows: usize,
         /// Features.
         features: usize,

@@ -4,14 +4,14 @@ use super::boost::{CELLS, Term};
 use super::error::FitError;
 use super::merge::merged;
 use super::options::FitOptions;
-use super::pace::Pace;
-use super::sample::Sample;
-use super::step::Shape;
+use super::pace::RowPace;
+use super::sample::TrainingSample;
+use super::step::TermShape;
 use crate::graph::Interrupt;
 use crate::graph::sorting::sort_with_room;
 use crate::risk::monotone::Monotone;
 use crate::risk::scorecard::{
-    Band, Cells, Document, Factor, Knot, LabelPoints, Points, Scorecard, ScorecardError, Training,
+    Band, Cells, Factor, Knot, LabelPoints, Points, Scorecard, ScorecardDocument, ScorecardError, Training,
 };
 
 /// Share of the rows whose scores are to be within 2 and 98.
@@ -28,7 +28,7 @@ const TOLERANCE: f64 = 0.5;
 
 /// A fitted function with what it reads.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct FittedFunction {
     /// Places of its features.
     pub features: Vec<usize>,
     pub cuts: Vec<Vec<f64>>,
@@ -38,17 +38,17 @@ pub(super) struct Table {
 }
 
 /// What was fitted, before it is rounded.
-pub(super) struct Functions<'s> {
-    pub sample: &'s Sample,
+pub(super) struct FittedFunctions<'s> {
+    pub sample: &'s TrainingSample,
     pub options: &'s FitOptions,
-    pub tables: Vec<Table>,
+    pub tables: Vec<FittedFunction>,
     /// Which way each feature's points may go.
     pub ways: Vec<Monotone>,
 }
 
 /// A fitted scorecard without the parts that are not fitted.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fitted {
+pub struct FittedModel {
     base: Points,
     factors: Vec<Factor>,
     points_per_logit: f64,
@@ -90,7 +90,7 @@ impl Default for Publication {
     }
 }
 
-impl Fitted {
+impl FittedModel {
     /// Points that every score starts from: a wallet of whom the factors tell nothing either way scores 50.
     #[must_use]
     pub const fn base(&self) -> Points {
@@ -115,7 +115,7 @@ impl Fitted {
     /// [`ScorecardError`] when what is published makes no scorecard.
     pub fn scorecard(&self, publication: &Publication) -> Result<Scorecard, ScorecardError> {
         let publication = publication.clone();
-        Scorecard::checked(Document {
+        Scorecard::checked(ScorecardDocument {
             format: 0,
             version: publication.version,
             description: publication.description,
@@ -129,10 +129,10 @@ impl Fitted {
     }
 }
 
-impl Functions<'_> {
+impl FittedFunctions<'_> {
     /// The factors. Points are log odds above those of all rows together, times the points for a unit: 50 is where a wallet is
     /// as likely illicit as any of the sample.
-    pub(super) fn rounded<W: Interrupt>(mut self, pace: &mut Pace<'_, W>) -> Result<Fitted, FitError> {
+    pub(super) fn rounded<W: Interrupt>(mut self, pace: &mut RowPace<'_, W>) -> Result<FittedModel, FitError> {
         let total: f64 = self.sample.weight().iter().sum();
         let mut weights = Vec::new();
         let mut middle = 0.0;
@@ -163,10 +163,15 @@ impl Functions<'_> {
             importance(b).total_cmp(&importance(a)).then_with(|| a.name.cmp(&b.name))
         });
         let base = Points::from_tenths(whole(tenths).clamp(0, 1000));
-        Ok(Fitted { base, factors, points_per_logit })
+        Ok(FittedModel { base, factors, points_per_logit })
     }
 
-    fn points_per_logit<W: Interrupt>(&self, middle: f64, total: f64, pace: &mut Pace<'_, W>) -> Result<f64, FitError> {
+    fn points_per_logit<W: Interrupt>(
+        &self,
+        middle: f64,
+        total: f64,
+        pace: &mut RowPace<'_, W>,
+    ) -> Result<f64, FitError> {
         let mut rows: Vec<(f64, f64)> = self.sample.weight().iter().map(|weight| (middle, *weight)).collect();
         for table in &self.tables {
             pace.step(rows.len())?;
@@ -188,7 +193,13 @@ impl Functions<'_> {
     }
 
     /// The factor of a table, and the mean of its points over all rows, in tenths.
-    fn factor(&self, table: &Table, weights: &[f64; CELLS], points_per_logit: f64, total: f64) -> (Factor, f64) {
+    fn factor(
+        &self,
+        table: &FittedFunction,
+        weights: &[f64; CELLS],
+        points_per_logit: f64,
+        total: f64,
+    ) -> (Factor, f64) {
         let tenths: Vec<f64> = table.function.iter().map(|value| value * points_per_logit * 10.0).collect();
         let undefined_at = tenths.len().saturating_sub(1);
         let undefined = Points::from_tenths(whole(tenths.last().copied().unwrap_or_default()));
@@ -196,8 +207,8 @@ impl Functions<'_> {
         let (defined, weights) =
             (tenths.get(..undefined_at).unwrap_or_default(), weights.get(..undefined_at).unwrap_or_default());
         let (cuts, points, shares) = match table.term.shape {
-            Shape::Line { .. } => self.line(table.cuts.first().map_or(&[], Vec::as_slice), defined, weights),
-            Shape::Table { columns, .. } => table_steps(&table.cuts, columns, defined, weights),
+            TermShape::Line { .. } => self.line(table.cuts.first().map_or(&[], Vec::as_slice), defined, weights),
+            TermShape::Table { columns, .. } => table_steps(&table.cuts, columns, defined, weights),
         };
         let cells = || points.iter().chain([&undefined]).zip(shares.iter().chain([&undefined_weight]));
         let weighed =
@@ -216,7 +227,7 @@ impl Functions<'_> {
             table.features.iter().filter_map(|at| self.sample.names().get(*at)).cloned().collect();
         let described: Option<Vec<String>> = features.iter().map(|f| named(&self.options.descriptions, f)).collect();
         let monotone = match (table.features.as_slice(), table.term.shape) {
-            ([at], Shape::Line { .. }) => self.ways.get(*at).copied().unwrap_or_default(),
+            ([at], TermShape::Line { .. }) => self.ways.get(*at).copied().unwrap_or_default(),
             _ => Monotone::Free,
         };
         let factor = Factor {
@@ -234,7 +245,7 @@ impl Functions<'_> {
         (factor, mean)
     }
 
-    /// Steps of a factor of one feature: cuts, points, weights.
+    /// BoundFactor of a factor of one feature: cuts, points, weights.
     fn line(&self, cuts: &[f64], tenths: &[f64], weights: &[f64]) -> (Vec<Vec<f64>>, Cells<Points>, Cells<f64>) {
         let (mut kept, mut points, mut shares): (Vec<f64>, Vec<Points>, Vec<f64>) =
             (Vec::new(), Vec::new(), Vec::new());
@@ -298,7 +309,7 @@ fn table_steps(
     (kept, Cells::Table(points), Cells::Table(shares))
 }
 
-/// Rows as columns.
+/// BoostRows as columns.
 fn turned<T: Copy>(rows: &[Vec<T>]) -> Vec<Vec<T>> {
     let columns = rows.first().map_or(0, Vec::len);
     (0..columns).map(|column| rows.iter().filter_map(|row| row.get(column)).copied().collect()).collect()

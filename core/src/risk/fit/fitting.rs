@@ -1,15 +1,15 @@
 //! A fit from beginning to end.
 
 use super::bags::parts;
-use super::binning::{Binned, binned};
-use super::boost::{Rows, Term, boost};
+use super::binning::{BinnedFeature, binned};
+use super::boost::{BoostRows, Term, boost};
 use super::error::FitError;
-use super::factors::{Fitted, Functions, Table};
+use super::factors::{FittedFunction, FittedFunctions, FittedModel};
 use super::options::{FitOptions, PairCandidates};
-use super::pace::Pace;
-use super::pairs::{Coarse, candidates, rank};
-use super::sample::Sample;
-use super::step::{Shape, Sums};
+use super::pace::RowPace;
+use super::pairs::{CoarseFeature, candidates, rank};
+use super::sample::TrainingSample;
+use super::step::{LossSums, TermShape};
 use crate::graph::Interrupt;
 use crate::risk::monotone::Monotone;
 
@@ -21,14 +21,18 @@ const TRIED: usize = 4;
 ///
 /// # Errors
 /// [`FitError`]: options out of range, too little to learn from, too little memory, or the watch's time is used up.
-pub fn fit<W: Interrupt>(sample: &Sample, options: &FitOptions, interrupt: &mut W) -> Result<Fitted, FitError> {
+pub fn fit<W: Interrupt>(
+    sample: &TrainingSample,
+    options: &FitOptions,
+    interrupt: &mut W,
+) -> Result<FittedModel, FitError> {
     options.check()?;
     sample.check()?;
     book(sample, options)?;
     let ways = ways(sample, options)?;
     // a name that is none is an error, one that is not kept is not
     candidates(sample, options)?;
-    let mut pace = Pace::new(interrupt);
+    let mut pace = RowPace::new(interrupt);
     let kept = kept(sample, &ways, options, &mut pace)?;
     if kept.len() == sample.names().len() {
         return fit_all(sample, &ways, options, &mut pace);
@@ -44,10 +48,10 @@ pub fn fit<W: Interrupt>(sample: &Sample, options: &FitOptions, interrupt: &mut 
 
 /// Every feature in bins, and the bags that it is fitted in.
 fn prepared<'s, W: Interrupt>(
-    sample: &'s Sample,
+    sample: &'s TrainingSample,
     options: &'s FitOptions,
-    pace: &mut Pace<'_, W>,
-) -> Result<(Vec<Binned>, Bags<'s>), FitError> {
+    pace: &mut RowPace<'_, W>,
+) -> Result<(Vec<BinnedFeature>, Bags<'s>), FitError> {
     let mut features = Vec::new();
     for column in sample.columns() {
         features.push(binned(column, sample.weight(), options.bins, pace)?);
@@ -57,10 +61,10 @@ fn prepared<'s, W: Interrupt>(
 
 /// The places of the features that are kept, in order.
 fn kept<W: Interrupt>(
-    sample: &Sample,
+    sample: &TrainingSample,
     ways: &[Monotone],
     options: &FitOptions,
-    pace: &mut Pace<'_, W>,
+    pace: &mut RowPace<'_, W>,
 ) -> Result<Vec<usize>, FitError> {
     let all = sample.names().len();
     if all <= options.max_features {
@@ -83,11 +87,11 @@ fn kept<W: Interrupt>(
 }
 
 fn fit_all<W: Interrupt>(
-    sample: &Sample,
+    sample: &TrainingSample,
     ways: &[Monotone],
     options: &FitOptions,
-    pace: &mut Pace<'_, W>,
-) -> Result<Fitted, FitError> {
+    pace: &mut RowPace<'_, W>,
+) -> Result<FittedModel, FitError> {
     let (features, bags) = prepared(sample, options, pace)?;
     let singles: Vec<Term> = features.iter().zip(ways).map(|(binned, way)| single(binned, *way)).collect();
     let mut logits = vec![vec![prior(sample); sample.rows()]; options.bags];
@@ -96,25 +100,25 @@ fn fit_all<W: Interrupt>(
     let mut coarse = Vec::new();
     for binned in &features {
         pace.step(sample.rows().saturating_mul(2))?;
-        coarse.push(Coarse::new(binned, sample.weight(), options.pair_bins));
+        coarse.push(CoarseFeature::new(binned, sample.weight(), options.pair_bins));
     }
     let pairs = bags.pairs(&coarse, ways, &mut logits, pace)?;
 
     let mut tables = Vec::new();
     for (at, ((term, function), binned)) in singles.into_iter().zip(single_functions).zip(&features).enumerate() {
-        tables.push(Table { features: vec![at], cuts: vec![binned.cuts.clone()], term, function });
+        tables.push(FittedFunction { features: vec![at], cuts: vec![binned.cuts.clone()], term, function });
     }
-    for Pair { features: (a, b), term, function } in pairs {
+    for FittedPair { features: (a, b), term, function } in pairs {
         let cuts = [a, b].into_iter().filter_map(|at| coarse.get(at)).map(|c| c.cuts.clone()).collect();
-        tables.push(Table { features: vec![a, b], cuts, term, function });
+        tables.push(FittedFunction { features: vec![a, b], cuts, term, function });
     }
     pace.step(sample.rows().saturating_mul(tables.len()))?;
-    Functions { sample, options, tables, ways: ways.to_vec() }.rounded(pace)
+    FittedFunctions { sample, options, tables, ways: ways.to_vec() }.rounded(pace)
 }
 
 /// Books what a fit takes at most: for each row and term a cell, as much again while a bag is fitted, and once more for features in
 /// few bins; for each row and bag its odds, twice while pairs are tried; and for each row its derivatives and what sorting takes.
-fn book(sample: &Sample, options: &FitOptions) -> Result<(), FitError> {
+fn book(sample: &TrainingSample, options: &FitOptions) -> Result<(), FitError> {
     let (rows, features) = (sample.rows(), sample.names().len());
     let tried = options.max_pairs.saturating_mul(TRIED + 1);
     let a_row = features.saturating_mul(3).saturating_add(tried.saturating_mul(2));
@@ -127,7 +131,7 @@ fn book(sample: &Sample, options: &FitOptions) -> Result<(), FitError> {
     }
 }
 
-fn ways(sample: &Sample, options: &FitOptions) -> Result<Vec<Monotone>, FitError> {
+fn ways(sample: &TrainingSample, options: &FitOptions) -> Result<Vec<Monotone>, FitError> {
     let mut ways = vec![Monotone::Free; sample.names().len()];
     for (feature, monotone) in &options.monotone {
         let place = sample.place("monotone", feature)?;
@@ -139,21 +143,21 @@ fn ways(sample: &Sample, options: &FitOptions) -> Result<Vec<Monotone>, FitError
 }
 
 /// Log odds of all rows together.
-fn prior(sample: &Sample) -> f64 {
+fn prior(sample: &TrainingSample) -> f64 {
     let of = |class: bool| -> f64 {
         sample.illicit().iter().zip(sample.weight()).filter(|(illicit, _)| **illicit == class).map(|(_, w)| w).sum()
     };
     libm::log(of(true) / of(false))
 }
 
-fn single(binned: &Binned, monotone: Monotone) -> Term {
-    Term { shape: Shape::Line { bins: binned.defined(), monotone }, cells: binned.bins.clone() }
+fn single(binned: &BinnedFeature, monotone: Monotone) -> Term {
+    Term { shape: TermShape::Line { bins: binned.defined(), monotone }, cells: binned.bins.clone() }
 }
 
-fn table(coarse: &[Coarse], ways: &[Monotone], (a, b): (usize, usize)) -> Option<Term> {
+fn table(coarse: &[CoarseFeature], ways: &[Monotone], (a, b): (usize, usize)) -> Option<Term> {
     let (first, second) = (coarse.get(a)?, coarse.get(b)?);
     let (rows, columns) = (first.defined(), second.defined());
-    let shape = Shape::Table { rows, columns, monotone: [*ways.get(a)?, *ways.get(b)?] };
+    let shape = TermShape::Table { rows, columns, monotone: [*ways.get(a)?, *ways.get(b)?] };
     let cell = |(row, column): (&u8, &u8)| {
         let (row, column) = (usize::from(*row), usize::from(*column));
         let cell = if row < rows && column < columns { row * columns + column } else { rows * columns };
@@ -163,13 +167,13 @@ fn table(coarse: &[Coarse], ways: &[Monotone], (a, b): (usize, usize)) -> Option
 }
 
 /// How much a function matters to the loss: its squares, weighted by what the loss is sensitive to.
-fn strength(term: &Term, function: &[f64], derivatives: &[Sums]) -> f64 {
+fn strength(term: &Term, function: &[f64], derivatives: &[LossSums]) -> f64 {
     let rows = term.cells.iter().zip(derivatives);
     rows.map(|(cell, row)| row.curvature * function.get(usize::from(*cell)).map_or(0.0, |value| value * value)).sum()
 }
 
 /// A fitted function of two features, by place.
-struct Pair {
+struct FittedPair {
     features: (usize, usize),
     term: Term,
     function: Vec<f64>,
@@ -177,7 +181,7 @@ struct Pair {
 
 /// The bags of a fit: each holds out its part.
 struct Bags<'s> {
-    sample: &'s Sample,
+    sample: &'s TrainingSample,
     options: &'s FitOptions,
     parts: Vec<usize>,
 }
@@ -188,7 +192,7 @@ impl Bags<'_> {
         &self,
         terms: &[Term],
         logits: &mut [Vec<f64>],
-        pace: &mut Pace<'_, W>,
+        pace: &mut RowPace<'_, W>,
     ) -> Result<Vec<Vec<f64>>, FitError> {
         let mut means: Vec<Vec<f64>> = terms.iter().map(|t| vec![0.0; t.shape.cells()]).collect();
         if terms.is_empty() {
@@ -199,8 +203,8 @@ impl Bags<'_> {
         let share = 1.0 / logits.len() as f64;
         for (bag, logit) in logits.iter_mut().enumerate() {
             let is_held_out = |row: usize| self.parts.get(row) == Some(&bag);
-            let learn = Rows::pick(terms, classes, logit, |row| !is_held_out(row), pace)?;
-            let held_out = Rows::pick(terms, classes, logit, is_held_out, pace)?;
+            let learn = BoostRows::pick(terms, classes, logit, |row| !is_held_out(row), pace)?;
+            let held_out = BoostRows::pick(terms, classes, logit, is_held_out, pace)?;
             let functions = boost(terms, learn, held_out, self.options, pace)?;
             for ((term, function), mean) in terms.iter().zip(&functions).zip(&mut means) {
                 pace.step(logit.len())?;
@@ -217,11 +221,11 @@ impl Bags<'_> {
     /// fitted together than are wanted, and those that then matter most are fitted again.
     fn pairs<W: Interrupt>(
         &self,
-        coarse: &[Coarse],
+        coarse: &[CoarseFeature],
         ways: &[Monotone],
         logits: &mut [Vec<f64>],
-        pace: &mut Pace<'_, W>,
-    ) -> Result<Vec<Pair>, FitError> {
+        pace: &mut RowPace<'_, W>,
+    ) -> Result<Vec<FittedPair>, FitError> {
         let wanted = self.options.max_pairs;
         if wanted == 0 {
             return Ok(Vec::new());
@@ -249,16 +253,16 @@ impl Bags<'_> {
         }
         let functions = self.boost(&terms, logits, pace)?;
         let pairs = pairs.into_iter().zip(terms).zip(functions);
-        Ok(pairs.map(|((features, term), function)| Pair { features, term, function }).collect())
+        Ok(pairs.map(|((features, term), function)| FittedPair { features, term, function }).collect())
     }
 
     /// Derivatives of each row's loss at the log odds that the bag gives it that has not seen it; none where every bag has.
-    fn held_out_derivatives(&self, logits: &[Vec<f64>]) -> Vec<Sums> {
+    fn held_out_derivatives(&self, logits: &[Vec<f64>]) -> Vec<LossSums> {
         let rows = self.sample.illicit().iter().zip(self.sample.weight()).zip(&self.parts).enumerate();
         let derivatives = rows.map(|(row, ((illicit, weight), part))| {
-            let Some(logit) = logits.get(*part).and_then(|bag| bag.get(row)) else { return Sums::default() };
+            let Some(logit) = logits.get(*part).and_then(|bag| bag.get(row)) else { return LossSums::default() };
             let p = 1.0 / (1.0 + libm::exp(-logit));
-            Sums {
+            LossSums {
                 gradient: weight * (f64::from(u8::from(*illicit)) - p),
                 curvature: weight * p * (1.0 - p),
                 weight: *weight,

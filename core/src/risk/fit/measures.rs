@@ -16,13 +16,13 @@ const EDGE: f64 = 1e-15;
 /// How good scores and probabilities are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measures {
-    /// Rows that were judged.
+    /// BoostRows that were judged.
     pub rows: u64,
     /// Illicit ones among them.
     pub illicit: u64,
     /// Area under the receiver operating characteristic: how often an illicit row scores higher than another; ties count half.
     pub auc: f64,
-    /// Average precision: precision at each score, weighted by the recall that is won there. Rows of one score count together.
+    /// Average precision: precision at each score, weighted by the recall that is won there. BoostRows of one score count together.
     pub average_precision: f64,
     /// Mean logarithmic loss of the probabilities.
     pub log_loss: f64,
@@ -32,14 +32,14 @@ pub struct Measures {
     pub calibration: Vec<CalibrationBin>,
 }
 
-/// Rows of about one predicted probability.
+/// BoostRows of about one predicted probability.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationBin {
     /// Mean probability predicted.
     pub predicted: f64,
     /// Share that is illicit.
     pub observed: f64,
-    /// Rows.
+    /// BoostRows.
     pub rows: u64,
 }
 
@@ -55,7 +55,7 @@ pub struct Curves {
 /// A point of a curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
-    /// Rows of at least this score are taken for illicit. In JSON the infinite one, that no row reaches, is null.
+    /// BoostRows of at least this score are taken for illicit. In JSON the infinite one, that no row reaches, is null.
     #[serde(deserialize_with = "infinite_if_null")]
     pub threshold: f64,
     /// See [`Curves`].
@@ -70,7 +70,7 @@ fn infinite_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D
 
 /// The weight of rows down to a score.
 #[derive(Debug, Clone, Copy)]
-struct Reached {
+struct CumulativeWeight {
     score: f64,
     illicit: f64,
     others: f64,
@@ -87,7 +87,7 @@ pub fn measure(scores: &[f64], probabilities: &[f64], illicit: &[bool], weight: 
         return Err(FitError::Shape { what: "probabilities".to_owned(), expected, found });
     }
     let (positive, negative) = reached.last().map_or((0.0, 0.0), |all| (all.illicit, all.others));
-    let mut before = Reached { score: f64::INFINITY, illicit: 0.0, others: 0.0 };
+    let mut before = CumulativeWeight { score: f64::INFINITY, illicit: 0.0, others: 0.0 };
     let (mut auc, mut average_precision) = (0.0, 0.0);
     for now in &reached {
         auc += (now.others - before.others) * (before.illicit + now.illicit) / 2.0;
@@ -130,7 +130,7 @@ pub fn measure(scores: &[f64], probabilities: &[f64], illicit: &[bool], weight: 
 pub fn curves(scores: &[f64], illicit: &[bool], weight: &[f64]) -> Result<Curves, FitError> {
     let reached = reached(scores, illicit, weight)?;
     let (positive, negative) = reached.last().map_or((1.0, 1.0), |all| (all.illicit, all.others));
-    let start = Reached { score: f64::INFINITY, illicit: 0.0, others: 0.0 };
+    let start = CumulativeWeight { score: f64::INFINITY, illicit: 0.0, others: 0.0 };
     let roc = std::iter::once(&start).chain(&reached).map(|r| (r.score, r.others / negative, r.illicit / positive));
     let precision_recall = reached.iter().map(|r| (r.score, r.illicit / positive, r.illicit / (r.illicit + r.others)));
     Ok(Curves { roc: thinned(roc), precision_recall: thinned(precision_recall) })
@@ -159,7 +159,7 @@ fn thinned(points: impl Iterator<Item = (f64, f64, f64)>) -> Vec<CurvePoint> {
 }
 
 /// For each score, falling: the weight of the rows of at least this score.
-fn reached(scores: &[f64], illicit: &[bool], weight: &[f64]) -> Result<Vec<Reached>, FitError> {
+fn reached(scores: &[f64], illicit: &[bool], weight: &[f64]) -> Result<Vec<CumulativeWeight>, FitError> {
     for (what, found) in [("classes", illicit.len()), ("weights", weight.len())] {
         if found != scores.len() {
             return Err(FitError::Shape { what: what.to_owned(), expected: scores.len(), found });
@@ -175,7 +175,7 @@ fn reached(scores: &[f64], illicit: &[bool], weight: &[f64]) -> Result<Vec<Reach
         return Err(FitError::OneClass { rows: rows.len(), illicit: found > 0 });
     }
     rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut sum = Reached { score: f64::INFINITY, illicit: 0.0, others: 0.0 };
+    let mut sum = CumulativeWeight { score: f64::INFINITY, illicit: 0.0, others: 0.0 };
     let reached = rows.chunk_by(|a, b| a.0 == b.0).map(|same| {
         for (score, illicit, weight) in same {
             sum.score = *score;

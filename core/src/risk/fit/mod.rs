@@ -31,12 +31,12 @@ mod step;
 mod tests;
 
 pub use calibrate::calibrate;
-pub use chance::fold_of;
+pub use chance::assign_fold;
 pub use cross::{CrossValidated, cross_validate};
-pub use drift::{Move, changed_bands, drift};
+pub use drift::{BandChange, changed_bands, drift};
 pub use error::FitError;
-pub use factors::{Fitted, Publication};
+pub use factors::{FittedModel, Publication};
 pub use fitting::fit;
 pub use measures::{CalibrationBin, CurvePoint, Curves, Measures, curves, measure};
 pub use options::{FitOptions, PairCandidates};
-pub use sample::Sample;
+pub use sample::TrainingSample;

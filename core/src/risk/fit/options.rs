@@ -40,7 +40,7 @@ pub struct FitOptions {
     pub pair_bins: usize,
     /// Pairs that may become a factor.
     pub pairs: PairCandidates,
-    /// Steps of a factor of one feature at most, 2 to 200.
+    /// BoundFactor of a factor of one feature at most, 2 to 200.
     pub steps: usize,
     /// Mean of absolute points below which a factor is left out, from 0.
     pub min_importance: f64,

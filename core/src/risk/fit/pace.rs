@@ -3,16 +3,16 @@
 use super::error::FitError;
 use crate::graph::Interrupt;
 
-/// Rows looked at between two looks at the interrupt: about half a millisecond.
+/// BoostRows looked at between two looks at the interrupt: about half a millisecond.
 const ROWS: usize = 1 << 16;
 
 /// Looks at a watch every few rows.
-pub(super) struct Pace<'w, W> {
+pub(super) struct RowPace<'w, W> {
     interrupt: &'w mut W,
     rows: usize,
 }
 
-impl<'w, W: Interrupt> Pace<'w, W> {
+impl<'w, W: Interrupt> RowPace<'w, W> {
     pub(super) fn new(interrupt: &'w mut W) -> Self {
         // the first step looks: a fit without time ends at once
         Self { interrupt, rows: ROWS }

@@ -1,24 +1,24 @@
 //! Which pairs of features are worth a table: FAST of Lou, Caruana, Gehrke, Hooker 2013 (section 4.1).
 
-use super::binning::{Binned, coarse};
+use super::binning::{BinnedFeature, coarse};
 use super::error::FitError;
 use super::options::{FitOptions, PairCandidates};
-use super::pace::Pace;
-use super::sample::Sample;
-use super::step::{Leaf, Sums};
+use super::pace::RowPace;
+use super::sample::TrainingSample;
+use super::step::{LeafRule, LossSums};
 use crate::graph::Interrupt;
 
 /// A feature in few bins.
 #[derive(Debug, Clone)]
-pub(super) struct Coarse {
+pub(super) struct CoarseFeature {
     pub cuts: Vec<f64>,
     /// The bin of each row; the last one is what is undefined.
     pub bins: Vec<u8>,
 }
 
-impl Coarse {
+impl CoarseFeature {
     /// Few bins of a feature in many.
-    pub(super) fn new(binned: &Binned, weight: &[f64], limit: usize) -> Self {
+    pub(super) fn new(binned: &BinnedFeature, weight: &[f64], limit: usize) -> Self {
         let mut weights = vec![0.0; binned.defined() + 1];
         for (bin, weight) in binned.bins.iter().zip(weight) {
             if let Some(sum) = weights.get_mut(usize::from(*bin)) {
@@ -40,7 +40,7 @@ impl Coarse {
 }
 
 /// The candidates: pairs of different features by place, each once, the lower place first.
-pub(super) fn candidates(sample: &Sample, options: &FitOptions) -> Result<Vec<(usize, usize)>, FitError> {
+pub(super) fn candidates(sample: &TrainingSample, options: &FitOptions) -> Result<Vec<(usize, usize)>, FitError> {
     let count = sample.names().len();
     let mut pairs: Vec<(usize, usize)> = match &options.pairs {
         PairCandidates::All => (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))).collect(),
@@ -59,13 +59,13 @@ pub(super) fn candidates(sample: &Sample, options: &FitOptions) -> Result<Vec<(u
 /// The pairs that promise most, as many as are wanted. `derivatives` are those of each row's loss as the terms so far leave it. O(pairs × rows).
 pub(super) fn rank<W: Interrupt>(
     pairs: &[(usize, usize)],
-    features: &[Coarse],
-    derivatives: &[Sums],
+    features: &[CoarseFeature],
+    derivatives: &[LossSums],
     options: &FitOptions,
     wanted: usize,
-    pace: &mut Pace<'_, W>,
+    pace: &mut RowPace<'_, W>,
 ) -> Result<Vec<(usize, usize)>, FitError> {
-    let leaf = Leaf { least: options.min_leaf, regularization: options.regularization };
+    let leaf = LeafRule { least: options.min_leaf, regularization: options.regularization };
     let mut ranked = Vec::new();
     for &(a, b) in pairs {
         pace.step(derivatives.len())?;
@@ -80,10 +80,10 @@ pub(super) fn rank<W: Interrupt>(
 }
 
 /// What the best cut of both features at once gains beyond the two cuts alone.
-fn interaction(first: &Coarse, second: &Coarse, derivatives: &[Sums], leaf: Leaf) -> f64 {
+fn interaction(first: &CoarseFeature, second: &CoarseFeature, derivatives: &[LossSums], leaf: LeafRule) -> f64 {
     let (rows, columns) = (first.defined(), second.defined());
     // one more each way for what is undefined
-    let mut cells = vec![Sums::default(); (rows + 1) * (columns + 1)];
+    let mut cells = vec![LossSums::default(); (rows + 1) * (columns + 1)];
     for ((a, b), row) in first.bins.iter().zip(&second.bins).zip(derivatives) {
         if let Some(cell) = cells.get_mut(usize::from(*a) * (columns + 1) + usize::from(*b)) {
             *cell = cell.plus(*row);
@@ -91,9 +91,9 @@ fn interaction(first: &Coarse, second: &Coarse, derivatives: &[Sums], leaf: Leaf
     }
     // above[r][c]: everything before row r and before column c
     let width = columns + 1;
-    let mut above = vec![Sums::default(); (rows + 1) * width];
+    let mut above = vec![LossSums::default(); (rows + 1) * width];
     for row in 0..rows {
-        let mut line = Sums::default();
+        let mut line = LossSums::default();
         for column in 0..columns {
             line = line.plus(cells.get(row * width + column).copied().unwrap_or_default());
             let up = above.get(row * width + column + 1).copied().unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::error::FitError;
-use super::pace::Pace;
+use super::pace::RowPace;
 use crate::graph::Interrupt;
 
 /// Fewer rows of either class tell nothing: every bag needs some to learn from and some to be judged by.
@@ -11,14 +11,14 @@ const MIN_OF_CLASS: usize = 20;
 
 /// Judged rows: a column for each feature, whether each row is illicit, and how much it counts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
+pub struct TrainingSample {
     names: Vec<String>,
     columns: Vec<Vec<f64>>,
     illicit: Vec<bool>,
     weight: Vec<f64>,
 }
 
-impl Sample {
+impl TrainingSample {
     /// A sample; NaN is undefined. A row of weight 2 counts as two rows.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Sample {
     pub(super) fn only<W: Interrupt>(
         &self,
         keep: impl Fn(usize) -> bool,
-        pace: &mut Pace<'_, W>,
+        pace: &mut RowPace<'_, W>,
     ) -> Result<Self, FitError> {
         fn pick<T: Copy>(from: &[T], rows: &[usize]) -> Vec<T> {
             rows.iter().filter_map(|row| from.get(*row)).copied().collect()
@@ -120,7 +120,7 @@ impl Sample {
         Self { names, columns, illicit: self.illicit.clone(), weight: self.weight.clone() }
     }
 
-    /// Whether there is enough to learn from. Rows without weight are none.
+    /// Whether there is enough to learn from. BoostRows without weight are none.
     pub(super) fn check(&self) -> Result<(), FitError> {
         let counting = || self.illicit.iter().zip(&self.weight).filter(|(_, w)| **w > 0.0);
         let rows = counting().count();

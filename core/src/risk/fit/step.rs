@@ -4,13 +4,13 @@ use crate::risk::monotone::Monotone;
 
 /// Sums over rows: of the first derivatives, of the second ones, of weights.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sums {
+pub(super) struct LossSums {
     pub gradient: f64,
     pub curvature: f64,
     pub weight: f64,
 }
 
-impl Sums {
+impl LossSums {
     pub(super) fn plus(self, other: Self) -> Self {
         Self {
             gradient: self.gradient + other.gradient,
@@ -30,35 +30,35 @@ impl Sums {
 
 /// What a leaf must be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Leaf {
+pub(super) struct LeafRule {
     pub least: f64,
     pub regularization: f64,
 }
 
-impl Leaf {
+impl LeafRule {
     /// How much the loss falls with a leaf of these rows, twice.
-    pub(super) fn gain(&self, sums: Sums) -> f64 {
+    pub(super) fn gain(&self, sums: LossSums) -> f64 {
         sums.gradient * sums.gradient / (sums.curvature + self.regularization)
     }
 
     /// The Newton step for these rows.
-    pub(super) fn value(&self, sums: Sums) -> f64 {
+    pub(super) fn value(&self, sums: LossSums) -> f64 {
         sums.gradient / (sums.curvature + self.regularization)
     }
 
-    pub(super) fn allows(&self, sums: Sums) -> bool {
+    pub(super) fn allows(&self, sums: LossSums) -> bool {
         sums.weight >= self.least && sums.weight > 0.0
     }
 }
 
 /// What a term's cells are: bins of one feature, or of two row by row; after them one cell for what is undefined.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Shape {
+pub(super) enum TermShape {
     Line { bins: usize, monotone: Monotone },
     Table { rows: usize, columns: usize, monotone: [Monotone; 2] },
 }
 
-impl Shape {
+impl TermShape {
     /// Cells, with the one for what is undefined.
     pub(super) const fn cells(self) -> usize {
         match self {
@@ -69,49 +69,49 @@ impl Shape {
 }
 
 /// The values of the best step, one a cell.
-pub(super) fn best_step(shape: Shape, sums: &[Sums], leaf: Leaf, leaves: usize, values: &mut [f64]) {
+pub(super) fn best_step(shape: TermShape, sums: &[LossSums], leaf: LeafRule, leaves: usize, values: &mut [f64]) {
     values.fill(0.0);
-    let Some((undefined, defined)) = sums.get(..shape.cells()).and_then(<[Sums]>::split_last) else { return };
+    let Some((undefined, defined)) = sums.get(..shape.cells()).and_then(<[LossSums]>::split_last) else { return };
     if leaf.allows(*undefined)
         && let Some(value) = values.get_mut(defined.len())
     {
         *value = leaf.value(*undefined);
     }
     match shape {
-        Shape::Line { monotone, .. } => line_step(defined, leaf, leaves, monotone, values),
-        Shape::Table { columns, monotone, .. } => table_step(defined, columns, leaf, monotone, values),
+        TermShape::Line { monotone, .. } => line_step(defined, leaf, leaves, monotone, values),
+        TermShape::Table { columns, monotone, .. } => table_step(defined, columns, leaf, monotone, values),
     }
 }
 
 /// A leaf of a line: bins from `from` to before `to`.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+struct Interval {
     from: usize,
     to: usize,
-    sums: Sums,
+    sums: LossSums,
     /// The best place to cut it, with what that gains.
-    cut: Option<(f64, usize, Sums)>,
+    cut: Option<(f64, usize, LossSums)>,
 }
 
 /// Leaves are cut in two where that gains most, until there are enough.
-fn line_step(bins: &[Sums], leaf: Leaf, leaves: usize, monotone: Monotone, values: &mut [f64]) {
-    let all = bins.iter().fold(Sums::default(), |sum, bin| sum.plus(*bin));
+fn line_step(bins: &[LossSums], leaf: LeafRule, leaves: usize, monotone: Monotone, values: &mut [f64]) {
+    let all = bins.iter().fold(LossSums::default(), |sum, bin| sum.plus(*bin));
     if !leaf.allows(all) {
         return;
     }
-    let mut parts = vec![Part { from: 0, to: bins.len(), sums: all, cut: None }];
+    let mut parts = vec![Interval { from: 0, to: bins.len(), sums: all, cut: None }];
     look(bins, leaf, monotone, &mut parts, 0);
     while parts.len() < leaves {
         let gains = parts.iter().enumerate().filter_map(|(at, part)| part.cut.map(|cut| (at, cut)));
-        let best = gains.fold(None, |best: Option<(usize, (f64, usize, Sums))>, next| match best {
+        let best = gains.fold(None, |best: Option<(usize, (f64, usize, LossSums))>, next| match best {
             Some(found) if found.1.0 >= next.1.0 => Some(found),
             _ => Some(next),
         });
         let Some((at, (_, cut, left))) = best else { break };
         let Some(part) = parts.get(at).copied() else { break };
         let halves = [
-            Part { to: cut, sums: left, cut: None, ..part },
-            Part { from: cut, sums: part.sums.minus(left), cut: None, ..part },
+            Interval { to: cut, sums: left, cut: None, ..part },
+            Interval { from: cut, sums: part.sums.minus(left), cut: None, ..part },
         ];
         parts.splice(at..=at, halves);
         // neighbours bound what a leaf may become
@@ -127,12 +127,12 @@ fn line_step(bins: &[Sums], leaf: Leaf, leaves: usize, monotone: Monotone, value
 }
 
 /// Looks for the best place to cut a part.
-fn look(bins: &[Sums], leaf: Leaf, monotone: Monotone, parts: &mut [Part], at: usize) {
+fn look(bins: &[LossSums], leaf: LeafRule, monotone: Monotone, parts: &mut [Interval], at: usize) {
     let neighbour = |at: Option<usize>| at.and_then(|at| parts.get(at)).map(|part| leaf.value(part.sums));
     let (before, after) = (neighbour(at.checked_sub(1)), neighbour(Some(at + 1)));
     let Some(part) = parts.get_mut(at) else { return };
     let whole = leaf.gain(part.sums);
-    let mut left = Sums::default();
+    let mut left = LossSums::default();
     part.cut = None;
     for (bin, sums) in bins.iter().enumerate().take(part.to.saturating_sub(1)).skip(part.from) {
         left = left.plus(*sums);
@@ -187,7 +187,7 @@ impl TableCut {
     }
 }
 
-fn table_step(cells: &[Sums], columns: usize, leaf: Leaf, monotone: [Monotone; 2], values: &mut [f64]) {
+fn table_step(cells: &[LossSums], columns: usize, leaf: LeafRule, monotone: [Monotone; 2], values: &mut [f64]) {
     let rows = cells.len() / columns.max(1);
     let is_free = monotone == [Monotone::Free; 2];
     let mut best: Option<TableCut> = None;
@@ -197,14 +197,14 @@ fn table_step(cells: &[Sums], columns: usize, leaf: Leaf, monotone: [Monotone; 2
             let at = if by_rows { a * columns + b } else { b * columns + a };
             cells.get(at).copied().unwrap_or_default()
         };
-        let mut whole = vec![Sums::default(); across];
+        let mut whole = vec![LossSums::default(); across];
         for a in 0..along {
             whole.iter_mut().enumerate().for_each(|(b, sum)| *sum = sum.plus(cell(a, b)));
         }
-        let mut near = vec![Sums::default(); across];
+        let mut near = vec![LossSums::default(); across];
         for cut in 1..along {
             near.iter_mut().enumerate().for_each(|(b, sum)| *sum = sum.plus(cell(cut - 1, b)));
-            let far: Vec<Sums> = whole.iter().zip(&near).map(|(all, near)| all.minus(*near)).collect();
+            let far: Vec<LossSums> = whole.iter().zip(&near).map(|(all, near)| all.minus(*near)).collect();
             let (Some(near), Some(far)) = (half(&near, leaf), half(&far, leaf)) else { continue };
             let found = TableCut { gain: near.0 + far.0, by_rows, cut, halves: [near.1, far.1] };
             let is_better = best.is_none_or(|best| found.gain > best.gain + 1e-12);
@@ -220,13 +220,13 @@ fn table_step(cells: &[Sums], columns: usize, leaf: Leaf, monotone: [Monotone; 2
 }
 
 /// The best cut of a line in two, with its gain and values; uncut where no cut is allowed.
-fn half(line: &[Sums], leaf: Leaf) -> Option<(f64, (usize, f64, f64))> {
-    let all = line.iter().fold(Sums::default(), |sum, one| sum.plus(*one));
+fn half(line: &[LossSums], leaf: LeafRule) -> Option<(f64, (usize, f64, f64))> {
+    let all = line.iter().fold(LossSums::default(), |sum, one| sum.plus(*one));
     if !leaf.allows(all) {
         return None;
     }
     let mut best = (leaf.gain(all), (0, leaf.value(all), leaf.value(all)));
-    let mut left = Sums::default();
+    let mut left = LossSums::default();
     for (at, one) in line.iter().enumerate().take(line.len().saturating_sub(1)) {
         left = left.plus(*one);
         let right = all.minus(left);

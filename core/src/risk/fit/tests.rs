@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
 use super::binning::between;
-use super::boost::{Rows, Term, boost};
+use super::boost::{BoostRows, Term, boost};
 use super::merge::merged;
-use super::pace::Pace;
-use super::step::{Leaf, Shape, Sums, best_step};
+use super::pace::RowPace;
+use super::step::{LeafRule, LossSums, TermShape, best_step};
 use super::*;
 use crate::graph::{Interrupt, MemoryBudget, Uninterrupted};
 use crate::risk::monotone::Monotone;
@@ -20,14 +20,14 @@ impl Chance {
     }
 }
 
-/// Rows whose class depends on a curve of the first feature, on the second and third together, on whether the fourth is undefined,
+/// BoostRows whose class depends on a curve of the first feature, on the second and third together, on whether the fourth is undefined,
 /// and on nothing in the fifth.
-fn sample(rows: usize, seed: u64) -> Sample {
+fn sample(rows: usize, seed: u64) -> TrainingSample {
     sample_with_logits(rows, seed).0
 }
 
 /// The same with what nobody can know better: the log odds that the classes were drawn by.
-fn sample_with_logits(rows: usize, seed: u64) -> (Sample, Vec<f64>) {
+fn sample_with_logits(rows: usize, seed: u64) -> (TrainingSample, Vec<f64>) {
     let mut chance = Chance(seed);
     let mut columns = vec![Vec::new(); 5];
     let (mut illicit, mut logits) = (Vec::new(), Vec::new());
@@ -43,22 +43,22 @@ fn sample_with_logits(rows: usize, seed: u64) -> (Sample, Vec<f64>) {
         columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
     }
     let names = ["curve", "first", "second", "gaps", "noise"].map(str::to_owned).to_vec();
-    (Sample::new(names, columns, illicit, vec![1.0; rows]).unwrap(), logits)
+    (TrainingSample::new(names, columns, illicit, vec![1.0; rows]).unwrap(), logits)
 }
 
-fn only(sample: &Sample, keep: impl Fn(usize) -> bool) -> Sample {
-    sample.only(keep, &mut Pace::new(&mut Uninterrupted)).unwrap()
+fn only(sample: &TrainingSample, keep: impl Fn(usize) -> bool) -> TrainingSample {
+    sample.only(keep, &mut RowPace::new(&mut Uninterrupted)).unwrap()
 }
 
 fn quick() -> FitOptions {
     FitOptions { bags: 3, bins: 24, max_pairs: 2, learning_rate: 0.3, patience: 8, ..FitOptions::default() }
 }
 
-fn published(fitted: &Fitted) -> Scorecard {
+fn published(fitted: &FittedModel) -> Scorecard {
     fitted.scorecard(&Publication::default()).unwrap()
 }
 
-fn scores(scorecard: &Scorecard, sample: &Sample) -> Vec<Score> {
+fn scores(scorecard: &Scorecard, sample: &TrainingSample) -> Vec<Score> {
     let names: Vec<&str> = sample.names().iter().map(String::as_str).collect();
     let bound = scorecard.bind(&names).unwrap();
     let mut row = Vec::new();
@@ -70,7 +70,7 @@ fn scores(scorecard: &Scorecard, sample: &Sample) -> Vec<Score> {
         .collect()
 }
 
-fn auc_of(scorecard: &Scorecard, sample: &Sample) -> f64 {
+fn auc_of(scorecard: &Scorecard, sample: &TrainingSample) -> f64 {
     let scores: Vec<f64> = scores(scorecard, sample).iter().map(|s| s.as_f64()).collect();
     measure(&scores, &vec![0.5; scores.len()], sample.illicit(), sample.weight()).unwrap().auc
 }
@@ -97,12 +97,13 @@ fn of_many_features_those_that_matter_are_kept() {
     let sample = sample(2_000, 3);
     let all = fit(&sample, &quick(), &mut Uninterrupted).unwrap();
     let kept = fit(&sample, &FitOptions { max_features: 2, ..quick() }, &mut Uninterrupted).unwrap();
-    let singles = |fitted: &Fitted| -> Vec<String> {
+    let singles = |fitted: &FittedModel| -> Vec<String> {
         let factors = fitted.factors().iter().filter(|factor| factor.features.len() == 1);
         factors.flat_map(|factor| factor.features.clone()).collect()
     };
     assert!(singles(&all).len() > 2 && singles(&kept).len() <= 2);
-    let read = |fitted: &Fitted| fitted.factors().iter().flat_map(|factor| factor.features.clone()).collect::<Vec<_>>();
+    let read =
+        |fitted: &FittedModel| fitted.factors().iter().flat_map(|factor| factor.features.clone()).collect::<Vec<_>>();
     let few: std::collections::BTreeSet<String> = read(&kept).into_iter().collect();
     assert!(few.len() <= 2, "pairs are made of what is kept: {few:?}");
     assert_eq!(all, fit(&sample, &FitOptions { max_features: 99, ..quick() }, &mut Uninterrupted).unwrap());
@@ -146,13 +147,14 @@ fn a_row_of_weight_two_is_two_rows() {
     let twice = |row: usize| row.is_multiple_of(3);
     let weight = (0..600).map(|row| if twice(row) { 2.0 } else { 1.0 }).collect();
     let weighted =
-        Sample::new(once.names().to_vec(), once.columns().to_vec(), once.illicit().to_vec(), weight).unwrap();
+        TrainingSample::new(once.names().to_vec(), once.columns().to_vec(), once.illicit().to_vec(), weight).unwrap();
     fn again<T: Copy>(values: &[T], twice: impl Fn(usize) -> bool) -> Vec<T> {
         let copies = values.iter().enumerate().filter(|(row, _)| twice(*row)).map(|(_, value)| *value);
         values.iter().copied().chain(copies).collect()
     }
     let columns = once.columns().iter().map(|c| again(c, twice)).collect();
-    let repeated = Sample::new(once.names().to_vec(), columns, again(once.illicit(), twice), vec![1.0; 800]).unwrap();
+    let repeated =
+        TrainingSample::new(once.names().to_vec(), columns, again(once.illicit(), twice), vec![1.0; 800]).unwrap();
     let [weighted, repeated] =
         [weighted, repeated].map(|sample| published(&fit(&sample, &quick(), &mut Uninterrupted).unwrap()));
     let apart = scores(&weighted, &once)
@@ -194,7 +196,7 @@ fn points_go_the_way_that_is_said() {
 #[test]
 fn what_cannot_be_fitted_is_refused() {
     let whole = sample(200, 7);
-    let error = |sample: &Sample, options: &FitOptions| fit(sample, options, &mut Uninterrupted).unwrap_err();
+    let error = |sample: &TrainingSample, options: &FitOptions| fit(sample, options, &mut Uninterrupted).unwrap_err();
     let (mut illicit, mut others) = (0, 0);
     let few = only(&whole, |row| {
         let count = if whole.illicit()[row] { 19 } else { 200 };
@@ -215,7 +217,9 @@ fn what_cannot_be_fitted_is_refused() {
     let rate = FitOptions { learning_rate: 0.0, ..quick() };
     assert_eq!(error(&whole, &rate).to_string(), "learning_rate must be above 0 up to 1, not 0");
     let names = || vec!["a".to_owned(), "b".to_owned()];
-    let new = |names, columns, weight| Sample::new(names, columns, vec![true, false], weight).unwrap_err().to_string();
+    let new = |names, columns, weight| {
+        TrainingSample::new(names, columns, vec![true, false], weight).unwrap_err().to_string()
+    };
     assert_eq!(new(names(), vec![vec![1.0, 2.0]], vec![1.0; 2]), "columns must be 2, not 1");
     assert_eq!(new(names(), vec![vec![1.0, 2.0], vec![1.0]], vec![1.0; 2]), "values of \"b\" must be 2, not 1");
     assert_eq!(new(vec!["a".to_owned(); 2], vec![vec![1.0; 2]; 2], vec![1.0; 2]), "two columns are called \"a\"");
@@ -245,7 +249,7 @@ fn a_fit_ends_when_its_time_is_used_up() {
 #[test]
 fn every_row_is_judged_by_a_scorecard_that_has_not_seen_it() {
     let sample = sample(1200, 9);
-    let folds: Vec<u32> = (0..1200).map(|row| fold_of(&format!("wallet {row}"), "ethereum", 4, 0)).collect();
+    let folds: Vec<u32> = (0..1200).map(|row| assign_fold(&format!("wallet {row}"), "ethereum", 4, 0)).collect();
     let mut asked = Vec::new();
     let crossed = cross_validate(
         &folds,
@@ -259,7 +263,7 @@ fn every_row_is_judged_by_a_scorecard_that_has_not_seen_it() {
             });
             let names = sample.names().iter().cloned().chain(["known".to_owned()]).collect();
             let columns = sample.columns().iter().cloned().chain([known.collect()]).collect();
-            Sample::new(names, columns, sample.illicit().to_vec(), sample.weight().to_vec())
+            TrainingSample::new(names, columns, sample.illicit().to_vec(), sample.weight().to_vec())
         },
         &mut Uninterrupted,
     )
@@ -283,12 +287,12 @@ fn every_row_is_judged_by_a_scorecard_that_has_not_seen_it() {
 
 #[test]
 fn folds_are_repeatable_and_even() {
-    assert_eq!(fold_of("0xabc", "ethereum", 5, 1), fold_of("0xabc", "ethereum", 5, 1));
+    assert_eq!(assign_fold("0xabc", "ethereum", 5, 1), assign_fold("0xabc", "ethereum", 5, 1));
     let mut counts = [0; 5];
-    (0..5000).for_each(|wallet| counts[fold_of(&format!("{wallet:x}"), "ethereum", 5, 1) as usize] += 1);
+    (0..5000).for_each(|wallet| counts[assign_fold(&format!("{wallet:x}"), "ethereum", 5, 1) as usize] += 1);
     assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
-    let moved =
-        (0..100).filter(|w| fold_of(&w.to_string(), "bitcoin", 5, 1) != fold_of(&w.to_string(), "ethereum", 5, 1));
+    let moved = (0..100)
+        .filter(|w| assign_fold(&w.to_string(), "bitcoin", 5, 1) != assign_fold(&w.to_string(), "ethereum", 5, 1));
     assert!(moved.count() > 50);
 }
 
@@ -311,9 +315,9 @@ fn cuts_are_short() {
     assert_eq!([cut(0.123_456, 0.123_458), cut(1.234e18, 1.236e18)], [0.123_457, 1.235e18]);
 }
 
-/// Steps of one term, by the definition: all ways to cut the bins into three.
-fn best_gain(bins: &[Sums], leaf: Leaf) -> f64 {
-    let sum = |from: usize, to: usize| bins[from..to].iter().fold(Sums::default(), |a, b| a.plus(*b));
+/// BoundFactor of one term, by the definition: all ways to cut the bins into three.
+fn best_gain(bins: &[LossSums], leaf: LeafRule) -> f64 {
+    let sum = |from: usize, to: usize| bins[from..to].iter().fold(LossSums::default(), |a, b| a.plus(*b));
     let mut best = leaf.gain(sum(0, bins.len()));
     for cut in 1..bins.len() {
         let parts = [sum(0, cut), sum(cut, bins.len())];
@@ -324,8 +328,8 @@ fn best_gain(bins: &[Sums], leaf: Leaf) -> f64 {
     best
 }
 
-fn sums() -> impl Strategy<Value = Sums> {
-    (-50_i32..50, 1_u32..40).prop_map(|(gradient, weight)| Sums {
+fn sums() -> impl Strategy<Value = LossSums> {
+    (-50_i32..50, 1_u32..40).prop_map(|(gradient, weight)| LossSums {
         gradient: f64::from(gradient) / 10.0,
         curvature: f64::from(weight) / 8.0,
         weight: f64::from(weight),
@@ -413,11 +417,11 @@ proptest! {
     fn a_step_goes_the_way_that_is_said_and_gains(
         bins in prop::collection::vec(sums(), 2..20), monotone in way(), least in 0_u8..30, leaves in 2_usize..5,
     ) {
-        let leaf = Leaf { least: f64::from(least), regularization: 0.5 };
+        let leaf = LeafRule { least: f64::from(least), regularization: 0.5 };
         let mut cells = bins.clone();
-        cells.push(Sums::default());
+        cells.push(LossSums::default());
         let mut values = vec![9.0; cells.len()];
-        best_step(Shape::Line { bins: bins.len(), monotone }, &cells, leaf, leaves, &mut values);
+        best_step(TermShape::Line { bins: bins.len(), monotone }, &cells, leaf, leaves, &mut values);
         prop_assert_eq!(values.pop(), Some(0.0));
         prop_assert!(values.windows(2).all(|w| monotone.allows(w[0], w[1])));
         let runs: Vec<f64> = values.chunk_by(|a, b| a == b).map(|run| run[0]).collect();
@@ -426,12 +430,12 @@ proptest! {
             // what the values gain: 2 g v - v² (h + r), summed over leaves
             let mut at = 0;
             let gains = values.chunk_by(|a, b| a == b).map(|run| {
-                let sum = bins[at..at + run.len()].iter().fold(Sums::default(), |a, b| a.plus(*b));
+                let sum = bins[at..at + run.len()].iter().fold(LossSums::default(), |a, b| a.plus(*b));
                 at += run.len();
                 leaf.gain(sum)
             });
             let gain: f64 = gains.sum();
-            if leaf.allows(bins.iter().fold(Sums::default(), |a, b| a.plus(*b))) {
+            if leaf.allows(bins.iter().fold(LossSums::default(), |a, b| a.plus(*b))) {
                 prop_assert!(gain >= best_gain(&bins, leaf) - 1e-9, "{} {}", gain, best_gain(&bins, leaf));
             }
         }
@@ -443,10 +447,10 @@ proptest! {
     ) {
         let rows = cells.len() / columns;
         let mut cells = cells[..rows * columns].to_vec();
-        cells.push(Sums::default());
+        cells.push(LossSums::default());
         let mut values = vec![9.0; cells.len()];
-        let leaf = Leaf { least: f64::from(least), regularization: 0.5 };
-        best_step(Shape::Table { rows, columns, monotone: ways }, &cells, leaf, 4, &mut values);
+        let leaf = LeafRule { least: f64::from(least), regularization: 0.5 };
+        best_step(TermShape::Table { rows, columns, monotone: ways }, &cells, leaf, 4, &mut values);
         for row in 0..rows {
             for column in 0..columns {
                 let at = |row: usize, column: usize| values[row * columns + column];
@@ -484,10 +488,10 @@ proptest! {
 fn boosting_one_term_ends_at_the_log_odds_of_its_cells() {
     let cells: Vec<u8> = (0..400_u16).map(|row| u8::try_from(row % 2).unwrap()).collect();
     let illicit: Vec<bool> = (0..400).map(|row| if row % 2 == 0 { row % 20 == 0 } else { row % 4 == 1 }).collect();
-    let terms = vec![Term { shape: Shape::Line { bins: 2, monotone: Monotone::Free }, cells }];
+    let terms = vec![Term { shape: TermShape::Line { bins: 2, monotone: Monotone::Free }, cells }];
     let mut interrupt = Uninterrupted;
-    let mut pace = Pace::new(&mut interrupt);
-    let mut pick = || Rows::pick(&terms, (&illicit, &[1.0; 400]), &[0.0; 400], |_| true, &mut pace).unwrap();
+    let mut pace = RowPace::new(&mut interrupt);
+    let mut pick = || BoostRows::pick(&terms, (&illicit, &[1.0; 400]), &[0.0; 400], |_| true, &mut pace).unwrap();
     let (learn, held_out) = (pick(), pick());
     let options = FitOptions { rounds: 2000, patience: 2000, regularization: 1e-9, ..FitOptions::default() };
     let functions = boost(&terms, learn, held_out, &options, &mut pace).unwrap();

@@ -5,27 +5,27 @@ use std::sync::Arc;
 use super::document::{Factor, Scorecard};
 use super::error::ScorecardError;
 use super::points::{Points, Score};
-use super::steps::{Steps, bin, value};
-use super::tables::{Running, Tables};
+use super::steps::{BoundFactor, bin, value};
+use super::tables::{FactorTables, PartialScore};
 
 /// A scorecard whose features are resolved to columns of a row.
 #[derive(Debug, Clone)]
 pub struct BoundScorecard {
     scorecard: Arc<Scorecard>,
-    steps: Vec<Steps>,
-    tables: Tables,
+    steps: Vec<BoundFactor>,
+    tables: FactorTables,
 }
 
 /// How a score came about, in short: base, points of factors and cap add up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Total {
+pub struct ScoreTotal {
     /// The score.
     pub score: Score,
     /// What keeps it within 0 and 100: nothing, as a rule.
     pub cap: Points,
 }
 
-impl Total {
+impl ScoreTotal {
     #[inline]
     fn of(sum: i64) -> Self {
         let sum = sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
@@ -42,14 +42,14 @@ pub struct Explanation<'s> {
     /// Where every score starts.
     pub base: Points,
     /// One line for each factor, in the scorecard's order.
-    pub lines: Vec<Line<'s>>,
+    pub lines: Vec<FactorLine<'s>>,
     /// What keeps the score within 0 and 100.
     pub cap: Points,
 }
 
 /// What one factor adds to a score, and why.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line<'s> {
+pub struct FactorLine<'s> {
     /// The factor.
     pub factor: &'s Factor,
     /// What it adds.
@@ -57,14 +57,14 @@ pub struct Line<'s> {
     /// The features' values; NaN is undefined.
     pub values: Vec<f64>,
     /// The bins that the values fall into, one a feature; none if one of the values is undefined.
-    pub bounds: Vec<Bounds>,
+    pub bounds: Vec<BinBounds>,
     /// Share of the training rows that had the same points for the same reason.
     pub share: Option<f64>,
 }
 
-/// Bounds of a bin.
+/// BinBounds of a bin.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bounds {
+pub struct BinBounds {
     /// Values above this.
     pub from: Option<f64>,
     /// Values up to and including this.
@@ -85,8 +85,9 @@ impl Scorecard {
     /// # Errors
     /// [`ScorecardError::UnknownFeature`].
     pub fn into_bound(self: Arc<Self>, columns: &[&str]) -> Result<BoundScorecard, ScorecardError> {
-        let steps = self.factors().iter().map(|f| Steps::new(f, columns)).collect::<Result<Vec<Steps>, _>>()?;
-        let tables = Tables::new(&steps);
+        let steps =
+            self.factors().iter().map(|f| BoundFactor::new(f, columns)).collect::<Result<Vec<BoundFactor>, _>>()?;
+        let tables = FactorTables::new(&steps);
         Ok(BoundScorecard { scorecard: self, steps, tables })
     }
 }
@@ -100,27 +101,27 @@ impl BoundScorecard {
 
     /// The score of a row; what the row does not have is undefined. Takes no memory. O(factors).
     #[must_use]
-    pub fn score(&self, row: &[f64]) -> Total {
-        Total::of(i64::from(self.scorecard.base().tenths()) + self.tables.sum(row))
+    pub fn score(&self, row: &[f64]) -> ScoreTotal {
+        ScoreTotal::of(i64::from(self.scorecard.base().tenths()) + self.tables.sum(row))
     }
 
     /// Begins a row that comes value by value: everything is undefined. Its room is used again.
     #[inline]
-    pub fn begin(&self, row: &mut Running) {
+    pub fn begin(&self, row: &mut PartialScore) {
         self.tables.begin(row);
     }
 
     /// A value of such a row that is not NaN, each column at most once.
     #[inline]
-    pub fn put(&self, row: &mut Running, column: usize, value: f64) {
+    pub fn put(&self, row: &mut PartialScore, column: usize, value: f64) {
         self.tables.put(row, column, value);
     }
 
     /// The score of such a row, the same as [`Self::score`] of all its values.
     #[inline]
     #[must_use]
-    pub fn end(&self, row: &Running) -> Total {
-        Total::of(i64::from(self.scorecard.base().tenths()) + self.tables.end(row))
+    pub fn end(&self, row: &PartialScore) -> ScoreTotal {
+        ScoreTotal::of(i64::from(self.scorecard.base().tenths()) + self.tables.end(row))
     }
 
     /// Calls `each` with the number of every factor, in order, and what it adds.
@@ -133,14 +134,14 @@ impl BoundScorecard {
     /// How the score of a row comes about.
     #[must_use]
     pub fn explain(&self, row: &[f64]) -> Explanation<'_> {
-        let Total { score, cap } = self.score(row);
+        let ScoreTotal { score, cap } = self.score(row);
         let factors = self.scorecard.factors().iter().zip(&self.steps);
         let lines = factors.map(|(factor, steps)| line(factor, steps, row)).collect();
         Explanation { score, base: self.scorecard.base(), lines, cap }
     }
 }
 
-fn line<'s>(factor: &'s Factor, steps: &Steps, row: &[f64]) -> Line<'s> {
+fn line<'s>(factor: &'s Factor, steps: &BoundFactor, row: &[f64]) -> FactorLine<'s> {
     let read = || [Some(&steps.first), steps.second.as_ref()].into_iter().flatten();
     let values: Vec<f64> = read().map(|(column, _)| value(row, *column)).collect();
     let bins: Option<Vec<usize>> = read().zip(&values).map(|((_, cuts), value)| bin(cuts, *value)).collect();
@@ -148,9 +149,9 @@ fn line<'s>(factor: &'s Factor, steps: &Steps, row: &[f64]) -> Line<'s> {
         Some(bins) => factor.shares.as_ref().and_then(|shares| shares.get(bins)).copied(),
         None => factor.undefined_share,
     };
-    let bounds = read().zip(bins.unwrap_or_default()).map(|((_, cuts), bin)| Bounds {
+    let bounds = read().zip(bins.unwrap_or_default()).map(|((_, cuts), bin)| BinBounds {
         from: bin.checked_sub(1).and_then(|before| cuts.get(before)).copied(),
         to: cuts.get(bin).copied(),
     });
-    Line { factor, points: steps.points(row), bounds: bounds.collect(), values, share }
+    FactorLine { factor, points: steps.points(row), bounds: bounds.collect(), values, share }
 }

@@ -65,10 +65,10 @@ impl<'de, T: TryFrom<f64, Error: fmt::Display>> Visitor<'de> for CellsVisitor<T>
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Cells<T>, A::Error> {
         let (mut line, mut table) = (Vec::new(), Vec::new());
-        while let Some(member) = members.next_element::<Member>()? {
+        while let Some(member) = members.next_element::<CellsMember>()? {
             match member {
-                Member::Number(number) => line.push(T::try_from(number).map_err(A::Error::custom)?),
-                Member::Row(row) => {
+                CellsMember::Number(number) => line.push(T::try_from(number).map_err(A::Error::custom)?),
+                CellsMember::Row(row) => {
                     let row: Result<Vec<T>, _> = row.into_iter().map(T::try_from).collect();
                     table.push(row.map_err(A::Error::custom)?);
                 }
@@ -82,12 +82,12 @@ impl<'de, T: TryFrom<f64, Error: fmt::Display>> Visitor<'de> for CellsVisitor<T>
     }
 }
 
-enum Member {
+enum CellsMember {
     Number(f64),
     Row(Vec<f64>),
 }
 
-impl<'de> Deserialize<'de> for Member {
+impl<'de> Deserialize<'de> for CellsMember {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(MemberVisitor)
     }
@@ -96,31 +96,31 @@ impl<'de> Deserialize<'de> for Member {
 struct MemberVisitor;
 
 impl<'de> Visitor<'de> for MemberVisitor {
-    type Value = Member;
+    type Value = CellsMember;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a number or a list of numbers")
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Member, E> {
-        Ok(Member::Number(number))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<CellsMember, E> {
+        Ok(CellsMember::Number(number))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "what is lost is beyond what any list here allows")]
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Member, E> {
-        Ok(Member::Number(number as f64))
+    fn visit_i64<E: Error>(self, number: i64) -> Result<CellsMember, E> {
+        Ok(CellsMember::Number(number as f64))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "what is lost is beyond what any list here allows")]
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Member, E> {
-        Ok(Member::Number(number as f64))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<CellsMember, E> {
+        Ok(CellsMember::Number(number as f64))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Member, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<CellsMember, A::Error> {
         let mut row = Vec::new();
         while let Some(number) = members.next_element()? {
             row.push(number);
         }
-        Ok(Member::Row(row))
+        Ok(CellsMember::Row(row))
     }
 }

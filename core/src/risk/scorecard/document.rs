@@ -203,7 +203,7 @@ pub struct Training {
 /// What the document holds, before it is checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::risk) struct Document {
+pub(in crate::risk) struct ScorecardDocument {
     pub format: u32,
     pub version: String,
     pub description: String,
@@ -219,7 +219,7 @@ pub(in crate::risk) struct Document {
 /// A scorecard that was checked: every row of features has a score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scorecard {
-    document: Document,
+    document: ScorecardDocument,
 }
 
 impl Scorecard {
@@ -233,7 +233,7 @@ impl Scorecard {
         struct Format {
             format: u32,
         }
-        let read = serde_json::from_str::<Document>(text);
+        let read = serde_json::from_str::<ScorecardDocument>(text);
         let found = match &read {
             Ok(document) => document.format,
             Err(_) => serde_json::from_str::<Format>(text)?.format,
@@ -261,7 +261,7 @@ impl Scorecard {
     ///
     /// # Errors
     /// [`ScorecardError`] for anything that is not a scorecard.
-    pub(in crate::risk) fn checked(mut document: Document) -> Result<Self, ScorecardError> {
+    pub(in crate::risk) fn checked(mut document: ScorecardDocument) -> Result<Self, ScorecardError> {
         document.format = FORMAT;
         Self::check_version(&document.version)?;
         match document.problem() {
@@ -279,7 +279,7 @@ impl Scorecard {
     }
 
     #[cfg(test)]
-    pub(super) const fn document(&self) -> &Document {
+    pub(super) const fn document(&self) -> &ScorecardDocument {
         &self.document
     }
 
@@ -374,7 +374,7 @@ pub(in crate::risk) fn probability_at(knots: &[Knot], score: Score) -> f64 {
     }
 }
 
-impl Document {
+impl ScorecardDocument {
     fn problem(&self) -> Option<String> {
         let hundred = Score::MAX.points();
         if !(Points::default()..=hundred).contains(&self.base) {

@@ -21,10 +21,10 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use bound::{BoundScorecard, Bounds, Explanation, Line, Total};
+pub use bound::{BinBounds, BoundScorecard, Explanation, FactorLine, ScoreTotal};
 pub use cells::Cells;
 pub use document::{Band, Factor, Knot, LabelPoints, Scorecard, Training};
-pub(super) use document::{Document, probability_at};
+pub(super) use document::{ScorecardDocument, probability_at};
 pub use error::ScorecardError;
 pub use points::{Points, Score};
-pub use tables::Running;
+pub use tables::PartialScore;

@@ -7,7 +7,7 @@ use super::points::Points;
 
 /// A factor's tables, as they are read.
 #[derive(Debug, Clone)]
-pub(super) struct Steps {
+pub(super) struct BoundFactor {
     /// Column and cuts of the first feature.
     pub first: (usize, Vec<f64>),
     /// Column and cuts of the second, if there is one.
@@ -17,7 +17,7 @@ pub(super) struct Steps {
     pub undefined: Points,
 }
 
-impl Steps {
+impl BoundFactor {
     pub(super) fn new(factor: &Factor, columns: &[&str]) -> Result<Self, ScorecardError> {
         let mut read = factor.features.iter().zip(&factor.cuts).map(|(feature, cuts)| {
             let column = columns.iter().position(|c| c == feature);

@@ -4,28 +4,28 @@ use std::collections::BTreeMap;
 
 use wide::f64x4;
 
-use super::steps::Steps;
+use super::steps::BoundFactor;
 
 /// Cuts that are compared at once.
 const BLOCK: usize = 8;
 
 /// Columns for which there is room on the stack.
-const MOST_COLUMNS: usize = 128;
+const STACK_COLUMNS: usize = 128;
 
 /// The factors of a scorecard, by feature. A row in which everything is undefined is where a sum starts; what is defined changes it.
 #[derive(Debug, Clone)]
-pub(super) struct Tables {
+pub(super) struct FactorTables {
     /// What the factors add to a row in which everything is undefined, in tenths.
     undefined: i64,
     /// By column, up to the last that a factor reads.
-    columns: Vec<Column>,
+    columns: Vec<FeatureTable>,
     /// Cuts of all features in blocks, each feature's in order; places left over hold a number that no value exceeds.
     blocks: Vec<[f64; BLOCK]>,
     /// Further ends of blocks, four at a time.
     pivots: Vec<[f64; 4]>,
     /// By feature and bin: what the factors of the feature alone add beyond what they add where it is undefined, in tenths.
     points: Vec<i32>,
-    pairs: Vec<Pair>,
+    pairs: Vec<PairTable>,
     /// By a factor's feature and bin: place in the factor's cells.
     places: Vec<u32>,
     /// What factors of two features add beyond what they add where one is undefined, in tenths.
@@ -34,7 +34,7 @@ pub(super) struct Tables {
 
 /// Where a feature's parts begin.
 #[derive(Debug, Clone, Copy)]
-struct Column {
+struct FeatureTable {
     /// The last cuts of the first four blocks, if there are more.
     ends: [f64; 4],
     /// Further such ends.
@@ -45,7 +45,7 @@ struct Column {
 
 /// Where a factor's parts begin, for its two features.
 #[derive(Debug, Clone, Copy)]
-struct Pair {
+struct PairTable {
     columns: (u32, u32),
     places: (u32, u32),
     cells: u32,
@@ -53,15 +53,15 @@ struct Pair {
 
 /// A row's score as far as it is known.
 #[derive(Debug, Clone, Default)]
-pub struct Running {
+pub struct PartialScore {
     /// By column: one more than the bin of its value; 0 where it is undefined.
     bins: Vec<u32>,
     sum: i64,
 }
 
-impl Tables {
+impl FactorTables {
     /// Lays out the factors.
-    pub(super) fn new(steps: &[Steps]) -> Self {
+    pub(super) fn new(steps: &[BoundFactor]) -> Self {
         let mut cuts: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for (column, of_factor) in steps.iter().flat_map(|one| [Some(&one.first), one.second.as_ref()]).flatten() {
             cuts.entry(*column).or_default().extend(of_factor);
@@ -92,12 +92,12 @@ impl Tables {
             let first = tables.add_places(&one.first.1, of(one.first.0), second.1.len() + 1);
             let other = tables.add_places(&second.1, of(second.0), 1);
             let columns = (one.first.0 as u32, second.0 as u32);
-            tables.pairs.push(Pair { columns, places: (first, other), cells });
+            tables.pairs.push(PairTable { columns, places: (first, other), cells });
         }
         tables
     }
 
-    fn add_column(&mut self, column: usize, cuts: &[f64], steps: &[Steps]) {
+    fn add_column(&mut self, column: usize, cuts: &[f64], steps: &[BoundFactor]) {
         // nothing is behind the last block
         let mut ends = cuts.iter().skip(BLOCK - 1).step_by(BLOCK).take(cuts.len().saturating_sub(1) / BLOCK).copied();
         let mut four = || std::array::from_fn(|_| ends.next().unwrap_or(f64::INFINITY));
@@ -119,7 +119,7 @@ impl Tables {
             });
             self.points.push(beyond.fold(0, i32::saturating_add));
         }
-        self.columns.push(Column { ends: first, pivots: (start, self.pivots.len() as u32), block, points });
+        self.columns.push(FeatureTable { ends: first, pivots: (start, self.pivots.len() as u32), block, points });
     }
 
     /// For each bin of a feature its place in a factor's table, where steps are so far apart.
@@ -136,8 +136,8 @@ impl Tables {
     #[inline]
     pub(super) fn sum(&self, row: &[f64]) -> i64 {
         let known = self.columns.len().min(row.len());
-        if known <= MOST_COLUMNS {
-            self.sum_in(row, &mut [0; MOST_COLUMNS])
+        if known <= STACK_COLUMNS {
+            self.sum_in(row, &mut [0; STACK_COLUMNS])
         } else {
             self.sum_in(row, &mut vec![0; known])
         }
@@ -156,7 +156,7 @@ impl Tables {
 
     /// Begins a row: everything is undefined.
     #[inline]
-    pub(super) fn begin(&self, row: &mut Running) {
+    pub(super) fn begin(&self, row: &mut PartialScore) {
         row.bins.clear();
         row.bins.resize(self.columns.len(), 0);
         row.sum = self.undefined;
@@ -164,7 +164,7 @@ impl Tables {
 
     /// A value of a row, which is no NaN, once a column.
     #[inline]
-    pub(super) fn put(&self, row: &mut Running, column: usize, value: f64) {
+    pub(super) fn put(&self, row: &mut PartialScore, column: usize, value: f64) {
         if let (Some(column), Some(bin)) = (self.columns.get(column), row.bins.get_mut(column)) {
             row.sum += self.add_to(column, value, bin);
         }
@@ -172,13 +172,13 @@ impl Tables {
 
     /// What all factors add to a row's score, in tenths.
     #[inline]
-    pub(super) fn end(&self, row: &Running) -> i64 {
+    pub(super) fn end(&self, row: &PartialScore) -> i64 {
         row.sum + self.of_pairs(&row.bins)
     }
 
     /// What a value adds to what the factors of its feature alone say.
     #[inline]
-    fn add_to(&self, column: &Column, value: f64, bin: &mut u32) -> i64 {
+    fn add_to(&self, column: &FeatureTable, value: f64, bin: &mut u32) -> i64 {
         let four = f64x4::splat(value);
         let further = self.pivots.get(column.pivots.0 as usize..column.pivots.1 as usize).unwrap_or_default();
         let before = further.iter().fold(less(&column.ends, four), |sum, pivots| sum + less(pivots, four));
@@ -229,7 +229,7 @@ mod tests {
             .prop_map(|cuts| cuts.into_iter().map(|cut| f64::from(cut) / 4.0).collect())
     }
 
-    fn step() -> impl Strategy<Value = Steps> {
+    fn step() -> impl Strategy<Value = BoundFactor> {
         (0..3_usize, cuts(), prop::option::of((1..3_usize, cuts())), any::<u32>(), -1000..1000_i32).prop_map(
             |(column, cuts, second, seed, undefined)| {
                 let second = second.map(|(further, cuts)| ((column + further) % 3, cuts));
@@ -237,7 +237,7 @@ mod tests {
                 let points =
                     (0..cells as u32).map(|n| (n.wrapping_add(seed).wrapping_mul(2_654_435_769) % 2000) as i32 - 1000);
                 let points = points.map(Points::from_tenths).collect();
-                Steps { first: (column, cuts), second, points, undefined: Points::from_tenths(undefined) }
+                BoundFactor { first: (column, cuts), second, points, undefined: Points::from_tenths(undefined) }
             },
         )
     }
@@ -256,11 +256,11 @@ mod tests {
     proptest! {
         #[test]
         fn tables_say_what_the_factors_say(steps in prop::collection::vec(step(), 1..12), rows in prop::collection::vec([value(), value(), value()], 20)) {
-            let tables = Tables::new(&steps);
+            let tables = FactorTables::new(&steps);
             for row in rows {
                 let expected: i64 = steps.iter().map(|one| i64::from(one.points(&row).tenths())).sum();
                 prop_assert_eq!(tables.sum(&row), expected, "{:?}", row);
-                let mut running = Running::default();
+                let mut running = PartialScore::default();
                 tables.begin(&mut running);
                 for (column, value) in row.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
                     tables.put(&mut running, column, *value);

@@ -100,9 +100,9 @@ fn a_value_at_a_cut_falls_into_the_bin_below() {
     let points = [-2.0, -1.0, -0.9, 0.25, 0.26, 3.0, 3.1, f64::NAN, f64::INFINITY].map(|a| of_a(a).points.tenths());
     assert_eq!(points, [-40, -40, -15, -15, 0, 0, 32, 11, 32]);
     let line = of_a(0.1);
-    assert_eq!(line.bounds, [Bounds { from: Some(-1.0), to: Some(0.25) }]);
+    assert_eq!(line.bounds, [BinBounds { from: Some(-1.0), to: Some(0.25) }]);
     assert_eq!(line.share, Some(0.2));
-    assert_eq!(of_a(-5.0).bounds, [Bounds { from: None, to: Some(-1.0) }]);
+    assert_eq!(of_a(-5.0).bounds, [BinBounds { from: None, to: Some(-1.0) }]);
     assert_eq!((of_a(f64::NAN).bounds, of_a(f64::NAN).share), (vec![], Some(0.1)));
 }
 
@@ -116,7 +116,7 @@ fn a_factor_of_two_features_reads_both_or_is_undefined() {
     assert_eq!(of(f64::NAN, 1.0).points.tenths(), -3);
     assert_eq!(bound.explain(&[0.1]).lines[1].points.tenths(), -3);
     let line = of(0.1, 2.5);
-    assert_eq!(line.bounds[1], Bounds { from: Some(2.0), to: None });
+    assert_eq!(line.bounds[1], BinBounds { from: Some(2.0), to: None });
     assert_eq!(line.share, Some(0.2));
 }
 
@@ -207,7 +207,7 @@ fn points_of(factor: &Factor, row: &[f64; 3]) -> Points {
 proptest! {
     #[test]
     fn lines_add_up_to_the_score(factors in factors(), base in 0_i32..=1000, row in [value(), value(), value()]) {
-        let document = Document { factors: factors.clone(), base: Points::from_tenths(base), ..scorecard().document().clone() };
+        let document = ScorecardDocument { factors: factors.clone(), base: Points::from_tenths(base), ..scorecard().document().clone() };
         let scorecard = Scorecard::checked(document).unwrap();
         let bound = scorecard.bind(&["f0", "f1", "f2"]).unwrap();
         let explanation = bound.explain(&row);
@@ -215,7 +215,7 @@ proptest! {
         prop_assert_eq!(i32::from(explanation.score.tenths()), expected.clamp(0, 1000));
         let lines: i32 = explanation.lines.iter().map(|l| l.points.tenths()).sum();
         prop_assert_eq!(base + lines + explanation.cap.tenths(), i32::from(explanation.score.tenths()));
-        prop_assert_eq!(bound.score(&row), Total { score: explanation.score, cap: explanation.cap });
+        prop_assert_eq!(bound.score(&row), ScoreTotal { score: explanation.score, cap: explanation.cap });
         let mut each = Vec::new();
         bound.each_points(&row, |factor, points| each.push((factor, points)));
         let of_lines: Vec<(usize, Points)> = explanation.lines.iter().map(|l| l.points).enumerate().collect();

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arx_core::graph::WalletId;
-use arx_core::risk::features::{AHEAD, Coverage, Enough, Row};
+use arx_core::risk::features::{Coverage, FeatureRow, LabelSufficiency, PREFETCH};
 use arx_core::risk::scorecard::Scorecard;
-use arx_core::risk::{Judgement, Known, Override, RiskState, affected_wallets, judge};
+use arx_core::risk::{Judgement, Override, RiskState, WalletFacts, affected_wallets, judge};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -48,7 +48,7 @@ fn in_blocks<T, R>(
             if let Some(row) = rows.next() {
                 return Some(row);
             }
-            let block = items.get(next..(next + AHEAD).min(items.len())).filter(|block| !block.is_empty())?;
+            let block = items.get(next..(next + PREFETCH).min(items.len())).filter(|block| !block.is_empty())?;
             next += block.len();
             rows = or_report(rows_of(block)).into_iter();
         }
@@ -101,10 +101,10 @@ fn score_wallets(
         let mut features = scorer.features_of(&ids)?.into_iter();
         let rows = block.iter().map(|wallet| {
             let features = wallet.id.and_then(|_| features.next().flatten());
-            let known = Known {
+            let known = WalletFacts {
                 label: labels.get(&wallet.address),
-                decided: overrides.get(&wallet.address),
-                seen: features.as_ref().map(|(row, coverage)| (row, *coverage)),
+                override_: overrides.get(&wallet.address),
+                features: features.as_ref().map(|(row, coverage)| (row, *coverage)),
             };
             let Judgement { score, probability, band, state, coverage } = judge(&scorecard, &known);
             ScoreRow {
@@ -195,13 +195,13 @@ fn distribution(mut scorer: Scorer, version: Option<&str>) -> Result<Vec<Distrib
     }
     let (labels, handle) = (Arc::clone(&scorer.labels), scorer.handle.clone());
     let (graph, labels, scorecard) = (handle.graph(), &*labels, &*scorecard);
-    let of_threads = scorer.fold_all(|groups: &mut Groups<'_>, wallet, seen: Option<(&Row, Coverage)>| {
+    let of_threads = scorer.fold_all(|groups: &mut Groups<'_>, wallet, seen: Option<(&FeatureRow, Coverage)>| {
         let (label, decided) = (labels.of(wallet), overridden.get(&wallet).copied());
         if seen.is_none() && label.is_none() && decided.is_none() && !graph.is_active(wallet) {
             // Its transactions have been removed.
             return;
         }
-        let judged = judge(scorecard, &Known { label, decided, seen });
+        let judged = judge(scorecard, &WalletFacts { label, override_: decided, features: seen });
         let order = band_order(scorecard.scorecard(), judged.band);
         let group = groups.entry((order, judged.band, judged.state)).or_default();
         group.wallets += 1;
@@ -245,7 +245,8 @@ fn sufficient_labels() -> Result<String, SqlError> {
             continue;
         }
         let labels = LabelIndex::open(&handle, &network, None)?;
-        let Enough { illicit, services } = Enough::of(&handle.graph(), None, labels.labelled(), &mut Interrupts)?;
+        let LabelSufficiency { illicit, services } =
+            LabelSufficiency::measure(&handle.graph(), None, labels.labelled(), &mut Interrupts)?;
         if illicit || services {
             sufficient.push(format!("{} {illicit} {services}", network.name()));
         }

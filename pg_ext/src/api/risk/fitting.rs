@@ -4,9 +4,9 @@ use arx_core::address::Network;
 use arx_core::graph::{MemoryBudget, WalletId};
 use arx_core::label::LabelKind;
 use arx_core::risk::features::NAMES;
-use arx_core::risk::fit::{Move, changed_bands, drift};
+use arx_core::risk::fit::{BandChange, changed_bands, drift};
 use arx_core::risk::scorecard::{Score, Scorecard};
-use arx_core::risk::study::{Draft, DraftRequest, ModelReport, evaluate, fit_draft, out_of_fold_rows};
+use arx_core::risk::study::{DraftRequest, ModelDraft, ModelReport, evaluate, fit_draft, out_of_fold_rows};
 use arx_core::risk::training::{Cases, Split};
 use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
@@ -130,8 +130,8 @@ impl TrainingSet {
         MemoryBudget::new(guc::graph_work_mem())
     }
 
-    fn report(&self, draft: Option<&ModelReport>, current: &ModelReport, moves: &[Move]) -> serde_json::Value {
-        let move_json = |band: &Move| json!({"from": band.from, "to": band.to, "wallets": band.wallets});
+    fn report(&self, draft: Option<&ModelReport>, current: &ModelReport, moves: &[BandChange]) -> serde_json::Value {
+        let move_json = |band: &BandChange| json!({"from": band.from, "to": band.to, "wallets": band.wallets});
         let moves: Vec<_> = moves.iter().map(move_json).collect();
         json!({
             "network": self.scorer.network.name(),
@@ -248,7 +248,7 @@ fn fit(version: &str, description: &str, network: Network, arguments: TrainingAr
         let comparison = draft.compare(current, &graph, &set.cases, TrainingSet::memory(), &mut Interrupts)?;
         (draft, comparison)
     };
-    let Draft { scorecard, measures, .. } = draft;
+    let ModelDraft { scorecard, measures, .. } = draft;
     let (old, new) = set.scores(current, &scorecard)?;
     let moves = drift((current, &old), (&scorecard, &new))?;
     let report = set.report(Some(&comparison.draft), &comparison.current, &moves);

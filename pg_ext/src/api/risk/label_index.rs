@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arx_core::address::Network;
 use arx_core::graph::{Graph, MemoryBudget, Snapshot, WalletId, WalletIds};
 use arx_core::risk::OwnLabel;
-use arx_core::risk::features::Labelled;
+use arx_core::risk::features::LabelledWallets;
 use pgrx::datum::TimestampWithTimeZone;
 
 use crate::error::SqlError;
@@ -28,7 +28,7 @@ pub(crate) struct LabelIndex {
     /// Labels of the wallets of the base, if another index holds them.
     of_base: Option<Arc<LabelIndex>>,
     own: HashMap<WalletId, OwnLabel>,
-    labelled: Labelled,
+    labelled: LabelledWallets,
 }
 
 struct CachedIndex {
@@ -122,7 +122,7 @@ impl LabelIndex {
         let mut memory = MemoryBudget::new(guc::graph_work_mem());
         let out_of_memory =
             || SqlError::limit("the labels of the network need more memory than arx.graph_work_mem allows");
-        let labelled = Labelled::new(wallets, &mut memory).ok_or_else(out_of_memory)?;
+        let labelled = LabelledWallets::new(wallets, &mut memory).ok_or_else(out_of_memory)?;
         let mut index = Self { of_base: None, labelled, own: HashMap::new() };
         risk_labels(network, at, |address, label| {
             if let Some(wallet) = graph.wallet(network.name(), address)?
@@ -150,7 +150,7 @@ impl LabelIndex {
     }
 
     /// Returns the wallets with an illicit or service label.
-    pub(crate) const fn labelled(&self) -> &Labelled {
+    pub(crate) const fn labelled(&self) -> &LabelledWallets {
         &self.labelled
     }
 }

@@ -2,7 +2,7 @@
 
 use arx_core::risk::features::{FEATURES, NAMES};
 use arx_core::risk::scorecard::Scorecard;
-use arx_core::risk::{Monotone, compiled_in};
+use arx_core::risk::{Monotone, default_scorecard};
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -17,7 +17,7 @@ fn default_risk_model() -> Result<JsonB, ErrorReport> {
 }
 
 fn shipped_document() -> Result<JsonB, SqlError> {
-    let document = compiled_in()?.to_json()?;
+    let document = default_scorecard()?.to_json()?;
     Ok(JsonB(serde_json::from_str(&document).map_err(|error| SqlError::corrupt(error.to_string()))?))
 }
 
@@ -69,7 +69,7 @@ fn risk_features() -> TableIterator<
             Monotone::Falling => "lowers risk",
         }
         .to_owned(),
-        by_labels: feature.by_labels,
+        by_labels: feature.uses_labels,
         formula: feature.formula.to_owned(),
         family: feature.family.name().to_owned(),
     });

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use arx_core::address::{Address, Network};
 use arx_core::graph::{MemoryBudget, WalletId};
 use arx_core::risk::features::{
-    AHEAD, Coverage, Crew, Enough, ExtractError, Extractor, NAMES, Row, Scene, Surroundings, bytes_of,
+    ContactCounts, Coverage, ExtractContext, ExtractError, Extractor, FeatureRow, LabelSufficiency, NAMES, PREFETCH,
+    ParallelExtractor, memory_needed,
 };
 use arx_core::risk::scorecard::{BoundScorecard, Scorecard};
 use arx_core::risk::{Override, OwnLabel};
@@ -63,8 +64,8 @@ pub(crate) struct Scorer {
     pub(crate) network: Network,
     pub(crate) at: Option<TimestampWithTimeZone>,
     pub(crate) labels: Arc<LabelIndex>,
-    enough: Enough,
-    surroundings: Surroundings,
+    sufficiency: LabelSufficiency,
+    contacts: ContactCounts,
     extractor: Extractor,
 }
 
@@ -84,14 +85,15 @@ impl Scorer {
     pub(crate) fn new(network: Network, at: Option<TimestampWithTimeZone>) -> Result<Self, SqlError> {
         let handle = current(AssetScope::Native)?;
         let labels = LabelIndex::open(&handle, &network, at)?;
-        let enough = Enough::of(&handle.graph(), history_end(at), labels.labelled(), &mut Interrupts)?;
+        let sufficiency =
+            LabelSufficiency::measure(&handle.graph(), history_end(at), labels.labelled(), &mut Interrupts)?;
         Ok(Self {
             handle,
             network,
             at,
             labels,
-            enough,
-            surroundings: Surroundings::Asked,
+            sufficiency,
+            contacts: ContactCounts::OnDemand,
             extractor: Extractor::default(),
         })
     }
@@ -100,8 +102,13 @@ impl Scorer {
     pub(crate) fn prepare_for_many(&mut self) -> Result<(), SqlError> {
         let mut memory = MemoryBudget::new(guc::graph_work_mem());
         let graph = self.handle.graph();
-        let scene = Scene { graph: &graph, until: self.until(), labelled: self.labels.labelled(), enough: self.enough };
-        self.surroundings = Surroundings::of_all(&scene, &mut memory, &mut Interrupts)?;
+        let context = ExtractContext {
+            graph: &graph,
+            until: self.until(),
+            labelled: self.labels.labelled(),
+            sufficiency: self.sufficiency,
+        };
+        self.contacts = ContactCounts::precompute(&context, &mut memory, &mut Interrupts)?;
         Ok(())
     }
 
@@ -132,23 +139,27 @@ impl Scorer {
     }
 
     /// Returns the features of a wallet, or `None` if it has no transfer.
-    pub(crate) fn features(&mut self, wallet: WalletId) -> Result<Option<(Row, Coverage)>, SqlError> {
+    pub(crate) fn features(&mut self, wallet: WalletId) -> Result<Option<(FeatureRow, Coverage)>, SqlError> {
         Ok(self.features_of(&[wallet])?.pop().flatten())
     }
 
     /// Returns the features of wallets in the order given.
-    pub(crate) fn features_of(&mut self, wallets: &[WalletId]) -> Result<Vec<Option<(Row, Coverage)>>, SqlError> {
+    pub(crate) fn features_of(
+        &mut self,
+        wallets: &[WalletId],
+    ) -> Result<Vec<Option<(FeatureRow, Coverage)>>, SqlError> {
         let mut features = Vec::with_capacity(wallets.len());
         let (graph, until) = (self.handle.graph(), self.until());
-        let scene = Scene { graph: &graph, until, labelled: self.labels.labelled(), enough: self.enough };
-        for block in wallets.chunks(AHEAD) {
+        let context =
+            ExtractContext { graph: &graph, until, labelled: self.labels.labelled(), sufficiency: self.sufficiency };
+        for block in wallets.chunks(PREFETCH) {
             graph.read_ahead(block);
             for wallet in block {
                 let mut memory = MemoryBudget::new(guc::graph_work_mem());
-                if !memory.take(bytes_of(&graph, *wallet)) {
+                if !memory.take(memory_needed(&graph, *wallet)) {
                     return Err(ExtractError::Memory { budget: memory.limit() }.into());
                 }
-                let extracted = self.extractor.look(&scene, *wallet, &self.surroundings, &mut Interrupts)?;
+                let extracted = self.extractor.extract(&context, *wallet, &self.contacts, &mut Interrupts)?;
                 features.push(extracted.as_ref().map(|(row, coverage)| (*row, *coverage)));
             }
         }
@@ -160,14 +171,16 @@ impl Scorer {
     /// caller's). Returns the accumulator of each thread. `each` must not call the server.
     pub(crate) fn fold_all<A: Default + Send>(
         &mut self,
-        each: impl Fn(&mut A, WalletId, Option<(&Row, Coverage)>) + Sync,
+        each: impl Fn(&mut A, WalletId, Option<(&FeatureRow, Coverage)>) + Sync,
     ) -> Result<Vec<A>, SqlError> {
         self.prepare_for_many()?;
         let (graph, until, wallets) = (self.handle.graph(), self.until(), self.wallets());
-        let scene = Scene { graph: &graph, until, labelled: self.labels.labelled(), enough: self.enough };
+        let context =
+            ExtractContext { graph: &graph, until, labelled: self.labels.labelled(), sufficiency: self.sufficiency };
         let memory = guc::graph_work_mem();
-        let crew = Crew { scene: &scene, surroundings: &self.surroundings, memory, threads: parallel_threads() };
-        Ok(crew.look_at(&wallets, BlockedSignals::block, &mut Interrupts, each)?)
+        let extractor =
+            ParallelExtractor { context: &context, contacts: &self.contacts, memory, threads: parallel_threads() };
+        Ok(extractor.extract_all(&wallets, BlockedSignals::block, &mut Interrupts, each)?)
     }
 
     /// Returns the heaviest label of each wallet, by address.

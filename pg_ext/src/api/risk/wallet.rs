@@ -4,9 +4,11 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use arx_core::graph::{Graph, MemoryBudget, U256};
-use arx_core::risk::features::{Coverage, FEATURES, Row};
+use arx_core::risk::features::{Coverage, FEATURES, FeatureRow};
 use arx_core::risk::scorecard::Score;
-use arx_core::risk::{Dossier, Evidence, Judgement, Known, Override, OwnLabel, Reason, judge, reasons, shown};
+use arx_core::risk::{
+    Evidence, EvidenceIndex, Judgement, Override, OwnLabel, Reason, WalletFacts, format_value, judge, reasons,
+};
 use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -32,7 +34,7 @@ struct Subject {
     wallet: ResolvedWallet,
     label: Option<OwnLabel>,
     override_: Option<Override>,
-    features: Option<(Row, Coverage)>,
+    features: Option<(FeatureRow, Coverage)>,
 }
 
 impl Subject {
@@ -49,11 +51,11 @@ impl Subject {
         Ok(Self { scorer, wallet, label, override_, features })
     }
 
-    fn known(&self) -> Known<'_> {
-        Known {
+    fn known(&self) -> WalletFacts<'_> {
+        WalletFacts {
             label: self.label.as_ref(),
-            decided: self.override_.as_ref(),
-            seen: self.features.as_ref().map(|(row, coverage)| (row, *coverage)),
+            override_: self.override_.as_ref(),
+            features: self.features.as_ref().map(|(row, coverage)| (row, *coverage)),
         }
     }
 }
@@ -177,16 +179,16 @@ impl Subject {
         };
         let graph = self.scorer.handle.graph();
         let memory = MemoryBudget::new(guc::graph_work_mem());
-        let index = Dossier::gather(graph, wallet, self.scorer.until(), &memory, &mut Interrupts)?;
+        let index = EvidenceIndex::build(graph, wallet, self.scorer.until(), &memory, &mut Interrupts)?;
         let (mut evidence, mut keys) = (Vec::new(), Vec::new());
         // A transfer that proves several values is looked up once: twice, it would be taken for two
         // transfers with equal keys.
         let mut indices: HashMap<u64, usize> = HashMap::new();
         for reason in reasons {
             let mut of_reason = Evidence::default();
-            for proof in &reason.proofs {
+            for kind in &reason.evidence {
                 let Evidence { transfers, counterparties, .. } =
-                    index.proof(*proof, self.scorer.labels.labelled(), &mut Interrupts)?;
+                    index.evidence(*kind, self.scorer.labels.labelled(), &mut Interrupts)?;
                 for number in transfers {
                     if !of_reason.transfers.contains(&number) {
                         of_reason.transfers.push(number);
@@ -234,7 +236,7 @@ fn wallet_features(
     let row = subject.features.map(|(row, _)| row.to_vec()).unwrap_or_default();
     let rows = FEATURES.iter().zip(row).map(|(feature, value)| {
         let defined = (!value.is_nan()).then_some(value);
-        (feature.name.to_owned(), defined, shown(value, feature.unit), feature.formula.to_owned())
+        (feature.name.to_owned(), defined, format_value(value, feature.unit), feature.formula.to_owned())
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arx_core::risk::fit::{Measures, Move};
+use arx_core::risk::fit::{BandChange, Measures};
 use arx_core::risk::scorecard::{Score, Scorecard};
 use arx_core::risk::study::ModelReport;
 
@@ -20,7 +20,7 @@ pub(crate) struct Report {
     /// The candidate that may replace it.
     pub draft: Option<Model>,
     /// Counts of wallets by their band with the active model and with the draft.
-    pub drift: Option<Vec<Move>>,
+    pub drift: Option<Vec<BandChange>>,
     /// Label text of the misclassified wallets, by address.
     pub labels: BTreeMap<String, String>,
     /// Remarks for the top of the page.
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn every_score_counts_in_one_bar_and_one_band() {
-        let scorecard = arx_core::risk::compiled_in().unwrap();
+        let scorecard = arx_core::risk::default_scorecard().unwrap();
         let scores: Vec<Score> = [0, 49, 50, 399, 400, 600, 749, 750, 999, 1000]
             .into_iter()
             .map(|tenths| Score::from_tenths(tenths).unwrap())

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 
-use arx_core::risk::fit::Move;
+use arx_core::risk::fit::BandChange;
 use arx_core::risk::scorecard::Scorecard;
 use arx_core::risk::study::ModelReport;
 use futures_util::TryStreamExt;
@@ -77,7 +77,7 @@ struct Study {
     cases: Sample,
     draft: Option<ModelReport>,
     current: ModelReport,
-    drift: Vec<Move>,
+    drift: Vec<BandChange>,
 }
 
 impl StoredModel {

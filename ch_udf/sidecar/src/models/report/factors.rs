@@ -6,9 +6,9 @@
 
 use std::fmt::Write as _;
 
-use arx_core::risk::features::{Unit, spec_of};
+use arx_core::risk::features::{FeatureSpec, FeatureUnit};
+use arx_core::risk::format_value;
 use arx_core::risk::scorecard::{Cells, Factor, Points, Scorecard};
-use arx_core::risk::shown;
 use maud::{Markup, html};
 
 use super::charts::tenth;
@@ -109,29 +109,31 @@ pub(super) fn steps(report: &Report) -> Markup {
     }
 }
 
-fn unit(feature: &str) -> Unit {
-    spec_of(feature).map_or(Unit::Ratio, |spec| spec.unit)
+fn unit(feature: &str) -> FeatureUnit {
+    FeatureSpec::named(feature).map_or(FeatureUnit::Ratio, |spec| spec.unit)
 }
 
 /// Formats a value for a tick label, where there is little room.
 fn tick(value: f64, feature: &str) -> String {
-    let text = shown(value, unit(feature));
+    let text = format_value(value, unit(feature));
     match unit(feature) {
-        Unit::Coins | Unit::Log2 | Unit::Bits => text.split(' ').next().unwrap_or_default().to_owned(),
-        Unit::Count | Unit::Share | Unit::Ratio | Unit::Seconds => text,
+        FeatureUnit::Coins | FeatureUnit::Log2 | FeatureUnit::Bits => {
+            text.split(' ').next().unwrap_or_default().to_owned()
+        }
+        FeatureUnit::Count | FeatureUnit::Share | FeatureUnit::Ratio | FeatureUnit::Seconds => text,
     }
 }
 
 /// Names the unit of an axis whose tick labels do not show it.
 fn unit_name(feature: &str) -> &'static str {
     match unit(feature) {
-        Unit::Coins => "coins",
-        Unit::Log2 => "on average",
-        Unit::Bits => "bits",
-        Unit::Count => "count",
-        Unit::Share => "share",
-        Unit::Ratio => "ratio",
-        Unit::Seconds => "time",
+        FeatureUnit::Coins => "coins",
+        FeatureUnit::Log2 => "on average",
+        FeatureUnit::Bits => "bits",
+        FeatureUnit::Count => "count",
+        FeatureUnit::Share => "share",
+        FeatureUnit::Ratio => "ratio",
+        FeatureUnit::Seconds => "time",
     }
 }
 
@@ -238,7 +240,7 @@ fn bins(shared: &Shared<'_>) -> Markup {
 }
 
 fn bounds(bin: usize, cuts: &[f64], feature: &str) -> String {
-    let text = |cut: &f64| shown(*cut, unit(feature));
+    let text = |cut: &f64| format_value(*cut, unit(feature));
     match (bin.checked_sub(1).and_then(|before| cuts.get(before)), cuts.get(bin)) {
         (None, None) => "any".to_owned(),
         (None, Some(to)) => format!("up to {}", text(to)),
@@ -332,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_bin_includes_its_upper_cut() {
-        let scorecard = arx_core::risk::compiled_in().unwrap();
+        let scorecard = arx_core::risk::default_scorecard().unwrap();
         let factor = scorecard.factors().iter().find(|factor| factor.features.len() == 1).unwrap();
         let Cells::Line(points) = &factor.points else { panic!("a factor of one feature") };
         for (cut, expected) in factor.cuts[0].iter().zip(points) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use arx_core::graph::{MemoryBudget, Uninterrupted, WalletId};
 use arx_core::label::LabelKind;
-use arx_core::risk::features::{NAMES, Row};
+use arx_core::risk::features::{FeatureRow, NAMES};
 use arx_core::risk::fit::{Measures, drift, measure};
 use arx_core::risk::scorecard::{Score, Scorecard};
 use arx_core::risk::study::{evaluate, out_of_fold_rows};
@@ -32,7 +32,7 @@ pub(crate) struct Request {
 /// Cases with their features.
 struct Judged {
     cases: Cases,
-    rows: Vec<Row>,
+    rows: Vec<FeatureRow>,
     sample: Sample,
     in_stratum: HashSet<WalletId>,
 }

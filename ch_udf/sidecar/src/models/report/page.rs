@@ -1,7 +1,7 @@
 //! Renders a report as one HTML document without scripts and external resources. Text is escaped
 //! where it is inserted.
 
-use arx_core::risk::fit::Move;
+use arx_core::risk::fit::BandChange;
 use arx_core::risk::scorecard::Training;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -96,7 +96,7 @@ fn summary(report: &Report) -> Markup {
 }
 
 /// Returns the number of wallets that change band, and of all wallets.
-fn moved(drift: &[Move]) -> (u64, u64) {
+fn moved(drift: &[BandChange]) -> (u64, u64) {
     let moved = drift.iter().filter(|step| step.from != step.to).map(|step| step.wallets).sum();
     (moved, drift.iter().map(|step| step.wallets).sum())
 }
@@ -209,7 +209,7 @@ fn band_table(report: &Report) -> Markup {
     }
 }
 
-fn drift_table(report: &Report, drift: &[Move]) -> Markup {
+fn drift_table(report: &Report, drift: &[BandChange]) -> Markup {
     let Some(draft) = &report.draft else { return html! {} };
     let wallets_between = |from: Option<&str>, to: Option<&str>| -> u64 {
         let fits = |band: &str, wanted: Option<&str>| wanted.is_none_or(|wanted| wanted == band);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use arx_core::risk::compiled_in;
-use arx_core::risk::fit::{CalibrationBin, CurvePoint, Move};
+use arx_core::risk::default_scorecard;
+use arx_core::risk::fit::{BandChange, CalibrationBin, CurvePoint};
 use arx_core::risk::scorecard::{Points, Score, Scorecard};
 use arx_core::risk::study::{FactorWeight, Mistake, ModelReport};
 
@@ -54,7 +54,8 @@ fn model(scorecard: Scorecard, state: &str, out_of_fold: bool) -> Model {
 
 /// Returns the compiled-in scorecard with another version and description.
 fn renamed(version: &str, description: &str) -> Scorecard {
-    let mut document: serde_json::Value = serde_json::from_str(&compiled_in().unwrap().to_json().unwrap()).unwrap();
+    let mut document: serde_json::Value =
+        serde_json::from_str(&default_scorecard().unwrap().to_json().unwrap()).unwrap();
     document["version"] = version.into();
     document["description"] = description.into();
     document["training"]["notes"]["remark"] = SCRIPT.into();
@@ -62,12 +63,12 @@ fn renamed(version: &str, description: &str) -> Scorecard {
 }
 
 fn report() -> Report {
-    let step = |from: &str, to: &str, wallets| Move { from: from.to_owned(), to: to.to_owned(), wallets };
+    let step = |from: &str, to: &str, wallets| BandChange { from: from.to_owned(), to: to.to_owned(), wallets };
     Report {
         created_at: "2026-01-02 03:04 UTC".to_owned(),
         source: format!("from {SCRIPT}"),
         network: "ethereum".to_owned(),
-        active: model(compiled_in().unwrap(), "active", false),
+        active: model(default_scorecard().unwrap(), "active", false),
         draft: Some(model(renamed("house-2", SCRIPT), "draft", true)),
         drift: Some(vec![step("low", "low", 900), step("low", "severe", 12_345), step("severe", "low", 1)]),
         labels: BTreeMap::from([(format!("0xabc{SCRIPT}"), "phishing: \"><img src=x>".to_owned())]),
