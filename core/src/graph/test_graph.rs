@@ -1,4 +1,4 @@
-//! Small graphs for the tests of searches: wallets are called by number, and some rows lie in the base, some over it.
+//! Small graphs for tests of searches. Wallets have test numbers; some rows are in the base, some in the overlay.
 
 use crate::graph::*;
 
@@ -23,27 +23,27 @@ impl Sent {
     }
 }
 
-/// A base and what lies over it.
+/// A base and its overlay.
 pub(crate) struct TestGraph {
     base: Base<HeapBuffer>,
     overlay: Overlay,
 }
 
-/// Not in the order of numbers.
+/// Returns the address of a wallet; addresses are not in the order of numbers.
 pub(crate) fn name(wallet: u32) -> String {
     format!("w{:03}", (wallet * 7 + 3) % 1000)
 }
 
 impl TestGraph {
-    /// All but the last `laid_over` rows make up the base.
-    pub(crate) fn new(rows: &[Sent], laid_over: usize) -> Self {
-        Self::with_failed(rows, |_| false, laid_over)
+    /// Puts the last `overlay_rows` rows into the overlay, and the others into the base.
+    pub(crate) fn new(rows: &[Sent], overlay_rows: usize) -> Self {
+        Self::with_failed(rows, |_| false, overlay_rows)
     }
 
-    /// The same, where some rows, by number, failed.
-    pub(crate) fn with_failed(rows: &[Sent], failed: impl Fn(usize) -> bool, laid_over: usize) -> Self {
+    /// As [`Self::new`], with failed rows, selected by their index.
+    pub(crate) fn with_failed(rows: &[Sent], failed: impl Fn(usize) -> bool, overlay_rows: usize) -> Self {
         let status = |number| if failed(number) { Status::Failed } else { Status::Confirmed };
-        let (built, over) = rows.split_at(rows.len() - laid_over.min(rows.len()));
+        let (built, overlaid) = rows.split_at(rows.len() - overlay_rows.min(rows.len()));
         let mut builder = Builder::new(HeapScratch).unwrap();
         for (number, row) in built.iter().enumerate() {
             with_row(row, number, status(number), |row| builder.push(row)).unwrap();
@@ -53,7 +53,7 @@ impl TestGraph {
         plan.write(&provenance(1), &sink, &mut Uninterrupted).unwrap();
         let base = Base::open(sink.into_file().0).unwrap();
         let mut overlay = Overlay::new();
-        for (number, row) in over.iter().enumerate() {
+        for (number, row) in overlaid.iter().enumerate() {
             let number = built.len() + number;
             with_row(row, number, status(number), |row| overlay.add(&base, row)).unwrap();
         }
@@ -68,13 +68,13 @@ impl TestGraph {
         Graph::new(&self.base, &self.overlay)
     }
 
-    /// The graph's number of a wallet; one beyond all for a wallet without transfers.
+    /// Returns the id of a wallet; an id out of range for a wallet without transfers.
     pub(crate) fn wallet(&self, number: u32) -> WalletId {
         let graph = self.graph();
         graph.wallet(NETWORK, &name(number)).unwrap().unwrap_or(WalletId::new(graph.wallets() + number))
     }
 
-    /// The test's number of a wallet.
+    /// Returns the test number of a wallet.
     pub(crate) fn number(&self, wallet: WalletId) -> u32 {
         (0..1000).find(|number| self.wallet(*number) == wallet).unwrap()
     }
@@ -99,7 +99,7 @@ fn with_row<R>(row: &Sent, number: usize, status: Status, use_it: impl FnOnce(&T
     })
 }
 
-/// Ends a search after so many looks.
+/// An interrupt that stops a search at the given check.
 pub(crate) struct Patience(pub u32);
 
 impl Interrupt for Patience {
@@ -109,7 +109,7 @@ impl Interrupt for Patience {
     }
 }
 
-/// Deep enough, and with all the room there is.
+/// Limits of depth alone.
 pub(crate) fn limits(max_depth: i32) -> SearchLimits {
     SearchLimits { max_depth, max_wallets: None, memory: MemoryBudget::new(1 << 26) }
 }

@@ -1,47 +1,45 @@
-//! A neighbourhood as a drawing, in the language of Graphviz (<https://graphviz.org/doc/info/lang.html>).
+//! Drawing of a neighbourhood in the language of Graphviz (<https://graphviz.org/doc/info/lang.html>).
 //!
-//! Owns how wallets and flows look; never who they are: a caller describes them. Addresses and labels are whatever somebody put
-//! into a table, so they appear in quoted strings only, escaped; nodes are called by number.
+//! Owns the appearance of wallets and flows; their descriptions come from the caller. Addresses and labels are
+//! untrusted text, so they appear only in quoted strings, escaped; nodes are named by number.
 
 use std::fmt::Write;
 
+use crate::graph::query::neighbourhood::{Flow, Folded, Neighbourhood};
+use crate::graph::types::{Direction, U256, WalletId};
 use crate::label::LabelKind;
 
-use crate::graph::query::neighbourhood::{Flow, Folded, Neighbourhood};
-use crate::graph::types::U256;
-use crate::graph::types::{Direction, WalletId};
-
-/// What is known of a wallet.
+/// Description of a wallet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Description {
-    /// Its address.
+    /// Address of the wallet.
     pub address: String,
-    /// Whose it is said to be.
+    /// Label: the presumed owner.
     pub label: Option<String>,
-    /// Of which category the label is.
+    /// Category of the label.
     pub category: Option<String>,
-    /// What the category says about risk.
+    /// Kind of the category.
     pub kind: Option<LabelKind>,
-    /// Its score, 0 to 100.
+    /// Risk score, 0 to 100.
     pub risk: Option<u8>,
 }
 
-/// What values are counted in.
+/// Unit of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit<'u> {
-    /// Its name: a coin's or token's symbol.
+    /// Symbol of the coin or token.
     pub name: &'u str,
-    /// Decimals behind the point: a value counts parts of 10^-decimals.
+    /// Number of decimals: a value counts parts of 10^-decimals.
     pub decimals: u8,
 }
 
-/// Characters of a label: more do not fit into a node.
+/// Maximum number of characters of a label in a node.
 const LABEL_LENGTH: usize = 40;
 
-/// Characters at the start and the end of an address: `0x1234…abcd`.
+/// Characters shown at the start and the end of an address: `0x1234…abcd`.
 const ADDRESS_ENDS: (usize, usize) = (6, 4);
 
-/// Decimals that an edge shows; its tooltip has them all.
+/// Decimals on an arrow; its tooltip has all of them.
 const DECIMALS: usize = 4;
 
 const LEGEND: &str = "\
@@ -50,8 +48,8 @@ const LEGEND: &str = "\
 // thick frame: the wallet in the middle; dashed: wallets left out; width of an arrow: transfers, by logarithm
 ";
 
-/// Draws a neighbourhood. The same one with the same descriptions gives the same text. Without a unit (several assets) arrows have
-/// no value.
+/// Draws a neighbourhood. Equal neighbourhoods with equal descriptions give equal texts. Without a unit (several
+/// assets) arrows have no value.
 #[must_use]
 pub fn render(
     neighbourhood: &Neighbourhood,
@@ -62,10 +60,10 @@ pub fn render(
     out.push_str("digraph arx {\n  rankdir=LR;\n");
     out.push_str("  node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fontsize=10];\n");
     out.push_str("  edge [fontname=\"Helvetica\", fontsize=9, color=\"#5f6368\"];\n");
-    // where a wallet stands among those shown
-    let mut places: Vec<(WalletId, usize)> =
-        neighbourhood.wallets.iter().enumerate().map(|(place, shown)| (shown.wallet, place)).collect();
-    places.sort_unstable();
+    // Index of each wallet among those shown.
+    let mut indexes: Vec<(WalletId, usize)> =
+        neighbourhood.wallets.iter().enumerate().map(|(index, shown)| (shown.wallet, index)).collect();
+    indexes.sort_unstable();
     for (place, shown) in neighbourhood.wallets.iter().enumerate() {
         node(&mut out, place, &describe(shown.wallet), shown.wallet == neighbourhood.source);
     }
@@ -74,12 +72,12 @@ pub fn render(
             fold(&mut out, place, folded, neighbourhood.direction);
         }
     }
-    let place_of = |wallet: WalletId| {
-        let at = places.binary_search_by_key(&wallet, |one| one.0).ok()?;
-        places.get(at).map(|one| one.1)
+    let index_of = |wallet: WalletId| {
+        let found = indexes.binary_search_by_key(&wallet, |entry| entry.0).ok()?;
+        indexes.get(found).map(|entry| entry.1)
     };
     for flow in &neighbourhood.flows {
-        if let (Some(from), Some(to)) = (place_of(flow.from), place_of(flow.to)) {
+        if let (Some(from), Some(to)) = (index_of(flow.from), index_of(flow.to)) {
             arrow(&mut out, from, to, flow, unit);
         }
     }
@@ -87,20 +85,20 @@ pub fn render(
     out
 }
 
-fn node(out: &mut String, place: usize, one: &Description, is_source: bool) {
-    let mut label = escape(&shorten(&one.address));
-    let said: Vec<&str> = [one.label.as_deref(), one.category.as_deref()].into_iter().flatten().collect();
-    if !said.is_empty() {
-        let _ = write!(label, "\\n{}", escape(&cut(&said.join(" · "))));
+fn node(out: &mut String, place: usize, wallet: &Description, is_source: bool) {
+    let mut label = escape(&shorten(&wallet.address));
+    let captions: Vec<&str> = [wallet.label.as_deref(), wallet.category.as_deref()].into_iter().flatten().collect();
+    if !captions.is_empty() {
+        let _ = write!(label, "\\n{}", escape(&cut(&captions.join(" · "))));
     }
-    if let Some(risk) = one.risk {
+    if let Some(risk) = wallet.risk {
         let _ = write!(label, "\\nrisk {risk}");
     }
     let _ = write!(
         out,
         "  n{place} [label=\"{label}\", tooltip=\"{}\", fillcolor=\"{}\"",
-        escape(&one.address),
-        fill(one.kind, one.risk)
+        escape(&wallet.address),
+        fill(wallet.kind, wallet.risk)
     );
     out.push_str(if is_source { ", penwidth=3, color=\"#202124\"];\n" } else { ", color=\"#5f6368\"];\n" });
 }
@@ -137,7 +135,7 @@ fn arrow(out: &mut String, from: usize, to: usize, flow: &Flow, unit: Option<Uni
     );
 }
 
-/// One point, and one more for every ten times as many transfers.
+/// Line width in points: one, and one more for every factor of ten.
 fn width(transfers: u64) -> f64 {
     1.0 + (transfers.max(1) as f64).log10()
 }
@@ -155,11 +153,11 @@ const fn fill(kind: Option<LabelKind>, risk: Option<u8>) -> &'static str {
     }
 }
 
-fn plural(count: u64, of: &str) -> String {
-    if count == 1 { format!("1 {of}") } else { format!("{count} {of}s") }
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// The two ends of an address.
+/// Shortens an address to its two ends.
 fn shorten(address: &str) -> String {
     let (first, last) = ADDRESS_ENDS;
     let length = address.chars().count();
@@ -178,7 +176,7 @@ fn cut(text: &str) -> String {
     text.chars().take(LABEL_LENGTH - 1).chain(['…']).collect()
 }
 
-/// As the inside of a quoted string that is a label: no escape sequence, no entity and no line of its own.
+/// Escapes text for a quoted label: it contains no escape sequence, no entity and no line break.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -188,7 +186,7 @@ fn escape(text: &str) -> String {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
-            // line breaks, and marks that turn the direction of what is read
+            // Line breaks, and marks that change the reading direction.
             one if one.is_control() => escaped.push(' '),
             '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => escaped.push(' '),
             one => escaped.push(one),
@@ -197,7 +195,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// A value as a decimal number with at most that many decimals, without zeros at the end; what is cut off is not rounded.
+/// Formats a value with at most `at_most` decimals, truncated and without trailing zeros.
 fn amount(value: U256, decimals: u8, at_most: usize) -> String {
     let decimals = usize::from(decimals);
     let digits = format!("{value:0>width$}", value = value.to_string(), width = decimals + 1);
@@ -250,7 +248,7 @@ mod tests {
     const ETHER: Unit<'static> = Unit { name: "ETH", decimals: 18 };
 
     #[test]
-    fn draws_wallets_flows_and_what_was_left_out() {
+    fn drawing_has_wallets_flows_and_folded_peers() {
         let text = render(&drawn(), described, Some(ETHER));
         assert!(text.starts_with(LEGEND));
         let body = &text[LEGEND.len()..];
@@ -283,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_exact_or_cut() {
+    fn amounts_are_exact_or_truncated() {
         let parts = |value: u128, decimals, at_most| amount(U256::new(value), decimals, at_most);
         assert_eq!(parts(0, 18, 4), "0");
         assert_eq!(parts(1_234_567, 0, 4), "1234567");
@@ -296,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_says_more_than_risk_does() {
+    fn a_label_decides_the_colour_before_the_risk() {
         assert_eq!(fill(Some(LabelKind::Illicit), Some(3)), "#f28b82");
         let bands: Vec<&str> = [0, 24, 25, 49, 50, 74, 75, 100].map(|risk| fill(None, Some(risk))).to_vec();
         assert_eq!(bands.chunks(2).filter(|pair| pair[0] == pair[1]).count(), 4);
@@ -310,7 +308,7 @@ mod tests {
         }
     }
 
-    /// Reads the text as Graphviz's scanner does, and returns what is in quotes and what is not.
+    /// Scans the text as Graphviz does, and returns the quoted strings and the rest.
     fn scan(text: &str) -> Result<(Vec<String>, String), String> {
         let (mut strings, mut rest) = (Vec::new(), String::new());
         for line in text.lines() {
@@ -340,7 +338,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_an_address_holds_stays_within_its_quotes(
+        fn untrusted_text_stays_within_its_quotes(
             address in prop_oneof![any::<String>(), "[\"\\\\\n\r<>&;a\\]\\[]{0,20}"],
             label in prop::option::of("[\"\\\\\n<>&;{}a]{0,60}"),
             category in prop::option::of(any::<String>()),

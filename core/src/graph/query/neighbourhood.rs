@@ -1,73 +1,72 @@
-//! The wallets around one, few enough to be looked at as a picture.
+//! The wallets around a wallet, few enough for a drawing.
 
 use std::cmp::Reverse;
 
-use crate::graph::budget::MemoryBudget;
-use crate::graph::budget::{Halt, Interrupt};
-use crate::graph::budget::{Pace, SearchLimits};
+use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace, SearchLimits};
 use crate::graph::error::SearchError;
 use crate::graph::file::sorting::sort_with_room;
 use crate::graph::query::reach::add;
 use crate::graph::query::visited::{Visited, book};
-use crate::graph::types::U256;
-use crate::graph::types::{Direction, Side, WalletId};
+use crate::graph::types::{Direction, Side, U256, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
-/// From how many peers on sorting looks at the interrupt.
+/// Peers from which on a sort checks for cancellation.
 const MANY: usize = 1 << 14;
 
-/// Peers of a wallet that are left out of a picture.
+/// Peers of a wallet that a drawing leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Folded {
-    /// How many.
+    /// Number of peers.
     pub wallets: u64,
-    /// Transfers that count between the wallet and them.
+    /// Counted transfers between the wallet and these peers.
     pub transfers: u64,
 }
 
-/// A wallet of a picture.
+/// A wallet of a drawing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shown {
-    /// Which one.
+    /// The wallet.
     pub wallet: WalletId,
-    /// Its smallest number of hops from the source by way of wallets that are shown.
+    /// Smallest number of hops from the source through wallets that are shown.
     pub depth: u32,
-    /// Those of its peers that are not shown, if there were too many.
+    /// Its peers that are not shown, if it has too many.
     pub folded: Option<Folded>,
 }
 
-/// What one wallet of a picture sent another, as far as it counts.
+/// Counted transfers from one wallet of a drawing to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
     /// The sender.
     pub from: WalletId,
     /// The receiver.
     pub to: WalletId,
-    /// Transfers.
+    /// Number of transfers.
     pub transfers: u64,
-    /// Their sum; zero for several assets.
+    /// Sum of their values; zero for several assets.
     pub value: U256,
 }
 
-/// The wallets around one.
+/// Result of [`neighbourhood`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbourhood {
-    /// In whose middle this is.
+    /// The wallet in the middle.
     pub source: WalletId,
-    /// Which way transfers were followed.
+    /// Direction in which transfers were followed.
     pub direction: Direction,
-    /// The source first, then by depth; those that were found from one wallet by transfers with it (most first), then address.
+    /// The source, then the others by depth; those found from the same wallet by transfers with it (most first),
+    /// then by address.
     pub wallets: Vec<Shown>,
-    /// What any of them sent any of them, by sender and receiver in the order of `wallets`.
+    /// Flows between these wallets, by sender and receiver in the order of `wallets`.
     pub flows: Vec<Flow>,
-    /// Why the search stopped early, if it did. After [`Halt::Time`] flows may be missing, too.
+    /// Limit at which the search stopped, if it did. After [`Halt::Time`] flows may be missing, too.
     pub halted: Option<Halt>,
 }
 
-/// The wallets around `source`, at most `limits.max_depth` hops away, and what they sent each other. Where a wallet has more than
-/// `fold_above` peers that are not shown yet, only the `fold_above` with the most transfers (then by address) are, and the search
-/// goes on from those alone: the others are counted. O(edges of the wallets shown), and a sort of each wallet's peers.
+/// Returns the wallets around `source`, at most `limits.max_depth` hops away, and the flows between them. If a
+/// wallet has more than `fold_above` peers that are not shown yet, only the `fold_above` peers with the most
+/// transfers (then by address) are shown and expanded; the others are counted. O(edges of the wallets shown),
+/// and a sort of each wallet's peers.
 ///
 /// # Errors
 /// [`SearchError::Depth`], [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`].
@@ -84,8 +83,8 @@ pub fn neighbourhood<W: Interrupt>(
     let mut memory = limits.memory;
     let mut visited = Visited::new(graph.wallets(), &mut memory);
     visited.insert(source, 0);
-    let most = limits.max_wallets.unwrap_or(u64::MAX);
-    let mut search = Search { graph, direction, filter, memory, visited, pace: Pace::new(interrupt) };
+    let max_wallets = limits.max_wallets.unwrap_or(u64::MAX);
+    let mut search = NeighbourSearch { graph, direction, filter, memory, visited, pace: Pace::new(interrupt) };
     let mut wallets = vec![Shown { wallet: source, depth: 0, folded: None }];
     let mut folding = Vec::new();
     let mut halted = None;
@@ -102,7 +101,7 @@ pub fn neighbourhood<W: Interrupt>(
         }
         search.sort(&mut peers, |one| (Reverse(one.transfers), graph.order(one.wallet)));
         for peer in peers {
-            if wallets.len() as u64 >= most {
+            if wallets.len() as u64 >= max_wallets {
                 halted = Some(Halt::Wallets);
                 if folding.last() != Some(&next) {
                     folding.push(next);
@@ -116,13 +115,13 @@ pub fn neighbourhood<W: Interrupt>(
         }
         next += 1;
     }
-    // one wallet's folded peer may have been shown as the peer of another
-    for place in folding {
-        let Some(shown) = wallets.get(place).copied() else { continue };
+    // A peer that one wallet folds may have been shown as the peer of another.
+    for index in folding {
+        let Some(shown) = wallets.get(index).copied() else { continue };
         let (peers, late) = search.unseen_peers(shown, wallets.len())?;
         halted = halted.or(late);
         let transfers = peers.iter().map(|peer| peer.transfers).sum();
-        if let Some(shown) = wallets.get_mut(place).filter(|_| !peers.is_empty()) {
+        if let Some(shown) = wallets.get_mut(index).filter(|_| !peers.is_empty()) {
             shown.folded = Some(Folded { wallets: peers.len() as u64, transfers });
         }
     }
@@ -130,7 +129,7 @@ pub fn neighbourhood<W: Interrupt>(
     Ok(Neighbourhood { source, direction, wallets, flows, halted: halted.or(late) })
 }
 
-/// A wallet that another one has to do with.
+/// A counterparty of a wallet.
 #[derive(Debug, Clone, Copy)]
 struct Peer {
     wallet: WalletId,
@@ -144,22 +143,22 @@ fn keep_strongest(peers: &mut Vec<Peer>, most: usize, order: impl Fn(&Peer) -> u
     peers.truncate(most);
 }
 
-struct Search<'s, W> {
+struct NeighbourSearch<'s, W> {
     graph: &'s Graph<'s>,
     direction: Direction,
     filter: &'s EdgeFilter,
     memory: MemoryBudget,
-    /// Places of the wallets that are shown.
+    /// Indexes of the wallets that are shown.
     visited: Visited,
     pace: Pace<'s, W>,
 }
 
-impl<W: Interrupt> Search<'_, W> {
-    /// The peers of a wallet that are not shown, each once.
+impl<W: Interrupt> NeighbourSearch<'_, W> {
+    /// Returns the distinct peers of a wallet that are not shown.
     fn unseen_peers(&mut self, shown: Shown, wallets: usize) -> Result<(Vec<Peer>, Option<Halt>), SearchError> {
         let mut peers: Vec<Peer> = Vec::new();
         let mut halted = None;
-        // the list is gone before the next one is made
+        // The list is freed before the next one is made, so its bytes are not kept booked.
         let mut memory = self.memory;
         for side in self.direction.sides() {
             let degree = self.graph.degree(shown.wallet, *side);
@@ -191,21 +190,21 @@ impl<W: Interrupt> Search<'_, W> {
         }
     }
 
-    /// What wallets that are shown sent each other.
+    /// Returns the flows between wallets that are shown.
     fn flows(&mut self, wallets: &[Shown]) -> Result<(Vec<Flow>, Option<Halt>), SearchError> {
         let mut flows: Vec<Flow> = Vec::new();
         for shown in wallets {
             let from = shown.wallet;
-            // several assets of one pair lie apart
+            // Edges of one pair in several assets are not adjacent.
             let mut own: Vec<(u32, Flow)> = Vec::new();
             self.graph.edges(from, Side::Out, self.filter, |edge| -> Result<(), SearchError> {
-                if let Some(place) = self.visited.get(edge.peer) {
+                if let Some(index) = self.visited.get(edge.peer) {
                     book(&mut self.memory, size_of::<(u32, Flow)>(), shown.depth, wallets.len())?;
-                    own.push((place, Flow { from, to: edge.peer, transfers: edge.transfers, value: edge.value }));
+                    own.push((index, Flow { from, to: edge.peer, transfers: edge.transfers, value: edge.value }));
                 }
                 Ok(())
             })?;
-            own.sort_by_key(|one| one.0);
+            own.sort_by_key(|(index, _)| *index);
             for (_, flow) in own {
                 match flows.last_mut().filter(|last| (last.from, last.to) == (flow.from, flow.to)) {
                     Some(last) => {
