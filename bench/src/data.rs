@@ -28,8 +28,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Finds the data set in `chosen` or in its folder `eth_tx_graph`. Without a choice, returns the
-    /// sample of this workspace.
+    /// Finds the data set in `chosen` or in its folder `eth_tx_graph`. Without a choice, returns
+    /// the sample of this workspace.
     ///
     /// # Errors
     /// When the chosen folder does not contain the two files.

@@ -1,4 +1,4 @@
-//! Which rows each bag holds out.
+//! Assignment of rows to the bags that hold them out.
 
 use super::chance::row_numbers;
 use super::error::FitError;
@@ -7,11 +7,12 @@ use super::sample::TrainingSample;
 use crate::graph::Interrupt;
 use crate::graph::sorting::sort_with_room;
 
-/// Parts at least: a bag learns from all but one of them.
+/// Smallest number of parts: a bag learns from all but one of them.
 const MIN_PARTS: usize = 5;
 
-/// The part of each row. Bag `i` holds out part `i`. Every part has its share of the weight of either class, and rows that are the
-/// same are in the same part: nothing is judged by what it has learned by heart, and a row of weight 2 is where two rows would be.
+/// Returns the part of each row; bag `i` holds out part `i`. Every part has its share of the weight
+/// of either class. Equal rows are in the same part, so that no bag is judged by rows it has
+/// memorized, and a row of weight 2 is where two rows would be.
 pub(super) fn parts<W: Interrupt>(
     sample: &TrainingSample,
     bags: usize,

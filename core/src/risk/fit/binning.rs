@@ -1,14 +1,15 @@
-//! Bins of features while fitting: by quantiles, with cuts that are short to write.
+//! Bins of features for a fit: by quantiles, with cuts of few digits.
 
 use super::error::FitError;
 use super::pace::RowPace;
 use crate::graph::Interrupt;
 use crate::graph::sorting::sort_with_room;
 
-/// Share of a bin's weight by which a cut may be off its quantile for the sake of a short number.
+/// Share of a bin's weight by which a cut may miss its quantile to have fewer digits.
 const SLACK: f64 = 0.2;
 
-/// A feature in bins: bin `i` holds the values above cut `i - 1` up to and including cut `i`; the last one what is undefined.
+/// A feature in bins: bin `i` holds the values above cut `i - 1` up to and including cut `i`, the
+/// last bin the undefined ones.
 #[derive(Debug, Clone)]
 pub(super) struct BinnedFeature {
     pub cuts: Vec<f64>,
@@ -17,13 +18,13 @@ pub(super) struct BinnedFeature {
 }
 
 impl BinnedFeature {
-    /// Bins of defined values.
+    /// Returns the number of bins of defined values.
     pub(super) const fn defined(&self) -> usize {
         self.cuts.len() + 1
     }
 }
 
-/// Bins of about equal weight, at most `limit`.
+/// Makes at most `limit` bins of about equal weight.
 pub(super) fn binned<W: Interrupt>(
     values: &[f64],
     weight: &[f64],
@@ -34,7 +35,7 @@ pub(super) fn binned<W: Interrupt>(
     let mut sorted: Vec<(f64, f64)> = counting.map(|(v, w)| (*v, *w)).collect();
     pace.step(values.len())?;
     sort_with_room(&mut sorted, pace.interrupt(), |a, b| a.0.total_cmp(&b.0));
-    // a zero with a sign is a zero
+    // Both zeros are one value.
     let distinct: Vec<(f64, f64)> = sorted
         .chunk_by(|a, b| a.0 == b.0)
         .map(|same| (same.first().map_or(0.0, |s| s.0), same.iter().map(|s| s.1).sum()))
@@ -44,24 +45,24 @@ pub(super) fn binned<W: Interrupt>(
     Ok(BinnedFeature { bins: bins_of(values, &cuts), cuts })
 }
 
-/// Cuts between distinct values with weights, in order.
+/// Returns cuts between distinct values with weights, in order.
 fn cuts_of(distinct: &[(f64, f64)], limit: usize) -> Vec<f64> {
     let pairs = distinct.iter().zip(distinct.iter().skip(1));
     if distinct.len() <= limit {
-        return pairs.map(|(one, next)| between(one.0, next.0)).collect();
+        return pairs.map(|(value, next)| between(value.0, next.0)).collect();
     }
     let mut left: f64 = distinct.iter().map(|d| d.1).sum();
     let mut within = 0.0;
     let mut cuts: Vec<f64> = Vec::new();
-    for (at, (one, next)) in pairs.enumerate() {
-        within += one.1;
+    for (index, (value, next)) in pairs.enumerate() {
+        within += value.1;
         #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
         let target = left / (limit - cuts.len()) as f64;
-        // half of what comes next would be too much: better a cut before it
+        // Half of the next value would exceed the target: the cut is better before it.
         if within >= target || within + next.1 / 2.0 > target {
-            let (low, high) = around(distinct, at, target * SLACK);
+            let (low, high) = around(distinct, index, target * SLACK);
             let cut = between(low, high);
-            // the last cut may have moved beyond this place
+            // The last cut may have moved beyond this one.
             if cuts.last().is_none_or(|last| *last < cut) {
                 cuts.push(cut);
             }
@@ -75,8 +76,9 @@ fn cuts_of(distinct: &[(f64, f64)], limit: usize) -> Vec<f64> {
     cuts
 }
 
-/// The values between which a cut after the value at `at` may be moved: no more than `slack` of weight either way.
-fn around(distinct: &[(f64, f64)], at: usize, slack: f64) -> (f64, f64) {
+/// Returns the values between which the cut after `index` may be moved: by at most `slack` of
+/// weight either way.
+fn around(distinct: &[(f64, f64)], index: usize, slack: f64) -> (f64, f64) {
     let reach = |values: &mut dyn Iterator<Item = &(f64, f64)>| {
         let (mut moved, mut reached) = (0.0, None);
         for (value, weight) in values {
@@ -88,8 +90,8 @@ fn around(distinct: &[(f64, f64)], at: usize, slack: f64) -> (f64, f64) {
         }
         reached
     };
-    let low = reach(&mut distinct.iter().take(at + 1).rev()).unwrap_or_default();
-    let high = reach(&mut distinct.iter().skip(at + 1)).unwrap_or(low);
+    let low = reach(&mut distinct.iter().take(index + 1).rev()).unwrap_or_default();
+    let high = reach(&mut distinct.iter().skip(index + 1)).unwrap_or(low);
     (low, high)
 }
 
@@ -101,7 +103,8 @@ fn bins_of(values: &[f64], cuts: &[f64]) -> Vec<u8> {
     values.iter().map(bin).collect()
 }
 
-/// The number with the fewest digits from `low` on, but below `high`: as a cut it tells the two apart.
+/// Returns the number with the fewest digits that is at least `low` and below `high`, and so
+/// separates them as a cut.
 pub(super) fn between(low: f64, high: f64) -> f64 {
     let separates = |cut: &f64| low <= *cut && *cut < high;
     if separates(&0.0) {
@@ -119,7 +122,8 @@ pub(super) fn between(low: f64, high: f64) -> f64 {
     low
 }
 
-/// Bins of about equal weight made of adjacent bins: for each bin its group, for each border of groups its cut.
+/// Merges adjacent bins into groups of about equal weight; returns the group of each bin, and the
+/// cuts between the groups.
 pub(super) fn coarse(cuts: &[f64], weights: &[f64], limit: usize) -> (Vec<u8>, Vec<f64>) {
     let mut left: f64 = weights.iter().sum();
     let (mut within, mut group) = (0.0, 0_u8);

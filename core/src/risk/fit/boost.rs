@@ -1,7 +1,7 @@
-//! Cyclic boosting of terms on logarithmic loss, stopped where rows that are held out fare best.
+//! Cyclic boosting of terms on logarithmic loss, stopped where the loss of held-out rows is lowest.
 //!
-//! BoostRows carry their odds, not their log odds: a step multiplies them by one factor a cell, so that there is one exponential a cell
-//! and none a row. O(rounds × terms × rows).
+//! Rows carry their odds, not their log odds: a step multiplies them by one factor per cell, so
+//! that exponentials are computed per cell and not per row. O(rounds × terms × rows).
 
 use super::error::FitError;
 use super::options::FitOptions;
@@ -9,16 +9,16 @@ use super::pace::RowPace;
 use super::step::{LeafRule, LossSums, TermShape, best_step};
 use crate::graph::Interrupt;
 
-/// Cells of a term at most: they are counted in a byte.
+/// Cells of a term: a cell is stored in a byte.
 pub(super) const CELLS: usize = 256;
 
-/// Less than this share of the loss is no improvement.
+/// Share of the loss below which a decrease is no improvement.
 const IMPROVEMENT: f64 = 1e-5;
 
-/// A mean loss as low as this has nothing more to learn: classes that can be told apart without error would else never end.
-const ENOUGH: f64 = 1e-3;
+/// Mean loss at which boosting ends: the loss of separable classes falls forever.
+const NEGLIGIBLE_LOSS: f64 = 1e-3;
 
-/// A function to be fitted: of the cell that a row falls into.
+/// A function to fit: of the cell that a row falls into.
 #[derive(Debug)]
 pub(super) struct Term {
     pub shape: TermShape,
@@ -26,21 +26,22 @@ pub(super) struct Term {
     pub cells: Vec<u8>,
 }
 
-/// Some rows of a sample, with everything that boosting reads next to each other.
+/// Rows of a sample, in a layout for boosting.
 pub(super) struct BoostRows {
-    /// For each term the rows' cells.
+    /// Cells of the rows, for each term.
     cells: Vec<Vec<u8>>,
     weight: Vec<f64>,
-    /// The weight of illicit rows, 0 of others.
+    /// Weight of illicit rows; 0 for others.
     positive: Vec<f64>,
     odds: Vec<f64>,
 }
 
-/// The odds of a row, its cells that update them and that they are added up by, its weight, and its weight if it is illicit.
-type Row<'r> = ((((&'r mut f64, &'r u8), &'r u8), &'r f64), &'r f64);
+/// Odds of a row, its cell of the updated term, its cell of the next term, its weight, and its
+/// weight if it is illicit.
+type BoostRow<'r> = ((((&'r mut f64, &'r u8), &'r u8), &'r f64), &'r f64);
 
 impl BoostRows {
-    /// The rows that `keep` keeps, with their log odds so far.
+    /// Copies the rows for which `keep` holds, with their log odds so far.
     pub(super) fn pick<W: Interrupt>(
         terms: &[Term],
         (illicit, weight): (&[bool], &[f64]),
@@ -69,13 +70,13 @@ impl BoostRows {
         }
     }
 
-    /// Sum of logarithmic losses.
+    /// Returns the sum of logarithmic losses.
     fn loss(&self) -> f64 {
         let rows = self.odds.iter().zip(&self.weight).zip(&self.positive);
         rows.map(|((odds, weight), positive)| weight * libm::log1p(*odds) - positive * libm::log(*odds)).sum()
     }
 
-    /// Weights of a term's cells.
+    /// Returns the weights of the cells of a term.
     fn weights(&self, term: usize) -> [f64; CELLS] {
         let mut weights = [0.0; CELLS];
         for (cell, weight) in self.cells.get(term).into_iter().flatten().zip(&self.weight) {
@@ -84,9 +85,10 @@ impl BoostRows {
         weights
     }
 
-    /// Multiplies the odds by a table over the cells of one term, and adds up the derivatives by the cells of the next.
+    /// Multiplies the odds by a table over the cells of one term, and sums the derivatives by the
+    /// cells of the next term.
     fn pass(&mut self, update: Option<(usize, &[f64; CELLS])>, next: usize, sums: &mut [[f64; 2]; CELLS]) {
-        // Two sums a cell, so that a row does not wait for the one before it.
+        // Two sums per cell, so that a row does not wait for the one before it.
         let mut odd = [[0.0; 2]; CELLS];
         sums.fill([0.0; 2]);
         let Some(next) = self.cells.get(next) else { return };
@@ -95,7 +97,7 @@ impl BoostRows {
             Some((term, table)) => (self.cells.get(term).unwrap_or(next), table),
             None => (next, &ones),
         };
-        let add = |sums: &mut [[f64; 2]; CELLS], row: Row<'_>| {
+        let add = |sums: &mut [[f64; 2]; CELLS], row: BoostRow<'_>| {
             let ((((odds, updated), cell), weight), positive) = row;
             *odds *= table[usize::from(*updated)];
             let p = *odds / (1.0 + *odds);
@@ -118,7 +120,8 @@ impl BoostRows {
     }
 }
 
-/// The terms' functions, one value a cell, as they were when the held-out rows fared best.
+/// Fits the functions of the terms, one value per cell; returns those with the lowest loss of the
+/// held-out rows.
 pub(super) fn boost<W: Interrupt>(
     terms: &[Term],
     mut learn: BoostRows,
@@ -131,7 +134,7 @@ pub(super) fn boost<W: Interrupt>(
     let mut functions: Vec<Vec<f64>> = terms.iter().map(|t| vec![0.0; t.shape.cells()]).collect();
     let mut best = functions.clone();
     let (mut best_loss, mut waited) = (held_out.loss(), 0);
-    let enough = ENOUGH * held_out.weight.iter().sum::<f64>();
+    let negligible = NEGLIGIBLE_LOSS * held_out.weight.iter().sum::<f64>();
     let mut derivatives = [[0.0; 2]; CELLS];
     let mut cells = [LossSums::default(); CELLS];
     let mut values = [0.0; CELLS];
@@ -165,7 +168,7 @@ pub(super) fn boost<W: Interrupt>(
             best_loss = loss;
             best.clone_from(&functions);
         }
-        if waited >= options.patience || best_loss <= enough {
+        if waited >= options.patience || best_loss <= negligible {
             break;
         }
     }

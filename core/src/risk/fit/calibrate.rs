@@ -1,18 +1,19 @@
-//! From scores to probabilities: isotonic regression by pooling adjacent violators (Ayer et al. 1955; Zadrozny, Elkan 2002,
-//! "Transforming classifier scores into accurate multiclass probability estimates"), read at fixed scores.
+//! Probabilities of scores: isotonic regression by pooling adjacent violators (Ayer et al. 1955;
+//! Zadrozny, Elkan 2002, "Transforming classifier scores into accurate multiclass probability
+//! estimates"), evaluated at fixed scores.
 
 use super::error::FitError;
 use crate::risk::scorecard::{Knot, Points, Score};
 
-/// Tenths between two knots.
-const EVERY: u16 = 50;
+/// Distance of two knots, in tenths of a score.
+const KNOT_DISTANCE: u16 = 50;
 
-/// BoostRows whose scores are pooled.
+/// Rows whose scores are pooled.
 #[derive(Debug, Clone, Copy)]
 struct ScoreBlock {
     weight: f64,
     illicit: f64,
-    /// Sum of scores, weighted.
+    /// Weighted sum of scores.
     score: f64,
 }
 
@@ -26,11 +27,12 @@ impl ScoreBlock {
     }
 }
 
-/// Probabilities at the scores 0, 5, .. 100 that never fall: between the blocks of the isotonic regression by straight lines, and
-/// no nearer to 0 and 1 than `1 / (n + 2)`, because `n` rows cannot tell more. O(n).
+/// Returns non-decreasing probabilities at the scores 0, 5, … 100. They are linear between the
+/// blocks of the isotonic regression, and at least `1 / (n + 2)` away from 0 and 1, the limit of
+/// what `n` rows can show. O(n).
 ///
 /// # Errors
-/// [`FitError`] when rows differ in number, or there are none.
+/// [`FitError`] when the slices differ in length, or there are no rows.
 pub fn calibrate(scores: &[Score], illicit: &[bool], weight: &[f64]) -> Result<Vec<Knot>, FitError> {
     for (what, found) in [("classes", illicit.len()), ("weights", weight.len())] {
         if found != scores.len() {
@@ -52,7 +54,7 @@ pub fn calibrate(scores: &[Score], illicit: &[bool], weight: &[f64]) -> Result<V
     }
     let edge = 1.0 / (rows + 2.0);
     let mut knots: Vec<Knot> = Vec::new();
-    for tenths in (0..=Score::MAX.tenths()).step_by(usize::from(EVERY)) {
+    for tenths in (0..=Score::MAX.tenths()).step_by(usize::from(KNOT_DISTANCE)) {
         let probability = (at(&blocks, f64::from(tenths)).clamp(edge, 1.0 - edge) * 1e6).round() / 1e6;
         let probability = knots.last().map_or(probability, |before| probability.max(before.probability));
         knots.push(Knot { score: Points::from_tenths(i32::from(tenths)), probability });
@@ -60,7 +62,7 @@ pub fn calibrate(scores: &[Score], illicit: &[bool], weight: &[f64]) -> Result<V
     Ok(knots)
 }
 
-/// Blocks of rising probability.
+/// Pools adjacent blocks until their probabilities rise.
 fn pooled(levels: impl Iterator<Item = ScoreBlock>) -> Vec<ScoreBlock> {
     let mut blocks: Vec<ScoreBlock> = Vec::new();
     for mut block in levels {
@@ -74,7 +76,7 @@ fn pooled(levels: impl Iterator<Item = ScoreBlock>) -> Vec<ScoreBlock> {
     blocks
 }
 
-/// The line through the blocks' middles, level beyond the outer ones.
+/// Interpolates linearly between the middles of the blocks; constant beyond the outer ones.
 fn at(blocks: &[ScoreBlock], tenths: f64) -> f64 {
     let next = blocks.partition_point(|block| block.middle() < tenths);
     match (next.checked_sub(1).and_then(|before| blocks.get(before)), blocks.get(next)) {

@@ -1,4 +1,4 @@
-//! Cross-validation: every row is scored by a scorecard that has not seen it.
+//! Cross-validation: every row is scored by a scorecard that was fitted without it.
 
 use std::collections::BTreeMap;
 
@@ -16,30 +16,32 @@ use crate::risk::scorecard::{Knot, Score, Training, probability_at};
 /// The outcome of a cross-validation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CrossValidated {
-    /// FittedModel to all rows: what is published.
+    /// Model fitted to all rows: the one to publish.
     pub fitted: FittedModel,
-    /// The score of each row, by the scorecard of its fold.
+    /// Score of each row, by the scorecard of its fold.
     pub scores: Vec<Score>,
-    /// The probability of each row; scores of its own fold had no part in it.
+    /// Probability of each row, calibrated without the scores of its fold.
     pub probabilities: Vec<f64>,
-    /// From scores to probabilities, by all rows: what is published.
+    /// Calibration over all rows: the one to publish.
     pub calibration: Vec<Knot>,
-    /// Whether each row is illicit.
+    /// Class of each row.
     pub illicit: Vec<bool>,
-    /// How much each row counts.
+    /// Weight of each row.
     pub weight: Vec<f64>,
-    /// How many folds there were.
+    /// Number of folds.
     pub folds: u32,
 }
 
-/// Fits to all rows, and once for each fold to all others to judge it by. `folds` has the fold of each row, from 0 to before `k`.
+/// Fits a model to all rows, and for each fold one to the rows of the other folds, which scores it.
+/// `folds` has the fold of each row, below `k`.
 ///
-/// `columns_for(Some(f), interrupt)` is the sample whose columns know nothing of the classes of fold `f`; `columns_for(None, interrupt)` is for the fit to
-/// all rows. BoostRows, features and their order are the same in all. Points for a unit of log odds are those of the fit to all rows
-/// throughout, so that scores of different folds can be compared.
+/// `columns_for(Some(f), interrupt)` returns the sample whose columns do not depend on the classes
+/// of fold `f`; with `None`, the sample for the fit to all rows. Rows, features and their order are
+/// the same in all. Every fit uses the points per unit of log odds of the fit to all rows, so that
+/// scores of different folds are comparable.
 ///
 /// # Errors
-/// What `columns_for` reports, and [`FitError`].
+/// Errors of `columns_for`, and [`FitError`].
 pub fn cross_validate<E: From<FitError>, W: Interrupt>(
     folds: &[u32],
     k: u32,
@@ -54,7 +56,7 @@ pub fn cross_validate<E: From<FitError>, W: Interrupt>(
         return Err(FitError::Option { name: "fold", range: "less than folds", value: f64::from(*fold) }.into());
     }
     let all = columns_for(None, interrupt)?;
-    same("folds", all.rows(), folds.len())?;
+    check_length("folds", all.rows(), folds.len())?;
     let fitted = fit(&all, options, interrupt)?;
     let (illicit, weight) = (all.illicit().to_vec(), all.weight().to_vec());
     drop(all);
@@ -65,7 +67,7 @@ pub fn cross_validate<E: From<FitError>, W: Interrupt>(
             continue;
         }
         let sample = columns_for(Some(fold), interrupt)?;
-        same("rows of a fold's sample", folds.len(), sample.rows())?;
+        check_length("rows of a fold's sample", folds.len(), sample.rows())?;
         let is_judged = |row: usize| folds.get(row) == Some(&fold);
         let others = sample.only(|row| !is_judged(row), &mut RowPace::new(interrupt))?;
         let learned = fit(&others, &options, interrupt)?;
@@ -77,7 +79,7 @@ pub fn cross_validate<E: From<FitError>, W: Interrupt>(
     Ok(CrossValidated { fitted, scores, probabilities, calibration, illicit, weight, folds: k })
 }
 
-fn same(what: &str, expected: usize, found: usize) -> Result<(), FitError> {
+fn check_length(what: &str, expected: usize, found: usize) -> Result<(), FitError> {
     if expected == found { Ok(()) } else { Err(FitError::Shape { what: what.to_owned(), expected, found }) }
 }
 
@@ -101,7 +103,7 @@ fn judge<W: Interrupt>(
     Ok(())
 }
 
-/// For each row the probability by a calibration on the scores of all folds but its own.
+/// Returns the probability of each row by a calibration on the scores of the other folds.
 fn held_out_probabilities(
     folds: &[u32],
     k: u32,
@@ -113,8 +115,8 @@ fn held_out_probabilities(
     for fold in (0..k).filter(|fold| folds.contains(fold)) {
         let others: Vec<f64> = weight.iter().zip(folds).map(|(w, f)| if *f == fold { 0.0 } else { *w }).collect();
         let knots = calibrate(scores, illicit, &others)?;
-        for ((probability, score), of) in probabilities.iter_mut().zip(scores).zip(folds) {
-            if *of == fold {
+        for ((probability, score), row_fold) in probabilities.iter_mut().zip(scores).zip(folds) {
+            if *row_fold == fold {
                 *probability = probability_at(&knots, *score);
             }
         }
@@ -123,17 +125,17 @@ fn held_out_probabilities(
 }
 
 impl CrossValidated {
-    /// Measures of the rows for which `within` holds.
+    /// Returns the measures of the rows for which `within` holds.
     ///
     /// # Errors
-    /// [`FitError`] when there are none, or all are of one class.
+    /// [`FitError`] when there are no such rows, or all are of one class.
     pub fn measures(&self, within: impl Fn(usize) -> bool) -> Result<Measures, FitError> {
         let (scores, illicit, weight) = self.rows(&within);
         let probabilities = self.probabilities.iter().enumerate().filter(|(row, _)| within(*row)).map(|(_, p)| *p);
         measure(&scores, &probabilities.collect::<Vec<f64>>(), &illicit, &weight)
     }
 
-    /// Curves of the rows for which `within` holds.
+    /// Returns the curves of the rows for which `within` holds.
     ///
     /// # Errors
     /// As [`CrossValidated::measures`].
@@ -142,7 +144,7 @@ impl CrossValidated {
         curves(&scores, &illicit, &weight)
     }
 
-    /// What a published scorecard says of its training.
+    /// Returns the training notes of a published scorecard.
     ///
     /// # Errors
     /// As [`CrossValidated::measures`].

@@ -1,4 +1,4 @@
-//! What a new scorecard changes for wallets that an old one has scored.
+//! Changes of band between an old and a new scorecard.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,20 @@ use serde::{Deserialize, Serialize};
 use super::error::FitError;
 use crate::risk::scorecard::{Score, Scorecard};
 
-/// Wallets that go from one band to another, or stay in one.
+/// Wallets that change from one band to another, or stay in one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BandChange {
-    /// The band of the old scorecard.
+    /// Band by the old scorecard.
     pub from: String,
-    /// The band of the new one.
+    /// Band by the new scorecard.
     pub to: String,
-    /// How many wallets.
+    /// Number of wallets.
     pub wallets: u64,
 }
 
-/// How many wallets move from which band to which; each place of both lists of scores is one wallet. In the order of the bands of
-/// the old scorecard, then of the new one; without moves that no wallet makes. O(n log bands).
+/// Counts the wallets of each pair of bands, given their scores by both scorecards in the same
+/// order. Sorted by the bands of the old scorecard, then of the new one; without empty pairs. O(n
+/// log bands).
 ///
 /// # Errors
 /// [`FitError::Shape`] when the lists differ in length.
@@ -28,15 +29,15 @@ pub fn drift(old: (&Scorecard, &[Score]), new: (&Scorecard, &[Score])) -> Result
     if expected != found {
         return Err(FitError::Shape { what: "new scores".to_owned(), expected, found });
     }
-    let place = |scorecard: &Scorecard, score: Score| {
+    let rank = |scorecard: &Scorecard, score: Score| {
         scorecard.bands().partition_point(|band| band.from <= score.points()).saturating_sub(1)
     };
     let mut moves: BTreeMap<(usize, usize), u64> = BTreeMap::new();
     for (before, after) in old.1.iter().zip(new.1) {
-        *moves.entry((place(old.0, *before), place(new.0, *after))).or_default() += 1;
+        *moves.entry((rank(old.0, *before), rank(new.0, *after))).or_default() += 1;
     }
     let name =
-        |scorecard: &Scorecard, place: usize| scorecard.bands().get(place).map_or(String::new(), |b| b.band.clone());
+        |scorecard: &Scorecard, rank: usize| scorecard.bands().get(rank).map_or(String::new(), |b| b.band.clone());
     let moves = moves.into_iter().map(|((from, to), wallets)| BandChange {
         from: name(old.0, from),
         to: name(new.0, to),

@@ -1,75 +1,75 @@
-//! What can stop a fit.
+//! Errors of fits.
 
 use thiserror::Error;
 
 use crate::risk::scorecard::ScorecardError;
 
-/// What stopped a fit.
+/// Reason why a fit failed.
 #[derive(Debug, Error)]
 pub enum FitError {
-    /// Too little to learn from.
+    /// There are too few rows.
     #[error("a fit needs at least {needed} {what}, not {found}")]
     TooFew {
-        /// Of what.
+        /// Kind of the missing rows.
         what: &'static str,
-        /// How many there are.
+        /// Number of such rows.
         found: usize,
-        /// How many it takes.
+        /// Number that is needed.
         needed: usize,
     },
-    /// Nothing to tell apart.
+    /// All rows are of one class.
     #[error("all {rows} rows are {}", if *illicit { "illicit" } else { "not illicit" })]
     OneClass {
-        /// BoostRows.
+        /// Number of rows.
         rows: usize,
-        /// What all of them are.
+        /// Class of the rows.
         illicit: bool,
     },
-    /// A column, a weight or a fold for each row, and a name for each column.
+    /// Parts of the input differ in length.
     #[error("{what} must be {expected}, not {found}")]
     Shape {
-        /// Of what there is not the right number.
+        /// The part with the wrong length.
         what: String,
-        /// How many there should be.
+        /// Length that is needed.
         expected: usize,
-        /// How many there are.
+        /// Number of such rows.
         found: usize,
     },
-    /// Two columns of one name.
+    /// Two columns have one name.
     #[error("two columns are called {name:?}")]
     SameName {
         /// The name.
         name: String,
     },
-    /// A value that is neither finite nor undefined.
+    /// A value is neither finite nor NaN.
     #[error("value {value} of {column:?} in row {row} is not finite")]
     Value {
         /// Name of the column.
         column: String,
-        /// The row, from 0.
+        /// Index of the row.
         row: usize,
         /// The value.
         value: f64,
     },
-    /// A weight that is none.
+    /// A weight is negative or not finite.
     #[error("weight of row {row} must be a finite number from 0, not {weight}")]
     Weight {
-        /// The row, from 0.
+        /// Index of the row.
         row: usize,
         /// The weight.
         weight: f64,
     },
-    /// An option out of range.
+    /// An option is out of range.
     #[error("{name} must be {range}, not {value}")]
     Option {
         /// Name of the option.
         name: &'static str,
-        /// What would be right.
+        /// Range of valid values.
         range: &'static str,
-        /// What it is.
+        /// Value that was given.
         value: f64,
     },
-    /// An option names a feature that there is not.
+    /// An option names a feature that does not exist.
     #[error("{option} names feature {feature:?}, which the sample does not have")]
     UnknownFeature {
         /// Name of the option.
@@ -77,20 +77,20 @@ pub enum FitError {
         /// Name of the feature.
         feature: String,
     },
-    /// The fit does not fit into the memory allowed.
+    /// The fit needs more memory than allowed.
     #[error("a fit to {rows} rows of {features} features needs more than {budget} bytes of memory")]
     Memory {
         /// Bytes allowed.
         budget: usize,
-        /// BoostRows.
+        /// Number of rows.
         rows: usize,
-        /// Features.
+        /// Number of features.
         features: usize,
     },
-    /// The time allowed was used up.
+    /// The caller cancelled, or the time allowed was used up.
     #[error("fit stopped before it was done")]
     Stopped,
-    /// What was fitted is no scorecard.
+    /// The fitted model is not a valid scorecard.
     #[error(transparent)]
     Scorecard(#[from] ScorecardError),
 }

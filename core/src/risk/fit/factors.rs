@@ -1,8 +1,8 @@
-//! From fitted functions to a scorecard's factors: few steps, short numbers, whole tenths of points.
+//! Factors of a scorecard from fitted functions: few steps, short numbers, whole tenths of points.
 
 use super::boost::{CELLS, Term};
 use super::error::FitError;
-use super::merge::merged;
+use super::merge::merge_bins;
 use super::options::FitOptions;
 use super::pace::RowPace;
 use super::sample::TrainingSample;
@@ -14,39 +14,40 @@ use crate::risk::scorecard::{
     Band, Cells, Factor, Knot, LabelPoints, Points, Scorecard, ScorecardDocument, ScorecardError, Training,
 };
 
-/// Share of the rows whose scores are to be within 2 and 98.
+/// Share of the rows whose scores shall be within 2 and 98.
 const WITHIN: f64 = 0.98;
 
-/// How far those scores may be from 50.
+/// Distance of these scores from 50.
 const REACH: f64 = 48.0;
 
-/// Points for a unit of log odds at most: as many make a factor's step as large as a band.
+/// Upper bound of the points per unit of log odds; with more, one step spans a band.
 const MAX_POINTS_PER_LOGIT: f64 = 25.0;
 
-/// Tenths by which few steps may differ from many, as a root of the mean square: what rounding does anyway.
+/// Root mean square by which merged steps may differ from the function, in tenths: no more than the
+/// effect of rounding.
 const TOLERANCE: f64 = 0.5;
 
-/// A fitted function with what it reads.
+/// A fitted function of one or two features.
 #[derive(Debug)]
 pub(super) struct FittedFunction {
-    /// Places of its features.
+    /// Indices of its features.
     pub features: Vec<usize>,
     pub cuts: Vec<Vec<f64>>,
     pub term: Term,
-    /// Log odds for each cell; the last one is what is undefined.
+    /// Log odds of each cell; the last cell is for undefined values.
     pub function: Vec<f64>,
 }
 
-/// What was fitted, before it is rounded.
+/// Fitted functions before they are rounded.
 pub(super) struct FittedFunctions<'s> {
     pub sample: &'s TrainingSample,
     pub options: &'s FitOptions,
     pub tables: Vec<FittedFunction>,
-    /// Which way each feature's points may go.
-    pub ways: Vec<Monotone>,
+    /// Direction of the points of each feature.
+    pub directions: Vec<Monotone>,
 }
 
-/// A fitted scorecard without the parts that are not fitted.
+/// The fitted part of a scorecard.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FittedModel {
     base: Points,
@@ -54,26 +55,26 @@ pub struct FittedModel {
     points_per_logit: f64,
 }
 
-/// What makes a fit a scorecard that can be published.
+/// The part of a scorecard that is not fitted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Publication {
-    /// Its version.
+    /// Version of the scorecard.
     pub version: String,
-    /// What it is for, in words.
+    /// Description of the scorecard.
     pub description: String,
-    /// From scores to probabilities.
+    /// Probabilities at scores.
     pub calibration: Vec<Knot>,
     /// Names of ranges of scores.
     pub bands: Vec<Band>,
     /// Points of labels on the wallet itself.
     pub label_points: LabelPoints,
-    /// How it came about.
+    /// Training of the scorecard.
     pub training: Option<Training>,
 }
 
 impl Default for Publication {
-    /// Bands that hold what is known to be neither in the middle: from 60 on nearly all wallets of a sample are illicit, below 40 hardly
-    /// any. And a straight line from 0 to 1.
+    /// Returns bands with undecided wallets in the middle (from 60 on nearly all wallets of a
+    /// sample are illicit, below 40 hardly any), and a linear calibration.
     fn default() -> Self {
         let bands = [(0, "low"), (400, "medium"), (600, "high"), (750, "severe")];
         let bands = bands.map(|(from, band)| Band { from: Points::from_tenths(from), band: band.to_owned() });
@@ -91,28 +92,29 @@ impl Default for Publication {
 }
 
 impl FittedModel {
-    /// Points that every score starts from: a wallet of whom the factors tell nothing either way scores 50.
+    /// Returns the points that every score starts from: a wallet with the odds of the whole sample
+    /// scores 50.
     #[must_use]
     pub const fn base(&self) -> Points {
         self.base
     }
 
-    /// The factors, the most important one first.
+    /// Returns the factors, the most important one first.
     #[must_use]
     pub fn factors(&self) -> &[Factor] {
         &self.factors
     }
 
-    /// Points for each unit of log odds.
+    /// Returns the points per unit of log odds.
     #[must_use]
     pub const fn points_per_logit(&self) -> f64 {
         self.points_per_logit
     }
 
-    /// The scorecard.
+    /// Makes a scorecard.
     ///
     /// # Errors
-    /// [`ScorecardError`] when what is published makes no scorecard.
+    /// [`ScorecardError`] when the publication is invalid.
     pub fn scorecard(&self, publication: &Publication) -> Result<Scorecard, ScorecardError> {
         let publication = publication.clone();
         Scorecard::checked(ScorecardDocument {
@@ -130,8 +132,8 @@ impl FittedModel {
 }
 
 impl FittedFunctions<'_> {
-    /// The factors. Points are log odds above those of all rows together, times the points for a unit: 50 is where a wallet is
-    /// as likely illicit as any of the sample.
+    /// Rounds the functions to factors. Points are log odds relative to the whole sample, times the
+    /// points per unit: at 50, a wallet is as likely illicit as any in the sample.
     pub(super) fn rounded<W: Interrupt>(mut self, pace: &mut RowPace<'_, W>) -> Result<FittedModel, FitError> {
         let total: f64 = self.sample.weight().iter().sum();
         let mut weights = Vec::new();
@@ -153,7 +155,7 @@ impl FittedFunctions<'_> {
         for (table, weights) in self.tables.iter().zip(&weights) {
             let (factor, mean) = self.factor(table, weights, points_per_logit, total);
             if factor.importance.is_some_and(|i| i >= self.options.min_importance) {
-                // what rounding moved all rows by
+                // The mean shift of all rows by rounding.
                 tenths -= mean;
                 factors.push(factor);
             }
@@ -187,12 +189,12 @@ impl FittedFunctions<'_> {
             below >= WITHIN * total
         });
         let reach = at.map_or(0.0, |row| row.0);
-        // 4 digits: the number is shown
+        // Four digits, because the number is shown.
         let points = if reach > 0.0 { (REACH / reach).min(MAX_POINTS_PER_LOGIT) } else { MAX_POINTS_PER_LOGIT };
         Ok(((points * 1000.0).round() / 1000.0).max(0.001))
     }
 
-    /// The factor of a table, and the mean of its points over all rows, in tenths.
+    /// Returns the factor of a function, and the mean of its points over all rows, in tenths.
     fn factor(
         &self,
         table: &FittedFunction,
@@ -227,7 +229,7 @@ impl FittedFunctions<'_> {
             table.features.iter().filter_map(|at| self.sample.names().get(*at)).cloned().collect();
         let described: Option<Vec<String>> = features.iter().map(|f| named(&self.options.descriptions, f)).collect();
         let monotone = match (table.features.as_slice(), table.term.shape) {
-            ([at], TermShape::Line { .. }) => self.ways.get(*at).copied().unwrap_or_default(),
+            ([at], TermShape::Line { .. }) => self.directions.get(*at).copied().unwrap_or_default(),
             _ => Monotone::Free,
         };
         let factor = Factor {
@@ -245,19 +247,19 @@ impl FittedFunctions<'_> {
         (factor, mean)
     }
 
-    /// BoundFactor of a factor of one feature: cuts, points, weights.
+    /// Returns the steps of a function of one feature: cuts, points and weights.
     fn line(&self, cuts: &[f64], tenths: &[f64], weights: &[f64]) -> (Vec<Vec<f64>>, Cells<Points>, Cells<f64>) {
         let (mut kept, mut points, mut shares): (Vec<f64>, Vec<Points>, Vec<f64>) =
             (Vec::new(), Vec::new(), Vec::new());
         let mut from = 0;
-        for to in merged(tenths, weights, self.options.steps, TOLERANCE) {
+        for to in merge_bins(tenths, weights, self.options.steps, TOLERANCE) {
             let bins = || tenths.iter().zip(weights).take(to).skip(from);
             let weight: f64 = bins().map(|(_, w)| w).sum();
             let sum: f64 = bins().map(|(t, w)| t * w).sum();
             let value = if weight > 0.0 { sum / weight } else { tenths.get(from).copied().unwrap_or_default() };
             let rounded = Points::from_tenths(whole(value));
             match (points.last(), shares.last_mut()) {
-                // two steps of one height are one
+                // Two steps of equal height become one.
                 (Some(before), Some(share)) if *before == rounded => {
                     *share += weight;
                     kept.pop();
@@ -275,7 +277,7 @@ impl FittedFunctions<'_> {
     }
 }
 
-/// Cuts, points and weights of a table, without the cuts that nothing depends on.
+/// Returns cuts, points and weights of a table, without the cuts that separate equal cells.
 fn table_steps(
     cuts: &[Vec<f64>],
     columns: usize,
@@ -286,7 +288,8 @@ fn table_steps(
         tenths.chunks(columns).map(|row| row.iter().map(|t| Points::from_tenths(whole(*t))).collect()).collect();
     let mut shares: Vec<Vec<f64>> = weights.chunks(columns).map(<[f64]>::to_vec).collect();
     let mut kept = Vec::new();
-    // rows first, then columns as the rows of the table turned over; the second turn puts it right again
+    // Rows first, then columns as rows of the transposed table; the second transposition restores
+    // it.
     for cuts in cuts {
         let (mut cuts_kept, mut points_kept, mut shares_kept): (Vec<f64>, Vec<Vec<Points>>, Vec<Vec<f64>>) =
             Default::default();
@@ -304,13 +307,13 @@ fn table_steps(
             cuts_kept.extend(cuts.get(at));
         }
         kept.push(cuts_kept);
-        (points, shares) = (turned(&points_kept), turned(&shares_kept));
+        (points, shares) = (transposed(&points_kept), transposed(&shares_kept));
     }
     (kept, Cells::Table(points), Cells::Table(shares))
 }
 
-/// BoostRows as columns.
-fn turned<T: Copy>(rows: &[Vec<T>]) -> Vec<Vec<T>> {
+/// Transposes a table.
+fn transposed<T: Copy>(rows: &[Vec<T>]) -> Vec<Vec<T>> {
     let columns = rows.first().map_or(0, Vec::len);
     (0..columns).map(|column| rows.iter().filter_map(|row| row.get(column)).copied().collect()).collect()
 }
@@ -323,7 +326,7 @@ fn cell_weights(term: &Term, weight: &[f64]) -> [f64; CELLS] {
     weights
 }
 
-/// The nearest whole number of tenths that points may have.
+/// Returns the nearest whole number of tenths within the limit of points.
 fn whole(tenths: f64) -> i32 {
     let limit = f64::from(Points::LIMIT.tenths());
     #[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 1000")]

@@ -1,4 +1,4 @@
-//! A fit from beginning to end.
+//! The steps of a fit.
 
 use super::bags::parts;
 use super::binning::{BinnedFeature, binned};
@@ -13,14 +13,15 @@ use super::step::{LossSums, TermShape};
 use crate::graph::Interrupt;
 use crate::risk::monotone::Monotone;
 
-/// Pairs that are tried for one that is wanted.
-const TRIED: usize = 4;
+/// Pairs tried for each wanted pair.
+const TRIED_PER_PAIR: usize = 4;
 
-/// Fits a scorecard's factors to a sample. Of more features than are wanted, those that matter most when all are fitted together are
-/// kept, and fitted again. O(bags × rounds × features × rows).
+/// Fits the factors of a scorecard to a sample. If there are more features than wanted, all are
+/// fitted together, and the most important ones are kept and fitted again.
+/// O(bags × rounds × features × rows).
 ///
 /// # Errors
-/// [`FitError`]: options out of range, too little to learn from, too little memory, or the watch's time is used up.
+/// [`FitError`]: options out of range, too few rows, too little memory, or an interrupt.
 pub fn fit<W: Interrupt>(
     sample: &TrainingSample,
     options: &FitOptions,
@@ -28,25 +29,25 @@ pub fn fit<W: Interrupt>(
 ) -> Result<FittedModel, FitError> {
     options.check()?;
     sample.check()?;
-    book(sample, options)?;
-    let ways = ways(sample, options)?;
-    // a name that is none is an error, one that is not kept is not
+    check_memory(sample, options)?;
+    let directions = directions(sample, options)?;
+    // An unknown name is an error; the name of a feature that is dropped is not.
     candidates(sample, options)?;
     let mut pace = RowPace::new(interrupt);
-    let kept = kept(sample, &ways, options, &mut pace)?;
+    let kept = kept(sample, &directions, options, &mut pace)?;
     if kept.len() == sample.names().len() {
-        return fit_all(sample, &ways, options, &mut pace);
+        return fit_all(sample, &directions, options, &mut pace);
     }
-    let ways: Vec<Monotone> = kept.iter().filter_map(|place| ways.get(*place)).copied().collect();
+    let directions: Vec<Monotone> = kept.iter().filter_map(|index| directions.get(*index)).copied().collect();
     let sample = sample.with_columns(&kept);
     let mut options = options.clone();
     if let PairCandidates::Listed(pairs) = &mut options.pairs {
         pairs.retain(|(a, b)| [a, b].into_iter().all(|name| sample.names().contains(name)));
     }
-    fit_all(&sample, &ways, &options, &mut pace)
+    fit_all(&sample, &directions, &options, &mut pace)
 }
 
-/// Every feature in bins, and the bags that it is fitted in.
+/// Returns every feature in bins, and the bags of the fit.
 fn prepared<'s, W: Interrupt>(
     sample: &'s TrainingSample,
     options: &'s FitOptions,
@@ -59,10 +60,10 @@ fn prepared<'s, W: Interrupt>(
     Ok((features, Bags { sample, options, parts: parts(sample, options.bags, options.seed, pace)? }))
 }
 
-/// The places of the features that are kept, in order.
+/// Returns the indices of the features that are kept, in order.
 fn kept<W: Interrupt>(
     sample: &TrainingSample,
-    ways: &[Monotone],
+    directions: &[Monotone],
     options: &FitOptions,
     pace: &mut RowPace<'_, W>,
 ) -> Result<Vec<usize>, FitError> {
@@ -71,29 +72,31 @@ fn kept<W: Interrupt>(
         return Ok((0..all).collect());
     }
     let (features, bags) = prepared(sample, options, pace)?;
-    let singles: Vec<Term> = features.iter().zip(ways).map(|(binned, way)| single(binned, *way)).collect();
+    let singles: Vec<Term> =
+        features.iter().zip(directions).map(|(binned, direction)| single(binned, *direction)).collect();
     let mut logits = vec![vec![prior(sample); sample.rows()]; options.bags];
     let functions = bags.boost(&singles, &mut logits, pace)?;
     let derivatives = bags.held_out_derivatives(&logits);
     let mut ranked = Vec::new();
-    for (place, (term, function)) in singles.iter().zip(&functions).enumerate() {
+    for (index, (term, function)) in singles.iter().zip(&functions).enumerate() {
         pace.step(derivatives.len())?;
-        ranked.push((strength(term, function, &derivatives), place));
+        ranked.push((strength(term, function, &derivatives), index));
     }
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let mut kept: Vec<usize> = ranked.into_iter().take(options.max_features).map(|(_, place)| place).collect();
+    let mut kept: Vec<usize> = ranked.into_iter().take(options.max_features).map(|(_, index)| index).collect();
     kept.sort_unstable();
     Ok(kept)
 }
 
 fn fit_all<W: Interrupt>(
     sample: &TrainingSample,
-    ways: &[Monotone],
+    directions: &[Monotone],
     options: &FitOptions,
     pace: &mut RowPace<'_, W>,
 ) -> Result<FittedModel, FitError> {
     let (features, bags) = prepared(sample, options, pace)?;
-    let singles: Vec<Term> = features.iter().zip(ways).map(|(binned, way)| single(binned, *way)).collect();
+    let singles: Vec<Term> =
+        features.iter().zip(directions).map(|(binned, direction)| single(binned, *direction)).collect();
     let mut logits = vec![vec![prior(sample); sample.rows()]; options.bags];
     let single_functions = bags.boost(&singles, &mut logits, pace)?;
 
@@ -102,25 +105,26 @@ fn fit_all<W: Interrupt>(
         pace.step(sample.rows().saturating_mul(2))?;
         coarse.push(CoarseFeature::new(binned, sample.weight(), options.pair_bins));
     }
-    let pairs = bags.pairs(&coarse, ways, &mut logits, pace)?;
+    let pairs = bags.pairs(&coarse, directions, &mut logits, pace)?;
 
     let mut tables = Vec::new();
-    for (at, ((term, function), binned)) in singles.into_iter().zip(single_functions).zip(&features).enumerate() {
-        tables.push(FittedFunction { features: vec![at], cuts: vec![binned.cuts.clone()], term, function });
+    for (index, ((term, function), binned)) in singles.into_iter().zip(single_functions).zip(&features).enumerate() {
+        tables.push(FittedFunction { features: vec![index], cuts: vec![binned.cuts.clone()], term, function });
     }
     for FittedPair { features: (a, b), term, function } in pairs {
-        let cuts = [a, b].into_iter().filter_map(|at| coarse.get(at)).map(|c| c.cuts.clone()).collect();
+        let cuts = [a, b].into_iter().filter_map(|index| coarse.get(index)).map(|c| c.cuts.clone()).collect();
         tables.push(FittedFunction { features: vec![a, b], cuts, term, function });
     }
     pace.step(sample.rows().saturating_mul(tables.len()))?;
-    FittedFunctions { sample, options, tables, ways: ways.to_vec() }.rounded(pace)
+    FittedFunctions { sample, options, tables, directions: directions.to_vec() }.rounded(pace)
 }
 
-/// Books what a fit takes at most: for each row and term a cell, as much again while a bag is fitted, and once more for features in
-/// few bins; for each row and bag its odds, twice while pairs are tried; and for each row its derivatives and what sorting takes.
-fn book(sample: &TrainingSample, options: &FitOptions) -> Result<(), FitError> {
+/// Checks the memory that a fit takes at most. Per row and term: a cell, a copy of it while a bag
+/// is fitted, and another for features in few bins. Per row and bag: the odds, twice while pairs
+/// are tried. Per row: derivatives and a buffer for sorting.
+fn check_memory(sample: &TrainingSample, options: &FitOptions) -> Result<(), FitError> {
     let (rows, features) = (sample.rows(), sample.names().len());
-    let tried = options.max_pairs.saturating_mul(TRIED + 1);
+    let tried = options.max_pairs.saturating_mul(TRIED_PER_PAIR + 1);
     let a_row = features.saturating_mul(3).saturating_add(tried.saturating_mul(2));
     let a_row = a_row.saturating_add(options.bags.saturating_mul(16)).saturating_add(120);
     let mut memory = options.memory;
@@ -131,33 +135,33 @@ fn book(sample: &TrainingSample, options: &FitOptions) -> Result<(), FitError> {
     }
 }
 
-fn ways(sample: &TrainingSample, options: &FitOptions) -> Result<Vec<Monotone>, FitError> {
-    let mut ways = vec![Monotone::Free; sample.names().len()];
+fn directions(sample: &TrainingSample, options: &FitOptions) -> Result<Vec<Monotone>, FitError> {
+    let mut directions = vec![Monotone::Free; sample.names().len()];
     for (feature, monotone) in &options.monotone {
-        let place = sample.place("monotone", feature)?;
-        if let Some(way) = ways.get_mut(place) {
-            *way = *monotone;
+        let index = sample.index_of("monotone", feature)?;
+        if let Some(direction) = directions.get_mut(index) {
+            *direction = *monotone;
         }
     }
-    Ok(ways)
+    Ok(directions)
 }
 
-/// Log odds of all rows together.
+/// Returns the log odds of the whole sample.
 fn prior(sample: &TrainingSample) -> f64 {
-    let of = |class: bool| -> f64 {
+    let weight = |class: bool| -> f64 {
         sample.illicit().iter().zip(sample.weight()).filter(|(illicit, _)| **illicit == class).map(|(_, w)| w).sum()
     };
-    libm::log(of(true) / of(false))
+    libm::log(weight(true) / weight(false))
 }
 
 fn single(binned: &BinnedFeature, monotone: Monotone) -> Term {
     Term { shape: TermShape::Line { bins: binned.defined(), monotone }, cells: binned.bins.clone() }
 }
 
-fn table(coarse: &[CoarseFeature], ways: &[Monotone], (a, b): (usize, usize)) -> Option<Term> {
+fn table(coarse: &[CoarseFeature], directions: &[Monotone], (a, b): (usize, usize)) -> Option<Term> {
     let (first, second) = (coarse.get(a)?, coarse.get(b)?);
     let (rows, columns) = (first.defined(), second.defined());
-    let shape = TermShape::Table { rows, columns, monotone: [*ways.get(a)?, *ways.get(b)?] };
+    let shape = TermShape::Table { rows, columns, monotone: [*directions.get(a)?, *directions.get(b)?] };
     let cell = |(row, column): (&u8, &u8)| {
         let (row, column) = (usize::from(*row), usize::from(*column));
         let cell = if row < rows && column < columns { row * columns + column } else { rows * columns };
@@ -166,20 +170,20 @@ fn table(coarse: &[CoarseFeature], ways: &[Monotone], (a, b): (usize, usize)) ->
     Some(Term { shape, cells: first.bins.iter().zip(&second.bins).map(cell).collect() })
 }
 
-/// How much a function matters to the loss: its squares, weighted by what the loss is sensitive to.
+/// Returns the importance of a function for the loss: its squares, weighted by the curvature.
 fn strength(term: &Term, function: &[f64], derivatives: &[LossSums]) -> f64 {
     let rows = term.cells.iter().zip(derivatives);
     rows.map(|(cell, row)| row.curvature * function.get(usize::from(*cell)).map_or(0.0, |value| value * value)).sum()
 }
 
-/// A fitted function of two features, by place.
+/// A fitted function of two features, by index.
 struct FittedPair {
     features: (usize, usize),
     term: Term,
     function: Vec<f64>,
 }
 
-/// The bags of a fit: each holds out its part.
+/// The bags of a fit; each holds out one part of the rows.
 struct Bags<'s> {
     sample: &'s TrainingSample,
     options: &'s FitOptions,
@@ -187,7 +191,8 @@ struct Bags<'s> {
 }
 
 impl Bags<'_> {
-    /// The mean of the bags' functions. `logits` of each bag are brought up to date.
+    /// Fits the terms in each bag and returns the means of the functions. Updates the `logits` of
+    /// each bag.
     fn boost<W: Interrupt>(
         &self,
         terms: &[Term],
@@ -217,12 +222,13 @@ impl Bags<'_> {
         Ok(means)
     }
 
-    /// Pairs of features with their functions. What ranks pairs one by one cannot see that two of them say the same; so more are
-    /// fitted together than are wanted, and those that then matter most are fitted again.
+    /// Fits the functions of pairs of features. A ranking of single pairs does not recognise
+    /// redundant ones, so more pairs than wanted are fitted together, and the most important ones
+    /// again.
     fn pairs<W: Interrupt>(
         &self,
         coarse: &[CoarseFeature],
-        ways: &[Monotone],
+        directions: &[Monotone],
         logits: &mut [Vec<f64>],
         pace: &mut RowPace<'_, W>,
     ) -> Result<Vec<FittedPair>, FitError> {
@@ -232,11 +238,11 @@ impl Bags<'_> {
         }
         let derivatives = self.held_out_derivatives(logits);
         let candidates = candidates(self.sample, self.options)?;
-        let promising = rank(&candidates, coarse, &derivatives, self.options, wanted * TRIED, pace)?;
+        let promising = rank(&candidates, coarse, &derivatives, self.options, wanted * TRIED_PER_PAIR, pace)?;
         let (mut pairs, mut terms) = (Vec::new(), Vec::new());
         for pair in promising {
             pace.step(self.sample.rows())?;
-            if let Some(term) = table(coarse, ways, pair) {
+            if let Some(term) = table(coarse, directions, pair) {
                 pairs.push(pair);
                 terms.push(term);
             }
@@ -256,7 +262,8 @@ impl Bags<'_> {
         Ok(pairs.map(|((features, term), function)| FittedPair { features, term, function }).collect())
     }
 
-    /// Derivatives of each row's loss at the log odds that the bag gives it that has not seen it; none where every bag has.
+    /// Returns the derivatives of the loss of each row at the log odds of the bag that held it out;
+    /// zero if no bag did.
     fn held_out_derivatives(&self, logits: &[Vec<f64>]) -> Vec<LossSums> {
         let rows = self.sample.illicit().iter().zip(self.sample.weight()).zip(&self.parts).enumerate();
         let derivatives = rows.map(|(row, ((illicit, weight), part))| {

@@ -1,66 +1,68 @@
-//! How good scores are.
+//! Measures of the quality of scores.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::FitError;
 
-/// Bins of equal width that predicted probabilities are compared in.
+/// Bins of equal width for predicted probabilities.
 const CALIBRATION_BINS: usize = 10;
 
-/// Points of a curve at most.
+/// Largest number of points of a curve.
 const CURVE_POINTS: usize = 200;
 
-/// Probabilities are kept this far from 0 and 1 for the logarithmic loss.
+/// Smallest distance of probabilities from 0 and 1 in the logarithmic loss.
 const EDGE: f64 = 1e-15;
 
-/// How good scores and probabilities are.
+/// Measures of scores and probabilities.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measures {
-    /// BoostRows that were judged.
+    /// Number of rows.
     pub rows: u64,
-    /// Illicit ones among them.
+    /// Number of illicit rows.
     pub illicit: u64,
-    /// Area under the receiver operating characteristic: how often an illicit row scores higher than another; ties count half.
+    /// Area under the receiver operating characteristic: the share of pairs of an illicit and a
+    /// licit row in which the illicit one scores higher; ties count half.
     pub auc: f64,
-    /// Average precision: precision at each score, weighted by the recall that is won there. BoostRows of one score count together.
+    /// Average precision: the precision at each score, weighted by the increase of recall there.
     pub average_precision: f64,
     /// Mean logarithmic loss of the probabilities.
     pub log_loss: f64,
     /// Mean squared error of the probabilities.
     pub brier: f64,
-    /// Predicted probabilities against what was; without the bins that no row is in.
+    /// Predicted and observed probabilities, without empty bins.
     pub calibration: Vec<CalibrationBin>,
 }
 
-/// BoostRows of about one predicted probability.
+/// Rows with similar predicted probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationBin {
-    /// Mean probability predicted.
+    /// Mean predicted probability.
     pub predicted: f64,
-    /// Share that is illicit.
+    /// Share of illicit rows.
     pub observed: f64,
-    /// BoostRows.
+    /// Number of rows.
     pub rows: u64,
 }
 
 /// Curves for a report.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curves {
-    /// `x`: share of the other rows that reach the threshold; `y`: share of the illicit ones.
+    /// `x`: share of the licit rows at or above the threshold; `y`: share of the illicit rows.
     pub roc: Vec<CurvePoint>,
-    /// `x`: share of the illicit rows that reach the threshold; `y`: share that is illicit among those that do.
+    /// `x`: share of the illicit rows at or above the threshold; `y`: share of illicit rows among
+    /// those at or above it.
     pub precision_recall: Vec<CurvePoint>,
 }
 
 /// A point of a curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
-    /// BoostRows of at least this score are taken for illicit. In JSON the infinite one, that no row reaches, is null.
+    /// Rows with at least this score are classified as illicit. Infinity is null in JSON.
     #[serde(deserialize_with = "infinite_if_null")]
     pub threshold: f64,
-    /// See [`Curves`].
+    /// Abscissa, see [`Curves`].
     pub x: f64,
-    /// See [`Curves`].
+    /// Ordinate, see [`Curves`].
     pub y: f64,
 }
 
@@ -68,7 +70,7 @@ fn infinite_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
 }
 
-/// The weight of rows down to a score.
+/// Weight of the rows with at least a score.
 #[derive(Debug, Clone, Copy)]
 struct CumulativeWeight {
     score: f64,
@@ -76,10 +78,10 @@ struct CumulativeWeight {
     others: f64,
 }
 
-/// Measures scores, higher for what is more likely illicit, and probabilities. O(n log n).
+/// Measures scores, where a higher one is more likely illicit, and probabilities. O(n log n).
 ///
 /// # Errors
-/// [`FitError`] when rows differ in number, or are all of one class.
+/// [`FitError`] when the slices differ in length, or all rows are of one class.
 pub fn measure(scores: &[f64], probabilities: &[f64], illicit: &[bool], weight: &[f64]) -> Result<Measures, FitError> {
     let reached = reached(scores, illicit, weight)?;
     if probabilities.len() != scores.len() {
@@ -123,7 +125,7 @@ pub fn measure(scores: &[f64], probabilities: &[f64], illicit: &[bool], weight: 
     })
 }
 
-/// Curves, thinned to at most 200 points each. O(n log n).
+/// Returns the curves, thinned to at most 200 points each. O(n log n).
 ///
 /// # Errors
 /// As [`measure`].
@@ -136,12 +138,12 @@ pub fn curves(scores: &[f64], illicit: &[bool], weight: &[f64]) -> Result<Curves
     Ok(Curves { roc: thinned(roc), precision_recall: thinned(precision_recall) })
 }
 
-/// Points along a curve at about equal distances, the first and the last among them.
+/// Selects points of a curve at about equal distances, including the first and the last.
 fn thinned(points: impl Iterator<Item = (f64, f64, f64)>) -> Vec<CurvePoint> {
     let points: Vec<CurvePoint> = points.map(|(threshold, x, y)| CurvePoint { threshold, x, y }).collect();
     let steps = || points.iter().zip(points.iter().skip(1)).map(|(a, b)| (b.x - a.x).abs() + (b.y - a.y).abs());
     #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-    // one is the first point, and one the last
+    // The first and the last point are always kept.
     let apart = steps().sum::<f64>() / (CURVE_POINTS - 2) as f64;
     let mut kept: Vec<CurvePoint> = points.first().copied().into_iter().collect();
     let mut since = 0.0;
@@ -158,7 +160,7 @@ fn thinned(points: impl Iterator<Item = (f64, f64, f64)>) -> Vec<CurvePoint> {
     kept
 }
 
-/// For each score, falling: the weight of the rows of at least this score.
+/// Returns the weight of the rows with at least each score, in descending order of scores.
 fn reached(scores: &[f64], illicit: &[bool], weight: &[f64]) -> Result<Vec<CumulativeWeight>, FitError> {
     for (what, found) in [("classes", illicit.len()), ("weights", weight.len())] {
         if found != scores.len() {

@@ -1,9 +1,10 @@
-//! Few steps out of many bins: the ones that change the function least.
+//! Merging of many bins into few steps that change the function least.
 
-/// Groups of adjacent bins: for each group the end of its bins. The least weighted squared error of all ways with as many groups,
-/// and the fewest groups within `tolerance` of the function (root of the mean square), at most `limit`. By dynamic programming, as
-/// Fisher 1958, "On grouping for maximum homogeneity". O(limit × bins²).
-pub(super) fn merged(values: &[f64], weights: &[f64], limit: usize, tolerance: f64) -> Vec<usize> {
+/// Groups adjacent bins and returns the end of each group. The weighted squared error is minimal
+/// for the number of groups, which is the smallest whose root mean square error is within
+/// `tolerance`, but at most `limit`. By dynamic programming, as in Fisher 1958, "On grouping for
+/// maximum homogeneity". O(limit × bins²).
+pub(super) fn merge_bins(values: &[f64], weights: &[f64], limit: usize, tolerance: f64) -> Vec<usize> {
     let bins = values.len();
     let mut sums = vec![(0.0, 0.0, 0.0)];
     let mut sum = (0.0, 0.0, 0.0);
@@ -18,18 +19,18 @@ pub(super) fn merged(values: &[f64], weights: &[f64], limit: usize, tolerance: f
     };
     let allowed = tolerance * tolerance * sum.0;
     let mut before: Vec<f64> = (0..=bins).map(|to| error(0, to)).collect();
-    // starts[g][to]: where the last of g + 2 groups up to `to` starts
+    // starts[g][to] is the start of the last of g + 2 groups that end at `to`.
     let mut starts: Vec<Vec<usize>> = Vec::new();
     while before.last().is_some_and(|error| *error > allowed) && starts.len() + 1 < limit.min(bins) {
         let mut now = vec![0.0; bins + 1];
         let mut start = vec![0; bins + 1];
         for to in 0..=bins {
-            let ways = before
+            let candidates = before
                 .iter()
                 .enumerate()
                 .take(to + 1)
                 .map(|(from, error_before)| (error_before + error(from, to), from));
-            let best = ways.fold((f64::INFINITY, 0), |best, way| if way.0 < best.0 { way } else { best });
+            let best = candidates.fold((f64::INFINITY, 0), |best, next| if next.0 < best.0 { next } else { best });
             if let (Some(now), Some(start)) = (now.get_mut(to), start.get_mut(to)) {
                 (*now, *start) = best;
             }

@@ -1,14 +1,17 @@
-//! Fitting of scorecards: from a sample of judged wallets to factors, their points, and how good they are.
+//! Fitting of scorecards: from a sample of labelled rows to factors, their points, and measures of
+//! their quality.
 //!
-//! This module owns the method and its measures. It knows no feature and no wallet, reads no clock, and takes every choice that
-//! looks random from a seed and from the values of rows themselves: the same sample gives the same scorecard, bit for bit, on
-//! every machine and in any order of rows up to the rounding of sums. Logarithms and exponentials come from `libm` for that reason.
+//! This module owns the method and its measures. It knows no feature and no wallet and reads no
+//! clock. Pseudo-random choices depend on a seed and on the values of the rows: the same sample
+//! gives the same scorecard, bit for bit, on every machine, and in any order of rows up to the
+//! rounding of sums. Logarithms and exponentials come from `libm` for that reason.
 //!
-//! The method is cyclic gradient boosting of small step functions on logarithmic loss, one feature at a time, then of coarse tables
-//! over the pairs of features that promise most: Lou, Caruana, Gehrke 2012, "Intelligible models for classification and
-//! regression"; Lou, Caruana, Gehrke, Hooker 2013, "Accurate intelligible models with pairwise interactions"; Nori, Jenkins, Koch,
-//! Caruana 2019, "InterpretML". Several bags, each stopped where its own held-out part is best, are averaged. The functions are
-//! then merged into few steps with short cuts and rounded to tenths of a point.
+//! The method is cyclic gradient boosting of small step functions on logarithmic loss, one feature
+//! at a time, then of coarse tables over the most promising pairs of features: Lou, Caruana, Gehrke
+//! 2012, "Intelligible models for classification and regression"; Lou, Caruana, Gehrke, Hooker
+//! 2013, "Accurate intelligible models with pairwise interactions"; Nori, Jenkins, Koch, Caruana
+//! 2019, "InterpretML". Several bags, each stopped where its held-out part is best, are averaged.
+//! The functions are then merged into few steps with short cuts and rounded to tenths of a point.
 
 mod bags;
 mod binning;

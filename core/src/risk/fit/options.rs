@@ -1,58 +1,59 @@
-//! How a scorecard is fitted.
+//! Options of a fit.
 
 use super::error::FitError;
 use crate::graph::MemoryBudget;
 use crate::risk::monotone::Monotone;
 
-/// Which pairs of features may become a factor.
+/// Pairs of features that may become a factor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PairCandidates {
-    /// Any two.
+    /// Any two features.
     All,
-    /// These.
+    /// Pairs by name.
     Listed(Vec<(String, String)>),
 }
 
-/// How a scorecard is fitted. The defaults were chosen by cross-validation on some 9,000 labelled wallets of Ethereum.
+/// Options of a fit. The defaults were chosen by cross-validation on some 9,000 labelled wallets of
+/// Ethereum.
 #[derive(Debug, Clone)]
 pub struct FitOptions {
-    /// Bins of a feature while fitting, 2 to 200.
+    /// Bins of a feature during the fit, 2 to 200.
     pub bins: usize,
     /// Share of a Newton step that is taken, above 0 to 1.
     pub learning_rate: f64,
-    /// Rounds over all features at most, 1 to 100,000.
+    /// Maximum number of rounds over all features, 1 to 100,000.
     pub rounds: usize,
-    /// Rounds without improvement on the held-out part that end a bag, from 1.
+    /// Rounds without improvement on the held-out part after which a bag ends, from 1.
     pub patience: usize,
-    /// Models that are averaged, 1 to 64. Each holds out a part of the rows of its own.
+    /// Models that are averaged, 1 to 64; each holds out another part of the rows.
     pub bags: usize,
-    /// Leaves of one step of one feature, 2 to 16.
+    /// Leaves of one step of a feature, 2 to 16.
     pub leaves: usize,
-    /// Weight of the rows of a leaf at least, from 0.
+    /// Minimum weight of the rows of a leaf, from 0.
     pub min_leaf: f64,
-    /// Added to a leaf's second derivative: holds back leaves of few rows; above 0.
+    /// Added to the second derivative of a leaf, which dampens leaves of few rows; above 0.
     pub regularization: f64,
-    /// Features that become a factor at most, from 1.
+    /// Maximum number of features that become a factor, from 1.
     pub max_features: usize,
-    /// Pairs of features that become a factor at most.
+    /// Maximum number of pairs that become a factor.
     pub max_pairs: usize,
     /// Bins of each feature of a pair, 2 to 15.
     pub pair_bins: usize,
     /// Pairs that may become a factor.
     pub pairs: PairCandidates,
-    /// BoundFactor of a factor of one feature at most, 2 to 200.
+    /// Maximum number of steps of a factor of one feature, 2 to 200.
     pub steps: usize,
-    /// Mean of absolute points below which a factor is left out, from 0.
+    /// Mean of absolute points below which a factor is dropped, from 0.
     pub min_importance: f64,
-    /// Points for each unit of log odds; none: so that 98 % of the rows score within 2 and 98.
+    /// Points per unit of log odds. With `None`, 98 % of the rows score within 2 and 98.
     pub points_per_logit: Option<f64>,
-    /// Features whose points may go one way only, in pairs too; every other may go any way.
+    /// Features whose points have a direction, also in pairs; others are free.
     pub monotone: Vec<(String, Monotone)>,
-    /// What features look at, in words.
+    /// Descriptions of features.
     pub descriptions: Vec<(String, String)>,
-    /// Decides which rows a bag holds out.
+    /// Seed of the choice of held-out rows.
     pub seed: u64,
-    /// What a fit may take.
+    /// Memory that the fit may take.
     pub memory: MemoryBudget,
 }
 
@@ -83,10 +84,10 @@ impl Default for FitOptions {
 }
 
 impl FitOptions {
-    /// Whether every number is in range.
+    /// Checks that every number is in range.
     pub(super) fn check(&self) -> Result<(), FitError> {
-        fn within(name: &'static str, range: &'static str, value: f64, right: bool) -> Result<(), FitError> {
-            if right { Ok(()) } else { Err(FitError::Option { name, range, value }) }
+        fn within(name: &'static str, range: &'static str, value: f64, is_valid: bool) -> Result<(), FitError> {
+            if is_valid { Ok(()) } else { Err(FitError::Option { name, range, value }) }
         }
         #[expect(clippy::cast_precision_loss, reason = "shown to people")]
         let count = |n: usize| n as f64;
@@ -99,8 +100,8 @@ impl FitOptions {
         within("leaves", "2 to 16", count(self.leaves), (2..=16).contains(&self.leaves))?;
         within("min_leaf", "a number from 0", self.min_leaf, self.min_leaf >= 0.0 && self.min_leaf.is_finite())?;
         let regularization = self.regularization;
-        let is_right = regularization > 0.0 && regularization.is_finite();
-        within("regularization", "a number above 0", regularization, is_right)?;
+        let is_valid = regularization > 0.0 && regularization.is_finite();
+        within("regularization", "a number above 0", regularization, is_valid)?;
         within("max_features", "at least 1", count(self.max_features), self.max_features > 0)?;
         within("max_pairs", "0 to 500", count(self.max_pairs), self.max_pairs <= 500)?;
         within("pair_bins", "2 to 15", count(self.pair_bins), (2..=15).contains(&self.pair_bins))?;

@@ -1,12 +1,12 @@
-//! Looks at the watch now and then.
+//! Cancellation checks of a fit.
 
 use super::error::FitError;
 use crate::graph::Interrupt;
 
-/// BoostRows looked at between two looks at the interrupt: about half a millisecond.
-const ROWS: usize = 1 << 16;
+/// Rows processed between two cancellation checks; about half a millisecond.
+const ROWS_PER_CHECK: usize = 1 << 16;
 
-/// Looks at a watch every few rows.
+/// Checks an interrupt every [`ROWS_PER_CHECK`] rows.
 pub(super) struct RowPace<'w, W> {
     interrupt: &'w mut W,
     rows: usize,
@@ -14,14 +14,14 @@ pub(super) struct RowPace<'w, W> {
 
 impl<'w, W: Interrupt> RowPace<'w, W> {
     pub(super) fn new(interrupt: &'w mut W) -> Self {
-        // the first step looks: a fit without time ends at once
-        Self { interrupt, rows: ROWS }
+        // The first step checks, so a cancelled fit ends at once.
+        Self { interrupt, rows: ROWS_PER_CHECK }
     }
 
-    /// After so many rows: whether to go on.
+    /// Counts rows; [`FitError::Stopped`] when the interrupt asks for it.
     pub(super) fn step(&mut self, rows: usize) -> Result<(), FitError> {
         self.rows = self.rows.saturating_add(rows).saturating_add(1);
-        if self.rows < ROWS {
+        if self.rows < ROWS_PER_CHECK {
             return Ok(());
         }
         self.rows = 0;

@@ -1,4 +1,5 @@
-//! Which pairs of features are worth a table: FAST of Lou, Caruana, Gehrke, Hooker 2013 (section 4.1).
+//! Selection of promising pairs of features: FAST of Lou, Caruana, Gehrke, Hooker 2013 (section
+//! 4.1).
 
 use super::binning::{BinnedFeature, coarse};
 use super::error::FitError;
@@ -12,12 +13,12 @@ use crate::graph::Interrupt;
 #[derive(Debug, Clone)]
 pub(super) struct CoarseFeature {
     pub cuts: Vec<f64>,
-    /// The bin of each row; the last one is what is undefined.
+    /// The bin of each row; the last bin is for undefined values.
     pub bins: Vec<u8>,
 }
 
 impl CoarseFeature {
-    /// Few bins of a feature in many.
+    /// Merges the bins of a feature into at most `limit`.
     pub(super) fn new(binned: &BinnedFeature, weight: &[f64], limit: usize) -> Self {
         let mut weights = vec![0.0; binned.defined() + 1];
         for (bin, weight) in binned.bins.iter().zip(weight) {
@@ -33,20 +34,20 @@ impl CoarseFeature {
         Self { bins: bins.collect(), cuts }
     }
 
-    /// Bins of defined values.
+    /// Returns the number of bins of defined values.
     pub(super) const fn defined(&self) -> usize {
         self.cuts.len() + 1
     }
 }
 
-/// The candidates: pairs of different features by place, each once, the lower place first.
+/// Returns the candidates: pairs of different features by index, each once, the lower index first.
 pub(super) fn candidates(sample: &TrainingSample, options: &FitOptions) -> Result<Vec<(usize, usize)>, FitError> {
     let count = sample.names().len();
     let mut pairs: Vec<(usize, usize)> = match &options.pairs {
         PairCandidates::All => (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))).collect(),
         PairCandidates::Listed(listed) => {
-            let place = |name: &String| sample.place("pairs", name);
-            let pairs = listed.iter().map(|(a, b)| Ok((place(a)?, place(b)?)));
+            let index = |name: &String| sample.index_of("pairs", name);
+            let pairs = listed.iter().map(|(a, b)| Ok((index(a)?, index(b)?)));
             let pairs: Result<Vec<(usize, usize)>, FitError> = pairs.collect();
             pairs?.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.min(b), a.max(b))).collect()
         }
@@ -56,7 +57,8 @@ pub(super) fn candidates(sample: &TrainingSample, options: &FitOptions) -> Resul
     Ok(pairs)
 }
 
-/// The pairs that promise most, as many as are wanted. `derivatives` are those of each row's loss as the terms so far leave it. O(pairs × rows).
+/// Returns the most promising pairs. `derivatives` are those of the loss of each row, given the
+/// terms so far. O(pairs × rows).
 pub(super) fn rank<W: Interrupt>(
     pairs: &[(usize, usize)],
     features: &[CoarseFeature],
@@ -79,17 +81,17 @@ pub(super) fn rank<W: Interrupt>(
     Ok(ranked.into_iter().take(wanted).map(|(_, pair)| pair).collect())
 }
 
-/// What the best cut of both features at once gains beyond the two cuts alone.
+/// Returns the gain of the best cut of both features beyond those of the two cuts alone.
 fn interaction(first: &CoarseFeature, second: &CoarseFeature, derivatives: &[LossSums], leaf: LeafRule) -> f64 {
     let (rows, columns) = (first.defined(), second.defined());
-    // one more each way for what is undefined
+    // One more row and column for undefined values.
     let mut cells = vec![LossSums::default(); (rows + 1) * (columns + 1)];
     for ((a, b), row) in first.bins.iter().zip(&second.bins).zip(derivatives) {
         if let Some(cell) = cells.get_mut(usize::from(*a) * (columns + 1) + usize::from(*b)) {
             *cell = cell.plus(*row);
         }
     }
-    // above[r][c]: everything before row r and before column c
+    // above[r][c] is the sum of the cells before row r and column c.
     let width = columns + 1;
     let mut above = vec![LossSums::default(); (rows + 1) * width];
     for row in 0..rows {

@@ -6,10 +6,10 @@ use super::error::FitError;
 use super::pace::RowPace;
 use crate::graph::Interrupt;
 
-/// Fewer rows of either class tell nothing: every bag needs some to learn from and some to be judged by.
+/// Rows of either class that a fit needs: every bag learns from some and is judged by others.
 const MIN_OF_CLASS: usize = 20;
 
-/// Judged rows: a column for each feature, whether each row is illicit, and how much it counts.
+/// Labelled rows: a column for each feature, and the class and weight of each row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingSample {
     names: Vec<String>,
@@ -19,10 +19,10 @@ pub struct TrainingSample {
 }
 
 impl TrainingSample {
-    /// A sample; NaN is undefined. A row of weight 2 counts as two rows.
+    /// Makes a sample; NaN is undefined. A row of weight 2 counts as two rows.
     ///
     /// # Errors
-    /// [`FitError`] when the parts do not fit together, or a value or a weight is none.
+    /// [`FitError`] when lengths differ, names repeat, or a value or weight is invalid.
     pub fn new(
         names: Vec<String>,
         columns: Vec<Vec<f64>>,
@@ -35,9 +35,9 @@ impl TrainingSample {
         let rows = illicit.len();
         shape("columns".to_owned(), names.len(), columns.len())?;
         shape("weights".to_owned(), rows, weight.len())?;
-        let mut seen = BTreeSet::new();
+        let mut names_so_far = BTreeSet::new();
         for (name, column) in names.iter().zip(&columns) {
-            if !seen.insert(name) {
+            if !names_so_far.insert(name) {
                 return Err(FitError::SameName { name: name.clone() });
             }
             shape(format!("values of {name:?}"), rows, column.len())?;
@@ -52,49 +52,49 @@ impl TrainingSample {
         Ok(Self { names, columns, illicit, weight })
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     #[must_use]
     pub const fn rows(&self) -> usize {
         self.illicit.len()
     }
 
-    /// Names of the features.
+    /// Returns the names of the features.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The features, in the order of their names.
+    /// Returns the columns, in the order of the names.
     #[must_use]
     pub fn columns(&self) -> &[Vec<f64>] {
         &self.columns
     }
 
-    /// Whether each row is illicit.
+    /// Returns the class of each row.
     #[must_use]
     pub fn illicit(&self) -> &[bool] {
         &self.illicit
     }
 
-    /// How much each row counts.
+    /// Returns the weight of each row.
     #[must_use]
     pub fn weight(&self) -> &[f64] {
         &self.weight
     }
 
-    /// The place of a feature.
-    pub(super) fn place(&self, option: &'static str, feature: &str) -> Result<usize, FitError> {
-        let place = self.names.iter().position(|n| n == feature);
-        place.ok_or_else(|| FitError::UnknownFeature { option, feature: feature.to_owned() })
+    /// Returns the index of a feature that an option names.
+    pub(super) fn index_of(&self, option: &'static str, feature: &str) -> Result<usize, FitError> {
+        let index = self.names.iter().position(|name| name == feature);
+        index.ok_or_else(|| FitError::UnknownFeature { option, feature: feature.to_owned() })
     }
 
-    /// Writes a row's values.
+    /// Copies the values of a row.
     pub(super) fn read_row(&self, row: usize, values: &mut Vec<f64>) {
         values.clear();
         values.extend(self.columns.iter().map(|c| c.get(row).copied().unwrap_or(f64::NAN)));
     }
 
-    /// The rows for which `keep` holds.
+    /// Copies the rows for which `keep` holds.
     pub(super) fn only<W: Interrupt>(
         &self,
         keep: impl Fn(usize) -> bool,
@@ -113,14 +113,14 @@ impl TrainingSample {
         Ok(Self { names: self.names.clone(), columns, illicit, weight })
     }
 
-    /// The same rows with some of the columns, by place.
-    pub(super) fn with_columns(&self, places: &[usize]) -> Self {
-        let names = places.iter().filter_map(|place| self.names.get(*place)).cloned().collect();
-        let columns = places.iter().filter_map(|place| self.columns.get(*place)).cloned().collect();
+    /// Copies some of the columns, by index.
+    pub(super) fn with_columns(&self, indices: &[usize]) -> Self {
+        let names = indices.iter().filter_map(|index| self.names.get(*index)).cloned().collect();
+        let columns = indices.iter().filter_map(|index| self.columns.get(*index)).cloned().collect();
         Self { names, columns, illicit: self.illicit.clone(), weight: self.weight.clone() }
     }
 
-    /// Whether there is enough to learn from. BoostRows without weight are none.
+    /// Checks that there are enough rows of either class. Rows without weight do not count.
     pub(super) fn check(&self) -> Result<(), FitError> {
         let counting = || self.illicit.iter().zip(&self.weight).filter(|(_, w)| **w > 0.0);
         let rows = counting().count();

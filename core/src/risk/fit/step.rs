@@ -1,8 +1,9 @@
-//! One step of boosting: a function of few leaves that lowers the loss the most, from sums of derivatives in each bin.
+//! One step of boosting: the function of few leaves that lowers the loss most, given the sums of
+//! derivatives in each bin.
 
 use crate::risk::monotone::Monotone;
 
-/// Sums over rows: of the first derivatives, of the second ones, of weights.
+/// Sums of first derivatives, second derivatives and weights over rows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LossSums {
     pub gradient: f64,
@@ -28,7 +29,7 @@ impl LossSums {
     }
 }
 
-/// What a leaf must be.
+/// Conditions on a leaf, and its value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LeafRule {
     pub least: f64,
@@ -36,12 +37,12 @@ pub(super) struct LeafRule {
 }
 
 impl LeafRule {
-    /// How much the loss falls with a leaf of these rows, twice.
+    /// Returns twice the decrease of the loss by a leaf of these rows.
     pub(super) fn gain(&self, sums: LossSums) -> f64 {
         sums.gradient * sums.gradient / (sums.curvature + self.regularization)
     }
 
-    /// The Newton step for these rows.
+    /// Returns the Newton step for these rows.
     pub(super) fn value(&self, sums: LossSums) -> f64 {
         sums.gradient / (sums.curvature + self.regularization)
     }
@@ -51,7 +52,7 @@ impl LeafRule {
     }
 }
 
-/// What a term's cells are: bins of one feature, or of two row by row; after them one cell for what is undefined.
+/// Cells of a term: bins of one feature, or of two row by row, then one cell for undefined values.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TermShape {
     Line { bins: usize, monotone: Monotone },
@@ -59,7 +60,7 @@ pub(super) enum TermShape {
 }
 
 impl TermShape {
-    /// Cells, with the one for what is undefined.
+    /// Returns the number of cells, including the one for undefined values.
     pub(super) const fn cells(self) -> usize {
         match self {
             Self::Line { bins, .. } => bins + 1,
@@ -68,7 +69,7 @@ impl TermShape {
     }
 }
 
-/// The values of the best step, one a cell.
+/// Writes the values of the best step, one per cell.
 pub(super) fn best_step(shape: TermShape, sums: &[LossSums], leaf: LeafRule, leaves: usize, values: &mut [f64]) {
     values.fill(0.0);
     let Some((undefined, defined)) = sums.get(..shape.cells()).and_then(<[LossSums]>::split_last) else { return };
@@ -83,28 +84,28 @@ pub(super) fn best_step(shape: TermShape, sums: &[LossSums], leaf: LeafRule, lea
     }
 }
 
-/// A leaf of a line: bins from `from` to before `to`.
+/// A leaf of a line: the bins from `from` to before `to`.
 #[derive(Debug, Clone, Copy)]
 struct Interval {
     from: usize,
     to: usize,
     sums: LossSums,
-    /// The best place to cut it, with what that gains.
+    /// The best cut, as gain, bin, and sums before it.
     cut: Option<(f64, usize, LossSums)>,
 }
 
-/// Leaves are cut in two where that gains most, until there are enough.
+/// Cuts the leaf with the largest gain in two until there are enough leaves.
 fn line_step(bins: &[LossSums], leaf: LeafRule, leaves: usize, monotone: Monotone, values: &mut [f64]) {
     let all = bins.iter().fold(LossSums::default(), |sum, bin| sum.plus(*bin));
     if !leaf.allows(all) {
         return;
     }
     let mut parts = vec![Interval { from: 0, to: bins.len(), sums: all, cut: None }];
-    look(bins, leaf, monotone, &mut parts, 0);
+    find_cut(bins, leaf, monotone, &mut parts, 0);
     while parts.len() < leaves {
         let gains = parts.iter().enumerate().filter_map(|(at, part)| part.cut.map(|cut| (at, cut)));
         let best = gains.fold(None, |best: Option<(usize, (f64, usize, LossSums))>, next| match best {
-            Some(found) if found.1.0 >= next.1.0 => Some(found),
+            Some(best) if best.1.0 >= next.1.0 => Some(best),
             _ => Some(next),
         });
         let Some((at, (_, cut, left))) = best else { break };
@@ -114,9 +115,9 @@ fn line_step(bins: &[LossSums], leaf: LeafRule, leaves: usize, monotone: Monoton
             Interval { from: cut, sums: part.sums.minus(left), cut: None, ..part },
         ];
         parts.splice(at..=at, halves);
-        // neighbours bound what a leaf may become
+        // The values of the neighbours bound those of a leaf.
         for changed in at.saturating_sub(1)..(at + 3).min(parts.len()) {
-            look(bins, leaf, monotone, &mut parts, changed);
+            find_cut(bins, leaf, monotone, &mut parts, changed);
         }
     }
     for part in &parts {
@@ -126,8 +127,8 @@ fn line_step(bins: &[LossSums], leaf: LeafRule, leaves: usize, monotone: Monoton
     }
 }
 
-/// Looks for the best place to cut a part.
-fn look(bins: &[LossSums], leaf: LeafRule, monotone: Monotone, parts: &mut [Interval], at: usize) {
+/// Finds the best cut of a leaf.
+fn find_cut(bins: &[LossSums], leaf: LeafRule, monotone: Monotone, parts: &mut [Interval], at: usize) {
     let neighbour = |at: Option<usize>| at.and_then(|at| parts.get(at)).map(|part| leaf.value(part.sums));
     let (before, after) = (neighbour(at.checked_sub(1)), neighbour(Some(at + 1)));
     let Some(part) = parts.get_mut(at) else { return };
@@ -157,14 +158,14 @@ fn look(bins: &[LossSums], leaf: LeafRule, monotone: Monotone, parts: &mut [Inte
     }
 }
 
-/// A table cut along one feature, and each half along the other.
+/// A table cut along one feature, with each half cut along the other.
 #[derive(Debug, Clone, Copy)]
 struct TableCut {
     gain: f64,
-    /// Whether the first cut is between rows.
+    /// `true` when the first cut is between rows.
     by_rows: bool,
     cut: usize,
-    /// For each half the cut along the other feature (0: none), and the values before and after.
+    /// For each half: the cut along the other feature (0 for no cut), and the values on both sides.
     halves: [(usize, f64, f64); 2],
 }
 
@@ -206,10 +207,10 @@ fn table_step(cells: &[LossSums], columns: usize, leaf: LeafRule, monotone: [Mon
             near.iter_mut().enumerate().for_each(|(b, sum)| *sum = sum.plus(cell(cut - 1, b)));
             let far: Vec<LossSums> = whole.iter().zip(&near).map(|(all, near)| all.minus(*near)).collect();
             let (Some(near), Some(far)) = (half(&near, leaf), half(&far, leaf)) else { continue };
-            let found = TableCut { gain: near.0 + far.0, by_rows, cut, halves: [near.1, far.1] };
-            let is_better = best.is_none_or(|best| found.gain > best.gain + 1e-12);
-            if is_better && (is_free || found.is_monotone(rows, columns, monotone)) {
-                best = Some(found);
+            let candidate = TableCut { gain: near.0 + far.0, by_rows, cut, halves: [near.1, far.1] };
+            let is_better = best.is_none_or(|best| candidate.gain > best.gain + 1e-12);
+            if is_better && (is_free || candidate.is_monotone(rows, columns, monotone)) {
+                best = Some(candidate);
             }
         }
     }
@@ -219,7 +220,7 @@ fn table_step(cells: &[LossSums], columns: usize, leaf: LeafRule, monotone: [Mon
     }
 }
 
-/// The best cut of a line in two, with its gain and values; uncut where no cut is allowed.
+/// Returns the best cut of a line in two, with its gain and values; uncut if no cut is allowed.
 fn half(line: &[LossSums], leaf: LeafRule) -> Option<(f64, (usize, f64, f64))> {
     let all = line.iter().fold(LossSums::default(), |sum, one| sum.plus(*one));
     if !leaf.allows(all) {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::binning::between;
 use super::boost::{BoostRows, Term, boost};
-use super::merge::merged;
+use super::merge::merge_bins;
 use super::pace::RowPace;
 use super::step::{LeafRule, LossSums, TermShape, best_step};
 use super::*;
@@ -10,25 +10,25 @@ use crate::graph::{Interrupt, MemoryBudget, Uninterrupted};
 use crate::risk::monotone::Monotone;
 use crate::risk::scorecard::{Cells, Points, Score, Scorecard};
 
-/// Numbers that look random.
-struct Chance(u64);
+/// A linear congruential generator.
+struct RandomNumbers(u64);
 
-impl Chance {
+impl RandomNumbers {
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         f64::from(u32::try_from(self.0 >> 32).unwrap()) / f64::from(u32::MAX)
     }
 }
 
-/// BoostRows whose class depends on a curve of the first feature, on the second and third together, on whether the fourth is undefined,
-/// and on nothing in the fifth.
+/// Rows whose class depends on a curve of the first feature, on the second and third together, on
+/// whether the fourth is undefined, and not on the fifth.
 fn sample(rows: usize, seed: u64) -> TrainingSample {
     sample_with_logits(rows, seed).0
 }
 
-/// The same with what nobody can know better: the log odds that the classes were drawn by.
+/// The same sample with the log odds that the classes were drawn by.
 fn sample_with_logits(rows: usize, seed: u64) -> (TrainingSample, Vec<f64>) {
-    let mut chance = Chance(seed);
+    let mut chance = RandomNumbers(seed);
     let mut columns = vec![Vec::new(); 5];
     let (mut illicit, mut logits) = (Vec::new(), Vec::new());
     for _ in 0..rows {
@@ -76,7 +76,7 @@ fn auc_of(scorecard: &Scorecard, sample: &TrainingSample) -> f64 {
 }
 
 #[test]
-fn curves_pairs_and_gaps_are_learned_and_noise_is_not() {
+fn a_fit_finds_curves_pairs_and_gaps_but_no_noise() {
     let fitted = fit(&sample(3000, 1), &quick(), &mut Uninterrupted).unwrap();
     let names: Vec<&str> = fitted.factors().iter().map(|f| f.name.as_str()).collect();
     assert!(names[..2].contains(&"first & second") && names[..2].contains(&"curve"), "{names:?}");
@@ -93,7 +93,7 @@ fn curves_pairs_and_gaps_are_learned_and_noise_is_not() {
 }
 
 #[test]
-fn of_many_features_those_that_matter_are_kept() {
+fn the_most_important_features_are_kept() {
     let sample = sample(2_000, 3);
     let all = fit(&sample, &quick(), &mut Uninterrupted).unwrap();
     let kept = fit(&sample, &FitOptions { max_features: 2, ..quick() }, &mut Uninterrupted).unwrap();
@@ -105,7 +105,7 @@ fn of_many_features_those_that_matter_are_kept() {
     let read =
         |fitted: &FittedModel| fitted.factors().iter().flat_map(|factor| factor.features.clone()).collect::<Vec<_>>();
     let few: std::collections::BTreeSet<String> = read(&kept).into_iter().collect();
-    assert!(few.len() <= 2, "pairs are made of what is kept: {few:?}");
+    assert!(few.len() <= 2, "pairs consist of kept features: {few:?}");
     assert_eq!(all, fit(&sample, &FitOptions { max_features: 99, ..quick() }, &mut Uninterrupted).unwrap());
 }
 
@@ -129,7 +129,7 @@ fn a_fit_is_the_same_every_time() {
 }
 
 #[test]
-fn fifty_is_where_a_row_is_as_likely_illicit_as_any() {
+fn a_score_of_fifty_has_the_odds_of_the_whole_sample() {
     let sample = sample(3000, 4);
     let scores = scores(&published(&fit(&sample, &quick(), &mut Uninterrupted).unwrap()), &sample);
     let near = scores.iter().zip(sample.illicit()).filter(|(s, _)| (450..550).contains(&s.tenths()));
@@ -162,12 +162,12 @@ fn a_row_of_weight_two_is_two_rows() {
         .zip(scores(&repeated, &once))
         .map(|(a, b)| a.tenths().abs_diff(b.tenths()))
         .max();
-    // sums are rounded in another order
+    // Sums are rounded in another order.
     assert!(apart.unwrap() <= 2, "{apart:?}");
 }
 
 #[test]
-fn points_go_the_way_that_is_said() {
+fn points_follow_the_requested_direction() {
     let mut options = quick();
     options.monotone = vec![("curve".to_owned(), Monotone::Rising), ("first".to_owned(), Monotone::Falling)];
     options.max_pairs = 3;
@@ -189,12 +189,12 @@ fn points_go_the_way_that_is_said() {
             }
         }
     }
-    // checked once more when it becomes a document
+    // The document is validated again.
     published(&fitted);
 }
 
 #[test]
-fn what_cannot_be_fitted_is_refused() {
+fn invalid_samples_and_options_are_rejected() {
     let whole = sample(200, 7);
     let error = |sample: &TrainingSample, options: &FitOptions| fit(sample, options, &mut Uninterrupted).unwrap_err();
     let (mut illicit, mut others) = (0, 0);
@@ -228,10 +228,10 @@ fn what_cannot_be_fitted_is_refused() {
     assert!(new(names(), vec![vec![1.0; 2]; 2], vec![1.0, -1.0]).starts_with("weight of row 1"));
 }
 
-/// Expires when it is asked for the last time.
-struct Until(usize);
+/// Stops at the n-th check.
+struct StopsAfter(usize);
 
-impl Interrupt for Until {
+impl Interrupt for StopsAfter {
     fn should_stop(&mut self) -> bool {
         self.0 = self.0.saturating_sub(1);
         self.0 == 0
@@ -239,15 +239,15 @@ impl Interrupt for Until {
 }
 
 #[test]
-fn a_fit_ends_when_its_time_is_used_up() {
+fn an_interrupt_stops_a_fit() {
     let sample = sample(2000, 8);
     for asked in [1, 2, 5, 20] {
-        assert!(matches!(fit(&sample, &quick(), &mut Until(asked)), Err(FitError::Stopped)));
+        assert!(matches!(fit(&sample, &quick(), &mut StopsAfter(asked)), Err(FitError::Stopped)));
     }
 }
 
 #[test]
-fn every_row_is_judged_by_a_scorecard_that_has_not_seen_it() {
+fn every_row_is_scored_by_a_scorecard_fitted_without_it() {
     let sample = sample(1200, 9);
     let folds: Vec<u32> = (0..1200).map(|row| assign_fold(&format!("wallet {row}"), "ethereum", 4, 0)).collect();
     let mut asked = Vec::new();
@@ -257,9 +257,10 @@ fn every_row_is_judged_by_a_scorecard_that_has_not_seen_it() {
         &quick(),
         |fold, _| {
             asked.push(fold);
-            // with the class itself as a column for all but the rows of the fold, whoever knows it is always right
-            let known = sample.illicit().iter().zip(&folds).map(|(illicit, of)| {
-                if fold.is_some_and(|fold| fold == *of) { f64::NAN } else { f64::from(u8::from(*illicit)) }
+            // The class itself is a column for all rows but those of the fold: a fit that saw it
+            // would always be right.
+            let known = sample.illicit().iter().zip(&folds).map(|(illicit, row_fold)| {
+                if fold.is_some_and(|fold| fold == *row_fold) { f64::NAN } else { f64::from(u8::from(*illicit)) }
             });
             let names = sample.names().iter().cloned().chain(["known".to_owned()]).collect();
             let columns = sample.columns().iter().cloned().chain([known.collect()]).collect();
@@ -315,7 +316,7 @@ fn cuts_are_short() {
     assert_eq!([cut(0.123_456, 0.123_458), cut(1.234e18, 1.236e18)], [0.123_457, 1.235e18]);
 }
 
-/// BoundFactor of one term, by the definition: all ways to cut the bins into three.
+/// Returns the best gain of a step with at most one cut, by trying every cut.
 fn best_gain(bins: &[LossSums], leaf: LeafRule) -> f64 {
     let sum = |from: usize, to: usize| bins[from..to].iter().fold(LossSums::default(), |a, b| a.plus(*b));
     let mut best = leaf.gain(sum(0, bins.len()));
@@ -336,11 +337,11 @@ fn sums() -> impl Strategy<Value = LossSums> {
     })
 }
 
-fn way() -> impl Strategy<Value = Monotone> {
+fn direction() -> impl Strategy<Value = Monotone> {
     prop_oneof![Just(Monotone::Free), Just(Monotone::Rising), Just(Monotone::Falling)]
 }
 
-/// Shares of pairs of one illicit row and another that are in order; ties count half.
+/// Returns the share of pairs of an illicit and a licit row that are in order; ties count half.
 fn auc_by_pairs(scores: &[f64], illicit: &[bool], weight: &[f64]) -> f64 {
     let (mut right, mut all) = (0.0, 0.0);
     for i in 0..scores.len() {
@@ -361,13 +362,13 @@ fn auc_by_pairs(scores: &[f64], illicit: &[bool], weight: &[f64]) -> f64 {
     right / all
 }
 
-/// For each illicit row the precision among rows of at least its score.
+/// Returns the mean over illicit rows of the precision among rows with at least their score.
 fn average_precision_by_rows(scores: &[f64], illicit: &[bool], weight: &[f64]) -> f64 {
     let (mut sum, mut all) = (0.0, 0.0);
     for i in (0..scores.len()).filter(|i| illicit[*i] && weight[*i] > 0.0) {
         let reached = || (0..scores.len()).filter(|j| scores[*j] >= scores[i]);
-        let found: f64 = reached().filter(|j| illicit[*j]).map(|j| weight[j]).sum();
-        sum += weight[i] * found / reached().map(|j| weight[j]).sum::<f64>();
+        let illicit_weight: f64 = reached().filter(|j| illicit[*j]).map(|j| weight[j]).sum();
+        sum += weight[i] * illicit_weight / reached().map(|j| weight[j]).sum::<f64>();
         all += weight[i];
     }
     sum / all
@@ -402,7 +403,7 @@ proptest! {
     }
 
     #[test]
-    fn probabilities_never_fall_and_leave_room(rows in rows()) {
+    fn probabilities_never_fall_and_stay_off_zero_and_one(rows in rows()) {
         let scores: Vec<Score> = rows.iter().map(|r| Score::from_tenths(r.0 * 90).unwrap()).collect();
         let illicit: Vec<bool> = rows.iter().map(|r| r.1).collect();
         let weight: Vec<f64> = rows.iter().map(|r| r.2 + 1.0).collect();
@@ -414,8 +415,8 @@ proptest! {
     }
 
     #[test]
-    fn a_step_goes_the_way_that_is_said_and_gains(
-        bins in prop::collection::vec(sums(), 2..20), monotone in way(), least in 0_u8..30, leaves in 2_usize..5,
+    fn a_step_follows_its_direction_and_gains(
+        bins in prop::collection::vec(sums(), 2..20), monotone in direction(), least in 0_u8..30, leaves in 2_usize..5,
     ) {
         let leaf = LeafRule { least: f64::from(least), regularization: 0.5 };
         let mut cells = bins.clone();
@@ -427,7 +428,7 @@ proptest! {
         let runs: Vec<f64> = values.chunk_by(|a, b| a == b).map(|run| run[0]).collect();
         prop_assert!(runs.len() <= leaves);
         if monotone == Monotone::Free && leaves == 2 {
-            // what the values gain: 2 g v - v² (h + r), summed over leaves
+            // The gain of the values is 2 g v - v² (h + r), summed over leaves.
             let mut at = 0;
             let gains = values.chunk_by(|a, b| a == b).map(|run| {
                 let sum = bins[at..at + run.len()].iter().fold(LossSums::default(), |a, b| a.plus(*b));
@@ -442,26 +443,26 @@ proptest! {
     }
 
     #[test]
-    fn a_table_goes_the_ways_that_are_said(
-        cells in prop::collection::vec(sums(), 20), columns in 2_usize..6, ways in [way(), way()], least in 0_u8..60,
+    fn a_table_follows_its_directions(
+        cells in prop::collection::vec(sums(), 20), columns in 2_usize..6, directions in [direction(), direction()], least in 0_u8..60,
     ) {
         let rows = cells.len() / columns;
         let mut cells = cells[..rows * columns].to_vec();
         cells.push(LossSums::default());
         let mut values = vec![9.0; cells.len()];
         let leaf = LeafRule { least: f64::from(least), regularization: 0.5 };
-        best_step(TermShape::Table { rows, columns, monotone: ways }, &cells, leaf, 4, &mut values);
+        best_step(TermShape::Table { rows, columns, monotone: directions }, &cells, leaf, 4, &mut values);
         for row in 0..rows {
             for column in 0..columns {
                 let at = |row: usize, column: usize| values[row * columns + column];
-                prop_assert!(row + 1 == rows || ways[0].allows(at(row, column), at(row + 1, column)));
-                prop_assert!(column + 1 == columns || ways[1].allows(at(row, column), at(row, column + 1)));
+                prop_assert!(row + 1 == rows || directions[0].allows(at(row, column), at(row + 1, column)));
+                prop_assert!(column + 1 == columns || directions[1].allows(at(row, column), at(row, column + 1)));
             }
         }
     }
 
     #[test]
-    fn merging_is_the_best_of_all_ways(values in prop::collection::vec((-9_i32..9, 1_u8..5), 1..9), limit in 2_usize..5) {
+    fn merging_finds_the_best_of_all_groupings(values in prop::collection::vec((-9_i32..9, 1_u8..5), 1..9), limit in 2_usize..5) {
         let (values, weights): (Vec<f64>, Vec<f64>) = values.into_iter().map(|(v, w)| (f64::from(v), f64::from(w))).unzip();
         let error = |ends: &[usize]| -> f64 {
             let mut from = 0;
@@ -474,13 +475,13 @@ proptest! {
             }).sum()
         };
         let bins = values.len();
-        let found = merged(&values, &weights, limit, 0.0);
-        prop_assert!(found.is_sorted_by(|a, b| a < b) && found.last() == Some(&bins) && found.len() <= limit);
-        let ways = (0_u32..1 << (bins - 1)).map(|way| {
-            (1..bins).filter(|end| way >> (end - 1) & 1 == 1).chain([bins]).collect::<Vec<usize>>()
+        let ends = merge_bins(&values, &weights, limit, 0.0);
+        prop_assert!(ends.is_sorted_by(|a, b| a < b) && ends.last() == Some(&bins) && ends.len() <= limit);
+        let directions = (0_u32..1 << (bins - 1)).map(|cuts| {
+            (1..bins).filter(|end| cuts >> (end - 1) & 1 == 1).chain([bins]).collect::<Vec<usize>>()
         });
-        let best = ways.filter(|ends| ends.len() <= limit).map(|ends| error(&ends)).fold(f64::INFINITY, f64::min);
-        prop_assert!(error(&found) <= best + 1e-9, "{:?}", found);
+        let best = directions.filter(|ends| ends.len() <= limit).map(|ends| error(&ends)).fold(f64::INFINITY, f64::min);
+        prop_assert!(error(&ends) <= best + 1e-9, "{:?}", ends);
     }
 }
 

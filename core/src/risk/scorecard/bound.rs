@@ -1,4 +1,4 @@
-//! A scorecard bound to columns: rows of features become scores.
+//! A scorecard bound to columns, which scores rows of features.
 
 use std::sync::Arc;
 
@@ -16,63 +16,63 @@ pub struct BoundScorecard {
     tables: FactorTables,
 }
 
-/// How a score came about, in short: base, points of factors and cap add up to it.
+/// A score and its cap: base, points of factors and cap add up to the score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScoreTotal {
     /// The score.
     pub score: Score,
-    /// What keeps it within 0 and 100: nothing, as a rule.
+    /// Points that keep the score within 0 and 100; usually zero.
     pub cap: Points,
 }
 
 impl ScoreTotal {
     #[inline]
-    fn of(sum: i64) -> Self {
+    fn from_sum(sum: i64) -> Self {
         let sum = sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
         let score = Score::nearest(sum);
         Self { score, cap: Points::from_tenths(score.points().tenths().saturating_sub(sum)) }
     }
 }
 
-/// How a score came about: base, points of lines and cap add up to it.
+/// Explanation of a score: base, points of lines and cap add up to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation<'s> {
     /// The score.
     pub score: Score,
-    /// Where every score starts.
+    /// Points that every score starts from.
     pub base: Points,
-    /// One line for each factor, in the scorecard's order.
+    /// A line for each factor, in the order of the scorecard.
     pub lines: Vec<FactorLine<'s>>,
-    /// What keeps the score within 0 and 100.
+    /// Points that keep the score within 0 and 100.
     pub cap: Points,
 }
 
-/// What one factor adds to a score, and why.
+/// Points that a factor adds to a score, and the reason.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FactorLine<'s> {
     /// The factor.
     pub factor: &'s Factor,
-    /// What it adds.
+    /// Points that it adds.
     pub points: Points,
-    /// The features' values; NaN is undefined.
+    /// Values of the features; NaN is undefined.
     pub values: Vec<f64>,
-    /// The bins that the values fall into, one a feature; none if one of the values is undefined.
+    /// Bin that the value of each feature falls into; empty if a value is undefined.
     pub bounds: Vec<BinBounds>,
-    /// Share of the training rows that had the same points for the same reason.
+    /// Share of the training rows in the same bins.
     pub share: Option<f64>,
 }
 
-/// BinBounds of a bin.
+/// Bounds of a bin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BinBounds {
-    /// Values above this.
+    /// The bin holds values above this.
     pub from: Option<f64>,
-    /// Values up to and including this.
+    /// The bin holds values up to and including this.
     pub to: Option<f64>,
 }
 
 impl Scorecard {
-    /// Resolves the factors' features to columns.
+    /// Resolves the features of the factors to columns.
     ///
     /// # Errors
     /// [`ScorecardError::UnknownFeature`].
@@ -80,7 +80,7 @@ impl Scorecard {
         Arc::new(self.clone()).into_bound(columns)
     }
 
-    /// The same, without a copy.
+    /// Resolves the features of the factors to columns, without a copy of the scorecard.
     ///
     /// # Errors
     /// [`ScorecardError::UnknownFeature`].
@@ -93,45 +93,45 @@ impl Scorecard {
 }
 
 impl BoundScorecard {
-    /// The scorecard.
+    /// Returns the scorecard.
     #[must_use]
     pub fn scorecard(&self) -> &Scorecard {
         &self.scorecard
     }
 
-    /// The score of a row; what the row does not have is undefined. Takes no memory. O(factors).
+    /// Scores a row; columns that it does not have are undefined. Allocates nothing. O(factors).
     #[must_use]
     pub fn score(&self, row: &[f64]) -> ScoreTotal {
-        ScoreTotal::of(i64::from(self.scorecard.base().tenths()) + self.tables.sum(row))
+        ScoreTotal::from_sum(i64::from(self.scorecard.base().tenths()) + self.tables.sum(row))
     }
 
-    /// Begins a row that comes value by value: everything is undefined. Its room is used again.
+    /// Starts to score a row value by value: every column is undefined. The buffer is reused.
     #[inline]
     pub fn begin(&self, row: &mut PartialScore) {
         self.tables.begin(row);
     }
 
-    /// A value of such a row that is not NaN, each column at most once.
+    /// Adds a value that is not NaN; each column at most once.
     #[inline]
     pub fn put(&self, row: &mut PartialScore, column: usize, value: f64) {
         self.tables.put(row, column, value);
     }
 
-    /// The score of such a row, the same as [`Self::score`] of all its values.
+    /// Returns the score of the values so far, the same as [`Self::score`].
     #[inline]
     #[must_use]
     pub fn end(&self, row: &PartialScore) -> ScoreTotal {
-        ScoreTotal::of(i64::from(self.scorecard.base().tenths()) + self.tables.end(row))
+        ScoreTotal::from_sum(i64::from(self.scorecard.base().tenths()) + self.tables.end(row))
     }
 
-    /// Calls `each` with the number of every factor, in order, and what it adds.
+    /// Calls `each` with the index of every factor, in order, and the points that it adds.
     pub fn each_points(&self, row: &[f64], mut each: impl FnMut(usize, Points)) {
         for (factor, steps) in self.steps.iter().enumerate() {
             each(factor, steps.points(row));
         }
     }
 
-    /// How the score of a row comes about.
+    /// Explains the score of a row.
     #[must_use]
     pub fn explain(&self, row: &[f64]) -> Explanation<'_> {
         let ScoreTotal { score, cap } = self.score(row);

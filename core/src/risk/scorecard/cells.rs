@@ -1,4 +1,4 @@
-//! Values of the bins of one feature, or of two.
+//! Values by the bins of one or two features.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,18 +6,18 @@ use std::marker::PhantomData;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// One value for every bin of one feature, or for every pair of bins of two: rows are bins of the first feature.
+/// A value for every bin of one feature, or for every pair of bins of two features.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Cells<T> {
-    /// Of one feature.
+    /// Values by the bins of one feature.
     Line(Vec<T>),
-    /// Of two features.
+    /// Values by the bins of two features; a row is a bin of the first.
     Table(Vec<Vec<T>>),
 }
 
 impl<T> Cells<T> {
-    /// All values, row by row.
+    /// Returns all values, row by row.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         let (line, table) = match self {
             Self::Line(line) => (line.as_slice(), &[][..]),
@@ -26,7 +26,7 @@ impl<T> Cells<T> {
         line.iter().chain(table.iter().flatten())
     }
 
-    /// The value at the bins of the features.
+    /// Returns the value at the bins of the features.
     #[must_use]
     pub fn get(&self, bins: &[usize]) -> Option<&T> {
         match (self, bins) {
@@ -36,7 +36,7 @@ impl<T> Cells<T> {
         }
     }
 
-    /// Whether there is one value for every bin that the cuts make.
+    /// Returns `true` when there is one value for every bin that the cuts make.
     pub(super) fn has_shape(&self, cuts: &[Vec<f64>]) -> bool {
         match (self, cuts) {
             (Self::Line(line), [cuts]) => line.len() == cuts.len() + 1,
@@ -106,12 +106,12 @@ impl<'de> Visitor<'de> for MemberVisitor {
         Ok(CellsMember::Number(number))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "what is lost is beyond what any list here allows")]
+    #[expect(clippy::cast_precision_loss, reason = "values are validated to be far below 2^53")]
     fn visit_i64<E: Error>(self, number: i64) -> Result<CellsMember, E> {
         Ok(CellsMember::Number(number as f64))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "what is lost is beyond what any list here allows")]
+    #[expect(clippy::cast_precision_loss, reason = "values are validated to be far below 2^53")]
     fn visit_u64<E: Error>(self, number: u64) -> Result<CellsMember, E> {
         Ok(CellsMember::Number(number as f64))
     }

@@ -1,4 +1,4 @@
-//! The scorecard as a document, and its check.
+//! The scorecard as a document, and its validation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,38 +7,39 @@ use serde::{Deserialize, Serialize};
 use super::FORMAT;
 use super::cells::Cells;
 use super::error::ScorecardError;
-use super::layout::laid_out;
+use super::layout::format_document;
 use super::points::{Points, Score};
 use crate::label::Severity;
 use crate::risk::monotone::Monotone;
 
-/// More cuts of one feature are no table that a person reads.
+/// Cuts of one feature; with more, a person cannot read the table.
 const MAX_CUTS: usize = 255;
 
-/// Factors of a scorecard at most: their points fit into an `i32` by far.
+/// Factors of a scorecard; the sum of their points fits into an `i32` by far.
 const MAX_FACTORS: usize = 1000;
 
-/// The names of bands, rising.
+/// Names of bands, in rising order.
 const BANDS: [&str; 4] = ["low", "medium", "high", "severe"];
 
-/// Names of lines of an explanation that are no factor.
+/// Names of lines of an explanation that are not factors.
 const RESERVED: [&str; 4] = ["base", "cap", "label", "unknown"];
 
 /// A step function of one feature, or a table over two.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Factor {
-    /// Name, as shown to users.
+    /// Name, as it is shown to users.
     pub name: String,
-    /// The one or two features it reads.
+    /// The one or two features that it reads.
     pub features: Vec<String>,
-    /// What it looks at, in words.
+    /// Description, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Which way the points go; of two features always free.
+    /// Direction of the points; always free for two features.
     #[serde(default)]
     pub monotone: Monotone,
-    /// For each feature where its bins end: bin `i` holds the values above cut `i - 1` up to and including cut `i`.
+    /// Ends of the bins of each feature: bin `i` holds the values above cut `i - 1` up to and
+    /// including cut `i`.
     pub cuts: Vec<Vec<f64>>,
     /// Points for each bin.
     pub points: Cells<Points>,
@@ -60,14 +61,14 @@ impl Factor {
         if self.name.is_empty() || self.name.len() > 127 || RESERVED.contains(&self.name.as_str()) {
             return Some(format!("{:?} cannot be the name of a factor", self.name));
         }
-        let wrong = self.wrong()?;
-        Some(format!("factor {:?}: {wrong}", self.name))
+        let problem = self.content_problem()?;
+        Some(format!("factor {:?}: {problem}", self.name))
     }
 
-    fn wrong(&self) -> Option<String> {
+    fn content_problem(&self) -> Option<String> {
         match self.features.as_slice() {
-            [one] if !one.is_empty() => {}
-            [one, other] if !one.is_empty() && !other.is_empty() && one != other => {}
+            [only] if !only.is_empty() => {}
+            [first, second] if !first.is_empty() && !second.is_empty() && first != second => {}
             _ => return Some(format!("features must be one or two names, not {:?}", self.features)),
         }
         if self.cuts.len() != self.features.len() {
@@ -93,10 +94,10 @@ impl Factor {
                 "points must be one more than cuts, and of two features one row for each bin of the first".to_owned(),
             );
         }
-        self.wrong_order().or_else(|| self.wrong_shares())
+        self.order_problem().or_else(|| self.shares_problem())
     }
 
-    fn wrong_order(&self) -> Option<String> {
+    fn order_problem(&self) -> Option<String> {
         let Cells::Line(line) = &self.points else {
             let is_free = self.monotone == Monotone::Free;
             return (!is_free).then(|| "only a factor of one feature can be rising or falling".to_owned());
@@ -104,11 +105,11 @@ impl Factor {
         let wrong = line.iter().zip(line.iter().skip(1)).find(|(a, b)| !self.monotone.allows(a, b));
         wrong.map(|(before, after)| {
             let monotone = if self.monotone == Monotone::Rising { "rising" } else { "falling" };
-            format!("points are said to be {monotone}, but {after} follows {before}")
+            format!("points must be {monotone}, but {after} follows {before}")
         })
     }
 
-    fn wrong_shares(&self) -> Option<String> {
+    fn shares_problem(&self) -> Option<String> {
         if self.shares.as_ref().is_some_and(|s| !s.has_shape(&self.cuts)) {
             return Some("shares must be as many as points".to_owned());
         }
@@ -121,39 +122,39 @@ impl Factor {
     }
 }
 
-/// Scores from `from` up to the next band's bear this name.
+/// A named range of scores, up to the next band.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Band {
     /// Lowest score of the band.
     pub from: Points,
-    /// Its name: low, medium, high or severe.
+    /// Name: low, medium, high or severe.
     pub band: String,
 }
 
-/// The probability of being illicit at a score; in between it is read by straight lines.
+/// Probability of being illicit at a score; linear between two knots.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Knot {
-    /// The score.
+    /// The score, as points.
     pub score: Points,
     /// Probability, 0 to 1.
     pub probability: f64,
 }
 
-/// Points of a label on the wallet itself, by severity: with 50 they are its score.
+/// Points that a label on the wallet itself adds to 50, by severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelPoints {
-    /// Of [`Severity::Severe`].
+    /// Points of [`Severity::Severe`].
     pub severe: Points,
-    /// Of [`Severity::High`].
+    /// Points of [`Severity::High`].
     pub high: Points,
-    /// Of [`Severity::Medium`].
+    /// Points of [`Severity::Medium`].
     pub medium: Points,
-    /// Of [`Severity::Low`].
+    /// Points of [`Severity::Low`].
     pub low: Points,
-    /// Of [`Severity::None`].
+    /// Points of [`Severity::None`].
     pub none: Points,
 }
 
@@ -166,7 +167,7 @@ impl Default for LabelPoints {
 }
 
 impl LabelPoints {
-    const fn of(&self, severity: Severity) -> Points {
+    const fn get(&self, severity: Severity) -> Points {
         match severity {
             Severity::Severe => self.severe,
             Severity::High => self.high,
@@ -177,13 +178,13 @@ impl LabelPoints {
     }
 }
 
-/// How a scorecard came about: shown, never used.
+/// Training of a scorecard: shown to users, not used for scoring.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// Rows it was fitted to.
+    /// Rows that it was fitted to.
     pub rows: u64,
-    /// Illicit ones among them.
+    /// Illicit rows.
     pub illicit: u64,
     /// Folds of the cross-validation that the measures come from.
     pub folds: u32,
@@ -195,12 +196,12 @@ pub struct Training {
     pub log_loss: f64,
     /// Mean squared error of the probabilities (Brier 1950).
     pub brier: f64,
-    /// Anything else worth knowing.
+    /// Further notes, such as the seed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
 }
 
-/// What the document holds, before it is checked.
+/// Content of the document, before it is checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::risk) struct ScorecardDocument {
@@ -216,35 +217,35 @@ pub(in crate::risk) struct ScorecardDocument {
     pub factors: Vec<Factor>,
 }
 
-/// A scorecard that was checked: every row of features has a score.
+/// A valid scorecard: every row of features has a score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scorecard {
     document: ScorecardDocument,
 }
 
 impl Scorecard {
-    /// A scorecard from its document.
+    /// Reads a scorecard from its document.
     ///
     /// # Errors
     /// [`ScorecardError`] for anything that is not a scorecard.
     pub fn from_json(text: &str) -> Result<Self, ScorecardError> {
-        /// A document of another format may have other fields.
+        /// The common part of all formats: other fields may differ.
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
         let read = serde_json::from_str::<ScorecardDocument>(text);
-        let found = match &read {
+        let format = match &read {
             Ok(document) => document.format,
             Err(_) => serde_json::from_str::<Format>(text)?.format,
         };
-        if found != FORMAT {
-            return Err(ScorecardError::Format { found });
+        if format != FORMAT {
+            return Err(ScorecardError::Format { found: format });
         }
         Self::checked(read?)
     }
 
-    /// Whether a scorecard may be called this.
+    /// Checks that a version is a valid name.
     ///
     /// # Errors
     /// [`ScorecardError::Version`].
@@ -257,7 +258,7 @@ impl Scorecard {
         Ok(())
     }
 
-    /// A scorecard from its parts; `format` is that of this version.
+    /// Checks a document and makes a scorecard of it; `format` is set to the current one.
     ///
     /// # Errors
     /// [`ScorecardError`] for anything that is not a scorecard.
@@ -270,12 +271,13 @@ impl Scorecard {
         }
     }
 
-    /// The document, laid out for people. [`Scorecard::from_json`] reads the same scorecard from it.
+    /// Returns the document, formatted for people. [`Scorecard::from_json`] reads the same
+    /// scorecard from it.
     ///
     /// # Errors
-    /// None that a checked scorecard could lead to.
+    /// [`ScorecardError::Json`], which a valid scorecard does not cause.
     pub fn to_json(&self) -> Result<String, ScorecardError> {
-        Ok(laid_out(&serde_json::to_string(&self.document)?))
+        Ok(format_document(&serde_json::to_string(&self.document)?))
     }
 
     #[cfg(test)]
@@ -283,74 +285,74 @@ impl Scorecard {
         &self.document
     }
 
-    /// Version of the scorecard.
+    /// Returns the version.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.document.version
     }
 
-    /// What it is for, in words.
+    /// Returns the description.
     #[must_use]
     pub fn description(&self) -> &str {
         &self.document.description
     }
 
-    /// Points that every score starts from.
+    /// Returns the points that every score starts from.
     #[must_use]
     pub const fn base(&self) -> Points {
         self.document.base
     }
 
-    /// The factors, in the order shown.
+    /// Returns the factors, in the order in which they are shown.
     #[must_use]
     pub fn factors(&self) -> &[Factor] {
         &self.document.factors
     }
 
-    /// The bands, rising.
+    /// Returns the bands, in rising order.
     #[must_use]
     pub fn bands(&self) -> &[Band] {
         &self.document.bands
     }
 
-    /// Knots of the line from scores to probabilities, rising.
+    /// Returns the knots of the line from scores to probabilities, in rising order.
     #[must_use]
     pub fn calibration(&self) -> &[Knot] {
         &self.document.calibration
     }
 
-    /// How it came about, if that is known.
+    /// Returns how it was trained, if that is known.
     #[must_use]
     pub const fn training(&self) -> Option<&Training> {
         self.document.training.as_ref()
     }
 
-    /// Points that a label on the wallet itself adds to 50.
+    /// Returns the points that a label on the wallet itself adds to 50.
     #[must_use]
     pub const fn label_points(&self, severity: Severity) -> Points {
-        self.document.label_points.of(severity)
+        self.document.label_points.get(severity)
     }
 
-    /// The score of a wallet that is labelled itself.
+    /// Returns the score of a wallet that is labelled itself.
     #[must_use]
     pub fn label_score(&self, severity: Severity) -> Score {
         Score::nearest(i32::from(Score::UNKNOWN.tenths()) + self.label_points(severity).tenths())
     }
 
-    /// The probability of being illicit at a score.
+    /// Returns the probability of being illicit at a score.
     #[must_use]
     pub fn probability(&self, score: Score) -> f64 {
         probability_at(self.calibration(), score)
     }
 
-    /// The name of the band that a score falls into.
+    /// Returns the name of the band that a score falls into.
     #[must_use]
     pub fn band(&self, score: Score) -> &str {
         let band = self.bands().iter().rev().find(|b| b.from <= score.points());
         band.map_or("", |b| b.band.as_str())
     }
 
-    /// The features that factors read, each once, in the factors' order.
+    /// Returns the features that the factors read, each once, in the order of the factors.
     #[must_use]
     pub fn features(&self) -> Vec<&str> {
         let mut seen = BTreeSet::new();
@@ -359,7 +361,7 @@ impl Scorecard {
     }
 }
 
-/// The probability at a score: by straight lines between knots, so with nothing but `+ - * /`.
+/// Returns the probability at a score by linear interpolation, which needs only `+ - * /`.
 pub(in crate::risk) fn probability_at(knots: &[Knot], score: Score) -> f64 {
     let at = score.points();
     let next = knots.partition_point(|k| k.score < at);
@@ -381,7 +383,7 @@ impl ScorecardDocument {
             return Some(format!("base must be within 0 and 100, not {}", self.base));
         }
         for severity in Severity::ALL {
-            let points = self.label_points.of(severity);
+            let points = self.label_points.get(severity);
             if Score::from_tenths(i32::from(Score::UNKNOWN.tenths()) + points.tenths()).is_none() {
                 let severity = severity.as_str();
                 return Some(format!("label_points of {severity} must be within -50 and 50, not {points}"));
@@ -398,12 +400,12 @@ impl ScorecardDocument {
         if let Some(band) = self.bands.iter().find(|b| b.from > hundred) {
             return Some(format!("band {:?} must start within 0 and 100, not at {}", band.band, band.from));
         }
-        let place = |band: &Band| BANDS.iter().position(|b| *b == band.band);
-        if let Some(band) = self.bands.iter().find(|b| place(b).is_none()) {
+        let rank = |band: &Band| BANDS.iter().position(|b| *b == band.band);
+        if let Some(band) = self.bands.iter().find(|b| rank(b).is_none()) {
             return Some(format!("a band must be one of {}, not {:?}", BANDS.join(", "), band.band));
         }
         let mut pairs = self.bands.iter().zip(self.bands.iter().skip(1));
-        let wrong = pairs.find(|(a, b)| a.from >= b.from || place(a) >= place(b));
+        let wrong = pairs.find(|(a, b)| a.from >= b.from || rank(a) >= rank(b));
         wrong.map(|(a, b)| {
             format!("bands must rise, but {:?} from {} follows {:?} from {}", b.band, b.from, a.band, a.from)
         })

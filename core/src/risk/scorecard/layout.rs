@@ -1,13 +1,13 @@
-//! How the document is laid out: what is short stands on one line, and so does every list of numbers, so that a person can read a
-//! factor at a glance and a difference of two versions shows what changed.
+//! Layout of the document: short objects and lists of numbers are on one line, so that a factor can
+//! be read at a glance and a diff of two versions shows the change.
 
 use std::fmt::Write as _;
 
-/// Objects and lists of lists of at most this many characters stand on one line.
+/// Characters of the longest object, or list of lists, on one line.
 const SHORT: usize = 110;
 
-/// Lays out JSON that has no white space between its tokens.
-pub(super) fn laid_out(compact: &str) -> String {
+/// Formats JSON that has no white space between its tokens.
+pub(super) fn format_document(compact: &str) -> String {
     let mut out = String::with_capacity(compact.len() * 5 / 4);
     value(&mut out, compact, 0);
     out.push('\n');
@@ -30,12 +30,12 @@ fn value(out: &mut String, text: &str, depth: usize) {
     out.push_str(open);
     for (number, member) in members(inner).into_iter().enumerate() {
         let comma = if number == 0 { "" } else { "," };
-        // writing to a string cannot fail
+        // Writing to a string cannot fail.
         let _ = write!(out, "{comma}\n{:indent$}", "", indent = 2 * (depth + 1));
         match (open, split_key(member)) {
-            ("{", Some((key, of_key))) => {
+            ("{", Some((key, content))) => {
                 let _ = write!(out, "{key}: ");
-                value(out, of_key, depth + 1);
+                value(out, content, depth + 1);
             }
             _ => value(out, member, depth + 1),
         }
@@ -43,32 +43,32 @@ fn value(out: &mut String, text: &str, depth: usize) {
     let _ = write!(out, "\n{:indent$}{close}", "", indent = 2 * depth);
 }
 
-/// The members between the commas of one level.
+/// Splits the members of one level at commas.
 fn members(inner: &str) -> Vec<&str> {
-    let mut found = Vec::new();
+    let mut members = Vec::new();
     let (mut start, mut level) = (0, 0_usize);
     for (at, byte) in outside_strings(inner) {
         match byte {
             b'{' | b'[' => level += 1,
             b'}' | b']' => level = level.saturating_sub(1),
             b',' if level == 0 => {
-                found.extend(inner.get(start..at));
+                members.extend(inner.get(start..at));
                 start = at + 1;
             }
             _ => {}
         }
     }
-    found.extend(inner.get(start..).filter(|rest| !rest.is_empty()));
-    found
+    members.extend(inner.get(start..).filter(|rest| !rest.is_empty()));
+    members
 }
 
-/// The key, in its quotes, and the value of a member.
+/// Splits a member into its key, with quotes, and its value.
 fn split_key(member: &str) -> Option<(&str, &str)> {
     let colon = outside_strings(member).find(|(_, byte)| *byte == b':')?.0;
     Some((member.get(..colon)?, member.get(colon + 1..)?))
 }
 
-/// On one line, with spaces where people put them.
+/// Writes the text on one line, with spaces after commas and colons.
 fn spaced(out: &mut String, text: &str) {
     let mut from = 0;
     for (at, byte) in outside_strings(text) {
@@ -81,7 +81,7 @@ fn spaced(out: &mut String, text: &str) {
     out.push_str(text.get(from..).unwrap_or_default());
 }
 
-/// Bytes that are not part of a string, with their places.
+/// Returns the bytes outside strings, with their indices.
 fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8)> {
     let (mut in_string, mut escaped) = (false, false);
     text.bytes().enumerate().filter(move |(_, byte)| {

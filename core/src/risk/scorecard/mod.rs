@@ -1,13 +1,16 @@
-//! The model document: an additive scorecard, read from JSON and checked once, then bound to columns of features and applied.
+//! The model document: an additive scorecard, read from JSON and checked once, then bound to
+//! columns of features and applied.
 //!
-//! This module owns what a scorecard is, how it is written, and how a row of features becomes a score whose points add up to it.
-//! It knows no feature: names of features are text until [`Scorecard::bind`] resolves them to columns. It fits nothing.
+//! This module owns the definition of a scorecard, its JSON form, and the scoring of a row of
+//! features, whose points add up to the score. It knows no feature: names of features are text
+//! until [`Scorecard::bind`] resolves them to columns. It fits nothing.
 //!
-//! A factor is a step function of one feature, or a table over two (a generalized additive model with pairwise interactions: Lou,
-//! Caruana, Gehrke, Hooker 2013, "Accurate intelligible models with pairwise interactions"). Points are whole tenths, so sums are
-//! exact and do not depend on the order of factors.
+//! A factor is a step function of one feature, or a table over two (a generalized additive model
+//! with pairwise interactions: Lou, Caruana, Gehrke, Hooker 2013, "Accurate intelligible models
+//! with pairwise interactions"). Points are whole tenths, so sums are exact and do not depend on
+//! the order of factors.
 
-/// The format of the document that this code reads.
+/// Format of the document that this version reads and writes.
 const FORMAT: u32 = 2;
 
 mod bound;

@@ -1,4 +1,4 @@
-//! Points and scores: whole tenths, so that they add up exactly.
+//! Points and scores in whole tenths, so that they add up exactly.
 
 use std::fmt;
 
@@ -7,28 +7,29 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Points of a factor, in tenths.
 ///
-/// In JSON a number with at most one decimal; anything finer is refused, and so is anything beyond [`Points::LIMIT`].
+/// In JSON a number with at most one decimal; more decimals, and numbers beyond [`Points::LIMIT`],
+/// are rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Points(i32);
 
 impl Points {
-    /// No points can be more than this, either way: so thousands of them fit into a sum.
+    /// Largest absolute value, so that the sum of thousands of points fits into an `i32`.
     pub const LIMIT: Self = Self(1000);
 
-    /// So many tenths.
+    /// Makes points from tenths.
     #[must_use]
     pub const fn from_tenths(tenths: i32) -> Self {
         Self(tenths)
     }
 
-    /// Tenths.
+    /// Returns the points in tenths.
     #[must_use]
     pub const fn tenths(self) -> i32 {
         self.0
     }
 }
 
-/// Tenths with one decimal. With `+` in the format the sign is always there.
+/// Formats points with one decimal; with `+` in the format, always with a sign.
 impl fmt::Display for Points {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = match (self.0 < 0, f.sign_plus()) {
@@ -56,7 +57,7 @@ impl<'de> Deserialize<'de> for Points {
 impl TryFrom<f64> for Points {
     type Error = String;
 
-    /// Exact: a tenth of a whole number, divided, is the number that its decimal text reads as.
+    /// Converts exactly: a whole number divided by ten is the `f64` that its decimal text reads as.
     fn try_from(value: f64) -> Result<Self, String> {
         let tenths = (value * 10.0).round();
         if tenths.is_nan() || tenths.abs() > f64::from(Self::LIMIT.0) {
@@ -83,7 +84,7 @@ fn serialize_tenths<S: Serializer>(tenths: i32, serializer: S) -> Result<S::Ok, 
 pub struct Score(u16);
 
 impl Score {
-    /// Of a wallet of which nothing is known: neither clean nor risky.
+    /// Score of a wallet without any facts: neither clean nor risky.
     pub const UNKNOWN: Self = Self(500);
 
     /// The lowest score.
@@ -92,32 +93,32 @@ impl Score {
     /// The highest score.
     pub const MAX: Self = Self(1000);
 
-    /// A score of so many tenths, if that is one.
+    /// Makes a score from tenths, if they are within 0 and 1000.
     #[must_use]
     pub fn from_tenths(tenths: i32) -> Option<Self> {
         u16::try_from(tenths).ok().filter(|t| *t <= Self::MAX.0).map(Self)
     }
 
-    /// The score nearest to so many tenths.
+    /// Returns the score nearest to a number of tenths.
     #[must_use]
     pub fn nearest(tenths: i32) -> Self {
         let capped = tenths.clamp(0, i32::from(Self::MAX.0));
         Self::from_tenths(capped).unwrap_or(Self::UNKNOWN)
     }
 
-    /// Tenths, 0 to 1000.
+    /// Returns the score in tenths, 0 to 1000.
     #[must_use]
     pub const fn tenths(self) -> u16 {
         self.0
     }
 
-    /// The score as a number, 0.0 to 100.0.
+    /// Returns the score as a number, 0.0 to 100.0.
     #[must_use]
     pub fn as_f64(self) -> f64 {
         f64::from(self.0) / 10.0
     }
 
-    /// The score as points.
+    /// Returns the score as points.
     #[must_use]
     pub fn points(self) -> Points {
         Points(i32::from(self.0))

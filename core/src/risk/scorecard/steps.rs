@@ -5,14 +5,14 @@ use super::document::Factor;
 use super::error::ScorecardError;
 use super::points::Points;
 
-/// A factor's tables, as they are read.
+/// A factor whose features are resolved to columns, as it is read while scoring.
 #[derive(Debug, Clone)]
 pub(super) struct BoundFactor {
     /// Column and cuts of the first feature.
     pub first: (usize, Vec<f64>),
     /// Column and cuts of the second, if there is one.
     pub second: Option<(usize, Vec<f64>)>,
-    /// Points by bin of the first, then of the second.
+    /// Points by the bin of the first feature, then of the second.
     pub points: Vec<Points>,
     pub undefined: Points,
 }
@@ -28,7 +28,7 @@ impl BoundFactor {
             });
             column.map(|column| (column, cuts.clone()))
         });
-        // a checked factor has a first feature; a column that no row has would read as undefined
+        // A valid factor has a first feature. A column that no row has would read as undefined.
         let first = read.next().transpose()?.unwrap_or((usize::MAX, Vec::new()));
         let second = read.next().transpose()?;
         let points = match &factor.points {
@@ -41,12 +41,12 @@ impl BoundFactor {
     #[inline]
     pub(super) fn points(&self, row: &[f64]) -> Points {
         let (column, cuts) = &self.first;
-        let Some(mut at) = bin(cuts, value(row, *column)) else { return self.undefined };
+        let Some(mut index) = bin(cuts, value(row, *column)) else { return self.undefined };
         if let Some((column, cuts)) = &self.second {
             let Some(bin) = bin(cuts, value(row, *column)) else { return self.undefined };
-            at = at * (cuts.len() + 1) + bin;
+            index = index * (cuts.len() + 1) + bin;
         }
-        self.points.get(at).copied().unwrap_or(self.undefined)
+        self.points.get(index).copied().unwrap_or(self.undefined)
     }
 }
 
@@ -55,8 +55,8 @@ pub(super) fn value(row: &[f64], column: usize) -> f64 {
     row.get(column).copied().unwrap_or(f64::NAN)
 }
 
-/// The bin of a value, if it is defined: how many cuts are less. Counting all of a few cuts is faster than looking for the place,
-/// because nothing depends on the outcome of a comparison.
+/// Returns the bin of a value, the number of cuts below it; `None` if it is undefined. To count all
+/// of a few cuts is faster than a binary search, because no branch depends on a comparison.
 #[inline]
 pub(super) fn bin(cuts: &[f64], value: f64) -> Option<usize> {
     if value.is_nan() { None } else { Some(cuts.iter().map(|cut| usize::from(*cut < value)).sum()) }

@@ -1,4 +1,5 @@
-//! A scorecard's factors, laid out for scoring many rows: each feature is looked up once, however many factors read it.
+//! The factors of a scorecard in a layout for scoring many rows: each feature is searched once,
+//! even if several factors read it.
 
 use std::collections::BTreeMap;
 
@@ -6,99 +7,104 @@ use wide::f64x4;
 
 use super::steps::BoundFactor;
 
-/// Cuts that are compared at once.
+/// Cuts that are compared at the same time.
 const BLOCK: usize = 8;
 
-/// Columns for which there is room on the stack.
+/// Columns whose bins are kept on the stack.
 const STACK_COLUMNS: usize = 128;
 
-/// The factors of a scorecard, by feature. A row in which everything is undefined is where a sum starts; what is defined changes it.
+/// The factors of a scorecard, by feature. A sum starts from a row in which every feature is
+/// undefined, and each defined value changes it.
 #[derive(Debug, Clone)]
 pub(super) struct FactorTables {
-    /// What the factors add to a row in which everything is undefined, in tenths.
+    /// Points of a row in which every feature is undefined, in tenths.
     undefined: i64,
-    /// By column, up to the last that a factor reads.
+    /// By column, up to the last one that a factor reads.
     columns: Vec<FeatureTable>,
-    /// Cuts of all features in blocks, each feature's in order; places left over hold a number that no value exceeds.
+    /// Cuts of all features in blocks, in order for each feature; padded with infinity.
     blocks: Vec<[f64; BLOCK]>,
-    /// Further ends of blocks, four at a time.
+    /// Last cuts of further blocks, four at a time.
     pivots: Vec<[f64; 4]>,
-    /// By feature and bin: what the factors of the feature alone add beyond what they add where it is undefined, in tenths.
+    /// By feature and bin: points of the factors that read only this feature, less their points
+    /// where it is undefined, in tenths.
     points: Vec<i32>,
     pairs: Vec<PairTable>,
-    /// By a factor's feature and bin: place in the factor's cells.
-    places: Vec<u32>,
-    /// What factors of two features add beyond what they add where one is undefined, in tenths.
+    /// By feature of a factor and bin: offset in the cells of the factor.
+    offsets: Vec<u32>,
+    /// Points of factors of two features, less their points where a feature is undefined, in
+    /// tenths.
     cells: Vec<i32>,
 }
 
-/// Where a feature's parts begin.
+/// Offsets of the parts of a feature.
 #[derive(Debug, Clone, Copy)]
 struct FeatureTable {
-    /// The last cuts of the first four blocks, if there are more.
+    /// Last cuts of the first four blocks, except of the last block.
     ends: [f64; 4],
-    /// Further such ends.
+    /// Range of the last cuts of further blocks.
     pivots: (u32, u32),
     block: u32,
     points: u32,
 }
 
-/// Where a factor's parts begin, for its two features.
+/// Offsets of the parts of a factor of two features.
 #[derive(Debug, Clone, Copy)]
 struct PairTable {
     columns: (u32, u32),
-    places: (u32, u32),
+    offsets: (u32, u32),
     cells: u32,
 }
 
-/// A row's score as far as it is known.
+/// The score of a row whose values are added one by one.
 #[derive(Debug, Clone, Default)]
 pub struct PartialScore {
-    /// By column: one more than the bin of its value; 0 where it is undefined.
+    /// By column: the bin of its value plus one; 0 if it is undefined.
     bins: Vec<u32>,
     sum: i64,
 }
 
 impl FactorTables {
-    /// Lays out the factors.
+    /// Makes the tables of factors.
     pub(super) fn new(steps: &[BoundFactor]) -> Self {
         let mut cuts: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-        for (column, of_factor) in steps.iter().flat_map(|one| [Some(&one.first), one.second.as_ref()]).flatten() {
+        for (column, of_factor) in
+            steps.iter().flat_map(|factor| [Some(&factor.first), factor.second.as_ref()]).flatten()
+        {
             cuts.entry(*column).or_default().extend(of_factor);
         }
         for cuts in cuts.values_mut() {
             cuts.sort_unstable_by(f64::total_cmp);
-            // 0 and -0 are one cut
+            // 0 and -0 are one cut.
             cuts.dedup_by(|a, b| a == b);
         }
         let of = |column: usize| cuts.get(&column).map_or(&[][..], Vec::as_slice);
         let mut tables = Self {
-            undefined: steps.iter().map(|one| i64::from(one.undefined.tenths())).sum(),
+            undefined: steps.iter().map(|factor| i64::from(factor.undefined.tenths())).sum(),
             columns: Vec::new(),
             blocks: Vec::new(),
             pivots: Vec::new(),
             points: Vec::new(),
             pairs: Vec::new(),
-            places: Vec::new(),
+            offsets: Vec::new(),
             cells: Vec::new(),
         };
         for column in 0..cuts.last_key_value().map_or(0, |(last, _)| last + 1) {
             tables.add_column(column, of(column), steps);
         }
-        for one in steps {
-            let Some(second) = &one.second else { continue };
+        for factor in steps {
+            let Some(second) = &factor.second else { continue };
             let cells = tables.cells.len() as u32;
-            tables.cells.extend(one.points.iter().map(|points| points.tenths() - one.undefined.tenths()));
-            let first = tables.add_places(&one.first.1, of(one.first.0), second.1.len() + 1);
-            let other = tables.add_places(&second.1, of(second.0), 1);
-            let columns = (one.first.0 as u32, second.0 as u32);
-            tables.pairs.push(PairTable { columns, places: (first, other), cells });
+            tables.cells.extend(factor.points.iter().map(|points| points.tenths() - factor.undefined.tenths()));
+            let first = tables.add_offsets(&factor.first.1, of(factor.first.0), second.1.len() + 1);
+            let other = tables.add_offsets(&second.1, of(second.0), 1);
+            let columns = (factor.first.0 as u32, second.0 as u32);
+            tables.pairs.push(PairTable { columns, offsets: (first, other), cells });
         }
         tables
     }
 
     fn add_column(&mut self, column: usize, cuts: &[f64], steps: &[BoundFactor]) {
-        // nothing is behind the last block
+        // The end of the last block is not needed.
         let mut ends = cuts.iter().skip(BLOCK - 1).step_by(BLOCK).take(cuts.len().saturating_sub(1) / BLOCK).copied();
         let mut four = || std::array::from_fn(|_| ends.next().unwrap_or(f64::INFINITY));
         let start = self.pivots.len() as u32;
@@ -107,32 +113,33 @@ impl FactorTables {
         self.pivots.extend((4..blocks.saturating_sub(1)).step_by(4).map(|_| four()));
         let (block, points) = (self.blocks.len() as u32, self.points.len() as u32);
         let padded = |number: usize| {
-            std::array::from_fn(|place| cuts.get(number * BLOCK + place).copied().unwrap_or(f64::INFINITY))
+            std::array::from_fn(|index| cuts.get(number * BLOCK + index).copied().unwrap_or(f64::INFINITY))
         };
         self.blocks.extend((0..blocks).map(padded));
-        let alone = || steps.iter().filter(|one| one.second.is_none() && one.first.0 == column);
+        let alone = || steps.iter().filter(|factor| factor.second.is_none() && factor.first.0 == column);
         for bin in 0..=cuts.len() {
             let below = cuts.get(..bin).unwrap_or_default();
-            let beyond = alone().map(|one| {
-                let points = one.points.get(within(&one.first.1, below)).map_or(0, |points| points.tenths());
-                points.saturating_sub(one.undefined.tenths())
+            let beyond = alone().map(|factor| {
+                let points = factor.points.get(within(&factor.first.1, below)).map_or(0, |points| points.tenths());
+                points.saturating_sub(factor.undefined.tenths())
             });
             self.points.push(beyond.fold(0, i32::saturating_add));
         }
         self.columns.push(FeatureTable { ends: first, pivots: (start, self.pivots.len() as u32), block, points });
     }
 
-    /// For each bin of a feature its place in a factor's table, where steps are so far apart.
-    fn add_places(&mut self, of_factor: &[f64], of_feature: &[f64], step: usize) -> u32 {
-        let start = self.places.len() as u32;
+    /// Adds the offset of each bin of a feature in the cells of a factor; `step` is the distance of
+    /// two bins.
+    fn add_offsets(&mut self, of_factor: &[f64], of_feature: &[f64], step: usize) -> u32 {
+        let start = self.offsets.len() as u32;
         for bin in 0..=of_feature.len() {
             let below = of_feature.get(..bin).unwrap_or_default();
-            self.places.push((within(of_factor, below) * step) as u32);
+            self.offsets.push((within(of_factor, below) * step) as u32);
         }
         start
     }
 
-    /// What all factors add to a row's score, in tenths.
+    /// Returns the points of all factors for a row, in tenths.
     #[inline]
     pub(super) fn sum(&self, row: &[f64]) -> i64 {
         let known = self.columns.len().min(row.len());
@@ -154,7 +161,7 @@ impl FactorTables {
         sum + self.of_pairs(bins)
     }
 
-    /// Begins a row: everything is undefined.
+    /// Starts a row: every column is undefined.
     #[inline]
     pub(super) fn begin(&self, row: &mut PartialScore) {
         row.bins.clear();
@@ -162,7 +169,7 @@ impl FactorTables {
         row.sum = self.undefined;
     }
 
-    /// A value of a row, which is no NaN, once a column.
+    /// Adds a value that is not NaN; each column at most once.
     #[inline]
     pub(super) fn put(&self, row: &mut PartialScore, column: usize, value: f64) {
         if let (Some(column), Some(bin)) = (self.columns.get(column), row.bins.get_mut(column)) {
@@ -170,13 +177,13 @@ impl FactorTables {
         }
     }
 
-    /// What all factors add to a row's score, in tenths.
+    /// Returns the points of all factors for the values so far, in tenths.
     #[inline]
     pub(super) fn end(&self, row: &PartialScore) -> i64 {
         row.sum + self.of_pairs(&row.bins)
     }
 
-    /// What a value adds to what the factors of its feature alone say.
+    /// Returns the points of the factors that read only this feature, and sets the bin.
     #[inline]
     fn add_to(&self, column: &FeatureTable, value: f64, bin: &mut u32) -> i64 {
         let four = f64x4::splat(value);
@@ -197,22 +204,24 @@ impl FactorTables {
             else {
                 continue;
             };
-            let place = |places: u32, bin: u32| self.places.get((places + bin) as usize).copied().unwrap_or_default();
-            let cell = pair.cells + place(pair.places.0, first) + place(pair.places.1, second);
+            let offset =
+                |offsets: u32, bin: u32| self.offsets.get((offsets + bin) as usize).copied().unwrap_or_default();
+            let cell = pair.cells + offset(pair.offsets.0, first) + offset(pair.offsets.1, second);
             sum += i64::from(self.cells.get(cell as usize).copied().unwrap_or_default());
         }
         sum
     }
 }
 
-/// How many of four numbers in order are less than a value.
+/// Counts the numbers below a value, of four in ascending order.
 #[inline]
 fn less(four: &[f64; 4], value: f64x4) -> u32 {
     let mask = f64x4::new(*four).simd_lt(value).to_bitmask();
     (!mask).trailing_zeros()
 }
 
-/// The bin of a factor for the values of a feature's bin: how many of the factor's cuts are among the feature's cuts below.
+/// Returns the bin of a factor for the values in a bin of its feature: the number of the factor's
+/// cuts that are among the feature's cuts below that bin.
 fn within(of_factor: &[f64], below: &[f64]) -> usize {
     below.last().map_or(0, |last| of_factor.partition_point(|cut| cut <= last))
 }
@@ -255,10 +264,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tables_say_what_the_factors_say(steps in prop::collection::vec(step(), 1..12), rows in prop::collection::vec([value(), value(), value()], 20)) {
+        fn tables_give_the_points_of_the_factors(
+            steps in prop::collection::vec(step(), 1..12),
+            rows in prop::collection::vec([value(), value(), value()], 20),
+        ) {
             let tables = FactorTables::new(&steps);
             for row in rows {
-                let expected: i64 = steps.iter().map(|one| i64::from(one.points(&row).tenths())).sum();
+                let expected: i64 = steps.iter().map(|factor| i64::from(factor.points(&row).tenths())).sum();
                 prop_assert_eq!(tables.sum(&row), expected, "{:?}", row);
                 let mut running = PartialScore::default();
                 tables.begin(&mut running);
@@ -267,8 +279,8 @@ mod tests {
                 }
                 prop_assert_eq!(tables.end(&running), expected, "{:?}", row);
             }
-            let short: i64 = steps.iter().map(|one| i64::from(one.points(&[1.0]).tenths())).sum();
-            prop_assert_eq!(tables.sum(&[1.0]), short, "what a row does not have is undefined");
+            let short: i64 = steps.iter().map(|factor| i64::from(factor.points(&[1.0]).tenths())).sum();
+            prop_assert_eq!(tables.sum(&[1.0]), short, "missing columns are undefined");
         }
     }
 }

@@ -51,7 +51,7 @@ fn a_document_is_read_and_written() {
 }
 
 #[test]
-fn documents_that_are_no_scorecard_are_refused_with_the_reason() {
+fn invalid_documents_are_rejected_with_the_reason() {
     assert!(matches!(Scorecard::from_json("{"), Err(ScorecardError::Json(_))));
     assert!(matches!(changed("\"format\": 2", "\"format\": 1"), ScorecardError::Format { found: 1 }));
     assert!(matches!(changed("test-1", "Test 1"), ScorecardError::Version { .. }));
@@ -72,7 +72,7 @@ fn documents_that_are_no_scorecard_are_refused_with_the_reason() {
         ("[\"a\", \"b\"]", "[\"a\"]", "1 features need as many lists of cuts, not 2"),
         ("0.25, 3", "3, 0.25", "0.25 follows 3"),
         ("-4, -1.5, 0, 3.2", "-4, -1.5, 3.2", "one more than cuts"),
-        ("-4, -1.5, 0, 3.2", "-4, -1.5, 3.2, 0", "said to be rising, but 0.0 follows 3.2"),
+        ("-4, -1.5, 0, 3.2", "-4, -1.5, 3.2, 0", "must be rising, but 0.0 follows 3.2"),
         ("[1, 2, 3], ", "[1, 2], ", "one more than cuts"),
         ("[0.1, 0.2, 0.3, 0.3]", "[0.1, 0.2, 0.3]", "shares must be as many as points"),
         ("[0.1, 0.2, 0.3, 0.3]", "[0.1, 0.2, 0.3, 1.3]", "within 0 and 1, not 1.3"),
@@ -121,9 +121,9 @@ fn a_factor_of_two_features_reads_both_or_is_undefined() {
 }
 
 #[test]
-fn a_feature_that_there_is_not_is_named() {
+fn an_unknown_feature_is_reported_by_name() {
     let error = scorecard().bind(&["a", "c"]).unwrap_err().to_string();
-    assert_eq!(error, "factor \"a & b\" reads feature \"b\", which there is not; there are a, c");
+    assert_eq!(error, "factor \"a & b\" reads feature \"b\", which does not exist; features are a, c");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn value() -> impl Strategy<Value = f64> {
     prop_oneof![(-24_i32..24).prop_map(|v| f64::from(v) / 4.0), Just(f64::NAN), any::<f64>()]
 }
 
-/// The definition: cuts that are less than the value, counted.
+/// Counts the cuts below the value, by definition.
 fn points_of(factor: &Factor, row: &[f64; 3]) -> Points {
     let mut bins = Vec::new();
     for (feature, cuts) in factor.features.iter().zip(&factor.cuts) {
