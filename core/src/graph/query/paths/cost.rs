@@ -1,27 +1,28 @@
-//! What steps cost, as whole numbers: sums are exact in any order, and equal costs are equal.
+//! Costs of steps as integers: sums are exact in any order, and so are ties.
 
 use super::Weight;
 use crate::graph::types::U256;
 
-/// Units of a natural logarithm. A share is at least 2^-256, so 32 steps cost less than 2^53 units, which a float holds exactly.
+/// Units of a natural logarithm. A share is at least 2^-256, so 32 steps cost less than 2^53 units, which a
+/// float holds exactly.
 const SHARE_UNITS: f64 = (1_u64 << 40) as f64;
 
-/// Microseconds: some 9,000 years, so that 32 steps fit into 64 bits.
-const OLDEST: u64 = 1 << 58;
+/// Largest age in microseconds, about 9,000 years: 32 steps fit into 64 bits.
+const MAX_AGE: u64 = 1 << 58;
 
 const MICROS_PER_DAY: f64 = 86_400e6;
 
-/// Of a step whose value is that part of the total; `None` without value. With values rounded to floats, so to 16 digits.
+/// Returns the cost of a step by its share of the total; `None` without value. Exact to 16 digits.
 pub(super) fn of_share(value: f64, total: f64) -> Option<u64> {
     (value > 0.0).then(|| ((total / value).ln() * SHARE_UNITS).round() as u64)
 }
 
-/// Of a step whose last transfer was then.
+/// Returns the cost of a step by the age of its last transfer.
 pub(super) fn of_age(last: i64, now: i64) -> u64 {
-    if last < now { now.abs_diff(last).min(OLDEST) } else { 0 }
+    if last < now { now.abs_diff(last).min(MAX_AGE) } else { 0 }
 }
 
-/// As a caller sees it.
+/// Returns a cost in the unit of the API.
 pub(super) fn shown(weight: Weight, cost: u64) -> f64 {
     match weight {
         Weight::Hops => cost as f64,
@@ -30,7 +31,7 @@ pub(super) fn shown(weight: Weight, cost: u64) -> f64 {
     }
 }
 
-/// A sum of values that are nearly always below 2^128, where adding is cheap.
+/// A sum of values, nearly all of which are below 2^128, where adding is cheap.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Total {
     low: u128,
@@ -49,7 +50,7 @@ impl Total {
         }
     }
 
-    /// `None` beyond 256 bits.
+    /// Returns `None` beyond 256 bits.
     pub(super) fn sum(&self) -> Option<U256> {
         self.rest.and_then(|rest| rest.checked_add(U256::new(self.low)))
     }

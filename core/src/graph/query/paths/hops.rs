@@ -1,52 +1,50 @@
-//! Fewest hops: breadth-first search from both ends, always on where fewer edges are to be looked at (Pohl: Bi-directional
-//! search, 1971).
+//! Fewest hops: breadth-first search from both ends, which always expands the side with fewer edges (Pohl:
+//! Bi-directional search, 1971).
 //!
-//! Both sides grow by whole levels, so every shortest path crosses from one to the other at the same place. Of all of them the
-//! first by addresses is found without looking at each: wallets of the forward side are expanded in the order of the first path
-//! to them, so that whoever finds a wallet first is on the first path to it; and from where the sides meet, the nearest wallet
-//! that is one hop closer to the target is taken, the first by address.
+//! Both sides grow by whole levels, so every shortest path crosses between them at the same depth. The first one
+//! by addresses is found without visiting all of them: wallets of the forward side are expanded in the order of
+//! the first path to them, so the first wallet to reach another is on the first path to it; and from the meeting
+//! on, the search always takes the wallet one hop closer to the target that is first by address.
 
-use super::{Outcome, Route, Search, Stop, Task, Terms, degree, reversed};
-use crate::graph::budget::MemoryBudget;
-use crate::graph::budget::Pace;
-use crate::graph::budget::{Halt, Interrupt};
+use super::{Outcome, PathSearch, PathTask, PathTerms, Route, Stop, degree, reversed};
+use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace};
 use crate::graph::error::SearchError;
 use crate::graph::file::sorting::sort_with_room;
 use crate::graph::query::visited::{Visited, book};
 use crate::graph::types::{Direction, WalletId};
 
-/// From how many wallets on sorting looks at the interrupt.
+/// Wallets from which on a sort checks for cancellation.
 const MANY: usize = 1 << 14;
 
 /// A wallet within some hops of one end.
 #[derive(Debug, Clone, Copy)]
-struct Found {
+struct BallEntry {
     wallet: WalletId,
-    /// Place of the wallet that it was found from.
+    /// Index of the wallet that it was reached from.
     parent: u32,
 }
 
 /// The wallets within some hops of one end.
 struct Ball {
-    /// Entries of earlier searches are left in it: one is valid if its place holds the wallet it is of (Briggs, Torczon: An
-    /// efficient representation for sparse sets, 1993).
+    /// Keeps entries of earlier searches: an entry is valid if its index holds the same wallet (Briggs, Torczon:
+    /// An efficient representation for sparse sets, 1993).
     visited: Visited,
-    /// By level.
-    found: Vec<Found>,
-    /// Where levels start.
+    /// Wallets by level.
+    entries: Vec<BallEntry>,
+    /// Index of the first wallet of each level.
     levels: Vec<usize>,
 }
 
 impl Ball {
     fn new(visited: Visited) -> Self {
-        Self { visited, found: Vec::new(), levels: Vec::new() }
+        Self { visited, entries: Vec::new(), levels: Vec::new() }
     }
 
     fn reset(&mut self, wallet: WalletId) {
-        if let Visited::Sparse(places) = &mut self.visited {
-            places.clear();
+        if let Visited::Sparse(indexes) = &mut self.visited {
+            indexes.clear();
         }
-        self.found.clear();
+        self.entries.clear();
         self.levels.clear();
         self.levels.push(0);
         self.add(wallet, 0);
@@ -54,24 +52,24 @@ impl Ball {
 
     #[inline]
     fn add(&mut self, wallet: WalletId, parent: u32) {
-        self.visited.insert(wallet, self.found.len() as u32);
-        self.found.push(Found { wallet, parent });
+        self.visited.insert(wallet, self.entries.len() as u32);
+        self.entries.push(BallEntry { wallet, parent });
     }
 
     #[inline]
-    fn place(&self, wallet: WalletId) -> Option<u32> {
-        let place = self.visited.get(wallet)?;
-        self.found.get(place as usize).is_some_and(|found| found.wallet == wallet).then_some(place)
+    fn index(&self, wallet: WalletId) -> Option<u32> {
+        let index = self.visited.get(wallet)?;
+        self.entries.get(index as usize).is_some_and(|entry| entry.wallet == wallet).then_some(index)
     }
 
-    fn wallet(&self, place: u32) -> Option<WalletId> {
-        self.found.get(place as usize).map(|found| found.wallet)
+    fn wallet(&self, index: u32) -> Option<WalletId> {
+        self.entries.get(index as usize).map(|entry| entry.wallet)
     }
 
-    /// Where the level of that depth starts and ends.
+    /// Returns the indexes of the wallets of a level.
     fn level(&self, depth: usize) -> std::ops::Range<usize> {
-        let start = self.levels.get(depth).copied().unwrap_or(self.found.len());
-        start..self.levels.get(depth + 1).copied().unwrap_or(self.found.len())
+        let start = self.levels.get(depth).copied().unwrap_or(self.entries.len());
+        start..self.levels.get(depth + 1).copied().unwrap_or(self.entries.len())
     }
 
     fn depth(&self) -> usize {
@@ -79,57 +77,58 @@ impl Ball {
     }
 }
 
-/// Where the two sides meet: a wallet of the one that was found from the other.
+/// Meeting of the two sides: a wallet of one side that was reached from the other.
 #[derive(Debug, Clone, Copy)]
 struct Meeting {
     wallet: WalletId,
     order: u64,
-    /// Place, on the forward side, of the wallet before it.
+    /// Index, on the forward side, of the wallet before it.
     parent: u32,
     /// Orders wallets with different parents.
-    place: u32,
+    index: u32,
 }
 
 impl Meeting {
-    /// Whether the first path to it comes before the other's.
+    /// Returns whether the first path to this wallet precedes the first path to the other one.
     const fn precedes(&self, other: &Self) -> bool {
-        if self.parent == other.parent { self.order < other.order } else { self.place < other.place }
+        if self.parent == other.parent { self.order < other.order } else { self.index < other.index }
     }
 }
 
-/// The search from both ends, to be used again and again.
+/// The search from both ends, reused for several paths.
 pub(super) struct Bidirectional<'g> {
-    terms: Terms<'g>,
+    terms: PathTerms<'g>,
     forward: Ball,
     backward: Ball,
 }
 
 impl<'g> Bidirectional<'g> {
-    pub(super) fn new(terms: Terms<'g>, memory: &mut MemoryBudget) -> Self {
+    pub(super) fn new(terms: PathTerms<'g>, memory: &mut MemoryBudget) -> Self {
         let wallets = terms.graph.wallets();
         let forward = Ball::new(Visited::new(wallets, memory));
         Self { terms, forward, backward: Ball::new(Visited::new(wallets, memory)) }
     }
 
-    /// What looking at a side's last level costs; nothing is left to look at where it is empty.
+    /// Returns the cost of expanding the last level of a side; `None` if the level is empty.
     fn frontier_cost(&self, is_forward: bool) -> Option<usize> {
         let ball = if is_forward { &self.forward } else { &self.backward };
         let direction = self.towards(is_forward);
-        let level = ball.found.get(ball.level(ball.depth())).filter(|level| !level.is_empty())?;
-        Some(level.iter().map(|found| 1 + degree(self.terms.graph, found.wallet, direction)).sum())
+        let level = ball.entries.get(ball.level(ball.depth())).filter(|level| !level.is_empty())?;
+        Some(level.iter().map(|entry| 1 + degree(self.terms.graph, entry.wallet, direction)).sum())
     }
 
     const fn towards(&self, is_forward: bool) -> Direction {
         if is_forward { self.terms.direction } else { reversed(self.terms.direction) }
     }
 
-    /// The last level of the forward side, by the first paths to its wallets: a wallet's children lie together.
+    /// Returns the last level of the forward side in the order of the first paths to its wallets. The children of
+    /// a wallet are adjacent.
     fn sorted_frontier<W: Interrupt>(&self, pace: &mut Pace<'_, W>) -> Vec<u32> {
         let (graph, ball) = (self.terms.graph, &self.forward);
         let level = ball.level(ball.depth());
-        let found = level.clone().filter_map(|place| Some((place as u32, ball.found.get(place)?)));
+        let entries = level.clone().filter_map(|index| Some((index as u32, ball.entries.get(index)?)));
         let mut keyed: Vec<(u32, u64, u32)> =
-            found.map(|(place, found)| (found.parent, graph.order(found.wallet), place)).collect();
+            entries.map(|(index, entry)| (entry.parent, graph.order(entry.wallet), index)).collect();
         for siblings in keyed.chunk_by_mut(|a, b| a.0 == b.0) {
             if siblings.len() > MANY {
                 sort_with_room(siblings, pace.interrupt(), |a, b| a.1.cmp(&b.1));
@@ -137,13 +136,13 @@ impl<'g> Bidirectional<'g> {
                 siblings.sort_unstable_by_key(|sibling| sibling.1);
             }
         }
-        keyed.into_iter().map(|(_, _, place)| place).collect()
+        keyed.into_iter().map(|(_, _, index)| index).collect()
     }
 
-    /// Adds one more level to a side, until the other is met.
+    /// Adds one level to a side, until it meets the other.
     fn expand<W: Interrupt>(
         &mut self,
-        task: &Task<'_>,
+        task: &PathTask<'_>,
         is_forward: bool,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
@@ -152,54 +151,54 @@ impl<'g> Bidirectional<'g> {
         let frontier = if is_forward {
             self.sorted_frontier(pace)
         } else {
-            self.backward.level(self.backward.depth()).map(|place| place as u32).collect()
+            self.backward.level(self.backward.depth()).map(|index| index as u32).collect()
         };
-        let Terms { graph, filter, max_wallets, .. } = self.terms;
+        let PathTerms { graph, filter, max_wallets, .. } = self.terms;
         let (near, far) =
             if is_forward { (&mut self.forward, &self.backward) } else { (&mut self.backward, &self.forward) };
         let depth = near.depth() as u32 + 1;
-        book(memory, frontier.len() * size_of::<(u32, u64, u32)>(), depth, near.found.len())?;
-        near.levels.push(near.found.len());
-        let cost = size_of::<Found>() + near.visited.cost();
+        book(memory, frontier.len() * size_of::<(u32, u64, u32)>(), depth, near.entries.len())?;
+        near.levels.push(near.entries.len());
+        let cost = size_of::<BallEntry>() + near.visited.cost();
         let mut meeting: Option<Meeting> = None;
         for parent in frontier {
             let Some(wallet) = near.wallet(parent) else { continue };
             for side in direction.sides() {
-                let looked = graph.edges(wallet, *side, filter, |edge| -> Result<(), Stop> {
+                let result = graph.edges(wallet, *side, filter, |edge| -> Result<(), Stop> {
                     let peer = edge.peer;
-                    if near.place(peer).is_some() {
+                    if near.index(peer).is_some() {
                         return Ok(());
                     }
-                    if let Some(place) = far.place(peer) {
+                    if let Some(index) = far.index(peer) {
                         let (first, second) = if is_forward { (wallet, peer) } else { (peer, wallet) };
                         if first == task.source && task.not_first.contains(&second) {
                             return Ok(());
                         }
                         let order = graph.order(peer);
-                        let this = if is_forward {
-                            // the first wallet of the frontier that meets anybody is on the first path
-                            Meeting { wallet: peer, order, parent, place: 0 }
+                        let candidate = if is_forward {
+                            // The first wallet of the frontier that meets the other side is on the first path.
+                            Meeting { wallet: peer, order, parent, index: 0 }
                         } else {
-                            let parent = far.found.get(place as usize).map_or(0, |found| found.parent);
-                            Meeting { wallet: peer, order, parent, place }
+                            let parent = far.entries.get(index as usize).map_or(0, |entry| entry.parent);
+                            Meeting { wallet: peer, order, parent, index }
                         };
-                        if meeting.is_none_or(|known| this.precedes(&known)) {
-                            meeting = Some(this);
+                        if meeting.is_none_or(|first| candidate.precedes(&first)) {
+                            meeting = Some(candidate);
                         }
                     } else if meeting.is_none()
                         && !task.banned.contains(&peer)
                         && !(is_forward && wallet == task.source && task.not_first.contains(&peer))
                     {
-                        let known = near.found.len() + far.found.len();
-                        if known as u64 >= max_wallets {
+                        let wallets = near.entries.len() + far.entries.len();
+                        if wallets as u64 >= max_wallets {
                             return Err(Stop::Halt(Halt::Wallets));
                         }
-                        book(memory, cost, depth, known)?;
+                        book(memory, cost, depth, wallets)?;
                         near.add(peer, parent);
                     }
                     Ok(())
                 });
-                let halted = match looked {
+                let halted = match result {
                     Ok(()) => pace.step(graph.degree(wallet, *side)),
                     Err(Stop::Halt(halt)) => Some(halt),
                     Err(Stop::Error(error)) => return Err(error),
@@ -215,34 +214,34 @@ impl<'g> Bidirectional<'g> {
         Ok((meeting, None))
     }
 
-    /// The wallets of the forward side up to the meeting.
-    fn head(&self, task: &Task<'_>, meeting: &Meeting) -> Vec<WalletId> {
+    /// Returns the wallets of the path from the source to the meeting.
+    fn head(&self, task: &PathTask<'_>, meeting: &Meeting) -> Vec<WalletId> {
         let mut wallets = vec![meeting.wallet];
         if meeting.wallet != task.source {
-            let mut place = meeting.parent;
-            while let Some(found) = self.forward.found.get(place as usize) {
-                wallets.push(found.wallet);
-                if place == 0 {
+            let mut index = meeting.parent;
+            while let Some(entry) = self.forward.entries.get(index as usize) {
+                wallets.push(entry.wallet);
+                if index == 0 {
                     break;
                 }
-                place = found.parent;
+                index = entry.parent;
             }
         }
         wallets.reverse();
         wallets
     }
 
-    /// Of the wallets at that depth of the backward side, the first by address that a wallet one hop away leads to.
+    /// Returns the first wallet by address, among those of a level of the backward side, that `at` has a step to.
     fn nearer<W: Interrupt>(
         &self,
-        task: &Task<'_>,
+        task: &PathTask<'_>,
         at: WalletId,
         depth: usize,
         pace: &mut Pace<'_, W>,
     ) -> Result<Option<WalletId>, SearchError> {
-        let Terms { graph, direction, filter, .. } = self.terms;
+        let PathTerms { graph, direction, filter, .. } = self.terms;
         let range = self.backward.level(depth);
-        let level = self.backward.found.get(range.clone()).unwrap_or_default();
+        let level = self.backward.entries.get(range.clone()).unwrap_or_default();
         if let [only] = level {
             return Ok(Some(only.wallet));
         }
@@ -250,35 +249,35 @@ impl<'g> Bidirectional<'g> {
         let mut first: Option<(u64, WalletId)> = None;
         let mut take = |wallet: WalletId| {
             let order = graph.order(wallet);
-            if first.is_none_or(|known| order < known.0) && !not_next.contains(&wallet) {
+            if first.is_none_or(|(first_order, _)| order < first_order) && !not_next.contains(&wallet) {
                 first = Some((order, wallet));
             }
         };
         let cost = degree(graph, at, direction);
         let back = reversed(direction);
         let mut cost_back = 0;
-        // a hub has more peers than its peers have
-        if level.iter().all(|found| {
-            cost_back += 1 + degree(graph, found.wallet, back);
+        // Reading the level is cheaper if `at` is a hub.
+        if level.iter().all(|entry| {
+            cost_back += 1 + degree(graph, entry.wallet, back);
             cost_back < cost
         }) {
-            for found in level {
+            for entry in level {
                 let mut leads_here = false;
                 for side in back.sides() {
-                    graph.edges(found.wallet, *side, filter, |edge| -> Result<(), SearchError> {
+                    graph.edges(entry.wallet, *side, filter, |edge| -> Result<(), SearchError> {
                         leads_here |= edge.peer == at;
                         Ok(())
                     })?;
-                    pace.step(graph.degree(found.wallet, *side));
+                    pace.step(graph.degree(entry.wallet, *side));
                 }
                 if leads_here {
-                    take(found.wallet);
+                    take(entry.wallet);
                 }
             }
         } else {
             for side in direction.sides() {
                 graph.edges(at, *side, filter, |edge| -> Result<(), SearchError> {
-                    if self.backward.place(edge.peer).is_some_and(|place| range.contains(&(place as usize))) {
+                    if self.backward.index(edge.peer).is_some_and(|index| range.contains(&(index as usize))) {
                         take(edge.peer);
                     }
                     Ok(())
@@ -290,10 +289,10 @@ impl<'g> Bidirectional<'g> {
     }
 }
 
-impl Search for Bidirectional<'_> {
+impl PathSearch for Bidirectional<'_> {
     fn search<W: Interrupt>(
         &mut self,
-        task: &Task<'_>,
+        task: &PathTask<'_>,
         mut memory: MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Outcome, SearchError> {
@@ -307,7 +306,7 @@ impl Search for Bidirectional<'_> {
             let (meeting, halted) = self.expand(task, is_forward, &mut memory, pace)?;
             if let Some(meeting) = meeting {
                 let mut wallets = self.head(task, &meeting);
-                // a last level on the backward side was not finished: those before it lead on from the meeting
+                // The last level of the backward side may be unfinished; the path goes on through the levels before.
                 let mut depth = self.backward.depth();
                 let mut at = meeting.wallet;
                 while depth > 0 {

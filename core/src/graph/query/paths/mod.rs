@@ -1,11 +1,11 @@
 //! Cheapest paths between two wallets.
 //!
-//! Owns what a step costs, which of two paths comes first, and the searches for them; never what is behind a step.
+//! Owns the cost of a step, the order of paths, and the searches; never the transfers behind a step.
 //!
 //! - `hops`: fewest hops, by breadth-first search from both ends.
-//! - `weighted`: cheapest within a number of hops, by labels; `potential`: what lets it know where the target lies.
-//! - `ranking`: the next ones after the first, over either search.
-//! - `steps`: what was transferred along a path.
+//! - `weighted`: the cheapest path within a number of hops, by labels; `potential`: lower bounds that guide it.
+//! - `ranking`: the paths after the first one, on top of either search.
+//! - `steps`: the transfers along a path.
 
 mod cost;
 mod hops;
@@ -14,98 +14,98 @@ mod ranking;
 mod steps;
 mod weighted;
 
-use crate::graph::budget::MemoryBudget;
-use crate::graph::budget::{Halt, Interrupt};
-use crate::graph::budget::{Pace, SearchLimits, Stop};
+use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace, SearchLimits, Stop};
 use crate::graph::error::SearchError;
 use crate::graph::query::visited::book;
-use crate::graph::types::U256;
-use crate::graph::types::{AssetId, Direction, WalletId};
+use crate::graph::types::{AssetId, Direction, U256, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
 use hops::Bidirectional;
-use steps::Describe;
+use steps::StepReader;
 use weighted::Labelling;
 
-/// The most paths that may be asked for: each one after the first costs up to as many searches as it has hops.
+/// Maximum number of paths. Each path after the first costs up to one search per hop.
 const MAX_PATHS: i32 = 100;
 
-/// What makes a path cheap.
+/// Cost of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Weight {
-    /// Few steps: each costs 1.
+    /// Each step costs 1: prefers few steps.
     Hops,
-    /// A large share of the funds: a step costs -ln(share), where share is its value over all that the wallet that is left sent
-    /// (for [`Direction::In`] received, for [`Direction::Both`] both) in transfers that count, what it sent itself included. Shares
-    /// along a path multiply, as in the haircut method of taint analysis (Möser, Böhme, Breuker: Towards Risk Scoring of Bitcoin
-    /// Transactions, 2014), so exp(-cost) of a path is the share of the source's funds that took it. A step without value is not
+    /// A step costs -ln(share): prefers a large share of the funds. The share is the value of the step over
+    /// everything that the wallet it leaves sent (for [`Direction::In`] received, for [`Direction::Both`] both)
+    /// in counted transfers, including transfers to itself. Shares along a path multiply, as in the haircut
+    /// method of taint analysis (Möser, Böhme, Breuker: Towards Risk Scoring of Bitcoin Transactions, 2014), so
+    /// exp(-cost) of a path is the share of the source's funds that took it. A step without value is not
     /// taken. Costs are multiples of 2^-40.
     Value,
-    /// Recent steps: each costs the days from its last transfer to `now`; none if it is later, at most 2^58 microseconds.
+    /// A step costs the days from its last transfer to `now`, at most 2^58 microseconds; nothing if that transfer
+    /// is later. Prefers recent steps.
     Recency {
-        /// Microseconds since the epoch of the graph's times.
+        /// Reference time, in microseconds of the graph's epoch.
         now: i64,
     },
 }
 
-/// What one wallet of a path sent the other, as far as it counts.
+/// Counted transfers between two consecutive wallets of a path.
 ///
-/// Sender and receiver are as transferred: a step that is walked against the direction of its transfers has the wallet it leaves
-/// as `to`. Where both ways may be walked and both wallets sent each other something, it is the cheaper of the two, and of equally
-/// cheap ones the one that goes along with the path.
+/// Sender and receiver are those of the transfers: a step that is walked against their direction leaves the
+/// wallet `to`. If both directions may be walked and both wallets sent each other something, the step is the
+/// cheaper of the two, and among equals the one in the direction of the path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// The sender.
+    /// Sender of the transfers.
     pub from: WalletId,
-    /// The receiver.
+    /// Receiver of the transfers.
     pub to: WalletId,
-    /// Transfers.
+    /// Number of transfers.
     pub transfers: u64,
-    /// Their sum; zero for several assets.
+    /// Sum of their values; zero for several assets.
     pub value: U256,
-    /// Time of the first.
+    /// Time of the first transfer.
     pub first: i64,
-    /// Time of the last.
+    /// Time of the last transfer.
     pub last: i64,
-    /// The asset; `None` for several.
+    /// Asset of the transfers; `None` for several.
     pub asset: Option<AssetId>,
-    /// What the step costs.
+    /// Cost of the step.
     pub cost: f64,
 }
 
-/// A way from one wallet to another.
+/// A path from one wallet to another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Path {
-    /// From the source to the target, each once.
+    /// Distinct wallets from the source to the target.
     pub wallets: Vec<WalletId>,
-    /// Between each of them and the next.
+    /// Step from each wallet to the next one.
     pub steps: Vec<Step>,
-    /// Of all steps together.
+    /// Sum of the costs of all steps.
     pub cost: f64,
 }
 
-/// The paths that were found.
+/// Result of [`shortest_paths`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Paths {
-    /// By cost, then hops, then the addresses along the path.
+    /// Paths by cost, then hops, then the addresses along the path.
     pub found: Vec<Path>,
-    /// Why the search stopped early, if it did. Then there may be cheaper paths than those found, and paths where none was found.
+    /// Limit at which the search stopped, if it did. There may then be more paths, and cheaper ones.
     pub halted: Option<Halt>,
 }
 
-/// The `k` cheapest paths from `source` to `target` that visit no wallet twice and have at most `limits.max_depth` steps; fewer, if
-/// there are no more. By cost, then hops, then addresses along the path, so the same graph always gives the same paths. From a
-/// wallet to itself there is one path, without steps. `limits.max_wallets` holds for each of the searches that several paths take.
+/// Returns the `k` cheapest paths from `source` to `target` that visit no wallet twice and have at most
+/// `limits.max_depth` steps; fewer, if there are no more. Paths are ordered by cost, then hops, then addresses
+/// along the path, so the same graph always gives the same paths. A wallet has one path to itself, without
+/// steps. `limits.max_wallets` applies to each of the searches that several paths take.
 ///
-/// The path of fewest hops takes O(edges of the two halves looked at). By weight, one path takes O(h e log(h n)) for `h` hops, `n`
-/// wallets and `e` edges within reach: to keep to the limit exactly, a wallet may be visited once for every number of hops. Each
-/// path after the first takes at most one more search for every step of it.
+/// The path of fewest hops takes O(edges read from the two ends). By weight, one path takes O(h e log(h n)) for
+/// `h` hops, `n` wallets and `e` edges within reach: because of the exact limit, a wallet may be visited once for
+/// every number of hops. Each path after the first takes at most one more search per step.
 ///
 /// # Errors
 /// [`SearchError::Depth`], [`SearchError::Paths`], [`SearchError::SeveralAssets`] for [`Weight::Value`] without a single asset,
 /// [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`].
-#[expect(clippy::too_many_arguments, reason = "each is a thing of its own that callers name")]
+#[expect(clippy::too_many_arguments, reason = "callers name each of them")]
 pub fn shortest_paths<W: Interrupt>(
     graph: &Graph<'_>,
     source: WalletId,
@@ -129,62 +129,62 @@ pub fn shortest_paths<W: Interrupt>(
     }
     let mut memory = limits.memory;
     let mut pace = Pace::new(interrupt);
-    let terms = Terms { graph, direction, filter, max_wallets: limits.max_wallets.unwrap_or(u64::MAX) };
+    let terms = PathTerms { graph, direction, filter, max_wallets: limits.max_wallets.unwrap_or(u64::MAX) };
     let ends = ranking::Ends { source, target, max_hops, paths: k.unsigned_abs() as usize };
     let (routes, halted) = if weight == Weight::Hops {
         let mut search = Bidirectional::new(terms, &mut memory);
         ranking::ranked(graph, &mut search, &ends, &mut memory, &mut pace)?
     } else {
         let mut search = Labelling::new(terms, weight, &mut memory);
-        match search.look_back(&ends, &mut memory, &mut pace)? {
+        match search.compute_bounds(&ends, &mut memory, &mut pace)? {
             None => ranking::ranked(graph, &mut search, &ends, &mut memory, &mut pace)?,
             halted => (Vec::new(), halted),
         }
     };
-    let steps = Describe { graph, direction, filter, weight };
+    let steps = StepReader { graph, direction, filter, weight };
     let mut found = Vec::with_capacity(routes.len());
     for route in routes {
-        let room = route.wallets.len() * (size_of::<WalletId>() + size_of::<Step>());
-        book(&mut memory, room, max_hops, route.wallets.len())?;
+        let bytes = route.wallets.len() * (size_of::<WalletId>() + size_of::<Step>());
+        book(&mut memory, bytes, max_hops, route.wallets.len())?;
         let cost = cost::shown(weight, route.length().cost);
         found.push(Path { steps: steps.along(&route.wallets, &mut pace)?, wallets: route.wallets, cost });
     }
     Ok(Paths { found, halted })
 }
 
-/// What all searches of one call share.
-struct Terms<'g> {
+/// Parameters that all searches of one call share.
+struct PathTerms<'g> {
     graph: &'g Graph<'g>,
     direction: Direction,
     filter: &'g EdgeFilter,
     max_wallets: u64,
 }
 
-/// What orders paths before addresses do. Costs are whole numbers (see `cost`), so sums are exact and ties are ties.
+/// Orders paths before their addresses do. Costs are integers (see `cost`), so sums and ties are exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Length {
     cost: u64,
     hops: u32,
 }
 
-/// One search among others: a path from `source` to `target` that continues one.
+/// One search of several: a path from `source` to `target` that continues a given path.
 #[derive(Debug, Clone, Copy)]
-struct Task<'t> {
+struct PathTask<'t> {
     source: WalletId,
     target: WalletId,
-    /// Of the path that is continued.
+    /// Length of the path that is continued.
     start: Length,
-    /// Of the whole path.
+    /// Maximum hops of the whole path.
     max_hops: u32,
-    /// Longer paths are of no use.
+    /// Length beyond which a path is of no use.
     longest: Option<Length>,
     /// Wallets not to visit.
     banned: &'t [WalletId],
-    /// Wallets not to go to from the source.
+    /// Wallets that may not follow the source.
     not_first: &'t [WalletId],
 }
 
-/// Wallets along a path, and what the path to each of them costs.
+/// Wallets along a path, with the cost of the path to each of them.
 #[derive(Debug, Clone)]
 struct Route {
     wallets: Vec<WalletId>,
@@ -198,25 +198,25 @@ impl Route {
     }
 }
 
-/// What a search found.
+/// Result of a search.
 struct Outcome {
-    /// The first path there is in the order of paths, or, if the search was halted, one that need not be the first.
+    /// The first path in the order of paths; if the search was halted, not necessarily the first.
     route: Option<Route>,
     halted: Option<Halt>,
 }
 
 /// A search for the first path in the order of paths.
-trait Search {
-    /// Searches with at most the memory left, which is free again afterwards.
+trait PathSearch {
+    /// Searches within the memory left, and frees it afterwards.
     fn search<W: Interrupt>(
         &mut self,
-        task: &Task<'_>,
+        task: &PathTask<'_>,
         memory: MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Outcome, SearchError>;
 }
 
-/// The direction in which the same steps are walked from the other end.
+/// Returns the direction in which the same steps are walked from the other end.
 const fn reversed(direction: Direction) -> Direction {
     match direction {
         Direction::Out => Direction::In,
@@ -225,7 +225,7 @@ const fn reversed(direction: Direction) -> Direction {
     }
 }
 
-/// What looking at a wallet's edges costs.
+/// Returns the cost of reading the edges of a wallet.
 fn degree(graph: &Graph<'_>, wallet: WalletId, direction: Direction) -> usize {
     direction.sides().iter().map(|side| graph.degree(wallet, *side)).sum()
 }

@@ -1,196 +1,192 @@
-//! What a path from a wallet to the target costs at least: how a search by weight knows where the target lies.
+//! Lower bounds of the cost from a wallet to the target, which direct a search by weight towards it.
 //!
-//! A search backwards from the target settles wallets by what they cost to the target, limits and bans left aside, up to some
-//! radius; all others cost no less than the radius. Such a bound is consistent: along a step it falls by no more than the step
-//! costs, so a search that is led by it (Hart, Nilsson, Raphael: A formal basis for the heuristic determination of minimum cost
-//! paths, 1968) finds the same paths in the same order. The backward part and what is left to the forward one are as in
-//! bidirectional search.
+//! A search backwards from the target settles wallets by their cost to the target, without limits and bans, up to
+//! some radius; all other wallets cost at least the radius. Such a bound is consistent: along a step it falls by no
+//! more than the cost of the step, so a search guided by it (Hart, Nilsson, Raphael: A formal basis for the
+//! heuristic determination of minimum cost paths, 1968) finds the same paths in the same order. Work is divided
+//! between the two directions as in bidirectional search.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::cost::{Total, of_age, of_share};
-use super::{Terms, Weight, degree, reversed};
-use crate::graph::budget::MemoryBudget;
-use crate::graph::budget::Pace;
-use crate::graph::budget::{Halt, Interrupt};
+use super::{PathTerms, Weight, degree, reversed};
+use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace};
 use crate::graph::error::SearchError;
 use crate::graph::query::visited::{Visited, book};
 use crate::graph::types::{Direction, WalletId};
 
-/// No bound is larger, so that sums with it stay within 64 bits.
-const LARGEST: u64 = 1 << 62;
+/// Largest bound, so that sums with it stay within 64 bits.
+const MAX_BOUND: u64 = 1 << 62;
 
 #[derive(Debug, Clone, Copy)]
-struct Found {
+struct BoundEntry {
     wallet: WalletId,
-    /// To the target.
+    /// Cost to the target.
     cost: u64,
-    /// What its steps are shares of.
+    /// Value of which its steps are shares.
     total: f64,
     settled: bool,
 }
 
-/// Edges that are added up in the time that one is walked.
-const ADDED: usize = 4;
+/// Edges that are summed up in the time in which one is relaxed.
+const SUMMED_PER_EDGE: usize = 4;
 
-/// Bytes for a wallet in a table of those visited, at most.
+/// Upper bound of the bytes of a wallet in the table of visited wallets.
 const ENTRY: usize = 16;
 
-type Queue = BinaryHeap<Reverse<(u64, u32)>>;
+type BoundQueue = BinaryHeap<Reverse<(u64, u32)>>;
 
 /// Lower bounds for one target.
 pub(super) struct Potential {
     visited: Visited,
-    found: Vec<Found>,
-    queue: Queue,
-    /// Of wallets that are not settled; `None` once all that lead to the target are.
+    entries: Vec<BoundEntry>,
+    queue: BoundQueue,
+    /// Bound of wallets that are not settled; `None` once every wallet that leads to the target is.
     radius: Option<u64>,
 }
 
 impl Potential {
-    /// Zero for all wallets.
+    /// Starts with the bound zero for every wallet.
     pub(super) fn new(wallets: u32, memory: &mut MemoryBudget) -> Self {
-        Self { visited: Visited::new(wallets, memory), found: Vec::new(), queue: Queue::new(), radius: Some(0) }
+        Self { visited: Visited::new(wallets, memory), entries: Vec::new(), queue: BoundQueue::new(), radius: Some(0) }
     }
 
-    /// Wallets that it knows of.
+    /// Returns the number of wallets that were visited.
     pub(super) const fn wallets(&self) -> usize {
-        self.found.len()
+        self.entries.len()
     }
 
-    /// What a path from the wallet to the target costs at least; `None` if there is none.
+    /// Returns the bound of a wallet; `None` if no path leads from it to the target.
     #[inline]
     pub(super) fn at(&self, wallet: WalletId) -> Option<u64> {
-        let found = self.visited.get(wallet).and_then(|place| self.found.get(place as usize));
-        found.filter(|found| found.settled).map(|found| found.cost).or(self.radius)
+        let entry = self.visited.get(wallet).and_then(|index| self.entries.get(index as usize));
+        entry.filter(|entry| entry.settled).map(|entry| entry.cost).or(self.radius)
     }
 
-    /// Searches backwards from the target until the source is settled, or about `most` edges were looked at, or half of the
-    /// wallets or memory allowed are used up.
+    /// Searches backwards from the target until the source is settled, about `max_edges` edges were read, or half
+    /// of the allowed wallets or memory is used up.
     pub(super) fn grow<W: Interrupt>(
         &mut self,
-        terms: &Terms<'_>,
+        terms: &PathTerms<'_>,
         weight: Weight,
         (source, target): (WalletId, WalletId),
-        most: usize,
+        max_edges: usize,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Option<Halt>, SearchError> {
         self.visited.insert(target, 0);
-        self.found.push(Found { wallet: target, cost: 0, total: 0.0, settled: false });
+        self.entries.push(BoundEntry { wallet: target, cost: 0, total: 0.0, settled: false });
         self.queue.push(Reverse((0, 0)));
         let back = reversed(terms.direction);
-        let most_wallets = terms.max_wallets / 2;
-        let least_left = memory.left() / 2;
-        let mut back = Back { terms, weight, back, left: most, memory, pace, steps: Vec::new() };
+        let max_wallets = terms.max_wallets / 2;
+        let min_left = memory.left() / 2;
+        let mut back = BackwardSearch { terms, weight, back, edges_left: max_edges, memory, pace, steps: Vec::new() };
         loop {
-            let Some(Reverse((cost, place))) = self.queue.pop() else {
+            let Some(Reverse((cost, index))) = self.queue.pop() else {
                 self.radius = None;
                 return Ok(None);
             };
-            let Some(next) = self.found.get(place as usize).filter(|next| !next.settled).copied() else { continue };
-            self.radius = Some(cost.min(LARGEST));
-            let enough = cost >= LARGEST
+            let Some(next) = self.entries.get(index as usize).filter(|next| !next.settled).copied() else { continue };
+            self.radius = Some(cost.min(MAX_BOUND));
+            let enough = cost >= MAX_BOUND
                 || next.wallet == source
-                || self.found.len() as u64 > most_wallets
-                || back.memory.left().saturating_sub(back.room(next.wallet)) < least_left;
+                || self.entries.len() as u64 > max_wallets
+                || back.memory.left().saturating_sub(back.bytes(next.wallet)) < min_left;
             if enough {
                 return Ok(None);
             }
             match back.expand(self, next.wallet, cost) {
                 Ok(()) => {}
-                Err(Stop::Enough) => return Ok(None),
-                Err(Stop::Halt(halt)) => return Ok(Some(halt)),
-                Err(Stop::Error(error)) => return Err(error),
+                Err(BoundStop::Enough) => return Ok(None),
+                Err(BoundStop::Halt(halt)) => return Ok(Some(halt)),
+                Err(BoundStop::Error(error)) => return Err(error),
             }
-            if let Some(next) = self.found.get_mut(place as usize) {
+            if let Some(next) = self.entries.get_mut(index as usize) {
                 next.settled = true;
             }
         }
     }
 }
 
-enum Stop {
-    /// As much as was wanted.
+enum BoundStop {
+    /// The bounds are good enough.
     Enough,
     Halt(Halt),
     Error(SearchError),
 }
 
-impl<E: Into<SearchError>> From<E> for Stop {
+impl<E: Into<SearchError>> From<E> for BoundStop {
     fn from(error: E) -> Self {
         Self::Error(error.into())
     }
 }
 
-/// A search backwards.
-struct Back<'b, 'g, 'w, W> {
-    terms: &'b Terms<'g>,
+struct BackwardSearch<'b, 'g, 'w, W> {
+    terms: &'b PathTerms<'g>,
     weight: Weight,
     back: Direction,
-    /// Edges that may still be looked at.
-    left: usize,
+    edges_left: usize,
     memory: &'b mut MemoryBudget,
     pace: &'b mut Pace<'w, W>,
-    /// Of one wallet: places it can be reached from, and what they cost to the target that way.
+    /// Indexes of the wallets with a step to the current one, and their cost to the target through it.
     steps: Vec<(u32, u64)>,
 }
 
-impl<W: Interrupt> Back<'_, '_, '_, W> {
-    /// Bytes that a wallet's peers may take, as they are booked.
-    fn room(&self, wallet: WalletId) -> usize {
-        let each = size_of::<Found>() + size_of::<Reverse<(u64, u32)>>() + ENTRY + size_of::<(u32, u64)>();
+impl<W: Interrupt> BackwardSearch<'_, '_, '_, W> {
+    /// Upper bound of the bytes that the peers of a wallet book.
+    fn bytes(&self, wallet: WalletId) -> usize {
+        let each = size_of::<BoundEntry>() + size_of::<Reverse<(u64, u32)>>() + ENTRY + size_of::<(u32, u64)>();
         2 * each * degree(self.terms.graph, wallet, self.back)
     }
 
-    fn expand(&mut self, known: &mut Potential, wallet: WalletId, cost: u64) -> Result<(), Stop> {
-        let Terms { graph, filter, .. } = *self.terms;
+    fn expand(&mut self, potential: &mut Potential, wallet: WalletId, cost: u64) -> Result<(), BoundStop> {
+        let PathTerms { graph, filter, .. } = *self.terms;
         self.steps.clear();
         for side in self.back.sides() {
-            self.look(graph.degree(wallet, *side))?;
-            graph.edges(wallet, *side, filter, |edge| -> Result<(), Stop> {
-                let place = match known.visited.get(edge.peer) {
-                    Some(place) => place,
-                    None => self.find(known, edge.peer)?,
+            self.spend(graph.degree(wallet, *side))?;
+            graph.edges(wallet, *side, filter, |edge| -> Result<(), BoundStop> {
+                let index = match potential.visited.get(edge.peer) {
+                    Some(index) => index,
+                    None => self.visit(potential, edge.peer)?,
                 };
-                let Some(peer) = known.found.get(place as usize) else { return Ok(()) };
+                let Some(peer) = potential.entries.get(index as usize) else { return Ok(()) };
                 let step = match self.weight {
                     Weight::Hops => Some(1),
                     Weight::Value => of_share(edge.value.as_f64(), peer.total),
                     Weight::Recency { now } => Some(of_age(edge.last, now)),
                 };
                 if let Some(step) = step {
-                    self.steps.push((place, cost + step));
+                    self.steps.push((index, cost + step));
                 }
                 Ok(())
             })?;
         }
-        for (place, cost) in self.steps.drain(..) {
-            if let Some(peer) = known.found.get_mut(place as usize).filter(|peer| cost < peer.cost) {
+        for (index, cost) in self.steps.drain(..) {
+            if let Some(peer) = potential.entries.get_mut(index as usize).filter(|peer| cost < peer.cost) {
                 peer.cost = cost;
-                book(self.memory, size_of::<Reverse<(u64, u32)>>(), 0, known.found.len())?;
-                known.queue.push(Reverse((cost, place)));
+                book(self.memory, size_of::<Reverse<(u64, u32)>>(), 0, potential.entries.len())?;
+                potential.queue.push(Reverse((cost, index)));
             }
         }
         Ok(())
     }
 
-    fn find(&mut self, known: &mut Potential, wallet: WalletId) -> Result<u32, Stop> {
-        book(self.memory, size_of::<Found>() + known.visited.cost(), 0, known.found.len())?;
+    fn visit(&mut self, potential: &mut Potential, wallet: WalletId) -> Result<u32, BoundStop> {
+        book(self.memory, size_of::<BoundEntry>() + potential.visited.cost(), 0, potential.entries.len())?;
         let total = if self.weight == Weight::Value { self.total(wallet)? } else { 0.0 };
-        let place = known.found.len() as u32;
-        known.visited.insert(wallet, place);
-        known.found.push(Found { wallet, cost: u64::MAX, total, settled: false });
-        Ok(place)
+        let index = potential.entries.len() as u32;
+        potential.visited.insert(wallet, index);
+        potential.entries.push(BoundEntry { wallet, cost: u64::MAX, total, settled: false });
+        Ok(index)
     }
 
-    /// All that counts of what a wallet sent or received, as the direction says.
-    fn total(&mut self, wallet: WalletId) -> Result<f64, Stop> {
+    /// Returns the value of all counted transfers of a wallet in the direction of the search.
+    fn total(&mut self, wallet: WalletId) -> Result<f64, BoundStop> {
         let mut total = Total::ZERO;
         for side in self.terms.direction.sides() {
-            // an edge that is but added up costs a fraction of one that is walked
-            self.look(self.terms.graph.degree(wallet, *side) / ADDED)?;
+            // Summing up an edge costs a fraction of relaxing it.
+            self.spend(self.terms.graph.degree(wallet, *side) / SUMMED_PER_EDGE)?;
             self.terms.graph.edges(wallet, *side, self.terms.filter, |edge| -> Result<(), SearchError> {
                 total.add(edge.value);
                 Ok(())
@@ -199,9 +195,9 @@ impl<W: Interrupt> Back<'_, '_, '_, W> {
         Ok(total.sum().ok_or(SearchError::ValueOverflow)?.as_f64())
     }
 
-    /// Before so many edges are looked at.
-    fn look(&mut self, edges: usize) -> Result<(), Stop> {
-        self.left = self.left.checked_sub(edges).ok_or(Stop::Enough)?;
-        self.pace.step(edges).map_or(Ok(()), |halt| Err(Stop::Halt(halt)))
+    /// Takes the cost of reading edges from the budget, before they are read.
+    fn spend(&mut self, edges: usize) -> Result<(), BoundStop> {
+        self.edges_left = self.edges_left.checked_sub(edges).ok_or(BoundStop::Enough)?;
+        self.pace.step(edges).map_or(Ok(()), |halt| Err(BoundStop::Halt(halt)))
     }
 }

@@ -1,21 +1,19 @@
 //! The first k paths without loops: Yen (Finding the K shortest loopless paths in a network, 1971), with Lawler's partition
 //! (1972), by which no path is found twice.
 //!
-//! Every path stands for the first of a set: paths that share its beginning up to one wallet and do not go on from there to some
-//! others. Once it is taken, the rest of the set falls into one such set for each of its later wallets.
+//! Every path is the first of a set: the paths that share its beginning up to one wallet and do not continue from
+//! there to certain others. Once it is taken, the rest of the set splits into one such set per later wallet.
 
 use std::collections::BTreeMap;
 
-use super::{Length, Route, Search, Task};
-use crate::graph::budget::MemoryBudget;
-use crate::graph::budget::Pace;
-use crate::graph::budget::{Halt, Interrupt};
+use super::{Length, PathSearch, PathTask, Route};
+use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace};
 use crate::graph::error::SearchError;
 use crate::graph::query::visited::book;
 use crate::graph::types::WalletId;
 use crate::graph::view::graph::Graph;
 
-/// What is searched for.
+/// The question: both ends, the maximum of hops, and the number of paths.
 pub(super) struct Ends {
     pub source: WalletId,
     pub target: WalletId,
@@ -26,13 +24,13 @@ pub(super) struct Ends {
 /// A path that is the first of its set.
 struct Candidate {
     route: Route,
-    /// Paths of the set share the wallets up to this place,
+    /// Paths of the set share the wallets up to this index,
     branch: usize,
-    /// and do not go on to these.
+    /// and do not continue to these.
     not_next: Vec<WalletId>,
 }
 
-/// Candidates in the order of paths; no two are the same path.
+/// Distinct candidates in the order of paths.
 struct Pool<'g> {
     graph: &'g Graph<'g>,
     max_hops: u32,
@@ -40,7 +38,7 @@ struct Pool<'g> {
 }
 
 impl Pool<'_> {
-    /// Adds one, and keeps the first `wanted`.
+    /// Adds a candidate, and keeps the first `wanted`.
     fn add(&mut self, candidate: Candidate, wanted: usize, memory: &mut MemoryBudget) -> Result<(), SearchError> {
         let order: Vec<u64> = candidate.route.wallets.iter().map(|wallet| self.graph.order(*wallet)).collect();
         let along = order.len() * (size_of::<WalletId>() + 2 * size_of::<u64>());
@@ -53,14 +51,14 @@ impl Pool<'_> {
         book(memory, bytes, self.max_hops, self.ordered.len())
     }
 
-    /// What a path must not be longer than to be among the first `wanted`.
+    /// Returns the maximum length of a path that can still be among the first `wanted`.
     fn longest(&self, wanted: usize) -> Option<Length> {
         self.ordered.last_key_value().filter(|_| self.ordered.len() >= wanted).map(|(key, _)| key.0)
     }
 }
 
-/// The first paths in the order of paths.
-pub(super) fn ranked<S: Search, W: Interrupt>(
+/// Returns the first paths in the order of paths.
+pub(super) fn ranked<S: PathSearch, W: Interrupt>(
     graph: &Graph<'_>,
     search: &mut S,
     ends: &Ends,
@@ -70,7 +68,7 @@ pub(super) fn ranked<S: Search, W: Interrupt>(
     let mut pool = Pool { graph, max_hops: ends.max_hops, ordered: BTreeMap::new() };
     let none = Length { cost: 0, hops: 0 };
     let (source, target, max_hops) = (ends.source, ends.target, ends.max_hops);
-    let whole = Task { source, target, start: none, max_hops, longest: None, banned: &[], not_first: &[] };
+    let whole = PathTask { source, target, start: none, max_hops, longest: None, banned: &[], not_first: &[] };
     let first = search.search(&whole, *memory, pace)?;
     let mut halted = first.halted;
     if let Some(route) = first.route {
@@ -89,7 +87,7 @@ pub(super) fn ranked<S: Search, W: Interrupt>(
             not_first.push(onwards);
             let start = Length { cost: route.costs[at], hops: at as u32 };
             let longest = pool.longest(wanted);
-            let task = Task { source, start, longest, banned, not_first: &not_first, ..whole };
+            let task = PathTask { source, start, longest, banned, not_first: &not_first, ..whole };
             let outcome = search.search(&task, *memory, pace)?;
             halted = outcome.halted;
             if let Some(rest) = outcome.route {

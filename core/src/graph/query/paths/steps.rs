@@ -1,27 +1,24 @@
-//! What was transferred along a path.
+//! Transfers along a path.
 
 use super::cost::{Total, of_age, of_share, shown};
 use super::{Step, Weight};
-use crate::graph::budget::Interrupt;
-use crate::graph::budget::Pace;
-use crate::graph::error::Damaged;
-use crate::graph::error::SearchError;
+use crate::graph::budget::{Interrupt, Pace};
+use crate::graph::error::{Damaged, SearchError};
 use crate::graph::query::reach::add;
-use crate::graph::types::{AssetId, U256};
-use crate::graph::types::{Direction, Side, WalletId};
+use crate::graph::types::{AssetId, Direction, Side, U256, WalletId};
 use crate::graph::view::filter::{AssetSelection, EdgeFilter};
 use crate::graph::view::graph::Graph;
 
-/// Describes steps under the terms they were found.
-pub(super) struct Describe<'g> {
+/// Describes steps by the parameters of their search.
+pub(super) struct StepReader<'g> {
     pub graph: &'g Graph<'g>,
     pub direction: Direction,
     pub filter: &'g EdgeFilter,
     pub weight: Weight,
 }
 
-impl Describe<'_> {
-    /// The steps between wallets that were found one after the other.
+impl StepReader<'_> {
+    /// Returns the steps between consecutive wallets.
     pub(super) fn along<W: Interrupt>(
         &self,
         wallets: &[WalletId],
@@ -48,7 +45,7 @@ impl Describe<'_> {
                 Weight::Recency { now } => Some(of_age(step.last, now)),
             };
             if let Some(cost) = cost
-                && cheapest.is_none_or(|(known, _)| cost < known)
+                && cheapest.is_none_or(|(lowest, _)| cost < lowest)
             {
                 cheapest = Some((cost, Step { cost: shown(self.weight, cost), ..step }));
             }
@@ -57,7 +54,7 @@ impl Describe<'_> {
         Ok(step)
     }
 
-    /// All that counts of what a wallet sent or received.
+    /// Returns the value of all counted transfers of a wallet.
     fn total<W: Interrupt>(&self, wallet: WalletId, pace: &mut Pace<'_, W>) -> Result<U256, SearchError> {
         let mut total = Total::ZERO;
         for side in self.direction.sides() {
@@ -70,7 +67,7 @@ impl Describe<'_> {
         total.sum().ok_or(SearchError::ValueOverflow)
     }
 
-    /// What one wallet sent another.
+    /// Returns the counted transfers from one wallet to another.
     fn between<W: Interrupt>(
         &self,
         from: WalletId,
@@ -79,7 +76,7 @@ impl Describe<'_> {
     ) -> Result<Option<Step>, SearchError> {
         let step = self.sum(from, to, self.filter, pace)?;
         match step {
-            // values are added up for single assets only: that it is one is known just now
+            // Values are summed up for single assets only, and only now the asset is known to be single.
             Some(Step { asset: Some(asset), .. }) if !self.filter.assets.is_single() => {
                 let assets =
                     if asset == AssetId::NATIVE { AssetSelection::Native } else { AssetSelection::Token(asset) };
@@ -96,7 +93,7 @@ impl Describe<'_> {
         filter: &EdgeFilter,
         pace: &mut Pace<'_, W>,
     ) -> Result<Option<Step>, SearchError> {
-        // from the end that has fewer peers
+        // Read from the end with fewer peers.
         let (sent, received) = (self.graph.degree(from, Side::Out), self.graph.degree(to, Side::In));
         let (wallet, side, peer) = if sent <= received { (from, Side::Out, to) } else { (to, Side::In, from) };
         let mut sum: Option<Step> = None;

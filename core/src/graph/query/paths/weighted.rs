@@ -1,8 +1,10 @@
-//! Cheapest within a number of hops: Dijkstra's algorithm with labels of cost and hops (Hansen: Bicriterion path problems, 1980).
+//! The cheapest path within a number of hops: Dijkstra's algorithm with labels of cost and hops (Hansen:
+//! Bicriterion path problems, 1980).
 //!
-//! A wallet keeps a label for every way to it that no other beats in both: a dearer way with fewer hops may be the only one that
-//! still reaches the target within the limit. Labels are settled by what a whole path with them costs at least (see `potential`), then hops. All ways to a wallet that are equal in both
-//! are known before its label is settled, so the first of them by addresses is known, too.
+//! A wallet keeps a label for every path to it that no other dominates: a more expensive path with fewer hops may be
+//! the only one that still reaches the target within the limit. Labels are settled by the lower bound of the cost
+//! of a whole path (see `potential`), then by hops. All paths to a wallet with equal cost and hops are known before
+//! its label is settled, so the first one by addresses is known, too.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -10,10 +12,8 @@ use std::collections::BinaryHeap;
 use super::cost::{Total, of_age, of_share};
 use super::potential::Potential;
 use super::ranking::Ends;
-use super::{Length, Outcome, Route, Search, Stop, Task, Terms, Weight};
-use crate::graph::budget::MemoryBudget;
-use crate::graph::budget::Pace;
-use crate::graph::budget::{Halt, Interrupt};
+use super::{Length, Outcome, PathSearch, PathTask, PathTerms, Route, Stop, Weight};
+use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace};
 use crate::graph::error::SearchError;
 use crate::graph::query::visited::{Visited, book};
 use crate::graph::types::WalletId;
@@ -21,26 +21,27 @@ use crate::graph::view::graph::Graph;
 
 const NONE: u32 = u32::MAX;
 
-/// Edges to look at from the target's side before a search for one path, and how many times that before a search for several, where
-/// what is learnt serves again and again. Measured with 2 million transfers among 200,000 wallets: 4 to 7 ms for a path, where a search
-/// without looking back takes 100 to 170.
-const LOOK_BACK: usize = if cfg!(test) { 8 } else { 1 << 16 };
-const FOR_SEVERAL: usize = 2;
+/// Edges that lower bounds may cost before a search for one path. With 2 million transfers among 200,000 wallets a
+/// path takes 4 to 7 ms with bounds, and 100 to 170 ms without.
+const BOUND_EDGES: usize = if cfg!(test) { 8 } else { 1 << 16 };
 
-/// A way to a wallet.
+/// Factor for several paths, which all use the same bounds.
+const BOUND_FACTOR: usize = 2;
+
+/// A path to a wallet.
 #[derive(Debug, Clone, Copy)]
 struct Label {
     wallet: WalletId,
     length: Length,
-    /// Label of the wallet before it.
+    /// Label of the wallet before.
     previous: u32,
     /// Another label of the same wallet.
     sibling: u32,
-    /// Another label beats it.
-    beaten: bool,
+    /// Whether another label dominates this one.
+    dominated: bool,
 }
 
-/// An edge to be walked.
+/// An edge that leaves a wallet.
 #[derive(Debug, Clone, Copy)]
 struct Arc {
     peer: WalletId,
@@ -48,70 +49,77 @@ struct Arc {
     value: f64,
 }
 
-type Queue = BinaryHeap<Reverse<(Length, u32)>>;
+type LabelQueue = BinaryHeap<Reverse<(Length, u32)>>;
 
 /// The labels of one search.
 struct Labels {
-    /// One label of each wallet that has any; entries of earlier searches are told by their place holding another wallet.
+    /// First label of each wallet. Keeps entries of earlier searches: their index holds another wallet.
     visited: Visited,
     all: Vec<Label>,
-    queue: Queue,
+    queue: LabelQueue,
     wallets: u64,
-    /// The best at the target.
+    /// Best label at the target.
     best: Option<u32>,
     max_wallets: u64,
     potential: Potential,
 }
 
-/// The search by labels, to be used again and again.
+/// The search by labels, reused for several paths.
 pub(super) struct Labelling<'g> {
-    terms: Terms<'g>,
+    terms: PathTerms<'g>,
     weight: Weight,
     labels: Labels,
     arcs: Vec<Arc>,
 }
 
 impl<'g> Labelling<'g> {
-    pub(super) fn new(terms: Terms<'g>, weight: Weight, memory: &mut MemoryBudget) -> Self {
+    pub(super) fn new(terms: PathTerms<'g>, weight: Weight, memory: &mut MemoryBudget) -> Self {
         let visited = Visited::new(terms.graph.wallets(), memory);
         let potential = Potential::new(terms.graph.wallets(), memory);
         let max_wallets = terms.max_wallets;
-        let labels =
-            Labels { visited, all: Vec::new(), queue: Queue::new(), wallets: 0, best: None, max_wallets, potential };
+        let labels = Labels {
+            visited,
+            all: Vec::new(),
+            queue: LabelQueue::new(),
+            wallets: 0,
+            best: None,
+            max_wallets,
+            potential,
+        };
         Self { terms, weight, labels, arcs: Vec::new() }
     }
 
-    /// Looks from the target's side, before searches for so many paths.
-    pub(super) fn look_back<W: Interrupt>(
+    /// Computes lower bounds from the side of the target.
+    pub(super) fn compute_bounds<W: Interrupt>(
         &mut self,
         ends: &Ends,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Option<Halt>, SearchError> {
-        let most = if ends.paths == 1 { LOOK_BACK } else { FOR_SEVERAL * LOOK_BACK };
+        let max_edges = if ends.paths == 1 { BOUND_EDGES } else { BOUND_FACTOR * BOUND_EDGES };
         let between = (ends.source, ends.target);
-        self.labels.potential.grow(&self.terms, self.weight, between, most, memory, pace)
+        self.labels.potential.grow(&self.terms, self.weight, between, max_edges, memory, pace)
     }
 
-    /// Walks on from a label.
+    /// Relaxes the edges that leave a label's wallet.
     fn expand<W: Interrupt>(
         &mut self,
-        task: &Task<'_>,
+        task: &PathTask<'_>,
         number: u32,
         label: &Label,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<(), Stop> {
-        let Terms { graph, direction, filter, .. } = self.terms;
+        let PathTerms { graph, direction, filter, .. } = self.terms;
         let Self { arcs, weight, .. } = self;
         arcs.clear();
         let mut total = Total::ZERO;
         let mut halted = None;
         for side in direction.sides() {
             let edges = graph.degree(label.wallet, *side);
-            let room = arcs.len() + edges;
-            if room > arcs.capacity() {
-                book(memory, (room - arcs.capacity()) * size_of::<Arc>(), label.length.hops, self.labels.all.len())?;
+            let length = arcs.len() + edges;
+            if length > arcs.capacity() {
+                book(memory, (length - arcs.capacity()) * size_of::<Arc>(), label.length.hops, self.labels.all.len())?;
                 arcs.reserve_exact(edges);
             }
             graph.edges(label.wallet, *side, filter, |edge| -> Result<(), SearchError> {
@@ -143,9 +151,9 @@ impl<'g> Labelling<'g> {
 }
 
 impl Labels {
-    fn reset(&mut self, task: &Task<'_>) {
-        if let Visited::Sparse(places) = &mut self.visited {
-            places.clear();
+    fn reset(&mut self, task: &PathTask<'_>) {
+        if let Visited::Sparse(indexes) = &mut self.visited {
+            indexes.clear();
         }
         self.all.clear();
         self.queue.clear();
@@ -157,7 +165,7 @@ impl Labels {
     fn push(&mut self, wallet: WalletId, length: Length, previous: u32, sibling: u32) -> u32 {
         let number = self.all.len() as u32;
         self.visited.insert(wallet, number);
-        self.all.push(Label { wallet, length, previous, sibling, beaten: false });
+        self.all.push(Label { wallet, length, previous, sibling, dominated: false });
         let rest = self.potential.at(wallet).unwrap_or(0);
         self.queue.push(Reverse((Length { cost: length.cost + rest, ..length }, number)));
         number
@@ -168,19 +176,19 @@ impl Labels {
         self.all.get(number as usize)
     }
 
-    /// Whether a path of that length to that wallet can still be part of the answer.
-    fn is_of_use(&self, task: &Task<'_>, wallet: WalletId, length: Length) -> bool {
+    /// Returns whether a path of this length to a wallet can still be part of the result.
+    fn is_of_use(&self, task: &PathTask<'_>, wallet: WalletId, length: Length) -> bool {
         let Some(rest) = self.potential.at(wallet) else { return false };
         let whole = Length { cost: length.cost + rest, hops: length.hops + u32::from(wallet != task.target) };
         let best = self.best.and_then(|best| self.get(best)).map(|best| best.length);
         whole.hops <= task.max_hops && [best, task.longest].into_iter().flatten().all(|longest| whole <= longest)
     }
 
-    /// Takes a way to a wallet into account.
+    /// Adds a label for a path to a wallet, unless another one dominates it.
     fn relax(
         &mut self,
         graph: &Graph<'_>,
-        task: &Task<'_>,
+        task: &PathTask<'_>,
         previous: u32,
         wallet: WalletId,
         length: Length,
@@ -189,28 +197,28 @@ impl Labels {
         if !self.is_of_use(task, wallet, length) {
             return Ok(());
         }
-        let place = self.visited.get(wallet).filter(|place| self.get(*place).is_some_and(|one| one.wallet == wallet));
-        let head = place.unwrap_or(NONE);
+        let is_own = |label: &u32| self.get(*label).is_some_and(|label| label.wallet == wallet);
+        let head = self.visited.get(wallet).filter(is_own).unwrap_or(NONE);
         let mut at = head;
-        while let Some(known) = self.get(at).copied() {
-            if known.length == length {
-                if self.precedes(graph, previous, known.previous)
-                    && let Some(known) = self.all.get_mut(at as usize)
+        while let Some(other) = self.get(at).copied() {
+            if other.length == length {
+                if self.precedes(graph, previous, other.previous)
+                    && let Some(other) = self.all.get_mut(at as usize)
                 {
-                    known.previous = previous;
+                    other.previous = previous;
                 }
                 return Ok(());
             }
-            if known.length.cost <= length.cost && known.length.hops <= length.hops {
+            if other.length.cost <= length.cost && other.length.hops <= length.hops {
                 return Ok(());
             }
-            at = known.sibling;
+            at = other.sibling;
         }
         if head == NONE {
             if task.banned.contains(&wallet) {
                 return Ok(());
             }
-            // the target is known from the other side
+            // The bounds count the target already.
             if wallet != task.target && self.wallets + self.potential.wallets() as u64 >= self.max_wallets {
                 return Err(Stop::Halt(Halt::Wallets));
             }
@@ -218,7 +226,7 @@ impl Labels {
         }
         let bytes = size_of::<Label>() + size_of::<Reverse<(Length, u32)>>() + self.visited.cost();
         book(memory, bytes, length.hops, self.wallets as usize)?;
-        let sibling = self.unbeaten(head, length);
+        let sibling = self.undominated(head, length);
         let number = self.push(wallet, length, previous, sibling);
         if wallet == task.target {
             self.best = Some(number);
@@ -226,15 +234,15 @@ impl Labels {
         Ok(())
     }
 
-    /// The labels of a wallet, from the first on, that one of that length does not beat.
-    fn unbeaten(&mut self, head: u32, length: Length) -> u32 {
+    /// Relinks the labels of a wallet without those that a label of this length dominates; returns the first.
+    fn undominated(&mut self, head: u32, length: Length) -> u32 {
         let (mut first, mut last, mut at) = (NONE, NONE, head);
-        while let Some(known) = self.all.get_mut(at as usize) {
+        while let Some(other) = self.all.get_mut(at as usize) {
             let number = at;
-            at = known.sibling;
-            known.sibling = NONE;
-            if length.cost <= known.length.cost && length.hops <= known.length.hops {
-                known.beaten = true;
+            at = other.sibling;
+            other.sibling = NONE;
+            if length.cost <= other.length.cost && length.hops <= other.length.hops {
+                other.dominated = true;
                 continue;
             }
             match self.all.get_mut(last as usize) {
@@ -246,13 +254,13 @@ impl Labels {
         first
     }
 
-    /// Whether the addresses along the path to one label come before those to another with as many hops.
-    fn precedes(&self, graph: &Graph<'_>, mut one: u32, mut other: u32) -> bool {
+    /// Returns whether the addresses along the path to a label precede those of another one with equal hops.
+    fn precedes(&self, graph: &Graph<'_>, mut label: u32, mut other: u32) -> bool {
         let mut order = Ordering::Equal;
-        while one != other {
-            let (Some(left), Some(right)) = (self.get(one), self.get(other)) else { break };
+        while label != other {
+            let (Some(left), Some(right)) = (self.get(label), self.get(other)) else { break };
             order = graph.order(left.wallet).cmp(&graph.order(right.wallet));
-            (one, other) = (left.previous, right.previous);
+            (label, other) = (left.previous, right.previous);
         }
         order == Ordering::Less
     }
@@ -271,19 +279,19 @@ impl Labels {
     }
 }
 
-impl Search for Labelling<'_> {
+impl PathSearch for Labelling<'_> {
     fn search<W: Interrupt>(
         &mut self,
-        task: &Task<'_>,
+        task: &PathTask<'_>,
         mut memory: MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Outcome, SearchError> {
         self.labels.reset(task);
-        // what is kept from search to search is booked by each
+        // Each search books the buffer that is reused between searches.
         book(&mut memory, self.arcs.capacity() * size_of::<Arc>() / 2, 0, 1)?;
         let mut halted = None;
         while let Some(Reverse((_, number))) = self.labels.queue.pop() {
-            let Some(label) = self.labels.get(number).copied().filter(|label| !label.beaten) else { continue };
+            let Some(label) = self.labels.get(number).copied().filter(|label| !label.dominated) else { continue };
             if label.wallet == task.target {
                 break;
             }
