@@ -1,8 +1,10 @@
-//! The ARX domain: wallet addresses, amounts, the transaction graph, risk, partition plans and alert rules.
+//! The ARX domain: wallet addresses, amounts, the transaction graph, risk, partition plans and
+//! alert rules.
 //!
-//! Pure Rust: this crate opens no file and no socket, reads no clock and no environment, and never learns that PostgreSQL,
-//! ClickHouse or Redis exist. Whatever it needs from outside comes in as an argument or through a trait of its own, so that
-//! the same code runs in the extension, in the sidecar and in a test without any server.
+//! Pure Rust: this crate opens no file and no socket, reads no clock and no environment, and never
+//! learns that PostgreSQL, ClickHouse or Redis exist. Whatever it needs from outside comes in as an
+//! argument or through a trait of its own, so that the same code runs in the extension, in the
+//! sidecar and in a test without any server.
 
 #![deny(missing_docs)]
 #![warn(unreachable_pub)]

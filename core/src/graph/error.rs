@@ -10,7 +10,8 @@ pub struct Damaged {
     pub what: &'static str,
 }
 
-/// A search failed. Limits on wallets and time are not errors: they end it early, and its result reports them.
+/// A search failed. Limits on wallets and time are not errors: they end it early, and its result
+/// reports them.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SearchError {
     /// The depth is out of range.

@@ -1,8 +1,8 @@
 //! The transaction graph: its file, its overlay, and queries.
 //!
-//! Owns the format and the algorithms; neither the source of transfers nor the storage of bytes. A caller
-//! passes transfers to a [`Builder`], or adds them to a [`Base`] as an [`Overlay`]; every query reads a
-//! [`Graph`] of the two.
+//! Owns the format and the algorithms; neither the source of transfers nor the storage of bytes. A
+//! caller passes transfers to a [`Builder`], or adds them to a [`Base`] as an [`Overlay`]; every
+//! query reads a [`Graph`] of the two.
 //!
 //! | floor | owns | may import |
 //! |---|---|---|

@@ -1,4 +1,5 @@
-//! Small graphs for tests of searches. Wallets have test numbers; some rows are in the base, some in the overlay.
+//! Small graphs for tests of searches. Wallets have test numbers; some rows are in the base, some
+//! in the overlay.
 
 use crate::graph::*;
 
@@ -40,7 +41,7 @@ impl TestGraph {
         Self::with_failed(rows, |_| false, overlay_rows)
     }
 
-    /// As [`Self::new`], with failed rows, selected by their index.
+    /// Builds a graph like [`Self::new`], with failed rows selected by index.
     pub(crate) fn with_failed(rows: &[Sent], failed: impl Fn(usize) -> bool, overlay_rows: usize) -> Self {
         let status = |number| if failed(number) { Status::Failed } else { Status::Confirmed };
         let (built, overlaid) = rows.split_at(rows.len() - overlay_rows.min(rows.len()));

@@ -38,7 +38,8 @@ macro_rules! id {
 }
 
 id!(
-    /// A wallet of one graph. Ids are dense from 0 and mean nothing outside the graph they come from.
+    /// A wallet of one graph. Ids are dense from 0 and mean nothing outside the graph they come
+    /// from.
     WalletId(u32)
 );
 id!(
@@ -167,7 +168,8 @@ pub struct TransferRow<'a> {
     pub to: Option<&'a str>,
     /// Address of the token; `None` for the native coin.
     pub token: Option<&'a str>,
-    /// Microseconds since an epoch of the caller's choice; `i64::MIN` and `i64::MAX` stand for the infinities.
+    /// Microseconds since an epoch of the caller's choice; `i64::MIN` and `i64::MAX` stand for the
+    /// infinities.
     pub time: i64,
     /// Units of 10^-18 coins for the native coin, raw units for a token.
     pub value: U256,

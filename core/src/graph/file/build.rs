@@ -1,8 +1,8 @@
 //! Builds a graph file from transfers in any order.
 //!
-//! Rows are packed into scratch memory as they arrive (40 bytes each). Then they are sorted by time and
-//! position, distributed to their senders, and summed up by receiver and asset. O(n log n) for rows in random
-//! order, O(n) for rows in the order of time.
+//! Rows are packed into scratch memory as they arrive (40 bytes each). Then they are sorted by time
+//! and position, distributed to their senders, and summed up by receiver and asset. O(n log n) for
+//! rows in random order, O(n) for rows in the order of time.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

@@ -1,7 +1,9 @@
-//! The format of a graph file: a header, then sections, each an array of one type at a multiple of 64 bytes.
+//! The format of a graph file: a header, then sections, each an array of one type at a multiple of
+//! 64 bytes.
 //!
-//! Numbers are in the byte order of the machine, which is little-endian. The header carries a checksum of
-//! itself, checked on every opening, and one of all sections, checked by [`super::Base::verify`].
+//! Numbers are in the byte order of the machine, which is little-endian. The header carries a
+//! checksum of itself, checked on every opening, and one of all sections, checked by
+//! [`super::Base::verify`].
 
 use std::ops::Range;
 
@@ -25,8 +27,8 @@ const ALIGNMENT: usize = 64;
 /// Bytes hashed between two cancellation checks; under a millisecond.
 const HASHED_PER_CHECK: usize = 1 << 22;
 
-/// The sections of a file, in order. Arrays called "offsets" have one entry more than there are wallets (or
-/// names): the entries of number `n` go from offset `n` to offset `n + 1`.
+/// The sections of a file, in order. Arrays called "offsets" have one entry more than there are
+/// wallets (or names): the entries of number `n` go from offset `n` to offset `n + 1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Section {
@@ -37,42 +39,45 @@ pub(crate) enum Section {
     WalletTextOffsets,
     WalletNetworks,
     WalletSlots,
-    /// Per wallet, the number of wallets with a lower address (`u32`); and the wallets in the order of addresses.
+    /// Per wallet, the number of wallets with a lower address (`u32`); and the wallets in the order
+    /// of addresses.
     WalletRank,
     WalletByRank,
-    /// Addresses of tokens, as those of wallets. Number 0 stands for native coins and has no address.
+    /// Addresses of tokens, as those of wallets. Number 0 stands for native coins and has no
+    /// address.
     TokenText,
     TokenTextOffsets,
     TokenNetworks,
     TokenSlots,
     /// Offsets (`u32`) of the transfers that each wallet sent, ordered by time and position.
     OutOffsets,
-    /// Per transfer: receiver (`u32`), time (`i64`), packed value (`u64`), asset and status (`u32`), packed
-    /// position (`u64`).
+    /// Per transfer: receiver (`u32`), time (`i64`), packed value (`u64`), asset and status
+    /// (`u32`), packed position (`u64`).
     OutPeer,
     OutTime,
     OutValue,
     OutKind,
     OutPosition,
-    /// Offsets (`u32`) of the receipts of each wallet in the same order; per receipt, the sender and the
-    /// number of the transfer.
+    /// Offsets (`u32`) of the receipts of each wallet in the same order; per receipt, the sender
+    /// and the number of the transfer.
     InOffsets,
     InPeer,
     InTransfer,
-    /// Offsets (`u32`) of the pairs of each sender, ordered by asset and receiver, and the end of its pairs in
-    /// the native coin. A pair is the sum of what one wallet sent another in one asset.
+    /// Offsets (`u32`) of the pairs of each sender, ordered by asset and receiver, and the end of
+    /// its pairs in the native coin. A pair is the sum of what one wallet sent another in one
+    /// asset.
     PairOffsets,
     PairNativeEnd,
-    /// Per pair: receiver (`u32`), asset (`u32`), number of transfers (`u32`), packed sum (`u64`), first and
-    /// last time (`i64`).
+    /// Per pair: receiver (`u32`), asset (`u32`), number of transfers (`u32`), packed sum (`u64`),
+    /// first and last time (`i64`).
     PairPeer,
     PairAsset,
     PairCount,
     PairValue,
     PairFirst,
     PairLast,
-    /// The pairs of each receiver, ordered by asset and sender: offsets and native ends as above, then the
-    /// sender and the number of each pair.
+    /// The pairs of each receiver, ordered by asset and sender: offsets and native ends as above,
+    /// then the sender and the number of each pair.
     InPairOffsets,
     InPairNativeEnd,
     InPairPeer,
@@ -107,7 +112,8 @@ pub struct Provenance {
     pub build_millis: u64,
     /// Boot of the machine that wrote the file.
     pub boot_id: [u8; 16],
-    /// Snapshot of the contents, as text (`xmin:xmax:xip,…`): the graph holds every row that it sees.
+    /// Snapshot of the contents, as text (`xmin:xmax:xip,…`): the graph holds every row that it
+    /// sees.
     pub snapshot: String,
 }
 
@@ -197,8 +203,8 @@ impl SectionTable {
         if header.body_checksum == xxh3_64(bytemuck::bytes_of(&hashes)) { Ok(()) } else { Err(damaged) }
     }
 
-    /// Returns the array of a section, empty if its bytes are not a whole number of elements. The lengths
-    /// of all arrays are checked when a file is opened.
+    /// Returns the array of a section, empty if its bytes are not a whole number of elements. The
+    /// lengths of all arrays are checked when a file is opened.
     pub(crate) fn slice<'a, T: bytemuck::AnyBitPattern>(&self, bytes: &'a [u8], section: Section) -> &'a [T] {
         let [offset, length] = self.0[section as usize];
         bytes.get(offset..offset + length).and_then(|bytes| bytemuck::try_cast_slice(bytes).ok()).unwrap_or(&[])

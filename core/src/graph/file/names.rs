@@ -1,8 +1,9 @@
 //! Names (addresses of wallets or of tokens) and their numbers: an open-addressing hash table over
 //! concatenated texts.
 //!
-//! A slot holds 32 bits of the name's hash and its number plus one. The same bits choose the slot, so a table
-//! grows without reading the texts. A lookup takes three memory accesses on average: slot, offset, text.
+//! A slot holds 32 bits of the name's hash and its number plus one. The same bits choose the slot,
+//! so a table grows without reading the texts. A lookup takes three memory accesses on average:
+//! slot, offset, text.
 
 use bytemuck::cast;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -127,8 +128,8 @@ impl<S: Scratch> NamesBuilder<S> {
         }
     }
 
-    /// Returns the number of a name, which it adds if it is new. Returns `None` if there are [`MAX_NAMES`]
-    /// already.
+    /// Returns the number of a name, which it adds if it is new. Returns `None` if there are
+    /// [`MAX_NAMES`] already.
     pub(crate) fn number(&mut self, scratch: &S, network: NetworkId, name: &str) -> Result<Option<u32>, S::Error> {
         let hash = hash(network, name.as_bytes());
         // A table that was built here is never damaged.

@@ -1,7 +1,7 @@
 //! Changes since a base was built: added and removed transfers, kept in memory.
 //!
-//! Wallets and tokens that the base does not have get ids after the base's. Removing a transfer marks it as
-//! removed if the base has it, and drops it if it was added before.
+//! Wallets and tokens that the base does not have get ids after the base's. Removing a transfer
+//! marks it as removed if the base has it, and drops it if it was added before.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
@@ -91,7 +91,8 @@ pub struct Overlay {
     pairs_with_removals: HashSet<(WalletId, WalletId, AssetId)>,
     /// By side and wallet, the number of removed transfers of the base.
     removed_counts: [HashMap<WalletId, u32>; 2],
-    /// By side, the wallets with changes. Searches check every wallet that they visit, so these are bits.
+    /// By side, the wallets with changes. Searches check every wallet that they visit, so these are
+    /// bits.
     touched: [WalletBits; 2],
     added_count: usize,
     /// Order of new wallets, computed on first use.
@@ -377,8 +378,8 @@ impl Overlay {
             .collect()
     }
 
-    /// Returns the order of a new wallet by address: in the high half the number of the base's wallets before
-    /// it, in the low half its rank among the new ones.
+    /// Returns the order of a new wallet by address: in the high half the number of the base's
+    /// wallets before it, in the low half its rank among the new ones.
     pub(crate) fn new_order(&self, base: &Sections<'_>, new: usize) -> u64 {
         let order = self.order.get_or_init(|| self.order_of_new(base));
         order.get(new).copied().unwrap_or(u64::MAX)

@@ -1,8 +1,8 @@
 //! Exact values and positions in eight bytes each, with side tables for the few that need more.
 //!
-//! The two highest bits of a packed value give its encoding: the value itself (62 bits, up to 4.6 coins of 18
-//! decimals), a multiple of a power of ten (57 bits and an exponent, for round amounts of any size), or an
-//! index into a table of 16-byte or of 32-byte values.
+//! The two highest bits of a packed value give its encoding: the value itself (62 bits, up to 4.6
+//! coins of 18 decimals), a multiple of a power of ten (57 bits and an exponent, for round amounts
+//! of any size), or an index into a table of 16-byte or of 32-byte values.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -83,8 +83,8 @@ pub(crate) struct WidePosition {
     log_index: u64,
 }
 
-/// Growing tables of values and positions that do not fit into eight bytes. Appending returns the index of
-/// the new entry.
+/// Growing tables of values and positions that do not fit into eight bytes. Appending returns the
+/// index of the new entry.
 pub(crate) trait WideTables {
     /// Error of the memory behind the tables.
     type Error;
@@ -125,8 +125,8 @@ pub(crate) fn pack_value<T: WideTables>(value: U256, tables: &mut T) -> Result<u
     Ok((WIDE << TAG_SHIFT) | tables.push_128([low as u64, (low >> 64) as u64])?)
 }
 
-/// Packs a value that replaces another one, and reuses that one's table entry if both are 16 bytes wide, so
-/// that repeated merges do not grow the table.
+/// Packs a value that replaces another one, and reuses that one's table entry if both are 16 bytes
+/// wide, so that repeated merges do not grow the table.
 pub(crate) fn repack_value<T: WideTables>(former: u64, value: U256, tables: &mut T) -> Result<u64, T::Error> {
     let (high, low) = value.into_words();
     if high == 0 && former >> TAG_SHIFT == WIDE && u64::try_from(low).map_or(true, |small| small > PAYLOAD) {
@@ -206,7 +206,8 @@ impl<'a> WideSlices<'a> {
     }
 }
 
-/// Packs a position into eight bytes: 31 bits for the block and 16 for each index, or an index into the table.
+/// Packs a position into eight bytes: 31 bits for the block and 16 for each index, or an index into
+/// the table.
 pub(crate) fn pack_position<T: WideTables>(position: Position, tables: &mut T) -> Result<u64, T::Error> {
     let plus_one = |index: Option<u32>| index.map_or(0, |index| u64::from(index) + 1);
     let (transaction, log) = (plus_one(position.transaction_index), plus_one(position.log_index));

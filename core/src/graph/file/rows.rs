@@ -94,7 +94,8 @@ impl PairSum {
     }
 }
 
-/// Compares two packed positions. Damaged ones compare as equal; those of a builder are never damaged.
+/// Compares two packed positions. Damaged ones compare as equal; those of a builder are never
+/// damaged.
 pub(crate) fn compare_positions(a: u64, b: u64, wide: &WideSlices<'_>) -> Ordering {
     match (wide.position(a), wide.position(b)) {
         (Ok(a), Ok(b)) => a.cmp(&b),

@@ -315,8 +315,8 @@ pub(crate) struct InEntry {
     pub number: u32,
 }
 
-/// Writes the pairs of each receiver: those of the native coin first, then by asset; within an asset by
-/// sender.
+/// Writes the pairs of each receiver: those of the native coin first, then by asset; within an
+/// asset by sender.
 fn write_in_pairs<S: Scratch, K: Sink<Error = S::Error>>(
     scratch: &S,
     file: &mut FileWriter<'_, K>,

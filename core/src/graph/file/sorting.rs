@@ -10,8 +10,8 @@ const RUN: usize = 1 << 16;
 /// Elements merged between two cancellation checks.
 const ELEMENTS_PER_CHECK: usize = 1 << 16;
 
-/// Sorts runs and merges them. A merge of two runs that are in order already is free. O(n log n), with
-/// scratch memory for as many elements in `room`.
+/// Sorts runs and merges them. A merge of two runs that are in order already is free. O(n log n),
+/// with scratch memory for as many elements in `room`.
 pub(crate) fn sort_interruptibly<T: Copy>(
     data: &mut [T],
     room: &mut [T],
@@ -35,7 +35,7 @@ pub(crate) fn sort_interruptibly<T: Copy>(
     }
 }
 
-/// As [`sort_interruptibly`], and allocates the scratch memory.
+/// Sorts like [`sort_interruptibly`] and allocates the scratch memory.
 pub(crate) fn sort_with_room<T: Copy>(
     data: &mut [T],
     interrupt: &mut impl Interrupt,
@@ -43,7 +43,8 @@ pub(crate) fn sort_with_room<T: Copy>(
 ) {
     let mut room = Vec::new();
     room.reserve_exact(data.len());
-    // Page faults of fresh memory take as long as the sort, so this loop checks for cancellation, too.
+    // Page faults of fresh memory take as long as the sort, so this loop checks for cancellation,
+    // too.
     for run in data.chunks(RUN) {
         interrupt.should_stop();
         room.extend_from_slice(run);

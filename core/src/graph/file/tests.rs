@@ -1,4 +1,4 @@
-//! What is built, merged and laid over each other is what was handed in; what is damaged is noticed.
+//! Builds, merges and overlays return the rows given to them; damage is detected.
 
 use std::collections::BTreeMap;
 
@@ -249,16 +249,16 @@ proptest! {
     }
 
     #[test]
-    fn changes_laid_over_and_merged_are_what_a_new_build_would_be(
+    fn overlays_and_merges_equal_a_new_build(
         before in rows(50),
-        came in rows(30),
+        added in rows(30),
         gone in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
         more in rows(20),
     ) {
         let base = build(&before);
         let mut overlay = Overlay::new();
         let mut now = before.clone();
-        for row in &came {
+        for row in &added {
             row.with(|row| overlay.add(&base, row)).unwrap();
             now.push(row.clone());
         }

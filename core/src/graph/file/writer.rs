@@ -1,5 +1,5 @@
-//! Writing a graph file: each section from its start to its end, several of them at the same time. Only a
-//! buffer per section is kept, so written data passes through the processor's caches once.
+//! Writing a graph file: each section from its start to its end, several of them at the same time.
+//! Only a buffer per section is kept, so written data passes through the processor's caches once.
 
 use bytemuck::NoUninit;
 use xxhash_rust::xxh3::Xxh3;
@@ -8,7 +8,8 @@ use crate::graph::budget::Interrupt;
 use crate::graph::error::{BuildError, Damaged};
 use crate::graph::file::format::{Layout, SECTIONS, Section};
 
-/// Buffer of a section, small enough for the buffers of all open sections to stay in the second-level cache.
+/// Buffer of a section, small enough for the buffers of all open sections to stay in the
+/// second-level cache.
 const BUFFER_BYTES: usize = 1 << 17;
 
 /// Elements of a complete section written between two cancellation checks.

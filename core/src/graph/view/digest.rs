@@ -17,7 +17,7 @@ const WALLETS_PER_CHECK: usize = 1 << 12;
 pub struct Group {
     /// Canonical name of the network.
     pub network: String,
-    /// Whether the group holds token transfers.
+    /// True for token transfers, false for the native coin.
     pub tokens: bool,
 }
 
@@ -26,7 +26,8 @@ pub struct Group {
 pub struct Digest {
     /// Number of transfers.
     pub transfers: u64,
-    /// Sum of values modulo 2^256: units of 10^-18 coins for the native coin, raw units of any token.
+    /// Sum of values modulo 2^256: units of 10^-18 coins for the native coin, raw units of any
+    /// token.
     pub value: U256,
     /// Sum of the hashes of all fields, modulo 2^64.
     pub hash: u64,

@@ -38,8 +38,8 @@ impl EdgeSum {
         self.carried = self.carried.saturating_add(other.carried).saturating_add(U256::from(overflows));
     }
 
-    /// Calls `each` with the sum as one edge. A sum beyond 256 bits becomes two edges, so that a caller that
-    /// adds them up meets the overflow. Without `with_value` the value is zero.
+    /// Calls `each` with the sum as one edge. A sum beyond 256 bits becomes two edges, so that a
+    /// caller that adds them up meets the overflow. Without `with_value` the value is zero.
     pub(super) fn emit<E>(
         &self,
         peer: WalletId,

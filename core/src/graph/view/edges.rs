@@ -14,14 +14,15 @@ use crate::graph::view::graph::{Graph, OUT_OF_RANGE};
 type EdgeKey = (AssetId, WalletId);
 
 impl Graph<'_> {
-    /// Returns an upper bound of the number of edges that a wallet has on a side: the cost of reading them.
+    /// Returns an upper bound of the number of edges that a wallet has on a side: the cost of
+    /// reading them.
     #[must_use]
     pub fn degree(&self, wallet: WalletId, side: Side) -> usize {
         self.base.pairs(wallet, side).0.len() + self.overlay.added(wallet, side).len()
     }
 
-    /// Returns the edges of a wallet as slices of the graph's memory, if all of them count and the overlay
-    /// does not touch them; with their totals if requested. The fast path of a search.
+    /// Returns the edges of a wallet as slices of the graph's memory, if all of them count and the
+    /// overlay does not touch them; with their totals if requested. The fast path of a search.
     #[inline]
     pub fn plain_edges(
         &self,
@@ -57,8 +58,8 @@ impl Graph<'_> {
         }
     }
 
-    /// Calls `each` for every counted edge of a wallet on a side, one per asset and peer, in no particular
-    /// order.
+    /// Calls `each` for every counted edge of a wallet on a side, one per asset and peer, in no
+    /// particular order.
     ///
     /// # Errors
     /// When the graph is damaged, and the first error of `each`.
@@ -139,8 +140,8 @@ impl Graph<'_> {
         }
     }
 
-    /// Edges of a wallet that the overlay touches: the pairs of the base, less the removed transfers, plus
-    /// the added ones.
+    /// Edges of a wallet that the overlay touches: the pairs of the base, less the removed
+    /// transfers, plus the added ones.
     fn touched_edges<E, F>(&self, wallet: WalletId, side: Side, filter: &EdgeFilter, mut each: F) -> Result<(), E>
     where
         E: From<Damaged>,

@@ -15,7 +15,7 @@ pub struct Graph<'g> {
     pub(super) base: Sections<'g>,
     networks: &'g [String],
     pub(super) overlay: &'g Overlay,
-    /// Whether the base has transfers of native coins only.
+    /// The base has transfers of native coins only.
     pub(super) native_only: bool,
 }
 

@@ -1,17 +1,18 @@
-//! The graph as petgraph sees it.
+//! Petgraph's traits on a [`Graph`], so that its algorithms run on the mapped file without a copy.
 //!
-//! Owns petgraph's traits on a [`TransferGraph`], so that its algorithms run on the mapped file, without a copy of the graph. What
-//! is asked often and of large graphs has kernels of its own ([`connections`](super::connections()), [`reach`](super::reach()),
-//! [`shortest_paths`](super::shortest_paths)): they know limits, look at a watch and build no list of edges. Petgraph's
-//! algorithms do none of that. For `n` wallets and `e` edges, of which each costs a look at the graph here:
+//! Frequent questions about large graphs have their own kernels
+//! ([`connections`](crate::graph::connections()), [`reach`](crate::graph::reach()),
+//! [`shortest_paths`](crate::graph::shortest_paths())), which respect limits, check for
+//! cancellation and build no list of edges. Petgraph's algorithms do none of that. For `n` wallets
+//! and `e` edges, each of which costs a read of the graph:
 //!
-//! | algorithm | time | fits |
+//! | algorithm | time | use |
 //! |---|---|---|
-//! | `dijkstra`, `astar` | O((n + e) log n) | distances to everybody, costs of one's own, a heuristic |
-//! | `k_shortest_path` | O(k e log(k e)) | costs of the k-th walk to everybody; walks may have loops |
+//! | `dijkstra`, `astar` | O((n + e) log n) | distances to all wallets, custom costs, a heuristic |
+//! | `k_shortest_path` | O(k e log(k e)) | cost of the k-th walk to each wallet; loops allowed |
 //! | `kosaraju_scc` | O(n + e), twice | cycles of funds, in graphs of any size |
-//! | `tarjan_scc` | O(n + e) | the same, in small graphs: it recurses as deep as there are wallets in a row, which ends on the stack |
-//! | `page_rank` | O(n e) a round | a neighbourhood of some thousand wallets; it counts edges, not their value |
+//! | `tarjan_scc` | O(n + e) | the same in small graphs: it recurses once per wallet of a chain |
+//! | `page_rank` | O(n e) a round | thousands of wallets; it counts edges, not their value |
 
 use std::cell::Cell;
 use std::fmt;
@@ -29,27 +30,27 @@ use crate::graph::types::{AssetId, Side, WalletId, WalletIds};
 use crate::graph::view::filter::{Edge, EdgeFilter};
 use crate::graph::view::graph::Graph;
 
-/// What was found to be wrong while an algorithm ran, which petgraph has no way to say.
+/// Damage met while an algorithm ran: petgraph cannot report errors.
 #[derive(Debug, Default)]
 pub struct Damage(Cell<Option<Damaged>>);
 
 impl Damage {
-    /// None yet.
+    /// No damage.
     #[must_use]
     pub const fn new() -> Self {
         Self(Cell::new(None))
     }
 
-    /// Says whether the result of what ran may be used.
+    /// Returns an error if the result of an algorithm must not be used.
     ///
     /// # Errors
-    /// The first damage that was met: some wallets had fewer edges than they should have.
+    /// The first damage: edges of some wallets were missing.
     pub fn check(&self) -> Result<(), Damaged> {
         self.0.get().map_or(Ok(()), Err)
     }
 }
 
-/// A graph's wallets and the edges that count, from sender to receiver: one an asset. A handle, to be copied.
+/// Wallets and the edges that count, from sender to receiver, one per asset. A handle to copy.
 pub struct PetGraph<'g> {
     graph: &'g Graph<'g>,
     filter: &'g EdgeFilter,
@@ -57,18 +58,20 @@ pub struct PetGraph<'g> {
 }
 
 impl<'g> PetGraph<'g> {
-    /// Of the transfers that count. A wallet whose edges cannot be read has none, and `damage` says so.
+    /// Edges of the transfers that `filter` counts. A wallet whose edges cannot be read has none,
+    /// and `damage` records the error.
     #[must_use]
     pub const fn new(graph: &'g Graph<'g>, filter: &'g EdgeFilter, damage: &'g Damage) -> Self {
         Self { graph, filter, damage }
     }
 
-    /// The edges of a wallet on one side, by peer and asset.
+    /// Returns the edges of a wallet on one side, by peer and asset.
     fn on_side(&self, wallet: WalletId, side: Side) -> Vec<Transferred> {
         let mut edges = Vec::with_capacity(self.graph.degree(wallet, side));
         let read = self.graph.edges(wallet, side, self.filter, |edge| -> Result<(), Damaged> {
             let (source, target) = if side == Side::Out { (wallet, edge.peer) } else { (edge.peer, wallet) };
-            // the second piece of a sum beyond 256 bits is no edge: the first piece has the largest value there is
+            // The second part of a sum beyond 256 bits is not an edge: the first part has the
+            // maximum value.
             if edge.transfers > 0 {
                 edges.push(Transferred { source, target, edge });
             }
@@ -78,7 +81,7 @@ impl<'g> PetGraph<'g> {
             self.damage.0.set(self.damage.0.get().or(Some(damaged)));
             return Vec::new();
         }
-        let key = |one: &Transferred| (one.edge.peer, one.edge.asset);
+        let key = |transferred: &Transferred| (transferred.edge.peer, transferred.edge.asset);
         if !edges.is_sorted_by_key(key) {
             edges.sort_unstable_by_key(key);
         }
@@ -107,7 +110,7 @@ impl fmt::Debug for PetGraph<'_> {
     }
 }
 
-/// What one wallet sent another in one asset.
+/// Transfers of one asset from one wallet to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transferred {
     source: WalletId,
@@ -202,7 +205,7 @@ impl Iterator for Wallets {
     }
 }
 
-/// Which wallets an algorithm has visited.
+/// Wallets that an algorithm has visited.
 #[derive(Debug, Clone, Default)]
 pub struct WalletSet(Vec<bool>);
 
@@ -259,7 +262,7 @@ impl NodeIndexable for PetGraph<'_> {
 impl NodeCompactIndexable for PetGraph<'_> {}
 
 impl EdgeCount for PetGraph<'_> {
-    /// Looks at every edge: which of them count is known only then.
+    /// Reads every edge, because only reading shows which of them count.
     fn edge_count(&self) -> usize {
         self.edge_references().count()
     }

@@ -14,7 +14,8 @@ const PREFETCH: usize = 64;
 /// A transfer as seen from one of its two wallets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
-    /// Number of the transfer, the same from both sides. It means nothing outside the graph it comes from.
+    /// Number of the transfer, the same from both sides. It means nothing outside the graph it
+    /// comes from.
     pub number: u64,
     /// The wallet at the other end; `None` for a contract creation.
     pub peer: Option<WalletId>,
@@ -73,8 +74,8 @@ impl<'g> Graph<'g> {
         self.transfers_within(wallet, side, self.base.transfers(wallet, side), each)
     }
 
-    /// Calls `each` for the counted transfers of a wallet on a side, by time and position. Pairs are not
-    /// considered: `min_transfers` does not apply.
+    /// Calls `each` for the counted transfers of a wallet on a side, by time and position. Pairs
+    /// are not considered: `min_transfers` does not apply.
     ///
     /// # Errors
     /// When the base is damaged, and the first error of `each`.
@@ -86,8 +87,8 @@ impl<'g> Graph<'g> {
         self.counted_transfers_with(wallet, side, filter, |_| true, each)
     }
 
-    /// As [`Self::counted_transfers`], for the counterparties that `wanted` selects. The others cost next to
-    /// nothing.
+    /// Reads [`Self::counted_transfers`] of the counterparties that `wanted` selects. The others
+    /// cost next to nothing.
     ///
     /// # Errors
     /// When the base is damaged, and the first error of `each`.
@@ -109,9 +110,9 @@ impl<'g> Graph<'g> {
         })
     }
 
-    /// Calls `each` with the receiver of every counted transfer that a wallet sent, by time and position;
-    /// `None` for a contract creation. Pairs are not considered: `min_transfers` does not apply. Reads only
-    /// eight bytes per transfer if the filter has no bounds on time or value.
+    /// Calls `each` with the receiver of every counted transfer that a wallet sent, by time and
+    /// position; `None` for a contract creation. Pairs are not considered: `min_transfers` does not
+    /// apply. Reads only eight bytes per transfer if the filter has no bounds on time or value.
     ///
     /// # Errors
     /// When the base is damaged, and the first error of `each`.
@@ -162,8 +163,8 @@ impl<'g> Graph<'g> {
         })
     }
 
-    /// Returns an upper bound of the number of transfers that a wallet has on a side: the cost of reading
-    /// them.
+    /// Returns an upper bound of the number of transfers that a wallet has on a side: the cost of
+    /// reading them.
     #[must_use]
     pub fn transfer_count(&self, wallet: WalletId, side: Side) -> usize {
         self.base.transfers(wallet, side).len() + self.overlay.added(wallet, side).len()
@@ -194,8 +195,8 @@ impl<'g> Graph<'g> {
         }
     }
 
-    /// Prefetches the receipts of wallets. A caller that visits many wallets in turn calls it with the next
-    /// few dozen.
+    /// Prefetches the receipts of wallets. A caller that visits many wallets in turn calls it with
+    /// the next few dozen.
     pub fn read_ahead(&self, wallets: &[WalletId]) {
         for wallet in wallets {
             let receipts = self.base.transfers(*wallet, Side::In);
@@ -203,8 +204,8 @@ impl<'g> Graph<'g> {
         }
     }
 
-    /// Reads the transfers behind receipts. They are scattered, and many are fetched from memory in the time
-    /// of one as long as nothing depends on their contents.
+    /// Reads the transfers behind receipts. They are scattered, and many are fetched from memory in
+    /// the time of one as long as nothing depends on their contents.
     fn prefetch(&self, receipts: Range<usize>) {
         let base = &self.base;
         let mut sum = 0_u64;

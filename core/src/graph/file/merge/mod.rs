@@ -1,7 +1,8 @@
 //! Merges a base and its overlay into the file of a new base, without reading any table.
 //!
-//! Wallets keep their ids; new ones follow. Entries of unchanged wallets are copied in runs. Receipts refer to
-//! transfers by number, so their numbers are shifted. O(file), at the speed of copying.
+//! Wallets keep their ids; new ones follow. Entries of unchanged wallets are copied in runs.
+//! Receipts refer to transfers by number, so their numbers are shifted. O(file), at the speed of
+//! copying.
 
 mod plan;
 mod write;

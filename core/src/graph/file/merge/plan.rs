@@ -137,8 +137,8 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
         Ok(())
     }
 
-    /// Returns the pairs of a sender after the changes, by asset and receiver. `removals` are the pairs of the
-    /// base with removed transfers.
+    /// Returns the pairs of a sender after the changes, by asset and receiver. `removals` are the
+    /// pairs of the base with removed transfers.
     fn merged_pairs(&mut self, wallet: WalletId, removals: &[PairKey]) -> Result<Vec<PairPiece>, BuildError<S::Error>> {
         let base = &self.base;
         let mut remainders = self.remainders(wallet, removals)?;
@@ -206,7 +206,8 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
     }
 }
 
-/// Returns the first number of a range for which `holds` is true, given that it is true for all that follow.
+/// Returns the first number of a range for which `holds` is true, given that it is true for all
+/// that follow.
 fn partition_point(range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (range.start, range.end);
     while low < high {

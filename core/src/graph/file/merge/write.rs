@@ -74,7 +74,8 @@ impl<S: Scratch> MergePlan<'_, S> {
         write_order(&self.scratch, file, by_rank, self.wallet_count(), interrupt)
     }
 
-    /// Returns all wallets in order: runs without changes on a side, and single wallets with changes.
+    /// Returns all wallets in order: runs without changes on a side, and single wallets with
+    /// changes.
     fn runs(&self, side: Side) -> Vec<Run> {
         let mut touched: Vec<WalletId> = self.overlay.touched(side).into_iter().collect();
         touched.sort_unstable();
@@ -89,8 +90,8 @@ impl<S: Scratch> MergePlan<'_, S> {
         runs
     }
 
-    /// Calls `each` for the entries of a changed wallet by time and position: runs of the base's, and added
-    /// ones.
+    /// Calls `each` for the entries of a changed wallet by time and position: runs of the base's,
+    /// and added ones.
     fn merged<E: From<Damaged>>(
         &self,
         wallet: WalletId,
@@ -347,8 +348,8 @@ fn chunks(entries: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 
 /// New numbers of transfers.
 struct Renumbering<S: Scratch> {
-    /// By sender, a wrapping difference to the number of each of its transfers in the base. The result is the
-    /// new number, or for a changed sender an index into `numbers`.
+    /// By sender, a wrapping difference to the number of each of its transfers in the base. The
+    /// result is the new number, or for a changed sender an index into `numbers`.
     shifts: Column<S, u32>,
     /// By sender, a bit for a changed one. Bits stay in the processor's cache.
     changed: Column<S, u64>,
