@@ -101,6 +101,14 @@ const HUB_ENTRY: usize = 32;
 /// Bytes of an entry of `ends`, with the spare capacity of the table.
 const END_ENTRY: usize = 2 * (size_of::<Pile>() + 16);
 
+/// Destination of an amount.
+enum Destination {
+    /// Index of the account that it goes into.
+    Account(usize),
+    /// Reason why it ends.
+    End(End),
+}
+
 struct Sweep<'s, 'g, S, W> {
     graph: &'s Graph<'g>,
     terms: &'s Terms,
@@ -242,8 +250,8 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         self.memory.take(2 * (size_of::<TraceStep>() + mark.parts.len() * size_of::<Portion>()));
         self.pace.step(mark.parts.len());
         let end = match self.destination(arrives, asset, tainted, hop)? {
-            Ok(account) => self.join(account, &event, mark, hop),
-            Err(end) => Some(end),
+            Destination::Account(account) => self.join(account, &event, mark, hop),
+            Destination::End(end) => Some(end),
         };
         self.steps.push(TraceStep {
             hop,
@@ -282,46 +290,46 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         }
     }
 
-    /// Returns the account that an amount goes into, or the reason why it ends.
+    /// Finds the destination of an amount, and opens an account for it if necessary.
     fn destination(
         &mut self,
         arrives: Option<WalletId>,
         asset: AssetId,
         tainted: U256,
         hop: u32,
-    ) -> Result<Result<usize, End>, S::Error> {
+    ) -> Result<Destination, S::Error> {
         let (terms, graph) = (self.terms, self.graph);
-        let Some(wallet) = arrives else { return Ok(Err(End::Contract)) };
+        let Some(wallet) = arrives else { return Ok(Destination::End(End::Contract)) };
         if self.origin == Some(wallet) {
-            return Ok(Err(End::Origin));
+            return Ok(Destination::End(End::Origin));
         }
         if self.stops.stops_at(wallet) {
-            return Ok(Err(End::Stop));
+            return Ok(Destination::End(End::Stop));
         }
         if let Some(account) = self.by_wallet.get(&(wallet, asset)) {
-            return Ok(Ok(*account));
+            return Ok(Destination::Account(*account));
         }
         if hop >= terms.max_hops {
-            return Ok(Err(End::Hops));
+            return Ok(Destination::End(End::Hops));
         }
         if terms.min_value.is_some_and(|least| tainted < least) {
-            return Ok(Err(End::Value));
+            return Ok(Destination::End(End::Value));
         }
         if graph.transfer_count(wallet, terms.flow.side()) == 0 {
-            return Ok(Err(End::Held));
+            return Ok(Destination::End(End::Held));
         }
         if self.is_hub(wallet, asset)? {
-            return Ok(Err(End::FanOut));
+            return Ok(Destination::End(End::FanOut));
         }
         if terms.max_wallets.is_some_and(|most| self.accounts.len() as u64 >= most) {
-            return Ok(Err(self.cut_by(End::Wallets)));
+            return Ok(Destination::End(self.cut_by(End::Wallets)));
         }
         let (stays, sorted) = cost_of_event(terms);
         let most = self.memory.left() / (stays + sorted);
         let account = match Account::load(graph, wallet, asset, terms, most, &mut self.pace)? {
             LoadedAccount::Account(account) => account,
-            LoadedAccount::TooLong => return Ok(Err(self.cut_by(End::Memory))),
-            LoadedAccount::Expired => return Ok(Err(self.cut_by(End::Time))),
+            LoadedAccount::TooLong => return Ok(Destination::End(self.cut_by(End::Memory))),
+            LoadedAccount::Expired => return Ok(Destination::End(self.cut_by(End::Time))),
         };
         self.memory.take(account.events.len() * stays);
         let side = terms.flow.side();
@@ -332,13 +340,13 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         for batch in peers.chunks(LOOKUP_BATCH) {
             self.stops.prepare(graph, batch)?;
             if self.pace.interrupt().should_stop() {
-                return Ok(Err(self.cut_by(End::Time)));
+                return Ok(Destination::End(self.cut_by(End::Time)));
             }
         }
         let number = self.accounts.len();
         self.accounts.push(account);
         self.by_wallet.insert((wallet, asset), number);
-        Ok(Ok(number))
+        Ok(Destination::Account(number))
     }
 
     /// Reports whether a wallet has too many counterparties.
