@@ -67,30 +67,36 @@ impl<E: Into<SearchError>> From<E> for Stop {
     }
 }
 
-/// Calls an [`Interrupt`] once every few thousand edges.
-pub(crate) struct Pace<'w, W> {
+/// Calls an [`Interrupt`] at the first step and then once every `STEPS` steps. A search without time ends at once.
+pub(crate) struct Pace<'w, W, const STEPS: usize = EDGES_PER_CHECK> {
     interrupt: &'w mut W,
     steps: usize,
 }
 
 impl<'w, W: Interrupt> Pace<'w, W> {
-    /// The first step checks, so that a search without time ends at once.
+    /// Creates a pace that counts edges.
     pub(super) fn new(interrupt: &'w mut W) -> Self {
-        Self { interrupt, steps: EDGES_PER_CHECK }
+        Self::every(interrupt)
+    }
+}
+
+impl<'w, W: Interrupt, const STEPS: usize> Pace<'w, W, STEPS> {
+    pub(crate) fn every(interrupt: &'w mut W) -> Self {
+        Self { interrupt, steps: STEPS }
     }
 
-    /// Counts `edges` that were processed; returns a halt once the time is used up.
+    /// Counts `steps` and one more; returns a halt once the time is used up.
     #[inline]
-    pub(super) fn step(&mut self, edges: usize) -> Option<Halt> {
-        self.steps += edges + 1;
-        if self.steps < EDGES_PER_CHECK {
+    pub(crate) fn step(&mut self, steps: usize) -> Option<Halt> {
+        self.steps += steps + 1;
+        if self.steps < STEPS {
             return None;
         }
         self.steps = 0;
         self.interrupt.should_stop().then_some(Halt::Time)
     }
 
-    pub(super) fn interrupt(&mut self) -> &mut W {
+    pub(crate) fn interrupt(&mut self) -> &mut W {
         self.interrupt
     }
 }

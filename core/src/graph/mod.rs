@@ -20,6 +20,7 @@ pub mod query;
 mod types;
 pub mod view;
 
+pub(crate) use budget::Pace;
 pub use budget::{Halt, Interrupt, MemoryBudget, SearchLimits, Uninterrupted};
 pub use error::{BuildError, Damaged, SearchError};
 pub use file::base::Base;
@@ -32,14 +33,14 @@ pub use file::snapshot::Snapshot;
 pub(crate) use file::sorting;
 pub use file::writer::Sink;
 pub use query::connections::{Connection, Connections, connections};
-pub use query::neighbourhood::{Flow, Folded, Neighbourhood, Shown, neighbourhood};
+pub use query::neighbourhood::{FoldedPeers, Neighbourhood, PairFlow, ShownWallet, neighbourhood};
 pub use query::options::OptionsError;
 pub use query::paths::{Path, Paths, Step, Weight, shortest_paths};
 pub use query::reach::{Level, Reach, reach};
 pub use query::{centrality, clusters, dot, exposure, patterns, screening, trace};
 pub use types::{AssetId, Direction, NetworkId, Position, Side, Status, TransferRow, U256, WalletId, WalletIds};
 pub use view::digest::{Digest, Digests, Group};
-pub use view::filter::{AssetSelection, Edge, EdgeFilter, PlainEdges, PlainTotals};
+pub use view::filter::{AssetSelection, Edge, EdgeFilter};
 pub use view::graph::Graph;
 #[cfg(any(test, feature = "petgraph"))]
 pub use view::pet_graph;

@@ -1,4 +1,5 @@
-//! Breadth-first answers are those of the plainest definition: distances by relaxation to a fixed point, then sums over the rows.
+//! Breadth-first results agree with a plain definition: distances by relaxation to a fixed point, then sums over
+//! the rows.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ fn rows() -> impl Strategy<Value = Vec<Sent>> {
     prop::collection::vec(row.prop_map(|(from, to, token, time, value)| Sent { from, to, token, time, value }), 0..50)
 }
 
-/// Rows that count, each as (walked from, walked to, value, time).
+/// Returns the counted rows as (walked from, walked to, value, time).
 fn walks(rows: &[Sent], direction: Direction, filter: &EdgeFilter) -> Vec<(u32, u32, U256, i64)> {
     let counts = |row: &&Sent| {
         (row.token == 0 || filter.assets == AssetSelection::All)
@@ -21,7 +22,7 @@ fn walks(rows: &[Sent], direction: Direction, filter: &EdgeFilter) -> Vec<(u32, 
             && filter.until.is_none_or(|until| row.time < until)
     };
     let strength = |row: &Sent| {
-        let same = |one: &&Sent| (one.from, one.to, one.token) == (row.from, row.to, row.token);
+        let same = |other: &&Sent| (other.from, other.to, other.token) == (row.from, row.to, row.token);
         rows.iter().filter(counts).filter(same).count() as u64
     };
     let mut walks = Vec::new();
@@ -41,17 +42,17 @@ fn distances(walks: &[(u32, u32, U256, i64)], source: u32, max_depth: u32) -> BT
     let mut distance = BTreeMap::from([(source, 0)]);
     for _ in 0..walks.len() {
         for (from, to, _, _) in walks {
-            if let Some(known) = distance.get(from).copied().filter(|known| *known < max_depth) {
-                let reached = distance.entry(*to).or_insert(known + 1);
-                *reached = (*reached).min(known + 1);
+            if let Some(depth) = distance.get(from).copied().filter(|depth| *depth < max_depth) {
+                let reached = distance.entry(*to).or_insert(depth + 1);
+                *reached = (*reached).min(depth + 1);
             }
         }
     }
     distance
 }
 
-/// Of a wallet: depth, transfers, value, first, last, and by predecessor how many.
-type Found = (u32, u64, U256, i64, i64, BTreeMap<String, u64>);
+/// Depth, transfers, value, first time, last time, and the transfers by predecessor of a wallet.
+type Expected = (u32, u64, U256, i64, i64, BTreeMap<String, u64>);
 
 fn expected(
     rows: &[Sent],
@@ -59,10 +60,10 @@ fn expected(
     direction: Direction,
     filter: &EdgeFilter,
     depth: u32,
-) -> BTreeMap<String, Found> {
+) -> BTreeMap<String, Expected> {
     let walks = walks(rows, direction, filter);
     let distance = distances(&walks, source, depth);
-    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    let mut found: BTreeMap<String, Expected> = BTreeMap::new();
     for (from, to, value, time) in &walks {
         if let (Some(before), Some(own)) = (distance.get(from), distance.get(to))
             && before + 1 == *own
@@ -96,22 +97,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
-    fn reach_and_connections_are_what_relaxation_finds(
+    fn reach_and_connections_agree_with_relaxation(
         rows in rows(),
-        over in 0..20_usize,
+        overlay_rows in 0..20_usize,
         source in 0..10_u32,
         direction in direction(),
         filter in filters(),
         depth in 1..5_i32,
         totals: bool,
     ) {
-        let test = TestGraph::new(&rows, over);
+        let test = TestGraph::new(&rows, overlay_rows);
         let graph = test.graph();
-        let source_number = test.wallet(source);
-        prop_assume!(source_number.get() < graph.wallets());
+        let source_id = test.wallet(source);
+        prop_assume!(source_id.get() < graph.wallets());
         let expected = expected(&rows, source, direction, &filter, depth.unsigned_abs());
 
-        let reached = reach(&graph, source_number, direction, &filter, totals, &limits(depth), &mut Uninterrupted).unwrap();
+        let reached = reach(&graph, source_id, direction, &filter, totals, &limits(depth), &mut Uninterrupted).unwrap();
         prop_assert_eq!(reached.halted, None);
         let mut levels: BTreeMap<u32, (u64, u64, U256)> = BTreeMap::from([(0, (1, 0, U256::ZERO))]);
         for (own, transfers, value, ..) in expected.values() {
@@ -126,7 +127,7 @@ proptest! {
             reached.levels.iter().map(|level| (level.depth, (level.wallets, level.transfers, level.value))).collect();
         prop_assert_eq!(got, levels);
 
-        let found = connections(&graph, source_number, direction, &filter, None, &limits(depth), &mut Uninterrupted).unwrap();
+        let found = connections(&graph, source_id, direction, &filter, None, &limits(depth), &mut Uninterrupted).unwrap();
         prop_assert_eq!(found.halted, None);
         let address = |wallet| graph.address(wallet).unwrap().to_owned();
         prop_assert!(found.found.is_sorted_by_key(|one| (one.depth, std::cmp::Reverse(one.transfers), address(one.wallet))));
@@ -145,7 +146,7 @@ proptest! {
             expected.into_iter().map(|(wallet, one)| (wallet, (one.0, one.1, one.2, one.3, one.4))).collect();
         prop_assert_eq!(seen, expected);
 
-        let top = connections(&graph, source_number, direction, &filter, Some(2), &limits(depth), &mut Uninterrupted).unwrap();
+        let top = connections(&graph, source_id, direction, &filter, Some(2), &limits(depth), &mut Uninterrupted).unwrap();
         let strongest: Vec<Connection> = (1..=depth.unsigned_abs())
             .flat_map(|depth| found.found.iter().filter(move |one| one.depth == depth).take(2).copied())
             .collect();
@@ -158,7 +159,7 @@ fn star(spokes: u32) -> Vec<Sent> {
 }
 
 #[test]
-fn limits_end_a_search_and_say_so() {
+fn limits_end_a_search_and_are_reported() {
     let test = TestGraph::new(&star(500), 0);
     let graph = test.graph();
     let (hub, filter) = (test.wallet(0), EdgeFilter::default());

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::graph::query::neighbourhood::{Flow, Folded, Neighbourhood};
+use crate::graph::query::neighbourhood::{FoldedPeers, Neighbourhood, PairFlow};
 use crate::graph::types::{Direction, U256, WalletId};
 use crate::label::LabelKind;
 
@@ -103,7 +103,7 @@ fn node(out: &mut String, place: usize, wallet: &Description, is_source: bool) {
     out.push_str(if is_source { ", penwidth=3, color=\"#202124\"];\n" } else { ", color=\"#5f6368\"];\n" });
 }
 
-fn fold(out: &mut String, place: usize, folded: Folded, direction: Direction) {
+fn fold(out: &mut String, place: usize, folded: FoldedPeers, direction: Direction) {
     let wallets = plural(folded.wallets, "wallet");
     let transfers = folded.transfers;
     let _ = writeln!(
@@ -119,7 +119,7 @@ fn fold(out: &mut String, place: usize, folded: Folded, direction: Direction) {
     let _ = writeln!(out, "  {ends} [label=\"{transfers} tx\", style=dashed{arrowhead}, penwidth={width:.1}];");
 }
 
-fn arrow(out: &mut String, from: usize, to: usize, flow: &Flow, unit: Option<Unit<'_>>) {
+fn arrow(out: &mut String, from: usize, to: usize, flow: &PairFlow, unit: Option<Unit<'_>>) {
     let transfers = flow.transfers;
     let mut label = format!("{transfers} tx");
     let mut tooltip = label.clone();
@@ -213,21 +213,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::graph::query::neighbourhood::Shown;
+    use crate::graph::query::neighbourhood::ShownWallet;
 
     fn drawn() -> Neighbourhood {
-        let shown = |wallet, depth, folded| Shown { wallet: WalletId::new(wallet), depth, folded };
+        let shown = |wallet, depth, folded| ShownWallet { wallet: WalletId::new(wallet), depth, folded };
         let flow = |from, to, transfers, value: u128| {
             let [from, to] = [from, to].map(WalletId::new);
-            Flow { from, to, transfers, value: U256::new(value) }
+            PairFlow { from, to, transfers, value: U256::new(value) }
         };
         Neighbourhood {
             source: WalletId::new(7),
             direction: Direction::Out,
             wallets: vec![
-                shown(7, 0, Some(Folded { wallets: 123, transfers: 1000 })),
+                shown(7, 0, Some(FoldedPeers { wallets: 123, transfers: 1000 })),
                 shown(3, 1, None),
-                shown(9, 1, Some(Folded { wallets: 1, transfers: 1 })),
+                shown(9, 1, Some(FoldedPeers { wallets: 1, transfers: 1 })),
             ],
             flows: vec![flow(7, 3, 1, 1_500_000_000_000_000_000), flow(7, 9, 100, 7), flow(9, 9, 2, 0)],
             halted: None,

@@ -1,4 +1,4 @@
-//! Questions about the graph. Each reads a [`Graph`](super::Graph) and nothing below it.
+//! Queries. Each reads a [`Graph`](super::Graph) and nothing below it.
 
 pub(in crate::graph) mod adjacency;
 pub mod centrality;

@@ -16,7 +16,7 @@ const MANY: usize = 1 << 14;
 
 /// Peers of a wallet that a drawing leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Folded {
+pub struct FoldedPeers {
     /// Number of peers.
     pub wallets: u64,
     /// Counted transfers between the wallet and these peers.
@@ -25,18 +25,18 @@ pub struct Folded {
 
 /// A wallet of a drawing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shown {
+pub struct ShownWallet {
     /// The wallet.
     pub wallet: WalletId,
     /// Smallest number of hops from the source through wallets that are shown.
     pub depth: u32,
     /// Its peers that are not shown, if it has too many.
-    pub folded: Option<Folded>,
+    pub folded: Option<FoldedPeers>,
 }
 
 /// Counted transfers from one wallet of a drawing to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flow {
+pub struct PairFlow {
     /// The sender.
     pub from: WalletId,
     /// The receiver.
@@ -56,9 +56,9 @@ pub struct Neighbourhood {
     pub direction: Direction,
     /// The source, then the others by depth; those found from the same wallet by transfers with it (most first),
     /// then by address.
-    pub wallets: Vec<Shown>,
+    pub wallets: Vec<ShownWallet>,
     /// Flows between these wallets, by sender and receiver in the order of `wallets`.
-    pub flows: Vec<Flow>,
+    pub flows: Vec<PairFlow>,
     /// Limit at which the search stopped, if it did. After [`Halt::Time`] flows may be missing, too.
     pub halted: Option<Halt>,
 }
@@ -85,7 +85,7 @@ pub fn neighbourhood<W: Interrupt>(
     visited.insert(source, 0);
     let max_wallets = limits.max_wallets.unwrap_or(u64::MAX);
     let mut search = NeighbourSearch { graph, direction, filter, memory, visited, pace: Pace::new(interrupt) };
-    let mut wallets = vec![Shown { wallet: source, depth: 0, folded: None }];
+    let mut wallets = vec![ShownWallet { wallet: source, depth: 0, folded: None }];
     let mut folding = Vec::new();
     let mut halted = None;
     let mut next = 0;
@@ -108,10 +108,10 @@ pub fn neighbourhood<W: Interrupt>(
                 }
                 break;
             }
-            let bytes = size_of::<Shown>() + search.visited.cost();
+            let bytes = size_of::<ShownWallet>() + search.visited.cost();
             book(&mut search.memory, bytes, shown.depth + 1, wallets.len())?;
             search.visited.insert(peer.wallet, wallets.len() as u32);
-            wallets.push(Shown { wallet: peer.wallet, depth: shown.depth + 1, folded: None });
+            wallets.push(ShownWallet { wallet: peer.wallet, depth: shown.depth + 1, folded: None });
         }
         next += 1;
     }
@@ -122,7 +122,7 @@ pub fn neighbourhood<W: Interrupt>(
         halted = halted.or(late);
         let transfers = peers.iter().map(|peer| peer.transfers).sum();
         if let Some(shown) = wallets.get_mut(index).filter(|_| !peers.is_empty()) {
-            shown.folded = Some(Folded { wallets: peers.len() as u64, transfers });
+            shown.folded = Some(FoldedPeers { wallets: peers.len() as u64, transfers });
         }
     }
     let (flows, late) = search.flows(&wallets)?;
@@ -155,7 +155,7 @@ struct NeighbourSearch<'s, W> {
 
 impl<W: Interrupt> NeighbourSearch<'_, W> {
     /// Returns the distinct peers of a wallet that are not shown.
-    fn unseen_peers(&mut self, shown: Shown, wallets: usize) -> Result<(Vec<Peer>, Option<Halt>), SearchError> {
+    fn unseen_peers(&mut self, shown: ShownWallet, wallets: usize) -> Result<(Vec<Peer>, Option<Halt>), SearchError> {
         let mut peers: Vec<Peer> = Vec::new();
         let mut halted = None;
         // The list is freed before the next one is made, so its bytes are not kept booked.
@@ -191,16 +191,16 @@ impl<W: Interrupt> NeighbourSearch<'_, W> {
     }
 
     /// Returns the flows between wallets that are shown.
-    fn flows(&mut self, wallets: &[Shown]) -> Result<(Vec<Flow>, Option<Halt>), SearchError> {
-        let mut flows: Vec<Flow> = Vec::new();
+    fn flows(&mut self, wallets: &[ShownWallet]) -> Result<(Vec<PairFlow>, Option<Halt>), SearchError> {
+        let mut flows: Vec<PairFlow> = Vec::new();
         for shown in wallets {
             let from = shown.wallet;
             // Edges of one pair in several assets are not adjacent.
-            let mut own: Vec<(u32, Flow)> = Vec::new();
+            let mut own: Vec<(u32, PairFlow)> = Vec::new();
             self.graph.edges(from, Side::Out, self.filter, |edge| -> Result<(), SearchError> {
                 if let Some(index) = self.visited.get(edge.peer) {
-                    book(&mut self.memory, size_of::<(u32, Flow)>(), shown.depth, wallets.len())?;
-                    own.push((index, Flow { from, to: edge.peer, transfers: edge.transfers, value: edge.value }));
+                    book(&mut self.memory, size_of::<(u32, PairFlow)>(), shown.depth, wallets.len())?;
+                    own.push((index, PairFlow { from, to: edge.peer, transfers: edge.transfers, value: edge.value }));
                 }
                 Ok(())
             })?;
@@ -361,7 +361,7 @@ mod tests {
         .unwrap();
         let numbers: Vec<u32> = found.wallets.iter().map(|one| test.number(one.wallet)).collect();
         assert_eq!(numbers, [0, 99, 77, 599, 577]);
-        assert_eq!(found.wallets[0].folded, Some(Folded { wallets: 497, transfers: 497 }));
+        assert_eq!(found.wallets[0].folded, Some(FoldedPeers { wallets: 497, transfers: 497 }));
         assert_eq!((found.flows.len(), found.halted), (4, None));
     }
 

@@ -16,15 +16,14 @@ type EdgeKey = (AssetId, WalletId);
 impl Graph<'_> {
     /// Returns an upper bound of the number of edges that a wallet has on a side: the cost of
     /// reading them.
-    #[must_use]
-    pub fn degree(&self, wallet: WalletId, side: Side) -> usize {
+    pub(crate) fn degree(&self, wallet: WalletId, side: Side) -> usize {
         self.base.pairs(wallet, side).0.len() + self.overlay.added(wallet, side).len()
     }
 
     /// Returns the edges of a wallet as slices of the graph's memory, if all of them count and the
     /// overlay does not touch them; with their totals if requested. The fast path of a search.
     #[inline]
-    pub fn plain_edges(
+    pub(crate) fn plain_edges(
         &self,
         wallet: WalletId,
         side: Side,

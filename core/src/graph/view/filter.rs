@@ -98,7 +98,7 @@ pub struct Edge {
 
 /// All edges of a wallet on one side in one asset, one per peer, as slices of the graph's memory.
 #[derive(Debug, Clone, Copy)]
-pub struct PlainEdges<'g> {
+pub(crate) struct PlainEdges<'g> {
     /// The wallets at the other ends.
     pub peers: &'g [WalletId],
     /// Totals of each edge, if requested.
@@ -107,7 +107,7 @@ pub struct PlainEdges<'g> {
 
 /// Totals of [`PlainEdges`], in the same order.
 #[derive(Debug, Clone, Copy)]
-pub struct PlainTotals<'g> {
+pub(crate) struct PlainTotals<'g> {
     /// Number of transfers of each edge.
     pub transfers: &'g [u32],
     pub(crate) values: &'g [u64],
@@ -123,8 +123,7 @@ impl PlainTotals<'_> {
 
     /// Returns the value of an edge if it is less than 2^128 units.
     #[inline]
-    #[must_use]
-    pub fn value(&self, edge: usize) -> Option<u128> {
+    pub(crate) fn value(&self, edge: usize) -> Option<u128> {
         self.values.get(edge).and_then(|code| self.wide.small(*code))
     }
 }

@@ -92,7 +92,7 @@ impl<'g> Graph<'g> {
     ///
     /// # Errors
     /// When the base is damaged, and the first error of `each`.
-    pub fn counted_transfers_with<E, F>(
+    pub(crate) fn counted_transfers_with<E, F>(
         &self,
         wallet: WalletId,
         side: Side,

@@ -14,7 +14,7 @@ fn rows() -> impl Strategy<Value = Vec<Sent>> {
     prop::collection::vec(row, 1..60)
 }
 
-/// The same edges, from the rows, numbered as the graph numbers wallets.
+/// Builds the same graph from the rows, with the graph's wallet ids as indexes.
 fn peer_of(test: &TestGraph, rows: &[Sent]) -> DiGraph<(), u64> {
     let mut edges: BTreeMap<(WalletId, WalletId, u32), u64> = BTreeMap::new();
     for row in rows {
@@ -44,8 +44,8 @@ fn by_node(costs: impl IntoIterator<Item = (NodeIndex, u64)>) -> BTreeMap<usize,
 
 proptest! {
     #[test]
-    fn petgraphs_algorithms_find_what_they_find_in_its_own_graph(rows in rows(), laid_over in 0_usize..30, goal in 0..12_u32) {
-        let test = TestGraph::new(&rows, laid_over);
+    fn algorithms_agree_with_petgraphs_own_graph(rows in rows(), overlay_rows in 0_usize..30, goal in 0..12_u32) {
+        let test = TestGraph::new(&rows, overlay_rows);
         let graph = test.graph();
         let filter = EdgeFilter { assets: AssetSelection::All, ..EdgeFilter::default() };
         let damage = Damage::new();
@@ -82,8 +82,8 @@ proptest! {
     }
 
     #[test]
-    fn edges_are_the_same_from_both_ends(rows in rows(), laid_over in 0_usize..30) {
-        let test = TestGraph::new(&rows, laid_over);
+    fn edges_are_the_same_from_both_ends(rows in rows(), overlay_rows in 0_usize..30) {
+        let test = TestGraph::new(&rows, overlay_rows);
         let graph = test.graph();
         let (filter, damage) = (EdgeFilter::default(), Damage::new());
         let pet = PetGraph::new(&graph, &filter, &damage);
@@ -107,7 +107,7 @@ proptest! {
 }
 
 #[test]
-fn a_map_of_visits_is_one() {
+fn a_visit_map_remembers_visits() {
     let test = TestGraph::new(&[Sent::coins(0, 1, 1)], 0);
     let graph = test.graph();
     let (filter, damage) = (EdgeFilter::default(), Damage::new());
@@ -121,7 +121,7 @@ fn a_map_of_visits_is_one() {
     assert!(!map.is_visited(&a));
 }
 
-/// A file in which the edges of wallet 0 can be read and those of wallet 1 cannot.
+/// Returns a base in which the edges of wallet 0 can be read and those of wallet 1 cannot.
 fn damaged_base() -> Base<HeapBuffer> {
     let intact = TestGraph::new(&[Sent::coins(0, 1, 1), Sent::coins(1, 2, 1)], 0);
     let bytes = intact.base_bytes();
@@ -145,7 +145,7 @@ fn damaged_base() -> Base<HeapBuffer> {
 }
 
 #[test]
-fn damage_ends_in_fewer_edges_and_is_remembered() {
+fn damage_removes_edges_and_is_reported() {
     let (filter, damage) = (EdgeFilter::default(), Damage::new());
     let (base, overlay) = (damaged_base(), Overlay::new());
     let graph = Graph::new(&base, &overlay);
