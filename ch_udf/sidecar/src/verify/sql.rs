@@ -10,7 +10,8 @@ pub(super) const POSITION: &str = "
       FROM arx.feed_positions
      WHERE consumer = 'clickhouse' AND position IS NOT NULL";
 
-/// Returns the query for hours of transactions: `$1` and `$2` are hours since 1970, the latter excluded.
+/// Returns the query for hours of transactions: `$1` and `$2` are hours since 1970, the latter
+/// excluded.
 pub(super) fn postgres_hours() -> String {
     let optional = OPTIONAL.iter().fold(String::new(), |text, column| text + &column.postgres_text() + ", ");
     format!(
@@ -74,8 +75,8 @@ pub(super) const REQUEST_RELOADS: &str = "
 
 pub(super) const REQUESTED_RELOADS: &str = "SELECT count(*) FROM arx.feed_reloads";
 
-/// Returns the query for hours of transactions in ClickHouse, between two times in seconds, the latter
-/// excluded.
+/// Returns the query for hours of transactions in ClickHouse, between two times in seconds, the
+/// latter excluded.
 pub(super) fn clickhouse_hours() -> String {
     let optional = OPTIONAL.iter().fold(String::new(), |text, column| text + &column.clickhouse_text() + ", '|', ");
     format!("

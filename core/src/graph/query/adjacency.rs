@@ -1,8 +1,8 @@
-//! The connected pairs of a network's wallets, copied into arrays for algorithms that read the whole graph
-//! several times.
+//! The connected pairs of a network's wallets, copied into arrays for algorithms that read the
+//! whole graph several times.
 //!
-//! Wallets are numbered as nodes in the order of their addresses, so that results are the same to the last
-//! bit, whichever file the graph is read from.
+//! Wallets are numbered as nodes in the order of their addresses, so that results are the same to
+//! the last bit, whichever file the graph is read from.
 
 use crate::graph::budget::{Interrupt, MemoryBudget, Pace, Stop};
 use crate::graph::error::SearchError;
@@ -18,8 +18,8 @@ pub(in crate::graph) struct Adjacency {
     transfers: Vec<u32>,
 }
 
-/// The wallets of a network that have a counted transfer to or from a wallet (which may be themselves), and
-/// their pairs.
+/// The wallets of a network that have a counted transfer to or from a wallet (which may be
+/// themselves), and their pairs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::graph) struct Links {
     /// Wallet of each node, in the order of addresses.
@@ -44,8 +44,8 @@ impl Adjacency {
         self.peers.len()
     }
 
-    /// Returns the same pairs seen from their other ends; the peers of a node are in ascending order.
-    /// O(nodes + pairs).
+    /// Returns the same pairs seen from their other ends; the peers of a node are in ascending
+    /// order. O(nodes + pairs).
     pub(crate) fn reversed<W: Interrupt>(
         &self,
         memory: &mut MemoryBudget,
@@ -93,8 +93,9 @@ pub(in crate::graph) fn reserve(memory: &mut MemoryBudget, bytes: usize, wallets
 }
 
 impl Links {
-    /// Copies the pairs of a network that counted transfers connect. O(wallets + transfers), with twelve bytes
-    /// per wallet of the graph while it runs, and eight bytes per node and per pair for the result.
+    /// Copies the pairs of a network that counted transfers connect. O(wallets + transfers), with
+    /// twelve bytes per wallet of the graph while it runs, and eight bytes per node and per pair
+    /// for the result.
     pub(crate) fn new<W: Interrupt>(
         graph: &Graph<'_>,
         network: NetworkId,
@@ -129,7 +130,8 @@ impl Links {
             step(pace)
         })?;
         reserve(memory, 16 * connected.len(), connected.len())?;
-        // Index of the latest pair with each receiver; it is the current sender's if it is at least `start`.
+        // Index of the latest pair with each receiver; it is the current sender's if it is at least
+        // `start`.
         let mut latest = vec![u32::MAX; connected.len()];
         let mut out = Adjacency { offsets: vec![0], peers: Vec::new(), transfers: Vec::new() };
         for wallet in &connected {

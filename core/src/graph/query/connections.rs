@@ -27,9 +27,11 @@ pub struct Connection {
     pub first: i64,
     /// Time of the last transfer.
     pub last: i64,
-    /// The wallet one hop nearer with the most of these transfers; among equals the first by address.
+    /// The wallet one hop nearer with the most of these transfers; among equals the first by
+    /// address.
     pub predecessor: WalletId,
-    /// Rank by transfers among the wallets at this depth: equal counts share a rank, and the next rank skips.
+    /// Rank by transfers among the wallets at this depth: equal counts share a rank, and the next
+    /// rank skips.
     pub rank: i64,
     /// Number of transfers with the predecessor.
     from_predecessor: u64,
@@ -44,12 +46,13 @@ pub struct Connections {
     pub halted: Option<Halt>,
 }
 
-/// Returns the wallets that `source` is connected to, each once at its smallest depth; of each depth the `top`
-/// wallets with the most transfers. The source itself is not returned. O(wallets + edges), and a sort of each
-/// depth.
+/// Returns the wallets that `source` is connected to, each once at its smallest depth; of each
+/// depth the `top` wallets with the most transfers. The source itself is not returned. O(wallets +
+/// edges), and a sort of each depth.
 ///
 /// # Errors
-/// [`SearchError::Depth`], [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`].
+/// [`SearchError::Depth`], [`SearchError::Memory`], [`SearchError::ValueOverflow`],
+/// [`SearchError::Damaged`].
 pub fn connections<W: Interrupt>(
     graph: &Graph<'_>,
     source: WalletId,
@@ -98,7 +101,8 @@ struct ConnectionSearch<'s, W> {
 
 impl<W: Interrupt> ConnectionSearch<'_, W> {
     fn expand(&mut self, frontier: &[WalletId], depth: u32) -> Result<Option<Halt>, SearchError> {
-        // Edges of the same pair (two assets, two sides) are added up before predecessors are compared.
+        // Edges of the same pair (two assets, two sides) are added up before predecessors are
+        // compared.
         let gather = self.direction == Direction::Both || !self.filter.assets.is_single();
         let mut gathered: HashMap<WalletId, Edge> = HashMap::new();
         let mut halted = None;

@@ -8,8 +8,8 @@ use crate::graph::types::{Side, U256, WalletId};
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::Graph;
 
-/// Returns whether a wallet has more than `max_peers` counterparties on a side, by counted transfers of
-/// value. O(transfers until the answer is known).
+/// Returns whether a wallet has more than `max_peers` counterparties on a side, by counted
+/// transfers of value. O(transfers until the answer is known).
 pub(crate) fn has_more_peers<W: Interrupt>(
     graph: &Graph<'_>,
     wallet: WalletId,

@@ -29,12 +29,13 @@ pub struct Reach {
     pub halted: Option<Halt>,
 }
 
-/// Counts wallets by depth, and with `totals` transfers and value: a breadth-first search. O(wallets +
-/// edges), with a byte per wallet of the graph and four per wallet found. Without totals it reads four
-/// bytes per edge.
+/// Counts wallets by depth, and with `totals` transfers and value: a breadth-first search.
+/// O(wallets + edges), with a byte per wallet of the graph and four per wallet found. Without
+/// totals it reads four bytes per edge.
 ///
 /// # Errors
-/// [`SearchError::Depth`], [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`].
+/// [`SearchError::Depth`], [`SearchError::Memory`], [`SearchError::ValueOverflow`],
+/// [`SearchError::Damaged`].
 pub fn reach<W: Interrupt>(
     graph: &Graph<'_>,
     source: WalletId,
@@ -107,8 +108,8 @@ struct ReachSearch<'s> {
 /// Wallets that are gathered before they are appended to the level; a power of two.
 const BATCH: usize = 64;
 
-/// From one wallet in this many on, a scan of all wallets is cheap compared with reading the edges of a
-/// level.
+/// From one wallet in this many on, a scan of all wallets is cheap compared with reading the edges
+/// of a level.
 const DENSE_LEVEL: usize = 16;
 
 /// The level that is being filled.
@@ -141,8 +142,8 @@ impl NextLevel {
 }
 
 impl ReachSearch<'_> {
-    /// Returns the wallets of a level for expansion. A large level is sorted by id, because edges lie in
-    /// memory in that order.
+    /// Returns the wallets of a level for expansion. A large level is sorted by id, because edges
+    /// lie in memory in that order.
     fn in_memory_order(&self, mut next: NextLevel) -> Vec<WalletId> {
         if next.wallets.len() < self.depths.len() / DENSE_LEVEL {
             return next.wallets;
@@ -188,8 +189,8 @@ impl ReachSearch<'_> {
         Ok(graph.degree(wallet, side))
     }
 
-    /// "Already visited" is unpredictable, so this is branchless: every peer is written to `fresh`, and
-    /// the cursor advances only for new ones.
+    /// "Already visited" is unpredictable, so this is branchless: every peer is written to `fresh`,
+    /// and the cursor advances only for new ones.
     fn visit_all(&mut self, peers: &[WalletId], next: &mut NextLevel) {
         let (depths, fresh) = (&mut self.depths[..], &mut next.fresh);
         for peers in peers.chunks(BATCH) {
@@ -206,8 +207,8 @@ impl ReachSearch<'_> {
         }
     }
 
-    /// As [`Self::visit_all`], and adds up the edges to wallets of this level. The few values that are
-    /// not stored as themselves are gathered in `packed` and added afterwards.
+    /// Visits like [`Self::visit_all`] and adds up the edges to wallets of this level. The few
+    /// values that are not stored as themselves are gathered in `packed` and added afterwards.
     fn visit_with_totals(
         &mut self,
         wallet: WalletId,

@@ -3,8 +3,8 @@
 use super::Weight;
 use crate::graph::types::U256;
 
-/// Units of a natural logarithm. A share is at least 2^-256, so 32 steps cost less than 2^53 units, which a
-/// float holds exactly.
+/// Units of a natural logarithm. A share is at least 2^-256, so 32 steps cost less than 2^53 units,
+/// which a float holds exactly.
 const SHARE_UNITS: f64 = (1_u64 << 40) as f64;
 
 /// Largest age in microseconds, about 9,000 years: 32 steps fit into 64 bits.

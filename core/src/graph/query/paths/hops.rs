@@ -1,10 +1,11 @@
-//! Fewest hops: breadth-first search from both ends, which always expands the side with fewer edges (Pohl:
-//! Bi-directional search, 1971).
+//! Fewest hops: breadth-first search from both ends, which always expands the side with fewer edges
+//! (Pohl: Bi-directional search, 1971).
 //!
-//! Both sides grow by whole levels, so every shortest path crosses between them at the same depth. The first one
-//! by addresses is found without visiting all of them: wallets of the forward side are expanded in the order of
-//! the first path to them, so the first wallet to reach another is on the first path to it; and from the meeting
-//! on, the search always takes the wallet one hop closer to the target that is first by address.
+//! Both sides grow by whole levels, so every shortest path crosses between them at the same depth.
+//! The first one by addresses is found without visiting all of them: wallets of the forward side
+//! are expanded in the order of the first path to them, so the first wallet to reach another is on
+//! the first path to it; and from the meeting on, the search always takes the wallet one hop closer
+//! to the target that is first by address.
 
 use super::{Outcome, PathSearch, PathTask, PathTerms, Route, Stop, degree, reversed};
 use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace};
@@ -26,8 +27,8 @@ struct BallEntry {
 
 /// The wallets within some hops of one end.
 struct Ball {
-    /// Keeps entries of earlier searches: an entry is valid if its index holds the same wallet (Briggs, Torczon:
-    /// An efficient representation for sparse sets, 1993).
+    /// Keeps entries of earlier searches: an entry is valid if its index holds the same wallet
+    /// (Briggs, Torczon: An efficient representation for sparse sets, 1993).
     visited: Visited,
     /// Wallets by level.
     entries: Vec<BallEntry>,
@@ -121,8 +122,8 @@ impl<'g> Bidirectional<'g> {
         if is_forward { self.terms.direction } else { reversed(self.terms.direction) }
     }
 
-    /// Returns the last level of the forward side in the order of the first paths to its wallets. The children of
-    /// a wallet are adjacent.
+    /// Returns the last level of the forward side in the order of the first paths to its wallets.
+    /// The children of a wallet are adjacent.
     fn sorted_frontier<W: Interrupt>(&self, pace: &mut Pace<'_, W>) -> Vec<u32> {
         let (graph, ball) = (self.terms.graph, &self.forward);
         let level = ball.level(ball.depth());
@@ -176,7 +177,8 @@ impl<'g> Bidirectional<'g> {
                         }
                         let order = graph.order(peer);
                         let candidate = if is_forward {
-                            // The first wallet of the frontier that meets the other side is on the first path.
+                            // The first wallet of the frontier that meets the other side is on the
+                            // first path.
                             Meeting { wallet: peer, order, parent, index: 0 }
                         } else {
                             let parent = far.entries.get(index as usize).map_or(0, |entry| entry.parent);
@@ -231,7 +233,8 @@ impl<'g> Bidirectional<'g> {
         wallets
     }
 
-    /// Returns the first wallet by address, among those of a level of the backward side, that `at` has a step to.
+    /// Returns the first wallet by address, among those of a level of the backward side, that `at`
+    /// has a step to.
     fn nearer<W: Interrupt>(
         &self,
         task: &PathTask<'_>,
@@ -306,7 +309,8 @@ impl PathSearch for Bidirectional<'_> {
             let (meeting, halted) = self.expand(task, is_forward, &mut memory, pace)?;
             if let Some(meeting) = meeting {
                 let mut wallets = self.head(task, &meeting);
-                // The last level of the backward side may be unfinished; the path goes on through the levels before.
+                // The last level of the backward side may be unfinished; the path goes on through
+                // the levels before.
                 let mut depth = self.backward.depth();
                 let mut at = meeting.wallet;
                 while depth > 0 {

@@ -1,9 +1,11 @@
 //! Cheapest paths between two wallets.
 //!
-//! Owns the cost of a step, the order of paths, and the searches; never the transfers behind a step.
+//! Owns the cost of a step, the order of paths, and the searches; never the transfers behind a
+//! step.
 //!
 //! - `hops`: fewest hops, by breadth-first search from both ends.
-//! - `weighted`: the cheapest path within a number of hops, by labels; `potential`: lower bounds that guide it.
+//! - `weighted`: the cheapest path within a number of hops, by labels; `potential`: lower bounds
+//!   that guide it.
 //! - `ranking`: the paths after the first one, on top of either search.
 //! - `steps`: the transfers along a path.
 
@@ -33,15 +35,16 @@ const MAX_PATHS: i32 = 100;
 pub enum Weight {
     /// Each step costs 1: prefers few steps.
     Hops,
-    /// A step costs -ln(share): prefers a large share of the funds. The share is the value of the step over
-    /// everything that the wallet it leaves sent (for [`Direction::In`] received, for [`Direction::Both`] both)
-    /// in counted transfers, including transfers to itself. Shares along a path multiply, as in the haircut
-    /// method of taint analysis (Möser, Böhme, Breuker: Towards Risk Scoring of Bitcoin Transactions, 2014), so
-    /// exp(-cost) of a path is the share of the source's funds that took it. A step without value is not
-    /// taken. Costs are multiples of 2^-40.
+    /// A step costs -ln(share): prefers a large share of the funds. The share is the value of the
+    /// step over everything that the wallet it leaves sent (for [`Direction::In`] received, for
+    /// [`Direction::Both`] both) in counted transfers, including transfers to itself. Shares along
+    /// a path multiply, as in the haircut method of taint analysis (Möser, Böhme, Breuker: Towards
+    /// Risk Scoring of Bitcoin Transactions, 2014), so exp(-cost) of a path is the share of the
+    /// source's funds that took it. A step without value is not taken. Costs are multiples of
+    /// 2^-40.
     Value,
-    /// A step costs the days from its last transfer to `now`, at most 2^58 microseconds; nothing if that transfer
-    /// is later. Prefers recent steps.
+    /// A step costs the days from its last transfer to `now`, at most 2^58 microseconds; nothing if
+    /// that transfer is later. Prefers recent steps.
     Recency {
         /// Reference time, in microseconds of the graph's epoch.
         now: i64,
@@ -50,9 +53,10 @@ pub enum Weight {
 
 /// Counted transfers between two consecutive wallets of a path.
 ///
-/// Sender and receiver are those of the transfers: a step that is walked against their direction leaves the
-/// wallet `to`. If both directions may be walked and both wallets sent each other something, the step is the
-/// cheaper of the two, and among equals the one in the direction of the path.
+/// Sender and receiver are those of the transfers: a step that is walked against their direction
+/// leaves the wallet `to`. If both directions may be walked and both wallets sent each other
+/// something, the step is the cheaper of the two, and among equals the one in the direction of the
+/// path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     /// Sender of the transfers.
@@ -89,22 +93,26 @@ pub struct Path {
 pub struct Paths {
     /// Paths by cost, then hops, then the addresses along the path.
     pub found: Vec<Path>,
-    /// Limit at which the search stopped, if it did. There may then be more paths, and cheaper ones.
+    /// Limit at which the search stopped, if it did. There may then be more paths, and cheaper
+    /// ones.
     pub halted: Option<Halt>,
 }
 
-/// Returns the `k` cheapest paths from `source` to `target` that visit no wallet twice and have at most
-/// `limits.max_depth` steps; fewer, if there are no more. Paths are ordered by cost, then hops, then addresses
-/// along the path, so the same graph always gives the same paths. A wallet has one path to itself, without
-/// steps. `limits.max_wallets` applies to each of the searches that several paths take.
+/// Returns the `k` cheapest paths from `source` to `target` that visit no wallet twice and have at
+/// most `limits.max_depth` steps; fewer, if there are no more. Paths are ordered by cost, then
+/// hops, then addresses along the path, so the same graph always gives the same paths. A wallet has
+/// one path to itself, without steps. `limits.max_wallets` applies to each of the searches that
+/// several paths take.
 ///
-/// The path of fewest hops takes O(edges read from the two ends). By weight, one path takes O(h e log(h n)) for
-/// `h` hops, `n` wallets and `e` edges within reach: because of the exact limit, a wallet may be visited once for
-/// every number of hops. Each path after the first takes at most one more search per step.
+/// The path of fewest hops takes O(edges read from the two ends). By weight, one path takes O(h e
+/// log(h n)) for `h` hops, `n` wallets and `e` edges within reach: because of the exact limit, a
+/// wallet may be visited once for every number of hops. Each path after the first takes at most one
+/// more search per step.
 ///
 /// # Errors
-/// [`SearchError::Depth`], [`SearchError::Paths`], [`SearchError::SeveralAssets`] for [`Weight::Value`] without a single asset,
-/// [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`].
+/// [`SearchError::Depth`], [`SearchError::Paths`], [`SearchError::SeveralAssets`] for
+/// [`Weight::Value`] without a single asset, [`SearchError::Memory`],
+/// [`SearchError::ValueOverflow`], [`SearchError::Damaged`].
 #[expect(clippy::too_many_arguments, reason = "callers name each of them")]
 pub fn shortest_paths<W: Interrupt>(
     graph: &Graph<'_>,
@@ -160,7 +168,8 @@ struct PathTerms<'g> {
     max_wallets: u64,
 }
 
-/// Orders paths before their addresses do. Costs are integers (see `cost`), so sums and ties are exact.
+/// Orders paths before their addresses do. Costs are integers (see `cost`), so sums and ties are
+/// exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Length {
     cost: u64,

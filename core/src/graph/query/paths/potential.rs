@@ -1,10 +1,12 @@
-//! Lower bounds of the cost from a wallet to the target, which direct a search by weight towards it.
+//! Lower bounds of the cost from a wallet to the target, which direct a search by weight towards
+//! it.
 //!
-//! A search backwards from the target settles wallets by their cost to the target, without limits and bans, up to
-//! some radius; all other wallets cost at least the radius. Such a bound is consistent: along a step it falls by no
-//! more than the cost of the step, so a search guided by it (Hart, Nilsson, Raphael: A formal basis for the
-//! heuristic determination of minimum cost paths, 1968) finds the same paths in the same order. Work is divided
-//! between the two directions as in bidirectional search.
+//! A search backwards from the target settles wallets by their cost to the target, without limits
+//! and bans, up to some radius; all other wallets cost at least the radius. Such a bound is
+//! consistent: along a step it falls by no more than the cost of the step, so a search guided by it
+//! (Hart, Nilsson, Raphael: A formal basis for the heuristic determination of minimum cost paths,
+//! 1968) finds the same paths in the same order. Work is divided between the two directions as in
+//! bidirectional search.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -64,8 +66,8 @@ impl Potential {
         entry.filter(|entry| entry.settled).map(|entry| entry.cost).or(self.radius)
     }
 
-    /// Searches backwards from the target until the source is settled, about `max_edges` edges were read, or half
-    /// of the allowed wallets or memory is used up.
+    /// Searches backwards from the target until the source is settled, about `max_edges` edges were
+    /// read, or half of the allowed wallets or memory is used up.
     pub(super) fn grow<W: Interrupt>(
         &mut self,
         terms: &PathTerms<'_>,
@@ -129,7 +131,8 @@ struct BackwardSearch<'b, 'g, 'w, W> {
     edges_left: usize,
     memory: &'b mut MemoryBudget,
     pace: &'b mut Pace<'w, W>,
-    /// Indexes of the wallets with a step to the current one, and their cost to the target through it.
+    /// Indexes of the wallets with a step to the current one, and their cost to the target through
+    /// it.
     steps: Vec<(u32, u64)>,
 }
 

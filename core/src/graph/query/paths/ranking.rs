@@ -1,8 +1,9 @@
-//! The first k paths without loops: Yen (Finding the K shortest loopless paths in a network, 1971), with Lawler's partition
-//! (1972), by which no path is found twice.
+//! The first k paths without loops: Yen (Finding the K shortest loopless paths in a network, 1971),
+//! with Lawler's partition (1972), by which no path is found twice.
 //!
-//! Every path is the first of a set: the paths that share its beginning up to one wallet and do not continue from
-//! there to certain others. Once it is taken, the rest of the set splits into one such set per later wallet.
+//! Every path is the first of a set: the paths that share its beginning up to one wallet and do not
+//! continue from there to certain others. Once it is taken, the rest of the set splits into one
+//! such set per later wallet.
 
 use std::collections::BTreeMap;
 

@@ -76,7 +76,8 @@ impl StepReader<'_> {
     ) -> Result<Option<Step>, SearchError> {
         let step = self.sum(from, to, self.filter, pace)?;
         match step {
-            // Values are summed up for single assets only, and only now the asset is known to be single.
+            // Values are summed up for single assets only, and only now the asset is known to be
+            // single.
             Some(Step { asset: Some(asset), .. }) if !self.filter.assets.is_single() => {
                 let assets =
                     if asset == AssetId::NATIVE { AssetSelection::Native } else { AssetSelection::Token(asset) };

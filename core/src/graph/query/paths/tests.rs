@@ -21,7 +21,7 @@ fn direction() -> impl Strategy<Value = Direction> {
     prop_oneof![Just(Direction::Out), Just(Direction::In), Just(Direction::Both)]
 }
 
-/// What one wallet sent another, worked out from rows.
+/// Transfers from one wallet to another, summed from rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Pair {
     transfers: u64,
@@ -61,7 +61,8 @@ fn pairs(rows: &[Sent], native_only: bool, least: u64) -> BTreeMap<(u32, u32), P
 /// A step as a test sees it, by cost in whole units.
 type Seen = (u64, (u32, u32), Pair);
 
-/// Every step that may be walked: the cheaper where there are two, the forward one where they are equal.
+/// Every step that may be walked: the cheaper where there are two, the forward one where they are
+/// equal.
 fn walkable(rows: &[Sent], direction: Direction, filter: &EdgeFilter, weight: Weight) -> BTreeMap<(u32, u32), Seen> {
     let pairs = pairs(rows, filter.assets == AssetSelection::Native, filter.min_transfers);
     let mut totals: BTreeMap<u32, U256> = BTreeMap::new();
@@ -341,10 +342,10 @@ fn little_memory_is_an_error_and_little_time_or_few_wallets_end_the_search() {
         assert!(matches!(found, Err(SearchError::Memory { budget: said, .. }) if said == budget), "{found:?}");
         let few = SearchLimits { max_wallets: Some(3), ..limits(3) };
         let paths = one(&test, (0, 500), weight, 1, &few).unwrap();
-        // by hops, the hub is not looked at
+        // By hops, the hub is not read.
         let expected = if weight == Weight::Hops { (1, None) } else { (0, Some(Halt::Wallets)) };
         assert_eq!((paths.found.len(), paths.halted), expected);
-        // nobody pays a wallet that is not there, so that there is nothing to look at
+        // No one pays a wallet that does not exist, so there is nothing to read.
         let paths = one(&test, (0, 999), weight, 1, &few).unwrap();
         assert_eq!((paths.found.len(), paths.halted), (0, None));
         let paths = shortest_paths(
@@ -366,8 +367,8 @@ fn little_memory_is_an_error_and_little_time_or_few_wallets_end_the_search() {
 }
 
 #[test]
-fn a_hub_between_two_wallets_is_not_looked_through() {
-    // everybody pays the hub, and the hub pays everybody
+fn a_hub_between_two_wallets_is_not_expanded() {
+    // Every wallet pays the hub, and the hub pays every wallet.
     let mut rows: Vec<Sent> = (1..900).flat_map(|peer| [Sent::coins(0, peer, 1), Sent::coins(peer, 0, 1)]).collect();
     rows.push(Sent::coins(1, 950, 1));
     rows.push(Sent::coins(950, 2, 1));

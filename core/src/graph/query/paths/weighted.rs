@@ -1,10 +1,11 @@
-//! The cheapest path within a number of hops: Dijkstra's algorithm with labels of cost and hops (Hansen:
-//! Bicriterion path problems, 1980).
+//! The cheapest path within a number of hops: Dijkstra's algorithm with labels of cost and hops
+//! (Hansen: Bicriterion path problems, 1980).
 //!
-//! A wallet keeps a label for every path to it that no other dominates: a more expensive path with fewer hops may be
-//! the only one that still reaches the target within the limit. Labels are settled by the lower bound of the cost
-//! of a whole path (see `potential`), then by hops. All paths to a wallet with equal cost and hops are known before
-//! its label is settled, so the first one by addresses is known, too.
+//! A wallet keeps a label for every path to it that no other dominates: a more expensive path with
+//! fewer hops may be the only one that still reaches the target within the limit. Labels are
+//! settled by the lower bound of the cost of a whole path (see `potential`), then by hops. All
+//! paths to a wallet with equal cost and hops are known before its label is settled, so the first
+//! one by addresses is known, too.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -21,8 +22,8 @@ use crate::graph::view::graph::Graph;
 
 const NONE: u32 = u32::MAX;
 
-/// Edges that lower bounds may cost before a search for one path. With 2 million transfers among 200,000 wallets a
-/// path takes 4 to 7 ms with bounds, and 100 to 170 ms without.
+/// Edges that lower bounds may cost before a search for one path. With 2 million transfers among
+/// 200,000 wallets a path takes 4 to 7 ms with bounds, and 100 to 170 ms without.
 const BOUND_EDGES: usize = if cfg!(test) { 8 } else { 1 << 16 };
 
 /// Factor for several paths, which all use the same bounds.
@@ -37,7 +38,7 @@ struct Label {
     previous: u32,
     /// Another label of the same wallet.
     sibling: u32,
-    /// Whether another label dominates this one.
+    /// Another label dominates this one.
     dominated: bool,
 }
 
@@ -53,7 +54,8 @@ type LabelQueue = BinaryHeap<Reverse<(Length, u32)>>;
 
 /// The labels of one search.
 struct Labels {
-    /// First label of each wallet. Keeps entries of earlier searches: their index holds another wallet.
+    /// First label of each wallet. Keeps entries of earlier searches: their index holds another
+    /// wallet.
     visited: Visited,
     all: Vec<Label>,
     queue: LabelQueue,
@@ -234,7 +236,8 @@ impl Labels {
         Ok(())
     }
 
-    /// Relinks the labels of a wallet without those that a label of this length dominates; returns the first.
+    /// Relinks the labels of a wallet without those that a label of this length dominates; returns
+    /// the first.
     fn undominated(&mut self, head: u32, length: Length) -> u32 {
         let (mut first, mut last, mut at) = (NONE, NONE, head);
         while let Some(other) = self.all.get_mut(at as usize) {
@@ -254,7 +257,8 @@ impl Labels {
         first
     }
 
-    /// Returns whether the addresses along the path to a label precede those of another one with equal hops.
+    /// Returns whether the addresses along the path to a label precede those of another one with
+    /// equal hops.
     fn precedes(&self, graph: &Graph<'_>, mut label: u32, mut other: u32) -> bool {
         let mut order = Ordering::Equal;
         while label != other {
