@@ -67,7 +67,8 @@ impl<E: Into<SearchError>> From<E> for Stop {
     }
 }
 
-/// Calls an [`Interrupt`] at the first step and then once every `STEPS` steps. A search without time ends at once.
+/// Calls an [`Interrupt`] at the first step and then once every `STEPS` steps. A search without
+/// time ends at once.
 pub(crate) struct Pace<'w, W, const STEPS: usize = EDGES_PER_CHECK> {
     interrupt: &'w mut W,
     steps: usize,

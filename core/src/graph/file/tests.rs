@@ -102,7 +102,7 @@ fn merge(base: &Base<HeapBuffer>, overlay: &Overlay) -> Base<HeapBuffer> {
 
 fn opened(sink: HeapSink) -> Base<HeapBuffer> {
     let (file, length) = sink.into_file();
-    // sections end at multiples of 64 bytes, and so do buffers of the heap
+    // Sections end at multiples of 64 bytes, and so do buffers of the heap.
     assert_eq!(file.len(), length);
     let base = Base::open(file).unwrap();
     base.verify(&mut Uninterrupted).unwrap();
@@ -117,17 +117,17 @@ fn transfers(graph: &Graph<'_>, side: Side) -> BTreeMap<(String, String), Vec<Se
     for wallet in graph.wallet_ids() {
         let mut seen = Vec::new();
         graph
-            .transfers(wallet, side, |one| -> Result<(), Damaged> {
-                let peer = one.peer.map(|peer| graph.address(peer).map(str::to_owned)).transpose()?;
-                let token = graph.token(one.asset)?.to_owned();
-                seen.push((peer, token, one.time, one.value, one.position, one.status as u8));
+            .transfers(wallet, side, |transfer| -> Result<(), Damaged> {
+                let peer = transfer.peer.map(|peer| graph.address(peer).map(str::to_owned)).transpose()?;
+                let token = graph.token(transfer.asset)?.to_owned();
+                seen.push((peer, token, transfer.time, transfer.value, transfer.position, transfer.status as u8));
                 Ok(())
             })
             .unwrap();
         assert_eq!(graph.wallet(graph.network(wallet).unwrap(), graph.address(wallet).unwrap()), Ok(Some(wallet)));
         if !seen.is_empty() {
             assert!(graph.is_active(wallet));
-            assert!(seen.is_sorted_by_key(|one| (one.2, one.4)), "{seen:?}");
+            assert!(seen.is_sorted_by_key(|transfer| (transfer.2, transfer.4)), "{seen:?}");
             seen.sort();
             all.insert((graph.network(wallet).unwrap().to_owned(), graph.address(wallet).unwrap().to_owned()), seen);
         }
@@ -163,14 +163,14 @@ fn edges(graph: &Graph<'_>, side: Side, filter: &EdgeFilter) -> Edges {
                 let (network, own) = (text(graph.network(wallet)), text(graph.address(wallet)));
                 let key = (network, own, text(graph.address(edge.peer)), text(graph.token(edge.asset)));
                 match all.get_mut(&key) {
-                    // the second piece of a sum beyond 256 bits
+                    // The second edge of a sum beyond 256 bits.
                     Some((_, sum, _, _)) => {
                         assert_eq!(edge.transfers, 0);
                         *sum = sum.and_then(|sum| sum.checked_add(edge.value));
                     }
                     None => {
-                        let one = (edge.transfers, Some(edge.value), edge.first, edge.last);
-                        all.insert(key, one);
+                        let sums = (edge.transfers, Some(edge.value), edge.first, edge.last);
+                        all.insert(key, sums);
                     }
                 }
                 Ok(())
@@ -252,7 +252,7 @@ proptest! {
     fn overlays_and_merges_equal_a_new_build(
         before in rows(50),
         added in rows(30),
-        gone in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
+        removed in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
         more in rows(20),
     ) {
         let base = build(&before);
@@ -262,7 +262,7 @@ proptest! {
             row.with(|row| overlay.add(&base, row)).unwrap();
             now.push(row.clone());
         }
-        for index in &gone {
+        for index in &removed {
             if !now.is_empty() {
                 let row = now.swap_remove(index.index(now.len()));
                 row.with(|row| overlay.remove(&base, row)).unwrap();
@@ -277,12 +277,12 @@ proptest! {
         prop_assert_eq!(merged.transfers(), now.len() as u64);
         prop_assert_eq!(merged.native_transfers(), now.iter().filter(|row| row.token == 0).count() as u64);
         assert_holds(&Graph::new(&merged, &Overlay::new()), &now);
-        // and a merged one takes changes as a built one does
+        // A merged graph takes changes as a built one does.
         let mut again = Overlay::new();
         let mut left = now.clone();
         for row in now.iter().step_by(2) {
             row.with(|row| again.remove(&merged, row)).unwrap();
-            left.remove(left.iter().position(|one| one == row).unwrap());
+            left.remove(left.iter().position(|other| other == row).unwrap());
         }
         assert_holds(&Graph::new(&merge(&merged, &again), &Overlay::new()), &left);
     }
@@ -297,7 +297,7 @@ proptest! {
         let base = build(&rows);
         let mut bytes = base_bytes(&base);
         for (index, byte) in hits {
-            // past the header, unless the header itself is to be hit
+            // Skip the header, unless the case damages the header.
             let start = if repair { HEADER_BYTES } else { 0 };
             let at = start + index.index(bytes.len() - start);
             bytes[at] = byte;

@@ -1,5 +1,5 @@
-//! Breadth-first results agree with a plain definition: distances by relaxation to a fixed point, then sums over
-//! the rows.
+//! Breadth-first results agree with a plain definition: distances by relaxation to a fixed point,
+//! then sums over the rows.
 
 use std::collections::BTreeMap;
 
@@ -63,20 +63,20 @@ fn expected(
 ) -> BTreeMap<String, Expected> {
     let walks = walks(rows, direction, filter);
     let distance = distances(&walks, source, depth);
-    let mut found: BTreeMap<String, Expected> = BTreeMap::new();
+    let mut wallets: BTreeMap<String, Expected> = BTreeMap::new();
     for (from, to, value, time) in &walks {
         if let (Some(before), Some(own)) = (distance.get(from), distance.get(to))
             && before + 1 == *own
         {
             let none = (*own, 0, U256::ZERO, i64::MAX, i64::MIN, BTreeMap::new());
-            let one = found.entry(name(*to)).or_insert(none);
-            one.1 += 1;
-            one.2 += *value;
-            (one.3, one.4) = (one.3.min(*time), one.4.max(*time));
-            *one.5.entry(name(*from)).or_default() += 1;
+            let sums = wallets.entry(name(*to)).or_insert(none);
+            sums.1 += 1;
+            sums.2 += *value;
+            (sums.3, sums.4) = (sums.3.min(*time), sums.4.max(*time));
+            *sums.5.entry(name(*from)).or_default() += 1;
         }
     }
-    found
+    wallets
 }
 
 fn filters() -> impl Strategy<Value = EdgeFilter> {
@@ -130,27 +130,27 @@ proptest! {
         let found = connections(&graph, source_id, direction, &filter, None, &limits(depth), &mut Uninterrupted).unwrap();
         prop_assert_eq!(found.halted, None);
         let address = |wallet| graph.address(wallet).unwrap().to_owned();
-        prop_assert!(found.found.is_sorted_by_key(|one| (one.depth, std::cmp::Reverse(one.transfers), address(one.wallet))));
+        prop_assert!(found.wallets.is_sorted_by_key(|connection| (connection.depth, std::cmp::Reverse(connection.transfers), address(connection.wallet))));
         let mut seen = BTreeMap::new();
-        for one in &found.found {
-            let of_depth = found.found.iter().filter(|other| other.depth == one.depth);
-            let stronger = of_depth.filter(|other| other.transfers > one.transfers).count() as i64;
-            prop_assert_eq!(one.rank, stronger + 1);
-            let predecessors = &expected[&address(one.wallet)].5;
+        for connection in &found.wallets {
+            let of_depth = found.wallets.iter().filter(|other| other.depth == connection.depth);
+            let stronger = of_depth.filter(|other| other.transfers > connection.transfers).count() as i64;
+            prop_assert_eq!(connection.rank, stronger + 1);
+            let predecessors = &expected[&address(connection.wallet)].5;
             let most = predecessors.values().max().unwrap();
             let strongest = predecessors.iter().find(|(_, transfers)| *transfers == most).unwrap();
-            prop_assert_eq!(&address(one.predecessor), strongest.0);
-            seen.insert(address(one.wallet), (one.depth, one.transfers, one.value, one.first, one.last));
+            prop_assert_eq!(&address(connection.predecessor), strongest.0);
+            seen.insert(address(connection.wallet), (connection.depth, connection.transfers, connection.value, connection.first, connection.last));
         }
         let expected: BTreeMap<_, _> =
-            expected.into_iter().map(|(wallet, one)| (wallet, (one.0, one.1, one.2, one.3, one.4))).collect();
+            expected.into_iter().map(|(wallet, connection)| (wallet, (connection.0, connection.1, connection.2, connection.3, connection.4))).collect();
         prop_assert_eq!(seen, expected);
 
         let top = connections(&graph, source_id, direction, &filter, Some(2), &limits(depth), &mut Uninterrupted).unwrap();
         let strongest: Vec<Connection> = (1..=depth.unsigned_abs())
-            .flat_map(|depth| found.found.iter().filter(move |one| one.depth == depth).take(2).copied())
+            .flat_map(|depth| found.wallets.iter().filter(move |connection| connection.depth == depth).take(2).copied())
             .collect();
-        prop_assert_eq!(top.found, strongest);
+        prop_assert_eq!(top.wallets, strongest);
     }
 }
 
@@ -167,7 +167,7 @@ fn limits_end_a_search_and_are_reported() {
     let reached = reach(&graph, hub, Direction::Out, &filter, true, &few, &mut Uninterrupted).unwrap();
     assert_eq!((reached.halted, reached.levels[1].wallets), (Some(Halt::Wallets), 9));
     let found = connections(&graph, hub, Direction::Out, &filter, None, &few, &mut Uninterrupted).unwrap();
-    assert_eq!((found.halted, found.found.len()), (Some(Halt::Wallets), 9));
+    assert_eq!((found.halted, found.wallets.len()), (Some(Halt::Wallets), 9));
     let reached = reach(&graph, hub, Direction::Out, &filter, true, &limits(3), &mut Patience(0)).unwrap();
     assert_eq!(reached.halted, Some(Halt::Time));
     let little = SearchLimits { memory: MemoryBudget::new(1_000), ..limits(1) };

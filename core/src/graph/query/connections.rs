@@ -41,7 +41,7 @@ pub struct Connection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connections {
     /// Wallets by depth, then by transfers (most first), then by address.
-    pub found: Vec<Connection>,
+    pub wallets: Vec<Connection>,
     /// Limit at which the search stopped, if it did.
     pub halted: Option<Halt>,
 }
@@ -68,7 +68,7 @@ pub fn connections<W: Interrupt>(
     visited.insert(source, 0);
     let (level, pace) = (Vec::new(), Pace::new(interrupt));
     let mut search = ConnectionSearch { graph, direction, filter, limits, visited, level, found_wallets: 1, pace };
-    let mut found = Vec::new();
+    let mut wallets = Vec::new();
     let mut halted = None;
     let mut frontier = vec![source];
     for depth in 1..=max_depth {
@@ -79,12 +79,12 @@ pub fn connections<W: Interrupt>(
         let level = std::mem::take(&mut search.level);
         frontier = level.iter().map(|connection| connection.wallet).collect();
         let kept = ranked(graph, level, top, search.pace.interrupt());
-        found.extend(kept);
+        wallets.extend(kept);
         if halted.is_some() {
             break;
         }
     }
-    Ok(Connections { found, halted })
+    Ok(Connections { wallets, halted })
 }
 
 struct ConnectionSearch<'s, W> {

@@ -1,7 +1,9 @@
-//! Drawing of a neighbourhood in the language of Graphviz (<https://graphviz.org/doc/info/lang.html>).
+//! Drawing of a neighbourhood in the language of Graphviz
+//! (<https://graphviz.org/doc/info/lang.html>).
 //!
-//! Owns the appearance of wallets and flows; their descriptions come from the caller. Addresses and labels are
-//! untrusted text, so they appear only in quoted strings, escaped; nodes are named by number.
+//! Owns the appearance of wallets and flows; their descriptions come from the caller. Addresses and
+//! labels are untrusted text, so they appear only in quoted strings, escaped; nodes are named by
+//! number.
 
 use std::fmt::Write;
 
@@ -48,8 +50,8 @@ const LEGEND: &str = "\
 // thick frame: the wallet in the middle; dashed: wallets left out; width of an arrow: transfers, by logarithm
 ";
 
-/// Draws a neighbourhood. Equal neighbourhoods with equal descriptions give equal texts. Without a unit (several
-/// assets) arrows have no value.
+/// Draws a neighbourhood. Equal neighbourhoods with equal descriptions give equal texts. Without a
+/// unit (several assets) arrows have no value.
 #[must_use]
 pub fn render(
     neighbourhood: &Neighbourhood,

@@ -54,22 +54,24 @@ pub struct Neighbourhood {
     pub source: WalletId,
     /// Direction in which transfers were followed.
     pub direction: Direction,
-    /// The source, then the others by depth; those found from the same wallet by transfers with it (most first),
-    /// then by address.
+    /// The source, then the others by depth; those found from the same wallet by transfers with it
+    /// (most first), then by address.
     pub wallets: Vec<ShownWallet>,
     /// Flows between these wallets, by sender and receiver in the order of `wallets`.
     pub flows: Vec<PairFlow>,
-    /// Limit at which the search stopped, if it did. After [`Halt::Time`] flows may be missing, too.
+    /// Limit at which the search stopped, if it did. After [`Halt::Time`] flows may be missing,
+    /// too.
     pub halted: Option<Halt>,
 }
 
-/// Returns the wallets around `source`, at most `limits.max_depth` hops away, and the flows between them. If a
-/// wallet has more than `fold_above` peers that are not shown yet, only the `fold_above` peers with the most
-/// transfers (then by address) are shown and expanded; the others are counted. O(edges of the wallets shown),
-/// and a sort of each wallet's peers.
+/// Returns the wallets around `source`, at most `limits.max_depth` hops away, and the flows between
+/// them. If a wallet has more than `fold_above` peers that are not shown yet, only the `fold_above`
+/// peers with the most transfers (then by address) are shown and expanded; the others are counted.
+/// O(edges of the wallets shown), and a sort of each wallet's peers.
 ///
 /// # Errors
-/// [`SearchError::Depth`], [`SearchError::Memory`], [`SearchError::ValueOverflow`], [`SearchError::Damaged`].
+/// [`SearchError::Depth`], [`SearchError::Memory`], [`SearchError::ValueOverflow`],
+/// [`SearchError::Damaged`].
 pub fn neighbourhood<W: Interrupt>(
     graph: &Graph<'_>,
     source: WalletId,
@@ -97,9 +99,9 @@ pub fn neighbourhood<W: Interrupt>(
         halted = late;
         if peers.len() > fold_above {
             folding.push(next);
-            keep_strongest(&mut peers, fold_above, |one| graph.order(one.wallet));
+            keep_strongest(&mut peers, fold_above, |peer| graph.order(peer.wallet));
         }
-        search.sort(&mut peers, |one| (Reverse(one.transfers), graph.order(one.wallet)));
+        search.sort(&mut peers, |peer| (Reverse(peer.transfers), graph.order(peer.wallet)));
         for peer in peers {
             if wallets.len() as u64 >= max_wallets {
                 halted = Some(Halt::Wallets);
@@ -136,11 +138,11 @@ struct Peer {
     transfers: u64,
 }
 
-fn keep_strongest(peers: &mut Vec<Peer>, most: usize, order: impl Fn(&Peer) -> u64) {
-    if most > 0 && most < peers.len() {
-        peers.select_nth_unstable_by_key(most - 1, |one| (Reverse(one.transfers), order(one)));
+fn keep_strongest(peers: &mut Vec<Peer>, count: usize, order: impl Fn(&Peer) -> u64) {
+    if count > 0 && count < peers.len() {
+        peers.select_nth_unstable_by_key(count - 1, |peer| (Reverse(peer.transfers), order(peer)));
     }
-    peers.truncate(most);
+    peers.truncate(count);
 }
 
 struct NeighbourSearch<'s, W> {
@@ -171,7 +173,7 @@ impl<W: Interrupt> NeighbourSearch<'_, W> {
             })?;
             halted = halted.or(self.pace.step(degree));
         }
-        self.sort(&mut peers, |one| one.wallet);
+        self.sort(&mut peers, |peer| peer.wallet);
         peers.dedup_by(|again, first| {
             let same = again.wallet == first.wallet;
             if same {
@@ -296,7 +298,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shows_the_strongest_counts_the_rest_and_draws_what_is_between(
+        fn the_strongest_peers_are_shown_and_the_rest_is_counted(
             rows in rows(),
             laid_over in 0_usize..30,
             direction in prop_oneof![Just(Direction::Out), Just(Direction::In), Just(Direction::Both)],
@@ -323,7 +325,7 @@ mod tests {
                 prop_assert_eq!((found.halted, found.wallets.len()), (Some(Halt::Wallets), most));
             }
 
-            // values are those of one asset
+            // Values are those of one asset.
             let native = look(&EdgeFilter::default());
             for (found, coins_only) in [(&found, false), (&native, true)] {
                 let among: Vec<u32> = found.wallets.iter().map(|one| test.number(one.wallet)).collect();
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_is_folded_and_not_followed() {
+    fn a_hub_is_folded_and_not_expanded() {
         let mut rows: Vec<Sent> =
             (1..500).flat_map(|peer| [Sent::coins(0, peer, 1), Sent::coins(peer, 500 + peer, 1)]).collect();
         rows.extend([Sent::coins(0, 77, 1), Sent::coins(0, 99, 1), Sent::coins(0, 99, 1)]);
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_kept() {
+    fn limits_end_the_search() {
         let rows: Vec<Sent> = (1..500).map(|peer| Sent::coins(0, peer, 1)).collect();
         let test = TestGraph::new(&rows, 0);
         let look = |limits: &SearchLimits, interrupt: &mut Patience| {

@@ -73,8 +73,8 @@ fn wallet_connections(
     let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
     let answer = traversal.connections(&wallet, top)?;
     let source = wallet.address.into_string();
-    let rows = (0..answer.found.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
-        let end = answer.found.len().min(start + ROWS_PER_BATCH);
+    let rows = (0..answer.wallets.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
+        let end = answer.wallets.len().min(start + ROWS_PER_BATCH);
         or_report(traversal.connection_rows(&source, &answer, start..end)).into_iter().map(ConnectionRow::into_row)
     });
     Ok(TableIterator::new(rows))
@@ -83,13 +83,13 @@ fn wallet_connections(
 impl Traversal {
     fn connections(&self, wallet: &Wallet, top: Option<u64>) -> Result<Connections, SqlError> {
         let Some(source) = self.scope.resolve(wallet)? else {
-            return Ok(Connections { found: Vec::new(), halted: None });
+            return Ok(Connections { wallets: Vec::new(), halted: None });
         };
         let top = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
         let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
         let filter = &self.scope.filter;
         let answer = connections(&graph, source, self.direction, filter, top, &self.limits, &mut deadline)?;
-        notice_if_stopped(answer.halted, answer.found.is_empty());
+        notice_if_stopped(answer.halted, answer.wallets.is_empty());
         Ok(answer)
     }
 
@@ -102,7 +102,7 @@ impl Traversal {
         let graph = self.scope.handle.graph();
         let reason = reason(answer.halted);
         let mut rows = Vec::with_capacity(range.len());
-        for connection in answer.found.get(range).unwrap_or_default() {
+        for connection in answer.wallets.get(range).unwrap_or_default() {
             rows.push(ConnectionRow {
                 source: source.to_owned(),
                 target: graph.address(connection.wallet)?.to_owned(),

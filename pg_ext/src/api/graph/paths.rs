@@ -118,7 +118,7 @@ impl PathRequest {
         let (graph, mut deadline) = (scope.handle.graph(), scope.deadline);
         let (filter, weight) = (&scope.filter, self.weight);
         let answer = shortest_paths(&graph, from, to, *direction, filter, weight, self.k, limits, &mut deadline)?;
-        if answer.found.is_empty() {
+        if answer.paths.is_empty() {
             return match reason(answer.halted) {
                 Some(reason) => no_path(false, reason),
                 None => no_path(true, format!("not connected within {} hops", limits.max_depth)),
@@ -128,10 +128,10 @@ impl PathRequest {
     }
 
     fn path_rows(&self, answer: &Paths) -> Result<Vec<PathRow>, SqlError> {
-        let mut hashes = self.transactions(&answer.found)?.into_iter();
+        let mut hashes = self.transactions(&answer.paths)?.into_iter();
         let reason = reason(answer.halted);
         let mut rows = Vec::new();
-        for (number, path) in (1..).zip(&answer.found) {
+        for (number, path) in (1..).zip(&answer.paths) {
             if path.steps.is_empty() {
                 rows.push(self.path_to_itself(number, path));
             }

@@ -92,7 +92,7 @@ pub struct Path {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Paths {
     /// Paths by cost, then hops, then the addresses along the path.
-    pub found: Vec<Path>,
+    pub paths: Vec<Path>,
     /// Limit at which the search stopped, if it did. There may then be more paths, and cheaper
     /// ones.
     pub halted: Option<Halt>,
@@ -133,7 +133,7 @@ pub fn shortest_paths<W: Interrupt>(
         return Err(SearchError::SeveralAssets);
     }
     if source == target {
-        return Ok(Paths { found: vec![Path { wallets: vec![source], steps: Vec::new(), cost: 0.0 }], halted: None });
+        return Ok(Paths { paths: vec![Path { wallets: vec![source], steps: Vec::new(), cost: 0.0 }], halted: None });
     }
     let mut memory = limits.memory;
     let mut pace = Pace::new(interrupt);
@@ -150,14 +150,14 @@ pub fn shortest_paths<W: Interrupt>(
         }
     };
     let steps = StepReader { graph, direction, filter, weight };
-    let mut found = Vec::with_capacity(routes.len());
+    let mut paths = Vec::with_capacity(routes.len());
     for route in routes {
         let bytes = route.wallets.len() * (size_of::<WalletId>() + size_of::<Step>());
         book(&mut memory, bytes, max_hops, route.wallets.len())?;
         let cost = cost::shown(weight, route.length().cost);
-        found.push(Path { steps: steps.along(&route.wallets, &mut pace)?, wallets: route.wallets, cost });
+        paths.push(Path { steps: steps.along(&route.wallets, &mut pace)?, wallets: route.wallets, cost });
     }
-    Ok(Paths { found, halted })
+    Ok(Paths { paths, halted })
 }
 
 /// Parameters that all searches of one call share.

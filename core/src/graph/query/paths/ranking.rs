@@ -75,9 +75,9 @@ pub(super) fn ranked<S: PathSearch, W: Interrupt>(
     if let Some(route) = first.route {
         pool.add(Candidate { route, branch: 0, not_next: Vec::new() }, ends.paths, memory)?;
     }
-    let mut found = Vec::new();
+    let mut routes = Vec::new();
     while let Some((_, next)) = pool.ordered.pop_first() {
-        let wanted = ends.paths - found.len() - 1;
+        let wanted = ends.paths - routes.len() - 1;
         let route = next.route;
         for at in next.branch..route.wallets.len() - 1 {
             if wanted == 0 || halted.is_some() {
@@ -98,10 +98,10 @@ pub(super) fn ranked<S: PathSearch, W: Interrupt>(
                 pool.add(Candidate { route, branch: at, not_next: not_first }, wanted, memory)?;
             }
         }
-        found.push(route);
+        routes.push(route);
         if wanted == 0 {
             break;
         }
     }
-    Ok((found, halted))
+    Ok((routes, halted))
 }

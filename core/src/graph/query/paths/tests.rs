@@ -10,7 +10,7 @@ const DAY: i64 = 86_400_000_000;
 const NOW: i64 = 20 * DAY;
 
 fn rows() -> impl Strategy<Value = Vec<Sent>> {
-    // few different values and times, so that there are ties
+    // Few distinct values and times, for ties.
     let value = prop_oneof![0_u128..4, Just(1 << 100), Just(u128::MAX)];
     let row = (0..9_u32, 0..9_u32, 0..2_u32, 0..25_i64, value);
     let row = row.prop_map(|(from, to, token, day, value)| Sent { from, to, token, time: day * DAY, value });
@@ -21,9 +21,9 @@ fn direction() -> impl Strategy<Value = Direction> {
     prop_oneof![Just(Direction::Out), Just(Direction::In), Just(Direction::Both)]
 }
 
-/// Transfers from one wallet to another, summed from rows.
+/// Transfers from one wallet to another, computed from rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Pair {
+struct ExpectedPair {
     transfers: u64,
     value: U256,
     first: i64,
@@ -31,25 +31,26 @@ struct Pair {
     token: Option<u32>,
 }
 
-fn pairs(rows: &[Sent], native_only: bool, least: u64) -> BTreeMap<(u32, u32), Pair> {
-    let mut by_asset: BTreeMap<(u32, u32, u32), Pair> = BTreeMap::new();
+fn pairs(rows: &[Sent], native_only: bool, min_transfers: u64) -> BTreeMap<(u32, u32), ExpectedPair> {
+    let mut by_asset: BTreeMap<(u32, u32, u32), ExpectedPair> = BTreeMap::new();
     for row in rows.iter().filter(|row| !native_only || row.token == 0) {
-        let none = Pair { transfers: 0, value: U256::ZERO, first: i64::MAX, last: i64::MIN, token: Some(row.token) };
+        let none =
+            ExpectedPair { transfers: 0, value: U256::ZERO, first: i64::MAX, last: i64::MIN, token: Some(row.token) };
         let pair = by_asset.entry((row.from, row.to, row.token)).or_insert(none);
         pair.transfers += 1;
         pair.value += U256::new(row.value);
         pair.first = pair.first.min(row.time);
         pair.last = pair.last.max(row.time);
     }
-    let mut all: BTreeMap<(u32, u32), Pair> = BTreeMap::new();
-    for ((from, to, _), pair) in by_asset.into_iter().filter(|(_, pair)| pair.transfers >= least) {
+    let mut all: BTreeMap<(u32, u32), ExpectedPair> = BTreeMap::new();
+    for ((from, to, _), pair) in by_asset.into_iter().filter(|(_, pair)| pair.transfers >= min_transfers) {
         all.entry((from, to))
-            .and_modify(|known| {
-                *known = Pair {
-                    transfers: known.transfers + pair.transfers,
+            .and_modify(|sum| {
+                *sum = ExpectedPair {
+                    transfers: sum.transfers + pair.transfers,
                     value: U256::ZERO,
-                    first: known.first.min(pair.first),
-                    last: known.last.max(pair.last),
+                    first: sum.first.min(pair.first),
+                    last: sum.last.max(pair.last),
                     token: None,
                 }
             })
@@ -59,7 +60,7 @@ fn pairs(rows: &[Sent], native_only: bool, least: u64) -> BTreeMap<(u32, u32), P
 }
 
 /// A step as a test sees it, by cost in whole units.
-type Seen = (u64, (u32, u32), Pair);
+type Seen = (u64, (u32, u32), ExpectedPair);
 
 /// Every step that may be walked: the cheaper where there are two, the forward one where they are
 /// equal.
@@ -75,7 +76,7 @@ fn walkable(rows: &[Sent], direction: Direction, filter: &EdgeFilter, weight: We
         }
     }
     let mut steps: BTreeMap<(u32, u32), Seen> = BTreeMap::new();
-    let mut add = |left: u32, entered: u32, ends: (u32, u32), pair: Pair| {
+    let mut add = |left: u32, entered: u32, ends: (u32, u32), pair: ExpectedPair| {
         let cost = match weight {
             Weight::Hops => 1,
             Weight::Value if pair.value == U256::ZERO => return,
@@ -99,7 +100,7 @@ fn walkable(rows: &[Sent], direction: Direction, filter: &EdgeFilter, weight: We
     steps
 }
 
-/// All loopless paths, in order.
+/// Returns all loopless paths in order.
 fn all_paths(
     steps: &BTreeMap<(u32, u32), Seen>,
     source: u32,
@@ -133,17 +134,17 @@ fn unit(weight: Weight) -> f64 {
 }
 
 /// Whole costs may be rounded differently in a test, in the last of their 40 binary places.
-fn close(one: f64, other: f64) -> bool {
-    (one - other).abs() < 1e-9
+fn close(value: f64, other: f64) -> bool {
+    (value - other).abs() < 1e-9
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
-    fn paths_are_the_first_of_all_loopless_ones(
+    fn paths_are_the_first_loopless_paths(
         rows in rows(),
-        laid_over in 0_usize..20,
+        overlay_rows in 0_usize..20,
         direction in direction(),
         weight in prop_oneof![Just(Weight::Hops), Just(Weight::Value), Just(Weight::Recency { now: NOW })],
         native_only in any::<bool>(),
@@ -152,7 +153,7 @@ proptest! {
         k in prop_oneof![Just(1), 1_i32..12, Just(100)],
         ends in (0..9_u32, 1..9_u32),
     ) {
-        let test = TestGraph::new(&rows, laid_over);
+        let test = TestGraph::new(&rows, overlay_rows);
         let graph = test.graph();
         let assets = if native_only || weight == Weight::Value { AssetSelection::Native } else { AssetSelection::All };
         let filter = EdgeFilter { assets, min_transfers, ..EdgeFilter::default() };
@@ -162,7 +163,7 @@ proptest! {
         );
         let paths = match search() {
             Err(SearchError::ValueOverflow) => {
-                // sums of a few u128 never are beyond 256 bits
+                // Sums of a few `u128` fit into 256 bits.
                 return Err(TestCaseError::fail("overflow"));
             }
             found => found.unwrap(),
@@ -172,10 +173,10 @@ proptest! {
 
         let steps = walkable(&rows, direction, &filter, weight);
         let expected = all_paths(&steps, source, target, depth as usize);
-        prop_assert_eq!(paths.found.len(), expected.len().min(k as usize));
+        prop_assert_eq!(paths.paths.len(), expected.len().min(k as usize));
         let exact = weight != Weight::Value;
         let mut seen = BTreeSet::new();
-        for (path, (cost, _, _, wallets)) in paths.found.iter().zip(&expected) {
+        for (path, (cost, _, _, wallets)) in paths.paths.iter().zip(&expected) {
             let numbers: Vec<u32> = path.wallets.iter().map(|wallet| test.number(*wallet)).collect();
             prop_assert!(close(path.cost, *cost as f64 / unit(weight)), "{} {}", path.cost, cost);
             if exact {
@@ -197,13 +198,13 @@ proptest! {
             prop_assert!(close(path.cost, sum));
             prop_assert!(seen.insert(numbers));
         }
-        // whatever is rounded, the order is that of exact sums
-        let order = |path: &Path| (path.wallets.len(), path.wallets.iter().map(|one| graph.order(*one)).collect::<Vec<_>>());
-        prop_assert!(paths.found.is_sorted_by(|a, b| a.cost < b.cost || (a.cost == b.cost && order(a) < order(b))));
+        // The order is that of exact sums, in spite of rounding.
+        let order = |path: &Path| (path.wallets.len(), path.wallets.iter().map(|wallet| graph.order(*wallet)).collect::<Vec<_>>());
+        prop_assert!(paths.paths.is_sorted_by(|a, b| a.cost < b.cost || (a.cost == b.cost && order(a) < order(b))));
     }
 
     #[test]
-    fn the_cheapest_costs_what_petgraph_says(rows in rows(), direction in direction(), target in 1..9_u32) {
+    fn the_cheapest_path_agrees_with_petgraph(rows in rows(), direction in direction(), target in 1..9_u32) {
         let test = TestGraph::new(&rows, 0);
         for weight in [Weight::Hops, Weight::Value, Weight::Recency { now: NOW }] {
             let steps = walkable(&rows, direction, &EdgeFilter::default(), weight);
@@ -217,7 +218,7 @@ proptest! {
                 &test.graph(), test.wallet(0), test.wallet(target), direction, &EdgeFilter::default(), weight, 1, &limits(32),
                 &mut Uninterrupted,
             );
-            let found = found.unwrap().found;
+            let found = found.unwrap().paths;
             match expected.get(&NodeIndex::new(target as usize)) {
                 Some(cost) => prop_assert!(close(found[0].cost, *cost as f64 / unit(weight))),
                 None => prop_assert!(found.is_empty()),
@@ -226,22 +227,22 @@ proptest! {
     }
 
     #[test]
-    fn limits_end_searches_with_real_paths(rows in rows(), direction in direction(), most in 1_u64..9, looks in 1_u32..6) {
+    fn limits_end_searches_with_real_paths(rows in rows(), direction in direction(), max_wallets in 1_u64..9, checks in 1_u32..6) {
         let test = TestGraph::new(&rows, 5);
         let graph = test.graph();
         for weight in [Weight::Hops, Weight::Value, Weight::Recency { now: NOW }] {
-            let bounded = SearchLimits { max_wallets: Some(most), ..limits(8) };
+            let bounded = SearchLimits { max_wallets: Some(max_wallets), ..limits(8) };
             let filter = EdgeFilter::default();
-            let all = |limits: &SearchLimits, looks: u32| {
-                shortest_paths(&graph, test.wallet(0), test.wallet(1), direction, &filter, weight, 5, limits, &mut Patience(looks))
+            let all = |limits: &SearchLimits, checks: u32| {
+                shortest_paths(&graph, test.wallet(0), test.wallet(1), direction, &filter, weight, 5, limits, &mut Patience(checks))
                     .unwrap()
             };
             let free = all(&limits(8), u32::MAX);
-            for paths in [all(&bounded, u32::MAX), all(&limits(8), looks)] {
+            for paths in [all(&bounded, u32::MAX), all(&limits(8), checks)] {
                 if paths.halted.is_none() {
                     prop_assert_eq!(&paths, &free);
                 }
-                for path in &paths.found {
+                for path in &paths.paths {
                     prop_assert_eq!((path.wallets[0], *path.wallets.last().unwrap()), (test.wallet(0), test.wallet(1)));
                     prop_assert_eq!(path.wallets.len(), path.wallets.iter().collect::<BTreeSet<_>>().len());
                 }
@@ -283,7 +284,7 @@ fn a_wallet_is_its_own_path() {
     let test = TestGraph::new(&chain(2), 0);
     for weight in WEIGHTS {
         let paths = one(&test, (1, 1), weight, 9, &limits(3)).unwrap();
-        assert_eq!(paths.found, [Path { wallets: vec![test.wallet(1)], steps: vec![], cost: 0.0 }]);
+        assert_eq!(paths.paths, [Path { wallets: vec![test.wallet(1)], steps: vec![], cost: 0.0 }]);
     }
 }
 
@@ -293,19 +294,19 @@ fn the_number_of_hops_is_limited_exactly() {
     for weight in WEIGHTS {
         for hops in 1..=32_u32 {
             let too_short = if hops > 1 {
-                one(&test, (0, hops), weight, 1, &limits(hops as i32 - 1)).unwrap().found
+                one(&test, (0, hops), weight, 1, &limits(hops as i32 - 1)).unwrap().paths
             } else {
                 vec![]
             };
             assert!(too_short.is_empty());
-            let found = one(&test, (0, hops), weight, 3, &limits(hops as i32)).unwrap().found;
+            let found = one(&test, (0, hops), weight, 3, &limits(hops as i32)).unwrap().paths;
             assert_eq!(found.iter().map(|path| path.steps.len() as u32).collect::<Vec<_>>(), [hops]);
         }
     }
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_arguments_are_refused() {
     let test = TestGraph::new(&chain(2), 0);
     for depth in [i32::MIN, 0, 33] {
         assert_eq!(one(&test, (0, 1), Weight::Hops, 1, &limits(depth)), Err(SearchError::Depth { depth, limit: 32 }));
@@ -331,7 +332,7 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn little_memory_is_an_error_and_little_time_or_few_wallets_end_the_search() {
+fn memory_is_an_error_and_time_or_wallets_end_the_search() {
     let rows: Vec<Sent> =
         (1..400).flat_map(|peer| [Sent::coins(0, peer, 1), Sent::coins(peer, 400 + peer, 1)]).collect();
     let test = TestGraph::new(&rows, 0);
@@ -339,15 +340,15 @@ fn little_memory_is_an_error_and_little_time_or_few_wallets_end_the_search() {
         let budget = if weight == Weight::Hops { 60 } else { 900 };
         let tight = SearchLimits { memory: MemoryBudget::new(budget), ..limits(3) };
         let found = one(&test, (0, 500), weight, 1, &tight);
-        assert!(matches!(found, Err(SearchError::Memory { budget: said, .. }) if said == budget), "{found:?}");
+        assert!(matches!(found, Err(SearchError::Memory { budget: reported, .. }) if reported == budget), "{found:?}");
         let few = SearchLimits { max_wallets: Some(3), ..limits(3) };
         let paths = one(&test, (0, 500), weight, 1, &few).unwrap();
-        // By hops, the hub is not read.
+        // By hops, the hub is not expanded.
         let expected = if weight == Weight::Hops { (1, None) } else { (0, Some(Halt::Wallets)) };
-        assert_eq!((paths.found.len(), paths.halted), expected);
-        // No one pays a wallet that does not exist, so there is nothing to read.
+        assert_eq!((paths.paths.len(), paths.halted), expected);
+        // The target has no edges, so there is nothing to expand.
         let paths = one(&test, (0, 999), weight, 1, &few).unwrap();
-        assert_eq!((paths.found.len(), paths.halted), (0, None));
+        assert_eq!((paths.paths.len(), paths.halted), (0, None));
         let paths = shortest_paths(
             &test.graph(),
             test.wallet(0),
@@ -362,27 +363,27 @@ fn little_memory_is_an_error_and_little_time_or_few_wallets_end_the_search() {
         assert_eq!(paths.unwrap().halted, Some(Halt::Time));
         let needed = SearchLimits { max_wallets: Some(4), ..limits(3) };
         let paths = one(&test, (0, 500), Weight::Hops, 1, &needed).unwrap();
-        assert_eq!((paths.found.len(), paths.halted), (1, None));
+        assert_eq!((paths.paths.len(), paths.halted), (1, None));
     }
 }
 
 #[test]
 fn a_hub_between_two_wallets_is_not_expanded() {
-    // Every wallet pays the hub, and the hub pays every wallet.
+    // All wallets pay the hub, and the hub pays all wallets.
     let mut rows: Vec<Sent> = (1..900).flat_map(|peer| [Sent::coins(0, peer, 1), Sent::coins(peer, 0, 1)]).collect();
     rows.push(Sent::coins(1, 950, 1));
     rows.push(Sent::coins(950, 2, 1));
     let test = TestGraph::new(&rows, 2);
-    // neither its payers nor its peers: 1, 950, 2 and the hub alone
+    // Neither its payers nor its receivers are visited: only 1, 950, 2 and the hub.
     let few = SearchLimits { max_wallets: Some(6), ..limits(4) };
     let paths = one(&test, (1, 2), Weight::Hops, 1, &few).unwrap();
     assert_eq!(paths.halted, None);
     let numbers = |path: &Path| path.wallets.iter().map(|wallet| test.number(*wallet)).collect::<Vec<_>>();
-    assert_eq!(numbers(&paths.found[0]), [1, 0, 2]);
-    // through the hub and on to a wallet whose only payer it is
+    assert_eq!(numbers(&paths.paths[0]), [1, 0, 2]);
+    // Through the hub and on to a wallet that the hub alone pays.
     let paths = one(&test, (3, 2), Weight::Hops, 2, &limits(4)).unwrap();
-    assert_eq!(paths.found.iter().map(numbers).collect::<Vec<_>>(), [vec![3, 0, 2], vec![3, 0, 1, 950, 2]]);
-    // the other way, the same
+    assert_eq!(paths.paths.iter().map(numbers).collect::<Vec<_>>(), [vec![3, 0, 2], vec![3, 0, 1, 950, 2]]);
+    // The same in the other direction.
     let (source, target) = (test.wallet(2), test.wallet(3));
     let filter = EdgeFilter::default();
     let paths = shortest_paths(
@@ -396,7 +397,7 @@ fn a_hub_between_two_wallets_is_not_expanded() {
         &limits(4),
         &mut Uninterrupted,
     );
-    assert_eq!(paths.unwrap().found.iter().map(numbers).collect::<Vec<_>>(), [vec![2, 0, 3], vec![2, 950, 1, 0, 3]]);
+    assert_eq!(paths.unwrap().paths.iter().map(numbers).collect::<Vec<_>>(), [vec![2, 0, 3], vec![2, 950, 1, 0, 3]]);
 }
 
 #[test]
@@ -405,13 +406,13 @@ fn funds_flow_along_the_largest_share() {
     // 60 % of a half on the way round, 20 % on the direct one
     let rows = [day(0, 1, 50, 1), day(0, 3, 20, 19), day(0, 9, 30, 1), day(1, 3, 60, 1), day(1, 9, 40, 1)];
     let test = TestGraph::new(&rows, 0);
-    let path = |weight| one(&test, (0, 3), weight, 1, &limits(4)).unwrap().found.remove(0);
+    let path = |weight| one(&test, (0, 3), weight, 1, &limits(4)).unwrap().paths.remove(0);
     let value = path(Weight::Value);
     assert_eq!(value.steps.len(), 2);
     assert!(close((-value.cost).exp(), 0.3));
     let recent = path(Weight::Recency { now: NOW });
     assert_eq!((recent.steps.len(), recent.cost), (1, 1.0));
-    // nor does a step that lies ahead cost less than nothing
+    // A step in the future costs nothing.
     assert_eq!(path(Weight::Recency { now: -DAY }).cost, 0.0);
     assert!(path(Weight::Recency { now: i64::MAX }).cost > 0.0);
 }

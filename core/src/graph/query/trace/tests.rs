@@ -434,5 +434,5 @@ fn a_transfer_has_one_number_from_both_sides() {
     let limits = crate::graph::test_graph::limits(1);
     let found =
         connections(&graph.graph(), graph.wallet(1), Direction::Out, &filter, None, &limits, &mut Uninterrupted);
-    assert_eq!(found.unwrap().found.len(), 1);
+    assert_eq!(found.unwrap().wallets.len(), 1);
 }
