@@ -54,7 +54,7 @@ fn a_report_shows_the_active_model_and_a_draft() {
     let message = error(&database, &out, &["--draft", "house-9"]);
     assert!(message.contains("there is no risk model \"house-9\"; there are: ethereum-1"), "{message}");
     let message = error(&database, database.data_folder(), &[]);
-    assert!(message.contains("is a folder"), "{message}");
+    assert!(message.contains("is a directory"), "{message}");
 
     database.query(LABEL_LICIT).unwrap();
     let measured = page(&database, &[]);
