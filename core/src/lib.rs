@@ -7,7 +7,6 @@
 //! sidecar and in a test without any server.
 
 #![deny(missing_docs)]
-#![warn(unreachable_pub)]
 
 pub mod address;
 pub mod alert;

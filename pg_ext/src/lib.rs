@@ -4,7 +4,6 @@
 //! to rows. All SQL text is in `spi` or in `sql/postgres/`; `error` maps errors to SQL. No rule of
 //! the domain is decided here.
 
-#![warn(unreachable_pub)]
 // An extern must return pgrx's ErrorReport, of more than 200 bytes, to keep its SQLSTATE.
 #![allow(clippy::result_large_err)]
 

@@ -2,7 +2,6 @@
 //! keeps Redis in sync.
 //!
 //! Only what the binaries and the tests need is public.
-#![warn(unreachable_pub)]
 #![allow(missing_docs)]
 
 mod atomic_file;

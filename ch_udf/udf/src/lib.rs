@@ -9,7 +9,6 @@
 //! | `vectors` | questions with known answers, for `arx-udf --self-test` and for the check after an installation |
 //! | `program` | the command line of `arx-udf` |
 //! | `inherited` | file descriptors that ClickHouse leaves open in its processes |
-#![warn(unreachable_pub)]
 
 mod functions;
 mod inherited;

@@ -11,7 +11,7 @@ use crate::markdown::Document;
 const LANGUAGE: &str = "sh";
 
 /// Returns what is wrong with the commands of a document.
-pub fn check(document: &Document, workspace: &Path, makefile: &str) -> Vec<String> {
+pub(crate) fn check(document: &Document, workspace: &Path, makefile: &str) -> Vec<String> {
     let blocks = document.fences().into_iter().filter(|fence| fence.language == LANGUAGE);
     let mut failures = Vec::new();
     for fence in blocks {

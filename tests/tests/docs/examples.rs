@@ -17,12 +17,12 @@ const OUTPUT: &str = "text";
 
 /// An SQL block with the block of its output, if there is one.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Example {
+pub(crate) struct Example {
     pub sql: Fence,
     pub output: Option<Fence>,
 }
 
-pub fn examples(document: &Document) -> Vec<Example> {
+pub(crate) fn examples(document: &Document) -> Vec<Example> {
     let fences = document.fences();
     let following = fences.iter().map(Some).skip(1).chain([None]);
     let blocks = fences.iter().zip(following).filter(|(sql, _)| sql.language == LANGUAGE);
@@ -37,7 +37,7 @@ pub fn examples(document: &Document) -> Vec<Example> {
 
 /// Result of running the examples of a document.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// SQL that failed.
     pub errors: Vec<String>,
     /// Output that is not the one shown.
@@ -45,7 +45,7 @@ pub struct Outcome {
 }
 
 /// Runs the examples of a document, and replaces the outputs in it by the actual ones.
-pub fn check(document: &mut Document, database: &Database<'_>) -> Outcome {
+pub(crate) fn check(document: &mut Document, database: &Database<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
     for Example { sql, output } in examples(document) {

@@ -15,7 +15,7 @@ const FOLDERS: [&str; 9] = ["bench", "ch_udf", "config", "core", "docs", "pg_ext
 
 /// A document of the repository.
 #[derive(Debug, Clone)]
-pub struct Document {
+pub(crate) struct Document {
     /// Path relative to the workspace.
     pub path: PathBuf,
     /// Lines without their ends.
@@ -24,7 +24,7 @@ pub struct Document {
 
 /// A fenced block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fence {
+pub(crate) struct Fence {
     /// Word after the opening fence.
     pub language: String,
     /// Lines between the fences, as indices.
@@ -33,7 +33,7 @@ pub struct Fence {
 
 /// Lines that a program writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Region {
+pub(crate) struct Region {
     pub name: String,
     /// Lines between the two markers, as indices.
     pub content: Range<usize>,
@@ -41,37 +41,37 @@ pub struct Region {
 
 /// A link to a file or an anchor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     /// Line of the document, counted from 1.
     pub line: usize,
     pub target: String,
 }
 
 impl Document {
-    pub fn read(workspace: &Path, path: &Path) -> Result<Self> {
+    pub(crate) fn read(workspace: &Path, path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(workspace.join(path)).with_context(|| format!("read {}", path.display()))?;
         Ok(Self::parse(path, &text))
     }
 
-    pub fn parse(path: &Path, text: &str) -> Self {
+    pub(crate) fn parse(path: &Path, text: &str) -> Self {
         Self { path: path.to_owned(), lines: text.lines().map(str::to_owned).collect() }
     }
 
-    pub fn write(&self, workspace: &Path) -> Result<()> {
+    pub(crate) fn write(&self, workspace: &Path) -> Result<()> {
         let text = self.lines.join("\n") + "\n";
         std::fs::write(workspace.join(&self.path), text).with_context(|| format!("write {}", self.path.display()))
     }
 
-    pub fn text(&self, lines: &Range<usize>) -> String {
+    pub(crate) fn text(&self, lines: &Range<usize>) -> String {
         self.lines[lines.clone()].iter().fold(String::new(), |text, line| text + line + "\n")
     }
 
-    pub fn replace(&mut self, lines: Range<usize>, text: &str) {
+    pub(crate) fn replace(&mut self, lines: Range<usize>, text: &str) {
         self.lines.splice(lines, text.lines().map(str::to_owned));
     }
 
     /// Returns the fenced blocks in order. A block that is never closed is left out.
-    pub fn fences(&self) -> Vec<Fence> {
+    pub(crate) fn fences(&self) -> Vec<Fence> {
         let mut fences = Vec::new();
         let mut open: Option<(String, usize)> = None;
         for (index, line) in self.lines.iter().enumerate() {
@@ -85,7 +85,7 @@ impl Document {
     }
 
     /// Returns the generated regions in order.
-    pub fn regions(&self) -> Result<Vec<Region>> {
+    pub(crate) fn regions(&self) -> Result<Vec<Region>> {
         let mut regions = Vec::new();
         let mut open: Option<(String, usize)> = None;
         for (index, line) in self.lines.iter().enumerate() {
@@ -108,7 +108,7 @@ impl Document {
     }
 
     /// Returns the lines outside fenced blocks with their numbers, counted from 1.
-    pub fn prose(&self) -> Vec<(usize, &str)> {
+    pub(crate) fn prose(&self) -> Vec<(usize, &str)> {
         let fenced: BTreeSet<usize> =
             self.fences().into_iter().flat_map(|fence| fence.content.start - 1..=fence.content.end).collect();
         let lines = self.lines.iter().enumerate().filter(|(index, _)| !fenced.contains(index));
@@ -116,7 +116,7 @@ impl Document {
     }
 
     /// Returns the anchors that headings give, as GitHub names them.
-    pub fn anchors(&self) -> BTreeSet<String> {
+    pub(crate) fn anchors(&self) -> BTreeSet<String> {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         let mut anchors = BTreeSet::new();
         for (_, line) in self.prose() {
@@ -134,7 +134,7 @@ impl Document {
     }
 
     /// Returns the paths of the workspace that code spans name, with the number of their line.
-    pub fn paths(&self) -> Vec<(usize, String)> {
+    pub(crate) fn paths(&self) -> Vec<(usize, String)> {
         let spans = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
         let prose = self.prose();
         let lines = prose.iter().flat_map(|(line, text)| spans(text).into_iter().map(|span| (*line, span)));
@@ -142,7 +142,7 @@ impl Document {
     }
 
     /// Returns the targets of inline links and figures.
-    pub fn links(&self) -> Vec<Link> {
+    pub(crate) fn links(&self) -> Vec<Link> {
         let mut links = Vec::new();
         for (line, text) in self.prose() {
             let text = without_code(text);

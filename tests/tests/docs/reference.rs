@@ -12,10 +12,10 @@ use serde::Deserialize;
 const WIDTH: usize = 100;
 
 /// Names of the generated regions that the documents must contain.
-pub const REGIONS: [&str; 5] = ["functions", "relations", "extension settings", "sidecar settings", "sidecar metrics"];
+pub(crate) const REGIONS: [&str; 5] = ["functions", "relations", "extension settings", "sidecar settings", "sidecar metrics"];
 
 /// Returns the text of a generated region.
-pub fn generate(name: &str, database: &Database<'_>) -> Result<String> {
+pub(crate) fn generate(name: &str, database: &Database<'_>) -> Result<String> {
     match name {
         "functions" => functions(database),
         "relations" => relations(database),
@@ -96,7 +96,7 @@ fn functions(database: &Database<'_>) -> Result<String> {
 }
 
 /// Returns the functions that a role may call and that a page does not link to.
-pub fn functions_without_link(database: &Database<'_>, page: &str) -> Result<Vec<String>> {
+pub(crate) fn functions_without_link(database: &Database<'_>, page: &str) -> Result<Vec<String>> {
     let functions: Vec<Function> = rows(database, FUNCTIONS)?;
     let callable = functions.into_iter().filter(|function| function.role.is_some());
     Ok(callable.map(|function| function.name).filter(|name| !page.contains(&format!("](#{name})"))).collect())
