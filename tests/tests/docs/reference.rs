@@ -12,7 +12,8 @@ use serde::Deserialize;
 const WIDTH: usize = 100;
 
 /// Names of the generated regions that the documents must contain.
-pub(crate) const REGIONS: [&str; 5] = ["functions", "relations", "extension settings", "sidecar settings", "sidecar metrics"];
+pub(crate) const REGIONS: [&str; 5] =
+    ["functions", "relations", "extension settings", "sidecar settings", "sidecar metrics"];
 
 /// Returns the text of a generated region.
 pub(crate) fn generate(name: &str, database: &Database<'_>) -> Result<String> {

@@ -10,9 +10,9 @@
 //!   next one;
 //! - the position moves last, in one transaction with the end of a load or of a reload.
 //!
-//! The pipeline knows its surroundings as traits: a [`Source`] (one snapshot of PostgreSQL) with
-//! its [`Reader`](ports::Reader)s, a [`Sink`](ports::Sink) (ClickHouse) and a
-//! [`Ledger`](ports::Ledger) (the feed's state in PostgreSQL). It must not name a server.
+//! The pipeline knows its surroundings as traits: a `Source` (one snapshot of PostgreSQL) with
+//! its `Reader`s, a `Sink` (ClickHouse) and a
+//! `Ledger` (the feed's state in PostgreSQL). It must not name a server.
 
 mod clickhouse;
 mod columns;

@@ -210,7 +210,7 @@ impl Shape {
 /// Returns the statements that create all tables and views, in order, without comments.
 ///
 /// # Errors
-/// [`SidecarError::Configuration`] for an invalid template.
+/// `SidecarError::Configuration` for an invalid template.
 pub fn statements(shape: &Shape) -> Result<Vec<String>, SidecarError> {
     let (database, on_cluster) = (&shape.database, shape.on_cluster());
     let mut statements = vec![format!("CREATE DATABASE IF NOT EXISTS {database}{on_cluster}")];

@@ -42,8 +42,8 @@ pub struct LaunchOptions {
 /// Runs the engine until SIGTERM or SIGINT, or until it fails.
 ///
 /// # Errors
-/// [`SidecarError::EngineLibraryMissing`], [`SidecarError::EngineBusy`] when another engine holds
-/// the folder, [`SidecarError::EngineFailed`] with the engine's message.
+/// `SidecarError::EngineLibraryMissing`, `SidecarError::EngineBusy` when another engine holds
+/// the folder, `SidecarError::EngineFailed` with the engine's message.
 pub fn run(options: &LaunchOptions) -> Result<(), SidecarError> {
     if let Some(parent) = options.parent {
         die_with(parent)?;
