@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | [`query`] | [`connections`], [`reach`], [`shortest_paths`], [`neighbourhood`](neighbourhood()), [`dot`], [`trace`], [`exposure`], [`clusters`], [`centrality`], [`patterns`] | all below |
 //! | [`view`] | base and overlay as one graph, filters, digests, petgraph's traits (feature `petgraph`) | `file` and below |
-//! | [`file`] | the format, building, merging, the overlay | `budget` and below |
+//! | [`mod@file`] | the format, building, merging, the overlay | `budget` and below |
 //! | `budget`, `error`, `types` | cancellation, limits, memory; errors; ids, amounts, transfers | each other |
 //!
 //! `tests/floors.rs` of this package holds the directions.
