@@ -10,7 +10,7 @@ use std::path::Path;
 /// in place.
 ///
 /// # Errors
-/// Those of the file system and of `content`.
+/// Errors of the file system and of `content`.
 pub(crate) fn replace<E: From<io::Error>>(
     path: &Path,
     mode: Option<u32>,

@@ -22,7 +22,7 @@ pub(crate) struct Lookup {
 /// Reads a wallet's profile.
 ///
 /// # Errors
-/// Those of PostgreSQL; an error of Redis is only a warning.
+/// Errors of PostgreSQL; an error of Redis is only a warning.
 pub(crate) async fn lookup(settings: &Settings, key: &WalletKey) -> Result<Lookup, SidecarError> {
     let warn = |error: &SidecarError| {
         tracing::warn!(error = %Chain(error), "the cache cannot be used; reading from PostgreSQL");

@@ -68,7 +68,7 @@ impl ProfileCache {
     /// Connects to the Redis of the settings.
     ///
     /// # Errors
-    /// Those of [`redis::connect`](crate::servers::redis::connect).
+    /// Errors of [`redis::connect`](crate::servers::redis::connect).
     pub(crate) async fn connect(settings: &Settings) -> Result<Self, SidecarError> {
         let Connection { manager, version } = servers::redis::connect(&settings.redis_url).await?;
         Ok(Self { connection: manager, version, ttl_seconds: settings.profile_ttl_seconds })

@@ -78,7 +78,7 @@ impl ReportArgs {
     /// Writes the page, and returns a message with its path.
     ///
     /// # Errors
-    /// Those of reading and writing; [`RiskError::Folder`] before anything is read.
+    /// Errors of reading and writing; [`RiskError::Folder`] before anything is read.
     async fn report(self, settings: &Settings) -> Result<String, RiskError> {
         output::check(&self.out)?;
         let out = self.out.clone();

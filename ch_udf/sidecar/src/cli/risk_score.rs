@@ -37,7 +37,7 @@ impl ScoreArgs {
     /// Scores, and returns a message unless the scores went to standard output.
     ///
     /// # Errors
-    /// Those of reading files, of extracting features, and of writing.
+    /// Errors of reading files, of extracting features, and of writing.
     fn score(self) -> Result<Option<String>, RiskError> {
         let to_stdout = self.out.as_os_str() == "-";
         if !to_stdout {

@@ -33,8 +33,8 @@ use write_behind::WriteBehindWorker;
 /// Runs until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// What prevents the start: wrong settings, servers that are down or too old, a port that is taken.
-/// Later errors are logged, counted, and retried.
+/// Errors that prevent the start: wrong settings, servers that are down or too old, a port that is
+/// taken. Later errors are logged, counted, and retried.
 pub(crate) async fn run(settings: &Settings) -> Result<(), SidecarError> {
     let handler = |kind| signal(kind).doing_to("handle signals of", "this process");
     let (mut terminated, mut interrupted) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);

@@ -184,7 +184,7 @@ pub(crate) trait Rows: Send + Sync {
     /// Passes each row to `visit`.
     ///
     /// # Errors
-    /// Those of decoding a row and of `visit`; the rows after it are skipped.
+    /// Errors of decoding a row and of `visit`; the rows after it are skipped.
     fn for_each(
         &self,
         visit: &mut dyn FnMut(&Event<'_>) -> Result<(), crate::error::SidecarError>,

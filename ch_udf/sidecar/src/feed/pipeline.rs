@@ -57,7 +57,7 @@ const fn tombstone_version(attempt: u64) -> u64 {
 /// last pass is unknown to the source or the sink.
 ///
 /// # Errors
-/// Those of the servers. A failed pass may be run again.
+/// Errors of the servers. A failed pass may be run again.
 pub(super) async fn run_pass<S: Source, K: Sink, L: Ledger>(
     source: &mut S,
     sink: &mut K,

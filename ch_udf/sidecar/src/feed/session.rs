@@ -35,7 +35,7 @@ impl FeedSession {
     /// Runs one pass.
     ///
     /// # Errors
-    /// Those of [`run_pass`].
+    /// Errors of [`run_pass`].
     pub(crate) async fn pass(&mut self, settings: &Settings) -> Result<PassReport, SidecarError> {
         let options = PassOptions {
             chunk_rows: settings.feed_chunk_rows,

@@ -28,7 +28,7 @@ pub(crate) struct ScoreWriter<'a> {
 
 impl ScoreWriter<'_> {
     /// # Errors
-    /// Those of writing, of the graph, and of extracting features.
+    /// Errors of writing, of the graph, and of extracting features.
     pub(crate) fn write(
         &self,
         scoring: &mut Scoring<'_>,

@@ -59,7 +59,7 @@ impl Supervisor {
     /// Finds or starts ClickHouse for some work, and stops what it started, however the work ends.
     ///
     /// # Errors
-    /// Those of [`Supervisor::ensure`] and of the work.
+    /// Errors of [`Supervisor::ensure`] and of the work.
     pub(crate) async fn during<T>(
         settings: &Settings,
         work: impl AsyncFnOnce(&Self) -> Result<T, SidecarError>,
@@ -85,7 +85,7 @@ impl Supervisor {
     /// whether the address may have changed.
     ///
     /// # Errors
-    /// Those of [`Supervisor::ensure`].
+    /// Errors of [`Supervisor::ensure`].
     pub(crate) async fn revive(&mut self) -> Result<bool, SidecarError> {
         let Some(folder) = self.folder.clone() else { return Ok(false) };
         if let Some(endpoint) = running(&folder).await {

@@ -75,7 +75,7 @@ impl Kind {
 /// Writes every kind back once.
 ///
 /// # Errors
-/// Those of [`WriteBack::open`] and [`WriteBack::write`].
+/// Errors of [`WriteBack::open`] and [`WriteBack::write`].
 pub(crate) async fn write_all(topology: &Topology, settings: &Settings) -> Result<Written, SidecarError> {
     let mut written = Written::default();
     for kind in Kind::ALL {
@@ -118,7 +118,7 @@ impl WriteBack {
     /// versions, and are left to the next write-back.
     ///
     /// # Errors
-    /// Those of the servers. The write-back may simply be repeated.
+    /// Errors of the servers. The write-back may simply be repeated.
     pub(crate) async fn write(&mut self, from: &Topology, with_days: bool) -> Result<Written, SidecarError> {
         let mut written = Written::default();
         match self.kind {

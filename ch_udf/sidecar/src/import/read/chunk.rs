@@ -100,7 +100,7 @@ pub(crate) const DEFAULT_RULES: ChunkRules =
 /// compressed data are.
 ///
 /// # Errors
-/// Those of reading, and [`ImportError::Strict`].
+/// Errors of reading, and [`ImportError::Strict`].
 pub(crate) fn read_chunks<R: BufRead>(
     file: &str,
     lines: &mut Lines<R>,

@@ -11,7 +11,7 @@ use crate::import::parse::graph::{Nodes, NodesParser};
 /// Reads a nodes file whole.
 ///
 /// # Errors
-/// Those of reading and of its header.
+/// Errors of reading and of its header.
 pub(crate) fn read_nodes(source: Source, network: &Network) -> Result<Nodes, ImportError> {
     let file = source.name;
     let mut lines = Lines::new(source.content);

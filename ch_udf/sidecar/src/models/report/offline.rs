@@ -41,7 +41,7 @@ impl Request {
     /// Reads, judges and scores.
     ///
     /// # Errors
-    /// Those of reading files, of features and of measuring.
+    /// Errors of reading files, of features and of measuring.
     pub(crate) fn report(&self, created_at: String) -> Result<Report, RiskError> {
         let active = scorecard(self.scorecard.as_deref())?;
         let draft = self.draft.as_deref().map(|path| scorecard(Some(path))).transpose()?;
