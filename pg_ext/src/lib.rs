@@ -38,7 +38,8 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/postgres/12_users.sql", name = "users", requires = ["networks"]);
 extension_sql_file!("../../sql/postgres/13_labels.sql", name = "labels", requires = ["users", normalize_address]);
-extension_sql_file!("../../sql/postgres/20_transactions.sql", name = "transactions", requires = ["labels"]);
+extension_sql_file!("../../sql/postgres/14_job_locks.sql", name = "job_locks", requires = ["labels"]);
+extension_sql_file!("../../sql/postgres/20_transactions.sql", name = "transactions", requires = ["job_locks"]);
 extension_sql_file!("../../sql/postgres/21_freshness.sql", name = "freshness", requires = ["transactions"]);
 extension_sql_file!("../../sql/postgres/22_label_changes.sql", name = "label_changes", requires = ["freshness"]);
 extension_sql_file!(

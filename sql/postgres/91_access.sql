@@ -175,6 +175,10 @@ BEGIN
                 ('settle_risk_models', NULL,
              'trigger: brings the states of risk_models in line with risk_model_activations'),
 
+            -- Jobs
+                ('lock_job', 'arx_operator',
+             'waits for the transaction that runs a job, and keeps others waiting until this one ends'),
+
             -- Derived tables
                 ('begin_refresh', 'arx_operator',
              'claims a refresh job for this transaction: the snapshot it has read (NULL: start over) and the one it '
@@ -304,7 +308,7 @@ $do$;
 -- Tables ------------------------------------------------------------------------------------------
 REVOKE ALL ON ALL TABLES IN SCHEMA arx FROM PUBLIC;
 GRANT SELECT ON ALL TABLES IN SCHEMA arx TO arx_reader;
-REVOKE ALL ON TABLE users FROM arx_reader;
+REVOKE ALL ON TABLE users, job_locks FROM arx_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
     wallet_profiles_default, pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, feed_loads,

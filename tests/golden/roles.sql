@@ -31,6 +31,8 @@ INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_
 VALUES ('testnet', 't2', 1, '2024-01-01', 'a', 'b', 1);
 SELECT arx.refresh_wallet_profiles();
 SELECT * FROM arx.manage_partitions();
+SELECT job FROM arx.job_locks FOR UPDATE;
+SELECT arx.lock_job('partitions');
 DELETE FROM arx.transaction_changes;
 RESET ROLE;
 -- An operator may change state.
@@ -40,6 +42,8 @@ VALUES ('testnet', 't2', 1, '2024-01-01', 'a', 'c', 1);
 UPDATE arx.transactions SET value = 7 WHERE tx_hash = 't1';
 SELECT operation, value FROM arx.transaction_changes;
 SELECT count(*) > 0 AS made FROM arx.run_partition_maintenance();
+SELECT job FROM arx.job_locks FOR UPDATE;
+SELECT arx.lock_job('nothing');
 SELECT arx.refresh_wallet_profiles(), arx.refresh_daily_stats();
 CALL arx.refresh_risk_scores();
 SELECT arx.fit_risk_model('mine', 'testnet');
