@@ -77,7 +77,8 @@ pub struct Line<'a> {
     pub label: Option<PartyLabel<'a>>,
     /// Value in units of the asset.
     pub value: U256,
-    /// Value as a share of the total.
+    /// Value as a share of the total; `None` if the total is zero, or was not reached before the
+    /// search stopped.
     pub share: Option<f64>,
     /// Transfers between the wallet and its nearest counterparty of the category.
     pub nearest_hop: Option<u32>,
@@ -140,13 +141,18 @@ impl<'a> Statement<'a> {
         let mut left = total.saturating_sub(labelled);
         let last = remainders.len().saturating_sub(1);
         for (index, (heading, value)) in remainders.into_iter().enumerate() {
-            let share = Some(value / total.as_f64());
+            let share = share_of(value, total);
             let value = if index == last { left } else { whole_units(value).min(left) };
             left = left.saturating_sub(value);
             lines.push(Line::remainder(heading, value, share));
         }
         Self { lines }
     }
+}
+
+/// Returns a part as a share of the total, `None` if the total is zero.
+fn share_of(part: f64, total: U256) -> Option<f64> {
+    (total > U256::ZERO).then(|| part / total.as_f64())
 }
 
 /// Parts that no label accounts for, in the order in which they first occur.
@@ -242,7 +248,7 @@ impl<'a> CategorySum<'a> {
             heading,
             label: self.label,
             value,
-            share: Some(part / total.as_f64()),
+            share: share_of(part, total),
             nearest_hop: self.nearest_hop,
             wallets: Some(self.wallets.len() as u64),
             counterparty: strongest.or_else(|| self.wallets.iter().copied().min_by_key(|wallet| order(*wallet))),
@@ -390,6 +396,21 @@ mod tests {
         let traced = exposed(100, &[(3, 30)], &[(Part::Wallet(wallet(3)), 1, 30.0), (Part::Hops, 0, 70.0)]);
         let lines = statement(&traced, Flow::Backward, true);
         assert_eq!(summary(&lines), [line("direct", "scam", 30), line("max_hops reached", "", 70)]);
+    }
+
+    #[test]
+    fn without_a_total_no_line_has_a_share() {
+        let unexamined = exposed(0, &[], &[]);
+        let lines = statement(&unexamined, Flow::Backward, true);
+        assert_eq!((summary(&lines), lines[0].share), (vec![line("not searched", "", 0)], None));
+        // Transfers of no value with a scam.
+        let mut empty = exposed(0, &[(3, 0)], &[]);
+        empty.total.transfers = 1;
+        for stopped_early in [false, true] {
+            let lines = statement(&empty, Flow::Forward, stopped_early);
+            assert_eq!(summary(&lines)[0], line("direct", "scam", 0));
+            assert!(lines.iter().all(|line| line.share.is_none()), "{lines:?}");
+        }
     }
 
     #[test]
