@@ -20,14 +20,14 @@ pub const TABLE_COLUMNS: &str =
 
 /// Source of the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum DataSource {
     /// A data set in two files.
     Graph { transactions: PathBuf, nodes: PathBuf },
     /// The sample of the repository, repeated with other hashes up to the requested number of rows.
     Sample(PathBuf),
 }
 
-impl Source {
+impl DataSource {
     /// Finds the data set in `chosen` or in its folder `eth_tx_graph`. Without a choice, returns
     /// the sample of this workspace.
     ///
@@ -89,7 +89,7 @@ impl Source {
 
 /// The two files with the same rows.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedData {
     /// ethereum-etl's CSV.
     pub etl: PathBuf,
     /// The CSV of [`TABLE_COLUMNS`].
@@ -112,14 +112,14 @@ struct Transaction<'a> {
     succeeded: bool,
 }
 
-struct Writer {
+struct DataWriter {
     etl: csv::Writer<File>,
     table: csv::Writer<File>,
     rows: u64,
     times: (i64, i64),
 }
 
-impl Writer {
+impl DataWriter {
     fn create(etl: &Path, table: &Path) -> Result<Self> {
         let open = |path: &Path| csv::Writer::from_path(path).with_context(|| format!("create {}", path.display()));
         let mut etl = open(etl)?;
@@ -176,17 +176,17 @@ impl Writer {
 ///
 /// # Errors
 /// When the source cannot be read or a file cannot be written.
-pub fn prepare(source: &Source, wanted: u64, folder: &Path) -> Result<Prepared> {
+pub fn prepare(source: &DataSource, wanted: u64, folder: &Path) -> Result<PreparedData> {
     let (etl, table) = (folder.join("etl.csv"), folder.join("table.csv"));
-    let mut writer = Writer::create(&etl, &table)?;
+    let mut writer = DataWriter::create(&etl, &table)?;
     match source {
-        Source::Graph { transactions, nodes } => from_graph(transactions, nodes, wanted, &mut writer)?,
-        Source::Sample(path) => from_sample(path, wanted, &mut writer)?,
+        DataSource::Graph { transactions, nodes } => from_graph(transactions, nodes, wanted, &mut writer)?,
+        DataSource::Sample(path) => from_sample(path, wanted, &mut writer)?,
     }
     writer.etl.flush().context("write the CSV for ours")?;
     writer.table.flush().context("write the CSV for psql")?;
     ensure!(writer.rows > 0, "{source:?} contains no rows");
-    Ok(Prepared { etl, table, rows: writer.rows, times: writer.times })
+    Ok(PreparedData { etl, table, rows: writer.rows, times: writer.times })
 }
 
 fn open(path: &Path) -> Result<csv::Reader<impl Read + use<>>> {
@@ -194,7 +194,7 @@ fn open(path: &Path) -> Result<csv::Reader<impl Read + use<>>> {
     Ok(csv::Reader::from_reader(GzDecoder::new(file)))
 }
 
-fn from_graph(transactions: &Path, nodes: &Path, wanted: u64, writer: &mut Writer) -> Result<()> {
+fn from_graph(transactions: &Path, nodes: &Path, wanted: u64, writer: &mut DataWriter) -> Result<()> {
     let mut addresses = Vec::new();
     for row in open(nodes)?.into_records() {
         let row = row.context("read a node")?;
@@ -233,7 +233,7 @@ fn from_graph(transactions: &Path, nodes: &Path, wanted: u64, writer: &mut Write
     Ok(())
 }
 
-fn from_sample(path: &Path, wanted: u64, writer: &mut Writer) -> Result<()> {
+fn from_sample(path: &Path, wanted: u64, writer: &mut DataWriter) -> Result<()> {
     for round in 0.. {
         let mut seen = HashSet::new();
         for row in open(path)?.into_records() {
@@ -284,7 +284,7 @@ mod tests {
     fn the_sample_is_repeated_up_to_the_requested_number() {
         let folder = tempfile_folder("repeat");
         let workspace = arx_stack::programs::workspace();
-        let source = Source::Sample(workspace.join("samples/ethereum/transactions.csv.gz"));
+        let source = DataSource::Sample(workspace.join("samples/ethereum/transactions.csv.gz"));
         let prepared = prepare(&source, 20_000, &folder).unwrap();
         assert_eq!(prepared.rows, 20_000);
         let hashes: HashSet<String> = csv::Reader::from_path(&prepared.etl)
@@ -299,8 +299,8 @@ mod tests {
     #[test]
     fn a_chosen_folder_without_the_files_is_an_error() {
         let missing = Path::new("/nonexistent");
-        assert!(Source::find(Some(missing), missing).unwrap_err().to_string().contains("/nonexistent"));
-        assert!(matches!(Source::find(None, missing).unwrap(), Source::Sample(_)));
+        assert!(DataSource::find(Some(missing), missing).unwrap_err().to_string().contains("/nonexistent"));
+        assert!(matches!(DataSource::find(None, missing).unwrap(), DataSource::Sample(_)));
     }
 
     fn tempfile_folder(name: &str) -> PathBuf {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use arx_stack::process::run;
 use arx_stack::{Database, Stack};
 
-use crate::data::{Prepared, Source, TABLE_COLUMNS};
+use crate::data::{DataSource, PreparedData, TABLE_COLUMNS};
 use crate::report::Measurement;
 use crate::timing::in_turn;
 
@@ -17,7 +17,7 @@ use crate::timing::in_turn;
 ///
 /// # Errors
 /// When a side fails or does not load every row.
-pub fn measure(stack: &Stack, source: &Source, data: &Prepared, runs: usize) -> Result<Measurement> {
+pub fn measure(stack: &Stack, source: &DataSource, data: &PreparedData, runs: usize) -> Result<Measurement> {
     let medians = in_turn(runs, |run| ours(stack, data, run), |run| peer(stack, data, run))?;
     let setting = format!(
         "{} rows of {} into an empty `arx.transactions` with its indexes, {runs} runs each. The peer's CSV has the columns \
@@ -29,7 +29,7 @@ pub fn measure(stack: &Stack, source: &Source, data: &Prepared, runs: usize) -> 
 }
 
 /// Creates a database with the months of the data, which is the same for both sides.
-fn prepared<'a>(stack: &'a Stack, data: &Prepared, name: &str) -> Result<Database<'a>> {
+fn prepared<'a>(stack: &'a Stack, data: &PreparedData, name: &str) -> Result<Database<'a>> {
     let database = stack.database(name)?;
     let (first, last) = data.times;
     database.query(&format!(
@@ -38,7 +38,7 @@ fn prepared<'a>(stack: &'a Stack, data: &Prepared, name: &str) -> Result<Databas
     Ok(database)
 }
 
-fn ours(stack: &Stack, data: &Prepared, number: usize) -> Result<f64> {
+fn ours(stack: &Stack, data: &PreparedData, number: usize) -> Result<f64> {
     let database = prepared(stack, data, &format!("ours_{number}"))?;
     let rejects = data.etl.with_extension("rejects");
     let mut command = database.sidecar()?;
@@ -48,7 +48,7 @@ fn ours(stack: &Stack, data: &Prepared, number: usize) -> Result<f64> {
     rate(&database, data, start)
 }
 
-fn peer(stack: &Stack, data: &Prepared, number: usize) -> Result<f64> {
+fn peer(stack: &Stack, data: &PreparedData, number: usize) -> Result<f64> {
     let database = prepared(stack, data, &format!("peer_{number}"))?;
     let copy = format!(
         "\\copy arx.transactions ({TABLE_COLUMNS}) FROM '{}' WITH (FORMAT csv)",
@@ -62,7 +62,7 @@ fn peer(stack: &Stack, data: &Prepared, number: usize) -> Result<f64> {
 }
 
 /// Returns the rows per second since `start`, after a check of their number.
-fn rate(database: &Database<'_>, data: &Prepared, start: Instant) -> Result<f64> {
+fn rate(database: &Database<'_>, data: &PreparedData, start: Instant) -> Result<f64> {
     let seconds = start.elapsed().as_secs_f64();
     let loaded: u64 = database.query("SELECT count(*) FROM arx.transactions")?.parse().context("count the rows")?;
     ensure!(loaded == data.rows, "{} has {loaded} rows after loading {}", database.name(), data.rows);

@@ -13,9 +13,9 @@ const SIZE: (u32, u32) = (820, 460);
 const MARGIN: f64 = 0.15;
 
 /// Name, colour and value of a line.
-type Line = (&'static str, RGBColor, fn(&Point) -> f64);
+type PlotSeries = (&'static str, RGBColor, fn(&Point) -> f64);
 
-const LINES: [Line; 3] = [
+const LINES: [PlotSeries; 3] = [
     ("full build", RGBColor(0xd9, 0x5f, 0x02), |point| point.build_ms),
     ("refresh after 10,000 new rows", RGBColor(0x75, 0x70, 0xb3), |point| point.refresh_ms),
     ("wallet_reach, depth 3, from a hub", RGBColor(0x1b, 0x9e, 0x77), |point| point.reach_ms),

@@ -5,9 +5,9 @@ use anyhow::{Context, Result, ensure};
 use arx_stack::process::run;
 use arx_stack::{Database, Stack};
 
-use crate::data::Source;
+use crate::data::DataSource;
 use crate::graph::csr::Csr;
-use crate::graph::dense::Transfers;
+use crate::graph::dense::DenseTransfers;
 use crate::graph::{load, side};
 use crate::shapes::amlsim::{self, AmlSim};
 
@@ -35,13 +35,13 @@ pub struct Dense<'a> {
     /// Distinct pairs.
     pub csr: Csr,
     /// Transfers after the loaded ones.
-    pub later: Transfers,
+    pub later: DenseTransfers,
 }
 
 #[derive(Debug)]
 pub struct Sets<'a> {
     pub stack: &'a Stack,
-    pub source: &'a Source,
+    pub source: &'a DataSource,
     real: Option<Real<'a>>,
     dense: Option<Dense<'a>>,
     amlsim: Option<AmlSim<'a>>,
@@ -49,7 +49,7 @@ pub struct Sets<'a> {
 
 impl<'a> Sets<'a> {
     #[must_use]
-    pub const fn new(stack: &'a Stack, source: &'a Source) -> Self {
+    pub const fn new(stack: &'a Stack, source: &'a DataSource) -> Self {
         Self { stack, source, real: None, dense: None, amlsim: None }
     }
 
@@ -119,15 +119,15 @@ impl<'a> Sets<'a> {
     }
 }
 
-fn load_real<'a>(stack: &'a Stack, source: &Source) -> Result<Real<'a>> {
+fn load_real<'a>(stack: &'a Stack, source: &DataSource) -> Result<Real<'a>> {
     eprintln!("loading all of {}", source.name());
     let database = stack.database("real")?;
     let mut command = database.sidecar()?;
     match source {
-        Source::Graph { transactions, nodes } => {
+        DataSource::Graph { transactions, nodes } => {
             command.args(["import", "graph", "--transactions"]).arg(transactions).arg("--nodes").arg(nodes)
         }
-        Source::Sample(path) => command.args(["import", "transactions"]).arg(path),
+        DataSource::Sample(path) => command.args(["import", "transactions"]).arg(path),
     };
     std::fs::create_dir_all(database.data_folder()).context("create the sidecar's folder")?;
     run(command.arg("--rejects").arg(database.data_folder().join("rejects")))?;
@@ -141,11 +141,11 @@ async fn load_dense(stack: &Stack) -> Result<Dense<'_>> {
     let database = stack.database("dense")?;
     load::ensure_months(&database)?;
     let client = side::session(&database, "").await?;
-    let mut later = Transfers::new(DENSE_SEED, DENSE_WALLETS);
+    let mut later = DenseTransfers::new(DENSE_SEED, DENSE_WALLETS);
     let rows = later.by_ref().take(DENSE_TRANSFERS as usize);
     let loaded = load::copy(&client, "arx.transactions", rows, DENSE_TRANSFERS).await?;
     ensure!(loaded == DENSE_TRANSFERS, "{loaded} of {DENSE_TRANSFERS} rows were loaded");
-    let transfers = Transfers::new(DENSE_SEED, DENSE_WALLETS).take(DENSE_TRANSFERS as usize);
+    let transfers = DenseTransfers::new(DENSE_SEED, DENSE_WALLETS).take(DENSE_TRANSFERS as usize);
     let csr = Csr::new(DENSE_WALLETS, transfers.map(|transfer| (transfer.source, transfer.target)).collect());
     database.query("VACUUM ANALYZE arx.transactions")?;
     database.query("SELECT arx.refresh_graph(rebuild => true)")?;

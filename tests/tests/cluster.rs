@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use arx_sidecar::warehouse::{Cluster, Shape, statements};
+use arx_sidecar::warehouse::{ClusterConfiguration, Shape, statements};
 use arx_stack::clickhouse::ClickHouse;
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack, programs};
@@ -278,7 +278,7 @@ fn a_server_reads_the_configuration_files() {
 fn replicated() -> Shape {
     Shape {
         database: "arx".into(),
-        cluster: Some(Cluster { name: "arx".into(), replicated: true }),
+        cluster: Some(ClusterConfiguration { name: "arx".into(), replicated: true }),
         storage_policy: Some("arx_tiered".into()),
         delete_after_days: Some(2_557),
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use arx_bench::data::{Source, prepare};
+use arx_bench::data::{DataSource, prepare};
 use arx_bench::graph::{Runs, growth};
 use arx_bench::page::Record;
 use arx_bench::report::{Measurement, Results};
@@ -18,7 +18,7 @@ const SETTINGS: [&str; 1] = ["shared_buffers = '2GB'"];
 
 #[derive(Parser)]
 #[command(version, about)]
-struct Arguments {
+struct BenchArguments {
     /// Folder with transactions_slim.csv.gz and nodes.csv.gz [default: a data set next to the
     /// workspace, else the sample]
     #[arg(long, env = "DATA")]
@@ -54,7 +54,7 @@ struct Arguments {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
+    match run(&BenchArguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -63,12 +63,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<()> {
+async fn run(arguments: &BenchArguments) -> Result<()> {
     let mut record = Record::read(&arguments.results)?;
     if arguments.render {
         return record.write(&arguments.results, &arguments.page);
     }
-    let source = Source::find(arguments.data.as_deref(), &programs::workspace())?;
+    let source = DataSource::find(arguments.data.as_deref(), &programs::workspace())?;
     // Durable, because both sides are used so, and with the share of memory of a dedicated server.
     let settings = SETTINGS.iter().map(ToString::to_string).collect();
     let stack = Stack::start(&StackOptions { durable: true, settings })?;
@@ -112,7 +112,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     results.ensure_complete()
 }
 
-fn imports(stack: &Stack, source: &Source, arguments: &Arguments) -> Result<Measurement> {
+fn imports(stack: &Stack, source: &DataSource, arguments: &BenchArguments) -> Result<Measurement> {
     eprintln!("  preparing {} rows of {}", arguments.rows, source.name());
     let folder = stack.folder().join("data");
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;

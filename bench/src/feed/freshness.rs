@@ -12,7 +12,7 @@ use arx_stack::process::wait_until;
 use bytes::Bytes;
 
 use super::daemon::{Daemon, LIMIT, ensure_this_month};
-use crate::graph::dense::{COLUMNS, Transfers};
+use crate::graph::dense::{COLUMNS, DenseTransfers};
 use crate::graph::load::copy_text;
 use crate::graph::side::session;
 use crate::report::Measurement;
@@ -49,7 +49,7 @@ pub async fn measure(stack: &Stack) -> Result<Measurement> {
     let daemon = Daemon::start(stack, &database)?;
     let client = session(&database, "").await?;
 
-    let mut transfers = Transfers::new(17, WALLETS);
+    let mut transfers = DenseTransfers::new(17, WALLETS);
     let is_over = Arc::new(AtomicBool::new(false));
     let (polled, until) = (engine.clone(), Arc::clone(&is_over));
     let watcher = std::thread::spawn(move || poll(&polled, &until));
@@ -91,7 +91,7 @@ pub async fn measure(stack: &Stack) -> Result<Measurement> {
 }
 
 /// Commits the batches. Returns the time of each commit.
-async fn write(client: &tokio_postgres::Client, transfers: &mut Transfers) -> Result<Vec<Instant>> {
+async fn write(client: &tokio_postgres::Client, transfers: &mut DenseTransfers) -> Result<Vec<Instant>> {
     let into = format!("arx.transactions ({COLUMNS})");
     let mut committed = Vec::new();
     let start = Instant::now();
@@ -105,7 +105,7 @@ async fn write(client: &tokio_postgres::Client, transfers: &mut Transfers) -> Re
 }
 
 /// Returns the rows of a batch in the text format of `COPY`. The batch number is the block number.
-fn text(transfers: &mut Transfers, batch: u64) -> Bytes {
+fn text(transfers: &mut DenseTransfers, batch: u64) -> Bytes {
     let now = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now())
         .format("%Y-%m-%d %H:%M:%S%.6f+00")
         .to_string();

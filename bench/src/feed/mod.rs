@@ -14,7 +14,7 @@ pub mod warehouse;
 
 use arx_stack::{Stack, StackOptions};
 
-use crate::data::Source;
+use crate::data::DataSource;
 use crate::graph::Runs;
 use crate::report::Results;
 use crate::sets::Sets;
@@ -25,7 +25,7 @@ const SETTINGS: [&str; 1] = ["wal_level = 'logical'"];
 
 /// Measures the wanted cases on a server with the given settings and those that the peers need.
 pub async fn measure(
-    source: &Source,
+    source: &DataSource,
     settings: &[&str],
     runs: Runs,
     wanted: &dyn Fn(&str) -> bool,

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use tokio_postgres::Row;
 
-use super::side::{Question, Recursive, Side, session};
+use super::side::{Question, Recursive, StatementSide, session};
 use super::{CALLS, HUBS, Runs, hubs};
 use crate::report::Measurement;
 use crate::sets::Real;
@@ -35,9 +35,9 @@ const RANKED: &str = "WITH RECURSIVE walk(wallet, depth) AS ( \
      SELECT source, target, connection_strength, depth, strength_rank FROM ranked";
 
 /// Target, strength, depth and rank.
-type Connection = (String, i64, i32, i64);
+type StrengthRow = (String, i64, i32, i64);
 
-fn connection(row: &Row) -> Result<Connection> {
+fn connection(row: &Row) -> Result<StrengthRow> {
     Ok((row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
 }
 
@@ -72,7 +72,7 @@ async fn measure(
     let client = session(&real.database, "").await?;
     let wallets = hubs(&client).await?;
     let questions = || wallets.iter().map(|wallet| vec![Box::new(wallet.clone()) as _]).collect::<Vec<Question>>();
-    let ours = Side::prepare(&client, ours, questions(), CALLS).await?;
+    let ours = StatementSide::prepare(&client, ours, questions(), CALLS).await?;
     let expected = ours.answers(connection).await?;
     let peer = Recursive::prepare(&real.database, peer, questions).await?;
     let (medians, tuned) = peer.against(&ours, &expected, connection, runs.slow).await?;

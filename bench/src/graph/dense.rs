@@ -35,7 +35,7 @@ const fn mix(number: u64) -> u64 {
 
 /// A transfer. Wallets are numbered by rank: wallet 0 sends the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transfer {
+pub struct DenseTransfer {
     /// Number of the transfer in order of time, from 0.
     pub sequence: u64,
     pub source: u32,
@@ -45,13 +45,13 @@ pub struct Transfer {
 
 /// An infinite sequence of transfers of a dense graph.
 #[derive(Debug, Clone)]
-pub struct Transfers {
+pub struct DenseTransfers {
     random: fastrand::Rng,
     wallets: u32,
     sequence: u64,
 }
 
-impl Transfers {
+impl DenseTransfers {
     #[must_use]
     pub fn new(seed: u64, wallets: u32) -> Self {
         Self { random: fastrand::Rng::with_seed(seed), wallets, sequence: 0 }
@@ -67,10 +67,10 @@ impl Transfers {
     }
 }
 
-impl Iterator for Transfers {
-    type Item = Transfer;
+impl Iterator for DenseTransfers {
+    type Item = DenseTransfer;
 
-    fn next(&mut self) -> Option<Transfer> {
+    fn next(&mut self) -> Option<DenseTransfer> {
         let source = self.rank();
         let target = if self.random.f64() < NEIGHBOURS {
             let distance = -(1.0 - self.random.f64()).ln() * NEIGHBOUR_DISTANCE;
@@ -82,7 +82,7 @@ impl Iterator for Transfers {
         let wei = (ether * 1e9) as u128 * 1_000_000_000 + u128::from(self.random.u32(..1_000_000_000));
         let sequence = self.sequence;
         self.sequence += 1;
-        Some(Transfer { sequence, source, target, wei })
+        Some(DenseTransfer { sequence, source, target, wei })
     }
 }
 
@@ -102,7 +102,7 @@ fn push_address(text: &mut String, wallet: u32) {
 
 /// Appends the row of a transfer in the text format of `COPY`. The first `whole` transfers of the
 /// graph fill 24 months, and later ones continue at the same rate.
-pub fn write_row(text: &mut String, transfer: &Transfer, whole: u64) {
+pub fn write_row(text: &mut String, transfer: &DenseTransfer, whole: u64) {
     let after = (u128::from(transfer.sequence) * SECONDS as u128 / u128::from(whole)) as i64;
     let time = chrono::DateTime::from_timestamp(FIRST_TIME + after, 0).unwrap_or_default().format("%Y-%m-%d %H:%M:%S");
     let hash = mix(transfer.sequence);
@@ -128,8 +128,8 @@ mod tests {
 
     use super::*;
 
-    fn transfers(seed: u64) -> Vec<Transfer> {
-        Transfers::new(seed, 20_000).take(200_000).collect()
+    fn transfers(seed: u64) -> Vec<DenseTransfer> {
+        DenseTransfers::new(seed, 20_000).take(200_000).collect()
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
     fn targets_are_neighbours_or_drawn_like_sources() {
         let transfers = transfers(2);
         let distance =
-            |transfer: &Transfer| (i64::from(transfer.target) - i64::from(transfer.source)).rem_euclid(20_000);
+            |transfer: &DenseTransfer| (i64::from(transfer.target) - i64::from(transfer.source)).rem_euclid(20_000);
         // Neighbours are much closer than 10,000 ranks, and few wallets beyond that rank are drawn.
         let near = transfers
             .iter()
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_row_has_all_columns_and_addresses_are_unique() {
         let mut text = String::new();
-        let transfer = Transfer { sequence: 99, source: 0, target: 1, wei: 1_500_000_000_000_000_000 };
+        let transfer = DenseTransfer { sequence: 99, source: 0, target: 1, wei: 1_500_000_000_000_000_000 };
         write_row(&mut text, &transfer, 100);
         let fields: Vec<&str> = text.trim_end().split('\t').collect();
         assert_eq!(fields.len(), COLUMNS.split(',').count());

@@ -7,8 +7,8 @@
 use anyhow::{Context, Result, ensure};
 use arx_stack::Stack;
 
-use super::dense::{Transfer, Transfers, address};
-use super::side::{Side, session};
+use super::dense::{DenseTransfer, DenseTransfers, address};
+use super::side::{StatementSide, session};
 use super::upkeep::{NEW_ROWS, refresh_graph};
 use super::{CALLS, load};
 use crate::growth::{Point, SMALLEST};
@@ -28,7 +28,7 @@ const DROP_INDEXES: &str = "ALTER TABLE arx.transactions DROP CONSTRAINT transac
 /// An infinite sequence of transfers of all copies.
 struct Copies {
     random: fastrand::Rng,
-    transfers: Transfers,
+    transfers: DenseTransfers,
     remaining: u64,
     copy: u32,
     sequence: u64,
@@ -36,17 +36,17 @@ struct Copies {
 
 impl Copies {
     fn new() -> Self {
-        let transfers = Transfers::new(SEED, COPY_WALLETS);
+        let transfers = DenseTransfers::new(SEED, COPY_WALLETS);
         Self { random: fastrand::Rng::with_seed(SEED + 1), transfers, remaining: SMALLEST, copy: 0, sequence: 0 }
     }
 }
 
 impl Iterator for Copies {
-    type Item = Transfer;
+    type Item = DenseTransfer;
 
-    fn next(&mut self) -> Option<Transfer> {
+    fn next(&mut self) -> Option<DenseTransfer> {
         if self.remaining == 0 {
-            self.transfers = Transfers::new(SEED, COPY_WALLETS);
+            self.transfers = DenseTransfers::new(SEED, COPY_WALLETS);
             self.remaining = SMALLEST;
             self.copy += 1;
         }
@@ -57,7 +57,7 @@ impl Iterator for Copies {
         let target_copy = self.random.u32(..=self.copy);
         let source = self.copy * COPY_WALLETS + transfer.source;
         let target = target_copy * COPY_WALLETS + transfer.target;
-        Some(Transfer { sequence, source, target, ..transfer })
+        Some(DenseTransfer { sequence, source, target, ..transfer })
     }
 }
 
@@ -100,7 +100,8 @@ pub async fn measure(stack: &Stack, largest: u64) -> Result<Vec<Point>> {
 
         let newest = (size / SMALLEST) as u32 - 1;
         let sql = "SELECT * FROM arx.wallet_reach($1, 'ethereum', 3)";
-        let side = Side::prepare(&client, sql, vec![vec![Box::new(address(newest * COPY_WALLETS))]], CALLS).await?;
+        let side =
+            StatementSide::prepare(&client, sql, vec![vec![Box::new(address(newest * COPY_WALLETS))]], CALLS).await?;
         let answers = side.answers(|row| Ok(row.try_get::<_, i64>("wallets")?)).await?;
         points.push(Point {
             transfers: size,
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn copies_are_renumbered_and_send_to_earlier_copies() {
         let copy = SMALLEST as usize;
-        let transfers: Vec<Transfer> = Copies::new().take(3 * copy).collect();
+        let transfers: Vec<DenseTransfer> = Copies::new().take(3 * copy).collect();
         let (first, third) = (&transfers[..copy], &transfers[2 * copy..]);
         assert!(first.iter().all(|transfer| transfer.source < COPY_WALLETS && transfer.target < COPY_WALLETS));
         for (original, copied) in first.iter().zip(third) {

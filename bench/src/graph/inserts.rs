@@ -7,7 +7,7 @@ use arx_stack::Stack;
 use bytes::Bytes;
 use tokio_postgres::Client;
 
-use super::dense::{COLUMNS, Transfers};
+use super::dense::{COLUMNS, DenseTransfers};
 use super::side::session;
 use super::{Runs, load};
 use crate::report::Measurement;
@@ -49,7 +49,7 @@ pub async fn measure(stack: &Stack, runs: Runs) -> Result<Measurement> {
     let client = session(&database, "").await?;
     client.batch_execute(PLAIN).await.context("create the plain tables")?;
 
-    let mut transfers = Transfers::new(5, WALLETS);
+    let mut transfers = DenseTransfers::new(5, WALLETS);
     let mut rates: [Vec<f64>; TABLES.len()] = Default::default();
     for run in 0..runs.fast {
         // Generated before the clock starts.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio_postgres::Client;
 
-use super::dense::{COLUMNS, FIRST_TIME, SECONDS, Transfer, write_row};
+use super::dense::{COLUMNS, DenseTransfer, FIRST_TIME, SECONDS, write_row};
 
 /// Bytes per message.
 const CHUNK: usize = 1 << 20;
@@ -25,7 +25,7 @@ pub fn ensure_months(database: &Database<'_>) -> Result<()> {
 
 /// Returns rows in the text format of `COPY`, as one buffer.
 #[must_use]
-pub fn text(transfers: impl Iterator<Item = Transfer>, whole: u64) -> Bytes {
+pub fn text(transfers: impl Iterator<Item = DenseTransfer>, whole: u64) -> Bytes {
     let mut text = String::new();
     for transfer in transfers {
         write_row(&mut text, &transfer, whole);
@@ -37,7 +37,12 @@ pub fn text(transfers: impl Iterator<Item = Transfer>, whole: u64) -> Bytes {
 ///
 /// # Errors
 /// When the server rejects a row.
-pub async fn copy(client: &Client, table: &str, transfers: impl Iterator<Item = Transfer>, whole: u64) -> Result<u64> {
+pub async fn copy(
+    client: &Client,
+    table: &str,
+    transfers: impl Iterator<Item = DenseTransfer>,
+    whole: u64,
+) -> Result<u64> {
     let mut text = String::new();
     let pieces = transfers.map(Some).chain([None]).filter_map(move |transfer| {
         if let Some(transfer) = &transfer {

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::dense::address;
 use super::edges::edge_tables;
-use super::side::{Question, Side, session};
+use super::side::{Question, StatementSide, session};
 use super::{CALLS, Runs};
 use crate::report::Measurement;
 use crate::sets::Dense;
@@ -49,8 +49,8 @@ pub async fn measure(dense: &Dense<'_>, runs: Runs) -> Result<Measurement> {
         .iter()
         .map(|(from, to, _)| vec![Box::new(i64::from(*from)) as _, Box::new(i64::from(*to)) as _])
         .collect();
-    let ours = Side::prepare(&client, OURS, by_address, CALLS).await?;
-    let peer = Side::prepare(&client, PGROUTING, by_number, 1).await?;
+    let ours = StatementSide::prepare(&client, OURS, by_address, CALLS).await?;
+    let peer = StatementSide::prepare(&client, PGROUTING, by_number, 1).await?;
 
     let steps = ours.answers(|row: &Row| Ok(row.try_get::<_, Option<i32>>("step")?)).await?;
     let costs = peer.answers(|row: &Row| Ok(row.try_get::<_, f64>("agg_cost")?)).await?;

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row};
 
 use super::dense::address;
 use super::edges::edge_tables;
-use super::side::{Question, Recursive, Side, ensure_same, session};
+use super::side::{Question, Recursive, StatementSide, ensure_same, session};
 use super::{CALLS, HUBS, Runs, hubs};
 use crate::report::Measurement;
 use crate::sets::{Dense, Real};
@@ -55,7 +55,7 @@ fn by_address(wallets: &[u32]) -> Vec<Question> {
 
 /// Measures ours with totals of transfers and values.
 async fn with_totals(client: &Rc<Client>, questions: Vec<Question>, expected: &Levels, peer: f64) -> Result<String> {
-    let side = Side::prepare(client, OURS_WITH_TOTALS, questions, CALLS).await?;
+    let side = StatementSide::prepare(client, OURS_WITH_TOTALS, questions, CALLS).await?;
     ensure_same(&side, expected, level).await?;
     let millis = side.run().await?;
     let ratio = peer / millis;
@@ -72,7 +72,7 @@ pub async fn real_vs_recursive_cte(real: &Real<'_>, runs: Runs) -> Result<Measur
     let client = session(&real.database, "").await?;
     let wallets = hubs(&client).await?;
     let questions = || wallets.iter().map(|wallet| vec![Box::new(wallet.clone()) as _]).collect::<Vec<Question>>();
-    let ours = Side::prepare(&client, OURS, questions(), CALLS).await?;
+    let ours = StatementSide::prepare(&client, OURS, questions(), CALLS).await?;
     let expected = ours.answers(level).await?;
     let peer = Recursive::prepare(&real.database, RECURSIVE_CTE, questions).await?;
     let (medians, tuned) = peer.against(&ours, &expected, level, runs.slow).await?;
@@ -91,9 +91,9 @@ pub async fn real_vs_recursive_cte(real: &Real<'_>, runs: Runs) -> Result<Measur
 }
 
 /// Returns a session, our side for senders of the dense graph, and its answers.
-async fn ours_on_dense(dense: &Dense<'_>, wallets: &[u32]) -> Result<(Rc<Client>, Side, Levels)> {
+async fn ours_on_dense(dense: &Dense<'_>, wallets: &[u32]) -> Result<(Rc<Client>, StatementSide, Levels)> {
     let client = session(&dense.database, "").await?;
-    let ours = Side::prepare(&client, OURS, by_address(wallets), CALLS).await?;
+    let ours = StatementSide::prepare(&client, OURS, by_address(wallets), CALLS).await?;
     let expected = ours.answers(level).await?;
     Ok((client, ours, expected))
 }
@@ -165,7 +165,7 @@ pub async fn dense_vs_pgrouting(dense: &Dense<'_>, runs: Runs) -> Result<Measure
     let (client, ours, expected) = ours_on_dense(dense, &DENSE_SENDERS).await?;
     let edges = edge_tables(&client, dense).await?;
     let questions = DENSE_SENDERS.iter().map(|wallet| vec![Box::new(i64::from(*wallet)) as _]).collect();
-    let peer = Side::prepare(&client, PGROUTING, questions, 1).await?;
+    let peer = StatementSide::prepare(&client, PGROUTING, questions, 1).await?;
     ensure_same(&peer, &expected, level).await?;
     let medians = in_turn_async(runs.slow, async |_| ours.run().await, async |_| peer.run().await).await?;
     let text = format!(

@@ -28,14 +28,14 @@ pub async fn session(database: &Database<'_>, more: &str) -> Result<Rc<Client>> 
 }
 
 /// A statement with its parameters.
-pub struct Side {
+pub struct StatementSide {
     client: Rc<Client>,
     statement: Statement,
     questions: Vec<Question>,
     calls: usize,
 }
 
-impl Side {
+impl StatementSide {
     /// Prepares a statement. A run calls it `calls` times with each of the `questions`.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl Side {
 /// # Errors
 /// When a call fails, or an answer differs.
 pub async fn ensure_same<T: PartialEq>(
-    side: &Side,
+    side: &StatementSide,
     expected: &[Vec<T>],
     read: impl Fn(&Row) -> Result<T>,
 ) -> Result<()> {
@@ -116,8 +116,8 @@ pub async fn ensure_same<T: PartialEq>(
 /// A recursive query as a peer: with the planner's default plan, which a user gets, and without
 /// nested loops.
 pub struct Recursive {
-    default_plan: Side,
-    without_loops: Side,
+    default_plan: StatementSide,
+    without_loops: StatementSide,
 }
 
 impl Recursive {
@@ -129,8 +129,8 @@ impl Recursive {
         let (default_plan, without_loops) =
             (session(database, "").await?, session(database, "SET enable_nestloop = off").await?);
         Ok(Self {
-            default_plan: Side::prepare(&default_plan, sql, questions(), 1).await?,
-            without_loops: Side::prepare(&without_loops, sql, questions(), 1).await?,
+            default_plan: StatementSide::prepare(&default_plan, sql, questions(), 1).await?,
+            without_loops: StatementSide::prepare(&without_loops, sql, questions(), 1).await?,
         })
     }
 
@@ -141,7 +141,7 @@ impl Recursive {
     /// When a call fails, or an answer differs.
     pub async fn against<T: PartialEq>(
         &self,
-        ours: &Side,
+        ours: &StatementSide,
         expected: &[Vec<T>],
         read: impl Fn(&Row) -> Result<T>,
         runs: usize,

@@ -21,7 +21,7 @@ const COPY_OUT: &str = "COPY (SELECT network, from_address, to_address, \"timest
 
 /// Result of a refresh.
 #[derive(Debug)]
-pub struct Refreshed {
+pub struct RefreshResult {
     /// `merged`, `built`, ….
     pub outcome: String,
     pub merged_rows: i64,
@@ -36,13 +36,13 @@ pub struct Refreshed {
 ///
 /// # Errors
 /// When it fails.
-pub async fn refresh_graph(client: &Client, rebuild: bool) -> Result<Refreshed> {
+pub async fn refresh_graph(client: &Client, rebuild: bool) -> Result<RefreshResult> {
     let sql = "SELECT outcome, merged_rows, transfers, wallets, file_bytes FROM arx.refresh_graph(rebuild => $1)";
     let statement = client.prepare(sql).await?;
     let start = Instant::now();
     let row = client.query_one(&statement, &[&rebuild]).await.context("refresh the graph")?;
     let millis = millis(start);
-    Ok(Refreshed {
+    Ok(RefreshResult {
         outcome: row.get(0),
         merged_rows: row.get(1),
         transfers: row.get(2),

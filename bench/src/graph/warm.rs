@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use arx_stack::Database;
 use tokio_postgres::Client;
 
-use super::side::{Side, session};
+use super::side::{StatementSide, session};
 use super::{Runs, upkeep};
 use crate::report::Measurement;
 use crate::sets::Real;
@@ -59,8 +59,8 @@ pub async fn measure(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     upkeep::refresh_graph(&client, false).await?;
 
     let (wallet, sent, reached) = median_wallet(&client).await?;
-    let round_trip = Side::prepare(&client, "SELECT 1", vec![vec![]], WARM_CALLS).await?;
-    let current = Side::prepare(&client, OURS, vec![vec![Box::new(wallet.clone())]], WARM_CALLS).await?;
+    let round_trip = StatementSide::prepare(&client, "SELECT 1", vec![vec![]], WARM_CALLS).await?;
+    let current = StatementSide::prepare(&client, OURS, vec![vec![Box::new(wallet.clone())]], WARM_CALLS).await?;
     // The first calls plan, until PostgreSQL decides for a generic plan.
     current.run().await?;
     let quiet = current.run().await?;
@@ -86,7 +86,7 @@ async fn on_base(database: &Database<'_>, wallet: &str) -> Result<f64> {
     let (client, writer) = (session(database, "").await?, session(database, "").await?);
     // The setting exists once the library is loaded.
     client.batch_execute("SELECT state FROM arx.graph_status(); SET arx.graph_freshness = 'base'").await?;
-    let side = Side::prepare(&client, OURS, vec![vec![Box::new(wallet.to_owned())]], WARM_CALLS).await?;
+    let side = StatementSide::prepare(&client, OURS, vec![vec![Box::new(wallet.to_owned())]], WARM_CALLS).await?;
     side.run().await?;
     side.run_after(async || writer.batch_execute("SELECT pg_current_xact_id()").await.context("commit a transaction"))
         .await

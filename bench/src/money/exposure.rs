@@ -34,7 +34,7 @@ const PEER: &str = "SELECT address, illicit, sanctions FROM peer.screen($1, $2, 
 const TOLERANCE: f64 = 1e-6;
 
 /// Illicit share and sanctioned amount by wallet, for wallets with any transfers in a direction.
-type Side = BTreeMap<String, (f64, f64)>;
+type ExposureByWallet = BTreeMap<String, (f64, f64)>;
 
 /// Runs the measurement. The peer takes half a minute, so it runs only twice: once to compare, once
 /// to measure.
@@ -86,8 +86,8 @@ async fn peer_run(client: &Rc<Client>, wallets: &Vec<String>) -> Result<f64> {
 
 /// Reads shares and amounts by address. Wallets without a share have no transfers in that
 /// direction.
-fn side_of(rows: &[Row], column: usize) -> Result<Side> {
-    let mut side = Side::new();
+fn side_of(rows: &[Row], column: usize) -> Result<ExposureByWallet> {
+    let mut side = ExposureByWallet::new();
     for row in rows {
         if let Some(share) = row.try_get::<_, Option<f64>>(column)? {
             let sanctions = row.try_get::<_, Option<f64>>(column + 1)?.unwrap_or_default();
@@ -97,7 +97,7 @@ fn side_of(rows: &[Row], column: usize) -> Result<Side> {
     Ok(side)
 }
 
-fn ensure_close(ours: &Side, peers: &Side) -> Result<()> {
+fn ensure_close(ours: &ExposureByWallet, peers: &ExposureByWallet) -> Result<()> {
     ensure!(ours.len() == peers.len(), "{} wallets have a share in ours, {} in the peer", ours.len(), peers.len());
     for (wallet, (share, sanctions)) in ours {
         let (peer_share, peer_sanctions) =

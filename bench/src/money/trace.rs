@@ -14,7 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 
 use crate::graph::Runs;
-use crate::graph::side::{Question, Side, session};
+use crate::graph::side::{Question, StatementSide, session};
 use crate::report::Measurement;
 use crate::sets::Real;
 use crate::timing::{in_turn_async, millis};
@@ -73,8 +73,8 @@ pub async fn measure(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     client.batch_execute("SELECT peer.prepare()").await.context("create the peer's tables")?;
     let seeds = seeds(&client).await?;
     let questions = || seeds.iter().map(|seed| vec![Box::new(seed.clone()) as _]).collect::<Vec<Question>>();
-    let ours = Side::prepare(&client, OURS, questions(), CALLS).await?;
-    let peer = Side::prepare(&client, PEER, questions(), 1).await?;
+    let ours = StatementSide::prepare(&client, OURS, questions(), CALLS).await?;
+    let peer = StatementSide::prepare(&client, PEER, questions(), 1).await?;
     let read = |row: &Row| Ok((row.try_get::<_, Option<String>>(0)?.unwrap_or_default(), row.try_get::<_, f64>(1)?));
     let (our_traces, peer_traces) = (ours.answers(read).await?, peer.answers(read).await.context("call the peer")?);
     ensure!(our_traces.len() == peer_traces.len(), "the sides have different questions");

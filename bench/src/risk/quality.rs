@@ -10,7 +10,7 @@ use arx_stack::process::run;
 use arx_stack::programs;
 use serde::Deserialize;
 
-use crate::data::Source;
+use crate::data::DataSource;
 use crate::report::Measurement;
 use crate::shapes::python::{Timed, timed};
 
@@ -24,7 +24,7 @@ const FOLDS: usize = 5;
 
 /// Quality of a peer's model.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-struct Peer {
+struct PeerQuality {
     model: String,
     auc: f64,
     stratum_average_precision: f64,
@@ -34,8 +34,8 @@ struct Peer {
 ///
 /// # Errors
 /// When fitting fails, or the scorecards differ.
-pub fn measure(source: &Source, folder: &Path) -> Result<[Measurement; 2]> {
-    let Source::Graph { transactions, nodes } = source else { anyhow::bail!("the sample has no labelled wallets") };
+pub fn measure(source: &DataSource, folder: &Path) -> Result<[Measurement; 2]> {
+    let DataSource::Graph { transactions, nodes } = source else { anyhow::bail!("the sample has no labelled wallets") };
     let cases = source.cases().context("the data set has no labelled wallets")?;
     let labels = source.labels().context("the data set has no labels")?;
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
@@ -51,13 +51,13 @@ pub fn measure(source: &Source, folder: &Path) -> Result<[Measurement; 2]> {
     ensure!(ours == shipped, "the fitted scorecard differs from the shipped one");
     let training = ours.training().context("the scorecard has no record of its training")?;
     let ap: f64 = training.notes.get("stratum_average_precision").context("no stratum was measured")?.parse()?;
-    let peers: Timed<Vec<Peer>> = timed(include_str!("quality.py"), &samples, FOLDS)?;
+    let peers: Timed<Vec<PeerQuality>> = timed(include_str!("quality.py"), &samples, FOLDS)?;
     let qualities: Vec<String> = peers
         .answer
         .iter()
         .map(|peer| format!("`{}` {:.4} and {:.4}", peer.model, peer.stratum_average_precision, peer.auc))
         .collect();
-    let best = |quality: fn(&Peer) -> f64| peers.answer.iter().map(quality).fold(f64::NAN, f64::max);
+    let best = |quality: fn(&PeerQuality) -> f64| peers.answer.iter().map(quality).fold(f64::NAN, f64::max);
     let setting = format!(
         "{} labelled wallets of {}, {} of them illicit, {FOLDS} folds; the features of a fold use no label of its wallets. \
          The shipped scorecard, with rounded points and merged steps, compared with scikit-learn {} on the same features \

@@ -51,9 +51,10 @@ pub async fn measure(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     std::fs::write(&scorecard, model).with_context(|| format!("write {}", scorecard.display()))?;
 
     let mut command = Command::new(programs::udf()?);
-    let mut ours = Function::start(command.arg("risk-score").arg("--scorecard").arg(&scorecard))?;
+    let mut ours = FunctionProcess::start(command.arg("risk-score").arg("--scorecard").arg(&scorecard))?;
     let mut command = Command::new(interpreter()?);
-    let mut peer = Function::start(command.args(["-c", include_str!("udf_peer.py")]).arg(&scorecard).arg(names))?;
+    let mut peer =
+        FunctionProcess::start(command.args(["-c", include_str!("udf_peer.py")]).arg(&scorecard).arg(names))?;
     let (our_scores, peer_scores) = (ours.call(&input)?, peer.call(&input)?);
     let differing =
         our_scores.chunks(RESULT).zip(peer_scores.chunks(RESULT)).filter(|(ours, peers)| ours != peers).count();
@@ -63,7 +64,7 @@ pub async fn measure(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     distinct.dedup();
     ensure!(distinct.len() > 10, "there are only {} different scores", distinct.len());
 
-    let rate = |function: &mut Function| {
+    let rate = |function: &mut FunctionProcess| {
         let start = Instant::now();
         function.call(&input)?;
         Ok(ROWS as f64 / start.elapsed().as_secs_f64())
@@ -100,13 +101,13 @@ fn chunks(vectors: &[Vec<Option<f64>>]) -> Vec<u8> {
 }
 
 /// A process of an executable function.
-struct Function {
+struct FunctionProcess {
     child: Child,
     input: ChildStdin,
     output: ChildStdout,
 }
 
-impl Function {
+impl FunctionProcess {
     fn start(command: &mut Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("start a function")?;
         let input = child.stdin.take().context("the function has no standard input")?;
@@ -126,7 +127,7 @@ impl Function {
     }
 }
 
-impl Drop for Function {
+impl Drop for FunctionProcess {
     fn drop(&mut self) {
         // Fails when the process has ended by itself.
         let _ = self.child.kill();

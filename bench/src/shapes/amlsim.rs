@@ -20,7 +20,7 @@ const DAYS: (&str, &str) = ("2019-01-01", "2019-12-31");
 
 /// A row of `transactions.csv`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Transfer {
+pub struct AmlsimTransfer {
     #[serde(rename = "sourceNodeId")]
     pub source: String,
     #[serde(rename = "targetNodeId")]
@@ -32,7 +32,7 @@ pub struct Transfer {
 }
 
 #[derive(Debug, Deserialize)]
-struct Account {
+struct AmlsimAccount {
     nodeid: String,
     #[serde(rename = "isFraud")]
     is_fraud: u8,
@@ -44,7 +44,7 @@ pub struct AmlSim<'a> {
     pub database: Database<'a>,
     /// Name in the report, with the number of transfers.
     pub name: String,
-    pub transfers: Vec<Transfer>,
+    pub transfers: Vec<AmlsimTransfer>,
     /// Accounts marked as fraudulent.
     pub fraudulent: BTreeSet<String>,
     /// Folder for files that peers read.
@@ -63,8 +63,8 @@ pub async fn load<'a>(stack: &'a Stack, archive: &Path) -> Result<AmlSim<'a>> {
     let folder = stack.folder().join("amlsim");
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     run(Command::new("tar").arg("-xzf").arg(archive).args(["--strip-components=1", "-C"]).arg(&folder))?;
-    let transfers: Vec<Transfer> = read(&folder.join("transactions.csv"))?;
-    let accounts: Vec<Account> = read(&folder.join("nodes.csv"))?;
+    let transfers: Vec<AmlsimTransfer> = read(&folder.join("transactions.csv"))?;
+    let accounts: Vec<AmlsimAccount> = read(&folder.join("nodes.csv"))?;
     let fraudulent =
         accounts.into_iter().filter(|account| account.is_fraud == 1).map(|account| account.nodeid).collect();
 
@@ -76,7 +76,7 @@ pub async fn load<'a>(stack: &'a Stack, archive: &Path) -> Result<AmlSim<'a>> {
     ))?;
     let client = side::session(&database, "").await?;
     let rows = transfers.iter().enumerate().map(|(number, transfer)| {
-        let Transfer { source, target, value, time } = transfer;
+        let AmlsimTransfer { source, target, value, time } = transfer;
         let day = chrono::NaiveDate::from_ymd_opt(2019, 1, 1)
             .and_then(|day| day.checked_add_days(chrono::Days::new((*time).into())));
         let day = day.unwrap_or_default();
@@ -114,7 +114,7 @@ impl AmlSim<'_> {
     pub fn planted(&self) -> BTreeSet<Cycle> {
         let mut by_value = BTreeMap::<&str, BTreeMap<&str, BTreeSet<&str>>>::new();
         for transfer in &self.transfers {
-            let Transfer { source, target, value, .. } = transfer;
+            let AmlsimTransfer { source, target, value, .. } = transfer;
             if self.fraudulent.contains(source) && self.fraudulent.contains(target) {
                 by_value.entry(value).or_default().entry(source).or_default().insert(target);
             }

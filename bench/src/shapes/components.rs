@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use tokio_postgres::{Client, Row};
 
 use super::python::{Timed, timed};
-use crate::graph::side::{Question, Side, session};
+use crate::graph::side::{Question, StatementSide, session};
 use crate::graph::{CALLS, Runs};
 use crate::report::Measurement;
 use crate::sets::Real;
@@ -37,8 +37,8 @@ const PEER: &str =
 type Components = BTreeSet<(String, i64)>;
 
 /// Returns our side and its result.
-async fn ours(client: &Rc<Client>) -> Result<(Side, Components)> {
-    let side = Side::prepare(client, OURS, vec![Question::new()], CALLS).await?;
+async fn ours(client: &Rc<Client>) -> Result<(StatementSide, Components)> {
+    let side = StatementSide::prepare(client, OURS, vec![Question::new()], CALLS).await?;
     let read = |row: &Row| {
         ensure!(row.try_get::<_, bool>(2)?, "the result is incomplete");
         Ok((row.try_get(0)?, row.try_get(1)?))
@@ -58,7 +58,7 @@ fn ensure_same(ours: &Components, peers: &Components) -> Result<()> {
     Ok(())
 }
 
-async fn our_runs(side: &Side, runs: usize) -> Result<f64> {
+async fn our_runs(side: &StatementSide, runs: usize) -> Result<f64> {
     let mut times = Vec::new();
     for _ in 0..runs {
         times.push(side.run().await?);

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::amlsim::{AmlSim, Cycle, rotated};
 use super::python::{Timed, timed};
-use crate::graph::side::{Question, Side, session};
+use crate::graph::side::{Question, StatementSide, session};
 use crate::graph::{CALLS, Runs};
 use crate::report::Measurement;
 use crate::timing::median;
@@ -44,7 +44,7 @@ fn finding(row: &Row) -> Result<Cycle> {
 /// When a call fails, or when the results differ.
 pub async fn vs_networkx(set: &AmlSim<'_>, runs: Runs) -> Result<Measurement> {
     let client = session(&set.database, "SET timezone = 'UTC'").await?;
-    let ours = Side::prepare(&client, IN_WINDOW, vec![Question::new()], CALLS).await?;
+    let ours = StatementSide::prepare(&client, IN_WINDOW, vec![Question::new()], CALLS).await?;
     let findings: Vec<Cycle> = ours.answers(finding).await?.into_iter().flatten().collect();
 
     let within =
@@ -92,7 +92,7 @@ pub async fn vs_networkx(set: &AmlSim<'_>, runs: Runs) -> Result<Measurement> {
 /// When a call fails.
 pub async fn f1(set: &AmlSim<'_>) -> Result<Measurement> {
     let client = session(&set.database, "").await?;
-    let ours = Side::prepare(&client, BY_DEFAULT, vec![Question::new()], 1).await?;
+    let ours = StatementSide::prepare(&client, BY_DEFAULT, vec![Question::new()], 1).await?;
     let found: BTreeSet<Cycle> = ours.answers(finding).await?.into_iter().flatten().collect();
     let planted = set.planted();
     let correct = found.intersection(&planted).count() as f64;

@@ -13,7 +13,7 @@ use super::base58;
 use super::check_characters;
 use super::error::AddressError;
 
-struct Chain {
+struct UtxoChain {
     name: &'static str,
     /// Segwit's human-readable part.
     prefix: &'static str,
@@ -26,8 +26,8 @@ struct Chain {
     expected_prefix: &'static str,
 }
 
-const CHAINS: [Chain; 4] = [
-    Chain {
+const CHAINS: [UtxoChain; 4] = [
+    UtxoChain {
         name: "bitcoin",
         prefix: "bc",
         public_key_hash: 0x00,
@@ -36,7 +36,7 @@ const CHAINS: [Chain; 4] = [
         versions: "0x00 or 0x05 (an address that begins with 1 or 3)",
         expected_prefix: "bc1, 1 or 3",
     },
-    Chain {
+    UtxoChain {
         name: "bitcoin-testnet",
         prefix: "tb",
         public_key_hash: 0x6f,
@@ -45,7 +45,7 @@ const CHAINS: [Chain; 4] = [
         versions: "0x6f or 0xc4 (an address that begins with m, n or 2)",
         expected_prefix: "tb1, m, n or 2",
     },
-    Chain {
+    UtxoChain {
         name: "litecoin",
         prefix: "ltc",
         public_key_hash: 0x30,
@@ -54,7 +54,7 @@ const CHAINS: [Chain; 4] = [
         versions: "0x30, 0x32 or 0x05 (an address that begins with L, M or 3)",
         expected_prefix: "ltc1, L, M or 3",
     },
-    Chain {
+    UtxoChain {
         name: "litecoin-testnet",
         prefix: "tltc",
         public_key_hash: 0x6f,
@@ -89,14 +89,14 @@ pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressErro
 
 /// Matches texts with the chain's own prefix, and valid segwit texts of other chains, so that the
 /// error names the prefix.
-fn is_segwit(text: &str, chain: &Chain) -> bool {
+fn is_segwit(text: &str, chain: &UtxoChain) -> bool {
     let prefix = text.get(..chain.prefix.len());
     let own = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(chain.prefix))
         && text.as_bytes().get(chain.prefix.len()) == Some(&b'1');
     own || (text.len() <= MAX_SEGWIT_CHARACTERS && SegwitHrpstring::new(text).is_ok())
 }
 
-fn base58check(text: &str, chain: &Chain) -> Result<String, AddressError> {
+fn base58check(text: &str, chain: &UtxoChain) -> Result<String, AddressError> {
     let (version, payload) = base58::decode_checked(text, chain.name)?;
     if version == chain.public_key_hash || version == chain.script_hash {
         return Ok(text.to_owned());
@@ -112,7 +112,7 @@ fn base58check(text: &str, chain: &Chain) -> Result<String, AddressError> {
     })
 }
 
-fn segwit(text: &str, chain: &Chain) -> Result<String, AddressError> {
+fn segwit(text: &str, chain: &UtxoChain) -> Result<String, AddressError> {
     let address = || text.to_owned();
     if text.len() > MAX_SEGWIT_CHARACTERS {
         return Err(AddressError::TooLong { address: address(), bytes: text.len(), limit: MAX_SEGWIT_CHARACTERS });

@@ -5,7 +5,7 @@
 //! alert and is reported as not evaluated: silence must not be taken for health.
 //!
 //! ```
-//! use arx_core::alert::{Comparison, Facts, Rule, Severity, evaluate};
+//! use arx_core::alert::{Comparison, Facts, Rule, AlertSeverity, evaluate};
 //!
 //! let rule = Rule {
 //!     rule: "connections".into(),
@@ -17,7 +17,7 @@
 //!     message: "connections are running out".into(),
 //! };
 //! let evaluation = evaluate(&[rule], &Facts::from_iter([("connections_used", 97.5)]))?;
-//! assert_eq!(evaluation.alerts[0].severity, Severity::Critical);
+//! assert_eq!(evaluation.alerts[0].severity, AlertSeverity::Critical);
 //! let message = "connections are running out: 97.5 % is above the critical threshold of 95 %";
 //! assert_eq!(evaluation.alerts[0].message, message);
 //! # Ok::<(), arx_core::alert::AlertError>(())
@@ -79,14 +79,14 @@ impl FromStr for Comparison {
 /// Urgency of an alert. Ordered: `Warning < Critical`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub enum AlertSeverity {
     /// Needs attention.
     Warning,
     /// Needs immediate attention.
     Critical,
 }
 
-impl Severity {
+impl AlertSeverity {
     /// `warning` or `critical`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -97,7 +97,7 @@ impl Severity {
     }
 }
 
-impl fmt::Display for Severity {
+impl fmt::Display for AlertSeverity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -164,7 +164,7 @@ pub struct Alert {
     /// Name of the rule.
     pub rule: String,
     /// Urgency of the alert.
-    pub severity: Severity,
+    pub severity: AlertSeverity,
     /// The rule's message with value, threshold and unit.
     pub message: String,
     /// Value of the metric.
@@ -228,7 +228,7 @@ pub enum AlertError {
         /// Name of the rule.
         rule: String,
         /// Severity of the threshold.
-        severity: Severity,
+        severity: AlertSeverity,
     },
     /// The warning threshold is beyond the critical threshold.
     #[error(
@@ -275,7 +275,7 @@ pub fn evaluate(rules: &[Rule], facts: &Facts) -> Result<Evaluation, AlertError>
 
 fn check(rule: &Rule) -> Result<(), AlertError> {
     let name = || rule.rule.clone();
-    for (threshold, severity) in [(rule.warning, Severity::Warning), (rule.critical, Severity::Critical)] {
+    for (threshold, severity) in [(rule.warning, AlertSeverity::Warning), (rule.critical, AlertSeverity::Critical)] {
         if threshold.is_some_and(f64::is_nan) {
             return Err(AlertError::NotANumber { rule: name(), severity });
         }
@@ -295,7 +295,7 @@ fn missing(rule: &Rule, facts: &Facts) -> Missing {
 }
 
 fn fire(rule: &Rule, value: f64) -> Option<Alert> {
-    let thresholds = [(rule.critical, Severity::Critical), (rule.warning, Severity::Warning)];
+    let thresholds = [(rule.critical, AlertSeverity::Critical), (rule.warning, AlertSeverity::Warning)];
     let mut reached = thresholds.into_iter().filter_map(|(threshold, severity)| Some((threshold?, severity)));
     let (threshold, severity) = reached.find(|&(threshold, _)| rule.comparison.is_beyond(value, threshold))?;
     Some(Alert {
@@ -307,7 +307,7 @@ fn fire(rule: &Rule, value: f64) -> Option<Alert> {
     })
 }
 
-fn describe(rule: &Rule, severity: Severity, value: f64, threshold: f64) -> String {
+fn describe(rule: &Rule, severity: AlertSeverity, value: f64, threshold: f64) -> String {
     let unit = if rule.unit.is_empty() { String::new() } else { format!(" {}", rule.unit) };
     let (mut shown, mut limit) = (rounded(value), rounded(threshold));
     if shown == limit {
@@ -333,7 +333,7 @@ mod tests {
         Rule { rule, metric, comparison, warning, critical, unit: "%".into(), message: "cache hit ratio is low".into() }
     }
 
-    fn fired(rule: Rule, value: f64) -> Option<(Severity, f64)> {
+    fn fired(rule: Rule, value: f64) -> Option<(AlertSeverity, f64)> {
         let evaluation = evaluate(&[rule], &Facts::from_iter([("cache_hit_ratio", value)])).unwrap();
         assert!(evaluation.missing.is_empty() && evaluation.alerts.len() <= 1);
         evaluation.alerts.first().map(|alert| (alert.severity, alert.threshold))
@@ -344,19 +344,19 @@ mod tests {
         let below = || rule(Comparison::Below, Some(90.0), Some(80.0));
         assert_eq!(fired(below(), 95.0), None);
         assert_eq!(fired(below(), 90.0), None);
-        assert_eq!(fired(below(), 89.9), Some((Severity::Warning, 90.0)));
-        assert_eq!(fired(below(), 80.0), Some((Severity::Warning, 90.0)));
-        assert_eq!(fired(below(), 79.0), Some((Severity::Critical, 80.0)));
+        assert_eq!(fired(below(), 89.9), Some((AlertSeverity::Warning, 90.0)));
+        assert_eq!(fired(below(), 80.0), Some((AlertSeverity::Warning, 90.0)));
+        assert_eq!(fired(below(), 79.0), Some((AlertSeverity::Critical, 80.0)));
         let above = || rule(Comparison::Above, Some(80.0), Some(90.0));
         assert_eq!(fired(above(), 80.0), None);
-        assert_eq!(fired(above(), 81.0), Some((Severity::Warning, 80.0)));
-        assert_eq!(fired(above(), f64::INFINITY), Some((Severity::Critical, 90.0)));
+        assert_eq!(fired(above(), 81.0), Some((AlertSeverity::Warning, 80.0)));
+        assert_eq!(fired(above(), f64::INFINITY), Some((AlertSeverity::Critical, 90.0)));
     }
 
     #[test]
     fn one_threshold_is_enough_and_none_is_an_error() {
-        assert_eq!(fired(rule(Comparison::Above, Some(1.0), None), 2.0), Some((Severity::Warning, 1.0)));
-        assert_eq!(fired(rule(Comparison::Above, None, Some(1.0)), 2.0), Some((Severity::Critical, 1.0)));
+        assert_eq!(fired(rule(Comparison::Above, Some(1.0), None), 2.0), Some((AlertSeverity::Warning, 1.0)));
+        assert_eq!(fired(rule(Comparison::Above, None, Some(1.0)), 2.0), Some((AlertSeverity::Critical, 1.0)));
         let error = evaluate(&[rule(Comparison::Above, None, None)], &Facts::new()).unwrap_err();
         assert_eq!(error, AlertError::NoThreshold { rule: "cache".into() });
     }
@@ -400,7 +400,7 @@ mod tests {
         assert!(matches!(wrong, AlertError::WrongOrder { warning: 80.0, critical: 90.0, .. }));
         assert!(wrong.to_string().contains("\"cache\""), "{wrong}");
         let nan = evaluate(&[rule(Comparison::Above, Some(1.0), Some(f64::NAN))], &Facts::new()).unwrap_err();
-        assert_eq!(nan, AlertError::NotANumber { rule: "cache".into(), severity: Severity::Critical });
+        assert_eq!(nan, AlertError::NotANumber { rule: "cache".into(), severity: AlertSeverity::Critical });
         assert_eq!("above".parse(), Ok(Comparison::Above));
         assert_eq!("over".parse::<Comparison>(), Err(AlertError::UnknownComparison { text: "over".into() }));
     }

@@ -32,10 +32,10 @@ pub use file::scratch::{HeapBuffer, HeapScratch, HeapSink, OutOfMemory, Scratch}
 pub use file::snapshot::Snapshot;
 pub(crate) use file::sorting;
 pub use file::writer::Sink;
-pub use query::connections::{Connection, Connections, connections};
+pub use query::connections::{ConnectedWallet, Connections, connections};
 pub use query::neighbourhood::{FoldedPeers, Neighbourhood, PairFlow, ShownWallet, neighbourhood};
 pub use query::options::OptionsError;
-pub use query::paths::{Path, Paths, Step, Weight, shortest_paths};
+pub use query::paths::{Path, PathStep, Paths, Weight, shortest_paths};
 pub use query::reach::{Level, Reach, reach};
 pub use query::{centrality, clusters, dot, exposure, patterns, screening, trace};
 pub use types::{AssetId, Direction, NetworkId, Position, Side, Status, TransferRow, U256, WalletId, WalletIds};

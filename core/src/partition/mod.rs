@@ -180,7 +180,7 @@ impl fmt::Display for Action {
 
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct PlanStep {
     /// Effect of the step.
     pub action: Action,
     /// Bare name of the partition, not quoted.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{Action, Bounds, Existing, Month, PartitionError, Policy, Step};
+use super::{Action, Bounds, Existing, Month, PartitionError, PlanStep, Policy};
 
 /// Maximum number of months created ahead: a hundred years.
 pub const MAX_PREMAKE: u32 = 1200;
@@ -35,7 +35,7 @@ pub fn plan(
     existing: &[Existing],
     now: DateTime<Utc>,
     months_in_default: &[Month],
-) -> Result<Vec<Step>, PartitionError> {
+) -> Result<Vec<PlanStep>, PartitionError> {
     check(policy)?;
     let current = Month::of(now)?;
     let mut wanted: BTreeSet<Month> = months_in_default.iter().copied().collect();
@@ -70,7 +70,7 @@ pub fn cover(
     existing: &[Existing],
     from: DateTime<Utc>,
     to: DateTime<Utc>,
-) -> Result<Vec<Step>, PartitionError> {
+) -> Result<Vec<PlanStep>, PartitionError> {
     check(policy)?;
     if from > to {
         return Err(PartitionError::RangeReversed { from, to });
@@ -100,13 +100,13 @@ fn create(
     existing: &[Existing],
     wanted: &BTreeSet<Month>,
     reason: impl Fn(Month) -> String,
-) -> Result<Vec<Step>, PartitionError> {
+) -> Result<Vec<PlanStep>, PartitionError> {
     let ranges = Ranges::new(existing);
     let mut steps = Vec::new();
     for &month in wanted {
         match ranges.coverage(month) {
-            Coverage::Whole => continue,
-            Coverage::Partial(partition) => {
+            MonthCoverage::Whole => continue,
+            MonthCoverage::Partial(partition) => {
                 return Err(PartitionError::PartlyCovered {
                     relation: policy.relation.clone(),
                     month,
@@ -114,7 +114,7 @@ fn create(
                     bounds: partition.bounds,
                 });
             }
-            Coverage::Nothing => {}
+            MonthCoverage::Nothing => {}
         }
         let partition = partition_name(&policy.relation, month);
         if let Some(taken) = existing.iter().find(|other| other.name == partition) {
@@ -126,7 +126,7 @@ fn create(
             });
         }
         let (from, to) = (month.from(), month.to());
-        steps.push(Step { action: Action::Create, partition, from, to, reason: reason(month) });
+        steps.push(PlanStep { action: Action::Create, partition, from, to, reason: reason(month) });
     }
     Ok(steps)
 }
@@ -136,7 +136,7 @@ struct Ranges<'a> {
     sorted: Vec<(DateTime<Utc>, DateTime<Utc>, &'a Existing)>,
 }
 
-enum Coverage<'a> {
+enum MonthCoverage<'a> {
     Nothing,
     /// Holds the first partition that overlaps the month.
     Partial(&'a Existing),
@@ -158,7 +158,7 @@ impl<'a> Ranges<'a> {
 
     /// Finds the coverage of a month. Partitions of one table never overlap, so their ends are in
     /// order, too.
-    fn coverage(&self, month: Month) -> Coverage<'a> {
+    fn coverage(&self, month: Month) -> MonthCoverage<'a> {
         let first = self.sorted.partition_point(|&(_, to, _)| to <= month.from());
         let mut covered_to = month.from();
         for &(from, to, _) in self.sorted[first..].iter().take_while(|&&(from, _, _)| from < month.to()) {
@@ -168,16 +168,16 @@ impl<'a> Ranges<'a> {
             covered_to = to;
         }
         match self.sorted.get(first) {
-            _ if covered_to >= month.to() => Coverage::Whole,
-            Some(&(from, _, partition)) if from < month.to() => Coverage::Partial(partition),
-            _ => Coverage::Nothing,
+            _ if covered_to >= month.to() => MonthCoverage::Whole,
+            Some(&(from, _, partition)) if from < month.to() => MonthCoverage::Partial(partition),
+            _ => MonthCoverage::Nothing,
         }
     }
 }
 
 /// Returns the steps that retire partitions that ended `retention` months before the current month
 /// began.
-fn retire(policy: &Policy, existing: &[Existing], created: &[Step], current: Month) -> Vec<Step> {
+fn retire(policy: &Policy, existing: &[Existing], created: &[PlanStep], current: Month) -> Vec<PlanStep> {
     // A retention that reaches back before year 1 keeps everything.
     let keep_from =
         policy.retention.and_then(|months| i32::try_from(months).ok()).and_then(|months| current.offset(-months));
@@ -192,7 +192,7 @@ fn retire(policy: &Policy, existing: &[Existing], created: &[Step], current: Mon
     let created = created.iter().map(|step| (step.partition.as_str(), step.from, step.to));
     let mut expired: Vec<_> = retirable.chain(created).filter(|&(_, _, to)| to <= keep_from.from()).collect();
     expired.sort_by_key(|&(_, from, _)| from);
-    let step = |(partition, from, to): (&str, _, _)| Step {
+    let step = |(partition, from, to): (&str, _, _)| PlanStep {
         action: policy.retention_mode.action(),
         partition: partition.to_owned(),
         from,

@@ -27,12 +27,12 @@ fn of_month(month: Month) -> Existing {
     Existing { name: partition_name("transactions", month), bounds: Bounds::month(month) }
 }
 
-fn summary(steps: &[Step]) -> Vec<(Action, &str)> {
+fn summary(steps: &[PlanStep]) -> Vec<(Action, &str)> {
     steps.iter().map(|step| (step.action, step.partition.as_str())).collect()
 }
 
 /// Returns the partitions of the table after a plan was executed.
-fn executed(existing: &[Existing], steps: &[Step]) -> Vec<Existing> {
+fn executed(existing: &[Existing], steps: &[PlanStep]) -> Vec<Existing> {
     let mut after = existing.to_vec();
     for step in steps {
         match step.action {

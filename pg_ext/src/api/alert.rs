@@ -1,6 +1,6 @@
 //! Alerts about the server.
 
-use arx_core::alert::{MissingCause, Severity, evaluate};
+use arx_core::alert::{AlertSeverity, MissingCause, evaluate};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -51,7 +51,7 @@ fn alerts() -> Result<Vec<AlertRow>, SqlError> {
     let unknown = missing.map(|missing| AlertRow {
         message: missing.to_string(),
         alert_type: missing.rule,
-        severity: Severity::Warning.as_str().to_owned(),
+        severity: AlertSeverity::Warning.as_str().to_owned(),
         value: None,
         threshold: None,
     });

@@ -1,6 +1,6 @@
 //! Partition plans as rows. `sql/postgres/70_partitions.sql` carries them out.
 
-use arx_core::partition::{Step, cover, plan};
+use arx_core::partition::{PlanStep, cover, plan};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -82,8 +82,8 @@ fn state(relation: Option<&str>) -> Result<PartitionState, SqlError> {
     partition_state(required("relation", relation)?)
 }
 
-fn rows(steps: Vec<Step>) -> Result<Vec<StepRow>, SqlError> {
-    let row = |step: Step| {
+fn rows(steps: Vec<PlanStep>) -> Result<Vec<StepRow>, SqlError> {
+    let row = |step: PlanStep| {
         Ok(StepRow {
             action: step.action.as_str().to_owned(),
             partition: step.partition,

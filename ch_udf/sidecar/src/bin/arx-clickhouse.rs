@@ -14,7 +14,7 @@ use clap::Parser;
 /// engine answers, `endpoint.json` with the process id and the ports.
 #[derive(Debug, Parser)]
 #[command(name = "arx-clickhouse", version)]
-struct Arguments {
+struct EngineArguments {
     /// Folder of the engine; one process at a time may use it
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -34,7 +34,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = EngineArguments::parse();
     let options = LaunchOptions {
         folder: arguments.data,
         library: arguments.lib,

@@ -12,7 +12,7 @@ use super::keys::WalletKey;
 use crate::error::{Doing, SidecarError};
 
 /// The top level of a JSON object, with its values as they were written.
-pub(crate) type Fields = BTreeMap<String, Box<RawValue>>;
+pub(crate) type JsonFields = BTreeMap<String, Box<RawValue>>;
 
 /// Size limit of an annotation in bytes: it passes through a stream, and stays in a row.
 const MAX_ANNOTATION: usize = 64 * 1024;
@@ -53,7 +53,7 @@ pub(crate) struct Profile {
     pub(crate) total_volume_usd: String,
     pub(crate) risk: Risk,
     /// Annotations.
-    pub(crate) analytics_profile: Fields,
+    pub(crate) analytics_profile: JsonFields,
 }
 
 impl fmt::Display for Profile {
@@ -71,7 +71,7 @@ impl fmt::Display for Profile {
             let note = if is_unknown { "this wallet is unknown" } else { "no profile of this wallet is stored yet" };
             writeln!(f, "              {note}")?;
         }
-        if let Ok(factors) = serde_json::from_str::<Vec<Factor>>(self.risk.factors.get()) {
+        if let Ok(factors) = serde_json::from_str::<Vec<PrintedFactor>>(self.risk.factors.get()) {
             for factor in factors.iter().take(MAX_FACTORS) {
                 writeln!(f, "  {:>6}  {}  {}", format!("{:+}", factor.points), factor.factor, factor.value)?;
             }
@@ -87,7 +87,7 @@ impl fmt::Display for Profile {
 }
 
 #[derive(Deserialize)]
-struct Factor {
+struct PrintedFactor {
     factor: String,
     points: Points,
     value: String,
@@ -147,7 +147,7 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str, doing: &'static str) -> Result<T
 #[derive(Debug, Clone)]
 pub(crate) struct Annotation {
     text: String,
-    fields: Fields,
+    fields: JsonFields,
 }
 
 impl Annotation {
@@ -161,7 +161,7 @@ impl Annotation {
         if text.len() > MAX_ANNOTATION {
             return Err(invalid(format!("annotation has {} bytes; at most {MAX_ANNOTATION} are allowed", text.len())));
         }
-        let fields: Fields = serde_json::from_str(text).map_err(|error| {
+        let fields: JsonFields = serde_json::from_str(text).map_err(|error| {
             let excerpt: String = text.chars().take(80).collect();
             invalid(format!("annotation {excerpt:?} must be a JSON object such as {{\"note\": \"reviewed\"}}: {error}"))
         })?;
@@ -180,7 +180,7 @@ impl Annotation {
         &self.text
     }
 
-    pub(super) fn fields(&self) -> &Fields {
+    pub(super) fn fields(&self) -> &JsonFields {
         &self.fields
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use crate::cache::{Annotation, ProfileCache, WalletKey};
 use crate::settings::Settings;
 
@@ -22,7 +22,7 @@ pub(super) struct AnnotateArgs {
 }
 
 impl AnnotateArgs {
-    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let key = WalletKey::parse(&self.address, &self.network)?;
         let annotation = Annotation::parse(&self.annotation)?;
         let cache = ProfileCache::connect(settings).await?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use super::{Failure, exit_code};
+use super::{CommandError, exit_code};
 use crate::functions::{InstallOptions, Installed, Serving, install};
 use crate::servers::supervisor::Supervisor;
 use crate::settings::Settings;
@@ -22,7 +22,7 @@ pub(super) enum ClickHouseCommand {
 }
 
 impl ClickHouseCommand {
-    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         match self {
             Self::Apply { dry_run } => {
                 let applied = Supervisor::during(settings, async |supervisor| {
@@ -34,16 +34,16 @@ impl ClickHouseCommand {
             }
             Self::InstallUdfs(options) => {
                 let installed = install(&options, settings).await?;
-                print!("{}", Screen(&installed));
+                print!("{}", InstalledScreen(&installed));
                 Ok(exit_code(installed.is_ok()))
             }
         }
     }
 }
 
-struct Screen<'a>(&'a Installed);
+struct InstalledScreen<'a>(&'a Installed);
 
-impl fmt::Display for Screen<'_> {
+impl fmt::Display for InstalledScreen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Installed { model, files, description, serving } = self.0;
         writeln!(f, "risk model {model}")?;

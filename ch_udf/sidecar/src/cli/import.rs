@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::CommandError;
 use crate::import::{self, Format, ImportReport, ImportSource, NetworkFile, Request};
 use crate::settings::Settings;
 
@@ -85,7 +85,7 @@ struct GraphArgs {
 }
 
 impl ImportArgs {
-    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let report = import::run(self.command.request(), settings).await?;
         println!("{}", message(&report));
         Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{Failure, exit_code};
+use super::{CommandError, exit_code};
 use crate::error::{Chain, Doing};
 use crate::servers::postgres;
 use crate::settings::Settings;
@@ -24,7 +24,7 @@ pub(super) struct MaintainIndexesArgs {
 
 impl MaintainIndexesArgs {
     /// Runs or prints the plan. A failed statement does not prevent the others.
-    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let client = postgres::connect(settings).await?.client;
         let rows = client.query(PLAN, &[]).await.doing("read the index maintenance plan")?;
         if rows.is_empty() {

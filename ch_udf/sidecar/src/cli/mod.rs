@@ -91,7 +91,7 @@ enum Command {
 }
 
 /// Any error that ends a command.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type CommandError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the command line of this process.
 #[must_use]
@@ -145,7 +145,7 @@ impl GlobalArgs {
 }
 
 impl Command {
-    async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+    async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         match self {
             Self::Import(args) => args.run(settings).await,
             Self::Sync => sync::run(settings).await,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use crate::cache::{WalletKey, lookup};
 use crate::settings::Settings;
 
@@ -22,7 +22,7 @@ pub(super) struct ProfileArgs {
 }
 
 impl ProfileArgs {
-    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let key = WalletKey::parse(&self.address, &self.network)?;
         let lookup = lookup(settings, &key).await?;
         let micros = u64::try_from(lookup.elapsed.as_micros()).unwrap_or(u64::MAX);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use crate::models::{Fitting, GraphFiles, RiskError, Stratum, output};
 
 /// Arguments of `arx-sidecar risk-fit`.
@@ -41,7 +41,7 @@ pub(super) struct FitArgs {
 }
 
 impl FitArgs {
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self) -> Result<ExitCode, CommandError> {
         println!("{}", self.fit()?);
         Ok(ExitCode::SUCCESS)
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use crate::models::report::{Evaluate, database, offline, page};
 use crate::models::{GraphFiles, RiskError, Stratum, output};
 use crate::settings::Settings;
@@ -70,7 +70,7 @@ pub(super) struct ReportArgs {
 }
 
 impl ReportArgs {
-    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         println!("{}", self.report(settings).await?);
         Ok(ExitCode::SUCCESS)
     }
@@ -91,7 +91,7 @@ impl ReportArgs {
                     decimals: self.decimals,
                     labels: self.labels,
                 };
-                let request = offline::Request {
+                let request = offline::OfflineRequest {
                     graph,
                     cases: self.cases.filter(|_| self.evaluate != Evaluate::Never),
                     stratum: self.stratum,
@@ -103,7 +103,7 @@ impl ReportArgs {
                 request.report(now())?
             }
             None => {
-                let request = database::Request {
+                let request = database::DatabaseRequest {
                     draft: self.draft,
                     network: self.network,
                     evaluate: self.evaluate,

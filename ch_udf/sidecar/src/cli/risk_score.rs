@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use arx_core::risk::features::NAMES;
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use crate::models::{GraphFiles, RiskError, ScoreWriter, Scoring, output, scorecard, wallets};
 
 /// Arguments of `arx-sidecar risk-score`.
@@ -27,7 +27,7 @@ pub(super) struct ScoreArgs {
 }
 
 impl ScoreArgs {
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self) -> Result<ExitCode, CommandError> {
         if let Some(message) = self.score()? {
             println!("{message}");
         }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::Failure;
+use super::CommandError;
 use crate::error::{Chain, SidecarError};
 use crate::feed::{FeedSession, PassReport};
 use crate::retry::Retrier;
@@ -11,7 +11,7 @@ use crate::servers::supervisor::Supervisor;
 use crate::settings::Settings;
 use crate::write_back::{Written, write_all};
 
-pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
+pub(super) async fn run(settings: &Settings) -> Result<ExitCode, CommandError> {
     let (pass, written) = sync(settings).await?;
     println!("{}", message(&pass, written));
     Ok(ExitCode::SUCCESS)

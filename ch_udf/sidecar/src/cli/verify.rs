@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, exit_code};
+use super::{CommandError, exit_code};
 use crate::feed::Hour;
 use crate::settings::Settings;
-use crate::verify::{self, Days, Difference, Verified};
+use crate::verify::{self, Difference, Verified, VerifiedDays};
 
 /// Differing hours that are printed.
 const MAX_DIFFERENCES: usize = 20;
@@ -28,17 +28,17 @@ pub(super) struct VerifyArgs {
 }
 
 impl VerifyArgs {
-    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
-        let days = Days { since: self.since, until: self.until };
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        let days = VerifiedDays { since: self.since, until: self.until };
         let verified = verify::run(days, self.repair, settings).await?;
-        print!("{}", Screen(&verified));
+        print!("{}", VerifiedScreen(&verified));
         Ok(exit_code(verified.is_equal()))
     }
 }
 
-struct Screen<'a>(&'a Verified);
+struct VerifiedScreen<'a>(&'a Verified);
 
-impl fmt::Display for Screen<'_> {
+impl fmt::Display for VerifiedScreen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Verified { hours, transactions, differences, changing, orphans, reloaded } = self.0;
         writeln!(f, "{hours} hours compared, {transactions} transactions in PostgreSQL")?;

@@ -62,13 +62,13 @@ pub(crate) struct InstallOptions {
 
 /// Outcome for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum FileOutcome {
     Unchanged,
     Written,
     WouldBeWritten,
 }
 
-impl Outcome {
+impl FileOutcome {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",
@@ -83,7 +83,7 @@ impl Outcome {
 pub(crate) struct Installed {
     /// Version of the scorecard.
     pub(crate) model: String,
-    pub(crate) files: Vec<(PathBuf, Outcome)>,
+    pub(crate) files: Vec<(PathBuf, FileOutcome)>,
     /// The description, for a dry run.
     pub(crate) description: Option<String>,
     pub(crate) serving: Serving,
@@ -200,17 +200,17 @@ fn input(error: &UdfError) -> SidecarError {
 }
 
 /// Replaces a file in one step, unless it has the content and the mode already.
-fn put(path: &Path, bytes: &[u8], mode: u32, dry_run: bool) -> Result<Outcome, SidecarError> {
+fn put(path: &Path, bytes: &[u8], mode: u32, dry_run: bool) -> Result<FileOutcome, SidecarError> {
     let is_current = fs::read(path).is_ok_and(|content| content == bytes)
         && fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o777 == mode);
     if is_current {
-        return Ok(Outcome::Unchanged);
+        return Ok(FileOutcome::Unchanged);
     }
     if dry_run {
-        return Ok(Outcome::WouldBeWritten);
+        return Ok(FileOutcome::WouldBeWritten);
     }
     atomic_file::replace(path, Some(mode), |file| file.write_all(bytes)).doing_to("write", path)?;
-    Ok(Outcome::Written)
+    Ok(FileOutcome::Written)
 }
 
 #[cfg(test)]
@@ -245,7 +245,7 @@ mod tests {
             assert!(installed.is_ok() && !options.dry_run || matches!(installed.serving, Serving::NotChecked));
             installed.files.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>()
         };
-        use Outcome::{Unchanged, WouldBeWritten, Written};
+        use FileOutcome::{Unchanged, WouldBeWritten, Written};
         options.dry_run = true;
         assert_eq!(run(&options).await, [WouldBeWritten; 4]);
         assert!(!data.exists());

@@ -17,7 +17,7 @@ use crate::servers::supervisor::Supervisor;
 use crate::settings::Settings;
 use crate::warehouse::{self, Topology};
 use crate::write_back::write_all;
-use sides::{Content, Range};
+use sides::{HourContent, HourRange};
 
 /// Time limit for a running daemon to reload hours.
 const RELOAD_LIMIT: Duration = Duration::from_secs(120);
@@ -27,7 +27,7 @@ const MAX_COMPARISONS: u32 = 3;
 
 /// Days to compare (UTC), the last included.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Days {
+pub(crate) struct VerifiedDays {
     /// The first day; the first with transactions when absent.
     pub(crate) since: Option<chrono::NaiveDate>,
     /// The last day; the last with transactions when absent.
@@ -72,8 +72,8 @@ impl Verified {
 ///
 /// # Errors
 /// [`SidecarError::Input`] when nothing was fed yet, or a full load is due; those of the servers.
-pub(crate) async fn run(days: Days, repair: bool, settings: &Settings) -> Result<Verified, SidecarError> {
-    let range = Range::new(days, settings.clickhouse_delete_after_days)?;
+pub(crate) async fn run(days: VerifiedDays, repair: bool, settings: &Settings) -> Result<Verified, SidecarError> {
+    let range = HourRange::new(days, settings.clickhouse_delete_after_days)?;
     Supervisor::during(settings, async |supervisor| {
         let mut verified = compare(settings, supervisor, &range).await?;
         if repair && !verified.differences.is_empty() {
@@ -88,7 +88,7 @@ pub(crate) async fn run(days: Days, repair: bool, settings: &Settings) -> Result
 }
 
 /// Repeats the comparison while hours are changing.
-async fn compare(settings: &Settings, supervisor: &Supervisor, range: &Range) -> Result<Verified, SidecarError> {
+async fn compare(settings: &Settings, supervisor: &Supervisor, range: &HourRange) -> Result<Verified, SidecarError> {
     let topology = Topology::connect(settings, supervisor).await?;
     warehouse::ensure(&topology).await?;
     let mut verified = compare_once(settings, &topology, range).await?;
@@ -102,7 +102,7 @@ async fn compare(settings: &Settings, supervisor: &Supervisor, range: &Range) ->
     Ok(verified)
 }
 
-async fn compare_once(settings: &Settings, topology: &Topology, range: &Range) -> Result<Verified, SidecarError> {
+async fn compare_once(settings: &Settings, topology: &Topology, range: &HourRange) -> Result<Verified, SidecarError> {
     let mut source = PostgresSource::connect(postgres::read_url(settings)).await?;
     let position = sides::position(&mut source).await?;
     let clickhouse = sides::clickhouse(topology, range).await?;
@@ -140,8 +140,8 @@ async fn compare_once(settings: &Settings, topology: &Topology, range: &Range) -
     Ok(verified)
 }
 
-fn content<'a>(contents: &'a BTreeMap<Hour, Content>, hour: &Hour) -> &'a Content {
-    static EMPTY: Content = Content { count: 0, sum: String::new(), checksum: String::new() };
+fn content<'a>(contents: &'a BTreeMap<Hour, HourContent>, hour: &Hour) -> &'a HourContent {
+    static EMPTY: HourContent = HourContent { count: 0, sum: String::new(), checksum: String::new() };
     contents.get(hour).unwrap_or(&EMPTY)
 }
 

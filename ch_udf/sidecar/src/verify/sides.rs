@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use clickhouse::Row;
 use serde::Deserialize;
 
-use super::{Days, sql};
+use super::{VerifiedDays, sql};
 use crate::error::{Doing, SidecarError};
 use crate::feed::{Hour, PostgresSource, Source, SourcePosition};
 use crate::warehouse::Topology;
 
 /// The content of an hour.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Content {
+pub(super) struct HourContent {
     pub(super) count: u64,
     /// Sum of the values, with 18 decimals; empty for an empty hour.
     pub(super) sum: String,
@@ -23,13 +23,13 @@ pub(super) struct Content {
 
 /// Hours to compare, counted since 1970; the last is excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Range {
+pub(super) struct HourRange {
     first: i64,
     end: i64,
 }
 
-impl Range {
-    pub(super) fn new(days: Days, delete_after_days: Option<u32>) -> Result<Self, SidecarError> {
+impl HourRange {
+    pub(super) fn new(days: VerifiedDays, delete_after_days: Option<u32>) -> Result<Self, SidecarError> {
         let hours = |date: chrono::NaiveDate| date.signed_duration_since(chrono::NaiveDate::default()).num_hours();
         // ClickHouse deletes old rows with some delay: allow a day.
         let kept = delete_after_days.map_or(0, |days| {
@@ -50,7 +50,7 @@ impl Range {
 
 /// The content of PostgreSQL.
 pub(super) struct PostgresSide {
-    pub(super) content: BTreeMap<Hour, Content>,
+    pub(super) content: BTreeMap<Hour, HourContent>,
     /// Hours with changes since the feed's position.
     pub(super) changing: BTreeSet<Hour>,
     pub(super) orphans: u64,
@@ -58,7 +58,7 @@ pub(super) struct PostgresSide {
 
 /// The content of ClickHouse.
 pub(super) struct ClickHouseSide {
-    pub(super) content: BTreeMap<Hour, Content>,
+    pub(super) content: BTreeMap<Hour, HourContent>,
     /// Hours whose aggregates do not match their transactions.
     pub(super) wrong_aggregates: BTreeSet<Hour>,
 }
@@ -95,7 +95,7 @@ pub(super) async fn position(source: &mut PostgresSource) -> Result<String, Side
 
 pub(super) async fn postgres(
     source: &mut PostgresSource,
-    range: &Range,
+    range: &HourRange,
     position: &str,
 ) -> Result<PostgresSide, SidecarError> {
     let current = source.open().await?;
@@ -105,7 +105,7 @@ pub(super) async fn postgres(
         let hour = Hour { network: row.get(0), hours: row.get(1) };
         let count: i64 = row.get(2);
         let count = u64::try_from(count).unwrap_or_default();
-        content.insert(hour, Content { count, sum: row.get(3), checksum: row.get(4) });
+        content.insert(hour, HourContent { count, sum: row.get(3), checksum: row.get(4) });
     }
     let changing = source.query(&sql::changing_hours(position, &current.snapshot)?, &[]).await?;
     let changing = changing.iter().map(|row| Hour { network: row.get(0), hours: row.get(1) }).collect();
@@ -139,7 +139,7 @@ struct DayRow {
     days: i64,
 }
 
-pub(super) async fn clickhouse(topology: &Topology, range: &Range) -> Result<ClickHouseSide, SidecarError> {
+pub(super) async fn clickhouse(topology: &Topology, range: &HourRange) -> Result<ClickHouseSide, SidecarError> {
     let doing = "compare transactions";
     let client = topology.entry.clone().with_setting("do_not_merge_across_partitions_select_final", "1");
     let (first, end) = (range.first.saturating_mul(3_600), range.end.saturating_mul(3_600).min(i64::from(u32::MAX)));
@@ -150,7 +150,7 @@ pub(super) async fn clickhouse(topology: &Topology, range: &Range) -> Result<Cli
     for row in rows {
         let hour = Hour { network: row.network, hours: row.hours };
         expected.insert(hour.clone(), (row.count, row.volume));
-        content.insert(hour, Content { count: row.count, sum: row.sum, checksum: row.checksum });
+        content.insert(hour, HourContent { count: row.count, sum: row.sum, checksum: row.checksum });
     }
     let aggregates: Vec<AggregateRow> =
         client.query(sql::CLICKHOUSE_VOLUMES).bind(first).bind(end).fetch_all().await.doing(doing)?;

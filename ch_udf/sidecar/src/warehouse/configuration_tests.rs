@@ -7,7 +7,7 @@ use std::path::Path;
 use roxmltree::{Document, Node};
 
 use super::schema::statements;
-use super::shape::{Cluster, Shape};
+use super::shape::{ClusterConfiguration, Shape};
 use crate::settings::{Environment, Overrides, Settings};
 
 const CLUSTER: &str = include_str!("../../../../config/clickhouse/cluster.xml");
@@ -91,7 +91,9 @@ fn the_storage_policy_has_all_volumes_and_deletion_comes_after_seven_years() {
     let volumes = elements_at(&document, &["storage_configuration", "policies", &policy, "volumes"]);
     let shape = Shape {
         database: settings.clickhouse_database,
-        cluster: settings.clickhouse_cluster.map(|name| Cluster { name, replicated: settings.clickhouse_replicated }),
+        cluster: settings
+            .clickhouse_cluster
+            .map(|name| ClusterConfiguration { name, replicated: settings.clickhouse_replicated }),
         storage_policy: settings.clickhouse_storage_policy,
         delete_after_days: settings.clickhouse_delete_after_days,
     };

@@ -15,5 +15,5 @@ pub(crate) use aggregates::{
 };
 pub(crate) use apply::{apply, ensure};
 pub use schema::statements;
-pub use shape::{Cluster, Shape};
+pub use shape::{ClusterConfiguration, Shape};
 pub(crate) use topology::Topology;

@@ -244,7 +244,7 @@ fn without_semicolon(statement: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shape::Cluster;
+    use super::super::shape::ClusterConfiguration;
     use super::*;
 
     fn single() -> Shape {
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_cluster_gets_replicated_tables_and_one_over_all_shards() {
-        let cluster = Cluster { name: "three".into(), replicated: true };
+        let cluster = ClusterConfiguration { name: "three".into(), replicated: true };
         let shape = Shape {
             cluster: Some(cluster),
             storage_policy: Some("arx_tiered".into()),
@@ -291,7 +291,8 @@ mod tests {
             single().add_column("`a`", "String"),
             ["ALTER TABLE arx.transaction_events ADD COLUMN IF NOT EXISTS `a` String"]
         );
-        let cluster = |replicated| Shape { cluster: Some(Cluster { name: "three".into(), replicated }), ..single() };
+        let cluster =
+            |replicated| Shape { cluster: Some(ClusterConfiguration { name: "three".into(), replicated }), ..single() };
         assert_eq!(
             cluster(true).add_column("`a`", "String"),
             [
@@ -304,7 +305,8 @@ mod tests {
 
     #[test]
     fn every_created_view_can_be_dropped() {
-        let replicated = Shape { cluster: Some(Cluster { name: "three".into(), replicated: true }), ..single() };
+        let replicated =
+            Shape { cluster: Some(ClusterConfiguration { name: "three".into(), replicated: true }), ..single() };
         for shape in [single(), replicated] {
             let name = |statement: &String, index| statement.split([' ', '\n']).nth(index).unwrap().to_owned();
             let mut created: Vec<String> =
@@ -319,7 +321,8 @@ mod tests {
 
     #[test]
     fn only_replicas_are_synchronised() {
-        let cluster = |replicated| Shape { cluster: Some(Cluster { name: "three".into(), replicated }), ..single() };
+        let cluster =
+            |replicated| Shape { cluster: Some(ClusterConfiguration { name: "three".into(), replicated }), ..single() };
         assert!(single().sync_replicas().is_empty() && cluster(false).sync_replicas().is_empty());
         let created = statements(&cluster(true)).unwrap().join(";\n");
         let statements = cluster(true).sync_replicas();

@@ -3,7 +3,7 @@
 
 /// A cluster in the configuration of its servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cluster {
+pub struct ClusterConfiguration {
     /// Name in `remote_servers`.
     pub name: String,
     /// Shards have replicas: engines are `Replicated`, and DDL runs `ON CLUSTER`. Needs ClickHouse
@@ -16,7 +16,7 @@ pub struct Cluster {
 pub struct Shape {
     pub database: String,
     /// The cluster; `None` for a single server.
-    pub cluster: Option<Cluster>,
+    pub cluster: Option<ClusterConfiguration>,
     /// Storage policy with the volumes `hot`, `warm` and `cold`.
     pub storage_policy: Option<String>,
     /// Days after which ClickHouse deletes its data; `None` keeps it.

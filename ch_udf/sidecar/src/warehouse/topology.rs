@@ -3,7 +3,7 @@
 use clickhouse::Client;
 
 use super::aggregates::ValidGenerations;
-use super::shape::{Cluster, Shape};
+use super::shape::{ClusterConfiguration, Shape};
 use crate::error::{Doing, SidecarError};
 use crate::servers::clickhouse::{ClickHouseServer, connect};
 use crate::servers::engine::STORAGE_POLICY;
@@ -50,7 +50,7 @@ impl Topology {
         let cluster = settings.clickhouse_cluster.clone();
         let shape = Shape {
             database: settings.clickhouse_database.clone(),
-            cluster: cluster.map(|name| Cluster { name, replicated: settings.clickhouse_replicated }),
+            cluster: cluster.map(|name| ClusterConfiguration { name, replicated: settings.clickhouse_replicated }),
             storage_policy: settings
                 .clickhouse_storage_policy
                 .clone()

@@ -87,10 +87,10 @@ impl WalletRow {
 }
 
 /// The period up to which a network was written back (days since 1970), and the rules that applied.
-type Windows = BTreeMap<String, (i64, serde_json::Value)>;
+type WrittenPeriods = BTreeMap<String, (i64, serde_json::Value)>;
 
 /// A network whose wallets are written back.
-struct Network<'a> {
+struct WrittenNetwork<'a> {
     name: &'a str,
     rules: &'a Rules,
     /// Last day of the period.
@@ -101,7 +101,7 @@ struct Network<'a> {
     written: u64,
 }
 
-impl Network<'_> {
+impl WrittenNetwork<'_> {
     fn query(&self) -> String {
         let start = |until: i64| self.rules.period_days.map(|days| until - i64::from(days) + 1);
         let period_start = start(self.until).unwrap_or(0);
@@ -134,7 +134,7 @@ impl WriteBack {
                 continue;
             }
             let before = if since.all { None } else { before };
-            let network = Network { name: &name, rules: &rules, until, before, written: since.written };
+            let network = WrittenNetwork { name: &name, rules: &rules, until, before, written: since.written };
             wallets += self.write_network(from, &network).await?;
         }
         let doing = "store the position of the write-back";
@@ -144,12 +144,12 @@ impl WriteBack {
         Ok(wallets)
     }
 
-    async fn windows(&self) -> Result<Windows, SidecarError> {
+    async fn windows(&self) -> Result<WrittenPeriods, SidecarError> {
         let rows = self.client.query(sql::WINDOWS, &[]).await.doing("read arx.behaviour_windows")?;
         Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
     }
 
-    async fn write_network(&self, from: &Topology, network: &Network<'_>) -> Result<usize, SidecarError> {
+    async fn write_network(&self, from: &Topology, network: &WrittenNetwork<'_>) -> Result<usize, SidecarError> {
         let mut cursor = from
             .entry
             .query(&network.query())
@@ -180,7 +180,11 @@ impl WriteBack {
         Ok(total)
     }
 
-    async fn write_wallets(&self, network: &Network<'_>, batch: &[WalletRow]) -> Result<(), tokio_postgres::Error> {
+    async fn write_wallets(
+        &self,
+        network: &WrittenNetwork<'_>,
+        batch: &[WalletRow],
+    ) -> Result<(), tokio_postgres::Error> {
         let (gone, active): (Vec<&WalletRow>, Vec<&WalletRow>) = batch.iter().partition(|row| row.is_gone());
         if !active.is_empty() {
             let wallets: Vec<&str> = active.iter().map(|row| row.wallet.as_str()).collect();

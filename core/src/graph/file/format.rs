@@ -128,7 +128,7 @@ pub(crate) struct Meta {
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct Header {
+struct FileHeader {
     magic: [u8; 8],
     version: u32,
     sections: u32,
@@ -141,7 +141,7 @@ struct Header {
     checksum: u64,
 }
 
-const HEADER_FITS: () = assert!(size_of::<Header>() <= HEADER_BYTES);
+const HEADER_FITS: () = assert!(size_of::<FileHeader>() <= HEADER_BYTES);
 
 /// Offset and length of every section.
 #[derive(Debug, Clone)]
@@ -152,15 +152,15 @@ impl SectionTable {
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Damaged> {
         let () = HEADER_FITS;
         let damaged = |what| Damaged { what };
-        let head = bytes.get(..size_of::<Header>()).ok_or(damaged("file is too short"))?;
-        let header: Header = bytemuck::try_pod_read_unaligned(head).map_err(|_| damaged("file is too short"))?;
+        let head = bytes.get(..size_of::<FileHeader>()).ok_or(damaged("file is too short"))?;
+        let header: FileHeader = bytemuck::try_pod_read_unaligned(head).map_err(|_| damaged("file is too short"))?;
         if header.magic != MAGIC {
             return Err(damaged("not a graph file"));
         }
         if header.version != VERSION || header.sections as usize != SECTIONS {
             return Err(damaged("unsupported format version"));
         }
-        if header.checksum != xxh3_64(&head[..size_of::<Header>() - 8]) {
+        if header.checksum != xxh3_64(&head[..size_of::<FileHeader>() - 8]) {
             return Err(damaged("wrong checksum of the header"));
         }
         if bytes.get(head.len()..HEADER_BYTES).is_none_or(|padding| padding.iter().any(|byte| *byte != 0)) {
@@ -184,8 +184,8 @@ impl SectionTable {
     /// Checks the checksum of all sections, and that the gaps between them are zero.
     pub(crate) fn verify_body(&self, bytes: &[u8], interrupt: &mut impl Interrupt) -> Result<(), Damaged> {
         let damaged = Damaged { what: "wrong checksum of the file" };
-        let head = bytes.get(..size_of::<Header>()).ok_or(damaged)?;
-        let header: Header = bytemuck::try_pod_read_unaligned(head).map_err(|_| damaged)?;
+        let head = bytes.get(..size_of::<FileHeader>()).ok_or(damaged)?;
+        let header: FileHeader = bytemuck::try_pod_read_unaligned(head).map_err(|_| damaged)?;
         let mut hashes = [0; SECTIONS];
         let mut end = HEADER_BYTES;
         for (hash, [offset, length]) in hashes.iter_mut().zip(self.0) {
@@ -227,12 +227,12 @@ fn checksum(body: &[u8], interrupt: &mut impl Interrupt) -> u64 {
 
 /// Layout of a file that is to be written.
 #[derive(Debug, Clone)]
-pub(crate) struct Layout {
+pub(crate) struct FileLayout {
     table: [[u64; 2]; SECTIONS],
     length: usize,
 }
 
-impl Layout {
+impl FileLayout {
     /// Lays out sections of the given sizes in bytes one after the other.
     pub(crate) fn new(sizes: &[usize; SECTIONS]) -> Self {
         let mut table = [[0, 0]; SECTIONS];
@@ -257,7 +257,7 @@ impl Layout {
 
     /// Returns the header, given the checksums of the sections.
     pub(crate) fn header(&self, checksums: &[u64; SECTIONS]) -> Vec<u8> {
-        let mut header = Header {
+        let mut header = FileHeader {
             magic: MAGIC,
             version: VERSION,
             sections: SECTIONS as u32,
@@ -266,7 +266,7 @@ impl Layout {
             table: self.table,
             checksum: 0,
         };
-        let covered = size_of::<Header>() - 8;
+        let covered = size_of::<FileHeader>() - 8;
         header.checksum = xxh3_64(&bytemuck::bytes_of(&header)[..covered]);
         bytemuck::bytes_of(&header).to_vec()
     }

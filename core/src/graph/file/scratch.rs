@@ -45,11 +45,11 @@ pub struct OutOfMemory;
 
 /// A piece of the heap, aligned to 64 bytes.
 #[derive(Debug)]
-pub struct HeapBuffer(Vec<Line>);
+pub struct HeapBuffer(Vec<CacheLine>);
 
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+struct CacheLine([u8; 64]);
 
 impl std::ops::Deref for HeapBuffer {
     type Target = [u8];
@@ -70,7 +70,7 @@ impl Scratch for HeapScratch {
     type Error = OutOfMemory;
 
     fn allocate(&self, bytes: usize) -> Result<HeapBuffer, OutOfMemory> {
-        Ok(HeapBuffer(vec![Line([0; 64]); bytes.div_ceil(64)]))
+        Ok(HeapBuffer(vec![CacheLine([0; 64]); bytes.div_ceil(64)]))
     }
 }
 

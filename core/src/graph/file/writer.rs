@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::graph::budget::Interrupt;
 use crate::graph::error::{BuildError, Damaged};
-use crate::graph::file::format::{Layout, SECTIONS, Section};
+use crate::graph::file::format::{FileLayout, SECTIONS, Section};
 
 /// Buffer of a section, small enough for the buffers of all open sections to stay in the
 /// second-level cache.
@@ -36,7 +36,7 @@ pub trait Sink {
 /// A file that is being written.
 pub(crate) struct FileWriter<'w, K: Sink> {
     sink: &'w K,
-    layout: Layout,
+    layout: FileLayout,
     checksums: [u64; SECTIONS],
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct SectionWriter<'w, K: Sink, T> {
 impl<'w, K: Sink> FileWriter<'w, K> {
     /// Begins a file with sections of the given sizes in bytes.
     pub(crate) fn begin(sink: &'w K, sizes: &[usize; SECTIONS]) -> Result<Self, BuildError<K::Error>> {
-        let layout = Layout::new(sizes);
+        let layout = FileLayout::new(sizes);
         sink.begin(layout.length()).map_err(BuildError::Sink)?;
         Ok(Self { sink, layout, checksums: [0; SECTIONS] })
     }

@@ -147,7 +147,7 @@ proptest! {
         prop_assert_eq!(seen, expected);
 
         let top = connections(&graph, source_id, direction, &filter, Some(2), &limits(depth), &mut Uninterrupted).unwrap();
-        let strongest: Vec<Connection> = (1..=depth.unsigned_abs())
+        let strongest: Vec<ConnectedWallet> = (1..=depth.unsigned_abs())
             .flat_map(|depth| found.wallets.iter().filter(move |connection| connection.depth == depth).take(2).copied())
             .collect();
         prop_assert_eq!(top.wallets, strongest);

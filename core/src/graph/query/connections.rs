@@ -14,7 +14,7 @@ use crate::graph::view::graph::Graph;
 
 /// A wallet that the source is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectedWallet {
     /// The wallet.
     pub wallet: WalletId,
     /// Smallest number of hops from the source, from 1 up.
@@ -41,7 +41,7 @@ pub struct Connection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connections {
     /// Wallets by depth, then by transfers (most first), then by address.
-    pub wallets: Vec<Connection>,
+    pub wallets: Vec<ConnectedWallet>,
     /// Limit at which the search stopped, if it did.
     pub halted: Option<Halt>,
 }
@@ -94,7 +94,7 @@ struct ConnectionSearch<'s, W> {
     limits: SearchLimits,
     /// Index of each wallet in the `level` of the depth at which it was found.
     visited: Visited,
-    level: Vec<Connection>,
+    level: Vec<ConnectedWallet>,
     found_wallets: u64,
     pace: Pace<'s, W>,
 }
@@ -143,12 +143,12 @@ impl<W: Interrupt> ConnectionSearch<'_, W> {
                 if self.limits.max_wallets.is_some_and(|max_wallets| self.found_wallets >= max_wallets) {
                     return Err(Stop::Halt(Halt::Wallets));
                 }
-                let cost = size_of::<Connection>() + size_of::<WalletId>() + self.visited.cost();
+                let cost = size_of::<ConnectedWallet>() + size_of::<WalletId>() + self.visited.cost();
                 book(&mut self.limits.memory, cost, depth, self.found_wallets as usize)?;
                 self.found_wallets += 1;
                 let index = self.level.len() as u32;
                 self.visited.insert(edge.peer, index);
-                self.level.push(Connection {
+                self.level.push(ConnectedWallet {
                     wallet: edge.peer,
                     depth,
                     transfers: edge.transfers,
@@ -185,11 +185,11 @@ impl<W: Interrupt> ConnectionSearch<'_, W> {
 /// Ranks the wallets of a depth by transfers, and keeps the first `top`.
 fn ranked(
     graph: &Graph<'_>,
-    mut level: Vec<Connection>,
+    mut level: Vec<ConnectedWallet>,
     top: Option<usize>,
     interrupt: &mut impl Interrupt,
-) -> Vec<Connection> {
-    let key = |connection: &Connection| (Reverse(connection.transfers), graph.order(connection.wallet));
+) -> Vec<ConnectedWallet> {
+    let key = |connection: &ConnectedWallet| (Reverse(connection.transfers), graph.order(connection.wallet));
     if let Some(top) = top
         && top < level.len()
     {
@@ -198,16 +198,16 @@ fn ranked(
         }
         level.truncate(top);
     }
-    let mut keyed: Vec<((Reverse<u64>, u64), Connection)> =
+    let mut keyed: Vec<((Reverse<u64>, u64), ConnectedWallet)> =
         level.into_iter().map(|connection| (key(&connection), connection)).collect();
     sort_with_room(&mut keyed, interrupt, |a, b| a.0.cmp(&b.0));
-    let mut ranked: Vec<Connection> = Vec::with_capacity(keyed.len());
+    let mut ranked: Vec<ConnectedWallet> = Vec::with_capacity(keyed.len());
     for (position, (_, connection)) in (1_i64..).zip(keyed) {
         let rank = match ranked.last() {
             Some(last) if last.transfers == connection.transfers => last.rank,
             _ => position,
         };
-        ranked.push(Connection { rank, ..connection });
+        ranked.push(ConnectedWallet { rank, ..connection });
     }
     ranked
 }

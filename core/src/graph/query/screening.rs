@@ -9,7 +9,7 @@ use crate::label::{LabelKind, SANCTIONS};
 
 /// A category of labels at which tracing stops; its index is the number of its mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Category {
+pub struct ScreeningCategory {
     /// Name, the key of `arx.label_categories`.
     pub name: String,
     /// Kind; `Neutral` categories do not stop tracing and do not count.
@@ -54,7 +54,7 @@ impl FlowSummary {
     /// Condenses an exposure. `traced` is false where only totals and direct parts are known: then
     /// values come from the direct parts alone.
     #[must_use]
-    pub fn new(exposed: &Exposed, categories: &[Category], traced: bool) -> Self {
+    pub fn new(exposed: &Exposed, categories: &[ScreeningCategory], traced: bool) -> Self {
         let kind = |mark: u32| categories.get(mark as usize).map(|category| category.kind);
         let mut summary = Self { total: exposed.total.value, ..Self::default() };
         let mut by_mark = vec![0.0; categories.len()];
@@ -89,7 +89,7 @@ impl FlowSummary {
         summary
     }
 
-    fn add(&mut self, mark: u32, category: &Category, value: f64) {
+    fn add(&mut self, mark: u32, category: &ScreeningCategory, value: f64) {
         let sanctioned = category.name == SANCTIONS;
         if sanctioned {
             self.sanctions += value;
@@ -154,8 +154,8 @@ mod tests {
     const EXCHANGE: u32 = 2;
     const HACK: u32 = 3;
 
-    fn categories() -> Vec<Category> {
-        let category = |name: &str, kind| Category { name: name.to_owned(), kind };
+    fn categories() -> Vec<ScreeningCategory> {
+        let category = |name: &str, kind| ScreeningCategory { name: name.to_owned(), kind };
         vec![
             category("scam", LabelKind::Illicit),
             category(SANCTIONS, LabelKind::Illicit),

@@ -32,9 +32,9 @@ use crate::graph::view::graph::Graph;
 
 /// Damage met while an algorithm ran: petgraph cannot report errors.
 #[derive(Debug, Default)]
-pub struct Damage(Cell<Option<Damaged>>);
+pub struct DamageFlag(Cell<Option<Damaged>>);
 
-impl Damage {
+impl DamageFlag {
     /// No damage.
     #[must_use]
     pub const fn new() -> Self {
@@ -54,14 +54,14 @@ impl Damage {
 pub struct PetGraph<'g> {
     graph: &'g Graph<'g>,
     filter: &'g EdgeFilter,
-    damage: &'g Damage,
+    damage: &'g DamageFlag,
 }
 
 impl<'g> PetGraph<'g> {
     /// Edges of the transfers that `filter` counts. A wallet whose edges cannot be read has none,
     /// and `damage` records the error.
     #[must_use]
-    pub const fn new(graph: &'g Graph<'g>, filter: &'g EdgeFilter, damage: &'g Damage) -> Self {
+    pub const fn new(graph: &'g Graph<'g>, filter: &'g EdgeFilter, damage: &'g DamageFlag) -> Self {
         Self { graph, filter, damage }
     }
 

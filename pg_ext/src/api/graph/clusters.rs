@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use arx_core::graph::clusters::{
-    Apart, Basis, Cluster, ClusterQuestion, Clusters, MergeEvidence, Method, SourceLabel, Verdict, clusters, inherit,
+    Apart, Basis, Cluster, ClusterMethod, ClusterQuestion, Clusters, MergeEvidence, SourceLabel, Verdict, clusters,
+    inherit,
 };
 use arx_core::graph::{Damaged, MemoryBudget, WalletId};
 use pgrx::JsonB;
@@ -48,7 +49,7 @@ struct ClusterArguments<'a> {
 /// A request for the clusters of a network, with the rules that restrict merging.
 struct ClusterRequest {
     scope: Scope,
-    method: Method,
+    method: ClusterMethod,
     max_size: u64,
     exclusions: Vec<Exclusion>,
     services: Vec<WalletId>,
@@ -62,7 +63,7 @@ impl ClusterRequest {
     fn parse(arguments: ClusterArguments<'_>, explains: bool) -> Result<Self, SqlError> {
         let network = registered_network(arguments.network)?;
         let options = required("options", arguments.options)?;
-        let method = Method::parse(required("method", arguments.method)?, &options.0)?;
+        let method = ClusterMethod::parse(required("method", arguments.method)?, &options.0)?;
         if explains {
             method.check_merges()?;
         }
@@ -237,13 +238,13 @@ impl ClusterRequest {
     /// Returns the evidence that the method found for a cluster.
     fn details(&self, cluster: &Cluster, basis: &Basis) -> Result<Value, SqlError> {
         Ok(match &self.method {
-            Method::Deposit(_) => json!({
+            ClusterMethod::Deposit(_) => json!({
                 "deposit_addresses": basis.via.len(),
                 "services": self.addresses(basis.services.get(..SERVICES_PER_CLUSTER).unwrap_or(&basis.services))?,
                 "refused": cluster.refused,
             }),
-            Method::Funding(_) => json!({"funders": basis.via.len(), "refused": cluster.refused}),
-            Method::Weak | Method::Strong => json!({}),
+            ClusterMethod::Funding(_) => json!({"funders": basis.via.len(), "refused": cluster.refused}),
+            ClusterMethod::Weak | ClusterMethod::Strong => json!({}),
         })
     }
 }

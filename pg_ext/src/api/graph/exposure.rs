@@ -1,7 +1,7 @@
 //! Exposure of a wallet to labelled wallets: where its funds came from and where they went.
 
 use arx_core::address::Network;
-use arx_core::graph::exposure::{Exposed, ExposureTerms, Line, MAX_HOPS, Statement, exposures};
+use arx_core::graph::exposure::{Exposed, ExposureTerms, MAX_HOPS, Statement, StatementLine, exposures};
 use arx_core::graph::trace::Flow;
 use arx_core::graph::{Direction, MemoryBudget, SearchError, WalletId};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
@@ -186,7 +186,7 @@ impl ExposureRequest {
     fn row(
         &self,
         direction: &str,
-        line: &Line<'_>,
+        line: &StatementLine<'_>,
         labels: &LabelCache,
         reason: Option<String>,
     ) -> Result<ExposureRow, SqlError> {

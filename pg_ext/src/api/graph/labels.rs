@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use arx_core::address::Network;
 use arx_core::graph::exposure::Marks;
-use arx_core::graph::screening::Category;
+use arx_core::graph::screening::ScreeningCategory;
 use arx_core::graph::trace::Stops;
 use arx_core::graph::{Graph, SearchError, WalletId};
 use arx_core::label::LabelKind;
@@ -110,17 +110,17 @@ impl Marks for LabelCache {
 /// All labels of a network at which tracing stops, for searches that meet many wallets.
 pub(crate) struct StopLabels {
     /// Categories by mark.
-    pub(crate) categories: Vec<Category>,
+    pub(crate) categories: Vec<ScreeningCategory>,
     by_wallet: HashMap<WalletId, u32>,
 }
 
 impl StopLabels {
     pub(crate) fn load(graph: &Graph<'_>, network: &Network) -> Result<Self, SqlError> {
-        let (mut categories, mut by_wallet) = (Vec::<Category>::new(), HashMap::new());
+        let (mut categories, mut by_wallet) = (Vec::<ScreeningCategory>::new(), HashMap::new());
         labels_that_stop(network, |address, label| {
             let Some(wallet) = graph.wallet(network.name(), address)? else { return Ok(()) };
             let mark = categories.iter().position(|category| category.name == label.category).unwrap_or_else(|| {
-                categories.push(Category { name: label.category, kind: label.kind });
+                categories.push(ScreeningCategory { name: label.category, kind: label.kind });
                 categories.len() - 1
             });
             // Marks are below 2^24; there are far fewer categories.

@@ -1,6 +1,6 @@
 //! Shortest paths between two wallets.
 
-use arx_core::graph::{Damaged, Path, Paths, Step, Weight, shortest_paths};
+use arx_core::graph::{Damaged, Path, PathStep, Paths, Weight, shortest_paths};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -168,7 +168,7 @@ impl PathRequest {
     }
 
     /// The columns that describe one step.
-    fn step_row(&self, step: &Step) -> Result<PathRow, SqlError> {
+    fn step_row(&self, step: &PathStep) -> Result<PathRow, SqlError> {
         let scope = &self.traversal.scope;
         let graph = scope.handle.graph();
         Ok(PathRow {

@@ -2,7 +2,7 @@
 
 use arx_core::address::Address;
 use arx_core::graph::exposure::{Marks, exposures, whole_units};
-use arx_core::graph::screening::{Category, FlowSummary, ScreenedWallet};
+use arx_core::graph::screening::{FlowSummary, ScreenedWallet, ScreeningCategory};
 use arx_core::graph::trace::Flow;
 use arx_core::graph::{SearchError, WalletId};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
@@ -93,12 +93,12 @@ fn screen_wallets(
 }
 
 /// A requested address and the outcome for it.
-struct Subject {
+struct ScreenedAddress {
     address: Option<String>,
-    outcome: Outcome,
+    outcome: ScreeningOutcome,
 }
 
-enum Outcome {
+enum ScreeningOutcome {
     /// Index into the screened wallets.
     Wallet(usize),
     NoTransaction,
@@ -119,7 +119,7 @@ struct Candidate {
 struct Screening {
     request: ExposureRequest,
     labels: StopLabels,
-    subjects: Vec<Subject>,
+    subjects: Vec<ScreenedAddress>,
     candidates: Vec<Candidate>,
 }
 
@@ -142,27 +142,27 @@ impl Screening {
     fn add(&mut self, address: Option<String>) -> Result<(), SqlError> {
         let Scope { handle, network, .. } = &self.request.scope;
         let Some(text) = address else {
-            let outcome = Outcome::Malformed("address is null".to_owned());
-            self.subjects.push(Subject { address, outcome });
+            let outcome = ScreeningOutcome::Malformed("address is null".to_owned());
+            self.subjects.push(ScreenedAddress { address, outcome });
             return Ok(());
         };
         let (address, outcome) = match Address::parse(&text, network) {
-            Err(error) => (text, Outcome::Malformed(error.to_string())),
+            Err(error) => (text, ScreeningOutcome::Malformed(error.to_string())),
             Ok(address) => {
                 let graph = handle.graph();
                 let wallet = graph.wallet(network.name(), address.as_str())?.filter(|wallet| graph.is_active(*wallet));
                 let outcome = match wallet {
-                    None => Outcome::NoTransaction,
+                    None => ScreeningOutcome::NoTransaction,
                     Some(wallet) => {
                         let (own_mark, screened) = (self.labels.mark(wallet), ScreenedWallet::default());
                         self.candidates.push(Candidate { wallet, own_mark, screened, reason: None });
-                        Outcome::Wallet(self.candidates.len() - 1)
+                        ScreeningOutcome::Wallet(self.candidates.len() - 1)
                     }
                 };
                 (address.into_string(), outcome)
             }
         };
-        self.subjects.push(Subject { address: Some(address), outcome });
+        self.subjects.push(ScreenedAddress { address: Some(address), outcome });
         Ok(())
     }
 
@@ -206,18 +206,19 @@ impl Screening {
 
     fn row(&self, index: usize) -> Result<ScreeningRow, SqlError> {
         let subject = self.subjects.get(index);
-        let Subject { address, outcome } = subject.ok_or_else(|| SqlError::corrupt("a screened wallet is missing"))?;
+        let ScreenedAddress { address, outcome } =
+            subject.ok_or_else(|| SqlError::corrupt("a screened wallet is missing"))?;
         let candidate = match outcome {
-            Outcome::Wallet(index) => self.candidates.get(*index),
-            Outcome::NoTransaction | Outcome::Malformed(_) => None,
+            ScreeningOutcome::Wallet(index) => self.candidates.get(*index),
+            ScreeningOutcome::NoTransaction | ScreeningOutcome::Malformed(_) => None,
         };
         let (complete, reason) = match outcome {
-            Outcome::Wallet(_) => {
+            ScreeningOutcome::Wallet(_) => {
                 let reason = candidate.and_then(|candidate| candidate.reason.clone());
                 (reason.is_none(), reason)
             }
-            Outcome::NoTransaction => (true, Some(NO_TRANSACTION.to_owned())),
-            Outcome::Malformed(reason) => (false, Some(reason.clone())),
+            ScreeningOutcome::NoTransaction => (true, Some(NO_TRANSACTION.to_owned())),
+            ScreeningOutcome::Malformed(reason) => (false, Some(reason.clone())),
         };
         let screened = candidate.map(|candidate| &candidate.screened);
         let received = screened.and_then(|screened| screened.received.as_ref());
@@ -251,7 +252,7 @@ impl Screening {
         })
     }
 
-    fn category(&self, mark: Option<u32>) -> Option<&Category> {
+    fn category(&self, mark: Option<u32>) -> Option<&ScreeningCategory> {
         self.labels.categories.get(mark? as usize)
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use arx_core::address::Network;
-use arx_core::graph::trace::{End, EndedAmount, Flow, Method, Origin, Sent, Terms, Trace, TraceStep, trace};
+use arx_core::graph::trace::{
+    End, EndedAmount, Flow, SentTransfer, TaintMethod, Terms, Trace, TraceOrigin, TraceStep, trace,
+};
 use arx_core::graph::{AssetId, AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, U256};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -27,7 +29,7 @@ const MAX_HOPS: i32 = 1_000;
 
 sql_row! {
     #[derive(Default)]
-    struct StepRow {
+    struct TraceStepRow {
         hop: Option<i32>,
         from_address: Option<String>,
         to_address: Option<String>,
@@ -84,16 +86,16 @@ fn trace_funds(
     let limits = TraceLimits { max_hops, max_fan_out, max_nodes };
     let arguments = TraceArguments { address, network, tx_hashes, direction, method, limits, stop_at_services, scope };
     let traced = match TraceRequest::parse(arguments)?.answer()? {
-        Outcome::Traced(traced) => traced,
-        Outcome::Nothing { complete, reason } => {
-            let row = StepRow { complete, reason: Some(reason), ..StepRow::default() };
+        TraceOutcome::Traced(traced) => traced,
+        TraceOutcome::Nothing { complete, reason } => {
+            let row = TraceStepRow { complete, reason: Some(reason), ..TraceStepRow::default() };
             return Ok(TableIterator::once(row.into_row()));
         }
     };
     let rows = (0..traced.trace.steps.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
         let end = traced.trace.steps.len().min(start + ROWS_PER_BATCH);
         let steps = traced.trace.steps.get(start..end).unwrap_or_default();
-        or_report(traced.step_rows(steps)).into_iter().map(StepRow::into_row)
+        or_report(traced.step_rows(steps)).into_iter().map(TraceStepRow::into_row)
     });
     Ok(TableIterator::new(rows))
 }
@@ -159,8 +161,8 @@ fn trace_summary(
     let limits = TraceLimits { max_hops, max_fan_out, max_nodes };
     let arguments = TraceArguments { address, network, tx_hashes, direction, method, limits, stop_at_services, scope };
     let traced = match TraceRequest::parse(arguments)?.answer()? {
-        Outcome::Traced(traced) => traced.with_labels_of_ends()?,
-        Outcome::Nothing { complete, reason } => {
+        TraceOutcome::Traced(traced) => traced.with_labels_of_ends()?,
+        TraceOutcome::Nothing { complete, reason } => {
             let row = EndRow { complete, reason: Some(reason), ..EndRow::default() };
             return Ok(TableIterator::once(row.into_row()));
         }
@@ -191,12 +193,12 @@ struct TraceLimits {
 }
 
 /// The start of a trace.
-enum Start {
+enum TraceStart {
     Wallet(Wallet),
     Transactions(Vec<String>),
 }
 
-impl Start {
+impl TraceStart {
     fn parse(
         address: Option<&str>,
         network: Option<&str>,
@@ -220,10 +222,10 @@ impl Start {
 }
 
 struct TraceRequest {
-    start: Start,
+    start: TraceStart,
     scope: Scope,
     flow: Flow,
-    method: Method,
+    method: TaintMethod,
     max_hops: u32,
     max_fan_out: Option<u64>,
     max_wallets: Option<u64>,
@@ -231,7 +233,7 @@ struct TraceRequest {
 }
 
 /// The answer to a request.
-enum Outcome {
+enum TraceOutcome {
     Traced(Box<Traced>),
     /// Nothing was to be followed.
     Nothing {
@@ -251,10 +253,10 @@ struct Traced {
 
 impl TraceRequest {
     fn parse(arguments: TraceArguments<'_>) -> Result<Self, SqlError> {
-        let start = Start::parse(arguments.address, arguments.network, arguments.tx_hashes)?;
+        let start = TraceStart::parse(arguments.address, arguments.network, arguments.tx_hashes)?;
         let network = match &start {
-            Start::Wallet(wallet) => wallet.network.clone(),
-            Start::Transactions(_) => registered_network(arguments.network)?,
+            TraceStart::Wallet(wallet) => wallet.network.clone(),
+            TraceStart::Transactions(_) => registered_network(arguments.network)?,
         };
         let flow = parse_flow(arguments.direction)?;
         let method = parse_method(arguments.method)?;
@@ -266,13 +268,13 @@ impl TraceRequest {
         Ok(Self { start, scope, flow, method, max_hops, max_fan_out, max_wallets, stop_at_services })
     }
 
-    fn answer(self) -> Result<Outcome, SqlError> {
+    fn answer(self) -> Result<TraceOutcome, SqlError> {
         let origin = match &self.start {
-            Start::Wallet(wallet) => match self.scope.resolve(wallet)? {
-                Some(wallet) => Origin::Wallet(wallet),
-                None => return Ok(Outcome::Nothing { complete: true, reason: NO_TRANSACTION.to_owned() }),
+            TraceStart::Wallet(wallet) => match self.scope.resolve(wallet)? {
+                Some(wallet) => TraceOrigin::Wallet(wallet),
+                None => return Ok(TraceOutcome::Nothing { complete: true, reason: NO_TRANSACTION.to_owned() }),
             },
-            Start::Transactions(hashes) => Origin::Transfers(self.transfers_of(hashes)?),
+            TraceStart::Transactions(hashes) => TraceOrigin::Transfers(self.transfers_of(hashes)?),
         };
         let mut labels = LabelCache::new(&self.scope.network, self.stop_at_services);
         let mut deadline = self.scope.deadline;
@@ -284,9 +286,9 @@ impl TraceRequest {
                 Flow::Forward => "wallet sent nothing of the asset in the window".to_owned(),
                 Flow::Backward => "wallet received nothing of the asset in the window".to_owned(),
             });
-            return Ok(Outcome::Nothing { complete, reason });
+            return Ok(TraceOutcome::Nothing { complete, reason });
         }
-        Ok(Outcome::Traced(Box::new(Traced { request: self, labels, trace, reason })))
+        Ok(TraceOutcome::Traced(Box::new(Traced { request: self, labels, trace, reason })))
     }
 
     fn terms(&self) -> Terms {
@@ -306,7 +308,7 @@ impl TraceRequest {
     }
 
     /// Returns the transfers of the asset in the named transactions.
-    fn transfers_of(&self, hashes: &[String]) -> Result<Vec<Sent>, SqlError> {
+    fn transfers_of(&self, hashes: &[String]) -> Result<Vec<SentTransfer>, SqlError> {
         let (scope, network) = (&self.scope, &self.scope.network);
         let graph = scope.handle.graph();
         let filter = scope.filter;
@@ -356,7 +358,7 @@ impl Traced {
         let graph = scope.handle.graph();
         let label = end.wallet.and_then(|wallet| self.labels.of(wallet));
         // Poison has no total of which amounts would be shares.
-        let has_total = self.request.method != Method::Poison;
+        let has_total = self.request.method != TaintMethod::Poison;
         let total = self.trace.origin.iter().find(|(asset, _)| *asset == end.asset && has_total);
         Ok(EndRow {
             address: end.wallet.map(|wallet| graph.address(wallet).map(str::to_owned)).transpose()?,
@@ -375,7 +377,7 @@ impl Traced {
         })
     }
 
-    fn step_rows(&self, steps: &[TraceStep]) -> Result<Vec<StepRow>, SqlError> {
+    fn step_rows(&self, steps: &[TraceStep]) -> Result<Vec<TraceStepRow>, SqlError> {
         let scope = &self.request.scope;
         let graph = scope.handle.graph();
         let key = |step: &TraceStep| {
@@ -389,7 +391,7 @@ impl Traced {
         let keys = steps.iter().map(key).collect::<Result<Vec<TransferKey>, _>>()?;
         let hashes = transfer_hashes(&scope.network, &keys)?;
         let rows = steps.iter().zip(keys).zip(hashes).map(|((step, key), tx_hash)| {
-            Ok(StepRow {
+            Ok(TraceStepRow {
                 hop: Some(step.hop.cast_signed()),
                 from_address: Some(key.from),
                 to_address: key.to,
@@ -424,7 +426,7 @@ fn transfers_behind(
     graph: &Graph<'_>,
     network: &Network,
     rows: Vec<(String, TransferKey)>,
-) -> Result<Vec<Sent>, SqlError> {
+) -> Result<Vec<SentTransfer>, SqlError> {
     // Transfers of one sender at one time are read together.
     let mut moments: BTreeMap<(String, i64), Vec<(String, TransferKey)>> = BTreeMap::new();
     for (hash, row) in rows {
@@ -441,7 +443,7 @@ fn transfers_behind(
                 let key = TransferKey::sent(graph, from, &transfer)?;
                 if let Some(index) = rows.iter().position(|(_, row)| *row == key) {
                     rows.swap_remove(index);
-                    transfers.push(Sent { from, transfer });
+                    transfers.push(SentTransfer { from, transfer });
                 }
                 Ok(())
             })?;
@@ -464,9 +466,9 @@ fn parse_flow(direction: Option<&str>) -> Result<Flow, SqlError> {
     }
 }
 
-fn parse_method(name: Option<&str>) -> Result<Method, SqlError> {
+fn parse_method(name: Option<&str>) -> Result<TaintMethod, SqlError> {
     let name = required("method", name)?;
-    Method::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
+    TaintMethod::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
         SqlError::argument(format!("method must be poison, haircut, fifo, lifo or tiho, not \"{name}\""))
     })
 }

@@ -178,13 +178,13 @@ fn risk_distribution(
 
 /// Number of wallets and sum of scores in tenths.
 #[derive(Default)]
-struct Group {
+struct ScoreGroup {
     wallets: i64,
     tenths: i64,
 }
 
 fn distribution(mut scorer: Scorer, version: Option<&str>) -> Result<Vec<DistributionRow>, SqlError> {
-    type Groups<'s> = BTreeMap<(i32, &'s str, RiskState), Group>;
+    type Groups<'s> = BTreeMap<(i32, &'s str, RiskState), ScoreGroup>;
     let scorecard = scorecard_or_in_use(version)?;
     let overrides = scorer.overrides(None)?;
     let mut overridden: HashMap<WalletId, &Override> = HashMap::new();
@@ -213,7 +213,7 @@ fn distribution(mut scorer: Scorer, version: Option<&str>) -> Result<Vec<Distrib
         group.wallets += part.wallets;
         group.tenths += part.tenths;
     }
-    let rows = groups.into_iter().map(|((_, band, state), Group { wallets, tenths })| {
+    let rows = groups.into_iter().map(|((_, band, state), ScoreGroup { wallets, tenths })| {
         let mean = AnyNumeric::from(tenths) / AnyNumeric::from(wallets * 10);
         DistributionRow {
             band: band.to_owned(),

@@ -34,7 +34,7 @@ fn checked_version(document: &JsonB) -> Result<String, SqlError> {
 }
 
 sql_row! {
-    struct FeatureRow {
+    struct FeatureDescriptionRow {
         position: i32,
         feature: String,
         unit: String,
@@ -59,7 +59,7 @@ fn risk_features() -> TableIterator<
         name!(family, String),
     ),
 > {
-    let rows = (1..).zip(FEATURES).map(|(position, feature)| FeatureRow {
+    let rows = (1..).zip(FEATURES).map(|(position, feature)| FeatureDescriptionRow {
         position,
         feature: feature.name.to_owned(),
         unit: feature.unit.name().to_owned(),
@@ -73,5 +73,5 @@ fn risk_features() -> TableIterator<
         formula: feature.formula.to_owned(),
         family: feature.family.name().to_owned(),
     });
-    TableIterator::new(rows.map(FeatureRow::into_row))
+    TableIterator::new(rows.map(FeatureDescriptionRow::into_row))
 }

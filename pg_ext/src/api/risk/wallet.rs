@@ -29,7 +29,7 @@ pub(crate) fn score_numeric(score: Score) -> SqlNumeric {
 }
 
 /// A wallet with everything that its score depends on.
-struct Subject {
+struct RiskSubject {
     scorer: Scorer,
     wallet: ResolvedWallet,
     label: Option<OwnLabel>,
@@ -37,7 +37,7 @@ struct Subject {
     features: Option<(FeatureRow, Coverage)>,
 }
 
-impl Subject {
+impl RiskSubject {
     fn read(address: Option<&str>, network: Option<&str>, at: Option<TimestampWithTimeZone>) -> Result<Self, SqlError> {
         let Wallet { address, network } = Wallet::parse(address, network)?;
         let mut scorer = Scorer::new(network, at)?;
@@ -97,7 +97,7 @@ fn wallet_risk(
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::once(Subject::read(address, network, as_of)?.risk()?.into_row()))
+    Ok(TableIterator::once(RiskSubject::read(address, network, as_of)?.risk()?.into_row()))
 }
 
 sql_row! {
@@ -133,14 +133,14 @@ fn risk_factors(
     >,
     ErrorReport,
 > {
-    let rows = Subject::read(address, network, as_of)?.factors()?;
+    let rows = RiskSubject::read(address, network, as_of)?.factors()?;
     Ok(TableIterator::new(rows.into_iter().map(FactorRow::into_row)))
 }
 
 /// Hashes of transactions, and addresses of counterparties.
 type NamedEvidence = (Vec<Option<String>>, Vec<String>);
 
-impl Subject {
+impl RiskSubject {
     fn risk(&self) -> Result<RiskRow, SqlError> {
         let scorecard = scorecard_in_use()?;
         let Judgement { score, probability, band, state, coverage } = judge(&scorecard, &self.known());
@@ -232,7 +232,7 @@ fn wallet_features(
     >,
     ErrorReport,
 > {
-    let subject = Subject::read(address, network, as_of)?;
+    let subject = RiskSubject::read(address, network, as_of)?;
     let row = subject.features.map(|(row, _)| row.to_vec()).unwrap_or_default();
     let rows = FEATURES.iter().zip(row).map(|(feature, value)| {
         let defined = (!value.is_nan()).then_some(value);

@@ -81,14 +81,14 @@ pub(crate) struct Splitter {
 }
 
 /// The fields of one line.
-pub(crate) enum Fields<'a> {
+pub(crate) enum CsvFields<'a> {
     /// No field is quoted: fields are slices of the line.
     Plain(&'a str, &'a [Range<usize>]),
     /// Some fields are quoted.
     Quoted(&'a csv::StringRecord),
 }
 
-impl<'a> Fields<'a> {
+impl<'a> CsvFields<'a> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Plain(_, ranges) => ranges.len(),
@@ -112,7 +112,7 @@ impl Splitter {
     ///
     /// # Errors
     /// [`LineError::OpenQuote`].
-    pub(crate) fn split<'a>(&'a mut self, line: &'a str) -> Result<Fields<'a>, LineError> {
+    pub(crate) fn split<'a>(&'a mut self, line: &'a str) -> Result<CsvFields<'a>, LineError> {
         if memchr::memchr(b'"', line.as_bytes()).is_some() {
             return self.split_quoted(line);
         }
@@ -123,17 +123,17 @@ impl Splitter {
             start = comma + 1;
         }
         self.ranges.push(start..line.len());
-        Ok(Fields::Plain(line, &self.ranges))
+        Ok(CsvFields::Plain(line, &self.ranges))
     }
 
     /// The rare case, by the csv crate. An odd number of quotes means an unclosed one.
-    fn split_quoted<'a>(&'a mut self, line: &str) -> Result<Fields<'a>, LineError> {
+    fn split_quoted<'a>(&'a mut self, line: &str) -> Result<CsvFields<'a>, LineError> {
         if memchr::memchr_iter(b'"', line.as_bytes()).count() % 2 == 1 {
             return Err(LineError::OpenQuote);
         }
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_bytes());
         match reader.read_record(&mut self.record) {
-            Ok(true) => Ok(Fields::Quoted(&self.record)),
+            Ok(true) => Ok(CsvFields::Quoted(&self.record)),
             _ => Err(LineError::OpenQuote),
         }
     }

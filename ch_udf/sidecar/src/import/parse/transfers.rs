@@ -29,12 +29,12 @@ const TIME: &str = "block_timestamp";
 
 /// Encodes the rows of one file.
 #[derive(Debug, Clone)]
-struct Rows {
+struct TransferEncoder {
     context: Context,
     dated: bool,
 }
 
-impl Rows {
+impl TransferEncoder {
     /// Validates and encodes the values of a line, in the order of [`REQUIRED`] and [`OPTIONAL`].
     fn encode(&self, number: u64, texts: [Option<&str>; 8], out: &mut TupleBuffer) -> Result<Parsed, LineError> {
         let [token, from, to, value, hash, log_index, block_number, time] = texts;
@@ -80,14 +80,14 @@ pub(crate) fn is_dated(first_line: &[u8]) -> bool {
 
 /// Token transfers as CSV.
 pub(crate) struct CsvTransfers {
-    rows: Rows,
+    rows: TransferEncoder,
     header: Header,
     splitter: Splitter,
 }
 
 impl CsvTransfers {
     pub(crate) fn new(context: Context, file: &str, header: &[u8]) -> Result<Self, ImportError> {
-        let rows = Rows { context, dated: is_dated(header) };
+        let rows = TransferEncoder { context, dated: is_dated(header) };
         let header = Header::parse(file, header, &REQUIRED, &OPTIONAL)?;
         Ok(Self { rows, header, splitter: Splitter::default() })
     }
@@ -124,12 +124,12 @@ struct JsonTransfer<'a> {
 
 /// Token transfers as JSON lines; lines of another `type` are skipped.
 pub(crate) struct JsonTransfers {
-    rows: Rows,
+    rows: TransferEncoder,
 }
 
 impl JsonTransfers {
     pub(crate) fn new(context: Context, first_line: &[u8]) -> Self {
-        Self { rows: Rows { context, dated: is_dated(first_line) } }
+        Self { rows: TransferEncoder { context, dated: is_dated(first_line) } }
     }
 }
 

@@ -26,7 +26,7 @@ const IDENTITY_BYTES: u64 = 1024 * 1024;
 const STDIN: &str = "-";
 
 /// An opened source of lines.
-pub(crate) struct Source {
+pub(crate) struct OpenedSource {
     /// The file as the user named it, or `standard input`.
     pub(crate) name: String,
     /// Its size in bytes as stored; unknown for standard input.
@@ -50,7 +50,7 @@ pub(crate) fn display_name(path: &Path) -> String {
 ///
 /// # Errors
 /// [`ImportError::Read`], [`ImportError::Empty`].
-pub(crate) fn open(path: &Path) -> Result<Source, ImportError> {
+pub(crate) fn open(path: &Path) -> Result<OpenedSource, ImportError> {
     let name = display_name(path);
     let read_error = |source| ImportError::Read { file: name.clone(), source };
     let (raw, size): (Box<dyn Read + Send>, _) = if is_stdin(path) {
@@ -64,7 +64,7 @@ pub(crate) fn open(path: &Path) -> Result<Source, ImportError> {
     let counted = Counted { inner: raw, bytes_read: Arc::clone(&bytes_read) };
     let content = decompressed(counted).map_err(read_error)?;
     match content {
-        Some(content) => Ok(Source { name, size, bytes_read, content }),
+        Some(content) => Ok(OpenedSource { name, size, bytes_read, content }),
         None => Err(ImportError::Empty { file: name }),
     }
 }

@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use arx_core::address::Network;
 
-use super::input::{Line, Lines, Source};
+use super::input::{Line, Lines, OpenedSource};
 use crate::import::error::ImportError;
 use crate::import::parse::graph::{Nodes, NodesParser};
 
@@ -12,7 +12,7 @@ use crate::import::parse::graph::{Nodes, NodesParser};
 ///
 /// # Errors
 /// Errors of reading and of its header.
-pub(crate) fn read_nodes(source: Source, network: &Network) -> Result<Nodes, ImportError> {
+pub(crate) fn read_nodes(source: OpenedSource, network: &Network) -> Result<Nodes, ImportError> {
     let file = source.name;
     let mut lines = Lines::new(source.content);
     let Some(header) = next_line(&mut lines, &file)? else { return Err(ImportError::Empty { file }) };

@@ -45,7 +45,7 @@ SELECT l.address, l.category || CASE WHEN l.label <> '' THEN ': ' || l.label ELS
  WHERE l.network = $1 AND l.address = ANY ($2)";
 
 /// Options of the report.
-pub(crate) struct Request {
+pub(crate) struct DatabaseRequest {
     /// Version of the draft; the newest if not given.
     pub(crate) draft: Option<String>,
     pub(crate) network: Option<String>,
@@ -124,7 +124,7 @@ impl Study {
     }
 }
 
-impl Request {
+impl DatabaseRequest {
     /// Reads what is stored, and has the server judge and score the rest.
     pub(crate) async fn report(&self, settings: &Settings, created_at: String) -> Result<Report, RiskError> {
         let connection = postgres::connect(settings).await?;

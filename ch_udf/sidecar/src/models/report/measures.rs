@@ -50,7 +50,7 @@ fn bases(measured: &[(&'static str, &Model, &Measured)]) -> Markup {
 }
 
 /// A measure, and how to read it from a report and from a document.
-struct Measure {
+struct MeasureRow {
     name: &'static str,
     /// Describes which values are better.
     better: &'static str,
@@ -58,26 +58,26 @@ struct Measure {
     of_training: fn(&Training) -> f64,
 }
 
-const MEASURES: [Measure; 4] = [
-    Measure {
+const MEASURES: [MeasureRow; 4] = [
+    MeasureRow {
         name: "AUC",
         better: "higher is better; 0.5 is chance",
         of_report: |report| report.auc,
         of_training: |training| training.auc,
     },
-    Measure {
+    MeasureRow {
         name: "Average precision",
         better: "higher is better; the share of illicit wallets is chance",
         of_report: |report| report.average_precision,
         of_training: |training| training.average_precision,
     },
-    Measure {
+    MeasureRow {
         name: "Log loss",
         better: "lower is better",
         of_report: |report| report.log_loss,
         of_training: |training| training.log_loss,
     },
-    Measure {
+    MeasureRow {
         name: "Brier score",
         better: "lower is better",
         of_report: |report| report.brier,
@@ -97,7 +97,7 @@ pub(super) fn measures(report: &Report) -> Markup {
                 caption { "On your labelled wallets" }
                 thead { tr { th { "Measure" } @for (_, model) in &models { th class="n" { (model.scorecard.version()) } } th { "" } } }
                 tbody {
-                    @for Measure { name, better, of_report, .. } in &MEASURES {
+                    @for MeasureRow { name, better, of_report, .. } in &MEASURES {
                         tr {
                             td { (name) }
                             @for (_, model) in &models {
@@ -123,7 +123,7 @@ pub(super) fn measures(report: &Report) -> Markup {
                     caption { "From each document, out of fold on the sample it was fitted on; samples differ, so these are not comparable" }
                     thead { tr { th { "Measure" } @for (_, model) in &models { th class="n" { (model.scorecard.version()) } } } }
                     tbody {
-                        @for Measure { name, of_training, .. } in &MEASURES {
+                        @for MeasureRow { name, of_training, .. } in &MEASURES {
                             tr {
                                 td { (name) }
                                 @for (_, model) in &models {

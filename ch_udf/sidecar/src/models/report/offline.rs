@@ -17,7 +17,7 @@ use super::super::{FileGraph, FileLabels, GraphFiles, MEMORY, RiskError, Stratum
 use super::content::{Histogram, Measured, Model, Report, Sample};
 
 /// Options of the report.
-pub(crate) struct Request {
+pub(crate) struct OfflineRequest {
     pub(crate) graph: GraphFiles,
     pub(crate) cases: Option<PathBuf>,
     pub(crate) stratum: Option<Stratum>,
@@ -37,7 +37,7 @@ struct Judged {
     in_stratum: HashSet<WalletId>,
 }
 
-impl Request {
+impl OfflineRequest {
     /// Reads, judges and scores.
     ///
     /// # Errors

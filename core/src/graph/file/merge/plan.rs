@@ -17,7 +17,7 @@ use crate::graph::file::scratch::Scratch;
 use crate::graph::file::wide::WideStore;
 use crate::graph::types::{AssetId, Side, WalletId};
 
-type PairKey = (AssetId, WalletId);
+type AssetPeer = (AssetId, WalletId);
 
 /// A base and an overlay, ready to be written as one file.
 pub struct MergePlan<'m, S: Scratch> {
@@ -139,10 +139,14 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
 
     /// Returns the pairs of a sender after the changes, by asset and receiver. `removals` are the
     /// pairs of the base with removed transfers.
-    fn merged_pairs(&mut self, wallet: WalletId, removals: &[PairKey]) -> Result<Vec<PairPiece>, BuildError<S::Error>> {
+    fn merged_pairs(
+        &mut self,
+        wallet: WalletId,
+        removals: &[AssetPeer],
+    ) -> Result<Vec<PairPiece>, BuildError<S::Error>> {
         let base = &self.base;
         let mut remainders = self.remainders(wallet, removals)?;
-        let mut changed: BTreeMap<PairKey, PairSum> = remainders.keys().map(|key| (*key, PairSum::EMPTY)).collect();
+        let mut changed: BTreeMap<AssetPeer, PairSum> = remainders.keys().map(|key| (*key, PairSum::EMPTY)).collect();
         for number in self.overlay.added(wallet, Side::Out) {
             if let Some(transfer) = self.overlay.added_transfer(*number).filter(|added| added.to != WalletId::NONE) {
                 let key = (transfer.asset, transfer.to);
@@ -187,10 +191,10 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
     fn remainders(
         &self,
         wallet: WalletId,
-        removals: &[PairKey],
-    ) -> Result<BTreeMap<PairKey, PairSum>, BuildError<S::Error>> {
+        removals: &[AssetPeer],
+    ) -> Result<BTreeMap<AssetPeer, PairSum>, BuildError<S::Error>> {
         let base = &self.base;
-        let mut sums: BTreeMap<PairKey, PairSum> = removals.iter().map(|key| (*key, PairSum::EMPTY)).collect();
+        let mut sums: BTreeMap<AssetPeer, PairSum> = removals.iter().map(|key| (*key, PairSum::EMPTY)).collect();
         if sums.is_empty() {
             return Ok(sums);
         }

@@ -76,17 +76,17 @@ impl<S: Scratch> MergePlan<'_, S> {
 
     /// Returns all wallets in order: runs without changes on a side, and single wallets with
     /// changes.
-    fn runs(&self, side: Side) -> Vec<Run> {
+    fn runs(&self, side: Side) -> Vec<WalletRun> {
         let mut touched: Vec<WalletId> = self.overlay.touched(side).into_iter().collect();
         touched.sort_unstable();
         let mut runs = Vec::with_capacity(2 * touched.len() + 1);
         let mut from = 0;
         for wallet in touched {
-            runs.push(Run { start: from, end: wallet.get(), changed: false });
+            runs.push(WalletRun { start: from, end: wallet.get(), changed: false });
             from = wallet.get() + 1;
-            runs.push(Run { start: wallet.get(), end: from, changed: true });
+            runs.push(WalletRun { start: wallet.get(), end: from, changed: true });
         }
-        runs.push(Run { start: from, end: self.wallet_count() as u32, changed: false });
+        runs.push(WalletRun { start: from, end: self.wallet_count() as u32, changed: false });
         runs
     }
 
@@ -305,13 +305,13 @@ impl<S: Scratch> MergePlan<'_, S> {
 
 /// Consecutive wallets: any number of unchanged ones, or a single changed one.
 #[derive(Debug, Clone, Copy)]
-struct Run {
+struct WalletRun {
     start: u32,
     end: u32,
     changed: bool,
 }
 
-impl Run {
+impl WalletRun {
     const fn first(self) -> WalletId {
         WalletId::new(self.start)
     }

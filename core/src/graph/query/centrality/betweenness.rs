@@ -58,7 +58,7 @@ pub(super) fn betweenness<W: Interrupt>(
     let nodes = receivers.nodes();
     reserve(memory, 32 * nodes, nodes)?;
     let mut sampled = Sampled { scores: vec![0.0; nodes], pivots: 0, halted: None };
-    let mut walk = Walk {
+    let mut walk = PivotSearch {
         receivers,
         depths: vec![UNREACHED; nodes],
         paths: vec![0.0; nodes],
@@ -82,7 +82,7 @@ pub(super) fn betweenness<W: Interrupt>(
     Ok(sampled)
 }
 
-struct Walk<'a> {
+struct PivotSearch<'a> {
     receivers: &'a Adjacency,
     depths: Vec<u32>,
     /// Number of shortest paths from the pivot.
@@ -93,7 +93,7 @@ struct Walk<'a> {
     order: Vec<u32>,
 }
 
-impl Walk<'_> {
+impl PivotSearch<'_> {
     fn spread<W: Interrupt>(&mut self, pivot: u32, pace: &mut Pace<'_, W>) -> Option<Halt> {
         for node in self.order.drain(..) {
             self.depths[node as usize] = UNREACHED;

@@ -251,11 +251,11 @@ impl Ranking<'_> {
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Vec<Scored>, SearchError> {
-        type Keyed = (Reverse<Score>, u32);
+        type Keyed = (Reverse<OrderedScore>, u32);
         let nodes = self.scores.len();
         reserve(memory, 2 * size_of::<Keyed>() * nodes + size_of::<Scored>() * limit.min(nodes), nodes)?;
         // Nodes are numbered by address.
-        let mut keyed: Vec<Keyed> = self.scores.iter().map(|score| Reverse(Score(*score))).zip(0..).collect();
+        let mut keyed: Vec<Keyed> = self.scores.iter().map(|score| Reverse(OrderedScore(*score))).zip(0..).collect();
         sort_with_room(&mut keyed, pace.interrupt(), Ord::cmp);
         keyed.truncate(limit);
         let mut top: Vec<Scored> = Vec::with_capacity(keyed.len());
@@ -270,23 +270,23 @@ impl Ranking<'_> {
 
 /// A score; scores are finite and totally ordered.
 #[derive(Debug, Clone, Copy)]
-struct Score(f64);
+struct OrderedScore(f64);
 
-impl PartialEq for Score {
+impl PartialEq for OrderedScore {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Score {}
+impl Eq for OrderedScore {}
 
-impl PartialOrd for Score {
+impl PartialOrd for OrderedScore {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Score {
+impl Ord for OrderedScore {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.total_cmp(&other.0)
     }

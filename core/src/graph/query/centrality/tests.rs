@@ -77,7 +77,7 @@ proptest! {
             prop_assert_eq!(one.rank as usize, 1 + answer.found.iter().filter(|other| other.score > one.score).count());
             prop_assert_eq!(&ask(&test, measure("degree", json!({})), Wanted::Wallet(one.wallet)).found, &[*one]);
         }
-        let order = |one: &Scored| (Reverse(Score(one.score)), test.graph().address(one.wallet).unwrap().to_owned());
+        let order = |one: &Scored| (Reverse(OrderedScore(one.score)), test.graph().address(one.wallet).unwrap().to_owned());
         prop_assert!(answer.found.is_sorted_by_key(order));
         prop_assert_eq!(&ask(&test, measure("degree", json!({})), Wanted::Top(2)).found, &answer.found[..answer.found.len().min(2)]);
     }

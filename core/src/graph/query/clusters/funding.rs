@@ -53,7 +53,7 @@ pub(super) fn evidence<W: Interrupt>(
             .then_with(|| scope.graph.order(a.wallet).cmp(&scope.graph.order(b.wallet)))
     });
     if halted.is_none() {
-        let mut rows = Rows { scope, options, peers: &mut peers, merges: &mut merges, receivers: HashSet::new() };
+        let mut rows = FunderRows { scope, options, peers: &mut peers, merges: &mut merges, receivers: HashSet::new() };
         let mut outcome = Ok(());
         for funded in first.chunk_by(|a, b| a.funder == b.funder) {
             outcome = rows.collect(funded, memory, pace);
@@ -115,7 +115,7 @@ fn read_first<W: Interrupt>(
     Ok(())
 }
 
-struct Rows<'a, 'q, 'g> {
+struct FunderRows<'a, 'q, 'g> {
     scope: &'a ClusterScope<'q, 'g>,
     options: &'a FundingOptions,
     peers: &'a mut PeerIndex,
@@ -124,7 +124,7 @@ struct Rows<'a, 'q, 'g> {
     receivers: HashSet<WalletId>,
 }
 
-impl Rows<'_, '_, '_> {
+impl FunderRows<'_, '_, '_> {
     /// Collects the rows of one funder.
     fn collect<W: Interrupt>(
         &mut self,

@@ -1,6 +1,6 @@
 //! Clusters: wallets that belong together.
 //!
-//! Owns the methods ([`Method`]): components of the transfer graph, which are facts, and
+//! Owns the methods ([`ClusterMethod`]): components of the transfer graph, which are facts, and
 //! heuristics, which are evidence. Evidence is judged strongest first ([`MergeEvidence`]). Merges
 //! that would make a cluster too large, or join wallets that the user keeps apart, are refused and
 //! reported. Clusters are computed on demand, so nothing has to be undone: evidence that is
@@ -36,7 +36,7 @@ use components::{Labelled, strong, weak};
 
 pub use labels::{Inherited, SourceLabel, inherit};
 pub use merging::{Apart, MergeEvidence, Verdict};
-pub use options::{DepositOptions, FundingOptions, Method};
+pub use options::{ClusterMethod, DepositOptions, FundingOptions};
 
 /// Scope and limits of a clustering.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,7 @@ pub struct ClusterQuestion<'a> {
     /// Network of the wallets.
     pub network: &'a str,
     /// Method that groups wallets.
-    pub method: Method,
+    pub method: ClusterMethod,
     /// Transfers that count.
     pub filter: EdgeFilter,
     /// Custodial services, which hold funds of many people and join nothing.
@@ -124,19 +124,19 @@ pub fn clusters<W: Interrupt>(
     let mut pace = Pace::new(interrupt);
     let scope = ClusterScope { graph, network, filter, question };
     match &question.method {
-        Method::Weak => {
+        ClusterMethod::Weak => {
             let labelled = weak(graph, network, &filter, &mut memory, &mut pace)?;
             scope.grouped(labelled, Vec::new(), &mut memory, &mut pace)
         }
-        Method::Strong => {
+        ClusterMethod::Strong => {
             let labelled = strong(graph, network, &filter, &mut memory, &mut pace)?;
             scope.grouped(labelled, Vec::new(), &mut memory, &mut pace)
         }
-        Method::Deposit(options) => {
+        ClusterMethod::Deposit(options) => {
             let (evidence, halted) = deposit::evidence(&scope, options, &mut memory, &mut pace)?;
             scope.merged(evidence, halted, &mut memory, &mut pace)
         }
-        Method::Funding(options) => {
+        ClusterMethod::Funding(options) => {
             let (evidence, halted) = funding::evidence(&scope, options, &mut memory, &mut pace)?;
             scope.merged(evidence, halted, &mut memory, &mut pace)
         }

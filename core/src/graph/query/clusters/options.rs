@@ -12,7 +12,7 @@ pub(super) const ONE: u64 = 1_000_000;
 
 /// Method that groups wallets.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Method {
+pub enum ClusterMethod {
     /// Weakly connected components of the transfer graph: facts.
     Weak,
     /// Strongly connected components of the transfer graph: facts.
@@ -58,7 +58,7 @@ pub struct FundingOptions {
     pub max_peers: usize,
 }
 
-impl Method {
+impl ClusterMethod {
     /// Parses a method by name, with its options.
     ///
     /// # Errors

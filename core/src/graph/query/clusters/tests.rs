@@ -19,7 +19,7 @@ fn memory() -> MemoryBudget {
 
 struct Case<'a> {
     test: &'a TestGraph,
-    method: Method,
+    method: ClusterMethod,
     services: &'a [u32],
     apart: &'a [(u32, u32)],
     min_size: u64,
@@ -28,7 +28,7 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(test: &'a TestGraph, method: Method) -> Self {
+    fn new(test: &'a TestGraph, method: ClusterMethod) -> Self {
         let filter = EdgeFilter::default();
         Self { test, method, services: &[], apart: &[], min_size: 2, max_size: 1_000, filter }
     }
@@ -67,12 +67,12 @@ impl<'a> Case<'a> {
     }
 }
 
-fn deposit(options: serde_json::Value) -> Method {
-    Method::parse("deposit", &options).unwrap()
+fn deposit(options: serde_json::Value) -> ClusterMethod {
+    ClusterMethod::parse("deposit", &options).unwrap()
 }
 
-fn funding(options: serde_json::Value) -> Method {
-    Method::parse("funding", &options).unwrap()
+fn funding(options: serde_json::Value) -> ClusterMethod {
+    ClusterMethod::parse("funding", &options).unwrap()
 }
 
 fn set(wallets: &[u32]) -> BTreeSet<String> {
@@ -113,7 +113,7 @@ proptest! {
     fn weak_components_are_closures_of_pairs(rows in rows(14), overlaid in 0_usize..50) {
         let test = TestGraph::new(&rows, overlaid);
         let pairs: Vec<(u32, u32)> = counting(&rows).map(|row| (row.from, row.to)).collect();
-        let mut case = Case::new(&test, Method::Weak);
+        let mut case = Case::new(&test, ClusterMethod::Weak);
         prop_assert_eq!(case.sets(), by_size(closed(&pairs), 2));
         // wallets that only sent to themselves
         case.min_size = 1;
@@ -133,7 +133,7 @@ proptest! {
         let graph = DiGraph::<(), ()>::from_edges(&edges);
         let sets = petgraph::algo::kosaraju_scc(&graph).into_iter();
         let expected = sets.map(|nodes| nodes.into_iter().map(|node| name(node.index() as u32)).collect());
-        let case = Case::new(&test, Method::Strong);
+        let case = Case::new(&test, ClusterMethod::Strong);
         prop_assert_eq!(case.sets(), by_size(expected, 2));
         for cluster in &case.run().found {
             let members: BTreeSet<String> = case.run().members(cluster).iter().map(|one| case.names(*one)).collect();
@@ -294,7 +294,7 @@ proptest! {
         let test = TestGraph::with_failed(&rows, |number| failed[number], overlaid);
         let rest: Vec<Sent> = rows.iter().zip(&failed).filter(|(_, failed)| !**failed).map(|(row, _)| row.clone()).collect();
         let without = TestGraph::new(&rest, 0);
-        for method in [Method::Weak, Method::Strong, deposit(json!({"forward_share": 0.5})), funding(json!({"min_wallets": 2}))] {
+        for method in [ClusterMethod::Weak, ClusterMethod::Strong, deposit(json!({"forward_share": 0.5})), funding(json!({"min_wallets": 2}))] {
             let (mut with, mut without) = (Case::new(&test, method), Case::new(&without, method));
             (with.services, without.services) = (&[0, 1], &[0, 1]);
             with.filter.include_failed = true;
@@ -408,7 +408,7 @@ fn merges_name_the_transfers_behind_them() {
 fn the_first_members_are_the_first_by_address() {
     let rows: Vec<Sent> = (1..40).map(|wallet| Sent::coins(0, wallet, 1)).collect();
     let test = TestGraph::new(&rows, 5);
-    let case = Case::new(&test, Method::Weak);
+    let case = Case::new(&test, ClusterMethod::Weak);
     let answer = case.run();
     let mut expected: Vec<String> = (0..40).map(name).collect();
     expected.sort();
@@ -423,14 +423,14 @@ fn the_first_members_are_the_first_by_address() {
 fn a_chain_as_long_as_the_graph_does_not_overflow_the_stack() {
     let rows: Vec<Sent> = (0..999).map(|wallet| Sent::coins(wallet, wallet + 1, 1)).collect();
     let test = TestGraph::new(&[&rows[..], &[Sent::coins(999, 0, 1)]].concat(), 0);
-    assert_eq!(Case::new(&test, Method::Strong).run().found[0].wallets, 1000);
+    assert_eq!(Case::new(&test, ClusterMethod::Strong).run().found[0].wallets, 1000);
 }
 
 #[test]
 fn limits_end_the_search_early_and_are_reported() {
     let rows = [paid_in(&[10, 11], 2, 0), paid_in(&[11, 12], 3, 0)].concat();
     let test = TestGraph::new(&rows, 0);
-    for method in [Method::Weak, Method::Strong, deposit(json!({})), funding(json!({}))] {
+    for method in [ClusterMethod::Weak, ClusterMethod::Strong, deposit(json!({})), funding(json!({}))] {
         let mut case = Case::new(&test, method);
         case.services = &[0];
         assert_eq!(case.watched(&mut Patience(1), memory()).unwrap().halted, Some(Halt::Time), "{method:?}");
@@ -447,7 +447,7 @@ fn an_unknown_network_has_no_cluster() {
     let (services, apart, memory) = (&[], &[], memory());
     let question = ClusterQuestion {
         network: "elsewhere",
-        method: Method::Weak,
+        method: ClusterMethod::Weak,
         filter,
         services,
         apart,
@@ -460,14 +460,14 @@ fn an_unknown_network_has_no_cluster() {
 
 #[test]
 fn parameters_are_checked() {
-    let error = |name: &str, options| Method::parse(name, &options).unwrap_err().to_string();
+    let error = |name: &str, options| ClusterMethod::parse(name, &options).unwrap_err().to_string();
     assert_eq!(error("strange", json!({})), "method must be weak, strong, deposit or funding, not \"strange\"");
     let unknown = "option \"share\" is unknown: deposit takes forward_share, max_delay_hours, max_senders, \
                    max_deposits, max_peers";
     assert_eq!(error("Deposit", json!({"share": 1})), unknown);
     let range = "option \"forward_share\" must be a number from 0.5 to 1, not 2";
     assert_eq!(error("deposit", json!({"forward_share": 2})), range);
-    assert!(Method::Weak.check_merges().is_err());
+    assert!(ClusterMethod::Weak.check_merges().is_err());
     let filter = EdgeFilter { assets: crate::graph::AssetSelection::All, ..EdgeFilter::default() };
     assert!(deposit(json!({})).check(&filter).is_err());
     assert!(funding(json!({})).check(&filter).is_ok());

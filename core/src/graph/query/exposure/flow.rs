@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::region::{Reached, Region, Standing, TRANSFERS_PER_CHECK, search};
-use super::shares::{ASKED, Key, NOWHERE, Share, Shares};
+use super::shares::{ASKED, NOWHERE, Share, ShareKey, Shares};
 use super::{Direct, Exposed, Exposure, ExposureTerms, Exposures, Marks, Part};
 use crate::graph::SearchError;
 use crate::graph::budget::MemoryBudget;
@@ -32,7 +32,7 @@ struct Passing {
 
 /// A step of a path.
 #[derive(Debug, Clone, Copy)]
-struct Node {
+struct PathNode {
     number: u64,
     /// Next node towards the labelled wallet.
     next: u32,
@@ -85,7 +85,7 @@ pub fn exposures<M: Marks, W: Interrupt>(
         room: Vec::new(),
         left: memory.left(),
     };
-    let bytes = size_of::<Shares>() + size_of::<HashMap<Key, Share>>() + size_of::<U256>();
+    let bytes = size_of::<Shares>() + size_of::<HashMap<ShareKey, Share>>() + size_of::<U256>();
     if !memory.take(region.wallets.len() * bytes) {
         return Err(mixing.out_of_memory().into());
     }
@@ -267,8 +267,8 @@ struct Mixing<'r> {
     /// tracked.
     kept: Vec<Shares>,
     /// Amounts, not shares, of the requested wallets.
-    sums: Vec<HashMap<Key, Share>>,
-    nodes: Vec<Node>,
+    sums: Vec<HashMap<ShareKey, Share>>,
+    nodes: Vec<PathNode>,
     /// Composition of the current transfer.
     moved: Vec<Share>,
     room: Vec<Share>,
@@ -370,7 +370,7 @@ impl Mixing<'_> {
             grown += sum.len() - known;
         }
         // The rest is computed again at every further step.
-        if self.moved.last().is_some_and(|last| last.key == Key::REST) {
+        if self.moved.last().is_some_and(|last| last.key == ShareKey::REST) {
             self.moved.pop();
         }
         // The composition of labelled wallets and hubs is not needed.
@@ -385,7 +385,7 @@ impl Mixing<'_> {
             grown += kept.grown();
         }
         // A list that grows is copied into one of twice the size.
-        let bytes = 2 * grown * size_of::<(Key, Share)>();
+        let bytes = 2 * grown * size_of::<(ShareKey, Share)>();
         self.left = self.left.checked_sub(bytes).ok_or_else(|| self.out_of_memory())?;
         Ok(processed)
     }
@@ -399,39 +399,39 @@ impl Mixing<'_> {
         let amount = one.amount.as_f64();
         let single = |key| Share { key, share: 1.0, most: amount, path: NOWHERE };
         match there.map_or(Standing::Edge, |there| there.standing) {
-            Standing::Marked(number) if most > 0 => self.moved.push(single(Key::of(number))),
+            Standing::Marked(number) if most > 0 => self.moved.push(single(ShareKey::of(number))),
             Standing::Open if most > 0 => {
                 if let Some(shares) = self.kept.get(from as usize) {
                     let mut over = 0.0;
                     for share in shares.iter() {
                         let key = share.key.further(most);
                         let carried = share.share * part;
-                        if key == Key::OVER {
+                        if key == ShareKey::OVER {
                             over += carried;
                         } else {
                             self.moved.push(Share { key, share: carried, most: carried * amount, path: share.path });
                         }
                     }
                     if explained && over > 0.0 {
-                        self.moved.push(Share { share: over, ..single(Key::OVER) });
+                        self.moved.push(Share { share: over, ..single(ShareKey::OVER) });
                     }
                 }
             }
-            Standing::Hub if most > 0 => self.moved.push(single(Key::hub())),
+            Standing::Hub if most > 0 => self.moved.push(single(ShareKey::hub())),
             _ if !explained => {}
-            _ if there.is_some() => self.moved.push(single(Key::OVER)),
-            _ => self.moved.push(single(Key::CONTRACT)),
+            _ if there.is_some() => self.moved.push(single(ShareKey::OVER)),
+            _ => self.moved.push(single(ShareKey::CONTRACT)),
         }
         if explained {
             let rest = 1.0 - self.moved.iter().map(|share| share.share).sum::<f64>();
             for share in &mut self.moved {
-                self.nodes.push(Node { number: one.number, next: share.path });
+                self.nodes.push(PathNode { number: one.number, next: share.path });
                 share.path = (self.nodes.len() - 1) as u32;
             }
-            let bytes = 2 * self.moved.len() * size_of::<Node>();
+            let bytes = 2 * self.moved.len() * size_of::<PathNode>();
             self.left = self.left.checked_sub(bytes).ok_or_else(|| self.out_of_memory())?;
             if rest > f64::EPSILON {
-                self.moved.push(Share { share: rest, ..single(Key::REST) });
+                self.moved.push(Share { share: rest, ..single(ShareKey::REST) });
             }
         }
         Ok(())

@@ -26,7 +26,7 @@ use crate::graph::view::graph::Graph;
 use crate::graph::{Halt, MemoryBudget, SearchError};
 
 pub use flow::exposures;
-pub use statement::{Heading, Line, PartyLabel, Statement};
+pub use statement::{Heading, PartyLabel, Statement, StatementLine};
 
 /// Scope and limits of an exposure search.
 #[derive(Debug, Clone, Copy)]

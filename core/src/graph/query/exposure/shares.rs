@@ -20,9 +20,9 @@ pub(super) const ASKED: u32 = 1 << 24;
 
 /// A part and a hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key(u64);
+pub(super) struct ShareKey(u64);
 
-impl Key {
+impl ShareKey {
     pub(super) const CONTRACT: Self = Self(CONTRACT);
     pub(super) const OVER: Self = Self(OVER);
     pub(super) const REST: Self = Self(REST);
@@ -37,7 +37,7 @@ impl Key {
         Self::of(HUB)
     }
 
-    /// Returns the key one hop further, or [`Key::OVER`] beyond `max_hops`.
+    /// Returns the key one hop further, or [`ShareKey::OVER`] beyond `max_hops`.
     pub(super) const fn further(self, max_hops: u32) -> Self {
         if self.0 >= CONTRACT {
             self
@@ -75,7 +75,7 @@ pub(super) const NOWHERE: u32 = u32::MAX;
 /// A share, and the path of the largest single contribution to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Share {
-    pub key: Key,
+    pub key: ShareKey,
     pub share: f64,
     /// Amount that the path carried.
     pub most: f64,

@@ -70,7 +70,7 @@ impl Heading {
 
 /// One line of a [`Statement`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line<'a> {
+pub struct StatementLine<'a> {
     /// Heading of the line.
     pub heading: Heading,
     /// Gravest label of the category; `None` for a remainder.
@@ -90,7 +90,7 @@ pub struct Line<'a> {
     pub path: &'a [u64],
 }
 
-impl<'a> Line<'a> {
+impl<'a> StatementLine<'a> {
     const fn remainder(heading: Heading, value: U256, share: Option<f64>) -> Self {
         Self { heading, label: None, value, share, nearest_hop: None, wallets: None, counterparty: None, path: &[] }
     }
@@ -107,7 +107,7 @@ impl<'a> Line<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statement<'a> {
     /// Lines, the gravest first, remainders last.
-    pub lines: Vec<Line<'a>>,
+    pub lines: Vec<StatementLine<'a>>,
 }
 
 impl<'a> Statement<'a> {
@@ -125,11 +125,11 @@ impl<'a> Statement<'a> {
         order: impl Fn(WalletId) -> u64,
     ) -> Self {
         if exposed.total.transfers == 0 && !stopped_early {
-            return Self { lines: vec![Line::remainder(Heading::Nothing, U256::ZERO, None)] };
+            return Self { lines: vec![StatementLine::remainder(Heading::Nothing, U256::ZERO, None)] };
         }
         let total = exposed.total.value;
         let sums = CategorySum::of_all(exposed, label_of, &order);
-        let mut lines: Vec<Line<'a>> =
+        let mut lines: Vec<StatementLine<'a>> =
             sums.into_iter().map(|((heading, _), sum)| sum.into_line(heading, total, &order)).collect();
         lines.sort_by(|a, b| a.rank().cmp(&b.rank()).then(b.value.cmp(&a.value)));
         let labelled = lines.iter().fold(U256::ZERO, |sum, line| sum.saturating_add(line.value));
@@ -144,7 +144,7 @@ impl<'a> Statement<'a> {
             let share = share_of(value, total);
             let value = if index == last { left } else { whole_units(value).min(left) };
             left = left.saturating_sub(value);
-            lines.push(Line::remainder(heading, value, share));
+            lines.push(StatementLine::remainder(heading, value, share));
         }
         Self { lines }
     }
@@ -238,13 +238,13 @@ impl<'a> CategorySum<'a> {
         }
     }
 
-    fn into_line(self, heading: Heading, total: U256, order: &impl Fn(WalletId) -> u64) -> Line<'a> {
+    fn into_line(self, heading: Heading, total: U256, order: &impl Fn(WalletId) -> u64) -> StatementLine<'a> {
         let (value, part) = match heading {
             Heading::Indirect => (whole_units(self.value), self.value),
             _ => (self.exact, self.exact.as_f64()),
         };
         let strongest = self.strongest.map(|(_, wallet)| wallet);
-        Line {
+        StatementLine {
             heading,
             label: self.label,
             value,
@@ -300,13 +300,13 @@ mod tests {
         }
     }
 
-    fn statement(exposed: &Exposed, flow: Flow, stopped_early: bool) -> Vec<Line<'_>> {
+    fn statement(exposed: &Exposed, flow: Flow, stopped_early: bool) -> Vec<StatementLine<'_>> {
         Statement::new(exposed, flow, stopped_early, label_of, order).lines
     }
 
     /// Heading, category and value of each line.
-    fn summary(lines: &[Line<'_>]) -> Vec<(&'static str, String, u128)> {
-        let row = |line: &Line<'_>| {
+    fn summary(lines: &[StatementLine<'_>]) -> Vec<(&'static str, String, u128)> {
+        let row = |line: &StatementLine<'_>| {
             let category = line.label.map_or("", |label| label.category).to_owned();
             (line.heading.name(), category, line.value.as_u128())
         };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use proptest::prelude::*;
 
 use super::*;
-use crate::graph::query::trace::{End, Method, Origin, Stops, Terms, trace};
+use crate::graph::query::trace::{End, Stops, TaintMethod, Terms, TraceOrigin, trace};
 use crate::graph::test_graph::{Sent as Row, TestGraph};
 use crate::graph::{AssetId, Uninterrupted};
 
@@ -216,7 +216,7 @@ proptest! {
         let flow = if forward { Flow::Forward } else { Flow::Backward };
         let terms = Terms {
             flow,
-            method: Method::Haircut,
+            method: TaintMethod::Haircut,
             assets: AssetSelection::Native,
             since: None,
             until: None,
@@ -226,7 +226,7 @@ proptest! {
             max_wallets: None,
             memory: MemoryBudget::new(1 << 26),
         };
-        let origin = Origin::Wallet(graph.wallet(asked));
+        let origin = TraceOrigin::Wallet(graph.wallet(asked));
         let traced = trace(&graph.graph(), &origin, &terms, &mut Labelled::of(&graph), &mut Uninterrupted).unwrap();
         let exposed = &found(&graph, &[asked], &self::terms(flow, MAX_HOPS, true))[0];
         for labelled in LABELLED..9 {

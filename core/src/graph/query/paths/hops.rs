@@ -7,7 +7,7 @@
 //! the first path to it; and from the meeting on, the search always takes the wallet one hop closer
 //! to the target that is first by address.
 
-use super::{Outcome, PathSearch, PathTask, PathTerms, Route, Stop, degree, reversed};
+use super::{PathOutcome, PathSearch, PathTask, PathTerms, Route, Stop, degree, reversed};
 use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace};
 use crate::graph::error::SearchError;
 use crate::graph::file::sorting::sort_with_room;
@@ -298,7 +298,7 @@ impl PathSearch for Bidirectional<'_> {
         task: &PathTask<'_>,
         mut memory: MemoryBudget,
         pace: &mut Pace<'_, W>,
-    ) -> Result<Outcome, SearchError> {
+    ) -> Result<PathOutcome, SearchError> {
         self.forward.reset(task.source);
         self.backward.reset(task.target);
         let max_hops = task.longest.map_or(task.max_hops, |longest| longest.hops.min(task.max_hops));
@@ -320,12 +320,12 @@ impl PathSearch for Bidirectional<'_> {
                     at = next;
                 }
                 let costs = (task.start.cost..).take(wallets.len()).collect();
-                return Ok(Outcome { route: Some(Route { wallets, costs }), halted });
+                return Ok(PathOutcome { route: Some(Route { wallets, costs }), halted });
             }
             if halted.is_some() {
-                return Ok(Outcome { route: None, halted });
+                return Ok(PathOutcome { route: None, halted });
             }
         }
-        Ok(Outcome { route: None, halted: None })
+        Ok(PathOutcome { route: None, halted: None })
     }
 }

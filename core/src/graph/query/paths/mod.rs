@@ -58,7 +58,7 @@ pub enum Weight {
 /// something, the step is the cheaper of the two, and among equals the one in the direction of the
 /// path.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step {
+pub struct PathStep {
     /// Sender of the transfers.
     pub from: WalletId,
     /// Receiver of the transfers.
@@ -83,7 +83,7 @@ pub struct Path {
     /// Distinct wallets from the source to the target.
     pub wallets: Vec<WalletId>,
     /// Step from each wallet to the next one.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PathStep>,
     /// Sum of the costs of all steps.
     pub cost: f64,
 }
@@ -138,7 +138,7 @@ pub fn shortest_paths<W: Interrupt>(
     let mut memory = limits.memory;
     let mut pace = Pace::new(interrupt);
     let terms = PathTerms { graph, direction, filter, max_wallets: limits.max_wallets.unwrap_or(u64::MAX) };
-    let ends = ranking::Ends { source, target, max_hops, paths: k.unsigned_abs() as usize };
+    let ends = ranking::RankingTerms { source, target, max_hops, paths: k.unsigned_abs() as usize };
     let (routes, halted) = if weight == Weight::Hops {
         let mut search = Bidirectional::new(terms, &mut memory);
         ranking::ranked(graph, &mut search, &ends, &mut memory, &mut pace)?
@@ -152,7 +152,7 @@ pub fn shortest_paths<W: Interrupt>(
     let steps = StepReader { graph, direction, filter, weight };
     let mut paths = Vec::with_capacity(routes.len());
     for route in routes {
-        let bytes = route.wallets.len() * (size_of::<WalletId>() + size_of::<Step>());
+        let bytes = route.wallets.len() * (size_of::<WalletId>() + size_of::<PathStep>());
         book(&mut memory, bytes, max_hops, route.wallets.len())?;
         let cost = cost::shown(weight, route.length().cost);
         paths.push(Path { steps: steps.along(&route.wallets, &mut pace)?, wallets: route.wallets, cost });
@@ -208,7 +208,7 @@ impl Route {
 }
 
 /// Result of a search.
-struct Outcome {
+struct PathOutcome {
     /// The first path in the order of paths; if the search was halted, not necessarily the first.
     route: Option<Route>,
     halted: Option<Halt>,
@@ -222,7 +222,7 @@ trait PathSearch {
         task: &PathTask<'_>,
         memory: MemoryBudget,
         pace: &mut Pace<'_, W>,
-    ) -> Result<Outcome, SearchError>;
+    ) -> Result<PathOutcome, SearchError>;
 }
 
 /// Returns the direction in which the same steps are walked from the other end.

@@ -15,7 +15,7 @@ use crate::graph::types::WalletId;
 use crate::graph::view::graph::Graph;
 
 /// The question: both ends, the maximum of hops, and the number of paths.
-pub(super) struct Ends {
+pub(super) struct RankingTerms {
     pub source: WalletId,
     pub target: WalletId,
     pub max_hops: u32,
@@ -23,7 +23,7 @@ pub(super) struct Ends {
 }
 
 /// A path that is the first of its set.
-struct Candidate {
+struct CandidatePath {
     route: Route,
     /// Paths of the set share the wallets up to this index,
     branch: usize,
@@ -32,18 +32,18 @@ struct Candidate {
 }
 
 /// Distinct candidates in the order of paths.
-struct Pool<'g> {
+struct CandidatePool<'g> {
     graph: &'g Graph<'g>,
     max_hops: u32,
-    ordered: BTreeMap<(Length, Vec<u64>), Candidate>,
+    ordered: BTreeMap<(Length, Vec<u64>), CandidatePath>,
 }
 
-impl Pool<'_> {
+impl CandidatePool<'_> {
     /// Adds a candidate, and keeps the first `wanted`.
-    fn add(&mut self, candidate: Candidate, wanted: usize, memory: &mut MemoryBudget) -> Result<(), SearchError> {
+    fn add(&mut self, candidate: CandidatePath, wanted: usize, memory: &mut MemoryBudget) -> Result<(), SearchError> {
         let order: Vec<u64> = candidate.route.wallets.iter().map(|wallet| self.graph.order(*wallet)).collect();
         let along = order.len() * (size_of::<WalletId>() + 2 * size_of::<u64>());
-        let bytes = size_of::<Candidate>() + along + size_of_val(candidate.not_next.as_slice());
+        let bytes = size_of::<CandidatePath>() + along + size_of_val(candidate.not_next.as_slice());
         self.ordered.insert((candidate.route.length(), order), candidate);
         if self.ordered.len() > wanted {
             self.ordered.pop_last();
@@ -62,18 +62,18 @@ impl Pool<'_> {
 pub(super) fn ranked<S: PathSearch, W: Interrupt>(
     graph: &Graph<'_>,
     search: &mut S,
-    ends: &Ends,
+    ends: &RankingTerms,
     memory: &mut MemoryBudget,
     pace: &mut Pace<'_, W>,
 ) -> Result<(Vec<Route>, Option<Halt>), SearchError> {
-    let mut pool = Pool { graph, max_hops: ends.max_hops, ordered: BTreeMap::new() };
+    let mut pool = CandidatePool { graph, max_hops: ends.max_hops, ordered: BTreeMap::new() };
     let none = Length { cost: 0, hops: 0 };
     let (source, target, max_hops) = (ends.source, ends.target, ends.max_hops);
     let whole = PathTask { source, target, start: none, max_hops, longest: None, banned: &[], not_first: &[] };
     let first = search.search(&whole, *memory, pace)?;
     let mut halted = first.halted;
     if let Some(route) = first.route {
-        pool.add(Candidate { route, branch: 0, not_next: Vec::new() }, ends.paths, memory)?;
+        pool.add(CandidatePath { route, branch: 0, not_next: Vec::new() }, ends.paths, memory)?;
     }
     let mut routes = Vec::new();
     while let Some((_, next)) = pool.ordered.pop_first() {
@@ -95,7 +95,7 @@ pub(super) fn ranked<S: PathSearch, W: Interrupt>(
                 let wallets = [banned, &rest.wallets].concat();
                 let costs = [&route.costs[..at], &rest.costs].concat();
                 let route = Route { wallets, costs };
-                pool.add(Candidate { route, branch: at, not_next: not_first }, wanted, memory)?;
+                pool.add(CandidatePath { route, branch: at, not_next: not_first }, wanted, memory)?;
             }
         }
         routes.push(route);

@@ -1,7 +1,7 @@
 //! Transfers along a path.
 
 use super::cost::{Total, of_age, of_share, shown};
-use super::{Step, Weight};
+use super::{PathStep, Weight};
 use crate::graph::budget::{Interrupt, Pace};
 use crate::graph::error::{Damaged, SearchError};
 use crate::graph::query::reach::add;
@@ -23,7 +23,7 @@ impl StepReader<'_> {
         &self,
         wallets: &[WalletId],
         pace: &mut Pace<'_, W>,
-    ) -> Result<Vec<Step>, SearchError> {
+    ) -> Result<Vec<PathStep>, SearchError> {
         let pairs = wallets.iter().zip(wallets.iter().skip(1));
         pairs.map(|(from, to)| self.step(*from, *to, pace)).collect()
     }
@@ -33,9 +33,9 @@ impl StepReader<'_> {
         left: WalletId,
         entered: WalletId,
         pace: &mut Pace<'_, W>,
-    ) -> Result<Step, SearchError> {
+    ) -> Result<PathStep, SearchError> {
         let total = if self.weight == Weight::Value { self.total(left, pace)?.as_f64() } else { 0.0 };
-        let mut cheapest: Option<(u64, Step)> = None;
+        let mut cheapest: Option<(u64, PathStep)> = None;
         for side in self.direction.sides() {
             let (from, to) = if *side == Side::Out { (left, entered) } else { (entered, left) };
             let Some(step) = self.between(from, to, pace)? else { continue };
@@ -47,7 +47,7 @@ impl StepReader<'_> {
             if let Some(cost) = cost
                 && cheapest.is_none_or(|(lowest, _)| cost < lowest)
             {
-                cheapest = Some((cost, Step { cost: shown(self.weight, cost), ..step }));
+                cheapest = Some((cost, PathStep { cost: shown(self.weight, cost), ..step }));
             }
         }
         let (_, step) = cheapest.ok_or(Damaged { what: "the two sides of a pair differ" })?;
@@ -73,12 +73,12 @@ impl StepReader<'_> {
         from: WalletId,
         to: WalletId,
         pace: &mut Pace<'_, W>,
-    ) -> Result<Option<Step>, SearchError> {
+    ) -> Result<Option<PathStep>, SearchError> {
         let step = self.sum(from, to, self.filter, pace)?;
         match step {
             // Values are summed up for single assets only, and only now the asset is known to be
             // single.
-            Some(Step { asset: Some(asset), .. }) if !self.filter.assets.is_single() => {
+            Some(PathStep { asset: Some(asset), .. }) if !self.filter.assets.is_single() => {
                 let assets =
                     if asset == AssetId::NATIVE { AssetSelection::Native } else { AssetSelection::Token(asset) };
                 self.sum(from, to, &EdgeFilter { assets, ..*self.filter }, pace)
@@ -93,11 +93,11 @@ impl StepReader<'_> {
         to: WalletId,
         filter: &EdgeFilter,
         pace: &mut Pace<'_, W>,
-    ) -> Result<Option<Step>, SearchError> {
+    ) -> Result<Option<PathStep>, SearchError> {
         // Read from the end with fewer peers.
         let (sent, received) = (self.graph.degree(from, Side::Out), self.graph.degree(to, Side::In));
         let (wallet, side, peer) = if sent <= received { (from, Side::Out, to) } else { (to, Side::In, from) };
-        let mut sum: Option<Step> = None;
+        let mut sum: Option<PathStep> = None;
         self.graph.edges(wallet, side, filter, |edge| -> Result<(), SearchError> {
             if edge.peer != peer {
                 return Ok(());
@@ -105,7 +105,8 @@ impl StepReader<'_> {
             let (transfers, value, first, last) = (edge.transfers, edge.value, edge.first, edge.last);
             match &mut sum {
                 None => {
-                    sum = Some(Step { from, to, transfers, value, first, last, asset: Some(edge.asset), cost: 0.0 });
+                    sum =
+                        Some(PathStep { from, to, transfers, value, first, last, asset: Some(edge.asset), cost: 0.0 });
                 }
                 Some(step) => {
                     step.transfers += transfers;

@@ -12,8 +12,8 @@ use std::collections::BinaryHeap;
 
 use super::cost::{Total, of_age, of_share};
 use super::potential::Potential;
-use super::ranking::Ends;
-use super::{Length, Outcome, PathSearch, PathTask, PathTerms, Route, Stop, Weight};
+use super::ranking::RankingTerms;
+use super::{Length, PathOutcome, PathSearch, PathTask, PathTerms, Route, Stop, Weight};
 use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace};
 use crate::graph::error::SearchError;
 use crate::graph::query::visited::{Visited, book};
@@ -44,7 +44,7 @@ struct Label {
 
 /// An edge that leaves a wallet.
 #[derive(Debug, Clone, Copy)]
-struct Arc {
+struct ValueArc {
     peer: WalletId,
     last: i64,
     value: f64,
@@ -71,7 +71,7 @@ pub(super) struct Labelling<'g> {
     terms: PathTerms<'g>,
     weight: Weight,
     labels: Labels,
-    arcs: Vec<Arc>,
+    arcs: Vec<ValueArc>,
 }
 
 impl<'g> Labelling<'g> {
@@ -94,7 +94,7 @@ impl<'g> Labelling<'g> {
     /// Computes lower bounds from the side of the target.
     pub(super) fn compute_bounds<W: Interrupt>(
         &mut self,
-        ends: &Ends,
+        ends: &RankingTerms,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Option<Halt>, SearchError> {
@@ -121,7 +121,12 @@ impl<'g> Labelling<'g> {
             let edges = graph.degree(label.wallet, *side);
             let length = arcs.len() + edges;
             if length > arcs.capacity() {
-                book(memory, (length - arcs.capacity()) * size_of::<Arc>(), label.length.hops, self.labels.all.len())?;
+                book(
+                    memory,
+                    (length - arcs.capacity()) * size_of::<ValueArc>(),
+                    label.length.hops,
+                    self.labels.all.len(),
+                )?;
                 arcs.reserve_exact(edges);
             }
             graph.edges(label.wallet, *side, filter, |edge| -> Result<(), SearchError> {
@@ -131,7 +136,7 @@ impl<'g> Labelling<'g> {
                 } else {
                     0.0
                 };
-                arcs.push(Arc { peer: edge.peer, last: edge.last, value });
+                arcs.push(ValueArc { peer: edge.peer, last: edge.last, value });
                 Ok(())
             })?;
             halted = halted.or(pace.step(edges));
@@ -289,10 +294,10 @@ impl PathSearch for Labelling<'_> {
         task: &PathTask<'_>,
         mut memory: MemoryBudget,
         pace: &mut Pace<'_, W>,
-    ) -> Result<Outcome, SearchError> {
+    ) -> Result<PathOutcome, SearchError> {
         self.labels.reset(task);
         // Each search books the buffer that is reused between searches.
-        book(&mut memory, self.arcs.capacity() * size_of::<Arc>() / 2, 0, 1)?;
+        book(&mut memory, self.arcs.capacity() * size_of::<ValueArc>() / 2, 0, 1)?;
         let mut halted = None;
         while let Some(Reverse((_, number))) = self.labels.queue.pop() {
             let Some(label) = self.labels.get(number).copied().filter(|label| !label.dominated) else { continue };
@@ -311,6 +316,6 @@ impl PathSearch for Labelling<'_> {
                 Err(Stop::Error(error)) => return Err(error),
             }
         }
-        Ok(Outcome { route: self.labels.best.map(|best| self.labels.route(best)), halted })
+        Ok(PathOutcome { route: self.labels.best.map(|best| self.labels.route(best)), halted })
     }
 }

@@ -35,7 +35,7 @@ pub enum PatternKind {
 
 /// Type and range of an option.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Range {
+pub enum OptionRange {
     /// A whole number.
     Count {
         /// Default.
@@ -69,7 +69,7 @@ pub struct OptionType {
     /// Key of the option.
     pub name: &'static str,
     /// Type and range.
-    pub range: Range,
+    pub range: OptionRange,
     /// Effect of the option.
     pub meaning: &'static str,
 }
@@ -90,15 +90,15 @@ pub struct PatternType {
 }
 
 const fn count(name: &'static str, (default, min, max): (u64, u64, u64), meaning: &'static str) -> OptionType {
-    OptionType { name, range: Range::Count { default, min, max }, meaning }
+    OptionType { name, range: OptionRange::Count { default, min, max }, meaning }
 }
 
 const fn ratio(name: &'static str, (default, min, max): (f64, f64, f64), meaning: &'static str) -> OptionType {
-    OptionType { name, range: Range::Ratio { default, min, max }, meaning }
+    OptionType { name, range: OptionRange::Ratio { default, min, max }, meaning }
 }
 
 const fn flag(name: &'static str, default: bool, meaning: &'static str) -> OptionType {
-    OptionType { name, range: Range::Flag { default }, meaning }
+    OptionType { name, range: OptionRange::Flag { default }, meaning }
 }
 
 const AML_WORLD: &str = "Altman et al. 2023, Realistic Synthetic Financial Transactions for Anti-Money Laundering Models, arXiv:2306.16424; Suzumura & Kanezashi 2021, AMLSim";
@@ -245,7 +245,7 @@ pub const PATTERN_TYPES: &[PatternType] = &[
         options: &[
             OptionType {
                 name: "threshold",
-                range: Range::Amount,
+                range: OptionRange::Amount,
                 meaning: "in units of the asset; null: any power of ten of its smallest unit",
             },
             ratio("margin", (0.1, 0.000_001, 0.9), "part of the threshold within which an amount is just below it"),

@@ -21,7 +21,7 @@
 //!
 //! O(transfers * max_fan).
 
-use super::finding::{Draft, Member, Role, Share, balance, size};
+use super::finding::{ExactRatio, FindingDraft, Member, Role, balance, size};
 use super::slices::{Slice, for_each};
 use super::{Run, details, end_of, hours, rounded};
 use crate::graph::budget::Interrupt;
@@ -35,7 +35,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy)]
 struct Continuation {
     /// Share that must continue.
-    least: Share,
+    least: ExactRatio,
     /// A part above zero must stay behind.
     less: bool,
 }
@@ -120,7 +120,7 @@ fn links<W: Interrupt>(
 }
 
 /// A chain and the transfers that peeled off.
-struct Chain {
+struct TransferChain {
     rows: Vec<u32>,
     peeled: Vec<u32>,
 }
@@ -130,7 +130,7 @@ fn search<'r, 'g, W: Interrupt>(
     goes_on: Continuation,
     longest: usize,
     mut peel: impl FnMut(&mut Run<'r, 'g, W>, &Slice<'_>, u32, u32, i64) -> Result<Option<Vec<u32>>, Stop>,
-    mut report: impl FnMut(&mut Run<'r, 'g, W>, &Slice<'_>, Chain) -> Result<(), Stop>,
+    mut report: impl FnMut(&mut Run<'r, 'g, W>, &Slice<'_>, TransferChain) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     let (window, max_fan) = (run.window(), run.pattern.size("max_fan"));
     for_each(run, window, 1, |run, slice| {
@@ -142,7 +142,7 @@ fn search<'r, 'g, W: Interrupt>(
                 continue;
             }
             let until = end_of(first.time, window);
-            let (mut chain, mut last) = (Chain { rows: vec![start], peeled: Vec::new() }, start);
+            let (mut chain, mut last) = (TransferChain { rows: vec![start], peeled: Vec::new() }, start);
             let mut visited = vec![slice.ends(start).0, slice.ends(start).1];
             while chain.rows.len() < longest {
                 let after = next[last as usize];
@@ -163,7 +163,7 @@ fn search<'r, 'g, W: Interrupt>(
 
 pub(super) fn random_walk<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (least, longest) = (run.pattern.size("min_length"), run.pattern.size("max_length"));
-    let goes_on = Continuation { least: Share::new(run.pattern.ratio("tolerance")).rest(), less: false };
+    let goes_on = Continuation { least: ExactRatio::new(run.pattern.ratio("tolerance")).rest(), less: false };
     let nothing = |_: &mut Run<'_, '_, W>, _: &Slice<'_>, _, _, _| Ok(Some(Vec::new()));
     search(run, goes_on, longest, nothing, |run, slice, chain| {
         let length = chain.rows.len();
@@ -180,7 +180,7 @@ pub(super) fn random_walk<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), 
 
 pub(super) fn peeling_chain<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (least, longest) = (run.pattern.size("min_length"), run.pattern.size("max_length"));
-    let max_peel = Share::new(run.pattern.ratio("max_peel"));
+    let max_peel = ExactRatio::new(run.pattern.ratio("max_peel"));
     let goes_on = Continuation { least: max_peel.rest(), less: true };
     let peel = |run: &mut Run<'_, '_, W>, slice: &Slice<'_>, row: u32, after: u32, until: i64| {
         let (one, onward) = (slice.row(row), slice.row(after));
@@ -209,17 +209,17 @@ pub(super) fn peeling_chain<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<()
 }
 
 /// Returns the ratio of the last amount to the first.
-fn kept(slice: &Slice<'_>, chain: &Chain) -> f64 {
+fn kept(slice: &Slice<'_>, chain: &TransferChain) -> f64 {
     let value = |row: Option<&u32>| row.map_or(U256::ZERO, |row| slice.row(*row).value);
     balance(value(chain.rows.first()), value(chain.rows.last()))
 }
 
 fn along(
     slice: &Slice<'_>,
-    chain: Chain,
+    chain: TransferChain,
     strength: f64,
     mut details: serde_json::Map<String, serde_json::Value>,
-) -> Draft {
+) -> FindingDraft {
     let start = slice.row(chain.rows[0]);
     let mut wallets = vec![start.from];
     wallets.extend(chain.rows.iter().map(|row| slice.row(*row).to));
@@ -227,5 +227,11 @@ fn along(
     let transfers: Vec<Member> = chain.rows.iter().chain(&chain.peeled).map(|row| *slice.row(*row)).collect();
     let last = transfers.iter().map(|one| one.time).max().unwrap_or(start.time);
     details.extend(details! { "window_hours": hours(last.saturating_sub(start.time)) });
-    Draft { strength, center: start.from, roles: vec![Role::Sequence(wallets), Role::Set(aside)], transfers, details }
+    FindingDraft {
+        strength,
+        center: start.from,
+        roles: vec![Role::Sequence(wallets), Role::Set(aside)],
+        transfers,
+        details,
+    }
 }

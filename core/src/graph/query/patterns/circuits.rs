@@ -20,13 +20,13 @@ use crate::graph::budget::{Pace, Stop};
 pub(super) const LONGEST: usize = 10;
 
 /// Maximum number of bytes of a pair during the search.
-pub(super) const COST: usize = size_of::<Arc>() + 2 * size_of::<(u32, Bands)>() + size_of::<Back>();
+pub(super) const COST: usize = size_of::<CircuitArc>() + 2 * size_of::<(u32, Bands)>() + size_of::<Back>();
 
 /// Margin for the errors of a product of floats.
 const SLACK: f64 = 1e-9;
 
 /// Limits of the cycles to enumerate.
-pub(super) struct Bounds {
+pub(super) struct CycleBounds {
     pub min_length: usize,
     pub max_length: usize,
     pub max_fan: usize,
@@ -37,7 +37,7 @@ pub(super) struct Bounds {
 
 /// A pair in a network.
 #[derive(Debug, Clone, Copy)]
-struct Arc {
+struct CircuitArc {
     to: u32,
     pair: u32,
     /// Times and amounts of its transfers, which bound what it can be part of.
@@ -75,16 +75,16 @@ impl Ruler {
 }
 
 /// Wallets of a slice that may be on a cycle, those with the most counterparties first.
-struct Network {
+struct CircuitNetwork {
     starts: Vec<u32>,
-    arcs: Vec<Arc>,
+    arcs: Vec<CircuitArc>,
     in_starts: Vec<u32>,
     senders: Vec<(u32, Bands)>,
 }
 
-impl Network {
+impl CircuitNetwork {
     /// O(pairs log pairs). Also returns the number of wallets that are not passed through.
-    fn of<W: Interrupt>(slice: &Slice<'_>, bounds: &Bounds, pace: &mut Pace<'_, W>) -> Result<(Self, u64), Stop> {
+    fn of<W: Interrupt>(slice: &Slice<'_>, bounds: &CycleBounds, pace: &mut Pace<'_, W>) -> Result<(Self, u64), Stop> {
         let (max_fan, ruler) = (bounds.max_fan, Ruler::new(bounds.tolerance));
         let count = slice.wallets.len();
         let locals = 0..count as u32;
@@ -132,7 +132,7 @@ impl Network {
                 step(pace, slice.rows_of(pair).len())?;
                 let to = ranks[pair.to as usize];
                 if to != u32::MAX {
-                    network.arcs.push(Arc::of(slice, place, pair, to, ruler));
+                    network.arcs.push(CircuitArc::of(slice, place, pair, to, ruler));
                 }
             }
             network.arcs[start..].sort_unstable_by_key(|arc| arc.to);
@@ -157,7 +157,7 @@ impl Network {
         (self.starts.len() - 1) as u32
     }
 
-    fn arcs(&self, wallet: u32) -> &[Arc] {
+    fn arcs(&self, wallet: u32) -> &[CircuitArc] {
         let place = wallet as usize;
         &self.arcs[self.starts[place] as usize..self.starts[place + 1] as usize]
     }
@@ -168,7 +168,7 @@ impl Network {
     }
 }
 
-impl Arc {
+impl CircuitArc {
     fn of(slice: &Slice<'_>, place: u32, pair: &Pair, to: u32, ruler: Ruler) -> Self {
         let (mut least, mut most, mut bands) = (f64::INFINITY, 0.0_f64, 0);
         let rows = slice.rows_of(pair);
@@ -188,7 +188,7 @@ pub(super) fn step<W: Interrupt>(pace: &mut Pace<'_, W>, steps: usize) -> Result
 
 /// A walk from a root, and what bounds it.
 #[derive(Debug, Clone, Copy)]
-struct Walk {
+struct CircuitWalk {
     length: usize,
     /// Latest of the first times of its pairs, and earliest of their last times.
     first: i64,
@@ -215,8 +215,8 @@ struct Back {
 
 /// An enumeration in progress.
 struct Enumeration<'e, 'w, W, F> {
-    network: &'e Network,
-    bounds: &'e Bounds,
+    network: &'e CircuitNetwork,
+    bounds: &'e CycleBounds,
     pace: &'e mut Pace<'w, W>,
     root: u32,
     back: Vec<Back>,
@@ -234,8 +234,14 @@ impl<W: Interrupt, F: FnMut(&mut Pace<'_, W>, &[u32]) -> Result<(), Stop>> Enume
             self.root = root;
             self.look_back(root, &mut frontier, &mut next)?;
             self.nodes[0] = root;
-            let none =
-                Walk { length: 0, first: i64::MIN, last: i64::MAX, least: 0.0, most: f64::INFINITY, bands: Bands::MAX };
+            let none = CircuitWalk {
+                length: 0,
+                first: i64::MIN,
+                last: i64::MAX,
+                least: 0.0,
+                most: f64::INFINITY,
+                bands: Bands::MAX,
+            };
             self.extend(root, none)?;
         }
         Ok(())
@@ -276,7 +282,7 @@ impl<W: Interrupt, F: FnMut(&mut Pace<'_, W>, &[u32]) -> Result<(), Stop>> Enume
         Ok(())
     }
 
-    fn extend(&mut self, node: u32, walk: Walk) -> Result<(), Stop> {
+    fn extend(&mut self, node: u32, walk: CircuitWalk) -> Result<(), Stop> {
         let network = self.network;
         let arcs = network.arcs(node);
         let arcs = &arcs[arcs.partition_point(|arc| arc.to < self.root)..];
@@ -318,7 +324,7 @@ impl<W: Interrupt, F: FnMut(&mut Pace<'_, W>, &[u32]) -> Result<(), Stop>> Enume
             }
             self.nodes[length] = arc.to;
             self.pairs[walk.length] = arc.pair;
-            self.extend(arc.to, Walk { length, first, last, least, most, bands })?;
+            self.extend(arc.to, CircuitWalk { length, first, last, least, most, bands })?;
         }
         Ok(())
     }
@@ -327,11 +333,11 @@ impl<W: Interrupt, F: FnMut(&mut Pace<'_, W>, &[u32]) -> Result<(), Stop>> Enume
 /// Calls `each` for the pairs of every cycle of wallets of a slice, each cycle once.
 pub(super) fn enumerate<W: Interrupt>(
     slice: &Slice<'_>,
-    bounds: &Bounds,
+    bounds: &CycleBounds,
     pace: &mut Pace<'_, W>,
     each: impl FnMut(&mut Pace<'_, W>, &[u32]) -> Result<(), Stop>,
 ) -> Result<u64, Stop> {
-    let (network, passed_over) = Network::of(slice, bounds, pace)?;
+    let (network, passed_over) = CircuitNetwork::of(slice, bounds, pace)?;
     let mut enumeration = Enumeration {
         network: &network,
         bounds,

@@ -24,11 +24,11 @@
 //! The measure of a window is its number of transfers. Windows are compared for each cycle of
 //! wallets.
 
-use super::circuits::{Bounds, COST, LONGEST, enumerate, step};
-use super::finding::{Draft, Member, Role, Share, balance, size};
+use super::circuits::{COST, CycleBounds, LONGEST, enumerate, step};
+use super::finding::{ExactRatio, FindingDraft, Member, Role, balance, size};
 use super::options::decimal;
 use super::slices::{Slice, for_each};
-use super::windows::{Candidate, Subject, Waiting, WindowFinding};
+use super::windows::{CandidateWindow, PendingFindings, WindowFinding, WindowSubject};
 use super::{Run, details, end_of, hours};
 use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::budget::{Pace, Stop};
@@ -55,7 +55,7 @@ fn transfers(slice: &Slice<'_>, pairs: &[u32], into: &mut Vec<(u32, usize)>, all
 }
 
 /// A cycle of wallets in a slice.
-struct Round<'s> {
+struct WalletCycle<'s> {
     slice: &'s Slice<'s>,
     pairs: &'s [u32],
 }
@@ -113,7 +113,7 @@ fn each_step_has(all: &[CycleTransfer], steps: usize, least: u64) -> bool {
 #[derive(Debug, Clone, Copy)]
 struct Fit {
     /// Minimum ratio of two amounts.
-    share: Share,
+    share: ExactRatio,
     /// Minimum share of a wallet's transfers of the band that goes to the next wallet.
     focus: f64,
     ordered: bool,
@@ -134,7 +134,7 @@ impl Fit {
     fn is_focused<W: Interrupt>(
         self,
         pace: &mut Pace<'_, W>,
-        round: &Round<'_>,
+        round: &WalletCycle<'_>,
         band: &[CycleTransfer],
         (start, end): (i64, i64),
         highest: U256,
@@ -160,7 +160,7 @@ impl Fit {
 /// begins; of several the highest.
 fn banded<W: Interrupt>(
     pace: &mut Pace<'_, W>,
-    round: &Round<'_>,
+    round: &WalletCycle<'_>,
     within: &[CycleTransfer],
     window: i64,
     fit: Fit,
@@ -225,7 +225,7 @@ fn in_order(band: &[CycleTransfer], steps: usize) -> Option<Vec<CycleTransfer>> 
 }
 
 /// Returns the wallets of a cycle, from the first by address.
-fn subject<W>(run: &Run<'_, '_, W>, wallets: &[WalletId]) -> Subject {
+fn subject<W>(run: &Run<'_, '_, W>, wallets: &[WalletId]) -> WindowSubject {
     let mut subject = [WalletId::NONE; LONGEST];
     let first = (0..wallets.len()).min_by_key(|place| run.graph.order(wallets[*place])).unwrap_or(0);
     for (place, room) in subject.iter_mut().enumerate().take(wallets.len()) {
@@ -238,12 +238,12 @@ fn subject<W>(run: &Run<'_, '_, W>, wallets: &[WalletId]) -> Subject {
 /// strength, if any.
 fn search<'r, 'g, W: Interrupt>(
     run: &mut Run<'r, 'g, W>,
-    bounds: &Bounds,
-    evidence: impl Fn(&mut Pace<'_, W>, &Round<'_>, &[CycleTransfer]) -> Result<Option<Vec<CycleTransfer>>, Stop>,
-    draft: impl Fn(&Run<'r, 'g, W>, &[CycleTransfer], &[WalletId]) -> Draft,
+    bounds: &CycleBounds,
+    evidence: impl Fn(&mut Pace<'_, W>, &WalletCycle<'_>, &[CycleTransfer]) -> Result<Option<Vec<CycleTransfer>>, Stop>,
+    draft: impl Fn(&Run<'r, 'g, W>, &[CycleTransfer], &[WalletId]) -> FindingDraft,
 ) -> Result<(), Stop> {
     let window = bounds.window;
-    let mut waiting = Waiting::default();
+    let mut waiting = PendingFindings::default();
     let searched = for_each(run, window, 0, |run, slice| {
         let booked = slice.pairs.len() * COST;
         run.book(booked)?;
@@ -256,7 +256,7 @@ fn search<'r, 'g, W: Interrupt>(
         let outcome = enumerate(slice, bounds, &mut run.pace, |pace, pairs| {
             transfers(slice, pairs, &mut rows, &mut all);
             step(pace, all.len())?;
-            let round = Round { slice, pairs };
+            let round = WalletCycle { slice, pairs };
             if let Some(one) =
                 best_window(&all, pairs.len(), tile, pace, |pace, within| evidence(pace, &round, within))?
             {
@@ -278,7 +278,7 @@ fn search<'r, 'g, W: Interrupt>(
             let wallets: Vec<WalletId> =
                 pairs.iter().map(|pair| slice.wallet(slice.pairs[*pair as usize].from)).collect();
             let measure = one.evidence.len() as u64;
-            let candidate = Candidate { tile: slice.tile, start: one.start, measure, place: 0 };
+            let candidate = CandidateWindow { tile: slice.tile, start: one.start, measure, place: 0 };
             let finding = run.finding(draft(run, &one.evidence, &wallets))?;
             found.push(WindowFinding { subject: subject(run, &wallets), window: candidate, finding });
         }
@@ -296,8 +296,8 @@ fn no_room<W>(run: &Run<'_, '_, W>) -> Stop {
 
 pub(super) fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let tolerance = run.pattern.ratio("tolerance");
-    let share = Share::new(tolerance).rest();
-    let bounds = Bounds {
+    let share = ExactRatio::new(tolerance).rest();
+    let bounds = CycleBounds {
         min_length: run.pattern.size("min_length"),
         max_length: run.pattern.size("max_length"),
         max_fan: run.pattern.size("max_fan"),
@@ -307,7 +307,7 @@ pub(super) fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop>
     };
     let (focus, ordered) = (run.pattern.ratio("min_focus"), run.pattern.flag("ordered"));
     let fit = Fit { share, focus, ordered };
-    let evidence = |pace: &mut Pace<'_, W>, round: &Round<'_>, within: &[CycleTransfer]| {
+    let evidence = |pace: &mut Pace<'_, W>, round: &WalletCycle<'_>, within: &[CycleTransfer]| {
         banded(pace, round, within, bounds.window, fit)
     };
     search(run, &bounds, evidence, |run, evidence, wallets| {
@@ -321,9 +321,9 @@ pub(super) fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop>
 }
 
 pub(super) fn wash_trading<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
-    let share = Share::new(run.pattern.ratio("tolerance")).rest();
+    let share = ExactRatio::new(run.pattern.ratio("tolerance")).rest();
     let least = run.pattern.count("min_rounds");
-    let bounds = Bounds {
+    let bounds = CycleBounds {
         min_length: 2,
         max_length: run.pattern.size("max_wallets"),
         max_fan: run.pattern.size("max_fan"),
@@ -331,7 +331,7 @@ pub(super) fn wash_trading<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
         window: run.window(),
     };
     let evidence = |pace: &mut Pace<'_, W>,
-                    round: &Round<'_>,
+                    round: &WalletCycle<'_>,
                     within: &[CycleTransfer]|
      -> Result<Option<Vec<CycleTransfer>>, Stop> {
         let steps = round.pairs.len();
@@ -370,14 +370,14 @@ fn round_trip<W>(
     wallets: &[WalletId],
     strength: f64,
     mut details: serde_json::Map<String, serde_json::Value>,
-) -> Draft {
+) -> FindingDraft {
     let first = evidence.iter().min_by(|a, b| super::finding::compare(run.graph, &a.member, &b.member));
     let start = first.map_or(0, |one| one.step);
     let round: Vec<WalletId> = (0..wallets.len()).map(|place| wallets[(start + place) % wallets.len()]).collect();
     let times = || evidence.iter().map(|one| one.member.time);
     let span = times().max().unwrap_or_default().saturating_sub(times().min().unwrap_or_default());
     details.extend(details! { "window_hours": hours(span) });
-    Draft {
+    FindingDraft {
         strength,
         center: round[0],
         roles: vec![Role::Sequence(round)],

@@ -12,7 +12,7 @@
 //!
 //! O(transfers) of each wallet for each of its few awakenings.
 
-use super::finding::{Draft, Role, Share, balance, size};
+use super::finding::{ExactRatio, FindingDraft, Role, balance, size};
 use super::options::{DAY, decimal};
 use super::{Moved, Run, details, end_of, hours};
 use crate::graph::budget::Interrupt;
@@ -31,7 +31,7 @@ struct Silence {
 
 pub(super) fn awakened<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, least) = (run.window(), run.pattern.days("min_silence_days"));
-    let (lookback, share) = (run.pattern.lookback(), Share::new(run.pattern.ratio("min_share")));
+    let (lookback, share) = (run.pattern.lookback(), ExactRatio::new(run.pattern.ratio("min_share")));
     let begin = run.filter.since.unwrap_or(i64::MIN);
     let past = EdgeFilter { since: Some(begin.saturating_sub(lookback).max(i64::MIN + 1)), ..run.filter };
     let (mut received, mut sent) = (Vec::new(), Vec::new());
@@ -74,9 +74,9 @@ fn wake(
     sent: &[Moved],
     moved: &[Moved],
     silence: &Silence,
-    share: Share,
+    share: ExactRatio,
     scale: u32,
-) -> Option<Draft> {
+) -> Option<FindingDraft> {
     let within = |one: &&Moved| one.time >= silence.from && one.time <= silence.since;
     let sum = |all: &[Moved]| all.iter().try_fold(U256::ZERO, |sum, one| sum.checked_add(one.value));
     let past = |all: &[Moved]| {
@@ -95,7 +95,7 @@ fn wake(
     let least = time.saturating_sub(silence.since);
     let part = if out >= held { 1.0 } else { balance(out, held) };
     let span = moved.last()?.time.saturating_sub(time);
-    Some(Draft {
+    Some(FindingDraft {
         strength: part * size(silent.unsigned_abs(), least.unsigned_abs()),
         center,
         roles: vec![Role::Set(moved.iter().map(|one| one.peer).collect())],

@@ -19,7 +19,7 @@
 
 use serde_json::Map;
 
-use super::finding::{Draft, Role, balance, concentration, evenness, size, sort_long};
+use super::finding::{FindingDraft, Role, balance, concentration, evenness, size, sort_long};
 use super::windows::Windows;
 use super::{Moved, Run, details, end_of, hours, rounded};
 use crate::graph::budget::Interrupt;
@@ -101,7 +101,7 @@ fn fan_finding(
     sums: Vec<(WalletId, U256)>,
     min_fan: u64,
     window: i64,
-) -> Draft {
+) -> FindingDraft {
     let fan = sums.len() as u64;
     let span = within.last().map_or(0, |last| last.time.saturating_sub(within[0].time));
     let even = evenness(sums.iter().map(|one| one.1));
@@ -110,7 +110,7 @@ fn fan_finding(
     let mut details = Map::new();
     details.insert(name.to_owned(), fan.into());
     details.extend(details! { "evenness": rounded(even), "window_hours": hours(span) });
-    Draft {
+    FindingDraft {
         strength,
         center,
         roles: vec![Role::Set(sums.into_iter().map(|one| one.0).collect())],
@@ -192,7 +192,7 @@ pub(super) fn gather_scatter<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(
             let wallets = |all: Vec<(WalletId, U256)>| Role::Set(all.into_iter().map(|one| one.0).collect());
             let transfers =
                 came.iter().map(|one| one.received(center)).chain(out.iter().map(|one| one.sent(center))).collect();
-            run.report(Draft {
+            run.report(FindingDraft {
                 strength: size(found.measure, min_fan) * (0.5 + 0.5 * even),
                 center,
                 roles: vec![wallets(senders), wallets(receivers)],

@@ -52,7 +52,7 @@ pub struct Finding {
 }
 
 /// A finding as its detector makes it.
-pub(super) struct Draft {
+pub(super) struct FindingDraft {
     pub strength: f64,
     /// Central wallet; the others are listed by role.
     pub center: WalletId,
@@ -77,10 +77,10 @@ impl Finding {
     pub(super) fn new(
         graph: &Graph<'_>,
         named: &Named<'_>,
-        draft: Draft,
+        draft: FindingDraft,
         interrupt: &mut impl Interrupt,
     ) -> Result<Self, Damaged> {
-        let Draft { strength, center, roles, mut transfers, details } = draft;
+        let FindingDraft { strength, center, roles, mut transfers, details } = draft;
         sort_long(&mut transfers, interrupt, |a, b| compare(graph, a, b));
         transfers.dedup_by_key(|one| one.number);
         let mut seen = HashSet::from([center]);
@@ -287,11 +287,11 @@ pub(super) fn concentration(span: i64, window: i64) -> f64 {
 
 /// A ratio in millionths, for exact comparisons of amounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Share(u64);
+pub(super) struct ExactRatio(u64);
 
 const WHOLE: u64 = 1_000_000;
 
-impl Share {
+impl ExactRatio {
     pub(super) fn new(ratio: f64) -> Self {
         Self((ratio.clamp(0.0, 1.0) * WHOLE as f64).round() as u64)
     }

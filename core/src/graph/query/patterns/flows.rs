@@ -15,7 +15,7 @@
 //!
 //! Two pointers move over a wallet's transfers: O(n log n) in the transfers of each wallet.
 
-use super::finding::{Draft, Role, Share, size, sort_long};
+use super::finding::{ExactRatio, FindingDraft, Role, size, sort_long};
 use super::options::decimal;
 use super::windows::Windows;
 use super::{Moved, Run, details, end_of, hours, rounded};
@@ -27,7 +27,7 @@ use crate::graph::types::{Side, WalletId};
 pub(super) fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, least) = (run.window(), run.pattern.count("min_transfers"));
     let tolerance = run.pattern.ratio("tolerance");
-    let near = Share::new(tolerance).rest();
+    let near = ExactRatio::new(tolerance).rest();
     let (mut received, mut sent) = (Vec::new(), Vec::new());
     let mut windows: Windows<U256> = Windows::new(window);
     let filter = run.filter;
@@ -87,7 +87,7 @@ pub(super) fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
 
 /// Reports whether the wallet at no time had sent more than it had received, beyond the tolerance.
 /// Simultaneous receipts come first.
-fn follows(came: &[Moved], went: &[Moved], near: Share) -> bool {
+fn follows(came: &[Moved], went: &[Moved], near: ExactRatio) -> bool {
     let (mut sum_in, mut sum_out) = (U256::ZERO, U256::ZERO);
     let mut came = came.iter().peekable();
     went.iter().all(|out| {
@@ -99,7 +99,7 @@ fn follows(came: &[Moved], went: &[Moved], near: Share) -> bool {
     })
 }
 
-fn passed(center: WalletId, came: &[Moved], went: &[Moved], tolerance: f64, window: i64, scale: u32) -> Draft {
+fn passed(center: WalletId, came: &[Moved], went: &[Moved], tolerance: f64, window: i64, scale: u32) -> FindingDraft {
     let sum = |all: &[Moved]| all.iter().fold(U256::ZERO, |sum, one| sum.saturating_add(one.value));
     let (sum_in, sum_out) = (sum(came), sum(went));
     let start = came.first().map_or(0, |one| one.time);
@@ -114,7 +114,7 @@ fn passed(center: WalletId, came: &[Moved], went: &[Moved], tolerance: f64, wind
     let soon = (1.0 - delay / window as f64).clamp(0.0, 1.0);
     let ends = [came.last(), went.last()].into_iter().flatten().map(|one| one.time).max().unwrap_or(start);
     let wallets = |all: &[Moved]| Role::Set(all.iter().map(|one| one.peer).collect());
-    Draft {
+    FindingDraft {
         strength: 0.5 * nearness + 0.5 * soon,
         center,
         roles: vec![wallets(came), wallets(went)],
@@ -139,7 +139,7 @@ fn power_above(value: U256) -> Option<U256> {
 pub(super) fn structuring<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, least) = (run.window(), run.pattern.count("min_transfers"));
     let (fixed, margin) = (run.pattern.amount("threshold"), run.pattern.ratio("margin"));
-    let below = Share::new(margin).rest();
+    let below = ExactRatio::new(margin).rest();
     let side = if run.pattern.flag("received") { Side::In } else { Side::Out };
     let mut moved = Vec::new();
     let mut windows = Windows::new(window);
@@ -199,12 +199,12 @@ fn structured(
     (threshold, margin): (U256, f64),
     least: u64,
     scale: u32,
-) -> Draft {
+) -> FindingDraft {
     let count = within.len() as u64;
     let far = |value: U256| (threshold.as_f64() - value.as_f64()) / (margin * threshold.as_f64());
     let closeness = within.iter().map(|(_, one)| 1.0 - far(one.value)).sum::<f64>() / count.max(1) as f64;
     let span = within.last().map_or(0, |last| last.1.time.saturating_sub(within[0].1.time));
-    Draft {
+    FindingDraft {
         strength: size(count, least) * (0.5 + 0.5 * closeness.clamp(0.0, 1.0)),
         center,
         roles: vec![Role::Set(within.iter().map(|(_, one)| one.peer).collect())],

@@ -30,7 +30,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
-use super::finding::{Draft, Finding, Member, Role, concentration, evenness, size};
+use super::finding::{Finding, FindingDraft, Member, Role, concentration, evenness, size};
 use super::slices::{Pair, Slice, for_each};
 use super::{Run, details, hours, rounded};
 use crate::graph::budget::Interrupt;
@@ -236,7 +236,13 @@ fn finding<W: Interrupt>(
     details.extend(details! { "pairs": pairs.len(), "evenness": rounded(even), "window_hours": hours(span) });
     let first = layers.first().and_then(|sources| sources.iter().min_by_key(|wallet| run.graph.order(**wallet)));
     let center = first.copied().unwrap_or(WalletId::new(0));
-    run.finding(Draft { strength, center, roles: layers.into_iter().map(Role::Set).collect(), transfers, details })
+    run.finding(FindingDraft {
+        strength,
+        center,
+        roles: layers.into_iter().map(Role::Set).collect(),
+        transfers,
+        details,
+    })
 }
 
 pub(super) fn bipartite<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
@@ -295,7 +301,7 @@ pub(super) fn stack<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> 
 }
 
 /// Returns the time from which each wallet has its funds.
-type Since = HashMap<u32, i64>;
+type FundedSince = HashMap<u32, i64>;
 
 /// Returns the layer with the most pairs on top of another, and the time from which each of its
 /// sources has its funds.
@@ -304,9 +310,9 @@ fn second_layer<W: Interrupt>(
     field: &Field<'_>,
     first: &Layer,
     least: Least,
-) -> Result<Option<(Layer, Since)>, Stop> {
+) -> Result<Option<(Layer, FundedSince)>, Stop> {
     let slice = field.slice;
-    let mut after = Since::new();
+    let mut after = FundedSince::new();
     for (pair, rows) in field.rows(first) {
         let time = rows.first().map_or(i64::MAX, |row| slice.row(*row).time);
         after.entry(pair.to).and_modify(|first| *first = (*first).min(time)).or_insert(time);

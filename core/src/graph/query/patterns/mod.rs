@@ -36,11 +36,11 @@ mod relays;
 mod slices;
 mod windows;
 
-pub use catalog::{OptionType, PATTERN_TYPES, PatternKind, PatternType, Range};
+pub use catalog::{OptionRange, OptionType, PATTERN_TYPES, PatternKind, PatternType};
 pub use finding::{Finding, Member};
 pub use options::{Pattern, PatternError};
 
-use finding::{Draft, Named, Strongest, no_room};
+use finding::{FindingDraft, Named, Strongest, no_room};
 
 use crate::graph::budget::MemoryBudget;
 use crate::graph::budget::{Halt, Interrupt};
@@ -276,7 +276,7 @@ impl<'r, 'g, W: Interrupt> Run<'r, 'g, W> {
     }
 
     /// Makes a finding of a draft, and books its bytes.
-    fn finding(&mut self, draft: Draft) -> Result<Finding, Stop> {
+    fn finding(&mut self, draft: FindingDraft) -> Result<Finding, Stop> {
         self.step(draft.transfers.len())?;
         let finding = Finding::new(self.graph, &self.named, draft, self.pace.interrupt())?;
         self.book(finding.bytes())?;
@@ -288,7 +288,7 @@ impl<'r, 'g, W: Interrupt> Run<'r, 'g, W> {
     }
 
     /// Makes a finding of a draft, and keeps it.
-    fn report(&mut self, draft: Draft) -> Result<(), Stop> {
+    fn report(&mut self, draft: FindingDraft) -> Result<(), Stop> {
         let finding = self.finding(draft)?;
         self.keep(finding);
         Ok(())

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::catalog::{OptionType, PATTERN_TYPES, PatternKind, PatternType, Range, find};
+use super::catalog::{OptionRange, OptionType, PATTERN_TYPES, PatternKind, PatternType, find};
 use crate::graph::types::U256;
 
 /// Digits that a JSON number keeps when it is read as a float.
@@ -228,10 +228,10 @@ impl OptionType {
     #[must_use]
     pub fn default(&self) -> Value {
         match self.range {
-            Range::Count { default, .. } => default.into(),
-            Range::Ratio { default, .. } => default.into(),
-            Range::Flag { default } => default.into(),
-            Range::Amount => Value::Null,
+            OptionRange::Count { default, .. } => default.into(),
+            OptionRange::Ratio { default, .. } => default.into(),
+            OptionRange::Flag { default } => default.into(),
+            OptionRange::Amount => Value::Null,
         }
     }
 
@@ -239,10 +239,10 @@ impl OptionType {
     #[must_use]
     pub fn expected(&self) -> String {
         match self.range {
-            Range::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
-            Range::Ratio { min, max, .. } => format!("a number from {min} to {max}"),
-            Range::Flag { .. } => "true or false".to_owned(),
-            Range::Amount => {
+            OptionRange::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
+            OptionRange::Ratio { min, max, .. } => format!("a number from {min} to {max}"),
+            OptionRange::Flag { .. } => "true or false".to_owned(),
+            OptionRange::Amount => {
                 format!("null or an amount above 0, as text if it has more than {EXACT_DIGITS} digits")
             }
         }
@@ -252,14 +252,14 @@ impl OptionType {
         let default = self.default();
         let value = given.get(self.name).unwrap_or(&default);
         let read = match self.range {
-            Range::Count { min, max, .. } => {
+            OptionRange::Count { min, max, .. } => {
                 value.as_u64().filter(|count| (min..=max).contains(count)).map(Setting::Count)
             }
-            Range::Ratio { min, max, .. } => {
+            OptionRange::Ratio { min, max, .. } => {
                 value.as_f64().filter(|ratio| (min..=max).contains(ratio)).map(Setting::Ratio)
             }
-            Range::Flag { .. } => value.as_bool().map(Setting::Flag),
-            Range::Amount => match value {
+            OptionRange::Flag { .. } => value.as_bool().map(Setting::Flag),
+            OptionRange::Amount => match value {
                 Value::Null => Some(Setting::Amount(None)),
                 Value::String(text) => units(text, scale).map(|units| Setting::Amount(Some(units))),
                 Value::Number(number) => {

@@ -15,7 +15,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::finding::{Draft, Role, Share, sort_long};
+use super::finding::{ExactRatio, FindingDraft, Role, sort_long};
 use super::windows::Windows;
 use super::{Moved, Run, details, end_of, hours};
 use crate::graph::budget::Interrupt;
@@ -79,7 +79,7 @@ struct Met {
 
 pub(super) fn poisoning<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, digits) = (run.window(), run.pattern.size("digits"));
-    let (lookback, dust) = (run.pattern.lookback(), Share::new(run.pattern.ratio("dust")));
+    let (lookback, dust) = (run.pattern.lookback(), ExactRatio::new(run.pattern.ratio("dust")));
     let begin = run.filter.since.unwrap_or(i64::MIN);
     let since = Some(begin.saturating_sub(lookback).max(i64::MIN + 1));
     let past = EdgeFilter { since, min_value: run.scope.filter.min_value, ..run.filter };
@@ -125,7 +125,7 @@ fn imitated<W: Interrupt>(
     alike: &[Met],
     one: &Moved,
     lookback: i64,
-    dust: Share,
+    dust: ExactRatio,
 ) -> Option<WalletId> {
     let before = |other: &&Met| {
         let age = one.time.saturating_sub(other.moved.time);
@@ -141,7 +141,7 @@ fn imitations<W: Interrupt>(
     center: WalletId,
     alike: &[Met],
     (begin, lookback, window): (i64, i64, i64),
-    dust: Share,
+    dust: ExactRatio,
 ) -> Result<(), Stop> {
     let mut found: Vec<(WalletId, WalletId, Met)> = Vec::new();
     for one in alike.iter().filter(|one| one.moved.time >= begin) {
@@ -172,7 +172,7 @@ fn imitations<W: Interrupt>(
                 "look_alike": run.graph.address(fake)?, "imitates": run.graph.address(real)?, "same_digits": likeness,
                 "dust_transfers": within.len(), "window_hours": hours(span),
             };
-            run.report(Draft {
+            run.report(FindingDraft {
                 strength: (1.0 - more.exp2()) * (0.5 + 0.5 * (likeness as f64 / ALIKE).min(1.0)),
                 center,
                 roles: vec![Role::Set(vec![fake]), Role::Set(reals)],

@@ -15,9 +15,9 @@
 //! O(transfers * max_fan) if every wallet between sends that often; memory for the paths that start
 //! at one source within two windows.
 
-use super::finding::{Draft, Member, Role, balance, concentration, size, sort_long};
+use super::finding::{FindingDraft, Member, Role, balance, concentration, size, sort_long};
 use super::slices::{Slice, for_each};
-use super::windows::{Candidate, Subject, Waiting, WindowFinding};
+use super::windows::{CandidateWindow, PendingFindings, WindowFinding, WindowSubject};
 use super::{Run, details, end_of, hours, rounded};
 use crate::graph::budget::Interrupt;
 use crate::graph::budget::Stop;
@@ -34,7 +34,7 @@ struct RelayPath {
 
 pub(super) fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let (window, min_fan, max_fan) = (run.window(), run.pattern.size("min_fan"), run.pattern.size("max_fan"));
-    let mut waiting = Waiting::default();
+    let mut waiting = PendingFindings::default();
     let mut ways: Vec<RelayPath> = Vec::new();
     let searched = for_each(run, window, 0, |run, slice| {
         let mut found = Vec::new();
@@ -57,9 +57,9 @@ pub(super) fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(
                 let Some((start, fan)) = best_start(run, slice, to_one, min_fan, &mut counts)? else { continue };
                 let draft = gathered(run, slice, source, to_one, start, (fan, min_fan));
                 let finding = run.finding(draft)?;
-                let mut subject: Subject = [WalletId::NONE; 10];
+                let mut subject: WindowSubject = [WalletId::NONE; 10];
                 (subject[0], subject[1]) = (slice.wallet(source), slice.wallet(to_one[0].sink));
-                let candidate = Candidate { tile: slice.tile, start, measure: fan as u64, place: 0 };
+                let candidate = CandidateWindow { tile: slice.tile, start, measure: fan as u64, place: 0 };
                 found.push(WindowFinding { subject, window: candidate, finding });
             }
         }
@@ -160,7 +160,7 @@ fn gathered<W: Interrupt>(
     ways: &[RelayPath],
     start: i64,
     (fan, min_fan): (usize, usize),
-) -> Draft {
+) -> FindingDraft {
     let until = end_of(start, run.window());
     let within = |way: &&RelayPath| slice.row(way.sent).time >= start && slice.row(way.passed_on).time <= until;
     let mut legs = [Vec::new(), Vec::new()];
@@ -179,7 +179,7 @@ fn gathered<W: Interrupt>(
     let transfers: Vec<Member> = legs.iter().flatten().map(|row| *slice.row(*row)).collect();
     let last = transfers.iter().map(|one| one.time).max().unwrap_or(start);
     let (even, span) = (balance(sums[0], sums[1]), last.saturating_sub(start));
-    Draft {
+    FindingDraft {
         strength: size(fan as u64, min_fan as u64) * (0.5 + 0.25 * even + 0.25 * concentration(span, run.window())),
         center: slice.wallet(source),
         roles: vec![Role::Set(between), Role::Sequence(vec![slice.wallet(ways[0].sink)])],

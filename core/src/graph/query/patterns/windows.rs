@@ -17,7 +17,7 @@ use crate::graph::types::WalletId;
 
 /// A window that may be reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Candidate<M> {
+pub(super) struct CandidateWindow<M> {
     /// Tile in which it begins.
     pub tile: i64,
     /// Time at which it begins.
@@ -28,7 +28,7 @@ pub(super) struct Candidate<M> {
     pub place: usize,
 }
 
-impl<M: Ord> Candidate<M> {
+impl<M: Ord> CandidateWindow<M> {
     /// Reports whether another window of the same subject supersedes this one.
     fn yields_to(&self, other: &Self, window: i64) -> bool {
         let overlap = self.start.saturating_sub(other.start).saturating_abs() <= window;
@@ -42,7 +42,7 @@ impl<M: Ord> Candidate<M> {
 #[derive(Debug)]
 pub(super) struct Windows<M> {
     window: i64,
-    best: Vec<Candidate<M>>,
+    best: Vec<CandidateWindow<M>>,
 }
 
 impl<M: Ord + Copy> Windows<M> {
@@ -60,15 +60,15 @@ impl<M: Ord + Copy> Windows<M> {
         let tile = start.div_euclid(self.window);
         match self.best.last_mut().filter(|last| last.tile == tile) {
             Some(last) if last.measure >= measure => {}
-            Some(last) => *last = Candidate { tile, start, measure, place },
-            None => self.best.push(Candidate { tile, start, measure, place }),
+            Some(last) => *last = CandidateWindow { tile, start, measure, place },
+            None => self.best.push(CandidateWindow { tile, start, measure, place }),
         }
     }
 
     /// Removes all windows, and returns those to report.
-    pub(super) fn take(&mut self) -> Vec<Candidate<M>> {
+    pub(super) fn take(&mut self) -> Vec<CandidateWindow<M>> {
         let best = std::mem::take(&mut self.best);
-        let stays = |(place, one): (usize, &Candidate<M>)| {
+        let stays = |(place, one): (usize, &CandidateWindow<M>)| {
             let before = place.checked_sub(1).and_then(|place| best.get(place));
             let beside = [before, best.get(place + 1)];
             let stays = beside.into_iter().flatten().all(|other| !one.yields_to(other, self.window));
@@ -80,24 +80,24 @@ impl<M: Ord + Copy> Windows<M> {
 
 /// Findings of many subjects, tile by tile: each waits until the next tile is known.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct PendingFindings {
     tile: Option<i64>,
-    before: Vec<(Subject, Candidate<u64>)>,
+    before: Vec<(WindowSubject, CandidateWindow<u64>)>,
     now: Vec<WindowFinding>,
 }
 
 /// Wallets of a subject; unused entries are empty.
-pub(super) type Subject = [WalletId; 10];
+pub(super) type WindowSubject = [WalletId; 10];
 
 /// A finding in a window that may also appear in another window.
 #[derive(Debug)]
 pub(super) struct WindowFinding {
-    pub subject: Subject,
-    pub window: Candidate<u64>,
+    pub subject: WindowSubject,
+    pub window: CandidateWindow<u64>,
     pub finding: Finding,
 }
 
-impl Waiting {
+impl PendingFindings {
     /// Adds the findings of the next tile, in any order, with at least one window of each subject.
     pub(super) fn next<W: Interrupt>(&mut self, tile: i64, found: Vec<WindowFinding>, run: &mut Run<'_, '_, W>) {
         if self.tile.is_some_and(|last| last + 1 < tile) {

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::division::Division;
-use super::moment::{Event, Moment, in_flow};
+use super::moment::{HistoryEvent, Moment, in_flow};
 use super::pool::{Portion, Taint};
-use super::{End, Flow, Method, Terms, backward, forward};
+use super::{End, Flow, TaintMethod, Terms, backward, forward};
 use crate::graph::SearchError;
 use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::budget::{Pace, Stop};
@@ -26,7 +26,7 @@ pub(super) struct Account {
     /// Minimum number of transfers from the origin.
     pub depth: u32,
     /// In the order of the flow.
-    pub events: Vec<Event>,
+    pub events: Vec<HistoryEvent>,
     /// Index of the next event to process.
     pub cursor: usize,
     /// Taint of arriving transfers that have not been processed, by event.
@@ -68,7 +68,7 @@ impl Account {
     ) -> Result<LoadedAccount, SearchError> {
         let filter = EdgeFilter::history(single(asset), terms.until);
         let count = graph.transfer_count(wallet, Side::Out) + graph.transfer_count(wallet, Side::In);
-        let mut events: Vec<Event> = Vec::new();
+        let mut events: Vec<HistoryEvent> = Vec::new();
         events.reserve_exact(count.min(max_events));
         let (mut total, mut expired) = (U256::ZERO, false);
         for side in [Side::Out, Side::In] {
@@ -95,17 +95,20 @@ impl Account {
                 .then_with(|| (one.side() != leaving).cmp(&(other.side() != leaving)))
         });
         let division: Box<dyn Division> = match (terms.method, terms.flow) {
-            (Method::Poison, _) => Box::new(forward::Poison::default()),
-            (Method::Tiho, flow) => Box::new(forward::HighestFirst::new(&events, flow, pace.interrupt())),
-            (Method::Haircut, Flow::Forward) => Box::new(forward::ForwardHaircut::default()),
-            (Method::Haircut, Flow::Backward) => Box::new(backward::BackwardHaircut::new(&events)),
-            (Method::Fifo | Method::Lifo, Flow::Forward) => Box::new(forward::ForwardQueue::new(terms.method)),
-            (Method::Fifo | Method::Lifo, Flow::Backward) => {
+            (TaintMethod::Poison, _) => Box::new(forward::Poison::default()),
+            (TaintMethod::Tiho, flow) => Box::new(forward::HighestFirst::new(&events, flow, pace.interrupt())),
+            (TaintMethod::Haircut, Flow::Forward) => Box::new(forward::ForwardHaircut::default()),
+            (TaintMethod::Haircut, Flow::Backward) => Box::new(backward::BackwardHaircut::new(&events)),
+            (TaintMethod::Fifo | TaintMethod::Lifo, Flow::Forward) => {
+                Box::new(forward::ForwardQueue::new(terms.method))
+            }
+            (TaintMethod::Fifo | TaintMethod::Lifo, Flow::Backward) => {
                 Box::new(backward::BackwardQueue::new(terms.method, &events))
             }
         };
-        let within =
-            |event: &Event| terms.flow == Flow::Forward || terms.since.is_none_or(|since| event.moment.time >= since);
+        let within = |event: &HistoryEvent| {
+            terms.flow == Flow::Forward || terms.since.is_none_or(|since| event.moment.time >= since)
+        };
         let leaves_until = events.iter().rposition(|event| event.side() == leaving && within(event));
         Ok(LoadedAccount::Account(Self {
             wallet,
@@ -181,7 +184,7 @@ pub(super) const fn single(asset: AssetId) -> AssetSelection {
 }
 
 /// Returns the event of a transfer in the history of one of its wallets.
-pub(super) fn event(graph: &Graph<'_>, wallet: WalletId, side: Side, transfer: &Transfer) -> Event {
+pub(super) fn event(graph: &Graph<'_>, wallet: WalletId, side: Side, transfer: &Transfer) -> HistoryEvent {
     let (own, other) = (graph.order(wallet), transfer.peer.map_or(u64::MAX, |peer| graph.order(peer)));
     let (from, to) = if side == Side::Out { (own, other) } else { (other, own) };
     let moment = Moment {
@@ -192,19 +195,19 @@ pub(super) fn event(graph: &Graph<'_>, wallet: WalletId, side: Side, transfer: &
         value: transfer.value,
         number: transfer.number,
     };
-    Event { moment, peer: transfer.peer, incoming: side == Side::In, status: transfer.status }
+    HistoryEvent { moment, peer: transfer.peer, incoming: side == Side::In, status: transfer.status }
 }
 
 /// Returns the bytes of an event while its wallet is followed, and the additional bytes while the
 /// history is sorted.
 pub(super) const fn cost_of_event(terms: &Terms) -> (usize, usize) {
     let divided = match (terms.flow, terms.method) {
-        (_, Method::Poison) | (Flow::Forward, Method::Haircut) => 0,
-        (_, Method::Tiho) => forward::PER_EVENT,
+        (_, TaintMethod::Poison) | (Flow::Forward, TaintMethod::Haircut) => 0,
+        (_, TaintMethod::Tiho) => forward::PER_EVENT,
         // Parts in the pool are booked on arrival; untainted parts are joined.
-        (Flow::Forward, Method::Fifo | Method::Lifo) => size_of::<Portion>(),
-        (Flow::Backward, Method::Haircut) => size_of::<U256>(),
-        (Flow::Backward, Method::Fifo | Method::Lifo) => backward::PER_EVENT,
+        (Flow::Forward, TaintMethod::Fifo | TaintMethod::Lifo) => size_of::<Portion>(),
+        (Flow::Backward, TaintMethod::Haircut) => size_of::<U256>(),
+        (Flow::Backward, TaintMethod::Fifo | TaintMethod::Lifo) => backward::PER_EVENT,
     };
-    (size_of::<Event>() + divided, size_of::<Event>())
+    (size_of::<HistoryEvent>() + divided, size_of::<HistoryEvent>())
 }

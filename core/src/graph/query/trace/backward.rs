@@ -7,9 +7,9 @@
 
 use std::collections::HashMap;
 
-use super::Method;
+use super::TaintMethod;
 use super::division::{Division, order};
-use super::moment::Event;
+use super::moment::HistoryEvent;
 use super::pool::{Order, Piece, Pool, Portion, Taint};
 use super::ratio::share;
 use crate::graph::types::U256;
@@ -29,7 +29,7 @@ pub(super) struct BackwardHaircut {
 }
 
 impl BackwardHaircut {
-    pub(super) fn new(events: &[Event]) -> Self {
+    pub(super) fn new(events: &[HistoryEvent]) -> Self {
         let mut balances = vec![U256::ZERO; events.len()];
         let mut balance = U256::ZERO;
         for (before, event) in balances.iter_mut().zip(events).rev() {
@@ -108,7 +108,7 @@ pub(super) struct BackwardQueue {
 }
 
 impl BackwardQueue {
-    pub(super) fn new(method: Method, events: &[Event]) -> Self {
+    pub(super) fn new(method: TaintMethod, events: &[HistoryEvent]) -> Self {
         let mut sources = vec![Vec::new(); events.len()];
         let mut pool: Pool<Lot> = Pool::new(order(method));
         for (number, (source, event)) in sources.iter_mut().zip(events).enumerate().rev() {

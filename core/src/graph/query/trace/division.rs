@@ -1,7 +1,7 @@
 //! Interface of the methods that divide funds, and the order in which funds leave.
 
-use super::Method;
-use super::moment::Event;
+use super::TaintMethod;
+use super::moment::HistoryEvent;
 use super::pool::{Order, Taint};
 use crate::graph::types::Side;
 use crate::graph::types::U256;
@@ -22,16 +22,16 @@ pub(super) trait Division {
     fn pending(&self) -> bool;
 }
 
-impl Event {
+impl HistoryEvent {
     pub(super) const fn side(&self) -> Side {
         if self.incoming { Side::In } else { Side::Out }
     }
 }
 
 /// Returns the order in which funds leave.
-pub(super) const fn order(method: Method) -> Order {
+pub(super) const fn order(method: TaintMethod) -> Order {
     match method {
-        Method::Lifo => Order::NewestFirst,
+        TaintMethod::Lifo => Order::NewestFirst,
         _ => Order::OldestFirst,
     }
 }

@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 use super::division::{Division, order};
-use super::moment::Event;
+use super::moment::HistoryEvent;
 use super::pool::{Pool, Portion, Taint};
 use super::ratio::share;
-use super::{Flow, Method};
+use super::{Flow, TaintMethod};
 use crate::graph::budget::Interrupt;
 use crate::graph::file::sorting::sort_with_room;
 use crate::graph::types::U256;
@@ -88,7 +88,7 @@ pub(super) struct ForwardQueue {
 }
 
 impl ForwardQueue {
-    pub(super) const fn new(method: Method) -> Self {
+    pub(super) const fn new(method: TaintMethod) -> Self {
         Self { pool: Pool::new(order(method)), tainted: U256::ZERO }
     }
 }
@@ -134,7 +134,7 @@ pub(super) struct HighestFirst {
 }
 
 impl HighestFirst {
-    pub(super) fn new(events: &[Event], flow: Flow, interrupt: &mut impl Interrupt) -> Self {
+    pub(super) fn new(events: &[HistoryEvent], flow: Flow, interrupt: &mut impl Interrupt) -> Self {
         let leaving = events.iter().enumerate().filter(|(_, event)| event.side() == flow.side());
         let open = leaving.filter(|(_, event)| event.moment.value > U256::ZERO);
         let mut open: Vec<(Reverse<U256>, usize)> =

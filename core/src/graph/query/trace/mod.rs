@@ -3,22 +3,23 @@
 //! A trace begins with transfers whose whole amount is tainted: given ones, or all that a wallet
 //! sent (forward) or received (backward) within the window. It proceeds through time transfer by
 //! transfer; ties are ordered by block, index in the block and log, then by address. Within a
-//! wallet, a [`Method`] decides which of its funds leave with a transfer. Forward, an amount is
-//! tainted if it came from the origin; backward, if it ended there.
+//! wallet, a [`TaintMethod`] decides which of its funds leave with a transfer. Forward, an amount
+//! is tainted if it came from the origin; backward, if it ended there.
 //!
 //! # Methods
-//! - [`Method::Poison`]: everything that leaves a tainted wallet is wholly tainted (Möser, Böhme,
-//!   Breuker: "Towards Risk Scoring of Bitcoin Transactions", 2014). Amounts grow without bound.
-//! - [`Method::Haircut`]: a leaving transfer is tainted by the same share as the wallet's balance
-//!   (the same paper).
-//! - [`Method::Fifo`]: funds leave in the order of arrival (Clayton's case, 1816; Anderson,
+//! - [`TaintMethod::Poison`]: everything that leaves a tainted wallet is wholly tainted (Möser,
+//!   Böhme, Breuker: "Towards Risk Scoring of Bitcoin Transactions", 2014). Amounts grow without
+//!   bound.
+//! - [`TaintMethod::Haircut`]: a leaving transfer is tainted by the same share as the wallet's
+//!   balance (the same paper).
+//! - [`TaintMethod::Fifo`]: funds leave in the order of arrival (Clayton's case, 1816; Anderson,
 //!   Shumailov, Ahmed, Rietmann: "Bitcoin Redux", 2018).
-//! - [`Method::Lifo`]: the latest arrivals leave first (Tironsakkul, Maarek, Eross, Just: "Probing
-//!   the Mystery of Cryptocurrency Theft", 2019).
-//! - [`Method::Tiho`], taint in, highest out: tainted funds leave with the largest of the later
-//!   transfers (the same authors: "Context matters: Methods for Bitcoin tracking", 2022, where
-//!   outputs of one transaction compete; here the later transfers of a wallet do). Backward, they
-//!   leave with the largest of the earlier ones.
+//! - [`TaintMethod::Lifo`]: the latest arrivals leave first (Tironsakkul, Maarek, Eross, Just:
+//!   "Probing the Mystery of Cryptocurrency Theft", 2019).
+//! - [`TaintMethod::Tiho`], taint in, highest out: tainted funds leave with the largest of the
+//!   later transfers (the same authors: "Context matters: Methods for Bitcoin tracking", 2022,
+//!   where outputs of one transaction compete; here the later transfers of a wallet do). Backward,
+//!   they leave with the largest of the earlier ones.
 //!
 //! # Conservation
 //! Every method except poison conserves amounts to the last unit: the amount that the origin sent
@@ -48,7 +49,7 @@ pub use sweep::trace;
 
 /// Rule that decides which of a wallet's funds leave with a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Method {
+pub enum TaintMethod {
     /// The whole transfer is tainted.
     Poison,
     /// The transfer has the tainted share of the balance.
@@ -61,7 +62,7 @@ pub enum Method {
     Tiho,
 }
 
-impl Method {
+impl TaintMethod {
     /// Every method.
     pub const ALL: [Self; 5] = [Self::Poison, Self::Haircut, Self::Fifo, Self::Lifo, Self::Tiho];
 
@@ -99,7 +100,7 @@ impl Flow {
 
 /// A transfer, with the wallet that sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
+pub struct SentTransfer {
     /// Sender.
     pub from: WalletId,
     /// The transfer from the sender's side.
@@ -108,11 +109,11 @@ pub struct Sent {
 
 /// Start of a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum TraceOrigin {
     /// All transfers that a wallet sent, or received, within the window.
     Wallet(WalletId),
     /// Given transfers.
-    Transfers(Vec<Sent>),
+    Transfers(Vec<SentTransfer>),
 }
 
 /// Scope and limits of a trace.
@@ -121,7 +122,7 @@ pub struct Terms {
     /// Direction in time.
     pub flow: Flow,
     /// Division of amounts.
-    pub method: Method,
+    pub method: TaintMethod,
     /// Assets to trace; each is traced separately.
     pub assets: AssetSelection,
     /// Start of the window, inclusive. Balances include earlier transfers.
@@ -146,7 +147,7 @@ pub enum End {
     /// The amount reached a wallet at which tracing stops.
     Stop,
     /// The amount returned to the origin.
-    Origin,
+    TraceOrigin,
     /// The transfer created a contract, whose address it does not contain.
     Contract,
     /// Forward: the amount has not left the wallet. Backward: no earlier receipt of the wallet
@@ -174,7 +175,7 @@ impl End {
     pub const fn name(self, flow: Flow) -> &'static str {
         match (self, flow) {
             (Self::Stop, _) => "service",
-            (Self::Origin, _) => "origin",
+            (Self::TraceOrigin, _) => "origin",
             (Self::Contract, _) => "contract creation",
             (Self::Held, Flow::Forward) => "unspent",
             (Self::Held, Flow::Backward) => "source unknown",

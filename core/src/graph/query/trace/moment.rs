@@ -23,20 +23,20 @@ pub(super) struct Moment {
 
 /// Entry of the event queue: the next moment in the direction of the flow is the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Waiting {
+pub(super) struct QueuedEvent {
     pub moment: Moment,
     pub flow: Flow,
     pub account: usize,
     pub event: usize,
 }
 
-impl Ord for Waiting {
+impl Ord for QueuedEvent {
     fn cmp(&self, other: &Self) -> Ordering {
         in_flow(self.flow, &other.moment, &self.moment)
     }
 }
 
-impl PartialOrd for Waiting {
+impl PartialOrd for QueuedEvent {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
@@ -52,7 +52,7 @@ pub(super) fn in_flow(flow: Flow, one: &Moment, other: &Moment) -> Ordering {
 
 /// A transfer in the history of one of its two wallets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Event {
+pub(super) struct HistoryEvent {
     pub moment: Moment,
     pub peer: Option<WalletId>,
     /// The wallet received the transfer.

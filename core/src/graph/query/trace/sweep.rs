@@ -5,9 +5,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
 
 use super::account::{Account, LoadedAccount, cost_of_event, event, single};
-use super::moment::{Event, Waiting, in_flow};
+use super::moment::{HistoryEvent, QueuedEvent, in_flow};
 use super::pool::{Portion, Taint};
-use super::{End, EndedAmount, Flow, Origin, Stops, Terms, Trace, TraceStep};
+use super::{End, EndedAmount, Flow, Stops, Terms, Trace, TraceOrigin, TraceStep};
 use crate::graph::budget::MemoryBudget;
 use crate::graph::budget::Pace;
 use crate::graph::budget::{Halt, Interrupt};
@@ -27,7 +27,7 @@ use crate::graph::{EdgeFilter, SearchError};
 /// is, see [`End`].
 pub fn trace<S: Stops, W: Interrupt>(
     graph: &Graph<'_>,
-    origin: &Origin,
+    origin: &TraceOrigin,
     terms: &Terms,
     stops: &mut S,
     interrupt: &mut W,
@@ -36,7 +36,7 @@ pub fn trace<S: Stops, W: Interrupt>(
         graph,
         terms,
         stops,
-        origin: if let Origin::Wallet(wallet) = origin { Some(*wallet) } else { None },
+        origin: if let TraceOrigin::Wallet(wallet) = origin { Some(*wallet) } else { None },
         memory: terms.memory,
         pace: Pace::new(interrupt),
         accounts: Vec::new(),
@@ -58,7 +58,7 @@ pub fn trace<S: Stops, W: Interrupt>(
 /// A transfer of the origin, or of a followed wallet.
 #[derive(Debug, Clone, Copy)]
 struct Moving {
-    event: Event,
+    event: HistoryEvent,
     asset: AssetId,
     from: WalletId,
     to: Option<WalletId>,
@@ -66,7 +66,7 @@ struct Moving {
 
 impl Moving {
     /// Makes a transfer from an event in the history of one of its wallets.
-    fn of(event: Event, asset: AssetId, wallet: WalletId) -> Self {
+    fn of(event: HistoryEvent, asset: AssetId, wallet: WalletId) -> Self {
         match event.side() {
             Side::Out => Self { event, asset, from: wallet, to: event.peer },
             Side::In => Self { event, asset, from: event.peer.unwrap_or(wallet), to: Some(wallet) },
@@ -119,7 +119,7 @@ struct Sweep<'s, 'g, S, W> {
     pace: Pace<'s, W>,
     accounts: Vec<Account>,
     by_wallet: HashMap<(WalletId, AssetId), usize>,
-    waiting: BinaryHeap<Waiting>,
+    waiting: BinaryHeap<QueuedEvent>,
     steps: Vec<TraceStep>,
     /// Caches whether a wallet has too many counterparties.
     hubs: HashMap<(WalletId, AssetId), bool>,
@@ -130,17 +130,17 @@ struct Sweep<'s, 'g, S, W> {
 
 impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
     /// Returns the transfers that the trace begins with, in the order of the flow.
-    fn seeds(&mut self, origin: &Origin) -> Result<Vec<Moving>, S::Error> {
+    fn seeds(&mut self, origin: &TraceOrigin) -> Result<Vec<Moving>, S::Error> {
         let (terms, graph) = (self.terms, self.graph);
         let mut seeds = Vec::new();
         match origin {
-            Origin::Transfers(sent) => {
+            TraceOrigin::Transfers(sent) => {
                 for seed in sent.iter().filter(|seed| terms.assets.contains(seed.transfer.asset)) {
                     let event = event(graph, seed.from, Side::Out, &seed.transfer);
                     seeds.push(Moving::of(event, seed.transfer.asset, seed.from));
                 }
             }
-            Origin::Wallet(wallet) => {
+            TraceOrigin::Wallet(wallet) => {
                 let side = terms.flow.side();
                 let filter = EdgeFilter { since: terms.since, ..EdgeFilter::history(terms.assets, terms.until) };
                 let (memory, pace) = (&mut self.memory, &mut self.pace);
@@ -217,7 +217,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
     }
 
     /// Processes the next leaving transfer of an account. Returns it if it is tainted.
-    fn leave(&mut self, next: &Waiting) -> Option<(Moving, Taint, u32)> {
+    fn leave(&mut self, next: &QueuedEvent) -> Option<(Moving, Taint, u32)> {
         let flow = self.terms.flow;
         let account = self.accounts.get_mut(next.account)?;
         account.queued = false;
@@ -237,7 +237,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         let Some(event) = account.next_leaving(terms) else { return };
         let Some(moment) = account.events.get(event).map(|event| event.moment) else { return };
         account.queued = true;
-        self.waiting.push(Waiting { moment, flow: terms.flow, account: number, event });
+        self.waiting.push(QueuedEvent { moment, flow: terms.flow, account: number, event });
     }
 
     /// Delivers a tainted transfer.
@@ -301,7 +301,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         let (terms, graph) = (self.terms, self.graph);
         let Some(wallet) = arrives else { return Ok(Destination::End(End::Contract)) };
         if self.origin == Some(wallet) {
-            return Ok(Destination::End(End::Origin));
+            return Ok(Destination::End(End::TraceOrigin));
         }
         if self.stops.stops_at(wallet) {
             return Ok(Destination::End(End::Stop));
@@ -369,7 +369,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
 
     /// Adds the taint of a transfer to an account. A transfer outside the window is held where it
     /// arrived.
-    fn join(&mut self, number: usize, event: &Event, mark: Taint, hop: u32) -> Option<End> {
+    fn join(&mut self, number: usize, event: &HistoryEvent, mark: Taint, hop: u32) -> Option<End> {
         let flow = self.terms.flow;
         let account = self.accounts.get_mut(number)?;
         let Some(index) = account.arrival(&event.moment, flow) else { return Some(End::Held) };

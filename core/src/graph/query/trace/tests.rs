@@ -24,7 +24,7 @@ fn in_order(rows: &[Row]) -> Vec<(usize, Row)> {
     ordered
 }
 
-fn terms(flow: Flow, method: Method) -> Terms {
+fn terms(flow: Flow, method: TaintMethod) -> Terms {
     Terms {
         flow,
         method,
@@ -39,7 +39,7 @@ fn terms(flow: Flow, method: Method) -> Terms {
     }
 }
 
-fn traced(graph: &TestGraph, origin: &Origin, terms: &Terms) -> Trace {
+fn traced(graph: &TestGraph, origin: &TraceOrigin, terms: &Terms) -> Trace {
     trace(&graph.graph(), origin, terms, &mut NoStops, &mut Uninterrupted).unwrap()
 }
 
@@ -49,7 +49,7 @@ fn by_row(trace: &Trace) -> BTreeMap<usize, U256> {
 }
 
 /// The transfer of a row.
-fn sent(graph: &TestGraph, rows: &[Row], number: usize) -> Sent {
+fn sent(graph: &TestGraph, rows: &[Row], number: usize) -> SentTransfer {
     let from = graph.wallet(rows[number].from);
     let mut found: Option<Transfer> = None;
     let each = |transfer: Transfer| -> Result<(), Damaged> {
@@ -59,7 +59,7 @@ fn sent(graph: &TestGraph, rows: &[Row], number: usize) -> Sent {
         Ok(())
     };
     graph.graph().transfers(from, Side::Out, each).unwrap();
-    Sent { from, transfer: found.unwrap() }
+    SentTransfer { from, transfer: found.unwrap() }
 }
 
 /// Every unit of money with the rows it went through. What a wallet lacks is made when it is
@@ -217,7 +217,7 @@ fn origin_total(trace: &Trace) -> U256 {
 
 /// Checks the invariants of every trace, complete or cut short.
 fn check_conserved(trace: &Trace, terms: &Terms) -> Result<(), TestCaseError> {
-    if terms.method != Method::Poison {
+    if terms.method != TaintMethod::Poison {
         prop_assert_eq!(total(&trace.ends), origin_total(trace), "{:?}", trace);
     }
     let moments: Vec<(i64, u64)> = trace.steps.iter().map(|step| (step.time, step.position.block)).collect();
@@ -235,8 +235,8 @@ fn flows() -> impl Strategy<Value = Flow> {
     prop_oneof![Just(Flow::Forward), Just(Flow::Backward)]
 }
 
-fn methods() -> impl Strategy<Value = Method> {
-    prop::sample::select(Method::ALL.to_vec())
+fn methods() -> impl Strategy<Value = TaintMethod> {
+    prop::sample::select(TaintMethod::ALL.to_vec())
 }
 
 proptest! {
@@ -246,16 +246,16 @@ proptest! {
     fn funds_of_a_wallet_are_traced_as_defined(rows in rows(9), over in 0..20_usize, flow in flows(), method in methods()) {
         let graph = TestGraph::new(&rows, over);
         let terms = terms(flow, method);
-        let found = traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms);
+        let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms);
         let seeds = Seeds::of_wallet(&rows, flow);
         let expected = match (method, flow) {
-            (Method::Poison, _) => Some(poison_definition(&rows, &seeds, flow)),
-            (Method::Tiho, _) => Some(tiho_definition(&rows, &seeds, flow)),
-            (Method::Haircut, Flow::Forward) => Some(haircut_definition(&rows, &seeds)),
+            (TaintMethod::Poison, _) => Some(poison_definition(&rows, &seeds, flow)),
+            (TaintMethod::Tiho, _) => Some(tiho_definition(&rows, &seeds, flow)),
+            (TaintMethod::Haircut, Flow::Forward) => Some(haircut_definition(&rows, &seeds)),
             // see below
-            (Method::Haircut, Flow::Backward) => None,
-            (Method::Fifo, _) => Some(queue_definition(&rows, &seeds, flow, false)),
-            (Method::Lifo, _) => Some(queue_definition(&rows, &seeds, flow, true)),
+            (TaintMethod::Haircut, Flow::Backward) => None,
+            (TaintMethod::Fifo, _) => Some(queue_definition(&rows, &seeds, flow, false)),
+            (TaintMethod::Lifo, _) => Some(queue_definition(&rows, &seeds, flow, true)),
         };
         if let Some(expected) = expected {
             prop_assert_eq!(by_row(&found), expected);
@@ -271,17 +271,17 @@ proptest! {
         let rows: Vec<Row> = rows.into_iter().map(|row| Row { from: row.from + 1, to: row.to + 1, ..row }).collect();
         let graph = TestGraph::new(&rows, 5);
         let seeds = Seeds(picked.into_iter().filter(|number| rows.get(*number).is_some_and(|row| row.value > 0)).collect());
-        let origin = Origin::Transfers(seeds.0.iter().map(|number| sent(&graph, &rows, *number)).collect());
+        let origin = TraceOrigin::Transfers(seeds.0.iter().map(|number| sent(&graph, &rows, *number)).collect());
         let terms = terms(flow, method);
         let found = traced(&graph, &origin, &terms);
         check_conserved(&found, &terms)?;
         let expected = match (method, flow) {
-            (Method::Poison, _) => poison_definition(&rows, &seeds, flow),
-            (Method::Tiho, _) => tiho_definition(&rows, &seeds, flow),
-            (Method::Haircut, Flow::Forward) => haircut_definition(&rows, &seeds),
-            (Method::Haircut, Flow::Backward) => return Ok(()),
-            (Method::Fifo, _) => queue_definition(&rows, &seeds, flow, false),
-            (Method::Lifo, _) => queue_definition(&rows, &seeds, flow, true),
+            (TaintMethod::Poison, _) => poison_definition(&rows, &seeds, flow),
+            (TaintMethod::Tiho, _) => tiho_definition(&rows, &seeds, flow),
+            (TaintMethod::Haircut, Flow::Forward) => haircut_definition(&rows, &seeds),
+            (TaintMethod::Haircut, Flow::Backward) => return Ok(()),
+            (TaintMethod::Fifo, _) => queue_definition(&rows, &seeds, flow, false),
+            (TaintMethod::Lifo, _) => queue_definition(&rows, &seeds, flow, true),
         };
         prop_assert_eq!(by_row(&found), expected);
     }
@@ -291,7 +291,7 @@ proptest! {
         // large amounts, so that rounding is small in comparison
         let rows: Vec<Row> = rows.into_iter().map(|row| Row { value: row.value * 1_000_000_000_000, ..row }).collect();
         let graph = TestGraph::new(&rows, 5);
-        let found = by_row(&traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms(Flow::Backward, Method::Haircut)));
+        let found = by_row(&traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms(Flow::Backward, TaintMethod::Haircut)));
         let seeds = Seeds::of_wallet(&rows, Flow::Backward);
         for number in 0..rows.len() {
             let shares = shares_of(&rows, number);
@@ -318,13 +318,13 @@ proptest! {
             until: window.map(|(_, until)| until),
             ..terms(flow, method)
         };
-        let found = traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms);
+        let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms);
         check_conserved(&found, &terms)?;
         let within = |step: &TraceStep| window.is_none_or(|(since, until)| step.time >= since && step.time < until);
         prop_assert!(found.steps.iter().all(within));
         prop_assert_eq!(found.cut.is_some(), found.ends.iter().any(|end| end.end.is_cut()));
         // as often as asked
-        let again = traced(&TestGraph::new(&rows, 20), &Origin::Wallet(graph.wallet(ORIGIN)), &terms);
+        let again = traced(&TestGraph::new(&rows, 20), &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms);
         prop_assert_eq!(by_row(&found).len(), again.steps.len());
     }
 
@@ -332,7 +332,7 @@ proptest! {
     fn a_trace_that_is_cut_short_reports_the_limit(rows in rows(50), flow in flows(), method in methods()) {
         let graph = TestGraph::new(&rows, 5);
         let terms = terms(flow, method);
-        let origin = Origin::Wallet(graph.wallet(ORIGIN));
+        let origin = TraceOrigin::Wallet(graph.wallet(ORIGIN));
         let found = trace(&graph.graph(), &origin, &terms, &mut NoStops, &mut Patience(1)).unwrap();
         check_conserved(&found, &terms)?;
         let small = Terms { memory: MemoryBudget::new(4_000), ..terms };
@@ -371,24 +371,25 @@ fn methods_divide_a_mixed_wallet_as_defined() {
     let rows = [coins(5, 1, 1, 10), coins(ORIGIN, 1, 2, 10), coins(1, 2, 3, 8), coins(1, 3, 4, 12)];
     let graph = TestGraph::new(&rows, 0);
     let carried = |method| {
-        let found = by_row(&traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &terms(Flow::Forward, method)));
+        let found = by_row(&traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms(Flow::Forward, method)));
         [2, 3].map(|row| found.get(&row).map_or(0, |amount| amount.as_u128()))
     };
-    assert_eq!(carried(Method::Poison), [8, 12]);
-    assert_eq!(carried(Method::Haircut), [4, 6]);
-    assert_eq!(carried(Method::Fifo), [0, 10]);
-    assert_eq!(carried(Method::Lifo), [8, 2]);
-    assert_eq!(carried(Method::Tiho), [0, 10]);
+    assert_eq!(carried(TaintMethod::Poison), [8, 12]);
+    assert_eq!(carried(TaintMethod::Haircut), [4, 6]);
+    assert_eq!(carried(TaintMethod::Fifo), [0, 10]);
+    assert_eq!(carried(TaintMethod::Lifo), [8, 2]);
+    assert_eq!(carried(TaintMethod::Tiho), [0, 10]);
 }
 
 #[test]
 fn tracing_stops_at_services_and_reports_them() {
     let rows = [coins(ORIGIN, 1, 1, 10), coins(1, 2, 2, 7), coins(2, 3, 3, 7)];
     let graph = TestGraph::new(&rows, 0);
-    let origin = Origin::Wallet(graph.wallet(ORIGIN));
+    let origin = TraceOrigin::Wallet(graph.wallet(ORIGIN));
     let mut stop = At(graph.wallet(2));
     let found =
-        trace(&graph.graph(), &origin, &terms(Flow::Forward, Method::Haircut), &mut stop, &mut Uninterrupted).unwrap();
+        trace(&graph.graph(), &origin, &terms(Flow::Forward, TaintMethod::Haircut), &mut stop, &mut Uninterrupted)
+            .unwrap();
     let ends: Vec<(u32, End, u128, u32)> = found
         .ends
         .iter()
@@ -404,8 +405,8 @@ fn assets_are_traced_separately() {
     let token = |row: Row| Row { token: 1, ..row };
     let rows = [coins(ORIGIN, 1, 1, 10), token(coins(ORIGIN, 1, 2, 5)), token(coins(1, 2, 3, 5))];
     let graph = TestGraph::new(&rows, 1);
-    let all = Terms { assets: AssetSelection::All, ..terms(Flow::Forward, Method::Haircut) };
-    let found = traced(&graph, &Origin::Wallet(graph.wallet(ORIGIN)), &all);
+    let all = Terms { assets: AssetSelection::All, ..terms(Flow::Forward, TaintMethod::Haircut) };
+    let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &all);
     let token = graph.token(1);
     assert_eq!(found.origin, [(AssetId::NATIVE, U256::new(10)), (token, U256::new(5))]);
     let ends: Vec<(u32, u128)> =

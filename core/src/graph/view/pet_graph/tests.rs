@@ -48,7 +48,7 @@ proptest! {
         let test = TestGraph::new(&rows, overlay_rows);
         let graph = test.graph();
         let filter = EdgeFilter { assets: AssetSelection::All, ..EdgeFilter::default() };
-        let damage = Damage::new();
+        let damage = DamageFlag::new();
         let pet = PetGraph::new(&graph, &filter, &damage);
         let peer = peer_of(&test, &rows);
         let start = test.wallet(rows[0].from);
@@ -85,7 +85,7 @@ proptest! {
     fn edges_are_the_same_from_both_ends(rows in rows(), overlay_rows in 0_usize..30) {
         let test = TestGraph::new(&rows, overlay_rows);
         let graph = test.graph();
-        let (filter, damage) = (EdgeFilter::default(), Damage::new());
+        let (filter, damage) = (EdgeFilter::default(), DamageFlag::new());
         let pet = PetGraph::new(&graph, &filter, &damage);
         prop_assert!(pet.is_directed());
         let ids = |direction| -> Vec<_> {
@@ -110,7 +110,7 @@ proptest! {
 fn a_visit_map_remembers_visits() {
     let test = TestGraph::new(&[Sent::coins(0, 1, 1)], 0);
     let graph = test.graph();
-    let (filter, damage) = (EdgeFilter::default(), Damage::new());
+    let (filter, damage) = (EdgeFilter::default(), DamageFlag::new());
     let pet = PetGraph::new(&graph, &filter, &damage);
     let [a, b] = [0, 1].map(WalletId::new);
     let mut map = pet.visit_map();
@@ -146,7 +146,7 @@ fn damaged_base() -> Base<HeapBuffer> {
 
 #[test]
 fn damage_removes_edges_and_is_reported() {
-    let (filter, damage) = (EdgeFilter::default(), Damage::new());
+    let (filter, damage) = (EdgeFilter::default(), DamageFlag::new());
     let (base, overlay) = (damaged_base(), Overlay::new());
     let graph = Graph::new(&base, &overlay);
     let pet = PetGraph::new(&graph, &filter, &damage);
