@@ -16,7 +16,7 @@ use crate::graph::file::names::{Extended, MAX_NAMES, NamesBuilder};
 use crate::graph::file::packed::{MAX_ASSET, TransferKind, WideSlices, pack_position, pack_value};
 use crate::graph::file::rows::{ELEMENTS_PER_CHECK, PackedPair, PackedTransfer, PairSum, compare_positions, tally};
 use crate::graph::file::scratch::{Column, Scratch};
-use crate::graph::file::sections::{FilePlan, InEntry, PairWriter, TransferWriter, write_in_entries, write_ranks};
+use crate::graph::file::sections::{FilePlan, InEntry, write_in_entries, write_pairs, write_ranks, write_transfers};
 use crate::graph::file::sorting::sort_interruptibly;
 use crate::graph::file::wide::WideStore;
 use crate::graph::file::writer::{FileWriter, Sink};
@@ -282,26 +282,11 @@ impl<S: Scratch> BuildPlan<S> {
         };
         let mut file = plan.begin(&self.scratch, provenance, sink, interrupt)?;
         write_ranks(&self.scratch, &mut file, &self.wallets, interrupt)?;
-        self.write_transfers(&mut file, interrupt)?;
+        write_transfers(&mut file, self.offsets.as_slice(), sorted, interrupt)?;
         self.write_receipts(&mut file, interrupt)?;
-        self.write_pairs(&mut file, interrupt)?;
+        let (offsets, native_ends) = (self.pairs.offsets.as_slice(), self.pairs.native_end.as_slice());
+        write_pairs(&self.scratch, &mut file, self.pairs.rows.as_slice(), offsets, native_ends, interrupt)?;
         file.seal()
-    }
-
-    fn write_transfers<K: Sink<Error = S::Error>>(
-        &self,
-        file: &mut FileWriter<'_, K>,
-        interrupt: &mut impl Interrupt,
-    ) -> Result<(), BuildError<S::Error>> {
-        file.write(Section::OutOffsets, self.offsets.as_slice(), interrupt)?;
-        let mut out = TransferWriter::open(file);
-        for chunk in self.sorted.as_slice().chunks(ELEMENTS_PER_CHECK) {
-            interrupt.should_stop();
-            for transfer in chunk {
-                out.push(transfer)?;
-            }
-        }
-        out.close(file)
     }
 
     fn write_receipts<K: Sink<Error = S::Error>>(
@@ -329,19 +314,5 @@ impl<S: Scratch> BuildPlan<S> {
             }
         }
         write_in_entries(file, [Section::InPeer, Section::InTransfer], entries, interrupt)
-    }
-
-    fn write_pairs<K: Sink<Error = S::Error>>(
-        &self,
-        file: &mut FileWriter<'_, K>,
-        interrupt: &mut impl Interrupt,
-    ) -> Result<(), BuildError<S::Error>> {
-        let mut out = PairWriter::open(&self.scratch, file, self.pairs.rows.len())?;
-        for chunk in self.pairs.rows.as_slice().chunks(ELEMENTS_PER_CHECK) {
-            interrupt.should_stop();
-            out.extend(chunk)?;
-        }
-        let (offsets, native_ends) = (self.pairs.offsets.as_slice(), self.pairs.native_end.as_slice());
-        out.close(&self.scratch, file, offsets, native_ends, interrupt)
     }
 }

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::graph::error::Damaged;
 use crate::graph::file::base::{Base, Sections};
+use crate::graph::file::names::Names;
 use crate::graph::file::packed::{MAX_ASSET, TransferKind};
 use crate::graph::types::{AssetId, NetworkId, Position, Side, Status, TransferRow, U256, WalletId};
 
@@ -44,14 +45,33 @@ struct NewNames {
 }
 
 impl NewNames {
-    fn find(&self, network: NetworkId, name: &str) -> Option<u32> {
+    /// Returns the number of a name of the base or of a new one.
+    fn find(&self, base: &Names<'_>, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
+        if let Some(number) = base.find(network, name)? {
+            return Ok(Some(number));
+        }
         // The key owns its text, so a lookup copies it; there is one lookup per row or call.
-        self.numbers.get(&(network, Box::from(name))).copied()
+        Ok(self.numbers.get(&(network, Box::from(name))).copied())
     }
 
-    fn add(&mut self, network: NetworkId, name: &str, number: u32) {
-        self.names.push((network, Box::from(name)));
-        self.numbers.insert((network, Box::from(name)), number);
+    /// Returns the number of a name, which is added if it is new; `None` if the number would exceed
+    /// `max`.
+    fn find_or_add(
+        &mut self,
+        base: &Names<'_>,
+        network: NetworkId,
+        name: &str,
+        max: u32,
+    ) -> Result<Option<u32>, Damaged> {
+        if let Some(number) = self.find(base, network, name)? {
+            return Ok(Some(number));
+        }
+        let number = u32::try_from(base.len() + self.names.len()).ok().filter(|number| *number <= max);
+        if let Some(number) = number {
+            self.names.push((network, Box::from(name)));
+            self.numbers.insert((network, Box::from(name)), number);
+        }
+        Ok(number)
     }
 }
 
@@ -250,15 +270,12 @@ impl Overlay {
     }
 
     fn add_wallet(&mut self, base: &Sections<'_>, network: NetworkId, address: &str) -> Result<WalletId, Damaged> {
-        if let Some(wallet) = self.find_wallet(base, network, address)? {
-            return Ok(wallet);
+        let new_wallets = self.wallets.names.len();
+        let number = self.wallets.find_or_add(&base.wallets, network, address, u32::MAX - 1)?;
+        if self.wallets.names.len() > new_wallets {
+            self.order = OnceLock::new();
         }
-        let number = base.wallets.len() + self.wallets.names.len();
-        let number = u32::try_from(number).ok().filter(|number| *number < u32::MAX);
-        let number = number.ok_or(Damaged { what: "too many wallets" })?;
-        self.wallets.add(network, address, number);
-        self.order = OnceLock::new();
-        Ok(WalletId::new(number))
+        number.map(WalletId::new).ok_or(Damaged { what: "too many wallets" })
     }
 
     pub(crate) fn find_wallet(
@@ -267,22 +284,12 @@ impl Overlay {
         network: NetworkId,
         address: &str,
     ) -> Result<Option<WalletId>, Damaged> {
-        let number = match base.wallets.find(network, address)? {
-            Some(number) => Some(number),
-            None => self.wallets.find(network, address),
-        };
-        Ok(number.map(WalletId::new))
+        Ok(self.wallets.find(&base.wallets, network, address)?.map(WalletId::new))
     }
 
     fn add_token(&mut self, base: &Sections<'_>, network: NetworkId, token: &str) -> Result<AssetId, Damaged> {
-        if let Some(asset) = self.find_token(base, network, token)? {
-            return Ok(asset);
-        }
-        let number = base.tokens.len() + self.tokens.names.len();
-        let number = u32::try_from(number).ok().filter(|number| *number <= MAX_ASSET);
-        let number = number.ok_or(Damaged { what: "too many tokens" })?;
-        self.tokens.add(network, token, number);
-        Ok(AssetId::new(number))
+        let number = self.tokens.find_or_add(&base.tokens, network, token, MAX_ASSET)?;
+        number.map(AssetId::new).ok_or(Damaged { what: "too many tokens" })
     }
 
     pub(crate) fn find_token(
@@ -291,11 +298,7 @@ impl Overlay {
         network: NetworkId,
         token: &str,
     ) -> Result<Option<AssetId>, Damaged> {
-        let number = match base.tokens.find(network, token)? {
-            Some(number) => Some(number),
-            None => self.tokens.find(network, token),
-        };
-        Ok(number.map(AssetId::new))
+        Ok(self.tokens.find(&base.tokens, network, token)?.map(AssetId::new))
     }
 
     /// Returns the networks that the base does not have.

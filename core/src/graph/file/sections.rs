@@ -213,6 +213,24 @@ impl<'w, K: Sink> TransferWriter<'w, K> {
     }
 }
 
+/// Writes all transfers of a file, which are sorted by sender, and the senders' offsets.
+pub(crate) fn write_transfers<K: Sink>(
+    file: &mut FileWriter<'_, K>,
+    offsets: &[u32],
+    transfers: &[PackedTransfer],
+    interrupt: &mut impl Interrupt,
+) -> Result<(), BuildError<K::Error>> {
+    file.write(Section::OutOffsets, offsets, interrupt)?;
+    let mut out = TransferWriter::open(file);
+    for chunk in transfers.chunks(ELEMENTS_PER_CHECK) {
+        interrupt.should_stop();
+        for transfer in chunk {
+            out.push(transfer)?;
+        }
+    }
+    out.close(file)
+}
+
 /// Fields of a pair that its receiver's side needs.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -305,6 +323,24 @@ impl<'w, S: Scratch, K: Sink<Error = S::Error>> PairWriter<'w, S, K> {
         file.write(Section::PairNativeEnd, native_ends, interrupt)?;
         write_in_pairs(scratch, file, offsets, native_ends, self.keys.as_slice(), interrupt)
     }
+}
+
+/// Writes all pairs of a file, which are sorted by sender, with the senders' offsets and native
+/// ends, and the receivers' side.
+pub(crate) fn write_pairs<S: Scratch, K: Sink<Error = S::Error>>(
+    scratch: &S,
+    file: &mut FileWriter<'_, K>,
+    pairs: &[PackedPair],
+    offsets: &[u32],
+    native_ends: &[u32],
+    interrupt: &mut impl Interrupt,
+) -> Result<(), BuildError<S::Error>> {
+    let mut out = PairWriter::open(scratch, file, pairs.len())?;
+    for chunk in pairs.chunks(ELEMENTS_PER_CHECK) {
+        interrupt.should_stop();
+        out.extend(chunk)?;
+    }
+    out.close(scratch, file, offsets, native_ends, interrupt)
 }
 
 /// Entry of a receiver: the sender, and the number of the sender's transfer or pair.

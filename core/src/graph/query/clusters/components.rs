@@ -1,14 +1,11 @@
 //! Weakly and strongly connected components of the transfer graph.
 
+use super::ClusterScope;
 use super::sets::DisjointSets;
-use crate::graph::budget::MemoryBudget;
-use crate::graph::budget::{Halt, Interrupt};
-use crate::graph::budget::{Pace, Stop};
+use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace, Stop};
 use crate::graph::error::SearchError;
 use crate::graph::query::adjacency::{Links, reserve, step};
-use crate::graph::types::{NetworkId, WalletId};
-use crate::graph::view::filter::EdgeFilter;
-use crate::graph::view::graph::Graph;
+use crate::graph::types::WalletId;
 
 /// Components, as a label for each wallet.
 pub(super) struct Labelled {
@@ -21,23 +18,22 @@ pub(super) struct Labelled {
 /// Weakly connected components: a union-find over what the network's wallets sent. O(wallets +
 /// transfers), nearly, with eight bytes a wallet.
 pub(super) fn weak<W: Interrupt>(
-    graph: &Graph<'_>,
-    network: NetworkId,
-    filter: &EdgeFilter,
+    scope: &ClusterScope<'_, '_>,
     memory: &mut MemoryBudget,
     pace: &mut Pace<'_, W>,
 ) -> Result<Labelled, SearchError> {
+    let graph = scope.graph;
     let wallets = graph.wallets();
     reserve(memory, 8 * wallets as usize, wallets as usize)?;
     let mut sets = DisjointSets::new(wallets);
     let mut sent = vec![0_u32; wallets as usize];
     let mut halted = None;
     for (wallet, sent) in graph.wallet_ids().zip(&mut sent) {
-        if !graph.is_of(wallet, network) {
+        if !graph.is_of(wallet, scope.network) {
             continue;
         }
         let mut own = sets.find(wallet);
-        let scan = graph.receivers(wallet, filter, |peer| -> Result<(), Stop> {
+        let scan = graph.receivers(wallet, &scope.filter, |peer| -> Result<(), Stop> {
             if let Some(peer) = peer {
                 *sent += 1;
                 let other = sets.find(peer);
@@ -73,16 +69,15 @@ const NEW: u32 = u32::MAX;
 /// Algorithms", SIAM J. Comput. 1(2), 1972, with an explicit stack instead of recursion. O(nodes +
 /// pairs), with 21 bytes a node in addition to the pairs.
 pub(super) fn strong<W: Interrupt>(
-    graph: &Graph<'_>,
-    network: NetworkId,
-    filter: &EdgeFilter,
+    scope: &ClusterScope<'_, '_>,
     memory: &mut MemoryBudget,
     pace: &mut Pace<'_, W>,
 ) -> Result<Labelled, SearchError> {
+    let graph = scope.graph;
     let wallets = graph.wallets();
     reserve(memory, 4 * wallets as usize, wallets as usize)?;
     let mut labels: Vec<WalletId> = graph.wallet_ids().collect();
-    let links = match Links::new(graph, network, filter, memory, pace) {
+    let links = match Links::new(graph, scope.network, &scope.filter, memory, pace) {
         Ok(links) => links,
         Err(stop) => return Ok(Labelled { labels, sent: None, halted: Some(stop.into_halt()?) }),
     };

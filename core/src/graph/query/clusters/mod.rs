@@ -125,11 +125,11 @@ pub fn clusters<W: Interrupt>(
     let scope = ClusterScope { graph, network, filter, question };
     match &question.method {
         ClusterMethod::Weak => {
-            let labelled = weak(graph, network, &filter, &mut memory, &mut pace)?;
+            let labelled = weak(&scope, &mut memory, &mut pace)?;
             scope.grouped(labelled, Vec::new(), &mut memory, &mut pace)
         }
         ClusterMethod::Strong => {
-            let labelled = strong(graph, network, &filter, &mut memory, &mut pace)?;
+            let labelled = strong(&scope, &mut memory, &mut pace)?;
             scope.grouped(labelled, Vec::new(), &mut memory, &mut pace)
         }
         ClusterMethod::Deposit(options) => {
