@@ -82,7 +82,7 @@ impl FileGraph {
     /// `now` are rejected.
     ///
     /// # Errors
-    /// [`RiskError::Import`], [`RiskError::Graph`].
+    /// [`RiskError::Import`], [`RiskError::Build`], [`RiskError::Damaged`].
     pub(crate) fn read(
         transactions: &Path,
         nodes: Option<&Path>,
@@ -90,9 +90,8 @@ impl FileGraph {
         decimals: u32,
         now: i64,
     ) -> Result<Self, RiskError> {
-        let graph_error = |error: &dyn std::error::Error| RiskError::Graph { message: error.to_string() };
-        let mut builder = Builder::new(HeapScratch).map_err(|error| graph_error(&error))?;
-        let push = |row: crate::import::Transaction<'_>| {
+        let mut builder = Builder::new(HeapScratch)?;
+        let push = |row: crate::import::Transaction<'_>| -> Result<(), RiskError> {
             let status = if row.failed { Status::Failed } else { Status::Confirmed };
             let position = Position { block: row.block_number.unsigned_abs(), ..Position::default() };
             let row = TransferRow {
@@ -105,11 +104,11 @@ impl FileGraph {
                 position,
                 status,
             };
-            builder.push(&row).map_err(|error| graph_error(&error))
+            Ok(builder.push(&row)?)
         };
         let files = TransactionFiles { transactions, nodes, network, decimals, now_unix_seconds: now };
         let rejected = offline::each_transaction(&files, push)?;
-        let plan = builder.finish(&mut Uninterrupted).map_err(|error| graph_error(&error))?;
+        let plan = builder.finish(&mut Uninterrupted)?;
         let sink = HeapSink::default();
         // This graph belongs to no database.
         let provenance = Provenance {
@@ -124,8 +123,8 @@ impl FileGraph {
             boot_id: [0; 16],
             snapshot: String::new(),
         };
-        plan.write(&provenance, &sink, &mut Uninterrupted).map_err(|error| graph_error(&error))?;
-        let base = Base::open(sink.into_file().0).map_err(|error| graph_error(&error))?;
+        plan.write(&provenance, &sink, &mut Uninterrupted)?;
+        let base = Base::open(sink.into_file().0)?;
         Ok(Self { base, overlay: Overlay::new(), network: network.clone(), rejected })
     }
 
@@ -143,19 +142,18 @@ impl FileGraph {
     /// for one without a transaction.
     ///
     /// # Errors
-    /// [`RiskError::Graph`].
+    /// [`RiskError::Damaged`].
     pub(crate) fn wallet(&self, address: &str) -> Result<Option<WalletId>, RiskError> {
         let Ok(address) = Address::parse(address, &self.network) else { return Ok(None) };
-        let wallet = self.graph().wallet(self.network.name(), address.as_str());
-        wallet.map_err(|error| RiskError::Graph { message: error.to_string() })
+        Ok(self.graph().wallet(self.network.name(), address.as_str())?)
     }
 
     /// Reads the cases of a CSV with the columns `address` and `is_illicit` (0 or 1). Other columns
     /// are ignored, except for that of the stratum. Wallets without a transaction are left out.
     ///
     /// # Errors
-    /// [`RiskError::Csv`], [`RiskError::Label`], [`RiskError::Column`], [`RiskError::Graph`], and
-    /// those of reading.
+    /// [`RiskError::Csv`], [`RiskError::Label`], [`RiskError::Column`], [`RiskError::Damaged`],
+    /// and errors of reading.
     pub(crate) fn cases(&self, path: &Path, stratum: Option<&Stratum>) -> Result<Vec<FileCase>, RiskError> {
         let mut cases = Vec::new();
         for (number, line) in rows::<HashMap<String, String>>(path)?.enumerate() {
@@ -188,7 +186,7 @@ impl FileGraph {
     /// labels`), by the categories that ARX ships.
     ///
     /// # Errors
-    /// [`RiskError::Import`], [`RiskError::Graph`].
+    /// [`RiskError::Import`], [`RiskError::Damaged`].
     pub(crate) fn labels(&self, path: &Path) -> Result<FileLabels, RiskError> {
         /// Sort key of a label, the heaviest first.
         type Weight = (bool, bool, std::cmp::Reverse<(Severity, u128)>, String);
@@ -201,9 +199,7 @@ impl FileGraph {
             else {
                 return Ok(());
             };
-            let wallet = self.graph().wallet(self.network.name(), row.address);
-            let wallet = wallet.map_err(|error| RiskError::Graph { message: error.to_string() })?;
-            let Some(wallet) = wallet else { return Ok(()) };
+            let Some(wallet) = self.graph().wallet(self.network.name(), row.address)? else { return Ok(()) };
             labels.kinds.push((wallet, kind));
             let weight: Weight = (
                 row.category != SANCTIONS,
@@ -253,8 +249,7 @@ pub(crate) struct GraphFiles {
 
 impl GraphFiles {
     pub(crate) fn read(&self) -> Result<FileGraph, RiskError> {
-        let network =
-            Network::parse(&self.network).map_err(|error| RiskError::Network { message: error.to_string() })?;
+        let network = Network::parse(&self.network)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         let file_graph = FileGraph::read(&self.transactions, self.nodes.as_deref(), &network, self.decimals, now)?;

@@ -11,6 +11,7 @@ use arx_core::risk::study::{DraftRequest, ModelDraft, fit_draft};
 use arx_core::risk::training::{Cases, Split};
 
 use super::{FileGraph, MEMORY, RiskError, Stratum, output};
+use crate::error::DoingTo;
 
 /// Inputs, parameters and outputs of a fit.
 #[derive(Debug, Clone)]
@@ -84,8 +85,7 @@ impl Fitting {
         in_stratum: &HashSet<WalletId>,
     ) -> Result<(), RiskError> {
         let graph = file_graph.graph();
-        let write_error = |source| RiskError::Write { file: folder.display().to_string(), source };
-        std::fs::create_dir_all(folder).map_err(write_error)?;
+        std::fs::create_dir_all(folder).doing_to("write", folder)?;
         for fold in (0..self.folds).map(Some).chain([None]) {
             let name = fold.map_or_else(|| "all".to_owned(), |fold| format!("fold{fold}"));
             let rows = cases.rows(&graph, fold, MemoryBudget::new(MEMORY), &mut Uninterrupted)?;
@@ -93,8 +93,7 @@ impl Fitting {
                 let mut csv = csv::Writer::from_writer(out);
                 csv.write_record(["address", "is_illicit", "in_stratum", "fold"].iter().chain(&NAMES))?;
                 for (case, row) in cases.list().iter().zip(&rows) {
-                    let address =
-                        graph.address(case.wallet).map_err(|error| RiskError::Graph { message: error.to_string() })?;
+                    let address = graph.address(case.wallet).map_err(RiskError::from)?;
                     let stratum = u8::from(in_stratum.contains(&case.wallet));
                     let mut record = vec![
                         address.to_owned(),

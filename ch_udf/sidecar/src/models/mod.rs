@@ -11,9 +11,12 @@ mod scoring;
 
 use std::path::Path;
 
+use arx_core::address::AddressError;
+use arx_core::graph::{BuildError, Damaged, OutOfMemory};
 use arx_core::risk::scorecard::Scorecard;
-
 use thiserror::Error;
+
+use crate::error::{DoingTo, SidecarError};
 
 pub(crate) use files::{FileGraph, FileLabels, GraphFiles, Stratum};
 pub(crate) use fitting::Fitting;
@@ -43,12 +46,6 @@ pub(crate) enum RiskError {
         #[source]
         source: std::io::Error,
     },
-    #[error("read {file}")]
-    Read {
-        file: String,
-        #[source]
-        source: std::io::Error,
-    },
     #[error("{file} is a directory; name a file in it")]
     Folder { file: String },
     #[error("{file} does not contain a scorecard")]
@@ -58,17 +55,25 @@ pub(crate) enum RiskError {
         source: arx_core::risk::scorecard::ScorecardError,
     },
     #[error(transparent)]
-    Database(#[from] crate::error::SidecarError),
-    #[error("{message}")]
-    NoModel { message: String },
+    Sidecar(#[from] SidecarError),
+    #[error("no risk model is active; SELECT arx.activate_risk_model(version) makes one of arx.risk_models active")]
+    NoActiveModel,
+    #[error("there is no risk model {version:?}; there are: {versions}")]
+    UnknownModel {
+        version: String,
+        /// Versions of all models, separated by commas.
+        versions: String,
+    },
     #[error(transparent)]
     Training(#[from] arx_core::risk::training::TrainingError),
     #[error(transparent)]
     Scorecard(#[from] arx_core::risk::scorecard::ScorecardError),
-    #[error("{message}")]
-    Network { message: String },
-    #[error("graph: {message}")]
-    Graph { message: String },
+    #[error(transparent)]
+    Network(#[from] AddressError),
+    #[error("graph")]
+    Build(#[from] BuildError<OutOfMemory>),
+    #[error("graph")]
+    Damaged(#[from] Damaged),
 }
 
 impl RiskError {
@@ -81,13 +86,12 @@ impl RiskError {
 /// Reads a scorecard from a file, or returns the one compiled in. All features that it reads exist.
 pub(crate) fn scorecard(file: Option<&Path>) -> Result<Scorecard, RiskError> {
     let Some(path) = file else { return Ok(arx_core::risk::default_scorecard()?) };
-    let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| RiskError::Read { file: file.clone(), source })?;
+    let text = std::fs::read_to_string(path).doing_to("read", path)?;
     let scorecard = Scorecard::from_json(&text).and_then(|scorecard| {
         scorecard.bind(&arx_core::risk::features::NAMES)?;
         Ok(scorecard)
     });
-    scorecard.map_err(|source| RiskError::Document { file, source })
+    scorecard.map_err(|source| RiskError::Document { file: path.display().to_string(), source })
 }
 
 impl From<arx_core::risk::features::ExtractError> for RiskError {
@@ -108,5 +112,22 @@ impl From<arx_core::risk::study::StudyError> for RiskError {
 impl From<arx_core::risk::fit::FitError> for RiskError {
     fn from(error: arx_core::risk::fit::FitError) -> Self {
         Self::Training(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Chain;
+
+    #[test]
+    fn an_error_names_its_cause_once() {
+        let damaged = RiskError::from(Damaged { what: "no transfers" });
+        assert_eq!(Chain(&damaged).to_string(), "graph: graph file is damaged: no transfers");
+        let full = RiskError::from(BuildError::TooMany { what: "tokens", limit: 3 });
+        assert_eq!(Chain(&full).to_string(), "graph: the graph can hold at most 3 tokens");
+        let missing = scorecard(Some(Path::new("/nonexistent/scorecard.json"))).unwrap_err();
+        let message = "read /nonexistent/scorecard.json: No such file or directory (os error 2)";
+        assert_eq!(Chain(&missing).to_string(), message);
     }
 }

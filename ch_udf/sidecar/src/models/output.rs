@@ -54,7 +54,7 @@ pub(crate) fn check(path: &Path) -> Result<(), RiskError> {
 /// Replaces a file once its new content is complete.
 ///
 /// # Errors
-/// [`RiskError::Folder`], [`RiskError::Write`], and those of `content`.
+/// [`RiskError::Folder`], [`RiskError::Write`], and errors of `content`.
 pub(crate) fn write(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> Result<(), OutputError>,

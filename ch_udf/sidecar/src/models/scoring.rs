@@ -73,11 +73,11 @@ impl ScoreWriter<'_> {
 /// Returns the wallets that have a transaction with their addresses, ordered by address.
 ///
 /// # Errors
-/// [`RiskError::Graph`].
+/// [`RiskError::Damaged`].
 pub(crate) fn wallets<'g>(graph: &'g Graph<'_>) -> Result<Vec<(&'g str, WalletId)>, RiskError> {
     let mut wallets = Vec::new();
     for wallet in graph.wallet_ids().filter(|wallet| graph.is_active(*wallet)) {
-        let address = graph.address(wallet).map_err(|error| RiskError::Graph { message: error.to_string() })?;
+        let address = graph.address(wallet)?;
         wallets.push((address, wallet));
     }
     wallets.sort_unstable();

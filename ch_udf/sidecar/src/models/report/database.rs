@@ -131,18 +131,12 @@ impl DatabaseRequest {
         let client = connection.client;
         // Both models must be judged on the same rows.
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.doing("begin a transaction")?;
-        let active = model(&client, None, false).await?.ok_or_else(|| RiskError::NoModel {
-            message:
-                "no risk model is active; SELECT arx.activate_risk_model(version) makes one of arx.risk_models active"
-                    .to_owned(),
-        })?;
+        let active = model(&client, None, false).await?.ok_or(RiskError::NoActiveModel)?;
         let draft = model(&client, self.draft.as_deref(), true).await?;
         if let (None, Some(version)) = (&draft, &self.draft) {
             let row = client.query_one(VERSIONS, &[]).await.doing("list risk models")?;
             let versions: String = row.get(0);
-            return Err(RiskError::NoModel {
-                message: format!("there is no risk model {version:?}; there are: {versions}"),
-            });
+            return Err(RiskError::UnknownModel { version: version.clone(), versions });
         }
         let draft = draft.filter(|draft| draft.scorecard.version() != active.scorecard.version());
         let network = self
