@@ -32,7 +32,7 @@ impl Writers {
     /// Begins a transaction unless one is open.
     ///
     /// # Errors
-    /// As [`Self::run`].
+    /// The errors of [`Self::run`].
     pub async fn begin(&mut self, writer: usize) -> Result<()> {
         if !self.sessions[writer].1 {
             self.run(writer, "BEGIN").await?;
@@ -60,7 +60,7 @@ impl Writers {
     /// Ends the open transaction, if there is one, by `COMMIT` or `ROLLBACK`.
     ///
     /// # Errors
-    /// As [`Self::run`].
+    /// The errors of [`Self::run`].
     pub async fn end(&mut self, writer: usize, command: &str) -> Result<()> {
         if self.sessions[writer].1 {
             self.run(writer, command).await?;
@@ -72,7 +72,7 @@ impl Writers {
     /// Commits every open transaction.
     ///
     /// # Errors
-    /// As [`Self::run`].
+    /// The errors of [`Self::run`].
     pub async fn commit_all(&mut self) -> Result<()> {
         for writer in 0..self.sessions.len() {
             self.end(writer, "COMMIT").await?;

@@ -164,7 +164,7 @@ impl<'a> Fields<'a> {
     /// Takes a text.
     ///
     /// # Errors
-    /// As [`Fields::required`], and [`PgWireError::NotUtf8`].
+    /// The errors of [`Fields::required`], and [`PgWireError::NotUtf8`].
     pub fn text(&mut self) -> Result<&'a str, PgWireError> {
         text(self.required()?)
     }
@@ -172,7 +172,7 @@ impl<'a> Fields<'a> {
     /// Takes a text or NULL.
     ///
     /// # Errors
-    /// As [`Fields::nullable`], and [`PgWireError::NotUtf8`].
+    /// The errors of [`Fields::nullable`], and [`PgWireError::NotUtf8`].
     pub fn optional_text(&mut self) -> Result<Option<&'a str>, PgWireError> {
         self.nullable()?.map(text).transpose()
     }
@@ -180,7 +180,7 @@ impl<'a> Fields<'a> {
     /// Takes a `smallint`.
     ///
     /// # Errors
-    /// As [`Fields::required`], and [`PgWireError::WrongLength`].
+    /// The errors of [`Fields::required`], and [`PgWireError::WrongLength`].
     pub fn int2(&mut self) -> Result<i16, PgWireError> {
         int2(self.required()?)
     }
@@ -188,7 +188,7 @@ impl<'a> Fields<'a> {
     /// Takes a `bigint` or a `timestamptz`.
     ///
     /// # Errors
-    /// As [`Fields::required`], and [`PgWireError::WrongLength`].
+    /// The errors of [`Fields::required`], and [`PgWireError::WrongLength`].
     pub fn int8(&mut self) -> Result<i64, PgWireError> {
         int8(self.required()?)
     }
@@ -196,7 +196,7 @@ impl<'a> Fields<'a> {
     /// Takes an `integer` or NULL.
     ///
     /// # Errors
-    /// As [`Fields::nullable`], and [`PgWireError::WrongLength`].
+    /// The errors of [`Fields::nullable`], and [`PgWireError::WrongLength`].
     pub fn optional_int4(&mut self) -> Result<Option<i32>, PgWireError> {
         self.nullable()?.map(int4).transpose()
     }
@@ -204,7 +204,7 @@ impl<'a> Fields<'a> {
     /// Takes a `bigint` or NULL.
     ///
     /// # Errors
-    /// As [`Fields::nullable`], and [`PgWireError::WrongLength`].
+    /// The errors of [`Fields::nullable`], and [`PgWireError::WrongLength`].
     pub fn optional_int8(&mut self) -> Result<Option<i64>, PgWireError> {
         self.nullable()?.map(int8).transpose()
     }

@@ -278,7 +278,7 @@ fn duration(seconds: f64) -> String {
 /// Returns the scorecard that ships with ARX.
 ///
 /// # Errors
-/// As [`Scorecard::from_json`]; a test proves that the document is valid.
+/// The errors of [`Scorecard::from_json`]; a test proves that the document is valid.
 pub fn default_scorecard() -> Result<Scorecard, ScorecardError> {
     Scorecard::from_json(include_str!("default_scorecard.json"))
 }

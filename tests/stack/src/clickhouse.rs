@@ -54,7 +54,7 @@ impl ClickHouse {
     /// folder and a text, such as `config.d/*.xml`, which the engine adds to its configuration.
     ///
     /// # Errors
-    /// As [`Self::start`].
+    /// The errors of [`Self::start`].
     pub fn start_with(stack: &Stack, name: &str, files: &[(&str, &str)]) -> Result<Self> {
         let [http_port, tcp_port] = free_ports::<2>()?;
         let files = files.iter().map(|&(path, text)| (path.to_owned(), text.to_owned())).collect();
@@ -66,7 +66,7 @@ impl ClickHouse {
     /// `CLUSTER-3` of the stack.
     ///
     /// # Errors
-    /// As [`Self::start`].
+    /// The errors of [`Self::start`].
     pub fn start_shards(stack: &Stack, cluster: &str) -> Result<[Self; 3]> {
         let [a, b, c, d, e, f] = free_ports::<6>()?;
         let ports = [(a, b), (c, d), (e, f)];
@@ -121,7 +121,7 @@ impl ClickHouse {
     /// `NAME=VALUE&NAME=VALUE`.
     ///
     /// # Errors
-    /// As [`Self::query`].
+    /// The errors of [`Self::query`].
     pub fn query_with(&self, settings: &str, sql: &str) -> Result<String> {
         let mut response = self
             .agent

@@ -23,7 +23,7 @@ impl<'c> ExtractContext<'c> {
     /// Makes a context, and measures whether the labels suffice.
     ///
     /// # Errors
-    /// As [`LabelSufficiency::measure`].
+    /// The errors of [`LabelSufficiency::measure`].
     pub fn new(
         graph: &'c Graph<'c>,
         until: Option<i64>,

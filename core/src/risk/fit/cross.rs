@@ -138,7 +138,7 @@ impl CrossValidated {
     /// Returns the curves of the rows for which `within` holds.
     ///
     /// # Errors
-    /// As [`CrossValidated::measures`].
+    /// The errors of [`CrossValidated::measures`].
     pub fn curves(&self, within: impl Fn(usize) -> bool) -> Result<Curves, FitError> {
         let (scores, illicit, weight) = self.rows(&within);
         curves(&scores, &illicit, &weight)
@@ -147,7 +147,7 @@ impl CrossValidated {
     /// Returns the training notes of a published scorecard.
     ///
     /// # Errors
-    /// As [`CrossValidated::measures`].
+    /// The errors of [`CrossValidated::measures`].
     pub fn training(&self) -> Result<Training, FitError> {
         let measures = self.measures(|_| true)?;
         let short = |number: f64| (number * 1e4).round() / 1e4;

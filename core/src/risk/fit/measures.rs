@@ -128,7 +128,7 @@ pub fn measure(scores: &[f64], probabilities: &[f64], illicit: &[bool], weight: 
 /// Returns the curves, thinned to at most 200 points each. O(n log n).
 ///
 /// # Errors
-/// As [`measure`].
+/// The errors of [`measure`].
 pub fn curves(scores: &[f64], illicit: &[bool], weight: &[f64]) -> Result<Curves, FitError> {
     let reached = reached(scores, illicit, weight)?;
     let (positive, negative) = reached.last().map_or((1.0, 1.0), |all| (all.illicit, all.others));
