@@ -235,13 +235,13 @@ fn from_graph(transactions: &Path, nodes: &Path, wanted: u64, writer: &mut DataW
 
 fn from_sample(path: &Path, wanted: u64, writer: &mut DataWriter) -> Result<()> {
     for round in 0.. {
-        let mut seen = HashSet::new();
+        let mut hashes = HashSet::new();
         for row in open(path)?.into_records() {
             if writer.rows == wanted {
                 return Ok(());
             }
             let row = row.context("read the sample")?;
-            ensure!(seen.insert(field(&row, 0)?.to_owned()), "the sample contains {} twice", field(&row, 0)?);
+            ensure!(hashes.insert(field(&row, 0)?.to_owned()), "the sample contains {} twice", field(&row, 0)?);
             writer.write(&Transaction {
                 hash: &format!("{}:{round}", field(&row, 0)?),
                 block_number: field(&row, 1)?,

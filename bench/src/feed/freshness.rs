@@ -144,7 +144,7 @@ fn poll(engine: &ClickHouse, is_over: &AtomicBool) -> Result<Vec<Sighting>> {
 /// Returns the seconds from each batch's commit until its last row was shown. The delay is zero if
 /// that was before the writer received the confirmation of the commit.
 fn delays(committed: &[Instant], sightings: &[Sighting]) -> Result<Vec<f64>> {
-    let seen = |batch: usize| {
+    let shown_at = |batch: usize| {
         let rows = BATCH * (batch as u64 + 1);
         sightings.iter().find(|(_, shown)| *shown >= rows).map(|(when, _)| *when)
     };
@@ -152,8 +152,8 @@ fn delays(committed: &[Instant], sightings: &[Sighting]) -> Result<Vec<f64>> {
         .iter()
         .enumerate()
         .map(|(batch, committed)| {
-            let seen = seen(batch).with_context(|| format!("batch {batch} was never shown"))?;
-            Ok(seen.saturating_duration_since(*committed).as_secs_f64())
+            let shown = shown_at(batch).with_context(|| format!("batch {batch} was never shown"))?;
+            Ok(shown.saturating_duration_since(*committed).as_secs_f64())
         })
         .collect()
 }

@@ -93,11 +93,16 @@ pub async fn vs_networkx(set: &AmlSim<'_>, runs: Runs) -> Result<Measurement> {
 pub async fn f1(set: &AmlSim<'_>) -> Result<Measurement> {
     let client = session(&set.database, "").await?;
     let ours = StatementSide::prepare(&client, BY_DEFAULT, vec![Question::new()], 1).await?;
-    let found: BTreeSet<Cycle> = ours.answers(finding).await?.into_iter().flatten().collect();
+    let detected: BTreeSet<Cycle> = ours.answers(finding).await?.into_iter().flatten().collect();
     let planted = set.planted();
-    let correct = found.intersection(&planted).count() as f64;
-    ensure!(!planted.is_empty() && !found.is_empty(), "{} cycles were planted, {} found", planted.len(), found.len());
-    let (precision, recall) = (correct / found.len() as f64, correct / planted.len() as f64);
+    let correct = detected.intersection(&planted).count() as f64;
+    ensure!(
+        !planted.is_empty() && !detected.is_empty(),
+        "{} cycles were planted, {} found",
+        planted.len(),
+        detected.len()
+    );
+    let (precision, recall) = (correct / detected.len() as f64, correct / planted.len() as f64);
     let score = if correct > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
     let setting = format!(
         "{}, all steps in one window, a step as a day, `detect_patterns('cycle')` with default options: precision \
@@ -106,7 +111,7 @@ pub async fn f1(set: &AmlSim<'_>) -> Result<Measurement> {
          isFraud, along transfers of exactly the same amount. The data set planned 200 cycles; the others do not close \
          within the 149 steps. The peer is the target, not a program.",
         set.name,
-        found.len(),
+        detected.len(),
         planted.len(),
     );
     println!("{F1}: precision {precision:.3}, recall {recall:.3}, F1 {score:.3}");

@@ -162,7 +162,7 @@ impl<W: Interrupt> ConnectionSearch<'_, W> {
             }
             Some(index) => {
                 // The index belongs to another wallet if this one was found at an earlier depth.
-                let connection = self.level.get_mut(index as usize).filter(|found| found.wallet == edge.peer);
+                let connection = self.level.get_mut(index as usize).filter(|connection| connection.wallet == edge.peer);
                 let Some(connection) = connection else { return Ok(()) };
                 connection.transfers += edge.transfers;
                 connection.value = add(connection.value, edge.value)?;

@@ -66,17 +66,17 @@ pub fn render(
     let mut indexes: Vec<(WalletId, usize)> =
         neighbourhood.wallets.iter().enumerate().map(|(index, shown)| (shown.wallet, index)).collect();
     indexes.sort_unstable();
-    for (place, shown) in neighbourhood.wallets.iter().enumerate() {
-        node(&mut out, place, &describe(shown.wallet), shown.wallet == neighbourhood.source);
+    for (index, shown) in neighbourhood.wallets.iter().enumerate() {
+        node(&mut out, index, &describe(shown.wallet), shown.wallet == neighbourhood.source);
     }
-    for (place, shown) in neighbourhood.wallets.iter().enumerate() {
+    for (index, shown) in neighbourhood.wallets.iter().enumerate() {
         if let Some(folded) = shown.folded {
-            fold(&mut out, place, folded, neighbourhood.direction);
+            fold(&mut out, index, folded, neighbourhood.direction);
         }
     }
     let index_of = |wallet: WalletId| {
-        let found = indexes.binary_search_by_key(&wallet, |entry| entry.0).ok()?;
-        indexes.get(found).map(|entry| entry.1)
+        let position = indexes.binary_search_by_key(&wallet, |entry| entry.0).ok()?;
+        indexes.get(position).map(|entry| entry.1)
     };
     for flow in &neighbourhood.flows {
         if let (Some(from), Some(to)) = (index_of(flow.from), index_of(flow.to)) {
@@ -87,7 +87,7 @@ pub fn render(
     out
 }
 
-fn node(out: &mut String, place: usize, wallet: &Description, is_source: bool) {
+fn node(out: &mut String, index: usize, wallet: &Description, is_source: bool) {
     let mut label = escape(&shorten(&wallet.address));
     let captions: Vec<&str> = [wallet.label.as_deref(), wallet.category.as_deref()].into_iter().flatten().collect();
     if !captions.is_empty() {
@@ -98,24 +98,24 @@ fn node(out: &mut String, place: usize, wallet: &Description, is_source: bool) {
     }
     let _ = write!(
         out,
-        "  n{place} [label=\"{label}\", tooltip=\"{}\", fillcolor=\"{}\"",
+        "  n{index} [label=\"{label}\", tooltip=\"{}\", fillcolor=\"{}\"",
         escape(&wallet.address),
         fill(wallet.kind, wallet.risk)
     );
     out.push_str(if is_source { ", penwidth=3, color=\"#202124\"];\n" } else { ", color=\"#5f6368\"];\n" });
 }
 
-fn fold(out: &mut String, place: usize, folded: FoldedPeers, direction: Direction) {
+fn fold(out: &mut String, index: usize, folded: FoldedPeers, direction: Direction) {
     let wallets = plural(folded.wallets, "wallet");
     let transfers = folded.transfers;
     let _ = writeln!(
         out,
-        "  f{place} [label=\"+{wallets}\", tooltip=\"{transfers} tx with +{wallets}\", style=\"rounded,dashed\"];"
+        "  f{index} [label=\"+{wallets}\", tooltip=\"{transfers} tx with +{wallets}\", style=\"rounded,dashed\"];"
     );
     let (ends, arrowhead) = match direction {
-        Direction::Out => (format!("n{place} -> f{place}"), ""),
-        Direction::In => (format!("f{place} -> n{place}"), ""),
-        Direction::Both => (format!("n{place} -> f{place}"), ", dir=none"),
+        Direction::Out => (format!("n{index} -> f{index}"), ""),
+        Direction::In => (format!("f{index} -> n{index}"), ""),
+        Direction::Both => (format!("n{index} -> f{index}"), ", dir=none"),
     };
     let width = width(transfers);
     let _ = writeln!(out, "  {ends} [label=\"{transfers} tx\", style=dashed{arrowhead}, penwidth={width:.1}];");
@@ -189,9 +189,9 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             // Line breaks, and marks that change the reading direction.
-            one if one.is_control() => escaped.push(' '),
+            character if character.is_control() => escaped.push(' '),
             '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => escaped.push(' '),
-            one => escaped.push(one),
+            character => escaped.push(character),
         }
     }
     escaped

@@ -25,12 +25,12 @@ pub enum OptionsError {
         value: String,
     },
     /// A key is unknown.
-    #[error("option \"{key}\" is unknown: {of} takes {}", list(.valid))]
+    #[error("option \"{key}\" is unknown: {taker} takes {}", list(.valid))]
     Unknown {
         /// Value that was given.
         key: String,
         /// Name of the method that takes the options.
-        of: &'static str,
+        taker: &'static str,
         /// Valid keys.
         valid: &'static [&'static str],
     },
@@ -67,13 +67,13 @@ pub(in crate::graph) struct Options<'a>(&'a Map<String, Value>);
 
 impl<'a> Options<'a> {
     pub(crate) fn new(
-        of: &'static str,
+        taker: &'static str,
         value: &'a Value,
         valid: &'static [&'static str],
     ) -> Result<Self, OptionsError> {
         let object = value.as_object().ok_or_else(|| OptionsError::NotAnObject { value: value.to_string() })?;
         match object.keys().find(|key| !valid.contains(&key.as_str())) {
-            Some(key) => Err(OptionsError::Unknown { key: key.clone(), of, valid }),
+            Some(key) => Err(OptionsError::Unknown { key: key.clone(), taker, valid }),
             None => Ok(Self(object)),
         }
     }

@@ -165,7 +165,7 @@ impl Iterator for Peers {
     type Item = WalletId;
 
     fn next(&mut self) -> Option<WalletId> {
-        self.0.next().map(|one| one.edge.peer)
+        self.0.next().map(|transferred| transferred.edge.peer)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

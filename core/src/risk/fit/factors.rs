@@ -213,8 +213,9 @@ impl FittedFunctions<'_> {
             TermShape::Table { columns, .. } => table_steps(&table.cuts, columns, defined, weights),
         };
         let cells = || points.iter().chain([&undefined]).zip(shares.iter().chain([&undefined_weight]));
-        let weighed =
-            |of: fn(i32) -> i32| -> f64 { cells().map(|(p, w)| f64::from(of(p.tenths())) * w).sum::<f64>() / total };
+        let weighed = |measure: fn(i32) -> i32| -> f64 {
+            cells().map(|(p, w)| f64::from(measure(p.tenths())) * w).sum::<f64>() / total
+        };
         let (importance, mean) = (weighed(i32::abs) / 10.0, weighed(|tenths| tenths));
         let share = |weight: f64| thousandths(weight / total).min(1.0);
         let shares = match shares {

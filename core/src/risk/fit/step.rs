@@ -222,14 +222,14 @@ fn table_step(cells: &[LossSums], columns: usize, leaf: LeafRule, monotone: [Mon
 
 /// Returns the best cut of a line in two, with its gain and values; uncut if no cut is allowed.
 fn half(line: &[LossSums], leaf: LeafRule) -> Option<(f64, (usize, f64, f64))> {
-    let all = line.iter().fold(LossSums::default(), |sum, one| sum.plus(*one));
+    let all = line.iter().fold(LossSums::default(), |sum, cell| sum.plus(*cell));
     if !leaf.allows(all) {
         return None;
     }
     let mut best = (leaf.gain(all), (0, leaf.value(all), leaf.value(all)));
     let mut left = LossSums::default();
-    for (at, one) in line.iter().enumerate().take(line.len().saturating_sub(1)) {
-        left = left.plus(*one);
+    for (at, cell) in line.iter().enumerate().take(line.len().saturating_sub(1)) {
+        left = left.plus(*cell);
         let right = all.minus(left);
         let gain = leaf.gain(left) + leaf.gain(right);
         if leaf.allows(left) && leaf.allows(right) && gain > best.0 {

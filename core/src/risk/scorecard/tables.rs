@@ -77,7 +77,7 @@ impl FactorTables {
             // 0 and -0 are one cut.
             cuts.dedup_by(|a, b| a == b);
         }
-        let of = |column: usize| cuts.get(&column).map_or(&[][..], Vec::as_slice);
+        let cuts_of = |column: usize| cuts.get(&column).map_or(&[][..], Vec::as_slice);
         let mut tables = Self {
             undefined: steps.iter().map(|factor| i64::from(factor.undefined.tenths())).sum(),
             columns: Vec::new(),
@@ -89,14 +89,14 @@ impl FactorTables {
             cells: Vec::new(),
         };
         for column in 0..cuts.last_key_value().map_or(0, |(last, _)| last + 1) {
-            tables.add_column(column, of(column), steps);
+            tables.add_column(column, cuts_of(column), steps);
         }
         for factor in steps {
             let Some(second) = &factor.second else { continue };
             let cells = tables.cells.len() as u32;
             tables.cells.extend(factor.points.iter().map(|points| points.tenths() - factor.undefined.tenths()));
-            let first = tables.add_offsets(&factor.first.1, of(factor.first.0), second.1.len() + 1);
-            let other = tables.add_offsets(&second.1, of(second.0), 1);
+            let first = tables.add_offsets(&factor.first.1, cuts_of(factor.first.0), second.1.len() + 1);
+            let other = tables.add_offsets(&second.1, cuts_of(second.0), 1);
             let columns = (factor.first.0 as u32, second.0 as u32);
             tables.pairs.push(PairTable { columns, offsets: (first, other), cells });
         }
@@ -142,11 +142,11 @@ impl FactorTables {
     /// Returns the points of all factors for a row, in tenths.
     #[inline]
     pub(super) fn sum(&self, row: &[f64]) -> i64 {
-        let known = self.columns.len().min(row.len());
-        if known <= STACK_COLUMNS {
+        let columns = self.columns.len().min(row.len());
+        if columns <= STACK_COLUMNS {
             self.sum_in(row, &mut [0; STACK_COLUMNS])
         } else {
-            self.sum_in(row, &mut vec![0; known])
+            self.sum_in(row, &mut vec![0; columns])
         }
     }
 

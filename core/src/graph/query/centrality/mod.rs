@@ -186,7 +186,7 @@ fn total_degrees<W: Interrupt>(
     senders: &super::adjacency::Adjacency,
     pace: &mut Pace<'_, W>,
 ) -> Vec<f64> {
-    let mut seen = vec![u32::MAX; links.wallets.len()];
+    let mut marks = vec![u32::MAX; links.wallets.len()];
     (0..links.wallets.len())
         .map(|node| {
             let mut count = 0_u32;
@@ -194,7 +194,7 @@ fn total_degrees<W: Interrupt>(
                 for peers in adjacency.of(node).0.chunks(CHUNK) {
                     let _ = pace.step(peers.len());
                     for peer in peers.iter().filter(|peer| **peer as usize != node) {
-                        if let Some(mark) = seen.get_mut(*peer as usize).filter(|mark| **mark as usize != node) {
+                        if let Some(mark) = marks.get_mut(*peer as usize).filter(|mark| **mark as usize != node) {
                             *mark = node as u32;
                             count += 1;
                         }
@@ -222,7 +222,7 @@ impl Ranking<'_> {
     ) -> Result<Vec<Scored>, SearchError> {
         match wanted {
             Wanted::Wallet(wallet) => {
-                let node = self.links.wallets.iter().position(|one| *one == wallet);
+                let node = self.links.wallets.iter().position(|linked| *linked == wallet);
                 Ok(node.and_then(|node| self.scored(node, self.rank(node)?)).into_iter().collect())
             }
             Wanted::Top(limit) => self.top(limit, memory, pace),

@@ -233,12 +233,12 @@ fn is_rest(part: U256, whole: U256, millionths: u64) -> bool {
 }
 
 /// Compares two products. Beyond 2^236, the lowest 20 bits are ignored.
-fn compare(one: U256, by: u64, other: U256, times: u64) -> Ordering {
-    match (one.checked_mul(U256::from(by)), other.checked_mul(U256::from(times))) {
-        (Some(one), Some(other)) => one.cmp(&other),
+fn compare(left: U256, by: u64, right: U256, times: u64) -> Ordering {
+    match (left.checked_mul(U256::from(by)), right.checked_mul(U256::from(times))) {
+        (Some(left), Some(right)) => left.cmp(&right),
         _ => {
             let product = |value: U256, by: u64| -> U256 { (value >> 20_u32) * U256::from(by) };
-            product(one, by).cmp(&product(other, times))
+            product(left, by).cmp(&product(right, times))
         }
     }
 }

@@ -133,15 +133,15 @@ impl FunderRows<'_, '_, '_> {
         pace: &mut Pace<'_, W>,
     ) -> Result<(), Stop> {
         step(pace)?;
-        let Some(funder) = funded.first().map(|one| one.funder) else { return Ok(()) };
+        let Some(funder) = funded.first().map(|receipt| receipt.funder) else { return Ok(()) };
         let (least, most) = (self.options.min_wallets, self.options.max_wallets);
         if funded.len() < least || funded.len() > most || self.peers.is_hub(self.scope, funder, pace)? {
             return Ok(());
         }
         let mut eligible = Vec::with_capacity(funded.len());
-        for one in funded {
-            if !self.peers.is_hub(self.scope, one.wallet, pace)? {
-                eligible.push(*one);
+        for receipt in funded {
+            if !self.peers.is_hub(self.scope, receipt.wallet, pace)? {
+                eligible.push(*receipt);
             }
         }
         let receivers = self.count_receivers(funder, pace)?;
@@ -149,17 +149,17 @@ impl FunderRows<'_, '_, '_> {
         for row in eligible.chunk_by(|a, b| b.time.saturating_sub(a.time) <= window).filter(|row| row.len() >= least) {
             let share = row.len() as f64 / receivers as f64;
             for pair in row.windows(2) {
-                let [one, next] = pair else { continue };
-                let gap = next.time.saturating_sub(one.time) as f64;
+                let [receipt, next] = pair else { continue };
+                let gap = next.time.saturating_sub(receipt.time) as f64;
                 if self.merges.len() == self.merges.capacity() {
                     reserve(memory, size_of::<MergeEvidence>() * self.merges.len().max(4), self.merges.len())?;
                 }
                 self.merges.push(MergeEvidence {
-                    wallet: one.wallet,
+                    wallet: receipt.wallet,
                     merged_with: next.wallet,
                     via: funder,
                     service: None,
-                    first: one.time,
+                    first: receipt.time,
                     last: next.time,
                     confidence: share * (1.0 - gap / (2.0 * window as f64)),
                     verdict: Verdict::Accepted { joined: false },

@@ -66,8 +66,8 @@ pub fn inherit<W: Interrupt>(
         ties.entry(merge.merged_with).or_default().push((merge.wallet, merge.confidence * decay));
     }
     let mut by_category: HashMap<u32, Vec<usize>> = HashMap::new();
-    for (place, label) in labels.iter().enumerate().filter(|(_, label)| ties.contains_key(&label.wallet)) {
-        by_category.entry(label.category).or_default().push(place);
+    for (index, label) in labels.iter().enumerate().filter(|(_, label)| ties.contains_key(&label.wallet)) {
+        by_category.entry(label.category).or_default().push(index);
     }
     let mut categories: Vec<(u32, Vec<usize>)> = by_category.into_iter().collect();
     categories.sort_unstable();
@@ -84,8 +84,8 @@ pub fn inherit<W: Interrupt>(
         search.run(&places, &mut memory, &mut pace)?;
         search.collect(&places, &mut inherited, &mut memory, &mut pace)?;
     }
-    inherited.sort_unstable_by_key(|one: &Inherited| {
-        (graph.order(one.wallet), labels.get(one.label).map(|label| label.category))
+    inherited.sort_unstable_by_key(|entry: &Inherited| {
+        (graph.order(entry.wallet), labels.get(entry.label).map(|label| label.category))
     });
     Ok(inherited)
 }
@@ -151,13 +151,13 @@ impl LabelSearch<'_, '_> {
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<(), SearchError> {
-        for place in places {
-            let Some(label) = self.labels.get(*place) else { continue };
+        for index in places {
+            let Some(label) = self.labels.get(*index) else { continue };
             self.heap.push(LabelPath {
                 confidence: label.confidence,
                 hops: Reverse(0),
                 origin: Reverse(self.graph.order(label.wallet)),
-                label: *place,
+                label: *index,
                 wallet: label.wallet,
                 before: None,
             });
@@ -189,7 +189,7 @@ impl LabelSearch<'_, '_> {
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<(), SearchError> {
-        let labelled = places.iter().filter_map(|place| self.labels.get(*place));
+        let labelled = places.iter().filter_map(|index| self.labels.get(*index));
         let labelled: HashSet<WalletId> = labelled.map(|label| label.wallet).collect();
         for way in self.settled.values().filter(|way| !labelled.contains(&way.wallet)) {
             let hops = way.hops.0 as usize;

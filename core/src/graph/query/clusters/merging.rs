@@ -115,7 +115,7 @@ pub(super) fn judge<W: Interrupt>(
     let (graph, question) = (scope.graph, scope.question);
     let wallets = graph.wallets();
     reserve(memory, 8 * wallets as usize + size_of::<MergeEvidence>() * evidence.len(), wallets as usize)?;
-    let key = |one: &MergeEvidence| [one.wallet, one.merged_with, one.via].map(|wallet| graph.order(wallet));
+    let key = |merge: &MergeEvidence| [merge.wallet, merge.merged_with, merge.via].map(|wallet| graph.order(wallet));
     sort_with_room(&mut evidence, pace.interrupt(), |a, b| {
         b.confidence.total_cmp(&a.confidence).then_with(|| key(a).cmp(&key(b)))
     });
@@ -125,22 +125,22 @@ pub(super) fn judge<W: Interrupt>(
     for merge in &mut evidence {
         // All collected evidence is judged, even after the time limit.
         let _ = step(pace);
-        let (one, other) = (sets.find(merge.wallet), sets.find(merge.merged_with));
-        merge.verdict = if one == other {
+        let (left, right) = (sets.find(merge.wallet), sets.find(merge.merged_with));
+        merge.verdict = if left == right {
             Verdict::Accepted { joined: false }
-        } else if let Some(entry) = apart.between(one, other, &mut sets) {
+        } else if let Some(entry) = apart.between(left, right, &mut sets) {
             Verdict::Apart(entry)
         } else {
             let size = |root: WalletId| sizes.get(root.index()).copied().unwrap_or(1);
-            let (of_one, of_other) = (size(one), size(other));
-            if u64::from(of_one) + u64::from(of_other) > question.max_size {
+            let (left_size, right_size) = (size(left), size(right));
+            if u64::from(left_size) + u64::from(right_size) > question.max_size {
                 Verdict::TooLarge
             } else {
-                let (above, below) = if of_one >= of_other { (one, other) } else { (other, one) };
+                let (above, below) = if left_size >= right_size { (left, right) } else { (right, left) };
                 sets.hang(below, above);
                 apart.merge(below, above);
                 if let Some(size) = sizes.get_mut(above.index()) {
-                    *size = of_one + of_other;
+                    *size = left_size + right_size;
                 }
                 Verdict::Accepted { joined: true }
             }
@@ -163,9 +163,10 @@ impl ApartIndex {
     }
 
     /// Returns the first pair that keeps two sets apart. O(pairs of the set that has fewer).
-    fn between(&self, one: WalletId, other: WalletId, sets: &mut DisjointSets) -> Option<usize> {
-        let (of_one, of_other) = (self.0.get(&one)?, self.0.get(&other)?);
-        let (pairs, root) = if of_one.len() <= of_other.len() { (of_one, other) } else { (of_other, one) };
+    fn between(&self, left: WalletId, right: WalletId, sets: &mut DisjointSets) -> Option<usize> {
+        let (left_pairs, right_pairs) = (self.0.get(&left)?, self.0.get(&right)?);
+        let (pairs, root) =
+            if left_pairs.len() <= right_pairs.len() { (left_pairs, right) } else { (right_pairs, left) };
         pairs.iter().filter(|(wallet, _)| sets.find(*wallet) == root).map(|(_, entry)| *entry).min()
     }
 

@@ -186,9 +186,9 @@ impl ClusterScope<'_, '_> {
             }
         }
         let (mut found, mut members) = (Vec::new(), 0);
-        for (root, place) in graph.wallet_ids().zip(&mut places) {
-            let wallets = u64::from(*place);
-            *place = NOWHERE;
+        for (root, entry) in graph.wallet_ids().zip(&mut places) {
+            let wallets = u64::from(*entry);
+            *entry = NOWHERE;
             let _ = pace.step(0);
             if wallets == 0 || wallets < self.question.min_size || (wallets == 1 && !self.has_transfers(root)?) {
                 continue;
@@ -196,7 +196,7 @@ impl ClusterScope<'_, '_> {
             if found.len() == found.capacity() {
                 reserve(memory, size_of::<Cluster>() * found.len().max(4), labels.len())?;
             }
-            *place = found.len() as u32;
+            *entry = found.len() as u32;
             let start = members;
             members += wallets as usize;
             let (transfers, merges, refused, confidence) = (0, 0, 0, 1.0);
@@ -207,8 +207,8 @@ impl ClusterScope<'_, '_> {
             Clusters { found, merges, halted, members: vec![WalletId::NONE; members], labels: Vec::new() };
         for (wallet, root) in wallets_of_network() {
             let _ = pace.step(0);
-            let place = places.get(root.index()).copied().unwrap_or(NOWHERE);
-            let Some(cluster) = clusters.found.get_mut(place as usize) else { continue };
+            let index = places.get(root.index()).copied().unwrap_or(NOWHERE);
+            let Some(cluster) = clusters.found.get_mut(index as usize) else { continue };
             if let Some(member) = clusters.members.get_mut(cluster.start + cluster.wallets as usize) {
                 *member = wallet;
             }
@@ -227,13 +227,13 @@ impl ClusterScope<'_, '_> {
                 })?,
             }
         }
-        let place = |wallet: WalletId| places.get(labels.get(wallet.index())?.index()).copied();
+        let index_of = |wallet: WalletId| places.get(labels.get(wallet.index())?.index()).copied();
         for merge in &clusters.merges {
             let _ = pace.step(0);
             let accepted = merge.verdict.is_accepted();
-            let ends = [merge.wallet, merge.merged_with].map(place);
+            let ends = [merge.wallet, merge.merged_with].map(index_of);
             for end in if accepted || ends[0] == ends[1] { &ends[..1] } else { &ends[..] } {
-                let Some(cluster) = end.and_then(|place| clusters.found.get_mut(place as usize)) else { continue };
+                let Some(cluster) = end.and_then(|index| clusters.found.get_mut(index as usize)) else { continue };
                 if accepted {
                     cluster.merges += 1;
                     if merge.verdict == (Verdict::Accepted { joined: true }) {
@@ -265,16 +265,16 @@ impl ClusterScope<'_, '_> {
 
     fn by_size<W: Interrupt>(
         &self,
-        found: Vec<Cluster>,
+        clusters: Vec<Cluster>,
         memory: &mut MemoryBudget,
         pace: &mut Pace<'_, W>,
     ) -> Result<Vec<Cluster>, SearchError> {
         type Keyed = ((Reverse<u64>, u64), u32);
-        reserve(memory, (2 * size_of::<Keyed>() + size_of::<Cluster>()) * found.len(), found.len())?;
-        let key = |one: &Cluster| (Reverse(one.wallets), self.graph.order(one.first));
-        let mut keyed: Vec<Keyed> = found.iter().map(key).zip(0..).collect();
+        reserve(memory, (2 * size_of::<Keyed>() + size_of::<Cluster>()) * clusters.len(), clusters.len())?;
+        let key = |cluster: &Cluster| (Reverse(cluster.wallets), self.graph.order(cluster.first));
+        let mut keyed: Vec<Keyed> = clusters.iter().map(key).zip(0..).collect();
         sort_with_room(&mut keyed, pace.interrupt(), |a, b| a.0.cmp(&b.0));
-        Ok(keyed.into_iter().filter_map(|(_, place)| found.get(place as usize).copied()).collect())
+        Ok(keyed.into_iter().filter_map(|(_, index)| clusters.get(index as usize).copied()).collect())
     }
 }
 
@@ -347,11 +347,11 @@ impl Clusters {
         let mut first: BinaryHeap<(u64, WalletId)> = BinaryHeap::new();
         for wallet in self.members(cluster).iter().filter(|_| limit > 0) {
             let _ = step(&mut pace);
-            let one = (graph.order(*wallet), *wallet);
+            let candidate = (graph.order(*wallet), *wallet);
             if first.len() < limit {
-                first.push(one);
-            } else if let Some(mut last) = first.peek_mut().filter(|last| one < **last) {
-                *last = one;
+                first.push(candidate);
+            } else if let Some(mut last) = first.peek_mut().filter(|last| candidate < **last) {
+                *last = candidate;
             }
         }
         let mut first = first.into_vec();

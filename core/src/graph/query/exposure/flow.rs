@@ -93,8 +93,8 @@ pub fn exposures<M: Marks, W: Interrupt>(
     let halted = mixing.run(passing, &mut pace)?;
     if halted.is_none() {
         for exposed in &mut found {
-            if let Some(place) = region.places.get(exposed.wallet) {
-                exposed.parts = mixing.parts(place as usize);
+            if let Some(index) = region.places.get(exposed.wallet) {
+                exposed.parts = mixing.parts(index as usize);
             }
         }
     }
@@ -162,7 +162,7 @@ fn collect<W: Interrupt>(
     let mut passing: Vec<Passing> = Vec::new();
     passing.reserve_exact(kept().map(count).sum::<usize>().min(most));
     let mut examined = 0_usize;
-    for (place, reached) in (0_u32..).zip(&region.wallets).filter(|(_, reached)| reached.kept) {
+    for (index, reached) in (0_u32..).zip(&region.wallets).filter(|(_, reached)| reached.kept) {
         for side in [Side::Out, Side::In] {
             let wanted = |peer: Option<WalletId>| {
                 examined += 1;
@@ -180,7 +180,7 @@ fn collect<W: Interrupt>(
                     return Err(SearchError::Memory { budget, depth, wallets });
                 }
                 let other = transfer.peer.and_then(|peer| region.places.get(peer)).unwrap_or(NOWHERE);
-                let (from, to) = if side == Side::Out { (place, other) } else { (other, place) };
+                let (from, to) = if side == Side::Out { (index, other) } else { (other, index) };
                 let (time, number, amount) = (transfer.time, transfer.number, transfer.value);
                 passing.push(Passing { time, number, amount, leaves: 0.0, from, to });
                 Ok(())
@@ -201,16 +201,16 @@ fn collect<W: Interrupt>(
 fn by_time<W: Interrupt>(passing: &[Passing], pace: &mut Pace<'_, W>) -> Vec<Passing> {
     let mut places: Vec<(i64, u32)> = Vec::new();
     places.reserve_exact(passing.len());
-    for (place, one) in (0_u32..).zip(passing) {
+    for (index, transfer) in (0_u32..).zip(passing) {
         pace.step(0);
-        places.push((one.time, place));
+        places.push((transfer.time, index));
     }
     sort_with_room(&mut places, pace.interrupt(), Ord::cmp);
     let mut ordered = Vec::new();
     ordered.reserve_exact(passing.len());
-    for (_, place) in places {
+    for (_, index) in places {
         pace.step(0);
-        ordered.extend(passing.get(place as usize));
+        ordered.extend(passing.get(index as usize));
     }
     ordered
 }
@@ -226,24 +226,24 @@ fn order_ties<W: Interrupt>(
     passing: &mut [Passing],
     pace: &mut Pace<'_, W>,
 ) -> Result<(), SearchError> {
-    for tied in passing.chunk_by_mut(|one, other| one.time == other.time) {
+    for tied in passing.chunk_by_mut(|previous, next| previous.time == next.time) {
         if tied.len() == 1 || (tied.len() <= MAX_CHECKED_TIES && !share_a_wallet(region, tied)) {
             continue;
         }
         let mut keyed = Vec::new();
-        for one in tied.iter() {
+        for entry in tied.iter() {
             pace.step(1);
-            let transfer = graph.transfer(one.number)?;
-            let from = match region.wallets.get(one.from as usize) {
+            let transfer = graph.transfer(entry.number)?;
+            let from = match region.wallets.get(entry.from as usize) {
                 Some(reached) => reached.wallet,
-                None => graph.sender(one.number)?,
+                None => graph.sender(entry.number)?,
             };
             let to = transfer.peer.map_or(u64::MAX, |peer| graph.order(peer));
-            keyed.push(((transfer.position, graph.order(from), to, transfer.value, one.number), *one));
+            keyed.push(((transfer.position, graph.order(from), to, transfer.value, entry.number), *entry));
         }
-        sort_with_room(&mut keyed, pace.interrupt(), |one, other| one.0.cmp(&other.0));
-        for (place, (_, one)) in tied.iter_mut().zip(keyed) {
-            *place = one;
+        sort_with_room(&mut keyed, pace.interrupt(), |left, right| left.0.cmp(&right.0));
+        for (slot, (_, sorted)) in tied.iter_mut().zip(keyed) {
+            *slot = sorted;
         }
     }
     Ok(())
@@ -252,11 +252,11 @@ fn order_ties<W: Interrupt>(
 /// Reports whether a tracked wallet has several of the transfers; otherwise their order does not
 /// matter.
 fn share_a_wallet(region: &Region, tied: &[Passing]) -> bool {
-    let kept = |place: u32| region.wallets.get(place as usize).is_some_and(|reached| reached.kept);
-    let both = |one: &Passing, other: &Passing| {
-        [one.from, one.to].into_iter().any(|place| (place == other.from || place == other.to) && kept(place))
+    let kept = |index: u32| region.wallets.get(index as usize).is_some_and(|reached| reached.kept);
+    let both = |left: &Passing, right: &Passing| {
+        [left.from, left.to].into_iter().any(|wallet| (wallet == right.from || wallet == right.to) && kept(wallet))
     };
-    tied.iter().enumerate().any(|(number, one)| tied.iter().skip(number + 1).any(|other| both(one, other)))
+    tied.iter().enumerate().any(|(number, left)| tied.iter().skip(number + 1).any(|right| both(left, right)))
 }
 
 /// Balances and their composition.
@@ -290,39 +290,40 @@ impl Mixing<'_> {
         let mut balances = vec![U256::ZERO; self.region.wallets.len()];
         let within = |time: i64| self.terms.since.is_none_or(|since| time >= since);
         let backward = self.terms.flow == Flow::Backward;
-        for one in &mut passing {
+        for transfer in &mut passing {
             if let Some(Halt::Time) = pace.step(0) {
                 return Ok(Some(Halt::Time));
             }
-            let (from, to) = (one.from as usize, one.to as usize);
+            let (from, to) = (transfer.from as usize, transfer.to as usize);
             if from == to {
                 // Moves nothing, but shows that the wallet had the funds.
-                self.raise_balance(from, one.amount, &mut balances);
+                self.raise_balance(from, transfer.amount, &mut balances);
                 continue;
             }
-            let counts = within(one.time);
+            let counts = within(transfer.time);
             let mut held = 1.0;
             if let Some(balance) = balances.get_mut(from) {
-                held = ratio(*balance, one.amount);
-                one.leaves = ratio(one.amount, *balance);
-                *balance = balance.saturating_sub(one.amount);
+                held = ratio(*balance, transfer.amount);
+                transfer.leaves = ratio(transfer.amount, *balance);
+                *balance = balance.saturating_sub(transfer.amount);
             }
             let mut mixed = 1.0;
             if let Some(balance) = balances.get_mut(to) {
                 // Beyond 256 bits, a balance stays at the maximum.
-                *balance = balance.saturating_add(one.amount);
-                mixed = ratio(one.amount, *balance);
+                *balance = balance.saturating_add(transfer.amount);
+                mixed = ratio(transfer.amount, *balance);
             }
             if backward {
-                let processed = self.pass(one, one.from, one.to, held, mixed, counts)?;
+                let processed = self.pass(transfer, transfer.from, transfer.to, held, mixed, counts)?;
                 if let Some(Halt::Time) = pace.step(processed) {
                     return Ok(Some(Halt::Time));
                 }
             }
         }
         if !backward {
-            for one in passing.iter().rev().filter(|one| one.from != one.to) {
-                let processed = self.pass(one, one.to, one.from, 1.0, one.leaves, within(one.time))?;
+            for transfer in passing.iter().rev().filter(|transfer| transfer.from != transfer.to) {
+                let processed =
+                    self.pass(transfer, transfer.to, transfer.from, 1.0, transfer.leaves, within(transfer.time))?;
                 if let Some(Halt::Time) = pace.step(processed) {
                     return Ok(Some(Halt::Time));
                 }
@@ -332,8 +333,8 @@ impl Mixing<'_> {
     }
 
     /// Raises a balance to at least `amount`; the difference is of unknown source.
-    fn raise_balance(&mut self, place: usize, amount: U256, balances: &mut [U256]) {
-        if let (Some(balance), Some(kept)) = (balances.get_mut(place), self.kept.get_mut(place))
+    fn raise_balance(&mut self, index: usize, amount: U256, balances: &mut [U256]) {
+        if let (Some(balance), Some(kept)) = (balances.get_mut(index), self.kept.get_mut(index))
             && *balance < amount
         {
             if self.terms.flow == Flow::Backward {
@@ -347,7 +348,7 @@ impl Mixing<'_> {
     /// `mixed` of the balance here. Returns the number of shares processed.
     fn pass(
         &mut self,
-        one: &Passing,
+        transfer: &Passing,
         from: u32,
         to: u32,
         part: f64,
@@ -355,11 +356,11 @@ impl Mixing<'_> {
         counts: bool,
     ) -> Result<usize, SearchError> {
         let Some(here) = self.region.wallets.get(to as usize).copied().filter(|here| here.kept) else { return Ok(0) };
-        self.compose(one, from, part, &here)?;
+        self.compose(transfer, from, part, &here)?;
         let mut processed = self.moved.len();
         let mut grown = 0;
         if counts && let Some(sum) = self.sums.get_mut(to as usize) {
-            let (known, amount) = (sum.len(), one.amount.as_f64());
+            let (before, amount) = (sum.len(), transfer.amount.as_f64());
             for share in &self.moved {
                 let whole = sum.entry(share.key).or_insert(Share { share: 0.0, most: -1.0, ..*share });
                 whole.share += share.share * amount;
@@ -367,7 +368,7 @@ impl Mixing<'_> {
                     (whole.most, whole.path) = (share.most, share.path);
                 }
             }
-            grown += sum.len() - known;
+            grown += sum.len() - before;
         }
         // The rest is computed again at every further step.
         if self.moved.last().is_some_and(|last| last.key == ShareKey::REST) {
@@ -391,12 +392,12 @@ impl Mixing<'_> {
     }
 
     /// Determines the composition of a transfer for the wallet `here`.
-    fn compose(&mut self, one: &Passing, from: u32, part: f64, here: &Reached) -> Result<(), SearchError> {
+    fn compose(&mut self, transfer: &Passing, from: u32, part: f64, here: &Reached) -> Result<(), SearchError> {
         let most = self.terms.max_hops - here.depth;
         let explained = self.terms.explained;
         self.moved.clear();
         let there = self.region.wallets.get(from as usize);
-        let amount = one.amount.as_f64();
+        let amount = transfer.amount.as_f64();
         let single = |key| Share { key, share: 1.0, most: amount, path: NOWHERE };
         match there.map_or(Standing::Edge, |there| there.standing) {
             Standing::Marked(number) if most > 0 => self.moved.push(single(ShareKey::of(number))),
@@ -425,7 +426,7 @@ impl Mixing<'_> {
         if explained {
             let rest = 1.0 - self.moved.iter().map(|share| share.share).sum::<f64>();
             for share in &mut self.moved {
-                self.nodes.push(PathNode { number: one.number, next: share.path });
+                self.nodes.push(PathNode { number: transfer.number, next: share.path });
                 share.path = (self.nodes.len() - 1) as u32;
             }
             let bytes = 2 * self.moved.len() * size_of::<PathNode>();
@@ -438,11 +439,11 @@ impl Mixing<'_> {
     }
 
     /// Returns the parts of a requested wallet, by label or wallet and hops.
-    fn parts(&self, place: usize) -> Vec<Exposure> {
+    fn parts(&self, index: usize) -> Vec<Exposure> {
         let explained = self.terms.explained;
-        let mut sums: Vec<Share> = self.sums.get(place).into_iter().flat_map(HashMap::values).copied().collect();
+        let mut sums: Vec<Share> = self.sums.get(index).into_iter().flat_map(HashMap::values).copied().collect();
         sums.sort_unstable_by_key(|share| share.key);
-        let wallet = self.region.wallets.get(place).map(|own| own.wallet);
+        let wallet = self.region.wallets.get(index).map(|own| own.wallet);
         let part = |share: Share| {
             let (mut path, mut node) = (Vec::new(), share.path);
             while explained && let Some(step) = self.nodes.get(node as usize) {
@@ -458,7 +459,7 @@ impl Mixing<'_> {
                 None if explained && wallet == Some(WalletId::new(number)) => Part::Own,
                 None if explained => Part::Wallet(WalletId::new(number)),
                 None => match number.checked_sub(ASKED) {
-                    Some(other) if other as usize == place => Part::Own,
+                    Some(other) if other as usize == index => Part::Own,
                     Some(other) => {
                         let other = self.region.wallets.get(other as usize);
                         other.and_then(|other| other.mark).map_or(Part::Rest, Part::Mark)

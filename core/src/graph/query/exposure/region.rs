@@ -72,7 +72,7 @@ pub(super) fn search<M: Marks, W: Interrupt>(
     let (mut contacts, mut booked): (Vec<(u32, WalletId)>, usize) = (Vec::new(), 0);
     let mut start = 0;
     for depth in 0..=terms.max_hops {
-        let level: Vec<WalletId> = region.wallets[start..].iter().map(|one| one.wallet).collect();
+        let level: Vec<WalletId> = region.wallets[start..].iter().map(|reached| reached.wallet).collect();
         for batch in level.chunks(LOOKUP_BATCH) {
             marks.prepare(graph, batch)?;
             if pace.interrupt().should_stop() {
@@ -80,13 +80,13 @@ pub(super) fn search<M: Marks, W: Interrupt>(
             }
         }
         let end = region.wallets.len();
-        for place in start..end {
-            let Some(reached) = region.wallets.get(place).copied() else { break };
+        for index in start..end {
+            let Some(reached) = region.wallets.get(index).copied() else { break };
             let standing = if let Some(mark) = marks.mark(reached.wallet) {
                 Standing::Marked(match (terms.explained, depth) {
                     (true, _) => reached.wallet.get(),
                     // Distinguished from other wallets with the label, to recognise its own funds.
-                    (false, 0) => ASKED + place as u32,
+                    (false, 0) => ASKED + index as u32,
                     (false, _) => mark,
                 })
             } else if depth == terms.max_hops && depth > 0 {
@@ -100,25 +100,25 @@ pub(super) fn search<M: Marks, W: Interrupt>(
             };
             // Requested wallets are always passed through.
             let kept = depth == 0 || standing == Standing::Open;
-            if let Some(one) = region.wallets.get_mut(place) {
-                *one = Reached { standing, kept, mark: marks.mark(reached.wallet), ..reached };
+            if let Some(entry) = region.wallets.get_mut(index) {
+                *entry = Reached { standing, kept, mark: marks.mark(reached.wallet), ..reached };
             }
             if !kept || depth == terms.max_hops {
                 continue;
             }
             let mut examined = 0_usize;
-            let found = RefCell::new(&mut region);
+            let shared_region = RefCell::new(&mut region);
             let new = |peer: Option<WalletId>| {
                 examined += 1;
                 if examined.is_multiple_of(TRANSFERS_PER_CHECK) {
                     pace.interrupt().should_stop();
                 }
                 let Some(peer) = peer else { return false };
-                let contact = (place as u32, peer);
+                let contact = (index as u32, peer);
                 if !terms.explained && contacts.last() != Some(&contact) {
                     contacts.push(contact);
                 }
-                found.borrow().places.get(peer).is_none()
+                shared_region.borrow().places.get(peer).is_none()
             };
             graph.counted_transfers_with(
                 reached.wallet,
@@ -127,13 +127,15 @@ pub(super) fn search<M: Marks, W: Interrupt>(
                 new,
                 |transfer| -> Result<(), SearchError> {
                     match transfer.peer {
-                        Some(peer) if transfer.value > U256::ZERO => found.borrow_mut().reach(peer, depth + 1, memory),
+                        Some(peer) if transfer.value > U256::ZERO => {
+                            shared_region.borrow_mut().reach(peer, depth + 1, memory)
+                        }
                         _ => Ok(()),
                     }
                 },
             )?;
-            let (bytes, found) = (2 * size_of::<(u32, WalletId)>() * (contacts.len() - booked), region.wallets.len());
-            book(memory, bytes / 2, depth, found)?;
+            let (bytes, wallets) = (2 * size_of::<(u32, WalletId)>() * (contacts.len() - booked), region.wallets.len());
+            book(memory, bytes / 2, depth, wallets)?;
             booked = contacts.len();
             if let Some(Halt::Time) = pace.step(examined) {
                 return Ok(None);
@@ -159,18 +161,18 @@ impl Region {
         max_hops: u32,
         pace: &mut Pace<'_, W>,
     ) {
-        let labelled = |one: &Reached| matches!(one.standing, Standing::Marked(_) | Standing::Hub);
+        let labelled = |reached: &Reached| matches!(reached.standing, Standing::Marked(_) | Standing::Hub);
         // Wallets whose funds are reported, and wallets that these lead to.
         let reported: Vec<bool> = self.wallets.iter().map(labelled).collect();
         let mut led_to = vec![false; reported.len()];
         for _ in 0..max_hops {
             let mut changed = false;
-            for (place, peer) in contacts {
+            for (index, peer) in contacts {
                 pace.step(0);
                 let other = self.places.get(*peer).map(|other| other as usize);
                 let leads =
                     other.is_some_and(|other| reported.get(other) == Some(&true) || led_to.get(other) == Some(&true));
-                if let Some(own) = led_to.get_mut(*place as usize).filter(|own| leads && !**own) {
+                if let Some(own) = led_to.get_mut(*index as usize).filter(|own| leads && !**own) {
                     *own = true;
                     changed = true;
                 }
@@ -179,22 +181,22 @@ impl Region {
                 break;
             }
         }
-        for (one, led_to) in self.wallets.iter_mut().zip(led_to) {
-            one.kept &= led_to;
+        for (reached, led_to) in self.wallets.iter_mut().zip(led_to) {
+            reached.kept &= led_to;
         }
     }
 
     #[inline]
     pub(super) fn keeps(&self, wallet: WalletId) -> bool {
-        let place = self.places.get(wallet);
-        place.and_then(|place| self.wallets.get(place as usize)).is_some_and(|reached| reached.kept)
+        let index = self.places.get(wallet);
+        index.and_then(|index| self.wallets.get(index as usize)).is_some_and(|reached| reached.kept)
     }
 
     fn reach(&mut self, wallet: WalletId, depth: u32, memory: &mut MemoryBudget) -> Result<(), SearchError> {
         if self.places.get(wallet).is_none() {
-            let found = self.wallets.len();
-            book(memory, size_of::<Reached>() + self.places.cost(), depth, found)?;
-            self.places.insert(wallet, found as u32);
+            let index = self.wallets.len();
+            book(memory, size_of::<Reached>() + self.places.cost(), depth, index)?;
+            self.places.insert(wallet, index as u32);
             self.wallets.push(Reached { wallet, depth, standing: Standing::Edge, mark: None, kept: false });
         }
         Ok(())

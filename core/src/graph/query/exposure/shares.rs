@@ -106,7 +106,7 @@ impl Shares {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Share> {
-        self.shares.iter().map(|one| Share { share: one.share * self.scale, ..*one })
+        self.shares.iter().map(|entry| Share { share: entry.share * self.scale, ..*entry })
     }
 
     /// Returns the growth of the maximum length since the last call.
@@ -125,8 +125,8 @@ impl Shares {
         }
         self.scale *= part;
         if self.scale < SMALL {
-            for one in &mut self.shares {
-                one.share *= self.scale;
+            for entry in &mut self.shares {
+                entry.share *= self.scale;
             }
             self.scale = 1.0;
         }
@@ -135,36 +135,36 @@ impl Shares {
     /// Adds shares, which are sorted by key, times `factor`.
     pub(super) fn add(&mut self, more: &[Share], factor: f64, room: &mut Vec<Share>) {
         let factor = factor / self.scale;
-        if let [one] = more {
-            match self.shares.binary_search_by_key(&one.key, |known| known.key) {
-                Ok(place) => join(&mut self.shares[place], one, factor),
-                Err(place) => self.shares.insert(place, Share { share: one.share * factor, ..*one }),
+        if let [addition] = more {
+            match self.shares.binary_search_by_key(&addition.key, |entry| entry.key) {
+                Ok(index) => join(&mut self.shares[index], addition, factor),
+                Err(index) => self.shares.insert(index, Share { share: addition.share * factor, ..*addition }),
             }
             return;
         }
         room.clear();
-        let mut known = self.shares.iter().copied().peekable();
-        for one in more {
-            while let Some(earlier) = known.next_if(|known| known.key < one.key) {
+        let mut entries = self.shares.iter().copied().peekable();
+        for addition in more {
+            while let Some(earlier) = entries.next_if(|entry| entry.key < addition.key) {
                 room.push(earlier);
             }
-            match known.next_if(|known| known.key == one.key) {
+            match entries.next_if(|entry| entry.key == addition.key) {
                 Some(mut both) => {
-                    join(&mut both, one, factor);
+                    join(&mut both, addition, factor);
                     room.push(both);
                 }
-                None => room.push(Share { share: one.share * factor, ..*one }),
+                None => room.push(Share { share: addition.share * factor, ..*addition }),
             }
         }
-        room.extend(known);
+        room.extend(entries);
         std::mem::swap(&mut self.shares, room);
     }
 }
 
-fn join(known: &mut Share, more: &Share, factor: f64) {
-    known.share += more.share * factor;
-    if more.most > known.most {
-        known.most = more.most;
-        known.path = more.path;
+fn join(entry: &mut Share, more: &Share, factor: f64) {
+    entry.share += more.share * factor;
+    if more.most > entry.most {
+        entry.most = more.most;
+        entry.path = more.path;
     }
 }

@@ -305,5 +305,5 @@ pub const PATTERN_TYPES: &[PatternType] = &[
 /// Finds a pattern by its name, in any case.
 #[must_use]
 pub(super) fn find(name: &str) -> Option<&'static PatternType> {
-    PATTERN_TYPES.iter().find(|one| one.name.eq_ignore_ascii_case(name))
+    PATTERN_TYPES.iter().find(|pattern_type| pattern_type.name.eq_ignore_ascii_case(name))
 }

@@ -56,21 +56,22 @@ fn first_fitting<'s, W: Interrupt>(
 ) -> Option<u32> {
     let mut best: Option<(u32, &Member)> = None;
     for row in rows {
-        let one = &slice.rows[row as usize];
+        let member = &slice.rows[row as usize];
         match best {
-            Some((_, known)) if known.time != one.time => break,
-            _ if !fits(one) => {}
-            Some((_, known)) => {
-                let key =
-                    |one: &Member| (std::cmp::Reverse(one.value), run.graph.order(one.to), run.graph.order(one.from));
-                if key(one) < key(known) {
-                    best = Some((row, one));
+            Some((_, leader)) if leader.time != member.time => break,
+            _ if !fits(member) => {}
+            Some((_, leader)) => {
+                let key = |member: &Member| {
+                    (std::cmp::Reverse(member.value), run.graph.order(member.to), run.graph.order(member.from))
+                };
+                if key(member) < key(leader) {
+                    best = Some((row, member));
                 }
             }
-            None => best = Some((row, one)),
+            None => best = Some((row, member)),
         }
     }
-    best.map(|one| one.0)
+    best.map(|(row, _)| row)
 }
 
 /// Returns the successor of each row of a slice.
@@ -85,35 +86,37 @@ fn links<W: Interrupt>(
     run.book(2 * count * size_of::<u32>())?;
     let (mut next, mut before) = (vec![NONE; count], vec![NONE; count]);
     for row in 0..count as u32 {
-        let (one, (from, to)) = (slice.row(row), slice.ends(row));
-        let later = slice.between(slice.sent(to), end_of(one.time, 1), end_of(one.time, window));
-        let earlier = slice.between(slice.received(from), one.time.saturating_sub(window), one.time.saturating_sub(1));
+        let (member, (from, to)) = (slice.row(row), slice.ends(row));
+        let later = slice.between(slice.sent(to), end_of(member.time, 1), end_of(member.time, window));
+        let earlier =
+            slice.between(slice.received(from), member.time.saturating_sub(window), member.time.saturating_sub(1));
         run.step(later.len().min(max_fan) + earlier.len().min(max_fan))?;
         if later.len() > max_fan {
-            run.passed_over += u64::from(one.time.div_euclid(window) == slice.tile);
-        } else if let Some(found) =
-            first_fitting(run, slice, later.iter().copied(), |other| goes_on.allows(one.value, other.value))
+            run.passed_over += u64::from(member.time.div_euclid(window) == slice.tile);
+        } else if let Some(fitting) =
+            first_fitting(run, slice, later.iter().copied(), |other| goes_on.allows(member.value, other.value))
         {
-            next[row as usize] = found;
+            next[row as usize] = fitting;
         }
         if earlier.len() <= max_fan
-            && let Some(found) =
-                first_fitting(run, slice, earlier.iter().rev().copied(), |other| goes_on.allows(other.value, one.value))
+            && let Some(fitting) = first_fitting(run, slice, earlier.iter().rev().copied(), |other| {
+                goes_on.allows(other.value, member.value)
+            })
         {
-            before[row as usize] = found;
+            before[row as usize] = fitting;
         }
     }
     run.room.give(2 * count * size_of::<u32>());
     // Both directions must agree.
-    for (row, found) in (0..).zip(&mut next) {
-        if *found != NONE && before[*found as usize] != row {
-            *found = NONE;
+    for (row, linked_row) in (0..).zip(&mut next) {
+        if *linked_row != NONE && before[*linked_row as usize] != row {
+            *linked_row = NONE;
         }
     }
     let mut linked = vec![NONE; count];
-    for (row, found) in (0..).zip(&next) {
-        if *found != NONE {
-            linked[*found as usize] = row;
+    for (row, linked_row) in (0..).zip(&next) {
+        if *linked_row != NONE {
+            linked[*linked_row as usize] = row;
         }
     }
     Ok((next, linked))
@@ -183,17 +186,17 @@ pub(super) fn peeling_chain<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<()
     let max_peel = ExactRatio::new(run.pattern.ratio("max_peel"));
     let goes_on = Continuation { least: max_peel.rest(), less: true };
     let peel = |run: &mut Run<'_, '_, W>, slice: &Slice<'_>, row: u32, after: u32, until: i64| {
-        let (one, onward) = (slice.row(row), slice.row(after));
+        let (member, onward) = (slice.row(row), slice.row(after));
         let all = slice.between(
             slice.sent(slice.ends(row).1),
-            end_of(one.time, 1),
-            until.min(end_of(one.time, run.window())),
+            end_of(member.time, 1),
+            until.min(end_of(member.time, run.window())),
         );
         run.step(all.len())?;
-        let small = |other: &Member| other.to != onward.to && max_peel.is_at_least(other.value, one.value);
+        let small = |other: &Member| other.to != onward.to && max_peel.is_at_least(other.value, member.value);
         let peeled: Vec<u32> = all.iter().copied().filter(|row| small(slice.row(*row))).collect();
         let sum = peeled.iter().try_fold(onward.value, |sum, row| sum.checked_add(slice.row(*row).value));
-        Ok(Some(peeled).filter(|peeled| !peeled.is_empty() && sum.is_some_and(|sum| sum <= one.value)))
+        Ok(Some(peeled).filter(|peeled| !peeled.is_empty() && sum.is_some_and(|sum| sum <= member.value)))
     };
     search(run, goes_on, longest.saturating_add(1), peel, |run, slice, chain| {
         let hops = chain.rows.len() - 1;
@@ -225,7 +228,7 @@ fn along(
     wallets.extend(chain.rows.iter().map(|row| slice.row(*row).to));
     let aside = chain.peeled.iter().map(|row| slice.row(*row).to).collect();
     let transfers: Vec<Member> = chain.rows.iter().chain(&chain.peeled).map(|row| *slice.row(*row)).collect();
-    let last = transfers.iter().map(|one| one.time).max().unwrap_or(start.time);
+    let last = transfers.iter().map(|transfer| transfer.time).max().unwrap_or(start.time);
     details.extend(details! { "window_hours": hours(last.saturating_sub(start.time)) });
     FindingDraft {
         strength,

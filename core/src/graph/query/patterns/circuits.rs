@@ -89,8 +89,8 @@ impl CircuitNetwork {
         let count = slice.wallets.len();
         let locals = 0..count as u32;
         let mut passed_over = 0;
-        let mut sends: Vec<u32> = locals.clone().map(|one| slice.pairs_from(one).len() as u32).collect();
-        let mut receives: Vec<u32> = locals.clone().map(|one| slice.pairs_to(one).len() as u32).collect();
+        let mut sends: Vec<u32> = locals.clone().map(|local| slice.pairs_from(local).len() as u32).collect();
+        let mut receives: Vec<u32> = locals.clone().map(|local| slice.pairs_to(local).len() as u32).collect();
         let mut gone: Vec<u32> = Vec::new();
         for local in locals.clone() {
             let (out, back) = (sends[local as usize], receives[local as usize]);
@@ -105,9 +105,9 @@ impl CircuitNetwork {
         while let Some(local) = gone.pop() {
             step(pace, slice.pairs_from(local).len() + slice.pairs_to(local).len())?;
             let lose = |counts: &mut [u32], other: u32, stays: &mut [bool], gone: &mut Vec<u32>| {
-                let place = other as usize;
-                counts[place] = counts[place].saturating_sub(1);
-                if counts[place] == 0 && std::mem::replace(&mut stays[place], false) {
+                let index = other as usize;
+                counts[index] = counts[index].saturating_sub(1);
+                if counts[index] == 0 && std::mem::replace(&mut stays[index], false) {
                     gone.push(other);
                 }
             };
@@ -128,11 +128,11 @@ impl CircuitNetwork {
         for local in &wallets {
             let start = network.arcs.len();
             let first = slice.first_pair(*local) as u32;
-            for (place, pair) in (first..).zip(slice.pairs_from(*local)) {
+            for (number, pair) in (first..).zip(slice.pairs_from(*local)) {
                 step(pace, slice.rows_of(pair).len())?;
                 let to = ranks[pair.to as usize];
                 if to != u32::MAX {
-                    network.arcs.push(CircuitArc::of(slice, place, pair, to, ruler));
+                    network.arcs.push(CircuitArc::of(slice, number, pair, to, ruler));
                 }
             }
             network.arcs[start..].sort_unstable_by_key(|arc| arc.to);
@@ -158,18 +158,18 @@ impl CircuitNetwork {
     }
 
     fn arcs(&self, wallet: u32) -> &[CircuitArc] {
-        let place = wallet as usize;
-        &self.arcs[self.starts[place] as usize..self.starts[place + 1] as usize]
+        let index = wallet as usize;
+        &self.arcs[self.starts[index] as usize..self.starts[index + 1] as usize]
     }
 
     fn senders(&self, wallet: u32) -> &[(u32, Bands)] {
-        let place = wallet as usize;
-        &self.senders[self.in_starts[place] as usize..self.in_starts[place + 1] as usize]
+        let index = wallet as usize;
+        &self.senders[self.in_starts[index] as usize..self.in_starts[index + 1] as usize]
     }
 }
 
 impl CircuitArc {
-    fn of(slice: &Slice<'_>, place: u32, pair: &Pair, to: u32, ruler: Ruler) -> Self {
+    fn of(slice: &Slice<'_>, number: u32, pair: &Pair, to: u32, ruler: Ruler) -> Self {
         let (mut least, mut most, mut bands) = (f64::INFINITY, 0.0_f64, 0);
         let rows = slice.rows_of(pair);
         for row in rows {
@@ -178,7 +178,7 @@ impl CircuitArc {
             bands |= ruler.bands(value);
         }
         let time = |row: Option<&u32>| row.map_or(0, |row| slice.row(*row).time);
-        Self { to, pair: place, first: time(rows.first()), last: time(rows.last()), least, most, bands }
+        Self { to, pair: number, first: time(rows.first()), last: time(rows.last()), least, most, bands }
     }
 }
 

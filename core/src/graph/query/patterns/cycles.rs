@@ -78,8 +78,8 @@ fn best_window<W: Interrupt>(
     let mut best: Option<Best> = None;
     let mut end = 0;
     let mut last_start = None;
-    for (place, one) in all.iter().enumerate() {
-        let start = one.member.time;
+    for (first, transfer) in all.iter().enumerate() {
+        let start = transfer.member.time;
         if last_start.replace(start) == Some(start) || start.div_euclid(window) < tile {
             continue;
         }
@@ -89,7 +89,7 @@ fn best_window<W: Interrupt>(
         while end < all.len() && all[end].member.time <= end_of(start, window) {
             end += 1;
         }
-        let within = &all[place..end];
+        let within = &all[first..end];
         if within.len() < steps.max(best.as_ref().map_or(0, |best| best.evidence.len() + 1)) {
             continue;
         }
@@ -105,7 +105,7 @@ fn best_window<W: Interrupt>(
 /// Reports whether each step has at least that many transfers.
 fn each_step_has(all: &[CycleTransfer], steps: usize, least: u64) -> bool {
     let mut counts = [0_u64; LONGEST];
-    all.iter().for_each(|one| counts[one.step] += 1);
+    all.iter().for_each(|transfer| counts[transfer.step] += 1);
     counts[..steps].iter().all(|count| *count >= least)
 }
 
@@ -147,7 +147,7 @@ impl Fit {
             let all = slice.between(slice.sent(slice.pairs[*pair as usize].from), start, end);
             step(pace, all.len())?;
             let all = all.iter().filter(|row| self.has(slice.row(**row).value, highest)).count();
-            let on = band.iter().filter(|one| one.step == number).count();
+            let on = band.iter().filter(|transfer| transfer.step == number).count();
             if (on as f64) < self.focus * all as f64 {
                 return Ok(false);
             }
@@ -172,31 +172,35 @@ fn banded<W: Interrupt>(
     }
     let start = within[0].member.time;
     // A band contains one of these.
-    let at_start: Vec<U256> =
-        within.iter().map(|one| one.member).take_while(|one| one.time == start).map(|one| one.value).collect();
-    let near = |value: U256| at_start.iter().any(|one| fit.has(value, *one) || fit.has(*one, value));
-    let within: Vec<CycleTransfer> = within.iter().filter(|one| near(one.member.value)).copied().collect();
+    let at_start: Vec<U256> = within
+        .iter()
+        .map(|transfer| transfer.member)
+        .take_while(|member| member.time == start)
+        .map(|member| member.value)
+        .collect();
+    let near = |value: U256| at_start.iter().any(|amount| fit.has(value, *amount) || fit.has(*amount, value));
+    let within: Vec<CycleTransfer> = within.iter().filter(|transfer| near(transfer.member.value)).copied().collect();
     if !each_step_has(&within, steps, 1) {
         return Ok(None);
     }
-    let mut by_value: Vec<U256> = within.iter().map(|one| one.member.value).collect();
+    let mut by_value: Vec<U256> = within.iter().map(|transfer| transfer.member.value).collect();
     by_value.sort_unstable_by(|a, b| b.cmp(a));
     by_value.dedup();
     let mut best: Option<Vec<CycleTransfer>> = None;
     for highest in by_value {
         step(pace, within.len())?;
         let band: Vec<CycleTransfer> =
-            within.iter().filter(|one| fit.has(one.member.value, highest)).copied().collect();
+            within.iter().filter(|transfer| fit.has(transfer.member.value, highest)).copied().collect();
         if band.len() >= steps
             && band[0].member.time == start
             && each_step_has(&band, steps, 1)
             && fit.is_focused(pace, round, &band, (start, end_of(start, window)), highest)?
         {
-            let found = if fit.ordered { in_order(&band, steps) } else { Some(band) };
-            if let Some(found) = found
-                && best.as_ref().is_none_or(|best| found.len() > best.len())
+            let evidence = if fit.ordered { in_order(&band, steps) } else { Some(band) };
+            if let Some(evidence) = evidence
+                && best.as_ref().is_none_or(|best| evidence.len() > best.len())
             {
-                best = Some(found);
+                best = Some(evidence);
             }
         }
         if fit.is_open() {
@@ -211,25 +215,25 @@ fn banded<W: Interrupt>(
 /// before the previous one.
 fn in_order(band: &[CycleTransfer], steps: usize) -> Option<Vec<CycleTransfer>> {
     let start = band[0].member.time;
-    band.iter().take_while(|one| one.member.time == start).find_map(|first| {
-        let mut found = vec![*first];
+    band.iter().take_while(|transfer| transfer.member.time == start).find_map(|first| {
+        let mut ordered = vec![*first];
         let mut from = start;
         for next in 1..steps {
             let wanted = (first.step + next) % steps;
-            let one = band.iter().find(|one| one.step == wanted && one.member.time >= from)?;
-            from = one.member.time;
-            found.push(*one);
+            let transfer = band.iter().find(|transfer| transfer.step == wanted && transfer.member.time >= from)?;
+            from = transfer.member.time;
+            ordered.push(*transfer);
         }
-        Some(found)
+        Some(ordered)
     })
 }
 
 /// Returns the wallets of a cycle, from the first by address.
 fn subject<W>(run: &Run<'_, '_, W>, wallets: &[WalletId]) -> WindowSubject {
     let mut subject = [WalletId::NONE; LONGEST];
-    let first = (0..wallets.len()).min_by_key(|place| run.graph.order(wallets[*place])).unwrap_or(0);
-    for (place, room) in subject.iter_mut().enumerate().take(wallets.len()) {
-        *room = wallets[(first + place) % wallets.len()];
+    let first = (0..wallets.len()).min_by_key(|index| run.graph.order(wallets[*index])).unwrap_or(0);
+    for (index, room) in subject.iter_mut().enumerate().take(wallets.len()) {
+        *room = wallets[(first + index) % wallets.len()];
     }
     subject
 }
@@ -257,12 +261,12 @@ fn search<'r, 'g, W: Interrupt>(
             transfers(slice, pairs, &mut rows, &mut all);
             step(pace, all.len())?;
             let round = WalletCycle { slice, pairs };
-            if let Some(one) =
+            if let Some(cycle_window) =
                 best_window(&all, pairs.len(), tile, pace, |pace, within| evidence(pace, &round, within))?
             {
-                bytes += 256 + one.evidence.capacity() * size_of::<CycleTransfer>();
+                bytes += 256 + cycle_window.evidence.capacity() * size_of::<CycleTransfer>();
                 full = bytes > left / 2;
-                best.push((pairs.to_vec(), one));
+                best.push((pairs.to_vec(), cycle_window));
                 if full {
                     return Err(Stop::Halt(Halt::Wallets));
                 }
@@ -273,16 +277,16 @@ fn search<'r, 'g, W: Interrupt>(
             return Err(no_room(run));
         }
         run.room.give(booked);
-        let mut found = Vec::with_capacity(best.len());
-        for (pairs, one) in best {
+        let mut findings = Vec::with_capacity(best.len());
+        for (pairs, cycle_window) in best {
             let wallets: Vec<WalletId> =
                 pairs.iter().map(|pair| slice.wallet(slice.pairs[*pair as usize].from)).collect();
-            let measure = one.evidence.len() as u64;
-            let candidate = CandidateWindow { tile: slice.tile, start: one.start, measure, place: 0 };
-            let finding = run.finding(draft(run, &one.evidence, &wallets))?;
-            found.push(WindowFinding { subject: subject(run, &wallets), window: candidate, finding });
+            let measure = cycle_window.evidence.len() as u64;
+            let candidate = CandidateWindow { tile: slice.tile, start: cycle_window.start, measure, place: 0 };
+            let finding = run.finding(draft(run, &cycle_window.evidence, &wallets))?;
+            findings.push(WindowFinding { subject: subject(run, &wallets), window: candidate, finding });
         }
-        waiting.next(slice.tile, found, run);
+        waiting.next(slice.tile, findings, run);
         run.passed_over += outcome?;
         Ok(())
     });
@@ -311,7 +315,7 @@ pub(super) fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop>
         banded(pace, round, within, bounds.window, fit)
     };
     search(run, &bounds, evidence, |run, evidence, wallets| {
-        let amounts = || evidence.iter().map(|one| one.member.value);
+        let amounts = || evidence.iter().map(|transfer| transfer.member.value);
         let (least, most) = (amounts().min().unwrap_or_default(), amounts().max().unwrap_or_default());
         let details = details! {
             "length": wallets.len(), "smallest": decimal(least, run.scope.scale), "largest": decimal(most, run.scope.scale),
@@ -343,7 +347,8 @@ pub(super) fn wash_trading<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
     };
     search(run, &bounds, evidence, |run, evidence, wallets| {
         let (smallest, largest) = flows(evidence, wallets.len()).unwrap_or_default();
-        let rounds = (0..wallets.len()).map(|step| evidence.iter().filter(|one| one.step == step).count()).min();
+        let rounds =
+            (0..wallets.len()).map(|step| evidence.iter().filter(|transfer| transfer.step == step).count()).min();
         let rounds = rounds.unwrap_or_default() as u64;
         let strength = size(rounds, least) * balance(smallest, largest);
         let details = details! {
@@ -357,8 +362,8 @@ pub(super) fn wash_trading<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
 /// Returns the smallest and the largest sum of a step, if all fit into 256 bits.
 fn flows(all: &[CycleTransfer], steps: usize) -> Option<(U256, U256)> {
     let mut sums = [U256::ZERO; LONGEST];
-    for one in all {
-        sums[one.step] = sums[one.step].checked_add(one.member.value)?;
+    for transfer in all {
+        sums[transfer.step] = sums[transfer.step].checked_add(transfer.member.value)?;
     }
     sums[..steps].iter().min().copied().zip(sums[..steps].iter().max().copied())
 }
@@ -372,16 +377,16 @@ fn round_trip<W>(
     mut details: serde_json::Map<String, serde_json::Value>,
 ) -> FindingDraft {
     let first = evidence.iter().min_by(|a, b| super::finding::compare(run.graph, &a.member, &b.member));
-    let start = first.map_or(0, |one| one.step);
-    let round: Vec<WalletId> = (0..wallets.len()).map(|place| wallets[(start + place) % wallets.len()]).collect();
-    let times = || evidence.iter().map(|one| one.member.time);
+    let start = first.map_or(0, |transfer| transfer.step);
+    let round: Vec<WalletId> = (0..wallets.len()).map(|index| wallets[(start + index) % wallets.len()]).collect();
+    let times = || evidence.iter().map(|transfer| transfer.member.time);
     let span = times().max().unwrap_or_default().saturating_sub(times().min().unwrap_or_default());
     details.extend(details! { "window_hours": hours(span) });
     FindingDraft {
         strength,
         center: round[0],
         roles: vec![Role::Sequence(round)],
-        transfers: evidence.iter().map(|one| one.member).collect(),
+        transfers: evidence.iter().map(|transfer| transfer.member).collect(),
         details,
     }
 }

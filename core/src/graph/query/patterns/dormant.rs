@@ -43,24 +43,24 @@ pub(super) fn awakened<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Sto
         run.load(center, Side::Out, &past, &mut sent)?;
         let mut before = None;
         let mut awakenings = Vec::new();
-        for (place, one) in sent.iter().enumerate() {
-            let silent = before.is_none_or(|before: i64| one.time.saturating_sub(before) >= least);
-            if one.time >= begin && silent && before != Some(one.time) {
-                awakenings.push(place);
+        for (index, transfer) in sent.iter().enumerate() {
+            let silent = before.is_none_or(|before: i64| transfer.time.saturating_sub(before) >= least);
+            if transfer.time >= begin && silent && before != Some(transfer.time) {
+                awakenings.push(index);
             }
-            before = Some(one.time);
+            before = Some(transfer.time);
         }
         if awakenings.is_empty() {
             continue;
         }
         run.load(center, Side::In, &past, &mut received)?;
-        for place in awakenings {
-            run.step(received.len() + place)?;
-            let time = sent[place].time;
+        for index in awakenings {
+            run.step(received.len() + index)?;
+            let time = sent[index].time;
             let silence = Silence { since: time.saturating_sub(least), from: time.saturating_sub(lookback) };
-            let moved = &sent[place..];
+            let moved = &sent[index..];
             let moved = &moved[..moved.partition_point(|one| one.time <= end_of(time, window))];
-            if let Some(draft) = wake(center, &received, &sent[..place], moved, &silence, share, run.scope.scale) {
+            if let Some(draft) = wake(center, &received, &sent[..index], moved, &silence, share, run.scope.scale) {
                 run.report(draft)?;
             }
         }
@@ -77,11 +77,11 @@ fn wake(
     share: ExactRatio,
     scale: u32,
 ) -> Option<FindingDraft> {
-    let within = |one: &&Moved| one.time >= silence.from && one.time <= silence.since;
-    let sum = |all: &[Moved]| all.iter().try_fold(U256::ZERO, |sum, one| sum.checked_add(one.value));
+    let within = |transfer: &&Moved| transfer.time >= silence.from && transfer.time <= silence.since;
+    let sum = |all: &[Moved]| all.iter().try_fold(U256::ZERO, |sum, transfer| sum.checked_add(transfer.value));
     let past = |all: &[Moved]| {
         let mut all = all.iter().filter(within);
-        all.try_fold(U256::ZERO, |sum, one| sum.checked_add(one.value))
+        all.try_fold(U256::ZERO, |sum, transfer| sum.checked_add(transfer.value))
     };
     let held = past(received)?.saturating_sub(past(sent)?);
     let out = sum(moved)?;
@@ -89,8 +89,8 @@ fn wake(
         return None;
     }
     let time = moved.first()?.time;
-    let last_sent = sent.iter().rfind(within).map(|one| one.time);
-    let asleep = last_sent.or_else(|| received.iter().find(within).map(|one| one.time))?;
+    let last_sent = sent.iter().rfind(within).map(|transfer| transfer.time);
+    let asleep = last_sent.or_else(|| received.iter().find(within).map(|transfer| transfer.time))?;
     let silent = time.saturating_sub(asleep);
     let least = time.saturating_sub(silence.since);
     let part = if out >= held { 1.0 } else { balance(out, held) };
@@ -98,8 +98,8 @@ fn wake(
     Some(FindingDraft {
         strength: part * size(silent.unsigned_abs(), least.unsigned_abs()),
         center,
-        roles: vec![Role::Set(moved.iter().map(|one| one.peer).collect())],
-        transfers: moved.iter().map(|one| one.sent(center)).collect(),
+        roles: vec![Role::Set(moved.iter().map(|transfer| transfer.peer).collect())],
+        transfers: moved.iter().map(|transfer| transfer.sent(center)).collect(),
         details: details! {
             "silent_days": silent / DAY, "held": decimal(held, scale), "moved": decimal(out, scale),
             "window_hours": hours(span),

@@ -50,9 +50,9 @@ impl PeerCounts<'_> {
 }
 
 /// Returns the index of the first transfer with another time than the one at an index.
-fn next_time(moved: &[Moved], place: usize) -> usize {
-    let time = moved.get(place).map_or(0, |one| one.time);
-    place + moved[place..].iter().take_while(|one| one.time == time).count()
+fn next_time(moved: &[Moved], index: usize) -> usize {
+    let time = moved.get(index).map_or(0, |transfer| transfer.time);
+    index + moved[index..].iter().take_while(|transfer| transfer.time == time).count()
 }
 
 pub(super) fn fan<W: Interrupt>(run: &mut Run<'_, '_, W>, side: Side) -> Result<(), Stop> {
@@ -80,13 +80,13 @@ pub(super) fn fan<W: Interrupt>(run: &mut Run<'_, '_, W>, side: Side) -> Result<
                 windows.offer(from, peers.different, start);
             }
             let next = next_time(&moved, start);
-            moved[start..next].iter().for_each(|one| peers.remove(one.peer));
+            moved[start..next].iter().for_each(|transfer| peers.remove(transfer.peer));
             start = next;
         }
-        for found in windows.take() {
-            let until = end_of(found.start, window);
-            let within = moved[found.place..].partition_point(|one| one.time <= until);
-            let within = &moved[found.place..found.place + within];
+        for candidate in windows.take() {
+            let until = end_of(candidate.start, window);
+            let within = moved[candidate.place..].partition_point(|transfer| transfer.time <= until);
+            let within = &moved[candidate.place..candidate.place + within];
             let sums = by_peer(within, run.pace.interrupt());
             run.report(fan_finding(side, center, within, sums, min_fan, window))?;
         }
@@ -104,7 +104,7 @@ fn fan_finding(
 ) -> FindingDraft {
     let fan = sums.len() as u64;
     let span = within.last().map_or(0, |last| last.time.saturating_sub(within[0].time));
-    let even = evenness(sums.iter().map(|one| one.1));
+    let even = evenness(sums.iter().map(|(_, value)| *value));
     let strength = size(fan, min_fan) * (0.5 + 0.25 * even + 0.25 * concentration(span, window));
     let name = if side == Side::Out { "fan_out" } else { "fan_in" };
     let mut details = Map::new();
@@ -113,20 +113,20 @@ fn fan_finding(
     FindingDraft {
         strength,
         center,
-        roles: vec![Role::Set(sums.into_iter().map(|one| one.0).collect())],
-        transfers: within.iter().map(|one| one.on(side, center)).collect(),
+        roles: vec![Role::Set(sums.into_iter().map(|(wallet, _)| wallet).collect())],
+        transfers: within.iter().map(|transfer| transfer.on(side, center)).collect(),
         details,
     }
 }
 
 /// Sums the amounts by counterparty; a sum beyond 256 bits counts as the maximum.
 fn by_peer(moved: &[Moved], interrupt: &mut impl Interrupt) -> Vec<(WalletId, U256)> {
-    let mut sums: Vec<(WalletId, U256)> = moved.iter().map(|one| (one.peer, one.value)).collect();
+    let mut sums: Vec<(WalletId, U256)> = moved.iter().map(|transfer| (transfer.peer, transfer.value)).collect();
     sort_long(&mut sums, interrupt, Ord::cmp);
-    sums.dedup_by(|one, sum| {
-        let same = one.0 == sum.0;
+    sums.dedup_by(|next, sum| {
+        let same = next.0 == sum.0;
         if same {
-            sum.1 = sum.1.saturating_add(one.1);
+            sum.1 = sum.1.saturating_add(next.1);
         }
         same
     });
@@ -171,29 +171,33 @@ pub(super) fn gather_scatter<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(
                 windows.offer(moment, measure, start);
             }
             let next = next_time(&sent, start);
-            sent[start..next].iter().for_each(|one| scattered.remove(one.peer));
+            sent[start..next].iter().for_each(|transfer| scattered.remove(transfer.peer));
             start = next;
         }
-        received[gather_start..gather_end].iter().for_each(|one| gathered.remove(one.peer));
-        for found in windows.take() {
-            let until = end_of(found.start, half);
-            let out = &sent[found.place..];
-            let out = &out[..out.partition_point(|one| one.time <= until)];
-            let from = received.partition_point(|one| one.time < found.start.saturating_sub(half));
-            let to = received.partition_point(|one| one.time < found.start);
+        received[gather_start..gather_end].iter().for_each(|transfer| gathered.remove(transfer.peer));
+        for candidate in windows.take() {
+            let until = end_of(candidate.start, half);
+            let out = &sent[candidate.place..];
+            let out = &out[..out.partition_point(|transfer| transfer.time <= until)];
+            let from = received.partition_point(|transfer| transfer.time < candidate.start.saturating_sub(half));
+            let to = received.partition_point(|transfer| transfer.time < candidate.start);
             let came = &received[from..to];
             let (senders, receivers) = (by_peer(came, run.pace.interrupt()), by_peer(out, run.pace.interrupt()));
-            let sum = |all: &[(WalletId, U256)]| all.iter().fold(U256::ZERO, |sum, one| sum.saturating_add(one.1));
+            let sum = |all: &[(WalletId, U256)]| all.iter().fold(U256::ZERO, |sum, entry| sum.saturating_add(entry.1));
             let even = balance(sum(&senders), sum(&receivers));
-            let span = out.last().map_or(0, |last| last.time).saturating_sub(came.first().map_or(0, |one| one.time));
+            let span =
+                out.last().map_or(0, |last| last.time).saturating_sub(came.first().map_or(0, |transfer| transfer.time));
             let details = details! {
                 "fan_in": senders.len(), "fan_out": receivers.len(), "balance": rounded(even), "window_hours": hours(span),
             };
-            let wallets = |all: Vec<(WalletId, U256)>| Role::Set(all.into_iter().map(|one| one.0).collect());
-            let transfers =
-                came.iter().map(|one| one.received(center)).chain(out.iter().map(|one| one.sent(center))).collect();
+            let wallets = |all: Vec<(WalletId, U256)>| Role::Set(all.into_iter().map(|entry| entry.0).collect());
+            let transfers = came
+                .iter()
+                .map(|transfer| transfer.received(center))
+                .chain(out.iter().map(|transfer| transfer.sent(center)))
+                .collect();
             run.report(FindingDraft {
-                strength: size(found.measure, min_fan) * (0.5 + 0.5 * even),
+                strength: size(candidate.measure, min_fan) * (0.5 + 0.5 * even),
                 center,
                 roles: vec![wallets(senders), wallets(receivers)],
                 transfers,

@@ -82,8 +82,8 @@ impl Finding {
     ) -> Result<Self, Damaged> {
         let FindingDraft { strength, center, roles, mut transfers, details } = draft;
         sort_long(&mut transfers, interrupt, |a, b| compare(graph, a, b));
-        transfers.dedup_by_key(|one| one.number);
-        let mut seen = HashSet::from([center]);
+        transfers.dedup_by_key(|transfer| transfer.number);
+        let mut listed = HashSet::from([center]);
         let mut wallets = vec![center];
         for role in roles {
             let of_role = match role {
@@ -94,10 +94,13 @@ impl Finding {
                     wallets
                 }
             };
-            wallets.extend(of_role.into_iter().filter(|wallet| seen.insert(*wallet)));
+            wallets.extend(of_role.into_iter().filter(|wallet| listed.insert(*wallet)));
         }
-        let total = transfers.iter().try_fold(U256::ZERO, |sum, one| sum.checked_add(one.value));
-        let (first, last) = (transfers.first().map_or(0, |one| one.time), transfers.last().map_or(0, |one| one.time));
+        let total = transfers.iter().try_fold(U256::ZERO, |sum, transfer| sum.checked_add(transfer.value));
+        let (first, last) = (
+            transfers.first().map_or(0, |transfer| transfer.time),
+            transfers.last().map_or(0, |transfer| transfer.time),
+        );
         // Sums of floats may differ in their last digits between machines.
         let strength = (strength.clamp(0.0, 1.0) * 1e6).round() / 1e6;
         let id = named.hash(graph, &transfers, interrupt)?;
@@ -144,12 +147,12 @@ pub(super) fn sort_by_key<T, K: Ord + Copy>(
     let mut keys: Vec<(K, usize)> = data.iter().map(key).zip(0..).collect();
     sort_long(&mut keys, interrupt, Ord::cmp);
     let mut data: Vec<Option<T>> = data.into_iter().map(Some).collect();
-    keys.into_iter().filter_map(|(_, place)| data.get_mut(place)?.take()).collect()
+    keys.into_iter().filter_map(|(_, index)| data.get_mut(index)?.take()).collect()
 }
 
 /// Compares by time, then by criteria that do not depend on the numbers of a graph.
 pub(super) fn compare(graph: &Graph<'_>, a: &Member, b: &Member) -> Ordering {
-    let wallets = |one: &Member| (graph.order(one.from), graph.order(one.to));
+    let wallets = |member: &Member| (graph.order(member.from), graph.order(member.to));
     a.time
         .cmp(&b.time)
         .then_with(|| wallets(a).cmp(&wallets(b)))
@@ -174,16 +177,16 @@ impl Named<'_> {
         text(self.pattern);
         text(self.network);
         text(self.asset);
-        for (place, one) in transfers.iter().enumerate() {
-            if place % LONG == LONG - 1 {
+        for (index, transfer) in transfers.iter().enumerate() {
+            if index % LONG == LONG - 1 {
                 interrupt.should_stop();
             }
-            hasher.update(&one.time.to_le_bytes());
-            for wallet in [one.from, one.to] {
+            hasher.update(&transfer.time.to_le_bytes());
+            for wallet in [transfer.from, transfer.to] {
                 hasher.update(graph.address(wallet)?.as_bytes());
                 hasher.update(&[0xff]);
             }
-            hasher.update(&one.value.to_le_bytes());
+            hasher.update(&transfer.value.to_le_bytes());
         }
         Ok(hasher.digest128())
     }
@@ -235,7 +238,8 @@ impl Strongest {
     pub(super) fn shrink(&mut self, graph: &Graph<'_>, room: &mut MemoryBudget, interrupt: &mut impl Interrupt) {
         // The same transfers may be found with another central wallet or strength: the first by
         // rank stays.
-        self.found = sort_by_key(std::mem::take(&mut self.found), interrupt, |one| (one.id, one.rank(graph)));
+        self.found =
+            sort_by_key(std::mem::take(&mut self.found), interrupt, |finding| (finding.id, finding.rank(graph)));
         self.found.dedup_by(|a, b| {
             let same = a.id == b.id;
             if same {
@@ -243,7 +247,7 @@ impl Strongest {
             }
             same
         });
-        self.found = sort_by_key(std::mem::take(&mut self.found), interrupt, |one| one.rank(graph));
+        self.found = sort_by_key(std::mem::take(&mut self.found), interrupt, |finding| finding.rank(graph));
         let Some(most) = self.most else { return };
         if self.found.len() > most {
             self.cut = true;
@@ -252,7 +256,7 @@ impl Strongest {
             }
         }
         if self.found.len() == most {
-            self.least = self.found.last().map_or(0.0, |one| one.strength);
+            self.least = self.found.last().map_or(0.0, |finding| finding.strength);
         }
     }
 }
@@ -301,21 +305,21 @@ impl ExactRatio {
     }
 
     /// Reports whether an amount is at least this share of another.
-    pub(super) fn is_at_most(self, amount: U256, of: U256) -> bool {
+    pub(super) fn is_at_most(self, amount: U256, total: U256) -> bool {
         let (whole, share) = (U256::from(WHOLE), U256::from(self.0));
-        match (amount.checked_mul(whole), of.checked_mul(share)) {
-            (Some(amount), Some(of)) => amount >= of,
+        match (amount.checked_mul(whole), total.checked_mul(share)) {
+            (Some(amount), Some(total)) => amount >= total,
             // The last digits of such large amounts do not matter.
-            _ => amount >= of / whole * share,
+            _ => amount >= total / whole * share,
         }
     }
 
     /// Reports whether an amount is at most this share of another.
-    pub(super) fn is_at_least(self, amount: U256, of: U256) -> bool {
+    pub(super) fn is_at_least(self, amount: U256, total: U256) -> bool {
         let (whole, share) = (U256::from(WHOLE), U256::from(self.0));
-        match (amount.checked_mul(whole), of.checked_mul(share)) {
-            (Some(amount), Some(of)) => amount <= of,
-            _ => amount <= of / whole * share,
+        match (amount.checked_mul(whole), total.checked_mul(share)) {
+            (Some(amount), Some(total)) => amount <= total,
+            _ => amount <= total / whole * share,
         }
     }
 

@@ -38,7 +38,8 @@ pub(super) fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
         }
         run.load(center, Side::In, &filter, &mut received)?;
         run.load(center, Side::Out, &filter, &mut sent)?;
-        let all = received.iter().chain(&sent).try_fold(U256::ZERO, |sum, one: &Moved| sum.checked_add(one.value));
+        let all =
+            received.iter().chain(&sent).try_fold(U256::ZERO, |sum, transfer: &Moved| sum.checked_add(transfer.value));
         if sent.is_empty() || all.is_none() {
             // Sums beyond 256 bits only occur with worthless tokens.
             continue;
@@ -74,11 +75,12 @@ pub(super) fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
                 start += 1;
             }
         }
-        for found in windows.take() {
-            let until = end_of(found.start, window);
-            let came = &received[found.place..];
-            let came = &came[..came.partition_point(|one| one.time <= until)];
-            let out = sent.partition_point(|one| one.time < found.start)..sent.partition_point(|one| one.time <= until);
+        for candidate in windows.take() {
+            let until = end_of(candidate.start, window);
+            let came = &received[candidate.place..];
+            let came = &came[..came.partition_point(|transfer| transfer.time <= until)];
+            let out = sent.partition_point(|transfer| transfer.time < candidate.start)
+                ..sent.partition_point(|transfer| transfer.time <= until);
             run.report(passed(center, came, &sent[out], tolerance, window, run.scope.scale))?;
         }
     }
@@ -91,8 +93,8 @@ fn follows(came: &[Moved], went: &[Moved], near: ExactRatio) -> bool {
     let (mut sum_in, mut sum_out) = (U256::ZERO, U256::ZERO);
     let mut came = came.iter().peekable();
     went.iter().all(|out| {
-        while let Some(one) = came.next_if(|one| one.time <= out.time) {
-            sum_in += one.value;
+        while let Some(transfer) = came.next_if(|transfer| transfer.time <= out.time) {
+            sum_in += transfer.value;
         }
         sum_out += out.value;
         near.is_at_most(sum_in, sum_out)
@@ -100,11 +102,12 @@ fn follows(came: &[Moved], went: &[Moved], near: ExactRatio) -> bool {
 }
 
 fn passed(center: WalletId, came: &[Moved], went: &[Moved], tolerance: f64, window: i64, scale: u32) -> FindingDraft {
-    let sum = |all: &[Moved]| all.iter().fold(U256::ZERO, |sum, one| sum.saturating_add(one.value));
+    let sum = |all: &[Moved]| all.iter().fold(U256::ZERO, |sum, transfer| sum.saturating_add(transfer.value));
     let (sum_in, sum_out) = (sum(came), sum(went));
-    let start = came.first().map_or(0, |one| one.time);
+    let start = came.first().map_or(0, |transfer| transfer.time);
     let mean = |all: &[Moved], sum: U256| {
-        let weigh = |one: &Moved| one.time.saturating_sub(start) as f64 * (one.value.as_f64() / sum.as_f64());
+        let weigh =
+            |transfer: &Moved| transfer.time.saturating_sub(start) as f64 * (transfer.value.as_f64() / sum.as_f64());
         all.iter().map(weigh).sum::<f64>()
     };
     let delay = mean(went, sum_out) - mean(came, sum_in);
@@ -112,13 +115,17 @@ fn passed(center: WalletId, came: &[Moved], went: &[Moved], tolerance: f64, wind
     let gap = gap / sum_in.max(sum_out).as_f64();
     let nearness = if tolerance > 0.0 { (1.0 - gap / tolerance).clamp(0.0, 1.0) } else { 1.0 };
     let soon = (1.0 - delay / window as f64).clamp(0.0, 1.0);
-    let ends = [came.last(), went.last()].into_iter().flatten().map(|one| one.time).max().unwrap_or(start);
-    let wallets = |all: &[Moved]| Role::Set(all.iter().map(|one| one.peer).collect());
+    let ends = [came.last(), went.last()].into_iter().flatten().map(|transfer| transfer.time).max().unwrap_or(start);
+    let wallets = |all: &[Moved]| Role::Set(all.iter().map(|transfer| transfer.peer).collect());
     FindingDraft {
         strength: 0.5 * nearness + 0.5 * soon,
         center,
         roles: vec![wallets(came), wallets(went)],
-        transfers: came.iter().map(|one| one.received(center)).chain(went.iter().map(|one| one.sent(center))).collect(),
+        transfers: came
+            .iter()
+            .map(|transfer| transfer.received(center))
+            .chain(went.iter().map(|transfer| transfer.sent(center)))
+            .collect(),
         details: details! {
             "received": decimal(sum_in, scale), "sent": decimal(sum_out, scale),
             "mean_delay_hours": rounded(delay / 3_600_000_000.0), "window_hours": hours(ends.saturating_sub(start)),
@@ -153,8 +160,8 @@ pub(super) fn structuring<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), 
         run.step(moved.len())?;
         let mut near: Vec<(U256, Moved)> = moved
             .iter()
-            .filter_map(|one| Some((fixed.or_else(|| power_above(one.value))?, *one)))
-            .filter(|(threshold, one)| one.value < *threshold && below.is_at_most(one.value, *threshold))
+            .filter_map(|transfer| Some((fixed.or_else(|| power_above(transfer.value))?, *transfer)))
+            .filter(|(threshold, transfer)| transfer.value < *threshold && below.is_at_most(transfer.value, *threshold))
             .collect();
         sort_long(&mut near, run.pace.interrupt(), |a, b| a.0.cmp(&b.0));
         for of_one in near.chunk_by(|a, b| a.0 == b.0) {
@@ -173,9 +180,9 @@ pub(super) fn structuring<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), 
                     start += 1;
                 }
             }
-            for found in windows.take() {
-                let place = found.place;
-                let within = &of_one[place..place + usize::try_from(found.measure).unwrap_or_default()];
+            for candidate in windows.take() {
+                let first = candidate.place;
+                let within = &of_one[first..first + usize::try_from(candidate.measure).unwrap_or_default()];
                 run.report(structured(side, center, within, (threshold, margin), least, run.scope.scale))?;
             }
         }
@@ -186,8 +193,8 @@ pub(super) fn structuring<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), 
 /// Reports whether the sum of amounts reaches a threshold.
 fn reaches(of_one: &[(U256, Moved)], threshold: U256) -> bool {
     let mut sum = U256::ZERO;
-    of_one.iter().any(|(_, one)| {
-        sum = sum.saturating_add(one.value);
+    of_one.iter().any(|(_, transfer)| {
+        sum = sum.saturating_add(transfer.value);
         sum >= threshold
     })
 }
@@ -202,13 +209,13 @@ fn structured(
 ) -> FindingDraft {
     let count = within.len() as u64;
     let far = |value: U256| (threshold.as_f64() - value.as_f64()) / (margin * threshold.as_f64());
-    let closeness = within.iter().map(|(_, one)| 1.0 - far(one.value)).sum::<f64>() / count.max(1) as f64;
+    let closeness = within.iter().map(|(_, transfer)| 1.0 - far(transfer.value)).sum::<f64>() / count.max(1) as f64;
     let span = within.last().map_or(0, |last| last.1.time.saturating_sub(within[0].1.time));
     FindingDraft {
         strength: size(count, least) * (0.5 + 0.5 * closeness.clamp(0.0, 1.0)),
         center,
-        roles: vec![Role::Set(within.iter().map(|(_, one)| one.peer).collect())],
-        transfers: within.iter().map(|(_, one)| one.on(side, center)).collect(),
+        roles: vec![Role::Set(within.iter().map(|(_, transfer)| transfer.peer).collect())],
+        transfers: within.iter().map(|(_, transfer)| transfer.on(side, center)).collect(),
         details: details! {
             "threshold": decimal(threshold, scale), "below_threshold": count, "closeness": rounded(closeness),
             "window_hours": hours(span),

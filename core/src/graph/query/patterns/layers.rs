@@ -78,14 +78,17 @@ impl<'s> Field<'s> {
 
     fn pair(&self, from: u32, to: u32) -> Option<usize> {
         let pairs = self.slice.pairs_from(from);
-        let place = pairs.binary_search_by_key(&to, |pair| pair.to).ok()?;
-        Some(self.slice.first_pair(from) + place)
+        let index = pairs.binary_search_by_key(&to, |pair| pair.to).ok()?;
+        Some(self.slice.first_pair(from) + index)
     }
 
     fn free_sinks(&self, source: u32) -> Vec<u32> {
         let first = self.slice.first_pair(source);
         let pairs = (first..).zip(self.slice.pairs_from(source));
-        pairs.filter(|(place, pair)| !self.used[*place] && !self.hub[pair.to as usize]).map(|one| one.1.to).collect()
+        pairs
+            .filter(|(index, pair)| !self.used[*index] && !self.hub[pair.to as usize])
+            .map(|(_, pair)| pair.to)
+            .collect()
     }
 
     /// Grows a layer from a seed that has some sinks, at most 128, among sources for which `may`
@@ -137,17 +140,20 @@ impl<'s> Field<'s> {
             let without =
                 |source: u32| sinks.iter().position(|sink| *sink == source).map_or(u128::MAX, |bit| !(1 << bit));
             let after = |(_, source, mask): &(u64, u32, u128)| left & mask & without(*source);
-            let next = others.iter().enumerate().max_by_key(|(place, one)| (after(one).count_ones(), Reverse(*place)));
-            let Some((place, rest)) = next.map(|(place, one)| (place, after(one))).filter(|one| enough(one.1)) else {
+            let next =
+                others.iter().enumerate().max_by_key(|(index, other)| (after(other).count_ones(), Reverse(*index)));
+            let Some((index, rest)) =
+                next.map(|(index, other)| (index, after(other))).filter(|choice| enough(choice.1))
+            else {
                 break;
             };
             left = rest;
-            sources.push(others.remove(place).1);
+            sources.push(others.remove(index).1);
         }
         Ok(best.map(|(_, size, left)| {
             sources.truncate(size);
             let kept = |(bit, _): &(usize, &u32)| left & (1 << bit) != 0;
-            Layer { sources, sinks: sinks.iter().enumerate().filter(kept).map(|one| *one.1).collect() }
+            Layer { sources, sinks: sinks.iter().enumerate().filter(kept).map(|(_, sink)| *sink).collect() }
         }))
     }
 
@@ -172,7 +178,7 @@ impl<'s> Field<'s> {
 
     fn rows(&self, layer: &Layer) -> Vec<(&'s Pair, &'s [u32])> {
         let slice: &'s Slice<'s> = self.slice;
-        let pair = |from: u32, to: u32| self.pair(from, to).and_then(|place| slice.pairs.get(place));
+        let pair = |from: u32, to: u32| self.pair(from, to).and_then(|index| slice.pairs.get(index));
         let all = layer.sources.iter().flat_map(|from| layer.sinks.iter().map(move |to| (*from, *to)));
         all.filter_map(|(from, to)| pair(from, to)).map(|pair| (pair, slice.rows_of(pair))).collect()
     }
@@ -203,8 +209,9 @@ fn search<'r, 'g, W: Interrupt>(
                 run.room.give(finding.bytes());
                 continue;
             }
-            let numbers: HashSet<u64> = finding.transfers.iter().map(|one| one.number).collect();
-            let is_repeated = before.tile + 1 == slice.tile && before.findings.iter().any(|one| numbers.is_subset(one));
+            let numbers: HashSet<u64> = finding.transfers.iter().map(|transfer| transfer.number).collect();
+            let is_repeated =
+                before.tile + 1 == slice.tile && before.findings.iter().any(|earlier| numbers.is_subset(earlier));
             now.findings.push(numbers);
             if is_repeated {
                 run.room.give(finding.bytes());
@@ -229,7 +236,7 @@ fn finding<W: Interrupt>(
     let sum = |rows: &[u32]| rows.iter().fold(U256::ZERO, |sum, row| sum.saturating_add(slice.row(*row).value));
     let even = evenness(pairs.iter().map(|(_, rows)| sum(rows)));
     let transfers: Vec<Member> = pairs.iter().flat_map(|(_, rows)| rows).map(|row| *slice.row(*row)).collect();
-    let times = || transfers.iter().map(|one| one.time);
+    let times = || transfers.iter().map(|transfer| transfer.time);
     let span = times().max().unwrap_or_default().saturating_sub(times().min().unwrap_or_default());
     let strength =
         size(pairs.len() as u64, least as u64) * (0.5 + 0.25 * even + 0.25 * concentration(span, run.window()));
@@ -253,18 +260,18 @@ pub(super) fn bipartite<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), St
     };
     search(run, |run, slice| {
         let mut field = Field::new(run, slice, least.max_fan)?;
-        let mut found = Vec::new();
+        let mut findings = Vec::new();
         for seed in field.seeds(run, least.sinks) {
             run.step(0)?;
             while let Some(layer) = field.grow(run, seed, &field.free_sinks(seed), least, |_| true, |_| true)? {
                 let pairs: Vec<_> = field.rows(&layer).into_iter().map(|(pair, rows)| (pair, rows.to_vec())).collect();
                 let details = details! { "sources": layer.sources.len(), "sinks": layer.sinks.len() };
                 let layers = vec![field.wallets(&layer.sources), field.wallets(&layer.sinks)];
-                found.push(finding(run, slice, &pairs, least.sources * least.sinks, layers, details)?);
+                findings.push(finding(run, slice, &pairs, least.sources * least.sinks, layers, details)?);
                 field.use_up(&layer);
             }
         }
-        Ok(found)
+        Ok(findings)
     })
 }
 
@@ -273,7 +280,7 @@ pub(super) fn stack<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> 
     let least = Least { sources: width, sinks: width, max_fan: run.pattern.size("max_fan") };
     search(run, |run, slice| {
         let mut field = Field::new(run, slice, least.max_fan)?;
-        let mut found = Vec::new();
+        let mut findings = Vec::new();
         for seed in field.seeds(run, least.sinks) {
             run.step(0)?;
             while let Some(first) = field.grow(run, seed, &field.free_sinks(seed), least, |_| true, |_| true)? {
@@ -289,14 +296,14 @@ pub(super) fn stack<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> 
                         "sources": first.sources.len(), "middles": second.sources.len(), "sinks": second.sinks.len(),
                     };
                     let layers =
-                        [&first.sources, &second.sources, &second.sinks].map(|one| field.wallets(one)).to_vec();
-                    found.push(finding(run, slice, &pairs, 2 * width * width, layers, details)?);
+                        [&first.sources, &second.sources, &second.sinks].map(|layer| field.wallets(layer)).to_vec();
+                    findings.push(finding(run, slice, &pairs, 2 * width * width, layers, details)?);
                     field.use_up(&second);
                 }
                 field.use_up(&first);
             }
         }
-        Ok(found)
+        Ok(findings)
     })
 }
 

@@ -98,14 +98,16 @@ impl Pattern {
     pub fn parse(name: &str, window: i64, options: &Value, scale: u32) -> Result<Self, PatternError> {
         let described = find(name).ok_or_else(|| PatternError::Unknown {
             name: name.to_owned(),
-            valid: names(PATTERN_TYPES, |one| one.name),
+            valid: names(PATTERN_TYPES, |pattern_type| pattern_type.name),
         })?;
         let Value::Object(given) = options else { return Err(PatternError::NoObject { value: options.to_string() }) };
-        if let Some(unknown) = given.keys().find(|key| described.options.iter().all(|one| one.name != key.as_str())) {
+        if let Some(unknown) =
+            given.keys().find(|key| described.options.iter().all(|option| option.name != key.as_str()))
+        {
             return Err(PatternError::UnknownOption {
                 pattern: described.name,
                 name: unknown.clone(),
-                valid: names(described.options, |one| one.name),
+                valid: names(described.options, |option| option.name),
             });
         }
         let mut settings = Vec::with_capacity(described.options.len());

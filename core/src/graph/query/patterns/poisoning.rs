@@ -102,15 +102,15 @@ pub(super) fn poisoning<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), St
         let grown = met.capacity();
         met.clear();
         for (side, all) in [(Side::Out, &sent), (Side::In, &received)] {
-            let with_look = |one: &Moved| Met { look: looks_of(one.peer), side, moved: *one };
-            met.extend(all.iter().map(with_look).filter(|one| one.look != 0));
+            let with_look = |transfer: &Moved| Met { look: looks_of(transfer.peer), side, moved: *transfer };
+            met.extend(all.iter().map(with_look).filter(|transfer| transfer.look != 0));
         }
         run.book((met.capacity() - grown) * size_of::<Met>())?;
         run.step(met.len())?;
-        let key = |one: &Met| (one.look, one.moved.time);
+        let key = |transfer: &Met| (transfer.look, transfer.moved.time);
         sort_long(&mut met, run.pace.interrupt(), |a, b| key(a).cmp(&key(b)));
         for alike in met.chunk_by(|a, b| a.look == b.look) {
-            if alike.iter().any(|one| one.moved.peer != alike[0].moved.peer) {
+            if alike.iter().any(|transfer| transfer.moved.peer != alike[0].moved.peer) {
                 imitations(run, center, alike, (begin, lookback, window), dust)?;
             }
         }
@@ -123,17 +123,17 @@ pub(super) fn poisoning<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), St
 fn imitated<W: Interrupt>(
     run: &Run<'_, '_, W>,
     alike: &[Met],
-    one: &Moved,
+    dusting: &Moved,
     lookback: i64,
     dust: ExactRatio,
 ) -> Option<WalletId> {
     let before = |other: &&Met| {
-        let age = one.time.saturating_sub(other.moved.time);
-        other.moved.peer != one.peer && age > 0 && age <= lookback && other.moved.value > U256::ZERO
+        let age = dusting.time.saturating_sub(other.moved.time);
+        other.moved.peer != dusting.peer && age > 0 && age <= lookback && other.moved.value > U256::ZERO
     };
     let key = |other: &&Met| (other.moved.value, std::cmp::Reverse(run.graph.order(other.moved.peer)));
     let largest = alike.iter().filter(before).max_by_key(key)?;
-    dust.is_at_least(one.value, largest.moved.value).then_some(largest.moved.peer)
+    dust.is_at_least(dusting.value, largest.moved.value).then_some(largest.moved.peer)
 }
 
 fn imitations<W: Interrupt>(
@@ -143,19 +143,19 @@ fn imitations<W: Interrupt>(
     (begin, lookback, window): (i64, i64, i64),
     dust: ExactRatio,
 ) -> Result<(), Stop> {
-    let mut found: Vec<(WalletId, WalletId, Met)> = Vec::new();
-    for one in alike.iter().filter(|one| one.moved.time >= begin) {
+    let mut imitations: Vec<(WalletId, WalletId, Met)> = Vec::new();
+    for dusting in alike.iter().filter(|dusting| dusting.moved.time >= begin) {
         run.step(alike.len())?;
-        if let Some(real) = imitated(run, alike, &one.moved, lookback, dust) {
-            found.push((one.moved.peer, real, *one));
+        if let Some(real) = imitated(run, alike, &dusting.moved, lookback, dust) {
+            imitations.push((dusting.moved.peer, real, *dusting));
         }
     }
-    found.sort_by_key(|(peer, _, one)| (*peer, one.moved.time));
-    for of_one in found.chunk_by(|a, b| a.0 == b.0) {
+    imitations.sort_by_key(|(peer, _, dusting)| (*peer, dusting.moved.time));
+    for of_one in imitations.chunk_by(|a, b| a.0 == b.0) {
         let mut windows = Windows::new(window);
         let mut end = 0;
-        for (start, (_, _, one)) in of_one.iter().enumerate() {
-            let from = one.moved.time;
+        for (start, (_, _, dusting)) in of_one.iter().enumerate() {
+            let from = dusting.moved.time;
             while end < of_one.len() && of_one[end].2.moved.time <= end_of(from, window) {
                 end += 1;
             }
@@ -164,7 +164,7 @@ fn imitations<W: Interrupt>(
         for window in windows.take() {
             let within = &of_one[window.place..window.place + window.measure];
             let (fake, real, _) = within[0];
-            let reals: Vec<WalletId> = within.iter().map(|one| one.1).collect();
+            let reals: Vec<WalletId> = within.iter().map(|imitation| imitation.1).collect();
             let likeness = likeness(run.graph.address(fake)?, run.graph.address(real)?);
             let span = within[within.len() - 1].2.moved.time.saturating_sub(window.start);
             let more = -((within.len() + 1) as f64);
@@ -176,7 +176,7 @@ fn imitations<W: Interrupt>(
                 strength: (1.0 - more.exp2()) * (0.5 + 0.5 * (likeness as f64 / ALIKE).min(1.0)),
                 center,
                 roles: vec![Role::Set(vec![fake]), Role::Set(reals)],
-                transfers: within.iter().map(|(_, _, one)| one.moved.on(one.side, center)).collect(),
+                transfers: within.iter().map(|(_, _, dusting)| dusting.moved.on(dusting.side, center)).collect(),
                 details,
             })?;
         }

@@ -37,7 +37,7 @@ pub(super) fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(
     let mut waiting = PendingFindings::default();
     let mut ways: Vec<RelayPath> = Vec::new();
     let searched = for_each(run, window, 0, |run, slice| {
-        let mut found = Vec::new();
+        let mut findings = Vec::new();
         let mut counts = vec![0_u32; slice.wallets.len()];
         for source in 0..slice.wallets.len() as u32 {
             run.step(0)?;
@@ -60,10 +60,10 @@ pub(super) fn scatter_gather<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(
                 let mut subject: WindowSubject = [WalletId::NONE; 10];
                 (subject[0], subject[1]) = (slice.wallet(source), slice.wallet(to_one[0].sink));
                 let candidate = CandidateWindow { tile: slice.tile, start, measure: fan as u64, place: 0 };
-                found.push(WindowFinding { subject, window: candidate, finding });
+                findings.push(WindowFinding { subject, window: candidate, finding });
             }
         }
-        waiting.next(slice.tile, found, run);
+        waiting.next(slice.tile, findings, run);
         Ok(())
     });
     waiting.end(run);
@@ -119,10 +119,10 @@ fn best_start<W: Interrupt>(
     by_arrival.sort_unstable_by_key(|way| way.passed_on);
     let (mut next, mut different) = (0, 0);
     let mut best: Option<(i64, usize)> = None;
-    let mut place = 0;
-    while place < ways.len() {
+    let mut index = 0;
+    while index < ways.len() {
         run.step(0)?;
-        let start = sent(&ways[place]);
+        let start = sent(&ways[index]);
         if start.div_euclid(window) > slice.tile {
             break;
         }
@@ -138,13 +138,13 @@ fn best_start<W: Interrupt>(
         if different >= min_fan && best.is_none_or(|best| different > best.1) {
             best = Some((start, different));
         }
-        while place < ways.len() && sent(&ways[place]) == start {
-            if arrived(&ways[place]) <= end_of(start, window) {
-                let count = &mut counts[ways[place].between as usize];
+        while index < ways.len() && sent(&ways[index]) == start {
+            if arrived(&ways[index]) <= end_of(start, window) {
+                let count = &mut counts[ways[index].between as usize];
                 *count -= 1;
                 different -= usize::from(*count == 0);
             }
-            place += 1;
+            index += 1;
         }
     }
     for way in ways {
@@ -177,7 +177,7 @@ fn gathered<W: Interrupt>(
         *sum = leg.iter().fold(U256::ZERO, |sum, row| sum.saturating_add(slice.row(*row).value));
     }
     let transfers: Vec<Member> = legs.iter().flatten().map(|row| *slice.row(*row)).collect();
-    let last = transfers.iter().map(|one| one.time).max().unwrap_or(start);
+    let last = transfers.iter().map(|transfer| transfer.time).max().unwrap_or(start);
     let (even, span) = (balance(sums[0], sums[1]), last.saturating_sub(start));
     FindingDraft {
         strength: size(fan as u64, min_fan as u64) * (0.5 + 0.25 * even + 0.25 * concentration(span, run.window())),

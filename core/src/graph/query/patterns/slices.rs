@@ -58,7 +58,7 @@ pub(super) struct Slice<'s> {
 }
 
 fn part<'a, T>(starts: &[u32], all: &'a [T], wallet: u32) -> &'a [T] {
-    let bound = |place: u32| starts.get(place as usize).map_or(all.len(), |start| *start as usize);
+    let bound = |index: u32| starts.get(index as usize).map_or(all.len(), |start| *start as usize);
     all.get(bound(wallet)..bound(wallet + 1)).unwrap_or_default()
 }
 
@@ -134,8 +134,8 @@ pub(super) fn for_each<'r, 'g, W: Interrupt>(
         let (mut now, mut start, mut middle, mut end) = (first, 0, 0, 0);
         loop {
             let bound = |tiles: i64| now.saturating_add(tiles).saturating_mul(tile);
-            let pass = |place: &mut usize, limit: i64| {
-                *place += rows[*place..].partition_point(|row| row.time < limit);
+            let pass = |index: &mut usize, limit: i64| {
+                *index += rows[*index..].partition_point(|row| row.time < limit);
             };
             pass(&mut middle, bound(0));
             let Some(next) = rows.get(middle).map(|row| row.time.div_euclid(tile)) else { break };
@@ -153,7 +153,7 @@ pub(super) fn for_each<'r, 'g, W: Interrupt>(
             slice
                 .wallets
                 .iter()
-                .filter_map(|wallet| places.get_mut(wallet.index()).map(|place| *place = 0))
+                .filter_map(|wallet| places.get_mut(wallet.index()).map(|local| *local = 0))
                 .for_each(drop);
             now += 1;
         }
@@ -206,8 +206,8 @@ fn chunks<W: Interrupt>(
     let origin = tile_of(first);
     let mut counts = vec![0_usize; PARTS + 1];
     each_row(run, senders, &filter, |row| {
-        let place = (tile_of(row.time) - origin) / tiles;
-        if let Some(count) = usize::try_from(place).ok().and_then(|place| counts.get_mut(place)) {
+        let index = (tile_of(row.time) - origin) / tiles;
+        if let Some(count) = usize::try_from(index).ok().and_then(|index| counts.get_mut(index)) {
             *count += 1;
         }
         Ok(())
@@ -243,9 +243,9 @@ fn each_row<W: Interrupt>(
     for from in senders {
         run.step(0)?;
         let (graph, pace) = (run.graph, &mut run.pace);
-        graph.counted_transfers(*from, Side::Out, filter, |one| -> Result<(), Stop> {
-            if let Some(to) = one.peer.filter(|to| to != from) {
-                each(Member { time: one.time, number: one.number, from: *from, to, value: one.value })?;
+        graph.counted_transfers(*from, Side::Out, filter, |transfer| -> Result<(), Stop> {
+            if let Some(to) = transfer.peer.filter(|to| to != from) {
+                each(Member { time: transfer.time, number: transfer.number, from: *from, to, value: transfer.value })?;
             }
             pace.step(0).map_or(Ok(()), |halt| Err(Stop::Halt(halt)))
         })?;
@@ -285,12 +285,12 @@ fn lay_out<'s, W: Interrupt>(
 ) -> Result<Slice<'s>, Stop> {
     let mut wallets: Vec<WalletId> = Vec::new();
     let mut local = |wallet: WalletId| -> u32 {
-        let Some(place) = places.get_mut(wallet.index()) else { return 0 };
-        if *place == 0 {
+        let Some(entry) = places.get_mut(wallet.index()) else { return 0 };
+        if *entry == 0 {
             wallets.push(wallet);
-            *place = wallets.len() as u32;
+            *entry = wallets.len() as u32;
         }
-        *place - 1
+        *entry - 1
     };
     let mut ends: Vec<(u32, u32)> = Vec::with_capacity(rows.len());
     for rows in rows.chunks(ROWS_PER_CHECK) {
@@ -305,11 +305,11 @@ fn lay_out<'s, W: Interrupt>(
     run.step(keyed.len())?;
     let mut pairs: Vec<Pair> = Vec::new();
     let mut by_pair = Vec::with_capacity(keyed.len());
-    for (place, (key, row)) in (0..).zip(&keyed) {
+    for (index, (key, row)) in (0..).zip(&keyed) {
         let (from, to) = ((key >> 32) as u32, *key as u32);
         match pairs.last_mut().filter(|last| (last.from, last.to) == (from, to)) {
-            Some(last) => last.end = place + 1,
-            None => pairs.push(Pair { from, to, start: place, end: place + 1 }),
+            Some(last) => last.end = index + 1,
+            None => pairs.push(Pair { from, to, start: index, end: index + 1 }),
         }
         by_pair.push(*row);
     }
@@ -353,15 +353,15 @@ fn grouped(
         starts[group(number) as usize + 1] += 1;
         count += 1;
     }
-    for place in 0..groups {
-        starts[place + 1] += starts[place];
+    for index in 0..groups {
+        starts[index + 1] += starts[index];
     }
     let mut next = starts.clone();
     let mut all = vec![0; count];
     for number in numbers {
-        let place = &mut next[group(number) as usize];
-        all[*place as usize] = number;
-        *place += 1;
+        let cursor = &mut next[group(number) as usize];
+        all[*cursor as usize] = number;
+        *cursor += 1;
     }
     (starts, all)
 }

@@ -68,11 +68,11 @@ impl<M: Ord + Copy> Windows<M> {
     /// Removes all windows, and returns those to report.
     pub(super) fn take(&mut self) -> Vec<CandidateWindow<M>> {
         let best = std::mem::take(&mut self.best);
-        let stays = |(place, one): (usize, &CandidateWindow<M>)| {
-            let before = place.checked_sub(1).and_then(|place| best.get(place));
-            let beside = [before, best.get(place + 1)];
-            let stays = beside.into_iter().flatten().all(|other| !one.yields_to(other, self.window));
-            stays.then_some(*one)
+        let stays = |(index, window): (usize, &CandidateWindow<M>)| {
+            let before = index.checked_sub(1).and_then(|index| best.get(index));
+            let beside = [before, best.get(index + 1)];
+            let stays = beside.into_iter().flatten().all(|other| !window.yields_to(other, self.window));
+            stays.then_some(*window)
         };
         best.iter().enumerate().filter_map(stays).collect()
     }
@@ -99,27 +99,29 @@ pub(super) struct WindowFinding {
 
 impl PendingFindings {
     /// Adds the findings of the next tile, in any order, with at least one window of each subject.
-    pub(super) fn next<W: Interrupt>(&mut self, tile: i64, found: Vec<WindowFinding>, run: &mut Run<'_, '_, W>) {
+    pub(super) fn next<W: Interrupt>(&mut self, tile: i64, findings: Vec<WindowFinding>, run: &mut Run<'_, '_, W>) {
         if self.tile.is_some_and(|last| last + 1 < tile) {
             self.end(run);
         }
         self.tile = Some(tile);
-        let key = |one: &WindowFinding| (one.subject, Reverse(one.window.measure), one.window.start, one.finding.id);
-        let mut found = sort_by_key(found, run.pace.interrupt(), key);
-        found.dedup_by(|a, b| {
+        let key = |finding: &WindowFinding| {
+            (finding.subject, Reverse(finding.window.measure), finding.window.start, finding.finding.id)
+        };
+        let mut findings = sort_by_key(findings, run.pace.interrupt(), key);
+        findings.dedup_by(|a, b| {
             let same = a.subject == b.subject;
             if same {
                 run.room.give(a.finding.bytes());
             }
             same
         });
-        let done = std::mem::replace(&mut self.now, found);
+        let done = std::mem::replace(&mut self.now, findings);
         let mut passed = Vec::with_capacity(done.len());
         for WindowFinding { subject, window, finding } in done {
-            let before = self.before.binary_search_by_key(&subject, |one| one.0).ok();
-            let before = before.and_then(|place| self.before.get(place)).map(|one| &one.1);
-            let after = self.now.binary_search_by_key(&subject, |one| one.subject).ok();
-            let after = after.and_then(|place| self.now.get(place)).map(|one| &one.window);
+            let before = self.before.binary_search_by_key(&subject, |entry| entry.0).ok();
+            let before = before.and_then(|index| self.before.get(index)).map(|entry| &entry.1);
+            let after = self.now.binary_search_by_key(&subject, |entry| entry.subject).ok();
+            let after = after.and_then(|index| self.now.get(index)).map(|entry| &entry.window);
             if [before, after].into_iter().flatten().any(|other| window.yields_to(other, run.window())) {
                 run.room.give(finding.bytes());
             } else {

@@ -89,10 +89,10 @@ impl Account {
             }
         }
         let leaving = terms.flow.side();
-        sort_with_room(&mut events, pace.interrupt(), |one, other| {
+        sort_with_room(&mut events, pace.interrupt(), |left, right| {
             // A transfer to oneself leaves before it arrives.
-            in_flow(terms.flow, &one.moment, &other.moment)
-                .then_with(|| (one.side() != leaving).cmp(&(other.side() != leaving)))
+            in_flow(terms.flow, &left.moment, &right.moment)
+                .then_with(|| (left.side() != leaving).cmp(&(right.side() != leaving)))
         });
         let division: Box<dyn Division> = match (terms.method, terms.flow) {
             (TaintMethod::Poison, _) => Box::new(forward::Poison::default()),

@@ -43,10 +43,10 @@ impl PartialOrd for QueuedEvent {
 }
 
 /// Compares two moments in the direction of the flow.
-pub(super) fn in_flow(flow: Flow, one: &Moment, other: &Moment) -> Ordering {
+pub(super) fn in_flow(flow: Flow, left: &Moment, right: &Moment) -> Ordering {
     match flow {
-        Flow::Forward => one.cmp(other),
-        Flow::Backward => other.cmp(one),
+        Flow::Forward => left.cmp(right),
+        Flow::Backward => right.cmp(left),
     }
 }
 

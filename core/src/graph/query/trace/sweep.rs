@@ -161,8 +161,8 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
                 memory.take(2 * seeds.len() * size_of::<Moving>());
             }
         }
-        sort_with_room(&mut seeds, self.pace.interrupt(), |one, other| {
-            in_flow(terms.flow, &one.event.moment, &other.event.moment)
+        sort_with_room(&mut seeds, self.pace.interrupt(), |left, right| {
+            in_flow(terms.flow, &left.event.moment, &right.event.moment)
         });
         seeds.dedup_by_key(|seed| seed.event.moment.number);
         let mut peers: Vec<WalletId> = seeds.iter().filter_map(|seed| seed.arrives(terms.flow)).collect();
@@ -424,12 +424,12 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
             ends.push(EndedAmount { wallet, asset, end, amount, hop, transfers, first, last });
         }
         let order = |wallet: Option<WalletId>| wallet.map_or(u64::MAX, |wallet| graph.order(wallet));
-        sort_with_room(&mut ends, self.pace.interrupt(), |one, other| {
-            let by_amount = name(one.asset).cmp(name(other.asset)).then(other.amount.cmp(&one.amount));
-            by_amount.then_with(|| order(one.wallet).cmp(&order(other.wallet))).then(one.end.cmp(&other.end))
+        sort_with_room(&mut ends, self.pace.interrupt(), |left, right| {
+            let by_amount = name(left.asset).cmp(name(right.asset)).then(right.amount.cmp(&left.amount));
+            by_amount.then_with(|| order(left.wallet).cmp(&order(right.wallet))).then(left.end.cmp(&right.end))
         });
         let mut origin: Vec<(AssetId, U256)> = self.injected.into_iter().collect();
-        origin.sort_unstable_by(|one, other| name(one.0).cmp(name(other.0)));
+        origin.sort_unstable_by(|left, right| name(left.0).cmp(name(right.0)));
         Ok(Trace { steps: self.steps, ends, origin, cut })
     }
 }
