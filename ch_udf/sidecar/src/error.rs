@@ -30,6 +30,16 @@ pub enum SidecarError {
         found: String,
         needed: &'static str,
     },
+    /// A pooler gives the session to other clients between statements.
+    #[error(
+        "PostgreSQL at {address} is reached through a connection pooler in transaction or statement mode, in which \
+         the sidecar would lose its locks and its session; connect directly or use session pooling (the SQL functions \
+         of ARX work through the pooler)"
+    )]
+    SharedSession {
+        /// Without secrets.
+        address: String,
+    },
     #[error("extension arx is not installed in database \"{database}\": run CREATE EXTENSION arx")]
     ExtensionMissing { database: String },
     /// PostgreSQL rejected a statement, or the connection was lost.

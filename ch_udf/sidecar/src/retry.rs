@@ -49,6 +49,7 @@ impl SidecarError {
             Self::Configuration { .. }
             | Self::Input { .. }
             | Self::UnsupportedVersion { .. }
+            | Self::SharedSession { .. }
             | Self::ExtensionMissing { .. }
             | Self::EngineLibraryMissing { .. }
             | Self::EngineLibrary { .. } => ErrorKind::Configuration,

@@ -26,6 +26,8 @@ impl MaintainIndexesArgs {
     /// Runs or prints the plan. A failed statement does not prevent the others.
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let client = postgres::connect(settings).await?.client;
+        // Concurrent index builds wait for old transactions, and nothing waits for them.
+        client.batch_execute("SET lock_timeout = 0").await.doing("prepare index maintenance")?;
         let rows = client.query(PLAN, &[]).await.doing("read the index maintenance plan")?;
         if rows.is_empty() {
             println!("no index needs maintenance");

@@ -1,5 +1,5 @@
-//! `arx-sidecar status`: one screen about the servers and the feed. A server that is down is a
-//! line, not an error.
+//! `arx-sidecar status`: one screen about the servers and the feed. A server that is down or fails
+//! is a line, not an error.
 
 mod sql;
 
@@ -25,7 +25,9 @@ pub(super) async fn run(settings: &Settings) -> ExitCode {
     for (name, part) in parts {
         let text = part.unwrap_or_else(|error| {
             all_up = false;
-            format!("DOWN  {}\n", Chain(&error))
+            // A server that answers with an error is not down.
+            let state = if matches!(error, SidecarError::Unreachable { .. }) { "DOWN" } else { "FAILS" };
+            format!("{state}  {}\n", Chain(&error))
         });
         for (index, line) in text.lines().enumerate() {
             let heading = if index == 0 { name } else { "" };
@@ -54,8 +56,6 @@ async fn postgres_status(settings: &Settings) -> Result<String, SidecarError> {
             let _ = writeln!(text, "feed: position {position}, moved {age} s ago, attempt {attempt}, {rows} rows fed");
         }
     }
-    // Compiling a query over many partitions takes longer than running it.
-    client.batch_execute("SET jit = off").await.doing(doing)?;
     if let Some(row) = client.query_opt(sql::LOAD, &[]).await.doing(doing)? {
         let (done, chunks, rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         let _ = writeln!(text, "first load: {done} of {chunks} chunks loaded, {rows} rows");

@@ -172,9 +172,8 @@ impl Source for PostgresSource {
     async fn open(&mut self) -> Result<SourcePosition, SidecarError> {
         self.stream = None;
         // An earlier pass may have left its transaction open.
-        let session = sql::SESSION;
-        let begin = format!("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {session}");
-        batch_execute(&self.client, "open a snapshot", &begin).await?;
+        let begin = "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        batch_execute(&self.client, "open a snapshot", begin).await?;
         let named_columns: Vec<&str> = columns::names().collect();
         let row = self.client.query_one(sql::SOURCE_POSITION, &[&named_columns]).await.doing("open a snapshot")?;
         let (names, types): (Option<Vec<String>>, Option<Vec<String>>) = (row.get(5), row.get(6));
@@ -206,6 +205,7 @@ impl Source for PostgresSource {
             return Ok(false);
         }
         let query = sql::has_changes(since, &self.snapshot)?;
+        // The planner overestimates what is new since a snapshot, and would scan tables.
         batch_execute(&self.client, "check for new transactions", "SET LOCAL enable_seqscan = off").await?;
         let row = self.client.query_one(&query, &[]).await.doing("check for new transactions")?;
         let has_changes: bool = row.get(0);
@@ -258,10 +258,8 @@ impl Source for PostgresSource {
         for _ in 0..count {
             let client = postgres::connect_to(&self.url).await?.client;
             // The server chose the name: hexadecimal digits and dashes.
-            let session = sql::SESSION;
-            let begin = format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{exported}'; {session}"
-            );
+            let begin =
+                format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{exported}'");
             batch_execute(&client, "share the snapshot", &begin).await?;
             let (condition, layout) = (condition.clone(), Arc::clone(&layout));
             readers.push(PostgresReader { client, condition, layout, stream: None });

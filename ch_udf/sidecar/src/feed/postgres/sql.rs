@@ -2,13 +2,6 @@
 
 use crate::error::SidecarError;
 
-/// Settings of a pass's transaction. The planner overestimates what is new since a snapshot (a
-/// third of a table) and would scan tables, and compiling expressions over ninety partitions takes
-/// seconds.
-pub(super) const SESSION: &str = "
-    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; SET LOCAL statement_timeout = 0;
-    SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL extra_float_digits = 1";
-
 /// The position of the snapshot, the identity of the database, and the columns that are not in
 /// `$1`. A standby does not know the running transactions: those that started after the oldest one
 /// wait for the next pass.

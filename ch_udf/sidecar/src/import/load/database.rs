@@ -141,8 +141,7 @@ pub(crate) async fn start(
             failed("lock the source", error)
         });
     }
-    let reset = "RESET lock_timeout";
-    client.batch_execute(reset).await.map_err(|source| failed("reset lock_timeout", source))?;
+    client.batch_execute(postgres::LOCK_TIMEOUT).await.map_err(|source| failed("set lock_timeout", source))?;
     let sql = "INSERT INTO arx.import_progress AS p (source, kind, network) VALUES ($1, $2, $3) \
                ON CONFLICT (source) DO UPDATE SET \
                    lines_done = CASE WHEN $4 THEN 0 ELSE p.lines_done END, \

@@ -1,0 +1,200 @@
+//! The sidecar's connections to PostgreSQL: settings of the database, objects of other users and
+//! connection poolers change no result.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use arx_stack::account::Account;
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Database, Stack};
+
+/// Twelve transactions between three wallets.
+const ROWS: &str = r#"
+    INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, status)
+    SELECT 'ethereum', '0x' || n, n, timestamptz '2024-01-01' + n * interval '1 hour', '0x' || lpad((n % 3)::text, 40, '0'),
+           '0x' || lpad(((n + 1) % 3)::text, 40, '0'), 1, 'confirmed'
+      FROM generate_series(1, 12) AS n"#;
+
+const WALLET: &str = "0x0000000000000000000000000000000000000001";
+
+fn outcome(database: &Database<'_>, connection: &str, arguments: &[&str]) -> (Output, String) {
+    let mut command = database.sidecar().unwrap();
+    command.env("ARX_POSTGRES_URL", connection).args(arguments).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    (output, String::from_utf8_lossy(&text).into_owned())
+}
+
+fn succeed(database: &Database<'_>, arguments: &[&str]) -> String {
+    let (output, text) = outcome(database, &database.connection(), arguments);
+    assert!(output.status.success(), "{arguments:?}: {text}");
+    text
+}
+
+#[test]
+fn timeouts_of_the_database_do_not_end_the_work_of_the_sidecar() {
+    let database = Stack::shared().unwrap().database("connections_timeouts").unwrap();
+    database.query(ROWS).unwrap();
+    // Each statement of a write-back takes longer than the database allows.
+    database
+        .query(
+            "CREATE FUNCTION public.delay() RETURNS trigger LANGUAGE plpgsql AS
+                 $$BEGIN PERFORM pg_catalog.pg_sleep(0.3); RETURN NULL; END$$;
+             CREATE TRIGGER delay BEFORE INSERT ON arx.wallet_profiles EXECUTE FUNCTION public.delay();
+             CREATE TRIGGER delay BEFORE INSERT ON arx.hourly_volume EXECUTE FUNCTION public.delay();
+             CREATE TRIGGER delay BEFORE UPDATE ON arx.feed_positions EXECUTE FUNCTION public.delay();
+             ALTER DATABASE connections_timeouts SET statement_timeout = '200ms';
+             ALTER DATABASE connections_timeouts SET idle_in_transaction_session_timeout = '100ms';
+             ALTER DATABASE connections_timeouts SET idle_session_timeout = '100ms';
+             ALTER DATABASE connections_timeouts SET lock_timeout = '1ms'",
+        )
+        .unwrap();
+    let text = succeed(&database, &["sync"]);
+    assert!(text.contains("12 hours, 3 wallets"), "{text}");
+    succeed(&database, &["verify"]);
+}
+
+#[test]
+fn formats_and_zones_of_the_database_change_nothing_that_the_sidecar_writes() {
+    let stack = Stack::shared().unwrap();
+    let file = tempfile::NamedTempFile::with_suffix(".csv").unwrap();
+    let line = |n: usize| format!("0x{n:064x},{n},{WALLET},0x{:040x},1000000000000000000,17000{n:02}000\n", n + 5);
+    let text: String = (1..20).map(line).collect();
+    std::fs::write(file.path(), format!("hash,block_number,from_address,to_address,value,block_timestamp\n{text}"))
+        .unwrap();
+    let import = |name: &str, settings: &[&str]| {
+        let database = stack.database(name).unwrap();
+        for setting in settings {
+            database.query(&format!("ALTER DATABASE {name} SET {setting}")).unwrap();
+        }
+        succeed(&database, &["import", "transactions", file.path().to_str().unwrap()]);
+        succeed(&database, &["sync"]);
+        assert!(succeed(&database, &["verify"]).contains("both sides are the same"));
+        let rows = database.query(
+            "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET search_path = pg_catalog;
+             SELECT t.tableoid::regclass, t.\"timestamp\", t.value FROM arx.transactions AS t ORDER BY t.tx_hash;
+             SELECT hour, transaction_count, total_volume FROM arx.hourly_volume ORDER BY hour;
+             SELECT wallet_address, analytics_profile -> 'activity' FROM arx.wallet_profiles ORDER BY wallet_address",
+        );
+        rows.unwrap()
+    };
+    let plain = import("connections_plain", &[]);
+    let altered = import(
+        "connections_formats",
+        &[
+            "DateStyle = 'SQL, DMY'",
+            "TimeZone = 'Pacific/Apia'",
+            "IntervalStyle = 'sql_standard'",
+            "standard_conforming_strings = off",
+            "escape_string_warning = off",
+            "extra_float_digits = -10",
+            "default_transaction_isolation = 'serializable'",
+        ],
+    );
+    assert!(plain.lines().count() > 40, "{plain}");
+    assert_eq!(altered, plain);
+}
+
+#[test]
+fn operators_of_other_users_are_never_used() {
+    let database = Stack::shared().unwrap().database("connections_operators").unwrap();
+    database.query(ROWS).unwrap();
+    database.query("SELECT arx.refresh_wallet_profiles()").unwrap();
+    // The first schema of the default search_path is the one named like the role. Operators for
+    // argument types that pg_catalog serves by a conversion only win over those of pg_catalog.
+    let operators =
+        [("*", "numeric", "int4"), ("*", "int8", "float8"), ("=", "arx.tx_status_enum", "arx.tx_status_enum")];
+    database.query("CREATE SCHEMA postgres").unwrap();
+    for (number, (name, left, right)) in operators.iter().enumerate() {
+        database
+            .query(&format!(
+                "CREATE FUNCTION postgres.hijack_{number}({left}, {right}) RETURNS numeric LANGUAGE plpgsql AS
+                     $$BEGIN RAISE EXCEPTION 'hijacked'; END$$;
+                 CREATE OPERATOR postgres.{name} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = postgres.hijack_{number})"
+            ))
+            .unwrap();
+    }
+    let hijacked = database.query("SELECT 1.5::numeric * 2::int4").unwrap_err().to_string();
+    assert!(hijacked.contains("hijacked"), "{hijacked}");
+    succeed(&database, &["sync"]);
+    database.query("DELETE FROM arx.transactions WHERE tx_hash = '0x3'").unwrap();
+    succeed(&database, &["sync"]);
+    succeed(&database, &["verify"]);
+    succeed(&database, &["verify", "--repair"]);
+    succeed(&database, &["status"]);
+    let profile = succeed(&database, &["profile", WALLET]);
+    assert!(profile.contains("risk"), "{profile}");
+    succeed(&database, &["maintain-indexes", "--dry-run"]);
+}
+
+/// Starts a pgbouncer in front of a database. Returns the folder of its socket, which is the host
+/// of a connection.
+fn start_pgbouncer(database: &Database<'_>, stack: &Stack, name: &str, options: &str) -> String {
+    let account = Account::current().unwrap();
+    let folder = stack.folder().join(name);
+    account.create_folder(&folder).unwrap();
+    let configuration = stack.folder().join(format!("{name}.ini"));
+    let text = format!(
+        "[databases]\n{} = host={} port=5432 user=postgres\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\n\
+         unix_socket_dir = {}\nauth_type = any\nmax_client_conn = 200\n{options}\n",
+        database.name(),
+        stack.cluster().host().display(),
+        folder.display()
+    );
+    std::fs::write(&configuration, text).unwrap();
+    let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| Path::new(path).exists());
+    let mut command = account.command(program.expect("pgbouncer is missing: run scripts/install-tools"));
+    command.arg(&configuration);
+    let pid = stack.start_server(name, &command).unwrap();
+    let host = folder.display().to_string();
+    let answers = || {
+        let mut psql: Command = stack.cluster().program("psql");
+        psql.args(["-X", "-q", "-At", "-h", &host, "-p", "6432", "-d", database.name(), "-c", "SELECT 1"]);
+        assert_eq!(stack.ended(pid), None, "pgbouncer ended; see {name}.log");
+        Ok(run(&mut psql).is_ok())
+    };
+    assert!(wait_until(Duration::from_secs(20), answers).unwrap(), "pgbouncer does not answer");
+    host
+}
+
+#[test]
+fn a_pooler_that_shares_sessions_is_recognised_by_every_command() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("connections_pooler").unwrap();
+    database.query(ROWS).unwrap();
+    let shared = [
+        ("transaction", "pool_mode = transaction"),
+        ("statement", "pool_mode = statement"),
+        ("one", "pool_mode = transaction\ndefault_pool_size = 1"),
+        ("in_turn", "pool_mode = transaction\nserver_round_robin = 1\nmin_pool_size = 4"),
+        ("ignoring", "pool_mode = transaction\nignore_startup_parameters = options"),
+    ];
+    for (name, options) in shared {
+        let host = start_pgbouncer(&database, stack, &format!("pgbouncer_{name}"), options);
+        let connection = format!("host={host} port=6432 user=postgres dbname={}", database.name());
+        let commands = if name == "transaction" { &["sync", "sync", "run", "verify", "status"][..] } else { &["sync"] };
+        for command in commands {
+            let (output, text) = outcome(&database, &connection, &[command]);
+            assert_eq!(output.status.code(), Some(1), "{name}, {command}: {text}");
+            assert!(text.contains("connect directly or use session pooling"), "{name}, {command}: {text}");
+            assert!(!text.contains("PostgreSQL  DOWN"), "{name}, {command}: {text}");
+        }
+    }
+    // Nothing was begun through the poolers.
+    assert_eq!(database.query("SELECT count(*) FROM arx.feed_positions").unwrap(), "0");
+}
+
+#[test]
+fn a_pooler_that_keeps_sessions_serves_the_sidecar() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("connections_sessions").unwrap();
+    database.query(ROWS).unwrap();
+    let host = start_pgbouncer(&database, stack, "pgbouncer_session", "pool_mode = session\ndefault_pool_size = 40");
+    let connection = format!("host={host} port=6432 user=postgres dbname={}", database.name());
+    for command in ["sync", "sync", "verify", "status"] {
+        let (output, text) = outcome(&database, &connection, &[command]);
+        assert!(output.status.success(), "{command}: {text}");
+    }
+    assert_eq!(database.query("SELECT sum(transaction_count) FROM arx.hourly_volume").unwrap(), "12");
+}
