@@ -175,7 +175,7 @@ impl Folders {
         if !options.dry_run {
             // The engine's own folders may not exist yet.
             for folder in [&scripts, &config] {
-                fs::create_dir_all(folder).doing_to("create folder", folder)?;
+                atomic_file::create_private_folder(folder).doing_to("create folder", folder)?;
             }
         }
         Ok(Self { scripts, config })
@@ -216,14 +216,11 @@ fn put(path: &Path, bytes: &[u8], mode: u32, dry_run: bool) -> Result<FileOutcom
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Environment, Overrides, ServerUrl};
+    use crate::settings::{Environment, Overrides};
 
     fn settings(url: Option<&str>, data: &Path) -> Settings {
-        let flags = Overrides {
-            clickhouse_url: url.map(ServerUrl::new),
-            data_dir: Some(data.to_owned()),
-            ..Overrides::default()
-        };
+        let flags =
+            Overrides { clickhouse_url: url.map(Into::into), data_dir: Some(data.to_owned()), ..Overrides::default() };
         Settings::load(None, &Environment::default(), &flags).unwrap()
     }
 

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::engine::{Endpoint, EngineFolder, USER, answers};
 use crate::error::{Doing, SidecarError};
-use crate::settings::{ServerUrl, Settings};
+use crate::settings::{ClickHouseUrl, Settings};
 
 /// The oldest supported server: the `JSON` type is complete since 25.3.
 const NEEDED: ((u32, u32), &str) = ((25, 3), "25.3");
@@ -22,12 +22,7 @@ pub(crate) enum Choice {
 impl Choice {
     pub(crate) fn new(settings: &Settings) -> Self {
         match &settings.clickhouse_url {
-            Some(url) => Self::Configured(ClickHouseServer {
-                url: url.expose().to_owned(),
-                user: settings.clickhouse_user.clone(),
-                password: settings.clickhouse_password.clone(),
-                database: settings.clickhouse_database.clone(),
-            }),
+            Some(url) => Self::Configured(ClickHouseServer::at(url, settings)),
             None => Self::Embedded(EngineFolder::new(settings.data_dir.join("clickhouse"))),
         }
     }
@@ -51,7 +46,7 @@ impl Choice {
 /// A ClickHouse to connect to.
 #[derive(Debug, Clone)]
 pub(crate) struct ClickHouseServer {
-    /// The HTTP interface.
+    /// The HTTP interface, without user and password.
     pub(crate) url: String,
     pub(crate) user: String,
     pub(crate) password: Option<SecretString>,
@@ -60,6 +55,17 @@ pub(crate) struct ClickHouseServer {
 }
 
 impl ClickHouseServer {
+    /// Describes a configured server. A user and a password in the address take precedence.
+    pub(crate) fn at(url: &ClickHouseUrl, settings: &Settings) -> Self {
+        let (user, password) = url.credentials();
+        Self {
+            url: url.without_credentials(),
+            user: user.unwrap_or_else(|| settings.clickhouse_user.clone()),
+            password: password.or_else(|| settings.clickhouse_password.clone()),
+            database: settings.clickhouse_database.clone(),
+        }
+    }
+
     /// Describes an embedded engine that answers.
     pub(super) fn of_engine(
         folder: &EngineFolder,
@@ -84,7 +90,7 @@ pub(crate) struct Connection {
 /// [`SidecarError::Unreachable`], [`SidecarError::UnsupportedVersion`],
 /// [`SidecarError::ClickHouse`] for a rejected login.
 pub(crate) async fn connect(server: &ClickHouseServer) -> Result<Connection, SidecarError> {
-    let address = ServerUrl::new(server.url.clone()).to_string();
+    let address = server.url.clone();
     let mut client = Client::default().with_url(&server.url).with_user(&server.user);
     if let Some(password) = &server.password {
         client = client.with_password(password.expose_secret());

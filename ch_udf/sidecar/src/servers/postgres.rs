@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::error::{Doing, SidecarError};
-use crate::settings::{ServerUrl, Settings};
+use crate::settings::{PostgresUrl, Settings};
 
 /// The oldest supported server: ARX uses partition and snapshot functions of PostgreSQL 15.
 const NEEDED: i32 = 150_000;
@@ -105,7 +105,7 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Connection, SidecarEr
 }
 
 /// Returns the URL of the database that transactions are read from, which may be a standby.
-pub(crate) fn read_url(settings: &Settings) -> &ServerUrl {
+pub(crate) fn read_url(settings: &Settings) -> &PostgresUrl {
     settings.postgres_read_url.as_ref().unwrap_or(&settings.postgres_url)
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn read_url(settings: &Settings) -> &ServerUrl {
 /// [`SidecarError::Configuration`] for a malformed URL, [`SidecarError::Unreachable`],
 /// [`SidecarError::SharedSession`], [`SidecarError::UnsupportedVersion`],
 /// [`SidecarError::ExtensionMissing`].
-pub(crate) async fn connect_to(url: &ServerUrl) -> Result<Connection, SidecarError> {
+pub(crate) async fn connect_to(url: &PostgresUrl) -> Result<Connection, SidecarError> {
     let client = open(url).await?;
     let row = client
         .query_one(
@@ -145,11 +145,8 @@ pub(crate) async fn connect_to(url: &ServerUrl) -> Result<Connection, SidecarErr
 }
 
 /// Connects and sets the session up.
-async fn open(url: &ServerUrl) -> Result<Client, SidecarError> {
-    let mut config: Config = url.expose().parse().map_err(|error: tokio_postgres::Error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        SidecarError::Configuration { detail: format!("PostgreSQL URL {url} cannot be read: {error}{cause}") }
-    })?;
+async fn open(url: &PostgresUrl) -> Result<Client, SidecarError> {
+    let mut config = url.parsed()?;
     config.application_name(APPLICATION_NAME);
     let (client, is_direct) = connect_marked(&config, url).await?;
     if !is_direct && shares_sessions(&client, &config, url).await? {
@@ -163,7 +160,7 @@ async fn open(url: &ServerUrl) -> Result<Client, SidecarError> {
 
 /// Connects, and returns whether the session belongs to this connection alone: a mark in the
 /// startup packet arrives in it. Poolers drop the mark or reject it.
-async fn connect_marked(config: &Config, url: &ServerUrl) -> Result<(Client, bool), SidecarError> {
+async fn connect_marked(config: &Config, url: &PostgresUrl) -> Result<(Client, bool), SidecarError> {
     let mark = format!("{:016x}", RandomState::new().hash_one(()));
     let mut marked = config.clone();
     marked.options(format!("{} -c arx_sidecar.mark={mark}", config.get_options().unwrap_or_default()).trim_start());
@@ -188,7 +185,7 @@ fn rejects_options(error: &tokio_postgres::Error) -> bool {
 /// Returns whether a pooler gives the session of this client to other clients between its
 /// statements (transaction or statement pooling): another client gets the same one, or this client
 /// loses it while another one is in a transaction.
-async fn shares_sessions(client: &Client, config: &Config, url: &ServerUrl) -> Result<bool, SidecarError> {
+async fn shares_sessions(client: &Client, config: &Config, url: &PostgresUrl) -> Result<bool, SidecarError> {
     let (own, _) = backend(client).await?;
     for _ in 0..PROBES {
         let other = connect_with(config, url).await?;
@@ -231,7 +228,7 @@ fn column(messages: &[SimpleQueryMessage], index: usize) -> Option<String> {
     })
 }
 
-async fn connect_with(config: &Config, url: &ServerUrl) -> Result<Client, SidecarError> {
+async fn connect_with(config: &Config, url: &PostgresUrl) -> Result<Client, SidecarError> {
     let (client, connection) = config.connect(NoTls).await.map_err(|error| {
         // A server that answers with an error (wrong password, no such database) is not down.
         if error.code().is_some() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::error::{Doing, SidecarError};
-use crate::settings::ServerUrl;
+use crate::settings::RedisUrl;
 
 /// The oldest supported server: XAUTOCLAIM came with 6.2.
 const NEEDED: ((u32, u32), &str) = ((6, 2), "6.2");
@@ -22,9 +22,8 @@ pub(crate) struct Connection {
 /// # Errors
 /// [`SidecarError::Configuration`] for a malformed URL, [`SidecarError::Unreachable`],
 /// [`SidecarError::UnsupportedVersion`].
-pub(crate) async fn connect(url: &ServerUrl) -> Result<Connection, SidecarError> {
-    let client = redis::Client::open(url.expose())
-        .map_err(|error| SidecarError::Configuration { detail: format!("Redis URL {url} cannot be read: {error}") })?;
+pub(crate) async fn connect(url: &RedisUrl) -> Result<Connection, SidecarError> {
+    let client = redis::Client::open(url.parsed()?).doing("prepare the connection")?;
     let config = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
         .set_connection_timeout(Some(Duration::from_secs(2)))

@@ -2,21 +2,27 @@
 //! the later layer wins. Owns names, defaults and limits.
 
 mod layers;
+mod passwords;
+mod server_url;
 mod types;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::Figment;
+use figment::error::Kind;
 use figment::providers::{Format, Serialized, Toml};
+use figment::value::Dict;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::SidecarError;
+use crate::error::{DoingTo, SidecarError};
 pub(crate) use layers::Environment;
 pub(crate) use layers::Overrides;
+use passwords::read_password;
+pub(crate) use server_url::{ClickHouseUrl, PostgresUrl};
+pub(crate) use server_url::{RedisUrl, ServerUrl};
 pub(crate) use types::Listen;
-pub(crate) use types::ServerUrl;
 
 /// Declares the settings: each with its meaning, which documents list, its type and its default.
 macro_rules! settings {
@@ -45,12 +51,15 @@ macro_rules! settings {
 
 settings! {
     /// PostgreSQL: a URL or libpq's `key=value` pairs
-    postgres_url: ServerUrl = ServerUrl::new("host=/var/run/postgresql dbname=postgres");
+    postgres_url: PostgresUrl = ServerUrl::known("host=/var/run/postgresql dbname=postgres");
     /// PostgreSQL to read transactions from, such as a hot standby; without it `postgres_url`
-    postgres_read_url: Option<ServerUrl> = None;
+    postgres_read_url: Option<PostgresUrl> = None;
+    /// file with the password for both; without it `PGPASSWORD`, or libpq's password file
+    /// (`PGPASSFILE`, `~/.pgpass`)
+    postgres_password_file: Option<PathBuf> = None;
     /// HTTP interface of ClickHouse; without it the sidecar starts and supervises the embedded
     /// engine
-    clickhouse_url: Option<ServerUrl> = None;
+    clickhouse_url: Option<ClickHouseUrl> = None;
     /// database in ClickHouse
     clickhouse_database: String = "arx".into();
     /// user in the ClickHouse of `clickhouse_url`
@@ -58,12 +67,14 @@ settings! {
     /// password of that user
     #[serde(serialize_with = "omit_secret")]
     clickhouse_password: Option<SecretString> = None;
+    /// file with that password
+    clickhouse_password_file: Option<PathBuf> = None;
     /// name of the ClickHouse cluster that holds the tables; without it a single server
     clickhouse_cluster: Option<String> = None;
     /// true if the cluster's shards have replicas (`Replicated` engines, DDL by `ON CLUSTER`)
     clickhouse_replicated: bool = true;
     /// HTTP interface of one server of each shard of the cluster
-    clickhouse_shards: Vec<ServerUrl> = Vec::new();
+    clickhouse_shards: Vec<ClickHouseUrl> = Vec::new();
     /// storage policy with the volumes hot, warm and cold; the embedded engine has one
     clickhouse_storage_policy: Option<String> = None;
     /// days after which ClickHouse deletes data (the specification's 7 years are 2557); without it
@@ -71,7 +82,9 @@ settings! {
     #[serde(deserialize_with = "days_or_text")]
     clickhouse_delete_after_days: Option<u32> = None;
     /// Redis
-    redis_url: ServerUrl = ServerUrl::new("redis://127.0.0.1:6379");
+    redis_url: RedisUrl = ServerUrl::known("redis://127.0.0.1:6379");
+    /// file with the password for Redis
+    redis_password_file: Option<PathBuf> = None;
     /// directory of the embedded engine
     data_dir: PathBuf = PathBuf::from("./arx-data");
     /// `host:port` of `/metrics` and `/healthz`, or `none`
@@ -146,13 +159,38 @@ fn days_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32
     }
 }
 
-/// Describes an error by the setting and, if a file gives it, the file.
-fn describe(error: &figment::Error) -> String {
-    let setting = error.path.last().map(|name| format!(" for {name}")).unwrap_or_default();
-    let source = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref());
-    let file = source.and_then(figment::Source::file_path);
-    let file = file.map(|path| format!(" in {}", path.display())).unwrap_or_default();
-    format!("settings: {}{setting}{file}", error.kind)
+/// Describes an error by the setting and, if a file gives it, the file. The value of a setting that
+/// may contain a password is left out.
+fn describe(error: &figment::Error, file: Option<&Path>) -> String {
+    let setting = error.path.join(".");
+    let is_secret = ["_url", "_password", "clickhouse_shards"].iter().any(|part| setting.contains(part));
+    let problem = match &error.kind {
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if is_secret => {
+            format!("invalid value, expected {expected}")
+        }
+        kind => kind.to_string(),
+    };
+    let setting = if setting.is_empty() { String::new() } else { format!(" for {setting}") };
+    let is_of_file = error.metadata.as_ref().is_some_and(|metadata| metadata.name.starts_with("TOML"));
+    let file = file.filter(|_| is_of_file).map(|path| format!(" in {}", path.display())).unwrap_or_default();
+    format!("settings: {problem}{setting}{file}")
+}
+
+/// Reads a file of settings. An error of its syntax names the place, never the text, which may be a
+/// password.
+fn read_file(path: &Path) -> Result<String, SidecarError> {
+    let invalid = |detail| SidecarError::Configuration { detail };
+    if !path.is_file() {
+        return Err(invalid(format!("configuration file {} does not exist", path.display())));
+    }
+    let text = std::fs::read_to_string(path).doing_to("read", path)?;
+    if let Err(error) = Toml::from_str::<Dict>(&text) {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
+        return Err(invalid(format!("{} is not valid TOML at line {line}, column {column}", path.display())));
+    }
+    Ok(text)
 }
 
 fn processors() -> u32 {
@@ -171,20 +209,36 @@ impl Settings {
     ) -> Result<Self, SidecarError> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
-            if !file.is_file() {
-                return Err(SidecarError::Configuration {
-                    detail: format!("configuration file {} does not exist", file.display()),
-                });
-            }
-            figment = figment.merge(Toml::file_exact(file));
+            figment = figment.merge(Toml::string(&read_file(file)?));
         }
-        let settings: Self = figment
-            .merge(Serialized::defaults(&environment.0))
-            .merge(Serialized::defaults(flags))
+        let mut settings: Self = figment
+            .merge(Serialized::defaults(&environment.settings))
+            .merge(Serialized::defaults(flags.layer()))
             .extract()
-            .map_err(|error| SidecarError::Configuration { detail: describe(&error) })?;
+            .map_err(|error| SidecarError::Configuration { detail: describe(&error, file) })?;
         settings.check().map_err(|detail| SidecarError::Configuration { detail })?;
+        settings.add_passwords(environment)?;
         Ok(settings)
+    }
+
+    /// Adds passwords that the addresses do not contain.
+    fn add_passwords(&mut self, environment: &Environment) -> Result<(), SidecarError> {
+        let read = |setting: &str, file: &Option<PathBuf>| {
+            file.as_deref().map(|file| read_password(setting, file)).transpose()
+        };
+        let postgres = read("postgres_password_file", &self.postgres_password_file)?;
+        for url in [&mut self.postgres_url].into_iter().chain(&mut self.postgres_read_url) {
+            let password = match &postgres {
+                Some(password) => Some(password.clone()),
+                None => environment.libpq.password_for(&url.parsed()?)?,
+            };
+            url.add_password(password);
+        }
+        if self.clickhouse_password.is_none() {
+            self.clickhouse_password = read("clickhouse_password_file", &self.clickhouse_password_file)?;
+        }
+        self.redis_url.add_password(read("redis_password_file", &self.redis_password_file)?);
+        Ok(())
     }
 
     fn check(&self) -> Result<(), String> {
@@ -223,14 +277,6 @@ impl Settings {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if name.is_empty() || !name.chars().all(is_plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
                 return Err(format!("{setting} {name:?} must be a plain name (letters, digits, underscore)"));
-            }
-        }
-        for url in self.clickhouse_url.iter().chain(&self.clickhouse_shards) {
-            if !["http://", "https://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
-                return Err(format!(
-                    "{:?} is not a ClickHouse HTTP URL, such as http://localhost:8123",
-                    url.to_string()
-                ));
             }
         }
         if self.clickhouse_cluster.is_some() == self.clickhouse_shards.is_empty() {
@@ -304,14 +350,14 @@ mod tests {
             };
             Some(value.to_owned())
         });
-        let flags = Overrides { redis_url: Some(ServerUrl::new("redis://flag")), ..Overrides::default() };
+        let flags = Overrides { redis_url: Some("redis://flag".into()), ..Overrides::default() };
         let settings = Settings::load(Some(&file), &environment, &flags).unwrap();
-        assert_eq!(settings.redis_url.expose(), "redis://flag");
+        assert_eq!(settings.redis_url.to_string(), "redis://flag:6379");
         assert_eq!(settings.clickhouse_user, "environment");
         assert_eq!(settings.clickhouse_password.unwrap().expose_secret(), "012345");
         assert_eq!(settings.listen, "none");
         assert_eq!(settings.clickhouse_database, "arx");
-        let shards: Vec<&str> = settings.clickhouse_shards.iter().map(ServerUrl::expose).collect();
+        let shards: Vec<String> = settings.clickhouse_shards.iter().map(ToString::to_string).collect();
         assert_eq!(shards, ["http://a", "http://b"]);
         assert!(!settings.clickhouse_replicated);
         assert_eq!((settings.clickhouse_delete_after_days, settings.feed_chunk_rows), (Some(2_557), 1_000));
@@ -325,7 +371,7 @@ mod tests {
             None
         });
         let variables = variables.into_inner();
-        assert_eq!(variables.len(), 22);
+        assert_eq!(variables.len(), 29, "settings, and four variables of libpq");
         for name in ["ARX_POSTGRES_URL", "ARX_POSTGRES_READ_URL", "ARX_CLICKHOUSE_PASSWORD", "ARX_WRITE_BACK_DAILY"] {
             assert!(variables.iter().any(|variable| variable == name), "{name}");
         }
@@ -347,11 +393,69 @@ mod tests {
         let error = Settings::load(Some(&missing), &Environment::default(), &Overrides::default()).unwrap_err();
         assert!(error.to_string().contains("missing.toml"));
         for (name, value) in
-            [("ARX_FEED_CHUNK_ROWS", "-5"), ("ARX_FEED_IDLE_MILLISECONDS", "abc"), ("ARX_CLICKHOUSE_URL", "ftp://h")]
+            [("ARX_FEED_CHUNK_ROWS", "-5"), ("ARX_FEED_IDLE_MILLISECONDS", "abc"), ("ARX_LISTEN", "nowhere")]
         {
             let environment = Environment::read(|variable| (variable == name).then(|| value.to_owned()));
             let error = Settings::load(None, &environment, &Overrides::default()).unwrap_err().to_string();
             assert!(error.contains(value), "{error}");
         }
+    }
+
+    #[test]
+    fn errors_of_secret_settings_name_the_setting_and_the_place_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("arx.toml");
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let error = Settings::load(Some(&file), &Environment::default(), &Overrides::default()).unwrap_err();
+            assert!(!format!("{error} {error:?} {}", crate::error::Chain(&error)).contains("5301337"), "{error:?}");
+            error.to_string()
+        };
+        let syntax = load("listen = 'none'\nclickhouse_password = \"5301337\nredis_url = 'redis://h'\n");
+        assert!(syntax.contains("arx.toml") && syntax.contains("line 2, column "), "{syntax}");
+        assert!(load("clickhouse_password 5301337").contains("line 1, column 2"), "the place of the error");
+        assert!(load("clickhouse_password = 5301337").contains("clickhouse_password in"), "the type of a value");
+        assert!(load("redis_url = 5301337").contains("redis_url"));
+        assert!(load("postgres_url = 'host=h PASSWORD=5301337'").contains("postgres_url"));
+        assert!(load("clickhouse_url = 'ftp://u:5301337@h'").contains("http://localhost:8123"));
+        assert!(
+            load("clickhouse_cluster = 'c'\nclickhouse_shards = ['http://h/?password=5301337']").contains("shards.0")
+        );
+    }
+
+    #[test]
+    fn passwords_come_from_files_and_from_the_variables_of_libpq() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let files = [
+            ("ARX_CLICKHOUSE_PASSWORD_FILE", file("clickhouse", "for clickhouse\n")),
+            ("ARX_REDIS_PASSWORD_FILE", file("redis", "for redis\n")),
+            ("ARX_POSTGRES_READ_URL", "host=standby password=own".to_owned()),
+            ("PGPASSWORD", "of libpq".to_owned()),
+        ];
+        let load = |more: &[(&str, String)]| {
+            let environment = Environment::read(|name| {
+                let value = files.iter().chain(more).find(|(variable, _)| *variable == name);
+                value.map(|(_, value)| value.clone())
+            });
+            Settings::load(None, &environment, &Overrides::default()).unwrap()
+        };
+        let postgres = |url: &PostgresUrl| url.parsed().unwrap().get_password().map(<[u8]>::to_vec);
+        let settings = load(&[]);
+        assert_eq!(postgres(&settings.postgres_url).as_deref(), Some(&b"of libpq"[..]));
+        assert_eq!(postgres(settings.postgres_read_url.as_ref().unwrap()).as_deref(), Some(&b"own"[..]));
+        assert_eq!(settings.redis_url.parsed().unwrap().redis_settings().password(), Some("for redis"));
+        assert_eq!(settings.clickhouse_password.as_ref().unwrap().expose_secret(), "for clickhouse");
+        let shown = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
+        assert!(
+            !["of libpq", "own", "for redis", "for clickhouse"].iter().any(|secret| shown.contains(secret)),
+            "{shown}"
+        );
+        let settings = load(&[("ARX_POSTGRES_PASSWORD_FILE", file("postgres", "of a file"))]);
+        assert_eq!(postgres(&settings.postgres_url).as_deref(), Some(&b"of a file"[..]));
     }
 }

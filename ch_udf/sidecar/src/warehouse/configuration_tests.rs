@@ -58,9 +58,9 @@ fn three_shards_have_two_replicas_each_and_the_sidecar_uses_the_first() {
         (1..=3).map(|shard| (1..=2).map(|replica| format!("clickhouse-{shard}-{replica}")).collect::<Vec<_>>());
     assert_eq!(hosts, expected.collect::<Vec<_>>());
     let first: Vec<String> = hosts.iter().map(|shard| format!("http://{}:8123", shard[0])).collect();
-    let shards: Vec<&str> = settings.clickhouse_shards.iter().map(|url| url.expose()).collect();
+    let shards: Vec<String> = settings.clickhouse_shards.iter().map(ToString::to_string).collect();
     assert_eq!(shards, first);
-    assert_eq!(settings.clickhouse_url.unwrap().expose(), first[0]);
+    assert_eq!(settings.clickhouse_url.unwrap().to_string(), first[0]);
     assert!(settings.clickhouse_replicated);
     assert!(text(elements_at(&document, &["remote_servers", "arx"])[0], "secret").starts_with("REPLACE"));
 }

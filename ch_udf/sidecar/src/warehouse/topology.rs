@@ -42,7 +42,7 @@ impl Topology {
         let entry = connect(server).await?;
         let mut shards = Vec::with_capacity(settings.clickhouse_shards.len().max(1));
         for url in &settings.clickhouse_shards {
-            shards.push(connect(&ClickHouseServer { url: url.expose().to_owned(), ..server.clone() }).await?.client);
+            shards.push(connect(&ClickHouseServer::at(url, settings)).await?.client);
         }
         if shards.is_empty() {
             shards.push(entry.client.clone());

@@ -16,7 +16,7 @@ use super::rows::{Layout, PostgresRows};
 use super::sql::{self, snapshot_literal, visible_since};
 use crate::error::{Doing, SidecarError};
 use crate::servers::postgres;
-use crate::settings::ServerUrl;
+use crate::settings::PostgresUrl;
 
 /// Bytes after which a chunk ends, regardless of its rows: rows with thousands of token transfers
 /// are large.
@@ -34,7 +34,7 @@ type CopyStream = Fuse<Pin<Box<CopyOutStream>>>;
 
 /// Reads `arx.transactions` in one read-only transaction at a time.
 pub(crate) struct PostgresSource {
-    url: ServerUrl,
+    url: PostgresUrl,
     client: Client,
     layout: Arc<Layout>,
     snapshot: String,
@@ -51,7 +51,7 @@ impl std::fmt::Debug for PostgresSource {
 
 impl PostgresSource {
     /// Connects. The connection's transaction stays open for a whole pass.
-    pub(crate) async fn connect(url: &ServerUrl) -> Result<Self, SidecarError> {
+    pub(crate) async fn connect(url: &PostgresUrl) -> Result<Self, SidecarError> {
         let client = postgres::connect_to(url).await?.client;
         let (layout, snapshot) = (Arc::default(), String::new());
         Ok(Self { url: url.clone(), client, layout, snapshot, unchanged: None, stream: None })
