@@ -1,10 +1,31 @@
 //! Files that are replaced in one step: a reader sees the old content or the new, never a part of
-//! it.
+//! it. Files and folders that only this user may read.
 
-use std::fs::Permissions;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+/// Creates a folder and its parents, closed to other users. An existing folder stays as it is.
+///
+/// # Errors
+/// Errors of the file system.
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Opens an empty file for writing, closed to other users. A symbolic link is not followed.
+///
+/// # Errors
+/// Errors of the file system.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.set_len(0)?;
+    Ok(file)
+}
 
 /// Writes a file with this mode, or, without one, as the umask says. An error leaves the old file
 /// in place.
@@ -51,6 +72,24 @@ mod tests {
         write("three").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"three");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn private_files_and_folders_are_closed_and_follow_no_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let inner = folder.path().join("a/b");
+        create_private_folder(&inner).unwrap();
+        assert_eq!((mode(&inner), mode(&folder.path().join("a"))), (0o700, 0o700));
+        let log = inner.join("log");
+        std::fs::write(&log, "old").unwrap();
+        drop(create_private(&log).unwrap());
+        assert_eq!((mode(&log), std::fs::metadata(&log).unwrap().len()), (0o600, 0));
+        std::fs::write(&log, "precious").unwrap();
+        std::os::unix::fs::symlink(&log, inner.join("link")).unwrap();
+        assert!(create_private(&inner.join("link")).is_err());
+        replace(&inner.join("link"), Some(0o600), |file| file.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(&log).unwrap(), b"precious");
     }
 
     #[test]

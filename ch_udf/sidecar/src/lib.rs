@@ -9,6 +9,7 @@ mod cache;
 pub mod cli;
 pub mod daemon;
 mod error;
+mod escape;
 pub mod feed;
 mod functions;
 mod import;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::CommandError;
+use crate::escape::Inline;
 use crate::import::{self, Format, ImportReport, ImportSource, NetworkFile, Request};
 use crate::settings::Settings;
 
@@ -32,8 +33,8 @@ enum ImportCommand {
 /// Options of every import.
 #[derive(Debug, Clone, Default, Args)]
 struct CommonArgs {
-    /// File for bad lines: line number, reason, line [default: FILE.rejects in the current
-    /// directory]
+    /// File for bad lines: line number, reason and line, the texts as JSON strings; at most 100,000
+    /// lines and 64 MB [default: FILE.rejects in the current directory]
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
     /// Stop at the first bad line
@@ -87,7 +88,7 @@ struct GraphArgs {
 impl ImportArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let report = import::run(self.command.request(), settings).await?;
-        println!("{}", message(&report));
+        println!("{}", Inline(message(&report)));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -125,7 +126,12 @@ fn message(report: &ImportReport) -> String {
         lines => format!("continued after line {lines}: "),
     };
     let rejects = report.rejects.as_ref();
-    let rejects = rejects.map_or_else(String::new, |path| format!("; rejected lines are in {}", path.display()));
+    let unlisted = match report.unlisted {
+        0 => String::new(),
+        lines => format!(", except for {lines} more, for which the file has no room"),
+    };
+    let rejects =
+        rejects.map_or_else(String::new, |path| format!("; rejected lines are in {}{unlisted}", path.display()));
     format!(
         "{file}: {continued}{} rows imported, {} already present, {} rejected, {} skipped in {:.1} s ({} rows/s){rejects}",
         report.imported,

@@ -63,6 +63,8 @@ pub(crate) struct ImportReport {
     pub elapsed: Duration,
     /// The rejects file, unless it is empty.
     pub rejects: Option<PathBuf>,
+    /// Rejected lines that are not in that file, because it has reached its limits.
+    pub unlisted: u64,
 }
 
 impl ImportReport {
@@ -107,12 +109,13 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
         skipped: 0,
         elapsed: Duration::ZERO,
         rejects: None,
+        unlisted: 0,
     };
     if start.finished {
         report.elapsed = started.elapsed();
         return Ok(report);
     }
-    let mut rejects = RejectsFile::open(rejects_path, start.lines_done)?;
+    let mut rejects = RejectsFile::open(rejects_path, start.lines_done, rejects::DEFAULT_LIMITS)?;
     let rules = chunk::ChunkRules { strict: request.strict, ..chunk::DEFAULT_RULES };
     let reading = Reading { path, content, lines_done: start.lines_done, rules };
     let mut total = Progress { lines_done: start.lines_done, ..Progress::default() };
@@ -129,6 +132,7 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
     report.rejected = total.rejected;
     report.skipped = total.skipped;
     report.elapsed = started.elapsed();
+    report.unlisted = rejects.unlisted();
     report.rejects = (total.rejected > 0).then(|| rejects.path().to_owned());
     Ok(report)
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::ImportError;
 use super::load::loader::{self, ChunkSink, Loaded, Loader, Progress};
-use super::load::rejects::RejectsFile;
+use super::load::rejects::{DEFAULT_LIMITS, RejectsFile};
 use super::parse::decode;
 use super::parse::values::fixtures::ethereum;
 use super::read::chunk::{Chunk, ChunkRules, DEFAULT_RULES, Reject};
@@ -106,7 +106,7 @@ async fn import(path: &Path, rules: ChunkRules, sink: &mut MemorySink<'_>) -> Re
     let (sender, mut receiver) = mpsc::channel(1);
     let thread = std::thread::spawn(move || reader::read(reading, opened_sender, &sender));
     opened.await.unwrap()?;
-    let mut rejects = RejectsFile::open(path.with_extension("rejects"), lines_done)?;
+    let mut rejects = RejectsFile::open(path.with_extension("rejects"), lines_done, DEFAULT_LIMITS)?;
     let mut total = Progress { lines_done, ..Progress::default() };
     let loader = Loader {
         file: "f.csv",
@@ -146,9 +146,10 @@ fn reject_lines(path: &Path) -> Vec<(u64, String)> {
     let text = std::fs::read_to_string(path.with_extension("rejects")).unwrap_or_default();
     let entry = |line: &str| {
         let mut parts = line.splitn(3, '\t');
-        (parts.next().unwrap().parse().unwrap(), parts.next().unwrap().to_owned())
+        (parts.next().unwrap().parse().unwrap(), serde_json::from_str(parts.next().unwrap()).unwrap())
     };
-    text.lines().map(entry).collect()
+    // The first line says what the file is.
+    text.lines().skip(1).map(entry).collect()
 }
 
 #[tokio::test]
@@ -310,7 +311,7 @@ async fn an_interrupt_ends_the_import_between_commits() {
     let mut sink = MemorySink::new(&mut database);
     let (sender, mut receiver) = mpsc::channel(1);
     sender.send(reader::Message::Chunk(Chunk::default())).await.unwrap();
-    let mut rejects = RejectsFile::open(path.with_extension("rejects"), 0).unwrap();
+    let mut rejects = RejectsFile::open(path.with_extension("rejects"), 0, DEFAULT_LIMITS).unwrap();
     let loader = Loader {
         file: "f.csv",
         strict: false,

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use super::clickhouse::{Choice, ClickHouseServer};
 use super::engine::{Endpoint, EngineFolder, answers};
+use crate::atomic_file;
 use crate::error::{DoingTo, SidecarError};
 use crate::settings::Settings;
 
@@ -117,9 +118,9 @@ impl Supervisor {
 /// Starts the engine, and waits until it answers.
 async fn start(folder: &EngineFolder, settings: &Settings) -> Result<(ClickHouseServer, Child), SidecarError> {
     let root = folder.root();
-    std::fs::create_dir_all(root).doing_to("create folder", root)?;
+    atomic_file::create_private_folder(root).doing_to("create folder", root)?;
     let log_path = folder.log();
-    let log = std::fs::File::create(&log_path).doing_to("create", &log_path)?;
+    let log = atomic_file::create_private(&log_path).doing_to("create", &log_path)?;
     let program = launcher_program()?;
     // Spawned from a runtime thread, which lives as long as this process: the kernel ends the
     // engine together with that thread.
