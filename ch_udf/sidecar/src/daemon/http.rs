@@ -1,17 +1,39 @@
-//! Serves `/healthz` and `/metrics`.
+//! Serves `/healthz` and `/metrics`. Owns the limits on clients: none of them may hold a connection
+//! for long, and all of them together only a few descriptors, which the feed needs.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::health::Health;
 use crate::error::SidecarError;
+
+/// Open connections. One more ends the oldest, so that a client that is quick gets an answer while
+/// others keep connections open.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Time limit for the headers of a request.
+const HEADER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Time limit for a connection, which serves one request. Its body is not read.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
+
+/// Size limit of a request's headers; hyper accepts no smaller buffer than 8 KiB.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+
+/// Pause after a failed accept, for example without free descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Listens on `host:port`, and answers until the daemon stops.
 pub(super) async fn serve(
@@ -31,14 +53,124 @@ pub(super) async fn serve(
         // The sender is dropped only when the daemon has ended.
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
-            tracing::error!(%error, "serving /healthz and /metrics failed");
+    Ok(tokio::spawn(answer_clients(listener, router, stopped)))
+}
+
+/// Accepts and serves connections until `stopped` completes.
+async fn answer_clients(listener: TcpListener, router: Router, stopped: impl Future<Output = ()>) {
+    let mut stopped = std::pin::pin!(stopped);
+    let mut connections = JoinSet::new();
+    let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stopped => return,
+            accepted = listener.accept() => accepted,
+        };
+        // Their outcomes are of no interest.
+        while connections.try_join_next().is_some() {}
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
         }
-    }))
+        open.push_back(connections.spawn(serve_connection(stream, router.clone())));
+    }
+}
+
+async fn serve_connection(stream: TcpStream, router: Router) {
+    let service = TowerToHyperService::new(router);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(CONNECTION_LIMIT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a client of /healthz and /metrics failed"),
+        Err(_) => tracing::debug!("a client of /healthz and /metrics was too slow"),
+    }
 }
 
 async fn healthz(State(health): State<Arc<Health>>) -> (StatusCode, Json<serde_json::Value>) {
     let (is_ok, report) = health.report();
     (if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(report))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn start() -> (std::net::SocketAddr, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/healthz", get(async || "fine"));
+        (address, tokio::spawn(answer_clients(listener, router, std::future::pending())))
+    }
+
+    async fn request(address: std::net::SocketAddr, text: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // A server that does not read the rest of a request may reset the connection.
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn half_requests_hold_few_connections_and_no_client_up() {
+        let (address, server) = start().await;
+        let mut halves = Vec::new();
+        for _ in 0..4 * MAX_CONNECTIONS {
+            let mut half = TcpStream::connect(address).await.unwrap();
+            half.write_all(b"GET /healthz HTTP/1.1\r\nHost:").await.unwrap();
+            halves.push(half);
+        }
+        let started = Instant::now();
+        let answer = request(address, HEALTH).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("fine"), "{answer}");
+        assert!(started.elapsed() < HEADER_LIMIT, "{:?}", started.elapsed());
+        // All but the newest have been closed: reading from them ends at once.
+        let mut closed = 0;
+        for half in &mut halves {
+            let read = tokio::time::timeout(Duration::from_millis(5), half.read(&mut [0; 16])).await;
+            closed += usize::from(read.is_ok());
+        }
+        assert!(closed >= 3 * MAX_CONNECTIONS, "{closed} closed");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn slow_headers_large_headers_and_bodies_are_not_waited_for() {
+        let (address, server) = start().await;
+        let started = Instant::now();
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        let _ = slow.read_to_end(&mut rest).await;
+        let elapsed = started.elapsed();
+        assert!(elapsed < CONNECTION_LIMIT, "{elapsed:?}");
+        let large = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nx: {}\r\n\r\n", "y".repeat(4 * MAX_HEADER_BYTES));
+        assert!(!request(address, &large).await.starts_with("HTTP/1.1 200"));
+        let body = "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nabc";
+        assert!(request(address, body).await.contains("fine"));
+        let twice = [HEALTH, HEALTH].concat();
+        assert_eq!(request(address, &twice).await.matches("fine").count(), 1, "a connection serves one request");
+        server.abort();
+    }
 }

@@ -14,6 +14,7 @@ mod write_behind;
 
 use std::sync::Arc;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -30,6 +31,22 @@ use supervise::supervise;
 use write_back::WriteBackWorker;
 use write_behind::WriteBehindWorker;
 
+/// Descriptors that the daemon and the embedded engine may use, if the system allows.
+const DESCRIPTORS: u64 = 65_536;
+
+/// Raises the soft limit of open files, which is 1,024 on most systems, towards the hard limit. The
+/// embedded engine inherits it.
+fn raise_descriptor_limit() {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    let Ok((soft, hard)) = limits else { return };
+    let wanted = hard.min(DESCRIPTORS);
+    if soft < wanted
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
+    {
+        tracing::debug!(%error, soft, "the limit of open files stays");
+    }
+}
+
 /// Runs until SIGTERM or Ctrl-C.
 ///
 /// # Errors
@@ -38,6 +55,7 @@ use write_behind::WriteBehindWorker;
 pub(crate) async fn run(settings: &Settings) -> Result<(), SidecarError> {
     let handler = |kind| signal(kind).doing_to("handle signals of", "this process");
     let (mut terminated, mut interrupted) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    raise_descriptor_limit();
     let health = Arc::new(Health::install()?);
     drop(postgres::connect(settings).await?);
     drop(ProfileCache::connect(settings).await?);
