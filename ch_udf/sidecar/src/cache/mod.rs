@@ -11,7 +11,7 @@ mod write_behind;
 pub(crate) use keys::{SHARDS, WalletKey, shard_keys};
 pub(crate) use lookup::lookup;
 pub(crate) use profile::Annotation;
-pub(crate) use store::ProfileCache;
+pub(crate) use store::{ProfileCache, is_wrong_type};
 pub(crate) use write_behind::{Drained, Writer};
 
 /// Channel on which applied changes are announced as `network address version`, for caches in other

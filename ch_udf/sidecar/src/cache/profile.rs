@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 use super::keys::WalletKey;
 use crate::error::{Doing, SidecarError};
+use crate::escape::Inline;
 
 /// The top level of a JSON object, with its values as they were written.
 pub(crate) type JsonFields = BTreeMap<String, Box<RawValue>>;
@@ -58,14 +59,15 @@ pub(crate) struct Profile {
 
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "wallet        {} ({})", self.address, self.network)?;
-        writeln!(f, "risk          {} {} ({})", self.risk.score, self.risk.band, self.risk.state)?;
+        // The cache is not trusted: its texts stay on their lines and cannot control a terminal.
+        writeln!(f, "wallet        {} ({})", Inline(&self.address), Inline(&self.network))?;
+        writeln!(f, "risk          {} {} ({})", self.risk.score, Inline(&self.risk.band), Inline(&self.risk.state))?;
         if self.known {
             let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "-".into());
-            writeln!(f, "first seen    {}", time(&self.first_seen))?;
-            writeln!(f, "last activity {}", time(&self.last_activity))?;
+            writeln!(f, "first seen    {}", Inline(time(&self.first_seen)))?;
+            writeln!(f, "last activity {}", Inline(time(&self.last_activity)))?;
             writeln!(f, "transactions  {}", self.transaction_count)?;
-            writeln!(f, "volume        {} ({} USD)", self.total_volume, self.total_volume_usd)?;
+            writeln!(f, "volume        {} ({} USD)", Inline(&self.total_volume), Inline(&self.total_volume_usd))?;
         } else {
             let is_unknown = self.risk.state == "unknown";
             let note = if is_unknown { "this wallet is unknown" } else { "no profile of this wallet is stored yet" };
@@ -73,14 +75,15 @@ impl fmt::Display for Profile {
         }
         if let Ok(factors) = serde_json::from_str::<Vec<PrintedFactor>>(self.risk.factors.get()) {
             for factor in factors.iter().take(MAX_FACTORS) {
-                writeln!(f, "  {:>6}  {}  {}", format!("{:+}", factor.points), factor.factor, factor.value)?;
+                let (name, value) = (Inline(&factor.factor), Inline(&factor.value));
+                writeln!(f, "  {:>6}  {name}  {value}", format!("{:+}", factor.points))?;
             }
             if factors.len() > MAX_FACTORS {
                 writeln!(f, "          and {} lighter factors; --json prints all", factors.len() - MAX_FACTORS)?;
             }
         }
         for (name, value) in &self.analytics_profile {
-            writeln!(f, "  {name}: {value}")?;
+            writeln!(f, "  {}: {}", Inline(name), Inline(value))?;
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 //! annotations. The scripts are in `sql/redis`.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::ConnectionManager;
@@ -25,6 +27,15 @@ const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// each.
 const MAX_STREAM_LENGTH: u64 = 1_000_000;
 
+/// Lifetime of a key that was put aside: 30 days.
+const ASIDE_SECONDS: i64 = 30 * 86_400;
+
+/// Returns whether a key has a value of another type than a command or a script needs. Redis 6
+/// reports the error of a script as a text.
+pub(crate) fn is_wrong_type(error: &redis::RedisError) -> bool {
+    error.code() == Some("WRONGTYPE") || error.to_string().contains("WRONGTYPE")
+}
+
 /// The profiles in Redis.
 #[derive(Clone)]
 pub(crate) struct ProfileCache {
@@ -32,6 +43,8 @@ pub(crate) struct ProfileCache {
     /// Version of the server.
     pub(crate) version: String,
     ttl_seconds: u64,
+    /// Keys that were renamed because they had a wrong type.
+    set_aside: Arc<AtomicU64>,
 }
 
 /// Answer of the cache about a wallet.
@@ -71,7 +84,34 @@ impl ProfileCache {
     /// Errors of [`redis::connect`](crate::servers::redis::connect).
     pub(crate) async fn connect(settings: &Settings) -> Result<Self, SidecarError> {
         let Connection { manager, version } = servers::redis::connect(&settings.redis_url).await?;
-        Ok(Self { connection: manager, version, ttl_seconds: settings.profile_ttl_seconds })
+        let set_aside = Arc::default();
+        Ok(Self { connection: manager, version, ttl_seconds: settings.profile_ttl_seconds, set_aside })
+    }
+
+    /// Renames a key whose value is not of a type, so that its name can be used again. Returns
+    /// whether there was such a value.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn set_aside_unless(&self, key: &str, expected: &str) -> Result<bool, SidecarError> {
+        let doing = "put a key of a wrong type aside";
+        let mut connection = self.connection.clone();
+        let found: String = redis::cmd("TYPE").arg(key).query_async(&mut connection).await.doing(doing)?;
+        if found == expected || found == "none" {
+            return Ok(false);
+        }
+        // The hash tag of the key keeps the new name on its node.
+        let aside = format!("{key}:aside:{:016x}", RandomState::new().build_hasher().finish());
+        let () = connection.rename(key, &aside).await.doing(doing)?;
+        let () = connection.expire(&aside, ASIDE_SECONDS).await.doing(doing)?;
+        self.set_aside.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(key, found, expected, aside, "a key of a wrong type was renamed; it expires in 30 days");
+        Ok(true)
+    }
+
+    /// Returns the number of keys that were renamed since the last call.
+    pub(super) fn take_set_aside(&self) -> u64 {
+        self.set_aside.swap(0, Ordering::Relaxed)
     }
 
     pub(crate) fn connection(&self) -> ConnectionManager {
@@ -109,7 +149,13 @@ impl ProfileCache {
 
     async fn peek(&self, key: &WalletKey) -> Result<Option<Profile>, SidecarError> {
         let mut connection = self.connection.clone();
-        let fields: Vec<(String, String)> = connection.hgetall(key.profile()).await.doing("read a cached profile")?;
+        let fields: Vec<(String, String)> = match connection.hgetall(key.profile()).await {
+            Err(error) if is_wrong_type(&error) => {
+                self.set_aside_unless(&key.profile(), "hash").await?;
+                return Ok(None);
+            }
+            fields => fields.doing("read a cached profile")?,
+        };
         let Some((_, body)) = fields.iter().find(|(name, _)| name == "body") else { return Ok(None) };
         let Ok(mut profile) = serde_json::from_str::<Profile>(body) else {
             // Another version of this program wrote it. It is read from PostgreSQL and replaced.
@@ -142,14 +188,16 @@ impl ProfileCache {
     ) -> Result<bool, SidecarError> {
         let mut connection = self.connection.clone();
         let body = serde_json::to_string(profile).doing("write a profile as JSON")?;
-        let set: i64 = Script::new(include_str!("../../../../sql/redis/profile_set.lua"))
-            .key(key.profile())
-            .arg(profile.version.to_string())
+        let script = Script::new(include_str!("../../../../sql/redis/profile_set.lua"));
+        let mut call = script.key(key.profile());
+        call.arg(profile.version.to_string())
             .arg(body)
-            .arg(jittered(self.ttl_seconds, RandomState::new().build_hasher().finish()))
-            .invoke_async(&mut connection)
-            .await
-            .doing("cache a profile")?;
+            .arg(jittered(self.ttl_seconds, RandomState::new().build_hasher().finish()));
+        let mut set: redis::RedisResult<i64> = call.invoke_async(&mut connection).await;
+        if set.as_ref().is_err_and(is_wrong_type) && self.set_aside_unless(&key.profile(), "hash").await? {
+            set = call.invoke_async(&mut connection).await;
+        }
+        let set = set.doing("cache a profile")?;
         if let Some(token) = token {
             self.release(key, token).await?;
         }
@@ -182,7 +230,13 @@ impl ProfileCache {
         for (name, value) in annotation.fields() {
             call.arg(name).arg(value.get());
         }
-        let reply: String = call.invoke_async(&mut self.connection.clone()).await.doing("queue an annotation")?;
+        let mut reply: redis::RedisResult<String> = call.invoke_async(&mut self.connection.clone()).await;
+        if reply.as_ref().is_err_and(is_wrong_type) {
+            self.set_aside_unless(&key.profile(), "hash").await?;
+            self.set_aside_unless(&key.writes(), "stream").await?;
+            reply = call.invoke_async(&mut self.connection.clone()).await;
+        }
+        let reply = reply.doing("queue an annotation")?;
         match reply.strip_prefix("FULL ") {
             Some(length) => Err(SidecarError::StreamFull {
                 stream: key.writes(),
@@ -197,13 +251,16 @@ impl ProfileCache {
     /// # Errors
     /// [`SidecarError::Redis`].
     pub(super) async fn invalidate(&self, key: &WalletKey, version: u64) -> Result<bool, SidecarError> {
-        let dropped: i64 = Script::new(include_str!("../../../../sql/redis/profile_invalidate.lua"))
-            .key(key.profile())
-            .arg(version.to_string())
-            .invoke_async(&mut self.connection.clone())
-            .await
-            .doing("drop a cached profile")?;
-        Ok(dropped == 1)
+        let dropped: redis::RedisResult<i64> =
+            Script::new(include_str!("../../../../sql/redis/profile_invalidate.lua"))
+                .key(key.profile())
+                .arg(version.to_string())
+                .invoke_async(&mut self.connection.clone())
+                .await;
+        if dropped.as_ref().is_err_and(is_wrong_type) {
+            return self.set_aside_unless(&key.profile(), "hash").await;
+        }
+        Ok(dropped.doing("drop a cached profile")? == 1)
     }
 }
 

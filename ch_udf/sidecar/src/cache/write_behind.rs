@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 
 use super::keys::{SHARDS, ShardKeys, WalletKey, shard_keys};
 use super::profile::Annotation;
-use super::store::ProfileCache;
+use super::store::{ProfileCache, is_wrong_type};
 use crate::error::{Chain, Doing, Failure, SidecarError};
 use crate::retry::ErrorKind;
 use crate::servers::postgres::Duty;
@@ -55,6 +55,8 @@ pub(crate) struct Drained {
     pub(crate) repeated: usize,
     /// Moved to the dead-letter stream because PostgreSQL rejects them.
     pub(crate) dead: usize,
+    /// Keys of a wrong type that were renamed.
+    pub(crate) set_aside: u64,
 }
 
 impl Drained {
@@ -66,6 +68,7 @@ impl Drained {
         self.applied += other.applied;
         self.repeated += other.repeated;
         self.dead += other.dead;
+        self.set_aside += other.set_aside;
     }
 }
 
@@ -115,10 +118,14 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Creates groups and identities, and takes over the entries of earlier writers.
+    /// Renames keys of other types, creates groups and identities, and takes over the entries of
+    /// earlier writers.
     async fn prepare(&mut self) -> Result<(), SidecarError> {
         for shard in 0..SHARDS {
             let keys = shard_keys(shard);
+            for (key, expected) in [(&keys.writes, "stream"), (&keys.dead, "stream"), (&keys.identity, "string")] {
+                self.cache.set_aside_unless(key, expected).await?;
+            }
             let created: Result<(), _> = self.redis.xgroup_create_mkstream(&keys.writes, GROUP, "0").await;
             match created {
                 Err(error) if error.code() != Some("BUSYGROUP") => {
@@ -176,10 +183,10 @@ impl Writer {
                 self.redis.xread_options(&[&keys.writes], &[">"], &options).await;
             let reply = match reply {
                 Ok(reply) => reply,
-                Err(error) if error.code() == Some("NOGROUP") => {
+                Err(error) if error.code() == Some("NOGROUP") || is_wrong_type(&error) => {
                     tracing::warn!(stream = keys.writes, "the stream was lost and is created again");
                     self.prepare().await?;
-                    return Ok(drained);
+                    break;
                 }
                 Err(error) => return Err(error.into_sidecar_error("read queued annotations")),
             };
@@ -187,6 +194,7 @@ impl Writer {
                 drained.add(self.apply(shard, &stream.ids).await?);
             }
         }
+        drained.set_aside += self.cache.take_set_aside();
         Ok(drained)
     }
 
@@ -233,8 +241,12 @@ impl Writer {
             }
             outcome => outcome?,
         };
-        let done =
-            Drained { applied: applied.len(), repeated: entries.len() - applied.len() - dead.len(), dead: dead.len() };
+        let done = Drained {
+            applied: applied.len(),
+            repeated: entries.len() - applied.len() - dead.len(),
+            dead: dead.len(),
+            set_aside: 0,
+        };
         self.finish(&shard_keys(shard), entries, &dead).await?;
         for (key, version) in applied.iter().map(|(index, version)| (&writes[*index].key, *version)) {
             self.cache.invalidate(key, version).await?;
@@ -327,7 +339,12 @@ impl Writer {
         }
         let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
         commands.xack(&keys.writes, GROUP, &ids).ignore().xdel(&keys.writes, &ids).ignore();
-        commands.query_async(&mut self.redis).await.doing(doing)
+        let done: redis::RedisResult<()> = commands.query_async(&mut self.redis).await;
+        if done.as_ref().is_err_and(is_wrong_type) && self.cache.set_aside_unless(&keys.dead, "stream").await? {
+            // The other commands have the same effect when they are repeated.
+            return commands.query_async(&mut self.redis).await.doing(doing);
+        }
+        done.doing(doing)
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::CommandError;
 use crate::cache::{Annotation, ProfileCache, WalletKey};
+use crate::escape::Inline;
 use crate::settings::Settings;
 
 /// Arguments of `arx-sidecar annotate`.
@@ -27,7 +28,7 @@ impl AnnotateArgs {
         let annotation = Annotation::parse(&self.annotation)?;
         let cache = ProfileCache::connect(settings).await?;
         let id = cache.annotate(&key, &annotation).await?;
-        println!("queued as {id} in {}; a running `arx-sidecar run` writes it to PostgreSQL", key.writes());
+        println!("queued as {} in {}; a running `arx-sidecar run` writes it to PostgreSQL", Inline(id), key.writes());
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use super::{CommandError, exit_code};
+use crate::escape::Lines;
 use crate::functions::{InstallOptions, Installed, Serving, install};
 use crate::servers::supervisor::Supervisor;
 use crate::settings::Settings;
@@ -29,12 +30,12 @@ impl ClickHouseCommand {
                     let topology = Topology::connect(settings, supervisor).await?;
                     warehouse::apply(&topology, dry_run).await
                 });
-                print!("{}", applied.await?);
+                print!("{}", Lines(applied.await?));
                 Ok(ExitCode::SUCCESS)
             }
             Self::InstallUdfs(options) => {
                 let installed = install(&options, settings).await?;
-                print!("{}", InstalledScreen(&installed));
+                print!("{}", Lines(InstalledScreen(&installed)));
                 Ok(exit_code(installed.is_ok()))
             }
         }

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{CommandError, exit_code};
 use crate::error::{Chain, Doing};
+use crate::escape::Lines;
 use crate::servers::postgres;
 use crate::settings::Settings;
 
@@ -36,16 +37,16 @@ impl MaintainIndexesArgs {
         for row in rows {
             let statement: String = row.get(0);
             if self.dry_run {
-                println!("{};", statement.trim_end_matches(';'));
+                println!("{};", Lines(statement.trim_end_matches(';')));
                 continue;
             }
             let started = Instant::now();
             match client.batch_execute(&statement).await.doing("run index maintenance") {
-                Ok(()) => println!("done in {:.2} s: {statement}", started.elapsed().as_secs_f64()),
+                Ok(()) => println!("done in {:.2} s: {}", started.elapsed().as_secs_f64(), Lines(&statement)),
                 Err(error) => {
                     is_ok = false;
                     tracing::warn!(statement, error = %Chain(&error), "index maintenance failed");
-                    println!("FAILED: {statement} ({})", Chain(&error));
+                    println!("FAILED: {} ({})", Lines(&statement), Lines(Chain(&error)));
                 }
             }
         }

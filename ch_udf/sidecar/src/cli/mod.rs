@@ -20,10 +20,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Chain, SidecarError};
+use crate::escape::Lines;
 use crate::settings::{Environment, Overrides, Settings};
 
 /// Exit code for wrong settings, as for wrong arguments.
 const USAGE_ERROR: u8 = 2;
+
+/// Libraries that log values of rows or headers of requests below this level.
+const TALKATIVE: [&str; 5] = ["tokio_postgres=info", "hyper=info", "hyper_util=info", "clickhouse=info", "redis=info"];
 
 /// Carries ARX data between files, PostgreSQL, ClickHouse and Redis.
 #[derive(Debug, Parser)]
@@ -46,7 +50,7 @@ struct GlobalArgs {
     /// Format of the log on standard error
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Log more; twice for everything
+    /// Log more; twice for everything but values of rows
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -117,7 +121,7 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(error: &(dyn std::error::Error + 'static), code: ExitCode) -> ExitCode {
-    eprintln!("arx-sidecar: {}", Chain(error));
+    eprintln!("arx-sidecar: {}", Lines(Chain(error)));
     code
 }
 
@@ -128,7 +132,10 @@ fn start_log(global: &GlobalArgs) {
         1 => "info,arx_sidecar=debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_env("ARX_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let mut filter = EnvFilter::try_from_env("ARX_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    for library in TALKATIVE.iter().filter_map(|library| library.parse().ok()) {
+        filter = filter.add_directive(library);
+    }
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr);
     match global.log_format {
@@ -140,6 +147,13 @@ fn start_log(global: &GlobalArgs) {
 impl GlobalArgs {
     fn settings(&self) -> Result<Settings, SidecarError> {
         let environment = Environment::read(|name| std::env::var(name).ok());
+        for flag in self.overrides.flags_with_passwords() {
+            tracing::warn!(
+                flag,
+                "the password in this flag is visible to all users of this machine; keep it in a file \
+                 (ARX_POSTGRES_PASSWORD_FILE, ARX_REDIS_PASSWORD_FILE, ~/.pgpass) or in the environment"
+            );
+        }
         Settings::load(self.config.as_deref(), &environment, &self.overrides)
     }
 }
@@ -174,6 +188,7 @@ fn exit_code(is_ok: bool) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -185,7 +200,14 @@ mod tests {
     #[test]
     fn flags_may_follow_the_command() {
         let cli = Cli::parse_from(["arx-sidecar", "sync", "--redis", "redis://x", "-vv"]);
-        assert_eq!(cli.global.overrides.redis_url.map(|url| url.to_string()).as_deref(), Some("redis://x"));
+        assert_eq!(cli.global.overrides.redis_url.unwrap().expose_secret(), "redis://x");
         assert_eq!(cli.global.verbose, 2);
+    }
+
+    #[test]
+    fn a_password_in_a_flag_is_reported_and_never_printed() {
+        let cli = Cli::parse_from(["arx-sidecar", "sync", "--redis", "redis://:s3cr3t@x", "--postgres", "host=x"]);
+        assert_eq!(cli.global.overrides.flags_with_passwords(), ["--redis"]);
+        assert!(!format!("{cli:?}").contains("s3cr3t"), "{cli:?}");
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::CommandError;
 use crate::cache::{WalletKey, lookup};
+use crate::escape::{JsonText, Lines};
 use crate::settings::Settings;
 
 /// Arguments of `arx-sidecar profile`.
@@ -30,9 +31,9 @@ impl ProfileArgs {
             let document = serde_json::json!({
                 "profile": lookup.profile, "source": lookup.origin, "latency_microseconds": micros,
             });
-            println!("{document}");
+            println!("{}", JsonText(document));
         } else {
-            println!("{}source        {} in {}", lookup.profile, lookup.origin, latency(micros));
+            println!("{}source        {} in {}", Lines(lookup.profile), lookup.origin, latency(micros));
         }
         Ok(ExitCode::SUCCESS)
     }

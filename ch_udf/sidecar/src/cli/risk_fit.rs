@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::CommandError;
+use crate::escape::Lines;
 use crate::models::{Fitting, GraphFiles, RiskError, Stratum, output};
 
 /// Arguments of `arx-sidecar risk-fit`.
@@ -42,7 +43,7 @@ pub(super) struct FitArgs {
 
 impl FitArgs {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
-        println!("{}", self.fit()?);
+        println!("{}", Lines(self.fit()?));
         Ok(ExitCode::SUCCESS)
     }
 

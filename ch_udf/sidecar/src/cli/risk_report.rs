@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 
 use super::CommandError;
+use crate::escape::Lines;
 use crate::models::report::{Evaluate, database, offline, page};
 use crate::models::{GraphFiles, RiskError, Stratum, output};
 use crate::settings::Settings;
@@ -71,7 +72,7 @@ pub(super) struct ReportArgs {
 
 impl ReportArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
-        println!("{}", self.report(settings).await?);
+        println!("{}", Lines(self.report(settings).await?));
         Ok(ExitCode::SUCCESS)
     }
 

@@ -8,6 +8,7 @@ use arx_core::risk::features::NAMES;
 use clap::Args;
 
 use super::CommandError;
+use crate::escape::Lines;
 use crate::models::{GraphFiles, RiskError, ScoreWriter, Scoring, output, scorecard, wallets};
 
 /// Arguments of `arx-sidecar risk-score`.
@@ -29,7 +30,7 @@ pub(super) struct ScoreArgs {
 impl ScoreArgs {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
         if let Some(message) = self.score()? {
-            println!("{message}");
+            println!("{}", Lines(message));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{CommandError, exit_code};
+use crate::escape::{Inline, Lines};
 use crate::feed::Hour;
 use crate::settings::Settings;
 use crate::verify::{self, Difference, Verified, VerifiedDays};
@@ -31,7 +32,7 @@ impl VerifyArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let days = VerifiedDays { since: self.since, until: self.until };
         let verified = verify::run(days, self.repair, settings).await?;
-        print!("{}", VerifiedScreen(&verified));
+        print!("{}", Lines(VerifiedScreen(&verified)));
         Ok(exit_code(verified.is_equal()))
     }
 }
@@ -46,7 +47,7 @@ impl fmt::Display for VerifiedScreen<'_> {
             writeln!(f, "{reloaded} hours differed and were reloaded")?;
         }
         for Difference { hour, in_postgres, in_clickhouse, reason } in differences.iter().take(MAX_DIFFERENCES) {
-            let (network, hour) = (&hour.network, start(hour));
+            let (network, hour) = (Inline(&hour.network), start(hour));
             writeln!(
                 f,
                 "DIFFERS  {network} {hour}: {in_postgres} in PostgreSQL, {in_clickhouse} in ClickHouse ({reason})"

@@ -82,6 +82,7 @@ impl Health {
     pub(super) fn record_write_behind(&self, drained: &Drained, pending: u64) {
         counter!("arx_write_behind_applied_total").increment(drained.applied as u64);
         counter!("arx_write_behind_dead_total").increment(drained.dead as u64);
+        counter!("arx_cache_keys_set_aside_total").increment(drained.set_aside);
         #[expect(
             clippy::cast_precision_loss,
             reason = "Prometheus gauges are floats; streams end at a million entries"

@@ -31,7 +31,7 @@ const fn count_by(label: &'static str, name: &'static str, help: &'static str) -
     Metric { name, kind: MetricKind::Counter { label: Some(label) }, help }
 }
 
-pub const METRICS: [Metric; 15] = [
+pub const METRICS: [Metric; 16] = [
     gauge("arx_feed_lag_seconds", "time since ClickHouse last held everything that PostgreSQL held"),
     gauge("arx_feed_pass_seconds", "duration of the last pass that carried rows"),
     gauge("arx_feed_rows_per_second", "rate of the last pass that carried rows"),
@@ -46,6 +46,7 @@ pub const METRICS: [Metric; 15] = [
     gauge("arx_write_behind_pending", "annotations queued in Redis"),
     count("arx_write_behind_applied_total", "annotations written to PostgreSQL"),
     count("arx_write_behind_dead_total", "annotations set aside because PostgreSQL rejects them"),
+    count("arx_cache_keys_set_aside_total", "keys in Redis that were renamed because they had a wrong type"),
     count("arx_write_behind_errors_total", "failed rounds of write-behind"),
 ];
 

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use indicatif::HumanBytes;
 
 use super::exit_code;
-use crate::cache::{ProfileCache, SHARDS, shard_keys};
+use crate::cache::{ProfileCache, SHARDS, is_wrong_type, shard_keys};
 use crate::error::{Chain, Doing, SidecarError};
+use crate::escape::Inline;
 use crate::servers::clickhouse::{self, Choice};
 use crate::servers::postgres::{self, Duty, LOCK_SPACE};
-use crate::settings::{ServerUrl, Settings};
+use crate::settings::Settings;
 
 pub(super) async fn run(settings: &Settings) -> ExitCode {
     let parts = [
@@ -31,7 +32,7 @@ pub(super) async fn run(settings: &Settings) -> ExitCode {
         });
         for (index, line) in text.lines().enumerate() {
             let heading = if index == 0 { name } else { "" };
-            println!("{heading:<11} {line}");
+            println!("{heading:<11} {}", Inline(line));
         }
     }
     exit_code(all_up)
@@ -92,7 +93,7 @@ async fn clickhouse_status(settings: &Settings) -> Result<String, SidecarError> 
     };
     let connection = clickhouse::connect(&server).await?;
     let client = connection.client;
-    let mut text = format!("{} at {} ({kind})\n", connection.version, ServerUrl::new(server.url));
+    let mut text = format!("{} at {} ({kind})\n", connection.version, server.url);
     let doing = "read the state of the tables";
     if client.query(sql::TABLE_EXISTS).fetch_one::<u64>().await.doing(doing)? == 0 {
         text.push_str("transaction_events: not created yet\n");
@@ -112,18 +113,29 @@ async fn redis_status(settings: &Settings) -> Result<String, SidecarError> {
     let cache = ProfileCache::connect(settings).await?;
     let mut redis = cache.connection();
     let doing = "read the state of the cache";
-    let (mut queued, mut dead) = (0_u64, 0_u64);
+    let (mut queued, mut dead, mut misplaced) = (0_u64, 0_u64, 0_u64);
     for shard in 0..SHARDS {
         let keys = shard_keys(shard);
         let mut lengths = redis::pipe();
         lengths.cmd("XLEN").arg(keys.writes).cmd("XLEN").arg(keys.dead);
-        let (writes, dead_letters): (u64, u64) = lengths.query_async(&mut redis).await.doing(doing)?;
+        let lengths = match lengths.query_async(&mut redis).await {
+            Err(error) if is_wrong_type(&error) => {
+                misplaced += 1;
+                continue;
+            }
+            lengths => lengths,
+        };
+        let (writes, dead_letters): (u64, u64) = lengths.doing(doing)?;
         queued += writes;
         dead += dead_letters;
     }
     let keys: u64 = redis::cmd("DBSIZE").query_async(&mut redis).await.doing(doing)?;
+    let misplaced = match misplaced {
+        0 => String::new(),
+        shards => format!("the queues of {shards} shards are keys of a wrong type; `arx-sidecar run` renames them\n"),
+    };
     Ok(format!(
-        "{} at {}\nkeys: {keys}; annotations queued: {queued}, dead letters: {dead}\n",
+        "{} at {}\nkeys: {keys}; annotations queued: {queued}, dead letters: {dead}\n{misplaced}",
         cache.version, settings.redis_url
     ))
 }
