@@ -1,0 +1,301 @@
+//! Other users of the machine, of its network and of Redis learn no password from the sidecar, hold
+//! up no feed, and control no terminal and no file.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Database, Stack};
+
+const PASSWORD: &str = "tops3cret";
+const WALLET: &str = "0x0000000000000000000000000000000000000abc";
+
+fn sidecar(database: &Database<'_>, arguments: &[&str]) -> (Output, String) {
+    let output = database.sidecar().unwrap().args(arguments).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+    (output, text)
+}
+
+/// A running daemon. It is stopped when it goes out of scope.
+struct Daemon {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Daemon {
+    fn start(mut command: Command, folder: &Path) -> Self {
+        let log = folder.join("daemon.log");
+        let file = std::fs::File::create(&log).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        Self { child, log }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits for the address of `/healthz`.
+    fn address(&self) -> SocketAddr {
+        let mut found = None;
+        let has_address = || {
+            let log = self.log();
+            let words = log.split_whitespace().filter_map(|word| word.strip_prefix("address="));
+            found = words.filter_map(|word| word.parse().ok()).next_back();
+            Ok(found.is_some())
+        };
+        assert!(wait_until(Duration::from_secs(60), has_address).unwrap(), "{}", self.log());
+        found.unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
+        let _ = self.child.wait();
+    }
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn no_output_contains_a_password() {
+    let database = Stack::shared().unwrap().database("doors_secrets").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let syntax = scratch.path().join("syntax.toml");
+    std::fs::write(&syntax, format!("clickhouse_password = \"{PASSWORD}\n")).unwrap();
+    let kind = scratch.path().join("kind.toml");
+    std::fs::write(&kind, format!("redis_url = ['{PASSWORD}']\n")).unwrap();
+    let file = scratch.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let connection = database.connection();
+    let (syntax, kind, file) = (syntax.display(), kind.display(), file.display());
+    // Each is wrong in some way, or reaches no server.
+    let cases: Vec<(String, String)> = [
+        ("ARX_POSTGRES_URL", format!("host=/nonexistent password = {PASSWORD}")),
+        ("ARX_POSTGRES_URL", format!(r"host=/nonexistent password='a\'{PASSWORD}'")),
+        ("ARX_POSTGRES_URL", format!(r"host=/nonexistent password=a\ {PASSWORD}")),
+        ("ARX_POSTGRES_URL", format!("postgresql://u:a/{PASSWORD}@127.0.0.1:1/x")),
+        ("ARX_POSTGRES_URL", format!("postgresql://u:a@{PASSWORD}@127.0.0.1:1/x")),
+        ("ARX_POSTGRES_URL", format!("postgresql://u@127.0.0.1:1/x?PASSWORD={PASSWORD}")),
+        ("ARX_POSTGRES_URL", format!("postgresql://u@127.0.0.1:1/x?password=a&password={PASSWORD}")),
+        ("ARX_POSTGRES_URL", format!("{connection} password='{PASSWORD}")),
+        ("ARX_REDIS_URL", format!("redis+unix:///nonexistent/r?pass={PASSWORD}")),
+        ("ARX_REDIS_URL", format!("redis://:a/{PASSWORD}@127.0.0.1:1")),
+        ("ARX_REDIS_URL", format!("redis://:{PASSWORD}@127.0.0.1:1")),
+        ("ARX_CLICKHOUSE_URL", format!("http://u:{PASSWORD}@127.0.0.1:1")),
+        ("ARX_CLICKHOUSE_URL", format!("http://127.0.0.1:1/?password={PASSWORD}")),
+        ("ARX_CLICKHOUSE_SHARDS", format!("http://127.0.0.1:1,{PASSWORD}")),
+        ("PGPASSWORD", PASSWORD.to_owned()),
+        ("ARX_REDIS_PASSWORD_FILE", file.to_string()),
+        ("ARX_CLICKHOUSE_PASSWORD", PASSWORD.to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    for (name, value) in &cases {
+        for arguments in [&["status", "-vv"][..], &["sync", "-vv"], &["run", "-vv"], &["profile", WALLET], &["--help"]]
+        {
+            if arguments[0] == "run" && name.contains("PASSWORD") {
+                // It would run.
+                continue;
+            }
+            let mut command = database.sidecar().unwrap();
+            command.env(name, value).args(arguments).stdin(Stdio::null());
+            let output = command.output().unwrap();
+            let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(!text.contains(PASSWORD), "{name}={value} {arguments:?}: {text}");
+        }
+    }
+    for (config, place) in [(syntax, "line 1, column"), (kind, "redis_url")] {
+        let (output, text) = sidecar(&database, &["--config", &config.to_string(), "status"]);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(place) && !text.contains(PASSWORD), "{text}");
+    }
+    let flag = format!("redis://:{PASSWORD}@127.0.0.1:1");
+    let (_, text) = sidecar(&database, &["status", "--redis", &flag]);
+    assert!(text.contains("visible to all users") && !text.contains(PASSWORD), "{text}");
+}
+
+#[test]
+fn the_health_page_of_a_failing_feed_contains_no_password() {
+    let database = Stack::shared().unwrap().database("doors_health").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = database.sidecar().unwrap();
+    let read = format!("host=/nonexistent password = {PASSWORD} user=reader dbname=x");
+    command.env("ARX_POSTGRES_READ_URL", read).args(["run", "-vv"]);
+    let daemon = Daemon::start(command, scratch.path());
+    let address = daemon.address();
+    let mut page = String::new();
+    let fails = || {
+        page = get(address, "/healthz");
+        Ok(page.contains("/nonexistent"))
+    };
+    assert!(wait_until(Duration::from_secs(60), fails).unwrap(), "{}", daemon.log());
+    assert!(page.contains("host=/nonexistent user=reader dbname=x"), "{page}");
+    assert!(!page.contains(PASSWORD) && !daemon.log().contains(PASSWORD), "{page}");
+}
+
+#[test]
+fn a_flood_of_half_requests_stops_neither_the_feed_nor_the_health_page() {
+    let database = Stack::shared().unwrap().database("doors_flood").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let sidecar = database.sidecar().unwrap();
+    // Neither the soft nor the hard limit leaves room for the clients' connections.
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -n 320 && exec "$0" run"#]).arg(sidecar.get_program());
+    for (name, value) in sidecar.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let daemon = Daemon::start(command, scratch.path());
+    let address = daemon.address();
+    let half = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        // A connection that the daemon has closed again does not take the text.
+        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost:");
+        stream
+    };
+    let halves: Vec<TcpStream> = (0..600).map(|_| half()).collect();
+    database
+        .query(&format!(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, value)
+             VALUES ('ethereum', '0x1', 1, '2024-01-01', '{WALLET}', 1)"
+        ))
+        .unwrap();
+    let written = || Ok(database.query("SELECT sum(transaction_count) FROM arx.hourly_volume")? == "1");
+    assert!(wait_until(Duration::from_secs(60), written).unwrap(), "{}", daemon.log());
+    let page = get(address, "/healthz");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    assert!(!daemon.log().contains("Too many open files"), "{}", daemon.log());
+    drop(halves);
+}
+
+fn redis(database: &Database<'_>, arguments: &[&str]) -> String {
+    let (socket, number) = {
+        let url = database.redis_url();
+        let (path, number) = url.strip_prefix("redis+unix://").unwrap().split_once("?db=").unwrap();
+        (path.to_owned(), number.to_owned())
+    };
+    run(Command::new("redis-cli").args(["-s", &socket, "-n", &number]).args(arguments)).unwrap()
+}
+
+#[test]
+fn keys_of_a_wrong_type_stop_no_annotation() {
+    let database = Stack::shared().unwrap().database("doors_types").unwrap();
+    let wallets: Vec<String> = (1..=40).map(|number| format!("0x{number:040x}")).collect();
+    let annotate = |wallet: &String, note: &str| {
+        let (output, text) = sidecar(&database, &["annotate", wallet, &format!("{{\"note\": \"{note}\"}}")]);
+        assert!(output.status.success(), "{text}");
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    // Before the daemon runs: a stream, an identity and a list of dead letters.
+    redis(&database, &["SET", "arx:{p00}:writes", "x"]);
+    redis(&database, &["LPUSH", "arx:{p01}:identity", "x"]);
+    redis(&database, &["SET", "arx:{p02}:dead", "x"]);
+    let (_, status) = sidecar(&database, &["status"]);
+    assert!(status.contains("wrong type"), "{status}");
+    let mut command = database.sidecar().unwrap();
+    command.arg("run");
+    let daemon = Daemon::start(command, scratch.path());
+    let address = daemon.address();
+    let applied = |note: &str| {
+        let count = format!(
+            "SELECT count(*) FROM arx.wallet_profiles WHERE analytics_profile ->> 'note' = '{note}' AND network_type = 'ethereum'"
+        );
+        let all = || Ok(database.query(&count)? == wallets.len().to_string());
+        assert!(wait_until(Duration::from_secs(50), all).unwrap(), "{note}: {}", daemon.log());
+    };
+    for wallet in &wallets {
+        annotate(wallet, "first");
+    }
+    applied("first");
+    // While it runs: cached profiles and a stream.
+    for wallet in &wallets {
+        let found = redis(&database, &["KEYS", &format!("arx:*profile:ethereum:{wallet}")]);
+        let key = if found.trim().is_empty() { continue } else { found.trim().to_owned() };
+        redis(&database, &["DEL", &key]);
+        redis(&database, &["SET", &key, "x"]);
+    }
+    redis(&database, &["DEL", "arx:{p03}:writes"]);
+    redis(&database, &["SADD", "arx:{p03}:writes", "x"]);
+    for wallet in &wallets {
+        annotate(wallet, "second");
+    }
+    applied("second");
+    let aside = redis(&database, &["KEYS", "*:aside:*"]);
+    assert!(aside.lines().count() >= 4, "{aside}");
+    let counted = || {
+        let page = get(address, "/metrics");
+        let line = page.lines().find_map(|line| line.strip_prefix("arx_cache_keys_set_aside_total "));
+        Ok(line.and_then(|count| count.trim().parse::<u64>().ok()).is_some_and(|count| count >= 3))
+    };
+    assert!(wait_until(Duration::from_secs(10), counted).unwrap(), "{}", get(address, "/metrics"));
+}
+
+#[test]
+fn annotations_and_cached_profiles_cannot_control_a_terminal() {
+    let database = Stack::shared().unwrap().database("doors_terminal").unwrap();
+    let escape = "\u{1b}[31mred\u{9b}2J\u{202e}";
+    let insert = database.query(&format!(
+        "INSERT INTO arx.wallet_profiles (wallet_address, network_type, analytics_profile)
+         VALUES ('{WALLET}', 'ethereum', jsonb_build_object(U&'\\001b[31mred\\009b2J\\202e', U&'\\009bvalue\\202e'))"
+    ));
+    insert.unwrap();
+    // The first answer comes from the database, the second from the cache.
+    for arguments in [&["profile", WALLET][..], &["profile", WALLET], &["profile", WALLET, "--json"]] {
+        let (output, text) = sidecar(&database, arguments);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains("red") && text.contains("value"), "{text}");
+        assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
+    }
+    // An address that is an argument comes back in the error.
+    let (_, text) = sidecar(&database, &["profile", escape]);
+    assert!(text.contains("red") && !text.contains('\u{1b}') && !text.contains('\u{9b}'), "{text:?}");
+}
+
+#[test]
+fn an_import_touches_no_file_but_its_own() {
+    let database = Stack::shared().unwrap().database("doors_rejects").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("drop.csv");
+    let header = "hash,block_number,from_address,to_address,value,block_timestamp\n";
+    std::fs::write(&file, format!("{header};touch {}/planted;#\n", scratch.path().display())).unwrap();
+    let import = |arguments: &[&str]| {
+        let mut command = database.sidecar().unwrap();
+        command.args(["import", "transactions", "drop.csv", "--again"]).args(arguments).current_dir(scratch.path());
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let path = |name: &str| scratch.path().join(name);
+    std::fs::write(path("precious"), "precious\n").unwrap();
+    symlink(path("precious"), path("drop.csv.rejects")).unwrap();
+    for arguments in [&[][..], &["--rejects", "precious"]] {
+        let (code, text) = import(arguments);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("--rejects"), "{text}");
+    }
+    assert_eq!(std::fs::read_to_string(path("precious")).unwrap(), "precious\n");
+    std::fs::remove_file(path("drop.csv.rejects")).unwrap();
+    let (code, text) = import(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    let rejects = path("drop.csv.rejects");
+    assert_eq!(std::fs::metadata(&rejects).unwrap().permissions().mode() & 0o777, 0o600);
+    run(Command::new("bash").arg("-c").arg(". ./drop.csv.rejects; true").current_dir(scratch.path())).unwrap();
+    assert!(!path("planted").exists());
+    // Without a reject, no file appears.
+    std::fs::write(&file, header).unwrap();
+    let (code, text) = import(&["--rejects", "none"]);
+    assert_eq!((code, path("none").exists()), (Some(0), false), "{text}");
+}
