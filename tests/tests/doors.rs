@@ -75,7 +75,7 @@ fn no_output_contains_a_password() {
     let syntax = scratch.path().join("syntax.toml");
     std::fs::write(&syntax, format!("clickhouse_password = \"{PASSWORD}\n")).unwrap();
     let kind = scratch.path().join("kind.toml");
-    std::fs::write(&kind, format!("redis_url = ['{PASSWORD}']\n")).unwrap();
+    std::fs::write(&kind, format!("clickhouse_url = ['{PASSWORD}']\n")).unwrap();
     let file = scratch.path().join("password");
     std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
     let connection = database.connection();
@@ -105,8 +105,8 @@ fn no_output_contains_a_password() {
     for (name, value) in &cases {
         for arguments in [&["status", "-vv"][..], &["sync", "-vv"], &["run", "-vv"], &["profile", WALLET], &["--help"]]
         {
-            if arguments[0] == "run" && name.contains("PASSWORD") {
-                // It would run.
+            if arguments[0] == "run" && !["ARX_POSTGRES_URL", "ARX_REDIS_URL"].contains(&name.as_str()) {
+                // It starts, and would not end.
                 continue;
             }
             let mut command = database.sidecar().unwrap();
@@ -116,7 +116,7 @@ fn no_output_contains_a_password() {
             assert!(!text.contains(PASSWORD), "{name}={value} {arguments:?}: {text}");
         }
     }
-    for (config, place) in [(syntax, "line 1, column"), (kind, "redis_url")] {
+    for (config, place) in [(syntax, "line 1, column"), (kind, "clickhouse_url")] {
         let (output, text) = sidecar(&database, &["--config", &config.to_string(), "status"]);
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(text.contains(place) && !text.contains(PASSWORD), "{text}");
