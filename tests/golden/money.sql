@@ -143,6 +143,10 @@ SELECT DISTINCT complete, reason FROM arx.wallet_exposure('w5', 'testnet', 'in',
 SELECT DISTINCT complete, reason FROM arx.screen_wallets('{w5,w6}', 'testnet', 'in', 8);
 SELECT DISTINCT complete, reason FROM arx.trace_summary('w5', 'testnet', max_hops => 20);
 RESET arx.graph_work_mem;
+-- A search that stops before it has added up a total reports no share of it.
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
+SELECT 'testnet', 'h' || n, 2000 + n, '2024-03-03', 'hub', 'p' || n, 1 FROM generate_series(1, 5000) AS n;
+SELECT exposure, category, share, complete, reason FROM arx.wallet_exposure('hub', 'testnet', 'out', max_time => '1 microsecond');
 -- Privileges.
 CREATE ROLE money_reader LOGIN IN ROLE arx_reader;
 CREATE ROLE money_outsider LOGIN;
