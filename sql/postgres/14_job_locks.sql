@@ -1,7 +1,7 @@
 -- Locks of jobs: one row a job, locked until the end of the transaction.
 --
--- Any role may take any advisory lock, and so stop a job that relies on one. Nobody but the owner
--- of the extension has a privilege on this table.
+-- Any role may take any advisory lock, and so stop a job that relies on one. Only the owner of the
+-- extension has a privilege on this table.
 
 CREATE TABLE job_locks (
     job text PRIMARY KEY
