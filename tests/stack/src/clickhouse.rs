@@ -26,7 +26,6 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub struct ClickHouse {
     agent: ureq::Agent,
     http_port: u16,
-    tcp_port: u16,
     password: String,
 }
 
@@ -95,12 +94,6 @@ impl ClickHouse {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http_port)
-    }
-
-    /// Port of the native protocol.
-    #[must_use]
-    pub const fn tcp_port(&self) -> u16 {
-        self.tcp_port
     }
 
     /// Password of the user `arx`.
@@ -176,12 +169,10 @@ impl Starting {
         ensure!(is_up, "the engine did not answer within {} s", START_LIMIT.as_secs());
         let endpoint: serde_json::Value =
             serde_json::from_str(&read(&endpoint)?).with_context(|| format!("parse {}", endpoint.display()))?;
-        let port = |name: &str| {
-            let port = endpoint[name].as_u64().and_then(|port| u16::try_from(port).ok());
-            port.with_context(|| format!("endpoint.json contains no {name}"))
-        };
+        let http_port = endpoint["http_port"].as_u64().and_then(|port| u16::try_from(port).ok());
+        let http_port = http_port.context("endpoint.json contains no http_port")?;
         let password = read(&self.folder.join("password"))?.trim().to_owned();
-        Ok(ClickHouse { agent: agent(), http_port: port("http_port")?, tcp_port: port("tcp_port")?, password })
+        Ok(ClickHouse { agent: agent(), http_port, password })
     }
 }
 

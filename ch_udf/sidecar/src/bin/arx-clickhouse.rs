@@ -1,5 +1,5 @@
-//! Runs the embedded ClickHouse engine, which serves HTTP and the native protocol on the loopback
-//! address.
+//! Runs the embedded ClickHouse engine, which serves HTTP, and the native protocol if asked, on the
+//! loopback address.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,9 +25,9 @@ struct EngineArguments {
     /// HTTP port; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     http_port: u16,
-    /// Port of the native protocol; 0 takes a free one
-    #[arg(long, default_value_t = 0)]
-    tcp_port: u16,
+    /// Port of the native protocol, which is off without one; 0 takes a free one
+    #[arg(long)]
+    tcp_port: Option<u16>,
     /// End together with this process, which must be the parent
     #[arg(long, value_name = "PID")]
     with_parent: Option<i32>,

@@ -17,8 +17,9 @@ use crate::error::{Doing, DoingTo, SidecarError};
 pub(crate) struct Endpoint {
     pub(crate) pid: i32,
     pub(crate) http_port: u16,
-    /// Port of the native protocol.
-    pub(crate) tcp_port: u16,
+    /// Port of the native protocol, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tcp_port: Option<u16>,
 }
 
 impl Endpoint {
@@ -88,17 +89,18 @@ impl EngineFolder {
         self.root.join("endpoint.json")
     }
 
-    /// Creates the folder and the files that the engine starts with. The password is created once
-    /// and kept.
+    /// Creates the folder and the files that the engine starts with, for an engine whose own
+    /// session runs `statements` statements. The password is created once and kept, or created
+    /// again for each start.
     ///
     /// # Errors
     /// [`SidecarError::Io`] naming the file.
-    pub(super) fn prepare(&self) -> Result<(), SidecarError> {
+    pub(super) fn prepare(&self, keep_password: bool, statements: usize) -> Result<(), SidecarError> {
         let store = self.store();
         fs::create_dir_all(&store).doing_to("create folder", &store)?;
         fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700)).doing_to("restrict folder", &self.root)?;
         let password = match self.password() {
-            Ok(password) if !password.is_empty() => password,
+            Ok(password) if keep_password && !password.is_empty() => password,
             Ok(_) | Err(_) => {
                 let password = random_hex()?;
                 write_private(&self.password_file(), &password)?;
@@ -108,7 +110,7 @@ impl EngineFolder {
         let scripts = self.scripts();
         fs::create_dir_all(&scripts).doing_to("create folder", &scripts)?;
         write_private(&self.config(), &self.config_xml())?;
-        write_private(&self.users(), &users_xml(&password))
+        write_private(&self.users(), &users_xml(&password, statements))
     }
 
     fn config_xml(&self) -> String {
@@ -125,13 +127,14 @@ impl EngineFolder {
              <{STORAGE_POLICY}>\n        <volumes>\n          <hot><disk>default</disk></hot>\n          \
              <warm><disk>arx_warm</disk></warm>\n          <cold><disk>arx_cold</disk></cold>\n        </volumes>\n        \
              <move_factor>0</move_factor>\n      </{STORAGE_POLICY}>\n    </policies>\n  </storage_configuration>\n\
-             </clickhouse>\n",
+             {}</clickhouse>\n",
             shown(self.store()),
             shown(self.users()),
             shown(self.scripts()),
             shown(self.functions()),
             shown(self.root.join("warm")),
             shown(self.root.join("cold")),
+            http_handlers_xml(),
         )
     }
 
@@ -185,33 +188,64 @@ pub(crate) fn escape_xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Clients log in as [`USER`], with the password. The engine's own session can only be `default`
-/// without a password, and ClickHouse cannot tell it from a network client. So `default` may start
-/// and stop listeners and count numbers, and cannot read a table.
-fn users_xml(password: &str) -> String {
+/// Requests of HTTP that are answered: `/ping`, and queries that name [`USER`] in a header. A
+/// request with that header is authenticated by it alone: ClickHouse refuses a request that names a
+/// user in two ways. Everything else would reach the user `default`, who has no password.
+fn http_handlers_xml() -> String {
     format!(
-        "<clickhouse>\n  <profiles><default/></profiles>\n  <quotas><default/></quotas>\n  <users>\n    <default>\n      \
-         <password></password>\n      <networks><ip>::1</ip></networks>\n      <profile>default</profile>\n      \
-         <quota>default</quota>\n      <grants><query>GRANT SYSTEM LISTEN ON *.*</query>\
+        "  <http_handlers>\n    \
+         <rule><methods>GET</methods><url>/ping</url><handler><type>ping</type></handler></rule>\n    \
+         <rule><headers><X-ClickHouse-User>{USER}</X-ClickHouse-User></headers><handler>\
+         <type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler></rule>\n    \
+         <rule><handler><type>static</type><status>401</status><content_type>text/plain</content_type>\
+         <response_content>Authentication is required: send the headers X-ClickHouse-User: {USER} and \
+         X-ClickHouse-Key.\n</response_content></handler></rule>\n  </http_handlers>\n"
+    )
+}
+
+/// Clients log in as [`USER`], with the password. The engine's own session can only be `default`
+/// without a password and from the loopback address, and ClickHouse cannot tell it from a network
+/// client. So HTTP does not lead to `default` (see [`http_handlers_xml`]). This user may start and
+/// stop listeners and count numbers, cannot read a table, and has no quota left once the engine's
+/// own statements run.
+fn users_xml(password: &str, statements: usize) -> String {
+    format!(
+        "<clickhouse>\n  <profiles>\n    \
+         <default><max_execution_time>{MAX_EXECUTION_SECONDS}</max_execution_time></default>\n    \
+         <engine>\n      <max_memory_usage>100000000</max_memory_usage><max_threads>1</max_threads>\n      \
+         <constraints><max_memory_usage><readonly/></max_memory_usage><max_threads><readonly/></max_threads>\
+         </constraints>\n    </engine>\n  </profiles>\n  <quotas>\n    <default/>\n    \
+         <engine><interval><duration>{QUOTA_SECONDS}</duration><queries>{statements}</queries></interval></engine>\n  \
+         </quotas>\n  <users>\n    <default>\n      <password></password>\n      \
+         <networks><ip>::1</ip></networks>\n      <profile>engine</profile>\n      <quota>engine</quota>\n      \
+         <grants><query>GRANT SYSTEM LISTEN ON *.*</query>\
          <query>GRANT SELECT ON system.numbers</query></grants>\n    </default>\n    \
          <{USER}>\n      <password>{password}</password>\n      <networks><ip>127.0.0.1</ip><ip>::1</ip></networks>\n      \
          <profile>default</profile>\n      <quota>default</quota>\n    </{USER}>\n  </users>\n</clickhouse>\n"
     )
 }
 
+/// Time limit of a query.
+const MAX_EXECUTION_SECONDS: u32 = 6 * 3_600;
+
+/// Interval of the quota of the engine's own session: longer than any engine runs.
+const QUOTA_SECONDS: u32 = 1_000_000_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_password_is_created_once_and_kept_private() {
+    fn the_password_is_private_and_kept_unless_each_start_gets_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let engine = EngineFolder::new(folder.path().join("a & b"));
-        engine.prepare().unwrap();
+        engine.prepare(true, 2).unwrap();
         let first = engine.password().unwrap();
         assert_eq!(first.len(), 32);
-        engine.prepare().unwrap();
+        engine.prepare(true, 2).unwrap();
         assert_eq!(engine.password().unwrap(), first);
+        engine.prepare(false, 2).unwrap();
+        assert_ne!(engine.password().unwrap(), first);
         let mode = fs::metadata(engine.password_file()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(fs::read_to_string(engine.config()).unwrap().contains("a &amp; b"));
@@ -221,9 +255,9 @@ mod tests {
     fn only_the_process_that_published_an_endpoint_withdraws_it() {
         let folder = tempfile::tempdir().unwrap();
         let engine = EngineFolder::new(folder.path());
-        engine.prepare().unwrap();
+        engine.prepare(true, 2).unwrap();
         assert_eq!(engine.endpoint(), None);
-        let endpoint = Endpoint { pid: 41, http_port: 1, tcp_port: 2 };
+        let endpoint = Endpoint { pid: 41, http_port: 1, tcp_port: Some(2) };
         engine.publish(&endpoint).unwrap();
         engine.withdraw(42);
         assert_eq!(engine.endpoint(), Some(endpoint));

@@ -19,10 +19,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Path of the library in the npm package that the project's scripts install.
 const PACKAGED: &str = ".tools/clickhouse/node_modules/@chdb/lib-linux-x64-gnu/libchdb.so";
 
-/// Starts the listeners, then keeps the engine's own session busy for ever at almost no cost: one
-/// row takes three seconds.
-const KEEP_LISTENING: &str = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; \
-    SELECT sleepEachRow(3) FROM system.numbers FORMAT Null SETTINGS max_block_size = 1";
+/// Keeps the engine's own session busy for ever at almost no cost: one row takes three seconds.
+const KEEP_LISTENING: &str =
+    "SELECT sleepEachRow(3) FROM system.numbers FORMAT Null SETTINGS max_block_size = 1, max_execution_time = 0";
 
 /// Options of [`run`].
 #[derive(Debug, Clone)]
@@ -33,8 +32,8 @@ pub struct LaunchOptions {
     pub library: Option<PathBuf>,
     /// HTTP port; a free one if 0.
     pub http_port: u16,
-    /// Native port; a free one if 0.
-    pub tcp_port: u16,
+    /// Native port; a free one if 0. Without it, the engine does not serve the native protocol.
+    pub tcp_port: Option<u16>,
     /// Parent process whose end ends the engine.
     pub parent: Option<i32>,
 }
@@ -53,9 +52,12 @@ pub fn run(options: &LaunchOptions) -> Result<(), SidecarError> {
     let root = options.folder.canonicalize().doing_to("resolve", &options.folder)?;
     let folder = EngineFolder::new(root);
     let guard = lock(&folder)?;
-    folder.prepare()?;
     let pid = nix::unistd::getpid().as_raw();
-    let endpoint = Endpoint { pid, http_port: free_port(options.http_port)?, tcp_port: free_port(options.tcp_port)? };
+    let tcp_port = options.tcp_port.map(free_port).transpose()?;
+    let endpoint = Endpoint { pid, http_port: free_port(options.http_port)?, tcp_port };
+    let statements = own_statements(&endpoint);
+    // A supervised engine serves its parent, which reads the password after each start.
+    folder.prepare(options.parent.is_none(), statements.len())?;
 
     // Blocked before any thread starts, so that every thread inherits the mask and only
     // `stop_on_signal` takes these signals.
@@ -68,7 +70,7 @@ pub fn run(options: &LaunchOptions) -> Result<(), SidecarError> {
 
     stop_on_signal(signals, folder.clone(), pid);
     publish_when_ready(folder.clone(), endpoint.clone());
-    let outcome = chdb::run(&library, &arguments(&folder, &endpoint));
+    let outcome = chdb::run(&library, &arguments(&folder, &endpoint, &statements));
     folder.withdraw(pid);
     drop(guard);
     // The query that the engine runs has no end: it only returns when it could not start or was
@@ -81,17 +83,25 @@ pub fn run(options: &LaunchOptions) -> Result<(), SidecarError> {
     }
 }
 
-fn arguments(folder: &EngineFolder, endpoint: &Endpoint) -> Vec<String> {
+/// Returns the statements of the engine's own session.
+fn own_statements(endpoint: &Endpoint) -> Vec<&'static str> {
+    let tcp = endpoint.tcp_port.map(|_| "SYSTEM START LISTEN TCP");
+    ["SYSTEM START LISTEN HTTP"].into_iter().chain(tcp).chain([KEEP_LISTENING]).collect()
+}
+
+fn arguments(folder: &EngineFolder, endpoint: &Endpoint, statements: &[&str]) -> Vec<String> {
     let mut arguments = vec!["clickhouse".to_owned()];
     let mut add = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
     add("config-file", folder.config().display().to_string());
     add("path", folder.store().display().to_string());
     add("listen_host", Ipv4Addr::LOCALHOST.to_string());
     add("http_port", endpoint.http_port.to_string());
-    add("tcp_port", endpoint.tcp_port.to_string());
+    if let Some(port) = endpoint.tcp_port {
+        add("tcp_port", port.to_string());
+    }
     add("log-level", "error".into());
     add("history_file", "/dev/null".into());
-    add("query", KEEP_LISTENING.into());
+    add("query", statements.join("; "));
     arguments.extend(["--interactive".to_owned(), "--disable_suggestion".to_owned()]);
     arguments
 }
@@ -168,7 +178,8 @@ fn publish_when_ready(folder: EngineFolder, endpoint: Endpoint) {
             eprintln!("arx-clickhouse: {error}");
             chdb::leave(1);
         }
-        println!("arx-clickhouse: listening on 127.0.0.1, HTTP {}, native {}", endpoint.http_port, endpoint.tcp_port);
+        let native = endpoint.tcp_port.map(|port| format!(", native {port}")).unwrap_or_default();
+        println!("arx-clickhouse: listening on 127.0.0.1, HTTP {}{native}", endpoint.http_port);
     });
 }
 
