@@ -3,8 +3,8 @@
 -- One row a consumer of changes: a refresh job of this database, or a feed of the sidecar.
 -- `position` is the snapshot up to which the consumer has read everything, NULL before its first
 -- run. `attempt` rises before each attempt, so that the rows an attempt writes elsewhere can be
--- distinguished from those of an earlier attempt. `epoch` and `system_identifier` are those of
--- `position`.
+-- distinguished from those of an earlier attempt. `epoch`, `system_identifier`, `timeline` and
+-- `database_oid` are those of `position`; a copy of the database has another oid.
 CREATE TABLE feed_positions (
     consumer          text PRIMARY KEY CHECK (consumer <> ''),
     position          pg_snapshot,
@@ -14,6 +14,7 @@ CREATE TABLE feed_positions (
     epoch             bigint,
     system_identifier bigint,
     timeline          integer,
+    database_oid      oid,
     rows_total        bigint NOT NULL DEFAULT 0,
     updated_at        timestamptz NOT NULL DEFAULT now()
 );
@@ -28,6 +29,7 @@ CREATE TABLE feed_loads (
     epoch             bigint NOT NULL,
     system_identifier bigint NOT NULL,
     timeline          integer NOT NULL,
+    database_oid      oid NOT NULL,
     started_at        timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE feed_loads IS 'first loads of feeds that are not complete yet';
@@ -49,6 +51,25 @@ CREATE TABLE feed_chunks (
            AND cardinality(first_blocks) = cardinality(relations) AND cardinality(end_blocks) = cardinality(relations))
 );
 COMMENT ON TABLE feed_chunks IS 'chunks of first loads; rows_loaded is set once a chunk is loaded';
+
+-- Rows that ClickHouse cannot hold, such as a time that no DateTime reaches: the feed carries all
+-- others. It tries again when the row changes, and forgets the row when it is deleted.
+CREATE TABLE feed_rejects (
+    consumer    text NOT NULL CHECK (consumer <> ''),
+    relation    text NOT NULL CHECK (relation IN ('transactions', 'token_transfers')),
+    network     text NOT NULL,
+    tx_hash     text NOT NULL,
+    -- NULL for a transaction.
+    log_index   integer,
+    "timestamp" timestamptz NOT NULL,
+    -- The column that does not fit, and the type that it does not fit.
+    reason      text NOT NULL,
+    -- ingest_xid of the version that was set aside.
+    stamp       xid8 NOT NULL,
+    first_seen  timestamptz NOT NULL DEFAULT now(),
+    UNIQUE NULLS NOT DISTINCT (consumer, relation, network, tx_hash, log_index, "timestamp")
+);
+COMMENT ON TABLE feed_rejects IS 'rows that ClickHouse cannot hold, with the reason';
 
 -- Hours that the feed to ClickHouse must load again; the feed removes those it has loaded.
 CREATE TABLE feed_reloads (

@@ -312,7 +312,7 @@ REVOKE ALL ON TABLE users, job_locks FROM arx_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
     wallet_profiles_default, pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, feed_loads,
-    feed_chunks, feed_reloads, behaviour_thresholds, behaviour_windows, import_progress, partition_policies,
+    feed_chunks, feed_rejects, feed_reloads, behaviour_thresholds, behaviour_windows, import_progress, partition_policies,
     alert_rules, schedules, cluster_exclusions, risk_queue, risk_refresh_state TO arx_operator;
 GRANT INSERT, UPDATE, DELETE, TRUNCATE
     ON TABLE transactions, transactions_default, token_transfers, token_transfers_default TO arx_operator;

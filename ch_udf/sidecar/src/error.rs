@@ -63,15 +63,6 @@ pub enum SidecarError {
         #[source]
         source: redis::RedisError,
     },
-    #[error("{network} transaction {tx_hash}: {column} {value} does not fit {target}; correct the row")]
-    ValueOutOfRange {
-        network: String,
-        tx_hash: String,
-        column: &'static str,
-        value: String,
-        /// Type that cannot hold the value.
-        target: &'static str,
-    },
     /// A server's answer breaks its protocol.
     #[error("{detail}")]
     Protocol { detail: String },
@@ -79,6 +70,20 @@ pub enum SidecarError {
     Rewritten { relation: u32 },
     #[error("another sidecar {doing} for this database")]
     Taken { doing: &'static str },
+    /// Another database has fed the tables in ClickHouse.
+    #[error(
+        "the tables in ClickHouse hold the transactions of database \"{owner}\" ({owner_id}), not of \"{database}\" \
+         ({source_id}); choose another clickhouse_database, or replace them on purpose with \
+         clickhouse_take_over_from = \"{owner_id}\""
+    )]
+    ForeignTables {
+        owner: String,
+        /// Identity of the other database.
+        owner_id: String,
+        database: String,
+        /// Identity of this database.
+        source_id: String,
+    },
     #[error("write-behind stream {stream} holds {length} entries; start `arx-sidecar run` to apply them")]
     StreamFull { stream: String, length: u64 },
     /// The confirmed position is not the stored one.

@@ -51,6 +51,7 @@ impl SidecarError {
             | Self::UnsupportedVersion { .. }
             | Self::SharedSession { .. }
             | Self::ExtensionMissing { .. }
+            | Self::ForeignTables { .. }
             | Self::EngineLibraryMissing { .. }
             | Self::EngineLibrary { .. } => ErrorKind::Configuration,
             Self::Unreachable { .. } | Self::EngineFailed { .. } | Self::PortTaken { .. } => ErrorKind::Transient,
@@ -59,7 +60,6 @@ impl SidecarError {
             | Self::StreamFull { .. }
             | Self::Overtaken { .. }
             | Self::EngineBusy { .. } => ErrorKind::Busy,
-            Self::ValueOutOfRange { .. } => ErrorKind::BadData,
             Self::Postgres { source, .. } => postgres_kind(source),
             Self::ClickHouse { source, .. } => clickhouse_kind(source),
             Self::Redis { source, .. } => redis_kind(source),

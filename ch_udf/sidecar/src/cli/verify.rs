@@ -41,7 +41,7 @@ struct VerifiedScreen<'a>(&'a Verified);
 
 impl fmt::Display for VerifiedScreen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verified { hours, transactions, differences, changing, orphans, reloaded } = self.0;
+        let Verified { hours, transactions, differences, changing, orphans, set_aside, reloaded } = self.0;
         writeln!(f, "{hours} hours compared, {transactions} transactions in PostgreSQL")?;
         if *reloaded > 0 {
             writeln!(f, "{reloaded} hours differed and were reloaded")?;
@@ -61,6 +61,9 @@ impl fmt::Display for VerifiedScreen<'_> {
         }
         if *orphans > 0 {
             writeln!(f, "{orphans} token transfers wait for their transaction, which is not in PostgreSQL")?;
+        }
+        if *set_aside > 0 {
+            writeln!(f, "{set_aside} rows are set aside in arx.feed_rejects: ClickHouse cannot hold them")?;
         }
         if differences.is_empty() {
             writeln!(f, "both sides are the same: counts, exact sums, checksums, aggregates")

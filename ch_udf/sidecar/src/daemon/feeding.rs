@@ -21,6 +21,8 @@ pub(super) struct FeedWorker {
     topology_tx: watch::Sender<Option<Arc<Topology>>>,
     /// Interval of passes; it grows while there is nothing to feed.
     interval: Duration,
+    /// Rows that were set aside when it was last logged.
+    set_aside: u64,
 }
 
 impl FeedWorker {
@@ -31,7 +33,7 @@ impl FeedWorker {
         topology_tx: watch::Sender<Option<Arc<Topology>>>,
     ) -> Self {
         let interval = settings.feed_interval();
-        Self { settings: settings.clone(), supervisor, health: Arc::clone(health), topology_tx, interval }
+        Self { settings: settings.clone(), supervisor, health: Arc::clone(health), topology_tx, interval, set_aside: 0 }
     }
 }
 
@@ -66,6 +68,10 @@ impl Worker for FeedWorker {
                 elapsed = ?pass.elapsed,
                 "fed ClickHouse"
             );
+        }
+        if pass.set_aside != self.set_aside {
+            self.set_aside = pass.set_aside;
+            tracing::warn!(rows = pass.set_aside, "rows that ClickHouse cannot hold are in arx.feed_rejects");
         }
         Ok(pass)
     }

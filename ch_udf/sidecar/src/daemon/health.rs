@@ -25,6 +25,8 @@ pub(super) struct Health {
 struct FeedHealth {
     succeeded: Option<Instant>,
     error: Option<String>,
+    /// Rows that ClickHouse cannot hold.
+    set_aside: u64,
     /// The latest error of each kind of write-back.
     write_back_errors: BTreeMap<&'static str, String>,
 }
@@ -56,8 +58,11 @@ impl Health {
             let rate = report.rows as f64 / report.elapsed.as_secs_f64().max(1e-6);
             gauge!("arx_feed_rows_per_second").set(rate);
         }
+        #[expect(clippy::cast_precision_loss, reason = "Prometheus gauges are floats")]
+        gauge!("arx_feed_set_aside_rows").set(report.set_aside as f64);
         let mut feed = self.feed();
         feed.error = None;
+        feed.set_aside = report.set_aside;
         // A pass reads the state of its start.
         feed.succeeded = Instant::now().checked_sub(report.elapsed);
     }
@@ -111,11 +116,16 @@ impl Health {
         let lag = self.lag();
         let feed = self.feed();
         let is_ok = lag < STALE && feed.error.is_none() && feed.write_back_errors.is_empty();
-        let status = if is_ok { "ok" } else { "failing" };
+        let status = match (is_ok, feed.set_aside) {
+            (false, _) => "failing",
+            (true, 0) => "ok",
+            (true, _) => "degraded",
+        };
         let body = serde_json::json!({
             "status": status,
             "feed_lag_seconds": lag.as_secs_f64(),
             "feed_error": feed.error,
+            "feed_set_aside_rows": feed.set_aside,
             "write_back_errors": feed.write_back_errors,
         });
         (is_ok, body)

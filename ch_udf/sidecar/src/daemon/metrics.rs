@@ -31,10 +31,11 @@ const fn count_by(label: &'static str, name: &'static str, help: &'static str) -
     Metric { name, kind: MetricKind::Counter { label: Some(label) }, help }
 }
 
-pub const METRICS: [Metric; 16] = [
+pub const METRICS: [Metric; 17] = [
     gauge("arx_feed_lag_seconds", "time since ClickHouse last held everything that PostgreSQL held"),
     gauge("arx_feed_pass_seconds", "duration of the last pass that carried rows"),
     gauge("arx_feed_rows_per_second", "rate of the last pass that carried rows"),
+    gauge("arx_feed_set_aside_rows", "rows of PostgreSQL that ClickHouse cannot hold"),
     count("arx_feed_rows_total", "rows fed to ClickHouse"),
     count("arx_feed_tombstones_total", "former rows taken back in ClickHouse"),
     count("arx_feed_passes_total", "passes that succeeded"),

@@ -8,7 +8,7 @@ use arx_pgwire::copy;
 use arx_pgwire::numeric::decode_wire_signed;
 use bytes::{BufMut, BytesMut};
 
-use crate::error::SidecarError;
+use super::model::RowError;
 
 /// Columns with a meaning of their own in the feed.
 const REQUIRED: [&str; 10] = [
@@ -32,8 +32,22 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 /// Decimals of an amount in dollars.
 pub(crate) const DOLLAR_SCALE: u32 = 2;
 
-/// Reports a value, as text, that the named ClickHouse type cannot hold.
-type OutOfRange<'e> = &'e dyn Fn(String, &'static str) -> SidecarError;
+/// Units of an amount in dollars that `Decimal(20, 2)` cannot hold any more.
+const DOLLAR_END: u128 = 10_u128.pow(20);
+
+/// Decodes a signed `numeric` of `scale` decimals that has fewer units than `end`.
+pub(super) fn decode_units(raw: &[u8], scale: u32, end: u128, column: &str, target: &str) -> Result<i128, RowError> {
+    match decode_wire_signed(raw, scale) {
+        Ok(units) if units.unsigned_abs() < end => Ok(units),
+        Ok(_) => Err(RowError::out_of_range(column, "(the number is too large)", target)),
+        Err(error) => Err(RowError::out_of_range(column, format_args!("({error})"), target)),
+    }
+}
+
+/// Decodes an amount in dollars.
+pub(super) fn decode_dollars(raw: &[u8], column: &str) -> Result<i128, RowError> {
+    decode_units(raw, DOLLAR_SCALE, DOLLAR_END, column, Dollars::CLICKHOUSE)
+}
 
 /// Type of an optional column on both sides.
 pub(crate) trait ColumnType {
@@ -44,7 +58,7 @@ pub(crate) trait ColumnType {
     const WIDTH: usize;
 
     /// Decodes PostgreSQL's binary form.
-    fn decode(raw: &[u8], out_of_range: OutOfRange<'_>) -> Result<Self::Value, SidecarError>;
+    fn decode(raw: &[u8], column: &str) -> Result<Self::Value, RowError>;
 
     /// Appends ClickHouse's binary form.
     fn encode(to: &mut BytesMut, value: Self::Value);
@@ -61,9 +75,9 @@ impl ColumnType for Integer {
     const CLICKHOUSE: &'static str = "UInt32";
     const WIDTH: usize = 4;
 
-    fn decode(raw: &[u8], out_of_range: OutOfRange<'_>) -> Result<u32, SidecarError> {
+    fn decode(raw: &[u8], column: &str) -> Result<u32, RowError> {
         let value = copy::int4(raw)?;
-        u32::try_from(value).map_err(|_| out_of_range(value.to_string(), Self::CLICKHOUSE))
+        u32::try_from(value).map_err(|_| RowError::out_of_range(column, value, Self::CLICKHOUSE))
     }
 
     fn encode(to: &mut BytesMut, value: u32) {
@@ -83,9 +97,9 @@ impl ColumnType for BigInt {
     const CLICKHOUSE: &'static str = "UInt64";
     const WIDTH: usize = 8;
 
-    fn decode(raw: &[u8], out_of_range: OutOfRange<'_>) -> Result<u64, SidecarError> {
+    fn decode(raw: &[u8], column: &str) -> Result<u64, RowError> {
         let value = copy::int8(raw)?;
-        u64::try_from(value).map_err(|_| out_of_range(value.to_string(), Self::CLICKHOUSE))
+        u64::try_from(value).map_err(|_| RowError::out_of_range(column, value, Self::CLICKHOUSE))
     }
 
     fn encode(to: &mut BytesMut, value: u64) {
@@ -105,8 +119,8 @@ impl ColumnType for Dollars {
     const CLICKHOUSE: &'static str = "Decimal(20, 2)";
     const WIDTH: usize = 16;
 
-    fn decode(raw: &[u8], out_of_range: OutOfRange<'_>) -> Result<i128, SidecarError> {
-        decode_wire_signed(raw, DOLLAR_SCALE).map_err(|error| out_of_range(format!("({error})"), Self::CLICKHOUSE))
+    fn decode(raw: &[u8], column: &str) -> Result<i128, RowError> {
+        decode_dollars(raw, column)
     }
 
     fn encode(to: &mut BytesMut, value: i128) {
@@ -160,16 +174,13 @@ macro_rules! optional_columns {
 
         impl OptionalValues {
             /// Decodes the columns in the order of [`OPTIONAL`]. `next` returns the bytes of the
-            /// next field; `out_of_range` takes column, value and type.
+            /// next field.
             pub(super) fn decode<'a>(
-                mut next: impl FnMut() -> Result<Option<&'a [u8]>, SidecarError>,
-                out_of_range: &dyn Fn(&'static str, String, &'static str) -> SidecarError,
-            ) -> Result<Self, SidecarError> {
+                mut next: impl FnMut() -> Result<Option<&'a [u8]>, RowError>,
+            ) -> Result<Self, RowError> {
                 Ok(Self {
                     $($name: match next()? {
-                        Some(raw) => Some(<$column_type as ColumnType>::decode(raw, &|value, target| {
-                            out_of_range(stringify!($name), value, target)
-                        })?),
+                        Some(raw) => Some(<$column_type as ColumnType>::decode(raw, stringify!($name))?),
                         None => None,
                     }),+
                 })

@@ -1,9 +1,13 @@
 //! Values that move through the feed, independent of any server.
 
+use std::borrow::Cow;
+
+use arx_pgwire::PgWireError;
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
 use ethnum::U256;
 
 use super::columns::OptionalValues;
+use crate::error::SidecarError;
 
 /// Microseconds in an hour.
 pub(super) const HOUR_MICROS: i64 = 3_600_000_000;
@@ -69,7 +73,7 @@ pub(crate) struct Event<'a> {
     /// `pending`, `confirmed` or `failed`.
     pub status: &'a str,
     /// A JSON object.
-    pub metadata: Option<&'a str>,
+    pub metadata: Option<Cow<'a, str>>,
     /// Token transfers of the transaction.
     pub transfers: Vec<Transfer<'a>>,
     /// Values of the extra columns, in their order.
@@ -172,6 +176,45 @@ pub(crate) enum Value<'a> {
     Text(&'a str),
 }
 
+/// A row that the sink cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    /// Network and hash of the transaction, as the source sent them.
+    pub network: Vec<u8>,
+    pub tx_hash: Vec<u8>,
+    /// Time of the transaction, in the units of the source.
+    pub time: i64,
+    /// Position of the token transfer in the block's log; absent for the transaction itself.
+    pub log_index: Option<i32>,
+    /// Column that does not fit, and the type that it does not fit.
+    pub reason: String,
+}
+
+/// The reason why a row does not become an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RowError {
+    /// The sink cannot hold the row.
+    Unfit { reason: String },
+    /// The row is not in the form that was agreed on.
+    Malformed { reason: String },
+}
+
+impl RowError {
+    /// Reports a value that the named type of ClickHouse cannot hold.
+    pub(super) fn out_of_range(column: &str, value: impl std::fmt::Display, target: &str) -> Self {
+        Self::Unfit { reason: format!("{column} {value} does not fit {target}") }
+    }
+}
+
+impl From<PgWireError> for RowError {
+    fn from(error: PgWireError) -> Self {
+        match error {
+            PgWireError::NotUtf8 => Self::Unfit { reason: "a text is not UTF-8".into() },
+            error => Self::Malformed { reason: error.to_string() },
+        }
+    }
+}
+
 /// Rows in the form in which the source received them.
 pub(crate) trait Rows: Send + Sync {
     fn len(&self) -> usize;
@@ -181,14 +224,15 @@ pub(crate) trait Rows: Send + Sync {
         self.len() == 0
     }
 
-    /// Passes each row to `visit`.
+    /// Passes each row that the sink can hold to `visit`, and returns the others. A tombstone that
+    /// the sink cannot hold is left out: its row never reached the sink.
     ///
     /// # Errors
     /// Errors of decoding a row and of `visit`; the rows after it are skipped.
     fn for_each(
         &self,
-        visit: &mut dyn FnMut(&Event<'_>) -> Result<(), crate::error::SidecarError>,
-    ) -> Result<(), crate::error::SidecarError>;
+        visit: &mut dyn FnMut(&Event<'_>) -> Result<(), SidecarError>,
+    ) -> Result<Vec<Rejected>, SidecarError>;
 }
 
 /// An hour of a network.
@@ -210,6 +254,8 @@ pub(crate) struct SourcePosition {
     /// Identifier of the database cluster.
     pub system_identifier: i64,
     pub timeline: i32,
+    pub database_oid: u32,
+    /// Name of the database, which may change.
     pub database: String,
 }
 
@@ -217,7 +263,7 @@ impl SourcePosition {
     /// Returns the name of the source in the sink.
     #[must_use]
     pub(crate) fn source_id(&self) -> String {
-        format!("{}/{}", self.system_identifier, self.database)
+        format!("{}/{}", self.system_identifier, self.database_oid)
     }
 
     /// Returns whether the snapshots of both positions are comparable.
@@ -226,7 +272,7 @@ impl SourcePosition {
         self.epoch == other.epoch
             && self.system_identifier == other.system_identifier
             && self.timeline == other.timeline
-            && self.database == other.database
+            && self.database_oid == other.database_oid
     }
 }
 
@@ -238,6 +284,8 @@ pub(super) struct FeedState {
     pub attempt: u64,
     /// The last attempt that was confirmed.
     pub confirmed: u64,
+    /// Rows that are set aside.
+    pub set_aside: u64,
     /// A load that has begun and is not complete.
     pub load: Option<FirstLoad>,
 }

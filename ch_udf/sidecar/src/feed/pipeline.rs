@@ -1,17 +1,19 @@
 //! One pass of the feed, step by step. Owns the order of the steps, which makes a crash at any
 //! point harmless.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::model::{Chunk, FeedState, FirstLoad, Hour, Rows, SourcePosition, Stage};
+use super::model::{Chunk, FeedState, FirstLoad, Hour, Rejected, Rows, SourcePosition, Stage};
 use super::ports::{Confirmation, CountingMode, Delivery, Ledger, Outcome, Reader, Sink, Source};
+use super::standing::{FedBy, Standing};
 use crate::error::SidecarError;
 
 /// Parameters of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PassOptions {
+pub(super) struct PassOptions<'a> {
     /// Rows of a chunk in memory.
     pub chunk_rows: u32,
     /// Concurrent readers of a first load.
@@ -19,6 +21,10 @@ pub(super) struct PassOptions {
     /// Check that the sink has the confirmed position even if there is nothing to feed, because it
     /// may have been replaced since the last connection.
     pub checks_sink: bool,
+    /// Interval at which a load records its chunks.
+    pub record_interval: Duration,
+    /// The source whose tables this one may take over, by [`SourcePosition::source_id`].
+    pub take_over_from: Option<&'a str>,
 }
 
 /// The work of a pass.
@@ -33,12 +39,15 @@ pub(crate) struct PassReport {
     pub reloaded: usize,
     /// Aggregates were recomputed.
     pub repaired: bool,
+    /// Rows of the source that the sink cannot hold.
+    pub set_aside: u64,
     pub elapsed: Duration,
 }
 
 impl PassReport {
-    fn idle(started: Instant) -> Self {
-        Self { full: false, rows: 0, tombstones: 0, reloaded: 0, repaired: false, elapsed: started.elapsed() }
+    fn idle(set_aside: u64, started: Instant) -> Self {
+        let elapsed = started.elapsed();
+        Self { full: false, rows: 0, tombstones: 0, reloaded: 0, repaired: false, set_aside, elapsed }
     }
 
     /// Returns whether there was nothing to carry.
@@ -57,12 +66,13 @@ const fn tombstone_version(attempt: u64) -> u64 {
 /// last pass is unknown to the source or the sink.
 ///
 /// # Errors
-/// Errors of the servers. A failed pass may be run again.
+/// [`SidecarError::ForeignTables`] when another database has fed the sink since; errors of the
+/// servers. A failed pass may be run again.
 pub(super) async fn run_pass<S: Source, K: Sink, L: Ledger>(
     source: &mut S,
     sink: &mut K,
     ledger: &mut L,
-    options: PassOptions,
+    options: PassOptions<'_>,
 ) -> Outcome<PassReport> {
     let started = Instant::now();
     let (report, is_behind) = run_step(source, sink, ledger, options, started).await?;
@@ -79,31 +89,76 @@ async fn run_step<S: Source, K: Sink, L: Ledger>(
     source: &mut S,
     sink: &mut K,
     ledger: &mut L,
-    options: PassOptions,
+    options: PassOptions<'_>,
     started: Instant,
 ) -> Outcome<(PassReport, bool)> {
     let state = ledger.state().await?;
     let position = source.open().await?;
     let before = state.position.as_ref().filter(|before| state.load.is_none() && before.is_comparable_with(&position));
-    if let Some(before) = before {
-        let reloads = source.reloads().await?;
-        let is_settled = state.attempt == state.confirmed && reloads.is_empty();
-        let is_idle = is_settled && !source.has_changes(&before.snapshot).await?;
-        if is_idle && !options.checks_sink {
-            source.close().await?;
-            return Ok((PassReport::idle(started), false));
-        }
-        if sink.has_position(&position.source_id(), &before.snapshot).await? {
-            if is_idle {
-                source.close().await?;
-                return Ok((PassReport::idle(started), false));
-            }
-            let since = before.snapshot.clone();
-            let start = IncrementalStart { since, position, reloads, started };
-            return Ok((run_incremental(source, sink, ledger, options, &state, start).await?, false));
-        }
+    let reloads = if before.is_some() { source.reloads().await? } else { Vec::new() };
+    let is_settled = state.attempt == state.confirmed && reloads.is_empty();
+    let is_idle = match before {
+        Some(before) => is_settled && !source.has_changes(&before.snapshot).await?,
+        None => false,
+    };
+    if is_idle && !options.checks_sink {
+        source.close().await?;
+        return Ok((PassReport::idle(state.set_aside, started), false));
     }
-    load(source, sink, ledger, options, &state, position, started).await
+    let load = state.load.as_ref().filter(|load| load.position.is_comparable_with(&position));
+    let expected = before.map(|before| before.snapshot.clone()).or(load.map(|load| load_marker(&load.position)));
+    let marks = sink.marks(&position.source_id(), &expected.unwrap_or_default()).await?;
+    let standing = marks.standing(&position, state.attempt);
+    if let Standing::Foreign { owner } = &standing
+        && options.take_over_from != Some(&*owner.source_id)
+    {
+        source.close().await?;
+        return Err(foreign(owner, &position));
+    }
+    let is_known = standing == Standing::Own && marks.has_position;
+    if let Some(before) = before.filter(|_| is_known) {
+        if is_idle {
+            source.close().await?;
+            return Ok((PassReport::idle(state.set_aside, started), false));
+        }
+        let since = before.snapshot.clone();
+        let start = IncrementalStart { since, position, reloads, started };
+        return Ok((run_incremental(source, sink, ledger, options, &state, start).await?, false));
+    }
+    report_standing(&standing, state.attempt);
+    let plan = LoadPlan { resumed: load.filter(|_| is_known), floor: marks.latest_attempt(), position, started };
+    load_all(source, sink, ledger, options, plan).await
+}
+
+/// Returns the error of a source that would write into the tables of another.
+pub(crate) fn foreign(owner: &FedBy, position: &SourcePosition) -> SidecarError {
+    SidecarError::ForeignTables {
+        owner: owner.database.clone(),
+        owner_id: owner.source_id.clone(),
+        database: position.database.clone(),
+        source_id: position.source_id(),
+    }
+}
+
+/// Logs why everything is loaded again.
+fn report_standing(standing: &Standing, remembered: u64) {
+    match standing {
+        Standing::Own => {}
+        Standing::WentBack { seen } => tracing::warn!(
+            seen,
+            remembered,
+            "PostgreSQL went back: ClickHouse has seen later attempts of the feed; everything is loaded again"
+        ),
+        Standing::Replaced { former } => tracing::warn!(
+            former = former.source_id,
+            "another database of the same name was fed to ClickHouse; everything is loaded again"
+        ),
+        Standing::Foreign { owner } => tracing::warn!(
+            owner = owner.source_id,
+            database = owner.database,
+            "the tables of another database are taken over; everything is loaded"
+        ),
+    }
 }
 
 /// Input of an incremental pass.
@@ -119,30 +174,33 @@ async fn run_incremental<S: Source, K: Sink, L: Ledger>(
     source: &mut S,
     sink: &mut K,
     ledger: &mut L,
-    options: PassOptions,
+    options: PassOptions<'_>,
     state: &FeedState,
     IncrementalStart { since, position, reloads, started }: IncrementalStart,
 ) -> Outcome<PassReport> {
     // Views may have counted rows of an interrupted attempt, so a repair counts now.
     let is_recovery = state.attempt != state.confirmed;
     let attempt = ledger.begin(0).await?;
+    sink.begin_attempt(&position, attempt).await?;
     let current = tombstone_version(attempt);
     sink.add_columns(source.extra_columns()).await?;
     // An interrupted load may have left the views paused, even one that this database does not know
     // of because it was restored.
     sink.resume_views().await?;
-    let token_prefix = format!("{}/{attempt}", position.source_id());
+    let token_prefix = token_prefix(&position, attempt);
 
+    let (snapshot, chunk_rows) = (&position.snapshot, options.chunk_rows);
     source.start(&Stage::FormerRows(since.clone())).await?;
     let former = Delivery { version: current, counting: CountingMode::Repair, token: format!("{token_prefix}/former") };
-    let (tombstones, _) = transfer(source, sink, &former, options.chunk_rows).await?;
+    let (tombstones, _) = transfer(source, sink, ledger, &former, snapshot, chunk_rows).await?;
     if !reloads.is_empty() {
         sink.retract_hours(&reloads, current).await?;
+        ledger.forget_set_aside(&reloads).await?;
     }
-    source.start(&Stage::Changed(since)).await?;
+    source.start(&Stage::Changed(since.clone())).await?;
     let counting = if is_recovery { CountingMode::Repair } else { CountingMode::PerRow };
     let changed = Delivery { version: current + 1, counting, token: format!("{token_prefix}/changed") };
-    let (mut rows, to_repair) = transfer(source, sink, &changed, options.chunk_rows).await?;
+    let (mut rows, to_repair) = transfer(source, sink, ledger, &changed, snapshot, chunk_rows).await?;
     if !reloads.is_empty() {
         source.start(&Stage::Reloaded).await?;
         let reloaded = Delivery {
@@ -150,7 +208,7 @@ async fn run_incremental<S: Source, K: Sink, L: Ledger>(
             counting: CountingMode::Repair,
             token: format!("{token_prefix}/reloaded"),
         };
-        rows += transfer(source, sink, &reloaded, options.chunk_rows).await?.0;
+        rows += transfer(source, sink, ledger, &reloaded, snapshot, chunk_rows).await?.0;
     }
     source.close().await?;
     let repaired = tombstones > 0 || to_repair > 0 || is_recovery || !reloads.is_empty();
@@ -164,54 +222,79 @@ async fn run_incremental<S: Source, K: Sink, L: Ledger>(
     // The sink records the position before the confirmation: a confirmed position that the sink
     // does not have would cost a full load.
     sink.record_position(&position, attempt).await?;
+    sink.make_durable().await?;
     let reloaded = reloads.len();
-    ledger.confirm(&Confirmation { attempt, position, full: false, rows, reloaded: reloads }).await?;
-    Ok(PassReport { full: false, rows, tombstones, reloaded, repaired, elapsed: started.elapsed() })
+    let since = Some(since);
+    let set_aside = ledger.confirm(&Confirmation { attempt, position, since, rows, reloaded: reloads }).await?;
+    Ok(PassReport { full: false, rows, tombstones, reloaded, repaired, set_aside, elapsed: started.elapsed() })
 }
 
-/// Moves the started stage into the sink. The next chunk is read while the current one is being
-/// inserted.
-async fn transfer<S: Source, K: Sink>(
+/// Moves the started stage into the sink, and sets aside what it cannot hold. The next chunk is
+/// read while the current one is being inserted. Returns the rows that were inserted, and those of
+/// them that a repair has to count.
+async fn transfer<S: Source, K: Sink, L: Ledger>(
     source: &mut S,
     sink: &mut K,
+    ledger: &mut L,
     delivery: &Delivery,
+    snapshot: &str,
     chunk_rows: u32,
 ) -> Outcome<(u64, u64)> {
     let (mut rows, mut to_repair) = (0_u64, 0_u64);
     let mut chunk = source.next(chunk_rows).await?;
     let mut number = 0_u32;
     while !chunk.is_empty() {
-        rows += chunk.len() as u64;
         let numbered = Delivery { token: format!("{}/{number}", delivery.token), ..delivery.clone() };
         let (inserted, next) = tokio::join!(sink.insert(&numbered, &chunk), source.next(chunk_rows));
-        to_repair += inserted?;
+        let inserted = inserted?;
+        rows += inserted.rows;
+        to_repair += inserted.to_repair;
+        if !inserted.rejected.is_empty() {
+            ledger.set_aside(&inserted.rejected, snapshot).await?;
+        }
         chunk = next?;
         number += 1;
     }
     Ok((rows, to_repair))
 }
 
+/// Returns the beginning of the tokens of an attempt. A database that went back in time gives out
+/// the numbers of its attempts again, so the tokens contain a random number as well: the sink would
+/// skip rows whose token it knows.
+fn token_prefix(position: &SourcePosition, attempt: u64) -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!("{}/{attempt}/{random:016x}", position.source_id())
+}
+
+/// Input of a full load.
+struct LoadPlan<'a> {
+    /// An interrupted load that goes on.
+    resumed: Option<&'a FirstLoad>,
+    /// The latest attempt that the sink has seen.
+    floor: u64,
+    position: SourcePosition,
+    started: Instant,
+}
+
 /// Loads everything, or resumes an interrupted load. Returns true if the load was resumed.
-async fn load<S: Source, K: Sink, L: Ledger>(
+async fn load_all<S: Source, K: Sink, L: Ledger>(
     source: &mut S,
     sink: &mut K,
     ledger: &mut L,
-    options: PassOptions,
-    state: &FeedState,
-    position: SourcePosition,
-    started: Instant,
+    options: PassOptions<'_>,
+    LoadPlan { resumed, floor, position, started }: LoadPlan<'_>,
 ) -> Outcome<(PassReport, bool)> {
     sink.add_columns(source.extra_columns()).await?;
-    let (load, attempt) = match &state.load {
-        Some(load)
-            if load.position.is_comparable_with(&position)
-                && sink.has_position(&load.position.source_id(), &load_marker(&load.position)).await? =>
-        {
-            (load.clone(), ledger.begin(0).await?)
+    let (load, attempt) = match resumed {
+        Some(load) => {
+            let attempt = ledger.begin(0).await?;
+            sink.begin_attempt(&position, attempt).await?;
+            (load.clone(), attempt)
         }
-        Some(_) | None => {
+        None => {
             // Rows of another source, or of this one before it was restored, must lose as well.
-            let attempt = ledger.begin(sink.highest_version().await?.div_ceil(2)).await?;
+            let attempt = ledger.begin(floor.max(sink.highest_version().await?.div_ceil(2))).await?;
+            sink.begin_attempt(&position, attempt).await?;
             let load = FirstLoad { attempt, position: position.clone(), pending: source.chunks().await?, rows: 0 };
             sink.record_position(&SourcePosition { snapshot: load_marker(&position), ..position }, attempt).await?;
             ledger.begin_load(&load).await?;
@@ -235,10 +318,12 @@ async fn load<S: Source, K: Sink, L: Ledger>(
     sink.rebuild(attempt, version + 1).await?;
     sink.settle(None, tombstone_version(attempt) + 1).await?;
     sink.record_position(&load.position, attempt).await?;
+    sink.make_durable().await?;
     let is_resumed = attempt != load.attempt;
-    ledger.confirm(&Confirmation { attempt, position: load.position, full: true, rows, reloaded: Vec::new() }).await?;
+    let confirmation = Confirmation { attempt, position: load.position, since: None, rows, reloaded: Vec::new() };
+    let set_aside = ledger.confirm(&confirmation).await?;
     let elapsed = started.elapsed();
-    Ok((PassReport { full: true, rows, tombstones: 0, reloaded: 0, repaired: true, elapsed }, is_resumed))
+    Ok((PassReport { full: true, rows, tombstones: 0, reloaded: 0, repaired: true, set_aside, elapsed }, is_resumed))
 }
 
 /// Returns the snapshot that the sink records while a load is in progress.
@@ -248,9 +333,9 @@ fn load_marker(position: &SourcePosition) -> String {
 
 async fn load_chunks<S: Source, K: Sink, L: Ledger>(
     source: &mut S,
-    sink: &K,
+    sink: &mut K,
     ledger: &mut L,
-    options: PassOptions,
+    options: PassOptions<'_>,
     load: &FirstLoad,
     attempt: u64,
 ) -> Outcome<u64> {
@@ -258,7 +343,7 @@ async fn load_chunks<S: Source, K: Sink, L: Ledger>(
     let workers = options.load_workers.min(u32::try_from(load.pending.len()).unwrap_or(u32::MAX));
     // The token names this attempt: the rows of a chunk that are left may differ from those that an
     // earlier attempt inserted under its own token.
-    let token_prefix = format!("{}/{attempt}/chunk", load.position.source_id());
+    let token_prefix = format!("{}/chunk", token_prefix(&load.position, attempt));
     let version = tombstone_version(load.attempt) + 1;
     let delivery_of = |chunk: &Chunk| Delivery {
         version,
@@ -267,39 +352,75 @@ async fn load_chunks<S: Source, K: Sink, L: Ledger>(
     };
     // Chunks are separate tasks: sorting and packing one takes a processor for some time, and must
     // not stop the other readers.
+    let mut total = 0;
     let mut running = JoinSet::new();
     for reader in source.readers(workers, &load.position.snapshot).await? {
         if let Some(chunk) = pending.next() {
             running.spawn(load_chunk(reader, sink.clone(), chunk.clone(), delivery_of(chunk), options.chunk_rows));
         }
     }
-    let mut total = 0;
+    let (mut finished, mut recorded) = (Vec::new(), Instant::now());
     while let Some(joined) = running.join_next().await {
         let loaded = match joined {
-            Ok(loaded) => record_chunk(ledger, loaded).await,
+            Ok(loaded) => loaded,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        let (reader, rows) = match loaded {
-            Ok(loaded) => loaded,
+        let progress = match loaded {
+            Ok(LoadedChunk { reader, chunk, rows, rejected }) => {
+                if let Some(chunk) = pending.next() {
+                    let delivery = delivery_of(chunk);
+                    running.spawn(load_chunk(reader, sink.clone(), chunk.clone(), delivery, options.chunk_rows));
+                }
+                finished.push(FinishedChunk { chunk, rows, rejected });
+                if recorded.elapsed() >= options.record_interval {
+                    recorded = Instant::now();
+                    record_chunks(sink, ledger, &mut finished).await
+                } else {
+                    Ok(0)
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match progress {
+            Ok(rows) => total += rows,
             Err(error) => {
                 // No task of a failed attempt may still run when the next attempt begins.
                 running.shutdown().await;
                 return Err(error);
             }
-        };
-        total += rows;
-        if let Some(chunk) = pending.next() {
-            running.spawn(load_chunk(reader, sink.clone(), chunk.clone(), delivery_of(chunk), options.chunk_rows));
         }
+    }
+    Ok(total + record_chunks(sink, ledger, &mut finished).await?)
+}
+
+/// Records chunks that the sink has, once a loss of power cannot take them. Returns their rows.
+async fn record_chunks<K: Sink, L: Ledger>(
+    sink: &mut K,
+    ledger: &mut L,
+    finished: &mut Vec<FinishedChunk>,
+) -> Outcome<u64> {
+    sink.make_durable().await?;
+    let mut total = 0;
+    for FinishedChunk { chunk, rows, rejected } in finished.drain(..) {
+        ledger.finish_chunk(&chunk, rows, &rejected).await?;
+        total += rows;
     }
     Ok(total)
 }
 
-/// Records a chunk that the sink has.
-async fn record_chunk<R, L: Ledger>(ledger: &mut L, loaded: Outcome<(R, Chunk, u64)>) -> Outcome<(R, u64)> {
-    let (reader, chunk, rows) = loaded?;
-    ledger.finish_chunk(&chunk, rows).await?;
-    Ok((reader, rows))
+/// A chunk that the sink has.
+struct FinishedChunk {
+    chunk: Chunk,
+    rows: u64,
+    rejected: Vec<Rejected>,
+}
+
+/// A chunk that a reader has moved into the sink.
+struct LoadedChunk<R> {
+    reader: R,
+    chunk: Chunk,
+    rows: u64,
+    rejected: Vec<Rejected>,
 }
 
 async fn load_chunk<R: Reader, K: Sink>(
@@ -308,18 +429,19 @@ async fn load_chunk<R: Reader, K: Sink>(
     chunk: Chunk,
     delivery: Delivery,
     chunk_rows: u32,
-) -> Outcome<(R, Chunk, u64)> {
+) -> Outcome<LoadedChunk<R>> {
     reader.start(&chunk).await?;
-    let mut rows = reader.next(chunk_rows).await?;
-    let (mut total, mut part) = (0, 0_u32);
-    while !rows.is_empty() {
-        total += rows.len() as u64;
+    let mut read = reader.next(chunk_rows).await?;
+    let (mut rows, mut rejected, mut part) = (0, Vec::new(), 0_u32);
+    while !read.is_empty() {
         let numbered = Delivery { token: format!("{}/{part}", delivery.token), ..delivery.clone() };
-        let (inserted, next) = tokio::join!(sink.insert(&numbered, &rows), reader.next(chunk_rows));
-        inserted?;
-        rows = next?;
+        let (inserted, next) = tokio::join!(sink.insert(&numbered, &read), reader.next(chunk_rows));
+        let inserted = inserted?;
+        rows += inserted.rows;
+        rejected.extend(inserted.rejected);
+        read = next?;
         part += 1;
     }
     reader.finish(&chunk).await?;
-    Ok((reader, chunk, total))
+    Ok(LoadedChunk { reader, chunk, rows, rejected })
 }

@@ -4,7 +4,8 @@
 //! An attempt stops at its first error. The next one has a higher number, so its rows supersede
 //! those that the failed one left in the sink.
 
-use super::model::{Chunk, CountedBy, ExtraColumn, FeedState, FirstLoad, Hour, Rows, SourcePosition, Stage};
+use super::model::{Chunk, CountedBy, ExtraColumn, FeedState, FirstLoad, Hour, Rejected, Rows, SourcePosition, Stage};
+use super::standing::Marks;
 use crate::error::SidecarError;
 
 pub(super) type Outcome<T> = Result<T, SidecarError>;
@@ -98,15 +99,30 @@ pub(super) struct Delivery {
     pub token: String,
 }
 
+/// The result of an insert.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Inserted {
+    pub rows: u64,
+    /// Rows that a repair has to count.
+    pub to_repair: u64,
+    /// Rows that the sink cannot hold.
+    pub rejected: Vec<Rejected>,
+}
+
 /// Stores versioned events and their aggregates. Of a key, the row with the highest version is
 /// valid, unless it is a tombstone.
 ///
 /// When a method returns, its effect is visible to later calls on every clone. After an error, the
 /// effect may be complete, partial or absent. Clones share the store and may insert concurrently.
 pub(super) trait Sink: Clone + Send + 'static {
-    /// Returns whether [`record_position`](Self::record_position) stored this snapshot of the
-    /// source, on every shard. False for an older snapshot than the sink remembers.
-    fn has_position(&mut self, source_id: &str, snapshot: &str) -> impl Future<Output = Outcome<bool>> + Send;
+    /// Returns the sources that have fed the sink, and whether
+    /// [`record_position`](Self::record_position) stored this snapshot of this source, on every
+    /// shard. An old snapshot is forgotten.
+    fn marks(&mut self, source_id: &str, snapshot: &str) -> impl Future<Output = Outcome<Marks>> + Send;
+
+    /// Records that an attempt of a source begins. The caller does so before anything else of the
+    /// attempt reaches the sink.
+    fn begin_attempt(&mut self, source: &SourcePosition, attempt: u64) -> impl Future<Output = Outcome<()>> + Send;
 
     /// Returns the highest version of any row, 0 without rows.
     fn highest_version(&mut self) -> impl Future<Output = Outcome<u64>> + Send;
@@ -124,9 +140,9 @@ pub(super) trait Sink: Clone + Send + 'static {
     /// quarter of an insert.
     fn pause_views(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Inserts rows, and returns how many of them a repair has to count. Repeating a delivery with
-    /// the same token and rows changes nothing, even if the first call failed half-way.
-    fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> impl Future<Output = Outcome<u64>> + Send;
+    /// Inserts the rows that the sink can hold. Repeating a delivery with the same token and rows
+    /// changes nothing, even if the first call failed half-way.
+    fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> impl Future<Output = Outcome<Inserted>> + Send;
 
     /// Retracts all rows of versions below `version`. The aggregates need a rebuild afterwards.
     fn remove_older(&mut self, version: u64) -> impl Future<Output = Outcome<()>> + Send;
@@ -149,6 +165,9 @@ pub(super) trait Sink: Clone + Send + 'static {
     /// `since` on, or of all buckets.
     fn settle(&mut self, since: Option<u64>, version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
+    /// Returns when a loss of power can take nothing that was stored before.
+    fn make_durable(&mut self) -> impl Future<Output = Outcome<()>> + Send;
+
     /// Records that all rows up to the position are stored. The caller does so after all inserts of
     /// the attempt have succeeded.
     fn record_position(&mut self, position: &SourcePosition, attempt: u64) -> impl Future<Output = Outcome<()>> + Send;
@@ -166,21 +185,35 @@ pub(super) trait Ledger: Send {
     /// one. It is stored before anything of the attempt reaches the sink.
     fn begin(&mut self, floor: u64) -> impl Future<Output = Outcome<u64>> + Send;
 
-    /// Stores the plan of a first load, and drops an earlier one.
+    /// Stores the plan of a first load, and drops an earlier one and all rows that are set aside.
     fn begin_load(&mut self, load: &FirstLoad) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Stores that the sink has all rows of a chunk. A crash may undo this; the chunk is then
-    /// loaded again.
-    fn finish_chunk(&mut self, chunk: &Chunk, rows: u64) -> impl Future<Output = Outcome<()>> + Send;
+    /// Stores that the sink has all rows of a chunk, except for those that it cannot hold: they are
+    /// set aside. A crash may undo this; the chunk is then loaded again.
+    fn finish_chunk(
+        &mut self,
+        chunk: &Chunk,
+        rows: u64,
+        rejected: &[Rejected],
+    ) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// Sets rows aside that are visible in `snapshot`. Versions that were replaced or deleted since
+    /// are left out.
+    fn set_aside(&mut self, rejected: &[Rejected], snapshot: &str) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// Forgets the rows of these hours that were set aside: they are read again.
+    fn forget_set_aside(&mut self, hours: &[Hour]) -> impl Future<Output = Outcome<()>> + Send;
 
     /// Drops the load in progress.
     fn drop_load(&mut self) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Moves the confirmed position, ends the load, and removes the reloads that were served.
+    /// Moves the confirmed position, ends the load, and removes the reloads that were served and
+    /// the versions of rows that were set aside and replaced or deleted since. Returns the number
+    /// of rows that remain set aside.
     ///
     /// # Errors
     /// [`SidecarError::Overtaken`] when a later attempt has begun; nothing is changed then.
-    fn confirm(&mut self, confirmation: &Confirmation) -> impl Future<Output = Outcome<()>> + Send;
+    fn confirm(&mut self, confirmation: &Confirmation) -> impl Future<Output = Outcome<u64>> + Send;
 }
 
 /// The end of a pass.
@@ -189,8 +222,8 @@ pub(super) struct Confirmation {
     pub attempt: u64,
     /// Position up to which the sink has all rows.
     pub position: SourcePosition,
-    /// The attempt was a full load.
-    pub full: bool,
+    /// Snapshot from which the pass carried changes; absent for a full load.
+    pub since: Option<String>,
     /// Rows that the pass carried.
     pub rows: u64,
     /// Hours that were loaded again.

@@ -1,21 +1,30 @@
 //! The feed with the connections that it uses.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::pipeline::{PassOptions, PassReport, run_pass};
-use super::{ClickHouseSink, PostgresLedger, PostgresSource};
+use super::{ClickHouseSink, Durability, PostgresLedger, PostgresSource};
 use crate::error::SidecarError;
 use crate::servers::postgres;
 use crate::servers::supervisor::Supervisor;
 use crate::settings::Settings;
 use crate::warehouse::{self, Topology};
 
+/// Interval at which an idle feed checks whether the tables are still its own.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Interval at which a full load records its progress. A process that is killed repeats that much
+/// work.
+const RECORD_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The connections that passes need.
 pub(crate) struct FeedSession {
     source: PostgresSource,
     sink: ClickHouseSink,
     ledger: PostgresLedger,
-    has_passed: bool,
+    /// Start of the last pass that read the sink's marks.
+    checked: Option<Instant>,
 }
 
 impl FeedSession {
@@ -28,8 +37,13 @@ impl FeedSession {
         let source = PostgresSource::connect(postgres::read_url(settings)).await?;
         let topology = Topology::connect(settings, supervisor).await?;
         warehouse::ensure(&topology).await?;
-        let sink = ClickHouseSink::open(topology, !supervisor.is_embedded()).await?;
-        Ok(Self { source, sink, ledger, has_passed: false })
+        let durability = match (supervisor.is_embedded(), settings.clickhouse_sync) {
+            (true, _) => Durability::Files(Arc::default()),
+            (false, true) => Durability::Server,
+            (false, false) => Durability::Given,
+        };
+        let sink = ClickHouseSink::open(topology, !supervisor.is_embedded(), durability).await?;
+        Ok(Self { source, sink, ledger, checked: None })
     }
 
     /// Runs one pass.
@@ -40,16 +54,21 @@ impl FeedSession {
         let options = PassOptions {
             chunk_rows: settings.feed_chunk_rows,
             load_workers: settings.feed_load_workers,
-            checks_sink: !self.has_passed,
+            checks_sink: self.checked.is_none_or(|checked| checked.elapsed() > CHECK_INTERVAL),
+            record_interval: RECORD_INTERVAL,
+            take_over_from: settings.clickhouse_take_over_from.as_deref(),
         };
+        let started = Instant::now();
         let report = run_pass(&mut self.source, &mut self.sink, &mut self.ledger, options).await?;
-        self.has_passed = true;
+        if options.checks_sink || !report.is_idle() {
+            self.checked = Some(started);
+        }
         Ok(report)
     }
 
     /// Returns whether this session has made a pass.
     pub(crate) const fn has_passed(&self) -> bool {
-        self.has_passed
+        self.checked.is_some()
     }
 
     /// Returns the servers that are fed.

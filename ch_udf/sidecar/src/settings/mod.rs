@@ -81,6 +81,12 @@ settings! {
     /// never
     #[serde(deserialize_with = "days_or_text")]
     clickhouse_delete_after_days: Option<u32> = None;
+    /// true if ClickHouse syncs its files before a position is confirmed (privilege
+    /// `SYSTEM SYNC FILE CACHE`); false for storage that needs no sync, such as object storage
+    clickhouse_sync: bool = true;
+    /// identity of the database whose tables in ClickHouse this one may replace, as the error names
+    /// it; has no effect on tables of any other
+    clickhouse_take_over_from: Option<String> = None;
     /// Redis
     redis_url: RedisUrl = ServerUrl::known("redis://127.0.0.1:6379");
     /// file with the password for Redis
@@ -371,7 +377,7 @@ mod tests {
             None
         });
         let variables = variables.into_inner();
-        assert_eq!(variables.len(), 29, "settings, and four variables of libpq");
+        assert_eq!(variables.len(), 31, "settings, and four variables of libpq");
         for name in ["ARX_POSTGRES_URL", "ARX_POSTGRES_READ_URL", "ARX_CLICKHOUSE_PASSWORD", "ARX_WRITE_BACK_DAILY"] {
             assert!(variables.iter().any(|variable| variable == name), "{name}");
         }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::error::{Doing, SidecarError};
-use crate::feed::{FeedSession, Hour, PostgresSource};
+use crate::feed::{FeedSession, Hour, PostgresSource, Source as _, Standing, foreign, read_standing};
 use crate::servers::postgres;
 use crate::servers::supervisor::Supervisor;
 use crate::settings::Settings;
@@ -57,6 +57,8 @@ pub(crate) struct Verified {
     pub(crate) changing: usize,
     /// Token transfers whose transaction is not in PostgreSQL: they are fed together with it.
     pub(crate) orphans: u64,
+    /// Rows of PostgreSQL that ClickHouse cannot hold.
+    pub(crate) set_aside: u64,
     /// Hours that were reloaded.
     pub(crate) reloaded: usize,
 }
@@ -104,11 +106,27 @@ async fn compare(settings: &Settings, supervisor: &Supervisor, range: &HourRange
 
 async fn compare_once(settings: &Settings, topology: &Topology, range: &HourRange) -> Result<Verified, SidecarError> {
     let mut source = PostgresSource::connect(postgres::read_url(settings)).await?;
+    match read_standing(&postgres::connect(settings).await?.client, topology).await? {
+        Standing::Own => {}
+        Standing::Foreign { owner } => return Err(foreign(&owner, &source.open().await?)),
+        Standing::WentBack { .. } | Standing::Replaced { .. } => {
+            return Err(SidecarError::Input {
+                detail: "ClickHouse was fed by a later state of this database, or by the database that it replaced; \
+                         the next `arx-sidecar sync` loads everything again: verify after it"
+                    .into(),
+            });
+        }
+    }
     let position = sides::position(&mut source).await?;
     let clickhouse = sides::clickhouse(topology, range).await?;
     let postgres = sides::postgres(&mut source, range, &position).await?;
 
-    let mut verified = Verified { orphans: postgres.orphans, changing: postgres.changing.len(), ..Verified::default() };
+    let mut verified = Verified {
+        orphans: postgres.orphans,
+        set_aside: postgres.set_aside,
+        changing: postgres.changing.len(),
+        ..Verified::default()
+    };
     let hours: BTreeSet<&Hour> = postgres.content.keys().chain(clickhouse.content.keys()).collect();
     for hour in hours {
         if postgres.changing.contains(hour) {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{VerifiedDays, sql};
 use crate::error::{Doing, SidecarError};
-use crate::feed::{Hour, PostgresSource, Source, SourcePosition};
+use crate::feed::{Hour, PostgresSource, Source, SourcePosition, unsigned};
 use crate::warehouse::Topology;
 
 /// The content of an hour.
@@ -54,6 +54,7 @@ pub(super) struct PostgresSide {
     /// Hours with changes since the feed's position.
     pub(super) changing: BTreeSet<Hour>,
     pub(super) orphans: u64,
+    pub(super) set_aside: u64,
 }
 
 /// The content of ClickHouse.
@@ -81,6 +82,7 @@ pub(super) async fn position(source: &mut PostgresSource) -> Result<String, Side
         system_identifier: row.get(2),
         timeline: row.get(3),
         database: row.get(4),
+        database_oid: row.get(5),
     };
     if stored.is_comparable_with(&current) {
         return Ok(stored.snapshot);
@@ -111,8 +113,11 @@ pub(super) async fn postgres(
     let changing = changing.iter().map(|row| Hour { network: row.get(0), hours: row.get(1) }).collect();
     let orphans = source.query(sql::ORPHANS, &bounds).await?;
     let orphans: i64 = orphans.first().map_or(0, |row| row.get(0));
+    let set_aside = source.query(sql::SET_ASIDE, &[]).await?;
+    let set_aside: i64 = set_aside.first().map_or(0, |row| row.get(0));
     source.close().await?;
-    Ok(PostgresSide { content, changing, orphans: u64::try_from(orphans).unwrap_or_default() })
+    let (orphans, set_aside) = (unsigned(orphans), unsigned(set_aside));
+    Ok(PostgresSide { content, changing, orphans, set_aside })
 }
 
 #[derive(Row, Deserialize)]

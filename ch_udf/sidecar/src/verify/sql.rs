@@ -6,7 +6,8 @@ use crate::feed::{OPTIONAL, visible_since};
 
 /// The confirmed position of the feed, and the database that it was taken in.
 pub(super) const POSITION: &str = "
-    SELECT position::text, epoch, system_identifier, timeline, current_database()::text
+    SELECT position::text, epoch, system_identifier, timeline, current_database()::text,
+           COALESCE(database_oid, 0::oid)
       FROM arx.feed_positions
      WHERE consumer = 'clickhouse' AND position IS NOT NULL";
 
@@ -31,10 +32,18 @@ pub(super) fn postgres_hours() -> String {
                    FROM arx.token_transfers AS x
                   WHERE x."timestamp" >= to_timestamp($1::bigint * 3600::float8)
                     AND x."timestamp" < to_timestamp($2::bigint * 3600::float8)
+                    AND NOT EXISTS (SELECT FROM arx.feed_rejects AS r
+                                     WHERE r.consumer = 'clickhouse' AND r.relation = 'token_transfers'
+                                       AND r.network = x.network AND r.tx_hash = x.tx_hash
+                                       AND r.log_index = x.log_index AND r."timestamp" = x."timestamp"
+                                       AND r.stamp = x.ingest_xid)
                   GROUP BY x.network, x.tx_hash, x."timestamp") AS x
         ON x.network = t.network AND x.tx_hash = t.tx_hash AND x."timestamp" = t."timestamp"
      WHERE t."timestamp" >= to_timestamp($1::bigint * 3600::float8)
        AND t."timestamp" < to_timestamp($2::bigint * 3600::float8)
+       AND NOT EXISTS (SELECT FROM arx.feed_rejects AS r
+                        WHERE r.consumer = 'clickhouse' AND r.relation = 'transactions' AND r.network = t.network
+                          AND r.tx_hash = t.tx_hash AND r."timestamp" = t."timestamp" AND r.stamp = t.ingest_xid)
      GROUP BY 1, 2"#
     )
 }
@@ -57,7 +66,10 @@ pub(super) fn changing_hours(position: &str, snapshot: &str) -> Result<String, S
     let hour = r#"(extract(epoch FROM "timestamp") * 1000000)::bigint / 3600000000"#;
     let changed = |column: &str| -> Result<String, SidecarError> {
         let visible = visible_since(column, position, snapshot)?;
-        Ok(format!("{visible} OR ({column} >= pg_snapshot_xmax('{snapshot}'::pg_snapshot))"))
+        // ClickHouse holds no infinite time.
+        Ok(format!(
+            "isfinite(\"timestamp\") AND ({visible} OR ({column} >= pg_snapshot_xmax('{snapshot}'::pg_snapshot)))"
+        ))
     };
     let (ingested, logged) = (changed("ingest_xid")?, changed("changed_xid")?);
     Ok(format!(
@@ -66,6 +78,9 @@ pub(super) fn changing_hours(position: &str, snapshot: &str) -> Result<String, S
          UNION SELECT network, {hour} FROM arx.transaction_changes WHERE {logged}"
     ))
 }
+
+/// Rows that the feed has set aside. They are in no hour of either side.
+pub(super) const SET_ASIDE: &str = "SELECT count(*) FROM arx.feed_rejects WHERE consumer = 'clickhouse'";
 
 pub(super) const REQUEST_RELOADS: &str = "
     INSERT INTO arx.feed_reloads (network, hour)

@@ -71,6 +71,11 @@ pub(crate) async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied,
             ["transaction_events", "feed_marks"].map(|table| format!("DROP TABLE IF EXISTS {database}.{table} SYNC")),
         );
     }
+    if (1..3).contains(&previous) {
+        // Version 3 identifies a source by the oid of its database. Earlier marks have its name, so
+        // the feed starts over.
+        plan.push(topology.shape.drop_table("feed_marks"));
+    }
     plan.extend(statements(&topology.shape)?);
     if previous == 1 {
         // Version 2 settles volumes. Earlier data has to be settled once, below any version that

@@ -19,7 +19,7 @@ use super::shape::Shape;
 use crate::error::SidecarError;
 
 /// Version of the tables. It rises when the templates change tables that databases already have.
-pub(super) const SCHEMA_VERSION: u32 = 2;
+pub(super) const SCHEMA_VERSION: u32 = 3;
 
 /// A file of `sql/clickhouse`.
 struct Template {
@@ -92,6 +92,11 @@ impl Shape {
         let (database, local, on_cluster) = (&self.database, self.local(), self.on_cluster());
         let names = AGGREGATES.iter().map(|aggregate| aggregate.name).chain(["received_transactions"]);
         names.map(|name| format!("DROP VIEW IF EXISTS {database}.{name}_mv{local}{on_cluster} SYNC")).collect()
+    }
+
+    /// Returns the statement that drops a table that exists on each shard.
+    pub(super) fn drop_table(&self, name: &str) -> String {
+        format!("DROP TABLE IF EXISTS {}.{name}{}{} SYNC", self.database, self.local(), self.on_cluster())
     }
 
     /// Returns the statements that bring a replica up to the others of its shard; none without

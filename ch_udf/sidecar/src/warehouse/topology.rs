@@ -47,16 +47,7 @@ impl Topology {
         if shards.is_empty() {
             shards.push(entry.client.clone());
         }
-        let cluster = settings.clickhouse_cluster.clone();
-        let shape = Shape {
-            database: settings.clickhouse_database.clone(),
-            cluster: cluster.map(|name| ClusterConfiguration { name, replicated: settings.clickhouse_replicated }),
-            storage_policy: settings
-                .clickhouse_storage_policy
-                .clone()
-                .or_else(|| supervisor.is_embedded().then(|| STORAGE_POLICY.to_owned())),
-            delete_after_days: settings.clickhouse_delete_after_days,
-        };
+        let shape = Self::shape(settings, supervisor.is_embedded());
         let mut client = entry.client;
         if shape.is_replicated() {
             // The feed writes through the entry and reads from `shards`, and vice versa: both must
@@ -65,6 +56,25 @@ impl Topology {
                 client.with_setting("load_balancing", "in_order").with_setting("distributed_replica_error_cap", "0");
         }
         Ok(Self { entry: client, shards, shape })
+    }
+
+    /// Describes the tables as the server of the settings shows them, without connecting to shards.
+    pub(crate) fn of_server(settings: &Settings, entry: Client, is_embedded: bool) -> Self {
+        let shards = vec![entry.clone()];
+        Self { entry, shards, shape: Self::shape(settings, is_embedded) }
+    }
+
+    fn shape(settings: &Settings, is_embedded: bool) -> Shape {
+        let cluster = settings.clickhouse_cluster.clone();
+        Shape {
+            database: settings.clickhouse_database.clone(),
+            cluster: cluster.map(|name| ClusterConfiguration { name, replicated: settings.clickhouse_replicated }),
+            storage_policy: settings
+                .clickhouse_storage_policy
+                .clone()
+                .or_else(|| is_embedded.then(|| STORAGE_POLICY.to_owned())),
+            delete_after_days: settings.clickhouse_delete_after_days,
+        }
     }
 
     /// Returns the servers that DDL runs on: `ON CLUSTER` reaches every server, otherwise each

@@ -17,7 +17,7 @@ use std::ops::AddAssign;
 use tokio_postgres::{Client, Transaction};
 
 use crate::error::{Doing, SidecarError};
-use crate::feed::{CONSUMER, signed, unsigned};
+use crate::feed::{CONSUMER, Standing, read_standing, signed, unsigned};
 use crate::servers::postgres::{self, Duty};
 use crate::settings::Settings;
 use crate::warehouse::Topology;
@@ -140,6 +140,11 @@ impl WriteBack {
             .await
             .doing("read the position of the write-back")?;
         let (confirmed, written) = (unsigned(row.get(0)), unsigned(row.get(1)));
+        if read_standing(&self.client, from).await? != Standing::Own {
+            // These are the aggregates of another database, or of a state that this one has left.
+            // The feed reports it, or loads everything.
+            return Ok(Since { written, until: written, all: false });
+        }
         let floor = from.valid_generations().await?.floor;
         Ok(Since { written, until: confirmed * 2 + 1, all: written < floor * 2 })
     }

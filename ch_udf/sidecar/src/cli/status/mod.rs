@@ -12,9 +12,11 @@ use super::exit_code;
 use crate::cache::{ProfileCache, SHARDS, is_wrong_type, shard_keys};
 use crate::error::{Chain, Doing, SidecarError};
 use crate::escape::Inline;
+use crate::feed::{Standing, read_standing};
 use crate::servers::clickhouse::{self, Choice};
 use crate::servers::postgres::{self, Duty, LOCK_SPACE};
 use crate::settings::Settings;
+use crate::warehouse::Topology;
 
 pub(super) async fn run(settings: &Settings) -> ExitCode {
     let parts = [
@@ -74,6 +76,10 @@ async fn postgres_status(settings: &Settings) -> Result<String, SidecarError> {
     if reloads > 0 {
         let _ = writeln!(text, "{reloads} hours wait to be reloaded");
     }
+    for row in client.query(sql::SET_ASIDE, &[]).await.doing(doing)? {
+        let (rows, reason): (i64, String) = (row.get(0), row.get(1));
+        let _ = writeln!(text, "degraded: {rows} rows are set aside in arx.feed_rejects: {reason}");
+    }
     let row = client.query_one(sql::VOLUMES, &[]).await.doing(doing)?;
     let (hours, transactions): (i64, i64) = (row.get(0), row.get(1));
     let _ = writeln!(text, "hourly_volume: {hours} hours, {transactions} transactions");
@@ -106,7 +112,36 @@ async fn clickhouse_status(settings: &Settings) -> Result<String, SidecarError> 
     let (generation, parts, bytes): (u64, u64, u64) = client.query(sql::PARTS).fetch_one().await.doing(doing)?;
     let _ = writeln!(text, "aggregates: {hours} hours, {days} days; last repair by attempt {generation}");
     let _ = writeln!(text, "on disk: {parts} parts, {}", HumanBytes(bytes));
+    // Without PostgreSQL, the line of PostgreSQL says so. Earlier tables have no owner.
+    if let Ok(connection) = postgres::connect(settings).await {
+        let topology = Topology::of_server(settings, client, matches!(choice, Choice::Embedded(_)));
+        if let Ok(standing) = read_standing(&connection.client, &topology).await {
+            text.push_str(&standing_line(&standing));
+        }
+    }
     Ok(text)
+}
+
+/// Says whose the tables are, unless they are this database's own.
+fn standing_line(standing: &Standing) -> String {
+    match standing {
+        Standing::Own => String::new(),
+        Standing::WentBack { seen } => format!(
+            "went back: the tables have seen attempt {seen} of this database, which PostgreSQL does not remember; \
+             the next pass loads everything again\n"
+        ),
+        Standing::Replaced { former } => format!(
+            "went back: the tables hold the transactions of {}, a database of the same name that this one replaces; \
+             the next pass loads everything again\n",
+            former.source_id
+        ),
+        Standing::Foreign { owner } => format!(
+            "foreign: the tables hold the transactions of database \"{}\" ({id}); choose another clickhouse_database, \
+             or replace them on purpose with clickhouse_take_over_from = \"{id}\"\n",
+            owner.database,
+            id = owner.source_id
+        ),
+    }
 }
 
 async fn redis_status(settings: &Settings) -> Result<String, SidecarError> {

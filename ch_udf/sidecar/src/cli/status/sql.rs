@@ -12,6 +12,11 @@ pub(super) const LOAD: &str = "
       FROM arx.feed_loads AS l JOIN arx.feed_chunks AS c USING (consumer)
      WHERE l.consumer = 'clickhouse' GROUP BY l.consumer";
 
+/// Rows that ClickHouse cannot hold, by the reasons that most of them share.
+pub(super) const SET_ASIDE: &str = "
+    SELECT count(*), reason FROM arx.feed_rejects WHERE consumer = 'clickhouse'
+     GROUP BY reason ORDER BY count(*) DESC, reason LIMIT 5";
+
 pub(super) const VOLUMES: &str = "SELECT count(*), COALESCE(sum(transaction_count), 0)::bigint FROM arx.hourly_volume";
 
 /// Returns the query for whether anything became visible since the feed's position, the hours to

@@ -158,7 +158,7 @@ impl Block {
             value(&mut column.values);
         });
         text(&mut self.status, event.status);
-        text(&mut self.metadata, event.metadata.unwrap_or("{}"));
+        text(&mut self.metadata, event.metadata.as_deref().unwrap_or("{}"));
         self.has_metadata |= event.metadata.is_some();
         let to = &mut self.transfers;
         for transfer in &event.transfers {
@@ -183,6 +183,10 @@ impl Block {
             // Tombstones carry no values.
             put_extra_value(to, event.extra_values.get(index).unwrap_or(&Value::Null), column.kind);
         }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.rows == 0
     }
 
     /// Returns the columns that a row of the block uses.
@@ -316,7 +320,7 @@ mod tests {
         );
         fuller.push(&event(CountedBy::View), stamp, &[]);
         let gas_used = OptionalValues { gas_used: Some(1), ..OptionalValues::default() };
-        fuller.push(&Event { metadata: Some("{}"), optional: gas_used, ..event(CountedBy::View) }, stamp, &[]);
+        fuller.push(&Event { metadata: Some("{}".into()), optional: gas_used, ..event(CountedBy::View) }, stamp, &[]);
         let both = used.or(fuller.used());
         let (more, _) = fuller.finish(stamp, both, &[]);
         assert_eq!(more.len(), names.len() + 2);

@@ -9,8 +9,11 @@ use clickhouse::{Client, Row};
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use super::super::model::{CountedBy, ExtraColumn, Hour, Month, Rows, SourcePosition};
-use super::super::ports::{CountingMode, Delivery, Sink};
+use super::super::model::{CountedBy, ExtraColumn, Hour, Month, Rejected, Rows, SourcePosition};
+use super::super::ports::{CountingMode, Delivery, Inserted, Sink};
+use super::super::standing::Marks;
+use super::durability::{self, Durability};
+use super::marks;
 use super::native::{Block, Stamp, Used, type_of};
 use crate::error::{Chain, Doing, SidecarError};
 use crate::retry::Retrier;
@@ -26,7 +29,7 @@ const HOURS_PER_STATEMENT: usize = 4_000;
 const MAX_QUERY_BYTES: &str = "1048576";
 
 /// Positions kept per source; see `sql/clickhouse/11_feed.sql`.
-const POSITION_SLOTS: u64 = 64;
+const POSITION_SLOTS: u8 = 64;
 
 /// Bytes after which ClickHouse groups the states of a month on disk.
 const GROUP_BY_MEMORY: &str = "536870912";
@@ -45,6 +48,7 @@ pub(crate) struct ClickHouseSink {
     /// Retry a failed insert here. False for the embedded engine, which has another address after a
     /// restart.
     retries_inserts: bool,
+    durability: Durability,
 }
 
 impl std::fmt::Debug for ClickHouseSink {
@@ -55,7 +59,11 @@ impl std::fmt::Debug for ClickHouseSink {
 
 impl ClickHouseSink {
     /// Uses the existing tables.
-    pub(crate) async fn open(topology: Topology, retries_inserts: bool) -> Result<Self, SidecarError> {
+    pub(crate) async fn open(
+        topology: Topology,
+        retries_inserts: bool,
+        durability: Durability,
+    ) -> Result<Self, SidecarError> {
         let valid = topology.valid_generations().await?;
         Ok(Self {
             topology: Arc::new(topology),
@@ -63,6 +71,7 @@ impl ClickHouseSink {
             extra_columns: Arc::new([]),
             views_exist: false,
             retries_inserts,
+            durability,
         })
     }
 
@@ -149,8 +158,10 @@ struct Packed {
     pieces: Vec<Bytes>,
     /// Each month is a separate block.
     one_block_per_month: bool,
+    rows: u64,
     /// Rows that a repair has to count.
     to_repair: u64,
+    rejected: Vec<Rejected>,
 }
 
 impl Packed {
@@ -160,8 +171,9 @@ impl Packed {
     fn new<R: Rows>(rows: &R, stamp: Stamp, extra_columns: &[ExtraColumn]) -> Result<Self, SidecarError> {
         let one_block_per_month = stamp.counting == CountingMode::Rebuild;
         let mut blocks = vec![Block::with_capacity(rows.len())];
-        let (mut month, mut to_repair) = (None::<Month>, 0);
-        rows.for_each(&mut |event| {
+        let (mut month, mut count, mut to_repair) = (None::<Month>, 0, 0);
+        let rejected = rows.for_each(&mut |event| {
+            count += 1;
             let is_new_month =
                 one_block_per_month && month.as_ref().is_none_or(|month| !month.contains(event.event_time));
             if is_new_month && month.replace(Month::of(event.event_time)).is_some() {
@@ -173,6 +185,7 @@ impl Packed {
             }
             Ok(())
         })?;
+        blocks.retain(|block| !block.is_empty());
         let used = blocks.iter().map(Block::used).fold(Used::default(), Used::or);
         let (mut columns, mut pieces) = (Vec::new(), Vec::new());
         for block in blocks {
@@ -180,7 +193,7 @@ impl Packed {
             columns = names;
             pieces.extend(block_pieces);
         }
-        Ok(Self { columns, pieces, one_block_per_month, to_repair })
+        Ok(Self { columns, pieces, one_block_per_month, rows: count, to_repair, rejected })
     }
 }
 
@@ -199,29 +212,39 @@ fn quoted(name: &str) -> String {
 }
 
 #[derive(Row, Serialize)]
-struct PositionRow<'a> {
+struct MarkRow<'a> {
     source: &'a str,
     slot: u8,
     attempt: u64,
     position: &'a str,
+    database: &'a str,
+    timeline: i32,
+}
+
+impl ClickHouseSink {
+    /// Writes a mark of a source on every shard.
+    async fn mark(&self, source: &SourcePosition, slot: u8, attempt: u64, position: &str) -> Result<(), SidecarError> {
+        let doing = "record the feed's position";
+        let table = format!("feed_marks{}", self.local());
+        let source_id = source.source_id();
+        for shard in &self.topology.shards {
+            let mut insert = shard.insert::<MarkRow<'_>>(&table).await.doing(doing)?;
+            let (database, timeline) = (source.database.as_str(), source.timeline);
+            let row = MarkRow { source: &source_id, slot, attempt, position, database, timeline };
+            insert.write(&row).await.doing(doing)?;
+            insert.end().await.doing(doing)?;
+        }
+        Ok(())
+    }
 }
 
 impl Sink for ClickHouseSink {
-    async fn has_position(&mut self, source_id: &str, snapshot: &str) -> Result<bool, SidecarError> {
-        let table = format!("feed_marks{}", self.local());
-        for shard in &self.topology.shards {
-            let count: u64 = shard
-                .query(&format!("SELECT count() FROM {table} FINAL WHERE source = ? AND position = ?"))
-                .bind(source_id)
-                .bind(snapshot)
-                .fetch_one()
-                .await
-                .doing("read the feed's positions")?;
-            if count == 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    async fn marks(&mut self, source_id: &str, snapshot: &str) -> Result<Marks, SidecarError> {
+        marks::read(&self.topology, source_id, snapshot).await
+    }
+
+    async fn begin_attempt(&mut self, source: &SourcePosition, attempt: u64) -> Result<(), SidecarError> {
+        self.mark(source, POSITION_SLOTS, attempt, "").await
     }
 
     async fn highest_version(&mut self) -> Result<u64, SidecarError> {
@@ -274,7 +297,7 @@ impl Sink for ClickHouseSink {
         self.run_ddl("drop the views", &self.topology.shape.drop_views()).await
     }
 
-    async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Result<u64, SidecarError> {
+    async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Result<Inserted, SidecarError> {
         let stamp = Stamp {
             version: delivery.version,
             generation: self.valid_generations().generation,
@@ -283,8 +306,12 @@ impl Sink for ClickHouseSink {
         let packed = Packed::new(rows, stamp, &self.extra_columns)?;
         let mut retrier = Retrier::default();
         loop {
-            let error = match self.send(&delivery.token, &packed).await {
-                Ok(()) => return Ok(packed.to_repair),
+            let sent = if packed.rows == 0 { Ok(()) } else { self.send(&delivery.token, &packed).await };
+            let error = match sent {
+                Ok(()) => {
+                    let Packed { rows, to_repair, rejected, .. } = packed;
+                    return Ok(Inserted { rows, to_repair, rejected });
+                }
                 Err(source) => SidecarError::ClickHouse { doing: "insert transactions", source },
             };
             // The token makes a retry harmless: the server skips blocks that it already has.
@@ -364,19 +391,20 @@ impl Sink for ClickHouseSink {
         .await
     }
 
+    async fn make_durable(&mut self) -> Result<(), SidecarError> {
+        match &self.durability {
+            Durability::Given => Ok(()),
+            Durability::Server => {
+                self.on_shards("make inserts durable (clickhouse_sync)", "SYSTEM SYNC FILE CACHE").await
+            }
+            Durability::Files(synced) => durability::sync_parts(&self.topology.entry, &mut *synced.lock().await).await,
+        }
+    }
+
     async fn record_position(&mut self, position: &SourcePosition, attempt: u64) -> Result<(), SidecarError> {
         self.sync_replicas().await?;
-        let doing = "record the feed's position";
-        let source = position.source_id();
-        let slot = u8::try_from(attempt % POSITION_SLOTS).unwrap_or_default();
-        let table = format!("feed_marks{}", self.local());
-        for shard in &self.topology.shards {
-            let mut insert = shard.insert::<PositionRow<'_>>(&table).await.doing(doing)?;
-            let row = PositionRow { source: &source, slot, attempt, position: &position.snapshot };
-            insert.write(&row).await.doing(doing)?;
-            insert.end().await.doing(doing)?;
-        }
-        Ok(())
+        let slot = u8::try_from(attempt % u64::from(POSITION_SLOTS)).unwrap_or_default();
+        self.mark(position, slot, attempt, &position.snapshot).await
     }
 }
 

@@ -1,8 +1,9 @@
 //! The feed's state in PostgreSQL. Owns the lock that prevents two feeds of one database.
 
-use tokio_postgres::Client;
+use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
+use tokio_postgres::{Client, Transaction};
 
-use super::super::model::{Chunk, FeedState, FirstLoad, SourcePosition, Span};
+use super::super::model::{Chunk, FeedState, FirstLoad, Hour, Rejected, SourcePosition, Span};
 use super::super::ports::{Confirmation, Ledger};
 use super::sql;
 use crate::error::{Doing, SidecarError};
@@ -31,7 +32,7 @@ impl PostgresLedger {
         Ok(Self { client })
     }
 
-    async fn load(&self, database: String) -> Result<Option<FirstLoad>, SidecarError> {
+    async fn load(&self, database: &str) -> Result<Option<FirstLoad>, SidecarError> {
         let doing = "read the first load";
         let row = self.client.query_opt(sql::LOAD, &[&CONSUMER]).await.doing(doing)?;
         let Some(row) = row else { return Ok(None) };
@@ -52,10 +53,69 @@ impl PostgresLedger {
             epoch: row.get(2),
             system_identifier: row.get(3),
             timeline: row.get(4),
-            database,
+            database_oid: row.get(6),
+            database: database.to_owned(),
         };
         Ok(Some(FirstLoad { attempt: unsigned(row.get(0)), position, pending, rows: unsigned(row.get(5)) }))
     }
+}
+
+/// A `timestamptz` as PostgreSQL sent it: no other type holds all of its values.
+#[derive(Debug)]
+struct WireTime(i64);
+
+impl ToSql for WireTime {
+    fn to_sql(&self, _: &Type, out: &mut bytes::BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        bytes::BufMut::put_i64(out, self.0);
+        Ok(IsNull::No)
+    }
+
+    accepts!(TIMESTAMPTZ);
+
+    to_sql_checked!();
+}
+
+/// Stores rows that ClickHouse cannot hold, with the versions that are visible in a snapshot.
+async fn set_aside(
+    transaction: &Transaction<'_>,
+    rejected: &[Rejected],
+    snapshot: &str,
+    doing: &'static str,
+) -> Result<(), SidecarError> {
+    for (statement, of_transfers) in [(sql::REJECT_TRANSACTIONS, false), (sql::REJECT_TRANSFERS, true)] {
+        let chosen: Vec<&Rejected> =
+            rejected.iter().filter(|rejected| rejected.log_index.is_some() == of_transfers).collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        let networks: Vec<&[u8]> = chosen.iter().map(|rejected| &*rejected.network).collect();
+        let hashes: Vec<&[u8]> = chosen.iter().map(|rejected| &*rejected.tx_hash).collect();
+        let times: Vec<WireTime> = chosen.iter().map(|rejected| WireTime(rejected.time)).collect();
+        let log_indexes: Vec<Option<i32>> = chosen.iter().map(|rejected| rejected.log_index).collect();
+        let reasons: Vec<&str> = chosen.iter().map(|rejected| &*rejected.reason).collect();
+        transaction
+            .execute(statement, &[&CONSUMER, &networks, &hashes, &times, &log_indexes, &reasons, &snapshot])
+            .await
+            .doing(doing)?;
+    }
+    Ok(())
+}
+
+/// Returns the identity of a database, and the latest attempt of the feed that it remembers.
+///
+/// # Errors
+/// Errors of the server.
+pub(crate) async fn identify(client: &Client) -> Result<(SourcePosition, u64), SidecarError> {
+    let row = client.query_one(sql::IDENTITY, &[&CONSUMER]).await.doing("identify the database")?;
+    let identity = SourcePosition {
+        snapshot: String::new(),
+        epoch: 0,
+        system_identifier: row.get(0),
+        timeline: row.get(1),
+        database_oid: row.get(2),
+        database: row.get(3),
+    };
+    Ok((identity, unsigned(row.get(4))))
 }
 
 pub(crate) fn unsigned(value: i64) -> u64 {
@@ -71,16 +131,18 @@ impl Ledger for PostgresLedger {
         let row = self.client.query_opt(sql::STORED, &[&CONSUMER]).await.doing("read the feed's position")?;
         let Some(row) = row else { return Ok(FeedState::default()) };
         let database: String = row.get(6);
-        let stored: (Option<String>, Option<i64>, Option<i64>, Option<i32>) =
-            (row.get(0), row.get(3), row.get(4), row.get(5));
-        let position = match stored {
-            (Some(snapshot), Some(epoch), Some(system_identifier), Some(timeline)) => {
-                Some(SourcePosition { snapshot, epoch, system_identifier, timeline, database: database.clone() })
+        let load = self.load(&database).await?;
+        let snapshot: Option<String> = row.get(0);
+        let identity: (Option<i64>, Option<i64>, Option<i32>, Option<u32>) =
+            (row.get(3), row.get(4), row.get(5), row.get(8));
+        let position = match (snapshot, identity) {
+            (Some(snapshot), (Some(epoch), Some(system_identifier), Some(timeline), Some(database_oid))) => {
+                Some(SourcePosition { snapshot, epoch, system_identifier, timeline, database_oid, database })
             }
             _ => None,
         };
-        let load = self.load(database).await?;
-        Ok(FeedState { position, attempt: unsigned(row.get(1)), confirmed: unsigned(row.get(2)), load })
+        let set_aside = unsigned(row.get(7));
+        Ok(FeedState { position, attempt: unsigned(row.get(1)), confirmed: unsigned(row.get(2)), set_aside, load })
     }
 
     async fn begin(&mut self, floor: u64) -> Result<u64, SidecarError> {
@@ -96,6 +158,7 @@ impl Ledger for PostgresLedger {
         let doing = "store the plan of the first load";
         let transaction = self.client.transaction().await.doing(doing)?;
         transaction.execute(sql::DELETE_LOAD, &[&CONSUMER]).await.doing(doing)?;
+        transaction.execute(sql::DELETE_REJECTS, &[&CONSUMER]).await.doing(doing)?;
         let position = &load.position;
         transaction
             .execute(
@@ -107,6 +170,7 @@ impl Ledger for PostgresLedger {
                     &position.epoch,
                     &position.system_identifier,
                     &position.timeline,
+                    &position.database_oid,
                 ],
             )
             .await
@@ -124,21 +188,40 @@ impl Ledger for PostgresLedger {
         transaction.commit().await.doing(doing)
     }
 
-    async fn finish_chunk(&mut self, chunk: &Chunk, rows: u64) -> Result<(), SidecarError> {
+    async fn finish_chunk(&mut self, chunk: &Chunk, rows: u64, rejected: &[Rejected]) -> Result<(), SidecarError> {
         let doing = "store that a chunk is loaded";
         let transaction = self.client.transaction().await.doing(doing)?;
         // A chunk whose entry a crash loses is loaded again; waiting for the disk would stop all
         // readers.
         transaction.batch_execute("SET LOCAL synchronous_commit = off").await.doing(doing)?;
+        if !rejected.is_empty() {
+            let row = transaction.query_one(sql::LOAD_SNAPSHOT, &[&CONSUMER]).await.doing(doing)?;
+            let snapshot: String = row.get(0);
+            set_aside(&transaction, rejected, &snapshot, doing).await?;
+        }
         transaction.execute(sql::FINISH_CHUNK, &[&CONSUMER, &chunk.number, &signed(rows)]).await.doing(doing)?;
         transaction.commit().await.doing(doing)
+    }
+
+    async fn set_aside(&mut self, rejected: &[Rejected], snapshot: &str) -> Result<(), SidecarError> {
+        let doing = "set rows aside";
+        let transaction = self.client.transaction().await.doing(doing)?;
+        set_aside(&transaction, rejected, snapshot, doing).await?;
+        transaction.commit().await.doing(doing)
+    }
+
+    async fn forget_set_aside(&mut self, hours: &[Hour]) -> Result<(), SidecarError> {
+        let (networks, starts): (Vec<&str>, Vec<i64>) =
+            hours.iter().map(|hour| (hour.network.as_str(), hour.hours)).unzip();
+        let doing = "forget rows that were set aside";
+        self.client.execute(sql::DELETE_REJECTS_OF_HOURS, &[&CONSUMER, &networks, &starts]).await.map(drop).doing(doing)
     }
 
     async fn drop_load(&mut self) -> Result<(), SidecarError> {
         self.client.execute(sql::DELETE_LOAD, &[&CONSUMER]).await.map(drop).doing("forget the first load")
     }
 
-    async fn confirm(&mut self, confirmation: &Confirmation) -> Result<(), SidecarError> {
+    async fn confirm(&mut self, confirmation: &Confirmation) -> Result<u64, SidecarError> {
         let doing = "confirm the feed's position";
         let transaction = self.client.transaction().await.doing(doing)?;
         let position = &confirmation.position;
@@ -152,8 +235,9 @@ impl Ledger for PostgresLedger {
                     &position.epoch,
                     &position.system_identifier,
                     &position.timeline,
-                    &confirmation.full,
+                    &confirmation.since.is_none(),
                     &signed(confirmation.rows),
+                    &position.database_oid,
                 ],
             )
             .await
@@ -161,14 +245,17 @@ impl Ledger for PostgresLedger {
         if moved != 1 {
             return Err(SidecarError::Overtaken { attempt: confirmation.attempt });
         }
-        if confirmation.full {
-            transaction.execute(sql::DELETE_LOAD, &[&CONSUMER]).await.doing(doing)?;
-        }
+        match &confirmation.since {
+            None => transaction.execute(sql::DELETE_LOAD, &[&CONSUMER]).await.doing(doing)?,
+            Some(since) => transaction.execute(sql::DELETE_REPLACED_REJECTS, &[&CONSUMER, since]).await.doing(doing)?,
+        };
         if !confirmation.reloaded.is_empty() {
             let (networks, starts): (Vec<&str>, Vec<i64>) =
                 confirmation.reloaded.iter().map(|hour| (hour.network.as_str(), hour.hours)).unzip();
             transaction.execute(sql::DELETE_RELOADS, &[&networks, &starts]).await.doing(doing)?;
         }
-        transaction.commit().await.doing(doing)
+        let row = transaction.query_one(sql::COUNT_REJECTS, &[&CONSUMER]).await.doing(doing)?;
+        transaction.commit().await.doing(doing)?;
+        Ok(unsigned(row.get(0)))
     }
 }

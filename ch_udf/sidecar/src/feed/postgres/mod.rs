@@ -2,10 +2,11 @@
 
 pub mod fuzzing;
 mod ledger;
+mod metadata;
 mod rows;
 mod source;
 mod sql;
 
-pub(crate) use ledger::{CONSUMER, PostgresLedger, signed, unsigned};
+pub(crate) use ledger::{CONSUMER, PostgresLedger, identify, signed, unsigned};
 pub(crate) use source::PostgresSource;
 pub(crate) use sql::{new_since, visible_since};

@@ -6,16 +6,22 @@ use std::sync::Arc;
 
 use arx_core::amount::COIN_SCALE;
 use arx_pgwire::copy::{self, Fields, TRAILER};
-use arx_pgwire::numeric::{decode_wire, decode_wire_signed};
+use arx_pgwire::numeric::decode_wire;
 use arx_pgwire::{EPOCH_UNIX_MICROS, PgWireError};
 use bytes::{Buf, Bytes};
 
-use super::super::columns::{DOLLAR_SCALE, OPTIONAL, OptionalValues};
-use super::super::model::{CountedBy, Event, ExtraColumn, HOUR_MICROS, Month, Rows, Transfer, Value, ValueKind};
+use super::super::columns::{OPTIONAL, OptionalValues, decode_dollars, decode_units};
+use super::super::model::{
+    CountedBy, Event, ExtraColumn, HOUR_MICROS, Month, Rejected, RowError, Rows, Transfer, Value, ValueKind,
+};
+use super::metadata;
 use crate::error::SidecarError;
 
 /// First hour that a `DateTime` cannot hold: 2106-02-07 06:00.
 const END_HOUR: i64 = 4_294_965_600_000_000 / HOUR_MICROS;
+
+/// Units of a value that `Decimal(38, 18)` cannot hold any more.
+const VALUE_END: u128 = 10_u128.pow(38);
 
 /// Required columns of a transaction `t`. Those of a tombstone come first, in the same order.
 const REQUIRED_COLUMNS: &str = "t.\"timestamp\", t.network, t.tx_hash, t.from_address, t.to_address, \
@@ -168,6 +174,11 @@ impl<'a> SortKey<'a> {
         let (network, tx_hash) = (fields.required()?, fields.required()?);
         Ok(Self { network, sender: fields.required()?, time, tx_hash })
     }
+
+    /// Reports the row, or one of its token transfers.
+    fn rejected(&self, log_index: Option<i32>, reason: String) -> Rejected {
+        Rejected { network: self.network.into(), tx_hash: self.tx_hash.into(), time: self.time, log_index, reason }
+    }
 }
 
 /// Returns the first bytes of a text as a number; numbers compare as the texts do.
@@ -183,14 +194,25 @@ impl Rows for PostgresRows {
         self.rows.len()
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(&Event<'_>) -> Result<(), SidecarError>) -> Result<(), SidecarError> {
+    fn for_each(
+        &self,
+        visit: &mut dyn FnMut(&Event<'_>) -> Result<(), SidecarError>,
+    ) -> Result<Vec<Rejected>, SidecarError> {
+        let mut rejected = Vec::new();
         for rows in self.rows.chunks(PREFETCH_ROWS) {
             std::hint::black_box(prefetch(rows));
             for row in rows {
-                visit(&decode(&self.layout, &row.message)?)?;
+                match decode(&self.layout, &row.message, &mut rejected) {
+                    Ok(event) => visit(&event)?,
+                    Err(RowError::Malformed { reason }) => return Err(malformed(&reason)),
+                    Err(RowError::Unfit { .. }) if self.layout.tombstones => {}
+                    Err(RowError::Unfit { reason }) => {
+                        rejected.push(SortKey::of(&row.message)?.rejected(None, reason));
+                    }
+                }
             }
         }
-        Ok(())
+        Ok(rejected)
     }
 }
 
@@ -216,57 +238,26 @@ impl From<PgWireError> for SidecarError {
     }
 }
 
-/// Key of a row, for error messages.
-struct Key<'a> {
-    network: &'a str,
-    tx_hash: &'a str,
-}
-
-impl Key<'_> {
-    fn out_of_range(&self, column: &'static str, value: impl Into<String>, target: &'static str) -> SidecarError {
-        SidecarError::ValueOutOfRange {
-            network: self.network.to_owned(),
-            tx_hash: self.tx_hash.to_owned(),
-            column,
-            value: value.into(),
-            target,
-        }
-    }
-
-    fn to_u64(&self, value: i64, column: &'static str) -> Result<u64, SidecarError> {
-        u64::try_from(value).map_err(|_| self.out_of_range(column, value.to_string(), "UInt64"))
-    }
-
-    fn to_units(
-        &self,
-        raw: &[u8],
-        scale: u32,
-        column: &'static str,
-        target: &'static str,
-    ) -> Result<i128, SidecarError> {
-        decode_wire_signed(raw, scale).map_err(|error| self.out_of_range(column, format!("({error})"), target))
-    }
-}
-
-fn decode<'a>(layout: &Layout, row: &'a [u8]) -> Result<Event<'a>, SidecarError> {
+/// Decodes a row. Token transfers that the sink cannot hold are left out, and added to `rejected`.
+fn decode<'a>(layout: &Layout, row: &'a [u8], rejected: &mut Vec<Rejected>) -> Result<Event<'a>, RowError> {
     let mut fields = Fields::of_tuple(row)?;
     let event_time = fields.int8()?.saturating_add(EPOCH_UNIX_MICROS);
-    let key = Key { network: fields.text()?, tx_hash: fields.text()? };
+    let (network, tx_hash) = (fields.text()?, fields.text()?);
     if !(0..END_HOUR).contains(&event_time.div_euclid(HOUR_MICROS)) {
-        let time = format!("{event_time} µs since 1970");
-        return Err(key.out_of_range("timestamp", time, "DateTime (1970 to 2106)"));
+        return Err(RowError::Unfit { reason: "timestamp does not fit DateTime (1970 to 2106)".into() });
     }
-    let mut event = Event::of_key(event_time, key.network, key.tx_hash, fields.text()?, fields.optional_text()?);
+    let mut event = Event::of_key(event_time, network, tx_hash, fields.text()?, fields.optional_text()?);
     if layout.tombstones {
         return Ok(event);
     }
     event.deleted = false;
-    event.block_number = key.to_u64(fields.int8()?, "block_number")?;
-    event.value = key.to_units(fields.required()?, COIN_SCALE, "value", "Decimal(38, 18)")?;
+    let block_number = fields.int8()?;
+    event.block_number =
+        u64::try_from(block_number).map_err(|_| RowError::out_of_range("block_number", block_number, "UInt64"))?;
+    event.value = decode_units(fields.required()?, COIN_SCALE, VALUE_END, "value", "Decimal(38, 18)")?;
     event.status = fields.text()?;
-    event.metadata = fields.optional_text()?;
-    let out_of_range = |column, value, target| key.out_of_range(column, value, target);
-    event.optional = OptionalValues::decode(|| Ok(fields.nullable()?), &out_of_range)?;
+    event.metadata = fields.optional_text()?.map(metadata::document);
+    event.optional = OptionalValues::decode(|| Ok(fields.nullable()?))?;
     event.counted_by = if layout.uncounted {
         CountedBy::Rebuild
     } else {
@@ -281,19 +272,19 @@ fn decode<'a>(layout: &Layout, row: &'a [u8]) -> Result<Event<'a>, SidecarError>
             .extra_columns
             .iter()
             .map(|column| extra_value(column.kind, fields.nullable()?))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, RowError>>()?;
     }
     if layout.transfers {
-        event.transfers = transfers(&mut fields, &key)?;
+        event.transfers = transfers(&mut fields, row, rejected)?;
     }
     Ok(event)
 }
 
-fn extra_value(kind: ValueKind, raw: Option<&[u8]>) -> Result<Value<'_>, SidecarError> {
+fn extra_value(kind: ValueKind, raw: Option<&[u8]>) -> Result<Value<'_>, RowError> {
     let Some(raw) = raw else { return Ok(Value::Null) };
     let Some(width) = kind.width() else { return Ok(Value::Text(copy::text(raw)?)) };
     if raw.len() != width {
-        return Err(malformed("an extra column has changed its type"));
+        return Err(RowError::Malformed { reason: "an extra column has changed its type".into() });
     }
     let mut bytes = [0; 8];
     // PostgreSQL sends big-endian numbers.
@@ -303,31 +294,42 @@ fn extra_value(kind: ValueKind, raw: Option<&[u8]>) -> Result<Value<'_>, Sidecar
     Ok(Value::Fixed(bytes, width))
 }
 
-fn transfers<'a>(fields: &mut Fields<'a>, key: &Key<'_>) -> Result<Vec<Transfer<'a>>, SidecarError> {
+fn transfers<'a>(
+    fields: &mut Fields<'a>,
+    row: &[u8],
+    rejected: &mut Vec<Rejected>,
+) -> Result<Vec<Transfer<'a>>, RowError> {
     let log_indexes = fields.array()?;
     let (tokens, senders, receivers) = (fields.array()?, fields.array()?, fields.array()?);
     let (amounts, values) = (fields.array()?, fields.array()?);
-    let missing = || malformed("arrays of token transfers differ in length");
+    let missing = || RowError::Malformed { reason: "arrays of token transfers differ in length".into() };
     let at = |array: &[Option<&'a [u8]>], index: usize| array.get(index).copied().flatten().ok_or_else(missing);
-    (0..log_indexes.len())
-        .map(|index| {
-            let log_index = copy::int4(at(&log_indexes, index)?)?;
-            let amount = decode_wire(at(&amounts, index)?, 0)
-                .map_err(|error| key.out_of_range("token amount", format!("({error})"), "UInt256"))?;
-            let usd = values.get(index).ok_or_else(missing)?;
-            Ok(Transfer {
-                log_index: u32::try_from(log_index)
-                    .map_err(|_| key.out_of_range("log_index", log_index.to_string(), "UInt32"))?,
-                token: copy::text(at(&tokens, index)?)?,
-                from: copy::text(at(&senders, index)?)?,
-                to: copy::text(at(&receivers, index)?)?,
-                amount,
-                value_usd: usd
-                    .map(|raw| key.to_units(raw, DOLLAR_SCALE, "value_usd of a token transfer", "Decimal(20, 2)"))
-                    .transpose()?,
-            })
+    let transfer = |index: usize, log_index: i32| -> Result<Transfer<'a>, RowError> {
+        Ok(Transfer {
+            log_index: u32::try_from(log_index)
+                .map_err(|_| RowError::out_of_range("log_index", log_index, "UInt32"))?,
+            token: copy::text(at(&tokens, index)?)?,
+            from: copy::text(at(&senders, index)?)?,
+            to: copy::text(at(&receivers, index)?)?,
+            amount: decode_wire(at(&amounts, index)?, 0)
+                .map_err(|error| RowError::out_of_range("amount", format_args!("({error})"), "UInt256"))?,
+            value_usd: values
+                .get(index)
+                .ok_or_else(missing)?
+                .map(|raw| decode_dollars(raw, "value_usd"))
+                .transpose()?,
         })
-        .collect()
+    };
+    let mut transfers = Vec::with_capacity(log_indexes.len());
+    for index in 0..log_indexes.len() {
+        let log_index = copy::int4(at(&log_indexes, index)?)?;
+        match transfer(index, log_index) {
+            Ok(transfer) => transfers.push(transfer),
+            Err(RowError::Unfit { reason }) => rejected.push(SortKey::of(row)?.rejected(Some(log_index), reason)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(transfers)
 }
 
 #[cfg(test)]
@@ -345,7 +347,7 @@ mod tests {
                 uncounted: flags & 4 == 4,
                 extra_columns: vec![ExtraColumn { name: "x".into(), kind: ValueKind::Int32 }],
             };
-            let _ = decode(&layout, &row);
+            let _ = decode(&layout, &row, &mut Vec::new());
         }
     }
 

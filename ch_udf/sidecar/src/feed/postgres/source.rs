@@ -191,6 +191,7 @@ impl Source for PostgresSource {
             system_identifier: row.get(2),
             timeline: row.get(3),
             database: row.get(4),
+            database_oid: row.get(8),
         })
     }
 

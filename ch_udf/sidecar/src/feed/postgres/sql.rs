@@ -20,7 +20,15 @@ pub(super) const SOURCE_POSITION: &str = "
            (SELECT array_agg(a.atttypid::regtype::text ORDER BY a.attnum) FROM pg_attribute AS a
              WHERE a.attrelid = 'arx.transactions'::regclass AND a.attnum > 0 AND NOT a.attisdropped
                AND a.attname <> ALL ($1)),
-           EXISTS (SELECT FROM arx.token_transfers)";
+           EXISTS (SELECT FROM arx.token_transfers),
+           (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+/// The identity of the database, and the latest attempt of the feed `$1`.
+pub(super) const IDENTITY: &str = "
+    SELECT (SELECT system_identifier FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint()),
+           d.oid, d.datname::text,
+           COALESCE((SELECT attempt FROM arx.feed_positions WHERE consumer = $1), 0)
+      FROM pg_database AS d WHERE d.datname = current_database()";
 
 /// The partitions of a first load with their files and sizes in blocks.
 pub(super) const CHUNKS: &str = "
@@ -49,16 +57,21 @@ pub(super) const RELOADED_TRANSACTIONS: &str = r#"
     arx.feed_reloads AS r JOIN arx.transactions AS t
     ON t.network = r.network AND t."timestamp" >= r.hour AND t."timestamp" < r.hour + interval '1 hour'"#;
 
-/// The stored position of the feed `$1`.
+/// The stored position of the feed `$1`; NULL if it is ahead of this server, which then never
+/// reached it.
 pub(super) const STORED: &str = "
-    SELECT position::text, attempt, confirmed, epoch, system_identifier, timeline, current_database()::text
-      FROM arx.feed_positions WHERE consumer = $1";
+    SELECT CASE WHEN pg_snapshot_xmax(position) <= pg_snapshot_xmax(pg_current_snapshot()) THEN position::text END,
+           attempt, confirmed, epoch, system_identifier, timeline, current_database()::text,
+           (SELECT count(*) FROM arx.feed_rejects AS r WHERE r.consumer = p.consumer), database_oid
+      FROM arx.feed_positions AS p WHERE consumer = $1";
 
 /// The first load of the feed `$1`, if one is under way.
 pub(super) const LOAD: &str = "
     SELECT l.attempt, l.position::text, l.epoch, l.system_identifier, l.timeline,
-           (SELECT COALESCE(sum(c.rows_loaded), 0)::bigint FROM arx.feed_chunks AS c WHERE c.consumer = l.consumer)
-      FROM arx.feed_loads AS l WHERE l.consumer = $1";
+           (SELECT COALESCE(sum(c.rows_loaded), 0)::bigint FROM arx.feed_chunks AS c WHERE c.consumer = l.consumer),
+           l.database_oid
+      FROM arx.feed_loads AS l
+     WHERE l.consumer = $1 AND pg_snapshot_xmax(l.position) <= pg_snapshot_xmax(pg_current_snapshot())";
 
 pub(super) const PENDING_CHUNKS: &str = "
     SELECT chunk, relations, files, first_blocks, end_blocks FROM arx.feed_chunks
@@ -72,8 +85,8 @@ pub(super) const BEGIN_ATTEMPT: &str = "
 pub(super) const DELETE_LOAD: &str = "DELETE FROM arx.feed_loads WHERE consumer = $1";
 
 pub(super) const INSERT_LOAD: &str = "
-    INSERT INTO arx.feed_loads (consumer, attempt, position, epoch, system_identifier, timeline)
-    VALUES ($1, $2, $3::text::pg_snapshot, $4, $5, $6)";
+    INSERT INTO arx.feed_loads (consumer, attempt, position, epoch, system_identifier, timeline, database_oid)
+    VALUES ($1, $2, $3::text::pg_snapshot, $4, $5, $6, $7)";
 
 pub(super) const INSERT_CHUNKS: &str = "
     INSERT INTO arx.feed_chunks (consumer, chunk, relations, files, first_blocks, end_blocks)
@@ -83,12 +96,62 @@ pub(super) const INSERT_CHUNKS: &str = "
            AS s (chunk, relation, file, first_block, end_block, n)
      GROUP BY s.chunk";
 
+pub(super) const LOAD_SNAPSHOT: &str = "SELECT position::text FROM arx.feed_loads WHERE consumer = $1";
+
+/// Stores transactions as set aside: `$1` is the feed, `$2` to `$6` are the keys and reasons, `$7`
+/// is the snapshot in which their versions are visible. Keys are bytes: a database without an
+/// encoding holds texts that are not UTF-8.
+pub(super) const REJECT_TRANSACTIONS: &str = r#"
+    INSERT INTO arx.feed_rejects AS r (consumer, relation, network, tx_hash, log_index, "timestamp", reason, stamp)
+    SELECT DISTINCT ON (t.network, t.tx_hash, t."timestamp")
+           $1::text, 'transactions', t.network, t.tx_hash, NULL::integer, t."timestamp", k.reason, t.ingest_xid
+      FROM unnest($2::bytea[], $3::bytea[], $4::timestamptz[], $5::integer[], $6::text[])
+           AS k (network, tx_hash, "timestamp", log_index, reason)
+      CROSS JOIN (SELECT CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END AS name) AS e
+      JOIN arx.transactions AS t
+        ON t.network = convert_from(k.network, e.name) AND t.tx_hash = convert_from(k.tx_hash, e.name)
+           AND t."timestamp" = k."timestamp" AND pg_visible_in_snapshot(t.ingest_xid, $7::text::pg_snapshot)
+    ON CONFLICT (consumer, relation, network, tx_hash, log_index, "timestamp")
+       DO UPDATE SET reason = excluded.reason, stamp = excluded.stamp"#;
+
+/// The same for token transfers.
+pub(super) const REJECT_TRANSFERS: &str = r#"
+    INSERT INTO arx.feed_rejects AS r (consumer, relation, network, tx_hash, log_index, "timestamp", reason, stamp)
+    SELECT DISTINCT ON (x.network, x.tx_hash, x.log_index, x."timestamp")
+           $1::text, 'token_transfers', x.network, x.tx_hash, x.log_index, x."timestamp", k.reason, x.ingest_xid
+      FROM unnest($2::bytea[], $3::bytea[], $4::timestamptz[], $5::integer[], $6::text[])
+           AS k (network, tx_hash, "timestamp", log_index, reason)
+      CROSS JOIN (SELECT CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END AS name) AS e
+      JOIN arx.token_transfers AS x
+        ON x.network = convert_from(k.network, e.name) AND x.tx_hash = convert_from(k.tx_hash, e.name)
+           AND x.log_index = k.log_index AND x."timestamp" = k."timestamp"
+           AND pg_visible_in_snapshot(x.ingest_xid, $7::text::pg_snapshot)
+    ON CONFLICT (consumer, relation, network, tx_hash, log_index, "timestamp")
+       DO UPDATE SET reason = excluded.reason, stamp = excluded.stamp"#;
+
+pub(super) const DELETE_REJECTS: &str = "DELETE FROM arx.feed_rejects WHERE consumer = $1";
+
+pub(super) const DELETE_REJECTS_OF_HOURS: &str = r#"
+    DELETE FROM arx.feed_rejects AS r USING unnest($2::text[], $3::bigint[]) AS t (network, hours)
+     WHERE r.consumer = $1 AND r.network = t.network
+       AND r."timestamp" >= to_timestamp(t.hours * 3600::float8)
+       AND r."timestamp" < to_timestamp((t.hours + 1) * 3600::float8)"#;
+
+/// Removes the versions that were replaced or deleted since the snapshot `$2`.
+pub(super) const DELETE_REPLACED_REJECTS: &str = r#"
+    DELETE FROM arx.feed_rejects AS r USING arx.transaction_changes AS c
+     WHERE r.consumer = $1 AND arx.is_new_since(c.changed_xid, $2::text::pg_snapshot) AND c.relation = r.relation
+       AND c.network = r.network AND c.tx_hash = r.tx_hash AND c.log_index IS NOT DISTINCT FROM r.log_index
+       AND c."timestamp" = r."timestamp" AND c.former_xid = r.stamp"#;
+
+pub(super) const COUNT_REJECTS: &str = "SELECT count(*) FROM arx.feed_rejects WHERE consumer = $1";
+
 pub(super) const FINISH_CHUNK: &str = "UPDATE arx.feed_chunks SET rows_loaded = $3 WHERE consumer = $1 AND chunk = $2";
 
 /// Moves the position, unless another process has begun a later attempt.
 pub(super) const CONFIRM: &str = "
     UPDATE arx.feed_positions
-       SET position = $3::text::pg_snapshot, epoch = $4, system_identifier = $5, timeline = $6,
+       SET position = $3::text::pg_snapshot, epoch = $4, system_identifier = $5, timeline = $6, database_oid = $9,
            rows_total = CASE WHEN $7 THEN 0 ELSE rows_total END + $8, confirmed = $2, updated_at = now()
      WHERE consumer = $1 AND attempt = $2";
 

@@ -3,18 +3,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::model::{FeedState, Hour};
+use super::super::model::{FeedState, Hour, Rejected};
 use super::{Change, Summary, summarise};
 
+#[derive(Clone)]
 pub(super) struct Version {
     pub(super) row: Change,
     pub(super) created_by: u64,
     pub(super) removed_by: Option<u64>,
 }
 
+fn key(row: &Change) -> (String, String, i64) {
+    (row.network.clone(), row.tx_hash.clone(), row.event_time)
+}
+
+impl Version {
+    fn key(&self) -> (String, String, i64) {
+        key(&self.row)
+    }
+}
+
 /// Stands for `arx.transactions` with `ingest_xid`, `arx.transaction_changes`, and the state of the
 /// feed.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Database {
     last_xid: u64,
     running: BTreeSet<u64>,
@@ -22,9 +33,14 @@ pub(crate) struct Database {
     pub(super) former: Vec<(u64, Change)>,
     pub epoch: i64,
     pub system: i64,
+    /// Number of the database within the system.
+    pub oid: u32,
+    pub name: String,
     pub state: FeedState,
     pub rows_total: u64,
     pub reloads: BTreeSet<Hour>,
+    /// Rows that are set aside: network, hash and time, with the transaction that created them.
+    pub set_aside: BTreeMap<(String, String, i64), u64>,
 }
 
 /// Transactions from `end` on, and those that were running, are invisible.
@@ -56,6 +72,20 @@ impl Database {
         self.last_xid += 1;
         self.running.insert(self.last_xid);
         self.last_xid
+    }
+
+    /// Returns the database under another number and name.
+    pub(crate) fn renamed(mut self, oid: u32, name: &str) -> Self {
+        (self.oid, self.name) = (oid, name.to_owned());
+        self
+    }
+
+    /// Returns a copy as a snapshot of the disk holds it: what was not committed is gone.
+    pub(crate) fn disk_copy(&self) -> Self {
+        let mut copy = self.clone();
+        let running = std::mem::take(&mut copy.running);
+        copy.rows.retain(|version| !running.contains(&version.created_by));
+        copy
     }
 
     pub(crate) fn commit(&mut self, xid: u64) {
@@ -100,15 +130,60 @@ impl Database {
         self.rows.iter().filter(|version| snapshot.sees(version.created_by)).filter(|version| !gone(version)).collect()
     }
 
+    /// Returns the live rows.
+    fn live_versions(&self) -> Vec<&Version> {
+        self.visible(&self.snapshot())
+    }
+
+    /// Sets rows aside, with the versions that a snapshot shows.
+    pub(super) fn reject(&mut self, rejected: &[Rejected], snapshot: &Snapshot) {
+        for Rejected { network, tx_hash, time, .. } in rejected {
+            let is_rejected = |version: &&Version| {
+                version.row.network.as_bytes() == network
+                    && version.row.tx_hash.as_bytes() == tx_hash
+                    && version.row.event_time == *time
+                    && snapshot.sees(version.created_by)
+            };
+            // Other rows than the live ones are no longer in the table.
+            let live =
+                self.live_versions().into_iter().find(is_rejected).map(|version| (version.key(), version.created_by));
+            self.set_aside.extend(live);
+        }
+    }
+
+    /// Forgets the rows that were replaced or deleted since a snapshot.
+    pub(super) fn forget_replaced(&mut self, since: &Snapshot) {
+        let now = self.snapshot();
+        let replaced: BTreeSet<(String, String, i64)> = self
+            .former
+            .iter()
+            .filter(|(xid, _)| now.sees(*xid) && !since.sees(*xid))
+            .map(|(_, row)| key(row))
+            .collect();
+        let live: BTreeMap<_, _> =
+            self.live_versions().into_iter().map(|version| (version.key(), version.created_by)).collect();
+        self.set_aside.retain(|key, created_by| !replaced.contains(key) || live.get(key) == Some(created_by));
+    }
+
+    pub(crate) fn live_rows(&self) -> usize {
+        (0..self.rows.len()).filter(|row| self.is_live(*row)).count()
+    }
+
+    /// Returns the rows that have to be set aside.
+    pub(crate) fn misfits(&self) -> BTreeMap<(String, String, i64), u64> {
+        let versions = self.live_versions().into_iter().filter(|version| version.row.misfit().is_some());
+        versions.map(|version| (version.key(), version.created_by)).collect()
+    }
+
     /// Returns the correct aggregates.
     pub(crate) fn expected(&self) -> BTreeMap<Hour, Summary> {
-        let rows: Vec<Change> = self.visible(&self.snapshot()).into_iter().map(|version| version.row.clone()).collect();
-        summarise(&rows)
+        let versions = self.live_versions().into_iter().filter(|version| version.row.misfit().is_none());
+        summarise(&versions.map(|version| version.row.clone()).collect::<Vec<_>>())
     }
 
     pub(crate) fn live(&self) -> BTreeSet<(i64, String, String)> {
         let key =
             |version: &Version| (version.row.event_time, version.row.from_address.clone(), version.row.tx_hash.clone());
-        self.visible(&self.snapshot()).into_iter().map(key).collect()
+        self.live_versions().into_iter().filter(|version| version.row.misfit().is_none()).map(key).collect()
     }
 }

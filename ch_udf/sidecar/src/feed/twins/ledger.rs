@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::super::model::{Chunk, FeedState, FirstLoad};
+use super::super::model::{Chunk, FeedState, FirstLoad, HOUR_MICROS, Hour, Rejected};
 use super::super::ports::{Confirmation, Ledger, Outcome};
 use super::Fuse;
-use super::database::Database;
+use super::database::{Database, Snapshot};
 use crate::error::SidecarError;
 
 pub(crate) struct MemoryLedger {
@@ -16,7 +16,8 @@ pub(crate) struct MemoryLedger {
 impl Ledger for MemoryLedger {
     async fn state(&mut self) -> Outcome<FeedState> {
         self.fuse.step()?;
-        Ok(self.database.lock().unwrap().state.clone())
+        let database = self.database.lock().unwrap();
+        Ok(FeedState { set_aside: database.set_aside.len() as u64, ..database.state.clone() })
     }
 
     async fn begin(&mut self, floor: u64) -> Outcome<u64> {
@@ -28,16 +29,35 @@ impl Ledger for MemoryLedger {
 
     async fn begin_load(&mut self, load: &FirstLoad) -> Outcome<()> {
         self.fuse.step()?;
-        self.database.lock().unwrap().state.load = Some(load.clone());
+        let mut database = self.database.lock().unwrap();
+        database.state.load = Some(load.clone());
+        database.set_aside.clear();
         Ok(())
     }
 
-    async fn finish_chunk(&mut self, chunk: &Chunk, rows: u64) -> Outcome<()> {
+    async fn finish_chunk(&mut self, chunk: &Chunk, rows: u64, rejected: &[Rejected]) -> Outcome<()> {
         self.fuse.step()?;
-        if let Some(load) = &mut self.database.lock().unwrap().state.load {
-            load.pending.retain(|pending| pending.number != chunk.number);
-            load.rows += rows;
-        }
+        let mut database = self.database.lock().unwrap();
+        let Some(load) = &mut database.state.load else { return Ok(()) };
+        load.pending.retain(|pending| pending.number != chunk.number);
+        load.rows += rows;
+        let snapshot = Snapshot::parse(&load.position.snapshot);
+        database.reject(rejected, &snapshot);
+        Ok(())
+    }
+
+    async fn set_aside(&mut self, rejected: &[Rejected], snapshot: &str) -> Outcome<()> {
+        self.fuse.step()?;
+        self.database.lock().unwrap().reject(rejected, &Snapshot::parse(snapshot));
+        Ok(())
+    }
+
+    async fn forget_set_aside(&mut self, hours: &[Hour]) -> Outcome<()> {
+        self.fuse.step()?;
+        let is_within = |network: &str, time: i64| {
+            hours.iter().any(|hour| hour.network == network && hour.hours == time.div_euclid(HOUR_MICROS))
+        };
+        self.database.lock().unwrap().set_aside.retain(|(network, _, time), _| !is_within(network, *time));
         Ok(())
     }
 
@@ -47,13 +67,15 @@ impl Ledger for MemoryLedger {
         Ok(())
     }
 
-    async fn confirm(&mut self, confirmation: &Confirmation) -> Outcome<()> {
+    async fn confirm(&mut self, confirmation: &Confirmation) -> Outcome<u64> {
         self.fuse.step()?;
         let mut database = self.database.lock().unwrap();
         if database.state.attempt != confirmation.attempt {
             return Err(SidecarError::Overtaken { attempt: confirmation.attempt });
         }
-        if confirmation.full {
+        if let Some(since) = &confirmation.since {
+            database.forget_replaced(&Snapshot::parse(since));
+        } else {
             database.rows_total = 0;
             database.state.load = None;
         }
@@ -61,6 +83,6 @@ impl Ledger for MemoryLedger {
         database.state.confirmed = confirmation.attempt;
         database.state.position = Some(confirmation.position.clone());
         database.reloads.retain(|hour| !confirmation.reloaded.contains(hour));
-        Ok(())
+        Ok(database.set_aside.len() as u64)
     }
 }

@@ -11,13 +11,20 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use super::model::{CountedBy, Event, HOUR_MICROS, Hour, Rows};
+use super::model::{CountedBy, Event, HOUR_MICROS, Hour, Rejected, Rows};
 use super::ports::Outcome;
 use crate::error::SidecarError;
 pub(super) use database::Database;
 pub(super) use ledger::MemoryLedger;
 pub(super) use sink::MemorySink;
 pub(super) use source::MemorySource;
+
+/// The part of a row that the sink cannot hold: a time before 1970, or a negative value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    Key,
+    Value,
+}
 
 /// An owned transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +41,24 @@ pub(crate) struct Change {
 impl Change {
     pub(crate) fn hour(&self) -> Hour {
         Hour { network: self.network.clone(), hours: self.event_time.div_euclid(HOUR_MICROS) }
+    }
+
+    /// Returns the part of the row that the sink cannot hold.
+    pub(crate) fn misfit(&self) -> Option<Misfit> {
+        if self.event_time < 0 {
+            return Some(Misfit::Key);
+        }
+        (self.value < 0).then_some(Misfit::Value)
+    }
+
+    fn rejected(&self) -> Rejected {
+        Rejected {
+            network: self.network.clone().into(),
+            tx_hash: self.tx_hash.clone().into(),
+            time: self.event_time,
+            log_index: None,
+            reason: "does not fit".into(),
+        }
     }
 
     fn of(event: &Event<'_>) -> Self {
@@ -73,8 +98,16 @@ impl Rows for MemoryRows {
         self.rows.len()
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(&Event<'_>) -> Outcome<()>) -> Outcome<()> {
-        self.rows.iter().try_for_each(|(row, counted_by)| visit(&row.event(*counted_by, self.deleted)))
+    fn for_each(&self, visit: &mut dyn FnMut(&Event<'_>) -> Outcome<()>) -> Outcome<Vec<Rejected>> {
+        let mut rejected = Vec::new();
+        for (row, counted_by) in &self.rows {
+            match row.misfit() {
+                Some(Misfit::Key) if self.deleted => {}
+                Some(_) if !self.deleted => rejected.push(row.rejected()),
+                _ => visit(&row.event(*counted_by, self.deleted))?,
+            }
+        }
+        Ok(rejected)
     }
 }
 

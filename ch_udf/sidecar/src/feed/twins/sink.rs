@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use super::super::model::{CountedBy, ExtraColumn, Hour, Rows, SourcePosition};
-use super::super::ports::{Delivery, Outcome, Sink};
+use super::super::ports::{Delivery, Inserted, Outcome, Sink};
+use super::super::standing::{FedBy, Marks};
 use super::{Change, Fuse, Summary, summarise};
 use crate::error::SidecarError;
 
@@ -35,6 +36,15 @@ pub(crate) struct Settled {
     summary: Option<Summary>,
 }
 
+/// A mark of a source.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    source_id: String,
+    database: String,
+    attempt: u64,
+    position: String,
+}
+
 #[derive(Clone, Default)]
 pub(crate) struct MemorySink {
     pub events: Arc<Mutex<Vec<InsertedEvent>>>,
@@ -42,10 +52,23 @@ pub(crate) struct MemorySink {
     /// Merged states by hour.
     pub settled: Arc<Mutex<BTreeMap<Hour, Settled>>>,
     pub generations: Arc<Mutex<Vec<(u64, u64)>>>,
-    pub positions: Arc<Mutex<BTreeSet<(String, String)>>>,
+    pub marks: Arc<Mutex<Vec<Mark>>>,
     pub tokens: Arc<Mutex<BTreeSet<String>>>,
     pub is_paused: Arc<Mutex<bool>>,
+    /// The content that a loss of power leaves behind.
+    pub durable: Arc<Mutex<Stored>>,
     pub fuse: Fuse,
+}
+
+/// The content of a sink.
+#[derive(Clone, Default)]
+pub(crate) struct Stored {
+    events: Vec<InsertedEvent>,
+    states: Vec<State>,
+    settled: BTreeMap<Hour, Settled>,
+    generations: Vec<(u64, u64)>,
+    marks: Vec<Mark>,
+    tokens: BTreeSet<String>,
 }
 
 impl MemorySink {
@@ -99,8 +122,19 @@ impl MemorySink {
         self.states.lock().unwrap().clear();
         self.settled.lock().unwrap().clear();
         self.generations.lock().unwrap().clear();
-        self.positions.lock().unwrap().clear();
+        self.marks.lock().unwrap().clear();
         self.tokens.lock().unwrap().clear();
+    }
+
+    /// Goes back to what was durable.
+    pub(crate) fn lose_power(&self) {
+        let durable = self.durable.lock().unwrap().clone();
+        *self.events.lock().unwrap() = durable.events;
+        *self.states.lock().unwrap() = durable.states;
+        *self.settled.lock().unwrap() = durable.settled;
+        *self.generations.lock().unwrap() = durable.generations;
+        *self.marks.lock().unwrap() = durable.marks;
+        *self.tokens.lock().unwrap() = durable.tokens;
     }
 
     /// Removes rows without tombstones.
@@ -120,7 +154,16 @@ impl MemorySink {
 
     /// Returns the number of first loads that were begun.
     pub(crate) fn loads_begun(&self) -> usize {
-        self.positions.lock().unwrap().iter().filter(|(_, position)| position.starts_with("load ")).count()
+        self.marks.lock().unwrap().iter().filter(|mark| mark.position.starts_with("load ")).count()
+    }
+
+    fn mark(&self, source: &SourcePosition, attempt: u64, position: &str) {
+        self.marks.lock().unwrap().push(Mark {
+            source_id: source.source_id(),
+            database: source.database.clone(),
+            attempt,
+            position: position.to_owned(),
+        });
     }
 
     fn crash() -> SidecarError {
@@ -129,9 +172,22 @@ impl MemorySink {
 }
 
 impl Sink for MemorySink {
-    async fn has_position(&mut self, source_id: &str, snapshot: &str) -> Outcome<bool> {
+    async fn marks(&mut self, source_id: &str, snapshot: &str) -> Outcome<Marks> {
         self.fuse.step()?;
-        Ok(self.positions.lock().unwrap().contains(&(source_id.to_owned(), snapshot.to_owned())))
+        let marks = self.marks.lock().unwrap();
+        let sources = marks.iter().map(|mark| FedBy {
+            source_id: mark.source_id.clone(),
+            database: mark.database.clone(),
+            attempt: mark.attempt,
+        });
+        let has_position = marks.iter().any(|mark| mark.source_id == source_id && mark.position == snapshot);
+        Ok(Marks { sources: sources.collect(), has_position })
+    }
+
+    async fn begin_attempt(&mut self, source: &SourcePosition, attempt: u64) -> Outcome<()> {
+        self.fuse.step()?;
+        self.mark(source, attempt, "");
+        Ok(())
     }
 
     async fn highest_version(&mut self) -> Outcome<u64> {
@@ -155,15 +211,15 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Outcome<u64> {
+    async fn insert<R: Rows>(&mut self, delivery: &Delivery, rows: &R) -> Outcome<Inserted> {
         // A crash leaves half of the chunk behind, and counts nothing of it.
         let crashes = self.fuse.step().is_err();
         if self.tokens.lock().unwrap().contains(&delivery.token) {
-            return Ok(0);
+            return Ok(Inserted::default());
         }
         let (generation, _) = self.generation();
         let (mut inserted, mut to_repair) = (Vec::new(), 0);
-        rows.for_each(&mut |event| {
+        let rejected = rows.for_each(&mut |event| {
             let counted_by = delivery.counting.counted_by(event.counted_by);
             to_repair += u64::from(counted_by == CountedBy::Repair);
             inserted.push(InsertedEvent {
@@ -186,9 +242,10 @@ impl Sink for MemorySink {
             let state = State { hour, generation, is_repair: false, last_version, rows };
             self.states.lock().unwrap().push(state);
         }
+        let rows = inserted.len() as u64;
         self.events.lock().unwrap().extend(inserted);
         self.tokens.lock().unwrap().insert(delivery.token.clone());
-        Ok(to_repair)
+        Ok(Inserted { rows, to_repair, rejected })
     }
 
     async fn remove_older(&mut self, version: u64) -> Outcome<()> {
@@ -263,9 +320,22 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    async fn record_position(&mut self, position: &SourcePosition, _: u64) -> Outcome<()> {
+    async fn make_durable(&mut self) -> Outcome<()> {
         self.fuse.step()?;
-        self.positions.lock().unwrap().insert((position.source_id(), position.snapshot.clone()));
+        *self.durable.lock().unwrap() = Stored {
+            events: self.events.lock().unwrap().clone(),
+            states: self.states.lock().unwrap().clone(),
+            settled: self.settled.lock().unwrap().clone(),
+            generations: self.generations.lock().unwrap().clone(),
+            marks: self.marks.lock().unwrap().clone(),
+            tokens: self.tokens.lock().unwrap().clone(),
+        };
+        Ok(())
+    }
+
+    async fn record_position(&mut self, position: &SourcePosition, attempt: u64) -> Outcome<()> {
+        self.fuse.step()?;
+        self.mark(position, attempt, &position.snapshot);
         Ok(())
     }
 }

@@ -76,7 +76,8 @@ impl Source for MemorySource {
             epoch: database.epoch,
             system_identifier: database.system,
             timeline: 1,
-            database: "memory".into(),
+            database_oid: database.oid,
+            database: database.name.clone(),
         };
         self.snapshot = Some(snapshot);
         Ok(position)
