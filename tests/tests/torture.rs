@@ -184,11 +184,22 @@ impl<'a> Servers<'a> {
         let different = self.database.query(
             "WITH truth AS (SELECT network, date_trunc('hour', \"timestamp\", 'UTC') AS hour, count(*) AS n, \
                     coalesce(sum(value) FILTER (WHERE status <> 'failed'), 0) AS volume, count(DISTINCT from_address) AS senders \
-               FROM arx.transactions GROUP BY 1, 2) \
+               FROM arx.transactions AS t \
+              WHERE NOT EXISTS (SELECT FROM arx.feed_rejects AS r WHERE r.relation = 'transactions' AND r.network = t.network \
+                                   AND r.tx_hash = t.tx_hash AND r.\"timestamp\" = t.\"timestamp\" AND r.stamp = t.ingest_xid) \
+              GROUP BY 1, 2) \
              SELECT count(*) FROM truth AS t FULL JOIN arx.hourly_volume AS v USING (network, hour) \
               WHERE (t.n, t.volume, t.senders) IS DISTINCT FROM (v.transaction_count, v.total_volume, v.unique_senders)",
         );
         assert_eq!(different.unwrap(), "0");
+        let unfit = "SELECT network, tx_hash, \"timestamp\", ingest_xid FROM arx.transactions \
+                      WHERE value_usd = 'NaN' OR \"timestamp\" > '2106-02-07 06:00'";
+        let set_aside = "SELECT network, tx_hash, \"timestamp\", stamp FROM arx.feed_rejects";
+        let different = self.database.query(&format!(
+            "SELECT (SELECT count(*) FROM (({unfit} EXCEPT {set_aside}) UNION ALL ({set_aside} EXCEPT {unfit})) AS d), \
+                    EXISTS ({set_aside})"
+        ));
+        assert_eq!(different.unwrap(), "0|t", "rows that ClickHouse cannot hold, and those that are set aside");
     }
 }
 
@@ -210,7 +221,7 @@ fn write(connection: String, stop: &AtomicBool, written: &AtomicU64, seed: u64) 
                 // Rows of gnosis are never changed again, so that no later change repairs them by
                 // chance.
                 let network = if random.u64(..2) == 0 { "polygon" } else { "gnosis" };
-                let statement = match random.u64(..10) {
+                let statement = match random.u64(..13) {
                     0 => format!("UPDATE arx.transactions SET value = value + 1 WHERE block_number % 97 = {pick} AND network = 'polygon'"),
                     1 => format!("UPDATE arx.transactions SET status = 'failed' WHERE block_number % 197 = {pick} AND network = 'polygon'"),
                     2 => format!("DELETE FROM arx.transactions WHERE block_number % 101 = {pick} AND network = 'polygon'"),
@@ -225,6 +236,16 @@ fn write(connection: String, stop: &AtomicBool, written: &AtomicU64, seed: u64) 
                            FROM arx.transactions WHERE block_number % 89 = {pick} AND network = 'polygon' ON CONFLICT DO NOTHING"
                     ),
                     5 => format!("DELETE FROM arx.token_transfers WHERE block_number % 61 = {pick}"),
+                    // Rows that ClickHouse cannot hold, some of which are corrected later.
+                    6 => format!("UPDATE arx.transactions SET value_usd = 'NaN' WHERE block_number % 89 = {pick} AND network = 'polygon'"),
+                    7 => format!(
+                        "UPDATE arx.transactions SET \"timestamp\" = timestamptz '2150-01-01' + block_number * interval '1 minute' \
+                          WHERE block_number % 103 = {pick} AND network = 'polygon'"
+                    ),
+                    8 => format!(
+                        "UPDATE arx.transactions SET value_usd = NULL, \"timestamp\" = timestamptz '2024-01-01' + block_number * interval '7 minutes' \
+                          WHERE (value_usd = 'NaN' OR \"timestamp\" > '2106-01-01') AND block_number % 5 = {pick} % 5"
+                    ),
                     _ => format!(
                         "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status) \
                          SELECT '{network}', 'w{seed}-' || n, n, timestamptz '2024-01-01' + n * interval '7 minutes', 'a' || n % 13, \
