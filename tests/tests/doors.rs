@@ -299,3 +299,19 @@ fn an_import_touches_no_file_but_its_own() {
     let (code, text) = import(&["--rejects", "none"]);
     assert_eq!((code, path("none").exists()), (Some(0), false), "{text}");
 }
+
+#[test]
+fn an_error_of_the_database_shows_no_value_of_a_row() {
+    let database = Stack::shared().unwrap().database("doors_values").unwrap();
+    database
+        .query(&format!(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, value)
+             VALUES ('ethereum', '0x1', 1, '2024-01-01', '{WALLET}', 424242);
+             ALTER TABLE arx.hourly_volume ADD CONSTRAINT small CHECK (total_volume < 1000)"
+        ))
+        .unwrap();
+    let (output, text) = sidecar(&database, &["sync", "-vv"]);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("violates check constraint \"small\""), "{text}");
+    assert!(!text.contains("424242"), "{text}");
+}

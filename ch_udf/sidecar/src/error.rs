@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tokio_postgres::error::DbError;
 
 /// A failure of the sidecar.
 #[derive(Debug, Error)]
@@ -188,7 +189,8 @@ impl<T> DoingTo<T> for std::io::Result<T> {
     }
 }
 
-/// Displays an error and its causes on one line.
+/// Displays an error and its causes on one line, without the values of rows that PostgreSQL adds to
+/// its own.
 #[derive(Debug)]
 pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
 
@@ -197,8 +199,30 @@ impl std::fmt::Display for Chain<'_> {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            match error.downcast_ref::<DbError>() {
+                Some(error) => write!(f, ": {}: {}", error.severity(), WithoutValues(error))?,
+                None => write!(f, ": {error}")?,
+            }
             cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Displays the message, the detail and the hint of PostgreSQL. The detail of a violated constraint
+/// (class 23) and of a wrong value (class 22) contains the row, and is left out: a reader of logs or
+/// of `/healthz` need not be a reader of the tables.
+pub(crate) struct WithoutValues<'a>(pub(crate) &'a DbError);
+
+impl std::fmt::Display for WithoutValues<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.message())?;
+        let has_values = ["22", "23"].iter().any(|class| self.0.code().code().starts_with(class));
+        let detail = self.0.detail().filter(|_| !has_values);
+        for (name, part) in [("detail", detail), ("hint", self.0.hint())] {
+            if let Some(part) = part {
+                write!(f, "; {name}: {part}")?;
+            }
         }
         Ok(())
     }

@@ -327,8 +327,7 @@ impl Writer {
             tracing::warn!(
                 stream = keys.writes,
                 id = entry.id,
-                reason,
-                "an annotation cannot be applied and becomes a dead letter"
+                "an annotation cannot be applied and becomes a dead letter, which holds the reason"
             );
             let add = commands.cmd("XADD").arg(&keys.dead).arg("MAXLEN").arg("~").arg(MAX_DEAD).arg("*");
             add.arg("id").arg(&entry.id).arg("reason").arg(reason);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use arx_core::amount::AmountError;
 use thiserror::Error;
 
-use crate::error::SidecarError;
+use crate::error::{SidecarError, WithoutValues};
 
 /// An error that ends an import before the end of its file.
 #[derive(Debug, Error)]
@@ -79,7 +79,8 @@ pub(crate) enum ImportError {
     },
 }
 
-/// Formats the server's message with detail and hint; tokio-postgres alone shows `db error`.
+/// Formats the server's message with detail and hint, without values of rows; tokio-postgres alone
+/// shows `db error`.
 fn describe(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
         let mut text = error.to_string();
@@ -93,13 +94,7 @@ fn describe(error: &tokio_postgres::Error) -> String {
         }
         return text;
     };
-    let mut text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
-    for (name, part) in [("detail", db.detail()), ("hint", db.hint())] {
-        if let Some(part) = part {
-            text = format!("{text}; {name}: {part}");
-        }
-    }
-    text
+    format!("{} (SQLSTATE {})", WithoutValues(db), db.code().code())
 }
 
 /// Message with the statement that adds the network.
