@@ -21,6 +21,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiError;
 
 /// An error as the client will see it.
+#[derive(Debug, Clone)]
 pub(crate) struct SqlError {
     code: PgSqlErrorCode,
     message: String,
@@ -113,6 +114,19 @@ impl SqlError {
         )
         .detail("Other sessions would see changes that are not committed.")
         .hint("Commit the transaction first.")
+    }
+
+    /// A lock was not granted in time; `holders` are the processes that used the relation when the
+    /// wait began.
+    pub(crate) fn locked(relation: &str, holders: &[String]) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, format!("table {relation} is in use"))
+            .detail(format!("Used by {}.", holders.join(", ")))
+            .hint("Call the function again later; a longer lock_timeout waits longer, and keeps others waiting.")
+    }
+
+    /// A role lacks a right.
+    pub(crate) fn privilege(message: impl Into<String>) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message)
     }
 
     pub(crate) fn infinite_time() -> Self {

@@ -16,6 +16,7 @@ mod error;
 mod graph_store;
 mod guc;
 mod numeric;
+mod owner;
 mod parallel;
 mod snapshot;
 mod spi;
@@ -70,11 +71,7 @@ extension_sql_file!(
     name = "risk_scores",
     requires = ["risk_overrides", is_valid_address, score_wallets, wallets_near, risk_basis]
 );
-extension_sql_file!(
-    "../../sql/postgres/70_partitions.sql",
-    name = "partitions",
-    requires = ["risk_scores", partition_plan, partition_cover]
-);
+extension_sql_file!("../../sql/postgres/70_partitions.sql", name = "partitions", requires = ["risk_scores"]);
 extension_sql_file!("../../sql/postgres/80_maintenance.sql", name = "maintenance", requires = ["partitions"]);
 extension_sql_file!("../../sql/postgres/81_performance.sql", name = "performance", requires = ["maintenance"]);
 extension_sql_file!(

@@ -131,7 +131,7 @@ pub(crate) fn data_directory() -> Result<std::path::PathBuf, SqlError> {
 }
 
 /// Returns a relation of the schema `arx`, or 0 if it does not exist.
-fn relation(name: &std::ffi::CStr) -> pg_sys::Oid {
+pub(crate) fn relation(name: &std::ffi::CStr) -> pg_sys::Oid {
     // SAFETY: Reads the catalog by names that end with NUL.
     unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"arx".as_ptr(), true)) }
 }

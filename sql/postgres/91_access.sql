@@ -214,7 +214,8 @@ BEGIN
 
             -- Partitions
                 ('partition_plan', 'arx_reader',
-             'steps that manage_partitions() would take now for a relation of partition_policies'),
+             'steps that manage_partitions() would take now for a relation of partition_policies; leave: rows in the '
+             'default partition that fit into no month'),
                 ('partition_cover', 'arx_operator', 'monthly partitions that are missing for a range of time'),
                 ('manage_partitions', 'arx_operator',
              'creates months ahead, drains the default partition and applies retention by partition_policies; dry_run '
@@ -227,13 +228,8 @@ BEGIN
                 ('create_hash_partitions', 'arx_operator',
              'partitions the wallet_profiles of a network by hash of the address, or changes their number; NULL: '
              'every network with profiles'),
-                ('apply_partition_step', NULL, 'carries out one step of a partition plan'),
-                ('drain_into', NULL,
-             'moves a range of rows with their stamps from a detached default partition into the partition created '
-             'for them'),
-                ('grant_on_partition', NULL, 'grants the privileges of its parent on a new partition'),
-                ('parse_range_bound', 'arx_reader',
-             'bounds of a range partition of one timestamptz column, from the text of pg_get_expr()'),
+                ('partition_range', 'arx_reader',
+             'bounds of a range partition of one timestamptz column; of the default partition NULL'),
 
             -- Maintenance and alerts
                 ('update_table_statistics', 'arx_operator',
@@ -308,14 +304,15 @@ $do$;
 -- Tables ------------------------------------------------------------------------------------------
 REVOKE ALL ON ALL TABLES IN SCHEMA arx FROM PUBLIC;
 GRANT SELECT ON ALL TABLES IN SCHEMA arx TO arx_reader;
-REVOKE ALL ON TABLE users, job_locks FROM arx_reader;
+REVOKE ALL ON TABLE users, job_locks, transactions_default, token_transfers_default, wallet_profiles_default
+    FROM arx_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
-    wallet_profiles_default, pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, feed_loads,
-    feed_chunks, feed_rejects, feed_reloads, behaviour_thresholds, behaviour_windows, import_progress, partition_policies,
+    pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, feed_loads, feed_chunks, feed_rejects,
+    feed_reloads, behaviour_thresholds, behaviour_windows, import_progress, partition_policies,
     alert_rules, schedules, cluster_exclusions, risk_queue, risk_refresh_state TO arx_operator;
 GRANT INSERT, UPDATE, DELETE, TRUNCATE
-    ON TABLE transactions, transactions_default, token_transfers, token_transfers_default TO arx_operator;
+    ON TABLE transactions, token_transfers TO arx_operator;
 GRANT DELETE ON TABLE alerts, performance_samples, transaction_changes, label_changes, risk_models, risk_score_history
     TO arx_operator;
 GRANT INSERT ON TABLE risk_score_history TO arx_operator;

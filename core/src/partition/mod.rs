@@ -4,15 +4,16 @@
 //! plan or knows SQL; the extension shows plans (`dry_run`) and executes them. Planning again after
 //! a plan was executed gives an empty plan.
 //!
-//! - **Created:** the current month the following [`Policy::premake`] months, and every month that
-//!   has rows in the default partition.
+//! - **Created:** the current month, the following [`Policy::premake`] months, and every month that
+//!   has rows in the default partition. A name that is taken is replaced by another one.
+//! - **Left:** rows in the default partition whose time no month can hold ([`Misfits`]).
 //! - **Retired:** partitions that ended [`Policy::retention`] months before the current month
 //!   began, or earlier. The default partition is never touched, nor is a partition that neither has
 //!   a name given by [`partition_name`] nor spans exactly one month.
 //! - Months are months of UTC. Upper bounds are exclusive.
 //!
 //! ```
-//! use arx_core::partition::{Action, Policy, RetentionMode, plan};
+//! use arx_core::partition::{Action, Inventory, Policy, RetentionMode, plan};
 //!
 //! let now = chrono::DateTime::from_timestamp(1_706_000_000, 0).ok_or("out of range")?;
 //! let policy = Policy {
@@ -21,15 +22,17 @@
 //!     retention: None,
 //!     retention_mode: RetentionMode::Detach,
 //! };
-//! let steps = plan(&policy, &[], now, &[])?;
+//! let steps = plan(&policy, &Inventory::default(), now, &[])?;
 //! assert!(steps.iter().all(|step| step.action == Action::Create));
 //! assert_eq!(steps[1].partition, "transactions_2024_02");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod month;
+mod names;
 mod plan;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -38,7 +41,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use month::Month;
-pub use plan::{MAX_COVER_MONTHS, MAX_NAME_BYTES, MAX_PREMAKE, cover, partition_name, plan};
+pub use names::{MAX_NAME_BYTES, free_name, network_partition_name, part_name, partition_name};
+pub use plan::{MAX_COVER_MONTHS, MAX_PREMAKE, cover, plan};
 
 /// Treatment of partitions older than the retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -142,10 +146,42 @@ impl fmt::Display for Bounds {
 /// An existing partition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Existing {
+    /// Identity: a partition keeps it when it gets another name or schema.
+    pub id: u32,
     /// Bare name.
     pub name: String,
     /// Rows that belong in it.
     pub bounds: Bounds,
+}
+
+/// Partitions of a table, and the names that a new one cannot have.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inventory {
+    /// Existing partitions.
+    pub partitions: Vec<Existing>,
+    /// Names that are in use where new partitions are created.
+    pub taken: BTreeSet<String>,
+}
+
+/// Rows in the default partition whose time no month can hold: infinite, or outside the years 1 to
+/// 9999. They stay there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfits {
+    /// Number of rows.
+    pub count: u64,
+    /// Network and hash of the first one, unless they are hidden from the reader.
+    pub first: Option<(String, String)>,
+}
+
+impl fmt::Display for Misfits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = if self.count == 1 { "row has" } else { "rows have" };
+        write!(f, "{} {rows} a time outside the years 1 to 9999; correct or delete them", self.count)?;
+        match &self.first {
+            Some((network, hash)) => write!(f, ": the first is {hash} of network {network}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Effect of a step.
@@ -185,6 +221,8 @@ pub struct PlanStep {
     pub action: Action,
     /// Bare name of the partition, not quoted.
     pub partition: String,
+    /// Identity of the partition; `None` for one that this plan creates.
+    pub existing: Option<u32>,
     /// First instant of its range.
     pub from: DateTime<Utc>,
     /// Instant after its range.
@@ -242,20 +280,6 @@ pub enum PartitionError {
         /// The partition in the way.
         partition: String,
         /// Its bounds.
-        bounds: Bounds,
-    },
-    /// The name of a new partition is in use by a partition with other bounds.
-    #[error(
-        "partition {partition:?} of table {relation:?} exists with bounds {bounds}, not those of month {month}; rename it"
-    )]
-    NameTaken {
-        /// The table.
-        relation: String,
-        /// The required month.
-        month: Month,
-        /// The name.
-        partition: String,
-        /// Bounds of the partition with that name.
         bounds: Bounds,
     },
     /// The range ends before it begins.

@@ -44,6 +44,14 @@ impl Month {
         Self::new(at.year(), at.month())
     }
 
+    /// Returns the bounds of all months together.
+    ///
+    /// # Errors
+    /// None: both months exist.
+    pub fn all() -> Result<(DateTime<Utc>, DateTime<Utc>), PartitionError> {
+        Ok((Self::new(1, 1)?.from, Self::new(9999, 12)?.to))
+    }
+
     /// Returns the year.
     #[must_use]
     pub const fn year(self) -> i32 {

@@ -4,24 +4,13 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{Action, Bounds, Existing, Month, PartitionError, PlanStep, Policy};
+use super::{Action, Bounds, Existing, Inventory, Month, PartitionError, PlanStep, Policy, free_name, partition_name};
 
 /// Maximum number of months created ahead: a hundred years.
 pub const MAX_PREMAKE: u32 = 1200;
 /// Maximum number of months in one call of [`cover`]: two hundred years, beyond which a date is a
 /// mistake.
 pub const MAX_COVER_MONTHS: u32 = 2400;
-/// Longest name of a partition, in bytes. The database must allow names of this length.
-pub const MAX_NAME_BYTES: usize = 63;
-
-/// Returns the name of a month's partition: `<table>_YYYY_MM`, with the table's part cut to fit
-/// into [`MAX_NAME_BYTES`].
-#[must_use]
-pub fn partition_name(relation: &str, month: Month) -> String {
-    let suffix = format!("_{month}");
-    let stem = relation.floor_char_boundary(MAX_NAME_BYTES.saturating_sub(suffix.len()));
-    format!("{}{suffix}", &relation[..stem])
-}
 
 /// Returns the steps that bring a table in line with its policy at `now`: first the partitions to
 /// create, then those to retire, each oldest first. `months_in_default` are the months of rows in
@@ -32,7 +21,7 @@ pub fn partition_name(relation: &str, month: Month) -> String {
 /// Every [`PartitionError`] except those of parsing and of the range of [`cover`].
 pub fn plan(
     policy: &Policy,
-    existing: &[Existing],
+    inventory: &Inventory,
     now: DateTime<Utc>,
     months_in_default: &[Month],
 ) -> Result<Vec<PlanStep>, PartitionError> {
@@ -45,7 +34,7 @@ pub fn plan(
         ahead = ahead.next().ok_or(PartitionError::NoNextMonth { month: ahead })?;
         wanted.insert(ahead);
     }
-    let mut steps = create(policy, existing, &wanted, |month| {
+    let mut steps = create(policy, inventory, &wanted, |month| {
         if months_in_default.contains(&month) {
             format!("the default partition holds rows of {month}")
         } else if month == current {
@@ -54,7 +43,7 @@ pub fn plan(
             format!("{month} is within the {} months made ahead", policy.premake)
         }
     })?;
-    let retired = retire(policy, existing, &steps, current);
+    let retired = retire(policy, &inventory.partitions, &steps, current);
     steps.extend(retired);
     Ok(steps)
 }
@@ -67,7 +56,7 @@ pub fn plan(
 /// and those of [`plan`].
 pub fn cover(
     policy: &Policy,
-    existing: &[Existing],
+    inventory: &Inventory,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Result<Vec<PlanStep>, PartitionError> {
@@ -81,7 +70,7 @@ pub fn cover(
         return Err(PartitionError::RangeTooLong { from, to, months, limit: MAX_COVER_MONTHS });
     }
     let wanted = std::iter::successors(Some(first), |month| month.next()).take_while(|month| *month <= last).collect();
-    create(policy, existing, &wanted, |month| format!("{month} is within the range asked for"))
+    create(policy, inventory, &wanted, |month| format!("{month} is within the range asked for"))
 }
 
 fn check(policy: &Policy) -> Result<(), PartitionError> {
@@ -97,11 +86,12 @@ fn check(policy: &Policy) -> Result<(), PartitionError> {
 
 fn create(
     policy: &Policy,
-    existing: &[Existing],
+    inventory: &Inventory,
     wanted: &BTreeSet<Month>,
     reason: impl Fn(Month) -> String,
 ) -> Result<Vec<PlanStep>, PartitionError> {
-    let ranges = Ranges::new(existing);
+    let ranges = Ranges::new(&inventory.partitions);
+    let mut taken = inventory.taken.clone();
     let mut steps = Vec::new();
     for &month in wanted {
         match ranges.coverage(month) {
@@ -116,17 +106,10 @@ fn create(
             }
             MonthCoverage::Nothing => {}
         }
-        let partition = partition_name(&policy.relation, month);
-        if let Some(taken) = existing.iter().find(|other| other.name == partition) {
-            return Err(PartitionError::NameTaken {
-                relation: policy.relation.clone(),
-                month,
-                partition,
-                bounds: taken.bounds,
-            });
-        }
+        let partition = free_name(&partition_name(&policy.relation, month), &taken);
+        taken.insert(partition.clone());
         let (from, to) = (month.from(), month.to());
-        steps.push(PlanStep { action: Action::Create, partition, from, to, reason: reason(month) });
+        steps.push(PlanStep { action: Action::Create, partition, existing: None, from, to, reason: reason(month) });
     }
     Ok(steps)
 }
@@ -185,16 +168,17 @@ fn retire(policy: &Policy, existing: &[Existing], created: &[PlanStep], current:
     let retirable = existing.iter().filter_map(|partition| match partition.bounds {
         Bounds::Range { from: Some(from), to: Some(to) } => {
             let is_monthly = is_month(from, to) || is_month_name(&policy.relation, &partition.name);
-            is_monthly.then_some((partition.name.as_str(), from, to))
+            is_monthly.then_some((partition.name.as_str(), Some(partition.id), from, to))
         }
         Bounds::Range { .. } | Bounds::Default => None,
     });
-    let created = created.iter().map(|step| (step.partition.as_str(), step.from, step.to));
-    let mut expired: Vec<_> = retirable.chain(created).filter(|&(_, _, to)| to <= keep_from.from()).collect();
-    expired.sort_by_key(|&(_, from, _)| from);
-    let step = |(partition, from, to): (&str, _, _)| PlanStep {
+    let created = created.iter().map(|step| (step.partition.as_str(), None, step.from, step.to));
+    let mut expired: Vec<_> = retirable.chain(created).filter(|&(_, _, _, to)| to <= keep_from.from()).collect();
+    expired.sort_by_key(|&(_, _, from, _)| from);
+    let step = |(partition, existing, from, to): (&str, Option<u32>, _, _)| PlanStep {
         action: policy.retention_mode.action(),
         partition: partition.to_owned(),
+        existing,
         from,
         to,
         reason: format!("it ended before {keep_from}, the oldest month that the retention keeps"),

@@ -16,15 +16,37 @@ fn policy(premake: u32, retention: Option<u32>, retention_mode: RetentionMode) -
 }
 
 fn range(name: &str, from: &str, to: &str) -> Existing {
-    Existing { name: name.into(), bounds: Bounds::Range { from: Some(at(from)), to: Some(at(to)) } }
+    Existing { id: 0, name: name.into(), bounds: Bounds::Range { from: Some(at(from)), to: Some(at(to)) } }
 }
 
 fn default_partition() -> Existing {
-    Existing { name: "transactions_default".into(), bounds: Bounds::Default }
+    Existing { id: 0, name: "transactions_default".into(), bounds: Bounds::Default }
 }
 
 fn of_month(month: Month) -> Existing {
-    Existing { name: partition_name("transactions", month), bounds: Bounds::month(month) }
+    Existing { id: 0, name: partition_name("transactions", month), bounds: Bounds::month(month) }
+}
+
+fn inventory(partitions: &[Existing]) -> Inventory {
+    Inventory { partitions: partitions.to_vec(), taken: partitions.iter().map(|other| other.name.clone()).collect() }
+}
+
+fn plan(
+    policy: &Policy,
+    existing: &[Existing],
+    now: DateTime<Utc>,
+    in_default: &[Month],
+) -> Result<Vec<PlanStep>, PartitionError> {
+    super::plan(policy, &inventory(existing), now, in_default)
+}
+
+fn cover(
+    policy: &Policy,
+    existing: &[Existing],
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<Vec<PlanStep>, PartitionError> {
+    super::cover(policy, &inventory(existing), from, to)
 }
 
 fn summary(steps: &[PlanStep]) -> Vec<(Action, &str)> {
@@ -38,7 +60,7 @@ fn executed(existing: &[Existing], steps: &[PlanStep]) -> Vec<Existing> {
         match step.action {
             Action::Create => {
                 let bounds = Bounds::Range { from: Some(step.from), to: Some(step.to) };
-                after.push(Existing { name: step.partition.clone(), bounds });
+                after.push(Existing { id: 0, name: step.partition.clone(), bounds });
             }
             Action::Detach | Action::Drop => after.retain(|partition| partition.name != step.partition),
         }
@@ -86,7 +108,11 @@ fn months_inside_larger_or_adjoining_partitions_are_left_alone() {
     let existing = [
         range("transactions_2024", "2024-01-01T00:00:00Z", "2024-12-01T00:00:00Z"),
         range("first_half", "2024-12-01T00:00:00Z", "2024-12-16T00:00:00Z"),
-        Existing { name: "rest".into(), bounds: Bounds::Range { from: Some(at("2024-12-16T00:00:00Z")), to: None } },
+        Existing {
+            id: 0,
+            name: "rest".into(),
+            bounds: Bounds::Range { from: Some(at("2024-12-16T00:00:00Z")), to: None },
+        },
     ];
     assert_eq!(plan(&policy(6, None, RetentionMode::Detach), &existing, at(NOW), &[]), Ok(vec![]));
 }
@@ -106,10 +132,48 @@ fn a_partly_covered_month_is_an_error_that_names_both() {
 }
 
 #[test]
-fn a_name_in_use_is_an_error() {
+fn a_name_in_use_is_left_to_its_owner() {
     let misnamed = range("transactions_2024_11", "2020-01-01T00:00:00Z", "2020-02-01T00:00:00Z");
-    let error = plan(&policy(0, None, RetentionMode::Detach), &[misnamed], at(NOW), &[]).unwrap_err();
-    assert!(matches!(error, PartitionError::NameTaken { ref partition, .. } if partition == "transactions_2024_11"));
+    let mut inventory = inventory(&[misnamed]);
+    inventory.taken.insert("transactions_2024_12".into());
+    inventory.taken.insert("transactions_2024_12_2".into());
+    let steps = super::plan(&policy(1, None, RetentionMode::Detach), &inventory, at(NOW), &[]).unwrap();
+    let names = ["transactions_2024_11_2", "transactions_2024_12_3"];
+    assert_eq!(summary(&steps), names.map(|name| (Action::Create, name)));
+}
+
+#[test]
+fn a_step_knows_its_partition_by_identity_and_not_by_name() {
+    let renamed = Existing { id: 7, name: "archived".into(), bounds: Bounds::month(month(2020, 1)) };
+    let steps = plan(&policy(0, Some(1), RetentionMode::Drop), &[renamed], at(NOW), &[month(2020, 2)]).unwrap();
+    let retired: Vec<_> = steps.iter().filter(|step| step.action == Action::Drop).collect();
+    assert_eq!((retired[0].existing, retired[0].partition.as_str()), (Some(7), "archived"));
+    assert_eq!((retired[1].existing, retired[1].partition.as_str()), (None, "transactions_2020_02"));
+}
+
+#[test]
+fn names_of_networks_are_plain_and_give_way_to_others() {
+    assert_eq!(network_partition_name("wallet_profiles", "eip155:10"), "wallet_profiles_eip155_10");
+    let taken = BTreeSet::from(["wallet_profiles_default".to_owned()]);
+    let name = free_name(&network_partition_name("wallet_profiles", "default"), &taken);
+    assert_eq!(
+        (name.as_str(), part_name(&name, 3).as_str()),
+        ("wallet_profiles_default_2", "wallet_profiles_default_2_p3")
+    );
+    let long = "n".repeat(80);
+    let taken = BTreeSet::from(["n".repeat(63), format!("{}_2", "n".repeat(61))]);
+    assert_eq!(free_name(&long, &taken), format!("{}_3", "n".repeat(61)));
+}
+
+#[test]
+fn misfits_are_counted_and_the_first_is_named() {
+    let one = Misfits { count: 1, first: Some(("ethereum".into(), "0xa1".into())) };
+    let text =
+        "1 row has a time outside the years 1 to 9999; correct or delete them: the first is 0xa1 of network ethereum";
+    assert_eq!(one.to_string(), text);
+    let hidden = Misfits { count: 2, first: None };
+    assert_eq!(hidden.to_string(), "2 rows have a time outside the years 1 to 9999; correct or delete them");
+    assert_eq!(Month::all(), Ok((at("0001-01-01T00:00:00Z"), month(9999, 12).to())));
 }
 
 #[test]
@@ -122,7 +186,11 @@ fn retention_retires_whole_months_that_are_over_and_nothing_else() {
         range("another_owners_month", "2024-05-01T00:00:00Z", "2024-06-01T00:00:00Z"),
         range("another_owners_year", "2022-01-01T00:00:00Z", "2023-01-01T00:00:00Z"),
         range("transactions_2021_12", "2021-11-15T00:00:00Z", "2022-01-01T00:00:00Z"),
-        Existing { name: "old".into(), bounds: Bounds::Range { from: None, to: Some(at("2021-01-01T00:00:00Z")) } },
+        Existing {
+            id: 0,
+            name: "old".into(),
+            bounds: Bounds::Range { from: None, to: Some(at("2021-01-01T00:00:00Z")) },
+        },
     ];
     let steps = plan(&policy(0, Some(3), RetentionMode::Detach), &existing, at(NOW), &[]).unwrap();
     let expected = [

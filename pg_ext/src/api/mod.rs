@@ -7,3 +7,4 @@ mod graph;
 mod partition;
 mod risk;
 mod row;
+mod statistics;

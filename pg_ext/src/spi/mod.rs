@@ -11,6 +11,7 @@ mod graph_facts;
 mod labels;
 mod partition;
 mod risk;
+mod statistics;
 mod stream;
 mod transfers_by_hash;
 
@@ -23,11 +24,15 @@ pub(crate) use graph::{
 };
 pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
 pub(crate) use labels::{WalletLabel, labels_of, labels_that_stop};
-pub(crate) use partition::{PartitionState, partition_state};
+pub(crate) use partition::{
+    MonthlyTable, PartitionState, Split, Waiting, create_month, lock_holders, lock_partitions, partition_state,
+    relation_name, retire, split_by_hash, waiting,
+};
 pub(crate) use risk::{
     StoredScorecard, active_scorecard, label_cases, labels_changed, networks, now_and_next_label_change, own_labels,
     require_categories, risk_labels, risk_overrides, scorecard_document, store_risk_model,
 };
+pub(crate) use statistics::analyze_stale_tables;
 pub(crate) use stream::varlena;
 pub(crate) use transfers_by_hash::transfers_of;
 
@@ -91,6 +96,19 @@ fn for_each_row(
 fn is_true(query: &str, arguments: &[DatumWithOid<'_>]) -> Result<bool, SqlError> {
     let answer = Spi::connect(|client| client.select(query, Some(1), arguments)?.first().get_one::<bool>())?;
     Ok(answer.unwrap_or(false))
+}
+
+/// Runs a query for one value, or `None` if it gives no row or NULL.
+fn value<T: FromDatum + IntoDatum>(query: &str, arguments: &[DatumWithOid<'_>]) -> Result<Option<T>, SqlError> {
+    Spi::connect(|client| {
+        let rows = client.select(query, Some(1), arguments)?;
+        if rows.is_empty() { Ok(None) } else { Ok(rows.first().get_one()?) }
+    })
+}
+
+/// Runs a statement that changes something, and returns the number of its rows.
+fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize, SqlError> {
+    Ok(Spi::connect_mut(|client| client.update(statement, None, arguments).map(|rows| rows.len()))?)
 }
 
 const REGISTERED: &str = "SELECT EXISTS (SELECT FROM arx.networks AS n WHERE n.network = $1)";

@@ -1,0 +1,119 @@
+//! Work with the rights of a relation's owner, and locks on relations.
+//!
+//! Users' tables may belong to any role. Triggers, defaults, policies, and functions in indexes and
+//! generated columns are that role's code, and run whenever ARX reads or changes a table. So ARX
+//! does it as the owner: the owner does not gain the rights of the caller, and the caller gains no
+//! right of the owner beyond the one operation. Nothing here can be called from SQL.
+
+#![allow(unsafe_code, reason = "changes the current user, and locks relations")]
+
+use std::ffi::CStr;
+use std::panic::AssertUnwindSafe;
+
+use pgrx::PgTryBuilder;
+use pgrx::prelude::*;
+
+use crate::error::SqlError;
+use crate::spi;
+
+/// Settings under which work is done as an owner. Names are looked up in the system catalog first,
+/// times are printed unambiguously, and a policy that would hide rows is an error.
+const SETTINGS: [(&CStr, &CStr); 5] = [
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"row_security", c"off"),
+    (c"datestyle", c"ISO, YMD"),
+    (c"timezone", c"UTC"),
+    (c"jit", c"off"),
+];
+
+/// Longest wait for a lock unless the caller's `lock_timeout` says otherwise: later readers and
+/// writers wait behind a request for an exclusive lock.
+const LOCK_TIMEOUT: &CStr = c"3s";
+
+/// Runs a function as the owner of a relation.
+///
+/// The operation is security-restricted, as those of VACUUM and REINDEX are: the owner's code can
+/// leave nothing behind that would run later with the rights of the caller's session (deferred
+/// triggers, temporary tables, prepared statements, open cursors), nor take another role. Settings
+/// that it changes are reset.
+pub(crate) fn as_owner_of<R>(relation: pg_sys::Oid, work: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
+    const RESTRICTIONS: i32 = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
+    // SAFETY: An open relation has a row of pg_class. User, security context and settings are those
+    // of before when the function returns; after an error, the end of the (sub)transaction resets
+    // them.
+    unsafe {
+        let opened = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if opened.is_null() {
+            return Err(SqlError::state(format!("relation with OID {} does not exist any more", relation.to_u32())));
+        }
+        // The lock is kept until the end of the transaction: the owner cannot change meanwhile.
+        let owner = (*(*opened).rd_rel).relowner;
+        pg_sys::relation_close(opened, pg_sys::NoLock as i32);
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
+        pg_sys::SetUserIdAndSecContext(owner, context | RESTRICTIONS);
+        let level = pg_sys::NewGUCNestLevel();
+        for (name, value) in SETTINGS {
+            set(name, value);
+        }
+        let result = work();
+        pg_sys::AtEOXact_GUC(false, level);
+        pg_sys::SetUserIdAndSecContext(user, context);
+        result
+    }
+}
+
+/// Runs a function that waits for locks no longer than the caller's `lock_timeout`, or than a few
+/// seconds if the caller sets none.
+pub(crate) fn with_lock_timeout<R>(work: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
+    // SAFETY: The setting is reset below; after an error, the end of the (sub)transaction resets
+    // it.
+    unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        if pg_sys::LockTimeout == 0 {
+            set(c"lock_timeout", LOCK_TIMEOUT);
+        }
+        let result = work();
+        pg_sys::AtEOXact_GUC(true, level);
+        result
+    }
+}
+
+/// Locks a relation against all other transactions until the end of this one. An error after the
+/// lock timeout names the relation and the processes that use it.
+pub(crate) fn lock_exclusively(relation: pg_sys::Oid) -> Result<(), SqlError> {
+    const MODE: i32 = pg_sys::AccessExclusiveLock as i32;
+    // SAFETY: Any OID may be locked.
+    if unsafe { pg_sys::ConditionalLockRelationOid(relation, MODE) } {
+        return Ok(());
+    }
+    let locked = AssertUnwindSafe(SqlError::locked(&spi::relation_name(relation)?, &spi::lock_holders(relation)?));
+    // The server has given up the wait when it raises the error, which is always raised again.
+    PgTryBuilder::new(|| {
+        // SAFETY: As above.
+        unsafe { pg_sys::LockRelationOid(relation, MODE) };
+        Ok(())
+    })
+    .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| Err((*locked).clone()))
+    .execute()
+}
+
+/// Changes a setting until the end of its nesting level.
+///
+/// # Safety
+/// Within a nesting level of settings.
+unsafe fn set(name: &CStr, value: &CStr) {
+    // SAFETY: Both end with NUL, and are a setting and its value.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}
