@@ -117,7 +117,7 @@ fn clickhouse_kind(error: &clickhouse::error::Error) -> ErrorKind {
 }
 
 /// Returns the number in `Code: 60. DB::Exception: …`.
-fn clickhouse_code(text: &str) -> Option<u32> {
+pub(crate) fn clickhouse_code(text: &str) -> Option<u32> {
     let digits = text.split("Code: ").nth(1)?;
     digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }

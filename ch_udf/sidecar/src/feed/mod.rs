@@ -16,6 +16,7 @@
 
 mod clickhouse;
 mod columns;
+mod metadata;
 mod model;
 mod pipeline;
 mod ports;

@@ -9,14 +9,15 @@ use clickhouse::{Client, Row};
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use super::super::model::{CountedBy, ExtraColumn, Hour, Month, Rejected, Rows, SourcePosition};
+use super::super::metadata::as_text;
+use super::super::model::{CountedBy, Event, ExtraColumn, Hour, Month, Rejected, Rows, SourcePosition};
 use super::super::ports::{CountingMode, Delivery, Inserted, Sink};
 use super::super::standing::Marks;
 use super::durability::{self, Durability};
 use super::marks;
 use super::native::{Block, Stamp, Used, type_of};
 use crate::error::{Chain, Doing, SidecarError};
-use crate::retry::Retrier;
+use crate::retry::{Retrier, clickhouse_code};
 use crate::warehouse::{
     AGGREGATES, Months, Repair, Shape, Topology, ValidGenerations, all_months, fill_received, group_months,
     touched_months,
@@ -152,8 +153,25 @@ impl ClickHouseSink {
     }
 }
 
+/// The form in which metadata is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MetadataForm {
+    /// As the source has it.
+    Document,
+    /// As text in an object, which every server reads.
+    Text,
+}
+
+/// Returns whether an insert failed because of a document. Nothing else of an insert is parsed.
+fn refuses_document(error: &clickhouse::error::Error) -> bool {
+    /// `INCORRECT_DATA`.
+    const INCORRECT_DATA: u32 = 117;
+    matches!(error, clickhouse::error::Error::BadResponse(text) if clickhouse_code(text) == Some(INCORRECT_DATA))
+}
+
 /// Rows encoded for an insert.
 struct Packed {
+    metadata: MetadataForm,
     columns: Vec<String>,
     pieces: Vec<Bytes>,
     /// Each month is a separate block.
@@ -168,7 +186,12 @@ impl Packed {
     /// Encodes rows that views count as one block: it is inserted and counted completely or not at
     /// all, and each further block would make ClickHouse plan all views again. Before a rebuild,
     /// each month is a block, so that ClickHouse need not split it into partitions.
-    fn new<R: Rows>(rows: &R, stamp: Stamp, extra_columns: &[ExtraColumn]) -> Result<Self, SidecarError> {
+    fn new<R: Rows>(
+        rows: &R,
+        stamp: Stamp,
+        extra_columns: &[ExtraColumn],
+        metadata: MetadataForm,
+    ) -> Result<Self, SidecarError> {
         let one_block_per_month = stamp.counting == CountingMode::Rebuild;
         let mut blocks = vec![Block::with_capacity(rows.len())];
         let (mut month, mut count, mut to_repair) = (None::<Month>, 0, 0);
@@ -181,7 +204,13 @@ impl Packed {
             }
             to_repair += u64::from(stamp.counting.counted_by(event.counted_by) == CountedBy::Repair);
             if let Some(block) = blocks.last_mut() {
-                block.push(event, stamp, extra_columns);
+                match (&event.metadata, metadata) {
+                    (Some(document), MetadataForm::Text) => {
+                        let document = Some(as_text(document).into());
+                        block.push(&Event { metadata: document, ..event.clone() }, stamp, extra_columns);
+                    }
+                    (None, _) | (_, MetadataForm::Document) => block.push(event, stamp, extra_columns),
+                }
             }
             Ok(())
         })?;
@@ -193,7 +222,7 @@ impl Packed {
             columns = names;
             pieces.extend(block_pieces);
         }
-        Ok(Self { columns, pieces, one_block_per_month, rows: count, to_repair, rejected })
+        Ok(Self { metadata, columns, pieces, one_block_per_month, rows: count, to_repair, rejected })
     }
 }
 
@@ -303,7 +332,7 @@ impl Sink for ClickHouseSink {
             generation: self.valid_generations().generation,
             counting: delivery.counting,
         };
-        let packed = Packed::new(rows, stamp, &self.extra_columns)?;
+        let mut packed = Packed::new(rows, stamp, &self.extra_columns, MetadataForm::Document)?;
         let mut retrier = Retrier::default();
         loop {
             let sent = if packed.rows == 0 { Ok(()) } else { self.send(&delivery.token, &packed).await };
@@ -311,6 +340,15 @@ impl Sink for ClickHouseSink {
                 Ok(()) => {
                     let Packed { rows, to_repair, rejected, .. } = packed;
                     return Ok(Inserted { rows, to_repair, rejected });
+                }
+                Err(error) if packed.metadata == MetadataForm::Document && refuses_document(&error) => {
+                    // The message contains the document.
+                    tracing::warn!(
+                        rows = packed.rows,
+                        "ClickHouse refuses a document of these rows; all are sent as text"
+                    );
+                    packed = Packed::new(rows, stamp, &self.extra_columns, MetadataForm::Text)?;
+                    continue;
                 }
                 Err(source) => SidecarError::ClickHouse { doing: "insert transactions", source },
             };
@@ -487,7 +525,38 @@ fn insert_tombstones(local: &str, version: u64, condition: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::*;
+
+    /// One row with metadata.
+    struct OneRow;
+
+    impl Rows for OneRow {
+        fn len(&self) -> usize {
+            1
+        }
+
+        fn for_each(
+            &self,
+            visit: &mut dyn FnMut(&Event<'_>) -> Result<(), SidecarError>,
+        ) -> Result<Vec<Rejected>, SidecarError> {
+            let metadata = Some(r#"{"a": 1}"#.into());
+            visit(&Event { metadata, deleted: false, ..Event::of_key(0, "n", "h", "s", None) }).map(|()| Vec::new())
+        }
+    }
+
+    #[test]
+    fn documents_that_a_server_refuses_are_sent_as_text() {
+        let refused = |text: &str| refuses_document(&clickhouse::error::Error::BadResponse(text.into()));
+        assert!(refused("Code: 117. DB::Exception: Cannot parse JSON object here: {}"));
+        assert!(!refused("Code: 252. DB::Exception: Too many parts"));
+        let stamp = Stamp { version: 1, generation: 0, counting: CountingMode::PerRow };
+        let sent = |form| {
+            let packed = Packed::new(&OneRow, stamp, &[], form).unwrap();
+            String::from_utf8_lossy(&packed.pieces.concat()).into_owned()
+        };
+        assert!(sent(MetadataForm::Document).contains(r#"{"a": 1}"#));
+        assert!(sent(MetadataForm::Text).contains(r#"{"text":"{\"a\": 1}"}"#));
+    }
 
     #[test]
     fn quotes_in_names_are_escaped() {

@@ -2,7 +2,6 @@
 
 pub mod fuzzing;
 mod ledger;
-mod metadata;
 mod rows;
 mod source;
 mod sql;

@@ -11,10 +11,10 @@ use arx_pgwire::{EPOCH_UNIX_MICROS, PgWireError};
 use bytes::{Buf, Bytes};
 
 use super::super::columns::{OPTIONAL, OptionalValues, decode_dollars, decode_units};
+use super::super::metadata;
 use super::super::model::{
     CountedBy, Event, ExtraColumn, HOUR_MICROS, Month, Rejected, RowError, Rows, Transfer, Value, ValueKind,
 };
-use super::metadata;
 use crate::error::SidecarError;
 
 /// First hour that a `DateTime` cannot hold: 2106-02-07 06:00.

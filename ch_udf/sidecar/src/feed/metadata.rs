@@ -3,7 +3,8 @@
 //! Tried on 26.7: an integer beyond 64 bits, a number beyond double precision, a document that is
 //! nested too deeply, or two keys that make one path (`{"a.b": 1, "a": {"b": 2}}`) fail the whole
 //! insert. Amounts in the smallest unit of a coin exceed 64 bits as a matter of course. Such a
-//! document is carried as text, under the key `text`.
+//! document is carried as text, under the key `text`. If a server refuses a document for another
+//! reason, the sink carries those of the whole chunk so.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,7 +16,12 @@ const MAX_DEPTH: usize = 128;
 
 /// Returns the document, or an object that holds it as text.
 pub(super) fn document(text: &str) -> Cow<'_, str> {
-    if is_readable(text) { Cow::Borrowed(text) } else { Cow::Owned(serde_json::json!({ "text": text }).to_string()) }
+    if is_readable(text) { Cow::Borrowed(text) } else { Cow::Owned(as_text(text)) }
+}
+
+/// Returns an object that holds a document as text.
+pub(super) fn as_text(document: &str) -> String {
+    serde_json::json!({ "text": document }).to_string()
 }
 
 /// Returns whether ClickHouse reads a document that PostgreSQL has accepted.
@@ -76,23 +82,22 @@ fn is_number(number: &str) -> bool {
 }
 
 fn has_distinct_paths(text: &str) -> bool {
-    serde_json::from_str(text).is_ok_and(|document| are_paths_distinct(&document, "", &mut HashSet::new()))
+    serde_json::from_str(text).is_ok_and(|document| are_paths_distinct(&document, None, &mut HashSet::new()))
 }
 
-/// Adds the paths below `path`. Objects within arrays have paths of their own.
-fn are_paths_distinct(value: &Value, path: &str, paths: &mut HashSet<String>) -> bool {
+/// Adds the paths of a value at `path`, which is absent for a whole document. Objects within arrays
+/// have paths of their own.
+fn are_paths_distinct(value: &Value, path: Option<&str>, paths: &mut HashSet<String>) -> bool {
+    let mut is_new = || path.is_none_or(|path| paths.insert(path.to_owned()));
     match value {
         Value::Object(fields) => fields.iter().all(|(key, value)| {
-            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            are_paths_distinct(value, &path, paths)
+            let path = path.map_or_else(|| key.clone(), |path| format!("{path}.{key}"));
+            are_paths_distinct(value, Some(&path), paths)
         }),
         Value::Array(elements) => {
-            paths.insert(path.to_owned())
-                && elements.iter().all(|element| are_paths_distinct(element, "", &mut HashSet::new()))
+            is_new() && elements.iter().all(|element| are_paths_distinct(element, None, &mut HashSet::new()))
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            paths.insert(path.to_owned()) || path.is_empty()
-        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => is_new(),
     }
 }
 
@@ -109,6 +114,8 @@ mod tests {
             r#"{"a": [{"b": -9223372036854775809}]}"#,
             r#"{"a.b": 1, "a": {"b": 2}}"#,
             r#"{"a": [{"x.y": 1, "x": {"y": []}}]}"#,
+            r#"{"": {"a": 1}, ".a": 2}"#,
+            r#"{"a.": 1, "a": {"": 2}}"#,
             &format!("{{\"a\": {}.5}}", "9".repeat(400)),
             &deep(MAX_DEPTH),
         ] {
