@@ -15,6 +15,7 @@ mod arguments;
 mod error;
 mod graph_store;
 mod guc;
+mod moving;
 mod numeric;
 mod owner;
 mod parallel;
@@ -32,28 +33,23 @@ pub extern "C-unwind" fn _PG_init() {
 
 // SQL files run in the order of their numbers: each requires the one before it.
 extension_sql_file!("../../sql/postgres/10_roles.sql", name = "roles");
+extension_sql_file!("../../sql/postgres/12_tables.sql", name = "tables", requires = ["roles"]);
+extension_sql_file!("../../sql/postgres/14_job_locks.sql", name = "job_locks", requires = ["tables"]);
 extension_sql_file!(
-    "../../sql/postgres/11_networks.sql",
-    name = "networks",
-    requires = ["roles", normalize_network, network_family]
+    "../../sql/postgres/21_freshness.sql",
+    name = "freshness",
+    requires = ["job_locks", is_moving_rows, watch_truncate, restamp_future_rows]
 );
-extension_sql_file!("../../sql/postgres/12_users.sql", name = "users", requires = ["networks"]);
-extension_sql_file!("../../sql/postgres/13_labels.sql", name = "labels", requires = ["users", normalize_address]);
-extension_sql_file!("../../sql/postgres/14_job_locks.sql", name = "job_locks", requires = ["labels"]);
-extension_sql_file!("../../sql/postgres/20_transactions.sql", name = "transactions", requires = ["job_locks"]);
-extension_sql_file!("../../sql/postgres/21_freshness.sql", name = "freshness", requires = ["transactions"]);
 extension_sql_file!("../../sql/postgres/22_label_changes.sql", name = "label_changes", requires = ["freshness"]);
 extension_sql_file!(
     "../../sql/postgres/30_wallets.sql",
     name = "wallets",
     requires = ["label_changes", require_address, registered_network]
 );
-extension_sql_file!("../../sql/postgres/31_statistics.sql", name = "statistics", requires = ["wallets"]);
-extension_sql_file!("../../sql/postgres/32_behaviour.sql", name = "behaviour", requires = ["statistics"]);
+extension_sql_file!("../../sql/postgres/32_behaviour.sql", name = "behaviour", requires = ["wallets"]);
 extension_sql_file!("../../sql/postgres/33_clusters.sql", name = "clusters", requires = ["behaviour"]);
 extension_sql_file!("../../sql/postgres/40_feed.sql", name = "feed", requires = ["clusters"]);
-extension_sql_file!("../../sql/postgres/41_import.sql", name = "import", requires = ["feed"]);
-extension_sql_file!("../../sql/postgres/42_refresh.sql", name = "refresh", requires = ["import"]);
+extension_sql_file!("../../sql/postgres/42_refresh.sql", name = "refresh", requires = ["feed"]);
 extension_sql_file!("../../sql/postgres/43_prices.sql", name = "prices", requires = ["refresh"]);
 extension_sql_file!(
     "../../sql/postgres/50_patterns.sql",
@@ -80,5 +76,4 @@ extension_sql_file!(
     requires = ["performance", check_performance_alerts]
 );
 extension_sql_file!("../../sql/postgres/83_schedules.sql", name = "schedules", requires = ["alerts"]);
-extension_sql_file!("../../sql/postgres/90_dump.sql", name = "dump", requires = ["schedules"]);
 extension_sql_file!("../../sql/postgres/91_access.sql", name = "access", finalize);

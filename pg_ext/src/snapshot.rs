@@ -101,7 +101,7 @@ impl ServerIdentity {
                 system_identifier: pg_sys::GetSystemIdentifier(),
                 timeline,
                 database: pg_sys::MyDatabaseId.to_u32(),
-                relation: relation(c"transactions").to_u32(),
+                relation: relation(c"graph_epoch").to_u32(),
                 in_recovery,
             }
         }

@@ -1,10 +1,12 @@
 -- Freshness: what has become visible since a snapshot.
 --
 -- For a stored pg_snapshot S, the rows visible now for which is_new_since(ingest_xid, S) holds are
--- exactly those committed since S. INSERT and COPY stamp a row by the column's default. UPDATE
--- stamps it again and logs its former version; DELETE logs a tombstone. TRUNCATE, and ATTACH,
--- DETACH or DROP of a partition, fire no row trigger and raise the epoch: a consumer whose stored
--- epoch differs from current_graph_epoch() starts over.
+-- exactly those committed since S. INSERT and COPY stamp a row by the column's default; a row that
+-- brings another transaction's stamp, as from a staging table or a publisher, is stamped again by
+-- stamp_row(). UPDATE stamps it again and logs its former version; DELETE logs a tombstone.
+-- TRUNCATE, and ATTACH, DETACH or DROP of a partition, fire no row trigger and raise the epoch: a
+-- consumer whose stored epoch differs from current_graph_epoch() starts over. The triggers also fire
+-- for rows that logical replication applies.
 
 -- The planner inlines this function, so that the first condition uses an index on the stamp. It
 -- does so only for a single expression without SET clauses; the body is resolved when it is
@@ -13,7 +15,7 @@ CREATE FUNCTION is_new_since(stamp xid8, since pg_snapshot) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN stamp >= pg_catalog.pg_snapshot_xmin(since) AND NOT pg_catalog.pg_visible_in_snapshot(stamp, since);
 
-CREATE TABLE transaction_changes (
+CREATE TABLE transaction_change_log (
     change_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     changed_xid  xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     relation     text NOT NULL CHECK (relation IN ('transactions', 'token_transfers')),
@@ -28,12 +30,19 @@ CREATE TABLE transaction_changes (
     from_address text NOT NULL,
     to_address   text,
     value        numeric NOT NULL,
-    status       tx_status_enum,
+    status       text,
     former_xid   xid8 NOT NULL,
     changed_at   timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE transaction_changes IS 'former versions of updated and deleted transactions and token transfers';
-CREATE INDEX idx_transaction_changes_xid ON transaction_changes (changed_xid);
+COMMENT ON TABLE transaction_change_log IS 'rows of transaction_changes';
+CREATE INDEX idx_transaction_changes_xid ON transaction_change_log (changed_xid);
+
+-- Empty for a caller from whom row-level security hides transactions or token transfers. The
+-- condition is checked once, before any row is read.
+CREATE VIEW transaction_changes AS
+SELECT c.* FROM arx.transaction_change_log AS c
+ WHERE (SELECT NOT row_security_active('arx.transactions') AND NOT row_security_active('arx.token_transfers'));
+COMMENT ON VIEW transaction_changes IS 'former versions of updated and deleted transactions and token transfers';
 
 -- The epoch is the number of visible rows: it rises with every commit, in any order of commits.
 CREATE TABLE graph_epoch (
@@ -50,16 +59,6 @@ CREATE FUNCTION current_graph_epoch() RETURNS bigint
     SET search_path = pg_catalog, pg_temp
     AS $$ SELECT count(*) FROM arx.graph_epoch $$;
 
-CREATE FUNCTION stamp_transaction() RETURNS trigger
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    NEW.ingest_xid := pg_current_xact_id();
-    RETURN NEW;
-END;
-$$;
-
 -- SECURITY DEFINER: a role that may change a transaction logs the change without privileges on the
 -- log. The trigger fires after the change: a change that another trigger prevented is not logged,
 -- and a row that moves to another partition is.
@@ -68,14 +67,17 @@ CREATE FUNCTION log_transaction_change() RETURNS trigger
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
+    IF arx.is_moving_rows() THEN
+        RETURN NULL;
+    END IF;
     IF TG_ARGV[0] = 'token_transfers' THEN
-        INSERT INTO arx.transaction_changes
+        INSERT INTO arx.transaction_change_log
             (relation, operation, network, tx_hash, log_index, "timestamp", block_number, asset, from_address,
              to_address, value, former_xid)
         VALUES ('token_transfers', TG_OP, OLD.network, OLD.tx_hash, OLD.log_index, OLD."timestamp", OLD.block_number,
                 OLD.token_address, OLD.from_address, OLD.to_address, OLD.amount, OLD.ingest_xid);
     ELSE
-        INSERT INTO arx.transaction_changes
+        INSERT INTO arx.transaction_change_log
             (relation, operation, network, tx_hash, "timestamp", block_number, transaction_index, from_address,
              to_address, value, status, former_xid)
         VALUES ('transactions', TG_OP, OLD.network, OLD.tx_hash, OLD."timestamp", OLD.block_number,
@@ -85,60 +87,129 @@ BEGIN
 END;
 $$;
 
-CREATE TRIGGER arx_stamp BEFORE UPDATE ON transactions FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
-CREATE TRIGGER arx_stamp BEFORE UPDATE ON token_transfers FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
-CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON transactions
-    FOR EACH ROW EXECUTE FUNCTION log_transaction_change('transactions');
-CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON token_transfers
-    FOR EACH ROW EXECUTE FUNCTION log_transaction_change('token_transfers');
-
 CREATE FUNCTION raise_graph_epoch() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
+    -- A partition that was detached keeps its trigger.
     INSERT INTO arx.graph_epoch (reason, relation)
-    VALUES (lower(TG_OP), format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME));
+    SELECT lower(TG_OP), format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME)
+     WHERE EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = TG_RELID);
     RETURN NULL;
 END;
 $$;
 
-CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON transactions EXECUTE FUNCTION raise_graph_epoch();
-CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON transactions_default EXECUTE FUNCTION raise_graph_epoch();
-CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON token_transfers EXECUTE FUNCTION raise_graph_epoch();
-CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON token_transfers_default EXECUTE FUNCTION raise_graph_epoch();
+-- Partitions ------------------------------------------------------------------------------------
+-- The partitions of both tables as they were after the last DDL command, by oid. `shape` is what
+-- consumers depend on: persistence, bounds, columns, and which of ARX's triggers fire. A DDL command raises the
+-- epoch only if this table changes. A restored database fills it anew.
+CREATE TABLE tracked_partitions (
+    relid    oid PRIMARY KEY,
+    relation text NOT NULL,
+    shape    text NOT NULL
+);
+COMMENT ON TABLE tracked_partitions IS 'partitions of transactions and token transfers after the last DDL command';
 
--- PostgreSQL does not clone statement triggers to partitions: every new partition gets its own,
--- however it was created.
+-- Reads the catalog alone, and takes no lock on a partition.
+CREATE FUNCTION partitions_now() RETURNS TABLE (relid oid, relation text, shape text, is_leaf boolean, unlogged boolean)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+WITH RECURSIVE tree AS (
+    SELECT c.oid, c.relname = 'transactions' AS is_transactions
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'arx' AND c.relname IN ('transactions', 'token_transfers') AND c.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT i.inhrelid, t.is_transactions FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
+)
+SELECT t.oid, format('%I.%I', n.nspname, c.relname),
+       concat_ws(' ', c.relpersistence, pg_get_partkeydef(t.oid), c.relpartbound,
+                 (SELECT string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ','
+                                    ORDER BY a.attname)
+                    FROM pg_attribute AS a
+                   WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped),
+                 (SELECT string_agg(format('%s %s', g.tgname, g.tgenabled), ',' ORDER BY g.tgname)
+                    FROM pg_trigger AS g
+                   WHERE g.tgrelid = t.oid AND g.tgname IN ('arx_stamp', 'arx_log_change'))),
+       c.relkind <> 'p', c.relpersistence = 'u'
+  FROM tree AS t
+  JOIN pg_class AS c ON c.oid = t.oid
+  JOIN pg_namespace AS n ON n.oid = c.relnamespace
+$$;
+
+-- Compares the partitions with those before the command. PostgreSQL does not clone statement
+-- triggers to partitions, so every new one gets a TRUNCATE trigger here. It is an internal trigger,
+-- which pg_dump leaves out: a restore makes it again by attaching the partition.
 CREATE FUNCTION watch_partition_commands() RETURNS event_trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    command   record;
-    partition record;
+    trigger record;
+    change  record;
 BEGIN
-    FOR command IN
-        SELECT c.objid, c.command_tag, c.object_identity
+    -- NULL while the schema has another name.
+    IF to_regclass('arx.tracked_partitions') IS NULL THEN
+        RETURN;
+    END IF;
+    -- ENABLE TRIGGER, as by pg_restore --disable-triggers, would leave out the rows of publishers.
+    FOR trigger IN
+        SELECT g.tgrelid::regclass AS relation, g.tgname
           FROM pg_event_trigger_ddl_commands() AS c
-         WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table'
-           AND (c.objid IN (SELECT relid FROM pg_partition_tree('arx.transactions')
-                            UNION ALL SELECT relid FROM pg_partition_tree('arx.token_transfers')))
+          JOIN pg_trigger AS g ON g.tgrelid = c.objid
+          JOIN pg_proc AS p ON p.oid = g.tgfoid
+         WHERE c.command_tag = 'ALTER TABLE' AND c.classid = 'pg_class'::regclass AND g.tgenabled = 'O'
+           AND p.pronamespace = to_regnamespace('arx')
     LOOP
-        -- ALTER TABLE attaches and detaches partitions. After one that did neither, consumers start
-        -- over without need.
-        IF command.command_tag = 'ALTER TABLE' THEN
-            INSERT INTO arx.graph_epoch (reason, relation) VALUES ('alter', command.object_identity);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', trigger.relation, trigger.tgname);
+    END LOOP;
+    -- Commands on other tables return here.
+    IF NOT EXISTS (
+        SELECT FROM pg_event_trigger_ddl_commands() AS c
+          LEFT JOIN pg_trigger AS g ON c.classid = 'pg_trigger'::regclass AND g.oid = c.objid
+         CROSS JOIN LATERAL (SELECT coalesce(g.tgrelid, c.objid)) AS table_of (oid)
+         WHERE c.schema_name IS DISTINCT FROM 'pg_temp'
+           AND (EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = table_of.oid)
+                OR EXISTS (SELECT FROM pg_partition_ancestors(table_of.oid) AS a
+                             JOIN pg_class AS p ON p.oid = a.relid
+                            WHERE p.relname IN ('transactions', 'token_transfers')
+                              AND p.relnamespace = to_regnamespace('arx')))
+    ) THEN
+        RETURN;
+    END IF;
+    FOR change IN
+        SELECT coalesce(p.relid, t.relid) AS relid, coalesce(p.relation, t.relation) AS relation, p.shape, p.unlogged,
+               p.is_leaf, t.shape AS former_shape
+          FROM arx.partitions_now() AS p
+          FULL JOIN arx.tracked_partitions AS t ON t.relid = p.relid
+         WHERE (p.relation, p.shape) IS DISTINCT FROM (t.relation, t.shape)
+         ORDER BY 2
+    LOOP
+        IF change.shape IS NULL THEN
+            DELETE FROM arx.tracked_partitions AS t WHERE t.relid = change.relid;
+        ELSIF change.unlogged THEN
+            RAISE EXCEPTION 'partition % must not be unlogged: a crash would empty it without a trace', change.relation
+                USING ERRCODE = 'invalid_table_definition', HINT = 'ALTER TABLE … SET LOGGED before it is attached.';
+        ELSE
+            INSERT INTO arx.tracked_partitions AS t (relid, relation, shape)
+            VALUES (change.relid, change.relation, change.shape)
+                ON CONFLICT (relid) DO UPDATE SET relation = excluded.relation, shape = excluded.shape;
+            IF change.former_shape IS NULL THEN
+                PERFORM arx.watch_truncate(change.relid, 'arx.raise_graph_epoch()'::regprocedure);
+            END IF;
+            IF change.is_leaf AND change.shape IS DISTINCT FROM change.former_shape THEN
+                PERFORM arx.restamp_future_rows(change.relid);
+            END IF;
         END IF;
-        FOR partition IN
-            SELECT t.relid
-              FROM pg_partition_tree(command.objid) AS t
-             WHERE NOT EXISTS (SELECT FROM pg_trigger AS g
-                                WHERE g.tgrelid = t.relid AND g.tgname = 'arx_raise_epoch')
-        LOOP
-            EXECUTE format('CREATE TRIGGER arx_raise_epoch AFTER TRUNCATE ON %s '
-                           'EXECUTE FUNCTION arx.raise_graph_epoch()', partition.relid::regclass);
-        END LOOP;
+        -- A new name alone changes no row, and a partition that was just created is empty.
+        IF change.shape IS DISTINCT FROM change.former_shape AND NOT arx.is_moving_rows()
+           AND NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() AS c
+                            WHERE c.objid = change.relid AND c.command_tag = 'CREATE TABLE') THEN
+            INSERT INTO arx.graph_epoch (reason, relation)
+            VALUES (CASE WHEN change.shape IS NULL THEN 'detach' WHEN change.former_shape IS NULL THEN 'attach'
+                         ELSE 'alter' END, change.relation);
+        END IF;
     END LOOP;
 END;
 $$;
@@ -150,51 +221,25 @@ CREATE FUNCTION watch_partition_drops() RETURNS event_trigger
 DECLARE
     dropped record;
 BEGIN
-    -- A dropped partition is no longer in pg_inherits; the dropped trigger identifies it.
+    -- DROP EXTENSION drops the table as well.
+    IF to_regclass('arx.tracked_partitions') IS NULL THEN
+        RETURN;
+    END IF;
     FOR dropped IN
-        SELECT d.address_names FROM pg_event_trigger_dropped_objects() AS d
-         WHERE d.object_type = 'trigger' AND d.address_names[3] = 'arx_raise_epoch'
+        DELETE FROM arx.tracked_partitions AS t
+         USING pg_event_trigger_dropped_objects() AS d
+         WHERE d.classid = 'pg_class'::regclass AND d.objid = t.relid AND d.objsubid = 0
+        RETURNING t.relation
     LOOP
-        -- DROP EXTENSION drops the log as well.
-        IF to_regclass('arx.graph_epoch') IS NOT NULL THEN
-            INSERT INTO arx.graph_epoch (reason, relation)
-            VALUES ('drop', format('%I.%I', dropped.address_names[1], dropped.address_names[2]));
-        END IF;
+        INSERT INTO arx.graph_epoch (reason, relation) VALUES ('drop', dropped.relation);
     END LOOP;
 END;
 $$;
 
 CREATE EVENT TRIGGER arx_watch_partition_commands ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION watch_partition_commands();
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE TRIGGER')
+    EXECUTE FUNCTION watch_partition_commands();
 CREATE EVENT TRIGGER arx_watch_partition_drops ON sql_drop EXECUTE FUNCTION watch_partition_drops();
-
--- A dump carries the stamps of the cluster it was taken from. Rows with stamps that this cluster
--- has not assigned yet would count as new forever, and the logs refer to snapshots of the other
--- cluster.
-CREATE FUNCTION after_restore() RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-DECLARE
-    relation regclass;
-    stamped  bigint;
-    total    bigint := 0;
-BEGIN
-    FOREACH relation IN ARRAY
-        ARRAY['arx.transactions', 'arx.token_transfers', 'arx.address_labels', 'arx.risk_overrides']::regclass[]
-    LOOP
-        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
-        EXECUTE format('UPDATE %s SET ingest_xid = pg_current_xact_id() WHERE ingest_xid > pg_current_xact_id()',
-                       relation);
-        GET DIAGNOSTICS stamped = ROW_COUNT;
-        total := total + stamped;
-    END LOOP;
-    DELETE FROM arx.transaction_changes;
-    DELETE FROM arx.label_changes;
-    INSERT INTO arx.graph_epoch (reason, relation) VALUES ('restore', 'arx.transactions');
-    RETURN total;
-END;
-$$;
 
 CREATE FUNCTION changed_transactions(since pg_snapshot)
     RETURNS TABLE (network text, "timestamp" timestamptz, from_address text, to_address text)

@@ -5,7 +5,7 @@
 -- that begins or ends by its validity changes no row: consumers must check valid_from and valid_to
 -- themselves.
 
-CREATE TABLE label_changes (
+CREATE TABLE label_change_log (
     change_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     changed_xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     network     text,
@@ -13,8 +13,13 @@ CREATE TABLE label_changes (
     changed_at  timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT label_changes_scope CHECK (network IS NOT NULL OR address IS NULL)
 );
-CREATE INDEX idx_label_changes_xid ON label_changes (changed_xid);
-COMMENT ON TABLE label_changes IS
+CREATE INDEX idx_label_changes_xid ON label_change_log (changed_xid);
+COMMENT ON TABLE label_change_log IS 'rows of label_changes';
+
+-- Empty for a caller from whom row-level security hides labels.
+CREATE VIEW label_changes AS
+SELECT c.* FROM arx.label_change_log AS c WHERE (SELECT NOT row_security_active('arx.address_labels'));
+COMMENT ON VIEW label_changes IS
     'addresses whose labels were updated or deleted; address NULL: the whole network, network NULL: all networks';
 
 -- SECURITY DEFINER: a role that may change a label logs the change without privileges on the log.
@@ -23,7 +28,7 @@ CREATE FUNCTION log_label_change() RETURNS trigger
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    INSERT INTO arx.label_changes (network, address) VALUES (OLD.network, OLD.address);
+    INSERT INTO arx.label_change_log (network, address) VALUES (OLD.network, OLD.address);
     RETURN NULL;
 END;
 $$;
@@ -35,24 +40,13 @@ CREATE FUNCTION log_label_meaning() RETURNS trigger
 BEGIN
     -- Rows stored for a network count only once it is registered.
     IF TG_TABLE_NAME = 'networks' THEN
-        INSERT INTO arx.label_changes (network) VALUES (NEW.network);
+        INSERT INTO arx.label_change_log (network) VALUES (NEW.network);
     ELSE
-        INSERT INTO arx.label_changes (network) VALUES (NULL);
+        INSERT INTO arx.label_change_log (network) VALUES (NULL);
     END IF;
     RETURN NULL;
 END;
 $$;
-
-CREATE TRIGGER arx_stamp BEFORE UPDATE ON address_labels FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
-CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON address_labels FOR EACH ROW EXECUTE FUNCTION log_label_change();
-CREATE TRIGGER arx_log_truncate AFTER TRUNCATE ON address_labels EXECUTE FUNCTION log_label_meaning();
--- There is no trigger for INSERT: a new category has no labels yet.
-CREATE TRIGGER arx_log_update AFTER UPDATE ON label_categories FOR EACH ROW
-    WHEN ((OLD.category, OLD.kind, OLD.severity) IS DISTINCT FROM (NEW.category, NEW.kind, NEW.severity))
-    EXECUTE FUNCTION log_label_meaning();
-CREATE TRIGGER arx_log_delete AFTER DELETE ON label_categories FOR EACH STATEMENT EXECUTE FUNCTION log_label_meaning();
-CREATE TRIGGER arx_log_network AFTER INSERT OR UPDATE OF network ON networks
-    FOR EACH ROW EXECUTE FUNCTION log_label_meaning();
 
 CREATE FUNCTION changed_labels(since pg_snapshot) RETURNS TABLE (network text, address text)
     LANGUAGE sql STABLE PARALLEL SAFE

@@ -1,21 +1,16 @@
--- Pairs of wallets that clusters must keep apart. Clusters are computed on demand, so an exclusion
--- takes effect at once, and so does its removal.
+-- Exclusions of cluster merges.
 
-CREATE TABLE cluster_exclusions (
-    network    text NOT NULL REFERENCES networks,
-    wallet_a   text COLLATE "C" NOT NULL,
-    wallet_b   text COLLATE "C" NOT NULL,
-    reason     text NOT NULL CHECK (reason <> ''),
-    created_by text NOT NULL DEFAULT current_user,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (network, wallet_a, wallet_b),
-    -- One row a pair, in either order of the arguments.
-    CONSTRAINT cluster_exclusions_order CHECK (wallet_a < wallet_b),
-    CONSTRAINT cluster_exclusions_normalized CHECK (wallet_a = arx.normalize_address(wallet_a, network)
-                                                    AND wallet_b = arx.normalize_address(wallet_b, network))
-);
-COMMENT ON TABLE cluster_exclusions IS
-    'pairs of wallets that wallet_clusters() keeps apart, with user and reason; see exclude_cluster_merge()';
+-- An exclusion that is given again takes the name of its new author.
+CREATE FUNCTION sign_cluster_exclusion() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    NEW.created_by := current_user;
+    NEW.created_at := now();
+    RETURN NEW;
+END;
+$$;
 
 CREATE FUNCTION exclude_cluster_merge(wallet_a text, wallet_b text, network text, reason text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -41,7 +36,7 @@ BEGIN
     VALUES (canonical, least(first COLLATE "C", second COLLATE "C"), greatest(first COLLATE "C", second COLLATE "C"),
             exclude_cluster_merge.reason)
     ON CONFLICT ON CONSTRAINT cluster_exclusions_pkey
-    DO UPDATE SET reason = excluded.reason, created_by = excluded.created_by, created_at = excluded.created_at
+    DO UPDATE SET reason = excluded.reason
     RETURNING e.xmax = 0 INTO is_new;
     RETURN is_new;
 END;

@@ -1,13 +1,4 @@
--- Prices of assets, and the values of transactions in USD.
-
-CREATE TABLE asset_prices (
-    asset     text NOT NULL CHECK (asset <> ''),
-    priced_at timestamptz NOT NULL,
-    price_usd numeric(30,12) NOT NULL CHECK (price_usd >= 0),
-    source    text NOT NULL DEFAULT 'manual',
-    PRIMARY KEY (asset, priced_at)
-);
-COMMENT ON TABLE asset_prices IS 'prices of assets in USD, each in force until the next one';
+-- Values of transactions in USD.
 
 -- The price is the one in force at the time of the transaction. Rows with a value keep it, unless
 -- `overwrite` is set.
@@ -15,6 +6,7 @@ CREATE FUNCTION apply_asset_prices(network text, overwrite boolean DEFAULT false
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
+    SET row_security = off
     AS $$
 DECLARE
     canonical text := arx.registered_network(apply_asset_prices.network);

@@ -1,29 +1,4 @@
--- Stored findings of laundering patterns: one set for each pattern, network, asset, window, minimum
--- value and options.
-
-CREATE TABLE pattern_findings (
-    pattern     text NOT NULL,
-    network     text NOT NULL,
-    asset       text NOT NULL,
-    "window"    interval NOT NULL,
-    min_value   numeric NOT NULL,
-    options     jsonb NOT NULL,
-    finding_id  text NOT NULL,
-    strength    double precision NOT NULL,
-    center      text NOT NULL,
-    wallets     text[] NOT NULL,
-    tx_hashes   text[] NOT NULL,
-    transfers   integer NOT NULL,
-    total_value numeric,
-    first_seen  timestamptz NOT NULL,
-    last_seen   timestamptz NOT NULL,
-    details     jsonb NOT NULL,
-    found_at    timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (pattern, network, asset, "window", min_value, options, finding_id)
-);
-COMMENT ON TABLE pattern_findings IS 'findings of detect_patterns(), kept up to date by refresh_patterns()';
-CREATE INDEX idx_pattern_findings_time ON pattern_findings (network, pattern, first_seen);
-CREATE INDEX idx_pattern_findings_wallets ON pattern_findings USING gin (wallets);
+-- Upkeep of pattern_findings.
 
 CREATE FUNCTION changed_times(network text, asset text, since pg_snapshot) RETURNS SETOF timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -58,6 +33,7 @@ CREATE FUNCTION refresh_patterns(
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
+    SET row_security = off
     SET arx.graph_freshness = 'exact'
     AS $$
 DECLARE

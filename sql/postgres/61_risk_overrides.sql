@@ -1,28 +1,4 @@
--- Overrides of risk scores.
-
-CREATE TABLE risk_overrides (
-    override_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    network     text NOT NULL REFERENCES networks,
-    address     text NOT NULL CHECK (address <> ''),
-    score       numeric(4,1) NOT NULL CHECK (score BETWEEN 0 AND 100),
-    reason      text NOT NULL CHECK (btrim(reason) <> ''),
-    created_by  text NOT NULL DEFAULT current_user,
-    valid_from  timestamptz NOT NULL DEFAULT now(),
-    expires_at  timestamptz NOT NULL,
-    ended_at    timestamptz,
-    ended_by    text,
-    ingest_xid  xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-    -- override_risk() allows a year, which may be a leap year in any time zone.
-    CONSTRAINT risk_overrides_validity
-        CHECK (expires_at > valid_from AND expires_at <= valid_from + interval '367 days'),
-    CONSTRAINT risk_overrides_ended CHECK ((ended_at IS NULL) = (ended_by IS NULL)),
-    CONSTRAINT risk_overrides_address_normalized CHECK (address = arx.normalize_address(address, network))
-);
--- An expired override is ended when the next one is created.
-CREATE UNIQUE INDEX risk_overrides_in_force ON risk_overrides (network, address) WHERE ended_at IS NULL;
-CREATE INDEX idx_risk_overrides_ingest ON risk_overrides (ingest_xid);
-COMMENT ON TABLE risk_overrides IS 'scores that a user decided, with a reason and an expiry; rows are never removed';
-CREATE TRIGGER arx_stamp BEFORE UPDATE ON risk_overrides FOR EACH ROW EXECUTE FUNCTION stamp_transaction();
+-- Overrides of risk scores. The table is in tables/50_risk.sql.
 
 CREATE FUNCTION guard_risk_override() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -34,20 +10,12 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Create a new one with arx.override_risk().';
     END IF;
     IF NEW.ended_at IS NOT NULL AND OLD.ended_at IS NULL THEN
+        NEW.ended_at := least(now(), OLD.expires_at);
         NEW.ended_by := current_user;
     END IF;
     RETURN NEW;
 END;
 $$;
-CREATE TRIGGER arx_guard BEFORE UPDATE ON risk_overrides FOR EACH ROW EXECUTE FUNCTION guard_risk_override();
-
-CREATE VIEW current_risk_overrides AS
-SELECT o.override_id, o.network, o.address, o.score, o.reason, o.created_by, o.valid_from, o.expires_at
-  FROM arx.risk_overrides AS o
- WHERE o.ended_at IS NULL AND o.valid_from <= now() AND o.expires_at > now();
-COMMENT ON VIEW current_risk_overrides IS
-    'risk_overrides in force, at most one a wallet; they do not apply to wallets under sanctions';
-
 CREATE FUNCTION override_risk(address text, network text, score numeric, reason text, expires_at timestamptz)
     RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -86,7 +54,7 @@ BEGIN
                   HINT = 'If the label is wrong, end its validity in arx.address_labels.';
     END IF;
     -- Concurrent overrides of a wallet run one after the other: the later one ends the earlier one.
-    PERFORM pg_advisory_xact_lock(hashtextextended('arx.risk_overrides', 0));
+    PERFORM arx.lock_job('risk_overrides');
     UPDATE arx.risk_overrides AS o
        SET ended_at = least(now(), o.expires_at), ended_by = current_user
      WHERE o.network = canonical AND o.address = wallet AND o.ended_at IS NULL;

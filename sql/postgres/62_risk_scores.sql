@@ -2,20 +2,6 @@
 -- transactions, labels, overrides and the active model.
 
 -- History -----------------------------------------------------------------------------------------
-CREATE TABLE risk_score_history (
-    entry_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    network       text NOT NULL,
-    address       text NOT NULL,
-    scored_at     timestamptz NOT NULL DEFAULT now(),
-    score         numeric(4,1) NOT NULL,
-    probability   double precision,
-    band          text NOT NULL,
-    state         text NOT NULL,
-    model_version text NOT NULL
-);
-CREATE INDEX idx_risk_score_history_wallet ON risk_score_history (address, network, scored_at DESC);
-COMMENT ON TABLE risk_score_history IS 'scores and states of wallets, one row a change';
-
 CREATE FUNCTION risk_history(address text, network text, "limit" integer DEFAULT 100)
     RETURNS TABLE (scored_at timestamptz, score numeric, previous_score numeric, difference numeric,
                    probability double precision, band text, state text, model_version text)
@@ -73,29 +59,26 @@ CREATE TABLE risk_refresh_state (
 COMMENT ON TABLE risk_refresh_state IS
     'time, model and basis of the last check for wallets whose score may have changed';
 
--- Partial, because few labels begin or end.
-CREATE INDEX idx_address_labels_begin ON address_labels (valid_from) WHERE valid_from > '-infinity';
-CREATE INDEX idx_address_labels_end ON address_labels (valid_to) WHERE valid_to < 'infinity';
-
 -- Rows inserted directly may hold addresses in another spelling, or of unknown networks. They
 -- belong to no wallet.
 CREATE FUNCTION is_normalized_address(address text, network text) RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
-SELECT CASE WHEN NOT EXISTS (SELECT FROM arx.networks AS n WHERE n.network = $2) THEN false
-            WHEN arx.is_valid_address($1, $2) THEN arx.normalize_address($1, $2) = $1
+SELECT CASE WHEN NOT EXISTS (SELECT FROM arx.networks AS n WHERE n.network OPERATOR(pg_catalog.=) $2) THEN false
+            WHEN arx.is_valid_address($1, $2) THEN arx.normalize_address($1, $2) OPERATOR(pg_catalog.=) $1
             ELSE false END
 $$;
 
 CREATE FUNCTION lock_risk_queue() RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT pg_advisory_xact_lock(hashtextextended('arx.risk_queue', 0)) $$;
+    AS $$ SELECT arx.lock_job('risk_queue') $$;
 
 CREATE FUNCTION queue_all_wallets(network text DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
+    SET row_security = off
     AS $$
 DECLARE
     queued bigint;
@@ -157,6 +140,7 @@ CREATE FUNCTION queue_risk_changes() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
+    SET row_security = off
     SET arx.graph_freshness = 'exact'
     AS $$
 DECLARE
@@ -264,6 +248,7 @@ CREATE FUNCTION write_risk_scores(network text, addresses text[]) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
+    SET row_security = off
     SET arx.graph_freshness = 'exact'
     AS $$
 DECLARE
@@ -271,7 +256,11 @@ DECLARE
 BEGIN
     WITH stale AS MATERIALIZED (
         SELECT s.*
-          FROM arx.score_wallets(write_risk_scores.addresses, write_risk_scores.network) AS s
+          -- A row of the queue that a user wrote may name no wallet.
+          FROM arx.score_wallets(
+                   ARRAY(SELECT w.address FROM unnest(write_risk_scores.addresses) AS w (address)
+                          WHERE arx.is_normalized_address(w.address, write_risk_scores.network)),
+                   write_risk_scores.network) AS s
           LEFT JOIN arx.wallet_profiles AS p
             ON p.wallet_address = s.address AND p.network_type = write_risk_scores.network
          WHERE (p.risk_score, p.risk_state) IS DISTINCT FROM (s.score, s.state)
@@ -291,7 +280,8 @@ BEGIN
 END;
 $$;
 
--- A procedure that commits cannot have SET clauses: the functions it calls have them. It requires
+-- A procedure that commits cannot have SET clauses: it pins the search path in each of its
+-- transactions, and the functions it calls have the clauses. It requires
 -- READ COMMITTED, because each batch must see the rows queued and committed by others since the
 -- last one.
 CREATE PROCEDURE refresh_risk_scores(
@@ -316,6 +306,7 @@ DECLARE
     detail     text;
     hint       text;
 BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF pg_catalog.current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         RAISE EXCEPTION 'refresh_risk_scores() needs isolation level READ COMMITTED, not %',
             pg_catalog.upper(pg_catalog.current_setting('transaction_isolation'))
@@ -336,8 +327,10 @@ BEGIN
     changed := 0;
     -- Fails at once, before any work, inside a transaction block of the caller.
     COMMIT;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     PERFORM arx.queue_risk_changes();
     COMMIT;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     networks := ARRAY(SELECT n.network FROM arx.networks AS n
                        WHERE (canonical IS NULL OR n.network = canonical)
                          AND EXISTS (SELECT FROM arx.risk_queue AS q WHERE q.network = n.network)
@@ -382,6 +375,7 @@ BEGIN
                     END IF;
                 END;
                 COMMIT;
+                PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
                 EXIT WHEN beyond IS NULL OR failures >= 10;
             END LOOP;
             EXIT WHEN failures >= 10;

@@ -23,29 +23,3 @@ BEGIN
 END;
 $$;
 
--- A user's row takes precedence over the one that ARX ships, and is the one that pg_dump carries.
-CREATE TABLE partition_policies (
-    relation         text NOT NULL CHECK (relation IN ('arx.transactions', 'arx.token_transfers')),
-    builtin          boolean NOT NULL DEFAULT false,
-    premake          integer NOT NULL DEFAULT 3 CHECK (premake BETWEEN 0 AND 120),
-    retention_months integer CHECK (retention_months BETWEEN 1 AND 2400),
-    retention_mode   text NOT NULL DEFAULT 'detach' CHECK (retention_mode IN ('detach', 'drop')),
-    PRIMARY KEY (relation, builtin)
-);
-COMMENT ON TABLE partition_policies IS
-    'months created ahead and months kept; to change a policy, insert a row for the relation: it takes precedence';
-INSERT INTO partition_policies (relation, builtin) VALUES ('arx.transactions', true), ('arx.token_transfers', true);
-
-CREATE VIEW partition_status AS
-SELECT parent.relation,
-       format('%I.%I', n.nspname, c.relname) AS partition,
-       b.is_default, b.range_from, b.range_to,
-       greatest(c.reltuples, 0)::bigint AS estimated_rows,
-       pg_total_relation_size(c.oid) AS total_bytes
-  FROM (VALUES ('arx.transactions'), ('arx.token_transfers')) AS parent (relation)
-  JOIN pg_inherits AS i ON i.inhparent = parent.relation::regclass
-  JOIN pg_class AS c ON c.oid = i.inhrelid
-  JOIN pg_namespace AS n ON n.oid = c.relnamespace
- CROSS JOIN LATERAL arx.partition_range(c.oid) AS b
- ORDER BY parent.relation, b.is_default, b.range_from;
-COMMENT ON VIEW partition_status IS 'partitions of the time-partitioned tables with bounds, estimated rows and size';

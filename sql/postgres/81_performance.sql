@@ -13,7 +13,7 @@ COMMENT ON TABLE performance_samples IS
     'counters of this cluster over time, written by record_performance_alerts() and kept for a week';
 
 -- SECURITY DEFINER: pg_stat_activity hides the sessions of other users from an ordinary role, so
--- the numbers would be wrong.
+-- the numbers would be wrong. The function reads the catalog and internal tables alone.
 CREATE FUNCTION performance_facts() RETURNS TABLE (metric text, value double precision)
     LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -55,22 +55,20 @@ SELECT f.metric, f.value::double precision
     ('replication_lag_seconds', CASE WHEN pg_is_in_recovery()
         THEN coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0) ELSE 0 END),
     ('xid_age_pct', (SELECT max(100.0 * age(d.datfrozenxid) / 2000000000) FROM pg_database AS d)),
-    ('default_partition_rows', (SELECT sum(s.estimated_rows) FROM arx.partition_status AS s WHERE s.is_default))
+    ('default_partition_rows',
+     (SELECT sum(greatest(c.reltuples, 0))
+        FROM arx.tracked_partitions AS t JOIN pg_class AS c ON c.oid = t.relid
+       WHERE pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT'))
  ) AS f (metric, value)
 $$;
 
-CREATE VIEW performance_dashboard AS
-SELECT max(f.value) FILTER (WHERE f.metric = 'connections')::bigint AS active_connections,
-       max(f.value) FILTER (WHERE f.metric = 'active_queries')::bigint AS active_queries,
-       round(max(f.value) FILTER (WHERE f.metric = 'cache_hit_pct')::numeric, 2) AS cache_hit_ratio,
-       max(f.value) FILTER (WHERE f.metric = 'blocked_queries')::bigint AS blocked_queries,
-       round(max(f.value) FILTER (WHERE f.metric = 'replication_lag_seconds')::numeric, 3) AS replication_lag_seconds,
-       round(max(f.value) FILTER (WHERE f.metric = 'connections_used_pct')::numeric, 2) AS connections_used_pct,
-       round(max(f.value) FILTER (WHERE f.metric = 'longest_query_seconds')::numeric, 3) AS longest_query_seconds,
-       round(max(f.value) FILTER (WHERE f.metric = 'idle_in_transaction_seconds')::numeric, 3)
-           AS idle_in_transaction_seconds,
-       max(f.value) FILTER (WHERE f.metric = 'deadlocks')::bigint AS deadlocks,
-       make_interval(secs => max(f.value) FILTER (WHERE f.metric = 'cache_window_seconds')) AS sample_age
-  FROM arx.performance_facts() AS f;
-COMMENT ON VIEW performance_dashboard IS
-    'one row: sessions, locks, cache hits and deadlocks since the last sample, replication lag';
+-- SECURITY DEFINER: callers have no privileges on the samples.
+CREATE FUNCTION take_performance_sample() RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+INSERT INTO arx.performance_samples (blks_hit, blks_read, deadlocks, commits, rollbacks)
+SELECT sum(d.blks_hit), sum(d.blks_read), sum(d.deadlocks), sum(d.xact_commit), sum(d.xact_rollback)
+  FROM pg_stat_database AS d;
+DELETE FROM arx.performance_samples AS s WHERE s.sampled_at < now() - interval '7 days'
+$$;

@@ -1,23 +1,5 @@
 -- Schedules for pg_cron. Functions raise an error when pg_cron is not installed.
 
-CREATE TABLE schedules (
-    job      text PRIMARY KEY,
-    schedule text NOT NULL,
-    command  text NOT NULL
-);
-COMMENT ON TABLE schedules IS 'jobs that install_schedules() schedules with pg_cron';
-INSERT INTO schedules (job, schedule, command) VALUES
-    ('partition-maintenance', '15 0 * * *',   'SELECT count(*) FROM arx.run_partition_maintenance()'),
-    ('refresh-daily-stats',   '0 * * * *',    'SELECT arx.refresh_daily_stats()'),
-    ('refresh-graph',         '*/5 * * * *',  'SELECT outcome FROM arx.refresh_graph()'),
-    ('refresh-wallets',       '*/10 * * * *', 'SELECT arx.refresh_wallet_profiles()'),
-    ('refresh-risk-scores',   '5-59/10 * * * *', 'CALL arx.refresh_risk_scores()'),
-    ('refresh-patterns',      '30 3 * * *',
-     'SELECT count(*) FROM arx.networks AS n CROSS JOIN LATERAL arx.refresh_patterns(network => n.network) AS r '
-     'WHERE EXISTS (SELECT FROM arx.wallet_profiles AS p WHERE p.network_type = n.network)'),
-    ('update-stats',          '0 2 * * *',    'SELECT count(*) FROM arx.update_table_statistics()'),
-    ('performance-alerts',    '*/5 * * * *',  'SELECT arx.record_performance_alerts()');
-
 CREATE FUNCTION require_pg_cron() RETURNS void
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -32,15 +14,41 @@ BEGIN
 END;
 $$;
 
+-- The role that a job runs as: the owner of arx.schedules, who alone may write its rows. So nobody
+-- runs a command with more rights than whoever wrote it.
+CREATE FUNCTION schedule_owner() RETURNS name
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT pg_get_userbyid(c.relowner) FROM pg_class AS c WHERE c.oid = 'arx.schedules'::regclass $$;
+
 CREATE FUNCTION install_schedules() RETURNS TABLE (job text, schedule text, command text)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
+DECLARE
+    owner   name := arx.schedule_owner();
+    writers text := (SELECT string_agg(DISTINCT a.grantee::regrole::text, ', ')
+                       FROM pg_class AS c
+                      CROSS JOIN LATERAL (SELECT c.relacl UNION ALL SELECT t.attacl FROM pg_attribute AS t
+                                           WHERE t.attrelid = c.oid) AS acl (items)
+                      CROSS JOIN LATERAL aclexplode(acl.items) AS a
+                      WHERE c.oid = 'arx.schedules'::regclass AND a.grantee <> c.relowner
+                        AND a.privilege_type IN ('INSERT', 'UPDATE', 'TRIGGER'));
 BEGIN
     PERFORM arx.require_pg_cron();
+    IF writers IS NOT NULL THEN
+        RAISE EXCEPTION 'arx.schedules can be written by %, whose commands would run as %', writers, owner
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('REVOKE INSERT, UPDATE, TRIGGER ON arx.schedules FROM %s.', writers);
+    END IF;
     FOR job, schedule, command IN SELECT s.job, s.schedule, s.command FROM arx.schedules AS s ORDER BY s.job LOOP
-        -- A job of the same name and user is replaced.
-        EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING job, schedule, command;
+        -- A job of the same name and user is replaced. Only a superuser may schedule for others.
+        IF owner = current_user THEN
+            EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING job, schedule, command;
+        ELSE
+            EXECUTE 'SELECT cron.schedule_in_database($1, $2, $3, current_database(), $4)'
+              USING job, schedule, command, owner::text;
+        END IF;
         RETURN NEXT;
     END LOOP;
 END;
@@ -55,7 +63,7 @@ DECLARE
 BEGIN
     PERFORM arx.require_pg_cron();
     EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j JOIN arx.schedules AS s ON s.job = j.jobname '
-            'WHERE j.username = current_user'
+            'WHERE j.username = arx.schedule_owner() AND j.database = current_database()'
        INTO removed;
     RETURN removed;
 END;

@@ -1,7 +1,8 @@
 -- Access to everything in the schema, and the comment of every function. This file runs last.
 --
--- PUBLIC has no privileges. arx_reader may read, arx_operator may also change state. Comments of
--- tables and views stand with their definitions.
+-- PUBLIC has no privileges. arx_reader may read, arx_operator may also change state, arx_feeder may
+-- also write the state of feeds. Comments of tables and views stand with their definitions, and so
+-- do the privileges on the tables of users.
 
 REVOKE ALL ON SCHEMA arx FROM PUBLIC;
 GRANT USAGE ON SCHEMA arx TO arx_reader;
@@ -18,6 +19,12 @@ BEGIN
         SELECT coalesce(d.name, f.name) AS name, d.name IS NOT NULL AS has_row, d.grantee, d.comment, f.signature,
                count(*) OVER (PARTITION BY d.name, f.signature::oid) AS row_count
           FROM (VALUES
+            -- Tables of users
+                ('create_tables', 'arx_operator',
+             'creates the tables, types, views, indexes and triggers that do not exist yet, as the caller, who owns '
+             'them; returns what it created'),
+                ('replace_builtin_row', 'arx_operator',
+             'trigger: lets a restored row that ARX ships take the place of the one that exists'),
             -- Networks and addresses
                 ('normalize_network', 'arx_reader',
              'canonical name of a network: ETH, eip155:1 and ethereum name the same network'),
@@ -51,19 +58,25 @@ BEGIN
                 ('changed_wallets', 'arx_reader',
              'wallets by network whose transactions or labels changed since a snapshot, or whose labels began or '
              'ended since a time; whole: all wallets of the network, network NULL: all networks'),
-                ('stamp_transaction', NULL, 'trigger: stamps an updated row with the current transaction'),
-                ('log_transaction_change', NULL, 'trigger: logs the former version of a changed row'),
-                ('log_label_change', NULL, 'trigger: logs the address of a changed label'),
-                ('log_label_meaning', NULL,
+                ('stamp_row', 'arx_operator',
+             'trigger: stamps a row with the current transaction, unless it already bears that stamp'),
+                ('is_moving_rows', 'arx_reader',
+             'true while ARX moves rows between partitions or stamps restored rows, which changes no content'),
+                ('partitions_now', NULL, 'partitions of transactions and token transfers by the catalog'),
+                ('watch_truncate', NULL,
+             'step of watch_partition_commands(): creates the TRUNCATE trigger of a partition'),
+                ('restamp_future_rows', NULL,
+             'step of watch_partition_commands(): stamps the rows that bear stamps of another cluster; returns the '
+             'number'),
+                ('log_transaction_change', 'arx_operator', 'trigger: logs the former version of a changed row'),
+                ('log_label_change', 'arx_operator', 'trigger: logs the address of a changed label'),
+                ('log_label_meaning', 'arx_operator',
              'trigger: logs that the labels of many addresses changed their meaning or were removed'),
-                ('raise_graph_epoch', NULL, 'trigger: raises the graph epoch after TRUNCATE'),
+                ('raise_graph_epoch', 'arx_operator', 'trigger: raises the graph epoch after TRUNCATE'),
                 ('watch_partition_commands', NULL,
-             'event trigger: gives new partitions their TRUNCATE trigger and raises the graph epoch when partitions '
-             'are attached or detached'),
+             'event trigger: gives new partitions their TRUNCATE trigger, refuses unlogged ones, and raises the graph '
+             'epoch when partitions are attached, detached or altered'),
                 ('watch_partition_drops', NULL, 'event trigger: raises the graph epoch when a partition is dropped'),
-                ('after_restore', 'arx_operator',
-             'call after restoring a dump into another cluster: stamps its rows again and clears the change logs; '
-             'returns the rows stamped'),
 
             -- Wallets and the transaction graph
                 ('wallet_history', 'arx_reader',
@@ -100,6 +113,7 @@ BEGIN
                 ('exclude_cluster_merge', 'arx_operator',
              'keeps two wallets in separate clusters; returns false and replaces the reason when they were excluded '
              'before'),
+                ('sign_cluster_exclusion', 'arx_operator', 'trigger: records the author and time of a changed exclusion'),
                 ('restore_cluster_merge', 'arx_operator',
              'removes an exclusion, so that evidence that two wallets belong together counts again; returns true if '
              'it existed'),
@@ -144,7 +158,7 @@ BEGIN
              'the override''s id'),
                 ('end_risk_override', 'arx_operator',
              'ends an override before it expires; returns true if it was in force'),
-                ('guard_risk_override', NULL,
+                ('guard_risk_override', 'arx_operator',
              'trigger: keeps an ended override ended, and records the user that ended it'),
 
             -- Risk models
@@ -153,7 +167,7 @@ BEGIN
                 ('check_risk_model', 'arx_reader',
              'version of a scorecard; an invalid one is an error (22023) that names the problem'),
                 ('require_risk_model', 'arx_reader',
-             'risk model of a version; an unknown version is an error (42704) that lists the existing ones'),
+             'scorecard of a version; an unknown version is an error (42704) that lists the existing ones'),
                 ('evaluate_risk_model', 'arx_reader',
              'quality of a risk model on labelled wallets: measures, curves, calibration and the worst mistakes'),
                 ('fit_risk_model', 'arx_operator',
@@ -169,10 +183,11 @@ BEGIN
                 ('rollback_risk_model', 'arx_operator',
              'activates the risk model that was active before the present one; repeated calls go further back; '
              'returns its version'),
+                ('risk_model_states', 'arx_reader', 'state of each risk model by the log of activations'),
                 ('lock_risk_models', 'arx_operator', 'waits for concurrent activations; returns the one in force'),
-                ('guard_risk_model', NULL,
+                ('guard_risk_model', 'arx_operator',
              'trigger: a model is stored as a draft, never changes, and cannot be removed once it was active'),
-                ('settle_risk_models', NULL,
+                ('settle_risk_models', 'arx_operator',
              'trigger: brings the states of risk_models in line with risk_model_activations'),
 
             -- Jobs
@@ -245,14 +260,18 @@ BEGIN
              'server start'),
                 ('check_performance_alerts', 'arx_reader',
              'rules of alert_rules whose threshold is crossed now, and rules whose metric does not exist (value NULL)'),
-                ('check_alert_metric', NULL, 'trigger: warns about a rule whose metric does not exist'),
+                ('check_alert_metric', 'arx_operator', 'trigger: warns about a rule whose metric does not exist'),
                 ('record_performance_alerts', 'arx_operator',
              'stores the result of check_performance_alerts() in alerts and takes a sample; returns the number of '
              'alerts'),
+                ('take_performance_sample', 'arx_operator',
+             'step of record_performance_alerts(): stores the counters of the server, and removes old ones'),
+                ('schedule_owner', 'arx_reader', 'role that the jobs of arx.schedules run as: the owner of that table'),
                 ('require_pg_cron', 'arx_operator',
              'raises an error (55000) unless pg_cron is installed in this database'),
                 ('install_schedules', 'arx_operator',
-             'schedules the jobs of arx.schedules with pg_cron, replacing those of the same name'),
+             'schedules the jobs of arx.schedules with pg_cron, to run as the owner of that table, replacing those of the '
+             'same name'),
                 ('remove_schedules', 'arx_operator',
              'unschedules the jobs of arx.schedules from pg_cron; returns the number removed')
       ) AS d (name, grantee, comment)
@@ -287,39 +306,28 @@ ALTER FUNCTION wallet_risk SET jit = off;
 ALTER FUNCTION risk_factors SET jit = off;
 ALTER FUNCTION score_wallets SET jit = off;
 
--- Types -------------------------------------------------------------------------------------------
+-- Internal tables -------------------------------------------------------------------------------
+-- Default privileges may have granted some.
 DO $do$
 DECLARE
-    enumeration regtype;
+    relation regclass;
 BEGIN
-    FOR enumeration IN
-        SELECT t.oid FROM pg_catalog.pg_type AS t WHERE t.typnamespace = 'arx'::regnamespace AND t.typtype = 'e'
+    FOR relation IN
+        SELECT c.oid FROM pg_catalog.pg_class AS c
+          JOIN pg_catalog.pg_depend AS m
+            ON m.classid = 'pg_catalog.pg_class'::regclass AND m.objid = c.oid AND m.deptype = 'e'
+           AND m.refclassid = 'pg_catalog.pg_extension'::regclass
+          JOIN pg_catalog.pg_extension AS e ON e.oid = m.refobjid AND e.extname = 'arx'
+         WHERE c.relkind IN ('r', 'v')
     LOOP
-        EXECUTE format('REVOKE ALL ON TYPE %s FROM PUBLIC', enumeration);
-        EXECUTE format('GRANT USAGE ON TYPE %s TO arx_reader', enumeration);
+        EXECUTE format('REVOKE ALL ON TABLE %s FROM PUBLIC', relation);
     END LOOP;
 END;
 $do$;
-
--- Tables ------------------------------------------------------------------------------------------
-REVOKE ALL ON ALL TABLES IN SCHEMA arx FROM PUBLIC;
-GRANT SELECT ON ALL TABLES IN SCHEMA arx TO arx_reader;
-REVOKE ALL ON TABLE users, job_locks, transactions_default, token_transfers_default, wallet_profiles_default
-    FROM arx_reader;
-GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE users TO arx_operator;
-GRANT INSERT, UPDATE, DELETE ON TABLE networks, label_categories, address_labels, asset_prices, wallet_profiles,
-    pattern_findings, daily_transaction_stats, hourly_volume, feed_positions, feed_loads, feed_chunks, feed_rejects,
-    feed_reloads, behaviour_thresholds, behaviour_windows, import_progress, partition_policies,
-    alert_rules, schedules, cluster_exclusions, risk_queue, risk_refresh_state TO arx_operator;
-GRANT INSERT, UPDATE, DELETE, TRUNCATE
-    ON TABLE transactions, token_transfers TO arx_operator;
-GRANT DELETE ON TABLE alerts, performance_samples, transaction_changes, label_changes, risk_models, risk_score_history
-    TO arx_operator;
-GRANT INSERT ON TABLE risk_score_history TO arx_operator;
--- `created_by` and `builtin` are set by their defaults, never by the caller.
-GRANT INSERT (version, document, network, report) ON TABLE risk_models TO arx_operator;
-GRANT INSERT (version, follows, reason) ON TABLE risk_model_activations TO arx_operator;
-GRANT INSERT (network, address, score, reason, expires_at) ON TABLE risk_overrides TO arx_operator;
-GRANT UPDATE (report) ON TABLE risk_models TO arx_operator;
-GRANT UPDATE (ended_at, ended_by) ON TABLE risk_overrides TO arx_operator;
-GRANT USAGE ON ALL SEQUENCES IN SCHEMA arx TO arx_operator;
+GRANT SELECT ON TABLE transaction_changes, label_changes, graph_epoch, feed_positions, feed_loads, feed_chunks,
+    feed_reloads, feed_rejects, behaviour_windows, risk_queue, risk_refresh_state, performance_samples TO arx_reader;
+GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state TO arx_operator;
+GRANT INSERT, DELETE ON TABLE feed_reloads TO arx_operator;
+GRANT INSERT, UPDATE, DELETE ON TABLE feed_positions, feed_loads, feed_chunks, feed_reloads, feed_rejects,
+    behaviour_windows TO arx_feeder;
+GRANT DELETE ON TABLE transaction_changes, label_changes TO arx_feeder;

@@ -44,10 +44,14 @@ SELECT wallet_address, total_volume, volume_rank, volume_percentile, volume_7d, 
 -- Invalid arguments.
 SELECT arx.apply_asset_prices(NULL);
 SELECT arx.apply_asset_prices('nowhere');
-INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, ingest_xid)
-VALUES ('testnet', 'neg', 1, '2024-01-01', 'a', 'b', -1, '1');
+\set VERBOSITY sqlstate
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
+VALUES ('testnet', 'neg', 1, '2024-01-01', 'a', 'b', -1);
+\set VERBOSITY verbose
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 'big', 1, '2024-01-01', 'a', 'b', 100000000000000000000);
-INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, ingest_xid)
-VALUES ('testnet', 'empty', 1, '2024-01-01', '', 'b', 1, '1');
+\set VERBOSITY sqlstate
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
+VALUES ('testnet', 'empty', 1, '2024-01-01', '', 'b', 1);
+\set VERBOSITY verbose
 INSERT INTO arx.users (user_id, email, created_at) VALUES ('00000000-0000-0000-0000-000000000001', 'no address', '2024-01-01');

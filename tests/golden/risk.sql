@@ -37,6 +37,8 @@ SELECT * FROM arx.wallet_risk('a', 'nowhere');
 SELECT * FROM arx.wallet_risk('0xnothex', 'ethereum');
 SELECT * FROM arx.risk_factors(NULL, NULL);
 INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('ethereum', '0xZZ', 'scam', 'high', 'x');
-INSERT INTO arx.address_labels (network, address, category, severity, source, ingest_xid)
-VALUES ('ethereum', '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed', 'scam', 'high', 'x', '1');
+\set VERBOSITY sqlstate
+INSERT INTO arx.address_labels (network, address, category, severity, source)
+VALUES ('ethereum', '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed', 'scam', 'high', 'x');
+\set VERBOSITY verbose
 INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'a', 'no_such', 'high', 'x');

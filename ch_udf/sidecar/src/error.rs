@@ -43,6 +43,8 @@ pub enum SidecarError {
     },
     #[error("extension arx is not installed in database \"{database}\": run CREATE EXTENSION arx")]
     ExtensionMissing { database: String },
+    #[error("database \"{database}\" does not have the tables of arx: run SELECT * FROM arx.create_tables()")]
+    TablesMissing { database: String },
     /// PostgreSQL rejected a statement, or the connection was lost.
     #[error("{doing} in PostgreSQL")]
     Postgres {

@@ -52,6 +52,7 @@ impl SidecarError {
             | Self::SharedSession { .. }
             | Self::ExtensionMissing { .. }
             | Self::ForeignTables { .. }
+            | Self::TablesMissing { .. }
             | Self::EngineLibraryMissing { .. }
             | Self::EngineLibrary { .. } => ErrorKind::Configuration,
             Self::Unreachable { .. } | Self::EngineFailed { .. } | Self::PortTaken { .. } => ErrorKind::Transient,

@@ -10,8 +10,8 @@ const CHECKSUMMED: &str = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
 
 #[test]
 fn known_networks_are_those_of_the_table_networks() {
-    let sql = include_str!("../../../sql/postgres/11_networks.sql");
-    let insert = sql.split("INSERT INTO networks").nth(1).unwrap().split(';').next().unwrap();
+    let sql = include_str!("../../../sql/postgres/tables/10_networks.sql");
+    let insert = sql.split("INSERT INTO arx.networks").nth(1).unwrap().split(';').next().unwrap();
     let mut in_sql: Vec<&str> = insert
         .split("\n    (")
         .skip(1)

@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn categories_match_the_table_label_categories() {
-        let sql = include_str!("../../../sql/postgres/13_labels.sql");
-        let insert = sql.split("INSERT INTO label_categories").nth(1).unwrap().split(';').next().unwrap();
+        let sql = include_str!("../../../sql/postgres/tables/11_labels.sql");
+        let insert = sql.split("INSERT INTO arx.label_categories").nth(1).unwrap().split(';').next().unwrap();
         let in_sql: Vec<[&str; 3]> = insert
             .split("\n    (")
             .skip(1)

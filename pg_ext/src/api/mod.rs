@@ -8,3 +8,4 @@ mod partition;
 mod risk;
 mod row;
 mod statistics;
+mod tables;

@@ -195,7 +195,7 @@ fn from_tables(
             "rows bear transaction ids of another cluster, so the graph is built for this call alone",
             "arx",
         )
-        .set_hint("Run SELECT arx.after_restore() once after restoring a dump.")
+        .set_hint("Disable the trigger arx_stamp of the table and enable it again: this stamps the rows.")
         .report(PgLogLevel::WARNING);
     }
     let plan = builder.finish(&mut Interrupts)?;

@@ -13,6 +13,7 @@ mod partition;
 mod risk;
 mod statistics;
 mod stream;
+mod tables;
 mod transfers_by_hash;
 
 pub(crate) use alert::{alert_rules, performance_facts};
@@ -34,6 +35,7 @@ pub(crate) use risk::{
 };
 pub(crate) use statistics::analyze_stale_tables;
 pub(crate) use stream::varlena;
+pub(crate) use tables::{create_tables, has_trigger, restamp, restamping};
 pub(crate) use transfers_by_hash::transfers_of;
 
 use arx_core::address::Network;

@@ -22,6 +22,8 @@ use crate::redis_server::RedisServer;
 const PATH_LIMIT: usize = 70;
 
 /// Name of the database that `up` creates.
+/// Role that the sidecar connects as.
+const SIDECAR_ROLE: &str = "arx_sidecar";
 pub const DATABASE: &str = "arx";
 
 /// The detached servers of one folder, running or not.
@@ -113,7 +115,7 @@ impl Detached {
             ("PGPORT", "5432".to_owned()),
             ("PGUSER", "postgres".to_owned()),
             ("PGDATABASE", DATABASE.to_owned()),
-            ("ARX_POSTGRES_URL", format!("host={host} port=5432 user=postgres dbname={DATABASE}")),
+            ("ARX_POSTGRES_URL", format!("host={host} port=5432 user={SIDECAR_ROLE} dbname={DATABASE}")),
             ("ARX_REDIS_URL", self.redis.url(0)),
             ("ARX_REDIS_SOCKET", self.redis.socket().display().to_string()),
             ("ARX_DATA_DIR", self.folder.join("sidecar").display().to_string()),
@@ -159,8 +161,12 @@ impl Detached {
         }
         let set = "SET client_min_messages = warning;";
         psql(DATABASE, &format!("{set} CREATE EXTENSION IF NOT EXISTS arx"))
-            .context("create the extension arx (scripts/install-extension installs it)")
-            .map(drop)
+            .context("create the extension arx (scripts/install-extension installs it)")?;
+        // The sidecar is no superuser: it owns the tables, which its first import creates.
+        if psql(DATABASE, &format!("SELECT 1 FROM pg_roles WHERE rolname = '{SIDECAR_ROLE}'"))?.trim().is_empty() {
+            psql(DATABASE, &format!("CREATE ROLE {SIDECAR_ROLE} LOGIN IN ROLE arx_feeder"))?;
+        }
+        psql(DATABASE, &format!("GRANT CREATE ON SCHEMA arx TO {SIDECAR_ROLE}")).map(drop)
     }
 }
 

@@ -91,7 +91,7 @@ impl Stack {
         self.guard.folder()
     }
 
-    /// Creates a database with the extension `arx`. An existing one of this name is dropped first.
+    /// Creates a database with the extension `arx` and its tables. An existing one of this name is dropped first.
     ///
     /// # Errors
     /// When the extension is not installed or the database cannot be created.
@@ -150,8 +150,15 @@ impl Stack {
             self.execute(&format!("DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)"))?;
             self.execute(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0"))?;
             let mut psql = self.psql(TEMPLATE);
-            run(psql.args(["-c", "CREATE EXTENSION arx"]))
-                .context("create the extension arx (scripts/install-extension installs it)")?;
+            run(psql.args([
+                "-c",
+                "CREATE EXTENSION arx",
+                "-o",
+                "/dev/null",
+                "-c",
+                "SELECT * FROM arx.create_tables()",
+            ]))
+            .context("create the extension arx (scripts/install-extension installs it)")?;
             *ready = true;
         }
         Ok(())

@@ -109,13 +109,27 @@ pub(crate) fn read_url(settings: &Settings) -> &PostgresUrl {
     settings.postgres_read_url.as_ref().unwrap_or(&settings.postgres_url)
 }
 
-/// Connects, and checks that the server is new enough and has the extension.
+/// Connects, and checks that the server is new enough and has the extension and its tables.
 ///
 /// # Errors
 /// [`SidecarError::Configuration`] for a malformed URL, [`SidecarError::Unreachable`],
 /// [`SidecarError::SharedSession`], [`SidecarError::UnsupportedVersion`],
-/// [`SidecarError::ExtensionMissing`].
+/// [`SidecarError::ExtensionMissing`], [`SidecarError::TablesMissing`].
 pub(crate) async fn connect_to(url: &PostgresUrl) -> Result<Connection, SidecarError> {
+    let connection = connect_to_extension(url).await?;
+    let tables = "SELECT pg_catalog.to_regclass('arx.transactions') IS NOT NULL";
+    if !connection.client.query_one(tables, &[]).await.doing("look for the tables")?.get::<_, bool>(0) {
+        return Err(SidecarError::TablesMissing { database: connection.database });
+    }
+    Ok(connection)
+}
+
+/// Connects, and checks that the server is new enough and has the extension, whose tables may still
+/// have to be created.
+///
+/// # Errors
+/// Those of [`connect_to`], except for [`SidecarError::TablesMissing`].
+pub(crate) async fn connect_to_extension(url: &PostgresUrl) -> Result<Connection, SidecarError> {
     let client = open(url).await?;
     let row = client
         .query_one(

@@ -100,7 +100,7 @@ pub struct Provenance {
     pub timeline: u32,
     /// Oid of the database.
     pub database: u32,
-    /// Oid of the table of transactions, which differs after DROP and CREATE EXTENSION.
+    /// Oid of the table that counts epochs, which differs after DROP and CREATE EXTENSION.
     pub relation: u32,
     /// Counter of changes that no snapshot reveals.
     pub epoch: i64,

@@ -7,6 +7,7 @@ use super::super::{for_each_row, run, value};
 use super::rows::{IN_RANGE, any, move_rows};
 use super::{Parent, bound, relation_name, require_create, require_same_owner};
 use crate::error::SqlError;
+use crate::moving::move_rows as move_without_trace;
 use crate::owner::{as_owner_of, lock_exclusively};
 use crate::time::from_instant;
 
@@ -53,26 +54,33 @@ pub(crate) fn create_month(parent: &Parent, step: &PlanStep) -> Result<pg_sys::O
         lock_exclusively(default)?;
     }
     as_owner_of(parent.oid, || {
-        require_create(parent)?;
-        let mut source = None;
-        if let Some(default) = parent.default {
-            require_same_owner(parent, default)?;
-            let name = relation_name(default)?;
-            if any(&name, IN_RANGE, &[from.into(), to.into()])? {
-                detach(parent, default)?;
-                source = Some((default, name));
+        move_without_trace(|| {
+            require_create(parent)?;
+            let mut source = None;
+            if let Some(default) = parent.default {
+                require_same_owner(parent, default)?;
+                let name = relation_name(default)?;
+                if any(&name, IN_RANGE, &[from.into(), to.into()])? {
+                    detach(parent, default)?;
+                    source = Some((default, name));
+                }
             }
-        }
-        let arguments =
-            [parent.schema.as_str().into(), step.partition.as_str().into(), parent.oid.into(), from.into(), to.into()];
-        run_composed(CREATE, &arguments)?;
-        let partition = created(parent, &step.partition)?;
-        if let Some((default, name)) = source {
-            let target = relation_name(partition)?;
-            move_rows(parent.oid, &name, &target, IN_RANGE, &[from.into(), to.into()])?;
-            attach_default(parent, default)?;
-        }
-        Ok(partition)
+            let arguments = [
+                parent.schema.as_str().into(),
+                step.partition.as_str().into(),
+                parent.oid.into(),
+                from.into(),
+                to.into(),
+            ];
+            run_composed(CREATE, &arguments)?;
+            let partition = created(parent, &step.partition)?;
+            if let Some((default, name)) = source {
+                let target = relation_name(partition)?;
+                move_rows(parent.oid, &name, &target, IN_RANGE, &[from.into(), to.into()])?;
+                attach_default(parent, default)?;
+            }
+            Ok(partition)
+        })
     })
 }
 

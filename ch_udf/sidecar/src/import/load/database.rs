@@ -49,13 +49,18 @@ pub(crate) fn source_identity(source: &ImportSource) -> Result<Option<String>, I
     Ok(Some(identity))
 }
 
-/// Connects.
+/// Connects, and creates the tables that do not exist.
 ///
 /// # Errors
-/// [`ImportError::Connect`].
+/// [`ImportError::Connect`], [`ImportError::Database`].
 pub(crate) async fn connect(settings: &Settings) -> Result<Client, ImportError> {
-    let connection =
-        postgres::connect(settings).await.map_err(|source| ImportError::Connect { source: Box::new(source) })?;
+    let connection = postgres::connect_to_extension(&settings.postgres_url)
+        .await
+        .map_err(|source| ImportError::Connect { source: Box::new(source) })?;
+    let created = query(&connection.client, "create the tables", "SELECT object_type FROM arx.create_tables()").await?;
+    if !created.is_empty() {
+        tracing::info!(objects = created.len(), "created the tables of arx");
+    }
     Ok(connection.client)
 }
 

@@ -1,0 +1,107 @@
+//! The tables of users, and what their triggers call.
+
+#![allow(unsafe_code, reason = "pgrx's macros and the creation of an internal trigger")]
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::row::sql_row;
+use crate::moving::{is_moving_rows as moving_rows, move_rows};
+use crate::owner::as_owner_of;
+use crate::spi;
+
+sql_row! {
+    struct CreatedRow {
+        object_type: String,
+        object_name: String,
+    }
+}
+
+/// Implements `arx.create_tables()`.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn create_tables()
+-> Result<TableIterator<'static, (name!(object_type, String), name!(object_name, String))>, ErrorReport> {
+    let created = spi::create_tables()?;
+    Ok(TableIterator::new(
+        created
+            .into_iter()
+            .map(|object| CreatedRow { object_type: object.kind().to_owned(), object_name: object.name() }.into_row()),
+    ))
+}
+
+/// Implements `arx.is_moving_rows()`.
+#[pg_extern(volatile, parallel_safe)]
+fn is_moving_rows() -> bool {
+    moving_rows()
+}
+
+/// A stamp: the id of a transaction.
+struct Stamp(u64);
+
+impl IntoDatum for Stamp {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(pg_sys::Datum::from(self.0))
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::XID8OID
+    }
+}
+
+/// Stamps a row with the current transaction.
+#[pg_trigger]
+fn stamp_row<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, pgrx::datum::TryFromDatumError> {
+    let Some(row) = trigger.new() else { return Ok(None) };
+    let mut row = row.into_owned();
+    if !moving_rows() {
+        // SAFETY: A backend that writes a row is in a transaction.
+        let stamp = unsafe { pg_sys::GetTopFullTransactionId() }.value;
+        row.set_by_name("ingest_xid", Stamp(stamp))?;
+    }
+    Ok(Some(row))
+}
+
+/// Creates the TRUNCATE trigger of a partition, unless it has one. It is an internal trigger:
+/// pg_dump leaves it out, and `DISABLE TRIGGER USER` does not reach it.
+#[pg_extern(volatile, parallel_unsafe)]
+fn watch_truncate(partition: pg_sys::Oid, function: pg_sys::Oid) -> Result<(), ErrorReport> {
+    if spi::has_trigger(partition, function)? {
+        return Ok(());
+    }
+    // SAFETY: The statement lives in the current memory context, and its strings are static. The
+    // server locks the relation and checks it.
+    unsafe {
+        let mut statement = PgBox::<pg_sys::CreateTrigStmt>::alloc_node(pg_sys::NodeTag::T_CreateTrigStmt);
+        statement.trigname = c"arx_raise_epoch".as_ptr().cast_mut();
+        statement.events = pg_sys::TRIGGER_TYPE_TRUNCATE as i16;
+        pg_sys::CreateTriggerFiringOn(
+            statement.as_ptr(),
+            std::ptr::null(),
+            partition,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            function,
+            pg_sys::InvalidOid,
+            std::ptr::null_mut(),
+            true,
+            false,
+            pg_sys::TRIGGER_FIRES_ALWAYS as std::ffi::c_char,
+        );
+    }
+    Ok(())
+}
+
+/// Stamps the rows of a partition that bear stamps which this cluster has not assigned yet, as the
+/// rows of a restored dump do. The rows are changed with the rights of the partition's owner,
+/// because they run the owner's triggers.
+#[pg_extern(volatile, parallel_unsafe)]
+fn restamp_future_rows(partition: pg_sys::Oid) -> Result<i64, ErrorReport> {
+    match spi::restamping(partition)? {
+        Some(statement) => Ok(as_owner_of(partition, || move_rows(|| spi::restamp(&statement)))?),
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,77 @@
+-- Transactions and token transfers. `ingest_xid` makes freshness exact: see 21_freshness.sql.
+
+CREATE TYPE arx.tx_status_enum AS ENUM ('pending', 'confirmed', 'failed');
+REVOKE ALL ON TYPE arx.tx_status_enum FROM PUBLIC;
+GRANT USAGE ON TYPE arx.tx_status_enum TO arx_reader;
+
+CREATE TABLE arx.transactions (
+    network           text NOT NULL,
+    tx_hash           text NOT NULL CHECK (tx_hash <> ''),
+    block_number      bigint NOT NULL CHECK (block_number >= 0),
+    transaction_index integer CHECK (transaction_index >= 0),
+    "timestamp"       timestamptz NOT NULL
+        CHECK ("timestamp" >= '1970-01-01 00:00+00' AND "timestamp" < '10000-01-01 00:00+00'),
+    from_address      text NOT NULL CHECK (from_address <> ''),
+    to_address        text CHECK (to_address <> ''),
+    -- NaN compares as greater than any number.
+    value             numeric(38,18) NOT NULL CHECK (value >= 0 AND value <> 'NaN'),
+    value_usd         numeric(20,2) CHECK (value_usd >= 0 AND value_usd <> 'NaN'),
+    gas_used          bigint CHECK (gas_used >= 0),
+    gas_price         bigint CHECK (gas_price >= 0),
+    status            arx.tx_status_enum NOT NULL DEFAULT 'pending',
+    metadata          jsonb,
+    ingest_xid        xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    PRIMARY KEY (network, tx_hash, "timestamp")
+) PARTITION BY RANGE ("timestamp");
+COMMENT ON TABLE arx.transactions IS
+    'transactions, partitioned by month; values in coins, addresses as normalize_address() writes them';
+GRANT SELECT ON TABLE arx.transactions TO arx_reader;
+GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE arx.transactions TO arx_operator;
+
+CREATE INDEX idx_transactions_from_addr ON arx.transactions (from_address, network, "timestamp" DESC);
+CREATE INDEX idx_transactions_to_addr ON arx.transactions (to_address, network, "timestamp" DESC);
+CREATE INDEX idx_transactions_hash ON arx.transactions USING hash (tx_hash);
+CREATE INDEX idx_transactions_ingest ON arx.transactions (ingest_xid);
+
+-- `amount` is in raw units of the token: a uint256 with up to 78 digits.
+CREATE TABLE arx.token_transfers (
+    network       text NOT NULL,
+    tx_hash       text NOT NULL CHECK (tx_hash <> ''),
+    log_index     integer NOT NULL CHECK (log_index >= 0),
+    block_number  bigint NOT NULL CHECK (block_number >= 0),
+    "timestamp"   timestamptz NOT NULL
+        CHECK ("timestamp" >= '1970-01-01 00:00+00' AND "timestamp" < '10000-01-01 00:00+00'),
+    token_address text NOT NULL CHECK (token_address <> ''),
+    from_address  text NOT NULL CHECK (from_address <> ''),
+    to_address    text NOT NULL CHECK (to_address <> ''),
+    amount        numeric(78,0) NOT NULL
+        CHECK (amount BETWEEN 0 AND 115792089237316195423570985008687907853269984665640564039457584007913129639935),
+    value_usd     numeric(20,2) CHECK (value_usd >= 0 AND value_usd <> 'NaN'),
+    ingest_xid    xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    PRIMARY KEY (network, tx_hash, log_index, "timestamp")
+) PARTITION BY RANGE ("timestamp");
+COMMENT ON TABLE arx.token_transfers IS 'token transfers, partitioned by month; amounts in raw units of the token';
+GRANT SELECT ON TABLE arx.token_transfers TO arx_reader;
+GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE arx.token_transfers TO arx_operator;
+
+CREATE INDEX idx_token_transfers_from_addr ON arx.token_transfers (from_address, network, "timestamp" DESC);
+CREATE INDEX idx_token_transfers_to_addr ON arx.token_transfers (to_address, network, "timestamp" DESC);
+CREATE INDEX idx_token_transfers_token ON arx.token_transfers (token_address, network, "timestamp" DESC);
+CREATE INDEX idx_token_transfers_ingest ON arx.token_transfers (ingest_xid);
+
+CREATE TRIGGER arx_stamp BEFORE INSERT OR UPDATE ON arx.transactions
+    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.stamp_row();
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_stamp;
+CREATE TRIGGER arx_stamp BEFORE INSERT OR UPDATE ON arx.token_transfers
+    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.stamp_row();
+ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_stamp;
+CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.transactions
+    FOR EACH ROW EXECUTE FUNCTION arx.log_transaction_change('transactions');
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_log_change;
+CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.token_transfers
+    FOR EACH ROW EXECUTE FUNCTION arx.log_transaction_change('token_transfers');
+ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_log_change;
+
+-- After the triggers, which partitions inherit.
+CREATE TABLE arx.transactions_default PARTITION OF arx.transactions DEFAULT;
+CREATE TABLE arx.token_transfers_default PARTITION OF arx.token_transfers DEFAULT;

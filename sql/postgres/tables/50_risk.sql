@@ -1,0 +1,127 @@
+-- Risk models, overrides of scores, and the history of scores.
+
+-- Scorecards by version. The last row of risk_model_activations determines the active model.
+-- `state`, `activated_at` and `previous_version` are derived from that log whenever either table
+-- gets a row, and are never what a writer says: the tables can be restored in any order, and the
+-- same model is active afterwards. An activation whose model does not exist is ignored in favour of
+-- the one before it.
+CREATE TABLE arx.risk_models (
+    version          text PRIMARY KEY CHECK (version <> ''),
+    document         jsonb NOT NULL,
+    state            text NOT NULL DEFAULT 'draft' CHECK (state IN ('draft', 'active', 'retired')),
+    -- Set for rows that ARX ships.
+    builtin          boolean NOT NULL DEFAULT false,
+    network          text,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    created_by       text NOT NULL DEFAULT current_user,
+    activated_at     timestamptz,
+    previous_version text,
+    report           jsonb,
+    CONSTRAINT risk_models_document CHECK (document ->> 'version' = version)
+);
+COMMENT ON TABLE arx.risk_models IS 'scorecards by version; one is active, drafts never were; documents never change';
+COMMENT ON COLUMN arx.risk_models.network IS 'network it was fitted on; NULL: any';
+COMMENT ON COLUMN arx.risk_models.report IS 'quality measured by the fit: measures, curves, drift';
+GRANT SELECT ON TABLE arx.risk_models TO arx_reader;
+-- `created_by` and `builtin` are set by their defaults. A trigger computes the state.
+GRANT INSERT (version, document, network, report), UPDATE (report, state, activated_at, previous_version), DELETE
+    ON TABLE arx.risk_models TO arx_operator;
+INSERT INTO arx.risk_models (version, document, builtin)
+SELECT d.document ->> 'version', d.document, true FROM arx.default_risk_model() AS d (document);
+
+CREATE UNIQUE INDEX risk_models_active ON arx.risk_models (state) WHERE state = 'active';
+
+-- A rollback returns to the activation `follows`. There are no foreign keys: the tables can be
+-- restored in any order.
+CREATE TABLE arx.risk_model_activations (
+    activation_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    version       text NOT NULL,
+    follows       bigint,
+    reason        text,
+    activated_at  timestamptz NOT NULL DEFAULT now(),
+    activated_by  text NOT NULL DEFAULT current_user,
+    builtin       boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE arx.risk_model_activations IS
+    'activations of risk models with user and reason; the last row determines the active model';
+GRANT SELECT ON TABLE arx.risk_model_activations TO arx_reader;
+GRANT INSERT (version, follows, reason) ON TABLE arx.risk_model_activations TO arx_operator;
+GRANT USAGE ON SEQUENCE arx.risk_model_activations_activation_id_seq TO arx_operator;
+
+CREATE TRIGGER arx_guard BEFORE INSERT OR UPDATE OR DELETE ON arx.risk_models
+    FOR EACH ROW EXECUTE FUNCTION arx.guard_risk_model();
+ALTER TABLE arx.risk_models ENABLE ALWAYS TRIGGER arx_guard;
+CREATE TRIGGER arx_settle AFTER INSERT ON arx.risk_models EXECUTE FUNCTION arx.settle_risk_models();
+ALTER TABLE arx.risk_models ENABLE ALWAYS TRIGGER arx_settle;
+CREATE TRIGGER arx_settle AFTER INSERT ON arx.risk_model_activations EXECUTE FUNCTION arx.settle_risk_models();
+ALTER TABLE arx.risk_model_activations ENABLE ALWAYS TRIGGER arx_settle;
+-- The first activation, after the trigger that carries it out.
+INSERT INTO arx.risk_model_activations (version, reason, builtin)
+SELECT m.version, 'shipped with ARX', true FROM arx.risk_models AS m
+ WHERE m.builtin AND NOT EXISTS (SELECT FROM arx.risk_model_activations);
+
+-- Overrides of risk scores.
+
+CREATE TABLE arx.risk_overrides (
+    override_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    network     text NOT NULL REFERENCES arx.networks,
+    address     text NOT NULL CHECK (address <> ''),
+    score       numeric(4,1) NOT NULL CHECK (score BETWEEN 0 AND 100),
+    reason      text NOT NULL CHECK (btrim(reason) <> ''),
+    created_by  text NOT NULL DEFAULT current_user,
+    valid_from  timestamptz NOT NULL DEFAULT now(),
+    expires_at  timestamptz NOT NULL,
+    ended_at    timestamptz,
+    ended_by    text,
+    ingest_xid  xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    -- override_risk() allows a year, which may be a leap year in any time zone.
+    CONSTRAINT risk_overrides_validity
+        CHECK (expires_at > valid_from AND expires_at <= valid_from + interval '367 days'),
+    CONSTRAINT risk_overrides_ended CHECK ((ended_at IS NULL) = (ended_by IS NULL))
+);
+COMMENT ON TABLE arx.risk_overrides IS 'scores that a user decided, with a reason and an expiry; rows are never removed';
+GRANT SELECT ON TABLE arx.risk_overrides TO arx_reader;
+GRANT INSERT (network, address, score, reason, expires_at), UPDATE (ended_at, ended_by) ON TABLE arx.risk_overrides
+    TO arx_operator;
+GRANT USAGE ON SEQUENCE arx.risk_overrides_override_id_seq TO arx_operator;
+ALTER TABLE arx.risk_overrides ADD CONSTRAINT risk_overrides_address_normalized
+    CHECK (address = arx.normalize_address(address, network));
+
+-- An expired override is ended when the next one is created.
+CREATE UNIQUE INDEX risk_overrides_in_force ON arx.risk_overrides (network, address) WHERE ended_at IS NULL;
+CREATE INDEX idx_risk_overrides_ingest ON arx.risk_overrides (ingest_xid);
+
+CREATE TRIGGER arx_stamp BEFORE INSERT OR UPDATE ON arx.risk_overrides
+    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.stamp_row();
+ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_stamp;
+CREATE TRIGGER arx_guard BEFORE UPDATE ON arx.risk_overrides
+    FOR EACH ROW EXECUTE FUNCTION arx.guard_risk_override();
+ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_guard;
+
+CREATE VIEW arx.current_risk_overrides WITH (security_invoker) AS
+SELECT o.override_id, o.network, o.address, o.score, o.reason, o.created_by, o.valid_from, o.expires_at
+  FROM arx.risk_overrides AS o
+ WHERE o.ended_at IS NULL AND o.valid_from <= now() AND o.expires_at > now();
+COMMENT ON VIEW arx.current_risk_overrides IS
+    'risk_overrides in force, at most one a wallet; they do not apply to wallets under sanctions';
+GRANT SELECT ON TABLE arx.current_risk_overrides TO arx_reader;
+
+CREATE TABLE arx.risk_score_history (
+    entry_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    network       text NOT NULL,
+    address       text NOT NULL,
+    scored_at     timestamptz NOT NULL DEFAULT now(),
+    score         numeric(4,1) NOT NULL,
+    probability   double precision,
+    band          text NOT NULL,
+    state         text NOT NULL,
+    model_version text NOT NULL
+);
+COMMENT ON TABLE arx.risk_score_history IS 'scores and states of wallets, one row a change';
+GRANT SELECT ON TABLE arx.risk_score_history TO arx_reader;
+-- The time is set by its default.
+GRANT INSERT (network, address, score, probability, band, state, model_version) ON TABLE arx.risk_score_history
+    TO arx_operator;
+GRANT USAGE ON SEQUENCE arx.risk_score_history_entry_id_seq TO arx_operator;
+
+CREATE INDEX idx_risk_score_history_wallet ON arx.risk_score_history (address, network, scored_at DESC);
