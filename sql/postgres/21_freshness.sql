@@ -5,8 +5,8 @@
 -- brings another transaction's stamp, as from a staging table or a publisher, is stamped again by
 -- stamp_row(). UPDATE stamps it again and logs its former version; DELETE logs a tombstone.
 -- TRUNCATE, and ATTACH, DETACH or DROP of a partition, fire no row trigger and raise the epoch: a
--- consumer whose stored epoch differs from current_graph_epoch() starts over. The triggers also fire
--- for rows that logical replication applies.
+-- consumer whose stored epoch differs from current_graph_epoch() starts over. The triggers also
+-- fire for rows that logical replication applies.
 
 -- The planner inlines this function, so that the first condition uses an index on the stamp. It
 -- does so only for a single expression without SET clauses; the body is resolved when it is
@@ -102,8 +102,9 @@ $$;
 
 -- Partitions ------------------------------------------------------------------------------------
 -- The partitions of both tables as they were after the last DDL command, by oid. `shape` is what
--- consumers depend on: persistence, bounds, columns, and which of ARX's triggers fire. A DDL command raises the
--- epoch only if this table changes. A restored database fills it anew.
+-- consumers depend on: persistence, bounds, columns, and which of ARX's triggers fire. A DDL
+-- command raises the epoch only if this table changes. It is empty in a restored database, and
+-- filled there by the commands of the restore.
 CREATE TABLE tracked_partitions (
     relid    oid PRIMARY KEY,
     relation text NOT NULL,

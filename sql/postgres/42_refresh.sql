@@ -1,7 +1,7 @@
 -- Jobs that keep derived tables up to date, each from the changes since its last run. They run
 -- without JIT: compiling the expressions of a plan over 90 partitions takes 8 s, and running the
 -- plan takes 0.1 s. They run without row-level security: under a policy that hides rows from the
--- caller they fail, because the results would be wrong for everybody.
+-- caller they fail, because the results would be wrong for all others.
 
 -- The lock on the position serializes the runs of a job. SECURITY DEFINER: callers have no
 -- privileges on the positions.

@@ -14,8 +14,8 @@ BEGIN
 END;
 $$;
 
--- The role that a job runs as: the owner of arx.schedules, who alone may write its rows. So nobody
--- runs a command with more rights than whoever wrote it.
+-- The role that a job runs as: the owner of arx.schedules, who alone may write its rows. So no
+-- command runs with more rights than the role that wrote it.
 CREATE FUNCTION schedule_owner() RETURNS name
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp

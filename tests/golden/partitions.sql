@@ -70,8 +70,8 @@ VALUES ('testnet', 'bad', 1, '55840-11-05', 'a', 'b', 1);
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, value_usd)
 VALUES ('testnet', 'bad', 1, '2024-01-01', 'a', 'b', 1, 'NaN');
 \set VERBOSITY verbose
--- Where the owner dropped the constraint, a row whose time no month can hold stays in the default
--- partition, is named, and stops nothing.
+-- Without the constraint, a row whose time no month can hold stays in the default partition, is
+-- named, and stops nothing.
 ALTER TABLE arx.transactions DROP CONSTRAINT transactions_timestamp_check;
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 'bad1', 1, '55840-11-05', 'a', 'b', 1), ('testnet', 'bad2', 1, 'infinity', 'a', 'b', 1),

@@ -24,8 +24,8 @@ const CONTENT: [&str; 13] = [
     "SELECT string_agg(s::text, ',' ORDER BY s.job) FROM arx.schedules AS s",
 ];
 
-/// What users may change of the tables, by the catalog. Names of constraints and indexes that the
-/// server chose are left out.
+/// Catalog queries for all that users may change of the tables. Names of constraints and indexes
+/// that the server chose are left out.
 const SHAPE: [&str; 13] = [
     "SELECT string_agg(format('%s.%s %s %s %s', a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attgenerated,
                               pg_get_expr(d.adbin, d.adrelid)), E'\\n' ORDER BY a.attrelid::regclass::text, a.attname)
@@ -240,7 +240,7 @@ fn what_users_changed_survives_every_kind_of_dump_and_a_copy() {
 }
 
 #[test]
-fn a_dump_restored_into_another_cluster_is_stamped_anew() {
+fn a_dump_restored_into_another_cluster_is_stamped_again() {
     let stack = Stack::shared().unwrap();
     let source = stack.database("cluster_source").unwrap();
     // Use transaction ids that the other cluster has not assigned yet.

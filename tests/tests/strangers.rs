@@ -220,7 +220,7 @@ fn ddl_of_others_neither_waits_for_ours_nor_locks_it() {
            AND c.relname NOT LIKE 'tracked%';
         ROLLBACK";
     assert_eq!(database.query(others).unwrap(), "0");
-    // While somebody holds the tables exclusively, strangers go on.
+    // While a session holds the tables exclusively, strangers go on.
     let mut holder = database.psql().args(["-A", "-t"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut session = holder.stdin.take().unwrap();
     writeln!(session, "BEGIN; LOCK TABLE arx.transactions IN ACCESS EXCLUSIVE MODE; SELECT 'locked';").unwrap();

@@ -91,7 +91,8 @@ impl Stack {
         self.guard.folder()
     }
 
-    /// Creates a database with the extension `arx` and its tables. An existing one of this name is dropped first.
+    /// Creates a database with the extension `arx` and its tables. An existing one of this name is
+    /// dropped first.
     ///
     /// # Errors
     /// When the extension is not installed or the database cannot be created.
