@@ -212,8 +212,8 @@ impl std::fmt::Display for Chain<'_> {
 }
 
 /// Displays the message, the detail and the hint of PostgreSQL. The detail of a violated constraint
-/// (class 23) and of a wrong value (class 22) contains the row, and is left out: a reader of logs or
-/// of `/healthz` need not be a reader of the tables.
+/// (class 23) and of a wrong value (class 22) contains the row, and is left out: a reader of logs
+/// or of `/healthz` need not be a reader of the tables.
 pub(crate) struct WithoutValues<'a>(pub(crate) &'a DbError);
 
 impl std::fmt::Display for WithoutValues<'_> {
