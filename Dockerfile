@@ -1,8 +1,16 @@
 # build    a Rust toolchain on Debian 12, the tools and the build
 # test     `docker build --target test .` runs lint and tests
 # runtime  PostgreSQL 15 with the extension, and the sidecar with its ClickHouse engine
+#
+# Base images are named by digest, which has to be given, because a tag may name another image
+# tomorrow:
+#   docker build --build-arg RUST_DIGEST=sha256:... --build-arg DEBIAN_DIGEST=sha256:... .
+# `docker buildx imagetools inspect rust:1.95-bookworm` and `... debian:12-slim` print them.
 
-FROM rust:1.95-bookworm AS build
+ARG RUST_DIGEST
+ARG DEBIAN_DIGEST
+
+FROM rust:1.95-bookworm@${RUST_DIGEST} AS build
 WORKDIR /arx
 # Tools change rarely, so they have their own layer.
 COPY scripts/environment scripts/install-tools scripts/
@@ -18,7 +26,7 @@ RUN mkdir -p /out/usr/local/bin \
 FROM build AS test
 RUN rustup component add clippy rustfmt && .ci/run
 
-FROM debian:12-slim AS runtime
+FROM debian:12-slim@${DEBIAN_DIGEST} AS runtime
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates postgresql-15 postgresql-15-cron tini \
@@ -29,11 +37,11 @@ COPY --from=build /out/ /
 COPY scripts/docker-entrypoint /usr/local/bin/
 USER postgres
 ENV PATH=/usr/lib/postgresql/15/bin:$PATH \
-    ARX_POSTGRES_URL="host=/var/run/postgresql user=postgres dbname=arx" \
+    ARX_POSTGRES_URL="host=/var/run/postgresql user=arx_sidecar dbname=arx" \
     ARX_DATA_DIR=/var/lib/arx/sidecar
 VOLUME /var/lib/arx
 EXPOSE 5432
 ENTRYPOINT ["tini", "--", "docker-entrypoint"]
 # `postgres` runs a server with the database arx, `arx-sidecar run` runs the sidecar (set
-# ARX_POSTGRES_URL and ARX_REDIS_URL).
+# ARX_POSTGRES_URL and ARX_REDIS_URL). docker-entrypoint describes passwords.
 CMD ["postgres"]
