@@ -8,6 +8,7 @@ use std::time::Duration;
 use arx_stack::account::Account;
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack};
+use arx_tests::fixtures::sample;
 
 /// Twelve transactions between three wallets.
 const ROWS: &str = r#"
@@ -126,6 +127,52 @@ fn operators_of_other_users_are_never_used() {
     let profile = succeed(&database, &["profile", WALLET]);
     assert!(profile.contains("risk"), "{profile}");
     succeed(&database, &["maintain-indexes", "--dry-run"]);
+}
+
+#[test]
+fn the_sidecar_works_as_a_role_that_owns_the_tables_and_is_no_superuser() {
+    let database = Stack::shared().unwrap().bare_database("connections_role").unwrap();
+    let role = "connections_sidecar";
+    database
+        .query(&format!(
+            "CREATE EXTENSION arx;
+             CREATE ROLE {role} LOGIN IN ROLE arx_feeder;
+             GRANT CREATE ON SCHEMA arx TO {role}"
+        ))
+        .unwrap();
+    let connection = database.connection_as(role);
+    let run_as_role = |arguments: &[&str]| {
+        let (output, text) = outcome(&database, &connection, arguments);
+        assert!(output.status.success(), "{arguments:?}: {text}");
+        text
+    };
+    let transactions = sample("transactions.csv.gz").display().to_string();
+    let labels = sample("labels.csv.gz").display().to_string();
+    let scratch = tempfile::tempdir().unwrap();
+    let rejects = scratch.path().join("rejects").display().to_string();
+    run_as_role(&["import", "transactions", &transactions, "--rejects", &rejects]);
+    run_as_role(&["import", "labels", &labels, "--rejects", &rejects]);
+    let owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'arx.transactions'::regclass";
+    assert_eq!(database.query(owner).unwrap(), role);
+    assert!(run_as_role(&["sync"]).contains("loaded everything"));
+    database.query("DELETE FROM arx.transactions WHERE block_number % 97 = 0").unwrap();
+    database.query("TRUNCATE arx.transactions_2018_01").unwrap();
+    run_as_role(&["sync"]);
+    assert!(run_as_role(&["verify"]).contains("both sides are the same"));
+    assert!(run_as_role(&["status"]).contains("in sync"));
+    let wallet = database.query("SELECT from_address FROM arx.transactions ORDER BY tx_hash LIMIT 1").unwrap();
+    run_as_role(&["profile", &wallet]);
+    run_as_role(&["maintain-indexes", "--dry-run"]);
+    run_as_role(&["annotate", &wallet, "{\"note\": \"role\"}"]);
+    let mut daemon = database.sidecar().unwrap();
+    daemon.env("ARX_POSTGRES_URL", &connection).arg("run").stdin(Stdio::null());
+    let mut daemon = daemon.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let stored =
+        format!("SELECT analytics_profile ->> 'note' FROM arx.wallet_profiles WHERE wallet_address = '{wallet}'");
+    let arrived = wait_until(Duration::from_secs(60), || Ok(database.query(&stored)? == "role"));
+    run(Command::new("kill").args(["-TERM", &daemon.id().to_string()])).unwrap();
+    daemon.wait().unwrap();
+    assert!(arrived.unwrap(), "the annotation did not arrive");
 }
 
 /// Starts a pgbouncer in front of a database. Returns the folder of its socket, which is the host
