@@ -27,7 +27,7 @@ use crate::settings::{Environment, Overrides, Settings};
 const USAGE_ERROR: u8 = 2;
 
 /// Libraries that log values of rows or headers of requests below this level.
-const TALKATIVE: [&str; 5] = ["tokio_postgres=info", "hyper=info", "hyper_util=info", "clickhouse=info", "redis=info"];
+const TALKATIVE: [&str; 5] = ["tokio_postgres=warn", "hyper=warn", "hyper_util=warn", "clickhouse=warn", "redis=warn"];
 
 /// Carries ARX data between files, PostgreSQL, ClickHouse and Redis.
 #[derive(Debug, Parser)]
