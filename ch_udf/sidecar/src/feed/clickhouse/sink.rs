@@ -156,9 +156,9 @@ impl ClickHouseSink {
 /// The form in which metadata is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MetadataForm {
-    /// As the source has it.
+    /// Documents, in the form in which the source carries them.
     Document,
-    /// As text in an object, which every server reads.
+    /// Objects that hold the documents as text, which every server reads.
     Text,
 }
 
@@ -475,6 +475,13 @@ async fn remove_older(shard: &Client, local: &str, version: u64) -> Result<(), S
     // part by part, which takes the embedded engine 20 s for 60 months.
     execute(shard, doing, &insert_tombstones(local, version, &format!("version < {version}"))).await?;
     for table in ["transaction_events", "received_transactions"] {
+        // A part with a tombstone may be rewritten before the part with its row, which would then
+        // be visible again: earlier tombstones get a version that is not deleted.
+        let kept = format!(
+            "INSERT INTO {table}{local} SELECT * REPLACE ({version} AS version) FROM {table}{local} \
+              WHERE version < {version} AND is_deleted = 1"
+        );
+        execute(shard, doing, &kept).await?;
         delete_in_background(shard, doing, &format!("ALTER TABLE {table}{local} DELETE WHERE version < {version}"))
             .await?;
     }
