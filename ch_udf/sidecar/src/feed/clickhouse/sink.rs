@@ -476,10 +476,11 @@ async fn remove_older(shard: &Client, local: &str, version: u64) -> Result<(), S
     execute(shard, doing, &insert_tombstones(local, version, &format!("version < {version}"))).await?;
     for table in ["transaction_events", "received_transactions"] {
         // A part with a tombstone may be rewritten before the part with its row, which would then
-        // be visible again: earlier tombstones get a version that is not deleted.
+        // be visible again: earlier tombstones get a version that is not deleted. The subquery
+        // keeps the condition from reading the new version.
         let kept = format!(
-            "INSERT INTO {table}{local} SELECT * REPLACE ({version} AS version) FROM {table}{local} \
-              WHERE version < {version} AND is_deleted = 1"
+            "INSERT INTO {table}{local} SELECT * REPLACE ({version} AS version) \
+               FROM (SELECT * FROM {table}{local} WHERE version < {version} AND is_deleted = 1)"
         );
         execute(shard, doing, &kept).await?;
         delete_in_background(shard, doing, &format!("ALTER TABLE {table}{local} DELETE WHERE version < {version}"))
