@@ -128,7 +128,7 @@ pub(crate) async fn connect_to(url: &PostgresUrl) -> Result<Connection, SidecarE
 /// have to be created.
 ///
 /// # Errors
-/// Those of [`connect_to`], except for [`SidecarError::TablesMissing`].
+/// Errors of [`connect_to`], except for [`SidecarError::TablesMissing`].
 pub(crate) async fn connect_to_extension(url: &PostgresUrl) -> Result<Connection, SidecarError> {
     let client = open(url).await?;
     let row = client
