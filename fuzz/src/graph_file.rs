@@ -103,7 +103,7 @@ fn seal(file: &mut [u8]) {
 /// Builds a file.
 pub(crate) fn build(rows: &[TransferRow<'_>]) -> Vec<u8> {
     let interrupt = &mut Countdown(u32::MAX);
-    let mut builder = Builder::new(HeapScratch).unwrap();
+    let mut builder = Builder::new(HeapScratch, 0).unwrap();
     for row in rows {
         builder.push(row).unwrap();
     }

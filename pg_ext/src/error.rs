@@ -20,6 +20,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiError;
 
+use crate::graph_store::reject_damage;
+
 /// An error as the client will see it.
 #[derive(Debug, Clone)]
 pub(crate) struct SqlError {
@@ -85,9 +87,42 @@ impl SqlError {
         Self::new(code, format!("could not {action}: {error}"))
     }
 
+    /// A file of the graph is not as it was written.
+    pub(crate) fn damaged_file(message: impl Into<String>) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message)
+            .hint("Call the function again: it uses no file that is damaged.")
+    }
+
+    /// Returns true if the system lacks room, or the right to write a file.
+    pub(crate) fn is_shortage(&self) -> bool {
+        matches!(
+            self.code,
+            PgSqlErrorCode::ERRCODE_DISK_FULL
+                | PgSqlErrorCode::ERRCODE_IO_ERROR
+                | PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
+                | PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+        )
+    }
+
+    /// Reports the error as a warning.
+    pub(crate) fn warn(self) {
+        ErrorReport::from(self).report(PgLogLevel::WARNING);
+    }
+
     /// A limit of memory or of the graph's ids is exceeded.
     pub(crate) fn limit(message: impl Into<String>) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+    }
+
+    /// A number does not fit into its type.
+    pub(crate) fn out_of_range(message: impl Into<String>) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message)
+    }
+
+    /// The system has no memory left.
+    pub(crate) fn out_of_memory(elements: usize) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory")
+            .detail(format!("A request for {elements} elements failed."))
     }
 
     /// The caller lacks SELECT on a table of the graph.
@@ -102,8 +137,34 @@ impl SqlError {
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             format!("row-level security of table arx.{relation} applies to the caller"),
         )
-        .detail("The graph holds every row, also those that the policies hide.")
+        .detail("An answer without the rows that the policies hide would be partial.")
         .hint("Call the function as a role to which the policies do not apply.")
+    }
+
+    /// A table of ARX is missing. `cause` is the server's message.
+    pub(crate) fn no_tables(cause: &str) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, "arx's tables do not exist")
+            .detail(format!("The server reports: {cause}."))
+            .hint("Run SELECT * FROM arx.create_tables().")
+    }
+
+    /// A column that ARX reads has another type than it had.
+    pub(crate) fn column_type(column: &str, actual: &str, expected: &str) -> Self {
+        Self::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("column \"{column}\" has type {actual}, but ARX reads {expected}"),
+        )
+        .detail("The type of a column of ARX's tables has been changed.")
+        .hint("Change it back by ALTER TABLE … ALTER COLUMN … TYPE.")
+    }
+
+    /// The database cannot hold ARX.
+    pub(crate) fn encoding(encoding: &str) -> Self {
+        Self::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("arx requires a database with encoding UTF8, not {encoding}"),
+        )
+        .hint("Create one by CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.")
     }
 
     /// The function must not follow a write in its transaction.
@@ -158,7 +219,8 @@ impl From<SqlError> for ErrorReport {
 
 /// Raises an error where none can be returned: in the iterators of set-returning functions.
 pub(crate) fn or_report<T>(result: Result<T, SqlError>) -> T {
-    match result {
+    // Rows that were read from a damaged file are not given either.
+    match result.and_then(|value| reject_damage().map(|()| value)) {
         Ok(value) => value,
         Err(error) => {
             ErrorReport::from(error).report(PgLogLevel::ERROR);

@@ -12,9 +12,11 @@ use pgrx::prelude::*;
 #[allow(unsafe_code, reason = "pgrx's macros generate unsafe code")]
 mod api;
 mod arguments;
+mod encoding;
 mod error;
 mod graph_store;
 mod guc;
+mod memory;
 mod moving;
 mod numeric;
 mod owner;
@@ -25,11 +27,30 @@ mod time;
 
 ::pgrx::pg_module_magic!(name, version);
 
-/// Runs once in each backend that loads the library.
+/// Runs once in each backend that loads the library, or in the postmaster that preloads it.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    memory::register();
+    error::or_report(encoding::require_utf8());
     guc::register();
 }
+
+// A preloaded library has not seen the database.
+extension_sql!(
+    r#"
+DO $$
+BEGIN
+    IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
+        RAISE EXCEPTION 'arx requires a database with encoding UTF8, not %', pg_catalog.getdatabaseencoding()
+              USING ERRCODE = 'feature_not_supported',
+                    HINT = 'Create one by CREATE DATABASE … ENCODING ''UTF8'' TEMPLATE template0.';
+    END IF;
+END
+$$;
+"#,
+    name = "encoding",
+    bootstrap
+);
 
 // SQL files run in the order of their numbers: each requires the one before it.
 extension_sql_file!("../../sql/postgres/10_roles.sql", name = "roles");

@@ -1,6 +1,6 @@
 //! Exact amounts from and to PostgreSQL's `numeric`.
 
-#![allow(unsafe_code, reason = "pgrx declares its conversion traits unsafe")]
+#![allow(unsafe_code, reason = "pgrx declares its conversion traits unsafe, and a datum is read")]
 
 use arx_core::graph::U256;
 use arx_pgwire::PgWireError;
@@ -18,7 +18,8 @@ use crate::spi::varlena;
 /// large, or finer than the unit.
 pub(crate) fn units(number: AnyNumeric, scale: u32) -> Result<U256, PgWireError> {
     let datum = number.into_datum().ok_or(PgWireError::MalformedNumeric)?;
-    decode_datum(varlena(datum), scale)
+    // SAFETY: A numeric that was allocated just now; the bytes are read at once.
+    decode_datum(unsafe { varlena(datum) }, scale)
 }
 
 /// An amount in units of 10^-`scale`, to be returned as `numeric`.

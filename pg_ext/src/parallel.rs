@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code, reason = "reads a setting of the server")]
 
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use pgrx::pg_sys;
 
 /// Returns the number of processes that a parallel query may have, its leader included, but at most
@@ -17,12 +17,18 @@ pub(crate) fn parallel_threads() -> usize {
     usize::try_from(workers).unwrap_or(0).saturating_add(1).min(processors)
 }
 
-/// While it is held, this thread receives no signals; threads started meanwhile never do.
+/// While it is held, this thread receives no signals from elsewhere; threads started meanwhile
+/// never do.
 pub(crate) struct BlockedSignals(Option<SigSet>);
 
 impl BlockedSignals {
     pub(crate) fn block() -> Self {
-        Self(SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok())
+        // Those that a thread causes itself must not be blocked: the kernel would end the process.
+        let mut signals = SigSet::all();
+        for own in [Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGSEGV] {
+            signals.remove(own);
+        }
+        Self(signals.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok())
     }
 }
 

@@ -117,6 +117,14 @@ pub(crate) fn oldest_invisible() -> u64 {
     }
 }
 
+/// Returns a number that no one can predict.
+pub(crate) fn random_seed() -> Result<u64, SqlError> {
+    let mut seed = [0_u8; 8];
+    // SAFETY: Fills a buffer of the given length.
+    let filled = unsafe { pg_sys::pg_strong_random(seed.as_mut_ptr().cast(), seed.len()) };
+    if filled { Ok(u64::from_ne_bytes(seed)) } else { Err(SqlError::corrupt("the server has no random numbers")) }
+}
+
 /// Returns true if a transaction id may be assigned now, which a parallel query must not do.
 pub(crate) fn may_write() -> bool {
     // SAFETY: Reads a flag of this backend.
@@ -157,7 +165,7 @@ pub(crate) fn require_whole(relation: &'static std::ffi::CStr) -> Result<(), Sql
     unsafe {
         let oid = self::relation(relation);
         if oid == pg_sys::InvalidOid {
-            return Err(SqlError::corrupt(format!("relation arx.{name} does not exist")));
+            return Err(SqlError::no_tables(&format!("relation \"arx.{name}\" does not exist")));
         }
         let allowed = pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT);
         if allowed != pg_sys::AclResult::ACLCHECK_OK {

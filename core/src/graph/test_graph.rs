@@ -45,7 +45,7 @@ impl TestGraph {
     pub(crate) fn with_failed(rows: &[Sent], failed: impl Fn(usize) -> bool, overlay_rows: usize) -> Self {
         let status = |number| if failed(number) { Status::Failed } else { Status::Confirmed };
         let (built, overlaid) = rows.split_at(rows.len() - overlay_rows.min(rows.len()));
-        let mut builder = Builder::new(HeapScratch).unwrap();
+        let mut builder = Builder::new(HeapScratch, 0).unwrap();
         for (number, row) in built.iter().enumerate() {
             with_row(row, number, status(number), |row| builder.push(row)).unwrap();
         }

@@ -4,6 +4,7 @@ use arx_core::address::{Address, Network};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::call::call;
 use crate::arguments;
 use crate::error::SqlError;
 
@@ -50,5 +51,5 @@ pub(crate) fn require_address(address: Option<&str>, network: Option<&str>) -> R
 
 #[pg_extern(stable, parallel_safe)]
 pub(crate) fn registered_network(network: Option<&str>) -> Result<String, ErrorReport> {
-    Ok(arguments::registered_network(network)?.name().to_owned())
+    call(|| Ok(arguments::registered_network(network)?.name().to_owned()))
 }

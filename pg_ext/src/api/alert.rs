@@ -4,6 +4,7 @@ use arx_core::alert::{AlertSeverity, MissingCause, evaluate};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::call::call;
 use super::row::sql_row;
 use crate::error::SqlError;
 use crate::spi;
@@ -35,7 +36,7 @@ pub(crate) fn check_performance_alerts() -> Result<
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::new(alerts()?.into_iter().map(AlertRow::into_row)))
+    call(|| Ok(TableIterator::new(alerts()?.into_iter().map(AlertRow::into_row))))
 }
 
 fn alerts() -> Result<Vec<AlertRow>, SqlError> {

@@ -3,6 +3,7 @@
 
 mod address;
 mod alert;
+mod call;
 mod graph;
 mod partition;
 mod risk;

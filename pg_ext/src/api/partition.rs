@@ -10,6 +10,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::call::call;
 use super::row::sql_row;
 use crate::arguments::{registered_network, required};
 use crate::error::SqlError;
@@ -58,8 +59,10 @@ pub(crate) fn partition_plan(
     >,
     ErrorReport,
 > {
-    let rows = with_lock_timeout(|| Plan::of(MonthlyTable::named(required("relation", relation)?)?)?.rows())?;
-    Ok(TableIterator::new(rows.into_iter().map(StepRow::into_row)))
+    call(|| {
+        let rows = with_lock_timeout(|| Plan::of(MonthlyTable::named(required("relation", relation)?)?)?.rows())?;
+        Ok(TableIterator::new(rows.into_iter().map(StepRow::into_row)))
+    })
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -81,10 +84,12 @@ pub(crate) fn partition_cover(
     >,
     ErrorReport,
 > {
-    let rows = with_lock_timeout(|| {
-        Plan::covering(MonthlyTable::named(required("relation", relation)?)?, range_from, range_to)?.rows()
-    })?;
-    Ok(TableIterator::new(rows.into_iter().map(StepRow::into_row)))
+    call(|| {
+        let rows = with_lock_timeout(|| {
+            Plan::covering(MonthlyTable::named(required("relation", relation)?)?, range_from, range_to)?.rows()
+        })?;
+        Ok(TableIterator::new(rows.into_iter().map(StepRow::into_row)))
+    })
 }
 
 #[pg_extern(sql = r#"

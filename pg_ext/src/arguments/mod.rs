@@ -1,5 +1,8 @@
 //! Arguments that several SQL functions share, checked: an error names the argument and its value.
 
+mod array;
+mod datum;
+mod json;
 mod wallet;
 
 use arx_core::address::Network;
@@ -8,6 +11,8 @@ use arx_core::graph::Direction;
 use crate::error::SqlError;
 use crate::spi;
 
+pub(crate) use array::TextArray;
+pub(crate) use json::JsonArgument;
 pub(crate) use wallet::Wallet;
 
 /// Rejects NULL.

@@ -1,5 +1,6 @@
 //! Building a base: from the tables, or from a base and its overlay.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,14 +9,15 @@ use arx_core::graph::{Base, BuildError, Builder, MergePlan, Provenance};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::folder::{Lock, MAX_GENERATIONS, boot_id};
+use super::folder::{Lock, MAX_GENERATIONS, Stamp, boot_id};
 use super::map::{self, Output, Workspace};
 use super::{
-    AssetScope, CACHED, Facts, GraphHandle, Interrupts, Location, MappedBase, Stale, catch_up, require_tables,
+    AssetScope, CACHED, Facts, GraphHandle, Interrupts, Location, MappedBase, Stale, catch_up, require_intact,
+    require_tables,
 };
 use crate::error::SqlError;
 use crate::guc;
-use crate::snapshot::{Caller, may_write, oldest_invisible, parse_snapshot, snapshot_text};
+use crate::snapshot::{Caller, may_write, oldest_invisible, parse_snapshot, random_seed, snapshot_text};
 use crate::spi::{Table, database_exists, estimated_rows, every_row, foreign_changes, latest_epoch, mark_log};
 use crate::time::now_micros;
 
@@ -24,6 +26,9 @@ const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Interval between progress notices of a build.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Interval between attempts of a session to merge, when there is no room for it.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Rows between two cancellation checks.
 const ROWS_PER_CHECK: u64 = 1 << 16;
@@ -175,7 +180,7 @@ fn from_tables(
         if has_tokens { &[Table::Transactions, Table::TokenTransfers] } else { &[Table::Transactions] };
     // The epoch is read before the rows: the next reader notices if it rises meanwhile.
     let epoch = latest_epoch()?;
-    let mut builder = Builder::new(workspace(location))?;
+    let mut builder = Builder::new(workspace(location), random_seed()?)?;
     let mut foreign = foreign_changes(caller.snapshot.xmax(), caller.own)?;
     let mut progress = Progress { noticed: started, expected: None };
     for table in tables {
@@ -252,11 +257,14 @@ fn finish(
     let (path, file) = location.folder.unfinished().map_err(failed)?;
     let unfinished = UnfinishedFile(Some(path));
     let mapped = if let Some(lock) = shared {
-        let mapped = write_and_map(caller, draft, &file, false, write)?;
+        let mut mapped = write_and_map(caller, draft, &file, false, write)?;
         if !location.server.in_recovery {
             mark_log()?;
         }
         unfinished.publish(location, lock, draft.provenance.generation).map_err(failed)?;
+        // Its new name has changed the stamp. What was written is whole until the machine stops.
+        mapped.stamp = Stamp::of(&file).map_err(failed)?;
+        drop(location.folder.set_verified(draft.provenance.generation, &mapped.stamp));
         clean_up(location, lock)?;
         mapped
     } else {
@@ -277,11 +285,15 @@ fn write_and_map(
 ) -> Result<MappedBase, SqlError> {
     let build_millis = u64::try_from(draft.started.elapsed().as_millis()).unwrap_or(u64::MAX);
     write(&Provenance { build_millis, ..draft.provenance.clone() }, &Output(file))?;
-    let mapped = map::read(file).map_err(|error| SqlError::io("map the file of the graph", &error))?;
+    let failed = |error: std::io::Error| SqlError::io("map the file of the graph", &error);
+    let mapped = map::read(file.try_clone().map_err(failed)?).map_err(failed)?;
     let base = Base::open(mapped)?;
+    // A workspace on disk may have lost its pages.
+    require_intact()?;
+    let stamp = Stamp::of(file).map_err(failed)?;
     let snapshot = caller.snapshot.clone();
     let valid_only_for = draft.closed.then(|| caller.clone());
-    Ok(MappedBase { base, snapshot, private, has_tokens: draft.has_tokens, valid_only_for })
+    Ok(MappedBase { base, snapshot, private, has_tokens: draft.has_tokens, valid_only_for, stamp })
 }
 
 /// A file that is removed when it is dropped, unless it was published.
@@ -319,7 +331,7 @@ fn provenance(location: &Location, caller: &Caller, epoch: i64) -> Result<Proven
         database: location.server.database,
         relation: location.server.relation,
         epoch,
-        generation: location.generations()?.first().copied().unwrap_or(0) + 1,
+        generation: location.next_generation()?,
         built_at: now_micros(),
         build_millis: 0,
         boot_id: boot_id(),
@@ -341,13 +353,34 @@ fn merge(location: &Location, caller: &Caller, handle: &GraphHandle, lock: &Lock
     finish(location, caller, &Draft { provenance, has_tokens: true, closed: false, started }, Some(lock), write)
 }
 
-/// Merges an overlay that has grown too large, if the caller may read both tables and no other
-/// session is building. Otherwise returns the handle as it is.
-pub(super) fn merge_if_possible(
+thread_local! {
+    /// Time at which this session last failed to merge.
+    static FAILED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Merges an overlay that has grown too large. If there is no room for that, the handle answers as
+/// it is, and the session warns and tries again later.
+pub(super) fn merge_quietly(
     location: &Location,
     caller: &Caller,
     handle: GraphHandle,
 ) -> Result<GraphHandle, SqlError> {
+    if FAILED.get().is_some_and(|failed| failed.elapsed() < RETRY_INTERVAL) {
+        return Ok(handle);
+    }
+    match merge_if_possible(location, caller, handle.clone()) {
+        Err(error) if error.is_shortage() => {
+            FAILED.set(Some(Instant::now()));
+            error.detail("The changes since the graph's file are read at each first call of a session.").warn();
+            Ok(handle)
+        }
+        other => other,
+    }
+}
+
+/// Merges an overlay, if the caller may read both tables and no other session is building.
+/// Otherwise returns the handle as it is.
+fn merge_if_possible(location: &Location, caller: &Caller, handle: GraphHandle) -> Result<GraphHandle, SqlError> {
     if !may_build_for_all(caller) {
         return Ok(handle);
     }
@@ -370,9 +403,8 @@ fn clean_up(location: &Location, lock: &Lock) -> Result<(), SqlError> {
             remove(location, lock, generation)?;
             continue;
         }
-        let file = location.folder.file(generation).and_then(|file| map::read(&file)).map_err(failed)?;
-        let xmax = match Base::open(file) {
-            Ok(base) if base.provenance().system_identifier == location.server.system_identifier => {
+        let xmax = match location.open_base(generation)? {
+            Some((base, _)) if location.is_ours(&base, generation) => {
                 parse_snapshot(&base.provenance().snapshot).map(|snapshot| snapshot.xmax()).ok()
             }
             _ => None,

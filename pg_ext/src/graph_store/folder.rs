@@ -3,16 +3,29 @@
 //! Base backups, pgBackRest and pg_rewind skip folders whose names begin with `pgsql_tmp`. A file
 //! gets its name when it is complete, and never changes afterwards. Only the holder of the lock
 //! names and removes files.
+//!
+//! A file is opened without following a link and without waiting, and is used only if it is a
+//! regular one of the server's account that no one else may read or write: a pipe in its place must
+//! not hold up a backend, and a link must not lead elsewhere.
+//!
+//! `base-<generation>.verified` remembers that a graph file has been read through and found whole:
+//! in this boot of the machine, and as it was then ([`Stamp`]). A session that opens the file
+//! compares the stamp; only after a reboot, or once something has touched the file, it is read
+//! through again. So opening takes constant time, and a file that was changed in place is not
+//! believed. What a disk returns later for pages that it had returned right is not noticed, as with
+//! the server's tables.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const ROOT: &str = "pgsql_tmp_arx";
 const PREFIX: &str = "base-";
 const SUFFIX: &str = ".graph";
+const VERIFIED: &str = ".verified";
+const LOCK: &str = "lock";
 const UNFINISHED: &str = ".tmp";
 
 /// Generations kept on disk. A caller that needs an older one builds a private graph.
@@ -22,9 +35,54 @@ pub(crate) const MAX_GENERATIONS: usize = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct Folder(PathBuf);
 
+/// State of a file, which a write to it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Times of the last change of contents, and of contents or attributes: the second cannot be
+    /// set.
+    modified: (i64, i64),
+    changed: (i64, i64),
+    has_name: bool,
+}
+
+impl Stamp {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            has_name: metadata.nlink() > 0,
+        })
+    }
+
+    /// Returns true if the contents are those of an earlier stamp. Losing its name changes a file's
+    /// attributes, so afterwards only the contents' own time counts.
+    pub(crate) fn has_contents_of(&self, earlier: &Self) -> bool {
+        (self.size, self.modified) == (earlier.size, earlier.modified)
+            && (!self.has_name || self.changed == earlier.changed)
+    }
+
+    /// Returns the contents of the file that remembers a verification in this boot.
+    fn record(&self) -> String {
+        let Self { device, inode, size, modified, changed, .. } = self;
+        let boot = u128::from_be_bytes(boot_id());
+        let ((s, ns), (cs, cns)) = (modified, changed);
+        format!("{boot:032x} {device} {inode} {size} {s}.{ns} {cs}.{cns}\n")
+    }
+}
+
+/// Bytes read of a small file.
+const MAX_RECORD: u64 = 1 << 10;
+
 /// Right to name and remove files; released when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock(#[allow(dead_code)] File);
+pub(crate) struct Lock(File);
 
 impl Folder {
     /// Opens the folder, and creates it if necessary.
@@ -57,16 +115,32 @@ impl Folder {
     }
 
     pub(crate) fn file(&self, generation: u64) -> io::Result<File> {
-        File::open(self.path(generation))
+        open_own(&self.path(generation), OpenOptions::new().read(true))
     }
 
     fn path(&self, generation: u64) -> PathBuf {
         self.0.join(format!("{PREFIX}{generation}{SUFFIX}"))
     }
 
+    fn record(&self, generation: u64) -> PathBuf {
+        self.0.join(format!("{PREFIX}{generation}{VERIFIED}"))
+    }
+
+    /// Returns true if the file of a generation has been found whole, and is as it was then.
+    pub(crate) fn is_verified(&self, generation: u64, stamp: &Stamp) -> bool {
+        read_own(&self.record(generation)).is_ok_and(|record| record == stamp.record())
+    }
+
+    /// Remembers that the file of a generation has been found whole.
+    pub(crate) fn set_verified(&self, generation: u64, stamp: &Stamp) -> io::Result<()> {
+        let (path, mut file) = self.unfinished()?;
+        let written = file.write_all(stamp.record().as_bytes());
+        written.and_then(|()| fs::rename(&path, self.record(generation))).inspect_err(|_| drop(fs::remove_file(&path)))
+    }
+
     /// Takes the lock, unless another session holds it.
     pub(crate) fn try_lock(&self) -> io::Result<Option<Lock>> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(self.0.join("lock"))?;
+        let file = open_own(&self.0.join(LOCK), OpenOptions::new().create(true).truncate(false).write(true))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -86,7 +160,16 @@ impl Folder {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = self.0.join(format!("{}-{number}{UNFINISHED}", std::process::id()));
-        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).mode(0o600).open(&path)?;
+        let mut options = OpenOptions::new();
+        options.create_new(true).read(true).write(true);
+        let file = match open_own(&path, &mut options) {
+            // What has this name is of a process that ended, or a link that must not be followed.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&path)?;
+                open_own(&path, &mut options)?
+            }
+            file => file?,
+        };
         Ok((path, file))
     }
 
@@ -95,9 +178,25 @@ impl Folder {
         fs::rename(unfinished, self.path(generation))
     }
 
+    /// Returns the number of the next generation, which no file of the folder has had.
+    pub(crate) fn next_generation(&self) -> io::Result<u64> {
+        let latest = self.generations()?.first().copied().unwrap_or(0);
+        Ok(latest.max(self.last_removed()).saturating_add(1))
+    }
+
+    /// Returns the highest generation that was removed, which the lock's file holds.
+    fn last_removed(&self) -> u64 {
+        let text = read_own(&self.0.join(LOCK)).unwrap_or_default();
+        text.trim_end().parse().unwrap_or(0)
+    }
+
     /// Removes a generation if it exists. A process that has it mapped keeps it.
-    pub(crate) fn remove(&self, _lock: &Lock, generation: u64) -> io::Result<()> {
-        remove_if_exists(&self.path(generation))
+    pub(crate) fn remove(&self, lock: &Lock, generation: u64) -> io::Result<()> {
+        if generation > self.last_removed() {
+            lock.0.write_all_at(format!("{generation:020}\n").as_bytes(), 0)?;
+        }
+        remove_if_exists(&self.path(generation))?;
+        remove_if_exists(&self.record(generation))
     }
 
     /// Removes unfinished files of builders that were killed.
@@ -128,6 +227,43 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Opens a file of this account. Anything else is an error that names it, of kind `InvalidData`.
+fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    use rustix::fs::OFlags;
+    let refused = |what: &str| {
+        let hint = "remove it, and the graph is built again from the tables";
+        io::Error::new(io::ErrorKind::InvalidData, format!("{} is {what}: {hint}", path.display()))
+    };
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = match options.mode(0o600).custom_flags(flags.bits().cast_signed()).open(path) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            return Err(refused("a symbolic link"));
+        }
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
+            return Err(refused("a pipe or socket"));
+        }
+        file => file?,
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(refused("not a regular file"));
+    }
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(refused("a file of another account"));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(refused("a file that other accounts may use"));
+    }
+    Ok(file)
+}
+
+/// Reads a small file of this account.
+fn read_own(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open_own(path, OpenOptions::new().read(true))?.take(MAX_RECORD).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn remove_if_exists(path: &Path) -> io::Result<()> {

@@ -11,19 +11,20 @@ mod folder;
 mod map;
 mod verify;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
 use arx_core::graph::{Base, Graph, NotInGraph, Overlay, Provenance, Snapshot};
 use pgrx::prelude::*;
 
-use crate::error::SqlError;
+use crate::error::{SqlError, or_report};
 use crate::guc;
+use crate::memory::check_threads;
 use crate::snapshot::{Caller, ServerIdentity, data_directory, may_write, parse_snapshot, require_whole};
-use crate::spi::{Table, former_rows, latest_epoch, new_rows};
+use crate::spi::{Table, database_exists, former_rows, latest_epoch, new_rows};
 
 pub(crate) use build::refresh;
-use folder::Folder;
+use folder::{Folder, Stamp};
 use map::Mapped;
 pub(crate) use verify::verify;
 
@@ -47,6 +48,43 @@ struct MappedBase {
     /// Valid for this caller's snapshot only: it has rows that the tables' freshness cannot tell
     /// apart.
     valid_only_for: Option<Caller>,
+    /// State of the file when it was known to be whole.
+    stamp: Stamp,
+}
+
+impl MappedBase {
+    /// Returns false if something has written into the file, or cut it off.
+    fn is_unchanged(&self) -> bool {
+        Stamp::of(self.base.holder().file()).is_ok_and(|stamp| stamp.has_contents_of(&self.stamp))
+    }
+}
+
+/// Rejects an answer from a file that was damaged while it was used. The next call starts from a
+/// file that is whole.
+pub(crate) fn require_intact() -> Result<(), SqlError> {
+    reject_damage()?;
+    if CACHED.with_borrow(|cached| cached.as_ref().is_none_or(|handle| handle.mapped.is_unchanged())) {
+        return Ok(());
+    }
+    drop(CACHED.take());
+    Err(SqlError::damaged_file("the graph's file was overwritten while it was used"))
+}
+
+/// Rejects what was read from a file of which a part could not be read.
+pub(crate) fn reject_damage() -> Result<(), SqlError> {
+    if !map::take_damage() {
+        return Ok(());
+    }
+    drop(CACHED.take());
+    Err(SqlError::damaged_file("the graph's file was truncated or unreadable while it was used"))
+}
+
+/// Handles what must end a computation at once: cancellation, and failures that other code has left
+/// for this thread to report.
+pub(crate) fn check_for_failures() {
+    check_threads();
+    or_report(reject_damage());
+    check_for_interrupts!();
 }
 
 /// A base and its overlay. Its graph is stable as long as the handle is held.
@@ -185,7 +223,7 @@ fn require_tables(assets: AssetScope) -> Result<(), SqlError> {
 pub(crate) fn current(assets: AssetScope) -> Result<GraphHandle, SqlError> {
     require_tables(assets)?;
     let caller = Caller::current()?;
-    let cached = CACHED.take();
+    let cached = CACHED.take().filter(|handle| handle.mapped.is_unchanged());
     if !guc::accepts_stale_base()
         && let Some(handle) = cached.as_ref().filter(|handle| handle.is_current(&caller, assets))
         && !handle.needs_merge()
@@ -196,6 +234,7 @@ pub(crate) fn current(assets: AssetScope) -> Result<GraphHandle, SqlError> {
         return Ok(handle);
     }
     let location = Location::open()?;
+    location.sweep_databases_once();
     if guc::accepts_stale_base()
         && let Some(handle) = location.newest_as_it_is(&caller, assets, cached.clone())?
     {
@@ -204,7 +243,10 @@ pub(crate) fn current(assets: AssetScope) -> Result<GraphHandle, SqlError> {
     }
     let handle = match location.usable(&caller, assets, cached)? {
         Some(handle) => handle,
-        None => build::build(&location, &caller, assets)?,
+        None => {
+            location.remove_outdated()?;
+            build::build(&location, &caller, assets)?
+        }
     };
     // A transaction's own writes are valid for one call, so its overlay is a copy. Otherwise no one
     // else holds the overlay, and it grows in place.
@@ -221,7 +263,7 @@ pub(crate) fn current(assets: AssetScope) -> Result<GraphHandle, SqlError> {
         return Ok(handle);
     }
     if handle.needs_merge() && may_write() {
-        handle = build::merge_if_possible(&location, &caller, handle)?;
+        handle = build::merge_quietly(&location, &caller, handle)?;
     }
     CACHED.set(Some(handle.clone()));
     Ok(handle)
@@ -335,6 +377,10 @@ impl Location {
         self.folder.generations().map_err(|error| SqlError::io("list the folder of the graph", &error))
     }
 
+    fn next_generation(&self) -> Result<u64, SqlError> {
+        self.folder.next_generation().map_err(|error| SqlError::io("list the folder of the graph", &error))
+    }
+
     /// Returns a handle that can be brought up to date for the caller: the cached one, unless a
     /// newer file is usable.
     fn usable(
@@ -385,16 +431,19 @@ impl Location {
         assets: AssetScope,
         cached: Option<GraphHandle>,
     ) -> Result<Option<GraphHandle>, SqlError> {
-        let state = self.state()?;
+        // TRUNCATE takes effect for all transactions at once, and no file of before may answer.
+        let (epoch, state) = (latest_epoch()?, self.state()?);
         if let Some(handle) = cached
             && handle.folder == state
+            && handle.mapped.base.provenance().epoch == epoch
             && handle.mapped.valid_only_for.is_none()
             && handle.has(assets)
             && caller.snapshot.covers(&handle.mapped.snapshot)
         {
             return Ok(Some(handle));
         }
-        let newest = self.newest(0, |_, snapshot| caller.snapshot.covers(snapshot))?;
+        let newest =
+            self.newest(0, |base, snapshot| base.provenance().epoch == epoch && caller.snapshot.covers(snapshot))?;
         Ok(newest.map(|mapped| GraphHandle::new(Arc::new(mapped), state)))
     }
 
@@ -406,27 +455,88 @@ impl Location {
     ) -> Result<Option<MappedBase>, SqlError> {
         for generation in self.generations()?.into_iter().filter(|generation| *generation > after) {
             // A file that is damaged, or has been removed meanwhile, is skipped.
-            let Ok(mapped) = self.folder.file(generation).and_then(|file| map::read(&file)) else { continue };
-            let Ok(base) = Base::open(mapped) else { continue };
-            let provenance = base.provenance();
-            let ours = provenance.system_identifier == self.server.system_identifier
-                && provenance.timeline == self.server.timeline
-                && provenance.database == self.server.database
-                && provenance.relation == self.server.relation
-                && provenance.generation == generation;
-            let Ok(snapshot) = parse_snapshot(&provenance.snapshot) else { continue };
-            if ours && accepts(&base, &snapshot) && is_complete(&base) {
-                return Ok(Some(MappedBase { base, snapshot, private: false, has_tokens: true, valid_only_for: None }));
+            let Some((base, stamp)) = self.open_base(generation)? else { continue };
+            let Ok(snapshot) = parse_snapshot(&base.provenance().snapshot) else { continue };
+            if self.is_ours(&base, generation) && accepts(&base, &snapshot) && self.is_whole(&base, generation, &stamp)
+            {
+                let (private, has_tokens, valid_only_for) = (false, true, None);
+                return Ok(Some(MappedBase { base, snapshot, private, has_tokens, valid_only_for, stamp }));
             }
         }
         Ok(None)
     }
-}
 
-/// Checks a file that was written before the machine's last boot: it may have lost pages that were
-/// not on disk, so it is read through once.
-fn is_complete(base: &Base<Mapped>) -> bool {
-    base.provenance().boot_id == folder::boot_id() || base.verify(&mut Interrupts).is_ok()
+    /// Maps the file of a generation. Returns `None` if it has been removed, or its header is
+    /// damaged.
+    fn open_base(&self, generation: u64) -> Result<Option<(Base<Mapped>, Stamp)>, SqlError> {
+        let file = match self.folder.file(generation) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(SqlError::corrupt(error.to_string()));
+            }
+            Err(_) => return Ok(None),
+        };
+        // The stamp is that of before the file is read: a later change is noticed.
+        let Ok(stamp) = Stamp::of(&file) else { return Ok(None) };
+        let base = map::read(file).ok().and_then(|mapped| Base::open(mapped).ok());
+        Ok(base.filter(|_| !map::take_damage()).map(|base| (base, stamp)))
+    }
+
+    /// Returns true if a file holds the tables of this database.
+    fn is_ours(&self, base: &Base<Mapped>, generation: u64) -> bool {
+        let provenance = base.provenance();
+        provenance.system_identifier == self.server.system_identifier
+            && provenance.timeline == self.server.timeline
+            && provenance.database == self.server.database
+            && provenance.relation == self.server.relation
+            && provenance.generation == generation
+    }
+
+    /// Returns true if a file is whole. It is read through unless that has been done: it may have
+    /// lost pages that were not on disk when the machine stopped, or may have been changed.
+    fn is_whole(&self, base: &Base<Mapped>, generation: u64, stamp: &Stamp) -> bool {
+        if self.folder.is_verified(generation, stamp) {
+            return true;
+        }
+        let whole = base.verify(&mut Interrupts).is_ok() && !map::take_damage();
+        if whole {
+            // Without it, the next session reads the file through, too.
+            drop(self.folder.set_verified(generation, stamp));
+        }
+        whole
+    }
+
+    /// Removes files that no caller can use any more: of tables that were dropped or truncated, or
+    /// of another timeline. Another session that holds the lock does so itself.
+    fn remove_outdated(&self) -> Result<(), SqlError> {
+        let epoch = latest_epoch()?;
+        let Ok(Some(lock)) = self.folder.try_lock() else { return Ok(()) };
+        for generation in self.generations()? {
+            let outdated = match self.open_base(generation)? {
+                Some((base, _)) => !self.is_ours(&base, generation) || base.provenance().epoch < epoch,
+                None => true,
+            };
+            if outdated {
+                // What cannot be removed is not used either.
+                drop(self.folder.remove(&lock, generation));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the folders of databases that were dropped, at the first call of a session that
+    /// reads a file.
+    fn sweep_databases_once(&self) {
+        thread_local! {
+            static SWEPT: Cell<bool> = const { Cell::new(false) };
+        }
+        if !SWEPT.replace(true)
+            && let Ok(Some(lock)) = self.folder.try_lock()
+        {
+            // A later session tries again.
+            drop(self.folder.sweep_databases(&lock, |database| database_exists(database).unwrap_or(true)));
+        }
+    }
 }
 
 /// Lets the server cancel a computation, and never stops it otherwise.
@@ -435,7 +545,7 @@ pub(crate) struct Interrupts;
 
 impl arx_core::graph::Interrupt for Interrupts {
     fn should_stop(&mut self) -> bool {
-        check_for_interrupts!();
+        check_for_failures();
         false
     }
 }

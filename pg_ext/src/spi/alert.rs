@@ -2,36 +2,42 @@
 
 use arx_core::alert::{Comparison, Facts, Rule};
 
-use super::for_each_row;
+use super::stream::ColumnType::{Double, Text};
+use super::stream::PreparedQuery;
 use crate::error::SqlError;
 
-const RULES: &str = "
-SELECT r.rule, r.metric, r.comparison, r.warning, r.critical, r.unit, r.message
+thread_local! {
+    static RULES: PreparedQuery = const { PreparedQuery::with_any_plan(c"
+SELECT r.rule, r.metric, r.comparison, r.warning::double precision, r.critical::double precision, r.unit, r.message
   FROM arx.effective_alert_rules AS r
  WHERE r.enabled
- ORDER BY r.rule";
+ ORDER BY r.rule", &[Text, Text, Text, Double, Double, Text, Text]) };
 
-const FACTS: &str = "SELECT f.metric, f.value FROM arx.performance_facts() AS f";
+    static FACTS: PreparedQuery = const { PreparedQuery::with_any_plan(c"
+SELECT f.metric, f.value::double precision FROM arx.performance_facts() AS f", &[Text, Double]) };
+}
 
 /// Returns the enabled rules.
 pub(crate) fn alert_rules() -> Result<Vec<Rule>, SqlError> {
     let mut rules = Vec::new();
-    for_each_row(RULES, &[], |row| {
-        let comparison = match row.required::<String>(3)?.as_str() {
-            "above" => Comparison::Above,
-            "below" => Comparison::Below,
-            other => return Err(SqlError::corrupt(format!("comparison \"{other}\" is unknown"))),
-        };
-        rules.push(Rule {
-            rule: row.required(1)?,
-            metric: row.required(2)?,
-            comparison,
-            warning: row.optional(4)?,
-            critical: row.optional(5)?,
-            unit: row.required(6)?,
-            message: row.required(7)?,
-        });
-        Ok(())
+    RULES.with(|query| {
+        query.stream(&[], |slot| {
+            let comparison = match slot.text(2)? {
+                "above" => Comparison::Above,
+                "below" => Comparison::Below,
+                other => return Err(SqlError::corrupt(format!("comparison \"{other}\" is unknown"))),
+            };
+            rules.push(Rule {
+                rule: slot.text(0)?.to_owned(),
+                metric: slot.text(1)?.to_owned(),
+                comparison,
+                warning: slot.double(3)?,
+                critical: slot.double(4)?,
+                unit: slot.text(5)?.to_owned(),
+                message: slot.text(6)?.to_owned(),
+            });
+            Ok(())
+        })
     })?;
     Ok(rules)
 }
@@ -39,9 +45,11 @@ pub(crate) fn alert_rules() -> Result<Vec<Rule>, SqlError> {
 /// Returns the metrics of the server. One without a value at present is NaN.
 pub(crate) fn performance_facts() -> Result<Facts, SqlError> {
     let mut facts = Facts::new();
-    for_each_row(FACTS, &[], |row| {
-        facts.insert(row.required::<String>(1)?, row.optional(2)?.unwrap_or(f64::NAN));
-        Ok(())
+    FACTS.with(|query| {
+        query.stream(&[], |slot| {
+            facts.insert(slot.text(0)?.to_owned(), slot.double(1)?.unwrap_or(f64::NAN));
+            Ok(())
+        })
     })?;
     Ok(facts)
 }

@@ -2,6 +2,7 @@
 
 use arx_core::address::Network;
 
+use super::stream::ColumnType::{Integer, Text};
 use super::stream::{Argument, PreparedQuery};
 use crate::error::SqlError;
 
@@ -32,19 +33,19 @@ thread_local! {
 SELECT l.address
   FROM arx.address_labels AS l
   JOIN arx.label_categories AS c USING (category)
- WHERE l.network = $1 AND c.kind = 'service' AND l.valid_from <= now() AND l.valid_to > now()") };
+ WHERE l.network = $1 AND c.kind = 'service' AND l.valid_from <= now() AND l.valid_to > now()", &[Text]) };
 
     static EXCLUSIONS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT e.wallet_a, e.wallet_b, e.reason, e.created_by
   FROM arx.cluster_exclusions AS e
  WHERE e.network = $1
- ORDER BY e.wallet_a, e.wallet_b") };
+ ORDER BY e.wallet_a, e.wallet_b", &[Text, Text, Text, Text]) };
 
     static LABELS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT l.address, l.category, l.kind, l.severity::text, l.label, (l.confidence * 1000)::integer
   FROM arx.current_labels AS l
  WHERE l.network = $1 AND l.kind <> 'service'
- ORDER BY l.category, l.address") };
+ ORDER BY l.category, l.address", &[Text, Text, Text, Text, Text, Integer]) };
 }
 
 /// Calls `each` with the address of every service, once for each of its labels.

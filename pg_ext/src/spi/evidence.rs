@@ -6,6 +6,7 @@ use arx_core::address::Network;
 use arx_core::amount::COIN_SCALE;
 use arx_core::graph::{AssetId, Damaged, Graph, Position, Status, Transfer, TransferRow, U256, WalletId};
 
+use super::stream::ColumnType::{Integer, Long, Numeric, Text};
 use super::stream::{Argument, PreparedQuery, Slot, with_memory_context};
 use crate::error::SqlError;
 use crate::time::from_micros;
@@ -53,19 +54,19 @@ impl From<&TransferRow<'_>> for TransferKey {
 
 thread_local! {
     static NATIVE_HASHES: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.ordinal, x.tx_hash, x.block_number, x.transaction_index,
-       CASE x.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END, x.value
+SELECT s.ordinal, x.tx_hash, x.block_number::bigint, x.transaction_index::integer,
+       CASE x.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END, x.value::numeric
   FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (ordinal, sender, receiver, at)
   JOIN arx.transactions AS x
     ON x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address IS NOT DISTINCT FROM s.receiver
- ORDER BY s.ordinal, x.tx_hash") };
+ ORDER BY s.ordinal, x.tx_hash", &[Integer, Text, Long, Integer, Integer, Numeric]) };
 
     static TOKEN_HASHES: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.ordinal, x.tx_hash, x.block_number, x.log_index, 1, x.amount, x.token_address
+SELECT s.ordinal, x.tx_hash, x.block_number::bigint, x.log_index::integer, 1, x.amount::numeric, x.token_address
   FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (ordinal, sender, receiver, at)
   JOIN arx.token_transfers AS x
     ON x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
- ORDER BY s.ordinal, x.tx_hash, x.log_index") };
+ ORDER BY s.ordinal, x.tx_hash, x.log_index", &[Integer, Text, Long, Integer, Integer, Numeric, Text]) };
 }
 
 /// Returns the hash of the transaction of each transfer; `None` where the table has it no more.

@@ -4,10 +4,10 @@ use std::ffi::CStr;
 
 use arx_core::amount::COIN_SCALE;
 use arx_core::graph::{Position, Snapshot, Status, TransferRow};
-use pgrx::prelude::*;
+use pgrx::pg_sys;
 
-use super::is_true;
-use super::stream::{Argument, PreparedQuery, Slot, stream_once};
+use super::stream::ColumnType::{Bool, Integer, Long, Numeric, Text, Time, Xid};
+use super::stream::{Argument, Layout, PreparedQuery, Slot, stream_once};
 use crate::error::SqlError;
 use crate::snapshot::with_latest_snapshot;
 
@@ -18,26 +18,37 @@ pub(crate) enum Table {
     TokenTransfers,
 }
 
+/// Columns of a transaction: network, sender, receiver, time, value, block, index, and status.
+pub(super) const TRANSACTION: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Integer];
+
+/// Columns of a token transfer: as above, with the token in place of the status.
+pub(super) const TOKEN_TRANSFER: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Text];
+
+const EVERY_TRANSACTION: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Integer, Xid];
+const EVERY_TOKEN_TRANSFER: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Text, Xid];
+
 const ALL_TRANSACTIONS: &CStr = c"
-SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value, t.block_number, t.transaction_index,
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, t.block_number::bigint, t.transaction_index::integer,
        CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END, t.ingest_xid
   FROM arx.transactions AS t";
 
 const ALL_TOKEN_TRANSFERS: &CStr = c"
-SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount, t.block_number, t.log_index, t.token_address, t.ingest_xid
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount::numeric, t.block_number::bigint, t.log_index::integer,
+       t.token_address, t.ingest_xid
   FROM arx.token_transfers AS t";
 
 thread_local! {
     static NEW_TRANSACTIONS: PreparedQuery = const { PreparedQuery::new(c"
-SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value, t.block_number, t.transaction_index,
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, t.block_number::bigint, t.transaction_index::integer,
        CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END
   FROM arx.transactions AS t
- WHERE arx.is_new_since(t.ingest_xid, $1)") };
+ WHERE arx.is_new_since(t.ingest_xid, $1)", TRANSACTION) };
 
     static NEW_TOKEN_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
-SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount, t.block_number, t.log_index, t.token_address
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount::numeric, t.block_number::bigint, t.log_index::integer,
+       t.token_address
   FROM arx.token_transfers AS t
- WHERE arx.is_new_since(t.ingest_xid, $1)") };
+ WHERE arx.is_new_since(t.ingest_xid, $1)", TOKEN_TRANSFER) };
 
     // A row that was written and changed again since the snapshot was never visible in it.
     static FORMER_TRANSACTIONS: PreparedQuery = const { PreparedQuery::new(c"
@@ -45,15 +56,37 @@ SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.bloc
        CASE c.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END
   FROM arx.transaction_changes AS c
  WHERE arx.is_new_since(c.changed_xid, $1) AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1)
-   AND c.relation = 'transactions'") };
+   AND c.relation = 'transactions'", TRANSACTION) };
 
     static FORMER_TOKEN_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.block_number, c.log_index, c.asset
   FROM arx.transaction_changes AS c
  WHERE arx.is_new_since(c.changed_xid, $1) AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1)
-   AND c.relation = 'token_transfers'") };
+   AND c.relation = 'token_transfers'", TOKEN_TRANSFER) };
 
-    static EPOCH: PreparedQuery = const { PreparedQuery::new(c"SELECT pg_catalog.count(*) FROM arx.graph_epoch") };
+    static EPOCH: PreparedQuery = const {
+        PreparedQuery::new(c"SELECT pg_catalog.count(*) FROM arx.graph_epoch", &[Long]) };
+
+    static FOREIGN_CHANGES: PreparedQuery = const { PreparedQuery::new(c"
+SELECT EXISTS (SELECT FROM arx.transaction_changes AS c
+                WHERE c.changed_xid >= $1::text::xid8 AND c.changed_xid <> $2::text::xid8)", &[Bool]) };
+
+    static ESTIMATE: PreparedQuery = const { PreparedQuery::with_any_plan(c"
+SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
+  FROM (SELECT relid FROM pg_partition_tree('arx.transactions') WHERE isleaf
+        UNION ALL SELECT relid FROM pg_partition_tree('arx.token_transfers') WHERE isleaf) AS t
+  JOIN pg_class AS c ON c.oid = t.relid", &[Long]) };
+
+    static EXISTS_DATABASE: PreparedQuery = const { PreparedQuery::new(c"
+SELECT EXISTS (SELECT FROM pg_catalog.pg_database AS d WHERE d.oid = $1)", &[Bool]) };
+
+    static OWN_ID: PreparedQuery = const { PreparedQuery::new(c"SELECT pg_catalog.pg_current_xact_id()", &[Xid]) };
+
+    static MARK: PreparedQuery = const { PreparedQuery::new(c"
+SELECT pg_catalog.pg_logical_emit_message(true, 'arx', 'graph')::text", &[Text]) };
+
+    static NATIVE_ASSET: PreparedQuery = const { PreparedQuery::new(c"
+SELECT n.native_asset FROM arx.networks AS n WHERE n.network = $1", &[Text]) };
 }
 
 /// Calls `each` for every row of a table, with the id of the transaction that wrote it.
@@ -61,11 +94,11 @@ pub(crate) fn every_row(
     table: Table,
     mut each: impl FnMut(&TransferRow<'_>, u64) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
-    let query = match table {
-        Table::Transactions => ALL_TRANSACTIONS,
-        Table::TokenTransfers => ALL_TOKEN_TRANSFERS,
+    let (query, layout) = match table {
+        Table::Transactions => (ALL_TRANSACTIONS, EVERY_TRANSACTION),
+        Table::TokenTransfers => (ALL_TOKEN_TRANSFERS, EVERY_TOKEN_TRANSFER),
     };
-    stream_once(query, |slot| each(&row(table, slot)?, slot.long(8)?.cast_unsigned()))
+    stream_once(query, layout, |slot| each(&row(table, slot)?, slot.long(8)?.cast_unsigned()))
 }
 
 /// Calls `each` for every row that has become visible since a snapshot.
@@ -138,42 +171,31 @@ pub(crate) fn latest_epoch() -> Result<i64, SqlError> {
     Ok(epoch)
 }
 
-const FOREIGN_CHANGES: &str = "
-SELECT EXISTS (SELECT FROM arx.transaction_changes AS c WHERE c.changed_xid >= $1::text::xid8 AND c.changed_xid <> $2::text::xid8)";
-
 /// Returns true if changes bear ids of transactions that have not begun: those of another cluster.
 pub(crate) fn foreign_changes(next: u64, own: Option<u64>) -> Result<bool, SqlError> {
-    is_true(FOREIGN_CHANGES, &[next.to_string().into(), own.unwrap_or(0).to_string().into()])
+    let arguments = [Argument::of(next.to_string()), Argument::of(own.unwrap_or(0).to_string())];
+    FOREIGN_CHANGES.with(|query| query.is_true(&arguments))
 }
-
-const ESTIMATE: &str = "
-SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
-  FROM (SELECT relid FROM pg_partition_tree('arx.transactions') WHERE isleaf
-        UNION ALL SELECT relid FROM pg_partition_tree('arx.token_transfers') WHERE isleaf) AS t
-  JOIN pg_class AS c ON c.oid = t.relid";
 
 /// Estimates the number of rows of both tables.
 pub(crate) fn estimated_rows() -> Result<i64, SqlError> {
-    Ok(Spi::connect(|client| client.select(ESTIMATE, Some(1), &[])?.first().get_one::<i64>())?.unwrap_or(0))
+    let mut rows = 0;
+    ESTIMATE.with(|query| query.stream(&[], |slot| slot.long(0).map(|estimate| rows = estimate)))?;
+    Ok(rows)
 }
-
-const EXISTS_DATABASE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database AS d WHERE d.oid = $1)";
 
 pub(crate) fn database_exists(database: u32) -> Result<bool, SqlError> {
     // A database that was created after the caller's snapshot exists, too.
-    with_latest_snapshot(|| is_true(EXISTS_DATABASE, &[pg_sys::Oid::from(database).into()]))
+    with_latest_snapshot(|| EXISTS_DATABASE.with(|query| query.is_true(&[Argument::of(pg_sys::Oid::from(database))])))
 }
-
-const MARK: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'arx', 'graph')::text";
 
 /// Writes this transaction's id to the write-ahead log and waits until it is on disk, with all that
 /// precedes it: after a crash the server will not assign a lower id again, nor forget a commit that
 /// was visible.
 pub(crate) fn mark_log() -> Result<(), SqlError> {
-    Spi::connect(|client| {
-        client.select("SELECT pg_catalog.pg_current_xact_id()", Some(1), &[])?;
-        client.select(MARK, Some(1), &[])?.first().get_one::<String>()
-    })?;
+    for query in [&OWN_ID, &MARK] {
+        query.with(|query| query.stream(&[], |_| Ok(())))?;
+    }
     // SAFETY: Waits for the log up to the end of this backend's last record.
     #[allow(unsafe_code, reason = "SPI has no call that flushes the log")]
     unsafe {
@@ -182,10 +204,14 @@ pub(crate) fn mark_log() -> Result<(), SqlError> {
     Ok(())
 }
 
-const NATIVE_ASSET: &str = "SELECT n.native_asset FROM arx.networks AS n WHERE n.network = $1";
-
 /// Returns the name of the native coin of a registered network.
 pub(crate) fn native_asset(network: &str) -> Result<String, SqlError> {
-    let asset = Spi::connect(|client| client.select(NATIVE_ASSET, Some(1), &[network.into()])?.first().get_one())?;
+    let mut asset = None;
+    NATIVE_ASSET.with(|query| {
+        query.stream(&[Argument::of(network)], |slot| {
+            asset = Some(slot.text(0)?.to_owned());
+            Ok(())
+        })
+    })?;
     asset.ok_or_else(|| SqlError::unregistered_network(network))
 }

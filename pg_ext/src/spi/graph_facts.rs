@@ -5,8 +5,8 @@ use arx_core::graph::dot::Description;
 use pgrx::prelude::*;
 
 use super::labels::label_kind;
-use super::stream::{Argument, PreparedQuery};
-use super::{Row, for_each_row};
+use super::stream::ColumnType::{Integer, Text};
+use super::stream::{Argument, PreparedQuery, with_memory_context};
 use crate::error::SqlError;
 use crate::time::from_micros;
 
@@ -36,7 +36,8 @@ SELECT s.ordinal, t.tx_hash
       FROM arx.transactions AS x
      WHERE x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
        AND ($6::numeric IS NULL OR x.value >= $6) AND ($7::boolean OR x.status <> 'failed')) AS t
- ORDER BY s.ordinal, s.at DESC, t.block_number DESC, t.transaction_index DESC NULLS LAST, t.tx_hash") };
+ ORDER BY s.ordinal, s.at DESC, t.block_number DESC, t.transaction_index DESC NULLS LAST, t.tx_hash",
+        &[Integer, Text]) };
 
     static TOKENS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.ordinal, t.tx_hash
@@ -46,8 +47,22 @@ SELECT s.ordinal, t.tx_hash
       FROM arx.token_transfers AS x
      WHERE x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
        AND ($6::numeric IS NULL OR x.amount >= $6) AND ($7::text IS NULL OR x.token_address = $7)) AS t
- ORDER BY s.ordinal, s.at DESC, t.block_number DESC, t.log_index DESC, t.tx_hash") };
+ ORDER BY s.ordinal, s.at DESC, t.block_number DESC, t.log_index DESC, t.tx_hash", &[Integer, Text]) };
+
+    // The view returns at most one row anyway. LIMIT 1 keeps the planner from sorting the labels of
+    // the whole network for a join.
+    static DESCRIPTIONS: PreparedQuery = const { PreparedQuery::new(c"
+SELECT s.address, nullif(l.label, ''), l.category, l.kind, round(p.risk_score)::integer
+  FROM unnest($1::integer[], $2::text[]) AS s (ordinal, address)
+  LEFT JOIN LATERAL (SELECT c.label, c.category, c.kind FROM arx.current_labels AS c
+                      WHERE c.address = s.address AND c.network = $3 LIMIT 1) AS l ON true
+  LEFT JOIN arx.wallet_profiles AS p
+    ON p.wallet_address = s.address AND p.network_type = $3 AND p.risk_state <> 'unknown'
+ ORDER BY s.ordinal", &[Text, Text, Text, Text, Integer]) };
 }
+
+/// Wallets described at a time.
+const BATCH: usize = 5_000;
 
 /// Returns the hashes of the transactions of each step: the latest first, each once, native coins
 /// before tokens.
@@ -97,31 +112,30 @@ pub(crate) fn step_transactions(
     Ok(hashes)
 }
 
-// The view returns at most one row anyway. LIMIT 1 keeps the planner from sorting the labels of the
-// whole network for a join.
-const DESCRIPTIONS: &str = "
-SELECT w.address, nullif(l.label, ''), l.category, l.kind, round(p.risk_score)::integer
-  FROM unnest($1::text[]) WITH ORDINALITY AS w (address, ordinal)
-  LEFT JOIN LATERAL (SELECT c.label, c.category, c.kind FROM arx.current_labels AS c
-                      WHERE c.address = w.address AND c.network = $2 LIMIT 1) AS l ON true
-  LEFT JOIN arx.wallet_profiles AS p
-    ON p.wallet_address = w.address AND p.network_type = $2 AND p.risk_state <> 'unknown'
- ORDER BY w.ordinal";
-
 /// Returns the label and score of each wallet, in the order given.
 pub(crate) fn describe_wallets(network: &Network, addresses: &[String]) -> Result<Vec<Description>, SqlError> {
     let mut descriptions = Vec::with_capacity(addresses.len());
-    for_each_row(DESCRIPTIONS, &[addresses.to_vec().into(), network.name().into()], |row: Row<'_, '_>| {
-        let kind = row.optional::<String>(4)?;
-        let risk = row.optional::<i32>(5)?;
-        descriptions.push(Description {
-            address: row.required(1)?,
-            label: row.optional(2)?,
-            category: row.optional(3)?,
-            kind: kind.map(|kind| label_kind(&kind)).transpose()?,
-            risk: risk.and_then(|risk| u8::try_from(risk).ok()),
-        });
-        Ok(())
-    })?;
+    for batch in addresses.chunks(BATCH) {
+        // The arguments of a batch are freed with it.
+        with_memory_context(|| {
+            // Indices are below BATCH.
+            let indices: Vec<i32> = (0..batch.len() as i32).collect();
+            let arguments = [Argument::of(indices), Argument::of(batch.to_vec()), Argument::of(network.name())];
+            DESCRIPTIONS.with(|query| {
+                query.stream(&arguments, |slot| {
+                    check_for_interrupts!();
+                    let owned = |text: Option<&str>| text.map(str::to_owned);
+                    descriptions.push(Description {
+                        address: slot.text(0)?.to_owned(),
+                        label: owned(slot.optional_text(1)?),
+                        category: owned(slot.optional_text(2)?),
+                        kind: slot.optional_text(3)?.map(label_kind).transpose()?,
+                        risk: slot.integer(4)?.and_then(|risk| u8::try_from(risk).ok()),
+                    });
+                    Ok(())
+                })
+            })
+        })?;
+    }
     Ok(descriptions)
 }

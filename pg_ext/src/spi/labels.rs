@@ -4,6 +4,7 @@ use arx_core::address::Network;
 use arx_core::graph::exposure::PartyLabel;
 use arx_core::label::{LabelKind, Severity};
 
+use super::stream::ColumnType::{Integer, Text};
 use super::stream::{Argument, PreparedQuery, Slot, with_memory_context};
 use crate::error::SqlError;
 
@@ -40,7 +41,8 @@ SELECT s.ordinal, l.category, l.kind, l.severity::text, l.label,
          ORDER BY k.severity DESC, a.category LIMIT 1)
   FROM unnest($1::integer[], $2::text[]) AS s (ordinal, address)
  CROSS JOIN LATERAL (SELECT c.category, c.kind, c.severity, c.label FROM arx.current_labels AS c
-                      WHERE c.address = s.address AND c.network = $3 LIMIT 1) AS l") };
+                      WHERE c.address = s.address AND c.network = $3 LIMIT 1) AS l",
+        &[Integer, Text, Text, Text, Text, Text]) };
 
     // The rows of current_labels, without sorting neutral labels.
     static THAT_STOP: PreparedQuery = const { PreparedQuery::new(c"
@@ -51,7 +53,7 @@ SELECT s.address, s.category, s.kind, s.severity::text, s.label
          WHERE l.network = $1 AND c.kind IN ('illicit', 'service') AND l.valid_from <= now() AND l.valid_to > now()
          ORDER BY l.address, l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source,
                   l.label_id) AS s
- ORDER BY s.category, s.address") };
+ ORDER BY s.category, s.address", &[Text, Text, Text, Text, Text]) };
 }
 
 /// Parses a kind of `label_categories`.

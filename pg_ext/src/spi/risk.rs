@@ -5,9 +5,9 @@ use arx_core::graph::Snapshot;
 use arx_core::risk::scorecard::Score;
 use arx_core::risk::{Override, OwnLabel};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::prelude::*;
 
 use super::labels::{label_kind, label_severity};
+use super::stream::ColumnType::{Integer, Text, Time};
 use super::stream::{Argument, PreparedQuery, Slot, with_memory_context};
 use crate::error::SqlError;
 
@@ -18,10 +18,10 @@ thread_local! {
     static ACTIVE: PreparedQuery = const { PreparedQuery::new(c"
 SELECT m.version, m.created_at
   FROM arx.risk_models AS m
- WHERE m.version = (SELECT arx.active_risk_model())") };
+ WHERE m.version = (SELECT arx.active_risk_model())", &[Text, Time]) };
 
     static DOCUMENT: PreparedQuery = const { PreparedQuery::new(c"
-SELECT m.document::text FROM arx.risk_models AS m WHERE m.version = $1") };
+SELECT m.document::text FROM arx.risk_models AS m WHERE m.version = $1", &[Text]) };
 
     // The heaviest label of each wallet comes first, as in current_labels. Neutral labels do not
     // count.
@@ -31,7 +31,8 @@ SELECT l.address, l.category, c.kind, l.severity::text, l.source
   JOIN arx.label_categories AS c USING (category)
  WHERE l.network = $1 AND c.kind IN ('illicit', 'service')
    AND l.valid_from <= coalesce($2, now()) AND l.valid_to > coalesce($2, now())
- ORDER BY l.address, l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id") };
+ ORDER BY l.address, l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id",
+        &[Text, Text, Text, Text, Text]) };
 
     static OWN_LABELS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.ordinal, l.category, l.kind, l.severity, l.source
@@ -42,7 +43,8 @@ SELECT s.ordinal, l.category, l.kind, l.severity, l.source
          JOIN arx.label_categories AS c USING (category)
         WHERE l.address = s.address AND l.network = $3 AND c.kind IN ('illicit', 'service')
           AND l.valid_from <= coalesce($4, now()) AND l.valid_to > coalesce($4, now())
-        ORDER BY l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id) AS l") };
+        ORDER BY l.category <> 'sanctions', c.kind <> 'illicit', l.severity DESC, l.confidence DESC, l.source, l.label_id) AS l",
+        &[Integer, Text, Text, Text, Text]) };
 
     static CASES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.address, s.illicit, s.licit
@@ -53,20 +55,22 @@ SELECT s.address, s.illicit, s.licit
           JOIN arx.label_categories AS c USING (category)
          WHERE l.network = $1 AND l.valid_from <= coalesce($2, now()) AND l.valid_to > coalesce($2, now())
          GROUP BY l.address) AS s
- WHERE s.illicit + s.licit > 0") };
+ WHERE s.illicit + s.licit > 0", &[Text, Integer, Integer]) };
 
     static NETWORKS: PreparedQuery = const { PreparedQuery::new(c"
-SELECT n.network FROM arx.networks AS n ORDER BY n.network COLLATE \"C\"") };
+SELECT n.network FROM arx.networks AS n ORDER BY n.network COLLATE \"C\"", &[Text]) };
 
     static UNKNOWN_CATEGORIES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT n.name FROM unnest($1::text[]) AS n (name)
- WHERE NOT EXISTS (SELECT FROM arx.label_categories AS c WHERE c.category = n.name) LIMIT 1") };
+ WHERE NOT EXISTS (SELECT FROM arx.label_categories AS c WHERE c.category = n.name) LIMIT 1", &[Text]) };
 
-    static LABELS_CHANGED: PreparedQuery = const { PreparedQuery::new(c"SELECT 1 FROM arx.changed_labels($1) LIMIT 1") };
+    static LABELS_CHANGED: PreparedQuery = const { PreparedQuery::new(c"
+SELECT 1 FROM arx.changed_labels($1) LIMIT 1", &[Integer]) };
 
     static NOW_AND_NEXT_CHANGE: PreparedQuery = const { PreparedQuery::new(c"
 SELECT now(), coalesce(least((SELECT min(l.valid_from) FROM arx.address_labels AS l WHERE l.valid_from > now() AND l.valid_from > '-infinity'),
-                             (SELECT min(l.valid_to) FROM arx.address_labels AS l WHERE l.valid_to > now() AND l.valid_to < 'infinity')), 'infinity')") };
+                             (SELECT min(l.valid_to) FROM arx.address_labels AS l WHERE l.valid_to > now() AND l.valid_to < 'infinity')), 'infinity')",
+        &[Time, Time]) };
 
     static OVERRIDES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT DISTINCT ON (o.address) o.address, (o.score * 10)::integer, o.reason, o.created_by::text, o.expires_at::text
@@ -74,7 +78,10 @@ SELECT DISTINCT ON (o.address) o.address, (o.score * 10)::integer, o.reason, o.c
  WHERE o.network = $1 AND ($2 IS NULL OR o.address = $2)
    AND o.valid_from <= coalesce($3, now()) AND o.expires_at > coalesce($3, now())
    AND (o.ended_at IS NULL OR o.ended_at > coalesce($3, now()))
- ORDER BY o.address, o.valid_from DESC, o.override_id DESC") };
+ ORDER BY o.address, o.valid_from DESC, o.override_id DESC", &[Text, Integer, Text, Text, Text]) };
+
+    static STORE_MODEL: PreparedQuery = const { PreparedQuery::new(c"
+INSERT INTO arx.risk_models (version, document, network, report) VALUES ($1, $2::text::jsonb, $3, $4::text::jsonb)", &[]) };
 }
 
 /// A stored scorecard.
@@ -205,13 +212,10 @@ pub(crate) fn require_categories(names: &[String]) -> Result<(), SqlError> {
     }
 }
 
-const STORE_MODEL: &str =
-    "INSERT INTO arx.risk_models (version, document, network, report) VALUES ($1, $2::jsonb, $3, $4::jsonb)";
-
 /// Stores a scorecard as a draft.
 pub(crate) fn store_risk_model(version: &str, document: &str, network: &str, report: &str) -> Result<(), SqlError> {
-    Spi::run_with_args(STORE_MODEL, &[version.into(), document.into(), network.into(), report.into()])?;
-    Ok(())
+    let arguments = [version, document, network, report].map(Argument::of);
+    STORE_MODEL.with(|query| query.execute(&arguments))
 }
 
 /// Returns true if a label was added, changed or removed since a snapshot.

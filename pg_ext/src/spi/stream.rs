@@ -2,6 +2,11 @@
 //!
 //! SPI passes each row to a receiver that runs inside the executor. An error of the receiver ends
 //! the query in order, and is returned afterwards.
+//!
+//! A query is declared with the types of its columns. The receiver compares them with those that
+//! the executor delivers before it takes a row, and a row is read by the declared types only. So a
+//! column that its table's owner has given another type is an error, and never bytes of that type
+//! read as another.
 
 #![allow(unsafe_code, reason = "calls SPI and the executor")]
 
@@ -14,63 +19,133 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::prelude::*;
 use pgrx::{pg_guard, pg_sys};
 
+use super::session::{Access, connected_to_tables};
 use crate::error::SqlError;
 use crate::snapshot::snapshot_text;
 
-/// A row in the executor, valid until the receiver returns.
+/// Type of a column, as a query declares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ColumnType {
+    Bool,
+    Integer,
+    Long,
+    Double,
+    /// `timestamptz`, read as its microseconds.
+    Time,
+    /// `xid8`.
+    Xid,
+    /// `text`, or `varchar`, whose values have the same bytes.
+    Text,
+    Numeric,
+}
+
+impl ColumnType {
+    const fn oids(self) -> &'static [pg_sys::Oid] {
+        match self {
+            Self::Bool => &[pg_sys::BOOLOID],
+            Self::Integer => &[pg_sys::INT4OID],
+            Self::Long => &[pg_sys::INT8OID],
+            Self::Double => &[pg_sys::FLOAT8OID],
+            Self::Time => &[pg_sys::TIMESTAMPTZOID],
+            Self::Xid => &[pg_sys::XID8OID],
+            Self::Text => &[pg_sys::TEXTOID, pg_sys::VARCHAROID],
+            Self::Numeric => &[pg_sys::NUMERICOID],
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "boolean",
+            Self::Integer => "integer",
+            Self::Long => "bigint",
+            Self::Double => "double precision",
+            Self::Time => "timestamp with time zone",
+            Self::Xid => "xid8",
+            Self::Text => "text",
+            Self::Numeric => "numeric",
+        }
+    }
+}
+
+/// Types of the columns of a query, in order.
+pub(crate) type Layout = &'static [ColumnType];
+
+/// A row in the executor, valid until the receiver returns. Its columns have the types of its
+/// layout.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot<'a> {
+    layout: Layout,
     values: &'a [pg_sys::Datum],
     nulls: &'a [bool],
 }
 
 impl<'a> Slot<'a> {
-    fn datum(&self, column: usize) -> Result<Option<pg_sys::Datum>, SqlError> {
-        match (self.values.get(column), self.nulls.get(column)) {
-            (Some(value), Some(null)) => Ok((!null).then_some(*value)),
-            _ => Err(SqlError::corrupt(format!("an internal query has no column {column}"))),
+    fn datum(&self, column: usize, types: &[ColumnType]) -> Result<Option<pg_sys::Datum>, SqlError> {
+        match (self.layout.get(column), self.values.get(column), self.nulls.get(column)) {
+            (Some(declared), Some(value), Some(null)) if types.contains(declared) => Ok((!null).then_some(*value)),
+            _ => Err(SqlError::corrupt(format!("an internal query has no column {column} of type {types:?}"))),
         }
     }
 
-    fn required(&self, column: usize) -> Result<pg_sys::Datum, SqlError> {
-        self.datum(column)?.ok_or_else(|| SqlError::corrupt(format!("column {column} of an internal query is null")))
+    fn required(&self, column: usize, types: &[ColumnType]) -> Result<pg_sys::Datum, SqlError> {
+        self.datum(column, types)?
+            .ok_or_else(|| SqlError::corrupt(format!("column {column} of an internal query is null")))
     }
 
-    /// Reads a column of type `bigint`, `timestamptz` or `xid8`, counted from 0.
+    /// Reads a column of eight bytes, counted from 0.
     pub(crate) fn long(&self, column: usize) -> Result<i64, SqlError> {
-        Ok(self.required(column)?.value() as i64)
+        Ok(self.required(column, &[ColumnType::Long, ColumnType::Time, ColumnType::Xid])?.value() as i64)
     }
 
     /// Reads a column of type `integer` that may be NULL.
     pub(crate) fn integer(&self, column: usize) -> Result<Option<i32>, SqlError> {
-        Ok(self.datum(column)?.map(|datum| datum.value() as i32))
+        Ok(self.datum(column, &[ColumnType::Integer])?.map(|datum| datum.value() as i32))
+    }
+
+    /// Reads a column of type `boolean`; NULL is false.
+    pub(crate) fn is_true(&self, column: usize) -> Result<bool, SqlError> {
+        Ok(self.datum(column, &[ColumnType::Bool])?.is_some_and(|datum| datum.value() != 0))
+    }
+
+    /// Reads a column of type `double precision` that may be NULL.
+    pub(crate) fn double(&self, column: usize) -> Result<Option<f64>, SqlError> {
+        Ok(self.datum(column, &[ColumnType::Double])?.map(|datum| f64::from_bits(datum.value() as u64)))
     }
 
     /// Reads a column of type `text` that may be NULL.
     pub(crate) fn optional_text(&self, column: usize) -> Result<Option<&'a str>, SqlError> {
-        self.datum(column)?.map(|datum| text(varlena(datum), column)).transpose()
+        self.datum(column, &[ColumnType::Text])?.map(|datum| self.text_of(datum, column)).transpose()
     }
 
     /// Reads a column of type `text`.
     pub(crate) fn text(&self, column: usize) -> Result<&'a str, SqlError> {
-        text(varlena(self.required(column)?), column)
+        self.text_of(self.required(column, &[ColumnType::Text])?, column)
+    }
+
+    fn text_of(&self, datum: pg_sys::Datum, column: usize) -> Result<&'a str, SqlError> {
+        // SAFETY: A text that is not NULL. A toasted value is unpacked into the query's memory,
+        // which the receiver does not free.
+        let bytes: &'a [u8] = unsafe { varlena(datum) };
+        std::str::from_utf8(bytes)
+            .map_err(|_| SqlError::corrupt(format!("column {column} of an internal query is not UTF-8")))
     }
 
     /// Reads a column of type `numeric` in units of 10^-`scale`.
     pub(crate) fn amount(&self, column: usize, scale: u32) -> Result<U256, SqlError> {
-        Ok(decode_datum(varlena(self.required(column)?), scale)?)
+        let datum = self.required(column, &[ColumnType::Numeric])?;
+        // SAFETY: A numeric that is not NULL; the bytes are read at once.
+        Ok(decode_datum(unsafe { varlena(datum) }, scale)?)
     }
 }
 
-fn text(bytes: &[u8], column: usize) -> Result<&str, SqlError> {
-    std::str::from_utf8(bytes)
-        .map_err(|_| SqlError::corrupt(format!("column {column} of an internal query is not UTF-8")))
-}
-
-/// Returns the bytes of a value of variable length. They live as long as the row: a toasted value
-/// is unpacked into the query's memory.
-pub(crate) fn varlena<'a>(datum: pg_sys::Datum) -> &'a [u8] {
-    // SAFETY: Callers pass values of a type of variable length that are not NULL.
+/// Returns the bytes of a value of variable length. A toasted value is unpacked into the current
+/// memory context.
+///
+/// # Safety
+/// The datum is a value of a type of variable length and not NULL, and neither it nor the current
+/// memory context is freed as long as the result is used.
+pub(crate) unsafe fn varlena<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: As the caller promises.
     unsafe {
         let unpacked = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
         pgrx::varlena_to_byte_slice(unpacked)
@@ -109,12 +184,20 @@ impl Argument {
 #[derive(Debug)]
 pub(crate) struct PreparedQuery {
     text: &'static CStr,
+    layout: Layout,
+    access: Access,
     plan: Cell<pg_sys::SPIPlanPtr>,
 }
 
 impl PreparedQuery {
-    pub(crate) const fn new(text: &'static CStr) -> Self {
-        Self { text, plan: Cell::new(std::ptr::null_mut()) }
+    /// Declares a query that reads its tables by indexes.
+    pub(crate) const fn new(text: &'static CStr, layout: Layout) -> Self {
+        Self { text, layout, access: Access::Index, plan: Cell::new(std::ptr::null_mut()) }
+    }
+
+    /// Declares a query with any plan.
+    pub(crate) const fn with_any_plan(text: &'static CStr, layout: Layout) -> Self {
+        Self { text, layout, access: Access::Any, plan: Cell::new(std::ptr::null_mut()) }
     }
 
     /// Runs the query in the active snapshot and calls `each` with its rows.
@@ -123,25 +206,46 @@ impl PreparedQuery {
         arguments: &[Argument],
         each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        // Forces index scans of partitions: the planner would estimate that an unknown snapshot
-        // selects a third of the table.
-        with_settings(&[(c"enable_seqscan", c"off"), (c"jit", c"off")], || {
-            Spi::connect(|_| {
-                // SAFETY: Within an SPI connection. The parameter list has room for the arguments.
-                unsafe {
-                    let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|argument| argument.type_oid).collect();
-                    let plan = self.plan(&mut types)?;
-                    let list = pg_sys::makeParamList(arguments.len() as i32);
-                    for (index, argument) in arguments.iter().enumerate() {
-                        let parameter = (*list).params.as_mut_ptr().add(index);
-                        (*parameter).value = argument.value.unwrap_or(pg_sys::Datum::null());
-                        (*parameter).isnull = argument.value.is_none();
-                        (*parameter).pflags = pg_sys::PARAM_FLAG_CONST as u16;
-                        (*parameter).ptype = argument.type_oid;
-                    }
-                    receive(list, each, |options| pg_sys::SPI_execute_plan_extended(plan, options))
+        self.run(arguments, true, each)
+    }
+
+    /// Runs a statement that writes and returns no rows.
+    pub(crate) fn execute(&self, arguments: &[Argument]) -> Result<(), SqlError> {
+        self.run(arguments, false, |_| Ok(()))
+    }
+
+    /// Returns true if the query, of one boolean column, has a row that is true.
+    pub(crate) fn is_true(&self, arguments: &[Argument]) -> Result<bool, SqlError> {
+        let mut answer = false;
+        self.stream(arguments, |slot| {
+            answer |= slot.is_true(0)?;
+            Ok(())
+        })?;
+        Ok(answer)
+    }
+
+    fn run(
+        &self,
+        arguments: &[Argument],
+        read_only: bool,
+        each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        connected_to_tables(self.access, || {
+            // SAFETY: Within an SPI connection. The parameter list has room for the arguments.
+            unsafe {
+                let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|argument| argument.type_oid).collect();
+                let plan = self.plan(&mut types)?;
+                let params = pg_sys::makeParamList(arguments.len() as i32);
+                for (index, argument) in arguments.iter().enumerate() {
+                    let parameter = (*params).params.as_mut_ptr().add(index);
+                    (*parameter).value = argument.value.unwrap_or(pg_sys::Datum::null());
+                    (*parameter).isnull = argument.value.is_none();
+                    (*parameter).pflags = pg_sys::PARAM_FLAG_CONST as u16;
+                    (*parameter).ptype = argument.type_oid;
                 }
-            })
+                let options = pg_sys::SPIExecuteOptions { params, read_only, ..Default::default() };
+                receive(options, self.layout, each, |options| pg_sys::SPI_execute_plan_extended(plan, options))
+            }
         })
     }
 
@@ -176,15 +280,13 @@ pub(crate) fn with_memory_context<R>(run: impl FnOnce() -> R) -> R {
 /// its rows.
 pub(crate) fn stream_once(
     query: &'static CStr,
+    layout: Layout,
     each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
-    with_settings(&[(c"jit", c"off"), (c"max_parallel_workers_per_gather", c"0")], || {
-        Spi::connect(|_| {
-            // SAFETY: Within an SPI connection.
-            unsafe {
-                receive(std::ptr::null_mut(), each, |options| pg_sys::SPI_execute_extended(query.as_ptr(), options))
-            }
-        })
+    connected_to_tables(Access::Any, || {
+        let options = pg_sys::SPIExecuteOptions { read_only: true, ..Default::default() };
+        // SAFETY: Within an SPI connection.
+        unsafe { receive(options, layout, each, |options| pg_sys::SPI_execute_extended(query.as_ptr(), options)) }
     })
 }
 
@@ -192,6 +294,7 @@ pub(crate) fn stream_once(
 struct Receiver<'a> {
     /// Must be the first field: the executor knows the receiver by a pointer to it.
     destination: pg_sys::DestReceiver,
+    layout: Layout,
     each: &'a mut dyn FnMut(Slot<'_>) -> Result<(), SqlError>,
     error: Option<SqlError>,
 }
@@ -199,7 +302,8 @@ struct Receiver<'a> {
 /// # Safety
 /// Within an SPI connection; `run` executes with the options that it is given.
 unsafe fn receive(
-    params: pg_sys::ParamListInfo,
+    mut options: pg_sys::SPIExecuteOptions,
+    layout: Layout,
     mut each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
     run: impl FnOnce(*const pg_sys::SPIExecuteOptions) -> i32,
 ) -> Result<(), SqlError> {
@@ -211,11 +315,11 @@ unsafe fn receive(
             rDestroy: Some(nothing),
             mydest: pg_sys::CommandDest::DestNone,
         },
+        layout,
         each: &mut each,
         error: None,
     };
-    let options =
-        pg_sys::SPIExecuteOptions { params, read_only: true, dest: (&raw mut receiver).cast(), ..Default::default() };
+    options.dest = (&raw mut receiver).cast();
     let code = run(&raw const options);
     match receiver.error {
         Some(error) => Err(error),
@@ -232,9 +336,14 @@ unsafe extern "C-unwind" fn receive_slot(
     // SAFETY: The executor passes the receiver of `receive`, which is alive, and a slot with a row.
     unsafe {
         let receiver = &mut *receiver.cast::<Receiver<'_>>();
+        if receiver.error.is_some() {
+            // `start` has found a column of another type.
+            return false;
+        }
         pg_sys::slot_getallattrs(slot);
         let columns = (*slot).tts_nvalid as usize;
         let row = Slot {
+            layout: receiver.layout,
             values: std::slice::from_raw_parts((*slot).tts_values, columns),
             nulls: std::slice::from_raw_parts((*slot).tts_isnull, columns),
         };
@@ -248,35 +357,44 @@ unsafe extern "C-unwind" fn receive_slot(
     }
 }
 
+/// Compares the columns of a query with its layout, before the first row.
 #[pg_guard]
-unsafe extern "C-unwind" fn start(_receiver: *mut pg_sys::DestReceiver, _operation: i32, _columns: pg_sys::TupleDesc) {}
+unsafe extern "C-unwind" fn start(receiver: *mut pg_sys::DestReceiver, _operation: i32, columns: pg_sys::TupleDesc) {
+    // SAFETY: The executor passes the receiver of `receive`, which is alive, and the columns of its
+    // rows.
+    unsafe {
+        let receiver = &mut *receiver.cast::<Receiver<'_>>();
+        let attributes = (*columns).attrs.as_slice((*columns).natts as usize);
+        receiver.error = mismatch(receiver.layout, attributes);
+    }
+}
+
+/// # Safety
+/// The attributes are those of a tuple descriptor.
+unsafe fn mismatch(layout: Layout, attributes: &[pg_sys::FormData_pg_attribute]) -> Option<SqlError> {
+    if layout.len() != attributes.len() {
+        return Some(SqlError::corrupt(format!(
+            "an internal query has {} columns, not {}",
+            attributes.len(),
+            layout.len()
+        )));
+    }
+    let (expected, attribute) = layout.iter().zip(attributes).find(|(expected, attribute)| {
+        if expected.oids().contains(&attribute.atttypid) {
+            return false;
+        }
+        // SAFETY: Looks a type up in the catalog. A domain has the values of its base type.
+        let base = unsafe { pg_sys::getBaseType(attribute.atttypid) };
+        !expected.oids().contains(&base)
+    })?;
+    // SAFETY: The name of an attribute ends with NUL, and so does the name of a type, which is
+    // allocated.
+    let (name, actual) = unsafe {
+        let actual = CStr::from_ptr(pg_sys::format_type_be(attribute.atttypid));
+        (CStr::from_ptr(attribute.attname.data.as_ptr()).to_string_lossy(), actual.to_string_lossy())
+    };
+    Some(SqlError::column_type(&name, &actual, expected.name()))
+}
 
 #[pg_guard]
 unsafe extern "C-unwind" fn nothing(_receiver: *mut pg_sys::DestReceiver) {}
-
-/// Runs a function with settings that are reset afterwards.
-fn with_settings<R>(
-    settings: &[(&'static CStr, &'static CStr)],
-    run: impl FnOnce() -> Result<R, SqlError>,
-) -> Result<R, SqlError> {
-    // SAFETY: Settings of this nesting level are reset below; after an error, the end of the
-    // transaction resets them.
-    unsafe {
-        let level = pg_sys::NewGUCNestLevel();
-        for (name, value) in settings {
-            pg_sys::set_config_option(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-        }
-        let result = run();
-        pg_sys::AtEOXact_GUC(true, level);
-        result
-    }
-}

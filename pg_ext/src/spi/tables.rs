@@ -7,7 +7,7 @@
 
 use pgrx::prelude::*;
 
-use super::is_true;
+use super::{for_each_row, is_true, run};
 use crate::error::SqlError;
 
 /// In the order in which the objects depend on each other.
@@ -119,7 +119,7 @@ pub(crate) fn create_tables() -> Result<Vec<Object>, SqlError> {
         }
         if is_missing && !statement.trim().is_empty() {
             check_for_interrupts!();
-            Spi::run(statement)?;
+            run(statement, &[])?;
         }
     }
     Ok(created)
@@ -136,19 +136,18 @@ pub(crate) fn has_trigger(table: pg_sys::Oid, function: pg_sys::Oid) -> Result<b
 /// Returns the statement that stamps the rows of a table whose stamps lie in the future, or `None`
 /// if there are no such rows. An index answers the search.
 pub(crate) fn restamping(table: pg_sys::Oid) -> Result<Option<String>, SqlError> {
-    Spi::connect(|client| {
-        let statements = client.select(RESTAMP, Some(1), &[table.into()])?.first();
-        let (search, update) = (statements.get::<String>(1)?, statements.get::<String>(2)?);
-        let Some(search) = search else { return Ok(None) };
-        let is_needed = client.select(search.as_str(), Some(1), &[])?.first().get_one::<bool>()? == Some(true);
-        Ok(update.filter(|_| is_needed))
-    })
+    let (mut search, mut update) = (None, None);
+    for_each_row(RESTAMP, &[table.into()], |row| {
+        (search, update) = (row.optional::<String>(1)?, row.optional::<String>(2)?);
+        Ok(())
+    })?;
+    let Some(search) = search else { return Ok(None) };
+    Ok(if is_true(&search, &[])? { update } else { None })
 }
 
 /// Runs the statement of `restamping`. Returns the number of rows stamped.
 pub(crate) fn restamp(statement: &str) -> Result<i64, SqlError> {
-    let stamped = Spi::connect_mut(|client| client.update(statement, None, &[]).map(|rows| rows.len()))?;
-    Ok(i64::try_from(stamped).unwrap_or(i64::MAX))
+    Ok(i64::try_from(run(statement, &[])?).unwrap_or(i64::MAX))
 }
 
 /// The search and the update. They name the table, which a parameter cannot do; the server quotes

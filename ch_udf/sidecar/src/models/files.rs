@@ -90,7 +90,7 @@ impl FileGraph {
         decimals: u32,
         now: i64,
     ) -> Result<Self, RiskError> {
-        let mut builder = Builder::new(HeapScratch)?;
+        let mut builder = Builder::new(HeapScratch, 0)?;
         let push = |row: crate::import::Transaction<'_>| -> Result<(), RiskError> {
             let status = if row.failed { Status::Failed } else { Status::Confirmed };
             let position = Position { block: row.block_number.unsigned_abs(), ..Position::default() };

@@ -91,6 +91,12 @@ impl<B: Deref<Target = [u8]>> Base<B> {
             .sum()
     }
 
+    /// Returns what holds the bytes.
+    #[must_use]
+    pub const fn holder(&self) -> &B {
+        &self.bytes
+    }
+
     /// Returns the bytes of the file.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -98,7 +104,7 @@ impl<B: Deref<Target = [u8]>> Base<B> {
     }
 
     pub(crate) fn sections(&self) -> Sections<'_> {
-        Sections::of(&self.bytes, &self.table)
+        Sections::of(&self.bytes, &self.table, self.meta.names_seed)
     }
 }
 
@@ -143,7 +149,7 @@ fn entries(offsets: &[u32], wallet: WalletId) -> Range<usize> {
 }
 
 impl<'a> Sections<'a> {
-    fn of(bytes: &'a [u8], table: &SectionTable) -> Self {
+    fn of(bytes: &'a [u8], table: &SectionTable, seed: u64) -> Self {
         use Section as S;
         Self {
             wallets: Names {
@@ -151,6 +157,7 @@ impl<'a> Sections<'a> {
                 offsets: table.slice(bytes, S::WalletTextOffsets),
                 networks: table.slice(bytes, S::WalletNetworks),
                 slots: table.slice(bytes, S::WalletSlots),
+                seed,
             },
             rank: table.slice(bytes, S::WalletRank),
             by_rank: table.slice(bytes, S::WalletByRank),
@@ -159,6 +166,7 @@ impl<'a> Sections<'a> {
                 offsets: table.slice(bytes, S::TokenTextOffsets),
                 networks: table.slice(bytes, S::TokenNetworks),
                 slots: table.slice(bytes, S::TokenSlots),
+                seed,
             },
             out_offsets: table.slice(bytes, S::OutOffsets),
             out_peer: table.slice(bytes, S::OutPeer),

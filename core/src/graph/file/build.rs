@@ -35,13 +35,14 @@ pub struct Builder<S: Scratch> {
 }
 
 impl<S: Scratch> Builder<S> {
-    /// Creates a builder without rows.
+    /// Creates a builder without rows. `seed` is that of the hash tables of names: random, where
+    /// names come from others.
     ///
     /// # Errors
     /// When there is not enough memory.
-    pub fn new(scratch: S) -> Result<Self, BuildError<S::Error>> {
-        let wallets = NamesBuilder::new(&scratch).map_err(BuildError::Scratch)?;
-        let mut tokens = NamesBuilder::new(&scratch).map_err(BuildError::Scratch)?;
+    pub fn new(scratch: S, seed: u64) -> Result<Self, BuildError<S::Error>> {
+        let wallets = NamesBuilder::new(&scratch, seed).map_err(BuildError::Scratch)?;
+        let mut tokens = NamesBuilder::new(&scratch, seed).map_err(BuildError::Scratch)?;
         // Takes number 0 for the native coin; no network has this id.
         tokens.number(&scratch, NetworkId::new(u16::MAX), "").map_err(BuildError::Scratch)?;
         Ok(Self {

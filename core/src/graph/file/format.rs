@@ -17,7 +17,7 @@ use crate::graph::error::Damaged;
 const MAGIC: [u8; 8] = *b"ARXGRAPH";
 
 /// Incremented whenever a section changes its meaning.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Size of the header; the first section follows.
 pub(crate) const HEADER_BYTES: usize = 1024;
@@ -121,6 +121,8 @@ pub struct Provenance {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Meta {
     pub provenance: Provenance,
+    /// Seed of the hash tables of names.
+    pub names_seed: u64,
     /// Names of networks in the order of their ids.
     pub networks: Vec<String>,
     pub native_transfers: u64,

@@ -39,10 +39,12 @@ pub(crate) struct Names<'a> {
     pub networks: &'a [NetworkId],
     /// The hash table; its length is a power of two.
     pub slots: &'a [u64],
+    /// Seed of the hash. Who does not know it cannot choose names that share a slot.
+    pub seed: u64,
 }
 
-fn hash(network: NetworkId, name: &[u8]) -> u32 {
-    cast::<u64, [u32; 2]>(xxh3_64_with_seed(name, u64::from(network.get())))[0]
+fn hash(seed: u64, network: NetworkId, name: &[u8]) -> u32 {
+    cast::<u64, [u32; 2]>(xxh3_64_with_seed(name, seed.wrapping_add(u64::from(network.get()))))[0]
 }
 
 impl<'a> Names<'a> {
@@ -68,7 +70,7 @@ impl<'a> Names<'a> {
 
     /// Returns the number of a name.
     pub(crate) fn find(&self, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
-        self.find_hashed(hash(network, name.as_bytes()), network, name)
+        self.find_hashed(hash(self.seed, network, name.as_bytes()), network, name)
     }
 
     fn find_hashed(&self, hash: u32, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
@@ -109,14 +111,15 @@ pub(crate) struct NamesBuilder<S: Scratch> {
     offsets: Column<S, u64>,
     networks: Column<S, NetworkId>,
     slots: Column<S, u64>,
+    seed: u64,
 }
 
 impl<S: Scratch> NamesBuilder<S> {
-    pub(crate) fn new(scratch: &S) -> Result<Self, S::Error> {
+    pub(crate) fn new(scratch: &S, seed: u64) -> Result<Self, S::Error> {
         let mut offsets = Column::default();
         offsets.push(scratch, 0)?;
         let slots = Column::zeroed(scratch, MIN_SLOTS)?;
-        Ok(Self { text: Column::default(), offsets, networks: Column::default(), slots })
+        Ok(Self { text: Column::default(), offsets, networks: Column::default(), slots, seed })
     }
 
     pub(crate) fn names(&self) -> Names<'_> {
@@ -125,13 +128,14 @@ impl<S: Scratch> NamesBuilder<S> {
             offsets: self.offsets.as_slice(),
             networks: self.networks.as_slice(),
             slots: self.slots.as_slice(),
+            seed: self.seed,
         }
     }
 
     /// Returns the number of a name, which it adds if it is new. Returns `None` if there are
     /// [`MAX_NAMES`] already.
     pub(crate) fn number(&mut self, scratch: &S, network: NetworkId, name: &str) -> Result<Option<u32>, S::Error> {
-        let hash = hash(network, name.as_bytes());
+        let hash = hash(self.seed, network, name.as_bytes());
         // A table that was built here is never damaged.
         if let Ok(Some(number)) = self.names().find_hashed(hash, network, name) {
             return Ok(Some(number));
@@ -176,6 +180,10 @@ impl<'a> Extended<'a> {
 
     pub(crate) const fn len(&self) -> usize {
         self.old.len() + self.new.len()
+    }
+
+    pub(crate) const fn seed(&self) -> u64 {
+        self.old.seed
     }
 
     /// Returns the sizes in bytes of text, offsets, networks, and slots.
@@ -242,7 +250,7 @@ impl<'a> Extended<'a> {
             self.old.slots.iter().filter(|slot| **slot != 0).try_for_each(|slot| insert(table, *slot))?;
         }
         for (number, (network, name)) in (self.old.len() as u64..).zip(self.new) {
-            insert(table, slot(hash(*network, name.as_bytes()), number))?;
+            insert(table, slot(hash(self.old.seed, *network, name.as_bytes()), number))?;
         }
         file.write(section, slots.as_slice(), interrupt)
     }
@@ -306,7 +314,7 @@ mod tests {
     #[test]
     fn names_keep_their_numbers_while_the_table_grows() {
         let scratch = HeapScratch;
-        let mut builder = NamesBuilder::new(&scratch).unwrap();
+        let mut builder = NamesBuilder::new(&scratch, 7).unwrap();
         let name = |i: u32| format!("wallet-{i}");
         let network = |i: u32| NetworkId::new((i % 3) as u16);
         for i in 0..5_000_u32 {
@@ -320,6 +328,10 @@ mod tests {
             assert_eq!(names.name(i), Ok(name(i).as_str()));
         }
         assert_eq!(names.find(network(0), "unknown"), Ok(None));
+        // Names that share a slot under one seed do not under another.
+        let first_slots =
+            |seed: u64| (0..100).map(|i| hash(seed, network(0), name(i).as_bytes()) % 64).collect::<Vec<_>>();
+        assert_ne!(first_slots(7), first_slots(8));
         assert!(names.name(5_000).is_err());
     }
 }

@@ -48,7 +48,8 @@ impl<S: Scratch> FilePlan<'_, S> {
         interrupt: &mut impl Interrupt,
     ) -> Result<FileWriter<'w, K>, BuildError<S::Error>> {
         let (networks, native_transfers) = (self.networks.to_vec(), self.native_transfers);
-        let meta = Meta { provenance: provenance.clone(), networks, native_transfers };
+        let names_seed = self.wallets.seed();
+        let meta = Meta { provenance: provenance.clone(), names_seed, networks, native_transfers };
         let meta = serde_json::to_vec(&meta).map_err(|_| Damaged { what: "provenance cannot be written" })?;
         let mut file = FileWriter::begin(sink, &self.sizes(&meta))?;
         file.write(Section::Meta, &meta, interrupt)?;

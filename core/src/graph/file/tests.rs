@@ -83,7 +83,7 @@ pub(crate) fn provenance(generation: u64) -> Provenance {
 }
 
 fn build(rows: &[Row]) -> Base<HeapBuffer> {
-    let mut builder = Builder::new(HeapScratch).unwrap();
+    let mut builder = Builder::new(HeapScratch, 0).unwrap();
     for row in rows {
         row.with(|row| builder.push(row)).unwrap();
     }

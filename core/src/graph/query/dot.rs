@@ -7,6 +7,7 @@
 
 use std::fmt::Write;
 
+use crate::graph::budget::{Interrupt, Pace};
 use crate::graph::query::neighbourhood::{FoldedPeers, Neighbourhood, PairFlow};
 use crate::graph::types::{Direction, U256, WalletId};
 use crate::label::LabelKind;
@@ -50,14 +51,20 @@ const LEGEND: &str = "\
 // thick frame: the wallet in the middle; dashed: wallets left out; width of an arrow: transfers, by logarithm
 ";
 
+/// Lines written between two cancellation checks, each some microseconds.
+const LINES_PER_CHECK: usize = 1 << 10;
+
 /// Draws a neighbourhood. Equal neighbourhoods with equal descriptions give equal texts. Without a
-/// unit (several assets) arrows have no value.
+/// unit (several assets) arrows have no value. It can be cancelled, and takes no account of time: a
+/// drawing is complete.
 #[must_use]
 pub fn render(
     neighbourhood: &Neighbourhood,
     describe: impl Fn(WalletId) -> Description,
     unit: Option<Unit<'_>>,
+    interrupt: &mut impl Interrupt,
 ) -> String {
+    let mut pace = Pace::<_, LINES_PER_CHECK>::every(interrupt);
     let mut out = String::from(LEGEND);
     out.push_str("digraph arx {\n  rankdir=LR;\n");
     out.push_str("  node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fontsize=10];\n");
@@ -67,10 +74,12 @@ pub fn render(
         neighbourhood.wallets.iter().enumerate().map(|(index, shown)| (shown.wallet, index)).collect();
     indexes.sort_unstable();
     for (index, shown) in neighbourhood.wallets.iter().enumerate() {
+        pace.step(0);
         node(&mut out, index, &describe(shown.wallet), shown.wallet == neighbourhood.source);
     }
     for (index, shown) in neighbourhood.wallets.iter().enumerate() {
         if let Some(folded) = shown.folded {
+            pace.step(0);
             fold(&mut out, index, folded, neighbourhood.direction);
         }
     }
@@ -79,6 +88,7 @@ pub fn render(
         indexes.get(position).map(|entry| entry.1)
     };
     for flow in &neighbourhood.flows {
+        pace.step(0);
         if let (Some(from), Some(to)) = (index_of(flow.from), index_of(flow.to)) {
             arrow(&mut out, from, to, flow, unit);
         }
@@ -215,6 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::graph::Uninterrupted;
     use crate::graph::query::neighbourhood::ShownWallet;
 
     fn drawn() -> Neighbourhood {
@@ -247,11 +258,32 @@ mod tests {
         }
     }
 
+    fn draw(drawn: &Neighbourhood, describe: impl Fn(WalletId) -> Description, unit: Option<Unit<'_>>) -> String {
+        render(drawn, describe, unit, &mut Uninterrupted)
+    }
+
     const ETHER: Unit<'static> = Unit { name: "ETH", decimals: 18 };
 
     #[test]
+    fn a_drawing_of_many_flows_can_be_cancelled_throughout() {
+        struct Checks(usize);
+        impl Interrupt for Checks {
+            fn should_stop(&mut self) -> bool {
+                self.0 += 1;
+                false
+            }
+        }
+        let flow = drawn().flows[0];
+        let many = Neighbourhood { flows: vec![flow; 20 * LINES_PER_CHECK], ..drawn() };
+        let mut checks = Checks(0);
+        let text = render(&many, described, Some(ETHER), &mut checks);
+        assert_eq!(text.matches(" -> ").count(), 20 * LINES_PER_CHECK + 2);
+        assert!(checks.0 >= 20, "{} checks", checks.0);
+    }
+
+    #[test]
     fn drawing_has_wallets_flows_and_folded_peers() {
-        let text = render(&drawn(), described, Some(ETHER));
+        let text = draw(&drawn(), described, Some(ETHER));
         assert!(text.starts_with(LEGEND));
         let body = &text[LEGEND.len()..];
         let lines: Vec<&str> =
@@ -275,11 +307,11 @@ mod tests {
                 "  n2 -> n2 [label=\"2 tx, 0 ETH\", tooltip=\"2 tx, 0 ETH\", labeltooltip=\"2 tx, 0 ETH\", penwidth=1.3];",
             ]
         );
-        assert_eq!(text, render(&drawn(), described, Some(ETHER)));
-        assert!(!render(&drawn(), described, None).contains("ETH"));
-        let received = render(&Neighbourhood { direction: Direction::In, ..drawn() }, described, None);
+        assert_eq!(text, draw(&drawn(), described, Some(ETHER)));
+        assert!(!draw(&drawn(), described, None).contains("ETH"));
+        let received = draw(&Neighbourhood { direction: Direction::In, ..drawn() }, described, None);
         assert!(received.contains("f0 -> n0"));
-        assert!(render(&Neighbourhood { direction: Direction::Both, ..drawn() }, described, None).contains("dir=none"));
+        assert!(draw(&Neighbourhood { direction: Direction::Both, ..drawn() }, described, None).contains("dir=none"));
     }
 
     #[test]
@@ -346,8 +378,8 @@ mod tests {
             category in prop::option::of(any::<String>()),
             unit in "[\"\\\\\nA]{0,5}",
         ) {
-            let harmless = render(&drawn(), |_| Description::default(), Some(ETHER));
-            let text = render(
+            let harmless = draw(&drawn(), |_| Description::default(), Some(ETHER));
+            let text = draw(
                 &drawn(),
                 |_| Description { address: address.clone(), label: label.clone(), category: category.clone(), ..Description::default() },
                 Some(Unit { name: &unit, ..ETHER }),

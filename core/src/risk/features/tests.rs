@@ -144,7 +144,7 @@ fn undefined_features_are_nan_and_not_zero() {
 #[test]
 fn too_many_counterparties_reduce_the_coverage() {
     let senders = MAX_COUNTERPARTIES + 5_000;
-    let mut builder = Builder::new(HeapScratch).unwrap();
+    let mut builder = Builder::new(HeapScratch, 0).unwrap();
     for number in 0..senders {
         let from = format!("sender{number:05}");
         // The first by address also pay another wallet.

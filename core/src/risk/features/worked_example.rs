@@ -53,7 +53,7 @@ const CONFIRMED: [Movement<'static>; 16] = [
 const FAILED: Movement<'static> = (120, "mule", Some("exchange"), 10_000);
 
 fn graph() -> Base<HeapBuffer> {
-    let mut builder = Builder::new(HeapScratch).unwrap();
+    let mut builder = Builder::new(HeapScratch, 0).unwrap();
     let mut push = |(hours, from, to, value): Movement<'_>, status| {
         let row = TransferRow {
             network: NETWORK,

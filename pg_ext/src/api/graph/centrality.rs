@@ -9,8 +9,9 @@ use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use super::request::{Scope, ScopeArguments, notice_if_stopped};
+use crate::api::call::call;
 use crate::api::row::sql_row;
-use crate::arguments::{Wallet, at_least_one, registered_network, required};
+use crate::arguments::{JsonArgument, Wallet, at_least_one, registered_network, required};
 use crate::error::SqlError;
 use crate::guc;
 
@@ -39,7 +40,7 @@ fn wallet_centrality(
     until: default!(Option<TimestampWithTimeZone>, "NULL"),
     asset: default!(Option<&str>, "'native'"),
     min_value: default!(Option<AnyNumeric>, "NULL"),
-    options: default!(Option<JsonB>, "'{}'"),
+    options: default!(Option<JsonArgument<'_>>, "'{}'"),
     max_time: default!(Option<Interval>, "NULL"),
 ) -> Result<
     TableIterator<
@@ -58,18 +59,20 @@ fn wallet_centrality(
     >,
     ErrorReport,
 > {
-    let registered = registered_network(network)?;
-    let measure = parse_measure(measure, options)?;
-    let top = at_least_one("top", top)?;
-    let wallet = wallet.map(|wallet| Wallet::parse_named("wallet", Some(wallet), network)).transpose()?;
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let request = CentralityRequest { measure, top, wallet, scope: Scope::parse(registered, scope)? };
-    Ok(TableIterator::new(request.rows()?.into_iter().map(CentralityRow::into_row)))
+    call(|| {
+        let registered = registered_network(network)?;
+        let measure = parse_measure(measure, options)?;
+        let top = at_least_one("top", top)?;
+        let wallet = wallet.map(|wallet| Wallet::parse_named("wallet", Some(wallet), network)).transpose()?;
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
+        let request = CentralityRequest { measure, top, wallet, scope: Scope::parse(registered, scope)? };
+        Ok(TableIterator::new(request.rows()?.into_iter().map(CentralityRow::into_row)))
+    })
 }
 
-fn parse_measure(name: Option<&str>, options: Option<JsonB>) -> Result<Measure, SqlError> {
-    let options = required("options", options)?;
-    Ok(Measure::parse(required("measure", name)?, &options.0)?)
+fn parse_measure(name: Option<&str>, options: Option<JsonArgument<'_>>) -> Result<Measure, SqlError> {
+    let options = required("options", options)?.parse("options")?;
+    Ok(Measure::parse(required("measure", name)?, &options)?)
 }
 
 struct CentralityRequest {

@@ -14,8 +14,9 @@ use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use super::request::{Scope, ScopeArguments, notice_if_stopped, reason};
+use crate::api::call::call;
 use crate::api::row::sql_row;
-use crate::arguments::{Wallet, at_least_one, fraction, registered_network, required};
+use crate::arguments::{JsonArgument, Wallet, at_least_one, fraction, registered_network, required};
 use crate::error::{SqlError, or_report};
 use crate::guc;
 use crate::spi::{
@@ -43,7 +44,7 @@ struct ClusterArguments<'a> {
     method: Option<&'a str>,
     scope: ScopeArguments<'a>,
     max_size: Option<i32>,
-    options: Option<JsonB>,
+    options: Option<JsonArgument<'a>>,
 }
 
 /// A request for the clusters of a network, with the rules that restrict merging.
@@ -62,8 +63,8 @@ impl ClusterRequest {
     /// `explains` requires a method that merges wallets by evidence.
     fn parse(arguments: ClusterArguments<'_>, explains: bool) -> Result<Self, SqlError> {
         let network = registered_network(arguments.network)?;
-        let options = required("options", arguments.options)?;
-        let method = ClusterMethod::parse(required("method", arguments.method)?, &options.0)?;
+        let options = required("options", arguments.options)?.parse("options")?;
+        let method = ClusterMethod::parse(required("method", arguments.method)?, &options)?;
         if explains {
             method.check_merges()?;
         }
@@ -169,7 +170,7 @@ fn wallet_clusters(
     min_size: default!(Option<i32>, 2),
     max_size: default!(Option<i32>, 10000),
     max_members: default!(Option<i32>, 100),
-    options: default!(Option<JsonB>, "'{}'"),
+    options: default!(Option<JsonArgument<'_>>, "'{}'"),
     max_time: default!(Option<Interval>, "NULL"),
 ) -> Result<
     TableIterator<
@@ -188,18 +189,20 @@ fn wallet_clusters(
     >,
     ErrorReport,
 > {
-    let min_size = at_least_one("min_size", min_size)?;
-    let max_members = parse_max_members(max_members)?;
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let request = ClusterRequest::parse(ClusterArguments { network, method, scope, max_size, options }, false)?;
-    let answer = request.answer(min_size)?;
-    let bases = answer.bases(&request.scope.handle.graph());
-    // Rows are made one at a time: the members of many clusters together are most of the graph.
-    let rows = (0..answer.found.len()).filter_map(move |index| {
-        let row = |cluster: &Cluster| request.cluster_row(&answer, cluster, &bases, max_members);
-        or_report(answer.found.get(index).map(row).transpose()).map(ClusterRow::into_row)
-    });
-    Ok(TableIterator::new(rows))
+    call(|| {
+        let min_size = at_least_one("min_size", min_size)?;
+        let max_members = parse_max_members(max_members)?;
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
+        let request = ClusterRequest::parse(ClusterArguments { network, method, scope, max_size, options }, false)?;
+        let answer = request.answer(min_size)?;
+        let bases = answer.bases(&request.scope.handle.graph());
+        // Rows are made one at a time: the members of many clusters together are most of the graph.
+        let rows = (0..answer.found.len()).filter_map(move |index| {
+            let row = |cluster: &Cluster| request.cluster_row(&answer, cluster, &bases, max_members);
+            or_report(answer.found.get(index).map(row).transpose()).map(ClusterRow::into_row)
+        });
+        Ok(TableIterator::new(rows))
+    })
 }
 
 fn parse_max_members(max_members: Option<i32>) -> Result<usize, SqlError> {
@@ -278,7 +281,7 @@ fn cluster_merges(
     asset: default!(Option<&str>, "'native'"),
     min_value: default!(Option<AnyNumeric>, "NULL"),
     max_size: default!(Option<i32>, 10000),
-    options: default!(Option<JsonB>, "'{}'"),
+    options: default!(Option<JsonArgument<'_>>, "'{}'"),
     max_time: default!(Option<Interval>, "NULL"),
 ) -> Result<
     TableIterator<
@@ -301,23 +304,25 @@ fn cluster_merges(
     >,
     ErrorReport,
 > {
-    let wallet = wallet.map(|wallet| Wallet::parse_named("wallet", Some(wallet), network)).transpose()?;
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let request = ClusterRequest::parse(ClusterArguments { network, method, scope, max_size, options }, true)?;
-    let wallet = match &wallet {
-        Some(wallet) => match request.scope.resolve(wallet)? {
-            Some(wallet) => Some(wallet),
-            None => return Ok(TableIterator::empty()),
-        },
-        None => None,
-    };
-    let explanation = MergeExplanation::new(request, wallet)?;
-    let rows = (0..explanation.merges.len()).step_by(MERGES_PER_BATCH).flat_map(move |start| {
-        let end = explanation.merges.len().min(start + MERGES_PER_BATCH);
-        let batch = explanation.merges.get(start..end).unwrap_or(&[]);
-        or_report(explanation.rows(batch)).into_iter().map(MergeRow::into_row)
-    });
-    Ok(TableIterator::new(rows))
+    call(|| {
+        let wallet = wallet.map(|wallet| Wallet::parse_named("wallet", Some(wallet), network)).transpose()?;
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
+        let request = ClusterRequest::parse(ClusterArguments { network, method, scope, max_size, options }, true)?;
+        let wallet = match &wallet {
+            Some(wallet) => match request.scope.resolve(wallet)? {
+                Some(wallet) => Some(wallet),
+                None => return Ok(TableIterator::empty()),
+            },
+            None => None,
+        };
+        let explanation = MergeExplanation::new(request, wallet)?;
+        let rows = (0..explanation.merges.len()).step_by(MERGES_PER_BATCH).flat_map(move |start| {
+            let end = explanation.merges.len().min(start + MERGES_PER_BATCH);
+            let batch = explanation.merges.get(start..end).unwrap_or(&[]);
+            or_report(explanation.rows(batch)).into_iter().map(MergeRow::into_row)
+        });
+        Ok(TableIterator::new(rows))
+    })
 }
 
 /// Merges with the evidence for them.
@@ -418,7 +423,7 @@ fn cluster_labels(
     asset: default!(Option<&str>, "'native'"),
     min_value: default!(Option<AnyNumeric>, "NULL"),
     max_size: default!(Option<i32>, 10000),
-    options: default!(Option<JsonB>, "'{}'"),
+    options: default!(Option<JsonArgument<'_>>, "'{}'"),
     max_time: default!(Option<Interval>, "NULL"),
 ) -> Result<
     TableIterator<
@@ -439,12 +444,14 @@ fn cluster_labels(
     >,
     ErrorReport,
 > {
-    let decay = fraction("decay", decay)?;
-    let min_confidence = fraction("min_confidence", min_confidence)?;
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let request = ClusterRequest::parse(ClusterArguments { network, method, scope, max_size, options }, true)?;
-    let rows = request.inherited_labels(decay, min_confidence)?;
-    Ok(TableIterator::new(rows.into_iter().map(InheritedLabelRow::into_row)))
+    call(|| {
+        let decay = fraction("decay", decay)?;
+        let min_confidence = fraction("min_confidence", min_confidence)?;
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
+        let request = ClusterRequest::parse(ClusterArguments { network, method, scope, max_size, options }, true)?;
+        let rows = request.inherited_labels(decay, min_confidence)?;
+        Ok(TableIterator::new(rows.into_iter().map(InheritedLabelRow::into_row)))
+    })
 }
 
 impl ClusterRequest {

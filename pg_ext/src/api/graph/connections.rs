@@ -6,6 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::request::{NO_TRANSACTION, ScopeArguments, Traversal, TraversalArguments, notice_if_stopped, reason};
+use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{Wallet, optional_limit, required};
 use crate::error::{SqlError, or_report};
@@ -66,18 +67,20 @@ fn wallet_connections(
     >,
     ErrorReport,
 > {
-    let wallet = Wallet::parse(address, network)?;
-    let top = optional_limit("top", top)?;
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
-    let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
-    let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
-    let answer = traversal.connections(&wallet, top)?;
-    let source = wallet.address.into_string();
-    let rows = (0..answer.wallets.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
-        let end = answer.wallets.len().min(start + ROWS_PER_BATCH);
-        or_report(traversal.connection_rows(&source, &answer, start..end)).into_iter().map(ConnectionRow::into_row)
-    });
-    Ok(TableIterator::new(rows))
+    call(|| {
+        let wallet = Wallet::parse(address, network)?;
+        let top = optional_limit("top", top)?;
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
+        let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
+        let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
+        let answer = traversal.connections(&wallet, top)?;
+        let source = wallet.address.into_string();
+        let rows = (0..answer.wallets.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
+            let end = answer.wallets.len().min(start + ROWS_PER_BATCH);
+            or_report(traversal.connection_rows(&source, &answer, start..end)).into_iter().map(ConnectionRow::into_row)
+        });
+        Ok(TableIterator::new(rows))
+    })
 }
 
 impl Traversal {
@@ -163,12 +166,14 @@ fn wallet_reach(
     >,
     ErrorReport,
 > {
-    let wallet = Wallet::parse(address, network)?;
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
-    let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
-    let totals = required("totals", totals)?;
-    let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
-    Ok(TableIterator::new(traversal.reach(&wallet, totals)?.into_iter().map(ReachRow::into_row)))
+    call(|| {
+        let wallet = Wallet::parse(address, network)?;
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
+        let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
+        let totals = required("totals", totals)?;
+        let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
+        Ok(TableIterator::new(traversal.reach(&wallet, totals)?.into_iter().map(ReachRow::into_row)))
+    })
 }
 
 impl Traversal {

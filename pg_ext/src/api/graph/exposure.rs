@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 
 use super::labels::{LabelCache, LabelledSearchError};
 use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
+use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{Wallet, direction, optional_limit, required};
 use crate::error::SqlError;
@@ -73,11 +74,13 @@ fn wallet_exposure(
     >,
     ErrorReport,
 > {
-    let wallet = Wallet::parse(address, network)?;
-    let limits = ExposureLimits { direction, max_hops, max_fan_out };
-    let scope = ScopeArguments { asset, since, until, min_value: None, include_failed: Some(false), max_time };
-    let request = ExposureRequest::parse(wallet.network.clone(), limits, scope)?;
-    Ok(TableIterator::new(request.statements(&wallet)?.into_iter().map(ExposureRow::into_row)))
+    call(|| {
+        let wallet = Wallet::parse(address, network)?;
+        let limits = ExposureLimits { direction, max_hops, max_fan_out };
+        let scope = ScopeArguments { asset, since, until, min_value: None, include_failed: Some(false), max_time };
+        let request = ExposureRequest::parse(wallet.network.clone(), limits, scope)?;
+        Ok(TableIterator::new(request.statements(&wallet)?.into_iter().map(ExposureRow::into_row)))
+    })
 }
 
 /// Arguments that exposure and screening share, as given.

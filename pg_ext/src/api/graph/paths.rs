@@ -6,6 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::request::{NO_TRANSACTION, ScopeArguments, Traversal, TraversalArguments, reason};
+use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{Wallet, required};
 use crate::error::SqlError;
@@ -76,15 +77,17 @@ fn shortest_path(
     >,
     ErrorReport,
 > {
-    let source = Wallet::parse_named("source", source, network)?;
-    let target = Wallet::parse_named("target", target, network)?;
-    let k = required("k", k)?;
-    let weight = parse_weight(weight, until)?;
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
-    let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
-    let traversal = Traversal::parse(source.network.clone(), arguments)?;
-    let rows = PathRequest { traversal, source, target, weight, k }.rows()?;
-    Ok(TableIterator::new(rows.into_iter().map(PathRow::into_row)))
+    call(|| {
+        let source = Wallet::parse_named("source", source, network)?;
+        let target = Wallet::parse_named("target", target, network)?;
+        let k = required("k", k)?;
+        let weight = parse_weight(weight, until)?;
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
+        let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
+        let traversal = Traversal::parse(source.network.clone(), arguments)?;
+        let rows = PathRequest { traversal, source, target, weight, k }.rows()?;
+        Ok(TableIterator::new(rows.into_iter().map(PathRow::into_row)))
+    })
 }
 
 /// Recency counts back from `until`, or from the current time.

@@ -12,8 +12,9 @@ use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::request::{Scope, ScopeArguments, sole_network};
+use crate::api::call::call;
 use crate::api::row::sql_row;
-use crate::arguments::{Wallet, optional_limit, registered_network, required};
+use crate::arguments::{JsonArgument, Wallet, optional_limit, registered_network, required};
 use crate::error::{SqlError, or_report};
 use crate::guc;
 use crate::numeric::SqlNumeric;
@@ -57,7 +58,7 @@ fn detect_patterns(
     until: default!(Option<TimestampWithTimeZone>, "NULL"),
     asset: default!(Option<&str>, "'native'"),
     min_value: default!(Option<AnyNumeric>, "NULL"),
-    options: default!(Option<JsonB>, "'{}'"),
+    options: default!(Option<JsonArgument<'_>>, "'{}'"),
     max_findings: default!(Option<i32>, 1000),
     max_time: default!(Option<Interval>, "NULL"),
     wallet: default!(Option<&str>, "NULL"),
@@ -82,25 +83,27 @@ fn detect_patterns(
     >,
     ErrorReport,
 > {
-    let pattern = PatternArguments { pattern, window, options: options.as_ref() };
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let detection = match DetectionRequest::parse(&pattern, network, scope, max_findings, wallet)? {
-        Some(request) => request.detect()?,
-        None => return Ok(TableIterator::empty()),
-    };
-    let rows = (0..detection.findings.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
-        let end = detection.findings.len().min(start + ROWS_PER_BATCH);
-        let batch = detection.findings.get(start..end).unwrap_or_default();
-        or_report(detection.rows(batch)).into_iter().map(FindingRow::into_row)
-    });
-    Ok(TableIterator::new(rows))
+    call(|| {
+        let pattern = PatternArguments { pattern, window, options };
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
+        let detection = match DetectionRequest::parse(&pattern, network, scope, max_findings, wallet)? {
+            Some(request) => request.detect()?,
+            None => return Ok(TableIterator::empty()),
+        };
+        let rows = (0..detection.findings.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
+            let end = detection.findings.len().min(start + ROWS_PER_BATCH);
+            let batch = detection.findings.get(start..end).unwrap_or_default();
+            or_report(detection.rows(batch)).into_iter().map(FindingRow::into_row)
+        });
+        Ok(TableIterator::new(rows))
+    })
 }
 
 /// A pattern and its options, as given.
 struct PatternArguments<'a> {
     pattern: Option<&'a str>,
     window: Option<Interval>,
-    options: Option<&'a JsonB>,
+    options: Option<JsonArgument<'a>>,
 }
 
 impl PatternArguments<'_> {
@@ -108,9 +111,9 @@ impl PatternArguments<'_> {
     fn parse(&self, scale: u32) -> Result<Pattern, SqlError> {
         let pattern = required("pattern", self.pattern)?;
         let window = required("window", self.window)?;
-        let options = required("options", self.options)?;
+        let options = required("options", self.options)?.parse("options")?;
         let window = i64::try_from(window.as_micros()).map_err(|_| SqlError::argument("window is out of range"))?;
-        Ok(Pattern::parse(pattern, window, &options.0, scale)?)
+        Ok(Pattern::parse(pattern, window, &options, scale)?)
     }
 }
 
@@ -293,9 +296,9 @@ fn pattern_types() -> TableIterator<
 fn pattern_horizon(
     pattern: Option<&str>,
     window: Option<Interval>,
-    options: default!(Option<JsonB>, "'{}'"),
+    options: default!(Option<JsonArgument<'_>>, "'{}'"),
 ) -> Result<TableIterator<'static, (name!(before, Interval), name!(after, Interval))>, ErrorReport> {
-    let (before, after) = PatternArguments { pattern, window, options: options.as_ref() }.parse(ANY_SCALE)?.horizon();
+    let (before, after) = PatternArguments { pattern, window, options }.parse(ANY_SCALE)?.horizon();
     let interval = |micros: i64| Interval::new(0, 0, micros).map_err(|_| SqlError::argument("window is out of range"));
     Ok(TableIterator::once((interval(before)?, interval(after)?)))
 }
@@ -305,6 +308,8 @@ fn pattern_network(
     network: default!(Option<&str>, "NULL"),
     asset: default!(Option<&str>, "'native'"),
 ) -> Result<Option<String>, ErrorReport> {
-    let network = network_of(network, required("asset", asset)?)?;
-    Ok(network.map(|network| network.name().to_owned()))
+    call(|| {
+        let network = network_of(network, required("asset", asset)?)?;
+        Ok(network.map(|network| network.name().to_owned()))
+    })
 }

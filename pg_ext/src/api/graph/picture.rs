@@ -9,8 +9,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::request::{NO_TRANSACTION, ScopeArguments, Traversal, TraversalArguments};
+use crate::api::call::call;
 use crate::arguments::{Wallet, at_least_one};
 use crate::error::SqlError;
+use crate::graph_store::Interrupts;
 use crate::spi::describe_wallets;
 
 #[pg_extern(stable, parallel_restricted)]
@@ -30,12 +32,14 @@ fn wallet_graph_dot(
     max_nodes: default!(Option<i64>, 100),
     max_time: default!(Option<Interval>, "NULL"),
 ) -> Result<String, ErrorReport> {
-    let wallet = Wallet::parse(address, network)?;
-    let fold_above = at_least_one("fold_above", fold_above)?;
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
-    let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
-    let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
-    Ok(traversal.draw(&wallet, fold_above)?)
+    call(|| {
+        let wallet = Wallet::parse(address, network)?;
+        let fold_above = at_least_one("fold_above", fold_above)?;
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
+        let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
+        let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
+        Ok(traversal.draw(&wallet, fold_above)?)
+    })
 }
 
 impl Traversal {
@@ -53,12 +57,9 @@ impl Traversal {
         }
         let wallets = shown.wallets.iter().map(|shown| shown.wallet);
         let descriptions: HashMap<_, _> = wallets.zip(describe_wallets(&wallet.network, &addresses)?).collect();
-        let describe = |wallet| {
-            check_for_interrupts!();
-            descriptions.get(&wallet).cloned().unwrap_or_default()
-        };
+        let describe = |wallet| descriptions.get(&wallet).cloned().unwrap_or_default();
         let unit = self.scope.unit()?;
         let unit = unit.as_ref().map(|(name, decimals)| Unit { name, decimals: *decimals });
-        Ok(render(&shown, describe, unit))
+        Ok(render(&shown, describe, unit, &mut Interrupts))
     }
 }

@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 
 use crate::arguments::{Wallet, at_least_one, direction, optional_limit, required};
 use crate::error::SqlError;
-use crate::graph_store::{AssetScope, GraphHandle, current};
+use crate::graph_store::{AssetScope, GraphHandle, check_for_failures, current};
 use crate::guc;
 use crate::numeric::{SqlNumeric, units};
 use crate::spi::{TransactionSources, native_asset, registered_network};
@@ -68,7 +68,7 @@ pub(crate) struct Deadline(Option<Instant>);
 
 impl Interrupt for Deadline {
     fn should_stop(&mut self) -> bool {
-        check_for_interrupts!();
+        check_for_failures();
         self.0.is_some_and(|end| Instant::now() >= end)
     }
 }

@@ -12,9 +12,11 @@ use pgrx::prelude::*;
 use super::exposure::{ExposureLimits, ExposureRequest, fewer_hops};
 use super::labels::{LabelledSearchError, StopLabels};
 use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
+use crate::api::call::call;
 use crate::api::row::sql_row;
-use crate::arguments::{registered_network, required};
+use crate::arguments::{TextArray, registered_network, required};
 use crate::error::{SqlError, or_report};
+use crate::memory::reserve;
 use crate::numeric::SqlNumeric;
 
 sql_row! {
@@ -45,7 +47,7 @@ sql_row! {
 #[pg_extern(stable, parallel_restricted)]
 #[allow(clippy::type_complexity, clippy::too_many_arguments)]
 fn screen_wallets(
-    addresses: Option<Vec<Option<String>>>,
+    addresses: Option<TextArray<'_>>,
     network: Option<&str>,
     direction: default!(Option<&str>, "'both'"),
     max_hops: default!(Option<i32>, 3),
@@ -82,14 +84,16 @@ fn screen_wallets(
     >,
     ErrorReport,
 > {
-    let addresses = required("addresses", addresses)?;
-    let network = registered_network(network)?;
-    let limits = ExposureLimits { direction, max_hops, max_fan_out };
-    let scope = ScopeArguments { asset, since, until, min_value: None, include_failed: Some(false), max_time };
-    let request = ExposureRequest::parse(network, limits, scope)?;
-    let screening = Screening::new(request, addresses)?;
-    let rows = (0..screening.subjects.len()).map(move |index| or_report(screening.row(index)).into_row());
-    Ok(TableIterator::new(rows))
+    call(|| {
+        let addresses = required("addresses", addresses)?.elements("addresses")?;
+        let network = registered_network(network)?;
+        let limits = ExposureLimits { direction, max_hops, max_fan_out };
+        let scope = ScopeArguments { asset, since, until, min_value: None, include_failed: Some(false), max_time };
+        let request = ExposureRequest::parse(network, limits, scope)?;
+        let screening = Screening::new(request, &addresses)?;
+        let rows = (0..screening.subjects.len()).map(move |index| or_report(screening.row(index)).into_row());
+        Ok(TableIterator::new(rows))
+    })
 }
 
 /// A requested address and the outcome for it.
@@ -124,13 +128,15 @@ struct Screening {
 }
 
 impl Screening {
-    fn new(request: ExposureRequest, addresses: Vec<Option<String>>) -> Result<Self, SqlError> {
+    fn new(request: ExposureRequest, addresses: &[Option<&str>]) -> Result<Self, SqlError> {
         let labels = StopLabels::load(&request.scope.handle.graph(), &request.scope.network)?;
-        let subjects = Vec::with_capacity(addresses.len());
-        let mut screening = Self { request, labels, subjects, candidates: Vec::new() };
+        let (mut subjects, mut candidates) = (Vec::new(), Vec::new());
+        reserve(&mut subjects, addresses.len())?;
+        reserve(&mut candidates, addresses.len())?;
+        let mut screening = Self { request, labels, subjects, candidates };
         for address in addresses {
             check_for_interrupts!();
-            screening.add(address)?;
+            screening.add(*address)?;
         }
         let all: Vec<usize> = (0..screening.candidates.len()).collect();
         for (_, flow) in screening.request.flows() {
@@ -139,15 +145,15 @@ impl Screening {
         Ok(screening)
     }
 
-    fn add(&mut self, address: Option<String>) -> Result<(), SqlError> {
+    fn add(&mut self, address: Option<&str>) -> Result<(), SqlError> {
         let Scope { handle, network, .. } = &self.request.scope;
         let Some(text) = address else {
             let outcome = ScreeningOutcome::Malformed("address is null".to_owned());
-            self.subjects.push(ScreenedAddress { address, outcome });
+            self.subjects.push(ScreenedAddress { address: None, outcome });
             return Ok(());
         };
-        let (address, outcome) = match Address::parse(&text, network) {
-            Err(error) => (text, ScreeningOutcome::Malformed(error.to_string())),
+        let (address, outcome) = match Address::parse(text, network) {
+            Err(error) => (text.to_owned(), ScreeningOutcome::Malformed(error.to_string())),
             Ok(address) => {
                 let graph = handle.graph();
                 let wallet = graph.wallet(network.name(), address.as_str())?.filter(|wallet| graph.is_active(*wallet));

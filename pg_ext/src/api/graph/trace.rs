@@ -13,8 +13,9 @@ use pgrx::prelude::*;
 
 use super::labels::LabelCache;
 use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
+use crate::api::call::call;
 use crate::api::row::sql_row;
-use crate::arguments::{Wallet, optional_limit, registered_network, required};
+use crate::arguments::{TextArray, Wallet, optional_limit, registered_network, required};
 use crate::error::{SqlError, or_report};
 use crate::guc;
 use crate::numeric::SqlNumeric;
@@ -50,7 +51,7 @@ sql_row! {
 fn trace_funds(
     address: Option<&str>,
     network: Option<&str>,
-    tx_hashes: default!(Option<Vec<Option<String>>>, "NULL"),
+    tx_hashes: default!(Option<TextArray<'_>>, "NULL"),
     direction: default!(Option<&str>, "'forward'"),
     method: default!(Option<&str>, "'haircut'"),
     max_hops: default!(Option<i32>, 5),
@@ -82,22 +83,25 @@ fn trace_funds(
     >,
     ErrorReport,
 > {
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let limits = TraceLimits { max_hops, max_fan_out, max_nodes };
-    let arguments = TraceArguments { address, network, tx_hashes, direction, method, limits, stop_at_services, scope };
-    let traced = match TraceRequest::parse(arguments)?.answer()? {
-        TraceOutcome::Traced(traced) => traced,
-        TraceOutcome::Nothing { complete, reason } => {
-            let row = TraceStepRow { complete, reason: Some(reason), ..TraceStepRow::default() };
-            return Ok(TableIterator::once(row.into_row()));
-        }
-    };
-    let rows = (0..traced.trace.steps.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
-        let end = traced.trace.steps.len().min(start + ROWS_PER_BATCH);
-        let steps = traced.trace.steps.get(start..end).unwrap_or_default();
-        or_report(traced.step_rows(steps)).into_iter().map(TraceStepRow::into_row)
-    });
-    Ok(TableIterator::new(rows))
+    call(|| {
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
+        let limits = TraceLimits { max_hops, max_fan_out, max_nodes };
+        let arguments =
+            TraceArguments { address, network, tx_hashes, direction, method, limits, stop_at_services, scope };
+        let traced = match TraceRequest::parse(arguments)?.answer()? {
+            TraceOutcome::Traced(traced) => traced,
+            TraceOutcome::Nothing { complete, reason } => {
+                let row = TraceStepRow { complete, reason: Some(reason), ..TraceStepRow::default() };
+                return Ok(TableIterator::once(row.into_row()));
+            }
+        };
+        let rows = (0..traced.trace.steps.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
+            let end = traced.trace.steps.len().min(start + ROWS_PER_BATCH);
+            let steps = traced.trace.steps.get(start..end).unwrap_or_default();
+            or_report(traced.step_rows(steps)).into_iter().map(TraceStepRow::into_row)
+        });
+        Ok(TableIterator::new(rows))
+    })
 }
 
 sql_row! {
@@ -124,7 +128,7 @@ sql_row! {
 fn trace_summary(
     address: Option<&str>,
     network: Option<&str>,
-    tx_hashes: default!(Option<Vec<Option<String>>>, "NULL"),
+    tx_hashes: default!(Option<TextArray<'_>>, "NULL"),
     direction: default!(Option<&str>, "'forward'"),
     method: default!(Option<&str>, "'haircut'"),
     max_hops: default!(Option<i32>, 5),
@@ -157,28 +161,31 @@ fn trace_summary(
     >,
     ErrorReport,
 > {
-    let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-    let limits = TraceLimits { max_hops, max_fan_out, max_nodes };
-    let arguments = TraceArguments { address, network, tx_hashes, direction, method, limits, stop_at_services, scope };
-    let traced = match TraceRequest::parse(arguments)?.answer()? {
-        TraceOutcome::Traced(traced) => traced.with_labels_of_ends()?,
-        TraceOutcome::Nothing { complete, reason } => {
-            let row = EndRow { complete, reason: Some(reason), ..EndRow::default() };
-            return Ok(TableIterator::once(row.into_row()));
-        }
-    };
-    let rows = (0..traced.trace.ends.len()).filter_map(move |index| {
-        let end = traced.trace.ends.get(index)?;
-        Some(or_report(traced.end_row(end)).into_row())
-    });
-    Ok(TableIterator::new(rows))
+    call(|| {
+        let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
+        let limits = TraceLimits { max_hops, max_fan_out, max_nodes };
+        let arguments =
+            TraceArguments { address, network, tx_hashes, direction, method, limits, stop_at_services, scope };
+        let traced = match TraceRequest::parse(arguments)?.answer()? {
+            TraceOutcome::Traced(traced) => traced.with_labels_of_ends()?,
+            TraceOutcome::Nothing { complete, reason } => {
+                let row = EndRow { complete, reason: Some(reason), ..EndRow::default() };
+                return Ok(TableIterator::once(row.into_row()));
+            }
+        };
+        let rows = (0..traced.trace.ends.len()).filter_map(move |index| {
+            let end = traced.trace.ends.get(index)?;
+            Some(or_report(traced.end_row(end)).into_row())
+        });
+        Ok(TableIterator::new(rows))
+    })
 }
 
 /// Arguments of a trace, as given.
 struct TraceArguments<'a> {
     address: Option<&'a str>,
     network: Option<&'a str>,
-    tx_hashes: Option<Vec<Option<String>>>,
+    tx_hashes: Option<TextArray<'a>>,
     direction: Option<&'a str>,
     method: Option<&'a str>,
     limits: TraceLimits,
@@ -199,23 +206,19 @@ enum TraceStart {
 }
 
 impl TraceStart {
-    fn parse(
-        address: Option<&str>,
-        network: Option<&str>,
-        tx_hashes: Option<Vec<Option<String>>>,
-    ) -> Result<Self, SqlError> {
+    fn parse(address: Option<&str>, network: Option<&str>, tx_hashes: Option<TextArray<'_>>) -> Result<Self, SqlError> {
         match (address, tx_hashes) {
             (Some(_), Some(_)) => Err(SqlError::argument("address and tx_hashes must not both be specified")),
             (None, None) => Err(SqlError::null_argument("address")
                 .hint("To trace transactions instead, specify tx_hashes => ARRAY['...'].")),
             (address, None) => Ok(Self::Wallet(Wallet::parse(address, network)?)),
             (None, Some(hashes)) => {
-                let hashes: Option<Vec<String>> = hashes.into_iter().collect();
+                let hashes: Option<Vec<&str>> = hashes.elements("tx_hashes")?.into_iter().collect();
                 let hashes = hashes.ok_or_else(|| SqlError::argument("tx_hashes must not contain null"))?;
                 if hashes.is_empty() {
                     return Err(SqlError::argument("tx_hashes must name at least one transaction"));
                 }
-                Ok(Self::Transactions(hashes))
+                Ok(Self::Transactions(hashes.into_iter().map(str::to_owned).collect()))
             }
         }
     }

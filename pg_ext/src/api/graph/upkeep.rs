@@ -7,6 +7,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::required;
 use crate::error::SqlError;
@@ -45,18 +46,20 @@ fn refresh_graph(
     >,
     ErrorReport,
 > {
-    let refreshed = graph_store::refresh(required("rebuild", rebuild)?)?;
-    let facts = refreshed.facts;
-    let row = RefreshRow {
-        outcome: refreshed.outcome.name().to_owned(),
-        generation: facts.provenance.generation.cast_signed(),
-        merged_rows: count(refreshed.merged_rows),
-        transfers: facts.transfers.cast_signed(),
-        wallets: i64::from(facts.wallets),
-        file_bytes: count(facts.file_bytes),
-        took: interval(refreshed.took),
-    };
-    Ok(TableIterator::once(row.into_row()))
+    call(|| {
+        let refreshed = graph_store::refresh(required("rebuild", rebuild)?)?;
+        let facts = refreshed.facts;
+        let row = RefreshRow {
+            outcome: refreshed.outcome.name().to_owned(),
+            generation: facts.provenance.generation.cast_signed(),
+            merged_rows: count(refreshed.merged_rows),
+            transfers: facts.transfers.cast_signed(),
+            wallets: i64::from(facts.wallets),
+            file_bytes: count(facts.file_bytes),
+            took: interval(refreshed.took),
+        };
+        Ok(TableIterator::once(row.into_row()))
+    })
 }
 
 sql_row! {
@@ -105,7 +108,7 @@ fn graph_status() -> Result<
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::once(status()?.into_row()))
+    call(|| Ok(TableIterator::once(status()?.into_row())))
 }
 
 fn status() -> Result<StatusRow, SqlError> {
@@ -175,7 +178,7 @@ fn verify_graph() -> Result<
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::new(verification()?.into_iter().map(VerificationRow::into_row)))
+    call(|| Ok(TableIterator::new(verification()?.into_iter().map(VerificationRow::into_row))))
 }
 
 fn verification() -> Result<Vec<VerificationRow>, SqlError> {

@@ -14,10 +14,12 @@ use pgrx::prelude::*;
 use super::label_index::LabelIndex;
 use super::scorer::{ResolvedWallet, Scorer, scorecard_in_use, scorecard_or_in_use};
 use super::wallet::score_numeric;
+use crate::api::call::call;
 use crate::api::row::sql_row;
-use crate::arguments::{registered_network, required};
+use crate::arguments::{TextArray, registered_network, required};
 use crate::error::{SqlError, or_report};
 use crate::graph_store::{AssetScope, Interrupts, current};
+use crate::memory::reserve;
 use crate::numeric::SqlNumeric;
 use crate::spi::networks;
 
@@ -25,11 +27,12 @@ use crate::spi::networks;
 const PREPARE_FROM: usize = 50;
 
 /// Resolves addresses, each once, in the order given.
-fn resolve_all(scorer: &Scorer, addresses: &[Option<String>]) -> Result<Vec<ResolvedWallet>, SqlError> {
-    let mut seen = HashSet::new();
-    let mut wallets = Vec::with_capacity(addresses.len());
+fn resolve_all(scorer: &Scorer, addresses: &[Option<&str>]) -> Result<Vec<ResolvedWallet>, SqlError> {
+    let (mut seen, mut wallets) = (HashSet::new(), Vec::new());
+    reserve(&mut seen, addresses.len())?;
+    reserve(&mut wallets, addresses.len())?;
     for address in addresses {
-        let wallet = scorer.resolve_text(required("an element of addresses", address.as_deref())?)?;
+        let wallet = scorer.resolve_text(required("an element of addresses", *address)?)?;
         if seen.insert(wallet.address.clone()) {
             wallets.push(wallet);
         }
@@ -70,7 +73,7 @@ sql_row! {
 #[pg_extern(stable, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn score_wallets(
-    addresses: Option<Vec<Option<String>>>,
+    addresses: Option<TextArray<'_>>,
     network: Option<&str>,
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
 ) -> Result<
@@ -88,66 +91,72 @@ fn score_wallets(
     >,
     ErrorReport,
 > {
-    let addresses = required("addresses", addresses)?;
-    let mut scorer = Scorer::new(registered_network(network)?, as_of)?;
-    let wallets = resolve_all(&scorer, &addresses)?;
-    if wallets.len() >= PREPARE_FROM {
-        scorer.prepare_for_many()?;
-    }
-    let (labels, overrides) = (scorer.own_labels(&wallets)?, scorer.overrides(None)?);
-    let scorecard = scorecard_in_use()?;
-    let rows = in_blocks(wallets, move |block| {
-        let ids: Vec<WalletId> = block.iter().filter_map(|wallet| wallet.id).collect();
-        let mut features = scorer.features_of(&ids)?.into_iter();
-        let rows = block.iter().map(|wallet| {
-            let features = wallet.id.and_then(|_| features.next().flatten());
-            let known = WalletFacts {
-                label: labels.get(&wallet.address),
-                override_: overrides.get(&wallet.address),
-                features: features.as_ref().map(|(row, coverage)| (row, *coverage)),
-            };
-            let Judgement { score, probability, band, state, coverage } = judge(&scorecard, &known);
-            ScoreRow {
-                address: wallet.address.clone(),
-                score: score_numeric(score),
-                probability,
-                band: band.to_owned(),
-                state: state.as_str().to_owned(),
-                coverage,
-                model_version: scorecard.scorecard().version().to_owned(),
-            }
+    call(|| {
+        let addresses = required("addresses", addresses)?.elements("addresses")?;
+        let mut scorer = Scorer::new(registered_network(network)?, as_of)?;
+        let wallets = resolve_all(&scorer, &addresses)?;
+        if wallets.len() >= PREPARE_FROM {
+            scorer.prepare_for_many()?;
+        }
+        let (labels, overrides) = (scorer.own_labels(&wallets)?, scorer.overrides(None)?);
+        let scorecard = scorecard_in_use()?;
+        let rows = in_blocks(wallets, move |block| {
+            let ids: Vec<WalletId> = block.iter().filter_map(|wallet| wallet.id).collect();
+            let mut features = scorer.features_of(&ids)?.into_iter();
+            let rows = block.iter().map(|wallet| {
+                let features = wallet.id.and_then(|_| features.next().flatten());
+                let known = WalletFacts {
+                    label: labels.get(&wallet.address),
+                    override_: overrides.get(&wallet.address),
+                    features: features.as_ref().map(|(row, coverage)| (row, *coverage)),
+                };
+                let Judgement { score, probability, band, state, coverage } = judge(&scorecard, &known);
+                ScoreRow {
+                    address: wallet.address.clone(),
+                    score: score_numeric(score),
+                    probability,
+                    band: band.to_owned(),
+                    state: state.as_str().to_owned(),
+                    coverage,
+                    model_version: scorecard.scorecard().version().to_owned(),
+                }
+            });
+            Ok(rows.collect())
         });
-        Ok(rows.collect())
-    });
-    Ok(TableIterator::new(rows.map(ScoreRow::into_row)))
+        Ok(TableIterator::new(rows.map(ScoreRow::into_row)))
+    })
 }
 
 #[pg_extern(stable, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn feature_vectors(
     network: Option<&str>,
-    addresses: default!(Option<Vec<Option<String>>>, "NULL"),
+    addresses: default!(Option<TextArray<'_>>, "NULL"),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
 ) -> Result<TableIterator<'static, (name!(address, String), name!(features, Vec<Option<f64>>))>, ErrorReport> {
-    let mut scorer = Scorer::new(registered_network(network)?, as_of)?;
-    let wallets: Vec<WalletId> = match addresses {
-        Some(addresses) => resolve_all(&scorer, &addresses)?.iter().filter_map(|wallet| wallet.id).collect(),
-        None => scorer.wallets(),
-    };
-    if wallets.len() >= PREPARE_FROM {
-        scorer.prepare_for_many()?;
-    }
-    Ok(TableIterator::new(in_blocks(wallets, move |block| {
-        let mut rows = Vec::with_capacity(block.len());
-        let features = scorer.features_of(block)?;
-        let graph = scorer.handle.graph();
-        for (wallet, features) in block.iter().zip(features) {
-            let Some((row, _)) = features else { continue };
-            let values = row.iter().map(|value| (!value.is_nan()).then_some(*value)).collect();
-            rows.push((graph.address(*wallet)?.to_owned(), values));
+    call(|| {
+        let mut scorer = Scorer::new(registered_network(network)?, as_of)?;
+        let wallets: Vec<WalletId> = match addresses {
+            Some(addresses) => {
+                resolve_all(&scorer, &addresses.elements("addresses")?)?.iter().filter_map(|wallet| wallet.id).collect()
+            }
+            None => scorer.wallets(),
+        };
+        if wallets.len() >= PREPARE_FROM {
+            scorer.prepare_for_many()?;
         }
-        Ok(rows)
-    })))
+        Ok(TableIterator::new(in_blocks(wallets, move |block| {
+            let mut rows = Vec::with_capacity(block.len());
+            let features = scorer.features_of(block)?;
+            let graph = scorer.handle.graph();
+            for (wallet, features) in block.iter().zip(features) {
+                let Some((row, _)) = features else { continue };
+                let values = row.iter().map(|value| (!value.is_nan()).then_some(*value)).collect();
+                rows.push((graph.address(*wallet)?.to_owned(), values));
+            }
+            Ok(rows)
+        })))
+    })
 }
 
 sql_row! {
@@ -172,8 +181,10 @@ fn risk_distribution(
     >,
     ErrorReport,
 > {
-    let scorer = Scorer::new(registered_network(network)?, as_of)?;
-    Ok(TableIterator::new(distribution(scorer, model_version)?.into_iter().map(DistributionRow::into_row)))
+    call(|| {
+        let scorer = Scorer::new(registered_network(network)?, as_of)?;
+        Ok(TableIterator::new(distribution(scorer, model_version)?.into_iter().map(DistributionRow::into_row)))
+    })
 }
 
 /// Number of wallets and sum of scores in tenths.
@@ -232,7 +243,7 @@ fn band_order(scorecard: &Scorecard, name: &str) -> i32 {
 
 #[pg_extern(stable, parallel_restricted)]
 fn risk_basis() -> Result<String, ErrorReport> {
-    Ok(sufficient_labels()?)
+    call(|| Ok(sufficient_labels()?))
 }
 
 /// Lists the networks with enough illicit or service labels for zero exposure to mean something.
@@ -257,28 +268,29 @@ fn sufficient_labels() -> Result<String, SqlError> {
 #[pg_extern(stable, parallel_restricted)]
 fn wallets_near(
     network: Option<&str>,
-    touched: Option<Vec<Option<String>>>,
-    relabelled: Option<Vec<Option<String>>>,
+    touched: Option<TextArray<'_>>,
+    relabelled: Option<TextArray<'_>>,
 ) -> Result<SetOfIterator<'static, String>, ErrorReport> {
-    Ok(SetOfIterator::new(affected_addresses(network, touched, relabelled)?))
+    call(|| Ok(SetOfIterator::new(affected_addresses(network, touched, relabelled)?)))
 }
 
 fn affected_addresses(
     network: Option<&str>,
-    touched: Option<Vec<Option<String>>>,
-    relabelled: Option<Vec<Option<String>>>,
+    touched: Option<TextArray<'_>>,
+    relabelled: Option<TextArray<'_>>,
 ) -> Result<Vec<String>, SqlError> {
     let network = registered_network(network)?;
     let handle = current(AssetScope::Native)?;
     let graph = handle.graph();
-    let wallets = |addresses: Option<Vec<Option<String>>>| -> Result<Vec<WalletId>, SqlError> {
+    let wallets = |name: &str, addresses: Option<TextArray<'_>>| -> Result<Vec<WalletId>, SqlError> {
+        let addresses = addresses.map(|addresses| addresses.elements(name)).transpose()?;
         let mut wallets = Vec::new();
         for address in addresses.unwrap_or_default().into_iter().flatten() {
-            wallets.extend(graph.wallet(network.name(), &address)?);
+            wallets.extend(graph.wallet(network.name(), address)?);
         }
         Ok(wallets)
     };
-    let (touched, relabelled) = (wallets(touched)?, wallets(relabelled)?);
+    let (touched, relabelled) = (wallets("touched", touched)?, wallets("relabelled", relabelled)?);
     let affected = affected_wallets(&graph, &touched, &relabelled, &mut Interrupts)?;
     affected.into_iter().map(|wallet| Ok(graph.address(wallet)?.to_owned())).collect()
 }

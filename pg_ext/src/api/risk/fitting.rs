@@ -15,8 +15,9 @@ use pgrx::prelude::*;
 use serde_json::json;
 
 use super::scorer::{Scorer, scorecard_in_use, scorecard_or_in_use};
+use crate::api::call::call;
 use crate::api::row::sql_row;
-use crate::arguments::{registered_network, required};
+use crate::arguments::{TextArray, registered_network, required};
 use crate::error::SqlError;
 use crate::graph_store::Interrupts;
 use crate::guc;
@@ -25,6 +26,9 @@ use crate::spi::{label_cases, require_categories, scorecard_document, store_risk
 /// Wallets of each class that a fit requires: a fold with fewer than ten has no statistical
 /// meaning.
 const MIN_WALLETS: usize = 50;
+
+/// Categories of a class.
+const MAX_CATEGORIES: usize = 1_000;
 
 /// Labelled wallets as training data.
 struct TrainingSet {
@@ -39,17 +43,23 @@ struct TrainingSet {
 }
 
 /// Arguments that select training data, as given.
-struct TrainingArguments {
-    illicit: Option<Vec<Option<String>>>,
-    licit: Option<Vec<Option<String>>>,
+struct TrainingArguments<'a> {
+    illicit: Option<TextArray<'a>>,
+    licit: Option<TextArray<'a>>,
     folds: Option<i32>,
     seed: Option<i64>,
     as_of: Option<TimestampWithTimeZone>,
 }
 
-fn categories(name: &str, given: Vec<Option<String>>) -> Result<Vec<String>, SqlError> {
-    let given: Option<Vec<String>> = given.into_iter().collect();
+fn categories(name: &str, given: TextArray<'_>) -> Result<Vec<String>, SqlError> {
+    let given: Option<Vec<String>> = given.elements(name)?.into_iter().map(|name| name.map(str::to_owned)).collect();
     let given = required(&format!("an element of {name}"), given)?;
+    if given.len() > MAX_CATEGORIES {
+        return Err(SqlError::limit(format!(
+            "{name} must name at most {MAX_CATEGORIES} categories, not {}",
+            given.len()
+        )));
+    }
     if given.is_empty() {
         return Err(
             SqlError::argument(format!("{name} must name at least one category")).hint("See arx.label_categories.")
@@ -60,7 +70,7 @@ fn categories(name: &str, given: Vec<Option<String>>) -> Result<Vec<String>, Sql
 }
 
 impl TrainingSet {
-    fn new(network: Network, arguments: TrainingArguments) -> Result<Self, SqlError> {
+    fn new(network: Network, arguments: TrainingArguments<'_>) -> Result<Self, SqlError> {
         let folds = required("folds", arguments.folds)?;
         if !(2..=20).contains(&folds) {
             return Err(SqlError::argument(format!("folds must be between 2 and 20, not {folds}")));
@@ -197,8 +207,8 @@ fn fit_risk_model(
     version: Option<&str>,
     network: default!(Option<&str>, "'ethereum'"),
     description: default!(Option<&str>, "''"),
-    illicit: default!(Option<Vec<Option<String>>>, "NULL"),
-    licit: default!(Option<Vec<Option<String>>>, "'{licit}'"),
+    illicit: default!(Option<TextArray<'_>>, "NULL"),
+    licit: default!(Option<TextArray<'_>>, "'{licit}'"),
     folds: default!(Option<i32>, 5),
     seed: default!(Option<i64>, 1),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
@@ -224,14 +234,21 @@ fn fit_risk_model(
     >,
     ErrorReport,
 > {
-    let version = required("version", version)?;
-    let description = required("description", description)?;
-    let network = registered_network(network)?;
-    let arguments = TrainingArguments { illicit, licit, folds, seed, as_of };
-    Ok(TableIterator::once(fit(version, description, network, arguments)?.into_row()))
+    call(|| {
+        let version = required("version", version)?;
+        let description = required("description", description)?;
+        let network = registered_network(network)?;
+        let arguments = TrainingArguments { illicit, licit, folds, seed, as_of };
+        Ok(TableIterator::once(fit(version, description, network, arguments)?.into_row()))
+    })
 }
 
-fn fit(version: &str, description: &str, network: Network, arguments: TrainingArguments) -> Result<FitRow, SqlError> {
+fn fit(
+    version: &str,
+    description: &str,
+    network: Network,
+    arguments: TrainingArguments<'_>,
+) -> Result<FitRow, SqlError> {
     let in_use = scorecard_in_use()?;
     let current = in_use.scorecard();
     // Reject an invalid or duplicate version before the fit, which takes a minute.
@@ -277,21 +294,23 @@ fn fit(version: &str, description: &str, network: Network, arguments: TrainingAr
 fn evaluate_risk_model(
     version: default!(Option<&str>, "NULL"),
     network: default!(Option<&str>, "'ethereum'"),
-    illicit: default!(Option<Vec<Option<String>>>, "NULL"),
-    licit: default!(Option<Vec<Option<String>>>, "'{licit}'"),
+    illicit: default!(Option<TextArray<'_>>, "NULL"),
+    licit: default!(Option<TextArray<'_>>, "'{licit}'"),
     folds: default!(Option<i32>, 5),
     seed: default!(Option<i64>, 1),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
 ) -> Result<JsonB, ErrorReport> {
-    let network = registered_network(network)?;
-    let arguments = TrainingArguments { illicit, licit, folds, seed, as_of };
-    Ok(JsonB(evaluation(version, network, arguments)?))
+    call(|| {
+        let network = registered_network(network)?;
+        let arguments = TrainingArguments { illicit, licit, folds, seed, as_of };
+        Ok(JsonB(evaluation(version, network, arguments)?))
+    })
 }
 
 fn evaluation(
     version: Option<&str>,
     network: Network,
-    arguments: TrainingArguments,
+    arguments: TrainingArguments<'_>,
 ) -> Result<serde_json::Value, SqlError> {
     let scorecard = scorecard_or_in_use(version)?;
     let set = TrainingSet::new(network, arguments)?;

@@ -8,7 +8,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::api::row::sql_row;
-use crate::arguments::required;
+use crate::arguments::{JsonArgument, required};
 use crate::error::SqlError;
 
 #[pg_extern(immutable, parallel_safe)]
@@ -22,13 +22,13 @@ fn shipped_document() -> Result<JsonB, SqlError> {
 }
 
 #[pg_extern(immutable, parallel_safe)]
-fn check_risk_model(document: Option<JsonB>) -> Result<String, ErrorReport> {
-    Ok(checked_version(&required("document", document)?)?)
+fn check_risk_model(document: Option<JsonArgument<'_>>) -> Result<String, ErrorReport> {
+    Ok(checked_version(required("document", document)?)?)
 }
 
 /// Checks a scorecard and returns its version.
-fn checked_version(document: &JsonB) -> Result<String, SqlError> {
-    let scorecard = Scorecard::from_json(&document.0.to_string())?;
+fn checked_version(document: JsonArgument<'_>) -> Result<String, SqlError> {
+    let scorecard = Scorecard::from_json(&document.parse("document")?.to_string())?;
     scorecard.bind(&NAMES)?;
     Ok(scorecard.version().to_owned())
 }

@@ -15,6 +15,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::scorer::{ResolvedWallet, Scorer, scorecard_in_use};
+use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::Wallet;
 use crate::error::SqlError;
@@ -97,7 +98,7 @@ fn wallet_risk(
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::once(RiskSubject::read(address, network, as_of)?.risk()?.into_row()))
+    call(|| Ok(TableIterator::once(RiskSubject::read(address, network, as_of)?.risk()?.into_row())))
 }
 
 sql_row! {
@@ -133,8 +134,10 @@ fn risk_factors(
     >,
     ErrorReport,
 > {
-    let rows = RiskSubject::read(address, network, as_of)?.factors()?;
-    Ok(TableIterator::new(rows.into_iter().map(FactorRow::into_row)))
+    call(|| {
+        let rows = RiskSubject::read(address, network, as_of)?.factors()?;
+        Ok(TableIterator::new(rows.into_iter().map(FactorRow::into_row)))
+    })
 }
 
 /// Hashes of transactions, and addresses of counterparties.
@@ -232,11 +235,13 @@ fn wallet_features(
     >,
     ErrorReport,
 > {
-    let subject = RiskSubject::read(address, network, as_of)?;
-    let row = subject.features.map(|(row, _)| row.to_vec()).unwrap_or_default();
-    let rows = FEATURES.iter().zip(row).map(|(feature, value)| {
-        let defined = (!value.is_nan()).then_some(value);
-        (feature.name.to_owned(), defined, format_value(value, feature.unit), feature.formula.to_owned())
-    });
-    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+    call(|| {
+        let subject = RiskSubject::read(address, network, as_of)?;
+        let row = subject.features.map(|(row, _)| row.to_vec()).unwrap_or_default();
+        let rows = FEATURES.iter().zip(row).map(|(feature, value)| {
+            let defined = (!value.is_nan()).then_some(value);
+            (feature.name.to_owned(), defined, format_value(value, feature.unit), feature.formula.to_owned())
+        });
+        Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+    })
 }

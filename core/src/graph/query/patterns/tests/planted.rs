@@ -171,7 +171,7 @@ fn dormant_awakened() {
 
 /// A graph of wallets by their addresses.
 fn by_address(rows: &[(&str, &str, i64, u128)]) -> (Base<HeapBuffer>, Overlay) {
-    let mut builder = Builder::new(HeapScratch).unwrap();
+    let mut builder = Builder::new(HeapScratch, 0).unwrap();
     for (from, to, time, value) in rows {
         let row = TransferRow {
             network: "testnet",

@@ -1,0 +1,140 @@
+//! The only door to SPI: every query runs under pinned settings.
+//!
+//! A caller's `search_path` decides which operator `=` or `*` means wherever `pg_catalog` has no
+//! exact match, so a role that may create an operator in a schema of that path could run code as
+//! the caller. With `row_security` on, a policy removes rows and leaves no trace, so an answer
+//! would be partial without saying so; with it off, such a query is an error.
+//!
+//! Pinning costs some microseconds. A function with several queries therefore pins once by
+//! [`pin`]; queries find the settings in force and leave them alone. The settings themselves are
+//! compared, not a flag: a query may call a function that changes them and calls ARX again.
+
+#![allow(unsafe_code, reason = "changes settings of the server")]
+
+use std::ffi::{CStr, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::encoding::require_utf8;
+use crate::error::{SqlError, or_report};
+
+const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
+
+/// Plans that suit a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Index scans of partitions: the planner would estimate that an unknown snapshot selects a
+    /// third of the table.
+    Index,
+    /// Any plan, in one process.
+    Any,
+}
+
+/// Settings that are reset when it is dropped.
+#[must_use]
+pub(crate) struct Pinned(Option<c_int>);
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Some(level) = self.0
+            && !std::thread::panicking()
+        {
+            // SAFETY: Resets the settings of the level that was begun in `pin_for`. After an error,
+            // the end of the (sub)transaction resets them.
+            unsafe { pg_sys::AtEOXact_GUC(true, level) };
+        }
+    }
+}
+
+/// Pins the settings of all queries until the result is dropped.
+pub(crate) fn pin() -> Pinned {
+    or_report(require_utf8());
+    pin_for(Access::Index)
+}
+
+fn pin_for(access: Access) -> Pinned {
+    let index = access == Access::Index;
+    // SAFETY: Reads variables of this backend, which has one thread that calls the server. The
+    // search path is a string that ends with NUL, or null before the first setting.
+    let settings = unsafe {
+        let path = pg_sys::namespace_search_path;
+        let is_pinned = !path.is_null() && CStr::from_ptr(path) == SEARCH_PATH;
+        [
+            (c"search_path", SEARCH_PATH, is_pinned),
+            (c"row_security", c"off", !pg_sys::row_security),
+            (c"jit", c"off", !pg_sys::jit_enabled),
+            (c"enable_seqscan", if index { c"off" } else { c"on" }, pg_sys::enable_seqscan != index),
+            (c"max_parallel_workers_per_gather", c"0", index || pg_sys::max_parallel_workers_per_gather == 0),
+        ]
+    };
+    if settings.iter().all(|(_, _, in_force)| *in_force) {
+        return Pinned(None);
+    }
+    // SAFETY: Names and values end with NUL, and the level is ended by `Pinned`.
+    unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        for (name, value, _) in settings.iter().filter(|(_, _, in_force)| !in_force) {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+        Pinned(Some(level))
+    }
+}
+
+/// Runs a function within an SPI connection, under pinned settings.
+#[allow(clippy::disallowed_methods, reason = "the only door to SPI")]
+pub(super) fn connected<R>(
+    access: Access,
+    run: impl FnOnce(&mut SpiClient<'_>) -> Result<R, SqlError>,
+) -> Result<R, SqlError> {
+    or_report(require_utf8());
+    let _pinned = pin_for(access);
+    Spi::connect_mut(run)
+}
+
+/// Does the same for a query of ARX's own tables. Errors of the server that the caller can act on
+/// get ARX's words.
+pub(super) fn connected_to_tables<R>(access: Access, run: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
+    match catch_unwind(AssertUnwindSafe(|| connected(access, |_| run()))) {
+        Ok(result) => result,
+        Err(payload) => match payload.downcast::<CaughtError>() {
+            Ok(caught) => Err(translated(&caught).unwrap_or_else(|| caught.rethrow())),
+            Err(other) => resume_unwind(other),
+        },
+    }
+}
+
+/// Returns ARX's error for one of the server's, if it has one. The caller raises it at once, so
+/// that the transaction ends as with the server's own.
+fn translated(caught: &CaughtError) -> Option<SqlError> {
+    let CaughtError::PostgresError(report) = caught else { return None };
+    match report.sql_error_code() {
+        // The function's name distinguishes the two in every language of the server.
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE if report.function_name() == Some("check_enable_rls") => {
+            Some(SqlError::row_security(quoted(report.message())))
+        }
+        PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE if report.message().contains("arx.") => {
+            Some(SqlError::no_tables(report.message()))
+        }
+        _ => None,
+    }
+}
+
+/// Returns the name that a message of the server quotes.
+fn quoted(message: &str) -> &str {
+    let is_quote = |c: char| matches!(c, '"' | '«' | '»' | '„' | '“' | '”');
+    let name = message.split(is_quote).nth(1).map(|name| name.trim_matches(|c: char| c.is_whitespace()));
+    name.unwrap_or(message)
+}
