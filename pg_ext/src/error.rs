@@ -182,7 +182,7 @@ impl SqlError {
     pub(crate) fn locked(relation: &str, holders: &[String]) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, format!("table {relation} is in use"))
             .detail(format!("Used by {}.", holders.join(", ")))
-            .hint("Call the function again later; a longer lock_timeout waits longer, and keeps others waiting.")
+            .hint("Call the function again later.")
     }
 
     /// A role lacks a right.

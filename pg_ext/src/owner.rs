@@ -26,9 +26,10 @@ const SETTINGS: [(&CStr, &CStr); 5] = [
     (c"jit", c"off"),
 ];
 
-/// Longest wait for a lock unless the caller's `lock_timeout` says otherwise: later readers and
-/// writers wait behind a request for an exclusive lock.
+/// Longest wait for a lock, however long the caller's `lock_timeout` is: later readers and writers
+/// wait behind a request for an exclusive lock.
 const LOCK_TIMEOUT: &CStr = c"3s";
+const LOCK_TIMEOUT_MILLISECONDS: i32 = 3_000;
 
 /// Runs a function as the owner of a relation.
 ///
@@ -63,14 +64,15 @@ pub(crate) fn as_owner_of<R>(relation: pg_sys::Oid, work: impl FnOnce() -> Resul
     }
 }
 
-/// Runs a function that waits for locks no longer than the caller's `lock_timeout`, or than a few
-/// seconds if the caller sets none.
+/// Runs a function that waits for each lock no longer than a few seconds, or than the caller's
+/// `lock_timeout` if that is shorter.
 pub(crate) fn with_lock_timeout<R>(work: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
     // SAFETY: The setting is reset below; after an error, the end of the (sub)transaction resets
     // it.
     unsafe {
         let level = pg_sys::NewGUCNestLevel();
-        if pg_sys::LockTimeout == 0 {
+        let callers = pg_sys::LockTimeout;
+        if callers == 0 || callers > LOCK_TIMEOUT_MILLISECONDS {
             set(c"lock_timeout", LOCK_TIMEOUT);
         }
         let result = work();

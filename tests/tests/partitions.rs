@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use arx_stack::Stack;
-use arx_tests::fixtures::{TESTNET, insert};
+use arx_tests::fixtures::{TESTNET, import, insert, sample};
 use tokio_postgres::error::SqlState;
 
 /// Longer than maintenance waits for a lock, and shorter than the reader of the test reads.
@@ -21,6 +21,7 @@ async fn maintenance_gives_up_behind_a_long_reader_and_names_it() {
     reading.query("SELECT count(*) FROM arx.transactions", &[]).await.unwrap();
     let pid: i32 = reading.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let maintainer = database.connect().await.unwrap();
+    maintainer.batch_execute("SET lock_timeout = '10min'").await.unwrap();
     let writer = database.connect().await.unwrap();
     let begun = Instant::now();
     let maintenance = maintainer.query("SELECT count(*) FROM arx.run_partition_maintenance()", &[]);
@@ -33,7 +34,7 @@ async fn maintenance_gives_up_behind_a_long_reader_and_names_it() {
     assert_eq!(error.detail(), Some(format!("Used by process {pid}.").as_str()));
     written.unwrap();
     assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
-    // The caller's own setting decides, and stays as it is.
+    // A shorter setting of the caller decides, and stays as it is.
     maintainer.batch_execute("SET lock_timeout = '20ms'").await.unwrap();
     let begun = Instant::now();
     maintainer.query("SELECT count(*) FROM arx.run_partition_maintenance()", &[]).await.unwrap_err();
@@ -66,4 +67,23 @@ async fn a_stranger_cannot_stop_maintenance_and_two_calls_do_not_collide() {
     assert_eq!(created, 12);
     drop(stranger);
     database.query(&format!("DROP ROLE {role}")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_waits_for_a_long_reader_without_blocking_others() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("partition_import").unwrap();
+    let reader = database.connect().await.unwrap();
+    reader.batch_execute("BEGIN; SELECT count(*) FROM arx.transactions").await.unwrap();
+    std::thread::scope(|scope| {
+        let importing = scope.spawn(|| import(&database, &["transactions"], &sample("transactions.csv.gz")));
+        // Longer than the server waits for a lock.
+        std::thread::sleep(Duration::from_secs(5));
+        assert!(!importing.is_finished());
+        assert_eq!(database.query("SELECT count(*) FROM arx.transactions").unwrap(), "0");
+        database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()").unwrap();
+        importing.join().unwrap();
+    });
+    let rows = "SELECT count(*) > 0 FROM arx.transactions WHERE tableoid <> 'arx.transactions_default'::regclass";
+    assert_eq!(database.query(rows).unwrap(), "t");
 }

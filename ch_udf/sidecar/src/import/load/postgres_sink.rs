@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::pin::pin;
+use std::time::Duration;
 
 use arx_pgwire::copy;
 use bytes::Bytes;
@@ -23,6 +24,11 @@ const MESSAGE_BYTES: usize = 256 * 1024;
 
 /// Temporary table for rows that may exist already or lack their time.
 const STAGING: &str = "pg_temp.arx_import_rows";
+
+/// Times that the import asks for partitions while a long query, such as a first load of the feed,
+/// uses the table. The server waits a few seconds each time.
+const PARTITION_TRIES: u32 = 20;
+const PARTITION_PAUSE: Duration = Duration::from_secs(3);
 
 /// A connection that loads one source.
 pub(crate) struct PostgresSink {
@@ -74,7 +80,7 @@ impl PostgresSink {
 
     /// Creates partitions for months that are new to this import, one call per run of consecutive
     /// months, so that a gap in time creates none.
-    async fn ensure_partitions(&mut self, months: &BTreeSet<Month>) -> Result<(), ImportError> {
+    async fn ensure_partitions(&mut self, months: &BTreeSet<Month>, tries: u32) -> Result<(), ImportError> {
         let new: Vec<Month> = months.difference(&self.months).copied().collect();
         let sql = format!(
             "SELECT arx.ensure_partitions('{}'::pg_catalog.regclass, $1::text::timestamptz, $2::text::timestamptz)",
@@ -82,11 +88,27 @@ impl PostgresSink {
         );
         for run in new.chunk_by(|a, b| a.next() == *b) {
             if let [first, .., last] | [first @ last] = run {
-                let (first, last) = (first.first_day(), last.first_day());
-                self.execute("make the partitions for the months", &sql, &[&first, &last]).await?;
+                self.create_partitions(&sql, &[first.first_day(), last.first_day()], tries).await?;
             }
         }
         self.months.extend(new);
+        Ok(())
+    }
+
+    /// Creates the partitions from one month to another. If the table is in use, it is tried again.
+    async fn create_partitions(&self, sql: &str, months: &[String; 2], tries: u32) -> Result<(), ImportError> {
+        let [first, last] = months;
+        for _ in 1..tries {
+            match self.client.execute(sql, &[first, last]).await {
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    tracing::info!("waiting to make partitions for {}: the table is in use", self.file);
+                    tokio::time::sleep(PARTITION_PAUSE).await;
+                }
+                Err(error) => return Err(self.database_error("make the partitions for the months", error)),
+                Ok(_) => return Ok(()),
+            }
+        }
+        self.execute("make the partitions for the months", sql, &[first, last]).await?;
         Ok(())
     }
 
@@ -204,7 +226,8 @@ impl PostgresSink {
         );
         let months = self.client.query(&months, &[]).await.map_err(|source| self.database_error(doing, source))?;
         let months = months.iter().map(|row| Month::new(row.get(0), row.get(1))).collect();
-        self.ensure_partitions(&months).await?;
+        // A failure ends the transaction, so there is no second try.
+        self.ensure_partitions(&months, 1).await?;
         Ok(rejects)
     }
 }
@@ -216,7 +239,7 @@ impl ChunkSink for PostgresSink {
             return Ok(Loaded::default());
         }
         // Before the transaction, because creating a partition locks the whole table until commit.
-        self.ensure_partitions(&chunk.months).await?;
+        self.ensure_partitions(&chunk.months, PARTITION_TRIES).await?;
         if !self.staged {
             if let Some(loaded) = self.load_directly(chunk).await? {
                 return Ok(loaded);
