@@ -13,6 +13,7 @@ pub mod money;
 pub mod page;
 pub mod plot;
 pub mod report;
+pub mod restore;
 pub mod risk;
 pub mod sets;
 pub mod shapes;

@@ -80,6 +80,10 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
         eprintln!("import.copy.vs_psql_copy");
         results.add("import.copy.vs_psql_copy", imports(&stack, &source, arguments));
     }
+    if wanted("restore.dump_restore.vs_plain_tables") {
+        eprintln!("restore.dump_restore.vs_plain_tables");
+        results.add("restore.dump_restore.vs_plain_tables", restores(&stack, &source, arguments));
+    }
     let mut sets = Sets::new(&stack, &source);
     if wanted("wallet_history.vs_or_query") {
         eprintln!("wallet_history.vs_or_query");
@@ -113,9 +117,19 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
 }
 
 fn imports(stack: &Stack, source: &DataSource, arguments: &BenchArguments) -> Result<Measurement> {
+    let data = prepared(stack, source, arguments)?;
+    import::measure(stack, source, &data, arguments.slow_runs.into())
+}
+
+fn restores(stack: &Stack, source: &DataSource, arguments: &BenchArguments) -> Result<Measurement> {
+    let data = prepared(stack, source, arguments)?;
+    restore::measure(stack, source, &data, arguments.slow_runs.into())
+}
+
+/// Writes the first rows of the data into files in the stack's folder.
+fn prepared(stack: &Stack, source: &DataSource, arguments: &BenchArguments) -> Result<PreparedData> {
     eprintln!("  preparing {} rows of {}", arguments.rows, source.name());
     let folder = stack.folder().join("data");
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let data = prepare(source, arguments.rows, &folder)?;
-    import::measure(stack, source, &data, arguments.slow_runs.into())
+    prepare(source, arguments.rows, &folder)
 }
