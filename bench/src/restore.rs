@@ -27,7 +27,9 @@ pub fn measure(stack: &Stack, source: &DataSource, data: &PreparedData, runs: us
         "SELECT arx.ensure_partitions('arx.transactions', to_timestamp({first}), to_timestamp({last}))"
     ))?;
     let file = data.table.display().to_string().replace('\'', "''");
-    run(ours.psql().args(["-c", &format!("\\copy arx.transactions ({TABLE_COLUMNS}) FROM '{file}' WITH (FORMAT csv)")]))?;
+    run(ours
+        .psql()
+        .args(["-c", &format!("\\copy arx.transactions ({TABLE_COLUMNS}) FROM '{file}' WITH (FORMAT csv)")]))?;
     ours.query("SELECT arx.refresh_wallet_profiles()")?;
     let plain = stack.copy_of(&ours, "restore_plain")?;
     plain.query("DROP EXTENSION arx CASCADE")?;

@@ -3,7 +3,8 @@
 -- For a stored pg_snapshot S, the rows visible now for which is_new_since(ingest_xid, S) holds are
 -- exactly those committed since S. INSERT and COPY stamp a row by the column's default; a row that
 -- brings another transaction's stamp, as from a staging table or a publisher, is stamped again by
--- stamp_row(). UPDATE stamps it again and logs its former version; DELETE logs a tombstone.
+-- restamp_row(). UPDATE stamps it by stamp_row(), and log_transaction_change() logs its former
+-- version; DELETE logs a tombstone. These triggers are in pg_ext/src/api/triggers.rs.
 -- TRUNCATE, and ATTACH, DETACH or DROP of a partition, fire no row trigger and raise the epoch: a
 -- consumer whose stored epoch differs from current_graph_epoch() starts over. The triggers also
 -- fire for rows that logical replication applies.
@@ -59,34 +60,6 @@ CREATE FUNCTION current_graph_epoch() RETURNS bigint
     SET search_path = pg_catalog, pg_temp
     AS $$ SELECT count(*) FROM arx.graph_epoch $$;
 
--- SECURITY DEFINER: a role that may change a transaction logs the change without privileges on the
--- log. The trigger fires after the change: a change that another trigger prevented is not logged,
--- and a row that moves to another partition is.
-CREATE FUNCTION log_transaction_change() RETURNS trigger
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    IF arx.is_moving_rows() THEN
-        RETURN NULL;
-    END IF;
-    IF TG_ARGV[0] = 'token_transfers' THEN
-        INSERT INTO arx.transaction_change_log
-            (relation, operation, network, tx_hash, log_index, "timestamp", block_number, asset, from_address,
-             to_address, value, former_xid)
-        VALUES ('token_transfers', TG_OP, OLD.network, OLD.tx_hash, OLD.log_index, OLD."timestamp", OLD.block_number,
-                OLD.token_address, OLD.from_address, OLD.to_address, OLD.amount, OLD.ingest_xid);
-    ELSE
-        INSERT INTO arx.transaction_change_log
-            (relation, operation, network, tx_hash, "timestamp", block_number, transaction_index, from_address,
-             to_address, value, status, former_xid)
-        VALUES ('transactions', TG_OP, OLD.network, OLD.tx_hash, OLD."timestamp", OLD.block_number,
-                OLD.transaction_index, OLD.from_address, OLD.to_address, OLD.value, OLD.status, OLD.ingest_xid);
-    END IF;
-    RETURN NULL;
-END;
-$$;
-
 CREATE FUNCTION raise_graph_epoch() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -132,7 +105,7 @@ SELECT t.oid, format('%I.%I', n.nspname, c.relname),
                    WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped),
                  (SELECT string_agg(format('%s %s', g.tgname, g.tgenabled), ',' ORDER BY g.tgname)
                     FROM pg_trigger AS g
-                   WHERE g.tgrelid = t.oid AND g.tgname IN ('arx_stamp', 'arx_log_change'))),
+                   WHERE g.tgrelid = t.oid AND g.tgname IN ('arx_stamp', 'arx_restamp', 'arx_log_change'))),
        c.relkind <> 'p', c.relpersistence = 'u'
   FROM tree AS t
   JOIN pg_class AS c ON c.oid = t.oid

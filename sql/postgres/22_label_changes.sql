@@ -22,32 +22,6 @@ SELECT c.* FROM arx.label_change_log AS c WHERE (SELECT NOT row_security_active(
 COMMENT ON VIEW label_changes IS
     'addresses whose labels were updated or deleted; address NULL: the whole network, network NULL: all networks';
 
--- SECURITY DEFINER: a role that may change a label logs the change without privileges on the log.
-CREATE FUNCTION log_label_change() RETURNS trigger
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    INSERT INTO arx.label_change_log (network, address) VALUES (OLD.network, OLD.address);
-    RETURN NULL;
-END;
-$$;
-
-CREATE FUNCTION log_label_meaning() RETURNS trigger
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    -- Rows stored for a network count only once it is registered.
-    IF TG_TABLE_NAME = 'networks' THEN
-        INSERT INTO arx.label_change_log (network) VALUES (NEW.network);
-    ELSE
-        INSERT INTO arx.label_change_log (network) VALUES (NULL);
-    END IF;
-    RETURN NULL;
-END;
-$$;
-
 CREATE FUNCTION changed_labels(since pg_snapshot) RETURNS TABLE (network text, address text)
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp

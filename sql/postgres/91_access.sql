@@ -59,7 +59,9 @@ BEGIN
              'wallets by network whose transactions or labels changed since a snapshot, or whose labels began or '
              'ended since a time; whole: all wallets of the network, network NULL: all networks'),
                 ('stamp_row', 'arx_operator',
-             'trigger: stamps a row with the current transaction, unless it already bears that stamp'),
+             'trigger: stamps an updated row with the current transaction'),
+                ('restamp_row', 'arx_operator',
+             'trigger: stamps a row again that was written with the stamp of another transaction'),
                 ('is_moving_rows', 'arx_reader',
              'true while ARX moves rows between partitions or stamps restored rows, which changes no content'),
                 ('partitions_now', NULL, 'partitions of transactions and token transfers by the catalog'),

@@ -107,20 +107,20 @@ SELECT network, asset, equal, table_value - graph_value AS off FROM arx.verify_g
 SELECT outcome FROM arx.refresh_graph(rebuild => true);
 SELECT network, asset, equal, table_value - graph_value AS off FROM arx.verify_graph();
 -- A logged change of a row that the graph does not have is detected, and the graph is rebuilt.
-ALTER TABLE arx.transactions DISABLE TRIGGER arx_stamp;
+ALTER TABLE arx.transactions DISABLE TRIGGER arx_restamp;
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value, ingest_xid)
 VALUES ('testnet', 'forged', 99, '2024-02-01', 'y', 'x', 1, '3');
-ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_stamp;
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_restamp;
 DELETE FROM arx.graph_epoch WHERE epoch_id > :before;
 DELETE FROM arx.transactions WHERE tx_hash = 'forged';
 SELECT outcome FROM arx.refresh_graph();
 
 -- Rows stamped by another cluster: answers stay correct, and enabling the trigger repairs.
-ALTER TABLE arx.transactions DISABLE TRIGGER arx_stamp;
+ALTER TABLE arx.transactions DISABLE TRIGGER arx_stamp, DISABLE TRIGGER arx_restamp;
 UPDATE arx.transactions SET ingest_xid = '4000000000' WHERE tx_hash IN ('t1', 't5');
 SELECT outcome FROM arx.refresh_graph(true);
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
-ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_stamp;
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_stamp, ENABLE ALWAYS TRIGGER arx_restamp;
 SELECT count(*) AS foreign_stamps FROM arx.transactions WHERE ingest_xid = '4000000000';
 SELECT sum(wallets) AS wallets FROM arx.wallet_reach('a', 'testnet', 1);
 SELECT network, asset, equal FROM arx.verify_graph();

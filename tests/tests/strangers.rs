@@ -239,3 +239,98 @@ fn ddl_of_others_neither_waits_for_ours_nor_locks_it() {
         .unwrap();
     assert_agree(&database, 50);
 }
+
+#[test]
+fn the_trigger_functions_lend_no_rights_and_log_no_rows_of_others() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("strangers_triggers").unwrap();
+    database.query(ROWS).unwrap();
+    database
+        .query(
+            "CREATE ROLE strangers_operator LOGIN IN ROLE arx_operator;
+             CREATE ROLE strangers_tables LOGIN IN ROLE arx_operator;
+             GRANT CREATE ON SCHEMA public TO strangers_operator, strangers_tables;
+             ALTER TABLE arx.transactions OWNER TO strangers_tables;
+             ALTER TABLE arx.transactions_default OWNER TO strangers_tables;
+             ALTER TABLE arx.transactions_2024_01 OWNER TO strangers_tables;
+             ALTER TABLE arx.transactions_2024_02 OWNER TO strangers_tables",
+        )
+        .unwrap();
+    let as_role = |role: &str, sql: &str| database.query(&format!("SET SESSION AUTHORIZATION {role}; {sql}"));
+    // A cast of the operator's own would run where a value is coerced.
+    let cast = |role: &str| {
+        format!(
+            "CREATE TYPE public.t_{role} AS (a int);
+             CREATE FUNCTION public.cast_{role}(public.t_{role}) RETURNS text LANGUAGE plpgsql
+                 AS 'BEGIN EXECUTE ''ALTER ROLE {role} SUPERUSER''; RETURN ''x''; END';
+             CREATE CAST (public.t_{role} AS text) WITH FUNCTION public.cast_{role}(public.t_{role}) AS ASSIGNMENT;"
+        )
+    };
+    as_role("strangers_operator", &cast("strangers_operator")).unwrap();
+    for (table, function) in [
+        ("forged", "log_label_change()"),
+        ("forged", "log_label_meaning()"),
+        ("networks", "log_label_meaning()"),
+        ("forged", "log_transaction_change('transactions')"),
+        ("forged", "log_transaction_change('token_transfers')"),
+    ] {
+        let refused = as_role(
+            "strangers_operator",
+            &format!(
+                "CREATE TEMP TABLE {table} (network public.t_strangers_operator, address text);
+                 CREATE TRIGGER q AFTER UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION arx.{function};
+                 INSERT INTO {table} VALUES (row(1)::public.t_strangers_operator, 'a');
+                 UPDATE {table} SET address = 'b'"
+            ),
+        );
+        assert!(refused.is_err(), "{table} {function}");
+    }
+    // A table with the shape of ours is not ours.
+    let forged = as_role(
+        "strangers_operator",
+        "CREATE TEMP TABLE copy (LIKE arx.transactions INCLUDING ALL);
+         CREATE TRIGGER q AFTER DELETE ON copy FOR EACH ROW EXECUTE FUNCTION arx.log_transaction_change('transactions');
+         INSERT INTO copy SELECT * FROM arx.transactions WHERE tx_hash = 'a3';
+         DELETE FROM copy",
+    );
+    assert!(forged.unwrap_err().to_string().contains("works on the tables of arx alone"));
+    assert_agree(&database, 50);
+    // The owner of the table may change the type of a column to one with such a cast.
+    as_role("strangers_tables", &cast("strangers_tables")).unwrap();
+    let altered = as_role(
+        "strangers_tables",
+        "ALTER TABLE arx.transactions DROP CONSTRAINT transactions_transaction_index_check,
+             ALTER transaction_index TYPE public.t_strangers_tables USING row(1)::public.t_strangers_tables;
+         DELETE FROM arx.transactions WHERE tx_hash = 'a4'",
+    );
+    let refused = altered.unwrap_err().to_string();
+    assert!(refused.contains("has type"), "{refused}");
+    let superusers = "SELECT count(*) FROM pg_roles WHERE rolsuper AND rolname LIKE 'strangers%'";
+    assert_eq!(database.query(superusers).unwrap(), "0");
+}
+
+#[test]
+fn a_trigger_of_a_user_cannot_keep_a_false_stamp() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("strangers_stamping").unwrap();
+    database.query(ROWS).unwrap();
+    database
+        .query(
+            "CREATE FUNCTION public.backdate() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.ingest_xid := 3; RETURN NEW; END';
+             CREATE TRIGGER zzz BEFORE INSERT ON arx.transactions FOR EACH ROW EXECUTE FUNCTION public.backdate()",
+        )
+        .unwrap();
+    assert_agree(&database, 50);
+    let insert =
+        "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+                  VALUES ('testnet', 'late', 99, '2024-01-09', 'hub', 'w1', 1)";
+    database.query(insert).unwrap();
+    assert_agree(&database, 51);
+    database
+        .query("CREATE TRIGGER zzzz BEFORE UPDATE ON arx.transactions FOR EACH ROW EXECUTE FUNCTION public.backdate()")
+        .unwrap();
+    let refused =
+        database.query("UPDATE arx.transactions SET value = 2 WHERE tx_hash = 'late'").unwrap_err().to_string();
+    assert!(refused.contains("keeps the stamp of another transaction"), "{refused}");
+    assert_agree(&database, 51);
+}

@@ -10,3 +10,4 @@ mod risk;
 mod row;
 mod statistics;
 mod tables;
+mod triggers;

@@ -36,34 +36,6 @@ fn is_moving_rows() -> bool {
     moving_rows()
 }
 
-/// A stamp: the id of a transaction.
-struct Stamp(u64);
-
-impl IntoDatum for Stamp {
-    fn into_datum(self) -> Option<pg_sys::Datum> {
-        Some(pg_sys::Datum::from(self.0))
-    }
-
-    fn type_oid() -> pg_sys::Oid {
-        pg_sys::XID8OID
-    }
-}
-
-/// Stamps a row with the current transaction.
-#[pg_trigger]
-fn stamp_row<'a>(
-    trigger: &'a PgTrigger<'a>,
-) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, pgrx::datum::TryFromDatumError> {
-    let Some(row) = trigger.new() else { return Ok(None) };
-    let mut row = row.into_owned();
-    if !moving_rows() {
-        // SAFETY: A backend that writes a row is in a transaction.
-        let stamp = unsafe { pg_sys::GetTopFullTransactionId() }.value;
-        row.set_by_name("ingest_xid", Stamp(stamp))?;
-    }
-    Ok(Some(row))
-}
-
 /// Creates the TRUNCATE trigger of a partition, unless it has one. It is an internal trigger:
 /// pg_dump leaves it out, and `DISABLE TRIGGER USER` does not reach it.
 #[pg_extern(volatile, parallel_unsafe)]

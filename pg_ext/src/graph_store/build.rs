@@ -200,7 +200,7 @@ fn from_tables(
             "rows bear transaction ids of another cluster, so the graph is built for this call alone",
             "arx",
         )
-        .set_hint("Disable the trigger arx_stamp of the table and enable it again: this stamps the rows.")
+        .set_hint("Disable the trigger arx_restamp of the table and enable it again: this stamps the rows.")
         .report(PgLogLevel::WARNING);
     }
     let plan = builder.finish(&mut Interrupts)?;

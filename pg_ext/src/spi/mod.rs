@@ -11,6 +11,7 @@ mod evidence;
 mod graph;
 mod graph_facts;
 mod labels;
+mod logs;
 mod partition;
 mod risk;
 mod session;
@@ -28,6 +29,7 @@ pub(crate) use graph::{
 };
 pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
 pub(crate) use labels::{WalletLabel, labels_of, labels_that_stop};
+pub(crate) use logs::{LogValue, log_label, log_transaction, restamp_row};
 pub(crate) use partition::{
     MonthlyTable, PartitionState, Split, Waiting, create_month, lock_holders, lock_partitions, partition_state,
     relation_name, retire, split_by_hash, waiting,

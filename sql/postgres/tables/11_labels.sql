@@ -70,9 +70,12 @@ CREATE INDEX idx_address_labels_ingest ON arx.address_labels (ingest_xid);
 CREATE INDEX idx_address_labels_begin ON arx.address_labels (valid_from) WHERE valid_from > '-infinity';
 CREATE INDEX idx_address_labels_end ON arx.address_labels (valid_to) WHERE valid_to < 'infinity';
 
-CREATE TRIGGER arx_stamp BEFORE INSERT OR UPDATE ON arx.address_labels
-    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.stamp_row();
+CREATE TRIGGER arx_stamp BEFORE UPDATE ON arx.address_labels
+    FOR EACH ROW EXECUTE FUNCTION arx.stamp_row();
 ALTER TABLE arx.address_labels ENABLE ALWAYS TRIGGER arx_stamp;
+CREATE TRIGGER arx_restamp AFTER INSERT OR UPDATE ON arx.address_labels
+    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.restamp_row();
+ALTER TABLE arx.address_labels ENABLE ALWAYS TRIGGER arx_restamp;
 CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.address_labels
     FOR EACH ROW EXECUTE FUNCTION arx.log_label_change();
 ALTER TABLE arx.address_labels ENABLE ALWAYS TRIGGER arx_log_change;

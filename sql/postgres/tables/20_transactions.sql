@@ -59,12 +59,18 @@ CREATE INDEX idx_token_transfers_to_addr ON arx.token_transfers (to_address, net
 CREATE INDEX idx_token_transfers_token ON arx.token_transfers (token_address, network, "timestamp" DESC);
 CREATE INDEX idx_token_transfers_ingest ON arx.token_transfers (ingest_xid);
 
-CREATE TRIGGER arx_stamp BEFORE INSERT OR UPDATE ON arx.transactions
-    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.stamp_row();
+CREATE TRIGGER arx_stamp BEFORE UPDATE ON arx.transactions
+    FOR EACH ROW EXECUTE FUNCTION arx.stamp_row();
 ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_stamp;
-CREATE TRIGGER arx_stamp BEFORE INSERT OR UPDATE ON arx.token_transfers
-    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.stamp_row();
+CREATE TRIGGER arx_restamp AFTER INSERT OR UPDATE ON arx.transactions
+    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.restamp_row();
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_restamp;
+CREATE TRIGGER arx_stamp BEFORE UPDATE ON arx.token_transfers
+    FOR EACH ROW EXECUTE FUNCTION arx.stamp_row();
 ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_stamp;
+CREATE TRIGGER arx_restamp AFTER INSERT OR UPDATE ON arx.token_transfers
+    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.restamp_row();
+ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_restamp;
 CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.transactions
     FOR EACH ROW EXECUTE FUNCTION arx.log_transaction_change('transactions');
 ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_log_change;

@@ -91,9 +91,12 @@ ALTER TABLE arx.risk_overrides ADD CONSTRAINT risk_overrides_address_normalized
 CREATE UNIQUE INDEX risk_overrides_in_force ON arx.risk_overrides (network, address) WHERE ended_at IS NULL;
 CREATE INDEX idx_risk_overrides_ingest ON arx.risk_overrides (ingest_xid);
 
-CREATE TRIGGER arx_stamp BEFORE INSERT OR UPDATE ON arx.risk_overrides
-    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.stamp_row();
+CREATE TRIGGER arx_stamp BEFORE UPDATE ON arx.risk_overrides
+    FOR EACH ROW EXECUTE FUNCTION arx.stamp_row();
 ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_stamp;
+CREATE TRIGGER arx_restamp AFTER INSERT OR UPDATE ON arx.risk_overrides
+    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.restamp_row();
+ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_restamp;
 CREATE TRIGGER arx_guard BEFORE UPDATE ON arx.risk_overrides
     FOR EACH ROW EXECUTE FUNCTION arx.guard_risk_override();
 ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_guard;
