@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use arx_bench::data::{DataSource, prepare};
+use arx_bench::data::{DataSource, PreparedData, prepare};
 use arx_bench::graph::{Runs, growth};
 use arx_bench::page::Record;
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
-use arx_bench::{feed, graph, import, machine, money, report, risk, shapes, wallet_history};
+use arx_bench::{feed, graph, import, machine, money, report, restore, risk, shapes, wallet_history};
 use arx_stack::{Stack, StackOptions, programs};
 use clap::Parser;
 
