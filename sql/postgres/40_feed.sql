@@ -16,7 +16,11 @@ CREATE TABLE feed_positions (
     timeline          integer,
     database_oid      oid,
     rows_total        bigint NOT NULL DEFAULT 0,
-    updated_at        timestamptz NOT NULL DEFAULT now()
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    -- Set by begin_refresh(): the only position that finish_refresh() accepts, and the transaction.
+    pending_position  pg_snapshot,
+    pending_epoch     bigint,
+    pending_xid       xid8
 );
 COMMENT ON TABLE feed_positions IS 'snapshot up to which each consumer of transactions has read everything';
 

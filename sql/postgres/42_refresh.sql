@@ -4,7 +4,8 @@
 -- caller they fail, because the results would be wrong for all others.
 
 -- The lock on the position serializes the runs of a job. SECURITY DEFINER: callers have no
--- privileges on the positions.
+-- privileges on the positions. So the two functions accept jobs alone, no feeds, and a caller
+-- cannot choose a position: changes before it would never be seen.
 CREATE FUNCTION begin_refresh(consumer text, OUT since pg_snapshot, OUT until pg_snapshot, OUT epoch bigint)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -13,6 +14,13 @@ DECLARE
     stored arx.feed_positions;
     system bigint := (SELECT system_identifier FROM pg_control_system());
 BEGIN
+    IF begin_refresh.consumer IS NULL
+       OR (begin_refresh.consumer NOT IN ('wallet_profiles', 'daily_transaction_stats', 'risk_scores')
+           AND begin_refresh.consumer NOT LIKE 'pattern %') THEN
+        RAISE EXCEPTION '"%" is not a refresh job', coalesce(begin_refresh.consumer, 'null')
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Jobs are wallet_profiles, daily_transaction_stats, risk_scores, and those of refresh_patterns().';
+    END IF;
     INSERT INTO arx.feed_positions (consumer) VALUES (begin_refresh.consumer) ON CONFLICT DO NOTHING;
     SELECT * INTO stored FROM arx.feed_positions AS p WHERE p.consumer = begin_refresh.consumer FOR UPDATE;
     epoch := arx.current_graph_epoch();
@@ -21,18 +29,30 @@ BEGIN
         since := stored.position;
     END IF;
     UPDATE arx.feed_positions AS p
-       SET attempt = p.attempt + 1, system_identifier = system
+       SET attempt = p.attempt + 1, system_identifier = system, pending_position = begin_refresh.until,
+           pending_epoch = begin_refresh.epoch, pending_xid = pg_current_xact_id()
      WHERE p.consumer = begin_refresh.consumer;
 END;
 $$;
 
 CREATE FUNCTION finish_refresh(consumer text, until pg_snapshot, epoch bigint, refreshed bigint) RETURNS void
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
-UPDATE arx.feed_positions AS p
-   SET position = $2, epoch = $3, rows_total = p.rows_total + $4, updated_at = clock_timestamp()
- WHERE p.consumer = $1
+BEGIN
+    UPDATE arx.feed_positions AS p
+       SET position = p.pending_position, epoch = p.pending_epoch, rows_total = p.rows_total + finish_refresh.refreshed,
+           updated_at = clock_timestamp(), pending_position = NULL, pending_epoch = NULL, pending_xid = NULL
+     WHERE p.consumer = finish_refresh.consumer AND p.pending_xid = pg_current_xact_id()
+       AND p.pending_position::text = finish_refresh.until::text AND p.pending_epoch = finish_refresh.epoch;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'this transaction has not begun a refresh of "%" up to % in epoch %',
+                        coalesce(finish_refresh.consumer, 'null'), coalesce(finish_refresh.until::text, 'null'),
+                        coalesce(finish_refresh.epoch::text, 'null')
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Pass what begin_refresh() has returned in the same transaction.';
+    END IF;
+END;
 $$;
 
 -- Rows are written in the order in which refresh_risk_scores() writes them, so that the two cannot
