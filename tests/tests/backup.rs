@@ -239,6 +239,70 @@ fn what_users_changed_survives_every_kind_of_dump_and_a_copy() {
     assert_same(&target);
 }
 
+/// Rows that a dump of the data alone must bring. They are stamped when they arrive, and models
+/// that exist already keep the time of their creation.
+const ROWS: [&str; 11] = [
+    "SELECT string_agg((to_jsonb(t) - 'ingest_xid')::text, E'\\n' ORDER BY tx_hash) FROM arx.transactions AS t",
+    "SELECT string_agg((to_jsonb(l) - 'ingest_xid')::text, E'\\n' ORDER BY label_id) FROM arx.address_labels AS l",
+    "SELECT string_agg((to_jsonb(o) - 'ingest_xid')::text, E'\\n' ORDER BY override_id) FROM arx.risk_overrides AS o",
+    "SELECT string_agg(w::text, E'\\n' ORDER BY wallet_address) FROM arx.wallet_profiles AS w",
+    "SELECT string_agg(c::text, E'\\n' ORDER BY category) FROM arx.label_categories AS c",
+    "SELECT string_agg(n::text, E'\\n' ORDER BY network) FROM arx.networks AS n",
+    "SELECT string_agg(p::text, E'\\n' ORDER BY p) FROM arx.partition_policies AS p",
+    "SELECT string_agg(m.version || ' ' || m.state, E'\\n' ORDER BY m.version) || arx.active_risk_model() FROM arx.risk_models AS m",
+    "SELECT string_agg(r::text, E'\\n' ORDER BY r.rule, r.builtin) FROM arx.alert_rules AS r",
+    "SELECT string_agg(s::text, E'\\n' ORDER BY s.job) FROM arx.schedules AS s",
+    "SELECT string_agg(h::text, E'\\n' ORDER BY h.entry_id) FROM arx.risk_score_history AS h",
+];
+
+/// Changes of rows that ARX ships, to which labels refer.
+const SHIPPED: &str = "
+    UPDATE arx.networks SET native_decimals = 9 WHERE network = 'ethereum';
+    UPDATE arx.label_categories SET severity = 'low', description = 'ours' WHERE category = 'scam';
+    UPDATE arx.schedules SET schedule = '1 1 * * *' WHERE job = 'update-stats';
+    UPDATE arx.alert_rules SET warning = 7 WHERE rule = 'connections';
+    ALTER TABLE arx.label_categories ADD COLUMN length integer GENERATED ALWAYS AS (length(category)) STORED;
+    INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES
+        ('ethereum', '0x52908400098527886e0f7030069857d2e4169ee7', 'scam', 'high', 'x'),
+        ('bitcoin', '1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2', 'exchange', 'none', 'x');";
+
+#[test]
+fn a_dump_of_the_data_goes_into_new_tables() {
+    let stack = Stack::shared().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let length =
+        "ALTER TABLE arx.label_categories ADD COLUMN length integer GENERATED ALWAYS AS (length(category)) STORED";
+
+    // Labels of shipped and of own categories and networks, and months that do not exist.
+    let source = filled(stack, "backup_rows");
+    source.query(SHIPPED).unwrap();
+    source
+        .query(
+            "INSERT INTO arx.label_categories (category, kind, severity, description) VALUES ('mule', 'illicit', 'high', 'ours');
+             INSERT INTO arx.address_labels (network, address, category, severity, source)
+             VALUES ('testnet', 'a4', 'mule', 'high', 'x')",
+        )
+        .unwrap();
+    dump(stack, &source, &["-Fc", "-a", "--load-via-partition-root"], &path("rows"));
+    let target = stack.database("backup_rows_target").unwrap();
+    target.query(length).unwrap();
+    restore(stack, &target, &["-a"], &path("rows"));
+    assert_lines("rows", &answers(&target, &ROWS), &answers(&source, &ROWS));
+    target.query("SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-04-30')").unwrap();
+    assert_eq!(target.query("SELECT count(*) FROM arx.transactions_default").unwrap(), "0");
+    assert_works(&target);
+
+    // The data of a complete archive, in which labels come before their categories.
+    let source = stack.database("backup_archive").unwrap();
+    source.query(SHIPPED).unwrap();
+    dump(stack, &source, &["-Fc"], &path("archive"));
+    let target = stack.database("backup_archive_target").unwrap();
+    target.query(length).unwrap();
+    restore(stack, &target, &["-a"], &path("archive"));
+    assert_lines("archive", &answers(&target, &ROWS), &answers(&source, &ROWS));
+}
+
 #[test]
 fn a_dump_restored_into_another_cluster_is_stamped_again() {
     let stack = Stack::shared().unwrap();
