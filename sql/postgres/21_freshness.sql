@@ -98,7 +98,11 @@ WITH RECURSIVE tree AS (
     SELECT i.inhrelid, t.is_transactions FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
 )
 SELECT t.oid, format('%I.%I', n.nspname, c.relname),
-       concat_ws(' ', c.relpersistence, pg_get_partkeydef(t.oid), c.relpartbound,
+       -- Not pg_get_partkeydef(): it locks the table, and so two commands at a time may deadlock.
+       concat_ws(' ', c.relpersistence,
+                 (SELECT concat_ws(' ', k.partstrat, k.partattrs, k.partclass, k.partcollation, k.partexprs)
+                    FROM pg_partitioned_table AS k WHERE k.partrelid = t.oid),
+                 c.relpartbound,
                  (SELECT string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ','
                                     ORDER BY a.attname)
                     FROM pg_attribute AS a
