@@ -141,11 +141,40 @@ impl SqlError {
         .hint("Call the function as a role to which the policies do not apply.")
     }
 
-    /// A table of ARX is missing. `cause` is the server's message.
+    /// A table of users is missing. `cause` is the server's message.
     pub(crate) fn no_tables(cause: &str) -> Self {
-        Self::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, "arx's tables do not exist")
+        Self::state("the tables of arx do not exist")
             .detail(format!("The server reports: {cause}."))
             .hint("Run SELECT * FROM arx.create_tables().")
+    }
+
+    /// An object that ARX would create exists, and is something else.
+    pub(crate) fn object_kind(name: &str, actual: &str, needed: &str, owner: &str) -> Self {
+        Self::new(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("{name} must be of kind \"{needed}\", but is of kind \"{actual}\""),
+        )
+        .detail(format!("It belongs to role {owner}."))
+        .hint("Rename or drop it, and call arx.create_tables() again.")
+    }
+
+    /// An object that ARX would create exists, and belongs to another role.
+    pub(crate) fn foreign_object(kind: &str, name: &str, owner: &str) -> Self {
+        Self::privilege(format!("{kind} {name} belongs to role {owner}"))
+            .detail("Objects of several owners are not mixed: each may run code as the others.")
+            .hint(format!(
+                "Run SET ROLE {owner} and call arx.create_tables() again, or drop the object or change its owner."
+            ))
+    }
+
+    /// The default partition that ARX would create exists, and belongs to another table.
+    pub(crate) fn partition_of_another(partition: &str, parent: &str, actual: Option<&str>) -> Self {
+        let belongs = match actual {
+            Some(actual) => format!("is a partition of {actual}"),
+            None => "is no partition".to_owned(),
+        };
+        Self::state(format!("table {partition} {belongs}, but must be one of {parent}, which does not exist"))
+            .hint(format!("Rename {partition}, or name its parent {parent}, and call arx.create_tables() again."))
     }
 
     /// A column that ARX reads has another type than it had.

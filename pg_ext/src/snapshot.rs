@@ -157,16 +157,22 @@ pub(crate) fn with_latest_snapshot<R>(run: impl FnOnce() -> Result<R, SqlError>)
     result
 }
 
+/// Returns the OID of a table of users, which must exist.
+pub(crate) fn require_table(name: &std::ffi::CStr) -> Result<pg_sys::Oid, SqlError> {
+    let oid = relation(name);
+    if oid == pg_sys::InvalidOid {
+        return Err(SqlError::no_tables(&format!("relation \"arx.{}\" does not exist", name.to_string_lossy())));
+    }
+    Ok(oid)
+}
+
 /// Rejects a caller that may not read every row of a relation of the schema `arx`.
 pub(crate) fn require_whole(relation: &'static std::ffi::CStr) -> Result<(), SqlError> {
     const RLS_ENABLED: i32 = 2;
     let name = relation.to_string_lossy();
     // SAFETY: Reads the catalog by names that end with NUL.
     unsafe {
-        let oid = self::relation(relation);
-        if oid == pg_sys::InvalidOid {
-            return Err(SqlError::no_tables(&format!("relation \"arx.{name}\" does not exist")));
-        }
+        let oid = require_table(relation)?;
         let allowed = pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT);
         if allowed != pg_sys::AclResult::ACLCHECK_OK {
             return Err(SqlError::no_select(&name));

@@ -151,15 +151,137 @@ async fn without_tables_a_function_says_how_to_create_them() {
     let database = stack.bare_database("safety_no_tables").unwrap();
     database.query("CREATE EXTENSION arx CASCADE").unwrap();
     let client = database.connect().await.unwrap();
-    for call in CALLS {
+    let upkeep = [
+        "SELECT * FROM arx.manage_partitions()",
+        "SELECT * FROM arx.run_partition_maintenance()",
+        "SELECT * FROM arx.partition_plan('arx.transactions')",
+        "SELECT arx.ensure_partitions(to_regclass('arx.transactions'), '2024-01-01', '2024-02-01')",
+        "SELECT * FROM arx.create_hash_partitions()",
+        "SELECT * FROM arx.check_performance_alerts()",
+    ];
+    for call in CALLS.iter().chain(&upkeep) {
         let error = client.query(*call, &[]).await.expect_err(call);
         let report = error.as_db_error().unwrap();
-        assert_eq!(report.code(), &SqlState::UNDEFINED_TABLE, "{call}: {report}");
-        assert_eq!(report.message(), "arx's tables do not exist", "{call}");
+        assert_eq!(report.code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "{call}: {report}");
+        assert_eq!(report.message(), "the tables of arx do not exist", "{call}");
         assert_eq!(report.hint(), Some("Run SELECT * FROM arx.create_tables()."), "{call}");
     }
     client.batch_execute("SELECT * FROM arx.create_tables()").await.unwrap();
     client.query("SELECT * FROM arx.verify_graph()", &[]).await.unwrap();
+}
+
+/// Calls `create_tables()` as a role, which must fail, and returns the error as psql shows it.
+fn refused(database: &Database<'_>, role: &str) -> String {
+    let script = format!("SET ROLE {role}; SELECT count(*) FROM arx.create_tables()");
+    let error = run(database.psql().args(["-v", "VERBOSITY=verbose", "-c", &script]));
+    format!("{:#}", error.unwrap_err())
+}
+
+#[test]
+fn leftovers_of_another_role_run_no_code_as_the_creator_of_tables() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.bare_database("safety_leftovers").unwrap();
+    database
+        .query(
+            "CREATE EXTENSION arx CASCADE;
+             CREATE ROLE leftover_maker IN ROLE arx_operator;
+             CREATE ROLE leftover_other IN ROLE arx_operator;
+             GRANT CREATE ON SCHEMA arx TO leftover_maker, leftover_other;
+             SET ROLE leftover_maker;
+             CREATE TABLE arx.ran (as_role text);
+             CREATE FUNCTION arx.evil(text) RETURNS boolean LANGUAGE plpgsql AS
+                $$ BEGIN INSERT INTO arx.ran VALUES (current_user); RETURN true; END $$;
+             CREATE DOMAIN arx.label_severity_enum AS text CHECK (arx.evil(value));
+             RESET ROLE;
+             GRANT ALL ON arx.ran TO PUBLIC",
+        )
+        .unwrap();
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'arx' AND tablename = 'label_categories'";
+    for role in ["none", "leftover_other", "leftover_maker"] {
+        let error = refused(&database, role);
+        assert!(error.contains("42809") && error.contains("arx.label_severity_enum"), "{error}");
+        assert!(error.contains("\"domain\"") && error.contains("leftover_maker"), "{error}");
+    }
+    assert_eq!(database.query("SELECT count(*) FROM arx.ran").unwrap(), "0");
+    assert_eq!(database.query(tables).unwrap(), "0");
+    // An enum type or a table of the right kind is still another role's.
+    let replacements = [
+        (
+            "DROP DOMAIN arx.label_severity_enum; CREATE TYPE arx.label_severity_enum AS ENUM ('none', 'low', 'medium', 'high', 'severe')",
+            "arx.label_severity_enum",
+        ),
+        (
+            "DROP TYPE arx.label_severity_enum; CREATE TABLE arx.label_categories (category text PRIMARY KEY CHECK (arx.evil(category)))",
+            "arx.label_categories",
+        ),
+        ("DROP TABLE arx.label_categories; CREATE VIEW arx.current_labels AS SELECT 1", "arx.current_labels"),
+    ];
+    for (replacement, name) in replacements {
+        database.query(&format!("SET ROLE leftover_maker; {replacement}")).unwrap();
+        for role in ["none", "leftover_other"] {
+            let error = refused(&database, role);
+            assert!(error.contains("42501") && error.contains(name), "{error}");
+            assert!(error.contains("SET ROLE leftover_maker"), "{error}");
+        }
+    }
+    assert_eq!(database.query("SELECT count(*) FROM arx.ran").unwrap(), "0");
+    // Its owner may go on, and others may call the function when nothing is missing.
+    database.query("SET ROLE leftover_maker; DROP VIEW arx.current_labels; SELECT arx.create_tables()").unwrap();
+    assert_eq!(database.query("SELECT count(*) FROM arx.create_tables()").unwrap(), "0");
+    database.query("DROP INDEX arx.idx_transactions_hash").unwrap();
+    let error = refused(&database, "none");
+    assert!(error.contains("42501") && error.contains("SET ROLE leftover_maker"), "{error}");
+}
+
+#[test]
+fn operators_of_the_callers_path_are_not_written_into_the_tables() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.bare_database("safety_operators").unwrap();
+    database
+        .query(
+            "CREATE EXTENSION arx CASCADE;
+             CREATE FUNCTION public.any_number(bigint, integer) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+             CREATE OPERATOR public.>= (LEFTARG = bigint, RIGHTARG = integer, FUNCTION = public.any_number);
+             SET search_path = public, pg_catalog;
+             SELECT arx.create_tables()",
+        )
+        .unwrap();
+    let users = "SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_operator'::regclass
+                    AND refobjid = 'public.>=(bigint, integer)'::regoperator";
+    assert_eq!(database.query(users).unwrap(), "0");
+}
+
+#[tokio::test]
+async fn tables_are_created_once_by_who_may_create_them() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.bare_database("safety_creators").unwrap();
+    database.query("CREATE EXTENSION arx CASCADE; CREATE ROLE creator_without IN ROLE arx_operator").unwrap();
+    let error = refused(&database, "creator_without");
+    assert!(error.contains("42501") && error.contains("GRANT CREATE ON SCHEMA arx TO creator_without"), "{error}");
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(database.connect().await.unwrap());
+    }
+    let create = "SELECT count(*) FROM arx.create_tables()";
+    let (a, b, c, d) = tokio::join!(
+        clients[0].query_one(create, &[]),
+        clients[1].query_one(create, &[]),
+        clients[2].query_one(create, &[]),
+        clients[3].query_one(create, &[]),
+    );
+    let mut counts: Vec<i64> = [a, b, c, d].into_iter().map(|row| row.unwrap().get(0)).collect();
+    counts.sort_unstable();
+    assert_eq!(counts[..3], [0, 0, 0]);
+    assert!(counts[3] > 50, "{counts:?}");
+    // A default partition may have any name, and stays with its parent.
+    database.query("ALTER TABLE arx.token_transfers_default RENAME TO other_transfers").unwrap();
+    assert_eq!(database.query(create).unwrap(), "0");
+    database.query("ALTER TABLE arx.transactions RENAME TO old_transactions").unwrap();
+    let error = refused(&database, "none");
+    assert!(error.contains("55000") && error.contains("arx.transactions_default"), "{error}");
+    assert!(error.contains("partition of arx.old_transactions") && error.contains("arx.transactions,"), "{error}");
+    database.query("ALTER TABLE arx.old_transactions RENAME TO transactions").unwrap();
+    assert_eq!(database.query(create).unwrap(), "0");
 }
 
 #[tokio::test]

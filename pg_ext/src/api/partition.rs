@@ -4,6 +4,7 @@
 //! statements: `spi` runs them as the owner of the table.
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 
 use arx_core::partition::{Action, PlanStep, cover, plan};
 use pgrx::datum::TimestampWithTimeZone;
@@ -15,6 +16,7 @@ use super::row::sql_row;
 use crate::arguments::{registered_network, required};
 use crate::error::SqlError;
 use crate::owner::with_lock_timeout;
+use crate::snapshot::require_table;
 use crate::spi::{
     MonthlyTable, PartitionState, Waiting, create_month, lock_partitions, partition_state, retire, split_by_hash,
     waiting,
@@ -102,7 +104,7 @@ pub(crate) fn ensure_partitions(
     range_from: Option<TimestampWithTimeZone>,
     range_to: Option<TimestampWithTimeZone>,
 ) -> Result<i32, ErrorReport> {
-    let table = MonthlyTable::of(required("relation", relation)?)?;
+    let table = MonthlyTable::of(required_relation(relation, c"transactions")?)?;
     // A concurrent call waits, and then has nothing left to do.
     lock_partitions()?;
     let plan = with_lock_timeout(|| {
@@ -138,7 +140,7 @@ pub(crate) fn manage_partitions(
     >,
     ErrorReport,
 > {
-    let table = MonthlyTable::of(required("relation", relation)?)?;
+    let table = MonthlyTable::of(required_relation(relation, c"transactions")?)?;
     let dry_run = required("dry_run", dry_run)?;
     let rows = managed(table, dry_run)?.ok_or_else(|| SqlError::no_policy(table.name()))?;
     Ok(TableIterator::new(rows.into_iter().map(ManagedRow::into_row)))
@@ -190,7 +192,7 @@ pub(crate) fn create_hash_partitions(
     TableIterator<'static, (name!(network_type, String), name!(partition, String), name!(moved_rows, i64))>,
     ErrorReport,
 > {
-    let relation = required("relation", relation)?;
+    let relation = required_relation(relation, c"wallet_profiles")?;
     let partitions = required("partitions", partitions)?;
     let parts = u32::try_from(partitions).ok().filter(|parts| (1..=1024).contains(parts)).ok_or_else(|| {
         SqlError::argument(format!("number of partitions must be between 1 and 1024, not {partitions}"))
@@ -199,6 +201,14 @@ pub(crate) fn create_hash_partitions(
     let splits = split_by_hash(relation, network.as_ref(), parts)?;
     let row = |split: crate::spi::Split| (split.network, split.partition, split.moved_rows as i64);
     Ok(TableIterator::new(splits.into_iter().map(row)))
+}
+
+/// Returns the argument. It is null by default where the table does not exist.
+fn required_relation(relation: Option<pg_sys::Oid>, default: &CStr) -> Result<pg_sys::Oid, SqlError> {
+    if relation.is_none() {
+        require_table(default)?;
+    }
+    required("relation", relation)
 }
 
 /// Steps for a table, and rows that are left where they are.

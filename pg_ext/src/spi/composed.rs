@@ -5,7 +5,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
-use super::session::{Access, connected};
+use super::session::{Access, connected, connected_as_any_role};
 use crate::error::SqlError;
 
 /// Rows in memory at a time while a result is read.
@@ -33,7 +33,8 @@ pub(super) fn for_each_row(
     arguments: &[DatumWithOid<'_>],
     mut each: impl FnMut(Row<'_, '_>) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
-    let cursor = connected(Access::Any, |client| Ok(client.try_open_cursor(query, arguments)?.detach_into_name()))?;
+    let cursor =
+        connected_as_any_role(Access::Any, |client| Ok(client.try_open_cursor(query, arguments)?.detach_into_name()))?;
     loop {
         let fetched = connected(Access::Any, |client| {
             let mut cursor = client.find_cursor(&cursor)?;
@@ -66,7 +67,7 @@ pub(super) fn value<T: FromDatum + IntoDatum>(
     query: &str,
     arguments: &[DatumWithOid<'_>],
 ) -> Result<Option<T>, SqlError> {
-    connected(Access::Any, |client| {
+    connected_as_any_role(Access::Any, |client| {
         let rows = client.select(query, Some(1), arguments)?;
         if rows.is_empty() { Ok(None) } else { Ok(rows.first().get_one()?) }
     })

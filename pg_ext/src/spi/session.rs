@@ -15,10 +15,11 @@ use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use super::tables::is_table_of_users;
 use crate::encoding::require_utf8;
 use crate::error::{SqlError, or_report};
 
@@ -104,13 +105,37 @@ pub(super) fn connected<R>(
     Spi::connect_mut(run)
 }
 
-/// Does the same for a query of ARX's own tables. Errors of the server that the caller can act on
+/// Does the same for a query of tables of users. Errors of the server that the caller can act on
 /// get ARX's words.
-pub(super) fn connected_to_tables<R>(access: Access, run: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
-    match catch_unwind(AssertUnwindSafe(|| connected(access, |_| run()))) {
+pub(super) fn connected_to_tables<R>(
+    access: Access,
+    run: impl FnOnce(&mut SpiClient<'_>) -> Result<R, SqlError>,
+) -> Result<R, SqlError> {
+    in_words(translated, || connected(access, run))
+}
+
+/// Does the same for a query that may run as the owner of a table: the server's hint about
+/// row-level security is meant for that role.
+pub(super) fn connected_as_any_role<R>(
+    access: Access,
+    run: impl FnOnce(&mut SpiClient<'_>) -> Result<R, SqlError>,
+) -> Result<R, SqlError> {
+    in_words(missing_table, || connected(access, run))
+}
+
+/// Runs a function, and replaces an error of the server for which there are words.
+fn in_words<R>(
+    words: fn(&ErrorReportWithLevel) -> Option<SqlError>,
+    run: impl FnOnce() -> Result<R, SqlError>,
+) -> Result<R, SqlError> {
+    match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result,
         Err(payload) => match payload.downcast::<CaughtError>() {
-            Ok(caught) => Err(translated(&caught).unwrap_or_else(|| caught.rethrow())),
+            Ok(caught) => Err(match &*caught {
+                CaughtError::PostgresError(report) => words(report),
+                _ => None,
+            }
+            .unwrap_or_else(|| caught.rethrow())),
             Err(other) => resume_unwind(other),
         },
     }
@@ -118,18 +143,17 @@ pub(super) fn connected_to_tables<R>(access: Access, run: impl FnOnce() -> Resul
 
 /// Returns ARX's error for one of the server's, if it has one. The caller raises it at once, so
 /// that the transaction ends as with the server's own.
-fn translated(caught: &CaughtError) -> Option<SqlError> {
-    let CaughtError::PostgresError(report) = caught else { return None };
-    match report.sql_error_code() {
-        // The function's name distinguishes the two in every language of the server.
-        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE if report.function_name() == Some("check_enable_rls") => {
-            Some(SqlError::row_security(quoted(report.message())))
-        }
-        PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE if report.message().contains("arx.") => {
-            Some(SqlError::no_tables(report.message()))
-        }
-        _ => None,
-    }
+fn translated(report: &ErrorReportWithLevel) -> Option<SqlError> {
+    // The function's name distinguishes it from other errors in every language of the server.
+    let is_row_security = report.sql_error_code() == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
+        && report.function_name() == Some("check_enable_rls");
+    if is_row_security { Some(SqlError::row_security(quoted(report.message()))) } else { missing_table(report) }
+}
+
+fn missing_table(report: &ErrorReportWithLevel) -> Option<SqlError> {
+    let is_missing = report.sql_error_code() == PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
+        && is_table_of_users(quoted(report.message()));
+    is_missing.then(|| SqlError::no_tables(report.message()))
 }
 
 /// Returns the name that a message of the server quotes.

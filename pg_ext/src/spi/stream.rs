@@ -230,7 +230,7 @@ impl PreparedQuery {
         read_only: bool,
         each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        connected_to_tables(self.access, || {
+        connected_to_tables(self.access, |_| {
             // SAFETY: Within an SPI connection. The parameter list has room for the arguments.
             unsafe {
                 let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|argument| argument.type_oid).collect();
@@ -283,7 +283,7 @@ pub(crate) fn stream_once(
     layout: Layout,
     each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
-    connected_to_tables(Access::Any, || {
+    connected_to_tables(Access::Any, |_| {
         let options = pg_sys::SPIExecuteOptions { read_only: true, ..Default::default() };
         // SAFETY: Within an SPI connection.
         unsafe { receive(options, layout, each, |options| pg_sys::SPI_execute_extended(query.as_ptr(), options)) }

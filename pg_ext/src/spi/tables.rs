@@ -7,7 +7,7 @@
 
 use pgrx::prelude::*;
 
-use super::{for_each_row, is_true, run};
+use super::{for_each_row, is_true, run, value};
 use crate::error::SqlError;
 
 /// In the order in which the objects depend on each other.
@@ -26,6 +26,8 @@ const FILES: [&str; 7] = [
 pub(crate) enum Object {
     Type(&'static str),
     Table(&'static str),
+    /// The default partition of a table.
+    Partition(&'static str, &'static str),
     View(&'static str),
     /// Without its schema.
     Index(&'static str),
@@ -38,7 +40,7 @@ impl Object {
     pub(crate) const fn kind(self) -> &'static str {
         match self {
             Self::Type(_) => "type",
-            Self::Table(_) => "table",
+            Self::Table(_) | Self::Partition(..) => "table",
             Self::View(_) => "view",
             Self::Index(_) => "index",
             Self::Column(..) => "column",
@@ -49,7 +51,7 @@ impl Object {
 
     pub(crate) fn name(self) -> String {
         match self {
-            Self::Type(name) | Self::Table(name) | Self::View(name) => name.to_owned(),
+            Self::Type(name) | Self::Table(name) | Self::Partition(name, _) | Self::View(name) => name.to_owned(),
             Self::Index(name) => format!("arx.{name}"),
             Self::Column(table, name) => format!("{table}.{name}"),
             Self::Constraint(table, name) | Self::Trigger(table, name) => format!("{name} on {table}"),
@@ -67,6 +69,7 @@ impl Object {
             .collect();
         match *words.as_slice() {
             ["CREATE", "TYPE", name, ..] => Some(Self::Type(name)),
+            ["CREATE", "TABLE", name, "PARTITION", "OF", parent, ..] => Some(Self::Partition(name, parent)),
             ["CREATE", "TABLE", name, ..] => Some(Self::Table(name)),
             ["CREATE", "VIEW", name, ..] => Some(Self::View(name)),
             ["CREATE", "INDEX", name, ..] | ["CREATE", "UNIQUE", "INDEX", name, ..] => Some(Self::Index(name)),
@@ -80,49 +83,201 @@ impl Object {
         }
     }
 
-    fn exists(self) -> Result<bool, SqlError> {
+    /// Returns what has the name of the object, or `None`.
+    fn found(self) -> Result<Option<Found>, SqlError> {
         match self {
-            Self::Type(name) => is_true("SELECT pg_catalog.to_regtype($1) IS NOT NULL", &[name.into()]),
-            Self::Table(name) | Self::View(name) => {
-                is_true("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[name.into()])
-            }
-            Self::Index(_) => is_true("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[self.name().into()]),
-            Self::Column(table, name) => is_true(
+            Self::Type(name) => Found::by(TYPE, bare(name)),
+            Self::Table(name) | Self::View(name) | Self::Index(name) => Found::by(RELATION, bare(name)),
+            // Users may have renamed it.
+            Self::Partition(name, parent) => match Found::by(DEFAULT_PARTITION, bare(parent))? {
+                Some(found) => Ok(Some(found)),
+                None => Found::by(RELATION, bare(name)),
+            },
+            Self::Column(table, name) => self.part(
                 "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
                                  WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped)",
-                &[table.into(), name.into()],
+                table,
+                name,
             ),
-            Self::Constraint(table, name) => is_true(
+            Self::Constraint(table, name) => self.part(
                 "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c
                                  WHERE c.conrelid = pg_catalog.to_regclass($1) AND c.conname = $2)",
-                &[table.into(), name.into()],
+                table,
+                name,
             ),
-            Self::Trigger(table, name) => is_true(
+            Self::Trigger(table, name) => self.part(
                 "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
                                  WHERE t.tgrelid = pg_catalog.to_regclass($1) AND t.tgname = $2)",
-                &[table.into(), name.into()],
+                table,
+                name,
             ),
+        }
+    }
+
+    /// Looks for a part of a table, which belongs to whom the table belongs to.
+    fn part(self, query: &str, table: &str, name: &str) -> Result<Option<Found>, SqlError> {
+        let exists = is_true(query, &[table.into(), name.into()])?;
+        Ok(exists.then(|| Found { kind: self.needed().to_owned(), owner: String::new(), is_foreign: false }))
+    }
+
+    /// Returns the kind that an existing object must have, as `RELATION` and `TYPE` name it.
+    const fn needed(self) -> &'static str {
+        match self {
+            Self::Type(_) => "enum type",
+            other => other.kind(),
         }
     }
 }
 
-/// Creates the objects that do not exist, as the caller. Returns them in the order of creation.
-pub(crate) fn create_tables() -> Result<Vec<Object>, SqlError> {
-    let mut created = Vec::new();
-    let mut is_missing = false;
-    for statement in FILES.iter().flat_map(|file| file.split_inclusive(";\n")) {
-        if let Some(object) = Object::created_by(statement) {
-            is_missing = !object.exists()?;
-            if is_missing {
-                created.push(object);
+/// Returns a name without its schema, which is always `arx`.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("arx.").unwrap_or(name)
+}
+
+/// An existing object.
+struct Found {
+    kind: String,
+    /// Quoted.
+    owner: String,
+    /// Belongs to a role that is neither the caller nor a superuser: its code is not to be run.
+    is_foreign: bool,
+}
+
+impl Found {
+    fn by(query: &str, name: &str) -> Result<Option<Self>, SqlError> {
+        let mut found = None;
+        for_each_row(query, &[name.into()], |row| {
+            found = Some(Self { kind: row.required(1)?, owner: row.required(2)?, is_foreign: row.required(3)? });
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+/// Selects kind, owner, and whether the owner is neither the caller nor a superuser.
+macro_rules! relation_query {
+    ($condition:literal) => {
+        concat!(
+            "
+SELECT CASE WHEN c.relkind IN ('r', 'p') THEN 'table' WHEN c.relkind = 'v' THEN 'view'
+            WHEN c.relkind IN ('i', 'I') THEN 'index' WHEN c.relkind = 'm' THEN 'materialized view'
+            WHEN c.relkind = 'f' THEN 'foreign table' WHEN c.relkind = 'S' THEN 'sequence'
+            ELSE 'composite type' END,
+       pg_catalog.quote_ident(r.rolname), NOT r.rolsuper AND r.rolname <> current_user
+  FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_roles AS r ON r.oid = c.relowner
+ WHERE ",
+            $condition
+        )
+    };
+}
+
+const RELATION: &str =
+    relation_query!("c.relname = $1::pg_catalog.name AND c.relnamespace = 'arx'::pg_catalog.regnamespace");
+
+const DEFAULT_PARTITION: &str = relation_query!(
+    "c.oid = (SELECT p.partdefid
+             FROM pg_catalog.pg_partitioned_table AS p JOIN pg_catalog.pg_class AS t ON t.oid = p.partrelid
+            WHERE t.relname = $1::pg_catalog.name AND t.relnamespace = 'arx'::pg_catalog.regnamespace)"
+);
+
+const TYPE: &str = "
+SELECT CASE t.typtype WHEN 'e' THEN 'enum type' WHEN 'd' THEN 'domain' WHEN 'c' THEN 'composite type'
+                      WHEN 'r' THEN 'range type' WHEN 'm' THEN 'multirange type' ELSE 'base type' END,
+       pg_catalog.quote_ident(r.rolname), NOT r.rolsuper AND r.rolname <> current_user
+  FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_roles AS r ON r.oid = t.typowner
+ WHERE t.typname = $1::pg_catalog.name AND t.typnamespace = 'arx'::pg_catalog.regnamespace";
+
+const PARENT: &str = "
+SELECT i.inhparent::pg_catalog.regclass::pg_catalog.text
+  FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = pg_catalog.to_regclass($1)";
+
+/// What is there, before anything is created.
+struct Survey {
+    missing: Vec<Object>,
+    /// An object of another role, and the role.
+    foreign: Option<(Object, String)>,
+}
+
+impl Survey {
+    /// Looks for all objects, and rejects those that are not what ARX needs.
+    fn take() -> Result<Self, SqlError> {
+        let mut survey = Self { missing: Vec::new(), foreign: None };
+        for object in statements().filter_map(Object::created_by) {
+            let Some(found) = object.found()? else {
+                survey.missing.push(object);
+                continue;
+            };
+            if found.kind != object.needed() {
+                return Err(SqlError::object_kind(&object.name(), &found.kind, object.needed(), &found.owner));
             }
+            if let Object::Partition(name, parent) = object
+                && survey.missing.contains(&Object::Table(parent))
+            {
+                return Err(SqlError::partition_of_another(
+                    name,
+                    parent,
+                    value::<String>(PARENT, &[name.into()])?.as_deref(),
+                ));
+            }
+            if found.is_foreign && survey.foreign.is_none() {
+                survey.foreign = Some((object, found.owner));
+            }
+        }
+        Ok(survey)
+    }
+
+    /// Rejects objects of several owners, and a caller who may create none.
+    fn require_rights(&self) -> Result<(), SqlError> {
+        if let Some((object, owner)) = &self.foreign {
+            return Err(SqlError::foreign_object(object.kind(), &object.name(), owner));
+        }
+        if is_true("SELECT pg_catalog.has_schema_privilege('arx', 'CREATE')", &[])? {
+            return Ok(());
+        }
+        let role = value::<String>("SELECT pg_catalog.quote_ident(current_user)", &[])?.unwrap_or_default();
+        Err(SqlError::privilege("permission denied to create tables in schema arx")
+            .hint(format!("Run GRANT CREATE ON SCHEMA arx TO {role}.")))
+    }
+}
+
+fn statements() -> impl Iterator<Item = &'static str> {
+    FILES.iter().flat_map(|file| file.split_inclusive(";\n"))
+}
+
+/// Returns true if `create_tables` creates a table or view of this name.
+pub(super) fn is_table_of_users(name: &str) -> bool {
+    statements().filter_map(Object::created_by).any(|object| match object {
+        Object::Table(table) | Object::View(table) | Object::Partition(table, _) => table == name,
+        _ => false,
+    })
+}
+
+/// Creates the objects that do not exist, as the caller. Returns them in the order of creation.
+///
+/// Statements name objects that exist already, such as the type of a column, and so may run the
+/// code of their owners. So nothing is created beside objects of others.
+pub(crate) fn create_tables() -> Result<Vec<Object>, SqlError> {
+    if Survey::take()?.missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A concurrent call waits, and then has nothing left to do.
+    run("SELECT arx.lock_job('tables')", &[])?;
+    let survey = Survey::take()?;
+    if survey.missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    survey.require_rights()?;
+    let mut is_missing = false;
+    for statement in statements() {
+        if let Some(object) = Object::created_by(statement) {
+            is_missing = survey.missing.contains(&object);
         }
         if is_missing && !statement.trim().is_empty() {
             check_for_interrupts!();
             run(statement, &[])?;
         }
     }
-    Ok(created)
+    Ok(survey.missing)
 }
 
 /// Returns true if a table has a trigger that calls a function.

@@ -176,10 +176,7 @@ pub(crate) struct Waiting {
 
 /// Reads the policy and the partitions of a table, or `None` if it has no policy.
 pub(crate) fn partition_state(table: MonthlyTable) -> Result<Option<PartitionState>, SqlError> {
-    let oid = table.oid();
-    if oid == pg_sys::InvalidOid {
-        return Err(SqlError::state(format!("{} does not exist", table.name())));
-    }
+    let oid = snapshot::require_table(table.bare_name())?;
     let parent = Parent::of(oid)?;
     let Some((policy, now)) = policy(table, &parent)? else { return Ok(None) };
     let mut inventory = Inventory { partitions: Vec::new(), taken: parent.taken_names()? };
