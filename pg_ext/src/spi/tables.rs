@@ -191,7 +191,7 @@ const PARENT: &str = "
 SELECT i.inhparent::pg_catalog.regclass::pg_catalog.text
   FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = pg_catalog.to_regclass($1)";
 
-/// What is there, before anything is created.
+/// State of all objects before anything is created.
 struct Survey {
     missing: Vec<Object>,
     /// An object of another role, and the role.
@@ -255,7 +255,7 @@ pub(super) fn is_table_of_users(name: &str) -> bool {
 /// Creates the objects that do not exist, as the caller. Returns them in the order of creation.
 ///
 /// Statements name objects that exist already, such as the type of a column, and so may run the
-/// code of their owners. So nothing is created beside objects of others.
+/// code of their owners. So nothing is created while objects of others exist.
 pub(crate) fn create_tables() -> Result<Vec<Object>, SqlError> {
     if Survey::take()?.missing.is_empty() {
         return Ok(Vec::new());
