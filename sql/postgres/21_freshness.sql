@@ -75,9 +75,10 @@ $$;
 
 -- Partitions ------------------------------------------------------------------------------------
 -- The partitions of both tables as they were after the last DDL command, by oid. `shape` is what
--- consumers depend on: persistence, bounds, columns, and which of ARX's triggers fire. A DDL
--- command raises the epoch only if this table changes. It is empty in a restored database, and
--- filled there by the commands of the restore.
+-- consumers depend on: persistence, bounds, columns, and ARX's triggers. A DDL command raises the
+-- epoch only if this table changes. It is empty in a restored database, and filled there by the
+-- commands of the restore. pg_upgrade keeps its rows, so a shape names functions instead of their
+-- oids.
 CREATE TABLE tracked_partitions (
     relid    oid PRIMARY KEY,
     relation text NOT NULL,
@@ -85,17 +86,21 @@ CREATE TABLE tracked_partitions (
 );
 COMMENT ON TABLE tracked_partitions IS 'partitions of transactions and token transfers after the last DDL command';
 
--- Reads the catalog alone, and takes no lock on a partition.
-CREATE FUNCTION partitions_now() RETURNS TABLE (relid oid, relation text, shape text, is_leaf boolean, unlogged boolean)
+-- Reads the catalog alone, and takes no lock on a partition, as pg_get_triggerdef() would.
+CREATE FUNCTION partitions_now()
+    RETURNS TABLE (relid oid, relation text, shape text, kind "char", unlogged boolean, is_watched boolean)
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 WITH RECURSIVE tree AS (
-    SELECT c.oid, c.relname = 'transactions' AS is_transactions
+    SELECT c.oid
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = 'arx' AND c.relname IN ('transactions', 'token_transfers') AND c.relkind IN ('r', 'p')
-    UNION ALL
-    SELECT i.inhrelid, t.is_transactions FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
+    UNION
+    SELECT i.inhrelid FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
+), ours AS MATERIALIZED (
+    SELECT to_regprocedure('arx.stamp_row()') AS stamp, to_regprocedure('arx.restamp_row()') AS restamp,
+           to_regprocedure('arx.log_transaction_change()') AS log, to_regprocedure('arx.raise_graph_epoch()') AS raise
 )
 SELECT t.oid, format('%I.%I', n.nspname, c.relname),
        -- Not pg_get_partkeydef(): it locks the table, and so two commands at a time may deadlock.
@@ -103,62 +108,67 @@ SELECT t.oid, format('%I.%I', n.nspname, c.relname),
                  (SELECT concat_ws(' ', k.partstrat, k.partattrs, k.partclass, k.partcollation, k.partexprs)
                     FROM pg_partitioned_table AS k WHERE k.partrelid = t.oid),
                  c.relpartbound,
-                 (SELECT string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ','
+                 (SELECT string_agg(format('%s %s %s', a.attname, a.attnum, format_type(a.atttypid, a.atttypmod)), ','
                                     ORDER BY a.attname)
                     FROM pg_attribute AS a
                    WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped),
-                 (SELECT string_agg(format('%s %s', g.tgname, g.tgenabled), ',' ORDER BY g.tgname)
-                    FROM pg_trigger AS g
-                   WHERE g.tgrelid = t.oid AND g.tgname IN ('arx_stamp', 'arx_restamp', 'arx_log_change'))),
-       c.relkind <> 'p', c.relpersistence = 'u'
+                 g.triggers),
+       c.relkind, c.relpersistence = 'u', coalesce(g.is_watched, false)
   FROM tree AS t
+ CROSS JOIN ours AS o
   JOIN pg_class AS c ON c.oid = t.oid
   JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL (
+    SELECT string_agg(line, ',' ORDER BY line COLLATE "C") AS triggers, bool_or(is_truncate) AS is_watched
+      FROM (SELECT format('%s %s %s %s %s %s', f.tgfoid::regprocedure, f.tgenabled, f.tgtype, f.tgattr,
+                          encode(f.tgargs, 'escape'), hashtextextended(f.tgqual::text, 0)) AS line,
+                   -- The bit of TRUNCATE in tgtype.
+                   f.tgfoid = o.raise AND f.tgisinternal AND f.tgtype & 32 <> 0 AS is_truncate
+              FROM pg_trigger AS f
+             WHERE f.tgrelid = t.oid AND f.tgfoid IN (o.stamp, o.restamp, o.log, o.raise)) AS f
+ ) AS g
 $$;
 
--- Compares the partitions with those before the command. PostgreSQL does not clone statement
--- triggers to partitions, so every new one gets a TRUNCATE trigger here. It is an internal trigger,
--- which pg_dump leaves out: a restore makes it again by attaching the partition.
-CREATE FUNCTION watch_partition_commands() RETURNS event_trigger
+-- Gives the tables that have none their TRUNCATE trigger, which PostgreSQL does not clone to
+-- partitions. It is an internal trigger, which pg_dump leaves out: a restore makes it again by
+-- attaching the partition. pg_upgrade leaves it out as well but keeps tracked_partitions, and a
+-- TRUNCATE may have gone unseen since. SECURITY DEFINER: it reads the catalog and internal tables,
+-- and runs no code of the tables' owners.
+CREATE FUNCTION watch_truncates() RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    trigger record;
-    change  record;
+    unwatched record;
 BEGIN
-    -- NULL while the schema has another name.
-    IF to_regclass('arx.tracked_partitions') IS NULL THEN
-        RETURN;
-    END IF;
-    -- ENABLE TRIGGER, as by pg_restore --disable-triggers, would leave out the rows of publishers.
-    FOR trigger IN
-        SELECT g.tgrelid::regclass AS relation, g.tgname
-          FROM pg_event_trigger_ddl_commands() AS c
-          JOIN pg_trigger AS g ON g.tgrelid = c.objid
-          JOIN pg_proc AS p ON p.oid = g.tgfoid
-         WHERE c.command_tag = 'ALTER TABLE' AND c.classid = 'pg_class'::regclass AND g.tgenabled = 'O'
-           AND p.pronamespace = to_regnamespace('arx')
+    FOR unwatched IN
+        SELECT p.relid, p.relation, t.relid IS NOT NULL AS is_tracked
+          FROM arx.partitions_now() AS p
+          LEFT JOIN arx.tracked_partitions AS t ON t.relid = p.relid
+         WHERE NOT p.is_watched AND p.kind IN ('r', 'p')
+         ORDER BY p.relation
     LOOP
-        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', trigger.relation, trigger.tgname);
+        PERFORM arx.watch_truncate(unwatched.relid, 'arx.raise_graph_epoch()'::regprocedure);
+        IF unwatched.is_tracked THEN
+            INSERT INTO arx.graph_epoch (reason, relation) VALUES ('watch', unwatched.relation);
+        END IF;
     END LOOP;
-    -- Commands on other tables return here.
-    IF NOT EXISTS (
-        SELECT FROM pg_event_trigger_ddl_commands() AS c
-          LEFT JOIN pg_trigger AS g ON c.classid = 'pg_trigger'::regclass AND g.oid = c.objid
-         CROSS JOIN LATERAL (SELECT coalesce(g.tgrelid, c.objid)) AS table_of (oid)
-         WHERE c.schema_name IS DISTINCT FROM 'pg_temp'
-           AND (EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = table_of.oid)
-                OR EXISTS (SELECT FROM pg_partition_ancestors(table_of.oid) AS a
-                             JOIN pg_class AS p ON p.oid = a.relid
-                            WHERE p.relname IN ('transactions', 'token_transfers')
-                              AND p.relnamespace = to_regnamespace('arx')))
-    ) THEN
-        RETURN;
-    END IF;
+END;
+$$;
+
+-- Compares the partitions with those before the command. `created` lists tables that the command
+-- created.
+CREATE FUNCTION track_partitions(created oid[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    change record;
+BEGIN
+    PERFORM arx.watch_truncates();
     FOR change IN
         SELECT coalesce(p.relid, t.relid) AS relid, coalesce(p.relation, t.relation) AS relation, p.shape, p.unlogged,
-               p.is_leaf, t.shape AS former_shape
+               p.kind, t.shape AS former_shape
           FROM arx.partitions_now() AS p
           FULL JOIN arx.tracked_partitions AS t ON t.relid = p.relid
          WHERE (p.relation, p.shape) IS DISTINCT FROM (t.relation, t.shape)
@@ -169,35 +179,84 @@ BEGIN
         ELSIF change.unlogged THEN
             RAISE EXCEPTION 'partition % must not be unlogged: a crash would empty it without a trace', change.relation
                 USING ERRCODE = 'invalid_table_definition', HINT = 'ALTER TABLE … SET LOGGED before it is attached.';
+        ELSIF change.kind = 'f' THEN
+            RAISE EXCEPTION 'partition % must not be a foreign table: its rows change without a trace', change.relation
+                USING ERRCODE = 'wrong_object_type', HINT = 'Copy the rows into an ordinary table, and attach that.';
         ELSE
             INSERT INTO arx.tracked_partitions AS t (relid, relation, shape)
             VALUES (change.relid, change.relation, change.shape)
                 ON CONFLICT (relid) DO UPDATE SET relation = excluded.relation, shape = excluded.shape;
-            IF change.former_shape IS NULL THEN
-                PERFORM arx.watch_truncate(change.relid, 'arx.raise_graph_epoch()'::regprocedure);
-            END IF;
-            IF change.is_leaf AND change.shape IS DISTINCT FROM change.former_shape THEN
+            IF change.kind = 'r' AND change.shape IS DISTINCT FROM change.former_shape THEN
                 PERFORM arx.restamp_future_rows(change.relid);
             END IF;
         END IF;
         -- A new name alone changes no row, and a partition that was just created is empty.
         IF change.shape IS DISTINCT FROM change.former_shape AND NOT arx.is_moving_rows()
-           AND NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() AS c
-                            WHERE c.objid = change.relid AND c.command_tag = 'CREATE TABLE') THEN
+           AND change.relid <> ALL (created) THEN
             INSERT INTO arx.graph_epoch (reason, relation)
             VALUES (CASE WHEN change.shape IS NULL THEN 'detach' WHEN change.former_shape IS NULL THEN 'attach'
-                         ELSE 'alter' END, change.relation);
+                         WHEN change.former_shape = 'rewritten' THEN 'rewrite' ELSE 'alter' END, change.relation);
         END IF;
     END LOOP;
 END;
 $$;
 
+CREATE FUNCTION watch_partition_commands() RETURNS event_trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    trigger record;
+BEGIN
+    -- NULL while the schema has another name.
+    IF to_regclass('arx.tracked_partitions') IS NULL THEN
+        RETURN;
+    END IF;
+    -- After ENABLE TRIGGER, as by pg_restore --disable-triggers, and CREATE OR REPLACE TRIGGER, the
+    -- rows of publishers would be left out. A user's own function in the schema is not ours.
+    FOR trigger IN
+        SELECT g.tgrelid::regclass AS relation, g.tgname
+          FROM pg_event_trigger_ddl_commands() AS c
+          JOIN pg_trigger AS g ON c.classid = 'pg_class'::regclass AND g.tgrelid = c.objid
+                               OR c.classid = 'pg_trigger'::regclass AND g.oid = c.objid
+         WHERE c.command_tag IN ('ALTER TABLE', 'CREATE TRIGGER') AND g.tgenabled = 'O'
+           AND EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+                        WHERE d.classid = 'pg_proc'::regclass AND d.objid = g.tgfoid AND d.deptype = 'e'
+                          AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'arx')
+    LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', trigger.relation, trigger.tgname);
+    END LOOP;
+    -- Commands on other tables return here.
+    IF NOT EXISTS (
+        SELECT FROM pg_event_trigger_ddl_commands() AS c
+          LEFT JOIN pg_trigger AS g ON c.classid = 'pg_trigger'::regclass AND g.oid = c.objid
+         CROSS JOIN LATERAL (SELECT coalesce(g.tgrelid, c.objid)) AS table_of (oid)
+         WHERE c.schema_name IS DISTINCT FROM 'pg_temp'
+           AND c.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass)
+           AND (EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = table_of.oid)
+                OR EXISTS (SELECT FROM pg_inherits AS i JOIN arx.tracked_partitions AS t ON t.relid = i.inhparent
+                            WHERE i.inhrelid = table_of.oid)
+                OR EXISTS (SELECT FROM pg_partition_ancestors(table_of.oid) AS a
+                             JOIN pg_class AS p ON p.oid = a.relid
+                            WHERE p.relname IN ('transactions', 'token_transfers')
+                              AND p.relnamespace = to_regnamespace('arx')))
+    ) AND NOT EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.shape = 'rewritten') THEN
+        RETURN;
+    END IF;
+    PERFORM arx.track_partitions(ARRAY(
+        SELECT c.objid FROM pg_event_trigger_ddl_commands() AS c
+         WHERE c.classid = 'pg_class'::regclass AND c.command_tag = 'CREATE TABLE'));
+END;
+$$;
+
+-- Columns and triggers also go with other objects, by CASCADE.
 CREATE FUNCTION watch_partition_drops() RETURNS event_trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     dropped record;
+    is_ours boolean := false;
 BEGIN
     -- DROP EXTENSION drops the table as well.
     IF to_regclass('arx.tracked_partitions') IS NULL THEN
@@ -210,14 +269,46 @@ BEGIN
         RETURNING t.relation
     LOOP
         INSERT INTO arx.graph_epoch (reason, relation) VALUES ('drop', dropped.relation);
+        is_ours := true;
     END LOOP;
+    IF is_ours OR EXISTS (
+        SELECT FROM pg_event_trigger_dropped_objects() AS d
+          JOIN arx.tracked_partitions AS t
+            ON t.relid = CASE WHEN d.object_type = 'trigger'
+                              THEN to_regclass(format('%I.%I', d.address_names[1], d.address_names[2]))
+                              WHEN d.classid = 'pg_class'::regclass THEN d.objid END
+         WHERE NOT d.is_temporary
+    ) THEN
+        PERFORM arx.track_partitions('{}');
+    END IF;
 END;
 $$;
 
+-- A column that keeps its type may get other values: ALTER COLUMN … TYPE … USING. The end of the
+-- command finds the mark.
+CREATE FUNCTION watch_partition_rewrites() RETURNS event_trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    -- The bit for columns in the reasons of a rewrite: AT_REWRITE_COLUMN_REWRITE.
+    IF pg_event_trigger_table_rewrite_reason() & 4 <> 0 AND to_regclass('arx.tracked_partitions') IS NOT NULL THEN
+        UPDATE arx.tracked_partitions AS t SET shape = 'rewritten' WHERE t.relid = pg_event_trigger_table_rewrite_oid();
+    END IF;
+END;
+$$;
+
+-- ALWAYS: also in sessions with session_replication_role = replica. The commands are those that
+-- create or alter tables, triggers and their types; ALTER INDEX renames tables as well.
 CREATE EVENT TRIGGER arx_watch_partition_commands ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE TRIGGER')
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER TYPE',
+                 'ALTER INDEX', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA')
     EXECUTE FUNCTION watch_partition_commands();
+ALTER EVENT TRIGGER arx_watch_partition_commands ENABLE ALWAYS;
 CREATE EVENT TRIGGER arx_watch_partition_drops ON sql_drop EXECUTE FUNCTION watch_partition_drops();
+ALTER EVENT TRIGGER arx_watch_partition_drops ENABLE ALWAYS;
+CREATE EVENT TRIGGER arx_watch_partition_rewrites ON table_rewrite EXECUTE FUNCTION watch_partition_rewrites();
+ALTER EVENT TRIGGER arx_watch_partition_rewrites ENABLE ALWAYS;
 
 CREATE FUNCTION changed_transactions(since pg_snapshot)
     RETURNS TABLE (network text, "timestamp" timestamptz, from_address text, to_address text)

@@ -66,9 +66,14 @@ BEGIN
              'true while ARX moves rows between partitions or stamps restored rows, which changes no content'),
                 ('partitions_now', NULL, 'partitions of transactions and token transfers by the catalog'),
                 ('watch_truncate', NULL,
-             'step of watch_partition_commands(): creates the TRUNCATE trigger of a partition'),
+             'step of watch_truncates(): creates the TRUNCATE trigger of a partition; an unknown table is an error '
+             '(42704), any other function an error (22023)'),
+                ('watch_truncates', NULL,
+             'gives every partition its TRUNCATE trigger, and raises the graph epoch when one was missing'),
+                ('track_partitions', NULL,
+             'step of the event triggers: compares the partitions with those before the command'),
                 ('restamp_future_rows', NULL,
-             'step of watch_partition_commands(): stamps the rows that bear stamps of another cluster; returns the '
+             'step of track_partitions(): stamps the rows that bear stamps of another cluster; returns the '
              'number'),
                 ('log_transaction_change', 'arx_operator', 'trigger: logs the former version of a changed row'),
                 ('log_label_change', 'arx_operator', 'trigger: logs the address of a changed label'),
@@ -76,9 +81,12 @@ BEGIN
              'trigger: logs that the labels of many addresses changed their meaning or were removed'),
                 ('raise_graph_epoch', 'arx_operator', 'trigger: raises the graph epoch after TRUNCATE'),
                 ('watch_partition_commands', NULL,
-             'event trigger: gives new partitions their TRUNCATE trigger, refuses unlogged ones, and raises the graph '
-             'epoch when partitions are attached, detached or altered'),
-                ('watch_partition_drops', NULL, 'event trigger: raises the graph epoch when a partition is dropped'),
+             'event trigger: gives new partitions their TRUNCATE trigger, refuses unlogged and foreign ones, and raises '
+             'the graph epoch when partitions are attached, detached or altered'),
+                ('watch_partition_drops', NULL,
+             'event trigger: raises the graph epoch when a partition is dropped, or one of its columns or triggers'),
+                ('watch_partition_rewrites', NULL,
+             'event trigger: marks partitions whose columns a command computes again'),
 
             -- Wallets and the transaction graph
                 ('wallet_history', 'arx_reader',

@@ -140,8 +140,15 @@ fn only_what_changes_rows_or_columns_is_an_event() {
     database.query(ROWS).unwrap();
     database.query("CREATE ROLE strangers_owner").ok();
     let epoch = || database.query("SELECT arx.current_graph_epoch()").unwrap().parse::<i64>().unwrap();
+    database.query("CREATE FUNCTION arx.own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'").unwrap();
     let before = epoch();
     for tuning in [
+        "SET session_replication_role = replica; CREATE TABLE public.p (x int); ALTER TABLE public.p ADD y int;
+         DROP TABLE public.p",
+        "CREATE SCHEMA s CREATE TABLE t (x int); ALTER TABLE s.t ALTER x TYPE bigint USING x * 2; DROP SCHEMA s CASCADE",
+        "CREATE TRIGGER own_too AFTER UPDATE ON arx.transactions EXECUTE FUNCTION arx.own();
+         ALTER TABLE arx.transactions REPLICA IDENTITY DEFAULT",
+        "DROP TRIGGER own_too ON arx.transactions",
         "ALTER TABLE arx.transactions ALTER COLUMN from_address SET STATISTICS 500",
         "ALTER TABLE arx.transactions_2024_01 SET (autovacuum_vacuum_scale_factor = 0.05, fillfactor = 90)",
         "ALTER TABLE arx.transactions_2024_01 OWNER TO strangers_owner",
@@ -163,7 +170,12 @@ fn only_what_changes_rows_or_columns_is_an_event() {
         database.query(tuning).unwrap();
         assert_eq!(epoch(), before, "{tuning}");
     }
+    let enabled = "SELECT string_agg(DISTINCT format('%s%s', tgname, tgenabled), ',') FROM pg_trigger
+                     WHERE tgrelid IN (SELECT relid FROM arx.tracked_partitions)
+                       AND tgname IN ('arx_log_change', 'arx_stamp', 'own')";
+    assert_eq!(database.query(enabled).unwrap(), "arx_log_changeA,arx_stampA,ownO");
     let mut last = before;
+    database.query("CREATE TYPE arx.own_type AS ENUM ('a')").unwrap();
     for event in [
         "TRUNCATE arx.may",
         "ALTER TABLE arx.transactions DETACH PARTITION arx.may",
@@ -173,9 +185,40 @@ fn only_what_changes_rows_or_columns_is_an_event() {
         "ALTER TABLE arx.transactions ADD COLUMN note text",
         "ALTER TABLE arx.transactions DISABLE TRIGGER arx_log_change",
         "ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_log_change",
+        "ALTER TABLE arx.transactions_2024_02 DISABLE TRIGGER ALL",
+        "ALTER TABLE arx.transactions_2024_02 ENABLE TRIGGER ALL",
+        "ALTER TABLE arx.token_transfers ALTER amount TYPE numeric(78,0) USING amount * 10",
+        "ALTER TABLE arx.transactions DROP COLUMN note, ADD COLUMN note text",
+        "SET session_replication_role = replica; ALTER TABLE arx.transactions DROP COLUMN note",
+        "SET session_replication_role = replica; ALTER TABLE arx.token_transfers ALTER amount TYPE numeric(78,0) USING amount * 10",
+        "CREATE OR REPLACE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.transactions FOR EACH ROW WHEN (false)
+            EXECUTE FUNCTION arx.log_transaction_change('transactions')",
+        "CREATE OR REPLACE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.transactions FOR EACH ROW
+            EXECUTE FUNCTION arx.log_transaction_change('token_transfers')",
+        "CREATE OR REPLACE TRIGGER arx_log_change AFTER DELETE ON arx.transactions FOR EACH ROW
+            EXECUTE FUNCTION arx.log_transaction_change('transactions')",
+        "CREATE OR REPLACE TRIGGER arx_log_change AFTER DELETE ON arx.transactions FOR EACH ROW EXECUTE FUNCTION arx.own()",
+        "CREATE OR REPLACE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.transactions FOR EACH ROW
+            EXECUTE FUNCTION arx.log_transaction_change('transactions')",
+        "DROP TRIGGER arx_stamp ON arx.transactions",
+        "SET session_replication_role = replica; DROP TRIGGER arx_log_change ON arx.token_transfers",
+        "ALTER TABLE arx.transactions ADD COLUMN kind arx.own_type",
+        "DROP TYPE arx.own_type CASCADE",
         "TRUNCATE arx.transactions",
         "DROP TABLE arx.january",
     ] {
+        database.query(event).unwrap();
+        assert!(epoch() > last, "{event}");
+        last = epoch();
+    }
+    // Ours are always enabled, also after a replacement; those of others stay as they are.
+    assert_eq!(database.query(enabled).unwrap(), "arx_log_changeA,arx_stampA,ownO");
+    // A new partition of another schema is empty, and watched.
+    database
+        .query("CREATE SCHEMA s CREATE TABLE p PARTITION OF arx.transactions FOR VALUES FROM ('2024-08-01') TO ('2024-09-01')")
+        .unwrap();
+    assert_eq!(epoch(), last);
+    for event in ["TRUNCATE s.p", "ALTER SCHEMA s RENAME TO z; ALTER INDEX z.p RENAME TO q; DROP SCHEMA z CASCADE"] {
         database.query(event).unwrap();
         assert!(epoch() > last, "{event}");
         last = epoch();
@@ -193,7 +236,87 @@ fn only_what_changes_rows_or_columns_is_an_event() {
 }
 
 #[test]
-fn unlogged_partitions_are_refused() {
+fn missing_truncate_triggers_are_made_again() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("strangers_watch").unwrap();
+    database.query(ROWS).unwrap();
+    let epoch = || database.query("SELECT arx.current_graph_epoch()").unwrap().parse::<i64>().unwrap();
+    let unwatched = "SELECT count(*) FROM arx.partitions_now() AS p WHERE NOT EXISTS (
+        SELECT FROM pg_trigger AS t WHERE t.tgrelid = p.relid AND t.tgfoid = 'arx.raise_graph_epoch'::regproc AND t.tgenabled = 'A')";
+    // As pg_upgrade leaves them out.
+    let lose = "ALTER EVENT TRIGGER arx_watch_partition_drops DISABLE;
+        DO $$ DECLARE t record; BEGIN
+            FOR t IN SELECT tgname, tgrelid::regclass AS table FROM pg_trigger WHERE tgfoid = 'arx.raise_graph_epoch'::regproc
+            LOOP EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.table); END LOOP;
+        END $$;
+        ALTER EVENT TRIGGER arx_watch_partition_drops ENABLE ALWAYS";
+    for repair in [
+        "SELECT arx.refresh_wallet_profiles()",
+        "CREATE TABLE arx.may PARTITION OF arx.transactions FOR VALUES FROM ('2024-05-01') TO ('2024-06-01')",
+        "DROP TABLE arx.may",
+    ] {
+        assert_agree(&database, 50);
+        database.query(lose).unwrap();
+        assert_ne!(database.query(unwatched).unwrap(), "0");
+        let before = epoch();
+        database.query(repair).unwrap();
+        assert_eq!(database.query(unwatched).unwrap(), "0", "{repair}");
+        assert!(epoch() > before, "{repair}");
+        // The triggers are as they were: the next command finds no change.
+        let last = epoch();
+        database.query("ALTER TABLE arx.transactions ALTER COLUMN from_address SET STATISTICS 500").unwrap();
+        assert_eq!(epoch(), last, "{repair}");
+    }
+    // A trigger that is dropped in sight of the event trigger is made again at once.
+    let before = epoch();
+    database
+        .query(&lose.replace("arx_watch_partition_drops DISABLE", "arx_watch_partition_drops ENABLE ALWAYS"))
+        .unwrap();
+    assert_eq!(database.query(unwatched).unwrap(), "0");
+    assert!(epoch() > before);
+    let error = "SELECT arx.watch_truncate(%, 'arx.raise_graph_epoch()'::regprocedure)";
+    for (call, message) in [
+        ("SELECT arx.watch_truncate(0, 0)".to_owned(), "function must be arx.raise_graph_epoch()"),
+        (
+            "SELECT arx.watch_truncate('arx.transactions'::regclass, 'arx.stamp_row()'::regprocedure)".to_owned(),
+            "function must be arx.raise_graph_epoch()",
+        ),
+        (error.replace('%', "0"), "table with oid 0 does not exist"),
+        (error.replace('%', "'arx.transaction_changes'::regclass"), "is not a table"),
+    ] {
+        let error = database.query(&call).unwrap_err().to_string();
+        assert!(error.contains(message), "{call}: {error}");
+    }
+    assert_eq!(database.query("SELECT 1").unwrap(), "1");
+}
+
+#[test]
+fn values_computed_again_are_an_event_and_stamped() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("strangers_rewrites").unwrap();
+    database.query(ROWS).unwrap();
+    assert_agree(&database, 50);
+    database
+        .query(
+            "DROP TRIGGER arx_restamp ON arx.transactions;
+             ALTER TABLE arx.transactions ALTER ingest_xid TYPE xid8 USING '5000000000'::xid8",
+        )
+        .unwrap();
+    let future = "SELECT count(*) FROM arx.transactions WHERE ingest_xid > pg_current_xact_id()";
+    assert_eq!(database.query(future).unwrap(), "0");
+    assert_agree(&database, 50);
+    database.query("DROP VIEW arx.wallet_rankings; ALTER TABLE arx.transactions ALTER value TYPE numeric(38,18) USING value * 2").unwrap();
+    let stale = "SELECT count(*) FROM arx.verify_graph() WHERE NOT equal";
+    assert_eq!(database.query(stale).unwrap(), "0");
+    database.query("SELECT arx.refresh_wallet_profiles()").unwrap();
+    let profile = "SELECT total_volume::int FROM arx.wallet_profiles WHERE wallet_address = 'hub'";
+    assert_eq!(database.query(profile).unwrap(), "100");
+    let reasons = "SELECT count(*) > 0 FROM arx.graph_epoch WHERE reason = 'rewrite'";
+    assert_eq!(database.query(reasons).unwrap(), "t");
+}
+
+#[test]
+fn unlogged_and_foreign_partitions_are_refused() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("strangers_unlogged").unwrap();
     database.query(ROWS).unwrap();
@@ -202,10 +325,22 @@ fn unlogged_partitions_are_refused() {
         "CREATE UNLOGGED TABLE public.may (LIKE arx.transactions INCLUDING ALL);
          ALTER TABLE arx.transactions ATTACH PARTITION public.may FOR VALUES FROM ('2024-05-01') TO ('2024-06-01')",
         "ALTER TABLE arx.transactions_2024_01 SET UNLOGGED",
+        "CREATE SCHEMA s CREATE UNLOGGED TABLE p PARTITION OF arx.transactions FOR VALUES FROM ('2024-05-01') TO ('2024-06-01')",
+        "SET session_replication_role = replica; ALTER TABLE arx.transactions_2024_01 SET UNLOGGED",
     ] {
         let error = database.query(unlogged).unwrap_err().to_string();
         assert!(error.contains("must not be unlogged"), "{error}");
     }
+    // A table with a primary key has no foreign partitions.
+    database
+        .query(
+            "CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER elsewhere FOREIGN DATA WRAPPER nothing;
+             ALTER TABLE arx.transactions DROP CONSTRAINT transactions_pkey",
+        )
+        .unwrap();
+    let foreign = "CREATE FOREIGN TABLE arx.may PARTITION OF arx.transactions FOR VALUES FROM ('2024-05-01') TO ('2024-06-01') SERVER elsewhere";
+    let error = database.query(foreign).unwrap_err().to_string();
+    assert!(error.contains("must not be a foreign table"), "{error}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn is_moving_rows() -> bool {
 /// pg_dump leaves it out, and `DISABLE TRIGGER USER` does not reach it.
 #[pg_extern(volatile, parallel_unsafe)]
 fn watch_truncate(partition: pg_sys::Oid, function: pg_sys::Oid) -> Result<(), ErrorReport> {
-    if spi::has_trigger(partition, function)? {
+    if spi::has_truncate_trigger(partition, function)? {
         return Ok(());
     }
     // SAFETY: The statement lives in the current memory context, and its strings are static. The

@@ -280,12 +280,30 @@ pub(crate) fn create_tables() -> Result<Vec<Object>, SqlError> {
     Ok(survey.missing)
 }
 
-/// Returns true if a table has a trigger that calls a function.
-pub(crate) fn has_trigger(table: pg_sys::Oid, function: pg_sys::Oid) -> Result<bool, SqlError> {
-    is_true(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = $1 AND t.tgfoid = $2)",
-        &[table.into(), function.into()],
-    )
+/// Returns true if a table has its TRUNCATE trigger. An error unless the table exists and the
+/// function is the trigger's: the server does not check what makes an internal trigger.
+pub(crate) fn has_truncate_trigger(table: pg_sys::Oid, function: pg_sys::Oid) -> Result<bool, SqlError> {
+    if !is_true("SELECT $1 = pg_catalog.to_regprocedure('arx.raise_graph_epoch()')", &[function.into()])? {
+        return Err(SqlError::argument(format!(
+            "function must be arx.raise_graph_epoch(), and not the one with oid {}",
+            function.to_u32()
+        )));
+    }
+    let mut kind = None;
+    for_each_row("SELECT c.relkind::text FROM pg_catalog.pg_class AS c WHERE c.oid = $1", &[table.into()], |row| {
+        kind = row.optional::<String>(1)?;
+        Ok(())
+    })?;
+    match kind.as_deref() {
+        Some("r" | "p") => is_true(
+            // 32: the bit of TRUNCATE.
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
+                             WHERE t.tgrelid = $1 AND t.tgfoid = $2 AND t.tgisinternal AND t.tgtype & 32 <> 0)",
+            &[table.into(), function.into()],
+        ),
+        Some(_) => Err(SqlError::argument(format!("relation with oid {} is not a table", table.to_u32()))),
+        None => Err(SqlError::undefined_object(format!("table with oid {} does not exist", table.to_u32()))),
+    }
 }
 
 /// Returns the statement that stamps the rows of a table whose stamps lie in the future, or `None`
