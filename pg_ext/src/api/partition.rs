@@ -1,7 +1,7 @@
 //! Partitions: plans as rows, and carrying them out.
 //!
-//! Who may call a function may have the partitions of ARX's tables changed, but never chooses the
-//! statements: `spi` runs them as the owner of the table.
+//! A role that may call a function may change the partitions of ARX's tables by it, but never
+//! chooses the statements: `spi` runs them as the owner of the table.
 
 use std::collections::HashMap;
 use std::ffi::CStr;

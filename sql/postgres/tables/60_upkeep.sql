@@ -1,6 +1,6 @@
 -- Partition policies, alerts and schedules.
 
--- A user's row takes precedence over the one that ARX ships, and is the one that pg_dump carries.
+-- A user's row takes precedence over the one that ARX ships.
 CREATE TABLE arx.partition_policies (
     relation         text NOT NULL CHECK (relation IN ('arx.transactions', 'arx.token_transfers')),
     builtin          boolean NOT NULL DEFAULT false,
@@ -47,7 +47,7 @@ COMMENT ON VIEW arx.performance_dashboard IS
     'one row: sessions, locks, cache hits and deadlocks since the last sample, replication lag';
 GRANT SELECT ON TABLE arx.performance_dashboard TO arx_reader;
 
--- A user's row takes precedence over the one that ARX ships, and is the one that pg_dump carries.
+-- A user's row takes precedence over the one that ARX ships.
 CREATE TABLE arx.alert_rules (
     rule       text NOT NULL CHECK (rule ~ '^[a-z][a-z0-9_]*$'),
     builtin    boolean NOT NULL DEFAULT false,

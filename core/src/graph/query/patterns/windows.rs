@@ -32,9 +32,9 @@ impl<M: Ord> CandidateWindow<M> {
     /// Reports whether another window of the same subject supersedes this one.
     fn yields_to(&self, other: &Self, window: i64) -> bool {
         let overlap = self.start.saturating_sub(other.start).saturating_abs() <= window;
-        let beside = self.tile.saturating_sub(other.tile).saturating_abs() == 1;
+        let is_adjacent = self.tile.saturating_sub(other.tile).saturating_abs() == 1;
         let more = other.measure.cmp(&self.measure).then(self.start.cmp(&other.start));
-        overlap && beside && more.is_gt()
+        overlap && is_adjacent && more.is_gt()
     }
 }
 
@@ -70,8 +70,8 @@ impl<M: Ord + Copy> Windows<M> {
         let best = std::mem::take(&mut self.best);
         let stays = |(index, window): (usize, &CandidateWindow<M>)| {
             let before = index.checked_sub(1).and_then(|index| best.get(index));
-            let beside = [before, best.get(index + 1)];
-            let stays = beside.into_iter().flatten().all(|other| !window.yields_to(other, self.window));
+            let neighbours = [before, best.get(index + 1)];
+            let stays = neighbours.into_iter().flatten().all(|other| !window.yields_to(other, self.window));
             stays.then_some(*window)
         };
         best.iter().enumerate().filter_map(stays).collect()

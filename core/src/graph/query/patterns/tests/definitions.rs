@@ -31,8 +31,8 @@ fn reported<S: Ord + Clone>(windows: Vec<Window<S>>, length: i64) -> Vec<Evidenc
         }
     }
     let stays = |((subject, tile), one): (&(S, i64), &Window<S>)| {
-        let beside = [tile - 1, tile + 1].into_iter().filter_map(|tile| best.get(&(subject.clone(), tile)));
-        let mut overlapping = beside.filter(|other| (other.1 - one.1).abs() <= length);
+        let neighbours = [tile - 1, tile + 1].into_iter().filter_map(|tile| best.get(&(subject.clone(), tile)));
+        let mut overlapping = neighbours.filter(|other| (other.1 - one.1).abs() <= length);
         let yields = overlapping.any(|other| (other.2, -other.1) > (one.2, -one.1));
         (!yields).then(|| one.3.clone())
     };
