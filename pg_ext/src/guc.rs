@@ -1,6 +1,8 @@
 //! Settings: each a private static, registered once, read through a typed accessor.
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use std::ffi::CStr;
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 
 /// 256 MB hold some 700,000 wallets, more than the whole component of a typical illicit wallet at
 /// three hops.
@@ -66,4 +68,25 @@ pub(crate) fn accepts_stale_base() -> bool {
 /// Bytes that one graph function may use.
 pub(crate) fn graph_work_mem() -> usize {
     usize::try_from(GRAPH_WORK_MEM_KB.get()).unwrap_or(0).saturating_mul(1024)
+}
+
+/// Changes a setting until the end of its nesting level.
+///
+/// # Safety
+/// Within a nesting level of settings.
+#[allow(unsafe_code, reason = "the server has no safe call for it")]
+pub(crate) unsafe fn set(name: &CStr, value: &CStr) {
+    // SAFETY: Both end with NUL, and are a setting and its value.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
 }

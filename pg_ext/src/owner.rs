@@ -14,6 +14,7 @@ use pgrx::PgTryBuilder;
 use pgrx::prelude::*;
 
 use crate::error::SqlError;
+use crate::guc::set;
 use crate::spi;
 
 /// Settings under which work is done as an owner. Names are looked up in the system catalog first,
@@ -98,24 +99,4 @@ pub(crate) fn lock_exclusively(relation: pg_sys::Oid) -> Result<(), SqlError> {
     })
     .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| Err((*locked).clone()))
     .execute()
-}
-
-/// Changes a setting until the end of its nesting level.
-///
-/// # Safety
-/// Within a nesting level of settings.
-unsafe fn set(name: &CStr, value: &CStr) {
-    // SAFETY: Both end with NUL, and are a setting and its value.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
-    }
 }

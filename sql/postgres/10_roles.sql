@@ -1,16 +1,10 @@
--- Requirements and roles.
+-- The schema and the roles.
 --
 -- The extension holds code and the internal state of ARX. The tables of users, with their types,
 -- views, triggers and indexes, are ordinary tables: arx.create_tables() makes them from tables/.
 
 DO $$
 BEGIN
-    IF current_setting('server_encoding') <> 'UTF8' THEN
-        RAISE EXCEPTION 'extension arx requires a database with encoding UTF8, not %',
-            current_setting('server_encoding')
-            USING ERRCODE = 'feature_not_supported',
-                  HINT = 'CREATE DATABASE … TEMPLATE template0 ENCODING ''UTF8'' LOCALE ''C.UTF-8''.';
-    END IF;
     -- Its owner could replace what is created in it.
     IF EXISTS (SELECT FROM pg_namespace AS n JOIN pg_roles AS r ON r.oid = n.nspowner
                 WHERE n.nspname = 'arx' AND NOT r.rolsuper AND r.rolname <> current_user) THEN

@@ -77,19 +77,14 @@ impl TriggerRow {
     fn mismatch(&self, name: &str, actual: Option<pg_sys::Oid>, types: &[BuiltinOid]) -> SqlError {
         let column = format!("{}.{name}", table_name(self.table));
         let expected = types.first().map_or(pg_sys::TEXTOID, |known| known.value());
-        let actual = actual.map_or_else(|| "no column".to_owned(), type_name);
-        SqlError::column_type(&column, &actual, &type_name(expected))
+        let actual = actual.map_or_else(|| "no column".to_owned(), spi::type_name);
+        SqlError::column_type(&column, &actual, &spi::type_name(expected))
     }
 }
 
 /// Returns the name of a table for a message.
 fn table_name(table: pg_sys::Oid) -> String {
     spi::relation_name(table).unwrap_or_else(|_| table.to_u32().to_string())
-}
-
-fn type_name(type_oid: pg_sys::Oid) -> String {
-    // SAFETY: The server returns an allocated string that ends with NUL.
-    unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
 }
 
 const TEXT: &[BuiltinOid] = &[BuiltinOid::TEXTOID, BuiltinOid::VARCHAROID];

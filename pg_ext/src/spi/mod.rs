@@ -40,7 +40,7 @@ pub(crate) use risk::{
 };
 pub(crate) use session::pin;
 pub(crate) use statistics::analyze_stale_tables;
-pub(crate) use stream::varlena;
+pub(crate) use stream::{type_name, varlena};
 pub(crate) use tables::{create_tables, has_truncate_trigger, restamp, restamping};
 pub(crate) use transfers_by_hash::transfers_of;
 

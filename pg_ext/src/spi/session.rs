@@ -22,6 +22,7 @@ use pgrx::spi::SpiClient;
 use super::tables::is_table_of_users;
 use crate::encoding::require_utf8;
 use crate::error::{SqlError, or_report};
+use crate::guc::set;
 
 const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
 
@@ -79,16 +80,7 @@ fn pin_for(access: Access) -> Pinned {
     unsafe {
         let level = pg_sys::NewGUCNestLevel();
         for (name, value, _) in settings.iter().filter(|(_, _, in_force)| !in_force) {
-            pg_sys::set_config_option(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
+            set(name, value);
         }
         Pinned(Some(level))
     }

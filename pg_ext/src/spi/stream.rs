@@ -387,13 +387,15 @@ unsafe fn mismatch(layout: Layout, attributes: &[pg_sys::FormData_pg_attribute])
         let base = unsafe { pg_sys::getBaseType(attribute.atttypid) };
         !expected.oids().contains(&base)
     })?;
-    // SAFETY: The name of an attribute ends with NUL, and so does the name of a type, which is
-    // allocated.
-    let (name, actual) = unsafe {
-        let actual = CStr::from_ptr(pg_sys::format_type_be(attribute.atttypid));
-        (CStr::from_ptr(attribute.attname.data.as_ptr()).to_string_lossy(), actual.to_string_lossy())
-    };
-    Some(SqlError::column_type(&name, &actual, expected.name()))
+    // SAFETY: The name of an attribute ends with NUL.
+    let name = unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) }.to_string_lossy();
+    Some(SqlError::column_type(&name, &type_name(attribute.atttypid), expected.name()))
+}
+
+/// Returns the name of a type for a message.
+pub(crate) fn type_name(type_oid: pg_sys::Oid) -> String {
+    // SAFETY: The server returns an allocated string that ends with NUL.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
 }
 
 #[pg_guard]

@@ -38,6 +38,12 @@ pub(crate) struct AddedTransfer {
     pub position: Position,
 }
 
+impl AddedTransfer {
+    const fn new(from: WalletId, to: WalletId, asset: AssetId, row: &TransferRow<'_>) -> Self {
+        Self { from, to, asset, status: row.status, time: row.time, value: row.value, position: row.position }
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 struct NewNames {
     names: Vec<(NetworkId, Box<str>)>,
@@ -166,15 +172,7 @@ impl Overlay {
             Some(token) => self.add_token(&sections, network, token)?,
             None => AssetId::NATIVE,
         };
-        let added = AddedTransfer {
-            from,
-            to,
-            asset,
-            status: row.status,
-            time: row.time,
-            value: row.value,
-            position: row.position,
-        };
+        let added = AddedTransfer::new(from, to, asset, row);
         let number = u32::try_from(self.added.len()).map_err(|_| Damaged { what: "too many changes" })?;
         self.added.push(Some(added));
         self.added_count += 1;
@@ -201,15 +199,7 @@ impl Overlay {
             Some(token) => self.find_token(&sections, network, token)?.ok_or(NotInGraph::Missing)?,
             None => AssetId::NATIVE,
         };
-        let transfer = AddedTransfer {
-            from,
-            to,
-            asset,
-            status: row.status,
-            time: row.time,
-            value: row.value,
-            position: row.position,
-        };
+        let transfer = AddedTransfer::new(from, to, asset, row);
         if let Some(number) = self.find_in_base(&sections, &transfer)? {
             self.removed.insert(number);
             self.pairs_with_removals.insert((from, to, asset));
