@@ -7,7 +7,7 @@ use arx_stack::process::run;
 use arx_stack::{Database, Stack, StackOptions};
 
 /// Rows and states that a restored database must have.
-const CONTENT: [&str; 13] = [
+const CONTENT: [&str; 14] = [
     "SELECT md5(string_agg(t::text, ',' ORDER BY tx_hash)) FROM arx.transactions AS t",
     "SELECT md5(string_agg(w::text, ',' ORDER BY wallet_address)) FROM arx.wallet_profiles AS w",
     "SELECT string_agg(tableoid::regclass || ' ' || tx_hash, ',' ORDER BY tx_hash) FROM arx.transactions",
@@ -20,6 +20,7 @@ const CONTENT: [&str; 13] = [
     "SELECT string_agg(a::text, ',' ORDER BY a.activation_id) FROM arx.risk_model_activations AS a",
     "SELECT string_agg(o::text, ',' ORDER BY o.override_id) FROM arx.risk_overrides AS o",
     "SELECT string_agg(h::text, ',' ORDER BY h.entry_id) FROM arx.risk_score_history AS h",
+    "SELECT string_agg(c::text, ',' ORDER BY c.address NULLS FIRST) FROM arx.history_coverage AS c",
     "SELECT string_agg(r::text, ',' ORDER BY r.rule, r.builtin) FROM arx.alert_rules AS r",
     "SELECT string_agg(s::text, ',' ORDER BY s.job) FROM arx.schedules AS s",
 ];
@@ -114,6 +115,8 @@ fn filled<'a>(stack: &'a Stack, name: &str) -> Database<'a> {
              SELECT arx.refresh_wallet_profiles();
              SELECT count(*) FROM arx.create_hash_partitions(partitions => 3);
              INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'a1', 'scam', 'high', 'x');
+             INSERT INTO arx.history_coverage (network, address, from_time, source)
+             VALUES ('testnet', NULL, '2024-01-01', 'x'), ('testnet', 'a1', NULL, 'x');
              INSERT INTO arx.asset_prices (asset, priced_at, price_usd) VALUES ('TST', '2024-01-01', 3);
              SELECT arx.override_risk('a2', 'testnet', 12.5, 'ours', now() + interval '1 day')",
         )

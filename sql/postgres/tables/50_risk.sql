@@ -1,4 +1,4 @@
--- Risk models, overrides of scores, and the history of scores.
+-- Risk models, overrides of scores, the history of scores, and the coverage of histories.
 
 -- Scorecards by version. The last row of risk_model_activations determines the active model.
 -- `state`, `activated_at` and `previous_version` are derived from that log whenever either table
@@ -128,3 +128,29 @@ GRANT INSERT (network, address, score, probability, band, state, model_version) 
 GRANT USAGE ON SEQUENCE arx.risk_score_history_entry_id_seq TO arx_operator;
 
 CREATE INDEX idx_risk_score_history_wallet ON arx.risk_score_history (address, network, scored_at DESC);
+
+-- Statements of which history was loaded. An import writes them; a user may. Statements of the same
+-- wallet add up: the times that any of them names are covered.
+CREATE TABLE arx.history_coverage (
+    network     text NOT NULL REFERENCES arx.networks,
+    address     text CHECK (address <> ''),
+    from_time   timestamptz CHECK (isfinite(from_time)),
+    to_time     timestamptz CHECK (isfinite(to_time)),
+    source      text NOT NULL CHECK (btrim(source) <> ''),
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    recorded_by text NOT NULL DEFAULT current_user,
+    -- The same statement twice is one.
+    CONSTRAINT history_coverage_key UNIQUE NULLS NOT DISTINCT (network, address, from_time, to_time, source),
+    CONSTRAINT history_coverage_times CHECK (from_time < to_time)
+);
+COMMENT ON TABLE arx.history_coverage IS
+    'wallets and networks whose history was loaded completely, with the times';
+COMMENT ON COLUMN arx.history_coverage.address IS 'wallet; NULL: every wallet of the network';
+COMMENT ON COLUMN arx.history_coverage.from_time IS 'first time covered; NULL: from the first block on';
+COMMENT ON COLUMN arx.history_coverage.to_time IS 'time up to which it is covered, exclusive; NULL: everything loaded';
+GRANT SELECT ON TABLE arx.history_coverage TO arx_reader;
+GRANT INSERT (network, address, from_time, to_time, source), DELETE ON TABLE arx.history_coverage TO arx_operator;
+ALTER TABLE arx.history_coverage ADD CONSTRAINT history_coverage_address_normalized
+    CHECK (address = arx.normalize_address(address, network));
+
+CREATE INDEX idx_history_coverage_address ON arx.history_coverage (address, network);
