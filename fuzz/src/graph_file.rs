@@ -133,7 +133,7 @@ pub(crate) fn rows() -> Vec<TransferRow<'static>> {
     (0..24_usize)
         .map(|number| TransferRow {
             network: ["testnet", "ethereum"][usize::from(number % 11 == 10)],
-            from: wallets[number % 5],
+            from: Some(wallets[number % 5]),
             to: (number % 7 != 6).then(|| wallets[(number * 3 + 1) % 5]),
             token: (number % 4 == 3).then(|| ["usd", "dai"][number % 8 / 4]),
             time: (number / 2) as i64,

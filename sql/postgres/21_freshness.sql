@@ -19,31 +19,34 @@ CREATE FUNCTION is_new_since(stamp xid8, since pg_snapshot) RETURNS boolean
 CREATE TABLE transaction_change_log (
     change_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     changed_xid  xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-    relation     text NOT NULL CHECK (relation IN ('transactions', 'token_transfers')),
+    relation     text NOT NULL CHECK (relation IN ('transactions', 'internal_transfers', 'token_transfers')),
     operation    text NOT NULL CHECK (operation IN ('UPDATE', 'DELETE')),
     network      text NOT NULL,
     tx_hash      text NOT NULL,
+    -- The position of an internal transfer.
     log_index    integer,
     "timestamp"  timestamptz NOT NULL,
-    block_number bigint NOT NULL,
+    block_number bigint,
     transaction_index integer,
     asset        text,
-    from_address text NOT NULL,
+    from_address text,
     to_address   text,
     value        numeric NOT NULL,
     status       text,
     former_xid   xid8 NOT NULL,
+    is_ordered   boolean,
     changed_at   timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE transaction_change_log IS 'rows of transaction_changes';
 CREATE INDEX idx_transaction_changes_xid ON transaction_change_log (changed_xid);
 
--- Empty for a caller from whom row-level security hides transactions or token transfers. The
+-- Empty for a caller from whom row-level security hides transactions or transfers. The
 -- condition is checked once, before any row is read.
 CREATE VIEW transaction_changes AS
 SELECT c.* FROM arx.transaction_change_log AS c
- WHERE (SELECT NOT row_security_active('arx.transactions') AND NOT row_security_active('arx.token_transfers'));
-COMMENT ON VIEW transaction_changes IS 'former versions of updated and deleted transactions and token transfers';
+ WHERE (SELECT NOT row_security_active('arx.transactions') AND NOT row_security_active('arx.internal_transfers')
+               AND NOT row_security_active('arx.token_transfers'));
+COMMENT ON VIEW transaction_changes IS 'former versions of updated and deleted transactions, internal transfers and token transfers';
 
 -- The epoch is the number of visible rows: it rises with every commit, in any order of commits.
 CREATE TABLE graph_epoch (
@@ -74,7 +77,7 @@ END;
 $$;
 
 -- Partitions ------------------------------------------------------------------------------------
--- The partitions of both tables as they were after the last DDL command, by oid. `shape` is what
+-- The partitions of the tables as they were after the last DDL command, by oid. `shape` is what
 -- consumers depend on: persistence, bounds, columns, and ARX's triggers. A DDL command raises the
 -- epoch only if this table changes. It is empty in a restored database, and filled there by the
 -- commands of the restore. pg_upgrade keeps its rows, so a shape names functions instead of their
@@ -84,7 +87,7 @@ CREATE TABLE tracked_partitions (
     relation text NOT NULL,
     shape    text NOT NULL
 );
-COMMENT ON TABLE tracked_partitions IS 'partitions of transactions and token transfers after the last DDL command';
+COMMENT ON TABLE tracked_partitions IS 'partitions of transactions, internal transfers and token transfers after the last DDL command';
 
 -- Reads the catalog alone, and takes no lock on a partition, as pg_get_triggerdef() would.
 CREATE FUNCTION partitions_now()
@@ -95,7 +98,7 @@ CREATE FUNCTION partitions_now()
 WITH RECURSIVE tree AS (
     SELECT c.oid
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE n.nspname = 'arx' AND c.relname IN ('transactions', 'token_transfers') AND c.relkind IN ('r', 'p')
+     WHERE n.nspname = 'arx' AND c.relname IN ('transactions', 'internal_transfers', 'token_transfers') AND c.relkind IN ('r', 'p')
     UNION
     SELECT i.inhrelid FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
 ), ours AS MATERIALIZED (
@@ -238,7 +241,7 @@ BEGIN
                             WHERE i.inhrelid = table_of.oid)
                 OR EXISTS (SELECT FROM pg_partition_ancestors(table_of.oid) AS a
                              JOIN pg_class AS p ON p.oid = a.relid
-                            WHERE p.relname IN ('transactions', 'token_transfers')
+                            WHERE p.relname IN ('transactions', 'internal_transfers', 'token_transfers')
                               AND p.relnamespace = to_regnamespace('arx')))
     ) AND NOT EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.shape = 'rewritten') THEN
         RETURN;
@@ -323,7 +326,11 @@ SELECT t.network, t."timestamp", t.from_address, t.to_address
   FROM arx.transactions AS t
  WHERE arx.is_new_since(t.ingest_xid, $1)
 UNION ALL
+SELECT i.network, i."timestamp", i.from_address, i.to_address
+  FROM arx.internal_transfers AS i
+ WHERE arx.is_new_since(i.ingest_xid, $1)
+UNION ALL
 SELECT c.network, c."timestamp", c.from_address, c.to_address
   FROM arx.transaction_changes AS c
- WHERE arx.is_new_since(c.changed_xid, $1) AND c.relation = 'transactions'
+ WHERE arx.is_new_since(c.changed_xid, $1) AND c.relation IN ('transactions', 'internal_transfers')
 $$;

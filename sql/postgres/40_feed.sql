@@ -60,7 +60,7 @@ COMMENT ON TABLE feed_chunks IS 'chunks of first loads; rows_loaded is set once 
 -- others. It tries again when the row changes, and forgets the row when it is deleted.
 CREATE TABLE feed_rejects (
     consumer    text NOT NULL CHECK (consumer <> ''),
-    relation    text NOT NULL CHECK (relation IN ('transactions', 'token_transfers')),
+    relation    text NOT NULL CHECK (relation IN ('transactions', 'internal_transfers', 'token_transfers')),
     network     text NOT NULL,
     tx_hash     text NOT NULL,
     -- NULL for a transaction.

@@ -46,7 +46,7 @@ BEGIN
             -- Freshness
                 ('is_new_since', 'arx_reader', 'true if a row with this stamp has become visible since a snapshot'),
                 ('current_graph_epoch', 'arx_reader',
-             'number that rises when TRUNCATE, ATTACH, DETACH or DROP changed arx.transactions or arx.token_transfers'),
+             'number that rises when TRUNCATE, ATTACH, DETACH or DROP changed a table of transfers'),
                 ('changed_transactions', 'arx_reader',
              'transactions that appeared or changed since a snapshot, in their present and former versions'),
                 ('changed_times', 'arx_reader',

@@ -90,7 +90,7 @@ fn with_row<R>(row: &Sent, number: usize, status: Status, use_it: impl FnOnce(&T
     let (from, to, token) = (name(row.from), name(row.to), format!("t{}", row.token));
     use_it(&TransferRow {
         network: NETWORK,
-        from: &from,
+        from: Some(&from),
         to: Some(&to),
         token: (row.token > 0).then_some(&*token),
         time: row.time,

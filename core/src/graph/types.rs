@@ -52,14 +52,19 @@ id!(
 );
 
 impl WalletId {
-    /// Stands for the missing receiver of a contract creation.
+    /// Stands for the missing receiver of a contract creation or a burn.
     pub const NONE: Self = Self(u32::MAX);
 
-    /// Returns the id, or `None` for [`Self::NONE`].
+    /// Stands for the missing sender of a reward. It has an id of its own, because transfers are
+    /// stored by sender; it is on no network, has no edges, and is never a peer.
+    pub const NOBODY: Self = Self(0);
+
+    /// Returns the id, or `None` for [`Self::NONE`] and [`Self::NOBODY`].
     #[inline]
     #[must_use]
     pub fn some(self) -> Option<Self> {
-        (self != Self::NONE).then_some(self)
+        // One comparison: both values are at an end of the range.
+        (self.0.wrapping_sub(1) < u32::MAX - 1).then_some(self)
     }
 }
 
@@ -144,6 +149,8 @@ pub enum Status {
     Confirmed = 1,
     /// In a block, but reverted: the contact was made, no value moved.
     Failed = 2,
+    /// The source does not tell. Its value counts, as that of a confirmed transfer.
+    Unknown = 3,
 }
 
 /// Order of a transfer among those of the same time.
@@ -153,18 +160,20 @@ pub struct Position {
     pub block: u64,
     /// Index of the transaction in its block, if known.
     pub transaction_index: Option<u32>,
-    /// Index of a token transfer in the log of its transaction.
+    /// Index of a token transfer in the log of its transaction, or of an internal transfer among
+    /// those of its transaction. `None` for the value of the transaction itself, which moves first,
+    /// and for an internal transfer whose order is unknown.
     pub log_index: Option<u32>,
 }
 
-/// A row of transactions or token transfers.
+/// A row of transactions, internal transfers or token transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransferRow<'a> {
     /// Canonical name of the network.
     pub network: &'a str,
-    /// Address of the sender.
-    pub from: &'a str,
-    /// Address of the receiver; `None` for a contract creation.
+    /// Address of the sender; `None` for a reward.
+    pub from: Option<&'a str>,
+    /// Address of the receiver; `None` for a contract creation or a burn.
     pub to: Option<&'a str>,
     /// Address of the token; `None` for the native coin.
     pub token: Option<&'a str>,

@@ -140,7 +140,34 @@ fn restamp(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
         .hint("A trigger of the table sets ingest_xid, or prevents the update of it."))
 }
 
-/// Logs the former version of a changed transaction or token transfer.
+/// A table whose former rows are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LoggedTable {
+    Transactions,
+    InternalTransfers,
+    TokenTransfers,
+}
+
+impl LoggedTable {
+    /// Returns the table that a trigger names as its argument.
+    fn named(argument: Option<&str>) -> Self {
+        match argument {
+            Some("token_transfers") => Self::TokenTransfers,
+            Some("internal_transfers") => Self::InternalTransfers,
+            _ => Self::Transactions,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Transactions => "transactions",
+            Self::InternalTransfers => "internal_transfers",
+            Self::TokenTransfers => "token_transfers",
+        }
+    }
+}
+
+/// Logs the former version of a changed transaction, internal transfer or token transfer.
 #[pg_trigger]
 fn log_transaction_change<'a>(
     trigger: &'a PgTrigger<'a>,
@@ -154,29 +181,47 @@ fn log_transaction_change<'a>(
 fn log_transaction(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     let failed = |error: PgTriggerError| SqlError::state(error.to_string());
     let is_update = matches!(trigger.op().map_err(failed)?, PgTriggerOperation::Update);
-    let is_transfer = trigger.extra_args().map_err(failed)?.first().is_some_and(|table| table == "token_transfers");
+    let table = LoggedTable::named(trigger.extra_args().map_err(failed)?.first().map(String::as_str));
     let row = TriggerRow::old(trigger)?;
-    let own = |name: &str, types: &[BuiltinOid]| {
-        if is_transfer { Ok(LogValue::null(types)) } else { row.column(name, types) }
+    let column_of = |tables: &[LoggedTable], name: &str, types: &[BuiltinOid]| {
+        if tables.contains(&table) { row.column(name, types) } else { Ok(LogValue::null(types)) }
     };
-    let of_token = |name: &str, types: &[BuiltinOid]| {
-        if is_transfer { row.column(name, types) } else { Ok(LogValue::null(types)) }
+    let is_internal = table == LoggedTable::InternalTransfers;
+    let (index, amount) = match table {
+        LoggedTable::Transactions => (LogValue::null(&[BuiltinOid::INT4OID]), "value"),
+        LoggedTable::InternalTransfers => (row.column("position", &[BuiltinOid::INT4OID])?, "value"),
+        LoggedTable::TokenTransfers => (row.column("log_index", &[BuiltinOid::INT4OID])?, "amount"),
+    };
+    let status = if is_internal {
+        let succeeded = row.column("succeeded", &[BuiltinOid::BOOLOID])?.datum;
+        LogValue::text(match succeeded.map(|datum| datum.value() != 0) {
+            Some(true) => "confirmed",
+            Some(false) => "failed",
+            None => "unknown",
+        })
+    } else {
+        column_of(&[LoggedTable::Transactions], "status", TEXT)?
     };
     let values = [
-        LogValue::text(if is_transfer { "token_transfers" } else { "transactions" }),
+        LogValue::text(table.name()),
         LogValue::text(if is_update { "UPDATE" } else { "DELETE" }),
         row.column("network", TEXT)?,
         row.column("tx_hash", TEXT)?,
-        of_token("log_index", &[BuiltinOid::INT4OID])?,
+        index,
         row.column("timestamp", &[BuiltinOid::TIMESTAMPTZOID])?,
         row.column("block_number", &[BuiltinOid::INT8OID])?,
-        own("transaction_index", &[BuiltinOid::INT4OID])?,
-        of_token("token_address", TEXT)?,
+        column_of(
+            &[LoggedTable::Transactions, LoggedTable::InternalTransfers],
+            "transaction_index",
+            &[BuiltinOid::INT4OID],
+        )?,
+        column_of(&[LoggedTable::TokenTransfers], "token_address", TEXT)?,
         row.column("from_address", TEXT)?,
         row.column("to_address", TEXT)?,
-        row.column(if is_transfer { "amount" } else { "value" }, &[BuiltinOid::NUMERICOID])?,
-        own("status", TEXT)?,
+        row.column(amount, &[BuiltinOid::NUMERICOID])?,
+        status,
         row.column("ingest_xid", &[BuiltinOid::XID8OID])?,
+        column_of(&[LoggedTable::InternalTransfers], "is_ordered", &[BuiltinOid::BOOLOID])?,
         LogValue::oid(row.table),
     ];
     log(c"transaction_change_log", row.table, || spi::log_transaction(&values))

@@ -176,8 +176,7 @@ fn from_tables(
 ) -> Result<GraphHandle, SqlError> {
     let started = Instant::now();
     let has_tokens = assets == AssetScope::All || require_tables(AssetScope::All).is_ok();
-    let tables: &[Table] =
-        if has_tokens { &[Table::Transactions, Table::TokenTransfers] } else { &[Table::Transactions] };
+    let tables: &[Table] = if has_tokens { &Table::ALL } else { &Table::NATIVE };
     // The epoch is read before the rows: the next reader notices if it rises meanwhile.
     let epoch = latest_epoch()?;
     let mut builder = Builder::new(workspace(location), random_seed()?)?;

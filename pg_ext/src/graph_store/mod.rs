@@ -92,7 +92,7 @@ pub(crate) fn check_for_failures() {
 pub(crate) struct GraphHandle {
     mapped: Arc<MappedBase>,
     overlay: Arc<Overlay>,
-    /// Snapshot up to which the overlay holds transactions.
+    /// Snapshot up to which the overlay holds transactions and internal transfers.
     native: Snapshot,
     /// Snapshot up to which the overlay holds token transfers.
     tokens: Snapshot,
@@ -161,7 +161,8 @@ impl GraphHandle {
             provenance: base.provenance().clone(),
             transfers: base.transfers(),
             native_transfers: base.native_transfers(),
-            wallets: base.wallets(),
+            // Number 0 is nobody's.
+            wallets: base.wallets().saturating_sub(1),
             pairs: base.pairs(),
             file_bytes: base.size(),
             dictionary_bytes: base.dictionary_size(),
@@ -216,6 +217,7 @@ pub(crate) fn facts() -> Result<Option<Facts>, SqlError> {
 /// Requires that the caller may read every row of the tables behind the graph.
 fn require_tables(assets: AssetScope) -> Result<(), SqlError> {
     require_whole(c"transactions")?;
+    require_whole(c"internal_transfers")?;
     if assets == AssetScope::All { require_whole(c"token_transfers") } else { Ok(()) }
 }
 
@@ -301,7 +303,7 @@ fn catch_up(mut handle: GraphHandle, caller: &Caller, assets: AssetScope) -> Res
     if handle.mapped.valid_only_for.is_some() {
         return Ok(handle);
     }
-    let mut tables = vec![(Table::Transactions, handle.native.clone())];
+    let mut tables: Vec<_> = Table::NATIVE.into_iter().map(|table| (table, handle.native.clone())).collect();
     if assets == AssetScope::All {
         tables.push((Table::TokenTransfers, handle.tokens.clone()));
     }
@@ -341,11 +343,11 @@ fn catch_up(mut handle: GraphHandle, caller: &Caller, assets: AssetScope) -> Res
             return Err(Stale::Large);
         }
         added?;
-        match table {
-            Table::Transactions => handle.native = caller.snapshot.clone(),
-            Table::TokenTransfers => handle.tokens = caller.snapshot.clone(),
+        if table == Table::TokenTransfers {
+            handle.tokens = caller.snapshot.clone();
         }
     }
+    handle.native = caller.snapshot.clone();
     Ok(handle)
 }
 

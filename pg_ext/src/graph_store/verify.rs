@@ -33,7 +33,7 @@ pub(crate) fn verify() -> Result<Option<Vec<Comparison>>, SqlError> {
         }
     }
     let mut tables = Digests::default();
-    for table in [Table::Transactions, Table::TokenTransfers] {
+    for table in Table::ALL {
         every_row(table, |row, _| {
             check_for_interrupts!();
             tables.add(row);

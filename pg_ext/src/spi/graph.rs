@@ -15,22 +15,41 @@ use crate::snapshot::with_latest_snapshot;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Table {
     Transactions,
+    InternalTransfers,
     TokenTransfers,
+}
+
+impl Table {
+    /// Every table, in the order in which readers lock them.
+    pub(crate) const ALL: [Self; 3] = [Self::Transactions, Self::InternalTransfers, Self::TokenTransfers];
+
+    /// The tables of the native coin.
+    pub(crate) const NATIVE: [Self; 2] = [Self::Transactions, Self::InternalTransfers];
 }
 
 /// Columns of a transaction: network, sender, receiver, time, value, block, index, and status.
 pub(super) const TRANSACTION: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Integer];
 
-/// Columns of a token transfer: as above, with the token in place of the status.
+/// Columns of an internal transfer: as above, then its position among those of its transaction.
+pub(super) const INTERNAL_TRANSFER: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Integer, Integer];
+
+/// Columns of a token transfer: as those of a transaction, with the token in place of the status.
 pub(super) const TOKEN_TRANSFER: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Text];
 
 const EVERY_TRANSACTION: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Integer, Xid];
+const EVERY_INTERNAL_TRANSFER: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Integer, Integer, Xid];
 const EVERY_TOKEN_TRANSFER: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Text, Xid];
 
 const ALL_TRANSACTIONS: &CStr = c"
 SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, t.block_number::bigint, t.transaction_index::integer,
-       CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END, t.ingest_xid
+       CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 WHEN 'unknown' THEN 3 ELSE 2 END, t.ingest_xid
   FROM arx.transactions AS t";
+
+const ALL_INTERNAL_TRANSFERS: &CStr = c"
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, coalesce(t.block_number, 0)::bigint,
+       t.transaction_index::integer, CASE t.succeeded WHEN true THEN 1 WHEN false THEN 2 ELSE 3 END,
+       CASE WHEN t.is_ordered THEN t.position::integer END, t.ingest_xid
+  FROM arx.internal_transfers AS t";
 
 const ALL_TOKEN_TRANSFERS: &CStr = c"
 SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount::numeric, t.block_number::bigint, t.log_index::integer,
@@ -40,9 +59,16 @@ SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount::numer
 thread_local! {
     static NEW_TRANSACTIONS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, t.block_number::bigint, t.transaction_index::integer,
-       CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END
+       CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 WHEN 'unknown' THEN 3 ELSE 2 END
   FROM arx.transactions AS t
  WHERE arx.is_new_since(t.ingest_xid, $1)", TRANSACTION) };
+
+    static NEW_INTERNAL_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, coalesce(t.block_number, 0)::bigint,
+       t.transaction_index::integer, CASE t.succeeded WHEN true THEN 1 WHEN false THEN 2 ELSE 3 END,
+       CASE WHEN t.is_ordered THEN t.position::integer END
+  FROM arx.internal_transfers AS t
+ WHERE arx.is_new_since(t.ingest_xid, $1)", INTERNAL_TRANSFER) };
 
     static NEW_TOKEN_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount::numeric, t.block_number::bigint, t.log_index::integer,
@@ -53,10 +79,17 @@ SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount::numer
     // A row that was written and changed again since the snapshot was never visible in it.
     static FORMER_TRANSACTIONS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.block_number, c.transaction_index,
-       CASE c.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 ELSE 2 END
+       CASE c.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 WHEN 'unknown' THEN 3 ELSE 2 END
   FROM arx.transaction_changes AS c
  WHERE arx.is_new_since(c.changed_xid, $1) AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1)
    AND c.relation = 'transactions'", TRANSACTION) };
+
+    static FORMER_INTERNAL_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
+SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, coalesce(c.block_number, 0), c.transaction_index,
+       CASE c.status WHEN 'confirmed' THEN 1 WHEN 'failed' THEN 2 ELSE 3 END, CASE WHEN c.is_ordered THEN c.log_index END
+  FROM arx.transaction_changes AS c
+ WHERE arx.is_new_since(c.changed_xid, $1) AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1)
+   AND c.relation = 'internal_transfers'", INTERNAL_TRANSFER) };
 
     static FORMER_TOKEN_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.block_number, c.log_index, c.asset
@@ -74,6 +107,7 @@ SELECT EXISTS (SELECT FROM arx.transaction_changes AS c
     static ESTIMATE: PreparedQuery = const { PreparedQuery::with_any_plan(c"
 SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
   FROM (SELECT relid FROM pg_partition_tree('arx.transactions') WHERE isleaf
+        UNION ALL SELECT relid FROM pg_partition_tree('arx.internal_transfers') WHERE isleaf
         UNION ALL SELECT relid FROM pg_partition_tree('arx.token_transfers') WHERE isleaf) AS t
   JOIN pg_class AS c ON c.oid = t.relid", &[Long]) };
 
@@ -96,9 +130,11 @@ pub(crate) fn every_row(
 ) -> Result<(), SqlError> {
     let (query, layout) = match table {
         Table::Transactions => (ALL_TRANSACTIONS, EVERY_TRANSACTION),
+        Table::InternalTransfers => (ALL_INTERNAL_TRANSFERS, EVERY_INTERNAL_TRANSFER),
         Table::TokenTransfers => (ALL_TOKEN_TRANSFERS, EVERY_TOKEN_TRANSFER),
     };
-    stream_once(query, layout, |slot| each(&row(table, slot)?, slot.long(8)?.cast_unsigned()))
+    let stamp = layout.len() - 1;
+    stream_once(query, layout, |slot| each(&row(table, slot)?, slot.long(stamp)?.cast_unsigned()))
 }
 
 /// Calls `each` for every row that has become visible since a snapshot.
@@ -109,6 +145,7 @@ pub(crate) fn new_rows(
 ) -> Result<(), SqlError> {
     let query = match table {
         Table::Transactions => &NEW_TRANSACTIONS,
+        Table::InternalTransfers => &NEW_INTERNAL_TRANSFERS,
         Table::TokenTransfers => &NEW_TOKEN_TRANSFERS,
     };
     query.with(|query| query.stream(&[Argument::snapshot(since)?], |slot| each(&row(table, slot)?)))
@@ -123,24 +160,26 @@ pub(crate) fn former_rows(
 ) -> Result<(), SqlError> {
     let query = match table {
         Table::Transactions => &FORMER_TRANSACTIONS,
+        Table::InternalTransfers => &FORMER_INTERNAL_TRANSFERS,
         Table::TokenTransfers => &FORMER_TOKEN_TRANSFERS,
     };
     query.with(|query| query.stream(&[Argument::snapshot(since)?], |slot| each(&row(table, slot)?)))
 }
 
 /// Reads a transfer from the first columns of a query: network, sender, receiver, time, value,
-/// block, index, and status or token.
+/// block, index, and status or token; of an internal transfer also its position. A block of 0 is
+/// unknown.
 pub(super) fn row<'a>(table: Table, slot: Slot<'a>) -> Result<TransferRow<'a>, SqlError> {
     let index = slot.integer(6)?.map(i32::cast_unsigned);
     let (value, position, token, status) = match table {
         Table::Transactions => {
             let position = Position { block: block(slot)?, transaction_index: index, log_index: None };
-            let status = match slot.integer(7)? {
-                Some(0) => Status::Pending,
-                Some(1) => Status::Confirmed,
-                _ => Status::Failed,
-            };
-            (slot.amount(4, COIN_SCALE)?, position, None, status)
+            (slot.amount(4, COIN_SCALE)?, position, None, status(slot.integer(7)?))
+        }
+        Table::InternalTransfers => {
+            let log_index = slot.integer(8)?.map(i32::cast_unsigned);
+            let position = Position { block: block(slot)?, transaction_index: index, log_index };
+            (slot.amount(4, COIN_SCALE)?, position, None, status(slot.integer(7)?))
         }
         Table::TokenTransfers => {
             let position = Position { block: block(slot)?, transaction_index: None, log_index: index };
@@ -149,7 +188,7 @@ pub(super) fn row<'a>(table: Table, slot: Slot<'a>) -> Result<TransferRow<'a>, S
     };
     Ok(TransferRow {
         network: slot.text(0)?,
-        from: slot.text(1)?,
+        from: slot.optional_text(1)?,
         to: slot.optional_text(2)?,
         token,
         time: slot.long(3)?,
@@ -157,6 +196,16 @@ pub(super) fn row<'a>(table: Table, slot: Slot<'a>) -> Result<TransferRow<'a>, S
         position,
         status,
     })
+}
+
+/// Reads the status of a row from its code.
+pub(super) const fn status(code: Option<i32>) -> Status {
+    match code {
+        Some(0) => Status::Pending,
+        Some(1) => Status::Confirmed,
+        Some(3) => Status::Unknown,
+        _ => Status::Failed,
+    }
 }
 
 fn block(slot: Slot<'_>) -> Result<u64, SqlError> {
@@ -177,7 +226,7 @@ pub(crate) fn foreign_changes(next: u64, own: Option<u64>) -> Result<bool, SqlEr
     FOREIGN_CHANGES.with(|query| query.is_true(&arguments))
 }
 
-/// Estimates the number of rows of both tables.
+/// Estimates the number of rows of all tables.
 pub(crate) fn estimated_rows() -> Result<i64, SqlError> {
     let mut rows = 0;
     ESTIMATE.with(|query| query.stream(&[], |slot| slot.long(0).map(|estimate| rows = estimate)))?;

@@ -35,8 +35,13 @@ SELECT s.ordinal, t.tx_hash
     SELECT x.tx_hash, x.block_number, x.transaction_index
       FROM arx.transactions AS x
      WHERE x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
-       AND ($6::numeric IS NULL OR x.value >= $6) AND ($7::boolean OR x.status <> 'failed')) AS t
- ORDER BY s.ordinal, s.at DESC, t.block_number DESC, t.transaction_index DESC NULLS LAST, t.tx_hash",
+       AND ($6::numeric IS NULL OR x.value >= $6) AND ($7::boolean OR x.status <> 'failed')
+    UNION ALL
+    SELECT x.tx_hash, x.block_number, x.transaction_index
+      FROM arx.internal_transfers AS x
+     WHERE x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
+       AND ($6::numeric IS NULL OR x.value >= $6) AND ($7::boolean OR x.succeeded IS NOT FALSE)) AS t
+ ORDER BY s.ordinal, s.at DESC, t.block_number DESC NULLS LAST, t.transaction_index DESC NULLS LAST, t.tx_hash",
         &[Integer, Text]) };
 
     static TOKENS: PreparedQuery = const { PreparedQuery::new(c"

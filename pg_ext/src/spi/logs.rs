@@ -78,14 +78,14 @@ thread_local! {
     static LOG_TRANSACTION: KeptStatement = const { KeptStatement::new(
         "INSERT INTO arx.transaction_change_log
              (relation, operation, network, tx_hash, log_index, \"timestamp\", block_number, transaction_index, asset,
-              from_address, to_address, value, status, former_xid)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
-          WHERE EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = $15)",
+              from_address, to_address, value, status, former_xid, is_ordered)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
+          WHERE EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = $16)",
         &[
             BuiltinOid::TEXTOID, BuiltinOid::TEXTOID, BuiltinOid::TEXTOID, BuiltinOid::TEXTOID, BuiltinOid::INT4OID,
             BuiltinOid::TIMESTAMPTZOID, BuiltinOid::INT8OID, BuiltinOid::INT4OID, BuiltinOid::TEXTOID,
             BuiltinOid::TEXTOID, BuiltinOid::TEXTOID, BuiltinOid::NUMERICOID, BuiltinOid::TEXTOID,
-            BuiltinOid::XID8OID, BuiltinOid::OIDOID,
+            BuiltinOid::XID8OID, BuiltinOid::BOOLOID, BuiltinOid::OIDOID,
         ],
     ) };
 
@@ -97,7 +97,7 @@ thread_local! {
 
 /// Logs the former version of a row, unless its table, the last value, does not belong to ARX.
 /// Returns the number of rows logged.
-pub(crate) fn log_transaction(values: &[LogValue; 15]) -> Result<usize, SqlError> {
+pub(crate) fn log_transaction(values: &[LogValue; 16]) -> Result<usize, SqlError> {
     LOG_TRANSACTION.with(|statement| statement.run(values))
 }
 

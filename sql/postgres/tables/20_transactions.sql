@@ -1,6 +1,7 @@
--- Transactions and token transfers. `ingest_xid` makes freshness exact: see 21_freshness.sql.
+-- Transactions, internal transfers and token transfers. `ingest_xid` makes freshness exact: see
+-- 21_freshness.sql.
 
-CREATE TYPE arx.tx_status_enum AS ENUM ('pending', 'confirmed', 'failed');
+CREATE TYPE arx.tx_status_enum AS ENUM ('pending', 'confirmed', 'failed', 'unknown');
 REVOKE ALL ON TYPE arx.tx_status_enum FROM PUBLIC;
 GRANT USAGE ON TYPE arx.tx_status_enum TO arx_reader;
 
@@ -20,6 +21,7 @@ CREATE TABLE arx.transactions (
     gas_price         bigint CHECK (gas_price >= 0),
     status            arx.tx_status_enum NOT NULL DEFAULT 'pending',
     metadata          jsonb,
+    block_hash        text CHECK (block_hash <> ''),
     ingest_xid        xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     PRIMARY KEY (network, tx_hash, "timestamp")
 ) PARTITION BY RANGE ("timestamp");
@@ -32,6 +34,41 @@ CREATE INDEX idx_transactions_from_addr ON arx.transactions (from_address, netwo
 CREATE INDEX idx_transactions_to_addr ON arx.transactions (to_address, network, "timestamp" DESC);
 CREATE INDEX idx_transactions_hash ON arx.transactions USING hash (tx_hash);
 CREATE INDEX idx_transactions_ingest ON arx.transactions (ingest_xid);
+
+-- Further movements of the native coin within a transaction: calls, rewards, self-destructs, inputs
+-- and outputs. The transaction's own value moves first, then its internal transfers by `position`.
+-- Where `is_ordered` is false, `position` only tells them apart, and their order is unknown.
+CREATE TABLE arx.internal_transfers (
+    network           text NOT NULL,
+    tx_hash           text NOT NULL CHECK (tx_hash <> ''),
+    position          integer NOT NULL CHECK (position >= 0),
+    is_ordered        boolean NOT NULL DEFAULT true,
+    -- NULL where unknown: the order among transfers of the same time is then unknown, too.
+    block_number      bigint CHECK (block_number >= 0),
+    transaction_index integer CHECK (transaction_index >= 0),
+    "timestamp"       timestamptz NOT NULL
+        CHECK ("timestamp" >= '1970-01-01 00:00+00' AND "timestamp" < '10000-01-01 00:00+00'),
+    -- NULL for a reward.
+    from_address      text CHECK (from_address <> ''),
+    -- NULL for a burn.
+    to_address        text CHECK (to_address <> ''),
+    value             numeric(38,18) NOT NULL CHECK (value >= 0 AND value <> 'NaN'),
+    value_usd         numeric(20,2) CHECK (value_usd >= 0 AND value_usd <> 'NaN'),
+    kind              text NOT NULL DEFAULT 'call' CHECK (kind <> ''),
+    -- NULL where unknown. A transfer that failed moves no value.
+    succeeded         boolean,
+    ingest_xid        xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    PRIMARY KEY (network, tx_hash, position, "timestamp"),
+    CONSTRAINT internal_transfers_end CHECK (from_address IS NOT NULL OR to_address IS NOT NULL)
+) PARTITION BY RANGE ("timestamp");
+COMMENT ON TABLE arx.internal_transfers IS
+    'movements of the native coin within transactions beside their own value, partitioned by month; values in coins';
+GRANT SELECT ON TABLE arx.internal_transfers TO arx_reader;
+GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE arx.internal_transfers TO arx_operator;
+
+CREATE INDEX idx_internal_transfers_from_addr ON arx.internal_transfers (from_address, network, "timestamp" DESC);
+CREATE INDEX idx_internal_transfers_to_addr ON arx.internal_transfers (to_address, network, "timestamp" DESC);
+CREATE INDEX idx_internal_transfers_ingest ON arx.internal_transfers (ingest_xid);
 
 -- `amount` is in raw units of the token: a uint256 with up to 78 digits.
 CREATE TABLE arx.token_transfers (
@@ -65,6 +102,12 @@ ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_stamp;
 CREATE TRIGGER arx_restamp AFTER INSERT OR UPDATE ON arx.transactions
     FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.restamp_row();
 ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_restamp;
+CREATE TRIGGER arx_stamp BEFORE UPDATE ON arx.internal_transfers
+    FOR EACH ROW EXECUTE FUNCTION arx.stamp_row();
+ALTER TABLE arx.internal_transfers ENABLE ALWAYS TRIGGER arx_stamp;
+CREATE TRIGGER arx_restamp AFTER INSERT OR UPDATE ON arx.internal_transfers
+    FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.restamp_row();
+ALTER TABLE arx.internal_transfers ENABLE ALWAYS TRIGGER arx_restamp;
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON arx.token_transfers
     FOR EACH ROW EXECUTE FUNCTION arx.stamp_row();
 ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_stamp;
@@ -74,10 +117,14 @@ ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_restamp;
 CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.transactions
     FOR EACH ROW EXECUTE FUNCTION arx.log_transaction_change('transactions');
 ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_log_change;
+CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.internal_transfers
+    FOR EACH ROW EXECUTE FUNCTION arx.log_transaction_change('internal_transfers');
+ALTER TABLE arx.internal_transfers ENABLE ALWAYS TRIGGER arx_log_change;
 CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.token_transfers
     FOR EACH ROW EXECUTE FUNCTION arx.log_transaction_change('token_transfers');
 ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_log_change;
 
 -- After the triggers, which partitions inherit.
 CREATE TABLE arx.transactions_default PARTITION OF arx.transactions DEFAULT;
+CREATE TABLE arx.internal_transfers_default PARTITION OF arx.internal_transfers DEFAULT;
 CREATE TABLE arx.token_transfers_default PARTITION OF arx.token_transfers DEFAULT;

@@ -2,7 +2,8 @@
 
 -- A user's row takes precedence over the one that ARX ships.
 CREATE TABLE arx.partition_policies (
-    relation         text NOT NULL CHECK (relation IN ('arx.transactions', 'arx.token_transfers')),
+    relation         text NOT NULL 
+        CHECK (relation IN ('arx.transactions', 'arx.internal_transfers', 'arx.token_transfers')),
     builtin          boolean NOT NULL DEFAULT false,
     premake          integer NOT NULL DEFAULT 3 CHECK (premake BETWEEN 0 AND 120),
     retention_months integer CHECK (retention_months BETWEEN 1 AND 2400),
@@ -11,7 +12,8 @@ CREATE TABLE arx.partition_policies (
 );
 COMMENT ON TABLE arx.partition_policies IS
     'months created ahead and months kept; to change a policy, insert a row for the relation: it takes precedence';
-INSERT INTO arx.partition_policies (relation, builtin) VALUES ('arx.transactions', true), ('arx.token_transfers', true);
+INSERT INTO arx.partition_policies (relation, builtin) VALUES
+    ('arx.transactions', true), ('arx.internal_transfers', true), ('arx.token_transfers', true);
 GRANT SELECT ON TABLE arx.partition_policies TO arx_reader;
 GRANT INSERT, UPDATE, DELETE ON TABLE arx.partition_policies TO arx_operator;
 
@@ -21,7 +23,7 @@ SELECT parent.relation,
        b.is_default, b.range_from, b.range_to,
        greatest(c.reltuples, 0)::bigint AS estimated_rows,
        pg_total_relation_size(c.oid) AS total_bytes
-  FROM (VALUES ('arx.transactions'), ('arx.token_transfers')) AS parent (relation)
+  FROM (VALUES ('arx.transactions'), ('arx.internal_transfers'), ('arx.token_transfers')) AS parent (relation)
   JOIN pg_inherits AS i ON i.inhparent = parent.relation::regclass
   JOIN pg_class AS c ON c.oid = i.inhrelid
   JOIN pg_namespace AS n ON n.oid = c.relnamespace

@@ -11,7 +11,7 @@ use bytes::{BufMut, BytesMut};
 use super::model::RowError;
 
 /// Columns with a meaning of their own in the feed.
-const REQUIRED: [&str; 10] = [
+const REQUIRED: [&str; 11] = [
     "network",
     "tx_hash",
     "block_number",
@@ -22,6 +22,8 @@ const REQUIRED: [&str; 10] = [
     "status",
     "metadata",
     "ingest_xid",
+    // Only tells which block an import replaces.
+    "block_hash",
 ];
 
 /// Returns the names of all columns that the feed carries by name.

@@ -96,7 +96,7 @@ impl FileGraph {
             let position = Position { block: row.block_number.unsigned_abs(), ..Position::default() };
             let row = TransferRow {
                 network: network.name(),
-                from: row.from,
+                from: Some(row.from),
                 to: row.to,
                 token: None,
                 time: row.unix_seconds.saturating_mul(MICROS_PER_SECOND),

@@ -20,7 +20,7 @@ use crate::graph::file::sections::{FilePlan, InEntry, write_in_entries, write_pa
 use crate::graph::file::sorting::sort_interruptibly;
 use crate::graph::file::wide::WideStore;
 use crate::graph::file::writer::{FileWriter, Sink};
-use crate::graph::types::{AssetId, NetworkId, TransferRow, WalletId};
+use crate::graph::types::{AssetId, NetworkId, Status, TransferRow, WalletId};
 
 /// Collects rows, and builds a graph from them.
 pub struct Builder<S: Scratch> {
@@ -41,10 +41,12 @@ impl<S: Scratch> Builder<S> {
     /// # Errors
     /// When there is not enough memory.
     pub fn new(scratch: S, seed: u64) -> Result<Self, BuildError<S::Error>> {
-        let wallets = NamesBuilder::new(&scratch, seed).map_err(BuildError::Scratch)?;
+        let mut wallets = NamesBuilder::new(&scratch, seed).map_err(BuildError::Scratch)?;
         let mut tokens = NamesBuilder::new(&scratch, seed).map_err(BuildError::Scratch)?;
-        // Takes number 0 for the native coin; no network has this id.
-        tokens.number(&scratch, NetworkId::new(u16::MAX), "").map_err(BuildError::Scratch)?;
+        // Number 0 stands for nobody, and for the native coin; no network has this id.
+        for names in [&mut wallets, &mut tokens] {
+            names.number(&scratch, NetworkId::new(u16::MAX), "").map_err(BuildError::Scratch)?;
+        }
         Ok(Self {
             scratch,
             networks: Vec::new(),
@@ -69,7 +71,10 @@ impl<S: Scratch> Builder<S> {
     /// When there is not enough memory, or more of something than its ids can count.
     pub fn push(&mut self, row: &TransferRow<'_>) -> Result<(), BuildError<S::Error>> {
         let network = self.network(row.network)?;
-        let from = self.wallet(network, row.from)?;
+        let from = match row.from {
+            Some(from) => self.wallet(network, from)?,
+            None => WalletId::NOBODY,
+        };
         let to = match row.to {
             Some(to) => self.wallet(network, to)?,
             None => WalletId::NONE,
@@ -191,7 +196,7 @@ struct Pairs<S: Scratch> {
     rows: Column<S, PackedPair>,
 }
 
-/// Sums up the transfers of each sender by asset and receiver.
+/// Sums up the transfers of each sender by asset and receiver: those that did not fail.
 fn pairs<S: Scratch>(
     scratch: &S,
     sorted: &[PackedTransfer],
@@ -203,8 +208,10 @@ fn pairs<S: Scratch>(
     pairs.offsets.push(scratch, 0).map_err(BuildError::Scratch)?;
     let mut keys: Vec<(u64, u32)> = Vec::new();
     let mut steps = 0;
-    for bounds in offsets.windows(2) {
+    for (sender, bounds) in (0..).map(WalletId::new).zip(offsets.windows(2)) {
         let [start, end] = [bounds[0] as usize, bounds[1] as usize];
+        // Nobody has no edges.
+        let start = if sender == WalletId::NOBODY { end } else { start };
         steps += 1 + end - start;
         if steps >= ELEMENTS_PER_CHECK {
             steps = 0;
@@ -214,7 +221,7 @@ fn pairs<S: Scratch>(
         keys.extend(
             (0..)
                 .zip(&sorted[start..end])
-                .filter(|(_, row)| row.to != WalletId::NONE)
+                .filter(|(_, row)| row.to != WalletId::NONE && row.kind.status() != Status::Failed)
                 .map(|(index, row)| ((u64::from(row.kind.asset().get()) << 32) | u64::from(row.to.get()), index)),
         );
         keys.sort_unstable();

@@ -17,7 +17,7 @@ use crate::graph::error::Damaged;
 const MAGIC: [u8; 8] = *b"ARXGRAPH";
 
 /// Incremented whenever a section changes its meaning.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Size of the header; the first section follows.
 pub(crate) const HEADER_BYTES: usize = 1024;
@@ -34,7 +34,8 @@ const HASHED_PER_CHECK: usize = 1 << 22;
 pub(crate) enum Section {
     /// [`Meta`] as JSON.
     Meta,
-    /// Addresses of wallets: text, offsets (`u64`), networks (`u16`), hash table (`u64`).
+    /// Addresses of wallets: text, offsets (`u64`), networks (`u16`), hash table (`u64`). Number 0
+    /// stands for the missing sender of rewards and has no address.
     WalletText,
     WalletTextOffsets,
     WalletNetworks,
@@ -65,7 +66,7 @@ pub(crate) enum Section {
     InTransfer,
     /// Offsets (`u32`) of the pairs of each sender, ordered by asset and receiver, and the end of
     /// its pairs in the native coin. A pair is the sum of what one wallet sent another in one
-    /// asset.
+    /// asset, without failed transfers.
     PairOffsets,
     PairNativeEnd,
     /// Per pair: receiver (`u32`), asset (`u32`), number of transfers (`u32`), packed sum (`u64`),

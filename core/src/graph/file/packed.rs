@@ -35,7 +35,8 @@ impl TransferKind {
         match self.0 >> ASSET_BITS {
             0 => Status::Pending,
             1 => Status::Confirmed,
-            _ => Status::Failed,
+            2 => Status::Failed,
+            _ => Status::Unknown,
         }
     }
 

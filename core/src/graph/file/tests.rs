@@ -14,7 +14,7 @@ const TOKENS: [&str; 3] = ["", "usd", "dai"];
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
     network: usize,
-    from: u8,
+    from: Option<u8>,
     to: Option<u8>,
     token: usize,
     time: i64,
@@ -25,16 +25,16 @@ struct Row {
 
 impl Row {
     fn with<R>(&self, use_it: impl FnOnce(&TransferRow<'_>) -> R) -> R {
-        let (from, to) = (name(self.from), self.to.map(name));
+        let (from, to) = (self.from.map(name), self.to.map(name));
         use_it(&TransferRow {
             network: NETWORKS[self.network],
-            from: &from,
+            from: from.as_deref(),
             to: to.as_deref(),
             token: (self.token > 0).then(|| TOKENS[self.token]),
             time: self.time,
             value: U256::from_words(self.value.0, self.value.1),
             position: self.position,
-            status: [Status::Pending, Status::Confirmed, Status::Failed][usize::from(self.status)],
+            status: [Status::Pending, Status::Confirmed, Status::Failed, Status::Unknown][usize::from(self.status)],
         })
     }
 }
@@ -51,10 +51,15 @@ fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
         1 => (any::<u128>(), any::<u128>()),
     ];
     let position = (0_u64..3, prop::option::of(0_u32..3), prop::option::of(prop_oneof![Just(1_u32), Just(70_000)]));
+    // A transfer has a sender or a receiver.
+    let ends = prop_oneof![
+        8 => (0..8_u8, 0..8_u8).prop_map(|(from, to)| (Some(from), Some(to))),
+        1 => (0..8_u8).prop_map(|from| (Some(from), None)),
+        1 => (0..8_u8).prop_map(|to| (None, Some(to))),
+    ];
+    let row = (0..2_usize, ends, 0..3_usize, 0..6_i64, value, position, 0..4_u8);
     let row =
-        (0..2_usize, 0..8_u8, prop::option::weighted(0.9, 0..8_u8), 0..3_usize, 0..6_i64, value, position, 0..3_u8);
-    let row =
-        row.prop_map(|(network, from, to, token, time, value, (block, transaction_index, log_index), status)| Row {
+        row.prop_map(|(network, (from, to), token, time, value, (block, transaction_index, log_index), status)| Row {
             network,
             from,
             to,
@@ -114,7 +119,7 @@ type Seen = (Option<String>, String, i64, U256, Position, u8);
 /// Every transfer of every wallet on a side, as the graph says it, in its order.
 fn transfers(graph: &Graph<'_>, side: Side) -> BTreeMap<(String, String), Vec<Seen>> {
     let mut all = BTreeMap::new();
-    for wallet in graph.wallet_ids() {
+    for wallet in graph.wallet_ids().filter(|wallet| *wallet != WalletId::NOBODY) {
         let mut seen = Vec::new();
         graph
             .transfers(wallet, side, |transfer| -> Result<(), Damaged> {
@@ -138,10 +143,10 @@ fn transfers(graph: &Graph<'_>, side: Side) -> BTreeMap<(String, String), Vec<Se
 fn expected_transfers(rows: &[Row], side: Side) -> BTreeMap<(String, String), Vec<Seen>> {
     let mut all: BTreeMap<_, Vec<Seen>> = BTreeMap::new();
     for row in rows {
-        let (from, to) = (name(row.from), row.to.map(name));
+        let (from, to) = (row.from.map(name), row.to.map(name));
         let (wallet, peer) = match side {
-            Side::Out => (Some(from), to),
-            Side::In => (to, Some(from)),
+            Side::Out => (from, to),
+            Side::In => (to, from),
         };
         let Some(wallet) = wallet else { continue };
         let value = U256::from_words(row.value.0, row.value.1);
@@ -156,7 +161,7 @@ type Edges = BTreeMap<(String, String, String, String), (u64, Option<U256>, i64,
 
 fn edges(graph: &Graph<'_>, side: Side, filter: &EdgeFilter) -> Edges {
     let mut all = Edges::new();
-    for wallet in graph.wallet_ids() {
+    for wallet in graph.wallet_ids().filter(|wallet| *wallet != WalletId::NOBODY) {
         graph
             .edges(wallet, side, filter, |edge| -> Result<(), Damaged> {
                 let text = |text: Result<&str, Damaged>| text.unwrap().to_owned();
@@ -184,7 +189,7 @@ fn expected_edges(rows: &[Row], graph: &Graph<'_>, side: Side, filter: &EdgeFilt
     let mut all = Edges::new();
     for row in rows {
         let value = U256::from_words(row.value.0, row.value.1);
-        let Some(to) = row.to else { continue };
+        let (Some(from), Some(to)) = (row.from, row.to) else { continue };
         let network = NETWORKS[row.network];
         let asset =
             if row.token == 0 { Some(AssetId::NATIVE) } else { graph.asset(network, TOKENS[row.token]).unwrap() };
@@ -196,11 +201,12 @@ fn expected_edges(rows: &[Row], graph: &Graph<'_>, side: Side, filter: &EdgeFilt
         {
             continue;
         }
-        let (own, peer) = if side == Side::Out { (row.from, to) } else { (to, row.from) };
+        let (own, peer) = if side == Side::Out { (from, to) } else { (to, from) };
+        let moved = if row.status == 2 { U256::ZERO } else { value };
         let key = (network.to_owned(), name(own), name(peer), TOKENS[row.token].to_owned());
         let sum = all.entry(key).or_insert((0, Some(U256::ZERO), i64::MAX, i64::MIN));
         sum.0 += 1;
-        sum.1 = if filter.assets.is_single() { sum.1.and_then(|sum| sum.checked_add(value)) } else { sum.1 };
+        sum.1 = if filter.assets.is_single() { sum.1.and_then(|sum| sum.checked_add(moved)) } else { sum.1 };
         sum.2 = sum.2.min(row.time);
         sum.3 = sum.3.max(row.time);
     }
@@ -218,7 +224,8 @@ fn filters(graph: &Graph<'_>) -> Vec<EdgeFilter> {
         EdgeFilter { assets: token, ..all },
         EdgeFilter { assets: AssetSelection::Tokens, min_transfers: 2, ..all },
         EdgeFilter { min_transfers: 2, ..EdgeFilter::default() },
-        EdgeFilter { include_failed: false, ..all },
+        EdgeFilter { include_failed: true, ..all },
+        EdgeFilter { include_failed: true, ..EdgeFilter::default() },
         EdgeFilter { since: Some(2), until: Some(5), ..EdgeFilter::default() },
         EdgeFilter { min_value: Some(U256::new(2)), until: Some(4), ..EdgeFilter::default() },
     ]
@@ -357,7 +364,8 @@ fn aligned(bytes: &[u8]) -> Cut {
 #[test]
 fn an_empty_graph_is_a_graph() {
     let base = build(&[]);
-    assert_eq!((base.wallets(), base.transfers(), base.pairs()), (0, 0, 0));
+    // Number 0 is nobody's.
+    assert_eq!((base.wallets(), base.transfers(), base.pairs()), (1, 0, 0));
     let overlay = Overlay::new();
     assert_eq!(Graph::new(&base, &overlay).wallet("ethereum", "a"), Ok(None));
 }

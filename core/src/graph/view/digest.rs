@@ -56,9 +56,10 @@ impl Digests {
             if wallet.index() % WALLETS_PER_CHECK == 0 {
                 interrupt.should_stop();
             }
-            let (network, from) = (graph.network(wallet)?, graph.address(wallet)?);
+            let from = wallet.some().map(|wallet| graph.address(wallet)).transpose()?;
             graph.transfers(wallet, Side::Out, |transfer| -> Result<(), Damaged> {
                 let to = transfer.peer.map(|peer| graph.address(peer)).transpose()?;
+                let network = graph.network(wallet.some().or(transfer.peer).unwrap_or(wallet))?;
                 let token = if transfer.asset == AssetId::NATIVE { None } else { Some(graph.token(transfer.asset)?) };
                 let (time, value) = (transfer.time, transfer.value);
                 let (position, status) = (transfer.position, transfer.status);
@@ -88,7 +89,7 @@ fn hash(row: &TransferRow<'_>) -> u64 {
         hasher.update(&[0xfe]);
     };
     text(Some(row.network));
-    text(Some(row.from));
+    text(row.from);
     text(row.to);
     text(row.token);
     let (high, low) = row.value.into_words();

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::graph::error::Damaged;
 use crate::graph::file::packed::BEYOND;
-use crate::graph::types::{AssetId, Side, U256, WalletId};
+use crate::graph::types::{AssetId, Side, Status, U256, WalletId};
 use crate::graph::view::edge_sum::EdgeSum;
 use crate::graph::view::filter::{AssetSelection, Edge, EdgeFilter, PlainEdges, PlainTotals};
 use crate::graph::view::graph::{Graph, OUT_OF_RANGE};
@@ -188,7 +188,10 @@ impl Graph<'_> {
         for number in self.overlay.added(wallet, side) {
             let Some(added) = self.overlay.added_transfer(*number) else { continue };
             let peer = if side == Side::Out { added.to } else { added.from };
-            if peer != WalletId::NONE && assets.contains(added.asset) {
+            if let Some(peer) = peer.some()
+                && added.status != Status::Failed
+                && assets.contains(added.asset)
+            {
                 sums.entry((added.asset, peer)).or_default().add(added.time, added.value);
             }
         }
@@ -207,7 +210,9 @@ impl Graph<'_> {
             if let Some(peer) = transfer.peer
                 && transfer.is_counted(filter)
             {
-                sums.entry((transfer.asset, peer)).or_default().add(transfer.time, transfer.value);
+                // A failed transfer is a contact, and moves nothing.
+                let value = if transfer.status == Status::Failed { U256::ZERO } else { transfer.value };
+                sums.entry((transfer.asset, peer)).or_default().add(transfer.time, value);
             }
             Ok(())
         })?;
@@ -225,7 +230,9 @@ impl Graph<'_> {
         let mut sum = EdgeSum::default();
         for number in base.transfers(from, Side::Out) {
             let peer = *base.out_peer.get(number).ok_or(OUT_OF_RANGE)?;
-            if peer == to && base.out_kind[number].asset() == asset && !self.overlay.is_removed(number as u32) {
+            let kind = base.out_kind[number];
+            let counts = kind.asset() == asset && kind.status() != Status::Failed;
+            if peer == to && counts && !self.overlay.is_removed(number as u32) {
                 sum.add(base.out_time[number], base.wide.value(base.out_value[number])?);
             }
         }

@@ -48,12 +48,12 @@ pub struct EdgeFilter {
     pub min_value: Option<U256>,
     /// Minimum number of counted transfers of one asset between a pair of wallets.
     pub min_transfers: u64,
-    /// Counts failed transactions, too: the attempt is a contact.
+    /// Counts failed transfers, too: the attempt is a contact, and moves no value.
     pub include_failed: bool,
 }
 
 impl Default for EdgeFilter {
-    /// Selects every transfer of the native coin.
+    /// Selects every transfer of the native coin that did not fail.
     fn default() -> Self {
         Self {
             assets: AssetSelection::Native,
@@ -61,7 +61,7 @@ impl Default for EdgeFilter {
             until: None,
             min_value: None,
             min_transfers: 1,
-            include_failed: true,
+            include_failed: false,
         }
     }
 }
@@ -75,7 +75,7 @@ impl EdgeFilter {
 
     /// Returns whether either all transfers of a pair count or none do.
     pub(crate) const fn is_by_pair(&self) -> bool {
-        self.since.is_none() && self.until.is_none() && self.min_value.is_none() && self.include_failed
+        self.since.is_none() && self.until.is_none() && self.min_value.is_none() && !self.include_failed
     }
 }
 

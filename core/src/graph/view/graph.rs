@@ -49,11 +49,14 @@ impl<'g> Graph<'g> {
         }
     }
 
-    /// Returns the name of a wallet's network.
+    /// Returns the name of a wallet's network; empty for [`WalletId::NOBODY`].
     ///
     /// # Errors
     /// When the base is damaged.
     pub fn network(&self, wallet: WalletId) -> Result<&'g str, Damaged> {
+        if wallet == WalletId::NOBODY {
+            return Ok("");
+        }
         let network = match self.base.wallets.networks.get(wallet.index()) {
             Some(network) => *network,
             None => self.new_wallet(wallet).ok_or(OUT_OF_RANGE)?.0,
@@ -116,25 +119,28 @@ impl<'g> Graph<'g> {
     /// Returns whether a wallet has any transfer.
     #[must_use]
     pub fn is_active(&self, wallet: WalletId) -> bool {
-        [Side::Out, Side::In].into_iter().any(|side| {
-            let in_base = self.base.transfers(wallet, side).len();
-            in_base > self.overlay.removed_count(wallet, side) as usize || !self.overlay.added(wallet, side).is_empty()
-        })
+        wallet != WalletId::NOBODY
+            && [Side::Out, Side::In].into_iter().any(|side| {
+                let in_base = self.base.transfers(wallet, side).len();
+                in_base > self.overlay.removed_count(wallet, side) as usize
+                    || !self.overlay.added(wallet, side).is_empty()
+            })
     }
 
-    /// Returns the number of wallets. Their ids are dense from 0.
+    /// Returns the end of the ids of wallets, which are dense from 0.
     #[must_use]
     pub fn wallets(&self) -> u32 {
         (self.base.wallets.len() + self.overlay.new_wallets().len()) as u32
     }
 
-    /// Returns every wallet in the order of ids.
+    /// Returns every id of a wallet, in their order. The first is [`WalletId::NOBODY`], which is on
+    /// no network and not active.
     #[must_use]
     pub fn wallet_ids(&self) -> WalletIds {
         WalletIds::new(0, self.wallets())
     }
 
-    /// Returns the address of a wallet.
+    /// Returns the address of a wallet; empty for [`WalletId::NOBODY`].
     ///
     /// # Errors
     /// When the base is damaged.

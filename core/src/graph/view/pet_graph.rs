@@ -241,21 +241,22 @@ impl Data for PetGraph<'_> {
 
 impl NodeCount for PetGraph<'_> {
     fn node_count(&self) -> usize {
-        self.graph.wallets() as usize
+        self.node_identifiers().len()
     }
 }
 
 impl NodeIndexable for PetGraph<'_> {
     fn node_bound(&self) -> usize {
-        self.graph.wallets() as usize
+        self.node_count()
     }
 
+    // Ids of wallets begin at 1.
     fn to_index(&self, wallet: WalletId) -> usize {
-        wallet.index()
+        wallet.index().saturating_sub(1)
     }
 
     fn from_index(&self, index: usize) -> WalletId {
-        WalletId::new(index as u32)
+        WalletId::new(index as u32 + 1)
     }
 }
 
@@ -272,12 +273,12 @@ impl Visitable for PetGraph<'_> {
     type Map = WalletSet;
 
     fn visit_map(&self) -> WalletSet {
-        WalletSet(vec![false; self.node_bound()])
+        WalletSet(vec![false; self.graph.wallets() as usize])
     }
 
     fn reset_map(&self, map: &mut WalletSet) {
         map.0.clear();
-        map.0.resize(self.node_bound(), false);
+        map.0.resize(self.graph.wallets() as usize, false);
     }
 }
 
@@ -285,7 +286,8 @@ impl IntoNodeIdentifiers for PetGraph<'_> {
     type NodeIdentifiers = WalletIds;
 
     fn node_identifiers(self) -> WalletIds {
-        self.graph.wallet_ids()
+        // Without nobody.
+        WalletIds::new(1, self.graph.wallets())
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Transfer {
     /// Number of the transfer, the same from both sides. It means nothing outside the graph it
     /// comes from.
     pub number: u64,
-    /// The wallet at the other end; `None` for a contract creation.
+    /// The wallet at the other end; `None` for a contract creation, a burn or a reward.
     pub peer: Option<WalletId>,
     /// Asset that moved.
     pub asset: AssetId,
@@ -181,17 +181,18 @@ impl<'g> Graph<'g> {
         }
     }
 
-    /// Returns the sender of a transfer, by the number of the transfer. O(log wallets).
+    /// Returns the sender of a transfer, by the number of the transfer; `None` for a reward.
+    /// O(log wallets).
     ///
     /// # Errors
     /// When the base is damaged, or there is no such transfer.
-    pub fn sender(&self, number: u64) -> Result<WalletId, Damaged> {
+    pub fn sender(&self, number: u64) -> Result<Option<WalletId>, Damaged> {
         match self.stored(number)? {
             Stored::Base(entry) => {
                 let after = self.base.out_offsets.partition_point(|start| *start as usize <= entry);
-                after.checked_sub(1).map(|wallet| WalletId::new(wallet as u32)).ok_or(OUT_OF_RANGE)
+                after.checked_sub(1).map(|wallet| WalletId::new(wallet as u32).some()).ok_or(OUT_OF_RANGE)
             }
-            Stored::Overlay(added) => Ok(added.from),
+            Stored::Overlay(added) => Ok(added.from.some()),
         }
     }
 

@@ -152,7 +152,7 @@ fn too_many_counterparties_reduce_the_coverage() {
         for to in receivers.into_iter().flatten() {
             let row = TransferRow {
                 network: "testnet",
-                from: &from,
+                from: Some(&from),
                 to: Some(to),
                 token: None,
                 time: number as i64,

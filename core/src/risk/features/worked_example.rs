@@ -57,7 +57,7 @@ fn graph() -> Base<HeapBuffer> {
     let mut push = |(hours, from, to, value): Movement<'_>, status| {
         let row = TransferRow {
             network: NETWORK,
-            from,
+            from: Some(from),
             to,
             token: None,
             time: hours * HOUR,

@@ -354,7 +354,7 @@ impl MergeExplanation {
             let transfers = merge.transfers(&graph, &scope.filter, TRANSACTIONS_PER_MERGE)?;
             counts.push(transfers.len());
             for (from, transfer) in &transfers {
-                keys.push(TransferKey::sent(&graph, *from, transfer)?);
+                keys.push(TransferKey::sent(&graph, Some(*from), transfer)?);
             }
         }
         let mut hashes = transfer_hashes(&scope.network, &keys)?.into_iter();

@@ -228,7 +228,7 @@ impl ExposureRequest {
             keys.push(TransferKey::sent(&graph, graph.sender(*number)?, &transfer)?);
         }
         let hashes = transfer_hashes(&self.scope.network, &keys)?;
-        let mut addresses: Vec<String> = keys.iter().map(|key| key.from.clone()).collect();
+        let mut addresses: Vec<String> = keys.iter().filter_map(|key| key.from.clone()).collect();
         addresses.extend(keys.last().and_then(|key| key.to.clone()));
         Ok(Some((addresses, hashes)))
     }

@@ -259,7 +259,7 @@ fn key_of(graph: &Graph<'_>, scope: &Scope, member: &Member) -> Result<TransferK
     let mut key = None;
     graph.counted_transfers(member.from, Side::Out, &moment, |transfer| -> Result<(), SqlError> {
         if transfer.number == member.number {
-            key = Some(TransferKey::sent(graph, member.from, &transfer)?);
+            key = Some(TransferKey::sent(graph, Some(member.from), &transfer)?);
         }
         Ok(())
     })?;

@@ -6,7 +6,9 @@ use arx_core::address::Network;
 use arx_core::graph::trace::{
     End, EndedAmount, Flow, SentTransfer, TaintMethod, Terms, Trace, TraceOrigin, TraceStep, trace,
 };
-use arx_core::graph::{AssetId, AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, U256};
+use arx_core::graph::{
+    AssetId, AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, U256, WalletId,
+};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -342,7 +344,7 @@ impl TraceRequest {
                 network.name()
             ))
             .detail("The transaction does not exist, has failed, or moved another asset.")
-            .hint("See arx.transactions and arx.token_transfers."));
+            .hint("See arx.transactions, arx.internal_transfers and arx.token_transfers."));
         }
         transfers_behind(&graph, network, rows)
     }
@@ -387,7 +389,7 @@ impl Traced {
             let TraceStep { from, to, asset, time, position, status, amount, number, .. } = *step;
             TransferKey::sent(
                 &graph,
-                from,
+                from.some(),
                 &Transfer { number, peer: to, asset, time, value: amount, position, status },
             )
         };
@@ -396,7 +398,7 @@ impl Traced {
         let rows = steps.iter().zip(keys).zip(hashes).map(|((step, key), tx_hash)| {
             Ok(TraceStepRow {
                 hop: Some(step.hop.cast_signed()),
-                from_address: Some(key.from),
+                from_address: key.from,
                 to_address: key.to,
                 tx_hash,
                 timestamp: Some(from_micros(step.time)?),
@@ -423,6 +425,9 @@ impl Traced {
     }
 }
 
+/// Sender and time of transfers.
+type Sending = (Option<String>, i64);
+
 /// Returns the graph's transfers behind rows of the tables, each once. Transfers with equal keys
 /// are interchangeable.
 fn transfers_behind(
@@ -431,19 +436,23 @@ fn transfers_behind(
     rows: Vec<(String, TransferKey)>,
 ) -> Result<Vec<SentTransfer>, SqlError> {
     // Transfers of one sender at one time are read together.
-    let mut moments: BTreeMap<(String, i64), Vec<(String, TransferKey)>> = BTreeMap::new();
+    let mut moments: BTreeMap<Sending, Vec<(String, TransferKey)>> = BTreeMap::new();
     for (hash, row) in rows {
         moments.entry((row.from.clone(), row.time)).or_default().push((hash, row));
     }
     let mut transfers = Vec::new();
     for ((sender, time), mut rows) in moments {
         check_for_interrupts!();
-        if let Some(from) = graph.wallet(network.name(), &sender)? {
+        let from = match &sender {
+            Some(sender) => graph.wallet(network.name(), sender)?,
+            None => Some(WalletId::NOBODY),
+        };
+        if let Some(from) = from {
             let (since, until) = (Some(time), time.checked_add(1));
             let moment = EdgeFilter { assets: AssetSelection::All, since, until, ..EdgeFilter::default() };
             graph.counted_transfers(from, Side::Out, &moment, |transfer| -> Result<(), SqlError> {
                 check_for_interrupts!();
-                let key = TransferKey::sent(graph, from, &transfer)?;
+                let key = TransferKey::sent(graph, from.some(), &transfer)?;
                 if let Some(index) = rows.iter().position(|(_, row)| *row == key) {
                     rows.swap_remove(index);
                     transfers.push(SentTransfer { from, transfer });

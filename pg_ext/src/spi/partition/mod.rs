@@ -62,18 +62,20 @@ SELECT t.typname::pg_catalog.text
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MonthlyTable {
     Transactions,
+    InternalTransfers,
     TokenTransfers,
 }
 
 impl MonthlyTable {
-    /// Every table, in the order in which readers of both lock them: otherwise maintenance and a
+    /// Every table, in the order in which readers of several lock them: otherwise maintenance and a
     /// build of the graph could deadlock.
-    pub(crate) const ALL: [Self; 2] = [Self::Transactions, Self::TokenTransfers];
+    pub(crate) const ALL: [Self; 3] = [Self::Transactions, Self::InternalTransfers, Self::TokenTransfers];
 
     /// Returns the name by which `arx.partition_policies` knows the table.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Transactions => "arx.transactions",
+            Self::InternalTransfers => "arx.internal_transfers",
             Self::TokenTransfers => "arx.token_transfers",
         }
     }
@@ -81,6 +83,7 @@ impl MonthlyTable {
     const fn bare_name(self) -> &'static std::ffi::CStr {
         match self {
             Self::Transactions => c"transactions",
+            Self::InternalTransfers => c"internal_transfers",
             Self::TokenTransfers => c"token_transfers",
         }
     }

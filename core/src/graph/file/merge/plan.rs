@@ -15,7 +15,7 @@ use crate::graph::file::packed::{TransferKind, pack_position, pack_value};
 use crate::graph::file::rows::{PackedPair, PackedTransfer, PairSum};
 use crate::graph::file::scratch::Scratch;
 use crate::graph::file::wide::WideStore;
-use crate::graph::types::{AssetId, Side, WalletId};
+use crate::graph::types::{AssetId, Side, Status, WalletId};
 
 type AssetPeer = (AssetId, WalletId);
 
@@ -129,6 +129,10 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
         let removals = self.overlay.removals_by_sender();
         for wallet in self.overlay.touched(Side::Out) {
             interrupt.should_stop();
+            // Nobody has no edges.
+            if wallet == WalletId::NOBODY {
+                continue;
+            }
             let pieces = self.merged_pairs(wallet, removals.get(&wallet).map_or(&[], Vec::as_slice))?;
             let before = self.base.pairs(wallet, Side::Out).0.len();
             self.pair_count = self.pair_count + pieces.iter().map(PairPiece::len).sum::<usize>() - before;
@@ -148,7 +152,9 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
         let mut remainders = self.remainders(wallet, removals)?;
         let mut changed: BTreeMap<AssetPeer, PairSum> = remainders.keys().map(|key| (*key, PairSum::EMPTY)).collect();
         for number in self.overlay.added(wallet, Side::Out) {
-            if let Some(transfer) = self.overlay.added_transfer(*number).filter(|added| added.to != WalletId::NONE) {
+            let transfer = self.overlay.added_transfer(*number);
+            let transfer = transfer.filter(|added| added.to != WalletId::NONE && added.status != Status::Failed);
+            if let Some(transfer) = transfer {
                 let key = (transfer.asset, transfer.to);
                 changed.entry(key).or_insert(PairSum::EMPTY).add(transfer.time, transfer.value);
             }
@@ -199,8 +205,9 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
             return Ok(sums);
         }
         for number in base.transfers(wallet, Side::Out) {
-            let key = (base.out_kind[number].asset(), base.out_peer[number]);
-            if let Some(sum) = sums.get_mut(&key)
+            let kind = base.out_kind[number];
+            if kind.status() != Status::Failed
+                && let Some(sum) = sums.get_mut(&(kind.asset(), base.out_peer[number]))
                 && !self.overlay.is_removed(number as u32)
             {
                 sum.add(base.out_time[number], base.wide.value(base.out_value[number])?);

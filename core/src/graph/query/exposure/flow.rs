@@ -235,11 +235,12 @@ fn order_ties<W: Interrupt>(
             pace.step(1);
             let transfer = graph.transfer(entry.number)?;
             let from = match region.wallets.get(entry.from as usize) {
-                Some(reached) => reached.wallet,
+                Some(reached) => Some(reached.wallet),
                 None => graph.sender(entry.number)?,
             };
+            let from = from.map(|from| graph.order(from));
             let to = transfer.peer.map_or(u64::MAX, |peer| graph.order(peer));
-            keyed.push(((transfer.position, graph.order(from), to, transfer.value, entry.number), *entry));
+            keyed.push(((transfer.position, from, to, transfer.value, entry.number), *entry));
         }
         sort_with_room(&mut keyed, pace.interrupt(), |left, right| left.0.cmp(&right.0));
         for (slot, (_, sorted)) in tied.iter_mut().zip(keyed) {

@@ -175,7 +175,7 @@ fn by_address(rows: &[(&str, &str, i64, u128)]) -> (Base<HeapBuffer>, Overlay) {
     for (from, to, time, value) in rows {
         let row = TransferRow {
             network: "testnet",
-            from,
+            from: Some(from),
             to: Some(to),
             token: None,
             time: *time,
