@@ -59,7 +59,7 @@ extension_sql_file!("../../sql/postgres/14_job_locks.sql", name = "job_locks", r
 extension_sql_file!(
     "../../sql/postgres/21_freshness.sql",
     name = "freshness",
-    requires = ["job_locks", is_moving_rows, watch_truncate, restamp_future_rows]
+    requires = ["job_locks", is_moving_rows, current_command, watch_truncate, restamp_future_rows]
 );
 extension_sql_file!("../../sql/postgres/22_label_changes.sql", name = "label_changes", requires = ["freshness"]);
 extension_sql_file!(

@@ -144,6 +144,12 @@ pub(crate) fn relation(name: &std::ffi::CStr) -> pg_sys::Oid {
     unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"arx".as_ptr(), true)) }
 }
 
+/// Returns true if all statements of the transaction see the same snapshot.
+pub(crate) fn keeps_snapshot() -> bool {
+    // SAFETY: Reads a variable of this backend.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
 /// Runs a function in a snapshot that sees everything committed until now and this transaction's
 /// own changes. It is a catalog snapshot, because the leader of a parallel query may still take
 /// one.

@@ -7,7 +7,8 @@
 -- version; DELETE logs a tombstone. These triggers are in pg_ext/src/api/triggers.rs.
 -- TRUNCATE, and ATTACH, DETACH or DROP of a partition, fire no row trigger and raise the epoch: a
 -- consumer whose stored epoch differs from current_graph_epoch() starts over. The triggers also
--- fire for rows that logical replication applies.
+-- fire for rows that logical replication applies. The tables of labels are watched in the same way:
+-- see watched_tables() and 22_label_changes.sql.
 
 -- The planner inlines this function, so that the first condition uses an index on the stamp. It
 -- does so only for a single expression without SET clauses; the body is resolved when it is
@@ -48,7 +49,8 @@ SELECT c.* FROM arx.transaction_change_log AS c
                AND NOT row_security_active('arx.token_transfers'));
 COMMENT ON VIEW transaction_changes IS 'former versions of updated and deleted transactions, internal transfers and token transfers';
 
--- The epoch is the number of visible rows: it rises with every commit, in any order of commits.
+-- The epoch is the number of visible rows, and of rows that have been pruned: it rises with every
+-- commit, in any order of commits.
 CREATE TABLE graph_epoch (
     epoch_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     reason     text NOT NULL,
@@ -56,56 +58,131 @@ CREATE TABLE graph_epoch (
     raised_xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     raised_at  timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE graph_epoch IS 'changes of transactions that fire no row trigger: TRUNCATE, ATTACH, DETACH, DROP';
+COMMENT ON TABLE graph_epoch IS 'latest changes of transactions that fire no row trigger: TRUNCATE, ATTACH, DETACH, DROP';
+
+CREATE TABLE pruned_epochs (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    epochs    bigint NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE pruned_epochs IS 'number of rows that prune_graph_epoch() has removed from graph_epoch';
+INSERT INTO pruned_epochs DEFAULT VALUES;
 
 CREATE FUNCTION current_graph_epoch() RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT count(*) FROM arx.graph_epoch $$;
+    AS $$ SELECT (SELECT count(*) FROM arx.graph_epoch) + (SELECT p.epochs FROM arx.pruned_epochs AS p) $$;
 
+-- Removed rows are counted by the transaction that removes them, so every snapshot sees the same
+-- epoch before and after. A transaction that has not committed yet adds its row later. Of two
+-- transactions that prune at a time, the second gives up.
+CREATE FUNCTION prune_graph_epoch() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    kept   CONSTANT integer := 100;
+    pruned bigint;
+BEGIN
+    -- The snapshot of a whole transaction may be older than another one's pruning.
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+       OR (SELECT count(*) <= 2 * kept FROM arx.graph_epoch) THEN
+        RETURN;
+    END IF;
+    PERFORM FROM arx.pruned_epochs FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    DELETE FROM arx.graph_epoch AS e
+     WHERE e.epoch_id <= (SELECT l.epoch_id FROM arx.graph_epoch AS l ORDER BY l.epoch_id DESC OFFSET kept LIMIT 1);
+    GET DIAGNOSTICS pruned = ROW_COUNT;
+    UPDATE arx.pruned_epochs AS p SET epochs = p.epochs + pruned;
+END;
+$$;
+
+-- Watched tables ----------------------------------------------------------------------------------
+-- The only list of tables whose changes consumers follow: their topic, and the functions of the
+-- triggers that keep the topic's consumers informed. An event of the topic `transfers` raises the
+-- epoch; one of `labels` is a row of the log of labels that stands for every address.
+CREATE FUNCTION watched_tables() RETURNS TABLE (name text, topic text, functions text[])
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+VALUES ('transactions', 'transfers', '{stamp_row,restamp_row,log_transaction_change}'::text[]),
+       ('internal_transfers', 'transfers', '{stamp_row,restamp_row,log_transaction_change}'),
+       ('token_transfers', 'transfers', '{stamp_row,restamp_row,log_transaction_change}'),
+       ('address_labels', 'labels', '{stamp_row,restamp_row,log_label_change}'),
+       ('risk_overrides', 'labels', '{stamp_row,restamp_row,log_label_change}'),
+       ('label_categories', 'labels', '{log_label_meaning}'),
+       ('networks', 'labels', '{log_label_meaning}')
+$$;
+
+-- The tables and their partitions as they were after the last DDL command, by oid. `shape` is what
+-- consumers depend on: persistence, bounds, columns, and ARX's triggers. A DDL command is an event
+-- only if this table changes. It is empty in a restored database, and filled there by the commands
+-- of the restore. pg_upgrade keeps its rows, so a shape names functions instead of their oids.
+CREATE TABLE tracked_partitions (
+    relid    oid PRIMARY KEY,
+    relation text NOT NULL,
+    topic    text NOT NULL,
+    shape    text NOT NULL
+);
+COMMENT ON TABLE tracked_partitions IS 'watched tables and their partitions after the last DDL command';
+
+CREATE FUNCTION raise_event(topic text, reason text, relation text) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF raise_event.topic = 'labels' THEN
+        INSERT INTO arx.label_change_log (network, address) VALUES (NULL, NULL);
+    ELSE
+        INSERT INTO arx.graph_epoch (reason, relation) VALUES (raise_event.reason, raise_event.relation);
+    END IF;
+END;
+$$;
+
+-- A TRUNCATE of a parent fires the triggers of its partitions after its own, and is one event: the
+-- partition of a parent that was truncated is empty until another command writes.
 CREATE FUNCTION raise_graph_epoch() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
+DECLARE
+    command bigint := arx.current_command();
 BEGIN
     -- A partition that was detached keeps its trigger.
-    INSERT INTO arx.graph_epoch (reason, relation)
-    SELECT lower(TG_OP), format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME)
-     WHERE EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = TG_RELID);
+    PERFORM arx.raise_event(t.topic, lower(TG_OP), format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME))
+       FROM arx.tracked_partitions AS t
+      WHERE t.relid = TG_RELID
+        AND NOT EXISTS (
+            SELECT FROM arx.graph_epoch AS e
+              JOIN arx.tracked_partitions AS p ON p.relation = e.relation
+              JOIN pg_partition_ancestors(TG_RELID) AS a ON a.relid = p.relid
+             WHERE e.raised_xid = pg_current_xact_id() AND e.reason = lower(TG_OP)
+               AND e.cmin::text::bigint + 1 >= command);
     RETURN NULL;
 END;
 $$;
 
--- Partitions ------------------------------------------------------------------------------------
--- The partitions of the tables as they were after the last DDL command, by oid. `shape` is what
--- consumers depend on: persistence, bounds, columns, and ARX's triggers. A DDL command raises the
--- epoch only if this table changes. It is empty in a restored database, and filled there by the
--- commands of the restore. pg_upgrade keeps its rows, so a shape names functions instead of their
--- oids.
-CREATE TABLE tracked_partitions (
-    relid    oid PRIMARY KEY,
-    relation text NOT NULL,
-    shape    text NOT NULL
-);
-COMMENT ON TABLE tracked_partitions IS 'partitions of transactions, internal transfers and token transfers after the last DDL command';
-
 -- Reads the catalog alone, and takes no lock on a partition, as pg_get_triggerdef() would.
 CREATE FUNCTION partitions_now()
-    RETURNS TABLE (relid oid, relation text, shape text, kind "char", unlogged boolean, is_watched boolean)
+    RETURNS TABLE (relid oid, relation text, topic text, shape text, kind "char", unlogged boolean, is_watched boolean,
+                   is_complete boolean)
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 WITH RECURSIVE tree AS (
-    SELECT c.oid
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE n.nspname = 'arx' AND c.relname IN ('transactions', 'internal_transfers', 'token_transfers') AND c.relkind IN ('r', 'p')
+    SELECT c.oid, w.topic, w.functions
+      FROM arx.watched_tables() AS w
+      JOIN pg_class AS c ON c.relname = w.name AND c.relnamespace = to_regnamespace('arx') AND c.relkind IN ('r', 'p')
     UNION
-    SELECT i.inhrelid FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
+    SELECT i.inhrelid, t.topic, t.functions FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
 ), ours AS MATERIALIZED (
-    SELECT to_regprocedure('arx.stamp_row()') AS stamp, to_regprocedure('arx.restamp_row()') AS restamp,
-           to_regprocedure('arx.log_transaction_change()') AS log, to_regprocedure('arx.raise_graph_epoch()') AS raise
+    SELECT to_regprocedure(format('arx.%I()', f.name)) AS oid, f.name, f.name = 'raise_graph_epoch' AS is_raise
+      FROM (SELECT DISTINCT unnest(w.functions) FROM arx.watched_tables() AS w
+            UNION ALL SELECT 'raise_graph_epoch') AS f (name)
 )
-SELECT t.oid, format('%I.%I', n.nspname, c.relname),
+SELECT t.oid, format('%I.%I', n.nspname, c.relname), t.topic,
        -- Not pg_get_partkeydef(): it locks the table, and so two commands at a time may deadlock.
        concat_ws(' ', c.relpersistence,
                  (SELECT concat_ws(' ', k.partstrat, k.partattrs, k.partclass, k.partcollation, k.partexprs)
@@ -116,28 +193,32 @@ SELECT t.oid, format('%I.%I', n.nspname, c.relname),
                     FROM pg_attribute AS a
                    WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped),
                  g.triggers),
-       c.relkind, c.relpersistence = 'u', coalesce(g.is_watched, false)
+       c.relkind, c.relpersistence = 'u', coalesce(g.is_watched, false), t.functions <@ coalesce(g.enabled, '{}')
   FROM tree AS t
- CROSS JOIN ours AS o
   JOIN pg_class AS c ON c.oid = t.oid
   JOIN pg_namespace AS n ON n.oid = c.relnamespace
  CROSS JOIN LATERAL (
-    SELECT string_agg(line, ',' ORDER BY line COLLATE "C") AS triggers, bool_or(is_truncate) AS is_watched
+    SELECT string_agg(line, ',' ORDER BY line COLLATE "C") AS triggers, bool_or(is_truncate) AS is_watched,
+           array_agg(name) FILTER (WHERE is_enabled) AS enabled
       FROM (SELECT format('%s %s %s %s %s %s', f.tgfoid::regprocedure, f.tgenabled, f.tgtype, f.tgattr,
                           encode(f.tgargs, 'escape'), hashtextextended(f.tgqual::text, 0)) AS line,
                    -- The bit of TRUNCATE in tgtype.
-                   f.tgfoid = o.raise AND f.tgisinternal AND f.tgtype & 32 <> 0 AS is_truncate
-              FROM pg_trigger AS f
-             WHERE f.tgrelid = t.oid AND f.tgfoid IN (o.stamp, o.restamp, o.log, o.raise)) AS f
+                   o.is_raise AND f.tgisinternal AND f.tgtype & 32 <> 0 AS is_truncate,
+                   o.name, f.tgenabled = 'A' AS is_enabled
+              FROM pg_trigger AS f JOIN ours AS o ON o.oid = f.tgfoid
+             WHERE f.tgrelid = t.oid) AS f
  ) AS g
 $$;
 
 -- Gives the tables that have none their TRUNCATE trigger, which PostgreSQL does not clone to
 -- partitions. It is an internal trigger, which pg_dump leaves out: a restore makes it again by
--- attaching the partition. pg_upgrade leaves it out as well but keeps tracked_partitions, and a
--- TRUNCATE may have gone unseen since. SECURITY DEFINER: it reads the catalog and internal tables,
--- and runs no code of the tables' owners.
-CREATE FUNCTION watch_truncates() RETURNS void
+-- creating or attaching the table. pg_upgrade leaves it out as well but keeps tracked_partitions,
+-- and a TRUNCATE may have gone unseen since. SECURITY DEFINER: it reads the catalog and internal
+-- tables, and runs no code of the tables' owners.
+--
+-- With `is_refresh`, a table whose other triggers are missing or disabled is an event of its topic,
+-- because no trace of a change exists.
+CREATE FUNCTION watch_truncates(is_refresh boolean) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -145,21 +226,28 @@ DECLARE
     unwatched record;
 BEGIN
     FOR unwatched IN
-        SELECT p.relid, p.relation, t.relid IS NOT NULL AS is_tracked
+        SELECT p.relid, p.relation, p.topic, p.is_watched, p.is_complete, t.relid IS NOT NULL AS is_tracked
           FROM arx.partitions_now() AS p
           LEFT JOIN arx.tracked_partitions AS t ON t.relid = p.relid
-         WHERE NOT p.is_watched AND p.kind IN ('r', 'p')
+         WHERE (NOT p.is_watched OR (is_refresh AND NOT p.is_complete)) AND p.kind IN ('r', 'p')
          ORDER BY p.relation
     LOOP
-        PERFORM arx.watch_truncate(unwatched.relid, 'arx.raise_graph_epoch()'::regprocedure);
-        IF unwatched.is_tracked THEN
-            INSERT INTO arx.graph_epoch (reason, relation) VALUES ('watch', unwatched.relation);
+        IF NOT unwatched.is_watched THEN
+            PERFORM arx.watch_truncate(unwatched.relid, 'arx.raise_graph_epoch()'::regprocedure);
+        END IF;
+        IF is_refresh AND NOT unwatched.is_complete THEN
+            RAISE WARNING 'changes of % are not seen: triggers of arx are missing or disabled', unwatched.relation
+                USING HINT = 'Run SELECT * FROM arx.create_tables(), or ALTER TABLE … ENABLE ALWAYS TRIGGER. '
+                             'Until then, every refresh starts over.';
+        END IF;
+        IF unwatched.is_tracked OR (is_refresh AND NOT unwatched.is_complete) THEN
+            PERFORM arx.raise_event(unwatched.topic, 'watch', unwatched.relation);
         END IF;
     END LOOP;
 END;
 $$;
 
--- Compares the partitions with those before the command. `created` lists tables that the command
+-- Compares the tables with those before the command. `created` lists tables that the command
 -- created.
 CREATE FUNCTION track_partitions(created oid[]) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -168,10 +256,10 @@ CREATE FUNCTION track_partitions(created oid[]) RETURNS void
 DECLARE
     change record;
 BEGIN
-    PERFORM arx.watch_truncates();
+    PERFORM arx.watch_truncates(is_refresh => false);
     FOR change IN
-        SELECT coalesce(p.relid, t.relid) AS relid, coalesce(p.relation, t.relation) AS relation, p.shape, p.unlogged,
-               p.kind, t.shape AS former_shape
+        SELECT coalesce(p.relid, t.relid) AS relid, coalesce(p.relation, t.relation) AS relation,
+               coalesce(p.topic, t.topic) AS topic, p.shape, p.unlogged, p.kind, t.shape AS former_shape
           FROM arx.partitions_now() AS p
           FULL JOIN arx.tracked_partitions AS t ON t.relid = p.relid
          WHERE (p.relation, p.shape) IS DISTINCT FROM (t.relation, t.shape)
@@ -180,15 +268,16 @@ BEGIN
         IF change.shape IS NULL THEN
             DELETE FROM arx.tracked_partitions AS t WHERE t.relid = change.relid;
         ELSIF change.unlogged THEN
-            RAISE EXCEPTION 'partition % must not be unlogged: a crash would empty it without a trace', change.relation
-                USING ERRCODE = 'invalid_table_definition', HINT = 'ALTER TABLE … SET LOGGED before it is attached.';
+            RAISE EXCEPTION 'table % must not be unlogged: a crash would empty it without a trace', change.relation
+                USING ERRCODE = 'invalid_table_definition', HINT = 'Run ALTER TABLE … SET LOGGED, before it is attached if it is a partition.';
         ELSIF change.kind = 'f' THEN
             RAISE EXCEPTION 'partition % must not be a foreign table: its rows change without a trace', change.relation
                 USING ERRCODE = 'wrong_object_type', HINT = 'Copy the rows into an ordinary table, and attach that.';
         ELSE
-            INSERT INTO arx.tracked_partitions AS t (relid, relation, shape)
-            VALUES (change.relid, change.relation, change.shape)
-                ON CONFLICT (relid) DO UPDATE SET relation = excluded.relation, shape = excluded.shape;
+            INSERT INTO arx.tracked_partitions AS t (relid, relation, topic, shape)
+            VALUES (change.relid, change.relation, change.topic, change.shape)
+                ON CONFLICT (relid) DO UPDATE
+               SET relation = excluded.relation, topic = excluded.topic, shape = excluded.shape;
             IF change.kind = 'r' AND change.shape IS DISTINCT FROM change.former_shape THEN
                 PERFORM arx.restamp_future_rows(change.relid);
             END IF;
@@ -196,9 +285,11 @@ BEGIN
         -- A new name alone changes no row, and a partition that was just created is empty.
         IF change.shape IS DISTINCT FROM change.former_shape AND NOT arx.is_moving_rows()
            AND change.relid <> ALL (created) THEN
-            INSERT INTO arx.graph_epoch (reason, relation)
-            VALUES (CASE WHEN change.shape IS NULL THEN 'detach' WHEN change.former_shape IS NULL THEN 'attach'
-                         WHEN change.former_shape = 'rewritten' THEN 'rewrite' ELSE 'alter' END, change.relation);
+            PERFORM arx.raise_event(
+                change.topic,
+                CASE WHEN change.shape IS NULL THEN 'detach' WHEN change.former_shape IS NULL THEN 'attach'
+                     WHEN change.former_shape = 'rewritten' THEN 'rewrite' ELSE 'alter' END,
+                change.relation);
         END IF;
     END LOOP;
 END;
@@ -210,6 +301,7 @@ CREATE FUNCTION watch_partition_commands() RETURNS event_trigger
     AS $$
 DECLARE
     trigger record;
+    roots   oid[];
 BEGIN
     -- NULL while the schema has another name.
     IF to_regclass('arx.tracked_partitions') IS NULL THEN
@@ -229,6 +321,7 @@ BEGIN
     LOOP
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', trigger.relation, trigger.tgname);
     END LOOP;
+    roots := ARRAY(SELECT to_regclass('arx.' || quote_ident(w.name)) FROM arx.watched_tables() AS w);
     -- Commands on other tables return here.
     IF NOT EXISTS (
         SELECT FROM pg_event_trigger_ddl_commands() AS c
@@ -239,10 +332,8 @@ BEGIN
            AND (EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = table_of.oid)
                 OR EXISTS (SELECT FROM pg_inherits AS i JOIN arx.tracked_partitions AS t ON t.relid = i.inhparent
                             WHERE i.inhrelid = table_of.oid)
-                OR EXISTS (SELECT FROM pg_partition_ancestors(table_of.oid) AS a
-                             JOIN pg_class AS p ON p.oid = a.relid
-                            WHERE p.relname IN ('transactions', 'internal_transfers', 'token_transfers')
-                              AND p.relnamespace = to_regnamespace('arx')))
+                OR table_of.oid = ANY (roots)
+                OR EXISTS (SELECT FROM pg_partition_ancestors(table_of.oid) AS a WHERE a.relid = ANY (roots)))
     ) AND NOT EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.shape = 'rewritten') THEN
         RETURN;
     END IF;
@@ -269,9 +360,9 @@ BEGIN
         DELETE FROM arx.tracked_partitions AS t
          USING pg_event_trigger_dropped_objects() AS d
          WHERE d.classid = 'pg_class'::regclass AND d.objid = t.relid AND d.objsubid = 0
-        RETURNING t.relation
+        RETURNING t.relation, t.topic
     LOOP
-        INSERT INTO arx.graph_epoch (reason, relation) VALUES ('drop', dropped.relation);
+        PERFORM arx.raise_event(dropped.topic, 'drop', dropped.relation);
         is_ours := true;
     END LOOP;
     IF is_ours OR EXISTS (
@@ -304,7 +395,7 @@ $$;
 -- ALWAYS: also in sessions with session_replication_role = replica. The commands are those that
 -- create or alter tables, triggers and their types; ALTER INDEX renames tables as well.
 CREATE EVENT TRIGGER arx_watch_partition_commands ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER TYPE',
+    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER TYPE',
                  'ALTER INDEX', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA')
     EXECUTE FUNCTION watch_partition_commands();
 ALTER EVENT TRIGGER arx_watch_partition_commands ENABLE ALWAYS;

@@ -1,9 +1,10 @@
 -- Freshness of labels: addresses whose labels changed since a snapshot. As in 21_freshness.sql,
 -- INSERT and COPY stamp a row by the column's default and fire no row trigger, UPDATE stamps it
 -- again and logs the address, and DELETE logs the address. A row of the log without an address
--- stands for every address of its network, and one without a network for every address. A label
--- that begins or ends by its validity changes no row: consumers must check valid_from and valid_to
--- themselves.
+-- stands for every address of its network, and one without a network for every address: such a row
+-- is also the event of a TRUNCATE or a DDL command on a table of watched_tables() with the topic
+-- `labels`. A label that begins or ends by its validity changes no row: consumers must check
+-- valid_from and valid_to themselves.
 
 CREATE TABLE label_change_log (
     change_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

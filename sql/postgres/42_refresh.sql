@@ -23,7 +23,8 @@ BEGIN
     END IF;
     INSERT INTO arx.feed_positions (consumer) VALUES (begin_refresh.consumer) ON CONFLICT DO NOTHING;
     SELECT * INTO stored FROM arx.feed_positions AS p WHERE p.consumer = begin_refresh.consumer FOR UPDATE;
-    PERFORM arx.watch_truncates();
+    PERFORM arx.watch_truncates(is_refresh => true);
+    PERFORM arx.prune_graph_epoch();
     epoch := arx.current_graph_epoch();
     until := pg_current_snapshot();
     IF stored.epoch = epoch AND stored.system_identifier = system THEN

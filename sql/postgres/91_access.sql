@@ -64,14 +64,21 @@ BEGIN
              'trigger: stamps a row again that was written with the stamp of another transaction'),
                 ('is_moving_rows', 'arx_reader',
              'true while ARX moves rows between partitions or stamps restored rows, which changes no content'),
-                ('partitions_now', NULL, 'partitions of transactions and token transfers by the catalog'),
+                ('watched_tables', NULL,
+             'tables whose changes consumers follow, each with its topic and the functions of its triggers'),
+                ('partitions_now', NULL, 'watched tables and their partitions by the catalog'),
+                ('current_command', NULL, 'number of the present command within its transaction'),
+                ('raise_event', NULL, 'step of the triggers: makes the consumers of a topic start over'),
+                ('prune_graph_epoch', NULL,
+             'step of begin_refresh(): removes all but the latest rows of graph_epoch, without changing the epoch'),
                 ('watch_truncate', NULL,
              'step of watch_truncates(): creates the TRUNCATE trigger of a partition; an unknown table is an error '
              '(42704), any other function an error (22023)'),
                 ('watch_truncates', NULL,
-             'gives every partition its TRUNCATE trigger, and raises the graph epoch when one was missing'),
+             'gives every watched table its TRUNCATE trigger; one that was missing, or on a refresh any other trigger that '
+             'is missing, makes consumers start over'),
                 ('track_partitions', NULL,
-             'step of the event triggers: compares the partitions with those before the command'),
+             'step of the event triggers: compares the watched tables with those before the command'),
                 ('restamp_future_rows', NULL,
              'step of track_partitions(): stamps the rows that bear stamps of another cluster; returns the '
              'number'),
@@ -79,14 +86,15 @@ BEGIN
                 ('log_label_change', 'arx_operator', 'trigger: logs the address of a changed label'),
                 ('log_label_meaning', 'arx_operator',
              'trigger: logs that the labels of many addresses changed their meaning or were removed'),
-                ('raise_graph_epoch', 'arx_operator', 'trigger: raises the graph epoch after TRUNCATE'),
+                ('raise_graph_epoch', 'arx_operator', 'trigger: makes the consumers of a table start over after TRUNCATE'),
                 ('watch_partition_commands', NULL,
-             'event trigger: gives new partitions their TRUNCATE trigger, refuses unlogged and foreign ones, and raises '
-             'the graph epoch when partitions are attached, detached or altered'),
+             'event trigger: gives new watched tables their TRUNCATE trigger, refuses unlogged and foreign ones, and makes '
+             'consumers start over when one is attached, detached or altered'),
                 ('watch_partition_drops', NULL,
-             'event trigger: raises the graph epoch when a partition is dropped, or one of its columns or triggers'),
+             'event trigger: makes consumers start over when a watched table is dropped, or one of its columns or '
+             'triggers'),
                 ('watch_partition_rewrites', NULL,
-             'event trigger: marks partitions whose columns a command computes again'),
+             'event trigger: marks watched tables whose columns a command computes again'),
 
             -- Wallets and the transaction graph
                 ('wallet_history', 'arx_reader',
@@ -334,7 +342,7 @@ BEGIN
     END LOOP;
 END;
 $do$;
-GRANT SELECT ON TABLE transaction_changes, label_changes, graph_epoch, feed_positions, feed_loads, feed_chunks,
+GRANT SELECT ON TABLE transaction_changes, label_changes, graph_epoch, pruned_epochs, feed_positions, feed_loads, feed_chunks,
     feed_reloads, feed_rejects, behaviour_windows, risk_queue, risk_refresh_state, performance_samples TO arx_reader;
 GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state TO arx_operator;
 GRANT INSERT, DELETE ON TABLE feed_reloads TO arx_operator;

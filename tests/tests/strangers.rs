@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use arx_stack::{Database, Stack, StackOptions};
+use tokio_postgres::Client;
 
 const ROWS: &str = "INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
     SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-02-15');
@@ -96,7 +97,7 @@ fn a_subscriber_sees_what_a_publisher_sends() {
     let (source, target) = (stack.database("publisher").unwrap(), stack.database("subscriber").unwrap());
     source.query(ROWS).unwrap();
     source
-        .query("CREATE PUBLICATION rows FOR TABLE arx.transactions WITH (publish_via_partition_root = true)")
+        .query("CREATE PUBLICATION rows FOR TABLE arx.transactions, arx.address_labels WITH (publish_via_partition_root = true)")
         .unwrap();
     source.query("SELECT pg_create_logical_replication_slot('rows', 'pgoutput')").unwrap();
     target.query("INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST')").unwrap();
@@ -130,7 +131,251 @@ fn a_subscriber_sees_what_a_publisher_sends() {
     source.query("DELETE FROM arx.transactions WHERE tx_hash = 'a7'").unwrap();
     wait_for("50");
     assert_agree(&target, 50);
+    // Labels, too: a subscriber checks no foreign keys, and applies TRUNCATE.
+    let state = "SELECT risk_state FROM arx.wallet_profiles WHERE wallet_address = 'w1'";
+    target.query("CALL arx.refresh_risk_scores()").unwrap();
+    assert_ne!(target.query(state).unwrap(), "labelled");
+    let labels = |count: &str| {
+        let arrived = arx_stack::process::wait_until(std::time::Duration::from_secs(30), || {
+            Ok(target.query("SELECT count(*) FROM arx.address_labels")? == count)
+        });
+        assert!(arrived.unwrap(), "{count} labels did not arrive");
+        target.query("CALL arx.refresh_risk_scores()").unwrap();
+        target.query(state).unwrap()
+    };
+    source
+        .query(
+            "INSERT INTO arx.address_labels (network, address, category, severity, source)
+             VALUES ('testnet', 'w1', 'scam', 'high', 'test')",
+        )
+        .unwrap();
+    assert_eq!(labels("1"), "labelled");
+    source.query("TRUNCATE arx.address_labels").unwrap();
+    assert_ne!(labels("0"), "labelled");
     target.query("DROP SUBSCRIPTION rows").unwrap();
+}
+
+/// The scores of all wallets, as sessions compute them.
+const SCORES: &str = "SELECT string_agg(concat_ws(' ', s.address, s.score, s.state), ',' ORDER BY s.address)
+    FROM arx.score_wallets(ARRAY['hub', 'w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6'], 'testnet') AS s";
+
+const LABELS: &str = "INSERT INTO arx.address_labels (network, address, category, severity, source)
+    VALUES ('testnet', 'w1', 'scam', 'high', 'test'), ('testnet', 'w2', 'exchange', 'none', 'test');
+    CREATE TABLE public.kept AS SELECT * FROM arx.address_labels;";
+
+/// A warm session, a new one and the job agree on the scores, which are returned.
+async fn assert_scores(database: &Database<'_>, warm: &Client) -> String {
+    let expected = database.query(SCORES).unwrap();
+    let of_warm: String = warm.query_one(SCORES, &[]).await.unwrap().get(0);
+    assert_eq!(of_warm, expected, "the warm session");
+    database.query("CALL arx.refresh_risk_scores()").unwrap();
+    let stored =
+        "SELECT string_agg(concat_ws(' ', wallet_address, risk_score, risk_state), ',' ORDER BY wallet_address)
+                    FROM arx.wallet_profiles";
+    assert_eq!(database.query(stored).unwrap(), expected, "the job");
+    expected
+}
+
+#[tokio::test]
+async fn labels_and_overrides_that_change_unseen_are_noticed() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("strangers_labels").unwrap();
+    database.query(ROWS).unwrap();
+    database.query(LABELS).unwrap();
+    let warm = database.connect().await.unwrap();
+    let mut last = assert_scores(&database, &warm).await;
+    let labels = "arx.address_labels (network, address, category, severity, source)";
+    for (number, change) in [
+        "TRUNCATE arx.address_labels".to_owned(),
+        format!("SET session_replication_role = replica; INSERT INTO {labels} VALUES ('testnet', 'w1', 'scam', 'high', 'a')"),
+        "SET session_replication_role = replica; DELETE FROM arx.address_labels".to_owned(),
+        // While ARX's triggers were disabled, and with the stamps of another cluster.
+        format!(
+            "ALTER TABLE arx.address_labels DISABLE TRIGGER ALL; INSERT INTO {labels} VALUES ('testnet', 'w1', 'scam', 'high', 'b');
+             UPDATE arx.address_labels SET ingest_xid = '3'; ALTER TABLE arx.address_labels ENABLE TRIGGER ALL"
+        ),
+        "ALTER TABLE arx.address_labels DISABLE TRIGGER arx_log_change; DELETE FROM arx.address_labels;
+         ALTER TABLE arx.address_labels ENABLE ALWAYS TRIGGER arx_log_change"
+            .to_owned(),
+        format!(
+            "ALTER TABLE arx.address_labels DISABLE TRIGGER ALL;
+             INSERT INTO {labels} VALUES ('testnet', 'w3', 'scam', 'high', 'c');
+             UPDATE arx.address_labels SET ingest_xid = '4000000000'; ALTER TABLE arx.address_labels ENABLE TRIGGER ALL"
+        ),
+        // Another value of the same type.
+        "DROP VIEW arx.current_labels;
+         ALTER TABLE arx.address_labels ALTER category TYPE text USING 'exchange';
+         SELECT FROM arx.create_tables()"
+            .to_owned(),
+        // One table from a backup.
+        "DROP TABLE arx.address_labels CASCADE; SELECT FROM arx.create_tables();
+         INSERT INTO arx.address_labels OVERRIDING SYSTEM VALUE SELECT * FROM public.kept"
+            .to_owned(),
+        "DROP TABLE arx.address_labels CASCADE; CREATE TABLE arx.address_labels AS SELECT * FROM public.kept WHERE address = 'w2';
+         CREATE VIEW arx.current_labels AS SELECT l.*, c.kind FROM arx.address_labels AS l JOIN arx.label_categories AS c USING (category)"
+            .to_owned(),
+        // A partition of a table that its owner has partitioned.
+        "DROP TABLE arx.address_labels CASCADE; DROP VIEW IF EXISTS arx.current_labels;
+         CREATE TABLE arx.address_labels (LIKE public.kept) PARTITION BY LIST (network);
+         CREATE TABLE arx.labels_default PARTITION OF arx.address_labels DEFAULT;
+         ALTER TABLE arx.address_labels ALTER ingest_xid SET DEFAULT pg_current_xact_id();
+         SELECT FROM arx.create_tables(); INSERT INTO arx.address_labels SELECT * FROM public.kept WHERE address = 'w1'"
+            .to_owned(),
+        "UPDATE arx.address_labels SET address = 'w4'".to_owned(),
+        "TRUNCATE arx.labels_default".to_owned(),
+        "CREATE TABLE arx.moved (LIKE arx.address_labels INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+         INSERT INTO arx.moved SELECT * FROM public.kept;
+         ALTER TABLE arx.address_labels ATTACH PARTITION arx.moved FOR VALUES IN ('testnet')"
+            .to_owned(),
+        "ALTER TABLE arx.address_labels DETACH PARTITION arx.moved".to_owned(),
+        "ALTER TABLE arx.address_labels RENAME TO former; ALTER TABLE arx.moved RENAME TO address_labels; SELECT FROM arx.create_tables()"
+            .to_owned(),
+        // The meaning of categories, and a category that is younger than its labels.
+        "SET session_replication_role = replica; UPDATE arx.label_categories SET kind = 'neutral' WHERE category = 'scam'".to_owned(),
+        "ALTER TABLE arx.label_categories DISABLE TRIGGER ALL; UPDATE arx.label_categories SET kind = 'illicit' WHERE category = 'scam';
+         ALTER TABLE arx.label_categories ENABLE TRIGGER ALL"
+            .to_owned(),
+        "SET session_replication_role = replica; DELETE FROM arx.label_categories WHERE category = 'scam'".to_owned(),
+        "INSERT INTO arx.label_categories (category, kind, severity, description) VALUES ('scam', 'illicit', 'high', '')".to_owned(),
+        // Overrides.
+        "SELECT arx.override_risk('w5', 'testnet', 12.5, 'reviewed', now() + interval '1 day')".to_owned(),
+        "UPDATE arx.risk_overrides SET address = 'w6'".to_owned(),
+        "DELETE FROM arx.risk_overrides".to_owned(),
+        "ALTER TABLE arx.risk_overrides DISABLE TRIGGER ALL;
+         INSERT INTO arx.risk_overrides (network, address, score, reason, expires_at, ingest_xid)
+         VALUES ('testnet', 'w5', 7, 'reviewed', now() + interval '1 day', '3');
+         ALTER TABLE arx.risk_overrides ENABLE TRIGGER ALL"
+            .to_owned(),
+        "TRUNCATE arx.risk_overrides".to_owned(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        database.query(&change).unwrap_or_else(|error| panic!("{change}: {error:#}"));
+        println!("{number}: {change}");
+        let now = assert_scores(&database, &warm).await;
+        assert_ne!(now, last, "{change}");
+        last = now;
+    }
+    let future = "SELECT (SELECT count(*) FROM arx.address_labels WHERE ingest_xid > pg_current_xact_id())
+                       + (SELECT count(*) FROM arx.risk_overrides WHERE ingest_xid > pg_current_xact_id())";
+    assert_eq!(database.query(future).unwrap(), "0");
+    // TRUNCATE takes effect for older snapshots as well.
+    warm.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
+    database.query("TRUNCATE arx.address_labels").unwrap();
+    let cold = database.query(SCORES).unwrap();
+    assert_eq!(warm.query_one(SCORES, &[]).await.unwrap().get::<_, String>(0), cold);
+    warm.batch_execute("ROLLBACK").await.unwrap();
+}
+
+#[tokio::test]
+async fn tuning_of_the_tables_of_labels_makes_no_one_start_over() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("strangers_label_events").unwrap();
+    database.query(ROWS).unwrap();
+    let events = || database.query("SELECT count(*) FROM arx.label_changes WHERE network IS NULL").unwrap();
+    let before = events();
+    for tuning in [
+        "ALTER TABLE arx.address_labels SET (fillfactor = 90)",
+        "CREATE INDEX ON arx.address_labels (source)",
+        "ALTER TABLE arx.risk_overrides ENABLE ROW LEVEL SECURITY",
+        "CREATE TABLE public.address_labels (x int); ALTER TABLE public.address_labels ADD y int; DROP TABLE public.address_labels",
+        "VACUUM FULL arx.address_labels",
+        "UPDATE arx.networks SET native_decimals = 9 WHERE network = 'testnet'",
+    ] {
+        database.query(tuning).unwrap();
+        assert_eq!(events(), before, "{tuning}");
+    }
+    let error = database.query("ALTER TABLE arx.address_labels SET UNLOGGED").unwrap_err().to_string();
+    assert!(error.contains("must not be unlogged"), "{error}");
+}
+
+#[tokio::test]
+async fn a_table_without_its_triggers_makes_every_refresh_start_over() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("strangers_unwatched").unwrap();
+    database.query(ROWS).unwrap();
+    database.query(LABELS).unwrap();
+    let warm = database.connect().await.unwrap();
+    assert_scores(&database, &warm).await;
+    database.query("DROP TRIGGER arx_log_change ON arx.address_labels").unwrap();
+    database.query("CALL arx.refresh_risk_scores()").unwrap();
+    database.query("DELETE FROM arx.address_labels WHERE address = 'w1'").unwrap();
+    let warned = database.psql().args(["-c", "CALL arx.refresh_risk_scores()"]).output().unwrap();
+    let warning = String::from_utf8_lossy(&warned.stderr).into_owned();
+    assert!(warning.contains("changes of arx.address_labels are not seen"), "{warning}");
+    assert!(warning.contains("arx.create_tables()"), "{warning}");
+    assert_scores(&database, &warm).await;
+    database.query("SELECT FROM arx.create_tables()").unwrap();
+    database.query("CALL arx.refresh_risk_scores()").unwrap();
+    let quiet = database.psql().args(["-c", "CALL arx.refresh_risk_scores()"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&quiet.stderr).contains("not seen"));
+    // The same holds for the tables of transfers.
+    assert_agree(&database, 50);
+    database
+        .query(
+            "DROP TRIGGER arx_log_change ON arx.transactions; SELECT arx.refresh_wallet_profiles();
+             DELETE FROM arx.transactions WHERE tx_hash = 'a9'",
+        )
+        .unwrap();
+    database.query("SELECT arx.refresh_wallet_profiles()").unwrap();
+    let profile = "SELECT transaction_count FROM arx.wallet_profiles WHERE wallet_address = 'hub'";
+    assert_eq!(database.query(profile).unwrap(), "49");
+}
+
+#[tokio::test]
+async fn events_stay_few_and_the_epoch_only_rises() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("strangers_epochs").unwrap();
+    database.query(ROWS).unwrap();
+    let epoch = || database.query("SELECT arx.current_graph_epoch()").unwrap().parse::<i64>().unwrap();
+    let rows = || database.query("SELECT count(*) FROM arx.graph_epoch").unwrap().parse::<i64>().unwrap();
+    let row =
+        "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+               VALUES ('testnet', 'late', 99, '2024-01-09', 'hub', 'w1', 1)";
+    let before = epoch();
+    for (commands, events) in [
+        ("TRUNCATE arx.transactions".to_owned(), 1),
+        ("TRUNCATE arx.transactions, arx.token_transfers".to_owned(), 2),
+        ("TRUNCATE arx.transactions_2024_01, arx.transactions_2024_02".to_owned(), 2),
+        (format!("BEGIN; TRUNCATE arx.transactions; {row}; TRUNCATE arx.transactions_2024_01; COMMIT"), 2),
+        (
+            "BEGIN; TRUNCATE arx.transactions; SAVEPOINT s; TRUNCATE arx.transactions_2024_01; ROLLBACK TO s; COMMIT"
+                .to_owned(),
+            1,
+        ),
+    ] {
+        let before = epoch();
+        database.query(&commands).unwrap();
+        assert_eq!(epoch() - before, events, "{commands}");
+    }
+    // One commits late, one keeps its snapshot.
+    let (late, old) = (database.connect().await.unwrap(), database.connect().await.unwrap());
+    late.batch_execute("BEGIN; TRUNCATE arx.token_transfers").await.unwrap();
+    let many = format!("DO $$ BEGIN FOR n IN 1..300 LOOP {row}; TRUNCATE arx.transactions_2024_01; END LOOP; END $$");
+    database.query(&many).unwrap();
+    let all = epoch();
+    assert_eq!(all, before + 8 + 300);
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    let seen = "SELECT arx.current_graph_epoch()";
+    assert_eq!(old.query_one(seen, &[]).await.unwrap().get::<_, i64>(0), all);
+    assert!(rows() > 300);
+    database.query("SELECT arx.refresh_daily_stats(), arx.refresh_wallet_profiles()").unwrap();
+    assert_eq!((epoch(), rows()), (all, 100));
+    assert_eq!(old.query_one(seen, &[]).await.unwrap().get::<_, i64>(0), all);
+    late.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(epoch(), all + 1);
+    assert_eq!(old.query_one(seen, &[]).await.unwrap().get::<_, i64>(0), all);
+    old.batch_execute("COMMIT").await.unwrap();
+    // A job of a transaction with one snapshot leaves the rows alone.
+    database.query(&many).unwrap();
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT arx.refresh_daily_stats(); COMMIT").await.unwrap();
+    assert_eq!((epoch(), rows()), (all + 301, 401));
+    // The graph is not built again because of it.
+    database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+    database.query("SELECT arx.refresh_daily_stats()").unwrap();
+    assert_eq!((epoch(), rows()), (all + 301, 100));
+    assert_eq!(database.query("SELECT outcome FROM arx.refresh_graph()").unwrap(), "current");
 }
 
 #[test]
@@ -299,7 +544,8 @@ fn values_computed_again_are_an_event_and_stamped() {
     database
         .query(
             "DROP TRIGGER arx_restamp ON arx.transactions;
-             ALTER TABLE arx.transactions ALTER ingest_xid TYPE xid8 USING '5000000000'::xid8",
+             ALTER TABLE arx.transactions ALTER ingest_xid TYPE xid8 USING '5000000000'::xid8;
+             SELECT FROM arx.create_tables()",
         )
         .unwrap();
     let future = "SELECT count(*) FROM arx.transactions WHERE ingest_xid > pg_current_xact_id()";

@@ -36,6 +36,14 @@ fn is_moving_rows() -> bool {
     moving_rows()
 }
 
+/// Implements `arx.current_command()`. It differs from that of an earlier call if a command has
+/// written since, and stays the same while commands only read.
+#[pg_extern(volatile, parallel_unsafe)]
+fn current_command() -> i64 {
+    // SAFETY: Reads a counter of this backend.
+    i64::from(unsafe { pg_sys::GetCurrentCommandId(false) })
+}
+
 /// Creates the TRUNCATE trigger of a partition, unless it has one. It is an internal trigger:
 /// pg_dump leaves it out, and `DISABLE TRIGGER USER` does not reach it.
 #[pg_extern(volatile, parallel_unsafe)]

@@ -227,7 +227,7 @@ fn log_transaction(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     log(c"transaction_change_log", row.table, || spi::log_transaction(&values))
 }
 
-/// Logs the address of a changed label.
+/// Logs the address of a changed label or override.
 #[pg_trigger]
 fn log_label_change<'a>(
     trigger: &'a PgTrigger<'a>,
@@ -240,8 +240,7 @@ fn log_label_change<'a>(
 
 fn log_label(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     let row = TriggerRow::old(trigger)?;
-    require_table(row.table, &[c"address_labels"])?;
-    let values = [row.column("network", TEXT)?, row.column("address", TEXT)?];
+    let values = [row.column("network", TEXT)?, row.column("address", TEXT)?, LogValue::oid(row.table)];
     log(c"label_change_log", row.table, || spi::log_label(&values))
 }
 
@@ -256,19 +255,13 @@ fn log_label_meaning<'a>(
 
 fn log_meaning(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     let table = trigger.relid().map_err(|error| SqlError::state(error.to_string()))?;
-    require_table(table, &[c"address_labels", c"label_categories", c"networks"])?;
     // Rows stored for a network count only once it is registered.
     let network = if table == relation(c"networks") {
         TriggerRow::current(trigger)?.column("network", TEXT)?
     } else {
         LogValue::null(TEXT)
     };
-    log(c"label_change_log", table, || spi::log_label(&[network, LogValue::null(TEXT)]))
-}
-
-/// Rejects a trigger on another table than ARX's.
-fn require_table(table: pg_sys::Oid, tables: &[&'static CStr]) -> Result<(), SqlError> {
-    if tables.iter().any(|known| relation(known) == table) { Ok(()) } else { Err(foreign(table)) }
+    log(c"label_change_log", table, || spi::log_label(&[network, LogValue::null(TEXT), LogValue::oid(table)]))
 }
 
 fn foreign(table: pg_sys::Oid) -> SqlError {

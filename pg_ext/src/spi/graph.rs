@@ -98,7 +98,8 @@ SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.bloc
    AND c.relation = 'token_transfers'", TOKEN_TRANSFER) };
 
     static EPOCH: PreparedQuery = const {
-        PreparedQuery::new(c"SELECT pg_catalog.count(*) FROM arx.graph_epoch", &[Long]) };
+        PreparedQuery::new(c"
+SELECT (SELECT pg_catalog.count(*) FROM arx.graph_epoch) + (SELECT p.epochs FROM arx.pruned_epochs AS p)", &[Long]) };
 
     static FOREIGN_CHANGES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT EXISTS (SELECT FROM arx.transaction_changes AS c

@@ -80,7 +80,7 @@ thread_local! {
              (relation, operation, network, tx_hash, log_index, \"timestamp\", block_number, transaction_index, asset,
               from_address, to_address, value, status, former_xid, is_ordered)
          SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
-          WHERE EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = $16)",
+          WHERE EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = $16 AND t.topic = 'transfers')",
         &[
             BuiltinOid::TEXTOID, BuiltinOid::TEXTOID, BuiltinOid::TEXTOID, BuiltinOid::TEXTOID, BuiltinOid::INT4OID,
             BuiltinOid::TIMESTAMPTZOID, BuiltinOid::INT8OID, BuiltinOid::INT4OID, BuiltinOid::TEXTOID,
@@ -90,8 +90,10 @@ thread_local! {
     ) };
 
     static LOG_LABEL: KeptStatement = const { KeptStatement::new(
-        "INSERT INTO arx.label_change_log (network, address) VALUES ($1, $2)",
-        &[BuiltinOid::TEXTOID, BuiltinOid::TEXTOID],
+        "INSERT INTO arx.label_change_log (network, address)
+         SELECT $1, $2
+          WHERE EXISTS (SELECT FROM arx.tracked_partitions AS t WHERE t.relid = $3 AND t.topic = 'labels')",
+        &[BuiltinOid::TEXTOID, BuiltinOid::TEXTOID, BuiltinOid::OIDOID],
     ) };
 }
 
@@ -101,8 +103,9 @@ pub(crate) fn log_transaction(values: &[LogValue; 16]) -> Result<usize, SqlError
     LOG_TRANSACTION.with(|statement| statement.run(values))
 }
 
-/// Logs a network and an address. Returns the number of rows logged.
-pub(crate) fn log_label(values: &[LogValue; 2]) -> Result<usize, SqlError> {
+/// Logs a network and an address, unless their table, the last value, does not belong to ARX.
+/// Returns the number of rows logged.
+pub(crate) fn log_label(values: &[LogValue; 3]) -> Result<usize, SqlError> {
     LOG_LABEL.with(|statement| statement.run(values))
 }
 

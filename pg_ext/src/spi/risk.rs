@@ -10,6 +10,7 @@ use super::labels::{label_kind, label_severity};
 use super::stream::ColumnType::{Integer, Text, Time};
 use super::stream::{Argument, PreparedQuery, Slot, with_memory_context};
 use crate::error::SqlError;
+use crate::snapshot::{keeps_snapshot, with_latest_snapshot};
 
 /// Addresses looked up at a time.
 const BATCH: usize = 5_000;
@@ -66,6 +67,10 @@ SELECT n.name FROM unnest($1::text[]) AS n (name)
 
     static LABELS_CHANGED: PreparedQuery = const { PreparedQuery::new(c"
 SELECT 1 FROM arx.changed_labels($1) LIMIT 1", &[Integer]) };
+
+    static EVERY_LABEL_CHANGED: PreparedQuery = const { PreparedQuery::new(c"
+SELECT 1 FROM arx.label_changes AS c WHERE arx.is_new_since(c.changed_xid, $1) AND c.network IS NULL LIMIT 1",
+        &[Integer]) };
 
     static NOW_AND_NEXT_CHANGE: PreparedQuery = const { PreparedQuery::new(c"
 SELECT now(), coalesce(least((SELECT min(l.valid_from) FROM arx.address_labels AS l WHERE l.valid_from > now() AND l.valid_from > '-infinity'),
@@ -220,15 +225,19 @@ pub(crate) fn store_risk_model(version: &str, document: &str, network: &str, rep
 
 /// Returns true if a label was added, changed or removed since a snapshot.
 pub(crate) fn labels_changed(since: &Snapshot) -> Result<bool, SqlError> {
-    let mut changed = false;
-    let since = Argument::snapshot(since)?;
-    LABELS_CHANGED.with(|query| {
-        query.stream(&[since], |_| {
-            changed = true;
-            Ok(())
-        })
-    })?;
-    Ok(changed)
+    let has_row = |query: &'static std::thread::LocalKey<PreparedQuery>| {
+        let mut has_row = false;
+        let since = Argument::snapshot(since)?;
+        query.with(|query| {
+            query.stream(&[since], |_| {
+                has_row = true;
+                Ok(())
+            })
+        })?;
+        Ok(has_row)
+    };
+    // TRUNCATE and DDL take effect for all transactions at once, older snapshots included.
+    Ok(has_row(&LABELS_CHANGED)? || (keeps_snapshot() && with_latest_snapshot(|| has_row(&EVERY_LABEL_CHANGED))?))
 }
 
 /// Returns the time of this transaction, and the next time at which a label comes into force or

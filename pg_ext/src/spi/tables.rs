@@ -307,7 +307,7 @@ pub(crate) fn has_truncate_trigger(table: pg_sys::Oid, function: pg_sys::Oid) ->
 }
 
 /// Returns the statement that stamps the rows of a table whose stamps lie in the future, or `None`
-/// if there are no such rows. An index answers the search.
+/// if there are no such rows, or the table has no stamps. An index answers the search.
 pub(crate) fn restamping(table: pg_sys::Oid) -> Result<Option<String>, SqlError> {
     let (mut search, mut update) = (None, None);
     for_each_row(RESTAMP, &[table.into()], |row| {
@@ -331,4 +331,6 @@ SELECT pg_catalog.format('SELECT EXISTS (SELECT FROM ONLY %s AS t WHERE %s)', $1
                          $1::pg_catalog.regclass, f.condition)
   FROM (SELECT pg_catalog.format('t.ingest_xid >= %L::pg_catalog.xid8 AND t.ingest_xid <> %L::pg_catalog.xid8',
                                  pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()),
-                                 coalesce(pg_catalog.pg_current_xact_id_if_assigned(), '0'))) AS f (condition)";
+                                 coalesce(pg_catalog.pg_current_xact_id_if_assigned(), '0'))) AS f (condition)
+ WHERE EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                WHERE a.attrelid = $1 AND a.attname = 'ingest_xid' AND NOT a.attisdropped)";

@@ -79,9 +79,10 @@ ALTER TABLE arx.address_labels ENABLE ALWAYS TRIGGER arx_restamp;
 CREATE TRIGGER arx_log_change AFTER UPDATE OR DELETE ON arx.address_labels
     FOR EACH ROW EXECUTE FUNCTION arx.log_label_change();
 ALTER TABLE arx.address_labels ENABLE ALWAYS TRIGGER arx_log_change;
-CREATE TRIGGER arx_log_truncate AFTER TRUNCATE ON arx.address_labels EXECUTE FUNCTION arx.log_label_meaning();
-ALTER TABLE arx.address_labels ENABLE ALWAYS TRIGGER arx_log_truncate;
--- There is no trigger for INSERT: a new category has no labels yet.
+-- Without its foreign key, a label may be older than its category.
+CREATE TRIGGER arx_log_insert AFTER INSERT ON arx.label_categories
+    FOR EACH STATEMENT EXECUTE FUNCTION arx.log_label_meaning();
+ALTER TABLE arx.label_categories ENABLE ALWAYS TRIGGER arx_log_insert;
 CREATE TRIGGER arx_log_update AFTER UPDATE ON arx.label_categories FOR EACH ROW
     WHEN (OLD.category IS DISTINCT FROM NEW.category OR OLD.kind IS DISTINCT FROM NEW.kind
           OR OLD.severity IS DISTINCT FROM NEW.severity)

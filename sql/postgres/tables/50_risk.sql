@@ -97,6 +97,14 @@ ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_stamp;
 CREATE TRIGGER arx_restamp AFTER INSERT OR UPDATE ON arx.risk_overrides
     FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.restamp_row();
 ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_restamp;
+-- An updated row is found by its new stamp, unless it belongs to another wallet now.
+CREATE TRIGGER arx_log_move AFTER UPDATE ON arx.risk_overrides FOR EACH ROW
+    WHEN (OLD.network IS DISTINCT FROM NEW.network OR OLD.address IS DISTINCT FROM NEW.address)
+    EXECUTE FUNCTION arx.log_label_change();
+ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_log_move;
+CREATE TRIGGER arx_log_delete AFTER DELETE ON arx.risk_overrides
+    FOR EACH ROW EXECUTE FUNCTION arx.log_label_change();
+ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_log_delete;
 CREATE TRIGGER arx_guard BEFORE UPDATE ON arx.risk_overrides
     FOR EACH ROW EXECUTE FUNCTION arx.guard_risk_override();
 ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_guard;
