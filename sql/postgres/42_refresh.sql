@@ -57,6 +57,28 @@ BEGIN
 END;
 $$;
 
+-- Internal transfers by wallet and transaction. A transaction counts here unless it counts for the
+-- wallet already, as its sender or receiver. The planner inlines the function and pushes conditions
+-- on the wallet into it.
+CREATE FUNCTION internal_activity()
+    RETURNS TABLE (network text, address text, "timestamp" timestamptz, transactions integer, value numeric, value_usd numeric)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+SELECT e.network, e.address, e."timestamp",
+       CASE WHEN EXISTS (SELECT FROM arx.transactions AS t
+                          WHERE t.network = e.network AND t.tx_hash = e.tx_hash AND t."timestamp" = e."timestamp"
+                            AND e.address IN (t.from_address, t.to_address)) THEN 0 ELSE 1 END,
+       coalesce(sum(e.value) FILTER (WHERE e.succeeded IS NOT FALSE), 0),
+       coalesce(sum(e.value_usd) FILTER (WHERE e.succeeded IS NOT FALSE), 0)
+  FROM (SELECT i.network, i.from_address AS address, i."timestamp", i.tx_hash, i.value, i.value_usd, i.succeeded
+          FROM arx.internal_transfers AS i WHERE i.from_address IS NOT NULL
+        UNION ALL
+        SELECT i.network, i.to_address, i."timestamp", i.tx_hash, i.value, i.value_usd, i.succeeded
+          FROM arx.internal_transfers AS i
+         WHERE i.to_address IS NOT NULL AND i.to_address IS DISTINCT FROM i.from_address) AS e
+ GROUP BY e.network, e.address, e."timestamp", e.tx_hash
+$$;
+
 -- Rows are written in the order in which refresh_risk_scores() writes them, so that the two cannot
 -- deadlock.
 CREATE FUNCTION refresh_wallet_profiles() RETURNS bigint
@@ -72,16 +94,20 @@ BEGIN
     SELECT * INTO run FROM arx.begin_refresh('wallet_profiles');
     IF run.since IS NULL THEN
         WITH activity AS (
-            SELECT t.network, t.from_address AS address, t."timestamp", t.value, t.value_usd, t.status
+            SELECT t.network, t.from_address AS address, t."timestamp", 1 AS transactions,
+                   CASE WHEN t.status <> 'failed' THEN t.value ELSE 0 END AS value,
+                   CASE WHEN t.status <> 'failed' THEN coalesce(t.value_usd, 0) ELSE 0 END AS value_usd
               FROM arx.transactions AS t
             UNION ALL
-            SELECT t.network, t.to_address, t."timestamp", t.value, t.value_usd, t.status
+            SELECT t.network, t.to_address, t."timestamp", 1, CASE WHEN t.status <> 'failed' THEN t.value ELSE 0 END,
+                   CASE WHEN t.status <> 'failed' THEN coalesce(t.value_usd, 0) ELSE 0 END
               FROM arx.transactions AS t WHERE t.to_address <> t.from_address
+            UNION ALL
+            SELECT l.network, l.address, l."timestamp", l.transactions, l.value, l.value_usd
+              FROM arx.internal_activity() AS l
         ), summary AS (
             SELECT a.network, a.address, min(a."timestamp") AS first_seen, max(a."timestamp") AS last_activity,
-                   count(*) AS transaction_count,
-                   coalesce(sum(a.value) FILTER (WHERE a.status <> 'failed'), 0) AS volume,
-                   coalesce(sum(a.value_usd) FILTER (WHERE a.status <> 'failed'), 0) AS volume_usd
+                   sum(a.transactions) AS transaction_count, sum(a.value) AS volume, sum(a.value_usd) AS volume_usd
               FROM activity AS a GROUP BY a.network, a.address
             UNION ALL
             -- Profiles without transactions.
@@ -105,7 +131,8 @@ BEGIN
                                  excluded.total_volume, excluded.total_volume_usd);
     ELSE
         WITH touched AS (
-            SELECT c.network, c.from_address AS address FROM arx.changed_transactions(run.since) AS c
+            SELECT c.network, c.from_address AS address
+              FROM arx.changed_transactions(run.since) AS c WHERE c.from_address IS NOT NULL
             UNION
             SELECT c.network, c.to_address FROM arx.changed_transactions(run.since) AS c WHERE c.to_address IS NOT NULL
         )
@@ -114,15 +141,19 @@ BEGIN
         SELECT w.address, w.network, s.first_seen, s.last_activity, s.transaction_count, s.volume, s.volume_usd
           FROM touched AS w
          CROSS JOIN LATERAL (
-            SELECT min(a."timestamp") AS first_seen, max(a."timestamp") AS last_activity, count(*) AS transaction_count,
+            SELECT min(a."timestamp") AS first_seen, max(a."timestamp") AS last_activity,
+                   coalesce(sum(a.transactions), 0) AS transaction_count,
                    coalesce(sum(a.value) FILTER (WHERE a.status <> 'failed'), 0) AS volume,
                    coalesce(sum(a.value_usd) FILTER (WHERE a.status <> 'failed'), 0) AS volume_usd
-              FROM (SELECT t."timestamp", t.value, t.value_usd, t.status
+              FROM (SELECT t."timestamp", 1 AS transactions, t.value, t.value_usd, t.status::text
                       FROM arx.transactions AS t WHERE t.from_address = w.address AND t.network = w.network
                     UNION ALL
-                    SELECT t."timestamp", t.value, t.value_usd, t.status
+                    SELECT t."timestamp", 1, t.value, t.value_usd, t.status::text
                       FROM arx.transactions AS t
-                     WHERE t.to_address = w.address AND t.network = w.network AND t.from_address <> w.address) AS a
+                     WHERE t.to_address = w.address AND t.network = w.network AND t.from_address <> w.address
+                    UNION ALL
+                    SELECT l."timestamp", l.transactions, l.value, l.value_usd, ''
+                      FROM arx.internal_activity() AS l WHERE l.address = w.address AND l.network = w.network) AS a
          ) AS s
          ORDER BY w.network COLLATE "C", w.address COLLATE "C"
             ON CONFLICT (wallet_address, network_type) DO UPDATE
@@ -157,11 +188,16 @@ BEGIN
     END IF;
     INSERT INTO arx.daily_transaction_stats
         (date, network, tx_count, volume, avg_gas, min_gas, max_gas, unique_senders, unique_receivers)
-    SELECT (t."timestamp" AT TIME ZONE 'UTC')::date, t.network, count(*),
-           coalesce(sum(t.value) FILTER (WHERE t.status <> 'failed'), 0),
+    SELECT (t."timestamp" AT TIME ZONE 'UTC')::date, t.network, count(*) FILTER (WHERE t.is_transaction),
+           coalesce(sum(t.value) FILTER (WHERE t.moves), 0),
            avg(t.gas_price), min(t.gas_price), max(t.gas_price),
            count(DISTINCT t.from_address), count(DISTINCT t.to_address)
-      FROM arx.transactions AS t
+      FROM (SELECT x."timestamp", x.network, true AS is_transaction, x.status <> 'failed' AS moves, x.value, x.gas_price,
+                   x.from_address, x.to_address
+              FROM arx.transactions AS x
+            UNION ALL
+            SELECT i."timestamp", i.network, false, i.succeeded IS NOT FALSE, i.value, NULL, i.from_address, i.to_address
+              FROM arx.internal_transfers AS i) AS t
      WHERE run.since IS NULL
         OR (t."timestamp" >= ((SELECT min(d) FROM unnest(days) AS d)::timestamp AT TIME ZONE 'UTC')
             AND t."timestamp" < ((SELECT max(d) + 1 FROM unnest(days) AS d)::timestamp AT TIME ZONE 'UTC')

@@ -1,4 +1,4 @@
--- Values of transactions in USD.
+-- Values of transactions and internal transfers in USD.
 
 -- The price is the one in force at the time of the transaction. Rows with a value keep it, unless
 -- `overwrite` is set.
@@ -11,6 +11,7 @@ CREATE FUNCTION apply_asset_prices(network text, overwrite boolean DEFAULT false
 DECLARE
     canonical text := arx.registered_network(apply_asset_prices.network);
     changed   bigint;
+    changed_internal bigint;
 BEGIN
     UPDATE arx.transactions AS t
        SET value_usd = round(t.value * price.price_usd, 2)
@@ -21,6 +22,15 @@ BEGIN
      WHERE t.network = canonical AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
        AND (t.value_usd IS NULL OR (overwrite AND t.value_usd IS DISTINCT FROM round(t.value * price.price_usd, 2)));
     GET DIAGNOSTICS changed = ROW_COUNT;
-    RETURN changed;
+    UPDATE arx.internal_transfers AS t
+       SET value_usd = round(t.value * price.price_usd, 2)
+      FROM (SELECT p.priced_at, p.price_usd,
+                   lead(p.priced_at, 1, 'infinity') OVER (ORDER BY p.priced_at) AS priced_until
+              FROM arx.asset_prices AS p
+              JOIN arx.networks AS n ON n.network = canonical AND n.native_asset = p.asset) AS price
+     WHERE t.network = canonical AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
+       AND (t.value_usd IS NULL OR (overwrite AND t.value_usd IS DISTINCT FROM round(t.value * price.price_usd, 2)));
+    GET DIAGNOSTICS changed_internal = ROW_COUNT;
+    RETURN changed + changed_internal;
 END;
 $$;

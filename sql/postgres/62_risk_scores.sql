@@ -89,6 +89,8 @@ BEGIN
       FROM (SELECT p.network_type AS network, p.wallet_address AS address FROM arx.wallet_profiles AS p
             UNION SELECT t.network, t.from_address FROM arx.transactions AS t
             UNION SELECT t.network, t.to_address FROM arx.transactions AS t WHERE t.to_address IS NOT NULL
+            UNION SELECT i.network, i.from_address FROM arx.internal_transfers AS i WHERE i.from_address IS NOT NULL
+            UNION SELECT i.network, i.to_address FROM arx.internal_transfers AS i WHERE i.to_address IS NOT NULL
             UNION SELECT o.network, o.address FROM arx.risk_overrides AS o) AS w
       JOIN arx.networks AS n ON n.network = w.network
      WHERE (queue_all_wallets.network IS NULL OR w.network = queue_all_wallets.network)
@@ -109,7 +111,7 @@ CREATE FUNCTION changed_wallets(seen pg_snapshot, since timestamptz)
     SET jit = off
     AS $$
 WITH ends AS (
-    SELECT c.network, c.from_address AS address FROM arx.changed_transactions($1) AS c
+    SELECT c.network, c.from_address AS address FROM arx.changed_transactions($1) AS c WHERE c.from_address IS NOT NULL
     UNION
     SELECT c.network, c.to_address FROM arx.changed_transactions($1) AS c WHERE c.to_address IS NOT NULL
 ), labels AS (

@@ -48,7 +48,8 @@ BEGIN
                 ('current_graph_epoch', 'arx_reader',
              'number that rises when TRUNCATE, ATTACH, DETACH or DROP changed a table of transfers'),
                 ('changed_transactions', 'arx_reader',
-             'transactions that appeared or changed since a snapshot, in their present and former versions'),
+             'transactions and internal transfers that appeared or changed since a snapshot, in their present and former '
+             'versions'),
                 ('changed_times', 'arx_reader',
              'times of the transfers of an asset that appeared or changed since a snapshot, in their present and '
              'former versions'),
@@ -98,8 +99,8 @@ BEGIN
 
             -- Wallets and the transaction graph
                 ('wallet_history', 'arx_reader',
-             'transactions of a wallet, newest first, up to a time; for the next page pass the timestamp and tx_hash '
-             'of the last row'),
+             'transactions and internal transfers of a wallet, newest first, up to a time; for the next page pass the '
+             'timestamp and tx_hash of the last row'),
                 ('wallet_connections', 'arx_reader',
              'wallets connected with a wallet, each once at its smallest depth, ranked by transfers within a depth'),
                 ('wallet_reach', 'arx_reader',
@@ -217,6 +218,8 @@ BEGIN
              'claims a refresh job for this transaction: the snapshot it has read (NULL: start over) and the one it '
              'will have read'),
                 ('finish_refresh', 'arx_operator', 'stores the position that a refresh job has reached'),
+                ('internal_activity', 'arx_reader',
+             'internal transfers by wallet and transaction, with the transactions that they add to those sent or received'),
                 ('refresh_wallet_profiles', 'arx_operator',
              'updates activity and volume in wallet_profiles from the changes since the last run; returns the wallets '
              'written'),
@@ -242,7 +245,8 @@ BEGIN
              'step of refresh_risk_scores(): scores wallets taken from the queue; returns the number whose score or '
              'state changed'),
                 ('apply_asset_prices', 'arx_operator',
-             'fills value_usd of the transactions of a network from asset_prices (the latest price before each); '
+             'fills value_usd of the transactions and internal transfers of a network from asset_prices (the latest price '
+             'before each); '
              'returns the rows changed'),
 
             -- Partitions

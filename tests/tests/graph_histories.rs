@@ -29,6 +29,10 @@ enum Step {
     Release(usize),
     Insert(usize, Vec<(u8, u8, u8)>),
     InsertToken(usize, u8, u8, u8),
+    /// Sender and receiver; 9 stands for a reward, and for a burn.
+    InsertInternal(usize, u8, u8, u8),
+    UpdateInternal(usize, InternalChange, u8),
+    DeleteInternal(usize, u8),
     Update(usize, Change, u8),
     Delete(usize, u8),
     DeleteToken(usize, u8),
@@ -56,6 +60,14 @@ enum Change {
     Status,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum InternalChange {
+    Ends,
+    Value,
+    Order,
+    Outcome,
+}
+
 fn steps() -> impl Strategy<Value = Vec<(Step, Question)>> {
     let session = 0..SESSIONS;
     let isolation = prop_oneof![
@@ -65,6 +77,13 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Question)>> {
     ];
     let change = prop_oneof![Just(Change::Receiver), Just(Change::Month), Just(Change::Value), Just(Change::Status)];
     let row = || (0..9_u8, 0..10_u8, 0..6_u8);
+    let internal = || (0..10_u8, 0..10_u8, 0..6_u8);
+    let internal_change = prop_oneof![
+        Just(InternalChange::Ends),
+        Just(InternalChange::Value),
+        Just(InternalChange::Order),
+        Just(InternalChange::Outcome),
+    ];
     let step = prop_oneof![
         6 => (session.clone(), isolation).prop_map(|(s, i)| Step::Begin(s, i)),
         5 => session.clone().prop_map(Step::Commit),
@@ -74,10 +93,13 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Question)>> {
         1 => session.clone().prop_map(Step::Release),
         9 => (session.clone(), prop::collection::vec(row(), 1..6)).prop_map(|(s, rows)| Step::Insert(s, rows)),
         3 => (session.clone(), row()).prop_map(|(s, (from, to, time))| Step::InsertToken(s, from, to, time)),
+        4 => (session.clone(), internal()).prop_map(|(s, (from, to, time))| Step::InsertInternal(s, from, to, time)),
+        2 => (session.clone(), internal_change, any::<u8>()).prop_map(|(s, change, row)| Step::UpdateInternal(s, change, row)),
+        2 => (session.clone(), any::<u8>()).prop_map(|(s, row)| Step::DeleteInternal(s, row)),
         4 => (session.clone(), change, any::<u8>()).prop_map(|(s, change, row)| Step::Update(s, change, row)),
         4 => (session.clone(), any::<u8>()).prop_map(|(s, row)| Step::Delete(s, row)),
         2 => (session.clone(), any::<u8>()).prop_map(|(s, row)| Step::DeleteToken(s, row)),
-        1 => (session.clone(), 0..4_u8).prop_map(|(s, what)| Step::Truncate(s, what)),
+        1 => (session.clone(), 0..5_u8).prop_map(|(s, what)| Step::Truncate(s, what)),
         4 => (session, any::<bool>()).prop_map(|(s, again)| Step::Refresh(s, again)),
         1 => Just(Step::EndAll),
         1 => (0..3_u8).prop_map(Step::Detach),
@@ -97,14 +119,17 @@ struct Question {
     asset: &'static str,
     window: Option<(u8, u8)>,
     min_strength: u8,
+    include_failed: bool,
 }
 
 fn questions() -> impl Strategy<Value = Question> {
     let direction = prop_oneof![3 => Just("out"), 2 => Just("in"), 1 => Just("both")];
     let asset = prop_oneof![4 => Just("native"), 2 => Just("all"), 1 => Just("tokens"), 1 => Just("usd")];
     let window = prop::option::weighted(0.2, (0..4_u8, 4..7_u8));
-    (0..SESSIONS, 0..9_u8, 1..5_u8, direction, asset, window, prop_oneof![4 => Just(1_u8), 1 => Just(2)]).prop_map(
-        |(session, wallet, depth, direction, asset, window, min_strength)| Question {
+    let min_strength = prop_oneof![4 => Just(1_u8), 1 => Just(2)];
+    (0..SESSIONS, 0..9_u8, 1..5_u8, direction, asset, window, min_strength, any::<bool>()).prop_map(
+        |(session, wallet, depth, direction, asset, window, min_strength, include_failed)| Question {
+            include_failed,
             session,
             wallet,
             depth,
@@ -156,13 +181,21 @@ impl Question {
         let columns =
             "target, connection_strength, depth, strength_rank, total_value, first_seen, last_seen, predecessor";
         let graph = format!(
-            "SELECT {columns} FROM arx.wallet_connections('w{}', 'testnet', {}, '{}', '{}', min_strength => {}{arguments})",
-            self.wallet, self.depth, self.direction, self.asset, self.min_strength
+            "SELECT {columns} FROM arx.wallet_connections('w{}', 'testnet', {}, '{}', '{}', min_strength => {}, \
+             include_failed => {}{arguments})",
+            self.wallet, self.depth, self.direction, self.asset, self.min_strength, self.include_failed
         );
+        // A failed transfer is a contact if it is asked for, and never moves value.
+        let counts = if self.include_failed { "true" } else { "NOT failed" };
         format!(
             "WITH RECURSIVE native AS MATERIALIZED (
-                SELECT from_address AS a, to_address AS b, value, \"timestamp\" AS time, '' AS token
-                  FROM arx.transactions WHERE network = 'testnet' AND to_address IS NOT NULL
+                SELECT a, b, CASE WHEN failed THEN 0 ELSE value END AS value, time, '' AS token
+                  FROM (SELECT from_address AS a, to_address AS b, value, \"timestamp\" AS time, status = 'failed' AS failed
+                          FROM arx.transactions WHERE network = 'testnet'
+                        UNION ALL
+                        SELECT from_address, to_address, value, \"timestamp\", succeeded IS FALSE
+                          FROM arx.internal_transfers WHERE network = 'testnet') AS t
+                 WHERE a IS NOT NULL AND b IS NOT NULL AND {counts}
             ), tokens AS MATERIALIZED (
                 SELECT from_address AS a, to_address AS b, amount AS value, \"timestamp\" AS time, token_address AS token
                   FROM arx.token_transfers WHERE network = 'testnet'
@@ -359,6 +392,36 @@ impl<'h> History<'h> {
                 );
                 self.write(*session, &sql).await;
             }
+            Step::InsertInternal(session, from, to, when) => {
+                self.rows += 1;
+                let number = self.rows;
+                let end = |wallet: u8| if wallet == 9 { "NULL".to_owned() } else { format!("'w{wallet}'") };
+                let to = if *from == 9 && *to == 9 { 0 } else { *to };
+                let (from, to, time) = (end(*from), end(to), time(*when));
+                let block = if number.is_multiple_of(5) { "NULL".to_owned() } else { number.to_string() };
+                let (is_ordered, succeeded) =
+                    (number.is_multiple_of(3), ["true", "NULL", "false"][number as usize % 3]);
+                let sql = format!(
+                    "INSERT INTO arx.internal_transfers (network, tx_hash, position, is_ordered, block_number, \"timestamp\", \
+                     from_address, to_address, value, succeeded) \
+                     VALUES ('testnet', 't{number}', 2, {is_ordered}, {block}, '{time}', {from}, {to}, {number}.5, {succeeded})"
+                );
+                self.write(*session, &sql).await;
+            }
+            Step::UpdateInternal(session, change, row) => {
+                let set = match change {
+                    InternalChange::Ends => "from_address = to_address, to_address = coalesce(from_address, 'w1')",
+                    InternalChange::Value => "value = value + 1",
+                    InternalChange::Order => "is_ordered = NOT is_ordered, position = position + 1",
+                    InternalChange::Outcome => "succeeded = succeeded IS FALSE",
+                };
+                let rows = self.some_rows(*row);
+                self.write(*session, &format!("UPDATE arx.internal_transfers SET {set} WHERE {rows}")).await;
+            }
+            Step::DeleteInternal(session, row) => {
+                let rows = self.some_rows(*row);
+                self.write(*session, &format!("DELETE FROM arx.internal_transfers WHERE {rows}")).await;
+            }
             Step::Update(session, change, row) => {
                 let set = match change {
                     Change::Receiver => "to_address = 'w' || (length(tx_hash) + block_number) % 9".to_owned(),
@@ -382,6 +445,7 @@ impl<'h> History<'h> {
                     0 => "token_transfers",
                     1 => "transactions",
                     2 => "transactions_2024_02",
+                    3 => "internal_transfers",
                     _ => "transactions_default",
                 };
                 self.write(*session, &format!("TRUNCATE arx.{table}")).await;
@@ -479,6 +543,7 @@ async fn play(stack: &Stack, steps: &[(Step, Question)], counts: &Counts) -> Res
         let actor = match step {
             Step::Begin(s, _) | Step::Commit(s) | Step::Rollback(s) | Step::Savepoint(s) | Step::RollbackTo(s) => *s,
             Step::Release(s) | Step::Insert(s, _) | Step::InsertToken(s, ..) | Step::Update(s, ..) => *s,
+            Step::InsertInternal(s, ..) | Step::UpdateInternal(s, ..) | Step::DeleteInternal(s, _) => *s,
             Step::Delete(s, _) | Step::DeleteToken(s, _) | Step::Truncate(s, _) | Step::Refresh(s, _) => *s,
             Step::EndAll | Step::Detach(_) | Step::Attach(_) | Step::Drop(_) => 0,
         };

@@ -43,7 +43,18 @@ WITH recent AS (
             SELECT t.network, t.to_address, t."timestamp", t.value
               FROM arx.transactions AS t
              WHERE t."timestamp" >= now() - interval '14 days' AND t."timestamp" <= now() AND t.status <> 'failed'
-               AND t.to_address <> t.from_address) AS w
+               AND t.to_address <> t.from_address
+            UNION ALL
+            SELECT i.network, i.from_address, i."timestamp", i.value
+              FROM arx.internal_transfers AS i
+             WHERE i."timestamp" >= now() - interval '14 days' AND i."timestamp" <= now()
+               AND i.succeeded IS NOT FALSE AND i.from_address IS NOT NULL
+            UNION ALL
+            SELECT i.network, i.to_address, i."timestamp", i.value
+              FROM arx.internal_transfers AS i
+             WHERE i."timestamp" >= now() - interval '14 days' AND i."timestamp" <= now()
+               AND i.succeeded IS NOT FALSE AND i.to_address IS NOT NULL
+               AND i.to_address IS DISTINCT FROM i.from_address) AS w
      GROUP BY w.network, w.address
 )
 SELECT p.wallet_address, p.network_type, p.transaction_count, p.total_volume, p.total_volume_usd,

@@ -1,0 +1,60 @@
+-- Legs of transactions: a mixer pays out by an internal transfer, a wallet is paid a reward, and a
+-- transaction has several movements between the same wallets.
+INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST');
+SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-01-31');
+SELECT arx.ensure_partitions('arx.internal_transfers', '2024-01-01', '2024-01-31');
+INSERT INTO arx.transactions (network, tx_hash, block_number, transaction_index, "timestamp", from_address, to_address, value, status)
+VALUES ('testnet', 'call', 10, 0, '2024-01-02', 'attacker', 'mixer', 0, 'confirmed'),
+       ('testnet', 'spend', 11, 0, '2024-01-03', 'attacker', 'exchange', 99, 'confirmed'),
+       ('testnet', 'reverted', 12, 0, '2024-01-04', 'attacker', 'mixer', 5, 'failed'),
+       ('testnet', 'guess', 13, 0, '2024-01-05', 'miner', 'exchange', 2, 'unknown');
+INSERT INTO arx.internal_transfers
+    (network, tx_hash, position, block_number, transaction_index, "timestamp", from_address, to_address, value, kind, succeeded)
+VALUES ('testnet', 'call', 0, 10, 0, '2024-01-02', 'mixer', 'attacker', 60, 'call', true),
+       ('testnet', 'call', 1, 10, 0, '2024-01-02', 'mixer', 'attacker', 39.7, 'call', true),
+       ('testnet', 'call', 2, 10, 0, '2024-01-02', 'mixer', 'relayer', 0.3, 'call', true),
+       ('testnet', 'call', 3, 10, 0, '2024-01-02', 'mixer', 'relayer', 7, 'call', false),
+       ('testnet', 'spend', 0, 11, 0, '2024-01-03', 'exchange', NULL, 1, 'burn', true);
+-- Without a block: the order is unknown. The columns that are required are those of the movement.
+INSERT INTO arx.internal_transfers (network, tx_hash, position, "timestamp", from_address, to_address, value, kind, succeeded)
+VALUES ('testnet', 'reward:9', 0, '2024-01-01', NULL, 'miner', 2, 'reward', true);
+SET timezone = 'UTC';
+SELECT depth, target, connection_strength, total_value FROM arx.wallet_connections('mixer', 'testnet', 2) ORDER BY depth, target;
+SELECT depth, wallets, transfers, total_value FROM arx.wallet_reach('attacker', 'testnet', 3, 'in');
+-- Nobody is no counterparty of the miner, and no wallet.
+SELECT count(*) FROM arx.wallet_connections('miner', 'testnet', 3, 'in');
+SELECT transfers, wallets FROM arx.graph_status();
+SELECT count(*) AS groups, bool_and(equal) FROM arx.verify_graph();
+SELECT direction, exposure, value FROM arx.wallet_exposure('attacker', 'testnet');
+SELECT hop, from_address, to_address, tx_hash, amount, tainted_amount, ended_at
+  FROM arx.trace_funds('mixer', 'testnet') ORDER BY hop, tx_hash, to_address, amount;
+SELECT hop, from_address, to_address, tx_hash, amount FROM arx.trace_funds('attacker', 'testnet', direction => 'backward')
+ ORDER BY hop, amount;
+-- A page ends with a whole transaction.
+SELECT tx_hash, "timestamp", direction, counterparty, value, status, kind, "position" FROM arx.wallet_history('mixer', 'testnet', NULL, 2);
+SELECT tx_hash, direction, counterparty, value, status, kind, "position" FROM arx.wallet_history('miner', 'testnet');
+SELECT arx.refresh_wallet_profiles();
+SELECT wallet_address, transaction_count, total_volume, first_seen FROM arx.wallet_profiles ORDER BY wallet_address;
+-- The same by the changes since.
+UPDATE arx.internal_transfers SET succeeded = true WHERE position = 3;
+INSERT INTO arx.internal_transfers (network, tx_hash, position, "timestamp", from_address, to_address, value, kind, succeeded)
+VALUES ('testnet', 'reward:14', 0, '2024-01-06', NULL, 'miner', 3, 'reward', true);
+SELECT arx.refresh_wallet_profiles();
+SELECT wallet_address, transaction_count, total_volume FROM arx.wallet_profiles ORDER BY wallet_address;
+SELECT arx.refresh_daily_stats();
+SELECT date, tx_count, volume, unique_senders, unique_receivers FROM arx.daily_transaction_stats ORDER BY date;
+DELETE FROM arx.internal_transfers WHERE tx_hash = 'call';
+SELECT arx.refresh_daily_stats();
+SELECT date, tx_count, volume FROM arx.daily_transaction_stats WHERE date = '2024-01-02';
+SELECT relation, operation, tx_hash, log_index, from_address, to_address, value, status, is_ordered
+  FROM arx.transaction_changes ORDER BY change_id;
+SELECT count(*) AS groups, bool_and(equal) FROM arx.verify_graph();
+-- What is not a movement is refused.
+\set VERBOSITY sqlstate
+INSERT INTO arx.internal_transfers (network, tx_hash, position, "timestamp", value) VALUES ('testnet', 'x', 0, '2024-01-01', 1);
+INSERT INTO arx.internal_transfers (network, tx_hash, position, "timestamp", from_address, value)
+VALUES ('testnet', 'x', 0, '2024-01-01', 'a', -1);
+INSERT INTO arx.internal_transfers (network, tx_hash, position, "timestamp", from_address, value)
+VALUES ('testnet', 'x', -1, '2024-01-01', 'a', 1);
+INSERT INTO arx.internal_transfers (network, tx_hash, position, "timestamp", from_address, value, kind)
+VALUES ('testnet', 'x', 0, '2024-01-01', 'a', 1, '');
