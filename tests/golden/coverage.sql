@@ -9,8 +9,8 @@ SELECT network, address, from_time, to_time, source, recorded_by = current_user 
 -- The same statement twice is one.
 INSERT INTO arx.history_coverage (network, address, from_time, source) VALUES ('testnet', 'alice', '2024-01-01', 'test');
 INSERT INTO arx.history_coverage (network, source) VALUES ('testnet', 'test') ON CONFLICT DO NOTHING;
--- A range that ends before it begins, an empty one, an infinite one, a wallet or network that is
--- none, no source. The row itself holds a time, so only the constraint is shown.
+-- A range that ends before it begins, an empty one, an infinite one, a wallet or network that does
+-- not exist, no source. The row itself holds a time, so only the constraint is shown.
 CREATE FUNCTION public.refused(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     constraint_name text;

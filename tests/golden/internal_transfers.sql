@@ -21,7 +21,7 @@ VALUES ('testnet', 'reward:9', 0, '2024-01-01', NULL, 'miner', 2, 'reward', true
 SET timezone = 'UTC';
 SELECT depth, target, connection_strength, total_value FROM arx.wallet_connections('mixer', 'testnet', 2) ORDER BY depth, target;
 SELECT depth, wallets, transfers, total_value FROM arx.wallet_reach('attacker', 'testnet', 3, 'in');
--- Nobody is no counterparty of the miner, and no wallet.
+-- A missing sender is neither a counterparty of the miner nor a wallet.
 SELECT count(*) FROM arx.wallet_connections('miner', 'testnet', 3, 'in');
 SELECT transfers, wallets FROM arx.graph_status();
 SELECT count(*) AS groups, bool_and(equal) FROM arx.verify_graph();
@@ -49,7 +49,7 @@ SELECT date, tx_count, volume FROM arx.daily_transaction_stats WHERE date = '202
 SELECT relation, operation, tx_hash, log_index, from_address, to_address, value, status, is_ordered
   FROM arx.transaction_changes ORDER BY change_id;
 SELECT count(*) AS groups, bool_and(equal) FROM arx.verify_graph();
--- What is not a movement is refused.
+-- Rows that are no movements are refused.
 \set VERBOSITY sqlstate
 INSERT INTO arx.internal_transfers (network, tx_hash, position, "timestamp", value) VALUES ('testnet', 'x', 0, '2024-01-01', 1);
 INSERT INTO arx.internal_transfers (network, tx_hash, position, "timestamp", from_address, value)

@@ -57,9 +57,9 @@ impl WalletId {
 
     /// Stands for the missing sender of a reward. It has an id of its own, because transfers are
     /// stored by sender; it is on no network, has no edges, and is never a peer.
-    pub const NOBODY: Self = Self(0);
+    pub const NO_SENDER: Self = Self(0);
 
-    /// Returns the id, or `None` for [`Self::NONE`] and [`Self::NOBODY`].
+    /// Returns the id, or `None` for [`Self::NONE`] and [`Self::NO_SENDER`].
     #[inline]
     #[must_use]
     pub fn some(self) -> Option<Self> {

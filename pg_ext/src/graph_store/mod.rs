@@ -161,7 +161,7 @@ impl GraphHandle {
             provenance: base.provenance().clone(),
             transfers: base.transfers(),
             native_transfers: base.native_transfers(),
-            // Number 0 is nobody's.
+            // Number 0 stands for a missing sender.
             wallets: base.wallets().saturating_sub(1),
             pairs: base.pairs(),
             file_bytes: base.size(),

@@ -37,7 +37,7 @@ CREATE INDEX idx_transactions_ingest ON arx.transactions (ingest_xid);
 
 -- Further movements of the native coin within a transaction: calls, rewards, self-destructs, inputs
 -- and outputs. The transaction's own value moves first, then its internal transfers by `position`.
--- Where `is_ordered` is false, `position` only tells them apart, and their order is unknown.
+-- Where `is_ordered` is false, `position` only keeps them apart, and their order is unknown.
 CREATE TABLE arx.internal_transfers (
     network           text NOT NULL,
     tx_hash           text NOT NULL CHECK (tx_hash <> ''),
@@ -62,7 +62,7 @@ CREATE TABLE arx.internal_transfers (
     CONSTRAINT internal_transfers_end CHECK (from_address IS NOT NULL OR to_address IS NOT NULL)
 ) PARTITION BY RANGE ("timestamp");
 COMMENT ON TABLE arx.internal_transfers IS
-    'movements of the native coin within transactions beside their own value, partitioned by month; values in coins';
+    'movements of the native coin within transactions in addition to their own value, partitioned by month; values in coins';
 GRANT SELECT ON TABLE arx.internal_transfers TO arx_reader;
 GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE arx.internal_transfers TO arx_operator;
 

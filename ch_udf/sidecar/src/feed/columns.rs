@@ -22,7 +22,7 @@ const REQUIRED: [&str; 11] = [
     "status",
     "metadata",
     "ingest_xid",
-    // Only tells which block an import replaces.
+    // Only shows which block an import replaces.
     "block_hash",
 ];
 

@@ -43,7 +43,7 @@ impl<S: Scratch> Builder<S> {
     pub fn new(scratch: S, seed: u64) -> Result<Self, BuildError<S::Error>> {
         let mut wallets = NamesBuilder::new(&scratch, seed).map_err(BuildError::Scratch)?;
         let mut tokens = NamesBuilder::new(&scratch, seed).map_err(BuildError::Scratch)?;
-        // Number 0 stands for nobody, and for the native coin; no network has this id.
+        // Number 0 stands for a missing sender, and for the native coin; no network has this id.
         for names in [&mut wallets, &mut tokens] {
             names.number(&scratch, NetworkId::new(u16::MAX), "").map_err(BuildError::Scratch)?;
         }
@@ -73,7 +73,7 @@ impl<S: Scratch> Builder<S> {
         let network = self.network(row.network)?;
         let from = match row.from {
             Some(from) => self.wallet(network, from)?,
-            None => WalletId::NOBODY,
+            None => WalletId::NO_SENDER,
         };
         let to = match row.to {
             Some(to) => self.wallet(network, to)?,
@@ -210,8 +210,8 @@ fn pairs<S: Scratch>(
     let mut steps = 0;
     for (sender, bounds) in (0..).map(WalletId::new).zip(offsets.windows(2)) {
         let [start, end] = [bounds[0] as usize, bounds[1] as usize];
-        // Nobody has no edges.
-        let start = if sender == WalletId::NOBODY { end } else { start };
+        // A missing sender has no edges.
+        let start = if sender == WalletId::NO_SENDER { end } else { start };
         steps += 1 + end - start;
         if steps >= ELEMENTS_PER_CHECK {
             steps = 0;

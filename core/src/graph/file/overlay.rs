@@ -165,7 +165,7 @@ impl Overlay {
         let network = self.add_network(base.networks(), row.network)?;
         let from = match row.from {
             Some(from) => self.add_wallet(&sections, network, from)?,
-            None => WalletId::NOBODY,
+            None => WalletId::NO_SENDER,
         };
         let to = match row.to {
             Some(to) => self.add_wallet(&sections, network, to)?,
@@ -196,7 +196,7 @@ impl Overlay {
         let sections = base.sections();
         let network = self.find_network(base.networks(), row.network).ok_or(NotInGraph::Missing)?;
         let wallet = |address| self.find_wallet(&sections, network, address)?.ok_or(NotInGraph::Missing);
-        let from = row.from.map(wallet).transpose()?.unwrap_or(WalletId::NOBODY);
+        let from = row.from.map(wallet).transpose()?.unwrap_or(WalletId::NO_SENDER);
         let to = row.to.map(wallet).transpose()?.unwrap_or(WalletId::NONE);
         let asset = match row.token {
             Some(token) => self.find_token(&sections, network, token)?.ok_or(NotInGraph::Missing)?,

@@ -119,7 +119,7 @@ type Seen = (Option<String>, String, i64, U256, Position, u8);
 /// Every transfer of every wallet on a side, as the graph says it, in its order.
 fn transfers(graph: &Graph<'_>, side: Side) -> BTreeMap<(String, String), Vec<Seen>> {
     let mut all = BTreeMap::new();
-    for wallet in graph.wallet_ids().filter(|wallet| *wallet != WalletId::NOBODY) {
+    for wallet in graph.wallet_ids().filter(|wallet| *wallet != WalletId::NO_SENDER) {
         let mut seen = Vec::new();
         graph
             .transfers(wallet, side, |transfer| -> Result<(), Damaged> {
@@ -161,7 +161,7 @@ type Edges = BTreeMap<(String, String, String, String), (u64, Option<U256>, i64,
 
 fn edges(graph: &Graph<'_>, side: Side, filter: &EdgeFilter) -> Edges {
     let mut all = Edges::new();
-    for wallet in graph.wallet_ids().filter(|wallet| *wallet != WalletId::NOBODY) {
+    for wallet in graph.wallet_ids().filter(|wallet| *wallet != WalletId::NO_SENDER) {
         graph
             .edges(wallet, side, filter, |edge| -> Result<(), Damaged> {
                 let text = |text: Result<&str, Damaged>| text.unwrap().to_owned();
@@ -364,7 +364,7 @@ fn aligned(bytes: &[u8]) -> Cut {
 #[test]
 fn an_empty_graph_is_a_graph() {
     let base = build(&[]);
-    // Number 0 is nobody's.
+    // Number 0 stands for a missing sender.
     assert_eq!((base.wallets(), base.transfers(), base.pairs()), (1, 0, 0));
     let overlay = Overlay::new();
     assert_eq!(Graph::new(&base, &overlay).wallet("ethereum", "a"), Ok(None));

@@ -49,12 +49,12 @@ impl<'g> Graph<'g> {
         }
     }
 
-    /// Returns the name of a wallet's network; empty for [`WalletId::NOBODY`].
+    /// Returns the name of a wallet's network; empty for [`WalletId::NO_SENDER`].
     ///
     /// # Errors
     /// When the base is damaged.
     pub fn network(&self, wallet: WalletId) -> Result<&'g str, Damaged> {
-        if wallet == WalletId::NOBODY {
+        if wallet == WalletId::NO_SENDER {
             return Ok("");
         }
         let network = match self.base.wallets.networks.get(wallet.index()) {
@@ -119,7 +119,7 @@ impl<'g> Graph<'g> {
     /// Returns whether a wallet has any transfer.
     #[must_use]
     pub fn is_active(&self, wallet: WalletId) -> bool {
-        wallet != WalletId::NOBODY
+        wallet != WalletId::NO_SENDER
             && [Side::Out, Side::In].into_iter().any(|side| {
                 let in_base = self.base.transfers(wallet, side).len();
                 in_base > self.overlay.removed_count(wallet, side) as usize
@@ -133,14 +133,14 @@ impl<'g> Graph<'g> {
         (self.base.wallets.len() + self.overlay.new_wallets().len()) as u32
     }
 
-    /// Returns every id of a wallet, in their order. The first is [`WalletId::NOBODY`], which is on
+    /// Returns every id of a wallet, in their order. The first is [`WalletId::NO_SENDER`], which is on
     /// no network and not active.
     #[must_use]
     pub fn wallet_ids(&self) -> WalletIds {
         WalletIds::new(0, self.wallets())
     }
 
-    /// Returns the address of a wallet; empty for [`WalletId::NOBODY`].
+    /// Returns the address of a wallet; empty for [`WalletId::NO_SENDER`].
     ///
     /// # Errors
     /// When the base is damaged.

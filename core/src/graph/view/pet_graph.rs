@@ -286,7 +286,7 @@ impl IntoNodeIdentifiers for PetGraph<'_> {
     type NodeIdentifiers = WalletIds;
 
     fn node_identifiers(self) -> WalletIds {
-        // Without nobody.
+        // Without the missing sender.
         WalletIds::new(1, self.graph.wallets())
     }
 }

@@ -445,7 +445,7 @@ fn transfers_behind(
         check_for_interrupts!();
         let from = match &sender {
             Some(sender) => graph.wallet(network.name(), sender)?,
-            None => Some(WalletId::NOBODY),
+            None => Some(WalletId::NO_SENDER),
         };
         if let Some(from) = from {
             let (since, until) = (Some(time), time.checked_add(1));

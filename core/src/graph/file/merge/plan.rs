@@ -129,8 +129,8 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
         let removals = self.overlay.removals_by_sender();
         for wallet in self.overlay.touched(Side::Out) {
             interrupt.should_stop();
-            // Nobody has no edges.
-            if wallet == WalletId::NOBODY {
+            // A missing sender has no edges.
+            if wallet == WalletId::NO_SENDER {
                 continue;
             }
             let pieces = self.merged_pairs(wallet, removals.get(&wallet).map_or(&[], Vec::as_slice))?;

@@ -101,7 +101,7 @@ impl Flow {
 /// A transfer, with the wallet that sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SentTransfer {
-    /// Sender; [`WalletId::NOBODY`] for a reward.
+    /// Sender; [`WalletId::NO_SENDER`] for a reward.
     pub from: WalletId,
     /// The transfer from the sender's side.
     pub transfer: crate::graph::Transfer,
@@ -201,7 +201,7 @@ impl End {
 pub struct TraceStep {
     /// Minimum number of transfers from the origin up to and including this one.
     pub hop: u32,
-    /// Sender; [`WalletId::NOBODY`] for a reward.
+    /// Sender; [`WalletId::NO_SENDER`] for a reward.
     pub from: WalletId,
     /// Receiver; `None` for the creation of a contract or a burn.
     pub to: Option<WalletId>,

@@ -69,7 +69,7 @@ impl Moving {
     fn of(event: HistoryEvent, asset: AssetId, wallet: WalletId) -> Self {
         match event.side() {
             Side::Out => Self { event, asset, from: wallet, to: event.peer },
-            Side::In => Self { event, asset, from: event.peer.unwrap_or(WalletId::NOBODY), to: Some(wallet) },
+            Side::In => Self { event, asset, from: event.peer.unwrap_or(WalletId::NO_SENDER), to: Some(wallet) },
         }
     }
 

@@ -30,7 +30,7 @@ fn peer_of(test: &TestGraph, rows: &[Sent]) -> DiGraph<(), u64> {
     peer
 }
 
-/// Number 0 is nobody's, and no node.
+/// Number 0 stands for a missing sender, and is no node.
 fn node(wallet: WalletId) -> NodeIndex {
     NodeIndex::new(wallet.index() - 1)
 }
