@@ -59,7 +59,7 @@ fn litecoin_tron_and_solana_reject_addresses_of_other_networks_and_typos() {
         ("litecoin", "ltc1qmrf5gsptkp2xsunvxc57txjhr53w4d5003smpf"),
         ("litecoin-testnet", "ltc1qmrf5gsptkp2xsunvxc57txjhr53w4d5003smpe"),
         ("tron", "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6T"),
-        ("tron", "41a614f803b6fd780986a42c78ec9c7f77e6ded13c"),
+        ("tron", "42a614f803b6fd780986a42c78ec9c7f77e6ded13c"),
         ("tron", "1AGNa15ZQXAZUgFiqJ2i7Z2DPU2J6hW62i"),
         ("solana", "So1111111111111111111111111111111111111111"),
         ("solana", "111111111111111111111111111111111"),

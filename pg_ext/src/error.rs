@@ -54,7 +54,7 @@ impl SqlError {
 
     pub(crate) fn unregistered_network(network: &str) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("network \"{network}\" is not registered"))
-            .hint("See arx.networks; a new network is added by INSERT INTO arx.networks (network, native_asset).")
+            .hint("See arx.networks; SELECT arx.add_network(name, family) adds one, where family is evm, bitcoin, tron, solana or opaque.")
     }
 
     /// The catalog or a table of the extension holds an impossible value.

@@ -57,9 +57,14 @@ extension_sql_file!("../../sql/postgres/10_roles.sql", name = "roles");
 extension_sql_file!("../../sql/postgres/12_tables.sql", name = "tables", requires = ["roles"]);
 extension_sql_file!("../../sql/postgres/14_job_locks.sql", name = "job_locks", requires = ["tables"]);
 extension_sql_file!(
+    "../../sql/postgres/15_networks.sql",
+    name = "networks",
+    requires = ["job_locks", require_network_family, normalize_network, listed_network_family]
+);
+extension_sql_file!(
     "../../sql/postgres/21_freshness.sql",
     name = "freshness",
-    requires = ["job_locks", is_moving_rows, current_command, watch_truncate, restamp_future_rows]
+    requires = ["networks", is_moving_rows, current_command, watch_truncate, restamp_future_rows]
 );
 extension_sql_file!("../../sql/postgres/22_label_changes.sql", name = "label_changes", requires = ["freshness"]);
 extension_sql_file!(

@@ -37,7 +37,7 @@ SELECT p.tx_hash, p."timestamp", p.direction, p.counterparty, p.value, p.value_u
                 t.to_address AS counterparty, t.value, t.value_usd, t.gas_used, t.status::text, t.block_number,
                 'transaction' AS kind, NULL::integer AS "position"
            FROM arx.transactions AS t
-          WHERE t.from_address = arx.require_address($1, $2)
+          WHERE t.from_address = (SELECT arx.require_address($1, $2))
             AND t.network = (SELECT arx.registered_network($2))
             AND t."timestamp" <= coalesce($3, 'infinity')
             AND (t."timestamp" < coalesce($3, 'infinity') OR t.tx_hash < $5)
@@ -47,8 +47,8 @@ SELECT p.tx_hash, p."timestamp", p.direction, p.counterparty, p.value, p.value_u
         (SELECT t.tx_hash, t."timestamp", 'in', t.from_address, t.value, t.value_usd, t.gas_used, t.status::text,
                 t.block_number, 'transaction', NULL
            FROM arx.transactions AS t
-          WHERE t.to_address = arx.require_address($1, $2)
-            AND t.from_address <> arx.require_address($1, $2)
+          WHERE t.to_address = (SELECT arx.require_address($1, $2))
+            AND t.from_address <> (SELECT arx.require_address($1, $2))
             AND t.network = (SELECT arx.registered_network($2))
             AND t."timestamp" <= coalesce($3, 'infinity')
             AND (t."timestamp" < coalesce($3, 'infinity') OR t.tx_hash < $5)
@@ -59,7 +59,7 @@ SELECT p.tx_hash, p."timestamp", p.direction, p.counterparty, p.value, p.value_u
                 i.value, i.value_usd, NULL, CASE i.succeeded WHEN true THEN 'confirmed' WHEN false THEN 'failed' ELSE 'unknown' END,
                 i.block_number, i.kind, i.position
            FROM arx.internal_transfers AS i
-          WHERE i.from_address = arx.require_address($1, $2)
+          WHERE i.from_address = (SELECT arx.require_address($1, $2))
             AND i.network = (SELECT arx.registered_network($2))
             AND i."timestamp" <= coalesce($3, 'infinity')
             AND (i."timestamp" < coalesce($3, 'infinity') OR i.tx_hash < $5)
@@ -70,8 +70,8 @@ SELECT p.tx_hash, p."timestamp", p.direction, p.counterparty, p.value, p.value_u
                 CASE i.succeeded WHEN true THEN 'confirmed' WHEN false THEN 'failed' ELSE 'unknown' END,
                 i.block_number, i.kind, i.position
            FROM arx.internal_transfers AS i
-          WHERE i.to_address = arx.require_address($1, $2)
-            AND i.from_address IS DISTINCT FROM arx.require_address($1, $2)
+          WHERE i.to_address = (SELECT arx.require_address($1, $2))
+            AND i.from_address IS DISTINCT FROM (SELECT arx.require_address($1, $2))
             AND i.network = (SELECT arx.registered_network($2))
             AND i."timestamp" <= coalesce($3, 'infinity')
             AND (i."timestamp" < coalesce($3, 'infinity') OR i.tx_hash < $5)

@@ -65,7 +65,7 @@ CREATE FUNCTION is_normalized_address(address text, network text) RETURNS boolea
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
 SELECT CASE WHEN NOT EXISTS (SELECT FROM arx.networks AS n WHERE n.network OPERATOR(pg_catalog.=) $2) THEN false
-            WHEN arx.is_valid_address($1, $2) THEN arx.normalize_address($1, $2) OPERATOR(pg_catalog.=) $1
+            WHEN coalesce(arx.is_valid_address($1, $2), $1 IS NOT NULL) THEN arx.normalize_address($1, $2) OPERATOR(pg_catalog.=) $1
             ELSE false END
 $$;
 

@@ -292,8 +292,8 @@ struct AddressAndNetwork {
 }
 
 impl AddressAndNetwork {
-    /// Reads the pair; `None` unless both are given and valid.
-    fn read<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<Address>, Damage> {
+    /// Reads the pair; `None` unless both are given and the network has a valid name.
+    fn read<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<(&str, Network)>, Damage> {
         const ADDRESS: &str = "an address";
         const NETWORK: &str = "a network";
         let has_address = input.is_some(ADDRESS)?;
@@ -309,7 +309,7 @@ impl AddressAndNetwork {
         else {
             return Ok(None);
         };
-        Ok(Network::parse(network).ok().and_then(|network| Address::parse(address, &network).ok()))
+        Ok(Network::parse(network).ok().map(|network| (address, network)))
     }
 }
 
@@ -319,7 +319,8 @@ pub(crate) struct NormalizeAddress(AddressAndNetwork);
 
 impl RowFunction for NormalizeAddress {
     fn row<R: Read>(&mut self, input: &mut Input<R>, answers: &mut Vec<u8>) -> Result<(), Damage> {
-        match self.0.read(input)? {
+        let pair = self.0.read(input)?;
+        match pair.and_then(|(address, network)| Address::parse(address, &network).ok()) {
             Some(address) => {
                 answers.push(0);
                 put_text(answers, address.as_str().as_bytes());
@@ -330,13 +331,15 @@ impl RowFunction for NormalizeAddress {
     }
 }
 
-/// `arxAddressValid`: 1 for an address that is valid on the network, else 0, also for NULL.
+/// `arxAddressValid`: 1 for an address that is valid on the network, else 0, also for NULL and where
+/// the format of the network's addresses is unknown.
 #[derive(Debug, Default)]
 pub(crate) struct AddressValid(AddressAndNetwork);
 
 impl RowFunction for AddressValid {
     fn row<R: Read>(&mut self, input: &mut Input<R>, answers: &mut Vec<u8>) -> Result<(), Damage> {
-        let is_valid = self.0.read(input)?.is_some();
+        let pair = self.0.read(input)?;
+        let is_valid = pair.is_some_and(|(address, network)| Address::is_valid(address, &network) == Some(true));
         answers.push(u8::from(is_valid));
         Ok(())
     }

@@ -139,7 +139,7 @@ fn answers_larger_than_the_buffer_are_complete() {
 #[test]
 fn a_long_text_is_read_to_its_end_and_is_not_an_address() {
     let mut input = b"2\n".to_vec();
-    for text in ["x".repeat(3 << 20).as_str(), "x"] {
+    for text in ["x".repeat(3 << 20).as_str(), "DH5yaieqoZN36fDVciNyRueRGvGLR3mr7L"] {
         input.push(0);
         put_text(&mut input, text.as_bytes());
         input.push(0);
@@ -181,8 +181,8 @@ proptest! {
             input.push(0);
             put_text(&mut input, network.as_bytes());
             let network = Network::parse(network).ok();
-            let valid = address.as_ref().zip(network).and_then(|(address, network)| Address::parse(address, &network).ok());
-            expected.push(u8::from(valid.is_some()));
+            let valid = address.as_ref().zip(network).and_then(|(address, network)| Address::is_valid(address, &network));
+            expected.push(u8::from(valid == Some(true)));
         }
         prop_assert_eq!(ask(Function::AddressValid, &input), (expected, Ok(())));
     }

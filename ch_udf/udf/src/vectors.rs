@@ -201,12 +201,16 @@ const ADDRESSES: [(Option<&str>, Option<&str>); 9] = [
 ];
 
 fn address_vector(function: Function, address: Option<&str>, network: Option<&str>) -> Vector {
-    let parsed = address
-        .zip(network)
-        .and_then(|(address, network)| Address::parse(address, &Network::parse(network).ok()?).ok());
+    let pair = address.zip(network).and_then(|(address, network)| Some((address, Network::parse(network).ok()?)));
     let expected = match function {
-        Function::AddressValid => u8::from(parsed.is_some()).to_string(),
-        _ => parsed.map_or_else(|| NULL.to_owned(), Address::into_string),
+        Function::AddressValid => {
+            let is_valid = pair.is_some_and(|(address, network)| Address::is_valid(address, &network) == Some(true));
+            u8::from(is_valid).to_string()
+        }
+        _ => {
+            let parsed = pair.and_then(|(address, network)| Address::parse(address, &network).ok());
+            parsed.map_or_else(|| NULL.to_owned(), Address::into_string)
+        }
     };
     let mut row = Vec::new();
     for text in [address, network] {

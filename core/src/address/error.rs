@@ -53,6 +53,28 @@ pub enum AddressError {
         /// The name.
         network: String,
     },
+    /// A network that ARX lists has a family of its own.
+    #[error("network {network} has addresses of family {listed}, not {stated}; leave the family out")]
+    ListedFamily {
+        /// Canonical name.
+        network: String,
+        /// Family that ARX lists.
+        listed: &'static str,
+        /// Family that was stated.
+        stated: &'static str,
+    },
+    /// A family that does not exist or has no meaning for a network that ARX does not list.
+    #[error("family {shown:?} is unknown; expected evm, bitcoin, tron, solana or opaque", shown = excerpt(.family))]
+    UnknownFamily {
+        /// The text.
+        family: String,
+    },
+    /// The name of the network is the ticker symbol of a token.
+    #[error("{ticker:?} is the symbol of a token, which exists on several networks; name the network itself")]
+    TokenTicker {
+        /// The name.
+        ticker: String,
+    },
     /// The address is empty.
     #[error("address is empty; expected an address of network {network}")]
     Empty {
@@ -142,7 +164,7 @@ pub enum AddressError {
     },
     /// The checksum holds, but the version byte belongs to another network.
     #[error(
-        "address {shown:?} has version byte {version:#04x}; network {network} expects {expected}",
+        "address {shown:?} has version {version}; network {network} expects {expected}",
         shown = excerpt(.address)
     )]
     WrongVersion {
@@ -150,8 +172,8 @@ pub enum AddressError {
         address: String,
         /// Network that the address was parsed for.
         network: String,
-        /// Version byte of the address.
-        version: u8,
+        /// Version of the address in hex, such as `0x05`.
+        version: String,
         /// Version bytes that are expected.
         expected: &'static str,
     },

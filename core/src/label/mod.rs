@@ -2,14 +2,13 @@
 //! vocabularies onto them.
 //!
 //! Owns the vocabulary, not the labels: rows live in `arx.address_labels`, and users may add
-//! categories to `arx.label_categories`, whose built-in rows are [`CATEGORIES`]. Label lists have
-//! two words a row, a category (the role of the address) and an abuse (its misuse), in the
-//! vocabulary of GraphSense, Etherscan or a sanctions list; [`categorize`] maps them to one
-//! category. Only words with a single meaning in the public lists are mapped (GraphSense TagPacks
-//! and their INTERPOL-based taxonomy, Etherscan's label cloud, OFAC's list); every other word
-//! becomes `other`.
+//! categories to `arx.label_categories`, whose built-in rows are [`CATEGORIES`]. A label list
+//! describes an address by words: a category (the role of the address) and an abuse (its misuse).
+//! A [`Vocabulary`] maps them to one category, and returns the words that it does not know: such a
+//! label gets the category [`UNKNOWN`], which neither accuses nor clears.
 
 mod vocabulary;
+mod words;
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +16,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use vocabulary::{categorize, categorize_with_label};
+pub use vocabulary::{Classified, Vocabulary};
+pub use words::{category_of_word, fold};
 
 /// Severity of a label. Ordered: `None < Low < Medium < High < Severe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl LabelKind {
     }
 }
 
-/// An unknown severity or kind.
+/// An unknown severity, kind or category, or an empty word.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LabelError {
     /// The text is not a [`Severity`].
@@ -92,6 +92,18 @@ pub enum LabelError {
     /// The text is not a [`LabelKind`].
     #[error("label kind {text:?} is unknown; expected illicit, service or neutral")]
     UnknownKind {
+        /// The text.
+        text: String,
+    },
+    /// The text names no category.
+    #[error("category {text:?} is not in arx.label_categories")]
+    UnknownCategory {
+        /// The text.
+        text: String,
+    },
+    /// The text has neither letters nor digits.
+    #[error("word {text:?} has neither letters nor digits")]
+    EmptyWord {
         /// The text.
         text: String,
     },
@@ -144,7 +156,7 @@ const fn entry(name: &'static str, kind: LabelKind, severity: Severity) -> Categ
 
 /// Built-in categories, the most severe first: of several words for an address, the first category
 /// wins.
-pub const CATEGORIES: [Category; 23] = [
+pub const CATEGORIES: [Category; 25] = [
     entry("sanctions", LabelKind::Illicit, Severity::Severe),
     entry("terrorism", LabelKind::Illicit, Severity::Severe),
     entry("child_abuse", LabelKind::Illicit, Severity::Severe),
@@ -163,15 +175,20 @@ pub const CATEGORIES: [Category; 23] = [
     entry("exchange", LabelKind::Service, Severity::None),
     entry("wallet_service", LabelKind::Service, Severity::None),
     entry("payment_processor", LabelKind::Service, Severity::None),
+    entry("bridge", LabelKind::Service, Severity::None),
     entry("defi", LabelKind::Neutral, Severity::None),
     entry("miner", LabelKind::Neutral, Severity::None),
     entry("token", LabelKind::Neutral, Severity::None),
     entry("licit", LabelKind::Neutral, Severity::None),
     entry("other", LabelKind::Neutral, Severity::None),
+    entry(UNKNOWN, LabelKind::Neutral, Severity::None),
 ];
 
 /// Category whose exposure is reported separately, regardless of its amount.
 pub const SANCTIONS: &str = "sanctions";
+
+/// Category of labels whose words are unknown.
+pub const UNKNOWN: &str = "unknown";
 
 /// Returns the built-in category with a name.
 #[must_use]

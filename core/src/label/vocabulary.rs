@@ -1,41 +1,138 @@
-//! Mapping of words of public label lists onto the built-in categories.
+//! Mapping of the words of a label list onto categories: the built-in ones, those that a user has
+//! added, and the words that a user maps.
 
-use super::CATEGORIES;
+use std::collections::{HashMap, HashSet};
 
-/// Returns the built-in category of a label that a list describes by `category` and `abuse`. Either
-/// may be empty, and `category` may hold several words separated by `|`, `,` or `;`. The abuse
-/// decides if one is stated: an exchange that was used for a scam is labelled for the scam. Of
-/// several words the most severe wins, in the order of [`CATEGORIES`]. Case, blanks and dashes do
-/// not matter. Unknown categories become `other`, unknown abuses `illicit`.
-///
-/// ```
-/// use arx_core::label::categorize;
-///
-/// assert_eq!(categorize("exchange", ""), "exchange");
-/// assert_eq!(categorize("user", "service_hack"), "hack");
-/// assert_eq!(categorize("ofac-sanctions-lists|tornado-cash", ""), "sanctions");
-/// ```
-#[must_use]
-pub fn categorize(category: &str, abuse: &str) -> &'static str {
-    let stated = words(abuse).filter(|word| !is_placeholder(word)).collect::<Vec<_>>();
-    if !stated.is_empty() {
-        return most_severe(stated.iter().filter_map(|word| category_of(word))).unwrap_or("illicit");
-    }
-    most_severe(words(category).filter_map(|word| category_of(&word))).unwrap_or("other")
+use super::words::{category_of_word, fold};
+use super::{CATEGORIES, LabelError, LabelKind, SANCTIONS, Severity, UNKNOWN};
+
+/// The categories of a database, and what words stand for them.
+#[derive(Debug, Clone, Default)]
+pub struct Vocabulary {
+    /// Rank by category: of several categories for a label, the lowest rank wins.
+    ranks: HashMap<String, Rank>,
+    /// Category by folded word, for the user's own categories and mapped words.
+    own: HashMap<String, String>,
 }
 
-/// Returns the category by [`categorize`], or if that is `other`, by the text of the label:
-/// sanctions lists are named there, and GraphSense's word `market` covers darknet markets and token
-/// contracts, which only the market's name distinguishes.
-#[must_use]
-pub fn categorize_with_label(category: &str, abuse: &str, label: &str) -> &'static str {
-    match categorize(category, abuse) {
-        "other" => by_label(category, label),
-        category => category,
+/// Sanctions, then kind, severity, the order of [`CATEGORIES`], and the name.
+type Rank = (bool, u8, std::cmp::Reverse<Severity>, usize, String);
+
+/// The category of a label, and the words that decided nothing because no one knows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Classified {
+    /// A category of the vocabulary; [`UNKNOWN`] if no word is known.
+    pub category: String,
+    /// The unknown words, as the list spells them.
+    pub unknown: Vec<String>,
+}
+
+impl Vocabulary {
+    /// Returns the vocabulary of a database with these rows of `arx.label_categories`. A word that
+    /// folds like the name of a category stands for it.
+    pub fn new<'a>(categories: impl IntoIterator<Item = (&'a str, LabelKind, Severity)>) -> Self {
+        let mut vocabulary = Self::default();
+        for (name, kind, severity) in categories {
+            let built_in = CATEGORIES.iter().position(|category| category.name == name);
+            let kind = match kind {
+                LabelKind::Illicit => 0,
+                LabelKind::Service => 1,
+                LabelKind::Neutral => 2,
+            };
+            let place = built_in.unwrap_or(usize::MAX);
+            let rank = (name != SANCTIONS, kind, std::cmp::Reverse(severity), place, name.to_owned());
+            vocabulary.ranks.insert(name.to_owned(), rank);
+            if built_in.is_none() {
+                vocabulary.own.insert(fold(name), name.to_owned());
+            }
+        }
+        vocabulary
+    }
+
+    /// Returns the vocabulary of a database without categories of its own.
+    #[must_use]
+    pub fn shipped() -> Self {
+        Self::new(CATEGORIES.iter().map(|category| (category.name, category.kind, category.severity)))
+    }
+
+    /// Lets `word` stand for a category, whatever it stood for before.
+    ///
+    /// # Errors
+    /// [`LabelError::UnknownCategory`], [`LabelError::EmptyWord`].
+    pub fn map(&mut self, word: &str, category: &str) -> Result<(), LabelError> {
+        let folded = fold(word);
+        if folded.is_empty() {
+            return Err(LabelError::EmptyWord { text: word.to_owned() });
+        }
+        let name = self.ranks.keys().find(|name| fold(name) == fold(category));
+        let Some(name) = name.cloned() else {
+            return Err(LabelError::UnknownCategory { text: category.to_owned() });
+        };
+        self.own.insert(folded, name);
+        Ok(())
+    }
+
+    /// Returns the category of one word.
+    #[must_use]
+    pub fn category_of<'a>(&'a self, word: &str) -> Option<&'a str> {
+        let own = self.own.get(&fold(word)).map(String::as_str);
+        // A built-in category that the database lacks is unknown there.
+        own.or_else(|| category_of_word(word).and_then(|name| self.ranks.get_key_value(name)).map(|(name, _)| &**name))
+    }
+
+    /// Returns the category of a label that a list describes by `category` and `abuse`. Either may
+    /// be empty or hold several words, separated by `|`, `,` or `;`. Of all words that are known
+    /// the most severe decides, in the order of `arx.current_labels`: an exchange that was used for
+    /// a scam is labelled for the scam. An abuse that is unknown leaves a label without a known
+    /// abuse [`UNKNOWN`], because the other words do not say how bad it is. If no word is known,
+    /// the text of the label decides where it names a sanctions list or a darknet market.
+    #[must_use]
+    pub fn classify(&self, category: &str, abuse: &str, label: &str) -> Classified {
+        let mut unknown = Vec::new();
+        let mut best: Option<&Rank> = None;
+        let mut is_doubtful = false;
+        for (text, is_abuse) in [(abuse, true), (category, false)] {
+            for word in self.split(text).filter(|word| !is_placeholder(word)) {
+                match self.category_of(word).and_then(|name| self.ranks.get(name)) {
+                    Some(rank) => best = Some(best.map_or(rank, |best| best.min(rank))),
+                    None if fold(word) == fold(UNKNOWN) => {}
+                    None => {
+                        is_doubtful |= is_abuse;
+                        unknown.push(word.to_owned());
+                    }
+                }
+            }
+        }
+        let is_illicit = |rank: &&Rank| rank.1 == 0;
+        let best = if is_doubtful { best.filter(is_illicit) } else { best };
+        let category = match best {
+            // `other` says nothing that a known name in the text does not say better.
+            Some(rank) if rank.4 != "other" => &rank.4,
+            found => {
+                let by_text = by_label(category, label).filter(|name| self.ranks.contains_key(*name));
+                by_text.unwrap_or_else(|| found.map_or(UNKNOWN, |rank| &rank.4))
+            }
+        };
+        Classified { category: category.to_owned(), unknown }
+    }
+
+    /// Splits a text into its words. A word with a slash is several, unless it is known as a whole.
+    fn split<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
+        let words = text.split(['|', ',', ';']).map(str::trim).filter(|word| !word.is_empty());
+        words.flat_map(|word| {
+            let is_whole = !word.contains('/') || is_placeholder(word) || self.category_of(word).is_some();
+            let parts = word.split(move |c| c == '/' && !is_whole);
+            parts.map(str::trim).filter(|part| !part.is_empty())
+        })
+    }
+
+    /// Returns the names of the categories.
+    pub fn categories(&self) -> HashSet<&str> {
+        self.ranks.keys().map(String::as_str).collect()
     }
 }
 
-/// Names of darknet markets in public lists, in lower case without blanks.
+/// Names of darknet markets in public lists, folded.
 const DARKNET_MARKETS: [&str; 20] = [
     "hydramarket",
     "alphabaymarket",
@@ -59,115 +156,19 @@ const DARKNET_MARKETS: [&str; 20] = [
     "wallstreetmarket",
 ];
 
-fn by_label(category: &str, label: &str) -> &'static str {
+fn by_label(category: &str, label: &str) -> Option<&'static str> {
     let text: String = label.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     if text.contains("ofacsanction") || text.contains("ofacsdn") {
-        return "sanctions";
+        return Some(SANCTIONS);
     }
-    let is_market = words(category).any(|word| word == "market");
-    if is_market && DARKNET_MARKETS.iter().any(|market| text.starts_with(market)) {
-        return "darknet_market";
-    }
-    "other"
+    let is_market = category.split(['|', ',', ';']).any(|word| fold(word) == "market");
+    (is_market && DARKNET_MARKETS.iter().any(|market| text.starts_with(market))).then_some("darknet_market")
 }
 
-/// Splits a list into words in lower case, with `_` between their parts.
-fn words(text: &str) -> impl Iterator<Item = String> {
-    let split = text.split(['|', ',', ';']).map(str::trim).filter(|word| !word.is_empty());
-    split.map(|word| word.chars().map(|c| if c == '-' || c == ' ' { '_' } else { c.to_ascii_lowercase() }).collect())
-}
-
-/// Matches placeholders that lists use for the absence of an abuse.
+/// Matches placeholders that lists use for the absence of a word.
 fn is_placeholder(word: &str) -> bool {
-    matches!(word, "none" | "no" | "false" | "0" | "null" | "nan" | "n/a" | "_" | "unknown")
-}
-
-fn most_severe(categories: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    categories.min_by_key(|name| CATEGORIES.iter().position(|category| category.name == *name))
-}
-
-fn category_of(word: &str) -> Option<&'static str> {
-    if let Some(category) = CATEGORIES.iter().find(|category| category.name == word) {
-        // A list's `other` carries no information and must not win over another word.
-        return (category.name != "other").then_some(category.name);
-    }
-    illicit_word(word).or_else(|| service_word(word)).or_else(|| neutral_word(word))
-}
-
-fn illicit_word(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "sanction" | "sanctioned" | "ofac" | "ofac_sanctions_lists" | "ofac_sdn" => "sanctions",
-        "terrorist" | "terrorist_financing" | "terrorism_financing" => "terrorism",
-        "csam" | "csae" | "child_sexual_abuse" | "child_exploitation" | "child_abuse_material" => "child_abuse",
-        "ransom" => "ransomware",
-        "service_hack" | "hacks" | "hacker" | "heist" | "exploit" | "theft" | "stolen" | "stolen_funds" => "hack",
-        "darknet" | "darkmarket" | "dark_market" | "darknet_marketplace" | "dark_web_market" => "darknet_market",
-        "extremist" => "extremism",
-        "phish" | "phish_hack" | "phishing_hack" | "fake_phishing" => "phishing",
-        "fraud" | "scams" | "scammer" | "investment_fraud" | "giveaway_scam" | "giveaway" | "rug_pull" | "rugpull" => {
-            "scam"
-        }
-        "extortion" | "blackmail" => "sextortion",
-        "ponzi" | "pyramid" | "pyramid_scheme" => "ponzi_scheme",
-        "black_list" | "blacklist" | "blacklisted" | "frozen" => "blocked",
-        "crime" | "abuse" | "money_laundering" | "malicious" => "illicit",
-        _ => return None,
-    })
-}
-
-fn service_word(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "coinjoin" | "mixing_service" | "mixing" | "mixers" | "tumbler" | "tornado_cash" | "typhoon_cash"
-        | "ethereum_mixer" => "mixer",
-        "casino" | "betting" | "lottery" | "fomo3d" | "etheroll" => "gambling",
-        "exchanges" | "otc" | "fiat_gateway" | "hot_wallet" | "cold_wallet" => "exchange",
-        _ if word.starts_with("exchange_") || word.ends_with("_exchange") => "exchange",
-        // Custodial exchanges that Etherscan labels by name.
-        "binance" | "huobi" | "bitfinex" | "okx" | "okex" | "kucoin" | "coinbase" | "crypto_com" | "poloniex"
-        | "kraken" => "exchange",
-        "bithumb" | "bitstamp" | "ftx" | "korbit" | "upbit" | "gate_io" | "gemini" | "bittrex" | "hitbtc"
-        | "hotbit" => "exchange",
-        "latoken" | "coinone" | "digifinex" | "bitmart" | "ascendex" | "coinbit" | "coinmetro" | "hoo_com"
-        | "paribu" => "exchange",
-        "deribit" | "coinsquare" | "zb_com" | "cobinhood" | "yunbi" | "bgogo" | "coinhako" | "topbtc" | "remitano" => {
-            "exchange"
-        }
-        "hosted_wallet" | "custodial_wallet" | "wallet_services" => "wallet_service",
-        "payments" | "payment" | "payment_service" | "payment_processors" | "merchant_services" => "payment_processor",
-        _ => return None,
-    })
-}
-
-fn neutral_word(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "dex" | "yield_farming" | "farming" | "lending" | "loans" | "liquidity" | "staking" | "vaults" | "bridge" => {
-            "defi"
-        }
-        _ if word.starts_with("defi_") || word.starts_with("dex_") => "defi",
-        // Protocols that Etherscan labels by name, those with the most addresses.
-        "sushiswap" | "uniswap" | "pancakeswap" | "balancer" | "bancor" | "curve_fi" | "kyberswap" | "1inch"
-        | "paraswap" => "defi",
-        "synthetix" | "yearn_finance" | "aave" | "compound" | "maker" | "cream_finance" | "mstable" | "dydx"
-        | "lido" => "defi",
-        "0x_protocol"
-        | "0x_protocol_ecosystem"
-        | "idle_finance"
-        | "set_protocol"
-        | "convex_finance"
-        | "airswap"
-        | "loopring" => "defi",
-        "rari_capital" | "alchemix_finance" | "inverse_finance" | "abracadabra_money" | "liquity" | "instadapp"
-        | "idex" => "defi",
-        "hop_protocol" | "across_protocol" | "multichain" | "wormhole" | "synapse" | "connext" => "defi",
-        "mining" | "miners" | "mining_pool" | "validator" | "f2pool" | "miningpoolhub" | "mev_builder" => "miner",
-        "proposer_fee_recipient" => "miner",
-        "tokens" | "stablecoin" | "algorithmic_stablecoin" | "meme" | "ico_wallets" | "ico" | "tokenized_asset" => {
-            "token"
-        }
-        "tokenized_equity" | "bitcoin_pegged" | "wrapped_bitcoin" => "token",
-        _ if word.starts_with("token_") || word.ends_with("_token") => "token",
-        _ => return None,
-    })
+    let lower = word.to_ascii_lowercase();
+    matches!(lower.as_str(), "none" | "no" | "false" | "0" | "null" | "nan" | "n/a" | "na" | "_" | "-" | "unknown")
 }
 
 #[cfg(test)]
@@ -176,85 +177,100 @@ mod tests {
 
     use super::*;
 
+    fn category(category: &str, abuse: &str) -> String {
+        Vocabulary::shipped().classify(category, abuse, "").category
+    }
+
     #[test]
     fn canonical_names_map_to_themselves_as_category_and_as_abuse() {
-        for category in CATEGORIES {
-            assert_eq!(categorize(category.name, ""), category.name);
-            if category.name != "other" {
-                assert_eq!(categorize("", category.name), category.name);
-                assert_eq!(categorize(&category.name.to_uppercase().replace('_', "-"), ""), category.name);
-            }
+        for built_in in CATEGORIES {
+            assert_eq!(category(built_in.name, ""), built_in.name);
+            assert_eq!(category("", &built_in.name.to_uppercase().replace('_', "-")), built_in.name);
         }
     }
 
     #[test]
-    fn the_abuse_decides_first() {
-        for (category, abuse, expected) in [
+    fn the_most_severe_word_decides() {
+        for (words, abuse, expected) in [
             ("", "sextortion", "sextortion"),
             ("", "service_hack", "hack"),
             ("sanctioned", "sanctions", "sanctions"),
             ("user", "sanction", "sanctions"),
+            ("ofac-sdn", "scam", "sanctions"),
             ("service", "pyramid_scheme", "ponzi_scheme"),
             ("organization", "extremism", "extremism"),
-            ("", "investment_fraud", "scam"),
             ("exchange", "scam", "scam"),
-            ("exchange", "something new", "illicit"),
             ("exchange", "none", "exchange"),
+            ("staking|yield-farming", "", "defi"),
+            ("binance|blocked", "", "blocked"),
+            ("donate|ofac-sanctions-lists|tornado-cash", "", "sanctions"),
+            ("old-contract|huobi", "", "exchange"),
+            ("other|exchange", "", "exchange"),
+            ("hack/exchange", "", "hack"),
+            ("Phish / Hack", "", "phishing"),
+            ("market", "", "other"),
+            ("unknown", "", UNKNOWN),
+            ("", "", UNKNOWN),
         ] {
-            assert_eq!(categorize(category, abuse), expected, "{category:?}, {abuse:?}");
+            assert_eq!(category(words, abuse), expected, "{words:?}, {abuse:?}");
         }
     }
 
     #[test]
-    fn categories_of_public_lists_are_mapped_by_meaning() {
-        for (category, expected) in [
-            ("exchange", "exchange"),
-            ("miner", "miner"),
-            ("mining", "miner"),
-            ("coinjoin", "mixer"),
-            ("mixing_service", "mixer"),
-            ("gambling", "gambling"),
-            ("wallet_service", "wallet_service"),
-            ("payments", "payment_processor"),
-            ("black_list", "blocked"),
-            ("blocked", "blocked"),
-            ("defi_lending", "defi"),
-            ("defi_dex", "defi"),
-            ("dex", "defi"),
-            ("token-sale", "token"),
-            ("deflationary-token", "token"),
-            ("phish-hack", "phishing"),
-            ("staking|yield-farming", "defi"),
-            ("binance|blocked", "blocked"),
-            ("donate|ofac-sanctions-lists|tornado-cash", "sanctions"),
-            ("old-contract|huobi", "exchange"),
-            ("other|exchange", "exchange"),
-            ("market", "other"),
-            ("user", "other"),
-            ("take-action", "other"),
-            ("unknown", "other"),
-            ("", "other"),
-        ] {
-            assert_eq!(categorize(category, ""), expected, "{category:?}");
-        }
+    fn unknown_words_are_returned_and_give_no_standing() {
+        let classified = |category, abuse| {
+            let Classified { category, unknown } = Vocabulary::shipped().classify(category, abuse, "");
+            (category, unknown.join("+"))
+        };
+        assert_eq!(classified("Frobnicated Thing", ""), (UNKNOWN.into(), "Frobnicated Thing".into()));
+        assert_eq!(classified("exchange|quux", ""), ("exchange".into(), "quux".into()));
+        assert_eq!(classified("exchange", "quux"), (UNKNOWN.into(), "quux".into()));
+        assert_eq!(classified("scam", "quux"), ("scam".into(), "quux".into()));
+        assert_eq!(classified("n/a", "-"), (UNKNOWN.into(), String::new()));
     }
 
     #[test]
-    fn the_label_decides_where_the_words_are_unknown() {
-        let listed = "Asset listed under US Treasury OFAC Sanctions List";
-        assert_eq!(categorize_with_label("user", "", listed), "sanctions");
-        assert_eq!(categorize_with_label("market", "", "Hydra Market"), "darknet_market");
-        assert_eq!(categorize_with_label("market", "", "SilkRoadMarketplace"), "darknet_market");
-        assert_eq!(categorize_with_label("market", "", "APENFT (NFT)"), "other");
-        assert_eq!(categorize_with_label("art", "", "Hydra Market"), "other");
-        assert_eq!(categorize_with_label("exchange", "", "Hydra Market"), "exchange");
+    fn own_categories_and_mapped_words_are_folded_alike() {
+        let own = [
+            ("eu_watch_list", LabelKind::Illicit, Severity::High),
+            ("vip_clients", LabelKind::Neutral, Severity::None),
+        ];
+        let built_in = CATEGORIES.iter().map(|c| (c.name, c.kind, c.severity));
+        let mut vocabulary = Vocabulary::new(built_in.chain(own));
+        for word in ["EU watch-list", "eu.watch.lists", "EuWatchList"] {
+            assert_eq!(vocabulary.classify(word, "", "").category, "eu_watch_list", "{word}");
+        }
+        assert_eq!(vocabulary.classify("VIP client|exchange", "", "").category, "exchange");
+        assert_eq!(vocabulary.classify("eu watch list|scam", "", "").category, "scam");
+        vocabulary.map("Quux!", "Darknet-Market").unwrap();
+        assert_eq!(vocabulary.classify("quux", "", "").category, "darknet_market");
+        assert_eq!(vocabulary.map("a", "no such"), Err(LabelError::UnknownCategory { text: "no such".into() }));
+        assert_eq!(vocabulary.map(" - ", "scam"), Err(LabelError::EmptyWord { text: " - ".into() }));
+    }
+
+    #[test]
+    fn the_label_decides_where_the_words_do_not() {
+        let vocabulary = Vocabulary::shipped();
+        let by_text = |category: &str, label: &str| vocabulary.classify(category, "", label).category;
+        assert_eq!(by_text("user", "Asset listed under US Treasury OFAC Sanctions List"), "sanctions");
+        assert_eq!(by_text("market", "Hydra Market"), "darknet_market");
+        assert_eq!(by_text("market", "SilkRoadMarketplace"), "darknet_market");
+        assert_eq!(by_text("market", "APENFT (NFT)"), "other");
+        assert_eq!(by_text("art", "Hydra Market"), "other");
+        assert_eq!(by_text("exchange", "Hydra Market"), "exchange");
     }
 
     proptest! {
         #[test]
-        fn any_words_map_to_a_built_in_category(category in "\\PC{0,40}", abuse in "\\PC{0,20}", label in "\\PC{0,40}") {
-            let name = categorize_with_label(&category, &abuse, &label);
-            prop_assert!(crate::label::category(name).is_some());
+        fn any_words_map_to_a_category_of_the_vocabulary(category in "\\PC{0,40}", abuse in "\\PC{0,20}", label in "\\PC{0,40}") {
+            let vocabulary = Vocabulary::shipped();
+            let classified = vocabulary.classify(&category, &abuse, &label);
+            prop_assert!(vocabulary.categories().contains(classified.category.as_str()));
+        }
+
+        #[test]
+        fn folding_is_idempotent_in_meaning(word in "[A-Za-z0-9 ._/-]{0,30}") {
+            prop_assert_eq!(Vocabulary::shipped().category_of(&word).is_some(), Vocabulary::shipped().category_of(&format!(" {word}. ")).is_some());
         }
     }
 }

@@ -44,20 +44,49 @@ pub(crate) use stream::{type_name, varlena};
 pub(crate) use tables::{create_tables, has_truncate_trigger, restamp, restamping};
 pub(crate) use transfers_by_hash::transfers_of;
 
-use arx_core::address::Network;
+use arx_core::address::{Network, NetworkFamily};
 
 use self::composed::{for_each_row, is_true, run, value};
 use self::stream::{Argument, ColumnType, PreparedQuery};
 use crate::error::SqlError;
 
 thread_local! {
-    static REGISTERED: PreparedQuery = const { PreparedQuery::new(c"
-SELECT EXISTS (SELECT FROM arx.networks AS n WHERE n.network = $1)", &[ColumnType::Bool]) };
+    static HAS_NETWORKS: PreparedQuery = const { PreparedQuery::new(c"
+SELECT pg_catalog.to_regclass('arx.networks') IS NOT NULL", &[ColumnType::Bool]) };
+
+    static FAMILY: PreparedQuery = const { PreparedQuery::new(c"
+SELECT n.family FROM arx.networks AS n WHERE n.network = $1", &[ColumnType::Text]) };
+}
+
+/// Returns a network with the family that `arx.networks` states for it, if it has a row there.
+fn stated_network(network: &Network) -> Result<Option<Network>, SqlError> {
+    let mut stated = None;
+    FAMILY.with(|query| {
+        query.stream(&[Argument::of(network.name())], |slot| {
+            stated = Some(network_of_family(network, slot.text(0)?));
+            Ok(())
+        })
+    })?;
+    Ok(stated)
+}
+
+/// A family that the network cannot have, which only a change of ARX's own list can bring about, is
+/// not believed.
+fn network_of_family(network: &Network, family: &str) -> Network {
+    let stated = family.parse::<NetworkFamily>().and_then(|family| Network::with_family(network.name(), family));
+    stated.unwrap_or_else(|_| network.clone())
+}
+
+/// Returns a network that ARX does not list, with the family that `arx.networks` states for it, if
+/// that table exists and has a row.
+pub(crate) fn unlisted_network(network: Network) -> Result<Network, SqlError> {
+    if !HAS_NETWORKS.with(|query| query.is_true(&[]))? {
+        return Ok(network);
+    }
+    Ok(stated_network(&network)?.unwrap_or(network))
 }
 
 /// Returns a network of `arx.networks` by its canonical name or an alias.
 pub(crate) fn registered_network(name: &str) -> Result<Network, SqlError> {
-    let network = Network::parse(name)?;
-    let registered = REGISTERED.with(|query| query.is_true(&[Argument::of(network.name())]))?;
-    if registered { Ok(network) } else { Err(SqlError::unregistered_network(name)) }
+    stated_network(&Network::parse(name)?)?.ok_or_else(|| SqlError::unregistered_network(name))
 }

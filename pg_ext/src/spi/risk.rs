@@ -59,7 +59,7 @@ SELECT s.address, s.illicit, s.licit
  WHERE s.illicit + s.licit > 0", &[Text, Integer, Integer]) };
 
     static NETWORKS: PreparedQuery = const { PreparedQuery::new(c"
-SELECT n.network FROM arx.networks AS n ORDER BY n.network COLLATE \"C\"", &[Text]) };
+SELECT n.network, n.family FROM arx.networks AS n ORDER BY n.network COLLATE \"C\"", &[Text, Text]) };
 
     static UNKNOWN_CATEGORIES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT n.name FROM unnest($1::text[]) AS n (name)
@@ -194,7 +194,7 @@ pub(crate) fn networks() -> Result<Vec<Network>, SqlError> {
     let mut names = Vec::new();
     NETWORKS.with(|query| {
         query.stream(&[], |slot| {
-            names.push(Network::parse(slot.text(0)?)?);
+            names.push(super::network_of_family(&Network::parse(slot.text(0)?)?, slot.text(1)?));
             Ok(())
         })
     })?;

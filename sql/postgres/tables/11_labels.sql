@@ -32,11 +32,13 @@ INSERT INTO arx.label_categories (category, kind, severity, description, builtin
     ('exchange',          'service', 'none',   'custodial exchange', true),
     ('wallet_service',    'service', 'none',   'custodial wallet', true),
     ('payment_processor', 'service', 'none',   'custodial payments', true),
+    ('bridge',            'service', 'none',   'moves funds between networks', true),
     ('defi',              'neutral', 'none',   'decentralised finance contract', true),
     ('miner',             'neutral', 'none',   'miner, validator or pool', true),
     ('token',             'neutral', 'none',   'token contract or sale', true),
     ('licit',             'neutral', 'none',   'reviewed and found licit', true),
-    ('other',             'neutral', 'none',   'labelled, category not mapped', true);
+    ('other',             'neutral', 'none',   'labelled, of no bearing on risk', true),
+    ('unknown',           'neutral', 'none',   'the list''s word for it is not known: neither good nor bad', true);
 GRANT SELECT ON TABLE arx.label_categories TO arx_reader;
 GRANT INSERT (category, kind, severity, description), UPDATE (category, kind, severity, description), DELETE
     ON TABLE arx.label_categories TO arx_operator;

@@ -101,8 +101,8 @@ fn describe(error: &tokio_postgres::Error) -> String {
 fn unknown_network(network: &str) -> String {
     let quoted = network.to_lowercase().replace('\'', "''");
     format!(
-        "network {network:?} is not in arx.networks: INSERT INTO arx.networks (network, native_asset, native_decimals) \
-         VALUES ('{quoted}', '<asset>', <decimals>)"
+        "network {network:?} is not in arx.networks: SELECT arx.add_network('{quoted}', '<family>', '<coin>', <decimals>), \
+         where the family is evm, bitcoin, tron, solana or opaque"
     )
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use arx_core::address::Network;
+use arx_core::address::{Network, NetworkFamily};
 use chrono::{DateTime, Utc};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -70,8 +70,8 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Client, ImportError> 
 /// # Errors
 /// [`ImportError::InvalidNetwork`], [`ImportError::UnknownNetwork`], [`ImportError::Database`].
 pub(crate) async fn content(client: &Client, source: &ImportSource) -> Result<(Content, String), ImportError> {
-    let decimals = networks(client).await?;
-    let context = |name: &str| context(name, &decimals);
+    let registered = networks(client).await?;
+    let context = |name: &str| context(name, &registered);
     let file_context =
         |file: &NetworkFile| context(&file.network).map(|(context, network)| (context, network, file.format));
     Ok(match source {
@@ -89,9 +89,8 @@ pub(crate) async fn content(client: &Client, source: &ImportSource) -> Result<(C
             (Content::Graph(context, network, nodes.clone()), name)
         }
         ImportSource::Labels { .. } => {
-            let severities = severities(client).await?;
-            let networks = decimals.into_keys().collect();
-            (Content::Labels(Vocabulary { networks, severities }), String::new())
+            let networks = registered.into_iter().map(|(name, network)| (name, network.network)).collect();
+            (Content::Labels(vocabulary(client, networks).await?), String::new())
         }
     })
 }
@@ -101,25 +100,43 @@ fn parse_network(name: &str) -> Result<Network, ImportError> {
 }
 
 /// Returns the context of a registered network.
-fn context(name: &str, decimals: &HashMap<String, u32>) -> Result<(Context, Network), ImportError> {
+fn context(name: &str, registered: &HashMap<String, Registered>) -> Result<(Context, Network), ImportError> {
     let network = parse_network(name)?;
-    let Some(&decimals) = decimals.get(network.name()) else {
+    let Some(Registered { network, decimals }) = registered.get(network.name()).cloned() else {
         return Err(ImportError::UnknownNetwork { network: network.name().to_owned() });
     };
     let now = DateTime::<Utc>::from(SystemTime::now()).timestamp();
     Ok((Context::new(network.clone(), decimals, now), network))
 }
 
-/// Reads the decimals of the native coin by network.
-async fn networks(client: &Client) -> Result<HashMap<String, u32>, ImportError> {
-    let rows = query(client, "read arx.networks", "SELECT network, native_decimals FROM arx.networks").await?;
-    Ok(rows.iter().map(|row| (row.get(0), u32::try_from(row.get::<_, i16>(1)).unwrap_or_default())).collect())
+/// A network of the database, with the family that it states, and the decimals of its coin.
+#[derive(Debug, Clone)]
+struct Registered {
+    network: Network,
+    decimals: u32,
 }
 
-async fn severities(client: &Client) -> Result<HashMap<String, String>, ImportError> {
-    let sql = "SELECT category, severity::text FROM arx.label_categories";
+async fn networks(client: &Client) -> Result<HashMap<String, Registered>, ImportError> {
+    let sql = "SELECT network, native_decimals, family FROM arx.networks";
+    let rows = query(client, "read arx.networks", sql).await?;
+    let mut registered = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let (name, family): (String, String) = (row.get(0), row.get(2));
+        let stated = family.parse::<NetworkFamily>().and_then(|family| Network::with_family(&name, family));
+        let network = stated.map_or_else(|_| parse_network(&name), Ok)?;
+        let decimals = u32::try_from(row.get::<_, i16>(1)).unwrap_or_default();
+        registered.insert(name, Registered { network, decimals });
+    }
+    Ok(registered)
+}
+
+/// Reads the categories of labels.
+async fn vocabulary(client: &Client, networks: HashMap<String, Network>) -> Result<Vocabulary, ImportError> {
+    let sql = "SELECT category, kind, severity::text FROM arx.label_categories";
     let rows = query(client, "read arx.label_categories", sql).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let categories: Vec<(String, String, String)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    Ok(Vocabulary::new(networks, categories.iter().map(|(name, kind, severity)| (&**name, &**kind, &**severity))))
 }
 
 /// Locks a source for this connection and reads its progress.

@@ -1,7 +1,7 @@
 //! Parses a label list into rows of `arx.address_labels`: CSV with a network in every line, and two
 //! words, category and abuse, that `arx_core::label` maps to one of ARX's categories.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use arx_core::address::Network;
 use arx_core::amount::{Amount, COIN_SCALE};
@@ -36,19 +36,29 @@ const THOUSANDTH: i128 = 1_000_000_000_000_000;
 /// Networks and categories of the database.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Vocabulary {
-    pub(crate) networks: HashSet<String>,
+    pub(crate) networks: HashMap<String, Network>,
+    words: label::Vocabulary,
     /// Severity by category, from `arx.label_categories`.
-    pub(crate) severities: HashMap<String, String>,
+    severities: HashMap<String, String>,
 }
 
 impl Vocabulary {
+    /// `categories` are name, kind and severity.
+    pub(crate) fn new<'a>(
+        networks: HashMap<String, Network>,
+        categories: impl Iterator<Item = (&'a str, &'a str, &'a str)> + Clone,
+    ) -> Self {
+        let severities = categories.clone().map(|(name, _, severity)| (name.to_owned(), severity.to_owned())).collect();
+        let words = label::Vocabulary::new(categories.map(|(name, kind, severity)| {
+            (name, kind.parse().unwrap_or(label::LabelKind::Neutral), severity.parse().unwrap_or_default())
+        }));
+        Self { networks, words, severities }
+    }
+
     /// Vocabulary of one network with the shipped categories alone.
     pub(crate) fn shipped(network: &Network) -> Self {
-        let severities = label::CATEGORIES
-            .iter()
-            .map(|category| (category.name.to_owned(), category.severity.as_str().to_owned()))
-            .collect();
-        Self { networks: HashSet::from([network.name().to_owned()]), severities }
+        let networks = HashMap::from([(network.name().to_owned(), network.clone())]);
+        Self::new(networks, label::CATEGORIES.iter().map(|c| (c.name, c.kind.as_str(), c.severity.as_str())))
     }
 }
 
@@ -94,37 +104,33 @@ impl CsvLabels {
 /// Returns the network of a line, which must be registered in the database.
 fn known_network<'a>(
     parsed: &'a mut HashMap<String, Network>,
-    registered: &HashSet<String>,
+    registered: &HashMap<String, Network>,
     text: &str,
 ) -> Result<&'a Network, LineError> {
     if !parsed.contains_key(text) {
         let network = Network::parse(text)
             .map_err(|error| LineError::Address { column: "network", message: error.to_string() })?;
-        if !registered.contains(network.name()) {
+        let Some(network) = registered.get(network.name()) else {
             return Err(LineError::UnknownNetwork { network: text.to_owned() });
-        }
-        parsed.insert(text.to_owned(), network);
+        };
+        parsed.insert(text.to_owned(), network.clone());
     }
     parsed.get(text).ok_or_else(|| LineError::UnknownNetwork { network: text.to_owned() })
 }
 
-/// Returns the category of a line and its default severity. A category of the database is taken as
-/// is.
+/// Returns the category of a line and its default severity.
 fn category<'a>(
-    severities: &'a HashMap<String, String>,
+    vocabulary: &'a Vocabulary,
     category: Option<&str>,
     abuse: Option<&str>,
     text: &str,
 ) -> Result<(&'a str, &'a str), LineError> {
-    let mapped = match (category, abuse) {
-        (Some(own), None) if severities.contains_key(own) => own,
-        _ => label::categorize_with_label(category.unwrap_or_default(), abuse.unwrap_or_default(), text),
-    };
-    match severities.get_key_value(mapped) {
+    let mapped = vocabulary.words.classify(category.unwrap_or_default(), abuse.unwrap_or_default(), text).category;
+    match vocabulary.severities.get_key_value(&mapped) {
         Some((category, severity)) => Ok((category, severity)),
         None => Err(LineError::NotOneOf {
             column: "category",
-            text: shorten(mapped),
+            text: shorten(&mapped),
             allowed: "the categories in arx.label_categories",
         }),
     }
@@ -158,7 +164,7 @@ impl CsvLabels {
         let network = known_network(&mut self.networks, &self.vocabulary.networks, required("network", network)?)?;
         let address = parse_address("address", required("address", address)?, network)?;
         let label = bounded("label", label.unwrap_or_default(), MAX_LABEL_BYTES)?;
-        let (category, usual) = category(&self.vocabulary.severities, own, abuse, label)?;
+        let (category, usual) = category(&self.vocabulary, own, abuse, label)?;
         let source = bounded("source", required("source", source)?, MAX_SOURCE_BYTES)?;
         let severity = match severity {
             None => usual,
@@ -189,11 +195,14 @@ mod tests {
     const ALICE: &str = "0xae2fc483527b8ef99eb5d9b44875f005ba1fae13";
 
     fn parser(header: &str) -> CsvLabels {
-        let severities = [("exchange", "none"), ("ransomware", "severe"), ("other", "none"), ("our_own", "low")];
-        let vocabulary = Vocabulary {
-            networks: HashSet::from(["ethereum".to_owned()]),
-            severities: severities.into_iter().map(|(c, s)| (c.to_owned(), s.to_owned())).collect(),
-        };
+        let categories = [
+            ("exchange", "service", "none"),
+            ("ransomware", "illicit", "severe"),
+            ("unknown", "neutral", "none"),
+            ("our_own", "neutral", "low"),
+        ];
+        let networks = HashMap::from([("ethereum".to_owned(), Network::parse("ethereum").unwrap())]);
+        let vocabulary = Vocabulary::new(networks, categories.into_iter());
         CsvLabels::new(vocabulary, "l.csv", header.as_bytes()).unwrap()
     }
 
@@ -234,7 +243,7 @@ mod tests {
     fn an_unregistered_network_error_shows_how_to_add_it() {
         let mut parser = parser("network,address,category,abuse,label,source");
         let error = row(&mut parser, "XVG,DAbc,exchange,,K,x").unwrap_err();
-        assert!(error.starts_with("network \"XVG\" is not in arx.networks: INSERT INTO arx.networks"), "{error}");
+        assert!(error.starts_with("network \"XVG\" is not in arx.networks: SELECT arx.add_network('xvg'"), "{error}");
         let error = row(&mut parser, &format!("eth,{ALICE},exchange,,K,")).unwrap_err();
         assert_eq!(error, "column source is empty");
     }
