@@ -137,7 +137,8 @@ fn an_import_is_repeatable_and_reports_bad_lines() {
     let (file, rejects) = (file.to_str().unwrap(), rejects.to_str().unwrap());
     for flags in [&[][..], &["--again"][..]] {
         let arguments = [&["import", "transactions", file, "--rejects", rejects], flags].concat();
-        succeed(&database, &arguments);
+        let import = sidecar(&database, &arguments);
+        assert_eq!(import.status.code(), Some(2), "not every line was imported: {import:?}");
         assert_eq!(
             database.query("SELECT count(*), sum(value) FROM arx.transactions").unwrap(),
             "3|3.000000000000000000"

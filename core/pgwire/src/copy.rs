@@ -38,6 +38,12 @@ impl TupleBuffer {
         self.bytes
     }
 
+    /// The tuples encoded so far.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Bytes encoded so far.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -83,6 +83,9 @@ CREATE TABLE arx.token_transfers (
     to_address    text NOT NULL CHECK (to_address <> ''),
     amount        numeric(78,0) NOT NULL
         CHECK (amount BETWEEN 0 AND 115792089237316195423570985008687907853269984665640564039457584007913129639935),
+    -- The id of an NFT, whose amount counts tokens.
+    token_id      numeric(78,0)
+        CHECK (token_id BETWEEN 0 AND 115792089237316195423570985008687907853269984665640564039457584007913129639935),
     value_usd     numeric(20,2) CHECK (value_usd >= 0 AND value_usd <> 'NaN'),
     ingest_xid    xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     PRIMARY KEY (network, tx_hash, log_index, "timestamp")

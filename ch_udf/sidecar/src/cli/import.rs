@@ -1,14 +1,20 @@
 //! `arx-sidecar import`: files into PostgreSQL.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
 use super::CommandError;
-use crate::escape::Inline;
-use crate::import::{self, Format, ImportReport, ImportSource, NetworkFile, Request};
+use crate::escape::{Inline, JsonText, Lines};
+use crate::import::{
+    self, FileOptions, Format, ImportReport, ImportSource, Mapping, NetworkFile, Request, StatedKind, TokenRules, Unit,
+};
 use crate::settings::Settings;
+
+/// Exit code of an import that did not account for every line.
+const INCOMPLETE: u8 = 2;
 
 /// Arguments of `arx-sidecar import`.
 #[derive(Debug, Clone, Args)]
@@ -19,10 +25,12 @@ pub(super) struct ImportArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum ImportCommand {
-    /// Transactions as ethereum-etl writes them: CSV or JSON lines, plain or gzip
-    Transactions(FileArgs),
-    /// Token transfers as ethereum-etl writes them: CSV or JSON lines, plain or gzip
-    TokenTransfers(FileArgs),
+    /// Transactions, receipts, traces and internal transactions: files of ethereum-etl and
+    /// bitcoin-etl, edge lists, exports and API answers of explorers; CSV or JSON, plain, gzip or
+    /// zstd
+    Transactions(TransactionArgs),
+    /// Token transfers of ethereum-etl or an explorer; CSV or JSON, plain, gzip or zstd
+    TokenTransfers(TransferArgs),
     /// A list of labelled addresses: CSV with network,address,category,abuse,label,source and
     /// optionally severity,confidence
     Labels(LabelArgs),
@@ -40,24 +48,69 @@ struct CommonArgs {
     /// Stop at the first bad line
     #[arg(long)]
     strict: bool,
-    /// Import a source again that was imported before; existing rows stay as they are
+    /// Import a source again that was imported before; no row is doubled
     #[arg(long)]
     again: bool,
+    /// Report what an import would do, and write nothing
+    #[arg(long)]
+    check: bool,
+    /// Print the report as JSON, one object a file
+    #[arg(long)]
+    json: bool,
+}
+
+/// Files of one network.
+#[derive(Debug, Clone, Args)]
+struct FileArgs {
+    /// Files or patterns, or - for standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Network of the files
+    #[arg(long, default_value = "ethereum")]
+    network: String,
+    /// Format of the files [default: detected from the first character]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Read the column COLUMN as FIELD, a name of ethereum-etl such as from_address; may be
+    /// repeated
+    #[arg(long = "map", value_name = "COLUMN=FIELD")]
+    mappings: Vec<Mapping>,
+    #[command(flatten)]
+    common: CommonArgs,
 }
 
 #[derive(Debug, Clone, Args)]
-struct FileArgs {
-    /// The file, or - for standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// Network of the file
-    #[arg(long, default_value = "ethereum")]
-    network: String,
-    /// Format of the file [default: detected from its first character]
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+struct TransactionArgs {
     #[command(flatten)]
-    common: CommonArgs,
+    file: FileArgs,
+    /// Kind of the files [default: detected from their columns]
+    #[arg(long, value_enum)]
+    kind: Option<StatedKind>,
+    /// Unit of amounts [default: the smallest, except in formats that have their own]
+    #[arg(long, value_enum)]
+    unit: Option<Unit>,
+    /// The files list movements: several lines may name one transaction. Always so on networks with
+    /// inputs and outputs
+    #[arg(long)]
+    edges: bool,
+    /// Remove the stored transactions of a block that comes again with another block_hash
+    #[arg(long)]
+    replace_blocks: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+struct TransferArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Contracts whose values are token ids: each transfer counts as 1; `all` for every contract
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    erc721: Vec<String>,
+    /// Contracts whose values are amounts, even above 2^128; `all` for every contract
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    erc20: Vec<String>,
+    /// Decimals of the token, where amounts are in tokens
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(0..=77))]
+    token_decimals: Option<u32>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -87,58 +140,194 @@ struct GraphArgs {
 
 impl ImportArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
-        let report = import::run(self.command.request(), settings).await?;
-        println!("{}", Inline(message(&report)));
-        Ok(ExitCode::SUCCESS)
+        let (requests, json) = self.command.requests()?;
+        let mut is_complete = true;
+        for request in requests {
+            let report = import::run(request, settings).await?;
+            if json {
+                println!("{}", JsonText(as_json(&report)));
+            } else {
+                println!("{}", Lines(message(&report)));
+            }
+            is_complete &= report.is_complete();
+        }
+        Ok(if is_complete { ExitCode::SUCCESS } else { INCOMPLETE.into() })
     }
 }
 
 impl ImportCommand {
-    fn request(self) -> Request {
-        let network_file =
-            |args: FileArgs| (NetworkFile { file: args.file, network: args.network, format: args.format }, args.common);
-        let (source, common) = match self {
+    /// Returns one request for each file, and whether reports are JSON.
+    fn requests(self) -> Result<(Vec<Request>, bool), CommandError> {
+        match self {
             Self::Transactions(args) => {
-                let (source, common) = network_file(args);
-                (ImportSource::Transactions(source), common)
+                let options = FileOptions {
+                    format: args.file.format,
+                    kind: args.kind.map(Into::into),
+                    unit: args.unit,
+                    edges: args.edges,
+                    mappings: args.file.mappings.clone(),
+                    replace_blocks: args.replace_blocks,
+                    ..FileOptions::default()
+                };
+                file_requests(args.file, &options, ImportSource::Transactions)
             }
             Self::TokenTransfers(args) => {
-                let (source, common) = network_file(args);
-                (ImportSource::TokenTransfers(source), common)
+                let contracts =
+                    |list: Vec<String>| list.iter().map(|text| text.to_lowercase()).collect::<HashSet<String>>();
+                let tokens = TokenRules {
+                    fungible: contracts(args.erc20),
+                    nfts: contracts(args.erc721),
+                    decimals: args.token_decimals,
+                };
+                let options = FileOptions {
+                    format: args.file.format,
+                    mappings: args.file.mappings.clone(),
+                    tokens,
+                    ..FileOptions::default()
+                };
+                file_requests(args.file, &options, ImportSource::TokenTransfers)
             }
-            Self::Labels(args) => (ImportSource::Labels { file: args.file }, args.common),
+            Self::Labels(args) => {
+                let json = args.common.json;
+                Ok((vec![request(ImportSource::Labels { file: args.file }, args.common)], json))
+            }
             Self::Graph(args) => {
                 let GraphArgs { transactions, nodes, network, common } = args;
-                (ImportSource::Graph { transactions, nodes, network }, common)
+                let json = common.json;
+                Ok((vec![request(ImportSource::Graph { transactions, nodes, network }, common)], json))
             }
-        };
-        Request { source, rejects: common.rejects, strict: common.strict, again: common.again }
+        }
     }
 }
 
-fn message(report: &ImportReport) -> String {
-    let file = &report.file;
-    if report.already_finished {
-        return format!("{file}: imported before, nothing to do (--again reads it once more; no row is duplicated)");
+fn request(source: ImportSource, common: CommonArgs) -> Request {
+    let CommonArgs { rejects, strict, again, check, json: _ } = common;
+    Request { source, rejects, strict, again, check }
+}
+
+/// Returns one request for each file.
+fn file_requests(
+    args: FileArgs,
+    options: &FileOptions,
+    source: fn(NetworkFile) -> ImportSource,
+) -> Result<(Vec<Request>, bool), CommandError> {
+    let files = expanded(&args.files)?;
+    if files.len() > 1 && args.common.rejects.is_some() {
+        return Err("--rejects takes the lines of one file: leave it out for several files".into());
     }
+    let json = args.common.json;
+    let requests = files.into_iter().map(|file| {
+        let file = NetworkFile { file, network: args.network.clone(), options: options.clone() };
+        request(source(file), args.common.clone())
+    });
+    Ok((requests.collect(), json))
+}
+
+/// Returns the files that patterns name, in the order of their names. A file whose name looks like
+/// a pattern is a file.
+fn expanded(patterns: &[PathBuf]) -> Result<Vec<PathBuf>, CommandError> {
+    let mut files = Vec::new();
+    for pattern in patterns {
+        let text = pattern.to_string_lossy();
+        if !text.contains(['*', '?', '[']) || pattern.exists() {
+            files.push(pattern.clone());
+            continue;
+        }
+        let before = files.len();
+        for file in glob::glob(&text)? {
+            files.push(file?);
+        }
+        if files.len() == before {
+            return Err(format!("no file matches {text:?}").into());
+        }
+    }
+    Ok(files)
+}
+
+/// Formats counts by name: `2 value: empty, 1 hash: empty`.
+fn counts(counts: &std::collections::BTreeMap<String, u64>) -> String {
+    let list: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    list.join(", ")
+}
+
+fn message(report: &ImportReport) -> String {
+    let file = Inline(&report.file);
+    if report.already_finished {
+        return format!("{file}: imported before, nothing to do (--again reads it once more; no row is doubled)");
+    }
+    let tally = &report.tally;
     let continued = match report.lines_before {
         0 => String::new(),
         lines => format!("continued after line {lines}: "),
     };
-    let rejects = report.rejects.as_ref();
-    let unlisted = match report.unlisted {
-        0 => String::new(),
-        lines => format!(", except for {lines} more, for which the file has no room"),
-    };
-    let rejects =
-        rejects.map_or_else(String::new, |path| format!("; rejected lines are in {}{unlisted}", path.display()));
-    format!(
-        "{file}: {continued}{} rows imported, {} already present, {} rejected, {} skipped in {:.1} s ({} rows/s){rejects}",
-        report.imported,
-        report.present,
-        report.rejected,
-        report.skipped,
+    let of_which = |count: u64, text: &str| if count == 0 { String::new() } else { format!(" ({count} {text})") };
+    let sum = |counts: &std::collections::BTreeMap<String, u64>| counts.values().sum::<u64>();
+    let mut lines = vec![format!(
+        "{file}: {}{continued}{} rows imported, {} updated{}, {} unchanged{}, {} rejected, {} skipped in {:.1} s ({} rows/s)",
+        if report.check { "check, nothing is written: " } else { "" },
+        tally.imported,
+        tally.updated,
+        of_which(tally.moved, "from another block"),
+        tally.unchanged,
+        of_which(tally.less, "know less than the stored rows"),
+        sum(&tally.rejected),
+        sum(&tally.skipped),
         report.elapsed.as_secs_f64(),
         report.rows_per_second()
-    )
+    )];
+    let mut note = |condition: bool, text: String| {
+        if condition {
+            lines.push(format!("  {}", Inline(text)));
+        }
+    };
+    note(tally.replaced > 0, format!("removed with their blocks: {} stored transactions", tally.replaced));
+    note(tally.nothing > 0, format!("move no value: {} lines", tally.nothing));
+    note(tally.headers > 0, format!("repeat the header: {} lines", tally.headers));
+    note(
+        tally.without_status > 0,
+        format!(
+            "without a status: {} rows, whose outcome is unknown until receipts are imported",
+            tally.without_status
+        ),
+    );
+    note(!tally.skipped.is_empty(), format!("skipped, of another kind: {}", counts(&tally.skipped)));
+    note(!tally.rejected.is_empty(), format!("rejected: {}", counts(&tally.rejected)));
+    if let Some(path) = &report.rejects {
+        let unlisted = match report.unlisted {
+            0 => String::new(),
+            lines => format!(", except for {lines} more, for which the file has no room"),
+        };
+        note(true, format!("rejected lines are in {}{unlisted}", path.display()));
+    }
+    note(!report.unused_columns.is_empty(), format!("columns not used: {}", report.unused_columns.join(", ")));
+    note(!report.is_complete() && sum(&tally.rejected) == 0, "not every line was imported".to_owned());
+    lines.join("\n")
+}
+
+/// Returns the report as a JSON object on one line.
+fn as_json(report: &ImportReport) -> String {
+    let tally = &report.tally;
+    serde_json::json!({
+        "file": report.file,
+        "already_finished": report.already_finished,
+        "check": report.check,
+        "lines_before": report.lines_before,
+        "imported": tally.imported,
+        "updated": tally.updated,
+        "moved": tally.moved,
+        "unchanged": tally.unchanged,
+        "less": tally.less,
+        "no_value": tally.nothing,
+        "removed": tally.replaced,
+        "headers": tally.headers,
+        "without_status": tally.without_status,
+        "rejected": tally.rejected,
+        "skipped": tally.skipped,
+        "unused_columns": report.unused_columns,
+        "rejects_file": report.rejects.as_ref().map(|path| path.display().to_string()),
+        "unlisted": report.unlisted,
+        "complete": report.is_complete(),
+        "seconds": report.elapsed.as_secs_f64(),
+    })
+    .to_string()
 }

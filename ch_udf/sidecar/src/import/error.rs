@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use arx_core::amount::AmountError;
 use thiserror::Error;
 
+use super::parse::number::NumberFault;
+use super::parse::values::shorten;
 use crate::error::{SidecarError, WithoutValues};
 
 /// An error that ends an import before the end of its file.
@@ -36,6 +38,27 @@ pub(crate) enum ImportError {
         line: u64,
         source: std::io::Error,
     },
+    /// An amount with a decimal point in a file whose amounts are taken for smallest units.
+    #[error(
+        "{file}, line {line}: {reason}; nothing of this file is imported{}: state the unit with --unit coin (or correct \
+         the line)",
+        if *taken_back > 0 { format!(", {taken_back} rows were taken back") } else { String::new() }
+    )]
+    Unit {
+        file: String,
+        line: u64,
+        reason: String,
+        /// Rows of earlier lines that were deleted again.
+        taken_back: u64,
+    },
+    /// A file that does not say in which unit its amounts are.
+    #[error(
+        "{file} does not state the unit of its amounts, and programs write it in both: add --unit coin or --unit base"
+    )]
+    UnknownUnit { file: String },
+    /// A file of another kind.
+    #[error("{file} holds {found}: {advice}")]
+    OtherKind { file: String, found: &'static str, advice: &'static str },
     /// A header without the columns that the import needs.
     #[error("{file} lacks the column{} {}; its header is: {found}", if missing.len() == 1 { "" } else { "s" }, missing.join(", "))]
     MissingColumns { file: String, missing: Vec<&'static str>, found: String },
@@ -140,6 +163,35 @@ pub(super) enum LineError {
     NotAnInteger { column: &'static str, text: String },
     #[error("column {column}: {text} is out of range ({limits})")]
     OutOfRange { column: &'static str, text: String, limits: &'static str },
+    /// A number with a fraction where smallest units are expected.
+    #[error("column {column}: {text:?} is not a whole number of smallest units")]
+    Fraction { column: &'static str, text: String },
+    /// A number that a program may have rounded.
+    #[error(
+        "column {column}: {text:?} may have lost digits, because the program that wrote it keeps about 16 of them; \
+         export the column as text"
+    )]
+    LostDigits { column: &'static str, text: String },
+    /// A comma that separates thousands or decimals.
+    #[error("column {column}: the comma in {text:?} may separate thousands or decimals; export the column without it")]
+    Ambiguous { column: &'static str, text: String },
+    /// The same value under two columns, with different contents.
+    #[error("columns {columns} contradict each other: {text:?}")]
+    Contradiction { columns: &'static str, text: String },
+    /// A value that is hardly an amount, of a token about which nothing is stated.
+    #[error(
+        "column value: {text} is more than 2^128 and may be a token id: state --erc721 {token} if the token's values are \
+         ids, --erc20 {token} if they are amounts"
+    )]
+    TokenId { text: String, token: String },
+    /// An amount in tokens of unknown decimals.
+    #[error(
+        "column token_value: {text:?} is in tokens, and the file does not state their decimals: add --token-decimals"
+    )]
+    TokenDecimals { text: String },
+    /// A transaction whose inputs and outputs do not add up.
+    #[error("{message}")]
+    Sums { message: String },
     /// An amount of the native coin.
     #[error("column {column}: {source}")]
     Amount { column: &'static str, source: AmountError },
@@ -166,10 +218,64 @@ pub(super) enum LineError {
     NamelessNode { column: &'static str, id: String },
     #[error("{}", unknown_network(network))]
     UnknownNetwork { network: String },
-    /// The transfer's transaction, from which it takes its time, is not in the database.
-    #[error("transaction {tx_hash} is not in arx.transactions: import transactions first")]
-    UnknownTransaction { tx_hash: String },
     /// The last line is invalid and has no newline: the file was probably cut off.
     #[error("the file ends in the middle of this line: {cause}")]
     EndsInside { cause: Box<Self> },
+}
+
+impl LineError {
+    /// Returns the error of a number.
+    pub(super) fn of_number(fault: NumberFault, column: &'static str, text: &str) -> Self {
+        let text = shorten(text);
+        match fault {
+            NumberFault::NotANumber => Self::NotAnInteger { column, text },
+            NumberFault::Fraction => Self::Fraction { column, text },
+            NumberFault::LostDigits => Self::LostDigits { column, text },
+            NumberFault::Ambiguous => Self::Ambiguous { column, text },
+            NumberFault::TooLarge => Self::OutOfRange { column, text, limits: "at most 78 digits" },
+        }
+    }
+
+    /// Returns the kind of error, without values, for counting.
+    pub(super) fn kind(&self) -> String {
+        match self {
+            Self::InvalidUtf8 { .. } => "invalid UTF-8".to_owned(),
+            Self::NulCharacter { column } => format!("{column}: NUL character"),
+            Self::TooLong { .. } => "line too long".to_owned(),
+            Self::ColumnCount { .. } => "number of columns".to_owned(),
+            Self::OpenQuote => "unclosed quote".to_owned(),
+            Self::Json { .. } => "invalid JSON".to_owned(),
+            Self::Empty { column } => format!("{column}: empty"),
+            Self::NotAnInteger { column, .. } => format!("{column}: not a whole number"),
+            Self::OutOfRange { column, .. } => format!("{column}: out of range"),
+            Self::Fraction { column, .. } => format!("{column}: fraction of a smallest unit"),
+            Self::LostDigits { column, .. } => format!("{column}: lost digits"),
+            Self::Ambiguous { column, .. } => format!("{column}: ambiguous comma"),
+            Self::Contradiction { columns, .. } => format!("{columns}: contradiction"),
+            Self::TokenId { .. } => "value: amount or token id".to_owned(),
+            Self::TokenDecimals { .. } => "token_value: unknown decimals".to_owned(),
+            Self::Sums { .. } => "inputs and outputs".to_owned(),
+            Self::Amount { column, .. } => format!("{column}: not an amount"),
+            Self::Address { column, .. } => format!("{column}: not an address of the network"),
+            Self::Hash { column, .. } => format!("{column}: not a transaction hash"),
+            Self::Time { column, .. } => format!("{column}: not a time"),
+            Self::NotOneOf { column, .. } => format!("{column}: unknown value"),
+            Self::TextTooLong { column, .. } => format!("{column}: too long"),
+            Self::UnknownNode { column, .. } => format!("{column}: unknown node"),
+            Self::BadNode { column, .. } | Self::NamelessNode { column, .. } => {
+                format!("{column}: node without address")
+            }
+            Self::UnknownNetwork { .. } => "unknown network".to_owned(),
+            Self::EndsInside { cause } => format!("file ends inside a line ({})", cause.kind()),
+        }
+    }
+
+    /// Returns true if the line shows that the unit of the whole file is another one.
+    pub(super) fn questions_the_unit(&self) -> bool {
+        match self {
+            Self::Fraction { .. } => true,
+            Self::EndsInside { cause } => cause.questions_the_unit(),
+            _ => false,
+        }
+    }
 }

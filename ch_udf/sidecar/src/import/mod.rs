@@ -1,15 +1,18 @@
-//! `arx-sidecar import`: loads files into PostgreSQL. Reads transactions and token transfers of
-//! ethereum-etl, the two-file form of transaction graphs, and label lists; plain or gzip, from
-//! files or standard input.
+//! `arx-sidecar import`: loads files into PostgreSQL. Reads transactions, receipts, traces and
+//! token transfers of ethereum-etl, transactions of bitcoin-etl, edge lists, exports and API
+//! answers of explorers, the two-file form of transaction graphs, and label lists; plain, gzip or
+//! zstd, from files or standard input.
 //!
 //! A thread reads and parses (`read`, `parse`), a task loads (`load`); a bounded channel between
 //! the two lets them overlap with bounded memory. Each chunk is one database transaction that also
 //! stores the position in the source (`arx.import_progress`), so an interrupted import continues
-//! exactly after its last commit. Rows that already exist are counted and left unchanged. An
-//! invalid line goes to a rejects file and affects no other line.
+//! exactly after its last commit. A row whose key is stored is compared with the stored one: it
+//! updates the row if it knows more, and is rejected if it contradicts it. An invalid line goes to
+//! a rejects file and affects no other line, except those of the same transaction where a
+//! transaction has several.
 //!
 //! A record never spans lines: line numbers stay correct, and an unclosed quote cannot swallow the
-//! rest of a file.
+//! rest of a file. In a JSON array a line is an element.
 
 mod error;
 mod load;
@@ -30,15 +33,21 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use error::ImportError;
 use load::database::{self, Start};
+pub(crate) use load::loader::Tally;
 use load::loader::{self, Loader, Progress};
 use load::meter::{self, Meter};
-use load::postgres_sink::PostgresSink;
+use load::postgres_sink::{Mode, PostgresSink};
 use load::rejects::{self, RejectsFile};
+pub(crate) use parse::fields::Mapping;
+pub(crate) use parse::kind::StatedKind;
+pub(crate) use parse::transactions::RowStatus;
 pub(crate) use parse::transactions::TransactionRow as Transaction;
+pub(crate) use parse::transfers::TokenRules;
+pub(crate) use parse::values::Unit;
 use read::reader::{self, Reading};
 use read::{chunk, input};
 pub(crate) use request::Format;
-pub(crate) use request::{ImportSource, NetworkFile, Request};
+pub(crate) use request::{FileOptions, ImportSource, NetworkFile, Request};
 
 /// Chunks queued between reader and loader: one is loaded, one waits, one is built.
 const CHUNKS_AHEAD: usize = 1;
@@ -50,16 +59,13 @@ pub(crate) struct ImportReport {
     pub file: String,
     /// True when an earlier import had finished the source, so that nothing was done.
     pub already_finished: bool,
+    /// True when nothing was written.
+    pub check: bool,
     /// Lines that an earlier, interrupted import had committed.
     pub lines_before: u64,
-    /// Rows that are new.
-    pub imported: u64,
-    /// Rows that were there.
-    pub present: u64,
-    /// Lines in the rejects file.
-    pub rejected: u64,
-    /// Lines of another kind in a mixed stream.
-    pub skipped: u64,
+    pub tally: Tally,
+    /// Columns of the file that the import does not read.
+    pub unused_columns: Vec<String>,
     pub elapsed: Duration,
     /// The rejects file, unless it is empty.
     pub rejects: Option<PathBuf>,
@@ -68,9 +74,18 @@ pub(crate) struct ImportReport {
 }
 
 impl ImportReport {
-    /// Returns the rate at which rows were imported or found present.
+    /// Returns the rate at which rows were imported, updated or found unchanged.
     pub(crate) fn rows_per_second(&self) -> u64 {
-        meter::rate(self.imported + self.present, self.elapsed)
+        meter::rate(self.tally.imported + self.tally.updated + self.tally.unchanged, self.elapsed)
+    }
+
+    /// Returns true if every line is imported, updated, unchanged or without value, and there was
+    /// one.
+    pub(crate) fn is_complete(&self) -> bool {
+        let tally = &self.tally;
+        let rows = tally.imported + tally.updated + tally.unchanged;
+        self.already_finished
+            || tally.rejected.is_empty() && tally.skipped.is_empty() && (rows > 0 || self.lines_before > 0)
     }
 }
 
@@ -95,6 +110,8 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
     let client = database::connect(settings).await?;
     let (content, network) = database::content(&client, &request.source).await?;
     let kind = request.source.kind();
+    // A check starts at the first line, and leaves no trace.
+    let identity = identity.filter(|_| !request.check);
     let start = match &identity {
         Some(identity) => database::start(&client, identity, kind, &network, &file, request.again).await?,
         None => Start { lines_done: 0, finished: false },
@@ -102,11 +119,10 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
     let mut report = ImportReport {
         file: file.clone(),
         already_finished: start.finished,
+        check: request.check,
         lines_before: start.lines_done,
-        imported: 0,
-        present: 0,
-        rejected: 0,
-        skipped: 0,
+        tally: Tally::default(),
+        unused_columns: Vec::new(),
         elapsed: Duration::ZERO,
         rejects: None,
         unlisted: 0,
@@ -115,37 +131,38 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
         report.elapsed = started.elapsed();
         return Ok(report);
     }
+    let replace_blocks = request.source.replaces_blocks();
+    let may_repeat =
+        request.again || start.lines_done > 0 || database::has_rows(&client, request.source.table(), &network).await?;
+    let mode = Mode { check: request.check, replace_blocks, may_repeat };
     let mut rejects = RejectsFile::open(rejects_path, start.lines_done, rejects::DEFAULT_LIMITS)?;
     let rules = chunk::ChunkRules { strict: request.strict, ..chunk::DEFAULT_RULES };
     let reading = Reading { path, content, lines_done: start.lines_done, rules };
     let mut total = Progress { lines_done: start.lines_done, ..Progress::default() };
     let cancel = client.cancel_token();
-    let outcome = transfer(reading, client, identity, request.again, &mut rejects, &mut total).await;
+    let outcome = transfer(reading, client, identity, mode, &mut rejects, &mut total).await;
     if let Err(ImportError::Interrupted { .. }) = &outcome
         && let Err(error) = cancel.cancel_query(tokio_postgres::NoTls).await
     {
         tracing::debug!(%error, "cancel the interrupted chunk");
     }
-    outcome?;
-    report.imported = total.imported;
-    report.present = total.present;
-    report.rejected = total.rejected;
-    report.skipped = total.skipped;
+    report.unused_columns = outcome?;
     report.elapsed = started.elapsed();
     report.unlisted = rejects.unlisted();
-    report.rejects = (total.rejected > 0).then(|| rejects.path().to_owned());
+    report.rejects = (total.rejected() > 0).then(|| rejects.path().to_owned());
+    report.tally = total.tally;
     Ok(report)
 }
 
-/// Runs reader and loader concurrently.
+/// Runs reader and loader concurrently. Returns the columns that are not read.
 async fn transfer(
     reading: Reading,
     client: tokio_postgres::Client,
     identity: Option<String>,
-    may_repeat: bool,
+    mode: Mode,
     rejects: &mut RejectsFile,
     total: &mut Progress,
-) -> Result<(), ImportError> {
+) -> Result<Vec<String>, ImportError> {
     let file = input::display_name(&reading.path);
     let strict = reading.rules.strict;
     let stopped = |line| ImportError::ReaderStopped { file: file.clone(), line };
@@ -163,7 +180,7 @@ async fn transfer(
         () = &mut interrupt => return Err(ImportError::Interrupted { file, line: total.lines_done }),
         opened = opened => opened.map_err(|_| stopped(total.lines_done))??,
     };
-    let mut sink = PostgresSink::new(client, opened.target, identity, file.clone(), may_repeat, total.lines_done);
+    let mut sink = PostgresSink::new(client, opened.target, identity, file.clone(), mode, total.lines_done);
     sink.relax_commits().await?;
     let mut meter = Meter::new(file.clone(), opened.size, opened.bytes_read);
     let mut on_progress = |total: &Progress| meter.show(total);
@@ -177,7 +194,7 @@ async fn transfer(
     };
     let loaded = loader::load_all(loader, &mut receiver, total).await;
     meter.clear();
-    loaded
+    loaded.map(|()| opened.unused)
 }
 
 /// Completes at the first SIGINT or SIGTERM.

@@ -44,7 +44,7 @@ impl Parser {
         match self {
             Self::Graph(parser) => parser.row(line).map(|row| Some(with(row))),
             Self::Csv(parser) => parser.row(line, with).map(Some),
-            Self::Json(parser) => parser.row(line, with),
+            Self::Json(parser) => Ok(parser.row(line, with)?.ok()),
         }
     }
 }
@@ -62,20 +62,27 @@ pub(crate) fn each_transaction<E: From<ImportError>>(
     let nodes = files.nodes.map(|nodes| read_nodes(input::open(nodes)?, files.network)).transpose()?;
     let source = input::open(files.transactions)?;
     let file = source.name;
-    let mut lines = Lines::new(source.content);
+    let mut lines = Lines::detect(source.content).map_err(|source| ImportError::Read { file: file.clone(), source })?;
     let first = first_line(&file, &mut lines)?;
     let context = Context::new(files.network.clone(), files.decimals, files.now_unix_seconds);
+    let edges = context.is_utxo();
     let mut parser = match (nodes, detected_format(&file, &first)?) {
         (Some(nodes), _) => Parser::Graph(Box::new(GraphTransactions::new(context, nodes, &file, &first)?)),
-        (None, Format::Csv) => Parser::Csv(CsvTransactions::new(context, &file, &first)?),
-        (None, Format::Json) => Parser::Json(JsonTransactions::new(context)),
+        (None, Format::Csv) => Parser::Csv(CsvTransactions::new(context, &file, &first, false, &[])?),
+        (None, Format::Json) => Parser::Json(JsonTransactions::new(context, false, Vec::new())),
     };
     let first = matches!(parser, Parser::Json(_)).then_some(&*first);
     let mut seen = HashSet::new();
     each_line(&file, &mut lines, first, |line| {
         let done = parser.row(line, |row| {
-            // The primary key within one network.
-            if seen.insert(fingerprint(&[row.tx_hash, &row.unix_seconds.to_string()])) { each(row) } else { Ok(()) }
+            // On a network with inputs and outputs several lines may name one transaction.
+            let fingerprint = if edges {
+                let units = row.units.to_string();
+                fingerprint(&[row.tx_hash, row.from, row.to.unwrap_or_default(), &units])
+            } else {
+                fingerprint(&[row.tx_hash])
+            };
+            if seen.insert(fingerprint) { each(row) } else { Ok(()) }
         })?;
         Ok(done.unwrap_or(Ok(())))
     })

@@ -12,12 +12,13 @@ use flate2::write::GzEncoder;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::ImportError;
-use super::load::loader::{self, ChunkSink, Loaded, Loader, Progress};
+use super::load::loader::{self, ChunkSink, Loaded, Loader, Progress, Step};
 use super::load::rejects::{DEFAULT_LIMITS, RejectsFile};
 use super::parse::decode;
 use super::parse::values::fixtures::ethereum;
 use super::read::chunk::{Chunk, ChunkRules, DEFAULT_RULES, Reject};
 use super::read::reader::{self, Content, Reading};
+use super::request::FileOptions;
 
 const HEADER: &str = "hash,block_number,from_address,to_address,value,block_timestamp";
 const ALICE: &str = "0xae2fc483527b8ef99eb5d9b44875f005ba1fae13";
@@ -62,9 +63,14 @@ impl ChunkSink for MemorySink<'_> {
         for row in rows {
             let hash = String::from_utf8(row[1].clone().unwrap()).unwrap();
             if let Some((_, line)) = self.bad.iter().find(|(bad, _)| *bad == hash) {
-                loaded.rejects.push(Reject { line: *line, reason: "unknown".into(), text: String::new() });
+                loaded.rejects.push(Reject {
+                    line: *line,
+                    reason: "unknown".into(),
+                    kind: "unknown".into(),
+                    text: String::new(),
+                });
             } else if self.database.rows.contains_key(&hash) {
-                loaded.present += 1;
+                loaded.unchanged += 1;
             } else {
                 loaded.imported += 1;
                 self.open.push(hash);
@@ -73,13 +79,19 @@ impl ChunkSink for MemorySink<'_> {
         Ok(loaded)
     }
 
-    async fn commit(&mut self, step: &Progress) -> Result<(), ImportError> {
+    async fn take_back(&mut self) -> Result<u64, ImportError> {
+        let taken = self.database.rows.len() as u64;
+        *self.database = Database::default();
+        Ok(taken)
+    }
+
+    async fn commit(&mut self, step: &Step) -> Result<(), ImportError> {
         self.commits_left = self.commits_left.checked_sub(1).ok_or_else(failure)?;
         for hash in self.open.drain(..) {
             *self.database.rows.entry(hash).or_default() += 1;
         }
         self.database.lines_done = step.lines_done;
-        self.database.rejected += step.rejected;
+        self.database.rejected += step.rejected();
         Ok(())
     }
 
@@ -100,7 +112,7 @@ const SMALL: ChunkRules = ChunkRules { lines: 4, ..DEFAULT_RULES };
 /// Imports a file from where the sink's database stands.
 async fn import(path: &Path, rules: ChunkRules, sink: &mut MemorySink<'_>) -> Result<Progress, ImportError> {
     let lines_done = sink.database.lines_done;
-    let content = Content::Transactions(ethereum(), None);
+    let content = Content::Transactions(ethereum(), FileOptions::default());
     let reading = Reading { path: path.to_owned(), content, lines_done, rules };
     let (opened_sender, opened) = oneshot::channel();
     let (sender, mut receiver) = mpsc::channel(1);
@@ -192,7 +204,7 @@ async fn rows_that_are_there_are_counted_and_left() {
     import(&path, SMALL, &mut MemorySink::new(&mut database)).await.unwrap();
     database.lines_done = 0;
     let again = import(&path, SMALL, &mut MemorySink::new(&mut database)).await.unwrap();
-    assert_eq!((again.imported, again.present, again.rejected), (0, 9, 1));
+    assert_eq!((again.tally.imported, again.tally.unchanged, again.rejected()), (0, 9, 1));
     assert!(database.rows.values().all(|times| *times == 1));
 }
 
@@ -218,7 +230,7 @@ async fn what_only_loading_finds_bad_is_rejected_with_its_line() {
     let mut sink = MemorySink::new(&mut database);
     sink.bad = vec![(hash(1), 3)];
     let total = import(&path, SMALL, &mut sink).await.unwrap();
-    assert_eq!((total.imported, total.rejected), (2, 2));
+    assert_eq!((total.tally.imported, total.rejected()), (2, 2));
     assert_eq!(reject_lines(&path).iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 5]);
 
     let mut database = Database::default();
@@ -240,7 +252,7 @@ async fn bad_bytes_quotes_and_ends_reject_their_own_line_only() {
     let path = write(folder.path(), &content);
     let mut database = Database::default();
     let total = import(&path, DEFAULT_RULES, &mut MemorySink::new(&mut database)).await.unwrap();
-    assert_eq!((total.imported, total.rejected, total.lines_done), (2, 3, 7));
+    assert_eq!((total.tally.imported, total.rejected(), total.lines_done), (2, 3, 7));
     let rejects = reject_lines(&path);
     assert_eq!(rejects[0], (3, "invalid UTF-8 at byte 1".into()));
     assert_eq!(rejects[1], (5, "a quoted field is not closed on its line".into()));
@@ -280,7 +292,8 @@ async fn mixed_json_lines_are_counted_apart() {
     let path = write(folder.path(), content.as_bytes());
     let mut database = Database::default();
     let total = import(&path, SMALL, &mut MemorySink::new(&mut database)).await.unwrap();
-    assert_eq!((total.imported, total.skipped, total.rejected), (2, 2, 1));
+    let skipped = BTreeMap::from([("block".to_owned(), 1), ("log".to_owned(), 1)]);
+    assert_eq!((total.tally.imported, &total.tally.skipped, total.rejected()), (2, &skipped, 1));
     assert_eq!(reject_lines(&path)[0].0, 4);
 }
 
@@ -291,7 +304,6 @@ async fn empty_and_foreign_files_are_named() {
     for (content, expected) in [
         ("", "is empty: expected a header"),
         ("\n\n", "is empty: expected a header"),
-        ("[{\"hash\": 1}]", "is not JSON lines (one object a line"),
         (
             "hash,value\n",
             "lacks the columns block_number, from_address, to_address, block_timestamp; its header is: hash,value",

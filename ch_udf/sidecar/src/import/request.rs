@@ -4,6 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use super::parse::fields::Mapping;
+use super::parse::kind::Kind;
+use super::parse::transfers::TokenRules;
+use super::parse::values::Unit;
+
 /// A source to import, and the options that every kind of source has.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -14,6 +19,8 @@ pub(crate) struct Request {
     pub(crate) strict: bool,
     /// Import a source again that was imported before.
     pub(crate) again: bool,
+    /// Report what an import would do, and change nothing.
+    pub(crate) check: bool,
 }
 
 /// The files of an import, and what they hold.
@@ -37,8 +44,25 @@ pub(crate) enum ImportSource {
 pub(crate) struct NetworkFile {
     pub(crate) file: PathBuf,
     pub(crate) network: String,
+    pub(crate) options: FileOptions,
+}
+
+/// Statements of the user about a file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FileOptions {
     /// The format; detected when absent.
     pub(crate) format: Option<Format>,
+    /// The kind; detected when absent.
+    pub(crate) kind: Option<Kind>,
+    /// The unit of amounts; smallest units when absent, unless the format has its own.
+    pub(crate) unit: Option<Unit>,
+    /// Several lines may name one transaction.
+    pub(crate) edges: bool,
+    /// Names of columns.
+    pub(crate) mappings: Vec<Mapping>,
+    pub(crate) tokens: TokenRules,
+    /// Transactions of a block that is no longer in the chain are replaced.
+    pub(crate) replace_blocks: bool,
 }
 
 /// The format of a file.
@@ -63,10 +87,32 @@ impl ImportSource {
     /// Returns the name of this kind of import in `arx.import_progress`.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
-            Self::Transactions(_) => "transactions",
+            Self::Transactions(file) => match file.options.kind {
+                None => "transactions",
+                Some(Kind::Transactions) => "transactions only",
+                Some(Kind::Receipts) => "receipts",
+                Some(Kind::Traces) => "traces",
+                Some(Kind::Internal) => "internal transactions",
+                Some(Kind::Utxo) => "inputs and outputs",
+                Some(Kind::Other(name, _)) => name,
+            },
             Self::TokenTransfers(_) => "token_transfers",
             Self::Labels { .. } => "labels",
             Self::Graph { .. } => "graph",
+        }
+    }
+
+    /// Returns true if transactions of a block that came again are replaced.
+    pub(crate) fn replaces_blocks(&self) -> bool {
+        matches!(self, Self::Transactions(source) if source.options.replace_blocks)
+    }
+
+    /// Returns the table whose rows a row of the source may meet.
+    pub(crate) const fn table(&self) -> Option<&'static str> {
+        match self {
+            Self::Transactions(_) | Self::Graph { .. } => Some("arx.transactions"),
+            Self::TokenTransfers(_) => Some("arx.token_transfers"),
+            Self::Labels { .. } => None,
         }
     }
 }

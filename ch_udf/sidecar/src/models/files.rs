@@ -21,6 +21,7 @@ use arx_core::label::{self, LabelKind, SANCTIONS, Severity};
 use arx_core::risk::OwnLabel;
 
 use super::RiskError;
+use crate::import::RowStatus;
 use crate::import::offline::{self, TransactionFiles};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
@@ -92,7 +93,11 @@ impl FileGraph {
     ) -> Result<Self, RiskError> {
         let mut builder = Builder::new(HeapScratch, 0)?;
         let push = |row: crate::import::Transaction<'_>| -> Result<(), RiskError> {
-            let status = if row.failed { Status::Failed } else { Status::Confirmed };
+            let status = match row.status {
+                RowStatus::Unknown => Status::Unknown,
+                RowStatus::Confirmed => Status::Confirmed,
+                RowStatus::Failed => Status::Failed,
+            };
             let position = Position { block: row.block_number.unsigned_abs(), ..Position::default() };
             let row = TransferRow {
                 network: network.name(),

@@ -73,15 +73,15 @@ pub(crate) async fn content(client: &Client, source: &ImportSource) -> Result<(C
     let registered = networks(client).await?;
     let context = |name: &str| context(name, &registered);
     let file_context =
-        |file: &NetworkFile| context(&file.network).map(|(context, network)| (context, network, file.format));
+        |file: &NetworkFile| context(&file.network).map(|(context, network)| (context, network, file.options.clone()));
     Ok(match source {
         ImportSource::Transactions(file) => {
-            let (context, network, format) = file_context(file)?;
-            (Content::Transactions(context, format), network.name().to_owned())
+            let (context, network, options) = file_context(file)?;
+            (Content::Transactions(context, options), network.name().to_owned())
         }
         ImportSource::TokenTransfers(file) => {
-            let (context, network, format) = file_context(file)?;
-            (Content::Transfers(context, format), network.name().to_owned())
+            let (context, network, options) = file_context(file)?;
+            (Content::Transfers(context, options), network.name().to_owned())
         }
         ImportSource::Graph { nodes, network, .. } => {
             let (context, network) = context(network)?;
@@ -137,6 +137,21 @@ async fn vocabulary(client: &Client, networks: HashMap<String, Network>) -> Resu
     let categories: Vec<(String, String, String)> =
         rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
     Ok(Vocabulary::new(networks, categories.iter().map(|(name, kind, severity)| (&**name, &**kind, &**severity))))
+}
+
+/// Returns true if a table has a row of a network.
+///
+/// # Errors
+/// [`ImportError::Database`].
+pub(crate) async fn has_rows(client: &Client, table: Option<&str>, network: &str) -> Result<bool, ImportError> {
+    let Some(table) = table else { return Ok(false) };
+    let sql = format!("SELECT EXISTS (SELECT FROM {table} AS t WHERE t.network = $1)");
+    let context = || format!("cannot read {table}");
+    let row = client
+        .query_one(&sql, &[&network])
+        .await
+        .map_err(|source| ImportError::Database { context: context(), source })?;
+    Ok(row.get(0))
 }
 
 /// Locks a source for this connection and reads its progress.

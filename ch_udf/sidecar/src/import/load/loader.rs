@@ -2,6 +2,7 @@
 //! an interrupted import continues exactly after its last commit. Owns the order of steps; the sink
 //! owns the transaction.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -17,33 +18,96 @@ use crate::import::read::reader::Message;
 pub(crate) struct Loaded {
     /// Rows that are new.
     pub(crate) imported: u64,
-    /// Rows that were there.
-    pub(crate) present: u64,
+    /// Stored rows that learned something.
+    pub(crate) updated: u64,
+    /// Updated rows that were stored in another block.
+    pub(crate) moved: u64,
+    /// Rows that equal the stored ones, as far as they know.
+    pub(crate) unchanged: u64,
+    /// Unchanged rows that know less than the stored ones.
+    pub(crate) less: u64,
+    /// Rows that move nothing.
+    pub(crate) nothing: u64,
+    /// Stored transactions that were removed with their block.
+    pub(crate) replaced: u64,
     /// Rows that were rejected while loading.
     pub(crate) rejects: Vec<Reject>,
 }
 
-/// Progress of one transaction, or of an import as the sum of its transactions.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) lines_done: u64,
-    /// Rows that were new.
+/// Counts of one transaction, or of an import as the sum of its transactions.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Tally {
     pub(crate) imported: u64,
-    /// Rows that were there.
-    pub(crate) present: u64,
-    /// Lines in the rejects file.
-    pub(crate) rejected: u64,
+    pub(crate) updated: u64,
+    pub(crate) moved: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) less: u64,
+    pub(crate) nothing: u64,
+    pub(crate) replaced: u64,
+    /// Lines that repeat the header.
+    pub(crate) headers: u64,
+    /// Rows without a status.
+    pub(crate) without_status: u64,
+    /// Lines in the rejects file, by reason.
+    pub(crate) rejected: BTreeMap<String, u64>,
     /// Lines of another kind.
-    pub(crate) skipped: u64,
+    pub(crate) skipped: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        for (sum, count) in [
+            (&mut self.imported, other.imported),
+            (&mut self.updated, other.updated),
+            (&mut self.moved, other.moved),
+            (&mut self.unchanged, other.unchanged),
+            (&mut self.less, other.less),
+            (&mut self.nothing, other.nothing),
+            (&mut self.replaced, other.replaced),
+            (&mut self.headers, other.headers),
+            (&mut self.without_status, other.without_status),
+        ] {
+            *sum += count;
+        }
+        for (sums, counts) in [(&mut self.rejected, &other.rejected), (&mut self.skipped, &other.skipped)] {
+            for (reason, count) in counts {
+                *sums.entry(reason.clone()).or_default() += count;
+            }
+        }
+    }
+}
+
+/// Progress: the last line that is done, and the counts up to it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) lines_done: u64,
+    pub(crate) tally: Tally,
+}
+
+/// Progress of an import.
+pub(crate) type Progress = Step;
+
+impl Step {
+    /// Number of rejected lines.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.tally.rejected.values().sum()
+    }
+
+    /// Number of rows that are in the database now.
+    pub(crate) fn rows(&self) -> u64 {
+        self.tally.imported + self.tally.updated + self.tally.unchanged
+    }
 }
 
 pub(crate) trait ChunkSink {
     /// Loads the rows of a chunk in a transaction that stays open.
     async fn load(&mut self, chunk: &Chunk) -> Result<Loaded, ImportError>;
     /// Adds the chunk's progress to that transaction and commits it.
-    async fn commit(&mut self, step: &Progress) -> Result<(), ImportError>;
+    async fn commit(&mut self, step: &Step) -> Result<(), ImportError>;
     /// Rolls the open transaction back.
     async fn roll_back(&mut self) -> Result<(), ImportError>;
+    /// Deletes the rows that this run has inserted, and returns their number.
+    async fn take_back(&mut self) -> Result<u64, ImportError>;
     /// Records the source as finished.
     async fn finish(&mut self, lines_done: u64) -> Result<(), ImportError>;
 }
@@ -88,6 +152,10 @@ pub(crate) async fn load_all<S: ChunkSink>(
                 total.lines_done = lines;
                 return Ok(());
             }
+            Some(Message::End(Err(ImportError::Unit { file, line, reason, .. }))) => {
+                let taken_back = sink.take_back().await?;
+                return Err(ImportError::Unit { file, line, reason, taken_back });
+            }
             Some(Message::End(Err(error))) => return Err(error),
             None => return Err(ImportError::ReaderStopped { file: file.to_owned(), line: total.lines_done }),
         };
@@ -104,20 +172,27 @@ pub(crate) async fn load_all<S: ChunkSink>(
         }
         chunk.rejects.extend(loaded.rejects);
         chunk.rejects.sort_by_key(|reject| reject.line);
-        let step = Progress {
-            lines_done: chunk.lines_done,
+        let mut tally = Tally {
             imported: loaded.imported,
-            present: loaded.present,
-            rejected: u64::try_from(chunk.rejects.len()).unwrap_or(u64::MAX),
-            skipped: chunk.skipped,
+            updated: loaded.updated,
+            moved: loaded.moved,
+            unchanged: loaded.unchanged,
+            less: loaded.less,
+            nothing: loaded.nothing + chunk.nothing,
+            replaced: loaded.replaced,
+            headers: chunk.headers,
+            without_status: chunk.without_status,
+            skipped: chunk.skipped.iter().map(|(kind, count)| (kind.0.to_owned(), *count)).collect(),
+            ..Tally::default()
         };
+        for reject in &chunk.rejects {
+            *tally.rejected.entry(reject.kind.clone()).or_default() += 1;
+        }
+        let step = Step { lines_done: chunk.lines_done, tally };
         rejects.write(&chunk.rejects)?;
         sink.commit(&step).await?;
         total.lines_done = step.lines_done;
-        total.imported += step.imported;
-        total.present += step.present;
-        total.rejected += step.rejected;
-        total.skipped += step.skipped;
+        total.tally.add(&step.tally);
         on_progress(total);
     }
 }

@@ -34,7 +34,7 @@ impl Meter {
 
     /// Shows a new state.
     pub(crate) fn show(&mut self, total: &Progress) {
-        let rows = total.imported + total.present;
+        let rows = total.rows();
         let rate = rate(rows, self.started.elapsed());
         let read = self.bytes_read.load(Ordering::Relaxed);
         if let Some(bar) = &self.bar {
@@ -49,7 +49,7 @@ impl Meter {
             tracing::info!(
                 file = self.file,
                 rows,
-                rejected = total.rejected,
+                rejected = total.rejected(),
                 rows_per_second = rate,
                 read = %HumanBytes(read),
                 of = %self.size.map_or_else(|| "unknown".to_owned(), |size| HumanBytes(size).to_string()),

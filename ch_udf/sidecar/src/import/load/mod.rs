@@ -5,3 +5,4 @@ pub(crate) mod loader;
 pub(crate) mod meter;
 pub(crate) mod postgres_sink;
 pub(crate) mod rejects;
+mod sql;

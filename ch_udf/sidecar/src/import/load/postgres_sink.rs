@@ -1,5 +1,6 @@
-//! Loads chunks into PostgreSQL by COPY BINARY. Owns every statement of the import: directly into
-//! the table, or through a temporary table where rows may exist already.
+//! Loads chunks into PostgreSQL by COPY BINARY: directly into the table where no row can exist
+//! already, otherwise through a temporary table, whose rows meet the stored ones by the statements
+//! of `sql`.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -12,10 +13,10 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
-use super::loader::{ChunkSink, Loaded, Progress};
-use crate::import::error::{ImportError, LineError};
+use super::loader::{ChunkSink, Loaded, Step};
+use super::sql;
+use crate::import::error::ImportError;
 use crate::import::parse::target::Target;
-use crate::import::parse::transfers;
 use crate::import::read::chunk::{Chunk, Month, Reject};
 
 /// Bytes per CopyData message: large enough to make messages negligible, small enough for sending
@@ -38,32 +39,63 @@ pub(crate) struct PostgresSink {
     source: Option<String>,
     /// Display name for messages.
     file: String,
-    /// Load through the temporary table, because some rows exist already.
-    staged: bool,
+    mode: Mode,
+    /// Load directly into the table: no row of the network was there at the start.
+    direct: bool,
     has_staging: bool,
     months: BTreeSet<Month>,
     lines_done: u64,
+    /// Lines that were done at the start.
+    lines_before: u64,
+    /// The transactions of this run, by which its rows can be taken back.
+    committed: Vec<String>,
+    /// The transaction of the open chunk.
+    current: Option<String>,
+}
+
+/// Rules of loading.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Mode {
+    /// Nothing is committed: all chunks are loaded in one transaction, which is rolled back.
+    pub(crate) check: bool,
+    /// Transactions of a block that came again with another hash are removed.
+    pub(crate) replace_blocks: bool,
+    /// Rows of the source or of its network may exist already.
+    pub(crate) may_repeat: bool,
 }
 
 impl PostgresSink {
-    /// `may_repeat` is true if rows of the source may exist already.
     pub(crate) fn new(
         client: Client,
         target: Target,
         source: Option<String>,
         file: String,
-        may_repeat: bool,
+        mode: Mode,
         lines_done: u64,
     ) -> Self {
-        let staged = may_repeat || target.needs_staging();
-        Self { client, target, source, file, staged, has_staging: false, months: BTreeSet::new(), lines_done }
+        let direct = target.may_load_directly() && mode == Mode::default();
+        Self {
+            client,
+            target,
+            source,
+            file,
+            mode,
+            direct,
+            has_staging: false,
+            months: BTreeSet::new(),
+            lines_done,
+            lines_before: lines_done,
+            committed: Vec::new(),
+            current: None,
+        }
     }
 
     /// Makes commits asynchronous. A crash of the server may lose the last chunks together with
     /// their progress, so the import still continues after the last durable row.
     /// [`ChunkSink::finish`] waits for everything to be durable.
     pub(crate) async fn relax_commits(&self) -> Result<(), ImportError> {
-        self.batch("set the session up for lines", "SET synchronous_commit = off").await
+        // Compiling a plan over many partitions takes longer than running it.
+        self.batch("set the session up for lines", "SET synchronous_commit = off; SET jit = off").await
     }
 
     fn database_error(&self, doing: &str, source: tokio_postgres::Error) -> ImportError {
@@ -126,13 +158,26 @@ impl PostgresSink {
         sink.as_mut().finish().await
     }
 
-    /// Loads directly into the table. Returns `None` and loads nothing when a row exists already.
-    async fn load_directly(&self, chunk: &Chunk) -> Result<Option<Loaded>, ImportError> {
+    /// Begins the transaction of a chunk.
+    async fn begin(&mut self) -> Result<(), ImportError> {
+        if self.mode.check && self.current.is_some() {
+            return Ok(());
+        }
         self.batch("begin a transaction for lines", "BEGIN").await?;
+        let doing = "name the transaction for lines";
+        let sql = "SELECT pg_catalog.pg_current_xact_id()::text";
+        let row = self.client.query_one(sql, &[]).await.map_err(|source| self.database_error(doing, source))?;
+        self.current = Some(row.get(0));
+        Ok(())
+    }
+
+    /// Loads directly into the table. Returns `None` and loads nothing when a row exists already.
+    async fn load_directly(&mut self, chunk: &Chunk) -> Result<Option<Loaded>, ImportError> {
+        self.begin().await?;
         match self.copy(self.target.table(), self.target.columns(), &chunk.tuples).await {
             Ok(imported) => Ok(Some(Loaded { imported, ..Loaded::default() })),
             Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-                self.batch("roll back lines", "ROLLBACK").await?;
+                self.roll_back().await?;
                 Ok(None)
             }
             Err(error) => Err(self.copy_error(chunk, error).await),
@@ -148,126 +193,268 @@ impl PostgresSink {
         ImportError::Database { context, source }
     }
 
-    /// Creates the temporary table once per connection.
+    /// Creates the temporary tables once per connection.
     async fn ensure_staging(&mut self) -> Result<(), ImportError> {
-        if self.has_staging {
-            return Ok(());
+        if !self.has_staging {
+            self.batch("make temporary tables for lines", &sql::create(self.target)).await?;
+            self.has_staging = true;
         }
-        let line_number = match self.target {
-            Target::UndatedTransfers => "0::bigint AS line_number, ",
-            Target::Transactions | Target::Transfers | Target::Labels => "",
-        };
-        let sql = format!(
-            "CREATE TEMPORARY TABLE arx_import_rows ON COMMIT DELETE ROWS AS SELECT {line_number}{} FROM {} WITH NO DATA",
-            self.target.columns(),
-            self.target.table()
-        );
-        self.batch("make a temporary table for lines", &sql).await?;
-        self.has_staging = true;
         Ok(())
     }
 
-    /// Loads through the temporary table; existing rows stay unchanged.
+    /// Loads through the temporary table.
     async fn load_staged(&mut self, chunk: &Chunk) -> Result<Loaded, ImportError> {
         self.ensure_staging().await?;
-        self.batch("begin a transaction for lines", "BEGIN").await?;
-        let undated = self.target == Target::UndatedTransfers;
-        let columns =
-            if undated { format!("line_number, {}", transfers::COLUMNS) } else { self.target.columns().into() };
-        let mut rows = match self.copy(STAGING, &columns, &chunk.tuples).await {
-            Ok(rows) => rows,
-            Err(error) => return Err(self.copy_error(chunk, error).await),
-        };
-        let mut rejects = Vec::new();
-        if undated {
-            rejects = self.date_transfers(chunk).await?;
-            rows = rows.saturating_sub(u64::try_from(rejects.len()).unwrap_or(u64::MAX));
+        self.begin().await?;
+        match self.stage(chunk).await {
+            Ok(loaded) => Ok(loaded),
+            Err(StageError::Database(source)) => Err(self.copy_error(chunk, source).await),
+            Err(StageError::Import(error)) => Err(error),
         }
-        let columns = self.target.columns();
-        let sql = format!(
-            "INSERT INTO {} ({columns}) SELECT {columns} FROM {STAGING} ON CONFLICT DO NOTHING",
-            self.target.table()
-        );
-        let imported = match self.client.execute(&sql, &[]).await {
-            Ok(imported) => imported,
-            Err(error) => return Err(self.copy_error(chunk, error).await),
-        };
-        Ok(Loaded { imported, present: rows.saturating_sub(imported), rejects })
     }
 
-    /// Sets the time of staged transfers from their transactions and rejects those without one.
-    async fn date_transfers(&mut self, chunk: &Chunk) -> Result<Vec<Reject>, ImportError> {
-        self.batch("analyze the token transfers", &format!("ANALYZE {STAGING}")).await?;
-        // Where a reorganisation left a hash twice, the transaction in the transfer's own block
-        // decides.
-        let dating = format!(
-            "UPDATE {STAGING} AS s SET \"timestamp\" = dated.\"timestamp\" \
-               FROM (SELECT DISTINCT ON (r.line_number) r.line_number, t.\"timestamp\" \
-                       FROM {STAGING} AS r JOIN arx.transactions AS t USING (network, tx_hash) \
-                      WHERE r.\"timestamp\" IS NULL \
-                      ORDER BY r.line_number, t.block_number = r.block_number DESC, t.\"timestamp\" DESC) AS dated \
-              WHERE dated.line_number = s.line_number"
-        );
-        self.execute("find the transactions of the token transfers", &dating, &[]).await?;
-        let doing = "find the token transfers without a transaction";
-        let missing = format!("DELETE FROM {STAGING} WHERE \"timestamp\" IS NULL RETURNING line_number, tx_hash");
-        let missing = self.client.query(&missing, &[]).await.map_err(|source| self.database_error(doing, source))?;
-        let mut rejects = Vec::with_capacity(missing.len());
-        for row in missing {
-            let line = u64::try_from(row.get::<_, i64>(0)).unwrap_or_default();
-            let reason = LineError::UnknownTransaction { tx_hash: row.get(1) }.to_string();
-            rejects.push(Reject { line, reason, text: chunk.line_text(line).to_owned() });
+    /// Copies a chunk into the temporary table and applies its rows.
+    async fn stage(&mut self, chunk: &Chunk) -> Result<Loaded, StageError> {
+        if self.mode.check {
+            self.client.batch_execute(sql::EMPTY).await?;
         }
-        rejects.sort_by_key(|reject| reject.line);
-        let doing = "find the months of the token transfers";
-        let months = format!(
-            "SELECT DISTINCT extract(year FROM \"timestamp\" AT TIME ZONE 'UTC')::int, \
-                             extract(month FROM \"timestamp\" AT TIME ZONE 'UTC')::int FROM {STAGING}"
-        );
-        let months = self.client.query(&months, &[]).await.map_err(|source| self.database_error(doing, source))?;
-        let months = months.iter().map(|row| Month::new(row.get(0), row.get(1))).collect();
+        let columns = match self.target {
+            Target::Edges { .. } => format!("{}, kind", self.target.columns()),
+            target => target.columns().to_owned(),
+        };
+        let rows = self.copy(STAGING, &columns, &chunk.tuples).await?;
+        if self.target == Target::Labels {
+            let columns = self.target.columns();
+            let sql = format!(
+                "INSERT INTO {} ({columns}) SELECT {columns} FROM {STAGING} ON CONFLICT DO NOTHING",
+                self.target.table()
+            );
+            let imported = self.client.execute(&sql, &[]).await?;
+            return Ok(Loaded { imported, unchanged: rows.saturating_sub(imported), ..Loaded::default() });
+        }
+        self.client.batch_execute("ANALYZE pg_temp.arx_import_rows").await?;
+        if !chunk.broken.is_empty() {
+            let hashes: Vec<&str> = chunk.broken.keys().map(String::as_str).collect();
+            let lines: Vec<i64> = chunk.broken.values().map(|line| i64::try_from(*line).unwrap_or(i64::MAX)).collect();
+            self.client.execute(sql::REJECT_BROKEN, &[&hashes, &lines]).await?;
+        }
+        let replaced = self.apply(chunk).await?;
+        self.outcome(chunk, replaced).await
+    }
+
+    /// Applies the staged rows. Returns the number of transactions that were removed with their
+    /// blocks.
+    async fn apply(&mut self, chunk: &Chunk) -> Result<u64, StageError> {
+        let mut replaced = 0;
+        match self.target {
+            Target::Transactions { effective_prices } => {
+                self.client.batch_execute(sql::VERSIONS).await?;
+                if self.mode.replace_blocks {
+                    let count: i64 = self.client.query_one(sql::REPLACE_BLOCKS, &[]).await?.get(0);
+                    replaced = u64::try_from(count).unwrap_or_default();
+                }
+                self.apply_versions(false, effective_prices).await?;
+            }
+            Target::Receipts => {
+                self.client.batch_execute(sql::VERSIONS).await?;
+                self.apply_versions(true, true).await?;
+            }
+            Target::Edges { whole } => {
+                for statements in sql::edges(whole) {
+                    self.client.batch_execute(statements).await?;
+                }
+            }
+            Target::Legs => {
+                self.client.batch_execute(sql::HASHES).await?;
+                self.client.batch_execute(sql::FOUND).await?;
+                self.client.batch_execute(sql::LEGS_DATES).await?;
+                self.found_months(chunk).await?;
+                for statements in sql::legs() {
+                    self.client.batch_execute(statements).await?;
+                }
+            }
+            Target::Transfers { .. } => {
+                self.client.batch_execute(sql::HASHES).await?;
+                self.client.batch_execute(sql::FOUND).await?;
+                self.client.batch_execute(sql::TRANSFERS_DATES).await?;
+                self.found_months(chunk).await?;
+                for statements in sql::transfers() {
+                    self.client.batch_execute(statements).await?;
+                }
+            }
+            Target::Labels => {}
+        }
+        Ok(replaced)
+    }
+
+    /// Applies the versions of each transaction in the order of their lines.
+    async fn apply_versions(&self, receipts: bool, effective_prices: bool) -> Result<(), StageError> {
+        let versions: Option<i32> = self.client.query_one(sql::LAST_VERSION, &[]).await?.get(0);
+        let apply = sql::apply_transactions(effective_prices);
+        for version in 1..=versions.unwrap_or_default().min(sql::MAX_VERSIONS) {
+            self.client.execute(sql::MATCH_TRANSACTIONS, &[&version, &receipts, &effective_prices]).await?;
+            self.client.batch_execute(&apply).await?;
+        }
+        self.client.batch_execute(sql::REJECT_REPEATED).await?;
+        Ok(())
+    }
+
+    /// Creates the partitions of rows that took their time from the database.
+    async fn found_months(&mut self, chunk: &Chunk) -> Result<(), StageError> {
+        if self.mode.check {
+            return Ok(());
+        }
+        let months = self.client.query(sql::MONTHS, &[]).await?;
+        let months: BTreeSet<Month> = months.iter().map(|row| Month::new(row.get(0), row.get(1))).collect();
+        if months.is_subset(&chunk.months) {
+            return Ok(());
+        }
         // A failure ends the transaction, so there is no second try.
-        self.ensure_partitions(&months, 1).await?;
-        Ok(rejects)
+        Ok(self.ensure_partitions(&months, 1).await?)
+    }
+
+    /// Reads the outcome of each row.
+    async fn outcome(&self, chunk: &Chunk, replaced: u64) -> Result<Loaded, StageError> {
+        let mut loaded = Loaded { replaced, ..Loaded::default() };
+        for row in self.client.query(sql::OUTCOMES, &[]).await? {
+            let (outcome, count): (Option<String>, i64) = (row.get(0), row.get(1));
+            let count = u64::try_from(count).unwrap_or_default();
+            match outcome.as_deref() {
+                Some("imported") => loaded.imported += count,
+                Some("updated") => loaded.updated += count,
+                Some("moved") => {
+                    loaded.updated += count;
+                    loaded.moved += count;
+                }
+                Some("unchanged") => loaded.unchanged += count,
+                Some("less") => {
+                    loaded.unchanged += count;
+                    loaded.less += count;
+                }
+                Some("nothing") => loaded.nothing += count,
+                // Rejected rows are listed below.
+                _ => {}
+            }
+        }
+        for row in self.client.query(sql::REJECTED, &[]).await? {
+            let (number, reason): (i64, Option<String>) = (row.get(0), row.get(1));
+            let (line, text) = chunk.line_of_row(usize::try_from(number).unwrap_or(usize::MAX));
+            let reason = reason.unwrap_or_default();
+            let (kind, reason) = reason.split_once('|').unwrap_or(("other", &reason));
+            // The rows of a line are its legs, and share its reason.
+            if loaded.rejects.last().is_none_or(|reject: &Reject| reject.line != line) {
+                loaded.rejects.push(Reject { line, reason: reason.to_owned(), kind: kind.to_owned(), text });
+            }
+        }
+        Ok(loaded)
+    }
+
+    async fn rolled_back(&mut self) -> Result<(), ImportError> {
+        self.current = None;
+        self.batch("roll back lines", "ROLLBACK").await
+    }
+}
+
+/// An error of a staged chunk.
+enum StageError {
+    /// A statement failed, and the transaction with it.
+    Database(tokio_postgres::Error),
+    Import(ImportError),
+}
+
+impl From<tokio_postgres::Error> for StageError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<ImportError> for StageError {
+    fn from(error: ImportError) -> Self {
+        Self::Import(error)
     }
 }
 
 impl ChunkSink for PostgresSink {
     async fn load(&mut self, chunk: &Chunk) -> Result<Loaded, ImportError> {
         if chunk.rows == 0 {
-            self.batch("begin a transaction for lines", "BEGIN").await?;
+            self.begin().await?;
             return Ok(Loaded::default());
         }
         // Before the transaction, because creating a partition locks the whole table until commit.
-        self.ensure_partitions(&chunk.months, PARTITION_TRIES).await?;
-        if !self.staged {
+        // A check leaves its rows in the default partition, from which they are rolled back.
+        if !self.mode.check {
+            self.ensure_partitions(&chunk.months, PARTITION_TRIES).await?;
+        }
+        if self.direct && !chunk.repeats {
             if let Some(loaded) = self.load_directly(chunk).await? {
                 return Ok(loaded);
             }
-            self.staged = true;
+            self.direct = false;
         }
-        self.load_staged(chunk).await
+        match self.load_staged(chunk).await {
+            // Another session has inserted the same rows meanwhile, and they are seen now.
+            Err(ImportError::Database { source, .. })
+                if source.code() == Some(&SqlState::UNIQUE_VIOLATION) && !self.mode.check =>
+            {
+                self.load_staged(chunk).await
+            }
+            loaded => loaded,
+        }
     }
 
-    async fn commit(&mut self, step: &Progress) -> Result<(), ImportError> {
+    async fn commit(&mut self, step: &Step) -> Result<(), ImportError> {
+        if self.mode.check {
+            return Ok(());
+        }
         if let Some(source) = &self.source {
             let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
             let sql = "UPDATE arx.import_progress SET lines_done = $2, rows_imported = rows_imported + $3, \
                        rows_present = rows_present + $4, rows_rejected = rows_rejected + $5, updated_at = now() \
                        WHERE source = $1";
-            let counts = [step.lines_done, step.imported, step.present, step.rejected].map(number);
+            let counts =
+                [step.lines_done, step.tally.imported, step.tally.updated + step.tally.unchanged, step.rejected()]
+                    .map(number);
             self.execute("store the progress", sql, &[source, &counts[0], &counts[1], &counts[2], &counts[3]]).await?;
         }
         self.batch("commit lines", "COMMIT").await?;
+        self.committed.extend(self.current.take());
         self.lines_done = step.lines_done;
         Ok(())
     }
 
     async fn roll_back(&mut self) -> Result<(), ImportError> {
-        self.batch("roll back lines", "ROLLBACK").await
+        self.rolled_back().await
+    }
+
+    async fn take_back(&mut self) -> Result<u64, ImportError> {
+        if self.mode.check || self.committed.is_empty() {
+            return Ok(0);
+        }
+        self.batch("begin a transaction", "BEGIN").await?;
+        let mut taken = 0;
+        for (table, relation, position) in [
+            ("arx.transactions", "transactions", "true"),
+            ("arx.internal_transfers", "internal_transfers", "c.log_index = t.position"),
+            ("arx.token_transfers", "token_transfers", "c.log_index = t.log_index"),
+        ] {
+            taken +=
+                self.execute("take rows back", &sql::take_back(table, relation, position), &[&self.committed]).await?;
+        }
+        if let Some(source) = &self.source {
+            let lines = i64::try_from(self.lines_before).unwrap_or(i64::MAX);
+            let sql = "UPDATE arx.import_progress SET lines_done = $2, rows_imported = 0, rows_present = 0, \
+                       rows_rejected = 0, updated_at = now() WHERE source = $1";
+            self.execute("store the progress", sql, &[source, &lines]).await?;
+        }
+        self.batch("commit", "COMMIT").await?;
+        self.committed.clear();
+        Ok(taken)
     }
 
     async fn finish(&mut self, lines_done: u64) -> Result<(), ImportError> {
+        if self.mode.check {
+            return self.rolled_back().await;
+        }
         // The write-ahead log is sequential: once this commit is durable, so are all before it.
         self.batch("set the session up for the end", "SET synchronous_commit = on").await?;
         let Some(source) = &self.source else {

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     fn reject(line: u64) -> Reject {
-        Reject { line, reason: "tab\there".into(), text: format!("a\tb{line}") }
+        Reject { line, reason: "tab\there".into(), kind: String::new(), text: format!("a\tb{line}") }
     }
 
     fn open(path: &Path, lines_done: u64) -> RejectsFile {

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::fields::{self, Column, Mapping};
 use crate::import::error::{ImportError, LineError};
 
 /// The columns of an import and their indexes in the file.
@@ -12,6 +13,8 @@ pub(crate) struct Header {
     width: usize,
     /// Index of each requested column, `None` for an absent optional one.
     indexes: Vec<Option<usize>>,
+    /// Names of columns that the import does not read.
+    unused: Vec<String>,
 }
 
 impl Header {
@@ -25,16 +28,7 @@ impl Header {
         required: &[&'static str],
         optional: &[&'static str],
     ) -> Result<Self, ImportError> {
-        let format = || ImportError::Format {
-            file: file.to_owned(),
-            expected: "CSV with a header, or JSON lines",
-            begins: String::from_utf8_lossy(line).chars().take(40).collect(),
-        };
-        let text = std::str::from_utf8(line).map_err(|_| format())?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut splitter = Splitter::default();
-        let fields = splitter.split(text).map_err(|_| format())?;
-        let names: Vec<&str> = (0..fields.len()).map(|i| fields.get(i).trim()).collect();
+        let (text, names) = names(file, line)?;
         let mut indexes = Vec::with_capacity(required.len() + optional.len());
         for wanted in required.iter().chain(optional) {
             let mut matches = names.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(index, _)| index);
@@ -49,7 +43,48 @@ impl Header {
             let found: String = text.chars().take(500).collect();
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
         }
-        Ok(Self { width: names.len(), indexes })
+        let unused = unused(&names, &indexes);
+        Ok(Self { width: names.len(), indexes, unused })
+    }
+
+    /// Finds columns by any of their names. All may be absent.
+    ///
+    /// # Errors
+    /// [`ImportError::DuplicateColumn`], [`ImportError::Format`].
+    pub(crate) fn find(file: &str, line: &[u8], columns: &[Column], mappings: &[Mapping]) -> Result<Self, ImportError> {
+        let (_, names) = names(file, line)?;
+        let folded = fields::folded(&names.iter().map(String::as_str).collect::<Vec<_>>(), mappings);
+        let mut indexes = Vec::with_capacity(columns.len());
+        for column in columns {
+            let position = |known: &&str| folded.iter().position(|name| name == known);
+            let found = column.names.iter().find_map(position);
+            if let Some(index) = found
+                && folded.iter().skip(index + 1).any(|name| *name == folded[index])
+            {
+                return Err(ImportError::DuplicateColumn { file: file.to_owned(), column: names[index].clone() });
+            }
+            indexes.push(found);
+        }
+        let unused = unused(&names, &indexes);
+        Ok(Self { width: names.len(), indexes, unused })
+    }
+
+    /// Returns true if the file has the column that was requested at `index`.
+    pub(crate) fn has(&self, index: usize) -> bool {
+        self.indexes.get(index).is_some_and(Option::is_some)
+    }
+
+    /// Names of columns that the import does not read.
+    pub(crate) fn unused(&self) -> &[String] {
+        &self.unused
+    }
+
+    /// Returns one requested column of a line; nothing if the line is malformed or the column
+    /// empty.
+    pub(crate) fn value<'a>(&self, splitter: &'a mut Splitter, line: &'a str, index: usize) -> Option<&'a str> {
+        let index = self.indexes.get(index).copied().flatten()?;
+        let fields = splitter.split(line).ok()?;
+        Some(fields.get(index)).filter(|text| !text.is_empty())
     }
 
     /// Returns the requested columns of a line, in the order requested; an empty field is `None`.
@@ -71,6 +106,30 @@ impl Header {
         }
         Ok(columns)
     }
+}
+
+/// Returns the text of a header line and the names of its columns.
+///
+/// # Errors
+/// [`ImportError::Format`].
+pub(crate) fn names<'a>(file: &str, line: &'a [u8]) -> Result<(&'a str, Vec<String>), ImportError> {
+    let format = || ImportError::Format {
+        file: file.to_owned(),
+        expected: "CSV with a header, or JSON",
+        begins: String::from_utf8_lossy(line).chars().take(40).collect(),
+    };
+    let text = std::str::from_utf8(line).map_err(|_| format())?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut splitter = Splitter::default();
+    let fields = splitter.split(text).map_err(|_| format())?;
+    let names = (0..fields.len()).map(|i| fields.get(i).trim().to_owned()).collect();
+    Ok((text, names))
+}
+
+/// Returns the names of columns without an index.
+fn unused(names: &[String], indexes: &[Option<usize>]) -> Vec<String> {
+    let is_unused = |(index, _): &(usize, &String)| !indexes.contains(&Some(*index));
+    names.iter().enumerate().filter(is_unused).map(|(_, name)| name.clone()).collect()
 }
 
 /// Splits lines into fields; reuses its buffers.

@@ -7,7 +7,7 @@ use arx_core::address::{Address, Network};
 use arx_pgwire::copy::TupleBuffer;
 
 use super::csv_line::{Header, Splitter};
-use super::transactions::TransactionRow;
+use super::transactions::{RowStatus, TransactionRow};
 use super::values::{Context, Parsed, RowParser, bigint, flag, optional_bigint, parse_address, required, whole};
 use crate::import::error::{ImportError, LineError};
 
@@ -163,7 +163,7 @@ impl GraphTransactions {
             units: self.context.amount("value_wei", value)?,
             gas_used: optional_bigint("gas_used", gas_used)?,
             gas_price: optional_bigint("gas_price", gas_price)?,
-            failed: flag("is_error", is_error)?,
+            status: if flag("is_error", is_error)? { RowStatus::Failed } else { RowStatus::Confirmed },
             metadata: flag("is_call", is_call)?.then_some(r#"{"is_call": true}"#),
             ..TransactionRow::default()
         })

@@ -15,20 +15,15 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, LineErro
     serde_json::from_str(line).map_err(|error| LineError::Json { message: error.to_string() })
 }
 
-/// Returns true if the line's `type` is the imported one or absent.
-///
-/// # Errors
-/// [`LineError::Json`] for an invalid string.
-pub(crate) fn is_kind(kind: Option<&RawValue>, wanted: &str) -> Result<bool, LineError> {
-    Ok(JsonText::of(kind)?.get().is_none_or(|kind| kind == wanted))
-}
-
 /// Text of a value: the content of a string, anything else as written; null and an empty string are
 /// `None`.
 #[derive(Debug)]
 pub(crate) struct JsonText<'a>(Option<Cow<'a, str>>);
 
 impl<'a> JsonText<'a> {
+    /// No value.
+    pub(crate) const NULL: Self = Self(None);
+
     /// Returns the text of a value.
     ///
     /// # Errors

@@ -1,36 +1,71 @@
 //! Target tables of rows and their columns.
 
-use super::{labels, transactions, transfers};
+use super::{labels, legs, transactions, transfers};
 
-/// Target table of a file's rows.
+/// Target of a file's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
-    Transactions,
-    Transfers,
-    /// `arx.token_transfers`, with line numbers and without times.
-    UndatedTransfers,
+    /// One row a transaction.
+    Transactions {
+        /// Gas prices are those that were paid, and replace those that were offered.
+        effective_prices: bool,
+    },
+    /// Status, gas and contract of transactions that are there.
+    Receipts,
+    /// Lines of a transaction, of which the first is its row in `arx.transactions`, and the others
+    /// are legs.
+    Edges {
+        /// A line holds all legs of its transaction.
+        whole: bool,
+    },
+    /// Rows of `arx.internal_transfers`.
+    Legs,
+    /// Rows of `arx.token_transfers`.
+    Transfers {
+        /// Rows may lack time, block or log index.
+        incomplete: bool,
+    },
     Labels,
 }
 
 impl Target {
+    /// The table whose partitions the rows need.
     pub(crate) const fn table(self) -> &'static str {
         match self {
-            Self::Transactions => "arx.transactions",
-            Self::Transfers | Self::UndatedTransfers => "arx.token_transfers",
+            Self::Transactions { .. } | Self::Receipts | Self::Edges { .. } => "arx.transactions",
+            Self::Legs => "arx.internal_transfers",
+            Self::Transfers { .. } => "arx.token_transfers",
             Self::Labels => "arx.address_labels",
         }
     }
 
+    /// Columns of a tuple.
     pub(crate) const fn columns(self) -> &'static str {
         match self {
-            Self::Transactions => transactions::COLUMNS,
-            Self::Transfers | Self::UndatedTransfers => transfers::COLUMNS,
+            Self::Transactions { .. } | Self::Receipts | Self::Edges { .. } => transactions::COLUMNS,
+            Self::Legs => legs::COLUMNS,
+            Self::Transfers { .. } => transfers::COLUMNS,
             Self::Labels => labels::COLUMNS,
         }
     }
 
-    /// Rows must go through the temporary table.
-    pub(crate) const fn needs_staging(self) -> bool {
-        matches!(self, Self::UndatedTransfers | Self::Labels)
+    /// Rows may be copied directly into an empty table.
+    pub(crate) const fn may_load_directly(self) -> bool {
+        matches!(self, Self::Transactions { .. } | Self::Transfers { incomplete: false })
+    }
+
+    /// Number of fields after the network by which a repeated row is recognised before loading; 0
+    /// where rows are compared by the database alone.
+    pub(crate) const fn key_fields(self) -> usize {
+        match self {
+            Self::Transactions { .. } => 1,
+            Self::Transfers { incomplete: false } => 2,
+            Self::Transfers { incomplete: true } | Self::Receipts | Self::Edges { .. } | Self::Legs | Self::Labels => 0,
+        }
+    }
+
+    /// Rows of one transaction belong together: all are loaded or none.
+    pub(crate) const fn keeps_together(self) -> bool {
+        matches!(self, Self::Edges { .. } | Self::Legs)
     }
 }

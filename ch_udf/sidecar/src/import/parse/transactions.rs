@@ -1,35 +1,85 @@
-//! Parses ethereum-etl's transactions, CSV or JSON lines, into rows of `arx.transactions`.
+//! Parses transactions and receipts into rows of `arx.transactions`: ethereum-etl's files, exports
+//! and API answers of block explorers, edge lists.
+
+use std::borrow::Cow;
 
 use arx_core::address::Address;
 use arx_core::amount::COIN_SCALE;
 use arx_pgwire::copy::TupleBuffer;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::csv_line::{Header, Splitter};
-use super::json::{self, JsonText};
-use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, bigint, optional_bigint, whole};
+use super::fields::{Column, JsonRow, Mapping};
+use super::json::JsonText;
+use super::values::{
+    Context, INTEGER_LIMITS, OtherKind, Parsed, RowParser, Unit, bigint, optional_bigint, shorten, whole,
+};
 use crate::import::error::{ImportError, LineError};
 
 /// Columns of a tuple, in order.
 pub(crate) const COLUMNS: &str = "network, tx_hash, block_number, transaction_index, \"timestamp\", from_address, to_address, \
-                                  value, gas_used, gas_price, status, metadata";
+                                  value, gas_used, gas_price, status, metadata, block_hash";
 
 /// Number of [`COLUMNS`].
-const COLUMN_COUNT: i16 = 12;
+const COLUMN_COUNT: i16 = 13;
 
-/// Required columns.
-const REQUIRED: [&str; 6] = ["hash", "block_number", "from_address", "to_address", "value", "block_timestamp"];
+/// Number of [`FIELDS`].
+const FIELD_COUNT: usize = 19;
 
-/// Optional columns.
-const OPTIONAL: [&str; 6] = [
-    "transaction_index",
-    "gas_price",
-    "receipt_gas_used",
-    "receipt_effective_gas_price",
-    "receipt_status",
-    "receipt_contract_address",
+/// Columns of files. The first six are required; `value_in` and `value_out` stand for `value`, and
+/// `datetime_utc` for `block_timestamp`.
+pub(crate) const FIELDS: [Column; FIELD_COUNT] = [
+    Column { name: "hash", names: &["hash", "transactionhash", "txhash", "txnhash"] },
+    Column { name: "block_number", names: &["blocknumber", "blockno"] },
+    Column { name: "from_address", names: &["fromaddress", "from"] },
+    Column { name: "to_address", names: &["toaddress", "to"] },
+    Column { name: "value", names: &["value"] },
+    Column { name: "block_timestamp", names: &["blocktimestamp", "unixtimestamp", "timestamp"] },
+    Column { name: "transaction_index", names: &["transactionindex"] },
+    Column { name: "gas_price", names: &["gasprice"] },
+    Column { name: "receipt_gas_used", names: &["receiptgasused", "gasused"] },
+    Column { name: "receipt_effective_gas_price", names: &["receipteffectivegasprice", "effectivegasprice"] },
+    Column { name: "receipt_status", names: &["receiptstatus", "txreceiptstatus", "status"] },
+    Column { name: "receipt_contract_address", names: &["receiptcontractaddress", "contractaddress"] },
+    Column { name: "block_hash", names: &["blockhash"] },
+    Column { name: "value_in", names: &["valuein"] },
+    Column { name: "value_out", names: &["valueout"] },
+    Column { name: "datetime_utc", names: &["datetimeutc"] },
+    Column { name: "is_error", names: &["iserror"] },
+    Column { name: "err_code", names: &["errcode"] },
+    Column { name: "type", names: &["type"] },
 ];
+
+/// Indexes in [`FIELDS`].
+const HASH: usize = 0;
+const VALUE: usize = 4;
+const TIME: usize = 5;
+const EFFECTIVE_PRICE: usize = 9;
+const STATUS: usize = 10;
+const VALUE_IN: usize = 13;
+const DATE_TIME: usize = 15;
+const ERROR_CODE: usize = 17;
+
+/// Types that ethereum-etl writes for other items of a stream.
+const OTHER_KINDS: [&str; 6] = ["block", "log", "token_transfer", "trace", "contract", "token"];
+
+/// Outcome of a transaction, as far as the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum RowStatus {
+    #[default]
+    Unknown,
+    Confirmed,
+    Failed,
+}
+
+impl RowStatus {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Confirmed => "confirmed",
+            Self::Failed => "failed",
+        }
+    }
+}
 
 /// A validated row.
 #[derive(Default)]
@@ -43,191 +93,475 @@ pub(crate) struct TransactionRow<'a> {
     /// Time of its block.
     pub(crate) unix_seconds: i64,
     pub(crate) from: &'a str,
-    /// Receiver, normalised; `None` for a contract creation.
+    /// Receiver, normalised: of a contract creation the contract, `None` if its address is unknown.
     pub(crate) to: Option<&'a str>,
     /// Value in units of 10⁻¹⁸ coin.
     pub(crate) units: u128,
     pub(crate) gas_used: Option<i64>,
     /// Gas price in the coin's smallest units.
     pub(crate) gas_price: Option<i64>,
-    /// True if the transaction was reverted.
-    pub(crate) failed: bool,
+    pub(crate) status: RowStatus,
     pub(crate) metadata: Option<&'a str>,
+    pub(crate) block_hash: Option<&'a str>,
 }
 
 impl TransactionRow<'_> {
     /// Encodes the row in the order of [`COLUMNS`].
     pub(crate) fn encode(&self, network: &str, out: &mut TupleBuffer) {
         out.begin(COLUMN_COUNT);
+        self.encode_fields(network, out);
+    }
+
+    /// Encodes the row followed by the kind of its leg.
+    pub(crate) fn encode_leg(&self, network: &str, kind: &str, out: &mut TupleBuffer) {
+        out.begin(COLUMN_COUNT + 1);
+        self.encode_fields(network, out);
+        out.text(kind);
+    }
+
+    fn encode_fields(&self, network: &str, out: &mut TupleBuffer) {
         out.text(network);
         out.text(self.tx_hash);
         out.int8(self.block_number);
-        match self.transaction_index {
-            Some(index) => out.int4(index),
-            None => out.null(),
-        }
+        optional_int4(self.transaction_index, out);
         out.timestamp(self.unix_seconds);
-        out.text(self.from);
+        // A leg of a UTXO transaction may have no sender: newly mined coins.
+        out.optional_text(Some(self.from).filter(|from| !from.is_empty()));
         out.optional_text(self.to);
         out.numeric(self.units.into(), COIN_SCALE);
-        for number in [self.gas_used, self.gas_price] {
-            match number {
-                Some(number) => out.int8(number),
-                None => out.null(),
-            }
-        }
-        out.text(if self.failed { "failed" } else { "confirmed" });
+        optional_int8(self.gas_used, out);
+        optional_int8(self.gas_price, out);
+        out.text(self.status.name());
         match self.metadata {
             Some(document) => out.jsonb(document),
             None => out.null(),
         }
+        out.optional_text(self.block_hash);
     }
 }
 
-/// Values of a line in the order of [`REQUIRED`] and [`OPTIONAL`], from CSV or JSON.
-type Texts<'a> = [Option<&'a str>; 12];
+pub(crate) fn optional_int4(value: Option<i32>, out: &mut TupleBuffer) {
+    match value {
+        Some(value) => out.int4(value),
+        None => out.null(),
+    }
+}
+
+pub(crate) fn optional_int8(value: Option<i64>, out: &mut TupleBuffer) {
+    match value {
+        Some(value) => out.int8(value),
+        None => out.null(),
+    }
+}
+
+/// Values of a line in the order of [`FIELDS`], from CSV or JSON.
+type Texts<'a> = [Option<&'a str>; FIELD_COUNT];
+
+/// The shape of one file.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    pub(crate) context: Context,
+    /// The unit of `value`.
+    pub(crate) unit: Unit,
+    /// Empty error columns mean success, as in exports of explorers.
+    blank_is_success: bool,
+    /// Lines are legs: several of them may name the same transaction.
+    pub(crate) edges: bool,
+}
+
+impl Shape {
+    fn new(context: Context, edges: bool, has: impl Fn(usize) -> bool) -> Self {
+        let from_explorer = has(VALUE_IN);
+        Self {
+            unit: if from_explorer { Unit::Coin } else { context.unit() },
+            blank_is_success: from_explorer && has(STATUS) && has(ERROR_CODE),
+            edges: edges || context.is_utxo(),
+            context,
+        }
+    }
+}
+
+/// Reads a status, however it is written.
+pub(crate) fn status(column: &'static str, text: &str) -> Result<RowStatus, LineError> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "1" | "1.0" | "0x1" | "true" | "success" | "ok" => RowStatus::Confirmed,
+        "0" | "0.0" | "0x0" | "false" => RowStatus::Failed,
+        lower if lower.starts_with("error") || lower.starts_with("fail") => RowStatus::Failed,
+        _ => return Err(LineError::NotOneOf { column, text: shorten(text), allowed: "0, 1" }),
+    })
+}
+
+fn status_of(
+    shape: &Shape,
+    status_text: Option<&str>,
+    is_error: Option<&str>,
+    code: Option<&str>,
+) -> Result<RowStatus, LineError> {
+    if shape.context.is_utxo() && status_text.is_none() {
+        return Ok(RowStatus::Confirmed);
+    }
+    match (is_error, status_text) {
+        (Some(text), _) => Ok(match status("is_error", text)? {
+            RowStatus::Confirmed => RowStatus::Failed,
+            _ => RowStatus::Confirmed,
+        }),
+        (None, Some(text)) => status("receipt_status", text),
+        (None, None) if code.is_some() => Ok(RowStatus::Failed),
+        (None, None) if shape.blank_is_success => Ok(RowStatus::Confirmed),
+        (None, None) => Ok(RowStatus::Unknown),
+    }
+}
+
+/// Returns the value of a line of an explorer, which has one column for received and one for sent
+/// coins.
+pub(crate) fn value_in_or_out(
+    context: &Context,
+    value_in: Option<&str>,
+    value_out: Option<&str>,
+) -> Result<u128, LineError> {
+    let amount = |column, text: Option<&str>| text.map_or(Ok(0), |_| context.amount_in(Unit::Coin, column, text));
+    let (received, sent) = (amount("value_in", value_in)?, amount("value_out", value_out)?);
+    match (received, sent) {
+        (units, 0) | (0, units) => Ok(units),
+        (received, sent) if received == sent => Ok(sent),
+        _ => Err(LineError::Contradiction {
+            columns: "value_in, value_out",
+            text: format!("{} and {}", value_in.unwrap_or_default(), value_out.unwrap_or_default()),
+        }),
+    }
+}
 
 /// Validates the values of a line and calls `with` with the row.
-fn checked<T>(context: &Context, texts: Texts<'_>, with: impl FnOnce(TransactionRow<'_>) -> T) -> Result<T, LineError> {
-    let [hash, block_number, from, to, value, time, index, gas_price, gas_used, effective_price, status, contract] =
-        texts;
+fn checked<T>(shape: &Shape, texts: Texts<'_>, with: impl FnOnce(TransactionRow<'_>) -> T) -> Result<T, LineError> {
+    let [
+        hash,
+        block_number,
+        from,
+        to,
+        value,
+        time,
+        index,
+        gas_price,
+        gas_used,
+        effective_price,
+        status,
+        contract,
+        block_hash,
+        value_in,
+        value_out,
+        date_time,
+        is_error,
+        error_code,
+        _type,
+    ] = texts;
+    let context = &shape.context;
     let tx_hash = context.hash("hash", hash)?;
     let from = context.address("from_address", from)?;
     let to = context.optional_address("to_address", to)?;
     let contract = context.optional_address("receipt_contract_address", contract)?;
-    let metadata = contract.map(|contract| serde_json::json!({ "contract_address": contract.as_str() }).to_string());
+    let metadata =
+        contract.as_ref().map(|contract| serde_json::json!({ "contract_address": contract.as_str() }).to_string());
     let gas_price = match effective_price {
         Some(_) => optional_bigint("receipt_effective_gas_price", effective_price)?,
         None => optional_bigint("gas_price", gas_price)?,
     };
-    let failed = match status {
-        None | Some("1") => false,
-        Some("0") => true,
-        Some(text) => {
-            return Err(LineError::NotOneOf { column: "receipt_status", text: text.to_owned(), allowed: "0, 1" });
-        }
+    let unix_seconds = match (time, date_time) {
+        (None, Some(text)) => context.utc_time("datetime_utc", text)?,
+        _ => context.time("block_timestamp", time)?,
     };
-    let unix_seconds = context.time("block_timestamp", time)?;
+    let units = match (value, value_in, value_out) {
+        (None, None, None) | (Some(_), ..) => context.amount_in(shape.unit, "value", value)?,
+        (None, value_in, value_out) => value_in_or_out(context, value_in, value_out)?,
+    };
+    let block_hash = block_hash.map(block_hash_of).transpose()?;
     Ok(with(TransactionRow {
         tx_hash: &tx_hash,
         block_number: bigint("block_number", block_number)?,
         transaction_index: index.map(|text| whole("transaction_index", text, INTEGER_LIMITS)).transpose()?,
         unix_seconds,
         from: from.as_str(),
-        to: to.as_ref().map(Address::as_str),
-        units: context.amount("value", value)?,
+        // A creation moves its value to the contract.
+        to: to.as_ref().or(contract.as_ref()).map(Address::as_str),
+        units,
         gas_used: optional_bigint("receipt_gas_used", gas_used)?,
         gas_price,
-        failed,
+        status: status_of(shape, status, is_error, error_code)?,
         metadata: metadata.as_deref(),
+        block_hash: block_hash.as_deref(),
     }))
 }
 
-fn encoded(context: &Context, row: &TransactionRow<'_>, out: &mut TupleBuffer) -> Parsed {
-    row.encode(context.network(), out);
+/// Returns a block's hash in lower case.
+pub(crate) fn block_hash_of(text: &str) -> Result<Cow<'_, str>, LineError> {
+    let limit = 200;
+    if text.len() > limit || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(LineError::TextTooLong { column: "block_hash", limit });
+    }
+    Ok(if text.bytes().any(|b| b.is_ascii_uppercase()) && text.starts_with("0x") {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    })
+}
+
+fn encoded(shape: &Shape, row: &TransactionRow<'_>, out: &mut TupleBuffer) -> Parsed {
+    if shape.edges {
+        row.encode_leg(shape.context.network(), "edge", out);
+    } else {
+        row.encode(shape.context.network(), out);
+    }
     Parsed::Row { unix_seconds: Some(row.unix_seconds) }
 }
 
 pub(crate) struct CsvTransactions {
-    context: Context,
+    shape: Shape,
     header: Header,
     splitter: Splitter,
+    no_status: bool,
 }
 
 impl CsvTransactions {
-    pub(crate) fn new(context: Context, file: &str, header: &[u8]) -> Result<Self, ImportError> {
-        let header = Header::parse(file, header, &REQUIRED, &OPTIONAL)?;
-        Ok(Self { context, header, splitter: Splitter::default() })
+    pub(crate) fn new(
+        context: Context,
+        file: &str,
+        header_line: &[u8],
+        edges: bool,
+        mappings: &[Mapping],
+    ) -> Result<Self, ImportError> {
+        let header = Header::find(file, header_line, &FIELDS, mappings)?;
+        let is_present = |index| match index {
+            VALUE => header.has(VALUE) || header.has(VALUE_IN),
+            TIME => header.has(TIME) || header.has(DATE_TIME),
+            index => header.has(index),
+        };
+        let missing: Vec<&'static str> =
+            FIELDS.iter().take(TIME + 1).enumerate().filter(|(i, _)| !is_present(*i)).map(|(_, c)| c.name).collect();
+        if !missing.is_empty() {
+            let found = String::from_utf8_lossy(header_line).chars().take(500).collect();
+            return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
+        }
+        let shape = Shape::new(context, edges, |index| header.has(index));
+        Ok(Self { shape, header, splitter: Splitter::default(), no_status: false })
+    }
+
+    pub(crate) fn has_effective_prices(&self) -> bool {
+        self.header.has(EFFECTIVE_PRICE)
+    }
+
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     /// Calls `with` with the row of a line.
     pub(crate) fn row<T>(&mut self, line: &str, with: impl FnOnce(TransactionRow<'_>) -> T) -> Result<T, LineError> {
-        checked(&self.context, self.header.columns(&mut self.splitter, line)?, with)
+        checked(&self.shape, self.header.columns(&mut self.splitter, line)?, with)
     }
 }
 
 impl RowParser for CsvTransactions {
     fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
         let texts = self.header.columns(&mut self.splitter, line)?;
-        checked(&self.context, texts, |row| encoded(&self.context, &row, out))
+        checked(&self.shape, texts, |row| {
+            self.no_status = row.status == RowStatus::Unknown;
+            encoded(&self.shape, &row, out)
+        })
+    }
+
+    fn transaction<'a>(&'a mut self, line: &'a str) -> Option<Cow<'a, str>> {
+        if !self.shape.edges {
+            return None;
+        }
+        self.header.value(&mut self.splitter, line, HASH).map(Cow::Borrowed)
+    }
+
+    fn lacks_status(&self) -> bool {
+        self.no_status
+    }
+
+    fn unused_columns(&self) -> &[String] {
+        self.header.unused()
     }
 }
 
-/// Fields of a JSON line, unparsed: a value in wei may exceed every integer type.
-#[derive(Deserialize)]
-struct JsonTransaction<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    hash: Option<&'a RawValue>,
-    #[serde(borrow)]
-    block_number: Option<&'a RawValue>,
-    #[serde(borrow)]
-    from_address: Option<&'a RawValue>,
-    #[serde(borrow)]
-    to_address: Option<&'a RawValue>,
-    #[serde(borrow)]
-    value: Option<&'a RawValue>,
-    #[serde(borrow)]
-    block_timestamp: Option<&'a RawValue>,
-    #[serde(borrow)]
-    transaction_index: Option<&'a RawValue>,
-    #[serde(borrow)]
-    gas_price: Option<&'a RawValue>,
-    #[serde(borrow)]
-    receipt_gas_used: Option<&'a RawValue>,
-    #[serde(borrow)]
-    receipt_effective_gas_price: Option<&'a RawValue>,
-    #[serde(borrow)]
-    receipt_status: Option<&'a RawValue>,
-    #[serde(borrow)]
-    receipt_contract_address: Option<&'a RawValue>,
-}
-
-/// Transactions as JSON lines; lines of another `type` are skipped.
+/// Transactions as JSON objects; objects of another `type` are skipped.
 pub(crate) struct JsonTransactions {
-    context: Context,
+    shape: Shape,
+    mappings: Vec<Mapping>,
+    no_status: bool,
 }
 
 impl JsonTransactions {
-    pub(crate) fn new(context: Context) -> Self {
-        Self { context }
+    pub(crate) fn new(context: Context, edges: bool, mappings: Vec<Mapping>) -> Self {
+        // Presence of a status is decided for each object.
+        let shape = Shape::new(context, edges, |_| false);
+        Self { shape, mappings, no_status: false }
     }
-}
 
-impl JsonTransactions {
-    /// Calls `with` with the row of a line; `None` for a line of another type.
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Calls `with` with the row of an object; the kind of an object of another type.
     pub(crate) fn row<T>(
         &self,
         line: &str,
         with: impl FnOnce(TransactionRow<'_>) -> T,
-    ) -> Result<Option<T>, LineError> {
-        let fields: JsonTransaction<'_> = json::parse(line)?;
-        if !json::is_kind(fields.kind, "transaction")? {
-            return Ok(None);
+    ) -> Result<Result<T, OtherKind>, LineError> {
+        let row: JsonRow<'_, FIELD_COUNT> = JsonRow::parse(line, &FIELDS, &self.mappings)?;
+        let texts = row.texts()?;
+        let texts = texts.each_ref().map(JsonText::get);
+        if let Some(kind) = other_kind(texts[FIELD_COUNT - 1], &OTHER_KINDS) {
+            return Ok(Err(kind));
         }
-        let texts = [
-            JsonText::of(fields.hash)?,
-            JsonText::of(fields.block_number)?,
-            JsonText::of(fields.from_address)?,
-            JsonText::of(fields.to_address)?,
-            JsonText::of(fields.value)?,
-            JsonText::of(fields.block_timestamp)?,
-            JsonText::of(fields.transaction_index)?,
-            JsonText::of(fields.gas_price)?,
-            JsonText::of(fields.receipt_gas_used)?,
-            JsonText::of(fields.receipt_effective_gas_price)?,
-            JsonText::of(fields.receipt_status)?,
-            JsonText::of(fields.receipt_contract_address)?,
-        ];
-        checked(&self.context, texts.each_ref().map(JsonText::get), with).map(Some)
+        checked(&self.shape, texts, with).map(Ok)
     }
+}
+
+/// Returns the kind of a line of a mixed stream, if it is one of `kinds`.
+pub(crate) fn other_kind(text: Option<&str>, kinds: &[&'static str]) -> Option<OtherKind> {
+    kinds.iter().find(|kind| text == Some(**kind)).map(|kind| OtherKind(kind))
 }
 
 impl RowParser for JsonTransactions {
     fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
-        let parsed = self.row(line, |row| encoded(&self.context, &row, out))?;
-        Ok(parsed.unwrap_or(Parsed::Skipped))
+        let mut no_status = false;
+        let parsed = self.row(line, |row| {
+            no_status = row.status == RowStatus::Unknown;
+            encoded(&self.shape, &row, out)
+        })?;
+        self.no_status = no_status;
+        Ok(parsed.unwrap_or_else(Parsed::Skipped))
+    }
+
+    fn transaction<'a>(&'a mut self, line: &'a str) -> Option<Cow<'a, str>> {
+        if !self.shape.edges {
+            return None;
+        }
+        let row: JsonRow<'_, 1> = JsonRow::parse(line, &[FIELDS[HASH]], &self.mappings).ok()?;
+        let [hash] = row.texts().ok()?;
+        hash.get().map(|hash| Cow::Owned(hash.to_owned()))
+    }
+
+    fn lacks_status(&self) -> bool {
+        self.no_status
+    }
+}
+
+/// Number of [`RECEIPT_FIELDS`].
+const RECEIPT_FIELD_COUNT: usize = 9;
+
+/// Columns of receipts. Hash and one of status, gas and contract are required.
+const RECEIPT_FIELDS: [Column; RECEIPT_FIELD_COUNT] = [
+    Column { name: "transaction_hash", names: &["transactionhash", "hash", "txhash"] },
+    Column { name: "block_number", names: &["blocknumber"] },
+    Column { name: "transaction_index", names: &["transactionindex"] },
+    Column { name: "status", names: &["status", "receiptstatus"] },
+    Column { name: "gas_used", names: &["gasused", "receiptgasused"] },
+    Column { name: "effective_gas_price", names: &["effectivegasprice", "receipteffectivegasprice"] },
+    Column { name: "contract_address", names: &["contractaddress", "receiptcontractaddress"] },
+    Column { name: "block_hash", names: &["blockhash"] },
+    Column { name: "type", names: &["type"] },
+];
+
+/// Encodes a receipt in the order of [`COLUMNS`]: what it does not know is NULL.
+fn encode_receipt(
+    context: &Context,
+    texts: [Option<&str>; RECEIPT_FIELD_COUNT],
+    out: &mut TupleBuffer,
+) -> Result<RowStatus, LineError> {
+    let [hash, block_number, index, status_text, gas_used, gas_price, contract, block_hash, _type] = texts;
+    let tx_hash = context.hash("transaction_hash", hash)?;
+    let block_number = optional_bigint("block_number", block_number)?;
+    let index = index.map(|text| whole("transaction_index", text, INTEGER_LIMITS)).transpose()?;
+    let status = status_text.map_or(Ok(RowStatus::Unknown), |text| status("status", text))?;
+    let gas_used = optional_bigint("gas_used", gas_used)?;
+    let gas_price = optional_bigint("effective_gas_price", gas_price)?;
+    let contract = context.optional_address("contract_address", contract)?;
+    let block_hash = block_hash.map(block_hash_of).transpose()?;
+    out.begin(COLUMN_COUNT);
+    out.text(context.network());
+    out.text(&tx_hash);
+    optional_int8(block_number, out);
+    optional_int4(index, out);
+    out.null();
+    out.null();
+    out.optional_text(contract.as_ref().map(Address::as_str));
+    out.null();
+    optional_int8(gas_used, out);
+    optional_int8(gas_price, out);
+    out.text(status.name());
+    match contract {
+        Some(contract) => out.jsonb(&serde_json::json!({ "contract_address": contract.as_str() }).to_string()),
+        None => out.null(),
+    }
+    out.optional_text(block_hash.as_deref());
+    Ok(status)
+}
+
+/// Receipts as CSV.
+pub(crate) struct CsvReceipts {
+    context: Context,
+    header: Header,
+    splitter: Splitter,
+    no_status: bool,
+}
+
+impl CsvReceipts {
+    pub(crate) fn new(context: Context, file: &str, header: &[u8], mappings: &[Mapping]) -> Result<Self, ImportError> {
+        let found = String::from_utf8_lossy(header).chars().take(500).collect();
+        let header = Header::find(file, header, &RECEIPT_FIELDS, mappings)?;
+        if !header.has(0) {
+            let missing = vec!["transaction_hash"];
+            return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
+        }
+        Ok(Self { context, header, splitter: Splitter::default(), no_status: false })
+    }
+}
+
+impl RowParser for CsvReceipts {
+    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        let texts = self.header.columns(&mut self.splitter, line)?;
+        self.no_status = encode_receipt(&self.context, texts, out)? == RowStatus::Unknown;
+        Ok(Parsed::Row { unix_seconds: None })
+    }
+
+    fn lacks_status(&self) -> bool {
+        self.no_status
+    }
+
+    fn unused_columns(&self) -> &[String] {
+        self.header.unused()
+    }
+}
+
+/// Receipts as JSON objects.
+pub(crate) struct JsonReceipts {
+    context: Context,
+    mappings: Vec<Mapping>,
+    no_status: bool,
+}
+
+impl JsonReceipts {
+    pub(crate) fn new(context: Context, mappings: Vec<Mapping>) -> Self {
+        Self { context, mappings, no_status: false }
+    }
+}
+
+impl RowParser for JsonReceipts {
+    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        let row: JsonRow<'_, RECEIPT_FIELD_COUNT> = JsonRow::parse(line, &RECEIPT_FIELDS, &self.mappings)?;
+        let texts = row.texts()?;
+        let texts = texts.each_ref().map(JsonText::get);
+        let kinds = ["block", "log", "token_transfer", "trace", "contract", "token", "transaction"];
+        if let Some(kind) = other_kind(texts[RECEIPT_FIELD_COUNT - 1], &kinds) {
+            return Ok(Parsed::Skipped(kind));
+        }
+        self.no_status = encode_receipt(&self.context, texts, out)? == RowStatus::Unknown;
+        Ok(Parsed::Row { unix_seconds: None })
+    }
+
+    fn lacks_status(&self) -> bool {
+        self.no_status
     }
 }
 
@@ -266,7 +600,7 @@ mod tests {
             1683029999, "block_number": 17173049, "receipt_gas_used": 21000, "receipt_contract_address": null,
             "receipt_status": 0, "receipt_effective_gas_price": 7}}"#
         );
-        let row = parse(&mut JsonTransactions::new(ethereum()), &line).unwrap();
+        let row = parse(&mut JsonTransactions::new(ethereum(), false, Vec::new()), &line).unwrap();
         assert_eq!(text(&row, 0), "ethereum");
         assert_eq!(text(&row, 1), HASH);
         assert_eq!(row[3], Some(3_i32.to_be_bytes().to_vec()));
@@ -280,22 +614,25 @@ mod tests {
 
     #[test]
     fn other_types_are_skipped_and_broken_json_is_not() {
-        let mut parser = JsonTransactions::new(ethereum());
+        let mut parser = JsonTransactions::new(ethereum(), false, Vec::new());
         let mut out = TupleBuffer::default();
-        assert_eq!(parser.parse(1, r#"{"type": "log", "value": [1]}"#, &mut out), Ok(Parsed::Skipped));
+        assert_eq!(
+            parser.parse(1, r#"{"type": "log", "value": [1]}"#, &mut out),
+            Ok(Parsed::Skipped(OtherKind("log")))
+        );
         assert!(matches!(parser.parse(1, r#"{"type": "transaction", "ha"#, &mut out), Err(LineError::Json { .. })));
         assert_eq!(parser.parse(1, "{}", &mut out), Err(LineError::Empty { column: "hash" }));
         assert_eq!(out.len(), 0);
     }
 
     #[test]
-    fn a_contract_creation_has_no_receiver() {
+    fn a_contract_creation_moves_its_value_to_the_contract() {
         let header = b"value,to_address,from_address,block_timestamp,block_number,hash,receipt_contract_address";
-        let mut parser = CsvTransactions::new(ethereum(), "f.csv", header).unwrap();
+        let mut parser = CsvTransactions::new(ethereum(), "f.csv", header, false, &[]).unwrap();
         let row = parse(&mut parser, &format!("1,,{ALICE},1683029999,5,{HASH},{BOB}")).unwrap();
-        assert_eq!(row[6], None);
+        assert_eq!(text(&row, 6), BOB);
         assert_eq!(decode::numeric(row[7].as_ref().unwrap()), "0.000000000000000001");
-        assert_eq!(text(&row, 10), "confirmed");
+        assert_eq!(text(&row, 10), "unknown", "a file without a status does not say that all is well");
         assert_eq!(row[11].as_ref().unwrap()[0], 1);
         assert_eq!(&text(&row, 11)[1..], format!(r#"{{"contract_address":"{BOB}"}}"#));
     }
@@ -303,12 +640,13 @@ mod tests {
     #[test]
     fn errors_name_each_invalid_value() {
         let header = b"hash,block_number,from_address,to_address,value,block_timestamp,gas_price,receipt_status";
-        let mut parser = CsvTransactions::new(ethereum(), "f.csv", header).unwrap();
+        let mut parser = CsvTransactions::new(ethereum(), "f.csv", header, false, &[]).unwrap();
         let good = format!("{HASH},5,{ALICE},{BOB},1,1683029999,1,1");
         assert!(parse(&mut parser, &good).is_ok());
         for (old, new, expected) in [
             (",1,1683029999", ",-1,1683029999", "negative"),
-            (",1,1683029999", ",1e21,1683029999", "1e21"),
+            (",1,1683029999", ",1e21x,1683029999", "1e21x"),
+            (",1,1683029999", ",7.1234567891e+20,1683029999", "lost digits"),
             (",1,1683029999", ",100000000000000000000000000000000000000,1683029999", "out of range"),
             (BOB, "0x12", "0x12"),
             ("1683029999,1,1", "1683029999,9223372036854775808,1", "gas_price"),
@@ -319,5 +657,45 @@ mod tests {
             let error = parse(&mut parser, &good.replacen(old, new, 1)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error} does not name {expected}");
         }
+    }
+
+    #[test]
+    fn exports_of_explorers_are_read_in_coins() {
+        let header = br#""Transaction Hash","Blockno","UnixTimestamp","DateTime (UTC)","From","To","ContractAddress","Value_IN(ETH)","Value_OUT(ETH)","Status","ErrCode""#;
+        let mut parser = CsvTransactions::new(ethereum(), "f.csv", header, false, &[]).unwrap();
+        let line = |received: &str, sent: &str, status: &str| {
+            format!(
+                r#""{HASH}","5","1683029999","2023-05-02 12:19:59","{ALICE}","{BOB}","","{received}","{sent}","{status}","""#
+            )
+        };
+        let row = parse(&mut parser, &line("1,234.5", "0", "")).unwrap();
+        assert_eq!(decode::numeric(row[7].as_ref().unwrap()), "1234.500000000000000000");
+        assert_eq!(text(&row, 10), "confirmed");
+        assert_eq!(text(&parse(&mut parser, &line("0", "0.75", "Error(0)")).unwrap(), 10), "failed");
+        let error = parse(&mut parser, &line("1", "2", "")).unwrap_err().to_string();
+        assert!(error.contains("contradict"), "{error}");
+    }
+
+    #[test]
+    fn answers_of_explorers_are_read_in_smallest_units() {
+        let line = format!(
+            r#"{{"blockNumber": "5", "timeStamp": "1683029999", "hash": "{HASH}", "from": "{ALICE}", "to": "", "value": "7",
+            "contractAddress": "{BOB}", "isError": "1", "txreceipt_status": "0", "gasPrice": "0x5", "blockHash": "0xAB",
+            "type": "0x2"}}"#
+        );
+        let row = parse(&mut JsonTransactions::new(ethereum(), false, Vec::new()), &line).unwrap();
+        assert_eq!((text(&row, 6), text(&row, 10), text(&row, 12)), (BOB, "failed", "0xab"));
+        assert_eq!(row[9], Some(5_i64.to_be_bytes().to_vec()));
+    }
+
+    #[test]
+    fn receipts_know_what_they_state_alone() {
+        let header = b"transaction_hash,block_number,status,gas_used,contract_address,root";
+        let mut parser = CsvReceipts::new(ethereum(), "f.csv", header, &[]).unwrap();
+        let row = parse(&mut parser, &format!("{HASH},5,0.0,21000.0,{BOB},")).unwrap();
+        assert_eq!((row[4].clone(), row[5].clone(), row[7].clone()), (None, None, None));
+        assert_eq!((text(&row, 6), text(&row, 10)), (BOB, "failed"));
+        assert_eq!(row[8], Some(21_000_i64.to_be_bytes().to_vec()));
+        assert_eq!(parser.unused_columns(), ["root"]);
     }
 }

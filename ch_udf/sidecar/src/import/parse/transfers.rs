@@ -1,65 +1,117 @@
-//! Parses ethereum-etl's token transfers, CSV or JSON lines, into rows of `arx.token_transfers`.
-//! Older CSV files have no time: the rows then take the time of their transaction while loading.
+//! Parses token transfers into rows of `arx.token_transfers`: ethereum-etl's files, exports and API
+//! answers of block explorers. Values that a file lacks (time, block, log index) are found while
+//! loading.
+//!
+//! A token id is not an amount: an NFT counts as 1, with its id in `token_id`.
 
+use std::collections::HashSet;
+
+use arx_core::address::Address;
 use arx_pgwire::copy::TupleBuffer;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use ethnum::U256;
 
 use super::csv_line::{Header, Splitter};
-use super::json::{self, JsonText};
-use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, bigint, required, uint256, whole};
+use super::fields::{Column, JsonRow, Mapping};
+use super::json::JsonText;
+use super::number;
+use super::transactions::{optional_int4, optional_int8, other_kind};
+use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, optional_bigint, raw_units, shorten, uint256, whole};
 use crate::import::error::{ImportError, LineError};
 
-/// Columns of a tuple, in order; a tuple without time begins with its line number.
-pub(crate) const COLUMNS: &str =
-    "network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address, to_address, amount";
+/// Columns of a tuple, in order.
+pub(crate) const COLUMNS: &str = "network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address, to_address, amount, token_id";
 
 /// Number of [`COLUMNS`].
-const COLUMN_COUNT: i16 = 9;
+const COLUMN_COUNT: i16 = 10;
 
-/// Required columns.
-const REQUIRED: [&str; 7] =
-    ["token_address", "from_address", "to_address", "value", "transaction_hash", "log_index", "block_number"];
+/// Number of [`FIELDS`].
+const FIELD_COUNT: usize = 14;
 
-/// Optional columns.
-const OPTIONAL: [&str; 1] = [TIME];
+/// Columns of files.
+const FIELDS: [Column; FIELD_COUNT] = [
+    Column { name: "token_address", names: &["tokenaddress", "tokencontractaddress", "contractaddress"] },
+    Column { name: "from_address", names: &["fromaddress", "from"] },
+    Column { name: "to_address", names: &["toaddress", "to"] },
+    Column { name: "value", names: &["value"] },
+    Column { name: "transaction_hash", names: &["transactionhash", "hash", "txhash"] },
+    Column { name: "log_index", names: &["logindex"] },
+    Column { name: "block_number", names: &["blocknumber", "blockno"] },
+    Column { name: TIME, names: &["blocktimestamp", "unixtimestamp", "timestamp"] },
+    Column { name: "datetime_utc", names: &["datetimeutc"] },
+    Column { name: "token_id", names: &["tokenid"] },
+    Column { name: "token_type", names: &["tokentype", "tokenstandard"] },
+    Column { name: "token_value", names: &["tokenvalue", "tokenstransferred"] },
+    Column { name: "token_decimals", names: &["tokendecimal", "tokendecimals"] },
+    Column { name: "type", names: &["type"] },
+];
+
+/// Indexes in [`FIELDS`].
+const VALUE: usize = 3;
+const HASH: usize = 4;
+const LOG_INDEX: usize = 5;
+const BLOCK: usize = 6;
+const ID: usize = 9;
+const TOKEN_VALUE: usize = 11;
 
 /// Column of newer files.
 const TIME: &str = "block_timestamp";
+
+/// Types that ethereum-etl writes for other items of a stream.
+const OTHER_KINDS: [&str; 6] = ["block", "log", "trace", "contract", "token", "transaction"];
+
+/// A larger value is hardly an amount: 2^128 units are 3.4·10²⁰ tokens of 18 decimals.
+const LARGEST_UNSTATED: U256 = U256::new(u128::MAX);
+
+/// Statements of the user about the tokens of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TokenRules {
+    /// Contracts whose values are amounts; `all` for every one.
+    pub(crate) fungible: HashSet<String>,
+    /// Contracts whose values are token ids; `all` for every one.
+    pub(crate) nfts: HashSet<String>,
+    /// Decimals of `token_value`.
+    pub(crate) decimals: Option<u32>,
+}
+
+impl TokenRules {
+    fn states(contracts: &HashSet<String>, token: &str) -> bool {
+        contracts.contains(token) || contracts.contains("all")
+    }
+}
 
 /// Encodes the rows of one file.
 #[derive(Debug, Clone)]
 struct TransferEncoder {
     context: Context,
-    dated: bool,
+    rules: TokenRules,
 }
 
+/// Values of a line in the order of [`FIELDS`].
+type Texts<'a> = [Option<&'a str>; FIELD_COUNT];
+
 impl TransferEncoder {
-    /// Validates and encodes the values of a line, in the order of [`REQUIRED`] and [`OPTIONAL`].
-    fn encode(&self, number: u64, texts: [Option<&str>; 8], out: &mut TupleBuffer) -> Result<Parsed, LineError> {
-        let [token, from, to, value, hash, log_index, block_number, time] = texts;
+    /// Validates and encodes the values of a line.
+    fn encode(&self, texts: Texts<'_>, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        let [token, from, to, value, hash, log_index, block, time, date_time, id, standard, token_value, decimals, _] =
+            texts;
         let context = &self.context;
         let tx_hash = context.hash("transaction_hash", hash)?;
-        let log_index: i32 = whole("log_index", required("log_index", log_index)?, INTEGER_LIMITS)?;
-        let block_number = bigint("block_number", block_number)?;
-        let unix_seconds = match time {
-            None if !self.dated => None,
-            text => Some(context.time(TIME, text)?),
+        let log_index: Option<i32> = log_index.map(|text| whole("log_index", text, INTEGER_LIMITS)).transpose()?;
+        let block_number = optional_bigint("block_number", block)?;
+        let unix_seconds = match (time, date_time) {
+            (None, None) => None,
+            (None, Some(text)) => Some(context.utc_time("datetime_utc", text)?),
+            (time, _) => Some(context.time(TIME, time)?),
         };
         let token = context.address("token_address", token)?;
         let from = context.address("from_address", from)?;
         let to = context.address("to_address", to)?;
-        let amount = uint256("value", value)?;
-        if self.dated {
-            out.begin(COLUMN_COUNT);
-        } else {
-            out.begin(COLUMN_COUNT + 1);
-            out.int8(i64::try_from(number).unwrap_or(i64::MAX));
-        }
+        let (amount, id) = self.amount(&token, value, token_value, decimals, id, standard)?;
+        out.begin(COLUMN_COUNT);
         out.text(context.network());
         out.text(&tx_hash);
-        out.int4(log_index);
-        out.int8(block_number);
+        optional_int4(log_index, out);
+        optional_int8(block_number, out);
         match unix_seconds {
             Some(seconds) => out.timestamp(seconds),
             None => out.null(),
@@ -67,15 +119,71 @@ impl TransferEncoder {
         out.text(token.as_str());
         out.text(from.as_str());
         out.text(to.as_str());
-        out.uint256(amount);
+        out.numeric(amount, 0);
+        match id {
+            Some(id) => out.numeric(id, 0),
+            None => out.null(),
+        }
         Ok(Parsed::Row { unix_seconds })
+    }
+
+    /// Returns the amount in raw units, and the id of an NFT.
+    fn amount(
+        &self,
+        token: &Address,
+        value: Option<&str>,
+        token_value: Option<&str>,
+        decimals: Option<&str>,
+        id: Option<&str>,
+        standard: Option<&str>,
+    ) -> Result<(U256, Option<U256>), LineError> {
+        let standard = standard.map(|text| text.to_ascii_lowercase().replace(['-', '_', ' '], ""));
+        let is_nft = standard.as_deref() == Some("erc721") || TokenRules::states(&self.rules.nfts, token.as_str());
+        let id = id.map(|text| number_of("token_id", text)).transpose()?;
+        match (value, token_value, id) {
+            (Some(text), _, None) if is_nft => Ok((U256::ONE, Some(number_of("value", text)?))),
+            (_, _, Some(id)) if is_nft => Ok((U256::ONE, Some(id))),
+            (None, None, Some(id)) => Ok((U256::ONE, Some(id))),
+            (Some(text), _, id) => {
+                let amount = number_of("value", text)?;
+                let stated = id.is_some()
+                    || standard.is_some()
+                    || decimals.is_some()
+                    || TokenRules::states(&self.rules.fungible, token.as_str());
+                if amount > LARGEST_UNSTATED && !stated {
+                    return Err(LineError::TokenId { text: shorten(text), token: token.as_str().to_owned() });
+                }
+                Ok((amount, id))
+            }
+            // An amount in tokens, whose decimals the export may not state.
+            (None, Some(text), id) => {
+                let decimals = match (self.rules.decimals, decimals) {
+                    (Some(decimals), _) => decimals,
+                    (None, Some(text)) => whole("token_decimals", text, "0 to 77")?,
+                    (None, None) if id.is_some() => 0,
+                    (None, None) => return Err(LineError::TokenDecimals { text: shorten(text) }),
+                };
+                let digits =
+                    number::scaled(text, decimals).map_err(|fault| LineError::of_number(fault, "token_value", text))?;
+                Ok((number_of("token_value", &digits)?, id))
+            }
+            (None, None, None) => Err(LineError::Empty { column: "value" }),
+        }
     }
 }
 
-/// Returns true if rows carry their time, judged by the first line: a CSV header or the first
-/// object.
-pub(crate) fn is_dated(first_line: &[u8]) -> bool {
-    memchr::memmem::find(first_line, TIME.as_bytes()).is_some()
+/// Parses a number below 2²⁵⁶.
+fn number_of(column: &'static str, text: &str) -> Result<U256, LineError> {
+    let digits = raw_units(column, Some(text))?;
+    uint256(column, &digits)?;
+    digits.parse().map_err(|_| LineError::NotAnInteger { column, text: shorten(text) })
+}
+
+/// Returns true if rows may lack a value that only the database has, judged by the first line: a
+/// CSV header or the first object.
+pub(crate) fn is_incomplete(names: &[String]) -> bool {
+    let has = |index: usize| FIELDS[index].names.iter().any(|known| names.iter().any(|name| name == known));
+    !(has(LOG_INDEX) && has(BLOCK) && (has(7) || has(8)))
 }
 
 /// Token transfers as CSV.
@@ -86,70 +194,58 @@ pub(crate) struct CsvTransfers {
 }
 
 impl CsvTransfers {
-    pub(crate) fn new(context: Context, file: &str, header: &[u8]) -> Result<Self, ImportError> {
-        let rows = TransferEncoder { context, dated: is_dated(header) };
-        let header = Header::parse(file, header, &REQUIRED, &OPTIONAL)?;
-        Ok(Self { rows, header, splitter: Splitter::default() })
+    pub(crate) fn new(
+        context: Context,
+        rules: TokenRules,
+        file: &str,
+        line: &[u8],
+        mappings: &[Mapping],
+    ) -> Result<Self, ImportError> {
+        let header = Header::find(file, line, &FIELDS, mappings)?;
+        let is_present = |index| match index {
+            VALUE => header.has(VALUE) || header.has(TOKEN_VALUE) || header.has(ID),
+            index => header.has(index),
+        };
+        let missing: Vec<_> = (0..=HASH).filter(|index| !is_present(*index)).map(|index| FIELDS[index].name).collect();
+        if !missing.is_empty() {
+            let found = String::from_utf8_lossy(line).chars().take(500).collect();
+            return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
+        }
+        Ok(Self { rows: TransferEncoder { context, rules }, header, splitter: Splitter::default() })
     }
 }
 
 impl RowParser for CsvTransfers {
-    fn parse(&mut self, number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
-        self.rows.encode(number, self.header.columns(&mut self.splitter, line)?, out)
+    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        self.rows.encode(self.header.columns(&mut self.splitter, line)?, out)
+    }
+
+    fn unused_columns(&self) -> &[String] {
+        self.header.unused()
     }
 }
 
-/// Fields of a JSON line, unparsed.
-#[derive(Deserialize)]
-struct JsonTransfer<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    token_address: Option<&'a RawValue>,
-    #[serde(borrow)]
-    from_address: Option<&'a RawValue>,
-    #[serde(borrow)]
-    to_address: Option<&'a RawValue>,
-    #[serde(borrow)]
-    value: Option<&'a RawValue>,
-    #[serde(borrow)]
-    transaction_hash: Option<&'a RawValue>,
-    #[serde(borrow)]
-    log_index: Option<&'a RawValue>,
-    #[serde(borrow)]
-    block_number: Option<&'a RawValue>,
-    #[serde(borrow)]
-    block_timestamp: Option<&'a RawValue>,
-}
-
-/// Token transfers as JSON lines; lines of another `type` are skipped.
+/// Token transfers as JSON objects; objects of another `type` are skipped.
 pub(crate) struct JsonTransfers {
     rows: TransferEncoder,
+    mappings: Vec<Mapping>,
 }
 
 impl JsonTransfers {
-    pub(crate) fn new(context: Context, first_line: &[u8]) -> Self {
-        Self { rows: TransferEncoder { context, dated: is_dated(first_line) } }
+    pub(crate) fn new(context: Context, rules: TokenRules, mappings: Vec<Mapping>) -> Self {
+        Self { rows: TransferEncoder { context, rules }, mappings }
     }
 }
 
 impl RowParser for JsonTransfers {
-    fn parse(&mut self, number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
-        let fields: JsonTransfer<'_> = json::parse(line)?;
-        if !json::is_kind(fields.kind, "token_transfer")? {
-            return Ok(Parsed::Skipped);
+    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        let row: JsonRow<'_, FIELD_COUNT> = JsonRow::parse(line, &FIELDS, &self.mappings)?;
+        let texts = row.texts()?;
+        let texts = texts.each_ref().map(JsonText::get);
+        if let Some(kind) = other_kind(texts[FIELD_COUNT - 1], &OTHER_KINDS) {
+            return Ok(Parsed::Skipped(kind));
         }
-        let texts = [
-            JsonText::of(fields.token_address)?,
-            JsonText::of(fields.from_address)?,
-            JsonText::of(fields.to_address)?,
-            JsonText::of(fields.value)?,
-            JsonText::of(fields.transaction_hash)?,
-            JsonText::of(fields.log_index)?,
-            JsonText::of(fields.block_number)?,
-            JsonText::of(fields.block_timestamp)?,
-        ];
-        self.rows.encode(number, texts.each_ref().map(JsonText::get), out)
+        self.rows.encode(texts, out)
     }
 }
 
@@ -163,29 +259,60 @@ mod tests {
     const TOKEN: &str = "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2";
     const LARGEST: &str = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
 
-    #[test]
-    fn a_csv_without_time_gives_its_rows_their_line_number() {
-        let header = b"block_number,token_address,from_address,to_address,value,transaction_hash,log_index";
-        let mut parser = CsvTransfers::new(ethereum(), "f.csv", header).unwrap();
+    fn stated(fungible: bool) -> TokenRules {
+        let all = HashSet::from(["all".to_owned()]);
+        if fungible {
+            TokenRules { fungible: all, ..TokenRules::default() }
+        } else {
+            TokenRules { nfts: all, ..TokenRules::default() }
+        }
+    }
+
+    /// Amount and token id of a line.
+    fn amount(rules: TokenRules, header: &str, line: &str) -> Result<(String, Option<String>), String> {
+        let mut parser = CsvTransfers::new(ethereum(), rules, "f.csv", header.as_bytes(), &[]).unwrap();
         let mut out = TupleBuffer::default();
-        let line = format!("9,{TOKEN},{TOKEN},{TOKEN},{LARGEST},{HASH},4");
-        assert_eq!(parser.parse(7, &line, &mut out), Ok(Parsed::Row { unix_seconds: None }));
+        parser.parse(7, line, &mut out).map_err(|error| {
+            assert_eq!(out.len(), 0, "a rejected line left a row");
+            error.to_string()
+        })?;
         let row = decode::tuples(&out.into_bytes()).remove(0);
-        assert_eq!(row[0], Some(7_i64.to_be_bytes().to_vec()));
-        assert_eq!(row[5], None);
-        assert_eq!(decode::numeric(row[9].as_ref().unwrap()), LARGEST);
+        Ok((decode::numeric(row[8].as_ref().unwrap()), row[9].as_deref().map(decode::numeric)))
+    }
+
+    const HEADER: &str = "block_number,token_address,from_address,to_address,value,transaction_hash,log_index";
+
+    #[test]
+    fn token_ids_are_not_amounts() {
+        let line = |value: &str| format!("9,{TOKEN},{TOKEN},{TOKEN},{value},{HASH},4");
+        assert_eq!(amount(stated(true), HEADER, &line(LARGEST)), Ok((LARGEST.to_owned(), None)));
+        assert_eq!(amount(stated(false), HEADER, &line(LARGEST)), Ok(("1".to_owned(), Some(LARGEST.to_owned()))));
+        assert_eq!(amount(stated(false), HEADER, &line("7")), Ok(("1".to_owned(), Some("7".to_owned()))));
+        let error = amount(TokenRules::default(), HEADER, &line(LARGEST)).unwrap_err();
+        assert!(error.contains("--erc721") && error.contains(TOKEN), "{error}");
+        let header = format!("{HEADER},token_id,token_type");
+        let line =
+            |value: &str, id: &str, kind: &str| format!("9,{TOKEN},{TOKEN},{TOKEN},{value},{HASH},4,{id},{kind}");
+        let rules = TokenRules::default;
+        assert_eq!(amount(rules(), &header, &line("", "5", "")), Ok(("1".to_owned(), Some("5".to_owned()))));
+        assert_eq!(amount(rules(), &header, &line("3", "5", "ERC-1155")), Ok(("3".to_owned(), Some("5".to_owned()))));
+        assert_eq!(amount(rules(), &header, &line("9", "", "ERC-721")), Ok(("1".to_owned(), Some("9".to_owned()))));
+    }
+
+    #[test]
+    fn amounts_in_tokens_need_their_decimals() {
+        let header = "Txhash,UnixTimestamp,From,To,TokenValue,ContractAddress";
+        let line = format!("{HASH},1683029999,{TOKEN},{TOKEN},\"1,234.5\",{TOKEN}");
+        assert!(amount(TokenRules::default(), header, &line).unwrap_err().contains("--token-decimals"));
+        let rules = TokenRules { decimals: Some(6), ..TokenRules::default() };
+        assert_eq!(amount(rules, header, &line), Ok(("1234500000".to_owned(), None)));
     }
 
     #[test]
     fn amounts_beyond_uint256_and_below_zero_are_named() {
-        let header = b"token_address,from_address,to_address,value,transaction_hash,log_index,block_number";
-        let mut parser = CsvTransfers::new(ethereum(), "f.csv", header).unwrap();
         for bad in [format!("{LARGEST}0"), "-1".to_owned(), "1.5".to_owned()] {
-            let mut out = TupleBuffer::default();
-            let line = format!("{TOKEN},{TOKEN},{TOKEN},{bad},{HASH},4,9");
-            let error = parser.parse(2, &line, &mut out).unwrap_err();
-            assert!(error.to_string().contains(&bad), "{error}");
-            assert_eq!(out.len(), 0);
+            let error = amount(stated(true), HEADER, &format!("9,{TOKEN},{TOKEN},{TOKEN},{bad},{HASH},4")).unwrap_err();
+            assert!(error.contains(&bad), "{error}");
         }
     }
 
@@ -196,11 +323,11 @@ mod tests {
             "value": {LARGEST}, "transaction_hash": "{HASH}", "log_index": 0, "block_number": 17173049,
             "block_timestamp": 1683029999}}"#
         );
-        let mut parser = JsonTransfers::new(ethereum(), line.as_bytes());
+        let mut parser = JsonTransfers::new(ethereum(), stated(true), Vec::new());
         let mut out = TupleBuffer::default();
         assert_eq!(parser.parse(1, &line, &mut out), Ok(Parsed::Row { unix_seconds: Some(1_683_029_999) }));
         let row = decode::tuples(&out.into_bytes()).remove(0);
-        assert_eq!(row.len(), 9);
+        assert_eq!(row.len(), 10);
         assert_eq!(decode::numeric(row[8].as_ref().unwrap()), LARGEST);
     }
 }

@@ -6,12 +6,13 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use arx_core::address::{Address, Network, NetworkFamily};
-use arx_core::amount::Amount;
+use arx_core::amount::{Amount, AmountError, COIN_SCALE};
 use arx_pgwire::PgWireError;
 use arx_pgwire::copy::TupleBuffer;
 use arx_pgwire::numeric::Uint256;
 use chrono::{DateTime, NaiveDateTime};
 
+use super::number::{self, NumberFault};
 use crate::import::error::LineError;
 
 /// 2009-01-01: Bitcoin's first block is of 2009-01-03, and no chain is older.
@@ -31,15 +32,56 @@ pub(crate) enum Parsed {
         /// Time, if the line has one.
         unix_seconds: Option<i64>,
     },
+    /// Rows were encoded: the legs of one transaction.
+    Rows {
+        unix_seconds: Option<i64>,
+        /// Their number.
+        count: u32,
+    },
+    /// The line moves nothing, such as a call without value.
+    Nothing,
     /// The line is of another kind, in a mixed stream.
-    Skipped,
+    Skipped(OtherKind),
 }
+
+/// Kinds of lines in a mixed stream that another import takes, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OtherKind(pub(crate) &'static str);
 
 /// Parses lines of one format into rows of one table.
 pub(crate) trait RowParser: Send {
     /// Appends the row of line `number` to `out`; after an error `out` is unchanged.
     fn parse(&mut self, number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError>;
+
+    /// Returns the transaction that a line names, unchecked; `None` where lines stand alone.
+    fn transaction<'a>(&'a mut self, _line: &'a str) -> Option<Cow<'a, str>> {
+        None
+    }
+
+    /// Returns true if a parsed row has no status.
+    fn lacks_status(&self) -> bool {
+        false
+    }
+
+    /// Names of columns that are not read.
+    fn unused_columns(&self) -> &[String] {
+        &[]
+    }
 }
+
+/// The unit of a file's amounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Unit {
+    /// The coin's smallest unit, such as wei or satoshi
+    #[default]
+    Base,
+    /// Whole coins, such as ether
+    Coin,
+}
+
+/// Networks whose transactions have several inputs and outputs, and no status: one that is in a
+/// block has succeeded.
+const UTXO_NETWORKS: [&str; 7] = ["bitcoin-cash", "bitcoin-sv", "dogecoin", "zcash", "dash", "cardano", "monero"];
 
 /// Network of a file and upper bound of its times.
 #[derive(Debug, Clone)]
@@ -47,12 +89,39 @@ pub(crate) struct Context {
     network: Network,
     decimals: u32,
     latest: i64,
+    unit: Unit,
 }
 
 impl Context {
     /// `decimals` are those of the network's coin.
     pub(crate) fn new(network: Network, decimals: u32, now_unix_seconds: i64) -> Self {
-        Self { network, decimals, latest: now_unix_seconds.saturating_add(LATEST_AHEAD_SECONDS) }
+        let latest = now_unix_seconds.saturating_add(LATEST_AHEAD_SECONDS);
+        Self { network, decimals, latest, unit: Unit::Base }
+    }
+
+    /// Sets the unit of amounts of the native coin.
+    pub(crate) fn with_unit(self, unit: Unit) -> Self {
+        Self { unit, ..self }
+    }
+
+    pub(crate) fn registered(&self) -> &Network {
+        &self.network
+    }
+
+    /// The coin's smallest unit, in units of 10⁻¹⁸.
+    pub(crate) fn smallest_unit(&self) -> u128 {
+        10_u128.pow(COIN_SCALE.saturating_sub(self.decimals))
+    }
+
+    /// The unit of amounts of the native coin.
+    pub(crate) fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// Returns true if transactions of the network have inputs and outputs.
+    pub(crate) fn is_utxo(&self) -> bool {
+        matches!(self.network.family(), NetworkFamily::Bitcoin | NetworkFamily::Litecoin)
+            || UTXO_NETWORKS.contains(&self.network.name())
     }
 
     pub(crate) fn network(&self) -> &str {
@@ -99,19 +168,45 @@ impl Context {
         Ok(Cow::Borrowed(text))
     }
 
-    /// Parses a required amount of the native coin, given in its smallest units.
+    /// Parses a required amount of the native coin, given in the file's unit, into units of 10⁻¹⁸.
     pub(crate) fn amount(&self, column: &'static str, text: Option<&str>) -> Result<u128, LineError> {
-        Amount::from_smallest_units(required(column, text)?, self.decimals)
+        self.amount_in(self.unit, column, text)
+    }
+
+    /// Parses a required amount of the native coin, given in `unit`, into units of 10⁻¹⁸.
+    pub(crate) fn amount_in(&self, unit: Unit, column: &'static str, text: Option<&str>) -> Result<u128, LineError> {
+        let text = required(column, text)?;
+        let digits = match unit {
+            Unit::Base => number::whole(text),
+            Unit::Coin => number::scaled(text, self.decimals),
+        };
+        let digits = digits.map_err(|fault| match (fault, unit) {
+            (NumberFault::Fraction, Unit::Coin) => LineError::Amount {
+                column,
+                source: AmountError::OutOfRange { text: shorten(text), decimals: self.decimals },
+            },
+            (NumberFault::NotANumber, _) => {
+                LineError::Amount { column, source: AmountError::NotANumber { text: shorten(text) } }
+            }
+            _ => LineError::of_number(fault, column, text),
+        })?;
+        Amount::from_smallest_units(&digits, self.decimals)
             .map(|amount| amount.units().unsigned_abs())
             .map_err(|source| LineError::Amount { column, source })
+    }
+
+    /// Parses a time of a column that says that it is in UTC.
+    pub(crate) fn utc_time(&self, column: &'static str, text: &str) -> Result<i64, LineError> {
+        let zoned = if text.len() == "2023-05-02 12:19:59".len() { format!("{text} UTC") } else { text.to_owned() };
+        self.time(column, Some(&zoned))
     }
 
     /// Parses a required time into unix seconds.
     pub(crate) fn time(&self, column: &'static str, text: Option<&str>) -> Result<i64, LineError> {
         let text = required(column, text)?;
-        let seconds = match text.parse() {
-            Ok(seconds) => seconds,
-            Err(_) => parse_utc(text).ok_or_else(|| LineError::Time { column, text: shorten(text) })?,
+        let seconds = match number::whole(text).ok().and_then(|digits| digits.parse().ok()) {
+            Some(seconds) => seconds,
+            None => parse_utc(text).ok_or_else(|| LineError::Time { column, text: shorten(text) })?,
         };
         if !(EARLIEST_UNIX_SECONDS..=self.latest).contains(&seconds) {
             let limits = "from 2009-01-01 up to now";
@@ -138,11 +233,11 @@ pub(crate) fn whole<T>(column: &'static str, text: &str, limits: &'static str) -
 where
     T: FromStr + Default + PartialOrd + Display,
 {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(LineError::NotAnInteger { column, text: shorten(text) });
-    }
-    match text.parse::<T>() {
+    let digits = number::whole(text).map_err(|fault| match fault {
+        NumberFault::Fraction => LineError::NotAnInteger { column, text: shorten(text) },
+        _ => LineError::of_number(fault, column, text),
+    })?;
+    match digits.parse::<T>() {
         Ok(number) if number >= T::default() => Ok(number),
         _ => Err(LineError::OutOfRange { column, text: shorten(text), limits }),
     }
@@ -164,19 +259,25 @@ pub(crate) fn optional_bigint(column: &'static str, text: Option<&str>) -> Resul
     text.map(|text| whole(column, text, BIGINT_LIMITS)).transpose()
 }
 
-pub(crate) fn uint256<'a>(column: &'static str, text: Option<&'a str>) -> Result<Uint256<'a>, LineError> {
+/// Returns the digits of a required amount of a token, in raw units.
+pub(crate) fn raw_units<'a>(column: &'static str, text: Option<&'a str>) -> Result<Cow<'a, str>, LineError> {
     let text = required(column, text)?;
-    Uint256::parse(text).map_err(|error| match error {
-        PgWireError::NotAnInteger => LineError::NotAnInteger { column, text: shorten(text) },
-        _ => LineError::OutOfRange { column, text: shorten(text), limits: "0 to 2^256 - 1" },
+    number::whole(text).map_err(|fault| LineError::of_number(fault, column, text))
+}
+
+/// Parses digits into a number below 2²⁵⁶.
+pub(crate) fn uint256<'a>(column: &'static str, digits: &'a str) -> Result<Uint256<'a>, LineError> {
+    Uint256::parse(digits).map_err(|error| match error {
+        PgWireError::NotAnInteger => LineError::NotAnInteger { column, text: shorten(digits) },
+        _ => LineError::OutOfRange { column, text: shorten(digits), limits: "0 to 2^256 - 1" },
     })
 }
 
 /// Parses a flag, `0` or `1`; an absent one is false.
 pub(crate) fn flag(column: &'static str, text: Option<&str>) -> Result<bool, LineError> {
     match text {
-        None | Some("0" | "false" | "False") => Ok(false),
-        Some("1" | "true" | "True") => Ok(true),
+        None | Some("0" | "0.0" | "0x0" | "false" | "False" | "FALSE") => Ok(false),
+        Some("1" | "1.0" | "0x1" | "true" | "True" | "TRUE") => Ok(true),
         Some(other) => Err(LineError::NotOneOf { column, text: shorten(other), allowed: "0, 1" }),
     }
 }

@@ -1,16 +1,18 @@
 //! Cuts a source into chunks: rows encoded for COPY, rejected lines, and the months of the rows.
 //! Runs on a separate thread and does not talk to PostgreSQL.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead};
+use std::ops::Range;
 
-use arx_pgwire::copy::TupleBuffer;
+use arx_pgwire::copy::{Fields, TupleBuffer};
 use bytes::Bytes;
 use chrono::{DateTime, Datelike};
 
 use super::input::{Line, Lines};
 use crate::import::error::{ImportError, LineError};
-use crate::import::parse::values::{Parsed, RowParser};
+use crate::import::parse::values::{OtherKind, Parsed, RowParser};
 
 /// A calendar month (UTC), counted from year 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +46,8 @@ pub(crate) struct Reject {
     /// Line number, from 1.
     pub(crate) line: u64,
     pub(crate) reason: String,
+    /// Reason without values, for counting.
+    pub(crate) kind: String,
     pub(crate) text: String,
 }
 
@@ -57,24 +61,33 @@ pub(crate) struct Chunk {
     /// Months of the rows that have a time.
     pub(crate) months: BTreeSet<Month>,
     pub(crate) rejects: Vec<Reject>,
+    /// Transactions that rejected lines name, with the first such line, where rows of one
+    /// transaction belong together.
+    pub(crate) broken: BTreeMap<String, u64>,
     /// Lines of another kind.
-    pub(crate) skipped: u64,
-    /// Keep the lines of rows, because loading may still reject some.
-    keeps_lines: bool,
-    kept: Vec<(u64, Box<str>)>,
+    pub(crate) skipped: BTreeMap<OtherKind, u64>,
+    /// Lines that move nothing.
+    pub(crate) nothing: u64,
+    /// Lines that repeat the header.
+    pub(crate) headers: u64,
+    /// Rows without a status.
+    pub(crate) without_status: u64,
+    /// A row may have the key of an earlier row of the source.
+    pub(crate) repeats: bool,
+    /// The line of each row, and its place in `text`.
+    row_lines: Vec<(u64, Range<usize>)>,
+    text: Vec<u8>,
 }
 
 impl Chunk {
-    /// The text of a kept line.
-    pub(crate) fn line_text(&self, line: u64) -> &str {
-        match self.kept.binary_search_by_key(&line, |(number, _)| *number) {
-            Ok(index) => &self.kept[index].1,
-            Err(_) => "",
-        }
+    /// Number and text of the line of a row, counted from 0.
+    pub(crate) fn line_of_row(&self, row: usize) -> (u64, String) {
+        let Some((line, range)) = self.row_lines.get(row) else { return (0, String::new()) };
+        (*line, String::from_utf8_lossy(self.text.get(range.clone()).unwrap_or_default()).into_owned())
     }
 
     fn is_empty(&self) -> bool {
-        self.rows == 0 && self.rejects.is_empty() && self.skipped == 0
+        self.rows == 0 && self.rejects.is_empty() && self.skipped.is_empty() && self.nothing == 0 && self.headers == 0
     }
 }
 
@@ -86,14 +99,23 @@ pub(crate) struct ChunkRules {
     pub(crate) bytes: usize,
     /// End the import at the first invalid line.
     pub(crate) strict: bool,
-    /// Keep the lines of rows.
-    pub(crate) keep_lines: bool,
+    /// Fields at the start of a tuple that identify its row, after the network; 0 if no row is
+    /// compared with earlier ones.
+    pub(crate) key_fields: usize,
+    /// Lines of one transaction are not divided between chunks.
+    pub(crate) keep_together: bool,
 }
 
 /// 50,000 lines make a transaction of about a second; 32 MiB bounds the memory where lines are
 /// long.
 pub(crate) const DEFAULT_RULES: ChunkRules =
-    ChunkRules { lines: 50_000, bytes: 32 * 1024 * 1024, strict: false, keep_lines: false };
+    ChunkRules { lines: 50_000, bytes: 32 * 1024 * 1024, strict: false, key_fields: 0, keep_together: false };
+
+/// A chunk is cut within a transaction when it has grown to this multiple of its limits.
+const LARGEST_TRANSACTION: usize = 8;
+
+/// Keys that are remembered, in 75 MB: 7/8 of a power of two, at which a hash set grows.
+const MAX_KEYS: usize = 7 << 20;
 
 /// Reads the rest of `lines` into chunks and passes each to `deliver`, which returns false to stop.
 /// A chunk that ends at an invalid line under `strict` is not delivered; lines before a cut in
@@ -105,23 +127,27 @@ pub(crate) fn read_chunks<R: BufRead>(
     file: &str,
     lines: &mut Lines<R>,
     first_line: Option<(u64, Vec<u8>)>,
+    header: Option<Vec<u8>>,
     parser: &mut dyn RowParser,
     rules: ChunkRules,
     deliver: &mut dyn FnMut(Chunk) -> bool,
 ) -> Result<(), ImportError> {
-    let mut builder = Builder::new(rules);
+    let mut builder = Builder::new(rules, header);
     if let Some((number, line)) = first_line {
         builder.take(file, number, Line::Whole(&line), parser)?;
     }
     let ended = loop {
         let number = lines.number() + 1;
         match lines.next_line() {
-            Ok(Some(line)) => builder.take(file, number, line, parser)?,
+            Ok(Some(line)) => {
+                if builder.is_full(1) && !builder.is_continued_by(&line, parser) && !deliver(builder.finish(number - 1))
+                {
+                    return Ok(());
+                }
+                builder.take(file, number, line, parser)?;
+            }
             Ok(None) => break Ok(()),
             Err(source) => break Err(broken(file, lines.number(), source)),
-        }
-        if builder.is_full() && !deliver(builder.finish(lines.number())) {
-            return Ok(());
         }
     };
     if !builder.chunk.is_empty() {
@@ -143,21 +169,29 @@ pub(crate) fn broken(file: &str, line: u64, source: io::Error) -> ImportError {
 /// A chunk under construction.
 struct Builder {
     rules: ChunkRules,
+    header: Option<Vec<u8>>,
     tuples: TupleBuffer,
     chunk: Chunk,
     latest_month: Option<(i64, Month)>,
+    /// Hashes of the keys of all rows of the source.
+    keys: HashSet<u64>,
 }
 
 impl Builder {
-    fn new(rules: ChunkRules) -> Self {
-        let chunk = Chunk { keeps_lines: rules.keep_lines, ..Chunk::default() };
-        Self { rules, tuples: TupleBuffer::default(), chunk, latest_month: None }
+    fn new(rules: ChunkRules, header: Option<Vec<u8>>) -> Self {
+        let tuples = TupleBuffer::default();
+        Self { rules, header, tuples, chunk: Chunk::default(), latest_month: None, keys: HashSet::new() }
     }
 
     /// Adds a line.
     fn take(&mut self, file: &str, number: u64, line: Line<'_>, parser: &mut dyn RowParser) -> Result<(), ImportError> {
+        let start = self.tuples.len();
         let (bytes, outcome) = match line {
             Line::Whole(bytes) | Line::Unfinished(bytes) if bytes.is_empty() => return Ok(()),
+            Line::Whole(bytes) | Line::Unfinished(bytes) if self.header.as_deref() == Some(bytes) => {
+                self.chunk.headers += 1;
+                return Ok(());
+            }
             Line::Whole(bytes) => (bytes, self.parse(number, bytes, parser)),
             Line::Unfinished(bytes) => {
                 let outcome = self.parse(number, bytes, parser);
@@ -166,26 +200,72 @@ impl Builder {
             Line::TooLong(bytes) => (bytes, Err(LineError::TooLong { limit: super::input::MAX_LINE_BYTES })),
         };
         match outcome {
-            Ok(Parsed::Skipped) => self.chunk.skipped += 1,
-            Ok(Parsed::Row { unix_seconds }) => {
-                self.chunk.rows += 1;
-                if let Some(seconds) = unix_seconds {
-                    self.note_month(seconds);
-                }
-                if self.chunk.keeps_lines {
-                    self.chunk.kept.push((number, String::from_utf8_lossy(bytes).into()));
-                }
+            Ok(Parsed::Skipped(kind)) => *self.chunk.skipped.entry(kind).or_default() += 1,
+            Ok(Parsed::Nothing) => self.chunk.nothing += 1,
+            Ok(Parsed::Row { unix_seconds }) => self.note_rows(number, bytes, unix_seconds, 1, start, parser),
+            Ok(Parsed::Rows { unix_seconds, count }) => {
+                self.note_rows(number, bytes, unix_seconds, count, start, parser);
+            }
+            Err(error) if error.questions_the_unit() => {
+                let (file, reason) = (file.to_owned(), error.to_string());
+                return Err(ImportError::Unit { file, line: number, reason, taken_back: 0 });
             }
             Err(error) if self.rules.strict => {
                 return Err(ImportError::Strict { file: file.to_owned(), line: number, reason: error.to_string() });
             }
-            Err(error) => self.chunk.rejects.push(Reject {
-                line: number,
-                reason: error.to_string(),
-                text: String::from_utf8_lossy(bytes).into_owned(),
-            }),
+            Err(error) => self.note_reject(number, bytes, &error, parser),
         }
         Ok(())
+    }
+
+    /// Records the rows that a line became, encoded from `start` on.
+    fn note_rows(
+        &mut self,
+        number: u64,
+        bytes: &[u8],
+        unix_seconds: Option<i64>,
+        count: u32,
+        start: usize,
+        parser: &dyn RowParser,
+    ) {
+        self.chunk.rows += u64::from(count);
+        if parser.lacks_status() {
+            self.chunk.without_status += u64::from(count);
+        }
+        if let Some(seconds) = unix_seconds {
+            self.note_month(seconds);
+        }
+        let begins = self.chunk.text.len();
+        self.chunk.text.extend_from_slice(bytes);
+        let range = begins..self.chunk.text.len();
+        self.chunk.row_lines.extend((0..count).map(|_| (number, range.clone())));
+        if self.rules.key_fields > 0 {
+            let key = key_of(self.tuples.as_bytes().get(start..).unwrap_or_default(), self.rules.key_fields);
+            self.chunk.repeats |= self.keys.len() >= MAX_KEYS || !self.keys.insert(key);
+        }
+    }
+
+    fn note_reject(&mut self, number: u64, bytes: &[u8], error: &LineError, parser: &mut dyn RowParser) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        if self.rules.keep_together
+            && let Some(transaction) = parser.transaction(&text)
+        {
+            self.chunk.broken.entry(transaction.to_ascii_lowercase()).or_insert(number);
+        }
+        self.chunk.rejects.push(Reject { line: number, reason: error.to_string(), kind: error.kind(), text });
+    }
+
+    /// Returns true if a line belongs to the transaction of the last row.
+    fn is_continued_by(&self, line: &Line<'_>, parser: &mut dyn RowParser) -> bool {
+        let (Line::Whole(bytes) | Line::Unfinished(bytes)) = line else { return false };
+        if !self.rules.keep_together || self.is_full(LARGEST_TRANSACTION) {
+            return false;
+        }
+        let last = self.chunk.row_lines.last().and_then(|(_, range)| self.chunk.text.get(range.clone()));
+        let (Some(last), Ok(next)) = (last, std::str::from_utf8(bytes)) else { return false };
+        let Ok(last) = std::str::from_utf8(last) else { return false };
+        let Some(transaction) = parser.transaction(last).map(|text| text.into_owned()) else { return false };
+        parser.transaction(next).is_some_and(|next| next == transaction)
     }
 
     fn parse(&mut self, number: u64, bytes: &[u8], parser: &mut dyn RowParser) -> Result<Parsed, LineError> {
@@ -208,9 +288,13 @@ impl Builder {
         }
     }
 
-    fn is_full(&self) -> bool {
-        let rejects = u64::try_from(self.chunk.rejects.len()).unwrap_or(u64::MAX);
-        self.chunk.rows + self.chunk.skipped + rejects >= self.rules.lines || self.tuples.len() >= self.rules.bytes
+    /// Returns true if the chunk has grown to `multiple` of its limits.
+    fn is_full(&self, multiple: usize) -> bool {
+        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        let skipped: u64 = self.chunk.skipped.values().sum();
+        let lines = self.chunk.rows + skipped + self.chunk.nothing + count(self.chunk.rejects.len());
+        lines >= self.rules.lines * count(multiple)
+            || self.tuples.len().max(self.chunk.text.len()) >= self.rules.bytes * multiple
     }
 
     /// Returns the chunk and starts the next one.
@@ -218,7 +302,21 @@ impl Builder {
         let capacity = self.tuples.len() + self.tuples.len() / 8;
         let tuples = std::mem::replace(&mut self.tuples, TupleBuffer::with_capacity(capacity)).into_bytes();
         self.latest_month = None;
-        let next = Chunk { keeps_lines: self.rules.keep_lines, ..Chunk::default() };
+        let text = Vec::with_capacity(self.chunk.text.len() + self.chunk.text.len() / 8);
+        let next = Chunk { text, ..Chunk::default() };
         Chunk { tuples: tuples.into(), lines_done, ..std::mem::replace(&mut self.chunk, next) }
     }
+}
+
+/// Returns a hash of the fields of a tuple that identify its row.
+fn key_of(tuple: &[u8], fields: usize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if let Ok(mut rest) = Fields::of_tuple(tuple) {
+        for _ in 0..=fields {
+            if let Ok(field) = rest.nullable() {
+                field.hash(&mut hasher);
+            }
+        }
+    }
+    hasher.finish()
 }

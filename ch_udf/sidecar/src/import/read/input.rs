@@ -1,4 +1,4 @@
-//! Input files and standard input, plain or gzip, detected by content and never by name. Owns
+//! Input files and standard input, plain, gzip or zstd, detected by content and never by name. Owns
 //! opening, the identity of a file (by which an interrupted import finds its progress), and cutting
 //! bytes into numbered lines.
 
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
+use super::elements::{self, ArrayScanner};
 use crate::import::error::ImportError;
 
 /// Buffer size for the file and the decompressor: large enough to make system calls negligible.
@@ -21,6 +22,16 @@ pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes of a file that its identity covers, in addition to name and size.
 const IDENTITY_BYTES: u64 = 1024 * 1024;
+
+/// Compressed data may expand to this size in any case.
+const FREE_EXPANSION: u64 = 64 * 1024 * 1024;
+
+/// Beyond [`FREE_EXPANSION`], compressed data that expands further is refused. Lists of
+/// transactions expand less than 20 times.
+const LARGEST_EXPANSION: u64 = 200;
+
+/// Window of zstd, as a power of two: more memory than its own tools use is refused.
+const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// Argument that stands for standard input.
 const STDIN: &str = "-";
@@ -69,20 +80,71 @@ pub(crate) fn open(path: &Path) -> Result<OpenedSource, ImportError> {
     }
 }
 
-/// The content of a stream, decompressed if it begins with gzip's magic number; `None` if it is
-/// empty.
-fn decompressed(mut raw: impl Read + Send + 'static) -> io::Result<Option<Box<dyn BufRead + Send>>> {
-    let mut magic = Vec::with_capacity(2);
-    raw.by_ref().take(2).read_to_end(&mut magic)?;
-    let compressed = magic == [0x1f, 0x8b];
-    if magic.is_empty() {
+/// The content of a stream, decompressed if it begins with the magic number of gzip or zstd; `None`
+/// if it is empty.
+fn decompressed(mut raw: Counted<impl Read + Send + 'static>) -> io::Result<Option<Box<dyn BufRead + Send>>> {
+    let mut start = Vec::with_capacity(4);
+    raw.by_ref().take(4).read_to_end(&mut start)?;
+    if start.is_empty() {
         return Ok(None);
     }
-    let whole = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(magic).chain(raw));
-    if compressed {
-        Ok(Some(Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(whole)))))
-    } else {
-        Ok(Some(Box::new(whole)))
+    let magic = start.clone();
+    // What follows is read with the first bytes, so that the first buffer shows how a source
+    // begins.
+    start.resize(BUFFER_BYTES, 0);
+    let count = magic.len() + raw.read(start.get_mut(magic.len()..).unwrap_or_default())?;
+    start.truncate(count);
+    let bytes_read = Arc::clone(&raw.bytes_read);
+    let whole = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(raw));
+    let buffered = |inner: Box<dyn Read + Send>| {
+        let bounded = Bounded { inner, bytes_read, expanded: 0 };
+        Ok(Some(Box::new(BufReader::with_capacity(BUFFER_BYTES, bounded)) as Box<dyn BufRead + Send>))
+    };
+    match magic.as_slice() {
+        [0x1f, 0x8b, ..] => buffered(Box::new(MultiGzDecoder::new(whole))),
+        [0x28, 0xb5, 0x2f, 0xfd] => {
+            let mut decoder = zstd::Decoder::with_buffer(whole)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            buffered(Box::new(decoder))
+        }
+        other => match foreign_format(other) {
+            Some(message) => Err(io::Error::new(io::ErrorKind::InvalidInput, message)),
+            None => Ok(Some(Box::new(whole))),
+        },
+    }
+}
+
+/// Names a format that the import does not read, by its first bytes, and the way on.
+fn foreign_format(magic: &[u8]) -> Option<&'static str> {
+    match magic {
+        b"PAR1" => Some("it is a Parquet file: convert it to CSV (numbers and hashes as text)"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("it is UTF-16: convert it with iconv -f UTF-16 -t UTF-8"),
+        b"PK\x03\x04" => Some("it is a zip archive: unpack it first"),
+        [b'B', b'Z', b'h', _] => Some("it is compressed by bzip2: unpack it first"),
+        [0xfd, b'7', b'z', b'X'] => Some("it is compressed by xz: unpack it first"),
+        _ => None,
+    }
+}
+
+/// Decompressed data, which ends with an error when it expands without bound.
+struct Bounded {
+    inner: Box<dyn Read + Send>,
+    /// Compressed bytes.
+    bytes_read: Arc<AtomicU64>,
+    expanded: u64,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.expanded += u64::try_from(count).unwrap_or_default();
+        let allowed = self.bytes_read.load(Ordering::Relaxed).saturating_mul(LARGEST_EXPANSION);
+        if self.expanded > FREE_EXPANSION.max(allowed) {
+            let message =
+                format!("its compressed data expands more than {LARGEST_EXPANSION} times: unpack it to import it");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(count)
     }
 }
 
@@ -137,18 +199,33 @@ pub(crate) enum Line<'a> {
 }
 
 /// Numbered lines. A line ends at a newline even within quotes, so that one invalid line cannot
-/// swallow the rest.
+/// swallow the rest. In a JSON array, or an object around one, the lines are the elements.
 pub(crate) struct Lines<R> {
     content: R,
     buffer: Vec<u8>,
     number: u64,
     limit: usize,
+    /// Set when the source is a JSON array.
+    array: Option<ArrayScanner>,
 }
 
 impl<R: BufRead> Lines<R> {
     /// The lines of `content`.
     pub(crate) fn new(content: R) -> Self {
-        Self { content, buffer: Vec::new(), number: 0, limit: MAX_LINE_BYTES }
+        Self { content, buffer: Vec::new(), number: 0, limit: MAX_LINE_BYTES, array: None }
+    }
+
+    /// The lines of `content`, or its elements if it is a JSON array or an object around one. Skips
+    /// a byte order mark.
+    ///
+    /// # Errors
+    /// Errors of the reader.
+    pub(crate) fn detect(mut content: R) -> io::Result<Self> {
+        if content.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
+            content.consume(3);
+        }
+        let array = elements::begins(content.fill_buf()?).then(ArrayScanner::default);
+        Ok(Self { array, ..Self::new(content) })
     }
 
     /// Number of lines read or skipped.
@@ -162,6 +239,15 @@ impl<R: BufRead> Lines<R> {
     /// Errors of the reader; earlier lines were complete.
     pub(crate) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.buffer.clear();
+        if let Some(scanner) = &mut self.array {
+            return match scanner.next(&mut self.content, &mut self.buffer, self.limit)? {
+                None => Ok(None),
+                Some(is_whole) => {
+                    self.number += 1;
+                    Ok(Some(if is_whole { Line::Whole(&self.buffer) } else { Line::TooLong(&self.buffer) }))
+                }
+            };
+        }
         let limit = u64::try_from(self.limit).unwrap_or(u64::MAX);
         self.content.by_ref().take(limit).read_until(b'\n', &mut self.buffer)?;
         if self.buffer.is_empty() {
@@ -190,6 +276,10 @@ impl<R: BufRead> Lines<R> {
     /// # Errors
     /// Errors of the reader.
     pub(crate) fn skip_to(&mut self, number: u64) -> io::Result<()> {
+        if self.array.is_some() {
+            while self.number < number && self.next_line()?.is_some() {}
+            return Ok(());
+        }
         while self.number < number && self.content.skip_until(b'\n')? > 0 {
             self.number += 1;
         }
@@ -251,11 +341,10 @@ mod tests {
         encoder.write_all(text.as_bytes()).unwrap();
         let packed = encoder.finish().unwrap();
         let mut whole = String::new();
-        decompressed(Cursor::new(packed.clone())).unwrap().unwrap().read_to_string(&mut whole).unwrap();
+        decompressed(counted(&packed)).unwrap().unwrap().read_to_string(&mut whole).unwrap();
         assert_eq!(whole, text);
 
-        let half = packed[..packed.len() / 2].to_vec();
-        let mut lines = Lines::new(decompressed(Cursor::new(half)).unwrap().unwrap());
+        let mut lines = Lines::new(decompressed(counted(&packed[..packed.len() / 2])).unwrap().unwrap());
         let error = loop {
             match lines.next_line() {
                 Ok(line) => assert!(matches!(line, Some(Line::Whole(_)))),
@@ -264,6 +353,36 @@ mod tests {
         };
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert!(lines.number() > 0);
+    }
+
+    fn counted(bytes: &[u8]) -> Counted<Cursor<Vec<u8>>> {
+        Counted { inner: Cursor::new(bytes.to_vec()), bytes_read: Arc::default() }
+    }
+
+    #[test]
+    fn zstd_is_read_and_a_bomb_is_refused() {
+        let text = "a line\n".repeat(3000);
+        let packed = zstd::encode_all(text.as_bytes(), 3).unwrap();
+        let mut whole = String::new();
+        let both = [packed.clone(), packed].concat();
+        decompressed(counted(&both)).unwrap().unwrap().read_to_string(&mut whole).unwrap();
+        assert_eq!(whole, text.repeat(2));
+
+        let zeros = io::repeat(b'0').take(FREE_EXPANSION * 4);
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        io::copy(&mut io::repeat(b'0').take(FREE_EXPANSION * 4), &mut gzip).unwrap();
+        for bomb in [zstd::encode_all(zeros, 3).unwrap(), gzip.finish().unwrap()] {
+            let error = io::copy(&mut decompressed(counted(&bomb)).unwrap().unwrap(), &mut io::sink()).unwrap_err();
+            assert!(error.to_string().contains("200 times"), "{error}");
+        }
+    }
+
+    #[test]
+    fn formats_that_are_not_read_are_named() {
+        for (bytes, name) in [(&b"PAR1...."[..], "Parquet"), (b"\xff\xfeh\0", "UTF-16"), (b"PK\x03\x04..", "zip")] {
+            let error = decompressed(counted(bytes)).map(drop).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reads files into chunks of parsed rows, on a separate thread.
 
 pub(crate) mod chunk;
+pub(crate) mod elements;
 pub(crate) mod input;
 pub(crate) mod nodes;
 pub(crate) mod reader;

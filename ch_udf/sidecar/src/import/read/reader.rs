@@ -15,18 +15,21 @@ use super::input::{self, Line, Lines};
 use super::nodes;
 use crate::import::error::ImportError;
 use crate::import::parse::graph::{GraphTransactions, Nodes};
+use crate::import::parse::kind::{self, Kind};
 use crate::import::parse::labels::{CsvLabels, Vocabulary};
+use crate::import::parse::legs::{CsvLegs, JsonLegs};
 use crate::import::parse::target::Target;
-use crate::import::parse::transactions::{CsvTransactions, JsonTransactions};
+use crate::import::parse::transactions::{CsvReceipts, CsvTransactions, JsonReceipts, JsonTransactions};
 use crate::import::parse::transfers::{self, CsvTransfers, JsonTransfers};
+use crate::import::parse::utxo::UtxoTransactions;
 use crate::import::parse::values::{Context, RowParser};
-use crate::import::request::Format;
+use crate::import::request::{FileOptions, Format};
 
 /// Kind of content, with the facts from the database that parsing needs.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
-    Transactions(Context, Option<Format>),
-    Transfers(Context, Option<Format>),
+    Transactions(Context, FileOptions),
+    Transfers(Context, FileOptions),
     Labels(Vocabulary),
     /// The two-file form: the network and the nodes file.
     Graph(Context, Network, PathBuf),
@@ -50,6 +53,8 @@ pub(crate) struct Opened {
     pub(crate) size: Option<u64>,
     /// Bytes read so far.
     pub(crate) bytes_read: Arc<AtomicU64>,
+    /// Names of columns that the import does not read.
+    pub(crate) unused: Vec<String>,
 }
 
 /// A message of the reader.
@@ -76,11 +81,13 @@ pub(crate) fn read(
                 return;
             }
             let mut rules = reading.rules;
-            rules.keep_lines = prepared.target == Target::UndatedTransfers;
+            rules.keep_together = prepared.target.keeps_together();
+            rules.key_fields = prepared.target.key_fields();
             let ended = chunk::read_chunks(
                 &prepared.file,
                 &mut prepared.lines,
                 prepared.first_line,
+                prepared.header,
                 prepared.parser.as_mut(),
                 rules,
                 &mut |chunk| messages.blocking_send(Message::Chunk(chunk)).is_ok(),
@@ -96,6 +103,8 @@ struct Prepared {
     lines: Lines<Box<dyn BufRead + Send>>,
     /// A first line that was read to detect the format and is itself a row.
     first_line: Option<(u64, Vec<u8>)>,
+    /// The header of a CSV file, which may occur again where files were put together.
+    header: Option<Vec<u8>>,
     parser: Box<dyn RowParser>,
     target: Target,
     opened: Opened,
@@ -105,15 +114,17 @@ struct Prepared {
 fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
     let source = input::open(&reading.path)?;
     let file = source.name;
-    let mut lines = Lines::new(source.content);
+    let mut lines = Lines::detect(source.content).map_err(|source| ImportError::Read { file: file.clone(), source })?;
     let first = first_line(&file, &mut lines)?;
     let format = format_of(&file, &first, reading)?;
     let (parser, target) = parser(&file, &first, format, &reading.content, reading.rules.strict)?;
     let number = lines.number();
     let is_row = format == Format::Json && number > reading.lines_done;
     lines.skip_to(reading.lines_done).map_err(|error| chunk::broken(&file, lines.number(), error))?;
-    let opened = Opened { target, size: source.size, bytes_read: source.bytes_read };
-    Ok(Prepared { file, lines, first_line: is_row.then_some((number, first)), parser, target, opened })
+    let unused = parser.unused_columns().to_vec();
+    let opened = Opened { target, size: source.size, bytes_read: source.bytes_read, unused };
+    let header = (format == Format::Csv).then(|| first.clone());
+    Ok(Prepared { file, lines, first_line: is_row.then_some((number, first)), header, parser, target, opened })
 }
 
 /// Returns the first line that is not blank.
@@ -127,7 +138,7 @@ pub(crate) fn first_line<R: BufRead>(file: &str, lines: &mut Lines<R>) -> Result
             }
             Ok(Some(Line::TooLong(line))) => {
                 let begins = String::from_utf8_lossy(line).chars().take(40).collect();
-                let expected = "CSV with a header, or JSON lines";
+                let expected = "CSV with a header, or JSON";
                 return Err(ImportError::Format { file: file.to_owned(), expected, begins });
             }
             Ok(None) => return Err(ImportError::Empty { file: file.to_owned() }),
@@ -140,7 +151,7 @@ pub(crate) fn first_line<R: BufRead>(file: &str, lines: &mut Lines<R>) -> Result
 fn format_of(file: &str, first: &[u8], reading: &Reading) -> Result<Format, ImportError> {
     let detected = detected_format(file, first)?;
     match &reading.content {
-        Content::Transactions(_, requested) | Content::Transfers(_, requested) => Ok(requested.unwrap_or(detected)),
+        Content::Transactions(_, options) | Content::Transfers(_, options) => Ok(options.format.unwrap_or(detected)),
         Content::Labels(_) | Content::Graph(..) if detected == Format::Csv => Ok(detected),
         Content::Labels(_) | Content::Graph(..) => Err(wrong_format(file, first, "CSV with a header")),
     }
@@ -149,7 +160,7 @@ fn format_of(file: &str, first: &[u8], reading: &Reading) -> Result<Format, Impo
 /// Detects CSV or JSON lines from the first character.
 pub(crate) fn detected_format(file: &str, first: &[u8]) -> Result<Format, ImportError> {
     match first.trim_ascii_start().first() {
-        Some(b'[') => Err(wrong_format(file, first, "JSON lines (one object a line, no array around them) or CSV")),
+        Some(b'[') => Err(wrong_format(file, first, "JSON objects or CSV")),
         Some(b'{') => Ok(Format::Json),
         _ => Ok(Format::Csv),
     }
@@ -169,17 +180,19 @@ fn parser(
     strict: bool,
 ) -> Result<(Box<dyn RowParser>, Target), ImportError> {
     Ok(match (content, format) {
-        (Content::Transactions(context, _), Format::Csv) => {
-            (Box::new(CsvTransactions::new(context.clone(), file, first)?), Target::Transactions)
+        (Content::Transactions(context, options), format) => {
+            let names = kind::names(file, first, format, &options.mappings)?;
+            let kind = options.kind.unwrap_or_else(|| kind::detect(&names));
+            kind::check_unit(file, kind, &names, options)?;
+            return transactions_parser(file, first, format, kind, context, options);
         }
-        (Content::Transactions(context, _), Format::Json) => {
-            (Box::new(JsonTransactions::new(context.clone())), Target::Transactions)
-        }
-        (Content::Transfers(context, _), format) => {
-            let target = if transfers::is_dated(first) { Target::Transfers } else { Target::UndatedTransfers };
+        (Content::Transfers(context, options), format) => {
+            let names = kind::names(file, first, format, &options.mappings)?;
+            let target = Target::Transfers { incomplete: transfers::is_incomplete(&names) };
+            let (context, rules) = (context.clone(), options.tokens.clone());
             match format {
-                Format::Csv => (Box::new(CsvTransfers::new(context.clone(), file, first)?), target),
-                Format::Json => (Box::new(JsonTransfers::new(context.clone(), first)), target),
+                Format::Csv => (Box::new(CsvTransfers::new(context, rules, file, first, &options.mappings)?), target),
+                Format::Json => (Box::new(JsonTransfers::new(context, rules, options.mappings.clone())), target),
             }
         }
         (Content::Labels(vocabulary), _) => {
@@ -187,7 +200,58 @@ fn parser(
         }
         (Content::Graph(context, network, path), _) => {
             let nodes = nodes_of(path, network, strict)?;
-            (Box::new(GraphTransactions::new(context.clone(), nodes, file, first)?), Target::Transactions)
+            (
+                Box::new(GraphTransactions::new(context.clone(), nodes, file, first)?),
+                Target::Transactions { effective_prices: false },
+            )
+        }
+    })
+}
+
+/// Returns the parser for a file of transactions, or of what belongs to them.
+fn transactions_parser(
+    file: &str,
+    first: &[u8],
+    format: Format,
+    kind: Kind,
+    context: &Context,
+    options: &FileOptions,
+) -> Result<(Box<dyn RowParser>, Target), ImportError> {
+    let context = context.clone().with_unit(options.unit.unwrap_or_default());
+    let mappings = &options.mappings;
+    Ok(match (kind, format) {
+        (Kind::Transactions, Format::Csv) => {
+            let parser = CsvTransactions::new(context, file, first, options.edges, mappings)?;
+            let target = match parser.shape().edges {
+                true => Target::Edges { whole: false },
+                false => Target::Transactions { effective_prices: parser.has_effective_prices() },
+            };
+            (Box::new(parser), target)
+        }
+        (Kind::Transactions, Format::Json) => {
+            let parser = JsonTransactions::new(context, options.edges, mappings.clone());
+            let effective_prices =
+                kind::names(file, first, format, mappings)?.iter().any(|name| name.ends_with("effectivegasprice"));
+            let target = match parser.shape().edges {
+                true => Target::Edges { whole: false },
+                false => Target::Transactions { effective_prices },
+            };
+            (Box::new(parser), target)
+        }
+        (Kind::Receipts, Format::Csv) => {
+            (Box::new(CsvReceipts::new(context, file, first, mappings)?), Target::Receipts)
+        }
+        (Kind::Receipts, Format::Json) => (Box::new(JsonReceipts::new(context, mappings.clone())), Target::Receipts),
+        (Kind::Traces | Kind::Internal, Format::Csv) => {
+            (Box::new(CsvLegs::new(context, file, first, mappings)?), Target::Legs)
+        }
+        (Kind::Traces | Kind::Internal, Format::Json) => {
+            (Box::new(JsonLegs::new(context, kind == Kind::Traces, mappings.clone())), Target::Legs)
+        }
+        (Kind::Utxo, Format::Json) => (Box::new(UtxoTransactions::new(context)), Target::Edges { whole: true }),
+        (Kind::Utxo, Format::Csv) => return Err(wrong_format(file, first, "JSON objects with inputs and outputs")),
+        (Kind::Other(found, advice), _) => {
+            return Err(ImportError::OtherKind { file: file.to_owned(), found, advice });
         }
     })
 }

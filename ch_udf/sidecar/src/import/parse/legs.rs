@@ -1,0 +1,368 @@
+//! Parses movements of the native coin within transactions into rows of `arx.internal_transfers`:
+//! ethereum-etl's traces, and internal transactions as explorers export them.
+//!
+//! A line becomes a leg if it moves value. The root call is the transaction itself; delegatecall,
+//! staticcall and callcode move nothing between accounts. Failed calls are encoded as such, because
+//! their calls have failed with them, which loading sees.
+
+use std::borrow::Cow;
+
+use arx_core::address::Address;
+use arx_core::amount::COIN_SCALE;
+use arx_pgwire::copy::TupleBuffer;
+
+use super::csv_line::{Header, Splitter};
+use super::fields::{Column, JsonRow, Mapping};
+use super::json::JsonText;
+use super::transactions::{RowStatus, optional_int4, optional_int8, other_kind, status, value_in_or_out};
+use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, Unit, optional_bigint, required, shorten, whole};
+use crate::import::error::{ImportError, LineError};
+
+/// Columns of a tuple, in order. `path` is the trace address, `failed` is 0, 1, or NULL where
+/// it is unknown.
+pub(crate) const COLUMNS: &str = "network, tx_hash, block_number, transaction_index, \"timestamp\", from_address, to_address, \
+                                  value, kind, path, failed";
+
+/// Number of [`COLUMNS`].
+const COLUMN_COUNT: i16 = 11;
+
+/// Number of [`FIELDS`].
+const FIELD_COUNT: usize = 20;
+
+/// Columns of files.
+const FIELDS: [Column; FIELD_COUNT] = [
+    Column { name: "transaction_hash", names: &["transactionhash", "hash", "txhash"] },
+    Column { name: "block_number", names: &["blocknumber", "blockno"] },
+    Column { name: "transaction_index", names: &["transactionindex", "txindex"] },
+    Column { name: "from_address", names: &["fromaddress", "from"] },
+    Column { name: "to_address", names: &["toaddress", "txto", "to"] },
+    Column { name: "value", names: &["value"] },
+    Column { name: "value_in", names: &["valuein"] },
+    Column { name: "value_out", names: &["valueout"] },
+    Column { name: "block_timestamp", names: &["blocktimestamp", "unixtimestamp", "timestamp"] },
+    Column { name: "datetime_utc", names: &["datetimeutc"] },
+    Column { name: "trace_type", names: &["tracetype"] },
+    Column { name: "type", names: &["type"] },
+    Column { name: "call_type", names: &["calltype"] },
+    Column { name: "trace_address", names: &["traceaddress", "traceid"] },
+    Column { name: "error", names: &["error"] },
+    Column { name: "status", names: &["status"] },
+    Column { name: "is_error", names: &["iserror"] },
+    Column { name: "err_code", names: &["errcode"] },
+    Column { name: "contract_address", names: &["contractaddress"] },
+    Column { name: "trace_id", names: &["traceid"] },
+];
+
+/// Indexes in [`FIELDS`].
+const HASH: usize = 0;
+const BLOCK: usize = 1;
+const VALUE: usize = 5;
+const VALUE_IN: usize = 6;
+const TRACE_TYPE: usize = 10;
+const TYPE: usize = 11;
+
+/// Columns that say which calls failed.
+const OUTCOMES: [usize; 4] = [14, 15, 16, 17];
+
+/// Time of Ethereum's first block.
+const ETHEREUM_GENESIS: i64 = 1_438_269_973;
+
+/// Types that ethereum-etl writes for other items of a stream.
+const OTHER_KINDS: [&str; 6] = ["block", "log", "token_transfer", "contract", "token", "transaction"];
+
+/// Values of a line in the order of [`FIELDS`].
+type Texts<'a> = [Option<&'a str>; FIELD_COUNT];
+
+/// Encodes the lines of one file.
+struct LegEncoder {
+    context: Context,
+    unit: Unit,
+    /// Traces of whole transactions: the call without an address is the transaction itself.
+    is_trace: bool,
+    /// The status is an error flag.
+    explorer_status: bool,
+    /// The file says which calls failed.
+    has_outcome: bool,
+}
+
+impl LegEncoder {
+    /// Validates the values of a line and encodes its leg.
+    fn encode(&self, texts: Texts<'_>, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        let [
+            hash,
+            block_number,
+            index,
+            from,
+            to,
+            value,
+            value_in,
+            value_out,
+            time,
+            date_time,
+            trace_type,
+            type_text,
+            call_type,
+            path,
+            error,
+            status_text,
+            is_error,
+            error_code,
+            contract,
+            _trace_id,
+        ] = texts;
+        let context = &self.context;
+        let kind = leg_kind(trace_type.or(type_text), call_type)?;
+        let outcome = match (is_error, status_text) {
+            (Some(text), _) => Some(status("is_error", text)? == RowStatus::Confirmed),
+            // Etherscan's column is 0 for success.
+            (None, Some("0")) if self.explorer_status => Some(false),
+            (None, Some(text)) if self.explorer_status && error_code.is_none() => {
+                let allowed = "0, or accompanied by an error code";
+                return Err(LineError::NotOneOf { column: "status", text: shorten(text), allowed });
+            }
+            (None, Some(_)) if self.explorer_status => Some(true),
+            (None, Some(text)) => Some(status("status", text)? == RowStatus::Failed),
+            (None, None) => self.has_outcome.then_some(false),
+        };
+        let outcome = if error.is_some() || error_code.is_some() { Some(true) } else { outcome };
+        let failed = outcome == Some(true);
+        let path = if self.is_trace {
+            Some(trace_path(path)?)
+        } else {
+            path.map(|text| trace_path(Some(text))).transpose()?
+        };
+        let is_root = self.is_trace && path.as_deref() == Some("") && matches!(kind, "call" | "create");
+        let units = match (value, value_in, value_out) {
+            (None, None, None) => 0,
+            (Some(_), ..) => context.amount_in(self.unit, "value", value)?,
+            (None, value_in, value_out) => value_in_or_out(context, value_in, value_out)?,
+        };
+        if !failed && (is_root || units == 0 || kind.is_empty()) {
+            return Ok(Parsed::Nothing);
+        }
+        let minted = matches!(kind, "reward" | "genesis");
+        let block_number = optional_bigint("block_number", block_number)?;
+        let tx_hash = match (hash, block_number, kind) {
+            (None, Some(number), "reward") => Cow::Owned(format!("reward:{number}")),
+            (None, _, "genesis") => Cow::Borrowed("genesis"),
+            _ => context.hash("transaction_hash", hash)?,
+        };
+        let from = context.optional_address("from_address", from)?;
+        if from.is_none() && !minted {
+            return Err(LineError::Empty { column: "from_address" });
+        }
+        let to = context.optional_address("to_address", to)?;
+        let contract = context.optional_address("contract_address", contract)?;
+        let unix_seconds = match (time, date_time) {
+            (None, Some(text)) => Some(context.utc_time("datetime_utc", text)?),
+            // The genesis block has no time of its own in traces.
+            (None, None) if kind == "genesis" && context.network() == "ethereum" => Some(ETHEREUM_GENESIS),
+            (None, None) => None,
+            (time, _) => Some(context.time("block_timestamp", time)?),
+        };
+        let index = index.map(|text| whole("transaction_index", text, INTEGER_LIMITS)).transpose()?;
+        out.begin(COLUMN_COUNT);
+        out.text(context.network());
+        out.text(&tx_hash);
+        optional_int8(block_number, out);
+        optional_int4(index, out);
+        match unix_seconds {
+            Some(seconds) => out.timestamp(seconds),
+            None => out.null(),
+        }
+        out.optional_text(from.as_ref().map(Address::as_str));
+        out.optional_text(to.as_ref().or(contract.as_ref()).map(Address::as_str));
+        out.numeric(units.into(), COIN_SCALE);
+        out.text(if kind.is_empty() { "call" } else { kind });
+        out.optional_text(path.as_deref());
+        optional_int4(outcome.map(i32::from), out);
+        Ok(Parsed::Row { unix_seconds })
+    }
+}
+
+/// Returns the kind of a leg; empty for a call that moves nothing between accounts.
+fn leg_kind(kind: Option<&str>, call_type: Option<&str>) -> Result<&'static str, LineError> {
+    let text = required("trace_type", kind)?;
+    let lower = text.to_ascii_lowercase();
+    Ok(match lower.split('_').next().unwrap_or_default() {
+        "call" => match call_type.map(str::to_ascii_lowercase).as_deref() {
+            None | Some("call") => "call",
+            _ => "",
+        },
+        "delegatecall" | "staticcall" | "callcode" => "",
+        "create" | "create2" => "create",
+        "suicide" | "selfdestruct" | "self-destruct" => "selfdestruct",
+        "reward" => "reward",
+        "genesis" => "genesis",
+        // Transfers of the consensus layer and of forks.
+        "daofork" => "fork",
+        _ => {
+            let allowed = "call, create, suicide, reward, genesis, daofork";
+            return Err(LineError::NotOneOf { column: "trace_type", text: shorten(text), allowed });
+        }
+    })
+}
+
+/// Returns a trace address as numbers with commas: `0,1`; empty for the root.
+fn trace_path(text: Option<&str>) -> Result<String, LineError> {
+    let text = text.unwrap_or_default().trim_matches(['[', ']', ' ']);
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let parts: Vec<&str> = text.split([',', '_']).map(str::trim).collect();
+    let is_number = |part: &&str| !part.is_empty() && part.len() <= 9 && part.bytes().all(|b| b.is_ascii_digit());
+    if parts.iter().all(is_number) && parts.len() <= 1100 {
+        Ok(parts.join(","))
+    } else {
+        let allowed = "numbers with commas";
+        Err(LineError::NotOneOf { column: "trace_address", text: shorten(text), allowed })
+    }
+}
+
+/// Legs as CSV.
+pub(crate) struct CsvLegs {
+    rows: LegEncoder,
+    header: Header,
+    splitter: Splitter,
+}
+
+impl CsvLegs {
+    pub(crate) fn new(context: Context, file: &str, line: &[u8], mappings: &[Mapping]) -> Result<Self, ImportError> {
+        let header = Header::find(file, line, &FIELDS, mappings)?;
+        let is_trace = header.has(TRACE_TYPE);
+        let required = [
+            (HASH, header.has(HASH)),
+            (BLOCK, header.has(BLOCK)),
+            (VALUE, header.has(VALUE) || header.has(VALUE_IN)),
+            (TYPE, is_trace || header.has(TYPE)),
+        ];
+        let missing: Vec<_> =
+            required.into_iter().filter(|(_, found)| !found).map(|(index, _)| FIELDS[index].name).collect();
+        if !missing.is_empty() {
+            let found = String::from_utf8_lossy(line).chars().take(500).collect();
+            return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
+        }
+        let explorer_status = header.has(VALUE_IN);
+        let unit = if explorer_status { Unit::Coin } else { context.unit() };
+        let has_outcome = OUTCOMES.iter().any(|index| header.has(*index));
+        let rows = LegEncoder { context, unit, is_trace, explorer_status, has_outcome };
+        Ok(Self { rows, header, splitter: Splitter::default() })
+    }
+}
+
+impl RowParser for CsvLegs {
+    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        self.rows.encode(self.header.columns(&mut self.splitter, line)?, out)
+    }
+
+    fn transaction<'a>(&'a mut self, line: &'a str) -> Option<Cow<'a, str>> {
+        self.header.value(&mut self.splitter, line, HASH).map(Cow::Borrowed)
+    }
+
+    fn unused_columns(&self) -> &[String] {
+        self.header.unused()
+    }
+}
+
+/// Legs as JSON objects.
+pub(crate) struct JsonLegs {
+    rows: LegEncoder,
+    mappings: Vec<Mapping>,
+}
+
+impl JsonLegs {
+    /// `is_trace` is true for ethereum-etl's traces, false for an explorer's internal transactions.
+    pub(crate) fn new(context: Context, is_trace: bool, mappings: Vec<Mapping>) -> Self {
+        let unit = context.unit();
+        Self { rows: LegEncoder { context, unit, is_trace, explorer_status: false, has_outcome: true }, mappings }
+    }
+}
+
+impl RowParser for JsonLegs {
+    fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+        let row: JsonRow<'_, FIELD_COUNT> = JsonRow::parse(line, &FIELDS, &self.mappings)?;
+        let texts = row.texts()?;
+        let mut texts = texts.each_ref().map(JsonText::get);
+        if self.rows.is_trace {
+            if let Some(kind) = other_kind(texts[TYPE], &OTHER_KINDS) {
+                return Ok(Parsed::Skipped(kind));
+            }
+            texts[TYPE] = None;
+        }
+        self.rows.encode(texts, out)
+    }
+
+    fn transaction<'a>(&'a mut self, line: &'a str) -> Option<Cow<'a, str>> {
+        let row: JsonRow<'_, 1> = JsonRow::parse(line, &[FIELDS[HASH]], &self.mappings).ok()?;
+        let [hash] = row.texts().ok()?;
+        hash.get().map(|hash| Cow::Owned(hash.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode;
+    use super::super::values::fixtures::ethereum;
+    use super::*;
+
+    const ALICE: &str = "0xae2fc483527b8ef99eb5d9b44875f005ba1fae13";
+    const BOB: &str = "0x6b75d8af000000e20b7a7ddf000ba900b4009a80";
+    const HEADER: &[u8] =
+        b"block_number,transaction_hash,from_address,to_address,value,trace_type,call_type,trace_address,error,status";
+
+    fn legs(lines: &[String]) -> Vec<Result<(String, String, String, bool), String>> {
+        let mut parser = CsvLegs::new(ethereum(), "f.csv", HEADER, &[]).unwrap();
+        let parse = |line: &String| {
+            let mut out = TupleBuffer::default();
+            match parser.parse(2, line, &mut out) {
+                Ok(Parsed::Nothing) => Err("nothing".to_owned()),
+                Ok(_) => {
+                    let row = decode::tuples(&out.into_bytes()).remove(0);
+                    let text = |column: usize| {
+                        row[column].as_ref().map(|v| String::from_utf8(v.clone()).unwrap()).unwrap_or("-".into())
+                    };
+                    Ok((text(1), text(8), text(9), row[10] == Some(1_i32.to_be_bytes().to_vec())))
+                }
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        lines.iter().map(parse).collect()
+    }
+
+    #[test]
+    fn calls_that_move_value_are_legs_and_others_are_not() {
+        let hash = format!("0x{}", "7".repeat(64));
+        let line = |kind: &str, call: &str, value: &str, path: &str, error: &str, status: &str| {
+            format!("5,{hash},{ALICE},{BOB},{value},{kind},{call},\"{path}\",{error},{status}")
+        };
+        let found = legs(&[
+            line("call", "call", "5", "", "", "1"),
+            line("call", "call", "5", "0,12", "", "1"),
+            line("call", "call", "0", "1", "", "1"),
+            line("call", "delegatecall", "5", "1", "", "1"),
+            line("call", "callcode", "5", "1", "", "1"),
+            line("create", "", "5", "2", "", "1"),
+            line("suicide", "", "5", "3", "", "1"),
+            line("call", "call", "0", "4", "Reverted", "0"),
+            line("call", "call", "5", "x", "", "1"),
+            line("teleport", "", "5", "6", "", "1"),
+        ]);
+        let leg = |kind: &str, path: &str, failed| Ok((hash.clone(), kind.to_owned(), path.to_owned(), failed));
+        assert_eq!(found[0], Err("nothing".into()), "the root is the transaction itself");
+        assert_eq!(found[1], leg("call", "0,12", false));
+        for nothing in &found[2..5] {
+            assert_eq!(*nothing, Err("nothing".into()));
+        }
+        assert_eq!(found[5], leg("create", "2", false));
+        assert_eq!(found[6], leg("selfdestruct", "3", false));
+        assert_eq!(found[7], leg("call", "4", true), "a failed call reverts its calls");
+        assert!(found[8].as_ref().unwrap_err().contains("trace_address"));
+        assert!(found[9].as_ref().unwrap_err().contains("teleport"));
+    }
+
+    #[test]
+    fn rewards_are_named_after_their_block() {
+        let found = legs(&[format!("17,,,{BOB},2000000000000000000,reward,,,,1")]);
+        assert_eq!(found[0], Ok(("reward:17".into(), "reward".into(), String::new(), false)));
+    }
+}

@@ -1,0 +1,425 @@
+//! Files of others into PostgreSQL: what a file says is stored, what it does not say is unknown,
+//! and every line is accounted for.
+
+use std::process::Stdio;
+
+use arx_stack::{Database, Stack};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A database and a folder of files.
+struct Desk<'a> {
+    database: Database<'a>,
+    folder: TempDir,
+}
+
+/// Exit code and report of an import, or its error.
+struct Outcome {
+    code: Option<i32>,
+    report: Value,
+    error: String,
+}
+
+impl Outcome {
+    fn count(&self, name: &str) -> u64 {
+        self.report[name].as_u64().unwrap_or_else(|| panic!("{name} in {} {}", self.report, self.error))
+    }
+
+    /// Imported, updated, unchanged and rejected rows.
+    fn counts(&self) -> [u64; 4] {
+        let rejected = self.report["rejected"].as_object().into_iter().flatten();
+        let rejected = rejected.map(|(_, count)| count.as_u64().unwrap()).sum();
+        [self.count("imported"), self.count("updated"), self.count("unchanged"), rejected]
+    }
+}
+
+impl Desk<'_> {
+    fn new(name: &str) -> Desk<'static> {
+        Desk { database: Stack::shared().unwrap().database(name).unwrap(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.folder.path().join(name), content).unwrap();
+    }
+
+    /// Imports from the folder.
+    fn import(&self, arguments: &[&str]) -> Outcome {
+        let mut command = self.database.sidecar().unwrap();
+        command.arg("import").args(arguments).arg("--json").current_dir(self.folder.path()).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Outcome {
+            code: output.status.code(),
+            report: text.lines().last().map_or(Value::Null, |line| serde_json::from_str(line).unwrap()),
+            error: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Writes and imports a file of transactions.
+    fn load(&self, name: &str, content: &str, options: &[&str]) -> Outcome {
+        self.write(name, content);
+        self.import(&[&["transactions", name, "--again"], options].concat())
+    }
+
+    fn query(&self, sql: &str) -> String {
+        self.database.query(sql).unwrap()
+    }
+
+    fn rejects(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(format!("{name}.rejects"))).unwrap_or_default()
+    }
+}
+
+fn hash(number: u64) -> String {
+    format!("0x{number:064x}")
+}
+
+fn wallet(number: u64) -> String {
+    format!("0x{number:040x}")
+}
+
+const HEADER: &str = "hash,block_number,from_address,to_address,value,block_timestamp";
+
+/// A line of [`HEADER`]: the transaction, block and time of the same number.
+fn line(tx: u64, block: u64, from: u64, to: u64, value: &str) -> String {
+    format!("{},{block},{},{},{value},{}", hash(tx), wallet(from), wallet(to), 1_700_000_000 + block * 12)
+}
+
+const ALL: &str =
+    "SELECT right(tx_hash, 2), block_number, value::float8, status, gas_used FROM arx.transactions ORDER BY tx_hash";
+
+#[test]
+fn a_file_that_knows_more_updates_and_one_that_contradicts_is_rejected() {
+    let desk = Desk::new("imports_identity");
+    let plain = format!("{HEADER}\n{}\n{}\n", line(1, 10, 1, 2, "5"), line(2, 10, 2, 3, "6"));
+    let first = desk.load("plain.csv", &plain, &[]);
+    assert_eq!(
+        (first.code, first.counts(), first.count("without_status")),
+        (Some(0), [2, 0, 0, 0], 2),
+        "{}",
+        first.error
+    );
+    assert_eq!(desk.query("SELECT DISTINCT status FROM arx.transactions"), "unknown");
+
+    let joined = format!(
+        "{HEADER},receipt_status,receipt_gas_used\n{},1,21000\n{},0,30000\n",
+        line(1, 10, 1, 2, "5"),
+        line(2, 10, 2, 3, "6")
+    );
+    assert_eq!(desk.load("joined.csv", &joined, &[]).counts(), [0, 2, 0, 0]);
+    let known = desk.query(ALL);
+    assert_eq!(known, "01|10|5e-18|confirmed|21000\n02|10|6e-18|failed|30000");
+    assert_eq!(desk.load("joined.csv", &joined, &[]).counts(), [0, 0, 2, 0]);
+
+    let less = desk.load("plain.csv", &plain, &[]);
+    assert_eq!((less.code, less.counts(), less.count("less")), (Some(0), [0, 0, 2, 0], 2));
+    for (other, column) in [
+        (line(1, 10, 9, 2, "5"), "from_address"),
+        (line(1, 10, 1, 9, "5"), "to_address"),
+        (line(1, 10, 1, 2, "55"), "value"),
+    ] {
+        let other = desk.load("other.csv", &format!("{HEADER}\n{other}\n"), &[]);
+        assert_eq!((other.code, other.counts()), (Some(2), [0, 0, 0, 1]));
+        assert!(desk.rejects("other.csv").contains(column), "{}", desk.rejects("other.csv"));
+    }
+    let status = format!("{HEADER},receipt_status\n{},0\n", line(1, 10, 1, 2, "5"));
+    assert_eq!(desk.load("status.csv", &status, &[]).counts(), [0, 0, 0, 1]);
+    assert_eq!(desk.query(ALL), known);
+}
+
+#[test]
+fn receipts_tell_failed_transactions_and_created_contracts() {
+    let desk = Desk::new("imports_receipts");
+    let receipts = format!(
+        "transaction_hash,block_number,status,gas_used,contract_address,effective_gas_price\n{},10,1,21000,{},7\n{},10,0,9,,\n",
+        hash(1),
+        wallet(0xc0de),
+        hash(2)
+    );
+    let early = desk.load("receipts.csv", &receipts, &[]);
+    assert_eq!((early.code, early.counts()), (Some(2), [0, 0, 0, 2]), "{}", early.error);
+    assert!(desk.rejects("receipts.csv").contains("import transactions first"));
+
+    let creation = line(1, 10, 1, 2, "5").replace(&wallet(2), "");
+    desk.load("plain.csv", &format!("{HEADER}\n{creation}\n{}\n", line(2, 10, 2, 3, "6")), &[]);
+    assert_eq!(desk.load("receipts.csv", &receipts, &[]).counts(), [0, 2, 0, 0]);
+    assert_eq!(
+        desk.query("SELECT to_address, gas_price, status, metadata ->> 'contract_address' FROM arx.transactions ORDER BY tx_hash"),
+        format!("{0}|7|confirmed|{0}\n{1}||failed|", wallet(0xc0de), wallet(3))
+    );
+    assert_eq!(desk.load("receipts.csv", &receipts, &[]).counts(), [0, 0, 2, 0]);
+}
+
+#[test]
+fn one_hash_is_one_transaction_and_moves_with_its_block() {
+    let desk = Desk::new("imports_reorganised");
+    let both = format!("{HEADER}\n{}\n{}\n", line(1, 10, 1, 2, "5"), line(1, 11, 1, 2, "5"));
+    let first = desk.load("both.csv", &both, &[]);
+    assert_eq!((first.code, first.counts(), first.count("moved")), (Some(0), [1, 1, 0, 0], 1), "{}", first.error);
+    assert_eq!(
+        desk.query("SELECT count(*), max(block_number), sum(value) * 1e18 FROM arx.transactions"),
+        "1|11|5.000000000000000000"
+    );
+
+    // Across files, across the end of a month, and back to a lower block.
+    desk.query(&format!(
+        "INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address, to_address, amount)
+         SELECT network, tx_hash, 0, block_number, \"timestamp\", '{0}', '{0}', '{0}', 1 FROM arx.transactions",
+        wallet(7)
+    ));
+    let later = format!("{HEADER}\n{}\n", line(1, 300_000, 1, 2, "5"));
+    assert_eq!(desk.load("later.csv", &later, &[]).counts(), [0, 1, 0, 0]);
+    assert_eq!(desk.query("SELECT count(*) FROM arx.token_transfers"), "0", "its logs were of the former block");
+    assert_eq!(desk.load("again.csv", &format!("{HEADER}\n{}\n", line(1, 9, 1, 2, "5")), &[]).counts(), [0, 1, 0, 0]);
+    assert_eq!(desk.query("SELECT count(*), max(block_number) FROM arx.transactions"), "1|9");
+
+    // A block that comes again takes the transactions of the former one with it.
+    let block = |hash: &str, lines: &[String]| {
+        let lines: String = lines.iter().map(|line| format!("{line},{hash}\n")).collect();
+        format!("{HEADER},block_hash\n{lines}")
+    };
+    desk.load("a.csv", &block("0xaa", &[line(5, 50, 1, 2, "1"), line(6, 50, 1, 2, "2")]), &[]);
+    let other =
+        desk.load("b.csv", &block("0xbb", &[line(6, 50, 1, 2, "2"), line(7, 50, 1, 2, "3")]), &["--replace-blocks"]);
+    assert_eq!((other.code, other.counts(), other.count("removed")), (Some(0), [1, 1, 0, 0], 1), "{}", other.error);
+    assert_eq!(desk.query("SELECT string_agg(right(tx_hash, 2) || block_hash, ' ' ORDER BY tx_hash) FROM arx.transactions WHERE block_number = 50"), "060xbb 070xbb");
+}
+
+#[test]
+fn lines_of_one_transaction_contradict_or_are_its_legs() {
+    let desk = Desk::new("imports_edges");
+    let two = format!("{HEADER}\n{}\n{}\n{}\n", line(1, 10, 1, 2, "5"), line(1, 10, 1, 3, "6"), line(2, 10, 1, 2, "1"));
+    let account = desk.load("two.csv", &two, &[]);
+    assert_eq!((account.code, account.counts()), (Some(2), [1, 0, 0, 2]), "a transaction is rejected whole");
+    assert!(desk.rejects("two.csv").contains("--edges"));
+    assert_eq!(desk.load("two.csv", &two, &["--edges"]).counts(), [2, 0, 1, 0]);
+    assert_eq!(
+        desk.query("SELECT position, is_ordered, kind, value * 1e18, succeeded FROM arx.internal_transfers"),
+        "0|f|edge|6.000000000000000000|"
+    );
+
+    let (a, b, c) = (
+        "1A9rUSBVpB4L29qy37ghpZupCcjSH45CJt",
+        "12QMuBxm3yfweYZfxRDw92H8JABFGEJhny",
+        "3Fp4xbhd1PeNvWq5EuQJy2m1THaAnTFwSb",
+    );
+    let edge = |tx: &str, from: &str, to: &str, value: u64| format!("{tx},700,{from},{to},{value},1683029999\n");
+    let bitcoin = |lines: &[String]| format!("{HEADER}\n{}", lines.concat());
+    // Two equal legs follow each other; one that comes again elsewhere is the same.
+    let lines =
+        [edge("aa", a, b, 3), edge("aa", a, b, 3), edge("aa", a, c, 4), edge("bb", b, c, 6), edge("aa", a, c, 4)];
+    let first = desk.load("bitcoin.csv", &bitcoin(&lines), &["--network", "bitcoin"]);
+    assert_eq!((first.code, first.counts()), (Some(0), [4, 0, 1, 0]), "{}", first.error);
+    let total = "SELECT sum(value) * 1e8 FROM (SELECT value FROM arx.transactions WHERE network = 'bitcoin'
+                 UNION ALL SELECT value FROM arx.internal_transfers WHERE network = 'bitcoin') AS v";
+    assert_eq!(desk.query(total), "16.000000000000000000");
+    assert_eq!(desk.load("bitcoin.csv", &bitcoin(&lines), &["--network", "bitcoin"]).counts(), [0, 0, 5, 0]);
+    let more = [edge("aa", c, b, 9), edge("aa", a, c, 4)];
+    assert_eq!(desk.load("more.csv", &bitcoin(&more), &["--network", "bitcoin"]).counts(), [1, 0, 1, 0]);
+    assert_eq!(desk.query(total), "25.000000000000000000");
+    // A bad line takes its transaction with it, and no other.
+    let bad = [edge("cc", a, b, 1), edge("cc", a, "no address", 2), edge("dd", a, b, 1)];
+    let bad = desk.load("bad.csv", &bitcoin(&bad), &["--network", "bitcoin"]);
+    assert_eq!((bad.code, bad.counts()), (Some(2), [1, 0, 0, 2]));
+    assert_eq!(desk.query("SELECT count(*) FROM arx.transactions WHERE tx_hash = 'cc'"), "0");
+}
+
+#[test]
+fn an_amount_in_the_wrong_unit_stops_the_import_and_takes_it_back() {
+    let desk = Desk::new("imports_units");
+    // More lines than one database transaction takes.
+    let many: String = (0..60_000).map(|n| line(n, n % 900, 1, 2, "3") + "\n").collect();
+    let text = format!("{HEADER}\n{many}{}\n", line(70_000, 5, 1, 2, "1.5"));
+    let stopped = desk.load("coins.csv", &text, &[]);
+    assert_eq!(stopped.code, Some(1));
+    assert!(stopped.error.contains("--unit coin") && stopped.error.contains("line 60002"), "{}", stopped.error);
+    assert_eq!(desk.query("SELECT count(*) FROM arx.transactions"), "0");
+    let coins = format!("{HEADER}\n{}\n{}\n", line(1, 5, 1, 2, "1.5"), line(2, 5, 1, 2, "40"));
+    assert_eq!(desk.load("few.csv", &coins, &["--unit", "coin"]).counts(), [2, 0, 0, 0]);
+    assert_eq!(desk.query("SELECT sum(value) FROM arx.transactions"), "41.500000000000000000");
+    let floats = format!("{HEADER}\n{}\n{}\n", line(3, 5, 1, 2, "2.5e+18"), line(4, 5, 1, 2, "7.1234567891e+20"));
+    let floats = desk.load("floats.csv", &floats, &[]);
+    assert_eq!((floats.code, floats.counts()), (Some(2), [1, 0, 0, 1]));
+    assert!(desk.rejects("floats.csv").contains("lost digits"));
+}
+
+#[test]
+fn traces_are_legs_in_the_order_of_the_calls() {
+    let desk = Desk::new("imports_traces");
+    let header =
+        "block_number,transaction_hash,from_address,to_address,value,trace_type,call_type,trace_address,error,status";
+    let trace = |tx: u64, from: u64, to: u64, value: u64, kind: &str, path: &str, error: &str| {
+        let (kind, call) = kind.split_once(' ').unwrap_or((kind, ""));
+        let status = u8::from(error.is_empty());
+        format!("10,{},{},{},{value},{kind},{call},\"{path}\",{error},{status}\n", hash(tx), wallet(from), wallet(to))
+    };
+    let lines = [
+        trace(1, 1, 2, 5, "call call", "", ""),
+        trace(1, 2, 3, 7, "call call", "1", ""),
+        trace(1, 2, 4, 8, "call call", "0", ""),
+        trace(1, 4, 5, 9, "call call", "0,2", ""),
+        trace(1, 2, 6, 9, "call delegatecall", "2", ""),
+        trace(1, 2, 6, 0, "call call", "3", "Reverted"),
+        // Reverted with its caller, though it says nothing.
+        trace(1, 6, 7, 1, "call call", "3,0", "").replace(",,1\n", ",,\n"),
+        format!("10,,,{},2000000000000000000,reward,,,,1\n", wallet(9)),
+    ];
+    let text = format!("{header}\n{}", lines.concat());
+    assert_eq!(desk.load("traces.csv", &text, &[]).code, Some(2), "without the transaction nothing has a time");
+    desk.load("plain.csv", &format!("{HEADER}\n{}\n", line(1, 10, 1, 2, "5")), &[]);
+    let first = desk.load("traces.csv", &text, &[]);
+    assert_eq!((first.code, first.counts(), first.count("no_value")), (Some(0), [4, 0, 0, 0], 4), "{}", first.error);
+    let legs = "SELECT right(coalesce(from_address, '-'), 1), right(to_address, 1), is_ordered, kind, succeeded
+                  FROM arx.internal_transfers ORDER BY tx_hash, position";
+    let ordered = "2|4|t|call|t\n4|5|t|call|t\n2|3|t|call|t\n-|9|t|reward|t";
+    assert_eq!(desk.query(legs), ordered);
+    assert_eq!(desk.load("traces.csv", &text, &[]).counts(), [0, 0, 4, 0]);
+
+    // A part before the whole gives the same in the end.
+    desk.query("DELETE FROM arx.internal_transfers");
+    let part = format!("{header}\n{}", lines[3]);
+    assert_eq!(desk.load("part.csv", &part, &[]).counts(), [1, 0, 0, 0]);
+    assert_eq!(desk.load("traces.csv", &text, &[]).counts(), [3, 0, 1, 0]);
+    assert_eq!(desk.query(legs), ordered);
+    assert_eq!(desk.load("part.csv", &part, &[]).counts(), [0, 0, 1, 0]);
+
+    // The failure of a transaction is known later.
+    desk.load("receipts.csv", &format!("transaction_hash,block_number,status\n{},10,0\n", hash(1)), &[]);
+    assert_eq!(desk.query("SELECT count(*) FROM arx.internal_transfers WHERE NOT succeeded"), "3");
+}
+
+#[test]
+fn answers_of_explorers_are_read_as_arrays_and_lines() {
+    let desk = Desk::new("imports_explorer");
+    let internal = |tx: u64, to: u64| {
+        format!(
+            r#"{{"blockNumber": "10", "timeStamp": "1700000120", "hash": "{}", "from": "{}", "to": "{}", "value": "7",
+            "contractAddress": "", "input": "", "type": "call", "gas": "1", "gasUsed": "0", "traceId": "0_1", "isError": "0", "errCode": ""}}"#,
+            hash(tx),
+            wallet(1),
+            wallet(to)
+        )
+    };
+    let answer = format!(r#"{{"status": "1", "message": "OK", "result": [{}, {}]}}"#, internal(1, 2), internal(1, 3));
+    let first = desk.load("internal.json", &answer, &[]);
+    assert_eq!((first.code, first.counts()), (Some(0), [2, 0, 0, 0]), "{}", first.error);
+    let lines = [internal(1, 2), internal(1, 3)].map(|line| line.replace('\n', " ")).join("\n");
+    assert_eq!(desk.load("lines.json", &lines, &[]).counts(), [0, 0, 2, 0]);
+
+    let typed: String = [r#", "type": "0x2""#, r#", "type": 2"#, r#", "type": "legacy""#, ""]
+        .iter()
+        .zip(1..)
+        .map(|(kind, tx)| {
+            format!(
+                r#"{{"hash": "{}", "block_number": 5, "from_address": "{}", "to_address": "{}", "value": "1", "block_timestamp": 1700000060{kind}}}"#,
+                hash(tx),
+                wallet(1),
+                wallet(2)
+            ) + "\n"
+        })
+        .collect();
+    let typed = desk.load("typed.json", &typed, &[]);
+    assert_eq!((typed.code, typed.counts()), (Some(0), [4, 0, 0, 0]), "a type is no reason to skip: {}", typed.error);
+    let mixed = format!("{{\"type\": \"block\", \"miner\": \"\"}}\n{}", r#"{"type": "log"}"#);
+    let mixed = desk.load("mixed.json", &mixed, &[]);
+    assert_eq!((mixed.code, mixed.report["skipped"].to_string().as_str()), (Some(2), r#"{"block":1,"log":1}"#));
+
+    let wallet_csv = format!(
+        "\"Transaction Hash\",\"Blockno\",\"UnixTimestamp\",\"DateTime (UTC)\",\"From\",\"To\",\"ContractAddress\",\"Value_IN(ETH)\",\"Value_OUT(ETH)\",\"Status\",\"ErrCode\",\"Method\"\n\
+         \"{}\",\"20\",\"1700000240\",\"\",\"{}\",\"{}\",\"\",\"1.5\",\"0\",\"\",\"\",\"Transfer\"\n",
+        hash(20),
+        wallet(1),
+        wallet(2)
+    );
+    let export = desk.load("export.csv", &wallet_csv, &[]);
+    assert_eq!((export.code, export.counts()), (Some(0), [1, 0, 0, 0]), "{}", export.error);
+    assert_eq!(export.report["unused_columns"].to_string(), r#"["Method"]"#);
+    assert_eq!(
+        desk.query(&format!("SELECT value, status FROM arx.transactions WHERE tx_hash = '{}'", hash(20))),
+        "1.500000000000000000|confirmed"
+    );
+    let mapped = format!("Id,Height,Sender,Receiver,Wei,When\n{}\n", line(30, 3, 1, 2, "5"));
+    let names = [
+        "Id=hash",
+        "Height=block_number",
+        "Sender=from_address",
+        "Receiver=to_address",
+        "Wei=value",
+        "When=block_timestamp",
+    ];
+    let names: Vec<&str> = names.iter().flat_map(|name| ["--map", name]).collect();
+    assert_eq!(desk.load("mapped.csv", &mapped, &names).counts(), [1, 0, 0, 0]);
+}
+
+#[test]
+fn token_transfers_are_compared_and_ids_are_no_amounts() {
+    let desk = Desk::new("imports_tokens");
+    let header = "token_address,from_address,to_address,value,transaction_hash,log_index,block_number,block_timestamp";
+    let transfer = |value: &str, log: u64, block: u64| {
+        format!(
+            "{},{},{},{value},{},{log},{block},{}\n",
+            wallet(7),
+            wallet(1),
+            wallet(2),
+            hash(1),
+            1_700_000_000 + block
+        )
+    };
+    let load = |name: &str, text: String, options: &[&str]| {
+        desk.write(name, text);
+        desk.import(&[&["token-transfers", name, "--again"], options].concat())
+    };
+    let id = "64855325985663894930836489220226401318767699022689309206020046035013068781522";
+    let text = format!("{header}\n{}{}", transfer(id, 0, 10), transfer("7", 1, 10));
+    let unstated = load("nft.csv", text.clone(), &[]);
+    assert_eq!((unstated.code, unstated.counts()), (Some(2), [1, 0, 0, 1]), "{}", unstated.error);
+    assert!(desk.rejects("nft.csv").contains("--erc721"));
+    assert_eq!(load("nft.csv", text.clone(), &["--erc721", &wallet(7)]).counts(), [1, 1, 0, 0]);
+    assert_eq!(
+        desk.query("SELECT amount, token_id FROM arx.token_transfers ORDER BY log_index"),
+        format!("1|{id}\n1|7")
+    );
+    assert_eq!(load("nft.csv", text, &["--erc721", &wallet(7)]).counts(), [0, 0, 2, 0]);
+    let other = load("other.csv", format!("{header}\n{}", transfer("8", 1, 10)), &[]);
+    assert_eq!((other.code, other.counts()), (Some(2), [0, 0, 0, 1]));
+    let moved = load("moved.csv", format!("{header}\n{}", transfer("8", 1, 12)), &[]);
+    assert_eq!((moved.code, moved.counts(), moved.count("moved")), (Some(0), [0, 1, 0, 0], 1));
+    assert_eq!(desk.query("SELECT block_number, log_index, amount FROM arx.token_transfers"), "12|1|8");
+
+    // Without a log index a transfer is placed at the end, until a file knows its place.
+    let api = format!(
+        r#"[{{"blockNumber": "20", "timeStamp": "1700000020", "hash": "{}", "from": "{}", "to": "{}", "value": "5", "contractAddress": "{}", "tokenDecimal": "6"}}]"#,
+        hash(2),
+        wallet(1),
+        wallet(2),
+        wallet(7)
+    );
+    assert_eq!(load("api.json", api.clone(), &[]).counts(), [1, 0, 0, 0]);
+    assert_eq!(load("api.json", api.clone(), &[]).counts(), [0, 0, 1, 0]);
+    let placed = format!("{header}\n{}", transfer("5", 3, 20).replace(&hash(1), &hash(2)));
+    assert_eq!(load("placed.csv", placed, &[]).counts(), [0, 1, 0, 0]);
+    assert_eq!(load("api.json", api, &[]).counts(), [0, 0, 1, 0]);
+    assert_eq!(desk.query(&format!("SELECT log_index FROM arx.token_transfers WHERE tx_hash = '{}'", hash(2))), "3");
+}
+
+#[test]
+fn many_files_are_imported_in_turn_and_a_check_writes_nothing() {
+    let desk = Desk::new("imports_files");
+    let part = |n: u64| format!("{HEADER}\n{}\n", line(n, n, 1, 2, "5"));
+    for n in 1..=3 {
+        desk.write(&format!("part-{n}.csv"), part(n));
+    }
+    let check = desk.import(&["transactions", "part-*.csv", "--check"]);
+    assert_eq!((check.code, check.counts()), (Some(0), [1, 0, 0, 0]), "{}", check.error);
+    assert_eq!(desk.query("SELECT count(*) FROM arx.transactions"), "0");
+    assert_eq!(desk.query("SELECT count(*) FROM arx.import_progress"), "0");
+    assert_eq!(desk.import(&["transactions", "part-*.csv"]).code, Some(0));
+    assert_eq!(desk.query("SELECT count(*) FROM arx.transactions"), "3");
+    assert_eq!(desk.import(&["transactions", "none-*.csv"]).code, Some(1));
+    // Put together, the header comes again.
+    let all = desk.load("all.csv", &[part(4), part(5)].concat(), &[]);
+    assert_eq!((all.code, all.counts(), all.count("headers")), (Some(0), [2, 0, 0, 0], 1), "{}", all.error);
+    let tokens = desk.load("tokens.csv", "token_address,from_address,to_address,value\n", &[]);
+    assert_eq!(tokens.code, Some(1));
+    assert!(tokens.error.contains("token-transfers"), "{}", tokens.error);
+}
