@@ -70,5 +70,5 @@ AS SELECT network, {bucket}, transactions AS transaction_count, volume AS total_
           if(gas_prices = 0, NULL, toFloat64(gas_price_sum) / gas_prices) AS avg_gas_price,
           gas_price_min AS min_gas_price, gas_price_max AS max_gas_price
      FROM {database}.{aggregate}_settled FINAL
-    WHERE transactions > 0
+    WHERE transactions > 0 OR volume > 0
 COMMENT 'volume of a network by {bucket} (UTC); counts and sums are exact, distinct counts approximate above 65,000';

@@ -1,5 +1,5 @@
--- Transactions that a wallet sent and received, by day (UTC). States and generations work as
--- described in 20_volume.sql.
+-- Transfers that a wallet sent and received, by day (UTC): transactions and internal transfers.
+-- States and generations work as described in 20_volume.sql.
 CREATE TABLE IF NOT EXISTS {database}.wallet_activity_states{local}{on_cluster}
 (
     network         LowCardinality(String),
@@ -51,7 +51,7 @@ AS SELECT network, wallet, day, sum(states.sent) AS sent_count, sum(states.recei
      FROM {database}.wallet_activity_current AS states
     GROUP BY network, wallet, day
    HAVING sent_count + received_count > 0
-COMMENT 'transactions that a wallet sent and received, by day (UTC)';
+COMMENT 'transactions and internal transfers that a wallet sent and received, by day (UTC)';
 
 -- The wallet behaviour analysis of the specification, over any period:
 --     SELECT * FROM wallet_behaviour(since = '2018-01-01', until = '2018-01-31')

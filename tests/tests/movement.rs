@@ -282,6 +282,136 @@ fn token_transfers_and_new_columns_are_carried() {
     assert!(!failed.status.success() && error.contains("chain_id") && error.contains("Nullable(Int32)"), "{error}");
 }
 
+/// Volumes with internal transfers, pairs of wallets and activity, as PostgreSQL computes them.
+const LEGS: &str = "WITH legs AS (
+    SELECT network, \"timestamp\", from_address, to_address, CASE WHEN status = 'failed' THEN 0 ELSE value END AS value, 1 AS n
+      FROM arx.transactions
+    UNION ALL
+    SELECT network, \"timestamp\", from_address, to_address, CASE WHEN succeeded IS FALSE THEN 0 ELSE value END, 0
+      FROM arx.internal_transfers)";
+
+/// Compares the aggregates of ClickHouse with the tables of PostgreSQL.
+fn assert_legs_are_counted(database: &Database<'_>, clickhouse: &ClickHouse) {
+    let plain = |sql: &str| database.query(&format!("{LEGS} {sql}")).unwrap();
+    let counted = |sql: &str| clickhouse.query(sql).unwrap().replace('\t', "|");
+    let volumes = "extract(epoch FROM date_trunc('hour', \"timestamp\", 'UTC'))::bigint AS hour, sum(n), sum(value)::float8, \
+                   count(DISTINCT from_address), count(DISTINCT to_address)";
+    assert_eq!(
+        counted(
+            "SELECT toUnixTimestamp(hour), transaction_count, total_volume::Float64, unique_senders, unique_receivers \
+               FROM arx.hourly_volume ORDER BY hour"
+        ),
+        plain(&format!("SELECT {volumes} FROM legs GROUP BY 1 HAVING sum(n) > 0 OR sum(value) > 0 ORDER BY 1")),
+    );
+    assert_eq!(
+        counted(
+            "SELECT from_address, to_address, sum(edge_weight), sum(total_value)::Float64 FROM arx.wallet_edges \
+              GROUP BY 1, 2 ORDER BY 1, 2"
+        ),
+        plain(
+            "SELECT from_address, to_address, count(*), sum(value)::float8 FROM legs \
+              WHERE from_address IS NOT NULL AND to_address IS NOT NULL GROUP BY 1, 2 \
+              ORDER BY from_address COLLATE \"C\", to_address COLLATE \"C\""
+        ),
+    );
+    assert_eq!(
+        counted(
+            "SELECT wallet, sum(sent_count), sum(received_count), sum(total_sent)::Float64, sum(total_received)::Float64 \
+               FROM arx.wallet_activity GROUP BY 1 ORDER BY 1"
+        ),
+        plain(
+            "SELECT wallet, count(*) FILTER (WHERE sent), count(*) FILTER (WHERE NOT sent), \
+                    coalesce(sum(value) FILTER (WHERE sent), 0)::float8, coalesce(sum(value) FILTER (WHERE NOT sent), 0)::float8 \
+               FROM (SELECT from_address AS wallet, value, true AS sent FROM legs \
+                     UNION ALL SELECT to_address, value, false FROM legs) AS w \
+              WHERE wallet IS NOT NULL GROUP BY 1 ORDER BY wallet COLLATE \"C\""
+        ),
+    );
+    let verified = succeed(database, &["verify"]);
+    assert!(verified.contains("both sides are the same"), "{verified}");
+}
+
+#[test]
+fn internal_transfers_are_carried_and_counted() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("movement_internal").unwrap();
+    let clickhouse = ClickHouse::start(stack, &database).unwrap();
+    let leg = |row: u32, position: u32, from: &str, to: &str, value: &str, succeeded: &str| {
+        format!(
+            "INSERT INTO arx.internal_transfers (network, tx_hash, position, block_number, \"timestamp\", from_address, to_address,
+                 value, kind, succeeded, is_ordered)
+             VALUES ('polygon', 'p{row}', {position}, {row}, timestamptz '2024-03-01' + {row} * interval '1 hour', {from}, {to}, {value},
+                     'call', {succeeded}, {position} <> 9);"
+        )
+    };
+    // In a first load: with a transaction, of a reward, a burn, one that failed, and one without a
+    // transaction.
+    let first = [
+        insert(0, 10),
+        leg(3, 0, "'b1'", "'c1'", "5", "true"),
+        leg(3, 1, "'c1'", "'c2'", "4.000000000000000001", "NULL"),
+        leg(3, 9, "'c2'", "NULL", "1", "true"),
+        leg(4, 0, "'b1'", "'c1'", "70", "false"),
+        leg(50, 0, "NULL", "'miner'", "2", "true"),
+    ];
+    database.query(&first.concat()).unwrap();
+    succeed(&database, &["sync"]);
+    assert_legs_are_counted(&database, &clickhouse);
+    let held = "SELECT leg, kind, is_ordered, from_address, to_address, value, status FROM arx.transaction_events FINAL \
+                 WHERE tx_hash IN ('p3', 'p50') ORDER BY tx_hash, leg";
+    assert_eq!(
+        clickhouse.query(held).unwrap(),
+        "0\ttransaction\ttrue\ta0\tb3\t3\tconfirmed\n1\tcall\ttrue\tb1\tc1\t5\tconfirmed\n\
+         2\tcall\ttrue\tc1\tc2\t4.000000000000000001\tunknown\n10\tcall\tfalse\tc2\t\\N\t1\tconfirmed\n\
+         1\tcall\ttrue\t\tminer\t2\tconfirmed"
+    );
+    let nested = "SELECT tx_hash, from_address, internal_transfers.position, internal_transfers.`to`, internal_transfers.value \
+                    FROM arx.nested_transactions WHERE tx_hash IN ('p3', 'p50') ORDER BY tx_hash";
+    assert_eq!(
+        clickhouse.query(nested).unwrap(),
+        "p3\ta0\t[0,1,9]\t['c1','c2',NULL]\t[5,4.000000000000000001,1]\np50\t\\N\t[0]\t['miner']\t[2]"
+    );
+    // In passes: new, changed in key and value, deleted, deleted and written again.
+    let changes = [
+        leg(5, 0, "'b2'", "'c3'", "8", "true"),
+        insert(20, 3),
+        leg(21, 0, "'miner'", "'c1'", "1", "true"),
+        "UPDATE arx.internal_transfers SET from_address = 'd1', succeeded = true WHERE tx_hash = 'p4';".to_owned(),
+        "UPDATE arx.internal_transfers SET to_address = 'd2', value = 6 WHERE tx_hash = 'p3' AND position = 0;"
+            .to_owned(),
+        "UPDATE arx.internal_transfers SET position = 4 WHERE tx_hash = 'p3' AND position = 1;".to_owned(),
+        "DELETE FROM arx.internal_transfers WHERE tx_hash = 'p50';".to_owned(),
+        "DELETE FROM arx.transactions WHERE tx_hash = 'p3';".to_owned(),
+    ];
+    database.query(&changes.concat()).unwrap();
+    succeed(&database, &["sync"]);
+    assert_legs_are_counted(&database, &clickhouse);
+    database.query(&leg(50, 0, "NULL", "'miner'", "3", "true")).unwrap();
+    database.query("UPDATE arx.transactions SET value = value + 1 WHERE tx_hash = 'p5'").unwrap();
+    succeed(&database, &["sync"]);
+    assert_legs_are_counted(&database, &clickhouse);
+    // One that ClickHouse cannot hold is set aside; the rest goes on.
+    database.query("ALTER TABLE arx.internal_transfers DROP CONSTRAINT internal_transfers_value_usd_check").unwrap();
+    database.query(&[leg(6, 0, "'b1'", "'c1'", "1", "true"), leg(6, 1, "'c1'", "'c4'", "1", "true")].concat()).unwrap();
+    database
+        .query("UPDATE arx.internal_transfers SET value_usd = 'NaN' WHERE tx_hash = 'p6' AND position = 1")
+        .unwrap();
+    succeed(&database, &["sync"]);
+    let rejects = "SELECT relation, tx_hash, log_index FROM arx.feed_rejects";
+    assert_eq!(database.query(rejects).unwrap(), "internal_transfers|p6|1");
+    let held = "SELECT leg FROM arx.transaction_events FINAL WHERE tx_hash = 'p6' ORDER BY leg";
+    assert_eq!(clickhouse.query(held).unwrap(), "0\n1");
+    assert!(succeed(&database, &["verify"]).contains("both sides are the same"));
+    database.query("UPDATE arx.internal_transfers SET value_usd = 1.5 WHERE tx_hash = 'p6'").unwrap();
+    succeed(&database, &["sync"]);
+    assert_eq!(database.query(rejects).unwrap(), "");
+    assert_legs_are_counted(&database, &clickhouse);
+    // TRUNCATE fires no row trigger.
+    database.query("TRUNCATE arx.internal_transfers").unwrap();
+    succeed(&database, &["sync"]);
+    assert_legs_are_counted(&database, &clickhouse);
+}
+
 #[test]
 fn verify_finds_and_repairs_changes_that_bypassed_the_feed() {
     let stack = Stack::shared().unwrap();

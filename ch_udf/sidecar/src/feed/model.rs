@@ -55,23 +55,31 @@ pub(crate) enum CountedBy {
     Rebuild,
 }
 
-/// A transaction in its current form or, if `deleted`, the key of a former one. Borrows from the
-/// rows that contain it.
+/// A transaction or an internal transfer in its current form or, if `deleted`, the key of a former
+/// one. Borrows from the rows that contain it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event<'a> {
     /// Microseconds since 1970, UTC.
     pub event_time: i64,
     pub network: &'a str,
     pub tx_hash: &'a str,
+    /// 0 for the value of the transaction itself; one more than its position for an internal
+    /// transfer.
+    pub leg: u32,
     pub block_number: u64,
+    /// Empty for a reward.
     pub from_address: &'a str,
-    /// `None` for a contract creation.
+    /// `None` for a contract creation or a burn.
     pub to_address: Option<&'a str>,
     /// Units of 10⁻¹⁸ coin.
     pub value: i128,
     pub optional: OptionalValues,
-    /// `pending`, `confirmed` or `failed`.
+    /// `pending`, `confirmed`, `failed` or `unknown`.
     pub status: &'a str,
+    /// `transaction`, or the kind of an internal transfer.
+    pub kind: &'a str,
+    /// False for an internal transfer whose order within its transaction is unknown.
+    pub is_ordered: bool,
     /// A JSON object.
     pub metadata: Option<Cow<'a, str>>,
     /// Token transfers of the transaction.
@@ -79,7 +87,7 @@ pub(crate) struct Event<'a> {
     /// Values of the extra columns, in their order.
     pub extra_values: Vec<Value<'a>>,
     pub counted_by: CountedBy,
-    /// A tombstone: only network, hash, time, sender and receiver are meaningful.
+    /// A tombstone: only network, hash, leg, time, sender and receiver are meaningful.
     pub deleted: bool,
 }
 
@@ -96,12 +104,15 @@ impl<'a> Event<'a> {
             event_time,
             network,
             tx_hash,
+            leg: 0,
             from_address,
             to_address,
             block_number: 0,
             value: 0,
             optional: OptionalValues::default(),
             status: "confirmed",
+            kind: TRANSACTION,
+            is_ordered: true,
             metadata: None,
             transfers: Vec::new(),
             extra_values: Vec::new(),
@@ -154,6 +165,20 @@ pub(crate) enum ValueKind {
 }
 
 impl ValueKind {
+    /// Returns the name of the type in PostgreSQL.
+    #[must_use]
+    pub(crate) const fn postgres_type(self) -> &'static str {
+        match self {
+            Self::Int16 => "smallint",
+            Self::Int32 => "integer",
+            Self::Int64 => "bigint",
+            Self::Float32 => "real",
+            Self::Float64 => "double precision",
+            Self::Bool => "boolean",
+            Self::Text => "text",
+        }
+    }
+
     /// Returns the bytes of a value; `None` where they vary.
     #[must_use]
     pub(crate) const fn width(self) -> Option<usize> {
@@ -176,6 +201,30 @@ pub(crate) enum Value<'a> {
     Text(&'a str),
 }
 
+/// Kind of an event that is a transaction.
+pub(crate) const TRANSACTION: &str = "transaction";
+
+/// The row of a transaction that is set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowPart {
+    /// The transaction itself.
+    Transaction,
+    /// Its internal transfer at a position.
+    Internal(i32),
+    /// Its token transfer at a position in the block's log.
+    Token(i32),
+}
+
+impl RowPart {
+    /// Returns the position of a part of a transaction.
+    pub(crate) const fn position(self) -> Option<i32> {
+        match self {
+            Self::Transaction => None,
+            Self::Internal(position) | Self::Token(position) => Some(position),
+        }
+    }
+}
+
 /// A row that the sink cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rejected {
@@ -184,8 +233,7 @@ pub(crate) struct Rejected {
     pub tx_hash: Vec<u8>,
     /// Time of the transaction, in the units of the source.
     pub time: i64,
-    /// Position of the token transfer in the block's log; absent for the transaction itself.
-    pub log_index: Option<i32>,
+    pub part: RowPart,
     /// Column that does not fit, and the type that it does not fit.
     pub reason: String,
 }

@@ -125,8 +125,10 @@ struct HourRow {
     network: String,
     hours: i64,
     count: u64,
+    transactions: u64,
     sum: String,
     volume: String,
+    is_counted: bool,
     checksum: String,
 }
 
@@ -154,7 +156,9 @@ pub(super) async fn clickhouse(topology: &Topology, range: &HourRange) -> Result
     let mut expected = BTreeMap::new();
     for row in rows {
         let hour = Hour { network: row.network, hours: row.hours };
-        expected.insert(hour.clone(), (row.count, row.volume));
+        if row.is_counted {
+            expected.insert(hour.clone(), (row.transactions, row.volume));
+        }
         content.insert(hour, HourContent { count: row.count, sum: row.sum, checksum: row.checksum });
     }
     let aggregates: Vec<AggregateRow> =

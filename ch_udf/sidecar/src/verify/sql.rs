@@ -11,19 +11,23 @@ pub(super) const POSITION: &str = "
       FROM arx.feed_positions
      WHERE consumer = 'clickhouse' AND position IS NOT NULL";
 
-/// Returns the query for hours of transactions: `$1` and `$2` are hours since 1970, the latter
-/// excluded.
+/// Returns the query for hours of transactions and internal transfers: `$1` and `$2` are hours
+/// since 1970, the latter excluded.
 pub(super) fn postgres_hours() -> String {
     let optional = OPTIONAL.iter().fold(String::new(), |text, column| text + &column.postgres_text() + ", ");
+    let optional_internal = OPTIONAL.iter().fold(String::new(), |text, column| match column.name {
+        "gas_used" | "gas_price" => text + "'-', ",
+        _ => text + &column.postgres_text() + ", ",
+    });
     format!(
         r#"
-    SELECT t.network, (extract(epoch FROM t."timestamp") * 1000000)::bigint / 3600000000 AS hours,
-           count(*), sum(t.value)::text,
-           sum(('x' || left(md5(concat_ws('|',
-               t.tx_hash, t.block_number, t.from_address, coalesce(t.to_address, '-'), t.value::text,
-               {optional}t.status::text,
-               (extract(epoch FROM t."timestamp") * 1000000)::bigint, coalesce(x.transfers, ''))),
-               15))::bit(60)::bigint)::text
+    SELECT h.network, h.hours, count(*), sum(h.value)::text,
+           sum(('x' || left(md5(h.text), 15))::bit(60)::bigint)::text
+      FROM (
+    SELECT t.network, (extract(epoch FROM t."timestamp") * 1000000)::bigint / 3600000000 AS hours, t.value,
+           concat_ws('|', t.tx_hash, 0, 'transaction', t.block_number, t.from_address, coalesce(t.to_address, '-'),
+                     t.value::text, {optional}t.status::text,
+                     (extract(epoch FROM t."timestamp") * 1000000)::bigint, coalesce(x.transfers, '')) AS text
       FROM arx.transactions AS t
       LEFT JOIN (SELECT x.network, x.tx_hash, x."timestamp",
                         string_agg(concat_ws(':', x.log_index, x.token_address, x.from_address, x.to_address,
@@ -44,6 +48,20 @@ pub(super) fn postgres_hours() -> String {
        AND NOT EXISTS (SELECT FROM arx.feed_rejects AS r
                         WHERE r.consumer = 'clickhouse' AND r.relation = 'transactions' AND r.network = t.network
                           AND r.tx_hash = t.tx_hash AND r."timestamp" = t."timestamp" AND r.stamp = t.ingest_xid)
+    UNION ALL
+    SELECT t.network, (extract(epoch FROM t."timestamp") * 1000000)::bigint / 3600000000, t.value,
+           concat_ws('|', t.tx_hash, t.position::bigint + 1, t.kind || CASE WHEN t.is_ordered THEN '' ELSE ' unordered' END,
+                     coalesce(t.block_number, 0), coalesce(t.from_address, ''), coalesce(t.to_address, '-'),
+                     t.value::text, {optional_internal}
+                     CASE t.succeeded WHEN true THEN 'confirmed' WHEN false THEN 'failed' ELSE 'unknown' END,
+                     (extract(epoch FROM t."timestamp") * 1000000)::bigint, '')
+      FROM arx.internal_transfers AS t
+     WHERE t."timestamp" >= to_timestamp($1::bigint * 3600::float8)
+       AND t."timestamp" < to_timestamp($2::bigint * 3600::float8)
+       AND NOT EXISTS (SELECT FROM arx.feed_rejects AS r
+                        WHERE r.consumer = 'clickhouse' AND r.relation = 'internal_transfers' AND r.network = t.network
+                          AND r.tx_hash = t.tx_hash AND r.log_index = t.position AND r."timestamp" = t."timestamp"
+                          AND r.stamp = t.ingest_xid)) AS h
      GROUP BY 1, 2"#
     )
 }
@@ -74,6 +92,7 @@ pub(super) fn changing_hours(position: &str, snapshot: &str) -> Result<String, S
     let (ingested, logged) = (changed("ingest_xid")?, changed("changed_xid")?);
     Ok(format!(
         "SELECT network, {hour} FROM arx.transactions WHERE {ingested}
+         UNION SELECT network, {hour} FROM arx.internal_transfers WHERE {ingested}
          UNION SELECT network, {hour} FROM arx.token_transfers WHERE {ingested}
          UNION SELECT network, {hour} FROM arx.transaction_changes WHERE {logged}"
     ))
@@ -90,16 +109,19 @@ pub(super) const REQUEST_RELOADS: &str = "
 
 pub(super) const REQUESTED_RELOADS: &str = "SELECT count(*) FROM arx.feed_reloads";
 
-/// Returns the query for hours of transactions in ClickHouse, between two times in seconds, the
+/// Returns the query for hours of events in ClickHouse, between two times in seconds, the
 /// latter excluded.
 pub(super) fn clickhouse_hours() -> String {
     let optional = OPTIONAL.iter().fold(String::new(), |text, column| text + &column.clickhouse_text() + ", '|', ");
     format!("
     SELECT network, toInt64(intDiv(toUnixTimestamp64Micro(event_time), 3600000000)) AS hours, count() AS count,
+           countIf(leg = 0) AS transactions,
            toDecimalString(sum(toDecimal256(value, 18)), 18) AS sum,
            toDecimalString(sumIf(toDecimal256(value, 18), status != 'failed'), 18) AS volume,
+           countIf(leg = 0) > 0 OR sumIf(value, status != 'failed') > 0 AS is_counted,
            toString(sum(toUInt128(intDiv(reinterpretAsUInt64(reverse(substring(MD5(concat(
-               tx_hash, '|', toString(block_number), '|', from_address, '|', ifNull(to_address, '-'), '|',
+               tx_hash, '|', toString(leg), '|', kind, if(is_ordered, '', ' unordered'), '|', toString(block_number), '|',
+               from_address, '|', ifNull(to_address, '-'), '|',
                toDecimalString(value, 18), '|', {optional}status, '|', toString(toUnixTimestamp64Micro(event_time)), '|',
                arrayStringConcat(arrayMap(
                    (i, t, f, o, a, u) -> concat(toString(i), ':', t, ':', f, ':', o, ':', toString(a), ':',
@@ -123,10 +145,11 @@ pub(super) const CLICKHOUSE_VOLUMES: &str = "
 /// Each side of the union subtracts aggregates from the transactions.
 pub(super) const WRONG_DAYS: &str = "
     SELECT network, toInt64(toRelativeDayNum(day)) AS days
-      FROM (SELECT network, toDate(event_time) AS day, toInt64(count()) AS n,
-                   toInt64(countIf(isNotNull(to_address))) AS with_receiver,
+      FROM (SELECT network, toDate(event_time) AS day, toInt64(countIf(leg = 0)) AS n,
+                   toInt64(countIf(isNotNull(to_address) AND from_address != '')) AS with_receiver,
                    sumIf(toDecimal256(value, 18), status != 'failed') AS volume,
-                   sumIf(toDecimal256(value, 18), status != 'failed' AND isNotNull(to_address)) AS received
+                   sumIf(toDecimal256(value, 18),
+                         status != 'failed' AND isNotNull(to_address) AND from_address != '') AS received
               FROM transaction_events FINAL GROUP BY network, day
             UNION ALL
             SELECT network, day, -toInt64(transaction_count), 0, -total_volume, toDecimal256(0, 18) FROM daily_volume
@@ -138,9 +161,9 @@ pub(super) const WRONG_DAYS: &str = "
     HAVING sum(n) != 0 OR sum(with_receiver) != 0 OR sum(volume) != 0 OR sum(received) != 0
     UNION DISTINCT
     SELECT network, toInt64(toRelativeDayNum(day)) AS days
-      FROM (SELECT network, toDate(event_time) AS day, toInt64(count()) AS n,
+      FROM (SELECT network, toDate(event_time) AS day, toInt64(countIf(from_address != '')) AS n,
                    toInt64(countIf(isNotNull(to_address))) AS with_receiver,
-                   sumIf(toDecimal256(value, 18), status != 'failed') AS volume,
+                   sumIf(toDecimal256(value, 18), status != 'failed' AND from_address != '') AS volume,
                    sumIf(toDecimal256(value, 18), status != 'failed' AND isNotNull(to_address)) AS received
               FROM transaction_events FINAL GROUP BY network, day
             UNION ALL

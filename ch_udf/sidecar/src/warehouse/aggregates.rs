@@ -70,7 +70,7 @@ pub(crate) const AGGREGATES: [Aggregate; 4] = [
         name: "wallet_activity",
         bucket: "network, wallet, day",
         touched_buckets: &[
-            "SELECT network, from_address AS wallet, toDate(event_time) AS day FROM {touched}",
+            "SELECT network, from_address AS wallet, toDate(event_time) AS day FROM {touched} WHERE from_address != ''",
             "SELECT network, assumeNotNull(to_address) AS wallet, toDate(event_time) AS day FROM {touched} \
               WHERE isNotNull(to_address)",
         ],
@@ -82,7 +82,7 @@ pub(crate) const AGGREGATES: [Aggregate; 4] = [
         bucket: "network, from_address, to_address, day",
         touched_buckets: &[
             "SELECT DISTINCT network, from_address, assumeNotNull(to_address) AS receiver, toDate(event_time) AS day \
-                        FROM {touched} WHERE isNotNull(to_address)",
+                        FROM {touched} WHERE isNotNull(to_address) AND from_address != ''",
         ],
         select: include_str!("../../../../sql/clickhouse/aggregates/wallet_edges.sql"),
         input: InputRows::Edges,
@@ -143,8 +143,7 @@ fn touched_rows(shape: &Shape, since: u64, current: u64) -> String {
 #[must_use]
 pub(crate) fn fill_received(shape: &Shape, months: &[u32]) -> String {
     let (database, local, month_condition) = (&shape.database, shape.local(), in_months(months));
-    let columns =
-        "network, event_time, tx_hash, from_address, value, value_usd, status, version, is_deleted, counted, fed_at";
+    let columns = "network, event_time, tx_hash, leg, from_address, value, value_usd, status, version, is_deleted, counted, fed_at";
     format!(
         "INSERT INTO {database}.received_transactions{local} (to_address, {columns}) \
          SELECT assumeNotNull(to_address), {columns} FROM {database}.transaction_events{local} FINAL \
@@ -233,7 +232,7 @@ impl Aggregate {
             InputRows::Events { .. } => format!("{events} WHERE {is_new}"),
             InputRows::Edges => format!(
                 "(SELECT {WALLET_EVENT_COLUMNS}, from_address, assumeNotNull(to_address) AS receiver FROM {events} \
-                   WHERE {is_new} AND isNotNull(to_address))"
+                   WHERE {is_new} AND isNotNull(to_address) AND from_address != '')"
             ),
             InputRows::Wallets => format!(
                 "(SELECT {WALLET_EVENT_COLUMNS}, side.1 AS wallet, side.2 AS counterparty, side.3 AS is_sender \
@@ -382,14 +381,21 @@ impl Aggregate {
             InputRows::Edges => {
                 let condition = of_buckets("(network, from_address, assumeNotNull(to_address), toDate(event_time))");
                 let columns = "*, assumeNotNull(to_address) AS receiver";
-                format!("({})", read(columns, "transaction_events", &format!(" AND isNotNull(to_address){condition}")))
+                format!(
+                    "({})",
+                    read(
+                        columns,
+                        "transaction_events",
+                        &format!(" AND isNotNull(to_address) AND from_address != ''{condition}")
+                    )
+                )
             }
             InputRows::Wallets => {
                 let sent = read(
                     "network, event_time, value, value_usd, status, gas_price, from_address AS wallet, \
                      ifNull(to_address, '') AS counterparty, true AS is_sender",
                     "transaction_events",
-                    &of_buckets("(network, from_address, toDate(event_time))"),
+                    &format!(" AND from_address != ''{}", of_buckets("(network, from_address, toDate(event_time))")),
                 );
                 let received = read(
                     "network, event_time, value, value_usd, status, CAST(NULL, 'Nullable(UInt64)') AS gas_price, \

@@ -19,7 +19,7 @@ use super::shape::Shape;
 use crate::error::SidecarError;
 
 /// Version of the tables. It rises when the templates change tables that databases already have.
-pub(super) const SCHEMA_VERSION: u32 = 3;
+pub(super) const SCHEMA_VERSION: u32 = 4;
 
 /// A file of `sql/clickhouse`.
 struct Template {
@@ -40,7 +40,7 @@ impl Template {
 }
 
 /// The templates, in the order in which they run.
-const TEMPLATES: [Template; 7] = [
+const TEMPLATES: [Template; 8] = [
     Template::new("10_transaction_events.sql", include_str!("../../../../sql/clickhouse/10_transaction_events.sql")),
     Template::new("11_feed.sql", include_str!("../../../../sql/clickhouse/11_feed.sql")),
     Template::volume(&[("aggregate", "hourly_volume"), ("bucket", "hour"), ("bucket_type", "DateTime('UTC')")]),
@@ -48,6 +48,7 @@ const TEMPLATES: [Template; 7] = [
     Template::new("21_wallet_activity.sql", include_str!("../../../../sql/clickhouse/21_wallet_activity.sql")),
     Template::new("22_wallet_edges.sql", include_str!("../../../../sql/clickhouse/22_wallet_edges.sql")),
     Template::new("90_cluster.sql", include_str!("../../../../sql/clickhouse/90_cluster.sql")),
+    Template::new("91_nested_transactions.sql", include_str!("../../../../sql/clickhouse/91_nested_transactions.sql")),
 ];
 
 /// Storage volumes, the age in days from which data belongs to them (90 days and 2 years by the

@@ -68,7 +68,8 @@ impl<B: Deref<Target = [u8]>> Base<B> {
         self.sections().pair_peer.len() as u64
     }
 
-    /// Returns the end of the ids of wallets, which are dense from 0. The first is [`WalletId::NO_SENDER`].
+    /// Returns the end of the ids of wallets, which are dense from 0. The first is
+    /// [`WalletId::NO_SENDER`].
     #[must_use]
     pub fn wallets(&self) -> u32 {
         self.sections().wallets.len() as u32

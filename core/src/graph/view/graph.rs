@@ -133,8 +133,8 @@ impl<'g> Graph<'g> {
         (self.base.wallets.len() + self.overlay.new_wallets().len()) as u32
     }
 
-    /// Returns every id of a wallet, in their order. The first is [`WalletId::NO_SENDER`], which is on
-    /// no network and not active.
+    /// Returns every id of a wallet, in their order. The first is [`WalletId::NO_SENDER`], which is
+    /// on no network and not active.
     #[must_use]
     pub fn wallet_ids(&self) -> WalletIds {
         WalletIds::new(0, self.wallets())

@@ -22,8 +22,12 @@ pub(super) const VOLUMES: &str = "SELECT count(*), COALESCE(sum(transaction_coun
 /// Returns the query for whether anything became visible since the feed's position, the hours to
 /// reload, and the holders of the advisory lock `($1, $2)`.
 pub(super) fn pending() -> String {
-    let tables =
-        [("transactions", "ingest_xid"), ("token_transfers", "ingest_xid"), ("transaction_changes", "changed_xid")];
+    let tables = [
+        ("transactions", "ingest_xid"),
+        ("internal_transfers", "ingest_xid"),
+        ("token_transfers", "ingest_xid"),
+        ("transaction_changes", "changed_xid"),
+    ];
     let changed = tables.map(|(table, column)| {
         format!("EXISTS (SELECT FROM arx.{table} AS t WHERE {})", new_since(&format!("t.{column}"), "p.position"))
     });

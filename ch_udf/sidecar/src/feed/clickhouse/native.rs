@@ -86,6 +86,7 @@ pub(super) struct Used {
     optional: [bool; OPTIONAL.len()],
     metadata: bool,
     transfers: bool,
+    legs: bool,
 }
 
 impl Used {
@@ -96,6 +97,7 @@ impl Used {
             optional: std::array::from_fn(|index| self.optional[index] | other.optional[index]),
             metadata: self.metadata | other.metadata,
             transfers: self.transfers | other.transfers,
+            legs: self.legs | other.legs,
         }
     }
 }
@@ -107,6 +109,10 @@ pub(super) struct Block {
     event_time: BytesMut,
     network: BytesMut,
     tx_hash: BytesMut,
+    leg: BytesMut,
+    kind: BytesMut,
+    is_ordered: BytesMut,
+    has_legs: bool,
     block_number: BytesMut,
     from_address: BytesMut,
     to_address: Nullable,
@@ -130,6 +136,9 @@ impl Block {
             event_time: reserve(8),
             network: reserve(10),
             tx_hash: reserve(68),
+            leg: reserve(4),
+            kind: reserve(12),
+            is_ordered: reserve(1),
             block_number: reserve(8),
             from_address: reserve(44),
             to_address: nullable(44),
@@ -148,6 +157,10 @@ impl Block {
         self.event_time.put_i64_le(event.event_time);
         text(&mut self.network, event.network);
         text(&mut self.tx_hash, event.tx_hash);
+        self.leg.put_u32_le(event.leg);
+        text(&mut self.kind, event.kind);
+        self.is_ordered.put_u8(u8::from(event.is_ordered));
+        self.has_legs |= event.leg > 0;
         self.block_number.put_u64_le(event.block_number);
         text(&mut self.from_address, event.from_address);
         self.to_address.put(event.to_address, text);
@@ -197,6 +210,7 @@ impl Block {
             optional: self.optional.each_ref().map(any),
             metadata: self.has_metadata,
             transfers: self.transfers.count > 0,
+            legs: self.has_legs,
         }
     }
 
@@ -207,6 +221,11 @@ impl Block {
         out.add("event_time", "DateTime64(6, 'UTC')", [self.event_time]);
         out.add("network", "String", [self.network]);
         out.add("tx_hash", "String", [self.tx_hash]);
+        if used.legs {
+            out.add("leg", "UInt32", [self.leg]);
+            out.add("kind", "String", [self.kind]);
+            out.add("is_ordered", "Bool", [self.is_ordered]);
+        }
         out.add("block_number", "UInt64", [self.block_number]);
         out.add("from_address", "String", [self.from_address]);
         out.add_nullable("to_address", "String", used.to_address, self.to_address);

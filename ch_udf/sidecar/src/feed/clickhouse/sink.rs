@@ -524,7 +524,7 @@ async fn write_states(
 
 /// Returns the statement that writes tombstones for the rows of a condition.
 fn insert_tombstones(local: &str, version: u64, condition: &str) -> String {
-    let columns = "event_time, network, tx_hash, block_number, from_address, to_address, value, status";
+    let columns = "event_time, network, tx_hash, leg, kind, block_number, from_address, to_address, value, status";
     format!(
         "INSERT INTO transaction_events{local} ({columns}, version, is_deleted, counted) \
          SELECT {columns}, {version}, 1, 'repair' FROM transaction_events{local} FINAL WHERE {condition}"

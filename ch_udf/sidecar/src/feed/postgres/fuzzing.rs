@@ -17,8 +17,13 @@ pub fn copy_rows(data: &[u8]) {
     } else {
         vec![column("note", ValueKind::Text), column("chain_id", ValueKind::Int32)]
     };
-    let layout =
-        Layout { tombstones: flags & 1 != 0, uncounted: flags & 2 != 0, transfers: flags & 4 != 0, extra_columns };
+    let layout = Layout {
+        tombstones: flags & 1 != 0,
+        uncounted: flags & 2 != 0,
+        transfers: flags & 4 != 0,
+        legs: flags & 16 != 0,
+        extra_columns,
+    };
     let mut rows = PostgresRows::new(Arc::new(layout), 0);
     while let Some((length, rest)) = stream.split_first_chunk() {
         let (message, rest) = rest.split_at(rest.len().min(u16::from_be_bytes(*length).into()));
@@ -32,7 +37,7 @@ pub fn copy_rows(data: &[u8]) {
         Ok(())
     });
     if let Ok(rejected) = outcome {
-        let whole_rows = rejected.iter().filter(|rejected| rejected.log_index.is_none()).count();
+        let whole_rows = rejected.iter().filter(|rejected| rejected.part.position().is_none()).count();
         assert!(events + whole_rows == rows.len() || flags & 1 != 0);
     }
 }

@@ -3,7 +3,7 @@
 use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Client, Transaction};
 
-use super::super::model::{Chunk, FeedState, FirstLoad, Hour, Rejected, SourcePosition, Span};
+use super::super::model::{Chunk, FeedState, FirstLoad, Hour, Rejected, RowPart, SourcePosition, Span};
 use super::super::ports::{Confirmation, Ledger};
 use super::sql;
 use crate::error::{Doing, SidecarError};
@@ -82,19 +82,24 @@ async fn set_aside(
     snapshot: &str,
     doing: &'static str,
 ) -> Result<(), SidecarError> {
-    for (statement, of_transfers) in [(sql::REJECT_TRANSACTIONS, false), (sql::REJECT_TRANSFERS, true)] {
-        let chosen: Vec<&Rejected> =
-            rejected.iter().filter(|rejected| rejected.log_index.is_some() == of_transfers).collect();
+    let statements = [
+        (sql::REJECT_TRANSACTIONS.to_owned(), RowPart::Transaction),
+        (sql::reject_parts("internal_transfers", "position"), RowPart::Internal(0)),
+        (sql::reject_parts("token_transfers", "log_index"), RowPart::Token(0)),
+    ];
+    for (statement, kind) in &statements {
+        let is_of_table = |rejected: &&Rejected| std::mem::discriminant(&rejected.part) == std::mem::discriminant(kind);
+        let chosen: Vec<&Rejected> = rejected.iter().filter(is_of_table).collect();
         if chosen.is_empty() {
             continue;
         }
         let networks: Vec<&[u8]> = chosen.iter().map(|rejected| &*rejected.network).collect();
         let hashes: Vec<&[u8]> = chosen.iter().map(|rejected| &*rejected.tx_hash).collect();
         let times: Vec<WireTime> = chosen.iter().map(|rejected| WireTime(rejected.time)).collect();
-        let log_indexes: Vec<Option<i32>> = chosen.iter().map(|rejected| rejected.log_index).collect();
+        let positions: Vec<Option<i32>> = chosen.iter().map(|rejected| rejected.part.position()).collect();
         let reasons: Vec<&str> = chosen.iter().map(|rejected| &*rejected.reason).collect();
         transaction
-            .execute(statement, &[&CONSUMER, &networks, &hashes, &times, &log_indexes, &reasons, &snapshot])
+            .execute(statement.as_str(), &[&CONSUMER, &networks, &hashes, &times, &positions, &reasons, &snapshot])
             .await
             .doing(doing)?;
     }

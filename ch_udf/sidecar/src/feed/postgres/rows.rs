@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use super::super::columns::{OPTIONAL, OptionalValues, decode_dollars, decode_units};
 use super::super::metadata;
 use super::super::model::{
-    CountedBy, Event, ExtraColumn, HOUR_MICROS, Month, Rejected, RowError, Rows, Transfer, Value, ValueKind,
+    CountedBy, Event, ExtraColumn, HOUR_MICROS, Month, Rejected, RowError, RowPart, Rows, Transfer, Value, ValueKind,
 };
 use crate::error::SidecarError;
 
@@ -23,11 +23,16 @@ const END_HOUR: i64 = 4_294_965_600_000_000 / HOUR_MICROS;
 /// Units of a value that `Decimal(38, 18)` cannot hold any more.
 const VALUE_END: u128 = 10_u128.pow(38);
 
-/// Required columns of a transaction `t`. Those of a tombstone come first, in the same order.
-const REQUIRED_COLUMNS: &str = "t.\"timestamp\", t.network, t.tx_hash, t.from_address, t.to_address, \
-    t.block_number, t.value, t.status, \
+/// Key of a transaction `t`, which is all that a tombstone has.
+const KEY: &str = "t.\"timestamp\", t.network, t.tx_hash, t.from_address, t.to_address";
+
+/// Further required columns of a transaction `t`.
+const REQUIRED_COLUMNS: &str = "t.block_number, t.value, t.status::text, \
     (CASE WHEN t.metadata IS NULL OR jsonb_typeof(t.metadata) = 'object' THEN t.metadata \
           ELSE jsonb_build_object('value', t.metadata) END)::text";
+
+/// Fields of [`KEY`].
+const KEY_FIELDS: usize = 5;
 
 /// Token transfers of a transaction `t`, as arrays.
 const TRANSFERS: &str = "LEFT JOIN LATERAL (SELECT array_agg(x.log_index ORDER BY x.log_index) AS log_index, \
@@ -39,6 +44,10 @@ const TRANSFERS: &str = "LEFT JOIN LATERAL (SELECT array_agg(x.log_index ORDER B
 
 const TRANSFER_COLUMNS: &str = ", x.log_index, x.token, x.sender, x.receiver, x.amount, x.usd";
 
+/// The same columns of a row without token transfers.
+const NO_TRANSFERS: &str =
+    ", NULL::integer[], NULL::text[], NULL::text[], NULL::text[], NULL::numeric[], NULL::numeric[]";
+
 /// Columns of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Layout {
@@ -48,6 +57,8 @@ pub(super) struct Layout {
     pub uncounted: bool,
     /// With token transfers; false if the database has none.
     pub transfers: bool,
+    /// With the leg of a row; false if the database has no internal transfers.
+    pub legs: bool,
     /// Columns that the feed does not carry by name.
     pub extra_columns: Vec<ExtraColumn>,
 }
@@ -68,17 +79,49 @@ impl Layout {
             text
         });
         let (columns, join) = if self.transfers { (TRANSFER_COLUMNS, TRANSFERS) } else { ("", "") };
-        let counted_by = if self.uncounted { String::new() } else { format!(", ({counted_by})::int2") };
+        let counted_by = self.counted_by(counted_by);
+        let leg = if self.legs { ", 0::bigint, 'transaction'::text, true" } else { "" };
         format!(
-            "SELECT {REQUIRED_COLUMNS}{optional}{counted_by}{extra_columns}{columns} FROM {from} {join} WHERE {condition}"
+            "SELECT {KEY}{leg}, {REQUIRED_COLUMNS}{optional}{counted_by}{extra_columns}{columns} FROM {from} {join} \
+             WHERE {condition}"
         )
     }
 
-    /// Returns the SELECT of the keys of former rows from `arx.transaction_changes`.
+    fn counted_by(&self, expression: &str) -> String {
+        if self.uncounted { String::new() } else { format!(", ({expression})::int2") }
+    }
+
+    /// Returns the SELECT of internal transfers in the same columns, as [`Self::select`] does of
+    /// transactions.
+    pub(super) fn select_internal(&self, from: &str, counted_by: &str, condition: &str) -> String {
+        let optional = OPTIONAL.iter().fold(String::new(), |mut text, column| {
+            match column.name {
+                "gas_used" | "gas_price" => text.push_str(", NULL::bigint"),
+                name => text.push_str(&format!(", t.{name}")),
+            }
+            text
+        });
+        let extra_columns = self
+            .extra_columns
+            .iter()
+            .fold(String::new(), |text, column| text + ", NULL::" + column.kind.postgres_type());
+        let columns = if self.transfers { NO_TRANSFERS } else { "" };
+        let counted_by = self.counted_by(counted_by);
+        format!(
+            "SELECT t.\"timestamp\", t.network, t.tx_hash, coalesce(t.from_address, ''), t.to_address, \
+             t.position::bigint + 1, t.kind, t.is_ordered, coalesce(t.block_number, 0), t.value, \
+             CASE t.succeeded WHEN true THEN 'confirmed' WHEN false THEN 'failed' ELSE 'unknown' END, NULL::text\
+             {optional}{counted_by}{extra_columns}{columns} FROM {from} WHERE {condition}"
+        )
+    }
+
+    /// Returns the SELECT of the keys of former transactions and internal transfers from
+    /// `arx.transaction_changes`.
     pub(super) fn select_former(condition: &str) -> String {
         format!(
-            "SELECT \"timestamp\", network, tx_hash, from_address, to_address FROM arx.transaction_changes \
-              WHERE relation = 'transactions' AND {condition}"
+            "SELECT \"timestamp\", network, tx_hash, coalesce(from_address, ''), to_address, \
+                    CASE relation WHEN 'internal_transfers' THEN log_index::bigint + 1 ELSE 0 END \
+               FROM arx.transaction_changes WHERE relation IN ('transactions', 'internal_transfers') AND {condition}"
         )
     }
 }
@@ -175,9 +218,9 @@ impl<'a> SortKey<'a> {
         Ok(Self { network, sender: fields.required()?, time, tx_hash })
     }
 
-    /// Reports the row, or one of its token transfers.
-    fn rejected(&self, log_index: Option<i32>, reason: String) -> Rejected {
-        Rejected { network: self.network.into(), tx_hash: self.tx_hash.into(), time: self.time, log_index, reason }
+    /// Reports a row of the transaction.
+    fn rejected(&self, part: RowPart, reason: String) -> Rejected {
+        Rejected { network: self.network.into(), tx_hash: self.tx_hash.into(), time: self.time, part, reason }
     }
 }
 
@@ -207,7 +250,7 @@ impl Rows for PostgresRows {
                     Err(RowError::Malformed { reason }) => return Err(malformed(&reason)),
                     Err(RowError::Unfit { .. }) if self.layout.tombstones => {}
                     Err(RowError::Unfit { reason }) => {
-                        rejected.push(SortKey::of(&row.message)?.rejected(None, reason));
+                        rejected.push(SortKey::of(&row.message)?.rejected(part(&self.layout, &row.message)?, reason));
                     }
                 }
             }
@@ -238,6 +281,22 @@ impl From<PgWireError> for SidecarError {
     }
 }
 
+/// Returns the part of a transaction that a row is.
+fn part(layout: &Layout, row: &[u8]) -> Result<RowPart, PgWireError> {
+    if !layout.legs {
+        return Ok(RowPart::Transaction);
+    }
+    let mut fields = Fields::of_tuple(row)?;
+    for _ in 0..KEY_FIELDS {
+        fields.nullable()?;
+    }
+    // Positions of internal transfers are integers.
+    Ok(match i32::try_from(fields.int8()? - 1) {
+        Ok(position @ 0..) => RowPart::Internal(position),
+        _ => RowPart::Transaction,
+    })
+}
+
 /// Decodes a row. Token transfers that the sink cannot hold are left out, and added to `rejected`.
 fn decode<'a>(layout: &Layout, row: &'a [u8], rejected: &mut Vec<Rejected>) -> Result<Event<'a>, RowError> {
     let mut fields = Fields::of_tuple(row)?;
@@ -247,8 +306,16 @@ fn decode<'a>(layout: &Layout, row: &'a [u8], rejected: &mut Vec<Rejected>) -> R
         return Err(RowError::Unfit { reason: "timestamp does not fit DateTime (1970 to 2106)".into() });
     }
     let mut event = Event::of_key(event_time, network, tx_hash, fields.text()?, fields.optional_text()?);
+    if layout.tombstones || layout.legs {
+        let leg = fields.int8()?;
+        event.leg = u32::try_from(leg).map_err(|_| RowError::out_of_range("position", leg, "UInt32"))?;
+    }
     if layout.tombstones {
         return Ok(event);
+    }
+    if layout.legs {
+        event.kind = fields.text()?;
+        event.is_ordered = fields.required()? == [1];
     }
     event.deleted = false;
     let block_number = fields.int8()?;
@@ -325,7 +392,9 @@ fn transfers<'a>(
         let log_index = copy::int4(at(&log_indexes, index)?)?;
         match transfer(index, log_index) {
             Ok(transfer) => transfers.push(transfer),
-            Err(RowError::Unfit { reason }) => rejected.push(SortKey::of(row)?.rejected(Some(log_index), reason)),
+            Err(RowError::Unfit { reason }) => {
+                rejected.push(SortKey::of(row)?.rejected(RowPart::Token(log_index), reason))
+            }
             Err(error) => return Err(error),
         }
     }
@@ -340,26 +409,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn malformed_rows_are_errors(row in proptest::collection::vec(any::<u8>(), 0..200), flags in 0_u8..8) {
+        fn malformed_rows_are_errors(row in proptest::collection::vec(any::<u8>(), 0..200), flags in 0_u8..16) {
             let layout = Layout {
                 tombstones: flags & 1 == 1,
                 transfers: flags & 2 == 2,
                 uncounted: flags & 4 == 4,
+                legs: flags & 8 == 8,
                 extra_columns: vec![ExtraColumn { name: "x".into(), kind: ValueKind::Int32 }],
             };
-            let _ = decode(&layout, &row, &mut Vec::new());
+            let _ = (decode(&layout, &row, &mut Vec::new()), part(&layout, &row));
         }
     }
 
     /// Returns a former row in the form of COPY.
     fn former(time: i64, network: &str, tx_hash: &str, sender: &str) -> Bytes {
-        let mut row = 5_i16.to_be_bytes().to_vec();
+        let mut row = 6_i16.to_be_bytes().to_vec();
         let fields = [&time.to_be_bytes()[..], network.as_bytes(), tx_hash.as_bytes(), sender.as_bytes()];
         for field in fields {
             row.extend(i32::try_from(field.len()).unwrap().to_be_bytes());
             row.extend(field);
         }
         row.extend((-1_i32).to_be_bytes());
+        row.extend(8_i32.to_be_bytes());
+        row.extend(0_i64.to_be_bytes());
         row.into()
     }
 

@@ -131,8 +131,8 @@ fn value_kind(type_name: &str) -> ValueKind {
 }
 
 impl PostgresSource {
-    /// Returns the query for rows that became visible since `from`, and for older rows whose token
-    /// transfers changed since.
+    /// Returns the query for rows that became visible since `from`, and for older transactions
+    /// whose token transfers changed since.
     fn changed(&self, from: &str) -> Result<String, SidecarError> {
         let (until, layout) = (&self.snapshot, &self.layout);
         let new = visible_since("t.ingest_xid", from, until)?;
@@ -141,7 +141,14 @@ impl PostgresSource {
             "CASE WHEN EXISTS (SELECT FROM arx.transaction_changes AS c WHERE c.relation = 'transactions' \
                 AND c.network = t.network AND c.tx_hash = t.tx_hash AND {changes}) THEN 1 ELSE 0 END"
         );
-        let rows = layout.select("arx.transactions AS t", &former, &new);
+        let mut rows = layout.select("arx.transactions AS t", &former, &new);
+        if layout.legs {
+            let former = format!(
+                "CASE WHEN EXISTS (SELECT FROM arx.transaction_changes AS c WHERE c.relation = 'internal_transfers' \
+                    AND c.network = t.network AND c.tx_hash = t.tx_hash AND c.log_index = t.position AND {changes}) THEN 1 ELSE 0 END"
+            );
+            rows = format!("{rows} UNION ALL {}", layout.select_internal("arx.internal_transfers AS t", &former, &new));
+        }
         if !layout.transfers {
             return Ok(rows);
         }
@@ -157,11 +164,13 @@ impl PostgresSource {
     }
 
     fn reloaded(&self) -> Result<String, SidecarError> {
-        Ok(self.layout.select(
-            sql::RELOADED_TRANSACTIONS,
-            "1",
-            &format!("pg_visible_in_snapshot(t.ingest_xid, {})", snapshot_literal(&self.snapshot)?),
-        ))
+        let condition = format!("pg_visible_in_snapshot(t.ingest_xid, {})", snapshot_literal(&self.snapshot)?);
+        let transactions = self.layout.select(sql::RELOADED_TRANSACTIONS, "1", &condition);
+        if !self.layout.legs {
+            return Ok(transactions);
+        }
+        let internal = self.layout.select_internal(sql::RELOADED_INTERNAL_TRANSFERS, "1", &condition);
+        Ok(format!("{transactions} UNION ALL {internal}"))
     }
 }
 
@@ -183,7 +192,7 @@ impl Source for PostgresSource {
             .zip(types.unwrap_or_default())
             .map(|(name, type_name)| ExtraColumn { name, kind: value_kind(&type_name) })
             .collect();
-        self.layout = Arc::new(Layout { transfers: row.get(7), extra_columns, ..Layout::default() });
+        self.layout = Arc::new(Layout { transfers: row.get(7), legs: row.get(9), extra_columns, ..Layout::default() });
         self.snapshot = row.get(0);
         Ok(SourcePosition {
             snapshot: self.snapshot.clone(),
@@ -298,7 +307,12 @@ impl Reader for PostgresReader {
             if let Some(end) = span.end_block {
                 condition.push_str(&format!(" AND t.ctid < '({end},0)'::tid"));
             }
-            parts.push(self.layout.select(&format!("{name} AS t"), "", &condition));
+            let from = format!("{name} AS t");
+            if !row.get::<_, bool>(1) {
+                parts.push(self.layout.select(&from, "", &condition));
+            } else if self.layout.legs {
+                parts.push(self.layout.select_internal(&from, "", &condition));
+            }
         }
         self.stream = Some(copy(&self.client, &parts.join(" UNION ALL ")).await?);
         Ok(())

@@ -21,7 +21,8 @@ pub(super) const SOURCE_POSITION: &str = "
              WHERE a.attrelid = 'arx.transactions'::regclass AND a.attnum > 0 AND NOT a.attisdropped
                AND a.attname <> ALL ($1)),
            EXISTS (SELECT FROM arx.token_transfers),
-           (SELECT oid FROM pg_database WHERE datname = current_database())";
+           (SELECT oid FROM pg_database WHERE datname = current_database()),
+           EXISTS (SELECT FROM arx.internal_transfers)";
 
 /// The identity of the database, and the latest attempt of the feed `$1`.
 pub(super) const IDENTITY: &str = "
@@ -34,12 +35,18 @@ pub(super) const IDENTITY: &str = "
 pub(super) const CHUNKS: &str = "
     SELECT c.oid, COALESCE(pg_relation_filenode(c.oid), 0::oid),
            CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::bigint ELSE 0 END
-      FROM pg_partition_tree('arx.transactions') AS t JOIN pg_class AS c ON c.oid = t.relid
+      FROM (SELECT * FROM pg_partition_tree('arx.transactions')
+            UNION ALL SELECT * FROM pg_partition_tree('arx.internal_transfers')) AS t
+      JOIN pg_class AS c ON c.oid = t.relid
      WHERE t.isleaf ORDER BY c.oid";
 
-/// Names of tables by oid, in the given order, quoted and qualified; NULL for a dropped table.
+/// Names of tables by oid, in the given order, quoted and qualified, with whether they hold
+/// internal transfers; NULL for a dropped table.
 pub(super) const NAMES: &str = "
-    SELECT c.oid::regclass::text FROM unnest($1::oid[]) WITH ORDINALITY AS r (relation, n)
+    SELECT c.oid::regclass::text,
+           EXISTS (SELECT FROM pg_partition_ancestors(c.oid) AS a
+                    WHERE a.relid = 'arx.internal_transfers'::regclass)
+      FROM unnest($1::oid[]) WITH ORDINALITY AS r (relation, n)
       LEFT JOIN pg_class AS c ON c.oid = r.relation ORDER BY r.n";
 
 /// Files of tables by oid, in the given order.
@@ -55,6 +62,11 @@ pub(super) const RELOADS: &str =
 /// Transactions of the hours to reload.
 pub(super) const RELOADED_TRANSACTIONS: &str = r#"
     arx.feed_reloads AS r JOIN arx.transactions AS t
+    ON t.network = r.network AND t."timestamp" >= r.hour AND t."timestamp" < r.hour + interval '1 hour'"#;
+
+/// Internal transfers of these hours.
+pub(super) const RELOADED_INTERNAL_TRANSFERS: &str = r#"
+    arx.feed_reloads AS r JOIN arx.internal_transfers AS t
     ON t.network = r.network AND t."timestamp" >= r.hour AND t."timestamp" < r.hour + interval '1 hour'"#;
 
 /// The stored position of the feed `$1`; NULL if it is ahead of this server, which then never
@@ -114,20 +126,25 @@ pub(super) const REJECT_TRANSACTIONS: &str = r#"
     ON CONFLICT (consumer, relation, network, tx_hash, log_index, "timestamp")
        DO UPDATE SET reason = excluded.reason, stamp = excluded.stamp"#;
 
-/// The same for token transfers.
-pub(super) const REJECT_TRANSFERS: &str = r#"
+/// Returns the same statement for the rows of a table that a transaction has several of, by the
+/// column that keeps them apart.
+pub(super) fn reject_parts(table: &'static str, position: &'static str) -> String {
+    format!(
+        r#"
     INSERT INTO arx.feed_rejects AS r (consumer, relation, network, tx_hash, log_index, "timestamp", reason, stamp)
-    SELECT DISTINCT ON (x.network, x.tx_hash, x.log_index, x."timestamp")
-           $1::text, 'token_transfers', x.network, x.tx_hash, x.log_index, x."timestamp", k.reason, x.ingest_xid
+    SELECT DISTINCT ON (x.network, x.tx_hash, x.{position}, x."timestamp")
+           $1::text, '{table}', x.network, x.tx_hash, x.{position}, x."timestamp", k.reason, x.ingest_xid
       FROM unnest($2::bytea[], $3::bytea[], $4::timestamptz[], $5::integer[], $6::text[])
-           AS k (network, tx_hash, "timestamp", log_index, reason)
+           AS k (network, tx_hash, "timestamp", position, reason)
       CROSS JOIN (SELECT CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END AS name) AS e
-      JOIN arx.token_transfers AS x
+      JOIN arx.{table} AS x
         ON x.network = convert_from(k.network, e.name) AND x.tx_hash = convert_from(k.tx_hash, e.name)
-           AND x.log_index = k.log_index AND x."timestamp" = k."timestamp"
+           AND x.{position} = k.position AND x."timestamp" = k."timestamp"
            AND pg_visible_in_snapshot(x.ingest_xid, $7::text::pg_snapshot)
     ON CONFLICT (consumer, relation, network, tx_hash, log_index, "timestamp")
-       DO UPDATE SET reason = excluded.reason, stamp = excluded.stamp"#;
+       DO UPDATE SET reason = excluded.reason, stamp = excluded.stamp"#
+    )
+}
 
 pub(super) const DELETE_REJECTS: &str = "DELETE FROM arx.feed_rejects WHERE consumer = $1";
 
@@ -169,6 +186,7 @@ pub(super) fn has_changes(since: &str, until: &str) -> Result<String, SidecarErr
     Ok(format!(
         "SELECT EXISTS (SELECT FROM arx.transactions AS t WHERE {ingested})
              OR EXISTS (SELECT FROM arx.transaction_changes AS c WHERE {changed})
+             OR EXISTS (SELECT FROM arx.internal_transfers AS t WHERE {ingested})
              OR EXISTS (SELECT FROM arx.token_transfers AS t WHERE {ingested})"
     ))
 }

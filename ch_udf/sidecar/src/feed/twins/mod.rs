@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use super::model::{CountedBy, Event, HOUR_MICROS, Hour, Rejected, Rows};
+use super::model::{CountedBy, Event, HOUR_MICROS, Hour, Rejected, RowPart, Rows};
 use super::ports::Outcome;
 use crate::error::SidecarError;
 pub(super) use database::Database;
@@ -56,7 +56,7 @@ impl Change {
             network: self.network.clone().into(),
             tx_hash: self.tx_hash.clone().into(),
             time: self.event_time,
-            log_index: None,
+            part: RowPart::Transaction,
             reason: "does not fit".into(),
         }
     }
