@@ -2,7 +2,7 @@
 //! columns for `psql \copy`, which converts nothing. The rows are real transactions of a large data
 //! set if there is one, else of the sample.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,7 @@ use flate2::read::GzDecoder;
 const ZERO_ADDRESS: &str = "0x0000000000000000000000000000000000000000";
 
 /// Columns of the CSV for `psql \copy`.
-pub const TABLE_COLUMNS: &str =
-    "network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, gas_used, gas_price, status";
+pub const TABLE_COLUMNS: &str = "network, tx_hash, block_number, transaction_index, \"timestamp\", from_address, to_address, value, gas_used, gas_price, status";
 
 /// Source of the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +116,8 @@ struct DataWriter {
     table: csv::Writer<File>,
     rows: u64,
     times: (i64, i64),
+    /// Rows of each block so far.
+    in_block: HashMap<String, u32>,
 }
 
 impl DataWriter {
@@ -126,6 +127,7 @@ impl DataWriter {
         etl.write_record([
             "hash",
             "block_number",
+            "transaction_index",
             "from_address",
             "to_address",
             "value",
@@ -134,7 +136,7 @@ impl DataWriter {
             "receipt_gas_used",
             "receipt_status",
         ])?;
-        Ok(Self { etl, table: open(table)?, rows: 0, times: (i64::MAX, i64::MIN) })
+        Ok(Self { etl, table: open(table)?, rows: 0, times: (i64::MAX, i64::MIN), in_block: HashMap::new() })
     }
 
     fn write(&mut self, row: &Transaction<'_>) -> Result<()> {
@@ -142,9 +144,14 @@ impl DataWriter {
         let time = DateTime::from_timestamp(unix, 0)
             .ok_or_else(|| anyhow!("the block time {unix} is out of range"))?
             .to_rfc3339();
+        // The source has the transactions of a block in their order, and no index.
+        let index = self.in_block.entry(row.block_number.to_owned()).or_default();
+        let transaction_index = index.to_string();
+        *index += 1;
         self.etl.write_record([
             row.hash,
             row.block_number,
+            &transaction_index,
             row.from_address,
             row.to_address,
             row.value_wei,
@@ -157,6 +164,7 @@ impl DataWriter {
             "ethereum",
             row.hash,
             row.block_number,
+            &transaction_index,
             &time,
             row.from_address,
             row.to_address,

@@ -122,15 +122,16 @@ BEGIN
              'neighbourhood of a wallet as a Graphviz drawing, coloured by label and risk, with hubs folded'),
                 ('wallet_exposure', 'arx_reader',
              'shares of the funds of a wallet that came from or went to labelled wallets, by category, with the '
-             'strongest path'),
+             'strongest path; then the wallets with a shortfall'),
                 ('screen_wallets', 'arx_reader',
              'exposure of many wallets, one row each: sanctions, illicit and service shares, the nearest illicit '
              'wallet'),
                 ('trace_funds', 'arx_reader',
              'transfers along which funds of a wallet or of transactions went or came, one row each, with the tainted '
-             'amount'),
+             'amount; then the wallets with a shortfall'),
                 ('trace_summary', 'arx_reader',
-             'wallets where the funds that trace_funds() follows ended, one row a wallet and reason'),
+             'wallets where the funds that trace_funds() follows ended, one row a wallet and reason; then the wallets '
+             'with a shortfall'),
                 ('wallet_clusters', 'arx_reader',
              'wallets that belong together, largest cluster first: connected (weak, strong), sharing a deposit '
              'address, or funded together'),

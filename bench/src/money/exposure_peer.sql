@@ -15,7 +15,7 @@ DECLARE
     depth_now integer := 0;
     hops integer := 1;
 BEGIN
-    DROP TABLE IF EXISTS pg_temp.mark, pg_temp.region, pg_temp.moving, pg_temp.event, pg_temp.made;
+    DROP TABLE IF EXISTS pg_temp.mark, pg_temp.region, pg_temp.moving, pg_temp.event, pg_temp.made, pg_temp.mutual, pg_temp.own;
     CREATE TEMP TABLE mark AS
         SELECT l.address, (l.kind = 'illicit')::integer::double precision AS illicit,
                (l.category = 'sanctions')::integer::double precision AS sanctions
@@ -104,9 +104,37 @@ BEGIN
          WHERE NOT mixed.near AND NOT mixed.self AND mixed.illicit > 0;
         hops := hops + 1;
     END LOOP;
+    -- Funds that passed through a screened wallet itself are its own. Over three hops, these are
+    -- the funds that it exchanged with a counterparty in both directions.
+    CREATE TEMP TABLE mutual AS
+        SELECT DISTINCT asked.number AS asked, asked.wallet AS address, other.number AS other
+          FROM moving AS there
+          JOIN moving AS back ON back.sender = there.receiver AND back.receiver = there.sender
+          JOIN region AS asked ON asked.number = there.sender AND asked.depth = 0
+          JOIN region AS other ON other.number = there.receiver AND other.open
+         WHERE there.sender <> there.receiver AND max_hops >= 3;
+    ANALYZE mutual;
+    ANALYZE made;
+    CREATE TEMP TABLE own AS
+        SELECT passed.id, passed.asked, passed.illicit * passed.held AS illicit, passed.sanctions * passed.held AS sanctions
+          FROM (SELECT p.asked, e.id, e.near, e.self, e.held,
+                       peer.mixed(e.kept, CASE WHEN e.near AND m.far = p.address THEN (1 - e.kept) * coalesce(f.illicit, 0) ELSE 0 END)
+                           OVER of_pair AS illicit,
+                       peer.mixed(e.kept, CASE WHEN e.near AND m.far = p.address THEN (1 - e.kept) * coalesce(f.sanctions, 0) ELSE 0 END)
+                           OVER of_pair AS sanctions
+                  FROM mutual AS p
+                  JOIN event AS e ON e.wallet = p.other
+                  JOIN moving AS m ON m.id = e.id
+                  LEFT JOIN made AS f ON f.id = e.id AND f.hop = 2 AND e.near AND NOT e.self
+                WINDOW of_pair AS (PARTITION BY p.asked, e.wallet ORDER BY CASE WHEN incoming THEN e.place ELSE -e.place END)) AS passed
+          JOIN moving AS back ON back.id = passed.id
+         WHERE NOT passed.near AND NOT passed.self AND passed.illicit > 0
+           AND CASE WHEN incoming THEN back.receiver ELSE back.sender END = passed.asked;
     RETURN QUERY
-    SELECT r.wallet, sum(e.amount * coalesce(m.illicit, 0)) / sum(e.amount), sum(e.amount * coalesce(m.sanctions, 0))
+    SELECT r.wallet, sum(e.amount * (coalesce(m.illicit, 0) - coalesce(o.illicit, 0))) / sum(e.amount),
+           sum(e.amount * (coalesce(m.sanctions, 0) - coalesce(o.sanctions, 0)))
       FROM region AS r JOIN event AS e ON e.wallet = r.number AND e.near AND NOT e.self
+      LEFT JOIN own AS o ON o.id = e.id AND o.asked = r.number
       LEFT JOIN (SELECT made.id, sum(made.illicit) AS illicit, sum(made.sanctions) AS sanctions FROM made GROUP BY made.id) AS m
         ON m.id = e.id
      WHERE r.depth = 0

@@ -22,7 +22,8 @@ use crate::timing::{in_turn_async, millis};
 pub const CASE: &str = "trace.haircut_depth5.vs_recursive_cte";
 
 const OURS: &str = "SELECT tx_hash, tainted_amount::double precision \
-     FROM arx.trace_funds($1, 'ethereum', max_hops => 5, max_fan_out => 1000, stop_at_services => false, max_nodes => NULL)";
+     FROM arx.trace_funds($1, 'ethereum', max_hops => 5, max_fan_out => 1000, stop_at_services => false, max_nodes => NULL, min_share => NULL) \
+      WHERE tx_hash IS NOT NULL";
 
 const PEER: &str = "SELECT tx_hash, tainted FROM peer.trace_haircut($1, 5, 1000)";
 
@@ -86,8 +87,8 @@ pub async fn measure(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
     let steps: Vec<String> = our_traces.iter().map(|trace| trace.len().to_string()).collect();
     let setting = format!(
         "{}; from the first {SEEDS} senders by md5 of the address whose funds are in {} to {} transfers within 5 hops: {}. \
-         On both sides, services do not stop a trace, wallets with more than 1,000 receivers do, and a wallet is followed \
-         if fewer than 5 transfers brought funds there. The tainted amounts of every transfer are equal to {TOLERANCE:e} \
+         On both sides, services do not stop a trace, wallets with more than 1,000 receivers do, and each part of the \
+         funds is followed for 5 transfers. The tainted amounts of every transfer are equal to {TOLERANCE:e} \
          of the largest. The peer computes in double precision, ours in integer units. The peer collects wallets level by \
          level with the earliest time of arrival, by the table's indexes, then reads their transfers once in order of \
          time, in PL/pgSQL. {paths} {} runs, {CALLS} calls per wallet for ours, one for the peer.",

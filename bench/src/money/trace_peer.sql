@@ -15,11 +15,13 @@ CREATE FUNCTION peer.trace_haircut(origin text, max_hops integer, max_fan_out bi
     RETURNS TABLE (tx_hash text, tainted double precision) LANGUAGE plpgsql AS $$
 DECLARE
     balances double precision[];
+    -- By wallet and number of transfers.
     taints double precision[];
-    depths integer[];
+    moved double precision[];
+    part double precision;
+    place integer;
     wallets integer;
     passing record;
-    hop integer;
     hops integer := 1;
 BEGIN
     TRUNCATE reached RESTART IDENTITY;
@@ -63,8 +65,7 @@ BEGIN
     ANALYZE reached;
     SELECT max(r.number) INTO wallets FROM reached AS r;
     balances := array_fill(0::double precision, ARRAY[wallets]);
-    taints := balances;
-    depths := array_fill(NULL::integer, ARRAY[wallets]);
+    taints := array_fill(0::double precision, ARRAY[wallets * max_hops]);
     FOR passing IN
         SELECT all_of.tx_hash, all_of.value::double precision AS amount, all_of.sender,
                receiver.number AS receiver
@@ -84,23 +85,33 @@ BEGIN
                   all_of.from_address COLLATE "C", all_of.to_address COLLATE "C" NULLS LAST, all_of.value
     LOOP
         tainted := 0;
+        moved := array_fill(0::double precision, ARRAY[max_hops]);
         IF passing.sender = 0 THEN
             tainted := passing.amount;
-            hop := 1;
+            moved[1] := passing.amount;
         ELSIF passing.sender IS NOT NULL THEN
-            IF taints[passing.sender] >= 1e-18 THEN
-                tainted := CASE WHEN passing.amount >= balances[passing.sender] THEN taints[passing.sender]
-                                ELSE taints[passing.sender] * (passing.amount / balances[passing.sender]) END;
-                taints[passing.sender] := taints[passing.sender] - tainted;
-                hop := depths[passing.sender] + 1;
-            END IF;
+            part := CASE WHEN passing.amount >= balances[passing.sender] THEN 1
+                         ELSE passing.amount / balances[passing.sender] END;
+            place := (passing.sender - 1) * max_hops;
+            FOR hop IN 1 .. max_hops - 1 LOOP
+                IF taints[place + hop] > 0 THEN
+                    tainted := tainted + taints[place + hop] * part;
+                    -- A transfer to oneself does not count.
+                    IF passing.sender IS DISTINCT FROM passing.receiver THEN
+                        moved[hop + 1] := taints[place + hop] * part;
+                        taints[place + hop] := CASE WHEN part = 1 THEN 0 ELSE taints[place + hop] - moved[hop + 1] END;
+                    END IF;
+                END IF;
+            END LOOP;
             balances[passing.sender] := greatest(0, balances[passing.sender] - passing.amount);
         END IF;
         IF passing.receiver IS NOT NULL THEN
             balances[passing.receiver] := balances[passing.receiver] + passing.amount;
-            IF tainted >= 1e-18 AND (depths[passing.receiver] IS NOT NULL OR hop < max_hops) THEN
-                taints[passing.receiver] := taints[passing.receiver] + tainted;
-                depths[passing.receiver] := least(depths[passing.receiver], hop);
+            place := (passing.receiver - 1) * max_hops;
+            IF tainted >= 1e-18 THEN
+                FOR hop IN 1 .. max_hops - 1 LOOP
+                    taints[place + hop] := taints[place + hop] + moved[hop];
+                END LOOP;
             END IF;
         END IF;
         IF tainted >= 1e-18 THEN

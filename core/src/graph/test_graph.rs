@@ -43,11 +43,26 @@ impl TestGraph {
 
     /// Builds a graph like [`Self::new`], with failed rows selected by index.
     pub(crate) fn with_failed(rows: &[Sent], failed: impl Fn(usize) -> bool, overlay_rows: usize) -> Self {
+        Self::with(rows, failed, |number| Position { block: number as u64, ..Position::default() }, overlay_rows)
+    }
+
+    /// Builds a graph in which rows of the same time have no order.
+    pub(crate) fn in_one_block(rows: &[Sent], overlay_rows: usize) -> Self {
+        Self::with(rows, |_| false, |_| Position::default(), overlay_rows)
+    }
+
+    /// Builds a graph like [`Self::new`], with failed rows and positions by index.
+    pub(crate) fn with(
+        rows: &[Sent],
+        failed: impl Fn(usize) -> bool,
+        position: impl Fn(usize) -> Position,
+        overlay_rows: usize,
+    ) -> Self {
         let status = |number| if failed(number) { Status::Failed } else { Status::Confirmed };
         let (built, overlaid) = rows.split_at(rows.len() - overlay_rows.min(rows.len()));
         let mut builder = Builder::new(HeapScratch, 0).unwrap();
         for (number, row) in built.iter().enumerate() {
-            with_row(row, number, status(number), |row| builder.push(row)).unwrap();
+            with_row(row, position(number), status(number), |row| builder.push(row)).unwrap();
         }
         let plan = builder.finish(&mut Uninterrupted).unwrap();
         let sink = HeapSink::default();
@@ -56,7 +71,7 @@ impl TestGraph {
         let mut overlay = Overlay::new();
         for (number, row) in overlaid.iter().enumerate() {
             let number = built.len() + number;
-            with_row(row, number, status(number), |row| overlay.add(&base, row)).unwrap();
+            with_row(row, position(number), status(number), |row| overlay.add(&base, row)).unwrap();
         }
         Self { base, overlay }
     }
@@ -86,7 +101,7 @@ impl TestGraph {
     }
 }
 
-fn with_row<R>(row: &Sent, number: usize, status: Status, use_it: impl FnOnce(&TransferRow<'_>) -> R) -> R {
+fn with_row<R>(row: &Sent, position: Position, status: Status, use_it: impl FnOnce(&TransferRow<'_>) -> R) -> R {
     let (from, to, token) = (name(row.from), name(row.to), format!("t{}", row.token));
     use_it(&TransferRow {
         network: NETWORK,
@@ -95,7 +110,7 @@ fn with_row<R>(row: &Sent, number: usize, status: Status, use_it: impl FnOnce(&T
         token: (row.token > 0).then_some(&*token),
         time: row.time,
         value: U256::new(row.value),
-        position: Position { block: number as u64, ..Position::default() },
+        position,
         status,
     })
 }

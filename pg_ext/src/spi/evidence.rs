@@ -1,6 +1,7 @@
 //! Hashes of the transactions behind transfers of the graph, which does not hold them.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 
 use arx_core::address::Network;
 use arx_core::amount::COIN_SCALE;
@@ -16,7 +17,7 @@ use crate::time::from_micros;
 const BATCH: usize = 5_000;
 
 /// Identifies a transfer by its contents, as the tables have them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct TransferKey {
     /// `None` for a reward.
     pub(crate) from: Option<String>,
@@ -28,6 +29,34 @@ pub(crate) struct TransferKey {
     pub(crate) value: U256,
     pub(crate) position: Position,
     pub(crate) status: Status,
+    /// Number in the graph; `None` for a row of a table. Distinguishes equal transfers.
+    number: Option<u64>,
+}
+
+/// Contents of a key.
+type Contents<'a> = (Option<&'a str>, Option<&'a str>, Option<&'a str>, i64, U256, Position, bool);
+
+impl TransferKey {
+    fn contents(&self) -> Contents<'_> {
+        let failed = self.status == Status::Failed;
+        let [from, to, token] = [&self.from, &self.to, &self.token].map(|text| text.as_deref());
+        (from, to, token, self.time, self.value, self.position, failed)
+    }
+}
+
+/// Keys are equal if their contents are.
+impl PartialEq for TransferKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.contents() == other.contents()
+    }
+}
+
+impl Eq for TransferKey {}
+
+impl Hash for TransferKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.contents().hash(state);
+    }
 }
 
 impl TransferKey {
@@ -42,6 +71,7 @@ impl TransferKey {
             value: transfer.value,
             position: transfer.position,
             status: transfer.status,
+            number: Some(transfer.number),
         })
     }
 }
@@ -50,7 +80,7 @@ impl From<&TransferRow<'_>> for TransferKey {
     fn from(row: &TransferRow<'_>) -> Self {
         let TransferRow { from, to, token, time, value, position, status, .. } = *row;
         let [from, to, token] = [from, to, token].map(|text| text.map(str::to_owned));
-        Self { from, to, token, time, value, position, status }
+        Self { from, to, token, time, value, position, status, number: None }
     }
 }
 
@@ -90,10 +120,84 @@ SELECT s.ordinal, x.tx_hash, x.block_number::bigint, x.log_index::integer, 1, x.
 }
 
 /// Returns the hash of the transaction of each transfer; `None` where the table has it no more.
-/// Transfers with equal keys get different hashes as long as there are any.
+/// Equal transfers get different hashes as long as there are any.
 pub(crate) fn transfer_hashes(network: &Network, keys: &[TransferKey]) -> Result<Vec<Option<String>>, SqlError> {
-    let mut hashes = vec![None; keys.len()];
-    for (keys, hashes) in keys.chunks(BATCH).zip(hashes.chunks_mut(BATCH)) {
+    TransferHashes::new(network).of(keys)
+}
+
+/// Hashes of the transactions behind transfers. Of several equal transfers, each keeps its own.
+pub(crate) struct TransferHashes {
+    network: Network,
+    /// Hashes by number, of transfers that have equals.
+    named: HashMap<u64, String>,
+    /// Hashes that equal transfers have.
+    taken: HashMap<TransferKey, Vec<String>>,
+}
+
+impl TransferHashes {
+    pub(crate) fn new(network: &Network) -> Self {
+        Self { network: network.clone(), named: HashMap::new(), taken: HashMap::new() }
+    }
+
+    /// Names the transaction of a transfer.
+    pub(crate) fn reserve(&mut self, key: &TransferKey, hash: &str) {
+        if let Some(number) = key.number {
+            self.named.insert(number, hash.to_owned());
+            self.taken.entry(key.clone()).or_default().push(hash.to_owned());
+        }
+    }
+
+    /// Returns the hash of the transaction of each transfer; `None` where the table has it no more.
+    pub(crate) fn of(&mut self, keys: &[TransferKey]) -> Result<Vec<Option<String>>, SqlError> {
+        // A transfer may be listed several times.
+        let mut hashes = vec![None; keys.len()];
+        let mut firsts: HashMap<u64, usize> = HashMap::new();
+        let mut groups: HashMap<&TransferKey, Vec<usize>> = HashMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            if let Some(hash) = key.number.and_then(|number| self.named.get(&number)) {
+                hashes[index] = Some(hash.clone());
+            } else if key.number.is_none_or(|number| *firsts.entry(number).or_insert(index) == index) {
+                groups.entry(key).or_default().push(index);
+            }
+        }
+        let mut groups: Vec<(&TransferKey, Vec<usize>)> = groups.into_iter().collect();
+        groups.iter_mut().for_each(|(_, indices)| indices.sort_by_key(|index| keys[*index].number));
+        for groups in groups.chunks(BATCH) {
+            let candidates = self.candidates(groups)?;
+            for ((key, indices), candidates) in groups.iter().zip(candidates) {
+                let have_equals = candidates.len() > 1;
+                let mut free = self.free(key, candidates).into_iter();
+                for index in indices {
+                    let Some(hash) = free.next() else { break };
+                    if let Some(number) = keys[*index].number.filter(|_| have_equals) {
+                        self.named.insert(number, hash.clone());
+                        self.taken.entry((*key).clone()).or_default().push(hash.clone());
+                    }
+                    hashes[*index] = Some(hash);
+                }
+            }
+        }
+        for (index, key) in keys.iter().enumerate().filter(|(_, key)| key.number.is_some()) {
+            if let Some(first) = key.number.and_then(|number| firsts.get(&number)).filter(|first| **first != index) {
+                hashes[index] = hashes[*first].clone();
+            }
+        }
+        Ok(hashes)
+    }
+
+    /// Returns those of the hashes of equal transfers that none of them has.
+    fn free(&self, key: &TransferKey, mut candidates: Vec<String>) -> Vec<String> {
+        for taken in self.taken.get(key).into_iter().flatten() {
+            if let Some(index) = candidates.iter().position(|candidate| candidate == taken) {
+                candidates.remove(index);
+            }
+        }
+        candidates
+    }
+
+    /// Returns the hashes of all rows with the contents of each group, in a fixed order.
+    fn candidates(&self, groups: &[(&TransferKey, Vec<usize>)]) -> Result<Vec<Vec<String>>, SqlError> {
+        let mut candidates = vec![Vec::new(); groups.len()];
         let sources = [
             (&NATIVE_HASHES, Table::Transactions),
             (&INTERNAL_HASHES, Table::InternalTransfers),
@@ -101,34 +205,43 @@ pub(crate) fn transfer_hashes(network: &Network, keys: &[TransferKey]) -> Result
         ];
         for (query, table) in sources {
             let is_native = table != Table::TokenTransfers;
-            if keys.iter().zip(&*hashes).any(|(key, hash)| hash.is_none() && key.token.is_none() == is_native) {
-                with_memory_context(|| query.with(|query| look_up(query, table, network, keys, hashes)))?;
+            let wanted = |(key, indices): &(&TransferKey, Vec<usize>), found: &Vec<String>| {
+                let taken = self.taken.get(*key).map_or(0, Vec::len);
+                key.token.is_none() == is_native && found.len() < indices.len() + taken
+            };
+            let wanted: Vec<usize> =
+                (0..groups.len()).filter(|index| wanted(&groups[*index], &candidates[*index])).collect();
+            if !wanted.is_empty() {
+                let keys: Vec<(usize, &TransferKey)> =
+                    wanted.into_iter().map(|index| (index, groups[index].0)).collect();
+                with_memory_context(|| {
+                    query.with(|query| look_up(query, table, &self.network, &keys, &mut candidates))
+                })?;
             }
         }
+        Ok(candidates)
     }
-    Ok(hashes)
 }
 
 /// Sender, receiver and time of transfers.
 type Moment<'a> = (Option<&'a str>, Option<&'a str>, i64);
 
+/// Adds the hashes of a table's rows to the candidates of each key.
 fn look_up(
     query: &PreparedQuery,
     table: Table,
     network: &Network,
-    keys: &[TransferKey],
-    hashes: &mut [Option<String>],
+    keys: &[(usize, &TransferKey)],
+    candidates: &mut [Vec<String>],
 ) -> Result<(), SqlError> {
     // Transfers between two wallets at one time are looked up together.
     let mut moments: HashMap<Moment<'_>, Vec<usize>> = HashMap::new();
-    let is_native = table != Table::TokenTransfers;
-    let wanted = |index: usize, key: &TransferKey| hashes[index].is_none() && key.token.is_none() == is_native;
-    for (index, key) in keys.iter().enumerate().filter(|(index, key)| wanted(*index, key)) {
-        moments.entry((key.from.as_deref(), key.to.as_deref(), key.time)).or_default().push(index);
+    for (place, (_, key)) in keys.iter().enumerate() {
+        moments.entry((key.from.as_deref(), key.to.as_deref(), key.time)).or_default().push(place);
     }
     let (mut firsts, mut senders, mut receivers, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for ((sender, receiver, time), of_moment) in &moments {
-        // Indices are below BATCH.
+        // Places are below BATCH.
         firsts.push(of_moment[0] as i32);
         senders.push(*sender);
         receivers.push(*receiver);
@@ -141,13 +254,12 @@ fn look_up(
         Argument::of(times),
         Argument::of(network.name()),
     ];
-    let by_first: HashMap<usize, &Vec<usize>> = moments.values().map(|indices| (indices[0], indices)).collect();
+    let by_first: HashMap<usize, &Vec<usize>> = moments.values().map(|places| (places[0], places)).collect();
     query.stream(&arguments, |slot| {
         let row = HashRow::read(slot, table)?;
-        let Some(indices) = by_first.get(&row.first) else { return Ok(()) };
-        let open = indices.iter().find(|index| hashes[**index].is_none() && row.matches(&keys[**index]));
-        if let Some(index) = open {
-            hashes[*index] = Some(row.hash.to_owned());
+        let Some(places) = by_first.get(&row.first) else { return Ok(()) };
+        if let Some(place) = places.iter().find(|place| row.matches(keys[**place].1)) {
+            candidates[keys[*place].0].push(row.hash.to_owned());
         }
         Ok(())
     })

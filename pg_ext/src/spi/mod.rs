@@ -22,7 +22,7 @@ mod transfers_by_hash;
 
 pub(crate) use alert::{alert_rules, performance_facts};
 pub(crate) use clusters::{ClusterLabel, Exclusion, cluster_labels, exclusions, services};
-pub(crate) use evidence::{TransferKey, transfer_hashes};
+pub(crate) use evidence::{TransferHashes, TransferKey, transfer_hashes};
 pub(crate) use graph::{
     Table, database_exists, estimated_rows, every_row, foreign_changes, former_rows, latest_epoch, mark_log,
     native_asset, new_rows,

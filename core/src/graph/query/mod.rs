@@ -13,6 +13,7 @@ pub(in crate::graph) mod paths;
 pub mod patterns;
 pub(in crate::graph) mod reach;
 pub mod screening;
+pub(in crate::graph) mod ties;
 pub mod trace;
 pub(in crate::graph) mod visited;
 

@@ -31,6 +31,8 @@ pub struct FlowSummary {
     pub services: f64,
     /// Value at wallets with too many counterparties to trace through.
     pub unresolved: f64,
+    /// Value beyond the maximum number of hops, at most.
+    pub beyond: f64,
     /// Transfers between the wallet and the nearest illicit one.
     pub nearest_hop: Option<u32>,
     worst: Option<Worst>,
@@ -70,10 +72,18 @@ impl FlowSummary {
             }
         }
         for part in &exposed.parts {
-            if part.part == Part::FanOut {
-                summary.unresolved += part.value;
-            }
-            let Part::Mark(mark) = part.part else { continue };
+            let mark = match part.part {
+                Part::Mark(mark) => mark,
+                Part::FanOut => {
+                    summary.unresolved += part.value;
+                    continue;
+                }
+                Part::Hops => {
+                    summary.beyond += part.value;
+                    continue;
+                }
+                Part::Own => continue,
+            };
             if kind(mark) == Some(LabelKind::Illicit) && part.value > 0.0 {
                 summary.nearest_hop = Some(summary.nearest_hop.map_or(part.hops, |nearest| nearest.min(part.hops)));
             }
@@ -166,12 +176,7 @@ mod tests {
 
     fn summary(total: u128, direct: &[(u32, u128)], parts: &[(Part, u32, f64)], traced: bool) -> FlowSummary {
         let amount = |value| Direct { value: U256::new(value), transfers: 1 };
-        let part = |(part, hops, value): &(Part, u32, f64)| Exposure {
-            part: *part,
-            hops: *hops,
-            value: *value,
-            path: Vec::new(),
-        };
+        let part = |(part, hops, value): &(Part, u32, f64)| Exposure { part: *part, hops: *hops, value: *value };
         let exposed = Exposed {
             wallet: crate::graph::WalletId::new(0),
             total: amount(total),
@@ -189,11 +194,11 @@ mod tests {
             (Part::Mark(EXCHANGE), 1, 40.0),
             (Part::FanOut, 2, 15.0),
             (Part::FanOut, 3, 5.0),
-            (Part::Rest, 0, 10.0),
+            (Part::Hops, 0, 10.0),
         ];
         let flow = summary(100, &[(EXCHANGE, 40)], &parts, true);
         assert_eq!((flow.illicit, flow.sanctions, flow.services, flow.unresolved), (30.0, 20.0, 40.0, 20.0));
-        assert_eq!(flow.share(flow.illicit), Some(0.3));
+        assert_eq!((flow.share(flow.illicit), flow.beyond), (Some(0.3), 10.0));
         assert_eq!((flow.illicit_direct, flow.nearest_hop), (U256::ZERO, Some(2)));
     }
 

@@ -45,7 +45,7 @@ fn wallet_connections(
     min_value: default!(Option<AnyNumeric>, "NULL"),
     min_strength: default!(Option<i64>, 1),
     top: default!(Option<i32>, "NULL"),
-    include_failed: default!(Option<bool>, true),
+    include_failed: default!(Option<bool>, false),
     max_nodes: default!(Option<i64>, "NULL"),
     max_time: default!(Option<Interval>, "NULL"),
 ) -> Result<
@@ -148,7 +148,7 @@ fn wallet_reach(
     until: default!(Option<TimestampWithTimeZone>, "NULL"),
     min_value: default!(Option<AnyNumeric>, "NULL"),
     min_strength: default!(Option<i64>, 1),
-    include_failed: default!(Option<bool>, true),
+    include_failed: default!(Option<bool>, false),
     max_nodes: default!(Option<i64>, "NULL"),
     max_time: default!(Option<Interval>, "NULL"),
     totals: default!(Option<bool>, true),

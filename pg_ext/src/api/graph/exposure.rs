@@ -1,22 +1,24 @@
 //! Exposure of a wallet to labelled wallets: where its funds came from and where they went.
 
 use arx_core::address::Network;
-use arx_core::graph::exposure::{Exposed, ExposureTerms, MAX_HOPS, Statement, StatementLine, exposures};
-use arx_core::graph::trace::Flow;
-use arx_core::graph::{Direction, MemoryBudget, SearchError, WalletId};
+use arx_core::graph::exposure::{ExplainedExposure, ExposureTerms, MAX_HOPS, Statement, StatementLine, explain};
+use arx_core::graph::trace::{End, Flow, Shortfall};
+use arx_core::graph::{Direction, MemoryBudget, U256, WalletId};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::labels::{LabelCache, LabelledSearchError};
+use super::labels::LabelCache;
 use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
+use super::trace::{SHORTFALL, cut_reason, shortfall_reason};
 use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{Wallet, direction, optional_limit, required};
 use crate::error::SqlError;
 use crate::guc;
 use crate::numeric::SqlNumeric;
-use crate::spi::{TransferKey, transfer_hashes};
+use crate::spi::{TransferHashes, TransferKey};
+use crate::time::from_micros;
 
 sql_row! {
     #[derive(Default)]
@@ -36,6 +38,9 @@ sql_row! {
         tx_hashes: Option<Vec<Option<String>>>,
         complete: bool,
         reason: Option<String>,
+        order_inferred: bool,
+        shortfall: Option<SqlNumeric>,
+        shortfall_since: Option<TimestampWithTimeZone>,
     }
 }
 
@@ -70,6 +75,9 @@ fn wallet_exposure(
             name!(tx_hashes, Option<Vec<Option<String>>>),
             name!(complete, bool),
             name!(reason, Option<String>),
+            name!(order_inferred, bool),
+            name!(shortfall, Option<SqlNumeric>),
+            name!(shortfall_since, Option<TimestampWithTimeZone>),
         ),
     >,
     ErrorReport,
@@ -129,7 +137,7 @@ impl ExposureRequest {
         }
     }
 
-    pub(crate) fn terms(&self, flow: Flow, max_hops: u32, explained: bool) -> ExposureTerms {
+    pub(crate) fn terms(&self, flow: Flow, max_hops: u32) -> ExposureTerms {
         let filter = self.scope.filter;
         ExposureTerms {
             flow,
@@ -138,7 +146,6 @@ impl ExposureRequest {
             until: filter.until,
             max_hops,
             max_fan_out: self.max_fan_out,
-            explained,
             memory: MemoryBudget::new(guc::graph_work_mem()),
         }
     }
@@ -149,41 +156,55 @@ impl ExposureRequest {
             return Ok(vec![ExposureRow { complete: true, reason, ..ExposureRow::default() }]);
         };
         let mut labels = LabelCache::new(&wallet.network, true);
+        let mut hashes = TransferHashes::new(&wallet.network);
+        let graph = self.scope.handle.graph();
         let mut rows = Vec::new();
         for (direction, flow) in self.flows() {
-            let (exposed, reason) = self.exposure(id, flow, &mut labels)?;
+            let exposed = self.exposure(id, flow, &mut labels)?;
+            let lacking: Vec<WalletId> = exposed.shortfalls.iter().map(|shortfall| shortfall.wallet).collect();
+            labels.look_up(&graph, &lacking)?;
+            let reason = incomplete(&exposed, flow);
             let label_of = |wallet| labels.of(wallet).map(|label| label.party());
-            let order = |wallet| self.scope.handle.graph().order(wallet);
-            let statement = Statement::new(&exposed, flow, reason.is_some(), label_of, order);
+            let statement = Statement::new(&exposed, flow, label_of, |wallet| graph.order(wallet));
             for line in &statement.lines {
-                rows.push(self.row(direction, line, &labels, reason.clone())?);
+                rows.push(self.row(direction, line, &labels, &mut hashes, reason.clone())?);
+            }
+            for shortfall in &exposed.shortfalls {
+                rows.push(self.shortfall_row(direction, shortfall, &labels, reason.clone())?);
             }
         }
         Ok(rows)
     }
 
-    /// Computes an exposure with paths, over as many of the requested hops as memory allows.
-    fn exposure(
+    /// Computes an exposure with paths.
+    fn exposure(&self, wallet: WalletId, flow: Flow, labels: &mut LabelCache) -> Result<ExplainedExposure, SqlError> {
+        let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
+        Ok(explain(&graph, wallet, &self.terms(flow, self.max_hops), labels, &mut deadline)?)
+    }
+
+    fn shortfall_row(
         &self,
-        wallet: WalletId,
-        flow: Flow,
-        labels: &mut LabelCache,
-    ) -> Result<(Exposed, Option<String>), SqlError> {
-        let mut hops = self.max_hops;
-        loop {
-            let terms = self.terms(flow, hops, true);
-            let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
-            match exposures(&graph, &[wallet], &terms, labels, &mut deadline) {
-                Ok(mut answer) => {
-                    let fewer = (hops < self.max_hops).then(|| fewer_hops(hops));
-                    let reason = answer.halted.map(|halt| halt.name().to_owned()).or(fewer);
-                    let exposed = answer.found.pop().ok_or_else(|| SqlError::corrupt("an exposure has no wallet"))?;
-                    return Ok((exposed, reason));
-                }
-                Err(LabelledSearchError::Search(SearchError::Memory { .. })) if hops > 0 => hops -= 1,
-                Err(error) => return Err(error.into()),
-            }
-        }
+        direction: &str,
+        shortfall: &Shortfall,
+        labels: &LabelCache,
+        reason: Option<String>,
+    ) -> Result<ExposureRow, SqlError> {
+        let label = labels.of(shortfall.wallet);
+        Ok(ExposureRow {
+            direction: Some(direction.to_owned()),
+            exposure: Some(SHORTFALL.to_owned()),
+            value: self.scope.value(U256::ZERO),
+            share: Some(0.0),
+            nearest_hop: Some(shortfall.hop.cast_signed()),
+            wallets: Some(1),
+            counterparty: Some(self.scope.handle.graph().address(shortfall.wallet)?.to_owned()),
+            label: label.map(|label| label.label.clone()).filter(|label| !label.is_empty()),
+            complete: reason.is_none(),
+            reason,
+            shortfall: self.scope.value(shortfall.amount),
+            shortfall_since: Some(from_micros(shortfall.first)?),
+            ..ExposureRow::default()
+        })
     }
 
     fn row(
@@ -191,10 +212,11 @@ impl ExposureRequest {
         direction: &str,
         line: &StatementLine<'_>,
         labels: &LabelCache,
+        hashes: &mut TransferHashes,
         reason: Option<String>,
     ) -> Result<ExposureRow, SqlError> {
         let graph = self.scope.handle.graph();
-        let (path, tx_hashes) = self.path(line.path)?.unzip();
+        let (path, tx_hashes) = self.path(line.path, hashes)?.unzip();
         let label = line.counterparty.and_then(|wallet| labels.of(wallet)).map(|label| label.label.clone());
         Ok(ExposureRow {
             direction: Some(direction.to_owned()),
@@ -212,12 +234,19 @@ impl ExposureRequest {
             tx_hashes,
             complete: reason.is_none(),
             reason,
+            order_inferred: line.inferred,
+            shortfall: None,
+            shortfall_since: None,
         })
     }
 
     /// Returns the addresses along a path, and the hashes of the transactions between them.
     #[allow(clippy::type_complexity)]
-    fn path(&self, transfers: &[u64]) -> Result<Option<(Vec<String>, Vec<Option<String>>)>, SqlError> {
+    fn path(
+        &self,
+        transfers: &[u64],
+        hashes: &mut TransferHashes,
+    ) -> Result<Option<(Vec<String>, Vec<Option<String>>)>, SqlError> {
         if transfers.is_empty() {
             return Ok(None);
         }
@@ -227,11 +256,21 @@ impl ExposureRequest {
             let transfer = graph.transfer(*number)?;
             keys.push(TransferKey::sent(&graph, graph.sender(*number)?, &transfer)?);
         }
-        let hashes = transfer_hashes(&self.scope.network, &keys)?;
+        let hashes = hashes.of(&keys)?;
         let mut addresses: Vec<String> = keys.iter().filter_map(|key| key.from.clone()).collect();
         addresses.extend(keys.last().and_then(|key| key.to.clone()));
         Ok(Some((addresses, hashes)))
     }
+}
+
+/// Returns the reasons of an incomplete exposure.
+fn incomplete(exposed: &ExplainedExposure, flow: Flow) -> Option<String> {
+    let cut = |(end, amount): &(End, U256)| match exposed.total.value {
+        total if *amount > U256::ZERO && total > U256::ZERO => cut_reason(*end, flow, *amount, total),
+        _ => end.name(flow).to_owned(),
+    };
+    let reasons: Vec<String> = exposed.cuts.iter().map(cut).chain(shortfall_reason(&exposed.shortfalls)).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 /// Returns the reason of a result for which memory did not suffice.

@@ -52,7 +52,7 @@ fn shortest_path(
     until: default!(Option<TimestampWithTimeZone>, "NULL"),
     min_value: default!(Option<AnyNumeric>, "NULL"),
     min_strength: default!(Option<i64>, 1),
-    include_failed: default!(Option<bool>, true),
+    include_failed: default!(Option<bool>, false),
     max_nodes: default!(Option<i64>, "NULL"),
     max_time: default!(Option<Interval>, "NULL"),
 ) -> Result<

@@ -28,7 +28,7 @@ fn wallet_graph_dot(
     min_value: default!(Option<AnyNumeric>, "NULL"),
     min_strength: default!(Option<i64>, 1),
     fold_above: default!(Option<i32>, 8),
-    include_failed: default!(Option<bool>, true),
+    include_failed: default!(Option<bool>, false),
     max_nodes: default!(Option<i64>, 100),
     max_time: default!(Option<Interval>, "NULL"),
 ) -> Result<String, ErrorReport> {

@@ -1,9 +1,11 @@
 //! Exposure of thousands of wallets in one call.
 
+use std::collections::BTreeSet;
+
 use arx_core::address::Address;
 use arx_core::graph::exposure::{Marks, exposures, whole_units};
 use arx_core::graph::screening::{FlowSummary, ScreenedWallet, ScreeningCategory};
-use arx_core::graph::trace::Flow;
+use arx_core::graph::trace::{End, Flow};
 use arx_core::graph::{SearchError, WalletId};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -12,6 +14,7 @@ use pgrx::prelude::*;
 use super::exposure::{ExposureLimits, ExposureRequest, fewer_hops};
 use super::labels::{LabelledSearchError, StopLabels};
 use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
+use super::trace::percentage;
 use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{TextArray, registered_network, required};
@@ -115,8 +118,21 @@ struct Candidate {
     /// Mark of the wallet's own label.
     own_mark: Option<u32>,
     screened: ScreenedWallet,
-    /// Reason for an incomplete result.
-    reason: Option<String>,
+    /// Reasons for an incomplete result.
+    reasons: BTreeSet<String>,
+}
+
+/// Returns the limits that cut funds, with the share of the total that each cut.
+fn cut(summary: &FlowSummary, flow: Flow) -> Vec<String> {
+    let moved = if flow == Flow::Backward { "received" } else { "sent" };
+    let share = |part: f64| summary.share(part).filter(|share| *share > 0.0).map(percentage);
+    let fan_out = share(summary.unresolved);
+    let hops = share(summary.beyond);
+    let reasons = [
+        fan_out.map(|share| format!("{}: {share} of {moved} funds not followed", End::FanOut.name(flow))),
+        hops.map(|share| format!("{}: up to {share} of {moved} funds not followed", End::Hops.name(flow))),
+    ];
+    reasons.into_iter().flatten().collect()
 }
 
 /// Screening of the wallets of one call.
@@ -161,7 +177,7 @@ impl Screening {
                     None => ScreeningOutcome::NoTransaction,
                     Some(wallet) => {
                         let (own_mark, screened) = (self.labels.mark(wallet), ScreenedWallet::default());
-                        self.candidates.push(Candidate { wallet, own_mark, screened, reason: None });
+                        self.candidates.push(Candidate { wallet, own_mark, screened, reasons: BTreeSet::new() });
                         ScreeningOutcome::Wallet(self.candidates.len() - 1)
                     }
                 };
@@ -180,7 +196,7 @@ impl Screening {
         }
         let candidates = indices.iter().filter_map(|index| self.candidates.get(*index));
         let wallets: Vec<WalletId> = candidates.map(|candidate| candidate.wallet).collect();
-        let terms = self.request.terms(flow, max_hops, false);
+        let terms = self.request.terms(flow, max_hops);
         let (graph, mut deadline) = (self.request.scope.handle.graph(), self.request.scope.deadline);
         let answer = match exposures(&graph, &wallets, &terms, &mut self.labels, &mut deadline) {
             Ok(answer) => answer,
@@ -200,7 +216,8 @@ impl Screening {
         for (index, exposed) in indices.iter().zip(&answer.found) {
             let summary = FlowSummary::new(exposed, &self.labels.categories, traced);
             if let Some(candidate) = self.candidates.get_mut(*index) {
-                candidate.reason = candidate.reason.take().or_else(|| reason.clone());
+                let reasons = reason.iter().cloned().chain(cut(&summary, flow));
+                candidate.reasons.extend(reasons);
                 match flow {
                     Flow::Backward => candidate.screened.received = Some(summary),
                     Flow::Forward => candidate.screened.sent = Some(summary),
@@ -220,8 +237,9 @@ impl Screening {
         };
         let (complete, reason) = match outcome {
             ScreeningOutcome::Wallet(_) => {
-                let reason = candidate.and_then(|candidate| candidate.reason.clone());
-                (reason.is_none(), reason)
+                let reasons = candidate.into_iter().flat_map(|candidate| &candidate.reasons);
+                let reason = reasons.map(String::as_str).collect::<Vec<&str>>().join("; ");
+                (reason.is_empty(), (!reason.is_empty()).then_some(reason))
             }
             ScreeningOutcome::NoTransaction => (true, Some(NO_TRANSACTION.to_owned())),
             ScreeningOutcome::Malformed(reason) => (false, Some(reason.clone())),

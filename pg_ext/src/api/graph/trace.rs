@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use arx_core::address::Network;
 use arx_core::graph::trace::{
-    End, EndedAmount, Flow, SentTransfer, TaintMethod, Terms, Trace, TraceOrigin, TraceStep, trace,
+    End, EndedAmount, Flow, SentTransfer, Shortfall, TaintMethod, Terms, Trace, TraceOrigin, TraceStep, trace,
 };
 use arx_core::graph::{
     AssetId, AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, U256, WalletId,
@@ -21,11 +21,15 @@ use crate::arguments::{TextArray, Wallet, optional_limit, registered_network, re
 use crate::error::{SqlError, or_report};
 use crate::guc;
 use crate::numeric::SqlNumeric;
-use crate::spi::{TransferKey, transfer_hashes, transfers_of};
+use crate::spi::{TransferHashes, TransferKey, transfers_of};
 use crate::time::from_micros;
 
 /// Rows made at a time.
 const ROWS_PER_BATCH: usize = 1_000;
+
+/// Transfers that are followed once less than `min_share` is moving; they take some tens of
+/// milliseconds.
+const LATE_STEPS: usize = 10_000;
 
 /// Larger than any trace can use.
 const MAX_HOPS: i32 = 1_000;
@@ -45,6 +49,8 @@ sql_row! {
         ended_at: Option<String>,
         complete: bool,
         reason: Option<String>,
+        order_inferred: bool,
+        shortfall: Option<SqlNumeric>,
     }
 }
 
@@ -56,15 +62,16 @@ fn trace_funds(
     tx_hashes: default!(Option<TextArray<'_>>, "NULL"),
     direction: default!(Option<&str>, "'forward'"),
     method: default!(Option<&str>, "'haircut'"),
-    max_hops: default!(Option<i32>, 5),
+    max_hops: default!(Option<i32>, 20),
     since: default!(Option<TimestampWithTimeZone>, "NULL"),
     until: default!(Option<TimestampWithTimeZone>, "NULL"),
     asset: default!(Option<&str>, "'native'"),
     min_value: default!(Option<AnyNumeric>, "NULL"),
-    max_fan_out: default!(Option<i64>, 1000),
+    max_fan_out: default!(Option<i64>, 100000),
     stop_at_services: default!(Option<bool>, true),
-    max_nodes: default!(Option<i64>, 10000),
+    max_nodes: default!(Option<i64>, 100000),
     max_time: default!(Option<Interval>, "NULL"),
+    min_share: default!(Option<f64>, 0.01),
 ) -> Result<
     TableIterator<
         'static,
@@ -81,28 +88,29 @@ fn trace_funds(
             name!(ended_at, Option<String>),
             name!(complete, bool),
             name!(reason, Option<String>),
+            name!(order_inferred, bool),
+            name!(shortfall, Option<SqlNumeric>),
         ),
     >,
     ErrorReport,
 > {
     call(|| {
         let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-        let limits = TraceLimits { max_hops, max_fan_out, max_nodes };
+        let limits = TraceLimits { max_hops, max_fan_out, max_nodes, min_share };
         let arguments =
             TraceArguments { address, network, tx_hashes, direction, method, limits, stop_at_services, scope };
-        let traced = match TraceRequest::parse(arguments)?.answer()? {
+        let mut traced = match TraceRequest::parse(arguments)?.answer()? {
             TraceOutcome::Traced(traced) => traced,
             TraceOutcome::Nothing { complete, reason } => {
                 let row = TraceStepRow { complete, reason: Some(reason), ..TraceStepRow::default() };
                 return Ok(TableIterator::once(row.into_row()));
             }
         };
-        let rows = (0..traced.trace.steps.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
-            let end = traced.trace.steps.len().min(start + ROWS_PER_BATCH);
-            let steps = traced.trace.steps.get(start..end).unwrap_or_default();
-            or_report(traced.step_rows(steps)).into_iter().map(TraceStepRow::into_row)
-        });
-        Ok(TableIterator::new(rows))
+        let shortfalls = or_report(traced.shortfall_rows());
+        let steps = (0..traced.trace.steps.len())
+            .step_by(ROWS_PER_BATCH)
+            .flat_map(move |start| or_report(traced.step_rows(start)).into_iter().map(TraceStepRow::into_row));
+        Ok(TableIterator::new(steps.chain(shortfalls.into_iter().map(TraceStepRow::into_row))))
     })
 }
 
@@ -122,6 +130,8 @@ sql_row! {
         last_seen: Option<TimestampWithTimeZone>,
         complete: bool,
         reason: Option<String>,
+        order_inferred: bool,
+        shortfall: Option<SqlNumeric>,
     }
 }
 
@@ -133,15 +143,16 @@ fn trace_summary(
     tx_hashes: default!(Option<TextArray<'_>>, "NULL"),
     direction: default!(Option<&str>, "'forward'"),
     method: default!(Option<&str>, "'haircut'"),
-    max_hops: default!(Option<i32>, 5),
+    max_hops: default!(Option<i32>, 20),
     since: default!(Option<TimestampWithTimeZone>, "NULL"),
     until: default!(Option<TimestampWithTimeZone>, "NULL"),
     asset: default!(Option<&str>, "'native'"),
     min_value: default!(Option<AnyNumeric>, "NULL"),
-    max_fan_out: default!(Option<i64>, 1000),
+    max_fan_out: default!(Option<i64>, 100000),
     stop_at_services: default!(Option<bool>, true),
-    max_nodes: default!(Option<i64>, 10000),
+    max_nodes: default!(Option<i64>, 100000),
     max_time: default!(Option<Interval>, "NULL"),
+    min_share: default!(Option<f64>, 0.01),
 ) -> Result<
     TableIterator<
         'static,
@@ -159,13 +170,15 @@ fn trace_summary(
             name!(last_seen, Option<TimestampWithTimeZone>),
             name!(complete, bool),
             name!(reason, Option<String>),
+            name!(order_inferred, bool),
+            name!(shortfall, Option<SqlNumeric>),
         ),
     >,
     ErrorReport,
 > {
     call(|| {
         let scope = ScopeArguments { asset, since, until, min_value, include_failed: Some(false), max_time };
-        let limits = TraceLimits { max_hops, max_fan_out, max_nodes };
+        let limits = TraceLimits { max_hops, max_fan_out, max_nodes, min_share };
         let arguments =
             TraceArguments { address, network, tx_hashes, direction, method, limits, stop_at_services, scope };
         let traced = match TraceRequest::parse(arguments)?.answer()? {
@@ -175,9 +188,13 @@ fn trace_summary(
                 return Ok(TableIterator::once(row.into_row()));
             }
         };
-        let rows = (0..traced.trace.ends.len()).filter_map(move |index| {
-            let end = traced.trace.ends.get(index)?;
-            Some(or_report(traced.end_row(end)).into_row())
+        let ends = traced.trace.ends.len();
+        let rows = (0..ends + traced.trace.shortfalls.len()).filter_map(move |index| {
+            let row = match traced.trace.ends.get(index) {
+                Some(end) => traced.end_row(end),
+                None => traced.shortfall_row(traced.trace.shortfalls.get(index - ends)?),
+            };
+            Some(or_report(row).into_row())
         });
         Ok(TableIterator::new(rows))
     })
@@ -199,6 +216,7 @@ struct TraceLimits {
     max_hops: Option<i32>,
     max_fan_out: Option<i64>,
     max_nodes: Option<i64>,
+    min_share: Option<f64>,
 }
 
 /// The start of a trace.
@@ -234,6 +252,8 @@ struct TraceRequest {
     max_hops: u32,
     max_fan_out: Option<u64>,
     max_wallets: Option<u64>,
+    /// In millionths.
+    min_share: u32,
     stop_at_services: bool,
 }
 
@@ -252,6 +272,7 @@ struct Traced {
     request: TraceRequest,
     labels: LabelCache,
     trace: Trace,
+    hashes: TransferHashes,
     /// Reason for an incomplete trace.
     reason: Option<String>,
 }
@@ -269,31 +290,39 @@ impl TraceRequest {
         let stop_at_services = required("stop_at_services", arguments.stop_at_services)?;
         let max_fan_out = optional_limit("max_fan_out", arguments.limits.max_fan_out)?;
         let max_wallets = optional_limit("max_nodes", arguments.limits.max_nodes)?;
+        let min_share = parse_min_share(arguments.limits.min_share)?;
         let scope = Scope::parse(network, arguments.scope)?;
-        Ok(Self { start, scope, flow, method, max_hops, max_fan_out, max_wallets, stop_at_services })
+        Ok(Self { start, scope, flow, method, max_hops, max_fan_out, max_wallets, min_share, stop_at_services })
     }
 
     fn answer(self) -> Result<TraceOutcome, SqlError> {
+        let mut hashes = TransferHashes::new(&self.scope.network);
         let origin = match &self.start {
             TraceStart::Wallet(wallet) => match self.scope.resolve(wallet)? {
                 Some(wallet) => TraceOrigin::Wallet(wallet),
                 None => return Ok(TraceOutcome::Nothing { complete: true, reason: NO_TRANSACTION.to_owned() }),
             },
-            TraceStart::Transactions(hashes) => TraceOrigin::Transfers(self.transfers_of(hashes)?),
+            TraceStart::Transactions(named) => TraceOrigin::Transfers(self.transfers_of(named, &mut hashes)?),
         };
         let mut labels = LabelCache::new(&self.scope.network, self.stop_at_services);
         let mut deadline = self.scope.deadline;
         let trace = trace(&self.scope.handle.graph(), &origin, &self.terms(), &mut labels, &mut deadline)?;
-        let reason = trace.cut.map(|cut| cut.name(self.flow).to_owned());
-        if trace.steps.is_empty() {
-            let complete = reason.is_none();
-            let reason = reason.unwrap_or_else(|| match self.flow {
+        let mut reasons = cut_reasons(&trace.cuts(), &trace.origin, self.method, self.flow);
+        if trace.steps.is_empty() && reasons.is_empty() {
+            reasons.push(match self.flow {
                 Flow::Forward => "wallet sent nothing of the asset in the window".to_owned(),
                 Flow::Backward => "wallet received nothing of the asset in the window".to_owned(),
             });
-            return Ok(TraceOutcome::Nothing { complete, reason });
+            if trace.shortfalls.is_empty() {
+                return Ok(TraceOutcome::Nothing { complete: true, reason: reasons.concat() });
+            }
         }
-        Ok(TraceOutcome::Traced(Box::new(Traced { request: self, labels, trace, reason })))
+        reasons.extend(shortfall_reason(&trace.shortfalls));
+        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+        if trace.steps.is_empty() && trace.shortfalls.is_empty() {
+            return Ok(TraceOutcome::Nothing { complete: false, reason: reason.unwrap_or_default() });
+        }
+        Ok(TraceOutcome::Traced(Box::new(Traced { request: self, labels, trace, hashes, reason })))
     }
 
     fn terms(&self) -> Terms {
@@ -308,12 +337,16 @@ impl TraceRequest {
             min_value: filter.min_value,
             max_fan_out: self.max_fan_out,
             max_wallets: self.max_wallets,
+            min_share: self.min_share,
+            late_steps: LATE_STEPS,
+            follows_before_since: false,
+            paths: false,
             memory: MemoryBudget::new(guc::graph_work_mem()),
         }
     }
 
     /// Returns the transfers of the asset in the named transactions.
-    fn transfers_of(&self, hashes: &[String]) -> Result<Vec<SentTransfer>, SqlError> {
+    fn transfers_of(&self, hashes: &[String], named: &mut TransferHashes) -> Result<Vec<SentTransfer>, SqlError> {
         let (scope, network) = (&self.scope, &self.scope.network);
         let graph = scope.handle.graph();
         let filter = scope.filter;
@@ -346,14 +379,15 @@ impl TraceRequest {
             .detail("The transaction does not exist, has failed, or moved another asset.")
             .hint("See arx.transactions, arx.internal_transfers and arx.token_transfers."));
         }
-        transfers_behind(&graph, network, rows)
+        transfers_behind(&graph, network, rows, named)
     }
 }
 
 impl Traced {
     /// Reads the labels of all wallets where funds ended, also where no label stopped the trace.
     fn with_labels_of_ends(mut self: Box<Self>) -> Result<Box<Self>, SqlError> {
-        let wallets: Vec<_> = self.trace.ends.iter().filter_map(|end| end.wallet).collect();
+        let lacking = self.trace.shortfalls.iter().map(|shortfall| shortfall.wallet);
+        let wallets: Vec<_> = self.trace.ends.iter().filter_map(|end| end.wallet).chain(lacking).collect();
         self.labels.look_up(&self.request.scope.handle.graph(), &wallets)?;
         Ok(self)
     }
@@ -379,22 +413,72 @@ impl Traced {
             last_seen: Some(from_micros(end.last)?),
             complete: self.reason.is_none(),
             reason: self.reason.clone(),
+            order_inferred: end.inferred,
+            shortfall: None,
         })
     }
 
-    fn step_rows(&self, steps: &[TraceStep]) -> Result<Vec<TraceStepRow>, SqlError> {
+    /// Names a wallet that sent more than it is known to have received. Its shortfall is no part of
+    /// the origin's amount.
+    fn shortfall_row(&self, shortfall: &Shortfall) -> Result<EndRow, SqlError> {
+        let scope = &self.request.scope;
+        let label = self.labels.of(shortfall.wallet);
+        Ok(EndRow {
+            address: Some(scope.handle.graph().address(shortfall.wallet)?.to_owned()),
+            ended_at: Some(SHORTFALL.to_owned()),
+            category: label.map(|label| label.category.clone()),
+            label: label.map(|label| label.label.clone()).filter(|label| !label.is_empty()),
+            asset: Some(scope.asset_name(shortfall.asset)?),
+            amount: Some(Scope::value_of(shortfall.asset, U256::ZERO)),
+            share: Some(0.0),
+            transfers: Some(shortfall.transfers.cast_signed()),
+            nearest_hop: Some(shortfall.hop.cast_signed()),
+            first_seen: Some(from_micros(shortfall.first)?),
+            last_seen: Some(from_micros(shortfall.last)?),
+            complete: self.reason.is_none(),
+            reason: self.reason.clone(),
+            order_inferred: false,
+            shortfall: Some(Scope::value_of(shortfall.asset, shortfall.amount)),
+        })
+    }
+
+    fn shortfall_rows(&self) -> Result<Vec<TraceStepRow>, SqlError> {
+        let scope = &self.request.scope;
+        let row = |shortfall: &Shortfall| {
+            Ok(TraceStepRow {
+                hop: Some(shortfall.hop.cast_signed()),
+                from_address: Some(scope.handle.graph().address(shortfall.wallet)?.to_owned()),
+                timestamp: Some(from_micros(shortfall.first)?),
+                asset: Some(scope.asset_name(shortfall.asset)?),
+                amount: Some(Scope::value_of(shortfall.asset, U256::ZERO)),
+                tainted_amount: Some(Scope::value_of(shortfall.asset, U256::ZERO)),
+                share: Some(0.0),
+                ended_at: Some(SHORTFALL.to_owned()),
+                complete: self.reason.is_none(),
+                reason: self.reason.clone(),
+                shortfall: Some(Scope::value_of(shortfall.asset, shortfall.amount)),
+                ..TraceStepRow::default()
+            })
+        };
+        self.trace.shortfalls.iter().map(row).collect()
+    }
+
+    /// Returns the rows of a batch of steps.
+    fn step_rows(&mut self, start: usize) -> Result<Vec<TraceStepRow>, SqlError> {
+        let end = self.trace.steps.len().min(start + ROWS_PER_BATCH);
+        let steps = self.trace.steps.get(start..end).unwrap_or_default();
         let scope = &self.request.scope;
         let graph = scope.handle.graph();
         let key = |step: &TraceStep| {
             let TraceStep { from, to, asset, time, position, status, amount, number, .. } = *step;
             TransferKey::sent(
                 &graph,
-                from.some(),
+                from,
                 &Transfer { number, peer: to, asset, time, value: amount, position, status },
             )
         };
         let keys = steps.iter().map(key).collect::<Result<Vec<TransferKey>, _>>()?;
-        let hashes = transfer_hashes(&scope.network, &keys)?;
+        let hashes = self.hashes.of(&keys)?;
         let rows = steps.iter().zip(keys).zip(hashes).map(|((step, key), tx_hash)| {
             Ok(TraceStepRow {
                 hop: Some(step.hop.cast_signed()),
@@ -409,6 +493,8 @@ impl Traced {
                 ended_at: step.end.map(|end| self.end_name(step, end)),
                 complete: self.reason.is_none(),
                 reason: self.reason.clone(),
+                order_inferred: step.inferred,
+                shortfall: None,
             })
         });
         rows.collect()
@@ -416,7 +502,7 @@ impl Traced {
 
     /// Names the end of a step, at a service with its category.
     fn end_name(&self, step: &TraceStep, end: End) -> String {
-        let arrived = if self.request.flow == Flow::Forward { step.to } else { Some(step.from) };
+        let arrived = if self.request.flow == Flow::Forward { step.to } else { step.from };
         let label = arrived.and_then(|wallet| self.labels.of(wallet));
         match label.and_then(|label| label.custody.as_deref()) {
             Some(category) if end == End::Stop => format!("service: {category}"),
@@ -428,12 +514,13 @@ impl Traced {
 /// Sender and time of transfers.
 type Sending = (Option<String>, i64);
 
-/// Returns the graph's transfers behind rows of the tables, each once. Transfers with equal keys
-/// are interchangeable.
+/// Returns the graph's transfers behind rows of the tables, each once, and names their
+/// transactions. Of several transfers with equal keys, any may be that of a row.
 fn transfers_behind(
     graph: &Graph<'_>,
     network: &Network,
     rows: Vec<(String, TransferKey)>,
+    named: &mut TransferHashes,
 ) -> Result<Vec<SentTransfer>, SqlError> {
     // Transfers of one sender at one time are read together.
     let mut moments: BTreeMap<Sending, Vec<(String, TransferKey)>> = BTreeMap::new();
@@ -454,8 +541,9 @@ fn transfers_behind(
                 check_for_interrupts!();
                 let key = TransferKey::sent(graph, from.some(), &transfer)?;
                 if let Some(index) = rows.iter().position(|(_, row)| *row == key) {
-                    rows.swap_remove(index);
-                    transfers.push(SentTransfer { from, transfer });
+                    let (hash, _) = rows.swap_remove(index);
+                    named.reserve(&key, &hash);
+                    transfers.push(SentTransfer { from: from.some(), transfer });
                 }
                 Ok(())
             })?;
@@ -467,6 +555,52 @@ fn transfers_behind(
         }
     }
     Ok(transfers)
+}
+
+/// Name of the rows of wallets that sent more than they are known to have received.
+pub(crate) const SHORTFALL: &str = "shortfall";
+
+/// Returns the limits that cut funds, with the share of the origin that each cut. Poison has no
+/// total, and shares of several assets cannot be added.
+fn cut_reasons(
+    cuts: &[(End, Vec<(AssetId, U256)>)],
+    origin: &[(AssetId, U256)],
+    method: TaintMethod,
+    flow: Flow,
+) -> Vec<String> {
+    let reason = |(end, amounts): &(End, Vec<(AssetId, U256)>)| match (origin, amounts.as_slice()) {
+        ([(_, total)], [(_, amount)]) if method != TaintMethod::Poison => cut_reason(*end, flow, *amount, *total),
+        _ => end.name(flow).to_owned(),
+    };
+    cuts.iter().map(reason).collect()
+}
+
+/// Returns the name of a limit with the share that it cut.
+pub(crate) fn cut_reason(end: End, flow: Flow, amount: U256, total: U256) -> String {
+    format!("{}: {} not followed", end.name(flow), percentage(amount.as_f64() / total.as_f64()))
+}
+
+/// Formats a share above zero.
+pub(crate) fn percentage(share: f64) -> String {
+    if share < 0.0001 { "less than 0.01 %".to_owned() } else { format!("{:.2} %", 100.0 * share) }
+}
+
+/// Returns the reason of a result whose funds passed through wallets with a shortfall.
+pub(crate) fn shortfall_reason(shortfalls: &[Shortfall]) -> Option<String> {
+    match shortfalls.len() {
+        0 => None,
+        1 => Some("shortfall: a wallet sent more than it is known to have received".to_owned()),
+        wallets => Some(format!("shortfall: {wallets} wallets sent more than they are known to have received")),
+    }
+}
+
+/// Returns a share in millionths, rounded up, so that a share above zero is one.
+fn parse_min_share(share: Option<f64>) -> Result<u32, SqlError> {
+    let share = share.unwrap_or(0.0);
+    if (0.0..1.0).contains(&share) {
+        return Ok((share * 1_000_000.0).ceil() as u32);
+    }
+    Err(SqlError::argument(format!("min_share must be at least 0 and less than 1, not {share}")))
 }
 
 fn parse_flow(direction: Option<&str>) -> Result<Flow, SqlError> {

@@ -1,7 +1,8 @@
 //! The flow of shares along transfers, in the order of time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::explained::explain;
 use super::region::{Reached, Region, Standing, TRANSFERS_PER_CHECK, search};
 use super::shares::{ASKED, NOWHERE, Share, ShareKey, Shares};
 use super::{Direct, Exposed, Exposure, ExposureTerms, Exposures, Marks, Part};
@@ -10,7 +11,8 @@ use crate::graph::budget::MemoryBudget;
 use crate::graph::budget::Pace;
 use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::file::sorting::sort_with_room;
-use crate::graph::query::trace::Flow;
+use crate::graph::query::ties::{Tie, TieRanks};
+use crate::graph::query::trace::{End, Flow, Moment};
 use crate::graph::types::U256;
 use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::EdgeFilter;
@@ -30,14 +32,6 @@ struct Passing {
     to: u32,
 }
 
-/// A step of a path.
-#[derive(Debug, Clone, Copy)]
-struct PathNode {
-    number: u64,
-    /// Next node towards the labelled wallet.
-    next: u32,
-}
-
 /// Computes the exposure of wallets to labels. O(n log n) in the transfers of all wallets of the
 /// region, and for each transfer the number of its sender's shares.
 ///
@@ -55,12 +49,13 @@ pub fn exposures<M: Marks, W: Interrupt>(
     let mut pace = Pace::new(interrupt);
     let mut found = Vec::with_capacity(asked.len());
     for wallet in asked {
-        let Some(exposed) = direct(graph, *wallet, terms, marks, &mut pace)? else {
+        let Some((total, by_peer)) = direct(graph, *wallet, terms, marks, &mut pace)? else {
             let total = |wallet: &WalletId| Exposed::unexamined(*wallet);
             found.extend(asked.iter().skip(found.len()).map(total));
             return Ok(Exposures { found, halted: Some(Halt::Time) });
         };
-        found.push(exposed);
+        let direct = by_mark(by_peer, marks)?;
+        found.push(Exposed { wallet: *wallet, total, direct, parts: Vec::new() });
     }
     if terms.max_hops == 0 {
         return Ok(Exposures { found, halted: None });
@@ -80,35 +75,46 @@ pub fn exposures<M: Marks, W: Interrupt>(
         kept: region.wallets.iter().map(|_| Shares::default()).collect(),
         region: &region,
         sums: distinct.iter().map(|_| HashMap::new()).collect(),
-        nodes: Vec::new(),
         moved: Vec::new(),
         room: Vec::new(),
         left: memory.left(),
     };
-    let bytes = size_of::<Shares>() + size_of::<HashMap<ShareKey, Share>>() + size_of::<U256>();
+    let bytes = size_of::<Shares>() + size_of::<HashMap<ShareKey, f64>>() + size_of::<U256>();
     if !memory.take(region.wallets.len() * bytes) {
         return Err(mixing.out_of_memory().into());
     }
     mixing.left = memory.left();
     let halted = mixing.run(passing, &mut pace)?;
-    if halted.is_none() {
-        for exposed in &mut found {
-            if let Some(index) = region.places.get(exposed.wallet) {
-                exposed.parts = mixing.parts(index as usize);
-            }
-        }
+    if halted.is_some() {
+        return Ok(Exposures { found, halted });
     }
-    Ok(Exposures { found, halted })
+    for exposed in &mut found {
+        let Some(index) = region.places.get(exposed.wallet) else { continue };
+        exposed.parts = if mixing.may_include_own_funds(index as usize, graph, &mut pace)? {
+            // Shares do not record which wallets funds passed through.
+            let explained = explain(graph, exposed.wallet, terms, marks, pace.interrupt())?;
+            match explained.cuts.iter().find(|(end, _)| matches!(end, End::Time | End::Memory)) {
+                Some((End::Time, _)) => return Ok(Exposures { found, halted: Some(Halt::Time) }),
+                Some(_) => return Err(mixing.out_of_memory().into()),
+                None => explained.by_mark(|wallet| marks.mark(wallet)),
+            }
+        } else {
+            mixing.parts(index as usize, exposed.total.value)
+        };
+    }
+    Ok(Exposures { found, halted: None })
 }
 
-/// Sums the transfers of a wallet. Returns `None` if the time limit was reached.
-fn direct<M: Marks, W: Interrupt>(
+/// Sums the transfers of a wallet, in total and by counterparty, whose labels are then announced.
+/// Returns `None` if the time limit was reached.
+#[allow(clippy::type_complexity)]
+pub(super) fn direct<M: Marks, W: Interrupt>(
     graph: &Graph<'_>,
     wallet: WalletId,
     terms: &ExposureTerms,
     marks: &mut M,
     pace: &mut Pace<'_, W>,
-) -> Result<Option<Exposed>, M::Error> {
+) -> Result<Option<(Direct, BTreeMap<WalletId, Direct>)>, M::Error> {
     let filter = EdgeFilter { since: terms.since, ..EdgeFilter::history(terms.assets, terms.until) };
     let (mut total, mut by_peer) = (Direct::default(), BTreeMap::<WalletId, Direct>::new());
     graph.counted_transfers(wallet, terms.flow.side(), &filter, |transfer| -> Result<(), SearchError> {
@@ -132,16 +138,20 @@ fn direct<M: Marks, W: Interrupt>(
             return Ok(None);
         }
     }
+    Ok(Some((total, by_peer)))
+}
+
+/// Sums the transfers with labelled counterparties by label.
+fn by_mark<M: Marks>(by_peer: BTreeMap<WalletId, Direct>, marks: &M) -> Result<Vec<(Part, Direct)>, SearchError> {
     let mut direct = BTreeMap::<Part, Direct>::new();
     for (peer, sum) in by_peer {
         if let Some(mark) = marks.mark(peer) {
-            let part = if terms.explained { Part::Wallet(peer) } else { Part::Mark(mark) };
-            let total = direct.entry(part).or_default();
+            let total = direct.entry(Part::Mark(mark)).or_default();
             total.value = total.value.checked_add(sum.value).ok_or(SearchError::ValueOverflow)?;
             total.transfers += sum.transfers;
         }
     }
-    Ok(Some(Exposed { wallet, total, direct: direct.into_iter().collect(), parts: Vec::new() }))
+    Ok(direct.into_iter().collect())
 }
 
 /// Collects all transfers of the wallets whose balances are tracked, in the order of time. Returns
@@ -218,35 +228,72 @@ fn by_time<W: Interrupt>(passing: &[Passing], pace: &mut Pace<'_, W>) -> Vec<Pas
 /// Maximum number of simultaneous transfers for which it pays to check whether their order matters.
 const MAX_CHECKED_TIES: usize = 16;
 
-/// Sorts transfers of the same time by block and log, then by address, independently of the
-/// requested wallets.
+/// Sorts transfers of the same time as a trace does, independently of the requested wallets.
 fn order_ties<W: Interrupt>(
     graph: &Graph<'_>,
     region: &Region,
     passing: &mut [Passing],
     pace: &mut Pace<'_, W>,
 ) -> Result<(), SearchError> {
-    for tied in passing.chunk_by_mut(|previous, next| previous.time == next.time) {
-        if tied.len() == 1 || (tied.len() <= MAX_CHECKED_TIES && !share_a_wallet(region, tied)) {
+    let mut ranks = TieRanks::default();
+    for simultaneous in passing.chunk_by_mut(|previous, next| previous.time == next.time) {
+        if simultaneous.len() == 1 || (simultaneous.len() <= MAX_CHECKED_TIES && !share_a_wallet(region, simultaneous))
+        {
             continue;
         }
         let mut keyed = Vec::new();
-        for entry in tied.iter() {
+        for entry in simultaneous.iter() {
             pace.step(1);
             let transfer = graph.transfer(entry.number)?;
             let from = match region.wallets.get(entry.from as usize) {
                 Some(reached) => Some(reached.wallet),
                 None => graph.sender(entry.number)?,
             };
-            let from = from.map(|from| graph.order(from));
-            let to = transfer.peer.map_or(u64::MAX, |peer| graph.order(peer));
-            keyed.push(((transfer.position, from, to, transfer.value, entry.number), *entry));
+            keyed.push(Simultaneous { moment: Moment::of(graph, from, &transfer), from, entry: *entry });
         }
-        sort_with_room(&mut keyed, pace.interrupt(), |left, right| left.0.cmp(&right.0));
-        for (slot, (_, sorted)) in tied.iter_mut().zip(keyed) {
-            *slot = sorted;
+        sort_with_room(&mut keyed, pace.interrupt(), |left, right| left.moment.cmp(&right.moment));
+        for tied in keyed.chunk_by_mut(|left, right| left.moment.is_tied(&right.moment)) {
+            rank(graph, region, tied, &mut ranks, pace)?;
+        }
+        for (slot, sorted) in simultaneous.iter_mut().zip(keyed) {
+            *slot = sorted.entry;
         }
     }
+    Ok(())
+}
+
+/// One of several transfers of the same time.
+#[derive(Debug, Clone, Copy)]
+struct Simultaneous {
+    moment: Moment,
+    from: Option<WalletId>,
+    entry: Passing,
+}
+
+/// Orders the transfers of a tie by the ranks of their senders, if a tracked wallet received and
+/// sent in it.
+fn rank<W: Interrupt>(
+    graph: &Graph<'_>,
+    region: &Region,
+    tied: &mut [Simultaneous],
+    ranks: &mut TieRanks,
+    pace: &mut Pace<'_, W>,
+) -> Result<(), SearchError> {
+    let others = || tied.iter().filter(|one| one.entry.from != one.entry.to);
+    let received: HashSet<u32> = others().map(|one| one.entry.to).collect();
+    let kept = |place: &u32| region.wallets.get(*place as usize).is_some_and(|reached| reached.kept);
+    let both: HashSet<u32> =
+        tied.iter().map(|one| one.entry.from).filter(|from| received.contains(from) && kept(from)).collect();
+    if tied.len() == 1 || both.is_empty() {
+        return Ok(());
+    }
+    for one in tied.iter_mut() {
+        if let Some(from) = one.from.filter(|_| both.contains(&one.entry.from) || both.contains(&one.entry.to)) {
+            let tie = Tie::new(graph.transfer(one.entry.number)?.asset, one.moment.time, one.moment.position);
+            one.moment.rank = ranks.rank(graph, from, tie, pace)?;
+        }
+    }
+    sort_with_room(tied, pace.interrupt(), |left, right| left.moment.cmp(&right.moment));
     Ok(())
 }
 
@@ -268,8 +315,7 @@ struct Mixing<'r> {
     /// tracked.
     kept: Vec<Shares>,
     /// Amounts, not shares, of the requested wallets.
-    sums: Vec<HashMap<ShareKey, Share>>,
-    nodes: Vec<PathNode>,
+    sums: Vec<HashMap<ShareKey, f64>>,
     /// Composition of the current transfer.
     moved: Vec<Share>,
     room: Vec<Share>,
@@ -357,23 +403,15 @@ impl Mixing<'_> {
         counts: bool,
     ) -> Result<usize, SearchError> {
         let Some(here) = self.region.wallets.get(to as usize).copied().filter(|here| here.kept) else { return Ok(0) };
-        self.compose(transfer, from, part, &here)?;
+        self.compose(from, part, &here);
         let mut processed = self.moved.len();
         let mut grown = 0;
         if counts && let Some(sum) = self.sums.get_mut(to as usize) {
             let (before, amount) = (sum.len(), transfer.amount.as_f64());
             for share in &self.moved {
-                let whole = sum.entry(share.key).or_insert(Share { share: 0.0, most: -1.0, ..*share });
-                whole.share += share.share * amount;
-                if share.most > whole.most {
-                    (whole.most, whole.path) = (share.most, share.path);
-                }
+                *sum.entry(share.key).or_default() += share.share * amount;
             }
             grown += sum.len() - before;
-        }
-        // The rest is computed again at every further step.
-        if self.moved.last().is_some_and(|last| last.key == ShareKey::REST) {
-            self.moved.pop();
         }
         // The composition of labelled wallets and hubs is not needed.
         if here.standing == Standing::Open
@@ -393,84 +431,124 @@ impl Mixing<'_> {
     }
 
     /// Determines the composition of a transfer for the wallet `here`.
-    fn compose(&mut self, transfer: &Passing, from: u32, part: f64, here: &Reached) -> Result<(), SearchError> {
+    fn compose(&mut self, from: u32, part: f64, here: &Reached) {
         let most = self.terms.max_hops - here.depth;
-        let explained = self.terms.explained;
         self.moved.clear();
-        let there = self.region.wallets.get(from as usize);
-        let amount = transfer.amount.as_f64();
-        let single = |key| Share { key, share: 1.0, most: amount, path: NOWHERE };
-        match there.map_or(Standing::Edge, |there| there.standing) {
-            Standing::Marked(number) if most > 0 => self.moved.push(single(ShareKey::of(number))),
-            Standing::Open if most > 0 => {
-                if let Some(shares) = self.kept.get(from as usize) {
-                    let mut over = 0.0;
-                    for share in shares.iter() {
-                        let key = share.key.further(most);
-                        let carried = share.share * part;
-                        if key == ShareKey::OVER {
-                            over += carried;
-                        } else {
-                            self.moved.push(Share { key, share: carried, most: carried * amount, path: share.path });
-                        }
-                    }
-                    if explained && over > 0.0 {
-                        self.moved.push(Share { share: over, ..single(ShareKey::OVER) });
+        let single = |key| Share { key, share: 1.0 };
+        let Some(there) = self.region.wallets.get(from as usize).filter(|_| most > 0) else { return };
+        match there.standing {
+            Standing::Marked(number) => self.moved.push(single(ShareKey::of(number))),
+            Standing::Hub => self.moved.push(single(ShareKey::hub())),
+            Standing::Open if there.kept => {
+                for share in self.kept.get(from as usize).into_iter().flat_map(Shares::iter) {
+                    if let Some(key) = share.key.further(most) {
+                        self.moved.push(Share { key, share: share.share * part });
                     }
                 }
             }
-            Standing::Hub if most > 0 => self.moved.push(single(ShareKey::hub())),
-            _ if !explained => {}
-            _ if there.is_some() => self.moved.push(single(ShareKey::OVER)),
-            _ => self.moved.push(single(ShareKey::CONTRACT)),
+            Standing::Open | Standing::Edge => {}
         }
-        if explained {
-            let rest = 1.0 - self.moved.iter().map(|share| share.share).sum::<f64>();
-            for share in &mut self.moved {
-                self.nodes.push(PathNode { number: transfer.number, next: share.path });
-                share.path = (self.nodes.len() - 1) as u32;
-            }
-            let bytes = 2 * self.moved.len() * size_of::<PathNode>();
-            self.left = self.left.checked_sub(bytes).ok_or_else(|| self.out_of_memory())?;
-            if rest > f64::EPSILON {
-                self.moved.push(Share { share: rest, ..single(ShareKey::REST) });
-            }
-        }
-        Ok(())
     }
 
-    /// Returns the parts of a requested wallet, by label or wallet and hops.
-    fn parts(&self, index: usize) -> Vec<Exposure> {
-        let explained = self.terms.explained;
-        let mut sums: Vec<Share> = self.sums.get(index).into_iter().flat_map(HashMap::values).copied().collect();
-        sums.sort_unstable_by_key(|share| share.key);
-        let wallet = self.region.wallets.get(index).map(|own| own.wallet);
-        let part = |share: Share| {
-            let (mut path, mut node) = (Vec::new(), share.path);
-            while explained && let Some(step) = self.nodes.get(node as usize) {
-                path.push(step.number);
-                node = step.next;
+    /// Reports whether the parts of a requested wallet may include funds that passed through the
+    /// wallet itself before, which are its own and not those of a label.
+    fn may_include_own_funds<W: Interrupt>(
+        &self,
+        index: usize,
+        graph: &Graph<'_>,
+        pace: &mut Pace<'_, W>,
+    ) -> Result<bool, SearchError> {
+        let (Some(own), Some(sums)) = (self.region.wallets.get(index), self.sums.get(index)) else { return Ok(false) };
+        let found = || sums.keys();
+        // Funds return over two transfers at least, and came from the same label before.
+        let nearest = |number: u32| found().filter(|key| key.number() == number).map(|key| key.hops()).min();
+        let doubtful = match own.standing {
+            Standing::Marked(_) => false,
+            // Others take it for a hub, too.
+            Standing::Hub => found().any(|key| key.is_hub() && key.hops() > 1),
+            Standing::Open | Standing::Edge => {
+                found().any(|key| nearest(key.number()).is_some_and(|nearest| nearest + 2 <= key.hops()))
             }
-            if self.terms.flow == Flow::Backward {
-                path.reverse();
-            }
-            let number = share.key.number();
-            let part = match share.key.left_over() {
-                Some(part) => part,
-                None if explained && wallet == Some(WalletId::new(number)) => Part::Own,
-                None if explained => Part::Wallet(WalletId::new(number)),
-                None => match number.checked_sub(ASKED) {
-                    Some(other) if other as usize == index => Part::Own,
-                    Some(other) => {
-                        let other = self.region.wallets.get(other as usize);
-                        other.and_then(|other| other.mark).map_or(Part::Rest, Part::Mark)
-                    }
-                    None => Part::Mark(number),
-                },
-            };
-            Exposure { part, hops: share.key.hops(), value: share.share, path }
         };
-        sums.into_iter().map(part).collect()
+        if !doubtful || self.terms.max_hops > 3 || own.standing == Standing::Hub {
+            return Ok(doubtful);
+        }
+        self.passes_funds_back(own.wallet, graph, pace)
+    }
+
+    /// Reports whether funds of a label can have passed through a wallet to a counterparty and
+    /// directly back. Forward, time runs backward.
+    fn passes_funds_back<W: Interrupt>(
+        &self,
+        wallet: WalletId,
+        graph: &Graph<'_>,
+        pace: &mut Pace<'_, W>,
+    ) -> Result<bool, SearchError> {
+        let filter = EdgeFilter::history(self.terms.assets, self.terms.until);
+        let (near, far) = match self.terms.flow {
+            Flow::Backward => (Side::In, Side::Out),
+            Flow::Forward => (Side::Out, Side::In),
+        };
+        let clock = |transfer: &Transfer| if near == Side::In { transfer.time } else { !transfer.time };
+        let standing = |peer: WalletId| {
+            let index = self.region.places.get(peer)?;
+            self.region.wallets.get(index as usize).map(|reached| reached.standing)
+        };
+        let (mut since, mut last) = (i64::MAX, HashMap::<WalletId, i64>::new());
+        graph.counted_transfers(wallet, near, &filter, |transfer| -> Result<(), SearchError> {
+            pace.step(0);
+            let Some(peer) = transfer.peer.filter(|peer| *peer != wallet && transfer.value > U256::ZERO) else {
+                return Ok(());
+            };
+            match standing(peer) {
+                Some(Standing::Marked(_) | Standing::Hub) => since = since.min(clock(&transfer)),
+                Some(Standing::Open) => {
+                    let time = last.entry(peer).or_insert(i64::MIN);
+                    *time = (*time).max(clock(&transfer));
+                }
+                Some(Standing::Edge) | None => {}
+            }
+            Ok(())
+        })?;
+        let mut passes = false;
+        graph.counted_transfers(wallet, far, &filter, |transfer| -> Result<(), SearchError> {
+            pace.step(0);
+            let time = clock(&transfer);
+            passes |= time >= since
+                && transfer.value > U256::ZERO
+                && transfer.peer.and_then(|peer| last.get(&peer)).is_some_and(|last| *last >= time);
+            Ok(())
+        })?;
+        Ok(passes)
+    }
+
+    /// Returns the parts of a requested wallet, by label and hops.
+    fn parts(&self, index: usize, total: U256) -> Vec<Exposure> {
+        let max_hops = self.terms.max_hops;
+        let sums = self.sums.get(index).into_iter().flatten();
+        let mut sums: Vec<(ShareKey, f64)> = sums.map(|(key, value)| (*key, *value)).collect();
+        sums.sort_unstable_by_key(|(key, _)| *key);
+        let part = |(key, value): (ShareKey, f64)| {
+            let number = key.number();
+            let part = match number.checked_sub(ASKED) {
+                // Where funds have made the last hop, it does not matter what more they could do.
+                _ if key.is_hub() && key.hops() >= max_hops => return None,
+                _ if key.is_hub() => Part::FanOut,
+                Some(other) if other as usize == index => Part::Own,
+                Some(other) => Part::Mark(self.region.wallets.get(other as usize)?.mark?),
+                None => Part::Mark(number),
+            };
+            Some(Exposure { part, hops: key.hops(), value })
+        };
+        let mut parts: Vec<Exposure> = sums.into_iter().filter_map(part).collect();
+        if self.region.wallets.get(index).is_some_and(|own| own.walks >> max_hops & 1 == 1) {
+            let known: f64 = parts.iter().map(|part| part.value).sum();
+            let value = total.as_f64() - known;
+            if value > f64::EPSILON * total.as_f64() {
+                parts.push(Exposure { part: Part::Hops, hops: 0, value });
+            }
+        }
+        parts
     }
 }
 

@@ -2,15 +2,20 @@
 //! of sent funds that went to them.
 //!
 //! Funds are followed by haircut (see [`trace`](super::trace)), in the order of time: a leaving
-//! transfer has the same composition as the wallet's balance. They are followed for many wallets in
-//! one pass, so shares are ratios in double precision; direct transfers are exact. Received funds
-//! have the composition of the senders' balances when they sent; sent funds have the composition of
-//! the receivers' balances afterwards. Tracing stops at every labelled wallet.
+//! transfer has the same composition as the wallet's balance. Received funds have the composition
+//! of the senders' balances when they sent; sent funds have the composition of the receivers'
+//! balances afterwards. Tracing stops at every labelled wallet, and where funds return to the
+//! wallet itself.
 //!
 //! A wallet's exposure to a label at `h` hops is the amount that moved over paths of `h` transfers
-//! through wallets without a label. Funds of unknown source or destination are the rest: the sum of
-//! all shares is one.
+//! through wallets without a label. Funds of unknown source or destination are the rest.
+//!
+//! [`explain`] computes the exposure of one wallet as the trace of its transfers: exactly, with
+//! paths and with everything that was not followed. [`exposures`] follows the funds of many wallets
+//! in one pass, by the same rules; its shares are ratios in double precision, direct transfers are
+//! exact. A test compares the two.
 
+mod explained;
 mod flow;
 mod region;
 mod shares;
@@ -25,6 +30,7 @@ use crate::graph::view::filter::AssetSelection;
 use crate::graph::view::graph::Graph;
 use crate::graph::{Halt, MemoryBudget, SearchError};
 
+pub use explained::{ExplainedExposure, ExplainedPart, explain};
 pub use flow::exposures;
 pub use statement::{Heading, PartyLabel, Statement, StatementLine};
 
@@ -44,8 +50,6 @@ pub struct ExposureTerms {
     pub max_hops: u32,
     /// Wallets with more counterparties on the followed side are not passed through.
     pub max_fan_out: Option<u64>,
-    /// Reports labelled wallets and paths individually, instead of labels alone.
-    pub explained: bool,
     /// Memory for the search and its result.
     pub memory: MemoryBudget,
 }
@@ -69,20 +73,15 @@ pub trait Marks {
 /// Component of funds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// A labelled wallet, if parts are explained.
-    Wallet(WalletId),
-    /// All wallets with a label, if parts are not explained.
+    /// All wallets with a label.
     Mark(u32),
-    /// Funds that a labelled wallet had itself sent or received before, through others.
+    /// Funds that the wallet had itself sent or received before, through others.
     Own,
-    /// Sent: funds of transfers that created contracts, whose addresses they do not contain.
-    Contract,
     /// A wallet with too many counterparties, which is not passed through.
     FanOut,
-    /// Funds from beyond the maximum number of hops.
+    /// Funds that may come from beyond the maximum number of hops: everything else, if a path of
+    /// that many transfers goes on at all.
     Hops,
-    /// Received: funds of unknown source. Sent: funds that have not moved on.
-    Rest,
 }
 
 /// A part of the funds that a wallet received or sent.
@@ -94,9 +93,6 @@ pub struct Exposure {
     pub hops: u32,
     /// Amount, in units of the asset.
     pub value: f64,
-    /// Numbers of the transfers of the path that carried the most, in the order of time; empty if
-    /// parts are not explained.
-    pub path: Vec<u64>,
 }
 
 /// Significant digits of a ratio in double precision.

@@ -46,6 +46,9 @@ pub(super) struct Reached {
     pub mark: Option<u32>,
     /// The composition of its balance is tracked.
     pub kept: bool,
+    /// Bit `h` is set if `h` transfers through wallets at which funds do not end lead from here to
+    /// one that has more transfers.
+    pub walks: u32,
 }
 
 /// Wallets whose transfers matter.
@@ -83,12 +86,9 @@ pub(super) fn search<M: Marks, W: Interrupt>(
         for index in start..end {
             let Some(reached) = region.wallets.get(index).copied() else { break };
             let standing = if let Some(mark) = marks.mark(reached.wallet) {
-                Standing::Marked(match (terms.explained, depth) {
-                    (true, _) => reached.wallet.get(),
-                    // Distinguished from other wallets with the label, to recognise its own funds.
-                    (false, 0) => ASKED + index as u32,
-                    (false, _) => mark,
-                })
+                // A requested wallet is distinguished from others with the label, to recognise its
+                // own funds.
+                Standing::Marked(if depth == 0 { ASKED + index as u32 } else { mark })
             } else if depth == terms.max_hops && depth > 0 {
                 Standing::Edge
             } else if let Some(most) = terms.max_fan_out
@@ -101,7 +101,9 @@ pub(super) fn search<M: Marks, W: Interrupt>(
             // Requested wallets are always passed through.
             let kept = depth == 0 || standing == Standing::Open;
             if let Some(entry) = region.wallets.get_mut(index) {
-                *entry = Reached { standing, kept, mark: marks.mark(reached.wallet), ..reached };
+                let goes_on = graph.transfer_count(reached.wallet, side) > 0 && marks.mark(reached.wallet).is_none();
+                let walks = u32::from(goes_on);
+                *entry = Reached { standing, kept, mark: marks.mark(reached.wallet), walks, ..reached };
             }
             if !kept || depth == terms.max_hops {
                 continue;
@@ -115,7 +117,7 @@ pub(super) fn search<M: Marks, W: Interrupt>(
                 }
                 let Some(peer) = peer else { return false };
                 let contact = (index as u32, peer);
-                if !terms.explained && contacts.last() != Some(&contact) {
+                if contacts.last() != Some(&contact) {
                     contacts.push(contact);
                 }
                 shared_region.borrow().places.get(peer).is_none()
@@ -146,13 +148,26 @@ pub(super) fn search<M: Marks, W: Interrupt>(
             break;
         }
     }
-    if !terms.explained {
-        region.exclude_unlabelled(&contacts, terms.max_hops, pace);
-    }
+    region.count_walks(&contacts, terms.max_hops, pace);
+    region.exclude_unlabelled(&contacts, terms.max_hops, pace);
     Ok(Some(region))
 }
 
 impl Region {
+    /// Determines over how many transfers funds may go on from each wallet, regardless of time.
+    fn count_walks<W: Interrupt>(&mut self, contacts: &[(u32, WalletId)], max_hops: u32, pace: &mut Pace<'_, W>) {
+        for hop in 0..max_hops {
+            for (index, peer) in contacts {
+                pace.step(0);
+                let other = self.places.get(*peer).and_then(|other| self.wallets.get(other as usize));
+                let goes_on = other.is_some_and(|other| other.mark.is_none() && other.walks >> hop & 1 == 1);
+                if let Some(own) = self.wallets.get_mut(*index as usize).filter(|_| goes_on) {
+                    own.walks |= 2 << hop;
+                }
+            }
+        }
+    }
+
     /// Tracks only the balances of wallets that a labelled wallet or a hub leads to, because others
     /// are not reported.
     fn exclude_unlabelled<W: Interrupt>(
@@ -197,7 +212,7 @@ impl Region {
             let index = self.wallets.len();
             book(memory, size_of::<Reached>() + self.places.cost(), depth, index)?;
             self.places.insert(wallet, index as u32);
-            self.wallets.push(Reached { wallet, depth, standing: Standing::Edge, mark: None, kept: false });
+            self.wallets.push(Reached { wallet, depth, standing: Standing::Edge, mark: None, kept: false, walks: 0 });
         }
         Ok(())
     }

@@ -1,19 +1,12 @@
 //! Composition of a balance: shares by part and hop.
 
-use super::Part;
-
 /// Bits of the hop in a key.
 pub(super) const HOP_BITS: u32 = 5;
 
 const HOPS: u64 = (1 << HOP_BITS) - 1;
 
-/// Number of all hubs together, which are found at a hop like labels. Other parts that are neither
-/// wallets nor labels have larger keys.
+/// Number of all hubs together, which are found at a hop like labels.
 const HUB: u32 = u32::MAX;
-
-const CONTRACT: u64 = 2 << 40;
-const OVER: u64 = 3 << 40;
-const REST: u64 = 4 << 40;
 
 /// First number of requested wallets, by their index, when labels alone are reported.
 pub(super) const ASKED: u32 = 1 << 24;
@@ -23,11 +16,7 @@ pub(super) const ASKED: u32 = 1 << 24;
 pub(super) struct ShareKey(u64);
 
 impl ShareKey {
-    pub(super) const CONTRACT: Self = Self(CONTRACT);
-    pub(super) const OVER: Self = Self(OVER);
-    pub(super) const REST: Self = Self(REST);
-
-    /// Makes the key of a wallet or label one hop away.
+    /// Makes the key of a label one hop away.
     pub(super) fn of(number: u32) -> Self {
         Self((u64::from(number) << HOP_BITS) | 1)
     }
@@ -37,49 +26,33 @@ impl ShareKey {
         Self::of(HUB)
     }
 
-    /// Returns the key one hop further, or [`ShareKey::OVER`] beyond `max_hops`.
-    pub(super) const fn further(self, max_hops: u32) -> Self {
-        if self.0 >= CONTRACT {
-            self
-        } else if (self.0 & HOPS) < max_hops as u64 {
-            Self(self.0 + 1)
-        } else {
-            Self::OVER
-        }
+    /// Returns the key one hop further, `None` beyond `max_hops`.
+    pub(super) fn further(self, max_hops: u32) -> Option<Self> {
+        (self.hops() < max_hops).then_some(Self(self.0 + 1))
     }
 
     pub(super) const fn hops(self) -> u32 {
-        if self.0 >= CONTRACT { 0 } else { (self.0 & HOPS) as u32 }
+        (self.0 & HOPS) as u32
     }
 
-    /// Returns the part of a key; `None` for a wallet or label.
-    pub(super) const fn left_over(self) -> Option<Part> {
-        match self.0 {
-            CONTRACT => Some(Part::Contract),
-            OVER => Some(Part::Hops),
-            REST => Some(Part::Rest),
-            _ if self.number() == HUB => Some(Part::FanOut),
-            _ => None,
-        }
+    pub(super) const fn is_hub(self) -> bool {
+        self.number() == HUB
     }
 
-    /// Returns the number of a wallet or label.
+    /// Returns the number of a label.
     pub(super) const fn number(self) -> u32 {
         (self.0 >> HOP_BITS) as u32
     }
 }
 
-/// No path.
+/// Index of no wallet of the region.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
-/// A share, and the path of the largest single contribution to it.
+/// A share of a balance, or an amount.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Share {
     pub key: ShareKey,
     pub share: f64,
-    /// Amount that the path carried.
-    pub most: f64,
-    pub path: u32,
 }
 
 /// Shares by key, to be multiplied by `scale`.
@@ -137,7 +110,7 @@ impl Shares {
         let factor = factor / self.scale;
         if let [addition] = more {
             match self.shares.binary_search_by_key(&addition.key, |entry| entry.key) {
-                Ok(index) => join(&mut self.shares[index], addition, factor),
+                Ok(index) => self.shares[index].share += addition.share * factor,
                 Err(index) => self.shares.insert(index, Share { share: addition.share * factor, ..*addition }),
             }
             return;
@@ -150,7 +123,7 @@ impl Shares {
             }
             match entries.next_if(|entry| entry.key == addition.key) {
                 Some(mut both) => {
-                    join(&mut both, addition, factor);
+                    both.share += addition.share * factor;
                     room.push(both);
                 }
                 None => room.push(Share { share: addition.share * factor, ..*addition }),
@@ -158,13 +131,5 @@ impl Shares {
         }
         room.extend(entries);
         std::mem::swap(&mut self.shares, room);
-    }
-}
-
-fn join(entry: &mut Share, more: &Share, factor: f64) {
-    entry.share += more.share * factor;
-    if more.most > entry.most {
-        entry.most = more.most;
-        entry.path = more.path;
     }
 }

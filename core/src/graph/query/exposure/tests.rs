@@ -1,14 +1,15 @@
-//! Exposures are those of the plainest definition, those of traces, and the same for one wallet as
-//! for many.
+//! Exposures are those of the plainest definition, those of traces to the unit, and the same for
+//! one wallet as for many within rounding.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::graph::Uninterrupted;
 use crate::graph::query::trace::{End, Stops, TaintMethod, Terms, TraceOrigin, trace};
 use crate::graph::test_graph::{Sent as Row, TestGraph};
-use crate::graph::{AssetId, Uninterrupted};
+use crate::label::{LabelKind, Severity};
 
 /// Wallets from this number on are labelled, with two labels in turn.
 const LABELLED: u32 = 6;
@@ -52,7 +53,7 @@ impl Stops for Labelled {
     }
 }
 
-fn terms(flow: Flow, max_hops: u32, explained: bool) -> ExposureTerms {
+fn terms(flow: Flow, max_hops: u32) -> ExposureTerms {
     let memory = MemoryBudget::new(1 << 26);
     ExposureTerms {
         flow,
@@ -61,7 +62,6 @@ fn terms(flow: Flow, max_hops: u32, explained: bool) -> ExposureTerms {
         until: None,
         max_hops,
         max_fan_out: None,
-        explained,
         memory,
     }
 }
@@ -119,7 +119,10 @@ fn definition(rows: &[Row], asked: u32, flow: Flow, max_hops: u32) -> BTreeMap<(
         }
         let (there, here, part, mixed) =
             if flow == Flow::Backward { (row.from, row.to, held, mixed) } else { (row.to, row.from, 1.0, leaves) };
-        let moved: BTreeMap<(u32, u32), f64> = if there >= LABELLED {
+        let moved: BTreeMap<(u32, u32), f64> = if there == asked {
+            // Own funds that came back.
+            BTreeMap::new()
+        } else if there >= LABELLED {
             BTreeMap::from([((there % 2, 1), 1.0)])
         } else {
             let known = made_up.entry(there).or_default();
@@ -139,15 +142,36 @@ fn definition(rows: &[Row], asked: u32, flow: Flow, max_hops: u32) -> BTreeMap<(
     sums.into_iter().filter(|((_, hop), _)| *hop <= max_hops).collect()
 }
 
+fn explained(graph: &TestGraph, asked: u32, terms: &ExposureTerms) -> ExplainedExposure {
+    explain(&graph.graph(), graph.wallet(asked), terms, &mut Labelled::of(graph), &mut Uninterrupted).unwrap()
+}
+
+/// Values by label and hop, and at hubs.
+fn by_label(parts: &[Exposure]) -> BTreeMap<(Part, u32), f64> {
+    let mut sums = BTreeMap::new();
+    for part in parts {
+        match part.part {
+            Part::Mark(_) => *sums.entry((part.part, part.hops)).or_default() += part.value,
+            Part::FanOut => *sums.entry((part.part, 0)).or_default() += part.value,
+            Part::Own | Part::Hops => {}
+        }
+    }
+    sums
+}
+
+fn flow_of(forward: bool) -> Flow {
+    if forward { Flow::Forward } else { Flow::Backward }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn exposures_match_the_definition(rows in rows(), over in 0..20_usize, max_hops in 1..6_u32, forward: bool) {
         let graph = TestGraph::new(&rows, over);
-        let flow = if forward { Flow::Forward } else { Flow::Backward };
+        let flow = flow_of(forward);
         let asked = active(&rows);
-        let many = found(&graph, &asked, &terms(flow, max_hops, false));
+        let many = found(&graph, &asked, &terms(flow, max_hops));
         for (number, exposed) in asked.iter().zip(&many) {
             let expected = definition(&rows, *number, flow, max_hops);
             let own: BTreeMap<(u32, u32), f64> = exposed
@@ -160,82 +184,109 @@ proptest! {
                 prop_assert!(close(own, expected), "{} {:?}: {} against {}", number, key, own, expected);
             }
             // alone as among others, to the last bit
-            let alone = found(&graph, &[*number], &terms(flow, max_hops, false));
-            prop_assert_eq!(&alone[0].parts, &exposed.parts);
+            let alone = found(&graph, &[*number], &terms(flow, max_hops));
+            prop_assert_eq!(by_label(&alone[0].parts), by_label(&exposed.parts));
             prop_assert_eq!(&alone[0].direct, &exposed.direct);
         }
     }
 
     #[test]
-    fn explained_parts_add_up_and_their_paths_lead_there(rows in rows(), max_hops in 1..6_u32, forward: bool, fan_out in prop::option::of(1..4_u64)) {
-        let graph = TestGraph::new(&rows, 5);
-        let flow = if forward { Flow::Forward } else { Flow::Backward };
-        let terms = ExposureTerms { max_fan_out: fan_out, ..terms(flow, max_hops, true) };
+    fn parts_add_up_to_the_unit_and_their_paths_lead_there(
+        rows in rows(), max_hops in 1..6_u32, forward: bool, fan_out in prop::option::of(1..4_u64), tied: bool,
+    ) {
+        let graph = if tied { TestGraph::in_one_block(&rows, 5) } else { TestGraph::new(&rows, 5) };
+        let flow = flow_of(forward);
+        let terms = ExposureTerms { max_fan_out: fan_out, ..terms(flow, max_hops) };
         for number in active(&rows) {
-            let exposed = &found(&graph, &[number], &terms)[0];
-            let sum: f64 = exposed.parts.iter().map(|one| one.value).sum();
-            prop_assert!(close(sum, exposed.total.value.as_f64()), "{} of {:?}", sum, exposed);
-            for one in &exposed.parts {
-                let Part::Wallet(labelled) = one.part else { continue };
-                prop_assert_eq!(one.path.len(), one.hops as usize);
-                let mut at = if forward { exposed.wallet } else { labelled };
+            let exposed = explained(&graph, number, &terms);
+            let parts = exposed.parts.iter().map(|part| part.value);
+            let sum = parts.chain(exposed.remainders.iter().map(|end| end.amount)).fold(U256::ZERO, |sum, part| sum + part);
+            prop_assert_eq!(sum, exposed.total.value);
+            for part in &exposed.parts {
+                prop_assert_eq!(part.path.len(), part.hops as usize);
+                let mut at = if forward { exposed.wallet } else { part.wallet };
                 let mut before = i64::MIN;
-                for step in &one.path {
+                for step in &part.path {
                     let transfer = graph.graph().transfer(*step).unwrap();
-                    let row = &rows[transfer.position.block as usize];
-                    prop_assert!(transfer.time >= before && graph.wallet(row.from) == at);
+                    prop_assert!(transfer.time >= before && graph.graph().sender(*step).unwrap() == Some(at));
                     (at, before) = (transfer.peer.unwrap(), transfer.time);
                 }
-                prop_assert_eq!(at, if forward { labelled } else { exposed.wallet });
-                if one.hops == 1 {
-                    let (_, direct) = exposed.direct.iter().find(|(part, _)| *part == one.part).unwrap();
-                    prop_assert!(close(direct.value.as_f64(), one.value));
+                prop_assert_eq!(at, if forward { part.wallet } else { exposed.wallet });
+                if part.hops == 1 {
+                    let (_, direct) = exposed.direct.iter().find(|(wallet, _)| *wallet == part.wallet).unwrap();
+                    prop_assert_eq!(direct.value, part.value);
                 }
-            }
-            // labels and hops are those that are found without explaining
-            let plain = &found(&graph, &[number], &ExposureTerms { explained: false, ..terms })[0];
-            let mut by_label = BTreeMap::<(u32, u32), f64>::new();
-            for one in &exposed.parts {
-                if let Part::Wallet(labelled) = one.part {
-                    *by_label.entry((graph.number(labelled) % 2, one.hops)).or_default() += one.value;
-                }
-            }
-            for one in &plain.parts {
-                let Part::Mark(label) = one.part else { continue };
-                prop_assert!(close(by_label[&(label, one.hops)], one.value));
             }
         }
     }
 
     #[test]
-    fn a_trace_by_haircut_ends_where_the_exposure_is(rows in rows(), forward: bool) {
-        let asked = 0;
-        // a trace ends where it began, an exposure does not
-        let rows: Vec<Row> = rows.into_iter().filter(|row| if forward { row.to != asked } else { row.from != asked }).collect();
-        let graph = TestGraph::new(&rows, 5);
-        let flow = if forward { Flow::Forward } else { Flow::Backward };
-        let terms = Terms {
+    fn a_haircut_trace_has_the_lines_of_the_exposure_to_the_unit(
+        rows in rows(), asked in 0..LABELLED, forward: bool, max_hops in 1..7_u32, fan_out in prop::option::of(1..4_u64), tied: bool,
+    ) {
+        let graph = if tied { TestGraph::in_one_block(&rows, 5) } else { TestGraph::new(&rows, 5) };
+        let flow = flow_of(forward);
+        let trace_terms = Terms {
             flow,
             method: TaintMethod::Haircut,
             assets: AssetSelection::Native,
             since: None,
             until: None,
-            max_hops: MAX_HOPS,
+            max_hops,
             min_value: None,
-            max_fan_out: None,
+            max_fan_out: fan_out,
             max_wallets: None,
+            min_share: 0,
+        late_steps: 0,
+            follows_before_since: false,
+            paths: false,
             memory: MemoryBudget::new(1 << 26),
         };
         let origin = TraceOrigin::Wallet(graph.wallet(asked));
-        let traced = trace(&graph.graph(), &origin, &terms, &mut Labelled::of(&graph), &mut Uninterrupted).unwrap();
-        let exposed = &found(&graph, &[asked], &self::terms(flow, MAX_HOPS, true))[0];
-        for labelled in LABELLED..9 {
-            let wallet = graph.wallet(labelled);
-            let ended = traced.ends.iter().filter(|one| one.wallet == Some(wallet) && one.end == End::Stop && one.asset == AssetId::NATIVE);
-            let ended: f64 = ended.map(|one| one.amount.as_f64()).sum();
-            let parts = exposed.parts.iter().filter(|one| one.part == Part::Wallet(wallet));
-            let own: f64 = parts.map(|one| one.value).sum();
-            prop_assert!(close(own, ended), "{}: {} against {}", labelled, own, ended);
+        let traced = trace(&graph.graph(), &origin, &trace_terms, &mut Labelled::of(&graph), &mut Uninterrupted).unwrap();
+        let exposed = explained(&graph, asked, &ExposureTerms { max_fan_out: fan_out, ..terms(flow, max_hops) });
+        let label_of = |wallet| Labelled::of(&graph).mark(wallet).map(|mark| PartyLabel {
+            category: ["scam", "exchange"][mark as usize], kind: LabelKind::Illicit, severity: Severity::High,
+        });
+        let statement = Statement::new(&exposed, flow, label_of, |wallet| graph.graph().order(wallet));
+        let mut lines = BTreeMap::<String, U256>::new();
+        for line in statement.lines.iter().filter(|line| line.value > U256::ZERO) {
+            let name = line.label.map_or(line.heading.name(), |label| label.category);
+            *lines.entry(name.to_owned()).or_insert(U256::ZERO) += line.value;
+        }
+        let mut ends = BTreeMap::<String, U256>::new();
+        for end in &traced.ends {
+            let name = match end.end {
+                End::Stop => label_of(end.wallet.unwrap()).unwrap().category,
+                End::TraceOrigin => "own funds",
+                other => other.name(flow),
+            };
+            *ends.entry(name.to_owned()).or_insert(U256::ZERO) += end.amount;
+        }
+        prop_assert_eq!(lines, ends);
+        prop_assert_eq!(traced.shortfalls, exposed.shortfalls);
+    }
+
+    #[test]
+    fn many_wallets_have_the_exposure_of_each_alone_within_rounding(
+        rows in rows(), forward: bool, max_hops in 1..7_u32, fan_out in prop::option::of(1..4_u64), tied: bool,
+    ) {
+        let graph = if tied { TestGraph::in_one_block(&rows, 5) } else { TestGraph::new(&rows, 5) };
+        let terms = ExposureTerms { max_fan_out: fan_out, ..terms(flow_of(forward), max_hops) };
+        let labels = Labelled::of(&graph);
+        let asked = active(&rows);
+        for (number, exposed) in asked.iter().zip(found(&graph, &asked, &terms)) {
+            let alone = explained(&graph, *number, &terms);
+            let (own, exact) = (by_label(&exposed.parts), by_label(&alone.by_mark(|wallet| labels.mark(wallet))));
+            for key in own.keys().chain(exact.keys()) {
+                let [own, exact] = [&own, &exact].map(|parts| parts.get(key).copied().unwrap_or(0.0));
+                prop_assert!(close(own, exact), "{} {:?}: {} against {}", number, key, own, exact);
+            }
+            let beyond: f64 =
+                exposed.parts.iter().filter(|part| part.part == Part::Hops).map(|part| part.value).sum();
+            let cut: f64 =
+                alone.remainders.iter().filter(|end| end.end == End::Hops).map(|end| end.amount.as_f64()).sum();
+            prop_assert!(beyond + 1_000.0 >= cut * (1.0 - 1e-9), "{}: {} against {}", number, beyond, cut);
         }
     }
 }
@@ -245,8 +296,8 @@ fn too_little_memory_is_an_error() {
     let rows: Vec<Row> =
         (0..200).map(|number| Row { from: number % 6, to: (number + 1) % 8, token: 0, time: 0, value: 5 }).collect();
     let graph = TestGraph::new(&rows, 0);
-    for bytes in [1_000, 5_000, 10_000] {
-        let terms = ExposureTerms { memory: MemoryBudget::new(bytes), ..terms(Flow::Backward, 3, true) };
+    for bytes in [500, 1_000, 2_000] {
+        let terms = ExposureTerms { memory: MemoryBudget::new(bytes), ..terms(Flow::Backward, 3) };
         let asked = [graph.wallet(1)];
         let found = exposures(&graph.graph(), &asked, &terms, &mut Labelled::of(&graph), &mut Uninterrupted);
         assert!(matches!(found, Err(SearchError::Memory { .. })), "{bytes}");
@@ -277,7 +328,7 @@ fn funds_that_have_left_do_not_taint_later_ones() {
         sent(1, 4, 5, 1_000_000_000_000_000_000),
     ];
     let graph = TestGraph::new(&rows, 0);
-    let parts = &found(&graph, &[4], &terms(Flow::Backward, 3, false))[0].parts;
+    let parts = &found(&graph, &[4], &terms(Flow::Backward, 3))[0].parts;
     assert!(parts.iter().all(|one| one.value == 0.0), "{parts:?}");
 }
 
@@ -287,10 +338,11 @@ fn a_labelled_wallet_is_not_exposed_to_itself_but_to_others_of_its_label() {
     let sent = |from, to, time, value| Row { from, to, token: 0, time, value };
     let rows = [sent(8, 1, 1, 5), sent(1, 8, 2, 5), sent(6, 2, 3, 7), sent(2, 8, 4, 7)];
     let graph = TestGraph::new(&rows, 0);
-    let own = &found(&graph, &[8, 6], &terms(Flow::Backward, 3, false))[0].parts;
+    let own = &found(&graph, &[8, 6], &terms(Flow::Backward, 3))[0].parts;
     let own: Vec<(Part, f64)> = own.iter().map(|one| (one.part, one.value)).collect();
     assert_eq!(own.len(), 2);
     assert!(own.contains(&(Part::Own, 5.0)) && own.contains(&(Part::Mark(0), 7.0)), "{own:?}");
-    let explained = &found(&graph, &[8], &terms(Flow::Backward, 3, true))[0].parts;
-    assert!(explained.iter().any(|one| one.part == Part::Own && one.value == 5.0), "{explained:?}");
+    let explained = explained(&graph, 8, &terms(Flow::Backward, 3));
+    let own: Vec<_> = explained.remainders.iter().map(|end| (end.end, end.amount)).collect();
+    assert_eq!(own, [(End::TraceOrigin, U256::new(5))]);
 }

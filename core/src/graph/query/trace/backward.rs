@@ -9,9 +9,9 @@ use std::collections::HashMap;
 
 use super::TaintMethod;
 use super::division::{Division, order};
+use super::hops::ByHop;
 use super::moment::HistoryEvent;
 use super::pool::{Order, Piece, Pool, Portion, Taint};
-use super::ratio::share;
 use crate::graph::types::U256;
 
 /// Bytes that a division keeps for an event: a balance, or the sources of a transfer's funds.
@@ -23,7 +23,7 @@ pub(super) struct BackwardHaircut {
     /// Balance before each event.
     balances: Vec<U256>,
     /// Amount to be explained by earlier receipts.
-    wanted: U256,
+    wanted: ByHop,
     /// Amount sent beyond the known balance.
     unknown: U256,
 }
@@ -40,7 +40,7 @@ impl BackwardHaircut {
                 balance.saturating_sub(event.moment.value)
             };
         }
-        Self { balances, wanted: U256::ZERO, unknown: U256::ZERO }
+        Self { balances, wanted: ByHop::none(), unknown: U256::ZERO }
     }
 
     fn before(&self, event: usize) -> U256 {
@@ -51,23 +51,22 @@ impl BackwardHaircut {
 impl Division for BackwardHaircut {
     fn arrive(&mut self, event: usize, amount: U256, mark: Option<&Taint>) {
         let Some(mark) = mark else { return };
-        let explained = share(mark.tainted, self.before(event), amount);
-        self.unknown = self.unknown.saturating_add(mark.tainted - explained);
-        self.wanted = self.wanted.saturating_add(explained);
+        let mut explained = mark.by_hop.clone();
+        explained.keep(self.before(event), amount);
+        self.unknown = self.unknown.saturating_add(mark.by_hop.total() - explained.total());
+        self.wanted.add(&explained);
     }
 
     fn leave(&mut self, event: usize, amount: U256) -> Taint {
-        let leaving = share(self.wanted, amount, self.before(event).saturating_add(amount));
-        self.wanted -= leaving;
-        Taint::of(leaving)
+        Taint::by_hop(self.wanted.leave(amount, self.before(event).saturating_add(amount)))
     }
 
     fn held(&self) -> U256 {
-        self.wanted.saturating_add(self.unknown)
+        self.wanted.total().saturating_add(self.unknown)
     }
 
     fn pending(&self) -> bool {
-        self.wanted > U256::ZERO
+        self.wanted.total() > U256::ZERO
     }
 }
 

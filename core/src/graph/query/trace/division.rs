@@ -3,8 +3,7 @@
 use super::TaintMethod;
 use super::moment::HistoryEvent;
 use super::pool::{Order, Taint};
-use crate::graph::types::Side;
-use crate::graph::types::U256;
+use crate::graph::types::{Side, U256, WalletId};
 
 /// Division of tainted funds among the transfers with which they leave. Events are identified by
 /// their index in the history, which is in the order of the flow; they are processed one by one.
@@ -25,6 +24,11 @@ pub(super) trait Division {
 impl HistoryEvent {
     pub(super) const fn side(&self) -> Side {
         if self.incoming { Side::In } else { Side::Out }
+    }
+
+    /// Returns the sender, given the wallet of the history; `None` for a reward.
+    pub(super) const fn sender(&self, wallet: WalletId) -> Option<WalletId> {
+        if self.incoming { self.peer } else { Some(wallet) }
     }
 }
 

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 use super::division::{Division, order};
+use super::hops::ByHop;
 use super::moment::HistoryEvent;
 use super::pool::{Pool, Portion, Taint};
-use super::ratio::share;
 use super::{Flow, TaintMethod};
 use crate::graph::budget::Interrupt;
 use crate::graph::file::sorting::sort_with_room;
@@ -53,30 +53,29 @@ impl Division for Poison {
 pub(super) struct ForwardHaircut {
     balance: U256,
     /// Never more than the balance.
-    tainted: U256,
+    tainted: ByHop,
 }
 
 impl Division for ForwardHaircut {
     fn arrive(&mut self, _event: usize, amount: U256, mark: Option<&Taint>) {
         self.balance = self.balance.saturating_add(amount);
         if let Some(mark) = mark {
-            self.tainted = self.tainted.saturating_add(mark.tainted);
+            self.tainted.add(&mark.by_hop);
         }
     }
 
     fn leave(&mut self, _event: usize, amount: U256) -> Taint {
-        let leaving = share(self.tainted, amount, self.balance);
-        self.tainted -= leaving;
+        let leaving = self.tainted.leave(amount, self.balance);
         self.balance = self.balance.saturating_sub(amount);
-        Taint::of(leaving)
+        Taint::by_hop(leaving)
     }
 
     fn held(&self) -> U256 {
-        self.tainted
+        self.tainted.total()
     }
 
     fn pending(&self) -> bool {
-        self.tainted > U256::ZERO
+        self.tainted.total() > U256::ZERO
     }
 }
 

@@ -21,23 +21,34 @@
 //!   where outputs of one transaction compete; here the later transfers of a wallet do). Backward,
 //!   they leave with the largest of the earlier ones.
 //!
+//! # Hops
+//! By haircut, each part of an amount counts its own transfers: it ends after `max_hops` of them,
+//! wherever it then is, and parts that took different paths to a wallet stay apart. Transfers of a
+//! wallet to itself do not count. The other methods count the smallest number of transfers to a
+//! wallet.
+//!
 //! # Conservation
 //! Every method except poison conserves amounts to the last unit: the amount that the origin sent
 //! is the sum of the [`Trace::ends`]. Rounding leaves the odd unit in the wallet.
 //!
 //! # Missing data
 //! A wallet may send more than its known balance: mining rewards, internal transfers, an incomplete
-//! history. The difference is assumed to arrive, untainted, at the moment when it is needed. Fees
-//! are not transfers and are ignored. Failed transactions move no value.
+//! history. The difference is assumed to arrive, untainted, at the moment when it is needed, and it
+//! is reported as a [`Shortfall`]. Fees are not transfers and are ignored. Failed transactions move
+//! no value. Where positions do not tell the order of transfers, they follow the money (see
+//! `ties`), and what depends on that says so.
 
 mod account;
 mod backward;
 mod division;
 mod forward;
+mod hops;
 mod moment;
 mod pool;
 mod ratio;
 mod sweep;
+
+use std::collections::BTreeMap;
 
 use crate::graph::types::{AssetId, Side, WalletId};
 use crate::graph::types::{Position, Status, U256};
@@ -45,6 +56,7 @@ use crate::graph::view::filter::AssetSelection;
 use crate::graph::view::graph::Graph;
 use crate::graph::{MemoryBudget, SearchError};
 
+pub(in crate::graph::query) use moment::Moment;
 pub use sweep::trace;
 
 /// Rule that decides which of a wallet's funds leave with a transfer.
@@ -101,8 +113,8 @@ impl Flow {
 /// A transfer, with the wallet that sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SentTransfer {
-    /// Sender; [`WalletId::NO_SENDER`] for a reward.
-    pub from: WalletId,
+    /// Sender; `None` for a reward.
+    pub from: Option<WalletId>,
     /// The transfer from the sender's side.
     pub transfer: crate::graph::Transfer,
 }
@@ -137,6 +149,16 @@ pub struct Terms {
     pub max_fan_out: Option<u64>,
     /// Maximum number of followed wallets.
     pub max_wallets: Option<u64>,
+    /// Share of the origin, in millionths, that is worth any effort: once less is still moving, the
+    /// trace ends after `late_steps` more transfers. Poison, whose amounts grow, ignores it.
+    pub min_share: u32,
+    /// Transfers that are followed once less than the minimum share is moving.
+    pub late_steps: usize,
+    /// Backward: follows funds to receipts before the window, which then bounds the origin's
+    /// transfers alone.
+    pub follows_before_since: bool,
+    /// Records the paths to wallets at which tracing stops. Haircut only.
+    pub paths: bool,
     /// Memory for the search and its result.
     pub memory: MemoryBudget,
 }
@@ -148,8 +170,12 @@ pub enum End {
     Stop,
     /// The amount returned to the origin.
     TraceOrigin,
-    /// The transfer created a contract, whose address it does not contain.
+    /// The transfer created a contract, whose address it does not contain, or burned its value.
     Contract,
+    /// Backward: the amount was the reward of a block.
+    Reward,
+    /// Backward: the token was minted.
+    Minted,
     /// Forward: the amount has not left the wallet. Backward: no earlier receipt of the wallet
     /// explains it.
     Held,
@@ -161,6 +187,8 @@ pub enum End {
     Value,
     /// The wallet has too many counterparties.
     FanOut,
+    /// Less than the minimum share of the origin was still moving.
+    Share,
     /// The maximum number of wallets was reached.
     Wallets,
     /// The time limit was reached.
@@ -177,22 +205,35 @@ impl End {
             (Self::Stop, _) => "service",
             (Self::TraceOrigin, _) => "origin",
             (Self::Contract, _) => "contract creation",
+            (Self::Reward, _) => "block reward",
+            (Self::Minted, _) => "minted",
             (Self::Held, Flow::Forward) => "unspent",
             (Self::Held, Flow::Backward) => "source unknown",
             (Self::Window, _) => "before since",
             (Self::Hops, _) => "max_hops reached",
             (Self::Value, _) => "below min_value",
             (Self::FanOut, _) => "max_fan_out exceeded",
+            (Self::Share, _) => "min_share reached",
             (Self::Wallets, _) => "max_nodes reached",
             (Self::Time, _) => "max_time reached",
             (Self::Memory, _) => "graph_work_mem used up",
         }
     }
 
-    /// Reports whether more time, wallets or memory would have found more.
+    /// Reports whether a limit ended the amount, and a wider one would have found more.
     #[must_use]
     pub const fn is_cut(self) -> bool {
-        matches!(self, Self::Wallets | Self::Time | Self::Memory)
+        match self {
+            Self::Window
+            | Self::Hops
+            | Self::Value
+            | Self::FanOut
+            | Self::Share
+            | Self::Wallets
+            | Self::Time
+            | Self::Memory => true,
+            Self::Stop | Self::TraceOrigin | Self::Contract | Self::Reward | Self::Minted | Self::Held => false,
+        }
     }
 }
 
@@ -201,8 +242,8 @@ impl End {
 pub struct TraceStep {
     /// Minimum number of transfers from the origin up to and including this one.
     pub hop: u32,
-    /// Sender; [`WalletId::NO_SENDER`] for a reward.
-    pub from: WalletId,
+    /// Sender; `None` for a reward.
+    pub from: Option<WalletId>,
     /// Receiver; `None` for the creation of a contract or a burn.
     pub to: Option<WalletId>,
     /// The asset.
@@ -221,12 +262,14 @@ pub struct TraceStep {
     pub end: Option<End>,
     /// Number of the transfer.
     pub number: u64,
+    /// The tainted amount depends on an order of transfers that was inferred.
+    pub inferred: bool,
 }
 
 /// Amount that ended at a wallet for one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndedAmount {
-    /// The wallet; `None` for new contracts.
+    /// The wallet; `None` for new contracts, burns and rewards.
     pub wallet: Option<WalletId>,
     /// The asset.
     pub asset: AssetId,
@@ -242,6 +285,44 @@ pub struct EndedAmount {
     pub first: i64,
     /// Time of the last of these transfers.
     pub last: i64,
+    /// The amount depends on an order of transfers that was inferred.
+    pub inferred: bool,
+}
+
+/// A wallet that sent more than it is known to have received.
+///
+/// Forward: a followed wallet, since taint arrived. Backward: a wallet at which the source of funds
+/// is unknown, with that part of the origin. In both directions the wallet that the trace began at,
+/// within the window, by its whole history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortfall {
+    /// The wallet.
+    pub wallet: WalletId,
+    /// The asset.
+    pub asset: AssetId,
+    /// Amount that is lacking, in units of the asset.
+    pub amount: U256,
+    /// Minimum number of transfers from the origin; 0 for the origin.
+    pub hop: u32,
+    /// Number of transfers that lacked funds.
+    pub transfers: u64,
+    /// Time of the first of these transfers.
+    pub first: i64,
+    /// Time of the last of these transfers.
+    pub last: i64,
+}
+
+/// Funds that a path of transfers carried to a wallet at which tracing stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoppedPart {
+    /// The wallet.
+    pub wallet: WalletId,
+    /// Number of transfers between the origin and the wallet.
+    pub hops: u32,
+    /// Amount over all paths of this length.
+    pub amount: U256,
+    /// Numbers of the transfers of the path that carried the most, beginning at the origin.
+    pub path: Vec<u64>,
 }
 
 /// Result of a trace.
@@ -253,8 +334,29 @@ pub struct Trace {
     pub ends: Vec<EndedAmount>,
     /// Amounts that the origin sent or received, by asset.
     pub origin: Vec<(AssetId, U256)>,
-    /// Limit that cut the trace short, if any.
+    /// Wallets that sent more than they are known to have received: by asset, then amount, the
+    /// largest first, then address.
+    pub shortfalls: Vec<Shortfall>,
+    /// Parts at wallets where tracing stopped, if [`Terms::paths`] is set; by address and hops.
+    pub stopped: Vec<StoppedPart>,
+    /// Time, wallets or memory, if one of them cut the trace short.
     pub cut: Option<End>,
+}
+
+impl Trace {
+    /// Returns the limits that cut funds, each with the amounts that it cut by asset.
+    #[must_use]
+    pub fn cuts(&self) -> Vec<(End, Vec<(AssetId, U256)>)> {
+        let mut cuts: BTreeMap<End, BTreeMap<AssetId, U256>> = BTreeMap::new();
+        for end in self.ends.iter().filter(|end| end.end.is_cut()) {
+            let sum = cuts.entry(end.end).or_default().entry(end.asset).or_insert(U256::ZERO);
+            *sum = sum.saturating_add(end.amount);
+        }
+        if let Some(cut) = self.cut {
+            cuts.entry(cut).or_default();
+        }
+        cuts.into_iter().map(|(end, sums)| (end, sums.into_iter().collect())).collect()
+    }
 }
 
 /// Look-up of the wallets at which tracing stops. Wallets are announced in batches before they are

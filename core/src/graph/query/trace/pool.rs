@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::TaintMethod;
+use super::hops::ByHop;
 use crate::graph::types::U256;
 
 /// A contiguous piece of uniform funds.
@@ -101,23 +103,35 @@ impl Piece for Portion {
     }
 }
 
-/// Taint of a transfer: the tainted amount, and the order of its parts where it matters.
+/// Taint of a transfer: the tainted amount, and what a method distinguishes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Taint {
     pub tainted: U256,
     /// Parts of the whole amount, first to last; empty if their order does not matter.
     pub parts: Vec<Portion>,
+    /// The tainted amount by the number of its transfers; empty if they are not counted.
+    pub by_hop: ByHop,
+    /// The taint depends on an order of transfers that was inferred.
+    pub inferred: bool,
 }
 
 impl Taint {
     /// Makes a taint without an order.
     pub(super) const fn of(tainted: U256) -> Self {
-        Self { tainted, parts: Vec::new() }
+        Self { tainted, parts: Vec::new(), by_hop: ByHop::none(), inferred: false }
     }
 
-    /// Makes the taint of a wholly tainted transfer.
-    pub(super) fn whole(amount: U256) -> Self {
-        Self { tainted: amount, parts: vec![Portion { amount, tainted: true }] }
+    /// Makes a taint by the number of transfers.
+    pub(super) const fn by_hop(by_hop: ByHop) -> Self {
+        Self { tainted: by_hop.total(), parts: Vec::new(), by_hop, inferred: false }
+    }
+
+    /// Makes the taint of a wholly tainted transfer of the origin.
+    pub(super) fn whole(method: TaintMethod, amount: U256) -> Self {
+        match method {
+            TaintMethod::Haircut => Self::by_hop(ByHop::of(1, amount)),
+            _ => Self { parts: vec![Portion { amount, tainted: true }], ..Self::of(amount) },
+        }
     }
 
     pub(super) fn push(&mut self, part: Portion) {

@@ -4,19 +4,23 @@ use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
 
-use super::account::{Account, LoadedAccount, cost_of_event, event, single};
+use super::account::{Account, Lacking, LoadedAccount, LoadedHistory, cost_of_event, event, history, lacking, single};
+use super::hops::{HopAmount, NO_PATH};
 use super::moment::{HistoryEvent, QueuedEvent, in_flow};
 use super::pool::{Portion, Taint};
-use super::{End, EndedAmount, Flow, Stops, Terms, Trace, TraceOrigin, TraceStep};
+use super::ratio::share;
+use super::{End, EndedAmount, Flow, Shortfall, StoppedPart, Stops, TaintMethod, Terms, Trace, TraceOrigin, TraceStep};
 use crate::graph::budget::MemoryBudget;
 use crate::graph::budget::Pace;
 use crate::graph::budget::{Halt, Interrupt};
-use crate::graph::error::Damaged;
 use crate::graph::file::sorting::sort_with_room;
 use crate::graph::query::fan_out::has_more_peers;
+use crate::graph::query::ties::TieRanks;
 use crate::graph::types::U256;
 use crate::graph::types::{AssetId, Side, WalletId};
+use crate::graph::view::filter::AssetSelection;
 use crate::graph::view::graph::Graph;
+use crate::graph::view::transfers::Transfer;
 use crate::graph::{EdgeFilter, SearchError};
 
 /// Follows tainted funds. O(n log n) in the transfers of the followed wallets.
@@ -42,17 +46,20 @@ pub fn trace<S: Stops, W: Interrupt>(
         accounts: Vec::new(),
         by_wallet: HashMap::new(),
         waiting: BinaryHeap::new(),
+        ranks: TieRanks::default(),
         steps: Vec::new(),
         hubs: HashMap::new(),
         ends: HashMap::new(),
-        injected: HashMap::new(),
+        funds: HashMap::new(),
+        nodes: Vec::new(),
+        stopped: HashMap::new(),
         cut: None,
     };
     let seeds = sweep.seeds(origin)?;
     if sweep.cut != Some(End::Time) {
         sweep.run(&seeds)?;
     }
-    Ok(sweep.finish().map_err(SearchError::from)?)
+    Ok(sweep.finish()?)
 }
 
 /// A transfer of the origin, or of a followed wallet.
@@ -60,7 +67,7 @@ pub fn trace<S: Stops, W: Interrupt>(
 struct Moving {
     event: HistoryEvent,
     asset: AssetId,
-    from: WalletId,
+    from: Option<WalletId>,
     to: Option<WalletId>,
 }
 
@@ -68,8 +75,8 @@ impl Moving {
     /// Makes a transfer from an event in the history of one of its wallets.
     fn of(event: HistoryEvent, asset: AssetId, wallet: WalletId) -> Self {
         match event.side() {
-            Side::Out => Self { event, asset, from: wallet, to: event.peer },
-            Side::In => Self { event, asset, from: event.peer.unwrap_or(WalletId::NO_SENDER), to: Some(wallet) },
+            Side::Out => Self { event, asset, from: Some(wallet), to: event.peer },
+            Side::In => Self { event, asset, from: event.peer, to: Some(wallet) },
         }
     }
 
@@ -77,7 +84,16 @@ impl Moving {
     fn arrives(&self, flow: Flow) -> Option<WalletId> {
         match flow {
             Flow::Forward => self.to,
-            Flow::Backward => self.from.some(),
+            Flow::Backward => self.from,
+        }
+    }
+
+    /// Returns the end of funds that arrive at no wallet.
+    const fn nowhere(&self, flow: Flow) -> End {
+        match flow {
+            Flow::Forward => End::Contract,
+            Flow::Backward if self.asset.get() == AssetId::NATIVE.get() => End::Reward,
+            Flow::Backward => End::Minted,
         }
     }
 }
@@ -90,10 +106,37 @@ struct Pile {
     transfers: u64,
     first: i64,
     last: i64,
+    inferred: bool,
+}
+
+/// The funds of the origin in one asset.
+#[derive(Debug, Clone, Copy, Default)]
+struct Funds {
+    /// Amounts of the transfers that the trace began with, so far.
+    injected: U256,
+    /// Amounts in accounts from which they may still leave.
+    moving: U256,
+    /// Transfers that the trace has yet to begin with.
+    seeds_left: usize,
+    /// Transfers followed since too little was moving to go on much longer.
+    late_steps: usize,
+    /// The trace of the asset has ended.
+    closed: bool,
+}
+
+/// A step of a path.
+#[derive(Debug, Clone, Copy)]
+struct PathNode {
+    number: u64,
+    /// The node before it.
+    before: u32,
 }
 
 /// Wallets in a batch of look-ups, which takes some tens of milliseconds.
 const LOOKUP_BATCH: usize = 2_000;
+
+/// Denominator of [`Terms::min_share`].
+const MILLION: u32 = 1_000_000;
 
 /// Bytes of an entry of `hubs`, with the spare capacity of the table.
 const HUB_ENTRY: usize = 32;
@@ -120,11 +163,15 @@ struct Sweep<'s, 'g, S, W> {
     accounts: Vec<Account>,
     by_wallet: HashMap<(WalletId, AssetId), usize>,
     waiting: BinaryHeap<QueuedEvent>,
+    ranks: TieRanks,
     steps: Vec<TraceStep>,
     /// Caches whether a wallet has too many counterparties.
     hubs: HashMap<(WalletId, AssetId), bool>,
     ends: HashMap<(Option<WalletId>, AssetId, End), Pile>,
-    injected: HashMap<AssetId, U256>,
+    funds: HashMap<AssetId, Funds>,
+    nodes: Vec<PathNode>,
+    /// By wallet and hops, the sum and the largest part of amounts at wallets where tracing stops.
+    stopped: HashMap<(WalletId, u32), (U256, HopAmount)>,
     cut: Option<End>,
 }
 
@@ -136,8 +183,15 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         match origin {
             TraceOrigin::Transfers(sent) => {
                 for seed in sent.iter().filter(|seed| terms.assets.contains(seed.transfer.asset)) {
-                    let event = event(graph, seed.from, Side::Out, &seed.transfer);
-                    seeds.push(Moving::of(event, seed.transfer.asset, seed.from));
+                    // A reward is seen from its receiver.
+                    let (wallet, side) = match (seed.from, seed.transfer.peer) {
+                        (Some(from), _) => (from, Side::Out),
+                        (None, Some(to)) => (to, Side::In),
+                        (None, None) => continue,
+                    };
+                    let peer = if side == Side::Out { seed.transfer.peer } else { None };
+                    let event = event(graph, wallet, side, &Transfer { peer, ..seed.transfer });
+                    seeds.push(Moving::of(event, seed.transfer.asset, wallet));
                 }
             }
             TraceOrigin::Wallet(wallet) => {
@@ -161,10 +215,19 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
                 memory.take(2 * seeds.len() * size_of::<Moving>());
             }
         }
+        for seed in &mut seeds {
+            if let Some(sender) = seed.from {
+                seed.event.moment.rank =
+                    self.ranks.rank(graph, sender, seed.event.moment.tie(seed.asset), &mut self.pace)?;
+            }
+        }
         sort_with_room(&mut seeds, self.pace.interrupt(), |left, right| {
             in_flow(terms.flow, &left.event.moment, &right.event.moment)
         });
         seeds.dedup_by_key(|seed| seed.event.moment.number);
+        for seed in &seeds {
+            self.funds.entry(seed.asset).or_default().seeds_left += 1;
+        }
         let mut peers: Vec<WalletId> = seeds.iter().filter_map(|seed| seed.arrives(terms.flow)).collect();
         peers.sort_unstable();
         peers.dedup();
@@ -197,12 +260,13 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
             };
             let left = if order == Ordering::Less { None } else { self.waiting.pop() };
             let left = match left {
-                Some(next) => self.leave(&next),
+                Some(next) => self.leave(&next)?,
                 None => None,
             };
             if order == Ordering::Greater {
                 if let Some((moving, mark, depth)) = left {
                     self.deliver(moving, mark, depth + 1)?;
+                    self.close(moving.asset);
                 }
                 continue;
             }
@@ -210,49 +274,130 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
             let Some(seed) = seeds.next() else { continue };
             let (already, _) = left.map_or((U256::ZERO, 0), |(_, mark, depth)| (mark.tainted, depth));
             let amount = seed.event.moment.value;
-            let total = self.injected.entry(seed.asset).or_insert(U256::ZERO);
-            *total = total.checked_add(amount.saturating_sub(already)).ok_or(SearchError::ValueOverflow)?;
-            self.deliver(*seed, Taint::whole(amount), 1)?;
+            let funds = self.funds.entry(seed.asset).or_default();
+            let total = funds.injected.checked_add(amount.saturating_sub(already));
+            funds.injected = total.ok_or(SearchError::ValueOverflow)?;
+            funds.seeds_left = funds.seeds_left.saturating_sub(1);
+            self.deliver(*seed, Taint::whole(self.terms.method, amount), 1)?;
+            self.close(seed.asset);
         }
     }
 
-    /// Processes the next leaving transfer of an account. Returns it if it is tainted.
-    fn leave(&mut self, next: &QueuedEvent) -> Option<(Moving, Taint, u32)> {
-        let flow = self.terms.flow;
-        let account = self.accounts.get_mut(next.account)?;
-        account.queued = false;
-        account.advance(next.event, flow, &mut self.pace);
-        let event = *account.events.get(next.event)?;
-        let mark = account.process_next(flow);
-        let (wallet, asset, depth) = (account.wallet, account.asset, account.depth);
-        account.moved |= mark.tainted > U256::ZERO;
-        self.queue(next.account);
-        (mark.tainted > U256::ZERO).then(|| (Moving::of(event, asset, wallet), mark, depth))
+    /// Ends the trace of an asset of which too little is still moving.
+    fn close(&mut self, asset: AssetId) {
+        let (least, method) = (self.terms.min_share, self.terms.method);
+        let Some(funds) = self.funds.get_mut(&asset) else { return };
+        if least > 0 && method != TaintMethod::Poison && funds.seeds_left == 0 {
+            let least = share(funds.injected, U256::from(least), U256::from(MILLION));
+            funds.late_steps += usize::from(funds.moving < least);
+            funds.closed |= funds.late_steps > self.terms.late_steps;
+        }
     }
 
-    /// Queues an account for its next leaving transfer.
-    fn queue(&mut self, number: usize) {
-        let terms = self.terms;
-        let Some(account) = self.accounts.get_mut(number).filter(|account| !account.queued) else { return };
-        let Some(event) = account.next_leaving(terms) else { return };
-        let Some(moment) = account.events.get(event).map(|event| event.moment) else { return };
-        account.queued = true;
-        self.waiting.push(QueuedEvent { moment, flow: terms.flow, account: number, event });
+    fn is_closed(&self, asset: AssetId) -> bool {
+        self.funds.get(&asset).is_some_and(|funds| funds.closed)
+    }
+
+    /// Processes the next leaving transfer of an account. Returns it if it is tainted.
+    fn leave(&mut self, next: &QueuedEvent) -> Result<Option<(Moving, Taint, u32)>, SearchError> {
+        let flow = self.terms.flow;
+        let asset = self.accounts.get(next.account).map(|account| account.asset);
+        if asset.is_some_and(|asset| self.is_closed(asset)) {
+            // The account stays queued: its funds end there.
+            return Ok(None);
+        }
+        let Some(account) = self.accounts.get_mut(next.account) else { return Ok(None) };
+        account.queued = false;
+        account.advance(next.event, flow, &mut self.pace);
+        let Some(event) = account.events.get(next.event).copied() else { return Ok(None) };
+        let mut mark = account.process_next(flow);
+        let (wallet, asset, depth) = (account.wallet, account.asset, account.depth);
+        let is_tainted = mark.tainted > U256::ZERO;
+        account.moved |= is_tainted;
+        account.inferred |= is_tainted && event.inferred;
+        mark.inferred = account.inferred;
+        account.amount = account.amount.saturating_sub(mark.tainted);
+        self.queue(next.account)?;
+        Ok(is_tainted.then(|| (Moving::of(event, asset, wallet), mark, depth)))
+    }
+
+    /// Queues an account for its next leaving transfer, and counts its funds as moving if there is
+    /// one.
+    fn queue(&mut self, number: usize) -> Result<(), SearchError> {
+        let (terms, graph) = (self.terms, self.graph);
+        let Some(account) = self.accounts.get_mut(number) else { return Ok(()) };
+        if !account.queued
+            && let Some(index) = account.next_leaving(terms)
+            && let Some(event) = account.events.get_mut(index)
+        {
+            // Alone in the wallet's history of the tie; backward, other wallets' transfers may
+            // precede it all the same.
+            if terms.flow == Flow::Backward
+                && !event.inferred
+                && let Some(sender) = event.peer
+            {
+                let tie = event.moment.tie(account.asset);
+                event.moment.rank = self.ranks.rank(graph, sender, tie, &mut self.pace)?;
+            }
+            account.queued = true;
+            let moment = event.moment;
+            self.waiting.push(QueuedEvent { moment, flow: terms.flow, account: number, event: index });
+        }
+        let moving = if account.queued { account.amount } else { U256::ZERO };
+        if let Some(funds) = self.funds.get_mut(&account.asset) {
+            funds.moving = funds.moving.saturating_sub(account.moving).saturating_add(moving);
+        }
+        account.moving = moving;
+        self.memory.take(self.ranks.take_booked());
+        Ok(())
     }
 
     /// Delivers a tainted transfer.
-    fn deliver(&mut self, moving: Moving, mark: Taint, hop: u32) -> Result<(), S::Error> {
+    fn deliver(&mut self, moving: Moving, mut mark: Taint, hop: u32) -> Result<(), S::Error> {
         let Moving { event, asset, from, to } = moving;
         let (tainted, moment, arrives) = (mark.tainted, event.moment, moving.arrives(self.terms.flow));
         if tainted == U256::ZERO {
             return Ok(());
         }
-        self.memory.take(2 * (size_of::<TraceStep>() + mark.parts.len() * size_of::<Portion>()));
-        self.pace.step(mark.parts.len());
-        let end = match self.destination(arrives, asset, tainted, hop)? {
-            Destination::Account(account) => self.join(account, &event, mark, hop),
-            Destination::End(end) => Some(end),
-        };
+        if from == to {
+            // A transfer to oneself moves nothing.
+            mark.by_hop.uncount();
+        } else {
+            self.extend_paths(&mut mark, moment.number);
+        }
+        let hop = mark.by_hop.nearest().unwrap_or(hop);
+        let parts = mark.parts.len() * size_of::<Portion>() + size_of_val(mark.by_hop.parts());
+        self.memory.take(2 * (size_of::<TraceStep>() + parts));
+        self.pace.step(mark.parts.len() + mark.by_hop.parts().len());
+        let mut pile =
+            Pile { amount: tainted, hop, transfers: 1, first: moment.time, last: moment.time, inferred: mark.inferred };
+        let (step_is_inferred, mut end) = (mark.inferred, None);
+        match self.end_at(&moving) {
+            Some(stop) => {
+                if let Some(wallet) = arrives.filter(|_| stop == End::Stop) {
+                    self.note_stop(wallet, &mark);
+                }
+                end = Some(stop);
+            }
+            None => {
+                if let Some(wallet) = arrives {
+                    let over = self.end_hops(wallet, asset, &mut mark, hop);
+                    if over > U256::ZERO {
+                        let is_last = self.graph.transfer_count(wallet, self.terms.flow.side()) == 0;
+                        let reason = if is_last { End::Held } else { End::Hops };
+                        self.add_end(arrives, asset, reason, Pile { amount: over, ..pile });
+                        end = Some(reason);
+                    }
+                    pile.amount = mark.tainted;
+                    if mark.tainted > U256::ZERO {
+                        end = match self.destination(wallet, asset, mark.tainted)? {
+                            Destination::Account(account) => self.join(account, &event, mark, hop)?,
+                            Destination::End(end) => Some(end),
+                        };
+                    }
+                }
+            }
+        }
         self.steps.push(TraceStep {
             hop,
             from,
@@ -265,12 +410,60 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
             tainted,
             end,
             number: moment.number,
+            inferred: step_is_inferred,
         });
-        if let Some(end) = end {
-            let pile = Pile { amount: tainted, hop, transfers: 1, first: moment.time, last: moment.time };
+        if let Some(end) = end.filter(|_| pile.amount > U256::ZERO) {
             self.add_end(arrives, asset, end, pile);
         }
         Ok(())
+    }
+
+    /// Extends the paths of a taint by a transfer.
+    fn extend_paths(&mut self, mark: &mut Taint, number: u64) {
+        if !self.terms.paths {
+            return;
+        }
+        for part in mark.by_hop.parts_mut() {
+            self.nodes.push(PathNode { number, before: part.path });
+            part.path = (self.nodes.len() - 1) as u32;
+        }
+        self.memory.take(2 * mark.by_hop.parts().len() * size_of::<PathNode>());
+    }
+
+    /// Returns the reason why funds end wherever they arrive, regardless of limits.
+    fn end_at(&self, moving: &Moving) -> Option<End> {
+        let Some(wallet) = moving.arrives(self.terms.flow) else { return Some(moving.nowhere(self.terms.flow)) };
+        if self.origin == Some(wallet) {
+            return Some(End::TraceOrigin);
+        }
+        self.stops.stops_at(wallet).then_some(End::Stop)
+    }
+
+    fn note_stop(&mut self, wallet: WalletId, mark: &Taint) {
+        if !self.terms.paths {
+            return;
+        }
+        for part in mark.by_hop.parts() {
+            let (sum, largest) = self.stopped.entry((wallet, part.hop)).or_insert((U256::ZERO, *part));
+            *sum = sum.saturating_add(part.amount);
+            if part.amount > largest.amount {
+                *largest = *part;
+            }
+        }
+    }
+
+    /// Removes from a taint what has made the maximum number of hops, and returns it.
+    fn end_hops(&self, wallet: WalletId, asset: AssetId, mark: &mut Taint, hop: u32) -> U256 {
+        let max_hops = self.terms.max_hops;
+        if self.terms.method == TaintMethod::Haircut {
+            let over = mark.by_hop.end_at(max_hops);
+            mark.tainted = mark.by_hop.total();
+            return over;
+        }
+        if hop < max_hops || self.by_wallet.contains_key(&(wallet, asset)) {
+            return U256::ZERO;
+        }
+        std::mem::replace(&mut mark.tainted, U256::ZERO)
     }
 
     fn add_end(&mut self, wallet: Option<WalletId>, asset: AssetId, end: End, more: Pile) {
@@ -286,31 +479,16 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
                 pile.transfers += more.transfers;
                 pile.first = pile.first.min(more.first);
                 pile.last = pile.last.max(more.last);
+                pile.inferred |= more.inferred;
             }
         }
     }
 
-    /// Finds the destination of an amount, and opens an account for it if necessary.
-    fn destination(
-        &mut self,
-        arrives: Option<WalletId>,
-        asset: AssetId,
-        tainted: U256,
-        hop: u32,
-    ) -> Result<Destination, S::Error> {
+    /// Finds the destination of an amount that goes on, and opens an account for it if necessary.
+    fn destination(&mut self, wallet: WalletId, asset: AssetId, tainted: U256) -> Result<Destination, S::Error> {
         let (terms, graph) = (self.terms, self.graph);
-        let Some(wallet) = arrives else { return Ok(Destination::End(End::Contract)) };
-        if self.origin == Some(wallet) {
-            return Ok(Destination::End(End::TraceOrigin));
-        }
-        if self.stops.stops_at(wallet) {
-            return Ok(Destination::End(End::Stop));
-        }
         if let Some(account) = self.by_wallet.get(&(wallet, asset)) {
             return Ok(Destination::Account(*account));
-        }
-        if hop >= terms.max_hops {
-            return Ok(Destination::End(End::Hops));
         }
         if terms.min_value.is_some_and(|least| tainted < least) {
             return Ok(Destination::End(End::Value));
@@ -326,7 +504,8 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         }
         let (stays, sorted) = cost_of_event(terms);
         let most = self.memory.left() / (stays + sorted);
-        let account = match Account::load(graph, wallet, asset, terms, most, &mut self.pace)? {
+        let key = (wallet, asset);
+        let account = match Account::load(graph, key, terms, most, &mut self.ranks, &mut self.pace)? {
             LoadedAccount::Account(account) => account,
             LoadedAccount::TooLong => return Ok(Destination::End(self.cut_by(End::Memory))),
             LoadedAccount::Expired => return Ok(Destination::End(self.cut_by(End::Time))),
@@ -344,7 +523,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
             }
         }
         let number = self.accounts.len();
-        self.accounts.push(account);
+        self.accounts.push(*account);
         self.by_wallet.insert((wallet, asset), number);
         Ok(Destination::Account(number))
     }
@@ -369,40 +548,131 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
 
     /// Adds the taint of a transfer to an account. A transfer outside the window is held where it
     /// arrived.
-    fn join(&mut self, number: usize, event: &HistoryEvent, mark: Taint, hop: u32) -> Option<End> {
+    fn join(&mut self, number: usize, event: &HistoryEvent, mark: Taint, hop: u32) -> Result<Option<End>, SearchError> {
         let flow = self.terms.flow;
-        let account = self.accounts.get_mut(number)?;
-        let Some(index) = account.arrival(&event.moment, flow) else { return Some(End::Held) };
+        let Some(account) = self.accounts.get_mut(number) else { return Ok(None) };
+        let Some(index) = account.arrival(&event.moment, flow) else { return Ok(Some(End::Held)) };
         account.depth = account.depth.min(hop);
         account.transfers += 1;
         account.first = account.first.min(event.moment.time);
         account.last = account.last.max(event.moment.time);
+        account.since = account.since.min(index);
+        account.inferred |= mark.inferred;
+        account.amount = account.amount.saturating_add(mark.tainted);
         account.marks.insert(index, mark);
         if !account.queued {
-            account.advance(index + 1, flow, &mut self.pace);
+            account.advance(account.settled(index, flow), flow, &mut self.pace);
         }
-        self.queue(number);
-        None
+        self.queue(number)?;
+        Ok(None)
     }
 
-    fn finish(mut self) -> Result<Trace, Damaged> {
-        let (terms, cut, graph) = (self.terms, self.cut, self.graph);
+    /// Returns the shortfalls of the followed wallets, and of the origin.
+    fn shortfalls(&mut self) -> Result<Vec<Shortfall>, SearchError> {
+        let mut shortfalls = Vec::new();
+        let of = |wallet, asset, hop, lacking: Lacking| {
+            let Lacking { amount, transfers, first, last } = lacking;
+            Shortfall { wallet, asset, amount, hop, transfers, first, last }
+        };
+        match self.terms.flow {
+            Flow::Forward => {
+                for account in &self.accounts {
+                    self.pace.step(account.events.len());
+                    let lacking = account.lacking();
+                    shortfalls.extend(lacking.map(|lacking| of(account.wallet, account.asset, account.depth, lacking)));
+                }
+            }
+            Flow::Backward => {
+                for ((wallet, asset, end), pile) in &self.ends {
+                    self.pace.step(0);
+                    let Pile { amount, transfers, first, last, .. } = *pile;
+                    let lacking = Lacking { amount, transfers, first, last };
+                    if let Some(wallet) = wallet.filter(|_| *end == End::Held) {
+                        shortfalls.push(of(wallet, *asset, pile.hop, lacking));
+                    }
+                }
+            }
+        }
+        if let Some(origin) = self.origin {
+            let mut assets: Vec<AssetId> = self.funds.keys().copied().collect();
+            match self.terms.assets {
+                AssetSelection::Native => assets = vec![AssetId::NATIVE],
+                AssetSelection::Token(token) => assets = vec![token],
+                AssetSelection::Tokens | AssetSelection::All => {}
+            }
+            for asset in assets {
+                let lacking = self.lacking_of_origin(origin, asset)?;
+                shortfalls.extend(lacking.map(|lacking| of(origin, asset, 0, lacking)));
+            }
+        }
+        Ok(shortfalls)
+    }
+
+    fn lacking_of_origin(&mut self, origin: WalletId, asset: AssetId) -> Result<Option<Lacking>, SearchError> {
+        let terms = self.terms;
+        // The history is not kept.
+        let most = self.memory.left() / (2 * size_of::<HistoryEvent>());
+        let loaded = history(self.graph, (origin, asset), terms, most, &mut self.ranks, &mut self.pace)?;
+        let counts = |event: &HistoryEvent| terms.since.is_none_or(|since| event.moment.time >= since);
+        Ok(match loaded {
+            LoadedHistory::Events(events) => match terms.flow {
+                Flow::Forward => lacking(events.iter(), counts),
+                // A transfer to oneself must be sent before it is received.
+                Flow::Backward => lacking(events.iter().rev(), counts),
+            },
+            LoadedHistory::TooLong => {
+                self.cut_by(End::Memory);
+                None
+            }
+            LoadedHistory::Expired => {
+                self.cut_by(End::Time);
+                None
+            }
+        })
+    }
+
+    /// Returns the parts that paths carried to wallets where tracing stopped.
+    fn stopped_parts(&mut self) -> Vec<StoppedPart> {
+        let (graph, nodes) = (self.graph, &self.nodes);
+        let mut stopped: Vec<((WalletId, u32), (U256, HopAmount))> =
+            std::mem::take(&mut self.stopped).into_iter().collect();
+        stopped.sort_unstable_by_key(|((wallet, hops), _)| (graph.order(*wallet), *hops));
+        let path = |last: u32| {
+            let (mut path, mut node) = (Vec::new(), last);
+            while node != NO_PATH
+                && let Some(step) = nodes.get(node as usize)
+            {
+                path.push(step.number);
+                node = step.before;
+            }
+            path.reverse();
+            path
+        };
+        let part = |((wallet, hops), (amount, largest)): ((WalletId, u32), (U256, HopAmount))| StoppedPart {
+            wallet,
+            hops,
+            amount,
+            path: path(largest.path),
+        };
+        stopped.into_iter().map(part).collect()
+    }
+
+    fn finish(mut self) -> Result<Trace, SearchError> {
+        let (terms, graph) = (self.terms, self.graph);
         // Reasons of the accounts that nothing left.
         let mut stayed: HashMap<(WalletId, AssetId), End> = HashMap::new();
-        for account in std::mem::take(&mut self.accounts) {
+        let accounts = std::mem::take(&mut self.accounts);
+        for account in &accounts {
             self.pace.step(account.marks.len());
             // Taint that was about to arrive when the trace was cut.
             let arriving = account.marks.values().fold(U256::ZERO, |sum, mark| sum.saturating_add(mark.tainted));
             let held = account.division.held().saturating_add(arriving);
-            let end = cut.filter(|_| account.queued).unwrap_or_else(|| account.end(terms));
+            let closed = self.is_closed(account.asset).then_some(End::Share);
+            let end = closed.or(self.cut).filter(|_| account.queued).unwrap_or_else(|| account.end(terms));
             if held > U256::ZERO {
-                let Account { depth, transfers, first, last, .. } = account;
-                self.add_end(
-                    Some(account.wallet),
-                    account.asset,
-                    end,
-                    Pile { amount: held, hop: depth, transfers, first, last },
-                );
+                let Account { depth: hop, transfers, first, last, inferred, .. } = *account;
+                let pile = Pile { amount: held, hop, transfers, first, last, inferred };
+                self.add_end(Some(account.wallet), account.asset, end, pile);
             }
             if !account.moved {
                 stayed.insert((account.wallet, account.asset), end);
@@ -410,26 +680,36 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         }
         for step in self.steps.iter_mut().filter(|step| step.end.is_none()) {
             self.pace.step(0);
-            let arrived = if terms.flow == Flow::Forward { step.to } else { Some(step.from) };
+            let arrived = if terms.flow == Flow::Forward { step.to } else { step.from };
             step.end = arrived.and_then(|wallet| stayed.get(&(wallet, step.asset)).copied());
         }
+        self.accounts = accounts;
+        let mut shortfalls = self.shortfalls()?;
+        self.accounts.clear();
+        let stopped = self.stopped_parts();
+        let cut = self.cut;
         let mut names: HashMap<AssetId, &str> = HashMap::new();
-        for asset in self.injected.keys() {
-            names.insert(*asset, graph.token(*asset)?);
+        for asset in self.funds.keys().copied().chain(shortfalls.iter().map(|shortfall| shortfall.asset)) {
+            names.insert(asset, graph.token(asset)?);
         }
         let name = |asset: AssetId| names.get(&asset).copied().unwrap_or_default();
         let mut ends: Vec<EndedAmount> = Vec::with_capacity(self.ends.len());
-        for ((wallet, asset, end), Pile { amount, hop, transfers, first, last }) in self.ends {
+        for ((wallet, asset, end), Pile { amount, hop, transfers, first, last, inferred }) in self.ends {
             self.pace.step(0);
-            ends.push(EndedAmount { wallet, asset, end, amount, hop, transfers, first, last });
+            ends.push(EndedAmount { wallet, asset, end, amount, hop, transfers, first, last, inferred });
         }
         let order = |wallet: Option<WalletId>| wallet.map_or(u64::MAX, |wallet| graph.order(wallet));
         sort_with_room(&mut ends, self.pace.interrupt(), |left, right| {
             let by_amount = name(left.asset).cmp(name(right.asset)).then(right.amount.cmp(&left.amount));
             by_amount.then_with(|| order(left.wallet).cmp(&order(right.wallet))).then(left.end.cmp(&right.end))
         });
-        let mut origin: Vec<(AssetId, U256)> = self.injected.into_iter().collect();
+        sort_with_room(&mut shortfalls, self.pace.interrupt(), |left, right| {
+            let by_amount = name(left.asset).cmp(name(right.asset)).then(right.amount.cmp(&left.amount));
+            by_amount.then_with(|| graph.order(left.wallet).cmp(&graph.order(right.wallet)))
+        });
+        let injected = self.funds.iter().map(|(asset, funds)| (*asset, funds.injected));
+        let mut origin: Vec<(AssetId, U256)> = injected.filter(|(_, amount)| *amount > U256::ZERO).collect();
         origin.sort_unstable_by(|left, right| name(left.0).cmp(name(right.0)));
-        Ok(Trace { steps: self.steps, ends, origin, cut })
+        Ok(Trace { steps: self.steps, ends, origin, shortfalls, stopped, cut })
     }
 }

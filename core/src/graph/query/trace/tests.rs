@@ -35,6 +35,10 @@ fn terms(flow: Flow, method: TaintMethod) -> Terms {
         min_value: None,
         max_fan_out: None,
         max_wallets: None,
+        min_share: 0,
+        late_steps: 0,
+        follows_before_since: false,
+        paths: false,
         memory: MemoryBudget::new(1 << 26),
     }
 }
@@ -59,7 +63,7 @@ fn sent(graph: &TestGraph, rows: &[Row], number: usize) -> SentTransfer {
         Ok(())
     };
     graph.graph().transfers(from, Side::Out, each).unwrap();
-    SentTransfer { from, transfer: found.unwrap() }
+    SentTransfer { from: Some(from), transfer: found.unwrap() }
 }
 
 /// Every unit of money with the rows it went through. What a wallet lacks is made when it is
@@ -119,22 +123,34 @@ fn within_origin(row: &Row) -> bool {
     row.from == ORIGIN && row.to == ORIGIN
 }
 
-/// Computes forward haircut shares from balances.
-fn haircut_definition(rows: &[Row], seeds: &Seeds) -> BTreeMap<usize, U256> {
-    let (mut balances, mut tainted) = (HashMap::<u32, u128>::new(), HashMap::<u32, u128>::new());
+/// Computes forward haircut shares from balances, by hops; the sum of the nearest is rounded down.
+fn haircut_definition(rows: &[(usize, Row)], seeds: &Seeds, max_hops: u32) -> BTreeMap<usize, U256> {
+    let (mut balances, mut tainted) = (HashMap::<u32, u128>::new(), HashMap::<u32, BTreeMap<u32, u128>>::new());
     let mut found = BTreeMap::new();
-    for (number, row) in in_order(rows) {
+    for (number, row) in rows {
         let (balance, own) = (balances.entry(row.from).or_default(), tainted.entry(row.from).or_default());
-        let share = if row.value >= *balance { *own } else { *own * row.value / *balance };
-        *own -= share;
+        let mut moved = BTreeMap::new();
+        let (mut sum, mut left) = (0, 0);
+        for (hop, amount) in own.iter_mut() {
+            sum += *amount;
+            let share = if row.value >= *balance { *amount } else { sum * row.value / *balance - left };
+            left += share;
+            *amount -= share;
+            moved.insert(hop + u32::from(row.from != row.to), share);
+        }
         *balance = balance.saturating_sub(row.value);
         *balances.entry(row.to).or_default() += row.value;
-        let moved = if seeds.0.contains(&number) { row.value } else { share };
-        if moved > 0 {
-            found.insert(number, U256::new(moved));
+        if seeds.0.contains(number) {
+            moved = BTreeMap::from([(1, row.value)]);
+        }
+        let sum: u128 = moved.values().sum();
+        if sum > 0 {
+            found.insert(*number, U256::new(sum));
         }
         if row.to != ORIGIN {
-            *tainted.entry(row.to).or_default() += moved;
+            for (hop, amount) in moved.into_iter().filter(|(hop, _)| *hop < max_hops) {
+                *tainted.entry(row.to).or_default().entry(hop).or_default() += amount;
+            }
         }
     }
     found
@@ -231,6 +247,17 @@ fn check_conserved(trace: &Trace, terms: &Terms) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Checks that no amount is lost where positions do not order transfers.
+fn check_conserved_in_ties(trace: &Trace, method: TaintMethod) -> Result<(), TestCaseError> {
+    if method != TaintMethod::Poison {
+        prop_assert_eq!(total(&trace.ends), origin_total(trace), "{:?}", trace);
+    }
+    for step in &trace.steps {
+        prop_assert!(step.tainted > U256::ZERO && step.tainted <= step.amount);
+    }
+    Ok(())
+}
+
 fn flows() -> impl Strategy<Value = Flow> {
     prop_oneof![Just(Flow::Forward), Just(Flow::Backward)]
 }
@@ -251,7 +278,7 @@ proptest! {
         let expected = match (method, flow) {
             (TaintMethod::Poison, _) => Some(poison_definition(&rows, &seeds, flow)),
             (TaintMethod::Tiho, _) => Some(tiho_definition(&rows, &seeds, flow)),
-            (TaintMethod::Haircut, Flow::Forward) => Some(haircut_definition(&rows, &seeds)),
+            (TaintMethod::Haircut, Flow::Forward) => Some(haircut_definition(&in_order(&rows), &seeds, terms.max_hops)),
             // see below
             (TaintMethod::Haircut, Flow::Backward) => None,
             (TaintMethod::Fifo, _) => Some(queue_definition(&rows, &seeds, flow, false)),
@@ -278,7 +305,7 @@ proptest! {
         let expected = match (method, flow) {
             (TaintMethod::Poison, _) => poison_definition(&rows, &seeds, flow),
             (TaintMethod::Tiho, _) => tiho_definition(&rows, &seeds, flow),
-            (TaintMethod::Haircut, Flow::Forward) => haircut_definition(&rows, &seeds),
+            (TaintMethod::Haircut, Flow::Forward) => haircut_definition(&in_order(&rows), &seeds, terms.max_hops),
             (TaintMethod::Haircut, Flow::Backward) => return Ok(()),
             (TaintMethod::Fifo, _) => queue_definition(&rows, &seeds, flow, false),
             (TaintMethod::Lifo, _) => queue_definition(&rows, &seeds, flow, true),
@@ -306,7 +333,7 @@ proptest! {
     #[test]
     fn limits_conserve_amounts(
         rows in rows(50), flow in flows(), method in methods(), max_hops in 1..4_u32, least in 0..20_u64,
-        fan_out in prop::option::of(0..3_u64), wallets in prop::option::of(0..4_u64), window in prop::option::of((0..6_i64, 6..12_i64)),
+        fan_out in prop::option::of(0..3_u64), min_share in 0..200_000_u32, late_steps in 0..4_usize, wallets in prop::option::of(0..4_u64), window in prop::option::of((0..6_i64, 6..12_i64)),
     ) {
         let graph = TestGraph::new(&rows, 5);
         let terms = Terms {
@@ -314,6 +341,8 @@ proptest! {
             min_value: Some(U256::from(least)),
             max_fan_out: fan_out,
             max_wallets: wallets,
+            min_share,
+            late_steps,
             since: window.map(|(since, _)| since),
             until: window.map(|(_, until)| until),
             ..terms(flow, method)
@@ -322,10 +351,105 @@ proptest! {
         check_conserved(&found, &terms)?;
         let within = |step: &TraceStep| window.is_none_or(|(since, until)| step.time >= since && step.time < until);
         prop_assert!(found.steps.iter().all(within));
-        prop_assert_eq!(found.cut.is_some(), found.ends.iter().any(|end| end.end.is_cut()));
+        let is_cut_by_size = |end: &EndedAmount| matches!(end.end, End::Wallets | End::Time | End::Memory);
+        prop_assert_eq!(found.cut.is_some(), found.ends.iter().any(is_cut_by_size));
+        prop_assert_eq!(found.cuts().is_empty(), !found.ends.iter().any(|end| end.end.is_cut()));
         // as often as asked
         let again = traced(&TestGraph::new(&rows, 20), &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms);
         prop_assert_eq!(by_row(&found).len(), again.steps.len());
+    }
+
+    #[test]
+    fn haircut_counts_the_transfers_of_each_part(rows in rows(50), max_hops in 1..5_u32) {
+        let graph = TestGraph::new(&rows, 5);
+        let terms = Terms { max_hops, ..terms(Flow::Forward, TaintMethod::Haircut) };
+        let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms);
+        let seeds = Seeds::of_wallet(&rows, Flow::Forward);
+        prop_assert_eq!(by_row(&found), haircut_definition(&in_order(&rows), &seeds, max_hops));
+    }
+
+    #[test]
+    fn rows_of_a_tie_may_come_in_any_order(
+        rows in rows(9), keys in prop::collection::vec(any::<u64>(), 40), over in 0..20_usize, flow in flows(), method in methods(),
+    ) {
+        // Few times, so that most rows are tied.
+        let rows: Vec<Row> = rows.into_iter().map(|row| Row { time: row.time / 4, ..row }).collect();
+        let mut shuffled: Vec<(u64, Row)> = keys.into_iter().zip(rows.clone()).collect();
+        shuffled.sort_by_key(|(key, _)| *key);
+        let shuffled: Vec<Row> = shuffled.into_iter().map(|(_, row)| row).collect();
+        let [one, other] = [(&rows, over), (&shuffled, 3)].map(|(rows, over)| {
+            let graph = TestGraph::in_one_block(rows, over);
+            let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms(flow, method));
+            let step = |step: &TraceStep| {
+                let ends = [step.from, step.to].map(|wallet| graph.number(wallet.unwrap()));
+                (step.time, ends, step.amount, step.tainted, step.hop, step.inferred)
+            };
+            let mut steps: Vec<_> = found.steps.iter().map(step).collect();
+            steps.sort_unstable();
+            let end = |end: &EndedAmount| (graph.number(end.wallet.unwrap()), end.end, end.amount, end.hop, end.inferred);
+            let mut ends: Vec<_> = found.ends.iter().map(end).collect();
+            ends.sort_unstable();
+            check_conserved_in_ties(&found, method).unwrap();
+            (steps, ends)
+        });
+        prop_assert_eq!(one, other);
+    }
+
+    #[test]
+    fn money_passes_through_a_tie_in_its_own_direction(
+        rows in rows(9), flow in flows(),
+    ) {
+        // Without cycles: wallets send to higher numbers alone. The same rows, one after another in
+        // the order of what happened before them, have the same trace.
+        let rows: Vec<Row> = rows.into_iter().filter(|row| row.from < row.to).map(|row| Row { time: 0, ..row }).collect();
+        let mut ordered = rows.clone();
+        let mut depth = [0; 7];
+        for sender in 0..7 {
+            for row in rows.iter().filter(|row| row.from == sender && row.value > 0) {
+                depth[row.to as usize] = depth[row.to as usize].max(depth[sender as usize] + 1);
+            }
+        }
+        ordered.sort_by_key(|row| (depth[row.from as usize], row.from, row.to, row.value));
+        let origin = rows.iter().map(|row| if flow == Flow::Forward { row.from } else { row.to }).max().unwrap_or(0);
+        let [tied, apart] = [TestGraph::in_one_block(&rows, 4), TestGraph::new(&ordered, 4)].map(|graph| {
+            let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(origin)), &terms(flow, TaintMethod::Haircut));
+            let mut ends: Vec<_> = found.ends.iter().map(|end| (graph.number(end.wallet.unwrap()), end.end, end.amount)).collect();
+            ends.sort_unstable();
+            ends
+        });
+        prop_assert_eq!(tied, apart);
+    }
+
+    #[test]
+    fn shortfalls_are_what_balances_lack(rows in rows(30), until in prop::option::of(1..12_i64)) {
+        let graph = TestGraph::new(&rows, 5);
+        let terms = Terms { until, ..terms(Flow::Forward, TaintMethod::Haircut) };
+        let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms);
+        let mut since: HashMap<u32, usize> = HashMap::from([(ORIGIN, 0)]);
+        let order: Vec<usize> = in_order(&rows).into_iter().map(|(number, _)| number).collect();
+        for step in &found.steps {
+            let place = order.iter().position(|number| *number == step.position.block as usize).unwrap();
+            // Wallets at which nothing could be followed have no account.
+            if step.to.is_some_and(|to| graph.graph().transfer_count(to, Side::Out) > 0) {
+                since.entry(graph.number(step.to.unwrap())).or_insert(place);
+            }
+        }
+        let (mut balances, mut expected) = (HashMap::<u32, u128>::new(), BTreeMap::<u32, (u128, u64, i64)>::new());
+        for (place, (_, row)) in in_order(&rows).iter().enumerate() {
+            if until.is_some_and(|until| row.time >= until) {
+                break;
+            }
+            let balance = balances.entry(row.from).or_default();
+            let lacking = row.value.saturating_sub(*balance);
+            *balance = balance.saturating_sub(row.value);
+            if lacking > 0 && since.get(&row.from).is_some_and(|since| place > *since || row.from == ORIGIN) {
+                let sum = expected.entry(row.from).or_insert((0, 0, row.time));
+                (sum.0, sum.1) = (sum.0 + lacking, sum.1 + 1);
+            }
+            *balances.entry(row.to).or_default() += row.value;
+        }
+        let own = found.shortfalls.iter().map(|one| (graph.number(one.wallet), (one.amount.as_u128(), one.transfers, one.first)));
+        prop_assert_eq!(own.collect::<BTreeMap<_, _>>(), expected);
     }
 
     #[test]
@@ -398,6 +522,89 @@ fn tracing_stops_at_services_and_reports_them() {
     assert_eq!(ends, [(2, End::Stop, 7, 2), (1, End::Held, 3, 1)]);
     assert_eq!(found.steps.iter().map(|step| step.end).collect::<Vec<_>>(), [None, Some(End::Stop)]);
     assert_eq!(found.cut, None);
+}
+
+#[test]
+fn parts_with_different_paths_end_after_their_own_hops() {
+    // 8 come to 2 directly and 4 through 1; at 3 the latter have made three transfers.
+    let rows =
+        [coins(ORIGIN, 1, 1, 4), coins(ORIGIN, 2, 2, 8), coins(1, 2, 3, 4), coins(2, 3, 4, 12), coins(3, 4, 5, 12)];
+    let graph = TestGraph::new(&rows, 0);
+    let terms = Terms { max_hops: 3, ..terms(Flow::Forward, TaintMethod::Haircut) };
+    let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms);
+    let ends: Vec<_> =
+        found.ends.iter().map(|end| (graph.number(end.wallet.unwrap()), end.end, end.amount.as_u128())).collect();
+    assert_eq!(ends, [(4, End::Held, 8), (3, End::Hops, 4)]);
+    assert_eq!(found.cuts(), [(End::Hops, vec![(AssetId::NATIVE, U256::new(4))])]);
+}
+
+#[test]
+fn a_trace_ends_once_little_is_moving() {
+    // Half of what is left goes on at each step.
+    let mut rows = vec![coins(ORIGIN, 1, 0, 1024)];
+    rows.extend((1..10).map(|step| coins(step, step + 1, i64::from(step), 1024 >> step)));
+    let graph = TestGraph::new(&rows, 0);
+    let terms = Terms { min_share: 10_000, ..terms(Flow::Forward, TaintMethod::Haircut) };
+    let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms);
+    // 8 of 1024 are less than 1 %.
+    let cut: Vec<_> = found.ends.iter().filter(|end| end.end == End::Share).collect();
+    assert_eq!(cut.iter().map(|end| end.amount.as_u128()).collect::<Vec<_>>(), [8]);
+    assert_eq!((graph.number(cut[0].wallet.unwrap()), total(&found.ends)), (8, U256::new(1024)));
+    assert_eq!(found.cuts(), [(End::Share, vec![(AssetId::NATIVE, U256::new(8))])]);
+    // What is left is followed as long as that is cheap.
+    for (late_steps, cut) in [(1, Some(4)), (2, Some(2)), (3, None)] {
+        let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &Terms { late_steps, ..terms });
+        let amounts = found.cuts().into_iter().map(|(_, sums)| sums[0].1.as_u128()).next();
+        assert_eq!((amounts, total(&found.ends)), (cut, U256::new(1024)));
+    }
+}
+
+#[test]
+fn a_mixer_pays_out_within_the_transaction_that_paid_it() {
+    // In one transaction 1 pays the mixer 2, and 2 pays 3 and 4; then 3 goes on.
+    let rows = [coins(ORIGIN, 1, 1, 10), coins(2, 3, 2, 6), coins(2, 4, 2, 4), coins(1, 2, 2, 10), coins(3, 5, 3, 6)];
+    let graph = TestGraph::in_one_block(&rows, 0);
+    for (flow, origin, end) in [(Flow::Forward, ORIGIN, 5), (Flow::Backward, 5, ORIGIN)] {
+        let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(origin)), &terms(flow, TaintMethod::Haircut));
+        let ends: Vec<_> = found
+            .ends
+            .iter()
+            .map(|end| (graph.number(end.wallet.unwrap()), end.amount.as_u128(), end.inferred))
+            .collect();
+        assert!(ends.contains(&(end, 6, true)), "{ends:?}");
+        let lacking: Vec<_> = found.shortfalls.iter().map(|one| graph.number(one.wallet)).collect();
+        assert_eq!(lacking, [ORIGIN]);
+    }
+}
+
+#[test]
+fn positions_within_a_transaction_are_kept_in_ties_and_order_transactions_with_an_index() {
+    // 1 sends before it receives, says the position.
+    let rows = [coins(1, 2, 1, 5), coins(ORIGIN, 1, 1, 5), coins(1, 3, 2, 5)];
+    let position = |number: usize| Position { block: 7, transaction_index: Some(3), log_index: Some(number as u32) };
+    let ends = |graph: &TestGraph| -> Vec<(u32, bool)> {
+        let origin = TraceOrigin::Wallet(graph.wallet(ORIGIN));
+        let found = traced(graph, &origin, &terms(Flow::Forward, TaintMethod::Haircut));
+        found.ends.iter().map(|end| (graph.number(end.wallet.unwrap()), end.inferred)).collect()
+    };
+    assert_eq!(ends(&TestGraph::with(&rows, |_| false, position, 0)), [(3, false)]);
+    let unknown = |number: usize| Position { transaction_index: None, ..position(number) };
+    assert_eq!(ends(&TestGraph::with(&rows, |_| false, unknown, 0)), [(2, true)]);
+}
+
+#[test]
+fn paths_to_stops_are_those_of_the_largest_parts() {
+    let rows =
+        [coins(ORIGIN, 1, 1, 4), coins(ORIGIN, 2, 2, 8), coins(1, 3, 3, 4), coins(2, 3, 4, 8), coins(3, 4, 5, 12)];
+    let graph = TestGraph::new(&rows, 0);
+    let terms = Terms { paths: true, ..terms(Flow::Forward, TaintMethod::Haircut) };
+    let origin = TraceOrigin::Wallet(graph.wallet(ORIGIN));
+    let found = trace(&graph.graph(), &origin, &terms, &mut At(graph.wallet(4)), &mut Uninterrupted).unwrap();
+    assert_eq!(found.stopped.len(), 1);
+    let part = &found.stopped[0];
+    assert_eq!((part.hops, part.amount), (3, U256::new(12)));
+    let row = |number: &u64| graph.graph().transfer(*number).unwrap().position.block;
+    assert_eq!(part.path.iter().map(row).collect::<Vec<_>>(), [1, 3, 4]);
 }
 
 #[test]
