@@ -5,8 +5,8 @@
 //! BIP 173 (bech32, witness version 0) as amended by BIP 350 (bech32m from version 1 on); program
 //! lengths are BIP 141. Regtest (`bcrt`) is not a public network; Litecoin's MWEB addresses
 //! (`ltcmweb`) and the shielded ones of Zcash never appear in a public transaction graph: all are
-//! rejected. The versions and the prefix of a network that a user adds to the family are unknown: the
-//! checksums alone are verified there.
+//! rejected. The versions and the prefix of a network that a user adds to the family are unknown:
+//! the checksums alone are verified there.
 
 use bech32::primitives::decode::{CheckedHrpstring, SegwitHrpstring, UncheckedHrpstring};
 use bech32::{Bech32, Bech32m};

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::CommandError;
+use super::import_labels::LabelArgs;
 use crate::escape::{Inline, JsonText, Lines};
 use crate::import::{
     self, FileOptions, Format, ImportReport, ImportSource, Mapping, NetworkFile, Request, StatedKind, TokenRules, Unit,
@@ -25,15 +26,21 @@ pub(super) struct ImportArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum ImportCommand {
+    #[command(flatten)]
+    Files(FileCommand),
+    /// A list of labelled addresses: CSV, JSON, tag packs of GraphSense, OFAC's files, or one address
+    /// a line; plain, gzip or zstd
+    Labels(Box<LabelArgs>),
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum FileCommand {
     /// Transactions, receipts, traces and internal transactions: files of ethereum-etl and
     /// bitcoin-etl, edge lists, exports and API answers of explorers; CSV or JSON, plain, gzip or
     /// zstd
     Transactions(TransactionArgs),
     /// Token transfers of ethereum-etl or an explorer; CSV or JSON, plain, gzip or zstd
     TokenTransfers(TransferArgs),
-    /// A list of labelled addresses: CSV with network,address,category,abuse,label,source and
-    /// optionally severity,confidence
-    Labels(LabelArgs),
     /// Transactions whose addresses are numbered in a second file
     Graph(GraphArgs),
 }
@@ -114,15 +121,6 @@ struct TransferArgs {
 }
 
 #[derive(Debug, Clone, Args)]
-struct LabelArgs {
-    /// The file, or - for standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Debug, Clone, Args)]
 struct GraphArgs {
     /// CSV:
     /// tx_id,block_number,block_timestamp,from_id,to_id,value_wei,gas_price,gas_used,is_error,is_call
@@ -140,7 +138,10 @@ struct GraphArgs {
 
 impl ImportArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
-        let (requests, json) = self.command.requests()?;
+        let (requests, json) = match self.command {
+            ImportCommand::Labels(args) => return args.run(settings).await,
+            ImportCommand::Files(command) => command.requests()?,
+        };
         let mut is_complete = true;
         for request in requests {
             let report = import::run(request, settings).await?;
@@ -155,7 +156,7 @@ impl ImportArgs {
     }
 }
 
-impl ImportCommand {
+impl FileCommand {
     /// Returns one request for each file, and whether reports are JSON.
     fn requests(self) -> Result<(Vec<Request>, bool), CommandError> {
         match self {
@@ -186,10 +187,6 @@ impl ImportCommand {
                     ..FileOptions::default()
                 };
                 file_requests(args.file, &options, ImportSource::TokenTransfers)
-            }
-            Self::Labels(args) => {
-                let json = args.common.json;
-                Ok((vec![request(ImportSource::Labels { file: args.file }, args.common)], json))
             }
             Self::Graph(args) => {
                 let GraphArgs { transactions, nodes, network, common } = args;

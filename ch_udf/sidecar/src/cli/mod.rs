@@ -4,6 +4,7 @@
 mod annotate;
 mod clickhouse;
 mod import;
+mod import_labels;
 mod maintain_indexes;
 mod profile;
 mod risk_fit;

@@ -74,6 +74,9 @@ pub(crate) enum ImportError {
     /// A network without a row in `arx.networks`.
     #[error("{}", unknown_network(network))]
     UnknownNetwork { network: String },
+    /// A label list that cannot be imported as a whole.
+    #[error("{file}: {message}")]
+    LabelList { file: String, message: String },
     /// The first bad line under `--strict`.
     #[error("{file}, line {line}: {reason} (--strict stops at the first bad line)")]
     Strict { file: String, line: u64, reason: String },
@@ -216,8 +219,6 @@ pub(super) enum LineError {
     /// A sender whose node has no address.
     #[error("column {column}: node {id} has no address, and only a receiver may have none")]
     NamelessNode { column: &'static str, id: String },
-    #[error("{}", unknown_network(network))]
-    UnknownNetwork { network: String },
     /// The last line is invalid and has no newline: the file was probably cut off.
     #[error("the file ends in the middle of this line: {cause}")]
     EndsInside { cause: Box<Self> },
@@ -265,7 +266,6 @@ impl LineError {
             Self::BadNode { column, .. } | Self::NamelessNode { column, .. } => {
                 format!("{column}: node without address")
             }
-            Self::UnknownNetwork { .. } => "unknown network".to_owned(),
             Self::EndsInside { cause } => format!("file ends inside a line ({})", cause.kind()),
         }
     }

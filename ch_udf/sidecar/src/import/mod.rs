@@ -1,6 +1,6 @@
 //! `arx-sidecar import`: loads files into PostgreSQL. Reads transactions, receipts, traces and
 //! token transfers of ethereum-etl, transactions of bitcoin-etl, edge lists, exports and API
-//! answers of explorers, the two-file form of transaction graphs, and label lists; plain, gzip or
+//! answers of explorers, and the two-file form of transaction graphs; plain, gzip or
 //! zstd, from files or standard input.
 //!
 //! A thread reads and parses (`read`, `parse`), a task loads (`load`); a bounded channel between
@@ -15,6 +15,7 @@
 //! rest of a file. In a JSON array a line is an element.
 
 mod error;
+pub(crate) mod labels;
 mod load;
 pub(crate) mod offline;
 mod parse;

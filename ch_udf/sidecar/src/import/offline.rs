@@ -8,8 +8,8 @@ use arx_core::address::Network;
 use sha2::{Digest, Sha256};
 
 use super::error::{ImportError, LineError};
+use super::labels::{self, LabelRow};
 use super::parse::graph::GraphTransactions;
-use super::parse::labels::{CsvLabels, LabelRow, Vocabulary};
 use super::parse::transactions::{CsvTransactions, JsonTransactions, TransactionRow};
 use super::parse::values::Context;
 use super::read::chunk::broken;
@@ -99,22 +99,11 @@ pub(crate) fn each_label<E: From<ImportError>>(
     network: &Network,
     mut each: impl FnMut(LabelRow<'_>) -> Result<(), E>,
 ) -> Result<u64, E> {
-    let source = input::open(path)?;
-    let file = source.name;
-    let mut lines = Lines::new(source.content);
-    let header = first_line(&file, &mut lines)?;
-    let mut parser = CsvLabels::new(Vocabulary::shipped(network), &file, &header)?;
     let mut seen = HashSet::new();
-    each_line(&file, &mut lines, None, |line| {
-        let done = parser.row(line, |row| {
-            // The key of a label within one network, without its time.
-            let key = [row.address, row.category, row.source, row.label];
-            if seen.insert(fingerprint(&key)) { each(row) } else { Ok(()) }
-        });
-        match done {
-            Err(LineError::UnknownNetwork { .. }) => Ok(Ok(())),
-            done => done,
-        }
+    labels::each_row(path, network, &mut |row| {
+        // The key of a label within one network, without its time.
+        let key = [row.address, row.category, row.source, row.label];
+        if seen.insert(fingerprint(&key)) { each(row) } else { Ok(()) }
     })
 }
 

@@ -28,9 +28,6 @@ pub(crate) struct Request {
 pub(crate) enum ImportSource {
     Transactions(NetworkFile),
     TokenTransfers(NetworkFile),
-    Labels {
-        file: PathBuf,
-    },
     /// The two-file form.
     Graph {
         transactions: PathBuf,
@@ -79,7 +76,6 @@ impl ImportSource {
     pub(crate) fn file(&self) -> &Path {
         match self {
             Self::Transactions(source) | Self::TokenTransfers(source) => &source.file,
-            Self::Labels { file } => file,
             Self::Graph { transactions, .. } => transactions,
         }
     }
@@ -97,7 +93,6 @@ impl ImportSource {
                 Some(Kind::Other(name, _)) => name,
             },
             Self::TokenTransfers(_) => "token_transfers",
-            Self::Labels { .. } => "labels",
             Self::Graph { .. } => "graph",
         }
     }
@@ -108,11 +103,10 @@ impl ImportSource {
     }
 
     /// Returns the table whose rows a row of the source may meet.
-    pub(crate) const fn table(&self) -> Option<&'static str> {
+    pub(crate) const fn table(&self) -> &'static str {
         match self {
-            Self::Transactions(_) | Self::Graph { .. } => Some("arx.transactions"),
-            Self::TokenTransfers(_) => Some("arx.token_transfers"),
-            Self::Labels { .. } => None,
+            Self::Transactions(_) | Self::Graph { .. } => "arx.transactions",
+            Self::TokenTransfers(_) => "arx.token_transfers",
         }
     }
 }

@@ -200,10 +200,8 @@ impl FileGraph {
         labels.rejected = offline::each_label(path, &self.network, |row| -> Result<(), RiskError> {
             let kind =
                 label::CATEGORIES.iter().find(|category| category.name == row.category).map(|category| category.kind);
-            let (Some(kind @ (LabelKind::Illicit | LabelKind::Service)), Ok(severity)) = (kind, row.severity.parse())
-            else {
-                return Ok(());
-            };
+            let Some(kind @ (LabelKind::Illicit | LabelKind::Service)) = kind else { return Ok(()) };
+            let severity = row.severity;
             let Some(wallet) = self.graph().wallet(self.network.name(), row.address)? else { return Ok(()) };
             labels.kinds.push((wallet, kind));
             let weight: Weight = (

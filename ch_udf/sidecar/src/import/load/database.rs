@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use arx_core::address::{Network, NetworkFamily};
+use arx_core::label::LabelKind;
 use chrono::{DateTime, Utc};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::import::error::ImportError;
-use crate::import::parse::labels::Vocabulary;
+use crate::import::labels::Facts;
 use crate::import::parse::values::Context;
 use crate::import::read::input;
 use crate::import::read::reader::Content;
@@ -34,7 +35,6 @@ pub(crate) fn source_identity(source: &ImportSource) -> Result<Option<String>, I
         ImportSource::Transactions(source) | ImportSource::TokenTransfers(source) => {
             (vec![&source.file], parse_network(&source.network)?.name().to_owned())
         }
-        ImportSource::Labels { file } => (vec![file], String::new()),
         ImportSource::Graph { transactions, nodes, network } => {
             (vec![transactions, nodes], parse_network(network)?.name().to_owned())
         }
@@ -88,10 +88,6 @@ pub(crate) async fn content(client: &Client, source: &ImportSource) -> Result<(C
             let name = network.name().to_owned();
             (Content::Graph(context, network, nodes.clone()), name)
         }
-        ImportSource::Labels { .. } => {
-            let networks = registered.into_iter().map(|(name, network)| (name, network.network)).collect();
-            (Content::Labels(vocabulary(client, networks).await?), String::new())
-        }
     })
 }
 
@@ -130,21 +126,27 @@ async fn networks(client: &Client) -> Result<HashMap<String, Registered>, Import
     Ok(registered)
 }
 
-/// Reads the categories of labels.
-async fn vocabulary(client: &Client, networks: HashMap<String, Network>) -> Result<Vocabulary, ImportError> {
+/// Reads the networks and the categories of labels.
+///
+/// # Errors
+/// [`ImportError::Database`].
+pub(crate) async fn label_facts(client: &Client) -> Result<Facts, ImportError> {
+    let networks = networks(client).await?.into_iter().map(|(name, network)| (name, network.network)).collect();
     let sql = "SELECT category, kind, severity::text FROM arx.label_categories";
     let rows = query(client, "read arx.label_categories", sql).await?;
-    let categories: Vec<(String, String, String)> =
-        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
-    Ok(Vocabulary::new(networks, categories.iter().map(|(name, kind, severity)| (&**name, &**kind, &**severity))))
+    let words = |row: &tokio_postgres::Row| (row.get::<_, String>(1), row.get::<_, String>(2));
+    let categories = rows.iter().map(|row| {
+        let (kind, severity) = words(row);
+        (row.get(0), kind.parse().unwrap_or(LabelKind::Neutral), severity.parse().unwrap_or_default())
+    });
+    Ok(Facts { networks, categories: categories.collect() })
 }
 
 /// Returns true if a table has a row of a network.
 ///
 /// # Errors
 /// [`ImportError::Database`].
-pub(crate) async fn has_rows(client: &Client, table: Option<&str>, network: &str) -> Result<bool, ImportError> {
-    let Some(table) = table else { return Ok(false) };
+pub(crate) async fn has_rows(client: &Client, table: &str, network: &str) -> Result<bool, ImportError> {
     let sql = format!("SELECT EXISTS (SELECT FROM {table} AS t WHERE t.network = $1)");
     let context = || format!("cannot read {table}");
     let row = client

@@ -222,16 +222,7 @@ impl PostgresSink {
             Target::Edges { .. } => format!("{}, kind", self.target.columns()),
             target => target.columns().to_owned(),
         };
-        let rows = self.copy(STAGING, &columns, &chunk.tuples).await?;
-        if self.target == Target::Labels {
-            let columns = self.target.columns();
-            let sql = format!(
-                "INSERT INTO {} ({columns}) SELECT {columns} FROM {STAGING} ON CONFLICT DO NOTHING",
-                self.target.table()
-            );
-            let imported = self.client.execute(&sql, &[]).await?;
-            return Ok(Loaded { imported, unchanged: rows.saturating_sub(imported), ..Loaded::default() });
-        }
+        self.copy(STAGING, &columns, &chunk.tuples).await?;
         self.client.batch_execute("ANALYZE pg_temp.arx_import_rows").await?;
         if !chunk.broken.is_empty() {
             let hashes: Vec<&str> = chunk.broken.keys().map(String::as_str).collect();
@@ -282,7 +273,6 @@ impl PostgresSink {
                     self.client.batch_execute(statements).await?;
                 }
             }
-            Target::Labels => {}
         }
         Ok(replaced)
     }

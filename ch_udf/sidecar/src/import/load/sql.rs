@@ -12,14 +12,6 @@ pub(super) fn create(target: Target) -> String {
         Target::Edges { .. } => format!("{TRANSACTION_COLUMNS}, kind text"),
         Target::Legs => LEG_COLUMNS.to_owned(),
         Target::Transfers { .. } => TRANSFER_COLUMNS.to_owned(),
-        Target::Labels => {
-            let columns = target.columns();
-            return format!(
-                "CREATE TEMPORARY TABLE arx_import_rows ON COMMIT DELETE ROWS AS \
-                 SELECT {columns} FROM {} WITH NO DATA",
-                target.table()
-            );
-        }
     };
     format!(
         "CREATE TEMPORARY TABLE arx_import_rows (\

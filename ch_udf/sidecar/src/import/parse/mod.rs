@@ -7,7 +7,6 @@ pub(crate) mod fields;
 pub(crate) mod graph;
 pub(crate) mod json;
 pub(crate) mod kind;
-pub(crate) mod labels;
 pub(crate) mod legs;
 pub(crate) mod number;
 pub(crate) mod shares;

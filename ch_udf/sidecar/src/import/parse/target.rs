@@ -1,6 +1,6 @@
 //! Target tables of rows and their columns.
 
-use super::{labels, legs, transactions, transfers};
+use super::{legs, transactions, transfers};
 
 /// Target of a file's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,6 @@ pub(crate) enum Target {
         /// Rows may lack time, block or log index.
         incomplete: bool,
     },
-    Labels,
 }
 
 impl Target {
@@ -35,7 +34,6 @@ impl Target {
             Self::Transactions { .. } | Self::Receipts | Self::Edges { .. } => "arx.transactions",
             Self::Legs => "arx.internal_transfers",
             Self::Transfers { .. } => "arx.token_transfers",
-            Self::Labels => "arx.address_labels",
         }
     }
 
@@ -45,7 +43,6 @@ impl Target {
             Self::Transactions { .. } | Self::Receipts | Self::Edges { .. } => transactions::COLUMNS,
             Self::Legs => legs::COLUMNS,
             Self::Transfers { .. } => transfers::COLUMNS,
-            Self::Labels => labels::COLUMNS,
         }
     }
 
@@ -60,7 +57,7 @@ impl Target {
         match self {
             Self::Transactions { .. } => 1,
             Self::Transfers { incomplete: false } => 2,
-            Self::Transfers { incomplete: true } | Self::Receipts | Self::Edges { .. } | Self::Legs | Self::Labels => 0,
+            Self::Transfers { incomplete: true } | Self::Receipts | Self::Edges { .. } | Self::Legs => 0,
         }
     }
 

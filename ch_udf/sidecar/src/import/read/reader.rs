@@ -16,7 +16,6 @@ use super::nodes;
 use crate::import::error::ImportError;
 use crate::import::parse::graph::{GraphTransactions, Nodes};
 use crate::import::parse::kind::{self, Kind};
-use crate::import::parse::labels::{CsvLabels, Vocabulary};
 use crate::import::parse::legs::{CsvLegs, JsonLegs};
 use crate::import::parse::target::Target;
 use crate::import::parse::transactions::{CsvReceipts, CsvTransactions, JsonReceipts, JsonTransactions};
@@ -30,7 +29,6 @@ use crate::import::request::{FileOptions, Format};
 pub(crate) enum Content {
     Transactions(Context, FileOptions),
     Transfers(Context, FileOptions),
-    Labels(Vocabulary),
     /// The two-file form: the network and the nodes file.
     Graph(Context, Network, PathBuf),
 }
@@ -152,8 +150,8 @@ fn format_of(file: &str, first: &[u8], reading: &Reading) -> Result<Format, Impo
     let detected = detected_format(file, first)?;
     match &reading.content {
         Content::Transactions(_, options) | Content::Transfers(_, options) => Ok(options.format.unwrap_or(detected)),
-        Content::Labels(_) | Content::Graph(..) if detected == Format::Csv => Ok(detected),
-        Content::Labels(_) | Content::Graph(..) => Err(wrong_format(file, first, "CSV with a header")),
+        Content::Graph(..) if detected == Format::Csv => Ok(detected),
+        Content::Graph(..) => Err(wrong_format(file, first, "CSV with a header")),
     }
 }
 
@@ -194,9 +192,6 @@ fn parser(
                 Format::Csv => (Box::new(CsvTransfers::new(context, rules, file, first, &options.mappings)?), target),
                 Format::Json => (Box::new(JsonTransfers::new(context, rules, options.mappings.clone())), target),
             }
-        }
-        (Content::Labels(vocabulary), _) => {
-            (Box::new(CsvLabels::new(vocabulary.clone(), file, first)?), Target::Labels)
         }
         (Content::Graph(context, network, path), _) => {
             let nodes = nodes_of(path, network, strict)?;
