@@ -10,6 +10,7 @@ use arx_core::amount::AmountError;
 use arx_core::graph::patterns::PatternError;
 use arx_core::graph::{Damaged, OptionsError, SearchError};
 use arx_core::partition::PartitionError;
+use arx_core::risk::CalibrationError;
 use arx_core::risk::features::ExtractError;
 use arx_core::risk::fit::FitError;
 use arx_core::risk::scorecard::ScorecardError;
@@ -356,6 +357,12 @@ impl From<ScorecardError> for SqlError {
             _ => error.to_string(),
         };
         Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+    }
+}
+
+impl From<CalibrationError> for SqlError {
+    fn from(error: CalibrationError) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string()).hint("See arx.risk_calibration.")
     }
 }
 

@@ -54,10 +54,23 @@ CREATE TABLE risk_refresh_state (
     looked_at     timestamptz NOT NULL,
     activation_id bigint NOT NULL,
     model_version text NOT NULL,
-    basis         text NOT NULL
+    basis         text NOT NULL,
+    coverage      text NOT NULL
 );
 COMMENT ON TABLE risk_refresh_state IS
-    'time, model and basis of the last check for wallets whose score may have changed';
+    'time, model, basis and coverage of the last check for wallets whose score may have changed';
+
+-- A score depends on every statement of its network, so a change of any scores all wallets again.
+CREATE FUNCTION coverage_digest() RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+SELECT coalesce(md5(string_agg(md5(concat_ws('|', h.network, coalesce(h.address, '*'),
+                                             coalesce(extract(epoch FROM h.from_time)::text, '-'),
+                                             coalesce(extract(epoch FROM h.to_time)::text, '-'))), ''
+                               ORDER BY h.network COLLATE "C", h.address COLLATE "C", h.from_time, h.to_time)), '')
+  FROM arx.history_coverage AS h
+$$;
 
 -- Rows inserted directly may hold addresses in another spelling, or of unknown networks. They
 -- belong to no wallet.
@@ -158,7 +171,7 @@ BEGIN
     PERFORM arx.lock_risk_queue();
     SELECT * INTO before FROM arx.risk_refresh_state;
     -- The version alone is not enough: an activation that was rolled back since left scores behind.
-    SELECT true, now(), max(a.activation_id), arx.active_risk_model(), before.basis
+    SELECT true, now(), max(a.activation_id), arx.active_risk_model(), before.basis, arx.coverage_digest()
       INTO STRICT present FROM arx.risk_model_activations AS a;
     -- Computed only if needed: half a million labels take a second.
     IF run.since IS NULL OR before.basis IS NULL
@@ -166,8 +179,8 @@ BEGIN
         present.basis := arx.risk_basis();
     END IF;
     is_full := run.since IS NULL
-               OR (before.activation_id, before.model_version, before.basis)
-                  IS DISTINCT FROM (present.activation_id, present.model_version, present.basis)
+               OR (before.activation_id, before.model_version, before.basis, before.coverage)
+                  IS DISTINCT FROM (present.activation_id, present.model_version, present.basis, present.coverage)
                OR EXISTS (SELECT FROM arx.changed_labels(run.since) AS l WHERE l.network IS NULL);
     IF is_full THEN
         queued := arx.queue_all_wallets();
@@ -219,7 +232,7 @@ BEGIN
     INSERT INTO arx.risk_refresh_state AS s SELECT present.*
         ON CONFLICT (singleton) DO UPDATE
        SET looked_at = greatest(s.looked_at, excluded.looked_at), activation_id = excluded.activation_id,
-           model_version = excluded.model_version, basis = excluded.basis;
+           model_version = excluded.model_version, basis = excluded.basis, coverage = excluded.coverage;
     PERFORM arx.finish_refresh('risk_scores', run.until, run.epoch, queued);
     RETURN queued;
 END;

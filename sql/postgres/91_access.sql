@@ -170,9 +170,16 @@ BEGIN
              'factors that add up to it'),
                 ('risk_factors', 'arx_reader',
              'factors of wallet_risk(), one row each, with the transactions and counterparties that prove them'),
+                ('risk_reasons', 'arx_reader',
+             'reasons for the score of a wallet by family, at most eight, each with one sentence and its evidence; their '
+             'points add up to the score'),
                 ('score_wallets', 'arx_reader', 'risk scores of many wallets, one row each, without their factors'),
                 ('risk_distribution', 'arx_reader',
-             'wallets of a network by band and state, by the active risk model or another one'),
+             'number and share of the wallets of a network by band and state, by the active risk model or another one'),
+                ('coverage_conflicts', 'arx_reader',
+             'wallets whose history is stated to be complete in history_coverage, and that send more than they '
+             'received; their scores do not rely on the statement'),
+                ('coverage_digest', 'arx_operator', 'digest of history_coverage: another one scores every wallet again'),
                 ('risk_history', 'arx_reader',
              'changes of the score of a wallet, newest first, each with the score before it (NULL for the first one)'),
                 ('risk_features', 'arx_reader', 'features of scorecards: unit, formula, and whether they raise risk'),
@@ -337,6 +344,7 @@ $do$;
 -- JIT compilation of plans over many partitions takes longer than running them.
 ALTER FUNCTION wallet_risk SET jit = off;
 ALTER FUNCTION risk_factors SET jit = off;
+ALTER FUNCTION risk_reasons SET jit = off;
 ALTER FUNCTION score_wallets SET jit = off;
 
 -- Internal tables -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ use arx_tests::fixtures;
 
 /// Scores of every wallet with a transaction.
 const SCORES: &str = "
-SELECT s.address, s.score, coalesce(s.probability::text, ''), s.band, s.state, s.coverage::text
+SELECT s.address, s.score, coalesce(s.probability::text, ''), s.band, s.state, s.coverage::text, coalesce(s.reason, '')
   FROM arx.score_wallets(ARRAY(SELECT t.from_address FROM arx.transactions AS t WHERE t.network = 'ethereum'
                                UNION SELECT t.to_address FROM arx.transactions AS t
                                       WHERE t.network = 'ethereum' AND t.to_address IS NOT NULL), 'ethereum') AS s";
@@ -57,7 +57,8 @@ fn differences(database: &Database<'_>, lines: &BTreeMap<String, Vec<String>>) -
         let same = server[1] == file[0]
             && bits(server[2]) == bits(&file[1])
             && server[3..5] == [&*file[2], &*file[3]]
-            && bits(server[5]) == bits(&file[4]);
+            && bits(server[5]) == bits(&file[4])
+            && Some(server[6]) == file.last().map(String::as_str);
         if !same {
             writeln!(differences, "{row} differs from {file:?}").unwrap();
         }
@@ -102,17 +103,37 @@ fn scores_from_files_equal_the_scores_of_the_server() {
     assert_ne!(differences(&database, &scored(&database, &[])), "", "labels matter");
     let lines = scored(&database, &["--labels", &sample("labels.csv.gz"), "--features"]);
     for state in ["labelled", "scored", "partial", "unknown"] {
-        // No wallet of the sample has too many transfers to be scored completely.
-        assert_eq!(lines.values().any(|line| line[3] == state), state != "partial", "{state}");
+        assert!(lines.values().any(|line| line[3] == state), "{state}");
     }
     assert_eq!(differences(&database, &lines), "", "with the labels of the sample");
+
+    // An ordinary wallet near an illicit one is not accused by what was not loaded.
+    let judged: Vec<&Vec<String>> = lines.values().filter(|line| line[3] == "scored" || line[3] == "partial").collect();
+    let alarming = judged.iter().filter(|line| line[2] == "high" || line[2] == "severe").count();
+    assert!(alarming * 16 < judged.len(), "{alarming} of {} wallets are high or severe", judged.len());
+
+    // Statements and calibration change both sides alike.
+    database
+        .query(
+            "INSERT INTO arx.history_coverage (network, source) VALUES ('ethereum', 'test');
+             INSERT INTO arx.risk_calibration (network, prevalence, medium_from, high_from, severe_from)
+             VALUES ('ethereum', 0.2, 35, 55, 80.5)",
+        )
+        .unwrap();
+    let stated = ["--complete-network", "--prevalence", "0.2", "--thresholds", "35,55,80.5"];
+    let stated = scored(&database, &[&["--labels", &sample("labels.csv.gz")], stated.as_slice()].concat());
+    assert_eq!(differences(&database, &stated), "", "with statements and calibration");
+    assert!(stated.iter().any(|(address, line)| *line != lines[address]));
+    database.query("DELETE FROM arx.history_coverage; DELETE FROM arx.risk_calibration").unwrap();
 
     let vectors = database.query(FEATURES).unwrap();
     assert!(vectors.lines().count() > 7_000);
     for row in vectors.lines() {
         let (address, features) = row.split_once('|').unwrap();
         let server: Vec<Option<u64>> = features.split(',').map(bits).collect();
-        let file: Vec<Option<u64>> = lines[address][5..].iter().map(|text| bits(text)).collect();
+        // The last field is the reason.
+        let (_, fields) = lines[address].split_last().unwrap();
+        let file: Vec<Option<u64>> = fields[5..].iter().map(|text| bits(text)).collect();
         assert_eq!(server, file, "features of {address}");
     }
 }

@@ -44,14 +44,21 @@ const ONE_CHECK: &str = "SELECT max(value) FILTER (WHERE feature = 'transactions
             coalesce(max(value) FILTER (WHERE feature = 'receivers'), 0)::bigint \
        FROM arx.wallet_features($1, 'ethereum')";
 
-/// Imports a copy of the active scorecard. Whenever another scorecard becomes active, backends read
-/// and parse it.
+/// Imports a copy of the active scorecard. The two take turns, and a backend keeps both.
 const TWIN: &str = "SELECT arx.import_risk_model(m.document || jsonb_build_object('version', m.version || '-twin')) \
                       FROM arx.risk_models AS m WHERE m.state = 'active'";
 
 const SWITCH: &str = "SELECT arx.activate_risk_model(m.version) FROM arx.risk_models AS m \
                        WHERE m.version LIKE '%-twin' AND m.state <> 'active' OR m.builtin AND m.state <> 'active' \
                        ORDER BY m.created_at LIMIT 1";
+
+/// Makes another copy of the shipped scorecard active, which no backend has read.
+const NEW: &str = "SELECT arx.activate_risk_model(arx.import_risk_model( \
+                       m.document || jsonb_build_object('version', m.version || '-new-' || $1::bigint))) \
+                     FROM arx.risk_models AS m WHERE m.builtin";
+
+/// Wallets that are scored with a new scorecard each.
+const NEW_CARDS: usize = 21;
 
 /// Number of wallets, which are scored one by one.
 const WALLETS: usize = 201;
@@ -135,10 +142,17 @@ pub async fn one(real: &Real<'_>) -> Result<Measurement> {
         client.query_one(SWITCH, &[]).await.context("switch scorecards")?;
         our_times.push(time(&client, &ours, wallet).await?);
     }
+    let mut new_times = Vec::new();
+    for (number, wallet) in (0_i64..).zip(wallets.iter().take(NEW_CARDS)) {
+        client.query_one(NEW, &[&number]).await.context("activate a new scorecard")?;
+        new_times.push(time(&client, &ours, wallet).await?);
+    }
+    let new = median(&new_times)?;
     let setting = format!(
         "{} with its labels; the first {} wallets without a label by md5 of the address, one by one. Ours is \
-         `wallet_risk()`: all features, score and reasons; the graph and the labels are warm, and another scorecard becomes \
-         active before each call, which reads and parses it (the first call of a session took {first:.0} ms). The peer is \
+         `wallet_risk()`: all features, score and reasons; the graph and the labels are warm, and of two scorecards, which \
+         the session keeps, the other one becomes active before each call (the first call of a session took {first:.0} \
+         ms, and one with a scorecard that is new to the session {new:.2} ms). The peer is \
          a prepared SQL statement for counts, sums, lifetime, mean gap, distinct counterparties, and their contacts and \
          illicit contacts up to a thousand; counts and lifetimes are equal.",
         real.name,

@@ -6,8 +6,8 @@ use std::io::Read;
 use arx_core::address::{Address, MAX_ADDRESS_BYTES, MAX_NETWORK_BYTES, Network};
 use arx_core::behaviour::{Activity, Thresholds, WalletType};
 use arx_core::risk::features::{Coverage, FeatureRow, NAMES};
-use arx_core::risk::scorecard::{BoundScorecard, PartialScore, Score};
-use arx_core::risk::{WalletFacts, reasons};
+use arx_core::risk::scorecard::{BoundScorecard, NOT_COVERED, PartialScore, Score, ScoreTotal};
+use arx_core::risk::{Calibration, WalletFacts, reasons};
 use clap::ValueEnum;
 
 use crate::protocol::{Damage, Input, RowFunction, put_text};
@@ -100,8 +100,8 @@ const ARRAY: &str = "an array of features";
 /// Bytes of the longest row: one NULL flag and one value for each feature.
 const MAX_ROW_BYTES: usize = NAMES.len() * 9;
 
-/// Reads a row of features, and calls `each` with the index and value of each defined one. Returns
-/// `false` for an empty array: an unknown wallet.
+/// Reads a row of features, and calls `each` with the index and value of each that is not NULL. NULL
+/// is undefined, and NaN is [`NOT_COVERED`]. Returns `false` for an empty array: an unknown wallet.
 #[inline]
 fn features<R: Read>(input: &mut Input<R>, each: impl FnMut(usize, f64)) -> Result<bool, Damage> {
     let count = input.length(ARRAY)?;
@@ -129,13 +129,16 @@ const FEATURE: &str = "a feature";
 fn features_one_by_one<R: Read>(input: &mut Input<R>, mut each: impl FnMut(usize, f64)) -> Result<(), Damage> {
     for index in 0..NAMES.len() {
         if input.is_some(FEATURE)? {
-            let value = input.f64(FEATURE)?;
-            if !value.is_nan() {
-                each(index, value);
-            }
+            each(index, covered(input.f64(FEATURE)?));
         }
     }
     Ok(())
+}
+
+/// Returns a value, or [`NOT_COVERED`] for any NaN: other programs do not keep its bits.
+#[inline]
+const fn covered(value: f64) -> f64 {
+    if value.is_nan() { NOT_COVERED } else { value }
 }
 
 /// Reads features from bytes that are enough for the longest row, and returns the length of this
@@ -149,10 +152,7 @@ fn features_of(bytes: &[u8], mut each: impl FnMut(usize, f64)) -> Result<usize, 
         let [null, value @ ..] = bytes.get(offset..).and_then(<[u8]>::first_chunk::<9>).copied().unwrap_or([1; 9]);
         if null == 0 {
             offset += 9;
-            let value = f64::from_le_bytes(value);
-            if !value.is_nan() {
-                each(index, value);
-            }
+            each(index, covered(f64::from_le_bytes(value)));
         } else if null == 1 {
             offset += 1;
         } else {
@@ -176,25 +176,26 @@ impl RiskScore {
 
     /// Scores the next row while reading it; `None` for an unknown wallet.
     #[inline]
-    fn next<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<Score>, Damage> {
+    fn next<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<ScoreTotal>, Damage> {
         let Self { scorecard, row } = self;
         scorecard.begin(row);
         let is_known = features(input, |index, value| scorecard.put(row, index, value))?;
-        Ok(is_known.then(|| scorecard.end(row).score))
+        Ok(is_known.then(|| scorecard.end(row)))
     }
 }
 
 impl RowFunction for RiskScore {
     #[inline]
     fn row<R: Read>(&mut self, input: &mut Input<R>, answers: &mut Vec<u8>) -> Result<(), Damage> {
-        let score = self.next(input)?.unwrap_or(Score::UNKNOWN);
+        let score = self.next(input)?.map_or(Score::UNKNOWN, |total| total.score);
         let [a, b, c, d] = i32::from(score.tenths()).to_le_bytes();
         answers.extend_from_slice(&[0, a, b, c, d]);
         Ok(())
     }
 }
 
-/// `arxRiskProbability`: the probability of being illicit, NULL for an unknown wallet.
+/// `arxRiskProbability`: the probability of being illicit in a network with the default prevalence,
+/// NULL for an unknown wallet.
 #[derive(Debug)]
 pub(crate) struct RiskProbability(RiskScore);
 
@@ -207,9 +208,10 @@ impl RiskProbability {
 impl RowFunction for RiskProbability {
     fn row<R: Read>(&mut self, input: &mut Input<R>, answers: &mut Vec<u8>) -> Result<(), Damage> {
         match self.0.next(input)? {
-            Some(score) => {
+            Some(total) => {
                 answers.push(0);
-                answers.extend_from_slice(&self.0.scorecard.scorecard().probability(score).to_le_bytes());
+                let probability = Calibration::default().probability(&self.0.scorecard, &total);
+                answers.extend_from_slice(&probability.to_le_bytes());
             }
             None => answers.push(1),
         }

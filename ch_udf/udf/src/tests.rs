@@ -159,7 +159,8 @@ proptest! {
         let mut expected = (Vec::new(), Vec::new());
         for row in chunks.iter().flatten() {
             let seen = row.as_ref().map(|row| (row, arx_core::risk::features::Coverage::FULL));
-            let judged = judge(&bound, &WalletFacts { features: seen, ..WalletFacts::default() });
+            let known = WalletFacts { features: seen, ..WalletFacts::default() };
+            let judged = judge(&bound, &known, &arx_core::risk::Calibration::default());
             expected.0.push(0);
             expected.0.extend(i32::from(judged.score.tenths()).to_le_bytes());
             expected.1.push(u8::from(judged.probability.is_none()));

@@ -5,7 +5,8 @@
 use arx_core::address::{Address, Network};
 use arx_core::behaviour::{Activity, WalletType};
 use arx_core::risk::features::{Coverage, FeatureRow, NAMES};
-use arx_core::risk::{WalletFacts, judge, reasons};
+use arx_core::risk::scorecard::{NOT_COVERED, is_not_covered};
+use arx_core::risk::{Calibration, WalletFacts, judge, reasons};
 
 use crate::functions::{Function, code};
 use crate::models::{Models, UdfError};
@@ -101,24 +102,27 @@ pub fn known_answers(models: &Models) -> Result<Vec<Vector>, UdfError> {
     Ok(all)
 }
 
-/// Rows of features: of an unknown wallet, all undefined, all zero, and values of many sizes with
-/// gaps.
-fn rows() -> [Option<FeatureRow>; 4] {
+/// Rows of features: of an unknown wallet, all undefined, all zero, values of many sizes with gaps,
+/// and the same with some that are not covered.
+fn rows() -> [Option<FeatureRow>; 5] {
     let mut mixed = [f64::NAN; NAMES.len()];
     for (value, number) in mixed.iter_mut().zip(0_u32..) {
         if number % 5 != 3 {
             *value = f64::from(number * 37 % 101) / f64::from(1_u32 << (number % 9));
         }
     }
-    [None, Some([f64::NAN; NAMES.len()]), Some([0.0; NAMES.len()]), Some(mixed)]
+    let mut partial = mixed;
+    partial.iter_mut().step_by(4).for_each(|value| *value = NOT_COVERED);
+    [None, Some([f64::NAN; NAMES.len()]), Some([0.0; NAMES.len()]), Some(mixed), Some(partial)]
 }
 
-/// Appends a row of features in RowBinary; undefined features are NULL.
+/// Appends a row of features in RowBinary; undefined features are NULL, and those that are not
+/// covered NaN.
 pub(crate) fn put_features(bytes: &mut Vec<u8>, row: Option<&[f64]>) {
     let row = row.unwrap_or_default();
     put_length(bytes, row.len());
     for value in row {
-        put_nullable(bytes, (!value.is_nan()).then_some(value.to_le_bytes()));
+        put_nullable(bytes, (!value.is_nan() || is_not_covered(*value)).then_some(value.to_le_bytes()));
     }
 }
 
@@ -130,7 +134,7 @@ fn put_nullable<const N: usize>(bytes: &mut Vec<u8>, value: Option<[u8; N]>) {
 fn features_vector(models: &Models, function: Function, row: Option<&FeatureRow>) -> Result<Vector, UdfError> {
     let bound = models.scorecard.bind(&NAMES)?;
     let known = WalletFacts { features: row.map(|row| (row, Coverage::FULL)), ..WalletFacts::default() };
-    let judged = judge(&bound, &known);
+    let judged = judge(&bound, &known, &Calibration::default());
     let expected = match function {
         Function::RiskProbability => judged.probability.map_or_else(|| NULL.to_owned(), |value| value.to_string()),
         Function::RiskExplain => serde_json::to_string(&reasons(&bound, &known))?,
@@ -138,7 +142,11 @@ fn features_vector(models: &Models, function: Function, row: Option<&FeatureRow>
     };
     let mut bytes = Vec::new();
     put_features(&mut bytes, row.map(FeatureRow::as_slice));
-    let literal = |value: &f64| if value.is_nan() { NULL.to_owned() } else { format!("{value:?}") };
+    let literal = |value: &f64| match value {
+        value if is_not_covered(*value) => "nan".to_owned(),
+        value if value.is_nan() => NULL.to_owned(),
+        value => format!("{value:?}"),
+    };
     let values: Vec<String> = row.map_or_else(Vec::new, |row| row.iter().map(literal).collect());
     // An array of NULLs alone has no type in SQL.
     let sql = format!("{}(CAST([{}], 'Array(Nullable(Float64))'))", function.sql_name(), values.join(", "));

@@ -80,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::features::{
-        ContactCounts, ExtractContext, Extractor, HUB_CONTACTS, LabelSufficiency, LabelledWallets,
+        ContactCounts, ExtractContext, Extractor, HUB_CONTACTS, HistoryCoverage, LabelSufficiency, LabelledWallets,
     };
     use super::*;
     use crate::graph::test_graph::{Sent, TestGraph};
@@ -152,7 +152,9 @@ mod tests {
         illicit.iter().for_each(|number| labelled.mark(graph.wallet(*number), LabelKind::Illicit));
         // The labels suffice before and after: only the change of one label is of interest.
         let sufficiency = LabelSufficiency { illicit: true, services: true };
-        let context = ExtractContext { graph: &view, until: None, labelled: &labelled, sufficiency };
+        let histories = HistoryCoverage::default();
+        let context =
+            ExtractContext { graph: &view, until: None, labelled: &labelled, sufficiency, histories: &histories };
         let wallet = graph.wallet(wallet);
         let extracted =
             Extractor::default().extract(&context, wallet, &ContactCounts::OnDemand, &mut Uninterrupted).unwrap();

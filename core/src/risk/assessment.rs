@@ -4,17 +4,21 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use super::features::{Coverage, EvidenceKind, FeatureRow, FeatureSpec, FeatureUnit};
-use super::scorecard::{BinBounds, BoundScorecard, FactorLine, Points, Score, Scorecard, ScorecardError};
+use super::calibration::Calibration;
+use super::features::{Coverage, EvidenceKind, FEATURES, FeatureRow, FeatureSpec, FeatureUnit};
+use super::scorecard::{
+    BinBounds, BoundScorecard, FactorLine, Points, Score, Scorecard, ScorecardError, is_not_covered,
+};
 use crate::label::{LabelKind, SANCTIONS, Severity};
 
 /// Origin of a score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RiskState {
-    /// From the scorecard, with full coverage.
+    /// From the scorecard.
     Scored,
-    /// From the scorecard, with partial coverage.
+    /// From the scorecard, but a part of what the score depends on was not loaded or not read:
+    /// factors give no points for that, or less than half is covered.
     Partial,
     /// Without any facts: neither clean nor risky.
     Unknown,
@@ -78,24 +82,30 @@ pub struct WalletFacts<'f> {
     pub features: Option<(&'f FeatureRow, Coverage)>,
 }
 
+/// Share of what a score depends on that must be covered; below it, the score is partial even if
+/// every factor has a value.
+const LEAST_COVERAGE: f64 = 0.5;
+
 /// The score of a wallet, without its reasons.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement<'s> {
     /// 0 (clean) to 100.
     pub score: Score,
-    /// Probability of being illicit among wallets like those that the scorecard was fitted to;
-    /// `None` unless the score is from the scorecard.
+    /// Probability of being illicit among the wallets of the network; `None` unless the score is
+    /// from the scorecard.
     pub probability: Option<f64>,
     /// Name of the band of the score.
     pub band: &'s str,
     /// Origin of the score.
     pub state: RiskState,
-    /// Share of the wallet's history that the score covers, 0 to 1.
+    /// Share of what the score depends on that is covered, 0 to 1.
     pub coverage: f64,
+    /// Part that is missing, if the score is partial.
+    pub missing: Option<String>,
 }
 
 /// The fact that determines the score.
-enum Decisive<'f> {
+pub(super) enum Decisive<'f> {
     Label(&'f OwnLabel),
     Override(&'f Override),
     Features(&'f FeatureRow, Coverage),
@@ -105,7 +115,7 @@ enum Decisive<'f> {
 impl<'f> WalletFacts<'f> {
     /// Sanctions take precedence, then an override, then an illicit or service label, then the
     /// features.
-    fn decisive(&self) -> Decisive<'f> {
+    pub(super) fn decisive(&self) -> Decisive<'f> {
         match (self.label, self.override_, self.features) {
             (Some(label), _, _) if label.category == SANCTIONS => Decisive::Label(label),
             (_, Some(override_), _) => Decisive::Override(override_),
@@ -118,19 +128,58 @@ impl<'f> WalletFacts<'f> {
 
 /// Scores a wallet by the facts known about it.
 #[must_use]
-pub fn judge<'s>(bound: &'s BoundScorecard, facts: &WalletFacts<'_>) -> Judgement<'s> {
+pub fn judge<'s>(bound: &'s BoundScorecard, facts: &WalletFacts<'_>, calibration: &Calibration) -> Judgement<'s> {
     let scorecard = bound.scorecard();
-    let (score, state, probability, coverage) = match facts.decisive() {
-        Decisive::Label(label) => (scorecard.label_score(label.severity), RiskState::Labelled, None, 1.0),
-        Decisive::Override(override_) => (override_.score, RiskState::Overridden, None, 1.0),
-        Decisive::Nothing => (Score::UNKNOWN, RiskState::Unknown, None, 0.0),
-        Decisive::Features(row, coverage) => {
-            let score = bound.score(row).score;
-            let state = if coverage.least() < 1.0 { RiskState::Partial } else { RiskState::Scored };
-            (score, state, Some(scorecard.probability(score)), coverage.least())
-        }
+    let decided = |score, state, coverage| Judgement {
+        score,
+        probability: None,
+        band: calibration.band(scorecard, score),
+        state,
+        coverage,
+        missing: None,
     };
-    Judgement { score, probability, band: scorecard.band(score), state, coverage }
+    match facts.decisive() {
+        Decisive::Label(label) => decided(scorecard.label_score(label.severity), RiskState::Labelled, 1.0),
+        Decisive::Override(override_) => decided(override_.score, RiskState::Overridden, 1.0),
+        Decisive::Nothing => decided(Score::UNKNOWN, RiskState::Unknown, 0.0),
+        Decisive::Features(row, coverage) => {
+            let total = bound.score(row);
+            let known = |column: usize| FEATURES.get(column).map_or(1.0, |feature| coverage.known(feature.basis));
+            let share = bound.weighted_share(known) * coverage.read();
+            let is_partial = coverage.read() < 1.0 || bound.covered_share(&total) < 1.0 || share < LEAST_COVERAGE;
+            let state = if is_partial { RiskState::Partial } else { RiskState::Scored };
+            Judgement {
+                probability: Some(calibration.probability(bound, &total)),
+                missing: is_partial.then(|| missing_parts(&coverage)),
+                ..decided(total.score, state, share)
+            }
+        }
+    }
+}
+
+/// Names the parts that a score does not cover.
+fn missing_parts(coverage: &Coverage) -> String {
+    let mut parts = Vec::new();
+    if !coverage.own {
+        parts.push("the history of the wallet is not covered".to_owned());
+    }
+    for (side, share) in [("senders", coverage.senders), ("receivers", coverage.receivers)] {
+        if share == 0.0 {
+            parts.push(format!("the histories of its {side} are not covered"));
+        } else if share < 1.0 {
+            parts.push(format!("the histories of {} of its {side} are not covered", percent(1.0 - share)));
+        }
+    }
+    if coverage.transfers < 1.0 {
+        parts.push(format!("{} of its transfers were not read", percent(1.0 - coverage.transfers)));
+    }
+    if coverage.counterparties < 1.0 {
+        parts.push(format!(
+            "the contacts of {} of its counterparties were not read",
+            percent(1.0 - coverage.counterparties)
+        ));
+    }
+    parts.join("; ")
 }
 
 /// One reason for a score.
@@ -163,7 +212,9 @@ impl Reason {
             specs().zip(&line.values).map(|(spec, value)| format_value(*value, unit(spec))).collect();
         let mut bins: Vec<String> =
             specs().zip(&line.bounds).map(|(spec, bounds)| format_bin(bounds, unit(spec))).collect();
-        if line.bounds.is_empty() {
+        if line.values.iter().copied().any(is_not_covered) {
+            bins.push(NOT_COVERED_TEXT.to_owned());
+        } else if line.bounds.is_empty() {
             bins.push("undefined".to_owned());
         }
         let share = line.share.map_or_else(String::new, |share| format!(": {} of training wallets", percent(share)));
@@ -217,9 +268,15 @@ pub fn reasons(bound: &BoundScorecard, facts: &WalletFacts<'_>) -> Vec<Reason> {
     }
 }
 
+/// A value that is not covered, as it is shown.
+const NOT_COVERED_TEXT: &str = "not covered";
+
 /// Formats a value with its unit.
 #[must_use]
 pub fn format_value(value: f64, unit: FeatureUnit) -> String {
+    if is_not_covered(value) {
+        return NOT_COVERED_TEXT.to_owned();
+    }
     if value.is_nan() {
         return "undefined".to_owned();
     }
@@ -287,7 +344,8 @@ pub fn default_scorecard() -> Result<Scorecard, ScorecardError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::features::{Feature, NAMES};
+    use super::super::features::{Basis, Feature, NAMES};
+    use super::super::scorecard::NOT_COVERED;
     use super::*;
 
     const OFAC: &str = "ofac";
@@ -316,10 +374,11 @@ mod tests {
     fn judged(facts: &WalletFacts<'_>) -> (u16, RiskState, Vec<Reason>) {
         let scorecard = default_scorecard().unwrap();
         let bound = scorecard.bind(&NAMES).unwrap();
-        let (judged, reasons) = (judge(&bound, facts), reasons(&bound, facts));
+        let (judged, reasons) = (judge(&bound, facts, &Calibration::default()), reasons(&bound, facts));
         assert_eq!(reasons.iter().map(|reason| reason.points.tenths()).sum::<i32>(), judged.score.points().tenths());
         assert_eq!(judged.probability.is_some(), matches!(judged.state, RiskState::Scored | RiskState::Partial));
         assert_eq!(judged.band, scorecard.band(judged.score));
+        assert_eq!(judged.missing.is_some(), judged.state == RiskState::Partial);
         (judged.score.tenths(), judged.state, reasons)
     }
 
@@ -369,17 +428,58 @@ mod tests {
     #[test]
     fn partial_coverage_is_reported_as_partial() {
         let row = row();
-        let coverage = Coverage { transfers: 1.0, counterparties: 0.5 };
+        let coverage = Coverage { counterparties: 0.5, ..Coverage::FULL };
         let (_, state, reasons) = judged(&WalletFacts { features: Some((&row, coverage)), ..WalletFacts::default() });
         assert_eq!(state, RiskState::Partial);
         let illicit = reasons.iter().find(|reason| reason.factor == "illicit_received_share").unwrap();
         assert!(illicit.value == "90.0 %" && illicit.compares_to.contains("of training wallets"), "{illicit:?}");
     }
 
+    #[test]
+    fn a_score_says_which_histories_are_missing() {
+        let scorecard = default_scorecard().unwrap();
+        let bound = scorecard.bind(&NAMES).unwrap();
+        let judged = |coverage: Coverage, row: &FeatureRow| {
+            let facts = WalletFacts { features: Some((row, coverage)), ..WalletFacts::default() };
+            judge(&bound, &facts, &Calibration::default())
+        };
+        let full = judged(Coverage::FULL, &row());
+        assert_eq!((full.state, full.coverage, full.missing), (RiskState::Scored, 1.0, None));
+
+        // Some senders are enough for their features, but their share counts.
+        let some = judged(Coverage { senders: 0.75, ..Coverage::FULL }, &row());
+        assert_eq!((some.state, some.missing), (RiskState::Scored, None));
+        assert!(some.coverage < 1.0 && some.coverage > 0.75, "{}", some.coverage);
+
+        let mut dealing = row();
+        dealing[Feature::ReceiversPaidByIllicit as usize] = 0.9;
+        let full = judged(Coverage::FULL, &dealing);
+        let mut uncovered = dealing;
+        for (value, feature) in uncovered.iter_mut().zip(FEATURES) {
+            if feature.basis == Basis::Receivers {
+                *value = NOT_COVERED;
+            }
+        }
+        let coverage = Coverage { senders: 0.75, receivers: 0.0, ..Coverage::FULL };
+        let partial = judged(coverage, &uncovered);
+        assert_eq!(partial.state, RiskState::Partial);
+        assert_eq!(
+            partial.missing.as_deref(),
+            Some(
+                "the histories of 25.0 % of its senders are not covered; the histories of its receivers are not covered"
+            )
+        );
+        assert!(partial.coverage < some.coverage);
+        assert!(partial.score < full.score && partial.probability < full.probability);
+
+        let unread = judged(Coverage { transfers: 0.9, ..Coverage::FULL }, &row());
+        assert_eq!(unread.missing.as_deref(), Some("10.0 % of its transfers were not read"));
+    }
+
     proptest! {
         #[test]
         fn reasons_add_up_to_the_score(values in prop::collection::vec(
-            prop_oneof![Just(f64::NAN), 0.0..1.0_f64, 0.0..1e6_f64, -1e9..1e9_f64], NAMES.len(),
+            prop_oneof![Just(f64::NAN), Just(NOT_COVERED), 0.0..1.0_f64, 0.0..1e6_f64, -1e9..1e9_f64], NAMES.len(),
         )) {
             let row: FeatureRow = values.try_into().unwrap();
             judged(&WalletFacts { features: Some((&row, Coverage::FULL)), ..WalletFacts::default() });
@@ -390,6 +490,7 @@ mod tests {
     fn values_are_formatted_for_people() {
         for (value, unit, text) in [
             (f64::NAN, FeatureUnit::Share, "undefined"),
+            (NOT_COVERED, FeatureUnit::Share, "not covered"),
             (0.123_45, FeatureUnit::Share, "12.3 %"),
             (0.000_2, FeatureUnit::Share, "under 0.1 %"),
             (0.0, FeatureUnit::Coins, "0 coins"),

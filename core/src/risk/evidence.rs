@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::features::{
-    ContactCounts, EvidenceKind, ExtractContext, ExtractError, LabelSufficiency, LabelledWallets, MAX_TRANSFERS,
+    ContactCounts, EvidenceKind, ExtractContext, ExtractError, HistoryCoverage, LabelSufficiency, LabelledWallets,
+    MAX_TRANSFERS,
 };
 use crate::graph::{
     AssetSelection, EdgeFilter, Graph, Interrupt, MemoryBudget, Position, Side, Status, Transfer, U256, WalletId,
@@ -180,9 +181,11 @@ impl<'g> EvidenceIndex<'g> {
         }
         let mut by_value: Vec<(WalletId, &(Side, Transfer))> = largest.into_iter().collect();
         by_value.sort_by_key(|(peer, entry)| (Reverse(entry.1.value), self.graph.order(*peer)));
-        // Contacts do not depend on the sufficiency of labels.
+        // Contacts do not depend on the sufficiency of labels or on histories.
         let sufficiency = LabelSufficiency::default();
-        let context = ExtractContext { graph: &self.graph, until: self.until, labelled, sufficiency };
+        let histories = HistoryCoverage::default();
+        let context =
+            ExtractContext { graph: &self.graph, until: self.until, labelled, sufficiency, histories: &histories };
         let (mut selected, mut pace) = (Vec::new(), 0);
         for (peer, entry) in by_value.into_iter().take(MAX_EXAMINED) {
             let contacts =

@@ -2,14 +2,16 @@
 //!
 //! A wallet's exposure depends on the labels of other wallets. Those that are judged in the same
 //! fold must not be known there: for each fold, features are extracted again without the labels of
-//! the wallets in it. No wallet's features depend on its own label.
+//! the wallets in it. No wallet's features depend on its own label. The histories of a sample are
+//! taken as complete.
 
 use std::collections::HashSet;
 
 use thiserror::Error;
 
 use super::features::{
-    ContactCounts, ExtractContext, ExtractError, Extractor, FEATURES, FeatureRow, LabelledWallets, NAMES, memory_needed,
+    ContactCounts, ExtractContext, ExtractError, Extractor, FEATURES, FeatureRow, HistoryCoverage, LabelledWallets,
+    NAMES, memory_needed,
 };
 use super::fit::{FitError, FitOptions, TrainingSample, assign_fold};
 use crate::graph::{Damaged, Graph, Interrupt, MemoryBudget, WalletId};
@@ -98,7 +100,8 @@ impl Cases {
         let mut wallets = wallets.to_vec();
         wallets.sort_unstable_by_key(|(wallet, _)| graph.order(*wallet));
         let (mut extractor, no_labels) = (Extractor::default(), LabelledWallets::default());
-        let context = ExtractContext::new(graph, until, &no_labels, interrupt)?;
+        let histories = HistoryCoverage::complete();
+        let context = ExtractContext::new(graph, until, &no_labels, &histories, interrupt)?;
         let is_service = |(wallet, kind): &(WalletId, LabelKind)| (*kind == LabelKind::Service).then_some(*wallet);
         let services: HashSet<WalletId> = others.iter().filter_map(is_service).collect();
         let mut list = Vec::new();
@@ -186,7 +189,8 @@ impl Cases {
         if !memory.take(self.list.len() * size_of::<FeatureRow>()) {
             return Err(out_of_memory);
         }
-        let context = ExtractContext::new(graph, self.until, &labelled, interrupt)?;
+        let histories = HistoryCoverage::complete();
+        let context = ExtractContext::new(graph, self.until, &labelled, &histories, interrupt)?;
         let contacts = ContactCounts::precompute(&context, &mut memory, interrupt)?;
         let mut extractor = Extractor::default();
         let mut rows = Vec::with_capacity(self.list.len());

@@ -35,8 +35,8 @@ pub(crate) use partition::{
     relation_name, retire, split_by_hash, waiting,
 };
 pub(crate) use risk::{
-    StoredScorecard, active_scorecard, label_cases, labels_changed, networks, now_and_next_label_change, own_labels,
-    require_categories, risk_labels, risk_overrides, scorecard_document, store_risk_model,
+    RiskSettings, StoredScorecard, history_coverage, label_cases, labels_changed, networks, now_and_next_label_change,
+    own_labels, require_categories, risk_labels, risk_overrides, risk_settings, scorecard_document, store_risk_model,
 };
 pub(crate) use session::pin;
 pub(crate) use statistics::analyze_stale_tables;

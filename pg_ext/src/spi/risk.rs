@@ -1,13 +1,14 @@
 //! Scorecards, labels and overrides.
 
 use arx_core::address::Network;
-use arx_core::graph::Snapshot;
-use arx_core::risk::scorecard::Score;
-use arx_core::risk::{Override, OwnLabel};
+use arx_core::graph::{Graph, Snapshot};
+use arx_core::risk::features::{HistoryCoverage, Period};
+use arx_core::risk::scorecard::{Points, Score};
+use arx_core::risk::{Calibration, DEFAULT_PREVALENCE, Override, OwnLabel};
 use pgrx::datum::TimestampWithTimeZone;
 
 use super::labels::{label_kind, label_severity};
-use super::stream::ColumnType::{Integer, Text, Time};
+use super::stream::ColumnType::{Bool, Double, Integer, Text, Time};
 use super::stream::{Argument, PreparedQuery, Slot, with_memory_context};
 use crate::error::SqlError;
 use crate::snapshot::{keeps_snapshot, with_latest_snapshot};
@@ -16,10 +17,20 @@ use crate::snapshot::{keeps_snapshot, with_latest_snapshot};
 const BATCH: usize = 5_000;
 
 thread_local! {
-    static ACTIVE: PreparedQuery = const { PreparedQuery::new(c"
-SELECT m.version, m.created_at
-  FROM arx.risk_models AS m
- WHERE m.version = (SELECT arx.active_risk_model())", &[Text, Time]) };
+    // One statement for what every score needs: each statement takes 25 us.
+    static SETTINGS: PreparedQuery = const { PreparedQuery::new(c"
+SELECT m.version, coalesce(m.created_at, '-infinity'), c.prevalence,
+       (c.medium_from * 10)::integer, (c.high_from * 10)::integer, (c.severe_from * 10)::integer,
+       EXISTS (SELECT FROM arx.history_coverage AS h WHERE h.network = $1)
+  FROM (SELECT arx.active_risk_model()) AS a (version)
+  LEFT JOIN arx.risk_models AS m ON m.version = a.version
+  LEFT JOIN arx.risk_calibration AS c ON c.network = $1",
+        &[Text, Time, Double, Integer, Integer, Integer, Bool]) };
+
+    static COVERAGE: PreparedQuery = const { PreparedQuery::new(c"
+SELECT h.address, coalesce(h.from_time, '-infinity'), coalesce(h.to_time, 'infinity')
+  FROM arx.history_coverage AS h
+ WHERE h.network = $1", &[Text, Time, Time]) };
 
     static DOCUMENT: PreparedQuery = const { PreparedQuery::new(c"
 SELECT m.document::text FROM arx.risk_models AS m WHERE m.version = $1", &[Text]) };
@@ -97,18 +108,66 @@ pub(crate) struct StoredScorecard {
     pub(crate) created_at: i64,
 }
 
-pub(crate) fn active_scorecard() -> Result<StoredScorecard, SqlError> {
-    let mut stored = None;
-    ACTIVE.with(|query| {
-        query.stream(&[], |slot| {
-            stored = Some(StoredScorecard { version: slot.text(0)?.to_owned(), created_at: slot.long(1)? });
+/// Settings that the scores of a network depend on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RiskSettings {
+    /// The active scorecard, if one is.
+    active: Option<StoredScorecard>,
+    pub(crate) calibration: Calibration,
+    /// There are statements of `history_coverage`.
+    pub(crate) has_coverage: bool,
+}
+
+impl RiskSettings {
+    /// Returns the active scorecard.
+    pub(crate) fn active(&self) -> Result<&StoredScorecard, SqlError> {
+        self.active.as_ref().ok_or_else(|| {
+            SqlError::state("no risk model is active")
+                .hint("Activate a version of arx.risk_models with arx.activate_risk_model(version).")
+        })
+    }
+}
+
+/// Returns the settings of a network.
+pub(crate) fn risk_settings(network: &Network) -> Result<RiskSettings, SqlError> {
+    let mut settings = RiskSettings { active: None, calibration: Calibration::default(), has_coverage: false };
+    SETTINGS.with(|query| {
+        query.stream(&[Argument::of(network.name())], |slot| {
+            if let Some(version) = slot.optional_text(0)? {
+                settings.active = Some(StoredScorecard { version: version.to_owned(), created_at: slot.long(1)? });
+            }
+            let threshold = |column| Ok::<_, SqlError>(slot.integer(column)?.map(Points::from_tenths));
+            let thresholds = match (threshold(3)?, threshold(4)?, threshold(5)?) {
+                (Some(medium), Some(high), Some(severe)) => Some([medium, high, severe]),
+                _ => None,
+            };
+            settings.calibration = Calibration::new(slot.double(2)?.unwrap_or(DEFAULT_PREVALENCE), thresholds)?;
+            settings.has_coverage = slot.is_true(6)?;
             Ok(())
         })
     })?;
-    stored.ok_or_else(|| {
-        SqlError::state("no risk model is active")
-            .hint("Activate a version of arx.risk_models with arx.activate_risk_model(version).")
-    })
+    Ok(settings)
+}
+
+/// Returns the statements about a network and its wallets. Wallets without a transfer are left out.
+pub(crate) fn history_coverage(graph: &Graph<'_>, network: &Network) -> Result<HistoryCoverage, SqlError> {
+    let mut histories = HistoryCoverage::default();
+    COVERAGE.with(|query| {
+        query.stream(&[Argument::of(network.name())], |slot| {
+            // The infinities are the ends of the range of times.
+            let period = Period { from: slot.long(1)?, to: slot.long(2)? };
+            match slot.optional_text(0)? {
+                None => histories.state(None, period),
+                Some(address) => {
+                    if let Some(wallet) = graph.wallet(network.name(), address)? {
+                        histories.state(Some(wallet), period);
+                    }
+                }
+            }
+            Ok(())
+        })
+    })?;
+    Ok(histories)
 }
 
 /// Returns the document of a scorecard, or `None` if the version does not exist.

@@ -1,4 +1,5 @@
--- Risk models, overrides of scores, the history of scores, and the coverage of histories.
+-- Risk models, overrides of scores, the history of scores, calibration, and the coverage of
+-- histories.
 
 -- Scorecards by version. The last row of risk_model_activations determines the active model.
 -- `state`, `activated_at` and `previous_version` are derived from that log whenever either table
@@ -137,6 +138,23 @@ GRANT USAGE ON SEQUENCE arx.risk_score_history_entry_id_seq TO arx_operator;
 
 CREATE INDEX idx_risk_score_history_wallet ON arx.risk_score_history (address, network, scored_at DESC);
 
+-- Calibration of networks. A network without a row has a prevalence of 1 % and the bands of its
+-- scorecard. NaN is greater than every number, so the checks refuse it.
+CREATE TABLE arx.risk_calibration (
+    network     text PRIMARY KEY REFERENCES arx.networks,
+    prevalence  double precision NOT NULL DEFAULT 0.01 CHECK (prevalence > 0 AND prevalence < 1),
+    medium_from numeric(4,1) NOT NULL DEFAULT 40,
+    high_from   numeric(4,1) NOT NULL DEFAULT 60,
+    severe_from numeric(4,1) NOT NULL DEFAULT 75,
+    CONSTRAINT risk_calibration_thresholds
+        CHECK (0 < medium_from AND medium_from < high_from AND high_from < severe_from AND severe_from <= 100)
+);
+COMMENT ON TABLE arx.risk_calibration IS
+    'share of illicit wallets and lowest scores of the bands medium, high and severe, by network';
+COMMENT ON COLUMN arx.risk_calibration.prevalence IS 'share of the network''s wallets that is illicit, between 0 and 1';
+GRANT SELECT ON TABLE arx.risk_calibration TO arx_reader;
+GRANT INSERT, UPDATE, DELETE ON TABLE arx.risk_calibration TO arx_operator;
+
 -- Statements of which history was loaded. An import writes them; a user may. Statements of the same
 -- wallet add up: the times that any of them names are covered.
 CREATE TABLE arx.history_coverage (
@@ -152,7 +170,7 @@ CREATE TABLE arx.history_coverage (
     CONSTRAINT history_coverage_times CHECK (from_time < to_time)
 );
 COMMENT ON TABLE arx.history_coverage IS
-    'wallets and networks whose history was loaded completely, with the times';
+    'wallets and networks whose history was loaded completely, with the times; see coverage_conflicts()';
 COMMENT ON COLUMN arx.history_coverage.address IS 'wallet; NULL: every wallet of the network';
 COMMENT ON COLUMN arx.history_coverage.from_time IS 'first time covered; NULL: from the first block on';
 COMMENT ON COLUMN arx.history_coverage.to_time IS 'time up to which it is covered, exclusive; NULL: everything loaded';

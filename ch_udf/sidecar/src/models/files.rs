@@ -19,8 +19,10 @@ use arx_core::graph::{
 };
 use arx_core::label::{self, LabelKind, SANCTIONS, Severity};
 use arx_core::risk::OwnLabel;
+use arx_core::risk::features::{HistoryCoverage, Period};
 
 use super::RiskError;
+use crate::error::DoingTo;
 use crate::import::RowStatus;
 use crate::import::offline::{self, TransactionFiles};
 
@@ -151,6 +153,30 @@ impl FileGraph {
     pub(crate) fn wallet(&self, address: &str) -> Result<Option<WalletId>, RiskError> {
         let Ok(address) = Address::parse(address, &self.network) else { return Ok(None) };
         Ok(self.graph().wallet(self.network.name(), address.as_str())?)
+    }
+
+    /// Reads a list of addresses, one a line, whose histories are complete. Wallets without a
+    /// transaction are left out.
+    ///
+    /// # Errors
+    /// [`RiskError::Import`], [`RiskError::Address`], [`RiskError::Damaged`], and errors of reading.
+    pub(crate) fn complete_for(&self, path: &Path, histories: &mut HistoryCoverage) -> Result<(), RiskError> {
+        for (number, line) in crate::import::open_text(path)?.lines().enumerate() {
+            let line = line.doing_to("read", path)?;
+            let text = line.trim();
+            if text.is_empty() {
+                continue;
+            }
+            let address = Address::parse(text, &self.network).map_err(|source| RiskError::Address {
+                file: path.display().to_string(),
+                line: number + 1,
+                source: Box::new(source),
+            })?;
+            if let Some(wallet) = self.graph().wallet(self.network.name(), address.as_str())? {
+                histories.state(Some(wallet), Period::ALWAYS);
+            }
+        }
+        Ok(())
     }
 
     /// Reads the cases of a CSV with the columns `address` and `is_illicit` (0 or 1). Other columns

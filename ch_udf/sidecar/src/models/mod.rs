@@ -70,6 +70,17 @@ pub(crate) enum RiskError {
     Scorecard(#[from] arx_core::risk::scorecard::ScorecardError),
     #[error(transparent)]
     Network(#[from] AddressError),
+    #[error("{file}, line {line}")]
+    Address {
+        file: String,
+        line: usize,
+        #[source]
+        source: Box<AddressError>,
+    },
+    #[error(transparent)]
+    Calibration(#[from] arx_core::risk::CalibrationError),
+    #[error("{0}")]
+    Thresholds(String),
     #[error("graph")]
     Build(#[from] BuildError<OutOfMemory>),
     #[error("graph")]

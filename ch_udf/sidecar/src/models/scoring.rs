@@ -6,11 +6,11 @@ use std::io::Write;
 use arx_core::graph::{Graph, MemoryBudget, Uninterrupted, WalletId};
 use arx_core::label::LabelKind;
 use arx_core::risk::features::{
-    ContactCounts, Coverage, ExtractContext, ExtractError, Extractor, FeatureRow, LabelSufficiency, LabelledWallets,
-    NAMES,
+    ContactCounts, Coverage, ExtractContext, ExtractError, Extractor, FeatureRow, HistoryCoverage, LabelSufficiency,
+    LabelledWallets, NAMES,
 };
-use arx_core::risk::scorecard::BoundScorecard;
-use arx_core::risk::{WalletFacts, judge};
+use arx_core::risk::scorecard::{BoundScorecard, is_not_covered};
+use arx_core::risk::{Calibration, WalletFacts, judge};
 
 use super::output::OutputError;
 use super::{FileLabels, MEMORY, RiskError};
@@ -18,11 +18,15 @@ use super::{FileLabels, MEMORY, RiskError};
 /// Columns before the features.
 const COLUMNS: [&str; 6] = ["address", "score", "probability", "band", "state", "coverage"];
 
+/// Column after the features: the part that a partial score does not cover.
+const REASON: &str = "reason";
+
 /// Writes a CSV with the scores of wallets, and with their features if asked to. An undefined value
-/// is an empty field.
+/// is an empty field, and one that is not covered NaN.
 pub(crate) struct ScoreWriter<'a> {
     pub(crate) scorecard: &'a BoundScorecard,
     pub(crate) labels: &'a FileLabels,
+    pub(crate) calibration: Calibration,
     pub(crate) with_features: bool,
 }
 
@@ -37,7 +41,7 @@ impl ScoreWriter<'_> {
     ) -> Result<(), OutputError> {
         let mut csv = csv::Writer::from_writer(out);
         let features = if self.with_features { NAMES.as_slice() } else { &[] };
-        csv.write_record(COLUMNS.iter().chain(features))?;
+        csv.write_record(COLUMNS.iter().chain(features).chain([&REASON]))?;
         for (address, wallet) in wallets {
             let features = scoring.extract(*wallet)?;
             csv.write_record(self.record(address, *wallet, features.as_ref()))?;
@@ -51,7 +55,7 @@ impl ScoreWriter<'_> {
             override_: None,
             features: features.map(|(row, coverage)| (row, *coverage)),
         };
-        let judged = judge(self.scorecard, &known);
+        let judged = judge(self.scorecard, &known, &self.calibration);
         let mut record = vec![
             address.to_owned(),
             judged.score.to_string(),
@@ -62,10 +66,13 @@ impl ScoreWriter<'_> {
         ];
         if self.with_features {
             record.extend((0..NAMES.len()).map(|index| {
-                let value = features.and_then(|(row, _)| row.get(index)).filter(|value| !value.is_nan());
+                let value = features
+                    .and_then(|(row, _)| row.get(index))
+                    .filter(|value| !value.is_nan() || is_not_covered(**value));
                 value.map_or_else(String::new, f64::to_string)
             }));
         }
+        record.push(judged.missing.unwrap_or_default());
         record
     }
 }
@@ -90,25 +97,30 @@ pub(crate) struct Scoring<'g> {
     labelled: LabelledWallets,
     sufficiency: LabelSufficiency,
     contacts: ContactCounts,
+    histories: HistoryCoverage,
     extractor: Extractor,
 }
 
 impl<'g> Scoring<'g> {
-    /// Prepares extraction with these labels. O(pairs of wallets).
+    /// Prepares extraction with these labels and statements of coverage. O(pairs of wallets).
     ///
     /// # Errors
     /// [`RiskError::Training`].
-    pub(crate) fn new(graph: Graph<'g>, labels: &[(WalletId, LabelKind)]) -> Result<Self, RiskError> {
+    pub(crate) fn new(
+        graph: Graph<'g>,
+        labels: &[(WalletId, LabelKind)],
+        histories: HistoryCoverage,
+    ) -> Result<Self, RiskError> {
         let mut memory = MemoryBudget::new(MEMORY);
         let mut labelled =
             LabelledWallets::new(graph.wallets(), &mut memory).ok_or(ExtractError::Memory { budget: MEMORY })?;
         for (wallet, kind) in labels {
             labelled.mark(*wallet, *kind);
         }
-        let context = ExtractContext::new(&graph, None, &labelled, &mut Uninterrupted)?;
+        let context = ExtractContext::new(&graph, None, &labelled, &histories, &mut Uninterrupted)?;
         let sufficiency = context.sufficiency;
         let contacts = ContactCounts::precompute(&context, &mut memory, &mut Uninterrupted)?;
-        Ok(Self { graph, labelled, sufficiency, contacts, extractor: Extractor::default() })
+        Ok(Self { graph, labelled, sufficiency, contacts, histories, extractor: Extractor::default() })
     }
 
     /// Returns the features of a wallet, or `None` if it has no counterparty.
@@ -116,8 +128,13 @@ impl<'g> Scoring<'g> {
     /// # Errors
     /// [`RiskError::Training`].
     pub(crate) fn extract(&mut self, wallet: WalletId) -> Result<Option<(FeatureRow, Coverage)>, RiskError> {
-        let context =
-            ExtractContext { graph: &self.graph, until: None, labelled: &self.labelled, sufficiency: self.sufficiency };
+        let context = ExtractContext {
+            graph: &self.graph,
+            until: None,
+            labelled: &self.labelled,
+            sufficiency: self.sufficiency,
+            histories: &self.histories,
+        };
         Ok(self.extractor.extract(&context, wallet, &self.contacts, &mut Uninterrupted)?)
     }
 }

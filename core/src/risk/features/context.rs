@@ -3,6 +3,7 @@
 
 use super::ExtractError;
 use super::contacts::{Contacts, count_contacts, each_contact};
+use super::histories::HistoryCoverage;
 use super::labelled::{LabelSufficiency, LabelledWallets};
 use crate::graph::{Graph, Interrupt, MemoryBudget, Side, WalletId};
 
@@ -17,6 +18,8 @@ pub struct ExtractContext<'c> {
     pub labelled: &'c LabelledWallets,
     /// Classes with enough labels for zero exposure to be evidence.
     pub sufficiency: LabelSufficiency,
+    /// Histories that are complete.
+    pub histories: &'c HistoryCoverage,
 }
 
 impl<'c> ExtractContext<'c> {
@@ -28,10 +31,11 @@ impl<'c> ExtractContext<'c> {
         graph: &'c Graph<'c>,
         until: Option<i64>,
         labelled: &'c LabelledWallets,
+        histories: &'c HistoryCoverage,
         interrupt: &mut impl Interrupt,
     ) -> Result<Self, ExtractError> {
         let sufficiency = LabelSufficiency::measure(graph, until, labelled, interrupt)?;
-        Ok(Self { graph, until, labelled, sufficiency })
+        Ok(Self { graph, until, labelled, sufficiency, histories })
     }
 }
 

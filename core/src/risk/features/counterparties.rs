@@ -67,8 +67,13 @@ impl Counterparties {
         }
     }
 
+    /// Returns `true` for a counterparty. O(log n).
+    pub(super) fn contains(&self, wallet: WalletId) -> bool {
+        self.list.binary_search_by_key(&wallet, |counterparty| counterparty.wallet).is_ok()
+    }
+
     /// Counts the wallets that are counterparties on the other side, too. O(n).
-    fn count_shared(&self, other: &Self) -> usize {
+    pub(super) fn count_shared(&self, other: &Self) -> usize {
         let mut others = other.list.iter().peekable();
         let is_shared = |counterparty: &&Counterparty| {
             while others.next_if(|other| other.wallet < counterparty.wallet).is_some() {}

@@ -6,7 +6,8 @@
 //! the native coin counts; transfers that failed, and those to the wallet itself, moved nothing.
 //!
 //! A feature is an `f64`, and NaN where it is undefined: a share of nothing, a pause of a single
-//! transfer, contact with labelled wallets where few wallets are labelled. Sums are exact or run
+//! transfer, contact with labelled wallets where few wallets are labelled. It is another NaN,
+//! [`NOT_COVERED`], where the histories that it depends on were not loaded. Sums are exact or run
 //! in an order that the data alone determine, so the same history gives the same bits everywhere:
 //! neither the ids of wallets nor the order of transfers with the same time matter.
 
@@ -14,6 +15,7 @@ mod catalogue;
 mod contacts;
 mod context;
 mod counterparties;
+mod histories;
 mod holding;
 mod labelled;
 mod neighbours;
@@ -29,18 +31,20 @@ mod worked_example;
 use thiserror::Error;
 
 use crate::graph::{AssetSelection, Damaged, EdgeFilter, Graph, Interrupt, Side, WalletId};
+use crate::risk::scorecard::NOT_COVERED;
 use catalogue::FeatureValues;
 use contacts::step;
 use counterparties::{Counterparties, counterparty_features};
 use holding::holding_features;
-use neighbours::{ContactSummarizer, NeighbourSummary, exposure_features, neighbour_features};
+use neighbours::{ContactSummarizer, WalletSide, exposure_features, neighbour_features};
 use own::OwnTransfers;
 use times::Times;
 use values::{Values, transfer_features};
 
-pub use catalogue::{EvidenceKind, FEATURES, Family, Feature, FeatureSpec, FeatureUnit, NAMES};
+pub use catalogue::{Basis, EvidenceKind, FEATURES, Family, Feature, FeatureSpec, FeatureUnit, NAMES, Topic};
 pub use contacts::{Contacts, HUB_CONTACTS, count_contacts};
 pub use context::{ContactCounts, ExtractContext};
+pub use histories::{HistoryCoverage, Period};
 pub use labelled::{LabelSufficiency, LabelledWallets, MIN_ILLICIT, MIN_SERVICES};
 pub use neighbours::MAX_COUNTERPARTIES;
 pub use own::MAX_TRANSFERS;
@@ -66,23 +70,41 @@ pub enum ExtractError {
     Damaged(#[from] Damaged),
 }
 
-/// Shares of a wallet's history that its features cover.
+/// Shares of the histories that a wallet's features cover.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coverage {
-    /// Share of its transfers, 0 to 1.
+    /// Share of its transfers that were read, 0 to 1.
     pub transfers: f64,
     /// Share of its counterparties whose contacts were counted, 0 to 1.
     pub counterparties: f64,
+    /// `true` when its own history is known.
+    pub own: bool,
+    /// Share of its senders whose own histories are known, 0 to 1.
+    pub senders: f64,
+    /// Share of its receivers whose own histories are known, 0 to 1.
+    pub receivers: f64,
 }
 
 impl Coverage {
     /// Full coverage.
-    pub const FULL: Self = Self { transfers: 1.0, counterparties: 1.0 };
+    pub const FULL: Self = Self { transfers: 1.0, counterparties: 1.0, own: true, senders: 1.0, receivers: 1.0 };
 
-    /// Returns the smaller of the two shares.
+    /// Returns the share that was read of what is here, the smaller one of transfers and contacts.
     #[must_use]
-    pub fn least(&self) -> f64 {
+    pub fn read(&self) -> f64 {
         self.transfers.min(self.counterparties)
+    }
+
+    /// Returns the share of the histories known that features of a basis depend on, 0 to 1.
+    #[must_use]
+    pub fn known(&self, basis: Basis) -> f64 {
+        let own = f64::from(u8::from(self.own));
+        match basis {
+            Basis::Own => own,
+            Basis::Senders => own.min(self.senders),
+            Basis::Receivers => own.min(self.receivers),
+            Basis::Labels => 1.0,
+        }
     }
 }
 
@@ -141,11 +163,30 @@ impl Extractor {
         step(pace, transfers, interrupt)?;
         senders.gather(&own.received);
         receivers.gather(&own.sent);
-        let (from, to) = ((&*senders, received.total), (&*receivers, sent.total));
-        let counterparties = counterparty_features(from, to);
+        let counterparties = counterparty_features((senders, received.total), (receivers, sent.total));
         step(pace, transfers, interrupt)?;
-        let mut summarize = |side| summarizer.summarize(context, wallet, side, contacts, (&mut *interrupt, &mut *pace));
-        let (around_senders, around_receivers) = (summarize(from)?, summarize(to)?);
+        let times_of =
+            || [own.received.first(), own.sent.first(), own.received.last(), own.sent.last()].into_iter().flatten();
+        let first = times_of().map(|transfer| transfer.time).min().unwrap_or_default();
+        let last = times_of().map(|transfer| transfer.time).max().unwrap_or_default();
+        let [failed_in, failed_out] = &own.failed_with;
+        let from = WalletSide {
+            wallet,
+            span: (first, last),
+            counterparties: senders,
+            total: received.total,
+            opposite: receivers,
+            failed_opposite: failed_out,
+        };
+        let to = WalletSide {
+            counterparties: receivers,
+            total: sent.total,
+            opposite: senders,
+            failed_opposite: failed_in,
+            ..from
+        };
+        let mut summarize = |side| summarizer.summarize(context, side, contacts, (&mut *interrupt, &mut *pace));
+        let (around_senders, around_receivers) = (summarize(&from)?, summarize(&to)?);
         let features = FeatureValues {
             transfers: transfer_features(own, &received, &sent),
             timing,
@@ -154,17 +195,23 @@ impl Extractor {
             neighbours: neighbour_features(&around_senders, &around_receivers),
             exposure: exposure_features(&around_senders, &around_receivers, context.sufficiency),
         };
-        let coverage = self.coverage(&around_senders, &around_receivers);
-        Ok(Some((features.into(), coverage)))
-    }
-
-    fn coverage(&self, around_senders: &NeighbourSummary, around_receivers: &NeighbourSummary) -> Coverage {
-        let gathered = (self.own.received.len() + self.own.sent.len()) as f64;
-        let counterparties = (self.senders.list.len() + self.receivers.list.len()) as f64;
-        let left_out = (around_senders.left_out + around_receivers.left_out) as f64;
-        Coverage {
-            transfers: gathered / (gathered + self.own.left_out as f64),
-            counterparties: if counterparties > 0.0 { (counterparties - left_out) / counterparties } else { 1.0 },
+        let wallets = senders.list.len() + receivers.list.len();
+        let left_out = around_senders.left_out + around_receivers.left_out;
+        let distinct = wallets - senders.count_shared(receivers);
+        let coverage = Coverage {
+            transfers: transfers as f64 / (transfers as f64 + own.left_out as f64),
+            counterparties: if wallets > 0 { (wallets - left_out) as f64 / wallets as f64 } else { 1.0 },
+            own: own.is_known(context.histories, wallet, (first, last), distinct),
+            senders: around_senders.covered,
+            receivers: around_receivers.covered,
+        };
+        let mut row = FeatureRow::from(features);
+        for (value, feature) in row.iter_mut().zip(FEATURES) {
+            // One counterparty whose history is known is enough for the features of its side.
+            if coverage.known(feature.basis) == 0.0 {
+                *value = NOT_COVERED;
+            }
         }
+        Ok(Some((row, coverage)))
     }
 }

@@ -2,8 +2,10 @@
 
 use super::ExtractError;
 use super::catalogue::{ExposureFeatures, NeighbourFeatures};
+use super::contacts::Contacts;
 use super::context::{ContactCounts, ExtractContext};
 use super::counterparties::Counterparties;
+use super::histories::HistoryCoverage;
 use super::labelled::LabelSufficiency;
 use super::values::ratio;
 use crate::graph::{Graph, Interrupt, WalletId};
@@ -41,6 +43,34 @@ pub(super) struct NeighbourSummary {
     paid_by_illicit: f64,
     /// Counterparties whose contacts were not counted.
     pub(super) left_out: usize,
+    /// Share of the others whose history is covered; 1 without others.
+    pub(super) covered: f64,
+}
+
+/// One side of a wallet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WalletSide<'s> {
+    pub(super) wallet: WalletId,
+    /// Time of the first transfer of the wallet and of the last.
+    pub(super) span: (i64, i64),
+    pub(super) counterparties: &'s Counterparties,
+    /// Sum of their values, in units.
+    pub(super) total: f64,
+    /// Counterparties of the other side.
+    pub(super) opposite: &'s Counterparties,
+    /// Wallets of transfers of the other side that failed, sorted.
+    pub(super) failed_opposite: &'s [WalletId],
+}
+
+impl WalletSide<'_> {
+    /// Returns `true` for a counterparty whose history is covered: by a statement, or because it
+    /// has dealt with another wallet than this one.
+    fn covers(&self, histories: &HistoryCoverage, counterparty: WalletId, contacts: &Contacts) -> bool {
+        let is_opposite =
+            || self.opposite.contains(counterparty) || self.failed_opposite.binary_search(&counterparty).is_ok();
+        let all = contacts.fan_in.saturating_add(contacts.fan_out);
+        all > 2 || all > 1 && !is_opposite() || histories.states(counterparty, self.span.0, self.span.1)
+    }
 }
 
 impl Default for ContactSummarizer {
@@ -50,18 +80,19 @@ impl Default for ContactSummarizer {
 }
 
 impl ContactSummarizer {
-    /// Summarizes the counterparties of one side, whose values add up to `total`. Labels are read
-    /// of all counterparties, contacts of at most [`MAX_COUNTERPARTIES`].
+    /// Summarizes the counterparties of one side. Labels are read of all counterparties, contacts
+    /// of at most [`MAX_COUNTERPARTIES`].
     pub(super) fn summarize(
         &mut self,
         context: &ExtractContext<'_>,
-        wallet: WalletId,
-        (counterparties, total): (&Counterparties, f64),
+        side: &WalletSide<'_>,
         contacts: &ContactCounts,
         (interrupt, pace): (&mut impl Interrupt, &mut usize),
     ) -> Result<NeighbourSummary, ExtractError> {
-        let ExtractContext { graph, labelled, .. } = *context;
+        let ExtractContext { graph, labelled, histories, .. } = *context;
+        let WalletSide { wallet, counterparties, total, .. } = *side;
         let last = self.last_selected(graph, counterparties);
+        let mut covered = 0_u64;
         let (mut counted, mut fan_in, mut fan_out, mut largest) = (0_u64, 0_u64, 0_u64, 0_u32);
         let (mut single, mut source, mut hubs, mut paying, mut paid) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
         let (mut hub_value, mut illicit_value, mut service_value, mut illicit) = (0_u128, 0_u128, 0_u128, 0_u64);
@@ -78,6 +109,7 @@ impl ContactSummarizer {
             }
             let its_contacts = contacts.of_counterparty(context, counterparty.wallet, wallet, interrupt, pace)?;
             counted += 1;
+            covered += u64::from(side.covers(histories, counterparty.wallet, &its_contacts));
             fan_in += self.logarithm(its_contacts.fan_in);
             fan_out += self.logarithm(its_contacts.fan_out);
             largest = largest.max(its_contacts.fan_in);
@@ -106,6 +138,7 @@ impl ContactSummarizer {
             paying_illicit: share(paying),
             paid_by_illicit: share(paid),
             left_out: counterparties.list.len() - counted as usize,
+            covered: if counted == 0 { 1.0 } else { covered as f64 / n },
         })
     }
 

@@ -1,6 +1,7 @@
 //! A wallet's own transfers, read once.
 
 use super::ExtractError;
+use super::histories::HistoryCoverage;
 use crate::graph::{Damaged, EdgeFilter, Graph, Interrupt, Side, Status, WalletId};
 
 /// Transfers read on each side; of more, the first.
@@ -34,6 +35,10 @@ pub(super) struct OwnTransfers {
     pub(super) created: u64,
     /// Transfers beyond [`MAX_TRANSFERS`].
     pub(super) left_out: u64,
+    /// Value received from no wallet: rewards.
+    pub(super) minted: u128,
+    /// Wallets of transfers that failed, sorted: senders, then receivers.
+    pub(super) failed_with: [Vec<WalletId>; 2],
 }
 
 impl OwnTransfers {
@@ -47,11 +52,16 @@ impl OwnTransfers {
     ) -> Result<(), ExtractError> {
         self.received.clear();
         self.sent.clear();
-        (self.tried, self.failed, self.created, self.left_out) = (0, 0, 0, 0);
+        self.failed_with.iter_mut().for_each(Vec::clear);
+        (self.tried, self.failed, self.created, self.left_out, self.minted) = (0, 0, 0, 0, 0);
         let attempts = EdgeFilter { include_failed: true, ..*filter };
         let mut steps = 0;
         for side in [Side::In, Side::Out] {
-            let list = if side == Side::In { &mut self.received } else { &mut self.sent };
+            let [failed_in, failed_out] = &mut self.failed_with;
+            let (list, failed_with) = match side {
+                Side::In => (&mut self.received, failed_in),
+                Side::Out => (&mut self.sent, failed_out),
+            };
             graph.counted_transfers(wallet, side, &attempts, |transfer| -> Result<(), ExtractError> {
                 steps += 1;
                 if steps % TRANSFERS_PER_CHECK == 0 && interrupt.should_stop() {
@@ -74,12 +84,40 @@ impl OwnTransfers {
                             list.push(OwnTransfer { time: transfer.time, value, peer });
                         }
                     }
+                    None if !failed && side == Side::In => {
+                        let value = u128::try_from(transfer.value).unwrap_or(u128::MAX);
+                        self.minted = self.minted.saturating_add(value);
+                    }
+                    Some(peer) if failed && peer != wallet && failed_with.len() < MAX_TRANSFERS => {
+                        failed_with.push(peer);
+                    }
                     _ => {}
                 }
                 Ok(())
             })?;
+            failed_with.sort_unstable();
+            failed_with.dedup();
         }
         Ok(())
+    }
+
+    /// Returns `true` when the history is known: by a statement that the values do not contradict,
+    /// or because the wallet has received something and dealt with two wallets. One that was met
+    /// only through another has a history elsewhere, and so has one that spends what it never
+    /// received.
+    pub(super) fn is_known(
+        &self,
+        histories: &HistoryCoverage,
+        wallet: WalletId,
+        (first, last): (i64, i64),
+        counterparties: usize,
+    ) -> bool {
+        let sum = |list: &[OwnTransfer]| list.iter().fold(0_u128, |sum, transfer| sum.saturating_add(transfer.value));
+        let has_received = !self.received.is_empty() || self.minted > 0;
+        histories.is_complete()
+            || has_received && counterparties > 1
+            || histories.states(wallet, first, last)
+                && sum(&self.sent) <= sum(&self.received).saturating_add(self.minted)
     }
 
     /// Returns `true` for a wallet without transfers with others that took effect.

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::graph::test_graph::{Patience, Sent, TestGraph};
     use crate::graph::{MemoryBudget, Uninterrupted};
-    use crate::risk::features::LabelledWallets;
+    use crate::risk::features::{HistoryCoverage, LabelledWallets};
 
     /// The bits of the features of each wallet; `None` for a wallet without transfers.
     type Extracted = BTreeMap<WalletId, Option<Vec<u64>>>;
@@ -224,7 +224,8 @@ mod tests {
     ) -> Result<Extracted, ExtractError> {
         let graph = graph.graph();
         let labelled = LabelledWallets::new(graph.wallets(), &mut MemoryBudget::new(1 << 20)).unwrap();
-        let context = ExtractContext::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
+        let histories = HistoryCoverage::complete();
+        let context = ExtractContext::new(&graph, None, &labelled, &histories, &mut Uninterrupted).unwrap();
         let contacts =
             ContactCounts::precompute(&context, &mut MemoryBudget::new(1 << 24), &mut Uninterrupted).unwrap();
         let extractor = ParallelExtractor { context: &context, contacts: &contacts, memory, threads };
@@ -265,7 +266,8 @@ mod tests {
         let graph = graph();
         let graph = graph.graph();
         let labelled = LabelledWallets::default();
-        let context = ExtractContext::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
+        let histories = HistoryCoverage::complete();
+        let context = ExtractContext::new(&graph, None, &labelled, &histories, &mut Uninterrupted).unwrap();
         let extractor =
             ParallelExtractor { context: &context, contacts: &ContactCounts::OnDemand, memory: usize::MAX, threads: 3 };
         let wallets: Vec<WalletId> = graph.wallet_ids().collect();

@@ -7,6 +7,7 @@ use crate::graph::{
     Uninterrupted,
 };
 use crate::label::LabelKind;
+use crate::risk::scorecard::is_not_covered;
 
 const COIN: u128 = 1_000_000_000_000_000_000;
 const SECOND: i64 = 1_000_000;
@@ -38,7 +39,8 @@ fn extract(
     precompute: bool,
 ) -> Option<FeatureRow> {
     let view = graph.graph();
-    let context = ExtractContext::new(&view, until, labelled, &mut Uninterrupted).unwrap();
+    let histories = HistoryCoverage::complete();
+    let context = ExtractContext::new(&view, until, labelled, &histories, &mut Uninterrupted).unwrap();
     let contacts = if precompute {
         ContactCounts::precompute(&context, &mut MemoryBudget::new(1 << 20), &mut Uninterrupted).unwrap()
     } else {
@@ -171,10 +173,12 @@ fn too_many_counterparties_reduce_the_coverage() {
     let hub = graph.wallet("testnet", "hub").unwrap().unwrap();
     let mut extractor = Extractor::default();
     let labelled = LabelledWallets::default();
-    let context = ExtractContext::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
+    let histories = HistoryCoverage::complete();
+    let context = ExtractContext::new(&graph, None, &labelled, &histories, &mut Uninterrupted).unwrap();
     let (row, coverage) =
         extractor.extract(&context, hub, &ContactCounts::OnDemand, &mut Uninterrupted).unwrap().unwrap();
-    assert_eq!(coverage, Coverage { transfers: 1.0, counterparties: MAX_COUNTERPARTIES as f64 / senders as f64 });
+    let counterparties = MAX_COUNTERPARTIES as f64 / senders as f64;
+    assert_eq!(coverage, Coverage { counterparties, ..Coverage::FULL });
     assert_eq!(value(&row, Feature::Senders), senders as f64);
     let single = value(&row, Feature::SendersSingleShare);
     assert!((single - (1.0 - 10.0 / MAX_COUNTERPARTIES as f64)).abs() < 1e-12, "of those that were counted: {single}");
@@ -270,4 +274,80 @@ proptest! {
         let row = |illicit: &[u32]| bits(extract(&graph, wallet, None, &labelled(&graph, illicit, &[7]), precompute));
         prop_assert_eq!(row(&without), row(&with));
     }
+}
+
+/// Extracts the features of a wallet by what is known of the histories.
+fn extract_known(graph: &TestGraph, wallet: u32, histories: &HistoryCoverage) -> (FeatureRow, Coverage) {
+    let view = graph.graph();
+    let labelled = labelled(graph, &[], &[]);
+    let context = ExtractContext::new(&view, None, &labelled, histories, &mut Uninterrupted).unwrap();
+    let contacts = ContactCounts::OnDemand;
+    Extractor::default().extract(&context, graph.wallet(wallet), &contacts, &mut Uninterrupted).unwrap().unwrap()
+}
+
+/// Returns the features of a row that are not covered.
+fn uncovered(row: &FeatureRow) -> Vec<&'static str> {
+    NAMES.iter().zip(row).filter(|(_, value)| is_not_covered(**value)).map(|(name, _)| *name).collect()
+}
+
+fn by_basis(bases: &[Basis]) -> Vec<&'static str> {
+    FEATURES.iter().filter(|feature| bases.contains(&feature.basis)).map(|feature| feature.name).collect()
+}
+
+#[test]
+fn the_rows_of_one_wallet_cover_it_and_none_of_its_counterparties() {
+    let graph = example();
+    // Wallets 2 and 3 dealt with each other, the others with wallet 0 alone.
+    let (row, coverage) = extract_known(&graph, 0, &HistoryCoverage::default());
+    let expected = Coverage { senders: 2.0 / 3.0, receivers: 0.5, ..Coverage::FULL };
+    assert_eq!((coverage, uncovered(&row)), (expected, vec![]));
+
+    let rows = [sent(1, 0, 0, 5), sent(2, 0, 1, 5), sent(0, 3, 2, 4), sent(0, 1, 3, 2), sent(0, 4, 4, 1)];
+    let graph = TestGraph::with_failed(&rows, |row| row == 4, 2);
+    let (row, coverage) = extract_known(&graph, 0, &HistoryCoverage::default());
+    assert_eq!(coverage, Coverage { senders: 0.0, receivers: 0.0, ..Coverage::FULL });
+    assert_eq!(uncovered(&row), by_basis(&[Basis::Senders, Basis::Receivers]));
+
+    // A failed payment to a sender makes no other counterparty.
+    let rows = [sent(1, 0, 0, 5), sent(2, 0, 1, 5), sent(0, 1, 3, 2)];
+    let graph = TestGraph::with_failed(&rows, |row| row == 2, 0);
+    assert_eq!(extract_known(&graph, 0, &HistoryCoverage::default()).1.senders, 0.0);
+}
+
+#[test]
+fn a_wallet_met_only_through_another_is_not_covered_itself() {
+    let graph = example();
+    for wallet in [1, 4] {
+        let (row, coverage) = extract_known(&graph, wallet, &HistoryCoverage::default());
+        assert!(!coverage.own, "{wallet}");
+        assert_eq!(uncovered(&row), by_basis(&[Basis::Own, Basis::Senders, Basis::Receivers]));
+    }
+    // Wallet 2 spends what it never received.
+    assert!(!extract_known(&graph, 2, &HistoryCoverage::default()).1.own);
+    assert!(extract_known(&graph, 3, &HistoryCoverage::default()).1.own);
+}
+
+#[test]
+fn statements_cover_what_an_estimate_does_not() {
+    let rows = [sent(1, 0, 10, 5), sent(2, 0, 20, 5), sent(0, 3, 30, 4), sent(0, 4, 40, 2)];
+    let graph = TestGraph::new(&rows, 2);
+    let covers = |statements: &[(Option<u32>, i64, i64)]| {
+        let mut histories = HistoryCoverage::default();
+        for (wallet, from, to) in statements {
+            histories.state(wallet.map(|wallet| graph.wallet(wallet)), Period { from: *from, to: *to });
+        }
+        let coverage = extract_known(&graph, 0, &histories).1;
+        (coverage.senders, coverage.receivers)
+    };
+    assert_eq!(covers(&[(None, 10, 41)]), (1.0, 1.0));
+    assert_eq!(covers(&[(None, 11, 41)]), (0.0, 0.0), "the first transfer is not in the period");
+    assert_eq!(covers(&[(None, 10, 40)]), (0.0, 0.0), "the last transfer is not in the period");
+    assert_eq!(covers(&[(Some(1), i64::MIN, i64::MAX), (Some(3), 0, 20), (Some(3), 20, 50)]), (0.5, 0.5));
+
+    // A statement that the values contradict is not believed: wallet 1 spends what it never
+    // received.
+    let mut histories = HistoryCoverage::default();
+    histories.state(None, Period::ALWAYS);
+    assert!(!extract_known(&graph, 1, &histories).1.own);
+    assert!(extract_known(&graph, 3, &histories).1.own);
 }

@@ -234,7 +234,8 @@ fn every_feature_has_the_value_that_is_worked_out_by_hand() {
         labelled.mark(wallet(name), LabelKind::Illicit);
     }
     labelled.mark(wallet("exchange"), LabelKind::Service);
-    let context = ExtractContext::new(&graph, None, &labelled, &mut Uninterrupted).unwrap();
+    let histories = HistoryCoverage::complete();
+    let context = ExtractContext::new(&graph, None, &labelled, &histories, &mut Uninterrupted).unwrap();
     let mut extractor = Extractor::default();
     let extracted = extractor.extract(&context, wallet("mule"), &ContactCounts::OnDemand, &mut Uninterrupted).unwrap();
     let (row, coverage) = extracted.unwrap();

@@ -6,7 +6,7 @@ use super::document::{Factor, Scorecard};
 use super::error::ScorecardError;
 use super::points::{Points, Score};
 use super::steps::{BoundFactor, bin, value};
-use super::tables::{FactorTables, PartialScore};
+use super::tables::{FactorTables, PartialScore, RowSum};
 
 /// A scorecard whose features are resolved to columns of a row.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub struct BoundScorecard {
     scorecard: Arc<Scorecard>,
     steps: Vec<BoundFactor>,
     tables: FactorTables,
+    /// Sum of the weights of all factors.
+    weight: u64,
 }
 
 /// A score and its cap: base, points of factors and cap add up to the score.
@@ -23,15 +25,8 @@ pub struct ScoreTotal {
     pub score: Score,
     /// Points that keep the score within 0 and 100; usually zero.
     pub cap: Points,
-}
-
-impl ScoreTotal {
-    #[inline]
-    fn from_sum(sum: i64) -> Self {
-        let sum = sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
-        let score = Score::nearest(sum);
-        Self { score, cap: Points::from_tenths(score.points().tenths().saturating_sub(sum)) }
-    }
+    /// Weight of the factors that give no points, because a value is not covered.
+    pub(in crate::risk) uncovered: u64,
 }
 
 /// Explanation of a score: base, points of lines and cap add up to it.
@@ -54,7 +49,7 @@ pub struct FactorLine<'s> {
     pub factor: &'s Factor,
     /// Points that it adds.
     pub points: Points,
-    /// Values of the features; NaN is undefined.
+    /// Values of the features; [`NOT_COVERED`](super::NOT_COVERED), or another NaN if undefined.
     pub values: Vec<f64>,
     /// Bin that the value of each feature falls into; empty if a value is undefined.
     pub bounds: Vec<BinBounds>,
@@ -88,7 +83,8 @@ impl Scorecard {
         let steps =
             self.factors().iter().map(|f| BoundFactor::new(f, columns)).collect::<Result<Vec<BoundFactor>, _>>()?;
         let tables = FactorTables::new(&steps);
-        Ok(BoundScorecard { scorecard: self, steps, tables })
+        let weight = steps.iter().map(|factor| factor.weight).sum();
+        Ok(BoundScorecard { scorecard: self, steps, tables, weight })
     }
 }
 
@@ -102,7 +98,38 @@ impl BoundScorecard {
     /// Scores a row; columns that it does not have are undefined. Allocates nothing. O(factors).
     #[must_use]
     pub fn score(&self, row: &[f64]) -> ScoreTotal {
-        ScoreTotal::from_sum(i64::from(self.scorecard.base().tenths()) + self.tables.sum(row))
+        self.total(self.tables.sum(row))
+    }
+
+    #[inline]
+    fn total(&self, sum: RowSum) -> ScoreTotal {
+        let tenths = i64::from(self.scorecard.base().tenths()) + sum.tenths;
+        let tenths = tenths.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
+        let score = Score::nearest(tenths);
+        let cap = Points::from_tenths(score.points().tenths().saturating_sub(tenths));
+        ScoreTotal { score, cap, uncovered: sum.uncovered }
+    }
+
+    /// Returns the share of the scorecard's weight whose values are covered, 0 to 1. The weight of
+    /// a factor is its importance.
+    #[must_use]
+    pub fn covered_share(&self, total: &ScoreTotal) -> f64 {
+        if self.weight == 0 { 1.0 } else { 1.0 - total.uncovered as f64 / self.weight as f64 }
+    }
+
+    /// Returns the mean of `share` over the features of the factors, by the weight of the factors;
+    /// a factor of two features has the smaller share. 1 for a scorecard without weight.
+    pub fn weighted_share(&self, share: impl Fn(usize) -> f64) -> f64 {
+        let of = |factor: &BoundFactor| {
+            let second = factor.second.as_ref().map_or(1.0, |(column, _)| share(*column));
+            share(factor.first.0).min(second)
+        };
+        if self.weight == 0 {
+            return 1.0;
+        }
+        // Weights that are not covered are summed, so that full coverage is exactly 1.
+        let missing: f64 = self.steps.iter().map(|factor| (1.0 - of(factor)) * factor.weight as f64).sum();
+        1.0 - missing / self.weight as f64
     }
 
     /// Starts to score a row value by value: every column is undefined. The buffer is reused.
@@ -111,7 +138,7 @@ impl BoundScorecard {
         self.tables.begin(row);
     }
 
-    /// Adds a value that is not NaN; each column at most once.
+    /// Adds a value that is defined or not covered; each column at most once.
     #[inline]
     pub fn put(&self, row: &mut PartialScore, column: usize, value: f64) {
         self.tables.put(row, column, value);
@@ -121,7 +148,7 @@ impl BoundScorecard {
     #[inline]
     #[must_use]
     pub fn end(&self, row: &PartialScore) -> ScoreTotal {
-        ScoreTotal::from_sum(i64::from(self.scorecard.base().tenths()) + self.tables.end(row))
+        self.total(self.tables.end(row))
     }
 
     /// Calls `each` with the index of every factor, in order, and the points that it adds.
@@ -134,7 +161,7 @@ impl BoundScorecard {
     /// Explains the score of a row.
     #[must_use]
     pub fn explain(&self, row: &[f64]) -> Explanation<'_> {
-        let ScoreTotal { score, cap } = self.score(row);
+        let ScoreTotal { score, cap, .. } = self.score(row);
         let factors = self.scorecard.factors().iter().zip(&self.steps);
         let lines = factors.map(|(factor, steps)| line(factor, steps, row)).collect();
         Explanation { score, base: self.scorecard.base(), lines, cap }
@@ -147,7 +174,7 @@ fn line<'s>(factor: &'s Factor, steps: &BoundFactor, row: &[f64]) -> FactorLine<
     let bins: Option<Vec<usize>> = read().zip(&values).map(|((_, cuts), value)| bin(cuts, *value)).collect();
     let share = match &bins {
         Some(bins) => factor.shares.as_ref().and_then(|shares| shares.get(bins)).copied(),
-        None => factor.undefined_share,
+        None => factor.undefined_share.filter(|_| steps.is_covered(row)),
     };
     let bounds = read().zip(bins.unwrap_or_default()).map(|((_, cuts), bin)| BinBounds {
         from: bin.checked_sub(1).and_then(|before| cuts.get(before)).copied(),

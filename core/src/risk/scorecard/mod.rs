@@ -13,6 +13,17 @@
 /// Format of the document that this version reads and writes.
 const FORMAT: u32 = 2;
 
+/// The value of a feature that depends on histories which are not covered: factors that read it
+/// give no points. Any other NaN is undefined, which has points of its own.
+pub const NOT_COVERED: f64 = f64::from_bits(0x7ff8_0000_0000_0a12);
+
+/// Returns `true` for [`NOT_COVERED`].
+#[inline]
+#[must_use]
+pub const fn is_not_covered(value: f64) -> bool {
+    value.to_bits() == NOT_COVERED.to_bits()
+}
+
 mod bound;
 mod cells;
 mod document;

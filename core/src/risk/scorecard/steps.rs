@@ -3,6 +3,7 @@
 use super::cells::Cells;
 use super::document::Factor;
 use super::error::ScorecardError;
+use super::is_not_covered;
 use super::points::Points;
 
 /// A factor whose features are resolved to columns, as it is read while scoring.
@@ -15,6 +16,8 @@ pub(super) struct BoundFactor {
     /// Points by the bin of the first feature, then of the second.
     pub points: Vec<Points>,
     pub undefined: Points,
+    /// Thousandths of the mean absolute points over the training rows; 1 if that is not known.
+    pub weight: u64,
 }
 
 impl BoundFactor {
@@ -35,11 +38,23 @@ impl BoundFactor {
             Cells::Line(line) => line.clone(),
             Cells::Table(table) => table.concat(),
         };
-        Ok(Self { first, second, points, undefined: factor.undefined })
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "points are within -100 and 100")]
+        let weight = factor.importance.map_or(1, |importance| (importance.min(100.0) * 1000.0).round() as u64);
+        Ok(Self { first, second, points, undefined: factor.undefined, weight })
     }
 
+    /// Returns `false` when a value that the factor reads is not covered.
+    pub(super) fn is_covered(&self, row: &[f64]) -> bool {
+        let columns = [Some(&self.first), self.second.as_ref()].into_iter().flatten();
+        columns.into_iter().all(|(column, _)| !is_not_covered(value(row, *column)))
+    }
+
+    /// Returns the points for a row; none where a value is not covered.
     #[inline]
     pub(super) fn points(&self, row: &[f64]) -> Points {
+        if !self.is_covered(row) {
+            return Points::default();
+        }
         let (column, cuts) = &self.first;
         let Some(mut index) = bin(cuts, value(row, *column)) else { return self.undefined };
         if let Some((column, cuts)) = &self.second {

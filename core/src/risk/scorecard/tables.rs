@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use wide::f64x4;
 
+use super::is_not_covered;
 use super::steps::BoundFactor;
 
 /// Cuts that are compared at the same time.
@@ -13,8 +14,11 @@ const BLOCK: usize = 8;
 /// Columns whose bins are kept on the stack.
 const STACK_COLUMNS: usize = 128;
 
+/// Bin of a value that is not covered.
+const NO_BIN: u32 = u32::MAX;
+
 /// The factors of a scorecard, by feature. A sum starts from a row in which every feature is
-/// undefined, and each defined value changes it.
+/// undefined, and each value that is defined or not covered changes it.
 #[derive(Debug, Clone)]
 pub(super) struct FactorTables {
     /// Points of a row in which every feature is undefined, in tenths.
@@ -28,6 +32,8 @@ pub(super) struct FactorTables {
     /// By feature and bin: points of the factors that read only this feature, less their points
     /// where it is undefined, in tenths.
     points: Vec<i32>,
+    /// By column: the factors that read only this feature.
+    alone: Vec<Uncovered>,
     pairs: Vec<PairTable>,
     /// By feature of a factor and bin: offset in the cells of the factor.
     offsets: Vec<u32>,
@@ -53,14 +59,41 @@ struct PairTable {
     columns: (u32, u32),
     offsets: (u32, u32),
     cells: u32,
+    uncovered: Uncovered,
+}
+
+/// Effect of a value that is not covered: its factors give no points.
+#[derive(Debug, Clone, Copy, Default)]
+struct Uncovered {
+    /// Points of the factors where a feature is undefined, in tenths.
+    undefined: i64,
+    /// Weight of the factors.
+    weight: u64,
+}
+
+/// Sum of the points of all factors, in tenths, and the weight of those that give none because a
+/// value is not covered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RowSum {
+    pub(super) tenths: i64,
+    pub(super) uncovered: u64,
+}
+
+impl RowSum {
+    #[inline]
+    fn leave_out(&mut self, of: &Uncovered) {
+        self.tenths -= of.undefined;
+        self.uncovered += of.weight;
+    }
 }
 
 /// The score of a row whose values are added one by one.
 #[derive(Debug, Clone, Default)]
 pub struct PartialScore {
-    /// By column: the bin of its value plus one; 0 if it is undefined.
+    /// By column: the bin of its value plus one; 0 if it is undefined, `NO_BIN` if it is not
+    /// covered.
     bins: Vec<u32>,
-    sum: i64,
+    sum: RowSum,
 }
 
 impl FactorTables {
@@ -84,6 +117,7 @@ impl FactorTables {
             blocks: Vec::new(),
             pivots: Vec::new(),
             points: Vec::new(),
+            alone: Vec::new(),
             pairs: Vec::new(),
             offsets: Vec::new(),
             cells: Vec::new(),
@@ -98,7 +132,8 @@ impl FactorTables {
             let first = tables.add_offsets(&factor.first.1, cuts_of(factor.first.0), second.1.len() + 1);
             let other = tables.add_offsets(&second.1, cuts_of(second.0), 1);
             let columns = (factor.first.0 as u32, second.0 as u32);
-            tables.pairs.push(PairTable { columns, offsets: (first, other), cells });
+            let uncovered = Uncovered::of(std::iter::once(factor));
+            tables.pairs.push(PairTable { columns, offsets: (first, other), cells, uncovered });
         }
         tables
     }
@@ -117,6 +152,7 @@ impl FactorTables {
         };
         self.blocks.extend((0..blocks).map(padded));
         let alone = || steps.iter().filter(|factor| factor.second.is_none() && factor.first.0 == column);
+        self.alone.push(Uncovered::of(alone()));
         for bin in 0..=cuts.len() {
             let below = cuts.get(..bin).unwrap_or_default();
             let beyond = alone().map(|factor| {
@@ -139,9 +175,9 @@ impl FactorTables {
         start
     }
 
-    /// Returns the points of all factors for a row, in tenths.
+    /// Returns the points of all factors for a row.
     #[inline]
-    pub(super) fn sum(&self, row: &[f64]) -> i64 {
+    pub(super) fn sum(&self, row: &[f64]) -> RowSum {
         let columns = self.columns.len().min(row.len());
         if columns <= STACK_COLUMNS {
             self.sum_in(row, &mut [0; STACK_COLUMNS])
@@ -151,14 +187,18 @@ impl FactorTables {
     }
 
     #[inline]
-    fn sum_in(&self, row: &[f64], bins: &mut [u32]) -> i64 {
-        let mut sum = self.undefined;
-        for ((column, value), bin) in self.columns.iter().zip(row).zip(bins.iter_mut()) {
+    fn sum_in(&self, row: &[f64], bins: &mut [u32]) -> RowSum {
+        let mut sum = RowSum { tenths: self.undefined, uncovered: 0 };
+        for (((column, alone), value), bin) in self.columns.iter().zip(&self.alone).zip(row).zip(bins.iter_mut()) {
             if !value.is_nan() {
-                sum += self.add_to(column, *value, bin);
+                sum.tenths += self.add_to(column, *value, bin);
+            } else if is_not_covered(*value) {
+                sum.leave_out(alone);
+                *bin = NO_BIN;
             }
         }
-        sum + self.of_pairs(bins)
+        self.add_pairs(bins, &mut sum);
+        sum
     }
 
     /// Starts a row: every column is undefined.
@@ -166,21 +206,29 @@ impl FactorTables {
     pub(super) fn begin(&self, row: &mut PartialScore) {
         row.bins.clear();
         row.bins.resize(self.columns.len(), 0);
-        row.sum = self.undefined;
+        row.sum = RowSum { tenths: self.undefined, uncovered: 0 };
     }
 
-    /// Adds a value that is not NaN; each column at most once.
+    /// Adds a value that is defined or not covered; each column at most once.
     #[inline]
     pub(super) fn put(&self, row: &mut PartialScore, column: usize, value: f64) {
-        if let (Some(column), Some(bin)) = (self.columns.get(column), row.bins.get_mut(column)) {
-            row.sum += self.add_to(column, value, bin);
+        let (Some(table), Some(bin)) = (self.columns.get(column), row.bins.get_mut(column)) else { return };
+        if !value.is_nan() {
+            row.sum.tenths += self.add_to(table, value, bin);
+        } else if let Some(alone) = self.alone.get(column)
+            && is_not_covered(value)
+        {
+            row.sum.leave_out(alone);
+            *bin = NO_BIN;
         }
     }
 
-    /// Returns the points of all factors for the values so far, in tenths.
+    /// Returns the points of all factors for the values so far.
     #[inline]
-    pub(super) fn end(&self, row: &PartialScore) -> i64 {
-        row.sum + self.of_pairs(&row.bins)
+    pub(super) fn end(&self, row: &PartialScore) -> RowSum {
+        let mut sum = row.sum;
+        self.add_pairs(&row.bins, &mut sum);
+        sum
     }
 
     /// Returns the points of the factors that read only this feature, and sets the bin.
@@ -196,20 +244,29 @@ impl FactorTables {
     }
 
     #[inline]
-    fn of_pairs(&self, bins: &[u32]) -> i64 {
-        let mut sum = 0;
+    fn add_pairs(&self, bins: &[u32], sum: &mut RowSum) {
         for pair in &self.pairs {
             let bin = |column: u32| bins.get(column as usize).copied().unwrap_or_default();
-            let (Some(first), Some(second)) = (bin(pair.columns.0).checked_sub(1), bin(pair.columns.1).checked_sub(1))
-            else {
+            let (first, second) = (bin(pair.columns.0), bin(pair.columns.1));
+            if first == NO_BIN || second == NO_BIN {
+                sum.leave_out(&pair.uncovered);
                 continue;
-            };
+            }
+            let (Some(first), Some(second)) = (first.checked_sub(1), second.checked_sub(1)) else { continue };
             let offset =
                 |offsets: u32, bin: u32| self.offsets.get((offsets + bin) as usize).copied().unwrap_or_default();
             let cell = pair.cells + offset(pair.offsets.0, first) + offset(pair.offsets.1, second);
-            sum += i64::from(self.cells.get(cell as usize).copied().unwrap_or_default());
+            sum.tenths += i64::from(self.cells.get(cell as usize).copied().unwrap_or_default());
         }
-        sum
+    }
+}
+
+impl Uncovered {
+    fn of<'f>(factors: impl Iterator<Item = &'f BoundFactor>) -> Self {
+        factors.fold(Self::default(), |sum, factor| Self {
+            undefined: sum.undefined + i64::from(factor.undefined.tenths()),
+            weight: sum.weight + factor.weight,
+        })
     }
 }
 
@@ -230,6 +287,7 @@ fn within(of_factor: &[f64], below: &[f64]) -> usize {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::NOT_COVERED;
     use super::super::points::Points;
     use super::*;
 
@@ -246,7 +304,8 @@ mod tests {
                 let points =
                     (0..cells as u32).map(|n| (n.wrapping_add(seed).wrapping_mul(2_654_435_769) % 2000) as i32 - 1000);
                 let points = points.map(Points::from_tenths).collect();
-                BoundFactor { first: (column, cuts), second, points, undefined: Points::from_tenths(undefined) }
+                let undefined = Points::from_tenths(undefined);
+                BoundFactor { first: (column, cuts), second, points, undefined, weight: u64::from(seed % 7) }
             },
         )
     }
@@ -254,6 +313,7 @@ mod tests {
     fn value() -> impl Strategy<Value = f64> {
         prop_oneof![
             Just(f64::NAN),
+            Just(NOT_COVERED),
             Just(f64::INFINITY),
             Just(f64::NEG_INFINITY),
             Just(-0.0),
@@ -270,17 +330,20 @@ mod tests {
         ) {
             let tables = FactorTables::new(&steps);
             for row in rows {
-                let expected: i64 = steps.iter().map(|factor| i64::from(factor.points(&row).tenths())).sum();
+                let expected = RowSum {
+                    tenths: steps.iter().map(|factor| i64::from(factor.points(&row).tenths())).sum(),
+                    uncovered: steps.iter().filter(|factor| !factor.is_covered(&row)).map(|factor| factor.weight).sum(),
+                };
                 prop_assert_eq!(tables.sum(&row), expected, "{:?}", row);
                 let mut running = PartialScore::default();
                 tables.begin(&mut running);
-                for (column, value) in row.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
+                for (column, value) in row.iter().enumerate() {
                     tables.put(&mut running, column, *value);
                 }
                 prop_assert_eq!(tables.end(&running), expected, "{:?}", row);
             }
             let short: i64 = steps.iter().map(|factor| i64::from(factor.points(&[1.0]).tenths())).sum();
-            prop_assert_eq!(tables.sum(&[1.0]), short, "missing columns are undefined");
+            prop_assert_eq!(tables.sum(&[1.0]).tenths, short, "missing columns are undefined");
         }
     }
 }

@@ -188,7 +188,7 @@ fn factors() -> impl Strategy<Value = Vec<Factor>> {
 }
 
 fn value() -> impl Strategy<Value = f64> {
-    prop_oneof![(-24_i32..24).prop_map(|v| f64::from(v) / 4.0), Just(f64::NAN), any::<f64>()]
+    prop_oneof![(-24_i32..24).prop_map(|v| f64::from(v) / 4.0), Just(f64::NAN), Just(NOT_COVERED), any::<f64>()]
 }
 
 /// Counts the cuts below the value, by definition.
@@ -196,6 +196,9 @@ fn points_of(factor: &Factor, row: &[f64; 3]) -> Points {
     let mut bins = Vec::new();
     for (feature, cuts) in factor.features.iter().zip(&factor.cuts) {
         let value = row[feature[1..].parse::<usize>().unwrap()];
+        if factor.features.iter().any(|feature| is_not_covered(row[feature[1..].parse::<usize>().unwrap()])) {
+            return Points::default();
+        }
         if value.is_nan() {
             return factor.undefined;
         }
@@ -215,7 +218,8 @@ proptest! {
         prop_assert_eq!(i32::from(explanation.score.tenths()), expected.clamp(0, 1000));
         let lines: i32 = explanation.lines.iter().map(|l| l.points.tenths()).sum();
         prop_assert_eq!(base + lines + explanation.cap.tenths(), i32::from(explanation.score.tenths()));
-        prop_assert_eq!(bound.score(&row), ScoreTotal { score: explanation.score, cap: explanation.cap });
+        let total = bound.score(&row);
+        prop_assert_eq!((total.score, total.cap), (explanation.score, explanation.cap));
         let mut each = Vec::new();
         bound.each_points(&row, |factor, points| each.push((factor, points)));
         let of_lines: Vec<(usize, Points)> = explanation.lines.iter().map(|l| l.points).enumerate().collect();

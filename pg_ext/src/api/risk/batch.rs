@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use arx_core::graph::WalletId;
 use arx_core::risk::features::{Coverage, FeatureRow, LabelSufficiency, PREFETCH};
-use arx_core::risk::scorecard::Scorecard;
-use arx_core::risk::{Judgement, Override, RiskState, WalletFacts, affected_wallets, judge};
+use arx_core::risk::scorecard::is_not_covered;
+use arx_core::risk::{CoverageConflict, Judgement, Override, RiskState, WalletFacts, affected_wallets, judge};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::label_index::LabelIndex;
-use super::scorer::{ResolvedWallet, Scorer, scorecard_in_use, scorecard_or_in_use};
+use super::scorer::{ResolvedWallet, Scorer};
 use super::wallet::score_numeric;
 use crate::api::call::call;
 use crate::api::row::sql_row;
@@ -67,6 +67,7 @@ sql_row! {
         state: String,
         coverage: f64,
         model_version: String,
+        reason: Option<String>,
     }
 }
 
@@ -87,6 +88,7 @@ fn score_wallets(
             name!(state, String),
             name!(coverage, f64),
             name!(model_version, String),
+            name!(reason, Option<String>),
         ),
     >,
     ErrorReport,
@@ -99,7 +101,7 @@ fn score_wallets(
             scorer.prepare_for_many()?;
         }
         let (labels, overrides) = (scorer.own_labels(&wallets)?, scorer.overrides(None)?);
-        let scorecard = scorecard_in_use()?;
+        let (scorecard, calibration) = (scorer.scorecard()?, scorer.calibration());
         let rows = in_blocks(wallets, move |block| {
             let ids: Vec<WalletId> = block.iter().filter_map(|wallet| wallet.id).collect();
             let mut features = scorer.features_of(&ids)?.into_iter();
@@ -110,7 +112,8 @@ fn score_wallets(
                     override_: overrides.get(&wallet.address),
                     features: features.as_ref().map(|(row, coverage)| (row, *coverage)),
                 };
-                let Judgement { score, probability, band, state, coverage } = judge(&scorecard, &known);
+                let Judgement { score, probability, band, state, coverage, missing } =
+                    judge(&scorecard, &known, &calibration);
                 ScoreRow {
                     address: wallet.address.clone(),
                     score: score_numeric(score),
@@ -119,6 +122,7 @@ fn score_wallets(
                     state: state.as_str().to_owned(),
                     coverage,
                     model_version: scorecard.scorecard().version().to_owned(),
+                    reason: missing,
                 }
             });
             Ok(rows.collect())
@@ -151,7 +155,8 @@ fn feature_vectors(
             let graph = scorer.handle.graph();
             for (wallet, features) in block.iter().zip(features) {
                 let Some((row, _)) = features else { continue };
-                let values = row.iter().map(|value| (!value.is_nan()).then_some(*value)).collect();
+                let is_value = |value: &f64| !value.is_nan() || is_not_covered(*value);
+                let values = row.iter().map(|value| is_value(value).then_some(*value)).collect();
                 rows.push((graph.address(*wallet)?.to_owned(), values));
             }
             Ok(rows)
@@ -165,6 +170,7 @@ sql_row! {
         state: String,
         wallets: i64,
         mean_score: AnyNumeric,
+        share: f64,
     }
 }
 
@@ -177,7 +183,13 @@ fn risk_distribution(
 ) -> Result<
     TableIterator<
         'static,
-        (name!(band, String), name!(state, String), name!(wallets, i64), name!(mean_score, AnyNumeric)),
+        (
+            name!(band, String),
+            name!(state, String),
+            name!(wallets, i64),
+            name!(mean_score, AnyNumeric),
+            name!(share, f64),
+        ),
     >,
     ErrorReport,
 > {
@@ -196,7 +208,7 @@ struct ScoreGroup {
 
 fn distribution(mut scorer: Scorer, version: Option<&str>) -> Result<Vec<DistributionRow>, SqlError> {
     type Groups<'s> = BTreeMap<(i32, &'s str, RiskState), ScoreGroup>;
-    let scorecard = scorecard_or_in_use(version)?;
+    let (scorecard, calibration) = (scorer.scorecard_or_active(version)?, scorer.calibration());
     let overrides = scorer.overrides(None)?;
     let mut overridden: HashMap<WalletId, &Override> = HashMap::new();
     for (address, override_) in &overrides {
@@ -206,14 +218,15 @@ fn distribution(mut scorer: Scorer, version: Option<&str>) -> Result<Vec<Distrib
     }
     let (labels, handle) = (Arc::clone(&scorer.labels), scorer.handle.clone());
     let (graph, labels, scorecard) = (handle.graph(), &*labels, &*scorecard);
+    let bands = calibration.bands(scorecard.scorecard());
     let of_threads = scorer.fold_all(|groups: &mut Groups<'_>, wallet, seen: Option<(&FeatureRow, Coverage)>| {
         let (label, decided) = (labels.of(wallet), overridden.get(&wallet).copied());
         if seen.is_none() && label.is_none() && decided.is_none() && !graph.is_active(wallet) {
             // Its transactions have been removed.
             return;
         }
-        let judged = judge(scorecard, &WalletFacts { label, override_: decided, features: seen });
-        let order = band_order(scorecard.scorecard(), judged.band);
+        let judged = judge(scorecard, &WalletFacts { label, override_: decided, features: seen }, &calibration);
+        let order = bands.iter().find(|(_, band)| *band == judged.band).map_or(0, |(from, _)| from.tenths());
         let group = groups.entry((order, judged.band, judged.state)).or_default();
         group.wallets += 1;
         group.tenths += i64::from(judged.score.tenths());
@@ -224,6 +237,7 @@ fn distribution(mut scorer: Scorer, version: Option<&str>) -> Result<Vec<Distrib
         group.wallets += part.wallets;
         group.tenths += part.tenths;
     }
+    let total: i64 = groups.values().map(|group| group.wallets).sum();
     let rows = groups.into_iter().map(|((_, band, state), ScoreGroup { wallets, tenths })| {
         let mean = AnyNumeric::from(tenths) / AnyNumeric::from(wallets * 10);
         DistributionRow {
@@ -231,14 +245,52 @@ fn distribution(mut scorer: Scorer, version: Option<&str>) -> Result<Vec<Distrib
             state: state.as_str().to_owned(),
             wallets,
             mean_score: mean.rescale::<12, 1>().map(AnyNumeric::from).unwrap_or_default(),
+            share: wallets as f64 / total as f64,
         }
     });
     Ok(rows.collect())
 }
 
-/// Sort key of a band: its lowest score, in tenths.
-fn band_order(scorecard: &Scorecard, name: &str) -> i32 {
-    scorecard.bands().iter().find(|band| band.band == name).map_or(0, |band| band.from.tenths())
+sql_row! {
+    struct ConflictRow {
+        address: String,
+        received: SqlNumeric,
+        sent: SqlNumeric,
+        reason: String,
+    }
+}
+
+#[pg_extern(stable, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn coverage_conflicts(
+    network: Option<&str>,
+) -> Result<
+    TableIterator<
+        'static,
+        (name!(address, String), name!(received, SqlNumeric), name!(sent, SqlNumeric), name!(reason, String)),
+    >,
+    ErrorReport,
+> {
+    call(|| {
+        let rows = conflicts(&Scorer::new(registered_network(network)?, None)?)?;
+        Ok(TableIterator::new(rows.into_iter().map(ConflictRow::into_row)))
+    })
+}
+
+fn conflicts(scorer: &Scorer) -> Result<Vec<ConflictRow>, SqlError> {
+    let graph = scorer.handle.graph();
+    let conflicts = arx_core::risk::coverage_conflicts(&graph, scorer.wallets(), scorer.histories(), &mut Interrupts)?;
+    let mut rows = Vec::new();
+    for CoverageConflict { wallet, received, sent } in conflicts {
+        rows.push(ConflictRow {
+            address: graph.address(wallet)?.to_owned(),
+            received: SqlNumeric { value: received, scale: 18 },
+            sent: SqlNumeric { value: sent, scale: 18 },
+            reason: "it sends more than it received, so its history is not complete".to_owned(),
+        });
+    }
+    rows.sort_unstable_by(|a, b| a.address.cmp(&b.address));
+    Ok(rows)
 }
 
 #[pg_extern(stable, parallel_restricted)]

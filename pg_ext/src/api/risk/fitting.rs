@@ -14,7 +14,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::json;
 
-use super::scorer::{Scorer, scorecard_in_use, scorecard_or_in_use};
+use super::scorer::{Scorer, scorecard_or_active};
 use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{TextArray, registered_network, required};
@@ -249,7 +249,7 @@ fn fit(
     network: Network,
     arguments: TrainingArguments<'_>,
 ) -> Result<FitRow, SqlError> {
-    let in_use = scorecard_in_use()?;
+    let in_use = scorecard_or_active(None, &network)?;
     let current = in_use.scorecard();
     // Reject an invalid or duplicate version before the fit, which takes a minute.
     Scorecard::check_version(version)?;
@@ -312,7 +312,7 @@ fn evaluation(
     network: Network,
     arguments: TrainingArguments<'_>,
 ) -> Result<serde_json::Value, SqlError> {
-    let scorecard = scorecard_or_in_use(version)?;
+    let scorecard = scorecard_or_active(version, &network)?;
     let set = TrainingSet::new(network, arguments)?;
     let graph = set.scorer.handle.graph();
     let rows = out_of_fold_rows(&graph, &set.cases, TrainingSet::memory(), &mut Interrupts)?;

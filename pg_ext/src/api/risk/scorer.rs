@@ -1,18 +1,18 @@
 //! Scoring: finding a wallet, extracting its features, and the scorecard that judges them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use arx_core::address::{Address, Network};
 use arx_core::graph::{MemoryBudget, WalletId};
 use arx_core::risk::features::{
-    ContactCounts, Coverage, ExtractContext, ExtractError, Extractor, FeatureRow, LabelSufficiency, NAMES, PREFETCH,
-    ParallelExtractor, memory_needed,
+    ContactCounts, Coverage, ExtractContext, ExtractError, Extractor, FeatureRow, HistoryCoverage, LabelSufficiency,
+    NAMES, PREFETCH, ParallelExtractor, memory_needed,
 };
 use arx_core::risk::scorecard::{BoundScorecard, Scorecard};
-use arx_core::risk::{Override, OwnLabel};
+use arx_core::risk::{Calibration, Override, OwnLabel};
 use pgrx::datum::TimestampWithTimeZone;
 
 use super::label_index::LabelIndex;
@@ -20,33 +20,45 @@ use crate::error::SqlError;
 use crate::graph_store::{AssetScope, GraphHandle, Interrupts, current};
 use crate::guc;
 use crate::parallel::{BlockedSignals, parallel_threads};
-use crate::spi::{StoredScorecard, active_scorecard, own_labels, risk_overrides, scorecard_document};
+use crate::spi::{
+    RiskSettings, StoredScorecard, history_coverage, own_labels, risk_overrides, risk_settings, scorecard_document,
+};
+
+/// Scorecards that a backend caches, the latest first. One takes some 100 kB.
+const MAX_CACHED: usize = 8;
 
 thread_local! {
-    /// The active scorecard of the last call.
-    static SCORECARD: RefCell<Option<(StoredScorecard, Rc<BoundScorecard>)>> = const { RefCell::new(None) };
+    /// Active scorecards of the last calls: a comparison of two models switches between them.
+    static SCORECARDS: RefCell<VecDeque<(StoredScorecard, Rc<BoundScorecard>)>> =
+        const { RefCell::new(VecDeque::new()) };
 }
 
-/// Returns the active scorecard.
-pub(crate) fn scorecard_in_use() -> Result<Rc<BoundScorecard>, SqlError> {
-    let active = active_scorecard()?;
-    let cached = SCORECARD.with_borrow(|cached| {
-        cached.as_ref().filter(|(stored, _)| *stored == active).map(|(_, scorecard)| Rc::clone(scorecard))
+/// Returns the scorecard of a version, or the active one.
+pub(crate) fn scorecard_or_active(version: Option<&str>, network: &Network) -> Result<Rc<BoundScorecard>, SqlError> {
+    match version {
+        Some(version) => Ok(Rc::new(scorecard_of(version)?)),
+        None => cached_scorecard(risk_settings(network)?.active()?),
+    }
+}
+
+/// Returns a scorecard that was active in the caller's snapshot, from the cache if possible.
+fn cached_scorecard(active: &StoredScorecard) -> Result<Rc<BoundScorecard>, SqlError> {
+    let cached = SCORECARDS.with_borrow_mut(|cached| {
+        let position = cached.iter().position(|(stored, _)| stored == active)?;
+        let latest = cached.remove(position)?;
+        let scorecard = Rc::clone(&latest.1);
+        cached.push_front(latest);
+        Some(scorecard)
     });
     if let Some(scorecard) = cached {
         return Ok(scorecard);
     }
     let scorecard = Rc::new(scorecard_of(&active.version)?);
-    SCORECARD.set(Some((active, Rc::clone(&scorecard))));
+    SCORECARDS.with_borrow_mut(|cached| {
+        cached.push_front((active.clone(), Rc::clone(&scorecard)));
+        cached.truncate(MAX_CACHED);
+    });
     Ok(scorecard)
-}
-
-/// Returns the scorecard of a version, or the active one.
-pub(crate) fn scorecard_or_in_use(version: Option<&str>) -> Result<Rc<BoundScorecard>, SqlError> {
-    match version {
-        Some(version) => Ok(Rc::new(scorecard_of(version)?)),
-        None => scorecard_in_use(),
-    }
 }
 
 fn scorecard_of(version: &str) -> Result<BoundScorecard, SqlError> {
@@ -64,6 +76,8 @@ pub(crate) struct Scorer {
     pub(crate) network: Network,
     pub(crate) at: Option<TimestampWithTimeZone>,
     pub(crate) labels: Arc<LabelIndex>,
+    settings: RiskSettings,
+    histories: HistoryCoverage,
     sufficiency: LabelSufficiency,
     contacts: ContactCounts,
     extractor: Extractor,
@@ -85,6 +99,12 @@ impl Scorer {
     pub(crate) fn new(network: Network, at: Option<TimestampWithTimeZone>) -> Result<Self, SqlError> {
         let handle = current(AssetScope::Native)?;
         let labels = LabelIndex::open(&handle, &network, at)?;
+        let settings = risk_settings(&network)?;
+        let histories = if settings.has_coverage {
+            history_coverage(&handle.graph(), &network)?
+        } else {
+            HistoryCoverage::default()
+        };
         let sufficiency =
             LabelSufficiency::measure(&handle.graph(), history_end(at), labels.labelled(), &mut Interrupts)?;
         Ok(Self {
@@ -92,10 +112,35 @@ impl Scorer {
             network,
             at,
             labels,
+            settings,
+            histories,
             sufficiency,
             contacts: ContactCounts::OnDemand,
             extractor: Extractor::default(),
         })
+    }
+
+    /// Returns the active scorecard.
+    pub(crate) fn scorecard(&self) -> Result<Rc<BoundScorecard>, SqlError> {
+        cached_scorecard(self.settings.active()?)
+    }
+
+    /// Returns the scorecard of a version, or the active one.
+    pub(crate) fn scorecard_or_active(&self, version: Option<&str>) -> Result<Rc<BoundScorecard>, SqlError> {
+        match version {
+            Some(version) => Ok(Rc::new(scorecard_of(version)?)),
+            None => self.scorecard(),
+        }
+    }
+
+    /// Returns the calibration of the network.
+    pub(crate) fn calibration(&self) -> Calibration {
+        self.settings.calibration
+    }
+
+    /// Returns the statements of coverage.
+    pub(crate) fn histories(&self) -> &HistoryCoverage {
+        &self.histories
     }
 
     /// Counts the counterparties of all wallets, which pays for itself when many are extracted.
@@ -107,6 +152,7 @@ impl Scorer {
             until: self.until(),
             labelled: self.labels.labelled(),
             sufficiency: self.sufficiency,
+            histories: &self.histories,
         };
         self.contacts = ContactCounts::precompute(&context, &mut memory, &mut Interrupts)?;
         Ok(())
@@ -150,8 +196,13 @@ impl Scorer {
     ) -> Result<Vec<Option<(FeatureRow, Coverage)>>, SqlError> {
         let mut features = Vec::with_capacity(wallets.len());
         let (graph, until) = (self.handle.graph(), self.until());
-        let context =
-            ExtractContext { graph: &graph, until, labelled: self.labels.labelled(), sufficiency: self.sufficiency };
+        let context = ExtractContext {
+            graph: &graph,
+            until,
+            labelled: self.labels.labelled(),
+            sufficiency: self.sufficiency,
+            histories: &self.histories,
+        };
         for block in wallets.chunks(PREFETCH) {
             graph.read_ahead(block);
             for wallet in block {
@@ -175,8 +226,13 @@ impl Scorer {
     ) -> Result<Vec<A>, SqlError> {
         self.prepare_for_many()?;
         let (graph, until, wallets) = (self.handle.graph(), self.until(), self.wallets());
-        let context =
-            ExtractContext { graph: &graph, until, labelled: self.labels.labelled(), sufficiency: self.sufficiency };
+        let context = ExtractContext {
+            graph: &graph,
+            until,
+            labelled: self.labels.labelled(),
+            sufficiency: self.sufficiency,
+            histories: &self.histories,
+        };
         let memory = guc::graph_work_mem();
         let extractor =
             ParallelExtractor { context: &context, contacts: &self.contacts, memory, threads: parallel_threads() };

@@ -4,17 +4,18 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use arx_core::graph::{Graph, MemoryBudget, U256};
-use arx_core::risk::features::{Coverage, FEATURES, FeatureRow};
-use arx_core::risk::scorecard::Score;
+use arx_core::risk::features::{Coverage, EvidenceKind, FEATURES, FeatureRow};
+use arx_core::risk::scorecard::{Points, Score};
 use arx_core::risk::{
-    Evidence, EvidenceIndex, Judgement, Override, OwnLabel, Reason, WalletFacts, format_value, judge, reasons,
+    Evidence, EvidenceIndex, Judgement, Override, OwnLabel, Reason, TopicReason, WalletFacts, format_value, judge,
+    reasons, topic_reasons,
 };
 use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::scorer::{ResolvedWallet, Scorer, scorecard_in_use};
+use super::scorer::{ResolvedWallet, Scorer};
 use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::Wallet;
@@ -72,6 +73,7 @@ sql_row! {
         coverage: f64,
         model_version: String,
         factors: JsonB,
+        reason: Option<String>,
     }
 }
 
@@ -94,6 +96,7 @@ fn wallet_risk(
             name!(coverage, f64),
             name!(model_version, String),
             name!(factors, JsonB),
+            name!(reason, Option<String>),
         ),
     >,
     ErrorReport,
@@ -140,13 +143,57 @@ fn risk_factors(
     })
 }
 
+sql_row! {
+    struct ReasonRow {
+        family: String,
+        points: AnyNumeric,
+        reason: String,
+        factors: Vec<String>,
+        tx_hashes: Vec<Option<String>>,
+        counterparties: Vec<String>,
+    }
+}
+
+#[pg_extern(stable, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn risk_reasons(
+    address: Option<&str>,
+    network: Option<&str>,
+    as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(family, String),
+            name!(points, AnyNumeric),
+            name!(reason, String),
+            name!(factors, Vec<String>),
+            name!(tx_hashes, Vec<Option<String>>),
+            name!(counterparties, Vec<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    call(|| {
+        let rows = RiskSubject::read(address, network, as_of)?.reasons()?;
+        Ok(TableIterator::new(rows.into_iter().map(ReasonRow::into_row)))
+    })
+}
+
+/// Converts points to a `numeric` with one decimal.
+fn points_numeric(points: Points) -> Result<AnyNumeric, SqlError> {
+    AnyNumeric::try_from(points.to_string().as_str())
+        .map_err(|error| SqlError::corrupt(format!("could not convert points to numeric: {error}")))
+}
+
 /// Hashes of transactions, and addresses of counterparties.
 type NamedEvidence = (Vec<Option<String>>, Vec<String>);
 
 impl RiskSubject {
     fn risk(&self) -> Result<RiskRow, SqlError> {
-        let scorecard = scorecard_in_use()?;
-        let Judgement { score, probability, band, state, coverage } = judge(&scorecard, &self.known());
+        let scorecard = self.scorer.scorecard()?;
+        let Judgement { score, probability, band, state, coverage, missing } =
+            judge(&scorecard, &self.known(), &self.scorer.calibration());
         let factors = serde_json::to_value(reasons(&scorecard, &self.known()))
             .map_err(|error| SqlError::corrupt(format!("could not convert factors to JSON: {error}")))?;
         Ok(RiskRow {
@@ -159,24 +206,43 @@ impl RiskSubject {
             coverage,
             model_version: scorecard.scorecard().version().to_owned(),
             factors: JsonB(factors),
+            reason: missing,
         })
     }
 
     fn factors(&self) -> Result<Vec<FactorRow>, SqlError> {
-        let scorecard = scorecard_in_use()?;
-        let reasons = reasons(&scorecard, &self.known());
-        let evidence = self.evidence(&reasons)?;
+        let reasons = reasons(&*self.scorer.scorecard()?, &self.known());
+        let evidence = self.evidence(reasons.iter().map(|reason| reason.evidence.as_slice()))?;
         let rows = reasons.into_iter().zip(evidence).map(|(reason, (tx_hashes, counterparties))| {
-            let points = AnyNumeric::try_from(reason.points.to_string().as_str())
-                .map_err(|error| SqlError::corrupt(format!("could not convert points to numeric: {error}")))?;
-            let Reason { factor, value, compares_to, detail, .. } = reason;
+            let Reason { factor, points, value, compares_to, detail, .. } = reason;
+            let points = points_numeric(points)?;
             Ok(FactorRow { factor, points, value, compares_to, detail, tx_hashes, counterparties })
         });
         rows.collect()
     }
 
-    /// Returns the evidence for each reason.
-    fn evidence(&self, reasons: &[Reason]) -> Result<Vec<NamedEvidence>, SqlError> {
+    fn reasons(&self) -> Result<Vec<ReasonRow>, SqlError> {
+        let reasons = topic_reasons(&*self.scorer.scorecard()?, &self.known());
+        let evidence = self.evidence(reasons.iter().map(|reason| reason.evidence.as_slice()))?;
+        let rows = reasons.into_iter().zip(evidence).map(|(reason, (tx_hashes, counterparties))| {
+            let TopicReason { topic, points, sentence, factors, .. } = reason;
+            Ok(ReasonRow {
+                family: topic.name().to_owned(),
+                points: points_numeric(points)?,
+                reason: sentence,
+                factors,
+                tx_hashes,
+                counterparties,
+            })
+        });
+        rows.collect()
+    }
+
+    /// Returns the evidence for each reason, given the kinds of each.
+    fn evidence<'k>(
+        &self,
+        reasons: impl ExactSizeIterator<Item = &'k [EvidenceKind]>,
+    ) -> Result<Vec<NamedEvidence>, SqlError> {
         let Some(wallet) = self.wallet.id.filter(|_| self.features.is_some()) else {
             return Ok(vec![NamedEvidence::default(); reasons.len()]);
         };
@@ -187,9 +253,9 @@ impl RiskSubject {
         // A transfer that proves several values is looked up once: twice, it would be taken for two
         // transfers with equal keys.
         let mut indices: HashMap<u64, usize> = HashMap::new();
-        for reason in reasons {
+        for kinds in reasons {
             let mut of_reason = Evidence::default();
-            for kind in &reason.evidence {
+            for kind in kinds {
                 let Evidence { transfers, counterparties, .. } =
                     index.evidence(*kind, self.scorer.labels.labelled(), &mut Interrupts)?;
                 for number in transfers {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use arx_core::graph::{MemoryBudget, Uninterrupted, WalletId};
 use arx_core::label::LabelKind;
-use arx_core::risk::features::{FeatureRow, NAMES};
+use arx_core::risk::features::{FeatureRow, HistoryCoverage, NAMES};
 use arx_core::risk::fit::{Measures, drift, measure};
 use arx_core::risk::scorecard::{Score, Scorecard};
 use arx_core::risk::study::{evaluate, out_of_fold_rows};
@@ -168,7 +168,7 @@ impl Judged {
 fn score_all(file_graph: &FileGraph, labels: &[(WalletId, LabelKind)], report: &mut Report) -> Result<(), RiskError> {
     let graph = file_graph.graph();
     let wallets = wallets(&graph)?;
-    let mut scoring = Scoring::new(graph, labels)?;
+    let mut scoring = Scoring::new(graph, labels, HistoryCoverage::default())?;
     let mut scores = AllScores::default();
     let bound = report.active.scorecard.bind(&NAMES)?;
     let bound_draft = report.draft.as_ref().map(|draft| draft.scorecard.bind(&NAMES)).transpose()?;
