@@ -23,11 +23,12 @@ SELECT p.proname, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORD
  GROUP BY p.oid, p.proname ORDER BY p.proname";
 
 /// Arguments of the calls: parameter, type, expression.
-const ARGUMENTS: [(&str, &str, &str); 19] = [
+const ARGUMENTS: [(&str, &str, &str); 20] = [
     ("address", "text", "'b'"),
     ("addresses", "text[]", "'{a,b,c}'"),
     ("asset", "text", "'native'"),
     ("document", "jsonb", "arx.default_risk_model()"),
+    ("family", "text", "'evm'"),
     ("limit", "integer", "10"),
     ("network", "text", "'testnet'"),
     ("partition", "regclass", "'arx.transactions_default'"),
