@@ -76,7 +76,15 @@ impl<'a> Sets<'a> {
             eprintln!("loading {}", labels.display());
             let mut command = real.database.sidecar()?;
             command.args(["import", "labels"]).arg(labels);
-            run(command.arg("--rejects").arg(real.database.data_folder().join("label_rejects")))?;
+            command.arg("--rejects").arg(real.database.data_folder().join("label_rejects"));
+            let output = command.output().context("start arx-sidecar")?;
+            // Status 2 reports that some lines were rejected, as some of these lists' are.
+            ensure!(
+                matches!(output.status.code(), Some(0 | 2)),
+                "the import of labels ended with {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
             real.database.query("VACUUM ANALYZE arx.address_labels")?;
             real.labelled = true;
         }

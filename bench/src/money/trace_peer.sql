@@ -94,7 +94,7 @@ BEGIN
                          ELSE passing.amount / balances[passing.sender] END;
             place := (passing.sender - 1) * max_hops;
             FOR hop IN 1 .. max_hops - 1 LOOP
-                IF taints[place + hop] > 0 THEN
+                IF taints[place + hop] >= 1e-18 THEN
                     tainted := tainted + taints[place + hop] * part;
                     -- A transfer to oneself does not count.
                     IF passing.sender IS DISTINCT FROM passing.receiver THEN
