@@ -68,9 +68,14 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/postgres/22_label_changes.sql", name = "label_changes", requires = ["freshness"]);
 extension_sql_file!(
+    "../../sql/postgres/24_blocks.sql",
+    name = "blocks",
+    requires = ["label_changes", registered_network]
+);
+extension_sql_file!(
     "../../sql/postgres/30_wallets.sql",
     name = "wallets",
-    requires = ["label_changes", require_address, registered_network]
+    requires = ["blocks", require_address, registered_network]
 );
 extension_sql_file!("../../sql/postgres/32_behaviour.sql", name = "behaviour", requires = ["wallets"]);
 extension_sql_file!("../../sql/postgres/33_clusters.sql", name = "clusters", requires = ["behaviour"]);

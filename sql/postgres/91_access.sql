@@ -69,6 +69,9 @@ BEGIN
                 ('changed_wallets', 'arx_reader',
              'wallets by network whose transactions or labels changed since a snapshot, or whose labels began or '
              'ended since a time; whole: all wallets of the network, network NULL: all networks'),
+                ('remove_blocks', 'arx_operator',
+             'deletes the transactions, internal transfers and token transfers of the blocks from one height to another, '
+             'which have left the chain; returns how many rows of each table'),
                 ('stamp_row', 'arx_operator',
              'trigger: stamps an updated row with the current transaction'),
                 ('restamp_row', 'arx_operator',

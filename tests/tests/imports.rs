@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use arx_stack::{Database, Stack};
+use arx_stack::{Database, Stack, programs};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -422,4 +422,50 @@ fn many_files_are_imported_in_turn_and_a_check_writes_nothing() {
     let tokens = desk.load("tokens.csv", "token_address,from_address,to_address,value\n", &[]);
     assert_eq!(tokens.code, Some(1));
     assert!(tokens.error.contains("token-transfers"), "{}", tokens.error);
+}
+
+#[test]
+fn every_command_of_the_import_guide_accounts_for_every_line() {
+    let desk = Desk::new("imports_guide");
+    let workspace = programs::workspace();
+    let guide = std::fs::read_to_string(workspace.join("docs/import.md")).unwrap();
+    let commands: Vec<&str> = guide.lines().filter_map(|line| line.strip_prefix("arx-sidecar ")).collect();
+    let files = std::fs::read_dir(workspace.join("samples/formats")).unwrap().map(|file| file.unwrap().file_name());
+    for file in files.map(|name| name.into_string().unwrap()).filter(|name| name != "README.md") {
+        assert!(commands.iter().any(|command| command.ends_with(&format!("/{file}"))), "no command reads {file}");
+    }
+    for again in [false, true] {
+        for command in &commands {
+            let mut sidecar = desk.database.sidecar().unwrap();
+            sidecar.args(command.split(' ')).arg("--json").args(again.then_some("--again")).current_dir(&workspace);
+            let output = sidecar.stdin(Stdio::null()).output().unwrap();
+            let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert_eq!(output.status.code(), Some(0), "{command}: {text}");
+            let report: Value = serde_json::from_str(text.trim()).unwrap();
+            let new = report["imported"].as_u64().unwrap() + report["updated"].as_u64().unwrap();
+            assert_eq!(new == 0, again, "{command}: {text}");
+        }
+    }
+    assert_eq!(
+        desk.query("SELECT network, count(*), sum(value) FROM arx.transactions WHERE status = 'confirmed' GROUP BY 1 ORDER BY 1"),
+        "bitcoin|2|0.000550000000000000\nethereum|6|1254.540000000000000000\ngnosis|1|12.500000000000000000"
+    );
+}
+
+#[test]
+fn complete_histories_are_recorded_when_every_line_is_imported() {
+    let desk = Desk::new("imports_coverage");
+    desk.write("wallets.txt", format!("{}\n\n{}\n", wallet(1), wallet(2).to_uppercase().replace("0X", "0x")));
+    desk.write("bad.txt", "nowhere\n");
+    let good = format!("{HEADER}\n{}\n{}\n", line(1, 10, 1, 2, "5"), line(2, 20, 1, 2, "5"));
+    let recorded = "SELECT address, extract(epoch FROM from_time)::bigint, extract(epoch FROM to_time)::bigint FROM arx.history_coverage ORDER BY address";
+    assert_eq!(desk.load("good.csv", &good, &["--complete-for", "bad.txt"]).code, Some(1));
+    assert_eq!(desk.query("SELECT count(*) FROM arx.transactions"), "0", "an invalid list is found before the import");
+    assert_eq!(desk.load("bad.csv", &format!("{good}x\n"), &["--complete-network"]).code, Some(2));
+    assert_eq!(desk.load("good.csv", &good, &["--complete-network", "--check"]).code, Some(0));
+    assert_eq!(desk.query(recorded), "");
+    assert_eq!(desk.load("good.csv", &good, &["--complete-network"]).code, Some(0));
+    assert_eq!(desk.query(recorded), "|1700000120|1700000241");
+    assert_eq!(desk.load("good.csv", &good, &["--complete-for", "wallets.txt"]).code, Some(0));
+    assert_eq!(desk.query(recorded), format!("{}||\n{}||\n|1700000120|1700000241", wallet(1), wallet(2)));
 }

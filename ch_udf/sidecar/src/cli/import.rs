@@ -10,7 +10,8 @@ use super::CommandError;
 use super::import_labels::LabelArgs;
 use crate::escape::{Inline, JsonText, Lines};
 use crate::import::{
-    self, FileOptions, Format, ImportReport, ImportSource, Mapping, NetworkFile, Request, StatedKind, TokenRules, Unit,
+    self, Coverage, FileOptions, Format, ImportReport, ImportSource, Mapping, NetworkFile, Request, StatedKind,
+    TokenRules, Unit,
 };
 use crate::settings::Settings;
 
@@ -82,6 +83,14 @@ struct FileArgs {
     /// repeated
     #[arg(long = "map", value_name = "COLUMN=FIELD")]
     mappings: Vec<Mapping>,
+    /// The files hold all transactions of the network between the first and the last: recorded in
+    /// arx.history_coverage if every line is imported
+    #[arg(long, conflicts_with = "complete_for")]
+    complete_network: bool,
+    /// The files hold the whole history of the wallets in FILE, one address a line: recorded in
+    /// arx.history_coverage if every line is imported
+    #[arg(long, value_name = "FILE")]
+    complete_for: Option<PathBuf>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -138,13 +147,24 @@ struct GraphArgs {
 
 impl ImportArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
-        let (requests, json) = match self.command {
+        let command = match self.command {
             ImportCommand::Labels(args) => return args.run(settings).await,
-            ImportCommand::Files(command) => command.requests()?,
+            ImportCommand::Files(command) => command,
         };
+        let mut coverage = command.coverage();
+        if let Some(coverage) = &coverage {
+            // An invalid list is reported before the import.
+            coverage.addresses()?;
+        }
+        let (requests, json) = command.requests()?;
         let mut is_complete = true;
         for request in requests {
+            let check = request.check;
             let report = import::run(request, settings).await?;
+            coverage = coverage.filter(|_| !check);
+            if let Some(coverage) = &mut coverage {
+                coverage.times = import::joined_times(coverage.times, report.tally.times);
+            }
             if json {
                 println!("{}", JsonText(as_json(&report)));
             } else {
@@ -152,11 +172,39 @@ impl ImportArgs {
             }
             is_complete &= report.is_complete();
         }
+        match coverage {
+            Some(coverage) if is_complete => {
+                let statements = coverage.record(settings).await?;
+                if !json {
+                    println!("history recorded as complete: {statements} new statements");
+                }
+            }
+            Some(_) if !json => println!("history not recorded as complete, because not every line was imported"),
+            _ => {}
+        }
         Ok(if is_complete { ExitCode::SUCCESS } else { INCOMPLETE.into() })
     }
 }
 
 impl FileCommand {
+    /// Returns the statement about the history, if one is asked for.
+    fn coverage(&self) -> Option<Coverage> {
+        let (Self::Transactions(TransactionArgs { file, .. }) | Self::TokenTransfers(TransferArgs { file, .. })) = self
+        else {
+            return None;
+        };
+        if !file.complete_network && file.complete_for.is_none() {
+            return None;
+        }
+        let names: Vec<String> = file.files.iter().map(|file| file.display().to_string()).collect();
+        Some(Coverage {
+            network: file.network.clone(),
+            wallets: file.complete_for.clone(),
+            times: None,
+            source: format!("import of {}", names.join(", ")),
+        })
+    }
+
     /// Returns one request for each file, and whether reports are JSON.
     fn requests(self) -> Result<(Vec<Request>, bool), CommandError> {
         match self {
@@ -296,6 +344,7 @@ fn message(report: &ImportReport) -> String {
         };
         note(true, format!("rejected lines are in {}{unlisted}", path.display()));
     }
+    note(report.assumes_smallest_unit, "unit of amounts: the smallest, because none is stated".to_owned());
     note(!report.unused_columns.is_empty(), format!("columns not used: {}", report.unused_columns.join(", ")));
     note(!report.is_complete() && sum(&tally.rejected) == 0, "not every line was imported".to_owned());
     lines.join("\n")
@@ -320,6 +369,7 @@ fn as_json(report: &ImportReport) -> String {
         "without_status": tally.without_status,
         "rejected": tally.rejected,
         "skipped": tally.skipped,
+        "assumes_smallest_unit": report.assumes_smallest_unit,
         "unused_columns": report.unused_columns,
         "rejects_file": report.rejects.as_ref().map(|path| path.display().to_string()),
         "unlisted": report.unlisted,

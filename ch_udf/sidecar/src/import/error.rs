@@ -68,6 +68,12 @@ pub(crate) enum ImportError {
     /// A format that the importer cannot read.
     #[error("{file} is not {expected}: it begins with {begins:?}")]
     Format { file: String, expected: &'static str, begins: String },
+    /// An invalid line in a list of wallets whose history is complete.
+    #[error("{file}, line {line}: {message}")]
+    Wallet { file: String, line: u64, message: String },
+    /// The time up to which a history is complete is unknown.
+    #[error("the history cannot be recorded as complete, because {reason}")]
+    Coverage { reason: &'static str },
     /// A malformed network name.
     #[error("invalid network: {message}")]
     InvalidNetwork { message: String },

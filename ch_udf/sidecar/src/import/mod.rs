@@ -24,11 +24,13 @@ mod pipeline_tests;
 mod read;
 mod request;
 
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::settings::Settings;
+use arx_core::address::Address;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -65,6 +67,8 @@ pub(crate) struct ImportReport {
     /// Lines that an earlier, interrupted import had committed.
     pub lines_before: u64,
     pub tally: Tally,
+    /// True when amounts are taken for smallest units because nothing states their unit.
+    pub assumes_smallest_unit: bool,
     /// Columns of the file that the import does not read.
     pub unused_columns: Vec<String>,
     pub elapsed: Duration,
@@ -94,7 +98,7 @@ impl ImportReport {
 ///
 /// # Errors
 /// [`ImportError::Read`], [`ImportError::Empty`].
-pub(crate) fn open_text(path: &Path) -> Result<Box<dyn std::io::BufRead + Send>, ImportError> {
+pub(crate) fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>, ImportError> {
     Ok(input::open(path)?.content)
 }
 
@@ -123,6 +127,7 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
         check: request.check,
         lines_before: start.lines_done,
         tally: Tally::default(),
+        assumes_smallest_unit: false,
         unused_columns: Vec::new(),
         elapsed: Duration::ZERO,
         rejects: None,
@@ -147,7 +152,8 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
     {
         tracing::debug!(%error, "cancel the interrupted chunk");
     }
-    report.unused_columns = outcome?;
+    let facts = outcome?;
+    (report.unused_columns, report.assumes_smallest_unit) = (facts.unused, facts.assumes_smallest_unit);
     report.elapsed = started.elapsed();
     report.unlisted = rejects.unlisted();
     report.rejects = (total.rejected() > 0).then(|| rejects.path().to_owned());
@@ -155,7 +161,74 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
     Ok(report)
 }
 
-/// Runs reader and loader concurrently. Returns the columns that are not read.
+/// A statement that the history of a network, or of some of its wallets, was imported completely.
+#[derive(Debug, Clone)]
+pub(crate) struct Coverage {
+    pub(crate) network: String,
+    /// A file of addresses, one a line; none for the whole network.
+    pub(crate) wallets: Option<PathBuf>,
+    /// First and last time of the imported rows.
+    pub(crate) times: Option<(i64, i64)>,
+    /// The imported files.
+    pub(crate) source: String,
+}
+
+impl Coverage {
+    /// Reads the wallets; `None` stands for the whole network.
+    ///
+    /// # Errors
+    /// [`ImportError::InvalidNetwork`], [`ImportError::Read`], [`ImportError::Wallet`].
+    pub(crate) fn addresses(&self) -> Result<Option<Vec<String>>, ImportError> {
+        let network = database::parse_network(&self.network)?;
+        let Some(path) = &self.wallets else { return Ok(None) };
+        let file = input::display_name(path);
+        let content = open_text(path)?;
+        let mut addresses = Vec::new();
+        for (line, text) in (1_u64..).zip(content.lines()) {
+            let text = text.map_err(|source| ImportError::Read { file: file.clone(), source })?;
+            let text = text.trim();
+            if text.is_empty() {
+                continue;
+            }
+            let address = Address::parse(text, &network).map_err(|error| ImportError::Wallet {
+                file: file.clone(),
+                line,
+                message: error.to_string(),
+            })?;
+            addresses.push(address.into_string());
+        }
+        Ok(Some(addresses))
+    }
+
+    /// Records the statement. Returns the number of new statements.
+    ///
+    /// # Errors
+    /// The errors of [`Coverage::addresses`], [`ImportError::Coverage`], errors of the database.
+    pub(crate) async fn record(&self, settings: &Settings) -> Result<u64, ImportError> {
+        let addresses = self.addresses()?;
+        let network = database::parse_network(&self.network)?;
+        let client = database::connect(settings).await?;
+        let Some(addresses) = addresses else {
+            let reason = "no imported row has a time (import again with --again)";
+            let times = self.times.ok_or(ImportError::Coverage { reason })?;
+            return database::cover_network(&client, network.name(), times, &self.source).await;
+        };
+        database::cover_wallets(&client, network.name(), &addresses, &self.source).await
+    }
+}
+
+/// Returns the span of two spans of time, in unix seconds.
+pub(crate) fn joined_times(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    loader::joined(one, other)
+}
+
+/// Facts about a file that its report states.
+struct Facts {
+    unused: Vec<String>,
+    assumes_smallest_unit: bool,
+}
+
+/// Runs reader and loader concurrently.
 async fn transfer(
     reading: Reading,
     client: tokio_postgres::Client,
@@ -163,7 +236,7 @@ async fn transfer(
     mode: Mode,
     rejects: &mut RejectsFile,
     total: &mut Progress,
-) -> Result<Vec<String>, ImportError> {
+) -> Result<Facts, ImportError> {
     let file = input::display_name(&reading.path);
     let strict = reading.rules.strict;
     let stopped = |line| ImportError::ReaderStopped { file: file.clone(), line };
@@ -195,7 +268,7 @@ async fn transfer(
     };
     let loaded = loader::load_all(loader, &mut receiver, total).await;
     meter.clear();
-    loaded.map(|()| opened.unused)
+    loaded.map(|()| Facts { unused: opened.unused, assumes_smallest_unit: opened.assumes_smallest_unit })
 }
 
 /// Completes at the first SIGINT or SIGTERM.

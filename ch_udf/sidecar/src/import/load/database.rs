@@ -8,6 +8,7 @@ use arx_core::label::LabelKind;
 use chrono::{DateTime, Utc};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
 use crate::import::error::ImportError;
 use crate::import::labels::Facts;
@@ -91,7 +92,11 @@ pub(crate) async fn content(client: &Client, source: &ImportSource) -> Result<(C
     })
 }
 
-fn parse_network(name: &str) -> Result<Network, ImportError> {
+/// Parses the name of a network.
+///
+/// # Errors
+/// [`ImportError::InvalidNetwork`].
+pub(crate) fn parse_network(name: &str) -> Result<Network, ImportError> {
     Network::parse(name).map_err(|error| ImportError::InvalidNetwork { message: error.to_string() })
 }
 
@@ -154,6 +159,43 @@ pub(crate) async fn has_rows(client: &Client, table: &str, network: &str) -> Res
         .await
         .map_err(|source| ImportError::Database { context: context(), source })?;
     Ok(row.get(0))
+}
+
+/// Records that the history of a network is complete between two times, in unix seconds. Returns
+/// the number of new statements.
+///
+/// # Errors
+/// [`ImportError::Database`].
+pub(crate) async fn cover_network(
+    client: &Client,
+    network: &str,
+    (first, last): (i64, i64),
+    source: &str,
+) -> Result<u64, ImportError> {
+    let sql = "INSERT INTO arx.history_coverage (network, address, from_time, to_time, source) \
+               VALUES ($1, NULL, to_timestamp($2::bigint), to_timestamp($3::bigint + 1), $4) ON CONFLICT DO NOTHING";
+    cover(client, sql, &[&network, &first, &last, &source]).await
+}
+
+/// Records that the history of wallets is complete. Returns the number of new statements.
+///
+/// # Errors
+/// [`ImportError::Database`].
+pub(crate) async fn cover_wallets(
+    client: &Client,
+    network: &str,
+    addresses: &[String],
+    source: &str,
+) -> Result<u64, ImportError> {
+    let sql = "INSERT INTO arx.history_coverage (network, address, from_time, to_time, source) \
+               SELECT DISTINCT $1, a.address, NULL::timestamptz, NULL::timestamptz, $3 \
+                 FROM unnest($2::text[]) AS a (address) ON CONFLICT DO NOTHING";
+    cover(client, sql, &[&network, &addresses, &source]).await
+}
+
+async fn cover(client: &Client, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, ImportError> {
+    let context = || "cannot record the coverage".to_owned();
+    client.execute(sql, params).await.map_err(|source| ImportError::Database { context: context(), source })
 }
 
 /// Locks a source for this connection and reads its progress.

@@ -48,6 +48,8 @@ pub(crate) struct Tally {
     pub(crate) headers: u64,
     /// Rows without a status.
     pub(crate) without_status: u64,
+    /// First and last time of the rows that have one.
+    pub(crate) times: Option<(i64, i64)>,
     /// Lines in the rejects file, by reason.
     pub(crate) rejected: BTreeMap<String, u64>,
     /// Lines of another kind.
@@ -69,11 +71,20 @@ impl Tally {
         ] {
             *sum += count;
         }
+        self.times = joined(self.times, other.times);
         for (sums, counts) in [(&mut self.rejected, &other.rejected), (&mut self.skipped, &other.skipped)] {
             for (reason, count) in counts {
                 *sums.entry(reason.clone()).or_default() += count;
             }
         }
+    }
+}
+
+/// Returns the span of two spans of time.
+pub(crate) fn joined(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    match (one, other) {
+        (Some((first, last)), Some((begin, end))) => Some((first.min(begin), last.max(end))),
+        (span, None) | (None, span) => span,
     }
 }
 
@@ -182,6 +193,7 @@ pub(crate) async fn load_all<S: ChunkSink>(
             replaced: loaded.replaced,
             headers: chunk.headers,
             without_status: chunk.without_status,
+            times: chunk.times,
             skipped: chunk.skipped.iter().map(|(kind, count)| (kind.0.to_owned(), *count)).collect(),
             ..Tally::default()
         };

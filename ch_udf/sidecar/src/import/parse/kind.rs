@@ -78,7 +78,7 @@ pub(crate) fn names(
 pub(crate) fn detect(names: &[String]) -> Kind {
     let has = |name: &str| names.iter().any(|found| found == name);
     let has_any = |of: &[&str]| of.iter().any(|name| has(name));
-    if has("tracetype") {
+    if has_any(&["tracetype", "actiontype"]) {
         return Kind::Traces;
     }
     // A mixed stream begins with any of its kinds.
@@ -88,7 +88,16 @@ pub(crate) fn detect(names: &[String]) -> Kind {
     if has("inputs") && has("outputs") {
         return Kind::Utxo;
     }
-    if has_any(&["tokenaddress", "tokencontractaddress", "tokenid", "tokenvalue", "tokensymbol", "tokenstransferred"]) {
+    if has_any(&[
+        "tokenaddress",
+        "tokencontractaddress",
+        "tokenid",
+        "tokenvalue",
+        "tokensymbol",
+        "tokenstransferred",
+        "erc20",
+        "erc721",
+    ]) {
         return Kind::Other("token transfers", "use `arx-sidecar import token-transfers`");
     }
     if has_any(&["topics", "topic0"]) {
@@ -104,7 +113,7 @@ pub(crate) fn detect(names: &[String]) -> Kind {
     if is_internal {
         return Kind::Internal;
     }
-    let has_value = has_any(&["value", "valuein"]);
+    let has_value = has_any(&["value", "valuein", "valuestring", "valuebinary"]);
     if !has_value && has_any(&["status", "receiptstatus", "gasused", "receiptgasused", "cumulativegasused"]) {
         return Kind::Receipts;
     }

@@ -34,22 +34,22 @@ const FIELDS: [Column; FIELD_COUNT] = [
     Column { name: "transaction_hash", names: &["transactionhash", "hash", "txhash"] },
     Column { name: "block_number", names: &["blocknumber", "blockno"] },
     Column { name: "transaction_index", names: &["transactionindex", "txindex"] },
-    Column { name: "from_address", names: &["fromaddress", "from"] },
-    Column { name: "to_address", names: &["toaddress", "txto", "to"] },
-    Column { name: "value", names: &["value"] },
+    Column { name: "from_address", names: &["fromaddress", "actionfrom", "from"] },
+    Column { name: "to_address", names: &["toaddress", "txto", "actionto", "to"] },
+    Column { name: "value", names: &["value", "actionvalue"] },
     Column { name: "value_in", names: &["valuein"] },
     Column { name: "value_out", names: &["valueout"] },
     Column { name: "block_timestamp", names: &["blocktimestamp", "unixtimestamp", "timestamp"] },
     Column { name: "datetime_utc", names: &["datetimeutc"] },
-    Column { name: "trace_type", names: &["tracetype"] },
+    Column { name: "trace_type", names: &["tracetype", "actiontype"] },
     Column { name: "type", names: &["type"] },
-    Column { name: "call_type", names: &["calltype"] },
+    Column { name: "call_type", names: &["calltype", "actioncalltype"] },
     Column { name: "trace_address", names: &["traceaddress", "traceid"] },
     Column { name: "error", names: &["error"] },
     Column { name: "status", names: &["status"] },
     Column { name: "is_error", names: &["iserror"] },
     Column { name: "err_code", names: &["errcode"] },
-    Column { name: "contract_address", names: &["contractaddress"] },
+    Column { name: "contract_address", names: &["contractaddress", "resultaddress"] },
     Column { name: "trace_id", names: &["traceid"] },
 ];
 
@@ -257,6 +257,10 @@ impl RowParser for CsvLegs {
 
     fn transaction<'a>(&'a mut self, line: &'a str) -> Option<Cow<'a, str>> {
         self.header.value(&mut self.splitter, line, HASH).map(Cow::Borrowed)
+    }
+
+    fn takes_base_units(&self) -> bool {
+        self.rows.unit == Unit::Base
     }
 
     fn unused_columns(&self) -> &[String] {

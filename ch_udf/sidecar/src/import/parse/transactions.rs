@@ -32,13 +32,13 @@ pub(crate) const FIELDS: [Column; FIELD_COUNT] = [
     Column { name: "block_number", names: &["blocknumber", "blockno"] },
     Column { name: "from_address", names: &["fromaddress", "from"] },
     Column { name: "to_address", names: &["toaddress", "to"] },
-    Column { name: "value", names: &["value"] },
+    Column { name: "value", names: &["value", "valuestring", "valuebinary"] },
     Column { name: "block_timestamp", names: &["blocktimestamp", "unixtimestamp", "timestamp"] },
     Column { name: "transaction_index", names: &["transactionindex"] },
     Column { name: "gas_price", names: &["gasprice"] },
     Column { name: "receipt_gas_used", names: &["receiptgasused", "gasused"] },
     Column { name: "receipt_effective_gas_price", names: &["receipteffectivegasprice", "effectivegasprice"] },
-    Column { name: "receipt_status", names: &["receiptstatus", "txreceiptstatus", "status"] },
+    Column { name: "receipt_status", names: &["receiptstatus", "txreceiptstatus", "status", "success"] },
     Column { name: "receipt_contract_address", names: &["receiptcontractaddress", "contractaddress"] },
     Column { name: "block_hash", names: &["blockhash"] },
     Column { name: "value_in", names: &["valuein"] },
@@ -376,6 +376,10 @@ impl RowParser for CsvTransactions {
 
     fn lacks_status(&self) -> bool {
         self.no_status
+    }
+
+    fn takes_base_units(&self) -> bool {
+        self.shape.unit == Unit::Base
     }
 
     fn unused_columns(&self) -> &[String] {

@@ -29,16 +29,19 @@ const FIELD_COUNT: usize = 14;
 
 /// Columns of files.
 const FIELDS: [Column; FIELD_COUNT] = [
-    Column { name: "token_address", names: &["tokenaddress", "tokencontractaddress", "contractaddress"] },
+    Column {
+        name: "token_address",
+        names: &["tokenaddress", "tokencontractaddress", "contractaddress", "erc20", "erc721"],
+    },
     Column { name: "from_address", names: &["fromaddress", "from"] },
     Column { name: "to_address", names: &["toaddress", "to"] },
-    Column { name: "value", names: &["value"] },
+    Column { name: "value", names: &["value", "valuestring", "valuebinary"] },
     Column { name: "transaction_hash", names: &["transactionhash", "hash", "txhash"] },
     Column { name: "log_index", names: &["logindex"] },
     Column { name: "block_number", names: &["blocknumber", "blockno"] },
     Column { name: TIME, names: &["blocktimestamp", "unixtimestamp", "timestamp"] },
     Column { name: "datetime_utc", names: &["datetimeutc"] },
-    Column { name: "token_id", names: &["tokenid"] },
+    Column { name: "token_id", names: &["tokenid", "tokenidstring", "tokenidbinary"] },
     Column { name: "token_type", names: &["tokentype", "tokenstandard"] },
     Column { name: "token_value", names: &["tokenvalue", "tokenstransferred"] },
     Column { name: "token_decimals", names: &["tokendecimal", "tokendecimals"] },

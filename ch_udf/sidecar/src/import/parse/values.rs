@@ -63,6 +63,11 @@ pub(crate) trait RowParser: Send {
         false
     }
 
+    /// Returns true if amounts of the native coin are read as smallest units.
+    fn takes_base_units(&self) -> bool {
+        false
+    }
+
     /// Names of columns that are not read.
     fn unused_columns(&self) -> &[String] {
         &[]

@@ -72,6 +72,8 @@ pub(crate) struct Chunk {
     pub(crate) headers: u64,
     /// Rows without a status.
     pub(crate) without_status: u64,
+    /// First and last time of the rows that have one.
+    pub(crate) times: Option<(i64, i64)>,
     /// A row may have the key of an earlier row of the source.
     pub(crate) repeats: bool,
     /// The line of each row, and its place in `text`.
@@ -234,6 +236,8 @@ impl Builder {
         }
         if let Some(seconds) = unix_seconds {
             self.note_month(seconds);
+            let (first, last) = self.chunk.times.unwrap_or((seconds, seconds));
+            self.chunk.times = Some((first.min(seconds), last.max(seconds)));
         }
         let begins = self.chunk.text.len();
         self.chunk.text.extend_from_slice(bytes);

@@ -3,7 +3,7 @@
 //! bytes into numbered lines.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::elements::{self, ArrayScanner};
+use super::parquet::{self, ParquetText};
 use crate::import::error::ImportError;
 
 /// Buffer size for the file and the decompressor: large enough to make system calls negligible.
@@ -67,8 +68,14 @@ pub(crate) fn open(path: &Path) -> Result<OpenedSource, ImportError> {
     let (raw, size): (Box<dyn Read + Send>, _) = if is_stdin(path) {
         (Box::new(io::stdin()), None)
     } else {
-        let file = File::open(path).map_err(read_error)?;
+        let mut file = File::open(path).map_err(read_error)?;
         let metadata = file.metadata().map_err(read_error)?;
+        if metadata.is_file() && begins_as_parquet(&mut file).map_err(read_error)? {
+            let rows = ParquetText::open(file).map_err(read_error)?;
+            let content = Box::new(BufReader::with_capacity(BUFFER_BYTES, rows));
+            // The reader does not say how far it is.
+            return Ok(OpenedSource { name, size: None, bytes_read: Arc::default(), content });
+        }
         (Box::new(file), metadata.is_file().then_some(metadata.len()))
     };
     let bytes_read = Arc::new(AtomicU64::new(0));
@@ -78,6 +85,14 @@ pub(crate) fn open(path: &Path) -> Result<OpenedSource, ImportError> {
         Some(content) => Ok(OpenedSource { name, size, bytes_read, content }),
         None => Err(ImportError::Empty { file: name }),
     }
+}
+
+/// Returns true if a file begins as Parquet; its position is then its start.
+fn begins_as_parquet(file: &mut File) -> io::Result<bool> {
+    let mut start = Vec::with_capacity(parquet::MAGIC.len());
+    file.by_ref().take(4).read_to_end(&mut start)?;
+    file.rewind()?;
+    Ok(start == parquet::MAGIC)
 }
 
 /// The content of a stream, decompressed if it begins with the magic number of gzip or zstd; `None`
@@ -117,7 +132,7 @@ fn decompressed(mut raw: Counted<impl Read + Send + 'static>) -> io::Result<Opti
 /// Names a format that the import does not read, by its first bytes, and the way on.
 fn foreign_format(magic: &[u8]) -> Option<&'static str> {
     match magic {
-        b"PAR1" => Some("it is a Parquet file: convert it to CSV (numbers and hashes as text)"),
+        b"PAR1" => Some("it is Parquet, which is read from files alone: name the file"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("it is UTF-16: convert it with iconv -f UTF-16 -t UTF-8"),
         b"PK\x03\x04" => Some("it is a zip archive: unpack it first"),
         [b'B', b'Z', b'h', _] => Some("it is compressed by bzip2: unpack it first"),

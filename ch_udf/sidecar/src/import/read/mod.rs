@@ -4,4 +4,5 @@ pub(crate) mod chunk;
 pub(crate) mod elements;
 pub(crate) mod input;
 pub(crate) mod nodes;
+mod parquet;
 pub(crate) mod reader;

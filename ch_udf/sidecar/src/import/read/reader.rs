@@ -53,6 +53,8 @@ pub(crate) struct Opened {
     pub(crate) bytes_read: Arc<AtomicU64>,
     /// Names of columns that the import does not read.
     pub(crate) unused: Vec<String>,
+    /// Amounts of the native coin are taken for smallest units, because nothing states their unit.
+    pub(crate) assumes_smallest_unit: bool,
 }
 
 /// A message of the reader.
@@ -120,7 +122,14 @@ fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
     let is_row = format == Format::Json && number > reading.lines_done;
     lines.skip_to(reading.lines_done).map_err(|error| chunk::broken(&file, lines.number(), error))?;
     let unused = parser.unused_columns().to_vec();
-    let opened = Opened { target, size: source.size, bytes_read: source.bytes_read, unused };
+    let assumes_smallest_unit = match &reading.content {
+        Content::Transactions(_, options) => {
+            options.unit.is_none() && format == Format::Csv && parser.takes_base_units()
+        }
+        Content::Transfers(..) | Content::Graph(..) => false,
+    };
+    let (size, bytes_read) = (source.size, source.bytes_read);
+    let opened = Opened { target, size, bytes_read, unused, assumes_smallest_unit };
     let header = (format == Format::Csv).then(|| first.clone());
     Ok(Prepared { file, lines, first_line: is_row.then_some((number, first)), header, parser, target, opened })
 }
