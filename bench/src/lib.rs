@@ -8,6 +8,7 @@ pub mod feed;
 pub mod graph;
 pub mod growth;
 pub mod import;
+pub mod labels;
 pub mod machine;
 pub mod money;
 pub mod page;

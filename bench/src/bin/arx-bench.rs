@@ -9,7 +9,7 @@ use arx_bench::graph::{Runs, growth};
 use arx_bench::page::Record;
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
-use arx_bench::{feed, graph, import, machine, money, report, restore, risk, shapes, wallet_history};
+use arx_bench::{feed, graph, import, labels, machine, money, report, restore, risk, shapes, wallet_history};
 use arx_stack::{Stack, StackOptions, programs};
 use clap::Parser;
 
@@ -79,6 +79,10 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
     if wanted("import.copy.vs_psql_copy") {
         eprintln!("import.copy.vs_psql_copy");
         results.add("import.copy.vs_psql_copy", imports(&stack, &source, arguments));
+    }
+    if wanted(labels::CASE) {
+        eprintln!("{}", labels::CASE);
+        results.add(labels::CASE, labels::measure(&stack, runs.slow));
     }
     if wanted("restore.dump_restore.vs_plain_tables") {
         eprintln!("restore.dump_restore.vs_plain_tables");
