@@ -48,6 +48,15 @@ impl DataSource {
         );
     }
 
+    /// Returns the number of its rows.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn rows(&self) -> Result<u64> {
+        let (Self::Graph { transactions: path, .. } | Self::Sample(path)) = self;
+        Ok(open(path)?.into_byte_records().count() as u64)
+    }
+
     /// Returns the file of labels for its addresses, if it exists.
     #[must_use]
     pub fn labels(&self) -> Option<PathBuf> {

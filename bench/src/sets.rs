@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use arx_stack::process::run;
 use arx_stack::{Database, Stack};
 
-use crate::data::DataSource;
+use crate::data::{DataSource, prepare};
 use crate::graph::csr::Csr;
 use crate::graph::dense::DenseTransfers;
 use crate::graph::{load, side};
@@ -130,15 +130,16 @@ impl<'a> Sets<'a> {
 fn load_real<'a>(stack: &'a Stack, source: &DataSource) -> Result<Real<'a>> {
     eprintln!("loading all of {}", source.name());
     let database = stack.database("real")?;
-    let mut command = database.sidecar()?;
-    match source {
-        DataSource::Graph { transactions, nodes } => {
-            command.args(["import", "graph", "--transactions"]).arg(transactions).arg("--nodes").arg(nodes)
-        }
-        DataSource::Sample(path) => command.args(["import", "transactions"]).arg(path),
-    };
     std::fs::create_dir_all(database.data_folder()).context("create the sidecar's folder")?;
+    // With the index of each transaction in its block: otherwise the order of a block's transfers
+    // would be unknown, and each side would have to infer it.
+    let prepared = prepare(source, source.rows()?, database.data_folder())?;
+    let mut command = database.sidecar()?;
+    command.args(["import", "transactions"]).arg(&prepared.etl);
     run(command.arg("--rejects").arg(database.data_folder().join("rejects")))?;
+    for file in [&prepared.etl, &prepared.table] {
+        std::fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?;
+    }
     database.query("VACUUM ANALYZE arx.transactions")?;
     let rows = database.query("SELECT transfers FROM arx.refresh_graph(rebuild => true)")?;
     Ok(Real { database, name: format!("{rows} transfers of {}", source.name()), labelled: false })
