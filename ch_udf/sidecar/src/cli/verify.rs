@@ -42,7 +42,7 @@ struct VerifiedScreen<'a>(&'a Verified);
 impl fmt::Display for VerifiedScreen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Verified { hours, transactions, differences, changing, orphans, set_aside, reloaded } = self.0;
-        writeln!(f, "{hours} hours compared, {transactions} transactions in PostgreSQL")?;
+        writeln!(f, "{hours} hours compared, {transactions} transactions and internal transfers in PostgreSQL")?;
         if *reloaded > 0 {
             writeln!(f, "{reloaded} hours differed and were reloaded")?;
         }

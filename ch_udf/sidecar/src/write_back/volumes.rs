@@ -64,7 +64,10 @@ impl WriteBack {
         if all {
             transaction.execute(volume.delete_all, &[]).await.doing(doing)?;
         }
-        let (filled, empty): (Vec<VolumeRow>, Vec<VolumeRow>) = rows.into_iter().partition(|row| row.transactions > 0);
+        // An hour may hold internal transfers alone.
+        let is_filled =
+            |row: &VolumeRow| row.transactions > 0 || row.volume.contains(|digit| ('1'..='9').contains(&digit));
+        let (filled, empty): (Vec<VolumeRow>, Vec<VolumeRow>) = rows.into_iter().partition(is_filled);
         for batch in empty.chunks(BATCH) {
             let networks: Vec<&str> = batch.iter().map(|row| row.network.as_str()).collect();
             let numbers: Vec<i64> = batch.iter().map(|row| row.number).collect();

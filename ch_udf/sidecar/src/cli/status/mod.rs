@@ -106,8 +106,12 @@ async fn clickhouse_status(settings: &Settings) -> Result<String, SidecarError> 
         return Ok(text);
     }
     let events = client.query(sql::EVENTS).with_setting("do_not_merge_across_partitions_select_final", "1");
-    let rows: u64 = events.fetch_one().await.doing(doing)?;
-    let _ = writeln!(text, "transaction_events: {rows} transactions");
+    let (transactions, internal): (u64, u64) = events.fetch_one().await.doing(doing)?;
+    let _ = write!(text, "transaction_events: {transactions} transactions");
+    if internal > 0 {
+        let _ = write!(text, ", {internal} internal transfers");
+    }
+    text.push('\n');
     let (hours, days): (u64, u64) = client.query(sql::AGGREGATES).fetch_one().await.doing(doing)?;
     let (generation, parts, bytes): (u64, u64, u64) = client.query(sql::PARTS).fetch_one().await.doing(doing)?;
     let _ = writeln!(text, "aggregates: {hours} hours, {days} days; last repair by attempt {generation}");

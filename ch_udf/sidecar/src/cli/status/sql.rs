@@ -46,7 +46,7 @@ pub(super) fn pending() -> String {
 pub(super) const TABLE_EXISTS: &str =
     "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'transaction_events'";
 
-pub(super) const EVENTS: &str = "SELECT count() FROM transaction_events FINAL";
+pub(super) const EVENTS: &str = "SELECT countIf(leg = 0), countIf(leg > 0) FROM transaction_events FINAL";
 
 pub(super) const AGGREGATES: &str = "
     SELECT assumeNotNull((SELECT count() FROM hourly_volume)), assumeNotNull((SELECT count() FROM daily_volume))";
