@@ -334,10 +334,10 @@ fn assert_legs_are_counted(database: &Database<'_>, clickhouse: &ClickHouse) {
         database
             .query("SELECT sum(transaction_count), sum(total_volume)::float8, count(*) FROM arx.hourly_volume")
             .unwrap(),
-        plain(&format!(
+        plain(
             "SELECT sum(h.n), sum(h.value)::float8, count(*) FROM (SELECT sum(n) AS n, sum(value) AS value FROM legs \
               GROUP BY date_trunc('hour', \"timestamp\", 'UTC') HAVING sum(n) > 0 OR sum(value) > 0) AS h"
-        ))
+        )
     );
 }
 

@@ -43,7 +43,7 @@ CREATE TABLE arx.internal_transfers (
     tx_hash           text NOT NULL CHECK (tx_hash <> ''),
     position          integer NOT NULL CHECK (position >= 0),
     is_ordered        boolean NOT NULL DEFAULT true,
-    -- NULL where unknown: the order among transfers of the same time is then unknown, too.
+    -- NULL where unknown: the transfer then comes before all others of its time.
     block_number      bigint CHECK (block_number >= 0),
     transaction_index integer CHECK (transaction_index >= 0),
     "timestamp"       timestamptz NOT NULL
