@@ -23,6 +23,7 @@ mod owner;
 mod parallel;
 mod snapshot;
 mod spi;
+mod table_owner;
 mod time;
 
 ::pgrx::pg_module_magic!(name, version);
@@ -55,7 +56,12 @@ $$;
 // SQL files run in the order of their numbers: each requires the one before it.
 extension_sql_file!("../../sql/postgres/10_roles.sql", name = "roles");
 extension_sql_file!("../../sql/postgres/12_tables.sql", name = "tables", requires = ["roles"]);
-extension_sql_file!("../../sql/postgres/14_job_locks.sql", name = "job_locks", requires = ["tables"]);
+extension_sql_file!(
+    "../../sql/postgres/13_language.sql",
+    name = "language",
+    requires = ["tables", calling_user, is_in_job]
+);
+extension_sql_file!("../../sql/postgres/14_job_locks.sql", name = "job_locks", requires = ["language"]);
 extension_sql_file!(
     "../../sql/postgres/15_networks.sql",
     name = "networks",

@@ -39,11 +39,8 @@ const LOCK_TIMEOUT_MILLISECONDS: i32 = 3_000;
 /// triggers, temporary tables, prepared statements, open cursors), nor take another role. Settings
 /// that it changes are reset.
 pub(crate) fn as_owner_of<R>(relation: pg_sys::Oid, work: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
-    const RESTRICTIONS: i32 = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
-    // SAFETY: An open relation has a row of pg_class. User, security context and settings are those
-    // of before when the function returns; after an error, the end of the (sub)transaction resets
-    // them.
-    unsafe {
+    // SAFETY: An open relation has a row of pg_class.
+    let owner = unsafe {
         let opened = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
         if opened.is_null() {
             return Err(SqlError::state(format!("relation with OID {} does not exist any more", relation.to_u32())));
@@ -51,9 +48,20 @@ pub(crate) fn as_owner_of<R>(relation: pg_sys::Oid, work: impl FnOnce() -> Resul
         // The lock is kept until the end of the transaction: the owner cannot change meanwhile.
         let owner = (*(*opened).rd_rel).relowner;
         pg_sys::relation_close(opened, pg_sys::NoLock as i32);
+        owner
+    };
+    as_role(owner, work)
+}
+
+/// Does the same for a role.
+pub(crate) fn as_role<R>(role: pg_sys::Oid, work: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
+    const RESTRICTIONS: i32 = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
+    // SAFETY: User, security context and settings are those of before when the function returns;
+    // after an error, the end of the (sub)transaction resets them.
+    unsafe {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
-        pg_sys::SetUserIdAndSecContext(owner, context | RESTRICTIONS);
+        pg_sys::SetUserIdAndSecContext(role, context | RESTRICTIONS);
         let level = pg_sys::NewGUCNestLevel();
         for (name, value) in SETTINGS {
             set(name, value);

@@ -16,18 +16,26 @@ END;
 $$;
 
 -- Roles belong to the cluster, not to the extension: they are created if they do not exist, and
--- stay after DROP EXTENSION.
+-- stay after DROP EXTENSION. Two databases may get the extension at a time.
 DO $$
+DECLARE
+    wanted record;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'arx_reader') THEN
-        CREATE ROLE arx_reader NOLOGIN;
-    END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'arx_operator') THEN
-        CREATE ROLE arx_operator NOLOGIN IN ROLE arx_reader;
-    END IF;
-    -- The sidecar connects as a member of this role.
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'arx_feeder') THEN
-        CREATE ROLE arx_feeder NOLOGIN IN ROLE arx_operator;
-    END IF;
+    FOR wanted IN
+        SELECT r.name, r.parent FROM (VALUES
+            ('arx_reader', NULL),
+            ('arx_operator', 'arx_reader'),
+            -- The sidecar connects as a member of this role.
+            ('arx_feeder', 'arx_operator')
+        ) AS r (name, parent)
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS e WHERE e.rolname = r.name)
+    LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', wanted.name)
+                    || coalesce(' IN ROLE ' || quote_ident(wanted.parent), '');
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;
+        END;
+    END LOOP;
 END;
 $$;

@@ -8,7 +8,7 @@ CREATE FUNCTION add_network(
     native_asset    text DEFAULT NULL,
     native_decimals integer DEFAULT NULL
 ) RETURNS text
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE

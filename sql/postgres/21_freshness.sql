@@ -406,13 +406,16 @@ ALTER EVENT TRIGGER arx_watch_partition_rewrites ENABLE ALWAYS;
 
 CREATE FUNCTION changed_transactions(since pg_snapshot)
     RETURNS TABLE (network text, "timestamp" timestamptz, from_address text, to_address text)
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     -- The planner estimates a third of the table for an unknown snapshot; nearly always almost
     -- nothing has changed.
     SET enable_seqscan = off
     SET jit = off
     AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
 SELECT t.network, t."timestamp", t.from_address, t.to_address
   FROM arx.transactions AS t
  WHERE arx.is_new_since(t.ingest_xid, $1)
@@ -423,5 +426,6 @@ SELECT i.network, i."timestamp", i.from_address, i.to_address
 UNION ALL
 SELECT c.network, c."timestamp", c.from_address, c.to_address
   FROM arx.transaction_changes AS c
- WHERE arx.is_new_since(c.changed_xid, $1) AND c.relation IN ('transactions', 'internal_transfers')
+ WHERE arx.is_new_since(c.changed_xid, $1) AND c.relation IN ('transactions', 'internal_transfers');
+END;
 $$;

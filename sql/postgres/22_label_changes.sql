@@ -24,17 +24,21 @@ COMMENT ON VIEW label_changes IS
     'addresses whose labels were updated or deleted; address NULL: the whole network, network NULL: all networks';
 
 CREATE FUNCTION changed_labels(since pg_snapshot) RETURNS TABLE (network text, address text)
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     -- For the reason given at changed_transactions().
     SET enable_seqscan = off
     SET jit = off
     AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
 SELECT l.network, l.address
   FROM arx.address_labels AS l
  WHERE arx.is_new_since(l.ingest_xid, $1)
 UNION
 SELECT c.network, c.address
   FROM arx.label_changes AS c
- WHERE arx.is_new_since(c.changed_xid, $1)
+ WHERE arx.is_new_since(c.changed_xid, $1);
+END;
 $$;

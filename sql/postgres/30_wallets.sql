@@ -13,7 +13,7 @@ BEGIN
 END;
 $$;
 
--- A single SELECT, so that the planner inlines it: four ordered index scans per partition, merged,
+-- Four ordered index scans per partition, merged,
 -- that stop at the limit. A page ends with a whole transaction, because the next one begins at its
 -- hash: a transaction with many transfers makes a page longer than the limit.
 CREATE FUNCTION wallet_history(
@@ -26,8 +26,13 @@ CREATE FUNCTION wallet_history(
     tx_hash text, "timestamp" timestamptz, direction text, counterparty text, value numeric, value_usd numeric,
     gas_used bigint, status text, block_number bigint, kind text, "position" integer
 )
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
 SELECT p.tx_hash, p."timestamp", p.direction, p.counterparty, p.value, p.value_usd, p.gas_used, p.status, p.block_number,
        p.kind, p."position"
   FROM (
@@ -81,5 +86,6 @@ SELECT p.tx_hash, p."timestamp", p.direction, p.counterparty, p.value, p.value_u
      ORDER BY h."timestamp" DESC, h.tx_hash DESC
      FETCH FIRST arx.require_limit($4) ROWS WITH TIES
   ) AS p
- ORDER BY p."timestamp" DESC, p.tx_hash DESC, p."position" DESC NULLS LAST
+ ORDER BY p."timestamp" DESC, p.tx_hash DESC, p."position" DESC NULLS LAST;
+END;
 $$;

@@ -6,14 +6,14 @@ CREATE FUNCTION sign_cluster_exclusion() RETURNS trigger
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    NEW.created_by := current_user;
+    NEW.created_by := arx.calling_user();
     NEW.created_at := now();
     RETURN NEW;
 END;
 $$;
 
 CREATE FUNCTION exclude_cluster_merge(wallet_a text, wallet_b text, network text, reason text) RETURNS boolean
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
@@ -43,7 +43,7 @@ END;
 $$;
 
 CREATE FUNCTION restore_cluster_merge(wallet_a text, wallet_b text, network text) RETURNS boolean
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE

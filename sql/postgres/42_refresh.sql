@@ -4,8 +4,9 @@
 -- caller they fail, because the results would be wrong for all others.
 
 -- The lock on the position serializes the runs of a job. SECURITY DEFINER: callers have no
--- privileges on the positions. So the two functions accept jobs alone, no feeds, and a caller
--- cannot choose a position: changes before it would never be seen.
+-- privileges on the positions. So the two functions accept jobs alone, no feeds, and work only
+-- within a function of ARX. A caller could choose no position, but could finish a refresh without
+-- having done it: changes before it would never be seen.
 CREATE FUNCTION begin_refresh(consumer text, OUT since pg_snapshot, OUT until pg_snapshot, OUT epoch bigint)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -14,6 +15,10 @@ DECLARE
     stored arx.feed_positions;
     system bigint := (SELECT system_identifier FROM pg_control_system());
 BEGIN
+    IF NOT arx.is_in_job() THEN
+        RAISE EXCEPTION 'only the functions of arx begin a refresh'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call the job, such as arx.refresh_daily_stats().';
+    END IF;
     IF begin_refresh.consumer IS NULL
        OR (begin_refresh.consumer NOT IN ('wallet_profiles', 'daily_transaction_stats', 'risk_scores')
            AND begin_refresh.consumer NOT LIKE 'pattern %') THEN
@@ -45,7 +50,7 @@ BEGIN
     UPDATE arx.feed_positions AS p
        SET position = p.pending_position, epoch = p.pending_epoch, rows_total = p.rows_total + finish_refresh.refreshed,
            updated_at = clock_timestamp(), pending_position = NULL, pending_epoch = NULL, pending_xid = NULL
-     WHERE p.consumer = finish_refresh.consumer AND p.pending_xid = pg_current_xact_id()
+     WHERE arx.is_in_job() AND p.consumer = finish_refresh.consumer AND p.pending_xid = pg_current_xact_id()
        AND p.pending_position::text = finish_refresh.until::text AND p.pending_epoch = finish_refresh.epoch;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'this transaction has not begun a refresh of "%" up to % in epoch %',
@@ -57,32 +62,56 @@ BEGIN
 END;
 $$;
 
--- Internal transfers by wallet and transaction. A transaction counts here unless it counts for the
--- wallet already, as its sender or receiver. The planner inlines the function and pushes conditions
--- on the wallet into it.
-CREATE FUNCTION internal_activity()
+-- Internal transfers by wallet and transaction, of one wallet or of all. A transaction counts here
+-- unless it counts for the wallet already, as its sender or receiver.
+CREATE FUNCTION internal_activity(of_address text DEFAULT NULL, of_network text DEFAULT NULL)
     RETURNS TABLE (network text, address text, "timestamp" timestamptz, transactions integer, value numeric, value_usd numeric)
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
-SELECT e.network, e.address, e."timestamp",
-       CASE WHEN EXISTS (SELECT FROM arx.transactions AS t
-                          WHERE t.network = e.network AND t.tx_hash = e.tx_hash AND t."timestamp" = e."timestamp"
-                            AND e.address IN (t.from_address, t.to_address)) THEN 0 ELSE 1 END,
-       coalesce(sum(e.value) FILTER (WHERE e.succeeded IS NOT FALSE), 0),
-       coalesce(sum(e.value_usd) FILTER (WHERE e.succeeded IS NOT FALSE), 0)
-  FROM (SELECT i.network, i.from_address AS address, i."timestamp", i.tx_hash, i.value, i.value_usd, i.succeeded
-          FROM arx.internal_transfers AS i WHERE i.from_address IS NOT NULL
-        UNION ALL
-        SELECT i.network, i.to_address, i."timestamp", i.tx_hash, i.value, i.value_usd, i.succeeded
-          FROM arx.internal_transfers AS i
-         WHERE i.to_address IS NOT NULL AND i.to_address IS DISTINCT FROM i.from_address) AS e
- GROUP BY e.network, e.address, e."timestamp", e.tx_hash
+#variable_conflict use_column
+BEGIN
+    IF of_address IS NULL THEN
+        RETURN QUERY
+        SELECT e.network, e.address, e."timestamp",
+               CASE WHEN EXISTS (SELECT FROM arx.transactions AS t
+                                  WHERE t.network = e.network AND t.tx_hash = e.tx_hash
+                                    AND t."timestamp" = e."timestamp"
+                                    AND e.address IN (t.from_address, t.to_address)) THEN 0 ELSE 1 END,
+               coalesce(sum(e.value) FILTER (WHERE e.succeeded IS NOT FALSE), 0),
+               coalesce(sum(e.value_usd) FILTER (WHERE e.succeeded IS NOT FALSE), 0)
+          FROM (SELECT i.network, i.from_address AS address, i."timestamp", i.tx_hash, i.value, i.value_usd, i.succeeded
+                  FROM arx.internal_transfers AS i WHERE i.from_address IS NOT NULL
+                UNION ALL
+                SELECT i.network, i.to_address, i."timestamp", i.tx_hash, i.value, i.value_usd, i.succeeded
+                  FROM arx.internal_transfers AS i
+                 WHERE i.to_address IS NOT NULL AND i.to_address IS DISTINCT FROM i.from_address) AS e
+         GROUP BY e.network, e.address, e."timestamp", e.tx_hash;
+    ELSE
+        RETURN QUERY
+        SELECT e.network, e.address, e."timestamp",
+               CASE WHEN EXISTS (SELECT FROM arx.transactions AS t
+                                  WHERE t.network = e.network AND t.tx_hash = e.tx_hash
+                                    AND t."timestamp" = e."timestamp"
+                                    AND e.address IN (t.from_address, t.to_address)) THEN 0 ELSE 1 END,
+               coalesce(sum(e.value) FILTER (WHERE e.succeeded IS NOT FALSE), 0),
+               coalesce(sum(e.value_usd) FILTER (WHERE e.succeeded IS NOT FALSE), 0)
+          FROM (SELECT i.network, i.from_address AS address, i."timestamp", i.tx_hash, i.value, i.value_usd, i.succeeded
+                  FROM arx.internal_transfers AS i WHERE i.from_address = of_address AND i.network = of_network
+                UNION ALL
+                SELECT i.network, i.to_address, i."timestamp", i.tx_hash, i.value, i.value_usd, i.succeeded
+                  FROM arx.internal_transfers AS i
+                 WHERE i.to_address = of_address AND i.network = of_network AND i.to_address IS DISTINCT FROM i.from_address) AS e
+         GROUP BY e.network, e.address, e."timestamp", e.tx_hash;
+    END IF;
+END;
 $$;
 
 -- Rows are written in the order in which refresh_risk_scores() writes them, so that the two cannot
 -- deadlock.
 CREATE FUNCTION refresh_wallet_profiles() RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
     SET row_security = off
@@ -153,7 +182,7 @@ BEGIN
                      WHERE t.to_address = w.address AND t.network = w.network AND t.from_address <> w.address
                     UNION ALL
                     SELECT l."timestamp", l.transactions, l.value, l.value_usd, ''
-                      FROM arx.internal_activity() AS l WHERE l.address = w.address AND l.network = w.network) AS a
+                      FROM arx.internal_activity(w.address, w.network) AS l) AS a
          ) AS s
          ORDER BY w.network COLLATE "C", w.address COLLATE "C"
             ON CONFLICT (wallet_address, network_type) DO UPDATE
@@ -168,7 +197,7 @@ END;
 $$;
 
 CREATE FUNCTION refresh_daily_stats() RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
     SET row_security = off

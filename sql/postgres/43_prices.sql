@@ -3,7 +3,7 @@
 -- The price is the one in force at the time of the transaction. Rows with a value keep it, unless
 -- `overwrite` is set.
 CREATE FUNCTION apply_asset_prices(network text, overwrite boolean DEFAULT false) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
     SET row_security = off

@@ -1,11 +1,14 @@
 -- Upkeep of pattern_findings.
 
 CREATE FUNCTION changed_times(network text, asset text, since pg_snapshot) RETURNS SETOF timestamptz
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off
     SET jit = off
     AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
 SELECT c."timestamp" FROM arx.changed_transactions($3) AS c WHERE c.network = $1 AND $2 = 'native'
 UNION
 SELECT t."timestamp"
@@ -14,7 +17,8 @@ SELECT t."timestamp"
 UNION
 SELECT c."timestamp"
   FROM arx.transaction_changes AS c
- WHERE arx.is_new_since(c.changed_xid, $3) AND c.relation = 'token_transfers' AND c.network = $1 AND c.asset = $2
+ WHERE arx.is_new_since(c.changed_xid, $3) AND c.relation = 'token_transfers' AND c.network = $1 AND c.asset = $2;
+END;
 $$;
 
 -- A finding depends only on the transfers within the pattern's horizon around its first transfer.
@@ -30,7 +34,7 @@ CREATE FUNCTION refresh_patterns(
 ) RETURNS TABLE (
     refreshed text, on_network text, inserted bigint, updated bigint, removed bigint, complete boolean, reason text
 )
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
     SET row_security = off

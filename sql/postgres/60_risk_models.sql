@@ -4,9 +4,12 @@
 -- The state of each model by the log of activations.
 CREATE FUNCTION risk_model_states()
     RETURNS TABLE (version text, state text, activated_at timestamptz, previous_version text)
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
 SELECT latest.version,
        CASE WHEN latest.activation_id = max(latest.activation_id) OVER () THEN 'active' ELSE 'retired' END,
        latest.activated_at, latest.previous_version
@@ -14,7 +17,8 @@ SELECT latest.version,
           FROM arx.risk_model_activations AS a
           JOIN arx.risk_models AS m USING (version)
           LEFT JOIN arx.risk_model_activations AS b ON b.activation_id = a.follows
-         ORDER BY a.version, a.activation_id DESC) AS latest
+         ORDER BY a.version, a.activation_id DESC) AS latest;
+END;
 $$;
 
 CREATE FUNCTION guard_risk_model() RETURNS trigger
@@ -76,12 +80,16 @@ END;
 $$;
 
 CREATE FUNCTION active_risk_model() RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT m.version FROM arx.risk_models AS m WHERE m.state = 'active' $$;
+    AS $$
+BEGIN
+    RETURN (SELECT m.version FROM arx.risk_models AS m WHERE m.state = 'active');
+END;
+$$;
 
 CREATE FUNCTION require_risk_model(version text, OUT document jsonb)
-    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
@@ -100,7 +108,7 @@ END;
 $$;
 
 CREATE FUNCTION lock_risk_models(OUT activation_id bigint, OUT version text, OUT follows bigint)
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
@@ -113,7 +121,7 @@ END;
 $$;
 
 CREATE FUNCTION activate_risk_model(version text, reason text DEFAULT NULL) RETURNS text
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
@@ -134,7 +142,7 @@ END;
 $$;
 
 CREATE FUNCTION rollback_risk_model(reason text DEFAULT NULL) RETURNS text
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
@@ -159,7 +167,7 @@ END;
 $$;
 
 CREATE FUNCTION discard_risk_model(version text) RETURNS void
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
@@ -170,7 +178,7 @@ END;
 $$;
 
 CREATE FUNCTION import_risk_model(document jsonb, network text DEFAULT NULL) RETURNS text
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE

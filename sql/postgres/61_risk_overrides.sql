@@ -11,14 +11,14 @@ BEGIN
     END IF;
     IF NEW.ended_at IS NOT NULL AND OLD.ended_at IS NULL THEN
         NEW.ended_at := least(now(), OLD.expires_at);
-        NEW.ended_by := current_user;
+        NEW.ended_by := arx.calling_user();
     END IF;
     RETURN NEW;
 END;
 $$;
 CREATE FUNCTION override_risk(address text, network text, score numeric, reason text, expires_at timestamptz)
     RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
@@ -56,7 +56,7 @@ BEGIN
     -- Concurrent overrides of a wallet run one after the other: the later one ends the earlier one.
     PERFORM arx.lock_job('risk_overrides');
     UPDATE arx.risk_overrides AS o
-       SET ended_at = least(now(), o.expires_at), ended_by = current_user
+       SET ended_at = least(now(), o.expires_at), ended_by = arx.calling_user()
      WHERE o.network = canonical AND o.address = wallet AND o.ended_at IS NULL;
     INSERT INTO arx.risk_overrides (network, address, score, reason, expires_at)
     VALUES (canonical, wallet, override_risk.score, btrim(override_risk.reason), override_risk.expires_at)
@@ -66,14 +66,14 @@ END;
 $$;
 
 CREATE FUNCTION end_risk_override(override_id bigint) RETURNS boolean
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
     IF end_risk_override.override_id IS NULL THEN
         RAISE EXCEPTION 'override_id must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
-    UPDATE arx.risk_overrides AS o SET ended_at = now(), ended_by = current_user
+    UPDATE arx.risk_overrides AS o SET ended_at = now(), ended_by = arx.calling_user()
      WHERE o.override_id = end_risk_override.override_id AND o.ended_at IS NULL AND o.expires_at > now();
     RETURN FOUND;
 END;

@@ -5,9 +5,12 @@
 CREATE FUNCTION risk_history(address text, network text, "limit" integer DEFAULT 100)
     RETURNS TABLE (scored_at timestamptz, score numeric, previous_score numeric, difference numeric,
                    probability double precision, band text, state text, model_version text)
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
 SELECT h.scored_at, h.score, h.previous_score, h.score - h.previous_score, h.probability, h.band, h.state,
        h.model_version
   FROM (SELECT r.*, lead(r.score) OVER (ORDER BY r.scored_at DESC, r.entry_id DESC) AS previous_score
@@ -16,7 +19,8 @@ SELECT h.scored_at, h.score, h.previous_score, h.score - h.previous_score, h.pro
                  ORDER BY e.scored_at DESC, e.entry_id DESC
                  LIMIT arx.require_limit($3) + 1) AS r) AS h
  ORDER BY h.scored_at DESC, h.entry_id DESC
- LIMIT arx.require_limit($3)
+ LIMIT arx.require_limit($3);
+END;
 $$;
 
 -- Refresh -----------------------------------------------------------------------------------------
@@ -75,11 +79,46 @@ $$;
 -- Rows inserted directly may hold addresses in another spelling, or of unknown networks. They
 -- belong to no wallet.
 CREATE FUNCTION is_normalized_address(address text, network text) RETURNS boolean
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     AS $$
-SELECT CASE WHEN NOT EXISTS (SELECT FROM arx.networks AS n WHERE n.network OPERATOR(pg_catalog.=) $2) THEN false
-            WHEN coalesce(arx.is_valid_address($1, $2), $1 IS NOT NULL) THEN arx.normalize_address($1, $2) OPERATOR(pg_catalog.=) $1
-            ELSE false END
+BEGIN
+    RETURN (SELECT CASE WHEN NOT EXISTS (SELECT FROM arx.networks AS n WHERE n.network OPERATOR(pg_catalog.=) $2) THEN false
+            WHEN coalesce(arx.is_valid_address($1, $2), $1 IS NOT NULL)
+            THEN arx.normalize_address($1, $2) OPERATOR(pg_catalog.=) $1
+            ELSE false END);
+END;
+$$;
+
+-- Steps of refresh_risk_scores() that read tables of users, with the rights of their owner.
+CREATE FUNCTION scored_network(network text) RETURNS text
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    RETURN arx.registered_network(scored_network.network);
+END;
+$$;
+
+CREATE FUNCTION load_risk_basis() RETURNS void
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    PERFORM arx.risk_basis();
+END;
+$$;
+
+-- Networks with queued wallets, or the given one if it has some.
+CREATE FUNCTION queued_networks(network text) RETURNS text[]
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    RETURN ARRAY(SELECT n.network FROM arx.networks AS n
+                  WHERE (queued_networks.network IS NULL OR n.network = queued_networks.network)
+                    AND EXISTS (SELECT FROM arx.risk_queue AS q WHERE q.network = n.network)
+                  ORDER BY n.network);
+END;
 $$;
 
 CREATE FUNCTION lock_risk_queue() RETURNS void
@@ -88,7 +127,7 @@ CREATE FUNCTION lock_risk_queue() RETURNS void
     AS $$ SELECT arx.lock_job('risk_queue') $$;
 
 CREATE FUNCTION queue_all_wallets(network text DEFAULT NULL) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
     SET row_security = off
@@ -119,10 +158,13 @@ $$;
 -- Labels that began or ended after `since` and up to now count as changed.
 CREATE FUNCTION changed_wallets(seen pg_snapshot, since timestamptz)
     RETURNS TABLE (network text, wallets bigint, touched text[], relabelled text[], whole boolean)
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
     AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
 WITH ends AS (
     SELECT c.network, c.from_address AS address FROM arx.changed_transactions($1) AS c WHERE c.from_address IS NOT NULL
     UNION
@@ -148,11 +190,12 @@ SELECT n.network, count(*),
        coalesce(array_agg(n.address) FILTER (WHERE n.how = 'relabelled' AND n.number <= 1000000), '{}'),
        bool_or(n.address IS NULL) OR count(*) > 1000000
   FROM numbered AS n
- GROUP BY n.network
+ GROUP BY n.network;
+END;
 $$;
 
 CREATE FUNCTION queue_risk_changes() RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
     SET row_security = off
@@ -260,7 +303,7 @@ END;
 $$;
 
 CREATE FUNCTION write_risk_scores(network text, addresses text[]) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
     SET row_security = off
@@ -336,7 +379,7 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF refresh_risk_scores.network IS NOT NULL THEN
-        canonical := arx.registered_network(refresh_risk_scores.network);
+        canonical := arx.scored_network(refresh_risk_scores.network);
     END IF;
     wallets := 0;
     changed := 0;
@@ -346,10 +389,7 @@ BEGIN
     PERFORM arx.queue_risk_changes();
     COMMIT;
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    networks := ARRAY(SELECT n.network FROM arx.networks AS n
-                       WHERE (canonical IS NULL OR n.network = canonical)
-                         AND EXISTS (SELECT FROM arx.risk_queue AS q WHERE q.network = n.network)
-                       ORDER BY n.network);
+    networks := arx.queued_networks(canonical);
     FOREACH canonical IN ARRAY networks LOOP
         -- The first pass skips rows that others have locked, the second waits for them: everything
         -- that was queued at the start is scored at the end. Each pass only moves forward in the
@@ -360,7 +400,7 @@ BEGIN
             LOOP
                 -- Called before this transaction writes: what it reads is then cached for the
                 -- batches.
-                PERFORM arx.risk_basis();
+                PERFORM arx.load_risk_basis();
                 taken := '{}';
                 BEGIN
                     taken := arx.take_queued_wallets(canonical, size, beyond, waiting);

@@ -16,7 +16,7 @@ BEGIN
 END;
 $$;
 CREATE FUNCTION record_performance_alerts() RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE

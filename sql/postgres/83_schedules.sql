@@ -17,9 +17,22 @@ $$;
 -- The role that a job runs as: the owner of arx.schedules, who alone may write its rows. So no
 -- command runs with more rights than the role that wrote it.
 CREATE FUNCTION schedule_owner() RETURNS name
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT pg_get_userbyid(c.relowner) FROM pg_class AS c WHERE c.oid = 'arx.schedules'::regclass $$;
+    AS $$
+BEGIN
+    RETURN (SELECT pg_get_userbyid(c.relowner) FROM pg_class AS c WHERE c.oid = 'arx.schedules'::regclass);
+END;
+$$;
+
+CREATE FUNCTION scheduled_jobs() RETURNS TABLE (job text, schedule text, command text)
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    RETURN QUERY SELECT s.job, s.schedule, s.command FROM arx.schedules AS s ORDER BY s.job;
+END;
+$$;
 
 CREATE FUNCTION install_schedules() RETURNS TABLE (job text, schedule text, command text)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -41,7 +54,7 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = format('REVOKE INSERT, UPDATE, TRIGGER ON arx.schedules FROM %s.', writers);
     END IF;
-    FOR job, schedule, command IN SELECT s.job, s.schedule, s.command FROM arx.schedules AS s ORDER BY s.job LOOP
+    FOR job, schedule, command IN SELECT s.job, s.schedule, s.command FROM arx.scheduled_jobs() AS s LOOP
         -- A job of the same name and user is replaced. Only a superuser may schedule for others.
         IF owner = current_user THEN
             EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING job, schedule, command;
@@ -62,7 +75,7 @@ DECLARE
     removed bigint;
 BEGIN
     PERFORM arx.require_pg_cron();
-    EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j JOIN arx.schedules AS s ON s.job = j.jobname '
+    EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j JOIN arx.scheduled_jobs() AS s ON s.job = j.jobname '
             'WHERE j.username = arx.schedule_owner() AND j.database = current_database()'
        INTO removed;
     RETURN removed;

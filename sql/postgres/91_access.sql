@@ -78,6 +78,11 @@ BEGIN
              'trigger: stamps a row again that was written with the stamp of another transaction'),
                 ('is_moving_rows', 'arx_reader',
              'true while ARX moves rows between partitions or stamps restored rows, which changes no content'),
+                ('plpgsql_as_owner_handler', NULL, 'handler of the language plpgsql_as_owner'),
+                ('calling_user', 'arx_reader',
+             'role that has called a function of arx, also while it works with the rights of the tables'' owner'),
+                ('is_in_job', 'arx_reader', 'true within a function of arx that changes tables'),
+                ('sign_author', 'arx_operator', 'trigger: records the role that has called a function'),
                 ('watched_tables', NULL,
              'tables whose changes consumers follow, each with its topic and the functions of its triggers'),
                 ('partitions_now', NULL, 'watched tables and their partitions by the catalog'),
@@ -233,6 +238,12 @@ BEGIN
             -- Jobs
                 ('lock_job', 'arx_operator',
              'waits for the transaction that runs a job, and keeps others waiting until this one ends'),
+                ('hold_duty', NULL, 'step of take_duty() and take_import(): takes a duty unless another session has it'),
+                ('take_duty', 'arx_feeder',
+             'takes a duty of the sidecar until the session ends; returns false while another session has it'),
+                ('take_import', 'arx_operator',
+             'takes the import of a source until the session ends; returns false while another session has it'),
+                ('held_duties', 'arx_reader', 'duties of sidecars, and the processes that have them'),
 
             -- Derived tables
                 ('begin_refresh', 'arx_operator',
@@ -259,6 +270,10 @@ BEGIN
              'step of refresh_risk_scores(): queues the wallets whose score may have changed since the last call; '
              'returns the number'),
                 ('lock_risk_queue', 'arx_operator', 'waits for the transactions of others that queue wallets'),
+                ('queued_networks', 'arx_operator', 'step of refresh_risk_scores(): networks with queued wallets'),
+                ('scored_network', 'arx_operator', 'step of refresh_risk_scores(): registered_network()'),
+                ('load_risk_basis', 'arx_operator',
+             'step of refresh_risk_scores(): reads labels before the transaction writes'),
                 ('take_queued_wallets', 'arx_operator',
              'step of refresh_risk_scores(): takes the next wallets after an address from the queue; waiting: also '
              'those others have locked'),
@@ -310,6 +325,7 @@ BEGIN
                 ('take_performance_sample', 'arx_operator',
              'step of record_performance_alerts(): stores the counters of the server, and removes old ones'),
                 ('schedule_owner', 'arx_reader', 'role that the jobs of arx.schedules run as: the owner of that table'),
+                ('scheduled_jobs', 'arx_reader', 'rows of arx.schedules'),
                 ('require_pg_cron', 'arx_operator',
              'raises an error (55000) unless pg_cron is installed in this database'),
                 ('install_schedules', 'arx_operator',

@@ -20,10 +20,6 @@ WITH RECURSIVE pages AS (
 )
 SELECT count(*) AS rows, count(DISTINCT tx_hash) AS transactions, max(page) AS pages FROM pages;
 SELECT count(*) FROM arx.transactions WHERE network = 'testnet' AND 'a' IN (from_address, to_address);
--- Two ordered scans per partition, merged, that stop at the limit.
-SET enable_seqscan = off; SET enable_bitmapscan = off;
-EXPLAIN (COSTS OFF) SELECT * FROM arx.wallet_history('a', 'testnet', '2024-02-15', 100);
-RESET enable_seqscan; RESET enable_bitmapscan;
 -- Invalid arguments.
 SELECT * FROM arx.wallet_history(NULL, 'testnet');
 SELECT * FROM arx.wallet_history('a', NULL);

@@ -51,6 +51,8 @@ BEGIN
 END;
 $$;
 CREATE TRIGGER aaa BEFORE INSERT ON arx.transactions FOR EACH ROW EXECUTE FUNCTION ouma.take();
+-- Only such triggers fire for rows that ARX moves.
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER aaa;
 CREATE INDEX ON arx.transactions (ouma.who(tx_hash));
 RESET ROLE;
 SET ROLE :"operator";
@@ -74,6 +76,7 @@ SET ROLE :"ouma";
 CREATE FUNCTION ouma.late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM ouma.attempt(''ALTER ROLE %I SUPERUSER''); RETURN NULL; END';
 CREATE CONSTRAINT TRIGGER late AFTER DELETE ON arx.transactions_default DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION ouma.late();
+ALTER TABLE arx.transactions_default ENABLE ALWAYS TRIGGER late;
 RESET ROLE;
 SELECT arx.ensure_partitions('arx.transactions', '2020-03-01', '2020-03-20');
 SELECT rolsuper FROM pg_roles WHERE rolname = :'ouma';
@@ -81,6 +84,7 @@ DROP TRIGGER late ON arx.transactions_default;
 -- After an error, user and settings are those of the caller, also within the transaction.
 BEGIN;
 CREATE TRIGGER zzz BEFORE INSERT ON arx.transactions FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER zzz;
 SAVEPOINT before;
 SELECT arx.ensure_partitions('arx.transactions', '2020-03-01', '2020-03-20');
 ROLLBACK TO before;

@@ -110,6 +110,7 @@ CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN 
 INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
 VALUES ('testnet', 'kept', 1, '2016-02-03', 'a', 'b', 1);
 CREATE TRIGGER keep BEFORE INSERT ON arx.transactions FOR EACH ROW EXECUTE FUNCTION public.keep();
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER keep;
 SELECT arx.ensure_partitions('arx.transactions', '2016-02-01', '2016-02-02');
 SELECT tableoid::regclass FROM arx.transactions WHERE tx_hash = 'kept';
 DROP TRIGGER keep ON arx.transactions;

@@ -315,3 +315,78 @@ fn an_error_of_the_database_shows_no_value_of_a_row() {
     assert!(text.contains("violates check constraint \"small\""), "{text}");
     assert!(!text.contains("424242"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_without_rights_cannot_take_the_duties_of_a_sidecar() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("door_duties").unwrap();
+    database
+        .query(
+            "CREATE ROLE door_stranger LOGIN; CREATE ROLE door_reader LOGIN IN ROLE arx_reader;
+             CREATE ROLE door_operator LOGIN IN ROLE arx_operator; CREATE ROLE door_feeder LOGIN IN ROLE arx_feeder",
+        )
+        .unwrap();
+    for (role, call) in [
+        ("door_stranger", "SELECT arx.take_duty('feed')"),
+        ("door_stranger", "SELECT arx.take_import('x')"),
+        ("door_reader", "SELECT arx.take_import('x')"),
+        ("door_operator", "SELECT arx.take_duty('feed')"),
+        ("door_feeder", "SELECT arx.hold_duty('feed')"),
+        ("door_feeder", "UPDATE arx.duties SET pid = 1"),
+        ("door_feeder", "SELECT * FROM arx.duties FOR UPDATE"),
+    ] {
+        let client = database.connect_as(role).await.unwrap();
+        let error = client.batch_execute(call).await.unwrap_err();
+        assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE), "{role}: {call}");
+    }
+    // The locks that the sidecar once used, taken by a stranger.
+    let stranger = database.connect_as("door_stranger").await.unwrap();
+    stranger.batch_execute("SELECT pg_advisory_lock(6386296, duty) FROM generate_series(1, 4) AS duty").await.unwrap();
+    // One session has a duty until it ends, and no other can take it.
+    let take = "SELECT arx.take_duty('volumes'), arx.take_import('file')";
+    let (one, two) =
+        (database.connect_as("door_feeder").await.unwrap(), database.connect_as("door_feeder").await.unwrap());
+    let taken = async |client: &tokio_postgres::Client| {
+        let row = client.query_one(take, &[]).await.unwrap();
+        (row.get::<_, bool>(0), row.get::<_, bool>(1))
+    };
+    assert_eq!(taken(&one).await, (true, true));
+    assert_eq!(taken(&one).await, (true, true));
+    assert_eq!(taken(&two).await, (false, false));
+    let held = "SELECT string_agg(duty, ',' ORDER BY duty) FROM arx.held_duties()";
+    let reader = database.connect_as("door_reader").await.unwrap();
+    assert_eq!(reader.query_one(held, &[]).await.unwrap().get::<_, String>(0), "import file,volumes");
+    let unknown = two.query_one("SELECT arx.take_duty('rest')", &[]).await.unwrap_err();
+    assert_eq!(unknown.code(), Some(&tokio_postgres::error::SqlState::INVALID_PARAMETER_VALUE));
+    drop(one);
+    let freed =
+        wait_until(Duration::from_secs(30), || Ok(database.query("SELECT count(*) FROM arx.held_duties()")? == "0"));
+    assert!(freed.unwrap());
+    assert_eq!(taken(&two).await, (true, true));
+    // Of many at a time, one gets it.
+    drop(two);
+    assert!(
+        wait_until(Duration::from_secs(30), || Ok(database.query("SELECT count(*) FROM arx.held_duties()")? == "0"))
+            .unwrap()
+    );
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(database.connect_as("door_feeder").await.unwrap());
+    }
+    let all: Vec<_> = clients
+        .into_iter()
+        .map(|client| {
+            tokio::spawn(async move {
+                let row = client.query_one("SELECT arx.take_duty('feed')", &[]).await.unwrap();
+                (row.get::<_, bool>(0), client)
+            })
+        })
+        .collect();
+    let (mut winners, mut open) = (0, Vec::new());
+    for one in all {
+        let (taken, client) = one.await.unwrap();
+        winners += i32::from(taken);
+        open.push(client);
+    }
+    assert_eq!(winners, 1);
+}

@@ -158,6 +158,21 @@ async fn without_tables_a_function_says_how_to_create_them() {
         "SELECT arx.ensure_partitions(to_regclass('arx.transactions'), '2024-01-01', '2024-02-01')",
         "SELECT * FROM arx.create_hash_partitions()",
         "SELECT * FROM arx.check_performance_alerts()",
+        "SELECT arx.refresh_wallet_profiles()",
+        "SELECT arx.refresh_daily_stats()",
+        "SELECT * FROM arx.refresh_patterns()",
+        "CALL arx.refresh_risk_scores()",
+        "SELECT arx.apply_asset_prices('ethereum')",
+        "SELECT arx.override_risk('w1', 'ethereum', 1, 'x', now() + interval '1 day')",
+        "SELECT arx.exclude_cluster_merge('a', 'b', 'ethereum', 'x')",
+        "SELECT arx.activate_risk_model('x')",
+        "SELECT arx.active_risk_model()",
+        "SELECT * FROM arx.wallet_history('w1', 'ethereum')",
+        "SELECT * FROM arx.risk_history('w1', 'ethereum')",
+        "SELECT * FROM arx.changed_transactions('1:1:')",
+        "SELECT * FROM arx.changed_labels('1:1:')",
+        "SELECT arx.record_performance_alerts()",
+        "SELECT arx.schedule_owner()",
     ];
     for call in CALLS.iter().chain(&upkeep) {
         let error = client.query(*call, &[]).await.expect_err(call);
@@ -640,4 +655,331 @@ async fn a_large_drawing_hears_a_cancellation_at_once() {
         }
     }
     assert!(slowest < Duration::from_millis(400), "a cancellation took {slowest:?} of {whole:?}");
+}
+
+/// Code that the owner of the tables plants wherever the server runs code of an owner. It notes the
+/// role that runs it, and takes the rights of a superuser if it can.
+const TRAPS: &str = r#"
+    CREATE SCHEMA traps;
+    CREATE TABLE traps.ran (as_role text, trap text);
+    GRANT USAGE ON SCHEMA traps TO PUBLIC;
+    GRANT ALL ON traps.ran TO PUBLIC;
+    CREATE FUNCTION traps.owner() RETURNS text LANGUAGE sql AS
+        $$ SELECT pg_get_userbyid(c.relowner) FROM pg_class AS c WHERE c.oid = 'traps.ran'::regclass $$;
+    CREATE FUNCTION traps.spring(trap text) RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN
+        BEGIN
+            INSERT INTO traps.ran VALUES (current_user, trap);
+        EXCEPTION WHEN read_only_sql_transaction THEN NULL; END;
+        BEGIN
+            EXECUTE 'RESET ROLE';
+        EXCEPTION WHEN OTHERS THEN NULL; END;
+        BEGIN
+            EXECUTE 'ALTER ROLE ' || traps.owner() || ' SUPERUSER';
+        EXCEPTION WHEN OTHERS THEN NULL; END;
+        RETURN true;
+    END $$;
+    CREATE FUNCTION traps.hidden(trap text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+        $$ BEGIN RETURN traps.spring(trap); END $$;
+    CREATE FUNCTION traps.on_row() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM traps.spring('row trigger'); RETURN coalesce(NEW, OLD); END $$;
+    CREATE FUNCTION traps.on_statement() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM traps.spring('statement trigger'); RETURN NULL; END $$;
+    CREATE FUNCTION traps.status_text(arx.tx_status_enum) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+        $$ BEGIN PERFORM traps.spring('cast'); RETURN 'confirmed'; END $$;
+    CREATE FUNCTION traps.severity_text(arx.label_severity_enum) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+        $$ BEGIN PERFORM traps.spring('cast'); RETURN 'high'; END $$;
+    CREATE CAST (arx.tx_status_enum AS text) WITH FUNCTION traps.status_text(arx.tx_status_enum) AS ASSIGNMENT;
+    CREATE CAST (arx.label_severity_enum AS text) WITH FUNCTION traps.severity_text(arx.label_severity_enum) AS ASSIGNMENT;
+    DO $$
+    DECLARE
+        name text;
+    BEGIN
+        FOR name IN SELECT c.oid::regclass FROM pg_class AS c
+                     WHERE c.relnamespace = 'arx'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+                       AND c.relowner = current_user::regrole
+        LOOP
+            EXECUTE format('CREATE TRIGGER aaa_before BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION traps.on_row()', name);
+            EXECUTE format('CREATE TRIGGER aaa_after AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION traps.on_row()', name);
+            EXECUTE format('CREATE TRIGGER aaa_statement AFTER INSERT OR UPDATE OR DELETE ON %s EXECUTE FUNCTION traps.on_statement()', name);
+            EXECUTE format('ALTER TABLE %s ADD COLUMN trap_default boolean DEFAULT traps.spring(%L),
+                                ADD COLUMN trap_generated boolean GENERATED ALWAYS AS (traps.hidden(%L)) STORED,
+                                ADD CONSTRAINT trap_check CHECK (traps.hidden(%L))', name, 'default', 'generated', 'check');
+            EXECUTE format('CREATE INDEX ON %s ((traps.hidden(%L))) WHERE traps.hidden(%L)', name, 'index', 'predicate');
+            EXECUTE format('CREATE STATISTICS traps.%I ON (traps.hidden(%L)), trap_default FROM %s', name, 'statistics', name);
+            EXECUTE format('CREATE POLICY trap ON %s USING (traps.spring(%L)) WITH CHECK (traps.spring(%L))', name, 'policy', 'policy');
+            EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', name);
+        END LOOP;
+        FOR name IN SELECT c.oid::regclass FROM pg_class AS c
+                     WHERE c.relnamespace = 'arx'::regnamespace AND c.relkind = 'v' AND c.relowner = current_user::regrole
+        LOOP
+            EXECUTE format('CREATE OR REPLACE VIEW %s AS SELECT v.* FROM (%s) AS v WHERE traps.spring(%L)', name,
+                           rtrim(pg_get_viewdef(name::regclass), ';'), 'view');
+        END LOOP;
+    END $$;
+    DELETE FROM traps.ran;
+"#;
+
+/// Functions of the extension that a client can call, with name and type of each parameter that has
+/// no default.
+const FUNCTIONS: &str = "
+SELECT p.prokind, p.proname, p.oid, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORDER BY a.position)
+  FROM pg_proc AS p
+  JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+  JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'arx'
+  LEFT JOIN LATERAL unnest(p.proargnames[:p.pronargs], p.proargtypes::oid[]) WITH ORDINALITY AS a (name, type, position)
+         ON a.position <= p.pronargs - p.pronargdefaults
+ WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'language_handler'::regtype)
+ GROUP BY p.oid, p.proname, p.prokind ORDER BY p.proname";
+
+/// Arguments of the calls: parameter, type, expression.
+const ARGUMENTS: &[(&str, &str, &str)] = &[
+    ("address", "text", "'w1'"),
+    ("addresses", "text[]", "'{w1,w2,w3}'"),
+    ("asset", "text", "'native'"),
+    ("batch_size", "integer", "10"),
+    ("beyond", "text", "''"),
+    ("consumer", "text", "'risk_scores'"),
+    ("created", "oid[]", "'{}'"),
+    ("document", "jsonb", "jsonb_set(arx.default_risk_model(), '{version}', to_jsonb('m' || random()))"),
+    ("duty", "text", "'feed'"),
+    ("epoch", "bigint", "1"),
+    ("expires_at", "timestamp with time zone", "now() + interval '1 day'"),
+    ("family", "text", "'opaque'"),
+    ("function", "oid", "'arx.raise_graph_epoch()'::regprocedure"),
+    ("is_refresh", "boolean", "true"),
+    ("job", "text", "'tables'"),
+    ("limit", "integer", "10"),
+    ("network", "text", "'testnet'"),
+    ("override_id", "bigint", "1"),
+    ("partition", "oid", "'arx.transactions_default'::regclass"),
+    ("partition", "regclass", "'arx.transactions_default'"),
+    ("pattern", "text", "'cycle'"),
+    ("range_from", "timestamp with time zone", "'2024-01-01'"),
+    ("range_to", "timestamp with time zone", "'2024-03-01'"),
+    ("reason", "text", "'alter'"),
+    ("refreshed", "bigint", "1"),
+    ("relabelled", "text[]", "'{w3}'"),
+    ("relation", "regclass", "'arx.transactions'"),
+    ("relation", "text", "'arx.transactions'"),
+    ("score", "numeric", "50"),
+    ("seen", "pg_snapshot", "'1:1:'"),
+    ("since", "pg_snapshot", "'1:1:'"),
+    ("since", "timestamp with time zone", "'2024-01-01'"),
+    ("source", "text", "'w1'"),
+    ("stamp", "xid8", "'1'"),
+    ("target", "text", "'w2'"),
+    ("topic", "text", "'labels'"),
+    ("touched", "text[]", "'{w1}'"),
+    ("until", "pg_snapshot", "'1:1:'"),
+    ("version", "text", "arx.active_risk_model()"),
+    ("waiting", "boolean", "true"),
+    ("wallet", "text", "'w1'"),
+    ("wallet_a", "text", "'w1'"),
+    ("wallet_b", "text", "'w2'"),
+    ("window", "interval", "'1 day'"),
+    ("licit", "text[]", "'{exchange}'"),
+    ("illicit", "text[]", "'{scam}'"),
+    ("name", "text", "'m2'"),
+    ("partitions", "integer", "2"),
+];
+
+/// Functions that reject the arguments or the data of this test, with a part of the error.
+const REJECTED: &[(&str, &str)] = &[
+    ("begin_refresh", "only the functions of arx"),
+    ("finish_refresh", "has not begun"),
+    ("discard_risk_model", "cannot be removed"),
+    ("evaluate_risk_model", "licit"),
+    ("fit_risk_model", "already exists"),
+    ("install_schedules", "pg_cron is not installed"),
+    ("remove_schedules", "pg_cron is not installed"),
+    ("require_pg_cron", "pg_cron is not installed"),
+    ("rollback_risk_model", "no risk model was active before"),
+];
+
+/// Returns a call of each function of the extension, by name.
+fn every_call(database: &Database<'_>) -> Vec<(String, String)> {
+    let functions = database.query(FUNCTIONS).unwrap();
+    let call = |line: &str| {
+        let fields: Vec<&str> = line.split('|').collect();
+        let argument = |parameter: &str| {
+            let (name, kind) = parameter.split_once(':').unwrap();
+            let argument = ARGUMENTS.iter().find(|argument| (argument.0, argument.1) == (name, kind));
+            let expression = argument.map_or("no value: add one to ARGUMENTS", |argument| argument.2);
+            format!("\"{name}\" => ({expression})::{kind}")
+        };
+        let arguments: Vec<String> = fields[3].split(',').filter(|text| !text.is_empty()).map(argument).collect();
+        let verb = if fields[0] == "p" { "CALL" } else { "SELECT * FROM" };
+        (fields[1].to_owned(), format!("{verb} arx.{}({})", fields[1], arguments.join(", ")))
+    };
+    let calls: Vec<(String, String)> = functions.lines().map(call).collect();
+    let incomplete: Vec<_> = calls.iter().filter(|(_, call)| call.contains("add one to ARGUMENTS")).collect();
+    assert!(incomplete.is_empty(), "{incomplete:#?}");
+    calls
+}
+
+/// Creates a database whose tables belong to a role that has planted traps in them.
+fn trapped<'a>(stack: &'a Stack, name: &str) -> Database<'a> {
+    let database = stack.bare_database(name).unwrap();
+    database
+        .query(&format!(
+            "CREATE EXTENSION arx CASCADE;
+             DO $$ BEGIN CREATE ROLE {name}_owner IN ROLE arx_operator; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+             GRANT CREATE ON SCHEMA arx TO {name}_owner;
+             GRANT CREATE ON DATABASE {name} TO {name}_owner;
+             SET SESSION AUTHORIZATION {name}_owner;
+             SELECT FROM arx.create_tables();
+             {TESTNET}
+             SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-01-31');
+             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             SELECT 'testnet', 't' || n, n, '2024-01-01'::timestamptz + n * interval '1 hour', 'w' || n % 12, 'w' || n * 5 % 11, n
+               FROM generate_series(1, 60) AS n;
+             INSERT INTO arx.token_transfers (network, tx_hash, block_number, log_index, \"timestamp\", token_address,
+                                              from_address, to_address, amount)
+             SELECT 'testnet', 't' || n, n, n, '2024-05-01'::timestamptz + n * interval '1 hour', 'token', 'w' || n % 12,
+                    'w' || n * 5 % 11, n
+               FROM generate_series(1, 60) AS n;
+             INSERT INTO arx.address_labels (network, address, category, severity, label, source)
+             VALUES ('testnet', 'w3', 'scam', 'high', 'x', 'test'), ('testnet', 'w4', 'exchange', 'none', 'desk', 'test');
+             INSERT INTO arx.asset_prices (asset, priced_at, price_usd) VALUES ('TST', '2023-01-01', 3);
+             {TRAPS}"
+        ))
+        .unwrap();
+    database
+}
+
+/// No trap was run by another role than the owner, who is no superuser.
+fn assert_harmless(database: &Database<'_>, after: &str) {
+    let ran =
+        database.query("SELECT DISTINCT as_role, trap FROM traps.ran WHERE as_role <> traps.owner() ORDER BY 1, 2");
+    assert_eq!(ran.unwrap(), "", "{after}");
+    assert_eq!(database.query("SELECT rolsuper FROM pg_roles WHERE rolname = traps.owner()").unwrap(), "f", "{after}");
+}
+
+#[test]
+fn a_superuser_who_calls_every_function_runs_no_code_of_the_tables_owner() {
+    let stack = Stack::shared().unwrap();
+    let database = trapped(stack, "safety_traps");
+    let calls = every_call(&database);
+    assert!(calls.len() > 80, "{calls:?}");
+    // Twice: the first calls fill what later ones read and change.
+    let mut unexpected = Vec::new();
+    for (function, call) in calls.iter().chain(&calls) {
+        let reason = REJECTED.iter().find(|(name, _)| name == function).map(|(_, reason)| reason);
+        match (database.query(call), reason) {
+            (Ok(_), None) => {}
+            (Err(error), Some(reason)) if error.to_string().contains(reason) => {}
+            (Ok(_), Some(_)) => unexpected.push(format!("{call} was not rejected")),
+            (Err(error), _) => unexpected.push(format!("{error:#}")),
+        }
+        assert_harmless(&database, call);
+    }
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
+    // The traps work: they ran as the owner, and every kind of them did.
+    let kinds = "SELECT count(DISTINCT trap) FROM traps.ran WHERE trap NOT IN ('view', 'policy')";
+    assert_eq!(database.query(kinds).unwrap(), "9");
+    // The same for an operator, whose rights the owner must not gain when tables are changed.
+    database
+        .query("DO $$ BEGIN CREATE ROLE safety_operator IN ROLE arx_operator BYPASSRLS; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        .unwrap();
+    let as_operator =
+        |call: &str| run(database.psql().args(["-c", "SET SESSION AUTHORIZATION safety_operator", "-c", call]));
+    for call in [
+        "SELECT arx.refresh_wallet_profiles()",
+        "SELECT arx.refresh_daily_stats()",
+        "SELECT arx.refresh_patterns()",
+        "CALL arx.refresh_risk_scores()",
+        "SELECT arx.apply_asset_prices('testnet', true)",
+        "SELECT arx.record_performance_alerts()",
+        "SELECT arx.override_risk('w1', 'testnet', 12.5, 'reviewed', now() + interval '1 day')",
+        "SELECT arx.exclude_cluster_merge('w1', 'w2', 'testnet', 'apart')",
+    ] {
+        as_operator(call).unwrap_or_else(|error| panic!("{call}: {error:#}"));
+        assert_harmless(&database, call);
+    }
+    // The author is the caller, and not the owner of the table.
+    // A superuser who reads the tables directly would run the owner's code, as with any table.
+    let authors = "SET SESSION AUTHORIZATION safety_traps_owner; SELECT (SELECT created_by FROM arx.risk_overrides ORDER BY override_id DESC LIMIT 1),
+                          (SELECT created_by FROM arx.cluster_exclusions LIMIT 1)";
+    assert_eq!(database.query(authors).unwrap(), "safety_operator|safety_operator");
+    as_operator("SELECT arx.end_risk_override(max(override_id)) FROM arx.risk_overrides").unwrap();
+    let ended = "SET SESSION AUTHORIZATION safety_traps_owner; SELECT ended_by FROM arx.risk_overrides ORDER BY override_id DESC LIMIT 1";
+    assert_eq!(database.query(ended).unwrap(), "safety_operator");
+    // A policy that hides rows from an operator is not avoided by working as the owner.
+    database.query("ALTER ROLE safety_operator NOBYPASSRLS").unwrap();
+    let error = as_operator("SELECT arx.refresh_wallet_profiles()").unwrap_err().to_string();
+    assert!(error.contains("row-level security of table arx."), "{error}");
+}
+
+#[test]
+fn a_view_in_the_place_of_a_table_is_never_read() {
+    let stack = Stack::shared().unwrap();
+    let database = trapped(stack, "safety_views");
+    database.query("SELECT arx.refresh_wallet_profiles()").unwrap();
+    let calls = every_call(&database);
+    database
+        .query(
+            "DELETE FROM traps.ran;
+             SET SESSION AUTHORIZATION safety_views_owner;
+             DO $$ DECLARE name text; BEGIN
+                 FOR name IN SELECT c.relname FROM pg_class AS c WHERE c.relnamespace = 'arx'::regnamespace
+                               AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relowner = current_user::regrole
+                 LOOP
+                     EXECUTE format('ALTER TABLE arx.%I RENAME TO %I', name, 'hidden_' || name);
+                     EXECUTE format('CREATE VIEW arx.%I AS SELECT * FROM arx.%I WHERE traps.spring(%L)', name, 'hidden_' || name, 'view');
+                     EXECUTE format('GRANT SELECT ON arx.%I TO arx_reader', name);
+                 END LOOP;
+             END $$",
+        )
+        .unwrap();
+    database
+        .query("DO $$ BEGIN CREATE ROLE safety_viewer IN ROLE arx_operator; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        .unwrap();
+    for role in ["postgres", "safety_viewer"] {
+        let mut refused = 0;
+        for (_, call) in &calls {
+            let call = format!("SET SESSION AUTHORIZATION {role}; {call}");
+            refused += i32::from(
+                database.query(&call).is_err_and(|error| error.to_string().contains("must be of kind \"table\"")),
+            );
+            assert_harmless(&database, &call);
+        }
+        assert!(refused > 40, "{refused}");
+    }
+}
+
+#[test]
+fn tables_of_several_roles_and_of_a_stranger_are_refused() {
+    let stack = Stack::shared().unwrap();
+    let database = filled(stack, "safety_several");
+    database
+        .query(
+            "CREATE ROLE safety_one IN ROLE arx_operator; CREATE ROLE safety_two IN ROLE arx_operator; CREATE ROLE safety_none;
+             ALTER TABLE arx.wallet_profiles OWNER TO safety_one",
+        )
+        .unwrap();
+    database.query("SELECT arx.refresh_wallet_profiles()").unwrap();
+    database.query("ALTER TABLE arx.transactions_default OWNER TO safety_two").unwrap();
+    for call in ["SELECT arx.refresh_wallet_profiles()", "SELECT * FROM arx.wallet_risk('w1', 'testnet')"] {
+        let error = database.query(call).unwrap_err().to_string();
+        assert!(error.contains("belong to several roles: safety_one, safety_two"), "{call}: {error}");
+    }
+    database
+        .query("ALTER TABLE arx.transactions_default OWNER TO postgres; ALTER TABLE arx.wallet_profiles OWNER TO safety_none")
+        .unwrap();
+    let error = database.query("SELECT arx.refresh_wallet_profiles()").unwrap_err().to_string();
+    assert!(error.contains("safety_none") && error.contains("GRANT arx_operator TO safety_none"), "{error}");
+    database.query("GRANT arx_operator TO safety_none; SELECT arx.refresh_wallet_profiles()").unwrap();
+}
+
+#[test]
+fn a_refresh_cannot_be_finished_without_being_done() {
+    let stack = Stack::shared().unwrap();
+    let database = filled(stack, "safety_positions");
+    database.query("SELECT arx.refresh_wallet_profiles()").unwrap();
+    let call = "SET SESSION AUTHORIZATION safety_positions_operator;
+                SELECT f.* FROM arx.begin_refresh('wallet_profiles') AS b, arx.finish_refresh('wallet_profiles', b.until, b.epoch, 0) AS f";
+    database.query("CREATE ROLE safety_positions_operator IN ROLE arx_operator").unwrap();
+    let error = database.query(call).unwrap_err().to_string();
+    assert!(error.contains("only the functions of arx begin a refresh"), "{error}");
 }

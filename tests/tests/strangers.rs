@@ -383,7 +383,7 @@ fn only_what_changes_rows_or_columns_is_an_event() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("strangers_events").unwrap();
     database.query(ROWS).unwrap();
-    database.query("CREATE ROLE strangers_owner").ok();
+    database.query("CREATE ROLE strangers_owner IN ROLE arx_operator").ok();
     let epoch = || database.query("SELECT arx.current_graph_epoch()").unwrap().parse::<i64>().unwrap();
     database.query("CREATE FUNCTION arx.own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'").unwrap();
     let before = epoch();
@@ -710,8 +710,92 @@ fn a_trigger_of_a_user_cannot_keep_a_false_stamp() {
     database
         .query("CREATE TRIGGER zzzz BEFORE UPDATE ON arx.transactions FOR EACH ROW EXECUTE FUNCTION public.backdate()")
         .unwrap();
-    let refused =
-        database.query("UPDATE arx.transactions SET value = 2 WHERE tx_hash = 'late'").unwrap_err().to_string();
-    assert!(refused.contains("keeps the stamp of another transaction"), "{refused}");
+    // ARX stamps the row without the triggers of users.
+    database.query("UPDATE arx.transactions SET value = 2 WHERE tx_hash = 'late'").unwrap();
     assert_agree(&database, 51);
+    database.query("ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER zzzz").unwrap();
+    let refused =
+        database.query("UPDATE arx.transactions SET value = 3 WHERE tx_hash = 'late'").unwrap_err().to_string();
+    assert!(refused.contains("keeps the stamp of another transaction"), "{refused}");
+    database.query("ALTER TABLE arx.transactions ENABLE TRIGGER zzzz").unwrap();
+    assert_agree(&database, 51);
+}
+
+/// Triggers of a user that change values, count rows, and forbid changes.
+const OWN_TRIGGERS: &str = "
+    CREATE TABLE public.seen (what text);
+    CREATE FUNCTION public.round_up() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.value := ceil(NEW.value) + 1; RETURN NEW; END $$;
+    CREATE FUNCTION public.raise_profile() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.analytics_profile := '{\"seen\": true}'; RETURN NEW; END $$;
+    CREATE FUNCTION public.forbid() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'append only'; END $$;
+    CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO public.seen VALUES (TG_OP); RETURN NULL; END $$;
+    CREATE TRIGGER a_round BEFORE INSERT ON arx.transactions FOR EACH ROW EXECUTE FUNCTION public.round_up();
+    CREATE TRIGGER b_forbid BEFORE UPDATE OR DELETE ON arx.transactions FOR EACH ROW EXECUTE FUNCTION public.forbid();
+    CREATE TRIGGER c_see AFTER INSERT OR UPDATE OR DELETE ON arx.transactions FOR EACH ROW EXECUTE FUNCTION public.see();
+    CREATE TRIGGER d_forbid BEFORE DELETE ON arx.transactions_default FOR EACH ROW EXECUTE FUNCTION public.forbid();
+    CREATE TRIGGER a_raise BEFORE INSERT ON arx.wallet_profiles FOR EACH ROW EXECUTE FUNCTION public.raise_profile();
+    CREATE TRIGGER b_forbid BEFORE DELETE ON arx.wallet_profiles FOR EACH ROW EXECUTE FUNCTION public.forbid();";
+
+#[test]
+fn rows_that_arx_moves_or_stamps_pass_the_triggers_of_users_unchanged() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("strangers_moves").unwrap();
+    database.query(ROWS).unwrap();
+    database
+        .query(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             SELECT 'testnet', 'm' || n, n, '2024-05-01'::timestamptz + n * interval '1 hour', 'hub', 'w' || n % 7, n * 0.1
+               FROM generate_series(1, 50) AS n",
+        )
+        .unwrap();
+    assert_agree(&database, 100);
+    database.query(OWN_TRIGGERS).unwrap();
+    let content = || {
+        database
+            .query(
+                "SELECT (SELECT md5(string_agg(t::text, ',' ORDER BY tx_hash)) FROM arx.transactions AS t),
+                        (SELECT md5(string_agg(p::text, ',' ORDER BY wallet_address)) FROM arx.wallet_profiles AS p),
+                        (SELECT count(*) FROM public.seen), arx.current_graph_epoch()",
+            )
+            .unwrap()
+    };
+    let before = content();
+    assert_eq!(
+        database.query("SELECT arx.ensure_partitions('arx.transactions', '2024-05-01', '2024-05-31')").unwrap(),
+        "1"
+    );
+    assert_eq!(database.query("SELECT count(*) FROM arx.transactions_2024_05").unwrap(), "50");
+    assert_eq!(
+        database.query("SELECT sum(moved_rows) > 0 FROM arx.create_hash_partitions(partitions => 3)").unwrap(),
+        "t"
+    );
+    assert_eq!(content(), before);
+    assert_eq!(database.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
+    // A trigger that is always enabled changes no row unseen.
+    let late =
+        "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+                VALUES ('testnet', 'n1', 1, '2024-07-01', 'hub', 'w1', 1.5)";
+    database.query(&format!("{late}; ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER a_round")).unwrap();
+    let before = content();
+    let refused =
+        database.query("SELECT arx.ensure_partitions('arx.transactions', '2024-07-01', '2024-07-31')").unwrap_err();
+    assert!(refused.to_string().contains("have other values there"), "{refused}");
+    assert!(refused.to_string().contains("a_round"), "{refused}");
+    assert_eq!(content(), before);
+    database.query("ALTER TABLE arx.transactions ENABLE TRIGGER a_round, ENABLE ALWAYS TRIGGER c_see").unwrap();
+    database.query("SELECT arx.ensure_partitions('arx.transactions', '2024-07-01', '2024-07-31')").unwrap();
+    assert_eq!(database.query("SELECT value::real FROM arx.transactions_2024_07").unwrap(), "3");
+    // Rows of a staging table are stamped, although no UPDATE is allowed.
+    database
+        .query(
+            "CREATE TABLE public.staging (LIKE arx.transactions INCLUDING ALL);
+             INSERT INTO public.staging SELECT * FROM arx.transactions WHERE tx_hash = 'a1';
+             UPDATE public.staging SET tx_hash = 'staged', ingest_xid = '3';
+             INSERT INTO arx.transactions SELECT * FROM public.staging",
+        )
+        .unwrap();
+    assert_agree(&database, 102);
 }

@@ -9,6 +9,7 @@ use super::row::sql_row;
 use crate::moving::{is_moving_rows as moving_rows, move_rows};
 use crate::owner::as_owner_of;
 use crate::spi;
+use crate::table_owner::{caller_name, is_in_job as in_job};
 
 sql_row! {
     struct CreatedRow {
@@ -42,6 +43,18 @@ fn is_moving_rows() -> bool {
 fn current_command() -> i64 {
     // SAFETY: Reads a counter of this backend.
     i64::from(unsafe { pg_sys::GetCurrentCommandId(false) })
+}
+
+/// Implements `arx.calling_user()`.
+#[pg_extern(stable, parallel_restricted)]
+fn calling_user() -> String {
+    caller_name()
+}
+
+/// Implements `arx.is_in_job()`.
+#[pg_extern(volatile, parallel_restricted)]
+fn is_in_job() -> bool {
+    in_job()
 }
 
 /// Creates the TRUNCATE trigger of a partition, unless it has one. It is an internal trigger:
@@ -80,8 +93,11 @@ fn watch_truncate(partition: pg_sys::Oid, function: pg_sys::Oid) -> Result<(), E
 /// because they run the owner's triggers.
 #[pg_extern(volatile, parallel_unsafe)]
 fn restamp_future_rows(partition: pg_sys::Oid) -> Result<i64, ErrorReport> {
-    match spi::restamping(partition)? {
-        Some(statement) => Ok(as_owner_of(partition, || move_rows(|| spi::restamp(&statement)))?),
-        None => Ok(0),
-    }
+    // The search, too: a plan evaluates functions in the predicates of the owner's indexes.
+    Ok(as_owner_of(partition, || {
+        move_rows(|| match spi::restamping(partition)? {
+            Some(statement) => spi::restamp(&statement),
+            None => Ok(0),
+        })
+    })?)
 }

@@ -9,7 +9,7 @@ use crate::error::SqlError;
 thread_local! {
     static RULES: PreparedQuery = const { PreparedQuery::with_any_plan(c"
 SELECT r.rule, r.metric, r.comparison, r.warning::double precision, r.critical::double precision, r.unit, r.message
-  FROM arx.effective_alert_rules AS r
+  FROM (SELECT DISTINCT ON (a.rule) a.* FROM arx.alert_rules AS a ORDER BY a.rule, a.builtin) AS r
  WHERE r.enabled
  ORDER BY r.rule", &[Text, Text, Text, Double, Double, Text, Text]) };
 

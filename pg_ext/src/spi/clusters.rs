@@ -41,10 +41,17 @@ SELECT e.wallet_a, e.wallet_b, e.reason, e.created_by
  WHERE e.network = $1
  ORDER BY e.wallet_a, e.wallet_b", &[Text, Text, Text, Text]) };
 
+    // The rows of current_labels.
     static LABELS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT l.address, l.category, l.kind, l.severity::text, l.label, (l.confidence * 1000)::integer
-  FROM arx.current_labels AS l
- WHERE l.network = $1 AND l.kind <> 'service'
+  FROM (SELECT DISTINCT ON (l.address) l.address, l.category, c.kind, l.severity, l.label, l.confidence
+          FROM arx.address_labels AS l
+          JOIN arx.label_categories AS c USING (category)
+         WHERE l.network = $1 AND l.valid_from <= now() AND l.valid_to > now()
+         ORDER BY l.address, l.category <> 'sanctions',
+                  array_position(ARRAY['illicit', 'service', 'neutral'], c.kind), l.severity DESC, l.confidence DESC,
+                  l.source, l.label_id) AS l
+ WHERE l.kind <> 'service'
  ORDER BY l.category, l.address", &[Text, Text, Text, Text, Text, Integer]) };
 }
 

@@ -54,13 +54,18 @@ SELECT s.ordinal, t.tx_hash
        AND ($6::numeric IS NULL OR x.amount >= $6) AND ($7::text IS NULL OR x.token_address = $7)) AS t
  ORDER BY s.ordinal, s.at DESC, t.block_number DESC, t.log_index DESC, t.tx_hash", &[Integer, Text]) };
 
-    // The view returns at most one row anyway. LIMIT 1 keeps the planner from sorting the labels of
-    // the whole network for a join.
+    // The row of current_labels.
     static DESCRIPTIONS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.address, nullif(l.label, ''), l.category, l.kind, round(p.risk_score)::integer
   FROM unnest($1::integer[], $2::text[]) AS s (ordinal, address)
-  LEFT JOIN LATERAL (SELECT c.label, c.category, c.kind FROM arx.current_labels AS c
-                      WHERE c.address = s.address AND c.network = $3 LIMIT 1) AS l ON true
+  LEFT JOIN LATERAL (
+        SELECT l.label, l.category, c.kind
+          FROM arx.address_labels AS l
+          JOIN arx.label_categories AS c USING (category)
+         WHERE l.address = s.address AND l.network = $3 AND l.valid_from <= now() AND l.valid_to > now()
+        ORDER BY l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind),
+                 l.severity DESC, l.confidence DESC, l.source, l.label_id
+         LIMIT 1) AS l ON true
   LEFT JOIN arx.wallet_profiles AS p
     ON p.wallet_address = s.address AND p.network_type = $3 AND p.risk_state <> 'unknown'
  ORDER BY s.ordinal", &[Text, Text, Text, Text, Integer]) };

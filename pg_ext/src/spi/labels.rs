@@ -31,8 +31,7 @@ impl WalletLabel {
 }
 
 thread_local! {
-    // The view returns at most one row anyway. LIMIT 1 keeps the planner from sorting the labels of
-    // the whole network for a join.
+    // The row of current_labels. Queries read the tables: the view may belong to another role.
     static OF_ADDRESSES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT s.ordinal, l.category, l.kind, l.severity::text, l.label,
        (SELECT a.category
@@ -40,8 +39,14 @@ SELECT s.ordinal, l.category, l.kind, l.severity::text, l.label,
          WHERE a.address = s.address AND a.network = $3 AND k.kind = 'service' AND a.valid_from <= now() AND a.valid_to > now()
          ORDER BY k.severity DESC, a.category LIMIT 1)
   FROM unnest($1::integer[], $2::text[]) AS s (ordinal, address)
- CROSS JOIN LATERAL (SELECT c.category, c.kind, c.severity, c.label FROM arx.current_labels AS c
-                      WHERE c.address = s.address AND c.network = $3 LIMIT 1) AS l",
+ CROSS JOIN LATERAL (
+        SELECT l.category, c.kind, l.severity, l.label
+          FROM arx.address_labels AS l
+          JOIN arx.label_categories AS c USING (category)
+         WHERE l.address = s.address AND l.network = $3 AND l.valid_from <= now() AND l.valid_to > now()
+        ORDER BY l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind),
+                 l.severity DESC, l.confidence DESC, l.source, l.label_id
+         LIMIT 1) AS l",
         &[Integer, Text, Text, Text, Text, Text]) };
 
     // The rows of current_labels, without sorting neutral labels.

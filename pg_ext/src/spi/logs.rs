@@ -12,6 +12,7 @@ use pgrx::spi::OwnedPreparedStatement;
 use super::relation_name;
 use super::session::{Access, connected};
 use crate::error::SqlError;
+use crate::moving::without_user_triggers;
 
 /// A value of a log, valid while the trigger runs.
 #[derive(Debug, Clone, Copy)]
@@ -117,8 +118,10 @@ pub(crate) fn restamp_row(table: pg_sys::Oid, place: pg_sys::ItemPointerData) ->
         "UPDATE ONLY {table} AS t SET ingest_xid = pg_catalog.pg_current_xact_id() WHERE t.ctid = $1 \
          RETURNING t.ingest_xid = pg_catalog.pg_current_xact_id()"
     );
-    connected(Access::Any, |client| {
-        let rows = client.update(statement.as_str(), None, &[place.into()])?;
-        if rows.is_empty() { Ok(false) } else { Ok(rows.first().get_one()? == Some(true)) }
+    without_user_triggers(|| {
+        connected(Access::Any, |client| {
+            let rows = client.update(statement.as_str(), None, &[place.into()])?;
+            if rows.is_empty() { Ok(false) } else { Ok(rows.first().get_one()? == Some(true)) }
+        })
     })
 }

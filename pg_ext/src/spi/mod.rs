@@ -38,10 +38,10 @@ pub(crate) use risk::{
     RiskSettings, StoredScorecard, history_coverage, label_cases, labels_changed, networks, now_and_next_label_change,
     own_labels, require_categories, risk_labels, risk_overrides, risk_settings, scorecard_document, store_risk_model,
 };
-pub(crate) use session::pin;
+pub(crate) use session::{pin, with_words};
 pub(crate) use statistics::analyze_stale_tables;
 pub(crate) use stream::{type_name, varlena};
-pub(crate) use tables::{create_tables, has_truncate_trigger, restamp, restamping};
+pub(crate) use tables::{create_tables, has_truncate_trigger, restamp, restamping, table_names};
 pub(crate) use transfers_by_hash::transfers_of;
 
 use arx_core::address::{Network, NetworkFamily};

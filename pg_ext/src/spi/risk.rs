@@ -12,6 +12,7 @@ use super::stream::ColumnType::{Bool, Double, Integer, Text, Time};
 use super::stream::{Argument, PreparedQuery, Slot, with_memory_context};
 use crate::error::SqlError;
 use crate::snapshot::{keeps_snapshot, with_latest_snapshot};
+use crate::table_owner::{Purpose, as_table_owner};
 
 /// Addresses looked up at a time.
 const BATCH: usize = 5_000;
@@ -279,7 +280,7 @@ pub(crate) fn require_categories(names: &[String]) -> Result<(), SqlError> {
 /// Stores a scorecard as a draft.
 pub(crate) fn store_risk_model(version: &str, document: &str, network: &str, report: &str) -> Result<(), SqlError> {
     let arguments = [version, document, network, report].map(Argument::of);
-    STORE_MODEL.with(|query| query.execute(&arguments))
+    as_table_owner(Purpose::Write, || STORE_MODEL.with(|query| query.execute(&arguments)))
 }
 
 /// Returns true if a label was added, changed or removed since a snapshot.

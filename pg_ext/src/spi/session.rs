@@ -23,6 +23,7 @@ use super::tables::is_table_of_users;
 use crate::encoding::require_utf8;
 use crate::error::{SqlError, or_report};
 use crate::guc::set;
+use crate::table_owner::{Purpose, as_table_owner};
 
 const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
 
@@ -97,13 +98,13 @@ pub(super) fn connected<R>(
     Spi::connect_mut(run)
 }
 
-/// Does the same for a query of tables of users. Errors of the server that the caller can act on
-/// get ARX's words.
+/// Does the same for a query that reads tables of users, with the rights that a reader has. Errors
+/// of the server that the caller can act on get ARX's words.
 pub(super) fn connected_to_tables<R>(
     access: Access,
     run: impl FnOnce(&mut SpiClient<'_>) -> Result<R, SqlError>,
 ) -> Result<R, SqlError> {
-    in_words(translated, || connected(access, run))
+    as_table_owner(Purpose::Read, || in_words(translated, || connected(access, run)))
 }
 
 /// Does the same for a query that may run as the owner of a table: the server's hint about
@@ -113,6 +114,11 @@ pub(super) fn connected_as_any_role<R>(
     run: impl FnOnce(&mut SpiClient<'_>) -> Result<R, SqlError>,
 ) -> Result<R, SqlError> {
     in_words(missing_table, || connected(access, run))
+}
+
+/// Runs a function, and replaces the error that the tables of users are missing.
+pub(crate) fn with_words<R>(run: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
+    in_words(missing_table, run)
 }
 
 /// Runs a function, and replaces an error of the server for which there are words.

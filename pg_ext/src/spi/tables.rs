@@ -5,10 +5,13 @@
 //! run if the object does not exist, none of them otherwise. So a table keeps what its users have
 //! made of it.
 
+use std::sync::LazyLock;
+
 use pgrx::prelude::*;
 
 use super::{for_each_row, is_true, run, value};
 use crate::error::SqlError;
+use crate::moving::without_user_triggers;
 
 /// In the order in which the objects depend on each other.
 const FILES: [&str; 7] = [
@@ -244,6 +247,18 @@ fn statements() -> impl Iterator<Item = &'static str> {
     FILES.iter().flat_map(|file| file.split_inclusive(";\n"))
 }
 
+/// Returns the names of the tables that `create_tables` creates, without their schema.
+pub(crate) fn table_names() -> impl Iterator<Item = &'static str> {
+    static NAMES: LazyLock<Vec<&str>> = LazyLock::new(|| {
+        let table = |statement| match Object::created_by(statement)? {
+            Object::Table(name) => Some(bare(name)),
+            _ => None,
+        };
+        statements().filter_map(table).collect()
+    });
+    NAMES.iter().copied()
+}
+
 /// Returns true if `create_tables` creates a table or view of this name.
 pub(super) fn is_table_of_users(name: &str) -> bool {
     statements().filter_map(Object::created_by).any(|object| match object {
@@ -320,7 +335,7 @@ pub(crate) fn restamping(table: pg_sys::Oid) -> Result<Option<String>, SqlError>
 
 /// Runs the statement of `restamping`. Returns the number of rows stamped.
 pub(crate) fn restamp(statement: &str) -> Result<i64, SqlError> {
-    Ok(i64::try_from(run(statement, &[])?).unwrap_or(i64::MAX))
+    Ok(i64::try_from(without_user_triggers(|| run(statement, &[]))?).unwrap_or(i64::MAX))
 }
 
 /// The search and the update. They name the table, which a parameter cannot do; the server quotes

@@ -24,6 +24,8 @@ ALTER TABLE arx.cluster_exclusions ADD CONSTRAINT cluster_exclusions_normalized
 CREATE TRIGGER arx_sign BEFORE UPDATE ON arx.cluster_exclusions
     FOR EACH ROW EXECUTE FUNCTION arx.sign_cluster_exclusion();
 ALTER TABLE arx.cluster_exclusions ENABLE ALWAYS TRIGGER arx_sign;
+CREATE TRIGGER arx_author BEFORE INSERT ON arx.cluster_exclusions
+    FOR EACH ROW EXECUTE FUNCTION arx.sign_author('created_by');
 
 -- Stored findings of laundering patterns: one set for each pattern, network, asset, window, minimum
 -- value and options.

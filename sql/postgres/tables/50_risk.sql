@@ -56,6 +56,10 @@ CREATE TRIGGER arx_settle AFTER INSERT ON arx.risk_models EXECUTE FUNCTION arx.s
 ALTER TABLE arx.risk_models ENABLE ALWAYS TRIGGER arx_settle;
 CREATE TRIGGER arx_settle AFTER INSERT ON arx.risk_model_activations EXECUTE FUNCTION arx.settle_risk_models();
 ALTER TABLE arx.risk_model_activations ENABLE ALWAYS TRIGGER arx_settle;
+CREATE TRIGGER arx_author BEFORE INSERT ON arx.risk_models
+    FOR EACH ROW EXECUTE FUNCTION arx.sign_author('created_by');
+CREATE TRIGGER arx_author BEFORE INSERT ON arx.risk_model_activations
+    FOR EACH ROW EXECUTE FUNCTION arx.sign_author('activated_by');
 -- The first activation, after the trigger that carries it out.
 INSERT INTO arx.risk_model_activations (version, reason, builtin)
 SELECT m.version, 'shipped with ARX', true FROM arx.risk_models AS m
@@ -98,6 +102,8 @@ ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_stamp;
 CREATE TRIGGER arx_restamp AFTER INSERT OR UPDATE ON arx.risk_overrides
     FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.restamp_row();
 ALTER TABLE arx.risk_overrides ENABLE ALWAYS TRIGGER arx_restamp;
+CREATE TRIGGER arx_author BEFORE INSERT ON arx.risk_overrides
+    FOR EACH ROW EXECUTE FUNCTION arx.sign_author('created_by');
 -- An updated row is found by its new stamp, unless it belongs to another wallet now.
 CREATE TRIGGER arx_log_move AFTER UPDATE ON arx.risk_overrides FOR EACH ROW
     WHEN (OLD.network IS DISTINCT FROM NEW.network OR OLD.address IS DISTINCT FROM NEW.address)

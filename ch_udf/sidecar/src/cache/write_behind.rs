@@ -2,7 +2,7 @@
 //! order: entries of a shard are applied in the order of their ids, acknowledged after PostgreSQL
 //! has committed, and never applied twice.
 //!
-//! An advisory lock allows one writer a database, so entries that a dead writer left pending are
+//! A duty allows one writer a database, so entries that a dead writer left pending are
 //! taken over before any later one is read. The last applied id is stored in the same transaction
 //! as the rows, in `arx.feed_positions` under `write-behind:<shard>:<identity of the stream>`, as
 //! `attempt` (milliseconds) and `epoch` (sequence) of the id.

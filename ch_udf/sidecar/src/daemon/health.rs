@@ -27,6 +27,8 @@ struct FeedHealth {
     error: Option<String>,
     /// Rows that ClickHouse cannot hold.
     set_aside: u64,
+    /// Why everything was loaded again, since the start of this process.
+    restart: Option<&'static str>,
     /// The latest error of each kind of write-back.
     write_back_errors: BTreeMap<&'static str, String>,
 }
@@ -63,6 +65,7 @@ impl Health {
         let mut feed = self.feed();
         feed.error = None;
         feed.set_aside = report.set_aside;
+        feed.restart = report.restart.or(feed.restart);
         // A pass reads the state of its start.
         feed.succeeded = Instant::now().checked_sub(report.elapsed);
     }
@@ -126,6 +129,7 @@ impl Health {
             "feed_lag_seconds": lag.as_secs_f64(),
             "feed_error": feed.error,
             "feed_set_aside_rows": feed.set_aside,
+            "feed_restart": feed.restart,
             "write_back_errors": feed.write_back_errors,
         });
         (is_ok, body)

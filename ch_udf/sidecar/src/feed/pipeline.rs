@@ -32,6 +32,8 @@ pub(super) struct PassOptions<'a> {
 pub(crate) struct PassReport {
     /// Everything was loaded.
     pub full: bool,
+    /// Reason for which the tables in ClickHouse could not be continued.
+    pub restart: Option<&'static str>,
     /// Rows inserted, without tombstones.
     pub rows: u64,
     /// Tombstones of rows that were changed or deleted.
@@ -47,7 +49,7 @@ pub(crate) struct PassReport {
 impl PassReport {
     fn idle(set_aside: u64, started: Instant) -> Self {
         let elapsed = started.elapsed();
-        Self { full: false, rows: 0, tombstones: 0, reloaded: 0, repaired: false, set_aside, elapsed }
+        Self { full: false, restart: None, rows: 0, tombstones: 0, reloaded: 0, repaired: false, set_aside, elapsed }
     }
 
     /// Returns whether there was nothing to carry.
@@ -81,7 +83,7 @@ pub(super) async fn run_pass<S: Source, K: Sink, L: Ledger>(
     }
     // A resumed load reads the source as it was when the load began.
     let (rest, _) = run_step(source, sink, ledger, options, started).await?;
-    Ok(PassReport { full: true, rows: report.rows + rest.rows, ..rest })
+    Ok(PassReport { full: true, restart: report.restart, rows: report.rows + rest.rows, ..rest })
 }
 
 /// Runs a pass. Returns true if the source has changed since the snapshot that was carried.
@@ -127,7 +129,8 @@ async fn run_step<S: Source, K: Sink, L: Ledger>(
     }
     report_standing(&standing, state.attempt);
     let plan = LoadPlan { resumed: load.filter(|_| is_known), floor: marks.latest_attempt(), position, started };
-    load_all(source, sink, ledger, options, plan).await
+    let (report, has_changed) = load_all(source, sink, ledger, options, plan).await?;
+    Ok((PassReport { restart: standing.restart(), ..report }, has_changed))
 }
 
 /// Returns the error of a source that would write into the tables of another.
@@ -226,7 +229,16 @@ async fn run_incremental<S: Source, K: Sink, L: Ledger>(
     let reloaded = reloads.len();
     let since = Some(since);
     let set_aside = ledger.confirm(&Confirmation { attempt, position, since, rows, reloaded: reloads }).await?;
-    Ok(PassReport { full: false, rows, tombstones, reloaded, repaired, set_aside, elapsed: started.elapsed() })
+    Ok(PassReport {
+        full: false,
+        restart: None,
+        rows,
+        tombstones,
+        reloaded,
+        repaired,
+        set_aside,
+        elapsed: started.elapsed(),
+    })
 }
 
 /// Moves the started stage into the sink, and sets aside what it cannot hold. The next chunk is
@@ -323,7 +335,10 @@ async fn load_all<S: Source, K: Sink, L: Ledger>(
     let confirmation = Confirmation { attempt, position: load.position, since: None, rows, reloaded: Vec::new() };
     let set_aside = ledger.confirm(&confirmation).await?;
     let elapsed = started.elapsed();
-    Ok((PassReport { full: true, rows, tombstones: 0, reloaded: 0, repaired: true, set_aside, elapsed }, is_resumed))
+    Ok((
+        PassReport { full: true, restart: None, rows, tombstones: 0, reloaded: 0, repaired: true, set_aside, elapsed },
+        is_resumed,
+    ))
 }
 
 /// Returns the snapshot that the sink records while a load is in progress.

@@ -42,6 +42,18 @@ pub(crate) enum Standing {
     Foreign { owner: FedBy },
 }
 
+impl Standing {
+    /// Returns the reason for which the tables cannot be continued.
+    pub(crate) const fn restart(&self) -> Option<&'static str> {
+        match self {
+            Self::Own => None,
+            Self::WentBack { .. } => Some("PostgreSQL went back"),
+            Self::Replaced { .. } => Some("PostgreSQL went back: another database of the same name was fed"),
+            Self::Foreign { .. } => Some("the tables of another database were taken over"),
+        }
+    }
+}
+
 impl Marks {
     /// Returns the latest attempt of any source.
     pub(crate) fn latest_attempt(&self) -> u64 {
@@ -93,6 +105,8 @@ mod tests {
         assert_eq!(fed.standing(&production, 4), Standing::Own);
         assert_eq!(fed.standing(&production, 9), Standing::Own, "attempts 5 to 9 did not reach the tables");
         assert_eq!(fed.standing(&production, 3), Standing::WentBack { seen: 4 });
+        assert_eq!(fed.standing(&production, 3).restart(), Some("PostgreSQL went back"));
+        assert_eq!(fed.standing(&production, 4).restart(), None);
         assert_eq!(fed.standing(&staging, 8), Standing::Foreign { owner: fed_by(&production, 4) });
         let elsewhere = source(8, 16_384, "production");
         assert_eq!(fed.standing(&elsewhere, 4), Standing::Foreign { owner: fed_by(&production, 4) });

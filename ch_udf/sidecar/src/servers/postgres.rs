@@ -1,5 +1,5 @@
 //! Choosing and connecting to PostgreSQL: every connection of the sidecar is made here. Owns the
-//! settings of a session, the advisory locks, and the checks of the server's version, of the
+//! settings of a session, the duties of sidecars, and the checks of the server's version, of the
 //! extension and for connection poolers.
 
 use std::hash::{BuildHasher, RandomState};
@@ -49,19 +49,26 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// turn.
 const PROBES: u32 = 3;
 
-/// First key of ARX's advisory locks ("arx" in ASCII); the second is the [`Duty`].
-pub(crate) const LOCK_SPACE: i32 = 0x0061_7278;
-
 /// Work that only one sidecar does for a database at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Duty {
-    Feed = 1,
-    WriteBehind = 2,
-    Volumes = 3,
-    Behaviour = 4,
+    Feed,
+    WriteBehind,
+    Volumes,
+    Behaviour,
 }
 
 impl Duty {
+    /// Name in `arx.duties`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Feed => "feed",
+            Self::WriteBehind => "write-behind",
+            Self::Volumes => "volumes",
+            Self::Behaviour => "behaviour",
+        }
+    }
+
     const fn doing(self) -> &'static str {
         match self {
             Self::Feed => "feeds ClickHouse",
@@ -76,10 +83,7 @@ impl Duty {
     /// # Errors
     /// [`SidecarError::Taken`] while another sidecar has it, [`SidecarError::Postgres`].
     pub(crate) async fn acquire(self, client: &Client) -> Result<(), SidecarError> {
-        let row = client
-            .query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_SPACE, &(self as i32)])
-            .await
-            .doing("take the lock of a duty")?;
+        let row = client.query_one("SELECT arx.take_duty($1)", &[&self.name()]).await.doing("take a duty")?;
         if row.get(0) { Ok(()) } else { Err(SidecarError::Taken { doing: self.doing() }) }
     }
 }

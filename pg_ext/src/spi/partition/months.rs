@@ -76,7 +76,7 @@ pub(crate) fn create_month(parent: &Parent, step: &PlanStep) -> Result<pg_sys::O
             let partition = created(parent, &step.partition)?;
             if let Some((default, name)) = source {
                 let target = relation_name(partition)?;
-                move_rows(parent.oid, &name, &target, IN_RANGE, &[from.into(), to.into()])?;
+                move_rows(parent.oid, (default, &name), (partition, &target), IN_RANGE, &[from.into(), to.into()])?;
                 attach_default(parent, default)?;
             }
             Ok(partition)

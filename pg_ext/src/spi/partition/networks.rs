@@ -129,7 +129,7 @@ fn split(parent: &Parent, network: String, parts: u32) -> Result<Option<Split>, 
         let moved_rows = match moving {
             Some(source) => {
                 let name = relation_name(source)?;
-                move_rows(parent.oid, &name, &target, OF_NETWORK, &[network.as_str().into()])?
+                move_rows(parent.oid, (source, &name), (partition, &target), OF_NETWORK, &[network.as_str().into()])?
             }
             None => 0,
         };

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use super::super::{is_true, run, value};
 use crate::error::SqlError;
+use crate::moving::without_user_triggers;
 
 /// Rows of a month or of any range of time.
 pub(super) const IN_RANGE: &str = "\"timestamp\" >= $1 AND \"timestamp\" < $2";
@@ -37,28 +38,55 @@ SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
   FROM pg_attribute AS a
  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
 
+/// A trigger of a user that fires although triggers of users are off, on one of two tables.
+const ALWAYS: &str = "
+SELECT quote_ident(t.tgname) || ' of ' || t.tgrelid::regclass::text
+  FROM pg_trigger AS t
+ WHERE t.tgrelid IN ($1, $2) AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')
+   AND NOT EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+                    WHERE d.classid = 'pg_proc'::regclass AND d.objid = t.tgfoid AND d.deptype = 'e'
+                      AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'arx')
+ ORDER BY 1 LIMIT 1";
+
 /// Moves the rows that meet a condition into another table with the same columns, and returns their
 /// number. They keep their stamps and identities; generated columns are computed again. It is an
-/// error if a trigger keeps a row from being moved.
+/// error if a trigger that is always enabled changes a row, or keeps it from being moved.
 pub(super) fn move_rows(
     parent: pg_sys::Oid,
-    source: &str,
-    target: &str,
+    (source_oid, source): (pg_sys::Oid, &str),
+    (target_oid, target): (pg_sys::Oid, &str),
     condition: &str,
     arguments: &[DatumWithOid<'_>],
 ) -> Result<usize, SqlError> {
     let columns: Option<String> = value(COLUMNS, &[parent.into()])?;
     let columns = columns.ok_or_else(|| SqlError::state(format!("table {source} has no columns")))?;
-    let inserted = run(
-        &format!(
-            "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {source} WHERE {condition}"
-        ),
-        arguments,
-    )?;
-    let deleted = run(&format!("DELETE FROM {source} WHERE {condition}"), arguments)?;
+    let inserted = without_user_triggers(|| {
+        run(
+            &format!(
+                "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {source} WHERE {condition}"
+            ),
+            arguments,
+        )
+    })?;
+    if let Some(trigger) = value::<String>(ALWAYS, &[source_oid.into(), target_oid.into()])?
+        && is_true(
+            &format!(
+                "SELECT EXISTS (SELECT ROW({columns})::text FROM {source} WHERE {condition} \
+                                EXCEPT ALL SELECT ROW({columns})::text FROM {target})"
+            ),
+            arguments,
+        )?
+    {
+        let message = format!("rows that were moved from {source} to {target} have other values there");
+        return Err(SqlError::state(message).hint(format!(
+            "Trigger {trigger} fires always. ALTER TABLE … ENABLE TRIGGER lets rows be moved without it."
+        )));
+    }
+    let deleted = without_user_triggers(|| run(&format!("DELETE FROM {source} WHERE {condition}"), arguments))?;
     if inserted != deleted {
         let message = format!("{inserted} of {deleted} rows could be moved from {source} to {target}");
-        return Err(SqlError::state(message).hint("A trigger of the table or of a partition prevents moving rows."));
+        return Err(SqlError::state(message)
+            .hint("A trigger of the table or of a partition that is always enabled prevents moving rows."));
     }
     Ok(inserted)
 }

@@ -14,7 +14,7 @@ use crate::error::{Chain, Doing, SidecarError};
 use crate::escape::Inline;
 use crate::feed::{Standing, read_standing};
 use crate::servers::clickhouse::{self, Choice};
-use crate::servers::postgres::{self, Duty, LOCK_SPACE};
+use crate::servers::postgres::{self, Duty};
 use crate::settings::Settings;
 use crate::warehouse::Topology;
 
@@ -63,8 +63,7 @@ async fn postgres_status(settings: &Settings) -> Result<String, SidecarError> {
         let (done, chunks, rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         let _ = writeln!(text, "first load: {done} of {chunks} chunks loaded, {rows} rows");
     }
-    let lock = (i64::from(LOCK_SPACE), Duty::Feed as i64);
-    let row = client.query_one(&sql::pending(), &[&lock.0, &lock.1]).await.doing(doing)?;
+    let row = client.query_one(&sql::pending(), &[&Duty::Feed.name()]).await.doing(doing)?;
     let (has_pending, reloads, feeders): (Option<bool>, i64, i64) = (row.get(0), row.get(1), row.get(2));
     let feeder = if feeders > 0 { "a sidecar is feeding" } else { "no sidecar is feeding" };
     let pending = match has_pending {

@@ -20,7 +20,7 @@ pub(super) const SET_ASIDE: &str = "
 pub(super) const VOLUMES: &str = "SELECT count(*), COALESCE(sum(transaction_count), 0)::bigint FROM arx.hourly_volume";
 
 /// Returns the query for whether anything became visible since the feed's position, the hours to
-/// reload, and the holders of the advisory lock `($1, $2)`.
+/// reload, and the sessions that have the duty `$1`.
 pub(super) fn pending() -> String {
     let tables = [
         ("transactions", "ingest_xid"),
@@ -35,10 +35,7 @@ pub(super) fn pending() -> String {
         "SELECT (SELECT {} FROM arx.feed_positions AS p
                   WHERE p.consumer = 'clickhouse' AND p.position IS NOT NULL),
                 (SELECT count(*) FROM arx.feed_reloads),
-                (SELECT count(*)
-                   FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database AND d.datname = current_database()
-                  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-                    AND l.classid::bigint = $1 AND l.objid::bigint = $2)",
+                (SELECT count(*) FROM arx.held_duties() AS h WHERE h.duty = $1)",
         changed.join(" OR ")
     )
 }

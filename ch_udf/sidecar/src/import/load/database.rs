@@ -1,13 +1,12 @@
 //! Queries before an import reads a line: networks, categories, and the progress of the source.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use arx_core::address::{Network, NetworkFamily};
 use arx_core::label::LabelKind;
 use chrono::{DateTime, Utc};
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::import::error::ImportError;
@@ -18,6 +17,10 @@ use crate::import::read::reader::Content;
 use crate::import::request::{ImportSource, NetworkFile};
 use crate::servers::postgres;
 use crate::settings::Settings;
+
+/// Longest wait for another import of the same source.
+const TAKE_LIMIT: Duration = Duration::from_secs(5);
+const TAKE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Starting point of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,18 +214,18 @@ pub(crate) async fn start(
     again: bool,
 ) -> Result<Start, ImportError> {
     let failed = |doing: &str, source| ImportError::Database { context: format!("cannot {doing}"), source };
-    // A run that has just ended may still be rolling back.
-    let wait = "SET lock_timeout = '5s'";
-    client.batch_execute(wait).await.map_err(|source| failed("set lock_timeout", source))?;
-    let lock = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended('arx import ' || $1, 0))";
-    if let Err(error) = client.execute(lock, &[&source]).await {
-        return Err(if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
-            ImportError::Busy { file: file.to_owned() }
-        } else {
-            failed("lock the source", error)
-        });
+    let begun = Instant::now();
+    loop {
+        let take = client.query_one("SELECT arx.take_import($1)", &[&source]).await;
+        if take.map_err(|source| failed("take the source", source))?.get(0) {
+            break;
+        }
+        // A run that has just ended may still be rolling back.
+        if begun.elapsed() > TAKE_LIMIT {
+            return Err(ImportError::Busy { file: file.to_owned() });
+        }
+        tokio::time::sleep(TAKE_INTERVAL).await;
     }
-    client.batch_execute(postgres::LOCK_TIMEOUT).await.map_err(|source| failed("set lock_timeout", source))?;
     let sql = "INSERT INTO arx.import_progress AS p (source, kind, network) VALUES ($1, $2, $3) \
                ON CONFLICT (source) DO UPDATE SET \
                    lines_done = CASE WHEN $4 THEN 0 ELSE p.lines_done END, \

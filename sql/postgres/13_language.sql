@@ -1,0 +1,25 @@
+-- The language of functions that read or change tables of users: PL/pgSQL, with the rights of the
+-- tables' owner where the caller's would be lent to code of that role. A volatile function always
+-- works with the owner's rights, any other one only for a superuser. See
+-- pg_ext/src/table_owner.rs. Only superusers may create functions in it.
+
+CREATE FUNCTION plpgsql_as_owner_handler() RETURNS language_handler
+    LANGUAGE c AS 'MODULE_PATHNAME', 'plpgsql_as_owner_handler';
+CREATE LANGUAGE plpgsql_as_owner HANDLER plpgsql_as_owner_handler VALIDATOR pg_catalog.plpgsql_validator;
+
+-- Records who has called a function that writes a row as the owner of its table.
+CREATE FUNCTION sign_author() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF arx.calling_user() <> current_user THEN
+        IF TG_ARGV[0] = 'activated_by' THEN
+            NEW.activated_by := arx.calling_user();
+        ELSE
+            NEW.created_by := arx.calling_user();
+        END IF;
+    END IF;
+    RETURN NEW;
+END;
+$$;
