@@ -66,14 +66,16 @@ COMMENT ON TABLE risk_refresh_state IS
 
 -- A score depends on every statement of its network, so a change of any scores all wallets again.
 CREATE FUNCTION coverage_digest() RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
-SELECT coalesce(md5(string_agg(md5(concat_ws('|', h.network, coalesce(h.address, '*'),
+BEGIN
+    RETURN (SELECT coalesce(md5(string_agg(md5(concat_ws('|', h.network, coalesce(h.address, '*'),
                                              coalesce(extract(epoch FROM h.from_time)::text, '-'),
                                              coalesce(extract(epoch FROM h.to_time)::text, '-'))), ''
                                ORDER BY h.network COLLATE "C", h.address COLLATE "C", h.from_time, h.to_time)), '')
-  FROM arx.history_coverage AS h
+  FROM arx.history_coverage AS h);
+END;
 $$;
 
 -- Rows inserted directly may hold addresses in another spelling, or of unknown networks. They
