@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code, reason = "changes the current user, and locks relations")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::panic::AssertUnwindSafe;
 
 use pgrx::PgTryBuilder;
@@ -55,9 +55,26 @@ pub(crate) fn as_owner_of<R>(relation: pg_sys::Oid, work: impl FnOnce() -> Resul
 
 /// Does the same for a role.
 pub(crate) fn as_role<R>(role: pg_sys::Oid, work: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
-    const RESTRICTIONS: i32 = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
-    // SAFETY: User, security context and settings are those of before when the function returns;
-    // after an error, the end of the (sub)transaction resets them.
+    let former = enter_role(role);
+    let result = work();
+    leave_role(former);
+    result
+}
+
+/// The state of a session before it works as another role. After an error, the end of the
+/// (sub)transaction resets it.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct FormerRole {
+    user: pg_sys::Oid,
+    context: c_int,
+    level: c_int,
+}
+
+/// Begins to work as a role, until [`leave_role`].
+pub(crate) fn enter_role(role: pg_sys::Oid) -> FormerRole {
+    const RESTRICTIONS: c_int = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as c_int;
+    // SAFETY: Variables of this backend; names and values of settings end with NUL.
     unsafe {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
@@ -66,10 +83,15 @@ pub(crate) fn as_role<R>(role: pg_sys::Oid, work: impl FnOnce() -> Result<R, Sql
         for (name, value) in SETTINGS {
             set(name, value);
         }
-        let result = work();
-        pg_sys::AtEOXact_GUC(false, level);
-        pg_sys::SetUserIdAndSecContext(user, context);
-        result
+        FormerRole { user, context, level }
+    }
+}
+
+pub(crate) fn leave_role(former: FormerRole) {
+    // SAFETY: Puts back what `enter_role` found.
+    unsafe {
+        pg_sys::AtEOXact_GUC(false, former.level);
+        pg_sys::SetUserIdAndSecContext(former.user, former.context);
     }
 }
 

@@ -16,7 +16,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::error::{SqlError, or_report};
-use crate::owner::as_role;
+use crate::owner::{FormerRole, as_role, enter_role, leave_role};
 use crate::snapshot::relation;
 use crate::spi::{table_names, with_words};
 
@@ -312,17 +312,8 @@ pub(crate) unsafe extern "C-unwind" fn plpgsql_as_owner_handler(call: pg_sys::Fu
     // SAFETY: The server passes a call of an existing function, and the handler takes it.
     unsafe {
         let start = prepare((*(*call).flinfo).fn_oid);
-        let result = if start.lacks_tables {
-            call_with_words(&start, call)
-        } else if start.role == pg_sys::InvalidOid {
-            (start.handler)(call)
-        } else {
-            match as_role(start.role, || Ok((start.handler)(call))) {
-                Ok(result) => result,
-                Err(error) => or_report(Err(error)),
-            }
-        };
-        Call::end(start.before);
+        let result = if start.lacks_tables { call_with_words(&start, call) } else { (start.handler)(call) };
+        finish(&start);
         result
     }
 }
@@ -334,14 +325,15 @@ type Handler = unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::
 #[repr(C)]
 struct Start {
     handler: Handler,
-    /// Role to work as; 0 for the caller.
-    role: pg_sys::Oid,
+    /// The state before the session worked as another role.
+    former: FormerRole,
+    has_former: bool,
     lacks_tables: bool,
     /// Number of calls noted before.
     before: usize,
 }
 
-/// Decides with which rights a function works.
+/// Decides with which rights a function works, and takes them.
 #[pg_guard]
 unsafe extern "C-unwind" fn prepare(function: pg_sys::Oid) -> Start {
     // SAFETY: The function exists, and PL/pgSQL's handler is a function of the type.
@@ -354,21 +346,33 @@ unsafe extern "C-unwind" fn prepare(function: pg_sys::Oid) -> Start {
             true,
             std::ptr::null_mut(),
         );
+        let lacks_tables = tables().lacks_tables;
+        let before = Call::begin(is_job, role);
+        let former = role.map(enter_role);
         Start {
             handler: std::mem::transmute::<*mut std::ffi::c_void, Handler>(handler),
-            role: role.unwrap_or(pg_sys::InvalidOid),
-            lacks_tables: tables().lacks_tables,
-            before: Call::begin(is_job, role),
+            former: former.unwrap_or_default(),
+            has_former: former.is_some(),
+            lacks_tables,
+            before,
         }
     }
+}
+
+/// Puts back what `prepare` has changed.
+#[pg_guard]
+unsafe extern "C-unwind" fn finish(start: &Start) {
+    if start.has_former {
+        leave_role(start.former);
+    }
+    Call::end(start.before);
 }
 
 /// Makes a call while tables are missing: an error about one says how to create it.
 #[pg_guard]
 unsafe extern "C-unwind" fn call_with_words(start: &Start, call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     // SAFETY: As in the handler; the boundary catches the server's errors.
-    let run = || with_words(|| Ok(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| (start.handler)(call)) }));
-    or_report(if start.role == pg_sys::InvalidOid { run() } else { as_role(start.role, run) })
+    or_report(with_words(|| Ok(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| (start.handler)(call)) })))
 }
 
 /// Describes the handler to the server.

@@ -2,7 +2,7 @@
 
 CREATE FUNCTION remove_blocks(network text, from_block bigint, to_block bigint)
     RETURNS TABLE (relation text, removed bigint)
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
