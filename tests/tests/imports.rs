@@ -430,9 +430,12 @@ fn every_command_of_the_import_guide_accounts_for_every_line() {
     let workspace = programs::workspace();
     let guide = std::fs::read_to_string(workspace.join("docs/import.md")).unwrap();
     let commands: Vec<&str> = guide.lines().filter_map(|line| line.strip_prefix("arx-sidecar ")).collect();
-    let files = std::fs::read_dir(workspace.join("samples/formats")).unwrap().map(|file| file.unwrap().file_name());
-    for file in files.map(|name| name.into_string().unwrap()).filter(|name| name != "README.md") {
-        assert!(commands.iter().any(|command| command.ends_with(&format!("/{file}"))), "no command reads {file}");
+    for entry in std::fs::read_dir(workspace.join("samples/formats")).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        // Label lists have a guide of their own.
+        if entry.file_type().unwrap().is_file() && name != "README.md" {
+            assert!(commands.iter().any(|command| command.ends_with(&format!("/{name}"))), "no command reads {name}");
+        }
     }
     for again in [false, true] {
         for command in &commands {
