@@ -50,8 +50,8 @@ SELECT network, native_asset, native_decimals, stated_family, family, builtin FR
  WHERE network IN ('my-rollup', 'blast', 'my-coin', 'mantle', 'test-net') ORDER BY network;
 INSERT INTO arx.address_labels (network, address, category, severity, source)
 VALUES ('my-rollup', '0xd8da6bf26964af9d7eed9e03e53415d37aa96045', 'hack', 'severe', 'test');
-INSERT INTO arx.address_labels (network, address, category, severity, source)
-VALUES ('my-rollup', '0xD8DA6BF26964AF9D7EED9E03E53415D37AA96045', 'hack', 'severe', 'test');
+INSERT INTO arx.address_labels (network, address, category, severity, source, ingest_xid)
+VALUES ('my-rollup', '0xD8DA6BF26964AF9D7EED9E03E53415D37AA96045', 'hack', 'severe', 'test', '3');
 SELECT arx.add_network('my-rollup', 'evm', 'ETH', 9);
 SELECT arx.add_network('my-rollup', 'tron');
 SELECT arx.add_network('ethereum', 'bitcoin');
