@@ -306,7 +306,10 @@ mod tests {
         let unit = |name: &str| Name::of(name, &["Worth (X)=value".parse().unwrap()]).unit;
         assert_eq!(unit("Value_IN(ETH)").as_deref(), Some("eth"));
         assert_eq!(unit("Gas Price ( Gwei )").as_deref(), Some("gwei"));
-        assert_eq!([unit("Value (USD)"), unit("DateTime (UTC)"), unit("Worth (X)"), unit("value()")], [const { None }; 4]);
+        assert_eq!(
+            [unit("Value (USD)"), unit("DateTime (UTC)"), unit("Worth (X)"), unit("value()")],
+            [const { None }; 4]
+        );
         let row = JsonRow::parse(r#"{"Value_IN(Gwei)": 1}"#, &COLUMNS, &[]).unwrap();
         assert_eq!((row.unit(0), row.unit(1)), (None, Some("gwei")));
     }

@@ -15,8 +15,8 @@ use super::csv_line::{Header, Splitter};
 use super::fields::{Column, JsonRow, Mapping};
 use super::json::JsonText;
 use super::transactions::{
-    ASSET_NAMES, CHAIN_ID_NAMES, NETWORK_NAMES, RowStatus, UNIT_NAMES, Units, agreed, check_coin, header_units, key_units,
-    optional_int4, optional_int8, other_kind, status, value_in_or_out,
+    ASSET_NAMES, CHAIN_ID_NAMES, NETWORK_NAMES, RowStatus, UNIT_NAMES, Units, agreed, check_coin, header_units,
+    key_units, optional_int4, optional_int8, other_kind, status, value_in_or_out,
 };
 use super::values::{
     self, Context, INTEGER_LIMITS, Parsed, RowParser, Unit, has_failed, optional_bigint, required, shorten, whole,
@@ -324,10 +324,7 @@ impl JsonLegs {
         let unit = context.unit();
         let units = [None; FIELD_COUNT];
         let (explorer_status, has_outcome, has_path) = (false, false, false);
-        Self {
-            rows: LegEncoder { context, unit, units, is_trace, explorer_status, has_outcome, has_path },
-            mappings,
-        }
+        Self { rows: LegEncoder { context, unit, units, is_trace, explorer_status, has_outcome, has_path }, mappings }
     }
 }
 

@@ -11,8 +11,8 @@ use super::csv_line::{Header, Splitter};
 use super::fields::{Column, JsonRow, Mapping};
 use super::json::JsonText;
 use super::values::{
-    Context, INTEGER_LIMITS, OtherKind, Parsed, RowParser, Unit, bigint, has_failed, is_error, optional_bigint, shorten,
-    whole,
+    Context, INTEGER_LIMITS, OtherKind, Parsed, RowParser, Unit, bigint, has_failed, is_error, optional_bigint,
+    shorten, whole,
 };
 use crate::import::error::{ImportError, LineError};
 

@@ -375,8 +375,7 @@ mod tests {
     #[test]
     fn values_of_unknown_meaning_are_counted_and_a_contract_with_ids_has_no_amounts() {
         let other = TOKEN.replace("c02a", "0000");
-        let mut parser =
-            CsvTransfers::new(ethereum(), TokenRules::default(), "f.csv", HEADER.as_bytes(), &[]).unwrap();
+        let mut parser = CsvTransfers::new(ethereum(), TokenRules::default(), "f.csv", HEADER.as_bytes(), &[]).unwrap();
         let mut out = TupleBuffer::default();
         let mut note = |token: &str, value: &str| {
             let parsed = parser.parse(7, &format!("9,{token},{TOKEN},{TOKEN},{value},{HASH},4"), &mut out);

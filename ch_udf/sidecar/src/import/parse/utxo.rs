@@ -76,9 +76,8 @@ const SCRIPT_NAME: &str = "nonstandard";
 
 /// Returns true for such a name: the same script has the same name everywhere.
 fn is_script_name(text: &str) -> bool {
-    text.strip_prefix(SCRIPT_NAME).is_some_and(|digits| {
-        (1..=128).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit())
-    })
+    text.strip_prefix(SCRIPT_NAME)
+        .is_some_and(|digits| (1..=128).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 impl UtxoTransactions {

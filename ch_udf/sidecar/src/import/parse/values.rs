@@ -544,8 +544,16 @@ mod tests {
             Context::new(Network::parse(network).unwrap(), 18, 0).with_coin(coin.to_owned())
         };
         let (ethereum, bsc, base) = (ethereum(), context("bsc", "BNB"), context("base", "ETH"));
-        for (word, unit) in [("ETH", Some(Unit::Coin)), ("ether", Some(Unit::Coin)), ("Wei", Some(Unit::Base)),
-            ("gwei", Some(Unit::Giga)), ("BNB", None), ("USDT", None), ("satoshi", None), ("x", None)] {
+        for (word, unit) in [
+            ("ETH", Some(Unit::Coin)),
+            ("ether", Some(Unit::Coin)),
+            ("Wei", Some(Unit::Base)),
+            ("gwei", Some(Unit::Giga)),
+            ("BNB", None),
+            ("USDT", None),
+            ("satoshi", None),
+            ("x", None),
+        ] {
             assert_eq!(ethereum.named_unit(word), unit, "{word}");
         }
         assert_eq!([bsc.named_unit("bnb"), bsc.named_unit("eth")], [Some(Unit::Coin), None]);

@@ -89,7 +89,8 @@ fn value(field: &Field) -> io::Result<Value> {
 /// Marks a floating-point number whose type keeps `digits` of them, so that reading checks whether
 /// some may be lost: with a point, or with an exponent where all digits are in use.
 fn float(plain: &str, digits: usize) -> String {
-    let used = plain.trim_start_matches(['-', '0', '.']).trim_end_matches('0').replace('.', "").trim_end_matches('0').len();
+    let used =
+        plain.trim_start_matches(['-', '0', '.']).trim_end_matches('0').replace('.', "").trim_end_matches('0').len();
     match plain.contains('.') {
         _ if used > digits => format!("{plain}e0"),
         true => plain.to_owned(),
