@@ -372,9 +372,14 @@ fn token_transfers_are_compared_and_ids_are_no_amounts() {
     let id = "64855325985663894930836489220226401318767699022689309206020046035013068781522";
     let text = format!("{header}\n{}{}", transfer(id, 0, 10), transfer("7", 1, 10));
     let unstated = load("nft.csv", text.clone(), &[]);
-    assert_eq!((unstated.code, unstated.counts()), (Some(2), [1, 0, 0, 1]), "{}", unstated.error);
+    assert_eq!(
+        (unstated.code, unstated.counts()),
+        (Some(2), [0, 0, 0, 2]),
+        "7 may be an id as well: {}",
+        unstated.error
+    );
     assert!(desk.rejects("nft.csv").contains("--erc721"));
-    assert_eq!(load("nft.csv", text.clone(), &["--erc721", &wallet(7)]).counts(), [1, 1, 0, 0]);
+    assert_eq!(load("nft.csv", text.clone(), &["--erc721", &wallet(7)]).counts(), [2, 0, 0, 0]);
     assert_eq!(
         desk.query("SELECT amount, token_id FROM arx.token_transfers ORDER BY log_index"),
         format!("1|{id}\n1|7")
@@ -544,10 +549,8 @@ fn no_row_between_answers_is_passed_over() {
     let plain = format!("{HEADER}\n{}\n", line(9, 9, 1, 2, "5"));
     let unix = desk.load("cr.csv", &plain.replace('\n', "\r"), &[]);
     assert!(unix.code == Some(1) && unix.error.contains("CR alone"), "{}", unix.error);
-    for map in ["vaule=value", "value=vaule"] {
-        let outcome = desk.load("map.csv", &plain, &["--map", map]);
-        assert!(outcome.code == Some(1) && outcome.error.contains("vaule"), "{}", outcome.error);
-    }
+    let column = desk.load("map.csv", &plain, &["--map", "vaule=value"]);
+    assert!(column.code == Some(1) && column.error.contains("vaule"), "{}", column.error);
     let field = format!("{HEADER},note\n{},x\n", line(9, 9, 1, 2, "5"));
     let field = desk.load("field.csv", &field, &["--map", "note=remark"]);
     assert!(field.code == Some(1) && field.error.contains("remark"), "{}", field.error);
