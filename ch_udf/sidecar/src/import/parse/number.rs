@@ -43,7 +43,7 @@ struct Decimal {
     exponent: i64,
     /// Has a point or an exponent, as a number that has passed through a double.
     is_float: bool,
-    /// Has an exponent, and so many digits before it that they may be all that were kept.
+    /// Has an exponent, and enough digits before it that the number may be rounded.
     may_be_rounded: bool,
 }
 

@@ -87,7 +87,7 @@ impl ArrayScanner {
     }
 }
 
-/// Reads up to the beginning of an array, or a whole value that is none.
+/// Reads up to the beginning of an array, or a whole value of another kind.
 fn outside<R: BufRead>(content: &mut R, buffer: &mut Vec<u8>, limit: usize) -> io::Result<Outside> {
     let first = loop {
         match next_byte(content)? {
