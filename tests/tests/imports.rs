@@ -294,7 +294,7 @@ fn answers_of_explorers_are_read_as_arrays_and_lines() {
     let internal = |tx: u64, to: u64| {
         format!(
             r#"{{"blockNumber": "10", "timeStamp": "1700000120", "hash": "{}", "from": "{}", "to": "{}", "value": "7",
-            "contractAddress": "", "input": "", "type": "call", "gas": "1", "gasUsed": "0", "traceId": "0_1", "isError": "0", "errCode": ""}}"#,
+            "contractAddress": "", "input": "", "type": "call", "gas": "1", "gasUsed": "0", "traceId": "0_{to}", "isError": "0", "errCode": ""}}"#,
             hash(tx),
             wallet(1),
             wallet(to)
@@ -372,14 +372,9 @@ fn token_transfers_are_compared_and_ids_are_no_amounts() {
     let id = "64855325985663894930836489220226401318767699022689309206020046035013068781522";
     let text = format!("{header}\n{}{}", transfer(id, 0, 10), transfer("7", 1, 10));
     let unstated = load("nft.csv", text.clone(), &[]);
-    assert_eq!(
-        (unstated.code, unstated.counts()),
-        (Some(2), [0, 0, 0, 2]),
-        "7 may be an id as well: {}",
-        unstated.error
-    );
+    assert_eq!((unstated.code, unstated.counts()), (Some(2), [1, 0, 0, 1]), "{}", unstated.error);
     assert!(desk.rejects("nft.csv").contains("--erc721"));
-    assert_eq!(load("nft.csv", text.clone(), &["--erc721", &wallet(7)]).counts(), [2, 0, 0, 0]);
+    assert_eq!(load("nft.csv", text.clone(), &["--erc721", &wallet(7)]).counts(), [1, 1, 0, 0]);
     assert_eq!(
         desk.query("SELECT amount, token_id FROM arx.token_transfers ORDER BY log_index"),
         format!("1|{id}\n1|7")
@@ -478,148 +473,240 @@ fn complete_histories_are_recorded_when_every_line_is_imported() {
     assert_eq!(desk.query(recorded), format!("{}||\n{}||\n|1700000120|1700000241", wallet(1), wallet(2)));
 }
 
-#[test]
-fn units_networks_and_outcomes_are_what_the_file_states() {
-    let desk = Desk::new("imports_statements");
-    let export = format!(
-        "\"Transaction Hash\",\"Status\",\"Method\",\"Blockno\",\"DateTime (UTC)\",\"From\",\"To\",\"Amount\",\"Value (USD)\",\"Txn Fee\"\n\
-         \"{}\",\"Success\",\"Transfer\",\"70\",\"2023-11-15 01:02:03\",\"{}\",\"{}\",\"1,250.5 ETH\",\"$2,313,425.00\",\"0.0004\"\n",
-        hash(1),
-        wallet(1),
-        wallet(2)
-    );
-    let export = desk.load("export.csv", &export, &[]);
-    assert_eq!((export.code, export.counts()), (Some(0), [1, 0, 0, 0]), "{}", export.error);
-    assert_eq!(export.report["unused_columns"].to_string(), r#"["Method","Value (USD)","Txn Fee"]"#);
-    assert_eq!(desk.query("SELECT value, status FROM arx.transactions"), "1250.500000000000000000|confirmed");
-    let dollars = format!("{}\n{}\n", HEADER.replace("value", "Value (USD)"), line(2, 71, 1, 2, "3"));
-    let dollars = desk.load("dollars.csv", &dollars, &[]);
-    assert!(dollars.code == Some(1) && dollars.error.contains("column value"), "{}", dollars.error);
-    let other = format!("{}\n{}\n", HEADER.replace("value", "Value (BNB)"), line(2, 71, 1, 2, "3"));
-    assert!(desk.load("other.csv", &other, &[]).error.contains("--network"));
-    assert_eq!(desk.load("other.csv", &other, &["--network", "bsc"]).counts(), [1, 0, 0, 0]);
-    let scientific = format!("{HEADER}\n{}\n", line(2, 71, 1, 2, "4.56789E+17"));
-    assert_eq!(desk.load("sheet.csv", &scientific, &[]).counts(), [0, 0, 0, 1]);
-
-    let mixed = format!(
-        "{HEADER},chain_id,isError\n{},1,0\n{},56,0\n{},1,failed\n",
-        line(3, 72, 1, 2, "1"),
-        line(4, 72, 1, 2, "1"),
-        line(5, 72, 1, 2, "1")
-    );
-    let mixed = desk.load("mixed.csv", &mixed, &[]);
-    assert_eq!((mixed.code, mixed.counts()), (Some(2), [2, 0, 0, 1]), "{}", mixed.error);
-    assert!(desk.rejects("mixed.csv").contains("chain_id"));
-    assert_eq!(
-        desk.query(
-            "SELECT string_agg(status::text, ' ' ORDER BY tx_hash) FROM arx.transactions WHERE block_number = 72"
-        ),
-        "confirmed failed"
-    );
-}
-
-#[test]
-fn no_row_between_answers_is_passed_over() {
-    let desk = Desk::new("imports_between");
-    let row = |tx: u64, more: &str| {
-        format!(
-            r#"{{"hash": "{}", "block_number": 5, "from": "{}", "to": "{}", "value": "1", "timestamp": 1700000060{more}}}"#,
-            hash(tx),
-            wallet(1),
-            wallet(2)
-        )
-    };
-    let text = format!(
-        "[{}]\n{}\n{{\"status\": \"0\", \"message\": \"NOTOK\", \"result\": \"Max rate limit reached\"}}\n\
-         {{\"status\": \"1\", \"message\": \"OK\", \"result\": [{}]}}\n",
-        row(1, ""),
-        row(2, ""),
-        row(3, "")
-    );
-    let mixed = desk.load("mixed.json", &text, &[]);
-    assert_eq!((mixed.code, mixed.counts()), (Some(2), [3, 0, 0, 1]), "{}", mixed.error);
-    assert!(desk.rejects("mixed.json").contains("rate limit"));
-    let lines = format!("{}\n{}\n[{}]\n", row(4, r#", "nonce": 1"#), row(5, r#", "data": []"#), row(6, ""));
-    let lines = desk.load("lines.json", &lines, &[]);
-    assert_eq!((lines.code, lines.counts()), (Some(2), [2, 0, 0, 1]), "an array among lines is rejected");
-    assert_eq!(lines.report["unused_columns"].to_string(), r#"["nonce"]"#);
-    let busy = desk.load("busy.json", "{\"status\": \"0\", \"message\": \"NOTOK\", \"result\": \"busy\"}\n", &[]);
-    assert!(busy.code == Some(1) && busy.error.contains("fetch the page again"), "{}", busy.error);
-
-    let plain = format!("{HEADER}\n{}\n", line(9, 9, 1, 2, "5"));
-    let unix = desk.load("cr.csv", &plain.replace('\n', "\r"), &[]);
-    assert!(unix.code == Some(1) && unix.error.contains("CR alone"), "{}", unix.error);
-    let column = desk.load("map.csv", &plain, &["--map", "vaule=value"]);
-    assert!(column.code == Some(1) && column.error.contains("vaule"), "{}", column.error);
-    let field = format!("{HEADER},note\n{},x\n", line(9, 9, 1, 2, "5"));
-    let field = desk.load("field.csv", &field, &["--map", "note=remark"]);
-    assert!(field.code == Some(1) && field.error.contains("remark"), "{}", field.error);
-}
-
-#[test]
-fn the_value_of_a_call_is_not_lost_with_its_transaction() {
-    let desk = Desk::new("imports_roots");
+/// Lines of ethereum-etl's traces: transaction, sender, receiver, value, path, status.
+fn calls(lines: &[(u64, u64, u64, u64, &str, &str)]) -> String {
     let header =
-        "block_number,transaction_hash,from_address,to_address,value,trace_type,trace_address,status,block_timestamp";
-    let trace = |from: u64, to: u64, path: &str| {
-        format!("10,{},{},{},7,call,\"{path}\",1,1700000120\n", hash(1), wallet(from), wallet(to))
+        "block_number,transaction_hash,from_address,to_address,value,trace_type,call_type,trace_address,status";
+    let line = |&(tx, from, to, value, path, status): &(u64, u64, u64, u64, &str, &str)| {
+        format!("10,{},{},{},{value},call,call,\"{path}\",{status}\n", hash(tx), wallet(from), wallet(to))
     };
-    let text = format!("{header}\n{}{}", trace(1, 2, ""), trace(2, 3, "0"));
-    let alone = desk.load("traces.csv", &text, &[]);
-    assert_eq!((alone.code, alone.counts()), (Some(2), [1, 0, 0, 1]), "{}", alone.error);
-    assert!(desk.rejects("traces.csv").contains("import transactions first"));
-    desk.load("plain.csv", &format!("{HEADER}\n{}\n", line(1, 10, 1, 2, "7")), &[]);
-    let both = desk.load("traces.csv", &text, &[]);
-    assert_eq!((both.code, both.counts(), both.count("no_value")), (Some(0), [0, 0, 1, 0], 1), "{}", both.error);
-    let unknown = text.replace("trace_address", "depth");
-    assert!(desk.load("depth.csv", &unknown, &[]).error.contains("trace_address"));
+    format!("{header}\n{}", lines.iter().map(line).collect::<String>())
+}
 
-    let reward = format!("{header}\n11,,,,5,reward,,1,1700000132\n11,,,{},5,reward,,1,1700000132\n", wallet(4));
-    assert_eq!(desk.load("rewards.csv", &reward, &[]).counts(), [1, 0, 0, 1], "a reward without a receiver");
+/// Legs in their order: receiver, value in wei, path, whether the order is known, success.
+const CALLS: &str =
+    "SELECT right(tx_hash, 1), right(to_address, 1), (value * 1e18)::bigint, trace_path, is_ordered, succeeded
+                       FROM arx.internal_transfers ORDER BY tx_hash, position";
+
+#[test]
+fn the_path_of_a_call_is_its_identity() {
+    let desk = Desk::new("imports_paths");
+    desk.load("plain.csv", &format!("{HEADER}\n{}\n{}\n", line(1, 10, 1, 2, "5"), line(2, 10, 1, 2, "5")), &[]);
+    // Equal calls with other paths, a repeated line, and one path with two contents.
+    let apart = calls(&[(1, 2, 3, 7, "0", "1"), (2, 2, 3, 7, "0", "1"), (1, 2, 3, 7, "1", "1")]);
+    let first = desk.load("apart.csv", &apart, &[]);
+    assert_eq!((first.code, first.counts()), (Some(0), [3, 0, 0, 0]), "{}", first.error);
+    let twice = calls(&[(1, 2, 3, 7, "1", "1"), (1, 2, 3, 7, "1", "1")]);
+    assert_eq!(desk.load("twice.csv", &twice, &[]).counts(), [0, 0, 2, 0]);
+    let both = desk.load("both.csv", &calls(&[(2, 2, 4, 5, "3", "1"), (2, 2, 4, 6, "3", "1")]), &[]);
+    assert_eq!((both.code, both.counts()), (Some(2), [0, 0, 0, 2]));
+    assert!(desk.rejects("both.csv").contains("trace address 3"), "{}", desk.rejects("both.csv"));
+    let other = desk.load("other.csv", &calls(&[(2, 2, 4, 7, "0", "1")]), &[]);
+    assert_eq!(other.counts(), [0, 0, 0, 1]);
+    assert!(desk.rejects("other.csv").contains("is stored as"), "{}", desk.rejects("other.csv"));
+    assert_eq!(desk.query(CALLS), "1|3|7|0|t|t\n1|3|7|1|t|t\n2|3|7|0|t|t");
+
+    // Parts of a transaction give the same in either order, and a stored leg keeps its price.
+    let parts = [
+        calls(&[(1, 2, 4, 8, "1", "1")]),
+        calls(&[(1, 2, 3, 8, "0", "1"), (1, 4, 5, 8, "1,2", "1"), (1, 2, 6, 8, "10", "1")]),
+    ];
+    for order in [[0, 1], [1, 0]] {
+        desk.query("DELETE FROM arx.internal_transfers");
+        desk.load("part.csv", &parts[order[0]], &[]);
+        desk.query("UPDATE arx.internal_transfers SET value_usd = 3");
+        desk.load("part.csv", &parts[order[1]], &[]);
+        assert_eq!(desk.query(CALLS), "1|3|8|0|t|t\n1|4|8|1|t|t\n1|5|8|1,2|t|t\n1|6|8|10|t|t");
+        let priced = desk.query("SELECT count(value_usd) FROM arx.internal_transfers");
+        assert_eq!(priced, if order[0] == 0 { "1" } else { "3" });
+    }
+    // A list without paths, then the traces of the same calls.
+    desk.query("DELETE FROM arx.internal_transfers");
+    let pathless = parts[1].replace("trace_address", "note").replace("trace_type", "type");
+    assert_eq!(desk.load("pathless.csv", &pathless, &["--kind", "internal"]).counts(), [3, 0, 0, 0]);
+    assert_eq!(desk.query("SELECT bool_or(is_ordered) FROM arx.internal_transfers"), "f");
+    assert_eq!(desk.load("part.csv", &parts[1], &[]).counts(), [0, 3, 0, 0]);
+    assert_eq!(desk.query(CALLS), "1|3|8|0|t|t\n1|5|8|1,2|t|t\n1|6|8|10|t|t");
 }
 
 #[test]
-fn scripts_and_spellings_of_hashes_count_once_and_under_their_name() {
-    let desk = Desk::new("imports_scripts");
-    let bitcoin = |hash: &str, index: u64, inputs: &str, outputs: &str| {
-        format!(
-            r#"{{"type": "transaction", "hash": "{hash}", "block_number": 7, "block_timestamp": 1683029999, "index": {index},
-            "is_coinbase": {}, "inputs": [{inputs}], "outputs": [{outputs}]}}"#,
-            inputs.is_empty()
-        )
-        .replace('\n', " ")
-            + "\n"
+fn a_file_that_knows_of_failures_takes_stored_calls_along() {
+    let desk = Desk::new("imports_failures");
+    desk.load("plain.csv", &format!("{HEADER}\n{}\n{}\n", line(1, 10, 1, 2, "5"), line(2, 10, 1, 2, "5")), &[]);
+    let unknown =
+        calls(&[(1, 2, 3, 7, "0", ""), (1, 3, 4, 7, "0,1", ""), (2, 2, 3, 7, "0", "")]).replace(",status", ",note");
+    assert_eq!(desk.load("unknown.csv", &unknown, &[]).counts(), [3, 0, 0, 0]);
+    assert_eq!(desk.query("SELECT count(succeeded) FROM arx.internal_transfers"), "0");
+    let known = desk.load("known.csv", &calls(&[(1, 2, 3, 7, "0", "0"), (2, 2, 3, 7, "0", "1")]), &[]);
+    assert_eq!((known.code, known.counts()), (Some(0), [0, 2, 0, 0]), "{}", known.error);
+    assert_eq!(desk.query(CALLS), "1|3|7|0|t|f\n1|4|7|0,1|t|f\n2|3|7|0|t|t");
+    // A failed root is a failed transaction; a call that succeeded cannot fail.
+    let contradiction = desk.load("fails.csv", &calls(&[(2, 2, 3, 7, "0", "0")]), &[]);
+    assert_eq!((contradiction.code, contradiction.counts()), (Some(2), [0, 0, 0, 1]));
+    assert_eq!(desk.load("root.csv", &calls(&[(2, 1, 2, 5, "", "0")]), &[]).counts(), [0, 1, 0, 0]);
+    assert_eq!(desk.query(CALLS), "1|3|7|0|t|f\n1|4|7|0,1|t|f\n2|3|7|0|t|f");
+    assert_eq!(desk.query("SELECT status FROM arx.transactions ORDER BY tx_hash"), "unknown\nfailed");
+}
+
+#[test]
+fn many_traces_are_loaded_in_time_that_grows_with_their_number() {
+    let desk = Desk::new("imports_many_traces");
+    let transactions: String = (0..2_000).map(|n| line(n, 10, 1, 2, "1") + "\n").collect();
+    desk.load("plain.csv", &format!("{HEADER}\n{transactions}"), &[]);
+    let paths: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let lines: Vec<_> = (0..2_000)
+        .flat_map(|tx| paths.iter().map(move |path| (tx, 2, 3, 7, path.as_str(), if path == "7" { "0" } else { "1" })))
+        .collect();
+    let started = std::time::Instant::now();
+    let first = desk.load("many.csv", &calls(&lines), &[]);
+    assert_eq!((first.code, first.counts()), (Some(0), [38_000, 0, 0, 0]), "{}", first.error);
+    assert_eq!(desk.load("many.csv", &calls(&lines), &[]).counts(), [0, 0, 38_000, 0]);
+    // A comparison of each line with each other took minutes.
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+}
+
+/// A transaction of bitcoin-etl, of block 7: the hash of its block, senders, receivers.
+fn coins(tx: &str, block: &str, inputs: &[(&str, u64)], outputs: &[(&str, u64)]) -> String {
+    let list = |coins: &[(&str, u64)]| {
+        let coins: Vec<String> = coins
+            .iter()
+            .map(|(address, value)| format!(r#"{{"addresses": ["{address}"], "value": {value}}}"#))
+            .collect();
+        coins.join(", ")
     };
-    let (first, second) = ("c0".repeat(32), "d1".repeat(32));
-    let script = r#"{"addresses": ["nonstandard77ee"], "value": 500}"#;
-    let nameless = r#"{"addresses": [], "value": 9}"#;
-    let wallet = r#"{"addresses": ["1A9rUSBVpB4L29qy37ghpZupCcjSH45CJt"], "value": 480}"#;
-    let text = bitcoin(&first, 0, "", &format!("{script},{nameless}")) + &bitcoin(&second, 1, script, wallet);
-    let network = ["--network", "bitcoin"];
-    let loaded = desk.load("blocks.json", &text, &network);
-    assert_eq!((loaded.code, loaded.counts()), (Some(0), [3, 0, 0, 0]), "{}", loaded.error);
-    assert!(loaded.report["notes"].to_string().ends_with(":1}"), "{}", loaded.report);
-    assert_eq!(
-        desk.query("SELECT from_address FROM arx.transactions UNION ALL SELECT to_address FROM arx.internal_transfers WHERE kind = 'coinbase'"),
-        "nonstandard77ee\nnonstandard77ee"
+    format!(
+        r#"{{"hash": "{tx}", "block_number": 7, "block_hash": "{block}", "block_timestamp": 1683029999, "is_coinbase": {}, "inputs": [{}], "outputs": [{}]}}"#,
+        inputs.is_empty(),
+        list(inputs),
+        list(outputs)
+    ) + "\n"
+}
+
+#[test]
+fn a_transaction_with_inputs_and_outputs_is_one_however_often_it_comes() {
+    let desk = Desk::new("imports_whole");
+    let (a, b, c) = (
+        "1A9rUSBVpB4L29qy37ghpZupCcjSH45CJt",
+        "12QMuBxm3yfweYZfxRDw92H8JABFGEJhny",
+        "3Fp4xbhd1PeNvWq5EuQJy2m1THaAnTFwSb",
     );
-    let upper = text.replace(&first, &first.to_uppercase()).replace(&second, &second.to_uppercase());
-    assert_eq!(desk.load("upper.json", &upper, &network).counts(), [0, 0, 3, 0]);
-    let lost = bitcoin(&"e2".repeat(32), 2, "", nameless);
-    let lost = desk.load("lost.json", &lost, &network);
-    assert_eq!((lost.code, lost.counts()), (Some(2), [0, 0, 0, 1]), "{}", lost.error);
+    let network = ["--network", "bitcoin"];
+    let one = coins("aa", "b1", &[(a, 60), (b, 50)], &[(c, 100)]);
+    let total = "SELECT count(*), sum(value) * 1e8 FROM (SELECT value FROM arx.transactions UNION ALL SELECT value FROM arx.internal_transfers) AS v";
+    for text in [[one.clone(), one.clone()].concat(), one.clone()] {
+        let loaded = desk.load("adjacent.json", &text, &network);
+        assert_eq!(loaded.code, Some(0), "{}", loaded.error);
+        assert_eq!(desk.query(total), "4|110.000000000000000000");
+    }
+    let other = coins("cc", "b1", &[(a, 60)], &[(c, 50)]) + &coins("cc", "b1", &[(a, 60)], &[(c, 40)]);
+    let other = desk.load("other.json", &other, &network);
+    assert_eq!((other.code, other.count("imported")), (Some(2), 0));
+
+    // Another block at the same height takes coinbase and transactions of the former along.
+    desk.load("former.json", &(coins("f1", "b1", &[], &[(b, 9)]) + &coins("f2", "b1", &[(a, 5)], &[(b, 5)])), &network);
+    let new = coins("f3", "b2", &[], &[(c, 8)]) + &coins("aa", "b2", &[(a, 60), (b, 50)], &[(c, 100)]);
+    let new = desk.load("new.json", &new, &[&network[..], &["--replace-blocks"]].concat());
+    assert_eq!((new.code, new.count("removed")), (Some(0), 2), "{}", new.error);
+    let hashes = "SELECT string_agg(DISTINCT tx_hash || ' ' || block_hash, ',') FROM (SELECT tx_hash, block_hash FROM arx.transactions
+                    UNION ALL SELECT tx_hash, block_hash FROM arx.internal_transfers) AS h";
+    assert_eq!(desk.query(hashes), "aa b2,f3 b2");
+
+    // Hundreds of inputs and outputs are compared in time that grows with their legs.
+    let many: Vec<(String, u64)> = (0..250).map(|n| (wallet(n), 100_000)).collect();
+    let many: Vec<(&str, u64)> = many.iter().map(|(address, value)| (address.as_str(), *value)).collect();
+    let large = coins(&hash(9), "b3", &many, &many).replace("block_number\": 7", "block_number\": 8");
+    let options = ["--network", "ethereum", "--kind", "utxo"];
+    let started = std::time::Instant::now();
+    let first = desk.load("large.json", &large, &options);
+    assert_eq!((first.code, first.count("imported")), (Some(0), 62_500), "{}", first.error);
+    let again = desk.load("large.json", &large, &options);
+    assert_eq!((again.count("imported"), again.count("unchanged")), (0, 62_500), "{}", again.error);
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }
 
 #[test]
-fn values_that_may_be_token_ids_are_counted() {
-    let desk = Desk::new("imports_assumed");
+fn shards_of_edges_give_the_same_in_either_order() {
+    let desk = Desk::new("imports_edge_shards");
+    let edge = |to: u64, status: &str| format!("{},{status}\n", line(1, 10, 1, to, "5"));
+    let file = |lines: &[String]| format!("{HEADER},receipt_status\n{}", lines.concat());
+    for order in [["", "0"], ["0", ""]] {
+        desk.query("DELETE FROM arx.internal_transfers; DELETE FROM arx.transactions");
+        for (to, status) in (2..).zip(order) {
+            let loaded = desk.load("shard.csv", &file(&[edge(to, status)]), &["--edges"]);
+            assert_eq!((loaded.code, loaded.count("imported")), (Some(0), 1), "{}", loaded.error);
+        }
+        assert_eq!(desk.query("SELECT status FROM arx.transactions"), "failed");
+        assert_eq!(desk.query("SELECT succeeded FROM arx.internal_transfers"), "f");
+    }
+}
+
+#[test]
+fn both_sides_of_a_fork_in_one_file_leave_the_last_one() {
+    let desk = Desk::new("imports_forks");
+    let text: String = [(1, "0xaa"), (2, "0xaa"), (1, "0xbb"), (3, "0xbb")]
+        .map(|(tx, block)| format!("{},{block}\n", line(tx, 50, 1, 2, "5")))
+        .concat();
+    let both = desk.load("fork.csv", &format!("{HEADER},block_hash\n{text}"), &["--replace-blocks"]);
+    assert_eq!((both.code, both.count("removed")), (Some(0), 1), "{}", both.error);
+    assert_eq!(
+        desk.query("SELECT string_agg(right(tx_hash, 1) || block_hash, ' ' ORDER BY tx_hash) FROM arx.transactions"),
+        "10xbb 30xbb"
+    );
+}
+
+#[test]
+fn other_options_or_content_are_another_import() {
+    let desk = Desk::new("imports_options");
+    let text = |last: &str| {
+        let many: String = (0..9_000).map(|n| line(n, 10, 1, 2, "3") + "\n").collect();
+        format!("{HEADER}\n{many}{}\n", line(9_000, 10, 1, 2, last))
+    };
+    desk.write("a.csv", text("4"));
+    let import = |options: &[&str]| desk.import(&[&["transactions", "a.csv"], options].concat());
+    assert_eq!(import(&[]).counts(), [9_001, 0, 0, 0]);
+    assert_eq!(import(&[]).report["already_finished"].to_string(), "true");
+    assert_eq!(import(&["--unit", "coin"]).counts()[3], 9_001, "coins contradict what is stored");
+    desk.write("a.csv", text("5"));
+    assert_eq!(import(&[]).counts(), [0, 0, 9_000, 1], "the content differs behind its first MiB");
+}
+
+#[test]
+fn a_transfer_belongs_to_the_block_of_its_transaction() {
+    let desk = Desk::new("imports_token_blocks");
     let header = "token_address,from_address,to_address,value,transaction_hash,log_index,block_number,block_timestamp";
-    let text = format!("{header}\n{},{},{},8817,{},0,10,1700000120\n", wallet(7), wallet(1), wallet(2), hash(1));
-    desk.write("tokens.csv", text);
-    let assumed = desk.import(&["token-transfers", "tokens.csv"]);
-    assert_eq!((assumed.code, assumed.counts()), (Some(0), [1, 0, 0, 0]), "{}", assumed.error);
-    let notes = assumed.report["notes"].as_object().unwrap();
-    assert!(notes.iter().any(|(note, count)| note.contains("--erc721") && count == 1), "{}", assumed.report);
-    let stated = desk.import(&["token-transfers", "tokens.csv", "--again", "--erc20", &wallet(7)]);
-    assert_eq!((stated.counts(), stated.report["notes"].to_string().as_str()), ([0, 0, 1, 0], "{}"));
+    let transfer = |tx: u64, log: u64, block: u64| {
+        format!("{},{},{},7,{},{log},{block},{}", wallet(7), wallet(1), wallet(2), hash(tx), 1_700_000_000 + block * 12)
+    };
+    let load = |name: &str, text: String| {
+        desk.write(name, text);
+        desk.import(&["token-transfers", name, "--again"])
+    };
+    desk.load("plain.csv", &format!("{HEADER}\n{}\n", line(1, 10, 1, 2, "5")), &[]);
+    desk.write("first.csv", format!("{header}\n{}\n{}\n", transfer(1, 0, 10), transfer(1, 1, 11)));
+    let first = desk.import(&["token-transfers", "first.csv"]);
+    assert_eq!((first.code, first.counts()), (Some(2), [1, 0, 0, 1]), "{}", first.error);
+    assert!(desk.rejects("first.csv").contains("stored in block 10"), "{}", desk.rejects("first.csv"));
+    let failed = load("failed.csv", format!("{header},status\n{},0\n{},1\n", transfer(2, 0, 20), transfer(3, 0, 20)));
+    assert_eq!((failed.code, failed.counts(), failed.count("no_value")), (Some(0), [1, 0, 0, 0], 1));
+
+    // A list that was put together from itself has its transfers once; equal neighbours are two.
+    let unplaced = |tx: u64| transfer(tx, 0, 30).replace(",0,30,", ",,30,") + "\n";
+    let part = [unplaced(4), unplaced(4), unplaced(5)].concat();
+    assert_eq!(load("twice.csv", format!("{header}\n{part}{part}")).counts(), [3, 0, 3, 0]);
+    assert_eq!(load("twice.csv", format!("{header}\n{part}{part}")).counts(), [0, 0, 6, 0]);
+}
+
+#[test]
+fn a_bad_line_takes_its_transaction_along_however_far_away_it_is() {
+    let desk = Desk::new("imports_far_lines");
+    let others: String = (10..52_010).map(|n| line(n, n % 900, 1, 2, "3") + "\n").collect();
+    let near = line(1, 10, 1, 2, "5") + "\n";
+    let far = line(1, 10, 1, 2, "5").replace(&wallet(2), "no address") + "\n";
+    for (name, text) in [("far.csv", [&near, &others, &far]), ("before.csv", [&far, &others, &near])] {
+        desk.query("DELETE FROM arx.transactions");
+        let text = format!("{HEADER}\n{}", text.map(String::as_str).concat());
+        let loaded = desk.load(name, &text, &["--edges"]);
+        assert_eq!((loaded.code, loaded.counts()), (Some(2), [52_000, 0, 0, 2]), "{}", loaded.error);
+        assert_eq!(desk.query(&format!("SELECT count(*) FROM arx.transactions WHERE tx_hash = '{}'", hash(1))), "0");
+    }
 }

@@ -57,6 +57,9 @@ CREATE TABLE arx.internal_transfers (
     kind              text NOT NULL DEFAULT 'call' CHECK (kind <> ''),
     -- NULL where unknown. A transfer that failed moves no value.
     succeeded         boolean,
+    -- The place in the tree of calls, such as 0,2; NULL where unknown. It identifies a call.
+    trace_path        text CHECK (trace_path ~ '^([0-9]+(,[0-9]+)*)?$'),
+    block_hash        text CHECK (block_hash <> ''),
     ingest_xid        xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     PRIMARY KEY (network, tx_hash, position, "timestamp"),
     CONSTRAINT internal_transfers_end CHECK (from_address IS NOT NULL OR to_address IS NOT NULL)
@@ -69,6 +72,9 @@ GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLE arx.internal_transfers TO arx_op
 CREATE INDEX idx_internal_transfers_from_addr ON arx.internal_transfers (from_address, network, "timestamp" DESC);
 CREATE INDEX idx_internal_transfers_to_addr ON arx.internal_transfers (to_address, network, "timestamp" DESC);
 CREATE INDEX idx_internal_transfers_ingest ON arx.internal_transfers (ingest_xid);
+-- Rewards and the like, which have no transaction, are found by their block.
+CREATE INDEX idx_internal_transfers_block ON arx.internal_transfers (network, block_number)
+    WHERE from_address IS NULL OR to_address IS NULL;
 
 -- `amount` is in raw units of the token: a uint256 with up to 78 digits.
 CREATE TABLE arx.token_transfers (

@@ -74,7 +74,8 @@ pub(crate) struct ImportReport {
     pub elapsed: Duration,
     /// The rejects file, unless it is empty.
     pub rejects: Option<PathBuf>,
-    /// Rejected lines that are not in that file, because it has reached its limits.
+    /// Rejected lines that are not in that file: it has reached its limits, or a later line made
+    /// them invalid.
     pub unlisted: u64,
 }
 
@@ -138,15 +139,18 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
         return Ok(report);
     }
     let replace_blocks = request.source.replaces_blocks();
-    let may_repeat =
-        request.again || start.lines_done > 0 || database::has_rows(&client, request.source.table(), &network).await?;
+    // Token transfers are compared with their transactions, too.
+    let mut may_repeat = request.again || start.lines_done > 0;
+    for table in [request.source.table(), "arx.transactions"] {
+        may_repeat = may_repeat || database::has_rows(&client, table, &network).await?;
+    }
     let mode = Mode { check: request.check, replace_blocks, may_repeat };
     let mut rejects = RejectsFile::open(rejects_path, start.lines_done, rejects::DEFAULT_LIMITS)?;
     let rules = chunk::ChunkRules { strict: request.strict, ..chunk::DEFAULT_RULES };
     let reading = Reading { path, content, lines_done: start.lines_done, rules };
     let mut total = Progress { lines_done: start.lines_done, ..Progress::default() };
     let cancel = client.cancel_token();
-    let outcome = transfer(reading, client, identity, mode, &mut rejects, &mut total).await;
+    let outcome = transfer(reading, client, (identity, network), mode, &mut rejects, &mut total).await;
     if let Err(ImportError::Interrupted { .. }) = &outcome
         && let Err(error) = cancel.cancel_query(tokio_postgres::NoTls).await
     {
@@ -232,7 +236,7 @@ struct Facts {
 async fn transfer(
     reading: Reading,
     client: tokio_postgres::Client,
-    identity: Option<String>,
+    (identity, network): (Option<String>, String),
     mode: Mode,
     rejects: &mut RejectsFile,
     total: &mut Progress,
@@ -254,7 +258,7 @@ async fn transfer(
         () = &mut interrupt => return Err(ImportError::Interrupted { file, line: total.lines_done }),
         opened = opened => opened.map_err(|_| stopped(total.lines_done))??,
     };
-    let mut sink = PostgresSink::new(client, opened.target, identity, file.clone(), mode, total.lines_done);
+    let mut sink = PostgresSink::new(client, opened.target, (identity, network), file.clone(), mode, total.lines_done);
     sink.relax_commits().await?;
     let mut meter = Meter::new(file.clone(), opened.size, opened.bytes_read);
     let mut on_progress = |total: &Progress| meter.show(total);

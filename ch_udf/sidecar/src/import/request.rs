@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use sha2::{Digest, Sha256};
 
 use super::parse::fields::Mapping;
 use super::parse::kind::Kind;
@@ -60,6 +61,26 @@ pub(crate) struct FileOptions {
     pub(crate) tokens: TokenRules,
     /// Transactions of a block that is no longer in the chain are replaced.
     pub(crate) replace_blocks: bool,
+}
+
+impl FileOptions {
+    /// Returns a text that differs where options read a file differently; `None` for the defaults.
+    /// The kind is part of [`ImportSource::kind`].
+    pub(crate) fn fingerprint(&self) -> Option<String> {
+        let sorted = |contracts: &std::collections::HashSet<String>| {
+            let mut contracts: Vec<String> = contracts.iter().cloned().collect();
+            contracts.sort_unstable();
+            contracts
+        };
+        let text = |options: &Self| {
+            let Self { format, kind: _, unit, edges, mappings, tokens, replace_blocks } = options;
+            let TokenRules { fungible, nfts, decimals } = tokens;
+            format!("{:?}", (format, unit, edges, mappings, sorted(fungible), sorted(nfts), decimals, replace_blocks))
+        };
+        let stated = text(self);
+        (stated != text(&Self::default()))
+            .then(|| Sha256::digest(stated).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    }
 }
 
 /// The format of a file.

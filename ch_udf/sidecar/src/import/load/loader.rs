@@ -9,6 +9,7 @@ use std::pin::Pin;
 use tokio::sync::mpsc::Receiver;
 
 use super::rejects::RejectsFile;
+use super::sql::BROKEN;
 use crate::import::error::ImportError;
 use crate::import::read::chunk::{Chunk, Reject};
 use crate::import::read::reader::Message;
@@ -30,6 +31,8 @@ pub(crate) struct Loaded {
     pub(crate) nothing: u64,
     /// Stored transactions that were removed with their block.
     pub(crate) replaced: u64,
+    /// Rows of earlier chunks that were deleted, because a line of their transaction is rejected.
+    pub(crate) retracted: u64,
     /// Rows that were rejected while loading.
     pub(crate) rejects: Vec<Reject>,
 }
@@ -48,8 +51,6 @@ pub(crate) struct Tally {
     pub(crate) headers: u64,
     /// Rows without a status.
     pub(crate) without_status: u64,
-    /// Facts about imported lines, with their counts.
-    pub(crate) notes: BTreeMap<String, u64>,
     /// First and last time of the rows that have one.
     pub(crate) times: Option<(i64, i64)>,
     /// Lines in the rejects file, by reason.
@@ -74,11 +75,7 @@ impl Tally {
             *sum += count;
         }
         self.times = joined(self.times, other.times);
-        for (sums, counts) in [
-            (&mut self.rejected, &other.rejected),
-            (&mut self.skipped, &other.skipped),
-            (&mut self.notes, &other.notes),
-        ] {
+        for (sums, counts) in [(&mut self.rejected, &other.rejected), (&mut self.skipped, &other.skipped)] {
             for (reason, count) in counts {
                 *sums.entry(reason.clone()).or_default() += count;
             }
@@ -99,6 +96,8 @@ pub(crate) fn joined(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Opti
 pub(crate) struct Step {
     pub(crate) lines_done: u64,
     pub(crate) tally: Tally,
+    /// Rows of earlier steps that are rejected now.
+    pub(crate) retracted: u64,
 }
 
 /// Progress of an import.
@@ -199,7 +198,6 @@ pub(crate) async fn load_all<S: ChunkSink>(
             replaced: loaded.replaced,
             headers: chunk.headers,
             without_status: chunk.without_status,
-            notes: chunk.notes.iter().map(|(note, count)| ((*note).to_owned(), *count)).collect(),
             times: chunk.times,
             skipped: chunk.skipped.iter().map(|(kind, count)| (kind.0.to_owned(), *count)).collect(),
             ..Tally::default()
@@ -207,11 +205,16 @@ pub(crate) async fn load_all<S: ChunkSink>(
         for reject in &chunk.rejects {
             *tally.rejected.entry(reject.kind.clone()).or_default() += 1;
         }
-        let step = Step { lines_done: chunk.lines_done, tally };
+        let step = Step { lines_done: chunk.lines_done, tally, retracted: loaded.retracted };
         rejects.write(&chunk.rejects)?;
         sink.commit(&step).await?;
         total.lines_done = step.lines_done;
         total.tally.add(&step.tally);
+        if step.retracted > 0 {
+            total.tally.imported = total.tally.imported.saturating_sub(step.retracted);
+            *total.tally.rejected.entry(BROKEN.to_owned()).or_default() += step.retracted;
+            rejects.count_unlisted(step.retracted);
+        }
         on_progress(total);
     }
 }

@@ -31,12 +31,21 @@ const STAGING: &str = "pg_temp.arx_import_rows";
 const PARTITION_TRIES: u32 = 20;
 const PARTITION_PAUSE: Duration = Duration::from_secs(3);
 
+/// Tables of rows that an import takes back, their names in the log of changes, and the condition
+/// by which a logged row is the same.
+const OWN_TABLES: [(&str, &str, &str); 3] = [
+    ("arx.transactions", "transactions", "true"),
+    ("arx.internal_transfers", "internal_transfers", "c.log_index = t.position"),
+    ("arx.token_transfers", "token_transfers", "c.log_index = t.log_index"),
+];
+
 /// A connection that loads one source.
 pub(crate) struct PostgresSink {
     client: Client,
     target: Target,
     /// Key in `arx.import_progress`; none for standard input.
     source: Option<String>,
+    network: String,
     /// Display name for messages.
     file: String,
     mode: Mode,
@@ -68,7 +77,7 @@ impl PostgresSink {
     pub(crate) fn new(
         client: Client,
         target: Target,
-        source: Option<String>,
+        (source, network): (Option<String>, String),
         file: String,
         mode: Mode,
         lines_done: u64,
@@ -78,6 +87,7 @@ impl PostgresSink {
             client,
             target,
             source,
+            network,
             file,
             mode,
             direct,
@@ -224,13 +234,34 @@ impl PostgresSink {
         };
         self.copy(STAGING, &columns, &chunk.tuples).await?;
         self.client.batch_execute("ANALYZE pg_temp.arx_import_rows").await?;
-        if !chunk.broken.is_empty() {
-            let hashes: Vec<&str> = chunk.broken.keys().map(String::as_str).collect();
-            let lines: Vec<i64> = chunk.broken.values().map(|line| i64::try_from(*line).unwrap_or(i64::MAX)).collect();
-            self.client.execute(sql::REJECT_BROKEN, &[&hashes, &lines]).await?;
+        let retracted = self.retract_broken(chunk).await?;
+        if self.target.keeps_together() {
+            self.client.execute(sql::REJECT_BROKEN, &[]).await?;
         }
         let replaced = self.apply(chunk).await?;
-        self.outcome(chunk, replaced).await
+        let loaded = self.outcome(chunk, replaced).await?;
+        Ok(Loaded { retracted, ..loaded })
+    }
+
+    /// Notes the transactions that rejected lines of the chunk name, and deletes those of their
+    /// rows that earlier chunks of this run have inserted. Returns the number of rows.
+    async fn retract_broken(&self, chunk: &Chunk) -> Result<u64, StageError> {
+        if chunk.broken.is_empty() {
+            return Ok(0);
+        }
+        let hashes: Vec<&str> = chunk.broken.keys().map(String::as_str).collect();
+        let lines: Vec<i64> = chunk.broken.values().map(|line| i64::try_from(*line).unwrap_or(i64::MAX)).collect();
+        self.client.execute(sql::NOTE_BROKEN, &[&hashes, &lines]).await?;
+        let writers: Vec<&String> = self.committed.iter().chain(&self.current).collect();
+        let mut retracted = 0;
+        for (table, relation, position) in OWN_TABLES {
+            let sql = format!(
+                "{} AND t.network = $2 AND t.tx_hash = ANY ($3::text[])",
+                sql::take_back(table, relation, position)
+            );
+            retracted += self.client.execute(&sql, &[&writers, &self.network, &hashes]).await?;
+        }
+        Ok(retracted)
     }
 
     /// Applies the staged rows. Returns the number of transactions that were removed with their
@@ -240,42 +271,49 @@ impl PostgresSink {
         match self.target {
             Target::Transactions { effective_prices } => {
                 self.client.batch_execute(sql::VERSIONS).await?;
-                if self.mode.replace_blocks {
-                    let count: i64 = self.client.query_one(sql::REPLACE_BLOCKS, &[]).await?.get(0);
-                    replaced = u64::try_from(count).unwrap_or_default();
-                }
                 self.apply_versions(false, effective_prices).await?;
+                replaced = self.replace_blocks().await?;
             }
             Target::Receipts => {
                 self.client.batch_execute(sql::VERSIONS).await?;
                 self.apply_versions(true, true).await?;
             }
             Target::Edges { whole } => {
-                for statements in sql::edges(whole) {
-                    self.client.batch_execute(statements).await?;
+                if whole {
+                    let lines: Vec<i64> =
+                        chunk.lines_of_rows().map(|line| i64::try_from(line).unwrap_or(i64::MAX)).collect();
+                    self.client.execute(sql::NUMBER_LINES, &[&lines]).await?;
+                    self.client.batch_execute(sql::WHOLE_LINES).await?;
                 }
+                self.client.batch_execute(&sql::edges(whole)).await?;
+                replaced = self.replace_blocks().await?;
             }
             Target::Legs => {
                 self.client.batch_execute(sql::HASHES).await?;
                 self.client.batch_execute(sql::FOUND).await?;
-                self.client.batch_execute(sql::LEGS_ROOTS).await?;
                 self.client.batch_execute(sql::LEGS_DATES).await?;
                 self.found_months(chunk).await?;
-                for statements in sql::legs() {
-                    self.client.batch_execute(statements).await?;
-                }
+                self.client.batch_execute(&sql::legs()).await?;
             }
             Target::Transfers { .. } => {
                 self.client.batch_execute(sql::HASHES).await?;
                 self.client.batch_execute(sql::FOUND).await?;
                 self.client.batch_execute(sql::TRANSFERS_DATES).await?;
                 self.found_months(chunk).await?;
-                for statements in sql::transfers() {
-                    self.client.batch_execute(statements).await?;
-                }
+                self.client.batch_execute(&sql::transfers()).await?;
             }
         }
         Ok(replaced)
+    }
+
+    /// Removes transactions of blocks that the chunk has with another hash, where that is asked
+    /// for. Returns their number.
+    async fn replace_blocks(&self) -> Result<u64, StageError> {
+        if !self.mode.replace_blocks {
+            return Ok(0);
+        }
+        let count: i64 = self.client.query_one(sql::REPLACE_BLOCKS, &[]).await?.get(0);
+        Ok(u64::try_from(count).unwrap_or_default())
     }
 
     /// Applies the versions of each transaction in the order of their lines.
@@ -367,7 +405,7 @@ impl From<ImportError> for StageError {
 
 impl ChunkSink for PostgresSink {
     async fn load(&mut self, chunk: &Chunk) -> Result<Loaded, ImportError> {
-        if chunk.rows == 0 {
+        if chunk.rows == 0 && chunk.broken.is_empty() {
             self.begin().await?;
             return Ok(Loaded::default());
         }
@@ -402,10 +440,11 @@ impl ChunkSink for PostgresSink {
             let sql = "UPDATE arx.import_progress SET lines_done = $2, rows_imported = rows_imported + $3, \
                        rows_present = rows_present + $4, rows_rejected = rows_rejected + $5, updated_at = now() \
                        WHERE source = $1";
-            let counts =
-                [step.lines_done, step.tally.imported, step.tally.updated + step.tally.unchanged, step.rejected()]
-                    .map(number);
-            self.execute("store the progress", sql, &[source, &counts[0], &counts[1], &counts[2], &counts[3]]).await?;
+            let (imported, rejected) = (number(step.tally.imported), number(step.rejected()));
+            let (present, retracted) = (number(step.tally.updated + step.tally.unchanged), number(step.retracted));
+            let (imported, rejected) = (imported - retracted, rejected + retracted);
+            let lines_done = number(step.lines_done);
+            self.execute("store the progress", sql, &[source, &lines_done, &imported, &present, &rejected]).await?;
         }
         self.batch("commit lines", "COMMIT").await?;
         self.committed.extend(self.current.take());
@@ -423,11 +462,7 @@ impl ChunkSink for PostgresSink {
         }
         self.batch("begin a transaction", "BEGIN").await?;
         let mut taken = 0;
-        for (table, relation, position) in [
-            ("arx.transactions", "transactions", "true"),
-            ("arx.internal_transfers", "internal_transfers", "c.log_index = t.position"),
-            ("arx.token_transfers", "token_transfers", "c.log_index = t.log_index"),
-        ] {
+        for (table, relation, position) in OWN_TABLES {
             taken +=
                 self.execute("take rows back", &sql::take_back(table, relation, position), &[&self.committed]).await?;
         }

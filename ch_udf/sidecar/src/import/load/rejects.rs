@@ -79,7 +79,13 @@ impl RejectsFile {
         &self.path
     }
 
-    /// Returns the number of rejects that are not in the file, because it has reached its limits.
+    /// Counts lines that were rejected after their texts had been dropped.
+    pub(crate) const fn count_unlisted(&mut self, lines: u64) {
+        self.unlisted += lines;
+    }
+
+    /// Returns the number of rejects that are not in the file: it has reached its limits, or they
+    /// were rejected long after they were read.
     pub(crate) const fn unlisted(&self) -> u64 {
         self.unlisted
     }

@@ -72,8 +72,6 @@ pub(crate) struct Chunk {
     pub(crate) headers: u64,
     /// Rows without a status.
     pub(crate) without_status: u64,
-    /// Facts about imported lines that the report counts.
-    pub(crate) notes: BTreeMap<&'static str, u64>,
     /// First and last time of the rows that have one.
     pub(crate) times: Option<(i64, i64)>,
     /// A row may have the key of an earlier row of the source.
@@ -88,6 +86,11 @@ impl Chunk {
     pub(crate) fn line_of_row(&self, row: usize) -> (u64, String) {
         let Some((line, range)) = self.row_lines.get(row) else { return (0, String::new()) };
         (*line, String::from_utf8_lossy(self.text.get(range.clone()).unwrap_or_default()).into_owned())
+    }
+
+    /// Numbers of the lines of all rows, in the order of the rows.
+    pub(crate) fn lines_of_rows(&self) -> impl Iterator<Item = u64> + '_ {
+        self.row_lines.iter().map(|(line, _)| *line)
     }
 
     fn is_empty(&self) -> bool {
@@ -235,9 +238,6 @@ impl Builder {
         self.chunk.rows += u64::from(count);
         if parser.lacks_status() {
             self.chunk.without_status += u64::from(count);
-        }
-        if let Some((note, count)) = parser.note() {
-            *self.chunk.notes.entry(note).or_default() += count;
         }
         if let Some(seconds) = unix_seconds {
             self.note_month(seconds);

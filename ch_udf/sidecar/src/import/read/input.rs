@@ -21,9 +21,6 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// Longer than any transaction of any chain; bounds the memory for a file without newlines.
 pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Bytes of a file that its identity covers, in addition to name and size.
-const IDENTITY_BYTES: u64 = 1024 * 1024;
-
 /// Compressed data may expand to this size in any case.
 const FREE_EXPANSION: u64 = 64 * 1024 * 1024;
 
@@ -163,8 +160,8 @@ impl Read for Bounded {
     }
 }
 
-/// Returns the identity by which a later run recognises a file: name, size and a hash of its first
-/// MiB. `None` for standard input and everything else that is not a regular file.
+/// Returns the identity by which a later run recognises a file: name, size and a hash of its
+/// content. `None` for standard input and everything else that is not a regular file.
 ///
 /// # Errors
 /// [`ImportError::Read`], [`ImportError::Empty`].
@@ -173,7 +170,7 @@ pub(crate) fn identity(path: &Path) -> Result<Option<String>, ImportError> {
         return Ok(None);
     }
     let read_error = |source| ImportError::Read { file: display_name(path), source };
-    let file = File::open(path).map_err(read_error)?;
+    let mut file = File::open(path).map_err(read_error)?;
     let metadata = file.metadata().map_err(read_error)?;
     if !metadata.is_file() {
         return Ok(None);
@@ -181,9 +178,15 @@ pub(crate) fn identity(path: &Path) -> Result<Option<String>, ImportError> {
     if metadata.len() == 0 {
         return Err(ImportError::Empty { file: display_name(path) });
     }
-    let mut start = Vec::new();
-    file.take(IDENTITY_BYTES).read_to_end(&mut start).map_err(read_error)?;
-    let hash: String = Sha256::digest(&start).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer).map_err(read_error)? {
+            0 => break,
+            count => hasher.update(buffer.get(..count).unwrap_or_default()),
+        }
+    }
+    let hash: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(Some(format!("{name}:{}:{hash}", metadata.len())))
 }

@@ -33,10 +33,8 @@ pub enum Heading {
     Indirect,
     /// The wallet's own funds, returned to it.
     OwnFunds,
-    /// Funds sent to contracts that the transfer created.
+    /// Funds sent to contracts that the transfer created, or burned.
     ContractCreation,
-    /// Funds burned or paid as fees.
-    Burned,
     /// Received rewards of blocks, and what came of them.
     Reward,
     /// Received tokens that were minted, and what came of them.
@@ -63,7 +61,6 @@ impl Heading {
             Self::Indirect => "indirect",
             Self::OwnFunds => "own funds",
             Self::ContractCreation => "contract creation",
-            Self::Burned => "burn or fee",
             Self::Reward => "block reward",
             Self::Minted => "minted",
             Self::FanOut => "max_fan_out exceeded",
@@ -78,7 +75,6 @@ impl Heading {
         match end {
             End::TraceOrigin => Self::OwnFunds,
             End::Contract => Self::ContractCreation,
-            End::Burned => Self::Burned,
             End::Reward => Self::Reward,
             End::Minted => Self::Minted,
             End::FanOut => Self::FanOut,
