@@ -372,9 +372,14 @@ fn token_transfers_are_compared_and_ids_are_no_amounts() {
     let id = "64855325985663894930836489220226401318767699022689309206020046035013068781522";
     let text = format!("{header}\n{}{}", transfer(id, 0, 10), transfer("7", 1, 10));
     let unstated = load("nft.csv", text.clone(), &[]);
-    assert_eq!((unstated.code, unstated.counts()), (Some(2), [1, 0, 0, 1]), "{}", unstated.error);
+    assert_eq!(
+        (unstated.code, unstated.counts()),
+        (Some(2), [0, 0, 0, 2]),
+        "7 may be an id as well: {}",
+        unstated.error
+    );
     assert!(desk.rejects("nft.csv").contains("--erc721"));
-    assert_eq!(load("nft.csv", text.clone(), &["--erc721", &wallet(7)]).counts(), [1, 1, 0, 0]);
+    assert_eq!(load("nft.csv", text.clone(), &["--erc721", &wallet(7)]).counts(), [2, 0, 0, 0]);
     assert_eq!(
         desk.query("SELECT amount, token_id FROM arx.token_transfers ORDER BY log_index"),
         format!("1|{id}\n1|7")
@@ -471,6 +476,152 @@ fn complete_histories_are_recorded_when_every_line_is_imported() {
     assert_eq!(desk.query(recorded), "|1700000120|1700000241");
     assert_eq!(desk.load("good.csv", &good, &["--complete-for", "wallets.txt"]).code, Some(0));
     assert_eq!(desk.query(recorded), format!("{}||\n{}||\n|1700000120|1700000241", wallet(1), wallet(2)));
+}
+
+#[test]
+fn units_networks_and_outcomes_are_what_the_file_states() {
+    let desk = Desk::new("imports_statements");
+    let export = format!(
+        "\"Transaction Hash\",\"Status\",\"Method\",\"Blockno\",\"DateTime (UTC)\",\"From\",\"To\",\"Amount\",\"Value (USD)\",\"Txn Fee\"\n\
+         \"{}\",\"Success\",\"Transfer\",\"70\",\"2023-11-15 01:02:03\",\"{}\",\"{}\",\"1,250.5 ETH\",\"$2,313,425.00\",\"0.0004\"\n",
+        hash(1),
+        wallet(1),
+        wallet(2)
+    );
+    let export = desk.load("export.csv", &export, &[]);
+    assert_eq!((export.code, export.counts()), (Some(0), [1, 0, 0, 0]), "{}", export.error);
+    assert_eq!(export.report["unused_columns"].to_string(), r#"["Method","Value (USD)","Txn Fee"]"#);
+    assert_eq!(desk.query("SELECT value, status FROM arx.transactions"), "1250.500000000000000000|confirmed");
+    let dollars = format!("{}\n{}\n", HEADER.replace("value", "Value (USD)"), line(2, 71, 1, 2, "3"));
+    let dollars = desk.load("dollars.csv", &dollars, &[]);
+    assert!(dollars.code == Some(1) && dollars.error.contains("column value"), "{}", dollars.error);
+    let other = format!("{}\n{}\n", HEADER.replace("value", "Value (BNB)"), line(2, 71, 1, 2, "3"));
+    assert!(desk.load("other.csv", &other, &[]).error.contains("--network"));
+    assert_eq!(desk.load("other.csv", &other, &["--network", "bsc"]).counts(), [1, 0, 0, 0]);
+    let scientific = format!("{HEADER}\n{}\n", line(2, 71, 1, 2, "4.56789E+17"));
+    assert_eq!(desk.load("sheet.csv", &scientific, &[]).counts(), [0, 0, 0, 1]);
+
+    let mixed = format!(
+        "{HEADER},chain_id,isError\n{},1,0\n{},56,0\n{},1,failed\n",
+        line(3, 72, 1, 2, "1"),
+        line(4, 72, 1, 2, "1"),
+        line(5, 72, 1, 2, "1")
+    );
+    let mixed = desk.load("mixed.csv", &mixed, &[]);
+    assert_eq!((mixed.code, mixed.counts()), (Some(2), [2, 0, 0, 1]), "{}", mixed.error);
+    assert!(desk.rejects("mixed.csv").contains("chain_id"));
+    assert_eq!(
+        desk.query(
+            "SELECT string_agg(status::text, ' ' ORDER BY tx_hash) FROM arx.transactions WHERE block_number = 72"
+        ),
+        "confirmed failed"
+    );
+}
+
+#[test]
+fn no_row_between_answers_is_passed_over() {
+    let desk = Desk::new("imports_between");
+    let row = |tx: u64, more: &str| {
+        format!(
+            r#"{{"hash": "{}", "block_number": 5, "from": "{}", "to": "{}", "value": "1", "timestamp": 1700000060{more}}}"#,
+            hash(tx),
+            wallet(1),
+            wallet(2)
+        )
+    };
+    let text = format!(
+        "[{}]\n{}\n{{\"status\": \"0\", \"message\": \"NOTOK\", \"result\": \"Max rate limit reached\"}}\n\
+         {{\"status\": \"1\", \"message\": \"OK\", \"result\": [{}]}}\n",
+        row(1, ""),
+        row(2, ""),
+        row(3, "")
+    );
+    let mixed = desk.load("mixed.json", &text, &[]);
+    assert_eq!((mixed.code, mixed.counts()), (Some(2), [3, 0, 0, 1]), "{}", mixed.error);
+    assert!(desk.rejects("mixed.json").contains("rate limit"));
+    let lines = format!("{}\n{}\n[{}]\n", row(4, r#", "nonce": 1"#), row(5, r#", "data": []"#), row(6, ""));
+    let lines = desk.load("lines.json", &lines, &[]);
+    assert_eq!((lines.code, lines.counts()), (Some(2), [2, 0, 0, 1]), "an array among lines is rejected");
+    assert_eq!(lines.report["unused_columns"].to_string(), r#"["nonce"]"#);
+    let busy = desk.load("busy.json", "{\"status\": \"0\", \"message\": \"NOTOK\", \"result\": \"busy\"}\n", &[]);
+    assert!(busy.code == Some(1) && busy.error.contains("fetch the page again"), "{}", busy.error);
+
+    let plain = format!("{HEADER}\n{}\n", line(9, 9, 1, 2, "5"));
+    let unix = desk.load("cr.csv", &plain.replace('\n', "\r"), &[]);
+    assert!(unix.code == Some(1) && unix.error.contains("CR alone"), "{}", unix.error);
+    let column = desk.load("map.csv", &plain, &["--map", "vaule=value"]);
+    assert!(column.code == Some(1) && column.error.contains("vaule"), "{}", column.error);
+    let field = format!("{HEADER},note\n{},x\n", line(9, 9, 1, 2, "5"));
+    let field = desk.load("field.csv", &field, &["--map", "note=remark"]);
+    assert!(field.code == Some(1) && field.error.contains("remark"), "{}", field.error);
+}
+
+#[test]
+fn the_value_of_a_call_is_not_lost_with_its_transaction() {
+    let desk = Desk::new("imports_roots");
+    let header =
+        "block_number,transaction_hash,from_address,to_address,value,trace_type,trace_address,status,block_timestamp";
+    let trace = |from: u64, to: u64, path: &str| {
+        format!("10,{},{},{},7,call,\"{path}\",1,1700000120\n", hash(1), wallet(from), wallet(to))
+    };
+    let text = format!("{header}\n{}{}", trace(1, 2, ""), trace(2, 3, "0"));
+    let alone = desk.load("traces.csv", &text, &[]);
+    assert_eq!((alone.code, alone.counts()), (Some(2), [1, 0, 0, 1]), "{}", alone.error);
+    assert!(desk.rejects("traces.csv").contains("import transactions first"));
+    desk.load("plain.csv", &format!("{HEADER}\n{}\n", line(1, 10, 1, 2, "7")), &[]);
+    let both = desk.load("traces.csv", &text, &[]);
+    assert_eq!((both.code, both.counts(), both.count("no_value")), (Some(0), [0, 0, 1, 0], 1), "{}", both.error);
+    let unknown = text.replace("trace_address", "depth");
+    assert!(desk.load("depth.csv", &unknown, &[]).error.contains("trace_address"));
+
+    let reward = format!("{header}\n11,,,,5,reward,,1,1700000132\n11,,,{},5,reward,,1,1700000132\n", wallet(4));
+    assert_eq!(desk.load("rewards.csv", &reward, &[]).counts(), [1, 0, 0, 1], "a reward without a receiver");
+}
+
+#[test]
+fn scripts_and_spellings_of_hashes_count_once_and_under_their_name() {
+    let desk = Desk::new("imports_scripts");
+    let bitcoin = |hash: &str, index: u64, inputs: &str, outputs: &str| {
+        format!(
+            r#"{{"type": "transaction", "hash": "{hash}", "block_number": 7, "block_timestamp": 1683029999, "index": {index},
+            "is_coinbase": {}, "inputs": [{inputs}], "outputs": [{outputs}]}}"#,
+            inputs.is_empty()
+        )
+        .replace('\n', " ")
+            + "\n"
+    };
+    let (first, second) = ("c0".repeat(32), "d1".repeat(32));
+    let script = r#"{"addresses": ["nonstandard77ee"], "value": 500}"#;
+    let nameless = r#"{"addresses": [], "value": 9}"#;
+    let wallet = r#"{"addresses": ["1A9rUSBVpB4L29qy37ghpZupCcjSH45CJt"], "value": 480}"#;
+    let text = bitcoin(&first, 0, "", &format!("{script},{nameless}")) + &bitcoin(&second, 1, script, wallet);
+    let network = ["--network", "bitcoin"];
+    let loaded = desk.load("blocks.json", &text, &network);
+    assert_eq!((loaded.code, loaded.counts()), (Some(0), [3, 0, 0, 0]), "{}", loaded.error);
+    assert!(loaded.report["notes"].to_string().ends_with(":1}"), "{}", loaded.report);
+    assert_eq!(
+        desk.query("SELECT from_address FROM arx.transactions UNION ALL SELECT to_address FROM arx.internal_transfers WHERE kind = 'coinbase'"),
+        "nonstandard77ee\nnonstandard77ee"
+    );
+    let upper = text.replace(&first, &first.to_uppercase()).replace(&second, &second.to_uppercase());
+    assert_eq!(desk.load("upper.json", &upper, &network).counts(), [0, 0, 3, 0]);
+    let lost = bitcoin(&"e2".repeat(32), 2, "", nameless);
+    let lost = desk.load("lost.json", &lost, &network);
+    assert_eq!((lost.code, lost.counts()), (Some(2), [0, 0, 0, 1]), "{}", lost.error);
+}
+
+#[test]
+fn values_that_may_be_token_ids_are_counted() {
+    let desk = Desk::new("imports_assumed");
+    let header = "token_address,from_address,to_address,value,transaction_hash,log_index,block_number,block_timestamp";
+    let text = format!("{header}\n{},{},{},8817,{},0,10,1700000120\n", wallet(7), wallet(1), wallet(2), hash(1));
+    desk.write("tokens.csv", text);
+    let assumed = desk.import(&["token-transfers", "tokens.csv"]);
+    assert_eq!((assumed.code, assumed.counts()), (Some(0), [1, 0, 0, 0]), "{}", assumed.error);
+    let notes = assumed.report["notes"].as_object().unwrap();
+    assert!(notes.iter().any(|(note, count)| note.contains("--erc721") && count == 1), "{}", assumed.report);
+    let stated = desk.import(&["token-transfers", "tokens.csv", "--again", "--erc20", &wallet(7)]);
+    assert_eq!((stated.counts(), stated.report["notes"].to_string().as_str()), ([0, 0, 1, 0], "{}"));
 }
 
 /// Lines of ethereum-etl's traces: transaction, sender, receiver, value, path, status.

@@ -45,6 +45,12 @@ pub enum NetworkFamily {
 }
 
 impl NetworkFamily {
+    /// Returns whether a transaction without a receiver may create a contract.
+    #[must_use]
+    pub const fn has_contracts(self) -> bool {
+        !matches!(self, Self::Bitcoin | Self::Litecoin | Self::BitcoinCash | Self::Ripple)
+    }
+
     /// Every family.
     pub const ALL: [Self; 8] = [
         Self::Evm,

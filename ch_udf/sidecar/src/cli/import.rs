@@ -335,6 +335,9 @@ fn message(report: &ImportReport) -> String {
             tally.without_status
         ),
     );
+    for (text, count) in &tally.notes {
+        note(true, format!("{count} {text}"));
+    }
     note(!tally.skipped.is_empty(), format!("skipped, of another kind: {}", counts(&tally.skipped)));
     note(!tally.rejected.is_empty(), format!("rejected: {}", counts(&tally.rejected)));
     if let Some(path) = &report.rejects {
@@ -367,6 +370,7 @@ fn as_json(report: &ImportReport) -> String {
         "removed": tally.replaced,
         "headers": tally.headers,
         "without_status": tally.without_status,
+        "notes": tally.notes,
         "rejected": tally.rejected,
         "skipped": tally.skipped,
         "assumes_smallest_unit": report.assumes_smallest_unit,

@@ -56,6 +56,15 @@ pub(crate) enum ImportError {
         "{file} does not state the unit of its amounts, and programs write it in both: add --unit coin or --unit base"
     )]
     UnknownUnit { file: String },
+    /// A column of amounts whose name states another unit than those of the network's coin.
+    #[error(
+        "{file}: the column {column:?} is not in a unit of the coin of {network}: state another network with --network, or \
+         the meaning of the column with --map and --unit"
+    )]
+    ColumnUnit { file: String, column: String, network: String },
+    /// A `--map` without a column or without a meaning.
+    #[error("{file}: {message}")]
+    Mapping { file: String, message: String },
     /// A file of another kind.
     #[error("{file} holds {found}: {advice}")]
     OtherKind { file: String, found: &'static str, advice: &'static str },
@@ -177,7 +186,7 @@ pub(super) enum LineError {
     Fraction { column: &'static str, text: String },
     /// A number that a program may have rounded.
     #[error(
-        "column {column}: {text:?} may have lost digits, because the program that wrote it keeps about 16 of them; \
+        "column {column}: {text:?} may have lost digits, because the program that wrote it keeps 16 of them or fewer; \
          export the column as text"
     )]
     LostDigits { column: &'static str, text: String },
@@ -189,8 +198,8 @@ pub(super) enum LineError {
     Contradiction { columns: &'static str, text: String },
     /// A value that is hardly an amount, of a token about which nothing is stated.
     #[error(
-        "column value: {text} is more than 2^128 and may be a token id: state --erc721 {token} if the token's values are \
-         ids, --erc20 {token} if they are amounts"
+        "column value: {text} may be a token id, because it or another value of the contract is more than 2^128 or an id: \
+         state --erc721 {token} if the token's values are ids, --erc20 {token} if they are amounts"
     )]
     TokenId { text: String, token: String },
     /// An amount in tokens of unknown decimals.
@@ -198,6 +207,15 @@ pub(super) enum LineError {
         "column token_value: {text:?} is in tokens, and the file does not state their decimals: add --token-decimals"
     )]
     TokenDecimals { text: String },
+    /// A unit that the network's coin does not have.
+    #[error("column {column}: {text:?} is not the coin of {network}, nor a unit of it")]
+    UnitName { column: &'static str, text: String, network: String },
+    /// An amount in a column that may be in any unit.
+    #[error("column {column}: {text:?} states no unit, and the column has none: state --unit coin or --unit base")]
+    NoUnit { column: &'static str, text: String },
+    /// A line of another network.
+    #[error("column {column}: {text:?} is not {network}: import the lines of each network with its own --network")]
+    OtherNetwork { column: &'static str, text: String, network: String },
     /// A transaction whose inputs and outputs do not add up.
     #[error("{message}")]
     Sums { message: String },
@@ -231,6 +249,11 @@ pub(super) enum LineError {
 }
 
 impl LineError {
+    /// Returns the error of two values of one fact.
+    pub(super) fn two_values(columns: &'static str, one: &str, other: &str) -> Self {
+        Self::Contradiction { columns, text: format!("{} and {}", shorten(one), shorten(other)) }
+    }
+
     /// Returns the error of a number.
     pub(super) fn of_number(fault: NumberFault, column: &'static str, text: &str) -> Self {
         let text = shorten(text);
@@ -261,6 +284,9 @@ impl LineError {
             Self::Contradiction { columns, .. } => format!("{columns}: contradiction"),
             Self::TokenId { .. } => "value: amount or token id".to_owned(),
             Self::TokenDecimals { .. } => "token_value: unknown decimals".to_owned(),
+            Self::UnitName { column, .. } => format!("{column}: another unit"),
+            Self::NoUnit { column, .. } => format!("{column}: no unit"),
+            Self::OtherNetwork { column, .. } => format!("{column}: another network"),
             Self::Sums { .. } => "inputs and outputs".to_owned(),
             Self::Amount { column, .. } => format!("{column}: not an amount"),
             Self::Address { column, .. } => format!("{column}: not an address of the network"),

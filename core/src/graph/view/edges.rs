@@ -13,6 +13,13 @@ use crate::graph::view::graph::{Graph, OUT_OF_RANGE};
 
 type EdgeKey = (AssetId, WalletId);
 
+/// Orders edges as the base has them, so that a limit cuts a search at the same wallet each time.
+fn in_order(edges: impl IntoIterator<Item = (EdgeKey, EdgeSum)>) -> Vec<(EdgeKey, EdgeSum)> {
+    let mut edges: Vec<(EdgeKey, EdgeSum)> = edges.into_iter().collect();
+    edges.sort_unstable_by_key(|edge| edge.0);
+    edges
+}
+
 impl Graph<'_> {
     /// Returns an upper bound of the number of edges that a wallet has on a side: the cost of
     /// reading them.
@@ -174,7 +181,7 @@ impl Graph<'_> {
             }
             Ok(())
         })?;
-        for ((asset, peer), sum) in sums.into_iter().chain(added) {
+        for ((asset, peer), sum) in in_order(sums.into_iter().chain(added)) {
             if sum.count > 0 && sum.count >= filter.min_transfers {
                 sum.emit(peer, asset, with_value, &mut each)?;
             }
@@ -216,7 +223,7 @@ impl Graph<'_> {
             }
             Ok(())
         })?;
-        for ((asset, peer), sum) in sums {
+        for ((asset, peer), sum) in in_order(sums) {
             if sum.count >= filter.min_transfers {
                 sum.emit(peer, asset, filter.assets.is_single(), &mut each)?;
             }

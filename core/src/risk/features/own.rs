@@ -71,7 +71,9 @@ impl OwnTransfers {
                 if side == Side::Out {
                     self.tried += 1;
                     self.failed += u64::from(failed);
-                    self.created += u64::from(!failed && transfer.peer.is_none());
+                    // An internal transfer without a receiver is a burn or a fee.
+                    let creates = transfer.peer.is_none() && transfer.position.log_index.is_none();
+                    self.created += u64::from(!failed && creates);
                 }
                 match transfer.peer {
                     Some(peer) if !failed && peer != wallet => {

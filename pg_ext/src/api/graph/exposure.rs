@@ -1,7 +1,9 @@
 //! Exposure of a wallet to labelled wallets: where its funds came from and where they went.
 
 use arx_core::address::Network;
-use arx_core::graph::exposure::{ExplainedExposure, ExposureTerms, MAX_HOPS, Statement, StatementLine, explain};
+use arx_core::graph::exposure::{
+    ExplainedExposure, ExposureTerms, Heading, MAX_HOPS, Statement, StatementLine, explain,
+};
 use arx_core::graph::trace::{End, Flow, Shortfall};
 use arx_core::graph::{Direction, MemoryBudget, U256, WalletId};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
@@ -218,9 +220,14 @@ impl ExposureRequest {
         let graph = self.scope.handle.graph();
         let (path, tx_hashes) = self.path(line.path, hashes)?.unzip();
         let label = line.counterparty.and_then(|wallet| labels.of(wallet)).map(|label| label.label.clone());
+        let has_contracts = self.scope.network.family().has_contracts();
+        let heading = match line.heading {
+            Heading::ContractCreation if !has_contracts => Heading::Burned,
+            heading => heading,
+        };
         Ok(ExposureRow {
             direction: Some(direction.to_owned()),
-            exposure: Some(line.heading.name().to_owned()),
+            exposure: Some(heading.name().to_owned()),
             category: line.label.map(|label| label.category.to_owned()),
             kind: line.label.map(|label| label.kind.as_str().to_owned()),
             severity: line.label.map(|label| label.severity.as_str().to_owned()),

@@ -401,7 +401,7 @@ impl Traced {
         let total = self.trace.origin.iter().find(|(asset, _)| *asset == end.asset && has_total);
         Ok(EndRow {
             address: end.wallet.map(|wallet| graph.address(wallet).map(str::to_owned)).transpose()?,
-            ended_at: Some(end.end.name(self.request.flow).to_owned()),
+            ended_at: Some(on_network(end.end, &scope.network).name(self.request.flow).to_owned()),
             category: label.map(|label| label.category.clone()),
             label: label.map(|label| label.label.clone()).filter(|label| !label.is_empty()),
             asset: Some(scope.asset_name(end.asset)?),
@@ -506,7 +506,7 @@ impl Traced {
         let label = arrived.and_then(|wallet| self.labels.of(wallet));
         match label.and_then(|label| label.custody.as_deref()) {
             Some(category) if end == End::Stop => format!("service: {category}"),
-            _ => end.name(self.request.flow).to_owned(),
+            _ => on_network(end, &self.request.scope.network).name(self.request.flow).to_owned(),
         }
     }
 }
@@ -555,6 +555,12 @@ fn transfers_behind(
         }
     }
     Ok(transfers)
+}
+
+/// Returns the end as the network has it: where there are no contracts, funds without a receiver
+/// were burned or paid as a fee.
+const fn on_network(end: End, network: &Network) -> End {
+    if matches!(end, End::Contract) && !network.family().has_contracts() { End::Burned } else { end }
 }
 
 /// Name of the rows of wallets that sent more than they are known to have received.

@@ -112,22 +112,24 @@ pub(crate) fn parse_network(name: &str) -> Result<Network, ImportError> {
 /// Returns the context of a registered network.
 fn context(name: &str, registered: &HashMap<String, Registered>) -> Result<(Context, Network), ImportError> {
     let network = parse_network(name)?;
-    let Some(Registered { network, decimals }) = registered.get(network.name()).cloned() else {
+    let Some(Registered { network, decimals, coin }) = registered.get(network.name()).cloned() else {
         return Err(ImportError::UnknownNetwork { network: network.name().to_owned() });
     };
     let now = DateTime::<Utc>::from(SystemTime::now()).timestamp();
-    Ok((Context::new(network.clone(), decimals, now), network))
+    Ok((Context::new(network.clone(), decimals, now).with_coin(coin), network))
 }
 
-/// A network of the database, with the family that it states, and the decimals of its coin.
+/// A network of the database, with the family that it states, and the decimals and symbol of its
+/// coin.
 #[derive(Debug, Clone)]
 struct Registered {
     network: Network,
     decimals: u32,
+    coin: String,
 }
 
 async fn networks(client: &Client) -> Result<HashMap<String, Registered>, ImportError> {
-    let sql = "SELECT network, native_decimals, family FROM arx.networks";
+    let sql = "SELECT network, native_decimals, family, native_asset FROM arx.networks";
     let rows = query(client, "read arx.networks", sql).await?;
     let mut registered = HashMap::with_capacity(rows.len());
     for row in rows {
@@ -135,7 +137,7 @@ async fn networks(client: &Client) -> Result<HashMap<String, Registered>, Import
         let stated = family.parse::<NetworkFamily>().and_then(|family| Network::with_family(&name, family));
         let network = stated.map_or_else(|_| parse_network(&name), Ok)?;
         let decimals = u32::try_from(row.get::<_, i16>(1)).unwrap_or_default();
-        registered.insert(name, Registered { network, decimals });
+        registered.insert(name, Registered { network, decimals, coin: row.get(3) });
     }
     Ok(registered)
 }

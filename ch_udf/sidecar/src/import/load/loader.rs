@@ -51,6 +51,8 @@ pub(crate) struct Tally {
     pub(crate) headers: u64,
     /// Rows without a status.
     pub(crate) without_status: u64,
+    /// Facts about imported lines, with their counts.
+    pub(crate) notes: BTreeMap<String, u64>,
     /// First and last time of the rows that have one.
     pub(crate) times: Option<(i64, i64)>,
     /// Lines in the rejects file, by reason.
@@ -75,7 +77,11 @@ impl Tally {
             *sum += count;
         }
         self.times = joined(self.times, other.times);
-        for (sums, counts) in [(&mut self.rejected, &other.rejected), (&mut self.skipped, &other.skipped)] {
+        for (sums, counts) in [
+            (&mut self.rejected, &other.rejected),
+            (&mut self.skipped, &other.skipped),
+            (&mut self.notes, &other.notes),
+        ] {
             for (reason, count) in counts {
                 *sums.entry(reason.clone()).or_default() += count;
             }
@@ -198,6 +204,7 @@ pub(crate) async fn load_all<S: ChunkSink>(
             replaced: loaded.replaced,
             headers: chunk.headers,
             without_status: chunk.without_status,
+            notes: chunk.notes.iter().map(|(note, count)| ((*note).to_owned(), *count)).collect(),
             times: chunk.times,
             skipped: chunk.skipped.iter().map(|(kind, count)| (kind.0.to_owned(), *count)).collect(),
             ..Tally::default()

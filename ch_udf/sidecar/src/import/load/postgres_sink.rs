@@ -291,6 +291,7 @@ impl PostgresSink {
             Target::Legs => {
                 self.client.batch_execute(sql::HASHES).await?;
                 self.client.batch_execute(sql::FOUND).await?;
+                self.client.batch_execute(sql::LEGS_ROOTS).await?;
                 self.client.batch_execute(sql::LEGS_DATES).await?;
                 self.found_months(chunk).await?;
                 self.client.batch_execute(&sql::legs()).await?;

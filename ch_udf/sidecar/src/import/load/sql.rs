@@ -515,6 +515,18 @@ pub(super) fn edges(whole: bool) -> String {
     [EDGES_BLOCKS, HASHES, &occurrences(MOVEMENT, "true"), EDGES_KNOWN, rule, EDGES_INSERT].join(";")
 }
 
+/// Passes over the calls that are transactions themselves, if those are stored; otherwise their value
+/// would be lost.
+pub(super) const LEGS_ROOTS: &str = "
+UPDATE pg_temp.arx_import_rows AS r SET outcome = 'nothing'
+  FROM pg_temp.arx_import_found AS f
+ WHERE r.outcome IS NULL AND r.path = '' AND r.kind IN ('call', 'create') AND r.failed IS DISTINCT FROM 1
+   AND f.tx_hash = r.tx_hash;
+UPDATE pg_temp.arx_import_rows AS r
+   SET outcome = 'rejected',
+       reason = format('transaction not imported|transaction %s is not in arx.transactions, which has the value of this call: import transactions first', r.tx_hash)
+ WHERE r.outcome IS NULL AND r.path = '' AND r.kind IN ('call', 'create') AND r.failed IS DISTINCT FROM 1";
+
 /// Finds failed calls (`failed` 1) and those within them (2), and gives legs the time and place of
 /// their transactions.
 pub(super) const LEGS_DATES: &str = "

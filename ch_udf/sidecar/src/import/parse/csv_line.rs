@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::fields::{self, Column, Mapping};
+use super::fields::{self, Column, Mapping, Name};
 use crate::import::error::{ImportError, LineError};
 
 /// The columns of an import and their indexes in the file.
@@ -15,6 +15,10 @@ pub(crate) struct Header {
     indexes: Vec<Option<usize>>,
     /// Names of columns that the import does not read.
     unused: Vec<String>,
+    /// Units that the names of requested columns state, with those names.
+    units: Vec<Option<(String, String)>>,
+    /// Further columns of a requested one, whose values must agree: its index, its name and theirs.
+    others: Vec<(usize, &'static str, usize)>,
 }
 
 impl Header {
@@ -44,34 +48,52 @@ impl Header {
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
         }
         let unused = unused(&names, &indexes);
-        Ok(Self { width: names.len(), indexes, unused })
+        Ok(Self { width: names.len(), indexes, unused, units: Vec::new(), others: Vec::new() })
     }
 
     /// Finds columns by any of their names. All may be absent.
     ///
     /// # Errors
-    /// [`ImportError::DuplicateColumn`], [`ImportError::Format`].
+    /// [`ImportError::DuplicateColumn`], [`ImportError::Mapping`], [`ImportError::Format`].
     pub(crate) fn find(file: &str, line: &[u8], columns: &[Column], mappings: &[Mapping]) -> Result<Self, ImportError> {
         let (_, names) = names(file, line)?;
-        let folded = fields::folded(&names.iter().map(String::as_str).collect::<Vec<_>>(), mappings);
+        if let Some(column) = Mapping::absent(mappings, &names).next() {
+            let message = format!("--map names the column {column:?}, which its header does not have");
+            return Err(ImportError::Mapping { file: file.to_owned(), message });
+        }
+        let parsed: Vec<Name> = names.iter().map(|name| Name::of(name, mappings)).collect();
+        let folded: Vec<&str> = parsed.iter().map(|name| name.folded.as_str()).collect();
         let mut indexes = Vec::with_capacity(columns.len());
-        for column in columns {
-            let position = |known: &&str| folded.iter().position(|name| name == known);
+        let (mut units, mut others) = (Vec::with_capacity(columns.len()), Vec::new());
+        for (wanted, column) in columns.iter().enumerate() {
+            let position = |known: &&'static str| folded.iter().position(|name| name == known);
             let found = column.names.iter().find_map(position);
             if let Some(index) = found
                 && folded.iter().skip(index + 1).any(|name| *name == folded[index])
             {
                 return Err(ImportError::DuplicateColumn { file: file.to_owned(), column: names[index].clone() });
             }
+            if column.must_agree() {
+                let positions = column.names.iter().filter_map(position).filter(|index| Some(*index) != found);
+                others.extend(positions.map(|index| (wanted, column.name, index)));
+            }
+            units.push(found.and_then(|index| Some((names[index].clone(), parsed[index].unit.clone()?))));
             indexes.push(found);
         }
-        let unused = unused(&names, &indexes);
-        Ok(Self { width: names.len(), indexes, unused })
+        let mut read = indexes.clone();
+        read.extend(others.iter().map(|(.., index)| Some(*index)));
+        let unused = unused(&names, &read);
+        Ok(Self { width: names.len(), indexes, unused, units, others })
     }
 
     /// Returns true if the file has the column that was requested at `index`.
     pub(crate) fn has(&self, index: usize) -> bool {
         self.indexes.get(index).is_some_and(Option::is_some)
+    }
+
+    /// Returns the name in the file of a requested column, and the unit that it states.
+    pub(crate) fn unit(&self, index: usize) -> Option<(&str, &str)> {
+        self.units.get(index)?.as_ref().map(|(name, unit)| (name.as_str(), unit.as_str()))
     }
 
     /// Names of columns that the import does not read.
@@ -90,7 +112,7 @@ impl Header {
     /// Returns the requested columns of a line, in the order requested; an empty field is `None`.
     ///
     /// # Errors
-    /// [`LineError::ColumnCount`], [`LineError::OpenQuote`].
+    /// [`LineError::ColumnCount`], [`LineError::OpenQuote`], [`LineError::Contradiction`].
     pub(crate) fn columns<'a, const N: usize>(
         &self,
         splitter: &'a mut Splitter,
@@ -103,6 +125,14 @@ impl Header {
         let mut columns = [None; N];
         for (slot, index) in columns.iter_mut().zip(&self.indexes) {
             *slot = index.map(|index| fields.get(index)).filter(|text| !text.is_empty());
+        }
+        for (wanted, name, index) in &self.others {
+            let other = fields.get(*index);
+            let Some(slot) = columns.get_mut(*wanted).filter(|_| !other.is_empty()) else { continue };
+            match *slot {
+                Some(one) if !fields::agree(one, other) => return Err(LineError::two_values(name, one, other)),
+                _ => *slot = slot.or(Some(other)),
+            }
         }
         Ok(columns)
     }
@@ -210,6 +240,23 @@ mod tests {
         assert_eq!(found, [Some("1"), Some("2"), Some("3"), None]);
         let found: [_; 4] = header.columns(&mut splitter, r#""a ""b"", c",,"",2"#).unwrap();
         assert_eq!(found, [None, Some("2"), Some(r#"a "b", c"#), None]);
+    }
+
+    #[test]
+    fn two_columns_of_one_fact_must_agree_and_mapped_columns_exist() {
+        let columns = [Column { name: "from_address", names: &["fromaddress", "from"] }];
+        let header = Header::find("f.csv", b"from,from_address,x", &columns, &[]).unwrap();
+        let mut splitter = Splitter::default();
+        assert_eq!(header.unused(), ["x"]);
+        let mut read = |line: &str| {
+            header.columns::<1>(&mut splitter, line).map(|found| found[0].map(str::to_owned)).map_err(|e| e.to_string())
+        };
+        assert_eq!(read("A,a,"), Ok(Some("a".to_owned())));
+        assert_eq!(read("b,,"), Ok(Some("b".to_owned())));
+        assert!(read("a,b,").unwrap_err().contains("from_address"));
+        let mapping = ["fro=from_address".parse().unwrap()];
+        let error = Header::find("f.csv", b"from", &columns, &mapping).unwrap_err();
+        assert!(error.to_string().contains("\"fro\""), "{error}");
     }
 
     #[test]

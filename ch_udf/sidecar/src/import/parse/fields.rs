@@ -1,6 +1,6 @@
 //! Columns of files by meaning: each column of an import lists the names under which programs
-//! write it, in CSV headers and as JSON keys. Names are compared without case, punctuation and
-//! units.
+//! write it, in CSV headers and as JSON keys. Names are compared without case and punctuation. A
+//! unit in parentheses is kept; a currency of states makes another column of it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,14 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json::JsonText;
+use super::number;
 use crate::import::error::LineError;
+
+/// Columns whose names are the same fact in every format, so that two of them must agree.
+const AGREEING: [&str; 5] = ["hash", "transaction_hash", "from_address", "to_address", "block_number"];
+
+/// Currencies in which explorers add what a value was worth.
+const FIAT: [&str; 12] = ["usd", "eur", "gbp", "jpy", "cny", "krw", "inr", "chf", "cad", "aud", "rub", "brl"];
 
 /// A column of an import.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +25,24 @@ pub(crate) struct Column {
     pub(crate) name: &'static str,
     /// Folded names in files, the preferred one first.
     pub(crate) names: &'static [&'static str],
+}
+
+impl Column {
+    /// Returns true if two columns of this meaning in one file must agree.
+    pub(crate) fn must_agree(&self) -> bool {
+        AGREEING.contains(&self.name)
+    }
+
+    /// Returns true for a folded name of the column.
+    fn is_named(&self, name: &str) -> bool {
+        self.names.contains(&name)
+    }
+}
+
+/// Returns true if two values of one fact are the same.
+pub(crate) fn agree(one: &str, other: &str) -> bool {
+    let number = |text| number::whole(text).ok();
+    one.eq_ignore_ascii_case(other) || number(one).is_some() && number(one) == number(other)
 }
 
 /// `--map COLUMN=FIELD`: a column of the file and the name that it stands for.
@@ -40,23 +65,83 @@ impl std::str::FromStr for Mapping {
     }
 }
 
+impl Mapping {
+    /// Returns the first mapping to a field that no column has.
+    pub(crate) fn unknown<'m>(mappings: &'m [Self], columns: &[Column]) -> Option<&'m Self> {
+        mappings.iter().find(|mapping| !columns.iter().any(|column| column.is_named(&mapping.field)))
+    }
+
+    /// Returns the mapped columns that are not among `names`.
+    pub(crate) fn absent<'m>(mappings: &'m [Self], names: &'m [String]) -> impl Iterator<Item = &'m str> {
+        mappings.iter().map(|mapping| mapping.column.as_str()).filter(|column| !names.iter().any(|name| name == column))
+    }
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}={}", self.column, self.field)
+    }
+}
+
+/// The name of a column in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Name {
+    /// Lower case, letters and digits only.
+    pub(crate) folded: String,
+    /// The text in parentheses, which may be a unit: `eth` of `Value_IN(ETH)`.
+    pub(crate) unit: Option<String>,
+}
+
+impl Name {
+    /// Reads a name, or its meaning by `--map`, which states no unit.
+    pub(crate) fn of(name: &str, mappings: &[Mapping]) -> Self {
+        if let Some(mapping) = mappings.iter().find(|mapping| mapping.column == name) {
+            return Self { folded: mapping.field.clone(), unit: None };
+        }
+        if !name.contains('(') {
+            let folded = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+            return Self { folded, unit: None };
+        }
+        let lower = name.to_lowercase();
+        let (head, rest) = lower.split_once('(').unwrap_or((&lower, ""));
+        let (inner, tail) = rest.split_once(')').unwrap_or((rest, ""));
+        let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+        let word = if inner.contains('$') { "usd".to_owned() } else { letters(inner) };
+        // A time zone and a currency make another column, which is not read or has names of its own.
+        let is_name = word.starts_with("utc") || FIAT.contains(&word.as_str());
+        let kept = if word.starts_with("utc") { "utc" } else { &word };
+        let folded = format!("{}{}{}", letters(head), if is_name { kept } else { "" }, letters(tail));
+        Self { folded, unit: Some(inner.trim().to_owned()).filter(|unit| !is_name && !unit.is_empty()) }
+    }
+}
+
 /// Folds a name: lower case, letters and digits only, without a unit in parentheses.
 pub(crate) fn fold(name: &str) -> String {
-    let lower = name.to_lowercase();
-    let (head, unit) = lower.split_once('(').unwrap_or((&lower, ""));
-    let zone = if unit.starts_with("utc") { "utc" } else { "" };
-    head.chars().filter(|c| c.is_alphanumeric()).chain(zone.chars()).collect()
+    Name::of(name, &[]).folded
 }
 
 /// Returns the folded names of a file's columns, renamed by `--map`.
 pub(crate) fn folded(names: &[&str], mappings: &[Mapping]) -> Vec<String> {
-    let mapped = |name: &str| mappings.iter().find(|mapping| mapping.column == name).map(|m| m.field.clone());
-    names.iter().map(|name| mapped(name).unwrap_or_else(|| fold(name))).collect()
+    names.iter().map(|name| Name::of(name, mappings).folded).collect()
+}
+
+/// Returns the keys of a JSON object that no column has.
+pub(crate) fn unused_keys(line: &str, columns: &[Column], mappings: &[Mapping]) -> Vec<String> {
+    let is_unused = |key: &String| {
+        let name = Name::of(key, mappings).folded;
+        !columns.iter().any(|column| column.is_named(&name))
+    };
+    keys(line).into_iter().filter(is_unused).collect()
 }
 
 /// A JSON object as the values of columns.
 pub(crate) struct JsonRow<'a, const N: usize> {
     values: [Option<&'a RawValue>; N],
+    /// Units that the keys state.
+    units: [Option<String>; N],
+    /// Further values of columns whose values must agree.
+    others: Vec<(usize, &'a RawValue)>,
+    names: [&'static str; N],
 }
 
 impl<'a, const N: usize> JsonRow<'a, N> {
@@ -67,19 +152,39 @@ impl<'a, const N: usize> JsonRow<'a, N> {
     pub(crate) fn parse(line: &'a str, columns: &[Column; N], mappings: &[Mapping]) -> Result<Self, LineError> {
         let mut deserializer = serde_json::Deserializer::from_str(line);
         let invalid = |error: serde_json::Error| LineError::Json { message: error.to_string() };
-        let values = Row { columns, mappings }.deserialize(&mut deserializer).map_err(invalid)?;
+        let row = Row { columns, mappings }.deserialize(&mut deserializer).map_err(invalid)?;
         deserializer.end().map_err(invalid)?;
-        Ok(Self { values })
+        Ok(row)
+    }
+
+    /// Returns true if the object has a key of the column, even with null.
+    pub(crate) fn has(&self, index: usize) -> bool {
+        self.values.get(index).is_some_and(Option::is_some)
+    }
+
+    /// Returns the unit that the key of a column states.
+    pub(crate) fn unit(&self, index: usize) -> Option<&str> {
+        self.units.get(index)?.as_deref()
     }
 
     /// Returns the texts of the values.
     ///
     /// # Errors
-    /// [`LineError::Json`] for an invalid escape.
+    /// [`LineError::Json`] for an invalid escape, [`LineError::Contradiction`] for two values of one
+    /// fact.
     pub(crate) fn texts(&self) -> Result<[JsonText<'a>; N], LineError> {
         let mut texts = [const { JsonText::NULL }; N];
         for (text, value) in texts.iter_mut().zip(self.values) {
             *text = JsonText::of(value)?;
+        }
+        for (index, value) in &self.others {
+            let other = JsonText::of(Some(value))?;
+            let (Some(text), Some(name)) = (texts.get_mut(*index), self.names.get(*index)) else { continue };
+            match (text.get(), other.get()) {
+                (None, Some(_)) => *text = other,
+                (Some(one), Some(other)) if !agree(one, other) => return Err(LineError::two_values(name, one, other)),
+                _ => {}
+            }
         }
         Ok(texts)
     }
@@ -92,7 +197,7 @@ struct Row<'c, const N: usize> {
 }
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Row<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
+    type Value = JsonRow<'de, N>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -100,7 +205,7 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Row<'_, N> {
 }
 
 impl<'de, const N: usize> Visitor<'de> for Row<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
+    type Value = JsonRow<'de, N>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a JSON object")
@@ -108,25 +213,31 @@ impl<'de, const N: usize> Visitor<'de> for Row<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut values = [None; N];
+        let mut units = [const { None }; N];
+        let mut others = Vec::new();
         let mut ranks = [usize::MAX; N];
         while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
             let value: &'de RawValue = map.next_value()?;
-            let name = match self.mappings.iter().find(|mapping| mapping.column == key) {
-                Some(mapping) => mapping.field.clone(),
-                None => fold(&key),
-            };
-            for ((column, slot), rank) in self.columns.iter().zip(&mut values).zip(&mut ranks) {
-                let Some(position) = column.names.iter().position(|known| *known == name) else { continue };
+            let name = Name::of(&key, self.mappings);
+            for (index, column) in self.columns.iter().enumerate() {
+                let Some(position) = column.names.iter().position(|known| *known == name.folded) else { continue };
+                let (slot, unit, rank) = (&mut values[index], &mut units[index], &mut ranks[index]);
                 if position == *rank {
                     return Err(serde::de::Error::custom(format_args!("key {key:?} occurs twice")));
                 }
+                let mut value = Some(value);
                 if position < *rank {
-                    (*slot, *rank) = (Some(value), position);
+                    *rank = position;
+                    *unit = name.unit;
+                    std::mem::swap(slot, &mut value);
+                }
+                if let Some(value) = value.filter(|_| column.must_agree()) {
+                    others.push((index, value));
                 }
                 break;
             }
         }
-        Ok(values)
+        Ok(JsonRow { values, units, others, names: self.columns.each_ref().map(|column| column.name) })
     }
 }
 
@@ -179,12 +290,39 @@ mod tests {
             ("Value_IN(ETH)", "valuein"),
             ("DateTime (UTC)", "datetimeutc"),
             ("DateTime", "datetime"),
+            ("Value (USD)", "valueusd"),
+            ("Value ($)", "valueusd"),
+            ("Value (ETH) of it", "valueofit"),
         ] {
             assert_eq!(fold(name), folded);
         }
         let mapping: Mapping = "Height=block_number".parse().unwrap();
         assert_eq!(folded(&["Height", "x"], &[mapping]), ["blocknumber", "x"]);
         assert!("Height".parse::<Mapping>().is_err());
+    }
+
+    #[test]
+    fn a_unit_in_parentheses_is_kept_unless_the_column_is_mapped() {
+        let unit = |name: &str| Name::of(name, &["Worth (X)=value".parse().unwrap()]).unit;
+        assert_eq!(unit("Value_IN(ETH)").as_deref(), Some("eth"));
+        assert_eq!(unit("Gas Price ( Gwei )").as_deref(), Some("gwei"));
+        assert_eq!(
+            [unit("Value (USD)"), unit("DateTime (UTC)"), unit("Worth (X)"), unit("value()")],
+            [const { None }; 4]
+        );
+        let row = JsonRow::parse(r#"{"Value_IN(Gwei)": 1}"#, &COLUMNS, &[]).unwrap();
+        assert_eq!((row.unit(0), row.unit(1)), (None, Some("gwei")));
+    }
+
+    #[test]
+    fn names_of_one_fact_must_agree() {
+        let texts = |line: &str| {
+            let row = JsonRow::parse(line, &COLUMNS, &[]).unwrap();
+            row.texts().map(|texts| texts[0].get().map(str::to_owned)).map_err(|error| error.to_string())
+        };
+        assert_eq!(texts(r#"{"blockNo": "0x10", "block_number": 16}"#), Ok(Some("16".to_owned())));
+        assert_eq!(texts(r#"{"blockNo": 3, "block_number": null}"#), Ok(Some("3".to_owned())));
+        assert!(texts(r#"{"blockNo": 1, "block_number": 2}"#).unwrap_err().contains("contradict"));
     }
 
     #[test]

@@ -88,6 +88,10 @@ pub(crate) fn detect(names: &[String]) -> Kind {
     if has("inputs") && has("outputs") {
         return Kind::Utxo;
     }
+    // An answer without rows: an array of them would have been read as lines.
+    if has("message") && has("result") && !has_any(&["hash", "transactionhash"]) {
+        return Kind::Other("an error of an explorer", "fetch the page again");
+    }
     if has_any(&[
         "tokenaddress",
         "tokencontractaddress",
@@ -109,11 +113,13 @@ pub(crate) fn detect(names: &[String]) -> Kind {
     let is_internal = has("txto")
         || has("parenttxfrom")
         || has("calltype")
+        || has("type") && has("traceid")
+        || ["call", "create", "create2", "suicide", "selfdestruct"].iter().any(|kind| has(&format!("type:{kind}")))
         || has("type") && has_any(&["iserror", "errcode"]) && !has_any(&["gasprice", "nonce", "txnfee", "fee"]);
     if is_internal {
         return Kind::Internal;
     }
-    let has_value = has_any(&["value", "valuein", "valuestring", "valuebinary"]);
+    let has_value = has_any(&["value", "valuein", "valuestring", "valuebinary", "amount"]);
     if !has_value && has_any(&["status", "receiptstatus", "gasused", "receiptgasused", "cumulativegasused"]) {
         return Kind::Receipts;
     }
@@ -173,6 +179,9 @@ mod tests {
             kind(r#"{"hash": "", "type": "call", "isError": "0", "traceId": "0", "value": "1"}"#),
             Kind::Internal
         );
+        assert_eq!(kind(r#"{"hash": "", "type": "call", "traceId": "0", "value": "1"}"#), Kind::Internal);
+        assert_eq!(kind(r#"{"hash": "", "type": "create", "value": "1", "gas": "1"}"#), Kind::Internal);
+        assert!(matches!(kind(r#"{"status": "0", "message": "NOTOK", "result": "busy"}"#), Kind::Other(..)));
         assert_eq!(kind(r#"{"hash": "", "type": "0x2", "from_address": "", "value": 1}"#), Kind::Transactions);
         assert_eq!(kind(r#"{"type": "block", "miner": "", "hash": ""}"#), Kind::Transactions);
         assert_eq!(kind(r#"{"hash": "", "inputs": [], "outputs": []}"#), Kind::Utxo);

@@ -1,9 +1,9 @@
 //! Parses movements of the native coin within transactions into rows of `arx.internal_transfers`:
 //! ethereum-etl's traces, and internal transactions as explorers export them.
 //!
-//! A line becomes a leg if it moves value. The root call is the transaction itself; delegatecall,
-//! staticcall and callcode move nothing between accounts. Failed calls are encoded as such, because
-//! their calls have failed with them, which loading sees.
+//! A line becomes a leg if it moves value. The root call is the transaction itself, which loading
+//! looks up; delegatecall, staticcall and callcode move nothing between accounts. Failed calls are
+//! encoded as such, because their calls have failed with them, which loading sees.
 
 use std::borrow::Cow;
 
@@ -14,8 +14,13 @@ use arx_pgwire::copy::TupleBuffer;
 use super::csv_line::{Header, Splitter};
 use super::fields::{Column, JsonRow, Mapping};
 use super::json::JsonText;
-use super::transactions::{RowStatus, optional_int4, optional_int8, other_kind, status, value_in_or_out};
-use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, Unit, optional_bigint, required, shorten, whole};
+use super::transactions::{
+    ASSET_NAMES, CHAIN_ID_NAMES, NETWORK_NAMES, RowStatus, UNIT_NAMES, Units, agreed, check_coin, header_units,
+    key_units, optional_int4, optional_int8, other_kind, status, value_in_or_out,
+};
+use super::values::{
+    self, Context, INTEGER_LIMITS, Parsed, RowParser, Unit, has_failed, optional_bigint, required, shorten, whole,
+};
 use crate::import::error::{ImportError, LineError};
 
 /// Columns of a tuple, in order. `path` is the trace address, `failed` is 0, 1, or NULL where
@@ -27,7 +32,7 @@ pub(crate) const COLUMNS: &str = "network, tx_hash, block_number, transaction_in
 const COLUMN_COUNT: i16 = 11;
 
 /// Number of [`FIELDS`].
-const FIELD_COUNT: usize = 20;
+const FIELD_COUNT: usize = 24;
 
 /// Columns of files.
 const FIELDS: [Column; FIELD_COUNT] = [
@@ -51,6 +56,10 @@ const FIELDS: [Column; FIELD_COUNT] = [
     Column { name: "err_code", names: &["errcode"] },
     Column { name: "contract_address", names: &["contractaddress", "resultaddress"] },
     Column { name: "trace_id", names: &["traceid"] },
+    Column { name: "network", names: NETWORK_NAMES },
+    Column { name: "chain_id", names: CHAIN_ID_NAMES },
+    Column { name: "unit", names: UNIT_NAMES },
+    Column { name: "asset", names: ASSET_NAMES },
 ];
 
 /// Indexes in [`FIELDS`].
@@ -58,8 +67,13 @@ const HASH: usize = 0;
 const BLOCK: usize = 1;
 const VALUE: usize = 5;
 const VALUE_IN: usize = 6;
+const VALUE_OUT: usize = 7;
 const TRACE_TYPE: usize = 10;
 const TYPE: usize = 11;
+const PATH: usize = 13;
+
+/// Columns whose names may state a unit.
+const AMOUNTS: [usize; 3] = [VALUE, VALUE_IN, VALUE_OUT];
 
 /// Columns that say which calls failed.
 const OUTCOMES: [usize; 4] = [14, 15, 16, 17];
@@ -77,12 +91,16 @@ type Texts<'a> = [Option<&'a str>; FIELD_COUNT];
 struct LegEncoder {
     context: Context,
     unit: Unit,
+    /// Units that the names of columns state.
+    units: Units<FIELD_COUNT>,
     /// Traces of whole transactions: the call without an address is the transaction itself.
     is_trace: bool,
     /// The status is an error flag.
     explorer_status: bool,
-    /// The file says which calls failed.
+    /// The file, or the object, says which calls failed.
     has_outcome: bool,
+    /// The file, or the object, has trace addresses.
+    has_path: bool,
 }
 
 impl LegEncoder {
@@ -109,35 +127,51 @@ impl LegEncoder {
             error_code,
             contract,
             _trace_id,
+            network,
+            chain_id,
+            unit,
+            asset,
         ] = texts;
         let context = &self.context;
+        check_coin(context, network, chain_id, asset)?;
         let kind = leg_kind(trace_type.or(type_text), call_type)?;
-        let outcome = match (is_error, status_text) {
-            (Some(text), _) => Some(status("is_error", text)? == RowStatus::Confirmed),
+        let by_error = |text: Option<&str>| text.filter(|text| values::is_error(text)).map(|_| true);
+        let by_status = match status_text {
+            None => None,
             // Etherscan's column is 0 for success.
-            (None, Some("0")) if self.explorer_status => Some(false),
-            (None, Some(text)) if self.explorer_status && error_code.is_none() => {
+            Some("0") if self.explorer_status => Some(false),
+            Some("1") if self.explorer_status && by_error(error_code).is_none() => {
                 let allowed = "0, or accompanied by an error code";
-                return Err(LineError::NotOneOf { column: "status", text: shorten(text), allowed });
+                return Err(LineError::NotOneOf { column: "status", text: "1".to_owned(), allowed });
             }
-            (None, Some(_)) if self.explorer_status => Some(true),
-            (None, Some(text)) => Some(status("status", text)? == RowStatus::Failed),
-            (None, None) => self.has_outcome.then_some(false),
+            Some("1") if self.explorer_status => Some(true),
+            Some(text) => Some(status("status", text)? == RowStatus::Failed),
         };
-        let outcome = if error.is_some() || error_code.is_some() { Some(true) } else { outcome };
+        let by_flag = is_error.map(|text| has_failed("is_error", text)).transpose()?;
+        let stated = agreed([by_flag, by_status, by_error(error), by_error(error_code)]).map_err(|()| {
+            let texts = [status_text, is_error, error, error_code].map(Option::unwrap_or_default);
+            let columns = "status, is_error, error, err_code";
+            LineError::Contradiction { columns, text: shorten(&texts.join(", ")) }
+        })?;
+        let outcome = stated.or(self.has_outcome.then_some(false));
         let failed = outcome == Some(true);
+        if self.is_trace && !self.has_path && matches!(kind, "call" | "create" | "selfdestruct") {
+            return Err(LineError::Empty { column: "trace_address" });
+        }
         let path = if self.is_trace {
             Some(trace_path(path)?)
         } else {
             path.map(|text| trace_path(Some(text))).transpose()?
         };
-        let is_root = self.is_trace && path.as_deref() == Some("") && matches!(kind, "call" | "create");
+        let unit = context.unit_of("unit", unit)?.or(self.units[VALUE]).unwrap_or(self.unit);
         let units = match (value, value_in, value_out) {
             (None, None, None) => 0,
-            (Some(_), ..) => context.amount_in(self.unit, "value", value)?,
-            (None, value_in, value_out) => value_in_or_out(context, value_in, value_out)?,
+            (Some(_), ..) => context.amount_in(unit, "value", value)?,
+            (None, value_in, value_out) => {
+                value_in_or_out(context, [self.units[VALUE_IN], self.units[VALUE_OUT]], value_in, value_out)?
+            }
         };
-        if !failed && (is_root || units == 0 || kind.is_empty()) {
+        if !failed && (units == 0 || kind.is_empty()) {
             return Ok(Parsed::Nothing);
         }
         let minted = matches!(kind, "reward" | "genesis");
@@ -153,6 +187,9 @@ impl LegEncoder {
         }
         let to = context.optional_address("to_address", to)?;
         let contract = context.optional_address("contract_address", contract)?;
+        if from.is_none() && to.is_none() {
+            return Err(LineError::Empty { column: "to_address" });
+        }
         let unix_seconds = match (time, date_time) {
             (None, Some(text)) => Some(context.utc_time("datetime_utc", text)?),
             // The genesis block has no time of its own in traces.
@@ -235,6 +272,8 @@ impl CsvLegs {
             (BLOCK, header.has(BLOCK)),
             (VALUE, header.has(VALUE) || header.has(VALUE_IN)),
             (TYPE, is_trace || header.has(TYPE)),
+            // Without it the call that is the transaction itself cannot be distinguished from the others.
+            (PATH, !is_trace || header.has(PATH)),
         ];
         let missing: Vec<_> =
             required.into_iter().filter(|(_, found)| !found).map(|(index, _)| FIELDS[index].name).collect();
@@ -245,7 +284,8 @@ impl CsvLegs {
         let explorer_status = header.has(VALUE_IN);
         let unit = if explorer_status { Unit::Coin } else { context.unit() };
         let has_outcome = OUTCOMES.iter().any(|index| header.has(*index));
-        let rows = LegEncoder { context, unit, is_trace, explorer_status, has_outcome };
+        let units = header_units(&context, file, &header, &AMOUNTS)?;
+        let rows = LegEncoder { context, unit, units, is_trace, explorer_status, has_outcome, has_path: true };
         Ok(Self { rows, header, splitter: Splitter::default() })
     }
 }
@@ -260,7 +300,11 @@ impl RowParser for CsvLegs {
     }
 
     fn takes_base_units(&self) -> bool {
-        self.rows.unit == Unit::Base
+        self.rows.unit == Unit::Base && self.rows.units[VALUE].is_none()
+    }
+
+    fn columns(&self) -> &[Column] {
+        &FIELDS
     }
 
     fn unused_columns(&self) -> &[String] {
@@ -278,7 +322,9 @@ impl JsonLegs {
     /// `is_trace` is true for ethereum-etl's traces, false for an explorer's internal transactions.
     pub(crate) fn new(context: Context, is_trace: bool, mappings: Vec<Mapping>) -> Self {
         let unit = context.unit();
-        Self { rows: LegEncoder { context, unit, is_trace, explorer_status: false, has_outcome: false }, mappings }
+        let units = [None; FIELD_COUNT];
+        let (explorer_status, has_outcome, has_path) = (false, false, false);
+        Self { rows: LegEncoder { context, unit, units, is_trace, explorer_status, has_outcome, has_path }, mappings }
     }
 }
 
@@ -293,7 +339,16 @@ impl RowParser for JsonLegs {
             }
             texts[TYPE] = None;
         }
+        // An object states for itself what a header states for a file.
+        self.rows.has_outcome = OUTCOMES.iter().any(|index| row.has(*index));
+        self.rows.has_path = row.has(PATH);
+        self.rows.explorer_status = row.has(VALUE_IN) || row.has(VALUE_OUT);
+        self.rows.units = key_units(&self.rows.context, &row, &FIELDS, &AMOUNTS)?;
         self.rows.encode(texts, out)
+    }
+
+    fn columns(&self) -> &[Column] {
+        &FIELDS
     }
 
     fn transaction<'a>(&'a mut self, line: &'a str) -> Option<Cow<'a, str>> {
@@ -352,7 +407,7 @@ mod tests {
             line("teleport", "", "5", "6", "", "1"),
         ]);
         let leg = |kind: &str, path: &str, failed| Ok((hash.clone(), kind.to_owned(), path.to_owned(), failed));
-        assert_eq!(found[0], Err("nothing".into()), "the root is the transaction itself");
+        assert_eq!(found[0], leg("call", "", false), "loading knows whether the transaction is there");
         assert_eq!(found[1], leg("call", "0,12", false));
         for nothing in &found[2..5] {
             assert_eq!(*nothing, Err("nothing".into()));
@@ -362,6 +417,39 @@ mod tests {
         assert_eq!(found[7], leg("call", "4", true), "a failed call reverts its calls");
         assert!(found[8].as_ref().unwrap_err().contains("trace_address"));
         assert!(found[9].as_ref().unwrap_err().contains("teleport"));
+    }
+
+    #[test]
+    fn traces_without_addresses_are_refused() {
+        let header = b"block_number,transaction_hash,from_address,to_address,value,trace_type,status";
+        let error = CsvLegs::new(ethereum(), "f.csv", header, &[]).map(drop).unwrap_err().to_string();
+        assert!(error.contains("trace_address"), "{error}");
+        let line = |more: &str| {
+            format!(
+                r#"{{"block_number": 5, "transaction_hash": "0x{}", "from_address": "{ALICE}", "to_address": "{BOB}",
+                "value": 7, "trace_type": "call"{more}}}"#,
+                "7".repeat(64)
+            )
+        };
+        let parse = |line: &str| {
+            let mut out = TupleBuffer::default();
+            let parsed = JsonLegs::new(ethereum(), true, Vec::new()).parse(1, line, &mut out);
+            parsed.map(|_| decode::tuples(&out.into_bytes()).remove(0)).map_err(|error| error.to_string())
+        };
+        assert!(parse(&line("")).unwrap_err().contains("trace_address"));
+        assert_eq!(parse(&line(r#", "trace_address": [0, 1]"#)).unwrap()[10], None, "no outcome is stated");
+        let failed = |more: &str| parse(&line(&format!(r#", "trace_address": [0]{more}"#))).map(|row| row[10].clone());
+        let flag = |failed: i32| Ok(Some(failed.to_be_bytes().to_vec()));
+        assert_eq!(failed(r#", "error": null"#), flag(0));
+        assert_eq!(failed(r#", "isError": "failed""#), flag(1));
+        assert_eq!(failed(r#", "isError": "0", "errCode": """#), flag(0));
+        assert!(failed(r#", "status": 1, "error": "out of gas""#).unwrap_err().contains("contradict"));
+    }
+
+    #[test]
+    fn a_leg_has_an_end() {
+        let found = legs(&["17,,,,2000000000000000000,reward,,,,1".to_owned()]);
+        assert!(found[0].as_ref().unwrap_err().contains("to_address"));
     }
 
     #[test]

@@ -11,6 +11,13 @@ const DOUBLE_DIGITS: usize = 15;
 /// A double holds every whole number whose odd part is at most this.
 const DOUBLE_MANTISSA: u64 = 1 << 53;
 
+/// Digits that `%g`, `%e` and statistics programs write before an exponent, from six on, as a
+/// rounded number has them.
+const ROUNDED_DIGITS: usize = 6;
+
+/// Digits that a spreadsheet writes before `E+18`: its format `0.00E+00` has three.
+const SPREADSHEET_DIGITS: usize = 3;
+
 /// Longest decimal expansion that is made: 2²⁵⁶ has 78 digits.
 const MAX_DIGITS: usize = 78;
 
@@ -21,7 +28,7 @@ pub(crate) enum NumberFault {
     NotANumber,
     /// Digits after the point that are not zero, where a whole number is expected.
     Fraction,
-    /// Written by a program that keeps about 16 digits, with a value that it may have rounded.
+    /// Written by a program that keeps a few digits, with a value that it may have rounded.
     LostDigits,
     /// One comma: it may separate thousands or decimals.
     Ambiguous,
@@ -36,6 +43,8 @@ struct Decimal {
     exponent: i64,
     /// Has a point or an exponent, as a number that has passed through a double.
     is_float: bool,
+    /// Has an exponent, and enough digits before it that the number may be rounded.
+    may_be_rounded: bool,
 }
 
 /// Returns the decimal digits of a whole number, with a leading `-` if it is negative.
@@ -57,6 +66,9 @@ pub(crate) fn scaled(text: &str, decimals: u32) -> Result<Cow<'_, str>, NumberFa
         return Ok(Cow::Borrowed(text));
     }
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        if !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(NumberFault::NotANumber);
+        }
         let value = U256::from_str_radix(hex, 16).map_err(|_| NumberFault::NotANumber)?;
         // A node writes whole units; coins in hexadecimal do not exist.
         return if decimals == 0 { Ok(Cow::Owned(value.to_string())) } else { Err(NumberFault::NotANumber) };
@@ -68,6 +80,10 @@ pub(crate) fn scaled(text: &str, decimals: u32) -> Result<Cow<'_, str>, NumberFa
         return Err(NumberFault::LostDigits);
     }
     number.exponent += i64::from(decimals);
+    if number.may_be_rounded && number.exponent > 0 {
+        // `1.23457E+18` is every number that a spreadsheet shows with six digits.
+        return Err(NumberFault::LostDigits);
+    }
     while number.exponent < 0 {
         match number.digits.pop() {
             Some('0') => number.exponent += 1,
@@ -123,6 +139,8 @@ fn parse(text: &str) -> Result<Decimal, NumberFault> {
     }
     let all = format!("{before}{after}");
     let digits = all.trim_start_matches('0').trim_end_matches('0');
+    let written = all.trim_start_matches('0').len();
+    let kept = if rest.contains('E') { SPREADSHEET_DIGITS } else { ROUNDED_DIGITS };
     let dropped = all.len() - all.trim_end_matches('0').len();
     let length = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     Ok(Decimal {
@@ -130,6 +148,7 @@ fn parse(text: &str) -> Result<Decimal, NumberFault> {
         digits: digits.to_owned(),
         exponent: exponent - length(after.len()) + length(dropped),
         is_float: power.is_some() || mantissa.contains('.'),
+        may_be_rounded: power.is_some() && written >= kept,
     })
 }
 
@@ -161,6 +180,9 @@ mod tests {
             ("21000.0", "21000"),
             ("2.5e+18", "2500000000000000000"),
             ("1E18", "1000000000000000000"),
+            ("2.5E+18", "2500000000000000000"),
+            ("1.23457E+05", "123457"),
+            ("1.23E+02", "123"),
             ("2500000000000000000.0", "2500000000000000000"),
             ("0x22b1c8c1227a0000", "2500000000000000000"),
             ("2,500,000,000,000,000,000", "2500000000000000000"),
@@ -180,6 +202,14 @@ mod tests {
             ("1234567890123456768.0", NumberFault::LostDigits),
             ("1.5", NumberFault::Fraction),
             ("1e-3", NumberFault::Fraction),
+            ("1.23457E+18", NumberFault::LostDigits),
+            ("1.23E+18", NumberFault::LostDigits),
+            ("2.50E+18", NumberFault::LostDigits),
+            ("1.234568e+18", NumberFault::LostDigits),
+            ("1.500000e+18", NumberFault::LostDigits),
+            ("1.23456789012346E+18", NumberFault::LostDigits),
+            ("0x+ff", NumberFault::NotANumber),
+            ("0x-1", NumberFault::NotANumber),
             ("1,500", NumberFault::Ambiguous),
             ("1,50,000", NumberFault::NotANumber),
             ("", NumberFault::NotANumber),
@@ -203,6 +233,8 @@ mod tests {
             ("0.30000000000000004", 18, Ok("300000000000000040")),
             ("0.123456789", 8, Err(NumberFault::Fraction)),
             ("1.2345678901234567e+1", 18, Err(NumberFault::LostDigits)),
+            ("1.23457E-05", 18, Err(NumberFault::LostDigits)),
+            ("1.234567e-12", 18, Ok("1234567")),
         ] {
             assert_eq!(scaled(text, decimals).as_deref(), expected.as_ref().map(|digits| *digits), "{text}");
         }

@@ -11,7 +11,8 @@ use super::csv_line::{Header, Splitter};
 use super::fields::{Column, JsonRow, Mapping};
 use super::json::JsonText;
 use super::values::{
-    Context, INTEGER_LIMITS, OtherKind, Parsed, RowParser, Unit, bigint, optional_bigint, shorten, whole,
+    Context, INTEGER_LIMITS, OtherKind, Parsed, RowParser, Unit, bigint, has_failed, is_error, optional_bigint,
+    shorten, whole,
 };
 use crate::import::error::{ImportError, LineError};
 
@@ -23,10 +24,10 @@ pub(crate) const COLUMNS: &str = "network, tx_hash, block_number, transaction_in
 const COLUMN_COUNT: i16 = 13;
 
 /// Number of [`FIELDS`].
-const FIELD_COUNT: usize = 19;
+const FIELD_COUNT: usize = 24;
 
-/// Columns of files. The first six are required; `value_in` and `value_out` stand for `value`, and
-/// `datetime_utc` for `block_timestamp`.
+/// Columns of files. The first six are required; `value_in`, `value_out` and `amount` stand for
+/// `value`, and `datetime_utc` for `block_timestamp`.
 pub(crate) const FIELDS: [Column; FIELD_COUNT] = [
     Column { name: "hash", names: &["hash", "transactionhash", "txhash", "txnhash"] },
     Column { name: "block_number", names: &["blocknumber", "blockno"] },
@@ -47,17 +48,35 @@ pub(crate) const FIELDS: [Column; FIELD_COUNT] = [
     Column { name: "is_error", names: &["iserror"] },
     Column { name: "err_code", names: &["errcode"] },
     Column { name: "type", names: &["type"] },
+    Column { name: "amount", names: &["amount"] },
+    Column { name: "network", names: NETWORK_NAMES },
+    Column { name: "chain_id", names: CHAIN_ID_NAMES },
+    Column { name: "unit", names: UNIT_NAMES },
+    Column { name: "asset", names: ASSET_NAMES },
 ];
+
+/// Columns of which every kind of file may state its network, its unit and its coin.
+pub(super) const NETWORK_NAMES: &[&str] = &["network", "chain", "blockchain", "networkname", "chainname"];
+pub(super) const CHAIN_ID_NAMES: &[&str] = &["chainid", "networkid"];
+pub(super) const UNIT_NAMES: &[&str] = &["unit", "valueunit", "amountunit"];
+pub(super) const ASSET_NAMES: &[&str] = &["asset", "assetsymbol", "currency"];
 
 /// Indexes in [`FIELDS`].
 const HASH: usize = 0;
 const VALUE: usize = 4;
 const TIME: usize = 5;
+const PRICE: usize = 7;
 const EFFECTIVE_PRICE: usize = 9;
 const STATUS: usize = 10;
 const VALUE_IN: usize = 13;
+const VALUE_OUT: usize = 14;
 const DATE_TIME: usize = 15;
 const ERROR_CODE: usize = 17;
+const TYPE: usize = 18;
+const AMOUNT: usize = 19;
+
+/// Columns whose names may state a unit.
+const AMOUNTS: [usize; 6] = [VALUE, PRICE, EFFECTIVE_PRICE, VALUE_IN, VALUE_OUT, AMOUNT];
 
 /// Types that ethereum-etl writes for other items of a stream.
 const OTHER_KINDS: [&str; 6] = ["block", "log", "token_transfer", "trace", "contract", "token"];
@@ -157,12 +176,73 @@ pub(crate) fn optional_int8(value: Option<i64>, out: &mut TupleBuffer) {
 /// Values of a line in the order of [`FIELDS`], from CSV or JSON.
 type Texts<'a> = [Option<&'a str>; FIELD_COUNT];
 
+/// Units that the names of columns state, in the order of the columns.
+pub(super) type Units<const N: usize> = [Option<Unit>; N];
+
+/// Returns the units that the columns of amounts in a header state.
+///
+/// # Errors
+/// [`ImportError::ColumnUnit`].
+pub(super) fn header_units<const N: usize>(
+    context: &Context,
+    file: &str,
+    header: &Header,
+    amounts: &[usize],
+) -> Result<Units<N>, ImportError> {
+    let mut units = [None; N];
+    for index in amounts {
+        let (Some(slot), Some((column, word))) = (units.get_mut(*index), header.unit(*index)) else { continue };
+        *slot = context.named_unit(word);
+        if slot.is_none() {
+            let (file, column, network) = (file.to_owned(), column.to_owned(), context.network().to_owned());
+            return Err(ImportError::ColumnUnit { file, column, network });
+        }
+    }
+    Ok(units)
+}
+
+/// Returns the units that the keys of amounts in an object state.
+///
+/// # Errors
+/// [`LineError::UnitName`].
+pub(super) fn key_units<const N: usize>(
+    context: &Context,
+    row: &JsonRow<'_, N>,
+    columns: &[Column; N],
+    amounts: &[usize],
+) -> Result<Units<N>, LineError> {
+    let mut units = [None; N];
+    for index in amounts {
+        let (Some(slot), Some(column)) = (units.get_mut(*index), columns.get(*index)) else { continue };
+        *slot = context.unit_of(column.name, row.unit(*index))?;
+    }
+    Ok(units)
+}
+
+/// Checks the columns that state a network and a coin.
+pub(super) fn check_coin(
+    context: &Context,
+    network: Option<&str>,
+    chain_id: Option<&str>,
+    asset: Option<&str>,
+) -> Result<(), LineError> {
+    context.check_network(network, chain_id)?;
+    match asset {
+        Some(text) if !context.is_coin(text) => {
+            Err(LineError::UnitName { column: "asset", text: shorten(text), network: context.network().to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The shape of one file.
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
     pub(crate) context: Context,
     /// The unit of `value`.
     pub(crate) unit: Unit,
+    /// Units that the names of columns state.
+    units: Units<FIELD_COUNT>,
     /// Empty error columns mean success, as in exports of explorers.
     blank_is_success: bool,
     /// Lines are legs: several of them may name the same transaction.
@@ -176,6 +256,7 @@ impl Shape {
             unit: if from_explorer { Unit::Coin } else { context.unit() },
             blank_is_success: from_explorer && has(STATUS) && has(ERROR_CODE),
             edges: edges || context.is_utxo(),
+            units: [None; FIELD_COUNT],
             context,
         }
     }
@@ -191,36 +272,53 @@ pub(crate) fn status(column: &'static str, text: &str) -> Result<RowStatus, Line
     })
 }
 
+/// Returns the outcome that a status, a flag of failure and the code of an error state together.
+///
+/// # Errors
+/// [`LineError::Contradiction`] where one says success and another failure.
 fn status_of(
     shape: &Shape,
     status_text: Option<&str>,
-    is_error: Option<&str>,
+    flag: Option<&str>,
     code: Option<&str>,
 ) -> Result<RowStatus, LineError> {
-    if shape.context.is_utxo() && status_text.is_none() {
-        return Ok(RowStatus::Confirmed);
-    }
-    match (is_error, status_text) {
-        (Some(text), _) => Ok(match status("is_error", text)? {
-            RowStatus::Confirmed => RowStatus::Failed,
-            _ => RowStatus::Confirmed,
-        }),
-        (None, Some(text)) => status("receipt_status", text),
-        (None, None) if code.is_some() => Ok(RowStatus::Failed),
-        (None, None) if shape.blank_is_success => Ok(RowStatus::Confirmed),
-        (None, None) => Ok(RowStatus::Unknown),
+    let stated = [
+        status_text.map(|text| status("receipt_status", text)).transpose()?.map(|status| status == RowStatus::Failed),
+        flag.map(|text| has_failed("is_error", text)).transpose()?,
+        code.filter(|text| is_error(text)).map(|_| true),
+    ];
+    match agreed(stated) {
+        Err(()) => {
+            let texts = [status_text, flag, code].map(Option::unwrap_or_default);
+            let columns = "receipt_status, is_error, err_code";
+            Err(LineError::Contradiction { columns, text: shorten(&texts.join(", ")) })
+        }
+        Ok(Some(true)) => Ok(RowStatus::Failed),
+        Ok(Some(false)) => Ok(RowStatus::Confirmed),
+        Ok(None) if shape.context.is_utxo() || shape.blank_is_success => Ok(RowStatus::Confirmed),
+        Ok(None) => Ok(RowStatus::Unknown),
     }
 }
 
+/// Returns what several statements of failure agree on.
+pub(super) fn agreed<const N: usize>(stated: [Option<bool>; N]) -> Result<Option<bool>, ()> {
+    let mut statements = stated.into_iter().flatten();
+    let first = statements.next();
+    if statements.all(|other| Some(other) == first) { Ok(first) } else { Err(()) }
+}
+
 /// Returns the value of a line of an explorer, which has one column for received and one for sent
-/// coins.
+/// coins, in units that their names may state.
 pub(crate) fn value_in_or_out(
     context: &Context,
+    units: [Option<Unit>; 2],
     value_in: Option<&str>,
     value_out: Option<&str>,
 ) -> Result<u128, LineError> {
-    let amount = |column, text: Option<&str>| text.map_or(Ok(0), |_| context.amount_in(Unit::Coin, column, text));
-    let (received, sent) = (amount("value_in", value_in)?, amount("value_out", value_out)?);
+    let amount = |unit: Option<Unit>, column, text: Option<&str>| {
+        text.map_or(Ok(0), |_| context.amount_in(unit.unwrap_or(Unit::Coin), column, text))
+    };
+    let (received, sent) = (amount(units[0], "value_in", value_in)?, amount(units[1], "value_out", value_out)?);
     match (received, sent) {
         (units, 0) | (0, units) => Ok(units),
         (received, sent) if received == sent => Ok(sent),
@@ -228,6 +326,17 @@ pub(crate) fn value_in_or_out(
             columns: "value_in, value_out",
             text: format!("{} and {}", value_in.unwrap_or_default(), value_out.unwrap_or_default()),
         }),
+    }
+}
+
+/// Returns an amount whose column may be in any unit: that of the text, the line, the column or the
+/// user.
+fn amount_of_stated_unit(shape: &Shape, unit: Option<Unit>, text: &str) -> Result<u128, LineError> {
+    let context = &shape.context;
+    let unit = unit.or(shape.units[AMOUNT]).or(context.stated_unit());
+    match (unit, context.own_unit("amount", text)?.1) {
+        (None, None) => Err(LineError::NoUnit { column: "amount", text: shorten(text) }),
+        (unit, _) => context.amount_in(unit.unwrap_or_default(), "amount", Some(text)),
     }
 }
 
@@ -253,25 +362,38 @@ fn checked<T>(shape: &Shape, texts: Texts<'_>, with: impl FnOnce(TransactionRow<
         is_error,
         error_code,
         _type,
+        amount,
+        network,
+        chain_id,
+        unit,
+        asset,
     ] = texts;
     let context = &shape.context;
+    check_coin(context, network, chain_id, asset)?;
     let tx_hash = context.hash("hash", hash)?;
     let from = context.address("from_address", from)?;
     let to = context.optional_address("to_address", to)?;
     let contract = context.optional_address("receipt_contract_address", contract)?;
     let metadata =
         contract.as_ref().map(|contract| serde_json::json!({ "contract_address": contract.as_str() }).to_string());
+    let units = &shape.units;
     let gas_price = match effective_price {
-        Some(_) => optional_bigint("receipt_effective_gas_price", effective_price)?,
-        None => optional_bigint("gas_price", gas_price)?,
+        Some(_) => context.optional_price(units[EFFECTIVE_PRICE], "receipt_effective_gas_price", effective_price)?,
+        None => context.optional_price(units[PRICE], "gas_price", gas_price)?,
     };
     let unix_seconds = match (time, date_time) {
         (None, Some(text)) => context.utc_time("datetime_utc", text)?,
         _ => context.time("block_timestamp", time)?,
     };
-    let units = match (value, value_in, value_out) {
-        (None, None, None) | (Some(_), ..) => context.amount_in(shape.unit, "value", value)?,
-        (None, value_in, value_out) => value_in_or_out(context, value_in, value_out)?,
+    let unit = context.unit_of("unit", unit)?;
+    let units = match (value, value_in, value_out, amount) {
+        (None, None, None, Some(text)) => amount_of_stated_unit(shape, unit, text)?,
+        (None, None, None, None) | (Some(_), ..) => {
+            context.amount_in(unit.or(units[VALUE]).unwrap_or(shape.unit), "value", value)?
+        }
+        (None, value_in, value_out, _) => {
+            value_in_or_out(context, [units[VALUE_IN], units[VALUE_OUT]], value_in, value_out)?
+        }
     };
     let block_hash = block_hash.map(block_hash_of).transpose()?;
     Ok(with(TransactionRow {
@@ -297,7 +419,9 @@ pub(crate) fn block_hash_of(text: &str) -> Result<Cow<'_, str>, LineError> {
     if text.len() > limit || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(LineError::TextTooLong { column: "block_hash", limit });
     }
-    Ok(if text.bytes().any(|b| b.is_ascii_uppercase()) && text.starts_with("0x") {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let is_hex = text.starts_with("0x") || digits.bytes().all(|b| b.is_ascii_hexdigit());
+    Ok(if is_hex && text.bytes().any(|b| b.is_ascii_uppercase()) {
         Cow::Owned(text.to_ascii_lowercase())
     } else {
         Cow::Borrowed(text)
@@ -330,7 +454,7 @@ impl CsvTransactions {
     ) -> Result<Self, ImportError> {
         let header = Header::find(file, header_line, &FIELDS, mappings)?;
         let is_present = |index| match index {
-            VALUE => header.has(VALUE) || header.has(VALUE_IN),
+            VALUE => [VALUE, VALUE_IN, AMOUNT].iter().any(|index| header.has(*index)),
             TIME => header.has(TIME) || header.has(DATE_TIME),
             index => header.has(index),
         };
@@ -340,7 +464,8 @@ impl CsvTransactions {
             let found = String::from_utf8_lossy(header_line).chars().take(500).collect();
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
         }
-        let shape = Shape::new(context, edges, |index| header.has(index));
+        let units = header_units(&context, file, &header, &AMOUNTS)?;
+        let shape = Shape { units, ..Shape::new(context, edges, |index| header.has(index)) };
         Ok(Self { shape, header, splitter: Splitter::default(), no_status: false })
     }
 
@@ -379,7 +504,11 @@ impl RowParser for CsvTransactions {
     }
 
     fn takes_base_units(&self) -> bool {
-        self.shape.unit == Unit::Base
+        self.shape.unit == Unit::Base && self.shape.units[VALUE].is_none() && self.header.has(VALUE)
+    }
+
+    fn columns(&self) -> &[Column] {
+        &FIELDS
     }
 
     fn unused_columns(&self) -> &[String] {
@@ -414,10 +543,14 @@ impl JsonTransactions {
         let row: JsonRow<'_, FIELD_COUNT> = JsonRow::parse(line, &FIELDS, &self.mappings)?;
         let texts = row.texts()?;
         let texts = texts.each_ref().map(JsonText::get);
-        if let Some(kind) = other_kind(texts[FIELD_COUNT - 1], &OTHER_KINDS) {
+        if let Some(kind) = other_kind(texts[TYPE], &OTHER_KINDS) {
             return Ok(Err(kind));
         }
-        checked(&self.shape, texts, with).map(Ok)
+        if AMOUNTS.iter().all(|index| row.unit(*index).is_none()) {
+            return checked(&self.shape, texts, with).map(Ok);
+        }
+        let units = key_units(&self.shape.context, &row, &FIELDS, &AMOUNTS)?;
+        checked(&Shape { units, ..self.shape.clone() }, texts, with).map(Ok)
     }
 }
 
@@ -449,10 +582,18 @@ impl RowParser for JsonTransactions {
     fn lacks_status(&self) -> bool {
         self.no_status
     }
+
+    fn columns(&self) -> &[Column] {
+        &FIELDS
+    }
 }
 
 /// Number of [`RECEIPT_FIELDS`].
-const RECEIPT_FIELD_COUNT: usize = 9;
+const RECEIPT_FIELD_COUNT: usize = 11;
+
+/// Indexes in [`RECEIPT_FIELDS`].
+const RECEIPT_PRICE: usize = 5;
+const RECEIPT_TYPE: usize = 8;
 
 /// Columns of receipts. Hash and one of status, gas and contract are required.
 const RECEIPT_FIELDS: [Column; RECEIPT_FIELD_COUNT] = [
@@ -465,21 +606,26 @@ const RECEIPT_FIELDS: [Column; RECEIPT_FIELD_COUNT] = [
     Column { name: "contract_address", names: &["contractaddress", "receiptcontractaddress"] },
     Column { name: "block_hash", names: &["blockhash"] },
     Column { name: "type", names: &["type"] },
+    Column { name: "network", names: NETWORK_NAMES },
+    Column { name: "chain_id", names: CHAIN_ID_NAMES },
 ];
 
 /// Encodes a receipt in the order of [`COLUMNS`]: what it does not know is NULL.
 fn encode_receipt(
     context: &Context,
+    units: &Units<RECEIPT_FIELD_COUNT>,
     texts: [Option<&str>; RECEIPT_FIELD_COUNT],
     out: &mut TupleBuffer,
 ) -> Result<RowStatus, LineError> {
-    let [hash, block_number, index, status_text, gas_used, gas_price, contract, block_hash, _type] = texts;
+    let [hash, block_number, index, status_text, gas_used, gas_price, contract, block_hash, _type, network, chain_id] =
+        texts;
+    context.check_network(network, chain_id)?;
     let tx_hash = context.hash("transaction_hash", hash)?;
     let block_number = optional_bigint("block_number", block_number)?;
     let index = index.map(|text| whole("transaction_index", text, INTEGER_LIMITS)).transpose()?;
     let status = status_text.map_or(Ok(RowStatus::Unknown), |text| status("status", text))?;
     let gas_used = optional_bigint("gas_used", gas_used)?;
-    let gas_price = optional_bigint("effective_gas_price", gas_price)?;
+    let gas_price = context.optional_price(units[RECEIPT_PRICE], "effective_gas_price", gas_price)?;
     let contract = context.optional_address("contract_address", contract)?;
     let block_hash = block_hash.map(block_hash_of).transpose()?;
     out.begin(COLUMN_COUNT);
@@ -505,6 +651,7 @@ fn encode_receipt(
 /// Receipts as CSV.
 pub(crate) struct CsvReceipts {
     context: Context,
+    units: Units<RECEIPT_FIELD_COUNT>,
     header: Header,
     splitter: Splitter,
     no_status: bool,
@@ -518,15 +665,20 @@ impl CsvReceipts {
             let missing = vec!["transaction_hash"];
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
         }
-        Ok(Self { context, header, splitter: Splitter::default(), no_status: false })
+        let units = header_units(&context, file, &header, &[RECEIPT_PRICE])?;
+        Ok(Self { context, units, header, splitter: Splitter::default(), no_status: false })
     }
 }
 
 impl RowParser for CsvReceipts {
     fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
         let texts = self.header.columns(&mut self.splitter, line)?;
-        self.no_status = encode_receipt(&self.context, texts, out)? == RowStatus::Unknown;
+        self.no_status = encode_receipt(&self.context, &self.units, texts, out)? == RowStatus::Unknown;
         Ok(Parsed::Row { unix_seconds: None })
+    }
+
+    fn columns(&self) -> &[Column] {
+        &RECEIPT_FIELDS
     }
 
     fn lacks_status(&self) -> bool {
@@ -557,11 +709,16 @@ impl RowParser for JsonReceipts {
         let texts = row.texts()?;
         let texts = texts.each_ref().map(JsonText::get);
         let kinds = ["block", "log", "token_transfer", "trace", "contract", "token", "transaction"];
-        if let Some(kind) = other_kind(texts[RECEIPT_FIELD_COUNT - 1], &kinds) {
+        if let Some(kind) = other_kind(texts[RECEIPT_TYPE], &kinds) {
             return Ok(Parsed::Skipped(kind));
         }
-        self.no_status = encode_receipt(&self.context, texts, out)? == RowStatus::Unknown;
+        let units = key_units(&self.context, &row, &RECEIPT_FIELDS, &[RECEIPT_PRICE])?;
+        self.no_status = encode_receipt(&self.context, &units, texts, out)? == RowStatus::Unknown;
         Ok(Parsed::Row { unix_seconds: None })
+    }
+
+    fn columns(&self) -> &[Column] {
+        &RECEIPT_FIELDS
     }
 
     fn lacks_status(&self) -> bool {
@@ -661,6 +818,67 @@ mod tests {
             let error = parse(&mut parser, &good.replacen(old, new, 1)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error} does not name {expected}");
         }
+    }
+
+    #[test]
+    fn units_in_names_and_texts_apply_and_dollars_are_no_amounts() {
+        let open = |header: &str| CsvTransactions::new(ethereum(), "f.csv", header.as_bytes(), false, &[]);
+        let value = |columns: &str, values: &str| {
+            let header = format!("hash,block_number,from_address,to_address,block_timestamp,{columns}");
+            let row = parse(&mut open(&header).unwrap(), &format!("{HASH},5,{ALICE},{BOB},1683029999,{values}"));
+            row.map(|row| decode::numeric(row[7].as_ref().unwrap())).map_err(|error| error.to_string())
+        };
+        let coins = |text: &str| Ok(text.to_owned());
+        assert_eq!(value("Value (ETH)", "3"), coins("3.000000000000000000"));
+        assert_eq!(value("Value (Wei)", "3"), coins("0.000000000000000003"));
+        assert_eq!(value("Value (Gwei)", "3"), coins("0.000000003000000000"));
+        assert_eq!(value("Amount,Value (USD)", "0.5 ETH,925"), coins("0.500000000000000000"));
+        assert_eq!(value("Amount (ETH),Value ($)", "0.5,925"), coins("0.500000000000000000"));
+        assert_eq!(value("value,unit", "2,ether"), coins("2.000000000000000000"));
+        assert!(value("amount", "5").unwrap_err().contains("--unit"));
+        assert!(value("value,asset", "5,USDT").unwrap_err().contains("USDT"));
+        for (columns, error) in [("Value (USD)", "lacks the column value"), ("Value_IN(BNB),x", "--network")] {
+            let header = format!("hash,block_number,from_address,to_address,block_timestamp,{columns}");
+            let found = open(&header).map(drop).unwrap_err().to_string();
+            assert!(found.contains(error), "{found}");
+        }
+        let priced = "hash,block_number,from_address,to_address,block_timestamp,value,Gas Price (Gwei)";
+        let row = parse(&mut open(priced).unwrap(), &format!("{HASH},5,{ALICE},{BOB},1683029999,1,30.5")).unwrap();
+        assert_eq!(row[9], Some(30_500_000_000_i64.to_be_bytes().to_vec()));
+        let json = format!(
+            r#"{{"hash": "{HASH}", "block_number": 5, "from": "{ALICE}", "to": "{BOB}", "timestamp": 1683029999, "Value (ETH)": 3}}"#
+        );
+        let row = parse(&mut JsonTransactions::new(ethereum(), false, Vec::new()), &json).unwrap();
+        assert_eq!(decode::numeric(row[7].as_ref().unwrap()), "3.000000000000000000");
+        let other = json.replace("\"from\"", "\"chainId\": \"0x38\", \"from\"");
+        let error = parse(&mut JsonTransactions::new(ethereum(), false, Vec::new()), &other).unwrap_err();
+        assert!(matches!(error, LineError::OtherNetwork { .. }), "{error}");
+    }
+
+    #[test]
+    fn outcomes_are_words_and_flags_that_must_agree() {
+        let header = b"hash,block_number,from_address,to_address,value,block_timestamp,status,isError,errCode";
+        let mut parser = CsvTransactions::new(ethereum(), "f.csv", header, false, &[]).unwrap();
+        let mut outcome = |texts: &str| {
+            let row = parse(&mut parser, &format!("{HASH},5,{ALICE},{BOB},1,1683029999,{texts}"));
+            row.map(|row| text(&row, 10).to_owned()).map_err(|error| error.kind())
+        };
+        for (texts, expected) in [
+            (",failed,", "failed"),
+            (",Error,", "failed"),
+            (",ok,", "confirmed"),
+            (",0,", "confirmed"),
+            ("1,0,0", "confirmed"),
+            ("0,1,out of gas", "failed"),
+            (",,out of gas", "failed"),
+            (",,", "unknown"),
+        ] {
+            assert_eq!(outcome(texts).as_deref(), Ok(expected), "{texts}");
+        }
+        for texts in ["0,0,", "1,1,", "1,,out of gas", ",0,reverted"] {
+            assert!(outcome(texts).unwrap_err().contains("contradiction"), "{texts}");
+        }
+        assert!(outcome(",perhaps,").unwrap_err().contains("is_error"));
     }
 
     #[test]

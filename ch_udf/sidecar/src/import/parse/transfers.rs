@@ -14,8 +14,12 @@ use super::csv_line::{Header, Splitter};
 use super::fields::{Column, JsonRow, Mapping};
 use super::json::JsonText;
 use super::number;
-use super::transactions::{RowStatus, optional_int4, optional_int8, other_kind, status};
-use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, optional_bigint, raw_units, shorten, uint256, whole};
+use super::transactions::{
+    CHAIN_ID_NAMES, NETWORK_NAMES, RowStatus, Units, header_units, optional_int4, optional_int8, other_kind, status,
+};
+use super::values::{
+    Context, INTEGER_LIMITS, Parsed, RowParser, Unit, optional_bigint, raw_units, shorten, uint256, whole,
+};
 use crate::import::error::{ImportError, LineError};
 
 /// Columns of a tuple, in order.
@@ -25,7 +29,7 @@ pub(crate) const COLUMNS: &str = "network, tx_hash, log_index, block_number, \"t
 const COLUMN_COUNT: i16 = 10;
 
 /// Number of [`FIELDS`].
-const FIELD_COUNT: usize = 15;
+const FIELD_COUNT: usize = 17;
 
 /// Columns of files.
 const FIELDS: [Column; FIELD_COUNT] = [
@@ -46,6 +50,8 @@ const FIELDS: [Column; FIELD_COUNT] = [
     Column { name: "token_value", names: &["tokenvalue", "tokenstransferred"] },
     Column { name: "token_decimals", names: &["tokendecimal", "tokendecimals"] },
     Column { name: "type", names: &["type"] },
+    Column { name: "network", names: NETWORK_NAMES },
+    Column { name: "chain_id", names: CHAIN_ID_NAMES },
     Column { name: "status", names: &["status", "receiptstatus", "txreceiptstatus"] },
 ];
 
@@ -84,19 +90,31 @@ impl TokenRules {
     }
 }
 
+/// The report's word for values that may be token ids.
+const ASSUMED: &str = "token transfers whose values are taken for amounts, because nothing states whether their \
+                       contracts are NFTs (--erc721, --erc20)";
+
 /// Encodes the rows of one file.
 #[derive(Debug, Clone)]
 struct TransferEncoder {
     context: Context,
     rules: TokenRules,
+    /// Contracts of which the file has shown token ids.
+    nfts: HashSet<String>,
+    /// The value of the last line is taken for an amount, and nothing states that it is.
+    assumed: bool,
 }
 
 /// Values of a line in the order of [`FIELDS`].
 type Texts<'a> = [Option<&'a str>; FIELD_COUNT];
 
 impl TransferEncoder {
+    fn new(context: Context, rules: TokenRules) -> Self {
+        Self { context, rules, nfts: HashSet::new(), assumed: false }
+    }
+
     /// Validates and encodes the values of a line.
-    fn encode(&self, texts: Texts<'_>, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
+    fn encode(&mut self, texts: Texts<'_>, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
         let [
             token,
             from,
@@ -111,10 +129,14 @@ impl TransferEncoder {
             standard,
             token_value,
             decimals,
-            _,
+            _type,
+            network,
+            chain_id,
             outcome,
         ] = texts;
+        self.assumed = false;
         let context = &self.context;
+        context.check_network(network, chain_id)?;
         // The logs of a failed transaction do not exist.
         if let Some(text) = outcome
             && status("status", text)? == RowStatus::Failed
@@ -134,7 +156,7 @@ impl TransferEncoder {
         let to = context.address("to_address", to)?;
         let (amount, id) = self.amount(&token, value, token_value, decimals, id, standard)?;
         out.begin(COLUMN_COUNT);
-        out.text(context.network());
+        out.text(self.context.network());
         out.text(&tx_hash);
         optional_int4(log_index, out);
         optional_int8(block_number, out);
@@ -155,7 +177,7 @@ impl TransferEncoder {
 
     /// Returns the amount in raw units, and the id of an NFT.
     fn amount(
-        &self,
+        &mut self,
         token: &Address,
         value: Option<&str>,
         token_value: Option<&str>,
@@ -166,6 +188,9 @@ impl TransferEncoder {
         let standard = standard.map(|text| text.to_ascii_lowercase().replace(['-', '_', ' '], ""));
         let is_nft = standard.as_deref() == Some("erc721") || TokenRules::states(&self.rules.nfts, token.as_str());
         let id = id.map(|text| number_of("token_id", text)).transpose()?;
+        if is_nft {
+            self.nfts.insert(token.as_str().to_owned());
+        }
         match (value, token_value, id) {
             (Some(text), _, None) if is_nft => Ok((U256::ONE, Some(number_of("value", text)?))),
             (_, _, Some(id)) if is_nft => Ok((U256::ONE, Some(id))),
@@ -176,7 +201,11 @@ impl TransferEncoder {
                     || standard.is_some()
                     || decimals.is_some()
                     || TokenRules::states(&self.rules.fungible, token.as_str());
-                if amount > LARGEST_UNSTATED && !stated {
+                if !stated && amount > LARGEST_UNSTATED {
+                    self.nfts.insert(token.as_str().to_owned());
+                }
+                self.assumed = !stated;
+                if !stated && self.nfts.contains(token.as_str()) {
                     return Err(LineError::TokenId { text: shorten(text), token: token.as_str().to_owned() });
                 }
                 Ok((amount, id))
@@ -237,7 +266,12 @@ impl CsvTransfers {
             let found = String::from_utf8_lossy(line).chars().take(500).collect();
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
         }
-        Ok(Self { rows: TransferEncoder { context, rules }, header, splitter: Splitter::default() })
+        let units: Units<FIELD_COUNT> = header_units(&context, file, &header, &[VALUE])?;
+        if let (Some(_), Some((column, _))) = (units[VALUE].filter(|unit| *unit != Unit::Base), header.unit(VALUE)) {
+            let (file, column, network) = (file.to_owned(), column.to_owned(), "a token".to_owned());
+            return Err(ImportError::ColumnUnit { file, column, network });
+        }
+        Ok(Self { rows: TransferEncoder::new(context, rules), header, splitter: Splitter::default() })
     }
 }
 
@@ -249,6 +283,14 @@ impl RowParser for CsvTransfers {
     fn unused_columns(&self) -> &[String] {
         self.header.unused()
     }
+
+    fn columns(&self) -> &[Column] {
+        &FIELDS
+    }
+
+    fn note(&self) -> Option<(&'static str, u64)> {
+        self.rows.assumed.then_some((ASSUMED, 1))
+    }
 }
 
 /// Token transfers as JSON objects; objects of another `type` are skipped.
@@ -259,7 +301,7 @@ pub(crate) struct JsonTransfers {
 
 impl JsonTransfers {
     pub(crate) fn new(context: Context, rules: TokenRules, mappings: Vec<Mapping>) -> Self {
-        Self { rows: TransferEncoder { context, rules }, mappings }
+        Self { rows: TransferEncoder::new(context, rules), mappings }
     }
 }
 
@@ -268,10 +310,23 @@ impl RowParser for JsonTransfers {
         let row: JsonRow<'_, FIELD_COUNT> = JsonRow::parse(line, &FIELDS, &self.mappings)?;
         let texts = row.texts()?;
         let texts = texts.each_ref().map(JsonText::get);
+        self.rows.assumed = false;
         if let Some(kind) = other_kind(texts[TYPE], &OTHER_KINDS) {
             return Ok(Parsed::Skipped(kind));
         }
+        if let Some(unit) = row.unit(VALUE).filter(|unit| self.rows.context.named_unit(unit) != Some(Unit::Base)) {
+            let (text, network) = (shorten(unit), "the token".to_owned());
+            return Err(LineError::UnitName { column: "value", text, network });
+        }
         self.rows.encode(texts, out)
+    }
+
+    fn columns(&self) -> &[Column] {
+        &FIELDS
+    }
+
+    fn note(&self) -> Option<(&'static str, u64)> {
+        self.rows.assumed.then_some((ASSUMED, 1))
     }
 }
 
@@ -323,6 +378,36 @@ mod tests {
         assert_eq!(amount(rules(), &header, &line("", "5", "")), Ok(("1".to_owned(), Some("5".to_owned()))));
         assert_eq!(amount(rules(), &header, &line("3", "5", "ERC-1155")), Ok(("3".to_owned(), Some("5".to_owned()))));
         assert_eq!(amount(rules(), &header, &line("9", "", "ERC-721")), Ok(("1".to_owned(), Some("9".to_owned()))));
+    }
+
+    #[test]
+    fn values_of_unknown_meaning_are_counted_and_a_contract_with_ids_has_no_amounts() {
+        let other = TOKEN.replace("c02a", "0000");
+        let mut parser = CsvTransfers::new(ethereum(), TokenRules::default(), "f.csv", HEADER.as_bytes(), &[]).unwrap();
+        let mut out = TupleBuffer::default();
+        let mut note = |token: &str, value: &str| {
+            let parsed = parser.parse(7, &format!("9,{token},{TOKEN},{TOKEN},{value},{HASH},4"), &mut out);
+            parsed.map(|_| parser.note().map(|(_, count)| count)).map_err(|error| error.kind())
+        };
+        let id = Err("value: amount or token id".to_owned());
+        assert_eq!(note(TOKEN, "8817"), Ok(Some(1)));
+        assert_eq!(note(TOKEN, LARGEST), id);
+        assert_eq!(note(TOKEN, "8817"), id, "another value of the contract is an id");
+        assert_eq!(note(&other, "8817"), Ok(Some(1)));
+        let mut parser = CsvTransfers::new(ethereum(), stated(true), "f.csv", HEADER.as_bytes(), &[]).unwrap();
+        parser.parse(7, &format!("9,{TOKEN},{TOKEN},{TOKEN},8817,{HASH},4"), &mut out).unwrap();
+        assert_eq!(parser.note(), None);
+    }
+
+    #[test]
+    fn amounts_in_dollars_or_tokens_are_not_raw_values() {
+        let header = "Txhash,UnixTimestamp,From,To,TokenValue,Value (USD),ContractAddress";
+        let line = format!("{HASH},1683029999,{TOKEN},{TOKEN},1.5,3,{TOKEN}");
+        assert!(amount(TokenRules::default(), header, &line).unwrap_err().contains("--token-decimals"));
+        let rules = TokenRules { decimals: Some(6), ..TokenRules::default() };
+        assert_eq!(amount(rules, header, &line), Ok(("1500000".to_owned(), None)));
+        let header = header.replace("Value (USD)", "Value (ETH)");
+        assert!(CsvTransfers::new(ethereum(), TokenRules::default(), "f.csv", header.as_bytes(), &[]).is_err());
     }
 
     #[test]

@@ -64,11 +64,25 @@ type Amounts = Vec<(Option<String>, u128)>;
 /// Transactions with inputs and outputs, as JSON objects.
 pub(crate) struct UtxoTransactions {
     context: Context,
+    /// Inputs and outputs of the last line that have no address.
+    without_address: u64,
+}
+
+/// The report's word for them.
+const WITHOUT_ADDRESS: &str = "inputs and outputs without an address, or with several";
+
+/// Begins the names that bitcoin-etl gives to scripts without an address.
+const SCRIPT_NAME: &str = "nonstandard";
+
+/// Returns true for such a name: the same script has the same name everywhere.
+fn is_script_name(text: &str) -> bool {
+    text.strip_prefix(SCRIPT_NAME)
+        .is_some_and(|digits| (1..=128).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 impl UtxoTransactions {
     pub(crate) fn new(context: Context) -> Self {
-        Self { context }
+        Self { context, without_address: 0 }
     }
 
     /// Returns the amounts of one side by address, in the order of their first occurrence.
@@ -85,9 +99,8 @@ impl UtxoTransactions {
             }
             let units = self.context.amount_in(Unit::Base, side, text.get())? / self.context.smallest_unit();
             let address = match coin.addresses.as_deref() {
-                Some([address]) if !address.starts_with("nonstandard") => {
-                    Some(parse_address(side, address, self.context.registered())?.into_string())
-                }
+                Some([name]) if is_script_name(name) => Some(name.to_ascii_lowercase()),
+                Some([address]) => Some(parse_address(side, address, self.context.registered())?.into_string()),
                 _ => None,
             };
             match positions.get(&address) {
@@ -111,10 +124,9 @@ impl UtxoTransactions {
         let sum = |amounts: &Amounts| amounts.iter().map(|(_, units)| units).sum::<u128>();
         self.check_sum("output_value", fields.output_value, sum(&outputs))?;
         if flag("is_coinbase", JsonText::of(fields.is_coinbase)?.get())? {
-            return Ok(outputs
-                .into_iter()
-                .map(|(to, units)| Leg { from: None, to, units, kind: "coinbase" })
-                .collect());
+            // Coins from no one to no address are no leg, and the report counts the output.
+            let outputs = outputs.into_iter().filter(|(to, _)| to.is_some());
+            return Ok(outputs.map(|(to, units)| Leg { from: None, to, units, kind: "coinbase" }).collect());
         }
         let inputs = self.amounts("inputs", fields.inputs.as_deref().unwrap_or_default())?;
         self.check_sum("input_value", fields.input_value, sum(&inputs))?;
@@ -187,6 +199,13 @@ impl RowParser for UtxoTransactions {
         let block_hash = JsonText::of(fields.block_hash)?;
         let block_hash = block_hash.get().map(block_hash_of).transpose()?;
         let legs = self.legs(&fields)?;
+        let coins = fields.inputs.iter().chain(&fields.outputs).flatten();
+        let has_none = |coin: &&Coin<'_>| coin.addresses.as_deref().is_none_or(|addresses| addresses.len() != 1);
+        self.without_address = u64::try_from(coins.filter(has_none).count()).unwrap_or(u64::MAX);
+        if legs.is_empty() && self.without_address > 0 {
+            let message = "no input or output has an address, so that no wallet is known to move value".to_owned();
+            return Err(LineError::Sums { message });
+        }
         for leg in &legs {
             let row = TransactionRow {
                 tx_hash: &tx_hash,
@@ -206,6 +225,10 @@ impl RowParser for UtxoTransactions {
             Ok(0) | Err(_) => Ok(Parsed::Nothing),
             Ok(count) => Ok(Parsed::Rows { unix_seconds: Some(unix_seconds), count }),
         }
+    }
+
+    fn note(&self) -> Option<(&'static str, u64)> {
+        (self.without_address > 0).then_some((WITHOUT_ADDRESS, self.without_address))
     }
 }
 
@@ -256,6 +279,28 @@ mod tests {
     fn mined_coins_have_no_sender() {
         let found = legs("", &coin(A, 625_000_000), r#", "is_coinbase": true, "input_value": 0"#).unwrap();
         assert_eq!(found, [("-".into(), A.into(), "6.250000000000000000".into(), "coinbase".into())]);
+    }
+
+    #[test]
+    fn scripts_without_an_address_keep_their_name_and_no_leg_is_without_ends() {
+        let script = coin("nonstandard00ffab", 5);
+        assert_eq!(legs("", &script, r#", "is_coinbase": true"#).unwrap()[0].1, "nonstandard00ffab");
+        assert_eq!(legs(&script, &coin(A, 5), "").unwrap()[0].0, "nonstandard00ffab");
+        let nameless = r#"{"addresses": [], "value": 5}"#;
+        let mixed = [coin(A, 4), nameless.to_owned()].join(",");
+        let found = legs("", &mixed, r#", "is_coinbase": true"#).unwrap();
+        assert_eq!((found.len(), found[0].1.as_str()), (1, A), "the other output is counted");
+        for (inputs, more) in [("", r#", "is_coinbase": true"#), (nameless, "")] {
+            assert!(legs(inputs, nameless, more).unwrap_err().contains("no input or output has an address"));
+        }
+        let context = Context::new(Network::parse("bitcoin").unwrap(), 8, 1_798_000_000);
+        let mut parser = UtxoTransactions::new(context);
+        let line = format!(
+            r#"{{"hash": "ab", "block_number": 7, "block_timestamp": 1683029999, "inputs": [{}], "outputs": [{nameless}]}}"#,
+            coin(A, 5)
+        );
+        parser.parse(1, &line, &mut TupleBuffer::default()).unwrap();
+        assert_eq!(parser.note(), Some((WITHOUT_ADDRESS, 1)));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use arx_core::address::{Address, Network, NetworkFamily};
+use arx_core::address::{Address, Currency, Network, NetworkFamily};
 use arx_core::amount::{Amount, AmountError, COIN_SCALE};
 use arx_pgwire::PgWireError;
 use arx_pgwire::copy::TupleBuffer;
 use arx_pgwire::numeric::Uint256;
 use chrono::{DateTime, NaiveDateTime};
 
+use super::fields::Column;
 use super::number::{self, NumberFault};
 use crate::import::error::LineError;
 
@@ -72,6 +73,16 @@ pub(crate) trait RowParser: Send {
     fn unused_columns(&self) -> &[String] {
         &[]
     }
+
+    /// Columns that are read, if they have several names.
+    fn columns(&self) -> &[Column] {
+        &[]
+    }
+
+    /// A fact about the line parsed last that the report counts, and its count.
+    fn note(&self) -> Option<(&'static str, u64)> {
+        None
+    }
 }
 
 /// The unit of a file's amounts.
@@ -82,7 +93,13 @@ pub(crate) enum Unit {
     Base,
     /// Whole coins, such as ether
     Coin,
+    /// 10⁹ smallest units, such as gwei
+    #[value(skip)]
+    Giga,
 }
+
+/// Decimals of [`Unit::Giga`].
+const GIGA_DECIMALS: u32 = 9;
 
 /// Networks whose transactions have several inputs and outputs, and no status: one that is in a
 /// block has succeeded.
@@ -94,19 +111,26 @@ pub(crate) struct Context {
     network: Network,
     decimals: u32,
     latest: i64,
-    unit: Unit,
+    unit: Option<Unit>,
+    /// Symbol of the coin, if it is known.
+    coin: Option<String>,
 }
 
 impl Context {
     /// `decimals` are those of the network's coin.
     pub(crate) fn new(network: Network, decimals: u32, now_unix_seconds: i64) -> Self {
         let latest = now_unix_seconds.saturating_add(LATEST_AHEAD_SECONDS);
-        Self { network, decimals, latest, unit: Unit::Base }
+        Self { network, decimals, latest, unit: None, coin: None }
     }
 
-    /// Sets the unit of amounts of the native coin.
-    pub(crate) fn with_unit(self, unit: Unit) -> Self {
+    /// States the unit of amounts of the native coin.
+    pub(crate) fn with_unit(self, unit: Option<Unit>) -> Self {
         Self { unit, ..self }
+    }
+
+    /// Sets the symbol of the native coin.
+    pub(crate) fn with_coin(self, symbol: String) -> Self {
+        Self { coin: Some(symbol), ..self }
     }
 
     pub(crate) fn registered(&self) -> &Network {
@@ -118,9 +142,97 @@ impl Context {
         10_u128.pow(COIN_SCALE.saturating_sub(self.decimals))
     }
 
-    /// The unit of amounts of the native coin.
+    /// The unit of amounts of the native coin: the smallest, unless another is stated.
     pub(crate) fn unit(&self) -> Unit {
+        self.unit.unwrap_or_default()
+    }
+
+    /// The unit that the user has stated.
+    pub(crate) fn stated_unit(&self) -> Option<Unit> {
         self.unit
+    }
+
+    /// Returns true for a symbol or name of the native coin.
+    pub(crate) fn is_coin(&self, symbol: &str) -> bool {
+        let is_network = |name: &str| name == self.network.name();
+        let Some(coin) = &self.coin else {
+            return !matches!(Currency::parse(symbol), Some(Currency::Native(network)) if !is_network(network));
+        };
+        coin.eq_ignore_ascii_case(symbol)
+            || matches!(Currency::parse(symbol), Some(Currency::Native(network)) if is_network(network))
+            || Network::parse(symbol).is_ok_and(|network| is_network(network.name()))
+            || coin == "ETH" && ["ether", "ethers"].contains(&symbol.to_lowercase().as_str())
+    }
+
+    /// Returns the unit of the native coin that a word names, such as `ETH`, `wei` or `Gwei`.
+    pub(crate) fn named_unit(&self, word: &str) -> Option<Unit> {
+        let lower = word.trim().to_lowercase();
+        match (lower.as_str(), self.network.family()) {
+            ("wei", NetworkFamily::Evm | NetworkFamily::Opaque)
+            | ("lamport" | "lamports", NetworkFamily::Solana)
+            | ("sun", NetworkFamily::Tron)
+            | ("drop" | "drops", NetworkFamily::Ripple)
+            | ("base" | "base unit" | "base units" | "smallest unit" | "smallest units", _) => Some(Unit::Base),
+            ("sat" | "sats" | "satoshi" | "satoshis", _) if self.is_utxo() => Some(Unit::Base),
+            ("gwei" | "shannon", NetworkFamily::Evm | NetworkFamily::Opaque) => Some(Unit::Giga),
+            ("coin" | "coins" | "native", _) => Some(Unit::Coin),
+            (symbol, _) => self.is_coin(symbol).then_some(Unit::Coin),
+        }
+    }
+
+    /// Returns the unit that the text of a column names.
+    pub(crate) fn unit_of(&self, column: &'static str, text: Option<&str>) -> Result<Option<Unit>, LineError> {
+        let Some(text) = text else { return Ok(None) };
+        let unknown = || LineError::UnitName { column, text: shorten(text), network: self.network().to_owned() };
+        self.named_unit(text).map(Some).ok_or_else(unknown)
+    }
+
+    /// Divides an amount such as `0.5 ETH` into its number and its unit.
+    pub(crate) fn own_unit<'a>(
+        &self,
+        column: &'static str,
+        text: &'a str,
+    ) -> Result<(&'a str, Option<Unit>), LineError> {
+        match text.rsplit_once(' ') {
+            Some((number, word)) if word.starts_with(char::is_alphabetic) => {
+                Ok((number.trim_end(), self.unit_of(column, Some(word))?))
+            }
+            _ => Ok((text, None)),
+        }
+    }
+
+    /// Checks that a line is of the network: by a name, by a chain id, or both.
+    pub(crate) fn check_network(&self, name: Option<&str>, chain_id: Option<&str>) -> Result<(), LineError> {
+        let by_name = name.map(|text| ("network", text));
+        for (column, text) in by_name.into_iter().chain(chain_id.map(|text| ("chain_id", text))) {
+            if !self.is_network(text) {
+                return Err(LineError::OtherNetwork {
+                    column,
+                    text: shorten(text),
+                    network: self.network().to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns true if a name or chain id may be that of the network.
+    fn is_network(&self, text: &str) -> bool {
+        if let Ok(id) = number::whole(text) {
+            let named = Network::parse(&format!("eip155:{id}"));
+            // The chain id of a network that ARX does not list may be any that it does not list.
+            return named.is_ok_and(|named| {
+                named.name() == self.network()
+                    || !named.is_listed() && !self.network.is_listed() && !self.network().starts_with("eip155:")
+            });
+        }
+        let lower = text.trim().to_lowercase();
+        let names = [lower.clone(), lower.replace([' ', '_'], "-"), lower.replace([' ', '-'], "_")];
+        lower == "mainnet"
+            || names.iter().any(|name| {
+                let short = name.strip_suffix("-mainnet").unwrap_or(name);
+                [name, short].iter().any(|name| Network::parse(name).is_ok_and(|named| named.name() == self.network()))
+            })
     }
 
     /// Returns true if transactions of the network have inputs and outputs.
@@ -147,14 +259,27 @@ impl Context {
         text.map(|text| parse_address(column, text, &self.network)).transpose()
     }
 
+    /// Returns a hash of digits in the case in which its network writes it; where letters of
+    /// both cases are digits, as on Solana, it is unchanged.
+    fn hash_in_one_case<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let is_hex = text.bytes().all(|b| b.is_ascii_hexdigit());
+        let is_folded = is_hex && (self.is_utxo() || text.len() == 64);
+        match self.network.family() {
+            NetworkFamily::Ripple if is_folded => Cow::Owned(text.to_ascii_uppercase()),
+            NetworkFamily::Ripple | NetworkFamily::Solana => Cow::Borrowed(text),
+            _ if is_folded && text.bytes().any(|b| b.is_ascii_uppercase()) => Cow::Owned(text.to_ascii_lowercase()),
+            _ => Cow::Borrowed(text),
+        }
+    }
+
     /// Checks a transaction hash: on EVM networks `0x` and 64 hexadecimal digits, lower-cased;
-    /// elsewhere unchanged.
+    /// elsewhere any text, of which hexadecimal digits have one case.
     pub(crate) fn hash<'a>(&self, column: &'static str, text: Option<&'a str>) -> Result<Cow<'a, str>, LineError> {
         let text = required(column, text)?;
         let bad = || LineError::Hash { column, text: shorten(text), network: self.network().to_owned() };
         if self.network.family() != NetworkFamily::Evm {
             let plain = text.len() <= MAX_HASH_BYTES && text.bytes().all(|b| b.is_ascii_graphic());
-            return if plain { Ok(Cow::Borrowed(text)) } else { Err(bad()) };
+            return if plain { Ok(self.hash_in_one_case(text)) } else { Err(bad()) };
         }
         // Name of a transaction from a source without hashes (the two-file form).
         if text
@@ -175,18 +300,42 @@ impl Context {
 
     /// Parses a required amount of the native coin, given in the file's unit, into units of 10⁻¹⁸.
     pub(crate) fn amount(&self, column: &'static str, text: Option<&str>) -> Result<u128, LineError> {
-        self.amount_in(self.unit, column, text)
+        self.amount_in(self.unit(), column, text)
     }
 
-    /// Parses a required amount of the native coin, given in `unit`, into units of 10⁻¹⁸.
+    /// Parses an optional gas price, given in `unit`, into smallest units.
+    pub(crate) fn optional_price(
+        &self,
+        unit: Option<Unit>,
+        column: &'static str,
+        text: Option<&str>,
+    ) -> Result<Option<i64>, LineError> {
+        let Some(text) = text else { return Ok(None) };
+        let (text, own) = self.own_unit(column, text)?;
+        let decimals = match own.or(unit).unwrap_or_default() {
+            Unit::Base => return optional_bigint(column, Some(text)),
+            Unit::Giga => GIGA_DECIMALS,
+            Unit::Coin => self.decimals,
+        };
+        let digits = number::scaled(text, decimals).map_err(|fault| match fault {
+            NumberFault::Fraction => LineError::NotAnInteger { column, text: shorten(text) },
+            _ => LineError::of_number(fault, column, text),
+        })?;
+        optional_bigint(column, Some(&digits))
+    }
+
+    /// Parses a required amount of the native coin, given in `unit` unless it states its own, into
+    /// units of 10⁻¹⁸.
     pub(crate) fn amount_in(&self, unit: Unit, column: &'static str, text: Option<&str>) -> Result<u128, LineError> {
-        let text = required(column, text)?;
+        let (text, own) = self.own_unit(column, required(column, text)?)?;
+        let unit = own.unwrap_or(unit);
         let digits = match unit {
             Unit::Base => number::whole(text),
             Unit::Coin => number::scaled(text, self.decimals),
+            Unit::Giga => number::scaled(text, GIGA_DECIMALS),
         };
         let digits = digits.map_err(|fault| match (fault, unit) {
-            (NumberFault::Fraction, Unit::Coin) => LineError::Amount {
+            (NumberFault::Fraction, Unit::Coin | Unit::Giga) => LineError::Amount {
                 column,
                 source: AmountError::OutOfRange { text: shorten(text), decimals: self.decimals },
             },
@@ -287,6 +436,25 @@ pub(crate) fn flag(column: &'static str, text: Option<&str>) -> Result<bool, Lin
     }
 }
 
+/// Returns true for a flag or word of failure, false for one of success.
+pub(crate) fn has_failed(column: &'static str, text: &str) -> Result<bool, LineError> {
+    let lower = text.trim().to_ascii_lowercase();
+    match lower.as_str() {
+        "0" | "0.0" | "0x0" | "false" | "f" | "no" | "n" | "ok" | "success" | "succeeded" | "confirmed" | "none" => {
+            Ok(false)
+        }
+        "1" | "1.0" | "0x1" | "true" | "t" | "yes" | "y" => Ok(true),
+        _ if ["error", "fail", "revert"].iter().any(|word| lower.starts_with(word)) => Ok(true),
+        _ => Err(LineError::NotOneOf { column, text: shorten(text), allowed: "0, 1" }),
+    }
+}
+
+/// Returns true if the code or text of an error says that there was one.
+pub(crate) fn is_error(text: &str) -> bool {
+    !["0", "0x0", "none", "null", "nan", "false", "ok", "success", "no error"]
+        .contains(&text.trim().to_ascii_lowercase().as_str())
+}
+
 /// Rejects NUL, which PostgreSQL's `text` cannot hold.
 pub(crate) fn plain_text<'a>(column: &'static str, text: &'a str) -> Result<&'a str, LineError> {
     if memchr::memchr(0, text.as_bytes()).is_some() { Err(LineError::NulCharacter { column }) } else { Ok(text) }
@@ -317,7 +485,7 @@ pub(crate) mod fixtures {
 
     /// Ethereum at the end of 2026.
     pub(crate) fn ethereum() -> Context {
-        Context::new(Network::parse("ethereum").unwrap(), 18, 1_798_000_000)
+        Context::new(Network::parse("ethereum").unwrap(), 18, 1_798_000_000).with_coin("ETH".to_owned())
     }
 }
 
@@ -353,6 +521,81 @@ mod tests {
         assert_eq!(bitcoin.hash("hash", Some("abc")).unwrap(), "abc");
         assert!(bitcoin.hash("hash", Some("a\0b")).is_err());
         assert!(bitcoin.hash("hash", None).is_err());
+    }
+
+    #[test]
+    fn hexadecimal_hashes_have_one_case_and_others_keep_theirs() {
+        let hash = |network: &str, text: &str| {
+            let context = Context::new(Network::parse(network).unwrap(), 8, 0);
+            context.hash("hash", Some(text)).unwrap().into_owned()
+        };
+        let upper = "AB".repeat(32);
+        for network in ["bitcoin", "dogecoin", "tron", "zcash"] {
+            assert_eq!(hash(network, &upper), upper.to_lowercase(), "{network}");
+        }
+        assert_eq!(hash("ripple", &upper.to_lowercase()), upper);
+        assert_eq!(hash("solana", &upper), upper);
+        assert_eq!(hash("bitcoin", "AbZ"), "AbZ");
+    }
+
+    #[test]
+    fn units_are_those_of_the_network() {
+        let context = |network: &str, coin: &str| {
+            Context::new(Network::parse(network).unwrap(), 18, 0).with_coin(coin.to_owned())
+        };
+        let (ethereum, bsc, base) = (ethereum(), context("bsc", "BNB"), context("base", "ETH"));
+        for (word, unit) in [
+            ("ETH", Some(Unit::Coin)),
+            ("ether", Some(Unit::Coin)),
+            ("Wei", Some(Unit::Base)),
+            ("gwei", Some(Unit::Giga)),
+            ("BNB", None),
+            ("USDT", None),
+            ("satoshi", None),
+            ("x", None),
+        ] {
+            assert_eq!(ethereum.named_unit(word), unit, "{word}");
+        }
+        assert_eq!([bsc.named_unit("bnb"), bsc.named_unit("eth")], [Some(Unit::Coin), None]);
+        assert_eq!(base.named_unit("ETH"), Some(Unit::Coin));
+        let bitcoin = context("bitcoin", "BTC");
+        assert_eq!([bitcoin.named_unit("sats"), bitcoin.named_unit("XBT")], [Some(Unit::Base), Some(Unit::Coin)]);
+        assert_eq!(ethereum.amount_in(Unit::Base, "value", Some("0.5 ETH")), Ok(500_000_000_000_000_000));
+        assert_eq!(ethereum.amount_in(Unit::Coin, "value", Some("7 wei")), Ok(7));
+        assert_eq!(ethereum.optional_price(Some(Unit::Giga), "gas_price", Some("30.5")), Ok(Some(30_500_000_000)));
+        assert!(matches!(ethereum.amount_in(Unit::Base, "value", Some("5 BNB")), Err(LineError::UnitName { .. })));
+    }
+
+    #[test]
+    fn lines_of_other_networks_are_named() {
+        let context = |network: &str| Context::new(Network::parse(network).unwrap(), 18, 0);
+        let fits = |network: &str, text: &str| context(network).check_network(None, Some(text)).is_ok();
+        for (network, text, expected) in [
+            ("ethereum", "1", true),
+            ("ethereum", "0x1", true),
+            ("ethereum", "Ethereum Mainnet", true),
+            ("ethereum", "eip155:1", true),
+            ("ethereum", "mainnet", true),
+            ("ethereum", "56", false),
+            ("ethereum", "0x38", false),
+            ("ethereum", "bsc", false),
+            ("ethereum", "anything", false),
+            ("bsc", "BNB Smart Chain", true),
+            ("my-rollup", "424242", true),
+            ("my-rollup", "1", false),
+            ("eip155:424242", "424242", true),
+            ("eip155:424242", "424243", false),
+        ] {
+            assert_eq!(fits(network, text), expected, "{text} on {network}");
+        }
+    }
+
+    #[test]
+    fn words_of_failure_are_not_success() {
+        for (text, failed) in [("1", true), ("failed", true), ("Error", true), ("0", false), ("ok", false)] {
+            assert_eq!(has_failed("is_error", text), Ok(failed), "{text}");
+        }
+        assert!(has_failed("is_error", "perhaps").is_err());
     }
 
     #[test]

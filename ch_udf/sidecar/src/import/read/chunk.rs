@@ -72,6 +72,8 @@ pub(crate) struct Chunk {
     pub(crate) headers: u64,
     /// Rows without a status.
     pub(crate) without_status: u64,
+    /// Facts about imported lines that the report counts.
+    pub(crate) notes: BTreeMap<&'static str, u64>,
     /// First and last time of the rows that have one.
     pub(crate) times: Option<(i64, i64)>,
     /// A row may have the key of an earlier row of the source.
@@ -238,6 +240,9 @@ impl Builder {
         self.chunk.rows += u64::from(count);
         if parser.lacks_status() {
             self.chunk.without_status += u64::from(count);
+        }
+        if let Some((note, count)) = parser.note() {
+            *self.chunk.notes.entry(note).or_default() += count;
         }
         if let Some(seconds) = unix_seconds {
             self.note_month(seconds);

@@ -72,10 +72,9 @@ fn value(field: &Field) -> io::Result<Value> {
         Field::UShort(value) => Value::from(*value),
         Field::UInt(value) => Value::from(*value),
         Field::ULong(value) => Value::from(*value),
-        // Written so that reading checks whether digits may be lost.
-        Field::Float16(value) => Value::from(format!("{:e}", value.to_f32())),
-        Field::Float(value) => Value::from(format!("{value:e}")),
-        Field::Double(value) => Value::from(format!("{value:e}")),
+        Field::Float16(value) => Value::from(float(&value.to_f32().to_string(), 6)),
+        Field::Float(value) => Value::from(float(&value.to_string(), 9)),
+        Field::Double(value) => Value::from(float(&value.to_string(), 15)),
         Field::Decimal(value) => Value::from(decimal(value)?),
         Field::Str(text) => Value::from(text.clone()),
         Field::Bytes(bytes) => Value::from(text_or_hex(bytes.data())),
@@ -85,6 +84,18 @@ fn value(field: &Field) -> io::Result<Value> {
         Field::ListInternal(list) => Value::Array(list.elements().iter().map(value).collect::<io::Result<_>>()?),
         Field::MapInternal(_) => Value::Null,
     })
+}
+
+/// Marks a floating-point number whose type keeps `digits` of them, so that reading checks whether
+/// some may be lost: with a point, or with an exponent where all digits are in use.
+fn float(plain: &str, digits: usize) -> String {
+    let used =
+        plain.trim_start_matches(['-', '0', '.']).trim_end_matches('0').replace('.', "").trim_end_matches('0').len();
+    match plain.contains('.') {
+        _ if used > digits => format!("{plain}e0"),
+        true => plain.to_owned(),
+        false => format!("{plain}.0"),
+    }
 }
 
 /// Returns bytes as text if they are a number or name in hexadecimal already, otherwise in
@@ -174,9 +185,9 @@ pub(crate) mod tests {
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let expected = [
             serde_json::json!({"transaction_hash": "0xababab", "to_address": null, "value": "1234567890123456789",
-                               "block_timestamp": 1_683_029_999, "gas": "2.5e18"}),
+                               "block_timestamp": 1_683_029_999, "gas": "2500000000000000000.0"}),
             serde_json::json!({"transaction_hash": "0x1f", "to_address": "bob", "value": "-1.5", "block_timestamp": 0,
-                               "gas": "5e-1"}),
+                               "gas": "0.5"}),
         ];
         assert_eq!(lines, expected);
     }

@@ -14,6 +14,7 @@ use super::chunk::{self, Chunk, ChunkRules};
 use super::input::{self, Line, Lines};
 use super::nodes;
 use crate::import::error::ImportError;
+use crate::import::parse::fields::{self, Column, Mapping};
 use crate::import::parse::graph::{GraphTransactions, Nodes};
 use crate::import::parse::kind::{self, Kind};
 use crate::import::parse::legs::{CsvLegs, JsonLegs};
@@ -121,7 +122,18 @@ fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
     let number = lines.number();
     let is_row = format == Format::Json && number > reading.lines_done;
     lines.skip_to(reading.lines_done).map_err(|error| chunk::broken(&file, lines.number(), error))?;
-    let unused = parser.unused_columns().to_vec();
+    let mappings = match &reading.content {
+        Content::Transactions(_, options) | Content::Transfers(_, options) => options.mappings.as_slice(),
+        Content::Graph(..) => &[],
+    };
+    if let Some(mapping) = Mapping::unknown(mappings, parser.columns()) {
+        let message = format!("--map {mapping} names a field that this kind of file does not have");
+        return Err(ImportError::Mapping { file, message });
+    }
+    let unused = match format {
+        Format::Csv => parser.unused_columns().to_vec(),
+        Format::Json => unused_keys(&first, parser.columns(), mappings),
+    };
     let assumes_smallest_unit = match &reading.content {
         Content::Transactions(_, options) => {
             options.unit.is_none() && format == Format::Csv && parser.takes_base_units()
@@ -134,11 +146,29 @@ fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
     Ok(Prepared { file, lines, first_line: is_row.then_some((number, first)), header, parser, target, opened })
 }
 
+/// Returns the keys of the first object that the import does not read, and mapped ones that it does
+/// not have.
+fn unused_keys(first: &[u8], columns: &[Column], mappings: &[Mapping]) -> Vec<String> {
+    if columns.is_empty() {
+        return Vec::new();
+    }
+    let line = String::from_utf8_lossy(first);
+    let keys = fields::keys(&line);
+    let mut unused = fields::unused_keys(&line, columns, mappings);
+    unused.extend(Mapping::absent(mappings, &keys).map(|column| format!("{column} (not in the first object)")));
+    unused
+}
+
 /// Returns the first line that is not blank.
 pub(crate) fn first_line<R: BufRead>(file: &str, lines: &mut Lines<R>) -> Result<Vec<u8>, ImportError> {
     loop {
         match lines.next_line() {
             Ok(Some(Line::Whole(line) | Line::Unfinished(line))) => {
+                if line.trim_ascii().contains(&b'\r') && !line.starts_with(b"{") {
+                    let message = "its lines end in CR alone: convert it with tr '\\r' '\\n'";
+                    let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, message);
+                    return Err(ImportError::Read { file: file.to_owned(), source });
+                }
                 if !line.trim_ascii().is_empty() {
                     return Ok(line.to_vec());
                 }
@@ -221,7 +251,7 @@ fn transactions_parser(
     context: &Context,
     options: &FileOptions,
 ) -> Result<(Box<dyn RowParser>, Target), ImportError> {
-    let context = context.clone().with_unit(options.unit.unwrap_or_default());
+    let context = context.clone().with_unit(options.unit);
     let mappings = &options.mappings;
     Ok(match (kind, format) {
         (Kind::Transactions, Format::Csv) => {

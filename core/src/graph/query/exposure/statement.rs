@@ -33,8 +33,10 @@ pub enum Heading {
     Indirect,
     /// The wallet's own funds, returned to it.
     OwnFunds,
-    /// Funds sent to contracts that the transfer created, or burned.
+    /// Funds sent to contracts that the transfer created.
     ContractCreation,
+    /// Funds burned or paid as fees.
+    Burned,
     /// Received rewards of blocks, and what came of them.
     Reward,
     /// Received tokens that were minted, and what came of them.
@@ -61,6 +63,7 @@ impl Heading {
             Self::Indirect => "indirect",
             Self::OwnFunds => "own funds",
             Self::ContractCreation => "contract creation",
+            Self::Burned => "burn or fee",
             Self::Reward => "block reward",
             Self::Minted => "minted",
             Self::FanOut => "max_fan_out exceeded",
@@ -75,6 +78,7 @@ impl Heading {
         match end {
             End::TraceOrigin => Self::OwnFunds,
             End::Contract => Self::ContractCreation,
+            End::Burned => Self::Burned,
             End::Reward => Self::Reward,
             End::Minted => Self::Minted,
             End::FanOut => Self::FanOut,

@@ -170,8 +170,10 @@ pub enum End {
     Stop,
     /// The amount returned to the origin.
     TraceOrigin,
-    /// The transfer created a contract, whose address it does not contain, or burned its value.
+    /// The transfer created a contract, whose address it does not contain.
     Contract,
+    /// The amount was burned or paid as a fee.
+    Burned,
     /// Backward: the amount was the reward of a block.
     Reward,
     /// Backward: the token was minted.
@@ -205,6 +207,7 @@ impl End {
             (Self::Stop, _) => "service",
             (Self::TraceOrigin, _) => "origin",
             (Self::Contract, _) => "contract creation",
+            (Self::Burned, _) => "burn or fee",
             (Self::Reward, _) => "block reward",
             (Self::Minted, _) => "minted",
             (Self::Held, Flow::Forward) => "unspent",
@@ -232,7 +235,13 @@ impl End {
             | Self::Wallets
             | Self::Time
             | Self::Memory => true,
-            Self::Stop | Self::TraceOrigin | Self::Contract | Self::Reward | Self::Minted | Self::Held => false,
+            Self::Stop
+            | Self::TraceOrigin
+            | Self::Contract
+            | Self::Burned
+            | Self::Reward
+            | Self::Minted
+            | Self::Held => false,
         }
     }
 }

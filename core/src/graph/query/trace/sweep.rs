@@ -91,6 +91,8 @@ impl Moving {
     /// Returns the end of funds that arrive at no wallet.
     const fn nowhere(&self, flow: Flow) -> End {
         match flow {
+            // An internal transfer creates no contract without an address.
+            Flow::Forward if self.event.moment.position.log_index.is_some() => End::Burned,
             Flow::Forward => End::Contract,
             Flow::Backward if self.asset.get() == AssetId::NATIVE.get() => End::Reward,
             Flow::Backward => End::Minted,

@@ -542,7 +542,7 @@ fn parts_with_different_paths_end_after_their_own_hops() {
 fn a_trace_ends_once_little_is_moving() {
     // Half of what is left goes on at each step.
     let mut rows = vec![coins(ORIGIN, 1, 0, 1024)];
-    rows.extend((1..10).map(|step| coins(step, step + 1, i64::from(step), 1024 >> step)));
+    rows.extend((1..11).map(|step| coins(step, step + 1, i64::from(step), 1024 >> step)));
     let graph = TestGraph::new(&rows, 0);
     let terms = Terms { min_share: 10_000, ..terms(Flow::Forward, TaintMethod::Haircut) };
     let found = traced(&graph, &TraceOrigin::Wallet(graph.wallet(ORIGIN)), &terms);
