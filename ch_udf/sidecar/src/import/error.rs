@@ -62,6 +62,9 @@ pub(crate) enum ImportError {
          the meaning of the column with --map and --unit"
     )]
     ColumnUnit { file: String, column: String, network: String },
+    /// A text file of old Macintosh programs.
+    #[error("{file} has lines that end in CR alone: convert it with tr '\\r' '\\n'")]
+    LineEnds { file: String },
     /// A `--map` without a column or without a meaning.
     #[error("{file}: {message}")]
     Mapping { file: String, message: String },

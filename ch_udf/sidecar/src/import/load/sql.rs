@@ -515,8 +515,8 @@ pub(super) fn edges(whole: bool) -> String {
     [EDGES_BLOCKS, HASHES, &occurrences(MOVEMENT, "true"), EDGES_KNOWN, rule, EDGES_INSERT].join(";")
 }
 
-/// Passes over the calls that are transactions themselves, if those are stored; otherwise their value
-/// would be lost.
+/// Passes over the calls that are transactions themselves, if those are stored; otherwise their
+/// value would be lost.
 pub(super) const LEGS_ROOTS: &str = "
 UPDATE pg_temp.arx_import_rows AS r SET outcome = 'nothing'
   FROM pg_temp.arx_import_found AS f

@@ -107,7 +107,7 @@ impl Name {
         let (inner, tail) = rest.split_once(')').unwrap_or((rest, ""));
         let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
         let word = if inner.contains('$') { "usd".to_owned() } else { letters(inner) };
-        // A time zone and a currency make another column, which is not read or has names of its own.
+        // A time zone and a currency make another column.
         let is_name = word.starts_with("utc") || FIAT.contains(&word.as_str());
         let kept = if word.starts_with("utc") { "utc" } else { &word };
         let folded = format!("{}{}{}", letters(head), if is_name { kept } else { "" }, letters(tail));

@@ -272,7 +272,7 @@ impl CsvLegs {
             (BLOCK, header.has(BLOCK)),
             (VALUE, header.has(VALUE) || header.has(VALUE_IN)),
             (TYPE, is_trace || header.has(TYPE)),
-            // Without it the call that is the transaction itself cannot be distinguished from the others.
+            // Without it the call that is the transaction itself looks like every other call.
             (PATH, !is_trace || header.has(PATH)),
         ];
         let missing: Vec<_> =

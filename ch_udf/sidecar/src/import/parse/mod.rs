@@ -9,6 +9,7 @@ pub(crate) mod json;
 pub(crate) mod kind;
 pub(crate) mod legs;
 pub(crate) mod number;
+pub(crate) mod receipts;
 pub(crate) mod shares;
 pub(crate) mod target;
 pub(crate) mod transactions;

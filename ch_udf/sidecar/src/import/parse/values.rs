@@ -440,9 +440,8 @@ pub(crate) fn flag(column: &'static str, text: Option<&str>) -> Result<bool, Lin
 pub(crate) fn has_failed(column: &'static str, text: &str) -> Result<bool, LineError> {
     let lower = text.trim().to_ascii_lowercase();
     match lower.as_str() {
-        "0" | "0.0" | "0x0" | "false" | "f" | "no" | "n" | "ok" | "success" | "succeeded" | "confirmed" | "none" => {
-            Ok(false)
-        }
+        "0" | "0.0" | "0x0" | "false" | "f" | "no" | "n" | "ok" | "success" | "successful" | "succeeded"
+        | "confirmed" | "none" => Ok(false),
         "1" | "1.0" | "0x1" | "true" | "t" | "yes" | "y" => Ok(true),
         _ if ["error", "fail", "revert"].iter().any(|word| lower.starts_with(word)) => Ok(true),
         _ => Err(LineError::NotOneOf { column, text: shorten(text), allowed: "0, 1" }),

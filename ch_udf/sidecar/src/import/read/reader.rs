@@ -18,8 +18,9 @@ use crate::import::parse::fields::{self, Column, Mapping};
 use crate::import::parse::graph::{GraphTransactions, Nodes};
 use crate::import::parse::kind::{self, Kind};
 use crate::import::parse::legs::{CsvLegs, JsonLegs};
+use crate::import::parse::receipts::{CsvReceipts, JsonReceipts};
 use crate::import::parse::target::Target;
-use crate::import::parse::transactions::{CsvReceipts, CsvTransactions, JsonReceipts, JsonTransactions};
+use crate::import::parse::transactions::{CsvTransactions, JsonTransactions};
 use crate::import::parse::transfers::{self, CsvTransfers, JsonTransfers};
 use crate::import::parse::utxo::UtxoTransactions;
 use crate::import::parse::values::{Context, RowParser};
@@ -165,9 +166,7 @@ pub(crate) fn first_line<R: BufRead>(file: &str, lines: &mut Lines<R>) -> Result
         match lines.next_line() {
             Ok(Some(Line::Whole(line) | Line::Unfinished(line))) => {
                 if line.trim_ascii().contains(&b'\r') && !line.starts_with(b"{") {
-                    let message = "its lines end in CR alone: convert it with tr '\\r' '\\n'";
-                    let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, message);
-                    return Err(ImportError::Read { file: file.to_owned(), source });
+                    return Err(ImportError::LineEnds { file: file.to_owned() });
                 }
                 if !line.trim_ascii().is_empty() {
                     return Ok(line.to_vec());
