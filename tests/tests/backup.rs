@@ -174,7 +174,7 @@ fn assert_works(target: &Database<'_>) {
     target.query("CALL arx.refresh_risk_scores()").unwrap();
     assert_eq!(
         target.query("SELECT DISTINCT risk_state FROM arx.wallet_profiles ORDER BY 1").unwrap(),
-        "labelled\noverridden\nscored\nunknown"
+        "labelled\noverridden\npartial\nscored\nunknown"
     );
     assert_eq!(target.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
     target.query("TRUNCATE arx.transactions_2024_01 CASCADE").unwrap();

@@ -100,8 +100,9 @@ const ARRAY: &str = "an array of features";
 /// Bytes of the longest row: one NULL flag and one value for each feature.
 const MAX_ROW_BYTES: usize = NAMES.len() * 9;
 
-/// Reads a row of features, and calls `each` with the index and value of each that is not NULL. NULL
-/// is undefined, and NaN is [`NOT_COVERED`]. Returns `false` for an empty array: an unknown wallet.
+/// Reads a row of features, and calls `each` with the index and value of each that is not NULL.
+/// NULL is undefined, and NaN is [`NOT_COVERED`]. Returns `false` for an empty array: an unknown
+/// wallet.
 #[inline]
 fn features<R: Read>(input: &mut Input<R>, each: impl FnMut(usize, f64)) -> Result<bool, Damage> {
     let count = input.length(ARRAY)?;
@@ -333,8 +334,8 @@ impl RowFunction for NormalizeAddress {
     }
 }
 
-/// `arxAddressValid`: 1 for an address that is valid on the network, else 0, also for NULL and where
-/// the format of the network's addresses is unknown.
+/// `arxAddressValid`: 1 for an address that is valid on the network, else 0, also for NULL and
+/// where the format of the network's addresses is unknown.
 #[derive(Debug, Default)]
 pub(crate) struct AddressValid(AddressAndNetwork);
 

@@ -32,8 +32,8 @@ impl TopicReason {
 }
 
 /// Returns the reasons for the score that [`judge`](super::judge) gives, by topic: the status
-/// first, then the topics that weigh most. Their points add up to the score; where it starts, and its cap,
-/// are part of the status.
+/// first, then the topics that weigh most. Their points add up to the score; where it starts, and
+/// its cap, are part of the status.
 #[must_use]
 pub fn topic_reasons(bound: &BoundScorecard, facts: &WalletFacts<'_>) -> Vec<TopicReason> {
     match facts.decisive() {

@@ -29,8 +29,8 @@ pub(super) struct ImportArgs {
 enum ImportCommand {
     #[command(flatten)]
     Files(FileCommand),
-    /// A list of labelled addresses: CSV, JSON, tag packs of GraphSense, OFAC's files, or one address
-    /// a line; plain, gzip or zstd
+    /// A list of labelled addresses: CSV, JSON, tag packs of GraphSense, OFAC's files, or one
+    /// address a line; plain, gzip or zstd
     Labels(Box<LabelArgs>),
 }
 

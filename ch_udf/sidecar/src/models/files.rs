@@ -159,7 +159,7 @@ impl FileGraph {
     /// transaction are left out.
     ///
     /// # Errors
-    /// [`RiskError::Import`], [`RiskError::Address`], [`RiskError::Damaged`], and errors of reading.
+    /// [`RiskError::Import`], [`RiskError::Address`], [`RiskError::Damaged`], and those of reading.
     pub(crate) fn complete_for(&self, path: &Path, histories: &mut HistoryCoverage) -> Result<(), RiskError> {
         for (number, line) in crate::import::open_text(path)?.lines().enumerate() {
             let line = line.doing_to("read", path)?;

@@ -170,8 +170,8 @@ impl<'a, const N: usize> JsonRow<'a, N> {
     /// Returns the texts of the values.
     ///
     /// # Errors
-    /// [`LineError::Json`] for an invalid escape, [`LineError::Contradiction`] for two values of one
-    /// fact.
+    /// [`LineError::Json`] for an invalid escape, [`LineError::Contradiction`] for two values of
+    /// one fact.
     pub(crate) fn texts(&self) -> Result<[JsonText<'a>; N], LineError> {
         let mut texts = [const { JsonText::NULL }; N];
         for (text, value) in texts.iter_mut().zip(self.values) {

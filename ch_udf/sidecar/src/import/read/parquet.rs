@@ -26,7 +26,7 @@ impl ParquetText {
     /// Opens a file.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] for a damaged file, or one with an encoding that is not known.
+    /// [`io::ErrorKind::InvalidData`] for a damaged file, or one with an unknown encoding.
     pub(super) fn open(file: File) -> io::Result<Self> {
         let reader: Box<dyn FileReader> = Box::new(SerializedFileReader::new(file).map_err(damaged)?);
         Ok(Self { rows: RowIter::from_file_into(reader), line: Vec::new(), taken: 0 })
