@@ -11,26 +11,27 @@ CREATE FUNCTION apply_asset_prices(network text, overwrite boolean DEFAULT false
 DECLARE
     canonical text := arx.registered_network(apply_asset_prices.network);
     changed   bigint;
-    changed_internal bigint;
 BEGIN
-    UPDATE arx.transactions AS t
-       SET value_usd = round(t.value * price.price_usd, 2)
-      FROM (SELECT p.priced_at, p.price_usd,
-                   lead(p.priced_at, 1, 'infinity') OVER (ORDER BY p.priced_at) AS priced_until
-              FROM arx.asset_prices AS p
-              JOIN arx.networks AS n ON n.network = canonical AND n.native_asset = p.asset) AS price
-     WHERE t.network = canonical AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
-       AND (t.value_usd IS NULL OR (overwrite AND t.value_usd IS DISTINCT FROM round(t.value * price.price_usd, 2)));
-    GET DIAGNOSTICS changed = ROW_COUNT;
-    UPDATE arx.internal_transfers AS t
-       SET value_usd = round(t.value * price.price_usd, 2)
-      FROM (SELECT p.priced_at, p.price_usd,
-                   lead(p.priced_at, 1, 'infinity') OVER (ORDER BY p.priced_at) AS priced_until
-              FROM arx.asset_prices AS p
-              JOIN arx.networks AS n ON n.network = canonical AND n.native_asset = p.asset) AS price
-     WHERE t.network = canonical AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
-       AND (t.value_usd IS NULL OR (overwrite AND t.value_usd IS DISTINCT FROM round(t.value * price.price_usd, 2)));
-    GET DIAGNOSTICS changed_internal = ROW_COUNT;
-    RETURN changed + changed_internal;
+    WITH price AS MATERIALIZED (
+        SELECT p.priced_at, p.price_usd, lead(p.priced_at, 1, 'infinity') OVER (ORDER BY p.priced_at) AS priced_until
+          FROM arx.asset_prices AS p
+          JOIN arx.networks AS n ON n.network = canonical AND n.native_asset = p.asset
+    ), transactions AS (
+        UPDATE arx.transactions AS t
+           SET value_usd = round(t.value * price.price_usd, 2)
+          FROM price
+         WHERE t.network = canonical AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
+           AND (t.value_usd IS NULL OR (overwrite AND t.value_usd IS DISTINCT FROM round(t.value * price.price_usd, 2)))
+        RETURNING 1
+    ), internal_transfers AS (
+        UPDATE arx.internal_transfers AS t
+           SET value_usd = round(t.value * price.price_usd, 2)
+          FROM price
+         WHERE t.network = canonical AND t."timestamp" >= price.priced_at AND t."timestamp" < price.priced_until
+           AND (t.value_usd IS NULL OR (overwrite AND t.value_usd IS DISTINCT FROM round(t.value * price.price_usd, 2)))
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM transactions) + (SELECT count(*) FROM internal_transfers) INTO changed;
+    RETURN changed;
 END;
 $$;

@@ -65,7 +65,7 @@ CALL arx.refresh_risk_scores();
 SELECT count(*) <= 8 AS at_most_eight, sum(r.points) = max(s.score) AS adds_up
   FROM arx.risk_reasons('carol', 'testnet') AS r, arx.wallet_risk('carol', 'testnet') AS s;
 SELECT family, points, reason, tx_hashes, counterparties FROM arx.risk_reasons('carol', 'testnet');
-SELECT family, points, reason FROM arx.risk_reasons('nobody', 'testnet');
+SELECT family, points, reason FROM arx.risk_reasons('stranger', 'testnet');
 INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', 'shop', 'scam', 'high', 'list');
 SELECT family, points, reason, factors FROM arx.risk_reasons('shop', 'testnet');
 SELECT arx.risk_reasons(NULL, 'testnet');

@@ -18,8 +18,7 @@ use crate::error::SqlError;
 use crate::owner::with_lock_timeout;
 use crate::snapshot::require_table;
 use crate::spi::{
-    MonthlyTable, PartitionState, Waiting, create_month, lock_partitions, partition_state, retire, split_by_hash,
-    waiting,
+    PartitionState, Table, Waiting, create_month, lock_partitions, partition_state, retire, split_by_hash, waiting,
 };
 use crate::time::{from_instant, instant};
 
@@ -62,7 +61,7 @@ pub(crate) fn partition_plan(
     ErrorReport,
 > {
     call(|| {
-        let rows = with_lock_timeout(|| Plan::of(MonthlyTable::named(required("relation", relation)?)?)?.rows())?;
+        let rows = with_lock_timeout(|| Plan::of(Table::named(required("relation", relation)?)?)?.rows())?;
         Ok(TableIterator::new(rows.into_iter().map(StepRow::into_row)))
     })
 }
@@ -88,7 +87,7 @@ pub(crate) fn partition_cover(
 > {
     call(|| {
         let rows = with_lock_timeout(|| {
-            Plan::covering(MonthlyTable::named(required("relation", relation)?)?, range_from, range_to)?.rows()
+            Plan::covering(Table::named(required("relation", relation)?)?, range_from, range_to)?.rows()
         })?;
         Ok(TableIterator::new(rows.into_iter().map(StepRow::into_row)))
     })
@@ -104,7 +103,7 @@ pub(crate) fn ensure_partitions(
     range_from: Option<TimestampWithTimeZone>,
     range_to: Option<TimestampWithTimeZone>,
 ) -> Result<i32, ErrorReport> {
-    let table = MonthlyTable::of(required_relation(relation, c"transactions")?)?;
+    let table = Table::of(required_relation(relation, c"transactions")?)?;
     // A concurrent call waits, and then has nothing left to do.
     lock_partitions()?;
     let plan = with_lock_timeout(|| {
@@ -140,7 +139,7 @@ pub(crate) fn manage_partitions(
     >,
     ErrorReport,
 > {
-    let table = MonthlyTable::of(required_relation(relation, c"transactions")?)?;
+    let table = Table::of(required_relation(relation, c"transactions")?)?;
     let dry_run = required("dry_run", dry_run)?;
     let rows = managed(table, dry_run)?.ok_or_else(|| SqlError::no_policy(table.name()))?;
     Ok(TableIterator::new(rows.into_iter().map(ManagedRow::into_row)))
@@ -167,7 +166,7 @@ pub(crate) fn run_partition_maintenance(
 > {
     let dry_run = required("dry_run", dry_run)?;
     let mut all = Vec::new();
-    for table in MonthlyTable::ALL {
+    for table in Table::ALL {
         all.extend(managed(table, dry_run)?.unwrap_or_default().into_iter().map(|row| {
             let (action, partition, range_from, range_to, reason, done) = row.into_row();
             (table.name().to_owned(), action, partition, range_from, range_to, reason, done)
@@ -219,12 +218,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(table: MonthlyTable) -> Result<Self, SqlError> {
+    fn of(table: Table) -> Result<Self, SqlError> {
         Self::if_managed(table)?.ok_or_else(|| SqlError::no_policy(table.name()))
     }
 
     /// Plans by the policy of a table, or returns `None` if it has none.
-    fn if_managed(table: MonthlyTable) -> Result<Option<Self>, SqlError> {
+    fn if_managed(table: Table) -> Result<Option<Self>, SqlError> {
         let Some(state) = partition_state(table)? else { return Ok(None) };
         let waiting = waiting(table, &state.parent)?;
         let steps = plan(&state.policy, &state.inventory, state.now, &waiting.months)?;
@@ -232,7 +231,7 @@ impl Plan {
     }
 
     fn covering(
-        table: MonthlyTable,
+        table: Table,
         from: Option<TimestampWithTimeZone>,
         to: Option<TimestampWithTimeZone>,
     ) -> Result<Self, SqlError> {
@@ -285,7 +284,7 @@ impl Plan {
 
 /// Plans for a table, and carries the plan out unless it is only to be shown. A table without a
 /// policy is left alone.
-fn managed(table: MonthlyTable, dry_run: bool) -> Result<Option<Vec<ManagedRow>>, SqlError> {
+fn managed(table: Table, dry_run: bool) -> Result<Option<Vec<ManagedRow>>, SqlError> {
     if !dry_run {
         lock_partitions()?;
     }

@@ -17,7 +17,7 @@ use crate::error::{SqlError, or_report};
 use crate::moving::{is_moving_rows, move_rows};
 use crate::owner::as_owner_of;
 use crate::snapshot::relation;
-use crate::spi::{self, LogValue};
+use crate::spi::{self, LogValue, Table};
 
 /// A row of a trigger, as the table has it.
 struct TriggerRow {
@@ -140,33 +140,6 @@ fn restamp(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
         .hint("A trigger of the table sets ingest_xid, or prevents the update of it."))
 }
 
-/// A table whose former rows are logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LoggedTable {
-    Transactions,
-    InternalTransfers,
-    TokenTransfers,
-}
-
-impl LoggedTable {
-    /// Returns the table that a trigger names as its argument.
-    fn named(argument: Option<&str>) -> Self {
-        match argument {
-            Some("token_transfers") => Self::TokenTransfers,
-            Some("internal_transfers") => Self::InternalTransfers,
-            _ => Self::Transactions,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Transactions => "transactions",
-            Self::InternalTransfers => "internal_transfers",
-            Self::TokenTransfers => "token_transfers",
-        }
-    }
-}
-
 /// Logs the former version of a changed transaction, internal transfer or token transfer.
 #[pg_trigger]
 fn log_transaction_change<'a>(
@@ -181,16 +154,19 @@ fn log_transaction_change<'a>(
 fn log_transaction(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     let failed = |error: PgTriggerError| SqlError::state(error.to_string());
     let is_update = matches!(trigger.op().map_err(failed)?, PgTriggerOperation::Update);
-    let table = LoggedTable::named(trigger.extra_args().map_err(failed)?.first().map(String::as_str));
+    let arguments = trigger.extra_args().map_err(failed)?;
+    let named = arguments.first().map(String::as_bytes);
+    let table = Table::ALL.into_iter().find(|table| named == Some(table.bare_name().to_bytes()));
+    let table = table.unwrap_or(Table::Transactions);
     let row = TriggerRow::old(trigger)?;
-    let column_of = |tables: &[LoggedTable], name: &str, types: &[BuiltinOid]| {
+    let column_of = |tables: &[Table], name: &str, types: &[BuiltinOid]| {
         if tables.contains(&table) { row.column(name, types) } else { Ok(LogValue::null(types)) }
     };
-    let is_internal = table == LoggedTable::InternalTransfers;
+    let is_internal = table == Table::InternalTransfers;
     let (index, amount) = match table {
-        LoggedTable::Transactions => (LogValue::null(&[BuiltinOid::INT4OID]), "value"),
-        LoggedTable::InternalTransfers => (row.column("position", &[BuiltinOid::INT4OID])?, "value"),
-        LoggedTable::TokenTransfers => (row.column("log_index", &[BuiltinOid::INT4OID])?, "amount"),
+        Table::Transactions => (LogValue::null(&[BuiltinOid::INT4OID]), "value"),
+        Table::InternalTransfers => (row.column("position", &[BuiltinOid::INT4OID])?, "value"),
+        Table::TokenTransfers => (row.column("log_index", &[BuiltinOid::INT4OID])?, "amount"),
     };
     let status = if is_internal {
         let succeeded = row.column("succeeded", &[BuiltinOid::BOOLOID])?.datum;
@@ -200,28 +176,24 @@ fn log_transaction(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
             None => "unknown",
         })
     } else {
-        column_of(&[LoggedTable::Transactions], "status", TEXT)?
+        column_of(&[Table::Transactions], "status", TEXT)?
     };
     let values = [
-        LogValue::text(table.name()),
+        LogValue::text(&table.bare_name().to_string_lossy()),
         LogValue::text(if is_update { "UPDATE" } else { "DELETE" }),
         row.column("network", TEXT)?,
         row.column("tx_hash", TEXT)?,
         index,
         row.column("timestamp", &[BuiltinOid::TIMESTAMPTZOID])?,
         row.column("block_number", &[BuiltinOid::INT8OID])?,
-        column_of(
-            &[LoggedTable::Transactions, LoggedTable::InternalTransfers],
-            "transaction_index",
-            &[BuiltinOid::INT4OID],
-        )?,
-        column_of(&[LoggedTable::TokenTransfers], "token_address", TEXT)?,
+        column_of(&[Table::Transactions, Table::InternalTransfers], "transaction_index", &[BuiltinOid::INT4OID])?,
+        column_of(&[Table::TokenTransfers], "token_address", TEXT)?,
         row.column("from_address", TEXT)?,
         row.column("to_address", TEXT)?,
         row.column(amount, &[BuiltinOid::NUMERICOID])?,
         status,
         row.column("ingest_xid", &[BuiltinOid::XID8OID])?,
-        column_of(&[LoggedTable::InternalTransfers], "is_ordered", &[BuiltinOid::BOOLOID])?,
+        column_of(&[Table::InternalTransfers], "is_ordered", &[BuiltinOid::BOOLOID])?,
         LogValue::oid(row.table),
     ];
     log(c"transaction_change_log", row.table, || spi::log_transaction(&values))

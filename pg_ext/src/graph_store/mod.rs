@@ -216,9 +216,8 @@ pub(crate) fn facts() -> Result<Option<Facts>, SqlError> {
 
 /// Requires that the caller may read every row of the tables behind the graph.
 fn require_tables(assets: AssetScope) -> Result<(), SqlError> {
-    require_whole(c"transactions")?;
-    require_whole(c"internal_transfers")?;
-    if assets == AssetScope::All { require_whole(c"token_transfers") } else { Ok(()) }
+    let tables = if assets == AssetScope::All { &Table::ALL[..] } else { &Table::NATIVE };
+    tables.iter().try_for_each(|table| require_whole(table.bare_name()))
 }
 
 /// Returns the graph in the caller's snapshot, and builds it if necessary.

@@ -20,11 +20,21 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    /// Every table, in the order in which readers lock them.
+    /// Every table, in the order in which readers of several lock them: otherwise maintenance and a
+    /// build of the graph could deadlock.
     pub(crate) const ALL: [Self; 3] = [Self::Transactions, Self::InternalTransfers, Self::TokenTransfers];
 
     /// The tables of the native coin.
     pub(crate) const NATIVE: [Self; 2] = [Self::Transactions, Self::InternalTransfers];
+
+    /// Returns the name of the table in the schema `arx`.
+    pub(crate) const fn bare_name(self) -> &'static CStr {
+        match self {
+            Self::Transactions => c"transactions",
+            Self::InternalTransfers => c"internal_transfers",
+            Self::TokenTransfers => c"token_transfers",
+        }
+    }
 }
 
 /// Columns of a transaction: network, sender, receiver, time, value, block, index, and status.

@@ -31,8 +31,8 @@ pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, st
 pub(crate) use labels::{WalletLabel, labels_of, labels_that_stop};
 pub(crate) use logs::{LogValue, log_label, log_transaction, restamp_row};
 pub(crate) use partition::{
-    MonthlyTable, PartitionState, Split, Waiting, create_month, lock_holders, lock_partitions, partition_state,
-    relation_name, retire, split_by_hash, waiting,
+    PartitionState, Split, Waiting, create_month, lock_holders, lock_partitions, partition_state, relation_name,
+    retire, split_by_hash, waiting,
 };
 pub(crate) use risk::{
     RiskSettings, StoredScorecard, history_coverage, label_cases, labels_changed, networks, now_and_next_label_change,

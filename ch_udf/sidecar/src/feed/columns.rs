@@ -145,6 +145,11 @@ pub(crate) struct OptionalColumn {
 }
 
 impl OptionalColumn {
+    /// Returns whether internal transfers have the column, too.
+    pub(crate) fn is_of_internal_transfers(&self) -> bool {
+        !matches!(self.name, "gas_used" | "gas_price")
+    }
+
     /// Text of the column of transaction `t` in PostgreSQL, `-` for NULL.
     pub(crate) fn postgres_text(&self) -> String {
         format!("coalesce(t.{}::text, '-')", self.name)

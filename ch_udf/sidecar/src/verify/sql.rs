@@ -15,9 +15,8 @@ pub(super) const POSITION: &str = "
 /// since 1970, the latter excluded.
 pub(super) fn postgres_hours() -> String {
     let optional = OPTIONAL.iter().fold(String::new(), |text, column| text + &column.postgres_text() + ", ");
-    let optional_internal = OPTIONAL.iter().fold(String::new(), |text, column| match column.name {
-        "gas_used" | "gas_price" => text + "'-', ",
-        _ => text + &column.postgres_text() + ", ",
+    let optional_internal = OPTIONAL.iter().fold(String::new(), |text, column| {
+        if column.is_of_internal_transfers() { text + &column.postgres_text() + ", " } else { text + "'-', " }
     });
     format!(
         r#"

@@ -13,7 +13,7 @@ use arx_core::partition::{Bounds, Existing, Inventory, Misfits, Month, Policy};
 use chrono::{DateTime, Utc};
 use pgrx::prelude::*;
 
-use super::{for_each_row, is_true, run, value};
+use super::{Table, for_each_row, is_true, run, value};
 use crate::error::SqlError;
 use crate::owner::as_owner_of;
 use crate::snapshot;
@@ -58,33 +58,14 @@ SELECT t.typname::pg_catalog.text
   JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
  WHERE n.nspname = $1::pg_catalog.name AND pg_catalog.starts_with(t.typname::pg_catalog.text, pg_catalog.left($2, 12))";
 
-/// A table that is partitioned by month.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MonthlyTable {
-    Transactions,
-    InternalTransfers,
-    TokenTransfers,
-}
-
-impl MonthlyTable {
-    /// Every table, in the order in which readers of several lock them: otherwise maintenance and a
-    /// build of the graph could deadlock.
-    pub(crate) const ALL: [Self; 3] = [Self::Transactions, Self::InternalTransfers, Self::TokenTransfers];
-
+/// The tables are partitioned by month.
+impl Table {
     /// Returns the name by which `arx.partition_policies` knows the table.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Transactions => "arx.transactions",
             Self::InternalTransfers => "arx.internal_transfers",
             Self::TokenTransfers => "arx.token_transfers",
-        }
-    }
-
-    const fn bare_name(self) -> &'static std::ffi::CStr {
-        match self {
-            Self::Transactions => c"transactions",
-            Self::InternalTransfers => c"internal_transfers",
-            Self::TokenTransfers => c"token_transfers",
         }
     }
 
@@ -178,7 +159,7 @@ pub(crate) struct Waiting {
 }
 
 /// Reads the policy and the partitions of a table, or `None` if it has no policy.
-pub(crate) fn partition_state(table: MonthlyTable) -> Result<Option<PartitionState>, SqlError> {
+pub(crate) fn partition_state(table: Table) -> Result<Option<PartitionState>, SqlError> {
     let oid = snapshot::require_table(table.bare_name())?;
     let parent = Parent::of(oid)?;
     let Some((policy, now)) = policy(table, &parent)? else { return Ok(None) };
@@ -198,7 +179,7 @@ pub(crate) fn partition_state(table: MonthlyTable) -> Result<Option<PartitionSta
     Ok(Some(PartitionState { parent, policy, inventory, now, names }))
 }
 
-fn policy(table: MonthlyTable, parent: &Parent) -> Result<Option<(Policy, DateTime<Utc>)>, SqlError> {
+fn policy(table: Table, parent: &Parent) -> Result<Option<(Policy, DateTime<Utc>)>, SqlError> {
     let mut policy = None;
     as_owner_of(snapshot::relation(c"partition_policies"), || {
         for_each_row(POLICY, &[table.name().into()], |row| {
@@ -226,7 +207,7 @@ fn bound(at: TimestampWithTimeZone) -> Option<DateTime<Utc>> {
 }
 
 /// Reads which months have rows in the default partition, and how many rows fit into none.
-pub(crate) fn waiting(table: MonthlyTable, parent: &Parent) -> Result<Waiting, SqlError> {
+pub(crate) fn waiting(table: Table, parent: &Parent) -> Result<Waiting, SqlError> {
     let Some(default) = parent.default else { return Ok(Waiting::default()) };
     let is_open = table.is_open_to_caller();
     let (first, end) = Month::all()?;

@@ -94,12 +94,8 @@ impl Layout {
     /// Returns the SELECT of internal transfers in the same columns, as [`Self::select`] does of
     /// transactions.
     pub(super) fn select_internal(&self, from: &str, counted_by: &str, condition: &str) -> String {
-        let optional = OPTIONAL.iter().fold(String::new(), |mut text, column| {
-            match column.name {
-                "gas_used" | "gas_price" => text.push_str(", NULL::bigint"),
-                name => text.push_str(&format!(", t.{name}")),
-            }
-            text
+        let optional = OPTIONAL.iter().fold(String::new(), |text, column| {
+            if column.is_of_internal_transfers() { text + ", t." + column.name } else { text + ", NULL::bigint" }
         });
         let extra_columns = self
             .extra_columns
