@@ -132,10 +132,11 @@ fn load_real<'a>(stack: &'a Stack, source: &DataSource) -> Result<Real<'a>> {
     let database = stack.database("real")?;
     std::fs::create_dir_all(database.data_folder()).context("create the sidecar's folder")?;
     // With the index of each transaction in its block: otherwise the order of a block's transfers
-    // would be unknown, and each side would have to infer it.
+    // would be unknown, and each side would have to infer it. The histories count as complete:
+    // features that depend on transfers that were never loaded would be unknown.
     let prepared = prepare(source, source.rows()?, database.data_folder())?;
     let mut command = database.sidecar()?;
-    command.args(["import", "transactions"]).arg(&prepared.etl);
+    command.args(["import", "transactions", "--complete-network"]).arg(&prepared.etl);
     run(command.arg("--rejects").arg(database.data_folder().join("rejects")))?;
     for file in [&prepared.etl, &prepared.table] {
         std::fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?;
