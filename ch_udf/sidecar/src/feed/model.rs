@@ -7,6 +7,7 @@ use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
 use ethnum::U256;
 
 use super::columns::OptionalValues;
+use super::standing::Remembered;
 use crate::error::SidecarError;
 
 /// Microseconds in an hour.
@@ -322,6 +323,15 @@ impl SourcePosition {
             && self.timeline == other.timeline
             && self.database_oid == other.database_oid
     }
+
+    /// Returns whether the other position may be one of the same database after `pg_upgrade`, which
+    /// changes the system identifier and keeps oids and the numbers of transactions.
+    #[must_use]
+    pub(crate) fn may_be_upgraded_to(&self, other: &Self) -> bool {
+        self.epoch == other.epoch
+            && self.system_identifier != other.system_identifier
+            && self.database_oid == other.database_oid
+    }
 }
 
 /// State of the feed in PostgreSQL.
@@ -336,6 +346,17 @@ pub(super) struct FeedState {
     pub set_aside: u64,
     /// A load that has begun and is not complete.
     pub load: Option<FirstLoad>,
+}
+
+impl FeedState {
+    /// Returns what a database at this position remembers about its feed.
+    pub(super) fn remembered(&self, position: &SourcePosition) -> Remembered {
+        let stored = self.position.as_ref().or(self.load.as_ref().map(|load| &load.position));
+        let former = stored.filter(|stored| {
+            stored.database_oid == position.database_oid && stored.system_identifier != position.system_identifier
+        });
+        Remembered { attempt: self.attempt, former_id: former.map(SourcePosition::source_id) }
+    }
 }
 
 /// A full load of a snapshot, chunk by chunk.

@@ -96,7 +96,10 @@ async fn run_step<S: Source, K: Sink, L: Ledger>(
 ) -> Outcome<(PassReport, bool)> {
     let state = ledger.state().await?;
     let position = source.open().await?;
-    let before = state.position.as_ref().filter(|before| state.load.is_none() && before.is_comparable_with(&position));
+    let is_before = |stored: &SourcePosition| {
+        state.load.is_none() && (stored.is_comparable_with(&position) || stored.may_be_upgraded_to(&position))
+    };
+    let before = state.position.as_ref().filter(|before| is_before(before));
     let reloads = if before.is_some() { source.reloads().await? } else { Vec::new() };
     let is_settled = state.attempt == state.confirmed && reloads.is_empty();
     let is_idle = match before {
@@ -109,15 +112,16 @@ async fn run_step<S: Source, K: Sink, L: Ledger>(
     }
     let load = state.load.as_ref().filter(|load| load.position.is_comparable_with(&position));
     let expected = before.map(|before| before.snapshot.clone()).or(load.map(|load| load_marker(&load.position)));
-    let marks = sink.marks(&position.source_id(), &expected.unwrap_or_default()).await?;
-    let standing = marks.standing(&position, state.attempt);
+    let fed_as = before.unwrap_or(&position).source_id();
+    let marks = sink.marks(&fed_as, &expected.unwrap_or_default()).await?;
+    let standing = marks.standing(&position, &state.remembered(&position));
     if let Standing::Foreign { owner } = &standing
         && options.take_over_from != Some(&*owner.source_id)
     {
         source.close().await?;
         return Err(foreign(owner, &position));
     }
-    let is_known = standing == Standing::Own && marks.has_position;
+    let is_known = standing.is_own() && marks.has_position;
     if let Some(before) = before.filter(|_| is_known) {
         if is_idle {
             source.close().await?;
@@ -146,7 +150,7 @@ pub(crate) fn foreign(owner: &FedBy, position: &SourcePosition) -> SidecarError 
 /// Logs why everything is loaded again.
 fn report_standing(standing: &Standing, remembered: u64) {
     match standing {
-        Standing::Own => {}
+        Standing::Own | Standing::Upgraded => {}
         Standing::WentBack { seen } => tracing::warn!(
             seen,
             remembered,

@@ -246,6 +246,48 @@ fn another_database_is_refused_until_it_takes_the_tables_over_on_purpose() {
 }
 
 #[test]
+fn an_upgraded_database_goes_on_where_it_was_and_a_copy_that_fell_behind_is_refused() {
+    for steps in 0.. {
+        let world = loaded(9);
+        world.pass(None).unwrap();
+        world.commit(|database, xid| database.insert(xid, row(30)));
+        let old = world.with(world.disk_copy());
+        let mut upgraded = world.disk_copy();
+        upgraded.system = 77;
+        let world = world.with(upgraded.clone());
+        world.commit(|database, xid| {
+            database.replace(xid, 2, Some(LATER));
+            database.replace(xid, 3, None);
+            database.insert(xid, row(31));
+        });
+        let crashed = world.pass(Some(steps)).is_err();
+        let report = world.pass(None).unwrap();
+        assert!(!report.full, "everything was loaded again after {steps} steps");
+        world.check();
+        if !crashed {
+            // The old server is started again by mistake.
+            assert!(matches!(old.pass(None), Err(SidecarError::ForeignTables { .. })));
+            // A copy from before the last passes, with another identifier.
+            upgraded.system = 78;
+            assert!(matches!(world.with(upgraded).pass(None), Err(SidecarError::ForeignTables { .. })));
+            break;
+        }
+    }
+    // A truncation that was not seen, and a load that was interrupted.
+    let world = loaded(9);
+    assert!(world.pass(Some(12)).is_err());
+    let mut upgraded = world.disk_copy();
+    upgraded.system = 77;
+    let world = world.with(upgraded);
+    assert!(world.pass(None).unwrap().full);
+    world.check();
+    world.database.lock().unwrap().system = 78;
+    world.database.lock().unwrap().truncate();
+    assert!(world.pass(None).unwrap().full);
+    world.check();
+}
+
+#[test]
 fn a_copy_that_takes_the_name_of_its_original_is_loaded_and_not_merged() {
     let world = loaded(9);
     world.pass(None).unwrap();

@@ -84,7 +84,7 @@ pub(super) async fn position(source: &mut PostgresSource) -> Result<String, Side
         database: row.get(4),
         database_oid: row.get(5),
     };
-    if stored.is_comparable_with(&current) {
+    if stored.is_comparable_with(&current) || stored.may_be_upgraded_to(&current) {
         return Ok(stored.snapshot);
     }
     Err(SidecarError::Input {

@@ -17,7 +17,7 @@ use std::ops::AddAssign;
 use tokio_postgres::{Client, Transaction};
 
 use crate::error::{Doing, SidecarError};
-use crate::feed::{CONSUMER, Standing, read_standing, signed, unsigned};
+use crate::feed::{CONSUMER, read_standing, signed, unsigned};
 use crate::servers::postgres::{self, Duty};
 use crate::settings::Settings;
 use crate::warehouse::Topology;
@@ -140,7 +140,7 @@ impl WriteBack {
             .await
             .doing("read the position of the write-back")?;
         let (confirmed, written) = (unsigned(row.get(0)), unsigned(row.get(1)));
-        if read_standing(&self.client, from).await? != Standing::Own {
+        if !read_standing(&self.client, from).await?.is_own() {
             // These are the aggregates of another database, or of a state that this one has left.
             // The feed reports it, or loads everything.
             return Ok(Since { written, until: written, all: false });

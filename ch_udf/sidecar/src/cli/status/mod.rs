@@ -128,7 +128,7 @@ async fn clickhouse_status(settings: &Settings) -> Result<String, SidecarError> 
 /// Says whose the tables are, unless they are this database's own.
 fn standing_line(standing: &Standing) -> String {
     match standing {
-        Standing::Own => String::new(),
+        Standing::Own | Standing::Upgraded => String::new(),
         Standing::WentBack { seen } => format!(
             "went back: the tables have seen attempt {seen} of this database, which PostgreSQL does not remember; \
              the next pass loads everything again\n"

@@ -47,7 +47,7 @@ pub(super) async fn read(topology: &Topology, source_id: &str, snapshot: &str) -
 /// # Errors
 /// Errors of the servers.
 pub(crate) async fn read_standing(client: &Client, topology: &Topology) -> Result<Standing, SidecarError> {
-    let (identity, attempt) = identify(client).await?;
+    let (identity, remembered) = identify(client).await?;
     let marks = read(topology, &identity.source_id(), "").await?;
-    Ok(marks.standing(&identity, attempt))
+    Ok(marks.standing(&identity, &remembered))
 }

@@ -5,6 +5,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::super::model::{Chunk, FeedState, FirstLoad, Hour, Rejected, RowPart, SourcePosition, Span};
 use super::super::ports::{Confirmation, Ledger};
+use super::super::standing::Remembered;
 use super::sql;
 use crate::error::{Doing, SidecarError};
 use crate::servers::postgres::Duty;
@@ -106,11 +107,11 @@ async fn set_aside(
     Ok(())
 }
 
-/// Returns the identity of a database, and the latest attempt of the feed that it remembers.
+/// Returns the identity of a database, and what it remembers about the feed.
 ///
 /// # Errors
 /// Errors of the server.
-pub(crate) async fn identify(client: &Client) -> Result<(SourcePosition, u64), SidecarError> {
+pub(crate) async fn identify(client: &Client) -> Result<(SourcePosition, Remembered), SidecarError> {
     let row = client.query_one(sql::IDENTITY, &[&CONSUMER]).await.doing("identify the database")?;
     let identity = SourcePosition {
         snapshot: String::new(),
@@ -120,7 +121,10 @@ pub(crate) async fn identify(client: &Client) -> Result<(SourcePosition, u64), S
         database_oid: row.get(2),
         database: row.get(3),
     };
-    Ok((identity, unsigned(row.get(4))))
+    let former =
+        row.get::<_, Option<i64>>(5).map(|system| SourcePosition { system_identifier: system, ..identity.clone() });
+    let former_id = former.as_ref().map(SourcePosition::source_id);
+    Ok((identity, Remembered { attempt: unsigned(row.get(4)), former_id }))
 }
 
 pub(crate) fn unsigned(value: i64) -> u64 {

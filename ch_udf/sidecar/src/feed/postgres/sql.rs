@@ -24,11 +24,19 @@ pub(super) const SOURCE_POSITION: &str = "
            (SELECT oid FROM pg_database WHERE datname = current_database()),
            EXISTS (SELECT FROM arx.internal_transfers)";
 
-/// The identity of the database, and the latest attempt of the feed `$1`.
+/// The identity of the database, the latest attempt of the feed `$1`, and the system in which it
+/// was made, if that was another one: `pg_upgrade` keeps the rows.
 pub(super) const IDENTITY: &str = "
     SELECT (SELECT system_identifier FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint()),
            d.oid, d.datname::text,
-           COALESCE((SELECT attempt FROM arx.feed_positions WHERE consumer = $1), 0)
+           COALESCE((SELECT attempt FROM arx.feed_positions WHERE consumer = $1), 0),
+           (SELECT f.system_identifier
+              FROM (SELECT p.system_identifier, p.database_oid, 1 AS rank FROM arx.feed_positions AS p
+                     WHERE p.consumer = $1 AND p.system_identifier IS NOT NULL
+                    UNION ALL
+                    SELECT l.system_identifier, l.database_oid, 2 FROM arx.feed_loads AS l WHERE l.consumer = $1
+                     ORDER BY rank LIMIT 1) AS f
+             WHERE f.database_oid = d.oid AND f.system_identifier <> (SELECT system_identifier FROM pg_control_system()))
       FROM pg_database AS d WHERE d.datname = current_database()";
 
 /// The partitions of a first load with their files and sizes in blocks.
