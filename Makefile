@@ -4,8 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-export PGRX_HOME := $(CURDIR)/.tools/pgrx
-export PATH := $(CURDIR)/.tools/cargo/bin:$(PATH)
+# PG=17 or PG=18 chooses another version of PostgreSQL than 15. If this Debian does not have it,
+# demo and test run in a Debian root that has it, under .tools.
 
 RUST_PACKAGES := arx-core arx-pgwire arx arx-udf arx-sidecar arx-stack arx-tests arx-bench arx-fuzz
 
@@ -13,22 +13,23 @@ RUST_PACKAGES := arx-core arx-pgwire arx arx-udf arx-sidecar arx-stack arx-tests
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo '  PG=17 or PG=18 before a target: another version of PostgreSQL than 15'
 
 demo: ## Start private servers, import real transactions and give a tour (DATA=path: other data)
-	@scripts/demo up
+	@scripts/in-root scripts/demo up
 
 demo-down: ## Stop the servers of the demo and remove their data
-	@scripts/demo down
+	@scripts/in-root scripts/demo down
 
 install: tools ## Build and install the extension and the sidecar (PREFIX=/usr/local)
 	@scripts/install-extension
 	@scripts/install-sidecar "$(or $(PREFIX),/usr/local)"
 
 test: ## Run every test against real servers
-	@scripts/test
+	@scripts/in-root scripts/test
 
 torture: ## Kill sidecar and servers repeatedly and compare the data (about 20 minutes)
-	@scripts/test torture
+	@scripts/in-root scripts/test torture
 
 bench: ## Measure next to peers; writes docs/benchmarks.md and target/bench/report.json
 	@scripts/bench

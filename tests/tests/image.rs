@@ -26,7 +26,7 @@ fn the_sidecar_connects_with_its_password_and_the_superuser_cannot() {
         .arg(format!("port={port}"))
         .arg("-c")
         .arg(format!("unix_socket_directories={}", folder.display()))
-        .env("PATH", "/usr/lib/postgresql/15/bin:/usr/bin:/bin")
+        .env("PATH", format!("{}:/usr/bin:/bin", stack.cluster().programs().display()))
         .env("ARX_DATABASE_DIR", folder.join("data"))
         .env("ARX_SIDECAR_PASSWORD", "se cr'et");
     let pid = stack.start_server("image", &command).unwrap();

@@ -15,6 +15,9 @@ use crate::process::{run, wait_until};
 /// Limit for a server's start. A fresh cluster takes 0.1 s.
 pub const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// Major version whose programs are used unless `PG_CONFIG` or `PG` names others.
+const DEFAULT_VERSION: &str = "15";
+
 /// Longest path of a socket without its final NUL (`sockaddr_un.sun_path`).
 const SOCKET_PATH_LIMIT: usize = 107;
 
@@ -32,9 +35,21 @@ impl Cluster {
     /// nothing.
     ///
     /// # Errors
-    /// When PostgreSQL 15 is not installed, or the socket's path would be too long.
+    /// When PostgreSQL is not installed, or the socket's path would be too long.
     pub fn at(account: Account, folder: &Path, sockets: &Path) -> Result<Self> {
-        let programs = programs_folder()?;
+        Self::of(programs_folder(), account, folder, sockets)
+    }
+
+    /// [`Cluster::at`] with the programs of another PostgreSQL.
+    ///
+    /// # Errors
+    /// When the programs do not exist, or the socket's path would be too long.
+    pub fn of(programs: PathBuf, account: Account, folder: &Path, sockets: &Path) -> Result<Self> {
+        ensure!(
+            programs.join("initdb").exists(),
+            "no PostgreSQL server programs in {}: run scripts/install-tools, or set PG_CONFIG",
+            programs.display()
+        );
         let socket = sockets.join(".s.PGSQL.5432.lock");
         ensure!(
             socket.as_os_str().len() <= SOCKET_PATH_LIMIT,
@@ -42,6 +57,12 @@ impl Cluster {
             socket.display()
         );
         Ok(Self { account, programs, folder: folder.to_owned(), sockets: sockets.to_owned() })
+    }
+
+    /// Folder of PostgreSQL's programs.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
+        &self.programs
     }
 
     /// Folder of the server's socket, which is the `host` of a connection.
@@ -182,17 +203,18 @@ impl Cluster {
 }
 
 /// Returns the folder of PostgreSQL's programs: the one of `PG_CONFIG` if that is set, else
-/// Debian's.
-fn programs_folder() -> Result<PathBuf> {
+/// Debian's for the major version `PG`.
+#[must_use]
+pub fn programs_folder() -> PathBuf {
     let pg_config = std::env::var_os("PG_CONFIG").map(PathBuf::from);
-    let folder = match pg_config.as_deref().and_then(Path::parent) {
-        Some(folder) => folder.to_owned(),
-        None => PathBuf::from("/usr/lib/postgresql/15/bin"),
-    };
-    ensure!(
-        folder.join("initdb").exists(),
-        "no PostgreSQL server programs in {}: run scripts/install-tools, or set PG_CONFIG",
-        folder.display()
-    );
-    Ok(folder)
+    pg_config.as_deref().and_then(Path::parent).map_or_else(
+        || debian_programs(&std::env::var("PG").unwrap_or_else(|_| DEFAULT_VERSION.to_owned())),
+        Path::to_owned,
+    )
+}
+
+/// Returns the folder where Debian installs the programs of a major version.
+#[must_use]
+pub fn debian_programs(version: &str) -> PathBuf {
+    Path::new("/usr/lib/postgresql").join(version).join("bin")
 }
