@@ -154,6 +154,80 @@ proptest! {
     }
 }
 
+/// Reads less than a hub's edges between two checks, and ends there.
+#[test]
+fn a_search_is_ended_within_a_hub() {
+    let rows: Vec<Sent> = (1..=60_000).flat_map(|spoke| [Sent::coins(0, spoke, 1), Sent::coins(spoke, 0, 1)]).collect();
+    let test = TestGraph::new(&rows, 0);
+    let graph = test.graph();
+    let hub = test.wallet(0);
+    let native = EdgeFilter::default();
+    let few = EdgeFilter { min_transfers: 1, assets: AssetSelection::All, ..native };
+    for (filter, direction, totals) in [
+        (native, Direction::Out, false),
+        (native, Direction::Out, true),
+        (native, Direction::In, true),
+        (few, Direction::Both, true),
+    ] {
+        let reached = reach(&graph, hub, direction, &filter, totals, &limits(1), &mut Patience(4)).unwrap();
+        assert_eq!(reached.halted, Some(Halt::Time));
+        assert!(reached.levels.iter().map(|level| level.wallets).sum::<u64>() < 40_000);
+        let found = connections(&graph, hub, direction, &filter, None, &limits(1), &mut Patience(4)).unwrap();
+        assert_eq!(found.halted, Some(Halt::Time));
+        assert!(found.wallets.len() < 40_000);
+    }
+}
+
+#[test]
+fn memory_is_booked_before_it_is_taken() {
+    let rows: Vec<Sent> = star(60_000).into_iter().chain((1..=4).map(|spoke| Sent::coins(spoke, 70_000, 1))).collect();
+    let test = TestGraph::new(&rows, 0);
+    let graph = test.graph();
+    let filter = EdgeFilter::default();
+    // A small search of a large graph.
+    let little = SearchLimits { memory: MemoryBudget::new(20_000), ..limits(3) };
+    for totals in [false, true] {
+        let (back, out) = (Direction::In, Direction::Out);
+        let reached = reach(&graph, test.wallet(70_000), back, &filter, totals, &little, &mut Uninterrupted).unwrap();
+        assert_eq!(reached.levels.iter().map(|level| level.wallets).collect::<Vec<_>>(), [1, 4, 1]);
+        let error = reach(&graph, test.wallet(0), out, &filter, totals, &little, &mut Uninterrupted).unwrap_err();
+        assert!(matches!(error, SearchError::Memory { budget: 20_000, depth: 1, .. }), "{error}");
+    }
+    // All edges of a hub, before one of them is read.
+    let mut checks = Patience(u32::MAX);
+    let most = SearchLimits { max_wallets: Some(2), memory: MemoryBudget::new(1 << 20), ..limits(1) };
+    let error = connections(&graph, test.wallet(0), Direction::Both, &filter, None, &most, &mut checks).unwrap_err();
+    assert!(matches!(error, SearchError::Memory { budget: 0x10_0000, .. }), "{error}");
+    assert_eq!(checks.0, u32::MAX);
+}
+
+#[test]
+fn a_limit_cuts_a_search_at_the_same_wallets_each_time() {
+    let rows: Vec<Sent> = (1..=300).flat_map(|spoke| [Sent::coins(0, spoke, 1), Sent::coins(spoke, 0, 1)]).collect();
+    let few = SearchLimits { max_wallets: Some(20), ..limits(1) };
+    let found = |overlaid| {
+        let test = TestGraph::new(&rows, overlaid);
+        let filter = EdgeFilter { assets: AssetSelection::All, ..EdgeFilter::default() };
+        let found =
+            connections(&test.graph(), test.wallet(0), Direction::Both, &filter, None, &few, &mut Uninterrupted);
+        found.unwrap().wallets.iter().map(|found| test.number(found.wallet)).collect::<Vec<u32>>()
+    };
+    assert_eq!(found(0), found(0));
+    assert_eq!(found(5), found(5));
+    assert_eq!(found(0).len(), 19);
+}
+
+#[test]
+fn values_of_more_than_128_bits_are_added_once() {
+    let wide = |to| Sent { value: u128::MAX, ..Sent::coins(0, to, 0) };
+    let rows: Vec<Sent> = (1..=200).flat_map(|spoke| [wide(spoke), wide(spoke)]).collect();
+    let test = TestGraph::new(&rows, 0);
+    let filter = EdgeFilter::default();
+    let source = test.wallet(0);
+    let reached = reach(&test.graph(), source, Direction::Out, &filter, true, &limits(2), &mut Uninterrupted).unwrap();
+    assert_eq!((reached.levels[1].transfers, reached.levels[1].value), (400, U256::new(u128::MAX) * U256::new(400)));
+}
+
 fn star(spokes: u32) -> Vec<Sent> {
     (1..=spokes).map(|spoke| Sent::coins(0, spoke, 1)).collect()
 }

@@ -1,7 +1,6 @@
 //! Breadth-first search from a wallet that returns the wallets it finds.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 
 use crate::graph::budget::{Halt, Interrupt, Pace, SearchLimits, Stop};
 use crate::graph::error::SearchError;
@@ -104,36 +103,65 @@ impl<W: Interrupt> ConnectionSearch<'_, W> {
         // Edges of the same pair (two assets, two sides) are added up before predecessors are
         // compared.
         let gather = self.direction == Direction::Both || !self.filter.assets.is_single();
-        let mut gathered: HashMap<WalletId, Edge> = HashMap::new();
-        let mut halted = None;
         for wallet in frontier {
-            let mut edges = 0;
-            for side in self.direction.sides() {
-                edges += self.graph.degree(*wallet, *side);
-                let result = if gather {
-                    self.graph.edges(*wallet, *side, self.filter, |edge| -> Result<(), Stop> {
-                        let sum = gathered.entry(edge.peer).or_insert(Edge { transfers: 0, value: U256::ZERO, ..edge });
-                        sum.transfers += edge.transfers;
-                        sum.value = add(sum.value, edge.value)?;
-                        sum.first = sum.first.min(edge.first);
-                        sum.last = sum.last.max(edge.last);
-                        Ok(())
-                    })
-                } else {
-                    let (graph, filter) = (self.graph, self.filter);
-                    graph.edges(*wallet, *side, filter, |edge| self.visit(*wallet, &edge, depth))
-                };
-                halted = Stop::halt(result)?.or(halted);
-            }
-            for (_, edge) in gathered.drain() {
-                halted = Stop::halt(self.visit(*wallet, &edge, depth))?.or(halted);
-            }
-            halted = halted.or(self.pace.step(edges));
-            if halted.is_some() {
-                break;
+            let result = if gather { self.visit_gathered(*wallet, depth) } else { self.visit_edges(*wallet, depth) };
+            if let Some(halt) = Stop::halt(result)? {
+                return Ok(Some(halt));
             }
         }
-        Ok(halted)
+        Ok(None)
+    }
+
+    /// Visits the peers of a wallet that has one edge with each.
+    fn visit_edges(&mut self, wallet: WalletId, depth: u32) -> Result<(), Stop> {
+        let (graph, direction, filter) = (self.graph, self.direction, self.filter);
+        for side in direction.sides() {
+            graph.edges(wallet, *side, filter, |edge| -> Result<(), Stop> {
+                self.visit(wallet, &edge, depth)?;
+                self.pace(0)
+            })?;
+            self.pace(0)?;
+        }
+        Ok(())
+    }
+
+    /// Visits the peers of a wallet that may have several edges with each, in the order of ids, so
+    /// that a limit always cuts the search at the same wallet. O(n log n) in the edges.
+    fn visit_gathered(&mut self, wallet: WalletId, depth: u32) -> Result<(), Stop> {
+        let (graph, filter) = (self.graph, self.filter);
+        let degree = self.direction.sides().iter().map(|side| graph.degree(wallet, *side)).sum::<usize>();
+        // The edges, and room to sort them.
+        let bytes = degree * size_of::<Edge>();
+        book(&mut self.limits.memory, bytes, depth, self.found_wallets as usize)?;
+        let mut edges: Vec<Edge> = Vec::with_capacity(degree);
+        for side in self.direction.sides() {
+            graph.edges(wallet, *side, filter, |edge| -> Result<(), Stop> {
+                edges.push(edge);
+                self.pace(0)
+            })?;
+        }
+        // An edge of more than 2^256 - 1 units is two edges, which are few.
+        sort_with_room(&mut edges, self.pace.interrupt(), |a, b| a.peer.cmp(&b.peer));
+        for of_peer in edges.chunk_by(|a, b| a.peer == b.peer) {
+            let mut sum = of_peer[0];
+            for edge in &of_peer[1..] {
+                self.pace(0)?;
+                sum.transfers += edge.transfers;
+                sum.value = add(sum.value, edge.value)?;
+                sum.first = sum.first.min(edge.first);
+                sum.last = sum.last.max(edge.last);
+            }
+            self.visit(wallet, &sum, depth)?;
+            self.pace(0)?;
+        }
+        self.limits.memory.give(2 * bytes);
+        Ok(())
+    }
+
+    /// Counts edges, and ends the search when the time is used up.
+    #[inline]
+    fn pace(&mut self, edges: usize) -> Result<(), Stop> {
+        self.pace.step(edges).map_or(Ok(()), |halt| Err(Stop::Halt(halt)))
     }
 
     #[inline]

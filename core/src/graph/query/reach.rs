@@ -1,7 +1,12 @@
 //! Number of wallets within reach of a wallet, by depth.
 
-use crate::graph::budget::{Halt, Interrupt, Pace, SearchLimits, Stop};
+use std::collections::HashMap;
+
+use rustc_hash::FxBuildHasher;
+
+use crate::graph::budget::{Halt, Interrupt, MemoryBudget, Pace, SearchLimits, Stop};
 use crate::graph::error::SearchError;
+use crate::graph::file::sorting::sort_with_room;
 use crate::graph::query::visited::book;
 use crate::graph::types::{Direction, Side, U256, WalletId};
 use crate::graph::view::filter::{Edge, EdgeFilter, PlainTotals};
@@ -30,8 +35,9 @@ pub struct Reach {
 }
 
 /// Counts wallets by depth, and with `totals` transfers and value: a breadth-first search.
-/// O(wallets + edges), with a byte per wallet of the graph and four per wallet found. Without
-/// totals it reads four bytes per edge.
+/// O(wallets + edges), with four bytes per wallet found, and a byte per wallet of the graph where
+/// the memory allows, otherwise 28 bytes per wallet found. Without totals it reads four bytes per
+/// edge.
 ///
 /// # Errors
 /// [`SearchError::Depth`], [`SearchError::Memory`], [`SearchError::ValueOverflow`],
@@ -47,17 +53,16 @@ pub fn reach<W: Interrupt>(
 ) -> Result<Reach, SearchError> {
     let max_depth = limits.depth()?;
     let mut memory = limits.memory;
-    book(&mut memory, graph.wallets() as usize / 2, 0, 1)?;
-    let max_wallets = limits.max_wallets.unwrap_or(u64::MAX);
-    let depths = vec![0; graph.wallets() as usize];
-    let mut search = ReachSearch { graph, filter, totals, depths, max_wallets, wallets: 1 };
-    if let Some(depth) = search.depths.get_mut(source.index()) {
-        *depth = 1;
+    let mut depths = Depths::new(graph.wallets(), &mut memory);
+    if source.get() < graph.wallets() {
+        depths.set(source, 1);
     }
+    let max_wallets = limits.max_wallets.unwrap_or(u64::MAX);
+    let pace = Pace::new(interrupt);
+    let mut search = ReachSearch { graph, filter, totals, depths, max_wallets, wallets: 1, memory, pace };
     let mut reach =
         Reach { levels: vec![Level { depth: 0, wallets: 1, transfers: 0, value: U256::ZERO }], halted: None };
     let mut frontier = vec![source];
-    let mut pace = Pace::new(interrupt);
     for depth in 1..=max_depth {
         let mut next = NextLevel {
             mark: (depth + 1) as u8,
@@ -67,21 +72,13 @@ pub fn reach<W: Interrupt>(
             low: 0,
             value: U256::ZERO,
         };
-        'wallets: for wallet in frontier {
-            for side in direction.sides() {
-                let halted = match search.expand(wallet, *side, &mut next) {
-                    Ok(edges) => pace.step(edges),
-                    Err(Stop::Halt(halt)) => Some(halt),
-                    Err(Stop::Error(error)) => return Err(error),
-                };
-                if halted.is_some() {
-                    reach.halted = halted;
-                    break 'wallets;
-                }
+        for wallet in &frontier {
+            reach.halted = Stop::halt(search.expand(*wallet, direction, &mut next))?;
+            if reach.halted.is_some() {
+                break;
             }
         }
         let wallets = next.wallets.len();
-        book(&mut memory, wallets * size_of::<WalletId>(), depth, search.wallets as usize)?;
         if wallets > 0 {
             let value = add(next.value, U256::new(next.low))?;
             reach.levels.push(Level { depth, wallets: wallets as u64, transfers: next.transfers, value });
@@ -89,24 +86,80 @@ pub fn reach<W: Interrupt>(
         if wallets == 0 || reach.halted.is_some() {
             break;
         }
-        frontier = search.in_memory_order(next);
+        search.memory.give(frontier.capacity() * size_of::<WalletId>());
+        frontier = search.in_memory_order(next)?;
     }
     Ok(reach)
 }
 
-struct ReachSearch<'s> {
+/// Depth of each wallet plus one; 0 for a wallet that was not found yet.
+enum Depths {
+    /// A byte per wallet of the graph. The operating system provides zeroed memory on first touch,
+    /// so a small search costs little.
+    Dense(Vec<u8>),
+    /// For graphs too large for that.
+    Sparse { wallets: u32, depths: HashMap<WalletId, u8, FxBuildHasher> },
+}
+
+/// Bytes of an entry of a hash table that grows: an eighth of its room is free, and while it grows
+/// there are two tables.
+const SPARSE_ENTRY: usize = 28;
+
+/// The dense table may take at most the budget divided by this.
+const DENSE_SHARE: usize = 2;
+
+impl Depths {
+    fn new(wallets: u32, memory: &mut MemoryBudget) -> Self {
+        let bytes = wallets as usize;
+        if bytes <= memory.left() / DENSE_SHARE && memory.take(bytes) {
+            Self::Dense(vec![0; bytes])
+        } else {
+            Self::Sparse { wallets, depths: HashMap::default() }
+        }
+    }
+
+    #[inline]
+    fn get(&self, wallet: WalletId) -> Option<u8> {
+        match self {
+            Self::Dense(depths) => depths.get(wallet.index()).copied(),
+            Self::Sparse { wallets, depths } => {
+                (wallet.get() < *wallets).then(|| depths.get(&wallet).copied().unwrap_or(0))
+            }
+        }
+    }
+
+    #[inline]
+    fn set(&mut self, wallet: WalletId, depth: u8) {
+        match self {
+            Self::Dense(depths) => {
+                if let Some(own) = depths.get_mut(wallet.index()) {
+                    *own = depth;
+                }
+            }
+            Self::Sparse { depths, .. } => {
+                depths.insert(wallet, depth);
+            }
+        }
+    }
+}
+
+struct ReachSearch<'s, W> {
     graph: &'s Graph<'s>,
     filter: &'s EdgeFilter,
     totals: bool,
-    /// Depth of each wallet plus one; 0 for a wallet that was not found yet.
-    depths: Vec<u8>,
+    depths: Depths,
     max_wallets: u64,
     /// Wallets found so far, including the source.
     wallets: u64,
+    memory: MemoryBudget,
+    pace: Pace<'s, W>,
 }
 
 /// Wallets that are gathered before they are appended to the level; a power of two.
 const BATCH: usize = 64;
+
+/// Edges read between two cancellation checks.
+const EDGES_PER_CHECK: usize = 1 << 13;
 
 /// From one wallet in this many on, a scan of all wallets is cheap compared with reading the edges
 /// of a level.
@@ -141,16 +194,24 @@ impl NextLevel {
     }
 }
 
-impl ReachSearch<'_> {
+impl<W: Interrupt> ReachSearch<'_, W> {
     /// Returns the wallets of a level for expansion. A large level is sorted by id, because edges
     /// lie in memory in that order.
-    fn in_memory_order(&self, mut next: NextLevel) -> Vec<WalletId> {
-        if next.wallets.len() < self.depths.len() / DENSE_LEVEL {
-            return next.wallets;
+    fn in_memory_order(&mut self, mut next: NextLevel) -> Result<Vec<WalletId>, SearchError> {
+        if next.wallets.len() < self.graph.wallets() as usize / DENSE_LEVEL {
+            return Ok(next.wallets);
         }
+        let Depths::Dense(depths) = &self.depths else {
+            let bytes = next.wallets.len() * size_of::<WalletId>();
+            book(&mut self.memory, bytes / 2, u32::from(next.mark), self.wallets as usize)?;
+            sort_with_room(&mut next.wallets, self.pace.interrupt(), Ord::cmp);
+            self.memory.give(bytes);
+            return Ok(next.wallets);
+        };
         next.wallets.clear();
         let mut first = 0;
-        for depths in self.depths.chunks(BATCH) {
+        for depths in depths.chunks(BATCH) {
+            let _ = self.pace.step(BATCH);
             let mut count = 0;
             for (wallet, depth) in (first..).map(WalletId::new).zip(depths) {
                 next.fresh[count % BATCH] = wallet;
@@ -159,23 +220,62 @@ impl ReachSearch<'_> {
             next.wallets.extend_from_slice(&next.fresh[..count]);
             first += BATCH as u32;
         }
-        next.wallets
+        Ok(next.wallets)
     }
 
-    /// Adds the peers of a wallet to the level, and returns the number of edges that it read.
-    fn expand(&mut self, wallet: WalletId, side: Side, next: &mut NextLevel) -> Result<usize, Stop> {
+    /// Counts edges, and ends the search when the time is used up.
+    #[inline]
+    fn pace(&mut self, edges: usize) -> Result<(), Stop> {
+        self.pace.step(edges).map_or(Ok(()), |halt| Err(Stop::Halt(halt)))
+    }
+
+    /// Books and reserves room for wallets of the level.
+    #[inline]
+    fn reserve(&mut self, next: &mut NextLevel, count: usize) -> Result<(), SearchError> {
+        let (length, capacity) = (next.wallets.len(), next.wallets.capacity());
+        if length + count <= capacity {
+            return Ok(());
+        }
+        let grown = (length + count).max(2 * capacity).max(BATCH);
+        let bytes = (grown - capacity) * size_of::<WalletId>();
+        if !self.memory.take(bytes) {
+            let (budget, wallets) = (self.memory.limit(), self.wallets as usize);
+            return Err(SearchError::Memory { budget, depth: u32::from(next.mark) - 1, wallets });
+        }
+        next.wallets.reserve_exact(grown - length);
+        Ok(())
+    }
+
+    /// Adds the peers of a wallet to the level.
+    fn expand(&mut self, wallet: WalletId, direction: Direction, next: &mut NextLevel) -> Result<(), Stop> {
+        for side in direction.sides() {
+            self.expand_side(wallet, *side, next)?;
+            self.pace(0)?;
+        }
+        Ok(())
+    }
+
+    fn expand_side(&mut self, wallet: WalletId, side: Side, next: &mut NextLevel) -> Result<(), Stop> {
         let (graph, filter) = (self.graph, self.filter);
-        if let Some(plain) = graph.plain_edges(wallet, side, filter, self.totals)
+        if matches!(self.depths, Depths::Dense(_))
+            && let Some(plain) = graph.plain_edges(wallet, side, filter, self.totals)
             // The limit cannot be reached, so wallets need not be counted one by one.
             && self.wallets + plain.peers.len() as u64 <= self.max_wallets
         {
-            let before = next.wallets.len();
-            match plain.totals {
-                Some(totals) => self.visit_with_totals(wallet, side, plain.peers, &totals, next)?,
-                None => self.visit_all(plain.peers, next),
+            let mut is_wide = false;
+            for (index, peers) in (0..).step_by(EDGES_PER_CHECK).zip(plain.peers.chunks(EDGES_PER_CHECK)) {
+                let before = next.wallets.len();
+                match plain.totals {
+                    Some(totals) => {
+                        let edges = index..index + peers.len();
+                        is_wide |= self.visit_with_totals(peers, &totals.within(edges), next)?;
+                    }
+                    None => self.visit_all(peers, next)?,
+                }
+                self.wallets += (next.wallets.len() - before) as u64;
+                self.pace(peers.len())?;
             }
-            self.wallets += (next.wallets.len() - before) as u64;
-            return Ok(plain.peers.len());
+            return if is_wide { self.add_wide(wallet, side, next) } else { Ok(()) };
         }
         graph.edges(wallet, side, filter, |edge| -> Result<(), Stop> {
             if self.visit(edge.peer, next)? && self.totals {
@@ -184,16 +284,17 @@ impl ReachSearch<'_> {
                     Err(_) => next.add_edge(&edge)?,
                 }
             }
-            Ok(())
-        })?;
-        Ok(graph.degree(wallet, side))
+            self.pace(0)
+        })
     }
 
     /// "Already visited" is unpredictable, so this is branchless: every peer is written to `fresh`,
     /// and the cursor advances only for new ones.
-    fn visit_all(&mut self, peers: &[WalletId], next: &mut NextLevel) {
-        let (depths, fresh) = (&mut self.depths[..], &mut next.fresh);
+    fn visit_all(&mut self, peers: &[WalletId], next: &mut NextLevel) -> Result<(), SearchError> {
         for peers in peers.chunks(BATCH) {
+            self.reserve(next, BATCH)?;
+            let Depths::Dense(depths) = &mut self.depths else { continue };
+            let (depths, fresh) = (&mut depths[..], &mut next.fresh);
             let mut count = 0;
             for peer in peers {
                 if let Some(depth) = depths.get_mut(peer.index()) {
@@ -205,22 +306,25 @@ impl ReachSearch<'_> {
             }
             next.wallets.extend_from_slice(&fresh[..count]);
         }
+        Ok(())
     }
 
     /// Visits like [`Self::visit_all`] and adds up the edges to wallets of this level. The few
     /// values that are not stored as themselves are gathered in `packed` and added afterwards.
+    /// Returns whether a value of 2^128 or more is left out.
     fn visit_with_totals(
         &mut self,
-        wallet: WalletId,
-        side: Side,
         peers: &[WalletId],
         totals: &PlainTotals<'_>,
         next: &mut NextLevel,
-    ) -> Result<(), Stop> {
-        let depths = &mut self.depths[..];
+    ) -> Result<bool, Stop> {
         let mut packed = [0; BATCH];
+        let mut is_wide = false;
         let edges = totals.transfers.chunks(BATCH).zip(totals.values.chunks(BATCH));
         for (chunk, (peers, (transfers, values))) in peers.chunks(BATCH).zip(edges).enumerate() {
+            self.reserve(next, BATCH)?;
+            let Depths::Dense(depths) = &mut self.depths else { continue };
+            let depths = &mut depths[..];
             let (mut count, mut packed_count, mut sum, mut low) = (0, 0, 0, 0_u128);
             for (edge, ((peer, transfers), value)) in peers.iter().zip(transfers).zip(values).enumerate() {
                 let Some(depth) = depths.get_mut(peer.index()) else { continue };
@@ -238,37 +342,47 @@ impl ReachSearch<'_> {
             next.wallets.extend_from_slice(&next.fresh[..count]);
             next.add(sum, low)?;
             for edge in &packed[..packed_count] {
-                let edge = chunk * BATCH + edge;
-                match totals.value(edge) {
+                match totals.value(chunk * BATCH + edge) {
                     Some(value) => next.add(0, value)?,
-                    // Its transfers are counted already.
-                    None => self.graph.edges(wallet, side, self.filter, |wide| -> Result<(), Stop> {
-                        if peers.get(edge % BATCH) == Some(&wide.peer) {
-                            Ok(next.add_edge(&Edge { transfers: 0, ..wide })?)
-                        } else {
-                            Ok(())
-                        }
-                    })?,
+                    None => is_wide = true,
                 }
             }
         }
-        Ok(())
+        Ok(is_wide)
+    }
+
+    /// Adds the values of 2^128 or more that a wallet, whose peers have been visited, moved to this
+    /// level. The transfers are counted already.
+    fn add_wide(&mut self, wallet: WalletId, side: Side, next: &mut NextLevel) -> Result<(), Stop> {
+        let (graph, filter) = (self.graph, self.filter);
+        graph.edges(wallet, side, filter, |edge| -> Result<(), Stop> {
+            self.pace(0)?;
+            if u128::try_from(edge.value).is_err() && self.depths.get(edge.peer) == Some(next.mark) {
+                next.add_edge(&Edge { transfers: 0, ..edge })?;
+            }
+            Ok(())
+        })
     }
 
     /// Visits a wallet, and returns whether it belongs to the level that is being filled.
     #[inline]
     fn visit(&mut self, peer: WalletId, next: &mut NextLevel) -> Result<bool, Stop> {
-        match self.depths.get_mut(peer.index()) {
-            Some(depth) if *depth == 0 => {
+        match self.depths.get(peer) {
+            Some(0) => {
                 if self.wallets >= self.max_wallets {
                     return Err(Stop::Halt(Halt::Wallets));
                 }
-                *depth = next.mark;
+                self.reserve(next, 1)?;
+                if matches!(self.depths, Depths::Sparse { .. }) {
+                    let depth = u32::from(next.mark) - 1;
+                    book(&mut self.memory, SPARSE_ENTRY / 2, depth, self.wallets as usize)?;
+                }
+                self.depths.set(peer, next.mark);
                 self.wallets += 1;
                 next.wallets.push(peer);
                 Ok(true)
             }
-            Some(depth) => Ok(*depth == next.mark),
+            Some(depth) => Ok(depth == next.mark),
             None => Ok(false),
         }
     }

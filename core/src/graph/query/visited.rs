@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxBuildHasher;
+
 use crate::graph::budget::MemoryBudget;
 use crate::graph::error::SearchError;
 use crate::graph::types::WalletId;
@@ -19,7 +21,7 @@ pub(crate) enum Visited {
     /// zeroed memory on first touch, so a small search of a large graph costs little.
     Dense(Vec<u32>),
     /// For graphs too large for that.
-    Sparse(HashMap<WalletId, u32>),
+    Sparse(HashMap<WalletId, u32, FxBuildHasher>),
 }
 
 impl Visited {
@@ -29,7 +31,7 @@ impl Visited {
         if bytes <= memory.left() / DENSE_SHARE && memory.take(bytes) {
             Self::Dense(vec![0; wallets as usize])
         } else {
-            Self::Sparse(HashMap::new())
+            Self::Sparse(HashMap::default())
         }
     }
 

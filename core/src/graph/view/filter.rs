@@ -1,5 +1,7 @@
 //! Filters of transfers, and the edges that a search then follows.
 
+use std::ops::Range;
+
 use crate::graph::file::packed::{RAW, TAG_SHIFT, WideSlices};
 use crate::graph::types::{AssetId, U256, WalletId};
 
@@ -115,6 +117,12 @@ pub(crate) struct PlainTotals<'g> {
 }
 
 impl PlainTotals<'_> {
+    /// Returns the totals of a range of edges.
+    pub(crate) fn within(&self, edges: Range<usize>) -> Self {
+        let transfers = self.transfers.get(edges.clone()).unwrap_or_default();
+        Self { transfers, values: self.values.get(edges).unwrap_or_default(), wide: self.wide }
+    }
+
     /// Returns whether a packed value is the value itself.
     #[inline]
     pub(crate) const fn is_plain(value: u64) -> bool {

@@ -47,7 +47,13 @@ pub(super) fn pivots<W: Interrupt>(
 /// Depth of a node that was not reached.
 const UNREACHED: u32 = u32::MAX;
 
-/// Follows shortest paths by hops from each pivot. O(pairs) a pivot, with 32 bytes a node.
+/// Number of paths from which on it is stored as a multiple of this number, 2^512.
+const LARGE: f64 = f64::from_bits((1023 + 512) << 52);
+
+/// Follows shortest paths by hops from each pivot. O(pairs) a pivot, with 36 bytes a node.
+///
+/// The number of shortest paths grows exponentially with the distance, so each is a float times a
+/// power of [`LARGE`]. Scores need only ratios of the numbers of neighbouring nodes.
 pub(super) fn betweenness<W: Interrupt>(
     receivers: &Adjacency,
     pivots: &[u32],
@@ -56,12 +62,13 @@ pub(super) fn betweenness<W: Interrupt>(
     pace: &mut Pace<'_, W>,
 ) -> Result<Sampled, SearchError> {
     let nodes = receivers.nodes();
-    reserve(memory, 32 * nodes, nodes)?;
+    reserve(memory, 36 * nodes, nodes)?;
     let mut sampled = Sampled { scores: vec![0.0; nodes], pivots: 0, halted: None };
     let mut walk = PivotSearch {
         receivers,
         depths: vec![UNREACHED; nodes],
         paths: vec![0.0; nodes],
+        powers: vec![0; nodes],
         shares: vec![0.0; nodes],
         order: Vec::with_capacity(nodes),
     };
@@ -85,8 +92,10 @@ pub(super) fn betweenness<W: Interrupt>(
 struct PivotSearch<'a> {
     receivers: &'a Adjacency,
     depths: Vec<u32>,
-    /// Number of shortest paths from the pivot.
+    /// Number of shortest paths from the pivot, below [`LARGE`], and the power of [`LARGE`] that it
+    /// is multiplied by.
     paths: Vec<f64>,
+    powers: Vec<u32>,
     /// Share of the shortest paths to other nodes that pass through the node.
     shares: Vec<f64>,
     /// Nodes in the order in which they were reached.
@@ -98,6 +107,7 @@ impl PivotSearch<'_> {
         for node in self.order.drain(..) {
             self.depths[node as usize] = UNREACHED;
             self.paths[node as usize] = 0.0;
+            self.powers[node as usize] = 0;
             self.shares[node as usize] = 0.0;
         }
         self.depths[pivot as usize] = 0;
@@ -107,6 +117,7 @@ impl PivotSearch<'_> {
         while let Some(node) = self.order.get(next).copied() {
             next += 1;
             let (depth, paths) = (self.depths[node as usize] + 1, self.paths[node as usize]);
+            let power = self.powers[node as usize];
             for peers in self.receivers.of(node as usize).0.chunks(CHUNK) {
                 if let Some(halt) = pace.step(peers.len()) {
                     return Some(halt);
@@ -118,7 +129,7 @@ impl PivotSearch<'_> {
                         self.order.push(*peer);
                     }
                     if *peer_depth == depth {
-                        self.paths[*peer as usize] += paths;
+                        self.add(*peer as usize, paths, power);
                     }
                 }
             }
@@ -126,14 +137,36 @@ impl PivotSearch<'_> {
         None
     }
 
+    /// Adds `paths` times a power of [`LARGE`] to the number of paths to a node.
+    #[inline]
+    fn add(&mut self, node: usize, paths: f64, power: u32) {
+        let (sum, own) = (&mut self.paths[node], &mut self.powers[node]);
+        if *own == power {
+            *sum += paths;
+        } else if power > *own {
+            *sum = *sum * shrunk(power - *own) + paths;
+            *own = power;
+        } else {
+            *sum += paths * shrunk(*own - power);
+        }
+        if *sum >= LARGE {
+            *sum /= LARGE;
+            *own += 1;
+        }
+    }
+
     fn gather<W: Interrupt>(&mut self, pivot: u32, scores: &mut [f64], pace: &mut Pace<'_, W>) {
         for node in self.order.iter().rev() {
             let next = self.depths[*node as usize] + 1;
+            let power = self.powers[*node as usize];
             let mut share = 0.0;
             for peers in self.receivers.of(*node as usize).0.chunks(CHUNK) {
                 let _ = pace.step(peers.len());
                 for peer in peers.iter().filter(|peer| self.depths[**peer as usize] == next) {
-                    share += (1.0 + self.shares[*peer as usize]) / self.paths[*peer as usize];
+                    let one = (1.0 + self.shares[*peer as usize]) / self.paths[*peer as usize];
+                    // All paths to the node go on to its peer, which has at least as many.
+                    let more = self.powers[*peer as usize].saturating_sub(power);
+                    share += if more == 0 { one } else { one * shrunk(more) };
                 }
             }
             share *= self.paths[*node as usize];
@@ -142,5 +175,15 @@ impl PivotSearch<'_> {
                 scores[*node as usize] += share;
             }
         }
+    }
+}
+
+/// Returns [`LARGE`] to the power of `-powers`; 0 from the second on, where that is all that remains
+/// of one number of paths in the sum with another.
+const fn shrunk(powers: u32) -> f64 {
+    match powers {
+        0 => 1.0,
+        1 => 1.0 / LARGE,
+        _ => 0.0,
     }
 }

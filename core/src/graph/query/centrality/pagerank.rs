@@ -36,17 +36,30 @@ pub(super) fn pagerank<W: Interrupt>(
     while ranked.rounds < options.iterations && ranked.change > options.tolerance {
         // Score of the nodes that send to no one.
         let mut dangling = 0.0;
-        for ((handed, score), sent) in handed.iter_mut().zip(&ranked.scores).zip(&sent) {
-            if *sent > 0.0 {
-                *handed = score / sent;
-            } else {
-                dangling += score;
+        let chunks = handed.chunks_mut(CHUNK).zip(ranked.scores.chunks(CHUNK)).zip(sent.chunks(CHUNK));
+        for ((handed, scores), sent) in chunks {
+            if let Some(halt) = pace.step(scores.len()) {
+                ranked.halted = Some(halt);
+                return Ok(ranked);
+            }
+            for ((handed, score), sent) in handed.iter_mut().zip(scores).zip(sent) {
+                if *sent > 0.0 {
+                    *handed = score / sent;
+                } else {
+                    dangling += score;
+                }
             }
         }
         let base = (1.0 - options.damping + options.damping * dangling) / count;
         let mut change = 0.0;
         for (node, next) in next.iter_mut().enumerate() {
             let (peers, transfers) = senders.of(node);
+            if peers.is_empty()
+                && let Some(halt) = pace.step(0)
+            {
+                ranked.halted = Some(halt);
+                return Ok(ranked);
+            }
             let mut sum = 0.0;
             for (peers, transfers) in peers.chunks(CHUNK).zip(transfers.chunks(CHUNK)) {
                 if let Some(halt) = pace.step(peers.len()) {
@@ -65,8 +78,11 @@ pub(super) fn pagerank<W: Interrupt>(
             }
             *next = base + options.damping * sum;
         }
-        for (old, new) in ranked.scores.iter().zip(&next) {
-            change += (new - old).abs();
+        for (old, new) in ranked.scores.chunks(CHUNK).zip(next.chunks(CHUNK)) {
+            let _ = pace.step(new.len());
+            for (old, new) in old.iter().zip(new) {
+                change += (new - old).abs();
+            }
         }
         std::mem::swap(&mut ranked.scores, &mut next);
         ranked.rounds += 1;

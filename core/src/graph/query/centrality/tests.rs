@@ -186,6 +186,33 @@ proptest! {
 }
 
 #[test]
+fn betweenness_is_finite_whatever_the_number_of_paths() {
+    // Layers of two wallets, each of which sends to both of the next: 2^d shortest paths. The wallets
+    // of a chain of the same length are on one path each.
+    let layers = 1_100;
+    let rows: Vec<Sent> = (0..layers - 1)
+        .flat_map(|layer| {
+            let (a, b, chain) = (layer * 2 + 1, layer * 2 + 2, 4_000 + layer);
+            let next = [a + 2, b + 2].into_iter().flat_map(move |to| [Sent::coins(a, to, 1), Sent::coins(b, to, 1)]);
+            next.chain([Sent::coins(chain, chain + 1, 1)])
+        })
+        .chain([Sent::coins(9_000, 1, 1), Sent::coins(9_000, 2, 1), Sent::coins(9_000, 4_000, 1)])
+        .collect();
+    let test = TestGraph::new(&rows, 0);
+    let answer = ask(&test, measure("betweenness", json!({"samples": 1_000_000})), Wanted::Top(10_000));
+    let score = |number: u32| answer.found.iter().find(|one| one.wallet == test.wallet(number)).unwrap().score;
+    // Half of the paths from each earlier wallet to each later one, and from the common source.
+    for layer in [0, 1, 400, 549, 600, 1_050, 1_098] {
+        let (before, after) = (f64::from(layer), f64::from(layers - 1 - layer));
+        let expected = (2.0 * before + 1.0) * 2.0 * after / 2.0;
+        assert!((score(layer * 2 + 1) / expected - 1.0).abs() < 1e-9, "{layer}: {}", score(layer * 2 + 1));
+        let expected = (before + 1.0) * after;
+        assert!((score(4_000 + layer) / expected - 1.0).abs() < 1e-9, "{layer}: {}", score(4_000 + layer));
+    }
+    assert!(answer.found.iter().all(|one| one.score.is_finite()));
+}
+
+#[test]
 fn a_sample_is_scaled_to_the_whole() {
     // A star: all wallets send to the center, which sends to all.
     let rows: Vec<Sent> = (1..20).flat_map(|one| [Sent::coins(0, one, 1), Sent::coins(one, 0, 1)]).collect();

@@ -24,40 +24,158 @@
 //! The measure of a window is its number of transfers. Windows are compared for each cycle of
 //! wallets.
 
+use super::bands::{CycleAmounts, Fit};
 use super::circuits::{COST, CycleBounds, LONGEST, enumerate, step};
-use super::finding::{ExactRatio, FindingDraft, Member, Role, balance, size};
+use super::finding::{ExactRatio, FindingDraft, Member, Role, balance, size, sort_long};
 use super::options::decimal;
 use super::slices::{Slice, for_each};
 use super::windows::{CandidateWindow, PendingFindings, WindowFinding, WindowSubject};
 use super::{Run, details, end_of, hours};
-use crate::graph::budget::{Halt, Interrupt};
+use crate::graph::budget::{Interrupt, MemoryBudget};
 use crate::graph::budget::{Pace, Stop};
+use crate::graph::error::SearchError;
 use crate::graph::types::U256;
 use crate::graph::types::WalletId;
 
 /// A transfer of a cycle.
 #[derive(Debug, Clone, Copy)]
-struct CycleTransfer {
+pub(super) struct CycleTransfer {
     /// Index of the sending wallet.
-    step: usize,
-    member: Member,
-}
-
-/// Returns the transfers of a cycle by time.
-fn transfers(slice: &Slice<'_>, pairs: &[u32], into: &mut Vec<(u32, usize)>, all: &mut Vec<CycleTransfer>) {
-    into.clear();
-    for (step, pair) in pairs.iter().enumerate() {
-        into.extend(slice.rows_of(&slice.pairs[*pair as usize]).iter().map(|row| (*row, step)));
-    }
-    into.sort_unstable();
-    all.clear();
-    all.extend(into.iter().map(|(row, step)| CycleTransfer { step: *step, member: *slice.row(*row) }));
+    pub step: usize,
+    pub member: Member,
 }
 
 /// A cycle of wallets in a slice.
-struct WalletCycle<'s> {
-    slice: &'s Slice<'s>,
-    pairs: &'s [u32],
+pub(super) struct WalletCycle<'s> {
+    pub slice: &'s Slice<'s>,
+    pub pairs: &'s [u32],
+}
+
+/// Memory for the work on the cycles of a slice, and the error when it does not suffice.
+pub(super) struct SearchRoom {
+    memory: MemoryBudget,
+    error: SearchError,
+}
+
+impl SearchRoom {
+    /// Books bytes.
+    pub(super) fn book(&mut self, bytes: usize) -> Result<(), Stop> {
+        if self.memory.take(bytes) { Ok(()) } else { Err(self.error.clone().into()) }
+    }
+
+    pub(super) const fn give(&mut self, bytes: usize) {
+        self.memory.give(bytes);
+    }
+
+    /// Books and reserves room for `count` elements of an empty list whose memory is used again.
+    pub(super) fn reserve<T>(&mut self, list: &mut Vec<T>, count: usize) -> Result<(), Stop> {
+        self.book(count.saturating_sub(list.capacity()) * size_of::<T>())?;
+        list.reserve_exact(count);
+        Ok(())
+    }
+}
+
+/// Lists that are filled for one cycle after the other.
+#[derive(Default)]
+struct CycleScratch {
+    rows: Vec<(u32, usize)>,
+    all: Vec<CycleTransfer>,
+    amounts: CycleAmounts,
+}
+
+impl CycleScratch {
+    /// Loads the transfers of a cycle by time.
+    fn load<W: Interrupt>(
+        &mut self,
+        cycle: &WalletCycle<'_>,
+        room: &mut SearchRoom,
+        pace: &mut Pace<'_, W>,
+    ) -> Result<(), Stop> {
+        let slice = cycle.slice;
+        let rows_of = |pair: &u32| slice.rows_of(&slice.pairs[*pair as usize]);
+        let count = cycle.pairs.iter().map(|pair| rows_of(pair).len()).sum();
+        self.rows.clear();
+        self.all.clear();
+        self.amounts.clear();
+        room.reserve(&mut self.rows, count)?;
+        room.reserve(&mut self.all, count)?;
+        for (step, pair) in cycle.pairs.iter().enumerate() {
+            self.rows.extend(rows_of(pair).iter().map(|row| (*row, step)));
+        }
+        room.book(size_of_val(&self.rows[..]))?;
+        sort_long(&mut self.rows, pace.interrupt(), Ord::cmp);
+        room.give(size_of_val(&self.rows[..]));
+        for (row, from) in &self.rows {
+            step(pace, 0)?;
+            self.all.push(CycleTransfer { step: *from, member: *slice.row(*row) });
+        }
+        Ok(())
+    }
+}
+
+/// Transfers of one step within a window.
+#[derive(Debug, Clone, Copy, Default)]
+struct StepTally {
+    count: u64,
+    sum: U256,
+    /// Multiples of 2^256 beyond the sum.
+    carried: u64,
+}
+
+impl StepTally {
+    fn add(&mut self, value: U256) {
+        let (sum, overflows) = self.sum.overflowing_add(value);
+        (self.count, self.sum, self.carried) = (self.count + 1, sum, self.carried + u64::from(overflows));
+    }
+
+    fn remove(&mut self, value: U256) {
+        let (sum, overflows) = self.sum.overflowing_sub(value);
+        (self.count, self.sum, self.carried) = (self.count - 1, sum, self.carried - u64::from(overflows));
+    }
+}
+
+/// The transfers of a cycle within a window that begins at one of them.
+pub(super) struct CycleWindow<'a> {
+    /// All transfers of the cycle, by time.
+    pub all: &'a [CycleTransfer],
+    first: usize,
+    end: usize,
+    pub start: i64,
+    /// Time at which the window ends, inclusive.
+    pub until: i64,
+    tallies: [StepTally; LONGEST],
+}
+
+impl CycleWindow<'_> {
+    pub(super) fn within(&self) -> &[CycleTransfer] {
+        &self.all[self.first..self.end]
+    }
+
+    #[inline]
+    pub(super) const fn holds(&self, time: i64) -> bool {
+        time >= self.start && time <= self.until
+    }
+
+    /// Reports whether each step has at least that many transfers.
+    fn each_step_has(&self, steps: usize, least: u64) -> bool {
+        self.tallies[..steps].iter().all(|tally| tally.count >= least)
+    }
+
+    /// Returns the smallest and the largest sum of a step, if all fit into 256 bits.
+    fn flows(&self, steps: usize) -> Option<(U256, U256)> {
+        let tallies = &self.tallies[..steps];
+        let sums = || tallies.iter().map(|tally| tally.sum);
+        if tallies.iter().any(|tally| tally.carried > 0) { None } else { sums().min().zip(sums().max()) }
+    }
+}
+
+/// Transfers of a window that make a finding.
+#[derive(Debug, Clone, Copy)]
+struct Evidence {
+    /// Number of transfers.
+    length: usize,
+    /// Highest amount of their band; `None` for any amount.
+    highest: Option<U256>,
 }
 
 /// The best window of a cycle.
@@ -66,166 +184,159 @@ struct Best {
     evidence: Vec<CycleTransfer>,
 }
 
-/// Returns the best window of a cycle that begins in a tile, of those for which `evidence` finds
-/// any.
-fn best_window<W: Interrupt>(
-    all: &[CycleTransfer],
-    steps: usize,
-    (tile, window): (i64, i64),
-    pace: &mut Pace<'_, W>,
-    mut evidence: impl FnMut(&mut Pace<'_, W>, &[CycleTransfer]) -> Result<Option<Vec<CycleTransfer>>, Stop>,
-) -> Result<Option<Best>, Stop> {
-    let mut best: Option<Best> = None;
-    let mut end = 0;
-    let mut last_start = None;
-    for (first, transfer) in all.iter().enumerate() {
-        let start = transfer.member.time;
-        if last_start.replace(start) == Some(start) || start.div_euclid(window) < tile {
-            continue;
-        }
-        if start.div_euclid(window) > tile {
-            break;
-        }
-        while end < all.len() && all[end].member.time <= end_of(start, window) {
-            end += 1;
-        }
-        let within = &all[first..end];
-        if within.len() < steps.max(best.as_ref().map_or(0, |best| best.evidence.len() + 1)) {
-            continue;
-        }
-        if let Some(evidence) = evidence(pace, within)?
-            && best.as_ref().is_none_or(|best| evidence.len() > best.evidence.len())
-        {
-            best = Some(Best { start, evidence });
-        }
-    }
-    Ok(best)
-}
-
-/// Reports whether each step has at least that many transfers.
-fn each_step_has(all: &[CycleTransfer], steps: usize, least: u64) -> bool {
-    let mut counts = [0_u64; LONGEST];
-    all.iter().for_each(|transfer| counts[transfer.step] += 1);
-    counts[..steps].iter().all(|count| *count >= least)
-}
-
-/// Criteria for amounts of a band.
-#[derive(Debug, Clone, Copy)]
-struct Fit {
-    /// Minimum ratio of two amounts.
-    share: ExactRatio,
-    /// Minimum share of a wallet's transfers of the band that goes to the next wallet.
-    focus: f64,
-    ordered: bool,
-}
-
-impl Fit {
-    fn has(self, value: U256, highest: U256) -> bool {
-        value <= highest && self.share.is_at_most(value, highest)
-    }
-
-    /// Reports whether every amount fits.
-    fn is_open(self) -> bool {
-        self.share.is_nothing()
-    }
-
-    /// Reports whether each wallet sent enough of its transfers of the band within the window to
-    /// the next.
-    fn is_focused<W: Interrupt>(
-        self,
+/// Definition of a pattern by the transfers of a cycle.
+trait CycleRule {
+    /// Returns the evidence in a window, if it has more than `least` transfers.
+    fn judge<W: Interrupt>(
+        &self,
+        cycle: &WalletCycle<'_>,
+        window: &CycleWindow<'_>,
+        least: usize,
+        amounts: &mut CycleAmounts,
+        room: &mut SearchRoom,
         pace: &mut Pace<'_, W>,
-        round: &WalletCycle<'_>,
-        band: &[CycleTransfer],
-        (start, end): (i64, i64),
-        highest: U256,
-    ) -> Result<bool, Stop> {
-        if self.focus <= 0.0 || self.is_open() {
-            return Ok(true);
-        }
-        for (number, pair) in round.pairs.iter().enumerate() {
-            let slice = round.slice;
-            let all = slice.between(slice.sent(slice.pairs[*pair as usize].from), start, end);
-            step(pace, all.len())?;
-            let all = all.iter().filter(|row| self.has(slice.row(**row).value, highest)).count();
-            let on = band.iter().filter(|transfer| transfer.step == number).count();
-            if (on as f64) < self.focus * all as f64 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
+    ) -> Result<Option<Evidence>, Stop>;
+
+    /// Returns the transfers of evidence that was found among those of a window.
+    fn transfers(&self, evidence: Evidence, within: &[CycleTransfer], steps: usize) -> Vec<CycleTransfer>;
 }
 
-/// Returns the band of a window with the most transfers, including the one at which the window
-/// begins; of several the highest.
-fn banded<W: Interrupt>(
+/// Returns the best window of a cycle that begins in a tile: the one with the most evidence, of
+/// several the earliest. O(n) and a judgement for each time at which a window may begin.
+fn best_window<R: CycleRule, W: Interrupt>(
+    rule: &R,
+    cycle: &WalletCycle<'_>,
+    scratch: &mut CycleScratch,
+    length: i64,
+    room: &mut SearchRoom,
     pace: &mut Pace<'_, W>,
-    round: &WalletCycle<'_>,
-    within: &[CycleTransfer],
-    window: i64,
-    fit: Fit,
-) -> Result<Option<Vec<CycleTransfer>>, Stop> {
-    let steps = round.pairs.len();
-    step(pace, within.len())?;
-    if !each_step_has(within, steps, 1) {
-        return Ok(None);
-    }
-    let start = within[0].member.time;
-    // A band contains one of these.
-    let at_start: Vec<U256> = within
-        .iter()
-        .map(|transfer| transfer.member)
-        .take_while(|member| member.time == start)
-        .map(|member| member.value)
-        .collect();
-    let near = |value: U256| at_start.iter().any(|amount| fit.has(value, *amount) || fit.has(*amount, value));
-    let within: Vec<CycleTransfer> = within.iter().filter(|transfer| near(transfer.member.value)).copied().collect();
-    if !each_step_has(&within, steps, 1) {
-        return Ok(None);
-    }
-    let mut by_value: Vec<U256> = within.iter().map(|transfer| transfer.member.value).collect();
-    by_value.sort_unstable_by(|a, b| b.cmp(a));
-    by_value.dedup();
-    let mut best: Option<Vec<CycleTransfer>> = None;
-    for highest in by_value {
-        step(pace, within.len())?;
-        let band: Vec<CycleTransfer> =
-            within.iter().filter(|transfer| fit.has(transfer.member.value, highest)).copied().collect();
-        if band.len() >= steps
-            && band[0].member.time == start
-            && each_step_has(&band, steps, 1)
-            && fit.is_focused(pace, round, &band, (start, end_of(start, window)), highest)?
+) -> Result<Option<Best>, Stop> {
+    let CycleScratch { all, amounts, .. } = scratch;
+    let (tile, steps) = (cycle.slice.tile, cycle.pairs.len());
+    let first = all.partition_point(|transfer| transfer.member.time.div_euclid(length) < tile);
+    let tallies = [StepTally::default(); LONGEST];
+    let mut window = CycleWindow { all, first, end: first, start: 0, until: 0, tallies };
+    let mut best: Option<(i64, usize, usize, Evidence)> = None;
+    while let Some(transfer) = all.get(window.first).filter(|one| one.member.time.div_euclid(length) == tile) {
+        window.start = transfer.member.time;
+        window.until = end_of(window.start, length);
+        while let Some(transfer) = all.get(window.end).filter(|transfer| transfer.member.time <= window.until) {
+            step(pace, 0)?;
+            window.tallies[transfer.step].add(transfer.member.value);
+            window.end += 1;
+        }
+        let most = best.as_ref().map_or(0, |(_, _, _, evidence)| evidence.length);
+        if window.end - window.first > most.max(steps - 1)
+            && let Some(evidence) = rule.judge(cycle, &window, most, amounts, room, pace)?
         {
-            let evidence = if fit.ordered { in_order(&band, steps) } else { Some(band) };
-            if let Some(evidence) = evidence
-                && best.as_ref().is_none_or(|best| evidence.len() > best.len())
-            {
-                best = Some(evidence);
-            }
+            best = Some((window.start, window.first, window.end, evidence));
         }
-        if fit.is_open() {
-            // Every amount is in the band of the highest.
-            break;
+        while let Some(transfer) = all.get(window.first).filter(|transfer| transfer.member.time == window.start) {
+            step(pace, 0)?;
+            window.tallies[transfer.step].remove(transfer.member.value);
+            window.first += 1;
         }
     }
-    Ok(best)
+    let Some((start, first, end, evidence)) = best else { return Ok(None) };
+    room.book(256 + evidence.length * size_of::<CycleTransfer>())?;
+    step(pace, end - first)?;
+    Ok(Some(Best { start, evidence: rule.transfers(evidence, &all[first..end], steps) }))
+}
+
+/// The pattern `cycle`.
+impl CycleRule for Fit {
+    fn judge<W: Interrupt>(
+        &self,
+        cycle: &WalletCycle<'_>,
+        window: &CycleWindow<'_>,
+        least: usize,
+        amounts: &mut CycleAmounts,
+        room: &mut SearchRoom,
+        pace: &mut Pace<'_, W>,
+    ) -> Result<Option<Evidence>, Stop> {
+        let steps = cycle.pairs.len();
+        if !window.each_step_has(steps, 1) || (self.ordered && least >= steps) {
+            return Ok(None);
+        }
+        if !self.is_open() {
+            let best = amounts.best(*self, cycle, window, least, room, pace)?;
+            return Ok(best.map(|(highest, total)| Evidence {
+                length: if self.ordered { steps } else { total },
+                highest: Some(highest),
+            }));
+        }
+        let within = window.within();
+        if self.ordered {
+            step(pace, within.len())?;
+            return Ok(in_order(within, steps).map(|_| Evidence { length: steps, highest: None }));
+        }
+        Ok(Some(Evidence { length: within.len(), highest: None }))
+    }
+
+    fn transfers(&self, evidence: Evidence, within: &[CycleTransfer], steps: usize) -> Vec<CycleTransfer> {
+        let is_evidence =
+            |transfer: &&CycleTransfer| evidence.highest.is_none_or(|highest| self.has(transfer.member.value, highest));
+        let band = || within.iter().filter(is_evidence).copied();
+        if self.ordered {
+            in_order(&band().collect::<Vec<_>>(), steps).unwrap_or_default()
+        } else {
+            let mut transfers = Vec::with_capacity(evidence.length);
+            transfers.extend(band());
+            transfers
+        }
+    }
 }
 
 /// Returns one transfer a step around the cycle, from one of the first time, each the earliest not
-/// before the previous one.
+/// before the previous one. O(n) in the transfers of a band.
 fn in_order(band: &[CycleTransfer], steps: usize) -> Option<Vec<CycleTransfer>> {
-    let start = band[0].member.time;
+    let start = band.first()?.member.time;
+    let mut tried = [false; LONGEST];
     band.iter().take_while(|transfer| transfer.member.time == start).find_map(|first| {
+        // Those of one step are followed by the same transfers.
+        if std::mem::replace(&mut tried[first.step], true) {
+            return None;
+        }
         let mut ordered = vec![*first];
         let mut from = start;
         for next in 1..steps {
             let wanted = (first.step + next) % steps;
-            let transfer = band.iter().find(|transfer| transfer.step == wanted && transfer.member.time >= from)?;
+            let later = &band[band.partition_point(|transfer| transfer.member.time < from)..];
+            let transfer = later.iter().find(|transfer| transfer.step == wanted)?;
             from = transfer.member.time;
             ordered.push(*transfer);
         }
         Some(ordered)
     })
+}
+
+/// The pattern `wash_trading`.
+struct WashRule {
+    /// Minimum transfers of each step.
+    rounds: u64,
+    /// Minimum ratio of the sums of two steps.
+    share: ExactRatio,
+}
+
+impl CycleRule for WashRule {
+    fn judge<W: Interrupt>(
+        &self,
+        cycle: &WalletCycle<'_>,
+        window: &CycleWindow<'_>,
+        _least: usize,
+        _amounts: &mut CycleAmounts,
+        _room: &mut SearchRoom,
+        _pace: &mut Pace<'_, W>,
+    ) -> Result<Option<Evidence>, Stop> {
+        let steps = cycle.pairs.len();
+        let flows = window.flows(steps).filter(|_| window.each_step_has(steps, self.rounds));
+        let is_even = |(smallest, largest): &(U256, U256)| self.share.is_at_most(*smallest, *largest);
+        Ok(flows.filter(is_even).map(|_| Evidence { length: window.within().len(), highest: None }))
+    }
+
+    fn transfers(&self, _evidence: Evidence, within: &[CycleTransfer], _steps: usize) -> Vec<CycleTransfer> {
+        within.to_vec()
+    }
 }
 
 /// Returns the wallets of a cycle, from the first by address.
@@ -238,44 +349,36 @@ fn subject<W>(run: &Run<'_, '_, W>, wallets: &[WalletId]) -> WindowSubject {
     subject
 }
 
-/// Visits every cycle of every slice; `judge` returns the transfers that make a finding and its
-/// strength, if any.
-fn search<'r, 'g, W: Interrupt>(
+/// Visits every cycle of every slice, and makes findings of the best windows.
+fn search<'r, 'g, W: Interrupt, R: CycleRule>(
     run: &mut Run<'r, 'g, W>,
     bounds: &CycleBounds,
-    evidence: impl Fn(&mut Pace<'_, W>, &WalletCycle<'_>, &[CycleTransfer]) -> Result<Option<Vec<CycleTransfer>>, Stop>,
+    rule: &R,
     draft: impl Fn(&Run<'r, 'g, W>, &[CycleTransfer], &[WalletId]) -> FindingDraft,
 ) -> Result<(), Stop> {
-    let window = bounds.window;
     let mut waiting = PendingFindings::default();
-    let searched = for_each(run, window, 0, |run, slice| {
+    let searched = for_each(run, bounds.window, 0, |run, slice| {
         let booked = slice.pairs.len() * COST;
         run.book(booked)?;
         let mut best: Vec<(Vec<u32>, Best)> = Vec::new();
-        let (mut rows, mut all) = (Vec::new(), Vec::new());
-        let left = run.room.left();
-        let mut bytes = 0;
-        let mut full = false;
-        let tile = (slice.tile, window);
+        let mut scratch = CycleScratch::default();
+        // Findings take as many bytes again as their evidence.
+        let error = super::no_room(&run.room, run.strongest.found.len());
+        let mut room = SearchRoom { memory: MemoryBudget::new(run.room.left() / 2), error };
         let outcome = enumerate(slice, bounds, &mut run.pace, |pace, pairs| {
-            transfers(slice, pairs, &mut rows, &mut all);
-            step(pace, all.len())?;
-            let round = WalletCycle { slice, pairs };
-            if let Some(cycle_window) =
-                best_window(&all, pairs.len(), tile, pace, |pace, within| evidence(pace, &round, within))?
-            {
-                bytes += 256 + cycle_window.evidence.capacity() * size_of::<CycleTransfer>();
-                full = bytes > left / 2;
-                best.push((pairs.to_vec(), cycle_window));
-                if full {
-                    return Err(Stop::Halt(Halt::Wallets));
-                }
+            let cycle = WalletCycle { slice, pairs };
+            scratch.load(&cycle, &mut room, pace)?;
+            if let Some(window) = best_window(rule, &cycle, &mut scratch, bounds.window, &mut room, pace)? {
+                best.push((pairs.to_vec(), window));
             }
             Ok(())
         });
-        if full {
-            return Err(no_room(run));
-        }
+        // A limit of time keeps what was found before it; an error does not.
+        let outcome = match outcome {
+            Err(Stop::Error(error)) => return Err(Stop::Error(error)),
+            outcome => outcome,
+        };
+        drop(scratch);
         run.room.give(booked);
         let mut findings = Vec::with_capacity(best.len());
         for (pairs, cycle_window) in best {
@@ -294,10 +397,6 @@ fn search<'r, 'g, W: Interrupt>(
     searched
 }
 
-fn no_room<W>(run: &Run<'_, '_, W>) -> Stop {
-    super::no_room(&run.room, run.strongest.found.len()).into()
-}
-
 pub(super) fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop> {
     let tolerance = run.pattern.ratio("tolerance");
     let share = ExactRatio::new(tolerance).rest();
@@ -310,11 +409,7 @@ pub(super) fn cycles<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(), Stop>
         window: run.window(),
     };
     let (focus, ordered) = (run.pattern.ratio("min_focus"), run.pattern.flag("ordered"));
-    let fit = Fit { share, focus, ordered };
-    let evidence = |pace: &mut Pace<'_, W>, round: &WalletCycle<'_>, within: &[CycleTransfer]| {
-        banded(pace, round, within, bounds.window, fit)
-    };
-    search(run, &bounds, evidence, |run, evidence, wallets| {
+    search(run, &bounds, &Fit { share, focus, ordered }, |run, evidence, wallets| {
         let amounts = || evidence.iter().map(|transfer| transfer.member.value);
         let (least, most) = (amounts().min().unwrap_or_default(), amounts().max().unwrap_or_default());
         let details = details! {
@@ -334,18 +429,7 @@ pub(super) fn wash_trading<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
         tolerance: None,
         window: run.window(),
     };
-    let evidence = |pace: &mut Pace<'_, W>,
-                    round: &WalletCycle<'_>,
-                    within: &[CycleTransfer]|
-     -> Result<Option<Vec<CycleTransfer>>, Stop> {
-        let steps = round.pairs.len();
-        step(pace, within.len())?;
-        let enough = each_step_has(within, steps, least);
-        Ok(flows(within, steps)
-            .filter(|(smallest, largest)| enough && share.is_at_most(*smallest, *largest))
-            .map(|_| within.to_vec()))
-    };
-    search(run, &bounds, evidence, |run, evidence, wallets| {
+    search(run, &bounds, &WashRule { rounds: least, share }, |run, evidence, wallets| {
         let (smallest, largest) = flows(evidence, wallets.len()).unwrap_or_default();
         let rounds =
             (0..wallets.len()).map(|step| evidence.iter().filter(|transfer| transfer.step == step).count()).min();

@@ -293,7 +293,8 @@ pub(super) fn concentration(span: i64, window: i64) -> f64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ExactRatio(u64);
 
-const WHOLE: u64 = 1_000_000;
+/// Millionths of a whole.
+pub(super) const WHOLE: u64 = 1_000_000;
 
 impl ExactRatio {
     pub(super) fn new(ratio: f64) -> Self {
@@ -325,6 +326,10 @@ impl ExactRatio {
 
     pub(super) const fn is_nothing(self) -> bool {
         self.0 == 0
+    }
+
+    pub(super) const fn millionths(self) -> u64 {
+        self.0
     }
 
     pub(super) fn ratio(self) -> f64 {

@@ -13,9 +13,14 @@
 //!   Strength: `size * (1/2 + closeness/2)`, where size is `1 - 2^(-transfers / min_transfers)` and
 //!   closeness the mean closeness of the amounts to the threshold, relative to the margin.
 //!
-//! Two pointers move over a wallet's transfers: O(n log n) in the transfers of each wallet.
+//! Two pointers move over a wallet's transfers, with a running minimum of what the wallet kept:
+//! O(n log n) in the transfers of each wallet.
 
-use super::finding::{ExactRatio, FindingDraft, Role, size, sort_long};
+use std::collections::VecDeque;
+
+use ethnum::I256;
+
+use super::finding::{ExactRatio, FindingDraft, Role, WHOLE, size, sort_long};
 use super::options::decimal;
 use super::windows::Windows;
 use super::{Moved, Run, details, end_of, hours, rounded};
@@ -30,6 +35,7 @@ pub(super) fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
     let near = ExactRatio::new(tolerance).rest();
     let (mut received, mut sent) = (Vec::new(), Vec::new());
     let mut windows: Windows<U256> = Windows::new(window);
+    let mut kept = Kept::default();
     let filter = run.filter;
     for center in run.centers()? {
         run.step(0)?;
@@ -40,10 +46,11 @@ pub(super) fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
         run.load(center, Side::Out, &filter, &mut sent)?;
         let all =
             received.iter().chain(&sent).try_fold(U256::ZERO, |sum, transfer: &Moved| sum.checked_add(transfer.value));
-        if sent.is_empty() || all.is_none() {
+        let Some(all) = all.filter(|_| !sent.is_empty()) else {
             // Sums beyond 256 bits only occur with worthless tokens.
             continue;
-        }
+        };
+        kept.clear(run, sent.len(), all)?;
         let (mut came, mut went) = (U256::ZERO, U256::ZERO);
         let (mut start, mut end, mut out_start, mut out_end) = (0, 0, 0, 0);
         while start < received.len() {
@@ -51,27 +58,36 @@ pub(super) fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
             let from = received[start].time;
             let until = end_of(from, window);
             while end < received.len() && received[end].time <= until {
+                run.step(0)?;
                 came += received[end].value;
                 end += 1;
             }
             while out_end < sent.len() && sent[out_end].time <= until {
+                run.step(0)?;
                 went += sent[out_end].value;
+                kept.push(&received, &sent[out_end], out_end, near);
                 out_end += 1;
             }
             while out_start < out_end && sent[out_start].time < from {
+                run.step(0)?;
                 went -= sent[out_start].value;
+                kept.leave(&sent[out_start], out_start);
                 out_start += 1;
             }
             let count = (end - start + out_end - out_start) as u64;
             let (less, more) = (came.min(went), came.max(went));
-            if went > U256::ZERO && count >= least && near.is_at_most(less, more) && windows.would_take(from, less) {
-                run.step(end - start + out_end - out_start)?;
-                if follows(&received[start..end], &sent[out_start..out_end], near) {
-                    windows.offer(from, less, start);
-                }
+            if went > U256::ZERO
+                && count >= least
+                && near.is_at_most(less, more)
+                && windows.would_take(from, less)
+                && kept.follows(near)
+            {
+                windows.offer(from, less, start);
             }
             while start < received.len() && received[start].time == from {
+                run.step(0)?;
                 came -= received[start].value;
+                kept.received_before += received[start].value;
                 start += 1;
             }
         }
@@ -87,18 +103,70 @@ pub(super) fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
     Ok(())
 }
 
-/// Reports whether the wallet at no time had sent more than it had received, beyond the tolerance.
-/// Simultaneous receipts come first.
-fn follows(came: &[Moved], went: &[Moved], near: ExactRatio) -> bool {
-    let (mut sum_in, mut sum_out) = (U256::ZERO, U256::ZERO);
-    let mut came = came.iter().peekable();
-    went.iter().all(|out| {
-        while let Some(transfer) = came.next_if(|transfer| transfer.time <= out.time) {
-            sum_in += transfer.value;
+/// What a wallet had received but not passed on, after each transfer that it sent: the smallest such
+/// amount of a window tells whether it sent only what it had received in it.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Sendings of the window, by number, with the wallet's [`Self::balance`] after each; only those
+    /// that no later one is at or below, so the first has the smallest balance.
+    smallest: VecDeque<(usize, I256)>,
+    /// Sums before the window: receipts, and sendings.
+    received_before: U256,
+    sent_before: U256,
+    /// Receipts and sendings that are in a balance so far.
+    arrived: usize,
+    received: U256,
+    sent: U256,
+    /// Binary digits that amounts lose.
+    shift: u32,
+}
+
+impl Kept {
+    /// Starts with a wallet whose transfers add up to `all`.
+    fn clear<W: Interrupt>(&mut self, run: &mut Run<'_, '_, W>, sendings: usize, all: U256) -> Result<(), Stop> {
+        let mut smallest = std::mem::take(&mut self.smallest);
+        smallest.clear();
+        let grown = sendings.saturating_sub(smallest.capacity());
+        run.book(grown * size_of::<(usize, I256)>())?;
+        smallest.reserve_exact(sendings);
+        // Balances in millionths of a unit must fit into 255 bits. The last digits of amounts for
+        // which they do not fit do not matter.
+        let bits = u64::BITS - WHOLE.leading_zeros() + 1;
+        let shift = bits.saturating_sub(all.leading_zeros());
+        *self = Self { smallest, shift, ..Self::default() };
+        Ok(())
+    }
+
+    /// Returns all receipts less the share of all sendings that they must cover.
+    fn balance(&self, received: U256, sent: U256, near: ExactRatio) -> I256 {
+        let millionths = |sum: U256, ratio: u64| (sum >> self.shift) * U256::from(ratio);
+        millionths(received, WHOLE).as_i256() - millionths(sent, near.millionths()).as_i256()
+    }
+
+    /// Appends a sending to the window. Simultaneous receipts come first.
+    fn push(&mut self, received: &[Moved], sending: &Moved, number: usize, near: ExactRatio) {
+        while let Some(receipt) = received.get(self.arrived).filter(|receipt| receipt.time <= sending.time) {
+            self.received += receipt.value;
+            self.arrived += 1;
         }
-        sum_out += out.value;
-        near.is_at_most(sum_in, sum_out)
-    })
+        self.sent += sending.value;
+        let balance = self.balance(self.received, self.sent, near);
+        while self.smallest.pop_back_if(|(_, earlier)| *earlier >= balance).is_some() {}
+        self.smallest.push_back((number, balance));
+    }
+
+    /// Removes the first sending of the window.
+    fn leave(&mut self, sending: &Moved, number: usize) {
+        self.sent_before += sending.value;
+        self.smallest.pop_front_if(|(first, _)| *first == number);
+    }
+
+    /// Reports whether the wallet at no time of the window had sent more than it had received in
+    /// it, beyond the tolerance.
+    fn follows(&self, near: ExactRatio) -> bool {
+        let before = self.balance(self.received_before, self.sent_before, near);
+        self.smallest.front().is_none_or(|(_, smallest)| *smallest >= before)
+    }
 }
 
 fn passed(center: WalletId, came: &[Moved], went: &[Moved], tolerance: f64, window: i64, scale: u32) -> FindingDraft {

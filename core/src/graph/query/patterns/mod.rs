@@ -21,6 +21,7 @@
 //! `dormant`, `poisoning`), those of several wallets in slices of time (`slices`: `cycles`,
 //! `relays`, `layers`, `chains`).
 
+mod bands;
 mod catalog;
 mod chains;
 mod circuits;

@@ -118,6 +118,30 @@ fn scatter_gather(rows: &[Sent], window: i64, least: usize) -> Vec<Evidence> {
     reported(windows, window)
 }
 
+/// `tolerance` in tenths.
+fn pass_through(rows: &[Sent], window: i64, least: usize, tolerance: u128) -> Vec<Evidence> {
+    let all = counts(rows);
+    let near = |less: u128, more: u128| less * 10 >= more * (10 - tolerance);
+    let sum = |rows: &[Sent]| rows.iter().map(|row| row.value).sum::<u128>();
+    let mut windows = Vec::new();
+    for center in 0..20 {
+        let came: Vec<Sent> = all.iter().filter(|row| row.to == center).cloned().collect();
+        let went: Vec<Sent> = all.iter().filter(|row| row.from == center).cloned().collect();
+        for start in times(&came) {
+            let (came, went) = (within(&came, start, window), within(&went, start, window));
+            let until = |rows: &[Sent], time: i64| {
+                sum(&rows.iter().filter(|row| row.time <= time).cloned().collect::<Vec<_>>())
+            };
+            let follows = went.iter().all(|row| near(until(&came, row.time), until(&went, row.time)));
+            let (less, more) = (sum(&came).min(sum(&went)), sum(&came).max(sum(&went)));
+            if !went.is_empty() && came.len() + went.len() >= least && near(less, more) && follows {
+                windows.push((center, start, less as usize, as_evidence(came.iter().chain(&went))));
+            }
+        }
+    }
+    reported(windows, window)
+}
+
 struct CycleOptions {
     min: usize,
     max: usize,
@@ -271,6 +295,41 @@ proptest! {
         let test = TestGraph::new(&rows, over);
         let detected = found(&test, "scatter_gather", window, &json!({"min_fan": least}));
         prop_assert_eq!(all_evidence(&test, &detected), scatter_gather(&rows, window, least));
+    }
+
+    #[test]
+    fn pass_through_matches_its_definition(
+        rows in rows(4, 40, 9, 60),
+        over in 0..20_usize,
+        window in 1_i64..20,
+        least in 2_usize..5,
+        tolerance in prop_oneof![Just(0_u128), Just(1), Just(3), Just(7)],
+    ) {
+        let test = TestGraph::new(&rows, over);
+        let options = json!({"min_transfers": least, "tolerance": tolerance as f64 / 10.0});
+        let detected = found(&test, "pass_through", window, &options);
+        let mut expected = pass_through(&rows, window, least, tolerance);
+        // Two wallets that send to each other are one finding.
+        expected.dedup();
+        prop_assert_eq!(all_evidence(&test, &detected), expected);
+    }
+
+    #[test]
+    fn cycles_of_many_transfers_match_their_definition(
+        rows in rows(3, 12, 40, 90),
+        over in 0..20_usize,
+        window in 1_i64..8,
+        tolerance in prop_oneof![Just(0_u128), Just(2), Just(5), Just(8)],
+        focus in prop_oneof![Just(0.0), Just(0.7), Just(1.0)],
+        ordered: bool,
+    ) {
+        let test = TestGraph::new(&rows, over);
+        let options = json!({
+            "min_length": 2, "max_length": 3, "tolerance": tolerance as f64 / 10.0, "ordered": ordered, "min_focus": focus,
+        });
+        let detected = found(&test, "cycle", window, &options);
+        let expected = cycles(&rows, window, &CycleOptions { min: 2, max: 3, tolerance, focus, ordered });
+        prop_assert_eq!(all_evidence(&test, &detected), expected);
     }
 
     #[test]

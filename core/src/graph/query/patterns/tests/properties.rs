@@ -150,3 +150,70 @@ fn infinite_times_are_in_no_window() {
         found(&test, described.name, 1, &small(described.name));
     }
 }
+
+/// Counts cancellation checks: one for some thousand steps.
+struct Checks(u64);
+
+impl Interrupt for Checks {
+    fn should_stop(&mut self) -> bool {
+        self.0 += 1;
+        false
+    }
+}
+
+fn checks(name: &str, options: &Value, rows: &[Sent]) -> u64 {
+    let test = TestGraph::new(rows, 0);
+    let pattern = Pattern::parse(name, 24 * HOUR, options, 0).unwrap();
+    let mut checks = Checks(0);
+    detect(&test.graph(), &pattern, &scope(ROOM), &mut checks).unwrap();
+    checks.0
+}
+
+/// A pseudo-random number below a limit.
+fn scattered(number: u64, limit: u64) -> u64 {
+    (number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % limit
+}
+
+#[test]
+fn a_busy_cycle_costs_at_most_its_transfers_for_each_window() {
+    // Three wallets pass amounts around for a day, also to others, so that no band is focused.
+    let rows = |count: u64| -> Vec<Sent> {
+        (0..count)
+            .flat_map(|number| {
+                let time = (number * 24 * 3_600_000_000 / count) as i64;
+                let value = 7_000 + u128::from(scattered(number, 3_000));
+                let from = (number % 3) as u32;
+                let away = (0..2).map(move |other| sent(from, 10 + other, time + 2 + i64::from(other), value));
+                std::iter::once(sent(from, (from + 1) % 3, time, value)).chain(away)
+            })
+            .collect()
+    };
+    for ordered in [false, true] {
+        for focus in [0.0, 0.5] {
+            let options = json!({"tolerance": 0.1, "min_focus": focus, "ordered": ordered});
+            let (few, many) = (checks("cycle", &options, &rows(600)), checks("cycle", &options, &rows(2_400)));
+            // Sixteen times is quadratic, 64 times is cubic.
+            assert!(many < few.max(8) * 24, "{ordered} {focus}: {few} {many}");
+        }
+    }
+    let (few, many) =
+        (checks("wash_trading", &json!({}), &rows(600)), checks("wash_trading", &json!({}), &rows(9_600)));
+    assert!(many < few.max(8) * 24, "{few} {many}");
+}
+
+#[test]
+fn a_busy_wallet_that_passes_funds_on_costs_as_much_as_its_transfers() {
+    // Slowly rising amounts, so that each window holds more than the one before.
+    let rows = |count: u64| -> Vec<Sent> {
+        let step = 48 * 3_600_000_000 / count as i64;
+        (0..count as i64)
+            .flat_map(|number| {
+                let value = 1_000_000 + number as u128;
+                [sent(1, 2, number * step, value), sent(2, 3, number * step + 1, value)]
+            })
+            .collect()
+    };
+    let (few, many) =
+        (checks("pass_through", &json!({}), &rows(5_000)), checks("pass_through", &json!({}), &rows(40_000)));
+    assert!(many < few * 12, "{few} {many}");
+}
