@@ -8,6 +8,7 @@ pub mod csr;
 pub mod dense;
 pub mod edges;
 pub mod growth;
+pub mod hub;
 pub mod inserts;
 pub mod load;
 pub mod paths;
@@ -79,6 +80,7 @@ pub async fn measure(
     case!("graph.reach_depth3_dense.vs_pgrouting", reach::dense_vs_pgrouting(sets.dense().await?, runs).await);
     case!("graph.reach_depth3_dense.vs_bare_csr", reach::dense_vs_bare_csr(sets.dense().await?, runs).await);
     case!("graph.shortest_path_dense.vs_pgrouting", paths::measure(sets.dense().await?, runs).await);
+    case!("graph.hub_after_price_update.vs_before", hub::price_update(sets.dense().await?, runs).await);
     case!("graph.build.vs_copy_out", upkeep::build(sets.dense().await?, runs).await);
     case!("graph.refresh_10k.vs_full_build", upkeep::refresh(sets.dense().await?, runs).await);
     sets.drop_dense()?;

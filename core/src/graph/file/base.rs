@@ -7,7 +7,11 @@ use crate::graph::error::Damaged;
 use crate::graph::file::format::{Meta, Provenance, Section, SectionTable};
 use crate::graph::file::names::Names;
 use crate::graph::file::packed::{BEYOND, TransferKind, WideSlices};
-use crate::graph::types::{AssetId, Side, WalletId};
+use crate::graph::file::rows::PairSums;
+use crate::graph::types::{AssetId, Side, Status, WalletId};
+
+/// Transfers of a wallet that are read between two polls.
+pub(crate) const POLL_INTERVAL: usize = 1 << 13;
 
 /// An opened graph file. `B` holds its bytes: mapped, or in memory.
 #[derive(Debug, Clone)]
@@ -227,6 +231,36 @@ impl<'a> Sections<'a> {
                 .map(|number| *number as usize)
                 .ok_or(Damaged { what: "receipt out of range" }),
         }
+    }
+
+    /// Adds a wallet's transfers to the sums of their pairs, as far as `sums` has them, without
+    /// those for which `is_left_out` holds. O(transfers of the wallet); `poll` is called now and
+    /// then.
+    pub(crate) fn sum_pairs(
+        &self,
+        wallet: WalletId,
+        side: Side,
+        sums: &mut PairSums,
+        is_left_out: impl Fn(u32) -> bool,
+        poll: &mut dyn FnMut(),
+    ) -> Result<(), Damaged> {
+        const OUT_OF_RANGE: Damaged = Damaged { what: "transfers of a pair out of range" };
+        let peers = if side == Side::Out { self.out_peer } else { self.in_peer };
+        for (step, entry) in self.transfers(wallet, side).enumerate() {
+            if step % POLL_INTERVAL == POLL_INTERVAL - 1 {
+                poll();
+            }
+            let peer = *peers.get(entry).ok_or(OUT_OF_RANGE)?;
+            let number = self.transfer(side, entry)?;
+            let kind = *self.out_kind.get(number).ok_or(OUT_OF_RANGE)?;
+            if kind.status() != Status::Failed
+                && let Some(sum) = sums.get_mut(&(kind.asset(), peer))
+                && !is_left_out(number as u32)
+            {
+                sum.add(self.out_time[number], self.wide.value(self.out_value[number])?);
+            }
+        }
+        Ok(())
     }
 
     /// Checks that the lengths of all arrays agree.

@@ -1,11 +1,15 @@
 //! Changes since a base was built: added and removed transfers, kept in memory.
 //!
 //! Wallets and tokens that the base does not have get ids after the base's. Removing a transfer
-//! marks it as removed if the base has it, and drops it if it was added before.
+//! drops it if it was added before, and marks it as removed if the base has it. Adding one that
+//! equals a removed one of the base takes the mark back. So a change of a row that the graph does
+//! not see (a price, gas, metadata) leaves no trace: no transfer is both removed and added.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::btree_map::Entry as PairEntry;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Deref;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use thiserror::Error;
 
@@ -13,6 +17,7 @@ use crate::graph::error::Damaged;
 use crate::graph::file::base::{Base, Sections};
 use crate::graph::file::names::Names;
 use crate::graph::file::packed::{MAX_ASSET, TransferKind};
+use crate::graph::file::rows::{AssetPeer, PairSum, PairSums};
 use crate::graph::types::{AssetId, NetworkId, Position, Side, Status, TransferRow, U256, WalletId};
 
 /// A row that should be removed is not in the graph: the graph contradicts its provenance.
@@ -41,6 +46,22 @@ pub(crate) struct AddedTransfer {
 impl AddedTransfer {
     const fn new(from: WalletId, to: WalletId, asset: AssetId, row: &TransferRow<'_>) -> Self {
         Self { from, to, asset, status: row.status, time: row.time, value: row.value, position: row.position }
+    }
+
+    const fn key(&self) -> (i64, Position) {
+        (self.time, self.position)
+    }
+
+    const fn wallet(&self, side: Side) -> WalletId {
+        match side {
+            Side::Out => self.from,
+            Side::In => self.to,
+        }
+    }
+
+    /// Returns whether the transfer counts in the sums of pairs.
+    fn is_of_pair(&self) -> bool {
+        self.status != Status::Failed && self.from != WalletId::NO_SENDER && self.to != WalletId::NONE
     }
 }
 
@@ -94,10 +115,101 @@ impl WalletBits {
         self.0[word] |= 1 << (wallet.index() % 64);
     }
 
+    fn clear(&mut self, wallet: WalletId) {
+        if let Some(word) = self.0.get_mut(wallet.index() / 64) {
+            *word &= !(1 << (wallet.index() % 64));
+        }
+    }
+
     #[inline]
     fn has(&self, wallet: WalletId) -> bool {
         self.0.get(wallet.index() / 64).is_some_and(|word| word >> (wallet.index() % 64) & 1 == 1)
     }
+}
+
+/// Sums that are computed on first use and dropped when their wallet changes. A copy is empty.
+#[derive(Debug, Default)]
+struct RemaindersCache(Mutex<HashMap<(Side, WalletId), Arc<PairSums>>>);
+
+impl Clone for RemaindersCache {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl RemaindersCache {
+    fn get(&self, wallet: WalletId, side: Side) -> Option<Arc<PairSums>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(side, wallet)).cloned()
+    }
+
+    fn insert(&self, wallet: WalletId, side: Side, sums: &Arc<PairSums>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((side, wallet), Arc::clone(sums));
+    }
+
+    fn remove(&mut self, wallet: WalletId, side: Side) {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).remove(&(side, wallet));
+    }
+}
+
+/// Order by address of the first new wallets.
+#[derive(Debug, Clone, Default)]
+struct NewOrder {
+    /// Numbers of the new wallets in the order of their addresses.
+    sorted: Vec<u32>,
+    /// By new wallet, the number of the base's wallets before it.
+    before: Vec<u32>,
+    /// By new wallet, its key: `before` in the high half, its rank among the new ones in the low.
+    keys: Vec<u64>,
+}
+
+impl NewOrder {
+    /// Inserts the wallets from the number of those already in order. O(new · log(base + ordered)
+    /// + ordered), with text comparisons for the new ones alone.
+    fn extended(&self, base: &Sections<'_>, names: &[(NetworkId, Box<str>)]) -> Self {
+        let ordered = self.before.len();
+        let mut before = self.before.clone();
+        before.extend(names[ordered..].iter().map(|(network, address)| {
+            let rank = base.by_rank.partition_point(|wallet| {
+                let text = base.wallets.bytes(wallet.get()).unwrap_or_default();
+                let own_network = base.wallets.networks.get(wallet.index()).copied().unwrap_or(NetworkId::new(0));
+                (text, own_network) < (address.as_bytes(), *network)
+            });
+            rank as u32
+        }));
+        let key = |new: u32| {
+            let (network, address) = &names[new as usize];
+            (before[new as usize], address.as_bytes(), *network)
+        };
+        let mut fresh: Vec<u32> = (ordered as u32..names.len() as u32).collect();
+        fresh.sort_unstable_by(|a, b| key(*a).cmp(&key(*b)));
+        let mut sorted = Vec::with_capacity(names.len());
+        let mut rest = self.sorted.as_slice();
+        for new in fresh {
+            let (smaller, larger) = rest.split_at(rest.partition_point(|other| key(*other) < key(new)));
+            sorted.extend_from_slice(smaller);
+            sorted.push(new);
+            rest = larger;
+        }
+        sorted.extend_from_slice(rest);
+        let mut keys = vec![0; names.len()];
+        for (rank, new) in (0_u64..).zip(&sorted) {
+            keys[*new as usize] = (u64::from(before[*new as usize]) << 32) | rank;
+        }
+        Self { sorted, before, keys }
+    }
+}
+
+/// A change that [`Overlay::roll_back`] takes back.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    /// A transfer was added.
+    Added(AddedTransfer),
+    /// An added transfer was dropped.
+    Dropped(AddedTransfer),
+    /// A transfer of the base was marked as removed.
+    Removed(u32, AddedTransfer),
+    /// The mark of a transfer of the base was taken back.
+    Restored(u32, AddedTransfer),
 }
 
 /// Changes since a base. Always used with the base that it was filled for.
@@ -106,23 +218,30 @@ pub struct Overlay {
     networks: Vec<String>,
     wallets: NewNames,
     tokens: NewNames,
-    /// Added transfers; `None` for one that was removed again.
+    /// Added transfers; `None` for one that was dropped again.
     added: Vec<Option<AddedTransfer>>,
+    /// Numbers of dropped transfers, which later ones get.
+    unused: Vec<u32>,
     /// Indexes into `added` by wallet, ordered by time and position.
     sent: HashMap<WalletId, Vec<u32>>,
     received: HashMap<WalletId, Vec<u32>>,
     /// Removed transfers of the base.
     removed: HashSet<u32>,
-    /// Sender, receiver and asset of removed transfers of the base.
-    pairs_with_removals: HashSet<(WalletId, WalletId, AssetId)>,
+    /// By side, the pairs of the base that lost transfers, with the number of those.
+    thinned: [BTreeMap<(WalletId, AssetId, WalletId), u32>; 2],
+    remainders: RemaindersCache,
     /// By side and wallet, the number of removed transfers of the base.
     removed_counts: [HashMap<WalletId, u32>; 2],
     /// By side, the wallets with changes. Searches check every wallet that they visit, so these are
     /// bits.
     touched: [WalletBits; 2],
     added_count: usize,
-    /// Order of new wallets, computed on first use.
-    order: OnceLock<Vec<u64>>,
+    /// Order of new wallets, extended on first use.
+    order: OnceLock<Arc<NewOrder>>,
+    /// The order before the newest wallets.
+    former_order: Arc<NewOrder>,
+    /// Changes since [`Overlay::mark`].
+    journal: Option<Vec<Change>>,
 }
 
 impl Overlay {
@@ -150,9 +269,12 @@ impl Overlay {
         const NAME: usize = 200;
         const ADDED: usize = size_of::<Option<AddedTransfer>>() + 48;
         const REMOVED: usize = 64;
+        // On both sides: an entry here, and one among the remainders.
+        const THINNED: usize = 2 * (32 + 96);
         (self.wallets.names.len() + self.tokens.names.len()) * NAME
             + self.added.len() * ADDED
             + self.removed.len() * REMOVED
+            + self.thinned[0].len() * THINNED
             + (self.touched[0].0.len() + self.touched[1].0.len()) * 8
     }
 
@@ -175,15 +297,15 @@ impl Overlay {
             Some(token) => self.add_token(&sections, network, token)?,
             None => AssetId::NATIVE,
         };
-        let added = AddedTransfer::new(from, to, asset, row);
-        let number = u32::try_from(self.added.len()).map_err(|_| Damaged { what: "too many changes" })?;
-        self.added.push(Some(added));
-        self.added_count += 1;
-        insert(&self.added, self.sent.entry(from).or_default(), number);
-        self.touched[0].set(from);
-        if to != WalletId::NONE {
-            self.touched[1].set(to);
-            insert(&self.added, self.received.entry(to).or_default(), number);
+        let transfer = AddedTransfer::new(from, to, asset, row);
+        if self.removed_counts[0].contains_key(&from)
+            && let Some(number) = self.find_in_base(&sections, &transfer, true)?
+        {
+            self.restore(number, &transfer);
+            self.note(Change::Restored(number, transfer));
+        } else {
+            self.insert(&transfer)?;
+            self.note(Change::Added(transfer));
         }
         Ok(())
     }
@@ -203,35 +325,166 @@ impl Overlay {
             None => AssetId::NATIVE,
         };
         let transfer = AddedTransfer::new(from, to, asset, row);
-        if let Some(number) = self.find_in_base(&sections, &transfer)? {
-            self.removed.insert(number);
-            self.pairs_with_removals.insert((from, to, asset));
-            *self.removed_counts[0].entry(from).or_default() += 1;
-            self.touched[0].set(from);
-            if to != WalletId::NONE {
-                self.touched[1].set(to);
-                *self.removed_counts[1].entry(to).or_default() += 1;
-            }
+        if self.drop_added(&transfer) {
+            self.note(Change::Dropped(transfer));
             return Ok(());
         }
-        let list = self.sent.get_mut(&from).ok_or(NotInGraph::Missing)?;
-        let index = list.iter().position(|number| self.added[*number as usize] == Some(transfer));
-        let number = list.remove(index.ok_or(NotInGraph::Missing)?);
-        self.added[number as usize] = None;
-        self.added_count -= 1;
-        if let Some(list) = self.received.get_mut(&to) {
-            list.retain(|other| *other != number);
+        let number = self.find_in_base(&sections, &transfer, false)?.ok_or(NotInGraph::Missing)?;
+        self.remove_of_base(number, &transfer);
+        self.note(Change::Removed(number, transfer));
+        Ok(())
+    }
+
+    /// Begins to note changes, for [`Self::roll_back`].
+    pub fn mark(&mut self) {
+        self.journal = Some(Vec::new());
+    }
+
+    /// Returns whether changes are noted.
+    #[must_use]
+    pub const fn is_marked(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// Takes back all changes since [`Self::mark`]. Wallets and tokens that came with them stay,
+    /// without transfers. O(changes).
+    pub fn roll_back(&mut self) {
+        for change in self.journal.take().unwrap_or_default().into_iter().rev() {
+            match change {
+                Change::Added(transfer) => {
+                    self.drop_added(&transfer);
+                }
+                // It had a number before.
+                Change::Dropped(transfer) => drop(self.insert(&transfer)),
+                Change::Removed(number, transfer) => self.restore(number, &transfer),
+                Change::Restored(number, transfer) => self.remove_of_base(number, &transfer),
+            }
+        }
+    }
+
+    fn note(&mut self, change: Change) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(change);
+        }
+    }
+
+    fn insert(&mut self, transfer: &AddedTransfer) -> Result<(), Damaged> {
+        let number = match self.unused.pop() {
+            Some(number) => {
+                self.added[number as usize] = Some(*transfer);
+                number
+            }
+            None => {
+                let number = u32::try_from(self.added.len()).map_err(|_| Damaged { what: "too many changes" })?;
+                self.added.push(Some(*transfer));
+                number
+            }
+        };
+        self.added_count += 1;
+        for (side, wallet) in sides(transfer) {
+            let lists = if side == Side::Out { &mut self.sent } else { &mut self.received };
+            // Nearly always at the end.
+            let list = lists.entry(wallet).or_default();
+            let index = list.partition_point(|other| key_of(&self.added, *other) <= transfer.key());
+            list.insert(index, number);
+            self.touched[side as usize].set(wallet);
         }
         Ok(())
     }
 
-    fn find_in_base(&self, sections: &Sections<'_>, transfer: &AddedTransfer) -> Result<Option<u32>, Damaged> {
+    /// Drops an added transfer that equals `transfer`. Returns false if there is none.
+    fn drop_added(&mut self, transfer: &AddedTransfer) -> bool {
+        let list = self.sent.get(&transfer.from).map_or(&[][..], Vec::as_slice);
+        let first = list.partition_point(|other| key_of(&self.added, *other) < transfer.key());
+        let same_key = list[first..].iter().take_while(|other| key_of(&self.added, **other) == transfer.key());
+        let found = same_key.copied().find(|other| self.added[*other as usize].as_ref() == Some(transfer));
+        let Some(number) = found else { return false };
+        for (side, wallet) in sides(transfer) {
+            let lists = if side == Side::Out { &mut self.sent } else { &mut self.received };
+            if let Entry::Occupied(mut list) = lists.entry(wallet) {
+                let first = list.get().partition_point(|other| key_of(&self.added, *other) < transfer.key());
+                if let Some(index) = list.get()[first..].iter().position(|other| *other == number) {
+                    list.get_mut().remove(first + index);
+                }
+                if list.get().is_empty() {
+                    list.remove();
+                }
+            }
+            self.forget_if_untouched(wallet, side);
+        }
+        self.added[number as usize] = None;
+        self.unused.push(number);
+        self.added_count -= 1;
+        true
+    }
+
+    fn remove_of_base(&mut self, number: u32, transfer: &AddedTransfer) {
+        self.removed.insert(number);
+        for (side, wallet) in sides(transfer) {
+            *self.removed_counts[side as usize].entry(wallet).or_default() += 1;
+            self.touched[side as usize].set(wallet);
+        }
+        for (side, pair) in pairs(transfer) {
+            *self.thinned[side as usize].entry(pair).or_default() += 1;
+            self.remainders.remove(pair.0, side);
+        }
+    }
+
+    /// Takes back the mark of a removed transfer.
+    fn restore(&mut self, number: u32, transfer: &AddedTransfer) {
+        self.removed.remove(&number);
+        for (side, pair) in pairs(transfer) {
+            if let PairEntry::Occupied(mut count) = self.thinned[side as usize].entry(pair) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+            self.remainders.remove(pair.0, side);
+        }
+        for (side, wallet) in sides(transfer) {
+            if let Entry::Occupied(mut count) = self.removed_counts[side as usize].entry(wallet) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+            self.forget_if_untouched(wallet, side);
+        }
+    }
+
+    fn forget_if_untouched(&mut self, wallet: WalletId, side: Side) {
+        if self.added(wallet, side).is_empty() && self.removed_count(wallet, side) == 0 {
+            self.touched[side as usize].clear(wallet);
+        }
+    }
+
+    /// Finds a transfer of the base among those that are removed, or among the others.
+    /// O(log transfers of the sender + those of the same time and position).
+    fn find_in_base(
+        &self,
+        sections: &Sections<'_>,
+        transfer: &AddedTransfer,
+        removed: bool,
+    ) -> Result<Option<u32>, Damaged> {
         let range = sections.transfers(transfer.from, Side::Out);
         let times = sections.out_time.get(range.clone()).ok_or(Damaged { what: "transfers out of range" })?;
+        let key_of = |number: usize| -> Result<(i64, Position), Damaged> {
+            Ok((sections.out_time[number], sections.wide.position(sections.out_position[number])?))
+        };
         let first = range.start + times.partition_point(|time| *time < transfer.time);
+        let (mut low, mut high) = (first, range.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if key_of(middle)? < transfer.key() {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
         let kind = TransferKind::new(transfer.asset, transfer.status);
-        for number in first..range.end {
-            if sections.out_time[number] != transfer.time {
+        for number in low..range.end {
+            if key_of(number)? != transfer.key() {
                 break;
             }
             // Sections have fewer than 2^32 elements.
@@ -239,8 +492,7 @@ impl Overlay {
             if sections.out_peer[number] == transfer.to
                 && sections.out_kind[number] == kind
                 && sections.wide.value(sections.out_value[number])? == transfer.value
-                && sections.wide.position(sections.out_position[number])? == transfer.position
-                && !self.removed.contains(&as_number)
+                && self.removed.contains(&as_number) == removed
             {
                 return Ok(Some(as_number));
             }
@@ -265,8 +517,10 @@ impl Overlay {
     fn add_wallet(&mut self, base: &Sections<'_>, network: NetworkId, address: &str) -> Result<WalletId, Damaged> {
         let new_wallets = self.wallets.names.len();
         let number = self.wallets.find_or_add(&base.wallets, network, address, u32::MAX - 1)?;
-        if self.wallets.names.len() > new_wallets {
-            self.order = OnceLock::new();
+        if self.wallets.names.len() > new_wallets
+            && let Some(order) = self.order.take()
+        {
+            self.former_order = order;
         }
         number.map(WalletId::new).ok_or(Damaged { what: "too many wallets" })
     }
@@ -343,18 +597,36 @@ impl Overlay {
         self.removed_counts[side as usize].get(&wallet).copied().unwrap_or(0)
     }
 
-    /// Returns whether a transfer of a base's pair was removed.
-    pub(crate) fn has_removals(&self, from: WalletId, to: WalletId, asset: AssetId) -> bool {
-        self.pairs_with_removals.contains(&(from, to, asset))
+    /// Returns asset and counterparty of the pairs of a wallet that lost transfers.
+    fn thinned(&self, wallet: WalletId, side: Side) -> impl Iterator<Item = AssetPeer> {
+        let first = (wallet, AssetId::new(0), WalletId::new(0));
+        let last = (wallet, AssetId::new(u32::MAX), WalletId::new(u32::MAX));
+        self.thinned[side as usize].range(first..=last).map(|((_, asset, peer), _)| (*asset, *peer))
     }
 
-    /// Returns asset and receiver of the pairs with removed transfers, by sender.
-    pub(crate) fn removals_by_sender(&self) -> HashMap<WalletId, Vec<(AssetId, WalletId)>> {
-        let mut pairs: HashMap<WalletId, Vec<(AssetId, WalletId)>> = HashMap::new();
-        for (from, to, asset) in &self.pairs_with_removals {
-            pairs.entry(*from).or_default().push((*asset, *to));
+    /// Returns what remains in the base of the pairs of a wallet that lost transfers, in one pass
+    /// over its transfers; later calls return the same sums. `poll` is called now and then.
+    ///
+    /// # Errors
+    /// When the base is damaged.
+    pub(crate) fn remainders(
+        &self,
+        base: &Sections<'_>,
+        wallet: WalletId,
+        side: Side,
+        poll: &mut dyn FnMut(),
+    ) -> Result<Arc<PairSums>, Damaged> {
+        if let Some(sums) = self.remainders.get(wallet, side) {
+            return Ok(sums);
         }
-        pairs
+        let mut sums: PairSums = self.thinned(wallet, side).map(|pair| (pair, PairSum::EMPTY)).collect();
+        if sums.is_empty() {
+            return Ok(Arc::default());
+        }
+        base.sum_pairs(wallet, side, &mut sums, |number| self.removed.contains(&number), poll)?;
+        let sums = Arc::new(sums);
+        self.remainders.insert(wallet, side, &sums);
+        Ok(sums)
     }
 
     /// Returns whether a side of a wallet is unchanged since the base.
@@ -377,32 +649,24 @@ impl Overlay {
     /// Returns the order of a new wallet by address: in the high half the number of the base's
     /// wallets before it, in the low half its rank among the new ones.
     pub(crate) fn new_order(&self, base: &Sections<'_>, new: usize) -> u64 {
-        let order = self.order.get_or_init(|| self.order_of_new(base));
-        order.get(new).copied().unwrap_or(u64::MAX)
-    }
-
-    fn order_of_new(&self, base: &Sections<'_>) -> Vec<u64> {
-        let names = &self.wallets.names;
-        let mut sorted: Vec<usize> = (0..names.len()).collect();
-        sorted.sort_unstable_by_key(|new| (&names[*new].1, names[*new].0));
-        let mut order = vec![0; names.len()];
-        for (rank, new) in (0_u64..).zip(sorted) {
-            let (network, address) = &names[new];
-            let before = base.by_rank.partition_point(|wallet| {
-                let text = base.wallets.bytes(wallet.get()).unwrap_or_default();
-                let own_network = base.wallets.networks.get(wallet.index()).copied().unwrap_or(NetworkId::new(0));
-                (text, own_network) < (address.as_bytes(), *network)
-            });
-            order[new] = ((before as u64) << 32) | rank;
-        }
-        order
+        let extended = || Arc::new(self.former_order.extended(base, &self.wallets.names));
+        self.order.get_or_init(extended).keys.get(new).copied().unwrap_or(u64::MAX)
     }
 }
 
-/// Inserts a transfer into the list of a wallet by time and position; nearly always at its end.
-fn insert(added: &[Option<AddedTransfer>], list: &mut Vec<u32>, number: u32) {
-    let key = |number: u32| added[number as usize].map(|transfer| (transfer.time, transfer.position));
-    let new = key(number);
-    let index = list.partition_point(|other| key(*other) <= new);
-    list.insert(index, number);
+/// Returns the sides of a transfer, with their wallets.
+fn sides(transfer: &AddedTransfer) -> impl Iterator<Item = (Side, WalletId)> {
+    let side = |side| (side, transfer.wallet(side));
+    [side(Side::Out), side(Side::In)].into_iter().filter(|(_, wallet)| *wallet != WalletId::NONE)
+}
+
+/// Returns the pair that a transfer counts in, as each of its sides has it.
+fn pairs(transfer: &AddedTransfer) -> impl Iterator<Item = (Side, (WalletId, AssetId, WalletId))> {
+    let &AddedTransfer { from, to, asset, .. } = transfer;
+    let both = [(Side::Out, (from, asset, to)), (Side::In, (to, asset, from))];
+    both.into_iter().filter(|_| transfer.is_of_pair())
+}
+
+fn key_of(added: &[Option<AddedTransfer>], number: u32) -> (i64, Position) {
+    added[number as usize].as_ref().map_or((i64::MIN, Position::default()), AddedTransfer::key)
 }

@@ -1,6 +1,7 @@
 //! Transfers and pairs in the packed form in which builds and merges handle them.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -49,6 +50,12 @@ pub(crate) struct PackedPair {
     pub count: u32,
     padding: u32,
 }
+
+/// Asset and counterparty of a pair.
+pub(crate) type AssetPeer = (AssetId, WalletId);
+
+/// Sums of some pairs of a wallet.
+pub(crate) type PairSums = HashMap<AssetPeer, PairSum>;
 
 /// Accumulates a pair.
 #[derive(Debug, Clone, Copy)]

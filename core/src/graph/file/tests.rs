@@ -1,6 +1,7 @@
 //! Builds, merges and overlays return the rows given to them; damage is detected.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
@@ -269,6 +270,8 @@ proptest! {
             row.with(|row| overlay.add(&base, row)).unwrap();
             now.push(row.clone());
         }
+        // Sums and orders that were computed before later changes must not last.
+        assert_holds(&Graph::new(&base, &overlay), &now);
         for index in &removed {
             if !now.is_empty() {
                 let row = now.swap_remove(index.index(now.len()));
@@ -292,6 +295,81 @@ proptest! {
             left.remove(left.iter().position(|other| other == row).unwrap());
         }
         assert_holds(&Graph::new(&merge(&merged, &again), &Overlay::new()), &left);
+    }
+
+    #[test]
+    fn changes_that_the_graph_does_not_see_leave_no_trace(
+        before in rows(50),
+        added in rows(20),
+        touched in prop::collection::vec(any::<prop::sample::Index>(), 1..30),
+    ) {
+        let base = build(&before);
+        let mut overlay = Overlay::new();
+        let mut now = before;
+        for row in &added {
+            row.with(|row| overlay.add(&base, row)).unwrap();
+            now.push(row.clone());
+        }
+        let changes = overlay.rows();
+        let graph = Graph::new(&base, &overlay);
+        let plain = |graph: &Graph<'_>| -> Vec<bool> {
+            let filter = EdgeFilter::default();
+            let is_plain = |wallet, side| graph.plain_edges(wallet, side, &filter, false).is_some();
+            graph.wallet_ids().flat_map(|wallet| [Side::Out, Side::In].map(|side| is_plain(wallet, side))).collect()
+        };
+        let untouched = plain(&graph);
+        if !now.is_empty() {
+            // Former versions come before new ones, as a session reads them.
+            let touched: std::collections::BTreeSet<usize> = touched.iter().map(|index| index.index(now.len())).collect();
+            for row in &touched {
+                now[*row].with(|row| overlay.remove(&base, row)).unwrap();
+            }
+            for row in &touched {
+                now[*row].with(|row| overlay.add(&base, row)).unwrap();
+            }
+        }
+        prop_assert_eq!(overlay.rows(), changes);
+        let graph = Graph::new(&base, &overlay);
+        prop_assert_eq!(plain(&graph), untouched);
+        assert_holds(&graph, &now);
+    }
+
+    #[test]
+    fn changes_since_a_mark_are_taken_back(
+        before in rows(40),
+        added in rows(20),
+        removed in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        more in rows(20),
+        again in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
+    ) {
+        let base = build(&before);
+        let mut overlay = Overlay::new();
+        let mut now = before;
+        let change = |overlay: &mut Overlay, now: &mut Vec<Row>, added: &[Row], removed: &[prop::sample::Index]| {
+            for row in added {
+                row.with(|row| overlay.add(&base, row)).unwrap();
+                now.push(row.clone());
+            }
+            for index in removed.iter().take(now.len()) {
+                let row = now.swap_remove(index.index(now.len()));
+                row.with(|row| overlay.remove(&base, row)).unwrap();
+                // The row itself comes back now and then.
+                if row.time == 3 {
+                    row.with(|row| overlay.add(&base, row)).unwrap();
+                    now.push(row);
+                }
+            }
+        };
+        change(&mut overlay, &mut now, &added, &removed);
+        assert_holds(&Graph::new(&base, &overlay), &now);
+        let kept = (overlay.rows(), now.clone());
+        overlay.mark();
+        change(&mut overlay, &mut now, &more, &again);
+        assert_holds(&Graph::new(&base, &overlay), &now);
+        overlay.roll_back();
+        prop_assert!(!overlay.is_marked());
+        prop_assert_eq!(overlay.rows(), kept.0);
+        assert_holds(&Graph::new(&base, &overlay), &kept.1);
     }
 
     #[test]
@@ -339,6 +417,59 @@ proptest! {
         }
         prop_assert!(overlay.is_empty());
     }
+}
+
+/// A wallet with 40,000 transfers to 8,000 others.
+fn hub_rows() -> impl Iterator<Item = (String, i64)> {
+    (0..40_000).map(|number| (format!("peer{}", number % 8_000), number))
+}
+
+fn with_hub_row<R>(peer: &str, time: i64, status: Status, use_it: impl FnOnce(&TransferRow<'_>) -> R) -> R {
+    use_it(&TransferRow {
+        network: NETWORKS[0],
+        from: Some("hub"),
+        to: Some(peer),
+        token: None,
+        time,
+        value: U256::new(1),
+        position: Position::default(),
+        status,
+    })
+}
+
+#[test]
+fn pairs_of_a_hub_that_lost_transfers_cost_one_pass_that_can_be_interrupted() {
+    static POLLS: AtomicUsize = AtomicUsize::new(0);
+    fn poll() {
+        POLLS.fetch_add(1, Ordering::Relaxed);
+    }
+    let mut builder = Builder::new(HeapScratch, 0).unwrap();
+    for (peer, time) in hub_rows() {
+        with_hub_row(&peer, time, Status::Pending, |row| builder.push(row)).unwrap();
+    }
+    let sink = HeapSink::default();
+    builder.finish(&mut Uninterrupted).unwrap().write(&provenance(1), &sink, &mut Uninterrupted).unwrap();
+    let base = opened(sink);
+    let mut overlay = Overlay::new();
+    for (peer, time) in hub_rows().take(4_000) {
+        with_hub_row(&peer, time, Status::Pending, |row| overlay.remove(&base, row)).unwrap();
+        with_hub_row(&peer, time, Status::Confirmed, |row| overlay.add(&base, row)).unwrap();
+    }
+    let graph = Graph::new(&base, &overlay).with_poll(poll);
+    let hub = graph.wallet(NETWORKS[0], "hub").unwrap().unwrap();
+    let transfers = |filter: &EdgeFilter| {
+        let mut transfers = 0;
+        let sum = |edge: Edge| -> Result<(), Damaged> {
+            transfers += edge.transfers;
+            Ok(())
+        };
+        graph.edges(hub, Side::Out, filter, sum).unwrap();
+        (transfers, POLLS.swap(0, Ordering::Relaxed))
+    };
+    // 40,000 transfers are read once, for all of the 4,000 pairs together.
+    assert_eq!(transfers(&EdgeFilter::default()), (40_000, 4));
+    assert_eq!(transfers(&EdgeFilter::default()), (40_000, 0));
+    assert_eq!(transfers(&EdgeFilter { since: Some(0), ..EdgeFilter::default() }), (40_000, 4));
 }
 
 fn base_bytes(base: &Base<HeapBuffer>) -> Vec<u8> {

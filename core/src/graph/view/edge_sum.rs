@@ -1,5 +1,6 @@
 //! Sums of the transfers between two wallets, wider than the values that they add up.
 
+use crate::graph::file::rows::PairSum;
 use crate::graph::types::{AssetId, U256, WalletId};
 use crate::graph::view::filter::Edge;
 
@@ -23,6 +24,13 @@ impl Default for EdgeSum {
 impl EdgeSum {
     pub(super) const fn of_edge(edge: &Edge) -> Self {
         Self { count: edge.transfers, first: edge.first, last: edge.last, value: edge.value, carried: U256::ZERO }
+    }
+
+    /// A sum beyond 256 bits stays beyond.
+    pub(super) fn of_pair(pair: &PairSum) -> Self {
+        let PairSum { count, first, last, value } = *pair;
+        let (value, carried) = value.map_or((U256::MAX, U256::ONE), |value| (value, U256::ZERO));
+        Self { count: u64::from(count), first, last, value, carried }
     }
 
     pub(super) fn add(&mut self, time: i64, value: U256) {

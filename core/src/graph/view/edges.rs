@@ -5,7 +5,9 @@ use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use crate::graph::error::Damaged;
+use crate::graph::file::base::POLL_INTERVAL;
 use crate::graph::file::packed::BEYOND;
+use crate::graph::file::rows::{PairSum, PairSums};
 use crate::graph::types::{AssetId, Side, Status, U256, WalletId};
 use crate::graph::view::edge_sum::EdgeSum;
 use crate::graph::view::filter::{AssetSelection, Edge, EdgeFilter, PlainEdges, PlainTotals};
@@ -65,7 +67,8 @@ impl Graph<'_> {
     }
 
     /// Calls `each` for every counted edge of a wallet on a side, one per asset and peer, in no
-    /// particular order.
+    /// particular order. O(edges + changed transfers), and once after a change also O(transfers) if
+    /// pairs lost some. With a filter that pairs cannot answer, O(transfers).
     ///
     /// # Errors
     /// When the graph is damaged, and the first error of `each`.
@@ -94,6 +97,8 @@ impl Graph<'_> {
         let base = &self.base;
         let range = self.selected_pairs(wallet, side, filter.assets);
         let with_value = filter.assets.is_single();
+        // Pairs whose sum does not fit.
+        let mut beyond = PairSums::new();
         let mut emit = |pair: usize, peer: WalletId| -> Result<(), E> {
             let (Some(count), Some(code)) = (base.pair_count.get(pair), base.pair_value.get(pair)) else {
                 return Err(OUT_OF_RANGE.into());
@@ -109,8 +114,8 @@ impl Graph<'_> {
                 _ if !with_value => U256::ZERO,
                 Some(value) => U256::new(value),
                 None if *code == BEYOND => {
-                    let (from, to) = if side == Side::Out { (wallet, peer) } else { (peer, wallet) };
-                    return self.sum_of_base(from, to, asset)?.emit(peer, asset, true, &mut each);
+                    beyond.insert((asset, peer), PairSum::EMPTY);
+                    return Ok(());
                 }
                 None => base.wide.value(*code)?,
             };
@@ -131,6 +136,13 @@ impl Graph<'_> {
                     emit(*pair as usize, *peer)?;
                 }
             }
+        }
+        if beyond.is_empty() {
+            return Ok(());
+        }
+        base.sum_pairs(wallet, side, &mut beyond, |number| self.overlay.is_removed(number), &mut || (self.poll)())?;
+        for ((asset, peer), sum) in in_order(beyond.iter().map(|(key, sum)| (*key, EdgeSum::of_pair(sum)))) {
+            sum.emit(peer, asset, true, &mut each)?;
         }
         Ok(())
     }
@@ -154,17 +166,22 @@ impl Graph<'_> {
         F: FnMut(Edge) -> Result<(), E>,
     {
         let mut added = self.added_edges(wallet, side, filter.assets);
+        let remainders = self.overlay.remainders(&self.base, wallet, side, &mut || (self.poll)())?;
         let with_value = filter.assets.is_single();
         let all_pairs = EdgeFilter { min_transfers: 0, ..*filter };
         // A pair beyond 256 bits arrives as two edges, which are joined again.
         let mut sums: HashMap<EdgeKey, EdgeSum> = HashMap::new();
         let mut emitted = None;
+        let mut steps = 0_usize;
         self.base_edges(wallet, side, &all_pairs, |edge| -> Result<(), E> {
+            steps += 1;
+            if steps.is_multiple_of(POLL_INTERVAL) {
+                (self.poll)();
+            }
             let key = (edge.asset, edge.peer);
-            let (from, to) = if side == Side::Out { (wallet, edge.peer) } else { (edge.peer, wallet) };
-            if self.overlay.has_removals(from, to, edge.asset) {
+            if let Some(remainder) = remainders.get(&key) {
                 if let Entry::Vacant(vacant) = sums.entry(key) {
-                    let mut sum = self.sum_of_base(from, to, edge.asset)?;
+                    let mut sum = EdgeSum::of_pair(remainder);
                     if let Some(more) = added.remove(&key) {
                         sum.join(&more);
                     }
@@ -213,7 +230,12 @@ impl Graph<'_> {
     {
         let mut sums: HashMap<EdgeKey, EdgeSum> = HashMap::new();
         let window = self.window(wallet, side, filter)?;
+        let mut steps = 0_usize;
         self.transfers_within(wallet, side, window, |transfer| -> Result<(), E> {
+            steps += 1;
+            if steps.is_multiple_of(POLL_INTERVAL) {
+                (self.poll)();
+            }
             if let Some(peer) = transfer.peer
                 && transfer.is_counted(filter)
             {
@@ -229,20 +251,5 @@ impl Graph<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Sum of the transfers of a base's pair that the overlay did not remove.
-    fn sum_of_base(&self, from: WalletId, to: WalletId, asset: AssetId) -> Result<EdgeSum, Damaged> {
-        let base = &self.base;
-        let mut sum = EdgeSum::default();
-        for number in base.transfers(from, Side::Out) {
-            let peer = *base.out_peer.get(number).ok_or(OUT_OF_RANGE)?;
-            let kind = base.out_kind[number];
-            let counts = kind.asset() == asset && kind.status() != Status::Failed;
-            if peer == to && counts && !self.overlay.is_removed(number as u32) {
-                sum.add(base.out_time[number], base.wide.value(base.out_value[number])?);
-            }
-        }
-        Ok(sum)
     }
 }

@@ -17,6 +17,8 @@ pub struct Graph<'g> {
     pub(super) overlay: &'g Overlay,
     /// The base has transfers of native coins only.
     pub(super) native_only: bool,
+    /// Called now and then while a single call reads many transfers.
+    pub(super) poll: fn(),
 }
 
 impl<'g> Graph<'g> {
@@ -24,7 +26,14 @@ impl<'g> Graph<'g> {
     #[must_use]
     pub fn new<B: Deref<Target = [u8]>>(base: &'g Base<B>, overlay: &'g Overlay) -> Self {
         let native_only = base.native_transfers() == base.transfers();
-        Self { base: base.sections(), networks: base.networks(), overlay, native_only }
+        Self { base: base.sections(), networks: base.networks(), overlay, native_only, poll: || {} }
+    }
+
+    /// Sets a function that is called every few thousand transfers while a call reads a single
+    /// wallet, in whatever thread that is. It ends the computation by unwinding.
+    #[must_use]
+    pub const fn with_poll(self, poll: fn()) -> Self {
+        Self { poll, ..self }
     }
 
     /// Returns a wallet by its address. The wallet may have no transfer left.

@@ -12,12 +12,10 @@ use crate::graph::file::base::{Base, Sections};
 use crate::graph::file::names::{Extended, MAX_NAMES};
 use crate::graph::file::overlay::Overlay;
 use crate::graph::file::packed::{TransferKind, pack_position, pack_value};
-use crate::graph::file::rows::{PackedPair, PackedTransfer, PairSum};
+use crate::graph::file::rows::{AssetPeer, PackedPair, PackedTransfer, PairSum};
 use crate::graph::file::scratch::Scratch;
 use crate::graph::file::wide::WideStore;
 use crate::graph::types::{AssetId, Side, Status, WalletId};
-
-type AssetPeer = (AssetId, WalletId);
 
 /// A base and an overlay, ready to be written as one file.
 pub struct MergePlan<'m, S: Scratch> {
@@ -126,14 +124,13 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
     }
 
     fn sum_up_pairs(&mut self, interrupt: &mut impl Interrupt) -> Result<(), BuildError<S::Error>> {
-        let removals = self.overlay.removals_by_sender();
         for wallet in self.overlay.touched(Side::Out) {
             interrupt.should_stop();
             // A missing sender has no edges.
             if wallet == WalletId::NO_SENDER {
                 continue;
             }
-            let pieces = self.merged_pairs(wallet, removals.get(&wallet).map_or(&[], Vec::as_slice))?;
+            let pieces = self.merged_pairs(wallet, interrupt)?;
             let before = self.base.pairs(wallet, Side::Out).0.len();
             self.pair_count = self.pair_count + pieces.iter().map(PairPiece::len).sum::<usize>() - before;
             self.pairs.insert(wallet, pieces);
@@ -141,15 +138,16 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
         Ok(())
     }
 
-    /// Returns the pairs of a sender after the changes, by asset and receiver. `removals` are the
-    /// pairs of the base with removed transfers.
+    /// Returns the pairs of a sender after the changes, by asset and receiver.
     fn merged_pairs(
         &mut self,
         wallet: WalletId,
-        removals: &[AssetPeer],
+        interrupt: &mut impl Interrupt,
     ) -> Result<Vec<PairPiece>, BuildError<S::Error>> {
         let base = &self.base;
-        let mut remainders = self.remainders(wallet, removals)?;
+        let remainders = self.overlay.remainders(base, wallet, Side::Out, &mut || {
+            interrupt.should_stop();
+        })?;
         let mut changed: BTreeMap<AssetPeer, PairSum> = remainders.keys().map(|key| (*key, PairSum::EMPTY)).collect();
         for number in self.overlay.added(wallet, Side::Out) {
             let transfer = self.overlay.added_transfer(*number);
@@ -174,7 +172,7 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
             if to < range.end && key_of(to) == key {
                 from += 1;
                 former = base.pair_value[to];
-                sum.join(&remainders.remove(&key).unwrap_or(PairSum {
+                sum.join(&remainders.get(&key).copied().unwrap_or(PairSum {
                     count: base.pair_count[to],
                     first: base.pair_first[to],
                     last: base.pair_last[to],
@@ -191,29 +189,6 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
             pieces.push(PairPiece::Kept(from..range.end));
         }
         Ok(pieces)
-    }
-
-    /// Sums up the transfers that remain of the base's pairs with removals.
-    fn remainders(
-        &self,
-        wallet: WalletId,
-        removals: &[AssetPeer],
-    ) -> Result<BTreeMap<AssetPeer, PairSum>, BuildError<S::Error>> {
-        let base = &self.base;
-        let mut sums: BTreeMap<AssetPeer, PairSum> = removals.iter().map(|key| (*key, PairSum::EMPTY)).collect();
-        if sums.is_empty() {
-            return Ok(sums);
-        }
-        for number in base.transfers(wallet, Side::Out) {
-            let kind = base.out_kind[number];
-            if kind.status() != Status::Failed
-                && let Some(sum) = sums.get_mut(&(kind.asset(), base.out_peer[number]))
-                && !self.overlay.is_removed(number as u32)
-            {
-                sum.add(base.out_time[number], base.wide.value(base.out_value[number])?);
-            }
-        }
-        Ok(sums)
     }
 }
 
