@@ -32,6 +32,7 @@ mod time;
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     memory::register();
+    memory::keep_heap();
     error::or_report(encoding::require_utf8());
     guc::register();
 }
@@ -70,7 +71,8 @@ extension_sql_file!(
 extension_sql_file!(
     "../../sql/postgres/21_freshness.sql",
     name = "freshness",
-    requires = ["networks", is_moving_rows, current_command, watch_truncate, restamp_future_rows]
+    requires =
+        ["networks", is_moving_rows, current_command, watch_truncate, watch_writers, note_writer, restamp_future_rows]
 );
 extension_sql_file!("../../sql/postgres/22_label_changes.sql", name = "label_changes", requires = ["freshness"]);
 extension_sql_file!(

@@ -75,6 +75,30 @@ pub(crate) fn register() {
     }
 }
 
+/// Free memory that a backend keeps at the end of its heap, and that it asks the system for at a
+/// time.
+const KEPT_BYTES: c_int = 64 << 20;
+const STEP_BYTES: c_int = 4 << 20;
+
+/// Keeps the heap of the backend from shrinking and growing with each call. By default glibc gives
+/// back whatever exceeds 128 kB, and the plan of a query over a hundred partitions takes
+/// megabytes: each call faults some 400 pages in again, which is most of its time.
+pub(crate) fn keep_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: Sets parameters of the allocator. Setting one ends the adaptation of the threshold
+    // above which memory is mapped, so that is set as well.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
+        libc::mallopt(libc::M_TOP_PAD, STEP_BYTES);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, STEP_BYTES);
+    }
+}
+
+/// Returns true in the backend's own thread, which alone may call the server.
+pub(crate) fn is_backend_thread() -> bool {
+    ON_FAILURE.get() != Failure::Wait
+}
+
 fn give_up_reserve() {
     let memory = RESERVED.swap(std::ptr::null_mut(), Ordering::AcqRel);
     if !memory.is_null() {

@@ -43,22 +43,52 @@ impl Caller {
         unsafe {
             let active = pg_sys::GetActiveSnapshot().as_ref();
             let active = active.ok_or_else(|| SqlError::corrupt("no snapshot is active"))?;
-            let next = pg_sys::ReadNextFullTransactionId().value;
-            let wide = |xid: pg_sys::TransactionId| extend(xid.into_inner(), next);
-            let mut running: Vec<u64> = array(active.xip, active.xcnt as usize).iter().map(|xid| wide(*xid)).collect();
-            if active.takenDuringRecovery {
-                let count = usize::try_from(active.subxcnt).unwrap_or(0);
-                running.extend(array(active.subxip, count).iter().map(|xid| wide(*xid)));
-            }
             let own = pg_sys::GetTopFullTransactionIdIfAny().value;
             Ok(Self {
-                snapshot: Snapshot::new(wide(active.xmax), running),
+                snapshot: of_server(active),
                 own: (own != 0).then_some(own),
                 command: active.curcid,
                 subtransaction: pg_sys::GetCurrentSubTransactionId(),
             })
         }
     }
+}
+
+/// Reads a snapshot of the server.
+///
+/// # Safety
+/// The two arrays of the snapshot have the lengths stored next to them.
+unsafe fn of_server(snapshot: &pg_sys::SnapshotData) -> Snapshot {
+    // SAFETY: As the caller promises.
+    unsafe {
+        let next = pg_sys::ReadNextFullTransactionId().value;
+        let wide = |xid: pg_sys::TransactionId| extend(xid.into_inner(), next);
+        let mut running: Vec<u64> = array(snapshot.xip, snapshot.xcnt as usize).iter().map(|xid| wide(*xid)).collect();
+        if snapshot.takenDuringRecovery {
+            let count = usize::try_from(snapshot.subxcnt).unwrap_or(0);
+            running.extend(array(snapshot.subxip, count).iter().map(|xid| wide(*xid)));
+        }
+        Snapshot::new(wide(snapshot.xmax), running)
+    }
+}
+
+/// Returns a snapshot of what is committed now.
+pub(crate) fn latest_snapshot() -> Snapshot {
+    // SAFETY: A catalog snapshot, which is always new for a relation without a system cache. It is
+    // read before anything can replace it.
+    unsafe { of_server(&*pg_sys::GetCatalogSnapshot(relation(c"graph_epoch"))) }
+}
+
+/// Returns true while the server replays the log of another.
+pub(crate) fn is_standby() -> bool {
+    // SAFETY: Reads shared state.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// Returns the transaction id that the server assigns next.
+pub(crate) fn next_transaction() -> u64 {
+    // SAFETY: Reads shared state.
+    unsafe { pg_sys::ReadNextFullTransactionId().value }
 }
 
 /// Prints a snapshot as a `pg_snapshot`.

@@ -246,14 +246,7 @@ fn read_tables() -> Result<Tables, SqlError> {
         }
         roles.insert(owner.to_u32());
         if has_children {
-            // SAFETY: Reads the catalog without locks. The list has as many elements as it says.
-            let tree = unsafe {
-                let list = pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                    find_all_inheritors(table, pg_sys::NoLock as c_int, std::ptr::null_mut())
-                });
-                let length = usize::try_from((*list).length).unwrap_or(0);
-                std::slice::from_raw_parts((*list).elements, length).iter().map(|cell| cell.oid_value)
-            };
+            let tree = inheritors(table).into_iter();
             roles.extend(tree.filter_map(|member| class(member).map(|(owner, ..)| owner.to_u32())));
         }
     }
@@ -265,6 +258,18 @@ fn read_tables() -> Result<Tables, SqlError> {
         _ => TableOwners::Several(roles),
     };
     Ok(Tables { owners, lacks_tables })
+}
+
+/// Returns a table and all of its partitions, by the catalog as it is now and without locks.
+pub(crate) fn inheritors(table: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    // SAFETY: Reads the catalog. The list has as many elements as it says.
+    unsafe {
+        let list = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            find_all_inheritors(table, pg_sys::NoLock as c_int, std::ptr::null_mut())
+        });
+        let length = usize::try_from((*list).length).unwrap_or(0);
+        std::slice::from_raw_parts((*list).elements, length).iter().map(|cell| cell.oid_value).collect()
+    }
 }
 
 /// Returns owner and kind of a relation, and whether others inherit from it.

@@ -58,6 +58,10 @@ CREATE TABLE graph_epoch (
     raised_xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     raised_at  timestamptz NOT NULL DEFAULT now()
 );
+-- A caller asks for the epoch only after a transaction that may have raised it: see
+-- pg_ext/src/graph_store/register.rs.
+CREATE TRIGGER arx_note_writer AFTER INSERT ON graph_epoch FOR EACH STATEMENT EXECUTE FUNCTION note_writer();
+ALTER TABLE graph_epoch ENABLE ALWAYS TRIGGER arx_note_writer;
 COMMENT ON TABLE graph_epoch IS 'latest changes of transactions that fire no row trigger: TRUNCATE, ATTACH, DETACH, DROP';
 
 CREATE TABLE pruned_epochs (
@@ -167,7 +171,7 @@ $$;
 -- Reads the catalog alone, and takes no lock on a partition, as pg_get_triggerdef() would.
 CREATE FUNCTION partitions_now()
     RETURNS TABLE (relid oid, relation text, topic text, shape text, kind "char", unlogged boolean, is_watched boolean,
-                   is_complete boolean)
+                   notes_writers boolean, is_complete boolean)
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -178,9 +182,10 @@ WITH RECURSIVE tree AS (
     UNION
     SELECT i.inhrelid, t.topic, t.functions FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
 ), ours AS MATERIALIZED (
-    SELECT to_regprocedure(format('arx.%I()', f.name)) AS oid, f.name, f.name = 'raise_graph_epoch' AS is_raise
+    SELECT to_regprocedure(format('arx.%I()', f.name)) AS oid, f.name, f.name = 'raise_graph_epoch' AS is_raise,
+           f.name = 'note_writer' AS is_note
       FROM (SELECT DISTINCT unnest(w.functions) FROM arx.watched_tables() AS w
-            UNION ALL SELECT 'raise_graph_epoch') AS f (name)
+            UNION ALL VALUES ('raise_graph_epoch'), ('note_writer')) AS f (name)
 )
 SELECT t.oid, format('%I.%I', n.nspname, c.relname), t.topic,
        -- Not pg_get_partkeydef(): it locks the table, and so two commands at a time may deadlock.
@@ -193,28 +198,34 @@ SELECT t.oid, format('%I.%I', n.nspname, c.relname), t.topic,
                     FROM pg_attribute AS a
                    WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped),
                  g.triggers),
-       c.relkind, c.relpersistence = 'u', coalesce(g.is_watched, false), t.functions <@ coalesce(g.enabled, '{}')
+       c.relkind, c.relpersistence = 'u', coalesce(g.is_watched, false),
+       t.topic <> 'transfers' OR coalesce(g.notes_writers, false), t.functions <@ coalesce(g.enabled, '{}')
   FROM tree AS t
   JOIN pg_class AS c ON c.oid = t.oid
   JOIN pg_namespace AS n ON n.oid = c.relnamespace
  CROSS JOIN LATERAL (
-    SELECT string_agg(line, ',' ORDER BY line COLLATE "C") AS triggers, bool_or(is_truncate) AS is_watched,
+    -- The trigger that notes writers is no part of the shape: without it, every caller asks.
+    SELECT string_agg(line, ',' ORDER BY line COLLATE "C") FILTER (WHERE NOT is_note) AS triggers,
+           bool_or(is_truncate) AS is_watched, bool_or(is_writes) AS notes_writers,
            array_agg(name) FILTER (WHERE is_enabled) AS enabled
       FROM (SELECT format('%s %s %s %s %s %s', f.tgfoid::regprocedure, f.tgenabled, f.tgtype, f.tgattr,
                           encode(f.tgargs, 'escape'), hashtextextended(f.tgqual::text, 0)) AS line,
                    -- The bit of TRUNCATE in tgtype.
                    o.is_raise AND f.tgisinternal AND f.tgtype & 32 <> 0 AS is_truncate,
+                   -- Those of INSERT, DELETE and UPDATE.
+                   o.is_note AND f.tgisinternal AND f.tgtype & 28 = 28 AS is_writes, o.is_note,
                    o.name, f.tgenabled = 'A' AS is_enabled
               FROM pg_trigger AS f JOIN ours AS o ON o.oid = f.tgfoid
              WHERE f.tgrelid = t.oid) AS f
  ) AS g
 $$;
 
--- Gives the tables that have none their TRUNCATE trigger, which PostgreSQL does not clone to
--- partitions. It is an internal trigger, which pg_dump leaves out: a restore makes it again by
--- creating or attaching the table. pg_upgrade leaves it out as well but keeps tracked_partitions,
--- and a TRUNCATE may have gone unseen since. SECURITY DEFINER: it reads the catalog and internal
--- tables, and runs no code of the tables' owners.
+-- Gives the tables that have none their triggers of statements, which PostgreSQL does not clone to
+-- partitions: that of TRUNCATE, which raises the epoch, and that which notes writers of transfers.
+-- They are internal triggers, which pg_dump leaves out: a restore makes them again by creating or
+-- attaching the table. pg_upgrade leaves them out as well but keeps tracked_partitions, and a
+-- TRUNCATE may have gone unseen since. SECURITY DEFINER: it reads the catalog and internal tables,
+-- and runs no code of the tables' owners.
 --
 -- With `is_refresh`, a table whose other triggers are missing or disabled is an event of its topic,
 -- because no trace of a change exists.
@@ -226,21 +237,25 @@ DECLARE
     unwatched record;
 BEGIN
     FOR unwatched IN
-        SELECT p.relid, p.relation, p.topic, p.is_watched, p.is_complete, t.relid IS NOT NULL AS is_tracked
+        SELECT p.relid, p.relation, p.topic, p.is_watched, p.notes_writers, p.is_complete,
+               t.relid IS NOT NULL AS is_tracked
           FROM arx.partitions_now() AS p
           LEFT JOIN arx.tracked_partitions AS t ON t.relid = p.relid
-         WHERE (NOT p.is_watched OR (is_refresh AND NOT p.is_complete)) AND p.kind IN ('r', 'p')
+         WHERE (NOT p.is_watched OR NOT p.notes_writers OR (is_refresh AND NOT p.is_complete)) AND p.kind IN ('r', 'p')
          ORDER BY p.relation
     LOOP
         IF NOT unwatched.is_watched THEN
             PERFORM arx.watch_truncate(unwatched.relid, 'arx.raise_graph_epoch()'::regprocedure);
+        END IF;
+        IF NOT unwatched.notes_writers THEN
+            PERFORM arx.watch_writers(unwatched.relid);
         END IF;
         IF is_refresh AND NOT unwatched.is_complete THEN
             RAISE WARNING 'changes of % are not seen: triggers of arx are missing or disabled', unwatched.relation
                 USING HINT = 'Run SELECT * FROM arx.create_tables(), or ALTER TABLE … ENABLE ALWAYS TRIGGER. '
                              'Until then, every refresh starts over.';
         END IF;
-        IF unwatched.is_tracked OR (is_refresh AND NOT unwatched.is_complete) THEN
+        IF (unwatched.is_tracked AND NOT unwatched.is_watched) OR (is_refresh AND NOT unwatched.is_complete) THEN
             PERFORM arx.raise_event(unwatched.topic, 'watch', unwatched.relation);
         END IF;
     END LOOP;

@@ -93,9 +93,14 @@ BEGIN
                 ('watch_truncate', NULL,
              'step of watch_truncates(): creates the TRUNCATE trigger of a partition; an unknown table is an error '
              '(42704), any other function an error (22023)'),
+                ('watch_writers', NULL,
+             'step of watch_truncates(): creates the trigger of a partition that notes writers; an unknown table is an '
+             'error (42704)'),
                 ('watch_truncates', NULL,
-             'gives every watched table its TRUNCATE trigger; one that was missing, or on a refresh any other trigger that '
-             'is missing, makes consumers start over'),
+             'gives every watched table its triggers of statements; a TRUNCATE trigger that was missing, or on a refresh '
+             'any other trigger that is missing, makes consumers start over'),
+                ('note_writer', NULL,
+             'trigger: notes a transaction that writes transfers, so that the graph is asked for news only after one'),
                 ('track_partitions', NULL,
              'step of the event triggers: compares the watched tables with those before the command'),
                 ('restamp_future_rows', NULL,

@@ -58,6 +58,8 @@ enum Change {
     Month,
     Value,
     Status,
+    /// Of a column that the graph does not have.
+    Price,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +77,13 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Question)>> {
         2 => Just(Isolation::RepeatableRead),
         1 => Just(Isolation::ReadOnly),
     ];
-    let change = prop_oneof![Just(Change::Receiver), Just(Change::Month), Just(Change::Value), Just(Change::Status)];
+    let change = prop_oneof![
+        Just(Change::Receiver),
+        Just(Change::Month),
+        Just(Change::Value),
+        Just(Change::Status),
+        Just(Change::Price),
+    ];
     let row = || (0..9_u8, 0..10_u8, 0..6_u8);
     let internal = || (0..10_u8, 0..10_u8, 0..6_u8);
     let internal_change = prop_oneof![
@@ -428,6 +436,7 @@ impl<'h> History<'h> {
                     Change::Month => format!("\"timestamp\" = '{}'", time(*row)),
                     Change::Value => "value = value + 1".to_owned(),
                     Change::Status => "status = 'failed'".to_owned(),
+                    Change::Price => "value_usd = coalesce(value_usd, 0) + 1".to_owned(),
                 };
                 let rows = self.some_rows(*row);
                 self.write(*session, &format!("UPDATE arx.transactions SET {set} WHERE {rows}")).await;

@@ -2,10 +2,13 @@
 
 #![allow(unsafe_code, reason = "pgrx's macros and the creation of an internal trigger")]
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::row::sql_row;
+use crate::error::SqlError;
 use crate::moving::{is_moving_rows as moving_rows, move_rows};
 use crate::owner::as_owner_of;
 use crate::spi;
@@ -57,19 +60,39 @@ fn is_in_job() -> bool {
     in_job()
 }
 
-/// Creates the TRUNCATE trigger of a partition, unless it has one. It is an internal trigger:
-/// pg_dump leaves it out, and `DISABLE TRIGGER USER` does not reach it.
+/// Creates the TRUNCATE trigger of a partition, unless it has one.
 #[pg_extern(volatile, parallel_unsafe)]
 fn watch_truncate(partition: pg_sys::Oid, function: pg_sys::Oid) -> Result<(), ErrorReport> {
-    if spi::has_truncate_trigger(partition, function)? {
+    const EVENTS: u32 = pg_sys::TRIGGER_TYPE_TRUNCATE;
+    Ok(watch(partition, function, c"arx_raise_epoch", "arx.raise_graph_epoch()", EVENTS)?)
+}
+
+/// Creates the trigger of a partition that notes its writers, unless it has one.
+#[pg_extern(volatile, parallel_unsafe)]
+fn watch_writers(partition: pg_sys::Oid) -> Result<(), ErrorReport> {
+    const EVENTS: u32 = pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE | pg_sys::TRIGGER_TYPE_DELETE;
+    let function = spi::note_writer_function()?.into();
+    Ok(watch(partition, function, c"arx_note_writer", "arx.note_writer()", EVENTS)?)
+}
+
+/// Creates an AFTER trigger of statements, unless the table has it. It is an internal trigger:
+/// pg_dump leaves it out, and `DISABLE TRIGGER USER` does not reach it.
+fn watch(
+    partition: pg_sys::Oid,
+    function: pg_sys::Oid,
+    name: &'static CStr,
+    expected: &str,
+    events: u32,
+) -> Result<(), SqlError> {
+    if spi::has_statement_trigger(partition, function, expected, events)? {
         return Ok(());
     }
     // SAFETY: The statement lives in the current memory context, and its strings are static. The
     // server locks the relation and checks it.
     unsafe {
         let mut statement = PgBox::<pg_sys::CreateTrigStmt>::alloc_node(pg_sys::NodeTag::T_CreateTrigStmt);
-        statement.trigname = c"arx_raise_epoch".as_ptr().cast_mut();
-        statement.events = pg_sys::TRIGGER_TYPE_TRUNCATE as i16;
+        statement.trigname = name.as_ptr().cast_mut();
+        statement.events = events as i16;
         pg_sys::CreateTriggerFiringOn(
             statement.as_ptr(),
             std::ptr::null(),

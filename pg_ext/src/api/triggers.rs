@@ -14,6 +14,7 @@ use pgrx::pg_sys::BuiltinOid;
 use pgrx::prelude::*;
 
 use crate::error::{SqlError, or_report};
+use crate::graph_store::{self, Entry};
 use crate::moving::{is_moving_rows, move_rows};
 use crate::owner::as_owner_of;
 use crate::snapshot::relation;
@@ -88,6 +89,17 @@ fn table_name(table: pg_sys::Oid) -> String {
 }
 
 const TEXT: &[BuiltinOid] = &[BuiltinOid::TEXTOID, BuiltinOid::VARCHAROID];
+
+/// Notes that the current transaction writes rows into a table of transfers, or raises the epoch:
+/// the trigger of statements of each table and partition, and of `graph_epoch`.
+#[pg_trigger]
+fn note_writer<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, PgHeapTupleError> {
+    let is_event = trigger.relid().is_ok_and(|table| table == relation(c"graph_epoch"));
+    or_report(graph_store::note(if is_event { Entry::Event } else { Entry::Rows }));
+    Ok(None)
+}
 
 /// Stamps an updated row with the current transaction.
 #[pg_trigger]

@@ -74,12 +74,12 @@ pub(crate) fn refresh(from_scratch: bool) -> Result<Refreshed, SqlError> {
         return Err(SqlError::has_written("refresh_graph()"));
     }
     let location = Location::open()?;
-    let cached = CACHED.take();
+    let cached = CACHED.take().map(GraphHandle::without_own_rows);
     let usable = if from_scratch { None } else { location.usable(&caller, AssetScope::All, cached)? };
     let current = match usable {
         Some(handle) => match catch_up(handle, &caller, AssetScope::All) {
-            Ok(handle) => Some(handle),
-            Err(Stale::Base | Stale::Large) => None,
+            Ok((handle, _)) => Some(handle),
+            Err(Stale::Base | Stale::Large | Stale::Epoch) => None,
             Err(Stale::Error(error)) => return Err(error),
         },
         None => None,
@@ -156,14 +156,39 @@ fn replace_all(location: &Location, caller: &Caller, lock: &Lock) -> Result<Grap
     Ok(GraphHandle::new(handle.mapped, location.state()?))
 }
 
-/// Builds a base for a caller with more changes since the newest one than memory holds.
+/// Returns a base for a caller with more changes since the base of a generation than memory holds.
+/// The first such caller builds it, and the others wait for it. Only those who must not wait,
+/// because they have written, and those who cannot use what was built, build their own.
 pub(super) fn build_past_changes(
     location: &Location,
     caller: &Caller,
     assets: AssetScope,
+    outgrown: u64,
 ) -> Result<GraphHandle, SqlError> {
-    let lock = if may_build_for_all(caller) { try_lock(location)? } else { None };
-    from_tables(location, caller, assets, lock.as_ref())
+    if !may_build_for_all(caller) {
+        return from_tables(location, caller, assets, None);
+    }
+    let mut state = None;
+    loop {
+        let lock = try_lock(location)?;
+        // A file may have been named since the last look.
+        let now = location.state()?;
+        if state.replace(now) != Some(now)
+            && let Some(handle) = location.usable(caller, assets, None)?
+            && handle.generation() > outgrown
+        {
+            match catch_up(handle, caller, assets) {
+                Ok((handle, _)) => return Ok(handle),
+                Err(Stale::Base | Stale::Large | Stale::Epoch) => {}
+                Err(Stale::Error(error)) => return Err(error),
+            }
+        }
+        if let Some(lock) = lock {
+            return from_tables(location, caller, assets, Some(&lock));
+        }
+        check_for_interrupts!();
+        std::thread::sleep(LOCK_POLL_INTERVAL);
+    }
 }
 
 /// Builds a base from the tables: for all sessions with `lock`, otherwise for this caller alone. A
@@ -385,9 +410,9 @@ fn merge_if_possible(location: &Location, caller: &Caller, handle: GraphHandle) 
     }
     let Some(lock) = try_lock(location)? else { return Ok(handle) };
     match catch_up(handle, caller, AssetScope::All) {
-        Ok(handle) => merge(location, caller, &handle, &lock),
+        Ok((handle, _)) => merge(location, caller, &handle, &lock),
         Err(Stale::Base) => replace_all(location, caller, &lock),
-        Err(Stale::Large) => from_tables(location, caller, AssetScope::All, Some(&lock)),
+        Err(Stale::Large | Stale::Epoch) => from_tables(location, caller, AssetScope::All, Some(&lock)),
         Err(Stale::Error(error)) => Err(error),
     }
 }

@@ -14,6 +14,9 @@
 //! through again. So opening takes constant time, and a file that was changed in place is not
 //! believed. What a disk returns later for pages that it had returned right is not noticed, as with
 //! the server's tables.
+//!
+//! `writers-<start of the server>` is the register of writers (`register.rs`), the only file that
+//! changes after it has its name.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -27,6 +30,7 @@ const SUFFIX: &str = ".graph";
 const VERIFIED: &str = ".verified";
 const LOCK: &str = "lock";
 const UNFINISHED: &str = ".tmp";
+const REGISTER: &str = "writers-";
 
 /// Generations kept on disk. A caller that needs an older one builds a private graph.
 pub(crate) const MAX_GENERATIONS: usize = 4;
@@ -148,6 +152,43 @@ impl Folder {
         }
     }
 
+    /// Opens the register of writers of a start of the server for reading and writing, and creates
+    /// it if necessary: `length` bytes of zeros, whose room on the disk is reserved.
+    pub(crate) fn register(&self, start: &str, length: u64) -> io::Result<File> {
+        let path = self.register_path(start);
+        let open = || open_own(&path, OpenOptions::new().read(true).write(true));
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            file => return file,
+        }
+        let (unfinished, file) = self.unfinished()?;
+        // The first session to name one wins.
+        let named = reserve(&file, length).and_then(|()| match fs::hard_link(&unfinished, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            named => named,
+        });
+        remove_if_exists(&unfinished)?;
+        named?;
+        // Those of earlier starts.
+        for entry in fs::read_dir(&self.0)? {
+            let entry = entry?;
+            let is_register = entry.file_name().to_str().is_some_and(|name| name.starts_with(REGISTER));
+            if is_register && entry.path() != path {
+                remove_if_exists(&entry.path())?;
+            }
+        }
+        open()
+    }
+
+    /// Removes the register of a start of the server, if it exists.
+    pub(crate) fn remove_register(&self, start: &str) -> io::Result<()> {
+        remove_if_exists(&self.register_path(start))
+    }
+
+    fn register_path(&self, start: &str) -> PathBuf {
+        self.0.join(format!("{REGISTER}{start}"))
+    }
+
     /// Creates a file without a name, which disappears with its last user.
     pub(crate) fn unnamed(&self) -> io::Result<File> {
         let (path, file) = self.unfinished()?;
@@ -264,6 +305,28 @@ fn read_own(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     open_own(path, OpenOptions::new().read(true))?.take(MAX_RECORD).read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Gives a new file its length, and reserves its room on the disk: a full disk is an error here,
+/// and not a signal later.
+pub(super) fn reserve(file: &File, length: u64) -> io::Result<()> {
+    file.set_len(length)?;
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, length.max(1)) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => fill(file, length),
+        other => other.map_err(io::Error::from),
+    }
+}
+
+/// Reserves space on file systems without `fallocate`.
+fn fill(mut file: &File, length: u64) -> io::Result<()> {
+    let zeros = [0_u8; 1 << 16];
+    let mut left = length;
+    while left > 0 {
+        let count = left.min(zeros.len() as u64);
+        file.write_all(&zeros[..count as usize])?;
+        left -= count;
+    }
+    Ok(())
 }
 
 fn remove_if_exists(path: &Path) -> io::Result<()> {

@@ -29,7 +29,7 @@ use memmap2::{Advice, Mmap, MmapMut, RemapOptions};
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use super::folder::Folder;
+use super::folder::{Folder, reserve};
 
 /// A graph file, mapped for reading.
 #[derive(Debug)]
@@ -78,13 +78,17 @@ static PAGE: AtomicUsize = AtomicUsize::new(4096);
 
 /// A mapping in which the handler supplies zeros for what cannot be read.
 #[derive(Debug)]
-struct Guard(usize);
+pub(super) struct Guard(usize);
 
 impl Guard {
     fn new(mapping: &[u8]) -> io::Result<Self> {
+        Self::of(mapping.as_ptr() as usize, mapping.len())
+    }
+
+    /// Guards a mapping by its address and length.
+    pub(super) fn of(start: usize, length: usize) -> io::Result<Self> {
         install_handler()?;
-        let start = mapping.as_ptr() as usize;
-        let end = start + mapping.len();
+        let end = start + length;
         let slot = MAPPINGS
             .iter()
             .position(|(first, _)| first.compare_exchange(0, start, Ordering::AcqRel, Ordering::Relaxed).is_ok());
@@ -186,32 +190,11 @@ fn allocate_memory(bytes: usize) -> io::Result<MmapMut> {
 /// Maps a new file of `length` bytes for writing. Its disk space is reserved first, so that a full
 /// disk is an error here and not a signal later.
 fn create(file: &File, length: usize) -> io::Result<(MmapMut, Guard)> {
-    reserve(file, length)?;
+    reserve(file, length as u64)?;
     // SAFETY: No one else has this file open.
     let map = unsafe { MmapMut::map_mut(file) }?;
     let guard = Guard::new(&map)?;
     Ok((map, guard))
-}
-
-fn reserve(file: &File, length: usize) -> io::Result<()> {
-    let length = length as u64;
-    file.set_len(length)?;
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, length.max(1)) {
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => fill(file, length),
-        other => other.map_err(io::Error::from),
-    }
-}
-
-/// Reserves space on file systems without `fallocate`.
-fn fill(mut file: &File, length: u64) -> io::Result<()> {
-    let zeros = [0_u8; 1 << 16];
-    let mut left = length;
-    while left > 0 {
-        let count = left.min(zeros.len() as u64);
-        io::Write::write_all(&mut file, &zeros[..count as usize])?;
-        left -= count;
-    }
-    Ok(())
 }
 
 /// Memory of a build: anonymous up to a limit, then in unnamed files.

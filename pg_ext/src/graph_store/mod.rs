@@ -3,29 +3,36 @@
 //!
 //! A base is usable if the caller sees everything that it holds. Changes since are read through the
 //! freshness of the tables (`sql/postgres/21_freshness.sql`). This backend keeps them in an
-//! overlay, so that the next call reads only the rest. Rows of the caller's own transaction are in
-//! the overlay for one call. A caller for whom no file is usable builds a private graph.
+//! overlay, so that the next call reads only the rest, and nothing at all if the register of writers
+//! has no transaction that may have written. Rows of the caller's own transaction are in the overlay
+//! for one call. A caller for whom no file is usable builds a private graph.
 
 mod build;
+mod direct;
 mod folder;
 mod map;
+mod members;
+mod register;
 mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
-use arx_core::graph::{Base, Graph, NotInGraph, Overlay, Provenance, Snapshot};
+use arx_core::graph::{Base, Graph, NotInGraph, Overlay, Provenance, Snapshot, TransferRow};
 use pgrx::prelude::*;
 
 use crate::error::{SqlError, or_report};
 use crate::guc;
-use crate::memory::check_threads;
-use crate::snapshot::{Caller, ServerIdentity, data_directory, may_write, parse_snapshot, require_whole};
+use crate::memory::{check_threads, is_backend_thread};
+use crate::snapshot::{Caller, ServerIdentity, data_directory, is_standby, may_write, parse_snapshot, require_whole};
 use crate::spi::{Table, database_exists, former_rows, latest_epoch, new_rows};
 
 pub(crate) use build::refresh;
 use folder::{Folder, Stamp};
 use map::Mapped;
+use members::{Members, members};
+pub(crate) use register::{Entry, note};
+use register::{News, Position};
 pub(crate) use verify::verify;
 
 /// Assets that a call may follow.
@@ -87,6 +94,14 @@ pub(crate) fn check_for_failures() {
     check_for_interrupts!();
 }
 
+/// Ends a computation that was cancelled. Threads of extractors leave that to the backend's own
+/// thread, which waits for them.
+fn poll() {
+    if is_backend_thread() {
+        check_for_failures();
+    }
+}
+
 /// A base and its overlay. Its graph is stable as long as the handle is held.
 #[derive(Debug, Clone)]
 pub(crate) struct GraphHandle {
@@ -96,6 +111,9 @@ pub(crate) struct GraphHandle {
     native: Snapshot,
     /// Snapshot up to which the overlay holds token transfers.
     tokens: Snapshot,
+    /// How far the register of writers has been read for `native`, with the list of partitions that
+    /// it was trusted for.
+    position: Option<(Position, u64)>,
     /// State of the folder when the base was the newest.
     folder: (i64, i64),
 }
@@ -144,11 +162,11 @@ impl GraphHandle {
     /// Combines a base with an empty overlay.
     fn new(mapped: Arc<MappedBase>, folder: (i64, i64)) -> Self {
         let (native, tokens) = (mapped.snapshot.clone(), mapped.snapshot.clone());
-        Self { mapped, overlay: Arc::new(Overlay::new()), native, tokens, folder }
+        Self { mapped, overlay: Arc::new(Overlay::new()), native, tokens, position: None, folder }
     }
 
     pub(crate) fn graph(&self) -> Graph<'_> {
-        Graph::new(&self.mapped.base, &self.overlay)
+        Graph::new(&self.mapped.base, &self.overlay).with_poll(poll)
     }
 
     pub(crate) fn base_token(&self) -> BaseToken {
@@ -175,21 +193,62 @@ impl GraphHandle {
         self.overlay.rows() > guc::graph_delta_limit() && self.mapped.valid_only_for.is_none()
     }
 
+    fn generation(&self) -> u64 {
+        self.mapped.base.provenance().generation
+    }
+
     fn has(&self, assets: AssetScope) -> bool {
         self.mapped.has_tokens || assets == AssetScope::Native
     }
 
-    /// Returns true if the caller sees exactly what the handle holds.
-    fn is_current(&self, caller: &Caller, assets: AssetScope) -> bool {
+    /// Takes back the rows of a transaction of the caller, which are valid for one call. Without
+    /// another handle on the overlay, that costs what these rows cost.
+    fn without_own_rows(mut self) -> Self {
+        if self.overlay.is_marked() {
+            Arc::make_mut(&mut self.overlay).roll_back();
+        }
+        self
+    }
+
+    /// Returns true if the handle holds exactly what the caller sees, by its snapshots or by the
+    /// register of writers.
+    fn is_current(&mut self, caller: &Caller, assets: AssetScope) -> Result<bool, SqlError> {
         if !self.has(assets) {
-            return false;
+            return Ok(false);
         }
         if let Some(only) = &self.mapped.valid_only_for {
-            return only == caller;
+            return Ok(only == caller && self.mapped.base.provenance().epoch == latest_epoch()?);
         }
-        caller.own.is_none()
-            && caller.snapshot.sees_same(&self.native)
-            && (assets == AssetScope::Native || caller.snapshot.sees_same(&self.tokens))
+        let provenance = self.mapped.base.provenance();
+        let server = ServerIdentity::current();
+        if caller.own.is_some() || provenance.relation != server.relation || provenance.timeline != server.timeline {
+            return Ok(false);
+        }
+        let Some(news) = self.news(caller, &server)? else {
+            let is_same = caller.snapshot.sees_same(&self.native)
+                && (assets == AssetScope::Native || caller.snapshot.sees_same(&self.tokens));
+            return Ok(is_same && self.mapped.base.provenance().epoch == latest_epoch()?);
+        };
+        if news.rows || (news.events && self.mapped.base.provenance().epoch != latest_epoch()?) {
+            return Ok(false);
+        }
+        if self.tokens == self.native {
+            self.tokens = caller.snapshot.clone();
+        }
+        self.native = caller.snapshot.clone();
+        Ok(assets == AssetScope::Native || caller.snapshot.sees_same(&self.tokens))
+    }
+
+    /// Returns what may have changed since the handle was brought up to date. `None` if the register
+    /// of writers cannot tell: then the position is given up.
+    fn news(&mut self, caller: &Caller, server: &ServerIdentity) -> Result<Option<News>, SqlError> {
+        let Some((mut position, serial)) = self.position.take() else { return Ok(None) };
+        if server.in_recovery || members()?.serial != serial || !caller.snapshot.covers(&self.native) {
+            return Ok(None);
+        }
+        let news = position.advance(&caller.snapshot);
+        self.position = news.map(|_| (position, serial));
+        Ok(news)
     }
 }
 
@@ -199,18 +258,18 @@ pub(crate) fn facts() -> Result<Option<Facts>, SqlError> {
     require_tables(AssetScope::All)?;
     let caller = Caller::current()?;
     let location = Location::open()?;
-    let Some(handle) = location.usable(&caller, AssetScope::All, CACHED.take())? else { return Ok(None) };
+    let cached = CACHED.take().map(GraphHandle::without_own_rows);
+    let Some(handle) = location.usable(&caller, AssetScope::All, cached)? else { return Ok(None) };
     let before = handle.facts();
     match catch_up(handle, &caller, AssetScope::All) {
-        Ok(handle) => {
+        Ok((handle, kept)) => {
             let facts = handle.facts();
-            if caller.own.is_none() {
-                CACHED.set(Some(handle));
-            }
+            drop(handle);
+            CACHED.set(Some(kept));
             Ok(Some(facts))
         }
         Err(Stale::Error(error)) => Err(error),
-        Err(Stale::Base | Stale::Large) => Ok(Some(Facts { delta_rows: None, ..before })),
+        Err(Stale::Base | Stale::Large | Stale::Epoch) => Ok(Some(Facts { delta_rows: None, ..before })),
     }
 }
 
@@ -224,11 +283,11 @@ fn require_tables(assets: AssetScope) -> Result<(), SqlError> {
 pub(crate) fn current(assets: AssetScope) -> Result<GraphHandle, SqlError> {
     require_tables(assets)?;
     let caller = Caller::current()?;
-    let cached = CACHED.take().filter(|handle| handle.mapped.is_unchanged());
+    let mut cached = CACHED.take().filter(|handle| handle.mapped.is_unchanged()).map(GraphHandle::without_own_rows);
     if !guc::accepts_stale_base()
-        && let Some(handle) = cached.as_ref().filter(|handle| handle.is_current(&caller, assets))
+        && let Some(handle) = &mut cached
+        && handle.is_current(&caller, assets)?
         && !handle.needs_merge()
-        && handle.mapped.base.provenance().epoch == latest_epoch()?
     {
         let handle = handle.clone();
         CACHED.set(cached);
@@ -249,25 +308,28 @@ pub(crate) fn current(assets: AssetScope) -> Result<GraphHandle, SqlError> {
             build::build(&location, &caller, assets)?
         }
     };
-    // A transaction's own writes are valid for one call, so its overlay is a copy. Otherwise no one
-    // else holds the overlay, and it grows in place.
-    let before = caller.own.is_some().then(|| handle.clone());
-    let mut handle = match catch_up(handle, &caller, assets) {
-        Ok(handle) => handle,
+    let generation = handle.generation();
+    let (handle, kept) = match catch_up(handle, &caller, assets) {
+        Ok(both) => both,
         // The file does not hold what its provenance says: never answer from it.
-        Err(Stale::Base) => build::replace_damaged(&location, &caller, assets)?,
-        Err(Stale::Large) => build::build_past_changes(&location, &caller, assets)?,
+        Err(Stale::Base) => both(build::replace_damaged(&location, &caller, assets)?),
+        Err(Stale::Large) => both(build::build_past_changes(&location, &caller, assets, generation)?),
+        Err(Stale::Epoch) => return current(assets),
         Err(Stale::Error(error)) => return Err(error),
     };
-    if before.is_some() && handle.mapped.valid_only_for.is_none() {
-        CACHED.set(before);
+    if caller.own.is_none() && handle.needs_merge() && may_write() {
+        drop(kept);
+        let handle = build::merge_quietly(&location, &caller, handle)?;
+        CACHED.set(Some(handle.clone()));
         return Ok(handle);
     }
-    if handle.needs_merge() && may_write() {
-        handle = build::merge_quietly(&location, &caller, handle)?;
-    }
-    CACHED.set(Some(handle.clone()));
+    CACHED.set(Some(kept));
     Ok(handle)
+}
+
+/// Returns a handle to answer from, and one to keep.
+fn both(handle: GraphHandle) -> (GraphHandle, GraphHandle) {
+    (handle.clone(), handle)
 }
 
 /// Reasons for which a base could not be brought up to date.
@@ -276,6 +338,8 @@ enum Stale {
     Base,
     /// The changes do not fit into memory.
     Large,
+    /// The epoch rose meanwhile, so that base and changes are not of one instant.
+    Epoch,
     Error(SqlError),
 }
 
@@ -292,62 +356,112 @@ impl From<Stale> for SqlError {
                 .hint("SELECT * FROM arx.verify_graph() shows the differences."),
             Stale::Large => Self::limit("changed transfers need more memory than arx.graph_work_mem allows")
                 .hint("Run SELECT * FROM arx.refresh_graph() to merge them, or raise arx.graph_work_mem."),
+            Stale::Epoch => Self::state("partitions were attached, detached or truncated meanwhile")
+                .hint("Run the statement again."),
             Stale::Error(error) => error,
         }
     }
 }
 
-/// Adds to the overlay what the caller sees beyond it.
-fn catch_up(mut handle: GraphHandle, caller: &Caller, assets: AssetScope) -> Result<GraphHandle, Stale> {
+/// Adds to the overlay what the caller sees beyond it. Returns the handle to answer from, and the one
+/// to keep for the next call, from which rows of the caller's own transaction will be taken back.
+fn catch_up(mut handle: GraphHandle, caller: &Caller, assets: AssetScope) -> Result<(GraphHandle, GraphHandle), Stale> {
     if handle.mapped.valid_only_for.is_some() {
-        return Ok(handle);
+        return Ok(both(handle));
+    }
+    let members = members()?;
+    let has_own = caller.own.is_some();
+    let (native, tokens, position) = (handle.native.clone(), handle.tokens.clone(), handle.position.clone());
+    if has_own {
+        Arc::make_mut(&mut handle.overlay).mark();
     }
     let mut tables: Vec<_> = Table::NATIVE.into_iter().map(|table| (table, handle.native.clone())).collect();
     if assets == AssetScope::All {
         tables.push((Table::TokenTransfers, handle.tokens.clone()));
     }
+    let mut has_asked = false;
     for (table, since) in tables {
-        if caller.own.is_none() && caller.snapshot.sees_same(&since) {
+        if !has_own && caller.snapshot.sees_same(&since) {
             continue;
         }
-        let base = &handle.mapped.base;
-        let limit = guc::graph_work_mem();
-        let (mut missing, mut large) = (false, false);
-        let overlay = &mut handle.overlay;
-        let removed = former_rows(table, &since, |row| {
-            // Copies the overlay if another handle shares it.
-            let overlay = Arc::make_mut(overlay);
-            match overlay.remove(base, row) {
-                Ok(()) => check_memory(overlay, limit, &mut large),
-                Err(NotInGraph::Missing) => {
-                    missing = true;
-                    Ok(())
-                }
-                Err(NotInGraph::Damaged(damaged)) => Err(damaged.into()),
-            }
-        });
-        if large {
-            return Err(Stale::Large);
-        }
-        removed?;
-        if missing {
-            return Err(Stale::Base);
-        }
-        let added = new_rows(table, &since, |row| {
-            let overlay = Arc::make_mut(overlay);
-            overlay.add(base, row)?;
-            check_memory(overlay, limit, &mut large)
-        });
-        if large {
-            return Err(Stale::Large);
-        }
-        added?;
+        has_asked = true;
+        read_changes(&mut handle, &members, table, &since)?;
         if table == Table::TokenTransfers {
             handle.tokens = caller.snapshot.clone();
         }
     }
     handle.native = caller.snapshot.clone();
-    Ok(handle)
+    if has_own {
+        let kept = GraphHandle { native, tokens, position, ..handle.clone() };
+        return check_epoch(&kept).map(|()| (handle, kept));
+    }
+    // The register is read after the snapshot was taken, and before the epoch.
+    let news = match handle.position.take() {
+        Some((mut position, serial)) if serial == members.serial => {
+            let news = position.advance(&caller.snapshot);
+            handle.position = news.map(|_| (position, serial));
+            news
+        }
+        _ => None,
+    };
+    if handle.position.is_none() && members.notes_writers_since(&caller.snapshot) && !is_standby() {
+        handle.position = Position::begin(&caller.snapshot).map(|position| (position, members.serial));
+    }
+    if has_asked && news.is_none_or(|news| news.events) {
+        check_epoch(&handle)?;
+    }
+    Ok(both(handle))
+}
+
+/// Reads the changes of a table since a snapshot.
+fn read_changes(handle: &mut GraphHandle, members: &Members, table: Table, since: &Snapshot) -> Result<(), Stale> {
+    let base = &handle.mapped.base;
+    let limit = guc::graph_work_mem();
+    let (mut missing, mut large) = (false, false);
+    let overlay = &mut handle.overlay;
+    let mut remove = |row: &TransferRow<'_>| {
+        // Copies the overlay if another handle shares it.
+        let overlay = Arc::make_mut(overlay);
+        match overlay.remove(base, row) {
+            Ok(()) => check_memory(overlay, limit, &mut large),
+            Err(NotInGraph::Missing) => {
+                missing = true;
+                Ok(())
+            }
+            Err(NotInGraph::Damaged(damaged)) => Err(damaged.into()),
+        }
+    };
+    let removed = match direct::may_have_former_rows(members, since) {
+        Ok(true) => former_rows(table, since, &mut remove),
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if large {
+        return Err(Stale::Large);
+    }
+    removed?;
+    if missing {
+        return Err(Stale::Base);
+    }
+    let mut add = |row: &TransferRow<'_>| {
+        let overlay = Arc::make_mut(overlay);
+        overlay.add(base, row)?;
+        check_memory(overlay, limit, &mut large)
+    };
+    let added = match direct::new_rows(members, table, since, &mut add) {
+        Ok(false) => new_rows(table, since, &mut add),
+        Ok(true) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if large {
+        return Err(Stale::Large);
+    }
+    Ok(added?)
+}
+
+/// Rejects a handle whose base is of an earlier epoch than the changes that were read.
+fn check_epoch(handle: &GraphHandle) -> Result<(), Stale> {
+    if handle.mapped.base.provenance().epoch == latest_epoch()? { Ok(()) } else { Err(Stale::Epoch) }
 }
 
 /// Ends the reading of changes when the overlay outgrows its memory.

@@ -3,7 +3,7 @@
 use arx_core::graph::{Digest, Digests, Graph, Group};
 use pgrx::prelude::*;
 
-use super::{AssetScope, CACHED, Interrupts, Location, Overlay, Stale, catch_up, require_tables};
+use super::{AssetScope, CACHED, GraphHandle, Interrupts, Location, Overlay, Stale, catch_up, require_tables};
 use crate::error::SqlError;
 use crate::snapshot::Caller;
 use crate::spi::{Table, every_row};
@@ -20,14 +20,15 @@ pub(crate) fn verify() -> Result<Option<Vec<Comparison>>, SqlError> {
     require_tables(AssetScope::All)?;
     let caller = Caller::current()?;
     let location = Location::open()?;
-    let Some(handle) = location.usable(&caller, AssetScope::All, CACHED.take())? else { return Ok(None) };
+    let cached = CACHED.take().map(GraphHandle::without_own_rows);
+    let Some(handle) = location.usable(&caller, AssetScope::All, cached)? else { return Ok(None) };
     let mut graph = Digests::default();
     let mapped = handle.mapped.clone();
     match catch_up(handle, &caller, AssetScope::All) {
-        Ok(handle) => graph.add_graph(&handle.graph(), &mut Interrupts)?,
+        Ok((handle, _)) => graph.add_graph(&handle.graph(), &mut Interrupts)?,
         Err(Stale::Error(error)) => return Err(error),
         // A base that cannot be brought up to date is compared as it is.
-        Err(Stale::Base | Stale::Large) => {
+        Err(Stale::Base | Stale::Large | Stale::Epoch) => {
             let no_changes = Overlay::new();
             graph.add_graph(&Graph::new(&mapped.base, &no_changes), &mut Interrupts)?;
         }

@@ -122,6 +122,14 @@ SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
         UNION ALL SELECT relid FROM pg_partition_tree('arx.token_transfers') WHERE isleaf) AS t
   JOIN pg_class AS c ON c.oid = t.relid", &[Long]) };
 
+    // Extensions that apply rows of other servers without the triggers of statements.
+    static IS_SUBSCRIBER: PreparedQuery = const { PreparedQuery::new(c"
+SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel)
+    OR EXISTS (SELECT FROM pg_catalog.pg_extension AS e WHERE e.extname IN ('pglogical', 'bdr'))", &[Bool]) };
+
+    static NOTE_WRITER: PreparedQuery = const { PreparedQuery::new(c"
+SELECT coalesce(pg_catalog.to_regprocedure('arx.note_writer()')::oid::bigint, 0)", &[Long]) };
+
     static EXISTS_DATABASE: PreparedQuery = const { PreparedQuery::new(c"
 SELECT EXISTS (SELECT FROM pg_catalog.pg_database AS d WHERE d.oid = $1)", &[Bool]) };
 
@@ -235,6 +243,24 @@ pub(crate) fn latest_epoch() -> Result<i64, SqlError> {
 pub(crate) fn foreign_changes(next: u64, own: Option<u64>) -> Result<bool, SqlError> {
     let arguments = [Argument::of(next.to_string()), Argument::of(own.unwrap_or(0).to_string())];
     FOREIGN_CHANGES.with(|query| query.is_true(&arguments))
+}
+
+/// Returns true if another server's rows are applied in this database, past the triggers of
+/// statements.
+pub(crate) fn is_subscriber() -> Result<bool, SqlError> {
+    with_latest_snapshot(|| IS_SUBSCRIBER.with(|query| query.is_true(&[])))
+}
+
+/// Returns the OID of `arx.note_writer()`, or 0.
+pub(crate) fn note_writer_function() -> Result<u32, SqlError> {
+    let mut function = 0;
+    NOTE_WRITER.with(|query| {
+        query.stream(&[], |slot| {
+            function = u32::try_from(slot.long(0)?).unwrap_or(0);
+            Ok(())
+        })
+    })?;
+    Ok(function)
 }
 
 /// Estimates the number of rows of all tables.

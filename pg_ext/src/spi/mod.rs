@@ -24,8 +24,8 @@ pub(crate) use alert::{alert_rules, performance_facts};
 pub(crate) use clusters::{ClusterLabel, Exclusion, cluster_labels, exclusions, services};
 pub(crate) use evidence::{TransferHashes, TransferKey, transfer_hashes};
 pub(crate) use graph::{
-    Table, database_exists, estimated_rows, every_row, foreign_changes, former_rows, latest_epoch, mark_log,
-    native_asset, new_rows,
+    Table, database_exists, estimated_rows, every_row, foreign_changes, former_rows, is_subscriber, latest_epoch,
+    mark_log, native_asset, new_rows, note_writer_function,
 };
 pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
 pub(crate) use labels::{WalletLabel, labels_of, labels_that_stop};
@@ -40,8 +40,8 @@ pub(crate) use risk::{
 };
 pub(crate) use session::{pin, with_words};
 pub(crate) use statistics::analyze_stale_tables;
-pub(crate) use stream::{type_name, varlena};
-pub(crate) use tables::{create_tables, has_truncate_trigger, restamp, restamping, table_names};
+pub(crate) use stream::{attributes, type_name, varlena, with_memory_context};
+pub(crate) use tables::{create_tables, has_statement_trigger, restamp, restamping, table_names};
 pub(crate) use transfers_by_hash::transfers_of;
 
 use arx_core::address::{Network, NetworkFamily};

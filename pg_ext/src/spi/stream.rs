@@ -364,9 +364,17 @@ unsafe extern "C-unwind" fn start(receiver: *mut pg_sys::DestReceiver, _operatio
     // rows.
     unsafe {
         let receiver = &mut *receiver.cast::<Receiver<'_>>();
-        let attributes = (*columns).attrs.as_slice((*columns).natts as usize);
-        receiver.error = mismatch(receiver.layout, attributes);
+        receiver.error = mismatch(receiver.layout, attributes(columns));
     }
+}
+
+/// Returns the attributes of a row.
+///
+/// # Safety
+/// The descriptor is valid as long as the result is used.
+pub(crate) unsafe fn attributes<'a>(descriptor: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_pg_attribute] {
+    // SAFETY: A descriptor has as many attributes as it says.
+    unsafe { (*descriptor).attrs.as_slice((*descriptor).natts as usize) }
 }
 
 /// # Safety

@@ -295,12 +295,18 @@ pub(crate) fn create_tables() -> Result<Vec<Object>, SqlError> {
     Ok(survey.missing)
 }
 
-/// Returns true if a table has its TRUNCATE trigger. An error unless the table exists and the
-/// function is the trigger's: the server does not check what makes an internal trigger.
-pub(crate) fn has_truncate_trigger(table: pg_sys::Oid, function: pg_sys::Oid) -> Result<bool, SqlError> {
-    if !is_true("SELECT $1 = pg_catalog.to_regprocedure('arx.raise_graph_epoch()')", &[function.into()])? {
+/// Returns true if a table has an internal trigger of a function for some events of statements. An
+/// error unless the table exists and the function is the expected one: the server does not check
+/// what makes an internal trigger.
+pub(crate) fn has_statement_trigger(
+    table: pg_sys::Oid,
+    function: pg_sys::Oid,
+    expected: &str,
+    events: u32,
+) -> Result<bool, SqlError> {
+    if !is_true("SELECT $1 = pg_catalog.to_regprocedure($2)", &[function.into(), expected.into()])? {
         return Err(SqlError::argument(format!(
-            "function must be arx.raise_graph_epoch(), and not the one with oid {}",
+            "function must be {expected}, and not the one with oid {}",
             function.to_u32()
         )));
     }
@@ -311,10 +317,9 @@ pub(crate) fn has_truncate_trigger(table: pg_sys::Oid, function: pg_sys::Oid) ->
     })?;
     match kind.as_deref() {
         Some("r" | "p") => is_true(
-            // 32: the bit of TRUNCATE.
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
-                             WHERE t.tgrelid = $1 AND t.tgfoid = $2 AND t.tgisinternal AND t.tgtype & 32 <> 0)",
-            &[table.into(), function.into()],
+                             WHERE t.tgrelid = $1 AND t.tgfoid = $2 AND t.tgisinternal AND t.tgtype & $3 = $3)",
+            &[table.into(), function.into(), events.cast_signed().into()],
         ),
         Some(_) => Err(SqlError::argument(format!("relation with oid {} is not a table", table.to_u32()))),
         None => Err(SqlError::undefined_object(format!("table with oid {} does not exist", table.to_u32()))),
