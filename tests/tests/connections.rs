@@ -76,7 +76,7 @@ fn formats_and_zones_of_the_database_change_nothing_that_the_sidecar_writes() {
             "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET search_path = pg_catalog;
              SELECT t.tableoid::regclass, t.\"timestamp\", t.value FROM arx.transactions AS t ORDER BY t.tx_hash;
              SELECT hour, transaction_count, total_volume FROM arx.hourly_volume ORDER BY hour;
-             SELECT wallet_address, analytics_profile -> 'activity' FROM arx.wallet_profiles ORDER BY wallet_address",
+             SELECT wallet_address, sent_count, total_sent, recipients, first_activity FROM arx.wallet_behaviour ORDER BY wallet_address",
         );
         rows.unwrap()
     };

@@ -460,7 +460,7 @@ fn verify_finds_and_repairs_changes_that_bypassed_the_feed() {
     clickhouse
         .query("ALTER TABLE arx.transaction_events UPDATE to_address = 'thief' WHERE tx_hash = 'p50' SETTINGS mutations_sync = 2")
         .unwrap();
-    clickhouse.query("TRUNCATE TABLE arx.wallet_edges_states").unwrap();
+    clickhouse.query("TRUNCATE TABLE arx.daily_volume_settled").unwrap();
     let found = sidecar(&database, &["verify"]);
     let report = String::from_utf8_lossy(&found.stdout).into_owned();
     assert_eq!(found.status.code(), Some(1), "{report}");
@@ -483,10 +483,7 @@ fn verify_finds_and_repairs_changes_that_bypassed_the_feed() {
 fn behaviour_of_wallets_follows_their_transactions_and_the_thresholds() {
     let database = Stack::shared().unwrap().database("movement_behaviour").unwrap();
     let class = |wallet: &str| {
-        let query = format!(
-            "SELECT analytics_profile #>> '{{behaviour,class}}', analytics_profile #>> '{{activity,sent}}' FROM arx.wallet_profiles
-              WHERE wallet_address = '{wallet}'"
-        );
+        let query = format!("SELECT class, sent_count FROM arx.wallet_behaviour WHERE wallet_address = '{wallet}'");
         database.query(&query).unwrap()
     };
     let send = |wallet: &str, day: &str, count: u32, value: &str, gas: &str, receivers: u32, usd: &str| {
@@ -526,7 +523,7 @@ fn behaviour_of_wallets_follows_their_transactions_and_the_thresholds() {
     classes(["whale|2", "regular|2", "whale|2", "whale|101", "whale|60", "whale|4"]);
     database.query("DELETE FROM arx.transactions WHERE from_address = 'whale'").unwrap();
     succeed(&database, &["sync"]);
-    assert_eq!(class("whale"), "|");
+    assert_eq!(class("whale"), "");
     let idle = succeed(&database, &["sync"]);
     assert!(idle.contains("written back: 0 hours, 0 wallets"), "{idle}");
 }
@@ -542,17 +539,17 @@ fn a_pass_does_not_wait_for_the_write_back() {
     let within = |shown: &str, expected: &str| {
         wait_until(Duration::from_secs(60), || Ok(database.query(shown)? == expected)).is_ok_and(|arrived| arrived)
     };
-    let judged = "SELECT count(*) FROM arx.wallet_profiles WHERE analytics_profile ? 'behaviour'";
+    let judged = "SELECT count(*) FROM arx.wallet_behaviour";
     let volumes = "SELECT sum(transaction_count) FROM arx.hourly_volume";
     let first = within(judged, "8") && within(volumes, "10");
 
     let (held, released) = std::thread::scope(|threads| {
         threads.spawn(|| {
             // Ends with an error, because its session is terminated.
-            let lock = "BEGIN; LOCK TABLE arx.wallet_profiles IN EXCLUSIVE MODE; SELECT pg_sleep(600)";
+            let lock = "BEGIN; LOCK TABLE arx.wallet_behaviour IN EXCLUSIVE MODE; SELECT pg_sleep(600)";
             assert!(database.query(lock).is_err());
         });
-        let locks = "SELECT count(*) FROM pg_locks WHERE relation = 'arx.wallet_profiles'::regclass AND granted AND mode = 'ExclusiveLock'";
+        let locks = "SELECT count(*) FROM pg_locks WHERE relation = 'arx.wallet_behaviour'::regclass AND granted AND mode = 'ExclusiveLock'";
         let is_locked = within(locks, "1");
         database
             .query("INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value) \
@@ -560,7 +557,7 @@ fn a_pass_does_not_wait_for_the_write_back() {
             .unwrap();
         // The write-back of wallets waits for the lock. Volumes and later passes do not wait for
         // it.
-        let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'arx.wallet_profiles'::regclass AND NOT granted";
+        let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'arx.wallet_behaviour'::regclass AND NOT granted";
         let is_waiting = within(waiting, "1");
         database.query(&insert(100, 5)).unwrap();
         let arrived = within(volumes, "16");

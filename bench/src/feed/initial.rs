@@ -1,5 +1,6 @@
 //! `feed.initial.*`: rows a second of a first load, compared with ClickHouse's built-in ways to
-//! copy a table from PostgreSQL.
+//! copy a table from PostgreSQL; and `feed.first_load_whole.vs_rows`: the time until everything
+//! that follows from the rows is there as well.
 
 use std::cell::RefCell;
 use std::time::Instant;
@@ -16,6 +17,9 @@ use crate::timing::{in_turn, median};
 pub const BY_FUNCTION: &str = "feed.initial.vs_postgresql_function";
 /// Comparison with the database engine.
 pub const BY_REPLICATION: &str = "feed.initial.vs_materialized_postgresql";
+
+/// The whole of a first load, compared with the arrival of its rows.
+pub const WHOLE: &str = "feed.first_load_whole.vs_rows";
 
 /// Stores the rows as the sidecar's first load does. A rebuild counts them. No row has metadata.
 const INSERT: &str = "INSERT INTO arx.transaction_events (event_time, network, tx_hash, block_number, transaction_index, from_address, \
@@ -83,6 +87,30 @@ fn insert(warehouse: &Warehouse<'_>) -> Result<f64> {
     let seconds = start.elapsed().as_secs_f64();
     warehouse.ensure_same("arx.transaction_events FINAL")?;
     Ok(warehouse.rows as f64 / seconds)
+}
+
+/// Compares a whole first load with the arrival of its rows.
+///
+/// # Errors
+/// When a load fails, or its rows differ from PostgreSQL's.
+pub fn whole(warehouse: &Warehouse<'_>, real: &Real<'_>, runs: Runs) -> Result<Measurement> {
+    let mut loads = Vec::new();
+    for _ in 0..runs.slow {
+        // Nothing of an earlier run may be left to compare with.
+        real.database
+            .query("DELETE FROM arx.wallet_behaviour; DELETE FROM arx.hourly_volume; VACUUM arx.wallet_behaviour")?;
+        loads.push(warehouse.load(true)?);
+    }
+    let rows = median(&loads.iter().map(|load| load.rows).collect::<Vec<_>>())?;
+    let whole = median(&loads.iter().filter_map(|load| load.whole).collect::<Vec<_>>())?;
+    let wallets = real.database.query("SELECT count(*) FROM arx.wallet_behaviour")?;
+    let setting = format!(
+        "{}. Both times are those of `arx-sidecar sync` into a ClickHouse without ARX's tables, from the start of the \
+         program: ours until it ends, with the table by receivers, the volumes of hours and days, and the behaviour of \
+         {wallets} wallets written back into PostgreSQL; the other until all rows are in `transaction_events`. {} runs.",
+        real.name, runs.slow
+    );
+    Ok(Measurement::new(WHOLE, (whole, rows), "s", false).against("the rows alone", setting))
 }
 
 /// Compares with MaterializedPostgreSQL.

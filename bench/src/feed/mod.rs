@@ -31,7 +31,7 @@ pub async fn measure(
     wanted: &dyn Fn(&str) -> bool,
     results: &mut Results,
 ) {
-    let real = [initial::BY_FUNCTION, initial::BY_REPLICATION, volume::CASE];
+    let real = [initial::BY_FUNCTION, initial::BY_REPLICATION, initial::WHOLE, volume::CASE];
     let generated = [freshness::CASE, overhead::CASE, wallet_type::CASE];
     let cases: Vec<&str> = real.into_iter().chain(generated).filter(|case| wanted(case)).collect();
     if cases.is_empty() {
@@ -78,6 +78,7 @@ pub async fn measure(
         let measured = match case {
             initial::BY_FUNCTION => initial::by_function(&warehouse, set, runs),
             initial::BY_REPLICATION => initial::by_replication(&warehouse, set, runs),
+            initial::WHOLE => initial::whole(&warehouse, set, runs),
             _ => volume::measure(&warehouse, set, runs).await,
         };
         results.add(case, measured);

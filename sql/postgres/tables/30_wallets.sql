@@ -104,6 +104,38 @@ COMMENT ON TABLE arx.hourly_volume IS
 GRANT SELECT ON TABLE arx.hourly_volume TO arx_reader;
 GRANT INSERT, UPDATE, DELETE ON TABLE arx.hourly_volume TO arx_operator;
 
+-- Computed by ClickHouse, written back by the sidecar. In columns of its own and not in
+-- analytics_profile, because almost every value is unique: its GIN index would take most of the
+-- time of a write-back, and no one looks values up by it.
+CREATE TABLE arx.wallet_behaviour (
+    wallet_address    text NOT NULL,
+    network_type      text NOT NULL,
+    class             text NOT NULL CHECK (class IN ('whale', 'trader', 'distributor', 'regular')),
+    period_days       integer,
+    period_until      date NOT NULL,
+    period_sent       bigint NOT NULL,
+    period_volume     numeric NOT NULL,
+    period_recipients bigint NOT NULL,
+    sent_count        bigint NOT NULL,
+    received_count    bigint NOT NULL,
+    total_sent        numeric NOT NULL,
+    total_received    numeric NOT NULL,
+    recipients        bigint NOT NULL,
+    senders           bigint NOT NULL,
+    first_activity    timestamptz NOT NULL,
+    last_activity     timestamptz NOT NULL,
+    refreshed_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (wallet_address, network_type)
+);
+COMMENT ON TABLE arx.wallet_behaviour IS
+    'class of each wallet by what it sent in a period, and its activity of all time; computed by ClickHouse';
+COMMENT ON COLUMN arx.wallet_behaviour.class IS 'whale, trader, distributor or regular, by behaviour_thresholds';
+COMMENT ON COLUMN arx.wallet_behaviour.period_days IS 'length of the period that decides the class; NULL: all time';
+COMMENT ON COLUMN arx.wallet_behaviour.period_volume IS 'native coins sent in the period; failed transactions move none';
+COMMENT ON COLUMN arx.wallet_behaviour.recipients IS 'distinct wallets that it sent to, exact';
+GRANT SELECT ON TABLE arx.wallet_behaviour TO arx_reader;
+GRANT INSERT, UPDATE, DELETE ON TABLE arx.wallet_behaviour TO arx_operator;
+
 -- A wallet belongs to a class above these numbers. The network '*' stands for all networks without
 -- a row. A user's row takes precedence over the one that ARX ships.
 CREATE TABLE arx.behaviour_thresholds (

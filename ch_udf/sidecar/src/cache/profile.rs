@@ -101,10 +101,19 @@ const PROFILE: &str = r#"
            to_char(p.first_seen AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
            to_char(p.last_activity AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
            COALESCE(p.transaction_count, 0), COALESCE(p.total_volume, 0)::text, COALESCE(p.total_volume_usd, 0)::text,
-           COALESCE(p.analytics_profile, '{}')::text,
+           (COALESCE(p.analytics_profile, '{}') || CASE WHEN b.wallet_address IS NULL THEN '{}' ELSE
+               jsonb_build_object(
+                   'behaviour', jsonb_build_object(
+                       'class', b.class, 'period_days', b.period_days, 'until', b.period_until,
+                       'transactions', b.period_sent, 'volume', b.period_volume::text, 'recipients', b.period_recipients),
+                   'activity', jsonb_build_object(
+                       'sent', b.sent_count, 'received', b.received_count, 'total_sent', b.total_sent::text,
+                       'total_received', b.total_received::text, 'recipients', b.recipients, 'senders', b.senders,
+                       'first', b.first_activity, 'last', b.last_activity)) END)::text,
            (r.score * 10)::int, r.band::text, r.state::text, r.model_version::text, r.factors::text
       FROM arx.wallet_risk($1, $2) AS r
-      LEFT JOIN arx.wallet_profiles AS p ON p.wallet_address = $1 AND p.network_type = $2"#;
+      LEFT JOIN arx.wallet_profiles AS p ON p.wallet_address = $1 AND p.network_type = $2
+      LEFT JOIN arx.wallet_behaviour AS b ON b.wallet_address = $1 AND b.network_type = $2"#;
 
 /// Reads a profile from PostgreSQL. A wallet without a stored one gets version 0 and is not
 /// `known`.

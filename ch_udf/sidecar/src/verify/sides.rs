@@ -172,7 +172,7 @@ pub(super) async fn clickhouse(topology: &Topology, range: &HourRange) -> Result
     }
     // The remaining hours have no aggregate at all.
     wrong_aggregates.extend(expected.into_keys());
-    let days = client.query(sql::WRONG_DAYS).bind(first).bind(end - 1).bind(first).bind(end - 1);
+    let days = client.query(sql::WRONG_DAYS).bind(first).bind(end - 1);
     for row in days.fetch_all::<DayRow>().await.doing(doing)? {
         let day = row.days * 24..row.days * 24 + 24;
         let first_hour = Hour { network: row.network.clone(), hours: day.start };

@@ -140,35 +140,15 @@ pub(super) const CLICKHOUSE_VOLUMES: &str = "
       FROM hourly_volume
      WHERE hour >= fromUnixTimestamp(?) AND hour < fromUnixTimestamp(?)";
 
-/// Days whose daily volume, wallet edges or wallet activity do not add up to their transactions.
-/// Each side of the union subtracts aggregates from the transactions.
+/// Days whose daily volume does not add up to the transactions. Each side of the union subtracts
+/// aggregates from the transactions.
 pub(super) const WRONG_DAYS: &str = "
     SELECT network, toInt64(toRelativeDayNum(day)) AS days
       FROM (SELECT network, toDate(event_time) AS day, toInt64(countIf(leg = 0)) AS n,
-                   toInt64(countIf(isNotNull(to_address) AND from_address != '')) AS with_receiver,
-                   sumIf(toDecimal256(value, 18), status != 'failed') AS volume,
-                   sumIf(toDecimal256(value, 18),
-                         status != 'failed' AND isNotNull(to_address) AND from_address != '') AS received
+                   sumIf(toDecimal256(value, 18), status != 'failed') AS volume
               FROM transaction_events FINAL GROUP BY network, day
             UNION ALL
-            SELECT network, day, -toInt64(transaction_count), 0, -total_volume, toDecimal256(0, 18) FROM daily_volume
-            UNION ALL
-            SELECT network, day, 0, -toInt64(sum(edge_weight)), toDecimal256(0, 18), -sum(total_value)
-              FROM wallet_edges GROUP BY network, day)
+            SELECT network, day, -toInt64(transaction_count), -total_volume FROM daily_volume)
      WHERE day >= toDate(fromUnixTimestamp(?)) AND day <= toDate(fromUnixTimestamp(?))
      GROUP BY network, day
-    HAVING sum(n) != 0 OR sum(with_receiver) != 0 OR sum(volume) != 0 OR sum(received) != 0
-    UNION DISTINCT
-    SELECT network, toInt64(toRelativeDayNum(day)) AS days
-      FROM (SELECT network, toDate(event_time) AS day, toInt64(countIf(from_address != '')) AS n,
-                   toInt64(countIf(isNotNull(to_address))) AS with_receiver,
-                   sumIf(toDecimal256(value, 18), status != 'failed' AND from_address != '') AS volume,
-                   sumIf(toDecimal256(value, 18), status != 'failed' AND isNotNull(to_address)) AS received
-              FROM transaction_events FINAL GROUP BY network, day
-            UNION ALL
-            SELECT network, day, -toInt64(sum(sent_count)), -toInt64(sum(received_count)), -sum(total_sent),
-                   -sum(total_received)
-              FROM wallet_activity GROUP BY network, day)
-     WHERE day >= toDate(fromUnixTimestamp(?)) AND day <= toDate(fromUnixTimestamp(?))
-     GROUP BY network, day
-    HAVING sum(n) != 0 OR sum(with_receiver) != 0 OR sum(volume) != 0 OR sum(received) != 0";
+    HAVING sum(n) != 0 OR sum(volume) != 0";

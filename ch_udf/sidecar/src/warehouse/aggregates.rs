@@ -5,8 +5,6 @@
 //! what the view would have. A repair finds its buckets itself: those of the rows that arrived
 //! since a version and that no view has counted.
 
-use std::fmt::Write as _;
-
 use super::shape::Shape;
 
 #[derive(Debug)]
@@ -15,24 +13,13 @@ pub(crate) struct Aggregate {
     pub name: &'static str,
     /// Key columns of a bucket.
     pub(super) bucket: &'static str,
-    /// Queries that return the buckets of the events in `{touched}`.
-    touched_buckets: &'static [&'static str],
-    select: &'static str,
-    input: InputRows,
+    /// Column of a bucket's start.
+    column: &'static str,
+    /// Expression for the start of an event's bucket.
+    start: &'static str,
 }
 
-/// The rows that the SELECT of an aggregate reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InputRows {
-    /// One row per event, in buckets of time: the bucket's column, and the expression for its
-    /// start.
-    Events { bucket: &'static str, start: &'static str },
-    /// One row per event with a receiver.
-    Edges,
-    /// Two rows per event, one for its sender and one for its receiver.
-    Wallets,
-}
-
+/// Computes states from `{events}`.
 const VOLUME: &str = include_str!("../../../../sql/clickhouse/aggregates/volume.sql");
 
 /// The initiator merges the rows of all shards, not each shard its own; the statement returns once
@@ -51,49 +38,10 @@ pub(crate) struct ValidGenerations {
     pub floor: u64,
 }
 
-pub(crate) const AGGREGATES: [Aggregate; 4] = [
-    Aggregate {
-        name: "hourly_volume",
-        bucket: "network, hour",
-        touched_buckets: &["SELECT DISTINCT network, toStartOfHour(event_time) AS hour FROM {touched}"],
-        select: VOLUME,
-        input: InputRows::Events { bucket: "hour", start: "toStartOfHour(event_time)" },
-    },
-    Aggregate {
-        name: "daily_volume",
-        bucket: "network, day",
-        touched_buckets: &["SELECT DISTINCT network, toDate(event_time) AS day FROM {touched}"],
-        select: VOLUME,
-        input: InputRows::Events { bucket: "day", start: "toDate(event_time)" },
-    },
-    Aggregate {
-        name: "wallet_activity",
-        bucket: "network, wallet, day",
-        touched_buckets: &[
-            "SELECT network, from_address AS wallet, toDate(event_time) AS day FROM {touched} WHERE from_address != ''",
-            "SELECT network, assumeNotNull(to_address) AS wallet, toDate(event_time) AS day FROM {touched} \
-              WHERE isNotNull(to_address)",
-        ],
-        select: include_str!("../../../../sql/clickhouse/aggregates/wallet_activity.sql"),
-        input: InputRows::Wallets,
-    },
-    Aggregate {
-        name: "wallet_edges",
-        bucket: "network, from_address, to_address, day",
-        touched_buckets: &[
-            "SELECT DISTINCT network, from_address, assumeNotNull(to_address) AS receiver, toDate(event_time) AS day \
-                        FROM {touched} WHERE isNotNull(to_address) AND from_address != ''",
-        ],
-        select: include_str!("../../../../sql/clickhouse/aggregates/wallet_edges.sql"),
-        input: InputRows::Edges,
-    },
+pub(crate) const AGGREGATES: [Aggregate; 2] = [
+    Aggregate { name: "hourly_volume", bucket: "network, hour", column: "hour", start: "toStartOfHour(event_time)" },
+    Aggregate { name: "daily_volume", bucket: "network, day", column: "day", start: "toDate(event_time)" },
 ];
-
-/// Columns, apart from addresses, that the aggregates of wallets read. Selecting the whole row
-/// would make ClickHouse plan all its columns for each insert, which costs more than the insert
-/// itself.
-const WALLET_EVENT_COLUMNS: &str =
-    "network, event_time, value, value_usd, status, gas_price, version, generation, counted, is_deleted";
 
 /// Months that one statement reads, in the form of `toYYYYMM`.
 pub(crate) type Months = Vec<u32>;
@@ -124,18 +72,10 @@ pub(crate) enum Repair {
 /// count, and those of interrupted attempts.
 fn touched_rows(shape: &Shape, since: u64, current: u64) -> String {
     let (database, local) = (&shape.database, shape.local());
-    let read = |table: &str, receiver: &str| {
-        format!(
-            "SELECT network, event_time, from_address, {receiver} AS to_address FROM {database}.{table}{local} \
-              WHERE version >= {since} AND counted != 'already' \
-                AND (is_deleted = 1 OR counted = 'repair' OR version < {current})"
-        )
-    };
-    // Once an event has been replaced, its former receiver remains in received_transactions only.
     format!(
-        "{} UNION ALL {}",
-        read("transaction_events", "to_address"),
-        read("received_transactions", "toNullable(to_address)")
+        "SELECT network, event_time FROM {database}.transaction_events{local} \
+          WHERE version >= {since} AND counted != 'already' \
+            AND (is_deleted = 1 OR counted = 'repair' OR version < {current})"
     )
 }
 
@@ -204,20 +144,14 @@ impl Aggregate {
 
     /// Returns the tables that store data.
     pub(super) fn tables(&self) -> Vec<String> {
-        let mut tables = vec![format!("{}_states", self.name)];
-        if let InputRows::Events { .. } = self.input {
-            tables.push(format!("{}_settled", self.name));
-        }
-        tables
+        vec![format!("{}_states", self.name), format!("{}_settled", self.name)]
     }
 
     fn select(&self, generation: &str, is_repair: &str, last_version: &str, events: &str) -> String {
-        let (bucket, start) =
-            if let InputRows::Events { bucket, start } = self.input { (bucket, start) } else { ("", "") };
-        self.select
+        VOLUME
             .trim_end()
-            .replace("{bucket}", bucket)
-            .replace("{start}", start)
+            .replace("{bucket}", self.column)
+            .replace("{start}", self.start)
             .replace("{generation}", generation)
             .replace("{is_repair}", is_repair)
             .replace("{last_version}", last_version)
@@ -226,21 +160,8 @@ impl Aggregate {
 
     /// Returns the SELECT of the materialised view, which counts new rows.
     pub(super) fn arriving_events(&self, shape: &Shape) -> String {
-        let events = format!("{}.transaction_events{}", shape.database, shape.local());
-        let is_new = "counted = 'view' AND is_deleted = 0";
-        let events = match self.input {
-            InputRows::Events { .. } => format!("{events} WHERE {is_new}"),
-            InputRows::Edges => format!(
-                "(SELECT {WALLET_EVENT_COLUMNS}, from_address, assumeNotNull(to_address) AS receiver FROM {events} \
-                   WHERE {is_new} AND isNotNull(to_address) AND from_address != '')"
-            ),
-            InputRows::Wallets => format!(
-                "(SELECT {WALLET_EVENT_COLUMNS}, side.1 AS wallet, side.2 AS counterparty, side.3 AS is_sender \
-                    FROM {events} \
-                   ARRAY JOIN [(from_address, ifNull(to_address, ''), true), (ifNull(to_address, ''), from_address, false)] AS side \
-                   WHERE {is_new} AND side.1 != '')"
-            ),
-        };
+        let (database, local) = (&shape.database, shape.local());
+        let events = format!("{database}.transaction_events{local} WHERE counted = 'view' AND is_deleted = 0");
         self.select("generation", "0", "max(version)", &events)
     }
 
@@ -283,8 +204,7 @@ impl Aggregate {
 
     /// Returns the statements that store the merged states of volumes as numbers: of the buckets
     /// with states of versions from `since` on, or of all buckets, where those without states
-    /// become empty. Other aggregates have no such statements. Readers see a bucket's new number
-    /// only once it is complete.
+    /// become empty. Readers see a bucket's new number only once it is complete.
     #[must_use]
     pub(crate) fn settle(
         &self,
@@ -293,8 +213,7 @@ impl Aggregate {
         since: Option<u64>,
         version: u64,
     ) -> Vec<String> {
-        let InputRows::Events { bucket, .. } = self.input else { return Vec::new() };
-        let (database, name) = (&shape.database, self.name);
+        let (database, name, bucket) = (&shape.database, self.name, self.column);
         let settled = format!("{database}.{name}_settled");
         // Hidden states do no harm here, and excluding them takes as long as the rest of the query.
         let suffix = if shape.cluster.is_some() { "current" } else { "states" };
@@ -336,12 +255,8 @@ impl Aggregate {
             Repair::Touched { since, current, generation, months } => {
                 let touched =
                     format!("(SELECT * FROM ({}) WHERE {})", touched_rows(shape, *since, *current), in_months(months));
-                let buckets = self.touched_buckets.iter().fold(String::new(), |mut text, select| {
-                    let join = if text.is_empty() { "" } else { " UNION DISTINCT " };
-                    // Writing to a string cannot fail.
-                    let _ = write!(text, "{join}{}", select.replace("{touched}", &touched));
-                    text
-                });
+                let (column, start) = (self.column, self.start);
+                let buckets = format!("SELECT DISTINCT network, {start} AS {column} FROM {touched}");
                 let bucket = self.bucket;
                 let version = current + 1;
                 // Write an empty state for every bucket first: a bucket that has lost all its
@@ -367,45 +282,9 @@ impl Aggregate {
 
     /// Returns the current events of some months as a relation, restricted to `buckets` if given.
     fn events(&self, shape: &Shape, months: &[u32], buckets: Option<&str>) -> String {
-        let (database, local) = (&shape.database, shape.local());
-        let month_condition = in_months(months);
-        let of_buckets =
-            |tuple: &str| buckets.map_or_else(String::new, |buckets| format!(" AND {tuple} IN ({buckets})"));
-        let read = |columns: &str, table: &str, condition: &str| {
-            format!("SELECT {columns} FROM {database}.{table}{local} FINAL WHERE {month_condition}{condition}")
-        };
-        match self.input {
-            InputRows::Events { start, .. } => {
-                format!("({})", read("*", "transaction_events", &of_buckets(&format!("(network, {start})"))))
-            }
-            InputRows::Edges => {
-                let condition = of_buckets("(network, from_address, assumeNotNull(to_address), toDate(event_time))");
-                let columns = "*, assumeNotNull(to_address) AS receiver";
-                format!(
-                    "({})",
-                    read(
-                        columns,
-                        "transaction_events",
-                        &format!(" AND isNotNull(to_address) AND from_address != ''{condition}")
-                    )
-                )
-            }
-            InputRows::Wallets => {
-                let sent = read(
-                    "network, event_time, value, value_usd, status, gas_price, from_address AS wallet, \
-                     ifNull(to_address, '') AS counterparty, true AS is_sender",
-                    "transaction_events",
-                    &format!(" AND from_address != ''{}", of_buckets("(network, from_address, toDate(event_time))")),
-                );
-                let received = read(
-                    "network, event_time, value, value_usd, status, CAST(NULL, 'Nullable(UInt64)') AS gas_price, \
-                     to_address AS wallet, from_address AS counterparty, false AS is_sender",
-                    "received_transactions",
-                    &of_buckets("(network, to_address, toDate(event_time))"),
-                );
-                format!("({sent} UNION ALL {received})")
-            }
-        }
+        let (database, local, start) = (&shape.database, shape.local(), self.start);
+        let of_buckets = buckets.map_or_else(String::new, |buckets| format!(" AND (network, {start}) IN ({buckets})"));
+        format!("(SELECT * FROM {database}.transaction_events{local} FINAL WHERE {}{of_buckets})", in_months(months))
     }
 }
 

@@ -76,6 +76,10 @@ pub(crate) async fn apply(topology: &Topology, dry_run: bool) -> Result<Applied,
         // the feed starts over.
         plan.push(topology.shape.drop_table("feed_marks"));
     }
+    if (1..5).contains(&previous) {
+        // Version 5 reads the activity of wallets from the events.
+        plan.extend(topology.shape.drop_wallet_states());
+    }
     plan.extend(statements(&topology.shape)?);
     if previous == 1 {
         // Version 2 settles volumes. Earlier data has to be settled once, below any version that

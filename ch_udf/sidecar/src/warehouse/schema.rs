@@ -19,7 +19,7 @@ use super::shape::Shape;
 use crate::error::SidecarError;
 
 /// Version of the tables. It rises when the templates change tables that databases already have.
-pub(super) const SCHEMA_VERSION: u32 = 4;
+pub(super) const SCHEMA_VERSION: u32 = 5;
 
 /// A file of `sql/clickhouse`.
 struct Template {
@@ -45,10 +45,10 @@ const TEMPLATES: [Template; 8] = [
     Template::new("11_feed.sql", include_str!("../../../../sql/clickhouse/11_feed.sql")),
     Template::volume(&[("aggregate", "hourly_volume"), ("bucket", "hour"), ("bucket_type", "DateTime('UTC')")]),
     Template::volume(&[("aggregate", "daily_volume"), ("bucket", "day"), ("bucket_type", "Date")]),
-    Template::new("21_wallet_activity.sql", include_str!("../../../../sql/clickhouse/21_wallet_activity.sql")),
-    Template::new("22_wallet_edges.sql", include_str!("../../../../sql/clickhouse/22_wallet_edges.sql")),
     Template::new("90_cluster.sql", include_str!("../../../../sql/clickhouse/90_cluster.sql")),
     Template::new("91_nested_transactions.sql", include_str!("../../../../sql/clickhouse/91_nested_transactions.sql")),
+    Template::new("92_wallet_activity.sql", include_str!("../../../../sql/clickhouse/92_wallet_activity.sql")),
+    Template::new("93_wallet_edges.sql", include_str!("../../../../sql/clickhouse/93_wallet_edges.sql")),
 ];
 
 /// Storage volumes, the age in days from which data belongs to them (90 days and 2 years by the
@@ -93,6 +93,23 @@ impl Shape {
         let (database, local, on_cluster) = (&self.database, self.local(), self.on_cluster());
         let names = AGGREGATES.iter().map(|aggregate| aggregate.name).chain(["received_transactions"]);
         names.map(|name| format!("DROP VIEW IF EXISTS {database}.{name}_mv{local}{on_cluster} SYNC")).collect()
+    }
+
+    /// Returns the statements that drop the states of wallets, which version 4 and earlier had:
+    /// first the views that write and read them.
+    pub(super) fn drop_wallet_states(&self) -> Vec<String> {
+        let (database, local, on_cluster) = (&self.database, self.local(), self.on_cluster());
+        let drop = |name: String| format!("DROP TABLE IF EXISTS {database}.{name}{on_cluster} SYNC");
+        let mut statements = Vec::new();
+        for name in ["wallet_activity", "wallet_edges"] {
+            statements.push(drop(format!("{name}_mv{local}")));
+            statements.push(drop(format!("{name}_current")));
+            if self.cluster.is_some() {
+                statements.push(drop(format!("{name}_current{local}")));
+            }
+            statements.push(drop(format!("{name}_states{local}")));
+        }
+        statements
     }
 
     /// Returns the statement that drops a table that exists on each shard.
@@ -288,7 +305,7 @@ mod tests {
         assert!(text.contains("INTERVAL 730 DAY TO VOLUME 'cold'") && text.contains("INTERVAL 2557 DAY DELETE"));
         assert!(created.iter().all(|statement| statement.contains("ON CLUSTER three")), "{created:#?}");
         let plain = statements(&single()).unwrap().len();
-        assert_eq!(created.len(), plain + 9, "one Distributed table for each relation that is read across shards");
+        assert_eq!(created.len(), plain + 7, "one Distributed table for each relation that is read across shards");
     }
 
     #[test]
@@ -321,7 +338,7 @@ mod tests {
             created.sort();
             dropped.sort();
             assert_eq!(created, dropped);
-            assert_eq!(created.len(), 5);
+            assert_eq!(created.len(), 3);
         }
     }
 
@@ -332,7 +349,7 @@ mod tests {
         assert!(single().sync_replicas().is_empty() && cluster(false).sync_replicas().is_empty());
         let created = statements(&cluster(true)).unwrap().join(";\n");
         let statements = cluster(true).sync_replicas();
-        assert_eq!(statements.len(), 8);
+        assert_eq!(statements.len(), 6);
         for statement in statements {
             let table = statement.split(' ').nth(3).unwrap();
             assert!(created.contains(&format!("CREATE TABLE IF NOT EXISTS {table} ON CLUSTER three")), "{statement}");

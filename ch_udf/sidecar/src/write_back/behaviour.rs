@@ -1,14 +1,20 @@
-//! Behaviour of wallets, in `analytics_profile` of `arx.wallet_profiles`.
+//! Behaviour of wallets, in `arx.wallet_behaviour`.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 
-use arx_core::behaviour::Activity;
+use arx_core::behaviour::{Activity, WalletType};
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clickhouse::Row;
-use serde::Deserialize;
+use clickhouse::query::RowCursor;
+use futures_util::SinkExt as _;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{BATCH, RuleBook, Rules, WriteBack, sql, store_version};
 use crate::error::{Doing, SidecarError};
+use crate::feed::signed;
 use crate::warehouse::Topology;
 
 /// Consumer whose position is stored.
@@ -26,8 +32,8 @@ struct WalletRow {
     received_volume: String,
     recipients: u64,
     senders: u64,
-    first_seen: Option<i64>,
-    last_seen: Option<i64>,
+    first_seen: i64,
+    last_seen: i64,
     period_sent: u64,
     period_volume: String,
     period_units: Option<i128>,
@@ -37,52 +43,78 @@ struct WalletRow {
     period_gas_price: Option<f64>,
 }
 
-/// Formats days since 1970 as a date.
-fn date(days: i64) -> String {
-    let epoch = chrono::NaiveDate::default();
-    let day = chrono::TimeDelta::try_days(days).and_then(|days| epoch.checked_add_signed(days));
-    day.unwrap_or(epoch).to_string()
+#[derive(Row, Deserialize)]
+struct GoneWallet {
+    wallet: String,
 }
 
-fn timestamp(micros: Option<i64>) -> Option<String> {
-    let time = chrono::DateTime::from_timestamp_micros(micros?)?;
-    Some(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+/// A row of `arx.wallet_behaviour`, in the order of [`sql::COPY_BEHAVIOUR`].
+#[derive(Serialize)]
+struct StoredRow<'a> {
+    wallet: &'a str,
+    network: &'a str,
+    class: &'static str,
+    period_days: Option<i32>,
+    period_until: NaiveDate,
+    period_sent: u64,
+    period_volume: &'a str,
+    period_recipients: u64,
+    sent: u64,
+    received: u64,
+    total_sent: &'a str,
+    total_received: &'a str,
+    recipients: u64,
+    senders: u64,
+    first: DateTime<Utc>,
+    last: DateTime<Utc>,
+}
+
+impl StoredRow<'_> {
+    /// Appends the row as a line of CSV.
+    fn write_line(&self, lines: &mut Vec<u8>) -> Result<(), SidecarError> {
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(lines);
+        let written = writer.serialize(self).and_then(|()| Ok(writer.flush()?));
+        written
+            .map_err(|error| SidecarError::Protocol { detail: format!("a wallet cannot be written as CSV: {error}") })
+    }
+}
+
+/// Returns the date of a day since 1970.
+fn date(days: i64) -> NaiveDate {
+    let epoch = NaiveDate::default();
+    TimeDelta::try_days(days).and_then(|days| epoch.checked_add_signed(days)).unwrap_or(epoch)
 }
 
 impl WalletRow {
-    /// Returns whether the wallet no longer has transactions.
-    fn is_gone(&self) -> bool {
-        self.sent == 0 && self.received == 0
-    }
-
-    fn profile(&self, rules: &Rules, until: i64) -> serde_json::Value {
-        let class = rules.thresholds.classify(&Activity {
+    fn class(&self, rules: &Rules) -> WalletType {
+        rules.thresholds.classify(&Activity {
             transactions: self.period_sent,
             volume: self.period_units,
             priced: (self.period_priced > 0).then_some((self.period_cents, self.period_priced)),
             mean_gas_price: self.period_gas_price,
             recipients: self.period_recipients,
-        });
-        json!({
-            "behaviour": {
-                "class": class,
-                "period_days": rules.period_days,
-                "until": date(until),
-                "transactions": self.period_sent,
-                "volume": self.period_volume,
-                "recipients": self.period_recipients,
-            },
-            "activity": {
-                "sent": self.sent,
-                "received": self.received,
-                "total_sent": self.sent_volume,
-                "total_received": self.received_volume,
-                "recipients": self.recipients,
-                "senders": self.senders,
-                "first": timestamp(self.first_seen),
-                "last": timestamp(self.last_seen),
-            },
         })
+    }
+
+    fn stored<'a>(&'a self, network: &WrittenNetwork<'a>) -> StoredRow<'a> {
+        StoredRow {
+            wallet: &self.wallet,
+            network: network.name,
+            class: self.class(network.rules).as_str(),
+            period_days: network.rules.period_days,
+            period_until: date(network.until),
+            period_sent: self.period_sent,
+            period_volume: &self.period_volume,
+            period_recipients: self.period_recipients,
+            sent: self.sent,
+            received: self.received,
+            total_sent: &self.sent_volume,
+            total_received: &self.received_volume,
+            recipients: self.recipients,
+            senders: self.senders,
+            first: DateTime::from_timestamp_micros(self.first_seen).unwrap_or_default(),
+            last: DateTime::from_timestamp_micros(self.last_seen).unwrap_or_default(),
+        }
     }
 }
 
@@ -102,15 +134,19 @@ struct WrittenNetwork<'a> {
 }
 
 impl WrittenNetwork<'_> {
-    fn query(&self) -> String {
-        let start = |until: i64| self.rules.period_days.map(|days| until - i64::from(days) + 1);
-        let period_start = start(self.until).unwrap_or(0);
-        let restriction = self.before.map_or_else(String::new, |before| {
-            // Days that belong to one of the two periods and not to the other.
-            let days = start(before).map(|earlier| (earlier.min(period_start), earlier.max(period_start)));
-            sql::only_changed_wallets(self.written, days)
-        });
-        sql::wallet_behaviour(period_start, &restriction)
+    /// Returns the first day of the period that ends with `until`, as days since 1970.
+    fn start(&self, until: i64) -> Option<i64> {
+        self.rules.period_days.map(|days| until - i64::from(days) + 1)
+    }
+
+    /// Returns the query for the wallets that may differ from what was written back before; `None`
+    /// if that is all of them.
+    fn changed_wallets(&self) -> Option<String> {
+        let before = self.before?;
+        // Days that belong to one of the two periods and not to the other.
+        let start = self.start(self.until);
+        let days = self.start(before).zip(start).map(|(earlier, start)| (earlier.min(start), earlier.max(start)));
+        Some(sql::changed_wallets(self.written, days))
     }
 }
 
@@ -149,29 +185,22 @@ impl WriteBack {
         Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
     }
 
-    async fn write_network(&self, from: &Topology, network: &WrittenNetwork<'_>) -> Result<usize, SidecarError> {
+    async fn write_network(&mut self, from: &Topology, network: &WrittenNetwork<'_>) -> Result<usize, SidecarError> {
+        let changed = network.changed_wallets();
+        let query = sql::wallet_behaviour(network.start(network.until).unwrap_or(0), changed.as_deref());
         let mut cursor = from
             .entry
-            .query(&network.query())
+            .query(&query)
             .param("network", network.name)
             .with_setting("max_bytes_before_external_group_by", GROUP_BY_MEMORY)
             .fetch::<WalletRow>()
             .doing("read wallets")?;
-        let mut total = 0;
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            let row = cursor.next().await.doing("read wallets")?;
-            let is_last = row.is_none();
-            batch.extend(row);
-            if batch.len() == BATCH || (is_last && !batch.is_empty()) {
-                total += batch.len();
-                self.write_wallets(network, &batch).await.doing("write wallets back")?;
-                batch.clear();
+        let total = match changed {
+            None => self.replace_wallets(network, &mut cursor).await?,
+            Some(changed) => {
+                self.update_wallets(network, &mut cursor).await? + self.remove_gone(from, network, &changed).await?
             }
-            if is_last {
-                break;
-            }
-        }
+        };
         let rules = json!(network.rules);
         self.client
             .execute(sql::STORE_WINDOW, &[&network.name, &network.until, &rules])
@@ -180,22 +209,105 @@ impl WriteBack {
         Ok(total)
     }
 
-    async fn write_wallets(
+    /// Replaces all wallets of a network in one transaction. Returns their number.
+    async fn replace_wallets(
+        &mut self,
+        network: &WrittenNetwork<'_>,
+        rows: &mut RowCursor<WalletRow>,
+    ) -> Result<usize, SidecarError> {
+        let doing = "write wallets back";
+        let transaction = self.client.transaction().await.doing(doing)?;
+        transaction.execute(sql::DELETE_NETWORK_BEHAVIOUR, &[&network.name]).await.doing(doing)?;
+        let mut sink = pin!(transaction.copy_in::<_, Bytes>(sql::COPY_BEHAVIOUR).await.doing(doing)?);
+        let mut total = 0;
+        let mut lines = Vec::new();
+        while let Some(row) = rows.next().await.doing("read wallets")? {
+            row.stored(network).write_line(&mut lines)?;
+            total += 1;
+            if total % BATCH == 0 {
+                sink.send(std::mem::take(&mut lines).into()).await.doing(doing)?;
+            }
+        }
+        sink.send(lines.into()).await.doing(doing)?;
+        sink.as_mut().finish().await.doing(doing)?;
+        transaction.commit().await.doing(doing)?;
+        Ok(total)
+    }
+
+    /// Writes wallets in batches. Returns their number.
+    async fn update_wallets(
+        &self,
+        network: &WrittenNetwork<'_>,
+        rows: &mut RowCursor<WalletRow>,
+    ) -> Result<usize, SidecarError> {
+        let mut total = 0;
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let row = rows.next().await.doing("read wallets")?;
+            let is_last = row.is_none();
+            batch.extend(row);
+            if batch.len() == BATCH || (is_last && !batch.is_empty()) {
+                total += batch.len();
+                self.update_batch(network, &batch).await.doing("write wallets back")?;
+                batch.clear();
+            }
+            if is_last {
+                return Ok(total);
+            }
+        }
+    }
+
+    async fn update_batch(
         &self,
         network: &WrittenNetwork<'_>,
         batch: &[WalletRow],
     ) -> Result<(), tokio_postgres::Error> {
-        let (gone, active): (Vec<&WalletRow>, Vec<&WalletRow>) = batch.iter().partition(|row| row.is_gone());
-        if !active.is_empty() {
-            let wallets: Vec<&str> = active.iter().map(|row| row.wallet.as_str()).collect();
-            let profiles: Vec<serde_json::Value> =
-                active.iter().map(|row| row.profile(network.rules, network.until)).collect();
-            self.client.execute(sql::MERGE_PROFILES, &[&network.name, &wallets, &profiles]).await?;
-        }
-        if !gone.is_empty() {
-            let wallets: Vec<&str> = gone.iter().map(|row| row.wallet.as_str()).collect();
-            self.client.execute(sql::CLEAR_PROFILES, &[&network.name, &wallets]).await?;
-        }
+        let rows: Vec<StoredRow<'_>> = batch.iter().map(|row| row.stored(network)).collect();
+        let texts = |of: fn(&StoredRow<'_>) -> String| rows.iter().map(of).collect::<Vec<String>>();
+        let numbers = |of: fn(&StoredRow<'_>) -> u64| rows.iter().map(|row| signed(of(row))).collect::<Vec<i64>>();
+        let times = |of: fn(&StoredRow<'_>) -> DateTime<Utc>| rows.iter().map(of).collect::<Vec<_>>();
+        let (wallets, classes) = (texts(|row| row.wallet.to_owned()), texts(|row| row.class.to_owned()));
+        self.client
+            .execute(
+                sql::UPSERT_BEHAVIOUR,
+                &[
+                    &network.name,
+                    &network.rules.period_days,
+                    &date(network.until),
+                    &wallets,
+                    &classes,
+                    &numbers(|row| row.period_sent),
+                    &texts(|row| row.period_volume.to_owned()),
+                    &numbers(|row| row.period_recipients),
+                    &numbers(|row| row.sent),
+                    &numbers(|row| row.received),
+                    &texts(|row| row.total_sent.to_owned()),
+                    &texts(|row| row.total_received.to_owned()),
+                    &numbers(|row| row.recipients),
+                    &numbers(|row| row.senders),
+                    &times(|row| row.first),
+                    &times(|row| row.last),
+                ],
+            )
+            .await?;
         Ok(())
+    }
+
+    /// Removes wallets that no longer have transactions. Returns their number.
+    async fn remove_gone(
+        &self,
+        from: &Topology,
+        network: &WrittenNetwork<'_>,
+        changed: &str,
+    ) -> Result<usize, SidecarError> {
+        let gone = from.entry.query(&sql::gone_wallets(changed)).param("network", network.name);
+        let gone: Vec<GoneWallet> = gone.fetch_all().await.doing("read wallets without transactions")?;
+        let mut total = 0;
+        for batch in gone.chunks(BATCH) {
+            let wallets: Vec<&str> = batch.iter().map(|row| row.wallet.as_str()).collect();
+            let removed = self.client.execute(sql::DELETE_BEHAVIOUR, &[&network.name, &wallets]).await;
+            total += usize::try_from(removed.doing("remove wallets without transactions")?).unwrap_or(usize::MAX);
+        }
+        Ok(total)
     }
 }

@@ -70,58 +70,102 @@ pub(super) const STORE_WINDOW: &str = "
     VALUES ($1, date '1970-01-01' + $2::bigint::integer, $3)
     ON CONFLICT (network) DO UPDATE SET until = excluded.until, rules = excluded.rules, updated_at = now()";
 
-/// Rows come in the order in which the database's jobs write profiles, so that the two cannot
-/// deadlock.
-pub(super) const MERGE_PROFILES: &str = r#"
-    INSERT INTO arx.wallet_profiles AS p (wallet_address, network_type, analytics_profile)
-    SELECT t.wallet, $1, t.profile FROM unnest($2::text[], $3::jsonb[]) AS t (wallet, profile)
+/// Columns of `arx.wallet_behaviour` that are written back, in the order of [`UPSERT_BEHAVIOUR`]
+/// and [`COPY_BEHAVIOUR`].
+macro_rules! behaviour_columns {
+    () => {
+        "wallet_address, network_type, class, period_days, period_until, period_sent, period_volume, period_recipients, \
+         sent_count, received_count, total_sent, total_received, recipients, senders, first_activity, last_activity"
+    };
+}
+
+pub(super) const DELETE_NETWORK_BEHAVIOUR: &str = "DELETE FROM arx.wallet_behaviour WHERE network_type = $1";
+
+pub(super) const COPY_BEHAVIOUR: &str =
+    concat!("COPY arx.wallet_behaviour (", behaviour_columns!(), ") FROM STDIN (FORMAT csv)");
+
+/// Rows come in the order of the key, so that two writers cannot deadlock.
+pub(super) const UPSERT_BEHAVIOUR: &str = concat!(
+    "INSERT INTO arx.wallet_behaviour AS b (",
+    behaviour_columns!(),
+    r#")
+    SELECT t.wallet, $1, t.class, $2, $3, t.period_sent, t.period_volume::numeric, t.period_recipients, t.sent, t.received,
+           t.total_sent::numeric, t.total_received::numeric, t.recipients, t.senders, t.first, t.last
+      FROM unnest($4::text[], $5::text[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[],
+                  $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::timestamptz[], $16::timestamptz[])
+           AS t (wallet, class, period_sent, period_volume, period_recipients, sent, received,
+                 total_sent, total_received, recipients, senders, first, last)
      ORDER BY t.wallet COLLATE "C"
     ON CONFLICT (wallet_address, network_type) DO UPDATE
-       SET analytics_profile = p.analytics_profile || excluded.analytics_profile, version = p.version + 1,
-           updated_at = now()
-     WHERE NOT p.analytics_profile @> excluded.analytics_profile"#;
+       SET class = excluded.class, period_days = excluded.period_days, period_until = excluded.period_until,
+           period_sent = excluded.period_sent, period_volume = excluded.period_volume,
+           period_recipients = excluded.period_recipients, sent_count = excluded.sent_count,
+           received_count = excluded.received_count, total_sent = excluded.total_sent,
+           total_received = excluded.total_received, recipients = excluded.recipients, senders = excluded.senders,
+           first_activity = excluded.first_activity, last_activity = excluded.last_activity, refreshed_at = now()
+     WHERE (b.class, b.period_days, b.period_until, b.period_sent, b.period_volume, b.period_recipients, b.sent_count,
+            b.received_count, b.total_sent, b.total_received, b.recipients, b.senders, b.first_activity, b.last_activity)
+           IS DISTINCT FROM
+           (excluded.class, excluded.period_days, excluded.period_until, excluded.period_sent, excluded.period_volume,
+            excluded.period_recipients, excluded.sent_count, excluded.received_count, excluded.total_sent,
+            excluded.total_received, excluded.recipients, excluded.senders, excluded.first_activity,
+            excluded.last_activity)"#
+);
 
 /// Removes the behaviour of wallets that no longer have transactions.
-pub(super) const CLEAR_PROFILES: &str = "
-    UPDATE arx.wallet_profiles AS p
-       SET analytics_profile = p.analytics_profile - 'behaviour' - 'activity', version = p.version + 1,
-           updated_at = now()
-     WHERE p.network_type = $1 AND p.wallet_address = ANY ($2)
-       AND p.analytics_profile ?| ARRAY['behaviour', 'activity']";
+pub(super) const DELETE_BEHAVIOUR: &str =
+    "DELETE FROM arx.wallet_behaviour WHERE network_type = $1 AND wallet_address = ANY ($2)";
 
-/// Restricts [`wallet_behaviour`] to wallets with rows above a version, or, with `days`, with
-/// transactions on days that belong to only one of two periods. Runs in ClickHouse.
-pub(super) fn only_changed_wallets(after_version: u64, days: Option<(i64, i64)>) -> String {
+/// Returns the query for the wallets of a network with rows above a version, deleted ones
+/// included, or, with `days`, with rows on days that belong to only one of two periods. Runs in
+/// ClickHouse.
+pub(super) fn changed_wallets(after_version: u64, days: Option<(i64, i64)>) -> String {
     let days = days.map_or_else(String::new, |(first, end)| {
-        format!(" OR (toRelativeDayNum(day) >= {first} AND toRelativeDayNum(day) < {end})")
+        format!(" OR (toRelativeDayNum(event_time) >= {first} AND toRelativeDayNum(event_time) < {end})")
     });
+    let changed = format!("network = {{network:String}} AND (version > {after_version}{days})");
     format!(
-        " AND wallet GLOBAL IN (
-              SELECT wallet FROM wallet_activity_current
-               WHERE network = {{network:String}} AND (last_version > {after_version}{days}))"
+        "SELECT from_address AS wallet FROM transaction_events WHERE from_address != '' AND {changed}
+          UNION DISTINCT
+         SELECT to_address AS wallet FROM received_transactions WHERE {changed}"
+    )
+}
+
+/// Returns the query for those of some wallets that have no transactions. Runs in ClickHouse.
+pub(super) fn gone_wallets(wallets: &str) -> String {
+    format!(
+        "SELECT wallet FROM ({wallets})
+          WHERE wallet GLOBAL NOT IN (SELECT wallet FROM wallet_transfers
+                                       WHERE network = {{network:String}} AND wallet GLOBAL IN ({wallets}))"
     )
 }
 
 /// Returns the query for the activity of a network's wallets, of all time and since the day
-/// `period_start`. Runs in ClickHouse.
-pub(super) fn wallet_behaviour(period_start: i64, restriction: &str) -> String {
-    let within = format!("toRelativeDayNum(day) >= {period_start}");
+/// `period_start`; of `wallets` alone if given. Runs in ClickHouse.
+pub(super) fn wallet_behaviour(period_start: i64, wallets: Option<&str>) -> String {
+    let restriction = wallets.map_or_else(String::new, |wallets| format!(" AND wallet GLOBAL IN ({wallets})"));
+    let in_period = format!("is_sender AND toRelativeDayNum(event_time) >= {period_start}");
+    let moved = "status != 'failed'";
+    let volume = "toDecimal256(value, 18)";
     format!(
-        "SELECT wallet, sum(w.sent) AS sent, sum(w.received) AS received,
-                toString(sum(w.sent_volume)) AS sent_volume, toString(sum(w.received_volume)) AS received_volume,
-                uniqMerge(w.recipients) AS recipients, uniqMerge(w.senders) AS senders,
-                toUnixTimestamp64Micro(min(w.first_seen)) AS first_seen,
-                toUnixTimestamp64Micro(max(w.last_seen)) AS last_seen,
-                sumIf(w.sent, {within}) AS period_sent,
-                toString(sumIf(w.sent_volume, {within}) AS period) AS period_volume,
+        "SELECT wallet, countIf(is_sender) AS sent, countIf(NOT is_sender) AS received,
+                toString(sumIf({volume}, is_sender AND {moved})) AS sent_volume,
+                toString(sumIf({volume}, NOT is_sender AND {moved})) AS received_volume,
+                uniqExactIf(counterparty, is_sender AND counterparty != '') AS recipients,
+                uniqExactIf(counterparty, NOT is_sender AND counterparty != '') AS senders,
+                toUnixTimestamp64Micro(min(event_time)) AS first_seen,
+                toUnixTimestamp64Micro(max(event_time)) AS last_seen,
+                countIf({in_period}) AS period_sent,
+                toString(sumIf({volume}, {in_period} AND {moved}) AS period) AS period_volume,
                 if(period < toDecimal256('100000000000000000000', 18),
                    toInt128OrNull(replaceOne(toDecimalString(period, 18), '.', '')), NULL) AS period_units,
-                toInt128(sumIf(w.sent_usd, {within}) * 100) AS period_cents,
-                sumIf(w.sent_priced, {within}) AS period_priced,
-                uniqMergeIf(w.recipients, {within}) AS period_recipients,
-                if(sumIf(w.gas_prices, {within}) = 0, NULL,
-                   toFloat64(sumIf(w.gas_price_sum, {within})) / sumIf(w.gas_prices, {within})) AS period_gas_price
-           FROM wallet_activity_current AS w
+                toInt128(sumIf(toDecimal128(assumeNotNull(value_usd), 2),
+                               {in_period} AND {moved} AND isNotNull(value_usd)) * 100) AS period_cents,
+                countIf({in_period} AND isNotNull(value_usd)) AS period_priced,
+                uniqExactIf(counterparty, {in_period} AND counterparty != '') AS period_recipients,
+                avgOrNullIf(toFloat64(assumeNotNull(gas_price)), {in_period} AND isNotNull(gas_price))
+                    AS period_gas_price
+           FROM wallet_transfers
           WHERE network = {{network:String}}{restriction}
           GROUP BY wallet ORDER BY wallet"
     )
