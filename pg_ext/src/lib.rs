@@ -25,6 +25,7 @@ mod snapshot;
 mod spi;
 mod table_owner;
 mod time;
+mod versions;
 
 ::pgrx::pg_module_magic!(name, version);
 

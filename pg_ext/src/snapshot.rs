@@ -11,6 +11,7 @@ use arx_pgwire::snapshot::PgSnapshot;
 use pgrx::pg_sys;
 
 use crate::error::SqlError;
+use crate::versions::ACL_SELECT;
 
 /// The reader for which a call works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,13 +206,11 @@ pub(crate) fn require_table(name: &std::ffi::CStr) -> Result<pg_sys::Oid, SqlErr
 /// Rejects a caller that may not read every row of a relation of the schema `arx`.
 pub(crate) fn require_whole(relation: &'static std::ffi::CStr) -> Result<(), SqlError> {
     const RLS_ENABLED: i32 = 2;
-    // `AclMode` has 32 bits in PostgreSQL 15, and 64 since 16.
-    const SELECT: pg_sys::AclMode = pg_sys::ACL_SELECT as pg_sys::AclMode;
     let name = relation.to_string_lossy();
     // SAFETY: Reads the catalog by names that end with NUL.
     unsafe {
         let oid = require_table(relation)?;
-        let allowed = pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), SELECT);
+        let allowed = pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), ACL_SELECT);
         if allowed != pg_sys::AclResult::ACLCHECK_OK {
             return Err(SqlError::no_select(&name));
         }

@@ -19,6 +19,7 @@ use crate::error::{SqlError, or_report};
 use crate::owner::{FormerRole, as_role, enter_role, leave_role};
 use crate::snapshot::relation;
 use crate::spi::{table_names, with_words};
+use crate::versions::local_transaction_id;
 
 // Of catalog/pg_inherits.h, which pgrx does not bind.
 unsafe extern "C-unwind" {
@@ -68,8 +69,8 @@ impl Call {
     /// Notes a call, and returns the number of those before it.
     fn begin(is_job: bool, role: Option<pg_sys::Oid>) -> usize {
         // SAFETY: Reads variables of this backend, which is in a transaction.
-        let (transaction, subtransaction, user) =
-            unsafe { ((*pg_sys::MyProc).lxid, pg_sys::GetCurrentSubTransactionId(), pg_sys::GetUserId()) };
+        let (subtransaction, user) = unsafe { (pg_sys::GetCurrentSubTransactionId(), pg_sys::GetUserId()) };
+        let transaction = local_transaction_id();
         let call = Self { transaction, subtransaction, is_job, acting: role.map(|role| (role, user)) };
         CALLS.with_borrow_mut(|calls| {
             while calls.last().is_some_and(|call| !call.is_running()) {
@@ -86,7 +87,7 @@ impl Call {
 
     fn is_running(self) -> bool {
         // SAFETY: Reads the state of this backend's transaction.
-        unsafe { (*pg_sys::MyProc).lxid == self.transaction && pg_sys::SubTransactionIsActive(self.subtransaction) }
+        local_transaction_id() == self.transaction && unsafe { pg_sys::SubTransactionIsActive(self.subtransaction) }
     }
 }
 

@@ -23,12 +23,13 @@ DECLARE
 BEGIN
     FOR wanted IN
         SELECT r.name, r.parent FROM (VALUES
-            ('arx_reader', NULL),
-            ('arx_operator', 'arx_reader'),
+            (1, 'arx_reader', NULL),
+            (2, 'arx_operator', 'arx_reader'),
             -- The sidecar connects as a member of this role.
-            ('arx_feeder', 'arx_operator')
-        ) AS r (name, parent)
+            (3, 'arx_feeder', 'arx_operator')
+        ) AS r (position, name, parent)
          WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS e WHERE e.rolname = r.name)
+         ORDER BY r.position
     LOOP
         BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', wanted.name)

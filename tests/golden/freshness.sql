@@ -46,12 +46,24 @@ PREPARE new_changes AS SELECT FROM arx.transaction_changes AS c WHERE arx.is_new
 PREPARE new_labels AS SELECT FROM arx.address_labels AS l WHERE arx.is_new_since(l.ingest_xid, $1);
 PREPARE new_label_changes AS SELECT FROM arx.label_changes AS c WHERE arx.is_new_since(c.changed_xid, $1);
 PREPARE new_overrides AS SELECT FROM arx.risk_overrides AS o WHERE arx.is_new_since(o.ingest_xid, $1);
+-- The lines of a plan that read a table: others depend on the version of the server.
+CREATE FUNCTION public.scans(prepared text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+BEGIN
+    FOR line IN EXECUTE format('EXPLAIN (COSTS OFF) EXECUTE %I(%L)', prepared, '10:10:') LOOP
+        IF line ~ 'Scan|Index Cond:|  Filter:' THEN
+            RETURN NEXT ltrim(line, ' ->');
+        END IF;
+    END LOOP;
+END;
+$$;
 SET ROLE arx_reader;
 EXPLAIN (COSTS OFF) EXECUTE new_transactions('10:10:');
 EXPLAIN (COSTS OFF) EXECUTE new_token_transfers('10:10:');
-EXPLAIN (COSTS OFF) EXECUTE new_changes('10:10:');
+SELECT public.scans('new_changes');
 EXPLAIN (COSTS OFF) EXECUTE new_labels('10:10:');
-EXPLAIN (COSTS OFF) EXECUTE new_label_changes('10:10:');
+SELECT public.scans('new_label_changes');
 SET ROLE arx_operator;
 EXPLAIN (COSTS OFF) EXECUTE new_overrides('10:10:');
 RESET ROLE;

@@ -28,7 +28,9 @@ BEGIN
     EXECUTE format(statement, 'ouma_' || current_database());
     INSERT INTO ouma.seen VALUES (statement, current_user = 'ouma_' || current_database(), 'done');
 EXCEPTION WHEN OTHERS THEN
-    INSERT INTO ouma.seen VALUES (statement, current_user = 'ouma_' || current_database(), SQLERRM);
+    -- The first text is that of PostgreSQL 15.
+    INSERT INTO ouma.seen VALUES (statement, current_user = 'ouma_' || current_database(),
+        replace(SQLERRM, 'must be superuser to alter superuser roles or change superuser attribute', 'permission denied to alter role'));
 END;
 $$;
 CREATE FUNCTION ouma.take() RETURNS trigger LANGUAGE plpgsql AS $$

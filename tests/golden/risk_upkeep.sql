@@ -16,7 +16,8 @@ SELECT w.network, w.address, p.risk_score, p.risk_state, s.score, s.state
         UNION SELECT o.network, o.address FROM arx.risk_overrides AS o) AS w
   LEFT JOIN arx.wallet_profiles AS p ON p.network_type = w.network AND p.wallet_address = w.address
  CROSS JOIN LATERAL arx.score_wallets(ARRAY[w.address], w.network) AS s
- WHERE (coalesce(p.risk_score, 50), coalesce(p.risk_state, 'unknown')) IS DISTINCT FROM (s.score, s.state);
+ WHERE (coalesce(p.risk_score, 50), coalesce(p.risk_state, 'unknown')) IS DISTINCT FROM (s.score, s.state)
+ ORDER BY w.network COLLATE "C", w.address COLLATE "C";
 
 -- First every wallet is scored, then none; only a wallet with a known score gets a profile.
 CALL arx.refresh_risk_scores();

@@ -19,6 +19,7 @@ use pgrx::prelude::*;
 use super::members::{Members, Place};
 use crate::error::SqlError;
 use crate::spi::{Table, varlena, with_memory_context};
+use crate::versions::index_beginscan;
 
 /// Rows between two cancellation checks.
 const ROWS_PER_CHECK: usize = 1 << 12;
@@ -134,10 +135,7 @@ unsafe fn begin_scan(relation: pg_sys::Relation, index: pg_sys::Relation) -> pg_
     // SAFETY: As the caller promises; the active snapshot lives until the function returns.
     unsafe {
         let snapshot = pg_sys::GetActiveSnapshot();
-        #[cfg(not(feature = "pg18"))]
-        return pg_sys::index_beginscan(relation, index, snapshot, 1, 0);
-        #[cfg(feature = "pg18")]
-        return pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 1, 0);
+        index_beginscan(relation, index, snapshot, 1)
     }
 }
 

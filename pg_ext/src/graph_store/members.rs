@@ -17,8 +17,9 @@ use pgrx::prelude::*;
 
 use crate::error::SqlError;
 use crate::snapshot::{latest_snapshot, relation, require_table};
-use crate::spi::{Table, attributes, is_subscriber, note_writer_function};
+use crate::spi::{Table, is_subscriber, note_writer_function};
 use crate::table_owner::inheritors;
+use crate::versions::attributes;
 
 /// Invalidated relations that are kept apart. More are as all of them.
 const MAX_INVALIDATED: usize = 1 << 10;

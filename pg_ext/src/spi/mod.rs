@@ -40,7 +40,7 @@ pub(crate) use risk::{
 };
 pub(crate) use session::{pin, with_words};
 pub(crate) use statistics::analyze_stale_tables;
-pub(crate) use stream::{attributes, type_name, varlena, with_memory_context};
+pub(crate) use stream::{type_name, varlena, with_memory_context};
 pub(crate) use tables::{create_tables, has_statement_trigger, restamp, restamping, table_names};
 pub(crate) use transfers_by_hash::transfers_of;
 

@@ -22,6 +22,7 @@ use pgrx::{pg_guard, pg_sys};
 use super::session::{Access, connected_to_tables};
 use crate::error::SqlError;
 use crate::snapshot::snapshot_text;
+use crate::versions::attributes;
 
 /// Type of a column, as a query declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -366,15 +367,6 @@ unsafe extern "C-unwind" fn start(receiver: *mut pg_sys::DestReceiver, _operatio
         let receiver = &mut *receiver.cast::<Receiver<'_>>();
         receiver.error = mismatch(receiver.layout, attributes(columns));
     }
-}
-
-/// Returns the attributes of a row.
-///
-/// # Safety
-/// The descriptor is valid as long as the result is used.
-pub(crate) unsafe fn attributes<'a>(descriptor: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_pg_attribute] {
-    // SAFETY: A descriptor has as many attributes as it says.
-    unsafe { (*descriptor).attrs.as_slice((*descriptor).natts as usize) }
 }
 
 /// # Safety
