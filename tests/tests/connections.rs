@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use arx_stack::account::Account;
 use arx_stack::process::{run, wait_until};
-use arx_stack::{Database, Stack};
-use arx_tests::fixtures::sample;
+use arx_stack::{Database, Stack, StackOptions, programs};
+use arx_tests::fixtures::{TESTNET, sample};
+use arx_tests::surface::calls;
 
 /// Twelve transactions between three wallets.
 const ROWS: &str = r#"
@@ -203,6 +204,201 @@ fn start_pgbouncer(database: &Database<'_>, stack: &Stack, name: &str, options: 
     };
     assert!(wait_until(Duration::from_secs(20), answers).unwrap(), "pgbouncer does not answer");
     host
+}
+
+/// Starts the pgbouncer of `config/pgbouncer` with the paths of this stack, and returns its host.
+/// The pool hands its sessions out in turn, so that no client keeps one by chance.
+fn start_configured_pgbouncer(database: &Database<'_>, stack: &Stack) -> String {
+    let account = Account::current().unwrap();
+    let folder = stack.folder().join("pgbouncer_configured");
+    account.create_folder(&folder).unwrap();
+    let text = std::fs::read_to_string(programs::workspace().join("config/pgbouncer/pgbouncer.ini")).unwrap();
+    let server = format!("host={}", stack.cluster().host().display());
+    let replacements = [
+        ("host=/var/run/postgresql", server),
+        ("dbname=arx ", format!("dbname={} ", database.name())),
+        ("listen_addr = 127.0.0.1", "listen_addr =".to_owned()),
+        ("unix_socket_dir = /var/run/pgbouncer", format!("unix_socket_dir = {}", folder.display())),
+        ("auth_type = scram-sha-256", "auth_type = trust".to_owned()),
+        (
+            "auth_file = /etc/pgbouncer/userlist.txt",
+            format!("auth_file = {}/users\nserver_round_robin = 1\nmin_pool_size = 4", folder.display()),
+        ),
+    ];
+    let mut configured = text;
+    for (from, to) in &replacements {
+        assert!(configured.contains(from), "{from} is not in the configuration");
+        configured = configured.replace(from, to);
+    }
+    std::fs::write(folder.join("users"), "\"postgres\" \"\"\n").unwrap();
+    account.own(&folder.join("users")).unwrap();
+    let file = stack.folder().join("pgbouncer_configured.ini");
+    std::fs::write(&file, configured).unwrap();
+    let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| Path::new(path).exists());
+    let mut command = account.command(program.expect("pgbouncer is missing: run scripts/install-tools"));
+    let pid = stack.start_server("pgbouncer_configured", command.arg(&file)).unwrap();
+    let host = folder.display().to_string();
+    let answers = || {
+        assert_eq!(stack.ended(pid), None, "pgbouncer ended; see pgbouncer_configured.log");
+        Ok(run(&mut pooled_psql(stack, &host, "SELECT 1")).is_ok())
+    };
+    assert!(wait_until(Duration::from_secs(20), answers).unwrap(), "pgbouncer does not answer");
+    host
+}
+
+/// Runs SQL through the entry of SQL clients.
+fn pooled_psql(stack: &Stack, host: &str, sql: &str) -> Command {
+    let mut psql: Command = stack.cluster().program("psql");
+    psql.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", host, "-p", "6432", "-d", "arx", "-c", sql]);
+    psql
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_function_works_through_the_configured_pooler() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("connections_surface").unwrap();
+    database
+        .query(&format!(
+            "{TESTNET}
+             INSERT INTO arx.address_labels (network, address, category, severity, source)
+             VALUES ('testnet', 'a', 'scam', 'high', 'x');
+             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1), ('testnet', 't2', 2, '2024-01-02', 'b', 'c', 2);
+             SELECT arx.refresh_wallet_profiles()"
+        ))
+        .unwrap();
+    database.query("CALL arx.refresh_risk_scores()").unwrap();
+    database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+    let host = start_configured_pgbouncer(&database, stack);
+    let pooled = |sql: &str| run(&mut pooled_psql(stack, &host, sql)).map(|text| text.trim_end().to_owned());
+    // The sessions that clients get differ.
+    let processes: std::collections::BTreeSet<String> =
+        (0..8).map(|_| pooled("SELECT pg_backend_pid()").unwrap()).collect();
+    assert!(processes.len() > 1, "{processes:?}");
+    let sorted = |text: String| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let changing = ["check_performance_alerts", "graph_status", "performance_facts"];
+    let calls = calls(&database);
+    assert!(calls.len() > 50, "{}", calls.len());
+    for (function, sql) in &calls {
+        match (database.query(sql), pooled(sql)) {
+            (Ok(_), Ok(_)) if changing.contains(&function.as_str()) => {}
+            (Ok(direct), Ok(pooled)) => assert_eq!(sorted(pooled), sorted(direct), "{sql}"),
+            (Err(direct), Err(pooled)) => {
+                let message = |error: anyhow::Error| {
+                    error
+                        .to_string()
+                        .lines()
+                        .find_map(|line| line.split_once("ERROR:").map(|(_, text)| text.to_owned()))
+                };
+                assert_eq!(message(pooled), message(direct), "{sql}");
+            }
+            (direct, pooled) => panic!("{sql}: {direct:?} directly, {pooled:?} through the pooler"),
+        }
+    }
+    // What changes state, with commits of its own, and in a transaction.
+    database.query("INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value) VALUES ('testnet', 't3', 3, '2024-01-03', 'c', 'd', 3)").unwrap();
+    for sql in [
+        "SELECT arx.refresh_wallet_profiles()",
+        "SELECT arx.refresh_daily_stats()",
+        "SELECT * FROM arx.refresh_graph()",
+        "CALL arx.refresh_risk_scores()",
+        "SELECT * FROM arx.run_partition_maintenance()",
+        "SELECT * FROM arx.manage_partitions('arx.transactions')",
+        "SELECT arx.update_table_statistics()",
+        "SELECT arx.record_performance_alerts()",
+    ] {
+        pooled(sql).unwrap();
+    }
+    assert_eq!(pooled("BEGIN; SELECT count(*) > 0 FROM arx.wallet_reach('a', 'testnet', 3); COMMIT").unwrap(), "t");
+    // A setting of a transaction reaches the calls in it, and no other client.
+    let limited = "SELECT count(*) > 0 FROM arx.wallet_reach('a', 'testnet', 3);
+         BEGIN; SET LOCAL arx.graph_work_mem = '64kB'; SHOW arx.graph_work_mem; COMMIT; SHOW arx.graph_work_mem";
+    assert_eq!(pooled(limited).unwrap(), "t\n64kB\n256MB");
+    // Statements without a name need no session. Those with one are the pooler's matter.
+    let text = format!("host={host} port=6432 user=postgres dbname=arx");
+    let (client, connection) = tokio_postgres::connect(&text, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    for _ in 0..8 {
+        let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type); 1] =
+            [(&"a", tokio_postgres::types::Type::TEXT)];
+        let rows =
+            client.query_typed("SELECT count(*) FROM arx.wallet_connections($1, 'testnet', 2)", &parameters).await;
+        assert!(rows.unwrap()[0].get::<_, i64>(0) > 0);
+    }
+    // The sidecar through both entries.
+    let sidecar = |entry: &str, command: &str| {
+        outcome(&database, &format!("host={host} port=6432 user=postgres dbname={entry}"), &[command])
+    };
+    let (output, text) = sidecar("arx", "sync");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("connect directly or use session pooling"), "{text}");
+    assert_eq!(database.query("SELECT count(*) FROM arx.feed_positions WHERE consumer = 'clickhouse'").unwrap(), "0");
+    for command in ["sync", "verify", "status"] {
+        let (output, text) = sidecar("arx_sidecar", command);
+        assert!(output.status.success(), "{command}: {text}");
+    }
+}
+
+#[test]
+fn the_sidecar_connects_as_the_programs_of_libpq_do() {
+    let stack = Stack::start_listening(&StackOptions::default()).unwrap();
+    let database = stack.database("connections_libpq").unwrap();
+    database.query("CREATE ROLE secret SUPERUSER LOGIN PASSWORD 'tops3cret'").unwrap();
+    let hba = stack.cluster().data().join("pg_hba.conf");
+    std::fs::write(&hba, "local all all trust\nhost all all all scram-sha-256\n").unwrap();
+    stack.cluster().account().own(&hba).unwrap();
+    stack.reload().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let port = stack.cluster().port().to_string();
+    let file = |name: &str, text: &str| {
+        let path = scratch.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let passfile =
+        file("pgpass", &format!("localhost:1:*:*:wrong\nlocalhost:{port}:connections_libpq:secret:tops3cret\n"));
+    let wrong = file("wrong", &format!("localhost:{port}:*:*:n0ne\n"));
+    let services =
+        file("services", &format!("[mine]\nhost=localhost\nport={port}\nuser=secret\ndbname=connections_libpq\n"));
+    let status = |variables: &[(&str, &str)]| {
+        let mut command = database.sidecar().unwrap();
+        command.env_remove("ARX_POSTGRES_URL").envs(variables.iter().copied()).arg("status").stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(!text.contains("tops3cret") && !text.contains("n0ne"), "{text}");
+        text
+    };
+    let up = "feed: never ran";
+    let server =
+        [("PGHOST", "localhost"), ("PGPORT", &*port), ("PGUSER", "secret"), ("PGDATABASE", "connections_libpq")];
+    for (more, expected) in [
+        (vec![("PGPASSFILE", &*passfile)], up),
+        (vec![("PGPASSWORD", "tops3cret"), ("PGPASSFILE", &*wrong)], up),
+        (vec![("PGPASSFILE", &*wrong)], "password authentication failed"),
+        (vec![("PGSERVICEFILE", &*services), ("PGSERVICE", "other")], "service \"other\" of PostgreSQL is not defined"),
+        (vec![("PGSSLMODE", "verify-ca")], "sslrootcert"),
+        (vec![("PGREQUIREAUTH", "none")], "require_auth is not supported"),
+    ] {
+        let variables: Vec<_> = server.iter().copied().chain(more).collect();
+        let text = status(&variables);
+        assert!(text.contains(expected), "{variables:?}: {text}");
+    }
+    let service = [("ARX_POSTGRES_URL", "service=mine"), ("PGSERVICEFILE", &*services), ("PGPASSFILE", &*passfile)];
+    let text = status(&service);
+    assert!(text.contains(up) && text.contains("host=localhost"), "{text}");
+    let url = format!(
+        "postgresql://secret@localhost:{port}/connections_libpq?passfile={passfile}&connect_timeout=5&keepalives_idle=30"
+    );
+    assert!(status(&[("ARX_POSTGRES_URL", &url), ("PGHOST", "/nowhere")]).contains(up));
+    // A host that swallows packets is left after the time limit.
+    let started = std::time::Instant::now();
+    let text = status(&[("ARX_POSTGRES_URL", "host=192.0.2.1 connect_timeout=2")]);
+    assert!(text.contains("DOWN") && started.elapsed() < Duration::from_secs(20), "{text}");
 }
 
 #[test]

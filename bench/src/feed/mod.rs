@@ -5,6 +5,7 @@
 //! writers of the other cases.
 
 pub mod daemon;
+pub mod encrypted;
 pub mod freshness;
 pub mod initial;
 pub mod overhead;
@@ -31,14 +32,14 @@ pub async fn measure(
     wanted: &dyn Fn(&str) -> bool,
     results: &mut Results,
 ) {
-    let real = [initial::BY_FUNCTION, initial::BY_REPLICATION, initial::WHOLE, volume::CASE];
+    let real = [initial::BY_FUNCTION, initial::BY_REPLICATION, initial::WHOLE, encrypted::CASE, volume::CASE];
     let generated = [freshness::CASE, overhead::CASE, wallet_type::CASE];
     let cases: Vec<&str> = real.into_iter().chain(generated).filter(|case| wanted(case)).collect();
     if cases.is_empty() {
         return;
     }
     let settings = settings.iter().chain(&SETTINGS).map(ToString::to_string).collect();
-    let stack = match Stack::start(&StackOptions { durable: true, settings }) {
+    let stack = match Stack::start_listening(&StackOptions { durable: true, settings }) {
         Ok(stack) => stack,
         Err(error) => {
             cases.into_iter().for_each(|case| results.failed(case, &error));
@@ -79,6 +80,7 @@ pub async fn measure(
             initial::BY_FUNCTION => initial::by_function(&warehouse, set, runs),
             initial::BY_REPLICATION => initial::by_replication(&warehouse, set, runs),
             initial::WHOLE => initial::whole(&warehouse, set, runs),
+            encrypted::CASE => encrypted::measure(&stack, &warehouse, set, runs),
             _ => volume::measure(&warehouse, set, runs).await,
         };
         results.add(case, measured);

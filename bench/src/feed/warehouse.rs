@@ -52,7 +52,8 @@ impl<'a> Warehouse<'a> {
         let engine = ClickHouse::start(stack, database)?;
         let totals = database.query("SELECT count(*), coalesce(trim_scale(sum(value)), 0) FROM arx.transactions")?;
         let (rows, value) = totals.split_once('|').context("parse PostgreSQL's totals")?;
-        let postgres = format!("'{}:5432', '{}'", stack.cluster().host().display(), database.name());
+        let cluster = stack.cluster();
+        let postgres = format!("'{}:{}', '{}'", cluster.host().display(), cluster.port(), database.name());
         Ok(Self {
             database,
             engine,
@@ -68,8 +69,17 @@ impl<'a> Warehouse<'a> {
     /// # Errors
     /// When it fails, or ClickHouse's rows differ from PostgreSQL's.
     pub fn load(&self, to_the_end: bool) -> Result<Load> {
+        self.load_with(to_the_end, &[])
+    }
+
+    /// [`Self::load`] with further variables of the environment, such as other addresses.
+    ///
+    /// # Errors
+    /// The errors of [`Self::load`].
+    pub fn load_with(&self, to_the_end: bool, variables: &[(&str, String)]) -> Result<Load> {
         self.drop_database("arx")?;
         let mut command = self.database.sidecar()?;
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.arg("sync").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let start = Instant::now();
         let mut child = command.spawn().context("start a first load")?;

@@ -23,6 +23,39 @@ pub enum SidecarError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// There is no TLS with the server, and the address does not allow to do without.
+    #[error("no TLS with {server} at {address}: {detail}")]
+    Tls {
+        server: &'static str,
+        /// Without secrets.
+        address: String,
+        /// The check that failed, with advice.
+        detail: String,
+    },
+    /// A certificate or a key of a setting cannot be used.
+    #[error("TLS with {server} at {address}")]
+    TlsFile {
+        server: &'static str,
+        /// Without secrets.
+        address: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A server answers, and is not one that the address asks for.
+    #[error("PostgreSQL at {address} is {found}; target_session_attrs is {wanted}")]
+    WrongSession {
+        /// Without secrets.
+        address: String,
+        found: &'static str,
+        wanted: &'static str,
+    },
+    /// No host of a list can be used.
+    #[error("none of the hosts of {address} can be used: {}", each(.errors))]
+    Hosts {
+        /// Without secrets.
+        address: String,
+        errors: Vec<SidecarError>,
+    },
     #[error("{server} at {address} has version {found}; {needed} or newer is needed")]
     UnsupportedVersion {
         server: &'static str,
@@ -127,6 +160,10 @@ pub enum SidecarError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+fn each(errors: &[SidecarError]) -> String {
+    errors.iter().map(|error| Chain(error).to_string()).collect::<Vec<_>>().join("; ")
 }
 
 fn list(paths: &[PathBuf]) -> String {

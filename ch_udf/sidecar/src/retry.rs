@@ -55,7 +55,19 @@ impl SidecarError {
             | Self::TablesMissing { .. }
             | Self::EngineLibraryMissing { .. }
             | Self::EngineLibrary { .. } => ErrorKind::Configuration,
-            Self::Unreachable { .. } | Self::EngineFailed { .. } | Self::PortTaken { .. } => ErrorKind::Transient,
+            // Certificates are replaced one after the other, and a standby may be promoted in a
+            // moment.
+            Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::TlsFile { .. }
+            | Self::WrongSession { .. }
+            | Self::EngineFailed { .. }
+            | Self::PortTaken { .. } => ErrorKind::Transient,
+            Self::Hosts { errors, .. } => errors
+                .iter()
+                .map(Self::kind)
+                .find(|kind| kind.retry_policy().is_some())
+                .unwrap_or(ErrorKind::Configuration),
             Self::Rewritten { .. }
             | Self::Taken { .. }
             | Self::StreamFull { .. }
@@ -65,6 +77,20 @@ impl SidecarError {
             Self::ClickHouse { source, .. } => clickhouse_kind(source),
             Self::Redis { source, .. } => redis_kind(source),
             Self::Protocol { .. } | Self::Io { .. } | Self::Json { .. } => ErrorKind::Permanent,
+        }
+    }
+
+    /// Returns whether a server is down, or not the one that is needed. Commands report that at
+    /// once; the daemon waits.
+    pub(crate) fn is_about_the_server(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::TlsFile { .. }
+            | Self::WrongSession { .. }
+            | Self::Hosts { .. } => true,
+            Self::Postgres { source, .. } => source.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION),
+            _ => false,
         }
     }
 }
@@ -79,7 +105,13 @@ fn postgres_kind(error: &tokio_postgres::Error) -> ErrorKind {
     if busy.contains(state) || state.code().starts_with("53") {
         return ErrorKind::Busy;
     }
-    let shutdown = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+    // A primary that became read-only has a successor.
+    let shutdown = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+    ];
     if shutdown.contains(state) || state.code().starts_with("08") {
         return ErrorKind::Transient;
     }

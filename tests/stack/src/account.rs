@@ -59,6 +59,17 @@ impl Account {
         run(command.arg(path)).map(drop)
     }
 
+    /// Gives a file to this account.
+    ///
+    /// # Errors
+    /// When `chown` fails.
+    pub fn own(&self, path: &Path) -> Result<()> {
+        match self.other {
+            None => Ok(()),
+            Some(name) => run(Command::new("chown").arg(format!("{name}:{name}")).arg(path)).map(drop),
+        }
+    }
+
     /// Returns true when this account can enter the folder.
     #[must_use]
     pub fn reaches(&self, folder: &Path) -> bool {

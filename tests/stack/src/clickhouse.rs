@@ -2,7 +2,6 @@
 //! configuration files, or three as the shards of a cluster.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::ports::free_ports;
 use crate::process::wait_until;
 use crate::programs;
 use crate::stack::{Database, Stack};
@@ -94,6 +94,12 @@ impl ClickHouse {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// Port of the HTTP interface.
+    #[must_use]
+    pub const fn http_port(&self) -> u16 {
+        self.http_port
     }
 
     /// Password of the user `arx`.
@@ -199,17 +205,4 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
         .open(path)
         .with_context(|| format!("create {}", path.display()))?;
     file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
-}
-
-/// Returns different ports that are free now. An engine binds them a moment later, and does not
-/// start if another process was faster.
-fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
-    let mut ports = [0; COUNT];
-    let mut listeners = Vec::with_capacity(COUNT);
-    for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("bind a free port")?;
-        *port = listener.local_addr().context("read the address of a free port")?.port();
-        listeners.push(listener);
-    }
-    Ok(ports)
 }

@@ -13,10 +13,12 @@ pub mod account;
 pub mod clickhouse;
 pub mod detached;
 pub mod guard;
+pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod redis_server;
 pub mod stack;
+pub mod tls;
 
 pub use stack::{Database, Stack, StackOptions};

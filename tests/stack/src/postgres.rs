@@ -28,7 +28,13 @@ pub struct Cluster {
     programs: PathBuf,
     folder: PathBuf,
     sockets: PathBuf,
+    /// Port of the loopback address, and number of the socket.
+    port: u16,
+    listens: bool,
 }
+
+/// Port of servers that listen on their socket alone.
+const DEFAULT_PORT: u16 = 5432;
 
 impl Cluster {
     /// Describes the cluster with its files in `folder` and its socket in `sockets`. Creates
@@ -50,13 +56,33 @@ impl Cluster {
             "no PostgreSQL server programs in {}: run scripts/install-tools, or set PG_CONFIG",
             programs.display()
         );
-        let socket = sockets.join(".s.PGSQL.5432.lock");
+        let socket = sockets.join(".s.PGSQL.65535.lock");
         ensure!(
             socket.as_os_str().len() <= SOCKET_PATH_LIMIT,
             "the socket path {} is longer than {SOCKET_PATH_LIMIT} bytes: use a folder nearer to /",
             socket.display()
         );
-        Ok(Self { account, programs, folder: folder.to_owned(), sockets: sockets.to_owned() })
+        let (folder, sockets) = (folder.to_owned(), sockets.to_owned());
+        Ok(Self { account, programs, folder, sockets, port: DEFAULT_PORT, listens: false })
+    }
+
+    /// Makes the server listen on this port of the loopback address, too.
+    #[must_use]
+    pub fn on_port(mut self, port: u16) -> Self {
+        (self.port, self.listens) = (port, true);
+        self
+    }
+
+    /// Port of the server, also that of its socket.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Account that the server runs as.
+    #[must_use]
+    pub const fn account(&self) -> &Account {
+        &self.account
     }
 
     /// Folder of PostgreSQL's programs.
@@ -86,6 +112,7 @@ impl Cluster {
             command.env_remove(variable);
         }
         command.env("PGHOST", &self.sockets).env("PGUSER", "postgres").env("PGDATABASE", "postgres");
+        command.env("PGPORT", self.port.to_string());
         command
     }
 
@@ -115,10 +142,12 @@ impl Cluster {
         }
         // A later setting overrides an earlier one.
         let mut text = format!(
-            "# Rewritten at every start.\nlisten_addresses = ''\nunix_socket_directories = '{}'\nport = 5432\n\
+            "# Rewritten at every start.\nlisten_addresses = '{}'\nunix_socket_directories = '{}'\nport = {}\n\
              timezone = 'UTC'\nlog_timezone = 'UTC'\nlc_messages = 'C'\nshared_buffers = '256MB'\nmax_wal_size = '4GB'\n\
              log_line_prefix = '%m [%p] %d '\n",
-            self.sockets.display().to_string().replace('\'', "''")
+            if self.listens { "127.0.0.1" } else { "" },
+            self.sockets.display().to_string().replace('\'', "''"),
+            self.port,
         );
         if !durable {
             text.push_str("fsync = off\nfull_page_writes = off\n");
@@ -185,7 +214,9 @@ impl Cluster {
         run(self.program("pg_isready").arg("--quiet")).is_ok()
     }
 
-    fn data(&self) -> PathBuf {
+    /// Folder of the data and the configuration.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
 

@@ -12,10 +12,12 @@ use tempfile::TempDir;
 
 use crate::account::Account;
 use crate::guard::{Ending, Guard};
-use crate::postgres::Cluster;
-use crate::process::run;
+use crate::ports::free_ports;
+use crate::postgres::{Cluster, START_LIMIT};
+use crate::process::{run, wait_until};
 use crate::programs;
 use crate::redis_server::RedisServer;
+use crate::tls::Pair;
 
 /// Database that fresh ones are copied from.
 const TEMPLATE: &str = "arx_template";
@@ -58,6 +60,19 @@ impl Stack {
     /// # Errors
     /// When a server is not installed or does not start.
     pub fn start(options: &StackOptions) -> Result<Self> {
+        Self::start_on(options, None)
+    }
+
+    /// Starts a stack whose PostgreSQL listens on a free port of the loopback address, too.
+    ///
+    /// # Errors
+    /// The errors of [`Self::start`].
+    pub fn start_listening(options: &StackOptions) -> Result<Self> {
+        let [port] = free_ports()?;
+        Self::start_on(options, Some(port))
+    }
+
+    fn start_on(options: &StackOptions, port: Option<u16>) -> Result<Self> {
         let account = Account::current()?;
         let folder = TempDir::with_prefix_in("arx-", account.temporary_root()?).context("create the stack's folder")?;
         // The guard removes the folder from here on.
@@ -66,7 +81,10 @@ impl Stack {
         // The servers' own folders in it are closed.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         std::fs::set_permissions(&folder, mode).with_context(|| format!("open {}", folder.display()))?;
-        let cluster = Cluster::at(account, &folder.join("pg"), &folder.join("pg/run"))?;
+        let mut cluster = Cluster::at(account, &folder.join("pg"), &folder.join("pg/run"))?;
+        if let Some(port) = port {
+            cluster = cluster.on_port(port);
+        }
         let redis_folder = folder.join("redis");
         let redis = RedisServer::at(&redis_folder, &redis_folder);
         cluster.prepare(options.durable, &options.settings)?;
@@ -131,6 +149,33 @@ impl Stack {
     #[must_use]
     pub fn ended(&self, pid: u32) -> Option<std::process::ExitStatus> {
         self.guard.ended(pid)
+    }
+
+    /// Switches TLS on in PostgreSQL, or replaces its certificate.
+    ///
+    /// # Errors
+    /// When the server does not accept it.
+    pub fn use_certificate(&self, pair: &Pair) -> Result<()> {
+        let cluster = &self.cluster;
+        pair.write_for(cluster.account(), &cluster.data(), "server")?;
+        for setting in ["ssl_cert_file = 'server.crt'", "ssl_key_file = 'server.key'", "ssl = on"] {
+            self.execute(&format!("ALTER SYSTEM SET {setting}"))?;
+        }
+        self.reload()
+    }
+
+    /// Makes PostgreSQL read its configuration again, and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn reload(&self) -> Result<()> {
+        let loaded = || run(self.psql("postgres").args(["-At", "-c", "SELECT pg_conf_load_time()"]));
+        let before = loaded()?;
+        self.execute("SELECT FROM pg_reload_conf()")?;
+        if wait_until(START_LIMIT, || Ok(loaded()? != before))? {
+            return Ok(());
+        }
+        bail!("PostgreSQL did not read its configuration again")
     }
 
     fn create(&self, name: &str, template: &str) -> Result<Database<'_>> {
@@ -207,7 +252,8 @@ impl Database<'_> {
     /// Connection string of a role.
     #[must_use]
     pub fn connection_as(&self, role: &str) -> String {
-        format!("host={} port=5432 user={role} dbname={}", self.stack.cluster.host().display(), self.name)
+        let cluster = &self.stack.cluster;
+        format!("host={} port={} user={role} dbname={}", cluster.host().display(), cluster.port(), self.name)
     }
 
     /// URL of a Redis database that no other database of the stack uses.

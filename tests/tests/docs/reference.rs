@@ -128,36 +128,50 @@ fn relations(database: &Database<'_>) -> Result<String> {
 
 const SETTINGS: &str = "
 SELECT coalesce(json_agg(json_build_object(
-           'name', s.name, 'default', current_setting(s.name),
-           'values', coalesce(array_to_string(s.enumvals, ', '),
-                              format('from %s%s', s.min_val, s.unit)
-                              || CASE WHEN s.max_val <> '2147483647' THEN format(' to %s%s', s.max_val, s.unit) ELSE '' END, ''),
-           'meaning', concat_ws(' ', s.short_desc, s.extra_desc)) ORDER BY s.name), '[]')
+           'name', s.name, 'unit', coalesce(s.unit, ''), 'default', current_setting(s.name),
+           'values', coalesce(array_to_string(s.enumvals, ' or '),
+                              format('from %s', s.min_val)
+                              || CASE WHEN s.max_val <> '2147483647' THEN format(' to %s', s.max_val) ELSE '' END, ''),
+           'context', s.context, 'meaning', concat_ws(' ', s.short_desc, s.extra_desc)) ORDER BY s.name), '[]')
   FROM pg_settings AS s WHERE s.name LIKE 'arx.%'";
 
 #[derive(Deserialize)]
 struct Setting {
     name: String,
+    unit: String,
     default: String,
     values: String,
+    context: String,
     meaning: String,
 }
 
 fn extension_settings(database: &Database<'_>) -> Result<String> {
     // A session knows the settings once it has loaded the library.
     let settings: Vec<Setting> = rows(database, &format!("LOAD 'arx'; {SETTINGS}"))?;
-    let mut text = String::from("| setting | default | values | meaning |\n|---|---|---|---|\n");
-    for Setting { name, default, values, meaning } in settings {
-        let _ = writeln!(text, "| `{name}` | `{default}` | {values} | {} |", cell(&meaning));
+    let mut text = String::from(
+        "| setting | unit | default | values | set by | takes effect | meaning |\n|---|---|---|---|---|---|---|\n",
+    );
+    for Setting { name, unit, default, values, context, meaning } in settings {
+        let (by, effect) = match &*context {
+            "user" => ("every role", "at once"),
+            "superuser" => ("superusers", "at once"),
+            "sighup" => ("`postgresql.conf`", "after a reload"),
+            "postmaster" => ("`postgresql.conf`", "after a restart"),
+            other => bail!("{name} has the context {other:?}, which the page does not explain"),
+        };
+        let _ = writeln!(text, "| `{name}` | {unit} | `{default}` | {values} | {by} | {effect} | {} |", cell(&meaning));
     }
     Ok(text)
 }
 
 fn sidecar_settings() -> String {
-    let mut text = String::from("| setting | default | meaning |\n|---|---|---|\n");
-    for SettingReference { name, default, meaning } in settings::reference() {
+    let mut text = String::from(
+        "| setting | unit | default | values | flag | takes effect after | meaning |\n|---|---|---|---|---|---|---|\n",
+    );
+    for SettingReference { name, unit, default, range, flag, effect, meaning } in settings::reference() {
         let default = if default.is_empty() { default } else { format!("`{default}`") };
-        let _ = writeln!(text, "| `{name}` | {default} | {} |", cell(meaning));
+        let flag = flag.map(|flag| format!("`{flag}`")).unwrap_or_default();
+        let _ = writeln!(text, "| `{name}` | {unit} | {default} | {range} | {flag} | {effect} | {} |", cell(meaning));
     }
     text
 }

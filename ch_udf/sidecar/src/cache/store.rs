@@ -83,7 +83,7 @@ impl ProfileCache {
     /// # Errors
     /// Errors of [`redis::connect`](crate::servers::redis::connect).
     pub(crate) async fn connect(settings: &Settings) -> Result<Self, SidecarError> {
-        let Connection { manager, version } = servers::redis::connect(&settings.redis_url).await?;
+        let Connection { manager, version } = servers::redis::connect(settings).await?;
         let set_aside = Arc::default();
         Ok(Self { connection: manager, version, ttl_seconds: settings.profile_ttl_seconds, set_aside })
     }

@@ -28,7 +28,7 @@ async fn sync(settings: &Settings) -> Result<(PassReport, Written), SidecarError
     let mut retrier = Retrier::default();
     loop {
         let error = match attempt(settings).await {
-            Err(error @ SidecarError::Unreachable { .. }) => return Err(error),
+            Err(error) if error.is_about_the_server() => return Err(error),
             Err(error) => error,
             done => return done,
         };

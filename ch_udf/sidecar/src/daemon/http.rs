@@ -1,14 +1,18 @@
-//! Serves `/healthz` and `/metrics`. Owns the limits on clients: none of them may hold a connection
-//! for long, and all of them together only a few descriptors, which the feed needs.
+//! Serves `/healthz` and `/metrics`, by HTTPS if there is a certificate, and to those who have a
+//! token if there are some. Owns the limits on clients: none of them may hold a connection for
+//! long, and all of them together only a few descriptors, which the feed needs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -16,14 +20,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
+use tokio_rustls::TlsAcceptor;
+
 use super::health::Health;
+use super::reload::Reloaded;
+use super::tokens::Tokens;
 use crate::error::SidecarError;
+use crate::servers::tls;
+use crate::settings::Settings;
 
 /// Open connections. One more ends the oldest, so that a client that is quick gets an answer while
 /// others keep connections open.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Time limit for the headers of a request.
+/// Time limit for a TLS handshake, and for the headers of a request.
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Time limit for a connection, which serves one request. Its body is not read.
@@ -35,29 +45,71 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Pause after a failed accept, for example without free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// Certificate of the listener; `None`: plain HTTP.
+type Certificate = Option<Arc<Reloaded<TlsAcceptor>>>;
+
 /// Listens on `host:port`, and answers until the daemon stops.
+///
+/// # Errors
+/// [`SidecarError::PortTaken`], and those of the files of certificate and tokens.
 pub(super) async fn serve(
     address: &str,
+    settings: &Settings,
     health: Arc<Health>,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, SidecarError> {
     let taken = |source| SidecarError::PortTaken { address: address.to_owned(), source };
-    let listener = TcpListener::bind(address).await.map_err(taken)?;
-    let bound = listener.local_addr().map_err(taken)?;
-    tracing::info!(address = %bound, "serving /healthz and /metrics");
-    let router = Router::new()
+    let certificate = certificate(address, settings)?;
+    let mut router = Router::new()
         .route("/healthz", get(healthz))
         .route("/metrics", get(async |State(health): State<Arc<Health>>| health.metrics()))
         .with_state(health);
+    if let Some(path) = settings.listen_token_file.clone() {
+        let tokens = Reloaded::new(vec![path.clone()], move || Tokens::read(&path))?;
+        router = router.layer(middleware::from_fn_with_state(Arc::new(tokens), admit));
+    }
+    let listener = TcpListener::bind(address).await.map_err(taken)?;
+    let bound = listener.local_addr().map_err(taken)?;
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    tracing::info!(address = %bound, scheme, "serving /healthz and /metrics");
+    if certificate.is_none() && settings.listen_token_file.is_some() && !bound.ip().is_loopback() {
+        tracing::warn!("tokens cross the network unencrypted; set listen_certificate_file and listen_key_file");
+    }
     let stopped = async move {
         // The sender is dropped only when the daemon has ended.
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    Ok(tokio::spawn(answer_clients(listener, router, stopped)))
+    Ok(tokio::spawn(answer_clients(listener, certificate, router, stopped)))
+}
+
+fn certificate(address: &str, settings: &Settings) -> Result<Certificate, SidecarError> {
+    let Some(identity) = settings.listen_identity() else { return Ok(None) };
+    let (files, address) = (vec![identity.certificate.clone(), identity.key.clone()], address.to_owned());
+    let load = move || {
+        tls::acceptor(&identity).map_err(|source| SidecarError::TlsFile {
+            server: "clients of /healthz and /metrics",
+            address: address.clone(),
+            source: Box::new(source),
+        })
+    };
+    Ok(Some(Arc::new(Reloaded::new(files, load)?)))
+}
+
+/// Answers requests without a valid token.
+async fn admit(State(tokens): State<Arc<Reloaded<Tokens>>>, request: Request, next: Next) -> Response {
+    if tokens.get().admit(request.headers()) {
+        return next.run(request).await;
+    }
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "a valid token is needed\n").into_response()
 }
 
 /// Accepts and serves connections until `stopped` completes.
-async fn answer_clients(listener: TcpListener, router: Router, stopped: impl Future<Output = ()>) {
+async fn answer_clients(
+    listener: TcpListener,
+    certificate: Certificate,
+    router: Router,
+    stopped: impl Future<Output = ()>,
+) {
     let mut stopped = std::pin::pin!(stopped);
     let mut connections = JoinSet::new();
     let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
@@ -82,22 +134,36 @@ async fn answer_clients(listener: TcpListener, router: Router, stopped: impl Fut
         {
             oldest.abort();
         }
-        open.push_back(connections.spawn(serve_connection(stream, router.clone())));
+        let acceptor = certificate.as_ref().map(|certificate| certificate.get());
+        open.push_back(connections.spawn(serve_connection(stream, acceptor, router.clone())));
     }
 }
 
-async fn serve_connection(stream: TcpStream, router: Router) {
-    let service = TowerToHyperService::new(router);
+async fn serve_connection(stream: TcpStream, acceptor: Option<Arc<TlsAcceptor>>, router: Router) {
+    let serving = async {
+        match acceptor {
+            None => serve_request(TokioIo::new(stream), router).await,
+            Some(acceptor) => match tokio::time::timeout(HEADER_LIMIT, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => serve_request(TokioIo::new(stream), router).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a client of /healthz and /metrics failed in its handshake"),
+                Err(_) => tracing::debug!("a client of /healthz and /metrics was too slow in its handshake"),
+            },
+        }
+    };
+    if tokio::time::timeout(CONNECTION_LIMIT, serving).await.is_err() {
+        tracing::debug!("a client of /healthz and /metrics was too slow");
+    }
+}
+
+async fn serve_request(stream: impl Read + Write + Unpin + Send + 'static, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(MAX_HEADER_BYTES)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION_LIMIT, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a client of /healthz and /metrics failed"),
-        Err(_) => tracing::debug!("a client of /healthz and /metrics was too slow"),
+        .serve_connection(stream, TowerToHyperService::new(router));
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a client of /healthz and /metrics failed");
     }
 }
 
@@ -118,7 +184,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/healthz", get(async || "fine"));
-        (address, tokio::spawn(answer_clients(listener, router, std::future::pending())))
+        (address, tokio::spawn(answer_clients(listener, None, router, std::future::pending())))
     }
 
     async fn request(address: std::net::SocketAddr, text: &str) -> String {

@@ -8,7 +8,9 @@ mod feeding;
 mod health;
 mod http;
 mod metrics;
+mod reload;
 mod supervise;
+mod tokens;
 mod write_back;
 mod write_behind;
 
@@ -63,7 +65,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), SidecarError> {
     let (stop, stopping) = watch::channel(false);
     let server = match settings.listen() {
         Listen::Off => None,
-        Listen::On(address) => Some(http::serve(&address, Arc::clone(&health), stopping.clone()).await?),
+        Listen::On(address) => Some(http::serve(&address, settings, Arc::clone(&health), stopping.clone()).await?),
     };
     let (topology_tx, topology_rx) = watch::channel(None);
     let mut tasks = vec![

@@ -34,7 +34,7 @@ impl FeedSession {
     /// [`SidecarError::Taken`] while another sidecar feeds, and those of connecting.
     pub(crate) async fn open(settings: &Settings, supervisor: &Supervisor) -> Result<Self, SidecarError> {
         let ledger = PostgresLedger::acquire(postgres::connect(settings).await?.client).await?;
-        let source = PostgresSource::connect(postgres::read_url(settings)).await?;
+        let source = PostgresSource::connect(&postgres::Source::read(settings)).await?;
         let topology = Topology::connect(settings, supervisor).await?;
         warehouse::ensure(&topology).await?;
         let durability = match (supervisor.is_embedded(), settings.clickhouse_sync) {

@@ -113,7 +113,7 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
     let file = input::display_name(&path);
     let identity = database::source_identity(&request.source)?;
     let rejects_path = rejects_path(&path, request.rejects.as_deref())?;
-    let client = database::connect(settings).await?;
+    let (client, server) = database::connect(settings).await?;
     let (content, network) = database::content(&client, &request.source).await?;
     let kind = request.source.kind();
     // A check starts at the first line, and leaves no trace.
@@ -149,10 +149,9 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
     let rules = chunk::ChunkRules { strict: request.strict, ..chunk::DEFAULT_RULES };
     let reading = Reading { path, content, lines_done: start.lines_done, rules };
     let mut total = Progress { lines_done: start.lines_done, ..Progress::default() };
-    let cancel = client.cancel_token();
     let outcome = transfer(reading, client, (identity, network), mode, &mut rejects, &mut total).await;
     if let Err(ImportError::Interrupted { .. }) = &outcome
-        && let Err(error) = cancel.cancel_query(tokio_postgres::NoTls).await
+        && let Err(error) = server.cancel().await
     {
         tracing::debug!(%error, "cancel the interrupted chunk");
     }
@@ -211,7 +210,7 @@ impl Coverage {
     pub(crate) async fn record(&self, settings: &Settings) -> Result<u64, ImportError> {
         let addresses = self.addresses()?;
         let network = database::parse_network(&self.network)?;
-        let client = database::connect(settings).await?;
+        let (client, _) = database::connect(settings).await?;
         let Some(addresses) = addresses else {
             let reason = "no imported row has a time (import again with --again)";
             let times = self.times.ok_or(ImportError::Coverage { reason })?;

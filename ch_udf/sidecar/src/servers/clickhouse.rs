@@ -1,15 +1,33 @@
 //! Choosing and connecting to ClickHouse: a configured server, or the embedded engine. Owns the
 //! check of the server's version.
 
+use std::time::Duration;
+
 use clickhouse::Client;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::engine::{Endpoint, EngineFolder, USER, answers};
+use super::tls::ClientTls;
+use super::tls::problem::{SettingNames, TlsProblem};
 use crate::error::{Doing, SidecarError};
 use crate::settings::{ClickHouseUrl, Settings};
 
 /// The oldest supported server: the `JSON` type is complete since 25.3.
 const NEEDED: ((u32, u32), &str) = ((25, 3), "25.3");
+
+const SERVER: &str = "ClickHouse";
+
+const NAMES: SettingNames = SettingNames { roots: "clickhouse_root_file", certificate: "clickhouse_certificate_file" };
+
+/// Interval of probes of an idle connection, as for ClickHouse's client without TLS.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// Time after which an idle connection is closed; ClickHouse closes it after 3 s.
+const IDLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The ClickHouse that the settings name.
 #[derive(Debug)]
@@ -52,6 +70,8 @@ pub(crate) struct ClickHouseServer {
     pub(crate) password: Option<SecretString>,
     /// The database that holds ARX's tables.
     pub(crate) database: String,
+    /// `None` for a server without TLS.
+    pub(crate) tls: Option<ClientTls>,
 }
 
 impl ClickHouseServer {
@@ -63,6 +83,7 @@ impl ClickHouseServer {
             user: user.unwrap_or_else(|| settings.clickhouse_user.clone()),
             password: password.or_else(|| settings.clickhouse_password.clone()),
             database: settings.clickhouse_database.clone(),
+            tls: url.has_tls().then(|| settings.clickhouse_tls()),
         }
     }
 
@@ -73,7 +94,8 @@ impl ClickHouseServer {
         settings: &Settings,
     ) -> Result<Self, SidecarError> {
         let password = Some(folder.password()?.into());
-        Ok(Self { url: endpoint.url(), user: USER.into(), password, database: settings.clickhouse_database.clone() })
+        let database = settings.clickhouse_database.clone();
+        Ok(Self { url: endpoint.url(), user: USER.into(), password, database, tls: None })
     }
 }
 
@@ -87,33 +109,50 @@ pub(crate) struct Connection {
 /// Connects, and checks that the server is new enough.
 ///
 /// # Errors
-/// [`SidecarError::Unreachable`], [`SidecarError::UnsupportedVersion`],
-/// [`SidecarError::ClickHouse`] for a rejected login.
+/// [`SidecarError::Unreachable`], [`SidecarError::Tls`], [`SidecarError::TlsFile`],
+/// [`SidecarError::UnsupportedVersion`], [`SidecarError::ClickHouse`] for a rejected login.
 pub(crate) async fn connect(server: &ClickHouseServer) -> Result<Connection, SidecarError> {
     let address = server.url.clone();
-    let mut client = Client::default().with_url(&server.url).with_user(&server.user);
+    let mut client = client(server)?.with_url(&server.url).with_user(&server.user);
     if let Some(password) = &server.password {
         client = client.with_password(password.expose_secret());
     }
     let version: String = match client.query("SELECT version()").fetch_one().await {
         Err(source @ (clickhouse::error::Error::Network(_) | clickhouse::error::Error::TimedOut)) => {
-            return Err(SidecarError::Unreachable { server: "ClickHouse", address, source: Box::new(source) });
+            let problem = server.tls.as_ref().and_then(|_| TlsProblem::of_handshake(&source));
+            return Err(match problem {
+                Some(problem) => SidecarError::Tls { server: SERVER, address, detail: problem.explain(NAMES) },
+                None => SidecarError::Unreachable { server: SERVER, address, source: Box::new(source) },
+            });
         }
         answer => answer.doing("check the version")?,
     };
     if super::major_and_minor(&version) < NEEDED.0 {
-        return Err(SidecarError::UnsupportedVersion {
-            server: "ClickHouse",
-            address,
-            found: version,
-            needed: NEEDED.1,
-        });
+        return Err(SidecarError::UnsupportedVersion { server: SERVER, address, found: version, needed: NEEDED.1 });
     }
     if is_local(&server.url) {
         // On one machine compressing costs more than copying.
         client = client.with_compression(clickhouse::Compression::None);
     }
     Ok(Connection { client: client.with_database(&server.database), version })
+}
+
+/// Returns a client without an address: one that speaks only TLS if the server's URL asks for it.
+fn client(server: &ClickHouseServer) -> Result<Client, SidecarError> {
+    let Some(tls) = &server.tls else { return Ok(Client::default()) };
+    let config = tls.config().map_err(|source| SidecarError::TlsFile {
+        server: SERVER,
+        address: server.url.clone(),
+        source: Box::new(source),
+    })?;
+    let mut connector = HttpConnector::new();
+    connector.set_keepalive(Some(KEEP_ALIVE));
+    connector.set_nodelay(true);
+    connector.enforce_http(false);
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().wrap_connector(connector);
+    let client = HttpClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_LIMIT).build(connector);
+    Ok(Client::with_http_client(client))
 }
 
 fn is_local(url: &str) -> bool {

@@ -6,6 +6,7 @@ pub mod engine;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod supervisor;
+pub(crate) mod tls;
 
 /// Returns the first two numbers of a version such as `25.3.1.2703`; zero for a part that is not a
 /// number.

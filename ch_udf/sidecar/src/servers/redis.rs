@@ -1,14 +1,28 @@
-//! Connecting to Redis. Owns the check of the server's version.
+//! Connecting to Redis: one server, or the primary that sentinels name. Owns the check of the
+//! server's version.
 
+use std::path::Path;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{ClientTlsConfig, ConnectionAddr, ConnectionInfo, TlsCertificates, TlsMode};
+use secrecy::ExposeSecret;
 
+use super::tls::problem::{SettingNames, TlsProblem};
+use super::tls::{ClientTls, FileError, provider, read_pem};
 use crate::error::{Doing, SidecarError};
-use crate::settings::RedisUrl;
+use crate::settings::{RedisAddress, RedisUrl, Sentinels, Settings};
+
+const SERVER: &str = "Redis";
 
 /// The oldest supported server: XAUTOCLAIM came with 6.2.
 const NEEDED: ((u32, u32), &str) = ((6, 2), "6.2");
+
+const NAMES: SettingNames = SettingNames { roots: "redis_root_file", certificate: "redis_certificate_file" };
+
+/// Time limit for the sentinels to name the server.
+const SENTINEL_LIMIT: Duration = Duration::from_secs(10);
 
 /// A connection to Redis, with the server's version.
 #[derive(Clone)]
@@ -21,20 +35,26 @@ pub(crate) struct Connection {
 ///
 /// # Errors
 /// [`SidecarError::Configuration`] for a malformed URL, [`SidecarError::Unreachable`],
-/// [`SidecarError::UnsupportedVersion`].
-pub(crate) async fn connect(url: &RedisUrl) -> Result<Connection, SidecarError> {
-    let client = redis::Client::open(url.parsed()?).doing("prepare the connection")?;
+/// [`SidecarError::Tls`], [`SidecarError::TlsFile`], [`SidecarError::UnsupportedVersion`].
+pub(crate) async fn connect(settings: &Settings) -> Result<Connection, SidecarError> {
+    let url = &settings.redis_url;
+    let client = match url.parsed()? {
+        RedisAddress::Server(information) => client(information, url, &settings.redis_tls())?,
+        RedisAddress::Sentinels(sentinels) => {
+            let naming = tokio::time::timeout(SENTINEL_LIMIT, primary(sentinels, settings));
+            naming.await.map_err(|_| SidecarError::Unreachable {
+                server: SERVER,
+                address: url.to_string(),
+                source: format!("the sentinels named no server within {SENTINEL_LIMIT:?}").into(),
+            })??
+        }
+    };
     let config = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
         .set_connection_timeout(Some(Duration::from_secs(2)))
         .set_response_timeout(Some(Duration::from_secs(10)));
-    let mut manager = ConnectionManager::new_with_config(client, config).await.map_err(|source| {
-        if source.is_io_error() || source.is_timeout() {
-            SidecarError::Unreachable { server: "Redis", address: url.to_string(), source: Box::new(source) }
-        } else {
-            SidecarError::Redis { doing: "connect", source }
-        }
-    })?;
+    let connecting = ConnectionManager::new_with_config(client, config);
+    let mut manager = connecting.await.map_err(|source| failure(url, source))?;
     let information: String =
         redis::cmd("INFO").arg("server").query_async(&mut manager).await.doing("check the version")?;
     let version = information
@@ -44,11 +64,88 @@ pub(crate) async fn connect(url: &RedisUrl) -> Result<Connection, SidecarError> 
         .to_owned();
     if super::major_and_minor(&version) < NEEDED.0 {
         return Err(SidecarError::UnsupportedVersion {
-            server: "Redis",
+            server: SERVER,
             address: url.to_string(),
             found: version,
             needed: NEEDED.1,
         });
     }
     Ok(Connection { manager, version })
+}
+
+/// Asks the sentinels for the server that takes writes.
+async fn primary(sentinels: Sentinels, settings: &Settings) -> Result<redis::Client, SidecarError> {
+    let (url, doing) = (&settings.redis_url, "ask the sentinels");
+    let Sentinels { hosts, service, database, has_tls, user, password } = sentinels;
+    let address = |(host, port): (String, u16)| match has_tls {
+        true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+        false => ConnectionAddr::Tcp(host, port),
+    };
+    let addresses: Vec<ConnectionAddr> = hosts.into_iter().map(address).collect();
+    let mut builder = SentinelClientBuilder::new(addresses, service, SentinelServerType::Master)
+        .doing(doing)?
+        .set_client_to_redis_db(database);
+    if has_tls {
+        let certificates = certificates(url, &settings.redis_tls())?;
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_redis_certificates(certificates.clone())
+            .set_client_to_sentinel_certificates(certificates);
+    }
+    if let Some(user) = user {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = password {
+        builder = builder.set_client_to_redis_password(password.expose_secret());
+    }
+    if let Some(password) = settings.sentinel_password()? {
+        builder = builder.set_client_to_sentinel_password(password.expose_secret());
+    }
+    let mut client = builder.build().doing(doing)?;
+    client.async_get_client().await.map_err(|source| failure(url, source))
+}
+
+/// Prepares the connection to one server.
+fn client(information: ConnectionInfo, url: &RedisUrl, tls: &ClientTls) -> Result<redis::Client, SidecarError> {
+    let doing = "prepare the connection";
+    if url.has_tls() {
+        redis::Client::build_with_tls(information, certificates(url, tls)?).doing(doing)
+    } else {
+        redis::Client::open(information).doing(doing)
+    }
+}
+
+/// Reads the files of TLS. They are checked by the same rules as for all other servers, and then
+/// given to Redis' client, which takes their text.
+fn certificates(url: &RedisUrl, tls: &ClientTls) -> Result<TlsCertificates, SidecarError> {
+    let unusable = |source: FileError| SidecarError::TlsFile {
+        server: SERVER,
+        address: url.to_string(),
+        source: Box::new(source),
+    };
+    // Redis' client asks for the default of the process.
+    let _ = provider();
+    tls.config().map_err(unusable)?;
+    let read = |what, path: &Path| read_pem(what, path).map(|text| text.expose_secret().to_vec()).map_err(unusable);
+    let client_tls = match &tls.identity {
+        None => None,
+        Some(identity) => Some(ClientTlsConfig {
+            client_cert: read("certificate", &identity.certificate)?,
+            client_key: read("key", &identity.key)?,
+        }),
+    };
+    let root_cert = tls.roots_file().map(|path| read("root certificate", path)).transpose()?;
+    Ok(TlsCertificates { client_tls, root_cert })
+}
+
+fn failure(url: &RedisUrl, source: redis::RedisError) -> SidecarError {
+    let (server, address) = (SERVER, url.to_string());
+    let problem = url.has_tls().then(|| TlsProblem::of_handshake(&source)).flatten();
+    match problem {
+        Some(problem) => SidecarError::Tls { server, address, detail: problem.explain(NAMES) },
+        None if source.is_io_error() || source.is_timeout() => {
+            SidecarError::Unreachable { server, address, source: Box::new(source) }
+        }
+        None => SidecarError::Redis { doing: "connect", source },
+    }
 }

@@ -10,13 +10,13 @@ use figment::value::{Dict, Value};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Settings;
-use super::passwords::Libpq;
-use super::server_url::{ClickHouse, Postgres, Redis, ServerKind, ServerUrl};
+use super::postgres::{Libpq, PostgresUrl};
+use super::server_url::{ClickHouse, Redis, ServerKind, ServerUrl};
 
 /// Settings that flags may override; an absent one leaves the layers below as they are.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Overrides {
-    /// PostgreSQL: URL or key=value pairs [env: ARX_POSTGRES_URL] [default:
+    /// PostgreSQL: URL or key=value pairs [env: ARX_POSTGRES_URL, and libpq's PG*] [default:
     /// host=/var/run/postgresql dbname=postgres]
     #[arg(long = "postgres", global = true, value_name = "URL", value_parser = secret)]
     pub postgres_url: Option<SecretString>,
@@ -65,7 +65,7 @@ impl Overrides {
             value.as_ref().is_some_and(|text| has_password(text.expose_secret())).then_some(flag)
         };
         let flags = [
-            has("--postgres", &self.postgres_url, has_password::<Postgres>),
+            has("--postgres", &self.postgres_url, |text| PostgresUrl::parse(text).is_ok_and(|url| url.has_password())),
             has("--clickhouse", &self.clickhouse_url, has_password::<ClickHouse>),
             has("--redis", &self.redis_url, has_password::<Redis>),
         ];
@@ -77,8 +77,15 @@ fn has_password<K: ServerKind>(text: &str) -> bool {
     ServerUrl::<K>::parse(text).is_ok_and(|url| url.has_password())
 }
 
+/// Returns the flag that sets a setting, if there is one.
+pub(super) fn flag_of(name: &str) -> Option<String> {
+    let command = Overrides::augment_args(clap::Command::new("settings"));
+    let argument = command.get_arguments().find(|argument| argument.get_id() == name)?;
+    argument.get_long().map(|flag| format!("--{flag}"))
+}
+
 /// Settings that the environment gives: each in the variable `ARX_` and its name in upper case. The
-/// password of PostgreSQL also comes from the variables of libpq.
+/// variables of libpq say what the address of PostgreSQL leaves open.
 #[derive(Clone, Default)]
 pub(crate) struct Environment {
     pub(super) settings: Dict,

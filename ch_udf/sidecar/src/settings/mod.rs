@@ -2,7 +2,9 @@
 //! the later layer wins. Owns names, defaults and limits.
 
 mod layers;
-mod passwords;
+mod postgres;
+mod reference;
+mod secret_files;
 mod server_url;
 mod types;
 
@@ -17,19 +19,24 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{DoingTo, SidecarError};
+use crate::servers::tls::{ClientTls, Identity};
 pub(crate) use layers::Environment;
 pub(crate) use layers::Overrides;
-use passwords::read_password;
-pub(crate) use server_url::{ClickHouseUrl, PostgresUrl};
-pub(crate) use server_url::{RedisUrl, ServerUrl};
+pub(crate) use postgres::{ConnectOptions, Host, PostgresUrl, SessionAttributes, SslMode};
+pub use reference::{SettingReference, reference};
+use secret_files::read_password;
+pub(crate) use secret_files::read_secret;
+pub(crate) use server_url::{ClickHouseUrl, RedisAddress, RedisUrl, Sentinels, ServerUrl};
 pub(crate) use types::Listen;
+use types::Values;
 
-/// Declares the settings: each with its meaning, which documents list, its type and its default.
+/// Declares the settings: each with its meaning, which documents list, its type, its default and
+/// its values.
 macro_rules! settings {
     ($(
         $(#[doc = $meaning:literal])+
         $(#[serde($serde:meta)])?
-        $name:ident: $type:ty = $default:expr;
+        $name:ident: $type:ty = $default:expr, $values:expr;
     )+) => {
         /// The settings of the sidecar. `Serialize` lists them with their defaults; it never writes
         /// a secret.
@@ -45,104 +52,96 @@ macro_rules! settings {
             }
         }
 
-        const MEANINGS: &[(&str, &str)] = &[$((stringify!($name), concat!($($meaning),+)),)+];
+        /// Name, meaning and values of each.
+        const DECLARED: &[(&str, &str, Values)] = &[$((stringify!($name), concat!($($meaning),+), $values),)+];
     };
 }
 
 settings! {
-    /// PostgreSQL: a URL or libpq's `key=value` pairs
-    postgres_url: PostgresUrl = ServerUrl::known("host=/var/run/postgresql dbname=postgres");
+    /// PostgreSQL that the sidecar writes to: a URL or libpq's `key=value` pairs
+    postgres_url: PostgresUrl = PostgresUrl::known("host=/var/run/postgresql dbname=postgres"), Values::Text("address");
     /// PostgreSQL to read transactions from, such as a hot standby; without it `postgres_url`
-    postgres_read_url: Option<PostgresUrl> = None;
+    postgres_read_url: Option<PostgresUrl> = None, Values::Text("address");
     /// file with the password for both; without it `PGPASSWORD`, or libpq's password file
     /// (`PGPASSFILE`, `~/.pgpass`)
-    postgres_password_file: Option<PathBuf> = None;
+    postgres_password_file: Option<PathBuf> = None, Values::Text("file");
     /// HTTP interface of ClickHouse; without it the sidecar starts and supervises the embedded
     /// engine
-    clickhouse_url: Option<ClickHouseUrl> = None;
+    clickhouse_url: Option<ClickHouseUrl> = None, Values::Text("URL, `http` or `https`");
     /// database in ClickHouse
-    clickhouse_database: String = "arx".into();
+    clickhouse_database: String = "arx".into(), Values::Text("plain name");
     /// user in the ClickHouse of `clickhouse_url`
-    clickhouse_user: String = "default".into();
+    clickhouse_user: String = "default".into(), Values::Text("name");
     /// password of that user
     #[serde(serialize_with = "omit_secret")]
-    clickhouse_password: Option<SecretString> = None;
+    clickhouse_password: Option<SecretString> = None, Values::Text("text");
     /// file with that password
-    clickhouse_password_file: Option<PathBuf> = None;
+    clickhouse_password_file: Option<PathBuf> = None, Values::Text("file");
+    /// certificates of the authorities that may have signed the servers' certificate; without it
+    /// those of the operating system
+    clickhouse_root_file: Option<PathBuf> = None, Values::Text("PEM file");
+    /// certificate that the sidecar shows to ClickHouse
+    clickhouse_certificate_file: Option<PathBuf> = None, Values::Text("PEM file");
+    /// key of that certificate
+    clickhouse_key_file: Option<PathBuf> = None, Values::Text("PEM file");
     /// name of the ClickHouse cluster that holds the tables; without it a single server
-    clickhouse_cluster: Option<String> = None;
+    clickhouse_cluster: Option<String> = None, Values::Text("plain name");
     /// true if the cluster's shards have replicas (`Replicated` engines, DDL by `ON CLUSTER`)
-    clickhouse_replicated: bool = true;
+    clickhouse_replicated: bool = true, Values::Switch;
     /// HTTP interface of one server of each shard of the cluster
-    clickhouse_shards: Vec<ClickHouseUrl> = Vec::new();
+    clickhouse_shards: Vec<ClickHouseUrl> = Vec::new(), Values::Text("URLs, `http` or `https`");
     /// storage policy with the volumes hot, warm and cold; the embedded engine has one
-    clickhouse_storage_policy: Option<String> = None;
-    /// days after which ClickHouse deletes data (the specification's 7 years are 2557); without it
+    clickhouse_storage_policy: Option<String> = None, Values::Text("plain name");
+    /// time after which ClickHouse deletes data (the specification's 7 years are 2557); without it
     /// never
     #[serde(deserialize_with = "days_or_text")]
-    clickhouse_delete_after_days: Option<u32> = None;
+    clickhouse_delete_after_days: Option<u32> = None, Values::number("days", 1, u32::MAX as u64);
     /// true if ClickHouse syncs its files before a position is confirmed (privilege
     /// `SYSTEM SYNC FILE CACHE`); false for storage that needs no sync, such as object storage
-    clickhouse_sync: bool = true;
+    clickhouse_sync: bool = true, Values::Switch;
     /// identity of the database whose tables in ClickHouse this one may replace, as the error names
     /// it; has no effect on tables of any other
-    clickhouse_take_over_from: Option<String> = None;
-    /// Redis
-    redis_url: RedisUrl = ServerUrl::known("redis://127.0.0.1:6379");
+    clickhouse_take_over_from: Option<String> = None, Values::Text("identity");
+    /// Redis, or sentinels that name the server that takes writes
+    redis_url: RedisUrl = ServerUrl::known("redis://127.0.0.1:6379"), Values::Text("URL");
     /// file with the password for Redis
-    redis_password_file: Option<PathBuf> = None;
+    redis_password_file: Option<PathBuf> = None, Values::Text("file");
+    /// file with the password for the sentinels, if they have one
+    redis_sentinel_password_file: Option<PathBuf> = None, Values::Text("file");
+    /// certificates of the authorities that may have signed the server's certificate; without it
+    /// those of the operating system
+    redis_root_file: Option<PathBuf> = None, Values::Text("PEM file");
+    /// certificate that the sidecar shows to Redis
+    redis_certificate_file: Option<PathBuf> = None, Values::Text("PEM file");
+    /// key of that certificate
+    redis_key_file: Option<PathBuf> = None, Values::Text("PEM file");
     /// directory of the embedded engine
-    data_dir: PathBuf = PathBuf::from("./arx-data");
-    /// `host:port` of `/metrics` and `/healthz`, or `none`
-    listen: String = "127.0.0.1:9187".into();
+    data_dir: PathBuf = PathBuf::from("./arx-data"), Values::Text("folder");
+    /// address of `/metrics` and `/healthz`; port 0 takes a free one
+    listen: String = "127.0.0.1:9187".into(), Values::Text("`host:port`, or `none`");
+    /// certificate of that address, with its chain: the pages are served by HTTPS alone
+    listen_certificate_file: Option<PathBuf> = None, Values::Text("PEM file");
+    /// key of that certificate
+    listen_key_file: Option<PathBuf> = None, Values::Text("PEM file");
+    /// tokens, one a line: a request needs one of them as `Authorization: Bearer TOKEN`
+    listen_token_file: Option<PathBuf> = None, Values::Text("file");
     /// time from the beginning of a feed pass to that of the next while there are rows to feed
-    feed_interval_milliseconds: u64 = 700;
+    feed_interval_milliseconds: u64 = 700, Values::number("milliseconds", 1, u64::MAX);
     /// the same while there is nothing to feed; at least `feed_interval_milliseconds`
-    feed_idle_milliseconds: u64 = 700;
-    /// rows of a chunk of the feed, at most 1,000,000
-    feed_chunk_rows: u32 = 200_000;
-    /// connections that read in parallel during a first load, 1 to 64; each needs about 150 MB
-    feed_load_workers: u32 = (processors() + 1).clamp(2, 8);
+    feed_idle_milliseconds: u64 = 700, Values::number("milliseconds", 1, u64::MAX);
+    /// rows of a chunk of the feed
+    feed_chunk_rows: u32 = 200_000, Values::number("rows", 1, 1_000_000);
+    /// connections that read in parallel during a first load; each needs about 150 MB
+    feed_load_workers: u32 = (processors() + 1).clamp(2, 8), Values::number("connections", 1, 64);
     /// time between two write-backs of volumes into PostgreSQL
-    write_back_seconds: u64 = 5;
+    write_back_seconds: u64 = 5, Values::number("seconds", 0, u64::MAX);
     /// time between two write-backs of the behaviour of wallets
-    behaviour_seconds: u64 = 60;
+    behaviour_seconds: u64 = 60, Values::number("seconds", 0, u64::MAX);
     /// true if `arx.daily_transaction_stats` comes from ClickHouse; otherwise the database computes
     /// it
-    write_back_daily: bool = false;
-    /// lifetime of a cached profile, plus or minus a tenth; at least 10
-    profile_ttl_seconds: u64 = 300;
-}
-
-/// A setting as documents list it.
-#[derive(Debug, Clone)]
-pub struct SettingReference {
-    /// Key in the TOML file.
-    pub name: &'static str,
-    /// Default as text; empty without one.
-    pub default: String,
-    /// Meaning, without a full stop.
-    pub meaning: &'static str,
-}
-
-/// Returns every setting with its default and its meaning.
-#[must_use]
-pub fn reference() -> Vec<SettingReference> {
-    let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
-    let default = |name: &str| match name {
-        // It depends on the machine.
-        "feed_load_workers" => "processors + 1, from 2 to 8".to_owned(),
-        _ => match defaults.get(name) {
-            None | Some(serde_json::Value::Null) => String::new(),
-            Some(serde_json::Value::String(text)) => text.clone(),
-            Some(serde_json::Value::Array(list)) if list.is_empty() => String::new(),
-            Some(value) => value.to_string(),
-        },
-    };
-    MEANINGS
-        .iter()
-        .map(|(name, meaning)| SettingReference { name, default: default(name), meaning: meaning.trim_start() })
-        .collect()
+    write_back_daily: bool = false, Values::Switch;
+    /// lifetime of a cached profile, plus or minus a tenth
+    profile_ttl_seconds: u64 = 300, Values::number("seconds", 10, u64::MAX);
 }
 
 fn omit_secret<S: Serializer>(_: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -213,32 +212,31 @@ impl Settings {
         environment: &Environment,
         flags: &Overrides,
     ) -> Result<Self, SidecarError> {
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        let mut given = Figment::new();
         if let Some(file) = file {
-            figment = figment.merge(Toml::string(&read_file(file)?));
+            given = given.merge(Toml::string(&read_file(file)?));
         }
-        let mut settings: Self = figment
-            .merge(Serialized::defaults(&environment.settings))
-            .merge(Serialized::defaults(flags.layer()))
+        given = given.merge(Serialized::defaults(&environment.settings)).merge(Serialized::defaults(flags.layer()));
+        let names_postgres = given.contains("postgres_url");
+        let mut settings: Self = Figment::from(Serialized::defaults(Self::default()))
+            .merge(given)
             .extract()
             .map_err(|error| SidecarError::Configuration { detail: describe(&error, file) })?;
         settings.check().map_err(|detail| SidecarError::Configuration { detail })?;
-        settings.add_passwords(environment)?;
+        settings.complete(environment, names_postgres)?;
         Ok(settings)
     }
 
-    /// Adds passwords that the addresses do not contain.
-    fn add_passwords(&mut self, environment: &Environment) -> Result<(), SidecarError> {
+    /// Adds passwords that the addresses do not contain, and what libpq's sources know of
+    /// PostgreSQL.
+    fn complete(&mut self, environment: &Environment, names_postgres: bool) -> Result<(), SidecarError> {
         let read = |setting: &str, file: &Option<PathBuf>| {
             file.as_deref().map(|file| read_password(setting, file)).transpose()
         };
-        let postgres = read("postgres_password_file", &self.postgres_password_file)?;
-        for url in [&mut self.postgres_url].into_iter().chain(&mut self.postgres_read_url) {
-            let password = match &postgres {
-                Some(password) => Some(password.clone()),
-                None => environment.libpq.password_for(&url.parsed()?)?,
-            };
-            url.add_password(password);
+        let password = read("postgres_password_file", &self.postgres_password_file)?;
+        self.postgres_url.complete(&environment.libpq, password.as_ref(), !names_postgres)?;
+        if let Some(url) = &mut self.postgres_read_url {
+            url.complete(&environment.libpq, password.as_ref(), false)?;
         }
         if self.clickhouse_password.is_none() {
             self.clickhouse_password = read("clickhouse_password_file", &self.clickhouse_password_file)?;
@@ -248,26 +246,64 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.check_numbers()?;
         self.check_clickhouse()?;
-        if self.feed_interval_milliseconds == 0 || self.feed_idle_milliseconds < self.feed_interval_milliseconds {
+        self.check_files()?;
+        if self.feed_idle_milliseconds < self.feed_interval_milliseconds {
             return Err(format!(
-                "feed_interval_milliseconds {} must be at least 1 and at most feed_idle_milliseconds {}",
+                "feed_interval_milliseconds {} must be at most feed_idle_milliseconds {}",
                 self.feed_interval_milliseconds, self.feed_idle_milliseconds
             ));
-        }
-        if !(1..=64).contains(&self.feed_load_workers) {
-            return Err(format!("feed_load_workers {} must be between 1 and 64", self.feed_load_workers));
-        }
-        if !(1..=1_000_000).contains(&self.feed_chunk_rows) {
-            return Err(format!("feed_chunk_rows {} must be between 1 and 1000000", self.feed_chunk_rows));
-        }
-        if self.profile_ttl_seconds < 10 {
-            return Err(format!("profile_ttl_seconds {} must be at least 10", self.profile_ttl_seconds));
         }
         if self.listen != "none"
             && self.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none()
         {
             return Err(format!("listen {:?} must be host:port or none", self.listen));
+        }
+        Ok(())
+    }
+
+    /// Checks that numbers are in the ranges that documents list.
+    fn check_numbers(&self) -> Result<(), String> {
+        let numbers = serde_json::to_value(self).unwrap_or_default();
+        for (name, _, values) in DECLARED {
+            let Values::Number { least, most, .. } = *values else { continue };
+            if let Some(number) = numbers.get(name).and_then(serde_json::Value::as_u64)
+                && !(least..=most).contains(&number)
+            {
+                let range = values.range();
+                return Err(format!("{name} {number} is out of range: it must be {range}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that certificates have keys, and that addresses without TLS have neither.
+    fn check_files(&self) -> Result<(), String> {
+        let pairs = [
+            ("clickhouse", &self.clickhouse_certificate_file, &self.clickhouse_key_file),
+            ("redis", &self.redis_certificate_file, &self.redis_key_file),
+            ("listen", &self.listen_certificate_file, &self.listen_key_file),
+        ];
+        for (name, certificate, key) in pairs {
+            if certificate.is_some() != key.is_some() {
+                return Err(format!("{name}_certificate_file and {name}_key_file need each other"));
+            }
+        }
+        let urls = self.clickhouse_url.iter().chain(&self.clickhouse_shards);
+        let has_files = self.clickhouse_root_file.is_some() || self.clickhouse_certificate_file.is_some();
+        if let Some(plain) = urls.into_iter().find(|url| has_files && !url.has_tls()) {
+            return Err(format!(
+                "{plain} has no TLS, but clickhouse_root_file or clickhouse_certificate_file is set; use https"
+            ));
+        }
+        if has_files && self.clickhouse_url.is_none() {
+            return Err("clickhouse_root_file and clickhouse_certificate_file need clickhouse_url".into());
+        }
+        let has_files = self.redis_root_file.is_some() || self.redis_certificate_file.is_some();
+        if has_files && !self.redis_url.has_tls() {
+            let url = &self.redis_url;
+            return Err(format!("{url} has no TLS, but redis_root_file or redis_certificate_file is set; use rediss"));
         }
         Ok(())
     }
@@ -295,10 +331,33 @@ impl Settings {
         if self.clickhouse_cluster.is_some() && self.clickhouse_url.is_none() {
             return Err("clickhouse_cluster needs clickhouse_url, the server that runs the queries".into());
         }
-        if self.clickhouse_delete_after_days == Some(0) {
-            return Err("clickhouse_delete_after_days 0 would delete everything; leave it out to delete nothing".into());
-        }
         Ok(())
+    }
+
+    /// TLS of ClickHouse.
+    pub(crate) fn clickhouse_tls(&self) -> ClientTls {
+        let identity = identity(&self.clickhouse_certificate_file, &self.clickhouse_key_file);
+        ClientTls::verified(self.clickhouse_root_file.clone(), identity)
+    }
+
+    /// TLS of Redis.
+    pub(crate) fn redis_tls(&self) -> ClientTls {
+        let identity = identity(&self.redis_certificate_file, &self.redis_key_file);
+        ClientTls::verified(self.redis_root_file.clone(), identity)
+    }
+
+    /// Reads the password for the sentinels.
+    ///
+    /// # Errors
+    /// [`SidecarError::Configuration`], [`SidecarError::Io`].
+    pub(crate) fn sentinel_password(&self) -> Result<Option<SecretString>, SidecarError> {
+        let file = self.redis_sentinel_password_file.as_deref();
+        file.map(|file| read_password("redis_sentinel_password_file", file)).transpose()
+    }
+
+    /// Certificate of `/metrics` and `/healthz`; without it they are served by plain HTTP.
+    pub(crate) fn listen_identity(&self) -> Option<Identity> {
+        identity(&self.listen_certificate_file, &self.listen_key_file)
     }
 
     pub(crate) fn listen(&self) -> Listen {
@@ -320,6 +379,10 @@ impl Settings {
     pub(crate) fn behaviour_interval(&self) -> Duration {
         Duration::from_secs(self.behaviour_seconds)
     }
+}
+
+fn identity(certificate: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<Identity> {
+    Some(Identity { certificate: certificate.clone()?, key: key.clone()? })
 }
 
 #[cfg(test)]
@@ -377,7 +440,11 @@ mod tests {
             None
         });
         let variables = variables.into_inner();
-        assert_eq!(variables.len(), 31, "settings, and four variables of libpq");
+        let (own, libpq): (Vec<_>, Vec<_>) = variables.iter().partition(|name| name.starts_with("ARX_"));
+        assert_eq!(own.len(), DECLARED.len());
+        assert!(
+            ["PGHOST", "PGSERVICE", "PGSSLMODE", "PGPASSFILE"].iter().all(|name| libpq.iter().any(|it| it == name))
+        );
         for name in ["ARX_POSTGRES_URL", "ARX_POSTGRES_READ_URL", "ARX_CLICKHOUSE_PASSWORD", "ARX_WRITE_BACK_DAILY"] {
             assert!(variables.iter().any(|variable| variable == name), "{name}");
         }
@@ -394,7 +461,16 @@ mod tests {
         assert!(load("redis = 'x'").contains("redis"));
         assert!(load("clickhouse_database = 'a;b'").contains("a;b"));
         assert!(load("listen = 'here'").contains("here"));
-        assert!(load("feed_chunk_rows = 0").contains("feed_chunk_rows"));
+        assert!(
+            load("feed_chunk_rows = 0").contains("feed_chunk_rows 0 is out of range: it must be from 1 to 1000000")
+        );
+        assert!(load("feed_load_workers = 65").contains("feed_load_workers"));
+        assert!(load("profile_ttl_seconds = 9").contains("from 10"));
+        assert!(load("clickhouse_delete_after_days = 0").contains("from 1"));
+        assert!(load("redis_root_file = 'r'").contains("rediss"));
+        assert!(load("clickhouse_root_file = 'r'").contains("clickhouse_url"));
+        assert!(load("clickhouse_url = 'http://h'\nclickhouse_root_file = 'r'").contains("https"));
+        assert!(load("listen_certificate_file = 'c'").contains("listen_key_file"));
         let missing = folder.path().join("missing.toml");
         let error = Settings::load(Some(&missing), &Environment::default(), &Overrides::default()).unwrap_err();
         assert!(error.to_string().contains("missing.toml"));
@@ -429,6 +505,13 @@ mod tests {
         );
     }
 
+    fn redis_password(url: &RedisUrl) -> Option<String> {
+        match url.parsed().unwrap() {
+            RedisAddress::Server(server) => server.redis_settings().password().map(str::to_owned),
+            RedisAddress::Sentinels(_) => None,
+        }
+    }
+
     #[test]
     fn passwords_come_from_files_and_from_the_variables_of_libpq() {
         let folder = tempfile::tempdir().unwrap();
@@ -450,11 +533,11 @@ mod tests {
             });
             Settings::load(None, &environment, &Overrides::default()).unwrap()
         };
-        let postgres = |url: &PostgresUrl| url.parsed().unwrap().get_password().map(<[u8]>::to_vec);
+        let postgres = |url: &PostgresUrl| url.password(0).map(|password| password.expose_secret().to_owned());
         let settings = load(&[]);
-        assert_eq!(postgres(&settings.postgres_url).as_deref(), Some(&b"of libpq"[..]));
-        assert_eq!(postgres(settings.postgres_read_url.as_ref().unwrap()).as_deref(), Some(&b"own"[..]));
-        assert_eq!(settings.redis_url.parsed().unwrap().redis_settings().password(), Some("for redis"));
+        assert_eq!(postgres(&settings.postgres_url).as_deref(), Some("of libpq"));
+        assert_eq!(postgres(settings.postgres_read_url.as_ref().unwrap()).as_deref(), Some("own"));
+        assert_eq!(redis_password(&settings.redis_url).as_deref(), Some("for redis"));
         assert_eq!(settings.clickhouse_password.as_ref().unwrap().expose_secret(), "for clickhouse");
         let shown = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
         assert!(
@@ -462,6 +545,6 @@ mod tests {
             "{shown}"
         );
         let settings = load(&[("ARX_POSTGRES_PASSWORD_FILE", file("postgres", "of a file"))]);
-        assert_eq!(postgres(&settings.postgres_url).as_deref(), Some(&b"of a file"[..]));
+        assert_eq!(postgres(&settings.postgres_url).as_deref(), Some("of a file"));
     }
 }

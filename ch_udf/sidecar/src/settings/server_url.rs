@@ -1,5 +1,6 @@
-//! Addresses of servers. Owns the rule that neither a password nor the text of an address is ever
-//! printed: output shows the parts that the server's client has parsed, without secrets.
+//! Addresses of ClickHouse and Redis. Owns the rule that neither a password nor the text of an
+//! address is ever printed: output shows the parts that the server's client has parsed, without
+//! secrets.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,7 +8,6 @@ use std::marker::PhantomData;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tokio_postgres::config::Host;
 use url::Url;
 
 use crate::error::SidecarError;
@@ -24,6 +24,8 @@ pub(crate) trait ServerKind {
     /// Formats the parts of an address that are no secrets.
     fn show(parsed: &Self::Parsed) -> String;
     fn has_password(parsed: &Self::Parsed) -> bool;
+    /// Returns whether the address asks for TLS.
+    fn has_tls(parsed: &Self::Parsed) -> bool;
     fn with_password(parsed: Self::Parsed, password: &str) -> Self::Parsed;
 }
 
@@ -36,7 +38,6 @@ pub(crate) struct ServerUrl<K> {
     kind: PhantomData<K>,
 }
 
-pub(crate) type PostgresUrl = ServerUrl<Postgres>;
 pub(crate) type ClickHouseUrl = ServerUrl<ClickHouse>;
 pub(crate) type RedisUrl = ServerUrl<Redis>;
 
@@ -79,6 +80,11 @@ impl<K: ServerKind> ServerUrl<K> {
     /// Returns whether the text contains a password.
     pub(crate) fn has_password(&self) -> bool {
         K::parse(self.text.expose_secret()).is_some_and(|parsed| K::has_password(&parsed))
+    }
+
+    /// Returns whether the address asks for TLS.
+    pub(crate) fn has_tls(&self) -> bool {
+        K::parse(self.text.expose_secret()).is_some_and(|parsed| K::has_tls(&parsed))
     }
 
     /// Adds a password, unless the text contains one.
@@ -139,52 +145,6 @@ impl<'de, K: ServerKind> Deserialize<'de> for ServerUrl<K> {
     }
 }
 
-/// PostgreSQL: a URL or libpq's `key=value` pairs.
-pub(crate) struct Postgres;
-
-impl ServerKind for Postgres {
-    type Parsed = tokio_postgres::Config;
-
-    const FORMS: &'static str = "postgresql://USER@HOST:PORT/DATABASE, with special characters as %40, or pairs such \
-                                 as host=HOST port=5432 user=USER dbname=DATABASE, with values that contain spaces in \
-                                 single quotes";
-
-    fn parse(text: &str) -> Option<tokio_postgres::Config> {
-        let config: tokio_postgres::Config = text.parse().ok()?;
-        // An unescaped @ in a password makes the rest of the password a part of the host.
-        let is_name = |host: &Host| !matches!(host, Host::Tcp(name) if name.contains(['@', '/', ' ']));
-        config.get_hosts().iter().all(is_name).then_some(config)
-    }
-
-    fn show(config: &tokio_postgres::Config) -> String {
-        let hosts = config.get_hosts().iter().map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(path) => path.display().to_string(),
-        });
-        let numbers = config.get_hostaddrs().iter().map(ToString::to_string);
-        let ports = config.get_ports().iter().map(ToString::to_string);
-        let list = |values: Vec<String>| (!values.is_empty()).then(|| values.join(","));
-        let parts = [
-            ("host", list(hosts.collect())),
-            ("hostaddr", list(numbers.collect())),
-            ("port", list(ports.collect())),
-            ("user", config.get_user().map(str::to_owned)),
-            ("dbname", config.get_dbname().map(str::to_owned)),
-        ];
-        let pairs = parts.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
-        pairs.collect::<Vec<_>>().join(" ")
-    }
-
-    fn has_password(config: &tokio_postgres::Config) -> bool {
-        config.get_password().is_some()
-    }
-
-    fn with_password(mut config: tokio_postgres::Config, password: &str) -> tokio_postgres::Config {
-        config.password(password);
-        config
-    }
-}
-
 /// The HTTP interface of ClickHouse.
 pub(crate) struct ClickHouse;
 
@@ -209,6 +169,10 @@ impl ServerKind for ClickHouse {
         url.password().is_some()
     }
 
+    fn has_tls(url: &Url) -> bool {
+        url.scheme() == "https"
+    }
+
     fn with_password(mut url: Url, password: &str) -> Url {
         // Only a URL without a host rejects a password.
         let _ = url.set_password(Some(password));
@@ -219,17 +183,108 @@ impl ServerKind for ClickHouse {
 /// Redis.
 pub(crate) struct Redis;
 
-impl ServerKind for Redis {
-    type Parsed = ConnectionInfo;
+/// One server, or sentinels that know it.
+#[derive(Debug, Clone)]
+pub(crate) enum RedisAddress {
+    Server(ConnectionInfo),
+    Sentinels(Sentinels),
+}
 
-    const FORMS: &'static str = "redis://HOST:PORT/DATABASE or redis+unix:///PATH?db=DATABASE, with special characters \
-                                 of a password as %40";
+/// Sentinels, and the service whose primary they name.
+#[derive(Clone)]
+pub(crate) struct Sentinels {
+    /// Names and ports.
+    pub(crate) hosts: Vec<(String, u16)>,
+    pub(crate) service: String,
+    pub(crate) database: i64,
+    pub(crate) has_tls: bool,
+    /// User and password in Redis itself.
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<SecretString>,
+}
 
-    fn parse(text: &str) -> Option<ConnectionInfo> {
-        text.into_connection_info().ok()
+impl fmt::Debug for Sentinels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sentinels").field("hosts", &self.hosts).field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
+impl Sentinels {
+    const DEFAULT_PORT: u16 = 26379;
+
+    /// Parses `redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],…/SERVICE[/DATABASE]`.
+    fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let has_tls = match scheme {
+            "redis+sentinel" => false,
+            "rediss+sentinel" => true,
+            _ => return None,
+        };
+        let decode = |text: &str| Some(percent_encoding::percent_decode_str(text).decode_utf8().ok()?.into_owned());
+        let (login, rest) = rest.split_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
+        let (user, password) = login.map_or(("", ""), |login| login.split_once(':').unwrap_or((login, "")));
+        let present = |text: &str| if text.is_empty() { Some(None) } else { decode(text).map(Some) };
+        let mut parts = rest.split('/');
+        let hosts = parts.next()?.split(',').map(Self::host).collect::<Option<Vec<_>>>()?;
+        let service = decode(parts.next()?).filter(|service| !service.is_empty())?;
+        let database = match parts.next() {
+            None | Some("") => 0,
+            Some(number) => number.parse().ok().filter(|number| *number >= 0)?,
+        };
+        // Anything else belongs to a password that was not escaped.
+        let is_plain = |text: &str| !text.contains(['@', '?', '#', ' ']);
+        if parts.next().is_some() || !is_plain(rest) {
+            return None;
+        }
+        let password = present(password)?.map(SecretString::from);
+        Some(Self { hosts, service, database, has_tls, user: present(user)?, password })
     }
 
-    fn show(information: &ConnectionInfo) -> String {
+    fn host(text: &str) -> Option<(String, u16)> {
+        let (name, port) = match text.strip_prefix('[') {
+            Some(number) => {
+                let (number, port) = number.split_once(']')?;
+                (number, port.strip_prefix(':'))
+            }
+            None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
+        };
+        let port = port.map_or(Some(Self::DEFAULT_PORT), |port| port.parse().ok())?;
+        (!name.is_empty() && !name.contains(':'))
+            .then(|| (name.to_owned(), port))
+            .or_else(|| name.parse::<std::net::Ipv6Addr>().is_ok().then(|| (name.to_owned(), port)))
+    }
+
+    fn show(&self) -> String {
+        let scheme = if self.has_tls { "rediss+sentinel" } else { "redis+sentinel" };
+        let user = self.user.as_ref().map_or_else(String::new, |user| format!("{user}@"));
+        let hosts: Vec<String> = self.hosts.iter().map(|(name, port)| format!("{name}:{port}")).collect();
+        let database = if self.database == 0 { String::new() } else { format!("/{}", self.database) };
+        format!("{scheme}://{user}{}/{}{database}", hosts.join(","), self.service)
+    }
+}
+
+impl ServerKind for Redis {
+    type Parsed = RedisAddress;
+
+    const FORMS: &'static str = "redis://HOST:PORT/DATABASE, redis+unix:///PATH?db=DATABASE, \
+                                 redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE, or with TLS rediss:// or \
+                                 rediss+sentinel://, with special characters of a password as %40";
+
+    fn parse(text: &str) -> Option<RedisAddress> {
+        if let Some(sentinels) = Sentinels::parse(text) {
+            return Some(RedisAddress::Sentinels(sentinels));
+        }
+        // A certificate is always verified: there is no `#insecure`.
+        let is_verified =
+            |information: &ConnectionInfo| !matches!(information.addr(), ConnectionAddr::TcpTls { insecure: true, .. });
+        text.into_connection_info().ok().filter(is_verified).map(RedisAddress::Server)
+    }
+
+    fn show(address: &RedisAddress) -> String {
+        let information = match address {
+            RedisAddress::Server(information) => information,
+            RedisAddress::Sentinels(sentinels) => return sentinels.show(),
+        };
         let user = information.redis_settings().username().map_or_else(String::new, |user| format!("{user}@"));
         let database = information.redis_settings().db();
         let (scheme, separator) = match information.addr() {
@@ -241,13 +296,30 @@ impl ServerKind for Redis {
         format!("{scheme}://{user}{}{database}", information.addr())
     }
 
-    fn has_password(information: &ConnectionInfo) -> bool {
-        information.redis_settings().password().is_some()
+    fn has_password(address: &RedisAddress) -> bool {
+        match address {
+            RedisAddress::Server(information) => information.redis_settings().password().is_some(),
+            RedisAddress::Sentinels(sentinels) => sentinels.password.is_some(),
+        }
     }
 
-    fn with_password(information: ConnectionInfo, password: &str) -> ConnectionInfo {
-        let settings = information.redis_settings().clone().set_password(password);
-        information.set_redis_settings(settings)
+    fn has_tls(address: &RedisAddress) -> bool {
+        match address {
+            RedisAddress::Server(information) => matches!(information.addr(), ConnectionAddr::TcpTls { .. }),
+            RedisAddress::Sentinels(sentinels) => sentinels.has_tls,
+        }
+    }
+
+    fn with_password(address: RedisAddress, password: &str) -> RedisAddress {
+        match address {
+            RedisAddress::Server(information) => {
+                let settings = information.redis_settings().clone().set_password(password);
+                RedisAddress::Server(information.set_redis_settings(settings))
+            }
+            RedisAddress::Sentinels(sentinels) => {
+                RedisAddress::Sentinels(Sentinels { password: Some(password.into()), ..sentinels })
+            }
+        }
     }
 }
 
@@ -257,36 +329,23 @@ mod tests {
 
     #[test]
     fn addresses_are_shown_by_their_parts() {
-        let shown = |text: &str| PostgresUrl::parse(text).unwrap().to_string();
-        assert_eq!(shown("postgresql://ann@db/x"), "host=db port=5432 user=ann dbname=x");
-        assert_eq!(shown("postgresql://a:1,b:2/x?password=s3cret"), "host=a,b port=1,2 dbname=x");
-        assert_eq!(shown("host=/tmp dbname='a b'"), "host=/tmp dbname=a b");
         let shown = |text: &str| RedisUrl::parse(text).unwrap().to_string();
         assert_eq!(shown("redis://ann:pw@h:1/2"), "redis://ann@h:1/2");
         assert_eq!(shown("redis+unix:///tmp/r?db=3&pass=s3cret"), "redis+unix:///tmp/r?db=3");
+        assert_eq!(shown("redis+sentinel://ann:pw@a,b:1/main/2"), "redis+sentinel://ann@a:26379,b:1/main/2");
+        assert_eq!(shown("rediss+sentinel://[::1]:7/main"), "rediss+sentinel://::1:7/main");
         let shown = |text: &str| ClickHouseUrl::parse(text).unwrap().to_string();
         assert_eq!(shown("http://ann:pw@h:8123/"), "http://h:8123");
         assert_eq!(shown("http://h"), "http://h");
     }
 
     /// A password in every form that a client accepts, or a user may think it does.
-    const POSTGRES: [&str; 14] = [
-        "postgresql://u:s3cr3t@h/x",
-        "postgresql://u:a/s3cr3t@h",
-        "postgresql://u:a?s3cr3t@h",
-        "postgresql://u:a@s3cr3t@h/x",
-        "postgresql://u@h/x?PASSWORD=s3cr3t",
-        "postgresql://u@h/x?password=a&password=s3cr3t",
-        "postgresql://u:s3cr3t@a:1,b:2/x",
-        "host=h password = s3cr3t",
-        r"host=h password='a\'s3cr3t' dbname=x",
-        r"host=h password=a\ s3cr3t dbname=x",
-        "host=h password='s3cr3t",
-        "host=h password=a s3cr3t",
-        "host=h PASSWORD=s3cr3t",
-        "s3cr3t",
-    ];
-    const REDIS: [&str; 6] = [
+    const REDIS: [&str; 11] = [
+        "redis+sentinel://:s3cr3t@h/main",
+        "redis+sentinel://u:a/s3cr3t@h/main",
+        "redis+sentinel://u:a@s3cr3t@h/main",
+        "redis+sentinel://h/main?password=s3cr3t",
+        "redis+sentinel://h:s3cr3t/main",
         "redis://:s3cr3t@h",
         "redis://:a/s3cr3t@h",
         "redis://u:a#s3cr3t@h:1/0",
@@ -312,9 +371,6 @@ mod tests {
 
     #[test]
     fn no_form_of_a_password_is_printed() {
-        for text in POSTGRES {
-            assert!(!print::<Postgres>(text).contains("s3cr3t"), "{text}: {}", print::<Postgres>(text));
-        }
         for text in REDIS {
             assert!(!print::<Redis>(text).contains("s3cr3t"), "{text}: {}", print::<Redis>(text));
         }
@@ -324,15 +380,33 @@ mod tests {
     }
 
     #[test]
+    fn sentinels_need_a_service() {
+        for text in ["redis+sentinel://h", "redis+sentinel://h/", "redis+sentinel:///main", "redis+sentinel://h/main/x"]
+        {
+            assert!(RedisUrl::parse(text).is_err(), "{text}");
+        }
+        let parsed = RedisUrl::parse("rediss+sentinel://:a%40b@h/my%20main/3").unwrap().parsed().unwrap();
+        let RedisAddress::Sentinels(found) = parsed else { panic!("{parsed:?}") };
+        assert_eq!((&*found.service, found.database, found.has_tls), ("my main", 3, true));
+        assert_eq!(found.password.unwrap().expose_secret(), "a@b");
+    }
+
+    fn password(url: &RedisUrl) -> Option<String> {
+        match url.parsed().unwrap() {
+            RedisAddress::Server(server) => server.redis_settings().password().map(str::to_owned),
+            RedisAddress::Sentinels(sentinels) => {
+                sentinels.password.map(|password| password.expose_secret().to_owned())
+            }
+        }
+    }
+
+    #[test]
     fn the_password_of_the_text_wins() {
-        let mut url = PostgresUrl::parse("host=h password=inside").unwrap();
+        let mut url = RedisUrl::parse("redis://:inside@h").unwrap();
         url.add_password(Some("outside".into()));
-        assert_eq!(url.parsed().unwrap().get_password(), Some(&b"inside"[..]));
-        let mut url = PostgresUrl::parse("host=h").unwrap();
-        url.add_password(Some("outside".into()));
-        assert_eq!(url.parsed().unwrap().get_password(), Some(&b"outside"[..]));
+        assert_eq!(password(&url).as_deref(), Some("inside"));
         let mut url = RedisUrl::parse("redis://h").unwrap();
         url.add_password(Some("outside".into()));
-        assert_eq!(url.parsed().unwrap().redis_settings().password(), Some("outside"));
+        assert_eq!(password(&url).as_deref(), Some("outside"));
     }
 }

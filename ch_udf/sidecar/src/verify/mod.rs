@@ -105,7 +105,7 @@ async fn compare(settings: &Settings, supervisor: &Supervisor, range: &HourRange
 }
 
 async fn compare_once(settings: &Settings, topology: &Topology, range: &HourRange) -> Result<Verified, SidecarError> {
-    let mut source = PostgresSource::connect(postgres::read_url(settings)).await?;
+    let mut source = PostgresSource::connect(&postgres::Source::read(settings)).await?;
     match read_standing(&postgres::connect(settings).await?.client, topology).await? {
         Standing::Own | Standing::Upgraded => {}
         Standing::Foreign { owner } => return Err(foreign(&owner, &source.open().await?)),

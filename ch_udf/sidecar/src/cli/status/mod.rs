@@ -29,7 +29,7 @@ pub(super) async fn run(settings: &Settings) -> ExitCode {
         let text = part.unwrap_or_else(|error| {
             all_up = false;
             // A server that answers with an error is not down.
-            let state = if matches!(error, SidecarError::Unreachable { .. }) { "DOWN" } else { "FAILS" };
+            let state = if is_down(&error) { "DOWN" } else { "FAILS" };
             format!("{state}  {}\n", Chain(&error))
         });
         for (index, line) in text.lines().enumerate() {
@@ -38,6 +38,14 @@ pub(super) async fn run(settings: &Settings) -> ExitCode {
         }
     }
     exit_code(all_up)
+}
+
+fn is_down(error: &SidecarError) -> bool {
+    match error {
+        SidecarError::Unreachable { .. } => true,
+        SidecarError::Hosts { errors, .. } => errors.iter().all(is_down),
+        _ => false,
+    }
 }
 
 // Writing to a String cannot fail: the results of `writeln!` are ignored below.

@@ -16,7 +16,6 @@ use super::rows::{Layout, PostgresRows};
 use super::sql::{self, snapshot_literal, visible_since};
 use crate::error::{Doing, SidecarError};
 use crate::servers::postgres;
-use crate::settings::PostgresUrl;
 
 /// Bytes after which a chunk ends, regardless of its rows: rows with thousands of token transfers
 /// are large.
@@ -34,7 +33,7 @@ type CopyStream = Fuse<Pin<Box<CopyOutStream>>>;
 
 /// Reads `arx.transactions` in one read-only transaction at a time.
 pub(crate) struct PostgresSource {
-    url: PostgresUrl,
+    server: postgres::Server,
     client: Client,
     layout: Arc<Layout>,
     snapshot: String,
@@ -45,16 +44,16 @@ pub(crate) struct PostgresSource {
 
 impl std::fmt::Debug for PostgresSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresSource").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("PostgresSource").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
 impl PostgresSource {
     /// Connects. The connection's transaction stays open for a whole pass.
-    pub(crate) async fn connect(url: &PostgresUrl) -> Result<Self, SidecarError> {
-        let client = postgres::connect_to(url).await?.client;
+    pub(crate) async fn connect(source: &postgres::Source) -> Result<Self, SidecarError> {
+        let postgres::Connection { client, server, .. } = postgres::connect_to(source).await?;
         let (layout, snapshot) = (Arc::default(), String::new());
-        Ok(Self { url: url.clone(), client, layout, snapshot, unchanged: None, stream: None })
+        Ok(Self { server, client, layout, snapshot, unchanged: None, stream: None })
     }
 
     /// Runs a query in the open snapshot, for the comparison of transactions with the fed ones.
@@ -266,7 +265,7 @@ impl Source for PostgresSource {
         let layout = Arc::new(Layout { uncounted: true, ..Layout::clone(&self.layout) });
         let mut readers = Vec::new();
         for _ in 0..count {
-            let client = postgres::connect_to(&self.url).await?.client;
+            let client = self.server.connect().await?;
             // The server chose the name: hexadecimal digits and dashes.
             let begin =
                 format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{exported}'");

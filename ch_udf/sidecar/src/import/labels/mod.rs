@@ -129,7 +129,7 @@ pub(crate) async fn run(request: LabelRequest, settings: &Settings) -> Result<La
     let started = Instant::now();
     let file = input::display_name(&request.file);
     let rejects_path = super::rejects_path(&request.file, request.rejects.as_deref())?;
-    let client = database::connect(settings).await?;
+    let (client, _) = database::connect(settings).await?;
     let facts = database::label_facts(&client).await?;
     let resolver = Resolver::new(facts, request.defaults.clone(), &file)?;
     let edition = Edition { at: request.edition, is_full: request.full_list, source: request.defaults.source.clone() };

@@ -15,7 +15,7 @@ use crate::import::parse::values::Context;
 use crate::import::read::input;
 use crate::import::read::reader::Content;
 use crate::import::request::{ImportSource, NetworkFile};
-use crate::servers::postgres;
+use crate::servers::postgres::{self, Server, Source};
 use crate::settings::Settings;
 
 /// Longest wait for another import of the same source.
@@ -59,19 +59,19 @@ pub(crate) fn source_identity(source: &ImportSource) -> Result<Option<String>, I
     Ok(Some(identity))
 }
 
-/// Connects, and creates the tables that do not exist.
+/// Connects, and creates the tables that do not exist. Also returns the server.
 ///
 /// # Errors
 /// [`ImportError::Connect`], [`ImportError::Database`].
-pub(crate) async fn connect(settings: &Settings) -> Result<Client, ImportError> {
-    let connection = postgres::connect_to_extension(&settings.postgres_url)
+pub(crate) async fn connect(settings: &Settings) -> Result<(Client, Server), ImportError> {
+    let connection = postgres::connect_to_extension(&Source::written(settings))
         .await
         .map_err(|source| ImportError::Connect { source: Box::new(source) })?;
     let created = query(&connection.client, "create the tables", "SELECT object_type FROM arx.create_tables()").await?;
     if !created.is_empty() {
         tracing::info!(objects = created.len(), "created the tables of arx");
     }
-    Ok(connection.client)
+    Ok((connection.client, connection.server))
 }
 
 /// Returns the content of the source, checked against the database, and its network (empty where

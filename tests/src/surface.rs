@@ -1,0 +1,62 @@
+//! Every function that `arx_reader` may call, with arguments that fit the data of
+//! [`crate::fixtures::TESTNET`].
+
+use arx_stack::Database;
+
+/// Functions that `arx_reader` may call, with name and type of each parameter that has no default.
+const FUNCTIONS: &str = "
+SELECT p.proname, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORDER BY a.position)
+  FROM pg_proc AS p
+  LEFT JOIN LATERAL unnest(p.proargnames[:p.pronargs], p.proargtypes::oid[]) WITH ORDINALITY AS a (name, type, position)
+         ON a.position <= p.pronargs - p.pronargdefaults
+ WHERE p.pronamespace = 'arx'::regnamespace AND p.prokind = 'f'
+   AND has_function_privilege('arx_reader', p.oid, 'EXECUTE')
+ GROUP BY p.oid, p.proname ORDER BY p.proname";
+
+/// Arguments of the calls: parameter, type, expression.
+const ARGUMENTS: [(&str, &str, &str); 20] = [
+    ("address", "text", "'b'"),
+    ("addresses", "text[]", "'{a,b,c}'"),
+    ("asset", "text", "'native'"),
+    ("document", "jsonb", "arx.default_risk_model()"),
+    ("family", "text", "'evm'"),
+    ("limit", "integer", "10"),
+    ("network", "text", "'testnet'"),
+    ("partition", "regclass", "'arx.transactions_default'"),
+    ("pattern", "text", "'cycle'"),
+    ("relabelled", "text[]", "'{c}'"),
+    ("relation", "text", "'arx.transactions'"),
+    ("seen", "pg_snapshot", "'1:1:'"),
+    ("since", "pg_snapshot", "'1:1:'"),
+    ("since", "timestamp with time zone", "'2024-01-01'"),
+    ("source", "text", "'a'"),
+    ("stamp", "xid8", "'1'"),
+    ("target", "text", "'c'"),
+    ("touched", "text[]", "'{a}'"),
+    ("version", "text", "arx.active_risk_model()"),
+    ("window", "interval", "'7 days'"),
+];
+
+/// Returns a call of each function of `arx_reader`, by name.
+///
+/// # Panics
+/// When a parameter has no value in [`ARGUMENTS`].
+#[must_use]
+pub fn calls(database: &Database<'_>) -> Vec<(String, String)> {
+    let functions = database.query(FUNCTIONS).unwrap();
+    let call = |line: &str| {
+        let (function, parameters) = line.split_once('|').unwrap();
+        let argument = |parameter: &str| {
+            let (name, kind) = parameter.split_once(':').unwrap();
+            let argument = ARGUMENTS.iter().find(|argument| (argument.0, argument.1) == (name, kind));
+            let expression = argument.map(|argument| argument.2);
+            let expression = expression.unwrap_or_else(|| {
+                panic!("parameter {name} {kind} of arx.{function}() has no value: add one to ARGUMENTS")
+            });
+            format!("\"{name}\" => ({expression})::{kind}")
+        };
+        let arguments: Vec<String> = parameters.split(',').filter(|text| !text.is_empty()).map(argument).collect();
+        (function.to_owned(), format!("SELECT * FROM arx.{function}({})", arguments.join(", ")))
+    };
+    functions.lines().map(call).collect()
+}
