@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError};
@@ -49,20 +50,7 @@ pub(crate) enum TlsProblem {
 impl TlsProblem {
     /// Returns the problem that an error or one of its causes states, if that is one of TLS.
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
-        let mut current = Some(error);
-        while let Some(error) = current {
-            if let Some(error) = error.downcast_ref::<rustls::Error>() {
-                return Some(Self::from_rustls(error));
-            }
-            // The causes of an I/O error begin after the error that it wraps.
-            if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
-                && let Some(problem) = Self::of(inner)
-            {
-                return Some(problem);
-            }
-            current = error.source();
-        }
-        None
+        causes(error).find_map(|error| error.downcast_ref::<rustls::Error>().map(Self::from_rustls))
     }
 
     /// Does the same for an error of connecting: a server that ends the connection instead of
@@ -187,15 +175,23 @@ fn plain_name(listed: &str) -> Option<String> {
 }
 
 fn has_end(error: &(dyn Error + 'static)) -> bool {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        if matches!(kind, Some(ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset)) {
-            return true;
+    causes(error)
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset))
+}
+
+/// Returns an error and its causes, also those that `source()` skips: an I/O error begins with the
+/// cause of the error that it wraps, and Redis' client shares its errors.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        if let Some(wrapped) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            return Some(wrapped as &(dyn Error + 'static));
         }
-        current = error.source();
-    }
-    false
+        if let Some(shared) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+            return Some(&**shared as &(dyn Error + 'static));
+        }
+        error.source()
+    })
 }
 
 fn date(time: UnixTime) -> Option<String> {
@@ -210,8 +206,9 @@ mod tests {
     const NAMES: SettingNames = SettingNames { roots: "root_file", certificate: "certificate_file" };
 
     fn wrapped(error: rustls::Error) -> std::io::Error {
-        // Libraries wrap an error of rustls more than once.
-        std::io::Error::other(std::io::Error::new(ErrorKind::InvalidData, error))
+        // Libraries wrap an error of rustls more than once, or share it.
+        let shared: Arc<dyn Error + Send + Sync> = Arc::new(std::io::Error::new(ErrorKind::InvalidData, error));
+        std::io::Error::other(shared)
     }
 
     #[test]
