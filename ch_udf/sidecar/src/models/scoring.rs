@@ -22,7 +22,7 @@ const COLUMNS: [&str; 6] = ["address", "score", "probability", "band", "state", 
 const REASON: &str = "reason";
 
 /// Writes a CSV with the scores of wallets, and with their features if asked to. An undefined value
-/// is an empty field, and one that is not covered NaN.
+/// is an empty field, NaN if it is not covered.
 pub(crate) struct ScoreWriter<'a> {
     pub(crate) scorecard: &'a BoundScorecard,
     pub(crate) labels: &'a FileLabels,

@@ -150,7 +150,7 @@ impl Topic {
 }
 
 /// Histories that the value of a feature depends on. Where they are not covered, the value is
-/// [`NOT_COVERED`](crate::risk::scorecard::NOT_COVERED).
+/// marked by [`not_covered`](crate::risk::scorecard::not_covered).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Basis {
     /// The wallet's own history.

@@ -6,8 +6,8 @@
 //! the native coin counts; transfers that failed, and those to the wallet itself, moved nothing.
 //!
 //! A feature is an `f64`, and NaN where it is undefined: a share of nothing, a pause of a single
-//! transfer, contact with labelled wallets where few wallets are labelled. It is another NaN,
-//! [`NOT_COVERED`], where the histories that it depends on were not loaded. Sums are exact or run
+//! transfer, contact with labelled wallets where few wallets are labelled. It is marked by
+//! [`not_covered`] where the histories that it depends on were not loaded. Sums are exact or run
 //! in an order that the data alone determine, so the same history gives the same bits everywhere:
 //! neither the ids of wallets nor the order of transfers with the same time matter.
 
@@ -31,7 +31,7 @@ mod worked_example;
 use thiserror::Error;
 
 use crate::graph::{AssetSelection, Damaged, EdgeFilter, Graph, Interrupt, Side, WalletId};
-use crate::risk::scorecard::NOT_COVERED;
+use crate::risk::scorecard::not_covered;
 use catalogue::FeatureValues;
 use contacts::step;
 use counterparties::{Counterparties, counterparty_features};
@@ -209,7 +209,7 @@ impl Extractor {
         for (value, feature) in row.iter_mut().zip(FEATURES) {
             // One counterparty whose history is known is enough for the features of its side.
             if coverage.known(feature.basis) == 0.0 {
-                *value = NOT_COVERED;
+                *value = not_covered(*value);
             }
         }
         Ok(Some((row, coverage)))

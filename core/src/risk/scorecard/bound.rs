@@ -25,7 +25,7 @@ pub struct ScoreTotal {
     pub score: Score,
     /// Points that keep the score within 0 and 100; usually zero.
     pub cap: Points,
-    /// Weight of the factors that give no points, because a value is not covered.
+    /// Weight of the factors that give a part of their points, because a value is not covered.
     pub(in crate::risk) uncovered: u64,
 }
 
@@ -49,7 +49,7 @@ pub struct FactorLine<'s> {
     pub factor: &'s Factor,
     /// Points that it adds.
     pub points: Points,
-    /// Values of the features; [`NOT_COVERED`](super::NOT_COVERED), or another NaN if undefined.
+    /// Values of the features, marked where they are not covered; NaN if undefined.
     pub values: Vec<f64>,
     /// Bin that the value of each feature falls into; empty if a value is undefined.
     pub bounds: Vec<BinBounds>,
@@ -173,8 +173,9 @@ fn line<'s>(factor: &'s Factor, steps: &BoundFactor, row: &[f64]) -> FactorLine<
     let values: Vec<f64> = read().map(|(column, _)| value(row, *column)).collect();
     let bins: Option<Vec<usize>> = read().zip(&values).map(|((_, cuts), value)| bin(cuts, *value)).collect();
     let share = match &bins {
+        _ if !steps.is_covered(row) => None,
         Some(bins) => factor.shares.as_ref().and_then(|shares| shares.get(bins)).copied(),
-        None => factor.undefined_share.filter(|_| steps.is_covered(row)),
+        None => factor.undefined_share,
     };
     let bounds = read().zip(bins.unwrap_or_default()).map(|((_, cuts), bin)| BinBounds {
         from: bin.checked_sub(1).and_then(|before| cuts.get(before)).copied(),

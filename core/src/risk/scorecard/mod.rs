@@ -13,15 +13,53 @@
 /// Format of the document that this version reads and writes.
 const FORMAT: u32 = 2;
 
-/// The value of a feature that depends on histories which are not covered: factors that read it
-/// give no points. Any other NaN is undefined, which has points of its own.
+/// An undefined value of a feature that depends on histories which are not covered. Any other NaN
+/// is undefined, and covered.
 pub const NOT_COVERED: f64 = f64::from_bits(0x7ff8_0000_0000_0a12);
 
-/// Returns `true` for [`NOT_COVERED`].
+/// Factors that read a value which is not covered give one of this many parts of their points: what
+/// is here of the histories is evidence, but it may be the smaller part of it. On the labelled
+/// wallets of the shipped scorecard, a quarter ranks better than all points and than none
+/// (`risk.quality.auc_estimated.vs_stated` of the benchmarks).
+const PARTS: u32 = 4;
+
+/// A value of zero or more that is not covered is marked as `-MARK * (1 + value)`, which no feature
+/// reaches: a power of two, so that the mark itself loses nothing.
+const MARK: f64 = (1_u64 << 60) as f64;
+
+/// A negative value is marked as `-NEGATIVE_MARK * (1 - value)`.
+const NEGATIVE_MARK: f64 = MARK * MARK * MARK;
+
+/// Marks a value as one that is not covered.
+#[must_use]
+pub fn not_covered(value: f64) -> f64 {
+    if value.is_nan() {
+        NOT_COVERED
+    } else if value < 0.0 {
+        -NEGATIVE_MARK * (1.0 - value)
+    } else {
+        -MARK * (1.0 + value)
+    }
+}
+
+/// Returns `true` for a value that is marked as not covered.
 #[inline]
 #[must_use]
 pub const fn is_not_covered(value: f64) -> bool {
-    value.to_bits() == NOT_COVERED.to_bits()
+    value <= -MARK || value.to_bits() == NOT_COVERED.to_bits()
+}
+
+/// Returns the value itself, without the mark; NaN for an undefined value.
+#[inline]
+#[must_use]
+pub fn without_mark(value: f64) -> f64 {
+    if value <= -NEGATIVE_MARK {
+        1.0 + value / NEGATIVE_MARK
+    } else if value <= -MARK {
+        value / -MARK - 1.0
+    } else {
+        value
+    }
 }
 
 mod bound;

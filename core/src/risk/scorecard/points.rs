@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::PARTS;
+
 /// Points of a factor, in tenths.
 ///
 /// In JSON a number with at most one decimal; more decimals, and numbers beyond [`Points::LIMIT`],
@@ -30,6 +32,20 @@ impl Points {
 }
 
 /// Formats points with one decimal; with `+` in the format, always with a sign.
+impl Points {
+    /// Returns the part of the points that counts where a value is not covered: a quarter, to the
+    /// nearest tenth, halves to even ones. Halves away from zero would add up over the factors of a
+    /// scorecard, most of which have few points.
+    #[must_use]
+    pub(super) const fn uncovered_part(self) -> Self {
+        let parts = PARTS.cast_signed();
+        let (whole, rest) = (self.0.abs() / parts, self.0.abs() % parts);
+        let is_up = 2 * rest > parts || (2 * rest == parts && whole % 2 == 1);
+        let part = if is_up { whole + 1 } else { whole };
+        Self(if self.0 < 0 { -part } else { part })
+    }
+}
+
 impl fmt::Display for Points {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = match (self.0 < 0, f.sign_plus()) {

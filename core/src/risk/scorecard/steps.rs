@@ -3,8 +3,8 @@
 use super::cells::Cells;
 use super::document::Factor;
 use super::error::ScorecardError;
-use super::is_not_covered;
 use super::points::Points;
+use super::{is_not_covered, without_mark};
 
 /// A factor whose features are resolved to columns, as it is read while scoring.
 #[derive(Debug, Clone)]
@@ -49,12 +49,14 @@ impl BoundFactor {
         columns.into_iter().all(|(column, _)| !is_not_covered(value(row, *column)))
     }
 
-    /// Returns the points for a row; none where a value is not covered.
+    /// Returns the points for a row; a part of them where a value is not covered.
     #[inline]
     pub(super) fn points(&self, row: &[f64]) -> Points {
-        if !self.is_covered(row) {
-            return Points::default();
-        }
+        let points = self.whole_points(row);
+        if self.is_covered(row) { points } else { points.uncovered_part() }
+    }
+
+    fn whole_points(&self, row: &[f64]) -> Points {
         let (column, cuts) = &self.first;
         let Some(mut index) = bin(cuts, value(row, *column)) else { return self.undefined };
         if let Some((column, cuts)) = &self.second {
@@ -70,9 +72,11 @@ pub(super) fn value(row: &[f64], column: usize) -> f64 {
     row.get(column).copied().unwrap_or(f64::NAN)
 }
 
-/// Returns the bin of a value, the number of cuts below it; `None` if it is undefined. To count all
-/// of a few cuts is faster than a binary search, because no branch depends on a comparison.
+/// Returns the bin of a value, covered or not: the number of cuts below it; `None` if it is
+/// undefined. To count all of a few cuts is faster than a binary search, because no branch depends
+/// on a comparison.
 #[inline]
 pub(super) fn bin(cuts: &[f64], value: f64) -> Option<usize> {
+    let value = without_mark(value);
     if value.is_nan() { None } else { Some(cuts.iter().map(|cut| usize::from(*cut < value)).sum()) }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use wide::f64x4;
 
-use super::is_not_covered;
+use super::points::Points;
 use super::steps::BoundFactor;
+use super::{is_not_covered, without_mark};
 
 /// Cuts that are compared at the same time.
 const BLOCK: usize = 8;
@@ -14,8 +15,8 @@ const BLOCK: usize = 8;
 /// Columns whose bins are kept on the stack.
 const STACK_COLUMNS: usize = 128;
 
-/// Bin of a value that is not covered.
-const NO_BIN: u32 = u32::MAX;
+/// Flag of the bin of a value that is not covered.
+const UNCOVERED: u32 = 1 << 31;
 
 /// The factors of a scorecard, by feature. A sum starts from a row in which every feature is
 /// undefined, and each value that is defined or not covered changes it.
@@ -32,6 +33,8 @@ pub(super) struct FactorTables {
     /// By feature and bin: points of the factors that read only this feature, less their points
     /// where it is undefined, in tenths.
     points: Vec<i32>,
+    /// The same where the value is not covered.
+    uncovered_points: Vec<i32>,
     /// By column: the factors that read only this feature.
     alone: Vec<Uncovered>,
     pairs: Vec<PairTable>,
@@ -40,6 +43,8 @@ pub(super) struct FactorTables {
     /// Points of factors of two features, less their points where a feature is undefined, in
     /// tenths.
     cells: Vec<i32>,
+    /// The same where a value is not covered.
+    uncovered_cells: Vec<i32>,
 }
 
 /// Offsets of the parts of a feature.
@@ -62,36 +67,29 @@ struct PairTable {
     uncovered: Uncovered,
 }
 
-/// Effect of a value that is not covered: its factors give no points.
+/// Effect of a value that is not covered: its factors give a part of their points.
 #[derive(Debug, Clone, Copy, Default)]
 struct Uncovered {
-    /// Points of the factors where a feature is undefined, in tenths.
+    /// Points of the factors where a feature is undefined and not covered, less those where it is
+    /// undefined, in tenths.
     undefined: i64,
     /// Weight of the factors.
     weight: u64,
 }
 
-/// Sum of the points of all factors, in tenths, and the weight of those that give none because a
-/// value is not covered.
+/// Sum of the points of all factors, in tenths, and the weight of those that give a part of theirs
+/// because a value is not covered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RowSum {
     pub(super) tenths: i64,
     pub(super) uncovered: u64,
 }
 
-impl RowSum {
-    #[inline]
-    fn leave_out(&mut self, of: &Uncovered) {
-        self.tenths -= of.undefined;
-        self.uncovered += of.weight;
-    }
-}
-
 /// The score of a row whose values are added one by one.
 #[derive(Debug, Clone, Default)]
 pub struct PartialScore {
-    /// By column: the bin of its value plus one; 0 if it is undefined, `NO_BIN` if it is not
-    /// covered.
+    /// By column: the bin of its value plus one; 0 if it is undefined. With the flag `UNCOVERED` if
+    /// it is not covered.
     bins: Vec<u32>,
     sum: RowSum,
 }
@@ -117,10 +115,12 @@ impl FactorTables {
             blocks: Vec::new(),
             pivots: Vec::new(),
             points: Vec::new(),
+            uncovered_points: Vec::new(),
             alone: Vec::new(),
             pairs: Vec::new(),
             offsets: Vec::new(),
             cells: Vec::new(),
+            uncovered_cells: Vec::new(),
         };
         for column in 0..cuts.last_key_value().map_or(0, |(last, _)| last + 1) {
             tables.add_column(column, cuts_of(column), steps);
@@ -128,7 +128,9 @@ impl FactorTables {
         for factor in steps {
             let Some(second) = &factor.second else { continue };
             let cells = tables.cells.len() as u32;
-            tables.cells.extend(factor.points.iter().map(|points| points.tenths() - factor.undefined.tenths()));
+            let beyond = |points: Points| points.tenths() - factor.undefined.tenths();
+            tables.cells.extend(factor.points.iter().map(|points| beyond(*points)));
+            tables.uncovered_cells.extend(factor.points.iter().map(|points| beyond(points.uncovered_part())));
             let first = tables.add_offsets(&factor.first.1, cuts_of(factor.first.0), second.1.len() + 1);
             let other = tables.add_offsets(&second.1, cuts_of(second.0), 1);
             let columns = (factor.first.0 as u32, second.0 as u32);
@@ -155,11 +157,15 @@ impl FactorTables {
         self.alone.push(Uncovered::of(alone()));
         for bin in 0..=cuts.len() {
             let below = cuts.get(..bin).unwrap_or_default();
-            let beyond = alone().map(|factor| {
-                let points = factor.points.get(within(&factor.first.1, below)).map_or(0, |points| points.tenths());
-                points.saturating_sub(factor.undefined.tenths())
-            });
-            self.points.push(beyond.fold(0, i32::saturating_add));
+            let sum = |part: fn(Points) -> Points| {
+                let beyond = alone().map(|factor| {
+                    let points = factor.points.get(within(&factor.first.1, below)).copied().unwrap_or_default();
+                    part(points).tenths().saturating_sub(factor.undefined.tenths())
+                });
+                beyond.fold(0, i32::saturating_add)
+            };
+            self.points.push(sum(|points| points));
+            self.uncovered_points.push(sum(Points::uncovered_part));
         }
         self.columns.push(FeatureTable { ends: first, pivots: (start, self.pivots.len() as u32), block, points });
     }
@@ -190,11 +196,10 @@ impl FactorTables {
     fn sum_in(&self, row: &[f64], bins: &mut [u32]) -> RowSum {
         let mut sum = RowSum { tenths: self.undefined, uncovered: 0 };
         for (((column, alone), value), bin) in self.columns.iter().zip(&self.alone).zip(row).zip(bins.iter_mut()) {
-            if !value.is_nan() {
-                sum.tenths += self.add_to(column, *value, bin);
-            } else if is_not_covered(*value) {
-                sum.leave_out(alone);
-                *bin = NO_BIN;
+            if is_not_covered(*value) {
+                self.add_uncovered(column, alone, *value, bin, &mut sum);
+            } else if !value.is_nan() {
+                sum.tenths += self.points_at(column, self.find(column, *value, bin));
             }
         }
         self.add_pairs(bins, &mut sum);
@@ -212,14 +217,14 @@ impl FactorTables {
     /// Adds a value that is defined or not covered; each column at most once.
     #[inline]
     pub(super) fn put(&self, row: &mut PartialScore, column: usize, value: f64) {
-        let (Some(table), Some(bin)) = (self.columns.get(column), row.bins.get_mut(column)) else { return };
-        if !value.is_nan() {
-            row.sum.tenths += self.add_to(table, value, bin);
-        } else if let Some(alone) = self.alone.get(column)
-            && is_not_covered(value)
-        {
-            row.sum.leave_out(alone);
-            *bin = NO_BIN;
+        let PartialScore { bins, sum } = row;
+        let (Some(table), Some(bin)) = (self.columns.get(column), bins.get_mut(column)) else { return };
+        if !is_not_covered(value) {
+            if !value.is_nan() {
+                sum.tenths += self.points_at(table, self.find(table, value, bin));
+            }
+        } else if let Some(alone) = self.alone.get(column) {
+            self.add_uncovered(table, alone, value, bin, sum);
         }
     }
 
@@ -231,16 +236,37 @@ impl FactorTables {
         sum
     }
 
-    /// Returns the points of the factors that read only this feature, and sets the bin.
+    /// Adds a value that is not covered.
+    #[cold]
+    fn add_uncovered(&self, column: &FeatureTable, alone: &Uncovered, value: f64, bin: &mut u32, sum: &mut RowSum) {
+        let value = without_mark(value);
+        sum.uncovered += alone.weight;
+        if value.is_nan() {
+            sum.tenths += alone.undefined;
+        } else {
+            let at = self.find(column, value, bin);
+            sum.tenths +=
+                i64::from(self.uncovered_points.get((column.points + at) as usize).copied().unwrap_or_default());
+        }
+        *bin |= UNCOVERED;
+    }
+
+    /// Returns the points of the factors that read only this feature, for a bin.
     #[inline]
-    fn add_to(&self, column: &FeatureTable, value: f64, bin: &mut u32) -> i64 {
+    fn points_at(&self, column: &FeatureTable, at: u32) -> i64 {
+        i64::from(self.points.get((column.points + at) as usize).copied().unwrap_or_default())
+    }
+
+    /// Finds the bin of a value, and sets it.
+    #[inline]
+    fn find(&self, column: &FeatureTable, value: f64, bin: &mut u32) -> u32 {
         let four = f64x4::splat(value);
         let further = self.pivots.get(column.pivots.0 as usize..column.pivots.1 as usize).unwrap_or_default();
         let before = further.iter().fold(less(&column.ends, four), |sum, pivots| sum + less(pivots, four));
         let Some([a, b, c, d, e, f, g, h]) = self.blocks.get((column.block + before) as usize) else { return 0 };
         let at = before * BLOCK as u32 + less(&[*a, *b, *c, *d], four) + less(&[*e, *f, *g, *h], four);
         *bin = at + 1;
-        i64::from(self.points.get((column.points + at) as usize).copied().unwrap_or_default())
+        at
     }
 
     #[inline]
@@ -248,15 +274,21 @@ impl FactorTables {
         for pair in &self.pairs {
             let bin = |column: u32| bins.get(column as usize).copied().unwrap_or_default();
             let (first, second) = (bin(pair.columns.0), bin(pair.columns.1));
-            if first == NO_BIN || second == NO_BIN {
-                sum.leave_out(&pair.uncovered);
+            let (cells, undefined) = if (first | second) & UNCOVERED == 0 {
+                (&self.cells, 0)
+            } else {
+                sum.uncovered += pair.uncovered.weight;
+                (&self.uncovered_cells, pair.uncovered.undefined)
+            };
+            let defined = |bin: u32| (bin & !UNCOVERED).checked_sub(1);
+            let (Some(first), Some(second)) = (defined(first), defined(second)) else {
+                sum.tenths += undefined;
                 continue;
-            }
-            let (Some(first), Some(second)) = (first.checked_sub(1), second.checked_sub(1)) else { continue };
+            };
             let offset =
                 |offsets: u32, bin: u32| self.offsets.get((offsets + bin) as usize).copied().unwrap_or_default();
             let cell = pair.cells + offset(pair.offsets.0, first) + offset(pair.offsets.1, second);
-            sum.tenths += i64::from(self.cells.get(cell as usize).copied().unwrap_or_default());
+            sum.tenths += i64::from(cells.get(cell as usize).copied().unwrap_or_default());
         }
     }
 }
@@ -264,7 +296,8 @@ impl FactorTables {
 impl Uncovered {
     fn of<'f>(factors: impl Iterator<Item = &'f BoundFactor>) -> Self {
         factors.fold(Self::default(), |sum, factor| Self {
-            undefined: sum.undefined + i64::from(factor.undefined.tenths()),
+            undefined: sum.undefined
+                + i64::from(factor.undefined.uncovered_part().tenths() - factor.undefined.tenths()),
             weight: sum.weight + factor.weight,
         })
     }
@@ -287,8 +320,7 @@ fn within(of_factor: &[f64], below: &[f64]) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::NOT_COVERED;
-    use super::super::points::Points;
+    use super::super::{NOT_COVERED, not_covered};
     use super::*;
 
     fn cuts() -> impl Strategy<Value = Vec<f64>> {
@@ -314,6 +346,7 @@ mod tests {
         prop_oneof![
             Just(f64::NAN),
             Just(NOT_COVERED),
+            (-70_i32..70).prop_map(|cut| not_covered(f64::from(cut) / 4.0)),
             Just(f64::INFINITY),
             Just(f64::NEG_INFINITY),
             Just(-0.0),

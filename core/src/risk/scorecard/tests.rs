@@ -188,23 +188,47 @@ fn factors() -> impl Strategy<Value = Vec<Factor>> {
 }
 
 fn value() -> impl Strategy<Value = f64> {
-    prop_oneof![(-24_i32..24).prop_map(|v| f64::from(v) / 4.0), Just(f64::NAN), Just(NOT_COVERED), any::<f64>()]
+    prop_oneof![
+        (-24_i32..24).prop_map(|v| f64::from(v) / 4.0),
+        (-24_i32..24).prop_map(|v| not_covered(f64::from(v) / 4.0)),
+        Just(f64::NAN),
+        Just(NOT_COVERED),
+        any::<f64>()
+    ]
 }
 
 /// Counts the cuts below the value, by definition.
 fn points_of(factor: &Factor, row: &[f64; 3]) -> Points {
+    let column = |feature: &String| row[feature[1..].parse::<usize>().unwrap()];
+    let is_covered = !factor.features.iter().any(|feature| is_not_covered(column(feature)));
+    let part = |points: Points| if is_covered { points } else { points.uncovered_part() };
     let mut bins = Vec::new();
     for (feature, cuts) in factor.features.iter().zip(&factor.cuts) {
-        let value = row[feature[1..].parse::<usize>().unwrap()];
-        if factor.features.iter().any(|feature| is_not_covered(row[feature[1..].parse::<usize>().unwrap()])) {
-            return Points::default();
-        }
+        let value = without_mark(column(feature));
         if value.is_nan() {
-            return factor.undefined;
+            return part(factor.undefined);
         }
         bins.push(cuts.iter().filter(|cut| **cut < value).count());
     }
-    *factor.points.get(&bins).unwrap()
+    part(*factor.points.get(&bins).unwrap())
+}
+
+#[test]
+fn a_mark_keeps_the_value() {
+    for value in [0.0, 0.25, 1.0, 3.5, 1e6, 9.007e15, -1.0, -171_613_643.0, -1e12] {
+        let marked = not_covered(value);
+        assert!(is_not_covered(marked) && !is_not_covered(value), "{value}");
+        assert!((without_mark(marked) - value).abs() <= value.abs() * 1e-15, "{value}");
+        assert_eq!(without_mark(value), value);
+    }
+    assert!(without_mark(not_covered(f64::NAN)).is_nan() && is_not_covered(NOT_COVERED) && !is_not_covered(f64::NAN));
+}
+
+#[test]
+fn a_quarter_of_the_points_is_rounded_to_tenths() {
+    let parts =
+        [0, 1, 2, 3, 5, 6, 10, -1, -2, -6, 1000].map(|tenths| Points::from_tenths(tenths).uncovered_part().tenths());
+    assert_eq!(parts, [0, 0, 0, 1, 1, 2, 2, 0, 0, -2, 250]);
 }
 
 proptest! {
