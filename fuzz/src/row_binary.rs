@@ -5,13 +5,14 @@ use std::sync::LazyLock;
 
 use arx_udf::{Function, Models};
 
-pub(crate) const FUNCTIONS: [Function; 6] = [
+pub(crate) const FUNCTIONS: [Function; 7] = [
     Function::RiskScore,
     Function::RiskProbability,
     Function::RiskExplain,
     Function::WalletType,
     Function::NormalizeAddress,
     Function::AddressValid,
+    Function::RiskBand,
 ];
 
 /// Calls a function, which the first byte selects, with the remaining bytes as its input. The

@@ -17,7 +17,8 @@ use serde_json::Value;
 const SCORED: &str = "
     WITH vectors AS MATERIALIZED (SELECT address, features FROM arx.feature_vectors('ethereum')),
          scores AS MATERIALIZED (SELECT * FROM arx.score_wallets(ARRAY(SELECT address FROM vectors), 'ethereum'))
-    SELECT json_build_object('address', address, 'features', features, 'score', score, 'probability', probability)
+    SELECT json_build_object('address', address, 'features', features, 'score', score, 'probability', probability,
+                             'band', band)
       FROM vectors JOIN scores USING (address) WHERE state IN ('scored', 'partial')";
 
 /// Files that are imported, and scored by the sidecar.
@@ -89,7 +90,7 @@ fn copy(database: &Database<'_>, clickhouse: &ClickHouse) -> usize {
     clickhouse.query("DROP TABLE IF EXISTS scored").unwrap();
     clickhouse
         .query(
-            "CREATE TABLE scored (address String, features Array(Nullable(Float64)), score Decimal(4, 1), probability Float64)
+            "CREATE TABLE scored (address String, features Array(Nullable(Float64)), score Decimal(4, 1), probability Float64, band String)
              ENGINE = MergeTree ORDER BY address",
         )
         .unwrap();
@@ -103,7 +104,9 @@ fn copy(database: &Database<'_>, clickhouse: &ClickHouse) -> usize {
 /// Returns the number of wallets that ClickHouse scores differently from PostgreSQL, and of all
 /// wallets.
 fn differing(clickhouse: &ClickHouse) -> String {
-    let counts = "SELECT countIf(arxRiskScore(features) <> score OR arxRiskProbability(features) <> probability), count() FROM scored";
+    let counts =
+        "SELECT countIf(arxRiskScore(features) <> score OR arxRiskProbability(features, 'ethereum') <> probability
+                                     OR arxRiskBand(features, 'eth') <> band), count() FROM scored";
     clickhouse.query(counts).unwrap()
 }
 
@@ -153,6 +156,22 @@ fn clickhouse_functions_return_the_results_of_postgresql() {
     assert!(!changed.starts_with("0\t"), "{changed}");
     assert_eq!(copy(&database, &clickhouse), wallets);
     assert_eq!(differing(&clickhouse), format!("0\t{wallets}"));
+
+    // The same after a change of the network's calibration.
+    database
+        .query(
+            "INSERT INTO arx.risk_calibration (network, prevalence, medium_from, high_from, severe_from)
+             VALUES ('ethereum', 0.0031, 30.5, 45, 50.5)",
+        )
+        .unwrap();
+    copy(&database, &clickhouse);
+    assert!(!differing(&clickhouse).starts_with("0\t"), "nothing was installed yet");
+    assert!(install(&database, &[]).contains("serves the functions"));
+    assert_eq!(differing(&clickhouse), format!("0\t{wallets}"));
+    let others = "SELECT arxRiskProbability(features, 'ethereum') < arxRiskProbability(features, 'bitcoin'),
+                         arxRiskProbability(features, NULL), arxRiskBand(features, '')
+                    FROM scored ORDER BY address LIMIT 1";
+    assert_eq!(clickhouse.query(others).unwrap(), "1\t\\N\t\\N");
 
     // The same after a change of the thresholds.
     let class = "SELECT arxWalletType(7, NULL, NULL, 8)";
@@ -225,7 +244,7 @@ fn assert_every_row_has_a_result(clickhouse: &ClickHouse, times: usize, wallets:
     let rows = times * wallets;
     let query = format!(
         "SELECT count(), countIf(n % 7 = 0 AND s = 50), countIf(n % 7 > 0 AND s = score), countIf(p IS NULL), sum(length(toString(t))), sum(v)
-           FROM (SELECT score, n, arxRiskScore(f) AS s, arxRiskProbability(f) AS p,
+           FROM (SELECT score, n, arxRiskScore(f) AS s, arxRiskProbability(f, 'ethereum') AS p,
                         arxWalletType(n, if(n % 3 = 0, NULL, toDecimal128(n, 18)), n::Float64, n) AS t,
                         arxAddressValid(if(n % 2 = 0, address, NULL), 'eth') AS v
                    FROM (SELECT address, score, n, if(n % 7 = 0, [], features) AS f FROM scored ARRAY JOIN range({times}) AS n))"
@@ -260,7 +279,7 @@ fn assert_errors_do_not_affect_the_next_query(clickhouse: &ClickHouse) {
 fn the_program_tests_itself_and_explains_damaged_input() {
     let program = programs::udf().unwrap();
     let report = run(Command::new(&program).arg("--self-test")).unwrap();
-    assert_eq!(report.lines().filter(|line| line.ends_with(": ok")).count(), 6, "{report}");
+    assert_eq!(report.lines().filter(|line| line.ends_with(": ok")).count(), 7, "{report}");
     let scratch = tempfile::tempdir().unwrap();
     let broken = scratch.path().join("broken.json");
     std::fs::write(&broken, "{}").unwrap();

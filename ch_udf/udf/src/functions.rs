@@ -7,7 +7,7 @@ use arx_core::address::{Address, MAX_ADDRESS_BYTES, MAX_NETWORK_BYTES, Network};
 use arx_core::behaviour::{Activity, Thresholds, WalletType};
 use arx_core::risk::features::{Coverage, FeatureRow, NAMES};
 use arx_core::risk::scorecard::{BoundScorecard, NOT_COVERED, PartialScore, Score, ScoreTotal};
-use arx_core::risk::{Calibration, WalletFacts, reasons};
+use arx_core::risk::{Calibration, Calibrations, WalletFacts, reasons};
 use clap::ValueEnum;
 
 use crate::protocol::{Damage, Input, RowFunction, put_text};
@@ -19,6 +19,8 @@ pub enum Function {
     RiskScore,
     /// The probability of being illicit of a row of features
     RiskProbability,
+    /// The band of the risk score of a row of features
+    RiskBand,
     /// The reasons for the risk score of a row of features
     RiskExplain,
     /// The type of a wallet by its behaviour
@@ -30,6 +32,8 @@ pub enum Function {
 }
 
 const FEATURES: &[(&str, &str)] = &[("features", "Array(Nullable(Float64))")];
+const FEATURES_AND_NETWORK: &[(&str, &str)] =
+    &[("features", "Array(Nullable(Float64))"), ("network", "Nullable(String)")];
 const ADDRESS: &[(&str, &str)] = &[("address", "Nullable(String)"), ("network", "Nullable(String)")];
 const ACTIVITY: &[(&str, &str)] = &[
     ("transactions", "UInt64"),
@@ -45,6 +49,7 @@ impl Function {
         match self {
             Self::RiskScore => "risk-score",
             Self::RiskProbability => "risk-probability",
+            Self::RiskBand => "risk-band",
             Self::RiskExplain => "risk-explain",
             Self::WalletType => "wallet-type",
             Self::NormalizeAddress => "normalize-address",
@@ -58,6 +63,7 @@ impl Function {
         match self {
             Self::RiskScore => "arxRiskScore",
             Self::RiskProbability => "arxRiskProbability",
+            Self::RiskBand => "arxRiskBand",
             Self::RiskExplain => "arxRiskExplain",
             Self::WalletType => "arxWalletType",
             Self::NormalizeAddress => "arxNormalizeAddress",
@@ -69,7 +75,8 @@ impl Function {
     #[must_use]
     pub const fn arguments(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::RiskScore | Self::RiskProbability | Self::RiskExplain => FEATURES,
+            Self::RiskScore | Self::RiskExplain => FEATURES,
+            Self::RiskProbability | Self::RiskBand => FEATURES_AND_NETWORK,
             Self::WalletType => ACTIVITY,
             Self::NormalizeAddress | Self::AddressValid => ADDRESS,
         }
@@ -83,7 +90,7 @@ impl Function {
             Self::RiskProbability => "Nullable(Float64)",
             Self::RiskExplain => "String",
             Self::WalletType => WALLET_TYPE,
-            Self::NormalizeAddress => "Nullable(String)",
+            Self::NormalizeAddress | Self::RiskBand => "Nullable(String)",
             Self::AddressValid => "UInt8",
         }
     }
@@ -91,7 +98,13 @@ impl Function {
     /// Returns whether the function applies a scorecard.
     #[must_use]
     pub const fn needs_scorecard(self) -> bool {
-        matches!(self, Self::RiskScore | Self::RiskProbability | Self::RiskExplain)
+        matches!(self, Self::RiskScore | Self::RiskProbability | Self::RiskBand | Self::RiskExplain)
+    }
+
+    /// Returns whether the function applies the calibration of a network.
+    #[must_use]
+    pub const fn needs_calibration(self) -> bool {
+        matches!(self, Self::RiskProbability | Self::RiskBand)
     }
 }
 
@@ -101,8 +114,8 @@ const ARRAY: &str = "an array of features";
 const MAX_ROW_BYTES: usize = NAMES.len() * 9;
 
 /// Reads a row of features, and calls `each` with the index and value of each that is not NULL.
-/// NULL is undefined, and NaN is [`NOT_COVERED`]. Returns `false` for an empty array: an unknown
-/// wallet.
+/// NULL is undefined, NaN is [`NOT_COVERED`], and other values keep their mark. Returns `false` for
+/// an empty array: an unknown wallet.
 #[inline]
 fn features<R: Read>(input: &mut Input<R>, each: impl FnMut(usize, f64)) -> Result<bool, Damage> {
     let count = input.length(ARRAY)?;
@@ -195,24 +208,87 @@ impl RowFunction for RiskScore {
     }
 }
 
-/// `arxRiskProbability`: the probability of being illicit in a network with the default prevalence,
-/// NULL for an unknown wallet.
+/// A network as it is read, and its calibration. Rows mostly name the network of the row before.
 #[derive(Debug)]
-pub(crate) struct RiskProbability(RiskScore);
+struct NetworkCalibration {
+    calibrations: Calibrations,
+    name: Vec<u8>,
+    last: Vec<u8>,
+    /// Calibration of `last`; `None` if that is not the name of a network.
+    calibration: Option<Calibration>,
+}
+
+impl NetworkCalibration {
+    const fn new(calibrations: Calibrations) -> Self {
+        Self { calibrations, name: Vec::new(), last: Vec::new(), calibration: None }
+    }
+
+    /// Reads a network, and returns its calibration; `None` for NULL and for an invalid name.
+    fn read<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<Calibration>, Damage> {
+        const NETWORK: &str = "a network";
+        if !input.is_some(NETWORK)? {
+            return Ok(None);
+        }
+        // Cut one byte above the longest valid name, so that it stays invalid.
+        input.text(NETWORK, MAX_NETWORK_BYTES + 1, &mut self.name)?;
+        if self.name != self.last {
+            self.last.clone_from(&self.name);
+            let network = str::from_utf8(&self.last).ok().and_then(|name| Network::parse(name).ok());
+            self.calibration = network.map(|network| self.calibrations.of(network.name()));
+        }
+        Ok(self.calibration)
+    }
+}
+
+/// `arxRiskProbability`: the probability of being illicit among the wallets of a network, NULL for
+/// an unknown wallet, and without a network.
+#[derive(Debug)]
+pub(crate) struct RiskProbability {
+    score: RiskScore,
+    network: NetworkCalibration,
+}
 
 impl RiskProbability {
-    pub(crate) fn new(scorecard: BoundScorecard) -> Self {
-        Self(RiskScore::new(scorecard))
+    pub(crate) fn new(scorecard: BoundScorecard, calibrations: Calibrations) -> Self {
+        Self { score: RiskScore::new(scorecard), network: NetworkCalibration::new(calibrations) }
     }
 }
 
 impl RowFunction for RiskProbability {
     fn row<R: Read>(&mut self, input: &mut Input<R>, answers: &mut Vec<u8>) -> Result<(), Damage> {
-        match self.0.next(input)? {
-            Some(total) => {
+        let total = self.score.next(input)?;
+        match total.zip(self.network.read(input)?) {
+            Some((total, calibration)) => {
                 answers.push(0);
-                let probability = Calibration::default().probability(&self.0.scorecard, &total);
+                let probability = calibration.probability(&self.score.scorecard, &total);
                 answers.extend_from_slice(&probability.to_le_bytes());
+            }
+            None => answers.push(1),
+        }
+        Ok(())
+    }
+}
+
+/// `arxRiskBand`: the band of the score in a network, NULL without a network.
+#[derive(Debug)]
+pub(crate) struct RiskBand {
+    score: RiskScore,
+    network: NetworkCalibration,
+}
+
+impl RiskBand {
+    pub(crate) fn new(scorecard: BoundScorecard, calibrations: Calibrations) -> Self {
+        Self { score: RiskScore::new(scorecard), network: NetworkCalibration::new(calibrations) }
+    }
+}
+
+impl RowFunction for RiskBand {
+    fn row<R: Read>(&mut self, input: &mut Input<R>, answers: &mut Vec<u8>) -> Result<(), Damage> {
+        let score = self.score.next(input)?.map_or(Score::UNKNOWN, |total| total.score);
+        match self.network.read(input)? {
+            Some(calibration) => {
+                answers.push(0);
+                put_text(answers, calibration.band(self.score.scorecard.scorecard(), score).as_bytes());
             }
             None => answers.push(1),
         }

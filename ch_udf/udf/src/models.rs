@@ -1,16 +1,16 @@
-//! The scorecard and the thresholds that the functions apply, and answering with them.
+//! The scorecard, calibrations and thresholds that the functions apply, and answering with them.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use arx_core::behaviour::Thresholds;
-use arx_core::risk::default_scorecard;
 use arx_core::risk::features::NAMES;
 use arx_core::risk::scorecard::{Scorecard, ScorecardError};
+use arx_core::risk::{Calibrations, default_scorecard};
 use thiserror::Error;
 
 use crate::functions::{
-    AddressValid, Function, NormalizeAddress, RiskExplain, RiskProbability, RiskScore, WalletTypes,
+    AddressValid, Function, NormalizeAddress, RiskBand, RiskExplain, RiskProbability, RiskScore, WalletTypes,
 };
 use crate::protocol::{ServeError, serve};
 
@@ -28,6 +28,8 @@ pub enum UdfError {
     Scorecard(#[from] ScorecardError),
     #[error("thresholds are not readable")]
     Thresholds(#[from] serde_json::Error),
+    #[error("calibrations are not readable")]
+    Calibrations(#[source] serde_json::Error),
     /// Standard input or output is closed.
     #[error("standard input and output must be open")]
     Streams(#[source] std::io::Error),
@@ -44,6 +46,8 @@ pub enum UdfError {
 pub struct Models {
     /// Scores risk.
     pub scorecard: Scorecard,
+    /// Prevalence and bands of networks.
+    pub calibrations: Calibrations,
     /// Classifies behaviour.
     pub thresholds: Thresholds,
 }
@@ -54,16 +58,26 @@ impl Models {
     /// # Errors
     /// Never: a test reads the compiled-in documents.
     pub fn compiled_in() -> Result<Self, UdfError> {
-        Ok(Self { scorecard: default_scorecard()?, thresholds: Thresholds::default() })
+        Ok(Self {
+            scorecard: default_scorecard()?,
+            calibrations: Calibrations::default(),
+            thresholds: Thresholds::default(),
+        })
     }
 
     /// Parses the given documents; an absent one is the compiled-in one.
     ///
     /// # Errors
-    /// [`UdfError::Scorecard`], [`UdfError::Thresholds`].
-    pub fn from_json(scorecard: Option<&str>, thresholds: Option<&str>) -> Result<Self, UdfError> {
+    /// [`UdfError::Scorecard`], [`UdfError::Calibrations`], [`UdfError::Thresholds`].
+    pub fn from_json(
+        scorecard: Option<&str>,
+        calibrations: Option<&str>,
+        thresholds: Option<&str>,
+    ) -> Result<Self, UdfError> {
+        let calibrations = calibrations.map_or_else(|| Ok(Calibrations::default()), serde_json::from_str);
         let models = Self {
             scorecard: scorecard.map_or_else(default_scorecard, Scorecard::from_json)?,
+            calibrations: calibrations.map_err(UdfError::Calibrations)?,
             thresholds: thresholds.map_or_else(|| Ok(Thresholds::default()), serde_json::from_str)?,
         };
         models.scorecard.bind(&NAMES)?;
@@ -78,7 +92,10 @@ impl Models {
         let bound = || self.scorecard.bind(&NAMES);
         match function {
             Function::RiskScore => serve(&mut RiskScore::new(bound()?), source, sink)?,
-            Function::RiskProbability => serve(&mut RiskProbability::new(bound()?), source, sink)?,
+            Function::RiskProbability => {
+                serve(&mut RiskProbability::new(bound()?, self.calibrations.clone()), source, sink)?;
+            }
+            Function::RiskBand => serve(&mut RiskBand::new(bound()?, self.calibrations.clone()), source, sink)?,
             Function::RiskExplain => serve(&mut RiskExplain::new(bound()?), source, sink)?,
             Function::WalletType => serve(&mut WalletTypes(self.thresholds), source, sink)?,
             Function::NormalizeAddress => serve(&mut NormalizeAddress::default(), source, sink)?,

@@ -24,6 +24,9 @@ pub struct Arguments {
     /// Scorecard as JSON [default: the compiled-in one]
     #[arg(long, value_name = "FILE", env = "ARX_UDF_SCORECARD")]
     scorecard: Option<PathBuf>,
+    /// Prevalence and bands of networks as JSON [default: those of the scorecard, and 1 %]
+    #[arg(long, value_name = "FILE", env = "ARX_UDF_CALIBRATION")]
+    calibration: Option<PathBuf>,
     /// Thresholds of wallet types as JSON [default: the compiled-in ones]
     #[arg(long, value_name = "FILE", env = "ARX_UDF_THRESHOLDS")]
     thresholds: Option<PathBuf>,
@@ -44,8 +47,9 @@ pub struct Arguments {
 /// Every [`UdfError`].
 pub fn run(arguments: &Arguments) -> Result<(), UdfError> {
     let read = |path: &Option<PathBuf>| path.as_deref().map(|path| read(path, arguments.beside)).transpose();
-    let (scorecard, thresholds) = (read(&arguments.scorecard)?, read(&arguments.thresholds)?);
-    let models = Models::from_json(scorecard.as_deref(), thresholds.as_deref())?;
+    let (scorecard, calibration) = (read(&arguments.scorecard)?, read(&arguments.calibration)?);
+    let thresholds = read(&arguments.thresholds)?;
+    let models = Models::from_json(scorecard.as_deref(), calibration.as_deref(), thresholds.as_deref())?;
     if arguments.self_test {
         return self_test(&models, arguments.function);
     }

@@ -61,8 +61,10 @@ fn count(function: Function, mut answers: &[u8]) -> Option<u64> {
         answers = match (function, answers[0]) {
             (Function::RiskScore, 0) => answers.get(5..)?,
             (Function::RiskProbability, 0) => answers.get(9..)?,
-            (Function::NormalizeAddress, 0) => text(&answers[1..])?,
-            (Function::RiskScore | Function::RiskProbability | Function::NormalizeAddress, 1) => &answers[1..],
+            (Function::NormalizeAddress | Function::RiskBand, 0) => text(&answers[1..])?,
+            (Function::RiskScore | Function::RiskProbability | Function::RiskBand | Function::NormalizeAddress, 1) => {
+                &answers[1..]
+            }
             (Function::AddressValid, 0 | 1) | (Function::WalletType, 0 | 1 | 2 | 0xff) => &answers[1..],
             (Function::RiskExplain, _) => text(answers)?,
             _ => return None,
@@ -92,12 +94,50 @@ fn chunk(rows: &[Option<FeatureRow>]) -> Vec<u8> {
     bytes
 }
 
+/// The same, each row with its network.
+fn chunk_of(rows: &[Option<FeatureRow>], network: &str) -> Vec<u8> {
+    let mut bytes = format!("{}\n", rows.len()).into_bytes();
+    for row in rows {
+        put_features(&mut bytes, row.as_ref().map(FeatureRow::as_slice));
+        bytes.push(0);
+        put_text(&mut bytes, network.as_bytes());
+    }
+    bytes
+}
+
 #[test]
 fn every_function_gives_the_known_answers() {
-    for vector in known_answers(models()).unwrap() {
-        let answer = vector.ask(models()).unwrap();
-        assert!(vector.matches(&answer), "{}: {answer}, not {}", vector.sql, vector.expected);
+    let calibration =
+        r#"{"bitcoin": {"prevalence": 0.3}, "ethereum": {"prevalence": 0.002, "thresholds": [10, 20, 99.9]}}"#;
+    let calibrated = Models::from_json(None, Some(calibration), None).unwrap();
+    for models in [models(), &calibrated] {
+        for vector in known_answers(models).unwrap() {
+            let answer = vector.ask(models).unwrap();
+            assert!(vector.matches(&answer), "{}: {answer}, not {}", vector.sql, vector.expected);
+        }
     }
+    let error = Models::from_json(None, Some(r#"{"bitcoin": {"prevalence": 0}}"#), None).unwrap_err();
+    assert!(format!("{:#}", anyhow::Error::from(error)).contains("greater than 0 and less than 1"));
+}
+
+#[test]
+fn each_network_has_its_probability_and_bands() {
+    let calibration = r#"{"bitcoin": {"prevalence": 0.3}, "ethereum": {"prevalence": 0.002, "thresholds": [1, 2, 3]}}"#;
+    let models = Models::from_json(None, Some(calibration), None).unwrap();
+    let ask = |function: Function, network: &str| {
+        let mut answers = Vec::new();
+        models.answer(function, chunk_of(&[Some([0.0; NAMES.len()])], network).as_slice(), &mut answers).unwrap();
+        answers
+    };
+    let networks = ["bitcoin", "ethereum", "tron", "no network"];
+    let mut probabilities = networks.map(|network| ask(Function::RiskProbability, network));
+    assert_eq!(probabilities[3], [1], "an invalid network has no probability");
+    assert_eq!(ask(Function::RiskProbability, "ETH"), probabilities[1]);
+    probabilities.sort_unstable();
+    assert!(probabilities.windows(2).all(|pair| pair[0] != pair[1]));
+    let [bitcoin, ethereum, ..] = networks.map(|network| ask(Function::RiskBand, network));
+    assert_ne!(bitcoin, ethereum);
+    assert_eq!(ethereum, b"\0\x06severe");
 }
 
 #[test]
@@ -155,8 +195,9 @@ proptest! {
         piece in 1..2000_usize,
     ) {
         let input: Vec<u8> = chunks.iter().flat_map(|rows| chunk(rows)).collect();
+        let of_network: Vec<u8> = chunks.iter().flat_map(|rows| chunk_of(rows, "ethereum")).collect();
         let bound = models().scorecard.bind(&NAMES).unwrap();
-        let mut expected = (Vec::new(), Vec::new());
+        let mut expected = (Vec::new(), Vec::new(), Vec::new());
         for row in chunks.iter().flatten() {
             let seen = row.as_ref().map(|row| (row, arx_core::risk::features::Coverage::FULL));
             let known = WalletFacts { features: seen, ..WalletFacts::default() };
@@ -165,9 +206,12 @@ proptest! {
             expected.0.extend(i32::from(judged.score.tenths()).to_le_bytes());
             expected.1.push(u8::from(judged.probability.is_none()));
             expected.1.extend(judged.probability.map(f64::to_le_bytes).into_iter().flatten());
+            expected.2.push(0);
+            put_text(&mut expected.2, judged.band.as_bytes());
         }
         prop_assert_eq!(ask_in_pieces(Function::RiskScore, &input, piece), (expected.0, Ok(())));
-        prop_assert_eq!(ask_in_pieces(Function::RiskProbability, &input, piece), (expected.1, Ok(())));
+        prop_assert_eq!(ask_in_pieces(Function::RiskProbability, &of_network, piece), (expected.1, Ok(())));
+        prop_assert_eq!(ask_in_pieces(Function::RiskBand, &of_network, piece), (expected.2, Ok(())));
     }
 
     #[test]

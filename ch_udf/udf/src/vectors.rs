@@ -5,7 +5,7 @@
 use arx_core::address::{Address, Network};
 use arx_core::behaviour::{Activity, WalletType};
 use arx_core::risk::features::{Coverage, FeatureRow, NAMES};
-use arx_core::risk::scorecard::{NOT_COVERED, is_not_covered};
+use arx_core::risk::scorecard::{is_not_covered, not_covered};
 use arx_core::risk::{Calibration, WalletFacts, judge, reasons};
 
 use crate::functions::{Function, code};
@@ -54,7 +54,9 @@ impl Vector {
 fn answer_text(function: Function, answer: &[u8]) -> String {
     let malformed = || format!("malformed answer: {answer:?}");
     match (function, answer) {
-        (Function::RiskScore | Function::RiskProbability | Function::NormalizeAddress, [1]) => NULL.to_owned(),
+        (Function::RiskScore | Function::RiskProbability | Function::RiskBand | Function::NormalizeAddress, [1]) => {
+            NULL.to_owned()
+        }
         (Function::RiskScore, [0, a, b, c, d]) => {
             let tenths = i32::from_le_bytes([*a, *b, *c, *d]);
             format!("{}.{}", tenths / 10, tenths % 10)
@@ -62,7 +64,7 @@ fn answer_text(function: Function, answer: &[u8]) -> String {
         (Function::RiskProbability, [0, value @ ..]) => {
             value.try_into().map_or_else(|_| malformed(), |bytes| f64::from_le_bytes(bytes).to_string())
         }
-        (Function::NormalizeAddress, [0, text @ ..]) => string(text).unwrap_or_else(malformed),
+        (Function::NormalizeAddress | Function::RiskBand, [0, text @ ..]) => string(text).unwrap_or_else(malformed),
         (Function::RiskExplain, text) => string(text).unwrap_or_else(malformed),
         (Function::WalletType, [answer]) => {
             let class = WalletType::ALL.into_iter().find(|class| code(*class).to_le_bytes() == [*answer]);
@@ -88,9 +90,17 @@ fn string(bytes: &[u8]) -> Option<String> {
 /// [`UdfError::Scorecard`] for a scorecard over other features.
 pub fn known_answers(models: &Models) -> Result<Vec<Vector>, UdfError> {
     let mut all = Vec::new();
-    for function in [Function::RiskScore, Function::RiskProbability, Function::RiskExplain] {
+    for function in [Function::RiskScore, Function::RiskExplain] {
         for row in rows() {
-            all.push(features_vector(models, function, row.as_ref())?);
+            all.push(features_vector(models, function, row.as_ref(), None)?);
+        }
+    }
+    // Every network with a calibration of its own, one without, and none.
+    let calibrated = models.calibrations.networks().map(Some);
+    let networks: Vec<Option<&str>> = calibrated.chain([Some("ETH"), Some("no network"), None]).collect();
+    for function in [Function::RiskProbability, Function::RiskBand] {
+        for (row, network) in rows().iter().flat_map(|row| networks.iter().map(move |network| (row, *network))) {
+            all.push(features_vector(models, function, row.as_ref(), Some(network))?);
         }
     }
     for activity in activities() {
@@ -103,7 +113,7 @@ pub fn known_answers(models: &Models) -> Result<Vec<Vector>, UdfError> {
 }
 
 /// Rows of features: of an unknown wallet, all undefined, all zero, values of many sizes with gaps,
-/// and the same with some that are not covered.
+/// and the same with some that are not covered, defined and undefined ones.
 fn rows() -> [Option<FeatureRow>; 5] {
     let mut mixed = [f64::NAN; NAMES.len()];
     for (value, number) in mixed.iter_mut().zip(0_u32..) {
@@ -112,12 +122,12 @@ fn rows() -> [Option<FeatureRow>; 5] {
         }
     }
     let mut partial = mixed;
-    partial.iter_mut().step_by(4).for_each(|value| *value = NOT_COVERED);
+    partial.iter_mut().step_by(4).for_each(|value| *value = not_covered(*value));
     [None, Some([f64::NAN; NAMES.len()]), Some([0.0; NAMES.len()]), Some(mixed), Some(partial)]
 }
 
-/// Appends a row of features in RowBinary; undefined features are NULL, and those that are not
-/// covered NaN.
+/// Appends a row of features in RowBinary; undefined features are NULL, or NaN if they are not
+/// covered.
 pub(crate) fn put_features(bytes: &mut Vec<u8>, row: Option<&[f64]>) {
     let row = row.unwrap_or_default();
     put_length(bytes, row.len());
@@ -131,25 +141,42 @@ fn put_nullable<const N: usize>(bytes: &mut Vec<u8>, value: Option<[u8; N]>) {
     bytes.extend(value.into_iter().flatten());
 }
 
-fn features_vector(models: &Models, function: Function, row: Option<&FeatureRow>) -> Result<Vector, UdfError> {
+/// Makes a question about a row of features, and about a network if the function takes one.
+fn features_vector(
+    models: &Models,
+    function: Function,
+    row: Option<&FeatureRow>,
+    network: Option<Option<&str>>,
+) -> Result<Vector, UdfError> {
+    let calibration = match network {
+        Some(name) => name.and_then(|name| Network::parse(name).ok()).map(|own| models.calibrations.of(own.name())),
+        None => Some(Calibration::default()),
+    };
     let bound = models.scorecard.bind(&NAMES)?;
     let known = WalletFacts { features: row.map(|row| (row, Coverage::FULL)), ..WalletFacts::default() };
-    let judged = judge(&bound, &known, &Calibration::default());
-    let expected = match function {
-        Function::RiskProbability => judged.probability.map_or_else(|| NULL.to_owned(), |value| value.to_string()),
-        Function::RiskExplain => serde_json::to_string(&reasons(&bound, &known))?,
-        _ => judged.score.to_string(),
+    let judged = calibration.map(|calibration| judge(&bound, &known, &calibration));
+    let expected = match (function, judged) {
+        (_, None) => NULL.to_owned(),
+        (Function::RiskProbability, Some(judged)) => {
+            judged.probability.map_or_else(|| NULL.to_owned(), |value| value.to_string())
+        }
+        (Function::RiskBand, Some(judged)) => judged.band.to_owned(),
+        (Function::RiskExplain, _) => serde_json::to_string(&reasons(&bound, &known))?,
+        (_, Some(judged)) => judged.score.to_string(),
     };
     let mut bytes = Vec::new();
     put_features(&mut bytes, row.map(FeatureRow::as_slice));
+    if let Some(network) = network {
+        put_optional_text(&mut bytes, network);
+    }
     let literal = |value: &f64| match value {
-        value if is_not_covered(*value) => "nan".to_owned(),
-        value if value.is_nan() => NULL.to_owned(),
+        value if value.is_nan() => if is_not_covered(*value) { "nan" } else { NULL }.to_owned(),
         value => format!("{value:?}"),
     };
     let values: Vec<String> = row.map_or_else(Vec::new, |row| row.iter().map(literal).collect());
     // An array of NULLs alone has no type in SQL.
-    let sql = format!("{}(CAST([{}], 'Array(Nullable(Float64))'))", function.sql_name(), values.join(", "));
+    let network = network.map_or_else(String::new, |name| format!(", {}", text_literal(name)));
+    let sql = format!("{}(CAST([{}], 'Array(Nullable(Float64))'){network})", function.sql_name(), values.join(", "));
     Ok(Vector { function, sql, row: bytes, expected })
 }
 
@@ -221,12 +248,21 @@ fn address_vector(function: Function, address: Option<&str>, network: Option<&st
         }
     };
     let mut row = Vec::new();
-    for text in [address, network] {
-        row.push(u8::from(text.is_none()));
-        if let Some(text) = text {
-            put_text(&mut row, text.as_bytes());
-        }
+    put_optional_text(&mut row, address);
+    put_optional_text(&mut row, network);
+    let sql = format!("{}({}, {})", function.sql_name(), text_literal(address), text_literal(network));
+    Vector { function, sql, row, expected }
+}
+
+/// Appends a `Nullable(String)`.
+fn put_optional_text(row: &mut Vec<u8>, text: Option<&str>) {
+    row.push(u8::from(text.is_none()));
+    if let Some(text) = text {
+        put_text(row, text.as_bytes());
     }
-    let sql = |text: Option<&str>| text.map_or_else(|| NULL.to_owned(), |text| format!("'{text}'"));
-    Vector { function, sql: format!("{}({}, {})", function.sql_name(), sql(address), sql(network)), row, expected }
+}
+
+/// Names of networks and the addresses here contain nothing that SQL would have to escape.
+fn text_literal(text: Option<&str>) -> String {
+    text.map_or_else(|| NULL.to_owned(), |text| format!("'{text}'"))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use arx_udf::Function;
 use clap::ValueEnum;
 
-use super::{PROGRAM, SCORECARD, THRESHOLDS};
+use super::{CALIBRATION, PROGRAM, SCORECARD, THRESHOLDS};
 use crate::servers::engine::escape_xml;
 
 /// Maximum processes of one function, and so of concurrent queries that use it. ClickHouse's own
@@ -25,6 +25,9 @@ pub(super) fn description(revision: &str) -> String {
         let mut command = format!("{PROGRAM} {}", function.command());
         if function.needs_scorecard() {
             let _ = write!(command, " {RELATIVE} --scorecard {SCORECARD}");
+            if function.needs_calibration() {
+                let _ = write!(command, " --calibration {CALIBRATION}");
+            }
         } else if *function == Function::WalletType {
             let _ = write!(command, " {RELATIVE} --thresholds {THRESHOLDS}");
         }
@@ -66,8 +69,9 @@ mod tests {
             let parsed = Function::from_str(function.command(), false);
             assert_eq!(parsed.as_ref(), Ok(function));
         }
-        assert_eq!(xml.matches("--revision 0123</command>").count(), 6);
+        assert_eq!(xml.matches("--revision 0123</command>").count(), 7);
         assert_eq!(xml.matches("--thresholds").count(), 1);
-        assert_eq!(xml.matches("--scorecard").count(), 3);
+        assert_eq!(xml.matches("--calibration").count(), 2);
+        assert_eq!(xml.matches("--scorecard").count(), 4);
     }
 }

@@ -1,5 +1,6 @@
-//! Installing the functions of `arx-udf` in ClickHouse: the program, the scorecard and thresholds
-//! that it applies (`documents`), and the description of the functions (`description`).
+//! Installing the functions of `arx-udf` in ClickHouse: the program, the scorecard, calibrations
+//! and thresholds that it applies (`documents`), and the description of the functions
+//! (`description`).
 //!
 //! Owns the names of these files. Each file is replaced in one step, the description last. It names
 //! a revision made from the other files, so that ClickHouse restarts the program exactly when one
@@ -30,6 +31,7 @@ use documents::Documents;
 const DESCRIPTION: &str = "arx_function.xml";
 const PROGRAM: &str = "arx-udf";
 const SCORECARD: &str = "arx_scorecard.json";
+const CALIBRATION: &str = "arx_calibration.json";
 const THRESHOLDS: &str = "arx_thresholds.json";
 
 /// Folders and documents of an installation.
@@ -48,6 +50,9 @@ pub(crate) struct InstallOptions {
     /// A scorecard as JSON instead of the database's active one
     #[arg(long, value_name = "FILE")]
     pub(crate) scorecard: Option<PathBuf>,
+    /// Prevalence and bands of networks as JSON instead of the database's (arx.risk_calibration)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calibration: Option<PathBuf>,
     /// Thresholds of wallet types as JSON instead of the database's (arx.behaviour_thresholds,
     /// network '*')
     #[arg(long, value_name = "FILE")]
@@ -100,20 +105,23 @@ impl Installed {
 ///
 /// # Errors
 /// [`SidecarError::Configuration`] for a missing folder or program, [`SidecarError::Input`] for an
-/// invalid scorecard or thresholds, [`SidecarError::Io`], and those of reading the active risk
-/// model.
+/// invalid scorecard, calibration or thresholds, [`SidecarError::Io`], and those of reading the
+/// active risk model.
 pub(crate) async fn install(options: &InstallOptions, settings: &Settings) -> Result<Installed, SidecarError> {
     let folders = Folders::find(options, settings)?;
     let program_path = program(options)?;
     let program = fs::read(&program_path).doing_to("read", &program_path)?;
-    let Documents { scorecard, thresholds } = Documents::read(options, settings).await?;
-    let models = Models::from_json(Some(&scorecard), Some(&thresholds)).map_err(|error| input(&error))?;
-    let description = description(&revision(&[&program, scorecard.as_bytes(), thresholds.as_bytes()]));
+    let Documents { scorecard, calibration, thresholds } = Documents::read(options, settings).await?;
+    let models = Models::from_json(Some(&scorecard), Some(&calibration), Some(&thresholds));
+    let models = models.map_err(|error| input(&error))?;
+    let documents = [scorecard.as_bytes(), calibration.as_bytes(), thresholds.as_bytes()];
+    let description = description(&revision(&[&[program.as_slice()], documents.as_slice()].concat()));
 
     let mut files = Vec::new();
     for (path, bytes, mode) in [
         (folders.scripts.join(PROGRAM), program.as_slice(), 0o755),
         (folders.scripts.join(SCORECARD), scorecard.as_bytes(), 0o644),
+        (folders.scripts.join(CALIBRATION), calibration.as_bytes(), 0o644),
         (folders.scripts.join(THRESHOLDS), thresholds.as_bytes(), 0o644),
         (folders.config.join(DESCRIPTION), description.as_bytes(), 0o644),
     ] {
@@ -244,20 +252,25 @@ mod tests {
         };
         use FileOutcome::{Unchanged, WouldBeWritten, Written};
         options.dry_run = true;
-        assert_eq!(run(&options).await, [WouldBeWritten; 4]);
+        assert_eq!(run(&options).await, [WouldBeWritten; 5]);
         assert!(!data.exists());
         options.dry_run = false;
-        assert_eq!(run(&options).await, [Written; 4]);
-        assert_eq!(run(&options).await, [Unchanged; 4]);
+        assert_eq!(run(&options).await, [Written; 5]);
+        assert_eq!(run(&options).await, [Unchanged; 5]);
         fs::write(&program, "two").unwrap();
-        assert_eq!(run(&options).await, [Written, Unchanged, Unchanged, Written], "the description names the program");
+        let described = [Written, Unchanged, Unchanged, Unchanged, Written];
+        assert_eq!(run(&options).await, described, "the description names the program");
         options.thresholds = Some(thresholds);
-        assert_eq!(run(&options).await, [Unchanged, Unchanged, Written, Written]);
+        assert_eq!(run(&options).await, [Unchanged, Unchanged, Unchanged, Written, Written]);
         options.thresholds = None;
-        assert_eq!(run(&options).await, [Unchanged, Unchanged, Written, Written]);
+        assert_eq!(run(&options).await, [Unchanged, Unchanged, Unchanged, Written, Written]);
+        let calibration = scratch.path().join("calibration");
+        fs::write(&calibration, r#"{"ethereum": {"prevalence": 0.02}}"#).unwrap();
+        options.calibration = Some(calibration);
+        assert_eq!(run(&options).await, [Unchanged, Unchanged, Written, Unchanged, Written]);
         let scripts = EngineFolder::new(data.join("clickhouse")).scripts();
         let names: Vec<_> = fs::read_dir(&scripts).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names.len(), 3, "{names:?}");
+        assert_eq!(names.len(), 4, "{names:?}");
         let mode = fs::metadata(scripts.join(PROGRAM)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
     }
