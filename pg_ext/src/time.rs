@@ -38,3 +38,13 @@ pub(crate) fn now_micros() -> i64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX) - EPOCH_UNIX_MICROS
 }
+
+/// Returns the time at which the transaction began, which is `now()` in SQL, in PostgreSQL's
+/// microseconds.
+pub(crate) fn transaction_time() -> i64 {
+    // SAFETY: Reads a variable of this backend.
+    #[allow(unsafe_code, reason = "reads a variable of the server")]
+    unsafe {
+        pgrx::pg_sys::GetCurrentTransactionStartTimestamp()
+    }
+}

@@ -1,5 +1,7 @@
 //! Scorecards, labels and overrides.
 
+use std::thread::LocalKey;
+
 use arx_core::address::Network;
 use arx_core::graph::{Graph, Snapshot};
 use arx_core::risk::features::{HistoryCoverage, Period};
@@ -18,20 +20,46 @@ use crate::table_owner::{Purpose, as_table_owner};
 const BATCH: usize = 5_000;
 
 thread_local! {
-    // One statement for what every score needs: each statement takes 25 us.
+    // One statement for what every score needs, the override of one wallet, and changes of labels:
+    // each statement takes 25 us.
     static SETTINGS: PreparedQuery = const { PreparedQuery::new(c"
 SELECT m.version, coalesce(m.created_at, '-infinity'), c.prevalence,
        (c.medium_from * 10)::integer, (c.high_from * 10)::integer, (c.severe_from * 10)::integer,
-       EXISTS (SELECT FROM arx.history_coverage AS h WHERE h.network = $1)
-  FROM (SELECT arx.active_risk_model()) AS a (version)
-  LEFT JOIN arx.risk_models AS m ON m.version = a.version
-  LEFT JOIN arx.risk_calibration AS c ON c.network = $1",
-        &[Text, Time, Double, Integer, Integer, Integer, Bool]) };
+       EXISTS (SELECT FROM arx.history_coverage AS h WHERE h.network = $1),
+       $4 IS NOT NULL
+       AND (EXISTS (SELECT FROM arx.address_labels AS l WHERE arx.is_new_since(l.ingest_xid, $4))
+            OR EXISTS (SELECT FROM arx.label_changes AS l WHERE arx.is_new_since(l.changed_xid, $4))),
+       (o.score * 10)::integer, o.reason, o.created_by::text, o.expires_at::text
+  FROM (SELECT 1) AS one
+  LEFT JOIN arx.risk_models AS m ON m.state = 'active'
+  LEFT JOIN arx.risk_calibration AS c ON c.network = $1
+  LEFT JOIN LATERAL (
+       SELECT o.score, o.reason, o.created_by, o.expires_at
+         FROM arx.risk_overrides AS o
+        WHERE o.network = $1 AND o.address = $2
+          AND o.valid_from <= coalesce($3, now()) AND o.expires_at > coalesce($3, now())
+          AND (o.ended_at IS NULL OR o.ended_at > coalesce($3, now()))
+        ORDER BY o.valid_from DESC, o.override_id DESC
+        LIMIT 1) AS o ON true",
+        &[Text, Time, Double, Integer, Integer, Integer, Bool, Bool, Integer, Text, Text, Text]) };
 
     static COVERAGE: PreparedQuery = const { PreparedQuery::new(c"
 SELECT h.address, coalesce(h.from_time, '-infinity'), coalesce(h.to_time, 'infinity')
   FROM arx.history_coverage AS h
  WHERE h.network = $1", &[Text, Time, Time]) };
+
+    static NETWORK_COVERAGE: PreparedQuery = const { PreparedQuery::new(c"
+SELECT EXISTS (SELECT FROM arx.history_coverage AS h
+                WHERE h.network = $1 AND h.address IS NULL
+                  AND (h.from_time IS NULL OR h.from_time <= $2) AND (h.to_time IS NULL OR h.to_time >= $3)),
+       EXISTS (SELECT FROM arx.history_coverage AS h WHERE h.network = $1 AND h.address IS NOT NULL)",
+        &[Bool, Bool]) };
+
+    static IS_COVERED: PreparedQuery = const { PreparedQuery::new(c"
+SELECT EXISTS (SELECT FROM arx.history_coverage AS h
+                WHERE h.network = $1 AND h.address = $4
+                  AND (h.from_time IS NULL OR h.from_time <= $2) AND (h.to_time IS NULL OR h.to_time >= $3))",
+        &[Bool]) };
 
     static DOCUMENT: PreparedQuery = const { PreparedQuery::new(c"
 SELECT m.document::text FROM arx.risk_models AS m WHERE m.version = $1", &[Text]) };
@@ -78,23 +106,25 @@ SELECT n.name FROM unnest($1::text[]) AS n (name)
  WHERE NOT EXISTS (SELECT FROM arx.label_categories AS c WHERE c.category = n.name) LIMIT 1", &[Text]) };
 
     static LABELS_CHANGED: PreparedQuery = const { PreparedQuery::new(c"
-SELECT 1 FROM arx.changed_labels($1) LIMIT 1", &[Integer]) };
+SELECT 1
+ WHERE EXISTS (SELECT FROM arx.address_labels AS l WHERE arx.is_new_since(l.ingest_xid, $1))
+    OR EXISTS (SELECT FROM arx.label_changes AS l WHERE arx.is_new_since(l.changed_xid, $1))", &[Integer]) };
 
     static EVERY_LABEL_CHANGED: PreparedQuery = const { PreparedQuery::new(c"
 SELECT 1 FROM arx.label_changes AS c WHERE arx.is_new_since(c.changed_xid, $1) AND c.network IS NULL LIMIT 1",
         &[Integer]) };
 
-    static NOW_AND_NEXT_CHANGE: PreparedQuery = const { PreparedQuery::new(c"
-SELECT now(), coalesce(least((SELECT min(l.valid_from) FROM arx.address_labels AS l WHERE l.valid_from > now() AND l.valid_from > '-infinity'),
+    static NEXT_CHANGE: PreparedQuery = const { PreparedQuery::new(c"
+SELECT coalesce(least((SELECT min(l.valid_from) FROM arx.address_labels AS l WHERE l.valid_from > now() AND l.valid_from > '-infinity'),
                              (SELECT min(l.valid_to) FROM arx.address_labels AS l WHERE l.valid_to > now() AND l.valid_to < 'infinity')), 'infinity')",
-        &[Time, Time]) };
+        &[Time]) };
 
     static OVERRIDES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT DISTINCT ON (o.address) o.address, (o.score * 10)::integer, o.reason, o.created_by::text, o.expires_at::text
   FROM arx.risk_overrides AS o
- WHERE o.network = $1 AND ($2 IS NULL OR o.address = $2)
-   AND o.valid_from <= coalesce($3, now()) AND o.expires_at > coalesce($3, now())
-   AND (o.ended_at IS NULL OR o.ended_at > coalesce($3, now()))
+ WHERE o.network = $1
+   AND o.valid_from <= coalesce($2, now()) AND o.expires_at > coalesce($2, now())
+   AND (o.ended_at IS NULL OR o.ended_at > coalesce($2, now()))
  ORDER BY o.address, o.valid_from DESC, o.override_id DESC", &[Text, Integer, Text, Text, Text]) };
 
     static STORE_MODEL: PreparedQuery = const { PreparedQuery::new(c"
@@ -117,6 +147,10 @@ pub(crate) struct RiskSettings {
     pub(crate) calibration: Calibration,
     /// There are statements of `history_coverage`.
     pub(crate) has_coverage: bool,
+    /// A label was added, changed or removed since the snapshot that was asked for.
+    pub(crate) labels_changed: bool,
+    /// The override of the wallet that was asked for.
+    pub(crate) override_: Option<Override>,
 }
 
 impl RiskSettings {
@@ -129,11 +163,25 @@ impl RiskSettings {
     }
 }
 
-/// Returns the settings of a network.
-pub(crate) fn risk_settings(network: &Network) -> Result<RiskSettings, SqlError> {
-    let mut settings = RiskSettings { active: None, calibration: Calibration::default(), has_coverage: false };
+/// Returns the settings of a network, the override of a wallet now or at a given time, and whether
+/// labels have changed since a snapshot, all in one statement.
+pub(crate) fn risk_settings(
+    network: &Network,
+    wallet: Option<&str>,
+    at: Option<TimestampWithTimeZone>,
+    labels_since: Option<&Snapshot>,
+) -> Result<RiskSettings, SqlError> {
+    let mut settings = RiskSettings {
+        active: None,
+        calibration: Calibration::default(),
+        has_coverage: false,
+        labels_changed: false,
+        override_: None,
+    };
+    let wallet = wallet.map_or_else(Argument::null::<String>, Argument::of);
+    let since = labels_since.map_or_else(|| Ok(Argument::null_snapshot()), Argument::snapshot)?;
     SETTINGS.with(|query| {
-        query.stream(&[Argument::of(network.name())], |slot| {
+        query.stream(&[Argument::of(network.name()), wallet, optional(at), since], |slot| {
             if let Some(version) = slot.optional_text(0)? {
                 settings.active = Some(StoredScorecard { version: version.to_owned(), created_at: slot.long(1)? });
             }
@@ -144,9 +192,14 @@ pub(crate) fn risk_settings(network: &Network) -> Result<RiskSettings, SqlError>
             };
             settings.calibration = Calibration::new(slot.double(2)?.unwrap_or(DEFAULT_PREVALENCE), thresholds)?;
             settings.has_coverage = slot.is_true(6)?;
+            settings.labels_changed = slot.is_true(7)?;
+            settings.override_ = override_at(slot, 8)?;
             Ok(())
         })
     })?;
+    if labels_since.is_some() && !settings.labels_changed {
+        settings.labels_changed = every_label_changed(labels_since)?;
+    }
     Ok(settings)
 }
 
@@ -169,6 +222,36 @@ pub(crate) fn history_coverage(graph: &Graph<'_>, network: &Network) -> Result<H
         })
     })?;
     Ok(histories)
+}
+
+/// Statements of `history_coverage` about a network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct NetworkCoverage {
+    /// One says that the whole network was loaded for the time asked for.
+    pub(crate) whole: bool,
+    /// There are statements about single wallets.
+    pub(crate) has_wallets: bool,
+}
+
+/// A window of time, open where an end is `None`.
+type Window = (Option<TimestampWithTimeZone>, Option<TimestampWithTimeZone>);
+
+/// Returns the statements about a network for a window of time.
+pub(crate) fn network_coverage(network: &Network, window: Window) -> Result<NetworkCoverage, SqlError> {
+    let mut coverage = NetworkCoverage::default();
+    NETWORK_COVERAGE.with(|query| {
+        query.stream(&[Argument::of(network.name()), optional(window.0), optional(window.1)], |slot| {
+            coverage = NetworkCoverage { whole: slot.is_true(0)?, has_wallets: slot.is_true(1)? };
+            Ok(())
+        })
+    })?;
+    Ok(coverage)
+}
+
+/// Returns true if a statement says that the history of a wallet was loaded for a window of time.
+pub(crate) fn is_covered(network: &Network, address: &str, window: Window) -> Result<bool, SqlError> {
+    let arguments = [Argument::of(network.name()), optional(window.0), optional(window.1), Argument::of(address)];
+    IS_COVERED.with(|query| query.is_true(&arguments))
 }
 
 /// Returns the document of a scorecard, or `None` if the version does not exist.
@@ -283,57 +366,65 @@ pub(crate) fn store_risk_model(version: &str, document: &str, network: &str, rep
     as_table_owner(Purpose::Write, || STORE_MODEL.with(|query| query.execute(&arguments)))
 }
 
-/// Returns true if a label was added, changed or removed since a snapshot.
-pub(crate) fn labels_changed(since: &Snapshot) -> Result<bool, SqlError> {
-    let has_row = |query: &'static std::thread::LocalKey<PreparedQuery>| {
-        let mut has_row = false;
-        let since = Argument::snapshot(since)?;
-        query.with(|query| {
-            query.stream(&[since], |_| {
-                has_row = true;
-                Ok(())
-            })
-        })?;
-        Ok(has_row)
-    };
-    // TRUNCATE and DDL take effect for all transactions at once, older snapshots included.
-    Ok(has_row(&LABELS_CHANGED)? || (keeps_snapshot() && with_latest_snapshot(|| has_row(&EVERY_LABEL_CHANGED))?))
-}
-
-/// Returns the time of this transaction, and the next time at which a label comes into force or
-/// expires, in PostgreSQL's microseconds.
-pub(crate) fn now_and_next_label_change() -> Result<(i64, i64), SqlError> {
-    let mut times = (0, 0);
-    NOW_AND_NEXT_CHANGE.with(|query| {
-        query.stream(&[], |slot| {
-            times = (slot.long(0)?, slot.long(1)?);
+/// Runs a query with a snapshot, and returns true if it has a row.
+fn has_row_since(query: &'static LocalKey<PreparedQuery>, since: &Snapshot) -> Result<bool, SqlError> {
+    let mut has_row = false;
+    let since = Argument::snapshot(since)?;
+    query.with(|query| {
+        query.stream(&[since], |_| {
+            has_row = true;
             Ok(())
         })
     })?;
-    Ok(times)
+    Ok(has_row)
 }
 
-/// Calls `each` with every override of a network, or of one address, in force now or at a given
-/// time.
+/// Returns true if a TRUNCATE or DDL command has changed labels since a snapshot, where that takes
+/// effect for all transactions at once: those with an older snapshot do not see its row.
+fn every_label_changed(since: Option<&Snapshot>) -> Result<bool, SqlError> {
+    match since {
+        Some(since) if keeps_snapshot() => with_latest_snapshot(|| has_row_since(&EVERY_LABEL_CHANGED, since)),
+        _ => Ok(false),
+    }
+}
+
+/// Returns true if a label was added, changed or removed since a snapshot.
+pub(crate) fn labels_changed(since: Option<&Snapshot>) -> Result<bool, SqlError> {
+    let changed = since.map(|since| has_row_since(&LABELS_CHANGED, since)).transpose()?;
+    Ok(changed == Some(true) || every_label_changed(since)?)
+}
+
+/// Returns the next time at which a label comes into force or expires, in PostgreSQL's
+/// microseconds.
+pub(crate) fn next_label_change() -> Result<i64, SqlError> {
+    let mut next = 0;
+    NEXT_CHANGE.with(|query| query.stream(&[], |slot| slot.long(0).map(|time| next = time)))?;
+    Ok(next)
+}
+
+/// Calls `each` with every override of a network in force now or at a given time.
 pub(crate) fn risk_overrides(
     network: &Network,
-    address: Option<&str>,
     at: Option<TimestampWithTimeZone>,
     mut each: impl FnMut(&str, Override) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
-    let address = address.map_or_else(Argument::null::<String>, Argument::of);
     OVERRIDES.with(|query| {
-        query.stream(&[Argument::of(network.name()), address, optional(at)], |slot| {
-            let tenths = slot.integer(1)?.unwrap_or_default();
-            let override_ = Override {
-                score: Score::from_tenths(tenths).ok_or_else(|| SqlError::corrupt("a risk override is not a score"))?,
-                reason: slot.text(2)?.to_owned(),
-                by: slot.text(3)?.to_owned(),
-                until: slot.text(4)?.to_owned(),
-            };
-            each(slot.text(0)?, override_)
+        query.stream(&[Argument::of(network.name()), optional(at)], |slot| match override_at(slot, 1)? {
+            Some(override_) => each(slot.text(0)?, override_),
+            None => Ok(()),
         })
     })
+}
+
+/// Reads an override from four columns: tenths of the score, reason, author and end.
+fn override_at(slot: Slot<'_>, column: usize) -> Result<Option<Override>, SqlError> {
+    let Some(tenths) = slot.integer(column)? else { return Ok(None) };
+    Ok(Some(Override {
+        score: Score::from_tenths(tenths).ok_or_else(|| SqlError::corrupt("a risk override is not a score"))?,
+        reason: slot.text(column + 1)?.to_owned(),
+        by: slot.text(column + 2)?.to_owned(),
+        until: slot.text(column + 3)?.to_owned(),
+    }))
 }
 
 fn optional(at: Option<TimestampWithTimeZone>) -> Argument {

@@ -11,7 +11,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::labels::LabelCache;
-use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
+use super::request::{Scope, ScopeArguments};
 use super::trace::{SHORTFALL, cut_reason, shortfall_reason};
 use crate::api::call::call;
 use crate::api::row::sql_row;
@@ -154,8 +154,8 @@ impl ExposureRequest {
 
     fn statements(&self, wallet: &Wallet) -> Result<Vec<ExposureRow>, SqlError> {
         let Some(id) = self.scope.resolve(wallet)? else {
-            let reason = Some(NO_TRANSACTION.to_owned());
-            return Ok(vec![ExposureRow { complete: true, reason, ..ExposureRow::default() }]);
+            let (complete, reason) = self.scope.no_transaction(wallet.address.as_str())?;
+            return Ok(vec![ExposureRow { complete, reason: Some(reason), ..ExposureRow::default() }]);
         };
         let mut labels = LabelCache::new(&wallet.network, true);
         let mut hashes = TransferHashes::new(&wallet.network);

@@ -16,7 +16,8 @@ use crate::error::SqlError;
 use crate::graph_store::{AssetScope, GraphHandle, check_for_failures, current};
 use crate::guc;
 use crate::numeric::{SqlNumeric, units};
-use crate::spi::{TransactionSources, native_asset, registered_network};
+use crate::spi::{NetworkCoverage, TransactionSources, is_covered, native_asset, network_coverage, registered_network};
+use crate::time::from_micros;
 
 /// Reason of a result about a wallet that the graph does not have.
 pub(crate) const NO_TRANSACTION: &str = "wallet has no transaction";
@@ -44,6 +45,8 @@ pub(crate) struct Scope {
     min_value: Option<AnyNumeric>,
     /// Name of the native coin, once it has been read.
     coin: OnceCell<String>,
+    /// Statements about the coverage of the network, once they have been read.
+    coverage: OnceCell<NetworkCoverage>,
 }
 
 /// Arguments of a traversal, as given.
@@ -106,7 +109,27 @@ impl Scope {
         let assets = asset.selection(&handle.graph(), &network)?;
         let filter = EdgeFilter { assets, since, until, min_value, min_transfers: 1, include_failed };
         let min_value = arguments.min_value;
-        Ok(Self { handle, network, filter, deadline, asset, min_value, coin: OnceCell::new() })
+        let (coin, coverage) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { handle, network, filter, deadline, asset, min_value, coin, coverage })
+    }
+
+    /// Returns whether an answer about a wallet without a transaction is complete, and its reason.
+    /// It is if statements of coverage say that the wallet's history was loaded for the time asked
+    /// for: otherwise it may have had transactions that are not here.
+    pub(crate) fn no_transaction(&self, address: &str) -> Result<(bool, String), SqlError> {
+        let time = |micros: Option<i64>| micros.map(from_micros).transpose();
+        let window = (time(self.filter.since)?, time(self.filter.until)?);
+        let coverage = match self.coverage.get() {
+            Some(coverage) => *coverage,
+            None => {
+                let read = network_coverage(&self.network, window)?;
+                *self.coverage.get_or_init(|| read)
+            }
+        };
+        if coverage.whole || (coverage.has_wallets && is_covered(&self.network, address, window)?) {
+            return Ok((true, NO_TRANSACTION.to_owned()));
+        }
+        Ok((false, format!("{NO_TRANSACTION} here, and its history is not covered")))
     }
 
     /// Returns the id of a wallet with transfers. Raises a notice if it has none.

@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 
 use super::exposure::{ExposureLimits, ExposureRequest, fewer_hops};
 use super::labels::{LabelledSearchError, StopLabels};
-use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
+use super::request::{Scope, ScopeArguments};
 use super::trace::percentage;
 use crate::api::call::call;
 use crate::api::row::sql_row;
@@ -241,7 +241,10 @@ impl Screening {
                 let reason = reasons.map(String::as_str).collect::<Vec<&str>>().join("; ");
                 (reason.is_empty(), (!reason.is_empty()).then_some(reason))
             }
-            ScreeningOutcome::NoTransaction => (true, Some(NO_TRANSACTION.to_owned())),
+            ScreeningOutcome::NoTransaction => {
+                let (complete, reason) = self.request.scope.no_transaction(address.as_deref().unwrap_or_default())?;
+                (complete, Some(reason))
+            }
             ScreeningOutcome::Malformed(reason) => (false, Some(reason.clone())),
         };
         let screened = candidate.map(|candidate| &candidate.screened);

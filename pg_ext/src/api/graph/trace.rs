@@ -14,7 +14,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::labels::LabelCache;
-use super::request::{NO_TRANSACTION, Scope, ScopeArguments};
+use super::request::{Scope, ScopeArguments};
 use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{TextArray, Wallet, optional_limit, registered_network, required};
@@ -300,7 +300,10 @@ impl TraceRequest {
         let origin = match &self.start {
             TraceStart::Wallet(wallet) => match self.scope.resolve(wallet)? {
                 Some(wallet) => TraceOrigin::Wallet(wallet),
-                None => return Ok(TraceOutcome::Nothing { complete: true, reason: NO_TRANSACTION.to_owned() }),
+                None => {
+                    let (complete, reason) = self.scope.no_transaction(wallet.address.as_str())?;
+                    return Ok(TraceOutcome::Nothing { complete, reason });
+                }
             },
             TraceStart::Transactions(named) => TraceOrigin::Transfers(self.transfers_of(named, &mut hashes)?),
         };

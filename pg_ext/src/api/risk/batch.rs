@@ -21,7 +21,7 @@ use crate::error::{SqlError, or_report};
 use crate::graph_store::{AssetScope, Interrupts, current};
 use crate::memory::reserve;
 use crate::numeric::SqlNumeric;
-use crate::spi::networks;
+use crate::spi::{labels_changed, networks};
 
 /// Number of wallets from which on counting the contacts of all wallets first pays for itself.
 const PREPARE_FROM: usize = 50;
@@ -100,7 +100,7 @@ fn score_wallets(
         if wallets.len() >= PREPARE_FROM {
             scorer.prepare_for_many()?;
         }
-        let (labels, overrides) = (scorer.own_labels(&wallets)?, scorer.overrides(None)?);
+        let (labels, overrides) = (scorer.own_labels(&wallets)?, scorer.overrides()?);
         let (scorecard, calibration) = (scorer.scorecard()?, scorer.calibration());
         let rows = in_blocks(wallets, move |block| {
             let ids: Vec<WalletId> = block.iter().filter_map(|wallet| wallet.id).collect();
@@ -209,7 +209,7 @@ struct ScoreGroup {
 fn distribution(mut scorer: Scorer, version: Option<&str>) -> Result<Vec<DistributionRow>, SqlError> {
     type Groups<'s> = BTreeMap<(i32, &'s str, RiskState), ScoreGroup>;
     let (scorecard, calibration) = (scorer.scorecard_or_active(version)?, scorer.calibration());
-    let overrides = scorer.overrides(None)?;
+    let overrides = scorer.overrides()?;
     let mut overridden: HashMap<WalletId, &Override> = HashMap::new();
     for (address, override_) in &overrides {
         if let Some(wallet) = scorer.handle.graph().wallet(scorer.network.name(), address)? {
@@ -307,7 +307,7 @@ fn sufficient_labels() -> Result<String, SqlError> {
             // A network without transfers has no exposure.
             continue;
         }
-        let labels = LabelIndex::open(&handle, &network, None)?;
+        let labels = LabelIndex::open(&handle, &network, None, labels_changed)?;
         let LabelSufficiency { illicit, services } =
             LabelSufficiency::measure(&handle.graph(), None, labels.labelled(), &mut Interrupts)?;
         if illicit || services {

@@ -13,8 +13,9 @@ use pgrx::datum::TimestampWithTimeZone;
 use crate::error::SqlError;
 use crate::graph_store::{BaseToken, GraphHandle};
 use crate::guc;
-use crate::snapshot::{Caller, require_whole};
-use crate::spi::{labels_changed, now_and_next_label_change, own_labels, risk_labels};
+use crate::snapshot::{Caller, keeps_snapshot, require_whole};
+use crate::spi::{next_label_change, own_labels, risk_labels};
+use crate::time::transaction_time;
 
 /// Bytes that a label takes, with its strings and its table entry.
 const LABEL_BYTES: usize = 192;
@@ -46,11 +47,13 @@ thread_local! {
 
 impl LabelIndex {
     /// Returns the labels in force now, or at a given time. They must fit into
-    /// `arx.graph_work_mem`.
+    /// `arx.graph_work_mem`. `is_changed` reports whether a label has changed since a snapshot, or
+    /// since the caller's own for `None`; it is called if labels are cached.
     pub(crate) fn open(
         handle: &GraphHandle,
         network: &Network,
         at: Option<TimestampWithTimeZone>,
+        is_changed: impl FnOnce(Option<&Snapshot>) -> Result<bool, SqlError>,
     ) -> Result<Arc<Self>, SqlError> {
         // The cache serves every role.
         require_whole(c"address_labels")?;
@@ -59,7 +62,7 @@ impl LabelIndex {
             return Ok(Arc::new(Self::load(&graph, network, at, graph.wallets())?));
         }
         let base = handle.base_token();
-        let of_base = Self::of_base(&graph, network, &base)?;
+        let of_base = Self::of_base(&graph, network, &base, is_changed)?;
         if graph.wallets() == base.wallets() {
             return Ok(of_base);
         }
@@ -80,18 +83,26 @@ impl LabelIndex {
     }
 
     /// Returns the labels of the wallets of the base, from the cache if possible.
-    fn of_base(graph: &Graph<'_>, network: &Network, base: &BaseToken) -> Result<Arc<Self>, SqlError> {
+    fn of_base(
+        graph: &Graph<'_>,
+        network: &Network,
+        base: &BaseToken,
+        is_changed: impl FnOnce(Option<&Snapshot>) -> Result<bool, SqlError>,
+    ) -> Result<Arc<Self>, SqlError> {
         let caller = Caller::current()?;
-        let (now, next_change) = now_and_next_label_change()?;
+        let now = transaction_time();
         let cached = CACHED.with_borrow(|cached| {
             let cached = cached.iter().find(|cached| cached.network == network.name())?;
             let valid = cached.base == *base && now < cached.valid_until && caller.snapshot.covers(&cached.snapshot);
             valid.then(|| (cached.snapshot.clone(), Arc::clone(&cached.index)))
         });
-        if let Some((snapshot, index)) = cached
-            && !labels_changed(&snapshot)?
-        {
-            return Ok(index);
+        if let Some((snapshot, index)) = cached {
+            let sees_same = caller.own.is_none() && caller.snapshot.sees_same(&snapshot);
+            // A transaction that keeps its snapshot may be overtaken by a TRUNCATE.
+            let since = Some(&snapshot).filter(|_| !sees_same || keeps_snapshot());
+            if !is_changed(since)? {
+                return Ok(index);
+            }
         }
         let index = Arc::new(Self::load(graph, network, None, base.wallets())?);
         // A transaction may roll back its own writes.
@@ -99,7 +110,7 @@ impl LabelIndex {
             let new = CachedIndex {
                 network: network.name().to_owned(),
                 snapshot: caller.snapshot,
-                valid_until: next_change,
+                valid_until: next_label_change()?,
                 base: base.clone(),
                 index: Arc::clone(&index),
             };

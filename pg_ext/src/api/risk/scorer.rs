@@ -37,7 +37,7 @@ thread_local! {
 pub(crate) fn scorecard_or_active(version: Option<&str>, network: &Network) -> Result<Rc<BoundScorecard>, SqlError> {
     match version {
         Some(version) => Ok(Rc::new(scorecard_of(version)?)),
-        None => cached_scorecard(risk_settings(network)?.active()?),
+        None => cached_scorecard(risk_settings(network, None, None, None)?.active()?),
     }
 }
 
@@ -97,9 +97,25 @@ fn history_end(at: Option<TimestampWithTimeZone>) -> Option<i64> {
 
 impl Scorer {
     pub(crate) fn new(network: Network, at: Option<TimestampWithTimeZone>) -> Result<Self, SqlError> {
+        Self::with_override_of(network, None, at)
+    }
+
+    /// Does the same, and reads the override of a wallet along with the settings.
+    pub(crate) fn with_override_of(
+        network: Network,
+        wallet: Option<&str>,
+        at: Option<TimestampWithTimeZone>,
+    ) -> Result<Self, SqlError> {
         let handle = current(AssetScope::Native)?;
-        let labels = LabelIndex::open(&handle, &network, at)?;
-        let settings = risk_settings(&network)?;
+        let mut settings = None;
+        let labels = LabelIndex::open(&handle, &network, at, |since| {
+            let read = settings.insert(risk_settings(&network, wallet, at, since)?);
+            Ok(read.labels_changed)
+        })?;
+        let settings = match settings {
+            Some(settings) => settings,
+            None => risk_settings(&network, wallet, at, None)?,
+        };
         let histories = if settings.has_coverage {
             history_coverage(&handle.graph(), &network)?
         } else {
@@ -258,10 +274,15 @@ impl Scorer {
         Ok(labels)
     }
 
-    /// Returns the overrides of the network, or of one address, by address.
-    pub(crate) fn overrides(&self, address: Option<&str>) -> Result<HashMap<String, Override>, SqlError> {
+    /// Returns the override of the wallet that the scorer was made for.
+    pub(crate) const fn take_override(&mut self) -> Option<Override> {
+        self.settings.override_.take()
+    }
+
+    /// Returns the overrides of the network by address.
+    pub(crate) fn overrides(&self) -> Result<HashMap<String, Override>, SqlError> {
         let mut overrides = HashMap::new();
-        risk_overrides(&self.network, address, self.at, |address, override_| {
+        risk_overrides(&self.network, self.at, |address, override_| {
             overrides.insert(address.to_owned(), override_);
             Ok(())
         })?;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use arx_core::graph::{Graph, MemoryBudget, U256};
 use arx_core::risk::features::{Coverage, EvidenceKind, FEATURES, FeatureRow};
-use arx_core::risk::scorecard::{Points, Score};
+use arx_core::risk::scorecard::{Points, Score, without_mark};
 use arx_core::risk::{
     Evidence, EvidenceIndex, Judgement, Override, OwnLabel, Reason, TopicReason, WalletFacts, format_value, judge,
     reasons, topic_reasons,
@@ -42,10 +42,10 @@ struct RiskSubject {
 impl RiskSubject {
     fn read(address: Option<&str>, network: Option<&str>, at: Option<TimestampWithTimeZone>) -> Result<Self, SqlError> {
         let Wallet { address, network } = Wallet::parse(address, network)?;
-        let mut scorer = Scorer::new(network, at)?;
+        let mut scorer = Scorer::with_override_of(network, Some(address.as_str()), at)?;
         let wallet = scorer.resolve(&address)?;
         let label = scorer.own_labels(std::slice::from_ref(&wallet))?.remove(&wallet.address);
-        let override_ = scorer.overrides(Some(&wallet.address))?.remove(&wallet.address);
+        let override_ = scorer.take_override();
         let features = match wallet.id {
             Some(id) => scorer.features(id)?,
             None => None,
@@ -305,7 +305,8 @@ fn wallet_features(
         let subject = RiskSubject::read(address, network, as_of)?;
         let row = subject.features.map(|(row, _)| row.to_vec()).unwrap_or_default();
         let rows = FEATURES.iter().zip(row).map(|(feature, value)| {
-            let defined = (!value.is_nan()).then_some(value);
+            let itself = without_mark(value);
+            let defined = (!itself.is_nan()).then_some(itself);
             (feature.name.to_owned(), defined, format_value(value, feature.unit), feature.formula.to_owned())
         });
         Ok(TableIterator::new(rows.collect::<Vec<_>>()))
