@@ -62,6 +62,41 @@ BEGIN
 END;
 $$;
 
+-- The triggers of the tables see no rows that another session has not committed yet: of two
+-- sessions that write a transaction and its internal transfers at the same time, neither completes
+-- them.
+CREATE FUNCTION settle_awaited_transactions() RETURNS bigint
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    SET row_security = off
+    AS $$
+DECLARE
+    settled bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM arx.awaited_transactions) THEN
+        RETURN 0;
+    END IF;
+    -- The trigger of the table completes the rows.
+    UPDATE arx.internal_transfers AS i
+       SET block_number = i.block_number
+      FROM arx.awaited_transactions AS a
+      JOIN arx.transactions AS t
+        ON t.network = a.network AND t.tx_hash = a.tx_hash AND t."timestamp" = a."timestamp"
+     WHERE i.network = a.network AND i.tx_hash = a.tx_hash AND i."timestamp" = a."timestamp"
+       AND (i.succeeded IS NULL AND t.status = 'failed' OR i.block_number IS NULL);
+    -- Also those whose transfers are gone, or know what they lacked.
+    DELETE FROM arx.awaited_transactions AS a
+     WHERE EXISTS (SELECT FROM arx.transactions AS t
+                    WHERE t.network = a.network AND t.tx_hash = a.tx_hash AND t."timestamp" = a."timestamp")
+        OR NOT EXISTS (SELECT FROM arx.internal_transfers AS i
+                        WHERE i.network = a.network AND i.tx_hash = a.tx_hash AND i."timestamp" = a."timestamp"
+                          AND (i.succeeded IS NULL OR i.block_number IS NULL));
+    GET DIAGNOSTICS settled = ROW_COUNT;
+    RETURN settled;
+END;
+$$;
+
 -- Internal transfers by wallet and transaction, of one wallet or of all. A transaction counts here
 -- unless it counts for the wallet already, as its sender or receiver.
 CREATE FUNCTION internal_activity(of_address text DEFAULT NULL, of_network text DEFAULT NULL)
@@ -120,6 +155,7 @@ DECLARE
     run       record;
     refreshed bigint;
 BEGIN
+    PERFORM arx.settle_awaited_transactions();
     SELECT * INTO run FROM arx.begin_refresh('wallet_profiles');
     IF run.since IS NULL THEN
         WITH activity AS (
@@ -207,6 +243,7 @@ DECLARE
     days      date[];
     refreshed bigint;
 BEGIN
+    PERFORM arx.settle_awaited_transactions();
     SELECT * INTO run FROM arx.begin_refresh('daily_transaction_stats');
     IF run.since IS NULL THEN
         DELETE FROM arx.daily_transaction_stats;

@@ -212,6 +212,7 @@ DECLARE
     added   bigint;
     queued  bigint := 0;
 BEGIN
+    PERFORM arx.settle_awaited_transactions();
     SELECT * INTO STRICT run FROM arx.begin_refresh('risk_scores');
     PERFORM arx.lock_risk_queue();
     SELECT * INTO before FROM arx.risk_refresh_state;

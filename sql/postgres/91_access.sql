@@ -76,6 +76,13 @@ BEGIN
              'trigger: stamps an updated row with the current transaction'),
                 ('restamp_row', 'arx_operator',
              'trigger: stamps a row again that was written with the stamp of another transaction'),
+                ('complete_internal_transfer', 'arx_operator',
+             'trigger: gives an internal transfer without outcome or block those of its transaction, or awaits that'),
+                ('complete_internal_transfers', 'arx_operator',
+             'trigger: passes outcome and block of a transaction on to its internal transfers that lack them'),
+                ('settle_awaited_transactions', 'arx_operator',
+             'gives internal transfers that lack outcome or block those of transactions stored at the same time by another '
+             'session, as the refreshing functions do; returns the number of transactions'),
                 ('is_moving_rows', 'arx_reader',
              'true while ARX moves rows between partitions or stamps restored rows, which changes no content'),
                 ('plpgsql_as_owner_handler', NULL, 'handler of the language plpgsql_as_owner'),

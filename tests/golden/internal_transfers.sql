@@ -58,3 +58,59 @@ INSERT INTO arx.internal_transfers (network, tx_hash, position, "timestamp", fro
 VALUES ('testnet', 'x', -1, '2024-01-01', 'a', 1);
 INSERT INTO arx.internal_transfers (network, tx_hash, position, "timestamp", from_address, value, kind)
 VALUES ('testnet', 'x', 0, '2024-01-01', 'a', 1, '');
+\set VERBOSITY default
+-- Outcome and block come from the transaction, in whatever order the rows arrive.
+INSERT INTO arx.transactions (network, tx_hash, block_number, transaction_index, "timestamp", from_address, to_address, value, status)
+VALUES ('testnet', 'before', 20, 4, '2024-01-10', 'alice', 'contract', 1, 'failed'),
+       ('testnet', 'sent', 20, 5, '2024-01-10', 'alice', 'contract', 1, 'confirmed');
+INSERT INTO arx.internal_transfers (network, tx_hash, position, block_number, "timestamp", from_address, to_address, value, succeeded)
+VALUES ('testnet', 'before', 0, NULL, '2024-01-10', 'contract', 'bob', 7, NULL),
+       ('testnet', 'before', 1, 20, '2024-01-10', 'contract', 'bob', 8, NULL),
+       ('testnet', 'sent', 0, NULL, '2024-01-10', 'contract', 'bob', 1, NULL),
+       ('testnet', 'later', 0, NULL, '2024-01-11', 'contract', 'bob', 2, NULL),
+       ('testnet', 'later', 1, NULL, '2024-01-11', 'contract', 'bob', 3, true);
+CREATE VIEW legs AS
+SELECT tx_hash, position, block_number, transaction_index AS index, succeeded, outcome_inherited AS outcome, block_inherited AS block
+  FROM arx.internal_transfers WHERE to_address = 'bob' ORDER BY tx_hash, position;
+CREATE VIEW income AS
+SELECT (SELECT total_value FROM arx.wallet_connections('contract', 'testnet') WHERE target = 'bob') AS of_graph,
+       (SELECT sum(value) FROM arx.wallet_history('bob', 'testnet') WHERE status <> 'failed') AS of_history,
+       (SELECT bool_and(equal) FROM arx.verify_graph()) AS equal;
+SELECT * FROM legs;
+SELECT tx_hash FROM arx.awaited_transactions ORDER BY tx_hash;
+SELECT * FROM income;
+INSERT INTO arx.transactions (network, tx_hash, block_number, transaction_index, "timestamp", from_address, to_address, value, status)
+VALUES ('testnet', 'later', 21, 3, '2024-01-11', 'alice', 'contract', 1, 'failed');
+SELECT * FROM legs WHERE tx_hash = 'later';
+SELECT count(*) FROM arx.awaited_transactions;
+SELECT * FROM income;
+-- A status that changes takes the transfers along, and a stated outcome stays.
+UPDATE arx.transactions SET status = 'confirmed' WHERE tx_hash IN ('before', 'later');
+UPDATE arx.transactions SET status = 'failed', block_number = 22 WHERE tx_hash = 'sent';
+SELECT * FROM legs;
+SELECT * FROM income;
+UPDATE arx.internal_transfers SET succeeded = true WHERE tx_hash = 'sent';
+UPDATE arx.transactions SET status = 'failed' WHERE tx_hash IN ('sent', 'before');
+UPDATE arx.internal_transfers SET succeeded = NULL, value = 9 WHERE tx_hash = 'before' AND position = 1;
+SELECT * FROM legs;
+SELECT * FROM income;
+-- Without its transaction, a transfer knows what it knew.
+DELETE FROM arx.transactions WHERE tx_hash = 'before';
+SELECT * FROM legs WHERE tx_hash = 'before';
+SELECT tx_hash FROM arx.awaited_transactions ORDER BY tx_hash;
+SELECT * FROM income;
+-- Moved to another month, and stored without its triggers having seen it.
+UPDATE arx.transactions SET "timestamp" = '2024-02-01' WHERE tx_hash = 'later';
+SELECT * FROM legs WHERE tx_hash = 'later';
+ALTER TABLE arx.transactions DISABLE TRIGGER arx_pass_on;
+UPDATE arx.transactions SET "timestamp" = '2024-01-11', status = 'failed' WHERE tx_hash = 'later';
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_pass_on;
+SELECT arx.settle_awaited_transactions();
+SELECT * FROM legs WHERE tx_hash = 'later';
+DELETE FROM arx.internal_transfers WHERE tx_hash = 'before';
+SELECT arx.settle_awaited_transactions();
+SELECT count(*) FROM arx.awaited_transactions;
+-- A table of someone's own cannot borrow the triggers.
+CREATE TABLE mine (LIKE arx.internal_transfers INCLUDING DEFAULTS);
+CREATE TRIGGER mine BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION arx.complete_internal_transfer();
+INSERT INTO mine (network, tx_hash, position, "timestamp", from_address, value) VALUES ('testnet', 'sent', 0, '2024-01-10', 'a', 1);

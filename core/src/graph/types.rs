@@ -156,7 +156,7 @@ pub enum Status {
 /// Order of a transfer among those of the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
-    /// Block number.
+    /// Block number; [`Position::UNKNOWN_BLOCK`] if it is unknown.
     pub block: u64,
     /// Index of the transaction in its block, if known.
     pub transaction_index: Option<u32>,
@@ -164,6 +164,12 @@ pub struct Position {
     /// those of its transaction. `None` for the value of the transaction itself, which moves first,
     /// and for an internal transfer whose order is unknown.
     pub log_index: Option<u32>,
+}
+
+impl Position {
+    /// Stands for a block that is unknown: the transfer comes after all others of its time, and
+    /// answers that depend on that say so.
+    pub const UNKNOWN_BLOCK: u64 = i64::MAX.cast_unsigned();
 }
 
 /// A row of transactions, internal transfers or token transfers.

@@ -7,8 +7,10 @@
 
 #![allow(unsafe_code, reason = "reads the columns of a row as the server passes it")]
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
+use pgrx::datum::TryFromDatumError;
 use pgrx::heap_tuple::PgHeapTupleError;
 use pgrx::pg_sys::BuiltinOid;
 use pgrx::prelude::*;
@@ -18,7 +20,12 @@ use crate::graph_store::{self, Entry};
 use crate::moving::{is_moving_rows, move_rows};
 use crate::owner::as_owner_of;
 use crate::snapshot::relation;
-use crate::spi::{self, LogValue, Table};
+use crate::spi::{self, LogValue, StoredTransaction, Table, TransactionKey};
+
+// Of catalog/partition.h, which pgrx does not bind.
+unsafe extern "C-unwind" {
+    fn get_partition_parent(partition: pg_sys::Oid, even_if_detached: bool) -> pg_sys::Oid;
+}
 
 /// A row of a trigger, as the table has it.
 struct TriggerRow {
@@ -73,6 +80,37 @@ impl TriggerRow {
             }
             Err(self.mismatch(name, Some(type_oid), types))
         }
+    }
+
+    fn boolean(&self, name: &str) -> Result<Option<bool>, SqlError> {
+        Ok(self.column(name, &[BuiltinOid::BOOLOID])?.datum.map(|datum| datum.value() != 0))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, SqlError> {
+        // SAFETY: The value is a text, and lives as long as the trigger runs.
+        let text = |datum| String::from_utf8_lossy(unsafe { spi::varlena(datum) }).into_owned();
+        Ok(self.column(name, TEXT)?.datum.map(text))
+    }
+
+    /// Returns the values that identify the transaction of a row.
+    fn transaction_key(&self) -> Result<TransactionKey, SqlError> {
+        let text = |name| Ok::<_, SqlError>(LogValue { type_oid: pg_sys::TEXTOID, ..self.column(name, TEXT)? });
+        Ok([text("network")?, text("tx_hash")?, self.column("timestamp", &[BuiltinOid::TIMESTAMPTZOID])?])
+    }
+
+    /// Reports whether a row is one of a transaction.
+    fn has_key(&self, key: &TransactionKey) -> bool {
+        // SAFETY: The first two values of a key are texts.
+        let bytes = |value: &LogValue| value.datum.map(|datum| unsafe { spi::varlena(datum) }.to_vec());
+        let time = |value: &LogValue| value.datum.map(|datum| datum.value());
+        self.transaction_key().is_ok_and(|own| {
+            let [network, hash, at] = &own;
+            bytes(network) == bytes(&key[0]) && bytes(hash) == bytes(&key[1]) && time(at) == time(&key[2])
+        })
+    }
+
+    fn require_part_of(&self, name: &CStr) -> Result<(), SqlError> {
+        require_part(self.table, name)
     }
 
     fn mismatch(&self, name: &str, actual: Option<pg_sys::Oid>, types: &[BuiltinOid]) -> SqlError {
@@ -246,6 +284,154 @@ fn log_meaning(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
         LogValue::null(TEXT)
     };
     log(c"label_change_log", table, || spi::log_label(&[network, LogValue::null(TEXT), LogValue::oid(table)]))
+}
+
+/// Gives an internal transfer that lacks outcome or block those of its transaction. A value that
+/// was taken from the transaction earlier is taken again, unless the writer changes it.
+#[pg_trigger]
+fn complete_internal_transfer<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgHeapTupleError> {
+    let Some(row) = trigger.new() else { return Ok(None) };
+    let mut row = row.into_owned();
+    if !is_moving_rows() {
+        or_report(complete_transfer(trigger, &mut row));
+    }
+    Ok(Some(row))
+}
+
+fn complete_transfer(trigger: &PgTrigger<'_>, row: &mut PgHeapTuple<'_, AllocatedByRust>) -> Result<(), SqlError> {
+    let is_update = !trigger.trigger_data().tg_newtuple.is_null();
+    let present = TriggerRow::current(trigger)?;
+    let former = if is_update { Some(TriggerRow::old(trigger)?) } else { None };
+    let flag = |row: &TriggerRow, name| Ok::<_, SqlError>(row.boolean(name)? == Some(true));
+    let is_kept = |name: &str, types: &[BuiltinOid]| -> Result<bool, SqlError> {
+        let Some(former) = &former else { return Ok(true) };
+        Ok(former.column(name, types)?.datum.map(|datum| datum.value())
+            == present.column(name, types)?.datum.map(|datum| datum.value()))
+    };
+    let has_own_outcome = !(flag(&present, "outcome_inherited")? && is_kept("succeeded", &[BuiltinOid::BOOLOID])?);
+    let has_own_block = !(flag(&present, "block_inherited")? && is_kept("block_number", &[BuiltinOid::INT8OID])?);
+    let own_outcome = if has_own_outcome { present.boolean("succeeded")? } else { None };
+    let block = present.column("block_number", &[BuiltinOid::INT8OID])?.datum.map(|datum| datum.value() as i64);
+    let own_block = block.filter(|_| has_own_block);
+    let index = present.column("transaction_index", &[BuiltinOid::INT4OID])?.datum.map(|datum| datum.value() as i32);
+    let own_index = index.filter(|_| has_own_block);
+    let stored = if own_outcome.is_some() && own_block.is_some() { None } else { transaction_of(&present)? };
+    let inherited_outcome = stored.filter(|stored| stored.failed && own_outcome.is_none()).map(|_| false);
+    let inherited_block = stored.filter(|_| own_block.is_none());
+    let set = |changed: Result<(), TryFromDatumError>| {
+        changed.map_err(|error| SqlError::state(format!("an internal transfer cannot be completed: {error}")))
+    };
+    set(row.set_by_name("succeeded", own_outcome.or(inherited_outcome)))?;
+    set(row.set_by_name("outcome_inherited", inherited_outcome.is_some()))?;
+    set(row.set_by_name("block_number", own_block.or(inherited_block.map(|stored| stored.block_number))))?;
+    let index = inherited_block.and_then(|stored| stored.transaction_index).or(own_index);
+    set(row.set_by_name("transaction_index", index))?;
+    set(row.set_by_name("block_inherited", inherited_block.is_some()))
+}
+
+/// Looks for the transaction of an internal transfer. One that is not stored is awaited.
+fn transaction_of(row: &TriggerRow) -> Result<Option<StoredTransaction>, SqlError> {
+    row.require_part_of(c"internal_transfers")?;
+    let key = row.transaction_key()?;
+    let transactions = relation(c"transactions");
+    if transactions == pg_sys::InvalidOid {
+        return Ok(None);
+    }
+    let stored = as_owner_of(transactions, || spi::stored_transaction(&key))?;
+    let awaited = relation(c"awaited_transactions");
+    if stored.is_none() && awaited != pg_sys::InvalidOid {
+        as_owner_of(awaited, || spi::await_transaction(&key))?;
+    }
+    Ok(stored)
+}
+
+/// Passes outcome and block of a transaction on to its internal transfers that lack them.
+#[pg_trigger]
+fn complete_internal_transfers<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, PgHeapTupleError> {
+    if !is_moving_rows() {
+        or_report(complete_transfers(trigger));
+    }
+    Ok(None)
+}
+
+fn complete_transfers(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
+    let operation = trigger.op().map_err(|error| SqlError::state(error.to_string()))?;
+    let is_insert = matches!(operation, PgTriggerOperation::Insert);
+    // Nearly always nothing is awaited, and a row costs no query.
+    if is_insert && !any_awaited()? {
+        return Ok(());
+    }
+    let former = if is_insert { None } else { Some(TriggerRow::old(trigger)?.transaction_key()?) };
+    let present = match operation {
+        PgTriggerOperation::Delete => None,
+        _ => Some(TriggerRow::current(trigger)?),
+    };
+    let (awaited, transfers) = (relation(c"awaited_transactions"), relation(c"internal_transfers"));
+    if awaited == pg_sys::InvalidOid || transfers == pg_sys::InvalidOid {
+        return Ok(());
+    }
+    let table = trigger.relid().map_err(|error| SqlError::state(error.to_string()))?;
+    require_part(table, c"transactions")?;
+    if let Some(former) = former {
+        // An updated row may have become another transaction.
+        let is_same = present.as_ref().is_some_and(|row| row.has_key(&former));
+        if !is_same {
+            as_owner_of(transfers, || spi::complete_internal_transfers(&former, None))?;
+        }
+    }
+    let Some(row) = present else { return Ok(()) };
+    let key = row.transaction_key()?;
+    let was_awaited = as_owner_of(awaited, || spi::stop_awaiting(&key))?;
+    if is_insert && !was_awaited {
+        return Ok(());
+    }
+    let stored = StoredTransaction {
+        failed: row.text("status")?.as_deref() == Some("failed"),
+        block_number: row.column("block_number", &[BuiltinOid::INT8OID])?.datum.map_or(0, |datum| datum.value() as i64),
+        transaction_index: row
+            .column("transaction_index", &[BuiltinOid::INT4OID])?
+            .datum
+            .map(|datum| datum.value() as i32),
+    };
+    as_owner_of(transfers, || spi::complete_internal_transfers(&key, Some(stored)))
+}
+
+/// Returns true if internal transfers wait for a transaction. The answer is kept for a command.
+fn any_awaited() -> Result<bool, SqlError> {
+    thread_local! {
+        static KNOWN: Cell<Option<(u64, u32, bool)>> = const { Cell::new(None) };
+    }
+    // SAFETY: A backend that writes a row is in a transaction.
+    let (transaction, command) =
+        unsafe { (pg_sys::GetTopFullTransactionId().value, pg_sys::GetCurrentCommandId(false)) };
+    if let Some((of_transaction, of_command, any)) = KNOWN.get()
+        && (of_transaction, of_command) == (transaction, command)
+    {
+        return Ok(any);
+    }
+    let awaited = relation(c"awaited_transactions");
+    let any = awaited != pg_sys::InvalidOid && as_owner_of(awaited, spi::any_awaited)?;
+    KNOWN.set(Some((transaction, command, any)));
+    Ok(any)
+}
+
+/// Rejects a table that is neither a table of ARX nor a partition of it.
+fn require_part(table: pg_sys::Oid, name: &CStr) -> Result<(), SqlError> {
+    let (root, mut part) = (relation(name), table);
+    while part != root {
+        // SAFETY: Reads the catalog; a partition has a parent.
+        part = unsafe {
+            if !pg_sys::get_rel_relispartition(part) {
+                return Err(foreign(table));
+            }
+            pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_parent(part, true))
+        };
+    }
+    Ok(())
 }
 
 fn foreign(table: pg_sys::Oid) -> SqlError {

@@ -209,7 +209,7 @@ impl<'a> Row<'a> {
 
     /// Reads the row as the queries of `spi::graph` select it.
     fn transfer(&self, table: Table, labels: &mut HashMap<u32, Status>) -> Result<TransferRow<'a>, SqlError> {
-        let block = self.datum(5)?.map_or(0, |datum| datum.value() as u64);
+        let block = self.datum(5)?.map_or(Position::UNKNOWN_BLOCK, |datum| datum.value() as u64);
         let index = self.integer(6)?;
         let (scale, position, token, status) = match table {
             Table::Transactions => {

@@ -94,7 +94,7 @@ SELECT s.ordinal, x.tx_hash, x.block_number::bigint, x.transaction_index::intege
  ORDER BY s.ordinal, x.tx_hash", &[Integer, Text, Long, Integer, Integer, Numeric]) };
 
     static INTERNAL_HASHES: PreparedQuery = const { PreparedQuery::new(c"
-SELECT l.ordinal, l.tx_hash, coalesce(l.block_number, 0)::bigint, l.transaction_index::integer,
+SELECT l.ordinal, l.tx_hash, coalesce(l.block_number, 9223372036854775807)::bigint, l.transaction_index::integer,
        CASE l.succeeded WHEN true THEN 1 WHEN false THEN 2 ELSE 3 END, l.value::numeric,
        CASE WHEN l.is_ordered THEN l.position::integer END
   FROM (

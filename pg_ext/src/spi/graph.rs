@@ -56,7 +56,7 @@ SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeri
   FROM arx.transactions AS t";
 
 const ALL_INTERNAL_TRANSFERS: &CStr = c"
-SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, coalesce(t.block_number, 0)::bigint,
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, coalesce(t.block_number, 9223372036854775807)::bigint,
        t.transaction_index::integer, CASE t.succeeded WHEN true THEN 1 WHEN false THEN 2 ELSE 3 END,
        CASE WHEN t.is_ordered THEN t.position::integer END, t.ingest_xid
   FROM arx.internal_transfers AS t";
@@ -74,7 +74,7 @@ SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeri
  WHERE arx.is_new_since(t.ingest_xid, $1)", TRANSACTION) };
 
     static NEW_INTERNAL_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
-SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, coalesce(t.block_number, 0)::bigint,
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, coalesce(t.block_number, 9223372036854775807)::bigint,
        t.transaction_index::integer, CASE t.succeeded WHEN true THEN 1 WHEN false THEN 2 ELSE 3 END,
        CASE WHEN t.is_ordered THEN t.position::integer END
   FROM arx.internal_transfers AS t
@@ -95,7 +95,7 @@ SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.bloc
    AND c.relation = 'transactions'", TRANSACTION) };
 
     static FORMER_INTERNAL_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
-SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, coalesce(c.block_number, 0), c.transaction_index,
+SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, coalesce(c.block_number, 9223372036854775807)::bigint, c.transaction_index,
        CASE c.status WHEN 'confirmed' THEN 1 WHEN 'failed' THEN 2 ELSE 3 END, CASE WHEN c.is_ordered THEN c.log_index END
   FROM arx.transaction_changes AS c
  WHERE arx.is_new_since(c.changed_xid, $1) AND pg_catalog.pg_visible_in_snapshot(c.former_xid, $1)

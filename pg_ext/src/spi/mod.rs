@@ -12,6 +12,7 @@ mod graph;
 mod graph_facts;
 mod labels;
 mod logs;
+mod outcomes;
 mod partition;
 mod risk;
 mod session;
@@ -30,13 +31,18 @@ pub(crate) use graph::{
 pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
 pub(crate) use labels::{WalletLabel, labels_of, labels_that_stop};
 pub(crate) use logs::{LogValue, log_label, log_transaction, restamp_row};
+pub(crate) use outcomes::{
+    StoredTransaction, TransactionKey, any_awaited, await_transaction, complete_internal_transfers, stop_awaiting,
+    stored_transaction,
+};
 pub(crate) use partition::{
     PartitionState, Split, Waiting, create_month, lock_holders, lock_partitions, partition_state, relation_name,
     retire, split_by_hash, waiting,
 };
 pub(crate) use risk::{
-    RiskSettings, StoredScorecard, history_coverage, label_cases, labels_changed, networks, now_and_next_label_change,
-    own_labels, require_categories, risk_labels, risk_overrides, risk_settings, scorecard_document, store_risk_model,
+    NetworkCoverage, RiskSettings, StoredScorecard, history_coverage, is_covered, label_cases, labels_changed,
+    network_coverage, networks, next_label_change, own_labels, require_categories, risk_labels, risk_overrides,
+    risk_settings, scorecard_document, store_risk_model,
 };
 pub(crate) use session::{pin, with_words};
 pub(crate) use statistics::analyze_stale_tables;

@@ -19,6 +19,7 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::prelude::*;
 use pgrx::{pg_guard, pg_sys};
 
+use super::logs::LogValue;
 use super::session::{Access, connected_to_tables};
 use crate::error::SqlError;
 use crate::snapshot::snapshot_text;
@@ -170,6 +171,10 @@ impl Argument {
         Self { type_oid: T::type_oid(), value: None }
     }
 
+    pub(crate) const fn null_snapshot() -> Self {
+        Self { type_oid: pg_sys::PG_SNAPSHOTOID, value: None }
+    }
+
     pub(crate) fn snapshot(snapshot: &Snapshot) -> Result<Self, SqlError> {
         let text =
             CString::new(snapshot_text(snapshot)).map_err(|_| SqlError::corrupt("a snapshot contains a NUL byte"))?;
@@ -178,6 +183,12 @@ impl Argument {
             pgrx::direct_function_call_as_datum(pg_sys::pg_snapshot_in, &[Some(pg_sys::Datum::from(text.as_ptr()))])
         };
         Ok(Self { type_oid: pg_sys::PG_SNAPSHOTOID, value })
+    }
+}
+
+impl From<LogValue> for Argument {
+    fn from(LogValue { datum, type_oid }: LogValue) -> Self {
+        Self { type_oid, value: datum }
     }
 }
 
@@ -208,6 +219,15 @@ impl PreparedQuery {
         each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         self.run(arguments, true, each)
+    }
+
+    /// Does the same in a snapshot taken now, which sees what this command has written.
+    pub(crate) fn stream_latest(
+        &self,
+        arguments: &[Argument],
+        each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        self.run(arguments, false, each)
     }
 
     /// Runs a statement that writes and returns no rows.

@@ -20,7 +20,7 @@ SELECT x.network, x.from_address, x.to_address, x.\"timestamp\", x.value::numeri
         &[Text, Text, Text, Time, Numeric, Long, Integer, Integer, Text]) };
 
     static INTERNAL: PreparedQuery = const { PreparedQuery::new(c"
-SELECT x.network, x.from_address, x.to_address, x.\"timestamp\", x.value::numeric, coalesce(x.block_number, 0)::bigint,
+SELECT x.network, x.from_address, x.to_address, x.\"timestamp\", x.value::numeric, coalesce(x.block_number, 9223372036854775807)::bigint,
        x.transaction_index::integer, CASE x.succeeded WHEN true THEN 1 WHEN false THEN 2 ELSE 3 END,
        CASE WHEN x.is_ordered THEN x.position::integer END, x.tx_hash
   FROM arx.internal_transfers AS x WHERE x.network = $1 AND x.tx_hash = ANY ($2::text[])",

@@ -43,7 +43,8 @@ CREATE TABLE arx.internal_transfers (
     tx_hash           text NOT NULL CHECK (tx_hash <> ''),
     position          integer NOT NULL CHECK (position >= 0),
     is_ordered        boolean NOT NULL DEFAULT true,
-    -- NULL where unknown: the transfer then comes before all others of its time.
+    -- NULL where unknown. It is then that of the transaction, if that is stored; a transfer without
+    -- any comes after all others of its time.
     block_number      bigint CHECK (block_number >= 0),
     transaction_index integer CHECK (transaction_index >= 0),
     "timestamp"       timestamptz NOT NULL
@@ -55,11 +56,16 @@ CREATE TABLE arx.internal_transfers (
     value             numeric(38,18) NOT NULL CHECK (value >= 0 AND value <> 'NaN'),
     value_usd         numeric(20,2) CHECK (value_usd >= 0 AND value_usd <> 'NaN'),
     kind              text NOT NULL DEFAULT 'call' CHECK (kind <> ''),
-    -- NULL where unknown. A transfer that failed moves no value.
+    -- NULL where unknown, false if then the transaction failed. A transfer that failed moves no
+    -- value.
     succeeded         boolean,
     -- The place in the tree of calls, such as 0,2; NULL where unknown. It identifies a call.
     trace_path        text CHECK (trace_path ~ '^([0-9]+(,[0-9]+)*)?$'),
     block_hash        text CHECK (block_hash <> ''),
+    -- Set by a trigger: `succeeded`, or the block and index, are those of the transaction, and
+    -- follow it.
+    outcome_inherited boolean NOT NULL DEFAULT false,
+    block_inherited   boolean NOT NULL DEFAULT false,
     ingest_xid        xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     PRIMARY KEY (network, tx_hash, position, "timestamp"),
     CONSTRAINT internal_transfers_end CHECK (from_address IS NOT NULL OR to_address IS NOT NULL)
@@ -75,6 +81,22 @@ CREATE INDEX idx_internal_transfers_ingest ON arx.internal_transfers (ingest_xid
 -- Rewards and the like, which have no transaction, are found by their block.
 CREATE INDEX idx_internal_transfers_block ON arx.internal_transfers (network, block_number)
     WHERE from_address IS NULL OR to_address IS NULL;
+
+-- Transactions of internal transfers that lack an outcome or a block, and that are not stored yet:
+-- the transfers take both from them when they arrive. A transaction may be here twice, because rows
+-- of a dump or of a publisher may meet those that the triggers have written.
+CREATE TABLE arx.awaited_transactions (
+    awaited_id  uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    network     text NOT NULL,
+    tx_hash     text NOT NULL,
+    "timestamp" timestamptz NOT NULL
+);
+COMMENT ON TABLE arx.awaited_transactions IS
+    'transactions that are not stored yet, and from which internal transfers will take outcome and block';
+GRANT SELECT ON TABLE arx.awaited_transactions TO arx_reader;
+GRANT INSERT, DELETE ON TABLE arx.awaited_transactions TO arx_operator;
+
+CREATE INDEX idx_awaited_transactions ON arx.awaited_transactions (network, tx_hash, "timestamp");
 
 -- `amount` is in raw units of the token: a uint256 with up to 78 digits.
 CREATE TABLE arx.token_transfers (
@@ -117,6 +139,21 @@ ALTER TABLE arx.internal_transfers ENABLE ALWAYS TRIGGER arx_stamp;
 CREATE TRIGGER arx_restamp AFTER INSERT OR UPDATE ON arx.internal_transfers
     FOR EACH ROW WHEN (NEW.ingest_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION arx.restamp_row();
 ALTER TABLE arx.internal_transfers ENABLE ALWAYS TRIGGER arx_restamp;
+-- Outcome and block of a transaction reach its internal transfers, in whatever order the rows come.
+CREATE TRIGGER arx_complete BEFORE INSERT OR UPDATE ON arx.internal_transfers FOR EACH ROW
+    WHEN (NEW.succeeded IS NULL OR NEW.block_number IS NULL OR NEW.outcome_inherited OR NEW.block_inherited)
+    EXECUTE FUNCTION arx.complete_internal_transfer();
+ALTER TABLE arx.internal_transfers ENABLE ALWAYS TRIGGER arx_complete;
+CREATE TRIGGER arx_pass_on AFTER INSERT OR DELETE ON arx.transactions
+    FOR EACH ROW EXECUTE FUNCTION arx.complete_internal_transfers();
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_pass_on;
+CREATE TRIGGER arx_pass_on_change AFTER UPDATE ON arx.transactions FOR EACH ROW
+    WHEN (OLD.network IS DISTINCT FROM NEW.network OR OLD.tx_hash IS DISTINCT FROM NEW.tx_hash
+          OR OLD."timestamp" IS DISTINCT FROM NEW."timestamp" OR OLD.status IS DISTINCT FROM NEW.status
+          OR OLD.block_number IS DISTINCT FROM NEW.block_number
+          OR OLD.transaction_index IS DISTINCT FROM NEW.transaction_index)
+    EXECUTE FUNCTION arx.complete_internal_transfers();
+ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_pass_on_change;
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON arx.token_transfers
     FOR EACH ROW EXECUTE FUNCTION arx.stamp_row();
 ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_stamp;

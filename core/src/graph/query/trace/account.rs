@@ -12,7 +12,7 @@ use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::budget::{Pace, Stop};
 use crate::graph::file::sorting::sort_with_room;
 use crate::graph::query::ties::TieRanks;
-use crate::graph::types::{AssetId, U256};
+use crate::graph::types::{AssetId, Position, U256};
 use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::{AssetSelection, EdgeFilter};
 use crate::graph::view::graph::Graph;
@@ -134,6 +134,16 @@ pub(super) fn history<W: Interrupt>(
             };
         }
         sort_with_room(tied, pace.interrupt(), |left, right| in_history(flow, left, right));
+    }
+    for simultaneous in events.chunk_by_mut(|left, right| left.moment.time == right.moment.time) {
+        let is_unplaced = |event: &HistoryEvent| event.moment.position.block == Position::UNKNOWN_BLOCK;
+        let received = |event: &HistoryEvent| event.incoming && event.peer != Some(wallet);
+        if simultaneous.iter().any(is_unplaced)
+            && simultaneous.iter().any(received)
+            && simultaneous.iter().any(|event| !event.incoming)
+        {
+            simultaneous.iter_mut().for_each(|event| event.unplaced = true);
+        }
     }
     Ok(LoadedHistory::Events(events))
 }
@@ -313,6 +323,7 @@ pub(super) fn event(graph: &Graph<'_>, wallet: WalletId, side: Side, transfer: &
         peer: transfer.peer,
         incoming: side == Side::In,
         inferred: false,
+        unplaced: false,
         status: transfer.status,
     }
 }

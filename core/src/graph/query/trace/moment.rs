@@ -118,5 +118,8 @@ pub(super) struct HistoryEvent {
     pub incoming: bool,
     /// The wallet received and sent within the tie of the transfer.
     pub inferred: bool,
+    /// The wallet received and sent at the time of the transfer, and the block of one of these
+    /// transfers is unknown.
+    pub unplaced: bool,
     pub status: crate::graph::Status,
 }

@@ -316,7 +316,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         let (wallet, asset, depth) = (account.wallet, account.asset, account.depth);
         let is_tainted = mark.tainted > U256::ZERO;
         account.moved |= is_tainted;
-        account.inferred |= is_tainted && event.inferred;
+        account.inferred |= is_tainted && (event.inferred || event.unplaced);
         mark.inferred = account.inferred;
         account.amount = account.amount.saturating_sub(mark.tainted);
         self.queue(next.account)?;
@@ -559,7 +559,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         account.first = account.first.min(event.moment.time);
         account.last = account.last.max(event.moment.time);
         account.since = account.since.min(index);
-        account.inferred |= mark.inferred;
+        account.inferred |= mark.inferred || account.events.get(index).is_some_and(|arrival| arrival.unplaced);
         account.amount = account.amount.saturating_add(mark.tainted);
         account.marks.insert(index, mark);
         if !account.queued {

@@ -593,6 +593,25 @@ fn positions_within_a_transaction_are_kept_in_ties_and_order_transactions_with_a
 }
 
 #[test]
+fn a_transfer_without_a_block_comes_last_and_the_order_is_inferred() {
+    // 1 sends, and a transfer to or from it at the same time is of an unknown block.
+    let rows = [coins(ORIGIN, 1, 1, 5), coins(1, 2, 1, 5)];
+    let ends = |unplaced: usize| -> Vec<(u32, bool)> {
+        let position = |number: usize| {
+            let block = if number == unplaced { Position::UNKNOWN_BLOCK } else { 7 };
+            Position { block, transaction_index: Some(number as u32), log_index: None }
+        };
+        let graph = TestGraph::with(&rows, |_| false, position, 0);
+        let origin = TraceOrigin::Wallet(graph.wallet(ORIGIN));
+        let found = traced(&graph, &origin, &terms(Flow::Forward, TaintMethod::Haircut));
+        found.ends.iter().map(|end| (graph.number(end.wallet.unwrap()), end.inferred)).collect()
+    };
+    assert_eq!(ends(2), [(2, false)], "both have a place");
+    assert_eq!(ends(1), [(2, true)], "the payment comes last");
+    assert_eq!(ends(0), [(1, true)], "what comes last is not paid on");
+}
+
+#[test]
 fn paths_to_stops_are_those_of_the_largest_parts() {
     let rows =
         [coins(ORIGIN, 1, 1, 4), coins(ORIGIN, 2, 2, 8), coins(1, 3, 3, 4), coins(2, 3, 4, 8), coins(3, 4, 5, 12)];
