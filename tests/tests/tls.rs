@@ -426,7 +426,7 @@ fn redis_is_verified_and_never_used_without_tls_where_the_url_asks_for_it() {
     let ready = || Ok(run(Command::new("redis-cli").args(["-p", &plain.to_string(), "PING"])).is_ok());
     assert!(wait_until(LIMIT, ready).unwrap());
     let text = status(&format!("rediss://localhost:{plain}"), &ca, None);
-    assert!(text.contains("the server has no TLS"), "{text}");
+    assert!(text.contains("does not answer the handshake, as one that has no TLS; switch TLS on"), "{text}");
     let (ok, text) = sidecar(&database, &[("ARX_REDIS_URL", &format!("{url}/#insecure"))], &["status"]);
     assert!(!ok && text.contains("redis_url"), "{text}");
 }

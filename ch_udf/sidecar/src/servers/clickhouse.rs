@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::engine::{Endpoint, EngineFolder, USER, answers};
 use super::tls::ClientTls;
 use super::tls::problem::{SettingNames, TlsProblem};
-use crate::error::{Doing, SidecarError};
+use crate::error::{Chain, Doing, SidecarError};
 use crate::settings::{ClickHouseUrl, Settings};
 
 /// The oldest supported server: the `JSON` type is complete since 25.3.
@@ -122,6 +122,10 @@ pub(crate) async fn connect(server: &ClickHouseServer) -> Result<Connection, Sid
             let problem = server.tls.as_ref().and_then(|_| TlsProblem::of_handshake(&source));
             return Err(match problem {
                 Some(problem) => SidecarError::Tls { server: SERVER, address, detail: problem.explain(NAMES) },
+                None if server.tls.is_none() && TlsProblem::is_expected_by(&source) => {
+                    let source = format!("{}; if the server expects TLS, the URL begins with https", Chain(&source));
+                    SidecarError::Unreachable { server: SERVER, address, source: source.into() }
+                }
                 None => SidecarError::Unreachable { server: SERVER, address, source: Box::new(source) },
             });
         }

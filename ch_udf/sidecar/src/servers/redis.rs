@@ -21,6 +21,9 @@ const NEEDED: ((u32, u32), &str) = ((6, 2), "6.2");
 
 const NAMES: SettingNames = SettingNames { roots: "redis_root_file", certificate: "redis_certificate_file" };
 
+/// Time limit for a connection and its handshake.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
 /// Time limit for the sentinels to name the server.
 const SENTINEL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -51,10 +54,13 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Connection, SidecarEr
     };
     let config = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
-        .set_connection_timeout(Some(Duration::from_secs(2)))
+        .set_connection_timeout(Some(CONNECT_LIMIT))
         .set_response_timeout(Some(Duration::from_secs(10)));
     let connecting = ConnectionManager::new_with_config(client, config);
-    let mut manager = connecting.await.map_err(|source| failure(url, source))?;
+    let mut manager = match connecting.await {
+        Ok(manager) => manager,
+        Err(source) => return Err(explained(url, source).await),
+    };
     let information: String =
         redis::cmd("INFO").arg("server").query_async(&mut manager).await.doing("check the version")?;
     let version = information
@@ -138,11 +144,32 @@ fn certificates(url: &RedisUrl, tls: &ClientTls) -> Result<TlsCertificates, Side
     Ok(TlsCertificates { client_tls, root_cert })
 }
 
+/// Explains a failed connection. Redis without TLS waits for the end of a line that no handshake
+/// contains, so that it seems to be down.
+async fn explained(url: &RedisUrl, source: redis::RedisError) -> SidecarError {
+    if source.is_timeout()
+        && let Ok(RedisAddress::Server(information)) = url.parsed()
+        && let ConnectionAddr::TcpTls { host, port, .. } = information.addr()
+    {
+        let accepted =
+            tokio::time::timeout(CONNECT_LIMIT, tokio::net::TcpStream::connect((host.as_str(), *port))).await;
+        if matches!(accepted, Ok(Ok(_))) {
+            let detail = TlsProblem::Silent.explain(NAMES);
+            return SidecarError::Tls { server: SERVER, address: url.to_string(), detail };
+        }
+    }
+    failure(url, source)
+}
+
 fn failure(url: &RedisUrl, source: redis::RedisError) -> SidecarError {
     let (server, address) = (SERVER, url.to_string());
     let problem = url.has_tls().then(|| TlsProblem::of_handshake(&source)).flatten();
     match problem {
         Some(problem) => SidecarError::Tls { server, address, detail: problem.explain(NAMES) },
+        None if !url.has_tls() && TlsProblem::is_expected_by(&source) => {
+            let source = format!("{source}; if the server expects TLS, the URL begins with rediss").into();
+            SidecarError::Unreachable { server, address, source }
+        }
         None if source.is_io_error() || source.is_timeout() => {
             SidecarError::Unreachable { server, address, source: Box::new(source) }
         }

@@ -26,6 +26,8 @@ pub(crate) struct SettingNames {
 pub(crate) enum TlsProblem {
     /// The server answers without TLS.
     Plain,
+    /// The server accepts a connection, and does not answer the handshake.
+    Silent,
     UnknownAuthority,
     /// With the end of its validity.
     Expired(Option<String>),
@@ -57,6 +59,15 @@ impl TlsProblem {
     /// answering has no TLS.
     pub(crate) fn of_handshake(error: &(dyn Error + 'static)) -> Option<Self> {
         Self::of(error).or_else(|| has_end(error).then_some(Self::Plain))
+    }
+
+    /// Returns whether an error of connecting without TLS is one that servers with TLS cause: they
+    /// end the connection, or answer with bytes of the handshake.
+    pub(crate) fn is_expected_by(error: &(dyn Error + 'static)) -> bool {
+        let is_of_http = |text: String| {
+            text.contains("invalid HTTP version") || text.contains("connection closed before message completed")
+        };
+        has_end(error) || causes(error).any(|cause| is_of_http(cause.to_string()))
     }
 
     fn from_rustls(error: &rustls::Error) -> Self {
@@ -118,9 +129,11 @@ impl TlsProblem {
     fn advice(&self, settings: SettingNames) -> String {
         let SettingNames { roots, certificate } = settings;
         match self {
-            Self::Plain => "switch TLS on in the server, or connect to the port that has it; the sidecar does not \
+            Self::Plain | Self::Silent => {
+                "switch TLS on in the server, or connect to the port that has it; the sidecar does not \
                             connect without it"
-                .into(),
+                    .into()
+            }
             Self::UnknownAuthority => format!("name the certificate of its authority with {roots}"),
             Self::Expired(_) => "renew the server's certificate".into(),
             Self::NotYetValid(_) => "compare the clocks of both machines".into(),
@@ -143,6 +156,7 @@ impl fmt::Display for TlsProblem {
         let since = |date: &Option<String>| date.as_ref().map_or_else(String::new, |date| format!(" (at {date})"));
         match self {
             Self::Plain => f.write_str("the server has no TLS"),
+            Self::Silent => f.write_str("the server does not answer the handshake, as one that has no TLS"),
             Self::UnknownAuthority => f.write_str("the server's certificate was signed by an unknown authority"),
             Self::Expired(date) => write!(f, "the server's certificate has expired{}", since(date)),
             Self::NotYetValid(date) => write!(f, "the server's certificate is not valid yet{}", since(date)),

@@ -91,7 +91,7 @@ impl ServerCertVerifier for TrustedServer {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.checks_name => Ok(ServerCertVerified::assertion()),
-            // A server's own authority that is not in the file. Only the text of the error shows it.
+            // A server's own authority that is not in the file. Only the error's text shows it.
             Err(Error::InvalidCertificate(CertificateError::Other(error)))
                 if error.to_string().contains("CaUsedAsEndEntity") =>
             {
