@@ -361,8 +361,9 @@ fn complete_internal_transfers<'a>(
 fn complete_transfers(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     let operation = trigger.op().map_err(|error| SqlError::state(error.to_string()))?;
     let is_insert = matches!(operation, PgTriggerOperation::Insert);
-    // Nearly always nothing is awaited, and a row costs no query.
-    if is_insert && !any_awaited()? {
+    // Nearly always nothing is awaited, and a new row costs no query.
+    let is_awaiting = any_awaited()?;
+    if is_insert && !is_awaiting {
         return Ok(());
     }
     let former = if is_insert { None } else { Some(TriggerRow::old(trigger)?.transaction_key()?) };
@@ -385,7 +386,7 @@ fn complete_transfers(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     }
     let Some(row) = present else { return Ok(()) };
     let key = row.transaction_key()?;
-    let was_awaited = as_owner_of(awaited, || spi::stop_awaiting(&key))?;
+    let was_awaited = is_awaiting && as_owner_of(awaited, || spi::stop_awaiting(&key))?;
     if is_insert && !was_awaited {
         return Ok(());
     }

@@ -245,10 +245,11 @@ mod tests {
     fn several_threads_extract_the_same_features_as_one() {
         let graph = graph();
         let by_one = extract_all(&graph, 1, usize::MAX, &mut Uninterrupted).unwrap();
-        assert_eq!(by_one.values().flatten().count(), 1_000);
+        assert_eq!(by_one.values().flatten().count(), 4_001);
         assert_eq!(extract_all(&graph, 4, usize::MAX, &mut Uninterrupted).unwrap(), by_one);
         // The largest wallet needs more than a thread's share and is extracted after the others.
-        let largest = (0..1_000).map(|wallet| memory_needed(&graph.graph(), WalletId::new(wallet))).max().unwrap();
+        let needed = |wallet| memory_needed(&graph.graph(), wallet);
+        let largest = graph.graph().wallet_ids().map(needed).max().unwrap();
         assert_eq!(extract_all(&graph, 4, 2 * largest, &mut Uninterrupted).unwrap(), by_one);
         let error = extract_all(&graph, 4, largest / 2, &mut Uninterrupted).unwrap_err();
         assert_eq!(error, ExtractError::Memory { budget: largest / 2 });
