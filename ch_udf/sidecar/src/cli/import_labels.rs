@@ -178,6 +178,10 @@ fn message(report: &LabelReport) -> String {
         !notes.networks_by_address.is_empty(),
         format!("networks that followed from the address: {}", words(&notes.networks_by_address)),
     );
+    note(
+        !notes.unchecked.is_empty(),
+        format!("addresses not checked, because their format is not known: {}", words(&notes.unchecked)),
+    );
     note(!report.skipped.is_empty(), format!("hold no label: {}", counts(&report.skipped)));
     note(!report.unused_columns.is_empty(), format!("columns not used: {}", report.unused_columns.join(", ")));
     note(rejected > 0, format!("rejected: {}", counts(&report.rejected)));
@@ -209,6 +213,7 @@ fn as_json(report: &LabelReport) -> String {
         "unknown_words": report.notes.unknown_words,
         "without_category": report.notes.without_category,
         "networks_by_address": report.notes.networks_by_address,
+        "unchecked_addresses": report.notes.unchecked,
         "unused_columns": report.unused_columns,
         "not_closed": report.not_closed,
         "rejects_file": report.rejects.as_ref().map(|path| path.display().to_string()),

@@ -25,6 +25,10 @@ pub(super) enum RecordError {
         "the list names no network: name it by --network, or let it follow from the address by --network-by-address"
     )]
     NoNetwork,
+    #[error(
+        "the text has {address:?} without its network: read the entry, and import the address in a list that names it"
+    )]
+    AddressInText { address: String },
     #[error("{0}")]
     Network(String),
     #[error("currency {0:?} names no network that ARX knows; name it by --map-network {0}=NETWORK")]
@@ -53,7 +57,9 @@ impl RecordError {
             Self::Empty(_) => "no address",
             Self::TooLong { .. } | Self::Nul { .. } => "invalid text",
             Self::Address(_) => "invalid address",
-            Self::NetworkOfAddress { .. } | Self::NoNetwork | Self::Currency(_) => "network not stated",
+            Self::NetworkOfAddress { .. } | Self::NoNetwork | Self::Currency(_) | Self::AddressInText { .. } => {
+                "network not stated"
+            }
             Self::Network(_) => "unknown network",
             Self::NoSource => "source not stated",
             Self::Severity(_) => "invalid severity",

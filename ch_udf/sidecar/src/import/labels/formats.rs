@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::error::RecordError;
 use super::record::{Record, StatedColumn};
-use super::{json, ofac, tagpack, text};
+use super::{free_text, json, ofac, tagpack, text};
 use crate::import::ImportError;
 
 /// Bytes by which a format is detected.
@@ -26,6 +26,8 @@ pub(crate) enum LabelFormat {
     OfacXml,
     /// OFAC's sdn.csv
     OfacCsv,
+    /// Sanctions lists of the EU, the UK and the UN, with addresses in their remarks: CSV or XML
+    FreeText,
     /// One address a line
     Plain,
 }
@@ -50,6 +52,8 @@ pub(super) trait Sink {
     fn default_source(&mut self, source: &str);
     /// Returns true if a text is an address on the stated network or on one of known encoding.
     fn is_address(&self, text: &str) -> bool;
+    /// Returns true if the user has stated the network of the list.
+    fn is_stated(&self) -> bool;
 }
 
 /// The source of OFAC's own files, unless the user states another.
@@ -82,6 +86,11 @@ pub(super) fn read(
         LabelFormat::Tagpack => tagpack::tagpack(&mut reading, sink),
         LabelFormat::OfacXml => ofac::ofac_xml(&mut reading, sink),
         LabelFormat::OfacCsv => text::ofac_csv(&mut reading, sink),
+        LabelFormat::FreeText if first.starts_with('<') => free_text::xml(&mut reading, &shown, sink),
+        LabelFormat::FreeText => {
+            let delimiter = shown.lines().find_map(free_text::has_text).unwrap_or(b',');
+            free_text::csv(&mut reading, delimiter, sink)
+        }
         LabelFormat::Csv => match delimiter {
             Some(delimiter) => text::csv(&mut reading, delimiter, sink),
             None => Err(ImportError::LabelList {
@@ -98,6 +107,7 @@ pub(super) fn read(
 
 fn detect(head: &str, first: &str, delimiter: Option<u8>, sink: &dyn Sink) -> LabelFormat {
     match first.chars().next() {
+        Some('<') if free_text::is_known_xml(head) => return LabelFormat::FreeText,
         Some('<') => return LabelFormat::OfacXml,
         Some('[' | '{') => return LabelFormat::Json,
         _ => {}
@@ -109,6 +119,10 @@ fn detect(head: &str, first: &str, delimiter: Option<u8>, sink: &dyn Sink) -> La
     let begins_with_number = fields.first().is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()));
     if fields.len() >= 12 && begins_with_number && first.contains("-0-") {
         return LabelFormat::OfacCsv;
+    }
+    // The UK's list has its date in a line before the header.
+    if head.lines().take(2).any(|line| free_text::has_text(line).is_some()) {
+        return LabelFormat::FreeText;
     }
     let content = head.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut content = content.filter(|line| *line != "---" && !line.starts_with("//"));

@@ -8,6 +8,7 @@
 
 mod error;
 mod formats;
+mod free_text;
 mod json;
 mod ofac;
 mod record;
@@ -259,6 +260,10 @@ pub(crate) fn each_row<E: From<ImportError>>(
         fn is_address(&self, text: &str) -> bool {
             self.resolver.is_address(text)
         }
+
+        fn is_stated(&self) -> bool {
+            self.resolver.has_network()
+        }
     }
 
     let source = input::open(path)?;
@@ -388,5 +393,9 @@ impl Sink for List {
 
     fn is_address(&self, text: &str) -> bool {
         self.resolver.is_address(text)
+    }
+
+    fn is_stated(&self) -> bool {
+        self.resolver.has_network()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use arx_core::address::{Address, AddressError, Currency, Network, network_of_address};
+use arx_core::address::{Address, AddressError, Currency, Network, NetworkFamily, network_of_address};
 use arx_core::amount::{Amount, COIN_SCALE, SCALE};
 use arx_core::label::{self, Classified, LabelKind, Severity};
 use arx_pgwire::copy::TupleBuffer;
@@ -121,6 +121,8 @@ pub(crate) struct Notes {
     pub(crate) without_category: u64,
     /// Labels by network that followed from the address: `USDT: tron`.
     pub(crate) networks_by_address: BTreeMap<String, u64>,
+    /// Labels by network whose addresses have a format that ARX does not know.
+    pub(crate) unchecked: BTreeMap<String, u64>,
     /// A record had a field for its category.
     pub(super) has_category: bool,
 }
@@ -194,6 +196,11 @@ impl Resolver {
         self.defaults.source.get_or_insert_with(|| source.to_owned());
     }
 
+    /// Returns true if the user has stated the network of the list.
+    pub(super) const fn has_network(&self) -> bool {
+        self.defaults.network.is_some()
+    }
+
     /// Returns true if a text is an address on the stated network, or by its encoding.
     pub(super) fn is_address(&self, text: &str) -> bool {
         let stated = self.defaults.network.as_deref().and_then(|name| self.registered(name).ok());
@@ -225,6 +232,9 @@ impl Resolver {
         let stated = stated.transpose()?;
         let Classified { category, unknown } = self.classify(record, label);
         self.note_words(record, &unknown);
+        if network.family() == NetworkFamily::Opaque {
+            *self.notes.unchecked.entry(network.name().to_owned()).or_default() += 1;
+        }
         let source = record.get(Field::Source).or(self.defaults.source.as_deref());
         let source = bounded("source", source.unwrap_or_default())?;
         let severity = stated.or_else(|| self.severities.get(&category).copied()).unwrap_or_default();

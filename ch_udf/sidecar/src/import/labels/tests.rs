@@ -63,6 +63,10 @@ impl Sink for Collected {
     fn is_address(&self, text: &str) -> bool {
         self.resolver.is_address(text)
     }
+
+    fn is_stated(&self) -> bool {
+        self.resolver.has_network()
+    }
 }
 
 fn facts() -> Facts {
@@ -284,4 +288,46 @@ fn words_dates_and_confidences_that_are_not_understood_are_reported() {
     assert!(sink.rows[0].contains(" mixer "), "{:?}", sink.rows);
     let wrong = Defaults { words: vec![("quux".to_owned(), "no such".to_owned())], ..Defaults::default() };
     assert!(Resolver::new(facts(), wrong, "l").is_err_and(|error| error.to_string().contains("no such")));
+}
+
+#[test]
+fn remarks_of_sanctions_lists_give_addresses_that_are_certain_and_faults_for_the_others() {
+    let uk = format!(
+        "Last Updated,01/02/2025\nName 6,name 1,Other Information,Group Type,OFSI Group ID\n\
+         DOE,Jane,\"Digital Currency Address - XBT {BITCOIN}; alt. {TRON}\",Individual,1\n\
+         ROE,,Uses {ALICE}.,Individual,2\nPOE,,Trades in virtual currency,Individual,3\nLOE,,,Entity,4\n"
+    );
+    let list = |text: &str, defaults: Defaults| {
+        let (sink, ended) = collected(defaults, text);
+        ended.unwrap();
+        (sink.rows, sink.faults, sink.skipped)
+    };
+    let row = |network: &str, address: &str, name: &str| {
+        format!("{network} {address} sanctions {name:?} UK sanctions list 1000 - -")
+    };
+    let (rows, faults, skipped) = list(&uk, Defaults::default());
+    assert_eq!(rows[0], row("bitcoin", BITCOIN, "DOE"));
+    assert_eq!(rows[1..], [row("tron", TRON, "DOE")]);
+    assert!(faults.len() == 1 && faults[0].contains(ALICE) && faults[0].contains("without its network"), "{faults:?}");
+    assert_eq!(skipped, ["entry that speaks of a currency, without an address", "entry without an address"]);
+
+    let ethereum = Defaults { network: Some("ethereum".to_owned()), ..Defaults::default() };
+    let (rows, ..) = list(&uk, ethereum);
+    assert!(rows.contains(&row("ethereum", ALICE, "ROE")), "{rows:?}");
+
+    let un = format!(
+        "<?xml version=\"1.0\"?><CONSOLIDATED_LIST><INDIVIDUALS><INDIVIDUAL><FIRST_NAME>JOHN</FIRST_NAME>\
+         <COMMENTS1>Bitcoin address: {BITCOIN}. Review.</COMMENTS1></INDIVIDUAL></INDIVIDUALS></CONSOLIDATED_LIST>"
+    );
+    let (rows, faults, _) = list(&un, Defaults::default());
+    let source = "UN Security Council";
+    assert_eq!(rows, [format!("bitcoin {BITCOIN} sanctions \"JOHN\" {source} 1000 - -")], "{faults:?}");
+    let eu = format!(
+        "<export><sanctionEntity><remark>ETH: {ALICE}</remark><nameAlias wholeName=\"A &amp; B\"/></sanctionEntity></export>"
+    );
+    let (rows, faults, _) = list(&eu, Defaults::default());
+    let source = "EU consolidated list";
+    assert_eq!(rows, [format!("ethereum {ALICE} sanctions \"A & B\" {source} 1000 - -")], "{faults:?}");
+    let (_, ended) = collected(Defaults::default(), "<CONSOLIDATED_LIST><INDIVIDUAL>");
+    assert!(ended.unwrap_err().to_string().contains("ends in the middle"));
 }

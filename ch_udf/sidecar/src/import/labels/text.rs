@@ -10,7 +10,7 @@ use crate::import::read::chunk::broken;
 use crate::import::read::input::{Line, Lines};
 
 /// Splits a line at a delimiter; quotes as in RFC 4180. A record never spans lines.
-fn split(line: &str, delimiter: u8) -> Result<Vec<std::borrow::Cow<'_, str>>, RecordError> {
+pub(super) fn split(line: &str, delimiter: u8) -> Result<Vec<std::borrow::Cow<'_, str>>, RecordError> {
     if memchr::memchr(b'"', line.as_bytes()).is_none() {
         return Ok(line.split(char::from(delimiter)).map(Into::into).collect());
     }
@@ -27,7 +27,7 @@ fn split(line: &str, delimiter: u8) -> Result<Vec<std::borrow::Cow<'_, str>>, Re
 }
 
 /// Calls `each` with number and text of every line that is not blank.
-fn each_line(
+pub(super) fn each_line(
     reading: &mut Reading<'_>,
     sink: &mut dyn Sink,
     mut each: impl FnMut(&mut dyn Sink, u64, &str) -> Result<(), ImportError>,
