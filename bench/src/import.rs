@@ -13,6 +13,9 @@ use crate::data::{DataSource, PreparedData, TABLE_COLUMNS};
 use crate::report::Measurement;
 use crate::timing::in_turn;
 
+/// Name of the case.
+pub const COPY: &str = "import.copy.vs_psql_copy";
+
 /// Runs the measurement.
 ///
 /// # Errors
@@ -25,7 +28,7 @@ pub fn measure(stack: &Stack, source: &DataSource, data: &PreparedData, runs: us
         data.rows,
         source.name()
     );
-    Ok(Measurement::new("import.copy.vs_psql_copy", medians, "rows/s", true).against("`psql \\copy`", setting))
+    Ok(Measurement::new(COPY, medians, "rows/s", true).against("`psql \\copy`", setting))
 }
 
 /// Creates a database with the months of the data, which is the same for both sides.

@@ -12,6 +12,7 @@ pub mod labels;
 pub mod machine;
 pub mod money;
 pub mod page;
+pub mod parquet;
 pub mod plot;
 pub mod report;
 pub mod restore;

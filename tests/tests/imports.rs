@@ -861,3 +861,77 @@ fn a_bad_line_takes_its_transaction_along_however_far_away_it_is() {
         assert_eq!(desk.query(&format!("SELECT count(*) FROM arx.transactions WHERE tx_hash = '{}'", hash(1))), "0");
     }
 }
+
+#[test]
+fn another_gas_price_contradicts_the_offered_one_and_is_counted_next_to_the_paid_one() {
+    let desk = Desk::new("imports_prices");
+    let priced = |price: u64| format!("{HEADER},gas_price\n{},{price}\n", line(1, 10, 1, 2, "5"));
+    assert_eq!(desk.load("first.csv", &priced(7), &[]).counts(), [1, 0, 0, 0]);
+    let other = desk.load("other.csv", &priced(8), &[]);
+    assert_eq!((other.code, other.counts()), (Some(2), [0, 0, 0, 1]));
+    assert!(desk.rejects("other.csv").contains("is stored with gas_price 7"), "{}", desk.rejects("other.csv"));
+
+    let receipt = "transaction_hash,block_number,status,gas_used,effective_gas_price\n";
+    let paid = desk.load("paid.csv", &format!("{receipt}{},10,1,21000,6\n", hash(1)), &[]);
+    assert_eq!((paid.code, paid.counts()), (Some(0), [0, 1, 0, 0]), "{}", paid.error);
+    let again = desk.load("first.csv", &priced(7), &[]);
+    assert_eq!((again.code, again.counts()), (Some(0), [0, 0, 1, 0]));
+    let notes = again.report["notes"].as_object().unwrap();
+    assert!(notes.iter().any(|(note, count)| note.contains("another gas price") && count == 1), "{}", again.report);
+    assert_eq!(desk.query("SELECT gas_price FROM arx.transactions"), "6");
+
+    let edges = |price: u64| {
+        let lines = [line(2, 10, 1, 2, "5"), line(2, 10, 1, 3, "6")];
+        format!("{HEADER},gas_price\n{},7\n{},{price}\n", lines[0], lines[1])
+    };
+    let differ = desk.load("edges.csv", &edges(8), &["--edges"]);
+    assert_eq!((differ.code, differ.counts()), (Some(2), [0, 0, 0, 2]));
+    assert_eq!(desk.load("edges.csv", &edges(7), &["--edges"]).counts(), [2, 0, 0, 0]);
+    let later = desk.load("edge.csv", &priced(9).replace(&hash(1), &hash(2)), &["--edges"]);
+    assert_eq!((later.code, later.counts()), (Some(2), [0, 0, 0, 1]));
+}
+
+#[test]
+fn addresses_of_an_unknown_format_are_stored_as_they_are_and_counted() {
+    let desk = Desk::new("imports_opaque");
+    let text = format!("{HEADER}\nabc,1,addr1SENDER,addr1RECEIVER,5,1700000000\n");
+    let first = desk.load("opaque.csv", &text, &["--network", "algorand"]);
+    assert_eq!((first.code, first.counts()), (Some(0), [1, 0, 0, 0]), "{}", first.error);
+    let notes = first.report["notes"].as_object().unwrap();
+    assert!(notes.iter().any(|(note, count)| note.contains("not checked") && count == 1), "{}", first.report);
+    assert_eq!(desk.query("SELECT from_address FROM arx.transactions"), "addr1SENDER");
+    assert!(
+        desk.load("plain.csv", &format!("{HEADER}\n{}\n", line(1, 10, 1, 2, "5")), &[]).report["notes"]
+            .as_object()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn ids_in_one_file_make_values_of_the_contract_in_another_doubtful() {
+    let desk = Desk::new("imports_late_ids");
+    let transfer = |tx: u64, value: &str, id: &str| {
+        let time = 1_700_000_000 + tx;
+        format!("{},{},{},{value},{},0,{tx},{time},{id}\n", wallet(7), wallet(1), wallet(2), hash(tx))
+    };
+    let header = "token_address,from_address,to_address,value,transaction_hash,log_index,block_number,block_timestamp";
+    let load = |name: &str, lines: &str, options: &[&str]| {
+        desk.write(name, format!("{header},token_id\n{lines}"));
+        desk.import(&[&["token-transfers", name, "--again"], options].concat())
+    };
+    assert_eq!(load("ids.csv", &transfer(1, "1", "55"), &[]).counts(), [1, 0, 0, 0]);
+    let values = load("values.csv", &(transfer(1, "55", "") + &transfer(2, "56", "")), &[]);
+    assert_eq!((values.code, values.counts()), (Some(2), [0, 0, 1, 1]), "{}", values.report);
+    assert!(desk.rejects("values.csv").contains("--erc721"), "{}", desk.rejects("values.csv"));
+    let stated = load("values.csv", &transfer(2, "56", ""), &["--erc721", &wallet(7)]);
+    assert_eq!((stated.code, stated.counts()), (Some(0), [1, 0, 0, 0]), "{}", stated.report);
+
+    desk.query("TRUNCATE arx.token_transfers");
+    assert_eq!(load("values.csv", &transfer(1, "55", ""), &["--erc20", &wallet(7)]).counts(), [1, 0, 0, 0]);
+    let ids = load("ids.csv", &transfer(2, "1", "56"), &[]);
+    assert_eq!((ids.code, ids.counts()), (Some(0), [1, 0, 0, 0]), "{}", ids.report);
+    let notes = ids.report["notes"].as_object().unwrap();
+    assert!(notes.iter().any(|(note, count)| note.contains("have none") && count == 1), "{}", ids.report);
+    assert_eq!(desk.query("SELECT amount, token_id FROM arx.token_transfers ORDER BY tx_hash"), "55|\n1|56");
+}

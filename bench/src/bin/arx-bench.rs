@@ -9,7 +9,7 @@ use arx_bench::graph::{Runs, growth};
 use arx_bench::page::Record;
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
-use arx_bench::{feed, graph, import, labels, machine, money, report, restore, risk, shapes, wallet_history};
+use arx_bench::{feed, graph, import, labels, machine, money, parquet, report, restore, risk, shapes, wallet_history};
 use arx_stack::{Stack, StackOptions, programs};
 use clap::Parser;
 
@@ -76,9 +76,15 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
     let runs = Runs { fast: arguments.runs.into(), slow: arguments.slow_runs.into() };
     let mut results = Results::default();
 
-    if wanted("import.copy.vs_psql_copy") {
-        eprintln!("import.copy.vs_psql_copy");
-        results.add("import.copy.vs_psql_copy", imports(&stack, &source, arguments));
+    for case in [import::COPY, parquet::SPEED] {
+        if wanted(case) {
+            eprintln!("{case}");
+            results.add(case, imports(case, &stack, &source, arguments));
+        }
+    }
+    if wanted(parquet::MEMORY) {
+        eprintln!("{}", parquet::MEMORY);
+        results.add(parquet::MEMORY, parquet::memory(&stack));
     }
     if wanted(labels::CASE) {
         eprintln!("{}", labels::CASE);
@@ -120,8 +126,11 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
     results.ensure_complete()
 }
 
-fn imports(stack: &Stack, source: &DataSource, arguments: &BenchArguments) -> Result<Measurement> {
+fn imports(case: &str, stack: &Stack, source: &DataSource, arguments: &BenchArguments) -> Result<Measurement> {
     let data = prepared(stack, source, arguments)?;
+    if case == parquet::SPEED {
+        return parquet::measure(stack, source, &data, arguments.slow_runs.into());
+    }
     import::measure(stack, source, &data, arguments.slow_runs.into())
 }
 

@@ -235,16 +235,20 @@ pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut text = self.0.to_string();
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            match error.downcast_ref::<DbError>() {
-                Some(error) => write!(f, ": {}: {}", error.severity(), WithoutValues(error))?,
-                None => write!(f, ": {error}")?,
+            let shown = match error.downcast_ref::<DbError>() {
+                Some(error) => format!("{}: {}", error.severity(), WithoutValues(error)),
+                None => error.to_string(),
+            };
+            // Some messages quote their cause.
+            if !text.contains(&shown) {
+                text = format!("{text}: {shown}");
             }
             cause = error.source();
         }
-        Ok(())
+        f.write_str(&text)
     }
 }
 

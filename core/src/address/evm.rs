@@ -20,8 +20,9 @@ const CHAIN_CHECKSUMS: [(&str, &str); 2] = [("rootstock", "30"), ("rootstock-tes
 /// Returns the 40 digits after `0x` if `text` is a normalised EVM address.
 pub(super) fn digits(text: &str) -> Option<&str> {
     let digits = text.strip_prefix("0x")?;
-    let lower_hex = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
-    (digits.len() == HEX_DIGITS && digits.bytes().all(lower_hex)).then_some(digits)
+    let lower_hex = |b: u8| b.is_ascii_digit() | matches!(b, b'a'..=b'f');
+    // Without a branch for each digit.
+    (digits.len() == HEX_DIGITS && digits.bytes().fold(true, |all, b| all & lower_hex(b))).then_some(digits)
 }
 
 /// Returns the EIP-55 spelling, with `0x`, of 40 hex digits in lower case.

@@ -38,6 +38,21 @@ pub(crate) enum ImportError {
         line: u64,
         source: std::io::Error,
     },
+    /// A compressed file whose content does not match its checksum, or cannot be decompressed: what
+    /// was read before may be wrong, too.
+    #[error(
+        "{file} is damaged before line {line}: {source}; its rows are not imported, because any of them may be wrong{}: \
+         fetch the file again",
+        if *taken_back > 0 { format!(" ({taken_back} rows were taken back)") } else { String::new() }
+    )]
+    Corrupt {
+        file: String,
+        /// Last complete line.
+        line: u64,
+        source: std::io::Error,
+        /// Rows of earlier lines that were deleted again.
+        taken_back: u64,
+    },
     /// An amount with a decimal point in a file whose amounts are taken for smallest units.
     #[error(
         "{file}, line {line}: {reason}; nothing of this file is imported{}: state the unit with --unit coin (or correct \
@@ -98,6 +113,9 @@ pub(crate) enum ImportError {
     /// The first bad line under `--strict`.
     #[error("{file}, line {line}: {reason} (--strict stops at the first bad line)")]
     Strict { file: String, line: u64, reason: String },
+    /// Rows repeat in a source whose rows were only counted by a check, which has to begin again.
+    #[error("rows of the file repeat")]
+    Repeats,
     /// Another session imports the same source.
     #[error("another import of {file} is running: wait for it, or end it")]
     Busy { file: String },

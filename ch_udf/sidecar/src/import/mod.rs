@@ -29,13 +29,15 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use crate::servers::postgres::Source;
 use crate::settings::Settings;
-use arx_core::address::Address;
+use arx_core::address::{Address, NetworkFamily};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use error::ImportError;
 use load::database::{self, Start};
+use load::lanes::Lanes;
 pub(crate) use load::loader::Tally;
 use load::loader::{self, Loader, Progress};
 use load::meter::{self, Meter};
@@ -144,23 +146,47 @@ pub(crate) async fn run(request: Request, settings: &Settings) -> Result<ImportR
     for table in [request.source.table(), "arx.transactions"] {
         may_repeat = may_repeat || database::has_rows(&client, table, &network).await?;
     }
-    let mode = Mode { check: request.check, replace_blocks, may_repeat };
-    let mut rejects = RejectsFile::open(rejects_path, start.lines_done, rejects::DEFAULT_LIMITS)?;
-    let rules = chunk::ChunkRules { strict: request.strict, ..chunk::DEFAULT_RULES };
-    let reading = Reading { path, content, lines_done: start.lines_done, rules };
-    let mut total = Progress { lines_done: start.lines_done, ..Progress::default() };
-    let outcome = transfer(reading, client, (identity, network), mode, &mut rejects, &mut total).await;
-    if let Err(ImportError::Interrupted { .. }) = &outcome
-        && let Err(error) = server.cancel().await
-    {
-        tracing::debug!(%error, "cancel the interrupted chunk");
-    }
-    let facts = outcome?;
+    // Standard input cannot be read again if rows that a check has only counted come again.
+    may_repeat = may_repeat || request.check && input::is_stdin(&path);
+    let mut mode =
+        Mode { check: request.check, replace_blocks, may_repeat, states_tokens: request.source.states_tokens() };
+    let mut connection = Some((client, server));
+    let (facts, total, rejects) = loop {
+        let mut rejects = RejectsFile::open(rejects_path.clone(), start.lines_done, rejects::DEFAULT_LIMITS)?;
+        let rules = match mode.may_repeat {
+            true => chunk::DEFAULT_RULES,
+            false => chunk::DIRECT_RULES,
+        };
+        let rules = chunk::ChunkRules { strict: request.strict, ..rules };
+        let reading = Reading { path: path.clone(), content: content.clone(), lines_done: start.lines_done, rules };
+        let mut total = Progress { lines_done: start.lines_done, ..Progress::default() };
+        let (client, server) = match connection.take() {
+            Some(connection) => connection,
+            None => database::connect(settings).await?,
+        };
+        let lanes = Lanes::new(Source::written(settings));
+        let target = (identity.clone(), network.clone());
+        let outcome = transfer(reading, (client, lanes), target, mode, &mut rejects, &mut total).await;
+        if let Err(ImportError::Interrupted { .. }) = &outcome
+            && let Err(error) = server.cancel().await
+        {
+            tracing::debug!(%error, "cancel the interrupted chunk");
+        }
+        match outcome {
+            Err(ImportError::Repeats) if !mode.may_repeat => mode.may_repeat = true,
+            outcome => break (outcome?, total, rejects),
+        }
+    };
     (report.unused_columns, report.assumes_smallest_unit) = (facts.unused, facts.assumes_smallest_unit);
     report.elapsed = started.elapsed();
     report.unlisted = rejects.unlisted();
     report.rejects = (total.rejected() > 0).then(|| rejects.path().to_owned());
+    let rows = total.rows();
     report.tally = total.tally;
+    if content.family() == NetworkFamily::Opaque && rows > 0 {
+        let note = format!("rows whose addresses were not checked, because their format on {network} is not known");
+        report.tally.notes.insert(note, rows);
+    }
     Ok(report)
 }
 
@@ -234,7 +260,7 @@ struct Facts {
 /// Runs reader and loader concurrently.
 async fn transfer(
     reading: Reading,
-    client: tokio_postgres::Client,
+    (client, lanes): (tokio_postgres::Client, Lanes),
     (identity, network): (Option<String>, String),
     mode: Mode,
     rejects: &mut RejectsFile,
@@ -257,7 +283,8 @@ async fn transfer(
         () = &mut interrupt => return Err(ImportError::Interrupted { file, line: total.lines_done }),
         opened = opened => opened.map_err(|_| stopped(total.lines_done))??,
     };
-    let mut sink = PostgresSink::new(client, opened.target, (identity, network), file.clone(), mode, total.lines_done);
+    let source = (identity, network);
+    let mut sink = PostgresSink::new(client, lanes, opened.target, source, file.clone(), mode, total.lines_done);
     sink.relax_commits().await?;
     let mut meter = Meter::new(file.clone(), opened.size, opened.bytes_read);
     let mut on_progress = |total: &Progress| meter.show(total);

@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::ImportError;
-use super::load::loader::{self, ChunkSink, Loaded, Loader, Progress, Step};
+use super::load::loader::{self, ChunkSink, Loaded, Loader, Progress, Start, Step};
 use super::load::rejects::{DEFAULT_LIMITS, RejectsFile};
 use super::parse::decode;
 use super::parse::values::fixtures::ethereum;
@@ -41,11 +41,25 @@ struct MemorySink<'a> {
     commits_left: usize,
     /// Hashes that loading rejects, with their lines.
     bad: Vec<(String, u64)>,
+    /// Chunks that are loaded at once, and those that are: their rows and lines.
+    lanes: usize,
+    started: std::collections::VecDeque<(Vec<String>, u64)>,
+    /// Started chunks after which one cannot be loaded next to others.
+    starts_left: usize,
 }
 
 impl<'a> MemorySink<'a> {
     fn new(database: &'a mut Database) -> Self {
-        Self { database, open: Vec::new(), loads_left: usize::MAX, commits_left: usize::MAX, bad: Vec::new() }
+        Self {
+            database,
+            open: Vec::new(),
+            loads_left: usize::MAX,
+            commits_left: usize::MAX,
+            bad: Vec::new(),
+            lanes: 1,
+            started: Default::default(),
+            starts_left: usize::MAX,
+        }
     }
 }
 
@@ -53,7 +67,41 @@ fn failure() -> ImportError {
     ImportError::Read { file: "memory".into(), source: std::io::Error::other("failed as told") }
 }
 
+fn hashes(chunk: &Chunk) -> Vec<String> {
+    let rows = decode::tuples(&chunk.tuples).into_iter();
+    rows.map(|row| String::from_utf8(row[1].clone().unwrap()).unwrap()).collect()
+}
+
 impl ChunkSink for MemorySink<'_> {
+    fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    async fn start(&mut self, chunk: &Chunk) -> Result<Start, ImportError> {
+        if self.lanes == 1 || chunk.rows == 0 {
+            return Ok(Start::Alone);
+        }
+        // Every third chunk needs a partition.
+        if chunk.lines_done % 12 == 1 && !self.started.is_empty() {
+            return Ok(Start::Later);
+        }
+        self.started.push_back((hashes(chunk), chunk.lines_done));
+        Ok(Start::Started)
+    }
+
+    async fn started(&mut self) -> Result<Option<Loaded>, ImportError> {
+        tokio::task::yield_now().await;
+        let Some((rows, _)) = self.started.front() else { return pending().await };
+        if self.starts_left == 0 {
+            (self.lanes, self.open) = (1, Vec::new());
+            self.started.clear();
+            return Ok(None);
+        }
+        self.starts_left -= 1;
+        self.open.clone_from(rows);
+        Ok(Some(Loaded { imported: u64::try_from(rows.len()).unwrap(), ..Loaded::default() }))
+    }
+
     async fn load(&mut self, chunk: &Chunk) -> Result<Loaded, ImportError> {
         self.loads_left = self.loads_left.checked_sub(1).ok_or_else(failure)?;
         let rows = decode::tuples(&chunk.tuples);
@@ -87,6 +135,9 @@ impl ChunkSink for MemorySink<'_> {
 
     async fn commit(&mut self, step: &Step) -> Result<(), ImportError> {
         self.commits_left = self.commits_left.checked_sub(1).ok_or_else(failure)?;
+        if let Some((_, lines_done)) = self.started.pop_front() {
+            assert_eq!(lines_done, step.lines_done, "chunks are committed in their order");
+        }
         for hash in self.open.drain(..) {
             *self.database.rows.entry(hash).or_default() += 1;
         }
@@ -194,6 +245,102 @@ async fn a_cut_at_any_chunk_leaves_each_row_once_and_each_reject_once() {
             assert_eq!(database.rejected, 4);
         }
     }
+}
+
+#[tokio::test]
+async fn chunks_that_are_loaded_at_once_are_committed_in_order_or_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = mixed_file(folder.path(), 60);
+    let good = (0..60).filter(|i| i % 7 != 3).count();
+    for (starts, cut) in [(usize::MAX, usize::MAX), (0, usize::MAX), (5, usize::MAX), (usize::MAX, 6), (4, 9)] {
+        let mut database = Database::default();
+        let mut sink = MemorySink::new(&mut database);
+        (sink.lanes, sink.starts_left, sink.commits_left) = (3, starts, cut);
+        let first = import(&path, SMALL, &mut sink).await;
+        assert_eq!(first.is_err(), cut < usize::MAX);
+        if first.is_err() {
+            assert_eq!(database.lines_done, 1 + 4 * u64::try_from(cut).unwrap());
+            let mut sink = MemorySink::new(&mut database);
+            sink.lanes = 3;
+            import(&path, SMALL, &mut sink).await.unwrap();
+        }
+        assert!(database.finished);
+        assert_eq!((database.lines_done, database.rows.len(), database.rejected), (61, good, 9));
+        assert!(database.rows.values().all(|times| *times == 1));
+        let rejected: Vec<u64> = reject_lines(&path).into_iter().map(|(line, _)| line).collect();
+        assert_eq!(rejected, [5, 12, 19, 26, 33, 40, 47, 54, 61]);
+    }
+}
+
+/// A Parquet file with the rows of [`mixed_file`], whose bad lines have no number.
+fn mixed_parquet(folder: &Path, count: usize) -> std::path::PathBuf {
+    use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+    let schema = "message m {
+        required binary hash (UTF8); optional int64 block_number; required binary from_address (UTF8);
+        required binary to_address (UTF8); required int64 value; required int64 block_timestamp; required binary input;
+    }";
+    let path = folder.join("f.parquet");
+    let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = parquet::file::writer::SerializedFileWriter::new(file, schema.into(), Default::default()).unwrap();
+    for rows in (0..count).collect::<Vec<_>>().chunks(11) {
+        let mut group = writer.next_row_group().unwrap();
+        let number = |i: &usize| i64::try_from(*i).unwrap();
+        let texts = |text: &dyn Fn(&usize) -> String| -> Vec<ByteArray> {
+            rows.iter().map(|i| ByteArray::from(text(i).into_bytes())).collect()
+        };
+        let is_good = |i: &usize| i % 7 != 3;
+        for column in 0..7 {
+            let mut writer = group.next_column().unwrap().unwrap();
+            match column {
+                1 => {
+                    let values: Vec<i64> = rows.iter().filter(|i| is_good(i)).map(number).collect();
+                    let levels: Vec<i16> = rows.iter().map(|i| i16::from(is_good(i))).collect();
+                    writer.typed::<Int64Type>().write_batch(&values, Some(&levels), None)
+                }
+                4 => writer.typed::<Int64Type>().write_batch(&rows.iter().map(number).collect::<Vec<_>>(), None, None),
+                5 => writer.typed::<Int64Type>().write_batch(&vec![1_683_029_999; rows.len()], None, None),
+                0 => writer.typed::<ByteArrayType>().write_batch(&texts(&|i| hash(*i)), None, None),
+                _ => writer.typed::<ByteArrayType>().write_batch(&texts(&|_| ALICE.to_owned()), None, None),
+            }
+            .unwrap();
+            writer.close().unwrap();
+        }
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+    path
+}
+
+#[tokio::test]
+async fn ranges_of_parquet_are_delivered_in_order_and_continue_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = mixed_parquet(folder.path(), 60);
+    for cut in 0..16 {
+        let mut database = Database::default();
+        let mut sink = MemorySink::new(&mut database);
+        sink.commits_left = cut;
+        let first = import(&path, SMALL, &mut sink).await;
+        assert_eq!(first.is_err(), cut < 15);
+        if cut < 15 {
+            assert_eq!(database.lines_done, 4 * u64::try_from(cut).unwrap());
+            import(&path, SMALL, &mut MemorySink::new(&mut database)).await.unwrap();
+        }
+        let good: Vec<String> = (0..60).filter(|i| i % 7 != 3).map(hash).collect();
+        assert!(database.finished && database.rows.values().all(|times| *times == 1));
+        assert_eq!((database.lines_done, database.rejected), (60, 9));
+        assert!(database.rows.keys().eq(&good));
+        let rejects = std::fs::read_to_string(path.with_extension("rejects")).unwrap();
+        let lines: Vec<u64> = reject_lines(&path).into_iter().map(|(line, _)| line).collect();
+        assert_eq!(lines, [4, 11, 18, 25, 32, 39, 46, 53, 60]);
+        assert!(rejects.contains("block_number") && rejects.contains(&hash(3)), "{rejects}");
+        assert!(!rejects.contains("input"), "columns that are not used are not read");
+    }
+    let rules = ChunkRules { strict: true, ..SMALL };
+    let mut database = Database::default();
+    let error = import(&path, rules, &mut MemorySink::new(&mut database)).await.unwrap_err();
+    assert!(matches!(error, ImportError::Strict { line: 4, .. }), "{error}");
+    assert!(database.rows.is_empty());
 }
 
 #[tokio::test]
@@ -322,7 +469,7 @@ async fn an_interrupt_ends_the_import_between_commits() {
     let mut database = Database::default();
     let mut sink = MemorySink::new(&mut database);
     let (sender, mut receiver) = mpsc::channel(1);
-    sender.send(reader::Message::Chunk(Chunk::default())).await.unwrap();
+    sender.send(reader::Message::Chunk(Box::default())).await.unwrap();
     let mut rejects = RejectsFile::open(path.with_extension("rejects"), 0, DEFAULT_LIMITS).unwrap();
     let loader = Loader {
         file: "f.csv",

@@ -123,6 +123,11 @@ impl ImportSource {
         matches!(self, Self::Transactions(source) if source.options.replace_blocks)
     }
 
+    /// Returns true if the user has stated which values are amounts.
+    pub(crate) fn states_tokens(&self) -> bool {
+        matches!(self, Self::TokenTransfers(source) if !source.options.tokens.fungible.is_empty())
+    }
+
     /// Returns the table whose rows a row of the source may meet.
     pub(crate) const fn table(&self) -> &'static str {
         match self {

@@ -1,8 +1,9 @@
-//! Sanctions lists of the EU, the UK and the UN, which name addresses in their remarks: CSV and XML.
+//! Sanctions lists of the EU, the UK and the UN, which name addresses in their remarks: CSV and
+//! XML.
 //!
-//! An address is taken only where it is certain: its network stands before it (`XBT: 1…`), is stated
-//! by the user, or follows from an encoding that no other network shares. Any other text that may
-//! be an address is rejected with its row, so that someone looks at it. Rows that speak of
+//! An address is taken only where it is certain: its network stands before it (`XBT: 1…`), is
+//! stated by the user, or follows from an encoding that no other network shares. Any other text
+//! that may be an address is rejected with its row, so that someone reads it. Rows that speak of
 //! currencies and have no address are counted.
 
 use std::io::{BufRead, BufReader};
@@ -257,7 +258,7 @@ struct Candidate<'a> {
     network: NetworkOf<'a>,
 }
 
-/// Where the network of a candidate comes from.
+/// Origin of the network of a candidate.
 #[derive(Debug, PartialEq, Eq)]
 enum NetworkOf<'a> {
     /// A word before it.

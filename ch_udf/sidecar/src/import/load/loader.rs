@@ -1,8 +1,8 @@
-//! Loads chunks into a sink, in order: each in one transaction together with its progress, so that
-//! an interrupted import continues exactly after its last commit. Owns the order of steps; the sink
-//! owns the transaction.
+//! Loads chunks into a sink: each in one transaction together with its progress, committed in the
+//! order of the source, so that an interrupted import continues exactly after its last commit. A
+//! sink may load several chunks at once. Owns the order of steps; the sink owns the transactions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -33,6 +33,8 @@ pub(crate) struct Loaded {
     pub(crate) replaced: u64,
     /// Rows of earlier chunks that were deleted, because a line of their transaction is rejected.
     pub(crate) retracted: u64,
+    /// Facts about loaded rows, with their counts.
+    pub(crate) notes: BTreeMap<&'static str, u64>,
     /// Rows that were rejected while loading.
     pub(crate) rejects: Vec<Reject>,
 }
@@ -121,10 +123,37 @@ impl Step {
     }
 }
 
+/// Answer of a sink to a chunk that may be loaded next to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// It is being loaded.
+    Started,
+    /// It can start when the chunks before it are committed.
+    Later,
+    /// It has to be loaded alone.
+    Alone,
+}
+
 pub(crate) trait ChunkSink {
+    /// Number of chunks that may be loaded at once.
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    /// Starts to load a chunk, in a transaction of its own that stays open.
+    async fn start(&mut self, _chunk: &Chunk) -> Result<Start, ImportError> {
+        Ok(Start::Alone)
+    }
+
+    /// Waits for the oldest started chunk, which [`ChunkSink::commit`] commits. `None`: all started
+    /// chunks were rolled back, and have to be loaded alone. May be dropped and called again.
+    async fn started(&mut self) -> Result<Option<Loaded>, ImportError> {
+        std::future::pending().await
+    }
+
     /// Loads the rows of a chunk in a transaction that stays open.
     async fn load(&mut self, chunk: &Chunk) -> Result<Loaded, ImportError>;
-    /// Adds the chunk's progress to that transaction and commits it.
+    /// Adds the chunk's progress to its transaction and commits it.
     async fn commit(&mut self, step: &Step) -> Result<(), ImportError>;
     /// Rolls the open transaction back.
     async fn roll_back(&mut self) -> Result<(), ImportError>;
@@ -149,49 +178,143 @@ pub(crate) struct Loader<'a, S> {
     pub(crate) on_progress: &'a mut (dyn FnMut(&Progress) + Send),
 }
 
+/// The next thing that an import has to deal with.
+enum Event {
+    Message(Option<Message>),
+    /// The oldest started chunk.
+    Loaded(Option<Loaded>),
+}
+
 /// Loads the reader's chunks until its end message, and adds them to `total`.
 ///
 /// # Errors
 /// Errors of reading and loading, [`ImportError::Interrupted`], and [`ImportError::Strict`] for a
 /// row that is rejected while loading. Committed chunks stay.
 pub(crate) async fn load_all<S: ChunkSink>(
-    loader: Loader<'_, S>,
+    mut loader: Loader<'_, S>,
     receiver: &mut Receiver<Message>,
     total: &mut Progress,
 ) -> Result<(), ImportError> {
-    let Loader { file, strict, sink, rejects, mut interrupt, on_progress } = loader;
-    let interrupted = |line| ImportError::Interrupted { file: file.to_owned(), line };
-    loop {
-        let message = tokio::select! {
+    let mut started: VecDeque<Chunk> = VecDeque::new();
+    let ended = loop {
+        let has_lane = started.len() < loader.sink.lanes();
+        let event = tokio::select! {
             biased;
-            () = &mut interrupt => return Err(interrupted(total.lines_done)),
-            message = receiver.recv() => message,
+            () = &mut loader.interrupt => return Err(interrupted(loader.file, total)),
+            loaded = loader.sink.started(), if !started.is_empty() => Event::Loaded(loaded?),
+            message = receiver.recv(), if has_lane => Event::Message(message),
         };
-        let mut chunk = match message {
-            Some(Message::Chunk(chunk)) => chunk,
-            Some(Message::End(Ok(lines))) => {
-                sink.finish(lines).await?;
-                total.lines_done = lines;
-                return Ok(());
+        match event {
+            Event::Loaded(loaded) => loader.settle(loaded, &mut started, total).await?,
+            Event::Message(Some(Message::Chunk(chunk))) => loader.take(*chunk, &mut started, total).await?,
+            Event::Message(Some(Message::End(ended))) => break ended,
+            Event::Message(None) => {
+                return Err(ImportError::ReaderStopped { file: loader.file.to_owned(), line: total.lines_done });
             }
-            Some(Message::End(Err(ImportError::Unit { file, line, reason, .. }))) => {
-                let taken_back = sink.take_back().await?;
-                return Err(ImportError::Unit { file, line, reason, taken_back });
+        }
+    };
+    loader.settle_all(&mut started, total).await?;
+    match ended {
+        Ok(lines) => {
+            loader.sink.finish(lines).await?;
+            total.lines_done = lines;
+            Ok(())
+        }
+        Err(ImportError::Unit { file, line, reason, .. }) => {
+            let taken_back = loader.sink.take_back().await?;
+            Err(ImportError::Unit { file, line, reason, taken_back })
+        }
+        Err(ImportError::Corrupt { file, line, source, .. }) => {
+            let taken_back = loader.sink.take_back().await?;
+            Err(ImportError::Corrupt { file, line, source, taken_back })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn interrupted(file: &str, total: &Progress) -> ImportError {
+    ImportError::Interrupted { file: file.to_owned(), line: total.lines_done }
+}
+
+impl<S: ChunkSink> Loader<'_, S> {
+    /// Starts to load a chunk, or loads it after the ones before.
+    async fn take(
+        &mut self,
+        chunk: Chunk,
+        started: &mut VecDeque<Chunk>,
+        total: &mut Progress,
+    ) -> Result<(), ImportError> {
+        let start = loop {
+            let start = tokio::select! {
+                biased;
+                start = self.sink.start(&chunk) => start?,
+                () = &mut self.interrupt => return Err(interrupted(self.file, total)),
+            };
+            match start {
+                Start::Later if !started.is_empty() => self.settle_all(started, total).await?,
+                Start::Later => break Start::Alone,
+                start => break start,
             }
-            Some(Message::End(Err(error))) => return Err(error),
-            None => return Err(ImportError::ReaderStopped { file: file.to_owned(), line: total.lines_done }),
         };
+        if start == Start::Started {
+            started.push_back(chunk);
+            return Ok(());
+        }
+        self.settle_all(started, total).await?;
+        self.load_alone(chunk, total).await
+    }
+
+    /// Waits for all started chunks and commits them.
+    async fn settle_all(&mut self, started: &mut VecDeque<Chunk>, total: &mut Progress) -> Result<(), ImportError> {
+        while !started.is_empty() {
+            let loaded = tokio::select! {
+                biased;
+                loaded = self.sink.started() => loaded?,
+                () = &mut self.interrupt => return Err(interrupted(self.file, total)),
+            };
+            self.settle(loaded, started, total).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits the oldest started chunk, or loads all of them one by one.
+    async fn settle(
+        &mut self,
+        loaded: Option<Loaded>,
+        started: &mut VecDeque<Chunk>,
+        total: &mut Progress,
+    ) -> Result<(), ImportError> {
+        if let Some(loaded) = loaded {
+            return match started.pop_front() {
+                Some(chunk) => self.commit(chunk, loaded, total).await,
+                None => Ok(()),
+            };
+        }
+        while let Some(chunk) = started.pop_front() {
+            self.load_alone(chunk, total).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads a chunk while no other is being loaded.
+    async fn load_alone(&mut self, chunk: Chunk, total: &mut Progress) -> Result<(), ImportError> {
         // A load that is dropped leaves its transaction open; the caller cancels the statement on
         // the server.
         let loaded = tokio::select! {
             biased;
-            loaded = sink.load(&chunk) => loaded?,
-            () = &mut interrupt => return Err(interrupted(total.lines_done)),
+            loaded = self.sink.load(&chunk) => loaded?,
+            () = &mut self.interrupt => return Err(interrupted(self.file, total)),
         };
-        if let Some(first) = loaded.rejects.first().filter(|_| strict) {
-            sink.roll_back().await?;
-            return Err(ImportError::Strict { file: file.to_owned(), line: first.line, reason: first.reason.clone() });
+        if let Some(first) = loaded.rejects.first().filter(|_| self.strict) {
+            self.sink.roll_back().await?;
+            let (file, reason) = (self.file.to_owned(), first.reason.clone());
+            return Err(ImportError::Strict { file, line: first.line, reason });
         }
+        self.commit(chunk, loaded, total).await
+    }
+
+    /// Commits a loaded chunk, and counts it.
+    async fn commit(&mut self, mut chunk: Chunk, loaded: Loaded, total: &mut Progress) -> Result<(), ImportError> {
         chunk.rejects.extend(loaded.rejects);
         chunk.rejects.sort_by_key(|reject| reject.line);
         let mut tally = Tally {
@@ -204,7 +327,7 @@ pub(crate) async fn load_all<S: ChunkSink>(
             replaced: loaded.replaced,
             headers: chunk.headers,
             without_status: chunk.without_status,
-            notes: chunk.notes.iter().map(|(note, count)| ((*note).to_owned(), *count)).collect(),
+            notes: chunk.notes.iter().chain(&loaded.notes).map(|(note, count)| ((*note).to_owned(), *count)).collect(),
             times: chunk.times,
             skipped: chunk.skipped.iter().map(|(kind, count)| (kind.0.to_owned(), *count)).collect(),
             ..Tally::default()
@@ -213,15 +336,16 @@ pub(crate) async fn load_all<S: ChunkSink>(
             *tally.rejected.entry(reject.kind.clone()).or_default() += 1;
         }
         let step = Step { lines_done: chunk.lines_done, tally, retracted: loaded.retracted };
-        rejects.write(&chunk.rejects)?;
-        sink.commit(&step).await?;
+        self.rejects.write(&chunk.rejects)?;
+        self.sink.commit(&step).await?;
         total.lines_done = step.lines_done;
         total.tally.add(&step.tally);
         if step.retracted > 0 {
             total.tally.imported = total.tally.imported.saturating_sub(step.retracted);
             *total.tally.rejected.entry(BROKEN.to_owned()).or_default() += step.retracted;
-            rejects.count_unlisted(step.retracted);
+            self.rejects.count_unlisted(step.retracted);
         }
-        on_progress(total);
+        (self.on_progress)(total);
+        Ok(())
     }
 }

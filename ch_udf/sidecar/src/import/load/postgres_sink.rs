@@ -1,6 +1,6 @@
 //! Loads chunks into PostgreSQL by COPY BINARY: directly into the table where no row can exist
-//! already, otherwise through a temporary table, whose rows meet the stored ones by the statements
-//! of `sql`.
+//! already, several chunks at once (`lanes`); otherwise through a temporary table, whose rows meet
+//! the stored ones by the statements of `sql`.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -13,7 +13,8 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
-use super::loader::{ChunkSink, Loaded, Step};
+use super::lanes::Lanes;
+use super::loader::{ChunkSink, Loaded, Start, Step};
 use super::sql;
 use crate::import::error::ImportError;
 use crate::import::parse::target::Target;
@@ -23,8 +24,23 @@ use crate::import::read::chunk::{Chunk, Month, Reject};
 /// and inserting to overlap.
 const MESSAGE_BYTES: usize = 256 * 1024;
 
+/// Stores the progress after a chunk: the source, its lines, and rows by outcome.
+const STORE_PROGRESS: &str = "UPDATE arx.import_progress SET lines_done = $2, rows_imported = rows_imported + $3, \
+    rows_present = rows_present + $4, rows_rejected = rows_rejected + $5, updated_at = now() WHERE source = $1";
+
+/// Note about rows whose price differs from the stored one, which may be the one that was paid.
+const OTHER_PRICE: &str = "rows with another gas price than the stored one, which stays";
+
+/// Note about ids that come after values of the same contract.
+const LATE_IDS: &str = "token transfers with ids, of contracts whose stored transfers have none (import their files again, \
+                        with --erc721)";
+
 /// Temporary table for rows that may exist already or lack their time.
 const STAGING: &str = "pg_temp.arx_import_rows";
+
+/// Times that a chunk is loaded while another session inserts the same rows.
+const CONFLICT_TRIES: u32 = 10;
+const CONFLICTS: [SqlState; 2] = [SqlState::UNIQUE_VIOLATION, SqlState::T_R_DEADLOCK_DETECTED];
 
 /// Times that the import asks for partitions while a long query, such as a first load of the feed,
 /// uses the table. The server waits a few seconds each time.
@@ -60,6 +76,10 @@ pub(crate) struct PostgresSink {
     committed: Vec<String>,
     /// The transaction of the open chunk.
     current: Option<String>,
+    /// Transfers of the open chunk with ids, of contracts whose stored transfers have none.
+    late_ids: u64,
+    /// Chunks that are loaded at once.
+    lanes: Lanes,
 }
 
 /// Rules of loading.
@@ -71,18 +91,21 @@ pub(crate) struct Mode {
     pub(crate) replace_blocks: bool,
     /// Rows of the source or of its network may exist already.
     pub(crate) may_repeat: bool,
+    /// The user has stated what the values of token transfers are.
+    pub(crate) states_tokens: bool,
 }
 
 impl PostgresSink {
     pub(crate) fn new(
         client: Client,
+        lanes: Lanes,
         target: Target,
         (source, network): (Option<String>, String),
         file: String,
         mode: Mode,
         lines_done: u64,
     ) -> Self {
-        let direct = target.may_load_directly() && mode == Mode::default();
+        let direct = target.may_load_directly() && !mode.replace_blocks && !mode.may_repeat;
         Self {
             client,
             target,
@@ -97,6 +120,8 @@ impl PostgresSink {
             lines_before: lines_done,
             committed: Vec::new(),
             current: None,
+            late_ids: 0,
+            lanes,
         }
     }
 
@@ -118,6 +143,34 @@ impl PostgresSink {
 
     async fn batch(&self, doing: &str, sql: &str) -> Result<(), ImportError> {
         self.client.batch_execute(sql).await.map_err(|source| self.database_error(doing, source))
+    }
+
+    /// Returns true if months that are new to this import have no partitions. Asks for all months
+    /// up to now at once: files are ordered by time.
+    async fn lacks_partitions(&mut self, months: &BTreeSet<Month>) -> Result<bool, ImportError> {
+        let (Some(first), Some(last)) =
+            (months.difference(&self.months).next().copied(), months.difference(&self.months).last().copied())
+        else {
+            return Ok(false);
+        };
+        let sql = "SELECT extract(year FROM m.month)::int, extract(month FROM m.month)::int \
+                     FROM (SELECT generate_series(p.range_from AT TIME ZONE 'UTC', \
+                                                  p.range_to AT TIME ZONE 'UTC' - interval '1 second', '1 month') AS month \
+                             FROM arx.partition_cover($1, $2::text::timestamptz, $3::text::timestamptz) AS p) AS m";
+        let last = last.max(Month::now());
+        let missing = match self.client.query(sql, &[&self.target.table(), &first.first_day(), &last.first_day()]).await
+        {
+            Ok(missing) => missing,
+            // Another session is about to change the table, and waits for the chunks before this
+            // one.
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(true),
+            Err(error) => return Err(self.database_error("look for the partitions of the months", error)),
+        };
+        let missing: BTreeSet<Month> = missing.iter().map(|row| Month::new(row.get(0), row.get(1))).collect();
+        let asked = std::iter::successors(Some(first), |month| Some(month.next()));
+        let asked = asked.take_while(|month| *month <= last);
+        self.months.extend(asked.filter(|month| !missing.contains(month)));
+        Ok(!months.is_subset(&self.months))
     }
 
     /// Creates partitions for months that are new to this import, one call per run of consecutive
@@ -156,16 +209,7 @@ impl PostgresSink {
 
     /// Copies tuples into a table.
     async fn copy(&self, table: &str, columns: &str, tuples: &Bytes) -> Result<u64, tokio_postgres::Error> {
-        let sql = format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)");
-        let mut sink = pin!(self.client.copy_in(&sql).await?);
-        sink.as_mut().feed(Bytes::from_static(copy::HEADER)).await?;
-        let mut rest = tuples.clone();
-        while !rest.is_empty() {
-            let part = rest.split_to(rest.len().min(MESSAGE_BYTES));
-            sink.as_mut().feed(part).await?;
-        }
-        sink.as_mut().feed(Bytes::from_static(copy::TRAILER)).await?;
-        sink.as_mut().finish().await
+        copy(&self.client, &copy_statement(table, columns), tuples).await
     }
 
     /// Begins the transaction of a chunk.
@@ -234,6 +278,7 @@ impl PostgresSink {
         };
         self.copy(STAGING, &columns, &chunk.tuples).await?;
         self.client.batch_execute("ANALYZE pg_temp.arx_import_rows").await?;
+        self.late_ids = 0;
         let retracted = self.retract_broken(chunk).await?;
         if self.target.keeps_together() {
             self.client.execute(sql::REJECT_BROKEN, &[]).await?;
@@ -292,16 +337,19 @@ impl PostgresSink {
                 self.client.batch_execute(sql::HASHES).await?;
                 self.client.batch_execute(sql::FOUND).await?;
                 self.client.batch_execute(sql::LEGS_ROOTS).await?;
-                self.client.batch_execute(sql::LEGS_DATES).await?;
+                self.client.batch_execute(&sql::legs_dates()).await?;
                 self.found_months(chunk).await?;
                 self.client.batch_execute(&sql::legs()).await?;
             }
             Target::Transfers { .. } => {
                 self.client.batch_execute(sql::HASHES).await?;
                 self.client.batch_execute(sql::FOUND).await?;
-                self.client.batch_execute(sql::TRANSFERS_DATES).await?;
+                self.client.batch_execute(&sql::transfers_dates()).await?;
                 self.found_months(chunk).await?;
-                self.client.batch_execute(&sql::transfers()).await?;
+                self.client.batch_execute(&sql::transfers_compare(self.mode.states_tokens)).await?;
+                let late: i64 = self.client.query_one(&sql::late_ids(), &[]).await?.get(0);
+                self.late_ids = u64::try_from(late).unwrap_or_default();
+                self.client.batch_execute(&sql::transfers_insert()).await?;
             }
         }
         Ok(replaced)
@@ -361,10 +409,17 @@ impl PostgresSink {
                     loaded.unchanged += count;
                     loaded.less += count;
                 }
+                Some("other price") => {
+                    loaded.unchanged += count;
+                    *loaded.notes.entry(OTHER_PRICE).or_default() += count;
+                }
                 Some("nothing") => loaded.nothing += count,
                 // Rejected rows are listed below.
                 _ => {}
             }
+        }
+        if self.late_ids > 0 {
+            loaded.notes.insert(LATE_IDS, self.late_ids);
         }
         for row in self.client.query(sql::REJECTED, &[]).await? {
             let (number, reason): (i64, Option<String>) = (row.get(0), row.get(1));
@@ -383,6 +438,24 @@ impl PostgresSink {
         self.current = None;
         self.batch("roll back lines", "ROLLBACK").await
     }
+}
+
+/// Returns the statement by which tuples are copied into a table.
+fn copy_statement(table: &str, columns: &str) -> String {
+    format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)")
+}
+
+/// Copies tuples by a statement.
+pub(super) async fn copy(client: &Client, statement: &str, tuples: &Bytes) -> Result<u64, tokio_postgres::Error> {
+    let mut sink = pin!(client.copy_in(statement).await?);
+    sink.as_mut().feed(Bytes::from_static(copy::HEADER)).await?;
+    let mut rest = tuples.clone();
+    while !rest.is_empty() {
+        let part = rest.split_to(rest.len().min(MESSAGE_BYTES));
+        sink.as_mut().feed(part).await?;
+    }
+    sink.as_mut().feed(Bytes::from_static(copy::TRAILER)).await?;
+    sink.as_mut().finish().await
 }
 
 /// An error of a staged chunk.
@@ -405,7 +478,47 @@ impl From<ImportError> for StageError {
 }
 
 impl ChunkSink for PostgresSink {
+    fn lanes(&self) -> usize {
+        if self.direct && !self.mode.check { self.lanes.count().max(1) } else { 1 }
+    }
+
+    async fn start(&mut self, chunk: &Chunk) -> Result<Start, ImportError> {
+        if self.mode.check || !self.direct || chunk.repeats || chunk.rows == 0 || self.lanes.count() < 2 {
+            return Ok(Start::Alone);
+        }
+        // A new partition locks the whole table, which the chunks that are being loaded use.
+        if self.lacks_partitions(&chunk.months).await? {
+            if !self.lanes.is_idle() {
+                return Ok(Start::Later);
+            }
+            self.ensure_partitions(&chunk.months, PARTITION_TRIES).await?;
+        }
+        let statement = copy_statement(self.target.table(), self.target.columns());
+        if self.lanes.start(statement, chunk).await {
+            return Ok(Start::Started);
+        }
+        Ok(Start::Later)
+    }
+
+    async fn started(&mut self) -> Result<Option<Loaded>, ImportError> {
+        match self.lanes.loaded().await {
+            // Whether rows exist already shows when the chunks are loaded one by one.
+            Ok(rows) => Ok(rows.map(|imported| Loaded { imported, ..Loaded::default() })),
+            Err((source, lines)) => {
+                let context = format!("cannot load lines {} to {lines} of {}", self.lines_done + 1, self.file);
+                Err(ImportError::Database { context, source })
+            }
+        }
+    }
+
     async fn load(&mut self, chunk: &Chunk) -> Result<Loaded, ImportError> {
+        self.lanes.roll_back_failed().await;
+        if self.direct && self.mode.check {
+            if chunk.repeats {
+                return Err(ImportError::Repeats);
+            }
+            return Ok(Loaded { imported: chunk.rows, ..Loaded::default() });
+        }
         if chunk.rows == 0 && chunk.broken.is_empty() {
             self.begin().await?;
             return Ok(Loaded::default());
@@ -421,34 +534,45 @@ impl ChunkSink for PostgresSink {
             }
             self.direct = false;
         }
-        match self.load_staged(chunk).await {
-            // Another session has inserted the same rows meanwhile, and they are seen now.
-            Err(ImportError::Database { source, .. })
-                if source.code() == Some(&SqlState::UNIQUE_VIOLATION) && !self.mode.check =>
-            {
-                self.load_staged(chunk).await
+        for _ in 1..CONFLICT_TRIES {
+            match self.load_staged(chunk).await {
+                // Another session has inserted the same rows meanwhile, which are seen now, or it
+                // is inserting them in another order.
+                Err(ImportError::Database { source, .. })
+                    if source.code().is_some_and(|code| CONFLICTS.contains(code)) && !self.mode.check =>
+                {
+                    tracing::debug!(code = source.code().map(SqlState::code), "load once more");
+                }
+                loaded => return loaded,
             }
-            loaded => loaded,
         }
+        self.load_staged(chunk).await
     }
 
     async fn commit(&mut self, step: &Step) -> Result<(), ImportError> {
         if self.mode.check {
             return Ok(());
         }
+        let (client, transaction) = match self.lanes.take_loaded() {
+            Some((client, transaction)) => (Some(client), Some(transaction)),
+            None => (None, self.current.take()),
+        };
+        let client = client.as_deref().unwrap_or(&self.client);
+        let failed = |doing: &str| {
+            let context = format!("cannot {doing} of {}", self.file);
+            move |source| ImportError::Database { context, source }
+        };
         if let Some(source) = &self.source {
             let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-            let sql = "UPDATE arx.import_progress SET lines_done = $2, rows_imported = rows_imported + $3, \
-                       rows_present = rows_present + $4, rows_rejected = rows_rejected + $5, updated_at = now() \
-                       WHERE source = $1";
             let (imported, rejected) = (number(step.tally.imported), number(step.rejected()));
             let (present, retracted) = (number(step.tally.updated + step.tally.unchanged), number(step.retracted));
             let (imported, rejected) = (imported - retracted, rejected + retracted);
             let lines_done = number(step.lines_done);
-            self.execute("store the progress", sql, &[source, &lines_done, &imported, &present, &rejected]).await?;
+            let parameters: [&(dyn ToSql + Sync); 5] = [source, &lines_done, &imported, &present, &rejected];
+            client.execute(STORE_PROGRESS, &parameters).await.map_err(failed("store the progress"))?;
         }
-        self.batch("commit lines", "COMMIT").await?;
-        self.committed.extend(self.current.take());
+        client.batch_execute("COMMIT").await.map_err(failed("commit lines"))?;
+        self.committed.extend(transaction);
         self.lines_done = step.lines_done;
         Ok(())
     }
@@ -480,7 +604,7 @@ impl ChunkSink for PostgresSink {
 
     async fn finish(&mut self, lines_done: u64) -> Result<(), ImportError> {
         if self.mode.check {
-            return self.rolled_back().await;
+            return if self.current.is_some() { self.rolled_back().await } else { Ok(()) };
         }
         // The write-ahead log is sequential: once this commit is durable, so are all before it.
         self.batch("set the session up for the end", "SET synchronous_commit = on").await?;

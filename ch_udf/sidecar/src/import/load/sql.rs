@@ -1,7 +1,8 @@
 //! Statements by which staged rows meet the stored ones. Rows are staged in
 //! `pg_temp.arx_import_rows`; each statement gives some of them an `outcome`: imported, updated,
-//! moved (updated, from another block), unchanged, less (equal as far as the row knows), nothing
-//! (it moves no value) or rejected. `reason` is the kind of fault, a bar, and the message.
+//! moved (updated, from another block), unchanged, less (equal as far as the row knows), other
+//! price (equal but for the price that was offered), nothing (it moves no value) or rejected.
+//! `reason` is the kind of fault, a bar, and the message.
 
 use crate::import::parse::target::Target;
 
@@ -20,7 +21,7 @@ pub(super) fn create(target: Target) -> String {
             is_known boolean NOT NULL DEFAULT false, outcome text, reason text) ON COMMIT DELETE ROWS; \
          CREATE TEMPORARY TABLE arx_import_matches (\
             row_id bigint, former_time timestamptz, former_block bigint, is_moved boolean, is_changed boolean, \
-            is_less boolean, reason text) ON COMMIT DELETE ROWS; \
+            is_less boolean, has_other_price boolean, reason text) ON COMMIT DELETE ROWS; \
          CREATE TEMPORARY TABLE arx_import_hashes (network text, tx_hash text) ON COMMIT DELETE ROWS; \
          CREATE TEMPORARY TABLE arx_import_found (\
             tx_hash text, \"timestamp\" timestamptz, block_number bigint, transaction_index integer, \
@@ -31,6 +32,7 @@ pub(super) fn create(target: Target) -> String {
             is_ordered boolean, succeeded boolean, block_number bigint, transaction_index integer, block_hash text, \
             row_id bigint, is_changed boolean NOT NULL DEFAULT false) ON COMMIT DELETE ROWS; \
          CREATE TEMPORARY TABLE arx_import_broken (tx_hash text PRIMARY KEY, line bigint); \
+         CREATE TEMPORARY TABLE arx_import_failed (tx_hash text, path text, PRIMARY KEY (tx_hash, path)); \
          CREATE TEMPORARY TABLE arx_import_places (\
             stored_id bigint, row_id bigint, position integer, is_ordered boolean) ON COMMIT DELETE ROWS"
     )
@@ -117,9 +119,11 @@ UPDATE pg_temp.arx_import_rows AS r
 pub(super) const LAST_VERSION: &str = "SELECT max(version) FROM pg_temp.arx_import_rows";
 
 /// Compares the rows of one version (`$1`) with the stored transactions. `$2` is true for receipts,
-/// `$3` if gas prices are those that were paid.
+/// `$3` if gas prices are those that were paid. Without a receipt the stored price is the one that
+/// was offered, and another one contradicts it; with one it may be the price that was paid.
 pub(super) const MATCH_TRANSACTIONS: &str = "
-INSERT INTO pg_temp.arx_import_matches (row_id, former_time, former_block, is_moved, is_changed, is_less, reason)
+INSERT INTO pg_temp.arx_import_matches (row_id, former_time, former_block, is_moved, is_changed, is_less, has_other_price,
+                                        reason)
 SELECT DISTINCT ON (r.row_id) r.row_id, t.\"timestamp\", t.block_number, m.is_moved,
        t.status IN ('unknown', 'pending') AND r.status <> 'unknown'
            OR t.gas_used IS NULL AND r.gas_used IS NOT NULL
@@ -129,10 +133,11 @@ SELECT DISTINCT ON (r.row_id) r.row_id, t.\"timestamp\", t.block_number, m.is_mo
            OR t.to_address IS NULL AND r.to_address IS NOT NULL,
        t.status IN ('confirmed', 'failed') AND r.status = 'unknown'
            OR t.gas_used IS NOT NULL AND r.gas_used IS NULL
-           OR t.gas_price IS NOT NULL AND r.gas_price IS DISTINCT FROM t.gas_price
+           OR t.gas_price IS NOT NULL AND r.gas_price IS NULL
            OR t.transaction_index IS NOT NULL AND r.transaction_index IS NULL
            OR t.block_hash IS NOT NULL AND r.block_hash IS NULL
            OR t.to_address IS NOT NULL AND r.to_address IS NULL,
+       NOT $3 AND r.gas_price <> t.gas_price,
        CASE
        WHEN t.tx_hash IS NULL AND $2 THEN
            format('transaction not imported|transaction %s is not in arx.transactions: import transactions first', r.tx_hash)
@@ -157,6 +162,8 @@ SELECT DISTINCT ON (r.row_id) r.row_id, t.\"timestamp\", t.block_number, m.is_mo
            format('contradicts the stored row|transaction %s is stored with transaction_index %s', r.tx_hash, t.transaction_index)
        WHEN r.gas_used <> t.gas_used THEN
            format('contradicts the stored row|transaction %s is stored with gas_used %s', r.tx_hash, t.gas_used)
+       WHEN NOT $3 AND t.gas_used IS NULL AND r.gas_price <> t.gas_price THEN
+           format('contradicts the stored row|transaction %s is stored with gas_price %s', r.tx_hash, t.gas_price)
        WHEN r.status <> t.status AND r.status <> 'unknown' AND t.status IN ('confirmed', 'failed') THEN
            format('contradicts the stored row|transaction %s is stored with status %s', r.tx_hash, t.status)
        END
@@ -234,7 +241,7 @@ UPDATE arx.internal_transfers AS l
 UPDATE pg_temp.arx_import_rows AS r
    SET outcome = CASE WHEN m.reason IS NOT NULL THEN 'rejected' WHEN m.former_time IS NULL THEN 'imported'
                       WHEN m.is_moved THEN 'moved' WHEN m.is_changed THEN 'updated'
-                      WHEN m.is_less THEN 'less' ELSE 'unchanged' END,
+                      WHEN m.has_other_price THEN 'other price' WHEN m.is_less THEN 'less' ELSE 'unchanged' END,
        reason = m.reason
   FROM pg_temp.arx_import_matches AS m WHERE m.row_id = r.row_id;
 DELETE FROM pg_temp.arx_import_matches";
@@ -356,17 +363,29 @@ UPDATE pg_temp.arx_import_rows AS r
 const EDGES_BLOCKS: &str = "
 UPDATE pg_temp.arx_import_rows AS r
    SET outcome = 'rejected',
-       reason = format('lines of one transaction contradict each other|lines of transaction %s differ in block, time or status', r.tx_hash)
+       reason = format('lines of one transaction contradict each other|lines of transaction %s differ in block, time, status, index or gas', r.tx_hash)
   FROM (SELECT i.tx_hash FROM pg_temp.arx_import_rows AS i WHERE i.outcome IS NULL GROUP BY i.tx_hash
         HAVING count(DISTINCT i.block_number) > 1 OR count(DISTINCT i.\"timestamp\") > 1
-            OR count(DISTINCT i.status) FILTER (WHERE i.status <> 'unknown') > 1 OR count(DISTINCT i.block_hash) > 1) AS c
+            OR count(DISTINCT i.status) FILTER (WHERE i.status <> 'unknown') > 1 OR count(DISTINCT i.block_hash) > 1
+            OR count(DISTINCT i.transaction_index) > 1 OR count(DISTINCT i.gas_used) > 1
+            OR count(DISTINCT i.gas_price) > 1) AS c
  WHERE c.tx_hash = r.tx_hash;
 UPDATE pg_temp.arx_import_rows AS r
    SET outcome = 'rejected',
-       reason = format('contradicts the stored row|transaction %s is stored with status %s', r.tx_hash, t.status)
+       reason = CASE
+           WHEN r.gas_used <> t.gas_used THEN
+               format('contradicts the stored row|transaction %s is stored with gas_used %s', r.tx_hash, t.gas_used)
+           WHEN r.transaction_index <> t.transaction_index THEN
+               format('contradicts the stored row|transaction %s is stored with transaction_index %s', r.tx_hash, t.transaction_index)
+           WHEN t.status IN ('confirmed', 'failed') AND r.status <> 'unknown' AND r.status <> t.status THEN
+               format('contradicts the stored row|transaction %s is stored with status %s', r.tx_hash, t.status)
+           ELSE format('contradicts the stored row|transaction %s is stored with gas_price %s', r.tx_hash, t.gas_price) END
   FROM arx.transactions AS t
  WHERE r.outcome IS NULL AND t.network = r.network AND t.tx_hash = r.tx_hash AND t.\"timestamp\" = r.\"timestamp\"
-   AND t.status IN ('confirmed', 'failed') AND r.status <> 'unknown' AND r.status <> t.status;
+   AND t.block_number = r.block_number AND (r.block_hash <> t.block_hash) IS NOT TRUE
+   AND (r.gas_used <> t.gas_used OR r.transaction_index <> t.transaction_index
+        OR t.gas_used IS NULL AND r.gas_price <> t.gas_price
+        OR t.status IN ('confirmed', 'failed') AND r.status <> 'unknown' AND r.status <> t.status);
 WITH blocks AS (
     SELECT DISTINCT ON (r.tx_hash) r.network, r.tx_hash, r.block_number, r.\"timestamp\", r.block_hash
       FROM pg_temp.arx_import_rows AS r WHERE r.outcome IS NULL ORDER BY r.tx_hash, r.row_id
@@ -529,9 +548,23 @@ UPDATE pg_temp.arx_import_rows AS r
        reason = format('transaction not imported|transaction %s is not in arx.transactions, which has the value of this call: import transactions first', r.tx_hash)
  WHERE r.outcome IS NULL AND r.path = '' AND r.kind IN ('call', 'create') AND r.failed IS DISTINCT FROM 1";
 
-/// Finds failed calls (`failed` 1) and those within them (2), and gives legs the time and place of
-/// their transactions.
-pub(super) const LEGS_DATES: &str = "
+/// Rejects rows that belong to another block than their stored transactions.
+const OTHER_BLOCK: &str = "
+UPDATE pg_temp.arx_import_rows AS r
+   SET outcome = 'rejected',
+       reason = format('another block|the line of %s is of block %s, and the transaction is stored in block %s',
+                       r.tx_hash, r.block_number, f.block_number)
+  FROM pg_temp.arx_import_found AS f
+ WHERE r.outcome IS NULL AND f.tx_hash = r.tx_hash
+   AND (r.block_number <> f.block_number OR r.\"timestamp\" <> f.\"timestamp\")";
+
+/// Finds failed calls (`failed` 1) and those within them (2), also in earlier chunks, and passes
+/// over them and over calls without value.
+const LEGS_FAILURES: &str = "
+INSERT INTO pg_temp.arx_import_failed
+SELECT DISTINCT r.tx_hash, r.path FROM pg_temp.arx_import_rows AS r
+ WHERE r.outcome IS NULL AND r.failed = 1 AND r.path IS NOT NULL
+    ON CONFLICT DO NOTHING;
 UPDATE pg_temp.arx_import_rows SET outcome = 'nothing' WHERE outcome IS NULL AND failed = 1;
 UPDATE pg_temp.arx_import_rows AS r SET outcome = 'nothing', failed = 2
  WHERE r.row_id IN (SELECT i.row_id
@@ -539,17 +572,13 @@ UPDATE pg_temp.arx_import_rows AS r SET outcome = 'nothing', failed = 2
                      CROSS JOIN LATERAL (SELECT string_to_array(i.path, ',') AS parts) AS a
                      CROSS JOIN LATERAL (SELECT array_to_string(a.parts[:n.depth], ',') AS path
                                            FROM generate_series(0, cardinality(a.parts) - 1) AS n (depth)) AS p
-                      JOIN pg_temp.arx_import_rows AS f ON f.tx_hash = i.tx_hash AND f.path = p.path
-                     WHERE i.outcome IS NULL AND f.failed = 1
-                       AND i.tx_hash IN (SELECT t.tx_hash FROM pg_temp.arx_import_rows AS t WHERE t.failed = 1));
-UPDATE pg_temp.arx_import_rows SET outcome = 'nothing' WHERE outcome IS NULL AND value = 0;
-UPDATE pg_temp.arx_import_rows AS r
-   SET outcome = 'rejected',
-       reason = format('another block|the line of %s is of block %s, and the transaction is stored in block %s',
-                       r.tx_hash, r.block_number, f.block_number)
-  FROM pg_temp.arx_import_found AS f
- WHERE r.outcome IS NULL AND f.tx_hash = r.tx_hash
-   AND (r.block_number <> f.block_number OR r.\"timestamp\" <> f.\"timestamp\");
+                      JOIN pg_temp.arx_import_failed AS f ON f.tx_hash = i.tx_hash AND f.path = p.path
+                     WHERE i.outcome IS NULL
+                       AND EXISTS (SELECT FROM pg_temp.arx_import_failed AS t WHERE t.tx_hash = i.tx_hash));
+UPDATE pg_temp.arx_import_rows SET outcome = 'nothing' WHERE outcome IS NULL AND value = 0";
+
+/// Gives legs the time and place of their transactions.
+const LEGS_DATES: &str = "
 UPDATE pg_temp.arx_import_rows AS r
    SET \"timestamp\" = f.\"timestamp\", block_number = f.block_number,
        transaction_index = coalesce(f.transaction_index, r.transaction_index)
@@ -573,6 +602,11 @@ UPDATE pg_temp.arx_import_rows AS r
                          format('time unknown|no transaction of block %s is in arx.transactions, and the line has no block_timestamp', r.block_number)
                      ELSE format('transaction not imported|transaction %s is not in arx.transactions, and the line has no time: import transactions first', r.tx_hash) END
  WHERE r.outcome IS NULL AND r.\"timestamp\" IS NULL";
+
+/// Returns the statements that find failed calls and date legs, after [`LEGS_ROOTS`].
+pub(super) fn legs_dates() -> String {
+    [LEGS_FAILURES, OTHER_BLOCK, LEGS_DATES].join(";")
+}
 
 /// Removes stored legs of another block, lists the others, and carries failures over to them: a
 /// failed call takes the calls within it along, and a failed root is a failed transaction. The path
@@ -770,21 +804,14 @@ UPDATE pg_temp.arx_import_rows AS r
                                          WHERE s.is_changed AND s.row_id IS NOT NULL) THEN 'updated' ELSE 'unchanged' END
  WHERE r.outcome IS NULL";
 
-/// Returns the statements that load legs, after [`HASHES`], [`FOUND`] and [`LEGS_DATES`].
+/// Returns the statements that load legs, after [`HASHES`], [`FOUND`] and [`legs_dates`].
 pub(super) fn legs() -> String {
     [LEGS_STORED, LEGS_PATHS, &occurrences(MOVEMENT, "i.path IS NULL"), LEGS_MATCH, LEGS_APPLY].join(";")
 }
 
 /// Gives token transfers the time and block of their transactions, and keeps the last block of
 /// transactions that the chunk has in several.
-pub(super) const TRANSFERS_DATES: &str = "
-UPDATE pg_temp.arx_import_rows AS r
-   SET outcome = 'rejected',
-       reason = format('another block|the transfer of %s is of block %s, and the transaction is stored in block %s',
-                       r.tx_hash, r.block_number, f.block_number)
-  FROM pg_temp.arx_import_found AS f
- WHERE r.outcome IS NULL AND f.tx_hash = r.tx_hash
-   AND (r.block_number <> f.block_number OR r.\"timestamp\" <> f.\"timestamp\");
+const TRANSFERS_DATES: &str = "
 UPDATE pg_temp.arx_import_rows AS r
    SET \"timestamp\" = coalesce(r.\"timestamp\", f.\"timestamp\"), block_number = coalesce(r.block_number, f.block_number)
   FROM pg_temp.arx_import_found AS f
@@ -797,6 +824,11 @@ UPDATE pg_temp.arx_import_rows AS r SET outcome = 'moved'
   FROM (SELECT DISTINCT ON (i.tx_hash) i.tx_hash, i.block_number, i.\"timestamp\"
           FROM pg_temp.arx_import_rows AS i WHERE i.outcome IS NULL ORDER BY i.tx_hash, i.row_id DESC) AS l
  WHERE r.outcome IS NULL AND l.tx_hash = r.tx_hash AND (l.block_number <> r.block_number OR l.\"timestamp\" <> r.\"timestamp\")";
+
+/// Returns the statements that date token transfers, after [`FOUND`].
+pub(super) fn transfers_dates() -> String {
+    [OTHER_BLOCK, TRANSFERS_DATES].join(";")
+}
 
 /// Removes repetitions within the chunk and rows of other blocks, and adds ids to stored rows.
 const TRANSFERS_APPLY: &str = "
@@ -907,10 +939,55 @@ UPDATE pg_temp.arx_import_rows
    SET outcome = CASE WHEN is_known THEN 'updated' WHEN is_moved THEN 'moved' ELSE 'imported' END
  WHERE outcome IS NULL";
 
-/// Returns the statements that load token transfers, after [`HASHES`], [`FOUND`] and
-/// [`TRANSFERS_DATES`].
-pub(super) fn transfers() -> String {
+/// Finds out whether the latest stored transfers of contracts have ids: `FILTER` chooses the rows
+/// of the chunk whose contracts are asked for.
+const STORED_IDS: &str = "
+    SELECT d.network, d.token_address,
+           (SELECT bool_or(s.token_id IS NOT NULL)
+              FROM (SELECT t.token_id FROM arx.token_transfers AS t
+                     WHERE t.token_address = d.token_address AND t.network = d.network
+                     ORDER BY t.\"timestamp\" DESC LIMIT 16) AS s) AS has_ids
+      FROM (SELECT DISTINCT i.network, i.token_address
+              FROM pg_temp.arx_import_rows AS i WHERE i.outcome IS NULL AND FILTER) AS d";
+
+/// Rejects values of contracts whose stored transfers have ids: they may be ids as well.
+fn transfers_doubts() -> String {
+    let tokens = STORED_IDS.replace("FILTER", "i.token_id IS NULL");
+    format!(
+        "WITH tokens AS MATERIALIZED ({tokens}) \
+         UPDATE pg_temp.arx_import_rows AS r \
+            SET outcome = 'rejected', \
+                reason = format('the value may be a token id|stored transfers of %s have token ids: state by --erc721 or \
+                                 --erc20 whether the values of this file are ids or amounts', r.token_address) \
+           FROM tokens AS k \
+          WHERE k.has_ids AND r.outcome IS NULL AND r.token_id IS NULL AND k.network = r.network \
+            AND k.token_address = r.token_address"
+    )
+}
+
+/// Returns the query for the number of new transfers with ids whose contracts have stored transfers
+/// without.
+pub(super) fn late_ids() -> String {
+    let tokens = STORED_IDS.replace("FILTER", "i.token_id IS NOT NULL");
+    format!(
+        "WITH tokens AS MATERIALIZED ({tokens}) \
+         SELECT count(*) FROM pg_temp.arx_import_rows AS r \
+           JOIN tokens AS k ON k.network = r.network AND k.token_address = r.token_address \
+          WHERE NOT k.has_ids AND r.outcome IS NULL AND r.token_id IS NOT NULL"
+    )
+}
+
+/// Returns the statements that compare token transfers with the stored ones, after [`HASHES`],
+/// [`FOUND`] and [`transfers_dates`]. Unless the user has stated what values are, they are compared
+/// with the stored transfers of their contracts.
+pub(super) fn transfers_compare(is_stated: bool) -> String {
+    let doubts = if is_stated { String::new() } else { transfers_doubts() };
+    [TRANSFERS_APPLY, TRANSFERS_COMPARE, &doubts].join(";")
+}
+
+/// Returns the statements that insert new token transfers, after [`transfers_compare`].
+pub(super) fn transfers_insert() -> String {
     let content = "i.token_address, i.from_address, i.to_address, i.amount, i.token_id";
     let unplaced = occurrences(content, "i.log_index IS NULL");
-    [TRANSFERS_APPLY, TRANSFERS_COMPARE, TRANSFERS_OCCURRENCES, &unplaced, TRANSFERS_INSERT].join(";")
+    [TRANSFERS_OCCURRENCES, &unplaced, TRANSFERS_INSERT].join(";")
 }

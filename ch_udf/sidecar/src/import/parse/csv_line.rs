@@ -1,16 +1,23 @@
-//! CSV, one line at a time: the header, which gives the index of each column, and the fields of a
-//! line. A record never spans lines.
+//! CSV, separated by commas, tabs, semicolons or bars, one line at a time: the header, which gives
+//! the index of each column, and the fields of a line. A record never spans lines. Rows of Parquet
+//! are lines, too, whose texts stand between separators.
 
 use std::ops::Range;
 
 use super::fields::{self, Column, Mapping, Name};
 use crate::import::error::{ImportError, LineError};
 
+/// Separates the texts of a row of Parquet: the unit separator of ASCII, which no name and no
+/// number has.
+pub(crate) const SEPARATOR: u8 = 0x1f;
+
 /// The columns of an import and their indexes in the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
     /// Columns in the file.
     width: usize,
+    /// The byte between two fields.
+    separator: u8,
     /// Index of each requested column, `None` for an absent optional one.
     indexes: Vec<Option<usize>>,
     /// Names of columns that the import does not read.
@@ -32,7 +39,7 @@ impl Header {
         required: &[&'static str],
         optional: &[&'static str],
     ) -> Result<Self, ImportError> {
-        let (text, names) = names(file, line)?;
+        let (separator, names) = names(file, line)?;
         let mut indexes = Vec::with_capacity(required.len() + optional.len());
         for wanted in required.iter().chain(optional) {
             let mut matches = names.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(index, _)| index);
@@ -44,11 +51,10 @@ impl Header {
         let missing: Vec<_> =
             required.iter().zip(&indexes).filter(|(_, index)| index.is_none()).map(|(name, _)| *name).collect();
         if !missing.is_empty() {
-            let found: String = text.chars().take(500).collect();
-            return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
+            return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found: shown(line) });
         }
         let unused = unused(&names, &indexes);
-        Ok(Self { width: names.len(), indexes, unused, units: Vec::new(), others: Vec::new() })
+        Ok(Self { width: names.len(), separator, indexes, unused, units: Vec::new(), others: Vec::new() })
     }
 
     /// Finds columns by any of their names. All may be absent.
@@ -56,7 +62,7 @@ impl Header {
     /// # Errors
     /// [`ImportError::DuplicateColumn`], [`ImportError::Mapping`], [`ImportError::Format`].
     pub(crate) fn find(file: &str, line: &[u8], columns: &[Column], mappings: &[Mapping]) -> Result<Self, ImportError> {
-        let (_, names) = names(file, line)?;
+        let (separator, names) = names(file, line)?;
         if let Some(column) = Mapping::absent(mappings, &names).next() {
             let message = format!("--map names the column {column:?}, which its header does not have");
             return Err(ImportError::Mapping { file: file.to_owned(), message });
@@ -83,7 +89,7 @@ impl Header {
         let mut read = indexes.clone();
         read.extend(others.iter().map(|(.., index)| Some(*index)));
         let unused = unused(&names, &read);
-        Ok(Self { width: names.len(), indexes, unused, units, others })
+        Ok(Self { width: names.len(), separator, indexes, unused, units, others })
     }
 
     /// Returns true if the file has the column that was requested at `index`.
@@ -105,7 +111,7 @@ impl Header {
     /// empty.
     pub(crate) fn value<'a>(&self, splitter: &'a mut Splitter, line: &'a str, index: usize) -> Option<&'a str> {
         let index = self.indexes.get(index).copied().flatten()?;
-        let fields = splitter.split(line).ok()?;
+        let fields = splitter.split(line, self.separator).ok()?;
         Some(fields.get(index)).filter(|text| !text.is_empty())
     }
 
@@ -118,7 +124,7 @@ impl Header {
         splitter: &'a mut Splitter,
         line: &'a str,
     ) -> Result<[Option<&'a str>; N], LineError> {
-        let fields = splitter.split(line)?;
+        let fields = splitter.split(line, self.separator)?;
         if fields.len() != self.width {
             return Err(LineError::ColumnCount { found: fields.len(), expected: self.width });
         }
@@ -138,22 +144,31 @@ impl Header {
     }
 }
 
-/// Returns the text of a header line and the names of its columns.
+/// Returns a header line as messages show it.
+pub(crate) fn shown(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    text.chars().map(|c| if c == char::from(SEPARATOR) { ',' } else { c }).take(500).collect()
+}
+
+/// Returns the separator of a header line and the names of its columns.
 ///
 /// # Errors
 /// [`ImportError::Format`].
-pub(crate) fn names<'a>(file: &str, line: &'a [u8]) -> Result<(&'a str, Vec<String>), ImportError> {
+pub(crate) fn names(file: &str, line: &[u8]) -> Result<(u8, Vec<String>), ImportError> {
     let format = || ImportError::Format {
         file: file.to_owned(),
         expected: "CSV with a header, or JSON",
-        begins: String::from_utf8_lossy(line).chars().take(40).collect(),
+        begins: shown(line).chars().take(40).collect(),
     };
     let text = std::str::from_utf8(line).map_err(|_| format())?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let has = |separator: &u8| memchr::memchr(*separator, line).is_some();
+    let separator = [SEPARATOR, b',', b'\t', b';', b'|'].into_iter().find(has).unwrap_or(b',');
     let mut splitter = Splitter::default();
-    let fields = splitter.split(text).map_err(|_| format())?;
+    let fields = splitter.split(text, separator).map_err(|_| format())?;
     let names = (0..fields.len()).map(|i| fields.get(i).trim().to_owned()).collect();
-    Ok((text, names))
+    Ok((separator, names))
 }
 
 /// Returns the names of columns without an index.
@@ -197,30 +212,34 @@ impl<'a> CsvFields<'a> {
 }
 
 impl Splitter {
-    /// The fields of a line.
+    /// The fields of a line. Those of Parquet are not quoted.
     ///
     /// # Errors
     /// [`LineError::OpenQuote`].
-    pub(crate) fn split<'a>(&'a mut self, line: &'a str) -> Result<CsvFields<'a>, LineError> {
-        if memchr::memchr(b'"', line.as_bytes()).is_some() {
-            return self.split_quoted(line);
+    pub(crate) fn split<'a>(&'a mut self, line: &'a str, separator: u8) -> Result<CsvFields<'a>, LineError> {
+        if separator != SEPARATOR && memchr::memchr(b'"', line.as_bytes()).is_some() {
+            return self.split_quoted(line, separator);
         }
         self.ranges.clear();
         let mut start = 0;
-        for comma in memchr::memchr_iter(b',', line.as_bytes()) {
-            self.ranges.push(start..comma);
-            start = comma + 1;
+        for end in memchr::memchr_iter(separator, line.as_bytes()) {
+            self.ranges.push(start..end);
+            start = end + 1;
         }
         self.ranges.push(start..line.len());
         Ok(CsvFields::Plain(line, &self.ranges))
     }
 
     /// The rare case, by the csv crate. An odd number of quotes means an unclosed one.
-    fn split_quoted<'a>(&'a mut self, line: &str) -> Result<CsvFields<'a>, LineError> {
+    fn split_quoted<'a>(&'a mut self, line: &str, separator: u8) -> Result<CsvFields<'a>, LineError> {
         if memchr::memchr_iter(b'"', line.as_bytes()).count() % 2 == 1 {
             return Err(LineError::OpenQuote);
         }
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_bytes());
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(separator)
+            .from_reader(line.as_bytes());
         match reader.read_record(&mut self.record) {
             Ok(true) => Ok(CsvFields::Quoted(&self.record)),
             _ => Err(LineError::OpenQuote),
@@ -240,6 +259,19 @@ mod tests {
         assert_eq!(found, [Some("1"), Some("2"), Some("3"), None]);
         let found: [_; 4] = header.columns(&mut splitter, r#""a ""b"", c",,"",2"#).unwrap();
         assert_eq!(found, [None, Some("2"), Some(r#"a "b", c"#), None]);
+    }
+
+    #[test]
+    fn the_header_shows_the_separator() {
+        for line in ["b;a", "b\ta", "b|a"] {
+            let separator = &line[1..2];
+            let header = Header::parse("f.csv", line.as_bytes(), &["a", "b"], &[]).unwrap();
+            let mut splitter = Splitter::default();
+            let row = format!("\"1,5{separator}\"{separator}2,5");
+            let found: [_; 2] = header.columns(&mut splitter, &row).unwrap();
+            assert_eq!(found, [Some("2,5"), Some(&*format!("1,5{separator}"))]);
+        }
+        assert_eq!(shown(b"a\x1fb"), "a,b");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use arx_core::address::Address;
 use arx_core::amount::COIN_SCALE;
 use arx_pgwire::copy::TupleBuffer;
 
-use super::csv_line::{Header, Splitter};
+use super::csv_line::{self, Header, Splitter};
 use super::fields::{Column, JsonRow, Mapping};
 use super::json::JsonText;
 use super::transactions::{
@@ -278,7 +278,7 @@ impl CsvLegs {
         let missing: Vec<_> =
             required.into_iter().filter(|(_, found)| !found).map(|(index, _)| FIELDS[index].name).collect();
         if !missing.is_empty() {
-            let found = String::from_utf8_lossy(line).chars().take(500).collect();
+            let found = csv_line::shown(line);
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
         }
         let explorer_status = header.has(VALUE_IN);

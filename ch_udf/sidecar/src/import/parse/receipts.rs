@@ -3,7 +3,7 @@
 use arx_core::address::Address;
 use arx_pgwire::copy::TupleBuffer;
 
-use super::csv_line::{Header, Splitter};
+use super::csv_line::{self, Header, Splitter};
 use super::fields::{Column, JsonRow, Mapping};
 use super::json::JsonText;
 use super::transactions::{
@@ -84,7 +84,7 @@ pub(crate) struct CsvReceipts {
 
 impl CsvReceipts {
     pub(crate) fn new(context: Context, file: &str, header: &[u8], mappings: &[Mapping]) -> Result<Self, ImportError> {
-        let found = String::from_utf8_lossy(header).chars().take(500).collect();
+        let found = csv_line::shown(header);
         let header = Header::find(file, header, &RECEIPT_FIELDS, mappings)?;
         if !header.has(0) {
             let missing = vec!["transaction_hash"];

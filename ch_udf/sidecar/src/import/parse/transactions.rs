@@ -7,7 +7,7 @@ use arx_core::address::Address;
 use arx_core::amount::COIN_SCALE;
 use arx_pgwire::copy::TupleBuffer;
 
-use super::csv_line::{Header, Splitter};
+use super::csv_line::{self, Header, Splitter};
 use super::fields::{Column, JsonRow, Mapping};
 use super::json::JsonText;
 use super::values::{
@@ -463,7 +463,7 @@ impl CsvTransactions {
         let missing: Vec<&'static str> =
             FIELDS.iter().take(TIME + 1).enumerate().filter(|(i, _)| !is_present(*i)).map(|(_, c)| c.name).collect();
         if !missing.is_empty() {
-            let found = String::from_utf8_lossy(header_line).chars().take(500).collect();
+            let found = csv_line::shown(header_line);
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
         }
         let units = header_units(&context, file, &header, &AMOUNTS)?;

@@ -10,7 +10,7 @@ use arx_core::address::Address;
 use arx_pgwire::copy::TupleBuffer;
 use ethnum::U256;
 
-use super::csv_line::{Header, Splitter};
+use super::csv_line::{self, Header, Splitter};
 use super::fields::{Column, JsonRow, Mapping};
 use super::json::JsonText;
 use super::number;
@@ -263,7 +263,7 @@ impl CsvTransfers {
         };
         let missing: Vec<_> = (0..=HASH).filter(|index| !is_present(*index)).map(|index| FIELDS[index].name).collect();
         if !missing.is_empty() {
-            let found = String::from_utf8_lossy(line).chars().take(500).collect();
+            let found = csv_line::shown(line);
             return Err(ImportError::MissingColumns { file: file.to_owned(), missing, found });
         }
         let units: Units<FIELD_COUNT> = header_units(&context, file, &header, &[VALUE])?;

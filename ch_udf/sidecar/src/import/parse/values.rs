@@ -289,6 +289,11 @@ impl Context {
             return Ok(Cow::Borrowed(text));
         }
         let digits = text.strip_prefix("0x").ok_or_else(bad)?;
+        // The common case, without a branch for each digit.
+        let lower_hex = |b: u8| b.is_ascii_digit() | matches!(b, b'a'..=b'f');
+        if digits.len() == 64 && digits.bytes().fold(true, |all, b| all & lower_hex(b)) {
+            return Ok(Cow::Borrowed(text));
+        }
         if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(bad());
         }

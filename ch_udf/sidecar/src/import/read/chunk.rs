@@ -1,17 +1,20 @@
 //! Cuts a source into chunks: rows encoded for COPY, rejected lines, and the months of the rows.
-//! Runs on a separate thread and does not talk to PostgreSQL.
+//! Runs on threads of its own and does not talk to PostgreSQL.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead};
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use arx_pgwire::copy::{Fields, TupleBuffer};
 use bytes::Bytes;
 use chrono::{DateTime, Datelike};
 
-use super::input::{Line, Lines};
+use super::input::{Corrupt, Line, Lines};
 use crate::import::error::{ImportError, LineError};
+use crate::import::parse::csv_line::SEPARATOR;
 use crate::import::parse::values::{OtherKind, Parsed, RowParser};
 
 /// A calendar month (UTC), counted from year 0.
@@ -23,6 +26,12 @@ impl Month {
     fn of(unix_seconds: i64) -> Option<Self> {
         let time = DateTime::from_timestamp(unix_seconds, 0)?;
         Some(Self(time.year() * 12 + i32::try_from(time.month0()).ok()?))
+    }
+
+    /// The current month.
+    pub(crate) fn now() -> Self {
+        let now = DateTime::<chrono::Utc>::from(std::time::SystemTime::now());
+        Self(now.year() * 12 + i32::try_from(now.month0()).unwrap_or_default())
     }
 
     /// First day in PostgreSQL's format.
@@ -81,13 +90,28 @@ pub(crate) struct Chunk {
     /// The line of each row, and its place in `text`.
     row_lines: Vec<(u64, Range<usize>)>,
     text: Vec<u8>,
+    /// Hashes of the keys of the rows, until [`SeenKeys`] takes them.
+    keys: Vec<u64>,
+    names: Option<Names>,
+}
+
+/// Names of the columns of lines that are rows of Parquet.
+pub(crate) type Names = Arc<[String]>;
+
+/// Returns a line as the rejects file shows it: a row of Parquet is a JSON object of its texts.
+fn shown(line: &[u8], names: Option<&Names>) -> String {
+    let Some(names) = names else { return String::from_utf8_lossy(line).into_owned() };
+    let texts = line.split(|byte| *byte == SEPARATOR).map(String::from_utf8_lossy);
+    let fields = names.iter().zip(texts).filter(|(_, text)| !text.is_empty());
+    let object = fields.map(|(name, text)| (name.clone(), text.into()));
+    serde_json::Value::Object(object.collect()).to_string()
 }
 
 impl Chunk {
     /// Number and text of the line of a row, counted from 0.
     pub(crate) fn line_of_row(&self, row: usize) -> (u64, String) {
         let Some((line, range)) = self.row_lines.get(row) else { return (0, String::new()) };
-        (*line, String::from_utf8_lossy(self.text.get(range.clone()).unwrap_or_default()).into_owned())
+        (*line, shown(self.text.get(range.clone()).unwrap_or_default(), self.names.as_ref()))
     }
 
     /// Numbers of the lines of all rows, in the order of the rows.
@@ -120,11 +144,41 @@ pub(crate) struct ChunkRules {
 pub(crate) const DEFAULT_RULES: ChunkRules =
     ChunkRules { lines: 50_000, bytes: 32 * 1024 * 1024, strict: false, key_fields: 0, keep_together: false };
 
+/// Chunks that are loaded directly, several at once, are smaller: what is in memory is bounded.
+pub(crate) const DIRECT_RULES: ChunkRules = ChunkRules { lines: 10_000, ..DEFAULT_RULES };
+
 /// A chunk is cut within a transaction when it has grown to this multiple of its limits.
 const LARGEST_TRANSACTION: usize = 8;
 
-/// Keys that are remembered, in 75 MB: 7/8 of a power of two, at which a hash set grows.
-const MAX_KEYS: usize = 7 << 20;
+/// Keys that are remembered: 7/8 of a power of two, at which hash sets grow. They take 84 MB.
+const MAX_KEYS: usize = 14 << 20;
+
+/// Sets of keys, as a power of two.
+const KEY_SETS: u32 = 12;
+
+/// The keys of all rows of a source, by 44 bits of their hashes. Many small sets, because a set
+/// that grows exists twice for a moment.
+struct SeenKeys {
+    sets: Vec<HashSet<u32>>,
+    count: usize,
+}
+
+impl SeenKeys {
+    fn new() -> Self {
+        Self { sets: (0..1_u32 << KEY_SETS).map(|_| HashSet::new()).collect(), count: 0 }
+    }
+
+    /// Takes the keys of a chunk, and notes in it whether one of them may have occurred before.
+    fn take(&mut self, chunk: &mut Chunk) {
+        for key in std::mem::take(&mut chunk.keys) {
+            let set = usize::try_from(key >> (64 - KEY_SETS)).unwrap_or_default();
+            let low = u32::try_from(key & u64::from(u32::MAX)).unwrap_or_default();
+            let is_new = self.count < MAX_KEYS && self.sets.get_mut(set).is_some_and(|set| set.insert(low));
+            self.count += usize::from(is_new);
+            chunk.repeats |= !is_new;
+        }
+    }
+}
 
 /// Reads the rest of `lines` into chunks and passes each to `deliver`, which returns false to stop.
 /// A chunk that ends at an invalid line under `strict` is not delivered; lines before a cut in
@@ -136,12 +190,17 @@ pub(crate) fn read_chunks<R: BufRead>(
     file: &str,
     lines: &mut Lines<R>,
     first_line: Option<(u64, Vec<u8>)>,
-    header: Option<Vec<u8>>,
     parser: &mut dyn RowParser,
     rules: ChunkRules,
+    (header, names): (Option<Vec<u8>>, Option<Names>),
     deliver: &mut dyn FnMut(Chunk) -> bool,
 ) -> Result<(), ImportError> {
-    let mut builder = Builder::new(rules, header);
+    let mut seen = SeenKeys::new();
+    let mut deliver = |mut chunk: Chunk| {
+        seen.take(&mut chunk);
+        deliver(chunk)
+    };
+    let mut builder = Builder::new(rules, header, names);
     if let Some((number, line)) = first_line {
         builder.take(file, number, Line::Whole(&line), parser)?;
     }
@@ -165,11 +224,111 @@ pub(crate) fn read_chunks<R: BufRead>(
     ended
 }
 
+/// Lines that can be read from any of them on, and their parser.
+pub(crate) type RangeReader<R> = (Lines<R>, Box<dyn RowParser>);
+
+/// Reads `rows` lines of Parquet from `first` on in ranges of `rules.lines`, by one thread a
+/// reader, and passes chunks to `deliver` in their order. A thread waits with a chunk until the
+/// ones before are delivered.
+///
+/// # Errors
+/// The errors of [`read_chunks`].
+pub(crate) fn read_ranges<R: BufRead + Send>(
+    file: &str,
+    readers: Vec<RangeReader<R>>,
+    (first, rows): (u64, u64),
+    rules: ChunkRules,
+    names: &Names,
+    deliver: &mut dyn FnMut(Chunk) -> bool,
+) -> Result<(), ImportError> {
+    let step = readers.len();
+    let starts = |worker: usize| {
+        (first..rows).step_by(usize::try_from(rules.lines).unwrap_or(usize::MAX)).skip(worker).step_by(step)
+    };
+    std::thread::scope(|scope| {
+        let mut parts = Vec::with_capacity(step);
+        for (worker, (mut lines, mut parser)) in readers.into_iter().enumerate() {
+            let (sender, receiver) = sync_channel(0);
+            parts.push(receiver);
+            scope.spawn(move || {
+                for start in starts(worker) {
+                    let end = start.saturating_add(rules.lines).min(rows);
+                    let builder = Builder::new(rules, None, Some(Arc::clone(names)));
+                    if !read_range(file, &mut lines, parser.as_mut(), (start, end), builder, &sender) {
+                        return;
+                    }
+                }
+            });
+        }
+        let mut seen = SeenKeys::new();
+        let mut turn = 0;
+        // Without the receivers the threads end.
+        while let Some(Ok(part)) = parts.get(turn).map(|part: &std::sync::mpsc::Receiver<Part>| part.recv()) {
+            let mut chunk = part.chunk;
+            seen.take(&mut chunk);
+            if !chunk.is_empty() && !deliver(chunk) {
+                break;
+            }
+            match part.ended {
+                None => {}
+                Some(Ok(())) => turn = (turn + 1) % step,
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A chunk of a range.
+struct Part {
+    chunk: Chunk,
+    /// Set for the last chunk of the range.
+    ended: Option<Result<(), ImportError>>,
+}
+
+/// Reads one range. Returns false if the thread has to end.
+fn read_range<R: BufRead>(
+    file: &str,
+    lines: &mut Lines<R>,
+    parser: &mut dyn RowParser,
+    (start, end): (u64, u64),
+    mut builder: Builder,
+    parts: &SyncSender<Part>,
+) -> bool {
+    let damaged = |line, source| Err(broken(file, line, source));
+    let mut ended = lines.skip_to(start).or_else(|source| damaged(start, source));
+    while ended.is_ok() && lines.number() < end {
+        let number = lines.number() + 1;
+        match lines.next_line() {
+            Ok(Some(line)) => match builder.take(file, number, line, parser) {
+                Ok(()) if builder.is_full(1) && number < end => {
+                    if parts.send(Part { chunk: builder.finish(number), ended: None }).is_err() {
+                        return false;
+                    }
+                }
+                Ok(()) => {}
+                // The chunk of an invalid line is not delivered.
+                Err(error) => {
+                    let _ = parts.send(Part { chunk: Chunk::default(), ended: Some(Err(error)) });
+                    return false;
+                }
+            },
+            Ok(None) => ended = damaged(number - 1, io::ErrorKind::UnexpectedEof.into()),
+            Err(source) => ended = damaged(number - 1, source),
+        }
+    }
+    let goes_on = ended.is_ok();
+    parts.send(Part { chunk: builder.finish(lines.number()), ended: Some(ended) }).is_ok() && goes_on
+}
+
 /// Classifies a read error.
 pub(crate) fn broken(file: &str, line: u64, source: io::Error) -> ImportError {
     let file = file.to_owned();
     match source.kind() {
         io::ErrorKind::UnexpectedEof => ImportError::CutOff { file, line },
+        _ if source.get_ref().is_some_and(|cause| cause.is::<Corrupt>()) => {
+            ImportError::Corrupt { file, line, source, taken_back: 0 }
+        }
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => ImportError::Damaged { file, line, source },
         _ => ImportError::Read { file, source },
     }
@@ -182,14 +341,12 @@ struct Builder {
     tuples: TupleBuffer,
     chunk: Chunk,
     latest_month: Option<(i64, Month)>,
-    /// Hashes of the keys of all rows of the source.
-    keys: HashSet<u64>,
 }
 
 impl Builder {
-    fn new(rules: ChunkRules, header: Option<Vec<u8>>) -> Self {
-        let tuples = TupleBuffer::default();
-        Self { rules, header, tuples, chunk: Chunk::default(), latest_month: None, keys: HashSet::new() }
+    fn new(rules: ChunkRules, header: Option<Vec<u8>>, names: Option<Names>) -> Self {
+        let chunk = Chunk { names, ..Chunk::default() };
+        Self { rules, header, tuples: TupleBuffer::default(), chunk, latest_month: None }
     }
 
     /// Adds a line.
@@ -254,18 +411,19 @@ impl Builder {
         let range = begins..self.chunk.text.len();
         self.chunk.row_lines.extend((0..count).map(|_| (number, range.clone())));
         if self.rules.key_fields > 0 {
-            let key = key_of(self.tuples.as_bytes().get(start..).unwrap_or_default(), self.rules.key_fields);
-            self.chunk.repeats |= self.keys.len() >= MAX_KEYS || !self.keys.insert(key);
+            self.chunk
+                .keys
+                .push(key_of(self.tuples.as_bytes().get(start..).unwrap_or_default(), self.rules.key_fields));
         }
     }
 
     fn note_reject(&mut self, number: u64, bytes: &[u8], error: &LineError, parser: &mut dyn RowParser) {
-        let text = String::from_utf8_lossy(bytes).into_owned();
         if self.rules.keep_together
-            && let Some(transaction) = parser.transaction(&text)
+            && let Some(transaction) = parser.transaction(&String::from_utf8_lossy(bytes))
         {
             self.chunk.broken.entry(transaction.to_ascii_lowercase()).or_insert(number);
         }
+        let text = shown(bytes, self.chunk.names.as_ref());
         self.chunk.rejects.push(Reject { line: number, reason: error.to_string(), kind: error.kind(), text });
     }
 
@@ -317,7 +475,7 @@ impl Builder {
         let tuples = std::mem::replace(&mut self.tuples, TupleBuffer::with_capacity(capacity)).into_bytes();
         self.latest_month = None;
         let text = Vec::with_capacity(self.chunk.text.len() + self.chunk.text.len() / 8);
-        let next = Chunk { text, ..Chunk::default() };
+        let next = Chunk { text, names: self.chunk.names.clone(), ..Chunk::default() };
         Chunk { tuples: tuples.into(), lines_done, ..std::mem::replace(&mut self.chunk, next) }
     }
 }

@@ -12,7 +12,7 @@ use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::elements::{self, ArrayScanner};
-use super::parquet::{self, ParquetText};
+use super::parquet::{self, Records, Table};
 use crate::import::error::ImportError;
 
 /// Buffer size for the file and the decompressor: large enough to make system calls negligible.
@@ -26,7 +26,7 @@ const FREE_EXPANSION: u64 = 64 * 1024 * 1024;
 
 /// Beyond [`FREE_EXPANSION`], compressed data that expands further is refused. Lists of
 /// transactions expand less than 20 times.
-const LARGEST_EXPANSION: u64 = 200;
+pub(super) const LARGEST_EXPANSION: u64 = 200;
 
 /// Window of zstd, as a power of two: more memory than its own tools use is refused.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -42,7 +42,10 @@ pub(crate) struct OpenedSource {
     pub(crate) size: Option<u64>,
     /// Stored bytes read so far.
     pub(crate) bytes_read: Arc<AtomicU64>,
+    /// Its text: the rows of Parquet as JSON lines.
     pub(crate) content: Box<dyn BufRead + Send>,
+    /// The rows of Parquet.
+    pub(crate) table: Option<Table>,
 }
 
 /// Returns true if a path stands for standard input.
@@ -68,10 +71,13 @@ pub(crate) fn open(path: &Path) -> Result<OpenedSource, ImportError> {
         let mut file = File::open(path).map_err(read_error)?;
         let metadata = file.metadata().map_err(read_error)?;
         if metadata.is_file() && begins_as_parquet(&mut file).map_err(read_error)? {
-            let rows = ParquetText::open(file).map_err(read_error)?;
-            let content = Box::new(BufReader::with_capacity(BUFFER_BYTES, rows));
-            // The reader does not say how far it is.
-            return Ok(OpenedSource { name, size: None, bytes_read: Arc::default(), content });
+            let bytes_read = Arc::default();
+            let table = Table::open(file, Arc::clone(&bytes_read)).map_err(read_error)?;
+            if table.rows() == 0 {
+                return Err(ImportError::Empty { file: name });
+            }
+            let content = Box::new(BufReader::with_capacity(BUFFER_BYTES, table.text().map_err(read_error)?));
+            return Ok(OpenedSource { size: Some(metadata.len()), bytes_read, content, table: Some(table), name });
         }
         (Box::new(file), metadata.is_file().then_some(metadata.len()))
     };
@@ -79,7 +85,7 @@ pub(crate) fn open(path: &Path) -> Result<OpenedSource, ImportError> {
     let counted = Counted { inner: raw, bytes_read: Arc::clone(&bytes_read) };
     let content = decompressed(counted).map_err(read_error)?;
     match content {
-        Some(content) => Ok(OpenedSource { name, size, bytes_read, content }),
+        Some(content) => Ok(OpenedSource { name, size, bytes_read, content, table: None }),
         None => Err(ImportError::Empty { file: name }),
     }
 }
@@ -110,7 +116,16 @@ fn decompressed(mut raw: Counted<impl Read + Send + 'static>) -> io::Result<Opti
     let whole = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(raw));
     let buffered = |inner: Box<dyn Read + Send>| {
         let bounded = Bounded { inner, bytes_read, expanded: 0 };
-        Ok(Some(Box::new(BufReader::with_capacity(BUFFER_BYTES, bounded)) as Box<dyn BufRead + Send>))
+        let mut content = BufReader::with_capacity(BUFFER_BYTES, bounded);
+        let start: Vec<u8> = content.fill_buf()?.iter().take(4).copied().collect();
+        let fault = match start.as_slice() {
+            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] => Some("it is compressed twice: decompress it once"),
+            other => foreign_format(other),
+        };
+        match fault {
+            Some(message) => Err(io::Error::new(io::ErrorKind::InvalidInput, message)),
+            None => Ok(Some(Box::new(content) as Box<dyn BufRead + Send>)),
+        }
     };
     match magic.as_slice() {
         [0x1f, 0x8b, ..] => buffered(Box::new(MultiGzDecoder::new(whole))),
@@ -130,11 +145,39 @@ fn decompressed(mut raw: Counted<impl Read + Send + 'static>) -> io::Result<Opti
 fn foreign_format(magic: &[u8]) -> Option<&'static str> {
     match magic {
         b"PAR1" => Some("it is Parquet, which is read from files alone: name the file"),
+        [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => Some("it is UTF-32: convert it with iconv -f UTF-32 -t UTF-8"),
+        [0, first, 0, second] if first.is_ascii() && second.is_ascii() && *first > 0 && *second > 0 => {
+            Some("it is UTF-16: convert it with iconv -f UTF-16BE -t UTF-8")
+        }
+        [first, 0, second, 0] if first.is_ascii() && second.is_ascii() && *first > 0 && *second > 0 => {
+            Some("it is UTF-16: convert it with iconv -f UTF-16LE -t UTF-8")
+        }
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("it is UTF-16: convert it with iconv -f UTF-16 -t UTF-8"),
         b"PK\x03\x04" => Some("it is a zip archive: unpack it first"),
         [b'B', b'Z', b'h', _] => Some("it is compressed by bzip2: unpack it first"),
         [0xfd, b'7', b'z', b'X'] => Some("it is compressed by xz: unpack it first"),
         _ => None,
+    }
+}
+
+/// The reason why data cannot be decompressed, or does not match its checksum.
+#[derive(Debug)]
+pub(crate) struct Corrupt(String);
+
+impl std::fmt::Display for Corrupt {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Corrupt {}
+
+/// Marks the errors of a decompressor: not those of the device, nor an early end.
+fn corrupt(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::Interrupted => error,
+        _ if error.raw_os_error().is_some() => error,
+        _ => io::Error::new(io::ErrorKind::InvalidData, Corrupt(error.to_string())),
     }
 }
 
@@ -148,7 +191,7 @@ struct Bounded {
 
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
+        let count = self.inner.read(buffer).map_err(corrupt)?;
         self.expanded += u64::try_from(count).unwrap_or_default();
         let allowed = self.bytes_read.load(Ordering::Relaxed).saturating_mul(LARGEST_EXPANSION);
         if self.expanded > FREE_EXPANSION.max(allowed) {
@@ -225,12 +268,19 @@ pub(crate) struct Lines<R> {
     limit: usize,
     /// Set when the source is a JSON array.
     array: Option<ArrayScanner>,
+    /// Set when the lines are the rows of Parquet.
+    records: Option<Records>,
 }
 
 impl<R: BufRead> Lines<R> {
     /// The lines of `content`.
     pub(crate) fn new(content: R) -> Self {
-        Self { content, buffer: Vec::new(), number: 0, limit: MAX_LINE_BYTES, array: None }
+        Self { content, buffer: Vec::new(), number: 0, limit: MAX_LINE_BYTES, array: None, records: None }
+    }
+
+    /// The rows of Parquet; `content` is not read.
+    pub(crate) fn of_records(content: R, records: Records) -> Self {
+        Self { records: Some(records), ..Self::new(content) }
     }
 
     /// The lines of `content`, or its elements if it is a JSON array or an object around one. Skips
@@ -257,6 +307,13 @@ impl<R: BufRead> Lines<R> {
     /// Errors of the reader; earlier lines were complete.
     pub(crate) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.buffer.clear();
+        if let Some(records) = &mut self.records {
+            if !records.next(&mut self.buffer)? {
+                return Ok(None);
+            }
+            self.number += 1;
+            return Ok(Some(Line::Whole(&self.buffer)));
+        }
         if let Some(scanner) = &mut self.array {
             return match scanner.next(&mut self.content, &mut self.buffer, self.limit)? {
                 None => Ok(None),
@@ -294,6 +351,11 @@ impl<R: BufRead> Lines<R> {
     /// # Errors
     /// Errors of the reader.
     pub(crate) fn skip_to(&mut self, number: u64) -> io::Result<()> {
+        if let Some(records) = &mut self.records {
+            records.skip(number.saturating_sub(self.number))?;
+            self.number = self.number.max(number);
+            return Ok(());
+        }
         if self.array.is_some() {
             while self.number < number && self.next_line()?.is_some() {}
             return Ok(());
@@ -396,8 +458,37 @@ mod tests {
     }
 
     #[test]
+    fn corrupt_data_and_cut_data_are_different_errors() {
+        let text: String = (0..5000).map(|i| format!("line {}\n", i * 7919)).collect();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(text.as_bytes()).unwrap();
+        let mut packed = gzip.finish().unwrap();
+        let checksum = packed.len() - 8;
+        packed[checksum] ^= 0xff;
+        let mut zstd = zstd::encode_all(text.as_bytes(), 3).unwrap();
+        let middle = zstd.len() / 2;
+        zstd[middle] ^= 0xff;
+        for damaged in [packed, zstd] {
+            let content = decompressed(counted(&damaged));
+            let read = content.and_then(|content| io::copy(&mut content.unwrap(), &mut io::sink()));
+            // A flipped bit may leave zstd's data readable, which has no checksum here.
+            let Err(error) = read else { continue };
+            assert!(error.get_ref().is_some_and(|cause| cause.is::<Corrupt>()), "{error:?}");
+        }
+        let twice = zstd::encode_all(zstd::encode_all(text.as_bytes(), 3).unwrap().as_slice(), 3).unwrap();
+        assert!(decompressed(counted(&twice)).map(drop).unwrap_err().to_string().contains("twice"));
+    }
+
+    #[test]
     fn formats_that_are_not_read_are_named() {
-        for (bytes, name) in [(&b"PAR1...."[..], "Parquet"), (b"\xff\xfeh\0", "UTF-16"), (b"PK\x03\x04..", "zip")] {
+        for (bytes, name) in [
+            (&b"PAR1...."[..], "Parquet"),
+            (b"\xff\xfeh\0", "UTF-16"),
+            (b"h\0a\0", "UTF-16LE"),
+            (b"\0h\0a", "UTF-16BE"),
+            (b"\xff\xfe\0\0", "UTF-32"),
+            (b"PK\x03\x04..", "zip"),
+        ] {
             let error = decompressed(counted(bytes)).map(drop).unwrap_err();
             assert!(error.to_string().contains(name), "{error}");
         }

@@ -1,19 +1,21 @@
 //! The reading side of an import, on a separate thread: opens the source, detects its format, skips
 //! lines that were committed before, and sends chunks until the source ends or the receiver is
-//! gone.
+//! gone. Ranges of the rows of Parquet are read by several threads.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use arx_core::address::Network;
+use arx_core::address::{Network, NetworkFamily};
 use tokio::sync::{mpsc, oneshot};
 
-use super::chunk::{self, Chunk, ChunkRules};
-use super::input::{self, Line, Lines};
+use super::chunk::{self, Chunk, ChunkRules, Names, RangeReader};
+use super::input::{self, Line, Lines, OpenedSource};
 use super::nodes;
+use super::parquet::Table;
 use crate::import::error::ImportError;
+use crate::import::parse::csv_line::SEPARATOR;
 use crate::import::parse::fields::{self, Column, Mapping};
 use crate::import::parse::graph::{GraphTransactions, Nodes};
 use crate::import::parse::kind::{self, Kind};
@@ -26,6 +28,12 @@ use crate::import::parse::utxo::UtxoTransactions;
 use crate::import::parse::values::{Context, RowParser};
 use crate::import::request::{FileOptions, Format};
 
+/// Threads that read Parquet, at most: each holds a chunk and a page of each column.
+const MAX_RANGE_READERS: usize = 4;
+
+/// Types of objects in a mixed stream.
+const STREAM_TYPES: [&str; 7] = ["transaction", "block", "log", "token_transfer", "trace", "contract", "token"];
+
 /// Kind of content, with the facts from the database that parsing needs.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
@@ -33,6 +41,17 @@ pub(crate) enum Content {
     Transfers(Context, FileOptions),
     /// The two-file form: the network and the nodes file.
     Graph(Context, Network, PathBuf),
+}
+
+impl Content {
+    /// The family of the network.
+    pub(crate) fn family(&self) -> NetworkFamily {
+        match self {
+            Self::Transactions(context, _) | Self::Transfers(context, _) | Self::Graph(context, ..) => {
+                context.registered().family()
+            }
+        }
+    }
 }
 
 /// One source to read.
@@ -62,7 +81,7 @@ pub(crate) struct Opened {
 /// A message of the reader.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Chunk(Chunk),
+    Chunk(Box<Chunk>),
     /// The number of lines at the end of the source, or the error that ended reading.
     End(Result<u64, ImportError>),
 }
@@ -78,23 +97,36 @@ pub(crate) fn read(
             // The receiver is gone when the import was interrupted meanwhile.
             let _ = opened.send(Err(error));
         }
-        Ok(mut prepared) => {
+        Ok(prepared) => {
             if opened.send(Ok(prepared.opened)).is_err() {
                 return;
             }
             let mut rules = reading.rules;
             rules.keep_together = prepared.target.keeps_together();
             rules.key_fields = prepared.target.key_fields();
-            let ended = chunk::read_chunks(
-                &prepared.file,
-                &mut prepared.lines,
-                prepared.first_line,
-                prepared.header,
-                prepared.parser.as_mut(),
-                rules,
-                &mut |chunk| messages.blocking_send(Message::Chunk(chunk)).is_ok(),
-            );
-            let _ = messages.blocking_send(Message::End(ended.map(|()| prepared.lines.number())));
+            let file = prepared.file;
+            let deliver = &mut |chunk| messages.blocking_send(Message::Chunk(Box::new(chunk))).is_ok();
+            let ended = match (prepared.names, prepared.ranges) {
+                (Some(names), ranges) if !rules.keep_together && ranges.len() > 1 => {
+                    let rows = (reading.lines_done, prepared.rows);
+                    chunk::read_ranges(&file, ranges, rows, rules, &names, deliver).map(|()| prepared.rows)
+                }
+                (names, ranges) => {
+                    let Some((mut lines, mut parser)) = ranges.into_iter().next() else { return };
+                    let first = prepared.first_line;
+                    chunk::read_chunks(
+                        &file,
+                        &mut lines,
+                        first,
+                        parser.as_mut(),
+                        rules,
+                        (prepared.header, names),
+                        deliver,
+                    )
+                    .map(|()| lines.number())
+                }
+            };
+            let _ = messages.blocking_send(Message::End(ended));
         }
     }
 }
@@ -102,19 +134,27 @@ pub(crate) fn read(
 /// A source positioned at its first unread line.
 struct Prepared {
     file: String,
-    lines: Lines<Box<dyn BufRead + Send>>,
+    /// The lines and their parser; several of them where each can read any range.
+    ranges: Vec<RangeReader<Box<dyn BufRead + Send>>>,
+    /// Names of the columns of Parquet, and the number of its rows.
+    names: Option<Names>,
+    rows: u64,
     /// A first line that was read to detect the format and is itself a row.
     first_line: Option<(u64, Vec<u8>)>,
     /// The header of a CSV file, which may occur again where files were put together.
     header: Option<Vec<u8>>,
-    parser: Box<dyn RowParser>,
     target: Target,
     opened: Opened,
 }
 
 /// Opens a source, creates its parser and skips committed lines.
 fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
-    let source = input::open(&reading.path)?;
+    let mut source = input::open(&reading.path)?;
+    if let Some(table) = source.table.take()
+        && let Some(prepared) = prepare_table(reading, &source, &table)?
+    {
+        return Ok(prepared);
+    }
     let file = source.name;
     let mut lines = Lines::detect(source.content).map_err(|source| ImportError::Read { file: file.clone(), source })?;
     let first = first_line(&file, &mut lines)?;
@@ -127,24 +167,101 @@ fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
         Content::Transactions(_, options) | Content::Transfers(_, options) => options.mappings.as_slice(),
         Content::Graph(..) => &[],
     };
-    if let Some(mapping) = Mapping::unknown(mappings, parser.columns()) {
-        let message = format!("--map {mapping} names a field that this kind of file does not have");
-        return Err(ImportError::Mapping { file, message });
-    }
+    check_mappings(&file, mappings, parser.as_ref())?;
     let unused = match format {
         Format::Csv => parser.unused_columns().to_vec(),
         Format::Json => unused_keys(&first, parser.columns(), mappings),
     };
-    let assumes_smallest_unit = match &reading.content {
-        Content::Transactions(_, options) => {
-            options.unit.is_none() && format == Format::Csv && parser.takes_base_units()
-        }
-        Content::Transfers(..) | Content::Graph(..) => false,
-    };
+    let assumes_smallest_unit = format == Format::Csv && assumes_smallest_unit(&reading.content, parser.as_ref());
     let (size, bytes_read) = (source.size, source.bytes_read);
     let opened = Opened { target, size, bytes_read, unused, assumes_smallest_unit };
     let header = (format == Format::Csv).then(|| first.clone());
-    Ok(Prepared { file, lines, first_line: is_row.then_some((number, first)), header, parser, target, opened })
+    let first_line = is_row.then_some((number, first));
+    Ok(Prepared { file, ranges: vec![(lines, parser)], names: None, rows: 0, first_line, header, target, opened })
+}
+
+/// Prepares the reading of Parquet by columns: each thread has a reader and a parser of its own.
+/// Returns `None` for a file whose rows have to become JSON: the columns that are used are nested,
+/// or its rows are of several kinds.
+fn prepare_table(reading: &Reading, source: &OpenedSource, table: &Table) -> Result<Option<Prepared>, ImportError> {
+    let file = source.name.clone();
+    let (Content::Transactions(_, options) | Content::Transfers(_, options)) = &reading.content else {
+        return Ok(None);
+    };
+    if options.format.is_some() {
+        return Ok(None);
+    }
+    let mut content = reading.content.clone();
+    let mappings = &options.mappings;
+    let mut names = fields::folded(&table.names.iter().map(String::as_str).collect::<Vec<_>>(), mappings);
+    if let Some(word) = first_type(&file, table, mappings)? {
+        if STREAM_TYPES.contains(&word.as_str()) {
+            return Ok(None);
+        }
+        names.push(format!("type:{word}"));
+    }
+    if let Content::Transactions(_, options) = &mut content {
+        let kind = options.kind.unwrap_or_else(|| kind::detect(&names));
+        if kind == Kind::Utxo {
+            return Ok(None);
+        }
+        options.kind = Some(kind);
+    }
+    let header = table.names.join(char::from(SEPARATOR).encode_utf8(&mut [0; 4]));
+    let create = || parser(&file, header.as_bytes(), Format::Csv, &content, reading.rules.strict);
+    let (first, target) = create()?;
+    check_mappings(&file, mappings, first.as_ref())?;
+    let unused = first.unused_columns().to_vec();
+    let assumes_smallest_unit = assumes_smallest_unit(&content, first.as_ref());
+    let count = match target.keeps_together() {
+        true => 1,
+        false => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_RANGE_READERS),
+    };
+    let mut ranges = Vec::with_capacity(count);
+    for number in 0..count {
+        let damaged = |source| ImportError::Read { file: file.clone(), source };
+        let Some(records) = table.records(|name| !unused.iter().any(|other| other == name)).map_err(damaged)? else {
+            return Ok(None);
+        };
+        let mut lines = Lines::of_records(Box::new(std::io::empty()) as Box<dyn BufRead + Send>, records);
+        if number == 0 {
+            lines.skip_to(reading.lines_done).map_err(|error| chunk::broken(&file, lines.number(), error))?;
+        }
+        ranges.push((lines, create()?.0));
+    }
+    let (size, bytes_read) = (source.size, Arc::clone(&source.bytes_read));
+    let opened = Opened { target, size, bytes_read, unused, assumes_smallest_unit };
+    let names = Some(table.names.clone().into());
+    Ok(Some(Prepared { file, ranges, names, rows: table.rows(), first_line: None, header: None, target, opened }))
+}
+
+/// Returns the word in the column `type` of the first row of Parquet, if it has one.
+fn first_type(file: &str, table: &Table, mappings: &[Mapping]) -> Result<Option<String>, ImportError> {
+    let is_type = |name: &str| fields::folded(&[name], mappings).first().is_some_and(|name| name == "type");
+    if !table.names.iter().any(|name| is_type(name)) {
+        return Ok(None);
+    }
+    let read_error = |source| ImportError::Read { file: file.to_owned(), source };
+    let Some(mut records) = table.records(is_type).map_err(read_error)? else { return Ok(None) };
+    let mut line = Vec::new();
+    records.next(&mut line).map_err(read_error)?;
+    let text = String::from_utf8_lossy(&line).replace(char::from(SEPARATOR), "");
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+fn check_mappings(file: &str, mappings: &[Mapping], parser: &dyn RowParser) -> Result<(), ImportError> {
+    match Mapping::unknown(mappings, parser.columns()) {
+        None => Ok(()),
+        Some(mapping) => {
+            let message = format!("--map {mapping} names a field that this kind of file does not have");
+            Err(ImportError::Mapping { file: file.to_owned(), message })
+        }
+    }
+}
+
+/// Returns true if nothing states the unit of the native coin's amounts.
+fn assumes_smallest_unit(content: &Content, parser: &dyn RowParser) -> bool {
+    matches!(content, Content::Transactions(_, options) if options.unit.is_none()) && parser.takes_base_units()
 }
 
 /// Returns the keys of the first object that the import does not read, and mapped ones that it does
