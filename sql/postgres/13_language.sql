@@ -5,7 +5,11 @@
 
 CREATE FUNCTION plpgsql_as_owner_handler() RETURNS language_handler
     LANGUAGE c AS 'MODULE_PATHNAME', 'plpgsql_as_owner_handler';
-CREATE LANGUAGE plpgsql_as_owner HANDLER plpgsql_as_owner_handler VALIDATOR pg_catalog.plpgsql_validator;
+-- PL/pgSQL's own validator under another name: for a language with a function of pg_catalog,
+-- pg_upgrade would leave the handler out, and fail.
+CREATE FUNCTION plpgsql_as_owner_validator(function oid) RETURNS void
+    LANGUAGE c STRICT AS '$libdir/plpgsql', 'plpgsql_validator';
+CREATE LANGUAGE plpgsql_as_owner HANDLER plpgsql_as_owner_handler VALIDATOR plpgsql_as_owner_validator;
 
 -- Records who has called a function that writes a row as the owner of its table.
 CREATE FUNCTION sign_author() RETURNS trigger

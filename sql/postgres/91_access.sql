@@ -86,6 +86,7 @@ BEGIN
                 ('is_moving_rows', 'arx_reader',
              'true while ARX moves rows between partitions or stamps restored rows, which changes no content'),
                 ('plpgsql_as_owner_handler', NULL, 'handler of the language plpgsql_as_owner'),
+                ('plpgsql_as_owner_validator', NULL, 'validator of the language plpgsql_as_owner'),
                 ('calling_user', 'arx_reader',
              'role that has called a function of arx, also while it works with the rights of the tables'' owner'),
                 ('is_in_job', 'arx_reader', 'true within a function of arx that changes tables'),

@@ -796,6 +796,7 @@ const REJECTED: &[(&str, &str)] = &[
     ("install_schedules", "pg_cron is not installed"),
     ("remove_schedules", "pg_cron is not installed"),
     ("require_pg_cron", "pg_cron is not installed"),
+    ("plpgsql_as_owner_validator", "language validation function"),
     ("rollback_risk_model", "no risk model was active before"),
 ];
 
