@@ -12,6 +12,9 @@ static GRAPH_WORK_MEM_KB: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 /// as long as copying the file.
 static GRAPH_DELTA_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(50_000);
 
+/// Daily prices are in force for their day.
+static MAX_PRICE_AGE: GucSetting<i32> = GucSetting::<i32>::new(24 * 60 * 60);
+
 static GRAPH_FRESHNESS: GucSetting<Freshness> = GucSetting::<Freshness>::new(Freshness::Exact);
 
 /// Freshness of answers.
@@ -46,6 +49,16 @@ pub(crate) fn register() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_int_guc(
+        c"arx.max_price_age",
+        c"Sets the age up to which a price of arx.asset_prices is in force.",
+        c"A transfer without a price of that age has no value in USD. If this value is specified without units, it is taken as seconds.",
+        &MAX_PRICE_AGE,
+        1,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_S,
+    );
     GucRegistry::define_enum_guc(
         c"arx.graph_freshness",
         c"Sets the freshness of answers of graph functions.",
@@ -59,6 +72,11 @@ pub(crate) fn register() {
 /// Number of changes above which they are merged.
 pub(crate) fn graph_delta_limit() -> usize {
     usize::try_from(GRAPH_DELTA_LIMIT.get()).unwrap_or(usize::MAX)
+}
+
+/// Age up to which a price is in force, in microseconds.
+pub(crate) fn max_price_age() -> i64 {
+    i64::from(MAX_PRICE_AGE.get()) * 1_000_000
 }
 
 pub(crate) fn accepts_stale_base() -> bool {

@@ -90,7 +90,7 @@ extension_sql_file!("../../sql/postgres/32_behaviour.sql", name = "behaviour", r
 extension_sql_file!("../../sql/postgres/33_clusters.sql", name = "clusters", requires = ["behaviour"]);
 extension_sql_file!("../../sql/postgres/40_feed.sql", name = "feed", requires = ["clusters"]);
 extension_sql_file!("../../sql/postgres/42_refresh.sql", name = "refresh", requires = ["feed"]);
-extension_sql_file!("../../sql/postgres/43_prices.sql", name = "prices", requires = ["refresh"]);
+extension_sql_file!("../../sql/postgres/43_prices.sql", name = "prices", requires = ["refresh", registered_network]);
 extension_sql_file!(
     "../../sql/postgres/50_patterns.sql",
     name = "patterns",

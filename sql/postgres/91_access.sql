@@ -143,16 +143,16 @@ BEGIN
              'neighbourhood of a wallet as a Graphviz drawing, coloured by label and risk, with hubs folded'),
                 ('wallet_exposure', 'arx_reader',
              'shares of the funds of a wallet that came from or went to labelled wallets, by category, with the '
-             'strongest path; then the wallets with a shortfall'),
+             'strongest path; then the wallets with a shortfall, and with asset usd the assets without a price'),
                 ('screen_wallets', 'arx_reader',
              'exposure of many wallets, one row each: sanctions, illicit and service shares, the nearest illicit '
-             'wallet'),
+             'wallet, and what the wallet sent beyond what it is known to have received'),
                 ('trace_funds', 'arx_reader',
              'transfers along which funds of a wallet or of transactions went or came, one row each, with the tainted '
-             'amount; then the wallets with a shortfall'),
+             'amount; then the wallets with a shortfall, and with asset usd the assets without a price'),
                 ('trace_summary', 'arx_reader',
              'wallets where the funds that trace_funds() follows ended, one row a wallet and reason; then the wallets '
-             'with a shortfall'),
+             'with a shortfall, and with asset usd the assets without a price'),
                 ('wallet_clusters', 'arx_reader',
              'wallets that belong together, largest cluster first: connected (weak, strong), sharing a deposit '
              'address, or funded together'),
@@ -293,10 +293,17 @@ BEGIN
                 ('write_risk_scores', 'arx_operator',
              'step of refresh_risk_scores(): scores wallets taken from the queue; returns the number whose score or '
              'state changed'),
+                ('max_price_age', 'arx_reader', 'age up to which a price is in force: the setting arx.max_price_age'),
+                ('price_basis', 'arx_operator', 'step of apply_asset_prices(): digest of the prices and tokens of a network'),
+                ('price_gap', 'arx_reader', 'why the coin of a network (NULL), or a token, has no value in USD at some times'),
                 ('apply_asset_prices', 'arx_operator',
-             'fills value_usd of the transactions and internal transfers of a network from asset_prices (the latest price '
-             'before each); '
-             'returns the rows changed'),
+             'fills value_usd of the new rows of a network from asset_prices: the last price before each, not older than '
+             'arx.max_price_age; returns rows with and without a price by asset'),
+                ('price_coverage', 'arx_reader',
+             'rows of a network with and without value_usd by asset, with the reason and the times'),
+                ('apply_token_kinds', 'arx_operator',
+             'moves the ids of NFTs from amount to token_id, by tokens and by the ids that rows have; returns rows corrected '
+             'and rows that contradict the kind'),
 
             -- Partitions
                 ('partition_plan', 'arx_reader',
@@ -398,8 +405,8 @@ BEGIN
 END;
 $do$;
 GRANT SELECT ON TABLE transaction_changes, label_changes, graph_epoch, pruned_epochs, feed_positions, feed_loads, feed_chunks,
-    feed_reloads, feed_rejects, behaviour_windows, risk_queue, risk_refresh_state, performance_samples TO arx_reader;
-GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state TO arx_operator;
+    feed_reloads, feed_rejects, behaviour_windows, risk_queue, risk_refresh_state, performance_samples, price_positions TO arx_reader;
+GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state, price_positions TO arx_operator;
 GRANT INSERT, DELETE ON TABLE feed_reloads TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE feed_positions, feed_loads, feed_chunks, feed_reloads, feed_rejects,
     behaviour_windows TO arx_feeder;

@@ -39,6 +39,7 @@ pub use query::paths::{Path, PathStep, Paths, Weight, shortest_paths};
 pub use query::reach::{Level, Reach, reach};
 pub use query::{centrality, clusters, dot, exposure, patterns, screening, trace};
 pub use types::{AssetId, Direction, NetworkId, Position, Side, Status, TransferRow, U256, WalletId, WalletIds};
+pub use view::basket::{Basket, Factor, Price, Unvalued, Valuation, Wrapper};
 pub use view::digest::{Digest, Digests, Group};
 pub use view::filter::{AssetSelection, Edge, EdgeFilter};
 pub use view::graph::Graph;

@@ -5,6 +5,7 @@
 //! `session` pins.
 
 mod alert;
+mod assets;
 mod clusters;
 mod composed;
 mod evidence;
@@ -22,6 +23,9 @@ mod tables;
 mod transfers_by_hash;
 
 pub(crate) use alert::{alert_rules, performance_facts};
+pub(crate) use assets::{
+    PRICE_SCALE, StatedToken, TokenKind, prices, stated_tokens, token_kind, wrapped_coins,
+};
 pub(crate) use clusters::{ClusterLabel, Exclusion, cluster_labels, exclusions, services};
 pub(crate) use evidence::{TransferHashes, TransferKey, transfer_hashes};
 pub(crate) use graph::{

@@ -14,9 +14,10 @@ use crate::error::SqlError;
 use crate::moving::without_user_triggers;
 
 /// In the order in which the objects depend on each other.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     include_str!("../../../sql/postgres/tables/10_networks.sql"),
     include_str!("../../../sql/postgres/tables/11_labels.sql"),
+    include_str!("../../../sql/postgres/tables/12_assets.sql"),
     include_str!("../../../sql/postgres/tables/20_transactions.sql"),
     include_str!("../../../sql/postgres/tables/30_wallets.sql"),
     include_str!("../../../sql/postgres/tables/40_analysis.sql"),

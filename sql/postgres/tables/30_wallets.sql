@@ -155,15 +155,3 @@ COMMENT ON TABLE arx.behaviour_thresholds IS 'thresholds above which a wallet is
 INSERT INTO arx.behaviour_thresholds (builtin) VALUES (true);
 GRANT SELECT ON TABLE arx.behaviour_thresholds TO arx_reader;
 GRANT INSERT, UPDATE, DELETE ON TABLE arx.behaviour_thresholds TO arx_operator;
-
--- Prices of assets.
-CREATE TABLE arx.asset_prices (
-    asset     text NOT NULL CHECK (asset <> ''),
-    priced_at timestamptz NOT NULL,
-    price_usd numeric(30,12) NOT NULL CHECK (price_usd >= 0),
-    source    text NOT NULL DEFAULT 'manual',
-    PRIMARY KEY (asset, priced_at)
-);
-COMMENT ON TABLE arx.asset_prices IS 'prices of assets in USD, each in force until the next one';
-GRANT SELECT ON TABLE arx.asset_prices TO arx_reader;
-GRANT INSERT, UPDATE, DELETE ON TABLE arx.asset_prices TO arx_operator;

@@ -35,6 +35,9 @@ pub struct FlowSummary {
     pub beyond: f64,
     /// Transfers between the wallet and the nearest illicit one.
     pub nearest_hop: Option<u32>,
+    /// A wallet that the traced funds may have passed through sent more than it is known to have
+    /// received.
+    pub passes_shortfall: bool,
     worst: Option<Worst>,
 }
 
@@ -58,7 +61,8 @@ impl FlowSummary {
     #[must_use]
     pub fn new(exposed: &Exposed, categories: &[ScreeningCategory], traced: bool) -> Self {
         let kind = |mark: u32| categories.get(mark as usize).map(|category| category.kind);
-        let mut summary = Self { total: exposed.total.value, ..Self::default() };
+        let (total, passes_shortfall) = (exposed.total.value, exposed.passes_shortfall);
+        let mut summary = Self { total, passes_shortfall, ..Self::default() };
         let mut by_mark = vec![0.0; categories.len()];
         for (part, direct) in &exposed.direct {
             let Part::Mark(mark) = *part else { continue };
@@ -182,6 +186,8 @@ mod tests {
             total: amount(total),
             direct: direct.iter().map(|(mark, value)| (Part::Mark(*mark), amount(*value))).collect(),
             parts: parts.iter().map(part).collect(),
+            passes_shortfall: false,
+            own_shortfall: None,
         };
         FlowSummary::new(&exposed, &categories(), traced)
     }

@@ -6,6 +6,7 @@ use crate::graph::error::Damaged;
 use crate::graph::file::base::{Base, Sections};
 use crate::graph::file::overlay::Overlay;
 use crate::graph::types::{AssetId, NetworkId, Side, WalletId, WalletIds};
+use crate::graph::view::basket::Basket;
 
 pub(super) const OUT_OF_RANGE: Damaged = Damaged { what: "number out of range" };
 
@@ -19,6 +20,8 @@ pub struct Graph<'g> {
     pub(super) native_only: bool,
     /// Called now and then while a single call reads many transfers.
     pub(super) poll: fn(),
+    /// Assets that are shown as one.
+    pub(super) basket: Option<&'g Basket>,
 }
 
 impl<'g> Graph<'g> {
@@ -26,7 +29,8 @@ impl<'g> Graph<'g> {
     #[must_use]
     pub fn new<B: Deref<Target = [u8]>>(base: &'g Base<B>, overlay: &'g Overlay) -> Self {
         let native_only = base.native_transfers() == base.transfers();
-        Self { base: base.sections(), networks: base.networks(), overlay, native_only, poll: || {} }
+        let (base, networks) = (base.sections(), base.networks());
+        Self { base, networks, overlay, native_only, poll: || {}, basket: None }
     }
 
     /// Sets a function that is called every few thousand transfers while a call reads a single
@@ -34,6 +38,12 @@ impl<'g> Graph<'g> {
     #[must_use]
     pub const fn with_poll(self, poll: fn()) -> Self {
         Self { poll, ..self }
+    }
+
+    /// Returns the graph with the assets of a basket as one.
+    #[must_use]
+    pub const fn with_basket(self, basket: &'g Basket) -> Self {
+        Self { basket: Some(basket), ..self }
     }
 
     /// Returns a wallet by its address. The wallet may have no transfer left.

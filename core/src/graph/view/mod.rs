@@ -1,7 +1,8 @@
 //! A base and its overlay read as one graph.
 //!
-//! Owns filters, edges and digests. Imports `file` and below; never a query.
+//! Owns filters, baskets of assets, edges and digests. Imports `file` and below; never a query.
 
+pub(in crate::graph) mod basket;
 pub(in crate::graph) mod digest;
 mod edge_sum;
 mod edges;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::graph::error::Damaged;
 use crate::graph::file::overlay::AddedTransfer;
 use crate::graph::types::{AssetId, Position, Side, Status, U256, WalletId};
+use crate::graph::view::basket::Seen;
 use crate::graph::view::filter::EdgeFilter;
 use crate::graph::view::graph::{Graph, OUT_OF_RANGE};
 
@@ -75,7 +76,8 @@ impl<'g> Graph<'g> {
     }
 
     /// Calls `each` for the counted transfers of a wallet on a side, by time and position. Pairs
-    /// are not considered: `min_transfers` does not apply.
+    /// are not considered: `min_transfers` does not apply. Transfers of a basket are shown as those
+    /// of one asset if the filter selects it.
     ///
     /// # Errors
     /// When the base is damaged, and the first error of `each`.
@@ -105,6 +107,12 @@ impl<'g> Graph<'g> {
         F: FnMut(Transfer) -> Result<(), E>,
     {
         let window = self.window(wallet, side, filter)?;
+        if let Some(basket) = self.basket.filter(|basket| basket.selection() == filter.assets) {
+            return self.transfers_with(wallet, side, window, wanted, |transfer| match basket.see(wallet, transfer) {
+                Seen::Moved(transfer) if transfer.is_counted(filter) => each(transfer),
+                Seen::Moved(_) | Seen::Stayed | Seen::Unvalued | Seen::Nft => Ok(()),
+            });
+        }
         self.transfers_with(wallet, side, window, wanted, |transfer| {
             if transfer.is_counted(filter) { each(transfer) } else { Ok(()) }
         })
@@ -170,15 +178,16 @@ impl<'g> Graph<'g> {
         self.base.transfers(wallet, side).len() + self.overlay.added(wallet, side).len()
     }
 
-    /// Returns a transfer by its number, as seen from its sender.
+    /// Returns a transfer by its number, as seen from its sender; of a basket as one of its asset.
     ///
     /// # Errors
     /// When the base is damaged, or there is no such transfer.
     pub fn transfer(&self, number: u64) -> Result<Transfer, Damaged> {
-        match self.stored(number)? {
-            Stored::Base(entry) => self.base_transfer(Side::Out, entry, entry),
-            Stored::Overlay(added) => Ok(Transfer::of_overlay(added, number, Side::Out)),
-        }
+        let transfer = match self.stored(number)? {
+            Stored::Base(entry) => self.base_transfer(Side::Out, entry, entry)?,
+            Stored::Overlay(added) => Transfer::of_overlay(added, number, Side::Out),
+        };
+        Ok(self.basket.map_or(transfer, |basket| basket.shown(transfer)))
     }
 
     /// Returns the sender of a transfer, by the number of the transfer; `None` for a reward.

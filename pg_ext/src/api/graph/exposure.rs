@@ -5,13 +5,13 @@ use arx_core::graph::exposure::{
     ExplainedExposure, ExposureTerms, Heading, MAX_HOPS, Statement, StatementLine, explain,
 };
 use arx_core::graph::trace::{End, Flow, Shortfall};
-use arx_core::graph::{Direction, MemoryBudget, U256, WalletId};
+use arx_core::graph::{AssetId, AssetSelection, Direction, MemoryBudget, U256, Unvalued, WalletId};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::labels::LabelCache;
-use super::request::{Scope, ScopeArguments};
+use super::request::{Scope, ScopeArguments, unvalued_name, unvalued_reason};
 use super::trace::{SHORTFALL, cut_reason, shortfall_reason};
 use crate::api::call::call;
 use crate::api::row::sql_row;
@@ -43,6 +43,8 @@ sql_row! {
         order_inferred: bool,
         shortfall: Option<SqlNumeric>,
         shortfall_since: Option<TimestampWithTimeZone>,
+        asset: Option<String>,
+        transfers: Option<i64>,
     }
 }
 
@@ -80,6 +82,8 @@ fn wallet_exposure(
             name!(order_inferred, bool),
             name!(shortfall, Option<SqlNumeric>),
             name!(shortfall_since, Option<TimestampWithTimeZone>),
+            name!(asset, Option<String>),
+            name!(transfers, Option<i64>),
         ),
     >,
     ErrorReport,
@@ -120,11 +124,11 @@ impl ExposureRequest {
             return Err(SqlError::argument(format!("max_hops must be between 1 and {MAX_HOPS}, not {max_hops}")));
         }
         let max_fan_out = optional_limit("max_fan_out", limits.max_fan_out)?;
-        let scope = Scope::parse(network, scope)?;
+        let scope = Scope::parse_for_funds(network, scope)?;
         if !scope.filter.assets.is_single() {
             return Err(SqlError::argument("exposure requires a single asset")
                 .detail("Values of several assets cannot be added up.")
-                .hint("Specify native, the name of the native coin, or the address of a token."));
+                .hint("Specify native, the name of the native coin, the address of a token, or usd for all priced assets."));
         }
         Ok(Self { scope, direction, max_hops: max_hops.unsigned_abs(), max_fan_out })
     }
@@ -174,13 +178,16 @@ impl ExposureRequest {
             for shortfall in &exposed.shortfalls {
                 rows.push(self.shortfall_row(direction, shortfall, &labels, reason.clone())?);
             }
+            for unvalued in &exposed.unvalued {
+                rows.push(self.unvalued_row(direction, unvalued, reason.clone())?);
+            }
         }
         Ok(rows)
     }
 
     /// Computes an exposure with paths.
     fn exposure(&self, wallet: WalletId, flow: Flow, labels: &mut LabelCache) -> Result<ExplainedExposure, SqlError> {
-        let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
+        let (graph, mut deadline) = (self.scope.graph(), self.scope.deadline);
         Ok(explain(&graph, wallet, &self.terms(flow, self.max_hops), labels, &mut deadline)?)
     }
 
@@ -205,7 +212,35 @@ impl ExposureRequest {
             reason,
             shortfall: self.scope.value(shortfall.amount),
             shortfall_since: Some(from_micros(shortfall.first)?),
+            asset: Some(self.unit()?),
+            transfers: Some(shortfall.transfers.cast_signed()),
             ..ExposureRow::default()
+        })
+    }
+
+    /// Names an asset that has no price, or NFTs. They are no part of the total.
+    fn unvalued_row(
+        &self,
+        direction: &str,
+        unvalued: &Unvalued,
+        reason: Option<String>,
+    ) -> Result<ExposureRow, SqlError> {
+        Ok(ExposureRow {
+            direction: Some(direction.to_owned()),
+            exposure: Some(unvalued_name(unvalued).to_owned()),
+            complete: reason.is_none(),
+            reason,
+            asset: Some(self.scope.asset_name(unvalued.asset)?),
+            transfers: Some(unvalued.transfers.cast_signed()),
+            ..ExposureRow::default()
+        })
+    }
+
+    /// Returns the name of the unit of values.
+    fn unit(&self) -> Result<String, SqlError> {
+        self.scope.unit_name(match self.scope.filter.assets {
+            AssetSelection::Token(token) => token,
+            AssetSelection::Native | AssetSelection::Tokens | AssetSelection::All => AssetId::NATIVE,
         })
     }
 
@@ -244,6 +279,8 @@ impl ExposureRequest {
             order_inferred: line.inferred,
             shortfall: None,
             shortfall_since: None,
+            asset: Some(self.unit()?),
+            transfers: None,
         })
     }
 
@@ -276,7 +313,8 @@ fn incomplete(exposed: &ExplainedExposure, flow: Flow) -> Option<String> {
         total if *amount > U256::ZERO && total > U256::ZERO => cut_reason(*end, flow, *amount, total),
         _ => end.name(flow).to_owned(),
     };
-    let reasons: Vec<String> = exposed.cuts.iter().map(cut).chain(shortfall_reason(&exposed.shortfalls)).collect();
+    let missing = shortfall_reason(&exposed.shortfalls).into_iter().chain(unvalued_reason(&exposed.unvalued));
+    let reasons: Vec<String> = exposed.cuts.iter().map(cut).chain(missing).collect();
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 

@@ -1,12 +1,14 @@
 //! Requests: the arguments that graph functions share, checked, and the graph that answers.
 
 use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use arx_core::address::{Address, Network};
 use arx_core::amount::COIN_SCALE;
 use arx_core::graph::{
-    AssetId, AssetSelection, Direction, EdgeFilter, Graph, Halt, Interrupt, MemoryBudget, SearchLimits, U256, WalletId,
+    AssetId, AssetSelection, Basket, Direction, EdgeFilter, Factor, Graph, Halt, Interrupt, MemoryBudget, Price,
+    SearchLimits, U256, Unvalued, Valuation, WalletId, Wrapper,
 };
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
@@ -16,11 +18,21 @@ use crate::error::SqlError;
 use crate::graph_store::{AssetScope, GraphHandle, check_for_failures, current};
 use crate::guc;
 use crate::numeric::{SqlNumeric, units};
-use crate::spi::{NetworkCoverage, TransactionSources, is_covered, native_asset, network_coverage, registered_network};
+use crate::spi::{
+    NetworkCoverage, PRICE_SCALE, StatedToken, TokenKind, TransactionSources, is_covered, native_asset,
+    network_coverage, prices, registered_network, stated_tokens, token_kind, wrapped_coins,
+};
 use crate::time::from_micros;
 
 /// Reason of a result about a wallet that the graph does not have.
 pub(crate) const NO_TRANSACTION: &str = "wallet has no transaction";
+
+
+/// Name of the unit of several assets by their prices.
+const USD: &str = "usd";
+
+/// Tokens are minted from this address on networks of the EVM.
+const ZERO_ADDRESS: &str = "0x0000000000000000000000000000000000000000";
 
 /// Matches no transfer: asset ids end far below.
 const UNKNOWN_TOKEN: AssetSelection = AssetSelection::Token(AssetId::new(u32::MAX));
@@ -42,6 +54,8 @@ pub(crate) struct Scope {
     pub(crate) filter: EdgeFilter,
     pub(crate) deadline: Deadline,
     asset: Asset,
+    /// Assets that are followed as one.
+    basket: Option<Basket>,
     min_value: Option<AnyNumeric>,
     /// Name of the native coin, once it has been read.
     coin: OnceCell<String>,
@@ -94,7 +108,21 @@ impl Traversal {
 impl Scope {
     /// Checks the arguments and opens the graph.
     pub(crate) fn parse(network: Network, arguments: ScopeArguments<'_>) -> Result<Self, SqlError> {
+        Self::parse_as(network, arguments, false)
+    }
+
+    /// Checks the arguments of a function that follows funds, and opens the graph. It follows
+    /// wrapped coins as the coin, and all priced assets as dollars.
+    pub(crate) fn parse_for_funds(network: Network, arguments: ScopeArguments<'_>) -> Result<Self, SqlError> {
+        Self::parse_as(network, arguments, true)
+    }
+
+    fn parse_as(network: Network, arguments: ScopeArguments<'_>, follows_funds: bool) -> Result<Self, SqlError> {
         let asset = Asset::parse(required("asset", arguments.asset)?, &network)?;
+        if matches!(asset, Asset::Usd) && !follows_funds {
+            return Err(SqlError::argument("asset usd is only for functions that follow funds")
+                .hint("They are trace_funds, trace_summary, wallet_exposure and screen_wallets."));
+        }
         let min_value = arguments.min_value.as_ref().map(|value| asset.min_value(value)).transpose()?;
         let since = arguments.since.map(TimestampWithTimeZone::into_inner);
         let until = arguments.until.map(TimestampWithTimeZone::into_inner);
@@ -105,12 +133,31 @@ impl Scope {
         }
         let deadline = Deadline::within(arguments.max_time)?;
         let include_failed = required("include_failed", arguments.include_failed)?;
-        let handle = current(asset.scope())?;
-        let assets = asset.selection(&handle.graph(), &network)?;
+        let wrapped =
+            if follows_funds && matches!(asset, Asset::Native) { wrapped_coins(&network)? } else { Vec::new() };
+        let handle = current(if wrapped.is_empty() { asset.scope() } else { AssetScope::All })?;
+        let basket = if follows_funds { asset.basket(&handle.graph(), &network, &wrapped)? } else { None };
+        let assets = match &basket {
+            Some(basket) => basket.selection(),
+            None => asset.selection(&handle.graph(), &network)?,
+        };
         let filter = EdgeFilter { assets, since, until, min_value, min_transfers: 1, include_failed };
         let min_value = arguments.min_value;
         let (coin, coverage) = (OnceCell::new(), OnceCell::new());
-        Ok(Self { handle, network, filter, deadline, asset, min_value, coin, coverage })
+        Ok(Self { handle, network, filter, deadline, asset, basket, min_value, coin, coverage })
+    }
+
+    /// Returns the graph with the assets that are followed as one.
+    pub(crate) fn graph(&self) -> Graph<'_> {
+        let graph = self.handle.graph();
+        match &self.basket {
+            Some(basket) => graph.with_basket(basket),
+            None => graph,
+        }
+    }
+
+    pub(crate) const fn has_basket(&self) -> bool {
+        self.basket.is_some()
     }
 
     /// Returns whether an answer about a wallet without a transaction is complete, and its reason.
@@ -149,8 +196,14 @@ impl Scope {
     }
 
     /// Converts a value of one asset.
-    pub(crate) fn value_of(asset: AssetId, value: U256) -> SqlNumeric {
-        SqlNumeric { value, scale: if asset == AssetId::NATIVE { COIN_SCALE } else { 0 } }
+    pub(crate) fn value_of(&self, asset: AssetId, value: U256) -> SqlNumeric {
+        let scale = self.asset.scale().unwrap_or(if asset == AssetId::NATIVE { COIN_SCALE } else { 0 });
+        SqlNumeric { value, scale }
+    }
+
+    /// Returns the name of the unit in which an asset is followed.
+    pub(crate) fn unit_name(&self, asset: AssetId) -> Result<String, SqlError> {
+        if matches!(self.asset, Asset::Usd) { Ok(USD.to_owned()) } else { self.asset_name(asset) }
     }
 
     /// Returns the name of the native coin, or the address of a token.
@@ -168,7 +221,7 @@ impl Scope {
     }
 
     pub(crate) const fn may_include_tokens(&self) -> bool {
-        !matches!(self.asset, Asset::Native)
+        !matches!(self.asset, Asset::Native) || self.has_basket()
     }
 
     /// Returns the argument that names the asset and the decimals of its amounts; `None` for
@@ -177,6 +230,7 @@ impl Scope {
         let name = match &self.asset {
             Asset::Native => "native",
             Asset::Token(token) => token.as_str(),
+            Asset::Usd => USD,
             Asset::Tokens | Asset::All => return None,
         };
         self.asset.scale().map(|scale| (name, scale))
@@ -187,6 +241,7 @@ impl Scope {
         Ok(match &self.asset {
             Asset::Native => Some((native_asset(self.network.name())?, COIN_SCALE as u8)),
             Asset::Token(token) => Some((token.as_str().to_owned(), 0)),
+            Asset::Usd => Some((USD.to_owned(), COIN_SCALE as u8)),
             Asset::Tokens | Asset::All => None,
         })
     }
@@ -217,6 +272,8 @@ enum Asset {
     Native,
     Tokens,
     All,
+    /// All priced assets, in dollars.
+    Usd,
     Token(Address),
 }
 
@@ -226,6 +283,7 @@ impl Asset {
             "native" => return Ok(Self::Native),
             "tokens" => return Ok(Self::Tokens),
             "all" => return Ok(Self::All),
+            USD => return Ok(Self::Usd),
             _ => {}
         }
         if native_asset(network.name())?.eq_ignore_ascii_case(name) {
@@ -233,7 +291,7 @@ impl Asset {
         }
         Address::parse(name, network).map(Self::Token).map_err(|error| {
             SqlError::from(error)
-                .hint("asset must be native, tokens, all, the name of the native coin, or the address of a token.")
+                .hint("asset must be native, tokens, all, usd, the name of the native coin, or the address of a token.")
         })
     }
 
@@ -243,7 +301,7 @@ impl Asset {
 
     const fn scale(&self) -> Option<u32> {
         match self {
-            Self::Native => Some(COIN_SCALE),
+            Self::Native | Self::Usd => Some(COIN_SCALE),
             Self::Token(_) => Some(0),
             Self::Tokens | Self::All => None,
         }
@@ -261,7 +319,7 @@ impl Asset {
         Ok(match self {
             Self::Native => AssetSelection::Native,
             Self::Tokens => AssetSelection::Tokens,
-            Self::All => AssetSelection::All,
+            Self::All | Self::Usd => AssetSelection::All,
             Self::Token(token) => match graph.asset(network.name(), token.as_str())? {
                 Some(asset) => AssetSelection::Token(asset),
                 None => {
@@ -271,6 +329,109 @@ impl Asset {
             },
         })
     }
+
+    /// Returns the assets that are followed as one, if there are several, or an NFT: its amounts may
+    /// be ids.
+    fn basket(
+        &self,
+        graph: &Graph<'_>,
+        network: &Network,
+        wrapped: &[(String, i32)],
+    ) -> Result<Option<Basket>, SqlError> {
+        match self {
+            Self::Native => wrapped_native(graph, network, wrapped),
+            Self::Token(token) => {
+                let Some(asset) = graph.asset(network.name(), token.as_str())? else { return Ok(None) };
+                let is_nft = token_kind(network, token.as_str())? == Some(TokenKind::Nft);
+                let alone = || Basket::new(HashMap::from([(asset, Valuation::Each)]), Vec::new(), None);
+                Ok(is_nft.then(alone))
+            }
+            Self::Usd => priced_assets(graph, network).map(Some),
+            Self::Tokens | Self::All => Ok(None),
+        }
+    }
+}
+
+/// Decimals of the native coin in the graph, and of dollars.
+const SCALE: i32 = COIN_SCALE.cast_signed();
+
+fn wrapper(graph: &Graph<'_>, network: &Network, contract: &str) -> Result<Wrapper, SqlError> {
+    let (wallet, token) = (graph.wallet(network.name(), contract)?, graph.asset(network.name(), contract)?);
+    Ok(Wrapper { contract: wallet, token })
+}
+
+/// Returns the native coin with its wrapped forms; `None` if these have no transfers.
+fn wrapped_native(graph: &Graph<'_>, network: &Network, wrapped: &[(String, i32)]) -> Result<Option<Basket>, SqlError> {
+    let unit = |decimals: i32| Factor::new(U256::ONE, SCALE - decimals).map(Valuation::Fixed);
+    let (mut members, mut wrappers) = (HashMap::new(), Vec::new());
+    for (contract, decimals) in wrapped {
+        let wrapper = wrapper(graph, network, contract)?;
+        if let (Some(token), Some(unit)) = (wrapper.token, unit(*decimals)) {
+            members.insert(token, unit);
+        }
+        if wrapper.contract.is_some() || wrapper.token.is_some() {
+            wrappers.push(wrapper);
+        }
+    }
+    members.extend(unit(SCALE).map(|unit| (AssetId::NATIVE, unit)));
+    let zero = graph.wallet(network.name(), ZERO_ADDRESS)?;
+    Ok((!wrappers.is_empty()).then(|| Basket::new(members, wrappers, zero)))
+}
+
+/// Returns all assets of a network that have a price, in units of 10^-18 USD.
+fn priced_assets(graph: &Graph<'_>, network: &Network) -> Result<Basket, SqlError> {
+    let coin = native_asset(network.name())?;
+    let tokens = stated_tokens(network, &coin)?;
+    let mut names: Vec<&str> = tokens.iter().filter_map(|token| token.price_name.as_deref()).collect();
+    names.push(&coin);
+    names.sort_unstable();
+    names.dedup();
+    let mut by_name: HashMap<String, Vec<(i64, U256)>> = HashMap::new();
+    prices(&names, |name, time, price| {
+        match by_name.get_mut(name) {
+            Some(prices) => prices.push((time, price)),
+            None => {
+                by_name.insert(name.to_owned(), vec![(time, price)]);
+            }
+        }
+        Ok(())
+    })?;
+    if by_name.is_empty() {
+        return Err(SqlError::argument(format!("no asset of network \"{}\" has a price", network.name()))
+            .detail("Values in USD are those of arx.asset_prices.")
+            .hint("Insert prices there, and state symbol and decimals of tokens in arx.tokens."));
+    }
+    let valuation = |name: &str, decimals: i32| {
+        let prices = by_name.get(name)?;
+        Some(Valuation::Priced(in_force(prices, SCALE - PRICE_SCALE.cast_signed() - decimals)))
+    };
+    let (mut members, mut wrappers, mut nfts) = (HashMap::new(), Vec::new(), HashSet::new());
+    members.extend(valuation(&coin, SCALE).map(|prices| (AssetId::NATIVE, prices)));
+    for StatedToken { address, price_name, decimals, kind, wraps_native } in &tokens {
+        let asset = graph.asset(network.name(), address)?;
+        match (kind, price_name, decimals) {
+            (TokenKind::Nft | TokenKind::Multi, ..) => nfts.extend(asset),
+            (TokenKind::Fungible, Some(name), Some(decimals)) => {
+                members.extend(asset.zip(valuation(name, *decimals)));
+            }
+            (TokenKind::Fungible, ..) => {}
+        }
+        if *wraps_native {
+            wrappers.push(wrapper(graph, network, address)?);
+        }
+    }
+    let zero = graph.wallet(network.name(), ZERO_ADDRESS)?;
+    Ok(Basket::new(members, wrappers, zero).counting_others(nfts))
+}
+
+/// Returns prices with the times between which they are in force.
+fn in_force(prices: &[(i64, U256)], exponent: i32) -> Vec<Price> {
+    let next = prices.iter().skip(1).map(|(time, _)| *time).chain([i64::MAX]);
+    let price = |((from, price), next): (&(i64, U256), i64)| {
+        let until = from.saturating_add(guc::max_price_age()).min(next);
+        Factor::new(*price, exponent).map(|factor| Price { from: *from, until, factor })
+    };
+    prices.iter().zip(next).filter_map(price).collect()
 }
 
 /// Wallets processed between two cancellation checks.
@@ -311,4 +472,20 @@ pub(crate) fn notice_if_stopped(halted: Option<Halt>, is_empty: bool) {
     if let Some(halt) = halted.filter(|_| is_empty) {
         notice!("the search stopped early: {}", halt.name());
     }
+}
+
+/// Name of the rows of assets that have no price.
+pub(crate) const NO_PRICE: &str = "no price";
+
+/// Returns the name of the rows of an asset that has no value.
+pub(crate) const fn unvalued_name(unvalued: &Unvalued) -> &'static str {
+    if unvalued.is_nft { "nft" } else { NO_PRICE }
+}
+
+/// Returns the reason of a result about dollars from which transfers are missing. NFTs are excluded
+/// by definition.
+pub(crate) fn unvalued_reason(unvalued: &[Unvalued]) -> Option<String> {
+    let transfers: u64 = unvalued.iter().filter(|of_asset| !of_asset.is_nft).map(|of_asset| of_asset.transfers).sum();
+    let assets = unvalued.iter().filter(|of_asset| !of_asset.is_nft).count();
+    (assets > 0).then(|| format!("{NO_PRICE}: {transfers} transfers of {assets} assets not followed"))
 }

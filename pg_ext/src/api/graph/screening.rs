@@ -5,22 +5,24 @@ use std::collections::BTreeSet;
 use arx_core::address::Address;
 use arx_core::graph::exposure::{Marks, exposures, whole_units};
 use arx_core::graph::screening::{FlowSummary, ScreenedWallet, ScreeningCategory};
-use arx_core::graph::trace::{End, Flow};
-use arx_core::graph::{SearchError, WalletId};
+use arx_core::graph::trace::{End, Flow, Shortfall, ShortfallScope, own_shortfall};
+use arx_core::graph::{EdgeFilter, Halt, Interrupt, MemoryBudget, SearchError, Side, Unvalued, WalletId};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::exposure::{ExposureLimits, ExposureRequest, fewer_hops};
 use super::labels::{LabelledSearchError, StopLabels};
-use super::request::{Scope, ScopeArguments};
-use super::trace::percentage;
+use super::request::{Scope, ScopeArguments, unvalued_reason};
+use super::trace::{percentage, shortfall_reason};
 use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{TextArray, registered_network, required};
 use crate::error::{SqlError, or_report};
+use crate::guc;
 use crate::memory::reserve;
 use crate::numeric::SqlNumeric;
+use crate::time::from_micros;
 
 sql_row! {
     struct ScreeningRow {
@@ -44,6 +46,8 @@ sql_row! {
         nearest_hop: Option<i32>,
         complete: bool,
         reason: Option<String>,
+        shortfall: Option<SqlNumeric>,
+        shortfall_since: Option<TimestampWithTimeZone>,
     }
 }
 
@@ -83,6 +87,8 @@ fn screen_wallets(
             name!(nearest_hop, Option<i32>),
             name!(complete, bool),
             name!(reason, Option<String>),
+            name!(shortfall, Option<SqlNumeric>),
+            name!(shortfall_since, Option<TimestampWithTimeZone>),
         ),
     >,
     ErrorReport,
@@ -118,17 +124,22 @@ struct Candidate {
     /// Mark of the wallet's own label.
     own_mark: Option<u32>,
     screened: ScreenedWallet,
+    /// What the wallet itself sent beyond what it is known to have received, once it is known.
+    shortfall: Option<Option<Shortfall>>,
     /// Reasons for an incomplete result.
     reasons: BTreeSet<String>,
 }
 
-/// Returns the limits that cut funds, with the share of the total that each cut.
+/// Returns the limits that cut funds, with the share of the total that each cut, and missing
+/// history.
 fn cut(summary: &FlowSummary, flow: Flow) -> Vec<String> {
     let moved = if flow == Flow::Backward { "received" } else { "sent" };
     let share = |part: f64| summary.share(part).filter(|share| *share > 0.0).map(percentage);
     let fan_out = share(summary.unresolved);
     let hops = share(summary.beyond);
+    let passes = "shortfall: a wallet between it and a label sent more than it is known to have received";
     let reasons = [
+        summary.passes_shortfall.then(|| passes.to_owned()),
         fan_out.map(|share| format!("{}: {share} of {moved} funds not followed", End::FanOut.name(flow))),
         hops.map(|share| format!("{}: up to {share} of {moved} funds not followed", End::Hops.name(flow))),
     ];
@@ -158,7 +169,50 @@ impl Screening {
         for (_, flow) in screening.request.flows() {
             screening.screen(&all, flow, screening.request.max_hops)?;
         }
+        screening.examine_histories()?;
         Ok(screening)
+    }
+
+    /// Finds what the histories of the candidates themselves lack.
+    fn examine_histories(&mut self) -> Result<(), SqlError> {
+        let scope = &self.request.scope;
+        let (graph, mut deadline) = (scope.graph(), scope.deadline);
+        let memory = MemoryBudget::new(guc::graph_work_mem());
+        let EdgeFilter { assets, since, until, .. } = scope.filter;
+        let history = ShortfallScope { assets, since, until, memory };
+        let sides = self.request.flows().into_iter().map(|(_, flow)| match flow {
+            Flow::Backward => Side::In,
+            Flow::Forward => Side::Out,
+        });
+        let sides: Vec<Side> = sides.collect();
+        for candidate in &mut self.candidates {
+            if deadline.should_stop() {
+                candidate.reasons.insert(Halt::Time.name().to_owned());
+                continue;
+            }
+            if candidate.shortfall.is_none() {
+                match own_shortfall(&graph, candidate.wallet, &history, &mut deadline) {
+                    Ok(shortfall) => candidate.shortfall = Some(shortfall),
+                    Err(SearchError::Memory { .. }) => {
+                        candidate.reasons.insert(End::Memory.name(Flow::Forward).to_owned());
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            candidate.reasons.extend(shortfall_reason(candidate.shortfall.flatten().as_slice()));
+            let mut unvalued: Vec<Unvalued> = Vec::new();
+            for side in &sides {
+                graph.unvalued(candidate.wallet, *side, &scope.filter, |more| -> Result<(), SqlError> {
+                    match unvalued.iter_mut().find(|of_asset| of_asset.asset == more.asset) {
+                        Some(of_asset) => of_asset.add(&more),
+                        None => unvalued.push(more),
+                    }
+                    Ok(())
+                })?;
+            }
+            candidate.reasons.extend(unvalued_reason(&unvalued));
+        }
+        Ok(())
     }
 
     fn add(&mut self, address: Option<&str>) -> Result<(), SqlError> {
@@ -177,7 +231,8 @@ impl Screening {
                     None => ScreeningOutcome::NoTransaction,
                     Some(wallet) => {
                         let (own_mark, screened) = (self.labels.mark(wallet), ScreenedWallet::default());
-                        self.candidates.push(Candidate { wallet, own_mark, screened, reasons: BTreeSet::new() });
+                        let reasons = BTreeSet::new();
+                        self.candidates.push(Candidate { wallet, own_mark, screened, shortfall: None, reasons });
                         ScreeningOutcome::Wallet(self.candidates.len() - 1)
                     }
                 };
@@ -197,7 +252,7 @@ impl Screening {
         let candidates = indices.iter().filter_map(|index| self.candidates.get(*index));
         let wallets: Vec<WalletId> = candidates.map(|candidate| candidate.wallet).collect();
         let terms = self.request.terms(flow, max_hops);
-        let (graph, mut deadline) = (self.request.scope.handle.graph(), self.request.scope.deadline);
+        let (graph, mut deadline) = (self.request.scope.graph(), self.request.scope.deadline);
         let answer = match exposures(&graph, &wallets, &terms, &mut self.labels, &mut deadline) {
             Ok(answer) => answer,
             Err(LabelledSearchError::Search(SearchError::Memory { .. })) if indices.len() > 1 => {
@@ -218,6 +273,7 @@ impl Screening {
             if let Some(candidate) = self.candidates.get_mut(*index) {
                 let reasons = reason.iter().cloned().chain(cut(&summary, flow));
                 candidate.reasons.extend(reasons);
+                candidate.shortfall = candidate.shortfall.or(exposed.own_shortfall);
                 match flow {
                     Flow::Backward => candidate.screened.received = Some(summary),
                     Flow::Forward => candidate.screened.sent = Some(summary),
@@ -276,6 +332,13 @@ impl Screening {
             nearest_hop: screened.and_then(ScreenedWallet::nearest_hop).map(u32::cast_signed),
             complete,
             reason,
+            shortfall: candidate
+                .and_then(|candidate| candidate.shortfall.flatten())
+                .and_then(|shortfall| value(shortfall.amount)),
+            shortfall_since: candidate
+                .and_then(|candidate| candidate.shortfall.flatten())
+                .map(|shortfall| from_micros(shortfall.first))
+                .transpose()?,
         })
     }
 

@@ -7,14 +7,14 @@ use arx_core::graph::trace::{
     End, EndedAmount, Flow, SentTransfer, Shortfall, TaintMethod, Terms, Trace, TraceOrigin, TraceStep, trace,
 };
 use arx_core::graph::{
-    AssetId, AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, U256, WalletId,
+    AssetId, AssetSelection, EdgeFilter, Graph, MemoryBudget, Side, Status, Transfer, U256, Unvalued, WalletId,
 };
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::labels::LabelCache;
-use super::request::{Scope, ScopeArguments};
+use super::request::{NO_PRICE, Scope, ScopeArguments, unvalued_name, unvalued_reason};
 use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{TextArray, Wallet, optional_limit, registered_network, required};
@@ -106,11 +106,12 @@ fn trace_funds(
                 return Ok(TableIterator::once(row.into_row()));
             }
         };
-        let shortfalls = or_report(traced.shortfall_rows());
+        let mut rows = or_report(traced.shortfall_rows());
+        rows.extend(or_report(traced.unvalued_rows()));
         let steps = (0..traced.trace.steps.len())
             .step_by(ROWS_PER_BATCH)
             .flat_map(move |start| or_report(traced.step_rows(start)).into_iter().map(TraceStepRow::into_row));
-        Ok(TableIterator::new(steps.chain(shortfalls.into_iter().map(TraceStepRow::into_row))))
+        Ok(TableIterator::new(steps.chain(rows.into_iter().map(TraceStepRow::into_row))))
     })
 }
 
@@ -188,11 +189,13 @@ fn trace_summary(
                 return Ok(TableIterator::once(row.into_row()));
             }
         };
-        let ends = traced.trace.ends.len();
-        let rows = (0..ends + traced.trace.shortfalls.len()).filter_map(move |index| {
-            let row = match traced.trace.ends.get(index) {
-                Some(end) => traced.end_row(end),
-                None => traced.shortfall_row(traced.trace.shortfalls.get(index - ends)?),
+        let (ends, shortfalls) = (traced.trace.ends.len(), traced.trace.shortfalls.len());
+        let rows = (0..ends + shortfalls + traced.trace.unvalued.len()).filter_map(move |index| {
+            let trace = &traced.trace;
+            let row = match (trace.ends.get(index), trace.shortfalls.get(index.saturating_sub(ends))) {
+                (Some(end), _) => traced.end_row(end),
+                (None, Some(shortfall)) => traced.shortfall_row(shortfall),
+                (None, None) => traced.unvalued_row(trace.unvalued.get(index - ends - shortfalls)?),
             };
             Some(or_report(row).into_row())
         });
@@ -291,12 +294,13 @@ impl TraceRequest {
         let max_fan_out = optional_limit("max_fan_out", arguments.limits.max_fan_out)?;
         let max_wallets = optional_limit("max_nodes", arguments.limits.max_nodes)?;
         let min_share = parse_min_share(arguments.limits.min_share)?;
-        let scope = Scope::parse(network, arguments.scope)?;
+        let scope = Scope::parse_for_funds(network, arguments.scope)?;
         Ok(Self { start, scope, flow, method, max_hops, max_fan_out, max_wallets, min_share, stop_at_services })
     }
 
     fn answer(self) -> Result<TraceOutcome, SqlError> {
         let mut hashes = TransferHashes::new(&self.scope.network);
+        let mut without_value = 0;
         let origin = match &self.start {
             TraceStart::Wallet(wallet) => match self.scope.resolve(wallet)? {
                 Some(wallet) => TraceOrigin::Wallet(wallet),
@@ -305,24 +309,32 @@ impl TraceRequest {
                     return Ok(TraceOutcome::Nothing { complete, reason });
                 }
             },
-            TraceStart::Transactions(named) => TraceOrigin::Transfers(self.transfers_of(named, &mut hashes)?),
+            TraceStart::Transactions(named) => {
+                let mut transfers = self.transfers_of(named, &mut hashes)?;
+                without_value = self.show_in_basket(&mut transfers)?;
+                TraceOrigin::Transfers(transfers)
+            }
         };
         let mut labels = LabelCache::new(&self.scope.network, self.stop_at_services);
         let mut deadline = self.scope.deadline;
-        let trace = trace(&self.scope.handle.graph(), &origin, &self.terms(), &mut labels, &mut deadline)?;
+        let trace = trace(&self.scope.graph(), &origin, &self.terms(), &mut labels, &mut deadline)?;
         let mut reasons = cut_reasons(&trace.cuts(), &trace.origin, self.method, self.flow);
         if trace.steps.is_empty() && reasons.is_empty() {
             reasons.push(match self.flow {
                 Flow::Forward => "wallet sent nothing of the asset in the window".to_owned(),
                 Flow::Backward => "wallet received nothing of the asset in the window".to_owned(),
             });
-            if trace.shortfalls.is_empty() {
+            if trace.shortfalls.is_empty() && trace.unvalued.is_empty() {
                 return Ok(TraceOutcome::Nothing { complete: true, reason: reasons.concat() });
             }
         }
         reasons.extend(shortfall_reason(&trace.shortfalls));
+        reasons.extend(unvalued_reason(&trace.unvalued));
+        if without_value > 0 {
+            reasons.push(format!("{NO_PRICE}: {without_value} transfers of the named transactions not followed"));
+        }
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        if trace.steps.is_empty() && trace.shortfalls.is_empty() {
+        if trace.steps.is_empty() && trace.shortfalls.is_empty() && trace.unvalued.is_empty() {
             return Ok(TraceOutcome::Nothing { complete: false, reason: reason.unwrap_or_default() });
         }
         Ok(TraceOutcome::Traced(Box::new(Traced { request: self, labels, trace, hashes, reason })))
@@ -348,6 +360,25 @@ impl TraceRequest {
         }
     }
 
+    /// Shows transfers in the unit of several assets that are followed as one. Removes the others,
+    /// and returns their number.
+    fn show_in_basket(&self, transfers: &mut Vec<SentTransfer>) -> Result<usize, SqlError> {
+        if !self.scope.has_basket() {
+            return Ok(0);
+        }
+        let (graph, named) = (self.scope.graph(), transfers.len());
+        let shown = |sent: &SentTransfer| {
+            let transfer = graph.in_basket(sent.from.unwrap_or(WalletId::NO_SENDER), sent.transfer)?;
+            Some(SentTransfer { transfer, ..*sent })
+        };
+        *transfers = transfers.iter().filter_map(shown).collect();
+        if transfers.is_empty() {
+            return Err(SqlError::argument("the named transactions moved nothing of the asset that has a value")
+                .hint("Deposits into the contract of a wrapped coin move nothing; see also arx.price_coverage()."));
+        }
+        Ok(named - transfers.len())
+    }
+
     /// Returns the transfers of the asset in the named transactions.
     fn transfers_of(&self, hashes: &[String], named: &mut TransferHashes) -> Result<Vec<SentTransfer>, SqlError> {
         let (scope, network) = (&self.scope, &self.scope.network);
@@ -361,7 +392,8 @@ impl TraceRequest {
             };
             // A token that the graph does not have yet counts among several, but is not the one
             // that was named.
-            let counts = asset.map_or(!filter.assets.is_single(), |asset| filter.assets.contains(asset));
+            let several = !filter.assets.is_single() || scope.has_basket();
+            let counts = asset.map_or(several, |asset| scope.has_basket() || filter.assets.contains(asset));
             if counts && key.value > U256::ZERO && key.status != Status::Failed {
                 let early = filter.since.is_some_and(|since| key.time < since);
                 if early || filter.until.is_some_and(|until| key.time >= until) {
@@ -407,8 +439,8 @@ impl Traced {
             ended_at: Some(on_network(end.end, &scope.network).name(self.request.flow).to_owned()),
             category: label.map(|label| label.category.clone()),
             label: label.map(|label| label.label.clone()).filter(|label| !label.is_empty()),
-            asset: Some(scope.asset_name(end.asset)?),
-            amount: Some(Scope::value_of(end.asset, end.amount)),
+            asset: Some(scope.unit_name(end.asset)?),
+            amount: Some(scope.value_of(end.asset, end.amount)),
             share: total.map(|(_, total)| end.amount.as_f64() / total.as_f64()),
             transfers: Some(end.transfers.cast_signed()),
             nearest_hop: Some(end.hop.cast_signed()),
@@ -431,8 +463,8 @@ impl Traced {
             ended_at: Some(SHORTFALL.to_owned()),
             category: label.map(|label| label.category.clone()),
             label: label.map(|label| label.label.clone()).filter(|label| !label.is_empty()),
-            asset: Some(scope.asset_name(shortfall.asset)?),
-            amount: Some(Scope::value_of(shortfall.asset, U256::ZERO)),
+            asset: Some(scope.unit_name(shortfall.asset)?),
+            amount: Some(scope.value_of(shortfall.asset, U256::ZERO)),
             share: Some(0.0),
             transfers: Some(shortfall.transfers.cast_signed()),
             nearest_hop: Some(shortfall.hop.cast_signed()),
@@ -441,8 +473,36 @@ impl Traced {
             complete: self.reason.is_none(),
             reason: self.reason.clone(),
             order_inferred: false,
-            shortfall: Some(Scope::value_of(shortfall.asset, shortfall.amount)),
+            shortfall: Some(scope.value_of(shortfall.asset, shortfall.amount)),
         })
+    }
+
+    /// Names an asset that has no price, or NFTs. They are no part of the origin's amount.
+    fn unvalued_row(&self, unvalued: &Unvalued) -> Result<EndRow, SqlError> {
+        Ok(EndRow {
+            ended_at: Some(unvalued_name(unvalued).to_owned()),
+            asset: Some(self.request.scope.asset_name(unvalued.asset)?),
+            transfers: Some(unvalued.transfers.cast_signed()),
+            first_seen: Some(from_micros(unvalued.first)?),
+            last_seen: Some(from_micros(unvalued.last)?),
+            complete: self.reason.is_none(),
+            reason: self.reason.clone(),
+            ..EndRow::default()
+        })
+    }
+
+    fn unvalued_rows(&self) -> Result<Vec<TraceStepRow>, SqlError> {
+        let row = |unvalued: &Unvalued| {
+            Ok(TraceStepRow {
+                timestamp: Some(from_micros(unvalued.first)?),
+                asset: Some(self.request.scope.asset_name(unvalued.asset)?),
+                ended_at: Some(unvalued_name(unvalued).to_owned()),
+                complete: self.reason.is_none(),
+                reason: self.reason.clone(),
+                ..TraceStepRow::default()
+            })
+        };
+        self.trace.unvalued.iter().map(row).collect()
     }
 
     fn shortfall_rows(&self) -> Result<Vec<TraceStepRow>, SqlError> {
@@ -452,14 +512,14 @@ impl Traced {
                 hop: Some(shortfall.hop.cast_signed()),
                 from_address: Some(scope.handle.graph().address(shortfall.wallet)?.to_owned()),
                 timestamp: Some(from_micros(shortfall.first)?),
-                asset: Some(scope.asset_name(shortfall.asset)?),
-                amount: Some(Scope::value_of(shortfall.asset, U256::ZERO)),
-                tainted_amount: Some(Scope::value_of(shortfall.asset, U256::ZERO)),
+                asset: Some(scope.unit_name(shortfall.asset)?),
+                amount: Some(scope.value_of(shortfall.asset, U256::ZERO)),
+                tainted_amount: Some(scope.value_of(shortfall.asset, U256::ZERO)),
                 share: Some(0.0),
                 ended_at: Some(SHORTFALL.to_owned()),
                 complete: self.reason.is_none(),
                 reason: self.reason.clone(),
-                shortfall: Some(Scope::value_of(shortfall.asset, shortfall.amount)),
+                shortfall: Some(scope.value_of(shortfall.asset, shortfall.amount)),
                 ..TraceStepRow::default()
             })
         };
@@ -472,26 +532,21 @@ impl Traced {
         let steps = self.trace.steps.get(start..end).unwrap_or_default();
         let scope = &self.request.scope;
         let graph = scope.handle.graph();
-        let key = |step: &TraceStep| {
-            let TraceStep { from, to, asset, time, position, status, amount, number, .. } = *step;
-            TransferKey::sent(
-                &graph,
-                from,
-                &Transfer { number, peer: to, asset, time, value: amount, position, status },
-            )
-        };
-        let keys = steps.iter().map(key).collect::<Result<Vec<TransferKey>, _>>()?;
+        // As the tables have them, and not in a common unit.
+        let stored = steps.iter().map(|step| graph.transfer(step.number)).collect::<Result<Vec<Transfer>, _>>()?;
+        let key = |(step, transfer): (&TraceStep, &Transfer)| TransferKey::sent(&graph, step.from, transfer);
+        let keys = steps.iter().zip(&stored).map(key).collect::<Result<Vec<TransferKey>, _>>()?;
         let hashes = self.hashes.of(&keys)?;
-        let rows = steps.iter().zip(keys).zip(hashes).map(|((step, key), tx_hash)| {
+        let rows = steps.iter().zip(&stored).zip(keys).zip(hashes).map(|(((step, transfer), key), tx_hash)| {
             Ok(TraceStepRow {
                 hop: Some(step.hop.cast_signed()),
                 from_address: key.from,
                 to_address: key.to,
                 tx_hash,
                 timestamp: Some(from_micros(step.time)?),
-                asset: Some(scope.asset_name(step.asset)?),
-                amount: Some(Scope::value_of(step.asset, step.amount)),
-                tainted_amount: Some(Scope::value_of(step.asset, step.tainted)),
+                asset: Some(scope.asset_name(transfer.asset)?),
+                amount: Some(scope.value_of(step.asset, step.amount)),
+                tainted_amount: Some(scope.value_of(step.asset, step.tainted)),
                 share: Some(step.tainted.as_f64() / step.amount.as_f64()),
                 ended_at: step.end.map(|end| self.end_name(step, end)),
                 complete: self.reason.is_none(),

@@ -10,6 +10,7 @@ use crate::graph::query::trace::{
     End, EndedAmount, Flow, Shortfall, Stops, TaintMethod, Terms, Trace, TraceOrigin, trace,
 };
 use crate::graph::types::{U256, WalletId};
+use crate::graph::view::basket::Unvalued;
 use crate::graph::view::graph::Graph;
 
 /// Funds that paths of one length carried between a wallet and a labelled one.
@@ -42,6 +43,8 @@ pub struct ExplainedExposure {
     pub inferred: Vec<WalletId>,
     /// Wallets that sent more than they are known to have received.
     pub shortfalls: Vec<Shortfall>,
+    /// Assets that a basket has no value for.
+    pub unvalued: Vec<Unvalued>,
     /// Limits that cut funds, with the amounts that they cut.
     pub cuts: Vec<(End, U256)>,
 }
@@ -85,6 +88,7 @@ pub fn explain<M: Marks, W: Interrupt>(
             remainders: Vec::new(),
             inferred: Vec::new(),
             shortfalls: Vec::new(),
+            unvalued: Vec::new(),
             cuts: vec![(End::Time, U256::ZERO)],
         });
     };
@@ -131,6 +135,7 @@ impl ExplainedExposure {
             remainders,
             inferred,
             shortfalls: traced.shortfalls,
+            unvalued: traced.unvalued,
             cuts,
         }
     }

@@ -12,7 +12,7 @@ use crate::graph::budget::Pace;
 use crate::graph::budget::{Halt, Interrupt};
 use crate::graph::file::sorting::sort_with_room;
 use crate::graph::query::ties::{Tie, TieRanks};
-use crate::graph::query::trace::{End, Flow, Moment};
+use crate::graph::query::trace::{End, Flow, Moment, Shortfall, single_asset};
 use crate::graph::types::U256;
 use crate::graph::types::{Side, WalletId};
 use crate::graph::view::filter::EdgeFilter;
@@ -55,7 +55,7 @@ pub fn exposures<M: Marks, W: Interrupt>(
             return Ok(Exposures { found, halted: Some(Halt::Time) });
         };
         let direct = by_mark(by_peer, marks)?;
-        found.push(Exposed { wallet: *wallet, total, direct, parts: Vec::new() });
+        found.push(Exposed { total, direct, ..Exposed::unexamined(*wallet) });
     }
     if terms.max_hops == 0 {
         return Ok(Exposures { found, halted: None });
@@ -75,11 +75,13 @@ pub fn exposures<M: Marks, W: Interrupt>(
         kept: region.wallets.iter().map(|_| Shares::default()).collect(),
         region: &region,
         sums: distinct.iter().map(|_| HashMap::new()).collect(),
+        origins: vec![Origins::default(); region.wallets.len()],
+        lacking: vec![None; distinct.len()],
         moved: Vec::new(),
         room: Vec::new(),
         left: memory.left(),
     };
-    let bytes = size_of::<Shares>() + size_of::<HashMap<ShareKey, f64>>() + size_of::<U256>();
+    let bytes = size_of::<Shares>() + size_of::<HashMap<ShareKey, f64>>() + size_of::<U256>() + size_of::<Origins>();
     if !memory.take(region.wallets.len() * bytes) {
         return Err(mixing.out_of_memory().into());
     }
@@ -90,6 +92,10 @@ pub fn exposures<M: Marks, W: Interrupt>(
     }
     for exposed in &mut found {
         let Some(index) = region.places.get(exposed.wallet) else { continue };
+        if region.wallets.get(index as usize).is_some_and(|own| own.kept) {
+            exposed.own_shortfall = mixing.lacking.get(index as usize).copied();
+        }
+        exposed.passes_shortfall = mixing.origins.get(index as usize).is_some_and(|origins| origins.passes_shortfall);
         exposed.parts = if mixing.may_include_own_funds(index as usize, graph, &mut pace)? {
             // Shares do not record which wallets funds passed through.
             let explained = explain(graph, exposed.wallet, terms, marks, pace.interrupt())?;
@@ -307,6 +313,18 @@ fn share_a_wallet(region: &Region, tied: &[Passing]) -> bool {
     tied.iter().enumerate().any(|(number, left)| tied.iter().skip(number + 1).any(|right| both(left, right)))
 }
 
+/// Funds that may have reached a wallet, in bits: bit `h` stands for labels `h` transfers away.
+#[derive(Debug, Clone, Copy, Default)]
+struct Origins {
+    labels: u32,
+    /// Of them, those that passed through a wallet with a shortfall.
+    lacking: u32,
+    /// The wallet sent more than it is known to have received.
+    lacks: bool,
+    /// Funds of the wallet's own transfers within the window passed through one with a shortfall.
+    passes_shortfall: bool,
+}
+
 /// Balances and their composition.
 struct Mixing<'r> {
     terms: &'r ExposureTerms,
@@ -316,6 +334,10 @@ struct Mixing<'r> {
     kept: Vec<Shares>,
     /// Amounts, not shares, of the requested wallets.
     sums: Vec<HashMap<ShareKey, f64>>,
+    /// What may have reached each wallet of the region.
+    origins: Vec<Origins>,
+    /// Shortfalls of the requested wallets, if they are tracked.
+    lacking: Vec<Option<Shortfall>>,
     /// Composition of the current transfer.
     moved: Vec<Share>,
     room: Vec<Share>,
@@ -344,12 +366,15 @@ impl Mixing<'_> {
             let (from, to) = (transfer.from as usize, transfer.to as usize);
             if from == to {
                 // Moves nothing, but shows that the wallet had the funds.
-                self.raise_balance(from, transfer.amount, &mut balances);
+                self.raise_balance(from, transfer, within(transfer.time), &mut balances);
                 continue;
             }
             let counts = within(transfer.time);
             let mut held = 1.0;
             if let Some(balance) = balances.get_mut(from) {
+                if *balance < transfer.amount {
+                    self.note_lacking(from, transfer.amount - *balance, transfer.time, counts);
+                }
                 held = ratio(*balance, transfer.amount);
                 transfer.leaves = ratio(transfer.amount, *balance);
                 *balance = balance.saturating_sub(transfer.amount);
@@ -379,15 +404,39 @@ impl Mixing<'_> {
         Ok(None)
     }
 
-    /// Raises a balance to at least `amount`; the difference is of unknown source.
-    fn raise_balance(&mut self, index: usize, amount: U256, balances: &mut [U256]) {
-        if let (Some(balance), Some(kept)) = (balances.get_mut(index), self.kept.get_mut(index))
-            && *balance < amount
-        {
-            if self.terms.flow == Flow::Backward {
-                kept.keep(ratio(*balance, amount));
-            }
-            *balance = amount;
+    /// Raises a balance to at least the amount of a transfer to oneself; the difference is of
+    /// unknown source.
+    fn raise_balance(&mut self, index: usize, transfer: &Passing, counts: bool, balances: &mut [U256]) {
+        let amount = transfer.amount;
+        let Some(balance) = balances.get_mut(index).filter(|balance| **balance < amount) else { return };
+        let before = std::mem::replace(balance, amount);
+        if let Some(kept) = self.kept.get_mut(index).filter(|_| self.terms.flow == Flow::Backward) {
+            kept.keep(ratio(before, amount));
+        }
+        self.note_lacking(index, amount - before, transfer.time, counts);
+    }
+
+    /// Notes that a wallet lacked funds for a transfer.
+    fn note_lacking(&mut self, index: usize, amount: U256, time: i64, counts: bool) {
+        if let Some(origins) = self.origins.get_mut(index) {
+            origins.lacks = true;
+        }
+        let Some((sum, own)) = self.lacking.get_mut(index).zip(self.region.wallets.get(index)) else { return };
+        if counts {
+            let asset = single_asset(self.terms.assets);
+            let none = Shortfall {
+                wallet: own.wallet,
+                asset,
+                amount: U256::ZERO,
+                hop: 0,
+                transfers: 0,
+                first: time,
+                last: time,
+            };
+            let sum = sum.get_or_insert(none);
+            sum.amount = sum.amount.saturating_add(amount);
+            sum.transfers += 1;
+            sum.last = time;
         }
     }
 
@@ -403,6 +452,7 @@ impl Mixing<'_> {
         counts: bool,
     ) -> Result<usize, SearchError> {
         let Some(here) = self.region.wallets.get(to as usize).copied().filter(|here| here.kept) else { return Ok(0) };
+        self.note_origins(from, to, counts);
         self.compose(from, part, &here);
         let mut processed = self.moved.len();
         let mut grown = 0;
@@ -428,6 +478,27 @@ impl Mixing<'_> {
         let bytes = 2 * grown * size_of::<(ShareKey, Share)>();
         self.left = self.left.checked_sub(bytes).ok_or_else(|| self.out_of_memory())?;
         Ok(processed)
+    }
+
+    /// Notes that funds of labels may have passed through a wallet with a shortfall. Nothing leaves
+    /// again, so this is an upper bound.
+    fn note_origins(&mut self, from: u32, to: u32, counts: bool) {
+        let Some(there) = self.region.wallets.get(from as usize) else { return };
+        let (labels, lacking) = match there.standing {
+            Standing::Marked(_) => (1, 0),
+            Standing::Open => {
+                let origins = self.origins.get(from as usize).copied().unwrap_or_default();
+                (origins.labels, origins.lacking | if origins.lacks { origins.labels } else { 0 })
+            }
+            Standing::Hub | Standing::Edge => return,
+        };
+        let within_hops = (2_u32 << self.terms.max_hops) - 1;
+        if let Some(here) = self.origins.get_mut(to as usize) {
+            here.labels |= (labels << 1) & within_hops;
+            let lacking = (lacking << 1) & within_hops;
+            here.lacking |= lacking;
+            here.passes_shortfall |= counts && lacking > 0;
+        }
     }
 
     /// Determines the composition of a transfer for the wallet `here`.

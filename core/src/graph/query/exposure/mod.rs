@@ -23,7 +23,7 @@ mod statement;
 
 use ethnum::AsU256;
 
-use crate::graph::query::trace::Flow;
+use crate::graph::query::trace::{Flow, Shortfall};
 use crate::graph::types::U256;
 use crate::graph::types::WalletId;
 use crate::graph::view::filter::AssetSelection;
@@ -134,11 +134,19 @@ pub struct Exposed {
     pub direct: Vec<(Part, Direct)>,
     /// Parts by source or destination and hops.
     pub parts: Vec<Exposure>,
+    /// A wallet that funds of a label may have passed through sent more than it is known to have
+    /// received.
+    pub passes_shortfall: bool,
+    /// What the wallet itself sent within the window beyond what it is known to have received;
+    /// `None` if the search did not come to it, because no label leads to the wallet or it was cut
+    /// short.
+    pub own_shortfall: Option<Option<Shortfall>>,
 }
 
 impl Exposed {
     const fn unexamined(wallet: WalletId) -> Self {
-        Self { wallet, total: Direct { value: U256::ZERO, transfers: 0 }, direct: Vec::new(), parts: Vec::new() }
+        let total = Direct { value: U256::ZERO, transfers: 0 };
+        Self { wallet, total, direct: Vec::new(), parts: Vec::new(), passes_shortfall: false, own_shortfall: None }
     }
 }
 

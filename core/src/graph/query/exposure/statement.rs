@@ -311,6 +311,7 @@ mod tests {
             remainders: Vec::new(),
             inferred: Vec::new(),
             shortfalls: Vec::new(),
+            unvalued: Vec::new(),
             cuts: Vec::new(),
         };
         for (number, (of, value)) in (0..).zip(parts) {

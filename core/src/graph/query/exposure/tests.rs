@@ -1,14 +1,14 @@
 //! Exposures are those of the plainest definition, those of traces to the unit, and the same for
 //! one wallet as for many within rounding.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::graph::Uninterrupted;
-use crate::graph::query::trace::{End, Stops, TaintMethod, Terms, TraceOrigin, trace};
+use crate::graph::query::trace::{End, ShortfallScope, Stops, TaintMethod, Terms, TraceOrigin, own_shortfall, trace};
 use crate::graph::test_graph::{Sent as Row, TestGraph};
+use crate::graph::{Basket, Factor, Price, Uninterrupted, Valuation, Wrapper};
 use crate::label::{LabelKind, Severity};
 
 /// Wallets from this number on are labelled, with two labels in turn.
@@ -287,8 +287,193 @@ proptest! {
             let cut: f64 =
                 alone.remainders.iter().filter(|end| end.end == End::Hops).map(|end| end.amount.as_f64()).sum();
             prop_assert!(beyond + 1_000.0 >= cut * (1.0 - 1e-9), "{}: {} against {}", number, beyond, cut);
+            // Shortfalls of the wallet itself are exact, those on the way to a label are never missed.
+            let scope = ShortfallScope {
+                assets: AssetSelection::Native, since: None, until: None, memory: MemoryBudget::new(1 << 26),
+            };
+            let own = own_shortfall(&graph.graph(), exposed.wallet, &scope, &mut Uninterrupted).unwrap();
+            let of_origin = alone.shortfalls.iter().find(|shortfall| shortfall.hop == 0 && shortfall.wallet == exposed.wallet);
+            prop_assert_eq!(own.map(|own| own.amount), of_origin.map(|origin| origin.amount));
+            prop_assert_eq!(own.map(|own| own.first), of_origin.map(|origin| origin.first));
+            let in_batch = exposed.own_shortfall.map(|lacking| lacking.map(|lacking| (lacking.amount, lacking.first, lacking.last)));
+            prop_assert!(in_batch.is_none_or(|batch| batch == own.map(|own| (own.amount, own.first, own.last))));
+            let lacks = |wallet: &WalletId| {
+                *wallet != exposed.wallet && alone.shortfalls.iter().any(|shortfall| shortfall.wallet == *wallet)
+            };
+            let on_the_way = |part: &ExplainedPart| {
+                part.path.iter().filter_map(|step| graph.graph().sender(*step).unwrap()).any(|wallet| wallet != part.wallet && lacks(&wallet))
+            };
+            prop_assert!(exposed.passes_shortfall || !alone.parts.iter().any(on_the_way));
+            let of_it = found(&graph, &[*number], &terms);
+            prop_assert_eq!(of_it[0].passes_shortfall, exposed.passes_shortfall);
         }
     }
+
+    #[test]
+    fn a_basket_of_one_asset_at_price_one_has_the_lines_of_the_asset(
+        rows in rows_of_assets(), asked in 0..LABELLED, forward: bool, max_hops in 1..5_u32,
+    ) {
+        let graph = TestGraph::new(&rows, 5);
+        let terms = terms(flow_of(forward), max_hops);
+        let basket = basket_of(&graph, &[(0, always(1))]);
+        let plain = explained(&graph, asked, &terms);
+        let valued = explained_in(&graph, &basket, asked, &terms);
+        prop_assert_eq!(&valued.parts, &plain.parts);
+        prop_assert_eq!(&valued.remainders, &plain.remainders);
+        prop_assert_eq!(&valued.shortfalls, &plain.shortfalls);
+        prop_assert_eq!(valued.total, plain.total);
+        // Own transfers of the token are counted at least.
+        let leaves = |row: &&Row| row.token == 1 && row.value > 0 && row.from != row.to
+            && if forward { row.from } else { row.to } == asked;
+        let own = rows.iter().filter(leaves).count() as u64;
+        let counted = valued.unvalued.iter().map(|of_asset| of_asset.transfers).sum::<u64>();
+        prop_assert!(counted >= own && (own == 0 || valued.unvalued[0].asset == graph.token(1)));
+        prop_assert!(plain.unvalued.is_empty());
+    }
+
+    #[test]
+    fn a_basket_is_one_asset_with_the_values_of_all(
+        rows in rows_of_assets(), asked in 0..LABELLED, forward: bool, max_hops in 1..5_u32, prices in (0..4_u128, 0..4_u128),
+    ) {
+        let graph = TestGraph::new(&rows, 5);
+        let terms = terms(flow_of(forward), max_hops);
+        let basket = basket_of(&graph, &[(0, always(prices.0)), (1, always(prices.1))]);
+        let price = |row: &Row| if row.token == 0 { prices.0 } else { prices.1 };
+        let merged: Vec<Row> =
+            rows.iter().map(|row| Row { token: 0, value: row.value * price(row), ..row.clone() }).collect();
+        let merged = TestGraph::new(&merged, 5);
+        let (valued, plain) = (explained_in(&graph, &basket, asked, &terms), explained(&merged, asked, &terms));
+        let lines = |graph: &TestGraph, exposed: &ExplainedExposure| -> Vec<(String, u32, U256)> {
+            let address = |wallet| graph.graph().address(wallet).unwrap().to_owned();
+            let parts = exposed.parts.iter().map(|part| (address(part.wallet), part.hops, part.value));
+            let ends = exposed.remainders.iter().map(|end| {
+                (format!("{:?} {}", end.end, end.wallet.map(address).unwrap_or_default()), end.hop, end.amount)
+            });
+            let mut lines: Vec<_> = parts.chain(ends).collect();
+            lines.sort();
+            lines
+        };
+        prop_assert_eq!(lines(&graph, &valued), lines(&merged, &plain));
+        prop_assert_eq!(valued.total.value, plain.total.value);
+        prop_assert!(valued.unvalued.is_empty());
+    }
+
+    #[test]
+    fn values_with_gaps_in_prices_add_up_and_gaps_are_counted(
+        rows in rows_of_assets(), forward: bool, max_hops in 1..5_u32, gap in (0..12_i64, 0..12_i64),
+    ) {
+        let graph = TestGraph::new(&rows, 5);
+        let terms = terms(flow_of(forward), max_hops);
+        let (from, until) = (gap.0.min(gap.1), gap.0.max(gap.1));
+        let prices = Valuation::Priced(vec![
+            Price { from: i64::MIN, until: from, factor: factor(2) }, Price { from: until, until: i64::MAX, factor: factor(3) },
+        ]);
+        let basket = basket_of(&graph, &[(0, prices), (1, always(1))]);
+        for number in active(&rows) {
+            let exposed = explained_in(&graph, &basket, number, &terms);
+            let parts = exposed.parts.iter().map(|part| part.value);
+            let sum = parts.chain(exposed.remainders.iter().map(|end| end.amount)).fold(U256::ZERO, |sum, part| sum + part);
+            prop_assert_eq!(sum, exposed.total.value);
+            let leaves = |row: &&Row| row.from != row.to && if forward { row.from } else { row.to } == number;
+            let own = || rows.iter().filter(leaves).filter(|row| row.value > 0);
+            let in_gap = |row: &&Row| row.token == 0 && (from..until).contains(&row.time);
+            let expected = own().filter(|row| !in_gap(row)).map(|row| {
+                U256::new(row.value * if row.token > 0 { 1 } else if row.time < from { 2 } else { 3 })
+            });
+            prop_assert_eq!(exposed.total.value, expected.fold(U256::ZERO, |sum, value| sum + value));
+            let counted = exposed.unvalued.iter().map(|of_asset| of_asset.transfers).sum::<u64>();
+            prop_assert!(counted >= own().filter(in_gap).count() as u64);
+            // The same for many wallets at once, within rounding.
+            let asked = [graph.wallet(number)];
+            let view = graph.graph().with_basket(&basket);
+            let many = exposures(&view, &asked, &terms, &mut Labelled::of(&graph), &mut Uninterrupted).unwrap();
+            let labels = Labelled::of(&graph);
+            let (own, exact) = (by_label(&many.found[0].parts), by_label(&exposed.by_mark(|wallet| labels.mark(wallet))));
+            for key in own.keys().chain(exact.keys()) {
+                let [own, exact] = [&own, &exact].map(|parts| parts.get(key).copied().unwrap_or(0.0));
+                prop_assert!(close(own, exact), "{} {:?}: {} against {}", number, key, own, exact);
+            }
+        }
+    }
+}
+
+fn rows_of_assets() -> impl Strategy<Value = Vec<Row>> {
+    (rows(), prop::collection::vec(0..2_u32, 40)).prop_map(|(mut rows, tokens)| {
+        rows.iter_mut().zip(tokens).for_each(|(row, token)| row.token = token);
+        rows
+    })
+}
+
+fn factor(price: u128) -> Factor {
+    Factor::new(U256::new(price), 0).unwrap()
+}
+
+fn always(price: u128) -> Valuation {
+    Valuation::Priced(vec![Price { from: i64::MIN, until: i64::MAX, factor: factor(price) }])
+}
+
+fn basket_of(graph: &TestGraph, members: &[(u32, Valuation)]) -> Basket {
+    let members = members.iter().map(|(token, valuation)| (graph.token(*token), valuation.clone()));
+    Basket::new(members.collect(), Vec::new(), None).counting_others(HashSet::new())
+}
+
+fn explained_in(graph: &TestGraph, basket: &Basket, asked: u32, terms: &ExposureTerms) -> ExplainedExposure {
+    let view = graph.graph().with_basket(basket);
+    explain(&view, graph.wallet(asked), terms, &mut Labelled::of(graph), &mut Uninterrupted).unwrap()
+}
+
+#[test]
+fn wrapping_a_coin_does_not_end_a_trace() {
+    // 8 sends 100 to 1, who wraps it at contract 4, where others have wrapped 300, and sends 60 of
+    // the token to 2; 2 unwraps them and sends 50 coins to 3. Token 1 has one decimal less.
+    let sent = |from, to, token, time, value| Row { from, to, token, time, value };
+    let rows = [
+        sent(8, 1, 0, 1, 100),
+        sent(0, 4, 0, 2, 300),
+        sent(1, 4, 0, 3, 100),
+        // A mint, as some contracts report it.
+        sent(5, 1, 1, 3, 10),
+        sent(1, 2, 1, 4, 6),
+        sent(4, 2, 0, 5, 60),
+        sent(2, 3, 0, 6, 50),
+    ];
+    let graph = TestGraph::new(&rows, 2);
+    let members = [(graph.token(0), Valuation::Fixed(factor(1))), (graph.token(1), Valuation::Fixed(factor(10)))];
+    let wrapper = Wrapper { contract: Some(graph.wallet(4)), token: Some(graph.token(1)) };
+    let basket = Basket::new(members.into(), vec![wrapper], Some(graph.wallet(5)));
+    for many in [true, false] {
+        let view = graph.graph().with_basket(&basket);
+        let value = |asked: u32, flow: Flow| -> f64 {
+            let (terms, asked) = (terms(flow, 4), graph.wallet(asked));
+            let mut labels = Labelled::of(&graph);
+            if many {
+                let found = exposures(&view, &[asked], &terms, &mut labels, &mut Uninterrupted).unwrap();
+                return found.found[0].parts.iter().map(|part| part.value).sum();
+            }
+            let explained = explain(&view, asked, &terms, &mut labels, &mut Uninterrupted).unwrap();
+            assert!(explained.shortfalls.is_empty() && explained.unvalued.is_empty());
+            explained.parts.iter().map(|part| part.value.as_f64()).sum()
+        };
+        assert_eq!((value(3, Flow::Backward), value(2, Flow::Backward), value(4, Flow::Backward)), (50.0, 60.0, 0.0));
+    }
+    // Without the statement, it ends at the contract.
+    assert_eq!(explained(&graph, 3, &terms(Flow::Backward, 4)).parts[0].value, U256::new(12));
+}
+
+#[test]
+fn nfts_are_excluded_and_counted_apart() {
+    let sent = |token, value| Row { from: 1, to: LABELLED, token, time: 1, value };
+    let graph = TestGraph::new(&[sent(0, 5), sent(1, u128::MAX), sent(1, 0), sent(2, 9), sent(2, 0)], 0);
+    let basket = Basket::new([(graph.token(0), always(1))].into(), Vec::new(), None)
+        .counting_others(HashSet::from([graph.token(1)]));
+    let exposed = explained_in(&graph, &basket, 1, &terms(Flow::Forward, 3));
+    let unvalued: Vec<_> = exposed.unvalued.iter().map(|one| (one.asset, one.is_nft, one.transfers)).collect();
+    assert_eq!(unvalued, [(graph.token(1), true, 2), (graph.token(2), false, 1)]);
+    assert_eq!(exposed.total.value, U256::new(5));
+    // Each NFT alone counts as one.
+    let nft = Basket::new([(graph.token(1), Valuation::Each)].into(), Vec::new(), None);
+    let terms = ExposureTerms { assets: nft.selection(), ..terms(Flow::Forward, 3) };
+    assert_eq!(explained_in(&graph, &nft, 1, &terms).total.value, U256::new(2));
 }
 
 #[test]

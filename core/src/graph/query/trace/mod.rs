@@ -37,6 +37,11 @@
 //! is reported as a [`Shortfall`]. Fees are not transfers and are ignored. Failed transactions move
 //! no value. Where positions do not tell the order of transfers, they follow the money (see
 //! `ties`), and what depends on that says so.
+//!
+//! # Several assets
+//! Each asset is traced on its own, unless the graph has a [basket](crate::graph::Basket): then the
+//! balance of a wallet is the sum of its assets, in the unit of the basket, and funds go on in
+//! whichever of them leaves next. Transfers without a value are not followed and are counted.
 
 mod account;
 mod backward;
@@ -46,17 +51,21 @@ mod hops;
 mod moment;
 mod pool;
 mod ratio;
+mod shortfall;
 mod sweep;
 
 use std::collections::BTreeMap;
 
 use crate::graph::types::{AssetId, Side, WalletId};
 use crate::graph::types::{Position, Status, U256};
+use crate::graph::view::basket::Unvalued;
 use crate::graph::view::filter::AssetSelection;
 use crate::graph::view::graph::Graph;
 use crate::graph::{MemoryBudget, SearchError};
 
 pub(in crate::graph::query) use moment::Moment;
+pub(in crate::graph::query) use shortfall::single_asset;
+pub use shortfall::{ShortfallScope, own_shortfall};
 pub use sweep::trace;
 
 /// Rule that decides which of a wallet's funds leave with a transfer.
@@ -348,6 +357,9 @@ pub struct Trace {
     pub shortfalls: Vec<Shortfall>,
     /// Parts at wallets where tracing stopped, if [`Terms::paths`] is set; by address and hops.
     pub stopped: Vec<StoppedPart>,
+    /// Assets that the followed wallets and the origin moved in the direction of the flow, and that
+    /// a basket has no value for: by number of transfers, the largest first, then name.
+    pub unvalued: Vec<Unvalued>,
     /// Time, wallets or memory, if one of them cut the trace short.
     pub cut: Option<End>,
 }

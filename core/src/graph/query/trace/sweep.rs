@@ -18,6 +18,7 @@ use crate::graph::query::fan_out::has_more_peers;
 use crate::graph::query::ties::TieRanks;
 use crate::graph::types::U256;
 use crate::graph::types::{AssetId, Side, WalletId};
+use crate::graph::view::basket::Unvalued;
 use crate::graph::view::filter::AssetSelection;
 use crate::graph::view::graph::Graph;
 use crate::graph::view::transfers::Transfer;
@@ -53,6 +54,7 @@ pub fn trace<S: Stops, W: Interrupt>(
         funds: HashMap::new(),
         nodes: Vec::new(),
         stopped: HashMap::new(),
+        unvalued: HashMap::new(),
         cut: None,
     };
     let seeds = sweep.seeds(origin)?;
@@ -174,6 +176,8 @@ struct Sweep<'s, 'g, S, W> {
     nodes: Vec<PathNode>,
     /// By wallet and hops, the sum and the largest part of amounts at wallets where tracing stops.
     stopped: HashMap<(WalletId, u32), (U256, HopAmount)>,
+    /// By asset, transfers that the basket has no value for.
+    unvalued: HashMap<AssetId, Unvalued>,
     cut: Option<End>,
 }
 
@@ -215,6 +219,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
                 self.cut = full.then_some(End::Memory);
                 scan?;
                 memory.take(2 * seeds.len() * size_of::<Moving>());
+                self.note_unvalued(*wallet, terms.since, terms.until)?;
             }
         }
         for seed in &mut seeds {
@@ -392,7 +397,7 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
                     }
                     pile.amount = mark.tainted;
                     if mark.tainted > U256::ZERO {
-                        end = match self.destination(wallet, asset, mark.tainted)? {
+                        end = match self.destination(wallet, asset, mark.tainted, moment.time)? {
                             Destination::Account(account) => self.join(account, &event, mark, hop)?,
                             Destination::End(end) => Some(end),
                         };
@@ -486,8 +491,29 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         }
     }
 
-    /// Finds the destination of an amount that goes on, and opens an account for it if necessary.
-    fn destination(&mut self, wallet: WalletId, asset: AssetId, tainted: U256) -> Result<Destination, S::Error> {
+    /// Counts the transfers that leave a wallet within a window without a value.
+    fn note_unvalued(&mut self, wallet: WalletId, since: Option<i64>, until: Option<i64>) -> Result<(), SearchError> {
+        let filter = EdgeFilter { since, ..EdgeFilter::history(self.terms.assets, until) };
+        let (unvalued, pace) = (&mut self.unvalued, &mut self.pace);
+        let before = unvalued.len();
+        self.graph.unvalued(wallet, self.terms.flow.side(), &filter, |more| -> Result<(), SearchError> {
+            pace.step(0);
+            unvalued.entry(more.asset).and_modify(|sum| sum.add(&more)).or_insert(more);
+            Ok(())
+        })?;
+        self.memory.take(2 * (self.unvalued.len() - before) * size_of::<Unvalued>());
+        Ok(())
+    }
+
+    /// Finds the destination of an amount that arrives at a time and goes on, and opens an account
+    /// for it if necessary.
+    fn destination(
+        &mut self,
+        wallet: WalletId,
+        asset: AssetId,
+        tainted: U256,
+        time: i64,
+    ) -> Result<Destination, S::Error> {
         let (terms, graph) = (self.terms, self.graph);
         if let Some(account) = self.by_wallet.get(&(wallet, asset)) {
             return Ok(Destination::Account(*account));
@@ -527,6 +553,12 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         let number = self.accounts.len();
         self.accounts.push(*account);
         self.by_wallet.insert((wallet, asset), number);
+        // Funds arrive in the order of the flow: later ones can leave only where these could.
+        let (since, until) = match terms.flow {
+            Flow::Forward => (Some(time), terms.until),
+            Flow::Backward => (terms.since.filter(|_| !terms.follows_before_since), time.checked_add(1)),
+        };
+        self.note_unvalued(wallet, since, until)?;
         Ok(Destination::Account(number))
     }
 
@@ -712,6 +744,14 @@ impl<S: Stops, W: Interrupt> Sweep<'_, '_, S, W> {
         let injected = self.funds.iter().map(|(asset, funds)| (*asset, funds.injected));
         let mut origin: Vec<(AssetId, U256)> = injected.filter(|(_, amount)| *amount > U256::ZERO).collect();
         origin.sort_unstable_by(|left, right| name(left.0).cmp(name(right.0)));
-        Ok(Trace { steps: self.steps, ends, origin, shortfalls, stopped, cut })
+        let mut unvalued: Vec<Unvalued> = self.unvalued.into_values().collect();
+        for of_asset in &unvalued {
+            names.insert(of_asset.asset, graph.token(of_asset.asset)?);
+        }
+        let name = |asset: AssetId| names.get(&asset).copied().unwrap_or_default();
+        unvalued.sort_unstable_by(|left, right| {
+            right.transfers.cmp(&left.transfers).then_with(|| name(left.asset).cmp(name(right.asset)))
+        });
+        Ok(Trace { steps: self.steps, ends, origin, shortfalls, stopped, unvalued, cut })
     }
 }
