@@ -43,7 +43,7 @@ END;
 $$;
 
 -- Why an asset has no value at some or all times. `token` is NULL for the coin.
-CREATE FUNCTION price_gap(network text, token text) RETURNS text
+CREATE FUNCTION price_gap(network text, token text DEFAULT NULL) RETURNS text
     LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -183,6 +183,7 @@ CREATE FUNCTION price_coverage(network text)
     LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     SET jit = off
+    SET row_security = off
     AS $$
 #variable_conflict use_column
 DECLARE

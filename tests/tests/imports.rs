@@ -624,6 +624,27 @@ fn values_that_may_be_token_ids_are_counted() {
     assert_eq!((stated.counts(), stated.report["notes"].to_string().as_str()), ([0, 0, 1, 0], "{}"));
 }
 
+#[test]
+fn kinds_of_tokens_in_the_database_need_no_option() {
+    let desk = Desk::new("imports_kinds");
+    let header = "token_address,from_address,to_address,value,transaction_hash,log_index,block_number,block_timestamp";
+    let line = |token: u64, log: u64| {
+        format!("{},{},{},8817,{},{log},10,1700000120\n", wallet(token), wallet(1), wallet(2), hash(1))
+    };
+    desk.query(&format!(
+        "INSERT INTO arx.tokens (network, token_address, kind) VALUES ('ethereum', '{}', 'nft'), ('ethereum', '{}', 'fungible')",
+        wallet(7),
+        wallet(8)
+    ));
+    desk.write("tokens.csv", format!("{header}\n{}{}{}", line(7, 0), line(8, 1), line(9, 2)));
+    let loaded = desk.import(&["token-transfers", "tokens.csv"]);
+    assert_eq!((loaded.code, loaded.counts()), (Some(0), [3, 0, 0, 0]), "{}", loaded.error);
+    // Only the third contract is unknown.
+    assert!(loaded.report["notes"].as_object().unwrap().values().any(|count| count == 1), "{}", loaded.report);
+    let amounts = "SELECT amount, token_id FROM arx.token_transfers ORDER BY log_index";
+    assert_eq!(desk.query(amounts), "1|8817\n8817|\n8817|");
+}
+
 /// Lines of ethereum-etl's traces: transaction, sender, receiver, value, path, status.
 fn calls(lines: &[(u64, u64, u64, u64, &str, &str)]) -> String {
     let header =

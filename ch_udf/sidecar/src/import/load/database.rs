@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::import::error::ImportError;
 use crate::import::labels::Facts;
+use crate::import::parse::transfers::TokenRules;
 use crate::import::parse::values::Context;
 use crate::import::read::input;
 use crate::import::read::reader::Content;
@@ -90,7 +91,8 @@ pub(crate) async fn content(client: &Client, source: &ImportSource) -> Result<(C
             (Content::Transactions(context, options), network.name().to_owned())
         }
         ImportSource::TokenTransfers(file) => {
-            let (context, network, options) = file_context(file)?;
+            let (context, network, mut options) = file_context(file)?;
+            state_kinds(client, &network, &mut options.tokens).await?;
             (Content::Transfers(context, options), network.name().to_owned())
         }
         ImportSource::Graph { nodes, network, .. } => {
@@ -99,6 +101,23 @@ pub(crate) async fn content(client: &Client, source: &ImportSource) -> Result<(C
             (Content::Graph(context, network, nodes.clone()), name)
         }
     })
+}
+
+/// Adds the kinds of contracts that `arx.tokens` states. The command line takes precedence.
+async fn state_kinds(client: &Client, network: &Network, rules: &mut TokenRules) -> Result<(), ImportError> {
+    let sql = "SELECT network, token_address, kind FROM arx.tokens WHERE kind IN ('nft', 'fungible')";
+    for row in query(client, "read arx.tokens", sql).await? {
+        let (of_network, token, kind): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+        if of_network != network.name() || rules.fungible.contains(&token) || rules.nfts.contains(&token) {
+            continue;
+        }
+        if kind == "nft" {
+            rules.nfts.insert(token)
+        } else {
+            rules.fungible.insert(token)
+        };
+    }
+    Ok(())
 }
 
 /// Parses the name of a network.
