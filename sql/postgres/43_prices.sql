@@ -229,6 +229,8 @@ BEGIN
       FROM arx.token_transfers AS t
      WHERE t.network = canonical AND t.token_id IS NOT NULL
      GROUP BY t.token_address
+    -- A row whose address is not as normalize_address() writes it cannot be stated.
+    HAVING arx.is_normalized_address(t.token_address, canonical)
         ON CONFLICT DO NOTHING;
     RETURN QUERY
     WITH corrections AS (
