@@ -7,7 +7,7 @@ use arx_stack::process::run;
 use arx_stack::{Database, Stack, StackOptions};
 
 /// Rows and states that a restored database must have.
-const CONTENT: [&str; 14] = [
+const CONTENT: [&str; 15] = [
     "SELECT md5(string_agg(t::text, ',' ORDER BY tx_hash)) FROM arx.transactions AS t",
     "SELECT md5(string_agg(w::text, ',' ORDER BY wallet_address)) FROM arx.wallet_profiles AS w",
     "SELECT string_agg(tableoid::regclass || ' ' || tx_hash, ',' ORDER BY tx_hash) FROM arx.transactions",
@@ -21,6 +21,7 @@ const CONTENT: [&str; 14] = [
     "SELECT string_agg(o::text, ',' ORDER BY o.override_id) FROM arx.risk_overrides AS o",
     "SELECT string_agg(h::text, ',' ORDER BY h.entry_id) FROM arx.risk_score_history AS h",
     "SELECT string_agg(c::text, ',' ORDER BY c.address NULLS FIRST) FROM arx.history_coverage AS c",
+    "SELECT string_agg(k::text, ',' ORDER BY k.token_address) FROM arx.tokens AS k",
     "SELECT string_agg(r::text, ',' ORDER BY r.rule, r.builtin) FROM arx.alert_rules AS r",
     "SELECT string_agg(s::text, ',' ORDER BY s.job) FROM arx.schedules AS s",
 ];
@@ -118,6 +119,8 @@ fn filled<'a>(stack: &'a Stack, name: &str) -> Database<'a> {
              INSERT INTO arx.history_coverage (network, address, from_time, source)
              VALUES ('testnet', NULL, '2024-01-01', 'x'), ('testnet', 'a1', NULL, 'x');
              INSERT INTO arx.asset_prices (asset, priced_at, price_usd) VALUES ('TST', '2024-01-01', 3);
+             INSERT INTO arx.tokens (network, token_address, symbol, decimals, kind, wraps)
+             VALUES ('ethereum', '0x00000000000000000000000000000000000000aa', 'WTST', 18, 'fungible', 'native');
              SELECT arx.override_risk('a2', 'testnet', 12.5, 'ours', now() + interval '1 day')",
         )
         .unwrap();
