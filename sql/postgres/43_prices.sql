@@ -4,8 +4,8 @@
 -- arx.max_price_age; otherwise the value is NULL and the row is counted. Products are exact and
 -- rounded to cents once. A wrapped coin has the price of the coin.
 
--- How far apply_asset_prices() has read the rows of a network. `basis` is a digest of the prices,
--- tokens and settings that it used: with another one it reads all rows again.
+-- The position up to which apply_asset_prices() has read the rows of a network. `basis` is a digest
+-- of the prices, tokens and settings that it used: with another one it reads all rows again.
 CREATE TABLE price_positions (
     network           text PRIMARY KEY,
     position          pg_snapshot NOT NULL,
@@ -243,7 +243,7 @@ BEGIN
     ), counts AS (
         SELECT c.token_address, count(*) AS corrected, 0::bigint AS conflicting FROM corrections AS c GROUP BY c.token_address
         UNION ALL
-        -- As the rows were before the correction.
+        -- The snapshot is older than the correction.
         SELECT t.token_address, 0, count(*)
           FROM arx.token_transfers AS t
           JOIN arx.tokens AS k ON k.network = canonical AND k.token_address = t.token_address

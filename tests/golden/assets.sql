@@ -1,8 +1,8 @@
 -- Kinds of tokens, wrapped coins, prices, and several assets followed as dollars.
 SET timezone = 'UTC';
 INSERT INTO arx.networks (network, native_asset) VALUES ('testnet', 'TST'), ('othernet', 'OTH');
-INSERT INTO arx.address_labels (address, network, category, source) VALUES
-    ('hacker', 'testnet', 'hack', 'test'), ('desk', 'testnet', 'exchange', 'test');
+INSERT INTO arx.address_labels (address, network, category, severity, source) VALUES
+    ('hacker', 'testnet', 'hack', 'high', 'test'), ('desk', 'testnet', 'exchange', 'none', 'test');
 
 -- Statements about tokens that are refused.
 \set VERBOSITY terse
@@ -164,10 +164,11 @@ ROLLBACK;
 SELECT address, ended_at, round(amount, 2) AS usd
   FROM arx.trace_summary('hacker', 'testnet', asset => 'usd', min_value => 400, since => '2024-02-01') WHERE amount > 0;
 \set VERBOSITY terse
-SELECT * FROM arx.wallet_connections('alice', 'testnet', 1, asset => 'usd');
+SELECT * FROM arx.wallet_connections('0x00000000000000000000000000000000000000aa', 'ethereum', 1, asset => 'usd');
 SELECT * FROM arx.trace_funds('alice', 'testnet', asset => 'eur');
 SELECT * FROM arx.trace_funds('alice', 'testnet', asset => NULL);
-SELECT * FROM arx.trace_funds('alice', 'ethereum', asset => 'usd');
+SELECT * FROM arx.trace_funds('0x00000000000000000000000000000000000000aa', 'ethereum', asset => 'usd');
+SELECT * FROM arx.trace_funds('0x00000000000000000000000000000000000000aa', 'ethereum', asset => 'eur');
 SELECT * FROM arx.trace_funds('alice', 'testnet', asset => 'usd', min_value => -1);
 SELECT * FROM arx.trace_funds('alice', 'testnet', asset => 'usd', max_hops => -1);
 SELECT * FROM arx.trace_funds('alice', 'testnet', asset => 'usd', max_fan_out => -1);

@@ -118,12 +118,7 @@ impl Scope {
     }
 
     fn parse_as(network: Network, arguments: ScopeArguments<'_>, follows_funds: bool) -> Result<Self, SqlError> {
-        let asset = Asset::parse(required("asset", arguments.asset)?, &network)?;
-        if matches!(asset, Asset::Usd) && !follows_funds {
-            return Err(SqlError::argument("asset usd is only for functions that follow funds")
-                .hint("They are trace_funds, trace_summary, wallet_exposure and screen_wallets."));
-        }
-        let min_value = arguments.min_value.as_ref().map(|value| asset.min_value(value)).transpose()?;
+        let mut asset = Asset::parse(required("asset", arguments.asset)?, &network)?;
         let since = arguments.since.map(TimestampWithTimeZone::into_inner);
         let until = arguments.until.map(TimestampWithTimeZone::into_inner);
         if let (Some(since), Some(until)) = (since, until)
@@ -136,6 +131,12 @@ impl Scope {
         let wrapped =
             if follows_funds && matches!(asset, Asset::Native) { wrapped_coins(&network)? } else { Vec::new() };
         let handle = current(if wrapped.is_empty() { asset.scope() } else { AssetScope::All })?;
+        if matches!(asset, Asset::Usd)
+            && let Some(token) = token_named_usd(&handle.graph(), &network, follows_funds)?
+        {
+            asset = Asset::Token(token);
+        }
+        let min_value = arguments.min_value.as_ref().map(|value| asset.min_value(value)).transpose()?;
         let basket = if follows_funds { asset.basket(&handle.graph(), &network, &wrapped)? } else { None };
         let assets = match &basket {
             Some(basket) => basket.selection(),
@@ -354,6 +355,19 @@ impl Asset {
 
 /// Decimals of the native coin in the graph, and of dollars.
 const SCALE: i32 = COIN_SCALE.cast_signed();
+
+/// Returns the token that `usd` names, where addresses have any format: one that has transfers, or
+/// any for a function that does not follow funds.
+fn token_named_usd(graph: &Graph<'_>, network: &Network, follows_funds: bool) -> Result<Option<Address>, SqlError> {
+    let token = Address::parse(USD, network).ok();
+    if follows_funds {
+        return Ok(if graph.asset(network.name(), USD)?.is_some() { token } else { None });
+    }
+    token.map(Some).ok_or_else(|| {
+        SqlError::argument("asset usd is only for functions that follow funds")
+            .hint("They are trace_funds, trace_summary, wallet_exposure and screen_wallets.")
+    })
+}
 
 fn wrapper(graph: &Graph<'_>, network: &Network, contract: &str) -> Result<Wrapper, SqlError> {
     let (wallet, token) = (graph.wallet(network.name(), contract)?, graph.asset(network.name(), contract)?);
