@@ -54,7 +54,8 @@ fn product(amount: U256, multiplier: U256, divisor: U256) -> Option<U256> {
     if let Some(product) = amount.checked_mul(multiplier) {
         return Some(product / divisor);
     }
-    // Horner's rule over the bits of `amount`: quotient * divisor + rest = multiplier * bits so far.
+    // Horner's rule over the bits of `amount`: quotient * divisor + rest is the multiplier times
+    // the bits so far.
     let (whole, part) = (multiplier / divisor, multiplier % divisor);
     let (mut quotient, mut rest) = (U256::ZERO, U256::ZERO);
     for bit in (0..256_u32).rev() {

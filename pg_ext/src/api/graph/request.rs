@@ -27,7 +27,6 @@ use crate::time::from_micros;
 /// Reason of a result about a wallet that the graph does not have.
 pub(crate) const NO_TRANSACTION: &str = "wallet has no transaction";
 
-
 /// Name of the unit of several assets by their prices.
 const USD: &str = "usd";
 
@@ -331,8 +330,8 @@ impl Asset {
         })
     }
 
-    /// Returns the assets that are followed as one, if there are several, or an NFT: its amounts may
-    /// be ids.
+    /// Returns the assets that are followed as one, if there are several, or an NFT, whose amounts
+    /// may be ids.
     fn basket(
         &self,
         graph: &Graph<'_>,

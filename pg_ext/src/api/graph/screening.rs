@@ -124,7 +124,7 @@ struct Candidate {
     /// Mark of the wallet's own label.
     own_mark: Option<u32>,
     screened: ScreenedWallet,
-    /// What the wallet itself sent beyond what it is known to have received, once it is known.
+    /// The shortfall of the wallet itself, once it has been looked for.
     shortfall: Option<Option<Shortfall>>,
     /// Reasons for an incomplete result.
     reasons: BTreeSet<String>,

@@ -317,7 +317,7 @@ fn share_a_wallet(region: &Region, tied: &[Passing]) -> bool {
 #[derive(Debug, Clone, Copy, Default)]
 struct Origins {
     labels: u32,
-    /// Of them, those that passed through a wallet with a shortfall.
+    /// The labels whose funds passed through a wallet with a shortfall.
     lacking: u32,
     /// The wallet sent more than it is known to have received.
     lacks: bool,
@@ -334,7 +334,7 @@ struct Mixing<'r> {
     kept: Vec<Shares>,
     /// Amounts, not shares, of the requested wallets.
     sums: Vec<HashMap<ShareKey, f64>>,
-    /// What may have reached each wallet of the region.
+    /// Funds that may have reached each wallet of the region.
     origins: Vec<Origins>,
     /// Shortfalls of the requested wallets, if they are tracked.
     lacking: Vec<Option<Shortfall>>,

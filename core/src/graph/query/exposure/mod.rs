@@ -137,9 +137,8 @@ pub struct Exposed {
     /// A wallet that funds of a label may have passed through sent more than it is known to have
     /// received.
     pub passes_shortfall: bool,
-    /// What the wallet itself sent within the window beyond what it is known to have received;
-    /// `None` if the search did not come to it, because no label leads to the wallet or it was cut
-    /// short.
+    /// The shortfall of the wallet itself within the window; `None` if the search did not come to
+    /// it, because no label leads to the wallet or it was cut short.
     pub own_shortfall: Option<Option<Shortfall>>,
 }
 

@@ -287,7 +287,7 @@ proptest! {
             let cut: f64 =
                 alone.remainders.iter().filter(|end| end.end == End::Hops).map(|end| end.amount.as_f64()).sum();
             prop_assert!(beyond + 1_000.0 >= cut * (1.0 - 1e-9), "{}: {} against {}", number, beyond, cut);
-            // Shortfalls of the wallet itself are exact, those on the way to a label are never missed.
+            // The wallet's own shortfall is exact, those on the way to a label are never missed.
             let scope = ShortfallScope {
                 assets: AssetSelection::Native, since: None, until: None, memory: MemoryBudget::new(1 << 26),
             };
