@@ -418,6 +418,26 @@ fn redis_is_verified_and_never_used_without_tls_where_the_url_asks_for_it() {
     assert!(text.contains("requires a client certificate; name a certificate with redis_certificate_file"), "{text}");
     let text = status(&url, &ca, Some("foreign"));
     assert!(text.contains("refused the client certificate"), "{text}");
+    // Sentinels, with TLS to them and to the server that they name.
+    let [sentinel] = free_ports().unwrap();
+    let configuration = certificates.path("sentinel.conf");
+    let (certificate, key) = (certificates.path("client.crt"), certificates.path("client.key"));
+    let text = format!(
+        "port 0\ntls-port {sentinel}\ntls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {ca}\n\
+         tls-replication yes\nsentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n\
+         sentinel monitor main localhost {port} 1\n"
+    );
+    std::fs::write(&configuration, text).unwrap();
+    let mut command = Command::new("redis-server");
+    stack.start_server("sentinel-tls", command.args([&configuration, "--sentinel"])).unwrap();
+    let url_of_sentinels = format!("rediss+sentinel://localhost:{sentinel}/main");
+    let found = || Ok(status(&url_of_sentinels, &ca, Some("client")).contains(up));
+    assert!(wait_until(LIMIT, found).unwrap(), "{}", status(&url_of_sentinels, &ca, Some("client")));
+    let text = status(&url_of_sentinels, &stranger, Some("client"));
+    assert!(!text.contains(up) && text.contains(&url_of_sentinels), "{text}");
+    // A URL without TLS.
+    let text = status(&format!("redis://localhost:{port}"), "", None);
+    assert!(text.contains("if the server expects TLS, the URL begins with rediss"), "{text}");
     // A server without TLS, and URLs that must not be used.
     let [plain] = free_ports().unwrap();
     let mut command = Command::new("redis-server");
@@ -480,6 +500,8 @@ fn clickhouse_is_fed_by_https_and_verified() {
     }
     let text = run_with(&format!("https://localhost:{}", engine.http_port()), &[root(ca)], "status");
     assert!(text.contains("the server has no TLS"), "{text}");
+    let text = run_with(&format!("http://localhost:{}", terminator.port()), &[], "status");
+    assert!(text.contains("if the server expects TLS, the URL begins with https"), "{text}");
     let strict =
         Terminator::start(engine.http_port(), &certificates.right(), Some(certificates.authority.certificate()))
             .unwrap();
