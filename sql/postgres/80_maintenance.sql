@@ -10,7 +10,13 @@ CREATE FUNCTION index_maintenance_plan()
     SET search_path = pg_catalog, pg_temp
     AS $$
 WITH indexes AS (
-    SELECT i.indexrelid, i.indrelid, i.indisvalid, i.indisready, i.indisunique, c.relname, n.nspname,
+    SELECT i.indexrelid, i.indrelid, i.indisvalid, i.indisready, i.indisunique, i.indkey::text AS keys,
+           i.indnkeyatts = i.indnatts AS has_no_include,
+           -- Two similar indexes have this in common, beyond their columns.
+           concat_ws(' ', i.indexprs::text, i.indpred::text, i.indisunique AND NOT i.indimmediate) AS other,
+           concat_ws('/', i.indclass::text, i.indcollation::text, i.indoption::text) AS order_by,
+           EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = i.indexrelid) AS is_constraint,
+           c.relname, n.nspname,
            t.relname AS table_relname,
            c.relpages, c.reltuples, a.amname, pg_relation_size(c.oid) AS bytes, coalesce(s.idx_scan, 0) AS scans,
            (SELECT sum(coalesce(st.avg_width, 8) * (1 - coalesce(st.null_frac, 0)))
@@ -31,10 +37,29 @@ WITH indexes AS (
            ceil(greatest(x.reltuples, 0) * (coalesce(x.width, 8) + 12)
                 / (0.9 * (current_setting('block_size')::numeric - 40))) + 1 AS ideal_pages
       FROM indexes AS x
+), similar_indexes AS MATERIALIZED (
+    SELECT DISTINCT ON (z.indexrelid) z.indexrelid, k.action, k.reason, d.relname AS other
+      FROM sized AS z
+      JOIN sized AS d ON d.indrelid = z.indrelid AND d.indexrelid <> z.indexrelid AND d.amname = z.amname
+                     AND d.indisvalid AND z.indisvalid AND d.other = z.other
+     CROSS JOIN LATERAL (
+        -- One of two equal indexes is not needed, unless both belong to constraints.
+        SELECT 'duplicate', 'same as'
+         WHERE (d.keys, d.order_by) = (z.keys, z.order_by) AND NOT z.is_constraint AND d.indisunique >= z.indisunique
+           AND (d.is_constraint, d.indisunique, -d.indexrelid::bigint) > (z.is_constraint, z.indisunique, -z.indexrelid::bigint)
+        UNION ALL
+        SELECT 'redundant', 'its columns are the first of'
+         WHERE z.amname = 'btree' AND z.has_no_include AND NOT z.indisunique AND z.other !~ '[{]'
+           AND starts_with(d.keys, z.keys || ' ')
+           AND starts_with(split_part(d.order_by, '/', 1), split_part(z.order_by, '/', 1) || ' ')
+           AND starts_with(split_part(d.order_by, '/', 2), split_part(z.order_by, '/', 2) || ' ')
+           AND starts_with(split_part(d.order_by, '/', 3), split_part(z.order_by, '/', 3) || ' ')
+     ) AS k (action, reason)
+     ORDER BY z.indexrelid, k.action, d.indexrelid
 )
 SELECT format('%I.%I', z.nspname, z.relname), format('%I.%I', z.nspname, z.table_relname), p.action, p.reason, z.bytes,
        CASE p.action WHEN 'reindex' THEN greatest(z.bytes - (z.ideal_pages * z.block)::bigint, 0)
-                     WHEN 'review' THEN z.bytes ELSE 0 END,
+                     WHEN 'rebuild' THEN 0 ELSE z.bytes END,
        p.statement
   FROM sized AS z
  CROSS JOIN LATERAL (
@@ -50,8 +75,29 @@ SELECT format('%I.%I', z.nspname, z.relname), format('%I.%I', z.nspname, z.table
     UNION ALL
     SELECT 'review', 'never scanned since statistics were reset; it may be unnecessary', NULL
      WHERE z.indisvalid AND z.scans = 0 AND NOT z.indisunique AND z.relpages > 128
+    UNION ALL
+    SELECT m.action, format('%s %I; DROP INDEX CONCURRENTLY %I.%I gives its space back', m.reason, m.other, z.nspname, z.relname),
+           NULL
+      FROM similar_indexes AS m WHERE m.indexrelid = z.indexrelid
  ) AS p
- ORDER BY p.action, z.bytes DESC, z.relname
+UNION ALL
+-- A delete of a referenced row reads the whole table that refers to it.
+SELECT NULL, format('%I.%I', n.nspname, t.relname), 'missing',
+       format('foreign key %I has no index that begins with its columns; CREATE INDEX CONCURRENTLY ON %I.%I (%s) helps',
+              f.conname, n.nspname, t.relname,
+              (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.position)
+                 FROM unnest(f.conkey) WITH ORDINALITY AS k (attnum, position)
+                 JOIN pg_attribute AS a ON a.attrelid = f.conrelid AND a.attnum = k.attnum)),
+       0, 0, NULL
+  FROM pg_constraint AS f
+  JOIN pg_class AS t ON t.oid = f.conrelid
+  JOIN pg_namespace AS n ON n.oid = t.relnamespace
+ WHERE f.contype = 'f' AND f.conparentid = 0 AND n.nspname = 'arx'
+   AND NOT EXISTS (SELECT FROM pg_index AS i
+                    WHERE i.indrelid = f.conrelid AND i.indisvalid AND i.indpred IS NULL
+                      AND (SELECT array_agg(k ORDER BY k) FROM unnest((i.indkey::smallint[])[0:cardinality(f.conkey) - 1]) AS k)
+                          = (SELECT array_agg(k ORDER BY k) FROM unnest(f.conkey) AS k))
+ ORDER BY 3, 5 DESC, 1, 4
 $$;
 
 CREATE FUNCTION maintain_indexes() RETURNS bigint
@@ -63,8 +109,10 @@ DECLARE
     waiting bigint := 0;
 BEGIN
     FOR step IN SELECT * FROM arx.index_maintenance_plan() LOOP
-        RAISE NOTICE '% %: %', step.action, step.index_name, step.reason
-            USING HINT = coalesce(step.statement, 'Drop it if no query needs it.');
+        RAISE NOTICE '% %: %', step.action, coalesce(step.index_name, step.table_name), step.reason
+            USING HINT = coalesce(step.statement,
+                                  CASE step.action WHEN 'missing' THEN 'Create one if rows are deleted that others refer to.'
+                                                   ELSE 'Drop it if no query needs it.' END);
         waiting := waiting + (step.statement IS NOT NULL)::integer;
     END LOOP;
     RETURN waiting;

@@ -51,3 +51,15 @@ SELECT count(*) FROM arx.index_maintenance_plan() WHERE statement IS NOT NULL;
 -- Without pg_cron.
 SELECT * FROM arx.install_schedules();
 SELECT arx.remove_schedules();
+-- Indexes that are duplicate or redundant, and foreign keys without one.
+CREATE TABLE arx.cases (id integer PRIMARY KEY, a integer, b integer, parent integer REFERENCES arx.cases);
+CREATE INDEX cases_a_b ON arx.cases (a, b);
+CREATE INDEX cases_a ON arx.cases (a);
+CREATE INDEX cases_a_desc ON arx.cases (a DESC);
+CREATE INDEX cases_a_b_again ON arx.cases (a, b);
+CREATE INDEX cases_id ON arx.cases (id);
+CREATE INDEX cases_some ON arx.cases (a) WHERE b > 0;
+SELECT index_name, action, reason, statement FROM arx.index_maintenance_plan()
+ WHERE table_name = 'arx.cases' AND action <> 'review' ORDER BY 1, 2;
+CREATE INDEX cases_parent ON arx.cases (parent);
+SELECT count(*) FROM arx.index_maintenance_plan() WHERE table_name = 'arx.cases' AND action = 'missing';
