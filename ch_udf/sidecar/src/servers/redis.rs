@@ -166,7 +166,7 @@ fn failure(url: &RedisUrl, source: redis::RedisError) -> SidecarError {
     let problem = url.has_tls().then(|| TlsProblem::of_handshake(&source)).flatten();
     match problem {
         Some(problem) => SidecarError::Tls { server, address, detail: problem.explain(NAMES) },
-        None if !url.has_tls() && (source.is_connection_dropped() || TlsProblem::is_expected_by(&source)) => {
+        None if !url.has_tls() && (has_ended(&source) || TlsProblem::is_expected_by(&source)) => {
             let source = format!("{source}; if the server expects TLS, the URL begins with rediss").into();
             SidecarError::Unreachable { server, address, source }
         }
@@ -175,4 +175,9 @@ fn failure(url: &RedisUrl, source: redis::RedisError) -> SidecarError {
         }
         None => SidecarError::Redis { doing: "connect", source },
     }
+}
+
+/// Returns whether the client's driver says, without a cause, that the server ended the connection.
+fn has_ended(error: &redis::RedisError) -> bool {
+    error.is_connection_dropped() && std::error::Error::source(error).is_none()
 }
