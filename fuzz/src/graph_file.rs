@@ -2,10 +2,13 @@
 
 use std::sync::LazyLock;
 
+use arx_core::graph::chokepoints::chokepoints;
+use arx_core::graph::communities::{CommunityOptions, CommunityQuestion, communities};
+use arx_core::graph::match_paths::{PathKinds, PathPattern, PathQuestion, match_paths};
 use arx_core::graph::{
     AssetId, AssetSelection, Base, Builder, Digests, Direction, EdgeFilter, Graph, HeapBuffer, HeapScratch, HeapSink,
     Interrupt, MemoryBudget, MergePlan, Overlay, Position, Provenance, Scratch, SearchLimits, Side, Status,
-    TransferRow, U256, WalletId, Weight, connections, neighbourhood, reach, shortest_paths,
+    TransferRow, U256, WalletId, Weight, connections, in_time, neighbourhood, reach, shortest_paths,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -48,6 +51,7 @@ pub fn graph_file(data: &[u8]) {
 
 fn search(graph: &Graph<'_>, wallet: WalletId) {
     let limits = SearchLimits { max_depth: 3, max_wallets: Some(100), memory: MemoryBudget::new(1 << 22) };
+    search_in_time(graph, wallet, &limits);
     for assets in [AssetSelection::Native, AssetSelection::Token(AssetId::new(1)), AssetSelection::All] {
         let all = EdgeFilter { assets, ..EdgeFilter::default() };
         let some = EdgeFilter { since: Some(2), min_value: Some(U256::ONE), include_failed: false, ..all };
@@ -62,6 +66,52 @@ fn search(graph: &Graph<'_>, wallet: WalletId) {
                 let _ =
                     shortest_paths(graph, wallet, WalletId::new(1), direction, &filter, weight, 2, &limits, interrupt);
             }
+        }
+    }
+}
+
+/// Labels that every wallet has.
+struct SameLabel;
+
+impl PathKinds for SameLabel {
+    type Error = arx_core::graph::SearchError;
+
+    fn prepare(&mut self, _graph: &Graph<'_>, _wallets: &[WalletId]) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn has_any(&self, _wallet: WalletId, _names: &[usize]) -> bool {
+        true
+    }
+}
+
+fn search_in_time(graph: &Graph<'_>, wallet: WalletId, limits: &SearchLimits) {
+    let interrupt = &mut Countdown(MAX_CHECKS);
+    let pattern = PathPattern::parse("any{1,2} -> any", &["any"]).unwrap();
+    let options = CommunityOptions { seed: 1, resolution: 1_000, weighted: true, iterations: 10 };
+    if let Ok(network) = graph.network(wallet) {
+        let (filter, memory) = (EdgeFilter::default(), limits.memory);
+        let _ = communities(graph, &CommunityQuestion { network, options, filter, memory }, interrupt);
+    }
+    for assets in [AssetSelection::Native, AssetSelection::Token(AssetId::new(1)), AssetSelection::All] {
+        let filter = EdgeFilter { assets, ..EdgeFilter::default() };
+        for (side, max_gap) in [(Side::Out, None), (Side::In, Some(1))] {
+            let _ = in_time::reach(graph, wallet, side, &filter, max_gap, limits, interrupt);
+            let _ = in_time::connections(graph, wallet, side, &filter, max_gap, Some(3), limits, interrupt);
+            let _ = in_time::path(graph, wallet, WalletId::new(1), side, &filter, max_gap, limits, interrupt);
+            let targets = [WalletId::new(1), WalletId::new(3)];
+            let _ = chokepoints(graph, wallet, &targets, side, &filter, limits, interrupt);
+            let question = PathQuestion {
+                pattern: &pattern,
+                starts: &[wallet],
+                filter,
+                max_gap,
+                min_kept: 500_000,
+                max_paths: 10,
+                max_wallets: Some(100),
+                memory: limits.memory,
+            };
+            let _ = match_paths(graph, &question, &mut SameLabel, interrupt);
         }
     }
 }

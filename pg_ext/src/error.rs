@@ -7,6 +7,7 @@
 use arx_core::address::AddressError;
 use arx_core::alert::AlertError;
 use arx_core::amount::AmountError;
+use arx_core::graph::match_paths::PathPatternError;
 use arx_core::graph::patterns::PatternError;
 use arx_core::graph::{Damaged, OptionsError, SearchError};
 use arx_core::partition::PartitionError;
@@ -322,6 +323,17 @@ impl From<PatternError> for SqlError {
     fn from(error: PatternError) -> Self {
         // Each variant is an invalid argument, and its message names what is valid.
         Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string()).hint("See arx.pattern_types().")
+    }
+}
+
+impl From<PathPatternError> for SqlError {
+    fn from(error: PathPatternError) -> Self {
+        // Each variant is an invalid argument.
+        let invalid = Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string());
+        match error {
+            PathPatternError::Name { valid, .. } => invalid.hint(format!("Valid names are {valid}.")),
+            _ => invalid.hint("A pattern looks like: illicit -> unlabelled{1,4} -> exchange"),
+        }
     }
 }
 

@@ -133,12 +133,20 @@ BEGIN
              'transactions and internal transfers of a wallet, newest first, up to a time; for the next page pass the '
              'timestamp and tx_hash of the last row'),
                 ('wallet_connections', 'arx_reader',
-             'wallets connected with a wallet, each once at its smallest depth, ranked by transfers within a depth'),
+             'wallets connected with a wallet, each once at its smallest depth, ranked by transfers within a depth; '
+             'with in_time, those that its funds could have reached'),
                 ('wallet_reach', 'arx_reader',
-             'number of wallets a wallet reaches at each depth, with the transfers and their value'),
+             'number of wallets a wallet reaches at each depth, with the transfers and their value; with in_time, '
+             'those that its funds could have reached'),
                 ('shortest_path', 'arx_reader',
              'cheapest paths between two wallets by hops, value or recency, one row a step, with the transactions '
-             'behind each step'),
+             'behind each step; with in_time, the path with the fewest hops that funds could have taken'),
+                ('match_paths', 'arx_reader',
+             'paths of money whose wallets have kinds of labels in a given sequence, in the order of time, one row a '
+             'transfer'),
+                ('wallet_chokepoints', 'arx_reader',
+             'wallets that every path from a wallet to target wallets, or to those of a category, must cross, with the '
+             'number of targets behind each'),
                 ('wallet_graph_dot', 'arx_reader',
              'neighbourhood of a wallet as a Graphviz drawing, coloured by label and risk, with hubs folded'),
                 ('wallet_exposure', 'arx_reader',
@@ -156,6 +164,9 @@ BEGIN
                 ('wallet_clusters', 'arx_reader',
              'wallets that belong together, largest cluster first: connected (weak, strong), sharing a deposit '
              'address, or funded together'),
+                ('wallet_communities', 'arx_reader',
+             'groups of wallets that transact more among themselves than with others, largest first, with the '
+             'modularity'),
                 ('cluster_merges', 'arx_reader',
              'evidence behind clusters, one row a merge, with its transactions and, if it was rejected, the reason'),
                 ('cluster_labels', 'arx_reader',

@@ -13,14 +13,15 @@ SELECT p.proname, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORD
    AND has_function_privilege('arx_reader', p.oid, 'EXECUTE')
  GROUP BY p.oid, p.proname ORDER BY p.proname";
 
-/// Arguments of the calls: parameter, type, expression.
-const ARGUMENTS: [(&str, &str, &str); 20] = [
+/// Arguments of the calls: parameter, type, expression. A function can have a line of its own.
+const ARGUMENTS: [(&str, &str, &str); 22] = [
     ("address", "text", "'b'"),
     ("addresses", "text[]", "'{a,b,c}'"),
     ("asset", "text", "'native'"),
     ("document", "jsonb", "arx.default_risk_model()"),
     ("family", "text", "'evm'"),
     ("limit", "integer", "10"),
+    ("match_paths.pattern", "text", "'scam -> unlabelled{1,2}'"),
     ("network", "text", "'testnet'"),
     ("partition", "regclass", "'arx.transactions_default'"),
     ("pattern", "text", "'cycle'"),
@@ -32,6 +33,7 @@ const ARGUMENTS: [(&str, &str, &str); 20] = [
     ("source", "text", "'a'"),
     ("stamp", "xid8", "'1'"),
     ("target", "text", "'c'"),
+    ("targets", "text[]", "'{c}'"),
     ("touched", "text[]", "'{a}'"),
     ("version", "text", "arx.active_risk_model()"),
     ("window", "interval", "'7 days'"),
@@ -48,7 +50,8 @@ pub fn calls(database: &Database<'_>) -> Vec<(String, String)> {
         let (function, parameters) = line.split_once('|').unwrap();
         let argument = |parameter: &str| {
             let (name, kind) = parameter.split_once(':').unwrap();
-            let argument = ARGUMENTS.iter().find(|argument| (argument.0, argument.1) == (name, kind));
+            let own = format!("{function}.{name}");
+            let argument = ARGUMENTS.iter().find(|argument| [name, &own].contains(&argument.0) && argument.1 == kind);
             let expression = argument.map(|argument| argument.2);
             let expression = expression.unwrap_or_else(|| {
                 panic!("parameter {name} {kind} of arx.{function}() has no value: add one to ARGUMENTS")

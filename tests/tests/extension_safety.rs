@@ -46,6 +46,9 @@ const CALLS: &[&str] = &[
     "SELECT * FROM arx.trace_funds('w1', 'testnet', asset => 'tokens', min_value => NULL)",
     "SELECT * FROM arx.trace_funds(NULL, 'testnet', tx_hashes => ARRAY['t1', 't2'], asset => 'all')",
     "SELECT * FROM arx.shortest_path('w1', 'w2', 'testnet', asset => 'all')",
+    "SELECT * FROM arx.shortest_path('w1', 'w2', 'testnet', asset => 'all', in_time => true)",
+    "SELECT * FROM arx.wallet_chokepoints('w1', NULL, 'testnet', category => 'exchange')",
+    "SELECT * FROM arx.match_paths('illicit -> any{1,3}', 'testnet', min_kept => 0.1)",
     "SELECT * FROM arx.wallet_clusters('testnet')",
     "SELECT * FROM arx.detect_patterns('cycle', '1 day', 'testnet')",
     "SELECT * FROM arx.verify_graph()",
@@ -107,7 +110,18 @@ async fn a_policy_that_hides_rows_is_an_error_and_never_a_partial_answer() {
     }
     // The session is warm: it has plans, a graph and labels.
     let cases: [(&str, &[&str]); 3] = [
-        ("address_labels", &["wallet_exposure", "wallet_graph_dot", "screen_wallets", "wallet_risk", "score_wallets"]),
+        (
+            "address_labels",
+            &[
+                "wallet_exposure",
+                "wallet_graph_dot",
+                "screen_wallets",
+                "wallet_risk",
+                "score_wallets",
+                "match_paths",
+                "wallet_chokepoints",
+            ],
+        ),
         ("risk_overrides", &["wallet_risk", "score_wallets"]),
         ("wallet_profiles", &["wallet_graph_dot"]),
     ];
@@ -732,7 +746,7 @@ SELECT p.prokind, p.proname, p.oid, string_agg(a.name || ':' || format_type(a.ty
  WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'language_handler'::regtype)
  GROUP BY p.oid, p.proname, p.prokind ORDER BY p.proname";
 
-/// Arguments of the calls: parameter, type, expression.
+/// Arguments of the calls: parameter, type, expression. A function can have a line of its own.
 const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("address", "text", "'w1'"),
     ("addresses", "text[]", "'{w1,w2,w3}'"),
@@ -751,6 +765,7 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("is_refresh", "boolean", "true"),
     ("job", "text", "'tables'"),
     ("limit", "integer", "10"),
+    ("match_paths.pattern", "text", "'scam -> any{1,3}'"),
     ("network", "text", "'testnet'"),
     ("override_id", "bigint", "1"),
     ("partition", "oid", "'arx.transactions_default'::regclass"),
@@ -770,6 +785,7 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("source", "text", "'w1'"),
     ("stamp", "xid8", "'1'"),
     ("target", "text", "'w2'"),
+    ("targets", "text[]", "'{w2,w5}'"),
     ("to_block", "bigint", "60"),
     ("topic", "text", "'labels'"),
     ("touched", "text[]", "'{w1}'"),
@@ -807,7 +823,8 @@ fn every_call(database: &Database<'_>) -> Vec<(String, String)> {
         let fields: Vec<&str> = line.split('|').collect();
         let argument = |parameter: &str| {
             let (name, kind) = parameter.split_once(':').unwrap();
-            let argument = ARGUMENTS.iter().find(|argument| (argument.0, argument.1) == (name, kind));
+            let own = format!("{}.{name}", fields[1]);
+            let argument = ARGUMENTS.iter().find(|argument| [name, &own].contains(&argument.0) && argument.1 == kind);
             let expression = argument.map_or("no value: add one to ARGUMENTS", |argument| argument.2);
             format!("\"{name}\" => ({expression})::{kind}")
         };

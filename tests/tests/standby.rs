@@ -20,8 +20,9 @@ const SERVER_DEPENDENT: [&str; 3] = ["check_performance_alerts", "graph_status",
 const REJECTED: [(&str, &str); 1] = [("evaluate_risk_model", "licit")];
 
 /// Further queries: other arguments, relations, and a function of `arx_operator` that only reads.
-const QUERIES: [&str; 9] = [
+const QUERIES: [&str; 10] = [
     "SELECT depth, wallets, total_value FROM arx.wallet_reach('c', 'testnet', direction => 'in')",
+    "SELECT target, depth, reached_at FROM arx.wallet_connections('a', 'testnet', in_time => true)",
     "SELECT address, ended_at, amount FROM arx.trace_summary('c', 'testnet', direction => 'backward')",
     "SELECT cluster, members FROM arx.wallet_clusters('testnet', 'weak')",
     "SELECT count(*) FROM arx.cluster_merges('testnet', 'funding')",

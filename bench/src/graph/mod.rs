@@ -70,6 +70,10 @@ pub async fn measure(
         };
     }
     case!("graph.reach_depth3_real.vs_recursive_cte", reach::real_vs_recursive_cte(sets.real().await?, runs).await);
+    case!(
+        "graph.reach_in_time_depth3.vs_recursive_cte",
+        reach::in_time_vs_recursive_cte(sets.real().await?, runs).await
+    );
     case!("graph.top100_depth3_real.vs_recursive_cte", connections::top100(sets.real().await?, runs).await);
     case!("graph.all_rows_depth3_real.vs_recursive_cte", connections::all_rows(sets.real().await?, runs).await);
     case!("graph.reach_depth3_dense.vs_recursive_cte", reach::dense_vs_recursive_cte(sets.dense().await?, runs).await);

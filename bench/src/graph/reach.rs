@@ -29,6 +29,21 @@ const RECURSIVE_CTE: &str = "WITH RECURSIVE walk(wallet, depth) AS ( \
      SELECT depth, count(*) FROM (SELECT wallet, min(depth) AS depth FROM walk GROUP BY wallet) AS found \
       GROUP BY depth ORDER BY depth";
 
+const OURS_IN_TIME: &str = "SELECT depth, wallets FROM arx.wallet_reach($1, 'ethereum', 3, in_time => true)";
+
+/// A transfer follows those before it in time, block and transaction index.
+const IN_TIME_CTE: &str = "WITH RECURSIVE walk(wallet, at, block, index, depth) AS ( \
+         SELECT $1::text, '-infinity'::timestamptz, NULL::bigint, NULL::integer, 0 \
+         UNION \
+         SELECT t.to_address, t.\"timestamp\", t.block_number::bigint, t.transaction_index::integer, w.depth + 1 FROM walk AS w \
+           JOIN arx.transactions AS t ON t.from_address = w.wallet AND t.network = 'ethereum' AND t.to_address IS NOT NULL \
+            AND t.\"timestamp\" >= w.at \
+            AND (t.\"timestamp\" > w.at OR t.block_number > w.block \
+                 OR (t.block_number = w.block AND COALESCE(t.transaction_index >= w.index, true))) \
+          WHERE w.depth < 3) \
+     SELECT depth, count(*) FROM (SELECT wallet, min(depth) AS depth FROM walk GROUP BY wallet) AS found \
+      GROUP BY depth ORDER BY depth";
+
 const INTEGER_EDGE_CTE: &str = "WITH RECURSIVE walk(wallet, depth) AS ( \
          SELECT $1::integer, 0 \
          UNION \
@@ -87,6 +102,32 @@ pub async fn real_vs_recursive_cte(real: &Real<'_>, runs: Runs) -> Result<Measur
         runs.slow,
     );
     Ok(Measurement::new("graph.reach_depth3_real.vs_recursive_cte", medians, "ms a call", false)
+        .against("a recursive CTE", setting))
+}
+
+/// `graph.reach_in_time_depth3.vs_recursive_cte`.
+///
+/// # Errors
+/// When a call fails, or when the results differ.
+pub async fn in_time_vs_recursive_cte(real: &Real<'_>, runs: Runs) -> Result<Measurement> {
+    let client = session(&real.database, "").await?;
+    let wallets = hubs(&client).await?;
+    let questions = || wallets.iter().map(|wallet| vec![Box::new(wallet.clone()) as _]).collect::<Vec<Question>>();
+    let ours = StatementSide::prepare(&client, OURS_IN_TIME, questions(), CALLS).await?;
+    let expected = ours.answers(level).await?;
+    let peer = Recursive::prepare(&real.database, IN_TIME_CTE, questions).await?;
+    let (medians, tuned) = peer.against(&ours, &expected, level, runs.slow).await?;
+    let setting = format!(
+        "the {HUBS} busiest senders of {}; {} to {} wallets reached by transfers of which each is at or after the one \
+         before, equal counts by depth on both sides. The peer removes duplicates of (wallet, place in time, depth) and \
+         takes each wallet's smallest depth; ours also adds up transfers and values. {tuned} {} runs, {CALLS} calls per \
+         wallet for ours, one for the peer.",
+        real.name,
+        wallets_of(&expected).min().unwrap_or(0),
+        wallets_of(&expected).max().unwrap_or(0),
+        runs.slow,
+    );
+    Ok(Measurement::new("graph.reach_in_time_depth3.vs_recursive_cte", medians, "ms a call", false)
         .against("a recursive CTE", setting))
 }
 

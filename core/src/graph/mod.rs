@@ -6,8 +6,8 @@
 //!
 //! | floor | owns | may import |
 //! |---|---|---|
-//! | [`query`] | [`connections`], [`reach`], [`shortest_paths`], [`neighbourhood`](neighbourhood()), [`dot`], [`trace`], [`exposure`], [`clusters`], [`centrality`], [`patterns`] | all below |
-//! | [`view`] | base and overlay as one graph, filters, digests, petgraph's traits (feature `petgraph`) | `file` and below |
+//! | [`query`] | [`connections`], [`reach`], [`in_time`], [`match_paths`], [`shortest_paths`], [`chokepoints`], [`neighbourhood`](neighbourhood()), [`dot`], [`trace`], [`exposure`], [`clusters`], [`communities`], [`centrality`], [`patterns`] | all below |
+//! | [`view`] | base and overlay as one graph, filters, digests, petgraph's traits (feature `petgraph-traits`) | `file` and below |
 //! | [`mod@file`] | the format, building, merging, the overlay | `budget` and below |
 //! | `budget`, `error`, `types` | cancellation, limits, memory; errors; ids, amounts, transfers | each other |
 //!
@@ -37,13 +37,15 @@ pub use query::neighbourhood::{FoldedPeers, Neighbourhood, PairFlow, ShownWallet
 pub use query::options::OptionsError;
 pub use query::paths::{Path, PathStep, Paths, Weight, shortest_paths};
 pub use query::reach::{Level, Reach, reach};
-pub use query::{centrality, clusters, dot, exposure, patterns, screening, trace};
+pub use query::{
+    centrality, chokepoints, clusters, communities, dot, exposure, in_time, match_paths, patterns, screening, trace,
+};
 pub use types::{AssetId, Direction, NetworkId, Position, Side, Status, TransferRow, U256, WalletId, WalletIds};
 pub use view::basket::{Basket, Factor, Price, Unvalued, Valuation, Wrapper};
 pub use view::digest::{Digest, Digests, Group};
 pub use view::filter::{AssetSelection, Edge, EdgeFilter};
 pub use view::graph::Graph;
-#[cfg(any(test, feature = "petgraph"))]
+#[cfg(any(test, feature = "petgraph-traits"))]
 pub use view::pet_graph;
 pub use view::transfers::Transfer;
 

@@ -61,6 +61,72 @@ SELECT s.address, s.category, s.kind, s.severity::text, s.label
  ORDER BY s.category, s.address", &[Text, Text, Text, Text, Text]) };
 }
 
+thread_local! {
+    static CATEGORIES: PreparedQuery = const { PreparedQuery::with_any_plan(c"
+SELECT c.category, c.kind FROM arx.label_categories AS c ORDER BY c.category", &[Text, Text]) };
+
+    static CATEGORIES_OF: PreparedQuery = const { PreparedQuery::new(c"
+SELECT s.ordinal, l.category
+  FROM unnest($1::integer[], $2::text[]) AS s (ordinal, address)
+  JOIN arx.address_labels AS l
+    ON l.address = s.address AND l.network = $3 AND l.valid_from <= now() AND l.valid_to > now()
+  JOIN arx.label_categories AS c USING (category)
+ ORDER BY s.ordinal, l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind),
+          l.severity DESC, l.confidence DESC, l.source, l.label_id", &[Integer, Text]) };
+
+    static WITH_CATEGORIES: PreparedQuery = const { PreparedQuery::with_any_plan(c"
+SELECT DISTINCT l.address
+  FROM arx.address_labels AS l
+ WHERE l.network = $1 AND l.category = ANY ($2) AND l.valid_from <= now() AND l.valid_to > now()
+ ORDER BY l.address", &[Text]) };
+}
+
+/// Returns every category with its kind.
+pub(crate) fn label_categories() -> Result<Vec<(String, LabelKind)>, SqlError> {
+    let mut categories = Vec::new();
+    CATEGORIES.with(|query| {
+        query.stream(&[], |slot| {
+            categories.push((slot.text(0)?.to_owned(), label_kind(slot.text(1)?)?));
+            Ok(())
+        })
+    })?;
+    Ok(categories)
+}
+
+/// Calls `each` with the index of every labelled address and each of its categories, the heaviest
+/// first.
+pub(crate) fn categories_of(
+    network: &Network,
+    addresses: &[&str],
+    mut each: impl FnMut(usize, &str) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    for (number, batch) in addresses.chunks(BATCH).enumerate() {
+        // The arguments of a batch are freed with it.
+        with_memory_context(|| {
+            // Indices are below BATCH.
+            let indices: Vec<i32> = (0..batch.len() as i32).collect();
+            let arguments = [Argument::of(indices), Argument::of(batch.to_vec()), Argument::of(network.name())];
+            CATEGORIES_OF.with(|query| {
+                query.stream(&arguments, |slot| {
+                    let index = usize::try_from(slot.integer(0)?.unwrap_or_default()).unwrap_or_default();
+                    each(number * BATCH + index, slot.text(1)?)
+                })
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// Calls `each` with the address of every wallet that has a label of one of the categories.
+pub(crate) fn with_categories(
+    network: &Network,
+    categories: &[&str],
+    mut each: impl FnMut(&str) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    let arguments = [Argument::of(network.name()), Argument::of(categories.to_vec())];
+    WITH_CATEGORIES.with(|query| query.stream(&arguments, |slot| each(slot.text(0)?)))
+}
+
 /// Parses a kind of `label_categories`.
 pub(crate) fn label_kind(text: &str) -> Result<LabelKind, SqlError> {
     text.parse().map_err(|_| SqlError::corrupt(format!("label kind \"{text}\" is unknown")))

@@ -31,7 +31,7 @@ pub(crate) use graph::{
     mark_log, native_asset, new_rows, note_writer_function,
 };
 pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
-pub(crate) use labels::{WalletLabel, labels_of, labels_that_stop};
+pub(crate) use labels::{WalletLabel, categories_of, label_categories, labels_of, labels_that_stop, with_categories};
 pub(crate) use logs::{LogValue, log_label, log_transaction, restamp_row};
 pub(crate) use outcomes::{
     StoredTransaction, TransactionKey, any_awaited, await_transaction, complete_internal_transfers, stop_awaiting,

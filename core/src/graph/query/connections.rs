@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use crate::graph::budget::{Halt, Interrupt, Pace, SearchLimits, Stop};
 use crate::graph::error::SearchError;
 use crate::graph::file::sorting::sort_with_room;
+use crate::graph::query::in_time::Reached;
 use crate::graph::query::reach::add;
 use crate::graph::query::visited::{Visited, book};
 use crate::graph::types::{Direction, U256, WalletId};
@@ -34,6 +35,54 @@ pub struct ConnectedWallet {
     pub rank: i64,
     /// Number of transfers with the predecessor.
     from_predecessor: u64,
+    /// Way in which funds reach the wallet, if they are followed in time.
+    pub in_time: Option<Reached>,
+}
+
+impl ConnectedWallet {
+    /// Makes the entry of a wallet without transfers yet, met at a time by its predecessor.
+    pub(super) const fn found(wallet: WalletId, depth: u32, time: i64, predecessor: WalletId) -> Self {
+        Self {
+            wallet,
+            depth,
+            transfers: 0,
+            value: U256::ZERO,
+            first: time,
+            last: time,
+            predecessor,
+            rank: 0,
+            from_predecessor: 0,
+            in_time: None,
+        }
+    }
+
+    /// Adds a transfer of a wallet one hop nearer, which has sent that many so far.
+    pub(super) fn add(
+        &mut self,
+        graph: &Graph<'_>,
+        time: i64,
+        value: U256,
+        (from, transfers): (WalletId, u64),
+    ) -> Result<(), SearchError> {
+        self.transfers += 1;
+        self.value = add(self.value, value)?;
+        (self.first, self.last) = (self.first.min(time), self.last.max(time));
+        self.compare_predecessor(graph, from, transfers);
+        Ok(())
+    }
+
+    /// Makes a wallet the predecessor if it has the most transfers with this one; among equals the
+    /// first by address.
+    #[inline]
+    fn compare_predecessor(&mut self, graph: &Graph<'_>, from: WalletId, transfers: u64) {
+        if self.predecessor == from {
+            self.from_predecessor = self.from_predecessor.max(transfers);
+        } else if transfers > self.from_predecessor
+            || (transfers == self.from_predecessor && graph.order(from) < graph.order(self.predecessor))
+        {
+            (self.predecessor, self.from_predecessor) = (from, transfers);
+        }
+    }
 }
 
 /// Result of [`connections`].
@@ -186,6 +235,7 @@ impl<W: Interrupt> ConnectionSearch<'_, W> {
                     predecessor: from,
                     rank: 0,
                     from_predecessor: edge.transfers,
+                    in_time: None,
                 });
             }
             Some(index) => {
@@ -196,13 +246,8 @@ impl<W: Interrupt> ConnectionSearch<'_, W> {
                 connection.value = add(connection.value, edge.value)?;
                 connection.first = connection.first.min(edge.first);
                 connection.last = connection.last.max(edge.last);
-                let nearer = connection.predecessor != from
-                    && (edge.transfers > connection.from_predecessor
-                        || (edge.transfers == connection.from_predecessor
-                            && self.graph.order(from) < self.graph.order(connection.predecessor)));
-                if nearer {
-                    connection.predecessor = from;
-                    connection.from_predecessor = edge.transfers;
+                if connection.predecessor != from {
+                    connection.compare_predecessor(self.graph, from, edge.transfers);
                 }
             }
         }
@@ -211,7 +256,7 @@ impl<W: Interrupt> ConnectionSearch<'_, W> {
 }
 
 /// Ranks the wallets of a depth by transfers, and keeps the first `top`.
-fn ranked(
+pub(super) fn ranked(
     graph: &Graph<'_>,
     mut level: Vec<ConnectedWallet>,
     top: Option<usize>,

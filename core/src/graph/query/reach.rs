@@ -23,6 +23,8 @@ pub struct Level {
     pub transfers: u64,
     /// Sum of their values; zero for several assets, and without totals.
     pub value: U256,
+    /// In time: some of the wallets are reached only by an order of transfers that is unknown.
+    pub order_inferred: bool,
 }
 
 /// Result of [`reach`].
@@ -60,8 +62,8 @@ pub fn reach<W: Interrupt>(
     let max_wallets = limits.max_wallets.unwrap_or(u64::MAX);
     let pace = Pace::new(interrupt);
     let mut search = ReachSearch { graph, filter, totals, depths, max_wallets, wallets: 1, memory, pace };
-    let mut reach =
-        Reach { levels: vec![Level { depth: 0, wallets: 1, transfers: 0, value: U256::ZERO }], halted: None };
+    let level = |depth, wallets, transfers, value| Level { depth, wallets, transfers, value, order_inferred: false };
+    let mut reach = Reach { levels: vec![level(0, 1, 0, U256::ZERO)], halted: None };
     let mut frontier = vec![source];
     for depth in 1..=max_depth {
         let mut next = NextLevel {
@@ -81,7 +83,7 @@ pub fn reach<W: Interrupt>(
         let wallets = next.wallets.len();
         if wallets > 0 {
             let value = add(next.value, U256::new(next.low))?;
-            reach.levels.push(Level { depth, wallets: wallets as u64, transfers: next.transfers, value });
+            reach.levels.push(level(depth, wallets as u64, next.transfers, value));
         }
         if wallets == 0 || reach.halted.is_some() {
             break;

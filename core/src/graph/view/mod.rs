@@ -8,6 +8,6 @@ mod edge_sum;
 mod edges;
 pub(in crate::graph) mod filter;
 pub(in crate::graph) mod graph;
-#[cfg(any(test, feature = "petgraph"))]
+#[cfg(any(test, feature = "petgraph-traits"))]
 pub mod pet_graph;
 pub(in crate::graph) mod transfers;

@@ -205,7 +205,7 @@ fn wallet_clusters(
     })
 }
 
-fn parse_max_members(max_members: Option<i32>) -> Result<usize, SqlError> {
+pub(super) fn parse_max_members(max_members: Option<i32>) -> Result<usize, SqlError> {
     let max_members = required("max_members", max_members)?;
     usize::try_from(max_members).ok().filter(|members| *members <= MAX_MEMBERS).ok_or_else(|| {
         SqlError::argument(format!("max_members must be between 0 and {MAX_MEMBERS}, not {max_members}"))

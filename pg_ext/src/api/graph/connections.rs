@@ -1,11 +1,13 @@
 //! Wallets that a wallet reaches, and their number by depth.
 
-use arx_core::graph::{Connections, U256, connections, reach};
+use arx_core::graph::{Connections, U256, connections, in_time, reach};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::request::{NO_TRANSACTION, ScopeArguments, Traversal, TraversalArguments, notice_if_stopped, reason};
+use super::request::{
+    InTime, InTimeArguments, NO_TRANSACTION, ScopeArguments, Traversal, TraversalArguments, notice_if_stopped, reason,
+};
 use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{Wallet, optional_limit, required};
@@ -29,6 +31,8 @@ sql_row! {
         predecessor: String,
         complete: bool,
         reason: Option<String>,
+        reached_at: Option<TimestampWithTimeZone>,
+        order_inferred: Option<bool>,
     }
 }
 
@@ -48,6 +52,8 @@ fn wallet_connections(
     include_failed: default!(Option<bool>, false),
     max_nodes: default!(Option<i64>, "NULL"),
     max_time: default!(Option<Interval>, "NULL"),
+    in_time: default!(Option<bool>, false),
+    max_gap: default!(Option<Interval>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -63,6 +69,8 @@ fn wallet_connections(
             name!(predecessor, String),
             name!(complete, bool),
             name!(reason, Option<String>),
+            name!(reached_at, Option<TimestampWithTimeZone>),
+            name!(order_inferred, Option<bool>),
         ),
     >,
     ErrorReport,
@@ -72,8 +80,9 @@ fn wallet_connections(
         let top = optional_limit("top", top)?;
         let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
         let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
+        let in_time = InTimeArguments { in_time, max_gap }.parse(&arguments)?;
         let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
-        let answer = traversal.connections(&wallet, top)?;
+        let answer = traversal.connections(&wallet, top, in_time)?;
         let source = wallet.address.into_string();
         let rows = (0..answer.wallets.len()).step_by(ROWS_PER_BATCH).flat_map(move |start| {
             let end = answer.wallets.len().min(start + ROWS_PER_BATCH);
@@ -84,14 +93,20 @@ fn wallet_connections(
 }
 
 impl Traversal {
-    fn connections(&self, wallet: &Wallet, top: Option<u64>) -> Result<Connections, SqlError> {
+    fn connections(&self, wallet: &Wallet, top: Option<u64>, in_time: Option<InTime>) -> Result<Connections, SqlError> {
         let Some(source) = self.scope.resolve(wallet)? else {
             return Ok(Connections { wallets: Vec::new(), halted: None });
         };
         let top = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
         let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
         let filter = &self.scope.filter;
-        let answer = connections(&graph, source, self.direction, filter, top, &self.limits, &mut deadline)?;
+        let (limits, deadline) = (&self.limits, &mut deadline);
+        let answer = match in_time {
+            Some(InTime { side, max_gap }) => {
+                in_time::connections(&graph, source, side, filter, max_gap, top, limits, deadline)?
+            }
+            None => connections(&graph, source, self.direction, filter, top, limits, deadline)?,
+        };
         notice_if_stopped(answer.halted, answer.wallets.is_empty());
         Ok(answer)
     }
@@ -119,6 +134,8 @@ impl Traversal {
                 predecessor: graph.address(connection.predecessor)?.to_owned(),
                 complete: reason.is_none(),
                 reason: reason.clone(),
+                reached_at: connection.in_time.map(|reached| from_micros(reached.at)).transpose()?,
+                order_inferred: connection.in_time.map(|reached| reached.order_inferred),
             });
         }
         Ok(rows)
@@ -133,6 +150,7 @@ sql_row! {
         total_value: Option<SqlNumeric>,
         complete: bool,
         reason: Option<String>,
+        order_inferred: Option<bool>,
     }
 }
 
@@ -152,6 +170,8 @@ fn wallet_reach(
     max_nodes: default!(Option<i64>, "NULL"),
     max_time: default!(Option<Interval>, "NULL"),
     totals: default!(Option<bool>, true),
+    in_time: default!(Option<bool>, false),
+    max_gap: default!(Option<Interval>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -162,6 +182,7 @@ fn wallet_reach(
             name!(total_value, Option<SqlNumeric>),
             name!(complete, bool),
             name!(reason, Option<String>),
+            name!(order_inferred, Option<bool>),
         ),
     >,
     ErrorReport,
@@ -171,13 +192,14 @@ fn wallet_reach(
         let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
         let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
         let totals = required("totals", totals)?;
+        let in_time = InTimeArguments { in_time, max_gap }.parse(&arguments)?;
         let traversal = Traversal::parse(wallet.network.clone(), arguments)?;
-        Ok(TableIterator::new(traversal.reach(&wallet, totals)?.into_iter().map(ReachRow::into_row)))
+        Ok(TableIterator::new(traversal.reach(&wallet, totals, in_time)?.into_iter().map(ReachRow::into_row)))
     })
 }
 
 impl Traversal {
-    fn reach(&self, wallet: &Wallet, totals: bool) -> Result<Vec<ReachRow>, SqlError> {
+    fn reach(&self, wallet: &Wallet, totals: bool, in_time: Option<InTime>) -> Result<Vec<ReachRow>, SqlError> {
         let value = |value: U256| if totals { self.scope.value(value) } else { None };
         let Some(source) = self.scope.resolve(wallet)? else {
             return Ok(vec![ReachRow {
@@ -187,11 +209,16 @@ impl Traversal {
                 total_value: value(U256::ZERO),
                 complete: true,
                 reason: Some(NO_TRANSACTION.to_owned()),
+                order_inferred: in_time.map(|_| false),
             }]);
         };
         let (graph, mut deadline) = (self.scope.handle.graph(), self.scope.deadline);
         let filter = &self.scope.filter;
-        let answer = reach(&graph, source, self.direction, filter, totals, &self.limits, &mut deadline)?;
+        let (limits, deadline) = (&self.limits, &mut deadline);
+        let answer = match in_time {
+            Some(InTime { side, max_gap }) => in_time::reach(&graph, source, side, filter, max_gap, limits, deadline)?,
+            None => reach(&graph, source, self.direction, filter, totals, limits, deadline)?,
+        };
         let reason = reason(answer.halted);
         let rows = answer.levels.into_iter().map(|level| ReachRow {
             depth: level.depth.cast_signed(),
@@ -200,6 +227,7 @@ impl Traversal {
             total_value: value(level.value),
             complete: reason.is_none(),
             reason: reason.clone(),
+            order_inferred: in_time.map(|_| level.order_inferred),
         });
         Ok(rows.collect())
     }

@@ -1,10 +1,13 @@
 //! The transaction graph: questions about wallets, and the upkeep of its files.
 
 mod centrality;
+mod chokepoints;
 mod clusters;
+mod communities;
 mod connections;
 mod exposure;
 mod labels;
+mod match_paths;
 mod paths;
 mod patterns;
 mod picture;

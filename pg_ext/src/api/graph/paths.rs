@@ -1,18 +1,25 @@
 //! Shortest paths between two wallets.
 
-use arx_core::graph::{Damaged, Path, PathStep, Paths, Weight, shortest_paths};
+use std::collections::VecDeque;
+
+use arx_core::graph::in_time::{self, TimedPath};
+use arx_core::graph::{Damaged, Path, PathStep, Paths, Status, U256, WalletId, Weight, shortest_paths};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::request::{NO_TRANSACTION, ScopeArguments, Traversal, TraversalArguments, reason};
+use super::request::{InTime, InTimeArguments, NO_TRANSACTION, ScopeArguments, Traversal, TraversalArguments, reason};
 use crate::api::call::call;
 use crate::api::row::sql_row;
 use crate::arguments::{Wallet, required};
 use crate::error::SqlError;
+use crate::graph_store::check_for_failures;
 use crate::numeric::SqlNumeric;
-use crate::spi::{StepTimes, step_transactions};
+use crate::spi::{StepTimes, TransferKey, step_transactions, transfer_hashes};
 use crate::time::{from_micros, now_micros};
+
+/// Transfers read between two cancellation checks.
+const TRANSFERS_PER_CHECK: usize = 1 << 13;
 
 /// Transactions named for a step.
 const TRANSACTIONS_PER_STEP: usize = 10;
@@ -34,6 +41,7 @@ sql_row! {
         hops: Option<i32>,
         complete: bool,
         reason: Option<String>,
+        order_inferred: Option<bool>,
     }
 }
 
@@ -55,6 +63,8 @@ fn shortest_path(
     include_failed: default!(Option<bool>, false),
     max_nodes: default!(Option<i64>, "NULL"),
     max_time: default!(Option<Interval>, "NULL"),
+    in_time: default!(Option<bool>, false),
+    max_gap: default!(Option<Interval>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -73,6 +83,7 @@ fn shortest_path(
             name!(hops, Option<i32>),
             name!(complete, bool),
             name!(reason, Option<String>),
+            name!(order_inferred, Option<bool>),
         ),
     >,
     ErrorReport,
@@ -84,8 +95,12 @@ fn shortest_path(
         let weight = parse_weight(weight, until)?;
         let scope = ScopeArguments { asset, since, until, min_value, include_failed, max_time };
         let arguments = TraversalArguments { scope, max_depth, direction, min_strength, max_nodes };
+        let in_time = InTimeArguments { in_time, max_gap }.parse(&arguments)?;
+        if in_time.is_some() {
+            check_in_time(weight, k)?;
+        }
         let traversal = Traversal::parse(source.network.clone(), arguments)?;
-        let rows = PathRequest { traversal, source, target, weight, k }.rows()?;
+        let rows = PathRequest { traversal, source, target, weight, k, in_time }.rows()?;
         Ok(TableIterator::new(rows.into_iter().map(PathRow::into_row)))
     })
 }
@@ -101,6 +116,18 @@ fn parse_weight(name: Option<&str>, until: Option<TimestampWithTimeZone>) -> Res
     }
 }
 
+/// A path in time has the fewest hops, and arrives first.
+fn check_in_time(weight: Weight, k: i32) -> Result<(), SqlError> {
+    if weight != Weight::Hops {
+        return Err(SqlError::argument("weight must be hops with in_time"));
+    }
+    if k != 1 {
+        return Err(SqlError::argument(format!("k must be 1 with in_time, not {k}"))
+            .hint("match_paths() returns many paths in time."));
+    }
+    Ok(())
+}
+
 struct PathRequest {
     traversal: Traversal,
     source: Wallet,
@@ -108,6 +135,7 @@ struct PathRequest {
     weight: Weight,
     /// Number of paths.
     k: i32,
+    in_time: Option<InTime>,
 }
 
 impl PathRequest {
@@ -118,6 +146,9 @@ impl PathRequest {
         let (Some(from), Some(to)) = (scope.resolve(&self.source)?, scope.resolve(&self.target)?) else {
             return no_path(true, NO_TRANSACTION.to_owned());
         };
+        if let Some(in_time) = self.in_time {
+            return self.rows_in_time(in_time, from, to);
+        }
         let (graph, mut deadline) = (scope.handle.graph(), scope.deadline);
         let (filter, weight) = (&scope.filter, self.weight);
         let answer = shortest_paths(&graph, from, to, *direction, filter, weight, self.k, limits, &mut deadline)?;
@@ -128,6 +159,49 @@ impl PathRequest {
             };
         }
         self.path_rows(&answer)
+    }
+
+    fn rows_in_time(&self, in_time: InTime, from: WalletId, to: WalletId) -> Result<Vec<PathRow>, SqlError> {
+        let Traversal { scope, limits, .. } = &self.traversal;
+        let (graph, mut deadline) = (scope.handle.graph(), scope.deadline);
+        let InTime { side, max_gap } = in_time;
+        let answer = in_time::path(&graph, from, to, side, &scope.filter, max_gap, limits, &mut deadline)?;
+        let TimedPath { hops, order_inferred, halted } = answer;
+        let reason = reason(halted);
+        let Some(hops) = hops else {
+            let complete = reason.is_none();
+            let none = format!("not connected in time within {} hops", limits.max_depth);
+            let row = PathRow { complete, reason: reason.or(Some(none)), ..PathRow::default() };
+            return Ok(vec![PathRow { order_inferred: Some(false), ..row }]);
+        };
+        if hops.is_empty() {
+            let itself = Path { wallets: vec![from], steps: Vec::new(), cost: 0.0 };
+            return Ok(vec![PathRow { order_inferred: Some(false), ..self.path_to_itself(1, &itself) }]);
+        }
+        let keys = hops.iter().map(|hop| TransferKey::sent(&graph, hop.from.some(), &hop.transfer));
+        let hashes = transfer_hashes(&scope.network, &keys.collect::<Result<Vec<_>, _>>()?)?;
+        let mut rows = Vec::with_capacity(hops.len());
+        for ((index, hop), hash) in (1..).zip(&hops).zip(hashes) {
+            let transfer = &hop.transfer;
+            let value = if transfer.status == Status::Failed { U256::ZERO } else { transfer.value };
+            let asset = if scope.filter.assets.is_single() { Some(transfer.asset) } else { None };
+            let to = transfer.peer.unwrap_or(WalletId::NONE);
+            let (transfers, first, last) = (1, transfer.time, transfer.time);
+            let step = PathStep { from: hop.from, to, transfers, value, first, last, asset, cost: 1.0 };
+            rows.push(PathRow {
+                path: Some(1),
+                step: Some(index),
+                tx_hashes: Some(hash.into_iter().collect()),
+                path_cost: Some(hops.len() as f64),
+                // A path has at most 32 hops.
+                hops: Some(hops.len() as i32),
+                complete: reason.is_none(),
+                reason: reason.clone(),
+                order_inferred: Some(order_inferred),
+                ..self.step_row(&step)?
+            });
+        }
+        Ok(rows)
     }
 
     fn path_rows(&self, answer: &Paths) -> Result<Vec<PathRow>, SqlError> {
@@ -192,16 +266,23 @@ impl PathRequest {
         let graph = scope.handle.graph();
         let mut steps = Vec::new();
         for step in paths.iter().flat_map(|path| &path.steps) {
-            let mut times = Vec::new();
+            // The latest ones; transfers of one time are looked up together.
+            let (mut times, mut count) = (VecDeque::new(), 0_usize);
             graph.transfers_between(step.from, step.to, &scope.filter, |transfer| -> Result<(), Damaged> {
-                times.push(transfer.time);
+                count += 1;
+                if count.is_multiple_of(TRANSFERS_PER_CHECK) {
+                    check_for_failures();
+                }
+                if times.back() != Some(&transfer.time) {
+                    times.push_back(transfer.time);
+                    if times.len() > TRANSACTIONS_PER_STEP {
+                        times.pop_front();
+                    }
+                }
                 Ok(())
             })?;
-            // Transfers of one time are looked up together.
-            times.dedup();
-            let latest = times.len().saturating_sub(TRANSACTIONS_PER_STEP);
             let (from, to) = (graph.address(step.from)?.to_owned(), graph.address(step.to)?.to_owned());
-            steps.push(StepTimes { from, to, times: times.split_off(latest) });
+            steps.push(StepTimes { from, to, times: times.into() });
         }
         let mut hashes = step_transactions(&scope.network, &steps, &scope.sources())?;
         for of_step in &mut hashes {

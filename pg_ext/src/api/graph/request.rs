@@ -8,7 +8,7 @@ use arx_core::address::{Address, Network};
 use arx_core::amount::COIN_SCALE;
 use arx_core::graph::{
     AssetId, AssetSelection, Basket, Direction, EdgeFilter, Factor, Graph, Halt, Interrupt, MemoryBudget, Price,
-    SearchLimits, U256, Unvalued, Valuation, WalletId, Wrapper,
+    SearchLimits, Side, U256, Unvalued, Valuation, WalletId, Wrapper,
 };
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
@@ -78,6 +78,20 @@ pub(crate) struct Traversal {
     pub(crate) limits: SearchLimits,
 }
 
+/// Arguments of a traversal in time, as given.
+pub(crate) struct InTimeArguments {
+    pub(crate) in_time: Option<bool>,
+    pub(crate) max_gap: Option<Interval>,
+}
+
+/// A traversal in which each hop is at or after the one before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InTime {
+    pub(crate) side: Side,
+    /// Microseconds between two hops.
+    pub(crate) max_gap: Option<i64>,
+}
+
 /// Ends a search when its time is used up, and lets the server cancel it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline(Option<Instant>);
@@ -102,6 +116,44 @@ impl Traversal {
         scope.filter.min_transfers = min_transfers;
         Ok(Self { scope, direction, limits })
     }
+}
+
+impl InTimeArguments {
+    /// Returns `None` for a traversal that does not follow the order of time. Called before the
+    /// graph is opened.
+    pub(crate) fn parse(self, arguments: &TraversalArguments<'_>) -> Result<Option<InTime>, SqlError> {
+        let in_time = required("in_time", self.in_time)?;
+        let max_gap = optional_gap(self.max_gap)?;
+        if !in_time {
+            return match max_gap {
+                Some(_) => Err(SqlError::argument("max_gap requires in_time => true")),
+                None => Ok(None),
+            };
+        }
+        let side = match direction(arguments.direction)? {
+            Direction::Out => Side::Out,
+            Direction::In => Side::In,
+            Direction::Both => {
+                return Err(SqlError::argument("direction must be out or in with in_time, not both")
+                    .detail("Funds move in one direction."));
+            }
+        };
+        if at_least_one("min_strength", arguments.min_strength)? > 1 {
+            return Err(SqlError::argument("min_strength must be 1 with in_time")
+                .detail("Single transfers are followed, not pairs of wallets."));
+        }
+        Ok(Some(InTime { side, max_gap }))
+    }
+}
+
+/// Parses the maximum time between two hops; NULL is no limit.
+pub(crate) fn optional_gap(max_gap: Option<Interval>) -> Result<Option<i64>, SqlError> {
+    let Some(max_gap) = max_gap else { return Ok(None) };
+    let micros = i64::try_from(max_gap.as_micros()).map_err(|_| SqlError::argument("max_gap is out of range"))?;
+    if micros < 0 {
+        return Err(SqlError::argument("max_gap must not be negative"));
+    }
+    Ok(Some(micros))
 }
 
 impl Scope {

@@ -178,8 +178,8 @@ impl PivotSearch<'_> {
     }
 }
 
-/// Returns [`LARGE`] to the power of `-powers`; 0 from the second on, where that is all that remains
-/// of one number of paths in the sum with another.
+/// Returns [`LARGE`] to the power of `-powers`; 0 from the second on, which is all that remains of
+/// one number of paths in the sum with another.
 const fn shrunk(powers: u32) -> f64 {
     match powers {
         0 => 1.0,

@@ -187,8 +187,8 @@ proptest! {
 
 #[test]
 fn betweenness_is_finite_whatever_the_number_of_paths() {
-    // Layers of two wallets, each of which sends to both of the next: 2^d shortest paths. The wallets
-    // of a chain of the same length are on one path each.
+    // Layers of two wallets, each of which sends to both of the next: 2^d shortest paths. The
+    // wallets of a chain of the same length are on one path each.
     let layers = 1_100;
     let rows: Vec<Sent> = (0..layers - 1)
         .flat_map(|layer| {

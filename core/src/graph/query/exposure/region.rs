@@ -72,7 +72,7 @@ pub(super) fn search<M: Marks, W: Interrupt>(
         region.reach(*wallet, 0, memory)?;
     }
     // Pairs with transfers, needed to exclude wallets that no labelled wallet leads to.
-    let (mut contacts, mut booked): (Vec<(u32, WalletId)>, usize) = (Vec::new(), 0);
+    let mut contacts: Vec<(u32, WalletId)> = Vec::new();
     let mut start = 0;
     for depth in 0..=terms.max_hops {
         let level: Vec<WalletId> = region.wallets[start..].iter().map(|reached| reached.wallet).collect();
@@ -109,7 +109,8 @@ pub(super) fn search<M: Marks, W: Interrupt>(
                 continue;
             }
             let mut examined = 0_usize;
-            let shared_region = RefCell::new(&mut region);
+            let shared = RefCell::new((&mut region, &mut *memory));
+            let mut is_full = false;
             let new = |peer: Option<WalletId>| {
                 examined += 1;
                 if examined.is_multiple_of(TRANSFERS_PER_CHECK) {
@@ -118,9 +119,17 @@ pub(super) fn search<M: Marks, W: Interrupt>(
                 let Some(peer) = peer else { return false };
                 let contact = (index as u32, peer);
                 if contacts.last() != Some(&contact) {
+                    if contacts.len() == contacts.capacity() {
+                        let more = contacts.len().max(16);
+                        is_full |= !shared.borrow_mut().1.take(more * size_of::<(u32, WalletId)>());
+                        if is_full {
+                            return false;
+                        }
+                        contacts.reserve_exact(more);
+                    }
                     contacts.push(contact);
                 }
-                shared_region.borrow().places.get(peer).is_none()
+                shared.borrow().0.places.get(peer).is_none()
             };
             graph.counted_transfers_with(
                 reached.wallet,
@@ -130,15 +139,17 @@ pub(super) fn search<M: Marks, W: Interrupt>(
                 |transfer| -> Result<(), SearchError> {
                     match transfer.peer {
                         Some(peer) if transfer.value > U256::ZERO => {
-                            shared_region.borrow_mut().reach(peer, depth + 1, memory)
+                            let (region, memory) = &mut *shared.borrow_mut();
+                            region.reach(peer, depth + 1, memory)
                         }
                         _ => Ok(()),
                     }
                 },
             )?;
-            let (bytes, wallets) = (2 * size_of::<(u32, WalletId)>() * (contacts.len() - booked), region.wallets.len());
-            book(memory, bytes / 2, depth, wallets)?;
-            booked = contacts.len();
+            if is_full {
+                let wallets = region.wallets.len();
+                return Err(SearchError::Memory { budget: memory.limit(), depth, wallets }.into());
+            }
             if let Some(Halt::Time) = pace.step(examined) {
                 return Ok(None);
             }

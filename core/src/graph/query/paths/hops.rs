@@ -167,6 +167,9 @@ impl<'g> Bidirectional<'g> {
             for side in direction.sides() {
                 let result = graph.edges(wallet, *side, filter, |edge| -> Result<(), Stop> {
                     let peer = edge.peer;
+                    if let Some(halt) = pace.step(0) {
+                        return Err(Stop::Halt(halt));
+                    }
                     if near.index(peer).is_some() {
                         return Ok(());
                     }
@@ -201,7 +204,7 @@ impl<'g> Bidirectional<'g> {
                     Ok(())
                 });
                 let halted = match result {
-                    Ok(()) => pace.step(graph.degree(wallet, *side)),
+                    Ok(()) => pace.step(0),
                     Err(Stop::Halt(halt)) => Some(halt),
                     Err(Stop::Error(error)) => return Err(error),
                 };
@@ -269,9 +272,10 @@ impl<'g> Bidirectional<'g> {
                 for side in back.sides() {
                     graph.edges(entry.wallet, *side, filter, |edge| -> Result<(), SearchError> {
                         leads_here |= edge.peer == at;
+                        pace.step(0);
                         Ok(())
                     })?;
-                    pace.step(graph.degree(entry.wallet, *side));
+                    pace.step(0);
                 }
                 if leads_here {
                     take(entry.wallet);
@@ -283,9 +287,9 @@ impl<'g> Bidirectional<'g> {
                     if self.backward.index(edge.peer).is_some_and(|index| range.contains(&(index as usize))) {
                         take(edge.peer);
                     }
+                    pace.step(0);
                     Ok(())
                 })?;
-                pace.step(graph.degree(at, *side));
             }
         }
         Ok(first.map(|(_, wallet)| wallet))

@@ -60,9 +60,9 @@ impl StepReader<'_> {
         for side in self.direction.sides() {
             self.graph.edges(wallet, *side, self.filter, |edge| -> Result<(), SearchError> {
                 total.add(edge.value);
+                pace.step(0);
                 Ok(())
             })?;
-            pace.step(self.graph.degree(wallet, *side));
         }
         total.sum().ok_or(SearchError::ValueOverflow)
     }
@@ -99,6 +99,7 @@ impl StepReader<'_> {
         let (wallet, side, peer) = if sent <= received { (from, Side::Out, to) } else { (to, Side::In, from) };
         let mut sum: Option<PathStep> = None;
         self.graph.edges(wallet, side, filter, |edge| -> Result<(), SearchError> {
+            pace.step(0);
             if edge.peer != peer {
                 return Ok(());
             }
@@ -118,7 +119,7 @@ impl StepReader<'_> {
             }
             Ok(())
         })?;
-        pace.step(sent.min(received));
+        pace.step(0);
         Ok(sum)
     }
 }

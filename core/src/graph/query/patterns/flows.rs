@@ -103,12 +103,12 @@ pub(super) fn pass_through<W: Interrupt>(run: &mut Run<'_, '_, W>) -> Result<(),
     Ok(())
 }
 
-/// What a wallet had received but not passed on, after each transfer that it sent: the smallest such
-/// amount of a window tells whether it sent only what it had received in it.
+/// Amounts that a wallet had received but not passed on, after each transfer that it sent. The
+/// smallest one of a window decides whether the wallet sent only what it had received in it.
 #[derive(Debug, Default)]
 struct Kept {
-    /// Sendings of the window, by number, with the wallet's [`Self::balance`] after each; only those
-    /// that no later one is at or below, so the first has the smallest balance.
+    /// Sendings of the window, by number, with the wallet's [`Self::balance`] after each. Those
+    /// that a later one is at or below are left out, so the first has the smallest balance.
     smallest: VecDeque<(usize, I256)>,
     /// Sums before the window: receipts, and sendings.
     received_before: U256,
