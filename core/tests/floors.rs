@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("graph/error.rs", &[]),
     ("graph/budget.rs", &["graph::error"]),
     ("graph/file", &["graph::types", "graph::error", "graph::budget"]),
+    ("graph/register.rs", &["graph::file"]),
     ("graph/view", &["graph::types", "graph::error", "graph::budget", "graph::file"]),
     ("graph/query", &["graph", "label", "amount", "address"]),
     ("address", &[]),

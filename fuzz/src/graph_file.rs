@@ -163,6 +163,7 @@ pub(crate) fn build(rows: &[TransferRow<'_>]) -> Vec<u8> {
         database: 1,
         relation: 1,
         epoch: 1,
+        epoch_snapshot: String::new(),
         generation: 1,
         built_at: 1,
         build_millis: 1,

@@ -42,7 +42,7 @@ pub(crate) fn register() {
     GucRegistry::define_int_guc(
         c"arx.graph_delta_limit",
         c"Sets the number of changed transfers above which they are merged into a new graph file.",
-        c"The first call that finds more of them merges them, unless another session is building.",
+        c"The first call that finds more of them has a background worker merge them, and does not wait for it.",
         &GRAPH_DELTA_LIMIT,
         1,
         i32::MAX,

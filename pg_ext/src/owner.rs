@@ -74,6 +74,8 @@ pub(crate) struct FormerRole {
 /// Begins to work as a role, until [`leave_role`].
 pub(crate) fn enter_role(role: pg_sys::Oid) -> FormerRole {
     const RESTRICTIONS: c_int = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as c_int;
+    // The settings of a call are pinned outside of those of the role.
+    spi::pin_call();
     // SAFETY: Variables of this backend; names and values of settings end with NUL.
     unsafe {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
@@ -98,6 +100,7 @@ pub(crate) fn leave_role(former: FormerRole) {
 /// Runs a function that waits for each lock no longer than a few seconds, or than the caller's
 /// `lock_timeout` if that is shorter.
 pub(crate) fn with_lock_timeout<R>(work: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
+    spi::pin_call();
     // SAFETY: The setting is reset below; after an error, the end of the (sub)transaction resets
     // it.
     unsafe {

@@ -37,6 +37,13 @@ pub(crate) struct ServerIdentity {
 }
 
 impl Caller {
+    /// Returns the transaction of the session, if it has an id.
+    pub(crate) fn own_transaction() -> Option<u64> {
+        // SAFETY: Reads a variable of this backend.
+        let own = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
+        (own != 0).then_some(own)
+    }
+
     /// Reads the active snapshot.
     pub(crate) fn current() -> Result<Self, SqlError> {
         // SAFETY: A function called through SQL has an active snapshot, which lives until the
@@ -44,10 +51,9 @@ impl Caller {
         unsafe {
             let active = pg_sys::GetActiveSnapshot().as_ref();
             let active = active.ok_or_else(|| SqlError::corrupt("no snapshot is active"))?;
-            let own = pg_sys::GetTopFullTransactionIdIfAny().value;
             Ok(Self {
                 snapshot: of_server(active),
-                own: (own != 0).then_some(own),
+                own: Self::own_transaction(),
                 command: active.curcid,
                 subtransaction: pg_sys::GetCurrentSubTransactionId(),
             })

@@ -5,9 +5,10 @@
 -- brings another transaction's stamp, as from a staging table or a publisher, is stamped again by
 -- restamp_row(). UPDATE stamps it by stamp_row(), and log_transaction_change() logs its former
 -- version; DELETE logs a tombstone. These triggers are in pg_ext/src/api/triggers.rs.
--- TRUNCATE, and ATTACH, DETACH or DROP of a partition, fire no row trigger and raise the epoch: a
--- consumer whose stored epoch differs from current_graph_epoch() starts over. The triggers also
--- fire for rows that logical replication applies. The tables of labels are watched in the same way:
+-- TRUNCATE, and ATTACH, DETACH or DROP of a partition, fire no row trigger and raise the epoch, with
+-- the table and the range of the partition: a consumer whose stored epoch differs from
+-- current_graph_epoch() reads the ranges of the events since again, or starts over. The triggers
+-- also fire for rows that logical replication applies. The tables of labels are watched in the same way:
 -- see watched_tables() and 22_label_changes.sql.
 
 -- The planner inlines this function, so that the first condition uses an index on the stamp. It
@@ -55,8 +56,14 @@ CREATE TABLE graph_epoch (
     epoch_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     reason     text NOT NULL,
     relation   text NOT NULL,
+    -- The table whose rows may differ, by its name in the schema, and their times. NULL for all of
+    -- them: of that table, or of all tables.
+    root       text,
+    range_from timestamptz,
+    range_to   timestamptz,
     raised_xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-    raised_at  timestamptz NOT NULL DEFAULT now()
+    raised_at  timestamptz NOT NULL DEFAULT now(),
+    CHECK ((range_from IS NULL) = (range_to IS NULL) AND (root IS NOT NULL OR range_from IS NULL))
 );
 -- A caller asks for the epoch only after a transaction that may have raised it: see
 -- pg_ext/src/graph_store/register.rs.
@@ -66,9 +73,13 @@ COMMENT ON TABLE graph_epoch IS 'latest changes of transactions that fire no row
 
 CREATE TABLE pruned_epochs (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-    epochs    bigint NOT NULL DEFAULT 0
+    epochs    bigint NOT NULL DEFAULT 0,
+    -- Rows of transaction_changes of earlier transactions are gone: a snapshot that does not see all
+    -- of these transactions cannot be followed any more.
+    changes_before xid8 NOT NULL DEFAULT '0'
 );
-COMMENT ON TABLE pruned_epochs IS 'number of rows that prune_graph_epoch() has removed from graph_epoch';
+COMMENT ON TABLE pruned_epochs IS
+    'number of rows that prune_graph_epoch() has removed from graph_epoch, and how far prune_changes() has pruned';
 INSERT INTO pruned_epochs DEFAULT VALUES;
 
 CREATE FUNCTION current_graph_epoch() RETURNS bigint
@@ -125,14 +136,21 @@ $$;
 -- only if this table changes. It is empty in a restored database, and filled there by the commands
 -- of the restore. pg_upgrade keeps its rows, so a shape names functions instead of their oids.
 CREATE TABLE tracked_partitions (
-    relid    oid PRIMARY KEY,
-    relation text NOT NULL,
-    topic    text NOT NULL,
-    shape    text NOT NULL
+    relid      oid PRIMARY KEY,
+    relation   text NOT NULL,
+    topic      text NOT NULL,
+    shape      text NOT NULL,
+    -- The watched table, and the times of its rows; NULL for the table itself, for a default
+    -- partition, and where the bounds are not of times.
+    root       text NOT NULL,
+    range_from timestamptz,
+    range_to   timestamptz
 );
 COMMENT ON TABLE tracked_partitions IS 'watched tables and their partitions after the last DDL command';
 
-CREATE FUNCTION raise_event(topic text, reason text, relation text) RETURNS void
+CREATE FUNCTION raise_event(
+    topic text, reason text, relation text, root text, range_from timestamptz, range_to timestamptz
+) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -140,7 +158,9 @@ BEGIN
     IF raise_event.topic = 'labels' THEN
         INSERT INTO arx.label_change_log (network, address) VALUES (NULL, NULL);
     ELSE
-        INSERT INTO arx.graph_epoch (reason, relation) VALUES (raise_event.reason, raise_event.relation);
+        INSERT INTO arx.graph_epoch (reason, relation, root, range_from, range_to)
+        VALUES (raise_event.reason, raise_event.relation, raise_event.root, raise_event.range_from,
+                raise_event.range_to);
     END IF;
 END;
 $$;
@@ -155,7 +175,8 @@ DECLARE
     command bigint := arx.current_command();
 BEGIN
     -- A partition that was detached keeps its trigger.
-    PERFORM arx.raise_event(t.topic, lower(TG_OP), format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME))
+    PERFORM arx.raise_event(t.topic, lower(TG_OP), format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME), t.root,
+                            t.range_from, t.range_to)
        FROM arx.tracked_partitions AS t
       WHERE t.relid = TG_RELID
         AND NOT EXISTS (
@@ -168,19 +189,59 @@ BEGIN
 END;
 $$;
 
+-- The columns of a watched table that consumers read: those that it is created with. Others are its
+-- users', and adding or removing one changes no transfer.
+CREATE FUNCTION read_columns(root text) RETURNS name[]
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+SELECT CASE
+    WHEN root = 'transactions' THEN
+        '{network,tx_hash,block_number,transaction_index,timestamp,from_address,to_address,value,value_usd,gas_used,
+          gas_price,status,metadata,block_hash,ingest_xid}'::name[]
+    WHEN root = 'internal_transfers' THEN
+        '{network,tx_hash,position,is_ordered,block_number,transaction_index,timestamp,from_address,to_address,value,
+          value_usd,kind,succeeded,trace_path,block_hash,outcome_inherited,block_inherited,ingest_xid}'
+    WHEN root = 'token_transfers' THEN
+        '{network,tx_hash,log_index,block_number,timestamp,token_address,from_address,to_address,amount,token_id,
+          value_usd,ingest_xid}'
+    ELSE (SELECT array_agg(a.attname) FROM pg_attribute AS a
+           WHERE a.attrelid = to_regclass('arx.' || quote_ident(root)) AND a.attnum > 0 AND NOT a.attisdropped)
+END
+$$;
+
+-- The times of a partition of a table that is partitioned by them alone; NULL for any other one.
+CREATE FUNCTION time_range(partition oid, is_by_time boolean, OUT range_from timestamptz, OUT range_to timestamptz)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF is_by_time THEN
+        SELECT r.range_from, r.range_to INTO range_from, range_to FROM arx.partition_range(partition) AS r;
+    END IF;
+END;
+$$;
+
 -- Reads the catalog alone, and takes no lock on a partition, as pg_get_triggerdef() would.
 CREATE FUNCTION partitions_now()
     RETURNS TABLE (relid oid, relation text, topic text, shape text, kind "char", unlogged boolean, is_watched boolean,
-                   notes_writers boolean, is_complete boolean)
+                   notes_writers boolean, is_complete boolean, root text, range_from timestamptz, range_to timestamptz)
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 WITH RECURSIVE tree AS (
-    SELECT c.oid, w.topic, w.functions
+    SELECT c.oid, w.topic, w.functions, w.name AS root, NULL::timestamptz AS range_from, NULL::timestamptz AS range_to
       FROM arx.watched_tables() AS w
       JOIN pg_class AS c ON c.relname = w.name AND c.relnamespace = to_regnamespace('arx') AND c.relkind IN ('r', 'p')
     UNION
-    SELECT i.inhrelid, t.topic, t.functions FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
+    -- A partition without bounds of times, as by hash, has the times of its parent.
+    SELECT i.inhrelid, t.topic, t.functions, t.root, coalesce(r.range_from, t.range_from),
+           coalesce(r.range_to, t.range_to)
+      FROM tree AS t
+      JOIN pg_inherits AS i ON i.inhparent = t.oid
+      LEFT JOIN pg_partitioned_table AS k ON k.partrelid = t.oid
+      LEFT JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = k.partattrs[0]
+     CROSS JOIN LATERAL arx.time_range(i.inhrelid, k.partnatts = 1 AND a.attname = 'timestamp') AS r
 ), ours AS MATERIALIZED (
     SELECT to_regprocedure(format('arx.%I()', f.name)) AS oid, f.name, f.name = 'raise_graph_epoch' AS is_raise,
            f.name = 'note_writer' AS is_note
@@ -196,10 +257,12 @@ SELECT t.oid, format('%I.%I', n.nspname, c.relname), t.topic,
                  (SELECT string_agg(format('%s %s %s', a.attname, a.attnum, format_type(a.atttypid, a.atttypmod)), ','
                                     ORDER BY a.attname)
                     FROM pg_attribute AS a
-                   WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped),
+                   WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+                     AND a.attname = ANY (arx.read_columns(t.root))),
                  g.triggers),
        c.relkind, c.relpersistence = 'u', coalesce(g.is_watched, false),
-       t.topic <> 'transfers' OR coalesce(g.notes_writers, false), t.functions <@ coalesce(g.enabled, '{}')
+       t.topic <> 'transfers' OR coalesce(g.notes_writers, false), t.functions <@ coalesce(g.enabled, '{}'),
+       t.root, t.range_from, t.range_to
   FROM tree AS t
   JOIN pg_class AS c ON c.oid = t.oid
   JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -237,8 +300,8 @@ DECLARE
     unwatched record;
 BEGIN
     FOR unwatched IN
-        SELECT p.relid, p.relation, p.topic, p.is_watched, p.notes_writers, p.is_complete,
-               t.relid IS NOT NULL AS is_tracked
+        SELECT p.relid, p.relation, p.topic, p.is_watched, p.notes_writers, p.is_complete, p.root, p.range_from,
+               p.range_to, t.relid IS NOT NULL AS is_tracked
           FROM arx.partitions_now() AS p
           LEFT JOIN arx.tracked_partitions AS t ON t.relid = p.relid
          WHERE (NOT p.is_watched OR NOT p.notes_writers OR (is_refresh AND NOT p.is_complete)) AND p.kind IN ('r', 'p')
@@ -256,7 +319,8 @@ BEGIN
                              'Until then, every refresh starts over.';
         END IF;
         IF (unwatched.is_tracked AND NOT unwatched.is_watched) OR (is_refresh AND NOT unwatched.is_complete) THEN
-            PERFORM arx.raise_event(unwatched.topic, 'watch', unwatched.relation);
+            PERFORM arx.raise_event(unwatched.topic, 'watch', unwatched.relation, unwatched.root, unwatched.range_from,
+                                    unwatched.range_to);
         END IF;
     END LOOP;
 END;
@@ -274,7 +338,9 @@ BEGIN
     PERFORM arx.watch_truncates(is_refresh => false);
     FOR change IN
         SELECT coalesce(p.relid, t.relid) AS relid, coalesce(p.relation, t.relation) AS relation,
-               coalesce(p.topic, t.topic) AS topic, p.shape, p.unlogged, p.kind, t.shape AS former_shape
+               coalesce(p.topic, t.topic) AS topic, p.shape, p.unlogged, p.kind, t.shape AS former_shape,
+               coalesce(p.root, t.root) AS root, p.range_from, p.range_to, t.relid IS NOT NULL AS was_tracked,
+               t.range_from AS former_from, t.range_to AS former_to
           FROM arx.partitions_now() AS p
           FULL JOIN arx.tracked_partitions AS t ON t.relid = p.relid
          WHERE (p.relation, p.shape) IS DISTINCT FROM (t.relation, t.shape)
@@ -289,10 +355,12 @@ BEGIN
             RAISE EXCEPTION 'partition % must not be a foreign table: its rows change without a trace', change.relation
                 USING ERRCODE = 'wrong_object_type', HINT = 'Copy the rows into an ordinary table, and attach that.';
         ELSE
-            INSERT INTO arx.tracked_partitions AS t (relid, relation, topic, shape)
-            VALUES (change.relid, change.relation, change.topic, change.shape)
+            INSERT INTO arx.tracked_partitions AS t (relid, relation, topic, shape, root, range_from, range_to)
+            VALUES (change.relid, change.relation, change.topic, change.shape, change.root, change.range_from,
+                    change.range_to)
                 ON CONFLICT (relid) DO UPDATE
-               SET relation = excluded.relation, topic = excluded.topic, shape = excluded.shape;
+               SET relation = excluded.relation, topic = excluded.topic, shape = excluded.shape, root = excluded.root,
+                   range_from = excluded.range_from, range_to = excluded.range_to;
             IF change.kind = 'r' AND change.shape IS DISTINCT FROM change.former_shape THEN
                 PERFORM arx.restamp_future_rows(change.relid);
             END IF;
@@ -304,7 +372,16 @@ BEGIN
                 change.topic,
                 CASE WHEN change.shape IS NULL THEN 'detach' WHEN change.former_shape IS NULL THEN 'attach'
                      WHEN change.former_shape = 'rewritten' THEN 'rewrite' ELSE 'alter' END,
-                change.relation);
+                change.relation, change.root,
+                -- Before and after; NULL if either is unbounded.
+                CASE WHEN change.shape IS NULL THEN change.former_from
+                     WHEN NOT change.was_tracked THEN change.range_from
+                     WHEN change.former_from IS NOT NULL AND change.range_from IS NOT NULL
+                     THEN least(change.former_from, change.range_from) END,
+                CASE WHEN change.shape IS NULL THEN change.former_to
+                     WHEN NOT change.was_tracked THEN change.range_to
+                     WHEN change.former_to IS NOT NULL AND change.range_to IS NOT NULL
+                     THEN greatest(change.former_to, change.range_to) END);
         END IF;
     END LOOP;
 END;
@@ -375,9 +452,10 @@ BEGIN
         DELETE FROM arx.tracked_partitions AS t
          USING pg_event_trigger_dropped_objects() AS d
          WHERE d.classid = 'pg_class'::regclass AND d.objid = t.relid AND d.objsubid = 0
-        RETURNING t.relation, t.topic
+        RETURNING t.relation, t.topic, t.root, t.range_from, t.range_to
     LOOP
-        PERFORM arx.raise_event(dropped.topic, 'drop', dropped.relation);
+        PERFORM arx.raise_event(dropped.topic, 'drop', dropped.relation, dropped.root, dropped.range_from,
+                                dropped.range_to);
         is_ours := true;
     END LOOP;
     IF is_ours OR EXISTS (

@@ -97,6 +97,31 @@ BEGIN
 END;
 $$;
 
+-- Consumers of transaction_changes, with the oldest transaction that each may still ask for: jobs,
+-- feeds and their first loads by their positions, the graph by its newest file. Those of a session
+-- that is further behind are noticed by `changes_before`: see usable() of graph_store. SECURITY
+-- DEFINER: the log belongs to the extension, and its rows are removed up to there and no further.
+CREATE FUNCTION prune_changes(OUT removed_rows bigint, OUT kept_since xid8, OUT kept_for text)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    SELECT k.since, k.consumer INTO kept_since, kept_for
+      FROM (SELECT p.consumer, pg_snapshot_xmin(s.position) AS since
+              FROM arx.feed_positions AS p
+             CROSS JOIN LATERAL (VALUES (p.position), (p.pending_position)) AS s (position)
+             WHERE s.position IS NOT NULL
+            UNION ALL SELECT l.consumer, pg_snapshot_xmin(l.position) FROM arx.feed_loads AS l
+            UNION ALL SELECT 'graph', pg_snapshot_xmin(g.snapshot::pg_snapshot) FROM arx.graph_status() AS g
+                       WHERE g.snapshot IS NOT NULL
+            UNION ALL SELECT 'running transactions', pg_snapshot_xmin(pg_current_snapshot())) AS k
+     ORDER BY k.since, k.consumer LIMIT 1;
+    UPDATE arx.pruned_epochs AS p SET changes_before = kept_since WHERE p.changes_before < kept_since;
+    DELETE FROM arx.transaction_change_log AS c WHERE c.changed_xid < kept_since;
+    GET DIAGNOSTICS removed_rows = ROW_COUNT;
+END;
+$$;
+
 -- Internal transfers by wallet and transaction, of one wallet or of all. A transaction counts here
 -- unless it counts for the wallet already, as its sender or receiver.
 CREATE FUNCTION internal_activity(of_address text DEFAULT NULL, of_network text DEFAULT NULL)

@@ -57,6 +57,9 @@ BEGIN
                 ('is_new_since', 'arx_reader', 'true if a row with this stamp has become visible since a snapshot'),
                 ('current_graph_epoch', 'arx_reader',
              'number that rises when TRUNCATE, ATTACH, DETACH or DROP changed a table of transfers'),
+                ('prune_changes', 'arx_operator',
+             'removes the rows of transaction_changes that no job, feed or graph file can ask for any more; returns how '
+             'many, the oldest transaction whose rows are kept, and the consumer that is the reason'),
                 ('changed_transactions', 'arx_reader',
              'transactions and internal transfers that appeared or changed since a snapshot, in their present and former '
              'versions'),
@@ -93,9 +96,12 @@ BEGIN
                 ('sign_author', 'arx_operator', 'trigger: records the role that has called a function'),
                 ('watched_tables', NULL,
              'tables whose changes consumers follow, each with its topic and the functions of its triggers'),
+                ('read_columns', NULL, 'step of partitions_now(): the columns of a watched table that consumers read'),
+                ('time_range', NULL, 'step of partitions_now(): the times of a partition, NULL if its bounds are not times'),
                 ('partitions_now', NULL, 'watched tables and their partitions by the catalog'),
                 ('current_command', NULL, 'number of the present command within its transaction'),
-                ('raise_event', NULL, 'step of the triggers: makes the consumers of a topic start over'),
+                ('raise_event', NULL,
+             'step of the triggers: makes the consumers of a topic read a range of a table again, or start over'),
                 ('prune_graph_epoch', NULL,
              'step of begin_refresh(): removes all but the latest rows of graph_epoch, without changing the epoch'),
                 ('watch_truncate', NULL,
@@ -189,8 +195,8 @@ BEGIN
                 ('pattern_network', 'arx_reader',
              'canonical name of a network; NULL: the only one with transfers, an error (22023) when there are several'),
                 ('refresh_graph', 'arx_operator',
-             'merges changes into a new file of the graph, or with rebuild reads the tables again; not in a '
-             'transaction that has written'),
+             'merges changes into a new file of the graph, or writes few changes next to a large file (appended), or with '
+             'rebuild reads the tables again; not in a transaction that has written'),
                 ('graph_status', 'arx_reader',
              'file of the graph that answers the caller: age, size, and the size of its overlay'),
                 ('verify_graph', 'arx_operator',
@@ -421,4 +427,4 @@ GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state, price_posi
 GRANT INSERT, DELETE ON TABLE feed_reloads TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE feed_positions, feed_loads, feed_chunks, feed_reloads, feed_rejects,
     behaviour_windows TO arx_feeder;
-GRANT DELETE ON TABLE transaction_changes, label_changes TO arx_feeder;
+GRANT DELETE ON TABLE label_changes TO arx_feeder;

@@ -2,6 +2,7 @@
 //! answer of plain SQL in the same snapshot.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arx_stack::{Database, Stack};
@@ -16,6 +17,9 @@ const SESSIONS: usize = 4;
 /// Together 2,400 steps.
 const HISTORIES: u32 = 6;
 const STEPS: usize = 400;
+
+/// Transactions that are prepared at a time.
+const MAX_PREPARED: u32 = 2;
 
 /// One step of a session. Rows, wallets and times are small numbers, so that sessions touch the
 /// same ones.
@@ -38,6 +42,17 @@ enum Step {
     DeleteToken(usize, u8),
     Truncate(usize, u8),
     Refresh(usize, bool),
+    /// Inserts into a partition by its own name.
+    InsertDirect(usize, u8, u8, u8),
+    /// Inserts as a replicating session does, which fires no ordinary trigger.
+    InsertReplica(usize, u8, u8, u8),
+    /// Prepares the transaction of a session, to be committed or rolled back by another one.
+    Prepare(usize),
+    EndPrepared(bool),
+    /// The register of writers is removed, as by a careless administrator.
+    LoseRegister,
+    /// Adds or drops a column of a user.
+    AlterColumn(bool),
     /// Every session ends its transaction.
     EndAll,
     Detach(u8),
@@ -108,7 +123,13 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Question)>> {
         4 => (session.clone(), any::<u8>()).prop_map(|(s, row)| Step::Delete(s, row)),
         2 => (session.clone(), any::<u8>()).prop_map(|(s, row)| Step::DeleteToken(s, row)),
         1 => (session.clone(), 0..5_u8).prop_map(|(s, what)| Step::Truncate(s, what)),
-        4 => (session, any::<bool>()).prop_map(|(s, again)| Step::Refresh(s, again)),
+        4 => (session.clone(), any::<bool>()).prop_map(|(s, again)| Step::Refresh(s, again)),
+        3 => (session.clone(), row()).prop_map(|(s, (from, to, time))| Step::InsertDirect(s, from, to, time)),
+        2 => (session.clone(), row()).prop_map(|(s, (from, to, time))| Step::InsertReplica(s, from, to, time)),
+        2 => session.clone().prop_map(Step::Prepare),
+        2 => any::<bool>().prop_map(Step::EndPrepared),
+        1 => Just(Step::LoseRegister),
+        1 => any::<bool>().prop_map(Step::AlterColumn),
         1 => Just(Step::EndAll),
         1 => (0..3_u8).prop_map(Step::Detach),
         2 => (0..3_u8).prop_map(Step::Attach),
@@ -266,12 +287,17 @@ struct Counts {
 struct History<'h> {
     sessions: Vec<Session>,
     rows: u32,
+    /// Number of the next transaction to prepare, and of the first one that has not ended.
+    prepared: (u32, u32),
+    folder: PathBuf,
     counts: &'h Counts,
     log: String,
 }
 
 impl<'h> History<'h> {
-    async fn start(database: &Database<'_>, counts: &'h Counts) -> Self {
+    async fn start(stack: &Stack, database: &Database<'_>, counts: &'h Counts) -> Self {
+        let oid = database.query("SELECT oid FROM pg_database WHERE datname = current_database()").unwrap();
+        let folder = stack.folder().join("pg/data/pgsql_tmp_arx").join(oid);
         database
             .query(&format!("{TESTNET} SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-03-31')"))
             .unwrap();
@@ -286,7 +312,7 @@ impl<'h> History<'h> {
                 .unwrap();
             sessions.push(Session { client, state: State::Idle });
         }
-        Self { sessions, rows: 0, counts, log: String::new() }
+        Self { sessions, rows: 0, prepared: (0, 0), folder, counts, log: String::new() }
     }
 
     /// Runs a statement. A rejected one (a lock, a conflict) aborts the session's transaction, if
@@ -305,6 +331,9 @@ impl<'h> History<'h> {
             SqlState::DUPLICATE_TABLE,
             SqlState::INVALID_OBJECT_DEFINITION,
             SqlState::WRONG_OBJECT_TYPE,
+            // A transaction that has a column of its own, or is not prepared.
+            SqlState::UNDEFINED_OBJECT,
+            SqlState::DATATYPE_MISMATCH,
         ];
         let actor = &mut self.sessions[session];
         let result = actor.client.batch_execute(sql).await;
@@ -466,6 +495,54 @@ impl<'h> History<'h> {
                 )
                 .await;
             }
+            Step::InsertDirect(session, from, to, when) => {
+                let table = match time(*when).get(..7) {
+                    Some("2024-01") => "transactions_2024_01",
+                    Some("2024-02") => "transactions_2024_02",
+                    Some("2024-03") => "transactions_2024_03",
+                    _ => "transactions_default",
+                };
+                let sql = self.insert_one(table, *from, *to, *when);
+                self.write(*session, &sql).await;
+            }
+            Step::InsertReplica(session, from, to, when) => {
+                let sql = self.insert_one("transactions", *from, *to, *when);
+                let sql =
+                    format!("SET session_replication_role = replica; {sql}; SET session_replication_role = origin");
+                self.write(*session, &sql).await;
+                if self.sessions[*session].state == State::Idle {
+                    self.run(*session, "RESET session_replication_role").await;
+                }
+            }
+            Step::Prepare(session) => {
+                if matches!(self.sessions[*session].state, State::Open { .. })
+                    && self.prepared.0 - self.prepared.1 < MAX_PREPARED
+                {
+                    let number = self.prepared.0;
+                    self.prepared.0 += 1;
+                    self.run(*session, &format!("PREPARE TRANSACTION 'history{number}'")).await;
+                    self.sessions[*session].state = State::Idle;
+                }
+            }
+            Step::EndPrepared(commits) => {
+                if self.prepared.1 < self.prepared.0 {
+                    let command = if *commits { "COMMIT" } else { "ROLLBACK" };
+                    self.end_prepared(command).await;
+                }
+            }
+            Step::LoseRegister => {
+                for entry in std::fs::read_dir(&self.folder).into_iter().flatten() {
+                    let path = entry.unwrap().path();
+                    if path.to_string_lossy().contains("/writers-") {
+                        std::fs::remove_file(path).unwrap();
+                        writeln!(self.log, "the register is removed").unwrap();
+                    }
+                }
+            }
+            Step::AlterColumn(adds) => {
+                let action = if *adds { "ADD COLUMN IF NOT EXISTS note text" } else { "DROP COLUMN IF EXISTS note" };
+                self.by_hand(&format!("ALTER TABLE arx.transactions {action}")).await;
+            }
             // Partitions are changed by hand, outside any transaction.
             Step::Detach(month) => {
                 let (name, _, _) = MONTHS[usize::from(*month)];
@@ -480,6 +557,25 @@ impl<'h> History<'h> {
                 .await;
             }
             Step::Drop(month) => self.by_hand(&format!("DROP TABLE arx.{}", MONTHS[usize::from(*month)].0)).await,
+        }
+    }
+
+    fn insert_one(&mut self, table: &str, from: u8, to: u8, when: u8) -> String {
+        self.rows += 1;
+        let (number, time, to) = (self.rows, time(when), to % 9);
+        format!(
+            "INSERT INTO arx.{table} (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status) \
+             VALUES ('testnet', 't{number}', {number}, '{time}', 'w{from}', 'w{to}', {number}.25, 'confirmed')"
+        )
+    }
+
+    /// Ends the oldest prepared transaction, unless its preparation was rejected.
+    async fn end_prepared(&mut self, command: &str) {
+        let idle = (0..SESSIONS).find(|session| self.sessions[*session].state == State::Idle);
+        if let Some(session) = idle {
+            let number = self.prepared.1;
+            self.prepared.1 += 1;
+            self.run(session, &format!("{command} PREPARED 'history{number}'")).await;
         }
     }
 
@@ -546,7 +642,22 @@ impl<'h> History<'h> {
 
 async fn play(stack: &Stack, steps: &[(Step, Question)], counts: &Counts) -> Result<(), TestCaseError> {
     let database = stack.database("histories").unwrap();
-    let mut history = History::start(&database, counts).await;
+    let mut history = History::start(stack, &database, counts).await;
+    let played = compare_after_each(&mut history, steps).await;
+    for session in 0..SESSIONS {
+        history.end(session, "COMMIT").await;
+    }
+    // The database cannot be dropped before.
+    while history.prepared.1 < history.prepared.0 {
+        history.end_prepared("COMMIT").await;
+    }
+    played?;
+    let unequal = database.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap();
+    prop_assert_eq!(unequal, "0", "{}", history.log);
+    Ok(())
+}
+
+async fn compare_after_each(history: &mut History<'_>, steps: &[(Step, Question)]) -> Result<(), TestCaseError> {
     for (step, question) in steps {
         history.take(step).await;
         let actor = match step {
@@ -554,18 +665,15 @@ async fn play(stack: &Stack, steps: &[(Step, Question)], counts: &Counts) -> Res
             Step::Release(s) | Step::Insert(s, _) | Step::InsertToken(s, ..) | Step::Update(s, ..) => *s,
             Step::InsertInternal(s, ..) | Step::UpdateInternal(s, ..) | Step::DeleteInternal(s, _) => *s,
             Step::Delete(s, _) | Step::DeleteToken(s, _) | Step::Truncate(s, _) | Step::Refresh(s, _) => *s,
-            Step::EndAll | Step::Detach(_) | Step::Attach(_) | Step::Drop(_) => 0,
+            Step::InsertDirect(s, ..) | Step::InsertReplica(s, ..) | Step::Prepare(s) => *s,
+            Step::EndPrepared(_) | Step::LoseRegister | Step::AlterColumn(_) | Step::EndAll => 0,
+            Step::Detach(_) | Step::Attach(_) | Step::Drop(_) => 0,
         };
         history.compare(actor, question).await?;
         if question.session != actor {
             history.compare(question.session, question).await?;
         }
     }
-    for session in 0..SESSIONS {
-        history.end(session, "COMMIT").await;
-    }
-    let unequal = database.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap();
-    prop_assert_eq!(unequal, "0", "{}", history.log);
     Ok(())
 }
 

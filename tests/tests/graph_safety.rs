@@ -117,9 +117,233 @@ async fn concurrent_reads_writes_and_refreshes_give_no_error_and_no_wrong_answer
     assert_eq!(database.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
     database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
     let folder = graph_folder(stack, &database);
-    assert_eq!(files(&folder, ".tmp"), Vec::<PathBuf>::new());
+    // A worker may still be merging.
+    assert!(wait_until(LIMIT, || Ok(files(&folder, ".tmp").is_empty())).unwrap(), "{:?}", files(&folder, ".tmp"));
     // Older files are no longer needed, except one that has just been replaced.
     assert!((1..=2).contains(&files(&folder, ".graph").len()), "{:?}", files(&folder, ".graph"));
+}
+
+#[tokio::test]
+async fn a_reader_whose_time_is_short_answers_while_a_worker_merges() {
+    let stack = Stack::shared().unwrap();
+    let database = filled(stack, "graph_worker", 150_000);
+    database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+    database
+        .query(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             SELECT 'testnet', 'm' || n, n, '2024-06-01', 'w1', 'w2', 1 FROM generate_series(1, 5000) AS n",
+        )
+        .unwrap();
+    let client = database.connect().await.unwrap();
+    let generation = "SELECT generation FROM arx.graph_status()";
+    let before: i64 = client.query_one(generation, &[]).await.unwrap().get(0);
+    // Far less than a merge takes.
+    client.batch_execute("SET arx.graph_delta_limit = 100").await.unwrap();
+    let reach = "SELECT sum(transfers)::bigint FROM arx.wallet_reach('w1', 'testnet', 1)";
+    client.query_one(reach, &[]).await.unwrap();
+    client.batch_execute("SET statement_timeout = '60ms'").await.unwrap();
+    let end = Instant::now() + LIMIT;
+    let mut answers = 0;
+    loop {
+        match client.query_one(reach, &[]).await {
+            Ok(_) => answers += 1,
+            // The machine is busy. Whether the session goes on is what counts.
+            Err(error) => assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error:?}"),
+        }
+        client.batch_execute("SET statement_timeout = 0").await.unwrap();
+        let now: i64 = client.query_one(generation, &[]).await.unwrap().get(0);
+        client.batch_execute("SET statement_timeout = '60ms'").await.unwrap();
+        if now > before && answers > 0 {
+            break;
+        }
+        assert!(Instant::now() < end, "no worker has merged; {answers} answers");
+    }
+    client.batch_execute("SET statement_timeout = 0").await.unwrap();
+    assert_eq!(differences(&client, 1).await, 0);
+}
+
+#[tokio::test]
+async fn pruned_changes_are_never_missed() {
+    // Its own server: transactions of other databases keep changes as well.
+    let stack = Stack::start(&StackOptions::default()).unwrap();
+    let database = filled(&stack, "graph_pruned", 2_000);
+    database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+    let client = database.connect().await.unwrap();
+    assert_eq!(differences(&client, 1).await, 0);
+    let update = "UPDATE arx.transactions SET value = value + 1 WHERE block_number % 5 = 0";
+    let logged = "SELECT count(*) FROM arx.transaction_changes";
+    database.query(update).unwrap();
+    // The graph's file and a job need the log.
+    assert_eq!(database.query("SELECT removed_rows, kept_for FROM arx.prune_changes()").unwrap(), "0|graph");
+    database.query("SELECT arx.refresh_wallet_profiles()").unwrap();
+    database.query(update).unwrap();
+    database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+    assert_eq!(
+        database.query("SELECT removed_rows, kept_for FROM arx.prune_changes()").unwrap(),
+        "400|wallet_profiles"
+    );
+    assert_eq!(database.query(logged).unwrap(), "400");
+    database.query("SELECT arx.refresh_wallet_profiles()").unwrap();
+    assert_eq!(database.query("SELECT removed_rows FROM arx.prune_changes()").unwrap(), "400");
+    assert_eq!(database.query(logged).unwrap(), "0");
+    // A session that is behind what was pruned starts from the newest file.
+    for wallet in 0..20 {
+        assert_eq!(differences(&client, wallet).await, 0);
+    }
+    assert_eq!(database.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
+}
+
+#[tokio::test]
+async fn few_changes_are_written_next_to_a_large_file_and_used_by_all() {
+    let stack = Stack::shared().unwrap();
+    let database = filled(stack, "graph_segments", 20_000);
+    database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+    let folder = graph_folder(stack, &database);
+    let change = |number: u32| {
+        database
+            .query(&format!(
+                "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+                 SELECT 'testnet', 's{number}_' || n, n, '2024-06-01', 'w1', 'new' || n % 7, 1 FROM generate_series(1, 30) AS n;
+                 UPDATE arx.transactions SET value = value + 1 WHERE block_number % 1000 = {number};
+                 DELETE FROM arx.transactions WHERE tx_hash = 's{number}_3'"
+            ))
+            .unwrap();
+    };
+    let refresh =
+        "SELECT outcome, generation, transfers = (SELECT count(*) FROM arx.transactions) FROM arx.refresh_graph()";
+    let status = "SELECT state, generation, delta_rows FROM arx.graph_status()";
+    let old = database.connect().await.unwrap();
+    assert_eq!(differences(&old, 1).await, 0);
+    for number in 1..=2 {
+        change(number);
+        assert_eq!(database.query(refresh).unwrap(), "appended|1|t");
+        assert_eq!(database.query(refresh).unwrap(), "current|1|t");
+        // A session without a base starts from file and segment, and one with a base goes on.
+        assert_eq!(database.query(status).unwrap(), "current|1|0");
+        let new = database.connect().await.unwrap();
+        for wallet in 0..20 {
+            assert_eq!(differences(&new, wallet).await, 0);
+            assert_eq!(differences(&old, wallet).await, 0);
+        }
+        assert_eq!(database.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
+    }
+    assert_eq!(files(&folder, ".delta").len(), 1);
+    // A session whose snapshot is older than the segment reads the base.
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
+    change(3);
+    database.query(refresh).unwrap();
+    assert_eq!(differences(&old, 1).await, 0);
+    old.batch_execute("COMMIT").await.unwrap();
+    // A damaged segment costs the reading of the tables.
+    overwrite(&files(&folder, ".delta")[0], |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+    for wallet in 0..20 {
+        assert_eq!(differences(&database.connect().await.unwrap(), wallet).await, 0);
+    }
+    change(4);
+    assert_eq!(database.query(refresh).unwrap(), "appended|1|t");
+    // More changes than a segment is for are merged, and the segment goes with its base.
+    database.query("UPDATE arx.transactions SET value = value + 1 WHERE block_number % 3 = 0").unwrap();
+    assert_eq!(database.query(refresh).unwrap(), "merged|2|t");
+    assert!(
+        wait_until(LIMIT, || {
+            database.query("SELECT outcome FROM arx.refresh_graph(true)")?;
+            Ok(files(&folder, ".delta").is_empty())
+        })
+        .unwrap()
+    );
+    assert_eq!(database.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
+}
+
+#[tokio::test]
+async fn rows_of_tables_whose_triggers_are_disabled_are_seen() {
+    let stack = Stack::shared().unwrap();
+    let database = filled(stack, "graph_unnoted", 2_000);
+    let client = database.connect().await.unwrap();
+    assert_eq!(differences(&client, 1).await, 0);
+    let mut row = 0;
+    for ddl in [
+        "ALTER TABLE arx.transactions_2024_02 DISABLE TRIGGER ALL",
+        "ALTER TABLE arx.transactions DISABLE TRIGGER ALL",
+        "ALTER TABLE arx.transactions ENABLE TRIGGER ALL",
+        "DROP INDEX arx.idx_transactions_ingest",
+    ] {
+        database.query(ddl).unwrap();
+        for target in ["transactions", "transactions_2024_02"] {
+            row += 1;
+            database
+                .query(&format!(
+                    "INSERT INTO arx.{target} (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+                     VALUES ('testnet', 'u{row}', 1, '2024-02-03', 'w1', 'unseen{row}', 1)"
+                ))
+                .unwrap();
+            assert_eq!(differences(&client, 1).await, 0, "{ddl}, {target}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_with_other_work_gives_up_a_file_that_was_replaced() {
+    let stack = Stack::shared().unwrap();
+    let database = filled(stack, "graph_idle", 2_000);
+    let client = database.connect().await.unwrap();
+    assert_eq!(differences(&client, 1).await, 0);
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    database.query("SELECT outcome FROM arx.refresh_graph(true)").unwrap();
+    let holds_old = || {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        maps.lines().any(|line| line.contains(".graph (deleted)"))
+    };
+    assert!(holds_old());
+    let end = Instant::now() + LIMIT;
+    while holds_old() {
+        client.query("SELECT 1", &[]).await.unwrap();
+        assert!(Instant::now() < end, "the session keeps a file that was replaced");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(differences(&client, 1).await, 0);
+}
+
+#[tokio::test]
+async fn changes_of_partitions_are_taken_over_without_a_new_build() {
+    let stack = Stack::shared().unwrap();
+    let database = filled(stack, "graph_partitions", 20_000);
+    database
+        .query(
+            "SELECT arx.ensure_partitions('arx.internal_transfers', '2024-01-01', '2024-12-31');
+             INSERT INTO arx.internal_transfers (network, tx_hash, position, is_ordered, block_number, \"timestamp\",
+                                                 from_address, to_address, value)
+             SELECT network, tx_hash, 1, false, block_number, \"timestamp\", to_address, from_address, value
+               FROM arx.transactions WHERE block_number % 3 = 0",
+        )
+        .unwrap();
+    database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+    let (client, other) = (database.connect().await.unwrap(), database.connect().await.unwrap());
+    let status = "SELECT generation, delta_rows FROM arx.graph_status()";
+    let built: i64 = client.query_one(status, &[]).await.unwrap().get(0);
+    let unequal = "SELECT count(*) FROM arx.verify_graph() WHERE NOT equal";
+    for (event, takes_over) in [
+        ("ALTER TABLE arx.transactions DETACH PARTITION arx.transactions_2024_03", true),
+        (
+            "ALTER TABLE arx.transactions ATTACH PARTITION arx.transactions_2024_03 FOR VALUES FROM ('2024-03-01') TO ('2024-04-01')",
+            true,
+        ),
+        ("TRUNCATE arx.internal_transfers_2024_05", true),
+        ("DROP TABLE arx.transactions_2024_07", true),
+        ("ALTER TABLE arx.transactions ADD COLUMN note text", true),
+        ("DELETE FROM arx.transactions WHERE block_number % 7 = 0; TRUNCATE arx.transactions_2024_08", true),
+        ("TRUNCATE arx.transactions_default", false),
+    ] {
+        database.query(event).unwrap();
+        for session in [&client, &other] {
+            assert_eq!(session.query_one(unequal, &[]).await.unwrap().get::<_, i64>(0), 0, "{event}");
+            session.query("SELECT * FROM arx.wallet_reach('w1', 'testnet', 2)", &[]).await.unwrap();
+            let generation: i64 = session.query_one(status, &[]).await.unwrap().get(0);
+            assert_eq!(generation == built, takes_over, "{event}");
+        }
+    }
 }
 
 #[tokio::test]

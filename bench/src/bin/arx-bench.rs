@@ -108,7 +108,10 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
     if wanted("graph.growth") {
         eprintln!("graph.growth");
         match growth::measure(&stack, arguments.growth_max).await {
-            Ok(points) => results.growth = points,
+            Ok(points) => {
+                results.measurements.extend(growth::refresh_ratio(&points));
+                results.growth = points;
+            }
             Err(error) => results.failed("graph.growth", &error),
         }
     }

@@ -12,7 +12,11 @@ use super::side::{StatementSide, session};
 use super::upkeep::{NEW_ROWS, refresh_graph};
 use super::{CALLS, load};
 use crate::growth::{Point, SMALLEST};
+use crate::report::Measurement;
 use crate::timing::median;
+
+/// Size of the largest graph of the growth measurement.
+const LARGEST: u64 = SMALLEST * 32;
 
 const COPY_WALLETS: u32 = 25_000;
 const SEED: u64 = 3;
@@ -115,6 +119,22 @@ pub async fn measure(stack: &Stack, largest: u64) -> Result<Vec<Point>> {
     }
     database.drop_now()?;
     Ok(points)
+}
+
+/// `graph.refresh_10k_8m.vs_250k`: the same refresh of the largest and of the smallest graph, if the
+/// largest one has eight million transfers.
+#[must_use]
+pub fn refresh_ratio(points: &[Point]) -> Option<Measurement> {
+    let (small, large) = (points.first()?, points.last().filter(|point| point.transfers == LARGEST)?);
+    let setting = format!(
+        "{NEW_ROWS} new rows, then `refresh_graph()`, of {} and of {} transfers; medians of {REPEATS}. See the growth.",
+        large.transfers, small.transfers
+    );
+    let medians = (large.refresh_ms, small.refresh_ms);
+    Some(
+        Measurement::new("graph.refresh_10k_8m.vs_250k", medians, "ms", false)
+            .against("the same refresh of the small graph", setting),
+    )
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub mod connections;
 pub mod csr;
 pub mod dense;
+pub mod detach;
 pub mod edges;
 pub mod growth;
 pub mod hub;
@@ -14,6 +15,7 @@ pub mod load;
 pub mod paths;
 pub mod reach;
 pub mod side;
+pub mod tiny;
 pub mod upkeep;
 pub mod warm;
 
@@ -84,10 +86,13 @@ pub async fn measure(
     case!("graph.reach_depth3_dense.vs_pgrouting", reach::dense_vs_pgrouting(sets.dense().await?, runs).await);
     case!("graph.reach_depth3_dense.vs_bare_csr", reach::dense_vs_bare_csr(sets.dense().await?, runs).await);
     case!("graph.shortest_path_dense.vs_pgrouting", paths::measure(sets.dense().await?, runs).await);
+    case!("graph.tiny_neighbourhood.vs_prepared_pairs", tiny::neighbourhood(sets.dense().await?, runs).await);
     case!("graph.hub_after_price_update.vs_before", hub::price_update(sets.dense().await?, runs).await);
     case!("graph.build.vs_copy_out", upkeep::build(sets.dense().await?, runs).await);
+    case!("graph.first_question_after_10k.vs_plain_index", tiny::first_question(sets.dense().await?, runs).await);
     case!("graph.refresh_10k.vs_full_build", upkeep::refresh(sets.dense().await?, runs).await);
     sets.drop_dense()?;
+    case!("graph.partition_detached.vs_full_rebuild", detach::measure(sets.stack, runs).await);
     case!("graph.insert_overhead.vs_plain_table", inserts::measure(sets.stack, runs).await);
     case!("graph.warm_call_k2", warm::measure(sets.real().await?, runs).await);
     Ok(())

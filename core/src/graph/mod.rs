@@ -9,6 +9,7 @@
 //! | [`query`] | [`connections`], [`reach`], [`in_time`], [`match_paths`], [`shortest_paths`], [`chokepoints`], [`neighbourhood`](neighbourhood()), [`dot`], [`trace`], [`exposure`], [`clusters`], [`communities`], [`centrality`], [`patterns`] | all below |
 //! | [`view`] | base and overlay as one graph, filters, digests, petgraph's traits (feature `petgraph-traits`) | `file` and below |
 //! | [`mod@file`] | the format, building, merging, the overlay | `budget` and below |
+//! | `register` | the ring of transactions that may have written | `file` |
 //! | `budget`, `error`, `types` | cancellation, limits, memory; errors; ids, amounts, transfers | each other |
 //!
 //! `tests/floors.rs` of this package holds the directions.
@@ -17,6 +18,7 @@ mod budget;
 mod error;
 pub mod file;
 pub mod query;
+mod register;
 mod types;
 pub mod view;
 
@@ -40,7 +42,10 @@ pub use query::reach::{Level, Reach, reach};
 pub use query::{
     centrality, chokepoints, clusters, communities, dot, exposure, in_time, match_paths, patterns, screening, trace,
 };
-pub use types::{AssetId, Direction, NetworkId, Position, Side, Status, TransferRow, U256, WalletId, WalletIds};
+pub use register::{Entry, News, Position as RegisterPosition, Register};
+pub use types::{
+    AssetId, Direction, NetworkId, Position, Side, Source, Status, TransferRow, U256, WalletId, WalletIds,
+};
 pub use view::basket::{Basket, Factor, Price, Unvalued, Valuation, Wrapper};
 pub use view::digest::{Digest, Digests, Group};
 pub use view::filter::{AssetSelection, Edge, EdgeFilter};

@@ -153,6 +153,17 @@ pub enum Status {
     Unknown = 3,
 }
 
+/// The table that a transfer is a row of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The value of a transaction.
+    Transactions,
+    /// A further movement of the native coin.
+    InternalTransfers,
+    /// A movement of a token.
+    TokenTransfers,
+}
+
 /// Order of a transfer among those of the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
@@ -192,4 +203,11 @@ pub struct TransferRow<'a> {
     pub position: Position,
     /// Effect of the transfer.
     pub status: Status,
+}
+
+impl TransferRow<'_> {
+    /// Returns the table of a row that is not an internal transfer.
+    pub(crate) const fn source(&self) -> Source {
+        if self.token.is_some() { Source::TokenTransfers } else { Source::Transactions }
+    }
 }

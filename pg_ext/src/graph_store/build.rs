@@ -5,20 +5,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arx_core::graph::{Base, BuildError, Builder, MergePlan, Provenance};
+use arx_core::graph::{Base, BuildError, Builder, MergePlan, Overlay, Provenance, Snapshot};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::events::settle;
 use super::folder::{Lock, MAX_GENERATIONS, Stamp, boot_id};
 use super::map::{self, Output, Workspace};
 use super::{
-    AssetScope, CACHED, Facts, GraphHandle, Interrupts, Location, MappedBase, Stale, catch_up, require_intact,
-    require_tables,
+    AssetScope, CACHED, Facts, GraphHandle, Interrupts, Location, MappedBase, Stale, catch_up, epoch_of,
+    require_intact, require_tables,
 };
 use crate::error::SqlError;
 use crate::guc;
 use crate::snapshot::{Caller, may_write, oldest_invisible, parse_snapshot, random_seed, snapshot_text};
-use crate::spi::{Table, database_exists, estimated_rows, every_row, foreign_changes, latest_epoch, mark_log};
+use crate::spi::{
+    Epoch, Table, database_exists, estimated_rows, events_since, every_row, foreign_changes, mark_log, read_epoch,
+};
 use crate::time::now_micros;
 
 /// Interval between attempts to take a lock that another session holds.
@@ -48,6 +51,8 @@ pub(crate) enum Outcome {
     Built,
     /// Merged the overlay into the base.
     Merged,
+    /// Wrote the overlay as the delta segment of the base.
+    Appended,
     /// Nothing had changed.
     Current,
     /// Another session is building.
@@ -59,6 +64,7 @@ impl Outcome {
         match self {
             Self::Built => "built",
             Self::Merged => "merged",
+            Self::Appended => "appended",
             Self::Current => "current",
             Self::Busy => "busy",
         }
@@ -86,6 +92,13 @@ pub(crate) fn refresh(from_scratch: bool) -> Result<Refreshed, SqlError> {
     };
     let (handle, merged_rows, outcome) = match (current, try_lock(&location)?) {
         (Some(handle), _) if handle.overlay.is_empty() && !handle.mapped.private => (handle, 0, Outcome::Current),
+        (Some(handle), _) if handle.segment_rows > 0 && handle.overlay.rows() == handle.segment_rows => {
+            (handle, 0, Outcome::Current)
+        }
+        (Some(handle), Some(lock)) if handle.fits_segment() => {
+            let rows = handle.overlay.rows().abs_diff(handle.segment_rows);
+            (append(&location, &caller, handle, &lock)?, rows, Outcome::Appended)
+        }
         (Some(handle), Some(lock)) => {
             let rows = handle.overlay.rows();
             (merge(&location, &caller, &handle, &lock)?, rows, Outcome::Merged)
@@ -203,14 +216,15 @@ fn from_tables(
     let has_tokens = assets == AssetScope::All || require_tables(AssetScope::All).is_ok();
     let tables: &[Table] = if has_tokens { &Table::ALL } else { &Table::NATIVE };
     // The epoch is read before the rows: the next reader notices if it rises meanwhile.
-    let epoch = latest_epoch()?;
+    let epoch = read_epoch()?;
+    settle(&events_since(&Epoch { number: 0, seen: Snapshot::new(1, Vec::new()) })?.1);
     let mut builder = Builder::new(workspace(location), random_seed()?)?;
     let mut foreign = foreign_changes(caller.snapshot.xmax(), caller.own)?;
     let mut progress = Progress { noticed: started, expected: None };
     for table in tables {
         every_row(*table, |row, written_by| {
             foreign |= !caller.snapshot.sees(written_by) && caller.own != Some(written_by);
-            builder.push(row)?;
+            builder.push_from(table.source(), row)?;
             if builder.transfers() % ROWS_PER_CHECK == 0 {
                 check_for_interrupts!();
                 progress.report(builder.transfers())?;
@@ -229,7 +243,7 @@ fn from_tables(
     }
     let plan = builder.finish(&mut Interrupts)?;
     let shared = lock.filter(|_| !foreign && caller.own.is_none());
-    let provenance = provenance(location, caller, epoch)?;
+    let provenance = provenance(location, caller, &epoch)?;
     let closed = foreign || caller.own.is_some();
     let write = |provenance: &Provenance, out: &Output<'_>| Ok(plan.write(provenance, out, &mut Interrupts)?);
     finish(location, caller, &Draft { provenance, has_tokens, closed, started }, shared, write)
@@ -317,7 +331,8 @@ fn write_and_map(
     let stamp = Stamp::of(file).map_err(failed)?;
     let snapshot = caller.snapshot.clone();
     let valid_only_for = draft.closed.then(|| caller.clone());
-    Ok(MappedBase { base, snapshot, private, has_tokens: draft.has_tokens, valid_only_for, stamp })
+    let epoch = epoch_of(base.provenance());
+    Ok(MappedBase { base, snapshot, epoch, private, has_tokens: draft.has_tokens, valid_only_for, stamp })
 }
 
 /// A file that is removed when it is dropped, unless it was published.
@@ -348,13 +363,14 @@ fn is_newest(location: &Location, caller: &Caller, epoch: i64) -> Result<bool, S
     Ok(newest.is_none_or(|newest| newest.base.provenance().epoch <= epoch && caller.snapshot.covers(&newest.snapshot)))
 }
 
-fn provenance(location: &Location, caller: &Caller, epoch: i64) -> Result<Provenance, SqlError> {
+fn provenance(location: &Location, caller: &Caller, epoch: &Epoch) -> Result<Provenance, SqlError> {
     Ok(Provenance {
         system_identifier: location.server.system_identifier,
         timeline: location.server.timeline,
         database: location.server.database,
         relation: location.server.relation,
-        epoch,
+        epoch: epoch.number,
+        epoch_snapshot: snapshot_text(&epoch.seen),
         generation: location.next_generation()?,
         built_at: now_micros(),
         build_millis: 0,
@@ -372,9 +388,31 @@ fn merge(location: &Location, caller: &Caller, handle: &GraphHandle, lock: &Lock
     let started = Instant::now();
     let base = &handle.mapped.base;
     let merge = MergePlan::new(workspace(location), base, &handle.overlay, &mut Interrupts)?;
-    let provenance = provenance(location, caller, base.provenance().epoch)?;
+    let provenance = provenance(location, caller, &handle.native_epoch)?;
     let write = |provenance: &Provenance, out: &Output<'_>| Ok(merge.write(provenance, out, &mut Interrupts)?);
     finish(location, caller, &Draft { provenance, has_tokens: true, closed: false, started }, Some(lock), write)
+}
+
+/// Writes an overlay as the delta segment of its base, for all sessions, unless that has a segment or
+/// successor which is ahead of the caller. The overlay must hold both tables as the caller sees
+/// them.
+fn append(location: &Location, caller: &Caller, handle: GraphHandle, lock: &Lock) -> Result<GraphHandle, SqlError> {
+    let generation = handle.generation();
+    let existing = location.folder.segment(generation, usize::MAX).ok();
+    let existing = existing.and_then(|bytes| Overlay::segment_provenance(&bytes).ok());
+    let existing = existing.and_then(|provenance| parse_snapshot(&provenance.snapshot).ok());
+    let is_ahead = existing.is_some_and(|snapshot| !caller.snapshot.covers(&snapshot));
+    if is_ahead || location.generations()?.first() != Some(&generation) {
+        return Ok(handle);
+    }
+    let provenance = Provenance { generation, ..provenance(location, caller, &handle.native_epoch)? };
+    let bytes = handle.overlay.to_segment(&provenance)?;
+    if !location.server.in_recovery {
+        mark_log()?;
+    }
+    let written = location.folder.write_segment(lock, generation, &bytes);
+    written.map_err(|error| SqlError::io("write the delta segment of the graph", &error))?;
+    Ok(GraphHandle { segment_rows: handle.overlay.rows(), folder: location.state()?, ..handle })
 }
 
 thread_local! {

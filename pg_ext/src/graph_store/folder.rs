@@ -15,6 +15,9 @@
 //! believed. What a disk returns later for pages that it had returned right is not noticed, as with
 //! the server's tables.
 //!
+//! `base-<generation>.delta` is the delta segment of a graph file: a later one replaces it as a whole.
+//! It is small, and is read into memory with its checksum.
+//!
 //! `writers-<start of the server>` is the register of writers (`register.rs`), the only file that
 //! changes after it has its name.
 
@@ -31,6 +34,7 @@ const VERIFIED: &str = ".verified";
 const LOCK: &str = "lock";
 const UNFINISHED: &str = ".tmp";
 const REGISTER: &str = "writers-";
+const SEGMENT: &str = ".delta";
 
 /// Generations kept on disk. A caller that needs an older one builds a private graph.
 pub(crate) const MAX_GENERATIONS: usize = 4;
@@ -142,6 +146,31 @@ impl Folder {
         written.and_then(|()| fs::rename(&path, self.record(generation))).inspect_err(|_| drop(fs::remove_file(&path)))
     }
 
+    fn segment_path(&self, generation: u64) -> PathBuf {
+        self.0.join(format!("{PREFIX}{generation}{SEGMENT}"))
+    }
+
+    /// Reads the delta segment of a generation, unless it is larger than `max` bytes.
+    pub(crate) fn segment(&self, generation: u64, max: usize) -> io::Result<Vec<u8>> {
+        let file = open_own(&self.segment_path(generation), OpenOptions::new().read(true))?;
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        if length > max {
+            return Err(io::Error::other("the delta segment is too large"));
+        }
+        let mut bytes = Vec::with_capacity(length);
+        file.take(max as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes the delta segment of a generation in the place of an earlier one.
+    pub(crate) fn write_segment(&self, _lock: &Lock, generation: u64, bytes: &[u8]) -> io::Result<()> {
+        let (path, mut file) = self.unfinished()?;
+        let written = file.write_all(bytes);
+        written
+            .and_then(|()| fs::rename(&path, self.segment_path(generation)))
+            .inspect_err(|_| drop(fs::remove_file(&path)))
+    }
+
     /// Takes the lock, unless another session holds it.
     pub(crate) fn try_lock(&self) -> io::Result<Option<Lock>> {
         let file = open_own(&self.0.join(LOCK), OpenOptions::new().create(true).truncate(false).write(true))?;
@@ -236,6 +265,7 @@ impl Folder {
         if generation > self.last_removed() {
             lock.0.write_all_at(format!("{generation:020}\n").as_bytes(), 0)?;
         }
+        remove_if_exists(&self.segment_path(generation))?;
         remove_if_exists(&self.path(generation))?;
         remove_if_exists(&self.record(generation))
     }

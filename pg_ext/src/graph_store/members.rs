@@ -41,6 +41,8 @@ pub(super) struct Members {
     /// Indexes of the leaves and the log.
     indexes: BTreeSet<u32>,
     note_writer: pg_sys::Oid,
+    /// Some relation was locked by another session, or dropped, and could not be read.
+    has_gaps: bool,
     /// Everything that this saw had its writers noted. `None` if some writer is not noted.
     noted_since: Option<Snapshot>,
 }
@@ -127,7 +129,8 @@ pub(super) fn members() -> Result<Rc<Members>, SqlError> {
     watch();
     // SAFETY: A backend in a transaction may process invalidations at any time.
     unsafe { pg_sys::AcceptInvalidationMessages() };
-    let mut known = MEMBERS.take();
+    // A lock that kept a relation from being read may be gone without an invalidation.
+    let mut known = MEMBERS.take().filter(|members| !members.has_gaps);
     for _ in 0..MAX_ROUNDS {
         let invalidated = INVALIDATED.take();
         let members = match (known.take(), invalidated) {
@@ -193,6 +196,7 @@ impl Members {
             let root = require_table(table.bare_name())?;
             for member in inheritors(root) {
                 let inspected = Inspected::of(member, columns(table), members.note_writer);
+                members.has_gaps |= inspected.is_none();
                 if inspected.as_ref().is_some_and(|inspected| inspected.is_partitioned) {
                     let notes_writers = inspected.is_some_and(|inspected| inspected.notes_writers);
                     members.parents.insert(member.to_u32(), notes_writers);
@@ -211,6 +215,7 @@ impl Members {
             let index = leaf.place.as_ref().map(|place| place.index.to_u32());
             if relations.contains(relation) || index.is_some_and(|index| relations.contains(&index)) {
                 let inspected = Inspected::of((*relation).into(), columns(leaf.table), self.note_writer);
+                members.has_gaps |= inspected.is_none();
                 *leaf = Leaf::of(leaf.table, inspected);
             }
         }
@@ -219,6 +224,7 @@ impl Members {
 
     fn completed(mut self) -> Result<Self, SqlError> {
         let log = Inspected::of(self.log, [(c"changed_xid", Kind::Xid)].into_iter(), self.note_writer);
+        self.has_gaps |= log.is_none();
         self.log_place = log.and_then(|log| log.place);
         let places = self.leaves.values().map(|leaf| &leaf.place).chain([&self.log_place]);
         self.indexes = places.filter_map(|place| Some(place.as_ref()?.index.to_u32())).collect();
@@ -392,10 +398,11 @@ fn watch() {
         return;
     }
     let nothing = pg_sys::Datum::from(0_usize);
+    // Another extension that applies rows of other servers comes with a schema.
     // SAFETY: The functions live as long as the backend.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(invalidate_relation), nothing);
-        for cache in [pg_sys::SysCacheIdentifier::SUBSCRIPTIONOID, pg_sys::SysCacheIdentifier::PROCOID] {
+        for cache in [pg_sys::SysCacheIdentifier::SUBSCRIPTIONOID, pg_sys::SysCacheIdentifier::NAMESPACEOID] {
             pg_sys::CacheRegisterSyscacheCallback(cache as c_int, Some(invalidate_all), nothing);
         }
     }

@@ -7,27 +7,33 @@
 //! has no transaction that may have written. Rows of the caller's own transaction are in the overlay
 //! for one call. A caller for whom no file is usable builds a private graph.
 
+#![allow(unsafe_code, reason = "registers a callback of the server")]
+
 mod build;
 mod direct;
+mod events;
 mod folder;
 mod map;
 mod members;
 mod register;
 mod verify;
+mod worker;
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-use arx_core::graph::{Base, Graph, NotInGraph, Overlay, Provenance, Snapshot, TransferRow};
+use arx_core::graph::{Base, Damaged, Graph, NotInGraph, Overlay, Provenance, Snapshot, TransferRow};
 use pgrx::prelude::*;
 
 use crate::error::{SqlError, or_report};
 use crate::guc;
 use crate::memory::{check_threads, is_backend_thread};
 use crate::snapshot::{Caller, ServerIdentity, data_directory, is_standby, may_write, parse_snapshot, require_whole};
-use crate::spi::{Table, database_exists, former_rows, latest_epoch, new_rows};
+use crate::spi::{Epoch, Table, changes_before, database_exists, former_rows, latest_epoch, new_rows, rows_between};
 
 pub(crate) use build::refresh;
+use events::{Reloads, reloads_since};
 use folder::{Folder, Stamp};
 use map::Mapped;
 use members::{Members, members};
@@ -48,6 +54,8 @@ pub(crate) enum AssetScope {
 struct MappedBase {
     base: Base<Mapped>,
     snapshot: Snapshot,
+    /// Changes of partitions that the base has.
+    epoch: Epoch,
     /// Built for this backend alone.
     private: bool,
     /// Holds token transfers; every file does.
@@ -102,6 +110,10 @@ fn poll() {
     }
 }
 
+/// A base has at least this many transfers for each change in its delta segment. A segment is
+/// written as a whole by each refresh, and a merge copies the base.
+const SEGMENT_SHARE: u64 = 32;
+
 /// A base and its overlay. Its graph is stable as long as the handle is held.
 #[derive(Debug, Clone)]
 pub(crate) struct GraphHandle {
@@ -111,6 +123,11 @@ pub(crate) struct GraphHandle {
     native: Snapshot,
     /// Snapshot up to which the overlay holds token transfers.
     tokens: Snapshot,
+    /// Changes of partitions that the overlay has, of the tables of the native coin and of tokens.
+    native_epoch: Epoch,
+    tokens_epoch: Epoch,
+    /// Changes of the overlay that the delta segment of the base holds, too.
+    segment_rows: usize,
     /// How far the register of writers has been read for `native`, with the list of partitions that
     /// it was trusted for.
     position: Option<(Position, u64)>,
@@ -122,6 +139,50 @@ thread_local! {
     /// The handle of the last call. A call takes it while it works, so that an error leaves nothing
     /// behind and the next call starts from a file.
     static CACHED: RefCell<Option<GraphHandle>> = const { RefCell::new(None) };
+}
+
+/// Longest time for which a session keeps a file that was replaced, once it ends a transaction
+/// without having used the graph.
+const KEPT_IDLE: Duration = Duration::from_secs(10);
+
+thread_local! {
+    /// Time of the last use of the graph; `None` while a transaction that used it is running.
+    static USED: Cell<Option<Instant>> = const { Cell::new(None) };
+    static IS_WATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that this transaction uses the graph. A pooled session that has turned to other work then
+/// gives up its file once that is replaced, instead of holding its room on the disk.
+fn note_use() {
+    USED.set(None);
+    if !IS_WATCHING.replace(true) {
+        // SAFETY: The function lives as long as the backend.
+        unsafe { pg_sys::RegisterXactCallback(Some(end_of_transaction), std::ptr::null_mut()) };
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn end_of_transaction(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
+    if !matches!(event, pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_ABORT) {
+        return;
+    }
+    match USED.get() {
+        None => USED.set(Some(Instant::now())),
+        Some(used) if used.elapsed() >= KEPT_IDLE => {
+            USED.set(Some(Instant::now()));
+            // The catalog cannot be read any more.
+            // SAFETY: Reads a constant of the backend.
+            let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+            let folder = data_directory().ok().and_then(|data| Folder::open(&data, database).ok());
+            let state = folder.and_then(|folder| folder.state().ok());
+            let is_old = |handle: &GraphHandle| state.is_some_and(|state| state != handle.folder);
+            let is_replaced = CACHED.with_borrow(|cached| cached.as_ref().is_some_and(is_old));
+            if is_replaced {
+                CACHED.set(None);
+            }
+        }
+        Some(_) => {}
+    }
 }
 
 /// Identity of a base: within one base, wallets keep their ids.
@@ -162,7 +223,9 @@ impl GraphHandle {
     /// Combines a base with an empty overlay.
     fn new(mapped: Arc<MappedBase>, folder: (i64, i64)) -> Self {
         let (native, tokens) = (mapped.snapshot.clone(), mapped.snapshot.clone());
-        Self { mapped, overlay: Arc::new(Overlay::new()), native, tokens, position: None, folder }
+        let (native_epoch, tokens_epoch) = (mapped.epoch.clone(), mapped.epoch.clone());
+        let overlay = Arc::new(Overlay::new());
+        Self { mapped, overlay, native, tokens, native_epoch, tokens_epoch, segment_rows: 0, position: None, folder }
     }
 
     pub(crate) fn graph(&self) -> Graph<'_> {
@@ -175,22 +238,32 @@ impl GraphHandle {
 
     fn facts(&self) -> Facts {
         let base = &self.mapped.base;
+        // The rows of a segment count as those of the file do.
+        let (added, removed) = if self.segment_rows > 0 { self.overlay.added_and_removed() } else { (0, 0) };
         Facts {
             provenance: base.provenance().clone(),
-            transfers: base.transfers(),
+            transfers: base.transfers() + added - removed,
             native_transfers: base.native_transfers(),
             // Number 0 stands for a missing sender.
             wallets: base.wallets().saturating_sub(1),
             pairs: base.pairs(),
             file_bytes: base.size(),
             dictionary_bytes: base.dictionary_size(),
-            delta_rows: Some(self.overlay.rows()),
+            delta_rows: Some(self.overlay.rows().saturating_sub(self.segment_rows)),
         }
     }
 
     /// Returns true if the overlay is large enough to be merged.
     fn needs_merge(&self) -> bool {
         self.overlay.rows() > guc::graph_delta_limit() && self.mapped.valid_only_for.is_none()
+    }
+
+    /// Returns true if writing the changes as a segment is so much cheaper than merging them that
+    /// readers should hold them in memory.
+    fn fits_segment(&self) -> bool {
+        let rows = self.overlay.rows();
+        let is_small = (rows as u64).saturating_mul(SEGMENT_SHARE) <= self.mapped.base.transfers();
+        is_small && rows <= guc::graph_delta_limit() && !self.mapped.private
     }
 
     fn generation(&self) -> u64 {
@@ -227,9 +300,12 @@ impl GraphHandle {
         let Some(news) = self.news(caller, &server)? else {
             let is_same = caller.snapshot.sees_same(&self.native)
                 && (assets == AssetScope::Native || caller.snapshot.sees_same(&self.tokens));
-            return Ok(is_same && self.mapped.base.provenance().epoch == latest_epoch()?);
+            return Ok(is_same && self.is_of_epoch(latest_epoch()?, assets));
         };
-        if news.rows || (news.events && self.mapped.base.provenance().epoch != latest_epoch()?) {
+        if news.rows || (news.events && !self.is_of_epoch(latest_epoch()?, assets)) {
+            return Ok(false);
+        }
+        if !self.is_of_epoch(self.native_epoch.number, assets) {
             return Ok(false);
         }
         if self.tokens == self.native {
@@ -237,6 +313,11 @@ impl GraphHandle {
         }
         self.native = caller.snapshot.clone();
         Ok(assets == AssetScope::Native || caller.snapshot.sees_same(&self.tokens))
+    }
+
+    /// Returns true if the handle has all changes of partitions up to an epoch.
+    const fn is_of_epoch(&self, epoch: i64, assets: AssetScope) -> bool {
+        self.native_epoch.number == epoch && (matches!(assets, AssetScope::Native) || self.tokens_epoch.number == epoch)
     }
 
     /// Returns what may have changed since the handle was brought up to date. `None` if the register
@@ -255,6 +336,7 @@ impl GraphHandle {
 /// Returns facts about the graph, or `None` if there is no base that the caller can use. Builds
 /// nothing.
 pub(crate) fn facts() -> Result<Option<Facts>, SqlError> {
+    note_use();
     require_tables(AssetScope::All)?;
     let caller = Caller::current()?;
     let location = Location::open()?;
@@ -282,6 +364,7 @@ fn require_tables(assets: AssetScope) -> Result<(), SqlError> {
 /// Returns the graph in the caller's snapshot, and builds it if necessary.
 pub(crate) fn current(assets: AssetScope) -> Result<GraphHandle, SqlError> {
     require_tables(assets)?;
+    note_use();
     let caller = Caller::current()?;
     let mut cached = CACHED.take().filter(|handle| handle.mapped.is_unchanged()).map(GraphHandle::without_own_rows);
     if !guc::accepts_stale_base()
@@ -317,7 +400,7 @@ pub(crate) fn current(assets: AssetScope) -> Result<GraphHandle, SqlError> {
         Err(Stale::Epoch) => return current(assets),
         Err(Stale::Error(error)) => return Err(error),
     };
-    if caller.own.is_none() && handle.needs_merge() && may_write() {
+    if caller.own.is_none() && handle.needs_merge() && may_write() && !worker::request(&location, handle.generation()) {
         drop(kept);
         let handle = build::merge_quietly(&location, &caller, handle)?;
         CACHED.set(Some(handle.clone()));
@@ -343,6 +426,12 @@ enum Stale {
     Error(SqlError),
 }
 
+impl From<Damaged> for Stale {
+    fn from(damaged: Damaged) -> Self {
+        Self::Error(damaged.into())
+    }
+}
+
 impl From<SqlError> for Stale {
     fn from(error: SqlError) -> Self {
         Self::Error(error)
@@ -363,14 +452,39 @@ impl From<Stale> for SqlError {
     }
 }
 
+impl GraphHandle {
+    /// Returns what is to be read again because of changes of partitions, which then count as read.
+    fn follow_events(&mut self, caller: &Caller, assets: AssetScope) -> Result<Reloads, Stale> {
+        let (native, reloads) = reloads_since(&self.native_epoch, caller.own)?.ok_or(Stale::Epoch)?;
+        if assets == AssetScope::Native {
+            self.native_epoch = native;
+            return Ok(reloads.without(Table::TokenTransfers));
+        }
+        let (tokens, token_reloads) = reloads_since(&self.tokens_epoch, caller.own)?.ok_or(Stale::Epoch)?;
+        if tokens.number != native.number {
+            return Err(Stale::Epoch);
+        }
+        (self.native_epoch, self.tokens_epoch) = (native, tokens);
+        Ok(reloads.with(Table::TokenTransfers, &token_reloads))
+    }
+}
+
 /// Adds to the overlay what the caller sees beyond it. Returns the handle to answer from, and the one
 /// to keep for the next call, from which rows of the caller's own transaction will be taken back.
 fn catch_up(mut handle: GraphHandle, caller: &Caller, assets: AssetScope) -> Result<(GraphHandle, GraphHandle), Stale> {
     if handle.mapped.valid_only_for.is_some() {
         return Ok(both(handle));
     }
+    let former_epochs = (handle.native_epoch.clone(), handle.tokens_epoch.clone());
+    let mut reloads = Reloads::default();
+    let now = latest_epoch()?;
+    if !handle.is_of_epoch(now, assets) {
+        // The list of partitions is read after the events have settled.
+        reloads = handle.follow_events(caller, assets)?;
+    }
     let members = members()?;
     let has_own = caller.own.is_some();
+    let (native_epoch, tokens_epoch) = former_epochs;
     let (native, tokens, position) = (handle.native.clone(), handle.tokens.clone(), handle.position.clone());
     if has_own {
         Arc::make_mut(&mut handle.overlay).mark();
@@ -381,19 +495,20 @@ fn catch_up(mut handle: GraphHandle, caller: &Caller, assets: AssetScope) -> Res
     }
     let mut has_asked = false;
     for (table, since) in tables {
-        if !has_own && caller.snapshot.sees_same(&since) {
+        if !has_own && caller.snapshot.sees_same(&since) && reloads.of(table).is_empty() {
             continue;
         }
         has_asked = true;
-        read_changes(&mut handle, &members, table, &since)?;
+        read_changes(&mut handle, &members, table, &since, &reloads)?;
         if table == Table::TokenTransfers {
             handle.tokens = caller.snapshot.clone();
         }
     }
     handle.native = caller.snapshot.clone();
     if has_own {
-        let kept = GraphHandle { native, tokens, position, ..handle.clone() };
-        return check_epoch(&kept).map(|()| (handle, kept));
+        check_epoch(&handle)?;
+        let kept = GraphHandle { native, tokens, native_epoch, tokens_epoch, position, ..handle.clone() };
+        return Ok((handle, kept));
     }
     // The register is read after the snapshot was taken, and before the epoch.
     let news = match handle.position.take() {
@@ -414,15 +529,32 @@ fn catch_up(mut handle: GraphHandle, caller: &Caller, assets: AssetScope) -> Res
 }
 
 /// Reads the changes of a table since a snapshot.
-fn read_changes(handle: &mut GraphHandle, members: &Members, table: Table, since: &Snapshot) -> Result<(), Stale> {
+fn read_changes(
+    handle: &mut GraphHandle,
+    members: &Members,
+    table: Table,
+    since: &Snapshot,
+    reloads: &Reloads,
+) -> Result<(), Stale> {
     let base = &handle.mapped.base;
     let limit = guc::graph_work_mem();
+    let source = table.source();
+    for times in reloads.of(table) {
+        let overlay = Arc::make_mut(&mut handle.overlay);
+        overlay.take_back(base, source, times, |bytes| {
+            check_for_failures();
+            if bytes > limit { Err(Stale::Large) } else { Ok(()) }
+        })?;
+    }
     let (mut missing, mut large) = (false, false);
     let overlay = &mut handle.overlay;
     let mut remove = |row: &TransferRow<'_>| {
+        if reloads.have(table, row.time) {
+            return Ok(());
+        }
         // Copies the overlay if another handle shares it.
         let overlay = Arc::make_mut(overlay);
-        match overlay.remove(base, row) {
+        match overlay.remove_from(base, source, row) {
             Ok(()) => check_memory(overlay, limit, &mut large),
             Err(NotInGraph::Missing) => {
                 missing = true;
@@ -445,14 +577,18 @@ fn read_changes(handle: &mut GraphHandle, members: &Members, table: Table, since
     }
     let mut add = |row: &TransferRow<'_>| {
         let overlay = Arc::make_mut(overlay);
-        overlay.add(base, row)?;
+        overlay.add_from(base, source, row)?;
         check_memory(overlay, limit, &mut large)
     };
-    let added = match direct::new_rows(members, table, since, &mut add) {
-        Ok(false) => new_rows(table, since, &mut add),
+    let mut add_other = |row: &TransferRow<'_>| if reloads.have(table, row.time) { Ok(()) } else { add(row) };
+    let mut added = match direct::new_rows(members, table, since, &mut add_other) {
+        Ok(false) => new_rows(table, since, &mut add_other),
         Ok(true) => Ok(()),
         Err(error) => Err(error),
     };
+    for times in reloads.of(table) {
+        added = added.and_then(|()| rows_between(table, times, &mut add));
+    }
     if large {
         return Err(Stale::Large);
     }
@@ -461,13 +597,24 @@ fn read_changes(handle: &mut GraphHandle, members: &Members, table: Table, since
 
 /// Rejects a handle whose base is of an earlier epoch than the changes that were read.
 fn check_epoch(handle: &GraphHandle) -> Result<(), Stale> {
-    if handle.mapped.base.provenance().epoch == latest_epoch()? { Ok(()) } else { Err(Stale::Epoch) }
+    if handle.native_epoch.number == latest_epoch()? { Ok(()) } else { Err(Stale::Epoch) }
 }
 
 /// Ends the reading of changes when the overlay outgrows its memory.
 fn check_memory(overlay: &Overlay, limit: usize, large: &mut bool) -> Result<(), SqlError> {
     *large = overlay.bytes() > limit;
     if *large { Err(Stale::Large.into()) } else { Ok(()) }
+}
+
+/// Returns the changes of partitions that a base or segment has. One without their snapshot has none.
+fn epoch_of(provenance: &Provenance) -> Epoch {
+    let seen = parse_snapshot(&provenance.epoch_snapshot).unwrap_or_else(|_| Snapshot::new(1, Vec::new()));
+    Epoch { number: provenance.epoch, seen }
+}
+
+/// Returns true if the changes of partitions since an epoch can be read.
+fn can_follow(epoch: &Epoch, caller: &Caller) -> bool {
+    reloads_since(epoch, caller.own).is_ok_and(|reloads| reloads.is_some())
 }
 
 /// This backend's server, and the folder of its graph.
@@ -506,21 +653,26 @@ impl Location {
     ) -> Result<Option<GraphHandle>, SqlError> {
         let epoch = latest_epoch()?;
         let state = self.state()?;
+        let kept_since = changes_before()?;
         let cached = cached.filter(|handle| {
             let provenance = handle.mapped.base.provenance();
             handle.mapped.valid_only_for.is_none()
                 && handle.has(assets)
-                && provenance.epoch == epoch
+                && (handle.is_of_epoch(epoch, assets)
+                    || (can_follow(&handle.native_epoch, caller)
+                        && (assets == AssetScope::Native || can_follow(&handle.tokens_epoch, caller))))
                 && provenance.relation == self.server.relation
                 && provenance.timeline == self.server.timeline
                 && caller.snapshot.covers(&handle.mapped.snapshot)
+                && handle.native.xmin().min(handle.tokens.xmin()) >= kept_since
         });
         // An overlay that is ahead of this caller is discarded.
-        let cached = cached.map(|handle| {
+        let cached = cached.and_then(|handle| {
             if caller.snapshot.covers(&handle.native) && caller.snapshot.covers(&handle.tokens) {
-                handle
+                Some(handle)
             } else {
-                GraphHandle::new(handle.mapped, handle.folder)
+                let base = GraphHandle::new(handle.mapped, handle.folder);
+                (base.native.xmin() >= kept_since).then_some(base)
             }
         });
         if let Some(handle) = &cached
@@ -531,11 +683,41 @@ impl Location {
         let shared = cached.as_ref().filter(|handle| !handle.mapped.private);
         let generation = shared.map_or(0, |handle| handle.mapped.base.provenance().generation);
         let newer = self.newest(generation, |base, snapshot| {
-            base.provenance().epoch == epoch && caller.snapshot.covers(snapshot)
+            caller.snapshot.covers(snapshot)
+                && snapshot.xmin() >= kept_since
+                && (base.provenance().epoch == epoch || can_follow(&epoch_of(base.provenance()), caller))
         })?;
         Ok(match newer {
-            Some(mapped) => Some(GraphHandle::new(Arc::new(mapped), state)),
+            Some(mapped) => {
+                let handle = GraphHandle::new(Arc::new(mapped), state);
+                Some(self.with_segment(&handle, caller, epoch, kept_since).unwrap_or(handle))
+            }
             None => cached.map(|handle| GraphHandle { folder: state, ..handle }),
+        })
+    }
+
+    /// Adds the changes of the delta segment, if the caller sees them all. A segment that cannot be
+    /// used costs the reading of the tables.
+    fn with_segment(&self, handle: &GraphHandle, caller: &Caller, epoch: i64, kept_since: u64) -> Option<GraphHandle> {
+        let limit = guc::graph_work_mem();
+        let bytes = self.folder.segment(handle.generation(), limit).ok()?;
+        let (provenance, overlay) = Overlay::of_segment(&handle.mapped.base, &bytes).ok()?;
+        let snapshot = parse_snapshot(&provenance.snapshot).ok()?;
+        let of_segment = epoch_of(&provenance);
+        let is_usable = self.is_of_server(&provenance)
+            && caller.snapshot.covers(&snapshot)
+            && snapshot.covers(&handle.native)
+            && snapshot.xmin() >= kept_since
+            && (of_segment.number == epoch || can_follow(&of_segment, caller))
+            && overlay.bytes() <= limit;
+        is_usable.then(|| GraphHandle {
+            segment_rows: overlay.rows(),
+            overlay: Arc::new(overlay),
+            native: snapshot.clone(),
+            tokens: snapshot,
+            native_epoch: of_segment.clone(),
+            tokens_epoch: of_segment,
+            ..handle.clone()
         })
     }
 
@@ -575,7 +757,8 @@ impl Location {
             if self.is_ours(&base, generation) && accepts(&base, &snapshot) && self.is_whole(&base, generation, &stamp)
             {
                 let (private, has_tokens, valid_only_for) = (false, true, None);
-                return Ok(Some(MappedBase { base, snapshot, private, has_tokens, valid_only_for, stamp }));
+                let epoch = epoch_of(base.provenance());
+                return Ok(Some(MappedBase { base, snapshot, epoch, private, has_tokens, valid_only_for, stamp }));
             }
         }
         Ok(None)
@@ -599,12 +782,14 @@ impl Location {
 
     /// Returns true if a file holds the tables of this database.
     fn is_ours(&self, base: &Base<Mapped>, generation: u64) -> bool {
-        let provenance = base.provenance();
+        self.is_of_server(base.provenance()) && base.provenance().generation == generation
+    }
+
+    fn is_of_server(&self, provenance: &Provenance) -> bool {
         provenance.system_identifier == self.server.system_identifier
             && provenance.timeline == self.server.timeline
             && provenance.database == self.server.database
             && provenance.relation == self.server.relation
-            && provenance.generation == generation
     }
 
     /// Returns true if a file is whole. It is read through unless that has been done: it may have
@@ -628,7 +813,11 @@ impl Location {
         let Ok(Some(lock)) = self.folder.try_lock() else { return Ok(()) };
         for generation in self.generations()? {
             let outdated = match self.open_base(generation)? {
-                Some((base, _)) => !self.is_ours(&base, generation) || base.provenance().epoch < epoch,
+                Some((base, _)) => {
+                    let has_followed =
+                        || reloads_since(&epoch_of(base.provenance()), None).is_ok_and(|reloads| reloads.is_some());
+                    !self.is_ours(&base, generation) || (base.provenance().epoch < epoch && !has_followed())
+                }
                 None => true,
             };
             if outdated {

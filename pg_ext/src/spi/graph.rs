@@ -3,13 +3,13 @@
 use std::ffi::CStr;
 
 use arx_core::amount::COIN_SCALE;
-use arx_core::graph::{Position, Snapshot, Status, TransferRow};
+use arx_core::graph::{Position, Snapshot, Source, Status, TransferRow};
 use pgrx::pg_sys;
 
 use super::stream::ColumnType::{Bool, Integer, Long, Numeric, Text, Time, Xid};
-use super::stream::{Argument, Layout, PreparedQuery, Slot, stream_once};
+use super::stream::{Argument, Layout, PreparedQuery, Slot, stream_once, stream_once_with};
 use crate::error::SqlError;
-use crate::snapshot::with_latest_snapshot;
+use crate::snapshot::{Caller, with_latest_snapshot};
 
 /// A table of transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,32 @@ pub(crate) enum Table {
     TokenTransfers,
 }
 
+/// The number of changes of partitions, and the snapshot in which they were counted.
+#[derive(Debug, Clone)]
+pub(crate) struct Epoch {
+    pub(crate) number: i64,
+    pub(crate) seen: Snapshot,
+}
+
+/// A change of partitions.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) raised_by: u64,
+    /// Rows that may differ: a table, and the times from the first to before the second. `None` for
+    /// all rows.
+    pub(crate) rows: Option<(Table, std::ops::Range<i64>)>,
+}
+
 impl Table {
+    /// Returns the table as the graph names it.
+    pub(crate) const fn source(self) -> Source {
+        match self {
+            Self::Transactions => Source::Transactions,
+            Self::InternalTransfers => Source::InternalTransfers,
+            Self::TokenTransfers => Source::TokenTransfers,
+        }
+    }
+
     /// Every table, in the order in which readers of several lock them: otherwise maintenance and a
     /// build of the graph could deadlock.
     pub(crate) const ALL: [Self; 3] = [Self::Transactions, Self::InternalTransfers, Self::TokenTransfers];
@@ -49,6 +74,25 @@ pub(super) const TOKEN_TRANSFER: Layout = &[Text, Text, Text, Time, Numeric, Lon
 const EVERY_TRANSACTION: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Integer, Xid];
 const EVERY_INTERNAL_TRANSFER: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Integer, Integer, Xid];
 const EVERY_TOKEN_TRANSFER: Layout = &[Text, Text, Text, Time, Numeric, Long, Integer, Text, Xid];
+
+const TRANSACTIONS_BETWEEN: &CStr = c"
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, t.block_number::bigint, t.transaction_index::integer,
+       CASE t.status WHEN 'pending' THEN 0 WHEN 'confirmed' THEN 1 WHEN 'unknown' THEN 3 ELSE 2 END
+  FROM arx.transactions AS t
+ WHERE t.\"timestamp\" >= $1 AND t.\"timestamp\" < $2";
+
+const INTERNAL_TRANSFERS_BETWEEN: &CStr = c"
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, coalesce(t.block_number, 9223372036854775807)::bigint,
+       t.transaction_index::integer, CASE t.succeeded WHEN true THEN 1 WHEN false THEN 2 ELSE 3 END,
+       CASE WHEN t.is_ordered THEN t.position::integer END
+  FROM arx.internal_transfers AS t
+ WHERE t.\"timestamp\" >= $1 AND t.\"timestamp\" < $2";
+
+const TOKEN_TRANSFERS_BETWEEN: &CStr = c"
+SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.amount::numeric, t.block_number::bigint, t.log_index::integer,
+       t.token_address
+  FROM arx.token_transfers AS t
+ WHERE t.\"timestamp\" >= $1 AND t.\"timestamp\" < $2";
 
 const ALL_TRANSACTIONS: &CStr = c"
 SELECT t.network, t.from_address, t.to_address, t.\"timestamp\", t.value::numeric, t.block_number::bigint, t.transaction_index::integer,
@@ -111,6 +155,15 @@ SELECT c.network, c.from_address, c.to_address, c.\"timestamp\", c.value, c.bloc
         PreparedQuery::new(c"
 SELECT (SELECT pg_catalog.count(*) FROM arx.graph_epoch) + (SELECT p.epochs FROM arx.pruned_epochs AS p)", &[Long]) };
 
+    static CHANGES_BEFORE: PreparedQuery = const {
+        PreparedQuery::new(c"SELECT p.changes_before FROM arx.pruned_epochs AS p", &[Xid]) };
+
+    static EVENTS: PreparedQuery = const { PreparedQuery::new(c"
+SELECT e.raised_xid, e.range_from IS NOT NULL, coalesce(e.root, ''), coalesce(e.range_from, '-infinity'),
+       coalesce(e.range_to, 'infinity')
+  FROM arx.graph_epoch AS e
+ WHERE arx.is_new_since(e.raised_xid, $1)", &[Xid, Bool, Text, Time, Time]) };
+
     static FOREIGN_CHANGES: PreparedQuery = const { PreparedQuery::new(c"
 SELECT EXISTS (SELECT FROM arx.transaction_changes AS c
                 WHERE c.changed_xid >= $1::text::xid8 AND c.changed_xid <> $2::text::xid8)", &[Bool]) };
@@ -154,6 +207,21 @@ pub(crate) fn every_row(
     };
     let stamp = layout.len() - 1;
     stream_once(query, layout, |slot| each(&row(table, slot)?, slot.long(stamp)?.cast_unsigned()))
+}
+
+/// Calls `each` for every row of a table from one time to before another.
+pub(crate) fn rows_between(
+    table: Table,
+    times: &std::ops::Range<i64>,
+    mut each: impl FnMut(&TransferRow<'_>) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    let (query, layout) = match table {
+        Table::Transactions => (TRANSACTIONS_BETWEEN, TRANSACTION),
+        Table::InternalTransfers => (INTERNAL_TRANSFERS_BETWEEN, INTERNAL_TRANSFER),
+        Table::TokenTransfers => (TOKEN_TRANSFERS_BETWEEN, TOKEN_TRANSFER),
+    };
+    let bounds = [Argument::time(times.start), Argument::time(times.end)];
+    stream_once_with(query, layout, &bounds, |slot| each(&row(table, slot)?))
 }
 
 /// Calls `each` for every row that has become visible since a snapshot.
@@ -237,6 +305,45 @@ pub(crate) fn latest_epoch() -> Result<i64, SqlError> {
     let mut epoch = 0;
     with_latest_snapshot(|| EPOCH.with(|query| query.stream(&[], |slot| slot.long(0).map(|count| epoch = count))))?;
     Ok(epoch)
+}
+
+/// Returns the transaction before which changes were pruned: a snapshot must see all earlier ones to
+/// be followed.
+pub(crate) fn changes_before() -> Result<u64, SqlError> {
+    let mut before = 0;
+    with_latest_snapshot(|| {
+        CHANGES_BEFORE.with(|query| query.stream(&[], |slot| slot.long(0).map(|xid| before = xid.cast_unsigned())))
+    })?;
+    Ok(before)
+}
+
+/// Reads the current epoch, as [`latest_epoch`] does.
+pub(crate) fn read_epoch() -> Result<Epoch, SqlError> {
+    with_latest_snapshot(|| {
+        let mut number = 0;
+        EPOCH.with(|query| query.stream(&[], |slot| slot.long(0).map(|count| number = count)))?;
+        Ok(Epoch { number, seen: Caller::current()?.snapshot })
+    })
+}
+
+/// Reads the current epoch, and the events since another one. An event that was pruned is missing.
+pub(crate) fn events_since(epoch: &Epoch) -> Result<(Epoch, Vec<Event>), SqlError> {
+    with_latest_snapshot(|| {
+        let mut number = 0;
+        EPOCH.with(|query| query.stream(&[], |slot| slot.long(0).map(|count| number = count)))?;
+        let mut events = Vec::new();
+        EVENTS.with(|query| {
+            query.stream(&[Argument::snapshot(&epoch.seen)?], |slot| {
+                let (is_bounded, root) = (slot.is_true(1)?, slot.text(2)?);
+                let table = Table::ALL.into_iter().find(|table| table.bare_name().to_bytes() == root.as_bytes());
+                let times = slot.long(3)?..slot.long(4)?;
+                let rows = table.filter(|_| is_bounded).map(|table| (table, times));
+                events.push(Event { raised_by: slot.long(0)?.cast_unsigned(), rows });
+                Ok(())
+            })
+        })?;
+        Ok((Epoch { number, seen: Caller::current()?.snapshot }, events))
+    })
 }
 
 /// Returns true if changes bear ids of transactions that have not begun: those of another cluster.

@@ -13,6 +13,7 @@ mod graph;
 mod graph_facts;
 mod labels;
 mod logs;
+mod networks;
 mod outcomes;
 mod partition;
 mod risk;
@@ -27,8 +28,9 @@ pub(crate) use assets::{PRICE_SCALE, StatedToken, TokenKind, prices, stated_toke
 pub(crate) use clusters::{ClusterLabel, Exclusion, cluster_labels, exclusions, services};
 pub(crate) use evidence::{TransferHashes, TransferKey, transfer_hashes};
 pub(crate) use graph::{
-    Table, database_exists, estimated_rows, every_row, foreign_changes, former_rows, is_subscriber, latest_epoch,
-    mark_log, native_asset, new_rows, note_writer_function,
+    Epoch, Event, Table, changes_before, database_exists, estimated_rows, events_since, every_row, foreign_changes,
+    former_rows, is_subscriber, latest_epoch, mark_log, native_asset, new_rows, note_writer_function, read_epoch,
+    rows_between,
 };
 pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, step_transactions};
 pub(crate) use labels::{WalletLabel, categories_of, label_categories, labels_of, labels_that_stop, with_categories};
@@ -46,7 +48,7 @@ pub(crate) use risk::{
     network_coverage, networks, next_label_change, own_labels, require_categories, risk_labels, risk_overrides,
     risk_settings, scorecard_document, store_risk_model,
 };
-pub(crate) use session::{pin, with_words};
+pub(crate) use session::{pin, pin_call, with_words};
 pub(crate) use statistics::analyze_stale_tables;
 pub(crate) use stream::{type_name, varlena, with_memory_context};
 pub(crate) use tables::{create_tables, has_statement_trigger, restamp, restamping, table_names};
@@ -55,6 +57,7 @@ pub(crate) use transfers_by_hash::transfers_of;
 use arx_core::address::{Network, NetworkFamily};
 
 use self::composed::{for_each_row, is_true, run, value};
+use self::networks::{Found, family_of};
 use self::stream::{Argument, ColumnType, PreparedQuery};
 use crate::error::SqlError;
 
@@ -68,6 +71,11 @@ SELECT n.family FROM arx.networks AS n WHERE n.network = $1", &[ColumnType::Text
 
 /// Returns a network with the family that `arx.networks` states for it, if it has a row there.
 fn stated_network(network: &Network) -> Result<Option<Network>, SqlError> {
+    match family_of(network.name()) {
+        Found::Family(family) => return Ok(Some(network_of_family(network, &family))),
+        Found::NoRow => return Ok(None),
+        Found::Unknown => {}
+    }
     let mut stated = None;
     FAMILY.with(|query| {
         query.stream(&[Argument::of(network.name())], |slot| {

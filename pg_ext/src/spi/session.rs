@@ -11,6 +11,7 @@
 
 #![allow(unsafe_code, reason = "changes settings of the server")]
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -53,10 +54,53 @@ impl Drop for Pinned {
     }
 }
 
-/// Pins the settings of all queries until the result is dropped.
-pub(crate) fn pin() -> Pinned {
+/// State of a call: its first query pins the settings of all of them.
+#[derive(Debug, Clone, Copy)]
+enum CallState {
+    /// No call is running, or it is none that [`pin`] began.
+    None,
+    /// No query has run yet.
+    Unpinned,
+    Pinned,
+}
+
+thread_local! {
+    static CALL: Cell<CallState> = const { Cell::new(CallState::None) };
+    static PINNED: RefCell<Vec<Pinned>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A call whose settings are reset when it is dropped.
+#[must_use]
+pub(crate) struct PinnedCall {
+    outer: CallState,
+    /// Pinned before this call.
+    before: usize,
+}
+
+impl Drop for PinnedCall {
+    fn drop(&mut self) {
+        CALL.set(self.outer);
+        // After an error, they reset nothing: see `Pinned`.
+        PINNED.with_borrow_mut(|pinned| pinned.truncate(self.before));
+    }
+}
+
+/// Pins the settings of all queries from the first one on, until the result is dropped. A call that
+/// reads the graph alone pins nothing.
+pub(crate) fn pin() -> PinnedCall {
     or_report(require_utf8());
-    pin_for(Access::Index)
+    let before = PINNED.with_borrow(Vec::len);
+    PinnedCall { outer: CALL.replace(CallState::Unpinned), before }
+}
+
+/// Pins the settings of the call that is running, if that has not been done. It comes before any other
+/// level of settings is begun within the call, so that levels end in the order in which they began.
+pub(crate) fn pin_call() {
+    if matches!(CALL.get(), CallState::Unpinned) {
+        CALL.set(CallState::Pinned);
+        let pinned = pin_for(Access::Index);
+        PINNED.with_borrow_mut(|all| all.push(pinned));
+    }
 }
 
 fn pin_for(access: Access) -> Pinned {
@@ -104,6 +148,7 @@ pub(super) fn connected_to_tables<R>(
     access: Access,
     run: impl FnOnce(&mut SpiClient<'_>) -> Result<R, SqlError>,
 ) -> Result<R, SqlError> {
+    pin_call();
     as_table_owner(Purpose::Read, || in_words(translated, || connected(access, run)))
 }
 

@@ -175,6 +175,11 @@ impl Argument {
         Self { type_oid: pg_sys::PG_SNAPSHOTOID, value: None }
     }
 
+    /// A `timestamptz` by its microseconds.
+    pub(crate) fn time(micros: i64) -> Self {
+        Self { type_oid: pg_sys::TIMESTAMPTZOID, value: Some(pg_sys::Datum::from(micros)) }
+    }
+
     pub(crate) fn snapshot(snapshot: &Snapshot) -> Result<Self, SqlError> {
         let text =
             CString::new(snapshot_text(snapshot)).map_err(|_| SqlError::corrupt("a snapshot contains a NUL byte"))?;
@@ -256,14 +261,7 @@ impl PreparedQuery {
             unsafe {
                 let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|argument| argument.type_oid).collect();
                 let plan = self.plan(&mut types)?;
-                let params = pg_sys::makeParamList(arguments.len() as i32);
-                for (index, argument) in arguments.iter().enumerate() {
-                    let parameter = (*params).params.as_mut_ptr().add(index);
-                    (*parameter).value = argument.value.unwrap_or(pg_sys::Datum::null());
-                    (*parameter).isnull = argument.value.is_none();
-                    (*parameter).pflags = pg_sys::PARAM_FLAG_CONST as u16;
-                    (*parameter).ptype = argument.type_oid;
-                }
+                let params = parameters(arguments);
                 let options = pg_sys::SPIExecuteOptions { params, read_only, ..Default::default() };
                 receive(options, self.layout, each, |options| pg_sys::SPI_execute_plan_extended(plan, options))
             }
@@ -309,6 +307,51 @@ pub(crate) fn stream_once(
         // SAFETY: Within an SPI connection.
         unsafe { receive(options, layout, each, |options| pg_sys::SPI_execute_extended(query.as_ptr(), options)) }
     })
+}
+
+/// Does the same with parameters. The plan is made for their values, so that partitions that they
+/// exclude cost nothing.
+pub(crate) fn stream_once_with(
+    query: &'static CStr,
+    layout: Layout,
+    arguments: &[Argument],
+    each: impl FnMut(Slot<'_>) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    connected_to_tables(Access::Any, |_| {
+        let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|argument| argument.type_oid).collect();
+        // SAFETY: Within an SPI connection. The text ends with NUL, and the plan is freed with the
+        // connection.
+        unsafe {
+            let options = pg_sys::CURSOR_OPT_CUSTOM_PLAN.cast_signed();
+            let count = types.len() as i32;
+            let plan = pg_sys::SPI_prepare_cursor(query.as_ptr(), count, types.as_mut_ptr(), options);
+            if plan.is_null() {
+                return Err(SqlError::corrupt("an internal query cannot be prepared"));
+            }
+            let options =
+                pg_sys::SPIExecuteOptions { params: parameters(arguments), read_only: true, ..Default::default() };
+            receive(options, layout, each, |options| pg_sys::SPI_execute_plan_extended(plan, options))
+        }
+    })
+}
+
+/// Returns arguments as the executor takes them, in the current memory context.
+///
+/// # Safety
+/// In a backend.
+unsafe fn parameters(arguments: &[Argument]) -> pg_sys::ParamListInfo {
+    // SAFETY: The list has room for the arguments.
+    unsafe {
+        let params = pg_sys::makeParamList(arguments.len() as i32);
+        for (index, argument) in arguments.iter().enumerate() {
+            let parameter = (*params).params.as_mut_ptr().add(index);
+            (*parameter).value = argument.value.unwrap_or(pg_sys::Datum::null());
+            (*parameter).isnull = argument.value.is_none();
+            (*parameter).pflags = pg_sys::PARAM_FLAG_CONST as u16;
+            (*parameter).ptype = argument.type_oid;
+        }
+        params
+    }
 }
 
 #[repr(C)]

@@ -129,6 +129,7 @@ SELECT s.job, s.schedule, s.command, true FROM (VALUES
     ('refresh-patterns',      '30 3 * * *',
      'SELECT count(*) FROM arx.networks AS n CROSS JOIN LATERAL arx.refresh_patterns(network => n.network) AS r '
      'WHERE EXISTS (SELECT FROM arx.wallet_profiles AS p WHERE p.network_type = n.network)'),
+    ('prune-changes',         '45 2 * * *',   'SELECT removed_rows FROM arx.prune_changes()'),
     ('update-stats',          '0 2 * * *',    'SELECT count(*) FROM arx.update_table_statistics()'),
     ('performance-alerts',    '*/5 * * * *',  'SELECT arx.record_performance_alerts()')
 ) AS s (job, schedule, command);

@@ -144,7 +144,7 @@ impl Cluster {
         let mut text = format!(
             "# Rewritten at every start.\nlisten_addresses = '{}'\nunix_socket_directories = '{}'\nport = {}\n\
              timezone = 'UTC'\nlog_timezone = 'UTC'\nlc_messages = 'C'\nshared_buffers = '256MB'\nmax_wal_size = '4GB'\n\
-             log_line_prefix = '%m [%p] %d '\n",
+             log_line_prefix = '%m [%p] %d '\nmax_prepared_transactions = 8\n",
             if self.listens { "127.0.0.1" } else { "" },
             self.sockets.display().to_string().replace('\'', "''"),
             self.port,

@@ -124,6 +124,7 @@ impl FileGraph {
             database: 0,
             relation: 0,
             epoch: 0,
+            epoch_snapshot: String::new(),
             generation: 0,
             built_at: 0,
             build_millis: 0,

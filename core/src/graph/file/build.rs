@@ -20,7 +20,7 @@ use crate::graph::file::sections::{FilePlan, InEntry, write_in_entries, write_pa
 use crate::graph::file::sorting::sort_interruptibly;
 use crate::graph::file::wide::WideStore;
 use crate::graph::file::writer::{FileWriter, Sink};
-use crate::graph::types::{AssetId, NetworkId, Status, TransferRow, WalletId};
+use crate::graph::types::{AssetId, NetworkId, Source, Status, TransferRow, WalletId};
 
 /// Collects rows, and builds a graph from them.
 pub struct Builder<S: Scratch> {
@@ -70,6 +70,14 @@ impl<S: Scratch> Builder<S> {
     /// # Errors
     /// When there is not enough memory, or more of something than its ids can count.
     pub fn push(&mut self, row: &TransferRow<'_>) -> Result<(), BuildError<S::Error>> {
+        self.push_from(row.source(), row)
+    }
+
+    /// Adds a row of a table; one with a token is always a token transfer.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_from(&mut self, source: Source, row: &TransferRow<'_>) -> Result<(), BuildError<S::Error>> {
         let network = self.network(row.network)?;
         let from = match row.from {
             Some(from) => self.wallet(network, from)?,
@@ -98,7 +106,7 @@ impl<S: Scratch> Builder<S> {
         let mut tables = self.wide.growing(&self.scratch);
         let value = pack_value(row.value, &mut tables).map_err(BuildError::Scratch)?;
         let position = pack_position(row.position, &mut tables).map_err(BuildError::Scratch)?;
-        let kind = TransferKind::new(asset, row.status);
+        let kind = TransferKind::new(asset, source, row.status);
         let packed = PackedTransfer::new(row.time, value, position, from, to, kind);
         self.rows.push(&self.scratch, packed).map_err(BuildError::Scratch)
     }

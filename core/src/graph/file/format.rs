@@ -17,7 +17,7 @@ use crate::graph::error::Damaged;
 const MAGIC: [u8; 8] = *b"ARXGRAPH";
 
 /// Incremented whenever a section changes its meaning.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Size of the header; the first section follows.
 pub(crate) const HEADER_BYTES: usize = 1024;
@@ -105,6 +105,8 @@ pub struct Provenance {
     pub relation: u32,
     /// Counter of changes that no snapshot reveals.
     pub epoch: i64,
+    /// Snapshot in which the counter was read, as text: it sees the changes that are counted.
+    pub epoch_snapshot: String,
     /// Generation of the graph, one more than that of its predecessor.
     pub generation: u64,
     /// Time of the build, in microseconds of the caller's epoch.

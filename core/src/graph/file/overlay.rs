@@ -8,17 +8,18 @@
 use std::collections::btree_map::Entry as PairEntry;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Deref;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use thiserror::Error;
 
 use crate::graph::error::Damaged;
-use crate::graph::file::base::{Base, Sections};
+use crate::graph::file::base::{Base, POLL_INTERVAL, Sections};
 use crate::graph::file::names::Names;
 use crate::graph::file::packed::{MAX_ASSET, TransferKind};
 use crate::graph::file::rows::{AssetPeer, PairSum, PairSums};
-use crate::graph::types::{AssetId, NetworkId, Position, Side, Status, TransferRow, U256, WalletId};
+use crate::graph::types::{AssetId, NetworkId, Position, Side, Source, Status, TransferRow, U256, WalletId, WalletIds};
 
 /// A row that should be removed is not in the graph: the graph contradicts its provenance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -37,6 +38,7 @@ pub(crate) struct AddedTransfer {
     pub from: WalletId,
     pub to: WalletId,
     pub asset: AssetId,
+    pub source: Source,
     pub status: Status,
     pub time: i64,
     pub value: U256,
@@ -44,8 +46,9 @@ pub(crate) struct AddedTransfer {
 }
 
 impl AddedTransfer {
-    const fn new(from: WalletId, to: WalletId, asset: AssetId, row: &TransferRow<'_>) -> Self {
-        Self { from, to, asset, status: row.status, time: row.time, value: row.value, position: row.position }
+    const fn new(from: WalletId, to: WalletId, asset: AssetId, source: Source, row: &TransferRow<'_>) -> Self {
+        let &TransferRow { time, value, position, status, .. } = row;
+        Self { from, to, asset, source, status, time, value, position }
     }
 
     const fn key(&self) -> (i64, Position) {
@@ -65,10 +68,37 @@ impl AddedTransfer {
     }
 }
 
+/// Spreads ids, which are dense, over a hash table. An id is a number of this graph and not a
+/// stranger's choice, so nothing has to be hidden.
+#[derive(Debug, Clone, Copy, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio. A table takes the low bits and the highest ones.
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+}
+
+type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
 #[derive(Debug, Clone, Default)]
 struct NewNames {
     names: Vec<(NetworkId, Box<str>)>,
-    numbers: HashMap<(NetworkId, Box<str>), u32>,
+    /// Numbers by network and name.
+    numbers: BTreeMap<u16, HashMap<Box<str>, u32>>,
 }
 
 impl NewNames {
@@ -77,8 +107,7 @@ impl NewNames {
         if let Some(number) = base.find(network, name)? {
             return Ok(Some(number));
         }
-        // The key owns its text, so a lookup copies it; there is one lookup per row or call.
-        Ok(self.numbers.get(&(network, Box::from(name))).copied())
+        Ok(self.numbers.get(&network.get()).and_then(|numbers| numbers.get(name)).copied())
     }
 
     /// Returns the number of a name, which is added if it is new; `None` if the number would exceed
@@ -96,7 +125,7 @@ impl NewNames {
         let number = u32::try_from(base.len() + self.names.len()).ok().filter(|number| *number <= max);
         if let Some(number) = number {
             self.names.push((network, Box::from(name)));
-            self.numbers.insert((network, Box::from(name)), number);
+            self.numbers.entry(network.get()).or_default().insert(Box::from(name), number);
         }
         Ok(number)
     }
@@ -223,15 +252,15 @@ pub struct Overlay {
     /// Numbers of dropped transfers, which later ones get.
     unused: Vec<u32>,
     /// Indexes into `added` by wallet, ordered by time and position.
-    sent: HashMap<WalletId, Vec<u32>>,
-    received: HashMap<WalletId, Vec<u32>>,
+    sent: IdMap<WalletId, Vec<u32>>,
+    received: IdMap<WalletId, Vec<u32>>,
     /// Removed transfers of the base.
-    removed: HashSet<u32>,
+    removed: HashSet<u32, BuildHasherDefault<IdHasher>>,
     /// By side, the pairs of the base that lost transfers, with the number of those.
     thinned: [BTreeMap<(WalletId, AssetId, WalletId), u32>; 2],
     remainders: RemaindersCache,
     /// By side and wallet, the number of removed transfers of the base.
-    removed_counts: [HashMap<WalletId, u32>; 2],
+    removed_counts: [IdMap<WalletId, u32>; 2],
     /// By side, the wallets with changes. Searches check every wallet that they visit, so these are
     /// bits.
     touched: [WalletBits; 2],
@@ -257,6 +286,12 @@ impl Overlay {
         self.added_count + self.removed.len()
     }
 
+    /// Returns the number of added and of removed transfers.
+    #[must_use]
+    pub fn added_and_removed(&self) -> (u64, u64) {
+        (self.added_count as u64, self.removed.len() as u64)
+    }
+
     /// Returns whether nothing has changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -278,11 +313,51 @@ impl Overlay {
             + (self.touched[0].0.len() + self.touched[1].0.len()) * 8
     }
 
+    /// Creates an overlay with names that its base does not have, in the order of ids. `networks`
+    /// follow those of the base, of which the number is given.
+    pub(super) fn with_names(
+        base: &Sections<'_>,
+        (of_base, networks): (usize, Vec<String>),
+        wallets: Vec<(NetworkId, Box<str>)>,
+        tokens: Vec<(NetworkId, Box<str>)>,
+    ) -> Result<Self, Damaged> {
+        const TOO_MANY: Damaged = Damaged { what: "names of a segment out of range" };
+        let mut overlay = Self { networks, ..Self::default() };
+        let end = of_base + overlay.networks.len();
+        for (names, of_base, new, max) in [
+            (&mut overlay.wallets, base.wallets, wallets, u32::MAX - 1),
+            (&mut overlay.tokens, base.tokens, tokens, MAX_ASSET),
+        ] {
+            for (network, name) in new {
+                let next = of_base.len() + names.names.len();
+                let number = names.find_or_add(&of_base, network, &name, max)?;
+                // A name that the base has, or an earlier one, would shift the ids of the others.
+                if network.index() >= end || number.is_none_or(|number| number as usize != next) {
+                    return Err(TOO_MANY);
+                }
+            }
+        }
+        Ok(overlay)
+    }
+
     /// Adds a transfer.
     ///
     /// # Errors
     /// When the base is damaged, or there are more names than ids.
     pub fn add<B: Deref<Target = [u8]>>(&mut self, base: &Base<B>, row: &TransferRow<'_>) -> Result<(), Damaged> {
+        self.add_from(base, row.source(), row)
+    }
+
+    /// Adds a row of a table; one with a token is always a token transfer.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_from<B: Deref<Target = [u8]>>(
+        &mut self,
+        base: &Base<B>,
+        source: Source,
+        row: &TransferRow<'_>,
+    ) -> Result<(), Damaged> {
         let sections = base.sections();
         let network = self.add_network(base.networks(), row.network)?;
         let from = match row.from {
@@ -297,7 +372,7 @@ impl Overlay {
             Some(token) => self.add_token(&sections, network, token)?,
             None => AssetId::NATIVE,
         };
-        let transfer = AddedTransfer::new(from, to, asset, row);
+        let transfer = AddedTransfer::new(from, to, asset, source, row);
         if self.removed_counts[0].contains_key(&from)
             && let Some(number) = self.find_in_base(&sections, &transfer, true)?
         {
@@ -315,6 +390,19 @@ impl Overlay {
     /// # Errors
     /// When there is no such transfer.
     pub fn remove<B: Deref<Target = [u8]>>(&mut self, base: &Base<B>, row: &TransferRow<'_>) -> Result<(), NotInGraph> {
+        self.remove_from(base, row.source(), row)
+    }
+
+    /// Removes a row of a table.
+    ///
+    /// # Errors
+    /// As [`Self::remove`].
+    pub fn remove_from<B: Deref<Target = [u8]>>(
+        &mut self,
+        base: &Base<B>,
+        source: Source,
+        row: &TransferRow<'_>,
+    ) -> Result<(), NotInGraph> {
         let sections = base.sections();
         let network = self.find_network(base.networks(), row.network).ok_or(NotInGraph::Missing)?;
         let wallet = |address| self.find_wallet(&sections, network, address)?.ok_or(NotInGraph::Missing);
@@ -324,7 +412,7 @@ impl Overlay {
             Some(token) => self.find_token(&sections, network, token)?.ok_or(NotInGraph::Missing)?,
             None => AssetId::NATIVE,
         };
-        let transfer = AddedTransfer::new(from, to, asset, row);
+        let transfer = AddedTransfer::new(from, to, asset, source, row);
         if self.drop_added(&transfer) {
             self.note(Change::Dropped(transfer));
             return Ok(());
@@ -333,6 +421,60 @@ impl Overlay {
         self.remove_of_base(number, &transfer);
         self.note(Change::Removed(number, transfer));
         Ok(())
+    }
+
+    /// Removes all transfers of a table whose times are in a range, whether they are of the base or
+    /// were added. O(wallets · log transfers + removed transfers). `poll` is called now and then,
+    /// with the memory in bytes that the overlay takes; a first error ends the removal.
+    ///
+    /// # Errors
+    /// When the base is damaged, and the first error of `poll`.
+    pub fn take_back<B: Deref<Target = [u8]>, E: From<Damaged>>(
+        &mut self,
+        base: &Base<B>,
+        source: Source,
+        times: &Range<i64>,
+        mut poll: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<(), E> {
+        const OUT_OF_RANGE: Damaged = Damaged { what: "transfers out of range" };
+        let is_meant = |transfer: &&AddedTransfer| transfer.source == source && times.contains(&transfer.time);
+        let added: Vec<AddedTransfer> = self.added.iter().flatten().filter(is_meant).copied().collect();
+        for transfer in added {
+            self.drop_added(&transfer);
+            self.note(Change::Dropped(transfer));
+        }
+        let sections = base.sections();
+        for (step, from) in WalletIds::new(0, base.wallets()).enumerate() {
+            if step % POLL_INTERVAL == 0 {
+                poll(self.bytes())?;
+            }
+            let range = sections.transfers(from, Side::Out);
+            let sent = sections.out_time.get(range.clone()).ok_or(OUT_OF_RANGE)?;
+            let first = range.start + sent.partition_point(|time| *time < times.start);
+            let end = range.start + sent.partition_point(|time| *time < times.end);
+            for number in first..end {
+                let kind = sections.out_kind[number];
+                if kind.source() != source || self.removed.contains(&(number as u32)) {
+                    continue;
+                }
+                let transfer = AddedTransfer {
+                    from,
+                    to: sections.out_peer[number],
+                    asset: kind.asset(),
+                    source,
+                    status: kind.status(),
+                    time: sections.out_time[number],
+                    value: sections.wide.value(sections.out_value[number])?,
+                    position: sections.wide.position(sections.out_position[number])?,
+                };
+                self.remove_of_base(number as u32, &transfer);
+                self.note(Change::Removed(number as u32, transfer));
+                if self.removed.len().is_multiple_of(POLL_INTERVAL) {
+                    poll(self.bytes())?;
+                }
+            }
+        }
+        poll(self.bytes())
     }
 
     /// Begins to note changes, for [`Self::roll_back`].
@@ -368,7 +510,7 @@ impl Overlay {
         }
     }
 
-    fn insert(&mut self, transfer: &AddedTransfer) -> Result<(), Damaged> {
+    pub(super) fn insert(&mut self, transfer: &AddedTransfer) -> Result<(), Damaged> {
         let number = match self.unused.pop() {
             Some(number) => {
                 self.added[number as usize] = Some(*transfer);
@@ -418,7 +560,7 @@ impl Overlay {
         true
     }
 
-    fn remove_of_base(&mut self, number: u32, transfer: &AddedTransfer) {
+    pub(super) fn remove_of_base(&mut self, number: u32, transfer: &AddedTransfer) {
         self.removed.insert(number);
         for (side, wallet) in sides(transfer) {
             *self.removed_counts[side as usize].entry(wallet).or_default() += 1;
@@ -482,7 +624,7 @@ impl Overlay {
                 high = middle;
             }
         }
-        let kind = TransferKind::new(transfer.asset, transfer.status);
+        let kind = TransferKind::new(transfer.asset, transfer.source, transfer.status);
         for number in low..range.end {
             if key_of(number)? != transfer.key() {
                 break;

@@ -7,22 +7,33 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::graph::error::Damaged;
-use crate::graph::types::{AssetId, Position, Status, U256};
+use crate::graph::types::{AssetId, Position, Source, Status, U256};
 
-/// Bits of the asset in a [`TransferKind`]; the status is above.
-const ASSET_BITS: u32 = 30;
+/// Bits of the asset in a [`TransferKind`]; the mark of internal transfers and the status are above.
+const ASSET_BITS: u32 = 29;
+const INTERNAL: u32 = 1 << ASSET_BITS;
+const STATUS_SHIFT: u32 = ASSET_BITS + 1;
 
 /// Largest number of an asset that fits into a [`TransferKind`].
 pub(crate) const MAX_ASSET: u32 = (1 << ASSET_BITS) - 1;
 
-/// Asset and status of a transfer, in four bytes.
+/// Asset, table and status of a transfer, in four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
 pub(crate) struct TransferKind(u32);
 
 impl TransferKind {
-    pub(crate) const fn new(asset: AssetId, status: Status) -> Self {
-        Self(asset.get() | (status as u32) << ASSET_BITS)
+    pub(crate) const fn new(asset: AssetId, source: Source, status: Status) -> Self {
+        let internal = if matches!(source, Source::InternalTransfers) { INTERNAL } else { 0 };
+        Self(asset.get() | internal | (status as u32) << STATUS_SHIFT)
+    }
+
+    pub(crate) const fn source(self) -> Source {
+        match self.asset() {
+            AssetId::NATIVE if self.0 & INTERNAL != 0 => Source::InternalTransfers,
+            AssetId::NATIVE => Source::Transactions,
+            _ => Source::TokenTransfers,
+        }
     }
 
     #[inline]
@@ -32,7 +43,7 @@ impl TransferKind {
 
     #[inline]
     pub(crate) const fn status(self) -> Status {
-        match self.0 >> ASSET_BITS {
+        match self.0 >> STATUS_SHIFT {
             0 => Status::Pending,
             1 => Status::Confirmed,
             2 => Status::Failed,

@@ -22,6 +22,8 @@ struct Row {
     value: (u128, u128),
     position: Position,
     status: u8,
+    /// An internal transfer, which is of the native coin.
+    is_internal: bool,
 }
 
 impl Row {
@@ -37,6 +39,16 @@ impl Row {
             position: self.position,
             status: [Status::Pending, Status::Confirmed, Status::Failed, Status::Unknown][usize::from(self.status)],
         })
+    }
+}
+
+impl Row {
+    fn source(&self) -> Source {
+        match self.token {
+            _ if self.is_internal => Source::InternalTransfers,
+            0 => Source::Transactions,
+            _ => Source::TokenTransfers,
+        }
     }
 }
 
@@ -58,18 +70,12 @@ fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
         1 => (0..8_u8).prop_map(|from| (Some(from), None)),
         1 => (0..8_u8).prop_map(|to| (None, Some(to))),
     ];
-    let row = (0..2_usize, ends, 0..3_usize, 0..6_i64, value, position, 0..4_u8);
-    let row =
-        row.prop_map(|(network, (from, to), token, time, value, (block, transaction_index, log_index), status)| Row {
-            network,
-            from,
-            to,
-            token,
-            time,
-            value,
-            position: Position { block, transaction_index, log_index },
-            status,
-        });
+    let row = (0..2_usize, ends, 0..3_usize, 0..6_i64, value, position, 0..4_u8, any::<bool>());
+    let row = row.prop_map(|(network, (from, to), token, time, value, position, status, is_internal)| {
+        let (block, transaction_index, log_index) = position;
+        let position = Position { block, transaction_index, log_index };
+        Row { network, from, to, token, time, value, position, status, is_internal: is_internal && token == 0 }
+    });
     prop::collection::vec(row, 0..most)
 }
 
@@ -80,6 +86,7 @@ pub(crate) fn provenance(generation: u64) -> Provenance {
         database: 5,
         relation: 6,
         epoch: 0,
+        epoch_snapshot: String::new(),
         generation,
         built_at: 0,
         build_millis: 0,
@@ -91,7 +98,7 @@ pub(crate) fn provenance(generation: u64) -> Provenance {
 fn build(rows: &[Row]) -> Base<HeapBuffer> {
     let mut builder = Builder::new(HeapScratch, 0).unwrap();
     for row in rows {
-        row.with(|row| builder.push(row)).unwrap();
+        row.with(|transfer| builder.push_from(row.source(), transfer)).unwrap();
     }
     let plan = builder.finish(&mut Uninterrupted).unwrap();
     let sink = HeapSink::default();
@@ -267,7 +274,7 @@ proptest! {
         let mut overlay = Overlay::new();
         let mut now = before.clone();
         for row in &added {
-            row.with(|row| overlay.add(&base, row)).unwrap();
+            row.with(|transfer| overlay.add_from(&base, row.source(), transfer)).unwrap();
             now.push(row.clone());
         }
         // Sums and orders that were computed before later changes must not last.
@@ -275,14 +282,20 @@ proptest! {
         for index in &removed {
             if !now.is_empty() {
                 let row = now.swap_remove(index.index(now.len()));
-                row.with(|row| overlay.remove(&base, row)).unwrap();
+                row.with(|transfer| overlay.remove_from(&base, row.source(), transfer)).unwrap();
             }
         }
         for row in &more {
-            row.with(|row| overlay.add(&base, row)).unwrap();
+            row.with(|transfer| overlay.add_from(&base, row.source(), transfer)).unwrap();
             now.push(row.clone());
         }
         assert_holds(&Graph::new(&base, &overlay), &now);
+        // As a segment, for another reader of the base.
+        let segment = overlay.to_segment(&provenance(1)).unwrap();
+        let (of_segment, copy) = Overlay::of_segment(&base, &segment).unwrap();
+        prop_assert_eq!((of_segment, copy.rows()), (provenance(1), overlay.rows()));
+        assert_holds(&Graph::new(&base, &copy), &now);
+        assert_holds(&Graph::new(&merge(&base, &copy), &Overlay::new()), &now);
         let merged = merge(&base, &overlay);
         prop_assert_eq!(merged.transfers(), now.len() as u64);
         prop_assert_eq!(merged.native_transfers(), now.iter().filter(|row| row.token == 0).count() as u64);
@@ -291,7 +304,7 @@ proptest! {
         let mut again = Overlay::new();
         let mut left = now.clone();
         for row in now.iter().step_by(2) {
-            row.with(|row| again.remove(&merged, row)).unwrap();
+            row.with(|transfer| again.remove_from(&merged, row.source(), transfer)).unwrap();
             left.remove(left.iter().position(|other| other == row).unwrap());
         }
         assert_holds(&Graph::new(&merge(&merged, &again), &Overlay::new()), &left);
@@ -307,7 +320,7 @@ proptest! {
         let mut overlay = Overlay::new();
         let mut now = before;
         for row in &added {
-            row.with(|row| overlay.add(&base, row)).unwrap();
+            row.with(|transfer| overlay.add_from(&base, row.source(), transfer)).unwrap();
             now.push(row.clone());
         }
         let changes = overlay.rows();
@@ -322,16 +335,55 @@ proptest! {
             // Former versions come before new ones, as a session reads them.
             let touched: std::collections::BTreeSet<usize> = touched.iter().map(|index| index.index(now.len())).collect();
             for row in &touched {
-                now[*row].with(|row| overlay.remove(&base, row)).unwrap();
+                now[*row].with(|transfer| overlay.remove_from(&base, now[*row].source(), transfer)).unwrap();
             }
             for row in &touched {
-                now[*row].with(|row| overlay.add(&base, row)).unwrap();
+                now[*row].with(|transfer| overlay.add_from(&base, now[*row].source(), transfer)).unwrap();
             }
         }
         prop_assert_eq!(overlay.rows(), changes);
         let graph = Graph::new(&base, &overlay);
         prop_assert_eq!(plain(&graph), untouched);
         assert_holds(&graph, &now);
+    }
+
+    #[test]
+    fn a_range_of_a_table_is_taken_back_alone(
+        before in rows(50),
+        added in rows(20),
+        removed in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+        start in 0..6_i64,
+        length in 0..6_i64,
+        table in 0..3_usize,
+        later in rows(10),
+    ) {
+        let base = build(&before);
+        let mut overlay = Overlay::new();
+        let mut now = before;
+        for row in &added {
+            row.with(|transfer| overlay.add_from(&base, row.source(), transfer)).unwrap();
+            now.push(row.clone());
+        }
+        for index in removed.iter().take(now.len()) {
+            let row = now.swap_remove(index.index(now.len()));
+            row.with(|transfer| overlay.remove_from(&base, row.source(), transfer)).unwrap();
+        }
+        let source = [Source::Transactions, Source::InternalTransfers, Source::TokenTransfers][table];
+        let times = start..start + length;
+        overlay.take_back(&base, source, &times, |_| Ok::<_, Damaged>(())).unwrap();
+        now.retain(|row| row.source() != source || !times.contains(&row.time));
+        assert_holds(&Graph::new(&base, &overlay), &now);
+        for row in &later {
+            row.with(|transfer| overlay.add_from(&base, row.source(), transfer)).unwrap();
+            now.push(row.clone());
+        }
+        let merged = merge(&base, &overlay);
+        assert_holds(&Graph::new(&merged, &Overlay::new()), &now);
+        // The tables of rows are kept by a merge.
+        let mut again = Overlay::new();
+        again.take_back(&merged, source, &(i64::MIN..i64::MAX), |_| Ok::<_, Damaged>(())).unwrap();
+        now.retain(|row| row.source() != source);
+        assert_holds(&Graph::new(&merged, &again), &now);
     }
 
     #[test]
@@ -347,15 +399,15 @@ proptest! {
         let mut now = before;
         let change = |overlay: &mut Overlay, now: &mut Vec<Row>, added: &[Row], removed: &[prop::sample::Index]| {
             for row in added {
-                row.with(|row| overlay.add(&base, row)).unwrap();
+                row.with(|transfer| overlay.add_from(&base, row.source(), transfer)).unwrap();
                 now.push(row.clone());
             }
             for index in removed.iter().take(now.len()) {
                 let row = now.swap_remove(index.index(now.len()));
-                row.with(|row| overlay.remove(&base, row)).unwrap();
+                row.with(|transfer| overlay.remove_from(&base, row.source(), transfer)).unwrap();
                 // The row itself comes back now and then.
                 if row.time == 3 {
-                    row.with(|row| overlay.add(&base, row)).unwrap();
+                    row.with(|transfer| overlay.add_from(&base, row.source(), transfer)).unwrap();
                     now.push(row);
                 }
             }
@@ -409,11 +461,45 @@ proptest! {
     }
 
     #[test]
+    fn a_damaged_or_foreign_segment_is_refused(
+        before in rows(30),
+        other in rows(30),
+        added in rows(20),
+        hit in any::<prop::sample::Index>(),
+        bit in 0..8_u32,
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let base = build(&before);
+        let mut overlay = Overlay::new();
+        for row in &added {
+            row.with(|transfer| overlay.add_from(&base, row.source(), transfer)).unwrap();
+        }
+        let segment = overlay.to_segment(&provenance(1)).unwrap();
+        let mut changed = segment.clone();
+        changed[hit.index(segment.len())] ^= 1 << bit;
+        prop_assert!(Overlay::of_segment(&base, &changed).is_err());
+        prop_assert!(Overlay::of_segment(&base, &segment[..cut.index(segment.len())]).is_err());
+        let of_next = overlay.to_segment(&provenance(2)).unwrap();
+        prop_assert!(Overlay::of_segment(&base, &of_next).is_err());
+        // Of another base with the same generation: refused, or without a number out of range.
+        if let Ok((_, overlay)) = Overlay::of_segment(&build(&other), &segment) {
+            let base = build(&other);
+            let graph = Graph::new(&base, &overlay);
+            for wallet in graph.wallet_ids() {
+                for side in [Side::Out, Side::In] {
+                    let _ = graph.transfers(wallet, side, |_| Ok::<_, Damaged>(()));
+                    let _ = graph.edges(wallet, side, &EdgeFilter::default(), |_| Ok::<_, Damaged>(()));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_not_in_the_graph_cannot_be_taken_away(before in rows(20), other in rows(10)) {
         let base = build(&before);
         let mut overlay = Overlay::new();
         for row in other.iter().filter(|row| !before.contains(row)) {
-            prop_assert_eq!(row.with(|row| overlay.remove(&base, row)), Err(NotInGraph::Missing));
+            prop_assert_eq!(row.with(|transfer| overlay.remove_from(&base, row.source(), transfer)), Err(NotInGraph::Missing));
         }
         prop_assert!(overlay.is_empty());
     }

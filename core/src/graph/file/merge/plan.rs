@@ -102,7 +102,7 @@ impl<'m, S: Scratch> MergePlan<'m, S> {
             let mut tables = self.wide.growing(&self.scratch);
             let value = pack_value(transfer.value, &mut tables).map_err(BuildError::Scratch)?;
             let position = pack_position(transfer.position, &mut tables).map_err(BuildError::Scratch)?;
-            let kind = TransferKind::new(transfer.asset, transfer.status);
+            let kind = TransferKind::new(transfer.asset, transfer.source, transfer.status);
             let packed = PackedTransfer::new(transfer.time, value, position, transfer.from, transfer.to, kind);
             self.added[number as usize] = packed;
             self.transfers += 1;
