@@ -4,12 +4,12 @@
 -- exactly those committed since S. INSERT and COPY stamp a row by the column's default; a row that
 -- brings another transaction's stamp, as from a staging table or a publisher, is stamped again by
 -- restamp_row(). UPDATE stamps it by stamp_row(), and log_transaction_change() logs its former
--- version; DELETE logs a tombstone. These triggers are in pg_ext/src/api/triggers.rs.
--- TRUNCATE, and ATTACH, DETACH or DROP of a partition, fire no row trigger and raise the epoch, with
--- the table and the range of the partition: a consumer whose stored epoch differs from
--- current_graph_epoch() reads the ranges of the events since again, or starts over. The triggers
--- also fire for rows that logical replication applies. The tables of labels are watched in the same way:
--- see watched_tables() and 22_label_changes.sql.
+-- version; DELETE logs a tombstone. These triggers are in pg_ext/src/api/triggers.rs. TRUNCATE, and
+-- ATTACH, DETACH or DROP of a partition, fire no row trigger and raise the epoch, with the table
+-- and the range of the partition: a consumer whose stored epoch differs from current_graph_epoch()
+-- reads the ranges of the events since again, or starts over. The triggers also fire for rows that
+-- logical replication applies. The tables of labels are watched in the same way: see
+-- watched_tables() and 22_label_changes.sql.
 
 -- The planner inlines this function, so that the first condition uses an index on the stamp. It
 -- does so only for a single expression without SET clauses; the body is resolved when it is
@@ -74,8 +74,8 @@ COMMENT ON TABLE graph_epoch IS 'latest changes of transactions that fire no row
 CREATE TABLE pruned_epochs (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     epochs    bigint NOT NULL DEFAULT 0,
-    -- Rows of transaction_changes of earlier transactions are gone: a snapshot that does not see all
-    -- of these transactions cannot be followed any more.
+    -- Rows of transaction_changes of earlier transactions are gone: a snapshot that does not see
+    -- all of these transactions cannot be followed any more.
     changes_before xid8 NOT NULL DEFAULT '0'
 );
 COMMENT ON TABLE pruned_epochs IS
@@ -275,7 +275,7 @@ SELECT t.oid, format('%I.%I', n.nspname, c.relname), t.topic,
                           encode(f.tgargs, 'escape'), hashtextextended(f.tgqual::text, 0)) AS line,
                    -- The bit of TRUNCATE in tgtype.
                    o.is_raise AND f.tgisinternal AND f.tgtype & 32 <> 0 AS is_truncate,
-                   -- Those of INSERT, DELETE and UPDATE.
+                   -- Triggers of INSERT, DELETE and UPDATE.
                    o.is_note AND f.tgisinternal AND f.tgtype & 28 = 28 AS is_writes, o.is_note,
                    o.name, f.tgenabled = 'A' AS is_enabled
               FROM pg_trigger AS f JOIN ours AS o ON o.oid = f.tgfoid

@@ -73,7 +73,7 @@ enum Change {
     Month,
     Value,
     Status,
-    /// Of a column that the graph does not have.
+    /// A column that the graph does not have.
     Price,
 }
 

@@ -121,8 +121,8 @@ pub async fn measure(stack: &Stack, largest: u64) -> Result<Vec<Point>> {
     Ok(points)
 }
 
-/// `graph.refresh_10k_8m.vs_250k`: the same refresh of the largest and of the smallest graph, if the
-/// largest one has eight million transfers.
+/// `graph.refresh_10k_8m.vs_250k`: the same refresh of the largest and of the smallest graph, if
+/// the largest one has eight million transfers.
 #[must_use]
 pub fn refresh_ratio(points: &[Point]) -> Option<Measurement> {
     let (small, large) = (points.first()?, points.last().filter(|point| point.transfers == LARGEST)?);

@@ -1,5 +1,6 @@
-//! `graph.tiny_neighbourhood.vs_prepared_pairs` and `graph.first_question_after_10k.vs_plain_index`:
-//! small questions, where what a call costs before it searches counts most.
+//! `graph.tiny_neighbourhood.vs_prepared_pairs` and
+//! `graph.first_question_after_10k.vs_plain_index`: small questions, where what a call costs before
+//! it searches counts most.
 
 use anyhow::{Context, Result, ensure};
 use tokio_postgres::Row;

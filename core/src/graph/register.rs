@@ -20,7 +20,7 @@ const EVENT: u64 = 1 << XID_BITS;
 const LAP_SHIFT: u32 = XID_BITS + 1;
 const LAP_MASK: u64 = u64::MAX >> LAP_SHIFT;
 
-/// What a transaction enters its id for.
+/// The reason for which a transaction enters its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
     /// It writes rows.
@@ -100,7 +100,7 @@ impl<'r> Register<'r> {
     }
 }
 
-/// How far a reader with a snapshot has read the ring.
+/// The position up to which a reader with a snapshot has read the ring.
 #[derive(Debug, Clone)]
 pub struct Position {
     head: u64,
@@ -110,7 +110,7 @@ pub struct Position {
     events: Vec<u64>,
 }
 
-/// What may have changed since a position.
+/// Changes that are possible since a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct News {
     /// A transaction that may have written rows has become visible.
@@ -146,9 +146,9 @@ impl Position {
         (lost < snapshot.xmax()).then_some(position)
     }
 
-    /// Reads the ring for a later snapshot, for which the position then stands. `is_running` tells
-    /// whether a transaction has not ended yet. `None` if entries were lost: the position is of no
-    /// use any more.
+    /// Reads the ring for a later snapshot, for which the position then stands. `is_running`
+    /// returns whether a transaction has not ended yet. `None` if entries were lost: the position
+    /// is of no use any more.
     pub fn advance(
         &mut self,
         register: &Register<'_>,
@@ -214,7 +214,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
-        /// Whatever a reader may miss is told by the ring, or the ring is not trusted.
+        /// The ring reports whatever a reader may miss, or the ring is not trusted.
         #[test]
         fn a_reader_never_misses_a_writer(steps in steps(), entries in 1..12_usize, first in 1..5_u64) {
             let numbers: Vec<AtomicU64> = (0..Register::length(entries)).map(|_| AtomicU64::new(0)).collect();

@@ -184,7 +184,7 @@ pub(super) fn build_past_changes(
     let mut state = None;
     loop {
         let lock = try_lock(location)?;
-        // A file may have been named since the last look.
+        // A file may have been named since the last check.
         let now = location.state()?;
         if state.replace(now) != Some(now)
             && let Some(handle) = location.usable(caller, assets, None)?
@@ -393,8 +393,8 @@ fn merge(location: &Location, caller: &Caller, handle: &GraphHandle, lock: &Lock
     finish(location, caller, &Draft { provenance, has_tokens: true, closed: false, started }, Some(lock), write)
 }
 
-/// Writes an overlay as the delta segment of its base, for all sessions, unless that has a segment or
-/// successor which is ahead of the caller. The overlay must hold both tables as the caller sees
+/// Writes an overlay as the delta segment of its base, for all sessions, unless that has a segment
+/// or successor which is ahead of the caller. The overlay must hold both tables as the caller sees
 /// them.
 fn append(location: &Location, caller: &Caller, handle: GraphHandle, lock: &Lock) -> Result<GraphHandle, SqlError> {
     let generation = handle.generation();

@@ -70,7 +70,7 @@ pub(super) fn reloads_since(epoch: &Epoch, own: Option<u64>) -> Result<Option<(E
 }
 
 /// Waits until the transactions of events have released their locks. A transaction is visible
-/// before it tells other backends that a table has another partition; until then, a plan would be
+/// before other backends learn that a table has another partition; until then, a plan would be
 /// made without it.
 pub(super) fn settle(events: &[Event]) {
     let next = next_transaction();

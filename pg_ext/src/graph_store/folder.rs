@@ -15,8 +15,8 @@
 //! believed. What a disk returns later for pages that it had returned right is not noticed, as with
 //! the server's tables.
 //!
-//! `base-<generation>.delta` is the delta segment of a graph file: a later one replaces it as a whole.
-//! It is small, and is read into memory with its checksum.
+//! `base-<generation>.delta` is the delta segment of a graph file: a later one replaces it as a
+//! whole. It is small, and is read into memory with its checksum.
 //!
 //! `writers-<start of the server>` is the register of writers (`register.rs`), the only file that
 //! changes after it has its name.

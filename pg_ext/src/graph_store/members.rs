@@ -55,7 +55,7 @@ struct Leaf {
     notes_writers: bool,
 }
 
-/// Where the rows of a table are found.
+/// The place where the rows of a table are found.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) relation: pg_sys::Oid,
@@ -108,7 +108,7 @@ fn columns(table: Table) -> impl Iterator<Item = (&'static CStr, Kind)> {
     SHARED.into_iter().chain(more.iter().copied()).chain([(c"ingest_xid", Kind::Xid)])
 }
 
-/// Invalidations since the last look.
+/// Invalidations since the last check.
 #[derive(Debug, Default)]
 enum Invalidated {
     #[default]
@@ -248,7 +248,7 @@ impl Leaf {
     }
 }
 
-/// What the caches say of a relation.
+/// Properties of a relation in the server's caches.
 struct Inspected {
     is_partitioned: bool,
     notes_writers: bool,

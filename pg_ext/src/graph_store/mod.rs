@@ -3,9 +3,9 @@
 //!
 //! A base is usable if the caller sees everything that it holds. Changes since are read through the
 //! freshness of the tables (`sql/postgres/21_freshness.sql`). This backend keeps them in an
-//! overlay, so that the next call reads only the rest, and nothing at all if the register of writers
-//! has no transaction that may have written. Rows of the caller's own transaction are in the overlay
-//! for one call. A caller for whom no file is usable builds a private graph.
+//! overlay, so that the next call reads only the rest, and nothing at all if the register of
+//! writers has no transaction that may have written. Rows of the caller's own transaction are in
+//! the overlay for one call. A caller for whom no file is usable builds a private graph.
 
 #![allow(unsafe_code, reason = "registers a callback of the server")]
 
@@ -128,8 +128,8 @@ pub(crate) struct GraphHandle {
     tokens_epoch: Epoch,
     /// Changes of the overlay that the delta segment of the base holds, too.
     segment_rows: usize,
-    /// How far the register of writers has been read for `native`, with the list of partitions that
-    /// it was trusted for.
+    /// The position up to which the register of writers has been read for `native`, with the list
+    /// of partitions that it was trusted for.
     position: Option<(Position, u64)>,
     /// State of the folder when the base was the newest.
     folder: (i64, i64),
@@ -320,8 +320,8 @@ impl GraphHandle {
         self.native_epoch.number == epoch && (matches!(assets, AssetScope::Native) || self.tokens_epoch.number == epoch)
     }
 
-    /// Returns what may have changed since the handle was brought up to date. `None` if the register
-    /// of writers cannot tell: then the position is given up.
+    /// Returns what may have changed since the handle was brought up to date. `None` if the
+    /// register of writers cannot tell: then the position is given up.
     fn news(&mut self, caller: &Caller, server: &ServerIdentity) -> Result<Option<News>, SqlError> {
         let Some((mut position, serial)) = self.position.take() else { return Ok(None) };
         if server.in_recovery || members()?.serial != serial || !caller.snapshot.covers(&self.native) {
@@ -469,8 +469,9 @@ impl GraphHandle {
     }
 }
 
-/// Adds to the overlay what the caller sees beyond it. Returns the handle to answer from, and the one
-/// to keep for the next call, from which rows of the caller's own transaction will be taken back.
+/// Adds to the overlay what the caller sees beyond it. Returns the handle to answer from, and the
+/// one to keep for the next call, from which rows of the caller's own transaction will be taken
+/// back.
 fn catch_up(mut handle: GraphHandle, caller: &Caller, assets: AssetScope) -> Result<(GraphHandle, GraphHandle), Stale> {
     if handle.mapped.valid_only_for.is_some() {
         return Ok(both(handle));
@@ -606,7 +607,8 @@ fn check_memory(overlay: &Overlay, limit: usize, large: &mut bool) -> Result<(),
     if *large { Err(Stale::Large.into()) } else { Ok(()) }
 }
 
-/// Returns the changes of partitions that a base or segment has. One without their snapshot has none.
+/// Returns the changes of partitions that a base or segment has. One without their snapshot has
+/// none.
 fn epoch_of(provenance: &Provenance) -> Epoch {
     let seen = parse_snapshot(&provenance.epoch_snapshot).unwrap_or_else(|_| Snapshot::new(1, Vec::new()));
     Epoch { number: provenance.epoch, seen }

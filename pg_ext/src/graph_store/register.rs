@@ -149,7 +149,7 @@ fn remove() -> Result<(), SqlError> {
     folder.remove_register(&name()).map_err(|error| SqlError::io("remove the register of writers", &error))
 }
 
-/// How far a reader has read the register.
+/// The position up to which a reader has read the register.
 #[derive(Debug, Clone)]
 pub(super) struct Position {
     /// The register that it was read from.

@@ -307,8 +307,8 @@ pub(crate) fn latest_epoch() -> Result<i64, SqlError> {
     Ok(epoch)
 }
 
-/// Returns the transaction before which changes were pruned: a snapshot must see all earlier ones to
-/// be followed.
+/// Returns the transaction before which changes were pruned: a snapshot must see all earlier ones
+/// to be followed.
 pub(crate) fn changes_before() -> Result<u64, SqlError> {
     let mut before = 0;
     with_latest_snapshot(|| {

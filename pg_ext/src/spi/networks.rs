@@ -58,8 +58,8 @@ unsafe fn may_read(table: pg_sys::Oid) -> bool {
 /// # Safety
 /// The relation is open and locked.
 unsafe fn search(opened: pg_sys::Relation, network: &str) -> Found {
-    // SAFETY: As the caller promises. An index has at least one column; a slot has as many values as
-    // it says.
+    // SAFETY: As the caller promises. An index has at least one column; a slot has as many values
+    // as it says.
     unsafe {
         let columns = attributes((*opened).rd_att);
         let column = |name: &CStr| {

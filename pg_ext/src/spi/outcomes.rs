@@ -44,9 +44,9 @@ SELECT EXISTS (SELECT FROM arx.awaited_transactions AS a
     static STOP_AWAITING: PreparedQuery = const { PreparedQuery::new(c"
 DELETE FROM arx.awaited_transactions AS a WHERE a.network = $1 AND a.tx_hash = $2 AND a.\"timestamp\" = $3", &[]) };
 
-    // A query finds its partition when it starts; an update opens all of them, which takes ten times
-    // as long. So rows are changed only if one needs it: $4 is true if the transaction failed, and
-    // $5 and $6 are its block and index.
+    // A query finds its partition when it starts; an update opens all of them, which takes ten
+    // times as long. So rows are changed only if one needs it: $4 is true if the transaction
+    // failed, and $5 and $6 are its block and index.
     static IS_INCOMPLETE: PreparedQuery = const { PreparedQuery::new(c"
 SELECT EXISTS (
     SELECT FROM arx.internal_transfers AS i

@@ -57,7 +57,7 @@ impl Drop for Pinned {
 /// State of a call: its first query pins the settings of all of them.
 #[derive(Debug, Clone, Copy)]
 enum CallState {
-    /// No call is running, or it is none that [`pin`] began.
+    /// No call is running, or [`pin`] did not begin it.
     None,
     /// No query has run yet.
     Unpinned,
@@ -93,8 +93,9 @@ pub(crate) fn pin() -> PinnedCall {
     PinnedCall { outer: CALL.replace(CallState::Unpinned), before }
 }
 
-/// Pins the settings of the call that is running, if that has not been done. It comes before any other
-/// level of settings is begun within the call, so that levels end in the order in which they began.
+/// Pins the settings of the call that is running, if that has not been done. It comes before any
+/// other level of settings is begun within the call, so that levels end in the order in which they
+/// began.
 pub(crate) fn pin_call() {
     if matches!(CALL.get(), CallState::Unpinned) {
         CALL.set(CallState::Pinned);

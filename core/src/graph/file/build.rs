@@ -76,7 +76,7 @@ impl<S: Scratch> Builder<S> {
     /// Adds a row of a table; one with a token is always a token transfer.
     ///
     /// # Errors
-    /// As [`Self::push`].
+    /// The errors of [`Self::push`].
     pub fn push_from(&mut self, source: Source, row: &TransferRow<'_>) -> Result<(), BuildError<S::Error>> {
         let network = self.network(row.network)?;
         let from = match row.from {

@@ -351,7 +351,7 @@ impl Overlay {
     /// Adds a row of a table; one with a token is always a token transfer.
     ///
     /// # Errors
-    /// As [`Self::add`].
+    /// The errors of [`Self::add`].
     pub fn add_from<B: Deref<Target = [u8]>>(
         &mut self,
         base: &Base<B>,
@@ -396,7 +396,7 @@ impl Overlay {
     /// Removes a row of a table.
     ///
     /// # Errors
-    /// As [`Self::remove`].
+    /// The errors of [`Self::remove`].
     pub fn remove_from<B: Deref<Target = [u8]>>(
         &mut self,
         base: &Base<B>,
@@ -534,7 +534,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// Drops an added transfer that equals `transfer`. Returns false if there is none.
+    /// Drops an added transfer that equals `transfer`. Returns false if no added transfer does.
     fn drop_added(&mut self, transfer: &AddedTransfer) -> bool {
         let list = self.sent.get(&transfer.from).map_or(&[][..], Vec::as_slice);
         let first = list.partition_point(|other| key_of(&self.added, *other) < transfer.key());

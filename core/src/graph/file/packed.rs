@@ -9,7 +9,8 @@ use bytemuck::{Pod, Zeroable};
 use crate::graph::error::Damaged;
 use crate::graph::types::{AssetId, Position, Source, Status, U256};
 
-/// Bits of the asset in a [`TransferKind`]; the mark of internal transfers and the status are above.
+/// Bits of the asset in a [`TransferKind`]; the mark of internal transfers and the status are
+/// above.
 const ASSET_BITS: u32 = 29;
 const INTERNAL: u32 = 1 << ASSET_BITS;
 const STATUS_SHIFT: u32 = ASSET_BITS + 1;

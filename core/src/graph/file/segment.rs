@@ -1,8 +1,8 @@
 //! Delta segments: an overlay as a small file, which other readers of its base take over.
 //!
-//! Writing one costs what has changed since the base, and not what the graph weighs. A segment holds
-//! all changes since its base, so a reader needs the newest one alone. It is read into memory and
-//! checked as a whole: its checksum, and every number against the base.
+//! Writing one costs what has changed since the base, and not what the graph weighs. A segment
+//! holds all changes since its base, so a reader needs the newest one alone. It is read into memory
+//! and checked as a whole: its checksum, and every number against the base.
 
 use std::ops::Deref;
 
@@ -31,14 +31,14 @@ struct Header {
     description_bytes: u64,
     added: u64,
     removed: u64,
-    /// Of everything after the header.
+    /// Checksum of everything after the header.
     checksum: u64,
 }
 
 /// Description of a segment, as JSON.
 #[derive(Serialize, Deserialize)]
 struct Description {
-    /// Of the segment; its generation is that of the base.
+    /// Provenance of the segment; its generation is that of the base.
     provenance: Provenance,
     networks: Vec<String>,
     wallets: Vec<(u16, String)>,

@@ -246,8 +246,8 @@ UPDATE pg_temp.arx_import_rows AS r
   FROM pg_temp.arx_import_matches AS m WHERE m.row_id = r.row_id;
 DELETE FROM pg_temp.arx_import_matches";
 
-/// A repeated line shares the fate of the line that it repeats. Without the numbers of outcomes, the
-/// plan would compare each unchanged line with each rejected one.
+/// A repeated line shares the fate of the line that it repeats. Without the numbers of outcomes,
+/// the plan would compare each unchanged line with each rejected one.
 pub(super) const REJECT_REPEATED: &str = "
 ANALYZE pg_temp.arx_import_rows;
 UPDATE pg_temp.arx_import_rows AS r SET outcome = 'rejected', reason = f.reason
