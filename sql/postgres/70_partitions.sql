@@ -13,7 +13,7 @@ CREATE FUNCTION partition_range(
     SET timezone = 'UTC'
     AS $$
 DECLARE
-    expression text := (SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_class AS c
+    expression text := (SELECT pg_get_expr(c.relpartbound, 0) FROM pg_class AS c
                          WHERE c.oid = partition_range.partition);
     bounds     text[] := regexp_match(expression, '^FOR VALUES FROM \(''?([^'')]+)''?\) TO \(''?([^'')]+)''?\)$');
 BEGIN

@@ -58,7 +58,7 @@ SELECT f.metric, f.value::double precision
     ('default_partition_rows',
      (SELECT sum(greatest(c.reltuples, 0))
         FROM arx.tracked_partitions AS t JOIN pg_class AS c ON c.oid = t.relid
-       WHERE t.topic = 'transfers' AND pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT'))
+       WHERE t.topic = 'transfers' AND pg_get_expr(c.relpartbound, 0) = 'DEFAULT'))
  ) AS f (metric, value)
 $$;
 

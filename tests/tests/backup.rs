@@ -344,7 +344,7 @@ fn a_dump_restored_into_another_cluster_is_stamped_again() {
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), source.query(reach).unwrap());
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     target.query("DELETE FROM arx.transactions WHERE tx_hash = 't9'").unwrap();
-    assert_eq!(target.query("SELECT outcome, merged_rows FROM arx.refresh_graph()").unwrap(), "merged|1");
+    assert_eq!(target.query("SELECT outcome, merged_rows FROM arx.refresh_graph()").unwrap(), "appended|1");
     assert_eq!(target.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
 }
 

@@ -148,7 +148,7 @@ SELECT i.inhrelid, (SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits AS p 
   JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
   LEFT JOIN pg_catalog.pg_partitioned_table AS h ON h.partrelid = c.oid AND h.partstrat = 'h'
  WHERE i.inhparent = $1
-   AND pg_catalog.pg_get_expr(c.relpartbound, c.oid) = pg_catalog.format('FOR VALUES IN (%L)', $2)";
+   AND pg_catalog.pg_get_expr(c.relpartbound, 0) = pg_catalog.format('FOR VALUES IN (%L)', $2)";
 
 fn present(parent: &Parent, network: &str) -> Result<Option<Present>, SqlError> {
     let mut present = None;
