@@ -258,7 +258,8 @@ SELECT t.oid, format('%I.%I', n.nspname, c.relname), t.topic,
                                     ORDER BY a.attname)
                     FROM pg_attribute AS a
                    WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
-                     AND a.attname = ANY (arx.read_columns(t.root))),
+                     -- A column that came with a default has values in rows that were not written.
+                     AND (a.attname = ANY (arx.read_columns(t.root)) OR a.atthasmissing)),
                  g.triggers),
        c.relkind, c.relpersistence = 'u', coalesce(g.is_watched, false),
        t.topic <> 'transfers' OR coalesce(g.notes_writers, false), t.functions <@ coalesce(g.enabled, '{}'),

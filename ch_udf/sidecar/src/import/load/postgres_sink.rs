@@ -225,12 +225,13 @@ impl PostgresSink {
         Ok(())
     }
 
-    /// Loads directly into the table. Returns `None` and loads nothing when a row exists already.
+    /// Loads directly into the table. Returns `None` and loads nothing when a row exists already, or
+    /// another session inserts the same rows.
     async fn load_directly(&mut self, chunk: &Chunk) -> Result<Option<Loaded>, ImportError> {
         self.begin().await?;
         match self.copy(self.target.table(), self.target.columns(), &chunk.tuples).await {
             Ok(imported) => Ok(Some(Loaded { imported, ..Loaded::default() })),
-            Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+            Err(error) if error.code().is_some_and(|code| CONFLICTS.contains(code)) => {
                 self.roll_back().await?;
                 Ok(None)
             }
