@@ -361,6 +361,9 @@ fn complete_internal_transfers<'a>(
 fn complete_transfers(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     let operation = trigger.op().map_err(|error| SqlError::state(error.to_string()))?;
     let is_insert = matches!(operation, PgTriggerOperation::Insert);
+    if matches!(operation, PgTriggerOperation::Update) && passes_on_the_same(trigger)? {
+        return Ok(());
+    }
     // Nearly always nothing is awaited, and a new row costs no query.
     let is_awaiting = any_awaited()?;
     if is_insert && !is_awaiting {
@@ -399,6 +402,19 @@ fn complete_transfers(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
             .map(|datum| datum.value() as i32),
     };
     as_owner_of(transfers, || spi::complete_internal_transfers(&key, Some(stored)))
+}
+
+/// Returns true if an updated transaction has the key, outcome and block that it had before.
+fn passes_on_the_same(trigger: &PgTrigger<'_>) -> Result<bool, SqlError> {
+    let (former, present) = (TriggerRow::old(trigger)?, TriggerRow::current(trigger)?);
+    let is_same = |name: &str, types: &[BuiltinOid]| -> Result<bool, SqlError> {
+        let value = |row: &TriggerRow| Ok::<_, SqlError>(row.column(name, types)?.datum.map(|datum| datum.value()));
+        Ok(value(&former)? == value(&present)?)
+    };
+    Ok(present.has_key(&former.transaction_key()?)
+        && former.text("status")? == present.text("status")?
+        && is_same("block_number", &[BuiltinOid::INT8OID])?
+        && is_same("transaction_index", &[BuiltinOid::INT4OID])?)
 }
 
 /// Returns true if internal transfers wait for a transaction. The answer is kept for a command.

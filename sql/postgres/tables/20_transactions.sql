@@ -144,16 +144,10 @@ CREATE TRIGGER arx_complete BEFORE INSERT OR UPDATE ON arx.internal_transfers FO
     WHEN (NEW.succeeded IS NULL OR NEW.block_number IS NULL OR NEW.outcome_inherited OR NEW.block_inherited)
     EXECUTE FUNCTION arx.complete_internal_transfer();
 ALTER TABLE arx.internal_transfers ENABLE ALWAYS TRIGGER arx_complete;
-CREATE TRIGGER arx_pass_on AFTER INSERT OR DELETE ON arx.transactions
+-- Without a condition: PostgreSQL would refuse to change the type of a column that it names.
+CREATE TRIGGER arx_pass_on AFTER INSERT OR UPDATE OR DELETE ON arx.transactions
     FOR EACH ROW EXECUTE FUNCTION arx.complete_internal_transfers();
 ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_pass_on;
-CREATE TRIGGER arx_pass_on_change AFTER UPDATE ON arx.transactions FOR EACH ROW
-    WHEN (OLD.network IS DISTINCT FROM NEW.network OR OLD.tx_hash IS DISTINCT FROM NEW.tx_hash
-          OR OLD."timestamp" IS DISTINCT FROM NEW."timestamp" OR OLD.status IS DISTINCT FROM NEW.status
-          OR OLD.block_number IS DISTINCT FROM NEW.block_number
-          OR OLD.transaction_index IS DISTINCT FROM NEW.transaction_index)
-    EXECUTE FUNCTION arx.complete_internal_transfers();
-ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER arx_pass_on_change;
 CREATE TRIGGER arx_stamp BEFORE UPDATE ON arx.token_transfers
     FOR EACH ROW EXECUTE FUNCTION arx.stamp_row();
 ALTER TABLE arx.token_transfers ENABLE ALWAYS TRIGGER arx_stamp;
