@@ -42,7 +42,7 @@ const ARGUMENTS: [(&str, &str, &str); 22] = [
 /// Returns a call of each function of `arx_reader`, by name.
 ///
 /// # Panics
-/// When a parameter has no value in [`ARGUMENTS`].
+/// When a parameter has no value in `ARGUMENTS`.
 #[must_use]
 pub fn calls(database: &Database<'_>) -> Vec<(String, String)> {
     let functions = database.query(FUNCTIONS).unwrap();

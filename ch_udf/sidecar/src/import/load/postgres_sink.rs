@@ -225,8 +225,8 @@ impl PostgresSink {
         Ok(())
     }
 
-    /// Loads directly into the table. Returns `None` and loads nothing when a row exists already, or
-    /// another session inserts the same rows.
+    /// Loads directly into the table. Returns `None` and loads nothing when a row exists already,
+    /// or another session inserts the same rows.
     async fn load_directly(&mut self, chunk: &Chunk) -> Result<Option<Loaded>, ImportError> {
         self.begin().await?;
         match self.copy(self.target.table(), self.target.columns(), &chunk.tuples).await {
