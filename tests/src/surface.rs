@@ -1,7 +1,8 @@
-//! Every function that `arx_reader` may call, with arguments that fit the data of
-//! [`crate::fixtures::TESTNET`].
+//! Every function that `arx_reader` may call, with arguments that fit the rows of [`fill`].
 
 use arx_stack::Database;
+
+use crate::fixtures::TESTNET;
 
 /// Functions that `arx_reader` may call, with name and type of each parameter that has no default.
 const FUNCTIONS: &str = "
@@ -38,6 +39,26 @@ const ARGUMENTS: [(&str, &str, &str); 22] = [
     ("version", "text", "arx.active_risk_model()"),
     ("window", "interval", "'7 days'"),
 ];
+
+/// Stores a label and two transactions between three wallets, and refreshes what is derived from
+/// them.
+///
+/// # Panics
+/// When a statement fails.
+pub fn fill(database: &Database<'_>) {
+    database
+        .query(&format!(
+            "{TESTNET}
+             INSERT INTO arx.address_labels (network, address, category, severity, source)
+             VALUES ('testnet', 'a', 'scam', 'high', 'x');
+             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1), ('testnet', 't2', 2, '2024-01-02', 'b', 'c', 2);
+             SELECT arx.refresh_wallet_profiles()"
+        ))
+        .unwrap();
+    database.query("CALL arx.refresh_risk_scores()").unwrap();
+    database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+}
 
 /// Returns a call of each function of `arx_reader`, by name.
 ///

@@ -8,8 +8,8 @@ use std::time::Duration;
 use arx_stack::account::Account;
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack, StackOptions, programs};
-use arx_tests::fixtures::{TESTNET, sample};
-use arx_tests::surface::calls;
+use arx_tests::fixtures::sample;
+use arx_tests::surface::{calls, fill};
 
 /// Twelve transactions between three wallets.
 const ROWS: &str = r#"
@@ -257,18 +257,7 @@ fn pooled_psql(stack: &Stack, host: &str, sql: &str) -> Command {
 async fn every_function_works_through_the_configured_pooler() {
     let stack = Stack::shared().unwrap();
     let database = stack.database("connections_surface").unwrap();
-    database
-        .query(&format!(
-            "{TESTNET}
-             INSERT INTO arx.address_labels (network, address, category, severity, source)
-             VALUES ('testnet', 'a', 'scam', 'high', 'x');
-             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
-             VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1), ('testnet', 't2', 2, '2024-01-02', 'b', 'c', 2);
-             SELECT arx.refresh_wallet_profiles()"
-        ))
-        .unwrap();
-    database.query("CALL arx.refresh_risk_scores()").unwrap();
-    database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+    fill(&database);
     let host = start_configured_pgbouncer(&database, stack);
     let pooled = |sql: &str| run(&mut pooled_psql(stack, &host, sql)).map(|text| text.trim_end().to_owned());
     // Clients at the same time need several sessions, which later clients then get in turn.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack, StackOptions};
-use arx_tests::fixtures::{TESTNET, insert, insert_into};
+use arx_tests::fixtures::{insert, insert_into};
 use arx_tests::replica::Replica;
-use arx_tests::surface::calls;
+use arx_tests::surface::{calls, fill};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -48,18 +48,7 @@ fn assert_same(standby: &Replica<'_>, primary: &Database<'_>, sql: &str) {
 fn a_hot_standby_answers_like_its_primary() {
     let stack = Stack::start(&StackOptions::default()).unwrap();
     let primary = stack.database("standby").unwrap();
-    primary
-        .query(&format!(
-            "{TESTNET}
-             INSERT INTO arx.address_labels (network, address, category, severity, source)
-             VALUES ('testnet', 'a', 'scam', 'high', 'x');
-             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
-             VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1), ('testnet', 't2', 2, '2024-01-02', 'b', 'c', 2);
-             SELECT arx.refresh_wallet_profiles()"
-        ))
-        .unwrap();
-    primary.query("CALL arx.refresh_risk_scores()").unwrap();
-    primary.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+    fill(&primary);
 
     let standby = Replica::copy(&stack, "standby", &primary, &["-R", "--no-sync"]).unwrap();
     let graph_files = "pgsql_tmp_arx";
