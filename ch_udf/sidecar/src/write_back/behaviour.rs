@@ -257,16 +257,15 @@ impl WriteBack {
         }
     }
 
-    async fn update_batch(
+    async fn update_batch<'a>(
         &self,
-        network: &WrittenNetwork<'_>,
-        batch: &[WalletRow],
+        network: &WrittenNetwork<'a>,
+        batch: &'a [WalletRow],
     ) -> Result<(), tokio_postgres::Error> {
-        let rows: Vec<StoredRow<'_>> = batch.iter().map(|row| row.stored(network)).collect();
-        let texts = |of: fn(&StoredRow<'_>) -> String| rows.iter().map(of).collect::<Vec<String>>();
-        let numbers = |of: fn(&StoredRow<'_>) -> u64| rows.iter().map(|row| signed(of(row))).collect::<Vec<i64>>();
-        let times = |of: fn(&StoredRow<'_>) -> DateTime<Utc>| rows.iter().map(of).collect::<Vec<_>>();
-        let (wallets, classes) = (texts(|row| row.wallet.to_owned()), texts(|row| row.class.to_owned()));
+        let rows: Vec<StoredRow<'a>> = batch.iter().map(|row| row.stored(network)).collect();
+        let texts = |of: fn(&StoredRow<'a>) -> &'a str| rows.iter().map(of).collect::<Vec<&str>>();
+        let numbers = |of: fn(&StoredRow<'a>) -> u64| rows.iter().map(|row| signed(of(row))).collect::<Vec<i64>>();
+        let times = |of: fn(&StoredRow<'a>) -> DateTime<Utc>| rows.iter().map(of).collect::<Vec<_>>();
         self.client
             .execute(
                 sql::UPSERT_BEHAVIOUR,
@@ -274,15 +273,15 @@ impl WriteBack {
                     &network.name,
                     &network.rules.period_days,
                     &date(network.until),
-                    &wallets,
-                    &classes,
+                    &texts(|row| row.wallet),
+                    &texts(|row| row.class),
                     &numbers(|row| row.period_sent),
-                    &texts(|row| row.period_volume.to_owned()),
+                    &texts(|row| row.period_volume),
                     &numbers(|row| row.period_recipients),
                     &numbers(|row| row.sent),
                     &numbers(|row| row.received),
-                    &texts(|row| row.total_sent.to_owned()),
-                    &texts(|row| row.total_received.to_owned()),
+                    &texts(|row| row.total_sent),
+                    &texts(|row| row.total_received),
                     &numbers(|row| row.recipients),
                     &numbers(|row| row.senders),
                     &times(|row| row.first),
