@@ -1,8 +1,9 @@
 //! Histories that are known to be complete, by statement or by estimate.
 //!
-//! What was loaded may be a network, some wallets, or one wallet and its counterparties. A wallet
-//! that was met only through the one that is judged has a history, and it is not here: its contacts
-//! say nothing. This module answers for which wallets that is so. It knows no feature.
+//! The loaded rows may be those of a network, of some wallets, or of one wallet and its
+//! counterparties. A wallet that was met only through the one that is judged has a history that was
+//! not loaded, so its contacts say nothing. This module determines which wallets these are. It
+//! knows no feature.
 
 use std::collections::HashMap;
 
