@@ -178,6 +178,8 @@ SELECT * FROM arx.apply_asset_prices('testnet', NULL);
 SELECT * FROM arx.apply_asset_prices('nowhere');
 SELECT * FROM arx.price_coverage('nowhere');
 SELECT * FROM arx.apply_token_kinds(NULL);
+-- The words of this message depend on the version of PostgreSQL.
+\set VERBOSITY sqlstate
 SET arx.max_price_age = 0;
 \set VERBOSITY default
 

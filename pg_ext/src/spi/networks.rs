@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 
 use super::stream::{varlena, with_memory_context};
 use crate::snapshot::relation;
-use crate::versions::{ACL_SELECT, attributes, index_beginscan};
+use crate::versions::{ACL_SELECT, attributes, index_beginscan, primary_key_index};
 
 const LOCK: c_int = pg_sys::AccessShareLock as c_int;
 
@@ -69,7 +69,7 @@ unsafe fn search(opened: pg_sys::Relation, network: &str) -> Found {
             columns.iter().find(is_named).filter(|found| found.atttypid == pg_sys::TEXTOID).map(|found| found.attnum)
         };
         let (Some(key_column), Some(family)) = (column(c"network"), column(c"family")) else { return Found::Unknown };
-        let index = pg_sys::RelationGetPrimaryKeyIndex(opened);
+        let index = primary_key_index(opened);
         if index == pg_sys::InvalidOid || (*(*opened).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION {
             return Found::Unknown;
         }
