@@ -7,7 +7,7 @@ use arx_stack::{Database, Stack};
 
 use crate::data::{DataSource, prepare};
 use crate::graph::csr::Csr;
-use crate::graph::dense::DenseTransfers;
+use crate::graph::dense::{DenseTransfer, DenseTransfers};
 use crate::graph::{load, side};
 use crate::shapes::amlsim::{self, AmlSim};
 
@@ -32,7 +32,7 @@ pub struct Dense<'a> {
     pub database: Database<'a>,
     /// Name in the report, with the number of transactions.
     pub name: String,
-    /// Distinct pairs.
+    /// Distinct pairs of transfers that have moved their value.
     pub csr: Csr,
     /// Transfers after the loaded ones.
     pub later: DenseTransfers,
@@ -156,7 +156,10 @@ async fn load_dense(stack: &Stack) -> Result<Dense<'_>> {
     let loaded = load::copy(&client, "arx.transactions", rows, DENSE_TRANSFERS).await?;
     ensure!(loaded == DENSE_TRANSFERS, "{loaded} of {DENSE_TRANSFERS} rows were loaded");
     let transfers = DenseTransfers::new(DENSE_SEED, DENSE_WALLETS).take(DENSE_TRANSFERS as usize);
-    let csr = Csr::new(DENSE_WALLETS, transfers.map(|transfer| (transfer.source, transfer.target)).collect());
+    let csr = Csr::new(
+        DENSE_WALLETS,
+        transfers.filter(DenseTransfer::has_moved).map(|transfer| (transfer.source, transfer.target)).collect(),
+    );
     database.query("VACUUM ANALYZE arx.transactions")?;
     database.query("SELECT arx.refresh_graph(rebuild => true)")?;
     let name = format!("{DENSE_TRANSFERS} transfers among {DENSE_WALLETS} wallets, dense, seed {DENSE_SEED}");

@@ -22,6 +22,7 @@ const RANKED: &str = "WITH RECURSIVE walk(wallet, depth) AS ( \
          UNION \
          SELECT t.to_address, w.depth + 1 FROM walk AS w \
            JOIN arx.transactions AS t ON t.from_address = w.wallet AND t.network = 'ethereum' AND t.to_address IS NOT NULL \
+            AND t.status <> 'failed' \
           WHERE w.depth < 3), \
      reached AS (SELECT wallet, min(depth) AS depth FROM walk GROUP BY wallet), \
      ranked AS ( \
@@ -29,7 +30,7 @@ const RANKED: &str = "WITH RECURSIVE walk(wallet, depth) AS ( \
                 rank() OVER (PARTITION BY n.depth ORDER BY count(*) DESC) AS strength_rank, \
                 row_number() OVER (PARTITION BY n.depth ORDER BY count(*) DESC, t.to_address) AS place \
            FROM reached AS f \
-           JOIN arx.transactions AS t ON t.from_address = f.wallet AND t.network = 'ethereum' \
+           JOIN arx.transactions AS t ON t.from_address = f.wallet AND t.network = 'ethereum' AND t.status <> 'failed' \
            JOIN reached AS n ON n.wallet = t.to_address AND n.depth = f.depth + 1 \
           GROUP BY t.to_address, n.depth) \
      SELECT source, target, connection_strength, depth, strength_rank FROM ranked";

@@ -43,6 +43,14 @@ pub struct DenseTransfer {
     pub wei: u128,
 }
 
+impl DenseTransfer {
+    /// True if the transfer has moved its value. One in a hundred has failed.
+    #[must_use]
+    pub const fn has_moved(&self) -> bool {
+        self.sequence % 100 != 99
+    }
+}
+
 /// An infinite sequence of transfers of a dense graph.
 #[derive(Debug, Clone)]
 pub struct DenseTransfers {
@@ -113,7 +121,7 @@ pub fn write_row(text: &mut String, transfer: &DenseTransfer, whole: u64) {
     push_address(text, transfer.source);
     text.push('\t');
     push_address(text, transfer.target);
-    let status = if transfer.sequence % 100 == 99 { "failed" } else { "confirmed" };
+    let status = if transfer.has_moved() { "confirmed" } else { "failed" };
     push(text, format_args!("\t{ether}.{rest:018}\t21000\t{}\t{status}\n", 1_000_000_000 + hash % 50_000_000_000));
 }
 

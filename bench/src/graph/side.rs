@@ -1,9 +1,10 @@
 //! One side of a comparison: a prepared statement with its parameters, on a warm connection.
 
+use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use arx_stack::Database;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
@@ -96,7 +97,7 @@ impl StatementSide {
 ///
 /// # Errors
 /// When a call fails, or an answer differs.
-pub async fn ensure_same<T: PartialEq>(
+pub async fn ensure_same<T: PartialEq + Debug>(
     side: &StatementSide,
     expected: &[Vec<T>],
     read: impl Fn(&Row) -> Result<T>,
@@ -105,10 +106,14 @@ pub async fn ensure_same<T: PartialEq>(
     ensure!(answers.len() == expected.len(), "the sides have different questions");
     for (number, (ours, peers)) in expected.iter().zip(&answers).enumerate() {
         let (our_rows, peer_rows) = (ours.len(), peers.len());
-        ensure!(
-            ours == peers,
-            "the answers of ours ({our_rows} rows) and of the peer ({peer_rows} rows) to question {number} differ"
-        );
+        if let Some(row) = (0..our_rows.max(peer_rows)).find(|row| ours.get(*row) != peers.get(*row)) {
+            bail!(
+                "the answers of ours ({our_rows} rows) and of the peer ({peer_rows} rows) to question {number} differ, first \
+                 in row {row}: {:?} and {:?}",
+                ours.get(row),
+                peers.get(row)
+            );
+        }
     }
     Ok(())
 }
@@ -139,7 +144,7 @@ impl Recursive {
     ///
     /// # Errors
     /// When a call fails, or an answer differs.
-    pub async fn against<T: PartialEq>(
+    pub async fn against<T: PartialEq + Debug>(
         &self,
         ours: &StatementSide,
         expected: &[Vec<T>],

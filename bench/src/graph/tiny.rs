@@ -28,6 +28,7 @@ const PLAIN: &str = "WITH RECURSIVE walk(wallet, depth) AS ( \
          UNION \
          SELECT t.to_address, w.depth + 1 FROM walk AS w \
            JOIN arx.transactions AS t ON t.from_address = w.wallet AND t.network = 'ethereum' AND t.to_address IS NOT NULL \
+            AND t.status <> 'failed' \
           WHERE w.depth < 2) \
      SELECT depth, count(*) FROM (SELECT wallet, min(depth) AS depth FROM walk GROUP BY wallet) AS found \
       GROUP BY depth ORDER BY depth";
