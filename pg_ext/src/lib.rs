@@ -116,4 +116,9 @@ extension_sql_file!(
     requires = ["performance", check_performance_alerts]
 );
 extension_sql_file!("../../sql/postgres/83_schedules.sql", name = "schedules", requires = ["alerts"]);
+extension_sql_file!(
+    "../../sql/postgres/84_health.sql",
+    name = "health",
+    requires = ["schedules", health_check, disk_usage]
+);
 extension_sql_file!("../../sql/postgres/91_access.sql", name = "access", finalize);

@@ -7,7 +7,8 @@ CREATE TABLE performance_samples (
     blks_read  bigint NOT NULL,
     deadlocks  bigint NOT NULL,
     commits    bigint NOT NULL,
-    rollbacks  bigint NOT NULL
+    rollbacks  bigint NOT NULL,
+    requested_checkpoints bigint NOT NULL
 );
 COMMENT ON TABLE performance_samples IS
     'counters of this cluster over time, written by record_performance_alerts() and kept for a week';
@@ -52,8 +53,14 @@ SELECT f.metric, f.value::double precision
     ('cache_blocks', c.hit + c.read - coalesce(e.blks_hit, 0) - coalesce(e.blks_read, 0)),
     ('cache_window_seconds', extract(epoch FROM clock_timestamp() - e.sampled_at)),
     ('deadlocks', c.deadlocks - coalesce(e.deadlocks, 0)),
-    ('replication_lag_seconds', CASE WHEN pg_is_in_recovery()
-        THEN coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0) ELSE 0 END),
+    -- A standby that has replayed everything it received does not lag, however long ago the last
+    -- transaction was. NULL: it replays an archive, and does not know what its primary writes.
+    ('replication_lag_seconds', CASE
+        WHEN NOT pg_is_in_recovery()
+        THEN coalesce((SELECT max(extract(epoch FROM r.replay_lag)) FROM pg_stat_replication AS r WHERE r.state <> 'backup'), 0)
+        WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+        WHEN pg_last_wal_receive_lsn() IS NOT NULL
+        THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END),
     ('xid_age_pct', (SELECT max(100.0 * age(d.datfrozenxid) / 2000000000) FROM pg_database AS d)),
     ('default_partition_rows',
      (SELECT sum(greatest(c.reltuples, 0))
@@ -62,13 +69,40 @@ SELECT f.metric, f.value::double precision
  ) AS f (metric, value)
 $$;
 
+-- Standbys that were connected, so that one that is gone is noticed.
+CREATE TABLE seen_standbys (
+    name         text PRIMARY KEY,
+    last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE seen_standbys IS 'standbys that take_performance_sample() has seen within the last week';
+
+-- Checkpoints since the statistics were reset that did not wait for checkpoint_timeout.
+CREATE FUNCTION requested_checkpoints() RETURNS bigint
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF current_setting('server_version_num')::integer >= 170000 THEN
+        RETURN (SELECT c.num_requested FROM pg_stat_checkpointer AS c);
+    END IF;
+    RETURN (SELECT b.checkpoints_req FROM pg_stat_bgwriter AS b);
+END;
+$$;
+
 -- SECURITY DEFINER: callers have no privileges on the samples.
 CREATE FUNCTION take_performance_sample() RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
-INSERT INTO arx.performance_samples (blks_hit, blks_read, deadlocks, commits, rollbacks)
-SELECT sum(d.blks_hit), sum(d.blks_read), sum(d.deadlocks), sum(d.xact_commit), sum(d.xact_rollback)
+INSERT INTO arx.performance_samples (blks_hit, blks_read, deadlocks, commits, rollbacks, requested_checkpoints)
+SELECT sum(d.blks_hit), sum(d.blks_read), sum(d.deadlocks), sum(d.xact_commit), sum(d.xact_rollback),
+       arx.requested_checkpoints()
   FROM pg_stat_database AS d;
-DELETE FROM arx.performance_samples AS s WHERE s.sampled_at < now() - interval '7 days'
+DELETE FROM arx.performance_samples AS s WHERE s.sampled_at < now() - interval '7 days';
+INSERT INTO arx.seen_standbys AS s (name)
+SELECT DISTINCT coalesce(nullif(r.application_name, ''), host(r.client_addr), 'standby')
+  FROM pg_stat_replication AS r
+ WHERE r.state <> 'backup' AND r.application_name !~ '^pg_[0-9]+_sync_'
+    ON CONFLICT (name) DO UPDATE SET last_seen_at = excluded.last_seen_at;
+DELETE FROM arx.seen_standbys AS s WHERE s.last_seen_at < now() - interval '7 days'
 $$;

@@ -7,9 +7,10 @@ CREATE FUNCTION check_alert_metric() RETURNS trigger
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    IF NEW.metric NOT IN (SELECT f.metric FROM arx.performance_facts() AS f) THEN
+    IF NEW.metric NOT IN (SELECT m.metric FROM arx.health_metrics() AS m
+                          UNION ALL SELECT f.metric FROM arx.performance_facts() AS f) THEN
         RAISE WARNING 'metric "%" of alert rule "%" does not exist', NEW.metric, NEW.rule
-            USING HINT = 'arx.performance_facts() lists the metrics. '
+            USING HINT = 'arx.health_facts() lists the metrics. '
                          'arx.check_performance_alerts() reports the rule instead of evaluating it.';
     END IF;
     RETURN NULL;

@@ -353,6 +353,22 @@ BEGIN
                 ('performance_facts', 'arx_reader',
              'metrics of the server, one row each; counters start at the last sample of performance_samples, or at '
              'server start'),
+                ('health_check', 'arx_reader',
+             'state of the server and of ARX by the rules of alert_rules, worst first: value, threshold, severity (ok, info, '
+             'unknown, warning, critical), cause and the statement that helps'),
+                ('health_facts', 'arx_reader',
+             'measurements of health_check(), by metric and object; value NULL: unknown if it applies'),
+                ('health_metrics', 'arx_reader', 'metrics of health_facts() with their meaning'),
+                ('server_measurements', 'arx_reader', 'step of health_facts(): what the server and the state of ARX show'),
+                ('table_measurements', 'arx_reader', 'step of health_facts(): counts of rows, and what waits to be read'),
+                ('misplaced_rows', 'arx_reader',
+             'step of table_measurements(): rows of default partitions and quarantines, counted where superusers own them'),
+                ('unmeasured', 'arx_reader', 'step of health_facts(): metrics that could not be measured, with the reason'),
+                ('disk_usage', NULL, 'step of server_measurements(): used share and free bytes of the disk of a path'),
+                ('requested_checkpoints', 'arx_reader',
+             'checkpoints since the statistics were reset that did not wait for checkpoint_timeout'),
+                ('forget_standby', 'arx_operator',
+             'forgets a standby that was retired, so that health_check() does not miss it; returns true if it was known'),
                 ('check_performance_alerts', 'arx_reader',
              'rules of alert_rules whose threshold is crossed now, and rules whose metric does not exist (value NULL)'),
                 ('check_alert_metric', 'arx_operator', 'trigger: warns about a rule whose metric does not exist'),
@@ -396,6 +412,11 @@ BEGIN
     END LOOP;
 END;
 $do$;
+
+-- A monitoring system needs no role of ARX: pg_monitor may ask how the server is.
+GRANT USAGE ON SCHEMA arx TO pg_monitor;
+GRANT EXECUTE ON FUNCTION health_check, health_facts, health_metrics, server_measurements, table_measurements, unmeasured, misplaced_rows,
+    requested_checkpoints, check_performance_alerts, performance_facts TO pg_monitor;
 
 -- JIT compilation of plans over many partitions takes longer than running them.
 ALTER FUNCTION wallet_risk SET jit = off;

@@ -15,7 +15,7 @@ SELECT p.proname, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORD
  GROUP BY p.oid, p.proname ORDER BY p.proname";
 
 /// Arguments of the calls: parameter, type, expression. A function can have a line of its own.
-const ARGUMENTS: [(&str, &str, &str); 22] = [
+const ARGUMENTS: [(&str, &str, &str); 24] = [
     ("address", "text", "'b'"),
     ("addresses", "text[]", "'{a,b,c}'"),
     ("asset", "text", "'native'"),
@@ -26,6 +26,7 @@ const ARGUMENTS: [(&str, &str, &str); 22] = [
     ("network", "text", "'testnet'"),
     ("partition", "regclass", "'arx.transactions_default'"),
     ("pattern", "text", "'cycle'"),
+    ("problem", "text", "'x'"),
     ("relabelled", "text[]", "'{c}'"),
     ("relation", "text", "'arx.transactions'"),
     ("seen", "pg_snapshot", "'1:1:'"),
@@ -35,6 +36,7 @@ const ARGUMENTS: [(&str, &str, &str); 22] = [
     ("stamp", "xid8", "'1'"),
     ("target", "text", "'c'"),
     ("targets", "text[]", "'{c}'"),
+    ("topic", "text", "'sessions'"),
     ("touched", "text[]", "'{a}'"),
     ("version", "text", "arx.active_risk_model()"),
     ("window", "interval", "'7 days'"),

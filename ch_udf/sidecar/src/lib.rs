@@ -12,6 +12,7 @@ mod error;
 mod escape;
 pub mod feed;
 mod functions;
+mod health_check;
 mod import;
 mod models;
 mod retry;

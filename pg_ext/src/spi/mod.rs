@@ -23,7 +23,7 @@ mod stream;
 mod tables;
 mod transfers_by_hash;
 
-pub(crate) use alert::{alert_rules, performance_facts};
+pub(crate) use alert::health_readings;
 pub(crate) use assets::{PRICE_SCALE, StatedToken, TokenKind, prices, stated_tokens, token_kind, wrapped_coins};
 pub(crate) use clusters::{ClusterLabel, Exclusion, cluster_labels, exclusions, services};
 pub(crate) use evidence::{TransferHashes, TransferKey, transfer_hashes};

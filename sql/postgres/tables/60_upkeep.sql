@@ -55,17 +55,63 @@ CREATE TABLE arx.alert_rules (
     builtin    boolean NOT NULL DEFAULT false,
     metric     text NOT NULL,
     comparison text NOT NULL DEFAULT 'above' CHECK (comparison IN ('above', 'below')),
+    info       double precision,
     warning    double precision,
     critical   double precision,
     unit       text NOT NULL DEFAULT '',
     message    text NOT NULL,
     enabled    boolean NOT NULL DEFAULT true,
     PRIMARY KEY (rule, builtin),
-    CONSTRAINT alert_rules_threshold CHECK (warning IS NOT NULL OR critical IS NOT NULL)
+    CONSTRAINT alert_rules_threshold CHECK (num_nonnulls(info, warning, critical) > 0)
 );
 COMMENT ON TABLE arx.alert_rules IS
-    'rules of check_performance_alerts(); to change a rule, insert a row with the same name: it takes precedence';
+    'rules of health_check() and check_performance_alerts(); to change a rule, insert a row with the same name: it takes precedence';
+INSERT INTO arx.alert_rules (rule, builtin, metric, comparison, info, warning, critical, unit, message)
+SELECT r.rule, true, r.metric, 'above', r.info, r.warning, r.critical, r.unit, r.message FROM (VALUES
+    ('long_transactions', 'longest_transaction_seconds', NULL::double precision, 600::double precision, 43200::double precision, 's',
+     'a transaction has been open for long'),
+    ('lock_wait', 'lock_wait_seconds', NULL, 60, 300, 's', 'a session waits for a lock'),
+    ('locks', 'locks_used_pct', NULL, 75, 90, '%', 'the lock table fills up'),
+    ('prepared_transactions', 'prepared_transaction_seconds', NULL, 60, 600, 's', 'a prepared transaction was left open'),
+    ('standby_lag', 'standby_lag_seconds', NULL, 30, 300, 's', 'a standby lags behind'),
+    ('standby_bytes', 'standby_lag_bytes', NULL, 52428800, 1073741824, 'bytes', 'a standby has not replayed the log'),
+    ('standby_missing', 'standby_missing_seconds', NULL, 300, 3600, 's', 'a standby is gone'),
+    ('wal_receiver', 'wal_receiver_down', NULL, NULL, 0, '', 'this standby receives nothing from its primary'),
+    ('replay_paused', 'replay_paused', NULL, 0, NULL, '', 'replay is paused'),
+    ('slot_inactive', 'slot_inactive', NULL, 0, NULL, '', 'a replication slot is not in use, and holds log back'),
+    ('slot_wal', 'slot_retained_bytes', NULL, 1073741824, 5368709120, 'bytes', 'a replication slot holds log back'),
+    ('slot_lost', 'slot_lost', NULL, 0, 1, '', 'a replication slot loses the log that it needs'),
+    ('slot_limit', 'slot_unlimited', 0, NULL, NULL, '', 'replication slots may fill the disk: max_slot_wal_keep_size is -1'),
+    ('subscription', 'subscription_down', NULL, NULL, 0, '', 'a subscription receives nothing'),
+    ('archive', 'archive_failing_seconds', NULL, 60, 300, 's', 'the log is not archived'),
+    ('wal_size', 'wal_pct', NULL, 200, 500, '%', 'pg_wal is larger than max_wal_size'),
+    ('multixact_age', 'multixact_age_pct', NULL, 50, 75, '%', 'multixact ids are running out: vacuum'),
+    ('freeze_age', 'freeze_age_pct', NULL, 110, 200, '%', 'autovacuum does not keep up with freezing'),
+    ('checksums', 'checksum_failures', NULL, NULL, 0, 'pages', 'pages are damaged'),
+    ('pending_restart', 'pending_restart', 0, NULL, NULL, 'settings', 'settings wait for a restart'),
+    ('checkpoints', 'requested_checkpoints', NULL, 5, NULL, '', 'checkpoints come early: max_wal_size is too small'),
+    ('disk_used', 'disk_used_pct', NULL, 90, 95, '%', 'a disk fills up'),
+    ('dead_rows', 'dead_rows_pct', NULL, 20, 50, '%', 'a table has many dead rows'),
+    ('vacuum_age', 'vacuum_age_seconds', NULL, 604800, NULL, 's', 'a table has not been vacuumed'),
+    ('stale_statistics', 'stale_statistics_pct', NULL, 50, NULL, '%', 'the statistics of a table are stale'),
+    ('table_bloat', 'table_bloat_bytes', NULL, 1073741824, 5368709120, 'bytes', 'a table is bloated'),
+    ('sequences', 'sequence_used_pct', NULL, 85, 95, '%', 'a sequence runs out of numbers'),
+    ('invalid_indexes', 'invalid_indexes', NULL, 0, NULL, 'indexes', 'an index is not valid'),
+    ('index_bloat', 'index_bloat_bytes', 134217728, 1073741824, NULL, 'bytes', 'an index is bloated'),
+    ('failed_jobs', 'failed_jobs', NULL, 0, NULL, '', 'the last run of a job failed'),
+    ('feed_rejects', 'feed_rejects', NULL, 0, 1000, 'rows', 'rows cannot be fed to ClickHouse'),
+    ('foreign_positions', 'foreign_positions', NULL, 0, NULL, 'positions',
+     'this database is a copy or was restored: these consumers start over'),
+    ('feed_lag', 'feed_lag_seconds', NULL, 60, 600, 's', 'the feed lags behind'),
+    ('job_lag', 'job_lag_seconds', NULL, 7200, 86400, 's', 'a refresh job has not run'),
+    ('risk_queue', 'risk_queue_seconds', NULL, 7200, 86400, 's', 'risk scores are stale'),
+    ('graph_delta', 'graph_delta_pct', NULL, 25, NULL, '%', 'the file of the graph is far behind'),
+    ('graph_age', 'graph_age_seconds', NULL, 86400, NULL, 's', 'the file of the graph is old'),
+    ('quarantine', 'quarantined_rows', NULL, 0, 1000000, 'rows',
+     'rows with impossible times were set aside: see the tables whose names end with _quarantine')
+) AS r (rule, metric, info, warning, critical, unit, message);
 INSERT INTO arx.alert_rules (rule, builtin, metric, comparison, warning, critical, unit, message) VALUES
+    ('premake', true, 'premake_days_left', 'below', 14, 3, 'days', 'partitions are not made ahead any more'),
     ('connections', true, 'connections_used_pct', 'above', 75, 90, '%', 'high connection usage'),
     ('cache_hit', true, 'cache_hit_pct', 'below', 95, 90, '%', 'low cache hit ratio'),
     ('long_queries', true, 'longest_query_seconds', 'above', 300, 3600, 's', 'long-running query'),
@@ -76,16 +122,37 @@ INSERT INTO arx.alert_rules (rule, builtin, metric, comparison, warning, critica
     ('xid_age', true, 'xid_age_pct', 'above', 50, 75, '%', 'transaction ids are running out: vacuum'),
     ('default_partition', true, 'default_partition_rows', 'above', 0, 1000000, 'rows',
      'rows wait in a default partition: run arx.run_partition_maintenance()');
-GRANT SELECT ON TABLE arx.alert_rules TO arx_reader;
+GRANT SELECT ON TABLE arx.alert_rules TO arx_reader, pg_monitor;
 GRANT INSERT, UPDATE, DELETE ON TABLE arx.alert_rules TO arx_operator;
 
 CREATE TRIGGER arx_check_metric AFTER INSERT OR UPDATE OF metric ON arx.alert_rules
     FOR EACH ROW EXECUTE FUNCTION arx.check_alert_metric();
 ALTER TABLE arx.alert_rules ENABLE ALWAYS TRIGGER arx_check_metric;
 
+-- Patterns are those of LIKE; NULL matches everything. The most specific row wins: one with an
+-- object before one without, and then one with a database.
+CREATE TABLE arx.alert_thresholds (
+    threshold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    rule         text NOT NULL,
+    database     text,
+    object       text,
+    info         double precision,
+    warning      double precision,
+    critical     double precision,
+    enabled      boolean NOT NULL DEFAULT true,
+    note         text,
+    CONSTRAINT alert_thresholds_once UNIQUE NULLS NOT DISTINCT (rule, database, object),
+    CONSTRAINT alert_thresholds_some CHECK (num_nonnulls(info, warning, critical) > 0 OR NOT enabled)
+);
+COMMENT ON TABLE arx.alert_thresholds IS
+    'thresholds of a rule of alert_rules for some databases or objects, in place of those of the rule; enabled false: not checked';
+GRANT SELECT ON TABLE arx.alert_thresholds TO arx_reader, pg_monitor;
+GRANT INSERT, UPDATE, DELETE ON TABLE arx.alert_thresholds TO arx_operator;
+GRANT USAGE ON SEQUENCE arx.alert_thresholds_threshold_id_seq TO arx_operator;
+
 CREATE VIEW arx.effective_alert_rules WITH (security_invoker) AS
 SELECT DISTINCT ON (r.rule)
-       r.rule, r.builtin, r.metric, r.comparison, r.warning, r.critical, r.unit, r.message, r.enabled
+       r.rule, r.builtin, r.metric, r.comparison, r.info, r.warning, r.critical, r.unit, r.message, r.enabled
   FROM arx.alert_rules AS r
  ORDER BY r.rule, r.builtin;
 COMMENT ON VIEW arx.effective_alert_rules IS

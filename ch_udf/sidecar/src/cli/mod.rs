@@ -2,6 +2,7 @@
 //! Results go to standard output, the log to standard error.
 
 mod annotate;
+mod check;
 mod clickhouse;
 mod import;
 mod import_labels;
@@ -91,6 +92,8 @@ enum Command {
     /// Set ClickHouse up
     #[command(subcommand, name = "clickhouse")]
     ClickHouse(clickhouse::ClickHouseCommand),
+    /// Check the health of the database, with the exit codes of a Nagios plugin
+    Check(check::CheckArgs),
     /// Print the state of the servers and of the feed
     Status,
 }
@@ -176,6 +179,7 @@ impl Command {
             Self::RiskScore(args) => args.run(),
             Self::RiskReport(args) => args.run(settings).await,
             Self::ClickHouse(command) => command.run(settings).await,
+            Self::Check(args) => args.run(settings).await,
             Self::Status => Ok(status::run(settings).await),
         }
     }

@@ -31,7 +31,7 @@ const fn count_by(label: &'static str, name: &'static str, help: &'static str) -
     Metric { name, kind: MetricKind::Counter { label: Some(label) }, help }
 }
 
-pub const METRICS: [Metric; 17] = [
+pub const METRICS: [Metric; 21] = [
     gauge("arx_feed_lag_seconds", "time since ClickHouse last held everything that PostgreSQL held"),
     gauge("arx_feed_pass_seconds", "duration of the last pass that carried rows"),
     gauge("arx_feed_rows_per_second", "rate of the last pass that carried rows"),
@@ -49,6 +49,13 @@ pub const METRICS: [Metric; 17] = [
     count("arx_write_behind_dead_total", "annotations set aside because PostgreSQL rejects them"),
     count("arx_cache_keys_set_aside_total", "keys in Redis that were renamed because they had a wrong type"),
     count("arx_write_behind_errors_total", "failed rounds of write-behind"),
+    gauge(
+        "arx_health_severity",
+        "result of a check by `name` and `object`: 0 ok, 1 info, 2 unknown, 3 warning, 4 critical",
+    ),
+    gauge("arx_health_value", "value that a check compares, by `name` and `object`"),
+    count("arx_health_checks_total", "runs of arx.health_check()"),
+    count("arx_health_errors_total", "runs of arx.health_check() that failed"),
 ];
 
 /// Describes the metrics to the installed recorder, and starts counters at zero.

@@ -4,6 +4,7 @@
 //! Owns the tasks and how they stop; the work itself belongs to `feed`, `write_back`, `cache` and
 //! `servers`.
 
+mod database_health;
 mod feeding;
 mod health;
 mod http;
@@ -26,6 +27,7 @@ use crate::servers::postgres;
 use crate::servers::supervisor::Supervisor;
 use crate::settings::{Listen, Settings};
 use crate::write_back::Kind;
+use database_health::DatabaseHealthWorker;
 use feeding::FeedWorker;
 use health::Health;
 pub use metrics::{METRICS, Metric, MetricKind};
@@ -71,6 +73,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), SidecarError> {
     let mut tasks = vec![
         tokio::spawn(supervise(FeedWorker::new(settings, supervisor, &health, topology_tx), stopping.clone())),
         tokio::spawn(supervise(WriteBehindWorker::new(settings, &health), stopping.clone())),
+        tokio::spawn(supervise(DatabaseHealthWorker::new(settings), stopping.clone())),
     ];
     tasks.extend(Kind::ALL.map(|kind| {
         let worker = WriteBackWorker::new(kind, settings, &health, topology_rx.clone());

@@ -133,6 +133,11 @@ impl Source {
         Self { url: settings.postgres_url.clone(), attributes: SessionAttributes::ReadWrite }
     }
 
+    /// The database regardless of whether it takes writes, so that a standby can be asked about itself.
+    pub(crate) fn any(settings: &Settings) -> Self {
+        Self { url: settings.postgres_url.clone(), attributes: SessionAttributes::Any }
+    }
+
     /// The database that transactions are read from, which may be a standby.
     pub(crate) fn read(settings: &Settings) -> Self {
         match &settings.postgres_read_url {
