@@ -43,11 +43,6 @@ struct WalletRow {
     period_gas_price: Option<f64>,
 }
 
-#[derive(Row, Deserialize)]
-struct GoneWallet {
-    wallet: String,
-}
-
 /// A row of `arx.wallet_behaviour`, in the order of [`sql::COPY_BEHAVIOUR`].
 #[derive(Serialize)]
 struct StoredRow<'a> {
@@ -86,6 +81,11 @@ fn date(days: i64) -> NaiveDate {
 }
 
 impl WalletRow {
+    /// Returns true for a wallet that no longer has transfers.
+    const fn is_gone(&self) -> bool {
+        self.sent == 0 && self.received == 0
+    }
+
     fn class(&self, rules: &Rules) -> WalletType {
         rules.thresholds.classify(&Activity {
             transactions: self.period_sent,
@@ -197,9 +197,7 @@ impl WriteBack {
             .doing("read wallets")?;
         let total = match changed {
             None => self.replace_wallets(network, &mut cursor).await?,
-            Some(changed) => {
-                self.update_wallets(network, &mut cursor).await? + self.remove_gone(from, network, &changed).await?
-            }
+            Some(_) => self.update_wallets(network, &mut cursor).await?,
         };
         let rules = json!(network.rules);
         self.client
@@ -234,7 +232,8 @@ impl WriteBack {
         Ok(total)
     }
 
-    /// Writes wallets in batches. Returns their number.
+    /// Writes wallets in batches, and removes those that no longer have transfers. Returns the number
+    /// of rows written and removed.
     async fn update_wallets(
         &self,
         network: &WrittenNetwork<'_>,
@@ -242,14 +241,23 @@ impl WriteBack {
     ) -> Result<usize, SidecarError> {
         let mut total = 0;
         let mut batch = Vec::with_capacity(BATCH);
+        let mut gone = Vec::new();
         loop {
             let row = rows.next().await.doing("read wallets")?;
             let is_last = row.is_none();
-            batch.extend(row);
+            match row {
+                Some(row) if row.is_gone() => gone.push(row.wallet),
+                row => batch.extend(row),
+            }
             if batch.len() == BATCH || (is_last && !batch.is_empty()) {
                 total += batch.len();
                 self.update_batch(network, &batch).await.doing("write wallets back")?;
                 batch.clear();
+            }
+            if gone.len() == BATCH || (is_last && !gone.is_empty()) {
+                let removed = self.client.execute(sql::DELETE_BEHAVIOUR, &[&network.name, &gone]).await;
+                total += usize::try_from(removed.doing("remove wallets without transfers")?).unwrap_or(usize::MAX);
+                gone.clear();
             }
             if is_last {
                 return Ok(total);
@@ -290,23 +298,5 @@ impl WriteBack {
             )
             .await?;
         Ok(())
-    }
-
-    /// Removes wallets that no longer have transactions. Returns their number.
-    async fn remove_gone(
-        &self,
-        from: &Topology,
-        network: &WrittenNetwork<'_>,
-        changed: &str,
-    ) -> Result<usize, SidecarError> {
-        let gone = from.entry.query(&sql::gone_wallets(changed)).param("network", network.name);
-        let gone: Vec<GoneWallet> = gone.fetch_all().await.doing("read wallets without transactions")?;
-        let mut total = 0;
-        for batch in gone.chunks(BATCH) {
-            let wallets: Vec<&str> = batch.iter().map(|row| row.wallet.as_str()).collect();
-            let removed = self.client.execute(sql::DELETE_BEHAVIOUR, &[&network.name, &wallets]).await;
-            total += usize::try_from(removed.doing("remove wallets without transactions")?).unwrap_or(usize::MAX);
-        }
-        Ok(total)
     }
 }

@@ -131,30 +131,38 @@ pub(super) fn changed_wallets(after_version: u64, days: Option<(i64, i64)>) -> S
     )
 }
 
-/// Returns the query for those of some wallets that have no transactions. Runs in ClickHouse.
-pub(super) fn gone_wallets(wallets: &str) -> String {
-    format!(
-        "SELECT wallet FROM ({wallets})
-          WHERE wallet GLOBAL NOT IN (SELECT wallet FROM wallet_transfers
-                                       WHERE network = {{network:String}} AND wallet GLOBAL IN ({wallets}))"
-    )
-}
-
 /// Returns the query for the activity of a network's wallets, of all time and since the day
-/// `period_start`; of `wallets` alone if given. Runs in ClickHouse.
+/// `period_start`; of `wallets` alone if given, with those that have no transfers. Runs in
+/// ClickHouse.
 pub(super) fn wallet_behaviour(period_start: i64, wallets: Option<&str>) -> String {
-    let restriction = wallets.map_or_else(String::new, |wallets| format!(" AND wallet GLOBAL IN ({wallets})"));
+    let columns = "wallet, counterparty, event_time, is_sender, value, value_usd, gas_price, status";
+    let transfers =
+        format!("SELECT {columns}, true AS is_transfer FROM wallet_transfers WHERE network = {{network:String}}");
+    // The wallets are a scalar, which is computed once. A row of each that is no transfer makes those
+    // without transfers show.
+    let (scalar, transfers) = match wallets {
+        None => (String::new(), transfers),
+        Some(wallets) => (
+            format!("WITH (SELECT groupArray(wallet) FROM ({wallets})) AS changed "),
+            format!(
+                "{transfers} AND wallet GLOBAL IN (SELECT arrayJoin(changed))
+                 UNION ALL
+                 SELECT arrayJoin(changed), '', toDateTime64(0, 6, 'UTC'), false, toDecimal128(0, 18), NULL, NULL, 'failed',
+                        false"
+            ),
+        ),
+    };
     let in_period = format!("is_sender AND toRelativeDayNum(event_time) >= {period_start}");
     let moved = "status != 'failed'";
     let volume = "toDecimal256(value, 18)";
     format!(
-        "SELECT wallet, countIf(is_sender) AS sent, countIf(NOT is_sender) AS received,
+        "{scalar}SELECT wallet, countIf(is_sender) AS sent, countIf(NOT is_sender AND is_transfer) AS received,
                 toString(sumIf({volume}, is_sender AND {moved})) AS sent_volume,
                 toString(sumIf({volume}, NOT is_sender AND {moved})) AS received_volume,
                 uniqExactIf(counterparty, is_sender AND counterparty != '') AS recipients,
                 uniqExactIf(counterparty, NOT is_sender AND counterparty != '') AS senders,
-                toUnixTimestamp64Micro(min(event_time)) AS first_seen,
-                toUnixTimestamp64Micro(max(event_time)) AS last_seen,
+                toUnixTimestamp64Micro(minIf(event_time, is_transfer)) AS first_seen,
+                toUnixTimestamp64Micro(maxIf(event_time, is_transfer)) AS last_seen,
                 countIf({in_period}) AS period_sent,
                 toString(sumIf({volume}, {in_period} AND {moved}) AS period) AS period_volume,
                 if(period < toDecimal256('100000000000000000000', 18),
@@ -165,8 +173,7 @@ pub(super) fn wallet_behaviour(period_start: i64, wallets: Option<&str>) -> Stri
                 uniqExactIf(counterparty, {in_period} AND counterparty != '') AS period_recipients,
                 avgOrNullIf(toFloat64(assumeNotNull(gas_price)), {in_period} AND isNotNull(gas_price))
                     AS period_gas_price
-           FROM wallet_transfers
-          WHERE network = {{network:String}}{restriction}
+           FROM ({transfers})
           GROUP BY wallet ORDER BY wallet"
     )
 }
