@@ -39,6 +39,10 @@ impl Reloads {
         &self.0[table as usize]
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(Vec::is_empty)
+    }
+
     /// Leaves a table out.
     pub(super) fn without(mut self, table: Table) -> Self {
         self.0[table as usize].clear();

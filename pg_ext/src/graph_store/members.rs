@@ -348,8 +348,20 @@ unsafe fn place(
 /// The index exists.
 unsafe fn is_index_of(index: pg_sys::Oid, stamp: i16) -> bool {
     const LOCK: c_int = pg_sys::AccessShareLock as c_int;
-    // SAFETY: As the caller promises. An index has at least one column, and a row of pg_index.
+    // SAFETY: As the caller promises. An index has at least one column, and a row of pg_index, which
+    // the cache holds until it is released.
     unsafe {
+        // Opening an index for the first time takes longer than everything else here.
+        let row = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::INDEXRELID as c_int, pg_sys::Datum::from(index));
+        if row.is_null() {
+            return false;
+        }
+        let form = pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_index>();
+        let may_suit = (*form).indisvalid && (*form).indkey.values.as_slice(1)[0] == stamp;
+        pg_sys::ReleaseSysCache(row);
+        if !may_suit {
+            return false;
+        }
         let opened = pg_sys::index_open(index, LOCK);
         let form = (*opened).rd_index;
         let is_suitable = (*(*opened).rd_rel).relam == pg_sys::BTREE_AM_OID

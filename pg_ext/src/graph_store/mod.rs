@@ -483,8 +483,14 @@ fn catch_up(mut handle: GraphHandle, caller: &Caller, assets: AssetScope) -> Res
         // The list of partitions is read after the events have settled.
         reloads = handle.follow_events(caller, assets)?;
     }
-    let members = members()?;
     let has_own = caller.own.is_some();
+    let is_same = caller.snapshot.sees_same(&handle.native)
+        && (assets == AssetScope::Native || caller.snapshot.sees_same(&handle.tokens));
+    if is_same && !has_own && reloads.is_empty() {
+        // The list of partitions, which a session reads once, is not needed.
+        return Ok(both(handle));
+    }
+    let members = members()?;
     let (native_epoch, tokens_epoch) = former_epochs;
     let (native, tokens, position) = (handle.native.clone(), handle.tokens.clone(), handle.position.clone());
     if has_own {
