@@ -17,6 +17,7 @@ pub mod plot;
 pub mod report;
 pub mod restore;
 pub mod risk;
+pub mod scale;
 pub mod sets;
 pub mod shapes;
 pub mod timing;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::growth::{self, Point};
 use crate::plot;
 use crate::report::{Measurement, Results};
+use crate::scale;
 
 /// Longest line of prose.
 const WIDTH: usize = 100;
@@ -97,6 +98,11 @@ impl Record {
         std::fs::write(results, text + "\n").with_context(|| format!("write {}", results.display()))?;
         if let Some(growth) = &self.growth {
             plot::write_svg(&page.with_file_name("growth.svg"), &growth.points)?;
+            let scale = page.with_file_name("scale.md");
+            // A run of the benchmark with few points, or with another page, has no model.
+            if scale.exists() && growth.points.len() >= 3 {
+                scale::update(&scale, &growth.date, &growth.points)?;
+            }
         }
         std::fs::write(page, self.page()?).with_context(|| format!("write {}", page.display()))
     }

@@ -5,10 +5,12 @@
 //! writers of the other cases.
 
 pub mod daemon;
+pub mod detached;
 pub mod encrypted;
 pub mod freshness;
 pub mod initial;
 pub mod overhead;
+pub mod verify;
 pub mod volume;
 pub mod wallet_type;
 pub mod warehouse;
@@ -32,8 +34,9 @@ pub async fn measure(
     wanted: &dyn Fn(&str) -> bool,
     results: &mut Results,
 ) {
-    let real = [initial::BY_FUNCTION, initial::BY_REPLICATION, initial::WHOLE, encrypted::CASE, volume::CASE];
-    let generated = [freshness::CASE, overhead::CASE, wallet_type::CASE];
+    let real =
+        [initial::BY_FUNCTION, initial::BY_REPLICATION, initial::WHOLE, encrypted::CASE, volume::CASE, verify::CASE];
+    let generated = [freshness::CASE, overhead::CASE, wallet_type::CASE, detached::CASE];
     let cases: Vec<&str> = real.into_iter().chain(generated).filter(|case| wanted(case)).collect();
     if cases.is_empty() {
         return;
@@ -51,6 +54,7 @@ pub async fn measure(
         let measured = match case {
             freshness::CASE => freshness::measure(&stack).await,
             overhead::CASE => overhead::measure(&stack, runs),
+            detached::CASE => detached::measure(&stack, runs),
             _ => wallet_type::measure(&stack, runs),
         };
         results.add(case, measured);
@@ -81,6 +85,7 @@ pub async fn measure(
             initial::BY_REPLICATION => initial::by_replication(&warehouse, set, runs),
             initial::WHOLE => initial::whole(&warehouse, set, runs),
             encrypted::CASE => encrypted::measure(&stack, &warehouse, set, runs),
+            verify::CASE => verify::measure(&warehouse, set, runs),
             _ => volume::measure(&warehouse, set, runs).await,
         };
         results.add(case, measured);

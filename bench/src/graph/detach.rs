@@ -10,14 +10,14 @@ use super::{Runs, upkeep};
 use crate::report::Measurement;
 use crate::timing::{median, millis};
 
-const ROWS: i64 = 1_000_000;
-const WALLETS: i64 = 100_000;
-const MONTHS: i64 = 60;
+pub(crate) const ROWS: i64 = 1_000_000;
+pub(crate) const WALLETS: i64 = 100_000;
+pub(crate) const MONTHS: i64 = 60;
 
 const OURS: &str = "SELECT depth, wallets, transfers FROM arx.wallet_reach('0x' || lpad('7', 40, '0'), 'ethereum', 1)";
 
 /// Loads rows of all months, without the indexes that neither side uses.
-fn fill() -> String {
+pub(crate) fn fill() -> String {
     format!(
         "SELECT arx.ensure_partitions('arx.transactions', '2020-01-01', '2024-12-31'); \
          ALTER TABLE arx.transactions DROP CONSTRAINT transactions_pkey; \

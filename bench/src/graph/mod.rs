@@ -86,6 +86,7 @@ pub async fn measure(
     case!("graph.reach_depth3_dense.vs_pgrouting", reach::dense_vs_pgrouting(sets.dense().await?, runs).await);
     case!("graph.reach_depth3_dense.vs_bare_csr", reach::dense_vs_bare_csr(sets.dense().await?, runs).await);
     case!("graph.shortest_path_dense.vs_pgrouting", paths::measure(sets.dense().await?, runs).await);
+    case!("graph.two_hop_path.vs_prepared_pairs", paths::two_hops(sets.dense().await?, runs).await);
     case!("graph.tiny_neighbourhood.vs_prepared_pairs", tiny::neighbourhood(sets.dense().await?, runs).await);
     case!("graph.hub_after_price_update.vs_before", hub::price_update(sets.dense().await?, runs).await);
     case!("graph.build.vs_copy_out", upkeep::build(sets.dense().await?, runs).await);
@@ -94,6 +95,7 @@ pub async fn measure(
     sets.drop_dense()?;
     case!("graph.partition_detached.vs_full_rebuild", detach::measure(sets.stack, runs).await);
     case!("graph.insert_overhead.vs_plain_table", inserts::measure(sets.stack, runs).await);
+    case!("graph.first_call_of_a_session", warm::first_call(sets.real().await?, runs).await);
     case!("graph.warm_call_k2", warm::measure(sets.real().await?, runs).await);
     Ok(())
 }
