@@ -75,6 +75,36 @@ CREATE TABLE feed_rejects (
 );
 COMMENT ON TABLE feed_rejects IS 'rows that ClickHouse cannot hold, with the reason';
 
+-- The last comparison of a feed's two sides, and the content of each hour as of then. The next one
+-- reads the hours that changed since. `parts` are digests of ClickHouse's files by month.
+CREATE TABLE feed_verified (
+    consumer          text PRIMARY KEY CHECK (consumer <> ''),
+    position          pg_snapshot NOT NULL,
+    epoch             bigint NOT NULL,
+    system_identifier bigint NOT NULL,
+    timeline          integer NOT NULL,
+    database_oid      oid NOT NULL,
+    parts             jsonb NOT NULL,
+    -- Token transfers without their transaction: network, hour since 1970, number.
+    orphans           jsonb NOT NULL,
+    verified_at       timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE feed_verified IS 'last comparison of ClickHouse with PostgreSQL';
+CREATE TABLE feed_verified_hours (
+    consumer     text NOT NULL REFERENCES feed_verified ON DELETE CASCADE,
+    network      text NOT NULL,
+    -- Hours since 1970, UTC.
+    hours        bigint NOT NULL,
+    events       bigint NOT NULL,
+    total        numeric NOT NULL,
+    -- Sum of the checksums of the rows; NULL if the sides differed, so that the hour is read again.
+    checksum     numeric,
+    transactions bigint NOT NULL,
+    volume       numeric NOT NULL,
+    PRIMARY KEY (consumer, network, hours)
+);
+COMMENT ON TABLE feed_verified_hours IS 'content of the hours in which both sides were the same, by the last comparison';
+
 -- Hours that the feed to ClickHouse must load again; the feed removes those it has loaded.
 CREATE TABLE feed_reloads (
     network      text NOT NULL,

@@ -9,7 +9,7 @@ use super::{CommandError, exit_code};
 use crate::escape::{Inline, Lines};
 use crate::feed::Hour;
 use crate::settings::Settings;
-use crate::verify::{self, Difference, Verified, VerifiedDays};
+use crate::verify::{self, Comparison, Difference, Verified, VerifiedDays};
 
 /// Differing hours that are printed.
 const MAX_DIFFERENCES: usize = 20;
@@ -26,12 +26,16 @@ pub(super) struct VerifyArgs {
     /// Reload the hours that differ
     #[arg(long)]
     repair: bool,
+    /// Read every hour, also those without a change since the last comparison
+    #[arg(long)]
+    full: bool,
 }
 
 impl VerifyArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let days = VerifiedDays { since: self.since, until: self.until };
-        let verified = verify::run(days, self.repair, settings).await?;
+        let comparison = Comparison { is_full: self.full, repairs: self.repair };
+        let verified = verify::run(days, comparison, settings).await?;
         print!("{}", Lines(VerifiedScreen(&verified)));
         Ok(exit_code(verified.is_equal()))
     }
@@ -41,8 +45,14 @@ struct VerifiedScreen<'a>(&'a Verified);
 
 impl fmt::Display for VerifiedScreen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verified { hours, transactions, differences, changing, orphans, set_aside, reloaded } = self.0;
+        let Verified { hours, transactions, differences, changing, orphans, set_aside, reloaded, unchanged } = self.0;
         writeln!(f, "{hours} hours compared, {transactions} transactions and internal transfers in PostgreSQL")?;
+        if *unchanged > 0 {
+            writeln!(
+                f,
+                "{unchanged} of them are in ClickHouse as they were at the last comparison, and were not read"
+            )?;
+        }
         if *reloaded > 0 {
             writeln!(f, "{reloaded} hours differed and were reloaded")?;
         }
