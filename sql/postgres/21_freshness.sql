@@ -144,7 +144,10 @@ CREATE TABLE tracked_partitions (
     -- partition, and where the bounds are not of times.
     root       text NOT NULL,
     range_from timestamptz,
-    range_to   timestamptz
+    range_to   timestamptz,
+    -- The file of the table's rows, 0 for a partitioned table. TRUNCATE gives it another one, and
+    -- pg_upgrade keeps it.
+    file       oid NOT NULL
 );
 COMMENT ON TABLE tracked_partitions IS 'watched tables and their partitions after the last DDL command';
 
@@ -225,7 +228,8 @@ $$;
 -- Reads the catalog alone, and takes no lock on a partition, as pg_get_triggerdef() would.
 CREATE FUNCTION partitions_now()
     RETURNS TABLE (relid oid, relation text, topic text, shape text, kind "char", unlogged boolean, is_watched boolean,
-                   notes_writers boolean, is_complete boolean, root text, range_from timestamptz, range_to timestamptz)
+                   notes_writers boolean, is_complete boolean, root text, range_from timestamptz, range_to timestamptz,
+                   file oid)
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -263,7 +267,7 @@ SELECT t.oid, format('%I.%I', n.nspname, c.relname), t.topic,
                  g.triggers),
        c.relkind, c.relpersistence = 'u', coalesce(g.is_watched, false),
        t.topic <> 'transfers' OR coalesce(g.notes_writers, false), t.functions <@ coalesce(g.enabled, '{}'),
-       t.root, t.range_from, t.range_to
+       t.root, t.range_from, t.range_to, c.relfilenode
   FROM tree AS t
   JOIN pg_class AS c ON c.oid = t.oid
   JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -287,9 +291,9 @@ $$;
 -- Gives the tables that have none their triggers of statements, which PostgreSQL does not clone to
 -- partitions: that of TRUNCATE, which raises the epoch, and that which notes writers of transfers.
 -- They are internal triggers, which pg_dump leaves out: a restore makes them again by creating or
--- attaching the table. pg_upgrade leaves them out as well but keeps tracked_partitions, and a
--- TRUNCATE may have gone unseen since. SECURITY DEFINER: it reads the catalog and internal tables,
--- and runs no code of the tables' owners.
+-- attaching the table. pg_upgrade leaves them out as well but keeps tracked_partitions: a table with
+-- another file than was noted there may have been truncated since. SECURITY DEFINER: it reads the
+-- catalog and internal tables, and runs no code of the tables' owners.
 --
 -- With `is_refresh`, a table whose other triggers are missing or disabled is an event of its topic,
 -- because no trace of a change exists.
@@ -302,7 +306,7 @@ DECLARE
 BEGIN
     FOR unwatched IN
         SELECT p.relid, p.relation, p.topic, p.is_watched, p.notes_writers, p.is_complete, p.root, p.range_from,
-               p.range_to, t.relid IS NOT NULL AS is_tracked
+               p.range_to, p.file, t.file AS former_file
           FROM arx.partitions_now() AS p
           LEFT JOIN arx.tracked_partitions AS t ON t.relid = p.relid
          WHERE (NOT p.is_watched OR NOT p.notes_writers OR (is_refresh AND NOT p.is_complete)) AND p.kind IN ('r', 'p')
@@ -310,6 +314,7 @@ BEGIN
     LOOP
         IF NOT unwatched.is_watched THEN
             PERFORM arx.watch_truncate(unwatched.relid, 'arx.raise_graph_epoch()'::regprocedure);
+            UPDATE arx.tracked_partitions AS t SET file = unwatched.file WHERE t.relid = unwatched.relid;
         END IF;
         IF NOT unwatched.notes_writers THEN
             PERFORM arx.watch_writers(unwatched.relid);
@@ -319,7 +324,9 @@ BEGIN
                 USING HINT = 'Run SELECT * FROM arx.create_tables(), or ALTER TABLE … ENABLE ALWAYS TRIGGER. '
                              'Until then, every refresh starts over.';
         END IF;
-        IF (unwatched.is_tracked AND NOT unwatched.is_watched) OR (is_refresh AND NOT unwatched.is_complete) THEN
+        -- NULL for a table that is not tracked yet.
+        IF (NOT unwatched.is_watched AND unwatched.former_file <> unwatched.file)
+           OR (is_refresh AND NOT unwatched.is_complete) THEN
             PERFORM arx.raise_event(unwatched.topic, 'watch', unwatched.relation, unwatched.root, unwatched.range_from,
                                     unwatched.range_to);
         END IF;
@@ -340,7 +347,7 @@ BEGIN
     FOR change IN
         SELECT coalesce(p.relid, t.relid) AS relid, coalesce(p.relation, t.relation) AS relation,
                coalesce(p.topic, t.topic) AS topic, p.shape, p.unlogged, p.kind, t.shape AS former_shape,
-               coalesce(p.root, t.root) AS root, p.range_from, p.range_to, t.relid IS NOT NULL AS was_tracked,
+               coalesce(p.root, t.root) AS root, p.range_from, p.range_to, p.file, t.relid IS NOT NULL AS was_tracked,
                t.range_from AS former_from, t.range_to AS former_to
           FROM arx.partitions_now() AS p
           FULL JOIN arx.tracked_partitions AS t ON t.relid = p.relid
@@ -356,12 +363,13 @@ BEGIN
             RAISE EXCEPTION 'partition % must not be a foreign table: its rows change without a trace', change.relation
                 USING ERRCODE = 'wrong_object_type', HINT = 'Copy the rows into an ordinary table, and attach that.';
         ELSE
-            INSERT INTO arx.tracked_partitions AS t (relid, relation, topic, shape, root, range_from, range_to)
+            INSERT INTO arx.tracked_partitions AS t
+                (relid, relation, topic, shape, root, range_from, range_to, file)
             VALUES (change.relid, change.relation, change.topic, change.shape, change.root, change.range_from,
-                    change.range_to)
+                    change.range_to, change.file)
                 ON CONFLICT (relid) DO UPDATE
                SET relation = excluded.relation, topic = excluded.topic, shape = excluded.shape, root = excluded.root,
-                   range_from = excluded.range_from, range_to = excluded.range_to;
+                   range_from = excluded.range_from, range_to = excluded.range_to, file = excluded.file;
             IF change.kind = 'r' AND change.shape IS DISTINCT FROM change.former_shape THEN
                 PERFORM arx.restamp_future_rows(change.relid);
             END IF;

@@ -1,4 +1,5 @@
--- Jobs that keep derived tables up to date, each from the changes since its last run. They run
+-- Jobs that keep derived tables up to date, each from the changes since its last run: the rows that
+-- became visible, and the times of partitions that came or went. They run
 -- without JIT: compiling the expressions of a plan over 90 partitions takes 8 s, and running the
 -- plan takes 0.1 s. They run without row-level security: under a policy that hides rows from the
 -- caller they fail, because the results would be wrong for all others.
@@ -7,13 +8,22 @@
 -- privileges on the positions. So the two functions accept jobs alone, no feeds, and work only
 -- within a function of ARX. A caller could choose no position, but could finish a refresh without
 -- having done it: changes before it would never be seen.
-CREATE FUNCTION begin_refresh(consumer text, OUT since pg_snapshot, OUT until pg_snapshot, OUT epoch bigint)
+--
+-- `since` is NULL if everything is to be computed again. Otherwise the rows of transactions and
+-- internal transfers at the times `native`, and of token transfers at the times `tokens`, may differ
+-- from those of the last run without a trace; `removes` is true if some may be gone.
+CREATE FUNCTION begin_refresh(
+    consumer text, OUT since pg_snapshot, OUT until pg_snapshot, OUT epoch bigint, OUT native tstzmultirange,
+    OUT tokens tstzmultirange, OUT removes boolean
+)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     stored arx.feed_positions;
     system bigint := (SELECT system_identifier FROM pg_control_system());
+    events bigint;
+    is_all boolean;
 BEGIN
     IF NOT arx.is_in_job() THEN
         RAISE EXCEPTION 'only the functions of arx begin a refresh'
@@ -30,10 +40,35 @@ BEGIN
     SELECT * INTO stored FROM arx.feed_positions AS p WHERE p.consumer = begin_refresh.consumer FOR UPDATE;
     PERFORM arx.watch_truncates(is_refresh => true);
     PERFORM arx.prune_graph_epoch();
-    epoch := arx.current_graph_epoch();
-    until := pg_current_snapshot();
-    IF stored.epoch = epoch AND stored.system_identifier = system THEN
+    SELECT arx.current_graph_epoch(), pg_current_snapshot() INTO epoch, until;
+    native := '{}';
+    tokens := '{}';
+    removes := false;
+    IF stored.system_identifier = system THEN
         since := stored.position;
+    END IF;
+    IF since IS NOT NULL AND stored.epoch IS DISTINCT FROM epoch THEN
+        SELECT count(*), bool_or(e.range_from IS NULL), coalesce(bool_or(e.reason <> 'attach'), false),
+               coalesce(range_agg(r.times) FILTER (WHERE e.root <> 'token_transfers'), '{}'),
+               coalesce(range_agg(r.times) FILTER (WHERE e.root = 'token_transfers'), '{}')
+          INTO events, is_all, removes, native, tokens
+          FROM arx.graph_epoch AS e
+         CROSS JOIN LATERAL (
+            SELECT tstzrange(nullif(e.range_from, '-infinity'), nullif(e.range_to, 'infinity'))
+             WHERE e.range_from IS NOT NULL
+            UNION ALL SELECT 'empty' WHERE e.range_from IS NULL) AS r (times)
+         WHERE arx.is_new_since(e.raised_xid, since) AND pg_visible_in_snapshot(e.raised_xid, until);
+        IF is_all OR events IS DISTINCT FROM epoch - stored.epoch THEN
+            since := NULL;
+        END IF;
+        -- A transaction is visible before other sessions learn that a table has another partition.
+        WHILE since IS NOT NULL AND EXISTS (
+            SELECT FROM arx.graph_epoch AS e
+              JOIN pg_locks AS l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = e.raised_xid::xid
+             WHERE arx.is_new_since(e.raised_xid, since) AND e.raised_xid <> pg_current_xact_id()
+        ) LOOP
+            PERFORM pg_sleep(0.002);
+        END LOOP;
     END IF;
     UPDATE arx.feed_positions AS p
        SET attempt = p.attempt + 1, system_identifier = system, pending_position = begin_refresh.until,
@@ -168,6 +203,34 @@ BEGIN
 END;
 $$;
 
+-- Wallets that have transactions or internal transfers at some times, or that had some there when
+-- their profiles were refreshed.
+CREATE FUNCTION wallets_within(times tstzmultirange) RETURNS TABLE (network text, address text)
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    SET plan_cache_mode = force_custom_plan
+    AS $$
+DECLARE
+    part tstzrange;
+BEGIN
+    RETURN QUERY
+    SELECT p.network_type, p.wallet_address FROM arx.wallet_profiles AS p
+     WHERE p.transaction_count > 0 AND tstzrange(p.first_seen, p.last_activity, '[]') && times;
+    FOR part IN SELECT u.part FROM unnest(times) AS u (part) LOOP
+        RETURN QUERY
+        SELECT e.network, e.address
+          FROM (SELECT t.network, t.from_address AS address, t."timestamp" FROM arx.transactions AS t
+                UNION ALL SELECT t.network, t.to_address, t."timestamp" FROM arx.transactions AS t
+                UNION ALL SELECT i.network, i.from_address, i."timestamp" FROM arx.internal_transfers AS i
+                UNION ALL SELECT i.network, i.to_address, i."timestamp" FROM arx.internal_transfers AS i) AS e
+         WHERE e.address IS NOT NULL
+           AND e."timestamp" >= coalesce(lower(part), '-infinity') AND e."timestamp" <= coalesce(upper(part), 'infinity')
+         GROUP BY e.network, e.address;
+    END LOOP;
+END;
+$$;
+
 -- Rows are written in the order in which refresh_risk_scores() writes them, so that the two cannot
 -- deadlock.
 CREATE FUNCTION refresh_wallet_profiles() RETURNS bigint
@@ -178,11 +241,19 @@ CREATE FUNCTION refresh_wallet_profiles() RETURNS bigint
     AS $$
 DECLARE
     run       record;
+    is_full   boolean;
     refreshed bigint;
 BEGIN
     PERFORM arx.settle_awaited_transactions();
     SELECT * INTO run FROM arx.begin_refresh('wallet_profiles');
-    IF run.since IS NULL THEN
+    is_full := run.since IS NULL;
+    IF NOT is_full AND NOT isempty(run.native) THEN
+        -- Each of these wallets costs a query of its transactions.
+        is_full := (SELECT count(*) > 1000
+                       AND count(*) * 20 > (SELECT count(*) FROM arx.wallet_profiles AS p WHERE p.transaction_count > 0)
+                      FROM arx.wallets_within(run.native));
+    END IF;
+    IF is_full THEN
         WITH activity AS (
             SELECT t.network, t.from_address AS address, t."timestamp", 1 AS transactions,
                    CASE WHEN t.status <> 'failed' THEN t.value ELSE 0 END AS value,
@@ -225,6 +296,8 @@ BEGIN
               FROM arx.changed_transactions(run.since) AS c WHERE c.from_address IS NOT NULL
             UNION
             SELECT c.network, c.to_address FROM arx.changed_transactions(run.since) AS c WHERE c.to_address IS NOT NULL
+            UNION
+            SELECT w.network, w.address FROM arx.wallets_within(run.native) AS w
         )
         INSERT INTO arx.wallet_profiles AS p
             (wallet_address, network_type, first_seen, last_activity, transaction_count, total_volume, total_volume_usd)
@@ -262,39 +335,58 @@ CREATE FUNCTION refresh_daily_stats() RETURNS bigint
     SET search_path = pg_catalog, pg_temp
     SET jit = off
     SET row_security = off
+    -- Each part is of other partitions.
+    SET plan_cache_mode = force_custom_plan
     AS $$
 DECLARE
     run       record;
     days      date[];
-    refreshed bigint;
+    -- Whole days.
+    whole     tstzmultirange := '{}';
+    part      tstzrange;
+    written   bigint;
+    refreshed bigint := 0;
 BEGIN
     PERFORM arx.settle_awaited_transactions();
     SELECT * INTO run FROM arx.begin_refresh('daily_transaction_stats');
     IF run.since IS NULL THEN
         DELETE FROM arx.daily_transaction_stats;
+        whole := '{(,)}';
     ELSE
+        SELECT coalesce(range_agg(tstzrange(date_trunc('day', lower(u.part), 'UTC'),
+                                            date_trunc('day', upper(u.part), 'UTC') + interval '24 hours')), '{}')
+          INTO whole FROM unnest(run.native) AS u (part);
         SELECT array_agg(DISTINCT (c."timestamp" AT TIME ZONE 'UTC')::date) INTO days
-          FROM arx.changed_transactions(run.since) AS c;
-        DELETE FROM arx.daily_transaction_stats AS s WHERE s.date = ANY (days);
+          FROM arx.changed_transactions(run.since) AS c WHERE NOT c."timestamp" <@ whole;
+        DELETE FROM arx.daily_transaction_stats AS s
+         WHERE s.date = ANY (days) OR (s.date::timestamp AT TIME ZONE 'UTC') <@ whole;
     END IF;
-    INSERT INTO arx.daily_transaction_stats
-        (date, network, tx_count, volume, avg_gas, min_gas, max_gas, unique_senders, unique_receivers)
-    SELECT (t."timestamp" AT TIME ZONE 'UTC')::date, t.network, count(*) FILTER (WHERE t.is_transaction),
-           coalesce(sum(t.value) FILTER (WHERE t.moves), 0),
-           avg(t.gas_price), min(t.gas_price), max(t.gas_price),
-           count(DISTINCT t.from_address), count(DISTINCT t.to_address)
-      FROM (SELECT x."timestamp", x.network, true AS is_transaction, x.status <> 'failed' AS moves, x.value, x.gas_price,
-                   x.from_address, x.to_address
-              FROM arx.transactions AS x
-            UNION ALL
-            SELECT i."timestamp", i.network, false, i.succeeded IS NOT FALSE, i.value, NULL, i.from_address, i.to_address
-              FROM arx.internal_transfers AS i) AS t
-     WHERE run.since IS NULL
-        OR (t."timestamp" >= ((SELECT min(d) FROM unnest(days) AS d)::timestamp AT TIME ZONE 'UTC')
-            AND t."timestamp" < ((SELECT max(d) + 1 FROM unnest(days) AS d)::timestamp AT TIME ZONE 'UTC')
-            AND (t."timestamp" AT TIME ZONE 'UTC')::date = ANY (days))
-     GROUP BY 1, 2;
-    GET DIAGNOSTICS refreshed = ROW_COUNT;
+    FOR part IN
+        SELECT u.part FROM unnest(whole) AS u (part)
+        UNION ALL
+        SELECT tstzrange((SELECT min(d) FROM unnest(days) AS d)::timestamp AT TIME ZONE 'UTC',
+                         (SELECT max(d) + 1 FROM unnest(days) AS d)::timestamp AT TIME ZONE 'UTC')
+         WHERE days IS NOT NULL
+    LOOP
+        INSERT INTO arx.daily_transaction_stats
+            (date, network, tx_count, volume, avg_gas, min_gas, max_gas, unique_senders, unique_receivers)
+        SELECT (t."timestamp" AT TIME ZONE 'UTC')::date, t.network, count(*) FILTER (WHERE t.is_transaction),
+               coalesce(sum(t.value) FILTER (WHERE t.moves), 0),
+               avg(t.gas_price), min(t.gas_price), max(t.gas_price),
+               count(DISTINCT t.from_address), count(DISTINCT t.to_address)
+          FROM (SELECT x."timestamp", x.network, true AS is_transaction, x.status <> 'failed' AS moves, x.value, x.gas_price,
+                       x.from_address, x.to_address
+                  FROM arx.transactions AS x
+                UNION ALL
+                SELECT i."timestamp", i.network, false, i.succeeded IS NOT FALSE, i.value, NULL, i.from_address, i.to_address
+                  FROM arx.internal_transfers AS i) AS t
+         WHERE t."timestamp" >= coalesce(lower(part), '-infinity')
+           AND (t."timestamp" < upper(part) OR upper(part) IS NULL)
+           AND (part <@ whole OR (t."timestamp" AT TIME ZONE 'UTC')::date = ANY (days))
+         GROUP BY 1, 2;
+        GET DIAGNOSTICS written = ROW_COUNT;
+        refreshed := refreshed + written;
+    END LOOP;
     PERFORM arx.finish_refresh('daily_transaction_stats', run.until, run.epoch, refreshed);
     RETURN refreshed;
 END;

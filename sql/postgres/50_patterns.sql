@@ -92,6 +92,15 @@ BEGIN
               INTO touched
               FROM arx.changed_times(on_network, of_asset, run.since) AS t (at)
              WHERE isfinite(t.at);
+            -- Findings of partitions that came or went.
+            SELECT nullif(coalesce(touched, '{}')
+                          + coalesce(CASE WHEN bool_or(lower(u.part) < '4000-01-01 BC' OR upper(u.part) > '200000-01-01')
+                                          THEN '{(,)}'
+                                          ELSE range_agg(tstzrange(lower(u.part) - horizon.after,
+                                                                   upper(u.part) + horizon.before, '[]')) END,
+                                     '{}'), '{}')
+              INTO touched
+              FROM unnest(CASE of_asset WHEN 'native' THEN run.native ELSE run.tokens END) AS u (part);
             -- Each part costs a pass over all wallets.
             IF (SELECT count(*) > 8 FROM unnest(touched)) THEN
                 touched := tstzmultirange(range_merge(touched));

@@ -157,8 +157,9 @@ BEGIN
 END;
 $$;
 
--- Labels that began or ended after `since` and up to now count as changed.
-CREATE FUNCTION changed_wallets(seen pg_snapshot, since timestamptz)
+-- Labels that began or ended after `since` and up to now count as changed, and wallets with
+-- transfers at the times of partitions that came.
+CREATE FUNCTION changed_wallets(seen pg_snapshot, since timestamptz, times tstzmultirange DEFAULT '{}')
     RETURNS TABLE (network text, wallets bigint, touched text[], relabelled text[], whole boolean)
     LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -171,6 +172,8 @@ WITH ends AS (
     SELECT c.network, c.from_address AS address FROM arx.changed_transactions($1) AS c WHERE c.from_address IS NOT NULL
     UNION
     SELECT c.network, c.to_address FROM arx.changed_transactions($1) AS c WHERE c.to_address IS NOT NULL
+    UNION
+    SELECT w.network, w.address FROM arx.wallets_within($3) AS w
 ), labels AS (
     SELECT c.network, c.address FROM arx.changed_labels($1) AS c
     UNION
@@ -221,10 +224,11 @@ BEGIN
       INTO STRICT present FROM arx.risk_model_activations AS a;
     -- Computed only if needed: half a million labels take a second.
     IF run.since IS NULL OR before.basis IS NULL
-       OR EXISTS (SELECT FROM arx.changed_wallets(run.since, before.looked_at)) THEN
+       OR EXISTS (SELECT FROM arx.changed_wallets(run.since, before.looked_at, run.native)) THEN
         present.basis := arx.risk_basis();
     END IF;
-    is_full := run.since IS NULL
+    -- The wallets of transfers that are gone are not known.
+    is_full := run.since IS NULL OR run.removes
                OR (before.activation_id, before.model_version, before.basis, before.coverage)
                   IS DISTINCT FROM (present.activation_id, present.model_version, present.basis, present.coverage)
                OR EXISTS (SELECT FROM arx.changed_labels(run.since) AS l WHERE l.network IS NULL);
@@ -232,7 +236,7 @@ BEGIN
         queued := arx.queue_all_wallets();
     ELSE
         FOR change IN
-            SELECT c.* FROM arx.changed_wallets(run.since, before.looked_at) AS c
+            SELECT c.* FROM arx.changed_wallets(run.since, before.looked_at, run.native) AS c
               JOIN arx.networks AS n USING (network)
              ORDER BY c.network
         LOOP

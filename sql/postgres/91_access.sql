@@ -110,9 +110,9 @@ BEGIN
                 ('watch_writers', NULL,
              'step of watch_truncates(): creates the trigger of a partition that notes writers; an unknown table is an '
              'error (42704)'),
-                ('watch_truncates', NULL,
-             'gives every watched table its triggers of statements; a TRUNCATE trigger that was missing, or on a refresh '
-             'any other trigger that is missing, makes consumers start over'),
+                ('watch_truncates', 'arx_feeder',
+             'gives every watched table its triggers of statements; a table that may have been truncated without them, or '
+             'on a refresh lacks any other trigger, is an event for its consumers'),
                 ('note_writer', NULL,
              'trigger: notes a transaction that writes transfers, so that the graph is asked for news only after one'),
                 ('track_partitions', NULL,
@@ -277,9 +277,11 @@ BEGIN
 
             -- Derived tables
                 ('begin_refresh', 'arx_operator',
-             'claims a refresh job for this transaction: the snapshot it has read (NULL: start over) and the one it '
-             'will have read'),
+             'claims a refresh job for this transaction: the snapshot it has read (NULL: start over), the one it '
+             'will have read, and the times of partitions that changed in between'),
                 ('finish_refresh', 'arx_operator', 'stores the position that a refresh job has reached'),
+                ('wallets_within', 'arx_operator',
+             'wallets that have transactions or internal transfers at some times, or had when their profiles were refreshed'),
                 ('internal_activity', 'arx_reader',
              'internal transfers by wallet and transaction, with the transactions that they add to those sent or received'),
                 ('refresh_wallet_profiles', 'arx_operator',
@@ -442,10 +444,11 @@ BEGIN
     END LOOP;
 END;
 $do$;
-GRANT SELECT ON TABLE transaction_changes, label_changes, graph_epoch, pruned_epochs, feed_positions, feed_loads, feed_chunks,
-    feed_reloads, feed_rejects, behaviour_windows, risk_queue, risk_refresh_state, performance_samples, price_positions TO arx_reader;
+GRANT SELECT ON TABLE transaction_changes, label_changes, graph_epoch, pruned_epochs, tracked_partitions, feed_positions,
+    feed_loads, feed_chunks, feed_reloads, feed_rejects, feed_verified, feed_verified_hours, behaviour_windows, risk_queue, risk_refresh_state,
+    performance_samples, price_positions TO arx_reader;
 GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state, price_positions TO arx_operator;
 GRANT INSERT, DELETE ON TABLE feed_reloads TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE feed_positions, feed_loads, feed_chunks, feed_reloads, feed_rejects,
-    behaviour_windows TO arx_feeder;
+    feed_verified, feed_verified_hours, behaviour_windows TO arx_feeder;
 GRANT DELETE ON TABLE label_changes TO arx_feeder;

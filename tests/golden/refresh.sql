@@ -28,6 +28,23 @@ DELETE FROM arx.transactions WHERE tx_hash = 't1';
 SELECT arx.refresh_wallet_profiles() AS wallets, arx.refresh_daily_stats() AS days;
 SELECT wallet_address, transaction_count, total_volume, first_seen FROM arx.wallet_profiles ORDER BY 1;
 SELECT date, tx_count FROM arx.daily_transaction_stats ORDER BY 1;
+-- A partition that comes or goes costs its own days and wallets; a mark on the others shows it.
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value) VALUES
+    ('testnet', 'f1', 9, '2024-02-03', 'c', 'a', 16), ('testnet', 'f2', 9, '2024-02-04', 'c', 'd', 32);
+SELECT arx.refresh_wallet_profiles() AS wallets, arx.refresh_daily_stats() AS days;
+UPDATE arx.daily_transaction_stats SET volume = -1 WHERE date < '2024-02-01';
+UPDATE arx.wallet_profiles SET total_volume = 7 WHERE wallet_address = 'b';
+ALTER TABLE arx.transactions DETACH PARTITION arx.transactions_2024_02;
+SELECT arx.refresh_wallet_profiles() AS wallets, arx.refresh_daily_stats() AS days;
+SELECT wallet_address, transaction_count, total_volume FROM arx.wallet_profiles ORDER BY 1;
+SELECT date, tx_count, volume FROM arx.daily_transaction_stats ORDER BY 1;
+-- Attached again, with a row that came meanwhile.
+INSERT INTO arx.transactions (network, tx_hash, block_number, "timestamp", from_address, to_address, value)
+VALUES ('testnet', 'f3', 9, '2024-01-02', 'c', 'e', 64);
+ALTER TABLE arx.transactions ATTACH PARTITION arx.transactions_2024_02 FOR VALUES FROM ('2024-02-01') TO ('2024-03-01');
+SELECT arx.refresh_wallet_profiles() AS wallets, arx.refresh_daily_stats() AS days;
+SELECT wallet_address, transaction_count, total_volume FROM arx.wallet_profiles ORDER BY 1;
+SELECT date, tx_count, volume FROM arx.daily_transaction_stats ORDER BY 1;
 -- TRUNCATE fires no row trigger; jobs detect it by the epoch.
 TRUNCATE arx.transactions;
 SELECT arx.refresh_wallet_profiles() AS wallets, arx.refresh_daily_stats() AS days;

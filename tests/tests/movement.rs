@@ -57,11 +57,81 @@ fn clickhouse_follows_inserts_updates_deletes_and_truncates() {
     assert_eq!(differences(&database), "0");
     // TRUNCATE fires no row trigger.
     database.query("TRUNCATE arx.transactions_2018_01").unwrap();
-    succeed(&database, &["sync"]);
+    assert!(succeed(&database, &["sync"]).contains("fed: 0 rows, 0 tombstones, 1 ranges of partitions reloaded"));
     assert_eq!(differences(&database), "0");
     database.query("TRUNCATE arx.transactions").unwrap();
     succeed(&database, &["sync"]);
     assert_eq!(database.query("SELECT count(*) FROM arx.hourly_volume").unwrap(), "0");
+}
+
+#[test]
+fn partitions_that_come_and_go_cost_clickhouse_their_own_rows() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("movement_ranges").unwrap();
+    let clickhouse = ClickHouse::start(stack, &database).unwrap();
+    database.query("SELECT arx.ensure_partitions('arx.transactions', '2024-03-01', '2024-06-30')").unwrap();
+    database.query("SELECT arx.ensure_partitions('arx.internal_transfers', '2024-03-01', '2024-06-30')").unwrap();
+    database.query("SELECT arx.ensure_partitions('arx.token_transfers', '2024-03-01', '2024-06-30')").unwrap();
+    let rows = |prefix: &str, month: &str| {
+        format!(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             SELECT 'ethereum', '{prefix}' || n, n, timestamptz '{month}' + n * interval '1 hour', 'a', 'b' || n % 3, n
+               FROM generate_series(1, 50) AS n;
+             INSERT INTO arx.internal_transfers
+                 (network, tx_hash, position, is_ordered, block_number, \"timestamp\", from_address, to_address, value, kind)
+             SELECT 'ethereum', '{prefix}' || n, 0, true, n, timestamptz '{month}' + n * interval '1 hour', 'b', 'c', 1, 'call'
+               FROM generate_series(1, 50) AS n;
+             INSERT INTO arx.token_transfers
+                 (network, tx_hash, log_index, block_number, \"timestamp\", token_address, from_address, to_address, amount)
+             SELECT 'ethereum', '{prefix}' || n, 0, n, timestamptz '{month}' + n * interval '1 hour', 'token', 'a', 'b', 5
+               FROM generate_series(1, 50) AS n;"
+        )
+    };
+    for (prefix, month) in [("p", "2024-03-01"), ("q", "2024-04-01"), ("r", "2024-05-01")] {
+        database.query(&rows(prefix, month)).unwrap();
+    }
+    assert!(succeed(&database, &["sync"]).contains("loaded everything"));
+    let held = |expected: &str| {
+        let counts = "SELECT countIf(leg = 0), countIf(leg > 0), sum(length(token_transfers.log_index))
+                        FROM arx.transaction_events FINAL";
+        assert_eq!(clickhouse.query(counts).unwrap(), expected);
+        let verified = succeed(&database, &["verify"]);
+        assert!(verified.contains("both sides are the same"), "{verified}");
+    };
+    held("150\t150\t150");
+    let ranges = |statements: &str, expected: &str| {
+        database.query(statements).unwrap();
+        // Hours of these partitions are changing, the others are the same.
+        assert!(sidecar(&database, &["verify"]).status.success());
+        let report = succeed(&database, &["sync"]);
+        assert!(report.contains(expected), "{statements}: {report}");
+    };
+    ranges(
+        "ALTER TABLE arx.transactions DETACH PARTITION arx.transactions_2024_04",
+        "fed: 0 rows, 0 tombstones, 1 ranges",
+    );
+    held("100\t150\t100");
+    // Rows of another month in the same pass.
+    let statements = format!(
+        "ALTER TABLE arx.internal_transfers DETACH PARTITION arx.internal_transfers_2024_03;
+         TRUNCATE arx.token_transfers_2024_05; {}",
+        rows("s", "2024-06-01")
+    );
+    ranges(&statements, "fed: 150 rows, 0 tombstones, 2 ranges");
+    held("150\t150\t100");
+    // Attached again with a change of a row, an event of its own each.
+    ranges(
+        "UPDATE arx.transactions_2024_04 SET value = value + 1 WHERE tx_hash = 'q7';
+         ALTER TABLE arx.transactions ATTACH PARTITION arx.transactions_2024_04
+               FOR VALUES FROM ('2024-04-01') TO ('2024-05-01');
+         ALTER TABLE arx.internal_transfers ATTACH PARTITION arx.internal_transfers_2024_03
+               FOR VALUES FROM ('2024-03-01') TO ('2024-04-01');
+         DROP TABLE arx.transactions_2024_05",
+        "2 ranges",
+    );
+    held("150\t200\t150");
+    ranges("TRUNCATE arx.transactions, arx.internal_transfers, arx.token_transfers", "loaded everything: 0 rows");
+    held("0\t0\t0");
 }
 
 #[test]
@@ -435,6 +505,13 @@ fn verify_finds_and_repairs_changes_that_bypassed_the_feed() {
     database.query(&insert(0, 200)).unwrap();
     succeed(&database, &["sync"]);
     assert!(succeed(&database, &["verify"]).contains("200 hours compared"));
+    // Nothing changed since. A merge changes files, and no content.
+    let again = succeed(&database, &["verify"]);
+    assert!(again.contains("200 of them are in ClickHouse as they were at the last comparison"), "{again}");
+    assert!(again.contains("both sides are the same"), "{again}");
+    clickhouse.query("OPTIMIZE TABLE arx.transaction_events FINAL").unwrap();
+    assert!(!succeed(&database, &["verify"]).contains("at the last comparison"));
+    assert!(!succeed(&database, &["verify", "--full"]).contains("at the last comparison"));
     let status = succeed(&database, &["status"]);
     for line in [
         "ClickHouse is in sync with PostgreSQL",

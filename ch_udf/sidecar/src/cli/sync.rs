@@ -50,12 +50,14 @@ async fn attempt(settings: &Settings) -> Result<(PassReport, Written), SidecarEr
 fn message(pass: &PassReport, written: Written) -> String {
     let action = if pass.full { "loaded everything" } else { "fed" };
     let reloaded = if pass.reloaded == 0 { String::new() } else { format!(", {} hours reloaded", pass.reloaded) };
+    let ranges =
+        if pass.ranges == 0 { String::new() } else { format!(", {} ranges of partitions reloaded", pass.ranges) };
     let set_aside = match pass.set_aside {
         0 => String::new(),
         rows => format!("; {rows} rows that ClickHouse cannot hold are set aside in arx.feed_rejects"),
     };
     format!(
-        "{action}: {} rows, {} tombstones{reloaded}, in {:.2} s; written back: {} hours, {} wallets{set_aside}",
+        "{action}: {} rows, {} tombstones{reloaded}{ranges}, in {:.2} s; written back: {} hours, {} wallets{set_aside}",
         pass.rows,
         pass.tombstones,
         pass.elapsed.as_secs_f64(),

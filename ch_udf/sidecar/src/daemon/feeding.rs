@@ -64,6 +64,7 @@ impl Worker for FeedWorker {
                 rows = pass.rows,
                 tombstones = pass.tombstones,
                 reloaded = pass.reloaded,
+                ranges = pass.ranges,
                 repaired = pass.repaired,
                 elapsed = ?pass.elapsed,
                 "fed ClickHouse"

@@ -53,6 +53,7 @@ impl Health {
         counter!("arx_feed_rows_total").increment(report.rows);
         counter!("arx_feed_tombstones_total").increment(report.tombstones);
         counter!("arx_feed_reloaded_hours_total").increment(report.reloaded as u64);
+        counter!("arx_feed_reloaded_ranges_total").increment(report.ranges as u64);
         counter!("arx_feed_repairs_total").increment(u64::from(report.repaired));
         if !report.is_idle() {
             gauge!("arx_feed_pass_seconds").set(report.elapsed.as_secs_f64());

@@ -31,7 +31,7 @@ const fn count_by(label: &'static str, name: &'static str, help: &'static str) -
     Metric { name, kind: MetricKind::Counter { label: Some(label) }, help }
 }
 
-pub const METRICS: [Metric; 21] = [
+pub const METRICS: [Metric; 22] = [
     gauge("arx_feed_lag_seconds", "time since ClickHouse last held everything that PostgreSQL held"),
     gauge("arx_feed_pass_seconds", "duration of the last pass that carried rows"),
     gauge("arx_feed_rows_per_second", "rate of the last pass that carried rows"),
@@ -42,6 +42,7 @@ pub const METRICS: [Metric; 21] = [
     count("arx_feed_errors_total", "passes that failed"),
     count("arx_feed_repairs_total", "passes that computed aggregates again"),
     count("arx_feed_reloaded_hours_total", "hours that were loaded again"),
+    count("arx_feed_reloaded_ranges_total", "ranges of partitions that were loaded again, or taken back"),
     count_by("kind", "arx_write_back_rows_total", "rows written back into PostgreSQL"),
     count("arx_write_back_errors_total", "failed write-backs"),
     gauge("arx_write_behind_pending", "annotations queued in Redis"),

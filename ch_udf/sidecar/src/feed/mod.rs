@@ -30,10 +30,12 @@ mod twins;
 
 pub(crate) use clickhouse::{ClickHouseSink, Durability, read_standing};
 pub(crate) use columns::OPTIONAL;
-pub(crate) use model::{Hour, SourcePosition};
+pub(crate) use model::{Hour, SourcePosition, TableRange};
 pub(crate) use pipeline::{PassReport, foreign};
 pub(crate) use ports::Source;
 pub use postgres::fuzzing;
-pub(crate) use postgres::{CONSUMER, PostgresLedger, PostgresSource, new_since, signed, unsigned, visible_since};
+pub(crate) use postgres::{
+    CONSUMER, PostgresLedger, PostgresSource, new_since, signed, unsigned, visible_since, within,
+};
 pub(crate) use session::FeedSession;
 pub(crate) use standing::Standing;

@@ -292,13 +292,81 @@ pub(crate) struct Hour {
     pub hours: i64,
 }
 
+/// A table of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum SourceTable {
+    Transactions,
+    InternalTransfers,
+    TokenTransfers,
+}
+
+impl SourceTable {
+    /// Returns the table of this name in the schema.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Transactions, Self::InternalTransfers, Self::TokenTransfers]
+            .into_iter()
+            .find(|table| table.name() == name)
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Transactions => "transactions",
+            Self::InternalTransfers => "internal_transfers",
+            Self::TokenTransfers => "token_transfers",
+        }
+    }
+}
+
+/// Times of a table in which rows came or went without a trace of each row, as with a partition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TableRange {
+    pub table: SourceTable,
+    /// Microseconds since 1970; the first time of all if absent.
+    pub from: Option<i64>,
+    /// End of the times, exclusive; none if absent.
+    pub until: Option<i64>,
+}
+
+impl TableRange {
+    #[cfg(test)]
+    pub(crate) fn contains(&self, micros: i64) -> bool {
+        self.from.is_none_or(|from| micros >= from) && self.until.is_none_or(|until| micros < until)
+    }
+
+    /// Returns true if some time of the hour is within the range.
+    pub(crate) fn touches(&self, hours: i64) -> bool {
+        let first = hours.saturating_mul(HOUR_MICROS);
+        self.from.is_none_or(|from| first.saturating_add(HOUR_MICROS) > from)
+            && self.until.is_none_or(|until| first < until)
+    }
+
+    /// Returns the same times of the same tables as ranges that do not overlap.
+    pub(crate) fn disjoint(mut ranges: Vec<Self>) -> Vec<Self> {
+        // An absent start sorts first.
+        ranges.sort_unstable();
+        let mut joined: Vec<Self> = Vec::new();
+        for range in ranges {
+            match joined.last_mut() {
+                Some(last)
+                    if last.table == range.table
+                        && last.until.is_none_or(|until| range.from.is_none_or(|from| from <= until)) =>
+                {
+                    last.until = last.until.zip(range.until).map(|(one, other)| one.max(other));
+                }
+                _ => joined.push(range),
+            }
+        }
+        joined
+    }
+}
+
 /// A position of a source: a snapshot, and the identity that shows whether two snapshots are
 /// comparable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourcePosition {
     /// `pg_snapshot` in its text form.
     pub snapshot: String,
-    /// Changes when rows appear or disappear without a row trigger.
+    /// Number of events: changes of rows that fire no row trigger.
     pub epoch: i64,
     /// Identifier of the database cluster.
     pub system_identifier: i64,
@@ -316,21 +384,20 @@ impl SourcePosition {
     }
 
     /// Returns whether the snapshots of both positions are comparable.
+    ///
+    /// The timeline may differ: an attempt is in the log of its database before the sink sees
+    /// anything of it, and with it all transactions of its snapshot. So a server that was promoted
+    /// and knows each attempt that the sink has seen holds all that was fed.
     #[must_use]
-    pub(crate) fn is_comparable_with(&self, other: &Self) -> bool {
-        self.epoch == other.epoch
-            && self.system_identifier == other.system_identifier
-            && self.timeline == other.timeline
-            && self.database_oid == other.database_oid
+    pub(crate) const fn is_comparable_with(&self, other: &Self) -> bool {
+        self.system_identifier == other.system_identifier && self.database_oid == other.database_oid
     }
 
     /// Returns whether the other position may be one of the same database after `pg_upgrade`, which
     /// changes the system identifier and keeps oids and the numbers of transactions.
     #[must_use]
-    pub(crate) fn may_be_upgraded_to(&self, other: &Self) -> bool {
-        self.epoch == other.epoch
-            && self.system_identifier != other.system_identifier
-            && self.database_oid == other.database_oid
+    pub(crate) const fn may_be_upgraded_to(&self, other: &Self) -> bool {
+        self.system_identifier != other.system_identifier && self.database_oid == other.database_oid
     }
 }
 
@@ -401,11 +468,44 @@ pub(crate) enum Stage {
     Changed(String),
     /// Rows of the hours that are to be loaded again.
     Reloaded,
+    /// Rows of these times, or for token transfers the transactions that have them.
+    Ranges(Vec<TableRange>),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_that_overlap_are_joined_for_each_table() {
+        use SourceTable::{InternalTransfers, Transactions};
+        let range = |table, from, until| TableRange { table, from, until };
+        let joined = TableRange::disjoint(vec![
+            range(Transactions, Some(50), Some(60)),
+            range(InternalTransfers, Some(5), Some(9)),
+            range(Transactions, Some(10), Some(20)),
+            range(Transactions, Some(15), Some(17)),
+            range(Transactions, Some(20), Some(30)),
+            range(InternalTransfers, None, Some(6)),
+            range(InternalTransfers, Some(40), None),
+            range(InternalTransfers, Some(70), Some(80)),
+        ]);
+        let expected = [
+            range(Transactions, Some(10), Some(30)),
+            range(Transactions, Some(50), Some(60)),
+            range(InternalTransfers, None, Some(9)),
+            range(InternalTransfers, Some(40), None),
+        ];
+        assert_eq!(joined, expected);
+        for (micros, is_within) in [(9, false), (10, true), (29, true), (30, false)] {
+            assert_eq!(joined[0].contains(micros), is_within, "{micros}");
+        }
+        let day = range(Transactions, Some(24 * HOUR_MICROS), Some(48 * HOUR_MICROS));
+        for (hours, is_touched) in [(23, false), (24, true), (47, true), (48, false)] {
+            assert_eq!(day.touches(hours), is_touched, "{hours}");
+        }
+        assert!(range(Transactions, Some(HOUR_MICROS / 2), None).touches(0));
+    }
 
     #[test]
     fn months_contain_their_first_and_last_microsecond() {

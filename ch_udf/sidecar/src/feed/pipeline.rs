@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::model::{Chunk, FeedState, FirstLoad, Hour, Rejected, Rows, SourcePosition, Stage};
+use super::model::{Chunk, FeedState, FirstLoad, Hour, Rejected, Rows, SourcePosition, Stage, TableRange};
 use super::ports::{Confirmation, CountingMode, Delivery, Ledger, Outcome, Reader, Sink, Source};
 use super::standing::{FedBy, Standing};
 use crate::error::SidecarError;
@@ -39,6 +39,8 @@ pub(crate) struct PassReport {
     /// Tombstones of rows that were changed or deleted.
     pub tombstones: u64,
     pub reloaded: usize,
+    /// Ranges of tables that were loaded again, as after partitions were attached or detached.
+    pub ranges: usize,
     /// Aggregates were recomputed.
     pub repaired: bool,
     /// Rows of the source that the sink cannot hold.
@@ -49,13 +51,23 @@ pub(crate) struct PassReport {
 impl PassReport {
     fn idle(set_aside: u64, started: Instant) -> Self {
         let elapsed = started.elapsed();
-        Self { full: false, restart: None, rows: 0, tombstones: 0, reloaded: 0, repaired: false, set_aside, elapsed }
+        Self {
+            full: false,
+            restart: None,
+            rows: 0,
+            tombstones: 0,
+            reloaded: 0,
+            ranges: 0,
+            repaired: false,
+            set_aside,
+            elapsed,
+        }
     }
 
     /// Returns whether there was nothing to carry.
     #[must_use]
     pub(crate) fn is_idle(&self) -> bool {
-        !self.full && self.rows == 0 && self.tombstones == 0 && self.reloaded == 0
+        !self.full && self.rows == 0 && self.tombstones == 0 && self.reloaded == 0 && self.ranges == 0
     }
 }
 
@@ -99,9 +111,15 @@ async fn run_step<S: Source, K: Sink, L: Ledger>(
     let is_before = |stored: &SourcePosition| {
         state.load.is_none() && (stored.is_comparable_with(&position) || stored.may_be_upgraded_to(&position))
     };
-    let before = state.position.as_ref().filter(|before| is_before(before));
+    let mut before = state.position.as_ref().filter(|before| is_before(before));
+    let events = match before {
+        Some(before) => source.events(before).await?,
+        None => None,
+    };
+    before = before.filter(|_| events.is_some());
+    let ranges = events.unwrap_or_default();
     let reloads = if before.is_some() { source.reloads().await? } else { Vec::new() };
-    let is_settled = state.attempt == state.confirmed && reloads.is_empty();
+    let is_settled = state.attempt == state.confirmed && reloads.is_empty() && ranges.is_empty();
     let is_idle = match before {
         Some(before) => is_settled && !source.has_changes(&before.snapshot).await?,
         None => false,
@@ -110,7 +128,9 @@ async fn run_step<S: Source, K: Sink, L: Ledger>(
         source.close().await?;
         return Ok((PassReport::idle(state.set_aside, started), false));
     }
-    let load = state.load.as_ref().filter(|load| load.position.is_comparable_with(&position));
+    let is_same_load =
+        |load: &&FirstLoad| load.position.is_comparable_with(&position) && load.position.epoch == position.epoch;
+    let load = state.load.as_ref().filter(is_same_load);
     let expected = before.map(|before| before.snapshot.clone()).or(load.map(|load| load_marker(&load.position)));
     let fed_as = before.unwrap_or(&position).source_id();
     let marks = sink.marks(&fed_as, &expected.unwrap_or_default()).await?;
@@ -128,7 +148,7 @@ async fn run_step<S: Source, K: Sink, L: Ledger>(
             return Ok((PassReport::idle(state.set_aside, started), false));
         }
         let since = before.snapshot.clone();
-        let start = IncrementalStart { since, position, reloads, started };
+        let start = IncrementalStart { since, position, reloads, ranges, started };
         return Ok((run_incremental(source, sink, ledger, options, &state, start).await?, false));
     }
     report_standing(&standing, state.attempt);
@@ -173,6 +193,7 @@ struct IncrementalStart {
     since: String,
     position: SourcePosition,
     reloads: Vec<Hour>,
+    ranges: Vec<TableRange>,
     started: Instant,
 }
 
@@ -183,7 +204,7 @@ async fn run_incremental<S: Source, K: Sink, L: Ledger>(
     ledger: &mut L,
     options: PassOptions<'_>,
     state: &FeedState,
-    IncrementalStart { since, position, reloads, started }: IncrementalStart,
+    IncrementalStart { since, position, reloads, ranges, started }: IncrementalStart,
 ) -> Outcome<PassReport> {
     // Views may have counted rows of an interrupted attempt, so a repair counts now.
     let is_recovery = state.attempt != state.confirmed;
@@ -202,23 +223,29 @@ async fn run_incremental<S: Source, K: Sink, L: Ledger>(
     let (tombstones, _) = transfer(source, sink, ledger, &former, snapshot, chunk_rows).await?;
     if !reloads.is_empty() {
         sink.retract_hours(&reloads, current).await?;
-        ledger.forget_set_aside(&reloads).await?;
+    }
+    if !ranges.is_empty() {
+        sink.retract_ranges(&ranges, current).await?;
+    }
+    let reads_again = !reloads.is_empty() || !ranges.is_empty();
+    if reads_again {
+        ledger.forget_set_aside(&reloads, &ranges).await?;
     }
     source.start(&Stage::Changed(since.clone())).await?;
     let counting = if is_recovery { CountingMode::Repair } else { CountingMode::PerRow };
     let changed = Delivery { version: current + 1, counting, token: format!("{token_prefix}/changed") };
     let (mut rows, to_repair) = transfer(source, sink, ledger, &changed, snapshot, chunk_rows).await?;
-    if !reloads.is_empty() {
-        source.start(&Stage::Reloaded).await?;
-        let reloaded = Delivery {
-            version: current + 1,
-            counting: CountingMode::Repair,
-            token: format!("{token_prefix}/reloaded"),
-        };
-        rows += transfer(source, sink, ledger, &reloaded, snapshot, chunk_rows).await?.0;
+    let range_count = ranges.len();
+    let again =
+        [(!reloads.is_empty(), Stage::Reloaded, "reloaded"), (!ranges.is_empty(), Stage::Ranges(ranges), "ranges")];
+    for (_, stage, name) in again.into_iter().filter(|(is_due, ..)| *is_due) {
+        source.start(&stage).await?;
+        let token = format!("{token_prefix}/{name}");
+        let delivery = Delivery { version: current + 1, counting: CountingMode::Repair, token };
+        rows += transfer(source, sink, ledger, &delivery, snapshot, chunk_rows).await?.0;
     }
     source.close().await?;
-    let repaired = tombstones > 0 || to_repair > 0 || is_recovery || !reloads.is_empty();
+    let repaired = tombstones > 0 || to_repair > 0 || is_recovery || reads_again;
     let first_uncounted = tombstone_version(state.confirmed + 1);
     if repaired {
         sink.repair(first_uncounted, current, attempt).await?;
@@ -239,6 +266,7 @@ async fn run_incremental<S: Source, K: Sink, L: Ledger>(
         rows,
         tombstones,
         reloaded,
+        ranges: range_count,
         repaired,
         set_aside,
         elapsed: started.elapsed(),
@@ -340,7 +368,17 @@ async fn load_all<S: Source, K: Sink, L: Ledger>(
     let set_aside = ledger.confirm(&confirmation).await?;
     let elapsed = started.elapsed();
     Ok((
-        PassReport { full: true, restart: None, rows, tombstones: 0, reloaded: 0, repaired: true, set_aside, elapsed },
+        PassReport {
+            full: true,
+            restart: None,
+            rows,
+            tombstones: 0,
+            reloaded: 0,
+            ranges: 0,
+            repaired: true,
+            set_aside,
+            elapsed,
+        },
         is_resumed,
     ))
 }

@@ -4,7 +4,9 @@
 //! An attempt stops at its first error. The next one has a higher number, so its rows supersede
 //! those that the failed one left in the sink.
 
-use super::model::{Chunk, CountedBy, ExtraColumn, FeedState, FirstLoad, Hour, Rejected, Rows, SourcePosition, Stage};
+use super::model::{
+    Chunk, CountedBy, ExtraColumn, FeedState, FirstLoad, Hour, Rejected, Rows, SourcePosition, Stage, TableRange,
+};
 use super::standing::Marks;
 use crate::error::SidecarError;
 
@@ -27,6 +29,10 @@ pub(crate) trait Source: Send {
     /// Returns whether rows were added, changed or removed between the snapshot `since` and the
     /// open one.
     fn has_changes(&mut self, since: &str) -> impl Future<Output = Outcome<bool>> + Send;
+
+    /// Returns the ranges of the events between a position and the open one. `None` if these are
+    /// not known, or are so much that a full load takes less.
+    fn events(&mut self, since: &SourcePosition) -> impl Future<Output = Outcome<Option<Vec<TableRange>>>> + Send;
 
     /// Returns the hours that are to be loaded again.
     fn reloads(&mut self) -> impl Future<Output = Outcome<Vec<Hour>>> + Send;
@@ -151,6 +157,11 @@ pub(super) trait Sink: Clone + Send + 'static {
     /// `version`. A repair has to count them.
     fn retract_hours(&mut self, hours: &[Hour], version: u64) -> impl Future<Output = Outcome<()>> + Send;
 
+    /// Retracts the rows of these times of the tables that have versions below `version`, as
+    /// [`retract_hours`](Self::retract_hours) does. Token transfers are parts of other rows, and
+    /// nothing is retracted for them.
+    fn retract_ranges(&mut self, ranges: &[TableRange], version: u64) -> impl Future<Output = Outcome<()>> + Send;
+
     /// Recomputes the buckets touched by rows of versions from `since` on that views did not count,
     /// and by all rows of versions from `since` up to, but not including, `current`: interrupted
     /// attempts may have counted these. The new states become valid in one step, under
@@ -201,8 +212,8 @@ pub(super) trait Ledger: Send {
     /// are left out.
     fn set_aside(&mut self, rejected: &[Rejected], snapshot: &str) -> impl Future<Output = Outcome<()>> + Send;
 
-    /// Forgets the rows of these hours that were set aside: they are read again.
-    fn forget_set_aside(&mut self, hours: &[Hour]) -> impl Future<Output = Outcome<()>> + Send;
+    /// Forgets the rows of these hours and ranges that were set aside: they are read again.
+    fn forget_set_aside(&mut self, hours: &[Hour], ranges: &[TableRange]) -> impl Future<Output = Outcome<()>> + Send;
 
     /// Drops the load in progress.
     fn drop_load(&mut self) -> impl Future<Output = Outcome<()>> + Send;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::model::{CountedBy, HOUR_MICROS, Hour};
+use super::model::{CountedBy, HOUR_MICROS, Hour, SourceTable, TableRange};
 use super::pipeline::{PassOptions, PassReport, run_pass};
 use super::ports::CountingMode;
 use super::twins::{Change, Database, Fuse, MemoryLedger, MemorySink, MemorySource};
@@ -194,6 +194,63 @@ fn changes_that_bypass_row_triggers_cause_a_full_load() {
     assert_eq!(world.sink.merged().len(), 1);
 }
 
+/// The hours from one to another, the latter excluded.
+fn hours(from: i64, until: i64) -> TableRange {
+    let (from, until) = (Some(from * HOUR_MICROS), Some(until * HOUR_MICROS));
+    TableRange { table: SourceTable::Transactions, from, until }
+}
+
+#[test]
+fn partitions_that_come_and_go_cost_their_own_rows() {
+    let world = loaded(30);
+    world.pass(None).unwrap();
+    world.database.lock().unwrap().detach(hours(2, 4));
+    let report = world.pass(None).unwrap();
+    assert!(!report.full && report.ranges == 1 && report.rows == 0 && report.repaired, "{report:?}");
+    world.check();
+    assert!(world.pass(None).unwrap().is_idle());
+    world.commit(|database, xid| database.replace(xid, 1, Some(LATER)));
+    world.database.lock().unwrap().attach(hours(2, 4));
+    // 8 rows are back, one was changed.
+    let report = world.pass(None).unwrap();
+    assert!(!report.full && report.rows == 9, "{report:?}");
+    world.check();
+    // Both between two passes, with a row that does not fit.
+    world.commit(|database, xid| database.replace(xid, 3, Some(MISFITS[0])));
+    {
+        let mut database = world.database.lock().unwrap();
+        database.detach(hours(0, 2));
+        database.detach(hours(1, 5));
+        database.attach(hours(0, 1));
+    }
+    let report = world.pass(None).unwrap();
+    assert!(!report.full && report.ranges == 1, "{report:?}");
+    world.check();
+    world.database.lock().unwrap().detach(TableRange { from: None, until: None, ..hours(0, 0) });
+    assert!(!world.pass(None).unwrap().full);
+    assert!(world.sink.merged().is_empty() && world.sink.aggregate().is_empty());
+    world.check();
+}
+
+#[test]
+fn the_pass_after_a_crash_at_any_step_follows_partitions() {
+    for steps in 0.. {
+        let world = loaded(20);
+        world.pass(None).unwrap();
+        world.database.lock().unwrap().detach(hours(1, 3));
+        world.commit(|database, xid| (20..25).for_each(|number| database.insert(xid, row(number))));
+        let crashed = world.pass(Some(steps)).is_err();
+        world.database.lock().unwrap().attach(hours(1, 2));
+        world.commit(|database, xid| database.replace(xid, 2, Some(LATER)));
+        let report = world.pass(None).unwrap();
+        assert!(!report.full, "everything was loaded again after {steps} steps");
+        world.check();
+        if !crashed {
+            break;
+        }
+    }
+}
+
 #[test]
 fn a_sink_that_lost_its_tables_is_loaded_again() {
     let world = loaded(9);
@@ -283,6 +340,23 @@ fn an_upgraded_database_goes_on_where_it_was_and_a_copy_that_fell_behind_is_refu
     world.check();
     world.database.lock().unwrap().system = 78;
     world.database.lock().unwrap().truncate();
+    assert!(world.pass(None).unwrap().full);
+    world.check();
+}
+
+#[test]
+fn a_promoted_standby_goes_on_if_it_knows_every_attempt() {
+    let world = loaded(9);
+    world.pass(None).unwrap();
+    let mut standby = world.disk_copy();
+    standby.timeline = 2;
+    let behind = standby.clone();
+    let world = world.with(standby);
+    world.commit(|database, xid| database.replace(xid, 2, Some(LATER)));
+    assert!(!world.pass(None).unwrap().full);
+    world.check();
+    // One that lacks the last attempt of the primary.
+    let world = world.with(behind);
     assert!(world.pass(None).unwrap().full);
     world.check();
 }
@@ -501,7 +575,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
     #[test]
     fn volumes_are_correct_after_random_histories(
-        events in proptest::collection::vec((0_u8..14, 0_u32..40, 0_u32..30), 1..60)
+        events in proptest::collection::vec((0_u8..16, 0_u32..40, 0_u32..30), 1..60)
     ) {
         let mut world = loaded(4);
         let mut saved = world.disk_copy();
@@ -536,8 +610,13 @@ proptest! {
                 }
                 8 => if number < 4 { world.database.lock().unwrap().truncate() },
                 9 => saved = world.disk_copy(),
-                // The database is put back from its disk, or a copy takes its place.
                 12 => world.sink.lose_power(),
+                13 | 14 => {
+                    let range = hours(i64::from(number % 7), i64::from(number % 7 + steps % 3 + 1));
+                    let mut database = world.database.lock().unwrap();
+                    if kind == 13 { database.detach(range) } else { database.attach(range) }
+                }
+                // The database is put back from its disk, or a copy takes its place.
                 10 | 11 => {
                     open.clear();
                     if kind == 11 {

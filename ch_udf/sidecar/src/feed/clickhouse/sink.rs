@@ -10,7 +10,9 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::super::metadata::as_text;
-use super::super::model::{CountedBy, Event, ExtraColumn, Hour, Month, Rejected, Rows, SourcePosition};
+use super::super::model::{
+    CountedBy, Event, ExtraColumn, Hour, Month, Rejected, Rows, SourcePosition, SourceTable, TableRange,
+};
 use super::super::ports::{CountingMode, Delivery, Inserted, Sink};
 use super::super::standing::Marks;
 use super::durability::{self, Durability};
@@ -34,6 +36,9 @@ const POSITION_SLOTS: u8 = 64;
 
 /// Bytes after which ClickHouse groups the states of a month on disk.
 const GROUP_BY_MEMORY: &str = "536870912";
+
+/// A time that no event has, in microseconds since 1970: 2200-01-01.
+const LAST_MICROS: i64 = 7_258_118_400_000_000;
 
 /// Rows in the months of one statement, unless a single month has more.
 const ROWS_PER_STATEMENT: u64 = 500_000;
@@ -384,6 +389,20 @@ impl Sink for ClickHouseSink {
         Ok(())
     }
 
+    async fn retract_ranges(&mut self, ranges: &[TableRange], version: u64) -> Result<(), SidecarError> {
+        let conditions: Vec<String> = ranges.iter().filter_map(events_within).collect();
+        if conditions.is_empty() {
+            return Ok(());
+        }
+        self.sync_replicas().await?;
+        for condition in conditions {
+            let condition = format!("version < {version} AND {condition}");
+            let statement = insert_tombstones(self.local(), version, &condition);
+            self.on_shards("retract rows of partitions that changed", &statement).await?;
+        }
+        Ok(())
+    }
+
     async fn repair(&mut self, since: u64, current: u64, generation: u64) -> Result<(), SidecarError> {
         self.sync_replicas().await?;
         let shape = &self.topology.shape;
@@ -531,9 +550,40 @@ fn insert_tombstones(local: &str, version: u64, condition: &str) -> String {
     )
 }
 
+/// Returns the condition for the events of a range; `None` if no event is one of its rows. All
+/// events are of times from 1970 on.
+fn events_within(range: &TableRange) -> Option<String> {
+    let mut condition = match range.table {
+        SourceTable::Transactions => String::from("leg = 0"),
+        SourceTable::InternalTransfers => String::from("leg > 0"),
+        SourceTable::TokenTransfers => return None,
+    };
+    for (limit, operator) in [(range.from, ">="), (range.until, "<")] {
+        if let Some(micros) = limit {
+            // The limit of the type.
+            let micros = micros.clamp(0, LAST_MICROS);
+            condition.push_str(&format!(" AND event_time {operator} fromUnixTimestamp64Micro({micros}, 'UTC')"));
+        }
+    }
+    Some(condition)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_of_a_range_are_those_of_its_table_and_times() {
+        let range = |table, from, until| TableRange { table, from, until };
+        let within = |range: &TableRange| events_within(range).unwrap();
+        assert_eq!(
+            within(&range(SourceTable::Transactions, Some(5), Some(7))),
+            "leg = 0 AND event_time >= fromUnixTimestamp64Micro(5, 'UTC') AND event_time < fromUnixTimestamp64Micro(7, 'UTC')"
+        );
+        assert_eq!(within(&range(SourceTable::InternalTransfers, None, None)), "leg > 0");
+        assert!(within(&range(SourceTable::Transactions, Some(-9), Some(i64::MAX))).contains("(0, 'UTC')"));
+        assert!(events_within(&range(SourceTable::TokenTransfers, None, None)).is_none());
+    }
 
     /// One row with metadata.
     struct OneRow;

@@ -3,7 +3,7 @@
 use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Client, Transaction};
 
-use super::super::model::{Chunk, FeedState, FirstLoad, Hour, Rejected, RowPart, SourcePosition, Span};
+use super::super::model::{Chunk, FeedState, FirstLoad, Hour, Rejected, RowPart, SourcePosition, Span, TableRange};
 use super::super::ports::{Confirmation, Ledger};
 use super::super::standing::Remembered;
 use super::sql;
@@ -30,6 +30,7 @@ impl PostgresLedger {
         // snapshot showed.
         client.batch_execute("SET synchronous_commit = on").await.doing("set up the feed's connection")?;
         Duty::Feed.acquire(&client).await?;
+        client.batch_execute(sql::WATCH).await.doing("watch the tables")?;
         Ok(Self { client })
     }
 
@@ -219,11 +220,17 @@ impl Ledger for PostgresLedger {
         transaction.commit().await.doing(doing)
     }
 
-    async fn forget_set_aside(&mut self, hours: &[Hour]) -> Result<(), SidecarError> {
+    async fn forget_set_aside(&mut self, hours: &[Hour], ranges: &[TableRange]) -> Result<(), SidecarError> {
         let (networks, starts): (Vec<&str>, Vec<i64>) =
             hours.iter().map(|hour| (hour.network.as_str(), hour.hours)).unzip();
+        let tables: Vec<&str> = ranges.iter().map(|range| range.table.name()).collect();
+        let from: Vec<Option<i64>> = ranges.iter().map(|range| range.from).collect();
+        let until: Vec<Option<i64>> = ranges.iter().map(|range| range.until).collect();
         let doing = "forget rows that were set aside";
-        self.client.execute(sql::DELETE_REJECTS_OF_HOURS, &[&CONSUMER, &networks, &starts]).await.map(drop).doing(doing)
+        let transaction = self.client.transaction().await.doing(doing)?;
+        transaction.execute(sql::DELETE_REJECTS_OF_HOURS, &[&CONSUMER, &networks, &starts]).await.doing(doing)?;
+        transaction.execute(sql::DELETE_REJECTS_OF_RANGES, &[&CONSUMER, &tables, &from, &until]).await.doing(doing)?;
+        transaction.commit().await.doing(doing)
     }
 
     async fn drop_load(&mut self) -> Result<(), SidecarError> {

@@ -8,4 +8,4 @@ mod sql;
 
 pub(crate) use ledger::{CONSUMER, PostgresLedger, identify, signed, unsigned};
 pub(crate) use source::PostgresSource;
-pub(crate) use sql::{new_since, visible_since};
+pub(crate) use sql::{new_since, visible_since, within};

@@ -4,13 +4,14 @@
 use std::cmp::Reverse;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::Fuse;
 use tokio_postgres::{Client, CopyOutStream};
 
 use super::super::columns;
-use super::super::model::{Chunk, ExtraColumn, Hour, SourcePosition, Span, Stage, ValueKind};
+use super::super::model::{Chunk, ExtraColumn, Hour, SourcePosition, SourceTable, Span, Stage, TableRange, ValueKind};
 use super::super::ports::{Reader, Source};
 use super::rows::{Layout, PostgresRows};
 use super::sql::{self, snapshot_literal, visible_since};
@@ -28,6 +29,9 @@ const CHUNK_TABLES: usize = 64;
 /// most a second of work to repeat.
 const CHUNK_BLOCKS: i64 = 5_120;
 
+/// Interval at which the end of the transactions of events is awaited.
+const SETTLE_POLL: Duration = Duration::from_millis(2);
+
 /// Fused, because it is polled again after its end.
 type CopyStream = Fuse<Pin<Box<CopyOutStream>>>;
 
@@ -37,6 +41,8 @@ pub(crate) struct PostgresSource {
     client: Client,
     layout: Arc<Layout>,
     snapshot: String,
+    /// Number of events in the snapshot.
+    epoch: i64,
     /// The last pair of snapshots without changes in between.
     unchanged: Option<(String, String)>,
     stream: Option<(CopyStream, Arc<Layout>)>,
@@ -53,7 +59,7 @@ impl PostgresSource {
     pub(crate) async fn connect(source: &postgres::Source) -> Result<Self, SidecarError> {
         let postgres::Connection { client, server, .. } = postgres::connect_to(source).await?;
         let (layout, snapshot) = (Arc::default(), String::new());
-        Ok(Self { server, client, layout, snapshot, unchanged: None, stream: None })
+        Ok(Self { server, client, layout, snapshot, epoch: 0, unchanged: None, stream: None })
     }
 
     /// Runs a query in the open snapshot, for the comparison of transactions with the fed ones.
@@ -171,6 +177,41 @@ impl PostgresSource {
         let internal = self.layout.select_internal(sql::RELOADED_INTERNAL_TRANSFERS, "1", &condition);
         Ok(format!("{transactions} UNION ALL {internal}"))
     }
+
+    /// Returns the query for the rows of some times; `None` if no table has such rows.
+    fn of_ranges(&self, ranges: &[TableRange]) -> Result<Option<String>, SidecarError> {
+        let visible = format!("pg_visible_in_snapshot(t.ingest_xid, {})", snapshot_literal(&self.snapshot)?);
+        let mut parts = Vec::new();
+        for range in ranges {
+            let condition = format!("{visible}{}", sql::within("t", range));
+            match range.table {
+                SourceTable::Transactions => parts.push(self.layout.select("arx.transactions AS t", "1", &condition)),
+                SourceTable::InternalTransfers if self.layout.legs => {
+                    parts.push(self.layout.select_internal("arx.internal_transfers AS t", "1", &condition));
+                }
+                SourceTable::InternalTransfers => {}
+                // Transfers that went left no trace in their transactions.
+                SourceTable::TokenTransfers => {
+                    parts.push(self.layout.select("arx.transactions AS t", "1", &condition));
+                }
+            }
+        }
+        Ok((!parts.is_empty()).then(|| parts.join(" UNION ALL ")))
+    }
+
+    /// Waits until the transactions of the events since a snapshot have released their locks. A
+    /// transaction is visible before other sessions learn that a table has another partition:
+    /// until then, a query would be planned without it.
+    async fn settle_events(&self, since: &str) -> Result<(), SidecarError> {
+        let unsettled = sql::unsettled_events(since)?;
+        loop {
+            let row = self.client.query_one(&unsettled, &[]).await.doing("wait for changes of partitions")?;
+            if !row.get::<_, bool>(0) {
+                return Ok(());
+            }
+            tokio::time::sleep(SETTLE_POLL).await;
+        }
+    }
 }
 
 impl Source for PostgresSource {
@@ -192,10 +233,10 @@ impl Source for PostgresSource {
             .map(|(name, type_name)| ExtraColumn { name, kind: value_kind(&type_name) })
             .collect();
         self.layout = Arc::new(Layout { transfers: row.get(7), legs: row.get(9), extra_columns, ..Layout::default() });
-        self.snapshot = row.get(0);
+        (self.snapshot, self.epoch) = (row.get(0), row.get(1));
         Ok(SourcePosition {
             snapshot: self.snapshot.clone(),
-            epoch: row.get(1),
+            epoch: self.epoch,
             system_identifier: row.get(2),
             timeline: row.get(3),
             database: row.get(4),
@@ -222,6 +263,29 @@ impl Source for PostgresSource {
         Ok(has_changes)
     }
 
+    async fn events(&mut self, since: &SourcePosition) -> Result<Option<Vec<TableRange>>, SidecarError> {
+        if since.epoch == self.epoch {
+            return Ok(Some(Vec::new()));
+        }
+        let doing = "read changes of partitions";
+        let rows = self.client.query(&sql::events(&since.snapshot, &self.snapshot)?, &[]).await.doing(doing)?;
+        if i64::try_from(rows.len()).ok() != self.epoch.checked_sub(since.epoch) {
+            return Ok(None);
+        }
+        self.settle_events(&since.snapshot).await?;
+        let range = |row: &tokio_postgres::Row| {
+            let table = row.get::<_, Option<&str>>(0).and_then(SourceTable::named)?;
+            row.get::<_, bool>(1).then(|| TableRange { table, from: row.get(2), until: row.get(3) })
+        };
+        let Some(ranges) = rows.iter().map(range).collect::<Option<Vec<TableRange>>>() else { return Ok(None) };
+        let ranges = TableRange::disjoint(ranges);
+        let tables: Vec<&str> = ranges.iter().map(|range| range.table.name()).collect();
+        let from: Vec<Option<i64>> = ranges.iter().map(|range| range.from).collect();
+        let until: Vec<Option<i64>> = ranges.iter().map(|range| range.until).collect();
+        let row = self.client.query_one(sql::IS_MOST, &[&tables, &from, &until]).await.doing(doing)?;
+        Ok((!row.get::<_, bool>(0)).then_some(ranges))
+    }
+
     async fn reloads(&mut self) -> Result<Vec<Hour>, SidecarError> {
         let rows = self.client.query(sql::RELOADS, &[]).await.doing("read which hours to load again")?;
         Ok(rows.iter().map(|row| Hour { network: row.get(0), hours: row.get(1) }).collect())
@@ -229,6 +293,7 @@ impl Source for PostgresSource {
 
     async fn start(&mut self, stage: &Stage) -> Result<(), SidecarError> {
         self.stream = None;
+        let mut scans_tables = "off";
         let (query, layout) = match stage {
             Stage::FormerRows(from) => {
                 let layout = Layout { tombstones: true, ..Layout::default() };
@@ -236,8 +301,15 @@ impl Source for PostgresSource {
             }
             Stage::Changed(from) => (self.changed(from)?, Arc::clone(&self.layout)),
             Stage::Reloaded => (self.reloaded()?, Arc::clone(&self.layout)),
+            Stage::Ranges(ranges) => {
+                let Some(query) = self.of_ranges(ranges)? else { return Ok(()) };
+                // Whole partitions.
+                scans_tables = "on";
+                (query, Arc::clone(&self.layout))
+            }
         };
-        batch_execute(&self.client, "read transactions", "SET LOCAL enable_seqscan = off").await?;
+        let setting = format!("SET LOCAL enable_seqscan = {scans_tables}");
+        batch_execute(&self.client, "read transactions", &setting).await?;
         self.stream = Some((copy(&self.client, &query).await?, layout));
         Ok(())
     }

@@ -1,16 +1,28 @@
 //! The statements of the feed in PostgreSQL.
 
+use chrono::DateTime;
+
+use super::super::model::TableRange;
 use crate::error::SidecarError;
+
+/// Gives back the triggers that an upgrade of PostgreSQL leaves out, and notes what may have gone
+/// unseen without them.
+pub(super) const WATCH: &str = "SELECT arx.watch_truncates(is_refresh => false)";
 
 /// The position of the snapshot, the identity of the database, and the columns that are not in
 /// `$1`. A standby does not know the running transactions: those that started after the oldest one
-/// wait for the next pass.
+/// wait for the next pass, and so do their events.
 pub(super) const SOURCE_POSITION: &str = "
     SELECT CASE WHEN pg_is_in_recovery()
                 THEN pg_snapshot_xmin(pg_current_snapshot())::text || ':' ||
                      pg_snapshot_xmin(pg_current_snapshot())::text || ':'
                 ELSE pg_current_snapshot()::text END,
-           arx.current_graph_epoch(), (SELECT system_identifier FROM pg_control_system()),
+           arx.current_graph_epoch()
+           - CASE WHEN pg_is_in_recovery()
+                  THEN (SELECT count(*) FROM arx.graph_epoch AS e
+                         WHERE e.raised_xid >= pg_snapshot_xmin(pg_current_snapshot()))
+                  ELSE 0 END,
+           (SELECT system_identifier FROM pg_control_system()),
            CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
                 ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
            current_database()::text,
@@ -162,6 +174,14 @@ pub(super) const DELETE_REJECTS_OF_HOURS: &str = r#"
        AND r."timestamp" >= to_timestamp(t.hours * 3600::float8)
        AND r."timestamp" < to_timestamp((t.hours + 1) * 3600::float8)"#;
 
+/// Removes what was set aside of ranges of tables: their names are `$2`, their times `$3` and `$4`
+/// in microseconds since 1970, NULL for no limit. Transactions are read with their token transfers.
+pub(super) const DELETE_REJECTS_OF_RANGES: &str = r#"
+    DELETE FROM arx.feed_rejects AS r USING unnest($2::text[], $3::bigint[], $4::bigint[]) AS t (root, first, until)
+     WHERE r.consumer = $1 AND (r.relation = 'internal_transfers') = (t.root = 'internal_transfers')
+       AND (t.first IS NULL OR r."timestamp" >= timestamptz 'epoch' + t.first * interval '1 microsecond')
+       AND (t.until IS NULL OR r."timestamp" < timestamptz 'epoch' + t.until * interval '1 microsecond')"#;
+
 /// Removes the versions that were replaced or deleted since the snapshot `$2`.
 pub(super) const DELETE_REPLACED_REJECTS: &str = r#"
     DELETE FROM arx.feed_rejects AS r USING arx.transaction_changes AS c
@@ -183,6 +203,69 @@ pub(super) const CONFIRM: &str = "
 pub(super) const DELETE_RELOADS: &str = "
     DELETE FROM arx.feed_reloads AS r USING unnest($1::text[], $2::bigint[]) AS t (network, hours)
      WHERE r.network = t.network AND r.hour = to_timestamp(t.hours * 3600::float8)";
+
+/// Returns the query for the events between two snapshots: the table, whether its times are known,
+/// and the times in microseconds since 1970. Times that few calendars reach are as no limit.
+///
+/// # Errors
+/// [`SidecarError::Configuration`] for a malformed snapshot.
+pub(super) fn events(since: &str, until: &str) -> Result<String, SidecarError> {
+    let raised = visible_since("e.raised_xid", since, until)?;
+    let micros = |column: &str| {
+        format!(
+            "CASE WHEN e.{column} BETWEEN timestamptz '0002-01-01 00:00:00+00' AND timestamptz '9998-01-01 00:00:00+00' \
+                  THEN (extract(epoch FROM e.{column}) * 1000000)::bigint END"
+        )
+    };
+    let (from, until) = (micros("range_from"), micros("range_to"));
+    Ok(format!("SELECT e.root, e.range_from IS NOT NULL, {from}, {until} FROM arx.graph_epoch AS e WHERE {raised}"))
+}
+
+/// Returns the query for whether a transaction of an event since a snapshot still holds its locks.
+///
+/// # Errors
+/// [`SidecarError::Configuration`] for a malformed snapshot.
+pub(super) fn unsettled_events(since: &str) -> Result<String, SidecarError> {
+    let raised = new_since("e.raised_xid", &snapshot_literal(since)?);
+    Ok(format!(
+        "SELECT EXISTS (SELECT FROM arx.graph_epoch AS e
+                          JOIN pg_locks AS l ON l.locktype = 'transactionid' AND l.granted
+                                            AND l.transactionid = e.raised_xid::xid
+                         WHERE {raised})"
+    ))
+}
+
+/// Whether the partitions of ranges have more than half of the rows, and many: `$1` are the tables,
+/// `$2` and `$3` are the times in microseconds since 1970, NULL for no limit.
+pub(super) const IS_MOST: &str = "
+    WITH ranges AS (
+        SELECT r.root, timestamptz 'epoch' + r.first * interval '1 microsecond' AS range_from,
+               timestamptz 'epoch' + r.until * interval '1 microsecond' AS range_to
+          FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS r (root, first, until)
+    ), leaves AS (
+        SELECT greatest(c.reltuples, 0) AS size,
+               EXISTS (SELECT FROM ranges AS r
+                        WHERE r.root IN (t.root, CASE t.root WHEN 'transactions' THEN 'token_transfers' END)
+                          AND (r.range_from IS NULL OR t.range_to IS NULL OR r.range_from < t.range_to)
+                          AND (r.range_to IS NULL OR t.range_from IS NULL OR r.range_to > t.range_from)) AS is_within
+          FROM arx.tracked_partitions AS t JOIN pg_class AS c ON c.oid = t.relid
+         WHERE t.root IN ('transactions', 'internal_transfers') AND c.relkind = 'r'
+    )
+    SELECT coalesce(sum(l.size) FILTER (WHERE l.is_within) > 100000
+                    AND sum(l.size) FILTER (WHERE l.is_within) > sum(l.size) / 2, false)
+      FROM leaves AS l";
+
+/// Returns the condition that a row of a table is within a range, to be added to another one.
+pub(crate) fn within(table: &str, range: &TableRange) -> String {
+    let mut condition = String::new();
+    for (limit, operator) in [(range.from, ">="), (range.until, "<")] {
+        if let Some(time) = limit.and_then(DateTime::from_timestamp_micros) {
+            let time = time.format("%Y-%m-%d %H:%M:%S%.6f+00");
+            condition.push_str(&format!(" AND {table}.\"timestamp\" {operator} '{time}'::timestamptz"));
+        }
+    }
+    condition
+}
 
 /// Returns the query for whether anything became visible between two snapshots.
 ///

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::model::{FeedState, Hour, Rejected};
+use super::super::model::{FeedState, Hour, Rejected, TableRange};
 use super::{Change, Summary, summarise};
 
 #[derive(Clone)]
@@ -31,8 +31,12 @@ pub(crate) struct Database {
     running: BTreeSet<u64>,
     pub(super) rows: Vec<Version>,
     pub(super) former: Vec<(u64, Change)>,
-    pub epoch: i64,
+    /// Events with the transactions that raised them; without a range, everything changed.
+    pub(super) events: Vec<(u64, Option<TableRange>)>,
+    /// Rows of tables that were detached.
+    detached: Vec<Version>,
     pub system: i64,
+    pub timeline: i32,
     /// Number of the database within the system.
     pub oid: u32,
     pub name: String,
@@ -85,6 +89,7 @@ impl Database {
         let mut copy = self.clone();
         let running = std::mem::take(&mut copy.running);
         copy.rows.retain(|version| !running.contains(&version.created_by));
+        copy.detached.retain(|version| !running.contains(&version.created_by));
         copy
     }
 
@@ -115,10 +120,48 @@ impl Database {
         version.removed_by.is_none() && !self.running.contains(&version.created_by)
     }
 
-    /// Removes everything; only the epoch shows it.
+    /// Removes everything; only an event shows it.
     pub(crate) fn truncate(&mut self) {
         self.rows.clear();
-        self.epoch += 1;
+        let xid = self.begin();
+        self.events.push((xid, None));
+        self.commit(xid);
+    }
+
+    /// Removes the rows of a range; only an event shows it. Rows that a running transaction has
+    /// written keep the table from being detached.
+    pub(crate) fn detach(&mut self, range: TableRange) {
+        let is_within = |version: &Version| range.contains(version.row.event_time);
+        if self.rows.iter().any(|version| is_within(version) && self.running.contains(&version.created_by)) {
+            return;
+        }
+        let (gone, kept) = std::mem::take(&mut self.rows).into_iter().partition(is_within);
+        self.rows = kept;
+        let gone: Vec<Version> = gone;
+        self.detached.extend(gone.into_iter().filter(|version| version.removed_by.is_none()));
+        let xid = self.begin();
+        self.events.push((xid, Some(range)));
+        self.commit(xid);
+    }
+
+    /// Puts the rows of a range back that were detached, unless their keys are taken.
+    pub(crate) fn attach(&mut self, range: TableRange) {
+        let is_within = |version: &Version| range.contains(version.row.event_time);
+        let taken: BTreeSet<_> =
+            self.rows.iter().filter(|version| version.removed_by.is_none()).map(Version::key).collect();
+        let (back, kept): (Vec<Version>, Vec<Version>) = std::mem::take(&mut self.detached)
+            .into_iter()
+            .partition(|version| is_within(version) && !taken.contains(&version.key()));
+        self.detached = kept;
+        self.rows.extend(back);
+        let xid = self.begin();
+        self.events.push((xid, Some(range)));
+        self.commit(xid);
+    }
+
+    /// Returns the number of committed events.
+    pub(super) fn epoch(&self) -> i64 {
+        self.events.iter().filter(|(xid, _)| !self.running.contains(xid)).count() as i64
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

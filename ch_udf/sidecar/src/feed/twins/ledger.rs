@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::super::model::{Chunk, FeedState, FirstLoad, HOUR_MICROS, Hour, Rejected};
+use super::super::model::{Chunk, FeedState, FirstLoad, HOUR_MICROS, Hour, Rejected, TableRange};
 use super::super::ports::{Confirmation, Ledger, Outcome};
 use super::Fuse;
 use super::database::{Database, Snapshot};
@@ -52,10 +52,11 @@ impl Ledger for MemoryLedger {
         Ok(())
     }
 
-    async fn forget_set_aside(&mut self, hours: &[Hour]) -> Outcome<()> {
+    async fn forget_set_aside(&mut self, hours: &[Hour], ranges: &[TableRange]) -> Outcome<()> {
         self.fuse.step()?;
         let is_within = |network: &str, time: i64| {
             hours.iter().any(|hour| hour.network == network && hour.hours == time.div_euclid(HOUR_MICROS))
+                || ranges.iter().any(|range| range.contains(time))
         };
         self.database.lock().unwrap().set_aside.retain(|(network, _, time), _| !is_within(network, *time));
         Ok(())

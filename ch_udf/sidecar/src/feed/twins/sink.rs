@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use super::super::model::{CountedBy, ExtraColumn, Hour, Rows, SourcePosition};
+use super::super::model::{CountedBy, ExtraColumn, Hour, Rows, SourcePosition, TableRange};
 use super::super::ports::{Delivery, Inserted, Outcome, Sink};
 use super::super::standing::{FedBy, Marks};
 use super::{Change, Fuse, Summary, summarise};
@@ -157,6 +157,22 @@ impl MemorySink {
         self.marks.lock().unwrap().iter().filter(|mark| mark.position.starts_with("load ")).count()
     }
 
+    /// Adds tombstones of the valid rows below a version that a condition holds for.
+    fn retract(&self, version: u64, is_affected: impl Fn(&Change) -> bool) {
+        let retracted: Vec<InsertedEvent> = self
+            .newest()
+            .into_iter()
+            .filter(|event| !event.deleted && event.version < version && is_affected(&event.row))
+            .collect();
+        let tombstones = retracted.into_iter().map(|event| InsertedEvent {
+            version,
+            deleted: true,
+            counted_by: CountedBy::Repair,
+            ..event
+        });
+        self.events.lock().unwrap().extend(tombstones);
+    }
+
     fn mark(&self, source: &SourcePosition, attempt: u64, position: &str) {
         self.marks.lock().unwrap().push(Mark {
             source_id: source.source_id(),
@@ -256,16 +272,13 @@ impl Sink for MemorySink {
 
     async fn retract_hours(&mut self, hours: &[Hour], version: u64) -> Outcome<()> {
         self.fuse.step()?;
-        let is_affected = |event: &InsertedEvent| event.version < version && hours.contains(&event.row.hour());
-        let retracted: Vec<InsertedEvent> =
-            self.newest().into_iter().filter(|event| !event.deleted && is_affected(event)).collect();
-        let tombstones = retracted.into_iter().map(|event| InsertedEvent {
-            version,
-            deleted: true,
-            counted_by: CountedBy::Repair,
-            ..event
-        });
-        self.events.lock().unwrap().extend(tombstones);
+        self.retract(version, |row| hours.contains(&row.hour()));
+        Ok(())
+    }
+
+    async fn retract_ranges(&mut self, ranges: &[TableRange], version: u64) -> Outcome<()> {
+        self.fuse.step()?;
+        self.retract(version, |row| ranges.iter().any(|range| range.contains(row.event_time)));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use super::super::model::{Chunk, CountedBy, ExtraColumn, Hour, Rows, SourcePosition, Span, Stage};
+use super::super::model::{Chunk, CountedBy, ExtraColumn, Hour, Rows, SourcePosition, Span, Stage, TableRange};
 use super::super::ports::{Outcome, Reader, Source};
 use super::database::{Database, Snapshot, Version};
 use super::{Change, Fuse, MemoryRows};
@@ -48,14 +48,18 @@ impl MemorySource {
             }
             Stage::Reloaded => {
                 let is_requested = |version: &&Version| database.reloads.contains(&version.row.hour());
-                let rows = database.visible(now).into_iter().filter(is_requested);
-                MemoryRows {
-                    rows: rows.map(|version| (version.row.clone(), CountedBy::Repair)).collect(),
-                    deleted: false,
-                }
+                to_repair(database.visible(now).into_iter().filter(is_requested))
+            }
+            Stage::Ranges(ranges) => {
+                let is_within = |version: &&Version| ranges.iter().any(|range| range.contains(version.row.event_time));
+                to_repair(database.visible(now).into_iter().filter(is_within))
             }
         }
     }
+}
+
+fn to_repair<'a>(rows: impl Iterator<Item = &'a Version>) -> MemoryRows {
+    MemoryRows { rows: rows.map(|version| (version.row.clone(), CountedBy::Repair)).collect(), deleted: false }
 }
 
 fn take(pending: &mut MemoryRows, limit: u32) -> MemoryRows {
@@ -73,9 +77,9 @@ impl Source for MemorySource {
         let snapshot = database.snapshot();
         let position = SourcePosition {
             snapshot: snapshot.text(),
-            epoch: database.epoch,
+            epoch: database.epoch(),
             system_identifier: database.system,
-            timeline: 1,
+            timeline: database.timeline,
             database_oid: database.oid,
             database: database.name.clone(),
         };
@@ -91,6 +95,19 @@ impl Source for MemorySource {
         self.fuse.step()?;
         let changed = self.select(&Stage::Changed(since.into()));
         Ok(!changed.is_empty() || !self.select(&Stage::FormerRows(since.into())).is_empty())
+    }
+
+    async fn events(&mut self, since: &SourcePosition) -> Outcome<Option<Vec<TableRange>>> {
+        self.fuse.step()?;
+        let database = self.database.lock().unwrap();
+        let (before, now) = (Snapshot::parse(&since.snapshot), self.snapshot.as_ref().unwrap());
+        let raised = database.events.iter().filter(|(xid, _)| now.sees(*xid) && !before.sees(*xid));
+        let raised: Vec<&Option<TableRange>> = raised.map(|(_, range)| range).collect();
+        if raised.len() as i64 != database.epoch() - since.epoch {
+            return Ok(None);
+        }
+        let ranges: Option<Vec<TableRange>> = raised.into_iter().cloned().collect();
+        Ok(ranges.map(TableRange::disjoint))
     }
 
     async fn reloads(&mut self) -> Outcome<Vec<Hour>> {
