@@ -46,7 +46,7 @@ BEGIN
     IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
         RAISE EXCEPTION 'arx requires a database with encoding UTF8, not %', pg_catalog.getdatabaseencoding()
               USING ERRCODE = 'feature_not_supported',
-                    HINT = 'Create one by CREATE DATABASE … ENCODING ''UTF8'' TEMPLATE template0.';
+                    HINT = 'Create one by CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0.';
     END IF;
 END
 $$;

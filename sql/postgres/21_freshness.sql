@@ -321,7 +321,7 @@ BEGIN
         END IF;
         IF is_refresh AND NOT unwatched.is_complete THEN
             RAISE WARNING 'changes of % are not seen: triggers of arx are missing or disabled', unwatched.relation
-                USING HINT = 'Run SELECT * FROM arx.create_tables(), or ALTER TABLE … ENABLE ALWAYS TRIGGER. '
+                USING HINT = 'Run SELECT * FROM arx.create_tables(), or ALTER TABLE ... ENABLE ALWAYS TRIGGER. '
                              'Until then, every refresh starts over.';
         END IF;
         -- NULL for a table that is not tracked yet.
@@ -358,7 +358,7 @@ BEGIN
             DELETE FROM arx.tracked_partitions AS t WHERE t.relid = change.relid;
         ELSIF change.unlogged THEN
             RAISE EXCEPTION 'table % must not be unlogged: a crash would empty it without a trace', change.relation
-                USING ERRCODE = 'invalid_table_definition', HINT = 'Run ALTER TABLE … SET LOGGED, before it is attached if it is a partition.';
+                USING ERRCODE = 'invalid_table_definition', HINT = 'Run ALTER TABLE ... SET LOGGED, before it is attached if it is a partition.';
         ELSIF change.kind = 'f' THEN
             RAISE EXCEPTION 'partition % must not be a foreign table: its rows change without a trace', change.relation
                 USING ERRCODE = 'wrong_object_type', HINT = 'Copy the rows into an ordinary table, and attach that.';
@@ -480,15 +480,17 @@ BEGIN
 END;
 $$;
 
--- A column that keeps its type may get other values: ALTER COLUMN … TYPE … USING. The end of the
--- command finds the mark.
+-- A column that keeps its type may get other values, by ALTER COLUMN ... TYPE ... USING, and a new
+-- one has values if it is generated or its default is volatile. The end of the command finds the
+-- mark.
 CREATE FUNCTION watch_partition_rewrites() RETURNS event_trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    -- The bit for columns in the reasons of a rewrite: AT_REWRITE_COLUMN_REWRITE.
-    IF pg_event_trigger_table_rewrite_reason() & 4 <> 0 AND to_regclass('arx.tracked_partitions') IS NOT NULL THEN
+    -- The bits for values in the reasons of a rewrite: AT_REWRITE_DEFAULT_VAL and
+    -- AT_REWRITE_COLUMN_REWRITE.
+    IF pg_event_trigger_table_rewrite_reason() & 6 <> 0 AND to_regclass('arx.tracked_partitions') IS NOT NULL THEN
         UPDATE arx.tracked_partitions AS t SET shape = 'rewritten' WHERE t.relid = pg_event_trigger_table_rewrite_oid();
     END IF;
 END;

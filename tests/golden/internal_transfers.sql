@@ -68,7 +68,9 @@ VALUES ('testnet', 'before', 0, NULL, '2024-01-10', 'contract', 'bob', 7, NULL),
        ('testnet', 'before', 1, 20, '2024-01-10', 'contract', 'bob', 8, NULL),
        ('testnet', 'sent', 0, NULL, '2024-01-10', 'contract', 'bob', 1, NULL),
        ('testnet', 'later', 0, NULL, '2024-01-11', 'contract', 'bob', 2, NULL),
-       ('testnet', 'later', 1, NULL, '2024-01-11', 'contract', 'bob', 3, true);
+       ('testnet', 'later', 1, NULL, '2024-01-11', 'contract', 'bob', 3, true),
+       ('testnet', 'before', 2, 20, '2024-01-10', 'contract', 'bob', 10, true),
+       ('testnet', 'sent', 1, 20, '2024-01-10', 'contract', 'bob', 4, true);
 CREATE VIEW legs AS
 SELECT tx_hash, position, block_number, transaction_index AS index, succeeded, outcome_inherited AS outcome, block_inherited AS block
   FROM arx.internal_transfers WHERE to_address = 'bob' ORDER BY tx_hash, position;
@@ -84,7 +86,7 @@ VALUES ('testnet', 'later', 21, 3, '2024-01-11', 'alice', 'contract', 1, 'failed
 SELECT * FROM legs WHERE tx_hash = 'later';
 SELECT count(*) FROM arx.awaited_transactions;
 SELECT * FROM income;
--- A status that changes takes the transfers along, and a stated outcome stays.
+-- A status that changes takes the transfers along, also those that state their success.
 UPDATE arx.transactions SET status = 'confirmed' WHERE tx_hash IN ('before', 'later');
 UPDATE arx.transactions SET status = 'failed', block_number = 22 WHERE tx_hash = 'sent';
 SELECT * FROM legs;

@@ -79,3 +79,12 @@ SELECT complete, reason FROM arx.trace_summary('giver', 'testnet');
 SELECT bool_and(equal) FROM arx.verify_graph();
 SELECT arx.remove_blocks('testnet', 9, 3);
 SELECT arx.remove_blocks('testnet', NULL, 3);
+-- A wallet with transactions, and none of the asset: complete only by a statement of coverage.
+SELECT direction, complete, reason FROM arx.wallet_exposure('payer', 'testnet', asset => 'usd');
+SELECT direction, exposure, complete, reason FROM arx.wallet_exposure('payer', 'testnet', asset => 'token');
+SELECT complete, reason FROM arx.screen_wallets('{payer}', 'testnet', asset => 'token');
+SELECT complete, reason FROM arx.trace_funds('payer', 'testnet', asset => 'token');
+INSERT INTO arx.history_coverage (network, source) VALUES ('testnet', 'test');
+SELECT direction, exposure, complete, reason FROM arx.wallet_exposure('payer', 'testnet', asset => 'token');
+SELECT complete, reason FROM arx.screen_wallets('{payer}', 'testnet', asset => 'token');
+SELECT complete, reason FROM arx.trace_funds('payer', 'testnet', asset => 'token');

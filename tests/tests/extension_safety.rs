@@ -145,7 +145,7 @@ async fn a_policy_that_hides_rows_is_an_error_and_never_a_partial_answer() {
 fn a_database_of_another_encoding_is_refused() {
     let stack = Stack::shared().unwrap();
     let database = stack.bare_database("safety_encodings").unwrap();
-    for encoding in ["LATIN1", "SQL_ASCII"] {
+    for encoding in ["LATIN1", "SQL_ASCII", "EUC_JP"] {
         let name = format!("safety_{}", encoding.to_lowercase());
         database.query(&format!("DROP DATABASE IF EXISTS {name}")).unwrap();
         let create =

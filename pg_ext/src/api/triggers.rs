@@ -286,8 +286,9 @@ fn log_meaning(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     log(c"label_change_log", table, || spi::log_label(&[network, LogValue::null(TEXT), LogValue::oid(table)]))
 }
 
-/// Gives an internal transfer that lacks outcome or block those of its transaction. A value that
-/// was taken from the transaction earlier is taken again, unless the writer changes it.
+/// Gives an internal transfer that lacks outcome or block those of its transaction, and one of a
+/// failed transaction its failure. A value that was taken from the transaction earlier is taken
+/// again, unless the writer changes it.
 #[pg_trigger]
 fn complete_internal_transfer<'a>(
     trigger: &'a PgTrigger<'a>,
@@ -318,17 +319,31 @@ fn complete_transfer(trigger: &PgTrigger<'_>, row: &mut PgHeapTuple<'_, Allocate
     let index = present.column("transaction_index", &[BuiltinOid::INT4OID])?.datum.map(|datum| datum.value() as i32);
     let own_index = index.filter(|_| has_own_block);
     let stored = if own_outcome.is_some() && own_block.is_some() { None } else { transaction_of(&present)? };
-    let inherited_outcome = stored.filter(|stored| stored.failed && own_outcome.is_none()).map(|_| false);
+    // A transfer of a failed transaction moves nothing, whatever it states.
+    let failed = match (own_outcome, stored) {
+        (Some(false), _) => false,
+        (Some(true), None) => is_of_failed_transaction(&present)?,
+        (_, stored) => stored.is_some_and(|stored| stored.failed),
+    };
+    let outcome = if failed { Some(false) } else { own_outcome };
     let inherited_block = stored.filter(|_| own_block.is_none());
     let set = |changed: Result<(), TryFromDatumError>| {
         changed.map_err(|error| SqlError::state(format!("an internal transfer cannot be completed: {error}")))
     };
-    set(row.set_by_name("succeeded", own_outcome.or(inherited_outcome)))?;
-    set(row.set_by_name("outcome_inherited", inherited_outcome.is_some()))?;
+    set(row.set_by_name("succeeded", outcome))?;
+    set(row.set_by_name("outcome_inherited", failed))?;
     set(row.set_by_name("block_number", own_block.or(inherited_block.map(|stored| stored.block_number))))?;
     let index = inherited_block.and_then(|stored| stored.transaction_index).or(own_index);
     set(row.set_by_name("transaction_index", index))?;
     set(row.set_by_name("block_inherited", inherited_block.is_some()))
+}
+
+/// Returns true if the transaction of an internal transfer is stored, and has failed.
+fn is_of_failed_transaction(row: &TriggerRow) -> Result<bool, SqlError> {
+    row.require_part_of(c"internal_transfers")?;
+    let key = row.transaction_key()?;
+    let transactions = relation(c"transactions");
+    Ok(transactions != pg_sys::InvalidOid && as_owner_of(transactions, || spi::is_failed(&key))?)
 }
 
 /// Looks for the transaction of an internal transfer. One that is not stored is awaited.
@@ -364,9 +379,10 @@ fn complete_transfers(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     if matches!(operation, PgTriggerOperation::Update) && passes_on_the_same(trigger)? {
         return Ok(());
     }
-    // Nearly always nothing is awaited, and a new row costs no query.
+    // Nearly always nothing is awaited, and a new row that has not failed costs no query.
     let is_awaiting = any_awaited()?;
-    if is_insert && !is_awaiting {
+    let has_failed = |row: &TriggerRow| Ok::<_, SqlError>(row.text("status")?.as_deref() == Some("failed"));
+    if is_insert && !is_awaiting && !has_failed(&TriggerRow::current(trigger)?)? {
         return Ok(());
     }
     let former = if is_insert { None } else { Some(TriggerRow::old(trigger)?.transaction_key()?) };
@@ -390,11 +406,12 @@ fn complete_transfers(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
     let Some(row) = present else { return Ok(()) };
     let key = row.transaction_key()?;
     let was_awaited = is_awaiting && as_owner_of(awaited, || spi::stop_awaiting(&key))?;
-    if is_insert && !was_awaited {
+    let failed = has_failed(&row)?;
+    if is_insert && !was_awaited && !failed {
         return Ok(());
     }
     let stored = StoredTransaction {
-        failed: row.text("status")?.as_deref() == Some("failed"),
+        failed,
         block_number: row.column("block_number", &[BuiltinOid::INT8OID])?.datum.map_or(0, |datum| datum.value() as i64),
         transaction_index: row
             .column("transaction_index", &[BuiltinOid::INT4OID])?

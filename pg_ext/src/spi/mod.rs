@@ -36,8 +36,8 @@ pub(crate) use graph_facts::{StepTimes, TransactionSources, describe_wallets, st
 pub(crate) use labels::{WalletLabel, categories_of, label_categories, labels_of, labels_that_stop, with_categories};
 pub(crate) use logs::{LogValue, log_label, log_transaction, restamp_row};
 pub(crate) use outcomes::{
-    StoredTransaction, TransactionKey, any_awaited, await_transaction, complete_internal_transfers, stop_awaiting,
-    stored_transaction,
+    StoredTransaction, TransactionKey, any_awaited, await_transaction, complete_internal_transfers, is_failed,
+    stop_awaiting, stored_transaction,
 };
 pub(crate) use partition::{
     PartitionState, Split, Waiting, create_month, lock_holders, lock_partitions, partition_state, relation_name,

@@ -1,4 +1,5 @@
-//! Outcome and block of internal transfers that do not state them: those of their transactions.
+//! Outcome and block of internal transfers that do not state them: those of their transactions. The
+//! failure of a transaction is that of all of them.
 
 use super::logs::LogValue;
 use super::stream::ColumnType::{Bool, Integer, Long};
@@ -23,6 +24,11 @@ SELECT t.status = 'failed', t.block_number::bigint, t.transaction_index::integer
   FROM arx.transactions AS t
  WHERE t.network = $1 AND t.tx_hash = $2 AND t.\"timestamp\" = $3
    FOR SHARE", &[Bool, Long, Integer]) };
+
+    // Without a lock: a transfer that states its own success costs one lookup.
+    static IS_FAILED: PreparedQuery = const { PreparedQuery::new(c"
+SELECT EXISTS (SELECT FROM arx.transactions AS t
+                WHERE t.network = $1 AND t.tx_hash = $2 AND t.\"timestamp\" = $3 AND t.status = 'failed')", &[Bool]) };
 
     // Shared with other sessions that store transfers of the transaction. A session that stores the
     // transaction deletes the row, waits for them, and then finds their transfers.
@@ -51,7 +57,7 @@ DELETE FROM arx.awaited_transactions AS a WHERE a.network = $1 AND a.tx_hash = $
 SELECT EXISTS (
     SELECT FROM arx.internal_transfers AS i
      WHERE i.network = $1 AND i.tx_hash = $2 AND i.\"timestamp\" = $3
-       AND (CASE WHEN i.outcome_inherited THEN NOT $4 ELSE i.succeeded IS NULL AND $4 END
+       AND (CASE WHEN i.outcome_inherited THEN NOT $4 ELSE i.succeeded IS NOT FALSE AND $4 END
             OR (i.block_number IS NULL OR i.block_inherited)
                AND (i.block_number, i.transaction_index) IS DISTINCT FROM ($5, coalesce($6, i.transaction_index))))",
         &[Bool]) };
@@ -63,7 +69,7 @@ UPDATE arx.internal_transfers AS i
        block_number = CASE WHEN i.block_inherited THEN NULL ELSE i.block_number END,
        transaction_index = CASE WHEN i.block_inherited THEN NULL ELSE i.transaction_index END
  WHERE i.network = $1 AND i.tx_hash = $2 AND i.\"timestamp\" = $3
-   AND (CASE WHEN i.outcome_inherited THEN NOT $4 ELSE i.succeeded IS NULL AND $4 END
+   AND (CASE WHEN i.outcome_inherited THEN NOT $4 ELSE i.succeeded IS NOT FALSE AND $4 END
         OR (i.block_number IS NULL OR i.block_inherited)
            AND (i.block_number, i.transaction_index) IS DISTINCT FROM ($5, coalesce($6, i.transaction_index)))",
         &[]) };
@@ -87,6 +93,14 @@ pub(crate) fn stored_transaction(key: &TransactionKey) -> Result<Option<StoredTr
         })
     })?;
     Ok(stored)
+}
+
+/// Returns true if a transaction is stored and has failed.
+pub(crate) fn is_failed(key: &TransactionKey) -> Result<bool, SqlError> {
+    let mut failed = false;
+    IS_FAILED
+        .with(|query| query.stream_latest(&arguments(key), |slot| slot.is_true(0).map(|is_true| failed = is_true)))?;
+    Ok(failed)
 }
 
 /// Records that internal transfers wait for a transaction.

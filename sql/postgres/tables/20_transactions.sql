@@ -56,8 +56,8 @@ CREATE TABLE arx.internal_transfers (
     value             numeric(38,18) NOT NULL CHECK (value >= 0 AND value <> 'NaN'),
     value_usd         numeric(20,2) CHECK (value_usd >= 0 AND value_usd <> 'NaN'),
     kind              text NOT NULL DEFAULT 'call' CHECK (kind <> ''),
-    -- NULL where unknown, false if then the transaction failed. A transfer that failed moves no
-    -- value.
+    -- NULL where unknown. A transfer that failed, or whose transaction has failed, moves no value:
+    -- it is then false, whatever the writer says.
     succeeded         boolean,
     -- The place in the tree of calls, such as 0,2; NULL where unknown. It identifies a call.
     trace_path        text CHECK (trace_path ~ '^([0-9]+(,[0-9]+)*)?$'),
@@ -141,7 +141,7 @@ CREATE TRIGGER arx_restamp AFTER INSERT OR UPDATE ON arx.internal_transfers
 ALTER TABLE arx.internal_transfers ENABLE ALWAYS TRIGGER arx_restamp;
 -- Outcome and block of a transaction reach its internal transfers, in whatever order the rows come.
 CREATE TRIGGER arx_complete BEFORE INSERT OR UPDATE ON arx.internal_transfers FOR EACH ROW
-    WHEN (NEW.succeeded IS NULL OR NEW.block_number IS NULL OR NEW.outcome_inherited OR NEW.block_inherited)
+    WHEN (NEW.succeeded IS NOT FALSE OR NEW.block_number IS NULL OR NEW.outcome_inherited OR NEW.block_inherited)
     EXECUTE FUNCTION arx.complete_internal_transfer();
 ALTER TABLE arx.internal_transfers ENABLE ALWAYS TRIGGER arx_complete;
 -- Without a condition: PostgreSQL would refuse to change the type of a column that it names.

@@ -169,7 +169,10 @@ impl ExposureRequest {
             let exposed = self.exposure(id, flow, &mut labels)?;
             let lacking: Vec<WalletId> = exposed.shortfalls.iter().map(|shortfall| shortfall.wallet).collect();
             labels.look_up(&graph, &lacking)?;
-            let reason = incomplete(&exposed, flow);
+            let reason = match incomplete(&exposed, flow) {
+                None => self.scope.unknown_history(id)?,
+                reason => reason,
+            };
             let label_of = |wallet| labels.of(wallet).map(|label| label.party());
             let statement = Statement::new(&exposed, flow, label_of, |wallet| graph.order(wallet));
             for line in &statement.lines {

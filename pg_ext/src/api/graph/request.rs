@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use arx_core::address::{Address, Network};
 use arx_core::amount::COIN_SCALE;
 use arx_core::graph::{
-    AssetId, AssetSelection, Basket, Direction, EdgeFilter, Factor, Graph, Halt, Interrupt, MemoryBudget, Price,
-    SearchLimits, Side, U256, Unvalued, Valuation, WalletId, Wrapper,
+    AssetId, AssetSelection, Basket, Damaged, Direction, EdgeFilter, Factor, Graph, Halt, Interrupt, MemoryBudget,
+    Price, SearchLimits, Side, U256, Unvalued, Valuation, WalletId, Wrapper,
 };
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
@@ -27,14 +27,18 @@ use crate::time::from_micros;
 /// Reason of a result about a wallet that the graph does not have.
 pub(crate) const NO_TRANSACTION: &str = "wallet has no transaction";
 
+/// Reason of a result about a wallet that has transfers, and none of the asset.
+const NOTHING_OF_ASSET: &str = "wallet has no transfer of the asset here, and its history is not covered";
+
 /// Name of the unit of several assets by their prices.
 const USD: &str = "usd";
 
 /// Tokens are minted from this address on networks of the EVM.
 const ZERO_ADDRESS: &str = "0x0000000000000000000000000000000000000000";
 
-/// Matches no transfer: asset ids end far below.
-const UNKNOWN_TOKEN: AssetSelection = AssetSelection::Token(AssetId::new(u32::MAX));
+/// A token without transfers: asset ids end far below.
+const UNKNOWN_TOKEN_ID: AssetId = AssetId::new(u32::MAX);
+const UNKNOWN_TOKEN: AssetSelection = AssetSelection::Token(UNKNOWN_TOKEN_ID);
 
 /// Arguments that select transfers, as given.
 pub(crate) struct ScopeArguments<'a> {
@@ -231,6 +235,40 @@ impl Scope {
         Ok((false, format!("{NO_TRANSACTION} here, and its history is not covered")))
     }
 
+    /// Returns the reason why an answer about a wallet that has never moved what is asked for is
+    /// incomplete: it may have, in history that was not loaded. `None` if it has moved some, or if
+    /// its history is covered.
+    pub(crate) fn unknown_history(&self, id: WalletId) -> Result<Option<String>, SqlError> {
+        if self.has_dealt(id)? {
+            return Ok(None);
+        }
+        let (complete, _) = self.no_transaction(self.handle.graph().address(id)?)?;
+        Ok((!complete).then(|| NOTHING_OF_ASSET.to_owned()))
+    }
+
+    /// Returns true if a wallet has a transfer of the assets, at any time.
+    fn has_dealt(&self, id: WalletId) -> Result<bool, SqlError> {
+        /// Ends a search.
+        enum Found {
+            Transfer,
+            Damaged(Damaged),
+        }
+        impl From<Damaged> for Found {
+            fn from(damaged: Damaged) -> Self {
+                Self::Damaged(damaged)
+            }
+        }
+        let filter = EdgeFilter { since: None, until: None, min_value: None, include_failed: true, ..self.filter };
+        for side in [Side::In, Side::Out] {
+            match self.graph().counted_transfers(id, side, &filter, |_| Err(Found::Transfer)) {
+                Ok(()) => {}
+                Err(Found::Transfer) => return Ok(true),
+                Err(Found::Damaged(damaged)) => return Err(damaged.into()),
+            }
+        }
+        Ok(false)
+    }
+
     /// Returns the id of a wallet with transfers. Raises a notice if it has none.
     pub(crate) fn resolve(&self, wallet: &Wallet) -> Result<Option<WalletId>, SqlError> {
         let graph = self.handle.graph();
@@ -260,6 +298,11 @@ impl Scope {
 
     /// Returns the name of the native coin, or the address of a token.
     pub(crate) fn asset_name(&self, asset: AssetId) -> Result<String, SqlError> {
+        if asset == UNKNOWN_TOKEN_ID
+            && let Asset::Token(token) = &self.asset
+        {
+            return Ok(token.as_str().to_owned());
+        }
         if asset != AssetId::NATIVE {
             return Ok(self.handle.graph().token(asset)?.to_owned());
         }

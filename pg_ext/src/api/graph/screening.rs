@@ -211,6 +211,9 @@ impl Screening {
                 })?;
             }
             candidate.reasons.extend(unvalued_reason(&unvalued));
+            if candidate.reasons.is_empty() {
+                candidate.reasons.extend(scope.unknown_history(candidate.wallet)?);
+            }
         }
         Ok(())
     }

@@ -325,7 +325,12 @@ impl TraceRequest {
                 Flow::Backward => "wallet received nothing of the asset in the window".to_owned(),
             });
             if trace.shortfalls.is_empty() && trace.unvalued.is_empty() {
-                return Ok(TraceOutcome::Nothing { complete: true, reason: reasons.concat() });
+                let unknown = match &origin {
+                    TraceOrigin::Wallet(wallet) => self.scope.unknown_history(*wallet)?,
+                    TraceOrigin::Transfers(_) => None,
+                };
+                let complete = unknown.is_none();
+                return Ok(TraceOutcome::Nothing { complete, reason: unknown.unwrap_or_else(|| reasons.concat()) });
             }
         }
         reasons.extend(shortfall_reason(&trace.shortfalls));
