@@ -346,6 +346,23 @@ fn token_transfers_and_new_columns_are_carried() {
     succeed(&database, &["sync"]);
     assert_eq!(clickhouse.query(added).unwrap(), "-2\tseen\t1\n137\t\\N\t10");
     // A column with another type in ClickHouse is an error.
+    // Types that sums and ranges need, and a name that ClickHouse uses itself.
+    database
+        .query(
+            "SET DateStyle = 'German';
+             ALTER TABLE arx.transactions ADD COLUMN fee numeric(30,8), ADD COLUMN seen_at timestamptz,
+                 ADD COLUMN local timestamp, ADD COLUMN day date, ADD COLUMN version integer,
+                 ADD COLUMN doubled numeric(38,18) GENERATED ALWAYS AS (value * 2) STORED;
+             UPDATE arx.transactions
+                SET fee = -12.5, seen_at = '2024-03-31 03:30+02', local = '2024-01-01', day = '1969-12-31', version = 4
+              WHERE tx_hash = 'p7'",
+        )
+        .unwrap();
+    succeed(&database, &["sync"]);
+    let typed =
+        "SELECT sum(fee), max(toUnixTimestamp64Micro(seen_at)), max(toUnixTimestamp64Micro(local)), min(toInt32(day)),
+                        max(pg_version), count(doubled) FROM arx.transaction_events FINAL";
+    assert_eq!(clickhouse.query(typed).unwrap(), "-12.5\t1711848600000000\t1704067200000000\t-1\t4\t11");
     database.query("ALTER TABLE arx.transactions ALTER COLUMN chain_id TYPE text").unwrap();
     let failed = sidecar(&database, &["sync"]);
     let error = String::from_utf8_lossy(&failed.stderr);

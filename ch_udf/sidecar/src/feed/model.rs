@@ -161,6 +161,12 @@ pub(crate) enum ValueKind {
     Float64,
     /// `boolean`.
     Bool,
+    /// `timestamptz`, and `timestamp` as one in UTC: microseconds.
+    Timestamp,
+    /// `date`: days.
+    Date,
+    /// `numeric` of at most 38 digits, with its scale.
+    Decimal(u8),
     /// Any other type, as text.
     Text,
 }
@@ -176,6 +182,9 @@ impl ValueKind {
             Self::Float32 => "real",
             Self::Float64 => "double precision",
             Self::Bool => "boolean",
+            Self::Timestamp => "timestamptz",
+            Self::Date => "date",
+            Self::Decimal(_) => "numeric",
             Self::Text => "text",
         }
     }
@@ -187,8 +196,9 @@ impl ValueKind {
             Self::Text => None,
             Self::Bool => Some(1),
             Self::Int16 => Some(2),
-            Self::Int32 | Self::Float32 => Some(4),
-            Self::Int64 | Self::Float64 => Some(8),
+            Self::Int32 | Self::Float32 | Self::Date => Some(4),
+            Self::Int64 | Self::Float64 | Self::Timestamp => Some(8),
+            Self::Decimal(_) => Some(16),
         }
     }
 }
@@ -198,7 +208,7 @@ impl ValueKind {
 pub(crate) enum Value<'a> {
     Null,
     /// Bytes, and the number of those in use.
-    Fixed([u8; 8], usize),
+    Fixed([u8; 16], usize),
     Text(&'a str),
 }
 

@@ -8,6 +8,8 @@
 //! values of each column; little-endian integers, lengths as unsigned LEB128, a NULL map before
 //! nullable values, end offsets before the elements of arrays.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::super::columns::OPTIONAL;
@@ -15,8 +17,11 @@ use super::super::model::{CountedBy, Event, ExtraColumn, Value, ValueKind};
 use super::super::ports::CountingMode;
 
 /// Returns the type of an extra column in ClickHouse.
-pub(super) const fn type_of(column: &ExtraColumn) -> &'static str {
-    match column.kind {
+pub(super) fn type_of(column: &ExtraColumn) -> Cow<'static, str> {
+    let name = match column.kind {
+        ValueKind::Decimal(scale) => return format!("Nullable(Decimal(38, {scale}))").into(),
+        ValueKind::Timestamp => "Nullable(DateTime64(6, 'UTC'))",
+        ValueKind::Date => "Nullable(Date32)",
         ValueKind::Int16 => "Nullable(Int16)",
         ValueKind::Int32 => "Nullable(Int32)",
         ValueKind::Int64 => "Nullable(Int64)",
@@ -24,7 +29,28 @@ pub(super) const fn type_of(column: &ExtraColumn) -> &'static str {
         ValueKind::Float64 => "Nullable(Float64)",
         ValueKind::Bool => "Nullable(Bool)",
         ValueKind::Text => "Nullable(String)",
-    }
+    };
+    name.into()
+}
+
+/// Columns of `transaction_events` that no column of PostgreSQL has.
+const OWN_COLUMNS: [&str; 10] = [
+    "event_time",
+    "leg",
+    "kind",
+    "is_ordered",
+    "token_transfers",
+    "version",
+    "is_deleted",
+    "counted",
+    "generation",
+    "fed_at",
+];
+
+/// Returns the name of an extra column in ClickHouse: another one where ClickHouse uses its name.
+pub(super) fn name_of(column: &ExtraColumn) -> Cow<'_, str> {
+    let name = column.name.as_str();
+    if OWN_COLUMNS.contains(&name) { format!("pg_{name}").into() } else { name.into() }
 }
 
 /// Values that all rows of a delivery share.
@@ -256,7 +282,7 @@ impl Block {
         out.add("counted", "Int8", [self.counted_by]);
         out.add("generation", "UInt64", [stamp.generation.to_le_bytes().repeat(rows)]);
         for (column, values) in extra_columns.iter().zip(self.extra_values) {
-            out.add(&column.name, type_of(column), [values.nulls, values.values]);
+            out.add(&name_of(column), &type_of(column), [values.nulls, values.values]);
         }
         out.finish(rows)
     }

@@ -17,7 +17,7 @@ use super::super::ports::{CountingMode, Delivery, Inserted, Sink};
 use super::super::standing::Marks;
 use super::durability::{self, Durability};
 use super::marks;
-use super::native::{Block, Stamp, Used, type_of};
+use super::native::{Block, Stamp, Used, name_of, type_of};
 use crate::error::{Chain, Doing, SidecarError};
 use crate::retry::{Retrier, clickhouse_code};
 use crate::warehouse::{
@@ -291,15 +291,15 @@ impl Sink for ClickHouseSink {
             return Ok(());
         }
         let doing = "add columns to transaction_events";
-        let names: Vec<&str> = extra_columns.iter().map(|column| column.name.as_str()).collect();
+        let names: Vec<String> = extra_columns.iter().map(|column| name_of(column).into_owned()).collect();
         let query = "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = 'transaction_events' \
                      AND has(?, name)";
         let existing: Vec<(String, String)> =
             self.topology.entry.query(query).bind(names).fetch_all().await.doing(doing)?;
         for column in extra_columns {
-            let wanted = type_of(column);
-            match existing.iter().find(|(name, _)| *name == column.name) {
-                Some((_, present)) if present == wanted => {}
+            let (name, wanted) = (name_of(column), type_of(column));
+            match existing.iter().find(|(present, _)| *present == name) {
+                Some((_, present)) if *present == wanted => {}
                 Some((name, present)) => {
                     return Err(SidecarError::Configuration {
                         detail: format!(
@@ -309,8 +309,8 @@ impl Sink for ClickHouseSink {
                     });
                 }
                 None => {
-                    self.run_ddl(doing, &self.topology.shape.add_column(&quoted(&column.name), wanted)).await?;
-                    tracing::info!(column = column.name, r#type = wanted, "added a column of PostgreSQL");
+                    self.run_ddl(doing, &self.topology.shape.add_column(&quoted(&name), &wanted)).await?;
+                    tracing::info!(column = &*name, r#type = &*wanted, "added a column of PostgreSQL");
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! that are read, their order, and the conversion of bytes to an event, which copies nothing. It
 //! must not send anything.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arx_core::amount::COIN_SCALE;
@@ -74,7 +75,11 @@ impl Layout {
     pub(super) fn select(&self, from: &str, counted_by: &str, condition: &str) -> String {
         let optional = OPTIONAL.iter().fold(String::new(), |text, column| text + ", t." + column.name);
         let extra_columns = self.extra_columns.iter().fold(String::new(), |mut text, column| {
-            let cast = if column.kind == ValueKind::Text { "::text" } else { "" };
+            let cast = match column.kind {
+                ValueKind::Text => "::text",
+                ValueKind::Timestamp => "::timestamptz",
+                _ => "",
+            };
             text.push_str(&format!(", t.{}{cast}", quoted(&column.name)));
             text
         });
@@ -334,7 +339,7 @@ fn decode<'a>(layout: &Layout, row: &'a [u8], rejected: &mut Vec<Rejected>) -> R
         event.extra_values = layout
             .extra_columns
             .iter()
-            .map(|column| extra_value(column.kind, fields.nullable()?))
+            .map(|column| extra_value(column, fields.nullable()?))
             .collect::<Result<_, RowError>>()?;
     }
     if layout.transfers {
@@ -343,18 +348,45 @@ fn decode<'a>(layout: &Layout, row: &'a [u8], rejected: &mut Vec<Rejected>) -> R
     Ok(event)
 }
 
-fn extra_value(kind: ValueKind, raw: Option<&[u8]>) -> Result<Value<'_>, RowError> {
+/// Days and microseconds since 1970 that `Date32` and `DateTime64` hold: the years 1900 to 2299.
+const DAYS: Range<i64> = -25_567..120_530;
+const DAY_MICROS: i64 = 24 * HOUR_MICROS;
+
+/// Days from 1970 to 2000, from which PostgreSQL counts.
+const EPOCH_UNIX_DAYS: i64 = 10_957;
+
+fn extra_value<'a>(column: &ExtraColumn, raw: Option<&'a [u8]>) -> Result<Value<'a>, RowError> {
     let Some(raw) = raw else { return Ok(Value::Null) };
-    let Some(width) = kind.width() else { return Ok(Value::Text(copy::text(raw)?)) };
-    if raw.len() != width {
-        return Err(RowError::Malformed { reason: "an extra column has changed its type".into() });
-    }
-    let mut bytes = [0; 8];
-    // PostgreSQL sends big-endian numbers.
-    for (to, from) in bytes.iter_mut().zip(raw.iter().rev()) {
-        *to = *from;
-    }
-    Ok(Value::Fixed(bytes, width))
+    let Some(width) = column.kind.width() else { return Ok(Value::Text(copy::text(raw)?)) };
+    let unfit =
+        |target: &str| RowError::Unfit { reason: format!("{} does not fit {target} (1900 to 2299)", column.name) };
+    let value: i128 = match column.kind {
+        ValueKind::Decimal(scale) => {
+            decode_units(raw, scale.into(), VALUE_END, &column.name, &format!("Decimal(38, {scale})"))?
+        }
+        // `infinity` is the largest number.
+        ValueKind::Timestamp => {
+            let micros = copy::int8(raw)?.saturating_add(EPOCH_UNIX_MICROS);
+            let fits = DAYS.contains(&micros.div_euclid(DAY_MICROS));
+            if fits { micros.into() } else { return Err(unfit("DateTime64")) }
+        }
+        ValueKind::Date => {
+            let days = i64::from(copy::int4(raw)?) + EPOCH_UNIX_DAYS;
+            if DAYS.contains(&days) { days.into() } else { return Err(unfit("Date32")) }
+        }
+        _ => {
+            if raw.len() != width {
+                return Err(RowError::Malformed { reason: "an extra column has changed its type".into() });
+            }
+            let mut bytes = [0; 16];
+            // PostgreSQL sends big-endian numbers.
+            for (to, from) in bytes.iter_mut().zip(raw.iter().rev()) {
+                *to = *from;
+            }
+            return Ok(Value::Fixed(bytes, width));
+        }
+    };
+    Ok(Value::Fixed(value.to_le_bytes(), width))
 }
 
 fn transfers<'a>(
@@ -469,6 +501,31 @@ mod tests {
             .map(|(_, network, hash, sender)| (network.to_string(), hash.to_string(), sender.to_string()))
             .collect();
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn times_days_and_decimals_are_values_of_their_kind() {
+        let value = |kind, raw: &[u8]| {
+            let column = ExtraColumn { name: "x".into(), kind };
+            extra_value(&column, Some(raw)).map(|value| match value {
+                Value::Fixed(bytes, width) => (i128::from_le_bytes(bytes), width),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(value(ValueKind::Timestamp, &0_i64.to_be_bytes()), Ok((i128::from(EPOCH_UNIX_MICROS), 8)));
+        assert_eq!(value(ValueKind::Date, &(-10_958_i32).to_be_bytes()), Ok((-1, 4)));
+        // -1.5 in base 10,000: two digits, weight 0, negative, scale 1.
+        let numeric: Vec<u8> = [2_i16, 0, 0x4000, 1, 1, 5000].into_iter().flat_map(i16::to_be_bytes).collect();
+        assert_eq!(value(ValueKind::Decimal(8), &numeric), Ok((-150_000_000, 16)));
+        for (kind, raw) in [
+            (ValueKind::Timestamp, &i64::MAX.to_be_bytes()[..]),
+            (ValueKind::Timestamp, &i64::MIN.to_be_bytes()[..]),
+            (ValueKind::Date, &i32::MAX.to_be_bytes()[..]),
+            (ValueKind::Date, &(-73_000_i32).to_be_bytes()[..]),
+        ] {
+            assert!(matches!(value(kind, raw), Err(RowError::Unfit { .. })), "{kind:?}");
+        }
+        assert!(value(ValueKind::Int32, &[0, 1]).is_err());
     }
 
     #[test]

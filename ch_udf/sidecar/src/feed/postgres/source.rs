@@ -131,8 +131,20 @@ fn value_kind(type_name: &str) -> ValueKind {
         "real" => ValueKind::Float32,
         "double precision" => ValueKind::Float64,
         "boolean" => ValueKind::Bool,
-        _ => ValueKind::Text,
+        "date" => ValueKind::Date,
+        name if name.starts_with("timestamp") && !name.ends_with(']') => ValueKind::Timestamp,
+        name => decimal_scale(name).map_or(ValueKind::Text, ValueKind::Decimal),
     }
+}
+
+/// Digits of the widest decimal that is carried as one.
+const MAX_PRECISION: u8 = 38;
+
+/// Returns the scale of `numeric(precision,scale)`.
+fn decimal_scale(type_name: &str) -> Option<u8> {
+    let (precision, scale) = type_name.strip_prefix("numeric(")?.strip_suffix(')')?.split_once(',')?;
+    let (precision, scale) = (precision.parse::<u8>().ok()?, scale.parse::<u8>().ok()?);
+    (precision <= MAX_PRECISION && scale <= precision).then_some(scale)
 }
 
 impl PostgresSource {

@@ -29,7 +29,7 @@ pub(super) const SOURCE_POSITION: &str = "
            (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute AS a
              WHERE a.attrelid = 'arx.transactions'::regclass AND a.attnum > 0 AND NOT a.attisdropped
                AND a.attname <> ALL ($1)),
-           (SELECT array_agg(a.atttypid::regtype::text ORDER BY a.attnum) FROM pg_attribute AS a
+           (SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum) FROM pg_attribute AS a
              WHERE a.attrelid = 'arx.transactions'::regclass AND a.attnum > 0 AND NOT a.attisdropped
                AND a.attname <> ALL ($1)),
            EXISTS (SELECT FROM arx.token_transfers),
