@@ -79,6 +79,14 @@ impl Source {
     }
 }
 
+/// Returns whether `arx-sidecar status` finds that the functions differ from the database.
+fn differ_by_status(database: &Database<'_>) -> bool {
+    let status = run(database.sidecar().unwrap().arg("status")).unwrap();
+    let (same, other) = (status.contains("they answer as PostgreSQL does"), status.contains("install-udfs"));
+    assert_ne!(same, other, "{status}");
+    other
+}
+
 fn install(database: &Database<'_>, flags: &[&str]) -> String {
     run(database.sidecar().unwrap().args(["clickhouse", "install-udfs"]).args(flags)).unwrap()
 }
@@ -128,6 +136,9 @@ fn clickhouse_functions_return_the_results_of_postgresql() {
     assert_eq!(clickhouse.query("SELECT arxRiskScore([])").unwrap(), "50");
     let again = install(&database, &[]);
     assert!(again.contains("serves the functions") && !again.contains("written"), "{again}");
+    // The status reports on the tables, which a pass creates.
+    run(database.sidecar().unwrap().arg("sync")).unwrap();
+    assert!(!differ_by_status(&database));
 
     let wallets = copy(&database, &clickhouse);
     assert!(wallets > 1_000, "{wallets}");
@@ -150,6 +161,7 @@ fn clickhouse_functions_return_the_results_of_postgresql() {
         )
         .unwrap();
     assert_eq!(differing(&clickhouse), format!("0\t{wallets}"), "nothing was installed yet");
+    assert!(differ_by_status(&database));
     let other = install(&database, &[]);
     assert!(other.contains("risk model other-1") && other.contains("serves the functions"), "{other}");
     let changed = differing(&clickhouse);
@@ -166,6 +178,7 @@ fn clickhouse_functions_return_the_results_of_postgresql() {
         .unwrap();
     copy(&database, &clickhouse);
     assert!(!differing(&clickhouse).starts_with("0\t"), "nothing was installed yet");
+    assert!(differ_by_status(&database));
     assert!(install(&database, &[]).contains("serves the functions"));
     assert_eq!(differing(&clickhouse), format!("0\t{wallets}"));
     let others = "SELECT arxRiskProbability(features, 'ethereum') < arxRiskProbability(features, 'bitcoin'),
@@ -179,6 +192,7 @@ fn clickhouse_functions_return_the_results_of_postgresql() {
     database.query("INSERT INTO arx.behaviour_thresholds (distributor_recipients) VALUES (7)").unwrap();
     assert!(install(&database, &[]).contains("serves the functions"));
     assert_eq!(clickhouse.query(class).unwrap(), "distributor");
+    assert!(!differ_by_status(&database));
 }
 
 fn assert_same_reasons(database: &Database<'_>, clickhouse: &ClickHouse) {

@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use crate::cache::Drained;
 use crate::error::{Chain, SidecarError};
 use crate::feed::PassReport;
+use crate::functions::Comparison;
 use crate::write_back::{Kind, Written};
 
 /// A feed that has not succeeded for this long is unhealthy.
@@ -29,6 +30,8 @@ struct FeedHealth {
     set_aside: u64,
     /// Why everything was loaded again, since the start of this process.
     restart: Option<&'static str>,
+    /// The functions in ClickHouse apply other documents than the database has.
+    functions_differ: bool,
     /// The latest error of each kind of write-back.
     write_back_errors: BTreeMap<&'static str, String>,
 }
@@ -88,6 +91,15 @@ impl Health {
         self.feed().write_back_errors.insert(kind.as_str(), Chain(error).to_string());
     }
 
+    pub(super) fn record_functions(&self, comparison: Comparison) {
+        let differ = comparison == Comparison::Different;
+        gauge!("arx_functions_outdated").set(if differ { 1.0 } else { 0.0 });
+        let differed = std::mem::replace(&mut self.feed().functions_differ, differ);
+        if differ && !differed {
+            tracing::warn!("{}", Comparison::ADVICE);
+        }
+    }
+
     pub(super) fn record_write_behind(&self, drained: &Drained, pending: u64) {
         counter!("arx_write_behind_applied_total").increment(drained.applied as u64);
         counter!("arx_write_behind_dead_total").increment(drained.dead as u64);
@@ -120,10 +132,10 @@ impl Health {
         let lag = self.lag();
         let feed = self.feed();
         let is_ok = lag < STALE && feed.error.is_none() && feed.write_back_errors.is_empty();
-        let status = match (is_ok, feed.set_aside) {
+        let status = match (is_ok, feed.set_aside > 0 || feed.functions_differ) {
             (false, _) => "failing",
-            (true, 0) => "ok",
-            (true, _) => "degraded",
+            (true, false) => "ok",
+            (true, true) => "degraded",
         };
         let body = serde_json::json!({
             "status": status,
@@ -131,6 +143,7 @@ impl Health {
             "feed_error": feed.error,
             "feed_set_aside_rows": feed.set_aside,
             "feed_restart": feed.restart,
+            "functions": feed.functions_differ.then_some(Comparison::ADVICE),
             "write_back_errors": feed.write_back_errors,
         });
         (is_ok, body)

@@ -31,7 +31,7 @@ const fn count_by(label: &'static str, name: &'static str, help: &'static str) -
     Metric { name, kind: MetricKind::Counter { label: Some(label) }, help }
 }
 
-pub const METRICS: [Metric; 22] = [
+pub const METRICS: [Metric; 23] = [
     gauge("arx_feed_lag_seconds", "time since ClickHouse last held everything that PostgreSQL held"),
     gauge("arx_feed_pass_seconds", "duration of the last pass that carried rows"),
     gauge("arx_feed_rows_per_second", "rate of the last pass that carried rows"),
@@ -45,6 +45,7 @@ pub const METRICS: [Metric; 22] = [
     count("arx_feed_reloaded_ranges_total", "ranges of partitions that were loaded again, or taken back"),
     count_by("kind", "arx_write_back_rows_total", "rows written back into PostgreSQL"),
     count("arx_write_back_errors_total", "failed write-backs"),
+    gauge("arx_functions_outdated", "1 if ClickHouse's functions apply another model than the database has"),
     gauge("arx_write_behind_pending", "annotations queued in Redis"),
     count("arx_write_behind_applied_total", "annotations written to PostgreSQL"),
     count("arx_write_behind_dead_total", "annotations set aside because PostgreSQL rejects them"),

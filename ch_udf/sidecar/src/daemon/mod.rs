@@ -6,6 +6,7 @@
 
 mod database_health;
 mod feeding;
+mod functions;
 mod health;
 mod http;
 mod metrics;
@@ -29,6 +30,7 @@ use crate::settings::{Listen, Settings};
 use crate::write_back::Kind;
 use database_health::DatabaseHealthWorker;
 use feeding::FeedWorker;
+use functions::FunctionsWorker;
 use health::Health;
 pub use metrics::{METRICS, Metric, MetricKind};
 use supervise::supervise;
@@ -74,6 +76,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), SidecarError> {
         tokio::spawn(supervise(FeedWorker::new(settings, supervisor, &health, topology_tx), stopping.clone())),
         tokio::spawn(supervise(WriteBehindWorker::new(settings, &health), stopping.clone())),
         tokio::spawn(supervise(DatabaseHealthWorker::new(settings), stopping.clone())),
+        tokio::spawn(supervise(FunctionsWorker::new(settings, &health), stopping.clone())),
     ];
     tasks.extend(Kind::ALL.map(|kind| {
         let worker = WriteBackWorker::new(kind, settings, &health, topology_rx.clone());

@@ -1,8 +1,11 @@
-//! The check after an installation: ClickHouse reloads the functions and answers known questions.
+//! Known questions to ClickHouse: after an installation, once it has reloaded the functions, and
+//! later, to find functions that apply other documents than the database's.
 
-use arx_udf::{Models, NULL, known_answers};
+use ::clickhouse::Client;
+use ::clickhouse::error::Error;
+use arx_udf::{Models, NULL, Vector, known_answers};
 
-use crate::error::{Chain, SidecarError};
+use crate::error::{Chain, Doing, SidecarError};
 use crate::servers::clickhouse::{self, Choice, ClickHouseServer};
 use crate::settings::Settings;
 
@@ -42,12 +45,53 @@ async fn ask(server: &ClickHouseServer, models: &Models) -> Result<Serving, Stri
     let client = connection.client.with_database("default");
     client.query_raw("SYSTEM RELOAD FUNCTIONS").execute().await.map_err(text)?;
     let vectors = known_answers(models).map_err(text)?;
-    for vector in &vectors {
+    match wrong_answer(&client, &vectors).await.map_err(text)? {
+        Some(wrong) => Err(wrong),
+        None => Ok(Serving::Correct { version: connection.version, answers: vectors.len() }),
+    }
+}
+
+/// Returns the first answer that is not as expected.
+async fn wrong_answer(client: &Client, vectors: &[Vector]) -> Result<Option<String>, Error> {
+    for vector in vectors {
         let query = format!("SELECT ifNull(toString({}), '{NULL}')", vector.sql);
-        let answer: String = client.query_raw(&query).fetch_one().await.map_err(text)?;
+        let answer: String = client.query_raw(&query).fetch_one().await?;
         if !vector.matches(&answer) {
-            return Err(format!("{} is {answer}, not {}", vector.sql, vector.expected));
+            return Ok(Some(format!("{} is {answer}, not {}", vector.sql, vector.expected)));
         }
     }
-    Ok(Serving::Correct { version: connection.version, answers: vectors.len() })
+    Ok(None)
+}
+
+/// The functions in ClickHouse compared with the documents of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    /// No ClickHouse runs, or it has no such functions.
+    Absent,
+    Same,
+    /// They answer by another scorecard, calibration or thresholds.
+    Different,
+}
+
+impl Comparison {
+    /// Advice about functions that differ.
+    pub(crate) const ADVICE: &'static str = "the functions in ClickHouse apply another risk model, calibration or thresholds than the database has: run \
+         `arx-sidecar clickhouse install-udfs`";
+}
+
+/// Asks the ClickHouse that runs now; starts none.
+///
+/// # Errors
+/// Errors of ClickHouse.
+pub(super) async fn compare(settings: &Settings, models: &Models) -> Result<Comparison, SidecarError> {
+    const DOING: &str = "compare the functions in ClickHouse with the database";
+    const ARE_INSTALLED: &str = "SELECT count() FROM system.functions WHERE name = 'arxRiskBand'";
+    let Some(server) = Choice::new(settings).running(settings)? else { return Ok(Comparison::Absent) };
+    let client = clickhouse::connect(&server).await?.client.with_database("default");
+    if client.query(ARE_INSTALLED).fetch_one::<u64>().await.doing(DOING)? == 0 {
+        return Ok(Comparison::Absent);
+    }
+    let vectors = known_answers(models).map_err(|error| SidecarError::Input { detail: Chain(&error).to_string() })?;
+    let wrong = wrong_answer(&client, &vectors).await.doing(DOING)?;
+    Ok(if wrong.is_some() { Comparison::Different } else { Comparison::Same })
 }

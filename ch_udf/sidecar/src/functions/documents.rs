@@ -22,6 +22,7 @@ const CALIBRATIONS: &str = "SELECT network, prevalence, (medium_from * 10)::int4
 
 /// The documents as text. They are kept as they are: another spelling of a number could be another
 /// number.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Documents {
     pub(super) scorecard: String,
     pub(super) calibration: String,
@@ -55,7 +56,8 @@ impl Documents {
         Ok(Self { scorecard, calibration: json(&models.calibrations)?, thresholds: json(&models.thresholds)? })
     }
 
-    async fn of_database(settings: &Settings) -> Result<Self, SidecarError> {
+    /// Reads the documents of the database.
+    pub(super) async fn of_database(settings: &Settings) -> Result<Self, SidecarError> {
         let client = postgres::connect(settings).await?.client;
         let row = client.query_one(ACTIVE_SCORECARD, &[]).await;
         let scorecard = row.and_then(|row| row.try_get(0)).doing("read the active risk model")?;

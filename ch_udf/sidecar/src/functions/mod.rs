@@ -23,7 +23,7 @@ use crate::error::{Chain, DoingTo, SidecarError};
 use crate::servers::clickhouse::Choice;
 use crate::servers::engine::EngineFolder;
 use crate::settings::Settings;
-pub(crate) use check::Serving;
+pub(crate) use check::{Comparison, Serving};
 use description::description;
 use documents::Documents;
 
@@ -134,6 +134,35 @@ pub(crate) async fn install(options: &InstallOptions, settings: &Settings) -> Re
     }
     let serving = check::check(settings, &models).await;
     Ok(Installed { model, files, description: None, serving })
+}
+
+/// The functions in ClickHouse, compared with the documents of the database whenever these or the
+/// functions may have changed.
+#[derive(Debug, Default)]
+pub(crate) struct Comparer {
+    /// The documents that were compared last, and the outcome.
+    latest: Option<(Documents, Comparison)>,
+}
+
+impl Comparer {
+    /// Compares again, unless the functions and the documents were the same, and the documents still
+    /// are.
+    ///
+    /// # Errors
+    /// Errors of reading the documents, and of asking ClickHouse.
+    pub(crate) async fn compare(&mut self, settings: &Settings) -> Result<Comparison, SidecarError> {
+        let documents = Documents::of_database(settings).await?;
+        if let Some((latest, Comparison::Same)) = &self.latest
+            && *latest == documents
+        {
+            return Ok(Comparison::Same);
+        }
+        let Documents { scorecard, calibration, thresholds } = &documents;
+        let models = Models::from_json(Some(scorecard), Some(calibration), Some(thresholds));
+        let outcome = check::compare(settings, &models.map_err(|error| input(&error))?).await?;
+        self.latest = Some((documents, outcome));
+        Ok(outcome)
+    }
 }
 
 /// Returns a name that changes with the content of any part.

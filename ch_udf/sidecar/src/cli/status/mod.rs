@@ -13,6 +13,7 @@ use crate::cache::{ProfileCache, SHARDS, is_wrong_type, shard_keys};
 use crate::error::{Chain, Doing, SidecarError};
 use crate::escape::Inline;
 use crate::feed::{Standing, read_standing};
+use crate::functions::{Comparer, Comparison};
 use crate::servers::clickhouse::{self, Choice};
 use crate::servers::postgres::{self, Duty};
 use crate::settings::Settings;
@@ -128,6 +129,16 @@ async fn clickhouse_status(settings: &Settings) -> Result<String, SidecarError> 
         let topology = Topology::of_server(settings, client, matches!(choice, Choice::Embedded(_)));
         if let Ok(standing) = read_standing(&connection.client, &topology).await {
             text.push_str(&standing_line(&standing));
+        }
+        match Comparer::default().compare(settings).await {
+            Ok(Comparison::Absent) => {}
+            Ok(Comparison::Same) => text.push_str("functions: they answer as PostgreSQL does\n"),
+            Ok(Comparison::Different) => {
+                let _ = writeln!(text, "degraded: {}", Comparison::ADVICE);
+            }
+            Err(error) => {
+                let _ = writeln!(text, "functions: FAIL  {}", Chain(&error));
+            }
         }
     }
     Ok(text)
