@@ -392,6 +392,9 @@ fn redis_is_verified_and_never_used_without_tls_where_the_url_asks_for_it() {
     };
     assert!(status(&url, &ca, None).contains(up), "{}", status(&url, &ca, None));
     assert!(status(&url, &ca, Some("client")).contains(up));
+    let self_made = self_signed(&["localhost"], Validity::Now).unwrap();
+    write(certificates.folder.path(), "self.crt", &self_made.certificate).unwrap();
+    let pinned = certificates.path("self.crt");
     for (pair, root, expected) in [
         (
             None,
@@ -403,6 +406,7 @@ fn redis_is_verified_and_never_used_without_tls_where_the_url_asks_for_it() {
         (Some(certificates.expired()), &*ca, "has expired"),
         (Some(certificates.misnamed()), &*ca, "it is for other.test, 192.0.2.7, not for localhost"),
         (Some(certificates.foreign()), &*ca, "signed by an unknown authority"),
+        (Some(self_made), &*pinned, "is self-signed, or one of an authority; sign the server's certificate"),
         (Some(certificates.right()), &*ca, up),
     ] {
         if let Some(pair) = pair {

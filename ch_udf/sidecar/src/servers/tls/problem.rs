@@ -29,6 +29,9 @@ pub(crate) enum TlsProblem {
     /// The server accepts a connection, and does not answer the handshake.
     Silent,
     UnknownAuthority,
+    /// The server's certificate is one of an authority, as a self-signed one is, and the client
+    /// library accepts only one that an authority has signed.
+    SelfSigned,
     /// With the end of its validity.
     Expired(Option<String>),
     NotYetValid(Option<String>),
@@ -98,6 +101,8 @@ impl TlsProblem {
             CertificateError::UnknownRevocationStatus
             | CertificateError::ExpiredRevocationList
             | CertificateError::ExpiredRevocationListContext { .. } => Self::UnknownRevocation,
+            // The library that checks certificates has no name of rustls for it.
+            CertificateError::Other(cause) if cause.to_string().contains("CaUsedAsEndEntity") => Self::SelfSigned,
             error => Self::Certificate(error.to_string()),
         }
     }
@@ -135,6 +140,7 @@ impl TlsProblem {
                     .into()
             }
             Self::UnknownAuthority => format!("name the certificate of its authority with {roots}"),
+            Self::SelfSigned => format!("sign the server's certificate by an authority, and name that with {roots}"),
             Self::Expired(_) => "renew the server's certificate".into(),
             Self::NotYetValid(_) => "compare the clocks of both machines".into(),
             Self::WrongName { .. } => {
@@ -158,6 +164,7 @@ impl fmt::Display for TlsProblem {
             Self::Plain => f.write_str("the server has no TLS"),
             Self::Silent => f.write_str("the server does not answer the handshake, as one that has no TLS"),
             Self::UnknownAuthority => f.write_str("the server's certificate was signed by an unknown authority"),
+            Self::SelfSigned => f.write_str("the server's certificate is self-signed, or one of an authority"),
             Self::Expired(date) => write!(f, "the server's certificate has expired{}", since(date)),
             Self::NotYetValid(date) => write!(f, "the server's certificate is not valid yet{}", since(date)),
             Self::WrongName { host, names } if names.is_empty() => {
