@@ -956,3 +956,139 @@ fn ids_in_one_file_make_values_of_the_contract_in_another_doubtful() {
     assert!(notes.iter().any(|(note, count)| note.contains("have none") && count == 1), "{}", ids.report);
     assert_eq!(desk.query("SELECT amount, token_id FROM arx.token_transfers ORDER BY tx_hash"), "55|\n1|56");
 }
+
+#[test]
+fn traces_of_a_node_and_rows_with_nested_addresses_are_read() {
+    let desk = Desk::new("imports_nested");
+    desk.load("plain.csv", &format!("{HEADER}\n{}\n", line(1, 10, 1, 2, "0")), &[]);
+    let trace = |kind: &str, action: &str, more: &str| {
+        format!(
+            r#"{{"type": "{kind}", "action": {{{action}}}, "blockNumber": 10, "transactionPosition": 4,
+                 "transactionHash": "{}", {more}}}"#,
+            hash(1)
+        )
+    };
+    let call = |from: u64, to: u64, value: &str| {
+        format!(r#""callType": "call", "from": "{}", "to": "{}", "value": "{value}""#, wallet(from), wallet(to))
+    };
+    let end = format!(r#""address": "{}", "refundAddress": "{}", "balance": "0x4""#, wallet(4), wallet(5));
+    let reward = format!(r#""author": "{}", "rewardType": "block", "value": "0x1bc16d674ec80000""#, wallet(9));
+    let traces = [
+        trace("call", &call(1, 2, "0x0"), r#""result": {"gasUsed": "0x1", "output": "0x"}, "traceAddress": []"#),
+        trace("call", &call(2, 3, "0x2386f26fc10000"), r#""result": {"output": "0x"}, "traceAddress": [0]"#),
+        trace("call", &call(2, 6, "0x5"), r#""error": "Reverted", "traceAddress": [1]"#),
+        trace("suicide", &end, r#""result": null, "traceAddress": [2]"#),
+        trace("reward", &reward, r#""result": null, "traceAddress": []"#).replace(&hash(1), ""),
+    ];
+    let answer = format!(r#"{{"jsonrpc": "2.0", "id": 1, "result": [{}]}}"#, traces[..4].join(","));
+    let loaded = desk.load("trace.json", &answer, &[]);
+    assert_eq!(
+        (loaded.code, loaded.counts(), loaded.count("no_value")),
+        (Some(0), [2, 0, 0, 0], 2),
+        "{}",
+        loaded.error
+    );
+    let legs = "SELECT right(from_address, 1), right(to_address, 1), value * 1e18::numeric, kind, trace_path, succeeded
+                  FROM arx.internal_transfers ORDER BY position";
+    let legs = desk.query(legs).replace(".000000000000000000", "");
+    assert_eq!(legs, "2|3|10000000000000000|call|0|t\n4|5|4|selfdestruct|2|t");
+    // What a trace does not tell is not taken for nothing.
+    let unknown = trace("call", &call(2, 3, "0x1").replace("value", "amount_moved"), r#""traceAddress": [3]"#);
+    let unknown = desk.load("unknown.json", &format!("[{unknown}]"), &[]);
+    assert_eq!((unknown.code, unknown.counts()), (Some(2), [0, 0, 0, 1]), "{}", unknown.error);
+    assert!(desk.rejects("unknown.json").contains("column value is empty"));
+
+    let page = format!(
+        r#"{{"items": [{{"hash": "{}", "block_number": 20, "timestamp": "2023-11-15T01:02:03.000000Z", "status": "ok",
+             "from": {{"hash": "{}", "is_contract": false}}, "to": {{"hash": "{}"}}, "value": "3", "result": "success"}}],
+             "next_page_params": null}}"#,
+        hash(2),
+        wallet(7),
+        wallet(8)
+    );
+    let page = desk.load("page.json", &page, &[]);
+    assert_eq!((page.code, page.counts()), (Some(0), [1, 0, 0, 0]), "{}", page.error);
+    let block = desk.load("block.json", r#"{"jsonrpc": "2.0", "result": {"number": "0x5", "transactions": []}}"#, &[]);
+    assert!(block.code == Some(1) && block.error.contains("lacks the column hash"), "{}", block.error);
+}
+
+#[test]
+fn a_second_header_does_not_change_the_meaning_of_columns() {
+    let desk = Desk::new("imports_headers");
+    let swapped = HEADER.replace("from_address,to_address", "to_address,from_address");
+    let text = format!("{HEADER}\n{}\n{swapped}\n{}\n", line(1, 10, 1, 2, "5"), line(2, 11, 4, 3, "5"));
+    let stopped = desk.load("both.csv", &text, &[]);
+    assert!(stopped.code == Some(1) && stopped.error.contains("line 3: another header"), "{}", stopped.error);
+    assert_eq!(desk.query("SELECT right(from_address, 1), right(to_address, 1) FROM arx.transactions"), "1|2");
+    // The same columns in another spelling are the same header.
+    let same = format!(
+        "{HEADER}\n{}\n\"{}\"\n{}\n",
+        line(1, 10, 1, 2, "5"),
+        HEADER.replace(',', "\",\"").to_uppercase(),
+        line(2, 11, 3, 4, "5")
+    );
+    let same = desk.load("same.csv", &same, &[]);
+    assert_eq!((same.code, same.counts()), (Some(0), [1, 0, 1, 0]), "{}", same.error);
+}
+
+#[test]
+fn values_of_data_frames_are_read_exactly_or_questioned() {
+    let desk = Desk::new("imports_frames");
+    let header = format!("{HEADER},transaction_index,gas_price,receipt_status");
+    let row = |tx: u64, value: &str, time: &str, rest: &str| {
+        format!("{}, 10 ,{},{},{value},{time},{rest}\n", hash(tx), wallet(1), wallet(2))
+    };
+    let text = format!(
+        "{header}\n{}{}{}",
+        row(1, "2e18", "1700000120000", "NaN,NaN,NaN"),
+        row(2, "2000000000000000000.0", "1700000120000000", "3,<NA>,1.0"),
+        row(3, "0.0", "1700000120.0", "None,7,True")
+    );
+    let frames = desk.load("frames.csv", &text, &[]);
+    assert_eq!((frames.code, frames.counts()), (Some(0), [3, 0, 0, 0]), "{}", frames.error);
+    let all = "SELECT value::float8, extract(epoch FROM timestamp)::int8, transaction_index, gas_price, status
+                 FROM arx.transactions ORDER BY tx_hash";
+    assert_eq!(desk.query(all), "2|1700000120|||unknown\n2|1700000120|3||confirmed\n0|1700000120||7|confirmed");
+    // Two coins, or two of the smallest unit: the file does not tell.
+    let coins = format!("{HEADER}\n{}\n{}\n", line(8, 20, 1, 2, "2.0"), line(9, 21, 1, 2, "40.0"));
+    let unknown = desk.load("coins.csv", &coins, &[]);
+    assert!(unknown.code == Some(1) && unknown.error.contains("--unit base"), "{}", unknown.error);
+    assert_eq!(desk.load("coins.csv", &coins, &["--unit", "coin"]).counts(), [2, 0, 0, 0]);
+    assert_eq!(desk.query("SELECT sum(value)::float8 FROM arx.transactions WHERE block_number > 15"), "42");
+    let archive = [&[b'a'; 257][..], b"ustar  ", &[0; 600]].concat();
+    desk.write("files.tar", archive);
+    assert!(desk.import(&["transactions", "files.tar"]).error.contains("tar archive"));
+    let cut = desk.load("cut.csv", format!("{HEADER}\n{}", line(7, 30, 1, 2, "5")).trim_end(), &[]);
+    assert_eq!((cut.code, cut.counts()), (Some(0), [1, 0, 0, 0]));
+    assert!(cut.report.to_string().contains("no line end"), "{}", cut.report);
+}
+
+#[test]
+fn token_transfers_of_one_file_may_lack_what_others_have() {
+    let desk = Desk::new("imports_uneven");
+    let row = |tx: u64, more: &str| {
+        format!(
+            r#"{{"hash": "{}", "blockNumber": "9", "timeStamp": "1700000108", "from": "{}", "to": "{}",
+                 "contractAddress": "{}", "value": "5", "tokenDecimal": "6"{more}}}"#,
+            hash(tx),
+            wallet(1),
+            wallet(2),
+            wallet(99)
+        )
+    };
+    desk.write("uneven.json", format!("[{}, {}]", row(1, r#", "logIndex": "4""#), row(2, "")));
+    let uneven = desk.import(&["token-transfers", "uneven.json"]);
+    assert_eq!((uneven.code, uneven.counts()), (Some(0), [2, 0, 0, 0]), "{}", uneven.error);
+    let header = "transaction_hash,log_index,block_number,block_timestamp,token_address,from_address,to_address,value";
+    let line = |tx: u64, index: &str| {
+        format!("{},{index},10,1700000120,{},{},{},5\n", hash(tx), wallet(99), wallet(1), wallet(2))
+    };
+    desk.write("empty.csv", format!("{header}\n{}{}", line(3, "7"), line(4, "")));
+    let empty = desk.import(&["token-transfers", "empty.csv", "--erc20", "all"]);
+    assert_eq!((empty.code, empty.counts()), (Some(2), [1, 0, 0, 1]), "{}", empty.error);
+    assert!(desk.rejects("empty.csv").contains("column log_index is empty"));
+    assert_eq!(
+        desk.query("SELECT string_agg(log_index::text, ' ' ORDER BY log_index) FROM arx.token_transfers"),
+        "4 7 1000000000"
+    );
+}

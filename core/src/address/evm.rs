@@ -5,7 +5,7 @@
 //! where the hash's hex digit at the same position is 8 or more. Texts in one case carry no
 //! checksum and are accepted. EIP-1191, which Rootstock uses, hashes the chain id, `0x` and the
 //! digits; both spellings are in use there and are accepted. ICAP is an IBAN of country `XE` whose
-//! account is the number of the address in base 36. XDC writes `xdc` for `0x`.
+//! account is the number of the address in base 36. XDC writes `xdc` for `0x`, Ronin `ronin:`.
 
 use ethnum::U256;
 use sha3::{Digest, Keccak256};
@@ -16,6 +16,9 @@ const HEX_DIGITS: usize = 40;
 
 /// Networks whose wallets write checksums of EIP-1191, with their chain ids.
 const CHAIN_CHECKSUMS: [(&str, &str); 2] = [("rootstock", "30"), ("rootstock-testnet", "31")];
+
+/// Prefixes that networks write for `0x`.
+const OWN_PREFIXES: [(&str, &str); 2] = [("xdc", "xdc"), ("ronin", "ronin:")];
 
 /// Returns the 40 digits after `0x` if `text` is a normalised EVM address.
 pub(super) fn digits(text: &str) -> Option<&str> {
@@ -55,9 +58,13 @@ pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressErro
     if prefix.eq_ignore_ascii_case("xe") {
         return icap(text, network);
     }
-    let xdc = (network == "xdc").then(|| text.strip_prefix("xdc").or_else(|| text.strip_prefix("XDC"))).flatten();
+    let own = OWN_PREFIXES.iter().find(|(name, _)| *name == network).map(|(_, prefix)| *prefix);
+    let own = own.and_then(|own| {
+        let start = text.get(..own.len()).filter(|start| start.eq_ignore_ascii_case(own))?;
+        text.strip_prefix(start)
+    });
     let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let Some(digits) = hex.or(xdc) else {
+    let Some(digits) = hex.or(own) else {
         return Err(AddressError::WrongPrefix {
             address: text.to_owned(),
             network: network.to_owned(),
@@ -70,7 +77,7 @@ pub(super) fn normalise(text: &str, network: &str) -> Result<String, AddressErro
             address: text.to_owned(),
             network: network.to_owned(),
             character,
-            position: index + 3,
+            position: text.len() - digits.len() + index + 1,
             expected: "hex digits after 0x",
         });
     }

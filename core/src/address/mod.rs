@@ -7,7 +7,7 @@
 //!
 //! | family | accepted | normalised to | source |
 //! |---|---|---|---|
-//! | EVM | `0x` or `0X` and 40 hex digits; in mixed case the checksum must hold (on Rootstock that of EIP-55 or EIP-1191); ICAP (`XE…`); on XDC also `xdc…` | `0x` and lower case | EIP-55, EIP-1191, ICAP |
+//! | EVM | `0x` or `0X` and 40 hex digits; in mixed case the checksum must hold (on Rootstock that of EIP-55 or EIP-1191); ICAP (`XE…`); on XDC also `xdc…`, on Ronin `ronin:…` | `0x` and lower case | EIP-55, EIP-1191, ICAP |
 //! | Bitcoin | base58check (to public key hash, to script hash) with the versions of the chain; bech32 and bech32m where it has segwit | segwit in lower case | BIP 13, 173, 350; `chainparams.cpp` of each chain |
 //! | Litecoin | the same with Litecoin's prefixes | script hashes in their present form (`M…`, not `3…`) | Litecoin Core's `chainparams.cpp` |
 //! | Bitcoin Cash | CashAddr with or without `bitcoincash:`, in one case, also able to receive tokens; Bitcoin's and BitPay's base58check | CashAddr with its prefix | CashAddr, CHIP-2022-02 |

@@ -230,6 +230,24 @@ impl Network {
         Ok(Self { name: Cow::Owned(name), family })
     }
 
+    /// Parses a network's name as people write it: `Arbitrum One`, `OP Mainnet`, `ERC-20`. A text
+    /// that names no listed network in this way is parsed as it is.
+    ///
+    /// # Errors
+    /// The errors of [`Network::parse`].
+    pub fn parse_written(text: &str) -> Result<Self, AddressError> {
+        let lower = text.trim().to_lowercase();
+        let words: Vec<&str> = lower.split([' ', '_', '-']).filter(|word| !word.is_empty()).collect();
+        let whole = words.as_slice();
+        let short = match whole {
+            [rest @ .., "mainnet" | "network" | "chain"] if !rest.is_empty() => rest,
+            _ => whole,
+        };
+        let written = [whole, short].into_iter().flat_map(|words| ["-", ""].map(|between| words.join(between)));
+        let listed = written.filter_map(|name| Self::parse(&name).ok()).find(Self::is_listed);
+        listed.map_or_else(|| Self::parse(text), Ok)
+    }
+
     /// Parses a network's name whose user states the family of its addresses. A listed network has
     /// the family that ARX lists.
     ///
@@ -452,6 +470,29 @@ mod tests {
             assert_eq!(serde_json::to_string(&family).unwrap(), format!("\"{family}\""));
         }
         assert!("ethereum".parse::<NetworkFamily>().is_err());
+    }
+
+    #[test]
+    fn names_are_read_as_people_write_them() {
+        for (text, name) in [
+            ("Arbitrum One", "arbitrum"),
+            ("OP Mainnet", "optimism"),
+            ("Polygon PoS", "polygon"),
+            ("Avalanche C-Chain", "avalanche"),
+            ("Ethereum Classic", "ethereum-classic"),
+            ("Bitcoin Cash", "bitcoin-cash"),
+            ("ERC-20", "ethereum"),
+            ("TRC-20", "tron"),
+            (" BNB Smart Chain ", "bsc"),
+            ("Ethereum Mainnet", "ethereum"),
+            ("Ronin Network", "ronin"),
+            ("Bitcoin_Testnet", "bitcoin-testnet"),
+            ("my-rollup", "my-rollup"),
+        ] {
+            assert_eq!(Network::parse_written(text).unwrap().name(), name, "{text}");
+        }
+        assert!(Network::parse_written("Chain").is_ok_and(|network| !network.is_listed()));
+        assert!(Network::parse_written("Some Other Chain").is_err() && Network::parse_written("").is_err());
     }
 
     #[test]

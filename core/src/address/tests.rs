@@ -241,6 +241,9 @@ fn icap_and_chain_checksums_are_spellings_of_evm_addresses() {
         }
     }
     assert_eq!(parse("xdc5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", "xdc").unwrap(), CHECKSUMMED.to_lowercase());
+    let ronin = CHECKSUMMED.replace("0x", "ronin:");
+    assert_eq!(parse(&ronin, "ronin").unwrap(), CHECKSUMMED.to_lowercase());
+    assert!(parse(&ronin, "ethereum").is_err() && parse(&ronin[..ronin.len() - 1], "ronin").is_err());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use arx_core::amount::AmountError;
 use thiserror::Error;
+use tokio_postgres::error::SqlState;
 
 use super::parse::number::NumberFault;
 use super::parse::values::shorten;
@@ -20,9 +21,9 @@ pub(crate) enum ImportError {
     Rejects { file: PathBuf, source: std::io::Error },
     #[error("{file} is empty: expected a header")]
     Empty { file: String },
-    /// A compressed file ends early.
+    /// A compressed file or an array ends early.
     #[error(
-        "{file} is cut off: its compressed data ends in the middle, after line {line}; the lines before are imported \
+        "{file} is cut off: it ends in the middle, after line {line}; the lines before are imported \
          (fetch the whole file and import it: nothing is doubled)"
     )]
     CutOff {
@@ -87,8 +88,18 @@ pub(crate) enum ImportError {
     #[error("{file} holds {found}: {advice}")]
     OtherKind { file: String, found: &'static str, advice: &'static str },
     /// A header without the columns that the import needs.
-    #[error("{file} lacks the column{} {}; its header is: {found}", if missing.len() == 1 { "" } else { "s" }, missing.join(", "))]
+    #[error(
+        "{file} lacks the column{} {}; its header is: {found} (--map COLUMN=FIELD names the column of a field)",
+        if missing.len() == 1 { "" } else { "s" },
+        missing.join(", ")
+    )]
     MissingColumns { file: String, missing: Vec<&'static str>, found: String },
+    /// Another header within a file.
+    #[error(
+        "{file}, line {line}: another header begins here, by which the columns have another order or meaning; the lines \
+         before it are imported: import what follows as a file of its own"
+    )]
+    OtherHeader { file: String, line: u64 },
     /// A header that names a column twice.
     #[error("{file} names the column {column:?} twice in its header")]
     DuplicateColumn { file: String, column: String },
@@ -156,7 +167,13 @@ fn describe(error: &tokio_postgres::Error) -> String {
         }
         return text;
     };
-    format!("{} (SQLSTATE {})", WithoutValues(db), db.code().code())
+    let text = format!("{} (SQLSTATE {})", WithoutValues(db), db.code().code());
+    if *db.code() == SqlState::DISK_FULL {
+        let advice = "make room for PostgreSQL, and run the same command again: it continues behind the last committed \
+                      line";
+        return format!("{text}; {advice}");
+    }
+    text
 }
 
 /// Message with the statement that adds the network.
@@ -205,6 +222,12 @@ pub(super) enum LineError {
     /// A number with a fraction where smallest units are expected.
     #[error("column {column}: {text:?} is not a whole number of smallest units")]
     Fraction { column: &'static str, text: String },
+    /// A small number with a decimal point where nothing states the unit.
+    #[error(
+        "column {column}: {text:?} has a decimal point, and is hardly an amount of the smallest unit (if it is, state \
+         --unit base)"
+    )]
+    CoinsOrUnits { column: &'static str, text: String },
     /// A number that a program may have rounded.
     #[error(
         "column {column}: {text:?} may have lost digits, because the program that wrote it keeps 16 of them or fewer; \
@@ -247,7 +270,10 @@ pub(super) enum LineError {
     Address { column: &'static str, message: String },
     #[error("column {column}: {text:?} is not a transaction hash of {network}")]
     Hash { column: &'static str, text: String, network: String },
-    #[error("column {column}: {text:?} is neither unix seconds nor 'YYYY-MM-DD HH:MM:SS UTC'")]
+    #[error(
+        "column {column}: {text:?} is neither unix seconds nor 'YYYY-MM-DD HH:MM:SS UTC'; if the column is in UTC, state it \
+         by --map COLUMN=datetime_utc"
+    )]
     Time { column: &'static str, text: String },
     /// A value outside a fixed set.
     #[error("column {column}: {text:?} must be one of {allowed}")]
@@ -300,6 +326,7 @@ impl LineError {
             Self::NotAnInteger { column, .. } => format!("{column}: not a whole number"),
             Self::OutOfRange { column, .. } => format!("{column}: out of range"),
             Self::Fraction { column, .. } => format!("{column}: fraction of a smallest unit"),
+            Self::CoinsOrUnits { column, .. } => format!("{column}: no unit"),
             Self::LostDigits { column, .. } => format!("{column}: lost digits"),
             Self::Ambiguous { column, .. } => format!("{column}: ambiguous comma"),
             Self::Contradiction { columns, .. } => format!("{columns}: contradiction"),
@@ -326,7 +353,7 @@ impl LineError {
     /// Returns true if the line shows that the unit of the whole file is another one.
     pub(super) fn questions_the_unit(&self) -> bool {
         match self {
-            Self::Fraction { .. } => true,
+            Self::Fraction { .. } | Self::CoinsOrUnits { .. } => true,
             Self::EndsInside { cause } => cause.questions_the_unit(),
             _ => false,
         }

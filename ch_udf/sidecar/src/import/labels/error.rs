@@ -18,7 +18,7 @@ pub(super) enum RecordError {
     Address(String),
     #[error(
         "address {address:?} is on no network whose addresses ARX can check, and {symbol:?} exists on several networks; \
-         name its network by --map-network {symbol}=NETWORK"
+         name its network by --map-network '{symbol}=NETWORK'"
     )]
     NetworkOfAddress { address: String, symbol: String },
     #[error(
@@ -31,7 +31,7 @@ pub(super) enum RecordError {
     AddressInText { address: String },
     #[error("{0}")]
     Network(String),
-    #[error("currency {0:?} names no network that ARX knows; name it by --map-network {0}=NETWORK")]
+    #[error("currency {0:?} names no network that ARX knows; name it by --map-network '{0}=NETWORK'")]
     Currency(String),
     #[error("the list names no source: name it by --source")]
     NoSource,

@@ -126,7 +126,7 @@ fn detect(head: &str, first: &str, delimiter: Option<u8>, sink: &dyn Sink) -> La
     }
     let content = head.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut content = content.filter(|line| *line != "---" && !line.starts_with("//"));
-    let line = content.next().unwrap_or_default();
+    let line = content.next().map(text::without_comment).unwrap_or_default();
     let key = line.split_once(':').filter(|(_, value)| value.is_empty() || value.starts_with(' '));
     if key.is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')) {
         return LabelFormat::Tagpack;

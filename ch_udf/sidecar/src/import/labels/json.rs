@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use arx_core::address::{Currency, Network};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -146,16 +147,17 @@ impl Walker<'_, '_> {
     fn container(&mut self, object: &Map<String, Value>, defaults: &[(Field, String)]) -> Result<(), ImportError> {
         let names: Vec<&str> = object.keys().map(String::as_str).collect();
         let columns = Columns::assign(&names, self.columns);
-        let mut inherited = defaults.to_vec();
+        let (mut inherited, mut read) = (defaults.to_vec(), Vec::new());
         for (index, field) in (0..).zip(super::record::ALL) {
             if let Some(name) = columns.indexes[index].map(|column| names[column])
                 && let Some(Value::String(text)) = object.get(name)
                 && field != Field::Address
             {
                 inherited.push((field, text.clone()));
+                read.push(name);
             }
         }
-        for (key, value) in object {
+        for (key, value) in object.iter().filter(|(key, _)| !read.contains(&key.as_str())) {
             self.member(key, value, &inherited)?;
         }
         Ok(())
@@ -166,6 +168,11 @@ impl Walker<'_, '_> {
         let is_container = CONTAINERS.contains(&key.to_ascii_lowercase().as_str());
         match value {
             Value::Array(_) if is_container => self.value(value, defaults, None),
+            // Addresses by network.
+            Value::Array(_) if is_network(key) => {
+                let network = (Field::Currency, key.to_owned());
+                self.value(value, &[defaults, &[network]].concat(), None)
+            }
             Value::Array(_) => self.value(value, defaults, Some(key)),
             Value::Object(inner) if is_container || !self.sink.is_address(key) => {
                 self.object(inner, value, defaults, None)
@@ -244,6 +251,11 @@ impl Walker<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Returns true for the name of a network or the symbol of a coin.
+fn is_network(key: &str) -> bool {
+    Network::parse_written(key).is_ok_and(|network| network.is_listed()) || Currency::parse(key).is_some()
 }
 
 /// Returns the texts of a value: of a text or number itself, of an array those of its elements.

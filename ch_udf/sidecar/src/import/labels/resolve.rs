@@ -184,7 +184,7 @@ impl Resolver {
 
     /// Returns a network of the database by its name.
     fn registered(&self, name: &str) -> Result<Network, RecordError> {
-        let network = Network::parse(name).map_err(|error| RecordError::Network(error.to_string()))?;
+        let network = Network::parse_written(name).map_err(|error| RecordError::Network(error.to_string()))?;
         self.facts.networks.get(network.name()).cloned().ok_or_else(|| {
             let message = ImportError::UnknownNetwork { network: name.to_owned() }.to_string();
             RecordError::Network(message)
@@ -214,7 +214,9 @@ impl Resolver {
         record: &Record<'_>,
         with: impl FnOnce(LabelRow<'_>) -> T,
     ) -> Result<T, RecordError> {
-        let text = record.get(Field::Address).ok_or(RecordError::Empty("address"))?;
+        let blank = |c: char| c.is_whitespace() || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}');
+        let text = record.get(Field::Address).map(|text| text.trim_matches(blank));
+        let text = text.filter(|text| !text.is_empty()).ok_or(RecordError::Empty("address"))?;
         let (network, address) = self.place(record, text)?;
         let label = bounded("label", record.get(Field::Label).unwrap_or_default())?;
         if record.get(Field::Source).is_none() && self.defaults.source.is_none() {
@@ -253,7 +255,10 @@ impl Resolver {
                 Err(error) => (network.name().to_owned(), Some(error)),
             },
         };
-        let Some(network) = network_of_address(text) else {
+        // BNB is the coin of a network, and a token of others.
+        let named = Network::parse(&symbol).ok().filter(|network| stated.is_none() && network.is_listed());
+        let named = named.filter(|network| Address::is_valid(text, network) == Some(true));
+        let Some(network) = named.or_else(|| network_of_address(text)) else {
             return Err(match stated {
                 Some(error) => of_address(&error),
                 None => {
@@ -289,7 +294,7 @@ impl Resolver {
         let network = match Currency::parse(text).filter(|_| is_currency) {
             Some(Currency::Native(name)) => self.registered(name)?,
             // A list may write the network's name where others write the symbol.
-            _ if is_currency && !Network::parse(text).is_ok_and(|network| network.is_listed()) => {
+            _ if is_currency && !Network::parse_written(text).is_ok_and(|network| network.is_listed()) => {
                 return Err(RecordError::Currency(shorten(text)));
             }
             _ => self.registered(text)?,

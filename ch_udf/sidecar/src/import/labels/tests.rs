@@ -331,3 +331,45 @@ fn remarks_of_sanctions_lists_give_addresses_that_are_certain_and_faults_for_the
     let (_, ended) = collected(Defaults::default(), "<CONSOLIDATED_LIST><INDIVIDUAL>");
     assert!(ended.unwrap_err().to_string().contains("ends in the middle"));
 }
+
+#[test]
+fn networks_are_named_as_people_write_them() {
+    let list = format!(
+        "currency,address,category,source\nBNB,{ALICE},scam,x\nArbitrum One,{ALICE},scam,x\nERC-20,{ALICE},scam,x\n\
+         Polygon PoS, {BOB}\u{a0},scam,x\nBNB,{BITCOIN},scam,x\nSome Chain,{BOB},scam,x\n"
+    );
+    let (sink, ended) = collected(Defaults::default(), &list);
+    ended.unwrap();
+    let row = |network: &str, address: &str| format!("{network} {address} scam \"\" x 1000 - -");
+    let expected = [row("bsc", ALICE), row("arbitrum", ALICE), row("ethereum", ALICE), row("polygon", BOB)];
+    assert_eq!(sink.rows[..4], expected, "{:?}", sink.faults);
+    // A symbol that is a token of several networks follows the address.
+    assert_eq!(sink.rows[4..], [row("bitcoin", BITCOIN)]);
+    assert!(sink.faults.len() == 1 && sink.faults[0].contains("'Some Chain=NETWORK'"), "{:?}", sink.faults);
+}
+
+#[test]
+fn addresses_by_network_and_comments_behind_addresses_are_read() {
+    let list = format!(
+        r#"[{{"id": 7, "name": "Fake shop", "category": "Scam", "addresses": {{"ETH": ["{ALICE}"], "BTC": ["{BITCOIN}"]}}}}]"#
+    );
+    let stated = Defaults { source: Some("x".to_owned()), ..Defaults::default() };
+    let (sink, ended) = collected(stated, &list);
+    ended.unwrap();
+    let row = |network: &str, address: &str| format!("{network} {address} scam \"Fake shop\" x 1000 - -");
+    let mut rows = sink.rows.clone();
+    rows.sort_unstable();
+    assert_eq!(rows, [row("bitcoin", BITCOIN), row("ethereum", ALICE)], "{:?}", sink.faults);
+    assert_eq!(sink.unused, ["id"]);
+    let plain = format!("# of mine\n{ALICE} # first\n{BOB}\t# second\n");
+    let stated = Defaults {
+        network: Some("ethereum".to_owned()),
+        category: Some("scam".to_owned()),
+        source: Some("x".to_owned()),
+        ..Defaults::default()
+    };
+    let (sink, ended) = collected(stated, &plain);
+    ended.unwrap();
+    let row = |address: &str| format!("ethereum {address} scam \"\" x 1000 - -");
+    assert_eq!(sink.rows, [row(ALICE), row(BOB)], "{:?}", sink.faults);
+}

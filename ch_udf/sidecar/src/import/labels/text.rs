@@ -112,7 +112,14 @@ pub(super) fn csv(reading: &mut Reading<'_>, delimiter: u8, sink: &mut dyn Sink)
     if header.is_none() { Err(ImportError::Empty { file: reading.file.to_owned() }) } else { Ok(()) }
 }
 
-/// Reads one address a line. Lines that begin with `#` or `//` are comments.
+/// Returns a line of a plain list up to the comment that follows the address.
+pub(super) fn without_comment(line: &str) -> &str {
+    let comment = line.find(" #").or_else(|| line.find("\t#"));
+    comment.and_then(|place| line.get(..place)).unwrap_or(line).trim_end()
+}
+
+/// Reads one address a line. Lines that begin with `#` or `//` are comments, and so is what follows
+/// a blank and `#`.
 pub(super) fn plain(reading: &mut Reading<'_>, sink: &mut dyn Sink) -> Result<(), ImportError> {
     each_line(reading, sink, |sink, number, line| {
         let trimmed = line.trim();
@@ -121,7 +128,7 @@ pub(super) fn plain(reading: &mut Reading<'_>, sink: &mut dyn Sink) -> Result<()
             return Ok(());
         }
         let mut record = Record::new(number, &line);
-        record.set(Field::Address, trimmed);
+        record.set(Field::Address, without_comment(trimmed));
         sink.record(record)
     })
 }

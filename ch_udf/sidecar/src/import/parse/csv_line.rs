@@ -151,6 +151,35 @@ pub(crate) fn shown(line: &[u8]) -> String {
     text.chars().map(|c| if c == char::from(SEPARATOR) { ',' } else { c }).take(500).collect()
 }
 
+/// The relation of a line to the header of its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeated {
+    /// Not a header.
+    No,
+    /// The same columns in the same order.
+    Same,
+    /// Other columns, or another order.
+    Other,
+}
+
+/// Columns that a line must share with the header to be one.
+const SHARED_NAMES: usize = 3;
+
+/// Compares an invalid line with the header of its file.
+pub(crate) fn repeats(header: &[u8], line: &[u8]) -> Repeated {
+    let folded = |line: &[u8]| {
+        let names = names("", line).map(|(_, names)| names).unwrap_or_default();
+        names.iter().map(|name| fields::fold(name)).collect::<Vec<_>>()
+    };
+    let (expected, found) = (folded(header), folded(line));
+    if expected == found {
+        return Repeated::Same;
+    }
+    let shared = found.iter().filter(|name| !name.is_empty() && expected.contains(name)).count();
+    let is_data = |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
+    if shared >= SHARED_NAMES && !found.iter().any(is_data) { Repeated::Other } else { Repeated::No }
+}
+
 /// Returns the separator of a header line and the names of its columns.
 ///
 /// # Errors
@@ -200,11 +229,12 @@ impl<'a> CsvFields<'a> {
         }
     }
 
-    /// Returns a field; empty beyond the last.
+    /// Returns a field; empty beyond the last. Blanks around one that is not quoted are no part of
+    /// it.
     pub(crate) fn get(&self, index: usize) -> &'a str {
         match self {
             Self::Plain(line, ranges) => {
-                ranges.get(index).and_then(|range| line.get(range.clone())).unwrap_or_default()
+                ranges.get(index).and_then(|range| line.get(range.clone())).unwrap_or_default().trim_ascii()
             }
             Self::Quoted(record) => record.get(index).unwrap_or_default(),
         }
@@ -292,6 +322,29 @@ mod tests {
     }
 
     #[test]
+    fn another_header_within_a_file_is_recognised() {
+        let header = b"hash,from_address,to_address,value,memo";
+        for (line, expected) in [
+            ("HASH,\"From Address\",to_address,Value,Memo", Repeated::Same),
+            ("hash,to_address,from_address,value,memo", Repeated::Other),
+            ("value,hash,to_address", Repeated::Other),
+            ("0x12,hash,value,to_address,15", Repeated::No),
+            ("0x12,a,b,1,value", Repeated::No),
+            ("", Repeated::No),
+        ] {
+            assert_eq!(repeats(header, line.as_bytes()), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn blanks_around_a_field_are_no_part_of_it() {
+        let header = Header::parse("f.csv", b"a, b", &["a", "b"], &[]).unwrap();
+        let mut splitter = Splitter::default();
+        assert_eq!(header.columns::<2>(&mut splitter, " 1 ,\t2").unwrap(), [Some("1"), Some("2")]);
+        assert_eq!(header.columns::<2>(&mut splitter, "1, ").unwrap(), [Some("1"), None]);
+    }
+
+    #[test]
     fn errors_of_lines_name_the_fault() {
         let header = Header::parse("f.csv", b"a,b", &["a", "b"], &[]).unwrap();
         let mut splitter = Splitter::default();
@@ -303,7 +356,9 @@ mod tests {
     #[test]
     fn a_header_without_the_columns_names_them_all_and_itself() {
         let error = Header::parse("f.csv", b"hash,nonce", &["hash", "value", "block_number"], &[]).unwrap_err();
-        assert_eq!(error.to_string(), "f.csv lacks the columns value, block_number; its header is: hash,nonce");
+        let expected = "f.csv lacks the columns value, block_number; its header is: hash,nonce (--map COLUMN=FIELD names \
+                        the column of a field)";
+        assert_eq!(error.to_string(), expected);
         let error = Header::parse("f.csv", b"hash,hash", &["hash"], &[]).unwrap_err();
         assert_eq!(error.to_string(), "f.csv names the column \"hash\" twice in its header");
         assert!(matches!(Header::parse("f.csv", b"\xff\xfe", &["hash"], &[]), Err(ImportError::Format { .. })));

@@ -15,6 +15,9 @@ use crate::import::error::LineError;
 /// Columns whose names are the same fact in every format, so that two of them must agree.
 const AGREEING: [&str; 5] = ["hash", "transaction_hash", "from_address", "to_address", "block_number"];
 
+/// Objects of which a node's trace consists: the keys within them are columns, as `action_from`.
+const PARTS: [&str; 2] = ["action", "result"];
+
 /// Currencies in which explorers add what a value was worth.
 const FIAT: [&str; 12] = ["usd", "eur", "gbp", "jpy", "cny", "krw", "inr", "chf", "cad", "aud", "rub", "brl"];
 
@@ -142,6 +145,8 @@ pub(crate) struct JsonRow<'a, const N: usize> {
     /// Further values of columns whose values must agree.
     others: Vec<(usize, &'a RawValue)>,
     names: [&'static str; N],
+    /// Some columns are within an object of their own.
+    has_parts: bool,
 }
 
 impl<'a, const N: usize> JsonRow<'a, N> {
@@ -162,6 +167,11 @@ impl<'a, const N: usize> JsonRow<'a, N> {
         self.values.get(index).is_some_and(Option::is_some)
     }
 
+    /// Returns true for a trace of a node, whose columns are in an object of their own.
+    pub(crate) const fn has_parts(&self) -> bool {
+        self.has_parts
+    }
+
     /// Returns the unit that the key of a column states.
     pub(crate) fn unit(&self, index: usize) -> Option<&str> {
         self.units.get(index)?.as_deref()
@@ -174,12 +184,13 @@ impl<'a, const N: usize> JsonRow<'a, N> {
     /// one fact.
     pub(crate) fn texts(&self) -> Result<[JsonText<'a>; N], LineError> {
         let mut texts = [const { JsonText::NULL }; N];
-        for (text, value) in texts.iter_mut().zip(self.values) {
-            *text = JsonText::of(value)?;
+        for ((text, value), name) in texts.iter_mut().zip(self.values).zip(self.names) {
+            *text = if name.ends_with("address") { JsonText::of_party(value)? } else { JsonText::of(value)? };
         }
         for (index, value) in &self.others {
-            let other = JsonText::of(Some(value))?;
             let (Some(text), Some(name)) = (texts.get_mut(*index), self.names.get(*index)) else { continue };
+            let other =
+                if name.ends_with("address") { JsonText::of_party(Some(value))? } else { JsonText::of(Some(value))? };
             match (text.get(), other.get()) {
                 (None, Some(_)) => *text = other,
                 (Some(one), Some(other)) if !agree(one, other) => return Err(LineError::two_values(name, one, other)),
@@ -212,32 +223,88 @@ impl<'de, const N: usize> Visitor<'de> for Row<'_, N> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut values = [None; N];
-        let mut units = [const { None }; N];
-        let mut others = Vec::new();
-        let mut ranks = [usize::MAX; N];
+        let names = self.columns.each_ref().map(|column| column.name);
+        let row =
+            JsonRow { values: [None; N], units: [const { None }; N], others: Vec::new(), names, has_parts: false };
+        let mut found = Found { columns: self.columns, ranks: [usize::MAX; N], row };
         while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
             let value: &'de RawValue = map.next_value()?;
             let name = Name::of(&key, self.mappings);
-            for (index, column) in self.columns.iter().enumerate() {
-                let Some(position) = column.names.iter().position(|known| *known == name.folded) else { continue };
-                let (slot, unit, rank) = (&mut values[index], &mut units[index], &mut ranks[index]);
-                if position == *rank {
-                    return Err(serde::de::Error::custom(format_args!("key {key:?} occurs twice")));
-                }
-                let mut value = Some(value);
-                if position < *rank {
-                    *rank = position;
-                    *unit = name.unit;
-                    std::mem::swap(slot, &mut value);
-                }
-                if let Some(value) = value.filter(|_| column.must_agree()) {
-                    others.push((index, value));
-                }
-                break;
+            if PARTS.contains(&name.folded.as_str()) && value.get().starts_with('{') {
+                found.row.has_parts |= name.folded == PARTS[0];
+                let mut part = serde_json::Deserializer::from_str(value.get());
+                let values = Part { name: &name.folded, mappings: self.mappings, found: &mut found };
+                values.deserialize(&mut part).map_err(serde::de::Error::custom)?;
+                continue;
             }
+            found.take(&key, name, value)?;
         }
-        Ok(JsonRow { values, units, others, names: self.columns.each_ref().map(|column| column.name) })
+        Ok(found.row)
+    }
+}
+
+/// The columns that an object has shown.
+struct Found<'c, 'de, const N: usize> {
+    columns: &'c [Column; N],
+    /// Places of the names that were read among those of their columns.
+    ranks: [usize; N],
+    row: JsonRow<'de, N>,
+}
+
+impl<'de, const N: usize> Found<'_, 'de, N> {
+    /// Takes the value of a key, if a column has its name.
+    fn take<E: serde::de::Error>(&mut self, key: &str, name: Name, value: &'de RawValue) -> Result<(), E> {
+        for (index, column) in self.columns.iter().enumerate() {
+            let Some(position) = column.names.iter().position(|known| *known == name.folded) else { continue };
+            let row = &mut self.row;
+            let (slot, unit, rank) = (&mut row.values[index], &mut row.units[index], &mut self.ranks[index]);
+            if position == *rank {
+                return Err(E::custom(format_args!("key {key:?} occurs twice")));
+            }
+            let mut value = Some(value);
+            if position < *rank {
+                *rank = position;
+                *unit = name.unit;
+                std::mem::swap(slot, &mut value);
+            }
+            if let Some(value) = value.filter(|_| column.must_agree()) {
+                row.others.push((index, value));
+            }
+            break;
+        }
+        Ok(())
+    }
+}
+
+/// Deserializes an object within an object, whose name stands before the names of its keys.
+struct Part<'p, 'c, 'de, const N: usize> {
+    name: &'p str,
+    mappings: &'p [Mapping],
+    found: &'p mut Found<'c, 'de, N>,
+}
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Part<'_, '_, 'de, N> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for Part<'_, '_, 'de, N> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+            let value: &'de RawValue = map.next_value()?;
+            let name = Name::of(&format!("{}_{key}", self.name), self.mappings);
+            self.found.take(&key, name, value)?;
+        }
+        Ok(())
     }
 }
 
@@ -266,11 +333,17 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
     }
 }
 
-/// Returns the keys of a JSON object; none if it is not one.
+/// Returns the keys of a JSON object, those of a node's trace with the name of their part; none if
+/// it is not an object.
 pub(crate) fn keys(line: &str) -> Vec<String> {
-    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line)
-        .map(|object| object.keys().cloned().collect())
-        .unwrap_or_default()
+    let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).unwrap_or_default();
+    let names = object.into_iter().flat_map(|(key, value)| match value {
+        serde_json::Value::Object(part) if PARTS.contains(&key.as_str()) => {
+            part.into_iter().map(|(inner, _)| format!("{key}_{inner}")).collect()
+        }
+        _ => vec![key],
+    });
+    names.collect()
 }
 
 #[cfg(test)]
@@ -312,6 +385,32 @@ mod tests {
         );
         let row = JsonRow::parse(r#"{"Value_IN(Gwei)": 1}"#, &COLUMNS, &[]).unwrap();
         assert_eq!((row.unit(0), row.unit(1)), (None, Some("gwei")));
+    }
+
+    #[test]
+    fn keys_within_a_trace_of_a_node_are_columns() {
+        let columns = [Column { name: "to_address", names: &["toaddress", "actionto"] }, COLUMNS[0]];
+        let line = r#"{"action": {"to": "b", "value": "0x1"}, "blockNumber": 5, "result": {"output": "0x"}}"#;
+        let row = JsonRow::parse(line, &columns, &[]).unwrap();
+        assert!(row.has_parts() && row.has(0));
+        assert_eq!(row.texts().unwrap().each_ref().map(JsonText::get), [Some("b"), Some("5")]);
+        assert_eq!(unused_keys(line, &columns, &[]), ["action_value", "result_output"]);
+        let plain = JsonRow::parse(r#"{"result": "success", "toAddress": null}"#, &columns, &[]).unwrap();
+        assert!(!plain.has_parts());
+        assert!(JsonRow::parse(r#"{"action": {"to": 1, "to": 2}}"#, &columns, &[]).is_err());
+    }
+
+    #[test]
+    fn an_address_may_be_in_an_object() {
+        let columns = [Column { name: "from_address", names: &["from"] }, COLUMNS[0]];
+        let text = |line: &str| {
+            let row = JsonRow::parse(line, &columns, &[]).unwrap();
+            row.texts().map(|texts| texts[0].get().map(str::to_owned)).map_err(|error| error.to_string())
+        };
+        assert_eq!(text(r#"{"from": {"hash": "0x12", "is_contract": true}}"#), Ok(Some("0x12".to_owned())));
+        assert_eq!(text(r#"{"from": {"address": "0x34"}}"#), Ok(Some("0x34".to_owned())));
+        assert_eq!(text(r#"{"from": null}"#), Ok(None));
+        assert!(text(r#"{"from": {"name": "x"}}"#).unwrap_err().contains("from_address"));
     }
 
     #[test]

@@ -39,6 +39,25 @@ impl<'a> JsonText<'a> {
         Ok(Self(Some(text).filter(|text| !text.is_empty())))
     }
 
+    /// Returns the text of a value, or of the address in an object, as Blockscout writes it.
+    ///
+    /// # Errors
+    /// [`LineError::Json`] for an invalid escape, or an object without an address.
+    pub(crate) fn of_party(value: Option<&'a RawValue>) -> Result<Self, LineError> {
+        #[derive(Deserialize)]
+        struct Party {
+            #[serde(alias = "address", alias = "address_hash")]
+            hash: String,
+        }
+        match value.map(RawValue::get) {
+            Some(raw) if raw.starts_with('{') => {
+                let fault = |_| LineError::Json { message: "from_address or to_address has no address".to_owned() };
+                serde_json::from_str(raw).map(|Party { hash }| Self(Some(Cow::Owned(hash)))).map_err(fault)
+            }
+            _ => Self::of(value),
+        }
+    }
+
     /// The text, if there is one.
     pub(crate) fn get(&self) -> Option<&str> {
         self.0.as_deref()

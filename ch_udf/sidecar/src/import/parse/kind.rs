@@ -78,7 +78,8 @@ pub(crate) fn names(
 pub(crate) fn detect(names: &[String]) -> Kind {
     let has = |name: &str| names.iter().any(|found| found == name);
     let has_any = |of: &[&str]| of.iter().any(|name| has(name));
-    if has_any(&["tracetype", "actiontype"]) {
+    let is_node_trace = has("traceaddress") && has_any(&["actionfrom", "actionaddress", "actionauthor"]);
+    if has_any(&["tracetype", "actiontype"]) || is_node_trace {
         return Kind::Traces;
     }
     // A mixed stream begins with any of its kinds.
@@ -87,6 +88,10 @@ pub(crate) fn detect(names: &[String]) -> Kind {
     }
     if has("inputs") && has("outputs") {
         return Kind::Utxo;
+    }
+    if has("vin") && has("vout") {
+        let advice = "import the output of bitcoin-etl, or a list of edges";
+        return Kind::Other("transactions whose inputs name no amounts of their own", advice);
     }
     // An answer without rows: an array of them would have been read as lines.
     if has("message") && has("result") && !has_any(&["hash", "transactionhash"]) {

@@ -20,6 +20,7 @@ use super::transactions::{
 };
 use super::values::{
     self, Context, INTEGER_LIMITS, Parsed, RowParser, Unit, has_failed, optional_bigint, required, shorten, whole,
+    without_nulls,
 };
 use crate::import::error::{ImportError, LineError};
 
@@ -38,10 +39,13 @@ const FIELD_COUNT: usize = 24;
 const FIELDS: [Column; FIELD_COUNT] = [
     Column { name: "transaction_hash", names: &["transactionhash", "hash", "txhash"] },
     Column { name: "block_number", names: &["blocknumber", "blockno"] },
-    Column { name: "transaction_index", names: &["transactionindex", "txindex"] },
-    Column { name: "from_address", names: &["fromaddress", "actionfrom", "from"] },
-    Column { name: "to_address", names: &["toaddress", "txto", "actionto", "to"] },
-    Column { name: "value", names: &["value", "actionvalue"] },
+    Column { name: "transaction_index", names: &["transactionindex", "txindex", "transactionposition"] },
+    Column { name: "from_address", names: &["fromaddress", "actionfrom", "from", "actionaddress"] },
+    Column {
+        name: "to_address",
+        names: &["toaddress", "txto", "actionto", "to", "actionrefundaddress", "actionauthor"],
+    },
+    Column { name: "value", names: &["value", "actionvalue", "actionbalance"] },
     Column { name: "value_in", names: &["valuein"] },
     Column { name: "value_out", names: &["valueout"] },
     Column { name: "block_timestamp", names: &["blocktimestamp", "unixtimestamp", "timestamp"] },
@@ -51,10 +55,10 @@ const FIELDS: [Column; FIELD_COUNT] = [
     Column { name: "call_type", names: &["calltype", "actioncalltype"] },
     Column { name: "trace_address", names: &["traceaddress", "traceid"] },
     Column { name: "error", names: &["error"] },
-    Column { name: "status", names: &["status"] },
+    Column { name: "status", names: &["status", "success"] },
     Column { name: "is_error", names: &["iserror"] },
     Column { name: "err_code", names: &["errcode"] },
-    Column { name: "contract_address", names: &["contractaddress", "resultaddress"] },
+    Column { name: "contract_address", names: &["contractaddress", "resultaddress", "createdcontract"] },
     Column { name: "trace_id", names: &["traceid"] },
     Column { name: "network", names: NETWORK_NAMES },
     Column { name: "chain_id", names: CHAIN_ID_NAMES },
@@ -74,6 +78,9 @@ const PATH: usize = 13;
 
 /// Columns whose names may state a unit.
 const AMOUNTS: [usize; 3] = [VALUE, VALUE_IN, VALUE_OUT];
+
+/// Columns that may be without a value.
+const OPTIONAL: [usize; 4] = [1, 2, 12, 15];
 
 /// Columns that say which calls failed.
 const OUTCOMES: [usize; 4] = [14, 15, 16, 17];
@@ -101,6 +108,8 @@ struct LegEncoder {
     has_outcome: bool,
     /// The file, or the object, has trace addresses.
     has_path: bool,
+    /// The file, or the object, has a column of values.
+    has_value: bool,
 }
 
 impl LegEncoder {
@@ -131,7 +140,7 @@ impl LegEncoder {
             chain_id,
             unit,
             asset,
-        ] = texts;
+        ] = without_nulls(texts, &OPTIONAL);
         let context = &self.context;
         check_coin(context, network, chain_id, asset)?;
         let kind = leg_kind(trace_type.or(type_text), call_type)?;
@@ -163,10 +172,13 @@ impl LegEncoder {
         } else {
             path.map(|text| trace_path(Some(text))).transpose()?
         };
-        let unit = context.unit_of("unit", unit)?.or(self.units[VALUE]).unwrap_or(self.unit);
+        let unit = context.unit_of("unit", unit)?.or(self.units[VALUE]);
         let units = match (value, value_in, value_out) {
+            (None, None, None) if !self.has_value && !failed && !kind.is_empty() => {
+                return Err(LineError::Empty { column: "value" });
+            }
             (None, None, None) => 0,
-            (Some(_), ..) => context.amount_in(unit, "value", value)?,
+            (Some(_), ..) => context.amount_or(unit, self.unit, "value", value)?,
             (None, value_in, value_out) => {
                 value_in_or_out(context, [self.units[VALUE_IN], self.units[VALUE_OUT]], value_in, value_out)?
             }
@@ -285,7 +297,8 @@ impl CsvLegs {
         let unit = if explorer_status { Unit::Coin } else { context.unit() };
         let has_outcome = OUTCOMES.iter().any(|index| header.has(*index));
         let units = header_units(&context, file, &header, &AMOUNTS)?;
-        let rows = LegEncoder { context, unit, units, is_trace, explorer_status, has_outcome, has_path: true };
+        let (has_path, has_value) = (true, true);
+        let rows = LegEncoder { context, unit, units, is_trace, explorer_status, has_outcome, has_path, has_value };
         Ok(Self { rows, header, splitter: Splitter::default() })
     }
 }
@@ -323,8 +336,9 @@ impl JsonLegs {
     pub(crate) fn new(context: Context, is_trace: bool, mappings: Vec<Mapping>) -> Self {
         let unit = context.unit();
         let units = [None; FIELD_COUNT];
-        let (explorer_status, has_outcome, has_path) = (false, false, false);
-        Self { rows: LegEncoder { context, unit, units, is_trace, explorer_status, has_outcome, has_path }, mappings }
+        let (explorer_status, has_outcome, has_path, has_value) = (false, false, false, false);
+        let rows = LegEncoder { context, unit, units, is_trace, explorer_status, has_outcome, has_path, has_value };
+        Self { rows, mappings }
     }
 }
 
@@ -337,10 +351,15 @@ impl RowParser for JsonLegs {
             if let Some(kind) = other_kind(texts[TYPE], &OTHER_KINDS) {
                 return Ok(Parsed::Skipped(kind));
             }
-            texts[TYPE] = None;
+            // Nodes write the type of a trace where streams write that of their items.
+            if texts[TRACE_TYPE].is_some() {
+                texts[TYPE] = None;
+            }
         }
-        // An object states for itself what a header states for a file.
-        self.rows.has_outcome = OUTCOMES.iter().any(|index| row.has(*index));
+        // An object states for itself what a header states for a file. A node's trace that has
+        // failed has an error, and every other one has none.
+        self.rows.has_outcome = row.has_parts() || OUTCOMES.iter().any(|index| row.has(*index));
+        self.rows.has_value = [VALUE, VALUE_IN, VALUE_OUT].iter().any(|index| row.has(*index));
         self.rows.has_path = row.has(PATH);
         self.rows.explorer_status = row.has(VALUE_IN) || row.has(VALUE_OUT);
         self.rows.units = key_units(&self.rows.context, &row, &FIELDS, &AMOUNTS)?;

@@ -10,7 +10,7 @@ use super::transactions::{
     CHAIN_ID_NAMES, COLUMN_COUNT, NETWORK_NAMES, RowStatus, Units, block_hash_of, header_units, key_units,
     optional_int4, optional_int8, other_kind, status,
 };
-use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, optional_bigint, whole};
+use super::values::{Context, INTEGER_LIMITS, Parsed, RowParser, optional_bigint, whole, without_nulls};
 use crate::import::error::{ImportError, LineError};
 
 /// Number of [`RECEIPT_FIELDS`].
@@ -43,7 +43,7 @@ fn encode_receipt(
     out: &mut TupleBuffer,
 ) -> Result<RowStatus, LineError> {
     let [hash, block_number, index, status_text, gas_used, gas_price, contract, block_hash, _type, network, chain_id] =
-        texts;
+        without_nulls(texts, &[1, 2, 3, 4, 5, 6, 7]);
     context.check_network(network, chain_id)?;
     let tx_hash = context.hash("transaction_hash", hash)?;
     let block_number = optional_bigint("block_number", block_number)?;

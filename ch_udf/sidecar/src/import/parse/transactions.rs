@@ -12,7 +12,7 @@ use super::fields::{Column, JsonRow, Mapping};
 use super::json::JsonText;
 use super::values::{
     Context, INTEGER_LIMITS, OtherKind, Parsed, RowParser, Unit, bigint, has_failed, is_error, optional_bigint,
-    shorten, whole,
+    shorten, whole, without_nulls,
 };
 use crate::import::error::{ImportError, LineError};
 
@@ -29,18 +29,21 @@ const FIELD_COUNT: usize = 24;
 /// Columns of files. The first six are required; `value_in`, `value_out` and `amount` stand for
 /// `value`, and `datetime_utc` for `block_timestamp`.
 pub(crate) const FIELDS: [Column; FIELD_COUNT] = [
-    Column { name: "hash", names: &["hash", "transactionhash", "txhash", "txnhash"] },
-    Column { name: "block_number", names: &["blocknumber", "blockno"] },
-    Column { name: "from_address", names: &["fromaddress", "from"] },
-    Column { name: "to_address", names: &["toaddress", "to"] },
+    Column { name: "hash", names: &["hash", "transactionhash", "txhash", "txnhash", "txid"] },
+    Column { name: "block_number", names: &["blocknumber", "blockno", "blockheight", "height"] },
+    Column { name: "from_address", names: SENDER_NAMES },
+    Column { name: "to_address", names: RECEIVER_NAMES },
     Column { name: "value", names: &["value", "valuestring", "valuebinary"] },
-    Column { name: "block_timestamp", names: &["blocktimestamp", "unixtimestamp", "timestamp"] },
-    Column { name: "transaction_index", names: &["transactionindex"] },
+    Column { name: "block_timestamp", names: &["blocktimestamp", "unixtimestamp", "timestamp", "blocktime", "time"] },
+    Column { name: "transaction_index", names: &["transactionindex", "txindex"] },
     Column { name: "gas_price", names: &["gasprice"] },
     Column { name: "receipt_gas_used", names: &["receiptgasused", "gasused"] },
     Column { name: "receipt_effective_gas_price", names: &["receipteffectivegasprice", "effectivegasprice"] },
     Column { name: "receipt_status", names: &["receiptstatus", "txreceiptstatus", "status", "success"] },
-    Column { name: "receipt_contract_address", names: &["receiptcontractaddress", "contractaddress"] },
+    Column {
+        name: "receipt_contract_address",
+        names: &["receiptcontractaddress", "contractaddress", "createdcontract"],
+    },
     Column { name: "block_hash", names: &["blockhash"] },
     Column { name: "value_in", names: &["valuein"] },
     Column { name: "value_out", names: &["valueout"] },
@@ -54,6 +57,11 @@ pub(crate) const FIELDS: [Column; FIELD_COUNT] = [
     Column { name: "unit", names: UNIT_NAMES },
     Column { name: "asset", names: ASSET_NAMES },
 ];
+
+/// Names of the ends of a movement.
+const SENDER_NAMES: &[&str] = &["fromaddress", "from", "sender", "senderaddress", "inputaddress"];
+const RECEIVER_NAMES: &[&str] =
+    &["toaddress", "to", "receiver", "receiveraddress", "recipient", "recipientaddress", "outputaddress"];
 
 /// Columns of which every kind of file may state its network, its unit and its coin.
 pub(super) const NETWORK_NAMES: &[&str] = &["network", "chain", "blockchain", "networkname", "chainname"];
@@ -77,6 +85,9 @@ const AMOUNT: usize = 19;
 
 /// Columns whose names may state a unit.
 const AMOUNTS: [usize; 6] = [VALUE, PRICE, EFFECTIVE_PRICE, VALUE_IN, VALUE_OUT, AMOUNT];
+
+/// Columns that may be without a value.
+const OPTIONAL: [usize; 7] = [6, PRICE, 8, EFFECTIVE_PRICE, STATUS, 11, 12];
 
 /// Types that ethereum-etl writes for other items of a stream.
 const OTHER_KINDS: [&str; 6] = ["block", "log", "token_transfer", "trace", "contract", "token"];
@@ -369,7 +380,7 @@ fn checked<T>(shape: &Shape, texts: Texts<'_>, with: impl FnOnce(TransactionRow<
         chain_id,
         unit,
         asset,
-    ] = texts;
+    ] = without_nulls(texts, &OPTIONAL);
     let context = &shape.context;
     check_coin(context, network, chain_id, asset)?;
     let tx_hash = context.hash("hash", hash)?;
@@ -391,7 +402,7 @@ fn checked<T>(shape: &Shape, texts: Texts<'_>, with: impl FnOnce(TransactionRow<
     let units = match (value, value_in, value_out, amount) {
         (None, None, None, Some(text)) => amount_of_stated_unit(shape, unit, text)?,
         (None, None, None, None) | (Some(_), ..) => {
-            context.amount_in(unit.or(units[VALUE]).unwrap_or(shape.unit), "value", value)?
+            context.amount_or(unit.or(units[VALUE]), shape.unit, "value", value)?
         }
         (None, value_in, value_out, _) => {
             value_in_or_out(context, [units[VALUE_IN], units[VALUE_OUT]], value_in, value_out)?

@@ -18,7 +18,8 @@ use super::transactions::{
     CHAIN_ID_NAMES, NETWORK_NAMES, RowStatus, Units, header_units, optional_int4, optional_int8, other_kind, status,
 };
 use super::values::{
-    Context, INTEGER_LIMITS, Parsed, RowParser, Unit, optional_bigint, raw_units, shorten, uint256, whole,
+    Context, INTEGER_LIMITS, Parsed, RowParser, Unit, optional_bigint, raw_units, required, shorten, uint256, whole,
+    without_nulls,
 };
 use crate::import::error::{ImportError, LineError};
 
@@ -103,6 +104,8 @@ struct TransferEncoder {
     nfts: HashSet<String>,
     /// The value of the last line is taken for an amount, and nothing states that it is.
     assumed: bool,
+    /// Rows are loaded as they are: each must have its log index, block and time.
+    is_whole: bool,
 }
 
 /// Values of a line in the order of [`FIELDS`].
@@ -110,7 +113,7 @@ type Texts<'a> = [Option<&'a str>; FIELD_COUNT];
 
 impl TransferEncoder {
     fn new(context: Context, rules: TokenRules) -> Self {
-        Self { context, rules, nfts: HashSet::new(), assumed: false }
+        Self { context, rules, nfts: HashSet::new(), assumed: false, is_whole: false }
     }
 
     /// Validates and encodes the values of a line.
@@ -133,7 +136,7 @@ impl TransferEncoder {
             network,
             chain_id,
             outcome,
-        ] = texts;
+        ] = without_nulls(texts, &[LOG_INDEX, BLOCK, ID]);
         self.assumed = false;
         let context = &self.context;
         context.check_network(network, chain_id)?;
@@ -151,6 +154,11 @@ impl TransferEncoder {
             (None, Some(text)) => Some(context.utc_time("datetime_utc", text)?),
             (time, _) => Some(context.time(TIME, time)?),
         };
+        if self.is_whole {
+            required("log_index", log_index.map(|_| ""))?;
+            required("block_number", block_number.map(|_| ""))?;
+            required(TIME, unix_seconds.map(|_| ""))?;
+        }
         let token = context.address("token_address", token)?;
         let from = context.address("from_address", from)?;
         let to = context.address("to_address", to)?;
@@ -275,6 +283,14 @@ impl CsvTransfers {
     }
 }
 
+impl CsvTransfers {
+    /// States whether each line must have its log index, block and time.
+    pub(crate) fn of_whole_rows(mut self, is_whole: bool) -> Self {
+        self.rows.is_whole = is_whole;
+        self
+    }
+}
+
 impl RowParser for CsvTransfers {
     fn parse(&mut self, _number: u64, line: &str, out: &mut TupleBuffer) -> Result<Parsed, LineError> {
         self.rows.encode(self.header.columns(&mut self.splitter, line)?, out)
@@ -302,6 +318,14 @@ pub(crate) struct JsonTransfers {
 impl JsonTransfers {
     pub(crate) fn new(context: Context, rules: TokenRules, mappings: Vec<Mapping>) -> Self {
         Self { rows: TransferEncoder::new(context, rules), mappings }
+    }
+}
+
+impl JsonTransfers {
+    /// States whether each object must have its log index, block and time.
+    pub(crate) fn of_whole_rows(mut self, is_whole: bool) -> Self {
+        self.rows.is_whole = is_whole;
+        self
     }
 }
 

@@ -22,6 +22,12 @@ const EARLIEST_UNIX_SECONDS: i64 = 1_230_768_000;
 /// Miners' clocks may run ahead; more than a day is an error of the file.
 const LATEST_AHEAD_SECONDS: i64 = 86_400;
 
+/// Numbers of up to as many digits may be amounts of coins, whatever the coin's decimals.
+const FEWEST_DIGITS: usize = 6;
+
+/// Words that data frames and databases write for a value that is not there.
+const NULLS: [&str; 9] = ["nan", "none", "null", "na", "n/a", "<na>", "nat", "nil", "\\n"];
+
 /// A hash is part of a primary key, whose index entry must stay far below 2,700 bytes.
 const MAX_HASH_BYTES: usize = 200;
 
@@ -226,13 +232,8 @@ impl Context {
                     || !named.is_listed() && !self.network.is_listed() && !self.network().starts_with("eip155:")
             });
         }
-        let lower = text.trim().to_lowercase();
-        let names = [lower.clone(), lower.replace([' ', '_'], "-"), lower.replace([' ', '-'], "_")];
-        lower == "mainnet"
-            || names.iter().any(|name| {
-                let short = name.strip_suffix("-mainnet").unwrap_or(name);
-                [name, short].iter().any(|name| Network::parse(name).is_ok_and(|named| named.name() == self.network()))
-            })
+        text.trim().eq_ignore_ascii_case("mainnet")
+            || Network::parse_written(text).is_ok_and(|named| named.name() == self.network())
     }
 
     /// Returns true if transactions of the network have inputs and outputs.
@@ -329,6 +330,31 @@ impl Context {
         optional_bigint(column, Some(&digits))
     }
 
+    /// Parses a required amount of the native coin in the stated unit, or else in `default`. Where
+    /// nothing states that amounts are smallest units, one with a decimal point must be so large
+    /// that it is no amount of coins.
+    pub(crate) fn amount_or(
+        &self,
+        stated: Option<Unit>,
+        default: Unit,
+        column: &'static str,
+        text: Option<&str>,
+    ) -> Result<u128, LineError> {
+        let is_assumed = stated.is_none() && self.unit.is_none() && default == Unit::Base;
+        match text.filter(|text| is_assumed && memchr::memchr2(b'.', b'e', text.as_bytes()).is_some()) {
+            Some(text) if number::whole(text).is_ok_and(|digits| self.may_be_coins(&digits)) => {
+                Err(LineError::CoinsOrUnits { column, text: shorten(text) })
+            }
+            _ => self.amount_in(stated.unwrap_or(default), column, text),
+        }
+    }
+
+    /// Returns true for so few smallest units that the same number of coins is likelier.
+    fn may_be_coins(&self, digits: &str) -> bool {
+        let zeros = usize::try_from(self.decimals * 2 / 3).unwrap_or_default();
+        self.decimals > 0 && digits != "0" && digits.len() <= zeros.max(FEWEST_DIGITS)
+    }
+
     /// Parses a required amount of the native coin, given in `unit` unless it states its own, into
     /// units of 10⁻¹⁸.
     pub(crate) fn amount_in(&self, unit: Unit, column: &'static str, text: Option<&str>) -> Result<u128, LineError> {
@@ -364,7 +390,7 @@ impl Context {
     pub(crate) fn time(&self, column: &'static str, text: Option<&str>) -> Result<i64, LineError> {
         let text = required(column, text)?;
         let seconds = match number::whole(text).ok().and_then(|digits| digits.parse().ok()) {
-            Some(seconds) => seconds,
+            Some(number) => in_seconds(number),
             None => parse_utc(text).ok_or_else(|| LineError::Time { column, text: shorten(text) })?,
         };
         if !(EARLIEST_UNIX_SECONDS..=self.latest).contains(&seconds) {
@@ -373,6 +399,31 @@ impl Context {
         }
         Ok(seconds)
     }
+}
+
+/// Returns the seconds of a time in seconds, or in milli-, micro- or nanoseconds, which are numbers
+/// beyond the year 5000 as seconds.
+fn in_seconds(number: i64) -> i64 {
+    match number {
+        100_000_000_000..100_000_000_000_000 => number / 1000,
+        100_000_000_000_000..100_000_000_000_000_000 => number / 1_000_000,
+        100_000_000_000_000_000.. => number / 1_000_000_000,
+        _ => number,
+    }
+}
+
+/// Removes what stands for no value from the columns at `indexes`.
+pub(crate) fn without_nulls<'a, const N: usize>(
+    mut texts: [Option<&'a str>; N],
+    indexes: &[usize],
+) -> [Option<&'a str>; N] {
+    let is_null = |text: &&str| text.len() <= 4 && NULLS.iter().any(|null| null.eq_ignore_ascii_case(text));
+    for index in indexes {
+        if let Some(slot) = texts.get_mut(*index) {
+            *slot = slot.filter(|text| !is_null(text));
+        }
+    }
+    texts
 }
 
 /// Parses an address of a network.
@@ -506,7 +557,10 @@ mod tests {
         }
         let error = context.time("block_timestamp", Some("2023-05-02 12:19:59")).unwrap_err();
         assert!(error.to_string().contains("\"2023-05-02 12:19:59\" is neither"), "{error}");
-        for text in ["0", "-1", "168302", "99999999999", "1798086401"] {
+        for text in ["1683029999000", "1683029999999999", "1683029999000000000", "1683029999.0"] {
+            assert_eq!(context.time("block_timestamp", Some(text)), Ok(1_683_029_999), "{text}");
+        }
+        for text in ["0", "-1", "168302", "99999999999", "1798086401", "1798086401000", "9007199254740993000"] {
             let error = context.time("block_timestamp", Some(text)).unwrap_err();
             assert!(matches!(error, LineError::OutOfRange { .. }), "{text}: {error}");
         }
@@ -568,6 +622,30 @@ mod tests {
         assert_eq!(ethereum.amount_in(Unit::Coin, "value", Some("7 wei")), Ok(7));
         assert_eq!(ethereum.optional_price(Some(Unit::Giga), "gas_price", Some("30.5")), Ok(Some(30_500_000_000)));
         assert!(matches!(ethereum.amount_in(Unit::Base, "value", Some("5 BNB")), Err(LineError::UnitName { .. })));
+    }
+
+    #[test]
+    fn a_small_amount_with_a_point_may_be_coins() {
+        let bitcoin = Context::new(Network::parse("bitcoin").unwrap(), 8, 0);
+        let assumed = |context: &Context, text| context.amount_or(None, Unit::Base, "value", Some(text));
+        for (context, text) in [(&ethereum(), "3.0"), (&ethereum(), "40.000"), (&ethereum(), "2e3"), (&bitcoin, "7.0")]
+        {
+            let error = assumed(context, text).unwrap_err();
+            assert!(error.questions_the_unit() && error.to_string().contains("--unit base"), "{error}");
+            assert!(context.amount_or(Some(Unit::Base), Unit::Base, "value", Some(text)).is_ok());
+        }
+        for (text, units) in [("0.0", 0), ("3", 3), ("2500000000000000000.0", 2_500_000_000_000_000_000)] {
+            assert_eq!(assumed(&ethereum(), text), Ok(units), "{text}");
+        }
+        assert_eq!(assumed(&bitcoin, "150000000.0"), Ok(1_500_000_000_000_000_000));
+        let stated = ethereum().with_unit(Some(Unit::Base));
+        assert_eq!(assumed(&stated, "3.0"), Ok(3));
+    }
+
+    #[test]
+    fn words_for_a_missing_value_are_left_out() {
+        let texts = [Some("NaN"), Some("<NA>"), Some("\\N"), Some("none"), Some("0"), Some("null"), None];
+        assert_eq!(without_nulls(texts, &[0, 1, 2, 3, 4, 6]), [None, None, None, None, Some("0"), Some("null"), None]);
     }
 
     #[test]

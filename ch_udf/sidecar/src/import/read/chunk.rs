@@ -14,7 +14,7 @@ use chrono::{DateTime, Datelike};
 
 use super::input::{Corrupt, Line, Lines};
 use crate::import::error::{ImportError, LineError};
-use crate::import::parse::csv_line::SEPARATOR;
+use crate::import::parse::csv_line::{self, Repeated, SEPARATOR};
 use crate::import::parse::values::{OtherKind, Parsed, RowParser};
 
 /// A calendar month (UTC), counted from year 0.
@@ -147,6 +147,9 @@ pub(crate) const DEFAULT_RULES: ChunkRules =
 /// Chunks that are loaded directly, several at once, are smaller: what is in memory is bounded.
 pub(crate) const DIRECT_RULES: ChunkRules = ChunkRules { lines: 10_000, ..DEFAULT_RULES };
 
+/// Note about a file of CSV that does not end in a newline: a value that was cut may look whole.
+const NO_LINE_END: &str = "last line has no line end: if the file was cut, its last value is too short";
+
 /// A chunk is cut within a transaction when it has grown to this multiple of its limits.
 const LARGEST_TRANSACTION: usize = 8;
 
@@ -212,14 +215,19 @@ pub(crate) fn read_chunks<R: BufRead>(
                 {
                     return Ok(());
                 }
-                builder.take(file, number, line, parser)?;
+                match builder.take(file, number, line, parser) {
+                    Err(error @ ImportError::OtherHeader { .. }) => break Err(error),
+                    taken => taken?,
+                }
             }
             Ok(None) => break Ok(()),
             Err(source) => break Err(broken(file, lines.number(), source)),
         }
     };
     if !builder.chunk.is_empty() {
-        deliver(builder.finish(lines.number()));
+        // A header that ends the import is read again when it is continued.
+        let unread = u64::from(matches!(ended, Err(ImportError::OtherHeader { .. })));
+        deliver(builder.finish(lines.number() - unread));
     }
     ended
 }
@@ -361,10 +369,25 @@ impl Builder {
             Line::Whole(bytes) => (bytes, self.parse(number, bytes, parser)),
             Line::Unfinished(bytes) => {
                 let outcome = self.parse(number, bytes, parser);
+                if outcome.is_ok() && self.header.is_some() {
+                    *self.chunk.notes.entry(NO_LINE_END).or_default() += 1;
+                }
                 (bytes, outcome.map_err(|cause| LineError::EndsInside { cause: Box::new(cause) }))
             }
             Line::TooLong(bytes) => (bytes, Err(LineError::TooLong { limit: super::input::MAX_LINE_BYTES })),
         };
+        if outcome.is_err()
+            && let Some(header) = &self.header
+        {
+            match csv_line::repeats(header, bytes) {
+                Repeated::No => {}
+                Repeated::Same => {
+                    self.chunk.headers += 1;
+                    return Ok(());
+                }
+                Repeated::Other => return Err(ImportError::OtherHeader { file: file.to_owned(), line: number }),
+            }
+        }
         match outcome {
             Ok(Parsed::Skipped(kind)) => *self.chunk.skipped.entry(kind).or_default() += 1,
             Ok(Parsed::Nothing) => self.chunk.nothing += 1,

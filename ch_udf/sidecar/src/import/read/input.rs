@@ -31,6 +31,9 @@ pub(super) const LARGEST_EXPANSION: u64 = 200;
 /// Window of zstd, as a power of two: more memory than its own tools use is refused.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
+/// Place of the word `ustar` in a tar archive.
+const TAR_MARK: std::ops::Range<usize> = 257..262;
+
 /// Argument that stands for standard input.
 const STDIN: &str = "-";
 
@@ -113,13 +116,13 @@ fn decompressed(mut raw: Counted<impl Read + Send + 'static>) -> io::Result<Opti
     let count = magic.len() + raw.read(start.get_mut(magic.len()..).unwrap_or_default())?;
     start.truncate(count);
     let bytes_read = Arc::clone(&raw.bytes_read);
-    let whole = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(raw));
+    let mut whole = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(raw));
     let buffered = |inner: Box<dyn Read + Send>| {
         let bounded = Bounded { inner, bytes_read, expanded: 0 };
         let mut content = BufReader::with_capacity(BUFFER_BYTES, bounded);
-        let start: Vec<u8> = content.fill_buf()?.iter().take(4).copied().collect();
+        let start: Vec<u8> = content.fill_buf()?.iter().take(TAR_MARK.end).copied().collect();
         let fault = match start.as_slice() {
-            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] => Some("it is compressed twice: decompress it once"),
+            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("it is compressed twice: decompress it once"),
             other => foreign_format(other),
         };
         match fault {
@@ -134,7 +137,7 @@ fn decompressed(mut raw: Counted<impl Read + Send + 'static>) -> io::Result<Opti
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             buffered(Box::new(decoder))
         }
-        other => match foreign_format(other) {
+        _ => match foreign_format(whole.fill_buf()?) {
             Some(message) => Err(io::Error::new(io::ErrorKind::InvalidInput, message)),
             None => Ok(Some(Box::new(whole))),
         },
@@ -142,8 +145,11 @@ fn decompressed(mut raw: Counted<impl Read + Send + 'static>) -> io::Result<Opti
 }
 
 /// Names a format that the import does not read, by its first bytes, and the way on.
-fn foreign_format(magic: &[u8]) -> Option<&'static str> {
-    match magic {
+fn foreign_format(start: &[u8]) -> Option<&'static str> {
+    if start.get(TAR_MARK) == Some(b"ustar") {
+        return Some("it is a tar archive: unpack it first");
+    }
+    match start.get(..4).unwrap_or(start) {
         b"PAR1" => Some("it is Parquet, which is read from files alone: name the file"),
         [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => Some("it is UTF-32: convert it with iconv -f UTF-32 -t UTF-8"),
         [0, first, 0, second] if first.is_ascii() && second.is_ascii() && *first > 0 && *second > 0 => {
@@ -488,6 +494,7 @@ mod tests {
             (b"\0h\0a", "UTF-16BE"),
             (b"\xff\xfe\0\0", "UTF-32"),
             (b"PK\x03\x04..", "zip"),
+            (&[&[b'a'; 257][..], b"ustar  "].concat(), "tar"),
         ] {
             let error = decompressed(counted(bytes)).map(drop).unwrap_err();
             assert!(error.to_string().contains(name), "{error}");

@@ -168,6 +168,9 @@ fn prepare(reading: &Reading) -> Result<Prepared, ImportError> {
         Content::Graph(..) => &[],
     };
     check_mappings(&file, mappings, parser.as_ref())?;
+    if format == Format::Json {
+        check_keys(&file, &first, parser.columns(), mappings)?;
+    }
     let unused = match format {
         Format::Csv => parser.unused_columns().to_vec(),
         Format::Json => unused_keys(&first, parser.columns(), mappings),
@@ -259,6 +262,24 @@ fn check_mappings(file: &str, mappings: &[Mapping], parser: &dyn RowParser) -> R
     }
 }
 
+/// Rejects a file whose first object has no key for a hash: its rows are not objects of this form.
+fn check_keys(file: &str, first: &[u8], columns: &[Column], mappings: &[Mapping]) -> Result<(), ImportError> {
+    let keys = fields::keys(&String::from_utf8_lossy(first));
+    let folded = kind::names(file, first, Format::Json, mappings)?;
+    // A stream begins with an item of any type.
+    if folded.iter().filter_map(|name| name.strip_prefix("type:")).any(|word| STREAM_TYPES.contains(&word)) {
+        return Ok(());
+    }
+    let hash = columns.iter().find(|column| column.name.ends_with("hash"));
+    match hash.filter(|column| !keys.is_empty() && !folded.iter().any(|name| column.names.contains(&name.as_str()))) {
+        None => Ok(()),
+        Some(column) => {
+            let found = keys.join(",").chars().take(500).collect();
+            Err(ImportError::MissingColumns { file: file.to_owned(), missing: vec![column.name], found })
+        }
+    }
+}
+
 /// Returns true if nothing states the unit of the native coin's amounts.
 fn assumes_smallest_unit(content: &Content, parser: &dyn RowParser) -> bool {
     matches!(content, Content::Transactions(_, options) if options.unit.is_none()) && parser.takes_base_units()
@@ -341,11 +362,20 @@ fn parser(
         }
         (Content::Transfers(context, options), format) => {
             let names = kind::names(file, first, format, &options.mappings)?;
-            let target = Target::Transfers { incomplete: transfers::is_incomplete(&names) };
-            let (context, rules) = (context.clone(), options.tokens.clone());
+            // Objects of explorers have different keys; those of ethereum-etl have all.
+            let may_differ = format == Format::Json && memchr::memmem::find(first, b"\"log_index\"").is_none();
+            let incomplete = may_differ || transfers::is_incomplete(&names);
+            let target = Target::Transfers { incomplete };
+            let (context, rules, mappings) = (context.clone(), options.tokens.clone(), &options.mappings);
             match format {
-                Format::Csv => (Box::new(CsvTransfers::new(context, rules, file, first, &options.mappings)?), target),
-                Format::Json => (Box::new(JsonTransfers::new(context, rules, options.mappings.clone())), target),
+                Format::Csv => {
+                    let parser = CsvTransfers::new(context, rules, file, first, mappings)?;
+                    (Box::new(parser.of_whole_rows(!incomplete)), target)
+                }
+                Format::Json => {
+                    let parser = JsonTransfers::new(context, rules, mappings.clone());
+                    (Box::new(parser.of_whole_rows(!incomplete)), target)
+                }
             }
         }
         (Content::Graph(context, network, path), _) => {
