@@ -6,6 +6,7 @@
 
 use arx_core::address::AddressError;
 use arx_core::alert::AlertError;
+use arx_core::alert::condition::ConditionError;
 use arx_core::amount::AmountError;
 use arx_core::graph::match_paths::PathPatternError;
 use arx_core::graph::patterns::PatternError;
@@ -423,6 +424,17 @@ impl From<AlertError> for SqlError {
     fn from(error: AlertError) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string())
             .hint("See arx.effective_alert_rules.")
+    }
+}
+
+impl From<ConditionError> for SqlError {
+    fn from(error: ConditionError) -> Self {
+        let advice = error.advice.clone();
+        let reported = Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string());
+        match advice {
+            Some(advice) => reported.hint(advice),
+            None => reported.hint("See the conditions of the rules that ship in arx.wallet_alert_rules."),
+        }
     }
 }
 

@@ -121,4 +121,16 @@ extension_sql_file!(
     name = "health",
     requires = ["schedules", health_check, disk_usage]
 );
+extension_sql_file!("../../sql/postgres/85_audit.sql", name = "audit", requires = ["health", is_in_job]);
+extension_sql_file!(
+    "../../sql/postgres/86_screening.sql",
+    name = "screening",
+    requires = ["audit", screen_wallets, check_alert_condition, compile_alert_condition, alert_fact_columns]
+);
+extension_sql_file!("../../sql/postgres/87_wallet_alerts.sql", name = "wallet_alerts", requires = ["screening"]);
+extension_sql_file!(
+    "../../sql/postgres/88_watchlists.sql",
+    name = "watchlists",
+    requires = ["wallet_alerts", score_wallets, wallets_near, risk_basis]
+);
 extension_sql_file!("../../sql/postgres/91_access.sql", name = "access", finalize);

@@ -26,7 +26,9 @@ BEGIN
             (1, 'arx_reader', NULL),
             (2, 'arx_operator', 'arx_reader'),
             -- The sidecar connects as a member of this role.
-            (3, 'arx_feeder', 'arx_operator')
+            (3, 'arx_feeder', 'arx_operator'),
+            -- Screens transfers, and works on alerts.
+            (4, 'arx_analyst', 'arx_reader')
         ) AS r (position, name, parent)
          WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS e WHERE e.rolname = r.name)
          ORDER BY r.position
@@ -38,5 +40,13 @@ BEGIN
             NULL;
         END;
     END LOOP;
+    IF NOT pg_has_role('arx_operator', 'arx_analyst', 'MEMBER') THEN
+        BEGIN
+            GRANT arx_analyst TO arx_operator;
+        -- Another database does it at the same time.
+        EXCEPTION WHEN unique_violation OR internal_error THEN
+            NULL;
+        END;
+    END IF;
 END;
 $$;

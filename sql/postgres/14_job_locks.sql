@@ -7,7 +7,7 @@ CREATE TABLE job_locks (
     job text PRIMARY KEY
 );
 COMMENT ON TABLE job_locks IS 'jobs of which one transaction at a time may run; locked by lock_job() alone';
-INSERT INTO job_locks (job) VALUES ('partitions'), ('prices'), ('risk_models'), ('risk_overrides'), ('risk_queue'), ('tables');
+INSERT INTO job_locks (job) VALUES ('alert_rules'), ('partitions'), ('prices'), ('risk_models'), ('risk_overrides'), ('risk_queue'), ('tables');
 
 -- SECURITY DEFINER: it touches this table alone.
 CREATE FUNCTION lock_job(job text) RETURNS void

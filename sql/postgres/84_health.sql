@@ -1,4 +1,4 @@
--- What is wrong with the server and with ARX: measurements, which health_check() compares with the
+-- The health of the server and of ARX: measurements, which health_check() compares with the
 -- thresholds of alert_rules and alert_thresholds.
 --
 -- Each group of measurements is taken on its own: one that fails leaves its metrics unknown, and
@@ -136,7 +136,7 @@ BEGIN
           FROM pg_locks AS l WHERE NOT l.fastpath AND l.locktype NOT IN ('virtualxid');
         RETURN QUERY
         SELECT 'prepared_transaction_seconds', NULL::text, extract(epoch FROM at_present - p.prepared)::double precision, true,
-               format('of role %s in database %s', p.owner, p.database), format('ROLLBACK PREPARED %L;', p.gid)
+               format('role %s, database %s', p.owner, p.database), format('ROLLBACK PREPARED %L;', p.gid)
           FROM pg_prepared_xacts AS p ORDER BY p.prepared LIMIT 1;
     EXCEPTION WHEN OTHERS THEN
         RETURN QUERY SELECT * FROM arx.unmeasured('sessions', SQLERRM);
@@ -302,7 +302,7 @@ BEGIN
            FROM tables AS t WHERE t.n_mod_since_analyze >= 10000
           ORDER BY 3 DESC LIMIT 50);
         RETURN QUERY
-        -- As check_postgres estimates it: pages that the rows, at their average width, do not need.
+        -- Estimated as by check_postgres: pages that the rows, at their average width, do not need.
         SELECT 'table_bloat_bytes', format('%I.%I', n.nspname, c.relname),
                greatest(c.relpages - ceil(c.reltuples * (w.width + 28) / (0.95 * (b.size - 24))), 0)::double precision * b.size, true,
                format('%s on disk', pg_size_pretty(c.relpages::bigint * b.size)), format('VACUUM (FULL) %I.%I;', n.nspname, c.relname)
@@ -354,7 +354,11 @@ BEGIN
     END;
 
     BEGIN
-        IF to_regclass('cron.job_run_details') IS NOT NULL THEN
+        -- Another relation of that name may run code of its owner.
+        IF (SELECT count(*) = 2 FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+             WHERE e.extname = 'pg_cron' AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+               AND d.classid = 'pg_class'::regclass
+               AND d.objid IN (to_regclass('cron.job'), to_regclass('cron.job_run_details'))) THEN
             RETURN QUERY EXECUTE $jobs$
             SELECT 'failed_jobs', j.jobname::text, CASE WHEN d.status = 'failed' THEN 1.0 ELSE 0.0 END::double precision, true,
                    'last run at ' || to_char(d.start_time AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'),
@@ -483,7 +487,8 @@ BEGIN
                     WHEN 'wallet_profiles' THEN 'SELECT arx.refresh_wallet_profiles();'
                     WHEN 'daily_transaction_stats' THEN 'SELECT arx.refresh_daily_stats();'
                     WHEN 'risk_scores' THEN 'CALL arx.refresh_risk_scores();'
-                    WHEN 'wallet_alerts' THEN 'SELECT * FROM arx.check_wallet_alerts();' END) AS s (job)
+                    WHEN 'wallet_alerts' THEN 'SELECT * FROM arx.check_wallet_alerts();'
+                    WHEN 'watchlists' THEN 'SELECT * FROM arx.rescreen_watchlists();' END) AS s (job)
              WHERE p.position IS NOT NULL AND p.consumer NOT LIKE 'pattern %'
              ORDER BY p.consumer
         LOOP

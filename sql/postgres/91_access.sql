@@ -343,6 +343,60 @@ BEGIN
                 ('partition_range', 'arx_reader',
              'bounds of a range partition of one timestamptz column; of the default partition NULL'),
 
+            -- Decisions about transfers, and alerts about wallets
+                ('screen_transfer', 'arx_analyst',
+             'allow, review or block for a transfer before it moves, with the rules that fire, within the caller''s transaction; '
+             'stored in decisions, and once for an external id'),
+                ('replay_decision', 'arx_analyst',
+             'computes a decision again: its parts as recorded and as of now, and whether they are the same'),
+                ('verify_audit_log', 'arx_reader',
+             'checks the chains of hashes of decisions and alert_events, one row each: an entry that was changed, added or '
+             'removed by hand is found'),
+                ('screening_facts', 'arx_analyst', 'step of screen_transfer(): facts of sender and receiver'),
+                ('screening_hits', 'arx_analyst', 'step of screen_transfer(): rules that fire on the facts of a transfer'),
+                ('set_alert_rule', 'arx_analyst',
+             'creates the next version of a rule of wallet alerts as a draft; returns its number'),
+                ('set_alert_rule_state', 'arx_analyst',
+             'makes a version of a rule draft, shadow, active, paused or retired; returns its former state'),
+                ('check_alert_condition', 'arx_reader',
+             'facts that the condition of a rule names; a fault is an error (22023) with its position'),
+                ('compile_alert_condition', 'arx_reader',
+             'condition of a rule as an SQL expression over facts, with its numbers and texts as parameters'),
+                ('compiled_alert_rules', 'arx_reader', 'step of check_wallet_alerts(): the rules as one expression'),
+                ('alert_facts', 'arx_reader', 'facts that conditions of wallet alert rules may name'),
+                ('alert_fact_columns', 'arx_reader', 'facts as the columns of a record'),
+                ('transfer_facts', 'arx_reader',
+             'facts of both wallets of transfers that have become visible since a snapshot (NULL: all), within a range of times'),
+                ('check_wallet_alerts', 'arx_operator',
+             'judges the transfers that have become visible since the last run by all rules, each transfer once; returns '
+             'hits and alerts by rule'),
+                ('group_alert_hits', 'arx_operator', 'step of check_wallet_alerts(): makes alerts of hits'),
+                ('retract_alert_hits', 'arx_operator', 'step of check_wallet_alerts(): takes back hits whose transfers are gone'),
+                ('rescreen_watchlists', 'arx_operator',
+             'judges the members of watchlists again whose answer may have changed since the last run; returns members, '
+             'those judged and those changed, by network'),
+                ('verify_watchlists', 'arx_reader', 'members whose stored answer is not the one of now, by judging all of them'),
+                ('watch_answers', 'arx_reader', 'step of rescreen_watchlists(): score, state and label of wallets'),
+                ('acknowledge_alert', 'arx_analyst', 'takes an alert over; the caller becomes the assignee unless there is one'),
+                ('assign_alert', 'arx_analyst', 'gives an alert to someone else'),
+                ('comment_alert', 'arx_analyst', 'adds a note to the history of an alert'),
+                ('close_alert', 'arx_analyst',
+             'closes an alert with a reason; where its rule needs four eyes, the first role proposes (closing) and another '
+             'one closes'),
+                ('locked_alert', 'arx_analyst', 'step of the functions of cases: locks an alert that is not closed'),
+                ('export_alert', 'arx_reader', 'an alert with its transfers and its whole history, as one document'),
+                ('backtest_alert_rule', 'arx_reader',
+             'a version of a rule over past transfers: hits, share, alerts, hours of analysts, precision and recall by '
+             'labels, overlap with other rules, examples'),
+                ('guard_wallet_alert_rule', 'arx_analyst', 'trigger: checks the condition of a rule, which never changes'),
+                ('seal_entry', 'arx_analyst', 'trigger: chains an entry of the audit log to the one before it'),
+                ('sign_entry', 'arx_analyst', 'trigger: records the role that has called a function'),
+                ('keep_entry', 'arx_analyst', 'trigger: refuses changes of entries'),
+                ('entry_hash', 'arx_reader', 'hash of an entry of the audit log and the one before it'),
+                ('sealed_content', 'arx_reader', 'content of an entry that its hash covers'),
+                ('extend_chain', 'arx_analyst', 'step of seal_entry(): chooses a chain that no other transaction extends'),
+                ('close_entry', 'arx_analyst', 'step of seal_entry(): stores the head of a chain'),
+
             -- Maintenance and alerts
                 ('update_table_statistics', 'arx_operator',
              'analyzes the tables of schema arx with stale statistics, partitioned parents included; returns them '
@@ -446,8 +500,8 @@ END;
 $do$;
 GRANT SELECT ON TABLE transaction_changes, label_changes, graph_epoch, pruned_epochs, tracked_partitions, feed_positions,
     feed_loads, feed_chunks, feed_reloads, feed_rejects, feed_verified, feed_verified_hours, behaviour_windows, risk_queue, risk_refresh_state,
-    performance_samples, price_positions TO arx_reader;
-GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state, price_positions TO arx_operator;
+    performance_samples, price_positions, audit_chains, watchlist_state TO arx_reader;
+GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state, price_positions, watchlist_state TO arx_operator;
 GRANT INSERT, DELETE ON TABLE feed_reloads TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE feed_positions, feed_loads, feed_chunks, feed_reloads, feed_rejects,
     feed_verified, feed_verified_hours, behaviour_windows TO arx_feeder;

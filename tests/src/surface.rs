@@ -15,9 +15,24 @@ SELECT p.proname, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORD
  GROUP BY p.oid, p.proname ORDER BY p.proname";
 
 /// Arguments of the calls: parameter, type, expression. A function can have a line of its own.
-const ARGUMENTS: [(&str, &str, &str); 24] = [
+const ARGUMENTS: [(&str, &str, &str); 39] = [
     ("address", "text", "'b'"),
     ("addresses", "text[]", "'{a,b,c}'"),
+    ("alert_id", "bigint", "1"),
+    ("alias", "text", "'f'"),
+    ("condition", "jsonb", r#"'{"fact": "amount", "op": ">", "value": 1}'"#),
+    ("content", "jsonb", "'{}'"),
+    ("entry", "jsonb", "'{}'"),
+    ("groups", "text[]", "'{labels,scores,watchlists,windows,idle,counterparty,exposure,patterns}'"),
+    ("log", "text", "'decisions'"),
+    ("numbers_before", "integer", "0"),
+    ("previous", "bytea", "''"),
+    ("range_from", "timestamp with time zone", "'2024-01-01'"),
+    ("range_to", "timestamp with time zone", "'2024-03-01'"),
+    ("rule", "text", "'large_transfer'"),
+    ("texts_before", "integer", "0"),
+    ("until", "timestamp with time zone", "'2024-03-01'"),
+    ("version", "integer", "1"),
     ("asset", "text", "'native'"),
     ("document", "jsonb", "arx.default_risk_model()"),
     ("family", "text", "'evm'"),
@@ -55,7 +70,8 @@ pub fn fill(database: &Database<'_>) {
              VALUES ('testnet', 'a', 'scam', 'high', 'x');
              INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
              VALUES ('testnet', 't1', 1, '2024-01-01', 'a', 'b', 1), ('testnet', 't2', 2, '2024-01-02', 'b', 'c', 2);
-             SELECT arx.refresh_wallet_profiles()"
+             SELECT arx.refresh_wallet_profiles();
+             SELECT FROM arx.check_wallet_alerts()"
         ))
         .unwrap();
     database.query("CALL arx.refresh_risk_scores()").unwrap();

@@ -802,11 +802,45 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("illicit", "text[]", "'{scam}'"),
     ("name", "text", "'m2'"),
     ("partitions", "integer", "2"),
+    ("path", "text", "'/'"),
+    ("problem", "text", "'x'"),
+    ("times", "tstzmultirange", "'{[2024-01-01,2024-02-01)}'"),
+    ("close_alert.alert_id", "bigint", "0"),
+    ("alert_id", "bigint", "1"),
+    ("alias", "text", "'f'"),
+    ("amount", "numeric", "1"),
+    ("amount_usd", "numeric", "1"),
+    ("assignee", "text", "'eve'"),
+    ("chain", "uuid", "gen_random_uuid()"),
+    ("condition", "jsonb", r#"'{"fact": "amount", "op": ">", "value": 1e9}'"#),
+    ("content", "jsonb", "'{}'"),
+    ("decision_id", "bigint", "1"),
+    ("description", "text", "'x'"),
+    ("entry", "bigint", "1"),
+    ("entry", "jsonb", "'{}'"),
+    ("from_address", "text", "'w1'"),
+    ("groups", "text[]", "'{labels,scores,watchlists,windows,idle,counterparty,exposure,patterns}'"),
+    ("hash", "bytea", "''"),
+    ("log", "text", "'decisions'"),
+    ("note", "text", "'x'"),
+    ("numbers_before", "integer", "0"),
+    ("previous", "bytea", "''"),
+    ("receiver", "jsonb", "'{}'"),
+    ("rule", "text", "'large_transfer'"),
+    ("sender", "jsonb", "'{}'"),
+    ("state", "text", "'active'"),
+    ("texts_before", "integer", "0"),
+    ("to_address", "text", "'w2'"),
+    ("until", "timestamp with time zone", "'2024-03-01'"),
+    ("version", "integer", "1"),
 ];
 
 /// Functions that reject the arguments or the data of this test, with a part of the error.
 const REJECTED: &[(&str, &str)] = &[
     ("begin_refresh", "only the functions of arx"),
+    ("close_alert", "does not exist"),
+    ("close_entry", "only the functions of arx"),
+    ("extend_chain", "only the functions of arx"),
     ("finish_refresh", "has not begun"),
     ("discard_risk_model", "cannot be removed"),
     ("evaluate_risk_model", "licit"),
@@ -864,6 +898,8 @@ fn trapped<'a>(stack: &'a Stack, name: &str) -> Database<'a> {
              INSERT INTO arx.address_labels (network, address, category, severity, label, source)
              VALUES ('testnet', 'w3', 'scam', 'high', 'x', 'test'), ('testnet', 'w4', 'exchange', 'none', 'desk', 'test');
              INSERT INTO arx.asset_prices (asset, priced_at, price_usd) VALUES ('TST', '2023-01-01', 3);
+             SELECT FROM arx.check_wallet_alerts();
+             SELECT FROM arx.screen_transfer('testnet', 'w1', 'w2', 'native', 1);
              {TRAPS}"
         ))
         .unwrap();

@@ -103,7 +103,7 @@ pub struct HealthFinding {
     pub threshold: Option<f64>,
     /// Severity.
     pub severity: HealthSeverity,
-    /// What is wrong and why, in words.
+    /// The problem and its cause, in words.
     pub cause: String,
     /// Statement that helps, where one does.
     pub statement: Option<String>,

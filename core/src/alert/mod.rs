@@ -4,7 +4,8 @@
 //! and delivers the findings. What has no value is unknown: silence must not be taken for health.
 //!
 //! ```
-//! use arx_core::alert::{CheckRule, Comparison, HealthSeverity, Measurement, Reading, judge_health};
+//! use arx_core::alert::{CheckRule, Comparison, HealthSeverity, Measurement, Reading};
+//! use arx_core::alert::judge_health;
 //!
 //! let rule = CheckRule {
 //!     name: "connections".into(),
@@ -16,13 +17,15 @@
 //!     unit: "%".into(),
 //!     message: "connections are running out".into(),
 //! };
-//! let measurement = Measurement { object: None, reading: Reading::Value(97.5), cause: None, statement: None };
+//! let reading = Reading::Value(97.5);
+//! let measurement = Measurement { object: None, reading, cause: None, statement: None };
 //! let findings = judge_health(&[(rule, measurement)]);
 //! assert_eq!(findings[0].severity, HealthSeverity::Critical);
 //! let cause = "connections are running out: 97.5 % is above the critical threshold of 95 %";
 //! assert_eq!(findings[0].cause, cause);
 //! ```
 
+pub mod condition;
 mod health;
 
 use std::fmt;

@@ -22,7 +22,7 @@ sql_row! {
     }
 }
 
-/// Returns one row a check, worst first; of a check with several objects, each one that is not well.
+/// Returns one row a check, worst first; of a check with several objects, those that are not well.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 pub(crate) fn health_check() -> Result<

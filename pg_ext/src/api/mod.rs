@@ -4,6 +4,7 @@
 mod address;
 mod alert;
 mod call;
+mod condition;
 mod graph;
 mod partition;
 mod risk;

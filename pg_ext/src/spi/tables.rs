@@ -14,7 +14,7 @@ use crate::error::SqlError;
 use crate::moving::without_user_triggers;
 
 /// In the order in which the objects depend on each other.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     include_str!("../../../sql/postgres/tables/10_networks.sql"),
     include_str!("../../../sql/postgres/tables/11_labels.sql"),
     include_str!("../../../sql/postgres/tables/12_assets.sql"),
@@ -23,6 +23,7 @@ const FILES: [&str; 8] = [
     include_str!("../../../sql/postgres/tables/40_analysis.sql"),
     include_str!("../../../sql/postgres/tables/50_risk.sql"),
     include_str!("../../../sql/postgres/tables/60_upkeep.sql"),
+    include_str!("../../../sql/postgres/tables/70_alerts.sql"),
 ];
 
 /// An object that a statement creates. Names are qualified, except for parts of a table.

@@ -198,7 +198,9 @@ SELECT s.job, s.schedule, s.command, true FROM (VALUES
      'WHERE EXISTS (SELECT FROM arx.wallet_profiles AS p WHERE p.network_type = n.network)'),
     ('prune-changes',         '45 2 * * *',   'SELECT removed_rows FROM arx.prune_changes()'),
     ('update-stats',          '0 2 * * *',    'SELECT count(*) FROM arx.update_table_statistics()'),
-    ('performance-alerts',    '*/5 * * * *',  'SELECT arx.record_performance_alerts()')
+    ('performance-alerts',    '*/5 * * * *',  'SELECT arx.record_performance_alerts()'),
+    ('wallet-alerts',         '* * * * *',    'SELECT * FROM arx.check_wallet_alerts()'),
+    ('rescreen-watchlists',   '10-59/15 * * * *', 'SELECT * FROM arx.rescreen_watchlists()')
 ) AS s (job, schedule, command);
 GRANT SELECT ON TABLE arx.schedules TO arx_reader;
 

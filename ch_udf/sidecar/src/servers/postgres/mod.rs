@@ -133,7 +133,7 @@ impl Source {
         Self { url: settings.postgres_url.clone(), attributes: SessionAttributes::ReadWrite }
     }
 
-    /// The database regardless of whether it takes writes, so that a standby can be asked about itself.
+    /// The database whether or not it takes writes: a standby can be asked about itself.
     pub(crate) fn any(settings: &Settings) -> Self {
         Self { url: settings.postgres_url.clone(), attributes: SessionAttributes::Any }
     }

@@ -1,0 +1,182 @@
+-- The audit log: decisions and the history of cases, whose entries are chained by hashes.
+--
+-- An entry holds the SHA-256 of its content and of the entry before it in its chain. Transactions
+-- that run at the same time extend different chains, so that none waits for another. The heads of
+-- the chains are here, where the owner of the tables has no privilege: an entry that its owner has
+-- changed, added or removed does not agree with them, whatever hashes it was given.
+
+CREATE TABLE audit_chains (
+    log     text NOT NULL CHECK (log IN ('decisions', 'alert_events')),
+    chain   uuid NOT NULL,
+    entries bigint NOT NULL,
+    head    bytea NOT NULL,
+    PRIMARY KEY (log, chain)
+);
+COMMENT ON TABLE audit_chains IS 'heads of the chains of the audit log: the number of entries and the hash of the last one';
+
+CREATE FUNCTION entry_hash(previous bytea, content jsonb) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT sha256(coalesce(previous, '') || convert_to(content::text, 'UTF8')) $$;
+
+-- Columns whose content is sealed: those that ARX creates, in the form of UTC. A column that users
+-- add is theirs.
+CREATE FUNCTION sealed_content(log text, entry jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+SELECT jsonb_object_agg(c.name, entry -> c.name)
+  FROM unnest(CASE log
+        WHEN 'decisions' THEN
+            '{decision_id,decided_at,decided_by,network,from_address,to_address,asset,amount,amount_usd,external_id,
+              decision,reasons,facts,rules,model_version,label_state,snapshot,complete,chain,entry}'::text[]
+        ELSE '{event_id,alert_id,happened_at,actor,action,detail,chain,entry}' END) AS c (name)
+$$;
+
+-- SECURITY DEFINER: no role has a privilege on the heads. Works within a function of ARX alone.
+CREATE FUNCTION extend_chain(log text, OUT chain uuid, OUT entry bigint, OUT previous bytea)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF NOT arx.is_in_job() THEN
+        RAISE EXCEPTION 'only the functions of arx write to the audit log'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Call arx.screen_transfer(), or the functions of cases.';
+    END IF;
+    -- A snapshot of a whole transaction may be older than the head of a chain: then it begins one.
+    IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
+        SELECT c.chain, c.entries + 1, c.head INTO chain, entry, previous
+          FROM arx.audit_chains AS c WHERE c.log = extend_chain.log
+         ORDER BY c.chain LIMIT 1 FOR UPDATE SKIP LOCKED;
+    END IF;
+    IF chain IS NULL THEN
+        chain := gen_random_uuid();
+        entry := 1;
+        previous := NULL;
+    END IF;
+END;
+$$;
+
+CREATE FUNCTION close_entry(log text, chain uuid, entry bigint, hash bytea) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF NOT arx.is_in_job() THEN
+        RAISE EXCEPTION 'only the functions of arx write to the audit log'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    INSERT INTO arx.audit_chains AS c (log, chain, entries, head)
+    VALUES (close_entry.log, close_entry.chain, close_entry.entry, close_entry.hash)
+        ON CONFLICT ON CONSTRAINT audit_chains_pkey DO UPDATE SET entries = excluded.entries, head = excluded.head
+     WHERE c.entries + 1 = excluded.entries;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'chain % of the audit log has moved on', close_entry.chain USING ERRCODE = 'serialization_failure';
+    END IF;
+END;
+$$;
+
+-- A row that brings its hash comes with a restored dump.
+CREATE FUNCTION seal_entry() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET TimeZone = 'UTC'
+    AS $$
+BEGIN
+    IF NEW.entry_hash IS NULL THEN
+        SELECT e.chain, e.entry, e.previous INTO NEW.chain, NEW.entry, NEW.previous_hash
+          FROM arx.extend_chain(TG_TABLE_NAME) AS e;
+        NEW.entry_hash := arx.entry_hash(NEW.previous_hash, arx.sealed_content(TG_TABLE_NAME, to_jsonb(NEW)));
+        PERFORM arx.close_entry(TG_TABLE_NAME, NEW.chain, NEW.entry, NEW.entry_hash);
+    END IF;
+    RETURN NEW;
+END;
+$$;
+
+CREATE FUNCTION sign_entry() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF NEW.entry_hash IS NULL THEN
+        IF TG_ARGV[0] = 'decided_by' THEN
+            NEW.decided_by := arx.calling_user();
+        ELSE
+            NEW.actor := arx.calling_user();
+        END IF;
+    END IF;
+    RETURN NEW;
+END;
+$$;
+
+CREATE FUNCTION keep_entry() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'entries of % never change', format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME)
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Add an entry that says what is true now.';
+END;
+$$;
+
+-- One row a log. Entries of chains whose head is not known came with a restored dump: they agree
+-- with each other or not, but nothing says that none is missing at their end.
+CREATE FUNCTION verify_audit_log()
+    RETURNS TABLE (log text, entries bigint, chains bigint, unanchored bigint, problems bigint, intact boolean,
+                   first_entry bigint, problem text)
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET TimeZone = 'UTC'
+    SET jit = off
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH stored AS (
+        SELECT 'decisions' AS log, d.decision_id AS id, d.chain, d.entry, d.previous_hash, d.entry_hash,
+               arx.sealed_content('decisions', to_jsonb(d)) AS content
+          FROM arx.decisions AS d
+        UNION ALL
+        SELECT 'alert_events', e.event_id, e.chain, e.entry, e.previous_hash, e.entry_hash,
+               arx.sealed_content('alert_events', to_jsonb(e))
+          FROM arx.alert_events AS e
+    ), linked AS (
+        SELECT s.log, s.id, s.chain, s.entry, s.previous_hash, s.entry_hash,
+               arx.entry_hash(s.previous_hash, s.content) AS computed,
+               lag(s.entry_hash) OVER in_chain AS before_hash, coalesce(lag(s.entry) OVER in_chain, 0) AS before_entry,
+               lead(s.entry) OVER in_chain IS NULL AS is_last
+          FROM stored AS s
+        WINDOW in_chain AS (PARTITION BY s.log, s.chain ORDER BY s.entry, s.id)
+    ), faults AS (
+        SELECT l.log, l.id, f.problem
+          FROM linked AS l
+          LEFT JOIN arx.audit_chains AS c ON c.log = l.log AND c.chain = l.chain
+         CROSS JOIN LATERAL (VALUES
+            (l.entry_hash IS DISTINCT FROM l.computed, 'the entry was changed'),
+            (l.entry IS DISTINCT FROM l.before_entry + 1, 'an entry before this one is missing, or was added'),
+            (l.previous_hash IS DISTINCT FROM l.before_hash, 'the entry does not follow the one before it'),
+            (l.is_last AND (c.entries <> l.entry OR c.head <> l.entry_hash), 'the last entry of its chain is another one')
+         ) AS f (is_fault, problem)
+         WHERE f.is_fault
+        UNION ALL
+        SELECT c.log, NULL, 'all entries of a chain are missing'
+          FROM arx.audit_chains AS c
+         WHERE NOT EXISTS (SELECT FROM linked AS l WHERE l.log = c.log AND l.chain = c.chain)
+    )
+    SELECT n.log, coalesce(t.entries, 0), coalesce(t.chains, 0), coalesce(t.unanchored, 0), coalesce(f.problems, 0),
+           coalesce(f.problems, 0) = 0, f.first_entry, f.problem
+      FROM (VALUES ('decisions'), ('alert_events')) AS n (log)
+      LEFT JOIN (
+        SELECT l.log, count(*) AS entries, count(DISTINCT l.chain) AS chains,
+               count(*) FILTER (WHERE NOT EXISTS (SELECT FROM arx.audit_chains AS c
+                                                   WHERE c.log = l.log AND c.chain = l.chain)) AS unanchored
+          FROM linked AS l GROUP BY l.log) AS t ON t.log = n.log
+      LEFT JOIN (
+        SELECT a.log, count(*) AS problems, min(a.id) AS first_entry,
+               (array_agg(a.problem ORDER BY a.id NULLS LAST))[1] AS problem
+          FROM faults AS a GROUP BY a.log) AS f ON f.log = n.log
+     ORDER BY n.log DESC;
+END;
+$$;

@@ -1,0 +1,167 @@
+-- Watchlists: the members are judged again where their answer may have changed.
+--
+-- A member's answer is its risk score with its state and band, and the label that weighs most. The
+-- wallets whose answer may have changed are those that refresh_risk_scores() would score again; see
+-- queue_risk_changes() for the reasons that concern everything.
+
+CREATE TABLE watchlist_state (
+    singleton     boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    looked_at     timestamptz NOT NULL,
+    activation_id bigint,
+    model_version text,
+    basis         text,
+    coverage      text
+);
+COMMENT ON TABLE watchlist_state IS 'model, labels and coverage that rescreen_watchlists() depended on at its last run';
+
+-- Answers for wallets, as the members have them.
+CREATE FUNCTION watch_answers(network text, addresses text[])
+    RETURNS TABLE (address text, score numeric, band text, state text, model_version text, category text)
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT s.address, s.score, s.band, s.state, s.model_version, o.category
+      FROM arx.score_wallets($2, $1) AS s
+      LEFT JOIN LATERAL (
+        SELECT l.category
+          FROM arx.address_labels AS l JOIN arx.label_categories AS c USING (category)
+         WHERE l.network = $1 AND l.address = s.address AND l.valid_from <= now() AND l.valid_to > now()
+         ORDER BY l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'], c.kind),
+                  l.severity DESC, l.confidence DESC, l.source, l.label_id
+         LIMIT 1) AS o ON true;
+END;
+$$;
+
+CREATE FUNCTION rescreen_watchlists(everything boolean DEFAULT false)
+    RETURNS TABLE (network text, members bigint, judged bigint, changed bigint)
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    SET row_security = off
+    SET arx.graph_freshness = 'exact'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    run     record;
+    before  arx.watchlist_state;
+    present arx.watchlist_state;
+    change  record;
+    one     record;
+    batch   text[];
+    is_full boolean;
+    total   bigint := 0;
+    written bigint;
+BEGIN
+    PERFORM arx.settle_awaited_transactions();
+    SELECT * INTO STRICT run FROM arx.begin_refresh('watchlists');
+    SELECT * INTO before FROM arx.watchlist_state;
+    SELECT true, now(), max(a.activation_id), arx.active_risk_model(), before.basis, arx.coverage_digest()
+      INTO STRICT present FROM arx.risk_model_activations AS a;
+    -- Computed only if needed: half a million labels take a second.
+    IF run.since IS NULL OR before.basis IS NULL OR EXISTS (SELECT FROM arx.changed_wallets(run.since, before.looked_at, run.native)) THEN
+        present.basis := arx.risk_basis();
+    END IF;
+    -- The wallets of transfers that are gone are not known.
+    is_full := $1 OR run.since IS NULL OR run.removes OR before.looked_at IS NULL
+               OR (before.activation_id, before.model_version, before.basis, before.coverage)
+                  IS DISTINCT FROM (present.activation_id, present.model_version, present.basis, present.coverage)
+               OR EXISTS (SELECT FROM arx.changed_labels(run.since) AS l WHERE l.network IS NULL);
+    DELETE FROM arx.watchlist_results AS r
+     WHERE NOT EXISTS (SELECT FROM arx.watchlists AS w WHERE w.network = r.network AND w.address = r.address);
+    FOR one IN
+        SELECT w.network AS name, count(DISTINCT w.address) AS members FROM arx.watchlists AS w GROUP BY w.network ORDER BY w.network
+    LOOP
+        network := one.name;
+        members := one.members;
+        judged := 0;
+        changed := 0;
+        SELECT c.* INTO change FROM arx.changed_wallets(run.since, before.looked_at, run.native) AS c
+         WHERE NOT is_full AND c.network = one.name;
+        FOR batch IN
+            SELECT array_agg(m.address ORDER BY m.address COLLATE "C")
+              FROM (SELECT d.address, row_number() OVER (ORDER BY d.address COLLATE "C") / 10000 AS number
+                      FROM (SELECT DISTINCT w.address FROM arx.watchlists AS w
+                             WHERE w.network = one.name AND (is_full OR coalesce(change.whole, false))
+                            UNION
+                            -- Members without an answer yet.
+                            SELECT w.address FROM arx.watchlists AS w
+                             WHERE w.network = one.name
+                               AND NOT EXISTS (SELECT FROM arx.watchlist_results AS r
+                                                WHERE r.network = one.name AND r.address = w.address)
+                            UNION
+                            SELECT n.address
+                              FROM (SELECT near FROM arx.wallets_near(one.name, change.touched, change.relabelled) AS near
+                                     WHERE change.touched IS NOT NULL
+                                    UNION SELECT unnest(change.touched)
+                                    UNION SELECT unnest(change.relabelled)
+                                    UNION
+                                    SELECT o.address FROM arx.risk_overrides AS o
+                                     WHERE o.network = one.name AND NOT is_full
+                                       AND (arx.is_new_since(o.ingest_xid, run.since)
+                                            OR (o.valid_from > before.looked_at AND o.valid_from <= now())
+                                            OR (o.expires_at > before.looked_at AND o.expires_at <= now()))) AS n (address)
+                             WHERE EXISTS (SELECT FROM arx.watchlists AS w
+                                            WHERE w.network = one.name AND w.address = n.address)) AS d) AS m
+             GROUP BY m.number ORDER BY m.number
+        LOOP
+            judged := judged + cardinality(batch);
+            WITH answers AS MATERIALIZED (
+                SELECT a.* FROM arx.watch_answers(one.name, batch) AS a
+            ), differing AS (
+                SELECT a.*, r.score AS former_score, r.state AS former_state, r.category AS former_category, r.address IS NULL AS is_first
+                  FROM answers AS a
+                  LEFT JOIN arx.watchlist_results AS r ON r.network = one.name AND r.address = a.address
+                 WHERE (r.score, r.band, r.state, r.model_version, r.category)
+                       IS DISTINCT FROM (a.score, a.band, a.state, a.model_version, a.category) OR r.address IS NULL
+            ), stored AS (
+                INSERT INTO arx.watchlist_results AS r (network, address, score, band, state, model_version, category)
+                SELECT one.name, d.address, d.score, d.band, d.state, d.model_version, d.category FROM differing AS d
+                    ON CONFLICT ON CONSTRAINT watchlist_results_pkey DO UPDATE
+                   SET score = excluded.score, band = excluded.band, state = excluded.state,
+                       model_version = excluded.model_version, category = excluded.category, changed_at = now()
+            )
+            INSERT INTO arx.watchlist_changes (network, address, former_score, score, former_state, state, former_category, category)
+            SELECT one.name, d.address, d.former_score, d.score, d.former_state, d.state, d.former_category, d.category
+              FROM differing AS d WHERE NOT d.is_first
+             ORDER BY d.address COLLATE "C";
+            GET DIAGNOSTICS written = ROW_COUNT;
+            changed := changed + written;
+        END LOOP;
+        total := total + judged;
+        RETURN NEXT;
+    END LOOP;
+    INSERT INTO arx.watchlist_state AS s SELECT present.*
+        ON CONFLICT (singleton) DO UPDATE
+       SET looked_at = greatest(s.looked_at, excluded.looked_at), activation_id = excluded.activation_id,
+           model_version = excluded.model_version, basis = excluded.basis, coverage = excluded.coverage;
+    PERFORM arx.finish_refresh('watchlists', run.until, run.epoch, total);
+END;
+$$;
+
+-- Members whose stored answer is not the one of now, by judging all of them.
+CREATE FUNCTION verify_watchlists()
+    RETURNS TABLE (network text, address text, stored jsonb, computed jsonb)
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT m.network, a.address,
+           (SELECT to_jsonb(r) - '{network,address,changed_at}'::text[] FROM arx.watchlist_results AS r
+             WHERE r.network = m.network AND r.address = a.address),
+           to_jsonb(a) - 'address'
+      FROM (SELECT w.network, array_agg(DISTINCT w.address) AS addresses FROM arx.watchlists AS w GROUP BY w.network) AS m
+     CROSS JOIN LATERAL arx.watch_answers(m.network, m.addresses) AS a
+     WHERE NOT EXISTS (SELECT FROM arx.watchlist_results AS r
+                        WHERE r.network = m.network AND r.address = a.address
+                          AND (r.score, r.band, r.state, r.model_version, r.category)
+                              IS NOT DISTINCT FROM (a.score, a.band, a.state, a.model_version, a.category))
+     ORDER BY 1, 2;
+END;
+$$;
