@@ -107,7 +107,13 @@ extension_sql_file!(
     name = "risk_scores",
     requires = ["risk_overrides", is_valid_address, score_wallets, wallets_near, risk_basis]
 );
-extension_sql_file!("../../sql/postgres/70_partitions.sql", name = "partitions", requires = ["risk_scores"]);
+extension_sql_file!("../../sql/postgres/64_profile_changes.sql", name = "profile_changes", requires = ["risk_scores"]);
+extension_sql_file!(
+    "../../sql/postgres/66_applied_writes.sql",
+    name = "applied_writes",
+    requires = ["profile_changes"]
+);
+extension_sql_file!("../../sql/postgres/70_partitions.sql", name = "partitions", requires = ["applied_writes"]);
 extension_sql_file!("../../sql/postgres/80_maintenance.sql", name = "maintenance", requires = ["partitions"]);
 extension_sql_file!("../../sql/postgres/81_performance.sql", name = "performance", requires = ["maintenance"]);
 extension_sql_file!(

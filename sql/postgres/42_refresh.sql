@@ -154,6 +154,7 @@ BEGIN
     UPDATE arx.pruned_epochs AS p SET changes_before = kept_since WHERE p.changes_before < kept_since;
     DELETE FROM arx.transaction_change_log AS c WHERE c.changed_xid < kept_since;
     GET DIAGNOSTICS removed_rows = ROW_COUNT;
+    PERFORM arx.prune_profile_changes(NULL);
 END;
 $$;
 

@@ -226,6 +226,22 @@ BEGIN
              'features of many wallets, or of all wallets of a network, as arrays in the order of risk_features()'),
                 ('wallets_near', 'arx_reader',
              'wallets whose score may change when transactions of some wallets or labels of others have changed'),
+                ('explain_wallets', 'arx_reader',
+             'risk scores of many wallets, one row each, with their factors and their reasons by family, without evidence'),
+                ('is_followed', NULL, 'step of log_profile_changes(): returns false while no cache follows the profiles'),
+                ('log_profile_changes', 'arx_operator',
+             'trigger: logs the wallets whose rows a statement has changed, while a cache follows the profiles'),
+                ('follow_profiles', 'arx_feeder',
+             'has changes of profiles logged, and waits for the transactions that did not; returns the number of this '
+             'follower'),
+                ('prune_profile_changes', 'arx_feeder',
+             'removes the logged changes of profiles before a transaction, or, given NULL, those that no cache has asked '
+             'for within a day; returns how many'),
+                ('profile_basis', 'arx_feeder',
+             'digest of what the profiles of all wallets depend on: model, calibration, coverage, labels that suffice'),
+                ('changed_profiles', 'arx_feeder',
+             'wallets whose profile may have changed since a snapshot, or by a label or an override that began or ended '
+             'since a time; address NULL: the whole network, network NULL: all networks'),
                 ('risk_basis', 'arx_reader',
              'networks with enough illicit and service labels for zero exposure to be meaningful'),
                 ('override_risk', 'arx_operator',
@@ -479,6 +495,7 @@ ALTER FUNCTION wallet_risk SET jit = off;
 ALTER FUNCTION risk_factors SET jit = off;
 ALTER FUNCTION risk_reasons SET jit = off;
 ALTER FUNCTION score_wallets SET jit = off;
+ALTER FUNCTION explain_wallets SET jit = off;
 
 -- Internal tables -------------------------------------------------------------------------------
 -- Default privileges may have granted some.
@@ -500,9 +517,11 @@ END;
 $do$;
 GRANT SELECT ON TABLE transaction_changes, label_changes, graph_epoch, pruned_epochs, tracked_partitions, feed_positions,
     feed_loads, feed_chunks, feed_reloads, feed_rejects, feed_verified, feed_verified_hours, behaviour_windows, risk_queue, risk_refresh_state,
-    performance_samples, price_positions, audit_chains, watchlist_state TO arx_reader;
+    performance_samples, price_positions, audit_chains, watchlist_state, profile_change_log
+    TO arx_reader;
 GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state, price_positions, watchlist_state TO arx_operator;
 GRANT INSERT, DELETE ON TABLE feed_reloads TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE feed_positions, feed_loads, feed_chunks, feed_reloads, feed_rejects,
     feed_verified, feed_verified_hours, behaviour_windows TO arx_feeder;
 GRANT DELETE ON TABLE label_changes TO arx_feeder;
+GRANT SELECT, INSERT, DELETE ON TABLE applied_writes TO arx_feeder;

@@ -122,6 +122,26 @@ pub enum SidecarError {
     },
     #[error("write-behind stream {stream} holds {length} entries; start `arx-sidecar run` to apply them")]
     StreamFull { stream: String, length: u64 },
+    /// Redis may evict writes that it has accepted.
+    #[error(
+        "Redis at {address} has maxmemory-policy {policy}, which evicts accepted writes; set volatile-lru or noeviction \
+         there, or name a Redis without eviction in redis_streams_url"
+    )]
+    EvictsWrites {
+        /// Without secrets.
+        address: String,
+        policy: String,
+    },
+    #[error("no replica of Redis at {address} has confirmed the write; it may be applied, and is not guaranteed to be")]
+    NotReplicated {
+        /// Without secrets.
+        address: String,
+    },
+    /// Readers wait for a session of PostgreSQL.
+    #[error("all {sessions} sessions that read profiles from PostgreSQL are busy; try again later")]
+    Overloaded { sessions: usize },
+    #[error("PostgreSQL is database {found} now, not {wanted}; connect again")]
+    OtherDatabase { found: String, wanted: String },
     /// The confirmed position is not the stored one.
     #[error("the feed was moved by another process during attempt {attempt}")]
     Overtaken {

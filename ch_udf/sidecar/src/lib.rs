@@ -5,7 +5,7 @@
 #![allow(missing_docs)]
 
 mod atomic_file;
-mod cache;
+pub mod cache;
 pub mod cli;
 pub mod daemon;
 mod error;
@@ -22,5 +22,5 @@ mod verify;
 pub mod warehouse;
 mod write_back;
 
-pub use error::Chain;
+pub use error::{Chain, SidecarError};
 pub use servers::engine;

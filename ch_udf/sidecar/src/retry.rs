@@ -53,6 +53,8 @@ impl SidecarError {
             | Self::ExtensionMissing { .. }
             | Self::ForeignTables { .. }
             | Self::TablesMissing { .. }
+            | Self::EvictsWrites { .. }
+            | Self::OtherDatabase { .. }
             | Self::EngineLibraryMissing { .. }
             | Self::EngineLibrary { .. } => ErrorKind::Configuration,
             // Certificates are replaced one after the other, and a standby may be promoted in a
@@ -71,6 +73,8 @@ impl SidecarError {
             Self::Rewritten { .. }
             | Self::Taken { .. }
             | Self::StreamFull { .. }
+            | Self::NotReplicated { .. }
+            | Self::Overloaded { .. }
             | Self::Overtaken { .. }
             | Self::EngineBusy { .. } => ErrorKind::Busy,
             Self::Postgres { source, .. } => postgres_kind(source),

@@ -29,6 +29,24 @@ CREATE INDEX idx_wallet_analytics_gin ON arx.wallet_profiles USING gin (analytic
 CREATE INDEX idx_active_wallets ON arx.wallet_profiles (last_activity DESC NULLS LAST);
 CREATE INDEX idx_wallet_risk ON arx.wallet_profiles (network_type, risk_score DESC);
 
+-- A cache follows the rows: see sql/postgres/64_profile_changes.sql.
+CREATE TRIGGER arx_follow_insert AFTER INSERT ON arx.wallet_profiles
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION arx.log_profile_changes();
+ALTER TABLE arx.wallet_profiles ENABLE ALWAYS TRIGGER arx_follow_insert;
+CREATE TRIGGER arx_follow_update AFTER UPDATE ON arx.wallet_profiles
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION arx.log_profile_changes();
+ALTER TABLE arx.wallet_profiles ENABLE ALWAYS TRIGGER arx_follow_update;
+CREATE TRIGGER arx_follow_move AFTER UPDATE ON arx.wallet_profiles FOR EACH ROW
+    WHEN (OLD.wallet_address IS DISTINCT FROM NEW.wallet_address OR OLD.network_type IS DISTINCT FROM NEW.network_type)
+    EXECUTE FUNCTION arx.log_profile_changes();
+ALTER TABLE arx.wallet_profiles ENABLE ALWAYS TRIGGER arx_follow_move;
+CREATE TRIGGER arx_follow_delete AFTER DELETE ON arx.wallet_profiles
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION arx.log_profile_changes();
+ALTER TABLE arx.wallet_profiles ENABLE ALWAYS TRIGGER arx_follow_delete;
+CREATE TRIGGER arx_follow_truncate AFTER TRUNCATE ON arx.wallet_profiles
+    FOR EACH STATEMENT EXECUTE FUNCTION arx.log_profile_changes();
+ALTER TABLE arx.wallet_profiles ENABLE ALWAYS TRIGGER arx_follow_truncate;
+
 -- Rank and percentile by volume within the network, and the change of volume from the seven days
 -- before the last seven.
 CREATE VIEW arx.wallet_rankings WITH (security_invoker) AS
@@ -135,6 +153,24 @@ COMMENT ON COLUMN arx.wallet_behaviour.period_volume IS 'native coins sent in th
 COMMENT ON COLUMN arx.wallet_behaviour.recipients IS 'distinct wallets that it sent to, exact';
 GRANT SELECT ON TABLE arx.wallet_behaviour TO arx_reader;
 GRANT INSERT, UPDATE, DELETE ON TABLE arx.wallet_behaviour TO arx_operator;
+
+-- A cache follows the rows: see sql/postgres/64_profile_changes.sql.
+CREATE TRIGGER arx_follow_insert AFTER INSERT ON arx.wallet_behaviour
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION arx.log_profile_changes();
+ALTER TABLE arx.wallet_behaviour ENABLE ALWAYS TRIGGER arx_follow_insert;
+CREATE TRIGGER arx_follow_update AFTER UPDATE ON arx.wallet_behaviour
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION arx.log_profile_changes();
+ALTER TABLE arx.wallet_behaviour ENABLE ALWAYS TRIGGER arx_follow_update;
+CREATE TRIGGER arx_follow_move AFTER UPDATE ON arx.wallet_behaviour FOR EACH ROW
+    WHEN (OLD.wallet_address IS DISTINCT FROM NEW.wallet_address OR OLD.network_type IS DISTINCT FROM NEW.network_type)
+    EXECUTE FUNCTION arx.log_profile_changes();
+ALTER TABLE arx.wallet_behaviour ENABLE ALWAYS TRIGGER arx_follow_move;
+CREATE TRIGGER arx_follow_delete AFTER DELETE ON arx.wallet_behaviour
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION arx.log_profile_changes();
+ALTER TABLE arx.wallet_behaviour ENABLE ALWAYS TRIGGER arx_follow_delete;
+CREATE TRIGGER arx_follow_truncate AFTER TRUNCATE ON arx.wallet_behaviour
+    FOR EACH STATEMENT EXECUTE FUNCTION arx.log_profile_changes();
+ALTER TABLE arx.wallet_behaviour ENABLE ALWAYS TRIGGER arx_follow_truncate;
 
 -- A wallet belongs to a class above these numbers. The network '*' stands for all networks without
 -- a row. A user's row takes precedence over the one that ARX ships.

@@ -181,6 +181,7 @@ fn sidecar_metrics() -> String {
     for Metric { name, kind, help } in METRICS {
         let kind = match kind {
             MetricKind::Gauge => "gauge".to_owned(),
+            MetricKind::Histogram => "histogram".to_owned(),
             MetricKind::Counter { label: None } => "counter".to_owned(),
             MetricKind::Counter { label: Some(label) } => format!("counter by `{label}`"),
         };

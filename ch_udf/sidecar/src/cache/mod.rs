@@ -1,19 +1,30 @@
-//! Wallet profiles in Redis: read cache-aside, written by version, annotated by write-behind. Owns
-//! the names of keys (`keys`), the profile itself (`profile`), the cache (`store`), reading through
-//! it (`lookup`), and the consumer that brings annotations into PostgreSQL (`write_behind`).
+//! Wallet profiles in Redis, and writes that reach PostgreSQL through it. Owns the names of keys
+//! (`keys`), the profile itself (`profile`), what proves that a value is true (`watermark`), the
+//! values in Redis (`store`), the follower that keeps them in step with PostgreSQL (`follower`),
+//! the readers (`reader`, with `local`, `database` and `breaker`), filling and comparing (`fill`),
+//! accepted writes (`queue`), and the consumer that brings them into PostgreSQL (`write_behind`).
 
+mod breaker;
+mod database;
+mod fill;
+mod follower;
 mod keys;
-mod lookup;
+mod local;
 mod profile;
+mod queue;
+mod reader;
 mod store;
+mod watermark;
 mod write_behind;
 
-pub(crate) use keys::{SHARDS, WalletKey, shard_keys};
-pub(crate) use lookup::lookup;
-pub(crate) use profile::Annotation;
+pub(crate) use fill::{compare, fill};
+pub(crate) use follower::{Followed, Follower, identity, remove_all};
+pub(crate) use keys::SHARDS;
+pub use keys::WalletKey;
+pub use profile::{Annotation, JsonFields, Profile, Risk};
+pub use queue::WalletWriter;
+pub(crate) use queue::WriteQueue;
+pub(crate) use reader::ReadCounts;
+pub use reader::{Answer, Origin, WalletReader};
 pub(crate) use store::{ProfileCache, is_wrong_type};
 pub(crate) use write_behind::{Drained, Writer};
-
-/// Channel on which applied changes are announced as `network address version`, for caches in other
-/// processes.
-const INVALIDATIONS: &str = "arx:invalidate";

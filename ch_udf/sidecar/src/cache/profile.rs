@@ -6,55 +6,84 @@ use std::fmt;
 use arx_core::risk::scorecard::{Points, Score};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row, Statement};
+use utoipa::ToSchema;
 
 use super::keys::WalletKey;
 use crate::error::{Doing, SidecarError};
 use crate::escape::Inline;
 
 /// The top level of a JSON object, with its values as they were written.
-pub(crate) type JsonFields = BTreeMap<String, Box<RawValue>>;
+pub type JsonFields = BTreeMap<String, Box<RawValue>>;
 
 /// Size limit of an annotation in bytes: it passes through a stream, and stays in a row.
 const MAX_ANNOTATION: usize = 64 * 1024;
 
-/// Factors that are printed.
+/// Factors of a profile.
 const MAX_FACTORS: usize = 12;
 
-/// A wallet's risk: a row of `arx.wallet_risk()`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Risk {
-    pub(crate) score: Score,
+/// Names of factors of each family.
+const MAX_FAMILY_FACTORS: usize = 3;
+
+/// A wallet's risk: a row of `arx.explain_wallets()`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Risk {
+    #[schema(value_type = f64)]
+    pub score: Score,
+    /// Probability of being illicit, if the score is from the scorecard.
+    pub probability: Option<f64>,
     /// Name of the score's range.
-    pub(crate) band: String,
+    pub band: String,
     /// `scored`, `partial`, `unknown`, `labelled` or `overridden`.
-    pub(crate) state: String,
-    pub(crate) model_version: Option<String>,
-    /// The factors of the score and their points.
-    pub(crate) factors: Box<RawValue>,
+    pub state: String,
+    /// Share of what the score depends on that is covered.
+    pub coverage: f64,
+    pub model_version: Option<String>,
+    /// The part of the score of each family, with one sentence.
+    #[schema(value_type = Vec<Object>)]
+    pub reasons: Box<RawValue>,
+    /// The factors of the score that weigh most, and their points.
+    #[schema(value_type = Vec<Object>)]
+    pub factors: Box<RawValue>,
 }
 
 /// A wallet's profile.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Profile {
-    pub(crate) network: String,
-    pub(crate) address: String,
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Profile {
+    pub network: String,
+    pub address: String,
     /// True if PostgreSQL stores a profile of this wallet.
-    pub(crate) known: bool,
+    pub known: bool,
     /// Increases with every change of the stored profile.
-    pub(crate) version: u64,
+    pub version: u64,
     /// ISO 8601.
-    pub(crate) first_seen: Option<String>,
+    pub first_seen: Option<String>,
     /// ISO 8601.
-    pub(crate) last_activity: Option<String>,
-    pub(crate) transaction_count: i64,
+    pub last_activity: Option<String>,
+    pub transaction_count: i64,
     /// Native coins, exact.
-    pub(crate) total_volume: String,
+    pub total_volume: String,
     /// Dollars, exact.
-    pub(crate) total_volume_usd: String,
-    pub(crate) risk: Risk,
-    /// Annotations.
-    pub(crate) analytics_profile: JsonFields,
+    pub total_volume_usd: String,
+    pub risk: Risk,
+    /// Labels that are valid now, with category, kind, severity, source and confidence.
+    #[schema(value_type = Vec<Object>)]
+    pub labels: Box<RawValue>,
+    /// Annotations, behaviour, activity and balance.
+    #[schema(value_type = Object)]
+    pub analytics_profile: JsonFields,
+}
+
+impl Profile {
+    /// Returns whether the database knows nothing about the wallet.
+    pub(super) fn is_unknown(&self) -> bool {
+        !self.known && self.risk.state == "unknown"
+    }
+
+    /// Returns the wallet.
+    pub(super) fn key(&self) -> WalletKey {
+        WalletKey { network: self.network.clone(), address: self.address.clone() }
+    }
 }
 
 impl fmt::Display for Profile {
@@ -74,12 +103,9 @@ impl fmt::Display for Profile {
             writeln!(f, "              {note}")?;
         }
         if let Ok(factors) = serde_json::from_str::<Vec<PrintedFactor>>(self.risk.factors.get()) {
-            for factor in factors.iter().take(MAX_FACTORS) {
+            for factor in &factors {
                 let (name, value) = (Inline(&factor.factor), Inline(&factor.value));
                 writeln!(f, "  {:>6}  {name}  {value}", format!("{:+}", factor.points))?;
-            }
-            if factors.len() > MAX_FACTORS {
-                writeln!(f, "          and {} lighter factors; --json prints all", factors.len() - MAX_FACTORS)?;
             }
         }
         for (name, value) in &self.analytics_profile {
@@ -96,8 +122,9 @@ struct PrintedFactor {
     value: String,
 }
 
-const PROFILE: &str = r#"
-    SELECT p.wallet_address IS NOT NULL, COALESCE(p.version, 0),
+/// Profiles of the wallets `$2` of the network `$1`, all true at one snapshot.
+const PROFILES: &str = r#"
+    SELECT r.address, p.wallet_address IS NOT NULL, COALESCE(p.version, 0),
            to_char(p.first_seen AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
            to_char(p.last_activity AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
            COALESCE(p.transaction_count, 0), COALESCE(p.total_volume, 0)::text, COALESCE(p.total_volume_usd, 0)::text,
@@ -108,56 +135,130 @@ const PROFILE: &str = r#"
                        'transactions', b.period_sent, 'volume', b.period_volume::text, 'recipients', b.period_recipients),
                    'activity', jsonb_build_object(
                        'sent', b.sent_count, 'received', b.received_count, 'total_sent', b.total_sent::text,
-                       'total_received', b.total_received::text, 'recipients', b.recipients, 'senders', b.senders,
-                       'first', b.first_activity, 'last', b.last_activity)) END)::text,
-           (r.score * 10)::int, r.band::text, r.state::text, r.model_version::text, r.factors::text
-      FROM arx.wallet_risk($1, $2) AS r
-      LEFT JOIN arx.wallet_profiles AS p ON p.wallet_address = $1 AND p.network_type = $2
-      LEFT JOIN arx.wallet_behaviour AS b ON b.wallet_address = $1 AND b.network_type = $2"#;
+                       'total_received', b.total_received::text,
+                       'balance', (b.total_received - b.total_sent)::text, 'recipients', b.recipients,
+                       'senders', b.senders, 'first', b.first_activity, 'last', b.last_activity)) END)::text,
+           (r.score * 10)::int, r.band::text, r.state::text, r.model_version::text, r.factors::text, r.reasons::text,
+           r.probability, r.coverage,
+           COALESCE((SELECT jsonb_agg(jsonb_build_object(
+                                'category', l.category, 'kind', c.kind, 'severity', l.severity, 'label', l.label,
+                                'source', l.source, 'confidence', l.confidence)
+                            ORDER BY l.severity DESC, l.category, l.source, l.label_id)
+                       FROM arx.address_labels AS l JOIN arx.label_categories AS c USING (category)
+                      WHERE l.address = r.address AND l.network = $1 AND l.valid_from <= now() AND l.valid_to > now()),
+                    '[]')::text,
+           pg_current_snapshot()::text
+      FROM arx.explain_wallets($2, $1) AS r
+      LEFT JOIN arx.wallet_profiles AS p ON p.wallet_address = r.address AND p.network_type = $1
+      LEFT JOIN arx.wallet_behaviour AS b ON b.wallet_address = r.address AND b.network_type = $1"#;
 
-/// Reads a profile from PostgreSQL. A wallet without a stored one gets version 0 and is not
-/// `known`.
-///
-/// # Errors
-/// [`SidecarError::Postgres`], [`SidecarError::Json`].
-pub(super) async fn load_profile(client: &Client, key: &WalletKey) -> Result<Profile, SidecarError> {
-    let doing = "read a wallet's profile";
-    let row = client.query_one(PROFILE, &[&key.address, &key.network]).await.doing(doing)?;
-    let text = |index: usize| row.try_get::<_, Option<String>>(index).doing(doing);
-    let analytics_profile = parse(text(7)?.as_deref().unwrap_or("{}"), "read analytics_profile")?;
-    let factors = parse(text(12)?.as_deref().unwrap_or("[]"), "read risk factors")?;
+/// Profiles with the snapshot that they are true at.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) snapshot: String,
+    pub(super) profiles: Vec<Profile>,
+}
+
+/// A session that reads profiles.
+pub(super) struct ProfileLoader {
+    pub(super) client: Client,
+    statement: Statement,
+}
+
+impl ProfileLoader {
+    /// Prepares a session. Scores are those of the present, whatever the role's default is.
+    ///
+    /// # Errors
+    /// [`SidecarError::Postgres`].
+    pub(super) async fn new(client: Client) -> Result<Self, SidecarError> {
+        let doing = "prepare to read profiles";
+        client.batch_execute("SET arx.graph_freshness = 'exact'").await.doing(doing)?;
+        let statement = client.prepare(PROFILES).await.doing(doing)?;
+        Ok(Self { client, statement })
+    }
+
+    /// Reads the profiles of wallets of one network. A wallet without a stored one has version 0
+    /// and is not `known`.
+    ///
+    /// # Errors
+    /// [`SidecarError::Postgres`], [`SidecarError::Json`].
+    pub(super) async fn load(&self, network: &str, addresses: &[&str]) -> Result<Loaded, SidecarError> {
+        let rows = self.client.query(&self.statement, &[&network, &addresses]).await.doing(READING)?;
+        let snapshot = match rows.first() {
+            Some(row) => row.try_get(18).doing(READING)?,
+            None => String::new(),
+        };
+        let profiles = rows.iter().map(|row| read_row(row, network)).collect::<Result<_, _>>()?;
+        Ok(Loaded { snapshot, profiles })
+    }
+}
+
+const READING: &str = "read profiles of wallets";
+
+fn read_row(row: &Row, network: &str) -> Result<Profile, SidecarError> {
+    let text = |index: usize| row.try_get::<_, Option<String>>(index).doing(READING);
+    let json = |index: usize, default: &str| {
+        let text = text(index)?.unwrap_or_else(|| default.to_owned());
+        RawValue::from_string(text).doing(READING)
+    };
     Ok(Profile {
-        network: key.network.clone(),
-        address: key.address.clone(),
-        known: row.try_get(0).doing(doing)?,
-        version: u64::try_from(row.try_get::<_, i64>(1).doing(doing)?).unwrap_or_default(),
-        first_seen: text(2)?,
-        last_activity: text(3)?,
-        transaction_count: row.try_get(4).doing(doing)?,
-        total_volume: text(5)?.unwrap_or_default(),
-        total_volume_usd: text(6)?.unwrap_or_default(),
+        network: network.to_owned(),
+        address: text(0)?.unwrap_or_default(),
+        known: row.try_get(1).doing(READING)?,
+        version: u64::try_from(row.try_get::<_, i64>(2).doing(READING)?).unwrap_or_default(),
+        first_seen: text(3)?,
+        last_activity: text(4)?,
+        transaction_count: row.try_get(5).doing(READING)?,
+        total_volume: text(6)?.unwrap_or_default(),
+        total_volume_usd: text(7)?.unwrap_or_default(),
         risk: Risk {
             score: row
-                .try_get::<_, Option<i32>>(8)
-                .doing(doing)?
+                .try_get::<_, Option<i32>>(9)
+                .doing(READING)?
                 .and_then(Score::from_tenths)
                 .unwrap_or(Score::UNKNOWN),
-            band: text(9)?.unwrap_or_default(),
-            state: text(10)?.unwrap_or_default(),
-            model_version: text(11)?,
-            factors,
+            probability: row.try_get(15).doing(READING)?,
+            band: text(10)?.unwrap_or_default(),
+            state: text(11)?.unwrap_or_default(),
+            coverage: row.try_get(16).doing(READING)?,
+            model_version: text(12)?,
+            factors: heaviest(text(13)?.as_deref().unwrap_or("[]"))?,
+            reasons: shortened(text(14)?.as_deref().unwrap_or("[]"))?,
         },
-        analytics_profile,
+        labels: json(17, "[]")?,
+        analytics_profile: serde_json::from_str(text(8)?.as_deref().unwrap_or("{}")).doing(READING)?,
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str, doing: &'static str) -> Result<T, SidecarError> {
-    serde_json::from_str(text).doing(doing)
+/// Keeps the factors that weigh most, which come first: a scorecard has a hundred, and a cache of a
+/// million profiles would need ten times the memory.
+fn heaviest(factors: &str) -> Result<Box<RawValue>, SidecarError> {
+    let mut factors: Vec<Box<RawValue>> = serde_json::from_str(factors).doing(READING)?;
+    factors.truncate(MAX_FACTORS);
+    serde_json::value::to_raw_value(&factors).doing(READING)
+}
+
+/// A reason of a family of factors.
+#[derive(Serialize, Deserialize)]
+struct FamilyReason {
+    family: String,
+    points: Points,
+    reason: String,
+    factors: Vec<String>,
+}
+
+/// Keeps the names of the factors of each family that weigh most.
+fn shortened(reasons: &str) -> Result<Box<RawValue>, SidecarError> {
+    let mut reasons: Vec<FamilyReason> = serde_json::from_str(reasons).doing(READING)?;
+    for reason in &mut reasons {
+        reason.factors.truncate(MAX_FAMILY_FACTORS);
+    }
+    serde_json::value::to_raw_value(&reasons).doing(READING)
 }
 
 /// A JSON object whose top-level keys go into a wallet's `analytics_profile`.
 #[derive(Debug, Clone)]
-pub(crate) struct Annotation {
+pub struct Annotation {
     text: String,
     fields: JsonFields,
 }
@@ -168,7 +269,7 @@ impl Annotation {
     /// # Errors
     /// [`SidecarError::Input`] for anything but a non-empty JSON object of limited size that
     /// `jsonb` can store.
-    pub(crate) fn parse(text: &str) -> Result<Self, SidecarError> {
+    pub fn parse(text: &str) -> Result<Self, SidecarError> {
         let invalid = |detail: String| SidecarError::Input { detail };
         if text.len() > MAX_ANNOTATION {
             return Err(invalid(format!("annotation has {} bytes; at most {MAX_ANNOTATION} are allowed", text.len())));

@@ -1,34 +1,54 @@
-//! The cache: reads, writes by version, the lock that lets one reader fill a missing profile, and
-//! annotations. The scripts are in `sql/redis`.
+//! The cached profiles in Redis: reads with the watermark that they depend on, writes by the height
+//! of their snapshot, and the lock that lets one reader fill a missing profile. The scripts are in
+//! `sql/redis`.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::ConnectionManager;
-use redis::{AsyncCommands, Script};
+use redis::{AsyncCommands, Script, Value, from_redis_value_ref};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::keys::WalletKey;
-use super::profile::{Annotation, Profile};
+use super::keys::{Identity, WalletKey};
+use super::profile::Profile;
+use super::watermark::{Changes, Height, Watermark};
 use crate::error::{Doing, SidecarError};
-use crate::servers::redis::Connection;
+use crate::servers::redis::{Connection, Endpoint};
 use crate::servers::{self};
 use crate::settings::Settings;
 
-/// Time limit for filling a missing profile; then another reader may try.
-const LOCK_MILLIS: u64 = 3_000;
+/// Time limit for filling a missing profile; then another reader may try. Nothing that was read
+/// longer ago is cached: a mark of a change lives longer.
+pub(super) const FILL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Polls of the other readers until the profile is filled: 2 s in all.
-const LOCK_POLLS: u32 = 40;
-const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Lifetime of the mark of a change.
+const MARK_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Entries of a write-behind stream before writes are rejected: about 300 MB a shard at 300 bytes
-/// each.
-const MAX_STREAM_LENGTH: u64 = 1_000_000;
+/// Lifetime of the watermark, unless the follower renews it: the longest time for which a follower
+/// that stopped leaves its values in use.
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
+
+/// Lifetime of the profile of a wallet that the database does not know.
+const UNKNOWN_LIFETIME: Duration = Duration::from_secs(30);
+
+/// Lifetime of the follower's position.
+const POSITION_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+
+/// Looks with changes that late subscribers find in the stream of events.
+const MAX_EVENTS: usize = 10_000;
 
 /// Lifetime of a key that was put aside: 30 days.
 const ASIDE_SECONDS: i64 = 30 * 86_400;
+
+/// Commands of one pipeline.
+pub(super) const PIPELINE: usize = 500;
+
+/// Longest profile that is cached, in bytes.
+const MAX_BODY: usize = 1024 * 1024;
 
 /// Returns whether a key has a value of another type than a command or a script needs. Redis 6
 /// reports the error of a script as a text.
@@ -36,45 +56,36 @@ pub(crate) fn is_wrong_type(error: &redis::RedisError) -> bool {
     error.code() == Some("WRONGTYPE") || error.to_string().contains("WRONGTYPE")
 }
 
-/// The profiles in Redis.
+/// The profiles of a database in Redis.
 #[derive(Clone)]
 pub(crate) struct ProfileCache {
     connection: ConnectionManager,
     /// Version of the server.
     pub(crate) version: String,
-    ttl_seconds: u64,
+    /// Its `maxmemory-policy`.
+    pub(crate) eviction: String,
+    pub(crate) identity: Identity,
+    lifetime: Duration,
     /// Keys that were renamed because they had a wrong type.
     set_aside: Arc<AtomicU64>,
 }
 
-/// Answer of the cache about a wallet.
+/// A profile in the cache.
 #[derive(Debug)]
-pub(super) enum CachedProfile {
-    /// The profile, pending annotations included.
-    Found(Box<Profile>),
-    /// The caller holds the lock, and is to read from PostgreSQL; the token releases the lock.
-    Missing(String),
-    /// Another reader holds the lock and has not filled the profile in time.
-    TimedOut,
+pub(super) struct Cached {
+    pub(super) height: Height,
+    pub(super) snapshot: String,
+    pub(super) profile: Profile,
+    /// Time that reading it from PostgreSQL took.
+    pub(super) cost: Duration,
+    pub(super) remaining: Duration,
 }
 
-/// Server that a profile was read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Origin {
-    /// Redis.
-    Cache,
-    /// PostgreSQL.
-    Database,
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Cache => "cache",
-            Self::Database => "database",
-        })
-    }
+/// The writer of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    Follower,
+    Reader,
 }
 
 impl ProfileCache {
@@ -82,135 +93,194 @@ impl ProfileCache {
     ///
     /// # Errors
     /// Errors of [`redis::connect`](crate::servers::redis::connect).
-    pub(crate) async fn connect(settings: &Settings) -> Result<Self, SidecarError> {
-        let Connection { manager, version } = servers::redis::connect(settings).await?;
-        let set_aside = Arc::default();
-        Ok(Self { connection: manager, version, ttl_seconds: settings.profile_ttl_seconds, set_aside })
-    }
-
-    /// Renames a key whose value is not of a type, so that its name can be used again. Returns
-    /// whether there was such a value.
-    ///
-    /// # Errors
-    /// [`SidecarError::Redis`].
-    pub(super) async fn set_aside_unless(&self, key: &str, expected: &str) -> Result<bool, SidecarError> {
-        let doing = "put a key of a wrong type aside";
-        let mut connection = self.connection.clone();
-        let found: String = redis::cmd("TYPE").arg(key).query_async(&mut connection).await.doing(doing)?;
-        if found == expected || found == "none" {
-            return Ok(false);
-        }
-        // The hash tag of the key keeps the new name on its node.
-        let aside = format!("{key}:aside:{:016x}", RandomState::new().build_hasher().finish());
-        let () = connection.rename(key, &aside).await.doing(doing)?;
-        let () = connection.expire(&aside, ASIDE_SECONDS).await.doing(doing)?;
-        self.set_aside.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(key, found, expected, aside, "a key of a wrong type was renamed; it expires in 30 days");
-        Ok(true)
-    }
-
-    /// Returns the number of keys that were renamed since the last call.
-    pub(super) fn take_set_aside(&self) -> u64 {
-        self.set_aside.swap(0, Ordering::Relaxed)
+    pub(crate) async fn connect(settings: &Settings, identity: Identity) -> Result<Self, SidecarError> {
+        let Connection { manager, version, eviction, .. } = servers::redis::connect(settings, Endpoint::Cache).await?;
+        let lifetime = Duration::from_secs(settings.profile_ttl_seconds);
+        Ok(Self { connection: manager, version, eviction, identity, lifetime, set_aside: Arc::default() })
     }
 
     pub(crate) fn connection(&self) -> ConnectionManager {
         self.connection.clone()
     }
 
-    /// Reads a profile. A missing one is waited for while another reader fills it; otherwise the
-    /// caller gets the lock to fill it.
+    /// Renames a key of the cache whose value is not of a type.
     ///
     /// # Errors
     /// [`SidecarError::Redis`].
-    pub(super) async fn get(&self, key: &WalletKey) -> Result<CachedProfile, SidecarError> {
-        let mut connection = self.connection.clone();
-        let token = format!("{:016x}", RandomState::new().build_hasher().finish());
-        for _ in 0..LOCK_POLLS {
-            if let Some(profile) = self.peek(key).await? {
-                return Ok(CachedProfile::Found(Box::new(profile)));
-            }
-            let acquired: Option<String> = redis::cmd("SET")
-                .arg(key.lock())
-                .arg(&token)
-                .arg("NX")
-                .arg("PX")
-                .arg(LOCK_MILLIS)
-                .query_async(&mut connection)
-                .await
-                .doing("take the lock of a profile")?;
-            if acquired.is_some() {
-                return Ok(CachedProfile::Missing(token));
-            }
-            tokio::time::sleep(LOCK_POLL_INTERVAL).await;
-        }
-        Ok(CachedProfile::TimedOut)
+    async fn set_aside_unless(&self, key: &str, expected: &str) -> Result<bool, SidecarError> {
+        let done = set_aside_unless(&mut self.connection.clone(), key, expected).await?;
+        self.set_aside.fetch_add(u64::from(done), Ordering::Relaxed);
+        Ok(done)
     }
 
-    async fn peek(&self, key: &WalletKey) -> Result<Option<Profile>, SidecarError> {
-        let mut connection = self.connection.clone();
-        let fields: Vec<(String, String)> = match connection.hgetall(key.profile()).await {
-            Err(error) if is_wrong_type(&error) => {
-                self.set_aside_unless(&key.profile(), "hash").await?;
-                return Ok(None);
+    /// Returns the number of keys that were renamed since the last call.
+    pub(crate) fn take_set_aside(&self) -> u64 {
+        self.set_aside.swap(0, Ordering::Relaxed)
+    }
+
+    /// Reads the watermark, and then the profiles of wallets, in the given order. The watermark is
+    /// older than every value, so what it promises holds for them.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn read(
+        &self,
+        wallets: &[WalletKey],
+    ) -> Result<(Option<Watermark>, Vec<Option<Cached>>), SidecarError> {
+        let doing = "read cached profiles";
+        let (mut watermark, mut found) = (None, Vec::with_capacity(wallets.len()));
+        // The first watermark is the oldest one.
+        for (number, chunk) in wallets.chunks(PIPELINE).enumerate() {
+            let mut commands = redis::pipe();
+            commands.cmd("GET").arg(self.identity.watermark());
+            for wallet in chunk {
+                let key = wallet.profile(&self.identity);
+                commands.cmd("HMGET").arg(&key).arg(&["height", "snapshot", "body", "cost"]);
+                commands.cmd("PTTL").arg(key);
             }
-            fields => fields.doing("read a cached profile")?,
-        };
-        let Some((_, body)) = fields.iter().find(|(name, _)| name == "body") else { return Ok(None) };
-        let Ok(mut profile) = serde_json::from_str::<Profile>(body) else {
-            // Another version of this program wrote it. It is read from PostgreSQL and replaced.
-            tracing::warn!(key = key.profile(), "dropped a cached profile that cannot be read");
-            let () = connection.del(key.profile()).await.doing("drop a cached profile")?;
-            return Ok(None);
-        };
-        for (name, value) in &fields {
-            if name == "version" {
-                profile.version = value.parse().unwrap_or(profile.version);
-            } else if let Some(name) = name.strip_prefix("a:")
-                && let Ok(value) = serde_json::from_str(value)
+            let replies: Vec<redis::RedisResult<Value>> =
+                commands.ignore_errors().query_async(&mut self.connection.clone()).await.doing(doing)?;
+            let mut replies = replies.into_iter();
+            let of_server = |error: redis::RedisError| match is_wrong_type(&error) {
+                true => Ok(Value::Nil),
+                false => Err(error),
+            };
+            if let Some(reply) = replies.next()
+                && number == 0
             {
-                profile.analytics_profile.insert(name.to_owned(), value);
+                watermark = read_json(&reply.or_else(of_server).doing(doing)?);
+            }
+            for wallet in chunk {
+                let (fields, lifetime) = (replies.next().transpose(), replies.next().transpose());
+                let fields = match fields {
+                    Err(error) if is_wrong_type(&error) => {
+                        self.set_aside_unless(&wallet.profile(&self.identity), "hash").await?;
+                        None
+                    }
+                    fields => fields.doing(doing)?,
+                };
+                let lifetime = lifetime.or_else(|error| of_server(error).map(Some)).doing(doing)?;
+                found.push(match (fields, lifetime) {
+                    (Some(fields), Some(lifetime)) => decode(wallet, &fields, &lifetime),
+                    _ => None,
+                });
             }
         }
-        Ok(Some(profile))
+        Ok((watermark, found))
     }
 
-    /// Caches a profile unless a newer one is cached, and releases the lock. It lives for the
-    /// configured time, give or take a tenth.
+    /// Caches profiles that are true at a snapshot, unless newer ones are cached. Returns how many
+    /// were cached.
     ///
     /// # Errors
     /// [`SidecarError::Redis`], [`SidecarError::Json`].
     pub(super) async fn put(
         &self,
-        key: &WalletKey,
-        profile: &Profile,
-        token: Option<&str>,
-    ) -> Result<bool, SidecarError> {
+        profiles: &[Profile],
+        snapshot: &str,
+        cost: Duration,
+        writer: Writer,
+    ) -> Result<u64, SidecarError> {
+        let height = Height::of(snapshot)?;
+        let random = RandomState::new();
+        let mut calls = Vec::new();
+        for (number, profile) in profiles.iter().enumerate() {
+            let body = serde_json::to_string(profile).doing("write a profile as JSON")?;
+            let key = profile.key().profile(&self.identity);
+            if body.len() > MAX_BODY {
+                // Readers get it from PostgreSQL.
+                calls.push((key, vec![height.0.to_string(), MARK_LIFETIME.as_millis().to_string()], false));
+                continue;
+            }
+            let lifetime = if profile.is_unknown() { self.lifetime.min(UNKNOWN_LIFETIME) } else { self.lifetime };
+            let lifetime = jittered(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX), random.hash_one(number));
+            let arguments = [
+                height.0.to_string(),
+                snapshot.to_owned(),
+                body,
+                lifetime.to_string(),
+                cost.as_micros().to_string(),
+                u8::from(writer == Writer::Follower).to_string(),
+            ];
+            calls.push((key, arguments.into(), true));
+        }
+        let (sets, marks): (Vec<_>, Vec<_>) = calls.into_iter().partition(|(_, _, is_set)| *is_set);
+        let pairs =
+            |calls: Vec<(String, Vec<String>, bool)>| calls.into_iter().map(|(key, arguments, _)| (key, arguments));
+        self.run(include_str!("../../../../sql/redis/profile_drop.lua"), pairs(marks).collect()).await?;
+        self.run(include_str!("../../../../sql/redis/profile_set.lua"), pairs(sets).collect()).await
+    }
+
+    /// Marks profiles as changed, so that the next reader reads them from PostgreSQL.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn mark_changed(&self, wallets: &[WalletKey], height: Height) -> Result<u64, SidecarError> {
+        let arguments = vec![height.0.to_string(), MARK_LIFETIME.as_millis().to_string()];
+        let calls = wallets.iter().map(|wallet| (wallet.profile(&self.identity), arguments.clone()));
+        self.run(include_str!("../../../../sql/redis/profile_drop.lua"), calls.collect()).await
+    }
+
+    /// Calls a script of one key many times. Returns the sum of its results.
+    async fn run(&self, source: &'static str, calls: Vec<(String, Vec<String>)>) -> Result<u64, SidecarError> {
+        let doing = "cache profiles";
+        let script = Script::new(source);
         let mut connection = self.connection.clone();
-        let body = serde_json::to_string(profile).doing("write a profile as JSON")?;
-        let script = Script::new(include_str!("../../../../sql/redis/profile_set.lua"));
-        let mut call = script.key(key.profile());
-        call.arg(profile.version.to_string())
-            .arg(body)
-            .arg(jittered(self.ttl_seconds, RandomState::new().build_hasher().finish()));
-        let mut set: redis::RedisResult<i64> = call.invoke_async(&mut connection).await;
-        if set.as_ref().is_err_and(is_wrong_type) && self.set_aside_unless(&key.profile(), "hash").await? {
-            set = call.invoke_async(&mut connection).await;
+        let mut sum = 0;
+        for chunk in calls.chunks(PIPELINE) {
+            let call = |commands: &mut redis::Pipeline, key: &String, arguments: &Vec<String>| {
+                commands.cmd("EVALSHA").arg(script.get_hash()).arg(1).arg(key).arg(arguments);
+            };
+            let mut commands = redis::pipe();
+            // Loading costs as much as a call, and spares the answer that the script is unknown.
+            commands.cmd("SCRIPT").arg("LOAD").arg(source);
+            for (key, arguments) in chunk {
+                call(&mut commands, key, arguments);
+            }
+            let replies: Vec<redis::RedisResult<Value>> =
+                commands.ignore_errors().query_async(&mut connection).await.doing(doing)?;
+            for ((key, arguments), reply) in chunk.iter().zip(replies.into_iter().skip(1)) {
+                let reply = match reply {
+                    Err(error) if is_wrong_type(&error) => {
+                        self.set_aside_unless(key, "hash").await?;
+                        let mut again = redis::cmd("EVALSHA");
+                        again.arg(script.get_hash()).arg(1).arg(key).arg(arguments);
+                        again.query_async(&mut connection).await
+                    }
+                    reply => reply,
+                };
+                sum += u64::from(reply.doing(doing)? == Value::Int(1));
+            }
         }
-        let set = set.doing("cache a profile")?;
-        if let Some(token) = token {
-            self.release(key, token).await?;
-        }
-        Ok(set == 1)
+        Ok(sum)
+    }
+
+    /// Takes the lock to fill a profile. Returns the token that releases it, or `None` while
+    /// another reader has it.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn lock(&self, wallet: &WalletKey) -> Result<Option<String>, SidecarError> {
+        let token = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let taken: Option<String> = redis::cmd("SET")
+            .arg(wallet.lock(&self.identity))
+            .arg(&token)
+            .arg("NX")
+            .arg("PX")
+            .arg(u64::try_from(FILL_LIMIT.as_millis()).unwrap_or(u64::MAX))
+            .query_async(&mut self.connection.clone())
+            .await
+            .doing("take the lock of a profile")?;
+        Ok(taken.map(|_| token))
     }
 
     /// Releases the lock, so that another reader may fill the profile.
     ///
     /// # Errors
     /// [`SidecarError::Redis`].
-    pub(super) async fn release(&self, key: &WalletKey, token: &str) -> Result<(), SidecarError> {
+    pub(super) async fn release(&self, wallet: &WalletKey, token: &str) -> Result<(), SidecarError> {
         let _: i64 = Script::new(include_str!("../../../../sql/redis/lock_release.lua"))
-            .key(key.lock())
+            .key(wallet.lock(&self.identity))
             .arg(token)
             .invoke_async(&mut self.connection.clone())
             .await
@@ -218,57 +288,238 @@ impl ProfileCache {
         Ok(())
     }
 
-    /// Adds an annotation to the cached profile and queues it for PostgreSQL, in one step. Returns
-    /// the id of the queued entry.
-    ///
-    /// # Errors
-    /// [`SidecarError::StreamFull`] when queued entries are not applied, [`SidecarError::Redis`].
-    pub(crate) async fn annotate(&self, key: &WalletKey, annotation: &Annotation) -> Result<String, SidecarError> {
-        let script = Script::new(include_str!("../../../../sql/redis/profile_annotate.lua"));
-        let mut call = script.key(key.profile());
-        call.key(key.writes()).arg(&key.network).arg(&key.address).arg(annotation.text()).arg(MAX_STREAM_LENGTH);
-        for (name, value) in annotation.fields() {
-            call.arg(name).arg(value.get());
-        }
-        let mut reply: redis::RedisResult<String> = call.invoke_async(&mut self.connection.clone()).await;
-        if reply.as_ref().is_err_and(is_wrong_type) {
-            self.set_aside_unless(&key.profile(), "hash").await?;
-            self.set_aside_unless(&key.writes(), "stream").await?;
-            reply = call.invoke_async(&mut self.connection.clone()).await;
-        }
-        let reply = reply.doing("queue an annotation")?;
-        match reply.strip_prefix("FULL ") {
-            Some(length) => Err(SidecarError::StreamFull {
-                stream: key.writes(),
-                length: length.parse().unwrap_or(MAX_STREAM_LENGTH),
-            }),
-            None => Ok(reply),
-        }
-    }
-
-    /// Drops a cached profile that is not newer than `version`.
+    /// Reads the watermark.
     ///
     /// # Errors
     /// [`SidecarError::Redis`].
-    pub(super) async fn invalidate(&self, key: &WalletKey, version: u64) -> Result<bool, SidecarError> {
-        let dropped: redis::RedisResult<i64> =
-            Script::new(include_str!("../../../../sql/redis/profile_invalidate.lua"))
-                .key(key.profile())
-                .arg(version.to_string())
-                .invoke_async(&mut self.connection.clone())
-                .await;
-        if dropped.as_ref().is_err_and(is_wrong_type) {
-            return self.set_aside_unless(&key.profile(), "hash").await;
+    pub(crate) async fn watermark(&self) -> Result<Option<Watermark>, SidecarError> {
+        self.get_json(&self.identity.watermark(), "read the watermark").await
+    }
+
+    /// Returns the mark of the server, which is another one after a restart or a failover.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn server(&self) -> Result<String, SidecarError> {
+        self.set_watermark("", "").await
+    }
+
+    /// Sets the watermark if the server has the given mark. Returns the mark that it has.
+    async fn set_watermark(&self, server: &str, watermark: &str) -> Result<String, SidecarError> {
+        Script::new(include_str!("../../../../sql/redis/watermark_set.lua"))
+            .key(self.identity.watermark())
+            .arg(server)
+            .arg(watermark)
+            .arg(millis(LEASE))
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .doing("renew the watermark")
+    }
+
+    /// Renews the watermark, and announces it with the wallets that changed. Returns the mark of the
+    /// server: unless it is the given one, values may be lost, and nothing was renewed.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`], [`SidecarError::Json`].
+    pub(super) async fn confirm(
+        &self,
+        server: &str,
+        watermark: &Watermark,
+        position: Option<&impl Serialize>,
+        message: &Changes,
+    ) -> Result<String, SidecarError> {
+        let doing = "renew the watermark";
+        let json = |value: serde_json::Result<String>| value.doing(doing);
+        let found = self.set_watermark(server, &json(serde_json::to_string(watermark))?).await?;
+        if found != server {
+            return Ok(found);
         }
-        Ok(dropped.doing("drop a cached profile")? == 1)
+        let mut commands = redis::pipe();
+        if let Some(position) = position {
+            let set = commands.cmd("SET").arg(self.identity.position()).arg(json(serde_json::to_string(position))?);
+            set.arg("PX").arg(millis(POSITION_LIFETIME)).ignore();
+        }
+        let is_event = !message.wallets.is_empty() || message.raised;
+        let message = json(serde_json::to_string(message))?;
+        if is_event {
+            let add = commands.cmd("XADD").arg(self.identity.events()).arg("MAXLEN").arg("~").arg(MAX_EVENTS);
+            add.arg("*").arg("changes").arg(&message).ignore();
+            commands.cmd("PEXPIRE").arg(self.identity.events()).arg(millis(POSITION_LIFETIME)).ignore();
+        }
+        commands.cmd("PUBLISH").arg(self.identity.changes()).arg(message).ignore();
+        match commands.query_async::<()>(&mut self.connection.clone()).await {
+            Err(error) if is_wrong_type(&error) => {
+                self.set_aside_unless(&self.identity.events(), "stream").await?;
+                commands.query_async::<()>(&mut self.connection.clone()).await.doing(doing)?;
+            }
+            done => done.doing(doing)?,
+        }
+        Ok(found)
+    }
+
+    /// Takes the watermark back: readers use PostgreSQL until the next one.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn suspend(&self) -> Result<(), SidecarError> {
+        let _: u64 = self.connection.clone().del(self.identity.watermark()).await.doing("take the watermark back")?;
+        Ok(())
+    }
+
+    /// Reads the follower's position as it was stored.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn position<T: DeserializeOwned>(&self) -> Result<Option<T>, SidecarError> {
+        self.get_json(&self.identity.position(), "read the follower's position").await
+    }
+
+    pub(super) async fn get_json<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        doing: &'static str,
+    ) -> Result<Option<T>, SidecarError> {
+        let mut connection = self.connection.clone();
+        match redis::cmd("GET").arg(key).query_async::<Value>(&mut connection).await {
+            Err(error) if is_wrong_type(&error) => {
+                self.set_aside_unless(key, "string").await?;
+                Ok(None)
+            }
+            reply => Ok(read_json(&reply.doing(doing)?)),
+        }
+    }
+
+    pub(super) async fn set_json(
+        &self,
+        key: &str,
+        value: &impl Serialize,
+        doing: &'static str,
+    ) -> Result<(), SidecarError> {
+        let text = serde_json::to_string(value).doing(doing)?;
+        self.connection.clone().set_ex(key, text, POSITION_LIFETIME.as_secs()).await.doing(doing)
+    }
+
+    /// Returns the keys of one step through those that match, and the cursor of the next step,
+    /// which is 0 after the last one.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn scan(&self, pattern: &str, cursor: u64) -> Result<(u64, Vec<String>), SidecarError> {
+        // A pattern has no other special characters: an identity is made of digits and points.
+        redis::cmd("SCAN")
+            .arg(cursor)
+            .arg("MATCH")
+            .arg(pattern)
+            .arg("COUNT")
+            .arg(2_000)
+            .query_async(&mut self.connection.clone())
+            .await
+            .doing("look for keys")
+    }
+
+    /// Counts the keys of profiles.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(crate) async fn count(&self) -> Result<u64, SidecarError> {
+        let (mut cursor, mut count) = (0, 0);
+        loop {
+            let (next, keys) = self.scan(&self.identity.profiles(), cursor).await?;
+            count += keys.len() as u64;
+            if next == 0 {
+                return Ok(count);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Removes keys.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn remove(&self, keys: &[String]) -> Result<u64, SidecarError> {
+        let mut removed = 0;
+        for chunk in keys.chunks(PIPELINE) {
+            let mut commands = redis::pipe();
+            for key in chunk {
+                commands.cmd("UNLINK").arg(key);
+            }
+            let counts: Vec<u64> =
+                commands.query_async(&mut self.connection.clone()).await.doing("remove cached profiles")?;
+            removed += counts.iter().sum::<u64>();
+        }
+        Ok(removed)
     }
 }
 
-/// Returns a time to live within a tenth of `seconds`, so that profiles cached together expire
+/// Renames a key whose value is not of a type, so that its name can be used again. Returns whether
+/// there was such a value.
+///
+/// # Errors
+/// [`SidecarError::Redis`].
+pub(super) async fn set_aside_unless(
+    connection: &mut ConnectionManager,
+    key: &str,
+    expected: &str,
+) -> Result<bool, SidecarError> {
+    let doing = "put a key of a wrong type aside";
+    let found: String = redis::cmd("TYPE").arg(key).query_async(connection).await.doing(doing)?;
+    if found == expected || found == "none" {
+        return Ok(false);
+    }
+    // The hash tag of the key keeps the new name on its node.
+    let aside = format!("{key}:aside:{:016x}", RandomState::new().build_hasher().finish());
+    let () = connection.rename(key, &aside).await.doing(doing)?;
+    let () = connection.expire(&aside, ASIDE_SECONDS).await.doing(doing)?;
+    tracing::warn!(key, found, expected, aside, "a key of a wrong type was renamed; it expires in 30 days");
+    Ok(true)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads a JSON text; anything else is no value.
+fn read_json<T: DeserializeOwned>(value: &Value) -> Option<T> {
+    let text: Option<String> = from_redis_value_ref(value).ok()?;
+    serde_json::from_str(&text?).ok()
+}
+
+/// Reads a cached profile. Anything but a whole profile of this wallet is no value: it is read from
+/// PostgreSQL and replaced.
+fn decode(wallet: &WalletKey, fields: &Value, lifetime: &Value) -> Option<Cached> {
+    let fields: Vec<Option<String>> = from_redis_value_ref(fields).ok()?;
+    let [height, snapshot, body, cost] = <[Option<String>; 4]>::try_from(fields).ok()?;
+    let (height, snapshot) = (Height(height?.parse().ok()?), snapshot?);
+    if Height::of(&snapshot).ok()? != height {
+        return None;
+    }
+    let profile: Profile = serde_json::from_str(&body?).ok()?;
+    // A key without a lifetime was not written by this program.
+    let remaining: u64 = from_redis_value_ref::<i64>(lifetime).ok()?.try_into().ok()?;
+    (profile.key() == *wallet).then_some(Cached {
+        height,
+        snapshot,
+        profile,
+        cost: Duration::from_micros(cost?.parse().ok()?),
+        remaining: Duration::from_millis(remaining),
+    })
+}
+
+/// Returns a time to live within a tenth of the given one, so that profiles cached together expire
 /// apart.
-fn jittered(seconds: u64, random: u64) -> u64 {
-    let spread = seconds / 5;
-    seconds - seconds / 10 + random % (spread + 1)
+fn jittered(time: u64, random: u64) -> u64 {
+    let spread = time / 5;
+    time - time / 10 + random % (spread + 1)
+}
+
+/// Groups wallets by network.
+pub(super) fn by_network(wallets: &[WalletKey]) -> HashMap<&str, Vec<&str>> {
+    let mut networks: HashMap<&str, Vec<&str>> = HashMap::new();
+    for wallet in wallets {
+        networks.entry(&wallet.network).or_default().push(&wallet.address);
+    }
+    networks
 }
 
 #[cfg(test)]
@@ -281,5 +532,23 @@ mod tests {
             assert!((270..=330).contains(&jittered(300, random)));
         }
         assert_ne!(jittered(300, 1), jittered(300, 2));
+    }
+
+    #[test]
+    fn garbage_and_foreign_values_are_no_profiles() {
+        let wallet = WalletKey::parse("0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", "ethereum").unwrap();
+        let body = r#"{"network": "ethereum", "address": "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", "known": true,
+            "version": 1, "first_seen": null, "last_activity": null, "transaction_count": 1, "total_volume": "1",
+            "total_volume_usd": "1", "labels": [], "analytics_profile": {}, "risk": {"score": 1.5, "probability": null,
+            "band": "low", "state": "scored", "coverage": 1, "model_version": "m", "reasons": [], "factors": []}}"#;
+        let texts =
+            |fields: &[&str]| Value::Array(fields.iter().map(|field| Value::BulkString((*field).into())).collect());
+        let read = |fields: &[&str], lifetime: i64| decode(&wallet, &texts(fields), &Value::Int(lifetime));
+        assert_eq!(read(&["5", "5:5:", body, "100"], 10).unwrap().height, Height(5));
+        assert!(read(&["6", "5:5:", body, "100"], 10).is_none(), "a height of another snapshot");
+        assert!(read(&["5", "5:5:", body, "100"], -1).is_none(), "no lifetime");
+        assert!(read(&["5", "5:5:", &body.replace("0x5a", "0x5b"), "100"], 10).is_none(), "another wallet");
+        assert!(read(&["5", "5:5:", "{}", "100"], 10).is_none() && read(&["x"], 10).is_none());
+        assert!(decode(&wallet, &Value::Nil, &Value::Int(1)).is_none());
     }
 }

@@ -1,50 +1,63 @@
 //! Brings queued annotations from Redis into `arx.wallet_profiles`. Owns the consumer group and the
-//! order: entries of a shard are applied in the order of their ids, acknowledged after PostgreSQL
-//! has committed, and never applied twice.
+//! order: entries of a stream are applied in the order of their ids, in one transaction a batch,
+//! acknowledged after PostgreSQL has committed, and never applied twice: each write has a key,
+//! which is stored in the transaction that applies it.
 //!
-//! A duty allows one writer a database, so entries that a dead writer left pending are
-//! taken over before any later one is read. The last applied id is stored in the same transaction
-//! as the rows, in `arx.feed_positions` under `write-behind:<shard>:<identity of the stream>`, as
-//! `attempt` (milliseconds) and `epoch` (sequence) of the id.
+//! A duty allows one writer a database, so entries that a dead writer left pending are taken over
+//! before any later one is read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
 
 use redis::aio::ConnectionManager;
 use redis::streams::{StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamReadOptions, StreamReadReply};
-use redis::{AsyncCommands, from_redis_value_ref};
+use redis::{AsyncCommands, Script, from_redis_value_ref};
 use tokio_postgres::Client;
 
-use super::keys::{SHARDS, ShardKeys, WalletKey, shard_keys};
-use super::profile::Annotation;
-use super::store::{ProfileCache, is_wrong_type};
+use super::follower::identity;
+use super::keys::{Identity, SHARDS, ShardKeys, WalletKey};
+use super::profile::{Annotation, JsonFields};
+use super::queue::WriteQueue;
+use super::store::{ProfileCache, is_wrong_type, set_aside_unless};
+use super::watermark::Height;
 use crate::error::{Chain, Doing, Failure, SidecarError};
 use crate::retry::ErrorKind;
-use crate::servers::postgres::Duty;
+use crate::servers::postgres::{self, Duty};
+use crate::settings::Settings;
 
-/// The consumer group, on every shard's stream.
+/// The consumer group, on every stream.
 const GROUP: &str = "arx";
 
 /// Entries applied by one transaction.
 const BATCH: usize = 500;
 
-/// Dead letters that a shard keeps.
+/// Dead letters that a stream keeps.
 const MAX_DEAD: usize = 10_000;
 
+/// Interval at which the eviction policy is checked, and keys of writes are pruned.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time for which applied writes stay among the pending ones, until the cache shows them.
+const SHOW_LIMIT: Duration = Duration::from_secs(1);
+const SHOW_POLL: Duration = Duration::from_millis(20);
+
+/// Remembers the keys of writes. Returns those that were not applied before.
+const CLAIM: &str = "
+    INSERT INTO arx.applied_writes (write_key) SELECT DISTINCT unnest($1::text[]) ON CONFLICT DO NOTHING
+    RETURNING write_key";
+
+/// Written in the order of the functions that refresh profiles, so that none of them deadlock.
 const MERGE: &str = "
     INSERT INTO arx.wallet_profiles AS p (wallet_address, network_type, analytics_profile)
-    VALUES ($1, $2, $3::text::jsonb)
+    SELECT w.address, w.network, w.annotation::jsonb
+      FROM unnest($1::text[], $2::text[], $3::text[]) AS w (network, address, annotation)
+     ORDER BY w.network COLLATE \"C\", w.address COLLATE \"C\"
     ON CONFLICT (wallet_address, network_type) DO UPDATE
        SET analytics_profile = p.analytics_profile || excluded.analytics_profile, version = p.version + 1,
-           updated_at = now()
-    RETURNING version";
-
-const LAST_ID: &str = "SELECT attempt, epoch FROM arx.feed_positions WHERE consumer = $1 FOR UPDATE";
-
-const STORE_LAST_ID: &str = "
-    INSERT INTO arx.feed_positions AS f (consumer, attempt, epoch, rows_total) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (consumer) DO UPDATE
-       SET attempt = excluded.attempt, epoch = excluded.epoch, rows_total = f.rows_total + excluded.rows_total,
            updated_at = now()";
+
+/// A redelivery comes within seconds, or as soon as a writer runs again, which is before it prunes.
+const PRUNE: &str = "DELETE FROM arx.applied_writes WHERE applied_at < now() - interval '7 days'";
 
 /// Entries that a round has processed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,56 +88,59 @@ impl Drained {
 /// The consumer of queued annotations.
 pub(crate) struct Writer {
     postgres: Client,
-    cache: ProfileCache,
+    queue: WriteQueue,
+    /// The cache may be down: then its readers see applied writes when it is back.
+    cache: Option<ProfileCache>,
     redis: ConnectionManager,
+    identity: Identity,
     consumer: String,
-    identities: HashMap<u16, String>,
+    checked: Instant,
+    set_aside: u64,
 }
 
 /// A queued annotation.
 struct Write {
-    id: EntryId,
-    key: WalletKey,
+    id: String,
+    key: String,
+    wallet: WalletKey,
     annotation: Annotation,
 }
 
-/// `milliseconds-sequence`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct EntryId {
-    millis: i64,
-    sequence: i64,
-}
-
-impl EntryId {
-    fn parse(text: &str) -> Option<Self> {
-        let (millis, sequence) = text.split_once('-')?;
-        Some(Self { millis: millis.parse().ok()?, sequence: sequence.parse().ok()? })
-    }
+/// A batch that PostgreSQL has committed, before it is acknowledged.
+struct Applied {
+    keys: ShardKeys,
+    entries: Vec<StreamId>,
+    writes: Vec<Write>,
+    dead: Vec<(String, String)>,
 }
 
 impl Writer {
-    /// Takes the writer's lock, creates the consumer groups, and applies the entries that an
+    /// Takes the writer's duty, creates the consumer groups, and applies the entries that an
     /// earlier writer left pending.
     ///
     /// # Errors
-    /// [`SidecarError::Taken`] while another sidecar writes, [`SidecarError::Redis`],
-    /// [`SidecarError::Postgres`].
-    pub(crate) async fn acquire(postgres: Client, cache: ProfileCache) -> Result<Self, SidecarError> {
+    /// [`SidecarError::Taken`] while another sidecar writes, [`SidecarError::EvictsWrites`],
+    /// [`SidecarError::Redis`], [`SidecarError::Postgres`].
+    pub(crate) async fn acquire(settings: &Settings) -> Result<Self, SidecarError> {
+        let postgres = postgres::connect(settings).await?.client;
+        let (identity, _) = identity(&postgres).await?;
+        let queue = WriteQueue::connect(settings, identity.clone()).await?;
         Duty::WriteBehind.acquire(&postgres).await?;
+        let cache = ProfileCache::connect(settings, identity.clone()).await.ok();
         let consumer = format!("sidecar-{}", std::process::id());
-        let redis = cache.connection();
-        let mut writer = Self { postgres, cache, redis, consumer, identities: HashMap::new() };
+        let (redis, checked) = (queue.connection(), Instant::now());
+        let mut writer = Self { postgres, queue, cache, redis, identity, consumer, checked, set_aside: 0 };
         writer.prepare().await?;
+        writer.postgres.execute(PRUNE, &[]).await.doing("prune keys of writes")?;
         Ok(writer)
     }
 
-    /// Renames keys of other types, creates groups and identities, and takes over the entries of
-    /// earlier writers.
+    /// Renames keys of other types, creates groups, and takes over the entries of earlier writers.
     async fn prepare(&mut self) -> Result<(), SidecarError> {
         for shard in 0..SHARDS {
-            let keys = shard_keys(shard);
-            for (key, expected) in [(&keys.writes, "stream"), (&keys.dead, "stream"), (&keys.identity, "string")] {
-                self.cache.set_aside_unless(key, expected).await?;
+            let keys = self.identity.shard(shard);
+            for key in [&keys.writes, &keys.dead] {
+                self.set_aside += u64::from(set_aside_unless(&mut self.redis, key, "stream").await?);
             }
             let created: Result<(), _> = self.redis.xgroup_create_mkstream(&keys.writes, GROUP, "0").await;
             match created {
@@ -133,24 +149,13 @@ impl Writer {
                 }
                 Ok(()) | Err(_) => {}
             }
-            let new_identity =
-                format!("{:016x}", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), shard));
-            let doing = "read a stream's identity";
-            let () = redis::cmd("SETNX")
-                .arg(&keys.identity)
-                .arg(new_identity)
-                .query_async(&mut self.redis)
-                .await
-                .doing(doing)?;
-            let identity: String = self.redis.get(&keys.identity).await.doing(doing)?;
-            self.identities.insert(shard, identity);
-            self.take_over(&keys, shard).await?;
+            self.take_over(&keys).await?;
         }
         Ok(())
     }
 
-    /// Applies the entries that are pending with any consumer: the lock excludes other writers.
-    async fn take_over(&mut self, keys: &ShardKeys, shard: u16) -> Result<(), SidecarError> {
+    /// Applies the entries that are pending with any consumer: the duty excludes other writers.
+    async fn take_over(&mut self, keys: &ShardKeys) -> Result<(), SidecarError> {
         let mut cursor = "0-0".to_owned();
         loop {
             let options = StreamAutoClaimOptions::default().count(BATCH);
@@ -160,7 +165,8 @@ impl Writer {
                 .await
                 .doing("take over pending entries")?;
             if !reply.claimed.is_empty() {
-                self.apply(shard, &reply.claimed).await?;
+                let (applied, _) = self.apply(keys.clone(), reply.claimed).await?;
+                self.finish(&applied).await?;
             }
             if reply.next_stream_id == "0-0" {
                 return Ok(());
@@ -169,33 +175,63 @@ impl Writer {
         }
     }
 
-    /// Applies queued entries, at most one batch a shard.
+    /// Applies queued entries, at most one batch a stream.
     ///
     /// # Errors
-    /// [`SidecarError::Redis`], [`SidecarError::Postgres`]. The next writer applies entries that
-    /// were read and not acknowledged.
+    /// [`SidecarError::EvictsWrites`], [`SidecarError::Redis`], [`SidecarError::Postgres`]. The
+    /// next writer applies entries that were read and not acknowledged.
     pub(crate) async fn drain(&mut self) -> Result<Drained, SidecarError> {
+        if self.checked.elapsed() > CHECK_INTERVAL {
+            self.checked = Instant::now();
+            self.queue.require_no_eviction().await?;
+        }
         let mut drained = Drained::default();
+        let mut committed = Vec::new();
         for shard in 0..SHARDS {
-            let keys = shard_keys(shard);
+            let keys = self.identity.shard(shard);
             let options = StreamReadOptions::default().group(GROUP, &self.consumer).count(BATCH);
             let reply: Result<Option<StreamReadReply>, _> =
                 self.redis.xread_options(&[&keys.writes], &[">"], &options).await;
             let reply = match reply {
                 Ok(reply) => reply,
                 Err(error) if error.code() == Some("NOGROUP") || is_wrong_type(&error) => {
-                    tracing::warn!(stream = keys.writes, "the stream was lost and is created again");
+                    tracing::warn!(
+                        stream = keys.writes,
+                        "the stream was lost with what waited in it, and is created again"
+                    );
                     self.prepare().await?;
                     break;
                 }
                 Err(error) => return Err(error.into_sidecar_error("read queued annotations")),
             };
             for stream in reply.map(|reply| reply.keys).unwrap_or_default() {
-                drained.add(self.apply(shard, &stream.ids).await?);
+                let (applied, counts) = self.apply(keys.clone(), stream.ids).await?;
+                drained.add(counts);
+                committed.push(applied);
             }
         }
-        drained.set_aside += self.cache.take_set_aside();
+        if !committed.is_empty() {
+            self.wait_for_cache().await;
+        }
+        for applied in &committed {
+            self.finish(applied).await?;
+        }
+        drained.set_aside += std::mem::take(&mut self.set_aside);
         Ok(drained)
+    }
+
+    /// Waits until the cached profiles show what was committed, or no one keeps them.
+    async fn wait_for_cache(&self) {
+        let Some(cache) = &self.cache else { return };
+        let Ok((_, height)) = identity(&self.postgres).await else { return };
+        let started = Instant::now();
+        while started.elapsed() < SHOW_LIMIT {
+            let is_shown = |reached: Height| reached >= height;
+            match cache.watermark().await {
+                Ok(Some(watermark)) if !is_shown(watermark.height) => tokio::time::sleep(SHOW_POLL).await,
+                Ok(_) | Err(_) => return,
+            }
+        }
     }
 
     /// Returns the number of entries that are not yet acknowledged.
@@ -205,7 +241,8 @@ impl Writer {
     pub(crate) async fn pending(&mut self) -> Result<u64, SidecarError> {
         let mut sum = 0;
         for shard in 0..SHARDS {
-            let length: u64 = self.redis.xlen(shard_keys(shard).writes).await.doing("count queued annotations")?;
+            let key = self.identity.shard(shard).writes;
+            let length: u64 = self.redis.xlen(key).await.doing("count queued annotations")?;
             sum += length;
         }
         Ok(sum)
@@ -215,7 +252,7 @@ impl Writer {
     /// takes them over.
     pub(crate) async fn leave(mut self) {
         for shard in 0..SHARDS {
-            let key = shard_keys(shard).writes;
+            let key = self.identity.shard(shard).writes;
             let pending: Result<redis::streams::StreamPendingCountReply, _> =
                 self.redis.xpending_consumer_count(&key, GROUP, "-", "+", 1, &self.consumer).await;
             if pending.is_ok_and(|reply| reply.ids.is_empty()) {
@@ -225,121 +262,112 @@ impl Writer {
         }
     }
 
-    async fn apply(&mut self, shard: u16, entries: &[StreamId]) -> Result<Drained, SidecarError> {
-        let mut dead: Vec<(&StreamId, String)> = Vec::new();
+    /// Applies entries of a stream in one transaction, or, if PostgreSQL rejects one of them, each
+    /// in its own.
+    async fn apply(&mut self, keys: ShardKeys, entries: Vec<StreamId>) -> Result<(Applied, Drained), SidecarError> {
+        let mut dead: Vec<(String, String)> = Vec::new();
         let mut writes = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match read_entry(entry) {
+        for entry in &entries {
+            match read_entry(&keys, entry) {
                 Ok(write) => writes.push(write),
-                Err(reason) => dead.push((entry, reason)),
+                Err(reason) => dead.push((entry.id.clone(), reason)),
             }
         }
-        let consumer = self.position_name(shard);
-        let applied = match self.store(&consumer, &writes).await {
+        let applied = match self.store(&writes).await {
             Err(error) if error.kind() == ErrorKind::BadData => {
-                self.store_one_by_one(&consumer, &writes, entries, &mut dead).await?
+                let mut applied = 0;
+                for write in &writes {
+                    match self.store(std::slice::from_ref(write)).await {
+                        Ok(count) => applied += count,
+                        Err(error) if error.kind() == ErrorKind::BadData => {
+                            dead.push((write.id.clone(), Chain(&error).to_string()));
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                applied
             }
             outcome => outcome?,
         };
-        let done = Drained {
-            applied: applied.len(),
-            repeated: entries.len() - applied.len() - dead.len(),
-            dead: dead.len(),
-            set_aside: 0,
-        };
-        self.finish(&shard_keys(shard), entries, &dead).await?;
-        for (key, version) in applied.iter().map(|(index, version)| (&writes[*index].key, *version)) {
-            self.cache.invalidate(key, version).await?;
-            let message = format!("{} {} {version}", key.network, key.address);
-            let _: i64 = self.redis.publish(super::INVALIDATIONS, message).await.doing("announce a changed profile")?;
+        let repeated = entries.len() - applied - dead.len();
+        let counts = Drained { applied, repeated, dead: dead.len(), set_aside: 0 };
+        Ok((Applied { keys, entries, writes, dead }, counts))
+    }
+
+    /// Writes the rows and the keys of the writes in one transaction. Returns the number of writes
+    /// that were not applied before.
+    async fn store(&mut self, writes: &[Write]) -> Result<usize, SidecarError> {
+        if writes.is_empty() {
+            return Ok(0);
         }
-        Ok(done)
-    }
-
-    fn position_name(&self, shard: u16) -> String {
-        let identity = self.identities.get(&shard).map_or("", String::as_str);
-        format!("write-behind:{}:{identity}", shard_keys(shard).name)
-    }
-
-    /// Applies the writes of a failed batch one by one, and marks those dead that PostgreSQL
-    /// rejects.
-    async fn store_one_by_one<'e>(
-        &mut self,
-        consumer: &str,
-        writes: &[Write],
-        entries: &'e [StreamId],
-        dead: &mut Vec<(&'e StreamId, String)>,
-    ) -> Result<Vec<(usize, u64)>, SidecarError> {
-        let mut applied = Vec::new();
-        for (index, write) in writes.iter().enumerate() {
-            match self.store(consumer, std::slice::from_ref(write)).await {
-                Ok(done) => applied.extend(done.into_iter().map(|(_, version)| (index, version))),
-                Err(error) if error.kind() == ErrorKind::BadData => {
-                    let entry = entries.iter().find(|entry| EntryId::parse(&entry.id) == Some(write.id));
-                    dead.extend(entry.map(|entry| (entry, Chain(&error).to_string())));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(applied)
-    }
-
-    /// Writes the rows and the last id in one transaction. Returns the indexes of the applied
-    /// writes with the versions of their profiles.
-    async fn store(&mut self, consumer: &str, writes: &[Write]) -> Result<Vec<(usize, u64)>, SidecarError> {
-        let Some(last) = writes.iter().map(|write| write.id).max() else { return Ok(Vec::new()) };
         let doing = "apply annotations";
         let transaction = self.postgres.transaction().await.doing(doing)?;
-        let stored = transaction.query_opt(LAST_ID, &[&consumer]).await.doing(doing)?;
-        let stored = stored
-            .map(|row| EntryId { millis: row.get(0), sequence: row.get::<_, Option<i64>>(1).unwrap_or_default() });
-        let merge = transaction.prepare(MERGE).await.doing(doing)?;
-        let mut applied = Vec::with_capacity(writes.len());
-        for (index, write) in
-            writes.iter().enumerate().filter(|(_, write)| stored.is_none_or(|stored| write.id > stored))
-        {
-            let row = transaction
-                .query_one(&merge, &[&write.key.address, &write.key.network, &write.annotation.text()])
-                .await
-                .doing(doing)?;
-            applied.push((index, u64::try_from(row.get::<_, i64>(0)).unwrap_or_default()));
+        let keys: Vec<&str> = writes.iter().map(|write| write.key.as_str()).collect();
+        let rows = transaction.query(CLAIM, &[&keys]).await.doing(doing)?;
+        let mut fresh: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
+        let mut merged: BTreeMap<(&str, &str), JsonFields> = BTreeMap::new();
+        let mut applied = 0;
+        for write in writes {
+            if fresh.remove(&write.key) {
+                applied += 1;
+                let wallet = (write.wallet.network.as_str(), write.wallet.address.as_str());
+                merged.entry(wallet).or_default().extend(write.annotation.fields().clone());
+            }
         }
-        let count = i64::try_from(applied.len()).unwrap_or_default();
-        if count > 0 {
-            let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-                [&consumer, &last.millis, &last.sequence, &count];
-            transaction.execute(STORE_LAST_ID, &values).await.doing(doing)?;
+        let (mut networks, mut addresses, mut annotations) = (Vec::new(), Vec::new(), Vec::new());
+        for ((network, address), fields) in merged {
+            networks.push(network);
+            addresses.push(address);
+            annotations.push(serde_json::to_string(&fields).doing(doing)?);
+        }
+        if applied > 0 {
+            transaction.execute(MERGE, &[&networks, &addresses, &annotations]).await.doing(doing)?;
         }
         transaction.commit().await.doing(doing)?;
         Ok(applied)
     }
 
-    /// Moves dead entries to the dead-letter stream, then acknowledges and removes all entries.
-    async fn finish(
-        &mut self,
-        keys: &ShardKeys,
-        entries: &[StreamId],
-        dead: &[(&StreamId, String)],
-    ) -> Result<(), SidecarError> {
+    /// Moves dead entries to the dead-letter stream, removes the writes from the pending ones of
+    /// their wallets, then acknowledges and removes all entries.
+    async fn finish(&mut self, applied: &Applied) -> Result<(), SidecarError> {
         let doing = "acknowledge annotations";
+        let Applied { keys, entries, writes, dead } = applied;
+        let source = include_str!("../../../../sql/redis/note_done.lua");
+        let script = Script::new(source);
         let mut commands = redis::pipe();
-        for (entry, reason) in dead {
+        commands.cmd("SCRIPT").arg("LOAD").arg(source).ignore();
+        for (id, reason) in dead {
             tracing::warn!(
                 stream = keys.writes,
-                id = entry.id,
+                id,
                 "an annotation cannot be applied and becomes a dead letter, which holds the reason"
             );
             let add = commands.cmd("XADD").arg(&keys.dead).arg("MAXLEN").arg("~").arg(MAX_DEAD).arg("*");
-            add.arg("id").arg(&entry.id).arg("reason").arg(reason);
-            for name in ["network", "address", "annotation"] {
-                add.arg(name).arg(field(entry, name).unwrap_or_default());
+            add.arg("id").arg(id).arg("reason").arg(reason);
+            if let Some(entry) = entries.iter().find(|entry| entry.id == *id) {
+                for name in ["network", "address", "annotation", "key"] {
+                    add.arg(name).arg(field(entry, name).unwrap_or_default());
+                }
             }
             add.ignore();
+        }
+        for write in writes {
+            let call = commands.cmd("EVALSHA").arg(script.get_hash()).arg(1).arg(write.wallet.pending(&self.identity));
+            call.arg(&write.key);
+            for name in write.annotation.fields().keys() {
+                call.arg(name);
+            }
+            call.ignore();
         }
         let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
         commands.xack(&keys.writes, GROUP, &ids).ignore().xdel(&keys.writes, &ids).ignore();
         let done: redis::RedisResult<()> = commands.query_async(&mut self.redis).await;
-        if done.as_ref().is_err_and(is_wrong_type) && self.cache.set_aside_unless(&keys.dead, "stream").await? {
+        if done.as_ref().is_err_and(is_wrong_type) {
+            self.set_aside += u64::from(set_aside_unless(&mut self.redis, &keys.dead, "stream").await?);
+            for write in writes {
+                let pending = write.wallet.pending(&self.identity);
+                self.set_aside += u64::from(set_aside_unless(&mut self.redis, &pending, "hash").await?);
+            }
             // The other commands have the same effect when they are repeated.
             return commands.query_async(&mut self.redis).await.doing(doing);
         }
@@ -352,12 +380,13 @@ fn field(entry: &StreamId, name: &str) -> Option<String> {
 }
 
 /// Parses an entry of the stream, or returns the reason why it is malformed.
-fn read_entry(entry: &StreamId) -> Result<Write, String> {
+fn read_entry(keys: &ShardKeys, entry: &StreamId) -> Result<Write, String> {
     let part = |name: &str| field(entry, name).ok_or_else(|| format!("field {name} is missing"));
-    let id = EntryId::parse(&entry.id).ok_or_else(|| format!("id {} is malformed", entry.id))?;
-    let key = WalletKey::parse(&part("address")?, &part("network")?).map_err(|error| error.to_string())?;
+    let wallet = WalletKey::parse(&part("address")?, &part("network")?).map_err(|error| error.to_string())?;
     let annotation = Annotation::parse(&part("annotation")?).map_err(|error| error.to_string())?;
-    Ok(Write { id, key, annotation })
+    // An entry of another program.
+    let key = field(entry, "key").unwrap_or_else(|| format!("{}/{}", keys.writes, entry.id));
+    Ok(Write { id: entry.id.clone(), key, wallet, annotation })
 }
 
 #[cfg(test)]
@@ -370,20 +399,17 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_ordered_by_number() {
-        assert!(EntryId::parse("9-10") < EntryId::parse("10-9"));
-        assert!(EntryId::parse("10-9") < EntryId::parse("10-10"));
-        assert_eq!(EntryId::parse("10"), None);
-    }
-
-    #[test]
     fn a_malformed_entry_is_rejected_with_its_reason() {
         let address = ("address", "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed");
         let network = ("network", "ethereum");
-        let reason = |fields: &[(&str, &str)]| read_entry(&entry(fields)).err().unwrap();
+        let keys = Identity::new(1, 1, 5).shard(3);
+        let reason = |fields: &[(&str, &str)]| read_entry(&keys, &entry(fields)).err().unwrap();
         assert!(reason(&[address, network]).contains("annotation is missing"));
         assert!(reason(&[address, network, ("annotation", "[1]")]).contains("[1]"));
         assert!(reason(&[("address", "0xzz"), network, ("annotation", "{\"a\": 1}")]).contains("0xzz"));
-        assert!(read_entry(&entry(&[address, network, ("annotation", "{\"a\": 1}")])).is_ok());
+        let write = |fields: &[(&str, &str)]| read_entry(&keys, &entry(fields)).unwrap().key;
+        let annotation = ("annotation", "{\"a\": 1}");
+        assert_eq!(write(&[address, network, annotation, ("key", "k")]), "k");
+        assert_eq!(write(&[address, network, annotation]), "arx:1.1.5:{w03}:writes/17-3");
     }
 }

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::CommandError;
-use crate::cache::{Annotation, ProfileCache, WalletKey};
+use crate::cache::{Annotation, WalletKey, WriteQueue, identity};
 use crate::escape::Inline;
+use crate::servers::postgres;
 use crate::settings::Settings;
 
 /// Arguments of `arx-sidecar annotate`.
@@ -26,9 +27,11 @@ impl AnnotateArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let key = WalletKey::parse(&self.address, &self.network)?;
         let annotation = Annotation::parse(&self.annotation)?;
-        let cache = ProfileCache::connect(settings).await?;
-        let id = cache.annotate(&key, &annotation).await?;
-        println!("queued as {} in {}; a running `arx-sidecar run` writes it to PostgreSQL", Inline(id), key.writes());
+        let (identity, _) = identity(&postgres::connect(settings).await?.client).await?;
+        let queue = WriteQueue::connect(settings, identity).await?;
+        let id = queue.annotate(&key, &annotation).await?;
+        let stream = queue.identity().shard_of(&key).writes;
+        println!("queued as {} in {stream}; a running `arx-sidecar run` writes it to PostgreSQL", Inline(id));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -2,6 +2,7 @@
 //! Results go to standard output, the log to standard error.
 
 mod annotate;
+mod cache;
 mod check;
 mod clickhouse;
 mod import;
@@ -78,6 +79,9 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Print a wallet's profile, from the cache if it is there
     Profile(profile::ProfileArgs),
+    /// Fill, compare, describe and empty the cached profiles
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Add the keys of a JSON object to a wallet's analytics_profile, through Redis
     Annotate(annotate::AnnotateArgs),
     /// Run the statements that arx.index_maintenance_plan() proposes
@@ -173,6 +177,7 @@ impl Command {
             }
             Self::Verify(args) => args.run(settings).await,
             Self::Profile(args) => args.run(settings).await,
+            Self::Cache(command) => command.run(settings).await,
             Self::Annotate(args) => args.run(settings).await,
             Self::MaintainIndexes(args) => args.run(settings).await,
             Self::RiskFit(args) => args.run(),

@@ -1,11 +1,12 @@
 //! `arx-sidecar profile`: prints a wallet's profile.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Args;
 
 use super::CommandError;
-use crate::cache::{WalletKey, lookup};
+use crate::cache::{WalletKey, WalletReader};
 use crate::escape::{JsonText, Lines};
 use crate::settings::Settings;
 
@@ -17,6 +18,9 @@ pub(super) struct ProfileArgs {
     /// Its network
     #[arg(long, default_value = "ethereum")]
     network: String,
+    /// A pg_snapshot, as pg_current_snapshot() prints it, that the profile must have seen
+    #[arg(long, value_name = "SNAPSHOT")]
+    not_older_than: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -25,15 +29,17 @@ pub(super) struct ProfileArgs {
 impl ProfileArgs {
     pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         let key = WalletKey::parse(&self.address, &self.network)?;
-        let lookup = lookup(settings, &key).await?;
-        let micros = u64::try_from(lookup.elapsed.as_micros()).unwrap_or(u64::MAX);
+        let reader = WalletReader::connect_once(settings).await?;
+        let started = Instant::now();
+        let (answer, origin) = reader.get(&key, self.not_older_than.as_deref()).await?;
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         if self.json {
             let document = serde_json::json!({
-                "profile": lookup.profile, "source": lookup.origin, "latency_microseconds": micros,
+                "profile": answer.profile, "source": origin, "snapshot": answer.snapshot, "latency_microseconds": micros,
             });
             println!("{}", JsonText(document));
         } else {
-            println!("{}source        {} in {}", Lines(lookup.profile), lookup.origin, latency(micros));
+            println!("{}source        {origin} in {}", Lines(&answer.profile), latency(micros));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use metrics::{counter, gauge};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::cache::Drained;
+use super::metrics::{CACHE_LAG, CACHE_LAG_BUCKETS};
+use crate::cache::{Drained, Followed, ReadCounts};
 use crate::error::{Chain, SidecarError};
 use crate::feed::PassReport;
 use crate::functions::Comparison;
@@ -34,14 +36,19 @@ struct FeedHealth {
     functions_differ: bool,
     /// The latest error of each kind of write-back.
     write_back_errors: BTreeMap<&'static str, String>,
+    write_behind_error: Option<String>,
+    cache_error: Option<String>,
 }
 
 impl Health {
     /// Installs the recorder of this process.
     pub(super) fn install() -> Result<Self, SidecarError> {
-        let recorder = PrometheusBuilder::new().install_recorder().map_err(|error| SidecarError::Configuration {
+        let unusable = |error: BuildError| SidecarError::Configuration {
             detail: format!("the metrics recorder cannot be installed: {error}"),
-        })?;
+        };
+        let lag = Matcher::Full(CACHE_LAG.to_owned());
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(lag, &CACHE_LAG_BUCKETS).map_err(unusable)?;
+        let recorder = builder.install_recorder().map_err(unusable)?;
         super::metrics::describe();
         Ok(Self { recorder, started: Instant::now(), feed: Mutex::new(FeedHealth::default()) })
     }
@@ -109,11 +116,42 @@ impl Health {
             reason = "Prometheus gauges are floats; streams end at a million entries"
         )]
         gauge!("arx_write_behind_pending").set(pending as f64);
+        self.feed().write_behind_error = None;
     }
 
-    #[expect(clippy::unused_self, reason = "this object owns the recorder that the macros use")]
-    pub(super) fn record_write_behind_error(&self) {
+    pub(super) fn record_write_behind_error(&self, error: &SidecarError) {
         counter!("arx_write_behind_errors_total").increment(1);
+        self.feed().write_behind_error = Some(Chain(error).to_string());
+    }
+
+    pub(super) fn record_followed(&self, followed: &Followed) {
+        counter!("arx_cache_changes_total").increment(followed.changed as u64);
+        counter!("arx_cache_profiles_total").increment(followed.cached);
+        counter!("arx_cache_floors_total").increment(u64::from(followed.raised));
+        counter!("arx_cache_keys_set_aside_total").increment(followed.set_aside);
+        #[expect(clippy::cast_precision_loss, reason = "Prometheus gauges are floats")]
+        gauge!("arx_cache_backlog").set(followed.backlog as f64);
+        if followed.changed > 0 {
+            histogram!(CACHE_LAG).record(followed.lag.as_secs_f64());
+        }
+        self.feed().cache_error = None;
+    }
+
+    pub(super) fn record_follow_error(&self, error: &SidecarError) {
+        counter!("arx_cache_follow_errors_total").increment(1);
+        self.feed().cache_error = Some(Chain(error).to_string());
+    }
+
+    /// Takes over the numbers of the readers of profiles.
+    #[expect(clippy::unused_self, reason = "this object owns the recorder that the macros use")]
+    pub(super) fn record_reads(&self, counts: &ReadCounts) {
+        let levels = [("local", &counts.local), ("cache", &counts.cache), ("database", &counts.database)];
+        for (level, count) in levels {
+            counter!("arx_cache_reads_total", "level" => level).absolute(count.load(Ordering::Relaxed));
+        }
+        counter!("arx_cache_shared_reads_total").absolute(counts.shared.load(Ordering::Relaxed));
+        counter!("arx_cache_early_reads_total").absolute(counts.early.load(Ordering::Relaxed));
+        counter!("arx_cache_errors_total").absolute(counts.errors.load(Ordering::Relaxed));
     }
 
     fn lag(&self) -> Duration {
@@ -132,7 +170,11 @@ impl Health {
         let lag = self.lag();
         let feed = self.feed();
         let is_ok = lag < STALE && feed.error.is_none() && feed.write_back_errors.is_empty();
-        let status = match (is_ok, feed.set_aside > 0 || feed.functions_differ) {
+        let is_degraded = feed.set_aside > 0
+            || feed.functions_differ
+            || feed.cache_error.is_some()
+            || feed.write_behind_error.is_some();
+        let status = match (is_ok, is_degraded) {
             (false, _) => "failing",
             (true, false) => "ok",
             (true, true) => "degraded",
@@ -145,6 +187,8 @@ impl Health {
             "feed_restart": feed.restart,
             "functions": feed.functions_differ.then_some(Comparison::ADVICE),
             "write_back_errors": feed.write_back_errors,
+            "write_behind_error": feed.write_behind_error,
+            "cache_error": feed.cache_error,
         });
         (is_ok, body)
     }

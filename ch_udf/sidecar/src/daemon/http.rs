@@ -1,6 +1,6 @@
-//! Serves `/healthz` and `/metrics`, by HTTPS if there is a certificate, and to those who have a
-//! token if there are some. Owns the limits on clients: none of them may hold a connection for
-//! long, and all of them together only a few descriptors, which the feed needs.
+//! Serves `/healthz`, `/metrics` and `/v1/wallets`, by HTTPS if there is a certificate, and to
+//! those who have a token if there are some. Owns the limits on clients: none of them may hold a
+//! connection for long, and all of them together only a few descriptors, which the feed needs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use super::health::Health;
 use super::reload::Reloaded;
 use super::tokens::Tokens;
+use super::wallets::{self, Wallets};
 use crate::error::SidecarError;
 use crate::servers::tls;
 use crate::settings::Settings;
@@ -36,7 +37,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// Time limit for a TLS handshake, and for the headers of a request.
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Time limit for a connection, which serves one request. Its body is not read.
+/// Time limit for a connection, which serves one request.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
 
 /// Size limit of a request's headers; hyper accepts no smaller buffer than 8 KiB.
@@ -60,16 +61,23 @@ pub(super) async fn serve(
 ) -> Result<JoinHandle<()>, SidecarError> {
     let taken = |source| SidecarError::PortTaken { address: address.to_owned(), source };
     let certificate = certificate(address, settings)?;
+    let listener = TcpListener::bind(address).await.map_err(taken)?;
+    let bound = listener.local_addr().map_err(taken)?;
+    let wallets = Arc::new(Wallets::connect(settings).await?);
     let mut router = Router::new()
         .route("/healthz", get(healthz))
-        .route("/metrics", get(async |State(health): State<Arc<Health>>| health.metrics()))
-        .with_state(health);
+        .route("/metrics", get(metrics))
+        .with_state((health, Arc::clone(&wallets)));
+    // Profiles are for those who have a token, and for users of this machine.
+    if bound.ip().is_loopback() || settings.listen_token_file.is_some() {
+        router = router.merge(wallets::router(wallets));
+    } else {
+        tracing::warn!("/v1/wallets is not served: set listen_token_file, or listen on a loopback address");
+    }
     if let Some(path) = settings.listen_token_file.clone() {
         let tokens = Reloaded::new(vec![path.clone()], move || Tokens::read(&path))?;
         router = router.layer(middleware::from_fn_with_state(Arc::new(tokens), admit));
     }
-    let listener = TcpListener::bind(address).await.map_err(taken)?;
-    let bound = listener.local_addr().map_err(taken)?;
     let scheme = if certificate.is_some() { "https" } else { "http" };
     tracing::info!(address = %bound, scheme, "serving /healthz and /metrics");
     if certificate.is_none() && settings.listen_token_file.is_some() && !bound.ip().is_loopback() {
@@ -167,7 +175,15 @@ async fn serve_request(stream: impl Read + Write + Unpin + Send + 'static, route
     }
 }
 
-async fn healthz(State(health): State<Arc<Health>>) -> (StatusCode, Json<serde_json::Value>) {
+/// Sources of the pages.
+type Sources = (Arc<Health>, Arc<Wallets>);
+
+async fn metrics(State((health, wallets)): State<Sources>) -> String {
+    health.record_reads(wallets.reader().await.counts());
+    health.metrics()
+}
+
+async fn healthz(State((health, _)): State<Sources>) -> (StatusCode, Json<serde_json::Value>) {
     let (is_ok, report) = health.report();
     (if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(report))
 }

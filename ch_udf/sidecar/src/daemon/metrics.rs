@@ -2,6 +2,12 @@
 
 use metrics::counter;
 
+/// The lag of the cache.
+pub(super) const CACHE_LAG: &str = "arx_cache_lag_seconds";
+
+/// Limits of its buckets, in seconds.
+pub(super) const CACHE_LAG_BUCKETS: [f64; 9] = [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 30.0];
+
 /// Kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
@@ -9,6 +15,8 @@ pub enum MetricKind {
     Gauge,
     /// A number that only rises; it starts at zero unless it has labels.
     Counter { label: Option<&'static str> },
+    /// Numbers of observations below the buckets' limits.
+    Histogram,
 }
 
 /// A metric at `/metrics`.
@@ -31,7 +39,11 @@ const fn count_by(label: &'static str, name: &'static str, help: &'static str) -
     Metric { name, kind: MetricKind::Counter { label: Some(label) }, help }
 }
 
-pub const METRICS: [Metric; 23] = [
+const fn histogram(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Histogram, help }
+}
+
+pub const METRICS: [Metric; 33] = [
     gauge("arx_feed_lag_seconds", "time since ClickHouse last held everything that PostgreSQL held"),
     gauge("arx_feed_pass_seconds", "duration of the last pass that carried rows"),
     gauge("arx_feed_rows_per_second", "rate of the last pass that carried rows"),
@@ -58,6 +70,19 @@ pub const METRICS: [Metric; 23] = [
     gauge("arx_health_value", "value that a check compares, by `name` and `object`"),
     count("arx_health_checks_total", "runs of arx.health_check()"),
     count("arx_health_errors_total", "runs of arx.health_check() that failed"),
+    histogram(
+        CACHE_LAG,
+        "time from the commit of a change until every profile that it may change is in Redis, at most",
+    ),
+    gauge("arx_cache_backlog", "profiles that changed and are not cached again yet; readers get them from PostgreSQL"),
+    count("arx_cache_changes_total", "wallets whose profile may have changed"),
+    count("arx_cache_profiles_total", "profiles that were brought into Redis because of a change"),
+    count("arx_cache_floors_total", "changes of everything, such as another model"),
+    count("arx_cache_follow_errors_total", "failed looks for changed profiles"),
+    count_by("level", "arx_cache_reads_total", "profiles read at `/v1/wallets`, by the level that had them"),
+    count("arx_cache_shared_reads_total", "reads that waited for another one instead of asking PostgreSQL"),
+    count("arx_cache_early_reads_total", "profiles that were read again before they expired"),
+    count("arx_cache_errors_total", "reads that Redis did not answer"),
 ];
 
 /// Describes the metrics to the installed recorder, and starts counters at zero.
@@ -71,6 +96,7 @@ pub(super) fn describe() {
                     counter!(name).absolute(0);
                 }
             }
+            MetricKind::Histogram => metrics::describe_histogram!(name, help),
         }
     }
 }

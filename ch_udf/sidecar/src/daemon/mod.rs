@@ -1,11 +1,13 @@
-//! The daemon: feeds ClickHouse, writes aggregates back, applies write-behind, keeps the embedded
-//! engine alive, and answers `/healthz` and `/metrics`.
+//! The daemon: feeds ClickHouse, writes aggregates back, keeps the cached profiles in step, applies
+//! write-behind, keeps the embedded engine alive, and answers `/healthz`, `/metrics` and
+//! `/v1/wallets`.
 //!
 //! Owns the tasks and how they stop; the work itself belongs to `feed`, `write_back`, `cache` and
 //! `servers`.
 
 mod database_health;
 mod feeding;
+mod following;
 mod functions;
 mod health;
 mod http;
@@ -13,6 +15,7 @@ mod metrics;
 mod reload;
 mod supervise;
 mod tokens;
+mod wallets;
 mod write_back;
 mod write_behind;
 
@@ -22,14 +25,17 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::cache::ProfileCache;
+use crate::cache::{WriteQueue, identity};
 use crate::error::{DoingTo, SidecarError};
 use crate::servers::postgres;
+use crate::servers::redis::Endpoint;
 use crate::servers::supervisor::Supervisor;
+use crate::servers::{self};
 use crate::settings::{Listen, Settings};
 use crate::write_back::Kind;
 use database_health::DatabaseHealthWorker;
 use feeding::FeedWorker;
+use following::FollowWorker;
 use functions::FunctionsWorker;
 use health::Health;
 pub use metrics::{METRICS, Metric, MetricKind};
@@ -63,8 +69,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), SidecarError> {
     let (mut terminated, mut interrupted) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     raise_descriptor_limit();
     let health = Arc::new(Health::install()?);
-    drop(postgres::connect(settings).await?);
-    drop(ProfileCache::connect(settings).await?);
+    let client = postgres::connect(settings).await?.client;
+    let (identity, _) = identity(&client).await?;
+    drop(client);
+    drop(servers::redis::connect(settings, Endpoint::Cache).await?);
+    if settings.write_behind {
+        drop(WriteQueue::connect(settings, identity).await?);
+    }
     let supervisor = Supervisor::ensure(settings).await?;
     let (stop, stopping) = watch::channel(false);
     let server = match settings.listen() {
@@ -74,10 +85,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), SidecarError> {
     let (topology_tx, topology_rx) = watch::channel(None);
     let mut tasks = vec![
         tokio::spawn(supervise(FeedWorker::new(settings, supervisor, &health, topology_tx), stopping.clone())),
-        tokio::spawn(supervise(WriteBehindWorker::new(settings, &health), stopping.clone())),
+        tokio::spawn(supervise(FollowWorker::new(settings, &health), stopping.clone())),
         tokio::spawn(supervise(DatabaseHealthWorker::new(settings), stopping.clone())),
         tokio::spawn(supervise(FunctionsWorker::new(settings, &health), stopping.clone())),
     ];
+    if settings.write_behind {
+        tasks.push(tokio::spawn(supervise(WriteBehindWorker::new(settings, &health), stopping.clone())));
+    }
     tasks.extend(Kind::ALL.map(|kind| {
         let worker = WriteBackWorker::new(kind, settings, &health, topology_rx.clone());
         tokio::spawn(supervise(worker, stopping.clone()))

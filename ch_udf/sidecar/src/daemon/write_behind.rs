@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::health::Health;
 use super::supervise::Worker;
-use crate::cache::{Drained, ProfileCache, Writer};
+use crate::cache::{Drained, Writer};
 use crate::error::SidecarError;
-use crate::servers::postgres;
 use crate::settings::Settings;
 
 /// Pause when nothing is queued.
@@ -40,9 +39,7 @@ impl Worker for WriteBehindWorker {
     const CAN_INTERRUPT: bool = false;
 
     async fn open(&mut self) -> Result<Writer, SidecarError> {
-        let cache = ProfileCache::connect(&self.settings).await?;
-        let client = postgres::connect(&self.settings).await?.client;
-        Writer::acquire(client, cache).await
+        Writer::acquire(&self.settings).await
     }
 
     async fn step(&mut self, writer: &mut Writer) -> Result<Round, SidecarError> {
@@ -53,7 +50,7 @@ impl Worker for WriteBehindWorker {
     fn record(&mut self, outcome: Result<&Round, &SidecarError>) {
         match outcome {
             Ok(round) => self.health.record_write_behind(&round.drained, round.pending),
-            Err(_) => self.health.record_write_behind_error(),
+            Err(error) => self.health.record_write_behind_error(error),
         }
     }
 

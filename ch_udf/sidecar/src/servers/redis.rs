@@ -1,6 +1,7 @@
 //! Connecting to Redis: one server, or the primary that sentinels name. Owns the check of the
 //! server's version.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,11 +28,37 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Time limit for the sentinels to name the server.
 const SENTINEL_LIMIT: Duration = Duration::from_secs(10);
 
-/// A connection to Redis, with the server's version.
+/// Time limit for a reply.
+const REPLY_LIMIT: Duration = Duration::from_secs(10);
+
+/// A Redis of the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// Holds cached values, which may be evicted.
+    Cache,
+    /// Holds accepted writes, which may not.
+    Streams,
+}
+
+impl Endpoint {
+    /// Address of the endpoint.
+    pub(crate) fn url(self, settings: &Settings) -> &RedisUrl {
+        match (self, &settings.redis_streams_url) {
+            (Self::Streams, Some(url)) => url,
+            (Self::Cache | Self::Streams, _) => &settings.redis_url,
+        }
+    }
+}
+
+/// A connection to Redis, with facts about the server.
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) manager: ConnectionManager,
     pub(crate) version: String,
+    /// `maxmemory-policy`: what the server does when its memory is full.
+    pub(crate) eviction: String,
+    /// Number of replicas that are connected.
+    pub(crate) replicas: u32,
 }
 
 /// Connects, and checks that the server is new enough.
@@ -39,35 +66,20 @@ pub(crate) struct Connection {
 /// # Errors
 /// [`SidecarError::Configuration`] for a malformed URL, [`SidecarError::Unreachable`],
 /// [`SidecarError::Tls`], [`SidecarError::TlsFile`], [`SidecarError::UnsupportedVersion`].
-pub(crate) async fn connect(settings: &Settings) -> Result<Connection, SidecarError> {
-    let url = &settings.redis_url;
-    let client = match url.parsed()? {
-        RedisAddress::Server(information) => client(information, url, &settings.redis_tls())?,
-        RedisAddress::Sentinels(sentinels) => {
-            let naming = tokio::time::timeout(SENTINEL_LIMIT, primary(sentinels, settings));
-            naming.await.map_err(|_| SidecarError::Unreachable {
-                server: SERVER,
-                address: url.to_string(),
-                source: format!("the sentinels named no server within {SENTINEL_LIMIT:?}").into(),
-            })??
-        }
-    };
+pub(crate) async fn connect(settings: &Settings, endpoint: Endpoint) -> Result<Connection, SidecarError> {
+    let url = endpoint.url(settings);
+    let client = client_of(settings, url).await?;
     let config = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
         .set_connection_timeout(Some(CONNECT_LIMIT))
-        .set_response_timeout(Some(Duration::from_secs(10)));
+        .set_response_timeout(Some(REPLY_LIMIT));
     let connecting = ConnectionManager::new_with_config(client, config);
     let mut manager = match connecting.await {
         Ok(manager) => manager,
         Err(source) => return Err(explained(url, source).await),
     };
-    let information: String =
-        redis::cmd("INFO").arg("server").query_async(&mut manager).await.doing("check the version")?;
-    let version = information
-        .lines()
-        .find_map(|line| line.strip_prefix("redis_version:"))
-        .map_or("unknown", str::trim)
-        .to_owned();
+    let information = information(&mut manager, "check the version").await?;
+    let version = information.get("redis_version").cloned().unwrap_or_else(|| "unknown".into());
     if super::major_and_minor(&version) < NEEDED.0 {
         return Err(SidecarError::UnsupportedVersion {
             server: SERVER,
@@ -76,12 +88,65 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Connection, SidecarEr
             needed: NEEDED.1,
         });
     }
-    Ok(Connection { manager, version })
+    let eviction = information.get("maxmemory_policy").cloned().unwrap_or_else(|| "unknown".into());
+    let replicas = information.get("connected_slaves").and_then(|count| count.parse().ok()).unwrap_or(0);
+    Ok(Connection { manager, version, eviction, replicas })
+}
+
+/// Reads what the server says about itself.
+///
+/// # Errors
+/// [`SidecarError::Redis`].
+pub(crate) async fn information(
+    manager: &mut ConnectionManager,
+    doing: &'static str,
+) -> Result<HashMap<String, String>, SidecarError> {
+    let text: String = redis::cmd("INFO").query_async(manager).await.doing(doing)?;
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    Ok(lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+}
+
+/// Opens a connection that receives messages.
+///
+/// # Errors
+/// Errors of [`connect`].
+pub(crate) async fn subscribe(
+    settings: &Settings,
+    endpoint: Endpoint,
+    channel: &str,
+) -> Result<redis::aio::PubSub, SidecarError> {
+    let url = endpoint.url(settings);
+    let client = client_of(settings, url).await?;
+    let subscribing = async {
+        let mut subscription = client.get_async_pubsub().await?;
+        subscription.subscribe(channel).await?;
+        Ok(subscription)
+    };
+    match tokio::time::timeout(CONNECT_LIMIT, subscribing).await {
+        Ok(subscribed) => subscribed.map_err(|source| failure(url, source)),
+        Err(elapsed) => {
+            Err(SidecarError::Unreachable { server: SERVER, address: url.to_string(), source: Box::new(elapsed) })
+        }
+    }
+}
+
+async fn client_of(settings: &Settings, url: &RedisUrl) -> Result<redis::Client, SidecarError> {
+    match url.parsed()? {
+        RedisAddress::Server(information) => client(information, url, &settings.redis_tls()),
+        RedisAddress::Sentinels(sentinels) => {
+            let naming = tokio::time::timeout(SENTINEL_LIMIT, primary(sentinels, url, settings));
+            naming.await.map_err(|_| SidecarError::Unreachable {
+                server: SERVER,
+                address: url.to_string(),
+                source: format!("the sentinels named no server within {SENTINEL_LIMIT:?}").into(),
+            })?
+        }
+    }
 }
 
 /// Asks the sentinels for the server that takes writes.
-async fn primary(sentinels: Sentinels, settings: &Settings) -> Result<redis::Client, SidecarError> {
-    let (url, doing) = (&settings.redis_url, "ask the sentinels");
+async fn primary(sentinels: Sentinels, url: &RedisUrl, settings: &Settings) -> Result<redis::Client, SidecarError> {
+    let doing = "ask the sentinels";
     let Sentinels { hosts, service, database, has_tls, user, password } = sentinels;
     let address = |(host, port): (String, u16)| match has_tls {
         true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },

@@ -104,6 +104,9 @@ settings! {
     clickhouse_take_over_from: Option<String> = None, Values::Text("identity");
     /// Redis, or sentinels that name the server that takes writes
     redis_url: RedisUrl = ServerUrl::known("redis://127.0.0.1:6379"), Values::Text("URL");
+    /// Redis that holds accepted writes until PostgreSQL has applied them, without eviction;
+    /// without it `redis_url`
+    redis_streams_url: Option<RedisUrl> = None, Values::Text("URL");
     /// file with the password for Redis
     redis_password_file: Option<PathBuf> = None, Values::Text("file");
     /// file with the password for the sentinels, if they have one
@@ -140,8 +143,15 @@ settings! {
     /// true if `arx.daily_transaction_stats` comes from ClickHouse; otherwise the database computes
     /// it
     write_back_daily: bool = false, Values::Switch;
-    /// lifetime of a cached profile, plus or minus a tenth
-    profile_ttl_seconds: u64 = 300, Values::number("seconds", 10, u64::MAX);
+    /// true if annotations are accepted in Redis and applied to PostgreSQL; needs a Redis that does
+    /// not evict them
+    write_behind: bool = true, Values::Switch;
+    /// lifetime of a cached profile that no change replaces, plus or minus a tenth
+    profile_ttl_seconds: u64 = 3600, Values::number("seconds", 10, 31_536_000);
+    /// time between two looks for changed profiles
+    cache_interval_milliseconds: u64 = 100, Values::number("milliseconds", 10, 1000);
+    /// memory for profiles in the process that answers `/v1/wallets`
+    cache_local_megabytes: u64 = 64, Values::number("megabytes", 0, 65_536);
 }
 
 fn omit_secret<S: Serializer>(_: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -241,7 +251,11 @@ impl Settings {
         if self.clickhouse_password.is_none() {
             self.clickhouse_password = read("clickhouse_password_file", &self.clickhouse_password_file)?;
         }
-        self.redis_url.add_password(read("redis_password_file", &self.redis_password_file)?);
+        let password = read("redis_password_file", &self.redis_password_file)?;
+        if let Some(url) = &mut self.redis_streams_url {
+            url.add_password(password.clone());
+        }
+        self.redis_url.add_password(password);
         Ok(())
     }
 
@@ -301,8 +315,8 @@ impl Settings {
             return Err("clickhouse_root_file and clickhouse_certificate_file need clickhouse_url".into());
         }
         let has_files = self.redis_root_file.is_some() || self.redis_certificate_file.is_some();
-        if has_files && !self.redis_url.has_tls() {
-            let url = &self.redis_url;
+        let urls = [Some(&self.redis_url), self.redis_streams_url.as_ref()];
+        if let Some(url) = urls.into_iter().flatten().find(|url| has_files && !url.has_tls()) {
             return Err(format!("{url} has no TLS, but redis_root_file or redis_certificate_file is set; use rediss"));
         }
         Ok(())
@@ -370,6 +384,10 @@ impl Settings {
 
     pub(crate) fn feed_idle(&self) -> Duration {
         Duration::from_millis(self.feed_idle_milliseconds)
+    }
+
+    pub(crate) fn cache_interval(&self) -> Duration {
+        Duration::from_millis(self.cache_interval_milliseconds)
     }
 
     pub(crate) fn write_back_interval(&self) -> Duration {

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use arx_core::graph::WalletId;
 use arx_core::risk::features::{Coverage, FeatureRow, LabelSufficiency, PREFETCH};
-use arx_core::risk::scorecard::is_not_covered;
-use arx_core::risk::{CoverageConflict, Judgement, Override, RiskState, WalletFacts, affected_wallets, judge};
+use arx_core::risk::scorecard::{BoundScorecard, is_not_covered};
+use arx_core::risk::{
+    CoverageConflict, Judgement, Override, RiskState, WalletFacts, affected_wallets, judge, reasons, topic_reasons,
+};
+use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -94,40 +97,121 @@ fn score_wallets(
     ErrorReport,
 > {
     call(|| {
-        let addresses = required("addresses", addresses)?.elements("addresses")?;
-        let mut scorer = Scorer::new(registered_network(network)?, as_of)?;
-        let wallets = resolve_all(&scorer, &addresses)?;
-        if wallets.len() >= PREPARE_FROM {
-            scorer.prepare_for_many()?;
-        }
-        let (labels, overrides) = (scorer.own_labels(&wallets)?, scorer.overrides()?);
-        let (scorecard, calibration) = (scorer.scorecard()?, scorer.calibration());
-        let rows = in_blocks(wallets, move |block| {
-            let ids: Vec<WalletId> = block.iter().filter_map(|wallet| wallet.id).collect();
-            let mut features = scorer.features_of(&ids)?.into_iter();
-            let rows = block.iter().map(|wallet| {
-                let features = wallet.id.and_then(|_| features.next().flatten());
-                let known = WalletFacts {
-                    label: labels.get(&wallet.address),
-                    override_: overrides.get(&wallet.address),
-                    features: features.as_ref().map(|(row, coverage)| (row, *coverage)),
-                };
-                let Judgement { score, probability, band, state, coverage, missing } =
-                    judge(&scorecard, &known, &calibration);
-                ScoreRow {
-                    address: wallet.address.clone(),
-                    score: score_numeric(score),
-                    probability,
-                    band: band.to_owned(),
-                    state: state.as_str().to_owned(),
-                    coverage,
-                    model_version: scorecard.scorecard().version().to_owned(),
-                    reason: missing,
-                }
-            });
-            Ok(rows.collect())
-        });
+        let rows = judge_each(addresses, network, as_of, |wallet, _, scorecard, judgement| {
+            let Judgement { score, probability, band, state, coverage, missing } = judgement;
+            Ok(ScoreRow {
+                address: wallet.address.clone(),
+                score: score_numeric(score),
+                probability,
+                band: band.to_owned(),
+                state: state.as_str().to_owned(),
+                coverage,
+                model_version: scorecard.scorecard().version().to_owned(),
+                reason: missing,
+            })
+        })?;
         Ok(TableIterator::new(rows.map(ScoreRow::into_row)))
+    })
+}
+
+/// Makes a row of a judged wallet.
+type RowOf<R> = fn(&ResolvedWallet, &WalletFacts<'_>, &BoundScorecard, Judgement<'_>) -> Result<R, SqlError>;
+
+/// Judges wallets, and makes their rows lazily.
+fn judge_each<R>(
+    addresses: Option<TextArray<'_>>,
+    network: Option<&str>,
+    as_of: Option<TimestampWithTimeZone>,
+    row_of: RowOf<R>,
+) -> Result<impl Iterator<Item = R> + use<R>, SqlError> {
+    let addresses = required("addresses", addresses)?.elements("addresses")?;
+    let mut scorer = Scorer::new(registered_network(network)?, as_of)?;
+    let wallets = resolve_all(&scorer, &addresses)?;
+    if wallets.len() >= PREPARE_FROM {
+        scorer.prepare_for_many()?;
+    }
+    let (labels, overrides) = (scorer.own_labels(&wallets)?, scorer.overrides()?);
+    let (scorecard, calibration) = (scorer.scorecard()?, scorer.calibration());
+    Ok(in_blocks(wallets, move |block| {
+        let ids: Vec<WalletId> = block.iter().filter_map(|wallet| wallet.id).collect();
+        let mut features = scorer.features_of(&ids)?.into_iter();
+        let rows = block.iter().map(|wallet| {
+            let features = wallet.id.and_then(|_| features.next().flatten());
+            let known = WalletFacts {
+                label: labels.get(&wallet.address),
+                override_: overrides.get(&wallet.address),
+                features: features.as_ref().map(|(row, coverage)| (row, *coverage)),
+            };
+            row_of(wallet, &known, &scorecard, judge(&scorecard, &known, &calibration))
+        });
+        rows.collect()
+    }))
+}
+
+sql_row! {
+    struct ExplainedRow {
+        address: String,
+        score: SqlNumeric,
+        probability: Option<f64>,
+        band: String,
+        state: String,
+        coverage: f64,
+        model_version: String,
+        factors: JsonB,
+        reasons: JsonB,
+        reason: Option<String>,
+    }
+}
+
+#[pg_extern(stable, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn explain_wallets(
+    addresses: Option<TextArray<'_>>,
+    network: Option<&str>,
+    as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(address, String),
+            name!(score, SqlNumeric),
+            name!(probability, Option<f64>),
+            name!(band, String),
+            name!(state, String),
+            name!(coverage, f64),
+            name!(model_version, String),
+            name!(factors, JsonB),
+            name!(reasons, JsonB),
+            name!(reason, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    call(|| {
+        let rows = judge_each(addresses, network, as_of, |wallet, known, scorecard, judgement| {
+            let Judgement { score, probability, band, state, coverage, missing } = judgement;
+            let json =
+                |error: serde_json::Error| SqlError::corrupt(format!("could not convert factors to JSON: {error}"));
+            let by_family = topic_reasons(scorecard, known).into_iter().map(|reason| {
+                let points = serde_json::to_value(reason.points)?;
+                Ok(serde_json::json!({
+                    "family": reason.topic.name(), "points": points, "reason": reason.sentence, "factors": reason.factors,
+                }))
+            });
+            Ok(ExplainedRow {
+                address: wallet.address.clone(),
+                score: score_numeric(score),
+                probability,
+                band: band.to_owned(),
+                state: state.as_str().to_owned(),
+                coverage,
+                model_version: scorecard.scorecard().version().to_owned(),
+                factors: JsonB(serde_json::to_value(reasons(scorecard, known)).map_err(json)?),
+                reasons: JsonB(by_family.collect::<Result<_, _>>().map_err(json)?),
+                reason: missing,
+            })
+        })?;
+        Ok(TableIterator::new(rows.map(ExplainedRow::into_row)))
     })
 }
 

@@ -9,13 +9,15 @@ use std::process::ExitCode;
 use indicatif::HumanBytes;
 
 use super::exit_code;
-use crate::cache::{ProfileCache, SHARDS, is_wrong_type, shard_keys};
+use crate::cache::{ProfileCache, SHARDS, identity, is_wrong_type};
 use crate::error::{Chain, Doing, SidecarError};
 use crate::escape::Inline;
 use crate::feed::{Standing, read_standing};
 use crate::functions::{Comparer, Comparison};
 use crate::servers::clickhouse::{self, Choice};
 use crate::servers::postgres::{self, Duty};
+use crate::servers::redis::Endpoint;
+use crate::servers::{self};
 use crate::settings::Settings;
 use crate::warehouse::Topology;
 
@@ -167,15 +169,26 @@ fn standing_line(standing: &Standing) -> String {
 }
 
 async fn redis_status(settings: &Settings) -> Result<String, SidecarError> {
-    let cache = ProfileCache::connect(settings).await?;
-    let mut redis = cache.connection();
+    let cache = servers::redis::connect(settings, Endpoint::Cache).await?;
+    let streams = match &settings.redis_streams_url {
+        None => cache.clone(),
+        Some(_) => servers::redis::connect(settings, Endpoint::Streams).await?,
+    };
     let doing = "read the state of the cache";
+    let keys: u64 = redis::cmd("DBSIZE").query_async(&mut cache.manager.clone()).await.doing(doing)?;
+    let mut text = format!("{} at {}\nkeys: {keys}", cache.version, settings.redis_url);
+    // Without PostgreSQL, the line of PostgreSQL says so: keys have the identity of its database.
+    let Ok(connection) = postgres::connect(settings).await else {
+        text.push('\n');
+        return Ok(text);
+    };
+    let (identity, height) = identity(&connection.client).await?;
     let (mut queued, mut dead, mut misplaced) = (0_u64, 0_u64, 0_u64);
     for shard in 0..SHARDS {
-        let keys = shard_keys(shard);
+        let keys = identity.shard(shard);
         let mut lengths = redis::pipe();
         lengths.cmd("XLEN").arg(keys.writes).cmd("XLEN").arg(keys.dead);
-        let lengths = match lengths.query_async(&mut redis).await {
+        let lengths = match lengths.query_async(&mut streams.manager.clone()).await {
             Err(error) if is_wrong_type(&error) => {
                 misplaced += 1;
                 continue;
@@ -186,13 +199,28 @@ async fn redis_status(settings: &Settings) -> Result<String, SidecarError> {
         queued += writes;
         dead += dead_letters;
     }
-    let keys: u64 = redis::cmd("DBSIZE").query_async(&mut redis).await.doing(doing)?;
-    let misplaced = match misplaced {
-        0 => String::new(),
-        shards => format!("the queues of {shards} shards are keys of a wrong type; `arx-sidecar run` renames them\n"),
-    };
-    Ok(format!(
-        "{} at {}\nkeys: {keys}; annotations queued: {queued}, dead letters: {dead}\n{misplaced}",
-        cache.version, settings.redis_url
-    ))
+    let _ = writeln!(text, "; annotations queued: {queued}, dead letters: {dead}");
+    if misplaced > 0 {
+        let _ =
+            writeln!(text, "the queues of {misplaced} shards are keys of a wrong type; `arx-sidecar run` renames them");
+    }
+    if streams.eviction.starts_with("allkeys") {
+        let _ = writeln!(
+            text,
+            "write-behind is refused: maxmemory-policy {} at {} evicts accepted writes; set volatile-lru or noeviction, \
+             or name another Redis in redis_streams_url",
+            streams.eviction,
+            Endpoint::Streams.url(settings)
+        );
+    }
+    let cache = ProfileCache::connect(settings, identity).await?;
+    match cache.watermark().await? {
+        Some(watermark) => {
+            let behind = height.0.saturating_sub(watermark.height.0);
+            let _ =
+                writeln!(text, "profiles: in step up to snapshot {}, {behind} transactions ago", watermark.snapshot);
+        }
+        None => text.push_str("profiles: no sidecar keeps them in step, so PostgreSQL answers\n"),
+    }
+    Ok(text)
 }

@@ -45,6 +45,7 @@ pub(crate) enum Duty {
     WriteBehind,
     Volumes,
     Behaviour,
+    Cache,
 }
 
 impl Duty {
@@ -55,6 +56,7 @@ impl Duty {
             Self::WriteBehind => "write-behind",
             Self::Volumes => "volumes",
             Self::Behaviour => "behaviour",
+            Self::Cache => "cache",
         }
     }
 
@@ -64,6 +66,7 @@ impl Duty {
             Self::WriteBehind => "applies the write-behind streams",
             Self::Volumes => "writes volumes back",
             Self::Behaviour => "writes the behaviour of wallets back",
+            Self::Cache => "keeps the cached profiles",
         }
     }
 

@@ -1,0 +1,141 @@
+//! `arx-sidecar cache`: fills, compares, describes and empties the cached profiles.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+use indicatif::{HumanBytes, ProgressBar};
+
+use super::{CommandError, exit_code};
+use crate::cache::{self, ProfileCache, SHARDS, identity, remove_all};
+use crate::error::Doing;
+use crate::escape::Inline;
+use crate::servers::postgres;
+use crate::servers::redis::{Endpoint, connect, information};
+use crate::settings::Settings;
+
+/// Differing profiles that are printed.
+const MAX_DIFFERENCES: usize = 20;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CacheCommand {
+    /// Cache the profile of every stored wallet; an interrupted run is continued
+    Warm(WarmArgs),
+    /// Compare every cached profile with PostgreSQL
+    Verify,
+    /// Print what the cache and the streams of writes hold
+    Stats,
+    /// Remove the cached profiles of this database; writes that wait for PostgreSQL stay
+    Flush,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WarmArgs {
+    /// Start over instead of continuing an interrupted run
+    #[arg(long)]
+    restart: bool,
+}
+
+impl CacheCommand {
+    pub(super) async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Warm(args) => args.run(settings).await,
+            Self::Verify => verify(settings).await,
+            Self::Stats => stats(settings).await,
+            Self::Flush => flush(settings).await,
+        }
+    }
+}
+
+fn progress() -> (ProgressBar, impl FnMut(u64, u64)) {
+    let bar = ProgressBar::new(0);
+    let shown = bar.clone();
+    let update = move |done, of| {
+        shown.set_length(of);
+        shown.set_position(done);
+    };
+    (bar, update)
+}
+
+impl WarmArgs {
+    async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
+        let started = Instant::now();
+        let (bar, update) = progress();
+        let filled = cache::fill(settings, self.restart, update).await?;
+        bar.finish_and_clear();
+        let resumed = match filled.resumed {
+            0 => String::new(),
+            resumed => format!(", {resumed} of them by an earlier run"),
+        };
+        println!(
+            "{} profiles read{resumed}, {} cached, in {:.1} s",
+            filled.read,
+            filled.cached,
+            started.elapsed().as_secs_f64()
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn verify(settings: &Settings) -> Result<ExitCode, CommandError> {
+    let (bar, update) = progress();
+    let compared = cache::compare(settings, update).await?;
+    bar.finish_and_clear();
+    for wallet in compared.differing.iter().take(MAX_DIFFERENCES) {
+        println!("DIFFERS  {} {}", Inline(&wallet.network), Inline(&wallet.address));
+    }
+    if compared.differing.len() > MAX_DIFFERENCES {
+        println!("... and {} more", compared.differing.len() - MAX_DIFFERENCES);
+    }
+    println!(
+        "{} keys: {} profiles equal PostgreSQL's, {} differ, {} are not in use",
+        compared.keys,
+        compared.equal,
+        compared.differing.len(),
+        compared.unused
+    );
+    Ok(exit_code(compared.differing.is_empty()))
+}
+
+async fn stats(settings: &Settings) -> Result<ExitCode, CommandError> {
+    let (identity, height) = identity(&postgres::connect(settings).await?.client).await?;
+    let cache = ProfileCache::connect(settings, identity.clone()).await?;
+    let facts = information(&mut cache.connection(), "describe the cache").await?;
+    let fact = |name: &str| facts.get(name).map_or("unknown", String::as_str);
+    println!("redis         {} at {}", Inline(&cache.version), settings.redis_url);
+    println!("identity      {identity}");
+    let bytes =
+        fact("used_memory").parse().map_or_else(|_| "unknown".to_owned(), |bytes| HumanBytes(bytes).to_string());
+    println!("memory        {bytes}, policy {}, {} evicted", Inline(&cache.eviction), Inline(fact("evicted_keys")));
+    match cache.watermark().await? {
+        Some(watermark) => {
+            let behind = height.0.saturating_sub(watermark.height.0);
+            println!("watermark     {}, {behind} transactions ago", Inline(&watermark.snapshot));
+            for (network, floor) in &watermark.floors {
+                println!("floor         {}: {}", Inline(network), floor.0);
+            }
+        }
+        None => println!("watermark     none: no sidecar keeps the profiles in step, so PostgreSQL answers"),
+    }
+    println!("profiles      {}", cache.count().await?);
+    let mut streams = connect(settings, Endpoint::Streams).await?.manager;
+    let (mut queued, mut dead) = (0_u64, 0_u64);
+    for shard in 0..SHARDS {
+        let keys = identity.shard(shard);
+        let mut lengths = redis::pipe();
+        lengths.cmd("XLEN").arg(keys.writes).cmd("XLEN").arg(keys.dead);
+        let (writes, letters): (u64, u64) =
+            lengths.query_async(&mut streams).await.doing("count queued annotations")?;
+        queued += writes;
+        dead += letters;
+    }
+    println!("annotations   {queued} queued, {dead} dead letters");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn flush(settings: &Settings) -> Result<ExitCode, CommandError> {
+    let (identity, _) = identity(&postgres::connect(settings).await?.client).await?;
+    let cache = ProfileCache::connect(settings, identity).await?;
+    println!("{} keys removed", remove_all(&cache).await?);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,514 @@
+//! The cache of profiles is a faithful copy: a change committed in PostgreSQL is in Redis within a
+//! second, regardless of who made it, and no reader gets a profile that is not proved to be true.
+//! Accepted writes arrive exactly once.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use arx_stack::ports::free_ports;
+use arx_stack::process::{run, wait_until};
+use arx_stack::{Database, Stack};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The promise is a second; a loaded machine gets more.
+const FRESH: Duration = Duration::from_secs(5);
+
+fn wallet(number: u32) -> String {
+    format!("0x{number:040x}")
+}
+
+fn sidecar(database: &Database<'_>, variables: &[(&str, &str)], arguments: &[&str]) -> (Output, String) {
+    let mut command = database.sidecar().unwrap();
+    let output = command.envs(variables.iter().copied()).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+    (output, text)
+}
+
+/// A running daemon, which is stopped when it goes out of scope.
+struct Daemon {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Daemon {
+    fn start(database: &Database<'_>, variables: &[(&str, &str)], folder: &Path) -> Self {
+        let log = folder.join(format!("{}.log", database.name()));
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
+        let mut command = database.sidecar().unwrap();
+        command.envs(variables.iter().copied()).arg("run").stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        Self { child: command.spawn().unwrap(), log }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn address(&self) -> SocketAddr {
+        let mut found = None;
+        let has_address = || {
+            let log = self.log();
+            let words = log.split_whitespace().filter_map(|word| word.strip_prefix("address="));
+            found = words.filter_map(|word| word.parse().ok()).next_back();
+            Ok(found.is_some())
+        };
+        assert!(wait_until(LIMIT, has_address).unwrap(), "{}", self.log());
+        found.unwrap()
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts Redis on a free port, and waits until it answers. Returns its URL, port and process.
+fn start_redis(stack: &Stack, name: &str, port: u16, options: &[&str]) -> (String, u32) {
+    let folder = stack.folder().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).arg("--dir").arg(&folder);
+    let pid = stack.start_server(name, command.args(options)).unwrap();
+    assert!(wait_until(LIMIT, || Ok(redis(port, &["PING"]).contains("PONG"))).unwrap(), "{name} does not answer");
+    (format!("redis://127.0.0.1:{port}"), pid)
+}
+
+fn redis(port: u16, arguments: &[&str]) -> String {
+    run(Command::new("redis-cli").args(["-p", &port.to_string()]).args(arguments)).unwrap_or_default()
+}
+
+fn request(address: SocketAddr, text: &str) -> (u16, String, serde_json::Value) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    (status, head.to_owned(), serde_json::from_str(body).unwrap_or_default())
+}
+
+fn get(address: SocketAddr, path: &str) -> (u16, String, serde_json::Value) {
+    request(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+}
+
+fn post(address: SocketAddr, path: &str, body: &str) -> (u16, String, serde_json::Value) {
+    let length = body.len();
+    request(
+        address,
+        &format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        ),
+    )
+}
+
+/// Fills a database with transactions in a ring of wallets.
+fn fill(database: &Database<'_>, wallets: u32) {
+    database
+        .query(&format!(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
+             SELECT 'ethereum', 't' || n, n, timestamptz '2024-01-01' + n * interval '1 minute',
+                    '0x' || lpad(to_hex(1 + n % {wallets}), 40, '0'), '0x' || lpad(to_hex(1 + (n + 1) % {wallets}), 40, '0'),
+                    n % 7 + 1, 'confirmed' FROM generate_series(1, {wallets} * 3) AS n;
+             SELECT arx.refresh_wallet_profiles()"
+        ))
+        .unwrap();
+    database.query("CALL arx.refresh_risk_scores()").unwrap();
+}
+
+/// Waits until the cache gives a profile that contains a text.
+fn wait_for(database: &Database<'_>, variables: &[(&str, &str)], wallet: &str, texts: &[&str]) {
+    let started = Instant::now();
+    let mut last = String::new();
+    let shown = || {
+        last = sidecar(database, variables, &["profile", wallet, "--json"]).1;
+        Ok(last.contains("\"source\":\"cache\"") && texts.iter().all(|text| last.contains(text)))
+    };
+    assert!(wait_until(FRESH, shown).unwrap(), "{texts:?} after {:?}: {last}", started.elapsed());
+}
+
+#[test]
+fn every_committed_change_is_in_the_cache_within_a_second() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_changes").unwrap();
+    fill(&database, 20);
+    let scratch = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&database, &[], scratch.path());
+    let one = wallet(3);
+    let cached = || Ok(sidecar(&database, &[], &["profile", &one, "--json"]).1.contains("\"source\":\"cache\""));
+    assert!(wait_until(LIMIT, cached).unwrap(), "{}", daemon.log());
+    let shows = |texts: &[&str]| wait_for(&database, &[], &one, texts);
+    let execute = |sql: &str| database.query(sql).unwrap();
+    // A label. No job runs.
+    execute(&format!(
+        "INSERT INTO arx.address_labels (network, address, category, severity, source)
+         VALUES ('ethereum', '{one}', 'sanctions', 'severe', 'list')"
+    ));
+    shows(&["\"state\":\"labelled\"", "\"score\":100"]);
+    execute("DELETE FROM arx.address_labels");
+    shows(&["\"labels\":[]"]);
+    // A decision of a user, which expires by the clock alone.
+    execute(&format!("SELECT arx.override_risk('{one}', 'ethereum', 12.5, 'reviewed', now() + interval '3 seconds')"));
+    shows(&["\"state\":\"overridden\"", "\"score\":12.5"]);
+    let expired = || Ok(!sidecar(&database, &[], &["profile", &one, "--json"]).1.contains("overridden"));
+    assert!(wait_until(Duration::from_secs(10), expired).unwrap());
+    // Rows of users, also under another key.
+    execute(&format!(
+        "UPDATE arx.wallet_profiles SET analytics_profile = '{{\"team\": \"blue\"}}' WHERE wallet_address = '{one}'"
+    ));
+    shows(&["\"team\":\"blue\""]);
+    execute(&format!("DELETE FROM arx.wallet_profiles WHERE wallet_address = '{one}'"));
+    shows(&["\"known\":false"]);
+    execute(&format!("UPDATE arx.wallet_profiles SET wallet_address = '{one}' WHERE wallet_address = '{}'", wallet(4)));
+    shows(&["\"known\":true"]);
+    wait_for(&database, &[], &wallet(4), &["\"known\":false"]);
+    // A transaction, and one that leaves the chain.
+    let new = wallet(0xfff);
+    execute(&format!(
+        "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
+         VALUES ('ethereum', 'new', 99, '2024-02-01', '{new}', '{one}', 1, 'confirmed')"
+    ));
+    let known = || Ok(!sidecar(&database, &[], &["profile", &new, "--json"]).1.contains("\"state\":\"unknown\""));
+    assert!(wait_until(FRESH, known).unwrap());
+    execute("DELETE FROM arx.transactions WHERE tx_hash = 'new'");
+    let gone = || Ok(sidecar(&database, &[], &["profile", &new, "--json"]).1.contains("\"state\":\"unknown\""));
+    assert!(wait_until(FRESH, gone).unwrap());
+    // What concerns every wallet: calibration, and tables that are emptied.
+    execute(
+        "INSERT INTO arx.risk_calibration (network, medium_from, high_from, severe_from) VALUES ('ethereum', 1, 2, 3)",
+    );
+    shows(&["\"band\":\"severe\""]);
+    execute("TRUNCATE arx.wallet_profiles");
+    shows(&["\"known\":false"]);
+    // Nothing in use differs from PostgreSQL.
+    let (output, text) = sidecar(&database, &[], &["cache", "verify"]);
+    assert!(output.status.success() && text.contains("0 differ"), "{text}");
+    let (_, page, _) = get(daemon.address(), "/metrics");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+}
+
+#[test]
+fn a_follower_that_was_killed_leaves_nothing_stale() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_killed").unwrap();
+    fill(&database, 20);
+    let scratch = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(&database, &[], scratch.path());
+    let one = wallet(7);
+    for round in 0..3 {
+        let cached = || Ok(sidecar(&database, &[], &["profile", &one, "--json"]).1.contains("\"source\":\"cache\""));
+        assert!(wait_until(LIMIT, cached).unwrap(), "{}", daemon.log());
+        daemon.kill();
+        database
+            .query(&format!(
+                "UPDATE arx.wallet_profiles SET analytics_profile = '{{\"round\": {round}}}' WHERE wallet_address = '{one}'"
+            ))
+            .unwrap();
+        // The lease ends; until then a reader may get what was true when the follower stopped.
+        let is_true =
+            || Ok(sidecar(&database, &[], &["profile", &one, "--json"]).1.contains(&format!("\"round\":{round}")));
+        assert!(wait_until(Duration::from_secs(4), is_true).unwrap());
+        let (_, text) = sidecar(&database, &[], &["profile", &one, "--json"]);
+        assert!(text.contains("\"source\":\"database\""), "{text}");
+        daemon = Daemon::start(&database, &[], scratch.path());
+        wait_until(LIMIT, cached).unwrap();
+        wait_for(&database, &[], &one, &[&format!("\"round\":{round}")]);
+    }
+    let (output, text) = sidecar(&database, &[], &["cache", "verify"]);
+    assert!(output.status.success(), "{text}");
+}
+
+#[test]
+fn databases_that_share_a_redis_do_not_read_each_others_profiles() {
+    let stack = Stack::shared().unwrap();
+    let (one, two) = (stack.database("cache_one").unwrap(), stack.database("cache_two").unwrap());
+    let url = one.redis_url();
+    let variables = [("ARX_REDIS_URL", url.as_str())];
+    let scratch = tempfile::tempdir().unwrap();
+    let daemons = [(&one, "red"), (&two, "blue")].map(|(database, team)| {
+        fill(database, 5);
+        database
+            .query(&format!("UPDATE arx.wallet_profiles SET analytics_profile = '{{\"team\": \"{team}\"}}'"))
+            .unwrap();
+        Daemon::start(database, &variables, scratch.path())
+    });
+    for (database, team) in [(&one, "red"), (&two, "blue")] {
+        let text = || sidecar(database, &variables, &["profile", &wallet(2), "--json"]).1;
+        assert!(wait_until(LIMIT, || Ok(text().contains("\"source\":\"cache\""))).unwrap(), "{}", daemons[0].log());
+        assert!(text().contains(team), "{}", text());
+    }
+    // Emptying one leaves the other's, and writes that wait.
+    let (output, text) = sidecar(&one, &variables, &["cache", "flush"]);
+    assert!(output.status.success() && !text.starts_with("0 "), "{text}");
+    assert!(sidecar(&two, &variables, &["profile", &wallet(2), "--json"]).1.contains("\"source\":\"cache\""));
+}
+
+#[test]
+fn writes_are_refused_where_eviction_could_take_them() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_eviction").unwrap();
+    let [port, other] = free_ports().unwrap();
+    let (url, _) =
+        start_redis(stack, "redis-evicts", port, &["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru"]);
+    let variables = [("ARX_REDIS_URL", url.as_str())];
+    let scratch = tempfile::tempdir().unwrap();
+    let note = ["annotate", &wallet(1), "{\"note\": \"x\"}"];
+    let (output, text) = sidecar(&database, &variables, &note);
+    assert!(!output.status.success() && text.contains("allkeys-lru") && text.contains("volatile-lru"), "{text}");
+    let (output, text) = sidecar(&database, &variables, &["run"]);
+    assert!(!output.status.success() && text.contains("allkeys-lru"), "{text}");
+    let (_, text) = sidecar(&database, &variables, &["status"]);
+    assert!(text.contains("write-behind is refused"), "{text}");
+    // Two endpoints: a cache that evicts, and a small one for writes that does not.
+    let (streams, _) = start_redis(stack, "redis-streams", other, &["--maxmemory-policy", "noeviction"]);
+    let two = [("ARX_REDIS_URL", url.as_str()), ("ARX_REDIS_STREAMS_URL", streams.as_str())];
+    let (output, text) = sidecar(&database, &two, &note);
+    assert!(output.status.success(), "{text}");
+    // One endpoint: everything but writes has a lifetime, so pressure takes no write.
+    redis(port, &["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
+    for number in 2..=30 {
+        let (output, text) = sidecar(&database, &variables, &["annotate", &wallet(number), "{\"note\": \"x\"}"]);
+        assert!(output.status.success(), "{text}");
+    }
+    let pressure = "for i = 1, 20000 do redis.call('SET', 'session:' .. i, string.rep('x', 200), 'EX', 1000) end";
+    redis(port, &["EVAL", pressure, "0"]);
+    assert!(!redis(port, &["INFO", "stats"]).contains("evicted_keys:0\r"), "there was no pressure");
+    let count = |expected: u32| {
+        let sql = "SELECT count(*) FROM arx.wallet_profiles WHERE analytics_profile ->> 'note' = 'x'";
+        wait_until(LIMIT, || Ok(database.query(sql)? == expected.to_string())).unwrap()
+    };
+    let daemon = Daemon::start(&database, &variables, scratch.path());
+    assert!(count(29), "{}", daemon.log());
+    drop(daemon);
+    let daemon = Daemon::start(&database, &two, scratch.path());
+    assert!(count(30), "{}", daemon.log());
+}
+
+#[test]
+fn garbage_and_foreign_values_under_our_names_are_never_answers() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_garbage").unwrap();
+    fill(&database, 10);
+    let [port] = free_ports().unwrap();
+    let (url, _) = start_redis(stack, "redis-garbage", port, &[]);
+    let variables = [("ARX_REDIS_URL", url.as_str())];
+    let scratch = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&database, &variables, scratch.path());
+    let read = |number: u32| sidecar(&database, &variables, &["profile", &wallet(number), "--json"]).1;
+    let cached = |number: u32| wait_until(LIMIT, || Ok(read(number).contains("\"source\":\"cache\""))).unwrap();
+    assert!(cached(1) && cached(2), "{}", daemon.log());
+    let key = |number: u32| {
+        redis(port, &["KEYS", &format!("arx:*{{ethereum:{}}}:profile", wallet(number))]).trim().to_owned()
+    };
+    let (first, second) = (key(1), key(2));
+    let is_of_first = |text: &str| text.contains(&wallet(1)) && text.contains("\"known\":true");
+    // Another wallet's value, a list, a text, a hash without fields of ours, a broken body, a
+    // script cache that was emptied.
+    let damages: [&[&str]; 7] = [
+        &["COPY", &second, &first, "REPLACE"],
+        &["EVAL", "redis.call('DEL', KEYS[1]) return redis.call('RPUSH', KEYS[1], 'x')", "1", &first],
+        &["SET", &first, "x"],
+        &["EVAL", "redis.call('DEL', KEYS[1]) return redis.call('HSET', KEYS[1], 'x', 'y')", "1", &first],
+        &["HSET", &first, "body", "{\"network\": 5}"],
+        &["HSET", &first, "height", "no number"],
+        &["SCRIPT", "FLUSH"],
+    ];
+    for damage in damages {
+        redis(port, damage);
+        let text = read(1);
+        assert!(is_of_first(&text), "{damage:?}: {text}");
+        assert!(cached(1), "{damage:?}: the profile was not cached again");
+    }
+    // Everything gone, with the consumer groups.
+    redis(port, &["FLUSHALL"]);
+    assert!(is_of_first(&read(1)));
+    let (output, text) = sidecar(&database, &variables, &["annotate", &wallet(1), "{\"note\": \"after\"}"]);
+    assert!(output.status.success(), "{text}");
+    wait_for(&database, &variables, &wallet(1), &["\"note\":\"after\""]);
+    // A Redis that takes no writes, and one that has no memory, answer nothing wrong.
+    redis(port, &["CONFIG", "SET", "maxmemory", "1"]);
+    assert!(is_of_first(&read(1)));
+    redis(port, &["CONFIG", "SET", "maxmemory", "0"]);
+    redis(port, &["REPLICAOF", "127.0.0.1", "1"]);
+    assert!(is_of_first(&read(1)));
+    redis(port, &["REPLICAOF", "NO", "ONE"]);
+    // One that was put back to an earlier state has values that are not true any more.
+    redis(port, &["COPY", &first, "earlier"]);
+    database.query("UPDATE arx.wallet_profiles SET analytics_profile = '{\"later\": 1}'").unwrap();
+    wait_for(&database, &variables, &wallet(1), &["\"later\":1"]);
+    redis(port, &["COPY", "earlier", &first, "REPLACE"]);
+    redis(port, &["REPLICAOF", "127.0.0.1", "1"]);
+    redis(port, &["REPLICAOF", "NO", "ONE"]);
+    wait_for(&database, &variables, &wallet(1), &["\"later\":1"]);
+    // A slow one is not waited for.
+    let mut pause = Command::new("redis-cli");
+    run(pause.args(["-p", &port.to_string(), "CLIENT", "PAUSE", "10000", "ALL"])).unwrap();
+    let (status, _, body) = get(daemon.address(), &format!("/v1/wallets/ethereum/{}", wallet(1)));
+    assert_eq!((status, body["profile"]["known"].as_bool()), (200, Some(true)), "{body}");
+}
+
+#[test]
+fn wallets_are_served_as_json_with_problem_details() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_http").unwrap();
+    fill(&database, 10);
+    let scratch = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&database, &[], scratch.path());
+    let address = daemon.address();
+    let path = format!("/v1/wallets/eth/{}", wallet(2).replace("0x", "0X"));
+    let source = |source: &str| {
+        let read = || Ok(get(address, &path).2["source"] == source);
+        wait_until(LIMIT, read).unwrap()
+    };
+    assert!(source("cache") || source("local"), "{}", daemon.log());
+    assert!(source("local"), "{}", daemon.log());
+    let (status, _, found) = get(address, &path);
+    assert_eq!((status, found["profile"]["address"].as_str()), (200, Some(&*wallet(2))), "{found}");
+    let reasons = found["profile"]["risk"]["reasons"].as_array().unwrap();
+    let sum: f64 = reasons.iter().filter_map(|reason| reason["points"].as_f64()).sum();
+    assert!((sum - found["profile"]["risk"]["score"].as_f64().unwrap()).abs() < 0.05, "{found}");
+    // Reading one's own writes.
+    for team in 0..5 {
+        database
+            .query(&format!(
+                "UPDATE arx.wallet_profiles SET analytics_profile = '{{\"team\": {team}}}' WHERE wallet_address = '{}'",
+                wallet(2)
+            ))
+            .unwrap();
+        let snapshot = database.query("SELECT pg_current_snapshot()").unwrap();
+        let (status, _, found) = get(address, &format!("{path}?not_older_than={snapshot}"));
+        assert_eq!((status, found["profile"]["analytics_profile"]["team"].as_i64()), (200, Some(team)), "{found}");
+    }
+    // Many wallets, most of them unknown, in the order of the request.
+    let list = |count: u32| {
+        let wallets: Vec<String> = (1..=count)
+            .map(|number| format!("{{\"network\": \"ethereum\", \"address\": \"{}\"}}", wallet(number)))
+            .collect();
+        format!("{{\"wallets\": [{}]}}", wallets.join(","))
+    };
+    let (status, head, found) = post(address, "/v1/wallets", &list(10_000));
+    assert_eq!(status, 200, "{head}");
+    let found = found["wallets"].as_array().unwrap();
+    assert_eq!(found.len(), 10_000);
+    for (index, known) in [(0, true), (9, true), (10, false), (9_999, false)] {
+        let expected = wallet(u32::try_from(index).unwrap() + 1);
+        assert_eq!(found[index]["profile"]["address"].as_str(), Some(&*expected));
+        assert_eq!(found[index]["profile"]["known"].as_bool(), Some(known), "{}", found[index]);
+    }
+    for (status, path) in [
+        (400, "/v1/wallets/ethereum/0x12".to_owned()),
+        (400, format!("/v1/wallets/no%20network/{}", wallet(1))),
+        (400, format!("/v1/wallets/ethereum/{}?not_older_than=x", wallet(1))),
+        (400, format!("/v1/wallets/ethereum/{}?not_older_than=999999999:999999999:", wallet(1))),
+        (400, format!("/v1/wallets/ethereum/{}?unknown=1", wallet(1))),
+    ] {
+        let (found, head, problem) = get(address, &path);
+        assert_eq!((found, problem["status"].as_u64()), (status, Some(u64::from(status))), "{path}: {head} {problem}");
+        assert!(head.contains("application/problem+json") && problem["detail"].is_string(), "{path}: {head}");
+    }
+    for (status, body) in [(400, list(10_001)), (400, "{".to_owned()), (422, "{\"wallets\": 1}".to_owned())] {
+        let (found, head, problem) = post(address, "/v1/wallets", &body);
+        assert_eq!((found, problem["status"].as_u64()), (status, Some(u64::from(status))), "{head} {problem}");
+    }
+    let (status, _, document) = get(address, "/v1/openapi.json");
+    assert!(status == 200 && document["paths"]["/v1/wallets"].is_object(), "{document}");
+}
+
+#[test]
+fn accepted_writes_are_applied_exactly_once_when_servers_and_consumers_are_killed() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_once").unwrap();
+    let [port] = free_ports().unwrap();
+    let options = ["--appendonly", "yes", "--appendfsync", "always"];
+    let (url, mut pid) = start_redis(stack, "redis-once", port, &options);
+    let variables = [("ARX_REDIS_URL", url.as_str())];
+    let scratch = tempfile::tempdir().unwrap();
+    // Each applied write raises the version by one.
+    let versions = "SELECT count(*) || ' ' || coalesce(sum(version), 0) FROM arx.wallet_profiles
+                     WHERE analytics_profile ? 'note'";
+    let mut accepted = 0;
+    let mut daemon = Daemon::start(&database, &variables, scratch.path());
+    for round in 0..6_u32 {
+        for number in 0..10 {
+            let (output, _) =
+                sidecar(&database, &variables, &["annotate", &wallet(1000 + round * 10 + number), "{\"note\": 1}"]);
+            accepted += u32::from(output.status.success());
+        }
+        if round % 2 == 0 {
+            daemon.kill();
+            daemon = Daemon::start(&database, &variables, scratch.path());
+        } else {
+            run(Command::new("kill").args(["-KILL", &pid.to_string()])).unwrap();
+            assert!(wait_until(LIMIT, || Ok(stack.ended(pid).is_some())).unwrap());
+            (_, pid) = start_redis(stack, "redis-once", port, &options);
+        }
+    }
+    assert_eq!(accepted, 60);
+    let all = || Ok(database.query(versions)? == format!("{accepted} {accepted}"));
+    assert!(wait_until(LIMIT, all).unwrap(), "{}: {}", database.query(versions).unwrap(), daemon.log());
+    let (_, text) = sidecar(&database, &variables, &["cache", "stats"]);
+    assert!(
+        wait_until(LIMIT, || Ok(sidecar(&database, &variables, &["cache", "stats"]).1.contains("0 queued"))).unwrap(),
+        "{text}"
+    );
+    assert_eq!(database.query(versions).unwrap(), "60 60", "a write was applied twice");
+}
+
+/// Runs commands of a file of text by one connection. Returns the lines of the answers.
+fn pipe(port: u16, commands: &str) -> Vec<String> {
+    let mut command = Command::new("redis-cli");
+    command.args(["-p", &port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (mut input, text) = (child.stdin.take().unwrap(), commands.to_owned());
+    let writing = std::thread::spawn(move || input.write_all(text.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn of_any_order_of_writes_the_newest_snapshot_remains() {
+    let stack = Stack::shared().unwrap();
+    let [port] = free_ports().unwrap();
+    start_redis(stack, "redis-orders", port, &[]);
+    let load = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql/redis").join(name);
+        redis(port, &["SCRIPT", "LOAD", &std::fs::read_to_string(path).unwrap()]).trim().to_owned()
+    };
+    let (set, drop) = (load("profile_set.lua"), load("profile_drop.lua"));
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for key in 0..30 {
+        // Heights of all lengths, also beyond what a Lua number holds exactly, and close to each
+        // other.
+        let base = 1_u64 << random.u32(0..62);
+        let heights: Vec<u64> = (0..40).map(|_| base + random.u64(0..20)).collect();
+        let mut commands = String::new();
+        for height in &heights {
+            let write = match random.u8(0..3) {
+                0 => format!("EVALSHA {drop} 1 k{key} {height} 100000"),
+                writer => format!("EVALSHA {set} 1 k{key} {height} s{height} b{height} 100000 5 {}", writer - 1),
+            };
+            commands += &format!("{write}\nHGET k{key} height\nHGET k{key} body\n");
+        }
+        let answers = pipe(port, &commands);
+        assert_eq!(answers.len(), heights.len() * 3, "{answers:?}");
+        let mut newest = 0;
+        for (height, answer) in heights.iter().zip(answers.chunks(3)) {
+            newest = newest.max(*height);
+            assert_eq!(answer[1], newest.to_string(), "seed {seed}, key {key}");
+            // A mark has no body; a body is that of its height.
+            assert!(answer[2].is_empty() || answer[2] == format!("b{newest}"), "seed {seed}, key {key}: {answer:?}");
+        }
+    }
+}
