@@ -1,12 +1,14 @@
 //! Facts that the graph does not hold: hashes of transactions, labels and scores of wallets.
 
+use std::cmp::Reverse;
+
 use arx_core::address::Network;
 use arx_core::graph::dot::Description;
 use pgrx::prelude::*;
 
 use super::labels::label_kind;
-use super::stream::ColumnType::{Integer, Text};
-use super::stream::{Argument, PreparedQuery, with_memory_context};
+use super::stream::ColumnType::{Integer, Long, Text, Time};
+use super::stream::{Argument, Layout, PreparedQuery, with_memory_context};
 use crate::error::SqlError;
 use crate::time::from_micros;
 
@@ -27,32 +29,51 @@ pub(crate) struct TransactionSources<'a> {
     pub(crate) include_failed: bool,
 }
 
+/// Transfers that are looked up one by one: a query for one time opens the partition of that time
+/// alone, and one for several times all partitions between the first and the last.
+const MAX_SINGLE: usize = 16;
+
+/// Columns of a transaction of a step: the step, time, block, position in the block or its log, and
+/// hash. What is unknown is -1.
+const FOUND: Layout = &[Integer, Time, Long, Integer, Text];
+
+// A query for each table: those of a UNION ALL would open every partition. OFFSET keeps each step a
+// search of its own, by the partition of its time.
 thread_local! {
-    static NATIVE: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.ordinal, t.tx_hash
+    static TRANSACTIONS: PreparedQuery = const { PreparedQuery::new(c"
+SELECT s.ordinal, s.at, t.block_number, t.position, t.tx_hash
   FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (ordinal, sender, receiver, at)
  CROSS JOIN LATERAL (
-    SELECT x.tx_hash, x.block_number, x.transaction_index
+    SELECT x.tx_hash, coalesce(x.block_number, -1)::bigint AS block_number,
+           coalesce(x.transaction_index, -1)::integer AS position
       FROM arx.transactions AS x
      WHERE x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
-       AND ($6::numeric IS NULL OR x.value >= $6) AND ($7::boolean OR x.status <> 'failed')
-    UNION ALL
-    SELECT x.tx_hash, x.block_number, x.transaction_index
-      FROM arx.internal_transfers AS x
-     WHERE x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
-       AND ($6::numeric IS NULL OR x.value >= $6) AND ($7::boolean OR x.succeeded IS NOT FALSE)) AS t
- ORDER BY s.ordinal, s.at DESC, t.block_number DESC NULLS LAST, t.transaction_index DESC NULLS LAST, t.tx_hash",
-        &[Integer, Text]) };
+       AND x.\"timestamp\" BETWEEN $8 AND $9
+       AND ($6::numeric IS NULL OR x.value >= $6) AND ($7::boolean OR x.status <> 'failed') OFFSET 0) AS t",
+        FOUND) };
 
-    static TOKENS: PreparedQuery = const { PreparedQuery::new(c"
-SELECT s.ordinal, t.tx_hash
+    static INTERNAL_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
+SELECT s.ordinal, s.at, t.block_number, t.position, t.tx_hash
   FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (ordinal, sender, receiver, at)
  CROSS JOIN LATERAL (
-    SELECT x.tx_hash, x.block_number, x.log_index
+    SELECT x.tx_hash, coalesce(x.block_number, -1)::bigint AS block_number,
+           coalesce(x.transaction_index, -1)::integer AS position
+      FROM arx.internal_transfers AS x
+     WHERE x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
+       AND x.\"timestamp\" BETWEEN $8 AND $9
+       AND ($6::numeric IS NULL OR x.value >= $6) AND ($7::boolean OR x.succeeded IS NOT FALSE) OFFSET 0) AS t",
+        FOUND) };
+
+    static TOKEN_TRANSFERS: PreparedQuery = const { PreparedQuery::new(c"
+SELECT s.ordinal, s.at, t.block_number, t.position, t.tx_hash
+  FROM unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[]) AS s (ordinal, sender, receiver, at)
+ CROSS JOIN LATERAL (
+    SELECT x.tx_hash, coalesce(x.block_number, -1)::bigint AS block_number, x.log_index::integer AS position
       FROM arx.token_transfers AS x
      WHERE x.from_address = s.sender AND x.network = $5 AND x.\"timestamp\" = s.at AND x.to_address = s.receiver
-       AND ($6::numeric IS NULL OR x.amount >= $6) AND ($7::text IS NULL OR x.token_address = $7)) AS t
- ORDER BY s.ordinal, s.at DESC, t.block_number DESC, t.log_index DESC, t.tx_hash", &[Integer, Text]) };
+       AND x.\"timestamp\" BETWEEN $8 AND $9
+       AND ($6::numeric IS NULL OR x.amount >= $6) AND ($7::text IS NULL OR x.token_address = $7) OFFSET 0) AS t",
+        FOUND) };
 
     // The row of current_labels.
     static DESCRIPTIONS: PreparedQuery = const { PreparedQuery::new(c"
@@ -81,45 +102,62 @@ pub(crate) fn step_transactions(
     steps: &[StepTimes],
     sources: &TransactionSources<'_>,
 ) -> Result<Vec<Vec<String>>, SqlError> {
-    let mut indices: Vec<i32> = Vec::new();
-    let (mut senders, mut receivers, mut times) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, step) in (0..).zip(steps) {
-        for time in &step.times {
-            indices.push(index);
-            senders.push(step.from.as_str());
-            receivers.push(step.to.as_str());
-            times.push(from_micros(*time)?);
-        }
-    }
+    // Each step with the time of a transfer, in the order of the hashes.
+    let mut transfers: Vec<(i32, &StepTimes, i64)> =
+        (0..).zip(steps).flat_map(|(index, step)| step.times.iter().map(move |time| (index, step, *time))).collect();
+    transfers.sort_by_key(|(index, _, time)| (*index, Reverse(*time)));
     let mut hashes: Vec<Vec<String>> = steps.iter().map(|_| Vec::new()).collect();
-    let arguments = |last: Argument| {
-        [
-            Argument::of(indices.clone()),
-            Argument::of(senders.clone()),
-            Argument::of(receivers.clone()),
-            Argument::of(times.clone()),
+    let arguments = |part: &[(i32, &StepTimes, i64)], last: Argument| -> Result<_, SqlError> {
+        let times = part.iter().map(|(.., time)| from_micros(*time)).collect::<Result<Vec<_>, _>>()?;
+        Ok([
+            Argument::of(part.iter().map(|(index, ..)| *index).collect::<Vec<_>>()),
+            Argument::of(part.iter().map(|(_, step, _)| step.from.as_str()).collect::<Vec<_>>()),
+            Argument::of(part.iter().map(|(_, step, _)| step.to.as_str()).collect::<Vec<_>>()),
+            Argument::of(times),
             Argument::of(network.name()),
             Argument::of(sources.min_value.clone()),
             last,
-        ]
+            Argument::time(part.iter().map(|(.., time)| *time).min().unwrap_or_default()),
+            Argument::time(part.iter().map(|(.., time)| *time).max().unwrap_or_default()),
+        ])
     };
-    let mut read = |query: &PreparedQuery, arguments: &[Argument]| {
-        query.stream(arguments, |slot| {
-            let (index, hash) = (slot.integer(0)?.unwrap_or_default(), slot.text(1)?);
-            let of_step = usize::try_from(index).ok().and_then(|index| hashes.get_mut(index));
-            if let Some(of_step) = of_step.filter(|hashes| !hashes.iter().any(|other| other == hash)) {
-                of_step.push(hash.to_owned());
-            }
-            Ok(())
-        })
-    };
-    if sources.native {
-        NATIVE.with(|query| read(query, &arguments(Argument::of(sources.include_failed))))?;
+    let together = if transfers.len() <= MAX_SINGLE { 1 } else { transfers.len() };
+    for part in transfers.chunks(together).filter(|_| sources.native) {
+        let mut found = Vec::new();
+        let arguments = arguments(part, Argument::of(sources.include_failed))?;
+        TRANSACTIONS.with(|query| find(query, &arguments, &mut found))?;
+        INTERNAL_TRANSFERS.with(|query| find(query, &arguments, &mut found))?;
+        add_hashes(found, &mut hashes);
     }
-    if sources.tokens {
-        TOKENS.with(|query| read(query, &arguments(Argument::of(sources.token))))?;
+    for part in transfers.chunks(together).filter(|_| sources.tokens) {
+        let mut found = Vec::new();
+        let arguments = arguments(part, Argument::of(sources.token))?;
+        TOKEN_TRANSFERS.with(|query| find(query, &arguments, &mut found))?;
+        add_hashes(found, &mut hashes);
     }
     Ok(hashes)
+}
+
+/// A transaction of a step: the step, then what orders its transactions, latest first.
+type FoundTransaction = (i32, Reverse<(i64, i64, i32)>, String);
+
+fn find(query: &PreparedQuery, arguments: &[Argument], found: &mut Vec<FoundTransaction>) -> Result<(), SqlError> {
+    query.stream(arguments, |slot| {
+        let latest = (slot.long(1)?, slot.long(2)?, slot.integer(3)?.unwrap_or(-1));
+        found.push((slot.integer(0)?.unwrap_or_default(), Reverse(latest), slot.text(4)?.to_owned()));
+        Ok(())
+    })
+}
+
+/// Adds the hashes of transactions to those of their steps, each once.
+fn add_hashes(mut found: Vec<FoundTransaction>, hashes: &mut [Vec<String>]) {
+    found.sort_unstable();
+    for (index, _, hash) in found {
+        let of_step = usize::try_from(index).ok().and_then(|index| hashes.get_mut(index));
+        if let Some(of_step) = of_step.filter(|hashes| !hashes.contains(&hash)) {
+            of_step.push(hash);
+        }
+    }
 }
 
 /// Returns the label and score of each wallet, in the order given.
