@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arx_stack::process::wait_until;
@@ -369,6 +369,58 @@ async fn a_cancelled_build_or_search_ends_at_once_and_leaves_no_files() {
         assert_eq!(differences(&client, round % WALLETS).await, 0);
     }
     assert!(cancelled > 0);
+    assert_eq!(files(&graph_folder(stack, &database), ".tmp"), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn builders_that_are_ended_at_any_instant_harm_no_session() {
+    const BUILDS: u64 = 60;
+    let stack = Stack::shared().unwrap();
+    let database = filled(stack, "graph_ended", 10_000);
+    database.query("SELECT outcome FROM arx.refresh_graph()").unwrap();
+    let (is_over, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut clients = Vec::new();
+    for number in 0..8_u64 {
+        let client = database.connect().await.unwrap();
+        let (is_over, answers) = (Arc::clone(&is_over), Arc::clone(&answers));
+        clients.push(tokio::spawn(async move {
+            let (mut random, mut row) = (fastrand::Rng::with_seed(100 + number), 0_u64);
+            while !is_over.load(Ordering::Acquire) {
+                let (from, to) = (random.u64(..WALLETS), random.u64(..WALLETS));
+                if random.bool() {
+                    assert_eq!(differences(&client, from).await, 0, "client {number}, wallet {from}");
+                    answers.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    row += 1;
+                    let insert = "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, \
+                                  to_address, value) VALUES ('testnet', $1, 1, '2024-06-01', $2, $3, 1)";
+                    let hash = format!("e{number}-{row}");
+                    client.execute(insert, &[&hash, &format!("w{from}"), &format!("w{to}")]).await.unwrap();
+                }
+            }
+        }));
+    }
+    let (watcher, mut random, mut ended) = (database.connect().await.unwrap(), fastrand::Rng::with_seed(9), 0_u64);
+    for build in 0..BUILDS {
+        let builder = database.connect().await.unwrap();
+        let pid: i32 = builder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let is_full = build % 2 == 0;
+        let running = tokio::spawn(async move {
+            builder.query("SELECT outcome FROM arx.refresh_graph($1)", &[&is_full]).await.is_ok()
+        });
+        tokio::time::sleep(Duration::from_micros(random.u64(..100_000))).await;
+        watcher.query("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+        ended += u64::from(!running.await.unwrap());
+    }
+    is_over.store(true, Ordering::Release);
+    for client in clients {
+        client.await.unwrap();
+    }
+    let answers = answers.load(Ordering::Relaxed);
+    println!("{ended} of {BUILDS} builders were ended, {answers} answers");
+    assert!(ended > 0 && answers > 0, "{ended} builders were ended, {answers} answers");
+    assert_eq!(database.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
+    database.query("SELECT outcome FROM arx.refresh_graph(true)").unwrap();
     assert_eq!(files(&graph_folder(stack, &database), ".tmp"), Vec::<PathBuf>::new());
 }
 
