@@ -291,9 +291,9 @@ $$;
 -- Gives the tables that have none their triggers of statements, which PostgreSQL does not clone to
 -- partitions: that of TRUNCATE, which raises the epoch, and that which notes writers of transfers.
 -- They are internal triggers, which pg_dump leaves out: a restore makes them again by creating or
--- attaching the table. pg_upgrade leaves them out as well but keeps tracked_partitions: a table with
--- another file than was noted there may have been truncated since. SECURITY DEFINER: it reads the
--- catalog and internal tables, and runs no code of the tables' owners.
+-- attaching the table. pg_upgrade leaves them out as well but keeps tracked_partitions: a table
+-- with another file than was noted there may have been truncated since. SECURITY DEFINER: it reads
+-- the catalog and internal tables, and runs no code of the tables' owners.
 --
 -- With `is_refresh`, a table whose other triggers are missing or disabled is an event of its topic,
 -- because no trace of a change exists.

@@ -10,8 +10,8 @@
 -- having done it: changes before it would never be seen.
 --
 -- `since` is NULL if everything is to be computed again. Otherwise the rows of transactions and
--- internal transfers at the times `native`, and of token transfers at the times `tokens`, may differ
--- from those of the last run without a trace; `removes` is true if some may be gone.
+-- internal transfers at the times `native`, and of token transfers at the times `tokens`, may
+-- differ from those of the last run without a trace; `removes` is true if some may be gone.
 CREATE FUNCTION begin_refresh(
     consumer text, OUT since pg_snapshot, OUT until pg_snapshot, OUT epoch bigint, OUT native tstzmultirange,
     OUT tokens tstzmultirange, OUT removes boolean

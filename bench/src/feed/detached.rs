@@ -6,11 +6,13 @@ use arx_stack::{Database, Stack};
 
 use super::warehouse::Warehouse;
 use crate::graph::Runs;
-use crate::graph::detach::{MONTHS, ROWS, WALLETS, fill};
+use crate::graph::detach::{MONTHS, WALLETS, fill};
 use crate::report::Measurement;
 use crate::timing::median;
 
 pub const CASE: &str = "feed.partition_detached.vs_full_load";
+
+const ROWS: i64 = 3_000_000;
 
 /// Runs the measurement in a database of its own.
 ///
@@ -18,7 +20,7 @@ pub const CASE: &str = "feed.partition_detached.vs_full_load";
 /// When a pass fails, loads more or less than it should, or leaves other rows than PostgreSQL has.
 pub fn measure(stack: &Stack, runs: Runs) -> Result<Measurement> {
     let database = stack.database("feed_detached")?;
-    database.query(&fill())?;
+    database.query(&fill(ROWS))?;
     database.query("VACUUM ANALYZE arx.transactions")?;
     let warehouse = Warehouse::start(stack, &database)?;
     let (mut loaded, mut detached, mut attached) = (Vec::new(), Vec::new(), Vec::new());

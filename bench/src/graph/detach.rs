@@ -10,23 +10,23 @@ use super::{Runs, upkeep};
 use crate::report::Measurement;
 use crate::timing::{median, millis};
 
-pub(crate) const ROWS: i64 = 1_000_000;
+const ROWS: i64 = 1_000_000;
 pub(crate) const WALLETS: i64 = 100_000;
 pub(crate) const MONTHS: i64 = 60;
 
 const OURS: &str = "SELECT depth, wallets, transfers FROM arx.wallet_reach('0x' || lpad('7', 40, '0'), 'ethereum', 1)";
 
 /// Loads rows of all months, without the indexes that neither side uses.
-pub(crate) fn fill() -> String {
+pub(crate) fn fill(rows: i64) -> String {
     format!(
         "SELECT arx.ensure_partitions('arx.transactions', '2020-01-01', '2024-12-31'); \
          ALTER TABLE arx.transactions DROP CONSTRAINT transactions_pkey; \
          DROP INDEX arx.idx_transactions_hash; DROP INDEX arx.idx_transactions_from_addr; DROP INDEX arx.idx_transactions_to_addr; \
          INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status) \
-         SELECT 'ethereum', 't' || n, n, '2020-01-01'::timestamptz + n * (interval '1826 days' / {ROWS}), \
+         SELECT 'ethereum', 't' || n, n, '2020-01-01'::timestamptz + n * (interval '1826 days' / {rows}), \
                 '0x' || lpad((n * 7919 % {WALLETS})::text, 40, '0'), \
                 '0x' || lpad((n * 104729 / 13 % {WALLETS})::text, 40, '0'), n % 1000, 'confirmed' \
-           FROM generate_series(1::bigint, {ROWS}) AS n"
+           FROM generate_series(1::bigint, {rows}) AS n"
     )
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn fill() -> String {
 /// When a statement fails, or the graph differs from the tables.
 pub async fn measure(stack: &Stack, runs: Runs) -> Result<Measurement> {
     let database = stack.database("detached")?;
-    database.query(&fill())?;
+    database.query(&fill(ROWS))?;
     database.query("VACUUM ANALYZE arx.transactions")?;
     database.query("SELECT outcome FROM arx.refresh_graph(rebuild => true)")?;
     let (client, writer) = (session(&database, "").await?, session(&database, "").await?);

@@ -56,8 +56,8 @@ async fn median_wallet(client: &Client) -> Result<(String, i64, i64)> {
     Ok((wallet, sent, reached))
 }
 
-/// Adds months to the table, and brings the graph up to date. Returns the number of months before and
-/// after.
+/// Adds months to the table, and brings the graph up to date. Returns the number of months before
+/// and after.
 async fn add_months(real: &Real<'_>, client: &Client) -> Result<(i64, i64)> {
     let filled = upkeep::partitions(client).await?;
     let months = format!(

@@ -87,7 +87,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Fits the model. Of the policies, the measured one is that whose bytes explain the times best.
+    /// Fits the model. Of the policies, the measured one is that whose bytes explain the times
+    /// best.
     ///
     /// # Errors
     /// When there are too few points.

@@ -9,11 +9,11 @@ pub const SEGMENT_ROW_BYTES: u64 = 90;
 pub enum Policy {
     /// Each refresh merges its changes into a new file.
     MergeAlways,
-    /// Each refresh writes all changes since the file as its one delta segment, as long as these are at
-    /// most `limit`, and 1/`share` of the file's transfers; then it merges them.
+    /// Each refresh writes all changes since the file as its one delta segment, as long as these
+    /// are at most `limit`, and 1/`share` of the file's transfers; then it merges them.
     OneSegment { share: u64, limit: u64 },
-    /// Each refresh appends a segment of its own; `fanout` segments of a tier become one of the next,
-    /// and all are merged into the file when they exceed 1/`share` of it.
+    /// Each refresh appends a segment of its own; `fanout` segments of a tier become one of the
+    /// next, and all are merged into the file when they exceed 1/`share` of it.
     Tiers { fanout: u64, share: u64 },
 }
 
@@ -53,7 +53,8 @@ impl Written {
     }
 }
 
-/// Simulates refreshes of `rows` new transfers each, of a file with `transfers` of `row_bytes` each.
+/// Simulates refreshes of `rows` new transfers each, of a file with `transfers` of `row_bytes`
+/// each.
 #[must_use]
 pub fn simulate(policy: Policy, transfers: u64, row_bytes: f64, rows: u64, refreshes: usize) -> Written {
     let file_bytes = |transfers: u64| (transfers as f64 * row_bytes) as u64;

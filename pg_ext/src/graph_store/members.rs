@@ -348,8 +348,8 @@ unsafe fn place(
 /// The index exists.
 unsafe fn is_index_of(index: pg_sys::Oid, stamp: i16) -> bool {
     const LOCK: c_int = pg_sys::AccessShareLock as c_int;
-    // SAFETY: As the caller promises. An index has at least one column, and a row of pg_index, which
-    // the cache holds until it is released.
+    // SAFETY: As the caller promises. An index has at least one column, and a row of pg_index,
+    // which the cache holds until it is released.
     unsafe {
         // Opening an index for the first time takes longer than everything else here.
         let row = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::INDEXRELID as c_int, pg_sys::Datum::from(index));

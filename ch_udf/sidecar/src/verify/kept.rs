@@ -1,7 +1,7 @@
-//! The content of hours as of the last comparison in which both sides were the same. Owns which of it
-//! still holds: hours of PostgreSQL without changes since, and months of ClickHouse whose files are
-//! the same. An insert, merge, mutation or removal in ClickHouse changes the files of its month, so
-//! nothing that ClickHouse does to a month goes unseen.
+//! The content of hours as of the last comparison in which both sides were the same. Owns which of
+//! it still holds: hours of PostgreSQL without changes since, and months of ClickHouse whose files
+//! are the same. An insert, merge, mutation or removal in ClickHouse changes the files of its
+//! month, so nothing that ClickHouse does to a month goes unseen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,8 +45,8 @@ pub(super) async fn parts(topology: &Topology) -> Result<Parts, SidecarError> {
 }
 
 impl Kept {
-    /// Reads the last comparison. Returns `None` if there is none, or if changes since then are not
-    /// known any more.
+    /// Reads the last comparison. Returns `None` if no comparison is stored, or if changes since
+    /// then are not known any more.
     pub(super) async fn read(client: &Client) -> Result<Option<Self>, SidecarError> {
         let doing = "read the last comparison";
         let Some(row) = client.query_opt(sql::KEPT, &[]).await.doing(doing)? else { return Ok(None) };

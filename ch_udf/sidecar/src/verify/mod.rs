@@ -5,8 +5,8 @@
 //! first and PostgreSQL afterwards, so rows that the daemon fed in between count as changes.
 //!
 //! Hours in which both sides were the same are kept, with what ClickHouse's files were like
-//! (`kept`). The next comparison reads what changed since on either side. If that differs, everything
-//! is read before it is reported.
+//! (`kept`). The next comparison reads what changed since on either side. If that differs,
+//! everything is read before it is reported.
 
 mod kept;
 mod sides;
@@ -87,7 +87,7 @@ impl Verified {
     }
 }
 
-/// Compares both sides, and reloads hours that differ if it is told to.
+/// Compares both sides, and reloads hours that differ if the comparison `repairs`.
 ///
 /// # Errors
 /// [`SidecarError::Input`] when nothing was fed yet, or a full load is due; those of the servers.
@@ -185,8 +185,8 @@ struct Compared {
 }
 
 impl Comparing<'_> {
-    /// Compares everything, or what changed since the last comparison. Returns `None` if that is not
-    /// known.
+    /// Compares everything, or what changed since the last comparison. Returns `None` if that is
+    /// not known.
     async fn read(&self, source: &mut PostgresSource, kept: Option<&Kept>) -> Result<Option<Compared>, SidecarError> {
         let Self { topology, range, position } = *self;
         // The files are read before their contents: what comes in between is read again next time.

@@ -133,8 +133,8 @@ fn must_load() -> SidecarError {
     }
 }
 
-/// Reads PostgreSQL as of now; with `kept`, only the hours that changed since then. Returns `None` if
-/// these are not known, or are too many.
+/// Reads PostgreSQL as of now; with `kept`, only the hours that changed since then. Returns `None`
+/// if these are not known, or are too many.
 pub(super) async fn postgres(
     source: &mut PostgresSource,
     range: &HourRange,
@@ -180,8 +180,8 @@ pub(super) async fn postgres(
     Ok(Some(PostgresSide { content, changing, changing_ranges, orphans, set_aside: unsigned(set_aside) }))
 }
 
-/// Returns the hours with changes since the last comparison, and those that differed then. `None` if
-/// they are not known, or are too many.
+/// Returns the hours with changes since the last comparison, and those that differed then. `None`
+/// if they are not known, or are too many.
 async fn changed_hours(
     source: &mut PostgresSource,
     current: &SourcePosition,

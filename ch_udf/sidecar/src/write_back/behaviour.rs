@@ -232,8 +232,8 @@ impl WriteBack {
         Ok(total)
     }
 
-    /// Writes wallets in batches, and removes those that no longer have transfers. Returns the number
-    /// of rows written and removed.
+    /// Writes wallets in batches, and removes those that no longer have transfers. Returns the
+    /// number of rows written and removed.
     async fn update_wallets(
         &self,
         network: &WrittenNetwork<'_>,

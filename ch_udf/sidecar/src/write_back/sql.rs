@@ -138,8 +138,8 @@ pub(super) fn wallet_behaviour(period_start: i64, wallets: Option<&str>) -> Stri
     let columns = "wallet, counterparty, event_time, is_sender, value, value_usd, gas_price, status";
     let transfers =
         format!("SELECT {columns}, true AS is_transfer FROM wallet_transfers WHERE network = {{network:String}}");
-    // The wallets are a scalar, which is computed once. A row of each that is no transfer makes those
-    // without transfers show.
+    // The wallets are a scalar, which is computed once. A row of each that is no transfer makes
+    // those without transfers show.
     let (scalar, transfers) = match wallets {
         None => (String::new(), transfers),
         Some(wallets) => (

@@ -32,6 +32,10 @@ const CHUNK_BLOCKS: i64 = 5_120;
 /// Interval at which the end of the transactions of events is awaited.
 const SETTLE_POLL: Duration = Duration::from_millis(2);
 
+/// Pause after events on a standby, which makes a transaction visible just before it gives the news
+/// to its sessions.
+const STANDBY_PAUSE: Duration = Duration::from_millis(50);
+
 /// Fused, because it is polled again after its end.
 type CopyStream = Fuse<Pin<Box<CopyOutStream>>>;
 
@@ -218,7 +222,12 @@ impl PostgresSource {
         let unsettled = sql::unsettled_events(since)?;
         loop {
             let row = self.client.query_one(&unsettled, &[]).await.doing("wait for changes of partitions")?;
-            if !row.get::<_, bool>(0) {
+            let (is_unsettled, is_standby): (bool, bool) = (row.get(0), row.get(1));
+            if is_standby {
+                // It replays the end of a transaction as a whole, in microseconds.
+                tokio::time::sleep(STANDBY_PAUSE).await;
+            }
+            if !is_unsettled {
                 return Ok(());
             }
             tokio::time::sleep(SETTLE_POLL).await;

@@ -221,7 +221,8 @@ pub(super) fn events(since: &str, until: &str) -> Result<String, SidecarError> {
     Ok(format!("SELECT e.root, e.range_from IS NOT NULL, {from}, {until} FROM arx.graph_epoch AS e WHERE {raised}"))
 }
 
-/// Returns the query for whether a transaction of an event since a snapshot still holds its locks.
+/// Returns the query for whether a transaction of an event since a snapshot still holds its locks,
+/// and whether this is a standby, which shows no such locks.
 ///
 /// # Errors
 /// [`SidecarError::Configuration`] for a malformed snapshot.
@@ -231,11 +232,12 @@ pub(super) fn unsettled_events(since: &str) -> Result<String, SidecarError> {
         "SELECT EXISTS (SELECT FROM arx.graph_epoch AS e
                           JOIN pg_locks AS l ON l.locktype = 'transactionid' AND l.granted
                                             AND l.transactionid = e.raised_xid::xid
-                         WHERE {raised})"
+                         WHERE {raised}),
+                pg_is_in_recovery()"
     ))
 }
 
-/// Whether the partitions of ranges have more than half of the rows, and many: `$1` are the tables,
+/// True if the partitions of ranges have more than half of the rows, and many: `$1` are the tables,
 /// `$2` and `$3` are the times in microseconds since 1970, NULL for no limit.
 pub(super) const IS_MOST: &str = "
     WITH ranges AS (
