@@ -8,7 +8,7 @@ use arx_core::graph::match_paths::{PathKinds, PathPattern, PathQuestion, match_p
 use arx_core::graph::{
     AssetId, AssetSelection, Base, Builder, Digests, Direction, EdgeFilter, Graph, HeapBuffer, HeapScratch, HeapSink,
     Interrupt, MemoryBudget, MergePlan, Overlay, Position, Provenance, Scratch, SearchLimits, Side, Status,
-    TransferRow, U256, WalletId, Weight, connections, in_time, neighbourhood, reach, shortest_paths,
+    TransferRow, U256, Upkeep, WalletId, Weight, connections, in_time, neighbourhood, reach, shortest_paths,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -169,6 +169,7 @@ pub(crate) fn build(rows: &[TransferRow<'_>]) -> Vec<u8> {
         build_millis: 1,
         boot_id: [0; 16],
         snapshot: "1:1:".into(),
+        upkeep: Upkeep::default(),
     };
     let sink = HeapSink::default();
     builder.finish(interrupt).unwrap().write(&provenance, &sink, interrupt).unwrap();

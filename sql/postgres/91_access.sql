@@ -198,7 +198,8 @@ BEGIN
              'merges changes into a new file of the graph, or writes few changes next to a large file (appended), or with '
              'rebuild reads the tables again; not in a transaction that has written'),
                 ('graph_status', 'arx_reader',
-             'file of the graph that answers the caller: age, size, and the size of its overlay'),
+             'file of the graph that answers the caller: age, size, the size of its overlay, its delta segment, and the bytes '
+             'that keeping it current has written since it was built'),
                 ('verify_graph', 'arx_operator',
              'compares the graph with the tables, row by row, and reports differences by network'),
 

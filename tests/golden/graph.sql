@@ -103,6 +103,9 @@ SELECT generation, delta_rows FROM arx.graph_status();
 SELECT wallets FROM arx.wallet_reach('y', 'testnet', 1) WHERE depth = 1;
 SELECT pg_temp.wait_for_merge();
 SELECT generation, delta_rows FROM arx.graph_status();
+-- A merge writes the whole file for its changes.
+SELECT segments, segment_rows, segment_bytes, written_bytes > file_bytes AS wrote_more, write_amplification > 1 AS amplified
+  FROM arx.graph_status();
 RESET arx.graph_delta_limit;
 
 -- verify_graph() finds changes that bypassed the triggers, and a rebuild repairs the graph. The

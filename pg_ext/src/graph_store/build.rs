@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arx_core::graph::{Base, BuildError, Builder, MergePlan, Overlay, Provenance, Snapshot};
+use arx_core::graph::{Base, BuildError, Builder, MergePlan, Overlay, Provenance, Snapshot, Upkeep};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -14,7 +14,7 @@ use super::folder::{Lock, MAX_GENERATIONS, Stamp, boot_id};
 use super::map::{self, Output, Workspace};
 use super::{
     AssetScope, CACHED, Facts, GraphHandle, Interrupts, Location, MappedBase, Stale, catch_up, epoch_of,
-    require_intact, require_tables,
+    require_intact, require_tables, with_own_bytes,
 };
 use crate::error::SqlError;
 use crate::guc;
@@ -376,7 +376,24 @@ fn provenance(location: &Location, caller: &Caller, epoch: &Epoch) -> Result<Pro
         build_millis: 0,
         boot_id: boot_id(),
         snapshot: snapshot_text(&caller.snapshot),
+        upkeep: Upkeep::default(),
     })
+}
+
+/// Returns the upkeep of a file or segment that holds all changes of a handle.
+fn upkeep(handle: &GraphHandle, existing: Option<&(Provenance, usize)>) -> Upkeep {
+    let of_segment = existing.map_or(0, |(provenance, bytes)| with_own_bytes(provenance.upkeep, *bytes).written);
+    Upkeep {
+        written: handle.upkeep.written.max(of_segment),
+        changes: handle.mapped.base.provenance().upkeep.changes.saturating_add(handle.overlay.rows() as u64),
+        holds_changes: true,
+    }
+}
+
+/// Reads the provenance of the delta segment of a generation, with its bytes.
+fn existing_segment(location: &Location, generation: u64) -> Option<(Provenance, usize)> {
+    let bytes = location.folder.segment(generation, usize::MAX).ok()?;
+    Some((Overlay::segment_provenance(&bytes).ok()?, bytes.len()))
 }
 
 fn workspace(location: &Location) -> Workspace {
@@ -388,7 +405,9 @@ fn merge(location: &Location, caller: &Caller, handle: &GraphHandle, lock: &Lock
     let started = Instant::now();
     let base = &handle.mapped.base;
     let merge = MergePlan::new(workspace(location), base, &handle.overlay, &mut Interrupts)?;
-    let provenance = provenance(location, caller, &handle.native_epoch)?;
+    let existing = existing_segment(location, handle.generation());
+    let upkeep = upkeep(handle, existing.as_ref());
+    let provenance = Provenance { upkeep, ..provenance(location, caller, &handle.native_epoch)? };
     let write = |provenance: &Provenance, out: &Output<'_>| Ok(merge.write(provenance, out, &mut Interrupts)?);
     finish(location, caller, &Draft { provenance, has_tokens: true, closed: false, started }, Some(lock), write)
 }
@@ -398,21 +417,27 @@ fn merge(location: &Location, caller: &Caller, handle: &GraphHandle, lock: &Lock
 /// them.
 fn append(location: &Location, caller: &Caller, handle: GraphHandle, lock: &Lock) -> Result<GraphHandle, SqlError> {
     let generation = handle.generation();
-    let existing = location.folder.segment(generation, usize::MAX).ok();
-    let existing = existing.and_then(|bytes| Overlay::segment_provenance(&bytes).ok());
-    let existing = existing.and_then(|provenance| parse_snapshot(&provenance.snapshot).ok());
-    let is_ahead = existing.is_some_and(|snapshot| !caller.snapshot.covers(&snapshot));
+    let existing = existing_segment(location, generation);
+    let snapshot = existing.as_ref().and_then(|(provenance, _)| parse_snapshot(&provenance.snapshot).ok());
+    let is_ahead = snapshot.is_some_and(|snapshot| !caller.snapshot.covers(&snapshot));
     if is_ahead || location.generations()?.first() != Some(&generation) {
         return Ok(handle);
     }
-    let provenance = Provenance { generation, ..provenance(location, caller, &handle.native_epoch)? };
+    let upkeep = upkeep(&handle, existing.as_ref());
+    let provenance = Provenance { generation, upkeep, ..provenance(location, caller, &handle.native_epoch)? };
     let bytes = handle.overlay.to_segment(&provenance)?;
     if !location.server.in_recovery {
         mark_log()?;
     }
     let written = location.folder.write_segment(lock, generation, &bytes);
     written.map_err(|error| SqlError::io("write the delta segment of the graph", &error))?;
-    Ok(GraphHandle { segment_rows: handle.overlay.rows(), folder: location.state()?, ..handle })
+    Ok(GraphHandle {
+        segment_rows: handle.overlay.rows(),
+        segment_bytes: bytes.len(),
+        upkeep: with_own_bytes(upkeep, bytes.len()),
+        folder: location.state()?,
+        ..handle
+    })
 }
 
 thread_local! {

@@ -23,7 +23,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use arx_core::graph::{Base, Damaged, Graph, NotInGraph, Overlay, Provenance, Snapshot, TransferRow};
+use arx_core::graph::{Base, Damaged, Graph, NotInGraph, Overlay, Provenance, Snapshot, TransferRow, Upkeep};
 use pgrx::prelude::*;
 
 use crate::error::{SqlError, or_report};
@@ -128,6 +128,10 @@ pub(crate) struct GraphHandle {
     tokens_epoch: Epoch,
     /// Changes of the overlay that the delta segment of the base holds, too.
     segment_rows: usize,
+    /// Bytes of that segment.
+    segment_bytes: usize,
+    /// Cost of keeping the graph current, that of its file and segment included.
+    upkeep: Upkeep,
     /// The position up to which the register of writers has been read for `native`, with the list
     /// of partitions that it was trusted for.
     position: Option<(Position, u64)>,
@@ -217,6 +221,10 @@ pub(crate) struct Facts {
     pub(crate) dictionary_bytes: usize,
     /// `None` if the changes do not fit into an overlay of the base.
     pub(crate) delta_rows: Option<usize>,
+    /// Changes in the delta segment, and its bytes.
+    pub(crate) segment_rows: usize,
+    pub(crate) segment_bytes: usize,
+    pub(crate) upkeep: Upkeep,
 }
 
 impl GraphHandle {
@@ -225,7 +233,20 @@ impl GraphHandle {
         let (native, tokens) = (mapped.snapshot.clone(), mapped.snapshot.clone());
         let (native_epoch, tokens_epoch) = (mapped.epoch.clone(), mapped.epoch.clone());
         let overlay = Arc::new(Overlay::new());
-        Self { mapped, overlay, native, tokens, native_epoch, tokens_epoch, segment_rows: 0, position: None, folder }
+        let upkeep = with_own_bytes(mapped.base.provenance().upkeep, mapped.base.size());
+        Self {
+            mapped,
+            overlay,
+            native,
+            tokens,
+            native_epoch,
+            tokens_epoch,
+            segment_rows: 0,
+            segment_bytes: 0,
+            upkeep,
+            position: None,
+            folder,
+        }
     }
 
     pub(crate) fn graph(&self) -> Graph<'_> {
@@ -250,6 +271,9 @@ impl GraphHandle {
             file_bytes: base.size(),
             dictionary_bytes: base.dictionary_size(),
             delta_rows: Some(self.overlay.rows().saturating_sub(self.segment_rows)),
+            segment_rows: self.segment_rows,
+            segment_bytes: self.segment_bytes,
+            upkeep: self.upkeep,
         }
     }
 
@@ -613,6 +637,12 @@ fn check_memory(overlay: &Overlay, limit: usize, large: &mut bool) -> Result<(),
     if *large { Err(Stale::Large.into()) } else { Ok(()) }
 }
 
+/// Adds the bytes of a file or segment to those written before it, if it holds changes.
+const fn with_own_bytes(upkeep: Upkeep, bytes: usize) -> Upkeep {
+    let own = if upkeep.holds_changes { bytes as u64 } else { 0 };
+    Upkeep { written: upkeep.written.saturating_add(own), ..upkeep }
+}
+
 /// Returns the changes of partitions that a base or segment has. One without their snapshot has
 /// none.
 fn epoch_of(provenance: &Provenance) -> Epoch {
@@ -720,6 +750,8 @@ impl Location {
             && overlay.bytes() <= limit;
         is_usable.then(|| GraphHandle {
             segment_rows: overlay.rows(),
+            segment_bytes: bytes.len(),
+            upkeep: with_own_bytes(provenance.upkeep, bytes.len()),
             overlay: Arc::new(overlay),
             native: snapshot.clone(),
             tokens: snapshot,

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arx_core::address::{Address, Network};
 use arx_core::graph::{
     Base, Builder, Graph, HeapBuffer, HeapScratch, HeapSink, Overlay, Position, Provenance, Status, TransferRow, U256,
-    Uninterrupted, WalletId,
+    Uninterrupted, Upkeep, WalletId,
 };
 use arx_core::label::{self, LabelKind, SANCTIONS, Severity};
 use arx_core::risk::OwnLabel;
@@ -130,6 +130,7 @@ impl FileGraph {
             build_millis: 0,
             boot_id: [0; 16],
             snapshot: String::new(),
+            upkeep: Upkeep::default(),
         };
         plan.write(&provenance, &sink, &mut Uninterrupted)?;
         let base = Base::open(sink.into_file().0)?;

@@ -17,7 +17,7 @@ use crate::graph::error::Damaged;
 const MAGIC: [u8; 8] = *b"ARXGRAPH";
 
 /// Incremented whenever a section changes its meaning.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// Size of the header; the first section follows.
 pub(crate) const HEADER_BYTES: usize = 1024;
@@ -92,6 +92,17 @@ pub(crate) enum Section {
 /// Number of sections.
 pub(crate) const SECTIONS: usize = Section::Positions as usize + 1;
 
+/// Cost of keeping a graph current since it was built from the tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upkeep {
+    /// Bytes of merged files and of segments that were written before this one.
+    pub written: u64,
+    /// Changes since the build that the graph holds.
+    pub changes: u64,
+    /// The file or segment was written to hold changes, and not by the build.
+    pub holds_changes: bool,
+}
+
 /// Origin of a graph. A reader compares it with its own server, database, and snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
@@ -118,6 +129,8 @@ pub struct Provenance {
     /// Snapshot of the contents, as text (`xmin:xmax:xip,…`): the graph holds every row that it
     /// sees.
     pub snapshot: String,
+    /// Cost of keeping it current.
+    pub upkeep: Upkeep,
 }
 
 /// Contents of the first section.

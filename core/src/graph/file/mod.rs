@@ -12,7 +12,7 @@ pub(in crate::graph) mod packed;
 pub(in crate::graph) mod rows;
 pub(in crate::graph) mod scratch;
 pub(in crate::graph) mod sections;
-mod segment;
+pub(in crate::graph) mod segment;
 pub(in crate::graph) mod snapshot;
 pub(crate) mod sorting;
 mod wide;

@@ -1,11 +1,11 @@
 //! Names (addresses of wallets or of tokens) and their numbers: an open-addressing hash table over
 //! concatenated texts.
 //!
-//! A slot holds 32 bits of the name's hash and its number plus one. The same bits choose the slot,
-//! so a table grows without reading the texts. A lookup takes three memory accesses on average:
-//! slot, offset, text.
+//! The low bits of a name's 64-bit hash choose its slot, which holds the high 32 bits as a tag and
+//! the number plus one. So the tag distinguishes names in a table of any size, and a text is read
+//! only for the right one, but for one name in 2^32. A lookup takes three memory accesses on
+//! average: slot, offset, text. A table that grows reads the texts, in their order.
 
-use bytemuck::cast;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::graph::budget::Interrupt;
@@ -43,8 +43,13 @@ pub(crate) struct Names<'a> {
     pub seed: u64,
 }
 
-fn hash(seed: u64, network: NetworkId, name: &[u8]) -> u32 {
-    cast::<u64, [u32; 2]>(xxh3_64_with_seed(name, seed.wrapping_add(u64::from(network.get()))))[0]
+fn hash(seed: u64, network: NetworkId, name: &[u8]) -> u64 {
+    xxh3_64_with_seed(name, seed.wrapping_add(u64::from(network.get())))
+}
+
+/// Returns the part of a hash that a slot holds.
+const fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 impl<'a> Names<'a> {
@@ -73,7 +78,13 @@ impl<'a> Names<'a> {
         self.find_hashed(hash(self.seed, network, name.as_bytes()), network, name)
     }
 
-    fn find_hashed(&self, hash: u32, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
+    /// Returns the hash of a name of the table.
+    fn hash_of(&self, number: u32) -> Result<u64, Damaged> {
+        let network = self.networks.get(number as usize).ok_or(Damaged { what: "name out of range" })?;
+        Ok(hash(self.seed, *network, self.bytes(number)?))
+    }
+
+    fn find_hashed(&self, hash: u64, network: NetworkId, name: &str) -> Result<Option<u32>, Damaged> {
         let mask = self.slots.len().wrapping_sub(1);
         let mut index = hash as usize & mask;
         for _ in 0..self.slots.len() {
@@ -81,7 +92,7 @@ impl<'a> Names<'a> {
             if slot == 0 {
                 return Ok(None);
             }
-            if (slot >> 32) as u32 == hash {
+            if (slot >> 32) as u32 == tag(hash) {
                 let number = (slot as u32).wrapping_sub(1);
                 if self.networks.get(number as usize) == Some(&network) && self.bytes(number)? == name.as_bytes() {
                     return Ok(Some(number));
@@ -151,14 +162,17 @@ impl<S: Scratch> NamesBuilder<S> {
         self.offsets.push(scratch, self.text.len() as u64)?;
         self.networks.push(scratch, network)?;
         // A third of the slots is free.
-        let _ = insert(self.slots.as_mut_slice(), slot(hash, number as u64));
+        let _ = insert(self.slots.as_mut_slice(), hash, number as u64);
         Ok(Some(number as u32))
     }
 
     fn grow(&mut self, scratch: &S) -> Result<(), S::Error> {
         let mut larger = Column::zeroed(scratch, (self.slots.len() * 2).max(MIN_SLOTS))?;
-        for slot in self.slots.as_slice().iter().filter(|slot| **slot != 0) {
-            let _ = insert(larger.as_mut_slice(), *slot);
+        for number in 0..self.networks.len() {
+            // Names that were added here are never damaged.
+            if let Ok(hash) = self.names().hash_of(number as u32) {
+                let _ = insert(larger.as_mut_slice(), hash, number as u64);
+            }
         }
         self.slots = larger;
         Ok(())
@@ -247,10 +261,15 @@ impl<'a> Extended<'a> {
         if table.len() == self.old.slots.len() {
             table.copy_from_slice(self.old.slots);
         } else {
-            self.old.slots.iter().filter(|slot| **slot != 0).try_for_each(|slot| insert(table, *slot))?;
+            for number in 0..self.old.len() {
+                if number.is_multiple_of(ELEMENTS_PER_CHECK) {
+                    interrupt.should_stop();
+                }
+                insert(table, self.old.hash_of(number as u32)?, number as u64)?;
+            }
         }
         for (number, (network, name)) in (self.old.len() as u64..).zip(self.new) {
-            insert(table, slot(hash(self.old.seed, *network, name.as_bytes()), number))?;
+            insert(table, hash(self.old.seed, *network, name.as_bytes()), number)?;
         }
         file.write(section, slots.as_slice(), interrupt)
     }
@@ -280,17 +299,13 @@ const fn is_full(names: usize, slots: usize) -> bool {
     names * 3 > slots * 2
 }
 
-fn slot(hash: u32, number: u64) -> u64 {
-    (u64::from(hash) << 32) | (number + 1)
-}
-
 /// Fills the first free slot. Only the table of a damaged file has none.
-fn insert(slots: &mut [u64], slot: u64) -> Result<(), Damaged> {
+fn insert(slots: &mut [u64], hash: u64, number: u64) -> Result<(), Damaged> {
     let mask = slots.len().wrapping_sub(1);
-    let mut index = (slot >> 32) as usize & mask;
+    let mut index = hash as usize & mask;
     for _ in 0..slots.len() {
         if slots[index] == 0 {
-            slots[index] = slot;
+            slots[index] = (u64::from(tag(hash)) << 32) | (number + 1);
             return Ok(());
         }
         index = (index + 1) & mask;
@@ -306,9 +321,26 @@ mod tests {
     #[test]
     fn a_full_table_is_damaged() {
         let mut slots = [1, 0, 3, 4];
-        assert_eq!(insert(&mut slots, 2 << 32 | 5), Ok(()));
-        assert_eq!(slots, [1, 2 << 32 | 5, 3, 4]);
-        assert!(insert(&mut slots, 6).is_err());
+        assert_eq!(insert(&mut slots, 7 << 32 | 2, 4), Ok(()));
+        assert_eq!(slots, [1, 7 << 32 | 5, 3, 4]);
+        assert!(insert(&mut slots, 6, 5).is_err());
+    }
+
+    #[test]
+    fn tags_distinguish_names_that_share_a_slot() {
+        // Of names whose hashes agree in the low 32 bits, which choose the slot of any table of up
+        // to 2^32 slots, no text but the right one is read: reading the first one is an error here.
+        let network = NetworkId::new(0);
+        let (text, offsets, networks) = ("", [u64::MAX, u64::MAX, u64::MAX], [network, network]);
+        let hash = hash(3, network, b"sought");
+        let mut slots = [0_u64; 64];
+        insert(&mut slots, hash ^ (1 << 40), 0).unwrap();
+        insert(&mut slots, hash ^ (1 << 33), 1).unwrap();
+        let names = Names { text: text.as_bytes(), offsets: &offsets, networks: &networks, slots: &slots, seed: 3 };
+        assert_eq!(names.find(network, "sought"), Ok(None));
+        insert(&mut slots, hash, 1).unwrap();
+        let names = Names { text: text.as_bytes(), offsets: &offsets, networks: &networks, slots: &slots, seed: 3 };
+        assert!(names.find(network, "sought").is_err());
     }
 
     #[test]

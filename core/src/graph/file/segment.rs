@@ -62,6 +62,9 @@ struct AddedRecord {
     log_index: u64,
 }
 
+/// Bytes of a change in a segment, without new names.
+pub const CHANGE_BYTES: usize = size_of::<AddedRecord>();
+
 impl AddedRecord {
     fn new(transfer: &AddedTransfer) -> Self {
         let (high, low) = transfer.value.into_words();

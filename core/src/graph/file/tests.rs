@@ -92,6 +92,7 @@ pub(crate) fn provenance(generation: u64) -> Provenance {
         build_millis: 0,
         boot_id: [7; 16],
         snapshot: "1:1:".into(),
+        upkeep: Upkeep::default(),
     }
 }
 

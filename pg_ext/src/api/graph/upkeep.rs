@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use arx_core::amount::COIN_SCALE;
+use arx_core::graph::CHANGE_BYTES;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -80,6 +81,11 @@ sql_row! {
         file_bytes: Option<i64>,
         dictionary_bytes: Option<i64>,
         bytes_per_transfer: Option<f64>,
+        segments: Option<i32>,
+        segment_rows: Option<i64>,
+        segment_bytes: Option<i64>,
+        written_bytes: Option<i64>,
+        write_amplification: Option<f64>,
     }
 }
 
@@ -104,6 +110,11 @@ fn graph_status() -> Result<
             name!(file_bytes, Option<i64>),
             name!(dictionary_bytes, Option<i64>),
             name!(bytes_per_transfer, Option<f64>),
+            name!(segments, Option<i32>),
+            name!(segment_rows, Option<i64>),
+            name!(segment_bytes, Option<i64>),
+            name!(written_bytes, Option<i64>),
+            name!(write_amplification, Option<f64>),
         ),
     >,
     ErrorReport,
@@ -132,7 +143,19 @@ fn status() -> Result<StatusRow, SqlError> {
         file_bytes: Some(count(facts.file_bytes)),
         dictionary_bytes: Some(count(facts.dictionary_bytes)),
         bytes_per_transfer: bytes_per_transfer(&facts),
+        segments: Some(i32::from(facts.segment_rows > 0)),
+        segment_rows: Some(count(facts.segment_rows)),
+        segment_bytes: Some(count(facts.segment_bytes)),
+        written_bytes: Some(facts.upkeep.written.cast_signed()),
+        write_amplification: write_amplification(&facts),
     })
+}
+
+/// Returns the bytes that were written for each byte of a change since the graph was built, to one
+/// decimal.
+fn write_amplification(facts: &Facts) -> Option<f64> {
+    let changed = facts.upkeep.changes.saturating_mul(CHANGE_BYTES as u64);
+    (changed > 0).then(|| (facts.upkeep.written as f64 / changed as f64 * 10.0).round() / 10.0)
 }
 
 const fn state(facts: &Facts) -> &'static str {
