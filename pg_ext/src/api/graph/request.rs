@@ -259,14 +259,22 @@ impl Scope {
             }
         }
         let filter = EdgeFilter { since: None, until: None, min_value: None, include_failed: true, ..self.filter };
-        for side in [Side::In, Side::Out] {
-            match self.graph().counted_transfers(id, side, &filter, |_| Err(Found::Transfer)) {
-                Ok(()) => {}
-                Err(Found::Transfer) => return Ok(true),
-                Err(Found::Damaged(damaged)) => return Err(damaged.into()),
+        let found = |graph: Graph<'_>, filter: &EdgeFilter| -> Result<bool, SqlError> {
+            for side in [Side::In, Side::Out] {
+                match graph.counted_transfers(id, side, filter, |_| Err(Found::Transfer)) {
+                    Ok(()) => {}
+                    Err(Found::Transfer) => return Ok(true),
+                    Err(Found::Damaged(damaged)) => return Err(damaged.into()),
+                }
             }
+            Ok(false)
+        };
+        if found(self.graph(), &filter)? {
+            return Ok(true);
         }
-        Ok(false)
+        // A basket does not show coins that stay in it, such as those of the contract that wraps.
+        let coins = EdgeFilter { assets: AssetSelection::Native, ..filter };
+        Ok(matches!(self.asset, Asset::Native) && self.has_basket() && found(self.handle.graph(), &coins)?)
     }
 
     /// Returns the id of a wallet with transfers. Raises a notice if it has none.

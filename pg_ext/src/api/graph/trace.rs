@@ -441,7 +441,7 @@ impl Traced {
         let total = self.trace.origin.iter().find(|(asset, _)| *asset == end.asset && has_total);
         Ok(EndRow {
             address: end.wallet.map(|wallet| graph.address(wallet).map(str::to_owned)).transpose()?,
-            ended_at: Some(on_network(end.end, &scope.network).name(self.request.flow).to_owned()),
+            ended_at: Some(self.name_of(end.end, end.wallet)?.to_owned()),
             category: label.map(|label| label.category.clone()),
             label: label.map(|label| label.label.clone()).filter(|label| !label.is_empty()),
             asset: Some(scope.unit_name(end.asset)?),
@@ -553,7 +553,7 @@ impl Traced {
                 amount: Some(scope.value_of(step.asset, step.amount)),
                 tainted_amount: Some(scope.value_of(step.asset, step.tainted)),
                 share: Some(step.tainted.as_f64() / step.amount.as_f64()),
-                ended_at: step.end.map(|end| self.end_name(step, end)),
+                ended_at: step.end.map(|end| self.end_name(step, end)).transpose()?,
                 complete: self.reason.is_none(),
                 reason: self.reason.clone(),
                 order_inferred: step.inferred,
@@ -564,13 +564,29 @@ impl Traced {
     }
 
     /// Names the end of a step, at a service with its category.
-    fn end_name(&self, step: &TraceStep, end: End) -> String {
+    fn end_name(&self, step: &TraceStep, end: End) -> Result<String, SqlError> {
         let arrived = if self.request.flow == Flow::Forward { step.to } else { step.from };
         let label = arrived.and_then(|wallet| self.labels.of(wallet));
         match label.and_then(|label| label.custody.as_deref()) {
-            Some(category) if end == End::Stop => format!("service: {category}"),
-            _ => on_network(end, &self.request.scope.network).name(self.request.flow).to_owned(),
+            Some(category) if end == End::Stop => Ok(format!("service: {category}")),
+            _ => self.name_of(end, arrived).map(str::to_owned),
         }
+    }
+
+    /// Names an end at a wallet. Funds that the contract of a token holds may have gone on as that
+    /// token.
+    fn name_of(&self, end: End, wallet: Option<WalletId>) -> Result<&'static str, SqlError> {
+        let TraceRequest { scope, flow, .. } = &self.request;
+        if end == End::Held
+            && *flow == Flow::Forward
+            && let Some(wallet) = wallet
+        {
+            let graph = scope.handle.graph();
+            if graph.asset(scope.network.name(), graph.address(wallet)?)?.is_some() {
+                return Ok(TOKEN_CONTRACT);
+            }
+        }
+        Ok(on_network(end, &scope.network).name(*flow))
     }
 }
 
@@ -625,6 +641,9 @@ fn transfers_behind(
 const fn on_network(end: End, network: &Network) -> End {
     if matches!(end, End::Contract) && !network.family().has_contracts() { End::Burned } else { end }
 }
+
+/// Name of an end at the contract of a token, which may have issued tokens for the funds.
+const TOKEN_CONTRACT: &str = "contract";
 
 /// Name of the rows of wallets that sent more than they are known to have received.
 pub(crate) const SHORTFALL: &str = "shortfall";
