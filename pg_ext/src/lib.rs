@@ -139,4 +139,5 @@ extension_sql_file!(
     name = "watchlists",
     requires = ["wallet_alerts", score_wallets, wallets_near, risk_basis]
 );
+extension_sql_file!("../../sql/postgres/89_delivery.sql", name = "delivery", requires = ["watchlists"]);
 extension_sql_file!("../../sql/postgres/91_access.sql", name = "access", finalize);

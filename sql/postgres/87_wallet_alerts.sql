@@ -368,6 +368,59 @@ BEGIN
 END;
 $$;
 
+-- Typologies: rules that mean more together. An alert of one is raised once the weights of the
+-- rules with alerts about the wallet reach its threshold, within its window of chain time.
+CREATE FUNCTION raise_typologies() RETURNS bigint
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+    AS $$
+DECLARE
+    raised bigint;
+BEGIN
+    WITH touched AS (
+        SELECT a.network, a.address, max(a.last_hit_at) AS last_hit_at
+          FROM arx.wallet_alerts AS a
+         WHERE a.raised_at = now() AND a.state IN ('pending', 'open') AND a.rule_version > 0
+         GROUP BY a.network, a.address
+    ), parts AS (
+        -- The latest alert of each rule counts, once.
+        SELECT DISTINCT ON (t.typology, w.network, w.address, a.rule)
+               t.typology, t.threshold, t.severity, w.network, w.address, a.rule, a.alert_id, a.first_hit_at, a.last_hit_at,
+               (t.weights ->> a.rule)::numeric AS weight
+          FROM touched AS w
+         CROSS JOIN arx.alert_typologies AS t
+          JOIN arx.wallet_alerts AS a ON a.network = w.network AND a.address = w.address
+         WHERE t.enabled AND t.weights ? a.rule AND a.rule_version > 0 AND a.state IN ('pending', 'open') AND a.status <> 'closed'
+           AND a.last_hit_at > w.last_hit_at - t."window"
+         ORDER BY t.typology, w.network, w.address, a.rule, a.last_hit_at DESC, a.alert_id DESC
+    ), sums AS (
+        SELECT p.typology, p.network, p.address, min(p.severity) AS severity, count(*) AS rules, min(p.alert_id) AS first_alert,
+               min(p.first_hit_at) AS first_hit_at, max(p.last_hit_at) AS last_hit_at, sum(p.weight) AS weight,
+               jsonb_agg(jsonb_build_object('rule', p.rule, 'alert_id', p.alert_id, 'weight', p.weight) ORDER BY p.rule) AS evidence
+          FROM parts AS p
+         GROUP BY p.typology, p.network, p.address
+        HAVING sum(p.weight) >= min(p.threshold)
+    )
+    INSERT INTO arx.wallet_alerts AS a (dedup_key, rule, rule_version, severity, network, address, state, hits, first_hit_at,
+                                        last_hit_at, evidence, due_at)
+    SELECT format('typology:%s:%s:%s:%s', s.typology, s.network, s.address, s.first_alert), s.typology, 0, s.severity, s.network,
+           s.address, 'open', s.rules, s.first_hit_at, s.last_hit_at, s.evidence, now() + interval '1 day'
+      FROM sums AS s
+     WHERE NOT EXISTS (SELECT FROM arx.wallet_alerts AS e
+                        WHERE e.network = s.network AND e.address = s.address AND e.rule = s.typology AND e.rule_version = 0
+                          AND e.status <> 'closed')
+     ORDER BY s.first_alert
+        ON CONFLICT ON CONSTRAINT wallet_alerts_dedup_key_key DO NOTHING;
+    GET DIAGNOSTICS raised = ROW_COUNT;
+    INSERT INTO arx.alert_events (alert_id, action, detail)
+    SELECT a.alert_id, 'raised', jsonb_build_object('typology', a.rule, 'rules', a.hits)
+      FROM arx.wallet_alerts AS a WHERE a.raised_at = now() AND a.rule_version = 0
+     ORDER BY a.alert_id;
+    RETURN raised;
+END;
+$$;
+
 -- Transfers that are gone, as with the blocks of a fork, take their hits back; an alert without
 -- hits is retracted.
 CREATE FUNCTION retract_alert_hits(since pg_snapshot) RETURNS bigint
@@ -498,7 +551,9 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM arx.group_alert_hits();
+    PERFORM arx.raise_typologies();
     UPDATE arx.wallet_alerts AS a SET state = 'open' WHERE a.state = 'pending' AND a.deliver_from <= now();
+    PERFORM arx.queue_alert_deliveries();
     PERFORM arx.finish_refresh('wallet_alerts', run.until, run.epoch, total);
     RETURN QUERY
     SELECT k.rule, k.version, CASE WHEN k.key = ANY (paused) THEN 'paused' WHEN k.is_shadow THEN 'shadow' ELSE 'active' END,

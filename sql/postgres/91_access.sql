@@ -388,12 +388,21 @@ BEGIN
              'judges the transfers that have become visible since the last run by all rules, each transfer once; returns '
              'hits and alerts by rule'),
                 ('group_alert_hits', 'arx_operator', 'step of check_wallet_alerts(): makes alerts of hits'),
+                ('raise_typologies', 'arx_operator', 'step of check_wallet_alerts(): raises alerts of typologies'),
                 ('retract_alert_hits', 'arx_operator', 'step of check_wallet_alerts(): takes back hits whose transfers are gone'),
                 ('rescreen_watchlists', 'arx_operator',
              'judges the members of watchlists again whose answer may have changed since the last run; returns members, '
              'those judged and those changed, by network'),
                 ('verify_watchlists', 'arx_reader', 'members whose stored answer is not the one of now, by judging all of them'),
                 ('watch_answers', 'arx_reader', 'step of rescreen_watchlists(): score, state and label of wallets'),
+                ('queue_alert_deliveries', 'arx_operator',
+             'step of check_wallet_alerts(): puts open alerts into the queues of destinations, and notifies arx_alerts with '
+             'their ids; returns the number of messages'),
+                ('delivery_destinations', 'arx_operator', 'destinations that the sidecar delivers alerts to'),
+                ('take_alert_deliveries', 'arx_operator',
+             'takes messages that are due for a minute, at most one for each wallet; the sidecar calls it'),
+                ('finish_alert_delivery', 'arx_operator',
+             'stores the outcome of an attempt: delivered (problem NULL), or to be tried again'),
                 ('acknowledge_alert', 'arx_analyst', 'takes an alert over; the caller becomes the assignee unless there is one'),
                 ('assign_alert', 'arx_analyst', 'gives an alert to someone else'),
                 ('comment_alert', 'arx_analyst', 'adds a note to the history of an alert'),

@@ -58,6 +58,15 @@ INSERT INTO arx.watchlists (watchlist, network, address) VALUES ('customers', 't
 SELECT pg_temp.pay('w1', 'h', 'j', '2024-04-01', 500), pg_temp.pay('w2', 'i', 'j', '2024-04-01', 500);
 SELECT rule, hits, alerts FROM arx.check_wallet_alerts() WHERE hits > 0;
 SELECT address, state FROM arx.wallet_alerts WHERE rule = 'watchlist_hit' ORDER BY address;
+-- A typology: two rules that mean more together.
+INSERT INTO arx.alert_typologies (typology, weights, threshold, description) VALUES ('mule', '{"large_transfer": 2, "sanctions_hit": 3}', 5, 'both');
+INSERT INTO arx.alert_typologies (typology, weights, threshold, description) VALUES ('odd', '{"large_transfer": "2"}', 5, 'both');
+SELECT pg_temp.pay('q1', 'p', 'j', '2024-04-01', 500000);
+SELECT count(*) FROM arx.check_wallet_alerts();
+SELECT count(*) FROM arx.wallet_alerts WHERE rule = 'mule';
+SELECT pg_temp.pay('q2', 'p', 'bad', '2024-04-02', 5);
+SELECT count(*) FROM arx.check_wallet_alerts();
+SELECT address, severity, state, hits, evidence -> 0 -> 'rule' AS rule, evidence -> 1 -> 'weight' AS weight FROM arx.wallet_alerts WHERE rule = 'mule';
 -- Before a rule rings: what it would have found.
 SELECT sides, hits, wallets, days, alerts, analyst_hours, "precision", recall, overlap, jsonb_array_length(examples) AS examples
   FROM arx.backtest_alert_rule('sanctions_hit', 1, '2020-01-01', '2025-01-01');

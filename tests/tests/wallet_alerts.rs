@@ -131,3 +131,51 @@ fn decisions_of_concurrent_sessions_do_not_wait_and_keep_the_log_intact() {
     assert_eq!(database.query(log).unwrap(), "21|0|t");
     assert_eq!(database.query("SELECT count(*) FROM arx.decisions WHERE external_id = 'same'").unwrap(), "1");
 }
+
+/// A random change of what the members' answers depend on.
+fn random_change(random: &mut fastrand::Rng, number: usize) -> String {
+    let mut wallet = || format!("w{}", random.u8(0..30));
+    let (a, b) = (wallet(), wallet());
+    match random.u8(0..10) {
+        0..=4 => format!(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
+             VALUES ('testnet', 'r{number}', {number}, '2024-01-01'::timestamptz + {number} * interval '1 hour', '{a}', '{b}', {}, 'confirmed')",
+            random.u32(1..100)
+        ),
+        5 => format!("DELETE FROM arx.transactions WHERE from_address = '{a}'"),
+        6 => format!("UPDATE arx.transactions SET value = value * 2, to_address = '{b}' WHERE to_address = '{a}'"),
+        7 => format!(
+            "INSERT INTO arx.address_labels (network, address, category, severity, source) VALUES ('testnet', '{a}', '{}', 'high', 'x')
+             ON CONFLICT DO NOTHING",
+            ["scam", "exchange", "sanctions"][random.usize(0..3)]
+        ),
+        8 => format!("DELETE FROM arx.address_labels WHERE address = '{a}'"),
+        _ => format!(
+            "INSERT INTO arx.watchlists (watchlist, network, address) VALUES ('more', 'testnet', '{a}') ON CONFLICT DO NOTHING;
+             DELETE FROM arx.watchlists WHERE address = '{b}' AND watchlist = 'more'"
+        ),
+    }
+}
+
+#[test]
+fn members_judged_where_they_may_have_changed_equal_all_members_judged() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("watchlists").unwrap();
+    database.query(SETUP).unwrap();
+    database
+        .query("INSERT INTO arx.watchlists (watchlist, network, address) SELECT 'all', 'testnet', 'w' || n FROM generate_series(0, 19) AS n")
+        .unwrap();
+    let mut random = fastrand::Rng::with_seed(26);
+    let mut judged = 0;
+    for step in 0..30 {
+        let changes: Vec<String> =
+            (0..random.usize(1..4)).map(|change| random_change(&mut random, step * 10 + change)).collect();
+        database.query(&changes.join(";\n")).unwrap();
+        let answer = database.query("SELECT coalesce(sum(judged), 0) FROM arx.rescreen_watchlists()").unwrap();
+        judged += answer.parse::<usize>().unwrap();
+        let differing = database.query("SELECT string_agg(v::text, ', ') FROM arx.verify_watchlists() AS v").unwrap();
+        assert_eq!(differing, "", "after step {step}: {}", changes.join(";\n"));
+    }
+    // Fewer than judging about 22 members each time.
+    assert!((1..30 * 20).contains(&judged), "{judged}");
+}

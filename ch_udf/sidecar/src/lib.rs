@@ -8,6 +8,7 @@ mod atomic_file;
 pub mod cache;
 pub mod cli;
 pub mod daemon;
+mod deliver;
 mod error;
 mod escape;
 pub mod feed;

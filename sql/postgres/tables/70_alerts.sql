@@ -127,6 +127,21 @@ GRANT USAGE ON SEQUENCE arx.wallet_alert_hits_hit_id_seq TO arx_operator;
 CREATE INDEX idx_wallet_alert_hits_alert ON arx.wallet_alert_hits (alert_id);
 CREATE INDEX idx_wallet_alert_hits_waiting ON arx.wallet_alert_hits (rule) WHERE alert_id IS NULL AND NOT is_shadow AND NOT is_retracted;
 
+-- Weights of rules that mean more together. Alerts of a typology have its name as their rule, and
+-- version 0.
+CREATE TABLE arx.alert_typologies (
+    typology    text PRIMARY KEY CHECK (typology ~ '^[a-z][a-z0-9_]*$'),
+    weights     jsonb NOT NULL CHECK (jsonb_typeof(weights) = 'object' AND NOT jsonb_path_exists(weights, '$.* ? (@.type() != "number")')),
+    threshold   numeric NOT NULL CHECK (threshold > 0),
+    "window"    interval NOT NULL DEFAULT '30 days' CHECK ("window" > '0'),
+    severity    text NOT NULL DEFAULT 'high' CHECK (severity IN ('low', 'medium', 'high', 'critical')),
+    description text NOT NULL CHECK (btrim(description) <> ''),
+    enabled     boolean NOT NULL DEFAULT true
+);
+COMMENT ON TABLE arx.alert_typologies IS 'rules that mean more together: weights by rule, and the sum from which a wallet is reported';
+GRANT SELECT ON TABLE arx.alert_typologies TO arx_reader;
+GRANT INSERT, UPDATE, DELETE ON TABLE arx.alert_typologies TO arx_analyst;
+
 -- Silences; NULL stands for all.
 CREATE TABLE arx.alert_silences (
     silence_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -289,3 +304,39 @@ ALTER TABLE arx.alert_events ENABLE ALWAYS TRIGGER arx_keep;
 CREATE TRIGGER arx_builtin BEFORE INSERT ON arx.wallet_alert_rules
     FOR EACH ROW WHEN (NEW.builtin) EXECUTE FUNCTION arx.replace_builtin_row('rule');
 ALTER TABLE arx.wallet_alert_rules ENABLE ALWAYS TRIGGER arx_builtin;
+
+-- Receivers of alerts. Secrets are not here: `secret_name` names one of the sidecar's environment.
+CREATE TABLE arx.alert_destinations (
+    destination  text PRIMARY KEY CHECK (destination ~ '^[a-z][a-z0-9_]*$'),
+    kind         text NOT NULL CHECK (kind IN ('webhook', 'file')),
+    target       text NOT NULL CHECK (target <> ''),
+    secret_name  text CHECK (secret_name ~ '^[a-z][a-z0-9_]*$'),
+    min_severity text NOT NULL DEFAULT 'low' CHECK (min_severity IN ('low', 'medium', 'high', 'critical')),
+    enabled      boolean NOT NULL DEFAULT true,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    -- A URL with a password would be shown to every reader.
+    CONSTRAINT alert_destinations_secret CHECK (target !~ '://[^/]*@')
+);
+COMMENT ON TABLE arx.alert_destinations IS 'receivers of alerts about wallets: webhooks by URL, files by path on the machine of the sidecar';
+GRANT SELECT ON TABLE arx.alert_destinations TO arx_reader;
+GRANT INSERT (destination, kind, target, secret_name, min_severity, enabled),
+      UPDATE (target, secret_name, min_severity, enabled), DELETE ON TABLE arx.alert_destinations TO arx_operator;
+
+CREATE TABLE arx.alert_deliveries (
+    delivery_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    destination     text NOT NULL,
+    alert_id        bigint NOT NULL,
+    network         text NOT NULL,
+    address         text NOT NULL,
+    state           text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead')),
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    delivered_at    timestamptz,
+    problem         text,
+    CONSTRAINT alert_deliveries_once UNIQUE (destination, alert_id)
+);
+COMMENT ON TABLE arx.alert_deliveries IS 'queue of alerts by destination, with attempts and the last problem; dead: set aside after 20 attempts';
+GRANT SELECT ON TABLE arx.alert_deliveries TO arx_reader;
+GRANT INSERT, UPDATE, DELETE ON TABLE arx.alert_deliveries TO arx_operator;
+GRANT USAGE ON SEQUENCE arx.alert_deliveries_delivery_id_seq TO arx_operator;
+CREATE INDEX idx_alert_deliveries_waiting ON arx.alert_deliveries (destination, network, address, delivery_id) WHERE state = 'waiting';

@@ -44,6 +44,7 @@ SELECT coalesce(json_agg(json_build_object(
                               WITH ORDINALITY AS a (type, name, mode, number)
                         WHERE a.mode IN ('t', 'o')),
            'role', CASE WHEN has_function_privilege('arx_reader', p.oid, 'EXECUTE') THEN 'arx_reader'
+                        WHEN has_function_privilege('arx_analyst', p.oid, 'EXECUTE') THEN 'arx_analyst'
                         WHEN has_function_privilege('arx_operator', p.oid, 'EXECUTE') THEN 'arx_operator' END)
            ORDER BY p.proname, p.oid::regprocedure::text), '[]')
   FROM pg_proc AS p
@@ -85,6 +86,7 @@ fn functions(database: &Database<'_>) -> Result<String> {
     let mut text = String::new();
     let sections = [
         ("Read-only functions", "`arx_reader` may call these.", Some("arx_reader")),
+        ("Functions for analysts", "`arx_analyst` may call these, and so may `arx_operator`.", Some("arx_analyst")),
         ("Functions that change state", "`arx_operator` may call these.", Some("arx_operator")),
     ];
     for (title, introduction, role) in sections {

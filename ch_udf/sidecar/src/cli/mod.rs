@@ -5,6 +5,7 @@ mod annotate;
 mod cache;
 mod check;
 mod clickhouse;
+mod deliver;
 mod import;
 mod import_labels;
 mod maintain_indexes;
@@ -98,6 +99,8 @@ enum Command {
     ClickHouse(clickhouse::ClickHouseCommand),
     /// Check the health of the database, with the exit codes of a Nagios plugin
     Check(check::CheckArgs),
+    /// Send alerts about wallets to the destinations of arx.alert_destinations until stopped
+    Deliver(deliver::DeliverArgs),
     /// Print the state of the servers and of the feed
     Status,
 }
@@ -185,6 +188,7 @@ impl Command {
             Self::RiskReport(args) => args.run(settings).await,
             Self::ClickHouse(command) => command.run(settings).await,
             Self::Check(args) => args.run(settings).await,
+            Self::Deliver(args) => args.run(settings).await,
             Self::Status => Ok(status::run(settings).await),
         }
     }
