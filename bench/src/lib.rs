@@ -14,6 +14,7 @@ pub mod machine;
 pub mod money;
 pub mod page;
 pub mod parquet;
+pub mod partition;
 pub mod plot;
 pub mod report;
 pub mod restore;

@@ -10,7 +10,8 @@ use arx_bench::page::Record;
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
 use arx_bench::{
-    cache, feed, graph, import, labels, machine, money, parquet, report, restore, risk, shapes, wallet_history,
+    cache, feed, graph, import, labels, machine, money, parquet, partition, report, restore, risk, shapes,
+    wallet_history,
 };
 use arx_stack::{Stack, StackOptions, programs};
 use clap::Parser;
@@ -106,6 +107,7 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
     risk::measure(&mut sets, runs, &wanted, &mut results).await;
     shapes::measure(&mut sets, runs, &wanted, &mut results).await;
     graph::measure(&mut sets, runs, &wanted, &mut results).await?;
+    partition::measure(&stack, runs, &wanted, &mut results).await;
     feed::measure(&source, &SETTINGS, runs, &wanted, &mut results).await;
     cache::measure(&stack, &wanted, &mut results).await;
     if wanted("graph.growth") {
