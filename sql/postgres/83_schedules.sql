@@ -1,16 +1,49 @@
 -- Schedules for pg_cron. Functions raise an error when pg_cron is not installed.
 
-CREATE FUNCTION require_pg_cron() RETURNS void
-    LANGUAGE plpgsql STABLE PARALLEL SAFE
+-- A value of a connection string.
+CREATE FUNCTION libpq_value(value text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN '''' || pg_catalog.replace(pg_catalog.replace(value, '\', '\\'), '''', '\''') || '''';
+
+-- Runs a statement where pg_cron is: here, or by dblink in the database that cron.database_name
+-- names. Returns what the statement returns, one text a row.
+CREATE FUNCTION in_pg_cron(statement text) RETURNS SETOF text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
+DECLARE
+    elsewhere text := nullif(current_setting('cron.database_name', true), current_database());
+    dblink    text := (SELECT quote_ident(n.nspname) FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
+                        WHERE e.extname = 'dblink');
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN
+    IF EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN
+        RETURN QUERY EXECUTE in_pg_cron.statement;
+    ELSIF elsewhere IS NULL THEN
         RAISE EXCEPTION 'pg_cron is not installed in database "%"', current_database()
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Set shared_preload_libraries = ''pg_cron'' and cron.database_name to this database, '
                          'restart, and run CREATE EXTENSION pg_cron.';
+    ELSIF dblink IS NULL THEN
+        RAISE EXCEPTION 'pg_cron is not installed in database "%" but in "%"', current_database(), elsewhere
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Run CREATE EXTENSION dblink here, so that ARX can reach it; or run the statements of '
+                         'arx.schedule_statements() there.';
+    ELSE
+        RETURN QUERY EXECUTE format('SELECT r.value FROM %s.dblink($1, $2) AS r (value text)', dblink)
+          USING concat_ws(' ', 'dbname=' || arx.libpq_value(elsewhere), 'port=' || current_setting('port'),
+                          'host=' || arx.libpq_value(trim(split_part(current_setting('unix_socket_directories'), ',', 1)))),
+                in_pg_cron.statement;
     END IF;
+END;
+$$;
+
+-- Raises an error unless pg_cron can be reached.
+CREATE FUNCTION require_pg_cron() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    PERFORM arx.in_pg_cron('SELECT 1::text');
 END;
 $$;
 
@@ -34,11 +67,33 @@ BEGIN
 END;
 $$;
 
+-- The statements that schedule the jobs, to be run in the database of pg_cron: by a superuser,
+-- unless the owner of arx.schedules runs them there.
+CREATE FUNCTION schedule_statements() RETURNS TABLE (job text, schedule text, command text, statement text)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    owner name := arx.schedule_owner();
+BEGIN
+    RETURN QUERY
+    SELECT s.job, s.schedule, s.command,
+           -- A job of the same name and user is replaced. Only a superuser may schedule for others.
+           CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') AND owner = current_user
+                THEN format('SELECT cron.schedule(%L, %L, %L)::text', s.job, s.schedule, s.command)
+                ELSE format('SELECT cron.schedule_in_database(%L, %L, %L, %L, %L)::text', s.job, s.schedule, s.command,
+                            current_database(), owner)
+           END
+      FROM arx.scheduled_jobs() AS s;
+END;
+$$;
+
 CREATE FUNCTION install_schedules() RETURNS TABLE (job text, schedule text, command text)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
+    statement text;
     owner   name := arx.schedule_owner();
     writers text := (SELECT string_agg(DISTINCT a.grantee::regrole::text, ', ')
                        FROM pg_class AS c
@@ -54,14 +109,8 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = format('REVOKE INSERT, UPDATE, TRIGGER ON arx.schedules FROM %s.', writers);
     END IF;
-    FOR job, schedule, command IN SELECT s.job, s.schedule, s.command FROM arx.scheduled_jobs() AS s LOOP
-        -- A job of the same name and user is replaced. Only a superuser may schedule for others.
-        IF owner = current_user THEN
-            EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING job, schedule, command;
-        ELSE
-            EXECUTE 'SELECT cron.schedule_in_database($1, $2, $3, current_database(), $4)'
-              USING job, schedule, command, owner::text;
-        END IF;
+    FOR job, schedule, command, statement IN SELECT * FROM arx.schedule_statements() LOOP
+        PERFORM arx.in_pg_cron(statement);
         RETURN NEXT;
     END LOOP;
 END;
@@ -71,13 +120,33 @@ CREATE FUNCTION remove_schedules() RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
-DECLARE
-    removed bigint;
 BEGIN
     PERFORM arx.require_pg_cron();
-    EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j JOIN arx.scheduled_jobs() AS s ON s.job = j.jobname '
-            'WHERE j.username = arx.schedule_owner() AND j.database = current_database()'
-       INTO removed;
-    RETURN removed;
+    RETURN (SELECT sum(r::bigint) FROM arx.in_pg_cron(format(
+        'SELECT count(cron.unschedule(j.jobid))::text FROM cron.job AS j '
+        'WHERE j.jobname = ANY (%L::text[]) AND j.username = %L AND j.database = %L',
+        ARRAY(SELECT s.job FROM arx.scheduled_jobs() AS s), arx.schedule_owner(), current_database())) AS r);
+END;
+$$;
+
+-- The runs of pg_cron in this database, newest first.
+CREATE FUNCTION job_history("limit" integer DEFAULT 100)
+    RETURNS TABLE (job text, started_at timestamptz, duration interval, outcome text, message text, command text)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF job_history."limit" IS NULL OR job_history."limit" < 1 THEN
+        RAISE EXCEPTION 'limit must be greater than zero' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN QUERY
+    SELECT r.value ->> 'jobname', (r.value ->> 'start_time')::timestamptz, (r.value ->> 'duration')::interval,
+           r.value ->> 'status', r.value ->> 'return_message', r.value ->> 'command'
+      FROM arx.in_pg_cron(format(
+           'SELECT to_jsonb(h)::text FROM ('
+           'SELECT j.jobname, d.start_time, d.end_time - d.start_time AS duration, d.status, d.return_message, d.command '
+           'FROM cron.job_run_details AS d LEFT JOIN cron.job AS j USING (jobid) '
+           'WHERE d.database = %L ORDER BY d.runid DESC LIMIT %s) AS h', current_database(), job_history."limit")) AS t (text)
+     CROSS JOIN LATERAL (SELECT t.text::jsonb) AS r (value);
 END;
 $$;

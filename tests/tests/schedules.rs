@@ -42,6 +42,22 @@ fn pg_cron_runs_every_schedule() {
         "SELECT j.jobname, d.status, d.return_message FROM cron.job j LEFT JOIN cron.job_run_details d USING (jobid)";
     assert!(ran.unwrap(), "jobs did not all run: {}", database.query(state).unwrap());
 
+    let history =
+        "SELECT count(DISTINCT job), bool_and(duration >= '0') FROM arx.job_history(1000) WHERE outcome = 'succeeded'";
+    assert_eq!(database.query(history).unwrap(), format!("{jobs}|t"));
+
+    // Another database of the server reaches it.
+    let elsewhere = stack.database("elsewhere").unwrap();
+    let missing = elsewhere.query("SELECT * FROM arx.install_schedules()").unwrap_err().to_string();
+    assert!(missing.contains("\"elsewhere\" but in \"schedules\""), "{missing}");
+    elsewhere.query("CREATE EXTENSION dblink").unwrap();
+    assert_eq!(elsewhere.query("SELECT count(*) FROM arx.install_schedules()").unwrap(), jobs.to_string());
+    let there = "SELECT count(*) FROM cron.job WHERE database = 'elsewhere'";
+    assert_eq!(database.query(there).unwrap(), jobs.to_string());
+    elsewhere.query("SELECT count(*) FROM arx.job_history()").unwrap();
+    assert_eq!(elsewhere.query("SELECT arx.remove_schedules()").unwrap(), jobs.to_string());
+    assert_eq!(database.query(there).unwrap(), "0");
+
     assert_eq!(database.query("SELECT arx.remove_schedules()").unwrap(), jobs.to_string());
     assert_eq!(database.query("SELECT count(*) FROM cron.job").unwrap(), "0");
 }
