@@ -217,9 +217,9 @@ impl SqlError {
     /// A lock was not granted in time; `holders` are the processes that used the relation when the
     /// wait began.
     pub(crate) fn locked(relation: &str, holders: &[String]) -> Self {
-        Self::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, format!("table {relation} is in use"))
-            .detail(format!("Used by {}.", holders.join(", ")))
-            .hint("Call the function again later.")
+        let error = Self::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, format!("table {relation} is in use"))
+            .hint("Call the function again later.");
+        if holders.is_empty() { error } else { error.detail(format!("Used by {}.", holders.join(", "))) }
     }
 
     /// A role lacks a right.

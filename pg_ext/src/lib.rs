@@ -23,6 +23,7 @@ mod owner;
 mod parallel;
 mod snapshot;
 mod spi;
+mod subtransaction;
 mod table_owner;
 mod time;
 mod versions;
@@ -114,7 +115,9 @@ extension_sql_file!(
     requires = ["profile_changes"]
 );
 extension_sql_file!("../../sql/postgres/70_partitions.sql", name = "partitions", requires = ["applied_writes"]);
-extension_sql_file!("../../sql/postgres/80_maintenance.sql", name = "maintenance", requires = ["partitions"]);
+extension_sql_file!("../../sql/postgres/71_conversion.sql", name = "conversion", requires = ["partitions"]);
+extension_sql_file!("../../sql/postgres/72_archive.sql", name = "archive", requires = ["conversion"]);
+extension_sql_file!("../../sql/postgres/80_maintenance.sql", name = "maintenance", requires = ["archive"]);
 extension_sql_file!("../../sql/postgres/81_performance.sql", name = "performance", requires = ["maintenance"]);
 extension_sql_file!(
     "../../sql/postgres/82_alerts.sql",
@@ -140,4 +143,5 @@ extension_sql_file!(
     requires = ["wallet_alerts", score_wallets, wallets_near, risk_basis]
 );
 extension_sql_file!("../../sql/postgres/89_delivery.sql", name = "delivery", requires = ["watchlists"]);
+extension_sql_file!("../../sql/postgres/90_maintenance_queue.sql", name = "maintenance_queue", requires = ["delivery"]);
 extension_sql_file!("../../sql/postgres/91_access.sql", name = "access", finalize);

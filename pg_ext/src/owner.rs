@@ -7,15 +7,16 @@
 
 #![allow(unsafe_code, reason = "changes the current user, and locks relations")]
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_int};
-use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
 
-use pgrx::PgTryBuilder;
 use pgrx::prelude::*;
 
 use crate::error::SqlError;
 use crate::guc::set;
 use crate::spi;
+use crate::subtransaction::attempt;
 
 /// Settings under which work is done as an owner. Names are looked up in the system catalog first,
 /// times are printed unambiguously, and a policy that would hide rows is an error.
@@ -27,10 +28,23 @@ const SETTINGS: [(&CStr, &CStr); 5] = [
     (c"jit", c"off"),
 ];
 
-/// Longest wait for a lock, however long the caller's `lock_timeout` is: later readers and writers
-/// wait behind a request for an exclusive lock.
-const LOCK_TIMEOUT: &CStr = c"3s";
-const LOCK_TIMEOUT_MILLISECONDS: i32 = 3_000;
+/// Longest wait for a lock in one attempt, however long the caller's `lock_timeout` is: later
+/// readers and writers wait behind a request for an exclusive lock.
+const LOCK_TIMEOUT: &CStr = c"100ms";
+const LOCK_TIMEOUT_MILLISECONDS: i32 = 100;
+/// Longest wait of a reader, behind another transaction that has locked a relation exclusively.
+const READ_TIMEOUT: &CStr = c"3s";
+const READ_TIMEOUT_MILLISECONDS: i32 = 3_000;
+/// Pause between attempts, in which those who waited behind the last one go on.
+const LOCK_PAUSE_MILLISECONDS: i64 = 200;
+/// Duration of all attempts.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+thread_local! {
+    /// Transaction that has locked a relation exclusively: it does not wait for a further one,
+    /// since others would wait for the first one all the while.
+    static LOCKED_BY: Cell<Option<u32>> = const { Cell::new(None) };
+}
 
 /// Runs a function as the owner of a relation.
 ///
@@ -97,17 +111,31 @@ pub(crate) fn leave_role(former: FormerRole) {
     }
 }
 
-/// Runs a function that waits for each lock no longer than a few seconds, or than the caller's
+/// Runs a function that waits for each lock no longer than [`LOCK_TIMEOUT`], or than the caller's
 /// `lock_timeout` if that is shorter.
 pub(crate) fn with_lock_timeout<R>(work: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
+    with_timeout(LOCK_TIMEOUT, LOCK_TIMEOUT_MILLISECONDS, work)
+}
+
+/// Does the same for a function that only reads, and waits no longer than [`READ_TIMEOUT`]: no one
+/// waits behind its locks.
+pub(crate) fn with_read_timeout<R>(work: impl FnOnce() -> Result<R, SqlError>) -> Result<R, SqlError> {
+    with_timeout(READ_TIMEOUT, READ_TIMEOUT_MILLISECONDS, work)
+}
+
+fn with_timeout<R>(
+    timeout: &CStr,
+    milliseconds: i32,
+    work: impl FnOnce() -> Result<R, SqlError>,
+) -> Result<R, SqlError> {
     spi::pin_call();
     // SAFETY: The setting is reset below; after an error, the end of the (sub)transaction resets
     // it.
     unsafe {
         let level = pg_sys::NewGUCNestLevel();
         let callers = pg_sys::LockTimeout;
-        if callers == 0 || callers > LOCK_TIMEOUT_MILLISECONDS {
-            set(c"lock_timeout", LOCK_TIMEOUT);
+        if callers == 0 || callers > milliseconds {
+            set(c"lock_timeout", timeout);
         }
         let result = work();
         pg_sys::AtEOXact_GUC(true, level);
@@ -115,21 +143,59 @@ pub(crate) fn with_lock_timeout<R>(work: impl FnOnce() -> Result<R, SqlError>) -
     }
 }
 
-/// Locks a relation against all other transactions until the end of this one. An error after the
-/// lock timeout names the relation and the processes that use it.
-pub(crate) fn lock_exclusively(relation: pg_sys::Oid) -> Result<(), SqlError> {
-    const MODE: i32 = pg_sys::AccessExclusiveLock as i32;
-    // SAFETY: Any OID may be locked.
-    if unsafe { pg_sys::ConditionalLockRelationOid(relation, MODE) } {
-        return Ok(());
+/// Locks relations against all other transactions until the end of this one, in their order. It
+/// tries again for [`LOCK_PATIENCE`], and holds no lock meanwhile. The error names the relation and
+/// the processes that use it.
+pub(crate) fn lock_exclusively(relations: &[pg_sys::Oid]) -> Result<(), SqlError> {
+    lock_in_attempts(relations, pg_sys::AccessExclusiveLock as i32)
+}
+
+/// Does the same with a lock that lets others read.
+pub(crate) fn lock_against_changes(relations: &[pg_sys::Oid]) -> Result<(), SqlError> {
+    lock_in_attempts(relations, pg_sys::ShareLock as i32)
+}
+
+fn lock_in_attempts(relations: &[pg_sys::Oid], mode: i32) -> Result<(), SqlError> {
+    // SAFETY: In a transaction that changes tables.
+    let transaction = unsafe { pg_sys::GetTopTransactionId() }.into_inner();
+    // SAFETY: Reads a setting.
+    let is_patient =
+        LOCKED_BY.get() != Some(transaction) && unsafe { pg_sys::LockTimeout } == LOCK_TIMEOUT_MILLISECONDS;
+    let begun = Instant::now();
+    loop {
+        let Some(refused) = try_lock(relations, mode)? else {
+            LOCKED_BY.set(Some(transaction));
+            return Ok(());
+        };
+        if !is_patient || begun.elapsed() > LOCK_PATIENCE {
+            return Err(SqlError::locked(&spi::relation_name(refused)?, &spi::lock_holders(refused)?));
+        }
+        pause();
     }
-    let locked = AssertUnwindSafe(SqlError::locked(&spi::relation_name(relation)?, &spi::lock_holders(relation)?));
-    // The server has given up the wait when it raises the error, which is always raised again.
-    PgTryBuilder::new(|| {
-        // SAFETY: As above.
-        unsafe { pg_sys::LockRelationOid(relation, MODE) };
-        Ok(())
-    })
-    .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, move |_| Err((*locked).clone()))
-    .execute()
+}
+
+/// Locks relations in a subtransaction, or returns the one whose lock was not granted in time, and
+/// holds none then.
+fn try_lock(relations: &[pg_sys::Oid], mode: i32) -> Result<Option<pg_sys::Oid>, SqlError> {
+    let current = Cell::new(pg_sys::InvalidOid);
+    let is_granted = attempt(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, || {
+        for &relation in relations {
+            current.set(relation);
+            // SAFETY: Any OID may be locked.
+            unsafe { pg_sys::LockRelationOid(relation, mode) };
+        }
+        Ok(Some(()))
+    })?;
+    Ok(if is_granted.is_some() { None } else { Some(current.get()) })
+}
+
+/// Waits a moment; a cancellation ends the wait.
+fn pause() {
+    const EVENTS: c_int = (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as c_int;
+    // SAFETY: The latch of this backend.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, EVENTS, LOCK_PAUSE_MILLISECONDS, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    check_for_interrupts!();
 }

@@ -70,9 +70,9 @@ CREATE FUNCTION take_duty(duty text) RETURNS boolean
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    IF take_duty.duty IS NULL OR take_duty.duty NOT IN ('feed', 'write-behind', 'volumes', 'behaviour', 'cache') THEN
+    IF take_duty.duty IS NULL OR take_duty.duty NOT IN ('feed', 'write-behind', 'volumes', 'behaviour', 'cache', 'schedules') THEN
         RAISE EXCEPTION 'duty "%" does not exist', coalesce(take_duty.duty, 'null')
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Duties are feed, write-behind, volumes, behaviour and cache.';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Duties are feed, write-behind, volumes, behaviour, cache and schedules.';
     END IF;
     RETURN arx.hold_duty(take_duty.duty);
 END;

@@ -1,8 +1,31 @@
 -- Maintenance of indexes.
 
+-- The share of the leaf pages of a btree that is filled, measured by pgstattuple; NULL without that
+-- extension. It reads the whole index.
+CREATE FUNCTION measured_density(index oid) RETURNS double precision
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    -- Only the function that belongs to the extension.
+    measure regprocedure := (SELECT d.objid FROM pg_depend AS d
+                               JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'pgstattuple'
+                               JOIN pg_proc AS p ON p.oid = d.objid AND p.proname = 'pgstatindex'
+                                                AND p.proargtypes[0] = 'regclass'::regtype
+                              WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass
+                                AND d.deptype = 'e' LIMIT 1);
+    density double precision;
+BEGIN
+    IF measure IS NOT NULL THEN
+        EXECUTE format('SELECT avg_leaf_density FROM %s($1)', measure::oid::regproc) INTO density USING measured_density.index::regclass;
+    END IF;
+    RETURN density / 100;
+END;
+$$;
+
 -- The bloat of a btree is estimated from the size that its rows need, as pgsql-bloat-estimation
--- does, without its alignment padding. Rewriting pays only above 128 pages and a gain of more than
--- 40 %.
+-- does, without its alignment padding. Where the estimate is high and pgstattuple is installed, it
+-- is measured, up to 1 GB. Rewriting pays only above 128 pages and a gain of more than 40 %.
 CREATE FUNCTION index_maintenance_plan()
     RETURNS TABLE (index_name text, table_name text, action text, reason text, size_bytes bigint, gain_bytes bigint,
                    statement text)
@@ -31,16 +54,23 @@ WITH indexes AS (
       JOIN pg_am AS a ON a.oid = c.relam
       LEFT JOIN pg_stat_all_indexes AS s ON s.indexrelid = i.indexrelid
      WHERE n.nspname = 'arx'
-), sized AS (
+), estimated AS (
     SELECT x.*, current_setting('block_size')::bigint AS block,
            -- A key has a line pointer and a tuple header; pages are filled to nine tenths.
            ceil(greatest(x.reltuples, 0) * (coalesce(x.width, 8) + 12)
-                / (0.9 * (current_setting('block_size')::numeric - 40))) + 1 AS ideal_pages
+                / (0.9 * (current_setting('block_size')::numeric - 40))) + 1 AS estimated_pages
       FROM indexes AS x
+), measured AS MATERIALIZED (
+    SELECT e.*, m.density, coalesce(ceil(m.density / 0.9 * e.relpages)::numeric, e.estimated_pages) AS ideal_pages
+      FROM estimated AS e
+     CROSS JOIN LATERAL (
+        SELECT CASE WHEN e.indisvalid AND e.amname = 'btree' AND e.relpages BETWEEN 129 AND 131072 AND e.reltuples >= 0
+                         AND e.estimated_pages < 0.7 * e.relpages THEN arx.measured_density(e.indexrelid) END
+     ) AS m (density)
 ), similar_indexes AS MATERIALIZED (
     SELECT DISTINCT ON (z.indexrelid) z.indexrelid, k.action, k.reason, d.relname AS other
-      FROM sized AS z
-      JOIN sized AS d ON d.indrelid = z.indrelid AND d.indexrelid <> z.indexrelid AND d.amname = z.amname
+      FROM measured AS z
+      JOIN measured AS d ON d.indrelid = z.indrelid AND d.indexrelid <> z.indexrelid AND d.amname = z.amname
                      AND d.indisvalid AND z.indisvalid AND d.other = z.other
      CROSS JOIN LATERAL (
         -- One of two equal indexes is not needed, unless both belong to constraints.
@@ -61,14 +91,20 @@ SELECT format('%I.%I', z.nspname, z.relname), format('%I.%I', z.nspname, z.table
        CASE p.action WHEN 'reindex' THEN greatest(z.bytes - (z.ideal_pages * z.block)::bigint, 0)
                      WHEN 'rebuild' THEN 0 ELSE z.bytes END,
        p.statement
-  FROM sized AS z
+  FROM measured AS z
  CROSS JOIN LATERAL (
     SELECT 'rebuild' AS action, 'index is not valid: an earlier concurrent build was interrupted' AS reason,
            format('REINDEX INDEX CONCURRENTLY %I.%I', z.nspname, z.relname) AS statement
-     WHERE NOT z.indisvalid
+     WHERE NOT z.indisvalid AND z.relname !~ '_cc(new|old)[0-9]*$'
+    UNION ALL
+    SELECT 'drop', 'an interrupted REINDEX CONCURRENTLY has left it behind',
+           format('DROP INDEX CONCURRENTLY %I.%I', z.nspname, z.relname)
+     WHERE NOT z.indisvalid AND z.relname ~ '_cc(new|old)[0-9]*$'
     UNION ALL
     SELECT 'reindex',
-           format('about %s %% of %s pages are bloat', round(100 * (1 - z.ideal_pages / z.relpages)), z.relpages),
+           format('%s%s %% of %s pages are bloat', CASE WHEN z.density IS NULL THEN 'about ' ELSE '' END,
+                  round(100 * (1 - z.ideal_pages / z.relpages)), z.relpages)
+               || CASE WHEN z.density IS NULL THEN '' ELSE ', measured' END,
            format('REINDEX INDEX CONCURRENTLY %I.%I', z.nspname, z.relname)
      WHERE z.indisvalid AND z.amname = 'btree' AND z.relpages > 128 AND z.ideal_pages < 0.6 * z.relpages
        AND z.reltuples >= 0

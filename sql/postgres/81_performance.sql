@@ -63,9 +63,14 @@ SELECT f.metric, f.value::double precision
         THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END),
     ('xid_age_pct', (SELECT max(100.0 * age(d.datfrozenxid) / 2000000000) FROM pg_database AS d)),
     ('default_partition_rows',
-     (SELECT sum(greatest(c.reltuples, 0))
+     (SELECT sum(greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0))
         FROM arx.tracked_partitions AS t JOIN pg_class AS c ON c.oid = t.relid
-       WHERE t.topic = 'transfers' AND pg_get_expr(c.relpartbound, 0) = 'DEFAULT'))
+       WHERE t.topic = 'transfers' AND pg_get_expr(c.relpartbound, 0) = 'DEFAULT')),
+    -- The last run of each table counts.
+    ('partition_failures',
+     (SELECT sum(l.count) FROM (SELECT DISTINCT ON (e.parent) e.count FROM arx.partition_events AS e
+                                 WHERE e.action = 'run' AND EXISTS (SELECT FROM pg_class AS c WHERE c.oid = e.parent)
+                                 ORDER BY e.parent, e.event_id DESC) AS l))
  ) AS f (metric, value)
 $$;
 

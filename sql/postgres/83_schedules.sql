@@ -68,7 +68,8 @@ END;
 $$;
 
 -- The statements that schedule the jobs, to be run in the database of pg_cron: by a superuser,
--- unless the owner of arx.schedules runs them there.
+-- unless the owner of arx.schedules runs them there. pg_cron knows a job by its name and its user,
+-- so in another database its name ends with that of this one.
 CREATE FUNCTION schedule_statements() RETURNS TABLE (job text, schedule text, command text, statement text)
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -81,19 +82,21 @@ BEGIN
            -- A job of the same name and user is replaced. Only a superuser may schedule for others.
            CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') AND owner = current_user
                 THEN format('SELECT cron.schedule(%L, %L, %L)::text', s.job, s.schedule, s.command)
-                ELSE format('SELECT cron.schedule_in_database(%L, %L, %L, %L, %L)::text', s.job, s.schedule, s.command,
-                            current_database(), owner)
+                ELSE format('SELECT cron.schedule_in_database(%L, %L, %L, %L, %L)::text',
+                            s.job || CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN ''
+                                          ELSE '@' || current_database() END,
+                            s.schedule, s.command, current_database(), owner)
            END
       FROM arx.scheduled_jobs() AS s;
 END;
 $$;
 
-CREATE FUNCTION install_schedules() RETURNS TABLE (job text, schedule text, command text)
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+-- Raises an error if another role than the owner can write the commands, which run as the owner.
+CREATE FUNCTION reject_schedule_writers() RETURNS void
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    statement text;
     owner   name := arx.schedule_owner();
     writers text := (SELECT string_agg(DISTINCT a.grantee::regrole::text, ', ')
                        FROM pg_class AS c
@@ -103,12 +106,53 @@ DECLARE
                       WHERE c.oid = 'arx.schedules'::regclass AND a.grantee <> c.relowner
                         AND a.privilege_type IN ('INSERT', 'UPDATE', 'TRIGGER'));
 BEGIN
-    PERFORM arx.require_pg_cron();
     IF writers IS NOT NULL THEN
         RAISE EXCEPTION 'arx.schedules can be written by %, whose commands would run as %', writers, owner
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = format('REVOKE INSERT, UPDATE, TRIGGER ON arx.schedules FROM %s.', writers);
     END IF;
+END;
+$$;
+
+-- Raises an error unless this session may run the schedules: as the owner of arx.schedules, who
+-- wrote the commands, and not in addition to pg_cron.
+CREATE FUNCTION require_schedules_here() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    owner name := arx.schedule_owner();
+    jobs  bigint := 0;
+BEGIN
+    IF session_user <> owner THEN
+        RAISE EXCEPTION 'the commands of arx.schedules run as their owner %, not as %', owner, session_user
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Connect as that role.';
+    END IF;
+    PERFORM arx.reject_schedule_writers();
+    BEGIN
+        SELECT sum(r::bigint) INTO jobs FROM arx.in_pg_cron(format(
+            'SELECT count(*)::text FROM cron.job AS j WHERE j.jobname = ANY (%L::text[]) AND j.database = %L',
+            ARRAY(SELECT s.job || a.suffix FROM arx.scheduled_jobs() AS s, (VALUES (''), ('@' || current_database())) AS a (suffix)), current_database())) AS r;
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN
+        -- There is no pg_cron.
+        NULL;
+    END;
+    IF jobs > 0 THEN
+        RAISE EXCEPTION 'pg_cron runs the schedules of database "%"', current_database()
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'SELECT arx.remove_schedules() ends that.';
+    END IF;
+END;
+$$;
+
+CREATE FUNCTION install_schedules() RETURNS TABLE (job text, schedule text, command text)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    statement text;
+BEGIN
+    PERFORM arx.require_pg_cron();
+    PERFORM arx.reject_schedule_writers();
     FOR job, schedule, command, statement IN SELECT * FROM arx.schedule_statements() LOOP
         PERFORM arx.in_pg_cron(statement);
         RETURN NEXT;
@@ -125,28 +169,6 @@ BEGIN
     RETURN (SELECT sum(r::bigint) FROM arx.in_pg_cron(format(
         'SELECT count(cron.unschedule(j.jobid))::text FROM cron.job AS j '
         'WHERE j.jobname = ANY (%L::text[]) AND j.username = %L AND j.database = %L',
-        ARRAY(SELECT s.job FROM arx.scheduled_jobs() AS s), arx.schedule_owner(), current_database())) AS r);
-END;
-$$;
-
--- The runs of pg_cron in this database, newest first.
-CREATE FUNCTION job_history("limit" integer DEFAULT 100)
-    RETURNS TABLE (job text, started_at timestamptz, duration interval, outcome text, message text, command text)
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    IF job_history."limit" IS NULL OR job_history."limit" < 1 THEN
-        RAISE EXCEPTION 'limit must be greater than zero' USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    RETURN QUERY
-    SELECT r.value ->> 'jobname', (r.value ->> 'start_time')::timestamptz, (r.value ->> 'duration')::interval,
-           r.value ->> 'status', r.value ->> 'return_message', r.value ->> 'command'
-      FROM arx.in_pg_cron(format(
-           'SELECT to_jsonb(h)::text FROM ('
-           'SELECT j.jobname, d.start_time, d.end_time - d.start_time AS duration, d.status, d.return_message, d.command '
-           'FROM cron.job_run_details AS d LEFT JOIN cron.job AS j USING (jobid) '
-           'WHERE d.database = %L ORDER BY d.runid DESC LIMIT %s) AS h', current_database(), job_history."limit")) AS t (text)
-     CROSS JOIN LATERAL (SELECT t.text::jsonb) AS r (value);
+        ARRAY(SELECT s.job || a.suffix FROM arx.scheduled_jobs() AS s, (VALUES (''), ('@' || current_database())) AS a (suffix)), arx.schedule_owner(), current_database())) AS r);
 END;
 $$;

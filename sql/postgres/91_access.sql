@@ -94,7 +94,7 @@ BEGIN
              'role that has called a function of arx, also while it works with the rights of the tables'' owner'),
                 ('is_in_job', 'arx_reader', 'true within a function of arx that changes tables'),
                 ('sign_author', 'arx_operator', 'trigger: records the role that has called a function'),
-                ('watched_tables', NULL,
+                ('watched_tables', 'arx_reader',
              'tables whose changes consumers follow, each with its topic and the functions of its triggers'),
                 ('read_columns', NULL, 'step of partitions_now(): the columns of a watched table that consumers read'),
                 ('time_range', NULL, 'step of partitions_now(): the times of a partition, NULL if its bounds are not times'),
@@ -343,22 +343,76 @@ BEGIN
 
             -- Partitions
                 ('partition_plan', 'arx_reader',
-             'steps that manage_partitions() would take now for a relation of partition_policies; leave: rows in the '
-             'default partition that fit into no month'),
-                ('partition_cover', 'arx_operator', 'monthly partitions that are missing for a range of time'),
+             'steps that maintenance would take now for a table with a policy: statement, reason, lock and estimates; '
+             'leave: something that stays as it is; blocked: a partition that cannot be created'),
+                ('planned_steps', 'arx_reader', 'step of partition_plan(): the steps without statements'),
+                ('maintenance_steps', 'arx_operator',
+             'step of run_partition_maintenance(): the steps of all tables with a policy, those that create first'),
+                ('managed_relations', 'arx_reader', 'tables with a policy in partition_policies'),
+                ('partition_cover', 'arx_operator', 'partitions that are missing for a range of time'),
                 ('manage_partitions', 'arx_operator',
-             'creates months ahead, drains the default partition and applies retention by partition_policies; dry_run '
-             'only shows the steps'),
+             'with an interval: writes the policy of a table and returns its plan. Without: '
+             'run_partition_maintenance() of one table'),
                 ('run_partition_maintenance', 'arx_operator',
-             'manage_partitions() for every relation of partition_policies'),
+             'creates partitions ahead, drains the default partition and applies retention by partition_policies, for '
+             'one table or all; a step that fails has its error and leaves the others done; dry_run only shows the steps'),
+                ('maintain_partitions', 'arx_operator',
+             'run_partition_maintenance() with a transaction for each step; a table in use is tried again for as long as '
+             'patience says'),
+                ('partition_step', 'arx_operator',
+             'step of run_partition_maintenance(): carries out one step that the policy requires'),
+                ('try_partition_step', 'arx_operator',
+             'step of run_partition_maintenance(): partition_step() with its outcome as an event'),
+                ('end_partition_run', 'arx_operator', 'step of run_partition_maintenance(): the end of a run as an event'),
+                ('note_partition_event', 'arx_operator', 'step of run_partition_maintenance(): writes partition_events'),
+                ('check_partition_policy', 'arx_operator',
+             'trigger: rejects policies that do not suit their table, and those of tables of other roles'),
+                ('in_transaction_block', 'arx_operator', 'true inside a transaction block, where a procedure cannot commit'),
                 ('ensure_partitions', 'arx_operator',
-             'creates the missing monthly partitions for a range of time and drains the default partition into them; '
-             'returns the number'),
+             'creates the missing partitions for a range of time and drains the default partition into them; returns the '
+             'number'),
+                ('ensure_integer_partitions', 'arx_operator', 'ensure_partitions() for a table that is partitioned by integers'),
+                ('drain_default_partition', 'arx_operator',
+             'moves rows out of the default partition into partitions of their own, and impossible times into quarantine'),
+                ('drain_default_partitions', 'arx_operator',
+             'drain_default_partition() with a transaction for each range, of one table or all'),
+                ('drain_steps', 'arx_operator', 'step of drain_default_partition(): what is to be moved'),
+                ('attach_partition', 'arx_operator',
+             'attaches a table that maintenance has detached, with its former bounds; or any table of the caller''s roles '
+             'with the bounds given'),
+                ('attach_range', 'arx_operator', 'step of attach_partition()'),
+                ('check_partition_consent', 'arx_operator', 'trigger: only a member of the role that owns a table may consent'),
+                ('write_partition_policy', 'arx_operator', 'step of manage_partitions(): writes partition_policies'),
+                ('remove_partition_policy', 'arx_operator', 'step of unpartition_table(): removes a policy of a user'),
+                ('note_archive', 'arx_operator', 'step of archive_partition(): writes archived_ranges'),
+                ('note_attached_archive', 'arx_operator', 'step of attach_partition(): notes in archived_ranges that rows are back'),
+                ('archive_queries', 'arx_operator', 'step of arx-sidecar maintain: the statements that read a partition'),
+                ('lock_for_archive', 'arx_operator',
+             'step of archive_partition(): locks the rows of a partition against changes, and returns their fingerprint'),
+                ('archive_partition', 'arx_operator',
+             'step of arx-sidecar maintain: lists an archive that was compared, and detaches its partition'),
+                ('restore_archived_rows', 'arx_operator', 'step of arx-sidecar restore-archive: inserts rows given as JSON'),
                 ('create_hash_partitions', 'arx_operator',
-             'partitions the wallet_profiles of a network by hash of the address, or changes their number; NULL: '
-             'every network with profiles'),
+             'creates the partitions of a table that is partitioned by hash, or changes their number; of '
+             'wallet_profiles, it splits the partition of a network by hash of the address, NULL: of every network with '
+             'profiles'),
+                ('convert_table', 'arx_operator',
+             'makes an ordinary table of the caller a partitioned one with a policy: the table becomes the default '
+             'partition, under a short lock; drain_default_partitions() then moves its rows'),
+                ('unpartition_table', 'arx_operator',
+             'makes a partitioned table of the caller an ordinary one while others read and write, with one short lock at '
+             'the end; an interrupted call is resumed by the next'),
+                ('apply_changes', 'arx_operator', 'step of unpartition_table(): copies the rows again that have changed'),
+                ('capture_change', 'arx_operator', 'trigger of unpartition_table(): notes the key of a row that changes'),
+                ('conversion_extras', 'arx_reader', 'step of convert_table(): what a table has beyond its columns, as statements'),
+                ('lock_in_attempts', 'arx_operator', 'step of convert_table(): locks a table in attempts of 100 ms'),
+                ('conversion_obstacle', 'arx_reader', 'the obstacle to converting a table, or NULL'),
                 ('partition_range', 'arx_reader',
              'bounds of a range partition of one timestamptz column; of the default partition NULL'),
+                ('partition_keys', 'arx_reader',
+             'bounds of a range partition as integers: microseconds since 1970, or with is_number as the key has them'),
+                ('partition_times', 'arx_reader',
+             'bounds of a range partition as times, also where integers count seconds or milliseconds'),
 
             -- Decisions about transfers, and alerts about wallets
                 ('screen_transfer', 'arx_analyst',
@@ -427,6 +481,7 @@ BEGIN
                 ('update_table_statistics', 'arx_operator',
              'analyzes the tables of schema arx with stale statistics, partitioned parents included; returns them '
              'with the reason'),
+                ('measured_density', NULL, 'step of index_maintenance_plan(): filled share of the leaf pages of an index'),
                 ('index_maintenance_plan', 'arx_reader',
              'statements that the indexes of schema arx need, to be run at top level: \gexec in psql, pg_cron, or '
              'arx-sidecar maintain-indexes'),
@@ -462,7 +517,26 @@ BEGIN
                 ('schedule_owner', 'arx_reader', 'role that the jobs of arx.schedules run as: the owner of that table'),
                 ('scheduled_jobs', 'arx_reader', 'rows of arx.schedules'),
                 ('require_pg_cron', 'arx_operator',
-             'raises an error (55000) unless pg_cron is installed in this database'),
+             'raises an error (55000) unless pg_cron is installed in this database, or can be reached by dblink in another'),
+                ('libpq_value', 'arx_operator', 'a value as a connection string of libpq needs it'),
+                ('in_pg_cron', 'arx_operator', 'step of install_schedules(): runs a statement in the database of pg_cron'),
+                ('schedule_statements', 'arx_reader', 'statements that schedule the jobs of arx.schedules in the database of pg_cron'),
+                ('job_history', 'arx_operator',
+             'runs of the jobs in this database by pg_cron or arx-sidecar, newest first: outcome, duration and message'),
+                ('reject_schedule_writers', 'arx_operator',
+             'step of install_schedules(): raises an error (55000) if another role than the owner can write arx.schedules'),
+                ('require_schedules_here', 'arx_operator',
+             'step of arx-sidecar maintain --schedules: raises an error unless this session may run arx.schedules'),
+                ('begin_job_run', 'arx_operator', 'step of arx-sidecar maintain --schedules: the start of a run'),
+                ('end_job_run', 'arx_operator', 'step of arx-sidecar maintain --schedules: the end of a run'),
+                ('sidecar_runs', 'arx_operator', 'step of job_history(): the runs by arx-sidecar'),
+                ('queue_maintenance', 'arx_operator',
+             'queues the work that cannot run inside a function, for arx-sidecar maintain; returns the number of new tasks'),
+                ('queue_task', 'arx_operator', 'step of queue_maintenance()'),
+                ('take_task', 'arx_operator', 'step of arx-sidecar maintain: the next task of maintenance_queue'),
+                ('maintenance_statement', 'arx_operator',
+             'step of arx-sidecar maintain: the statement of a task, NULL if there is nothing to do any more'),
+                ('finish_task', 'arx_operator', 'step of arx-sidecar maintain: the end of a task'),
                 ('install_schedules', 'arx_operator',
              'schedules the jobs of arx.schedules with pg_cron, to run as the owner of that table, replacing those of the '
              'same name'),
@@ -527,8 +601,10 @@ END;
 $do$;
 GRANT SELECT ON TABLE transaction_changes, label_changes, graph_epoch, pruned_epochs, tracked_partitions, feed_positions,
     feed_loads, feed_chunks, feed_reloads, feed_rejects, feed_verified, feed_verified_hours, behaviour_windows, risk_queue, risk_refresh_state,
-    performance_samples, price_positions, audit_chains, watchlist_state, profile_change_log
+    performance_samples, price_positions, audit_chains, watchlist_state, profile_change_log, partition_events,
+    partition_consents, maintenance_queue, job_runs
     TO arx_reader;
+GRANT INSERT, UPDATE, DELETE ON TABLE partition_consents TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE risk_queue, risk_refresh_state, price_positions, watchlist_state TO arx_operator;
 GRANT INSERT, DELETE ON TABLE feed_reloads TO arx_operator;
 GRANT INSERT, UPDATE, DELETE ON TABLE feed_positions, feed_loads, feed_chunks, feed_reloads, feed_rejects,

@@ -22,7 +22,7 @@ SELECT arx.override_risk('a', 'testnet', 1, 'mine', now() + interval '1 day');
 CALL arx.refresh_risk_scores();
 SELECT target FROM arx.wallet_connections('a', 'testnet');
 SELECT tx_hash FROM arx.wallet_history('b', 'testnet');
-SELECT count(*) > 0 AS planned FROM arx.run_partition_maintenance(true);
+SELECT count(*) > 0 AS planned FROM arx.run_partition_maintenance(dry_run => true);
 SELECT count(*) > 0 AS planned FROM arx.partition_plan('arx.transactions');
 SELECT active_connections > 0 FROM arx.performance_dashboard;
 SELECT count(*) >= 0 AS checked FROM arx.check_performance_alerts();

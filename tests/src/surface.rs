@@ -15,7 +15,7 @@ SELECT p.proname, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORD
  GROUP BY p.oid, p.proname ORDER BY p.proname";
 
 /// Arguments of the calls: parameter, type, expression. A function can have a line of its own.
-const ARGUMENTS: [(&str, &str, &str); 39] = [
+const ARGUMENTS: [(&str, &str, &str); 44] = [
     ("address", "text", "'b'"),
     ("addresses", "text[]", "'{a,b,c}'"),
     ("alert_id", "bigint", "1"),
@@ -36,19 +36,24 @@ const ARGUMENTS: [(&str, &str, &str); 39] = [
     ("asset", "text", "'native'"),
     ("document", "jsonb", "arx.default_risk_model()"),
     ("family", "text", "'evm'"),
+    ("is_number", "boolean", "false"),
+    ("key", "name", "'timestamp'"),
     ("limit", "integer", "10"),
     ("match_paths.pattern", "text", "'scam -> unlabelled{1,2}'"),
     ("network", "text", "'testnet'"),
+    ("parent", "regclass", "'arx.transactions'"),
     ("partition", "regclass", "'arx.transactions_default'"),
     ("pattern", "text", "'cycle'"),
     ("problem", "text", "'x'"),
     ("relabelled", "text[]", "'{c}'"),
+    ("relation", "regclass", "'arx.transactions'"),
     ("relation", "text", "'arx.transactions'"),
     ("seen", "pg_snapshot", "'1:1:'"),
     ("since", "pg_snapshot", "'1:1:'"),
     ("since", "timestamp with time zone", "'2024-01-01'"),
     ("source", "text", "'a'"),
     ("stamp", "xid8", "'1'"),
+    ("suffix", "text", "''"),
     ("target", "text", "'c'"),
     ("targets", "text[]", "'{c}'"),
     ("topic", "text", "'sessions'"),

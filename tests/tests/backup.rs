@@ -13,7 +13,7 @@ const CONTENT: [&str; 15] = [
     "SELECT string_agg(tableoid::regclass || ' ' || tx_hash, ',' ORDER BY tx_hash) FROM arx.transactions",
     "SELECT string_agg(l::text, ',' ORDER BY label_id) FROM arx.address_labels AS l",
     "SELECT string_agg(email, ',' ORDER BY email) FROM arx.users",
-    "SELECT string_agg(p::text, ',' ORDER BY p) FROM arx.partition_policies AS p",
+    "SELECT string_agg(p::text, ',' ORDER BY p::text) FROM arx.partition_policies AS p",
     "SELECT string_agg(n::text, ',' ORDER BY n.network) FROM arx.networks AS n",
     "SELECT string_agg(m.version || ' ' || m.state || ' ' || m.created_at, ',' ORDER BY m.version) || arx.active_risk_model()
        FROM arx.risk_models AS m",
@@ -254,7 +254,7 @@ const ROWS: [&str; 11] = [
     "SELECT string_agg(w::text, E'\\n' ORDER BY wallet_address) FROM arx.wallet_profiles AS w",
     "SELECT string_agg(c::text, E'\\n' ORDER BY category) FROM arx.label_categories AS c",
     "SELECT string_agg(n::text, E'\\n' ORDER BY network) FROM arx.networks AS n",
-    "SELECT string_agg(p::text, E'\\n' ORDER BY p) FROM arx.partition_policies AS p",
+    "SELECT string_agg(p::text, E'\\n' ORDER BY p::text) FROM arx.partition_policies AS p",
     "SELECT string_agg(m.version || ' ' || m.state, E'\\n' ORDER BY m.version) || arx.active_risk_model() FROM arx.risk_models AS m",
     "SELECT string_agg(r::text, E'\\n' ORDER BY r.rule, r.builtin) FROM arx.alert_rules AS r",
     "SELECT string_agg(s::text, E'\\n' ORDER BY s.job) FROM arx.schedules AS s",

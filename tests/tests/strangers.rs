@@ -804,19 +804,15 @@ fn rows_that_arx_moves_or_stamps_pass_the_triggers_of_users_unchanged() {
     );
     assert_eq!(content(), before);
     assert_eq!(database.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
-    // A trigger that is always enabled changes no row unseen.
+    // Nor does a trigger that is always enabled see rows that move.
     let late =
         "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
                 VALUES ('testnet', 'n1', 1, '2024-07-01', 'hub', 'w1', 1.5)";
     database.query(&format!("{late}; ALTER TABLE arx.transactions ENABLE ALWAYS TRIGGER a_round")).unwrap();
     let before = content();
-    let refused =
-        database.query("SELECT arx.ensure_partitions('arx.transactions', '2024-07-01', '2024-07-31')").unwrap_err();
-    assert!(refused.to_string().contains("have other values there"), "{refused}");
-    assert!(refused.to_string().contains("a_round"), "{refused}");
-    assert_eq!(content(), before);
-    database.query("ALTER TABLE arx.transactions ENABLE TRIGGER a_round, ENABLE ALWAYS TRIGGER c_see").unwrap();
     database.query("SELECT arx.ensure_partitions('arx.transactions', '2024-07-01', '2024-07-31')").unwrap();
+    assert_eq!(content(), before);
+    database.query("ALTER TABLE arx.transactions ENABLE TRIGGER a_round").unwrap();
     assert_eq!(database.query("SELECT value::real FROM arx.transactions_2024_07").unwrap(), "3");
     // Rows of a staging table are stamped, although no UPDATE is allowed.
     database

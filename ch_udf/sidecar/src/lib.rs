@@ -19,6 +19,7 @@ mod models;
 mod retry;
 mod servers;
 pub mod settings;
+mod upkeep;
 mod verify;
 pub mod warehouse;
 mod write_back;

@@ -1,34 +1,37 @@
-//! Partitions by month: plans from a policy and the existing partitions.
+//! Range partitions: plans from a policy and the existing partitions.
 //!
 //! A plan is a value: the steps to take, in order, each with its reason. Nothing here executes a
-//! plan or knows SQL; the extension shows plans (`dry_run`) and executes them. Planning again after
-//! a plan was executed gives an empty plan.
+//! plan or knows SQL; the extension shows plans and executes them. Planning again after a plan was
+//! executed gives an empty plan.
 //!
-//! - **Created:** the current month, the following [`Policy::premake`] months, and every month that
-//!   has rows in the default partition. A name that is taken is replaced by another one.
-//! - **Left:** rows in the default partition whose time no month can hold ([`Misfits`]).
-//! - **Retired:** partitions that ended [`Policy::retention`] months before the current month
-//!   began, or earlier. The default partition is never touched, nor is a partition that neither has
-//!   a name given by [`partition_name`] nor spans exactly one month.
-//! - Months are months of UTC. Upper bounds are exclusive.
+//! - **Ranges:** the cells of a [`Grid`]: calendar units of a time zone, or ranges of integers.
+//!   Upper bounds are exclusive.
+//! - **Created:** the current cell, the following [`Policy::premake`] cells, and every cell that
+//!   has rows in the default partition. A name that is taken is replaced by another one. A cell
+//!   that another partition covers in part is reported, and the others are created.
+//! - **Quarantined:** rows in the default partition whose time cannot be true, if the policy says
+//!   so: earlier than [`Policy::earliest`], or more than [`MAX_AHEAD`] cells later than the last
+//!   one made ahead.
+//! - **Left:** rows in the default partition that no cell can hold ([`Misfits`]).
+//! - **Moved** to another tablespace: partitions that have reached an age.
+//! - **Retired:** partitions that ended [`Policy::retention`] before the current cell began, or
+//!   earlier. The default partition is never touched. A partition that is neither a cell nor has a
+//!   name given by [`partition_name`] is reported instead.
 //!
 //! ```
-//! use arx_core::partition::{Action, Inventory, Policy, RetentionMode, plan};
+//! use arx_core::partition::{Action, Axis, Grid, Inventory, Policy, Waiting, plan};
 //!
-//! let now = chrono::DateTime::from_timestamp(1_706_000_000, 0).ok_or("out of range")?;
-//! let policy = Policy {
-//!     relation: "transactions".into(),
-//!     premake: 1,
-//!     retention: None,
-//!     retention_mode: RetentionMode::Detach,
-//! };
-//! let steps = plan(&policy, &Inventory::default(), now, &[])?;
+//! let grid = Grid::parse(Axis::Timestamp, "1 month", "UTC")?;
+//! let now = grid.key(chrono::DateTime::from_timestamp(1_706_000_000, 0).ok_or("out of range")?);
+//! let policy = Policy { premake: 1, ..Policy::new("transactions", grid) };
+//! let steps = plan(&policy, &Inventory::default(), now, &Waiting::default())?;
 //! assert!(steps.iter().all(|step| step.action == Action::Create));
 //! assert_eq!(steps[1].partition, "transactions_2024_02");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod month;
+mod grid;
+mod interval;
 mod names;
 mod plan;
 
@@ -36,33 +39,32 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use month::Month;
-pub use names::{MAX_NAME_BYTES, free_name, network_partition_name, part_name, partition_name};
-pub use plan::{MAX_COVER_MONTHS, MAX_PREMAKE, cover, plan};
+pub use grid::{Axis, Cell, Grid, Key};
+pub use interval::Interval;
+pub use names::{MAX_NAME_BYTES, free_name, network_partition_name, part_name, partition_name, quarantine_name};
+pub use plan::{MAX_AHEAD, MAX_COVER, MAX_PREMAKE, cover, is_expired, latest, plan};
 
 /// Treatment of partitions older than the retention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RetentionMode {
     /// The partition becomes a separate table and keeps its rows.
     #[default]
     Detach,
     /// The partition is removed with its rows.
     Drop,
+    /// The partition becomes a separate table in another schema, tablespace, or both.
+    Move,
+    /// The partition becomes a separate table once its rows are in an archive elsewhere.
+    Archive,
 }
 
 impl RetentionMode {
-    /// `detach` or `drop`.
+    /// `detach`, `drop`, `move` or `archive`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Detach => "detach",
-            Self::Drop => "drop",
-        }
+        self.action().as_str()
     }
 
     /// Returns the action that retires a partition.
@@ -71,6 +73,8 @@ impl RetentionMode {
         match self {
             Self::Detach => Action::Detach,
             Self::Drop => Action::Drop,
+            Self::Move => Action::Move,
+            Self::Archive => Action::Archive,
         }
     }
 }
@@ -85,26 +89,49 @@ impl FromStr for RetentionMode {
     type Err = PartitionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "detach" => Ok(Self::Detach),
-            "drop" => Ok(Self::Drop),
-            _ => Err(PartitionError::UnknownRetentionMode { text: text.to_owned() }),
-        }
+        let modes = [Self::Detach, Self::Drop, Self::Move, Self::Archive];
+        let mode = modes.into_iter().find(|mode| mode.as_str() == text);
+        mode.ok_or_else(|| PartitionError::UnknownRetentionMode { text: text.to_owned() })
     }
 }
 
-/// Policy of a table that is partitioned by month.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Policy of a table that is partitioned by range.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Bare name of the partitioned table, without schema and quotes; partitions are named after
     /// it.
     pub relation: String,
-    /// Number of months created ahead of the current one, at most [`MAX_PREMAKE`].
+    /// Ranges of the partitions.
+    pub grid: Grid,
+    /// Number of cells created ahead of the current one, at most [`MAX_PREMAKE`].
     pub premake: u32,
-    /// Number of whole months kept before the current one; `None` keeps everything.
-    pub retention: Option<u32>,
-    /// Treatment of older months.
+    /// Age kept before the current cell; `None` keeps everything.
+    pub retention: Option<Interval>,
+    /// Treatment of older partitions.
     pub retention_mode: RetentionMode,
+    /// Ages from which partitions are in a tablespace; the greatest age that applies decides.
+    pub tablespaces: Vec<(Interval, String)>,
+    /// True if rows whose time cannot be true are quarantined.
+    pub quarantine: bool,
+    /// First key that can be true.
+    pub earliest: Option<Key>,
+}
+
+impl Policy {
+    /// Makes the policy that keeps everything and makes nothing ahead.
+    #[must_use]
+    pub fn new(relation: impl Into<String>, grid: Grid) -> Self {
+        Self {
+            relation: relation.into(),
+            grid,
+            premake: 0,
+            retention: None,
+            retention_mode: RetentionMode::default(),
+            tablespaces: Vec::new(),
+            quarantine: false,
+            earliest: None,
+        }
+    }
 }
 
 /// Rows that belong in a partition.
@@ -114,30 +141,29 @@ pub enum Bounds {
     Default,
     /// Rows from `from` up to, not including, `to`.
     Range {
-        /// First instant, `None` for MINVALUE.
-        from: Option<DateTime<Utc>>,
-        /// Instant after the last, `None` for MAXVALUE.
-        to: Option<DateTime<Utc>>,
+        /// First key, `None` for MINVALUE.
+        from: Option<Key>,
+        /// Key after the last, `None` for MAXVALUE.
+        to: Option<Key>,
     },
 }
 
 impl Bounds {
-    /// Returns the bounds of a month.
+    /// Returns the bounds of a cell.
     #[must_use]
-    pub const fn month(month: Month) -> Self {
-        Self::Range { from: Some(month.from()), to: Some(month.to()) }
+    pub const fn cell(cell: Cell) -> Self {
+        Self::Range { from: Some(cell.from()), to: Some(cell.to()) }
     }
-}
 
-impl fmt::Display for Bounds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Prints the bounds as SQL has them.
+    #[must_use]
+    pub fn print(&self, grid: &Grid) -> String {
         match self {
-            Self::Default => f.write_str("DEFAULT"),
+            Self::Default => "DEFAULT".to_owned(),
             Self::Range { from, to } => {
-                let text = |bound: &Option<DateTime<Utc>>, open: &str| {
-                    bound.map_or_else(|| open.to_owned(), |b| b.to_rfc3339())
-                };
-                write!(f, "FROM {} TO {}", text(from, "MINVALUE"), text(to, "MAXVALUE"))
+                let print =
+                    |bound: Option<Key>, open: &str| bound.map_or_else(|| open.to_owned(), |key| grid.print(key));
+                format!("FROM {} TO {}", print(*from, "MINVALUE"), print(*to, "MAXVALUE"))
             }
         }
     }
@@ -152,6 +178,18 @@ pub struct Existing {
     pub name: String,
     /// Rows that belong in it.
     pub bounds: Bounds,
+    /// Its tablespace, `None` for the one of the database.
+    pub tablespace: Option<String>,
+    /// True if an interrupted DETACH CONCURRENTLY has left it half detached.
+    pub is_pending: bool,
+}
+
+impl Existing {
+    /// Makes a partition in the default tablespace.
+    #[must_use]
+    pub fn new(id: u32, name: impl Into<String>, bounds: Bounds) -> Self {
+        Self { id, name: name.into(), bounds, tablespace: None, is_pending: false }
+    }
 }
 
 /// Partitions of a table, and the names that a new one cannot have.
@@ -163,47 +201,95 @@ pub struct Inventory {
     pub taken: BTreeSet<String>,
 }
 
-/// Rows in the default partition whose time no month can hold: infinite, or outside the years 1 to
-/// 9999. They stay there.
+/// Rows in the default partition.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// A key of every cell that has rows there.
+    pub keys: Vec<Key>,
+    /// Rows that get no partition.
+    pub misfits: Option<Misfits>,
+}
+
+/// Rows in the default partition that get no partition: their time is infinite or outside the years
+/// 1 to 9999, or cannot be true by a policy that quarantines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfits {
     /// Number of rows.
     pub count: u64,
-    /// Network and hash of the first one, unless they are hidden from the reader.
+    /// Network and hash of the first one, unless they are hidden from the reader or do not exist.
     pub first: Option<(String, String)>,
+}
+
+impl Misfits {
+    /// Describes the rows by what is wrong with their time.
+    fn describe(&self, fault: &str) -> String {
+        let rows = if self.count == 1 { "row has" } else { "rows have" };
+        let first = self.first.as_ref();
+        let first = first.map(|(network, hash)| format!(": the first is {hash} of network {network}"));
+        format!("{} {rows} a time {fault}{}", self.count, first.unwrap_or_default())
+    }
 }
 
 impl fmt::Display for Misfits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = if self.count == 1 { "row has" } else { "rows have" };
-        write!(f, "{} {rows} a time outside the years 1 to 9999; correct or delete them", self.count)?;
-        match &self.first {
-            Some((network, hash)) => write!(f, ": the first is {hash} of network {network}"),
-            None => Ok(()),
-        }
+        f.write_str(&self.describe("outside the years 1 to 9999; correct or delete them"))
     }
 }
 
 /// Effect of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Creates a partition, and moves its rows out of the default partition.
     Create,
+    /// Moves rows whose time cannot be true out of the table.
+    Quarantine,
+    /// Moves a partition to another tablespace.
+    SetTablespace,
     /// Makes a partition a separate table.
     Detach,
+    /// Completes an interrupted DETACH CONCURRENTLY.
+    Finalize,
     /// Removes a partition with its rows.
     Drop,
+    /// Makes a partition a separate table in another schema or tablespace.
+    Move,
+    /// Makes a partition a separate table once its rows are in an archive.
+    Archive,
+    /// Nothing: something stays as it is, and needs a decision.
+    Leave,
+    /// Nothing: a partition cannot be created because another one is in the way.
+    Blocked,
 }
 
 impl Action {
-    /// `create`, `detach` or `drop`.
+    /// Every action.
+    pub const ALL: [Self; 10] = [
+        Self::Create,
+        Self::Quarantine,
+        Self::SetTablespace,
+        Self::Detach,
+        Self::Finalize,
+        Self::Drop,
+        Self::Move,
+        Self::Archive,
+        Self::Leave,
+        Self::Blocked,
+    ];
+
+    /// Returns its name in lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
+            Self::Quarantine => "quarantine",
+            Self::SetTablespace => "set tablespace",
             Self::Detach => "detach",
+            Self::Finalize => "finalize",
             Self::Drop => "drop",
+            Self::Move => "move",
+            Self::Archive => "archive",
+            Self::Leave => "leave",
+            Self::Blocked => "blocked",
         }
     }
 }
@@ -215,7 +301,7 @@ impl fmt::Display for Action {
 }
 
 /// One step of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanStep {
     /// Effect of the step.
     pub action: Action,
@@ -223,10 +309,14 @@ pub struct PlanStep {
     pub partition: String,
     /// Identity of the partition; `None` for one that this plan creates.
     pub existing: Option<u32>,
-    /// First instant of its range.
-    pub from: DateTime<Utc>,
-    /// Instant after its range.
-    pub to: DateTime<Utc>,
+    /// First key of its range, `None` without a limit.
+    pub from: Option<Key>,
+    /// Key after its range, `None` without a limit.
+    pub to: Option<Key>,
+    /// True if the default partition holds rows of it, or may do so.
+    pub has_rows: bool,
+    /// Tablespace that [`Action::SetTablespace`] moves to.
+    pub tablespace: Option<String>,
     /// Reason for the step, for the operator.
     pub reason: String,
 }
@@ -234,22 +324,52 @@ pub struct PlanStep {
 /// An invalid policy, range or partition.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PartitionError {
-    /// The month is not a month of the years 1 to 9999.
-    #[error("month {month} of year {year} does not exist; expected months 1 to 12 of years 1 to 9999")]
-    NoSuchMonth {
-        /// The year.
-        year: i32,
-        /// The month.
-        month: u32,
+    /// The key lies outside the years 1 to 9999, or at the end of the integers.
+    #[error("no partition can hold {key}; expected a time of the years 1 to 9999, or a smaller integer")]
+    NoCell {
+        /// The key as text.
+        key: String,
     },
-    /// The month has no next one.
-    #[error("no partition can be created after month {month}: the last year is 9999")]
-    NoNextMonth {
-        /// The last month.
-        month: Month,
+    /// The last cell has no next one.
+    #[error("no partition can be created after {name}: the last year is 9999")]
+    NoNextCell {
+        /// End of the name of the last partition.
+        name: String,
+    },
+    /// The text is not an interval.
+    #[error("interval {text:?} of partitions is invalid; expected {expected}")]
+    Interval {
+        /// The text.
+        text: String,
+        /// Examples.
+        expected: &'static str,
+    },
+    /// The interval is empty.
+    #[error("interval {text:?} of partitions is zero; expected a greater one")]
+    IntervalZero {
+        /// The text.
+        text: String,
+    },
+    /// The interval has no fixed place in the calendar.
+    #[error("interval {text:?} of partitions mixes months with days or hours; expected one of them")]
+    IntervalMixed {
+        /// The text.
+        text: String,
+    },
+    /// A day is the least for dates.
+    #[error("interval {interval} is too short for a column of dates; expected at least 1 day")]
+    IntervalTooShort {
+        /// The interval.
+        interval: Interval,
+    },
+    /// The time zone does not exist.
+    #[error("time zone {zone:?} is unknown; expected a name such as UTC or Europe/Berlin")]
+    UnknownZone {
+        /// The name.
+        zone: String,
     },
     /// The text is not a retention mode.
-    #[error("retention mode {text:?} is unknown; expected detach or drop")]
+    #[error("retention mode {text:?} is unknown; expected detach, drop, move or archive")]
     UnknownRetentionMode {
         /// The text.
         text: String,
@@ -257,52 +377,54 @@ pub enum PartitionError {
     /// The policy names no table.
     #[error("partition policy names no table; give the name of a partitioned table")]
     NoRelation,
-    /// The policy creates too many months ahead.
-    #[error("policy of table {relation:?} creates {premake} months ahead; expected at most {limit}")]
+    /// The policy creates too many partitions ahead.
+    #[error("policy of table {relation:?} creates {premake} partitions ahead; expected at most {limit}")]
     PremakeTooLarge {
         /// The table.
         relation: String,
-        /// Number of months ahead.
+        /// Number of partitions ahead.
         premake: u32,
         /// Maximum.
         limit: u32,
     },
-    /// A required month is partly covered by another partition.
+    /// A required cell is partly covered by another partition.
     #[error(
-        "month {month} of table {relation:?} is partly covered by partition {partition:?} ({bounds}); \
-         detach or re-create that partition with bounds of whole months"
+        "{noun} {name} of table {relation:?} is partly covered by partition {partition:?} ({bounds}); \
+         detach that partition, or create it again with bounds of a whole {noun}"
     )]
     PartlyCovered {
+        /// Noun for a cell: month, range.
+        noun: &'static str,
+        /// End of the name of the required partition.
+        name: String,
         /// The table.
         relation: String,
-        /// The required month.
-        month: Month,
         /// The partition in the way.
         partition: String,
         /// Its bounds.
-        bounds: Bounds,
+        bounds: String,
     },
     /// The range ends before it begins.
     #[error("range to cover begins at {from} and ends earlier, at {to}; exchange the two")]
     RangeReversed {
         /// The beginning.
-        from: DateTime<Utc>,
+        from: String,
         /// The end.
-        to: DateTime<Utc>,
+        to: String,
     },
-    /// The range has more months than one call creates.
+    /// The range has more cells than one call creates.
     #[error(
-        "range from {from} to {to} spans {months} months; expected at most {limit}, so check the dates or split the range"
+        "range from {from} to {to} needs {cells} partitions; expected at most {limit}, so check the range or split it"
     )]
     RangeTooLong {
         /// The beginning.
-        from: DateTime<Utc>,
+        from: String,
         /// The end.
-        to: DateTime<Utc>,
-        /// Number of months in the range.
-        months: u32,
+        to: String,
+        /// Number of cells in the range.
+        cells: u64,
         /// Maximum.
-        limit: u32,
+        limit: u64,
     },
 }
 

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::Month;
+use super::{Cell, Grid};
 
 /// Longest name of a partition, in bytes. The database must allow names of this length.
 pub const MAX_NAME_BYTES: usize = 63;
 
-/// Returns the name of a month's partition: `<table>_YYYY_MM`, with the table's part cut to fit
-/// into [`MAX_NAME_BYTES`].
+/// Returns the name of a cell's partition: the table's name and [`Grid::suffix`], such as
+/// `<table>_2024_01`, with the table's part cut to fit into [`MAX_NAME_BYTES`].
 #[must_use]
-pub fn partition_name(relation: &str, month: Month) -> String {
-    with_suffix(relation, &format!("_{month}"))
+pub fn partition_name(relation: &str, grid: &Grid, cell: Cell) -> String {
+    with_suffix(relation, &format!("_{}", grid.suffix(cell)))
 }
 
 /// Returns the name of a network's partition: `<table>_<network>`, in letters, digits and
@@ -26,6 +26,12 @@ pub fn network_partition_name(relation: &str, network: &str) -> String {
 #[must_use]
 pub fn part_name(partition: &str, remainder: u32) -> String {
     with_suffix(partition, &format!("_p{remainder}"))
+}
+
+/// Returns the name of the table that holds the quarantined rows of another one.
+#[must_use]
+pub fn quarantine_name(relation: &str) -> String {
+    with_suffix(relation, "_quarantine")
 }
 
 /// Returns `wanted`, or the first of `<wanted>_2`, `<wanted>_3` and so on that is not taken.

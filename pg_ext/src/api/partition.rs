@@ -3,7 +3,6 @@
 //! A role that may call a function may change the partitions of ARX's tables by it, but never
 //! chooses the statements: `spi` runs them as the owner of the table.
 
-use std::collections::HashMap;
 use std::ffi::CStr;
 
 use arx_core::partition::{Action, PlanStep, cover, plan};
@@ -15,10 +14,11 @@ use super::call::call;
 use super::row::sql_row;
 use crate::arguments::{registered_network, required};
 use crate::error::SqlError;
-use crate::owner::with_lock_timeout;
+use crate::owner::{with_lock_timeout, with_read_timeout};
 use crate::snapshot::require_table;
+use crate::spi;
 use crate::spi::{
-    PartitionState, Table, Waiting, create_month, lock_partitions, partition_state, retire, split_by_hash, waiting,
+    PartitionState, attach, create_partitions, lock_partitions, quarantine, retire, set_tablespace, split_by_hash,
 };
 use crate::time::{from_instant, instant};
 
@@ -26,50 +26,102 @@ sql_row! {
     struct StepRow {
         action: String,
         partition: String,
-        range_from: TimestampWithTimeZone,
-        range_to: TimestampWithTimeZone,
+        range_from: Option<TimestampWithTimeZone>,
+        range_to: Option<TimestampWithTimeZone>,
         reason: String,
+        bounds: String,
+        name: String,
+        partition_oid: Option<pg_sys::Oid>,
+        key_from: Option<i64>,
+        key_to: Option<i64>,
+        has_rows: bool,
+        tablespace: Option<String>,
     }
 }
 
-sql_row! {
-    struct ManagedRow {
-        action: String,
-        partition: String,
-        range_from: TimestampWithTimeZone,
-        range_to: TimestampWithTimeZone,
-        reason: String,
-        done: bool,
+impl StepRow {
+    fn of(state: &PartitionState, step: PlanStep) -> Result<Self, SqlError> {
+        let grid = &state.policy.grid;
+        let existing = step.existing.and_then(|partition| state.name_of(partition)).map(str::to_owned);
+        let default = || state.default_name().unwrap_or_default().to_owned();
+        let partition = match step.action {
+            Action::Leave if step.existing.is_none() => default(),
+            _ => existing.unwrap_or_else(|| state.parent.qualified(&step.partition)),
+        };
+        let time = |key: Option<i64>| key.and_then(|key| grid.time(key)).map(from_instant).transpose();
+        let print = |key: Option<i64>, open: &str| key.map_or_else(|| open.to_owned(), |key| grid.print(key));
+        let is_range = step.from.is_some() || step.to.is_some();
+        Ok(Self {
+            action: step.action.as_str().to_owned(),
+            partition,
+            range_from: time(step.from)?,
+            range_to: time(step.to)?,
+            reason: step.reason,
+            bounds: if is_range {
+                format!("FROM {} TO {}", print(step.from, "MINVALUE"), print(step.to, "MAXVALUE"))
+            } else {
+                "DEFAULT".to_owned()
+            },
+            name: step.partition,
+            partition_oid: step.existing.map(pg_sys::Oid::from_u32),
+            key_from: step.from,
+            key_to: step.to,
+            has_rows: step.has_rows,
+            tablespace: step.tablespace,
+        })
     }
 }
 
-#[pg_extern(stable, parallel_restricted)]
+#[pg_extern(sql = r#"
+CREATE FUNCTION planned_steps(parent regclass)
+    RETURNS TABLE (action text, partition text, range_from timestamptz, range_to timestamptz, reason text, bounds text,
+                   name text, partition_oid oid, key_from bigint, key_to bigint, has_rows boolean, tablespace text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
 #[allow(clippy::type_complexity)]
-pub(crate) fn partition_plan(
-    relation: Option<&str>,
+pub(crate) fn planned_steps(
+    parent: Option<pg_sys::Oid>,
 ) -> Result<
     TableIterator<
         'static,
         (
             name!(action, String),
             name!(partition, String),
-            name!(range_from, TimestampWithTimeZone),
-            name!(range_to, TimestampWithTimeZone),
+            name!(range_from, Option<TimestampWithTimeZone>),
+            name!(range_to, Option<TimestampWithTimeZone>),
             name!(reason, String),
+            name!(bounds, String),
+            name!(name, String),
+            name!(partition_oid, Option<pg_sys::Oid>),
+            name!(key_from, Option<i64>),
+            name!(key_to, Option<i64>),
+            name!(has_rows, bool),
+            name!(tablespace, Option<String>),
         ),
     >,
     ErrorReport,
 > {
     call(|| {
-        let rows = with_lock_timeout(|| Plan::of(Table::named(required("relation", relation)?)?)?.rows())?;
+        let parent = required_relation("parent", parent, c"transactions")?;
+        let rows = with_read_timeout(|| {
+            let state = PartitionState::required(parent)?;
+            let steps = plan(&state.policy, &state.inventory, state.now, &state.waiting()?)?;
+            steps.into_iter().map(|step| StepRow::of(&state, step)).collect::<Result<Vec<_>, _>>()
+        })?;
         Ok(TableIterator::new(rows.into_iter().map(StepRow::into_row)))
     })
 }
 
-#[pg_extern(stable, parallel_restricted)]
+#[pg_extern(sql = r#"
+CREATE FUNCTION partition_cover(parent regclass, range_from timestamptz, range_to timestamptz)
+    RETURNS TABLE (action text, partition text, range_from timestamptz, range_to timestamptz, reason text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
 #[allow(clippy::type_complexity)]
 pub(crate) fn partition_cover(
-    relation: Option<&str>,
+    parent: Option<pg_sys::Oid>,
     range_from: Option<TimestampWithTimeZone>,
     range_to: Option<TimestampWithTimeZone>,
 ) -> Result<
@@ -78,18 +130,25 @@ pub(crate) fn partition_cover(
         (
             name!(action, String),
             name!(partition, String),
-            name!(range_from, TimestampWithTimeZone),
-            name!(range_to, TimestampWithTimeZone),
+            name!(range_from, Option<TimestampWithTimeZone>),
+            name!(range_to, Option<TimestampWithTimeZone>),
             name!(reason, String),
         ),
     >,
     ErrorReport,
 > {
     call(|| {
-        let rows = with_lock_timeout(|| {
-            Plan::covering(Table::named(required("relation", relation)?)?, range_from, range_to)?.rows()
+        let parent = required_relation("parent", parent, c"transactions")?;
+        let rows = with_read_timeout(|| {
+            let state = PartitionState::required(parent)?;
+            let steps = covering(&state, Range::Times(range_from, range_to))?;
+            steps.into_iter().map(|step| StepRow::of(&state, step)).collect::<Result<Vec<_>, _>>()
         })?;
-        Ok(TableIterator::new(rows.into_iter().map(StepRow::into_row)))
+        Ok(TableIterator::new(rows.into_iter().map(
+            |StepRow { action, partition, range_from, range_to, reason, .. }| {
+                (action, partition, range_from, range_to, reason)
+            },
+        )))
     })
 }
 
@@ -103,76 +162,107 @@ pub(crate) fn ensure_partitions(
     range_from: Option<TimestampWithTimeZone>,
     range_to: Option<TimestampWithTimeZone>,
 ) -> Result<i32, ErrorReport> {
-    let table = Table::of(required_relation(relation, c"transactions")?)?;
-    // A concurrent call waits, and then has nothing left to do.
-    lock_partitions()?;
-    let plan = with_lock_timeout(|| {
-        let plan = Plan::covering(table, range_from, range_to)?;
-        plan.carry_out()?;
-        Ok(plan)
-    })?;
-    // A plan has at most a few thousand steps.
-    Ok(plan.steps.len() as i32)
+    ensure(relation, Range::Times(range_from, range_to))
 }
 
 #[pg_extern(sql = r#"
-CREATE FUNCTION manage_partitions(relation regclass DEFAULT to_regclass('arx.transactions'), dry_run boolean DEFAULT false)
-    RETURNS TABLE (action text, partition text, range_from timestamptz, range_to timestamptz, reason text, done boolean)
+CREATE FUNCTION ensure_integer_partitions(relation regclass, range_from bigint, range_to bigint) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
 "#)]
-#[allow(clippy::type_complexity)]
-pub(crate) fn manage_partitions(
+pub(crate) fn ensure_integer_partitions(
     relation: Option<pg_sys::Oid>,
-    dry_run: Option<bool>,
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(action, String),
-            name!(partition, String),
-            name!(range_from, TimestampWithTimeZone),
-            name!(range_to, TimestampWithTimeZone),
-            name!(reason, String),
-            name!(done, bool),
-        ),
-    >,
-    ErrorReport,
-> {
-    let table = Table::of(required_relation(relation, c"transactions")?)?;
-    let dry_run = required("dry_run", dry_run)?;
-    let rows = managed(table, dry_run)?.ok_or_else(|| SqlError::no_policy(table.name()))?;
-    Ok(TableIterator::new(rows.into_iter().map(ManagedRow::into_row)))
+    range_from: Option<i64>,
+    range_to: Option<i64>,
+) -> Result<i32, ErrorReport> {
+    ensure(relation, Range::Keys(range_from, range_to))
 }
 
-#[pg_extern]
-#[allow(clippy::type_complexity)]
-pub(crate) fn run_partition_maintenance(
-    dry_run: default!(Option<bool>, false),
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(relation, String),
-            name!(action, String),
-            name!(partition, String),
-            name!(range_from, TimestampWithTimeZone),
-            name!(range_to, TimestampWithTimeZone),
-            name!(reason, String),
-            name!(done, bool),
-        ),
-    >,
-    ErrorReport,
-> {
-    let dry_run = required("dry_run", dry_run)?;
-    let mut all = Vec::new();
-    for table in Table::ALL {
-        all.extend(managed(table, dry_run)?.unwrap_or_default().into_iter().map(|row| {
-            let (action, partition, range_from, range_to, reason, done) = row.into_row();
-            (table.name().to_owned(), action, partition, range_from, range_to, reason, done)
-        }));
-    }
-    Ok(TableIterator::new(all))
+#[pg_extern(sql = r#"
+CREATE FUNCTION partition_step(
+    parent regclass, action text, name text, partition_oid oid, key_from bigint, key_to bigint, tablespace text
+) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+pub(crate) fn partition_step(
+    parent: Option<pg_sys::Oid>,
+    action: Option<&str>,
+    name: Option<&str>,
+    partition_oid: Option<pg_sys::Oid>,
+    key_from: Option<i64>,
+    key_to: Option<i64>,
+    tablespace: Option<String>,
+) -> Result<i64, ErrorReport> {
+    let parent = required_relation("parent", parent, c"transactions")?;
+    let (action, name) = (required("action", action)?, required("name", name)?);
+    let action = Action::ALL
+        .into_iter()
+        .find(|known| known.as_str() == action)
+        .ok_or_else(|| SqlError::argument(format!("action \"{action}\" of a partition plan does not exist")))?;
+    lock_partitions()?;
+    let state = with_read_timeout(|| PartitionState::required(parent))?;
+    let rows = with_lock_timeout(|| {
+        let step = PlanStep {
+            action,
+            partition: name.to_owned(),
+            existing: partition_oid.map(pg_sys::Oid::to_u32),
+            from: key_from,
+            to: key_to,
+            has_rows: true,
+            tablespace,
+            reason: String::new(),
+        };
+        carry_out(&state, step)
+    })?;
+    Ok(rows)
+}
+
+#[pg_extern(sql = r#"
+CREATE FUNCTION lock_for_archive(parent regclass, partition regclass) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+pub(crate) fn lock_for_archive(
+    parent: Option<pg_sys::Oid>,
+    partition: Option<pg_sys::Oid>,
+) -> Result<String, ErrorReport> {
+    let (parent, partition) = (required("parent", parent)?, required("partition", partition)?);
+    lock_partitions()?;
+    let fingerprint = with_lock_timeout(|| spi::lock_for_archive(&PartitionState::required(parent)?, partition))?;
+    Ok(fingerprint)
+}
+
+#[pg_extern(sql = r#"
+CREATE FUNCTION restore_archived_rows(parent regclass, rows text[]) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+pub(crate) fn restore_archived_rows(
+    parent: Option<pg_sys::Oid>,
+    rows: Option<Vec<Option<String>>>,
+) -> Result<i64, ErrorReport> {
+    let (parent, rows) = (required("parent", parent)?, required("rows", rows)?);
+    let restored = spi::restore_rows(&PartitionState::required(parent)?, rows)?;
+    Ok(i64::try_from(restored).unwrap_or(i64::MAX))
+}
+
+#[pg_extern(sql = r#"
+CREATE FUNCTION attach_range(parent regclass, partition regclass, range_from text, range_to text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+pub(crate) fn attach_range(
+    parent: Option<pg_sys::Oid>,
+    partition: Option<pg_sys::Oid>,
+    range_from: Option<&str>,
+    range_to: Option<&str>,
+) -> Result<(), ErrorReport> {
+    let (parent, partition) = (required("parent", parent)?, required("partition", partition)?);
+    let (from, to) = (required("range_from", range_from)?, required("range_to", range_to)?);
+    lock_partitions()?;
+    with_lock_timeout(|| attach(&PartitionState::required(parent)?, partition, from, to))?;
+    Ok(())
 }
 
 #[pg_extern(sql = r#"
@@ -188,116 +278,102 @@ pub(crate) fn create_hash_partitions(
     partitions: Option<i32>,
     network: Option<&str>,
 ) -> Result<
-    TableIterator<'static, (name!(network_type, String), name!(partition, String), name!(moved_rows, i64))>,
+    TableIterator<'static, (name!(network_type, Option<String>), name!(partition, String), name!(moved_rows, i64))>,
     ErrorReport,
 > {
-    let relation = required_relation(relation, c"wallet_profiles")?;
+    let relation = required_relation("relation", relation, c"wallet_profiles")?;
     let partitions = required("partitions", partitions)?;
     let parts = u32::try_from(partitions).ok().filter(|parts| (1..=1024).contains(parts)).ok_or_else(|| {
         SqlError::argument(format!("number of partitions must be between 1 and 1024, not {partitions}"))
     })?;
     let network = network.map(|network| registered_network(Some(network))).transpose()?;
     let splits = split_by_hash(relation, network.as_ref(), parts)?;
-    let row = |split: crate::spi::Split| (split.network, split.partition, split.moved_rows as i64);
+    let row = |split: spi::Split| (split.network, split.partition, split.moved_rows);
     Ok(TableIterator::new(splits.into_iter().map(row)))
 }
 
+/// Returns true inside a transaction block, where a procedure cannot commit.
+#[pg_extern(stable, parallel_restricted)]
+#[allow(unsafe_code, reason = "reads the state of the transaction")]
+pub(crate) fn in_transaction_block() -> bool {
+    // SAFETY: Reads the state of this backend's transaction.
+    unsafe { pg_sys::IsTransactionBlock() }
+}
+
 /// Returns the argument. It is null by default where the table does not exist.
-fn required_relation(relation: Option<pg_sys::Oid>, default: &CStr) -> Result<pg_sys::Oid, SqlError> {
+fn required_relation(name: &str, relation: Option<pg_sys::Oid>, default: &CStr) -> Result<pg_sys::Oid, SqlError> {
     if relation.is_none() {
         require_table(default)?;
     }
-    required("relation", relation)
+    required(name, relation)
 }
 
-/// Steps for a table, and rows that are left where they are.
-struct Plan {
-    state: PartitionState,
-    steps: Vec<PlanStep>,
-    waiting: Waiting,
+/// A range that is asked for.
+enum Range {
+    Times(Option<TimestampWithTimeZone>, Option<TimestampWithTimeZone>),
+    Keys(Option<i64>, Option<i64>),
 }
 
-impl Plan {
-    fn of(table: Table) -> Result<Self, SqlError> {
-        Self::if_managed(table)?.ok_or_else(|| SqlError::no_policy(table.name()))
-    }
-
-    /// Plans by the policy of a table, or returns `None` if it has none.
-    fn if_managed(table: Table) -> Result<Option<Self>, SqlError> {
-        let Some(state) = partition_state(table)? else { return Ok(None) };
-        let waiting = waiting(table, &state.parent)?;
-        let steps = plan(&state.policy, &state.inventory, state.now, &waiting.months)?;
-        Ok(Some(Self { state, steps, waiting }))
-    }
-
-    fn covering(
-        table: Table,
-        from: Option<TimestampWithTimeZone>,
-        to: Option<TimestampWithTimeZone>,
-    ) -> Result<Self, SqlError> {
-        let (from, to) = (required("range_from", from)?, required("range_to", to)?);
-        let state = partition_state(table)?.ok_or_else(|| SqlError::no_policy(table.name()))?;
-        let steps = cover(&state.policy, &state.inventory, instant(from)?, instant(to)?)?;
-        Ok(Self { state, steps, waiting: Waiting::default() })
-    }
-
-    fn carry_out(&self) -> Result<(), SqlError> {
-        let mut created = HashMap::new();
-        for step in &self.steps {
-            if step.action == Action::Create {
-                created.insert(step.partition.as_str(), create_month(&self.state.parent, step)?);
-                continue;
+fn covering(state: &PartitionState, range: Range) -> Result<Vec<PlanStep>, SqlError> {
+    let grid = &state.policy.grid;
+    let (from, to) = match range {
+        Range::Times(from, to) => {
+            let (from, to) = (required("range_from", from)?, required("range_to", to)?);
+            match (grid.key(instant(from)?), grid.key(instant(to)?)) {
+                (Some(from), Some(to)) => (from, to),
+                _ => {
+                    return Err(SqlError::argument("the table is partitioned by integers, not by time")
+                        .hint("arx.ensure_integer_partitions() takes integers."));
+                }
             }
-            let partition = step.existing.map(pg_sys::Oid::from_u32);
-            let partition = partition.or_else(|| created.get(step.partition.as_str()).copied());
-            let partition =
-                partition.ok_or_else(|| SqlError::corrupt("a plan retires a partition it does not know"))?;
-            retire(&self.state.parent, step, partition)?;
         }
-        Ok(())
-    }
-
-    fn rows(&self) -> Result<Vec<StepRow>, SqlError> {
-        let mut rows = Vec::with_capacity(self.steps.len() + 1);
-        for step in &self.steps {
-            let existing = step.existing.and_then(|partition| self.state.name_of(partition)).map(str::to_owned);
-            rows.push(StepRow {
-                action: step.action.as_str().to_owned(),
-                partition: existing.unwrap_or_else(|| self.state.parent.qualified(&step.partition)),
-                range_from: from_instant(step.from)?,
-                range_to: from_instant(step.to)?,
-                reason: step.reason.clone(),
-            });
+        Range::Keys(from, to) if state.key.is_number() => (required("range_from", from)?, required("range_to", to)?),
+        Range::Keys(..) => {
+            return Err(SqlError::argument("the table is partitioned by time, not by integers")
+                .hint("arx.ensure_partitions() takes timestamps."));
         }
-        if let Some(misfits) = &self.waiting.misfits {
-            rows.push(StepRow {
-                action: "leave".to_owned(),
-                partition: self.state.default_name().unwrap_or_default().to_owned(),
-                range_from: TimestampWithTimeZone::negative_infinity(),
-                range_to: TimestampWithTimeZone::positive_infinity(),
-                reason: misfits.to_string(),
-            });
-        }
-        Ok(rows)
-    }
+    };
+    Ok(cover(&state.policy, &state.inventory, from, to)?)
 }
 
-/// Plans for a table, and carries the plan out unless it is only to be shown. A table without a
-/// policy is left alone.
-fn managed(table: Table, dry_run: bool) -> Result<Option<Vec<ManagedRow>>, SqlError> {
-    if !dry_run {
-        lock_partitions()?;
-    }
-    with_lock_timeout(|| {
-        let Some(plan) = Plan::if_managed(table)? else { return Ok(None) };
-        if !dry_run {
-            plan.carry_out()?;
+fn ensure(relation: Option<pg_sys::Oid>, range: Range) -> Result<i32, ErrorReport> {
+    let relation = required_relation("relation", relation, c"transactions")?;
+    // A concurrent call waits, and then has nothing left to do.
+    lock_partitions()?;
+    let state = with_read_timeout(|| PartitionState::required(relation))?;
+    let created = with_lock_timeout(|| {
+        let steps = covering(&state, range)?;
+        create_partitions(&state, &steps.iter().collect::<Vec<_>>())?;
+        Ok(steps.len())
+    })?;
+    // A plan has at most a few thousand steps.
+    Ok(created as i32)
+}
+
+/// Carries out a step that the policy still requires, and returns the number of rows that it has
+/// quarantined.
+fn carry_out(state: &PartitionState, step: PlanStep) -> Result<i64, SqlError> {
+    match step.action {
+        Action::Create => {
+            let (Some(from), Some(to)) = (step.from, step.to) else {
+                return Err(SqlError::argument("a partition that is created needs both bounds"));
+            };
+            if !state.policy.grid.is_cell(from, to) {
+                return Err(SqlError::argument(format!("{from} to {to} is no range of the policy")));
+            }
+            // Another call may have created it meanwhile, or taken its name.
+            for missing in cover(&state.policy, &state.inventory, from, from)? {
+                create_partitions(state, &[&missing])?;
+            }
+            Ok(0)
         }
-        let steps = plan.steps.len();
-        let row = |(index, StepRow { action, partition, range_from, range_to, reason }): (usize, StepRow)| {
-            // What follows the steps is left as it is.
-            ManagedRow { action, partition, range_from, range_to, reason, done: !dry_run && index < steps }
-        };
-        Ok(Some(plan.rows()?.into_iter().enumerate().map(row).collect()))
-    })
+        Action::Quarantine => Ok(i64::try_from(quarantine(state)?).unwrap_or(i64::MAX)),
+        Action::SetTablespace => set_tablespace(state, &step).map(|()| 0),
+        Action::Detach | Action::Drop | Action::Move | Action::Archive | Action::Finalize => {
+            retire(state, &step).map(|()| 0)
+        }
+        Action::Leave | Action::Blocked => {
+            Err(SqlError::argument(format!("action \"{}\" of a partition plan cannot be carried out", step.action)))
+        }
+    }
 }

@@ -77,3 +77,18 @@ pub(super) fn value<T: FromDatum + IntoDatum>(
 pub(super) fn run(statement: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize, SqlError> {
     connected(Access::Any, |client| Ok(client.update(statement, None, arguments)?.len()))
 }
+
+/// Runs a statement that changes something, and calls `each` with the rows that it returns, which
+/// are few.
+pub(super) fn read_changed(
+    statement: &str,
+    arguments: &[DatumWithOid<'_>],
+    mut each: impl FnMut(Row<'_, '_>) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    connected(Access::Any, |client| {
+        for row in client.update(statement, None, arguments)? {
+            each(Row(&row))?;
+        }
+        Ok(())
+    })
+}

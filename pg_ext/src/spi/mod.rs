@@ -40,8 +40,8 @@ pub(crate) use outcomes::{
     stop_awaiting, stored_transaction,
 };
 pub(crate) use partition::{
-    PartitionState, Split, Waiting, create_month, lock_holders, lock_partitions, partition_state, relation_name,
-    retire, split_by_hash, waiting,
+    PartitionState, Split, attach, create_partitions, lock_for_archive, lock_holders, lock_partitions, quarantine,
+    relation_name, restore_rows, retire, set_tablespace, split_by_hash,
 };
 pub(crate) use risk::{
     NetworkCoverage, RiskSettings, StoredScorecard, history_coverage, is_covered, label_cases, labels_changed,
@@ -56,7 +56,7 @@ pub(crate) use transfers_by_hash::transfers_of;
 
 use arx_core::address::{Network, NetworkFamily};
 
-use self::composed::{for_each_row, is_true, run, value};
+use self::composed::{for_each_row, is_true, read_changed, run, value};
 use self::networks::{Found, family_of};
 use self::stream::{Argument, ColumnType, PreparedQuery};
 use crate::error::SqlError;

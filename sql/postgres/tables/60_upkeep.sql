@@ -1,36 +1,138 @@
 -- Partition policies, alerts and schedules.
 
--- A user's row takes precedence over the one that ARX ships.
+-- A user's row takes precedence over the one that ARX ships. A regclass is dumped by its name.
 CREATE TABLE arx.partition_policies (
-    relation         text NOT NULL 
-        CHECK (relation IN ('arx.transactions', 'arx.internal_transfers', 'arx.token_transfers')),
+    relation         regclass NOT NULL,
     builtin          boolean NOT NULL DEFAULT false,
+    -- `1 month`, or a number for a table that is partitioned by integers.
+    "interval"       text NOT NULL DEFAULT '1 month',
+    time_zone        text NOT NULL DEFAULT 'UTC',
+    -- Unit of an integer that is a time.
+    epoch            text CHECK (epoch IN ('seconds', 'milliseconds')),
     premake          integer NOT NULL DEFAULT 3 CHECK (premake BETWEEN 0 AND 120),
     retention_months integer CHECK (retention_months BETWEEN 1 AND 2400),
-    retention_mode   text NOT NULL DEFAULT 'detach' CHECK (retention_mode IN ('detach', 'drop')),
-    PRIMARY KEY (relation, builtin)
+    -- Any age: `90 days`, or a number.
+    retention        text,
+    retention_mode   text NOT NULL DEFAULT 'detach' CHECK (retention_mode IN ('detach', 'drop', 'move', 'archive')),
+    retention_schema text,
+    -- {"6 months": "cold"}: tablespaces of partitions from an age on.
+    tablespace_ages  jsonb CHECK (jsonb_typeof(tablespace_ages) = 'object'),
+    -- Sub-partitions of new partitions.
+    hash_column      text,
+    hash_partitions  integer CHECK (hash_partitions BETWEEN 1 AND 1024),
+    -- Rows of the default partition that are earlier, or much later than now, are set aside.
+    quarantine       boolean NOT NULL DEFAULT true,
+    earliest         timestamptz DEFAULT '2009-01-03 00:00:00+00',
+    enabled          boolean NOT NULL DEFAULT true,
+    PRIMARY KEY (relation, builtin),
+    CONSTRAINT partition_policies_retention CHECK (retention IS NULL OR retention_months IS NULL),
+    CONSTRAINT partition_policies_schema CHECK (retention_mode <> 'move' OR retention_schema IS NOT NULL),
+    CONSTRAINT partition_policies_hash CHECK ((hash_column IS NULL) = (hash_partitions IS NULL))
 );
 COMMENT ON TABLE arx.partition_policies IS
-    'months created ahead and months kept; to change a policy, insert a row for the relation: it takes precedence';
+    'partitions created ahead and kept; to change a policy, insert a row for the relation: it takes precedence';
 INSERT INTO arx.partition_policies (relation, builtin) VALUES
     ('arx.transactions', true), ('arx.internal_transfers', true), ('arx.token_transfers', true);
 GRANT SELECT ON TABLE arx.partition_policies TO arx_reader;
 GRANT INSERT, UPDATE, DELETE ON TABLE arx.partition_policies TO arx_operator;
 
+CREATE TRIGGER arx_check_policy AFTER INSERT OR UPDATE ON arx.partition_policies
+    FOR EACH ROW EXECUTE FUNCTION arx.check_partition_policy();
+ALTER TABLE arx.partition_policies ENABLE ALWAYS TRIGGER arx_check_policy;
+
 CREATE VIEW arx.partition_status WITH (security_invoker) AS
-SELECT parent.relation,
-       format('%I.%I', n.nspname, c.relname) AS partition,
-       b.is_default, b.range_from, b.range_to,
-       greatest(c.reltuples, 0)::bigint AS estimated_rows,
-       pg_total_relation_size(c.oid) AS total_bytes
-  FROM (VALUES ('arx.transactions'), ('arx.internal_transfers'), ('arx.token_transfers')) AS parent (relation)
-  JOIN pg_inherits AS i ON i.inhparent = parent.relation::regclass
-  JOIN pg_class AS c ON c.oid = i.inhrelid
-  JOIN pg_namespace AS n ON n.oid = c.relnamespace
- CROSS JOIN LATERAL arx.partition_range(c.oid) AS b
- ORDER BY parent.relation, b.is_default, b.range_from;
-COMMENT ON VIEW arx.partition_status IS 'partitions of the time-partitioned tables with bounds, estimated rows and size';
+SELECT p.relation, p.partition, p.is_default, p.range_from, p.range_to, p.bounds, p.estimated_rows, p.rows_are_exact,
+       p.total_bytes, p.detach_pending,
+       min(p.range_to) FILTER (WHERE p.range_to > now()) OVER of_table AS next_boundary,
+       -- NULL without a partition of times.
+       round(extract(epoch FROM max(p.range_to) FILTER (WHERE isfinite(p.range_to)) OVER of_table - now()) / 86400, 1)
+           AS premake_days_left,
+       (sum(p.estimated_rows) FILTER (WHERE p.is_default) OVER of_table)::bigint AS default_rows,
+       q.quarantined_rows, e.last_run, e.last_failures, f.last_failure, f.last_error
+  FROM (
+    SELECT parent.relation AS parent,
+           format('%I.%I', pn.nspname, pc.relname) AS relation,
+           format('%I.%I', n.nspname, c.relname) AS partition,
+           b.is_default, b.range_from, b.range_to,
+           coalesce(pg_get_expr(c.relpartbound, 0), '') AS bounds,
+           t.rows AS estimated_rows,
+           -- An empty file has no rows.
+           t.bytes = 0 AS rows_are_exact,
+           t.total_bytes,
+           i.inhdetachpending AS detach_pending
+      FROM (SELECT DISTINCT p.relation FROM arx.partition_policies AS p) AS parent
+      JOIN pg_class AS pc ON pc.oid = parent.relation
+      JOIN pg_namespace AS pn ON pn.oid = pc.relnamespace
+      JOIN pg_inherits AS i ON i.inhparent = parent.relation
+      JOIN pg_class AS c ON c.oid = i.inhrelid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     CROSS JOIN LATERAL arx.partition_times(c.oid) AS b
+     CROSS JOIN LATERAL (
+        SELECT sum(greatest(leaf.reltuples, pg_stat_get_live_tuples(leaf.oid), 0))::bigint,
+               sum(pg_relation_size(leaf.oid))::bigint, sum(pg_total_relation_size(leaf.oid))::bigint
+          FROM (SELECT c.oid, c.reltuples WHERE c.relkind <> 'p'
+                UNION ALL
+                SELECT l.oid, l.reltuples FROM pg_inherits AS h JOIN pg_class AS l ON l.oid = h.inhrelid
+                 WHERE h.inhparent = c.oid) AS leaf
+     ) AS t (rows, bytes, total_bytes)
+ ) AS p
+  LEFT JOIN LATERAL (
+    SELECT r.happened_at AS last_run, r.count AS last_failures FROM arx.partition_events AS r
+     WHERE r.parent = p.parent AND r.action = 'run' ORDER BY r.event_id DESC LIMIT 1
+ ) AS e ON true
+  LEFT JOIN LATERAL (
+    SELECT r.happened_at AS last_failure, r.error AS last_error FROM arx.partition_events AS r
+     WHERE r.parent = p.parent AND r.outcome = 'failed' AND r.action <> 'run' ORDER BY r.event_id DESC LIMIT 1
+ ) AS f ON true
+ CROSS JOIN LATERAL (
+    SELECT coalesce(sum(greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)), 0)::bigint AS quarantined_rows
+      FROM pg_class AS own JOIN pg_class AS c ON c.relnamespace = own.relnamespace
+     WHERE own.oid = p.parent AND c.relname = left(own.relname, 52) || '_quarantine' AND c.relkind = 'r'
+ ) AS q
+WINDOW of_table AS (PARTITION BY p.parent)
+ ORDER BY 1, p.is_default, p.range_from, 2;
+COMMENT ON VIEW arx.partition_status IS
+    'partitions of the tables with a policy: bounds, rows (estimated unless rows_are_exact) and size; and of their table: next boundary, days of premake left, rows in default partition and quarantine, last run and failure';
 GRANT SELECT ON TABLE arx.partition_status TO arx_reader;
+
+CREATE VIEW arx.partition_health WITH (security_invoker) AS
+SELECT s.relation, count(*) FILTER (WHERE NOT s.is_default) AS partitions, s.next_boundary, s.premake_days_left,
+       s.default_rows, s.quarantined_rows, s.last_run, s.last_failures, s.last_failure, s.last_error
+  FROM arx.partition_status AS s
+ GROUP BY s.relation, s.next_boundary, s.premake_days_left, s.default_rows, s.quarantined_rows, s.last_run, s.last_failures,
+          s.last_failure, s.last_error;
+COMMENT ON VIEW arx.partition_health IS
+    'tables with a policy, one row each: what partition_status says of the table';
+GRANT SELECT ON TABLE arx.partition_health TO arx_reader;
+
+CREATE TABLE arx.archived_ranges (
+    archive_id    uuid PRIMARY KEY,
+    relation      text NOT NULL,
+    partition     text NOT NULL,
+    partition_oid oid NOT NULL,
+    bounds        text NOT NULL,
+    -- Times of the range, NULL for integers that are no times.
+    range_from    timestamptz,
+    range_to      timestamptz,
+    -- The same as microseconds since 1970, or as integers of the key.
+    key_from      bigint,
+    key_to        bigint,
+    -- Identity of the database that the rows come from.
+    source        text NOT NULL,
+    rows          bigint NOT NULL CHECK (rows >= 0),
+    -- Sum of the column `value` or `amount`, 0 without one.
+    amount        numeric NOT NULL,
+    -- Sum of the first 64 bits of the MD5 of each row as JSON.
+    checksum      numeric NOT NULL,
+    archived_at   timestamptz NOT NULL DEFAULT now(),
+    archived_by   name NOT NULL DEFAULT current_user,
+    attached_at   timestamptz,
+    restored_at   timestamptz
+);
+COMMENT ON TABLE arx.archived_ranges IS
+    'partitions whose rows are in ClickHouse, in archived_rows: compared by number, sum and checksum, and then detached';
+GRANT SELECT ON TABLE arx.archived_ranges TO arx_reader;
+GRANT INSERT, UPDATE (attached_at, restored_at) ON TABLE arx.archived_ranges TO arx_operator;
 
 CREATE VIEW arx.performance_dashboard WITH (security_invoker) AS
 SELECT max(f.value) FILTER (WHERE f.metric = 'connections')::bigint AS active_connections,
@@ -121,7 +223,9 @@ INSERT INTO arx.alert_rules (rule, builtin, metric, comparison, warning, critica
     ('replication_lag', true, 'replication_lag_seconds', 'above', 30, 300, 's', 'standby lags behind'),
     ('xid_age', true, 'xid_age_pct', 'above', 50, 75, '%', 'transaction ids are running out: vacuum'),
     ('default_partition', true, 'default_partition_rows', 'above', 0, 1000000, 'rows',
-     'rows wait in a default partition: run arx.run_partition_maintenance()');
+     'rows wait in a default partition: run arx.run_partition_maintenance()'),
+    ('partition_failures', true, 'partition_failures', 'above', 0, 10, 'steps',
+     'steps of the last partition maintenance failed: see arx.partition_events');
 GRANT SELECT ON TABLE arx.alert_rules TO arx_reader, pg_monitor;
 GRANT INSERT, UPDATE, DELETE ON TABLE arx.alert_rules TO arx_operator;
 
@@ -188,7 +292,7 @@ CREATE TABLE arx.schedules (
 COMMENT ON TABLE arx.schedules IS 'jobs that install_schedules() schedules with pg_cron, to run as the owner of this table';
 INSERT INTO arx.schedules (job, schedule, command, builtin)
 SELECT s.job, s.schedule, s.command, true FROM (VALUES
-    ('partition-maintenance', '15 0 * * *',   'SELECT count(*) FROM arx.run_partition_maintenance()'),
+    ('partition-maintenance', '15 0 * * *',   'CALL arx.maintain_partitions()'),
     ('refresh-daily-stats',   '0 * * * *',    'SELECT arx.refresh_daily_stats()'),
     ('refresh-graph',         '*/5 * * * *',  'SELECT outcome FROM arx.refresh_graph()'),
     ('refresh-wallets',       '*/10 * * * *', 'SELECT arx.refresh_wallet_profiles()'),

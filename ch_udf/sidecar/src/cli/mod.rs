@@ -8,6 +8,7 @@ mod clickhouse;
 mod deliver;
 mod import;
 mod import_labels;
+mod maintain;
 mod maintain_indexes;
 mod profile;
 mod risk_fit;
@@ -85,6 +86,11 @@ enum Command {
     Cache(cache::CacheCommand),
     /// Add the keys of a JSON object to a wallet's analytics_profile, through Redis
     Annotate(annotate::AnnotateArgs),
+    /// Do the upkeep that cannot run inside a function: indexes, DETACH CONCURRENTLY, archives; or
+    /// run the schedules
+    Maintain(maintain::MaintainArgs),
+    /// Insert the rows of an archived partition into its table again
+    RestoreArchive(maintain::RestoreArchiveArgs),
     /// Run the statements that arx.index_maintenance_plan() proposes
     MaintainIndexes(maintain_indexes::MaintainIndexesArgs),
     /// Fit a risk scorecard on wallets in files, with the same result bit for bit every time
@@ -182,6 +188,8 @@ impl Command {
             Self::Profile(args) => args.run(settings).await,
             Self::Cache(command) => command.run(settings).await,
             Self::Annotate(args) => args.run(settings).await,
+            Self::Maintain(args) => args.run(settings).await,
+            Self::RestoreArchive(args) => args.run(settings).await,
             Self::MaintainIndexes(args) => args.run(settings).await,
             Self::RiskFit(args) => args.run(),
             Self::RiskScore(args) => args.run(),

@@ -35,7 +35,7 @@ pub(crate) use pipeline::{PassReport, foreign};
 pub(crate) use ports::Source;
 pub use postgres::fuzzing;
 pub(crate) use postgres::{
-    CONSUMER, PostgresLedger, PostgresSource, new_since, signed, unsigned, visible_since, within,
+    CONSUMER, PostgresLedger, PostgresSource, identify, new_since, signed, unsigned, visible_since, within,
 };
 pub(crate) use session::FeedSession;
 pub(crate) use standing::Standing;

@@ -4,6 +4,7 @@
 
 mod aggregates;
 mod apply;
+mod archive;
 #[cfg(test)]
 mod configuration_tests;
 mod schema;

@@ -3,27 +3,29 @@
 //! Catalogs are read as the caller; tables of users are read and changed as their owner. Relations
 //! are addressed by OID: a name may belong to another one meanwhile.
 
-mod months;
 mod networks;
 mod rows;
+mod steps;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use arx_core::partition::{Bounds, Existing, Inventory, Misfits, Month, Policy};
-use chrono::{DateTime, Utc};
+use arx_core::partition::{Axis, Bounds, Existing, Grid, Interval, Inventory, Key, Misfits, Policy, Waiting, latest};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
 use super::{Table, for_each_row, is_true, run, value};
 use crate::error::SqlError;
 use crate::owner::as_owner_of;
 use crate::snapshot;
-use crate::time::{from_instant, instant};
+use crate::time::instant;
 
-pub(crate) use months::{create_month, retire};
 pub(crate) use networks::{Split, split_by_hash};
+pub(crate) use steps::{attach, create_partitions, lock_for_archive, quarantine, restore_rows, retire, set_tablespace};
 
 const POLICY: &str = "
-SELECT p.premake, p.retention_months, p.retention_mode::text, now()
+SELECT p.\"interval\", p.time_zone, p.epoch, p.premake, coalesce(p.retention, p.retention_months || ' months'),
+       p.retention_mode, p.retention_schema, p.tablespace_ages::pg_catalog.text, p.hash_column, p.hash_partitions,
+       p.quarantine, p.earliest, now()
   FROM arx.partition_policies AS p
  WHERE p.relation = $1
  ORDER BY p.builtin
@@ -36,14 +38,41 @@ SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, p.partdefid
   JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid = c.oid
  WHERE c.oid = $1";
 
+const KEY: &str = "
+SELECT p.partstrat::pg_catalog.text, p.partnatts::pg_catalog.int4, pg_catalog.quote_ident(a.attname),
+       pg_catalog.format_type(a.atttypid, NULL)
+  FROM pg_catalog.pg_partitioned_table AS p
+  LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] AND p.partattrs[0] > 0
+ WHERE p.partrelid = $1";
+
+/// Bounds as integers: microseconds since 1970, or with `$2` the integers of the key. They are
+/// printed and read in the same style and time zone, those of [`as_owner_of`]. An infinite bound
+/// becomes NULL.
 const PARTITIONS: &str = "
-SELECT c.oid, c.relname::pg_catalog.text, pg_catalog.format('%I.%I', n.nspname, c.relname), r.is_default, r.range_from,
-       r.range_to
-  FROM pg_catalog.pg_inherits AS i
-  JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
-  JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
- CROSS JOIN LATERAL arx.partition_range(c.oid) AS r
- WHERE i.inhparent = $1";
+SELECT c.oid, c.relname::text, format('%I.%I', n.nspname, c.relname), e.bounds = 'DEFAULT',
+       CASE WHEN b.bound[1] ~ '^(MINVALUE|-?infinity)$' THEN NULL
+            WHEN $2 THEN b.bound[1]::numeric::bigint
+            ELSE (extract(epoch FROM b.bound[1]::timestamptz) * 1000000)::bigint END,
+       CASE WHEN b.bound[2] ~ '^(MAXVALUE|-?infinity)$' THEN NULL
+            WHEN $2 THEN b.bound[2]::numeric::bigint
+            ELSE (extract(epoch FROM b.bound[2]::timestamptz) * 1000000)::bigint END,
+       s.spcname::text, i.inhdetachpending
+  FROM pg_inherits AS i
+  JOIN pg_class AS c ON c.oid = i.inhrelid
+  JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  LEFT JOIN pg_tablespace AS s ON s.oid = c.reltablespace
+ CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, 0)) AS e (bounds)
+ CROSS JOIN LATERAL (
+    SELECT regexp_match(e.bounds, '^FOR VALUES FROM \\(''?([^'')]+)''?\\) TO \\(''?([^'')]+)''?\\)$')
+ ) AS b (bound)
+ WHERE i.inhparent = $1 AND ($3 IS NULL OR i.inhrelid = $3)";
+
+const HAS_CONSENT: &str = "
+SELECT pg_catalog.pg_has_role(p.relowner, c.relowner, 'USAGE')
+    OR EXISTS (SELECT FROM arx.partition_consents AS a WHERE a.relation = c.oid AND a.owner = c.relowner)
+  FROM pg_catalog.pg_class AS c
+  JOIN pg_catalog.pg_class AS p ON p.oid = pg_catalog.to_regclass('arx.partition_policies')
+ WHERE c.oid = $1";
 
 /// Names that a new relation cannot have: each table has a type of its name. Those that begin like
 /// the table are enough.
@@ -57,38 +86,6 @@ SELECT t.typname::pg_catalog.text
   FROM pg_catalog.pg_type AS t
   JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
  WHERE n.nspname = $1::pg_catalog.name AND pg_catalog.starts_with(t.typname::pg_catalog.text, pg_catalog.left($2, 12))";
-
-/// The tables are partitioned by month.
-impl Table {
-    /// Returns the name by which `arx.partition_policies` knows the table.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Transactions => "arx.transactions",
-            Self::InternalTransfers => "arx.internal_transfers",
-            Self::TokenTransfers => "arx.token_transfers",
-        }
-    }
-
-    pub(crate) fn named(name: &str) -> Result<Self, SqlError> {
-        Self::ALL.into_iter().find(|table| table.name() == name).ok_or_else(|| SqlError::no_policy(name))
-    }
-
-    pub(crate) fn of(relation: pg_sys::Oid) -> Result<Self, SqlError> {
-        match Self::ALL.into_iter().find(|table| table.oid() == relation) {
-            Some(table) => Ok(table),
-            None => Err(SqlError::no_policy(&relation_name(relation)?)),
-        }
-    }
-
-    fn oid(self) -> pg_sys::Oid {
-        snapshot::relation(self.bare_name())
-    }
-
-    /// Returns true if the caller may read every row.
-    fn is_open_to_caller(self) -> bool {
-        snapshot::require_whole(self.bare_name()).is_ok()
-    }
-}
 
 /// A partitioned table.
 pub(crate) struct Parent {
@@ -114,9 +111,25 @@ impl Parent {
         }
     }
 
+    /// Rejects a table of another role than the owner of the policies, who may write any policy,
+    /// unless a member of that role has agreed.
+    fn require_consent(&self) -> Result<(), SqlError> {
+        if is_true(HAS_CONSENT, &[self.oid.into()])? {
+            return Ok(());
+        }
+        let table = self.qualified(&self.name);
+        Err(SqlError::privilege(format!("the owner of table {table} has not agreed to its policy"))
+            .hint("A member of that role calls arx.manage_partitions()."))
+    }
+
     /// Returns the qualified name of a partition that is to be created.
     pub(crate) fn qualified(&self, partition: &str) -> String {
         spi::quote_qualified_identifier(self.schema.as_str(), partition)
+    }
+
+    /// Returns the relations to lock for a change of partitions, in the order of readers.
+    fn with_default(&self, partition: Option<pg_sys::Oid>) -> Vec<pg_sys::Oid> {
+        [Some(self.oid), self.default, partition].into_iter().flatten().collect()
     }
 
     fn taken_names(&self) -> Result<BTreeSet<String>, SqlError> {
@@ -129,17 +142,182 @@ impl Parent {
     }
 }
 
-/// A table and its partitions, as a plan needs them.
+/// The column by which a table is partitioned.
+pub(crate) struct RangeKey {
+    /// Quoted name.
+    column: String,
+    /// Type of the column, as SQL names it.
+    kind: String,
+    axis: Axis,
+}
+
+impl RangeKey {
+    /// Reads the key of a table. `epoch` is the unit of an integer that is a time.
+    fn of(parent: &Parent, epoch: Option<&str>) -> Result<Self, SqlError> {
+        let table = parent.qualified(&parent.name);
+        let mut key = None;
+        for_each_row(KEY, &[parent.oid.into()], |row| {
+            let (strategy, columns): (String, i32) = (row.required(1)?, row.required(2)?);
+            if strategy != "r" {
+                return Err(SqlError::argument(format!("table {table} is not partitioned by range")).hint(
+                    "arx.create_hash_partitions() creates the partitions of a table that is partitioned by hash.",
+                ));
+            }
+            let (name, kind): (Option<String>, Option<String>) = (row.optional(3)?, row.optional(4)?);
+            let (1, Some(column), Some(kind)) = (columns, name, kind) else {
+                return Err(SqlError::argument(format!("table {table} is not partitioned by one column"))
+                    .hint("Expressions and several columns are not supported."));
+            };
+            let is_integer = matches!(kind.as_str(), "smallint" | "integer" | "bigint" | "numeric");
+            let axis = match (kind.as_str(), epoch) {
+                ("timestamp with time zone" | "timestamp without time zone", None) => Axis::Timestamp,
+                ("date", None) => Axis::Date,
+                (_, None) if is_integer => Axis::Number,
+                (_, Some("seconds")) if is_integer => Axis::Seconds,
+                (_, Some("milliseconds")) if is_integer => Axis::Milliseconds,
+                (_, Some(epoch)) => {
+                    return Err(SqlError::argument(format!(
+                        "column {column} of {table} cannot count {epoch}: it is a {kind}"
+                    )));
+                }
+                _ => {
+                    return Err(SqlError::argument(format!("column {column} of {table} is a {kind}")).hint(
+                        "Keys may be of type timestamptz, timestamp, date, smallint, integer, bigint or numeric.",
+                    ));
+                }
+            };
+            key = Some(Self { column, kind, axis });
+            Ok(())
+        })?;
+        key.ok_or_else(|| SqlError::state(format!("{table} is not a partitioned table")))
+    }
+
+    /// Returns true if bounds are printed as integers.
+    pub(crate) fn is_number(&self) -> bool {
+        !matches!(self.axis, Axis::Timestamp | Axis::Date)
+    }
+
+    /// Returns the condition for keys of a range, whose ends are printed by the grid.
+    fn condition(&self, from: &str, to: &str) -> String {
+        let (column, kind) = (&self.column, &self.kind);
+        let literal = |text: &str| format!("{}::{kind}", spi::quote_literal(text));
+        format!("({column} >= {} AND {column} < {})", literal(from), literal(to))
+    }
+
+    /// Returns the expression for a key as an integer.
+    fn expression(&self) -> String {
+        let column = &self.column;
+        match (self.axis, self.kind.as_str()) {
+            (Axis::Date, _) => format!("({column} - date '1970-01-01')::bigint * 86400000000"),
+            (Axis::Timestamp, _) => format!("(extract(epoch FROM {column}) * 1000000)::bigint"),
+            (_, "numeric") => format!("floor({column})::bigint"),
+            _ => format!("{column}::bigint"),
+        }
+    }
+
+    /// Returns the first and the last key that a plan can compute with, as the grid prints them.
+    fn limits(&self) -> (String, String) {
+        match self.axis {
+            Axis::Timestamp => ("0001-01-01 00:00:00+00".into(), "9999-12-01 00:00:00+00".into()),
+            Axis::Date => ("0001-01-01".into(), "9999-12-01".into()),
+            Axis::Seconds => ("-62135596800".into(), "253399622400".into()),
+            Axis::Milliseconds => ("-62135596800000".into(), "253399622400000".into()),
+            Axis::Number if self.kind == "smallint" => ("-32768".into(), "32767".into()),
+            Axis::Number if self.kind == "integer" => ("-2147483648".into(), "2147483647".into()),
+            Axis::Number => ("-4611686018427387904".into(), "4611686018427387904".into()),
+        }
+    }
+
+    /// Returns the first key.
+    fn first(&self) -> String {
+        self.limits().0
+    }
+
+    /// Returns the width of bins that no cell begins within, in units of the key.
+    fn bin(&self, grid: &Grid) -> i64 {
+        const QUARTER: i64 = 15 * 60;
+        match (self.axis, grid.interval()) {
+            (_, Interval::Number(width)) => width,
+            // Hours and minutes begin at any minute, days of a zone at a quarter of an hour.
+            (Axis::Timestamp | Axis::Date, Interval::Minutes(_)) => 60_000_000,
+            (Axis::Milliseconds, Interval::Minutes(_)) => 60_000,
+            (_, Interval::Minutes(_)) => 60,
+            (Axis::Timestamp | Axis::Date, _) => QUARTER * 1_000_000,
+            (Axis::Milliseconds, _) => QUARTER * 1_000,
+            _ => QUARTER,
+        }
+    }
+}
+
+/// Sub-partitions by hash.
+pub(crate) struct HashParts {
+    pub(crate) column: String,
+    pub(crate) parts: u32,
+}
+
+/// A table, its policy and its partitions, as a plan needs them.
 pub(crate) struct PartitionState {
     pub(crate) parent: Parent,
+    pub(crate) key: RangeKey,
     pub(crate) policy: Policy,
     pub(crate) inventory: Inventory,
-    pub(crate) now: DateTime<Utc>,
+    /// Sub-partitions of new partitions.
+    pub(crate) hash: Option<HashParts>,
+    /// Schema to which the retention moves partitions.
+    pub(crate) retention_schema: Option<String>,
+    /// The current time, or the greatest integer.
+    pub(crate) now: Option<Key>,
     /// Qualified names of partitions by OID.
     names: HashMap<u32, String>,
 }
 
 impl PartitionState {
+    /// Reads the policy and the partitions of a table, or returns `None` if it has no policy.
+    pub(crate) fn of(relation: pg_sys::Oid) -> Result<Option<Self>, SqlError> {
+        let parent = Parent::of(relation)?;
+        let mut state = None;
+        as_owner_of(snapshot::require_table(c"partition_policies")?, || {
+            for_each_row(POLICY, &[relation.into()], |row| {
+                let epoch: Option<String> = row.optional(3)?;
+                let key = RangeKey::of(&parent, epoch.as_deref())?;
+                let grid = Grid::parse(key.axis, &row.required::<String>(1)?, &row.required::<String>(2)?)?;
+                let retention: Option<String> = row.optional(5)?;
+                let ages: Option<String> = row.optional(8)?;
+                let policy = Policy {
+                    premake: row.required::<i32>(4)?.unsigned_abs(),
+                    retention: retention.map(|age| grid.age(&age)).transpose()?,
+                    retention_mode: row.required::<String>(6)?.parse()?,
+                    tablespaces: tablespaces(&grid, ages.as_deref())?,
+                    quarantine: row.required(11)?,
+                    earliest: match row.optional::<TimestampWithTimeZone>(12)? {
+                        Some(earliest) => grid.key(instant(earliest)?),
+                        None => None,
+                    },
+                    ..Policy::new(parent.name.clone(), grid)
+                };
+                let parts: Option<i32> = row.optional(10)?;
+                let hash = row.optional::<String>(9)?.zip(parts);
+                let hash = hash.map(|(column, parts)| HashParts { column, parts: parts.unsigned_abs() });
+                let now = grid.key(instant(row.required(13)?)?);
+                state = Some((key, policy, hash, row.optional::<String>(7)?, now));
+                Ok(())
+            })
+        })?;
+        let Some((key, policy, hash, retention_schema, now)) = state else { return Ok(None) };
+        parent.require_consent()?;
+        let (inventory, names) = inventory(&parent, &key)?;
+        let now = if key.axis == Axis::Number { greatest(&parent, &key)? } else { now };
+        Ok(Some(Self { parent, key, policy, inventory, hash, retention_schema, now, names }))
+    }
+
+    /// Does the same as [`Self::of`]; a table without policy is an error.
+    pub(crate) fn required(relation: pg_sys::Oid) -> Result<Self, SqlError> {
+        match Self::of(relation)? {
+            Some(state) => Ok(state),
+            None => Err(SqlError::no_policy(&relation_name(relation)?)),
+        }
+    }
+
     /// Returns the qualified name of an existing partition.
     pub(crate) fn name_of(&self, partition: u32) -> Option<&str> {
         self.names.get(&partition).map(String::as_str)
@@ -149,84 +327,91 @@ impl PartitionState {
     pub(crate) fn default_name(&self) -> Option<&str> {
         self.parent.default.and_then(|default| self.name_of(default.to_u32()))
     }
+
+    /// Reads which cells have rows in the default partition, and how many rows fit into none.
+    pub(crate) fn waiting(&self) -> Result<Waiting, SqlError> {
+        let Some(default) = self.parent.default else { return Ok(Waiting::default()) };
+        let open_table = Table::ALL.into_iter().find(|table| snapshot::relation(table.bare_name()) == self.parent.oid);
+        let is_open = open_table.is_some_and(|table| snapshot::require_whole(table.bare_name()).is_ok());
+        let (mut first, mut end) = self.key.limits();
+        if self.policy.quarantine {
+            first = self.policy.earliest.map_or(first, |earliest| self.policy.grid.print(earliest));
+            end = self.policy.grid.print(latest(&self.policy, self.now)?);
+        }
+        let (inside, key) = (self.key.condition(&first, &end), self.key.expression());
+        let bin = self.key.bin(&self.policy.grid);
+        as_owner_of(self.parent.oid, || {
+            require_same_owner(&self.parent, default)?;
+            let default = relation_name(default)?;
+            let mut waiting = Waiting::default();
+            // Division of integers truncates, so keys before 1970 are moved down by one bin.
+            let bins = format!(
+                "SELECT DISTINCT k.key / {bin} - (k.key < 0 AND k.key % {bin} <> 0)::integer \
+                   FROM (SELECT {key} AS key FROM {default} WHERE {inside}) AS k"
+            );
+            for_each_row(&bins, &[], |row| {
+                waiting.keys.push(row.required::<i64>(1)?.saturating_mul(bin));
+                Ok(())
+            })?;
+            let first = if is_open { "network::text, tx_hash::text" } else { "NULL::text, NULL::text" };
+            let misfits = format!(
+                "SELECT count(*) OVER (), {first} FROM {default} WHERE NOT {inside} ORDER BY {} LIMIT 1",
+                if is_open { format!("{}, network, tx_hash", self.key.column) } else { self.key.column.clone() }
+            );
+            for_each_row(&misfits, &[], |row| {
+                let count = row.required::<i64>(1)?.unsigned_abs();
+                let first = row.optional::<String>(2)?.zip(row.optional::<String>(3)?);
+                waiting.misfits = Some(Misfits { count, first });
+                Ok(())
+            })?;
+            Ok(waiting)
+        })
+    }
 }
 
-/// Rows in a default partition.
-#[derive(Debug, Default)]
-pub(crate) struct Waiting {
-    pub(crate) months: Vec<Month>,
-    pub(crate) misfits: Option<Misfits>,
+/// Parses ages with their tablespaces: `{"6 months": "cold"}`.
+fn tablespaces(grid: &Grid, ages: Option<&str>) -> Result<Vec<(Interval, String)>, SqlError> {
+    let Some(text) = ages else { return Ok(Vec::new()) };
+    let ages: BTreeMap<String, String> = serde_json::from_str(text)
+        .map_err(|error| SqlError::argument(format!("tablespace_ages must be an object of texts: {error}")))?;
+    ages.into_iter().map(|(age, tablespace)| Ok((grid.age(&age)?, tablespace))).collect()
 }
 
-/// Reads the policy and the partitions of a table, or `None` if it has no policy.
-pub(crate) fn partition_state(table: Table) -> Result<Option<PartitionState>, SqlError> {
-    let oid = snapshot::require_table(table.bare_name())?;
-    let parent = Parent::of(oid)?;
-    let Some((policy, now)) = policy(table, &parent)? else { return Ok(None) };
-    let mut inventory = Inventory { partitions: Vec::new(), taken: parent.taken_names()? };
-    let mut names = HashMap::new();
-    for_each_row(PARTITIONS, &[parent.oid.into()], |row| {
-        let id = row.required::<pg_sys::Oid>(1)?.to_u32();
-        names.insert(id, row.required(3)?);
-        let bounds = if row.required::<bool>(4)? {
-            Bounds::Default
-        } else {
-            Bounds::Range { from: bound(row.required(5)?), to: bound(row.required(6)?) }
-        };
-        inventory.partitions.push(Existing { id, name: row.required(2)?, bounds });
-        Ok(())
-    })?;
-    Ok(Some(PartitionState { parent, policy, inventory, now, names }))
+/// Reads the partitions of a table, and their qualified names by OID.
+fn inventory(parent: &Parent, key: &RangeKey) -> Result<(Inventory, HashMap<u32, String>), SqlError> {
+    let (partitions, names) = partitions(parent, key, None)?;
+    Ok((Inventory { partitions, taken: parent.taken_names()? }, names))
 }
 
-fn policy(table: Table, parent: &Parent) -> Result<Option<(Policy, DateTime<Utc>)>, SqlError> {
-    let mut policy = None;
-    as_owner_of(snapshot::relation(c"partition_policies"), || {
-        for_each_row(POLICY, &[table.name().into()], |row| {
-            let read = Policy {
-                relation: parent.name.clone(),
-                premake: row.required::<i32>(1)?.unsigned_abs(),
-                retention: row.optional::<i32>(2)?.map(i32::unsigned_abs),
-                retention_mode: row.required::<String>(3)?.parse()?,
+/// Reads the partitions of a table, or one of them.
+fn partitions(
+    parent: &Parent,
+    key: &RangeKey,
+    only: Option<pg_sys::Oid>,
+) -> Result<(Vec<Existing>, HashMap<u32, String>), SqlError> {
+    let (mut partitions, mut names) = (Vec::new(), HashMap::new());
+    as_owner_of(parent.oid, || {
+        for_each_row(PARTITIONS, &[parent.oid.into(), key.is_number().into(), only.into()], |row| {
+            let id = row.required::<pg_sys::Oid>(1)?.to_u32();
+            names.insert(id, row.required(3)?);
+            let bounds = if row.required::<bool>(4)? {
+                Bounds::Default
+            } else {
+                Bounds::Range { from: row.optional(5)?, to: row.optional(6)? }
             };
-            policy = Some((read, instant(row.required(4)?)?));
+            let (tablespace, is_pending) = (row.optional(7)?, row.required(8)?);
+            partitions.push(Existing { id, name: row.required(2)?, bounds, tablespace, is_pending });
             Ok(())
         })
     })?;
-    Ok(policy)
+    Ok((partitions, names))
 }
 
-/// Converts a bound; `None` is no bound. One beyond the times that can be computed with becomes
-/// the nearest of them.
-fn bound(at: TimestampWithTimeZone) -> Option<DateTime<Utc>> {
-    if at.is_infinity() || at.is_neg_infinity() {
-        return None;
-    }
-    let nearest = if at.into_inner() < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
-    Some(instant(at).unwrap_or(nearest))
-}
-
-/// Reads which months have rows in the default partition, and how many rows fit into none.
-pub(crate) fn waiting(table: Table, parent: &Parent) -> Result<Waiting, SqlError> {
-    let Some(default) = parent.default else { return Ok(Waiting::default()) };
-    let is_open = table.is_open_to_caller();
-    let (first, end) = Month::all()?;
-    let (first, end) = (from_instant(first)?, from_instant(end)?);
+/// Returns the greatest key of a table.
+fn greatest(parent: &Parent, key: &RangeKey) -> Result<Option<Key>, SqlError> {
     as_owner_of(parent.oid, || {
-        require_same_owner(parent, default)?;
-        let default = relation_name(default)?;
-        let mut waiting = Waiting::default();
-        for_each_row(&rows::months(&default), &[first.into(), end.into()], |row| {
-            waiting.months.push(Month::of(instant(row.required(1)?)?)?);
-            Ok(())
-        })?;
-        for_each_row(&rows::misfits(&default), &[first.into(), end.into()], |row| {
-            let count = row.required::<i64>(1)?.unsigned_abs();
-            let first = if is_open { Some((row.required(2)?, row.required(3)?)) } else { None };
-            waiting.misfits = Some(Misfits { count, first });
-            Ok(())
-        })?;
-        Ok(waiting)
+        let (table, column) = (relation_name(parent.oid)?, &key.column);
+        value(&format!("SELECT max({column})::bigint FROM {table}"), &[])
     })
 }
 

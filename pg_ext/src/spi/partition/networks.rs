@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use arx_core::address::Network;
-use arx_core::partition::{free_name, network_partition_name, part_name};
+use arx_core::partition::{free_name, network_partition_name};
 use pgrx::prelude::*;
 
 use super::super::for_each_row;
-use super::months::{attach_default, created, detach, run_composed};
-use super::rows::{OF_NETWORK, any, move_rows};
+use super::rows::{OF_NETWORK, any, move_rows, require_moved};
+use super::steps::{attach_default, create_parts, created, detach, run_composed};
 use super::{Parent, lock_partitions, relation_name, require_create, require_same_owner};
 use crate::error::SqlError;
 use crate::owner::{as_owner_of, lock_exclusively, with_lock_timeout};
@@ -17,10 +17,10 @@ use crate::snapshot;
 
 /// A network whose profiles have been split.
 pub(crate) struct Split {
-    pub(crate) network: String,
+    pub(crate) network: Option<String>,
     /// Qualified name of the network's partition.
     pub(crate) partition: String,
-    pub(crate) moved_rows: usize,
+    pub(crate) moved_rows: i64,
 }
 
 /// A network's present partition.
@@ -39,9 +39,10 @@ pub(crate) fn split_by_hash(
     parts: u32,
 ) -> Result<Vec<Split>, SqlError> {
     if relation != snapshot::relation(c"wallet_profiles") {
-        let name = relation_name(relation)?;
-        return Err(SqlError::argument(format!("relation \"{name}\" cannot be partitioned by hash"))
-            .hint("Only arx.wallet_profiles can be, by wallet_address."));
+        if network.is_some() {
+            return Err(SqlError::argument("only arx.wallet_profiles has networks"));
+        }
+        return split_table(relation, parts);
     }
     lock_partitions()?;
     with_lock_timeout(|| {
@@ -74,9 +75,6 @@ fn networks_with_profiles(parent: &Parent) -> Result<Vec<String>, SqlError> {
 const CREATE: &str = "
 SELECT format('CREATE TABLE %I.%I PARTITION OF %s FOR VALUES IN (%L) PARTITION BY HASH (wallet_address)', $1, $2,
               $3::regclass, $4)";
-const CREATE_PART: &str = "
-SELECT format('CREATE TABLE %I.%I PARTITION OF %s FOR VALUES WITH (MODULUS %s, REMAINDER %s)', $1, $2, $3::regclass, $4,
-              $5)";
 const RENAME: &str = "SELECT format('ALTER TABLE %s RENAME TO %I', $1::regclass, $2)";
 const DROP: &str = "SELECT format('DROP TABLE %s', $1::regclass)";
 
@@ -86,11 +84,11 @@ fn split(parent: &Parent, network: String, parts: u32) -> Result<Option<Split>, 
     if present(parent, &network)?.is_some_and(|present| present.parts == i64::from(parts)) {
         return Ok(None);
     }
-    lock_exclusively(parent.oid)?;
+    lock_exclusively(&[parent.oid])?;
     let present = present(parent, &network)?;
     let source = present.as_ref().map(|present| present.oid).or(parent.default);
     if let Some(source) = source {
-        lock_exclusively(source)?;
+        lock_exclusively(&[source])?;
     }
     let mut taken = parent.taken_names()?;
     as_owner_of(parent.oid, || {
@@ -113,23 +111,15 @@ fn split(parent: &Parent, network: String, parts: u32) -> Result<Option<Split>, 
         run_composed(CREATE, &arguments)?;
         taken.insert(name.clone());
         let partition = created(parent, &name)?;
-        for remainder in 0..parts {
-            let part = free_name(&part_name(&name, remainder), &taken);
-            let arguments = [
-                parent.schema.as_str().into(),
-                part.as_str().into(),
-                partition.into(),
-                i64::from(parts).into(),
-                i64::from(remainder).into(),
-            ];
-            run_composed(CREATE_PART, &arguments)?;
-            taken.insert(part);
-        }
+        create_parts(parent, partition, &name, parts)?;
         let target = relation_name(partition)?;
         let moved_rows = match moving {
             Some(source) => {
                 let name = relation_name(source)?;
-                move_rows(parent.oid, (source, &name), (partition, &target), OF_NETWORK, &[network.as_str().into()])?
+                let network = [network.as_str().into()];
+                let moved = move_rows(parent.oid, (source, &name), (partition, &target), OF_NETWORK, &network)?;
+                require_moved(&name, OF_NETWORK, &network)?;
+                moved
             }
             None => 0,
         };
@@ -138,7 +128,7 @@ fn split(parent: &Parent, network: String, parts: u32) -> Result<Option<Split>, 
             (None, Some(default)) => attach_default(parent, default)?,
             (None, None) => {}
         }
-        Ok(Some(Split { network, partition: target, moved_rows }))
+        Ok(Some(Split { network: Some(network), partition: target, moved_rows }))
     })
 }
 
@@ -186,4 +176,66 @@ fn free_names(
         taken.remove(&before);
     }
     Ok(())
+}
+
+const STRATEGY: &str = "
+SELECT pg_has_role(c.relowner, 'USAGE'), p.partstrat::text
+  FROM pg_class AS c LEFT JOIN pg_partitioned_table AS p ON p.partrelid = c.oid
+ WHERE c.oid = $1";
+const PARTS: &str = "
+SELECT i.inhrelid, (regexp_match(pg_get_expr(c.relpartbound, 0), 'modulus (\\d+)'))[1]::bigint
+  FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+ WHERE i.inhparent = $1
+ ORDER BY 1";
+
+/// Creates the partitions of a table that is partitioned by hash. One that has another number of
+/// partitions gets this number, and its rows move.
+fn split_table(relation: pg_sys::Oid, parts: u32) -> Result<Vec<Split>, SqlError> {
+    let name = relation_name(relation)?;
+    let (mut may_change, mut strategy) = (false, None);
+    for_each_row(STRATEGY, &[relation.into()], |row| {
+        (may_change, strategy) = (row.required(1)?, row.optional::<String>(2)?);
+        Ok(())
+    })?;
+    if strategy.as_deref() != Some("h") {
+        return Err(SqlError::argument(format!("table {name} is not partitioned by hash")).hint(
+            "Create it with PARTITION BY HASH. arx.wallet_profiles is split by network, then by wallet_address.",
+        ));
+    }
+    if !may_change {
+        return Err(SqlError::privilege(format!("must be a member of the role that owns {name}")));
+    }
+    lock_partitions()?;
+    with_lock_timeout(|| {
+        let parent = Parent::of(relation)?;
+        let mut present: Vec<(pg_sys::Oid, i64)> = Vec::new();
+        for_each_row(PARTS, &[relation.into()], |row| {
+            present.push((row.required(1)?, row.required(2)?));
+            Ok(())
+        })?;
+        let is_complete = present.len() == parts as usize;
+        if is_complete && present.iter().all(|(_, modulus)| *modulus == i64::from(parts)) {
+            return Ok(Vec::new());
+        }
+        let locked: Vec<_> = std::iter::once(relation).chain(present.iter().map(|(oid, _)| *oid)).collect();
+        lock_exclusively(&locked)?;
+        as_owner_of(relation, || {
+            require_create(&parent)?;
+            let mut taken = parent.taken_names()?;
+            for &(former, _) in &present {
+                require_same_owner(&parent, former)?;
+                detach(&parent, former)?;
+                free_names(&parent, former, &format!("{}_former", parent.name), &mut taken)?;
+            }
+            create_parts(&parent, relation, &parent.name, parts)?;
+            let mut moved_rows = 0;
+            for (former, _) in present {
+                let source = relation_name(former)?;
+                moved_rows += move_rows(relation, (former, &source), (relation, &name), "true", &[])?;
+                require_moved(&source, "true", &[])?;
+                run_composed(DROP, &[former.into()])?;
+            }
+            Ok(vec![Split { network: None, partition: name.clone(), moved_rows }])
+        })
+    })
 }

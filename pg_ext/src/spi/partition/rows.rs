@@ -5,28 +5,12 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-use super::super::{is_true, run, value};
+use super::super::{is_true, read_changed, run, value};
 use crate::error::SqlError;
 use crate::moving::without_user_triggers;
 
-/// Rows of a month or of any range of time.
-pub(super) const IN_RANGE: &str = "\"timestamp\" >= $1 AND \"timestamp\" < $2";
 /// Rows of a network.
 pub(super) const OF_NETWORK: &str = "network_type = $1";
-
-/// Returns the query for the months of the rows within a range of time.
-pub(super) fn months(table: &str) -> String {
-    format!("SELECT DISTINCT date_trunc('month', \"timestamp\", 'UTC') FROM {table} WHERE {IN_RANGE}")
-}
-
-/// Returns the query for the number of rows outside a range of time, and the first of them. It
-/// gives no row if all rows are inside.
-pub(super) fn misfits(table: &str) -> String {
-    format!(
-        "SELECT count(*) OVER (), network::text, tx_hash::text FROM {table} WHERE NOT ({IN_RANGE}) \
-         ORDER BY \"timestamp\", network, tx_hash LIMIT 1"
-    )
-}
 
 /// Returns true if a table has rows that meet a condition.
 pub(super) fn any(table: &str, condition: &str, arguments: &[DatumWithOid<'_>]) -> Result<bool, SqlError> {
@@ -36,7 +20,22 @@ pub(super) fn any(table: &str, condition: &str, arguments: &[DatumWithOid<'_>]) 
 const COLUMNS: &str = "
 SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
   FROM pg_attribute AS a
- WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
+ WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND (a.attgenerated = '' OR $2)";
+
+/// Returns the list of all columns of a table.
+pub(super) fn every_column(table: pg_sys::Oid) -> Result<String, SqlError> {
+    columns(table, true)
+}
+
+/// Returns the list of the columns of a table that are not generated.
+pub(super) fn stored_columns(table: pg_sys::Oid) -> Result<String, SqlError> {
+    columns(table, false)
+}
+
+fn columns(table: pg_sys::Oid, with_generated: bool) -> Result<String, SqlError> {
+    let columns: Option<String> = value(COLUMNS, &[table.into(), with_generated.into()])?;
+    columns.ok_or_else(|| SqlError::state("the table has no columns"))
+}
 
 /// A trigger of a user that fires although triggers of users are off, on one of two tables.
 const ALWAYS: &str = "
@@ -49,44 +48,118 @@ SELECT quote_ident(t.tgname) || ' of ' || t.tgrelid::regclass::text
  ORDER BY 1 LIMIT 1";
 
 /// Moves the rows that meet a condition into another table with the same columns, and returns their
-/// number. They keep their stamps and identities; generated columns are computed again. It is an
-/// error if a trigger that is always enabled changes a row, or keeps it from being moved.
+/// number. They keep their stamps and identities; generated columns are computed again. Whatever
+/// others do to a row meanwhile, it is moved as it is then. It is an error if a trigger that is
+/// always enabled changes a row, or keeps it from being inserted.
 pub(super) fn move_rows(
     parent: pg_sys::Oid,
     (source_oid, source): (pg_sys::Oid, &str),
     (target_oid, target): (pg_sys::Oid, &str),
     condition: &str,
     arguments: &[DatumWithOid<'_>],
-) -> Result<usize, SqlError> {
-    let columns: Option<String> = value(COLUMNS, &[parent.into()])?;
-    let columns = columns.ok_or_else(|| SqlError::state(format!("table {source} has no columns")))?;
-    let inserted = without_user_triggers(|| {
-        run(
-            &format!(
-                "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {source} WHERE {condition}"
-            ),
-            arguments,
-        )
+) -> Result<i64, SqlError> {
+    let columns = columns(parent, false)?;
+    let trigger: Option<String> = value(ALWAYS, &[source_oid.into(), target_oid.into()])?;
+    let changed = if trigger.is_some() {
+        format!("EXISTS (SELECT ROW({columns})::text FROM moved EXCEPT ALL SELECT ROW({columns})::text FROM arrived)")
+    } else {
+        "false".to_owned()
+    };
+    let statement = format!(
+        "WITH moved AS (DELETE FROM {source} WHERE {condition} RETURNING {columns}), \
+              arrived AS (INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE \
+                          SELECT {columns} FROM moved RETURNING {columns}) \
+         SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM arrived), {changed}"
+    );
+    let (mut moved, mut arrived, mut is_changed) = (0, 0, false);
+    without_user_triggers(|| {
+        read_changed(&statement, arguments, |row| {
+            (moved, arrived, is_changed) = (row.required(1)?, row.required(2)?, row.required(3)?);
+            Ok(())
+        })
     })?;
-    if let Some(trigger) = value::<String>(ALWAYS, &[source_oid.into(), target_oid.into()])?
-        && is_true(
-            &format!(
-                "SELECT EXISTS (SELECT ROW({columns})::text FROM {source} WHERE {condition} \
-                                EXCEPT ALL SELECT ROW({columns})::text FROM {target})"
-            ),
-            arguments,
-        )?
-    {
+    let hint = trigger.map_or_else(String::new, |trigger| {
+        format!("Trigger {trigger} fires always. ALTER TABLE … ENABLE TRIGGER lets rows be moved without it.")
+    });
+    if moved != arrived {
+        let message = format!("{arrived} of {moved} rows could be moved from {source} to {target}");
+        return Err(SqlError::state(message).hint(hint));
+    }
+    if is_changed {
         let message = format!("rows that were moved from {source} to {target} have other values there");
-        return Err(SqlError::state(message).hint(format!(
-            "Trigger {trigger} fires always. ALTER TABLE … ENABLE TRIGGER lets rows be moved without it."
-        )));
+        return Err(SqlError::state(message).hint(hint));
     }
-    let deleted = without_user_triggers(|| run(&format!("DELETE FROM {source} WHERE {condition}"), arguments))?;
-    if inserted != deleted {
-        let message = format!("{inserted} of {deleted} rows could be moved from {source} to {target}");
-        return Err(SqlError::state(message)
-            .hint("A trigger of the table or of a partition that is always enabled prevents moving rows."));
+    Ok(moved)
+}
+
+/// Rows that were copied: those of transactions before `horizon`, which had ended then.
+pub(super) struct Copied {
+    rows: i64,
+    horizon: i64,
+}
+
+impl Copied {
+    /// Returns the condition for such a row. The transaction id of a row has 32 bits: one that lies
+    /// more than half of their range before the horizon counts as later, and is moved later.
+    fn condition(horizon: i64, xid: &str) -> String {
+        format!("(({horizon} - {xid}) & 4294967295) BETWEEN 1 AND 2147483647")
     }
-    Ok(inserted)
+}
+
+const HORIZON: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+
+/// Copies the rows that meet a condition into another table with the same columns, without locking
+/// them. Rows of transactions that are running or have just ended are left out.
+pub(super) fn copy_rows(parent: pg_sys::Oid, source: &str, target: &str, condition: &str) -> Result<Copied, SqlError> {
+    let columns = columns(parent, false)?;
+    let horizon: Option<i64> = value(HORIZON, &[])?;
+    let horizon = horizon.ok_or_else(|| SqlError::corrupt("a snapshot has no beginning"))?;
+    let is_old = Copied::condition(horizon, "xmin::text::bigint");
+    let copy = format!(
+        "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE \
+         SELECT {columns} FROM {source} WHERE {condition} AND {is_old}"
+    );
+    let rows = without_user_triggers(|| run(&copy, &[]))?;
+    Ok(Copied { rows: i64::try_from(rows).unwrap_or(i64::MAX), horizon })
+}
+
+/// Deletes the rows that were copied, and moves the others. `None` if a row that was copied has
+/// been changed or deleted; the caller undoes it then. No one else can change rows meanwhile.
+///
+/// Rows of transactions before the horizon that exist now existed when they were copied, so they
+/// are the same rows if their number is the same.
+pub(super) fn replace_copied(
+    parent: pg_sys::Oid,
+    source: &str,
+    target: &str,
+    condition: &str,
+    copied: &Copied,
+) -> Result<Option<()>, SqlError> {
+    let columns = columns(parent, false)?;
+    let is_old = Copied::condition(copied.horizon, "g.arx_xid");
+    let statement = format!(
+        "WITH gone AS (DELETE FROM {source} WHERE {condition} RETURNING {columns}, xmin::text::bigint AS arx_xid), \
+              late AS (INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE \
+                       SELECT {columns} FROM gone AS g WHERE NOT {is_old} RETURNING 1) \
+         SELECT count(*) FILTER (WHERE {is_old}), count(*) FILTER (WHERE NOT {is_old}), (SELECT count(*) FROM late) \
+           FROM gone AS g"
+    );
+    let (mut same, mut later, mut arrived) = (0_i64, 0_i64, 0_i64);
+    without_user_triggers(|| {
+        read_changed(&statement, &[], |row| {
+            (same, later, arrived) = (row.required(1)?, row.required(2)?, row.required(3)?);
+            Ok(())
+        })
+    })?;
+    Ok((same == copied.rows && later == arrived).then_some(()))
+}
+
+/// Rejects rows that are left, after others cannot add any more.
+pub(super) fn require_moved(source: &str, condition: &str, arguments: &[DatumWithOid<'_>]) -> Result<(), SqlError> {
+    if !any(source, condition, arguments)? {
+        return Ok(());
+    }
+    Err(SqlError::state(format!("not every row could be moved out of {source}")).hint(
+        "A trigger that is always enabled prevents moving rows. ALTER TABLE … ENABLE TRIGGER lets them be moved.",
+    ))
 }

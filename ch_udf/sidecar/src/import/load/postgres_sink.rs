@@ -156,7 +156,7 @@ impl PostgresSink {
         let sql = "SELECT extract(year FROM m.month)::int, extract(month FROM m.month)::int \
                      FROM (SELECT generate_series(p.range_from AT TIME ZONE 'UTC', \
                                                   p.range_to AT TIME ZONE 'UTC' - interval '1 second', '1 month') AS month \
-                             FROM arx.partition_cover($1, $2::text::timestamptz, $3::text::timestamptz) AS p) AS m";
+                             FROM arx.partition_cover($1::text::regclass, $2::text::timestamptz, $3::text::timestamptz) AS p) AS m";
         let last = last.max(Month::now());
         let missing = match self.client.query(sql, &[&self.target.table(), &first.first_day(), &last.first_day()]).await
         {

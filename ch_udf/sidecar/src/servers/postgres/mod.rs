@@ -46,6 +46,7 @@ pub(crate) enum Duty {
     Volumes,
     Behaviour,
     Cache,
+    Schedules,
 }
 
 impl Duty {
@@ -57,6 +58,7 @@ impl Duty {
             Self::Volumes => "volumes",
             Self::Behaviour => "behaviour",
             Self::Cache => "cache",
+            Self::Schedules => "schedules",
         }
     }
 
@@ -67,6 +69,7 @@ impl Duty {
             Self::Volumes => "writes volumes back",
             Self::Behaviour => "writes the behaviour of wallets back",
             Self::Cache => "keeps the cached profiles",
+            Self::Schedules => "runs the schedules",
         }
     }
 
