@@ -16,6 +16,7 @@ pub mod page;
 pub mod parquet;
 pub mod partition;
 pub mod plot;
+pub mod questions;
 pub mod report;
 pub mod restore;
 pub mod risk;

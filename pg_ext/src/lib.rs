@@ -89,13 +89,19 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/postgres/32_behaviour.sql", name = "behaviour", requires = ["wallets"]);
 extension_sql_file!("../../sql/postgres/33_clusters.sql", name = "clusters", requires = ["behaviour"]);
-extension_sql_file!("../../sql/postgres/40_feed.sql", name = "feed", requires = ["clusters"]);
+extension_sql_file!("../../sql/postgres/34_search.sql", name = "search", requires = ["clusters", normalize_network]);
+extension_sql_file!("../../sql/postgres/40_feed.sql", name = "feed", requires = ["search"]);
 extension_sql_file!("../../sql/postgres/42_refresh.sql", name = "refresh", requires = ["feed"]);
 extension_sql_file!("../../sql/postgres/43_prices.sql", name = "prices", requires = ["refresh", registered_network]);
 extension_sql_file!(
+    "../../sql/postgres/44_time_series.sql",
+    name = "time_series",
+    requires = ["prices", require_address, registered_network]
+);
+extension_sql_file!(
     "../../sql/postgres/50_patterns.sql",
     name = "patterns",
-    requires = ["prices", detect_patterns, pattern_types, pattern_horizon, pattern_network]
+    requires = ["time_series", detect_patterns, pattern_types, pattern_horizon, pattern_network]
 );
 extension_sql_file!(
     "../../sql/postgres/60_risk_models.sql",
@@ -144,4 +150,5 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/postgres/89_delivery.sql", name = "delivery", requires = ["watchlists"]);
 extension_sql_file!("../../sql/postgres/90_maintenance_queue.sql", name = "maintenance_queue", requires = ["delivery"]);
+extension_sql_file!("../../sql/postgres/90_queries.sql", name = "queries", requires = ["maintenance_queue"]);
 extension_sql_file!("../../sql/postgres/91_access.sql", name = "access", finalize);

@@ -30,11 +30,11 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call the job, such as arx.refresh_daily_stats().';
     END IF;
     IF begin_refresh.consumer IS NULL
-       OR (begin_refresh.consumer NOT IN ('wallet_profiles', 'daily_transaction_stats', 'risk_scores', 'wallet_alerts', 'watchlists')
+       OR (begin_refresh.consumer NOT IN ('wallet_profiles', 'daily_transaction_stats', 'hourly_transaction_stats', 'risk_scores', 'wallet_alerts', 'watchlists')
            AND begin_refresh.consumer NOT LIKE 'pattern %') THEN
         RAISE EXCEPTION '"%" is not a refresh job', coalesce(begin_refresh.consumer, 'null')
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Jobs are wallet_profiles, daily_transaction_stats, risk_scores, wallet_alerts, watchlists, and those of refresh_patterns().';
+                  HINT = 'Jobs are wallet_profiles, daily_transaction_stats, hourly_transaction_stats, risk_scores, wallet_alerts, watchlists, and those of refresh_patterns().';
     END IF;
     INSERT INTO arx.feed_positions (consumer) VALUES (begin_refresh.consumer) ON CONFLICT DO NOTHING;
     SELECT * INTO stored FROM arx.feed_positions AS p WHERE p.consumer = begin_refresh.consumer FOR UPDATE;

@@ -138,6 +138,37 @@ BEGIN
                 ('wallet_history', 'arx_reader',
              'transactions and internal transfers of a wallet, newest first, up to a time; for the next page pass the '
              'timestamp and tx_hash of the last row'),
+                ('wallet_time_series', 'arx_reader',
+             'a metric of a wallet by bucket of time: transactions, sent, received, net, volume, volume_usd or '
+             'counterparties; gaps are zero, null, previous or none; whole is false for buckets that the range cuts'),
+                ('network_time_series', 'arx_reader',
+             'a metric of a network by bucket of time: transactions, failed, volume, volume_usd, senders or receivers; '
+             'gaps are zero, null, previous or none; whole is false for buckets that the range cuts'),
+                ('time_buckets', 'arx_reader',
+             'the buckets of a range in local time: months, days, or hours and less that begin again at each midnight'),
+                ('downsample', 'arx_reader',
+             'the points of a series that keep its shape in a plot (largest triangle three buckets)'),
+                ('check_series', 'arx_reader', 'a wrong metric or way to fill gaps is an error (22023)'),
+                ('hourly_stats_position', 'arx_reader',
+             'snapshot at which hourly_transaction_stats is true; NULL: refresh_hourly_stats() must compute all of it'),
+                ('refresh_hourly_stats', 'arx_operator',
+             'recomputes the hours of hourly_transaction_stats that changed since the last run; returns the rows written'),
+                ('slow_queries', 'arx_reader',
+             'queries of this database by mean time, from pg_stat_statements: calls, times in ms, rows, cache hits, and '
+             'the share of all time'),
+                ('explain_advice', 'arx_reader',
+             'causes that slow a query down, from its plan, which is not run: a missing index, partitions not pruned, stale '
+             'statistics, JIT compilation; each with the statement that mends it'),
+                ('search_wallets', 'arx_reader',
+             'wallets whose address, label, note or analytics match, best first: part of an address, words, similar '
+             'words; filters is a JSON object of network, category, kind, source, band, state, min_score, max_score, path'),
+                ('search_facets', 'arx_reader',
+             'number of the wallets that search_wallets() would find, by network, category and band'),
+                ('wallet_matches', 'arx_reader', 'wallets that match, in no order: what search_wallets() ranks'),
+                ('check_search', 'arx_reader', 'the trimmed query; a wrong query or filter is an error (22023)'),
+                ('create_search_indexes', 'arx_operator',
+             'creates the indexes of search_wallets(): words, and with pg_trgm parts of addresses and labels; returns '
+             'each index with its state'),
                 ('wallet_connections', 'arx_reader',
              'wallets connected with a wallet, each once at its smallest depth, ranked by transfers within a depth; '
              'with in_time, those that its funds could have reached'),

@@ -888,6 +888,19 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("tablespace", "text", "'pg_default'"),
     ("task_id", "bigint", "1"),
     ("value", "text", "'x'"),
+    ("bucket", "interval", "'1 day'"),
+    ("explain_advice.query", "text", "'SELECT 1'"),
+    ("fill", "text", "'zero'"),
+    ("filters", "jsonb", "'{}'"),
+    ("from", "timestamp with time zone", "'2024-01-01'"),
+    ("metric", "text", "'volume'"),
+    ("metrics", "text[]", "'{volume}'"),
+    ("most", "integer", "10"),
+    ("points", "integer", "3"),
+    ("query", "text", "'w1'"),
+    ("times", "timestamp with time zone[]", "'{2024-01-01}'"),
+    ("to", "timestamp with time zone", "'2024-02-01'"),
+    ("values", "double precision[]", "'{1}'"),
 ];
 
 /// Functions that reject the arguments or the data of this test, with a part of the error.
@@ -910,6 +923,7 @@ const REJECTED: &[(&str, &str)] = &[
     ("extend_chain", "only the functions of arx"),
     ("finish_refresh", "has not begun"),
     ("discard_risk_model", "cannot be removed"),
+    ("explain_advice", "a superuser may not plan"),
     ("evaluate_risk_model", "licit"),
     ("fit_risk_model", "already exists"),
     ("install_schedules", "pg_cron is not installed"),
@@ -917,6 +931,7 @@ const REJECTED: &[(&str, &str)] = &[
     ("require_pg_cron", "pg_cron is not installed"),
     ("plpgsql_as_owner_validator", "language validation function"),
     ("rollback_risk_model", "no risk model was active before"),
+    ("slow_queries", "pg_stat_statements is not installed"),
 ];
 
 /// Returns a call of each function of the extension, by name.

@@ -862,9 +862,11 @@ fn a_transfer_belongs_to_the_block_of_its_transaction() {
     assert_eq!((failed.code, failed.counts(), failed.count("no_value")), (Some(0), [1, 0, 0, 0], 1));
 
     // A list that was put together from itself has its transfers once; equal neighbours are two.
-    let unplaced = |tx: u64| transfer(tx, 0, 30).replace(",0,30,", ",,30,") + "\n";
+    let header = header.replace(",log_index", "");
+    let unplaced = |tx: u64| transfer(tx, 0, 30).replace(",0,30,", ",30,") + "\n";
     let part = [unplaced(4), unplaced(4), unplaced(5)].concat();
-    assert_eq!(load("twice.csv", format!("{header}\n{part}{part}")).counts(), [3, 0, 3, 0]);
+    let twice = load("twice.csv", format!("{header}\n{part}{part}"));
+    assert_eq!(twice.counts(), [3, 0, 3, 0], "{} {}", twice.error, desk.rejects("twice.csv"));
     assert_eq!(load("twice.csv", format!("{header}\n{part}{part}")).counts(), [0, 0, 6, 0]);
 }
 

@@ -10,7 +10,7 @@ use arx_bench::page::Record;
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
 use arx_bench::{
-    cache, feed, graph, import, labels, machine, money, parquet, partition, report, restore, risk, shapes,
+    cache, feed, graph, import, labels, machine, money, parquet, partition, questions, report, restore, risk, shapes,
     wallet_history,
 };
 use arx_stack::{Stack, StackOptions, programs};
@@ -98,6 +98,16 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
         results.add("restore.dump_restore.vs_plain_tables", restores(&stack, &source, arguments));
     }
     let mut sets = Sets::new(&stack, &source);
+    if wanted("search.fragment.vs_ilike") {
+        eprintln!("search.fragment.vs_ilike");
+        let measured = async { questions::search(sets.labelled().await?, runs.fast).await }.await;
+        results.add("search.fragment.vs_ilike", measured);
+    }
+    if wanted("timeseries.year_by_day.vs_raw_group_by") {
+        eprintln!("timeseries.year_by_day.vs_raw_group_by");
+        let measured = async { questions::year_by_day(sets.real().await?, runs.fast).await }.await;
+        results.add("timeseries.year_by_day.vs_raw_group_by", measured);
+    }
     if wanted("wallet_history.vs_or_query") {
         eprintln!("wallet_history.vs_or_query");
         let measured = async { wallet_history::measure(sets.real().await?, runs.fast).await }.await;

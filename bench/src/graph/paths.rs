@@ -33,7 +33,7 @@ const TWO_HOPS: &str = "SELECT found.hops, found.via FROM ( \
 /// Calls of each side per run and pair, which are short.
 const SHORT_CALLS: usize = 100;
 
-/// Draws pairs of wallets that are so many hops apart. Returns them with their distance.
+/// Draws pairs of wallets with one of these distances in hops. Returns them with their distance.
 fn pairs(dense: &Dense<'_>, distances: std::ops::RangeInclusive<u32>) -> Vec<(u32, u32, u32)> {
     let mut random = fastrand::Rng::with_seed(11);
     let wallets = dense.csr.wallets();

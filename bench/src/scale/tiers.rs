@@ -1,4 +1,4 @@
-//! How much a graph file costs to keep current: the bytes that refreshes write, simulated by the
+//! The cost of a graph file that is kept current: the bytes that refreshes write, simulated by the
 //! rules of a policy. It counts rows and runs no server.
 
 /// Bytes of an added transfer in a delta segment: its record, and a share of new addresses.
@@ -20,7 +20,7 @@ pub enum Policy {
 /// The policy of `pg_ext/src/graph_store`, with the default of `arx.graph_delta_limit`.
 pub const CURRENT: Policy = Policy::OneSegment { share: 32, limit: 50_000 };
 
-/// What a number of refreshes writes.
+/// Bytes that a number of refreshes writes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Written {
     /// Bytes that each refresh writes.

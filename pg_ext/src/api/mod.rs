@@ -9,6 +9,7 @@ mod graph;
 mod partition;
 mod risk;
 mod row;
+mod series;
 mod statistics;
 mod tables;
 mod triggers;

@@ -106,6 +106,21 @@ COMMENT ON TABLE arx.daily_transaction_stats IS 'transactions by day (UTC) and n
 GRANT SELECT ON TABLE arx.daily_transaction_stats TO arx_reader;
 GRANT INSERT, UPDATE, DELETE ON TABLE arx.daily_transaction_stats TO arx_operator;
 
+CREATE TABLE arx.hourly_transaction_stats (
+    network      text NOT NULL,
+    hour         timestamptz NOT NULL,
+    tx_count     bigint NOT NULL,
+    failed_count bigint NOT NULL,
+    volume       numeric NOT NULL,
+    -- NULL: no transfer of the hour has a price.
+    volume_usd   numeric,
+    PRIMARY KEY (network, hour)
+);
+COMMENT ON TABLE arx.hourly_transaction_stats IS
+    'transactions by hour (UTC) and network, with their internal transfers, for network_time_series(); failed ones add no volume';
+GRANT SELECT ON TABLE arx.hourly_transaction_stats TO arx_reader;
+GRANT INSERT, UPDATE, DELETE ON TABLE arx.hourly_transaction_stats TO arx_operator;
+
 -- Computed by ClickHouse, written back by the sidecar.
 CREATE TABLE arx.hourly_volume (
     network           text NOT NULL,

@@ -316,8 +316,8 @@ impl ProfileCache {
             .doing("renew the watermark")
     }
 
-    /// Renews the watermark, and announces it with the wallets that changed. Returns the mark of the
-    /// server: unless it is the given one, values may be lost, and nothing was renewed.
+    /// Renews the watermark, and announces it with the wallets that changed. Returns the mark of
+    /// the server: unless it is the given one, values may be lost, and nothing was renewed.
     ///
     /// # Errors
     /// [`SidecarError::Redis`], [`SidecarError::Json`].

@@ -145,8 +145,8 @@ pub(crate) struct Comparer {
 }
 
 impl Comparer {
-    /// Compares again, unless the functions and the documents were the same, and the documents still
-    /// are.
+    /// Compares again, unless the functions and the documents were the same, and the documents are
+    /// the same still.
     ///
     /// # Errors
     /// Errors of reading the documents, and of asking ClickHouse.
