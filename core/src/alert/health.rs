@@ -114,8 +114,8 @@ pub struct HealthFinding {
 /// Judges measurements, each with the rule that holds for it, and returns the findings, worst
 /// first, then by name and object. O(n log n).
 ///
-/// Of a check with several objects, every finding that is not well is returned, up to 20; if all
-/// are well, the one nearest to its threshold is.
+/// A check of several objects returns the findings that are not well, up to 20. If all are well, it
+/// returns the one nearest to its threshold.
 #[must_use]
 pub fn judge_health(readings: &[(CheckRule, Measurement)]) -> Vec<HealthFinding> {
     let mut judged: Vec<(f64, HealthFinding)> = readings.iter().map(judge).collect();

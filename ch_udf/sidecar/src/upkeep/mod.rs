@@ -1,9 +1,8 @@
 //! Upkeep that cannot run inside a function of PostgreSQL: index builds, DETACH CONCURRENTLY,
 //! archives of partitions, and the schedules where there is no pg_cron.
 //!
-//! What is due, its order and its state belong to PostgreSQL
-//! (`sql/postgres/90_maintenance_queue.sql`): a process that is killed leaves a task that the next
-//! one takes again.
+//! The queue of tasks, their order and their states are in PostgreSQL
+//! (`sql/postgres/90_maintenance_queue.sql`). If a process is killed, the next one takes its task.
 
 mod archive;
 mod queue;
