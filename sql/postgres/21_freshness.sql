@@ -309,11 +309,15 @@ BEGIN
                p.range_to, p.file, t.file AS former_file
           FROM arx.partitions_now() AS p
           LEFT JOIN arx.tracked_partitions AS t ON t.relid = p.relid
-         WHERE (NOT p.is_watched OR NOT p.notes_writers OR (is_refresh AND NOT p.is_complete)) AND p.kind IN ('r', 'p')
+         WHERE (NOT p.is_watched OR NOT p.notes_writers
+                OR (is_refresh AND (NOT p.is_complete OR p.file <> t.file))) AND p.kind IN ('r', 'p')
          ORDER BY p.relation
     LOOP
         IF NOT unwatched.is_watched THEN
             PERFORM arx.watch_truncate(unwatched.relid, 'arx.raise_graph_epoch()'::regprocedure);
+        END IF;
+        -- A watched table had its event, or was rewritten with the same rows.
+        IF unwatched.file <> unwatched.former_file THEN
             UPDATE arx.tracked_partitions AS t SET file = unwatched.file WHERE t.relid = unwatched.relid;
         END IF;
         IF NOT unwatched.notes_writers THEN

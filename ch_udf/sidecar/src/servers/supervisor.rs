@@ -22,6 +22,12 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Time limit for a stopping engine, after which it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
+/// Time limit for the engine of another process to end or to answer.
+const BUSY_LIMIT: Duration = Duration::from_secs(15);
+
+/// Pause between two attempts to start an engine in a folder that is in use.
+const BUSY_INTERVAL: Duration = Duration::from_millis(200);
+
 /// Pause between two checks of a starting engine.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -45,13 +51,7 @@ impl Supervisor {
         match Choice::new(&settings) {
             Choice::Configured(server) => Ok(Self { settings, server, folder: None, child: None }),
             Choice::Embedded(folder) => {
-                let (server, child) = match running(&folder).await {
-                    Some(endpoint) => (ClickHouseServer::of_engine(&folder, &endpoint, &settings)?, None),
-                    None => {
-                        let (server, child) = start(&folder, &settings).await?;
-                        (server, Some(child))
-                    }
-                };
+                let (server, child) = find_or_start(&folder, &settings).await?;
                 Ok(Self { settings, server, folder: Some(folder), child })
             }
         }
@@ -96,8 +96,7 @@ impl Supervisor {
             return Ok(has_moved);
         }
         self.stop().await;
-        let (server, child) = start(&folder, &self.settings).await?;
-        (self.server, self.child) = (server, Some(child));
+        (self.server, self.child) = find_or_start(&folder, &self.settings).await?;
         Ok(true)
     }
 
@@ -111,6 +110,28 @@ impl Supervisor {
                 tracing::warn!(pid, "embedded ClickHouse did not stop in time and is killed");
                 let _ = child.kill().await;
             }
+        }
+    }
+}
+
+/// Finds the engine of a folder, or starts one. Returns the process if it was started here.
+///
+/// A folder that is in use without an engine that answers is waited for: the engine of a daemon
+/// that was killed takes a moment to end, and that of another process takes one to start.
+async fn find_or_start(
+    folder: &EngineFolder,
+    settings: &Settings,
+) -> Result<(ClickHouseServer, Option<Child>), SidecarError> {
+    let started = Instant::now();
+    loop {
+        if let Some(endpoint) = running(folder).await {
+            return Ok((ClickHouseServer::of_engine(folder, &endpoint, settings)?, None));
+        }
+        match start(folder, settings).await {
+            Err(SidecarError::EngineBusy { .. }) if started.elapsed() < BUSY_LIMIT => {
+                tokio::time::sleep(BUSY_INTERVAL).await;
+            }
+            outcome => return outcome.map(|(server, child)| (server, Some(child))),
         }
     }
 }
