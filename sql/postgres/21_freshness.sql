@@ -417,8 +417,14 @@ BEGIN
     FOR trigger IN
         SELECT g.tgrelid::regclass AS relation, g.tgname
           FROM pg_event_trigger_ddl_commands() AS c
-          JOIN pg_trigger AS g ON c.classid = 'pg_class'::regclass AND g.tgrelid = c.objid
-                               OR c.classid = 'pg_trigger'::regclass AND g.oid = c.objid
+         -- By the indexes: this runs after every command on any table.
+         CROSS JOIN LATERAL (
+            SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgfoid FROM pg_trigger AS t
+             WHERE c.classid = 'pg_class'::regclass AND t.tgrelid = c.objid
+             UNION ALL
+            SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgfoid FROM pg_trigger AS t
+             WHERE c.classid = 'pg_trigger'::regclass AND t.oid = c.objid
+         ) AS g
          WHERE c.command_tag IN ('ALTER TABLE', 'CREATE TRIGGER') AND g.tgenabled = 'O'
            AND EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                         WHERE d.classid = 'pg_proc'::regclass AND d.objid = g.tgfoid AND d.deptype = 'e'

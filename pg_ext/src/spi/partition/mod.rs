@@ -47,13 +47,13 @@ SELECT p.partstrat::pg_catalog.text, p.partnatts::pg_catalog.int4, pg_catalog.qu
 
 /// Bounds as integers: microseconds since 1970, or with `$2` the integers of the key. They are
 /// printed and read in the same style and time zone, those of [`as_owner_of`]. An infinite bound
-/// becomes NULL.
+/// becomes NULL. `OFFSET 0` keeps expressions from being evaluated once for each use.
 const PARTITIONS: &str = "
 SELECT c.oid, c.relname::text, format('%I.%I', n.nspname, c.relname), e.bounds = 'DEFAULT',
-       CASE WHEN b.bound[1] ~ '^(MINVALUE|-?infinity)$' THEN NULL
+       CASE WHEN b.bound[1] IN ('MINVALUE', '-infinity', 'infinity') THEN NULL
             WHEN $2 THEN b.bound[1]::numeric::bigint
             ELSE (extract(epoch FROM b.bound[1]::timestamptz) * 1000000)::bigint END,
-       CASE WHEN b.bound[2] ~ '^(MAXVALUE|-?infinity)$' THEN NULL
+       CASE WHEN b.bound[2] IN ('MAXVALUE', '-infinity', 'infinity') THEN NULL
             WHEN $2 THEN b.bound[2]::numeric::bigint
             ELSE (extract(epoch FROM b.bound[2]::timestamptz) * 1000000)::bigint END,
        s.spcname::text, i.inhdetachpending
@@ -61,9 +61,11 @@ SELECT c.oid, c.relname::text, format('%I.%I', n.nspname, c.relname), e.bounds =
   JOIN pg_class AS c ON c.oid = i.inhrelid
   JOIN pg_namespace AS n ON n.oid = c.relnamespace
   LEFT JOIN pg_tablespace AS s ON s.oid = c.reltablespace
- CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, 0)) AS e (bounds)
+ CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, 0) OFFSET 0) AS e (bounds)
  CROSS JOIN LATERAL (
-    SELECT regexp_match(e.bounds, '^FOR VALUES FROM \\(''?([^'')]+)''?\\) TO \\(''?([^'')]+)''?\\)$')
+    SELECT CASE WHEN e.bounds LIKE 'FOR VALUES FROM (%) TO (%)' AND e.bounds NOT LIKE '%,%'
+                THEN string_to_array(translate(substr(e.bounds, 17), '()''', ''), ' TO ') END
+    OFFSET 0
  ) AS b (bound)
  WHERE i.inhparent = $1 AND ($3 IS NULL OR i.inhrelid = $3)";
 
