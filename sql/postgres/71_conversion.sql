@@ -146,12 +146,13 @@ BEGIN
                    class.nspname, class.relname, class.nspname, rest, key);
     parent := to_regclass(format('%I.%I', class.nspname, class.relname));
     EXECUTE format('ALTER TABLE %s OWNER TO %s', parent, class.owner);
+    -- While the table is empty: a plan reads the rows of the default partition.
+    PERFORM arx.manage_partitions(parent, convert_table."interval", premake, retention, time_zone => convert_table.time_zone,
+                                  epoch => convert_table.epoch);
     EXECUTE format('ALTER TABLE %s ATTACH PARTITION %I.%I DEFAULT', parent, class.nspname, rest);
     FOREACH statement IN ARRAY after LOOP
         EXECUTE format(statement, parent);
     END LOOP;
-    PERFORM arx.manage_partitions(parent, convert_table."interval", premake, retention, time_zone => convert_table.time_zone,
-                                  epoch => convert_table.epoch);
     PERFORM arx.note_partition_event(parent, 'convert', format('%I.%I', class.nspname, rest), convert_table.relation, 'DEFAULT',
                                      NULL, NULL, 'called by hand', 'done', NULL, NULL, NULL, began);
     RETURN parent;

@@ -134,31 +134,40 @@ impl Planned<'_> {
         create_parts(parent, partition, &self.step.partition, hash.parts)
     }
 
-    /// Makes the partition, or attaches the table that holds its rows. The parent is locked.
+    /// Makes the partition, or attaches the table that holds its rows. The parent is locked, and
+    /// every scan of the default partition keeps writers waiting: PostgreSQL's own, which shows that
+    /// no row of the range is left there, is the only one besides that which deletes the rows.
     fn complete(mut self, state: &PartitionState) -> Result<(), SqlError> {
         let parent = &state.parent;
-        if let Some(default) = parent.default {
-            let name = relation_name(default)?;
-            if self.apart.is_none() && any(&name, &self.condition, &[])? {
-                self.copy(state, &name)?;
+        let Some(default) = parent.default else { return self.create(state, CREATE) };
+        if self.apart.is_none() {
+            let is_created = attempt(PgSqlErrorCode::ERRCODE_CHECK_VIOLATION, || self.create(state, CREATE).map(Some))?;
+            if is_created.is_some() {
+                return Ok(());
             }
-            if let Some((table, copied)) = &self.apart {
-                let target = relation_name(*table)?;
-                let replaced = attempt(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, || {
-                    replace_copied(parent.oid, &name, &target, &self.condition, copied)
-                })?;
-                if replaced.is_none() {
-                    // Rows have changed since they were copied.
-                    run(&format!("TRUNCATE {target}"), &[])?;
-                    move_rows(parent.oid, (default, &name), (*table, &target), &self.condition, &[])?;
-                }
-                require_moved(&name, &self.condition, &[])?;
-            }
+            self.copy(state, &relation_name(default)?)?;
         }
-        let Some((table, _)) = self.apart else { return self.create(state, CREATE) };
-        let bounds = [parent.oid.into(), table.into(), self.from.as_str().into(), self.to.as_str().into()];
-        run_composed(ATTACH, &bounds)?;
-        run_composed(DROP_RANGE, &[table.into()])
+        let name = relation_name(default)?;
+        let Some((table, copied)) = &self.apart else {
+            return Err(SqlError::corrupt("the rows of a range were not copied"));
+        };
+        let target = relation_name(*table)?;
+        let replaced = attempt(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, || {
+            replace_copied(parent.oid, &name, &target, &self.condition, copied)
+        })?;
+        if replaced.is_none() {
+            // Rows have changed since they were copied.
+            run(&format!("TRUNCATE {target}"), &[])?;
+            move_rows(parent.oid, (default, &name), (*table, &target), &self.condition, &[])?;
+        }
+        let bounds = [parent.oid.into(), (*table).into(), self.from.as_str().into(), self.to.as_str().into()];
+        let attached = attempt(PgSqlErrorCode::ERRCODE_CHECK_VIOLATION, || run_composed(ATTACH, &bounds).map(Some))?;
+        if attached.is_none() {
+            require_moved(&name, &self.condition, &[])?;
+            // Reports what else it was.
+            run_composed(ATTACH, &bounds)?;
+        }
+        run_composed(DROP_RANGE, &[(*table).into()])
     }
 }
 
