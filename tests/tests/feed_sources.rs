@@ -309,3 +309,21 @@ fn the_embedded_engine_answers_no_request_without_its_password() {
         assert!(!read.status.success() && read.stdout.is_empty(), "another account reads the password");
     }
 }
+
+/// A daemon that was killed leaves its engine to end by itself, a moment later.
+#[test]
+fn a_folder_that_another_engine_is_about_to_leave_is_waited_for() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("sources_busy").unwrap();
+    let folder = database.data_folder().join("clickhouse");
+    run(database.sidecar().unwrap().arg("sync")).unwrap();
+    let lock = std::fs::File::open(folder.join("engine.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut command = database.sidecar().unwrap();
+    let mut syncing = command.arg("sync").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let log = folder.join("engine.log");
+    let is_refused = || Ok(std::fs::read_to_string(&log).is_ok_and(|log| log.contains("(code 76)")));
+    assert!(wait_until(Duration::from_secs(30), is_refused).unwrap(), "the engine was not refused");
+    drop(lock);
+    assert!(syncing.wait().unwrap().success());
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arx_stack::clickhouse::ClickHouse;
 use arx_stack::process::{run, wait_until};
 use arx_stack::{Database, Stack};
-use arx_tests::fixtures::import_sample;
+use arx_tests::fixtures::{TESTNET, import_sample};
 
 /// Volumes computed by PostgreSQL.
 const EXPECTED: &str = "SELECT network, date_trunc('hour', \"timestamp\", 'UTC') AS hour, count(*) AS n,
@@ -136,6 +136,46 @@ fn partitions_that_come_and_go_cost_clickhouse_their_own_rows() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("loads everything again"), "{refused:?}");
     assert!(succeed(&database, &["sync"]).contains("loaded everything: 0 rows"));
     held("0\t0\t0");
+}
+
+#[test]
+fn a_partition_that_maintenance_detached_comes_back_in_graph_and_clickhouse() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("movement_attach").unwrap();
+    let clickhouse = ClickHouse::start(stack, &database).unwrap();
+    database
+        .query(&format!(
+            "{TESTNET} SELECT arx.ensure_partitions('arx.transactions', '2024-03-01', '2024-04-30');
+             INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value)
+             SELECT 'testnet', 'm' || n, n, timestamptz '2024-03-01' + n * interval '1 day', 'w' || n, 'w' || n + 1, 1
+               FROM generate_series(1, 50) AS n;
+             SELECT arx.refresh_graph()"
+        ))
+        .unwrap();
+    assert!(succeed(&database, &["sync"]).contains("loaded everything: 50 rows"));
+    let reach = "SELECT coalesce(sum(wallets), 0) FROM arx.wallet_reach('w1', 'testnet', 9)";
+    let held = |rows: &str| {
+        assert_eq!(clickhouse.query("SELECT count() FROM arx.transaction_events FINAL").unwrap(), rows);
+        assert_eq!(database.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
+        assert!(succeed(&database, &["verify"]).contains("both sides are the same"));
+        database.query(reach).unwrap()
+    };
+    assert_eq!(held("50"), "10");
+    database
+        .query(
+            "SELECT count(*) FROM arx.manage_partitions('arx.transactions', '1 month', retention => '12 months');
+             SELECT count(*) FROM arx.run_partition_maintenance('arx.transactions')",
+        )
+        .unwrap();
+    let detached = "SELECT count(*) FROM arx.partition_events WHERE action = 'detach' AND outcome = 'done'";
+    assert_eq!(database.query(detached).unwrap(), "2");
+    succeed(&database, &["sync"]);
+    assert_eq!(held("0"), "0");
+    for partition in ["arx.transactions_2024_04", "arx.transactions_2024_03"] {
+        database.query(&format!("SELECT arx.attach_partition('{partition}')")).unwrap();
+        succeed(&database, &["sync"]);
+    }
+    assert_eq!(held("50"), "10");
 }
 
 #[test]

@@ -257,7 +257,8 @@ fn an_upgraded_cluster_gives_the_same_answers_and_its_feed_goes_on() {
     let older = std::env::var("ARX_UPGRADE_FROM").unwrap_or_default();
     let mut chain: Vec<PathBuf> = older.split_whitespace().map(debian_programs).collect();
     if chain.is_empty() {
-        chain.push(programs_folder());
+        // Twice: what an upgrade leaves behind shows in the next.
+        chain.extend([programs_folder(), programs_folder()]);
     }
     chain.push(programs_folder());
     let servers = chain.into_iter().enumerate();
