@@ -125,7 +125,7 @@ impl<'a> Scene<'a> {
              SELECT arx.ensure_partitions('arx.transactions', '2024-01-01', '2024-01-02');
              INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
              SELECT 'ethereum', 't' || n, n, timestamptz '2024-01-01' + n * interval '100 milliseconds',
-                    '0x' || lpad(to_hex(1 + n % {WALLETS}), 40, '0'), '0x' || lpad(to_hex(1 + n * 7919 % {WALLETS}), 40, '0'),
+                    '0x' || lpad(to_hex(1 + n % {WALLETS}), 40, '0'), '0x' || lpad(to_hex(1 + n::bigint * 7919 % {WALLETS}), 40, '0'),
                     n % 9 + 1, 'confirmed' FROM generate_series(1, {WALLETS} / 2) AS n;
              ANALYZE arx.wallet_profiles"
         ))?;
