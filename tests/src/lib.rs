@@ -1,10 +1,12 @@
 //! Harness of the tests in `tests/tests`: golden files, fixtures, random histories of concurrent
-//! writers, second servers, calls of every function, and a proxy that cuts connections.
+//! writers, second servers, calls of every function, a proxy that cuts connections, and
+//! servers of Redis.
 
 pub mod fixtures;
 pub mod golden;
 pub mod history;
 pub mod proxy;
+pub mod redis;
 pub mod replica;
 pub mod surface;
 pub mod writers;

@@ -2,140 +2,14 @@
 //! second, regardless of who made it, and no reader gets a profile that is not proved to be true.
 //! Accepted writes arrive exactly once.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
+use arx_stack::Stack;
 use arx_stack::ports::free_ports;
 use arx_stack::process::{run, wait_until};
-use arx_stack::{Database, Stack};
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// The promise is a second; a loaded machine gets more.
-const FRESH: Duration = Duration::from_secs(5);
-
-fn wallet(number: u32) -> String {
-    format!("0x{number:040x}")
-}
-
-fn sidecar(database: &Database<'_>, variables: &[(&str, &str)], arguments: &[&str]) -> (Output, String) {
-    let mut command = database.sidecar().unwrap();
-    let output = command.envs(variables.iter().copied()).args(arguments).stdin(Stdio::null()).output().unwrap();
-    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
-    (output, text)
-}
-
-/// A running daemon, which is stopped when it goes out of scope.
-struct Daemon {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Daemon {
-    fn start(database: &Database<'_>, variables: &[(&str, &str)], folder: &Path) -> Self {
-        let log = folder.join(format!("{}.log", database.name()));
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
-        let mut command = database.sidecar().unwrap();
-        command.envs(variables.iter().copied()).arg("run").stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        Self { child: command.spawn().unwrap(), log }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    fn address(&self) -> SocketAddr {
-        let mut found = None;
-        let has_address = || {
-            let log = self.log();
-            let words = log.split_whitespace().filter_map(|word| word.strip_prefix("address="));
-            found = words.filter_map(|word| word.parse().ok()).next_back();
-            Ok(found.is_some())
-        };
-        assert!(wait_until(LIMIT, has_address).unwrap(), "{}", self.log());
-        found.unwrap()
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts Redis on a free port, and waits until it answers. Returns its URL, port and process.
-fn start_redis(stack: &Stack, name: &str, port: u16, options: &[&str]) -> (String, u32) {
-    let folder = stack.folder().join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    let mut command = Command::new("redis-server");
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).arg("--dir").arg(&folder);
-    let pid = stack.start_server(name, command.args(options)).unwrap();
-    assert!(wait_until(LIMIT, || Ok(redis(port, &["PING"]).contains("PONG"))).unwrap(), "{name} does not answer");
-    (format!("redis://127.0.0.1:{port}"), pid)
-}
-
-fn redis(port: u16, arguments: &[&str]) -> String {
-    run(Command::new("redis-cli").args(["-p", &port.to_string()]).args(arguments)).unwrap_or_default()
-}
-
-fn request(address: SocketAddr, text: &str) -> (u16, String, serde_json::Value) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    stream.write_all(text.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    (status, head.to_owned(), serde_json::from_str(body).unwrap_or_default())
-}
-
-fn get(address: SocketAddr, path: &str) -> (u16, String, serde_json::Value) {
-    request(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
-}
-
-fn post(address: SocketAddr, path: &str, body: &str) -> (u16, String, serde_json::Value) {
-    let length = body.len();
-    request(
-        address,
-        &format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        ),
-    )
-}
-
-/// Fills a database with transactions in a ring of wallets.
-fn fill(database: &Database<'_>, wallets: u32) {
-    database
-        .query(&format!(
-            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
-             SELECT 'ethereum', 't' || n, n, timestamptz '2024-01-01' + n * interval '1 minute',
-                    '0x' || lpad(to_hex(1 + n % {wallets}), 40, '0'), '0x' || lpad(to_hex(1 + (n + 1) % {wallets}), 40, '0'),
-                    n % 7 + 1, 'confirmed' FROM generate_series(1, {wallets} * 3) AS n;
-             SELECT arx.refresh_wallet_profiles()"
-        ))
-        .unwrap();
-    database.query("CALL arx.refresh_risk_scores()").unwrap();
-}
-
-/// Waits until the cache gives a profile that contains a text.
-fn wait_for(database: &Database<'_>, variables: &[(&str, &str)], wallet: &str, texts: &[&str]) {
-    let started = Instant::now();
-    let mut last = String::new();
-    let shown = || {
-        last = sidecar(database, variables, &["profile", wallet, "--json"]).1;
-        Ok(last.contains("\"source\":\"cache\"") && texts.iter().all(|text| last.contains(text)))
-    };
-    assert!(wait_until(FRESH, shown).unwrap(), "{texts:?} after {:?}: {last}", started.elapsed());
-}
+use arx_tests::redis::{Daemon, FRESH, LIMIT, fill, get, post, redis, sidecar, start_redis, wait_for, wallet};
 
 #[test]
 fn every_committed_change_is_in_the_cache_within_a_second() {
@@ -157,11 +31,12 @@ fn every_committed_change_is_in_the_cache_within_a_second() {
     shows(&["\"state\":\"labelled\"", "\"score\":100"]);
     execute("DELETE FROM arx.address_labels");
     shows(&["\"labels\":[]"]);
-    // A decision of a user, which expires by the clock alone.
-    execute(&format!("SELECT arx.override_risk('{one}', 'ethereum', 12.5, 'reviewed', now() + interval '3 seconds')"));
+    // A decision of a user, and one which expires by the clock alone.
+    execute(&format!("SELECT arx.override_risk('{one}', 'ethereum', 12.5, 'reviewed', now() + interval '1 hour')"));
     shows(&["\"state\":\"overridden\"", "\"score\":12.5"]);
+    execute(&format!("SELECT arx.override_risk('{one}', 'ethereum', 13.5, 'reviewed', now() + interval '2 seconds')"));
     let expired = || Ok(!sidecar(&database, &[], &["profile", &one, "--json"]).1.contains("overridden"));
-    assert!(wait_until(Duration::from_secs(10), expired).unwrap());
+    assert!(wait_until(FRESH, expired).unwrap());
     // Rows of users, also under another key.
     execute(&format!(
         "UPDATE arx.wallet_profiles SET analytics_profile = '{{\"team\": \"blue\"}}' WHERE wallet_address = '{one}'"
@@ -217,7 +92,7 @@ fn a_follower_that_was_killed_leaves_nothing_stale() {
         // The lease ends; until then a reader may get what was true when the follower stopped.
         let is_true =
             || Ok(sidecar(&database, &[], &["profile", &one, "--json"]).1.contains(&format!("\"round\":{round}")));
-        assert!(wait_until(Duration::from_secs(4), is_true).unwrap());
+        assert!(wait_until(FRESH, is_true).unwrap());
         let (_, text) = sidecar(&database, &[], &["profile", &one, "--json"]);
         assert!(text.contains("\"source\":\"database\""), "{text}");
         daemon = Daemon::start(&database, &[], scratch.path());
@@ -366,12 +241,8 @@ fn wallets_are_served_as_json_with_problem_details() {
     let daemon = Daemon::start(&database, &[], scratch.path());
     let address = daemon.address();
     let path = format!("/v1/wallets/eth/{}", wallet(2).replace("0x", "0X"));
-    let source = |source: &str| {
-        let read = || Ok(get(address, &path).2["source"] == source);
-        wait_until(LIMIT, read).unwrap()
-    };
-    assert!(source("cache") || source("local"), "{}", daemon.log());
-    assert!(source("local"), "{}", daemon.log());
+    let is_local = || Ok(get(address, &path).2["source"] == "local");
+    assert!(wait_until(LIMIT, is_local).unwrap(), "{}", daemon.log());
     let (status, _, found) = get(address, &path);
     assert_eq!((status, found["profile"]["address"].as_str()), (200, Some(&*wallet(2))), "{found}");
     let reasons = found["profile"]["risk"]["reasons"].as_array().unwrap();
@@ -511,4 +382,87 @@ fn of_any_order_of_writes_the_newest_snapshot_remains() {
             assert!(answer[2].is_empty() || answer[2] == format!("b{newest}"), "seed {seed}, key {key}: {answer:?}");
         }
     }
+}
+
+/// Starts Redis by a file that is shipped, on another port. Returns its URL and port.
+fn start_shipped(stack: &Stack, file: &str) -> (String, u16) {
+    let [port, bus] = free_ports().unwrap();
+    let folder = stack.folder().join(format!("shipped-{file}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut command = Command::new("redis-server");
+    command.arg(shipped(file)).arg("--dir").arg(&folder).args(["--port", &port.to_string()]);
+    if file == "cluster.conf" {
+        command.args(["--cluster-port", &bus.to_string()]);
+    }
+    stack.start_server(&format!("shipped-{file}"), &command).unwrap();
+    assert!(wait_until(LIMIT, || Ok(redis(port, &["PING"]).contains("PONG"))).unwrap(), "{file} does not start");
+    (format!("redis://127.0.0.1:{port}"), port)
+}
+
+fn shipped(file: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/redis").join(file)
+}
+
+#[test]
+fn the_shipped_files_start_redis_as_they_say() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_shapes").unwrap();
+    let servers = ["one.conf", "cache.conf", "streams.conf", "cluster.conf"].map(|file| {
+        let (url, port) = start_shipped(stack, file);
+        for line in std::fs::read_to_string(shipped(file)).unwrap().lines() {
+            let Some((name, value)) = line.split_once(' ').filter(|_| !line.starts_with('#')) else { continue };
+            let expected = match value.strip_suffix("gb") {
+                Some(gigabytes) => (gigabytes.parse::<u64>().unwrap() << 30).to_string(),
+                None => value.trim_matches('"').to_owned(),
+            };
+            let answer = redis(port, &["CONFIG", "GET", name]);
+            let found = answer.lines().nth(1).unwrap_or_default();
+            // The test has given another port.
+            assert!(name == "port" || found == expected, "{file}: {name} is {found:?}, not {expected:?}");
+        }
+        url
+    });
+    let [one, cache, streams, cluster] = &servers;
+    let annotate = |variables: &[(&str, &str)]| {
+        let (output, text) = sidecar(&database, variables, &["annotate", &wallet(1), "{\"note\": \"x\"}"]);
+        (output.status.success(), text)
+    };
+    let (is_accepted, text) = annotate(&[("ARX_REDIS_URL", one)]);
+    assert!(is_accepted, "{text}");
+    let (is_accepted, text) = annotate(&[("ARX_REDIS_URL", cache)]);
+    assert!(!is_accepted && text.contains("allkeys-lru"), "{text}");
+    let (is_accepted, text) = annotate(&[("ARX_REDIS_URL", cache), ("ARX_REDIS_STREAMS_URL", streams)]);
+    assert!(is_accepted, "{text}");
+    // A node of a cluster is no server of its own.
+    let (is_accepted, text) = annotate(&[("ARX_REDIS_URL", cluster)]);
+    assert!(!is_accepted && text.contains("redis+cluster"), "{text}");
+}
+
+#[test]
+fn a_write_is_accepted_when_replicas_have_it() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("cache_replicas").unwrap();
+    let [port, other] = free_ports().unwrap();
+    let (url, _) = start_redis(stack, "redis-primary", port, &[]);
+    let annotate = |variables: &[(&str, &str)]| {
+        let (output, text) = sidecar(&database, variables, &["annotate", &wallet(1), "{\"note\": \"x\"}"]);
+        (output.status.success(), text)
+    };
+    let wanted = [("ARX_REDIS_URL", url.as_str()), ("ARX_WRITE_REPLICAS", "1")];
+    let (is_accepted, text) = annotate(&wanted);
+    assert!(!is_accepted && text.contains("0 replicas"), "{text}");
+    let (is_accepted, text) = annotate(&[("ARX_REDIS_URL", &url)]);
+    assert!(is_accepted, "{text}");
+    let (_, pid) = start_redis(stack, "redis-replica", other, &["--replicaof", &format!("127.0.0.1 {port}")]);
+    let is_online = || Ok(redis(port, &["INFO", "replication"]).contains("state=online"));
+    assert!(wait_until(LIMIT, is_online).unwrap(), "{}", redis(port, &["INFO", "replication"]));
+    let (is_accepted, text) = annotate(&wanted);
+    assert!(is_accepted, "{text}");
+    let (is_accepted, text) = annotate(&[("ARX_REDIS_URL", &url), ("ARX_WRITE_REPLICAS", "2")]);
+    assert!(!is_accepted && text.contains("write_replicas"), "{text}");
+    // A replica that is connected and does not answer has not got the write.
+    run(Command::new("kill").args(["-STOP", &pid.to_string()])).unwrap();
+    let (is_accepted, text) = annotate(&[("ARX_REDIS_URL", &url)]);
+    run(Command::new("kill").args(["-CONT", &pid.to_string()])).unwrap();
+    assert!(!is_accepted && text.contains("0 replicas"), "{text}");
 }

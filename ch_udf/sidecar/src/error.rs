@@ -132,10 +132,16 @@ pub enum SidecarError {
         address: String,
         policy: String,
     },
-    #[error("no replica of Redis at {address} has confirmed the write; it may be applied, and is not guaranteed to be")]
+    #[error(
+        "{holders} replicas of Redis at {address} have confirmed the write, and {wanted} must (write_replicas); it may be \
+         applied, and is not guaranteed to be"
+    )]
     NotReplicated {
         /// Without secrets.
         address: String,
+        /// Replicas that have the write.
+        holders: u32,
+        wanted: u32,
     },
     /// Readers wait for a session of PostgreSQL.
     #[error("all {sessions} sessions that read profiles from PostgreSQL are busy; try again later")]

@@ -160,11 +160,17 @@ pub(crate) fn clickhouse_code(text: &str) -> Option<u32> {
 }
 
 fn redis_kind(error: &redis::RedisError) -> ErrorKind {
-    if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() {
+    let has_no_node = error.kind() == redis::ErrorKind::ClusterConnectionNotFound;
+    if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || has_no_node {
         return ErrorKind::Transient;
     }
-    match error.code() {
-        Some("BUSY" | "LOADING" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "OOM" | "READONLY") => ErrorKind::Busy,
+    // An error of a pipeline has those of its commands.
+    let errors = error.clone().into_server_errors();
+    let code = error.code().or_else(|| errors.as_ref()?.first().map(|(_, error)| error.code()));
+    match code {
+        // A slot is on its way to another node, or has no node until a replica takes it.
+        Some("MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN") => ErrorKind::Transient,
+        Some("BUSY" | "LOADING" | "OOM" | "READONLY" | "NOREPLICAS") => ErrorKind::Busy,
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => ErrorKind::Configuration,
         Some(_) | None => ErrorKind::Permanent,
     }

@@ -141,9 +141,8 @@ pub(crate) async fn compare(
     let cache = ProfileCache::connect(settings, database.identity().clone()).await?;
     let mut compared = Compared::default();
     let mut suspects = Vec::new();
-    let mut cursor = 0;
-    loop {
-        let (next, keys) = cache.scan(&cache.identity.profiles(), cursor).await?;
+    let mut walk = cache.walk(cache.identity.profiles());
+    while let Some(keys) = walk.step().await? {
         let wallets: Vec<WalletKey> = keys.iter().filter_map(|key| cache.identity.wallet_of(key)).collect();
         compared.keys += keys.len() as u64;
         compared.unused += (keys.len() - wallets.len()) as u64;
@@ -157,10 +156,6 @@ pub(crate) async fn compare(
             suspects.extend(more);
         }
         progress_to(compared.keys, compared.keys);
-        if next == 0 {
-            break;
-        }
-        cursor = next;
     }
     // A profile may have changed between the two reads: it counts only if it still differs when the
     // follower has caught up with the snapshot of the comparison.

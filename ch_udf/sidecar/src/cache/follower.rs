@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::{Identity, WalletKey};
 use super::profile::{Loaded, ProfileLoader};
-use super::store::{ProfileCache, Writer, by_network};
+use super::store::{ProfileCache, Walk, Writer, by_network, is_any_new};
 use super::watermark::{ALL_NETWORKS, Changes, Height, Watermark};
 use crate::error::{Chain, Doing, SidecarError};
 use crate::retry::ErrorKind;
@@ -75,7 +75,7 @@ struct Position {
     looked_at: String,
     /// See `arx.profile_basis()`.
     basis: String,
-    /// Mark of the Redis server that has the values.
+    /// Marks of the Redis servers that have the values.
     server: String,
 }
 
@@ -112,8 +112,8 @@ pub(crate) struct Follower {
     backlog: VecDeque<WalletKey>,
     /// True after Redis was restarted or replaced, until every floor is raised.
     has_lost: bool,
-    /// Cursor of a walk through all keys, whose profiles are below a floor.
-    walk: Option<u64>,
+    /// A walk through all keys, whose profiles are below a floor.
+    walk: Option<Walk>,
 }
 
 /// Changes as the database states them.
@@ -152,9 +152,10 @@ impl Follower {
             cache.suspend().await?;
             remove_all(&cache).await?;
         }
-        let server = cache.server().await?;
-        let former =
-            former.filter(|former| !went_back && former.watermark.follower == follower - 1 && former.server == server);
+        let server = cache.servers().await?;
+        let former = former.filter(|former| {
+            !went_back && former.watermark.follower == follower - 1 && !is_any_new(&server, &former.server)
+        });
         let continues = former.is_some();
         let mut position = former.unwrap_or_else(|| Position {
             watermark: Watermark {
@@ -163,14 +164,17 @@ impl Follower {
                 floors: [(ALL_NETWORKS.to_owned(), height)].into(),
                 follower,
                 pass: 0,
+                nodes: Vec::new(),
             },
             looked_at: String::new(),
             basis: String::new(),
-            server,
+            server: server.clone(),
         });
+        position.server = server;
         position.watermark.follower = follower;
         position.watermark.pass = 0;
         tracing::info!(continues, identity = %cache.identity, "following the profiles");
+        let walk = (!continues).then(|| cache.walk(cache.identity.profiles()));
         let now = Instant::now();
         let past = now.checked_sub(PRUNE_INTERVAL).unwrap_or(now);
         Ok(Self {
@@ -184,7 +188,7 @@ impl Follower {
             pruned: past,
             backlog: VecDeque::new(),
             has_lost: false,
-            walk: (!continues).then_some(0),
+            walk,
         })
     }
 
@@ -283,7 +287,7 @@ impl Follower {
         floors.extend(changed.networks.iter().map(|network| (network.clone(), height)));
         let raised = changed.everything || !changed.networks.is_empty();
         if raised {
-            self.walk = Some(0);
+            self.walk = Some(self.cache.walk(self.cache.identity.profiles()));
             self.backlog.clear();
         }
         raised
@@ -314,10 +318,10 @@ impl Follower {
         };
         let position = is_time.then_some(&self.position);
         let server = self.cache.confirm(&self.position.server, &self.position.watermark, position, &message).await?;
-        self.has_lost = server != self.position.server;
+        self.has_lost = is_any_new(&server, &self.position.server);
+        self.position.server = server;
         if self.has_lost {
             tracing::warn!("Redis was restarted or replaced; all cached profiles are taken for out of date");
-            self.position.server = server;
         } else if is_time {
             self.stored = Instant::now();
         }
@@ -327,12 +331,12 @@ impl Follower {
     /// Caches some profiles that were marked as changed, or are below a floor.
     async fn catch_up(&mut self) -> Result<u64, SidecarError> {
         if self.backlog.is_empty()
-            && let Some(cursor) = self.walk
+            && let Some(walk) = &mut self.walk
         {
-            let (next, keys) = self.cache.scan(&self.cache.identity.profiles(), cursor).await?;
-            self.walk = (next != 0).then_some(next);
-            let wallets: Vec<WalletKey> = keys.iter().filter_map(|key| self.cache.identity.wallet_of(key)).collect();
-            self.backlog.extend(wallets);
+            match walk.step().await? {
+                Some(keys) => self.backlog.extend(keys.iter().filter_map(|key| self.cache.identity.wallet_of(key))),
+                None => self.walk = None,
+            }
         }
         if self.backlog.is_empty() {
             return Ok(0);
@@ -399,17 +403,13 @@ fn reaches_back(snapshot: &str, changes_before: &str) -> bool {
 /// # Errors
 /// [`SidecarError::Redis`].
 pub(crate) async fn remove_all(cache: &ProfileCache) -> Result<u64, SidecarError> {
-    let (mut cursor, mut removed) = (0, 0);
-    loop {
-        let (next, keys) = cache.scan(&cache.identity.everything(), cursor).await?;
+    let (mut walk, mut removed) = (cache.walk(cache.identity.everything()), 0);
+    while let Some(keys) = walk.step().await? {
         // Streams of writes may be on the same server, and hold accepted writes.
         let keys: Vec<String> = keys.into_iter().filter(|key| !cache.identity.is_of_stream(key)).collect();
         removed += cache.remove(&keys).await?;
-        if next == 0 {
-            return Ok(removed);
-        }
-        cursor = next;
     }
+    Ok(removed)
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ impl WalletKey {
     }
 
     /// Key of the writes that PostgreSQL has not applied yet: a hash with values as `a:<name>`, and
-    /// the key of the latest write of each name as `w:<name>`.
+    /// the key of the latest write of each as `w:a:<name>`.
     pub(super) fn pending(&self, identity: &Identity) -> String {
         format!("{}:{}:{}", identity.shard_of(self).pending, self.network, self.address)
     }

@@ -296,6 +296,11 @@ impl Annotation {
     pub(super) fn fields(&self) -> &JsonFields {
         &self.fields
     }
+
+    /// Returns names and values of the pending writes that show it.
+    pub(super) fn shown(&self) -> Vec<(String, String)> {
+        self.fields.iter().map(|(name, value)| (format!("a:{name}"), value.get().to_owned())).collect()
+    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 //! one step. An accepted write is on two nodes if the server has a replica, and where no eviction
 //! can take it.
 
-use redis::aio::ConnectionManager;
-use redis::{Script, from_redis_value_ref};
+use std::collections::BTreeMap;
 
-use super::keys::{Identity, WalletKey};
+use futures_util::future::try_join_all;
+use redis::{Cmd, RedisResult, Script, Value, from_redis_value_ref};
+
+use super::keys::{Identity, ShardKeys, WalletKey};
 use super::profile::{Annotation, JsonFields};
 use super::store::{PIPELINE, is_wrong_type, set_aside_unless};
 use crate::error::{Doing, SidecarError};
-use crate::servers::redis::{Connection, Endpoint};
+use crate::servers::redis::{Connection, Endpoint, Link, publish};
 use crate::servers::{self};
 use crate::settings::Settings;
 
@@ -19,13 +21,26 @@ const MAX_STREAM_LENGTH: u64 = 1_000_000;
 /// Time limit for a replica to have a write, in milliseconds.
 const REPLICA_MILLIS: u64 = 1_000;
 
+const ADD: &str = include_str!("../../../../sql/redis/write_add.lua");
+
+/// A write that is to be accepted.
+struct Entry {
+    shard: ShardKeys,
+    /// Key of the pending writes that it is shown by.
+    pending: String,
+    fields: Vec<(&'static str, String)>,
+    /// Names and values of pending writes.
+    shown: Vec<(String, String)>,
+}
+
 /// The streams of a database.
 #[derive(Clone)]
 pub(crate) struct WriteQueue {
-    connection: ConnectionManager,
+    connection: Link,
     /// Connection to the cache, where other processes hear of the write.
-    announcements: Option<ConnectionManager>,
+    announcements: Option<Link>,
     identity: Identity,
+    /// Replicas that must have a write before it is accepted.
     replicas: u32,
     /// Without secrets.
     address: String,
@@ -51,14 +66,15 @@ impl WriteQueue {
     /// # Errors
     /// Errors of connecting.
     pub(super) async fn for_readers(settings: &Settings, identity: Identity) -> Result<Self, SidecarError> {
-        let Connection { manager, replicas, .. } = servers::redis::connect(settings, Endpoint::Streams).await?;
+        let Connection { link, facts, .. } = servers::redis::connect(settings, Endpoint::Streams).await?;
         let announcements = match &settings.redis_streams_url {
-            None => Some(manager.clone()),
+            None => Some(link.clone()),
             // The cache may be down: a write is accepted all the same.
-            Some(_) => servers::redis::connect(settings, Endpoint::Cache).await.ok().map(|it| it.manager),
+            Some(_) => servers::redis::connect(settings, Endpoint::Cache).await.ok().map(|it| it.link),
         };
         let address = Endpoint::Streams.url(settings).to_string();
-        Ok(Self { connection: manager, announcements, identity, replicas, address })
+        let replicas = settings.write_replicas.unwrap_or_else(|| facts.have_replicas().into());
+        Ok(Self { connection: link, announcements, identity, replicas, address })
     }
 
     /// Checks that the server does not evict keys without a lifetime, which streams are.
@@ -68,15 +84,14 @@ impl WriteQueue {
     pub(super) async fn require_no_eviction(&self) -> Result<(), SidecarError> {
         let doing = "ask for the eviction policy";
         let information = servers::redis::information(&mut self.connection.clone(), doing).await?;
-        match information.get("maxmemory_policy") {
-            Some(policy) if policy.starts_with("allkeys") => {
-                Err(SidecarError::EvictsWrites { address: self.address.clone(), policy: policy.clone() })
-            }
-            _ => Ok(()),
+        let policy = information.eviction();
+        if policy.starts_with("allkeys") {
+            return Err(SidecarError::EvictsWrites { address: self.address.clone(), policy });
         }
+        Ok(())
     }
 
-    pub(super) fn connection(&self) -> ConnectionManager {
+    pub(super) fn connection(&self) -> Link {
         self.connection.clone()
     }
 
@@ -103,83 +118,141 @@ impl WriteQueue {
     /// # Errors
     /// Errors of [`Self::annotate`].
     pub(crate) async fn annotate_many(&self, writes: &[(WalletKey, Annotation)]) -> Result<Vec<String>, SidecarError> {
-        let doing = "queue an annotation";
-        let source = include_str!("../../../../sql/redis/note_add.lua");
-        let script = Script::new(source);
-        let mut connection = self.connection.clone();
+        let entry = |(wallet, annotation): &(WalletKey, Annotation)| Entry {
+            shard: self.identity.shard_of(wallet),
+            pending: wallet.pending(&self.identity),
+            fields: vec![
+                ("network", wallet.network.clone()),
+                ("address", wallet.address.clone()),
+                ("annotation", annotation.text().to_owned()),
+            ],
+            shown: annotation.shown(),
+        };
         let mut ids = Vec::with_capacity(writes.len());
         for chunk in writes.chunks(PIPELINE) {
-            let calls: Vec<redis::Cmd> =
-                chunk.iter().map(|(wallet, write)| self.call(&script, wallet, write)).collect();
-            let mut commands = redis::pipe();
-            commands.cmd("SCRIPT").arg("LOAD").arg(source);
-            for call in &calls {
-                commands.add_command(call.clone());
-            }
-            let replies: Vec<redis::RedisResult<redis::Value>> =
-                commands.ignore_errors().query_async(&mut connection).await.doing(doing)?;
-            for (((wallet, _), call), reply) in chunk.iter().zip(&calls).zip(replies.into_iter().skip(1)) {
-                let reply = match reply {
-                    Err(error) if is_wrong_type(&error) => {
-                        set_aside_unless(&mut connection, &wallet.pending(&self.identity), "hash").await?;
-                        let stream = self.identity.shard_of(wallet).writes;
-                        set_aside_unless(&mut connection, &stream, "stream").await?;
-                        call.query_async(&mut connection).await
-                    }
-                    reply => reply,
-                };
-                let reply: String =
-                    from_redis_value_ref(&reply.doing(doing)?).map_err(redis::RedisError::from).doing(doing)?;
-                if let Some(length) = reply.strip_prefix("FULL ") {
-                    return Err(SidecarError::StreamFull {
-                        stream: self.identity.shard_of(wallet).writes,
-                        length: length.parse().unwrap_or(MAX_STREAM_LENGTH),
-                    });
-                }
-                ids.push(reply);
-            }
+            let entries: Vec<Entry> = chunk.iter().map(entry).collect();
+            ids.extend(self.accept(&entries).await?);
+            self.announce(chunk.iter().map(|(wallet, _)| wallet)).await;
         }
-        self.wait_for_replica().await?;
-        self.announce(writes).await;
         Ok(ids)
     }
 
-    fn call(&self, script: &Script, wallet: &WalletKey, annotation: &Annotation) -> redis::Cmd {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(script.get_hash()).arg(2).arg(wallet.pending(&self.identity));
-        call.arg(self.identity.shard_of(wallet).writes);
-        call.arg(&wallet.network).arg(&wallet.address).arg(annotation.text());
-        call.arg(format!("{:032x}", fastrand::u128(..))).arg(MAX_STREAM_LENGTH);
-        for (name, value) in annotation.fields() {
-            call.arg(name).arg(value.get());
+    /// Appends entries to their streams. Returns their ids, in the given order.
+    async fn accept(&self, entries: &[Entry]) -> Result<Vec<String>, SidecarError> {
+        let doing = "queue a write";
+        if !self.connection.is_cluster() {
+            return self.append(entries).await;
+        }
+        // The streams of a cluster are on different nodes; the entries of one keep their order.
+        let mut streams: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, entry) in entries.iter().enumerate() {
+            streams.entry(&entry.shard.writes).or_default().push(index);
+        }
+        let appending = streams.into_values().map(async |indices| {
+            let mut ids = Vec::with_capacity(indices.len());
+            for index in indices {
+                let entry = entries.get(index..=index).unwrap_or_default();
+                ids.extend(self.append(entry).await?.into_iter().map(|id| (index, id)));
+            }
+            Ok::<_, SidecarError>(ids)
+        });
+        let mut ids: Vec<(usize, String)> = try_join_all(appending).await?.into_iter().flatten().collect();
+        ids.sort_unstable();
+        if ids.len() != entries.len() {
+            return Err(SidecarError::Protocol { detail: format!("{doing}: a node gives no answer") });
+        }
+        Ok(ids.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// Appends entries by one connection: in a cluster, of one slot.
+    async fn append(&self, entries: &[Entry]) -> Result<Vec<String>, SidecarError> {
+        let doing = "queue a write";
+        let calls: Vec<Cmd> = entries.iter().map(|entry| self.call(entry)).collect();
+        let mut replies = self.send(&calls).await?.into_iter();
+        let mut ids = Vec::with_capacity(entries.len());
+        for (entry, call) in entries.iter().zip(&calls) {
+            let reply = match replies.next() {
+                Some(Err(error)) if is_wrong_type(&error) => {
+                    let mut connection = self.connection();
+                    set_aside_unless(&mut connection, &entry.pending, "hash").await?;
+                    set_aside_unless(&mut connection, &entry.shard.writes, "stream").await?;
+                    self.send(std::slice::from_ref(call)).await?.pop()
+                }
+                reply => reply,
+            };
+            let missing = || SidecarError::Protocol { detail: "Redis gives no answer about a queued write".into() };
+            let reply = reply.ok_or_else(missing)?.doing(doing)?;
+            let id: String = from_redis_value_ref(&reply).map_err(redis::RedisError::from).doing(doing)?;
+            if let Some(length) = id.strip_prefix("FULL ") {
+                return Err(SidecarError::StreamFull {
+                    stream: entry.shard.writes.clone(),
+                    length: length.parse().unwrap_or(MAX_STREAM_LENGTH),
+                });
+            }
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    /// Makes the call that accepts an entry. A call that is repeated, because its answer was lost,
+    /// repeats the entry with its key.
+    fn call(&self, entry: &Entry) -> Cmd {
+        let mut call = match self.connection.is_cluster() {
+            // A node that was promoted a moment ago knows no script.
+            true => redis::cmd("EVAL").arg(ADD).to_owned(),
+            false => redis::cmd("EVALSHA").arg(Script::new(ADD).get_hash()).to_owned(),
+        };
+        call.arg(2).arg(&entry.pending).arg(&entry.shard.writes);
+        call.arg(MAX_STREAM_LENGTH).arg(format!("{:032x}", fastrand::u128(..))).arg(entry.fields.len() * 2);
+        for (name, value) in &entry.fields {
+            call.arg(name).arg(value);
+        }
+        for (name, value) in &entry.shown {
+            call.arg(name).arg(value);
         }
         call
     }
 
-    async fn wait_for_replica(&self) -> Result<(), SidecarError> {
-        if self.replicas == 0 {
-            return Ok(());
+    /// Sends calls, and waits until replicas have them. The wait must follow on the connection of
+    /// the calls: on any other it would ask about writes of others.
+    async fn send(&self, calls: &[Cmd]) -> Result<Vec<RedisResult<Value>>, SidecarError> {
+        let doing = "queue a write";
+        let mut commands = redis::pipe();
+        commands.ignore_errors();
+        let has_load = !self.connection.is_cluster();
+        if has_load {
+            commands.cmd("SCRIPT").arg("LOAD").arg(ADD);
         }
-        let wait = redis::cmd("WAIT").arg(1).arg(REPLICA_MILLIS).to_owned();
-        let holders: u64 =
-            wait.query_async(&mut self.connection.clone()).await.doing("wait until a replica has a write")?;
-        if holders == 0 {
-            return Err(SidecarError::NotReplicated { address: self.address.clone() });
+        for call in calls {
+            commands.add_command(call.clone());
         }
-        Ok(())
+        if self.replicas > 0 {
+            commands.cmd("WAIT").arg(self.replicas).arg(REPLICA_MILLIS);
+        }
+        let mut replies = self.connection().in_turn(&commands).await.doing(doing)?;
+        if self.replicas > 0 {
+            let reply = replies.pop().unwrap_or(Ok(Value::Nil)).doing("wait until a replica has a write")?;
+            let holders = from_redis_value_ref::<u32>(&reply).unwrap_or_default();
+            if holders < self.replicas {
+                return Err(SidecarError::NotReplicated {
+                    address: self.address.clone(),
+                    holders,
+                    wanted: self.replicas,
+                });
+            }
+        }
+        Ok(replies.split_off(usize::from(has_load)))
     }
 
     /// Has other processes read the wallets again. They would do so a little later anyway.
-    async fn announce(&self, writes: &[(WalletKey, Annotation)]) {
+    async fn announce(&self, wallets: impl Iterator<Item = &WalletKey>) {
         let Some(mut connection) = self.announcements.clone() else { return };
-        for chunk in writes.chunks(PIPELINE) {
-            let mut commands = redis::pipe();
-            for (wallet, _) in chunk {
-                let message = format!("note {}:{}", wallet.network, wallet.address);
-                commands.cmd("PUBLISH").arg(self.identity.changes()).arg(message).ignore();
-            }
-            let _: redis::RedisResult<()> = commands.query_async(&mut connection).await;
+        let mut commands = redis::pipe();
+        for wallet in wallets {
+            let message = format!("note {}:{}", wallet.network, wallet.address);
+            commands.add_command(publish(&connection, &self.identity.changes(), &message)).ignore();
         }
+        let _: RedisResult<()> = commands.query_async(&mut connection).await;
     }
 
     /// Reads the writes of wallets that PostgreSQL has not applied yet.
@@ -194,7 +267,7 @@ impl WriteQueue {
             for wallet in chunk {
                 commands.cmd("HGETALL").arg(wallet.pending(&self.identity));
             }
-            let replies: Vec<redis::RedisResult<Vec<(String, String)>>> =
+            let replies: Vec<RedisResult<Vec<(String, String)>>> =
                 commands.ignore_errors().query_async(&mut self.connection.clone()).await.doing(doing)?;
             for reply in replies {
                 let fields = match reply {

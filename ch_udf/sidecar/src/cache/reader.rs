@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use utoipa::ToSchema;
@@ -488,9 +487,7 @@ async fn listen(inner: Arc<Inner>) {
     loop {
         let channel = inner.identity().changes();
         if let Ok(mut subscription) = subscribe(&inner.settings, Endpoint::Cache, &channel).await {
-            let mut messages = subscription.on_message();
-            while let Some(message) = messages.next().await {
-                let Ok(text) = message.get_payload::<String>() else { continue };
+            while let Some(text) = subscription.next().await {
                 if let Ok(changes) = serde_json::from_str::<Changes>(&text) {
                     inner.local.hear(changes);
                 } else if let Some((network, address)) =

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
-use redis::{AsyncCommands, Script, Value, from_redis_value_ref};
+use redis::{AsyncCommands, FromRedisValue, Script, Value, from_redis_value_ref};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,7 +16,7 @@ use super::keys::{Identity, WalletKey};
 use super::profile::Profile;
 use super::watermark::{Changes, Height, Watermark};
 use crate::error::{Doing, SidecarError};
-use crate::servers::redis::{Connection, Endpoint};
+use crate::servers::redis::{Connection, Endpoint, Link, publish};
 use crate::servers::{self};
 use crate::settings::Settings;
 
@@ -59,7 +58,7 @@ pub(crate) fn is_wrong_type(error: &redis::RedisError) -> bool {
 /// The profiles of a database in Redis.
 #[derive(Clone)]
 pub(crate) struct ProfileCache {
-    connection: ConnectionManager,
+    connection: Link,
     /// Version of the server.
     pub(crate) version: String,
     /// Its `maxmemory-policy`.
@@ -94,12 +93,12 @@ impl ProfileCache {
     /// # Errors
     /// Errors of [`redis::connect`](crate::servers::redis::connect).
     pub(crate) async fn connect(settings: &Settings, identity: Identity) -> Result<Self, SidecarError> {
-        let Connection { manager, version, eviction, .. } = servers::redis::connect(settings, Endpoint::Cache).await?;
+        let Connection { link, version, eviction, .. } = servers::redis::connect(settings, Endpoint::Cache).await?;
         let lifetime = Duration::from_secs(settings.profile_ttl_seconds);
-        Ok(Self { connection: manager, version, eviction, identity, lifetime, set_aside: Arc::default() })
+        Ok(Self { connection: link, version, eviction, identity, lifetime, set_aside: Arc::default() })
     }
 
-    pub(crate) fn connection(&self) -> ConnectionManager {
+    pub(crate) fn connection(&self) -> Link {
         self.connection.clone()
     }
 
@@ -127,6 +126,9 @@ impl ProfileCache {
         &self,
         wallets: &[WalletKey],
     ) -> Result<(Option<Watermark>, Vec<Option<Cached>>), SidecarError> {
+        if self.connection.is_cluster() {
+            return self.read_from_nodes(wallets).await;
+        }
         let doing = "read cached profiles";
         let (mut watermark, mut found) = (None, Vec::with_capacity(wallets.len()));
         // The first watermark is the oldest one.
@@ -167,6 +169,43 @@ impl ProfileCache {
             }
         }
         Ok((watermark, found))
+    }
+
+    /// Reads the watermark of a cluster, and then the profiles. The watermark vouches for the nodes
+    /// that have all values, so a profile of any other node does not count.
+    async fn read_from_nodes(
+        &self,
+        wallets: &[WalletKey],
+    ) -> Result<(Option<Watermark>, Vec<Option<Cached>>), SidecarError> {
+        let doing = "read cached profiles";
+        let Some(watermark) = self.watermark().await? else {
+            return Ok((None, std::iter::repeat_with(|| None).take(wallets.len()).collect()));
+        };
+        let source = include_str!("../../../../sql/redis/profile_get.lua");
+        let script = Script::new(source);
+        let mut found = Vec::with_capacity(wallets.len());
+        for chunk in wallets.chunks(PIPELINE) {
+            let mut commands = redis::pipe();
+            commands.cmd("SCRIPT").arg("LOAD").arg(source);
+            for wallet in chunk {
+                commands.cmd("EVALSHA").arg(script.get_hash()).arg(1).arg(wallet.profile(&self.identity));
+            }
+            let replies: Vec<redis::RedisResult<Value>> =
+                commands.ignore_errors().query_async(&mut self.connection.clone()).await.doing(doing)?;
+            for (wallet, reply) in chunk.iter().zip(replies.into_iter().skip(1)) {
+                let reply = match reply {
+                    Err(error) if is_wrong_type(&error) => {
+                        self.set_aside_unless(&wallet.profile(&self.identity), "hash").await?;
+                        Value::Nil
+                    }
+                    reply => reply.doing(doing)?,
+                };
+                let parts = from_redis_value_ref::<(Value, Value, String)>(&reply).ok();
+                let parts = parts.filter(|(_, _, node)| watermark.nodes.contains(node));
+                found.push(parts.and_then(|(fields, lifetime, _)| decode(wallet, &fields, &lifetime)));
+            }
+        }
+        Ok((Some(watermark), found))
     }
 
     /// Caches profiles that are true at a snapshot, unless newer ones are cached. Returns how many
@@ -279,12 +318,9 @@ impl ProfileCache {
     /// # Errors
     /// [`SidecarError::Redis`].
     pub(super) async fn release(&self, wallet: &WalletKey, token: &str) -> Result<(), SidecarError> {
-        let _: i64 = Script::new(include_str!("../../../../sql/redis/lock_release.lua"))
-            .key(wallet.lock(&self.identity))
-            .arg(token)
-            .invoke_async(&mut self.connection.clone())
-            .await
-            .doing("release the lock of a profile")?;
+        let source = include_str!("../../../../sql/redis/lock_release.lua");
+        let _: i64 =
+            self.call(source, &[&wallet.lock(&self.identity), token]).await.doing("release the lock of a profile")?;
         Ok(())
     }
 
@@ -296,28 +332,59 @@ impl ProfileCache {
         self.get_json(&self.identity.watermark(), "read the watermark").await
     }
 
-    /// Returns the mark of the server, which is another one after a restart or a failover.
+    /// Calls a script of one key, which is the first of the arguments.
+    async fn call<T: FromRedisValue>(&self, source: &'static str, arguments: &[&str]) -> redis::RedisResult<T> {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(Script::new(source).get_hash()).arg(1).arg(arguments);
+        let mut commands = redis::pipe();
+        commands.cmd("SCRIPT").arg("LOAD").arg(source).ignore().add_command(call);
+        let (result,) = commands.query_async(&mut self.connection.clone()).await?;
+        Ok(result)
+    }
+
+    /// Returns the marks of the servers that have the values. One has another mark after a restart
+    /// or a failover.
     ///
     /// # Errors
     /// [`SidecarError::Redis`].
-    pub(super) async fn server(&self) -> Result<String, SidecarError> {
-        self.set_watermark("", "").await
+    pub(super) async fn servers(&self) -> Result<String, SidecarError> {
+        match self.connection.is_cluster() {
+            true => self.marks().await,
+            false => self.set_watermark("", "").await,
+        }
     }
 
-    /// Sets the watermark if the server has the given mark. Returns the mark that it has.
-    async fn set_watermark(&self, server: &str, watermark: &str) -> Result<String, SidecarError> {
-        Script::new(include_str!("../../../../sql/redis/watermark_set.lua"))
-            .key(self.identity.watermark())
-            .arg(server)
-            .arg(watermark)
-            .arg(millis(LEASE))
-            .invoke_async(&mut self.connection.clone())
-            .await
-            .doing("renew the watermark")
+    async fn marks(&self) -> Result<String, SidecarError> {
+        Ok(servers::redis::information(&mut self.connection.clone(), "ask the nodes for their marks").await?.marks())
     }
 
-    /// Renews the watermark, and announces it with the wallets that changed. Returns the mark of
-    /// the server: unless it is the given one, values may be lost, and nothing was renewed.
+    /// Sets the watermark if its server has one of the given marks. Returns the mark that it has.
+    async fn set_watermark(&self, known: &str, watermark: &str) -> Result<String, SidecarError> {
+        let source = include_str!("../../../../sql/redis/watermark_set.lua");
+        let arguments = [&self.identity.watermark(), known, watermark, &millis(LEASE).to_string()];
+        self.call(source, &arguments).await.doing("renew the watermark")
+    }
+
+    /// Renews the watermark, unless a server may lack values. Returns the marks of the servers.
+    async fn renew(&self, known: &str, watermark: &Watermark) -> Result<String, SidecarError> {
+        let text = |watermark| serde_json::to_string(watermark).doing("renew the watermark");
+        if !self.connection.is_cluster() {
+            return self.set_watermark(known, &text(watermark)?).await;
+        }
+        let found = self.marks().await?;
+        if is_any_new(&found, known) {
+            return Ok(found);
+        }
+        let nodes = found.split(',').map(str::to_owned).collect();
+        let watermark = Watermark { nodes, ..watermark.clone() };
+        // The node of the watermark may have been replaced since.
+        let own = self.set_watermark(&found, &text(&watermark)?).await?;
+        Ok(if is_any_new(&own, &found) { format!("{found},{own}") } else { found })
+    }
+
+    /// Renews the watermark, and announces it with the wallets that changed. Returns the marks of
+    /// the servers: if one of them [is new](is_any_new), values may be lost, and nothing was
+    /// renewed.
     ///
     /// # Errors
     /// [`SidecarError::Redis`], [`SidecarError::Json`].
@@ -330,8 +397,8 @@ impl ProfileCache {
     ) -> Result<String, SidecarError> {
         let doing = "renew the watermark";
         let json = |value: serde_json::Result<String>| value.doing(doing);
-        let found = self.set_watermark(server, &json(serde_json::to_string(watermark))?).await?;
-        if found != server {
+        let found = self.renew(server, watermark).await?;
+        if is_any_new(&found, server) {
             return Ok(found);
         }
         let mut commands = redis::pipe();
@@ -346,7 +413,7 @@ impl ProfileCache {
             add.arg("*").arg("changes").arg(&message).ignore();
             commands.cmd("PEXPIRE").arg(self.identity.events()).arg(millis(POSITION_LIFETIME)).ignore();
         }
-        commands.cmd("PUBLISH").arg(self.identity.changes()).arg(message).ignore();
+        commands.add_command(publish(&self.connection, &self.identity.changes(), &message)).ignore();
         match commands.query_async::<()>(&mut self.connection.clone()).await {
             Err(error) if is_wrong_type(&error) => {
                 self.set_aside_unless(&self.identity.events(), "stream").await?;
@@ -399,22 +466,9 @@ impl ProfileCache {
         self.connection.clone().set_ex(key, text, POSITION_LIFETIME.as_secs()).await.doing(doing)
     }
 
-    /// Returns the keys of one step through those that match, and the cursor of the next step,
-    /// which is 0 after the last one.
-    ///
-    /// # Errors
-    /// [`SidecarError::Redis`].
-    pub(super) async fn scan(&self, pattern: &str, cursor: u64) -> Result<(u64, Vec<String>), SidecarError> {
-        // A pattern has no other special characters: an identity is made of digits and points.
-        redis::cmd("SCAN")
-            .arg(cursor)
-            .arg("MATCH")
-            .arg(pattern)
-            .arg("COUNT")
-            .arg(2_000)
-            .query_async(&mut self.connection.clone())
-            .await
-            .doing("look for keys")
+    /// Begins a walk through the keys that match a pattern.
+    pub(super) fn walk(&self, pattern: String) -> Walk {
+        Walk { cache: self.clone(), pattern, nodes: None, cursor: 0 }
     }
 
     /// Counts the keys of profiles.
@@ -422,15 +476,11 @@ impl ProfileCache {
     /// # Errors
     /// [`SidecarError::Redis`].
     pub(crate) async fn count(&self) -> Result<u64, SidecarError> {
-        let (mut cursor, mut count) = (0, 0);
-        loop {
-            let (next, keys) = self.scan(&self.identity.profiles(), cursor).await?;
+        let (mut walk, mut count) = (self.walk(self.identity.profiles()), 0);
+        while let Some(keys) = walk.step().await? {
             count += keys.len() as u64;
-            if next == 0 {
-                return Ok(count);
-            }
-            cursor = next;
         }
+        Ok(count)
     }
 
     /// Removes keys.
@@ -452,16 +502,55 @@ impl ProfileCache {
     }
 }
 
+/// A walk through keys. It shows each key that is there from its beginning to its end, and stays on
+/// its node; some more than once.
+pub(super) struct Walk {
+    cache: ProfileCache,
+    pattern: String,
+    /// Servers that are still to be walked through, the current one last.
+    nodes: Option<Vec<String>>,
+    cursor: u64,
+}
+
+impl Walk {
+    /// Returns some keys, or `None` at the end.
+    ///
+    /// # Errors
+    /// [`SidecarError::Redis`].
+    pub(super) async fn step(&mut self) -> Result<Option<Vec<String>>, SidecarError> {
+        let doing = "look for keys";
+        let mut connection = self.cache.connection();
+        let nodes = match &mut self.nodes {
+            Some(nodes) => nodes,
+            None => {
+                let facts = servers::redis::information(&mut connection, doing).await?;
+                self.nodes.insert(facts.addresses().map(str::to_owned).collect())
+            }
+        };
+        let Some(node) = nodes.last() else { return Ok(None) };
+        // A pattern has no other special characters: an identity is made of digits and points.
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(self.cursor).arg("MATCH").arg(&self.pattern).arg("COUNT").arg(2_000);
+        let (next, keys): (u64, Vec<String>) = connection.ask(node, &scan).await.doing(doing)?;
+        self.cursor = next;
+        if next == 0 {
+            nodes.pop();
+        }
+        Ok(Some(keys))
+    }
+}
+
+/// Returns whether one of the marks of servers is not among those that are known.
+pub(super) fn is_any_new(found: &str, known: &str) -> bool {
+    found.split(',').any(|mark| known.split(',').all(|other| other != mark))
+}
+
 /// Renames a key whose value is not of a type, so that its name can be used again. Returns whether
 /// there was such a value.
 ///
 /// # Errors
 /// [`SidecarError::Redis`].
-pub(super) async fn set_aside_unless(
-    connection: &mut ConnectionManager,
-    key: &str,
-    expected: &str,
-) -> Result<bool, SidecarError> {
+pub(super) async fn set_aside_unless(connection: &mut Link, key: &str, expected: &str) -> Result<bool, SidecarError> {
     let doing = "put a key of a wrong type aside";
     let found: String = redis::cmd("TYPE").arg(key).query_async(connection).await.doing(doing)?;
     if found == expected || found == "none" {
@@ -532,6 +621,12 @@ mod tests {
             assert!((270..=330).contains(&jittered(300, random)));
         }
         assert_ne!(jittered(300, 1), jittered(300, 2));
+    }
+
+    #[test]
+    fn a_server_that_left_is_no_reason_to_distrust_the_others() {
+        assert!(!is_any_new("a.1", "a.1") && !is_any_new("a.1", "a.1,b.2"));
+        assert!(is_any_new("a.2", "a.1") && is_any_new("a.1,b.2", "a.1") && is_any_new("a.1", ""));
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub(crate) struct Watermark {
     /// Number of the follower, and of its passes: messages without a gap have seen every change.
     pub(crate) follower: i64,
     pub(crate) pass: u64,
+    /// Marks of the nodes of a cluster that have all values; empty for one server, which the
+    /// watermark is on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) nodes: Vec<String>,
 }
 
 /// Name of all networks in [`Watermark::floors`].
@@ -85,7 +89,8 @@ mod tests {
     #[test]
     fn floors_hold_for_their_network_and_for_all() {
         let floors = [("ethereum".to_owned(), Height(5)), (ALL_NETWORKS.to_owned(), Height(3))].into();
-        let watermark = Watermark { height: Height(9), snapshot: "9:9:".into(), floors, follower: 1, pass: 1 };
+        let watermark =
+            Watermark { height: Height(9), snapshot: "9:9:".into(), floors, follower: 1, pass: 1, nodes: Vec::new() };
         assert!(!watermark.covers("ethereum", Height(4)) && watermark.covers("ethereum", Height(5)));
         assert!(!watermark.covers("bitcoin", Height(2)) && watermark.covers("bitcoin", Height(3)));
         assert!(watermark.reaches(Height(1), Some(Height(9))) && !watermark.reaches(Height(1), Some(Height(10))));

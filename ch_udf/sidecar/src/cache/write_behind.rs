@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use redis::aio::ConnectionManager;
 use redis::streams::{StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands, Script, from_redis_value_ref};
 use tokio_postgres::Client;
@@ -23,6 +22,7 @@ use super::watermark::Height;
 use crate::error::{Chain, Doing, Failure, SidecarError};
 use crate::retry::ErrorKind;
 use crate::servers::postgres::{self, Duty};
+use crate::servers::redis::Link;
 use crate::settings::Settings;
 
 /// The consumer group, on every stream.
@@ -91,7 +91,7 @@ pub(crate) struct Writer {
     queue: WriteQueue,
     /// The cache may be down: then its readers see applied writes when it is back.
     cache: Option<ProfileCache>,
-    redis: ConnectionManager,
+    redis: Link,
     identity: Identity,
     consumer: String,
     checked: Instant,
@@ -181,7 +181,8 @@ impl Writer {
     /// [`SidecarError::EvictsWrites`], [`SidecarError::Redis`], [`SidecarError::Postgres`]. The
     /// next writer applies entries that were read and not acknowledged.
     pub(crate) async fn drain(&mut self) -> Result<Drained, SidecarError> {
-        if self.checked.elapsed() > CHECK_INTERVAL {
+        let is_checked = self.checked.elapsed() > CHECK_INTERVAL;
+        if is_checked {
             self.checked = Instant::now();
             self.queue.require_no_eviction().await?;
         }
@@ -189,11 +190,8 @@ impl Writer {
         let mut committed = Vec::new();
         for shard in 0..SHARDS {
             let keys = self.identity.shard(shard);
-            let options = StreamReadOptions::default().group(GROUP, &self.consumer).count(BATCH);
-            let reply: Result<Option<StreamReadReply>, _> =
-                self.redis.xread_options(&[&keys.writes], &[">"], &options).await;
-            let reply = match reply {
-                Ok(reply) => reply,
+            let entries = match self.next_entries(&keys, is_checked).await {
+                Ok(entries) => entries,
                 Err(error) if error.code() == Some("NOGROUP") || is_wrong_type(&error) => {
                     tracing::warn!(
                         stream = keys.writes,
@@ -204,8 +202,8 @@ impl Writer {
                 }
                 Err(error) => return Err(error.into_sidecar_error("read queued annotations")),
             };
-            for stream in reply.map(|reply| reply.keys).unwrap_or_default() {
-                let (applied, counts) = self.apply(keys.clone(), stream.ids).await?;
+            if !entries.is_empty() {
+                let (applied, counts) = self.apply(keys.clone(), entries).await?;
                 drained.add(counts);
                 committed.push(applied);
             }
@@ -218,6 +216,26 @@ impl Writer {
         }
         drained.set_aside += std::mem::take(&mut self.set_aside);
         Ok(drained)
+    }
+
+    /// Reads the next entries of a stream.
+    ///
+    /// A cluster's client repeats a command whose answer was lost, and the first answer may have
+    /// had entries that come before those of the second one. A replica that was promoted may have
+    /// entries as pending that were acknowledged. So the entries of a cluster are those that are
+    /// pending with this consumer, in their order.
+    async fn next_entries(&mut self, keys: &ShardKeys, is_checked: bool) -> redis::RedisResult<Vec<StreamId>> {
+        let entries = self.read_group(keys, ">").await?;
+        if self.redis.is_cluster() && (is_checked || !entries.is_empty()) {
+            return self.read_group(keys, "0").await;
+        }
+        Ok(entries)
+    }
+
+    async fn read_group(&mut self, keys: &ShardKeys, after: &str) -> redis::RedisResult<Vec<StreamId>> {
+        let options = StreamReadOptions::default().group(GROUP, &self.consumer).count(BATCH);
+        let reply: Option<StreamReadReply> = self.redis.xread_options(&[&keys.writes], &[after], &options).await?;
+        Ok(reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids).collect())
     }
 
     /// Waits until the cached profiles show what was committed, or no one keeps them.
@@ -332,7 +350,7 @@ impl Writer {
     async fn finish(&mut self, applied: &Applied) -> Result<(), SidecarError> {
         let doing = "acknowledge annotations";
         let Applied { keys, entries, writes, dead } = applied;
-        let source = include_str!("../../../../sql/redis/note_done.lua");
+        let source = include_str!("../../../../sql/redis/write_done.lua");
         let script = Script::new(source);
         let mut commands = redis::pipe();
         commands.cmd("SCRIPT").arg("LOAD").arg(source).ignore();
@@ -354,13 +372,11 @@ impl Writer {
         for write in writes {
             let call = commands.cmd("EVALSHA").arg(script.get_hash()).arg(1).arg(write.wallet.pending(&self.identity));
             call.arg(&write.key);
-            for name in write.annotation.fields().keys() {
+            for (name, _) in write.annotation.shown() {
                 call.arg(name);
             }
             call.ignore();
         }
-        let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
-        commands.xack(&keys.writes, GROUP, &ids).ignore().xdel(&keys.writes, &ids).ignore();
         let done: redis::RedisResult<()> = commands.query_async(&mut self.redis).await;
         if done.as_ref().is_err_and(is_wrong_type) {
             self.set_aside += u64::from(set_aside_unless(&mut self.redis, &keys.dead, "stream").await?);
@@ -369,9 +385,15 @@ impl Writer {
                 self.set_aside += u64::from(set_aside_unless(&mut self.redis, &pending, "hash").await?);
             }
             // The other commands have the same effect when they are repeated.
-            return commands.query_async(&mut self.redis).await.doing(doing);
+            let () = commands.query_async(&mut self.redis).await.doing(doing)?;
+        } else {
+            done.doing(doing)?;
         }
-        done.doing(doing)
+        // A cluster's commands have no order; an entry is acknowledged when all else is done.
+        let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
+        let mut commands = redis::pipe();
+        commands.xack(&keys.writes, GROUP, &ids).ignore().xdel(&keys.writes, &ids).ignore();
+        commands.query_async(&mut self.redis).await.doing(doing)
     }
 }
 

@@ -101,12 +101,15 @@ async fn stats(settings: &Settings) -> Result<ExitCode, CommandError> {
     let (identity, height) = identity(&postgres::connect(settings).await?.client).await?;
     let cache = ProfileCache::connect(settings, identity.clone()).await?;
     let facts = information(&mut cache.connection(), "describe the cache").await?;
-    let fact = |name: &str| facts.get(name).map_or("unknown", String::as_str);
     println!("redis         {} at {}", Inline(&cache.version), settings.redis_url);
     println!("identity      {identity}");
-    let bytes =
-        fact("used_memory").parse().map_or_else(|_| "unknown".to_owned(), |bytes| HumanBytes(bytes).to_string());
-    println!("memory        {bytes}, policy {}, {} evicted", Inline(&cache.eviction), Inline(fact("evicted_keys")));
+    let number = |name, show: fn(u64) -> String| facts.sum(name).map_or_else(|| "unknown".to_owned(), show);
+    println!(
+        "memory        {}, policy {}, {} evicted",
+        number("used_memory", |bytes| HumanBytes(bytes).to_string()),
+        Inline(&cache.eviction),
+        number("evicted_keys", |keys| keys.to_string())
+    );
     match cache.watermark().await? {
         Some(watermark) => {
             let behind = height.0.saturating_sub(watermark.height.0);
@@ -118,7 +121,7 @@ async fn stats(settings: &Settings) -> Result<ExitCode, CommandError> {
         None => println!("watermark     none: no sidecar keeps the profiles in step, so PostgreSQL answers"),
     }
     println!("profiles      {}", cache.count().await?);
-    let mut streams = connect(settings, Endpoint::Streams).await?.manager;
+    let mut streams = connect(settings, Endpoint::Streams).await?.link;
     let (mut queued, mut dead) = (0_u64, 0_u64);
     for shard in 0..SHARDS {
         let keys = identity.shard(shard);

@@ -26,7 +26,7 @@ pub(crate) use postgres::{ConnectOptions, Host, PostgresUrl, SessionAttributes, 
 pub use reference::{SettingReference, reference};
 use secret_files::read_password;
 pub(crate) use secret_files::read_secret;
-pub(crate) use server_url::{ClickHouseUrl, RedisAddress, RedisUrl, Sentinels, ServerUrl};
+pub(crate) use server_url::{ClickHouseUrl, ClusterNodes, RedisAddress, RedisUrl, Sentinels, ServerUrl};
 pub(crate) use types::Listen;
 use types::Values;
 
@@ -94,7 +94,7 @@ settings! {
     clickhouse_storage_policy: Option<String> = None, Values::Text("plain name");
     /// time after which ClickHouse deletes data (the specification's 7 years are 2557); without it
     /// never
-    #[serde(deserialize_with = "days_or_text")]
+    #[serde(deserialize_with = "number_or_text")]
     clickhouse_delete_after_days: Option<u32> = None, Values::number("days", 1, u32::MAX as u64);
     /// true if ClickHouse syncs its files before a position is confirmed (privilege
     /// `SYSTEM SYNC FILE CACHE`); false for storage that needs no sync, such as object storage
@@ -102,7 +102,7 @@ settings! {
     /// identity of the database whose tables in ClickHouse this one may replace, as the error names
     /// it; has no effect on tables of any other
     clickhouse_take_over_from: Option<String> = None, Values::Text("identity");
-    /// Redis, or sentinels that name the server that takes writes
+    /// Redis, sentinels that name the server that takes writes, or nodes of a cluster
     redis_url: RedisUrl = ServerUrl::known("redis://127.0.0.1:6379"), Values::Text("URL");
     /// Redis that holds accepted writes until PostgreSQL has applied them, without eviction;
     /// without it `redis_url`
@@ -146,6 +146,10 @@ settings! {
     /// true if annotations are accepted in Redis and applied to PostgreSQL; needs a Redis that does
     /// not evict them
     write_behind: bool = true, Values::Switch;
+    /// replicas of Redis that must have a write before it is accepted; without it one, if a server
+    /// has a replica when the sidecar connects
+    #[serde(deserialize_with = "number_or_text")]
+    write_replicas: Option<u32> = None, Values::number("replicas", 0, 100);
     /// lifetime of a cached profile that no change replaces, plus or minus a tenth
     profile_ttl_seconds: u64 = 3600, Values::number("seconds", 10, 31_536_000);
     /// time between two looks for changed profiles
@@ -158,19 +162,19 @@ fn omit_secret<S: Serializer>(_: &Option<SecretString>, serializer: S) -> Result
     serializer.serialize_none()
 }
 
-/// Reads a number of days, also from text: the default is absent, so the environment cannot know
+/// Reads a number, also from text: the default is absent, so the environment cannot know
 /// the type.
-fn days_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Days {
-        Number(u32),
+    enum Number {
+        Plain(u32),
         Text(String),
     }
-    match Option::<Days>::deserialize(deserializer)? {
+    match Option::<Number>::deserialize(deserializer)? {
         None => Ok(None),
-        Some(Days::Number(days)) => Ok(Some(days)),
-        Some(Days::Text(text)) => text.parse().map(Some).map_err(serde::de::Error::custom),
+        Some(Number::Plain(number)) => Ok(Some(number)),
+        Some(Number::Text(text)) => text.parse().map(Some).map_err(serde::de::Error::custom),
     }
 }
 
@@ -526,7 +530,7 @@ mod tests {
     fn redis_password(url: &RedisUrl) -> Option<String> {
         match url.parsed().unwrap() {
             RedisAddress::Server(server) => server.redis_settings().password().map(str::to_owned),
-            RedisAddress::Sentinels(_) => None,
+            RedisAddress::Sentinels(_) | RedisAddress::Cluster(_) => None,
         }
     }
 

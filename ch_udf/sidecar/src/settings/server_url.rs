@@ -183,11 +183,90 @@ impl ServerKind for ClickHouse {
 /// Redis.
 pub(crate) struct Redis;
 
-/// One server, or sentinels that know it.
+/// One server, sentinels that know it, or a cluster.
 #[derive(Debug, Clone)]
 pub(crate) enum RedisAddress {
     Server(ConnectionInfo),
     Sentinels(Sentinels),
+    Cluster(ClusterNodes),
+}
+
+/// Some nodes of a cluster, which know the others.
+#[derive(Clone)]
+pub(crate) struct ClusterNodes {
+    /// Names and ports.
+    pub(crate) hosts: Vec<(String, u16)>,
+    pub(crate) has_tls: bool,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<SecretString>,
+}
+
+impl fmt::Debug for ClusterNodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterNodes").field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+impl ClusterNodes {
+    const DEFAULT_PORT: u16 = 6379;
+
+    /// Parses `redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],…`.
+    fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let has_tls = match scheme {
+            "redis+cluster" => false,
+            "rediss+cluster" => true,
+            _ => return None,
+        };
+        let Login { user, password, rest } = Login::parse(rest)?;
+        let hosts = rest.strip_suffix('/').unwrap_or(rest);
+        // A cluster has no numbered databases, and anything else belongs to a password that was not
+        // escaped.
+        if hosts.contains(['/', '@', '?', '#', ' ']) {
+            return None;
+        }
+        let hosts = hosts.split(',').map(|text| host(text, Self::DEFAULT_PORT)).collect::<Option<Vec<_>>>()?;
+        Some(Self { hosts, has_tls, user, password })
+    }
+
+    fn show(&self) -> String {
+        let scheme = if self.has_tls { "rediss+cluster" } else { "redis+cluster" };
+        let user = self.user.as_ref().map_or_else(String::new, |user| format!("{user}@"));
+        let hosts: Vec<String> = self.hosts.iter().map(|(name, port)| format!("{name}:{port}")).collect();
+        format!("{scheme}://{user}{}", hosts.join(","))
+    }
+}
+
+/// User and password before the hosts of an address.
+struct Login<'a> {
+    user: Option<String>,
+    password: Option<SecretString>,
+    rest: &'a str,
+}
+
+impl<'a> Login<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let decode = |text: &str| Some(percent_encoding::percent_decode_str(text).decode_utf8().ok()?.into_owned());
+        let present = |text: &str| if text.is_empty() { Some(None) } else { decode(text).map(Some) };
+        let (login, rest) = text.split_once('@').map_or((None, text), |(login, rest)| (Some(login), rest));
+        let (user, password) = login.map_or(("", ""), |login| login.split_once(':').unwrap_or((login, "")));
+        Some(Self { user: present(user)?, password: present(password)?.map(SecretString::from), rest })
+    }
+}
+
+/// Parses `HOST[:PORT]`, with the number of an address of IPv6 in brackets.
+fn host(text: &str, default_port: u16) -> Option<(String, u16)> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(number) => {
+            let (number, port) = number.split_once(']')?;
+            (number, port.strip_prefix(':'))
+        }
+        None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
+    };
+    let port = port.map_or(Some(default_port), |port| port.parse().ok())?;
+    (!name.is_empty() && !name.contains(':'))
+        .then(|| (name.to_owned(), port))
+        .or_else(|| name.parse::<std::net::Ipv6Addr>().is_ok().then(|| (name.to_owned(), port)))
 }
 
 /// Sentinels, and the service whose primary they name.
@@ -220,13 +299,11 @@ impl Sentinels {
             "rediss+sentinel" => true,
             _ => return None,
         };
-        let decode = |text: &str| Some(percent_encoding::percent_decode_str(text).decode_utf8().ok()?.into_owned());
-        let (login, rest) = rest.split_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
-        let (user, password) = login.map_or(("", ""), |login| login.split_once(':').unwrap_or((login, "")));
-        let present = |text: &str| if text.is_empty() { Some(None) } else { decode(text).map(Some) };
+        let Login { user, password, rest } = Login::parse(rest)?;
         let mut parts = rest.split('/');
-        let hosts = parts.next()?.split(',').map(Self::host).collect::<Option<Vec<_>>>()?;
-        let service = decode(parts.next()?).filter(|service| !service.is_empty())?;
+        let hosts = parts.next()?.split(',').map(|text| host(text, Self::DEFAULT_PORT)).collect::<Option<Vec<_>>>()?;
+        let service = percent_encoding::percent_decode_str(parts.next()?).decode_utf8().ok()?.into_owned();
+        let service = Some(service).filter(|service| !service.is_empty())?;
         let database = match parts.next() {
             None | Some("") => 0,
             Some(number) => number.parse().ok().filter(|number| *number >= 0)?,
@@ -236,22 +313,7 @@ impl Sentinels {
         if parts.next().is_some() || !is_plain(rest) {
             return None;
         }
-        let password = present(password)?.map(SecretString::from);
-        Some(Self { hosts, service, database, has_tls, user: present(user)?, password })
-    }
-
-    fn host(text: &str) -> Option<(String, u16)> {
-        let (name, port) = match text.strip_prefix('[') {
-            Some(number) => {
-                let (number, port) = number.split_once(']')?;
-                (number, port.strip_prefix(':'))
-            }
-            None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
-        };
-        let port = port.map_or(Some(Self::DEFAULT_PORT), |port| port.parse().ok())?;
-        (!name.is_empty() && !name.contains(':'))
-            .then(|| (name.to_owned(), port))
-            .or_else(|| name.parse::<std::net::Ipv6Addr>().is_ok().then(|| (name.to_owned(), port)))
+        Some(Self { hosts, service, database, has_tls, user, password })
     }
 
     fn show(&self) -> String {
@@ -267,12 +329,16 @@ impl ServerKind for Redis {
     type Parsed = RedisAddress;
 
     const FORMS: &'static str = "redis://HOST:PORT/DATABASE, redis+unix:///PATH?db=DATABASE, \
-                                 redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE, or with TLS rediss:// or \
-                                 rediss+sentinel://, with special characters of a password as %40";
+                                 redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE, \
+                                 redis+cluster://HOST:PORT,HOST:PORT, or with TLS rediss://, rediss+sentinel:// or \
+                                 rediss+cluster://, with special characters of a password as %40";
 
     fn parse(text: &str) -> Option<RedisAddress> {
         if let Some(sentinels) = Sentinels::parse(text) {
             return Some(RedisAddress::Sentinels(sentinels));
+        }
+        if let Some(nodes) = ClusterNodes::parse(text) {
+            return Some(RedisAddress::Cluster(nodes));
         }
         // A certificate is always verified: there is no `#insecure`.
         let is_verified =
@@ -284,6 +350,7 @@ impl ServerKind for Redis {
         let information = match address {
             RedisAddress::Server(information) => information,
             RedisAddress::Sentinels(sentinels) => return sentinels.show(),
+            RedisAddress::Cluster(nodes) => return nodes.show(),
         };
         let user = information.redis_settings().username().map_or_else(String::new, |user| format!("{user}@"));
         let database = information.redis_settings().db();
@@ -300,6 +367,7 @@ impl ServerKind for Redis {
         match address {
             RedisAddress::Server(information) => information.redis_settings().password().is_some(),
             RedisAddress::Sentinels(sentinels) => sentinels.password.is_some(),
+            RedisAddress::Cluster(nodes) => nodes.password.is_some(),
         }
     }
 
@@ -307,6 +375,7 @@ impl ServerKind for Redis {
         match address {
             RedisAddress::Server(information) => matches!(information.addr(), ConnectionAddr::TcpTls { .. }),
             RedisAddress::Sentinels(sentinels) => sentinels.has_tls,
+            RedisAddress::Cluster(nodes) => nodes.has_tls,
         }
     }
 
@@ -318,6 +387,9 @@ impl ServerKind for Redis {
             }
             RedisAddress::Sentinels(sentinels) => {
                 RedisAddress::Sentinels(Sentinels { password: Some(password.into()), ..sentinels })
+            }
+            RedisAddress::Cluster(nodes) => {
+                RedisAddress::Cluster(ClusterNodes { password: Some(password.into()), ..nodes })
             }
         }
     }
@@ -334,13 +406,20 @@ mod tests {
         assert_eq!(shown("redis+unix:///tmp/r?db=3&pass=s3cret"), "redis+unix:///tmp/r?db=3");
         assert_eq!(shown("redis+sentinel://ann:pw@a,b:1/main/2"), "redis+sentinel://ann@a:26379,b:1/main/2");
         assert_eq!(shown("rediss+sentinel://[::1]:7/main"), "rediss+sentinel://::1:7/main");
+        assert_eq!(shown("redis+cluster://ann:pw@a,b:1"), "redis+cluster://ann@a:6379,b:1");
+        assert_eq!(shown("rediss+cluster://[::1]:7,c/"), "rediss+cluster://::1:7,c:6379");
         let shown = |text: &str| ClickHouseUrl::parse(text).unwrap().to_string();
         assert_eq!(shown("http://ann:pw@h:8123/"), "http://h:8123");
         assert_eq!(shown("http://h"), "http://h");
     }
 
     /// A password in every form that a client accepts, or a user may think it does.
-    const REDIS: [&str; 11] = [
+    const REDIS: [&str; 16] = [
+        "redis+cluster://:s3cr3t@h,i",
+        "redis+cluster://u:a/s3cr3t@h",
+        "redis+cluster://u:a@s3cr3t@h",
+        "redis+cluster://h/s3cr3t",
+        "redis+cluster://h?password=s3cr3t",
         "redis+sentinel://:s3cr3t@h/main",
         "redis+sentinel://u:a/s3cr3t@h/main",
         "redis+sentinel://u:a@s3cr3t@h/main",
@@ -397,6 +476,7 @@ mod tests {
             RedisAddress::Sentinels(sentinels) => {
                 sentinels.password.map(|password| password.expose_secret().to_owned())
             }
+            RedisAddress::Cluster(nodes) => nodes.password.map(|password| password.expose_secret().to_owned()),
         }
     }
 

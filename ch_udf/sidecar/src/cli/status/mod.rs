@@ -175,7 +175,7 @@ async fn redis_status(settings: &Settings) -> Result<String, SidecarError> {
         Some(_) => servers::redis::connect(settings, Endpoint::Streams).await?,
     };
     let doing = "read the state of the cache";
-    let keys: u64 = redis::cmd("DBSIZE").query_async(&mut cache.manager.clone()).await.doing(doing)?;
+    let keys: u64 = redis::cmd("DBSIZE").query_async(&mut cache.link.clone()).await.doing(doing)?;
     let mut text = format!("{} at {}\nkeys: {keys}", cache.version, settings.redis_url);
     // Without PostgreSQL, the line of PostgreSQL says so: keys have the identity of its database.
     let Ok(connection) = postgres::connect(settings).await else {
@@ -188,7 +188,7 @@ async fn redis_status(settings: &Settings) -> Result<String, SidecarError> {
         let keys = identity.shard(shard);
         let mut lengths = redis::pipe();
         lengths.cmd("XLEN").arg(keys.writes).cmd("XLEN").arg(keys.dead);
-        let lengths = match lengths.query_async(&mut streams.manager.clone()).await {
+        let lengths = match lengths.query_async(&mut streams.link.clone()).await {
             Err(error) if is_wrong_type(&error) => {
                 misplaced += 1;
                 continue;
