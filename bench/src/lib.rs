@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod data;
+pub mod export;
 pub mod feed;
 pub mod graph;
 pub mod growth;

@@ -10,8 +10,8 @@ use arx_bench::page::Record;
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
 use arx_bench::{
-    cache, feed, graph, import, labels, machine, money, parquet, partition, questions, report, restore, risk, shapes,
-    wallet_history,
+    cache, export, feed, graph, import, labels, machine, money, parquet, partition, questions, report, restore, risk,
+    shapes, wallet_history,
 };
 use arx_stack::{Stack, StackOptions, programs};
 use clap::Parser;
@@ -112,6 +112,11 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
         eprintln!("wallet_history.vs_or_query");
         let measured = async { wallet_history::measure(sets.real().await?, runs.fast).await }.await;
         results.add("wallet_history.vs_or_query", measured);
+    }
+    if wanted(export::CASE) {
+        eprintln!("{}", export::CASE);
+        let measured = async { export::measure(sets.real().await?, stack.folder(), runs.slow) }.await;
+        results.add(export::CASE, measured);
     }
     money::measure(&mut sets, runs, &wanted, &mut results).await;
     risk::measure(&mut sets, runs, &wanted, &mut results).await;

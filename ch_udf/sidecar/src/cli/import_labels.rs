@@ -91,7 +91,7 @@ fn stated_column(text: &str) -> Result<StatedColumn, String> {
     Ok(StatedColumn { field, column: column.trim().to_owned() })
 }
 
-fn edition(text: &str) -> Result<DateTime<Utc>, String> {
+pub(super) fn edition(text: &str) -> Result<DateTime<Utc>, String> {
     let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
     let time = || DateTime::parse_from_rfc3339(text).map(|time| time.with_timezone(&Utc));
     day.or_else(|_| time()).map_err(|_| format!("{text:?} must be YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ"))

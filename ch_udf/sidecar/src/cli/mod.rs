@@ -6,6 +6,7 @@ mod cache;
 mod check;
 mod clickhouse;
 mod deliver;
+mod export;
 mod import;
 mod import_labels;
 mod maintain;
@@ -16,6 +17,7 @@ mod risk_report;
 mod risk_score;
 mod status;
 mod sync;
+mod tune;
 mod verify;
 
 use std::path::PathBuf;
@@ -72,6 +74,9 @@ enum LogFormat {
 enum Command {
     /// Import files into PostgreSQL
     Import(import::ImportArgs),
+    /// Export transfers, wallets and labels of one snapshot: Parquet, JSON lines, CSV of Neo4j,
+    /// GraphML
+    Export(export::ExportArgs),
     /// Feed new rows to ClickHouse and write aggregates back, once
     Sync,
     /// Keep ClickHouse and PostgreSQL in sync until stopped
@@ -105,6 +110,8 @@ enum Command {
     ClickHouse(clickhouse::ClickHouseCommand),
     /// Check the health of the database, with the exit codes of a Nagios plugin
     Check(check::CheckArgs),
+    /// Compute settings of PostgreSQL for its machine, and explain them
+    Tune(tune::TuneArgs),
     /// Send alerts about wallets to the destinations of arx.alert_destinations until stopped
     Deliver(deliver::DeliverArgs),
     /// Print the state of the servers and of the feed
@@ -179,6 +186,7 @@ impl Command {
     async fn run(self, settings: &Settings) -> Result<ExitCode, CommandError> {
         match self {
             Self::Import(args) => args.run(settings).await,
+            Self::Export(args) => args.run(settings).await,
             Self::Sync => sync::run(settings).await,
             Self::Run => {
                 crate::daemon::run(settings).await?;
@@ -196,6 +204,7 @@ impl Command {
             Self::RiskReport(args) => args.run(settings).await,
             Self::ClickHouse(command) => command.run(settings).await,
             Self::Check(args) => args.run(settings).await,
+            Self::Tune(args) => args.run(settings).await,
             Self::Deliver(args) => args.run(settings).await,
             Self::Status => Ok(status::run(settings).await),
         }

@@ -40,7 +40,8 @@ use load::database::{self, Start};
 use load::lanes::Lanes;
 pub(crate) use load::loader::Tally;
 use load::loader::{self, Loader, Progress};
-use load::meter::{self, Meter};
+use load::meter::Meter;
+pub(crate) use load::meter::rate;
 use load::postgres_sink::{Mode, PostgresSink};
 use load::rejects::{self, RejectsFile};
 pub(crate) use parse::fields::Mapping;
@@ -84,7 +85,7 @@ pub(crate) struct ImportReport {
 impl ImportReport {
     /// Returns the rate at which rows were imported, updated or found unchanged.
     pub(crate) fn rows_per_second(&self) -> u64 {
-        meter::rate(self.tally.imported + self.tally.updated + self.tally.unchanged, self.elapsed)
+        rate(self.tally.imported + self.tally.updated + self.tally.unchanged, self.elapsed)
     }
 
     /// Returns true if every line is imported, updated, unchanged or without value, and there was
