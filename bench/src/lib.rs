@@ -3,6 +3,7 @@
 //! medians. The cases use both sides as a user does, and must not depend on their internals.
 //! `scripts/bench` builds the programs that they run.
 
+pub mod alerts;
 pub mod cache;
 pub mod data;
 pub mod export;

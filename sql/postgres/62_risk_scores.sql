@@ -169,9 +169,9 @@ CREATE FUNCTION changed_wallets(seen pg_snapshot, since timestamptz, times tstzm
 BEGIN
     RETURN QUERY
 WITH ends AS (
-    SELECT c.network, c.from_address AS address FROM arx.changed_transactions($1) AS c WHERE c.from_address IS NOT NULL
-    UNION
-    SELECT c.network, c.to_address FROM arx.changed_transactions($1) AS c WHERE c.to_address IS NOT NULL
+    SELECT c.network, e.address
+      FROM arx.changed_transactions($1) AS c CROSS JOIN LATERAL (VALUES (c.from_address), (c.to_address)) AS e (address)
+     WHERE e.address IS NOT NULL
     UNION
     SELECT w.network, w.address FROM arx.wallets_within($3) AS w
 ), labels AS (

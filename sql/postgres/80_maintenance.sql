@@ -23,6 +23,29 @@ BEGIN
 END;
 $$;
 
+-- Pages that the rows of a btree need. A key has a line pointer and a tuple header; pages are
+-- filled to nine tenths.
+CREATE FUNCTION index_pages_needed(index oid) RETURNS numeric
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    RETURN (
+        SELECT ceil(greatest(c.reltuples, 0) * (coalesce(w.width, 8) + 12)
+                    / (0.9 * (current_setting('block_size')::numeric - 40))) + 1
+          FROM pg_class AS c
+          JOIN pg_index AS i ON i.indexrelid = c.oid
+         CROSS JOIN LATERAL (
+            -- The statistics of an expression are not read.
+            SELECT sum(coalesce(s.stawidth, 8) * (1 - coalesce(s.stanullfrac, 0))) AS width
+              FROM pg_attribute AS k
+              LEFT JOIN pg_attribute AS t ON t.attrelid = i.indrelid AND t.attname = k.attname
+              LEFT JOIN pg_statistic AS s ON s.starelid = i.indrelid AND s.staattnum = t.attnum AND NOT s.stainherit
+             WHERE k.attrelid = c.oid) AS w
+         WHERE c.oid = index);
+END;
+$$;
+
 -- The bloat of a btree is estimated from the size that its rows need, as pgsql-bloat-estimation
 -- does, without its alignment padding. Where the estimate is high and pgstattuple is installed, it
 -- is measured, up to 1 GB. Rewriting pays only above 128 pages and a gain of more than 40 %.
@@ -42,11 +65,7 @@ WITH indexes AS (
            c.relname, n.nspname,
            t.relname AS table_relname,
            c.relpages, c.reltuples, a.amname, pg_relation_size(c.oid) AS bytes, coalesce(s.idx_scan, 0) AS scans,
-           (SELECT sum(coalesce(st.avg_width, 8) * (1 - coalesce(st.null_frac, 0)))
-              FROM pg_attribute AS k
-              LEFT JOIN pg_stats AS st
-                ON st.schemaname = n.nspname AND st.tablename = t.relname AND st.attname = k.attname
-             WHERE k.attrelid = c.oid) AS width
+           CASE WHEN c.relpages > 128 THEN arx.index_pages_needed(c.oid) END AS estimated_pages
       FROM pg_index AS i
       JOIN pg_class AS c ON c.oid = i.indexrelid AND c.relkind = 'i'
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -55,11 +74,7 @@ WITH indexes AS (
       LEFT JOIN pg_stat_all_indexes AS s ON s.indexrelid = i.indexrelid
      WHERE n.nspname = 'arx'
 ), estimated AS (
-    SELECT x.*, current_setting('block_size')::bigint AS block,
-           -- A key has a line pointer and a tuple header; pages are filled to nine tenths.
-           ceil(greatest(x.reltuples, 0) * (coalesce(x.width, 8) + 12)
-                / (0.9 * (current_setting('block_size')::numeric - 40))) + 1 AS estimated_pages
-      FROM indexes AS x
+    SELECT x.*, current_setting('block_size')::bigint AS block FROM indexes AS x
 ), measured AS MATERIALIZED (
     SELECT e.*, m.density, coalesce(ceil(m.density / 0.9 * e.relpages)::numeric, e.estimated_pages) AS ideal_pages
       FROM estimated AS e

@@ -346,9 +346,27 @@ BEGIN
           JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE NOT i.indisvalid AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS p WHERE p.index_relid = i.indexrelid);
         RETURN QUERY
-        SELECT 'index_bloat_bytes', p.index_name, p.gain_bytes::double precision, true, p.reason, p.statement || ';'
-          FROM arx.index_maintenance_plan() AS p WHERE p.action = 'reindex'
-         ORDER BY p.gain_bytes DESC LIMIT 50;
+        -- The estimate of index_maintenance_plan(), for large indexes alone.
+        WITH large AS MATERIALIZED (
+            SELECT c.oid, n.nspname, c.relname, c.relpages, arx.index_pages_needed(c.oid) AS needed
+              FROM pg_namespace AS n
+              JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relkind = 'i' AND c.relpages > 128 AND c.reltuples >= 0
+              JOIN pg_index AS i ON i.indexrelid = c.oid AND i.indisvalid
+              JOIN pg_am AS a ON a.oid = c.relam AND a.amname = 'btree'
+             WHERE n.nspname = 'arx'
+        ), ideal AS MATERIALIZED (
+            SELECT l.*, coalesce(ceil(arx.measured_density(l.oid) / 0.9 * l.relpages)::numeric, l.needed) AS pages
+              FROM large AS l WHERE l.needed < 0.7 * l.relpages AND l.relpages <= 131072
+            UNION ALL
+            SELECT l.*, l.needed FROM large AS l WHERE l.needed < 0.7 * l.relpages AND l.relpages > 131072
+        )
+        SELECT 'index_bloat_bytes', format('%I.%I', i.nspname, i.relname),
+               greatest((i.relpages - i.pages) * current_setting('block_size')::bigint, 0)::double precision, true,
+               format('%s %% of %s pages are bloat', round(100 * (1 - i.pages / i.relpages)), i.relpages),
+               format('REINDEX INDEX CONCURRENTLY %I.%I;', i.nspname, i.relname)
+          FROM ideal AS i
+         WHERE i.pages < 0.6 * i.relpages
+         ORDER BY 3 DESC LIMIT 50;
     EXCEPTION WHEN OTHERS THEN
         RETURN QUERY SELECT * FROM arx.unmeasured('indexes', SQLERRM);
     END;

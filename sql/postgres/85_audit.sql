@@ -58,7 +58,8 @@ BEGIN
 END;
 $$;
 
-CREATE FUNCTION close_entry(log text, chain uuid, entry bigint, hash bytea) RETURNS void
+-- `entries` were added, of which `entry` is the last one.
+CREATE FUNCTION close_entry(log text, chain uuid, entry bigint, hash bytea, entries bigint DEFAULT 1) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -70,7 +71,7 @@ BEGIN
     INSERT INTO arx.audit_chains AS c (log, chain, entries, head)
     VALUES (close_entry.log, close_entry.chain, close_entry.entry, close_entry.hash)
         ON CONFLICT ON CONSTRAINT audit_chains_pkey DO UPDATE SET entries = excluded.entries, head = excluded.head
-     WHERE c.entries + 1 = excluded.entries;
+     WHERE c.entries + close_entry.entries = excluded.entries;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'chain % of the audit log has moved on', close_entry.chain USING ERRCODE = 'serialization_failure';
     END IF;
@@ -91,6 +92,49 @@ BEGIN
         PERFORM arx.close_entry(TG_TABLE_NAME, NEW.chain, NEW.entry, NEW.entry_hash);
     END IF;
     RETURN NEW;
+END;
+$$;
+
+-- Adds many entries to the history of alerts. The chain is read once and gets one new head, because
+-- a transaction that moves a head as often as a run raises alerts takes the square of their number.
+CREATE FUNCTION add_alert_events(alert_ids bigint[], actions text[], details jsonb[]) RETURNS bigint
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET TimeZone = 'UTC'
+    SET jit = off
+    AS $$
+DECLARE
+    place    record;
+    at       timestamptz := clock_timestamp();
+    caller   text := arx.calling_user();
+    added    bigint := cardinality(alert_ids);
+    ids      bigint[];
+    hashes   bytea[] := '{}';
+    previous bytea;
+BEGIN
+    IF added IS DISTINCT FROM cardinality(actions)::bigint OR added IS DISTINCT FROM cardinality(details)::bigint THEN
+        RAISE EXCEPTION 'alert_ids, actions and details must have the same length' USING ERRCODE = 'array_subscript_error';
+    END IF;
+    IF added = 0 THEN
+        RETURN 0;
+    END IF;
+    SELECT * INTO STRICT place FROM arx.extend_chain('alert_events');
+    ids := ARRAY(SELECT nextval(pg_get_serial_sequence('arx.alert_events', 'event_id')) FROM generate_series(1, added));
+    previous := place.previous;
+    FOR number IN 1 .. added LOOP
+        previous := arx.entry_hash(previous, jsonb_build_object(
+            'event_id', ids[number], 'alert_id', alert_ids[number], 'happened_at', at, 'actor', caller, 'action', actions[number],
+            'detail', details[number], 'chain', place.chain, 'entry', place.entry + number - 1));
+        hashes := hashes || previous;
+    END LOOP;
+    INSERT INTO arx.alert_events (event_id, alert_id, happened_at, actor, action, detail, chain, entry, previous_hash, entry_hash)
+    OVERRIDING SYSTEM VALUE
+    SELECT u.id, u.alert_id, at, caller, u.action, u.detail, place.chain, place.entry + u.number - 1,
+           coalesce(hashes[u.number - 1], place.previous), u.hash
+      FROM unnest(ids, alert_ids, actions, details, hashes) WITH ORDINALITY AS u (id, alert_id, action, detail, hash, number)
+     ORDER BY u.number;
+    PERFORM arx.close_entry('alert_events', place.chain, place.entry + added - 1, previous, added);
+    RETURN added;
 END;
 $$;
 

@@ -5,6 +5,233 @@
 -- and a hit is stored once by its key: so a transfer is judged once and only once, whatever commits
 -- late, whichever run crashes, and even where a run starts over.
 
+-- Number and times of the transfers that transfer_facts_query() would judge.
+CREATE FUNCTION transfers_to_judge(since pg_snapshot, range_from timestamptz, range_to timestamptz, native tstzmultirange DEFAULT '{}',
+                                   tokens tstzmultirange DEFAULT '{}', OUT legs bigint, OUT first_time timestamptz, OUT last_time timestamptz)
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_custom_plan
+    SET jit = off
+    AS $$
+BEGIN
+    SELECT count(*), min(l."timestamp"), max(l."timestamp") INTO legs, first_time, last_time
+      FROM (SELECT t."timestamp" FROM arx.transactions AS t
+             WHERE t."timestamp" >= $2 AND t."timestamp" < $3 AND ($1 IS NULL OR arx.is_new_since(t.ingest_xid, $1))
+            UNION ALL
+            SELECT t."timestamp" FROM arx.internal_transfers AS t
+             WHERE t."timestamp" >= $2 AND t."timestamp" < $3 AND ($1 IS NULL OR arx.is_new_since(t.ingest_xid, $1))
+            UNION ALL
+            SELECT t."timestamp" FROM arx.token_transfers AS t
+             WHERE t."timestamp" >= $2 AND t."timestamp" < $3 AND ($1 IS NULL OR arx.is_new_since(t.ingest_xid, $1))
+            UNION ALL
+            SELECT t."timestamp" FROM arx.transactions AS t WHERE NOT isempty($4) AND t."timestamp" <@ $4
+            UNION ALL
+            SELECT t."timestamp" FROM arx.internal_transfers AS t WHERE NOT isempty($4) AND t."timestamp" <@ $4
+            UNION ALL
+            SELECT t."timestamp" FROM arx.token_transfers AS t WHERE NOT isempty($5) AND t."timestamp" <@ $5) AS l;
+END;
+$$;
+
+-- The query of the facts of the wallets of transfers. Its parameters, from the third one on: since,
+-- range_from, range_to, native and tokens as of transfer_facts(), then first_time and last_time of
+-- transfers_to_judge(). The first two are the numbers and texts of conditions.
+--
+-- A run over few transfers asks the tables through their indexes, wallet by wallet. A large one
+-- reads each partition that matters once, however many wallets there are. Facts of a group that no
+-- rule names are not gathered. `needs` are conditions by group, over the facts that cost less:
+-- those of the group are gathered where they hold.
+CREATE FUNCTION transfer_facts_query(groups text[], is_large boolean, needs jsonb DEFAULT '{}') RETURNS text
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    -- With a limit, a subquery is not joined in another way than by the indexes of its table.
+    by_index  text := CASE WHEN is_large THEN '' ELSE 'OFFSET 0' END;
+    last_one  text := CASE WHEN is_large THEN '' ELSE 'ORDER BY t."timestamp" DESC LIMIT 1' END;
+    first_one text := CASE WHEN is_large THEN '' ELSE 'LIMIT 1' END;
+    is_new    text := '(t."timestamp" >= $4 AND t."timestamp" < $5 AND ($3 IS NULL OR arx.is_new_since(t.ingest_xid, $3)))';
+    legs      text;
+    past      text;
+    active    text;
+    known     text;
+    steps     text;
+    counted   text;
+BEGIN
+    SELECT string_agg(format(
+               'SELECT %1$L AS relation, t.network, t.tx_hash, %2$s AS log_index, t."timestamp", t.from_address, t.to_address, '
+               '%3$s AS asset, t.%4$I AS amount, t.value_usd FROM arx.%1$I AS t WHERE %5$s AND %6$s'
+               -- Rows of partitions that came, which are not new by their stamps.
+               ' UNION ALL SELECT %1$L, t.network, t.tx_hash, %2$s, t."timestamp", t.from_address, t.to_address, '
+               '%3$s, t.%4$I, t.value_usd FROM arx.%1$I AS t WHERE NOT isempty(%7$s) AND %5$s AND t."timestamp" <@ %7$s '
+               'AND NOT %6$s',
+               r.name, r.log_index, r.asset, r.amount, r.moves, is_new, r.times), ' UNION ALL ') FILTER (WHERE d.is_out),
+           string_agg(format(
+               'SELECT w.wallet, %8$L::boolean AS is_out, m.* FROM wallets AS w CROSS JOIN LATERAL ('
+               'SELECT %1$L AS relation, t.tx_hash, %2$s AS log_index, t."timestamp", t.%9$I AS counterparty, %3$s AS asset, '
+               't.%4$I AS amount, t.value_usd, %6$s OR t."timestamp" <@ %7$s AS is_new FROM arx.%1$I AS t '
+               'WHERE %5$s AND t.network = w.network AND t.%10$I = w.address '
+               'AND t."timestamp" >= w.first_time - interval ''168 hours'' AND t."timestamp" <= w.last_time '
+               'AND t."timestamp" >= $8::timestamptz - interval ''168 hours'' AND t."timestamp" <= $9 %11$s) AS m',
+               r.name, r.log_index, r.asset, r.amount, r.moves, is_new, r.times, d.is_out, d.counterparty, d.wallet, by_index), ' UNION ALL '),
+           string_agg(format(
+               'SELECT w.wallet, m.at FROM idle_wallets AS w CROSS JOIN LATERAL (SELECT t."timestamp" AS at FROM arx.%1$I AS t '
+               'WHERE %2$s AND t.network = w.network AND t.%3$I = w.address AND t."timestamp" < w.first_time %4$s) AS m',
+               r.name, r.moves, d.wallet, last_one), ' UNION ALL '),
+           string_agg(format(
+               'SELECT p.pair FROM pairs AS p CROSS JOIN LATERAL (SELECT FROM arx.%1$I AS t '
+               'WHERE %2$s AND t.network = p.network AND t.%3$I = p.one AND t.%4$I = p.other AND t."timestamp" < p.first_time %5$s) AS m',
+               r.name, r.moves, d.wallet, d.counterparty, first_one), ' UNION ALL ')
+      INTO legs, past, active, known
+      FROM (VALUES ('transactions', 'NULL::integer', '''native''', 'value', 't.to_address IS NOT NULL AND t.status <> ''failed''', '$6'),
+                   ('internal_transfers', 't.position', '''native''', 'value', 't.succeeded IS NOT FALSE', '$6'),
+                   ('token_transfers', 't.log_index', 't.token_address', 'amount', 'true', '$7')) AS r (name, log_index, asset, amount, moves, times)
+     CROSS JOIN (VALUES (true, 'from_address', 'to_address'), (false, 'to_address', 'from_address')) AS d (is_out, wallet, counterparty);
+    steps := 'legs AS MATERIALIZED (' || legs || '),
+    wallets AS MATERIALIZED (
+        SELECT row_number() OVER () AS wallet, e.*
+          FROM (SELECT s.network, s.address, min(s."timestamp") AS first_time, max(s."timestamp") AS last_time
+                  FROM (SELECT l.network, l.from_address AS address, l."timestamp" FROM legs AS l
+                        UNION ALL SELECT l.network, l.to_address, l."timestamp" FROM legs AS l) AS s
+                 WHERE s.address IS NOT NULL GROUP BY s.network, s.address) AS e)';
+    IF 'windows' = ANY (groups) THEN
+        steps := steps || ', sides AS MATERIALIZED (
+        SELECT v.* FROM (
+            SELECT p.*, count(*) OVER hour AS count_1h, count(*) OVER day AS count_24h, count(*) OVER week AS count_7d,
+                   sum(p.amount) OVER of_asset AS sum_24h, sum(p.value_usd) OVER hour AS sum_usd_1h,
+                   sum(p.value_usd) OVER day AS sum_usd_24h, sum(p.value_usd) OVER week AS sum_usd_7d,
+                   count(*) FILTER (WHERE p.value_usd >= 8000 AND p.value_usd < 10000) OVER day AS below_10000_usd_24h
+              FROM (' || past || ') AS p
+            -- Hours, because a day of the session''s time zone may have 23 or 25 of them.
+            WINDOW hour AS (PARTITION BY p.wallet, p.is_out ORDER BY p."timestamp" RANGE ''1 hour'' PRECEDING),
+                   day AS (PARTITION BY p.wallet, p.is_out ORDER BY p."timestamp" RANGE ''24 hours'' PRECEDING),
+                   week AS (PARTITION BY p.wallet, p.is_out ORDER BY p."timestamp" RANGE ''168 hours'' PRECEDING),
+                   of_asset AS (PARTITION BY p.wallet, p.is_out, p.asset ORDER BY p."timestamp" RANGE ''24 hours'' PRECEDING)) AS v
+         WHERE v.is_new)';
+        counted := 's.count_1h, s.count_24h, s.count_7d, s.sum_24h, s.sum_usd_1h, s.sum_usd_24h, s.sum_usd_7d, s.below_10000_usd_24h';
+    ELSE
+        steps := steps || ', sides AS MATERIALIZED (
+        SELECT w.wallet, true AS is_out, l.relation, l.tx_hash, l.log_index, l."timestamp", l.to_address AS counterparty, l.asset, l.amount, l.value_usd
+          FROM legs AS l JOIN wallets AS w ON w.network = l.network AND w.address = l.from_address
+        UNION ALL
+        SELECT w.wallet, false, l.relation, l.tx_hash, l.log_index, l."timestamp", l.from_address, l.asset, l.amount, l.value_usd
+          FROM legs AS l JOIN wallets AS w ON w.network = l.network AND w.address = l.to_address)';
+        counted := 'NULL::bigint AS count_1h, NULL::bigint AS count_24h, NULL::bigint AS count_7d, NULL::numeric AS sum_24h, '
+                   'NULL::numeric AS sum_usd_1h, NULL::numeric AS sum_usd_24h, NULL::numeric AS sum_usd_7d, NULL::bigint AS below_10000_usd_24h';
+    END IF;
+    IF 'labels' = ANY (groups) THEN
+        steps := steps || ', labels AS MATERIALIZED (
+        SELECT w.wallet, w.network, w.address, o.category, o.kind
+          FROM wallets AS w
+         CROSS JOIN LATERAL (
+            SELECT l.category, (SELECT c.kind FROM arx.label_categories AS c WHERE c.category = l.category) AS kind
+              FROM arx.address_labels AS l
+             WHERE l.network = w.network AND l.address = w.address AND l.valid_from <= now() AND l.valid_to > now()
+             ORDER BY l.category <> ''sanctions'', array_position(ARRAY[''illicit'', ''service'', ''neutral''],
+                        (SELECT c.kind FROM arx.label_categories AS c WHERE c.category = l.category)),
+                      l.severity DESC, l.confidence DESC, l.source, l.label_id
+             LIMIT 1) AS o)';
+    END IF;
+    IF 'scores' = ANY (groups) THEN
+        steps := steps || ', scores AS MATERIALIZED (
+        SELECT w.wallet, w.network, w.address, CASE WHEN p.risk_state <> ''unknown'' THEN p.risk_score END AS score,
+               p.risk_score - (SELECT h.score FROM arx.risk_score_history AS h
+                                WHERE h.address = w.address AND h.network = w.network AND h.scored_at > now() - interval ''168 hours''
+                                  AND h.state <> ''unknown''
+                                ORDER BY h.scored_at, h.entry_id LIMIT 1) AS score_change
+          FROM wallets AS w
+         CROSS JOIN LATERAL (SELECT f.risk_score, f.risk_state FROM arx.wallet_profiles AS f
+                              WHERE f.network_type = w.network AND f.wallet_address = w.address LIMIT 1) AS p)';
+    END IF;
+    IF 'watchlists' = ANY (groups) THEN
+        steps := steps || ', watched AS MATERIALIZED (
+        SELECT w.wallet, w.network, w.address FROM wallets AS w
+         WHERE EXISTS (SELECT FROM arx.watchlists AS m WHERE m.network = w.network AND m.address = w.address OFFSET 0))';
+    END IF;
+    steps := steps || ', cheap AS MATERIALIZED (
+        SELECT s.relation, s.tx_hash, s.log_index, s."timestamp", s.wallet, w.address, s.counterparty, w.network, s.asset,
+               CASE WHEN s.is_out THEN ''out'' ELSE ''in'' END AS direction, s.amount, s.value_usd AS amount_usd, '
+        || CASE WHEN 'labels' = ANY (groups) THEN 'l.category AS wallet_category, l.kind AS wallet_kind, o.category AS counterparty_category, o.kind AS counterparty_kind, '
+                ELSE 'NULL::text AS wallet_category, NULL::text AS wallet_kind, NULL::text AS counterparty_category, NULL::text AS counterparty_kind, ' END
+        || CASE WHEN 'scores' = ANY (groups) THEN 'c.score::numeric AS wallet_score, q.score::numeric AS counterparty_score, c.score_change::numeric AS score_change_7d, '
+                ELSE 'NULL::numeric AS wallet_score, NULL::numeric AS counterparty_score, NULL::numeric AS score_change_7d, ' END
+        || CASE WHEN 'watchlists' = ANY (groups) THEN 'm.wallet IS NOT NULL AS wallet_watched, n.wallet IS NOT NULL AS counterparty_watched, '
+                ELSE 'NULL::boolean AS wallet_watched, NULL::boolean AS counterparty_watched, ' END
+        || counted || ', NULL::numeric AS days_idle, NULL::boolean AS is_new_counterparty, NULL::numeric AS sanctions_in, NULL::numeric AS sanctions_out,
+               NULL::double precision AS illicit_share_in, NULL::double precision AS illicit_share_out, NULL::bigint AS patterns,
+               NULL::double precision AS pattern_strength
+          FROM sides AS s JOIN wallets AS w ON w.wallet = s.wallet'
+        || CASE WHEN 'labels' = ANY (groups) THEN ' LEFT JOIN labels AS l ON l.wallet = s.wallet LEFT JOIN labels AS o ON o.network = w.network AND o.address = s.counterparty' ELSE '' END
+        || CASE WHEN 'scores' = ANY (groups) THEN ' LEFT JOIN scores AS c ON c.wallet = s.wallet LEFT JOIN scores AS q ON q.network = w.network AND q.address = s.counterparty' ELSE '' END
+        || CASE WHEN 'watchlists' = ANY (groups) THEN ' LEFT JOIN watched AS m ON m.wallet = s.wallet LEFT JOIN watched AS n ON n.network = w.network AND n.address = s.counterparty' ELSE '' END
+        || ')';
+    IF 'idle' = ANY (groups) THEN
+        steps := steps || ', idle_wallets AS MATERIALIZED (
+        SELECT w.wallet, w.network, w.address, w.first_time FROM wallets AS w
+         WHERE w.wallet IN (SELECT f.wallet FROM cheap AS f WHERE ' || coalesce(needs ->> 'idle', 'true') || ')),
+    active_before AS MATERIALIZED (SELECT a.wallet, max(a.at) AS at FROM (' || active || ') AS a GROUP BY a.wallet),
+    times AS MATERIALIZED (
+        SELECT d.wallet, d."timestamp",
+               coalesce(lag(d."timestamp") OVER (PARTITION BY d.wallet ORDER BY d."timestamp"), b.at) AS before
+          FROM (SELECT DISTINCT s.wallet, s."timestamp" FROM sides AS s JOIN idle_wallets AS w ON w.wallet = s.wallet) AS d
+          LEFT JOIN active_before AS b ON b.wallet = d.wallet)';
+    END IF;
+    IF 'counterparty' = ANY (groups) THEN
+        -- Both wallets of a pair have the same history.
+        steps := steps || ', needed_pairs AS MATERIALIZED (
+        SELECT DISTINCT f.network, least(f.address COLLATE "C", f.counterparty) AS one, greatest(f.address COLLATE "C", f.counterparty) AS other
+          FROM cheap AS f WHERE f.counterparty IS NOT NULL AND (' || coalesce(needs ->> 'counterparty', 'true') || ')),
+    pairs AS MATERIALIZED (
+        SELECT row_number() OVER () AS pair, e.*
+          FROM (SELECT p.network, p.one, p.other, min(l."timestamp") AS first_time
+                  FROM needed_pairs AS p
+                  JOIN legs AS l ON l.network = p.network AND least(l.from_address COLLATE "C", l.to_address) = p.one
+                                AND greatest(l.from_address COLLATE "C", l.to_address) = p.other
+                 GROUP BY p.network, p.one, p.other) AS e),
+    known_pairs AS MATERIALIZED (SELECT DISTINCT k.pair FROM (' || known || ') AS k),
+    new_pairs AS MATERIALIZED (
+        SELECT p.network, p.one, p.other, p.first_time, k.pair IS NOT NULL AS is_known
+          FROM pairs AS p LEFT JOIN known_pairs AS k ON k.pair = p.pair)';
+    END IF;
+    IF 'exposure' = ANY (groups) THEN
+        steps := steps || ', exposed AS MATERIALIZED (
+        SELECT w.wallet, x.sanctions_in, x.sanctions_out, x.illicit_share_in, x.illicit_share_out
+          FROM (SELECT w.network, array_agg(w.address ORDER BY w.address COLLATE "C") AS addresses FROM wallets AS w
+                 WHERE w.wallet IN (SELECT f.wallet FROM cheap AS f WHERE ' || coalesce(needs ->> 'exposure', 'true') || ')
+                 GROUP BY w.network) AS n
+         CROSS JOIN LATERAL arx.screen_wallets(n.addresses, n.network) AS x
+          JOIN wallets AS w ON w.network = n.network AND w.address = x.address)';
+    END IF;
+    IF 'patterns' = ANY (groups) THEN
+        steps := steps || ', shaped AS MATERIALIZED (
+        SELECT w.wallet, count(*) AS patterns, max(f.strength) AS strength
+          FROM wallets AS w
+         CROSS JOIN LATERAL (SELECT d.strength FROM arx.pattern_findings AS d
+                              WHERE d.network = w.network AND d.wallets @> ARRAY[w.address] OFFSET 0) AS f
+         WHERE w.wallet IN (SELECT f.wallet FROM cheap AS f WHERE ' || coalesce(needs ->> 'patterns', 'true') || ')
+         GROUP BY w.wallet)';
+    END IF;
+    RETURN 'WITH ' || steps || '
+    SELECT c.relation, c.tx_hash, c.log_index, c."timestamp", c.address, c.counterparty, c.network, c.asset, c.direction, c.amount, c.amount_usd,
+           c.wallet_category, c.wallet_kind, c.counterparty_category, c.counterparty_kind, c.wallet_score, c.counterparty_score, c.score_change_7d,
+           c.wallet_watched, c.counterparty_watched, c.count_1h, c.count_24h, c.count_7d, c.sum_24h, c.sum_usd_1h, c.sum_usd_24h, c.sum_usd_7d,
+           c.below_10000_usd_24h, '
+        || CASE WHEN 'idle' = ANY (groups) THEN '(extract(epoch FROM c."timestamp" - i.before) / 86400)::numeric' ELSE 'c.days_idle' END || ' AS days_idle, '
+        || CASE WHEN 'counterparty' = ANY (groups) THEN 'NOT k.is_known AND c."timestamp" = k.first_time' ELSE 'c.is_new_counterparty' END
+        || ' AS is_new_counterparty, '
+        || CASE WHEN 'exposure' = ANY (groups) THEN 'x' ELSE 'c' END || '.sanctions_in, '
+        || CASE WHEN 'exposure' = ANY (groups) THEN 'x' ELSE 'c' END || '.sanctions_out, '
+        || CASE WHEN 'exposure' = ANY (groups) THEN 'x' ELSE 'c' END || '.illicit_share_in, '
+        || CASE WHEN 'exposure' = ANY (groups) THEN 'x' ELSE 'c' END || '.illicit_share_out, '
+        || CASE WHEN 'patterns' = ANY (groups) THEN 'coalesce(f.patterns, 0)::bigint AS patterns, f.strength AS pattern_strength'
+                ELSE 'c.patterns, c.pattern_strength' END
+        || ' FROM cheap AS c'
+        || CASE WHEN 'idle' = ANY (groups) THEN ' LEFT JOIN times AS i ON i.wallet = c.wallet AND i."timestamp" = c."timestamp"' ELSE '' END
+        || CASE WHEN 'counterparty' = ANY (groups) THEN ' LEFT JOIN new_pairs AS k ON k.network = c.network AND k.one = least(c.address COLLATE "C", c.counterparty) AND k.other = greatest(c.address COLLATE "C", c.counterparty)' ELSE '' END
+        || CASE WHEN 'exposure' = ANY (groups) THEN ' LEFT JOIN exposed AS x ON x.wallet = c.wallet' ELSE '' END
+        || CASE WHEN 'patterns' = ANY (groups) THEN ' LEFT JOIN shaped AS f ON f.wallet = c.wallet' ELSE '' END;
+END;
+$$;
+
 -- Facts of the wallets of transfers: of those that have become visible since a snapshot (NULL:
 -- all) within a range of times, and of all others at the times `native` and `tokens`, which
 -- begin_refresh() returns. The groups name what is gathered.
@@ -22,223 +249,39 @@ CREATE FUNCTION transfer_facts(since pg_snapshot, range_from timestamptz, range_
                    illicit_share_out double precision, patterns bigint, pattern_strength double precision)
     LANGUAGE plpgsql_as_owner STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
-    SET plan_cache_mode = force_custom_plan
-    -- The planner knows no sizes of the steps below, and must not loop over one within another.
-    -- Tables are asked through their indexes by LATERAL.
     SET enable_nestloop = off
     SET enable_mergejoin = off
     SET jit = off
     AS $$
-#variable_conflict use_column
+DECLARE
+    sizes record;
 BEGIN
-    RETURN QUERY
-    WITH legs AS MATERIALIZED (
-        SELECT 'transactions' AS relation, t.network, t.tx_hash, NULL::integer AS log_index, t."timestamp", t.from_address,
-               t.to_address, 'native' AS asset, t.value AS amount, t.value_usd
-          FROM arx.transactions AS t
-         WHERE t.to_address IS NOT NULL AND t.status <> 'failed'
-           AND t."timestamp" >= $2 AND t."timestamp" < $3 AND ($1 IS NULL OR arx.is_new_since(t.ingest_xid, $1))
-        UNION ALL
-        SELECT 'internal_transfers', i.network, i.tx_hash, i.position, i."timestamp", i.from_address, i.to_address, 'native',
-               i.value, i.value_usd
-          FROM arx.internal_transfers AS i
-         WHERE i.succeeded IS NOT FALSE
-           AND i."timestamp" >= $2 AND i."timestamp" < $3 AND ($1 IS NULL OR arx.is_new_since(i.ingest_xid, $1))
-        UNION ALL
-        SELECT 'token_transfers', k.network, k.tx_hash, k.log_index, k."timestamp", k.from_address, k.to_address,
-               k.token_address, k.amount, k.value_usd
-          FROM arx.token_transfers AS k
-         WHERE k."timestamp" >= $2 AND k."timestamp" < $3 AND ($1 IS NULL OR arx.is_new_since(k.ingest_xid, $1))
-        -- Rows of partitions that came, which are not new by their stamps.
-        UNION ALL
-        SELECT 'transactions', t.network, t.tx_hash, NULL::integer, t."timestamp", t.from_address, t.to_address, 'native',
-               t.value, t.value_usd
-          FROM arx.transactions AS t
-         WHERE NOT isempty($5) AND t.to_address IS NOT NULL AND t.status <> 'failed'
-           AND t."timestamp" <@ $5 AND NOT arx.is_new_since(t.ingest_xid, $1)
-        UNION ALL
-        SELECT 'internal_transfers', i.network, i.tx_hash, i.position, i."timestamp", i.from_address, i.to_address, 'native',
-               i.value, i.value_usd
-          FROM arx.internal_transfers AS i
-         WHERE NOT isempty($5) AND i.succeeded IS NOT FALSE
-           AND i."timestamp" <@ $5 AND NOT arx.is_new_since(i.ingest_xid, $1)
-        UNION ALL
-        SELECT 'token_transfers', k.network, k.tx_hash, k.log_index, k."timestamp", k.from_address, k.to_address,
-               k.token_address, k.amount, k.value_usd
-          FROM arx.token_transfers AS k
-         WHERE NOT isempty($6) AND k."timestamp" <@ $6 AND NOT arx.is_new_since(k.ingest_xid, $1)
-    ), sides AS MATERIALIZED (
-        SELECT l.*, 'out' AS direction, l.from_address AS address, l.to_address AS counterparty
-          FROM legs AS l WHERE l.from_address IS NOT NULL
-        UNION ALL
-        SELECT l.*, 'in', l.to_address, l.from_address FROM legs AS l WHERE l.to_address IS NOT NULL
-    ), wallets AS MATERIALIZED (
-        SELECT s.network, s.address, min(s."timestamp") AS first_time, max(s."timestamp") AS last_time
-          FROM sides AS s GROUP BY s.network, s.address
-    ), labels AS MATERIALIZED (
-        SELECT w.network, w.address, o.category, o.kind
-          FROM wallets AS w
-         CROSS JOIN LATERAL (
-            SELECT l.category, (SELECT c.kind FROM arx.label_categories AS c WHERE c.category = l.category) AS kind
-              FROM arx.address_labels AS l
-             WHERE l.network = w.network AND l.address = w.address AND l.valid_from <= now() AND l.valid_to > now()
-             ORDER BY l.category <> 'sanctions', array_position(ARRAY['illicit', 'service', 'neutral'],
-                        (SELECT c.kind FROM arx.label_categories AS c WHERE c.category = l.category)),
-                      l.severity DESC, l.confidence DESC, l.source, l.label_id
-             LIMIT 1) AS o
-         WHERE 'labels' = ANY ($4)
-    ), scores AS MATERIALIZED (
-        SELECT w.network, w.address, CASE WHEN p.risk_state <> 'unknown' THEN p.risk_score END AS score,
-               p.risk_score - (SELECT h.score FROM arx.risk_score_history AS h
-                                WHERE h.address = w.address AND h.network = w.network AND h.scored_at > now() - interval '7 days'
-                                  AND h.state <> 'unknown'
-                                ORDER BY h.scored_at, h.entry_id LIMIT 1) AS score_change
-          FROM wallets AS w
-         CROSS JOIN LATERAL (SELECT f.risk_score, f.risk_state FROM arx.wallet_profiles AS f
-                              WHERE f.network_type = w.network AND f.wallet_address = w.address LIMIT 1) AS p
-         WHERE 'scores' = ANY ($4)
-    ), watched AS MATERIALIZED (
-        SELECT w.network, w.address FROM wallets AS w
-         WHERE 'watchlists' = ANY ($4)
-           AND EXISTS (SELECT FROM arx.watchlists AS m WHERE m.network = w.network AND m.address = w.address OFFSET 0)
-    ), past AS MATERIALIZED (
-        SELECT w.network, w.address, m.*
-          FROM wallets AS w
-         CROSS JOIN LATERAL (
-            SELECT 'transactions' AS relation, t.tx_hash, NULL::integer AS log_index, t."timestamp",
-                   CASE WHEN t.from_address = w.address THEN 'out' ELSE 'in' END AS direction,
-                   t.from_address = t.to_address AS is_own, 'native' AS asset, t.value AS amount, t.value_usd
-              FROM arx.transactions AS t
-             WHERE t.network = w.network AND (t.from_address = w.address OR t.to_address = w.address) AND t.status <> 'failed'
-               AND t.to_address IS NOT NULL
-               AND t."timestamp" >= w.first_time - interval '7 days' AND t."timestamp" <= w.last_time
-            UNION ALL
-            SELECT 'internal_transfers', i.tx_hash, i.position, i."timestamp",
-                   CASE WHEN i.from_address = w.address THEN 'out' ELSE 'in' END, i.from_address IS NOT DISTINCT FROM i.to_address,
-                   'native', i.value, i.value_usd
-              FROM arx.internal_transfers AS i
-             WHERE i.network = w.network AND (i.from_address = w.address OR i.to_address = w.address) AND i.succeeded IS NOT FALSE
-               AND i."timestamp" >= w.first_time - interval '7 days' AND i."timestamp" <= w.last_time
-            UNION ALL
-            SELECT 'token_transfers', k.tx_hash, k.log_index, k."timestamp",
-                   CASE WHEN k.from_address = w.address THEN 'out' ELSE 'in' END, k.from_address = k.to_address,
-                   k.token_address, k.amount, k.value_usd
-              FROM arx.token_transfers AS k
-             WHERE k.network = w.network AND (k.from_address = w.address OR k.to_address = w.address)
-               AND k."timestamp" >= w.first_time - interval '7 days' AND k."timestamp" <= w.last_time
-         ) AS m
-         WHERE 'windows' = ANY ($4)
-    ), both_ways AS (
-        SELECT p.network, p.address, p.relation, p.tx_hash, p.log_index, p."timestamp", p.direction, p.asset, p.amount, p.value_usd FROM past AS p
-        UNION ALL
-        SELECT p.network, p.address, p.relation, p.tx_hash, p.log_index, p."timestamp", 'in', p.asset, p.amount, p.value_usd
-          FROM past AS p WHERE p.is_own
-    ), windows AS MATERIALIZED (
-        SELECT b.network, b.address, b.relation, b.tx_hash, b.log_index, b."timestamp", b.direction,
-               count(*) OVER hour AS count_1h, count(*) OVER day AS count_24h, count(*) OVER week AS count_7d,
-               sum(b.amount) OVER of_asset AS sum_24h, sum(b.value_usd) OVER hour AS sum_usd_1h,
-               sum(b.value_usd) OVER day AS sum_usd_24h, sum(b.value_usd) OVER week AS sum_usd_7d,
-               count(*) FILTER (WHERE b.value_usd >= 8000 AND b.value_usd < 10000) OVER day AS below_10000_usd_24h
-          FROM both_ways AS b
-        WINDOW hour AS (PARTITION BY b.network, b.address, b.direction ORDER BY b."timestamp" RANGE '1 hour' PRECEDING),
-               day AS (PARTITION BY b.network, b.address, b.direction ORDER BY b."timestamp" RANGE '1 day' PRECEDING),
-               week AS (PARTITION BY b.network, b.address, b.direction ORDER BY b."timestamp" RANGE '7 days' PRECEDING),
-               of_asset AS (PARTITION BY b.network, b.address, b.direction, b.asset ORDER BY b."timestamp" RANGE '1 day' PRECEDING)
-    ), active_before AS MATERIALIZED (
-        SELECT w.network, w.address,
-               (SELECT max(m.at) FROM (
-                    (SELECT t."timestamp" AS at FROM arx.transactions AS t
-                      WHERE t.from_address = w.address AND t.network = w.network AND t."timestamp" < w.first_time
-                      ORDER BY t."timestamp" DESC LIMIT 1)
-                    UNION ALL
-                    (SELECT t."timestamp" FROM arx.transactions AS t
-                      WHERE t.to_address = w.address AND t.network = w.network AND t."timestamp" < w.first_time
-                      ORDER BY t."timestamp" DESC LIMIT 1)
-                    UNION ALL
-                    (SELECT k."timestamp" FROM arx.token_transfers AS k
-                      WHERE k.from_address = w.address AND k.network = w.network AND k."timestamp" < w.first_time
-                      ORDER BY k."timestamp" DESC LIMIT 1)
-                    UNION ALL
-                    (SELECT k."timestamp" FROM arx.token_transfers AS k
-                      WHERE k.to_address = w.address AND k.network = w.network AND k."timestamp" < w.first_time
-                      ORDER BY k."timestamp" DESC LIMIT 1)) AS m) AS at
-          FROM wallets AS w WHERE 'idle' = ANY ($4)
-    ), times AS MATERIALIZED (
-        SELECT d.network, d.address, d."timestamp",
-               coalesce(lag(d."timestamp") OVER (PARTITION BY d.network, d.address ORDER BY d."timestamp"), b.at) AS before
-          FROM (SELECT DISTINCT s.network, s.address, s."timestamp" FROM sides AS s WHERE 'idle' = ANY ($4)) AS d
-          JOIN active_before AS b ON b.network = d.network AND b.address = d.address
-    ), pairs AS MATERIALIZED (
-        SELECT s.network, s.address, s.counterparty, min(s."timestamp") AS first_time
-          FROM sides AS s WHERE 'counterparty' = ANY ($4) AND s.counterparty IS NOT NULL
-         GROUP BY s.network, s.address, s.counterparty
-    ), known_pairs AS MATERIALIZED (
-        SELECT p.network, p.address, p.counterparty, p.first_time,
-               EXISTS (SELECT FROM arx.transactions AS t
-                        WHERE t.network = p.network AND t.from_address = p.address AND t.to_address = p.counterparty
-                          AND t."timestamp" < p.first_time)
-               OR EXISTS (SELECT FROM arx.transactions AS t
-                        WHERE t.network = p.network AND t.from_address = p.counterparty AND t.to_address = p.address
-                          AND t."timestamp" < p.first_time)
-               OR EXISTS (SELECT FROM arx.token_transfers AS t
-                        WHERE t.network = p.network AND t.from_address = p.address AND t.to_address = p.counterparty
-                          AND t."timestamp" < p.first_time)
-               OR EXISTS (SELECT FROM arx.token_transfers AS t
-                        WHERE t.network = p.network AND t.from_address = p.counterparty AND t.to_address = p.address
-                          AND t."timestamp" < p.first_time) AS is_known
-          FROM pairs AS p
-    ), exposed AS MATERIALIZED (
-        SELECT n.network, x.address, x.sanctions_in, x.sanctions_out, x.illicit_share_in, x.illicit_share_out
-          FROM (SELECT w.network, array_agg(w.address ORDER BY w.address COLLATE "C") AS addresses
-                  FROM wallets AS w WHERE 'exposure' = ANY ($4) GROUP BY w.network) AS n
-         CROSS JOIN LATERAL arx.screen_wallets(n.addresses, n.network) AS x
-    ), shaped AS MATERIALIZED (
-        SELECT w.network, w.address, count(*) AS patterns, max(f.strength) AS strength
-          FROM wallets AS w
-         CROSS JOIN LATERAL (SELECT d.strength FROM arx.pattern_findings AS d
-                              WHERE d.network = w.network AND d.wallets @> ARRAY[w.address] OFFSET 0) AS f
-         WHERE 'patterns' = ANY ($4)
-         GROUP BY w.network, w.address
-    )
-    SELECT s.relation, s.tx_hash, s.log_index, s."timestamp", s.address, s.counterparty,
-           s.network, s.asset, s.direction, s.amount, s.value_usd,
-           l.category, l.kind, o.category, o.kind,
-           c.score, q.score, c.score_change,
-           CASE WHEN 'watchlists' = ANY ($4) THEN m.address IS NOT NULL END,
-           CASE WHEN 'watchlists' = ANY ($4) THEN n.address IS NOT NULL END,
-           v.count_1h, v.count_24h, v.count_7d, v.sum_24h, v.sum_usd_1h, v.sum_usd_24h, v.sum_usd_7d, v.below_10000_usd_24h,
-           (extract(epoch FROM s."timestamp" - i.before) / 86400)::numeric,
-           NOT k.is_known AND s."timestamp" = k.first_time,
-           x.sanctions_in, x.sanctions_out, x.illicit_share_in, x.illicit_share_out,
-           CASE WHEN 'patterns' = ANY ($4) THEN coalesce(f.patterns, 0) END, f.strength
-      FROM sides AS s
-      LEFT JOIN labels AS l ON l.network = s.network AND l.address = s.address
-      LEFT JOIN labels AS o ON o.network = s.network AND o.address = s.counterparty
-      LEFT JOIN scores AS c ON c.network = s.network AND c.address = s.address
-      LEFT JOIN scores AS q ON q.network = s.network AND q.address = s.counterparty
-      LEFT JOIN watched AS m ON m.network = s.network AND m.address = s.address
-      LEFT JOIN watched AS n ON n.network = s.network AND n.address = s.counterparty
-      LEFT JOIN windows AS v ON v.network = s.network AND v.address = s.address AND v.tx_hash = s.tx_hash
-                            AND v.relation = s.relation AND v.direction = s.direction AND v."timestamp" = s."timestamp"
-                            AND coalesce(v.log_index, -1) = coalesce(s.log_index, -1)
-      LEFT JOIN times AS i ON i.network = s.network AND i.address = s.address AND i."timestamp" = s."timestamp"
-      LEFT JOIN known_pairs AS k ON k.network = s.network AND k.address = s.address AND k.counterparty = s.counterparty
-      LEFT JOIN exposed AS x ON x.network = s.network AND x.address = s.address
-      LEFT JOIN shaped AS f ON f.network = s.network AND f.address = s.address;
+    SELECT * INTO STRICT sizes FROM arx.transfers_to_judge($1, $2, $3, $5, $6);
+    RETURN QUERY EXECUTE arx.transfer_facts_query($4, sizes.legs > 5000)
+      USING NULL::numeric[], NULL::text[], $1, $2, $3, $5, $6, sizes.first_time, sizes.last_time;
 END;
 $$;
 
--- The rules as one table expression: number and truth, over the columns of alias f.
+-- The rules as one table expression: number and truth, over the columns of alias f. `one_holds` is
+-- true if one of them holds; `used` are the facts that rule h.number names. `needs` are conditions
+-- by group of facts: where the facts of expensive groups are unknown, and the rule is false all
+-- the same, they need not be gathered.
 CREATE FUNCTION compiled_alert_rules(rule text DEFAULT NULL, version integer DEFAULT NULL,
-                                     OUT cases text, OUT rules jsonb, OUT numbers numeric[], OUT texts text[], OUT groups text[])
+                                     OUT cases text, OUT rules jsonb, OUT numbers numeric[], OUT texts text[], OUT groups text[],
+                                     OUT one_holds text, OUT used text, OUT needs jsonb)
     LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     chosen record;
     code   record;
+    truth  text;
+    costly text;
 BEGIN
+    needs := '{}';
     cases := '';
+    one_holds := '';
+    used := '';
     rules := '[]';
     numbers := '{}';
     texts := '{}';
@@ -259,6 +302,20 @@ BEGIN
                                  CASE chosen.side WHEN 'sender' THEN 'f.direction = ''out'' AND '
                                                   WHEN 'receiver' THEN 'f.direction = ''in'' AND ' ELSE '' END,
                                  code.expression);
+        one_holds := one_holds || format('%s(%s%s)', CASE WHEN one_holds = '' THEN '' ELSE ' OR ' END,
+                               CASE chosen.side WHEN 'sender' THEN 'f.direction = ''out'' AND '
+                                                WHEN 'receiver' THEN 'f.direction = ''in'' AND ' ELSE '' END,
+                               code.expression);
+        used := used || format(' WHEN %s THEN jsonb_build_object(%s)', jsonb_array_length(rules),
+                               (SELECT string_agg(format('%L, f.%I', n, n), ', ' ORDER BY n) FROM unnest(code.facts) AS n));
+        -- A test of whether a fact is known says nothing before it has been gathered.
+        truth := format('%s(%s)', CASE chosen.side WHEN 'sender' THEN 'f.direction = ''out'' AND '
+                                                   WHEN 'receiver' THEN 'f.direction = ''in'' AND ' ELSE '' END,
+                        CASE WHEN jsonb_path_exists(chosen.condition, '$.** ? (@.op == "known" || @.op == "unknown")') THEN 'true'
+                             ELSE '(' || code.expression || ') IS NOT FALSE' END);
+        FOR costly IN SELECT g FROM unnest(code.groups) AS g WHERE g IN ('idle', 'counterparty', 'exposure', 'patterns') LOOP
+            needs := needs || jsonb_build_object(costly, coalesce((needs ->> costly) || ' OR ', '') || truth);
+        END LOOP;
         rules := rules || jsonb_build_array(jsonb_build_object(
             'rule', chosen.rule, 'version', chosen.version, 'is_shadow', chosen.state = 'shadow', 'facts', code.facts,
             'max_share', chosen.max_share));
@@ -312,42 +369,59 @@ BEGIN
         SELECT w.*, count(*) FILTER (WHERE w.begins) OVER (PARTITION BY w.rule, w.network, w.address
                                                            ORDER BY w."timestamp", w.hit_id) AS run
           FROM waiting AS w
+    ), placed AS (
+        SELECT n.*, row_number() OVER (PARTITION BY n.rule, n.network, n.address, n.run ORDER BY n."timestamp", n.hit_id) AS place
+          FROM numbered AS n
     ), runs AS (
         SELECT n.rule, n.network, n.address, n.run, max(n.rule_version) AS rule_version, min(n.hit_id) AS first_hit,
+               format('%s:%s:%s:%s', n.rule, n.network, n.address, min(n.hit_id)) AS dedup_key,
                (array_agg(n.severity ORDER BY n.rule_version DESC))[1] AS severity, max(n.pending) AS pending, min(n.sla) AS sla,
                count(*) AS hits, min(n."timestamp") AS first_time, max(n."timestamp") AS last_time, sum(n.amount_usd) AS amount_usd,
-               array_agg(n.hit_id) AS hit_ids,
-               to_jsonb((array_agg(jsonb_build_object('tx_hash', n.tx_hash, 'direction', n.direction, 'counterparty', n.counterparty,
-                                                      'timestamp', n."timestamp", 'facts', n.facts)
-                                   ORDER BY n."timestamp", n.hit_id))[1:20]) AS evidence
-          FROM numbered AS n
+               -- A wallet may have a million hits.
+               jsonb_agg(jsonb_build_object('tx_hash', n.tx_hash, 'direction', n.direction, 'counterparty', n.counterparty,
+                                            'timestamp', n."timestamp", 'facts', n.facts)
+                         ORDER BY n.place) FILTER (WHERE n.place <= 20) AS evidence
+          FROM placed AS n
          GROUP BY n.rule, n.network, n.address, n.run
-    ), raised AS (
-        INSERT INTO arx.wallet_alerts AS a (dedup_key, rule, rule_version, severity, network, address, state, hits, first_hit_at,
-                                            last_hit_at, amount_usd, evidence, deliver_from, due_at)
-        SELECT format('%s:%s:%s:%s', u.rule, u.network, u.address, u.first_hit), u.rule, u.rule_version, u.severity, u.network,
-               u.address,
-               CASE WHEN EXISTS (SELECT FROM arx.alert_silences AS s
-                                  WHERE (s.rule IS NULL OR s.rule = u.rule) AND (s.network IS NULL OR s.network = u.network)
-                                    AND (s.address IS NULL OR s.address = u.address)
-                                    AND s.starts_at <= now() AND s.ends_at > now()) THEN 'silenced'
-                    WHEN u.pending > '0' THEN 'pending' ELSE 'open' END,
-               u.hits, u.first_time, u.last_time, u.amount_usd, u.evidence, now() + u.pending,
-               now() + coalesce(u.sla, CASE u.severity WHEN 'critical' THEN interval '4 hours' WHEN 'high' THEN interval '1 day'
-                                                       WHEN 'medium' THEN interval '3 days' ELSE interval '7 days' END)
-          FROM runs AS u
-         ORDER BY u.first_hit
-            -- The first transfer of a closed alert was gone, and is there again.
-            ON CONFLICT ON CONSTRAINT wallet_alerts_dedup_key_key DO UPDATE
+    )
+    INSERT INTO arx.wallet_alerts AS a (dedup_key, rule, rule_version, severity, network, address, state, hits, first_hit_at,
+                                        last_hit_at, amount_usd, evidence, deliver_from, due_at)
+    SELECT u.dedup_key, u.rule, u.rule_version, u.severity, u.network, u.address,
+           CASE WHEN EXISTS (SELECT FROM arx.alert_silences AS s
+                              WHERE (s.rule IS NULL OR s.rule = u.rule) AND (s.network IS NULL OR s.network = u.network)
+                                AND (s.address IS NULL OR s.address = u.address)
+                                AND s.starts_at <= now() AND s.ends_at > now()) THEN 'silenced'
+                WHEN u.pending > '0' THEN 'pending' ELSE 'open' END,
+           u.hits, u.first_time, u.last_time, u.amount_usd, u.evidence, now() + u.pending,
+           now() + coalesce(u.sla, CASE u.severity WHEN 'critical' THEN interval '4 hours' WHEN 'high' THEN interval '1 day'
+                                                   WHEN 'medium' THEN interval '3 days' ELSE interval '7 days' END)
+      FROM runs AS u
+     ORDER BY u.first_hit
+        -- The first transfer of a closed alert was gone, and is there again.
+        ON CONFLICT ON CONSTRAINT wallet_alerts_dedup_key_key DO UPDATE
            SET state = excluded.state, status = 'new', hits = excluded.hits, first_hit_at = excluded.first_hit_at,
                last_hit_at = excluded.last_hit_at, amount_usd = excluded.amount_usd, evidence = excluded.evidence,
-               raised_at = now(), deliver_from = excluded.deliver_from, due_at = excluded.due_at
-        RETURNING a.alert_id, a.dedup_key
+               raised_at = now(), deliver_from = excluded.deliver_from, due_at = excluded.due_at, is_queued = false;
+    -- By the indexes of both tables, whatever the planner believes about a run with a million hits.
+    WITH waiting AS (
+        SELECT h.hit_id, h.rule, h.network, h.address, h."timestamp",
+               coalesce(h."timestamp" - lag(h."timestamp") OVER in_time > r.cooldown, true) AS begins
+          FROM arx.wallet_alert_hits AS h
+          JOIN arx.wallet_alert_rules AS r ON r.rule = h.rule AND r.version = h.rule_version
+         WHERE h.alert_id IS NULL AND NOT h.is_shadow AND NOT h.is_retracted
+        WINDOW in_time AS (PARTITION BY h.rule, h.network, h.address ORDER BY h."timestamp", h.hit_id)
+    ), numbered AS (
+        SELECT w.*, count(*) FILTER (WHERE w.begins) OVER (PARTITION BY w.rule, w.network, w.address
+                                                           ORDER BY w."timestamp", w.hit_id) AS run
+          FROM waiting AS w
+    ), keyed AS (
+        SELECT n.hit_id, format('%s:%s:%s:%s', n.rule, n.network, n.address,
+                                min(n.hit_id) OVER (PARTITION BY n.rule, n.network, n.address, n.run)) AS dedup_key
+          FROM numbered AS n
     )
     UPDATE arx.wallet_alert_hits AS h SET alert_id = a.alert_id
-      FROM runs AS u
-      JOIN raised AS a ON a.dedup_key = format('%s:%s:%s:%s', u.rule, u.network, u.address, u.first_hit)
-     WHERE h.hit_id = ANY (u.hit_ids);
+      FROM keyed AS k JOIN arx.wallet_alerts AS a ON a.dedup_key = k.dedup_key
+     WHERE h.hit_id = k.hit_id;
     -- An alert of a rule that another alert of the wallet makes superfluous.
     UPDATE arx.wallet_alerts AS a SET state = 'inhibited'
       FROM arx.wallet_alert_rules AS r
@@ -356,14 +430,15 @@ BEGIN
        AND EXISTS (SELECT FROM arx.wallet_alerts AS o
                     WHERE o.network = a.network AND o.address = a.address AND o.rule = ANY (r.inhibited_by)
                       AND o.state IN ('pending', 'open') AND o.status <> 'closed');
-    INSERT INTO arx.alert_events (alert_id, action, detail)
-    SELECT a.alert_id, 'raised', jsonb_build_object('rule', a.rule, 'version', a.rule_version, 'state', a.state, 'hits', a.hits)
-      FROM arx.wallet_alerts AS a
-     WHERE a.raised_at = now()
-       AND NOT EXISTS (SELECT FROM arx.alert_events AS e
-                        WHERE e.alert_id = a.alert_id AND e.action = 'raised' AND e.happened_at >= a.raised_at)
-     ORDER BY a.alert_id;
-    GET DIAGNOSTICS raised = ROW_COUNT;
+    SELECT arx.add_alert_events(coalesce(array_agg(r.alert_id ORDER BY r.alert_id), '{}'),
+                                coalesce(array_agg('raised'::text ORDER BY r.alert_id), '{}'),
+                                coalesce(array_agg(r.detail ORDER BY r.alert_id), '{}'))
+      INTO STRICT raised
+      FROM (SELECT a.alert_id, jsonb_build_object('rule', a.rule, 'version', a.rule_version, 'state', a.state, 'hits', a.hits) AS detail
+              FROM arx.wallet_alerts AS a
+             WHERE a.raised_at = now()
+               AND NOT EXISTS (SELECT FROM arx.alert_events AS e
+                                WHERE e.alert_id = a.alert_id AND e.action = 'raised' AND e.happened_at >= a.raised_at)) AS r;
     RETURN raised;
 END;
 $$;
@@ -478,6 +553,61 @@ BEGIN
 END;
 $$;
 
+-- Everything that became visible, all rules at once. A hit that was taken back, and whose transfer
+-- is there again, counts again. Returns the rules, the number of judged sides of transfers, and
+-- that of hits by rule and version. The statement holds what compiled_alert_rules() has made, and
+-- nothing of the caller.
+CREATE FUNCTION judge_transfers(since pg_snapshot, native tstzmultirange DEFAULT '{}', tokens tstzmultirange DEFAULT '{}',
+                                OUT rules jsonb, OUT judged bigint, OUT hits jsonb)
+    LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    -- The planner knows no sizes of the steps, and must not loop over one within another.
+    -- Tables are asked through their indexes by LATERAL.
+    SET enable_nestloop = off
+    SET enable_mergejoin = off
+    SET jit = off
+    AS $$
+DECLARE
+    sizes record;
+    code  record;
+BEGIN
+    SELECT * INTO STRICT code FROM arx.compiled_alert_rules();
+    rules := code.rules;
+    judged := 0;
+    hits := '{}';
+    SELECT * INTO STRICT sizes FROM arx.transfers_to_judge($1, '-infinity', 'infinity', $2, $3);
+    IF sizes.legs = 0 OR code.cases = '' THEN
+        RETURN;
+    END IF;
+    EXECUTE 'WITH facts AS MATERIALIZED (' || arx.transfer_facts_query(code.groups, sizes.legs > 5000, code.needs) || '),
+             found AS (
+                SELECT r.rule, h.number, f.*, CASE h.number ' || code.used || ' END AS used
+                  FROM facts AS f
+                 CROSS JOIN LATERAL (VALUES ' || code.cases || ') AS h (number, fires)
+                 CROSS JOIN LATERAL (SELECT $10 -> h.number) AS r (rule)
+                 WHERE (' || code.one_holds || ') AND h.fires
+             ), stored AS (
+                INSERT INTO arx.wallet_alert_hits AS h (rule, rule_version, is_shadow, network, address, counterparty, direction,
+                                                        relation, tx_hash, log_index, "timestamp", amount_usd, facts)
+                SELECT x.rule ->> ''rule'', (x.rule ->> ''version'')::integer, (x.rule ->> ''is_shadow'')::boolean, x.network,
+                       x.address, x.counterparty, x.direction, x.relation, x.tx_hash, x.log_index, x."timestamp", x.amount_usd, x.used
+                  FROM found AS x
+                 ORDER BY x."timestamp", x.tx_hash COLLATE "C", x.relation, x.log_index, x.number, x.direction DESC
+                    ON CONFLICT ON CONSTRAINT wallet_alert_hits_once DO UPDATE
+                   SET is_retracted = false, alert_id = NULL, rule_version = excluded.rule_version, facts = excluded.facts,
+                       hit_at = now()
+                 WHERE h.is_retracted
+                RETURNING h.rule, h.rule_version, h.is_shadow
+             )
+             SELECT (SELECT count(*) FROM facts),
+                    (SELECT coalesce(jsonb_object_agg(c.key, c.hits), ''{}'')
+                       FROM (SELECT s.rule || '' '' || s.rule_version AS key, count(*) AS hits FROM stored AS s GROUP BY 1) AS c)'
+       INTO STRICT judged, hits
+      USING code.numbers, code.texts, $1, '-infinity'::timestamptz, 'infinity'::timestamptz, $2, $3, sizes.first_time,
+            sizes.last_time, code.rules;
+END;
+$$;
+
 CREATE FUNCTION check_wallet_alerts()
     RETURNS TABLE (rule text, version integer, state text, judged bigint, hits bigint, alerts bigint)
     LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
@@ -498,39 +628,9 @@ BEGIN
     PERFORM arx.settle_awaited_transactions();
     SELECT * INTO STRICT run FROM arx.begin_refresh('wallet_alerts');
     PERFORM arx.retract_alert_hits(run.since);
-    SELECT * INTO STRICT code FROM arx.compiled_alert_rules();
-    IF code.cases <> '' THEN
-        -- Everything that became visible, all rules at once. A hit that was taken back, and whose
-        -- transfer is there again, counts again.
-        EXECUTE 'WITH facts AS MATERIALIZED (
-                    SELECT f.* FROM arx.transfer_facts($3, ''-infinity'', ''infinity'', $4, $6, $7) AS f
-                 ), hits AS (
-                    SELECT r.rule, f.*,
-                           (SELECT jsonb_object_agg(n.key, n.value) FROM jsonb_each(to_jsonb(f)) AS n
-                             WHERE r.rule -> ''facts'' ? n.key) AS used
-                      FROM facts AS f
-                     CROSS JOIN LATERAL (VALUES ' || code.cases || ') AS h (number, fires)
-                     CROSS JOIN LATERAL (SELECT $5 -> h.number) AS r (rule)
-                     WHERE h.fires
-                 ), stored AS (
-                    INSERT INTO arx.wallet_alert_hits AS h (rule, rule_version, is_shadow, network, address, counterparty, direction,
-                                                            relation, tx_hash, log_index, "timestamp", amount_usd, facts)
-                    SELECT x.rule ->> ''rule'', (x.rule ->> ''version'')::integer, (x.rule ->> ''is_shadow'')::boolean, x.network,
-                           x.address, x.counterparty, x.direction, x.relation, x.tx_hash, x.log_index, x."timestamp", x.amount_usd, x.used
-                      FROM hits AS x
-                     ORDER BY x."timestamp", x.tx_hash
-                        ON CONFLICT ON CONSTRAINT wallet_alert_hits_once DO UPDATE
-                       SET is_retracted = false, alert_id = NULL, rule_version = excluded.rule_version, facts = excluded.facts,
-                           hit_at = now()
-                     WHERE h.is_retracted
-                    RETURNING h.rule, h.rule_version, h.is_shadow
-                 )
-                 SELECT (SELECT count(*) FROM facts),
-                        (SELECT coalesce(jsonb_object_agg(c.key, c.hits), ''{}'')
-                           FROM (SELECT s.rule || '' '' || s.rule_version AS key, count(*) AS hits FROM stored AS s GROUP BY 1) AS c)'
-           INTO total, counts
-          USING code.numbers, code.texts, run.since, code.groups, code.rules, run.native, run.tokens;
-    END IF;
+    SELECT j.* INTO STRICT code FROM arx.judge_transfers(run.since, run.native, run.tokens) AS j;
+    total := code.judged;
+    counts := code.hits;
     -- A rule that fires on more than its share is paused before it raises alerts.
     FOR guard IN
         SELECT r.value ->> 'rule' AS rule, (r.value ->> 'version')::integer AS version, (r.value ->> 'is_shadow')::boolean AS is_shadow,
@@ -675,6 +775,49 @@ BEGIN
         RAISE EXCEPTION 'alert % does not exist', coalesce($1::text, 'null') USING ERRCODE = 'no_data_found';
     END IF;
     RETURN document;
+END;
+$$;
+
+-- A cell of CSV. A spreadsheet would take a text that begins like a formula for one: an apostrophe
+-- before it says that it is a text.
+CREATE FUNCTION csv_cell(value text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+SELECT '"' || replace(CASE WHEN v.value ~ '^[[:space:]]*[-=+@＝＋－＠]' OR v.value ~ '^[\t\r\n]' THEN '''' || v.value ELSE v.value END, '"', '""') || '"'
+  FROM (SELECT coalesce(csv_cell.value, '')) AS v (value)
+$$;
+
+-- An alert as a table: a line of the alert, one of each transfer, and one of each entry of its
+-- history, in order of time. Lines end with CRLF, as RFC 4180 has it.
+CREATE FUNCTION export_alert_csv(alert_id bigint) RETURNS text
+    LANGUAGE plpgsql_as_owner STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET TimeZone = 'UTC'
+    AS $$
+DECLARE
+    document jsonb := arx.export_alert($1);
+BEGIN
+    RETURN (
+        SELECT string_agg((SELECT string_agg(arx.csv_cell(c.value), ',' ORDER BY c.number)
+                             FROM unnest(l.cells) WITH ORDINALITY AS c (value, number)) || E'\r\n', '' ORDER BY l.part, l.number)
+          FROM (SELECT 0 AS part, 0::bigint AS number,
+                       '{part,time,actor,action,rule,network,address,counterparty,direction,tx_hash,log_index,amount_usd,detail}'::text[] AS cells
+                UNION ALL
+                SELECT 1, 0, ARRAY['alert', document ->> 'raised_at', document ->> 'assignee', document ->> 'status',
+                                   (document ->> 'rule') || ' ' || (document ->> 'rule_version'), document ->> 'network',
+                                   document ->> 'address', NULL, NULL, NULL, NULL, document ->> 'amount_usd',
+                                   (document - '{transfers,history,evidence}'::text[])::text]
+                UNION ALL
+                SELECT 2, t.number, ARRAY['transfer', t.hit ->> 'timestamp', NULL, CASE WHEN (t.hit ->> 'is_retracted')::boolean THEN 'taken back' END,
+                                          (t.hit ->> 'rule') || ' ' || (t.hit ->> 'rule_version'), t.hit ->> 'network', t.hit ->> 'address',
+                                          t.hit ->> 'counterparty', t.hit ->> 'direction', t.hit ->> 'tx_hash', t.hit ->> 'log_index',
+                                          t.hit ->> 'amount_usd', t.hit ->> 'facts']
+                  FROM jsonb_array_elements(document -> 'transfers') WITH ORDINALITY AS t (hit, number)
+                UNION ALL
+                SELECT 3, e.number, ARRAY['history', e.event ->> 'happened_at', e.event ->> 'actor', e.event ->> 'action', NULL, NULL, NULL, NULL,
+                                          NULL, NULL, NULL, NULL, e.event ->> 'detail']
+                  FROM jsonb_array_elements(document -> 'history') WITH ORDINALITY AS e (event, number)) AS l);
 END;
 $$;
 

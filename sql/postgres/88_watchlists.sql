@@ -14,6 +14,29 @@ CREATE TABLE watchlist_state (
 );
 COMMENT ON TABLE watchlist_state IS 'model, labels and coverage that rescreen_watchlists() depended on at its last run';
 
+-- Notes members that were added or removed, so that a run asks for these alone. A member that is
+-- queued again costs a question, and no more. Without addresses: all of them.
+CREATE FUNCTION queue_watchlist_members() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO arx.watchlist_queue (network, address) SELECT n.network, n.address FROM new_members AS n;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO arx.watchlist_queue (network, address) SELECT o.network, o.address FROM former_members AS o;
+    ELSIF TG_OP = 'UPDATE' THEN
+        INSERT INTO arx.watchlist_queue (network, address)
+        (SELECT n.network, n.address FROM new_members AS n EXCEPT SELECT o.network, o.address FROM former_members AS o)
+        UNION ALL
+        (SELECT o.network, o.address FROM former_members AS o EXCEPT SELECT n.network, n.address FROM new_members AS n);
+    ELSE
+        INSERT INTO arx.watchlist_queue (network, address) VALUES (NULL, NULL);
+    END IF;
+    RETURN NULL;
+END;
+$$;
+
 -- Answers for wallets, as the members have them.
 CREATE FUNCTION watch_answers(network text, addresses text[])
     RETURNS TABLE (address text, score numeric, band text, state text, model_version text, category text)
@@ -36,6 +59,9 @@ BEGIN
 END;
 $$;
 
+-- A row of changed_wallets().
+CREATE TYPE network_change AS (network text, touched text[], relabelled text[], whole boolean);
+
 CREATE FUNCTION rescreen_watchlists(everything boolean DEFAULT false)
     RETURNS TABLE (network text, members bigint, judged bigint, changed bigint)
     LANGUAGE plpgsql_as_owner VOLATILE PARALLEL UNSAFE
@@ -49,8 +75,10 @@ DECLARE
     run     record;
     before  arx.watchlist_state;
     present arx.watchlist_state;
-    change  record;
-    one     record;
+    changes arx.network_change[];
+    change  arx.network_change;
+    queued  record;
+    one     text;
     batch   text[];
     is_full boolean;
     total   bigint := 0;
@@ -59,10 +87,24 @@ BEGIN
     PERFORM arx.settle_awaited_transactions();
     SELECT * INTO STRICT run FROM arx.begin_refresh('watchlists');
     SELECT * INTO before FROM arx.watchlist_state;
+    IF run.since IS NOT NULL AND before.looked_at IS NOT NULL THEN
+        changes := ARRAY(SELECT (c.network, c.touched, c.relabelled, c.whole)::arx.network_change
+                           FROM arx.changed_wallets(run.since, before.looked_at, run.native) AS c);
+    END IF;
+    -- Beyond the size of an array, all members are judged.
+    WITH taken AS (DELETE FROM arx.watchlist_queue RETURNING network, address),
+    numbered AS (SELECT t.network, t.address, row_number() OVER () AS number FROM taken AS t),
+    by_network AS (
+        SELECT n.network, array_agg(DISTINCT n.address) FILTER (WHERE n.number <= 1000000) AS addresses, max(n.number) AS number
+          FROM numbered AS n GROUP BY n.network
+    )
+    SELECT coalesce(jsonb_object_agg(b.network, b.addresses) FILTER (WHERE b.network IS NOT NULL AND b.addresses IS NOT NULL), '{}') AS members,
+           coalesce(bool_or(b.network IS NULL OR b.number > 1000000), false) AS is_all
+      INTO STRICT queued FROM by_network AS b;
     SELECT true, now(), max(a.activation_id), arx.active_risk_model(), before.basis, arx.coverage_digest()
       INTO STRICT present FROM arx.risk_model_activations AS a;
     -- Computed only if needed: half a million labels take a second.
-    IF run.since IS NULL OR before.basis IS NULL OR EXISTS (SELECT FROM arx.changed_wallets(run.since, before.looked_at, run.native)) THEN
+    IF run.since IS NULL OR before.basis IS NULL OR cardinality(changes) > 0 THEN
         present.basis := arx.risk_basis();
     END IF;
     -- The wallets of transfers that are gone are not known.
@@ -70,68 +112,79 @@ BEGIN
                OR (before.activation_id, before.model_version, before.basis, before.coverage)
                   IS DISTINCT FROM (present.activation_id, present.model_version, present.basis, present.coverage)
                OR EXISTS (SELECT FROM arx.changed_labels(run.since) AS l WHERE l.network IS NULL);
-    DELETE FROM arx.watchlist_results AS r
-     WHERE NOT EXISTS (SELECT FROM arx.watchlists AS w WHERE w.network = r.network AND w.address = r.address);
+    IF is_full OR queued.is_all THEN
+        DELETE FROM arx.watchlist_results AS r
+         WHERE NOT EXISTS (SELECT FROM arx.watchlists AS w WHERE w.network = r.network AND w.address = r.address);
+    ELSE
+        -- Work by what changed: a million members cost nothing here.
+        DELETE FROM arx.watchlist_results AS r
+         USING jsonb_each(queued.members) AS n, jsonb_array_elements_text(n.value) AS m (address)
+         WHERE r.network = n.key AND r.address = m.address
+           AND NOT EXISTS (SELECT FROM arx.watchlists AS w WHERE w.network = r.network AND w.address = r.address);
+    END IF;
     FOR one IN
-        SELECT w.network AS name, count(DISTINCT w.address) AS members FROM arx.watchlists AS w GROUP BY w.network ORDER BY w.network
+        -- One descent of the index for each network.
+        WITH RECURSIVE present_networks AS (
+            (SELECT w.network FROM arx.watchlists AS w ORDER BY w.network LIMIT 1)
+            UNION ALL
+            SELECT (SELECT w.network FROM arx.watchlists AS w WHERE w.network > p.network ORDER BY w.network LIMIT 1)
+              FROM present_networks AS p WHERE p.network IS NOT NULL
+        )
+        SELECT p.network FROM present_networks AS p WHERE p.network IS NOT NULL
     LOOP
-        network := one.name;
-        members := one.members;
+        network := one;
         judged := 0;
         changed := 0;
-        SELECT c.* INTO change FROM arx.changed_wallets(run.since, before.looked_at, run.native) AS c
-         WHERE NOT is_full AND c.network = one.name;
+        change := NULL;
+        SELECT c.* INTO change
+          FROM unnest(changes) AS c WHERE NOT is_full AND c.network = one;
         FOR batch IN
             SELECT array_agg(m.address ORDER BY m.address COLLATE "C")
               FROM (SELECT d.address, row_number() OVER (ORDER BY d.address COLLATE "C") / 10000 AS number
                       FROM (SELECT DISTINCT w.address FROM arx.watchlists AS w
-                             WHERE w.network = one.name AND (is_full OR coalesce(change.whole, false))
-                            UNION
-                            -- Members without an answer yet.
-                            SELECT w.address FROM arx.watchlists AS w
-                             WHERE w.network = one.name
-                               AND NOT EXISTS (SELECT FROM arx.watchlist_results AS r
-                                                WHERE r.network = one.name AND r.address = w.address)
+                             WHERE w.network = one AND (is_full OR queued.is_all OR coalesce(change.whole, false))
                             UNION
                             SELECT n.address
-                              FROM (SELECT near FROM arx.wallets_near(one.name, change.touched, change.relabelled) AS near
+                              FROM (SELECT near FROM arx.wallets_near(one, change.touched, change.relabelled) AS near
                                      WHERE change.touched IS NOT NULL
                                     UNION SELECT unnest(change.touched)
                                     UNION SELECT unnest(change.relabelled)
+                                    UNION SELECT jsonb_array_elements_text(queued.members -> one)
                                     UNION
                                     SELECT o.address FROM arx.risk_overrides AS o
-                                     WHERE o.network = one.name AND NOT is_full
+                                     WHERE o.network = one AND NOT is_full
                                        AND (arx.is_new_since(o.ingest_xid, run.since)
                                             OR (o.valid_from > before.looked_at AND o.valid_from <= now())
                                             OR (o.expires_at > before.looked_at AND o.expires_at <= now()))) AS n (address)
                              WHERE EXISTS (SELECT FROM arx.watchlists AS w
-                                            WHERE w.network = one.name AND w.address = n.address)) AS d) AS m
+                                            WHERE w.network = one AND w.address = n.address)) AS d) AS m
              GROUP BY m.number ORDER BY m.number
         LOOP
             judged := judged + cardinality(batch);
             WITH answers AS MATERIALIZED (
-                SELECT a.* FROM arx.watch_answers(one.name, batch) AS a
+                SELECT a.* FROM arx.watch_answers(one, batch) AS a
             ), differing AS (
                 SELECT a.*, r.score AS former_score, r.state AS former_state, r.category AS former_category, r.address IS NULL AS is_first
                   FROM answers AS a
-                  LEFT JOIN arx.watchlist_results AS r ON r.network = one.name AND r.address = a.address
+                  LEFT JOIN arx.watchlist_results AS r ON r.network = one AND r.address = a.address
                  WHERE (r.score, r.band, r.state, r.model_version, r.category)
                        IS DISTINCT FROM (a.score, a.band, a.state, a.model_version, a.category) OR r.address IS NULL
             ), stored AS (
                 INSERT INTO arx.watchlist_results AS r (network, address, score, band, state, model_version, category)
-                SELECT one.name, d.address, d.score, d.band, d.state, d.model_version, d.category FROM differing AS d
+                SELECT one, d.address, d.score, d.band, d.state, d.model_version, d.category FROM differing AS d
                     ON CONFLICT ON CONSTRAINT watchlist_results_pkey DO UPDATE
                    SET score = excluded.score, band = excluded.band, state = excluded.state,
                        model_version = excluded.model_version, category = excluded.category, changed_at = now()
             )
             INSERT INTO arx.watchlist_changes (network, address, former_score, score, former_state, state, former_category, category)
-            SELECT one.name, d.address, d.former_score, d.score, d.former_state, d.state, d.former_category, d.category
+            SELECT one, d.address, d.former_score, d.score, d.former_state, d.state, d.former_category, d.category
               FROM differing AS d WHERE NOT d.is_first
              ORDER BY d.address COLLATE "C";
             GET DIAGNOSTICS written = ROW_COUNT;
             changed := changed + written;
         END LOOP;
         total := total + judged;
+        members := (SELECT count(*) FROM arx.watchlist_results AS r WHERE r.network = one);
         RETURN NEXT;
     END LOOP;
     INSERT INTO arx.watchlist_state AS s SELECT present.*

@@ -469,6 +469,11 @@ BEGIN
                 ('alert_fact_columns', 'arx_reader', 'facts as the columns of a record'),
                 ('transfer_facts', 'arx_reader',
              'facts of both wallets of transfers that have become visible since a snapshot (NULL: all), within a range of times'),
+                ('transfers_to_judge', 'arx_reader', 'number and times of the transfers that transfer_facts() would read'),
+                ('transfer_facts_query', 'arx_reader', 'query of transfer_facts(), for few transfers or for many'),
+                ('judge_transfers', 'arx_operator', 'step of check_wallet_alerts(): judges transfers, and stores the hits'),
+                ('wallet_alerts_wait', 'arx_operator',
+             'true if check_wallet_alerts() has something to do, and the snapshot of that answer; the sidecar calls it'),
                 ('check_wallet_alerts', 'arx_operator',
              'judges the transfers that have become visible since the last run by all rules, each transfer once; returns '
              'hits and alerts by rule'),
@@ -478,6 +483,8 @@ BEGIN
                 ('rescreen_watchlists', 'arx_operator',
              'judges the members of watchlists again whose answer may have changed since the last run; returns members, '
              'those judged and those changed, by network'),
+                ('queue_watchlist_members', 'arx_analyst',
+             'trigger: notes members of watchlists that were added or removed, for the next run of rescreen_watchlists()'),
                 ('verify_watchlists', 'arx_reader', 'members whose stored answer is not the one of now, by judging all of them'),
                 ('watch_answers', 'arx_reader', 'step of rescreen_watchlists(): score, state and label of wallets'),
                 ('queue_alert_deliveries', 'arx_operator',
@@ -496,6 +503,8 @@ BEGIN
              'one closes'),
                 ('locked_alert', 'arx_analyst', 'step of the functions of cases: locks an alert that is not closed'),
                 ('export_alert', 'arx_reader', 'an alert with its transfers and its whole history, as one document'),
+                ('export_alert_csv', 'arx_reader', 'the same as CSV, safe to open in a spreadsheet'),
+                ('csv_cell', 'arx_reader', 'a cell of CSV that a spreadsheet takes for a text'),
                 ('backtest_alert_rule', 'arx_reader',
              'a version of a rule over past transfers: hits, share, alerts, hours of analysts, precision and recall by '
              'labels, overlap with other rules, examples'),
@@ -506,12 +515,14 @@ BEGIN
                 ('entry_hash', 'arx_reader', 'hash of an entry of the audit log and the one before it'),
                 ('sealed_content', 'arx_reader', 'content of an entry that its hash covers'),
                 ('extend_chain', 'arx_analyst', 'step of seal_entry(): chooses a chain that no other transaction extends'),
+                ('add_alert_events', 'arx_operator', 'step of check_wallet_alerts(): adds entries to the history of alerts'),
                 ('close_entry', 'arx_analyst', 'step of seal_entry(): stores the head of a chain'),
 
             -- Maintenance and alerts
                 ('update_table_statistics', 'arx_operator',
              'analyzes the tables of schema arx with stale statistics, partitioned parents included; returns them '
              'with the reason'),
+                ('index_pages_needed', NULL, 'step of index_maintenance_plan(): pages that the rows of a btree need, estimated'),
                 ('measured_density', NULL, 'step of index_maintenance_plan(): filled share of the leaf pages of an index'),
                 ('index_maintenance_plan', 'arx_reader',
              'statements that the indexes of schema arx need, to be run at top level: \gexec in psql, pg_cron, or '

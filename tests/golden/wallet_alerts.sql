@@ -104,6 +104,11 @@ RESET ROLE;
 SELECT action, actor = current_user AS by_owner FROM arx.alert_events WHERE alert_id = :hit ORDER BY event_id;
 SELECT e -> 'status' AS status, jsonb_array_length(e -> 'transfers') AS transfers, jsonb_array_length(e -> 'history') AS history
   FROM arx.export_alert(:hit) AS e;
+-- The same as CSV, and cells that a spreadsheet must not run.
+SELECT l.part, count(*)
+  FROM (SELECT split_part(line, ',', 1) AS part FROM regexp_split_to_table(arx.export_alert_csv(:hit), E'\r\n') AS line WHERE line <> '') AS l
+ GROUP BY l.part ORDER BY l.part COLLATE "C";
+SELECT arx.csv_cell(v) FROM (VALUES ('plain'), ('a "b", c'), ('=1+1'), ('  @SUM(A1)'), (E'\t=1'), ('-5'), ('＝1'), (NULL)) AS c (v);
 SELECT log, entries > 0 AS has_entries, intact FROM arx.verify_audit_log() WHERE log = 'alert_events';
 DROP ROLE :"one", :"two";
 -- Members of watchlists are judged again where their answer may have changed.

@@ -15,7 +15,7 @@ SELECT p.proname, string_agg(a.name || ':' || format_type(a.type, NULL), ',' ORD
  GROUP BY p.oid, p.proname ORDER BY p.proname";
 
 /// Arguments of the calls: parameter, type, expression. A function can have a line of its own.
-const ARGUMENTS: [(&str, &str, &str); 58] = [
+const ARGUMENTS: [(&str, &str, &str); 61] = [
     ("address", "text", "'b'"),
     ("addresses", "text[]", "'{a,b,c}'"),
     ("alert_id", "bigint", "1"),
@@ -32,6 +32,7 @@ const ARGUMENTS: [(&str, &str, &str); 58] = [
     ("filters", "jsonb", "'{}'"),
     ("from", "timestamp with time zone", "'2024-01-01'"),
     ("groups", "text[]", "'{labels,scores,watchlists,windows,idle,counterparty,exposure,patterns}'"),
+    ("is_large", "boolean", "false"),
     ("is_number", "boolean", "false"),
     ("key", "name", "'timestamp'"),
     ("limit", "integer", "10"),
@@ -41,6 +42,7 @@ const ARGUMENTS: [(&str, &str, &str); 58] = [
     ("metrics", "text[]", "'{volume}'"),
     ("min_calls", "bigint", "1"),
     ("most", "integer", "10"),
+    ("needs", "jsonb", "'{}'"),
     ("network", "text", "'testnet'"),
     ("numbers_before", "integer", "0"),
     ("parent", "regclass", "'arx.transactions'"),
@@ -70,6 +72,7 @@ const ARGUMENTS: [(&str, &str, &str); 58] = [
     ("topic", "text", "'sessions'"),
     ("touched", "text[]", "'{a}'"),
     ("until", "timestamp with time zone", "'2024-03-01'"),
+    ("value", "text", "'=1'"),
     ("values", "double precision[]", "'{1}'"),
     ("version", "integer", "1"),
     ("version", "text", "arx.active_risk_model()"),

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use arx_stack::process::wait_until;
+use arx_stack::process::{run, wait_until};
+use arx_stack::tls::{Authority, Terminator, Validity};
 use arx_stack::{Database, Stack};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -74,6 +75,91 @@ impl Receiver {
 
     fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
+    }
+}
+
+/// A mail that a server took: its recipient, its text, and the credentials of its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mail {
+    recipient: String,
+    text: String,
+    credentials: Option<String>,
+}
+
+impl Mail {
+    fn header(&self, name: &str) -> &str {
+        self.text.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).unwrap_or_default()
+    }
+}
+
+/// A small mail server without TLS. It rejects recipients whose names begin with `gone`.
+struct MailServer {
+    port: u16,
+    mails: Arc<Mutex<Vec<Mail>>>,
+    rejected: Arc<Mutex<usize>>,
+}
+
+impl MailServer {
+    fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (mails, rejected) = (Arc::default(), Arc::default());
+        let server = Self { port, mails: Arc::clone(&mails), rejected: Arc::clone(&rejected) };
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (mails, rejected) = (Arc::clone(&mails), Arc::clone(&rejected));
+                thread::spawn(move || Self::converse(&stream, &mails, &rejected));
+            }
+        });
+        server
+    }
+
+    /// Returns when the client has gone.
+    fn converse(stream: &TcpStream, mails: &Mutex<Vec<Mail>>, rejected: &Mutex<usize>) -> Option<()> {
+        let (mut reader, mut writer) = (BufReader::new(stream), stream);
+        let (mut recipient, mut credentials) = (String::new(), None);
+        writer.write_all(b"220 test\r\n").ok()?;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let line = line.trim_end();
+            let answer = match line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase().as_str() {
+                "EHLO" => "250-test\r\n250 AUTH PLAIN",
+                "AUTH" => {
+                    credentials = line.rsplit(' ').next().map(str::to_owned);
+                    "235 welcome"
+                }
+                "RCPT" if line.contains("<gone") => {
+                    *rejected.lock().unwrap() += 1;
+                    "550 no such user"
+                }
+                "RCPT" => {
+                    recipient = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+                    "250 ok"
+                }
+                "DATA" => {
+                    writer.write_all(b"354 go on\r\n").ok()?;
+                    let mut text = String::new();
+                    while !text.ends_with("\r\n.\r\n") {
+                        if reader.read_line(&mut text).ok()? == 0 {
+                            return None;
+                        }
+                    }
+                    let mail = Mail { recipient: recipient.clone(), text, credentials: credentials.clone() };
+                    mails.lock().unwrap().push(mail);
+                    "250 taken"
+                }
+                "QUIT" => "221 bye",
+                _ => "250 ok",
+            };
+            writer.write_all(format!("{answer}\r\n").as_bytes()).ok()?;
+        }
+    }
+
+    fn mails(&self) -> Vec<Mail> {
+        self.mails.lock().unwrap().clone()
     }
 }
 
@@ -186,4 +272,103 @@ fn a_receiver_that_hangs_delays_no_other() {
             .unwrap(),
         "4"
     );
+}
+
+#[test]
+fn mail_reaches_each_recipient_that_the_server_takes() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("delivery_mail").unwrap();
+    let (server, secure) = (MailServer::start(), MailServer::start());
+    let authority = Authority::new("mail").unwrap();
+    let pair = authority.sign(&["localhost"], Validity::Now).unwrap();
+    let terminator = Terminator::start(secure.port, &pair, None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, authority.certificate()).unwrap();
+    let recipients = "?from=arx@example.com&to=desk@example.com&to=gone@example.com";
+    add(&database, "a_plain", "smtp", &format!("insecure-smtp://127.0.0.1:{}/{recipients}", server.port), "NULL");
+    let target = format!("smtps://localhost:{}/?from=arx@example.com&to=safe@example.com", terminator.port());
+    add(&database, "b_tls", "smtp", &target, "'mail'");
+    // This server offers no STARTTLS, and so gets no mail.
+    add(&database, "c_start", "smtp", &format!("smtp://localhost:{}/?from=a@b.c&to=d@e.f", server.port), "NULL");
+    let all_gone = format!("insecure-smtp://127.0.0.1:{}/?from=a@b.c&to=gone@e.f", server.port);
+    add(&database, "d_gone", "smtp", &all_gone, "NULL");
+    raise(&database);
+    let mut command = database.sidecar().unwrap();
+    command.args(["deliver", "--once"]).env("ARX_SECRET_MAIL", "user:pa:ss").env("SSL_CERT_FILE", &roots);
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        text,
+        "a_plain: 4 delivered, 0 failed\nb_tls: 4 delivered, 0 failed\nc_start: 0 delivered, 2 failed\nd_gone: 0 delivered, 2 failed\n"
+    );
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(!text.contains("pa:ss") && !log.contains("pa:ss"), "the password is in the log: {log}");
+    let mails = server.mails();
+    assert_eq!(mails.len(), 4, "{mails:?}");
+    assert!(mails.iter().all(|mail| mail.recipient == "desk@example.com" && mail.credentials.is_none()), "{mails:?}");
+    assert!(mails.iter().all(|mail| mail.header("Message-ID").ends_with("@example.com>")), "{mails:?}");
+    assert!(mails.iter().any(|mail| mail.header("Subject").contains("any: a on testnet")), "{mails:?}");
+    assert!(*server.rejected.lock().unwrap() >= 6);
+    let states = "SELECT string_agg(DISTINCT concat_ws(' ', destination, state, (problem LIKE '%gone@%')::text), ', ' \
+                    ORDER BY concat_ws(' ', destination, state, (problem LIKE '%gone@%')::text)) \
+                    FROM arx.alert_deliveries WHERE destination IN ('a_plain', 'd_gone') AND attempts > 0";
+    assert_eq!(database.query(states).unwrap(), "a_plain delivered true, d_gone waiting true");
+    let safe = secure.mails();
+    assert_eq!(safe.len(), 4, "{safe:?}");
+    let credentials = Some("AHVzZXIAcGE6c3M=".to_owned());
+    assert!(
+        safe.iter().all(|mail| mail.recipient == "safe@example.com" && mail.credentials == credentials),
+        "{safe:?}"
+    );
+}
+
+#[test]
+fn redis_gets_the_ids_alone() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("delivery_redis").unwrap();
+    add(&database, "a_stream", "redis", "stream:alerts", "NULL");
+    add(&database, "b_channel", "redis", "channel:alerts", "NULL");
+    add(&database, "c_wrong", "redis", "alerts", "NULL");
+    raise(&database);
+    let output = database.sidecar().unwrap().args(["deliver", "--once"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    // No one listens to the channel.
+    let expected =
+        "a_stream: 4 delivered, 0 failed\nb_channel: 0 delivered, 2 failed\nc_wrong: 0 delivered, 2 failed\n";
+    assert_eq!(text, expected, "{}", String::from_utf8_lossy(&output.stderr));
+    let number = database.redis_url().rsplit('=').next().unwrap().to_owned();
+    let mut cli = std::process::Command::new("redis-cli");
+    cli.arg("-s").arg(stack.redis().socket()).args(["-n", &number, "XRANGE", "alerts", "-", "+"]);
+    let entries = run(&mut cli).unwrap();
+    let names_and_values = entries.lines().zip(entries.lines().skip(1));
+    let mut found: Vec<u64> =
+        names_and_values.filter(|(name, _)| *name == "alert_id").map(|(_, id)| id.parse().unwrap()).collect();
+    found.sort_unstable();
+    let found: Vec<String> = found.iter().map(u64::to_string).collect();
+    let ids = "SELECT string_agg(alert_id::text, ' ' ORDER BY alert_id) FROM arx.wallet_alerts";
+    assert_eq!(found.join(" "), database.query(ids).unwrap());
+    assert!(!entries.contains("testnet"), "{entries}");
+}
+
+#[test]
+fn a_commit_is_judged_and_delivered_without_a_schedule() {
+    let stack = Stack::shared().unwrap();
+    let database = stack.database("delivery_judge").unwrap();
+    let receiver = Receiver::start(&["200 OK"]);
+    add(&database, "hook", "webhook", &receiver.url, "NULL");
+    let mut sidecar = database.sidecar().unwrap().args(["deliver", "--judge"]).spawn().unwrap();
+    raise(&database);
+    let mut arrived = wait_until(LIMIT, || Ok(receiver.requests().len() == 4)).unwrap();
+    database
+        .query(
+            "INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value, status)
+             VALUES ('testnet', 't5', 5, '2024-01-03', 'c', 'x', 1, 'confirmed')",
+        )
+        .unwrap();
+    arrived &= wait_until(LIMIT, || Ok(receiver.requests().len() == 5)).unwrap();
+    sidecar.kill().unwrap();
+    sidecar.wait().unwrap();
+    assert!(arrived, "{:?}", receiver.requests());
+    assert!(receiver.requests()[4].body.contains("t5"));
 }

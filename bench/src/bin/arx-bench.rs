@@ -10,8 +10,8 @@ use arx_bench::page::Record;
 use arx_bench::report::{Measurement, Results};
 use arx_bench::sets::Sets;
 use arx_bench::{
-    cache, export, feed, graph, import, labels, machine, money, parquet, partition, questions, report, restore, risk,
-    shapes, wallet_history,
+    alerts, cache, export, feed, graph, import, labels, machine, money, parquet, partition, questions, report, restore,
+    risk, shapes, wallet_history,
 };
 use arx_stack::{Stack, StackOptions, programs};
 use clap::Parser;
@@ -125,6 +125,7 @@ async fn run(arguments: &BenchArguments) -> Result<()> {
     partition::measure(&stack, runs, &wanted, &mut results).await;
     feed::measure(&source, &SETTINGS, runs, &wanted, &mut results).await;
     cache::measure(&stack, &wanted, &mut results).await;
+    alerts::measure(&stack, arguments.rows, runs, &wanted, &mut results).await;
     if wanted("graph.growth") {
         eprintln!("graph.growth");
         match growth::measure(&stack, arguments.growth_max).await {

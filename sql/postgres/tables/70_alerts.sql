@@ -84,6 +84,8 @@ CREATE TABLE arx.wallet_alerts (
     evidence     jsonb NOT NULL,
     raised_at    timestamptz NOT NULL DEFAULT now(),
     deliver_from timestamptz NOT NULL DEFAULT now(),
+    -- In the queues of the destinations that were enabled when it was to be delivered.
+    is_queued    boolean NOT NULL DEFAULT false,
     due_at       timestamptz,
     assignee     text,
     close_reason text,
@@ -96,6 +98,9 @@ GRANT UPDATE (status, assignee, close_reason, closed_by, closed_at) ON TABLE arx
 GRANT INSERT, UPDATE ON TABLE arx.wallet_alerts TO arx_operator;
 GRANT USAGE ON SEQUENCE arx.wallet_alerts_alert_id_seq TO arx_operator;
 CREATE INDEX idx_wallet_alerts_wallet ON arx.wallet_alerts (network, address, rule, last_hit_at DESC);
+CREATE INDEX idx_wallet_alerts_raised ON arx.wallet_alerts (raised_at);
+CREATE INDEX idx_wallet_alerts_pending ON arx.wallet_alerts (deliver_from) WHERE state = 'pending';
+CREATE INDEX idx_wallet_alerts_unqueued ON arx.wallet_alerts (alert_id) WHERE state = 'open' AND NOT is_queued;
 CREATE INDEX idx_wallet_alerts_open ON arx.wallet_alerts (due_at) WHERE status <> 'closed';
 
 -- One row a transfer that a rule fired on: it fires once for it, in whatever version.
@@ -177,7 +182,30 @@ GRANT SELECT ON TABLE arx.watchlists TO arx_reader;
 GRANT INSERT (watchlist, network, address, customer, tags), UPDATE (customer, tags), DELETE ON TABLE arx.watchlists TO arx_analyst;
 ALTER TABLE arx.watchlists ADD CONSTRAINT watchlists_address_normalized
     CHECK (address = arx.normalize_address(address, network));
-CREATE INDEX idx_watchlists_address ON arx.watchlists (address, network);
+CREATE INDEX idx_watchlists_address ON arx.watchlists (network, address);
+
+CREATE TABLE arx.watchlist_queue (
+    -- NULL for all members.
+    network text,
+    address text,
+    CONSTRAINT watchlist_queue_all CHECK ((network IS NULL) = (address IS NULL))
+);
+COMMENT ON TABLE arx.watchlist_queue IS 'members of watchlists that were added or removed since the last run of rescreen_watchlists()';
+GRANT SELECT ON TABLE arx.watchlist_queue TO arx_reader;
+GRANT INSERT ON TABLE arx.watchlist_queue TO arx_analyst;
+GRANT INSERT, DELETE ON TABLE arx.watchlist_queue TO arx_operator;
+CREATE TRIGGER arx_queue_added AFTER INSERT ON arx.watchlists REFERENCING NEW TABLE AS new_members
+    FOR EACH STATEMENT EXECUTE FUNCTION arx.queue_watchlist_members();
+CREATE TRIGGER arx_queue_moved AFTER UPDATE ON arx.watchlists REFERENCING OLD TABLE AS former_members NEW TABLE AS new_members
+    FOR EACH STATEMENT EXECUTE FUNCTION arx.queue_watchlist_members();
+CREATE TRIGGER arx_queue_removed AFTER DELETE ON arx.watchlists REFERENCING OLD TABLE AS former_members
+    FOR EACH STATEMENT EXECUTE FUNCTION arx.queue_watchlist_members();
+CREATE TRIGGER arx_queue_emptied AFTER TRUNCATE ON arx.watchlists
+    FOR EACH STATEMENT EXECUTE FUNCTION arx.queue_watchlist_members();
+ALTER TABLE arx.watchlists ENABLE ALWAYS TRIGGER arx_queue_added;
+ALTER TABLE arx.watchlists ENABLE ALWAYS TRIGGER arx_queue_moved;
+ALTER TABLE arx.watchlists ENABLE ALWAYS TRIGGER arx_queue_removed;
+ALTER TABLE arx.watchlists ENABLE ALWAYS TRIGGER arx_queue_emptied;
 
 -- The answers for members of watchlists, and how they changed.
 CREATE TABLE arx.watchlist_results (
@@ -308,7 +336,7 @@ ALTER TABLE arx.wallet_alert_rules ENABLE ALWAYS TRIGGER arx_builtin;
 -- Receivers of alerts. Secrets are not here: `secret_name` names one of the sidecar's environment.
 CREATE TABLE arx.alert_destinations (
     destination  text PRIMARY KEY CHECK (destination ~ '^[a-z][a-z0-9_]*$'),
-    kind         text NOT NULL CHECK (kind IN ('webhook', 'file')),
+    kind         text NOT NULL CHECK (kind IN ('webhook', 'smtp', 'redis', 'file')),
     target       text NOT NULL CHECK (target <> ''),
     secret_name  text CHECK (secret_name ~ '^[a-z][a-z0-9_]*$'),
     min_severity text NOT NULL DEFAULT 'low' CHECK (min_severity IN ('low', 'medium', 'high', 'critical')),
@@ -317,7 +345,7 @@ CREATE TABLE arx.alert_destinations (
     -- A URL with a password would be shown to every reader.
     CONSTRAINT alert_destinations_secret CHECK (target !~ '://[^/]*@')
 );
-COMMENT ON TABLE arx.alert_destinations IS 'receivers of alerts about wallets: webhooks by URL, files by path on the machine of the sidecar';
+COMMENT ON TABLE arx.alert_destinations IS 'receivers of alerts about wallets: webhooks and mail servers by URL, channels and streams of Redis, files by path on the machine of the sidecar';
 GRANT SELECT ON TABLE arx.alert_destinations TO arx_reader;
 GRANT INSERT (destination, kind, target, secret_name, min_severity, enabled),
       UPDATE (target, secret_name, min_severity, enabled), DELETE ON TABLE arx.alert_destinations TO arx_operator;

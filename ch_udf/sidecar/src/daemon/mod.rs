@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cache::{WriteQueue, identity};
-use crate::deliver::deliver_until;
+use crate::deliver::{deliver_until, judge_until};
 use crate::error::{DoingTo, SidecarError};
 use crate::servers::postgres;
 use crate::servers::redis::Endpoint;
@@ -98,6 +98,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), SidecarError> {
         tokio::spawn(supervise(worker, stopping.clone()))
     }));
     tasks.push(tokio::spawn(deliver_until(settings.clone(), stopping.clone())));
+    tasks.push(tokio::spawn(judge_until(settings.clone(), stopping.clone())));
     tasks.extend(server);
     tracing::info!("running; SIGTERM or Ctrl-C stops");
     tokio::select! {

@@ -2,8 +2,10 @@
 //! receiver that is down or slow delays nothing else. A message is delivered at least once, with
 //! the same id each time, and in order for each wallet.
 //!
-//! Owns the loop and the outcome of an attempt; `webhook` speaks to receivers.
+//! Owns the loops and the outcome of an attempt; `webhook`, `mail` and `pushed` speak to receivers.
 
+mod mail;
+mod pushed;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,8 @@ use tokio_postgres::Client;
 use crate::error::{Chain, Doing, DoingTo, SidecarError};
 use crate::servers::postgres;
 use crate::settings::{Settings, read_secret};
+use mail::Mail;
+use pushed::Pushed;
 use webhook::{Secret, Webhook};
 
 /// Messages taken at a time, and requests at a time.
@@ -30,12 +34,17 @@ const REQUESTS: usize = 8;
 /// Pause when nothing is due.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 
+/// Pause between two queries for transfers that no rule has judged yet.
+const JUDGE_PAUSE: Duration = Duration::from_millis(100);
+
 /// Pause after an error of PostgreSQL, and between two queries for the destinations.
 const ERROR_PAUSE: Duration = Duration::from_secs(5);
 
 const DESTINATIONS: &str = "SELECT destination, kind, target, secret_name FROM arx.delivery_destinations() ORDER BY 1";
-const TAKE: &str = "SELECT delivery_id, message_id, payload::text FROM arx.take_alert_deliveries($1, $2)";
-const FINISH: &str = "SELECT arx.finish_alert_delivery($1, $2)";
+const WAITS: &str = "SELECT w.snapshot, w.waits FROM arx.wallet_alerts_wait($1) AS w";
+const JUDGE: &str = "SELECT coalesce(sum(j.alerts), 0)::bigint FROM arx.check_wallet_alerts() AS j";
+const TAKE: &str = "SELECT delivery_id, alert_id, message_id, payload::text FROM arx.take_alert_deliveries($1, $2)";
+const FINISH: &str = "SELECT arx.finish_alert_delivery($1, $2, $3)";
 
 /// A destination as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,25 +59,54 @@ struct Destination {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Message {
     delivery_id: i64,
+    alert_id: i64,
     /// The same in every attempt: receivers recognise a message that they have.
     message_id: String,
     payload: String,
 }
 
+/// Outcome of an attempt. A message that was delivered may have a problem: one of several
+/// recipients was rejected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outcome {
+    is_delivered: bool,
+    problem: Option<String>,
+}
+
+impl Outcome {
+    const fn delivered() -> Self {
+        Self { is_delivered: true, problem: None }
+    }
+
+    const fn failed(problem: String) -> Self {
+        Self { is_delivered: false, problem: Some(problem) }
+    }
+}
+
+impl From<Result<(), String>> for Outcome {
+    fn from(result: Result<(), String>) -> Self {
+        result.map_or_else(Self::failed, |()| Self::delivered())
+    }
+}
+
 /// A way to a destination.
 enum Channel {
     Webhook(Box<Webhook>),
+    Mail(Box<Mail>),
+    Pushed(Box<Pushed>),
     File(PathBuf),
 }
 
 impl Channel {
-    fn open(destination: &Destination) -> Result<Self, SidecarError> {
+    async fn open(destination: &Destination, settings: &Settings) -> Result<Self, SidecarError> {
+        let secret = destination.secret_name.as_deref().map(secret_named).transpose()?;
         match destination.kind.as_str() {
             "webhook" => {
-                let secret = destination.secret_name.as_deref().map(secret_named).transpose()?;
                 let key = secret.as_ref().map(Secret::parse).transpose()?;
                 Ok(Self::Webhook(Box::new(Webhook::new(&destination.target, key)?)))
             }
+            "smtp" => Ok(Self::Mail(Box::new(Mail::new(&destination.target, secret.as_ref())?))),
+            "redis" => Ok(Self::Pushed(Box::new(Pushed::open(&destination.target, settings).await?))),
             "file" => Ok(Self::File(PathBuf::from(&destination.target))),
             other => Err(SidecarError::Configuration {
                 detail: format!(
@@ -80,10 +118,12 @@ impl Channel {
     }
 
     /// Delivers a message, or returns the problem in words.
-    async fn send(&self, message: &Message) -> Result<(), String> {
+    async fn send(&self, message: &Message) -> Outcome {
         match self {
-            Self::Webhook(webhook) => webhook.send(message).await,
-            Self::File(path) => append(path, &message.payload).map_err(|error| Chain(&error).to_string()),
+            Self::Webhook(webhook) => webhook.send(message).await.into(),
+            Self::Mail(mail) => mail.send(message).await,
+            Self::Pushed(pushed) => pushed.send(message).await,
+            Self::File(path) => append(path, &message.payload).map_err(|error| Chain(&error).to_string()).into(),
         }
     }
 }
@@ -140,13 +180,57 @@ async fn drain(settings: &Settings, destination: &Destination) -> Result<Deliver
     let client = postgres::connect(settings).await?.client;
     let mut total = Delivered::default();
     loop {
-        let round = deliver_round(&client, destination).await?;
+        let round = deliver_round(settings, &client, destination).await?;
         if round == Delivered::default() {
             return Ok(total);
         }
         total.sent += round.sent;
         total.failed += round.failed;
     }
+}
+
+/// Judges transfers as they become visible, so that an alert is in its queues within a second of
+/// the commit, until the channel says to stop.
+pub(crate) async fn judge_until(settings: Settings, mut stopping: watch::Receiver<bool>) {
+    let mut session: Option<Client> = None;
+    let mut seen = String::new();
+    while !*stopping.borrow() {
+        let pause = match judge_step(&settings, &mut session, &mut seen).await {
+            Ok(()) => JUDGE_PAUSE,
+            Err(error) => {
+                session = None;
+                tracing::error!(error = %Chain(&error), "judging transfers by alert rules failed");
+                ERROR_PAUSE
+            }
+        };
+        if tokio::time::timeout(pause, stopping.wait_for(|stop| *stop)).await.is_ok() {
+            break;
+        }
+    }
+}
+
+/// Judges what is new now.
+///
+/// # Errors
+/// [`SidecarError::Postgres`] and errors of connecting.
+pub(crate) async fn judge_once(settings: &Settings) -> Result<(), SidecarError> {
+    judge_step(settings, &mut None, &mut String::new()).await
+}
+
+/// Runs the rules if there is something to judge. Without news it costs one small query.
+async fn judge_step(settings: &Settings, session: &mut Option<Client>, seen: &mut String) -> Result<(), SidecarError> {
+    let client = match session.take() {
+        Some(client) => client,
+        None => postgres::connect(settings).await?.client,
+    };
+    let client = session.insert(client);
+    let row = client.query_one(WAITS, &[seen]).await.doing("look for transfers to judge")?;
+    if row.get(1) {
+        let raised: i64 = client.query_one(JUDGE, &[]).await.doing("judge transfers by alert rules")?.get(0);
+        tracing::debug!(raised, "transfers were judged");
+    }
+    *seen = row.get(0);
+    Ok(())
 }
 
 /// Delivers until the channel says to stop. Destinations may come and go meanwhile.
@@ -211,7 +295,7 @@ async fn step(
         Some(client) => client,
         None => postgres::connect(settings).await?.client,
     };
-    deliver_round(session.insert(client), destination).await
+    deliver_round(settings, session.insert(client), destination).await
 }
 
 async fn destinations_now(settings: &Settings) -> Result<Vec<Destination>, SidecarError> {
@@ -230,37 +314,46 @@ async fn read_destinations(client: &Client) -> Result<Vec<Destination>, SidecarE
 }
 
 /// Takes what is due and sends it. Messages of a round belong to different wallets.
-async fn deliver_round(client: &Client, destination: &Destination) -> Result<Delivered, SidecarError> {
+async fn deliver_round(
+    settings: &Settings,
+    client: &Client,
+    destination: &Destination,
+) -> Result<Delivered, SidecarError> {
     let rows = client.query(TAKE, &[&destination.name, &BATCH]).await.doing("take alerts to deliver")?;
-    let messages: Vec<Message> = rows
-        .iter()
-        .map(|row| Message { delivery_id: row.get(0), message_id: row.get(1), payload: row.get(2) })
-        .collect();
+    let message = |row: &tokio_postgres::Row| Message {
+        delivery_id: row.get(0),
+        alert_id: row.get(1),
+        message_id: row.get(2),
+        payload: row.get(3),
+    };
+    let messages: Vec<Message> = rows.iter().map(message).collect();
     if messages.is_empty() {
         return Ok(Delivered::default());
     }
-    let channel = Channel::open(destination).map_err(|error| Chain(&error).to_string());
+    let channel = Channel::open(destination, settings).await.map_err(|error| Chain(&error).to_string());
     let attempts: Vec<_> = messages.iter().map(|message| attempt(channel.as_ref(), message)).collect();
     let mut attempts = stream::iter(attempts).buffer_unordered(REQUESTS);
     let mut delivered = Delivered::default();
-    while let Some((delivery_id, problem)) = attempts.next().await {
-        client.query(FINISH, &[&delivery_id, &problem]).await.doing("store the outcome of a delivery")?;
-        match problem {
-            None => delivered.sent += 1,
-            Some(problem) => {
-                delivered.failed += 1;
-                tracing::warn!(destination = destination.name, delivery_id, problem, "an alert was not delivered");
-            }
+    while let Some((delivery_id, Outcome { is_delivered, problem })) = attempts.next().await {
+        let finish = client.query(FINISH, &[&delivery_id, &problem, &is_delivered]).await;
+        finish.doing("store the outcome of a delivery")?;
+        if is_delivered {
+            delivered.sent += 1;
+        } else {
+            delivered.failed += 1;
+        }
+        if let Some(problem) = problem {
+            tracing::warn!(destination = destination.name, delivery_id, is_delivered, problem, "delivering an alert");
         }
     }
     Ok(delivered)
 }
 
-/// Sends one message, and returns the problem if it was not accepted.
-async fn attempt(channel: Result<&Channel, &String>, message: &Message) -> (i64, Option<String>) {
-    let problem = match channel {
-        Ok(channel) => channel.send(message).await.err(),
-        Err(problem) => Some(problem.clone()),
+/// Sends one message.
+async fn attempt(channel: Result<&Channel, &String>, message: &Message) -> (i64, Outcome) {
+    let outcome = match channel {
+        Ok(channel) => channel.send(message).await,
+        Err(problem) => Outcome::failed(problem.clone()),
     };
-    (message.delivery_id, problem)
+    (message.delivery_id, outcome)
 }
