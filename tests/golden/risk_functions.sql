@@ -60,6 +60,14 @@ SELECT sum(wallets * mean_score) FILTER (WHERE state = 'scored') > (SELECT sum(w
 -- In any order of the arguments, each wallet once.
 SELECT address, state FROM arx.score_wallets('{w3,stranger,w3,operator}', 'testnet');
 SELECT count(*) FROM arx.score_wallets('{}', 'testnet');
+-- The base and the factors that weigh most.
+SELECT count(*) AS wallets, max(jsonb_array_length(few.factors)) AS longest, bool_and(few.factors = l.first) AS same
+  FROM arx.explain_wallets(ARRAY(SELECT f.address FROM arx.feature_vectors('testnet') AS f), 'testnet', max_factors => 4) AS few
+  JOIN arx.explain_wallets(ARRAY(SELECT f.address FROM arx.feature_vectors('testnet') AS f), 'testnet') AS every USING (address)
+ CROSS JOIN LATERAL (SELECT jsonb_agg(f.factor ORDER BY f.number) AS first
+                       FROM jsonb_array_elements(every.factors) WITH ORDINALITY AS f (factor, number) WHERE f.number <= 4) AS l;
+SELECT jsonb_array_length(factors) AS base FROM arx.explain_wallets('{w3}', 'testnet', max_factors => 1);
+SELECT FROM arx.explain_wallets('{w3}', 'testnet', max_factors => 0);
 -- Invalid arguments.
 SELECT * FROM arx.score_wallets(NULL, 'testnet');
 SELECT * FROM arx.score_wallets('{w3,NULL}', 'testnet');

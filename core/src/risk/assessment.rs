@@ -238,6 +238,19 @@ impl Reason {
 /// Returns the reasons for the score that [`judge`] gives: their points add up to it.
 #[must_use]
 pub fn reasons(bound: &BoundScorecard, facts: &WalletFacts<'_>) -> Vec<Reason> {
+    heaviest_reasons(bound, facts, usize::MAX)
+}
+
+/// Returns the first `limit` of the [`reasons`]: the base, and the factors that weigh most.
+#[must_use]
+pub fn heaviest_reasons(bound: &BoundScorecard, facts: &WalletFacts<'_>, limit: usize) -> Vec<Reason> {
+    let mut reasons = first_reasons(bound, facts, limit);
+    reasons.truncate(limit);
+    reasons
+}
+
+/// Returns the reasons, of which those beyond `limit` may be missing.
+fn first_reasons(bound: &BoundScorecard, facts: &WalletFacts<'_>, limit: usize) -> Vec<Reason> {
     let base = || Reason::new("base", Score::UNKNOWN.points(), String::new(), "where nothing is known".to_owned());
     match facts.decisive() {
         Decisive::Nothing => vec![base()],
@@ -261,9 +274,10 @@ pub fn reasons(bound: &BoundScorecard, facts: &WalletFacts<'_>) -> Vec<Reason> {
             let explanation = bound.explain(row);
             let mut reasons =
                 vec![Reason::new("base", explanation.base, String::new(), "where every wallet starts".to_owned())];
-            reasons.extend(explanation.lines.iter().map(Reason::from_line));
             // After the base, the factor that weighs most comes first.
-            reasons[1..].sort_by_key(|reason| Reverse(reason.points.tenths().unsigned_abs()));
+            let mut lines: Vec<&FactorLine<'_>> = explanation.lines.iter().collect();
+            lines.sort_by_key(|line| Reverse(line.points.tenths().unsigned_abs()));
+            reasons.extend(lines.into_iter().take(limit).map(Reason::from_line));
             if explanation.cap.tenths() != 0 {
                 let detail = "scores end at 0 and 100".to_owned();
                 reasons.push(Reason::new("cap", explanation.cap, String::new(), detail));

@@ -25,7 +25,8 @@ pub mod training;
 
 pub use affected::affected_wallets;
 pub use assessment::{
-    Judgement, Override, OwnLabel, Reason, RiskState, WalletFacts, default_scorecard, format_value, judge, reasons,
+    Judgement, Override, OwnLabel, Reason, RiskState, WalletFacts, default_scorecard, format_value, heaviest_reasons,
+    judge, reasons,
 };
 pub use calibration::{Calibration, CalibrationError, Calibrations, DEFAULT_PREVALENCE};
 pub use conflicts::{CoverageConflict, coverage_conflicts};

@@ -19,9 +19,6 @@ pub type JsonFields = BTreeMap<String, Box<RawValue>>;
 /// Size limit of an annotation in bytes: it passes through a stream, and stays in a row.
 const MAX_ANNOTATION: usize = 64 * 1024;
 
-/// Factors of a profile.
-const MAX_FACTORS: usize = 12;
-
 /// Names of factors of each family.
 const MAX_FAMILY_FACTORS: usize = 3;
 
@@ -122,7 +119,9 @@ struct PrintedFactor {
     value: String,
 }
 
-/// Profiles of the wallets `$2` of the network `$1`, all true at one snapshot.
+/// Profiles of the wallets `$2` of the network `$1`, all true at one snapshot, with the twelve
+/// factors that weigh most: a scorecard has a hundred, and a cache of a million profiles would need
+/// ten times the memory.
 const PROFILES: &str = r#"
     SELECT r.address, p.wallet_address IS NOT NULL, COALESCE(p.version, 0),
            to_char(p.first_seen AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
@@ -148,7 +147,7 @@ const PROFILES: &str = r#"
                       WHERE l.address = r.address AND l.network = $1 AND l.valid_from <= now() AND l.valid_to > now()),
                     '[]')::text,
            pg_current_snapshot()::text
-      FROM arx.explain_wallets($2, $1) AS r
+      FROM arx.explain_wallets($2, $1, max_factors => 12) AS r
       LEFT JOIN arx.wallet_profiles AS p ON p.wallet_address = r.address AND p.network_type = $1
       LEFT JOIN arx.wallet_behaviour AS b ON b.wallet_address = r.address AND b.network_type = $1"#;
 
@@ -222,20 +221,12 @@ fn read_row(row: &Row, network: &str) -> Result<Profile, SidecarError> {
             state: text(11)?.unwrap_or_default(),
             coverage: row.try_get(16).doing(READING)?,
             model_version: text(12)?,
-            factors: heaviest(text(13)?.as_deref().unwrap_or("[]"))?,
+            factors: json(13, "[]")?,
             reasons: shortened(text(14)?.as_deref().unwrap_or("[]"))?,
         },
         labels: json(17, "[]")?,
         analytics_profile: serde_json::from_str(text(8)?.as_deref().unwrap_or("{}")).doing(READING)?,
     })
-}
-
-/// Keeps the factors that weigh most, which come first: a scorecard has a hundred, and a cache of a
-/// million profiles would need ten times the memory.
-fn heaviest(factors: &str) -> Result<Box<RawValue>, SidecarError> {
-    let mut factors: Vec<Box<RawValue>> = serde_json::from_str(factors).doing(READING)?;
-    factors.truncate(MAX_FACTORS);
-    serde_json::value::to_raw_value(&factors).doing(READING)
 }
 
 /// A reason of a family of factors.

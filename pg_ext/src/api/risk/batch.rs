@@ -7,7 +7,8 @@ use arx_core::graph::WalletId;
 use arx_core::risk::features::{Coverage, FeatureRow, LabelSufficiency, PREFETCH};
 use arx_core::risk::scorecard::{BoundScorecard, is_not_covered};
 use arx_core::risk::{
-    CoverageConflict, Judgement, Override, RiskState, WalletFacts, affected_wallets, judge, reasons, topic_reasons,
+    CoverageConflict, Judgement, Override, RiskState, WalletFacts, affected_wallets, heaviest_reasons, judge,
+    topic_reasons,
 };
 use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
@@ -19,7 +20,7 @@ use super::scorer::{ResolvedWallet, Scorer};
 use super::wallet::score_numeric;
 use crate::api::call::call;
 use crate::api::row::sql_row;
-use crate::arguments::{TextArray, registered_network, required};
+use crate::arguments::{TextArray, optional_limit, registered_network, required};
 use crate::error::{SqlError, or_report};
 use crate::graph_store::{AssetScope, Interrupts, current};
 use crate::memory::reserve;
@@ -114,16 +115,16 @@ fn score_wallets(
     })
 }
 
-/// Makes a row of a judged wallet.
-type RowOf<R> = fn(&ResolvedWallet, &WalletFacts<'_>, &BoundScorecard, Judgement<'_>) -> Result<R, SqlError>;
-
 /// Judges wallets, and makes their rows lazily.
-fn judge_each<R>(
+fn judge_each<R, F>(
     addresses: Option<TextArray<'_>>,
     network: Option<&str>,
     as_of: Option<TimestampWithTimeZone>,
-    row_of: RowOf<R>,
-) -> Result<impl Iterator<Item = R> + use<R>, SqlError> {
+    row_of: F,
+) -> Result<impl Iterator<Item = R> + use<R, F>, SqlError>
+where
+    F: Fn(&ResolvedWallet, &WalletFacts<'_>, &BoundScorecard, Judgement<'_>) -> Result<R, SqlError>,
+{
     let addresses = required("addresses", addresses)?.elements("addresses")?;
     let mut scorer = Scorer::new(registered_network(network)?, as_of)?;
     let wallets = resolve_all(&scorer, &addresses)?;
@@ -169,6 +170,7 @@ fn explain_wallets(
     addresses: Option<TextArray<'_>>,
     network: Option<&str>,
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
+    max_factors: default!(Option<i32>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -188,7 +190,9 @@ fn explain_wallets(
     ErrorReport,
 > {
     call(|| {
-        let rows = judge_each(addresses, network, as_of, |wallet, known, scorecard, judgement| {
+        let limit = optional_limit("max_factors", max_factors)?.unwrap_or(u64::MAX);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let rows = judge_each(addresses, network, as_of, move |wallet, known, scorecard, judgement| {
             let Judgement { score, probability, band, state, coverage, missing } = judgement;
             let json =
                 |error: serde_json::Error| SqlError::corrupt(format!("could not convert factors to JSON: {error}"));
@@ -206,7 +210,7 @@ fn explain_wallets(
                 state: state.as_str().to_owned(),
                 coverage,
                 model_version: scorecard.scorecard().version().to_owned(),
-                factors: JsonB(serde_json::to_value(reasons(scorecard, known)).map_err(json)?),
+                factors: JsonB(serde_json::to_value(heaviest_reasons(scorecard, known, limit)).map_err(json)?),
                 reasons: JsonB(by_family.collect::<Result<_, _>>().map_err(json)?),
                 reason: missing,
             })
