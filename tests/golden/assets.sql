@@ -41,6 +41,7 @@ INSERT INTO arx.token_transfers (network, tx_hash, log_index, block_number, "tim
 CREATE VIEW public.ends AS
 SELECT address, ended_at, asset, amount, share FROM arx.trace_summary('hacker', 'testnet');
 SELECT * FROM public.ends;
+SELECT exposure, value, share FROM arx.wallet_exposure('hacker', 'testnet', direction => 'out');
 INSERT INTO arx.tokens (network, token_address, symbol, decimals, kind, wraps) VALUES ('testnet', 'wtst', 'WTST', 18, 'fungible', 'native');
 -- Another network's wrapped coin changes nothing here.
 INSERT INTO arx.tokens (network, token_address, decimals, kind, wraps) VALUES ('othernet', 'wtst', 6, 'fungible', 'native');

@@ -1,5 +1,7 @@
 //! Exposure of a wallet to labelled wallets: where its funds came from and where they went.
 
+use std::collections::HashSet;
+
 use arx_core::address::Network;
 use arx_core::graph::exposure::{
     ExplainedExposure, ExposureTerms, Heading, MAX_HOPS, Statement, StatementLine, explain,
@@ -18,6 +20,7 @@ use crate::api::row::sql_row;
 use crate::arguments::{Wallet, direction, optional_limit, required};
 use crate::error::SqlError;
 use crate::guc;
+use crate::memory::reserve;
 use crate::numeric::SqlNumeric;
 use crate::spi::{TransferHashes, TransferKey};
 use crate::time::from_micros;
@@ -174,7 +177,15 @@ impl ExposureRequest {
                 reason => reason,
             };
             let label_of = |wallet| labels.of(wallet).map(|label| label.party());
-            let statement = Statement::new(&exposed, flow, label_of, |wallet| graph.order(wallet));
+            let mut tokens = HashSet::new();
+            for wallet in exposed.remainders.iter().filter(|end| end.end == End::Held).filter_map(|end| end.wallet) {
+                if flow == Flow::Forward && self.scope.is_token_contract(wallet)? {
+                    reserve(&mut tokens, 1)?;
+                    tokens.insert(wallet);
+                }
+            }
+            let order = |wallet| graph.order(wallet);
+            let statement = Statement::new(&exposed, flow, label_of, order, |wallet| tokens.contains(&wallet));
             for line in &statement.lines {
                 rows.push(self.row(direction, line, &labels, &mut hashes, reason.clone())?);
             }

@@ -277,6 +277,13 @@ impl Scope {
         Ok(matches!(self.asset, Asset::Native) && self.has_basket() && found(self.handle.graph(), &coins)?)
     }
 
+    /// Returns true for the contract of a token: coins that it holds may have moved on as that
+    /// token.
+    pub(crate) fn is_token_contract(&self, wallet: WalletId) -> Result<bool, SqlError> {
+        let graph = self.handle.graph();
+        Ok(graph.asset(self.network.name(), graph.address(wallet)?)?.is_some())
+    }
+
     /// Returns the id of a wallet with transfers. Raises a notice if it has none.
     pub(crate) fn resolve(&self, wallet: &Wallet) -> Result<Option<WalletId>, SqlError> {
         let graph = self.handle.graph();

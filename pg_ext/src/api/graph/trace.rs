@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use arx_core::address::Network;
+use arx_core::graph::exposure::Heading;
 use arx_core::graph::trace::{
     End, EndedAmount, Flow, SentTransfer, Shortfall, TaintMethod, Terms, Trace, TraceOrigin, TraceStep, trace,
 };
@@ -580,11 +581,9 @@ impl Traced {
         if end == End::Held
             && *flow == Flow::Forward
             && let Some(wallet) = wallet
+            && scope.is_token_contract(wallet)?
         {
-            let graph = scope.handle.graph();
-            if graph.asset(scope.network.name(), graph.address(wallet)?)?.is_some() {
-                return Ok(TOKEN_CONTRACT);
-            }
+            return Ok(Heading::TokenContract.name());
         }
         Ok(on_network(end, &scope.network).name(*flow))
     }
@@ -641,9 +640,6 @@ fn transfers_behind(
 const fn on_network(end: End, network: &Network) -> End {
     if matches!(end, End::Contract) && !network.family().has_contracts() { End::Burned } else { end }
 }
-
-/// Name of an end at the contract of a token, which may have issued tokens for the funds.
-const TOKEN_CONTRACT: &str = "contract";
 
 /// Name of the rows of wallets that sent more than they are known to have received.
 pub(crate) const SHORTFALL: &str = "shortfall";

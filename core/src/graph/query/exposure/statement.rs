@@ -47,6 +47,8 @@ pub enum Heading {
     Hops,
     /// Received funds that no transfer explains.
     SourceUnknown,
+    /// Sent funds that stay at the contract of a token, which may have issued tokens for them.
+    TokenContract,
     /// Sent funds that have not been moved on.
     Unspent,
     /// Funds that a search that stopped early did not trace.
@@ -69,12 +71,13 @@ impl Heading {
             Self::FanOut => "max_fan_out exceeded",
             Self::Hops => "max_hops reached",
             Self::SourceUnknown => "source unknown",
+            Self::TokenContract => "contract",
             Self::Unspent => "unspent",
             Self::NotSearched => "not searched",
         }
     }
 
-    const fn of(end: End, flow: Flow) -> Self {
+    const fn of(end: End, flow: Flow, at_token: bool) -> Self {
         match end {
             End::TraceOrigin => Self::OwnFunds,
             End::Contract => Self::ContractCreation,
@@ -85,6 +88,7 @@ impl Heading {
             End::Hops => Self::Hops,
             End::Held | End::Window => match flow {
                 Flow::Backward => Self::SourceUnknown,
+                Flow::Forward if at_token => Self::TokenContract,
                 Flow::Forward => Self::Unspent,
             },
             End::Stop | End::Value | End::Share | End::Wallets | End::Time | End::Memory => Self::NotSearched,
@@ -149,14 +153,15 @@ pub struct Statement<'a> {
 impl<'a> Statement<'a> {
     /// Draws up the statement of an exposure.
     ///
-    /// `label_of` returns the label of a counterparty, and `order` its position among all
-    /// addresses, which decides between equals.
+    /// `label_of` returns the label of a counterparty, `order` its position among all addresses,
+    /// which decides between equals, and `is_token` if it is the contract of a token.
     #[must_use]
     pub fn new(
         exposed: &'a ExplainedExposure,
         flow: Flow,
         label_of: impl Fn(WalletId) -> Option<PartyLabel<'a>>,
         order: impl Fn(WalletId) -> u64,
+        is_token: impl Fn(WalletId) -> bool,
     ) -> Self {
         let stopped_early = exposed.cuts.iter().any(|(end, _)| matches!(end, End::Time | End::Memory));
         if exposed.total.transfers == 0 && !stopped_early {
@@ -169,7 +174,8 @@ impl<'a> Statement<'a> {
         lines.sort_by(|a, b| a.rank().cmp(&b.rank()).then(b.value.cmp(&a.value)));
         let mut remainders = BTreeMap::<Heading, (U256, bool)>::new();
         for end in &exposed.remainders {
-            let (sum, inferred) = remainders.entry(Heading::of(end.end, flow)).or_default();
+            let at_token = end.end == End::Held && end.wallet.is_some_and(&is_token);
+            let (sum, inferred) = remainders.entry(Heading::of(end.end, flow, at_token)).or_default();
             *sum = sum.saturating_add(end.amount);
             *inferred |= end.inferred;
         }
@@ -342,7 +348,7 @@ mod tests {
     }
 
     fn statement(exposed: &ExplainedExposure, flow: Flow) -> Vec<StatementLine<'_>> {
-        Statement::new(exposed, flow, label_of, order).lines
+        Statement::new(exposed, flow, label_of, order, |id| id == wallet(9)).lines
     }
 
     /// Heading, category and value of each line.
@@ -452,6 +458,16 @@ mod tests {
             assert_eq!(summary(&lines)[0], line("direct", "scam", 0));
             assert!(lines.iter().all(|line| line.share.is_none()), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn funds_that_stay_at_the_contract_of_a_token_are_not_unspent() {
+        let mut exposed = exposed(100, &[], &[(Of::End(End::Held), 30), (Of::End(End::Held), 70)]);
+        exposed.remainders[1].wallet = Some(wallet(9));
+        assert_eq!(summary(&statement(&exposed, Flow::Forward)), [line("contract", "", 70), line("unspent", "", 30)]);
+        assert_eq!(summary(&statement(&exposed, Flow::Backward)), [line("source unknown", "", 100)]);
+        exposed.remainders[1].end = End::Window;
+        assert_eq!(summary(&statement(&exposed, Flow::Forward)), [line("unspent", "", 100)]);
     }
 
     #[test]

@@ -248,7 +248,7 @@ proptest! {
         let label_of = |wallet| Labelled::of(&graph).mark(wallet).map(|mark| PartyLabel {
             category: ["scam", "exchange"][mark as usize], kind: LabelKind::Illicit, severity: Severity::High,
         });
-        let statement = Statement::new(&exposed, flow, label_of, |wallet| graph.graph().order(wallet));
+        let statement = Statement::new(&exposed, flow, label_of, |wallet| graph.graph().order(wallet), |_| false);
         let mut lines = BTreeMap::<String, U256>::new();
         for line in statement.lines.iter().filter(|line| line.value > U256::ZERO) {
             let name = line.label.map_or(line.heading.name(), |label| label.category);
