@@ -303,7 +303,7 @@ async fn every_function_works_through_the_configured_pooler() {
         }
     }
     // What changes state, with commits of its own, and in a transaction.
-    database.query("INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value) VALUES ('testnet', 't3', 3, '2024-01-03', 'c', 'd', 3)").unwrap();
+    database.query("INSERT INTO arx.transactions (network, tx_hash, block_number, \"timestamp\", from_address, to_address, value) VALUES ('testnet', 't3', 3, '2024-01-03', 'w3', 'w4', 3)").unwrap();
     for sql in [
         "SELECT arx.refresh_wallet_profiles()",
         "SELECT arx.refresh_daily_stats()",
@@ -316,9 +316,9 @@ async fn every_function_works_through_the_configured_pooler() {
     ] {
         pooled(sql).unwrap();
     }
-    assert_eq!(pooled("BEGIN; SELECT count(*) > 0 FROM arx.wallet_reach('a', 'testnet', 3); COMMIT").unwrap(), "t");
+    assert_eq!(pooled("BEGIN; SELECT count(*) > 0 FROM arx.wallet_reach('w1', 'testnet', 3); COMMIT").unwrap(), "t");
     // A setting of a transaction reaches the calls in it, and no other client.
-    let limited = "SELECT count(*) > 0 FROM arx.wallet_reach('a', 'testnet', 3);
+    let limited = "SELECT count(*) > 0 FROM arx.wallet_reach('w1', 'testnet', 3);
          BEGIN; SET LOCAL arx.graph_work_mem = '64kB'; SHOW arx.graph_work_mem; COMMIT; SHOW arx.graph_work_mem";
     assert_eq!(pooled(limited).unwrap(), "t\n64kB\n256MB");
     // Statements without a name need no session. Those with one are the pooler's matter.
@@ -327,7 +327,7 @@ async fn every_function_works_through_the_configured_pooler() {
     tokio::spawn(connection);
     for _ in 0..8 {
         let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type); 1] =
-            [(&"a", tokio_postgres::types::Type::TEXT)];
+            [(&"w1", tokio_postgres::types::Type::TEXT)];
         let rows =
             client.query_typed("SELECT count(*) FROM arx.wallet_connections($1, 'testnet', 2)", &parameters).await;
         assert!(rows.unwrap()[0].get::<_, i64>(0) > 0);

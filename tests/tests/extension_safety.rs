@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arx_stack::process::run;
 use arx_stack::{Database, Stack};
 use arx_tests::fixtures::TESTNET;
+use arx_tests::surface::arguments;
 use tokio_postgres::error::SqlState;
 
 /// Registers a network with 60 transfers between 12 wallets, of which two are labelled.
@@ -746,170 +747,13 @@ SELECT p.prokind, p.proname, p.oid, string_agg(a.name || ':' || format_type(a.ty
  WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'language_handler'::regtype)
  GROUP BY p.oid, p.proname, p.prokind ORDER BY p.proname";
 
-/// Arguments of the calls: parameter, type, expression. A function can have a line of its own.
-const ARGUMENTS: &[(&str, &str, &str)] = &[
-    ("address", "text", "'w1'"),
-    ("addresses", "text[]", "'{w1,w2,w3}'"),
-    ("asset", "text", "'native'"),
-    ("batch_size", "integer", "10"),
-    ("beyond", "text", "''"),
-    ("consumer", "text", "'risk_scores'"),
-    ("created", "oid[]", "'{}'"),
-    ("document", "jsonb", "jsonb_set(arx.default_risk_model(), '{version}', to_jsonb('m' || random()))"),
-    ("duty", "text", "'feed'"),
-    ("epoch", "bigint", "1"),
-    ("expires_at", "timestamp with time zone", "now() + interval '1 day'"),
-    ("family", "text", "'opaque'"),
-    ("from_block", "bigint", "60"),
-    ("function", "oid", "'arx.raise_graph_epoch()'::regprocedure"),
-    ("is_by_time", "boolean", "true"),
-    ("is_refresh", "boolean", "true"),
-    ("job", "text", "'tables'"),
-    ("limit", "integer", "10"),
-    ("match_paths.pattern", "text", "'scam -> any{1,3}'"),
-    ("network", "text", "'testnet'"),
-    ("override_id", "bigint", "1"),
-    ("partition", "oid", "'arx.transactions_default'::regclass"),
-    ("partition", "regclass", "'arx.transactions_default'"),
-    ("pattern", "text", "'cycle'"),
-    ("range_from", "timestamp with time zone", "'2024-01-01'"),
-    ("range_to", "timestamp with time zone", "'2024-03-01'"),
-    ("reason", "text", "'alter'"),
-    ("refreshed", "bigint", "1"),
-    ("relabelled", "text[]", "'{w3}'"),
-    ("relation", "regclass", "'arx.transactions'"),
-    ("relation", "text", "'arx.transactions'"),
-    ("root", "text", "'transactions'"),
-    ("score", "numeric", "50"),
-    ("seen", "pg_snapshot", "'1:1:'"),
-    ("since", "pg_snapshot", "'1:1:'"),
-    ("since", "timestamp with time zone", "'2024-01-01'"),
-    ("source", "text", "'w1'"),
-    ("stamp", "xid8", "'1'"),
-    ("target", "text", "'w2'"),
-    ("targets", "text[]", "'{w2,w5}'"),
-    ("to_block", "bigint", "60"),
-    ("topic", "text", "'labels'"),
-    ("touched", "text[]", "'{w1}'"),
-    ("until", "pg_snapshot", "'1:1:'"),
-    ("version", "text", "arx.active_risk_model()"),
-    ("waiting", "boolean", "true"),
-    ("wallet", "text", "'w1'"),
-    ("wallet_a", "text", "'w1'"),
-    ("wallet_b", "text", "'w2'"),
-    ("window", "interval", "'1 day'"),
-    ("licit", "text[]", "'{exchange}'"),
-    ("illicit", "text[]", "'{scam}'"),
-    ("name", "text", "'m2'"),
-    ("partitions", "integer", "2"),
-    ("path", "text", "'/'"),
-    ("problem", "text", "'x'"),
-    ("times", "tstzmultirange", "'{[2024-01-01,2024-02-01)}'"),
-    ("before", "xid8", "'1'"),
-    ("delivery_id", "bigint", "1"),
-    ("destination", "text", "'log'"),
-    ("limit", "bigint", "10"),
-    ("close_alert.alert_id", "bigint", "0"),
-    ("alert_id", "bigint", "1"),
-    ("alias", "text", "'f'"),
-    ("amount", "numeric", "1"),
-    ("amount_usd", "numeric", "1"),
-    ("assignee", "text", "'eve'"),
-    ("chain", "uuid", "gen_random_uuid()"),
-    ("condition", "jsonb", r#"'{"fact": "amount", "op": ">", "value": 1e9}'"#),
-    ("content", "jsonb", "'{}'"),
-    ("decision_id", "bigint", "1"),
-    ("description", "text", "'x'"),
-    ("entry", "bigint", "1"),
-    ("entry", "jsonb", "'{}'"),
-    ("from_address", "text", "'w1'"),
-    ("groups", "text[]", "'{labels,scores,watchlists,windows,idle,counterparty,exposure,patterns}'"),
-    ("hash", "bytea", "''"),
-    ("log", "text", "'decisions'"),
-    ("note", "text", "'x'"),
-    ("numbers_before", "integer", "0"),
-    ("previous", "bytea", "''"),
-    ("receiver", "jsonb", "'{}'"),
-    ("rule", "text", "'large_transfer'"),
-    ("sender", "jsonb", "'{}'"),
-    ("state", "text", "'active'"),
-    ("texts_before", "integer", "0"),
-    ("to_address", "text", "'w2'"),
-    ("until", "timestamp with time zone", "'2024-03-01'"),
-    ("version", "integer", "1"),
-    ("action", "text", "'create'"),
-    ("applied", "bigint", "0"),
-    ("archive", "jsonb", "'{}'"),
-    ("archive_id", "uuid", "gen_random_uuid()"),
-    ("archived_rows", "bigint", "1"),
-    ("began", "timestamp with time zone", "now()"),
-    ("bounds", "text", "'FROM 1 TO 2'"),
-    ("changes", "text", "'arx.transactions'"),
-    ("checksum", "numeric", "0"),
-    ("columns", "text", "'tx_hash'"),
-    ("command", "text", "'SELECT 1'"),
-    ("count", "bigint", "1"),
-    ("convert_table.relation", "regclass", "'arx.address_labels'"),
-    ("error", "text", "''"),
-    ("failed", "jsonb", "'{}'"),
-    ("fingerprint", "text", "''"),
-    ("index", "oid", "'arx.transactions_pkey'::regclass"),
-    ("interval", "text", "'1 month'"),
-    ("is_number", "boolean", "false"),
-    ("key", "name", "'timestamp'"),
-    ("key_from", "bigint", "1704067200000000"),
-    ("key_to", "bigint", "1706745600000000"),
-    ("key_types", "text", "'text'"),
-    ("keys", "text", "'tx_hash'"),
-    ("kind", "text", "'archive'"),
-    ("message", "text", "''"),
-    ("mode", "text", "'ACCESS EXCLUSIVE'"),
-    ("outcome", "text", "'done'"),
-    ("parent", "oid", "'arx.transactions'::regclass"),
-    ("parent", "regclass", "'arx.transactions'"),
-    ("partition", "text", "'arx.transactions_2024_01'"),
-    ("partition_oid", "oid", "'arx.transactions_default'::regclass"),
-    ("plain", "text", "'arx.transactions'"),
-    (
-        "policy",
-        "jsonb",
-        "jsonb_build_object('relation', 'arx.transactions'::regclass::oid, 'interval', '1 month', 'premake', 1, 'retention_mode', 'detach', 'time_zone', 'UTC', 'quarantine', true)",
-    ),
-    ("range_from", "bigint", "1"),
-    ("range_from", "text", "'2024-01-01'"),
-    ("range_to", "bigint", "2"),
-    ("range_to", "text", "'2024-02-01'"),
-    ("relation", "oid", "'arx.transactions_default'::regclass"),
-    ("rows", "text[]", "ARRAY[(SELECT row_to_json(t)::text FROM (SELECT 1) AS t)]"),
-    ("run_id", "bigint", "1"),
-    ("sqlstate", "text", "''"),
-    ("statement", "text", "'SELECT 1::text'"),
-    ("suffix", "text", "''"),
-    ("tablespace", "text", "'pg_default'"),
-    ("task_id", "bigint", "1"),
-    ("value", "text", "'x'"),
-    ("bucket", "interval", "'1 day'"),
-    ("explain_advice.query", "text", "'SELECT 1'"),
-    ("fill", "text", "'zero'"),
-    ("filters", "jsonb", "'{}'"),
-    ("from", "timestamp with time zone", "'2024-01-01'"),
-    ("metric", "text", "'volume'"),
-    ("metrics", "text[]", "'{volume}'"),
-    ("most", "integer", "10"),
-    ("points", "integer", "3"),
-    ("query", "text", "'w1'"),
-    ("times", "timestamp with time zone[]", "'{2024-01-01}'"),
-    ("to", "timestamp with time zone", "'2024-02-01'"),
-    ("values", "double precision[]", "'{1}'"),
-];
-
 /// Functions that reject the arguments or the data of this test, with a part of the error.
 const REJECTED: &[(&str, &str)] = &[
     ("apply_changes", "column \"key\" does not exist"),
     ("archive_partition", "have changed since they were copied"),
     ("attach_partition", "parent and bounds of arx.transactions_default are not known"),
     ("attach_range", "is already a partition"),
-    ("convert_table", "it is not an ordinary table"),
+    ("convert_table", "it has row security"),
     ("ensure_integer_partitions", "partitioned by time, not by integers"),
     ("finish_task", "not one that this session runs"),
     ("in_pg_cron", "pg_cron is not installed"),
@@ -939,21 +783,10 @@ fn every_call(database: &Database<'_>) -> Vec<(String, String)> {
     let functions = database.query(FUNCTIONS).unwrap();
     let call = |line: &str| {
         let fields: Vec<&str> = line.split('|').collect();
-        let argument = |parameter: &str| {
-            let (name, kind) = parameter.split_once(':').unwrap();
-            let own = format!("{}.{name}", fields[1]);
-            let argument = ARGUMENTS.iter().find(|argument| [name, &own].contains(&argument.0) && argument.1 == kind);
-            let expression = argument.map_or("no value: add one to ARGUMENTS", |argument| argument.2);
-            format!("\"{name}\" => ({expression})::{kind}")
-        };
-        let arguments: Vec<String> = fields[3].split(',').filter(|text| !text.is_empty()).map(argument).collect();
         let verb = if fields[0] == "p" { "CALL" } else { "SELECT * FROM" };
-        (fields[1].to_owned(), format!("{verb} arx.{}({})", fields[1], arguments.join(", ")))
+        (fields[1].to_owned(), format!("{verb} arx.{}({})", fields[1], arguments(fields[1], fields[3])))
     };
-    let calls: Vec<(String, String)> = functions.lines().map(call).collect();
-    let incomplete: Vec<_> = calls.iter().filter(|(_, call)| call.contains("add one to ARGUMENTS")).collect();
-    assert!(incomplete.is_empty(), "{incomplete:#?}");
-    calls
+    functions.lines().map(call).collect()
 }
 
 /// Creates a database whose tables belong to a role that has planted traps in them.

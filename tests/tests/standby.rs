@@ -36,9 +36,9 @@ const REJECTED: [(&str, &str); 3] = [
 
 /// Further queries: other arguments, relations, and a function of `arx_operator` that only reads.
 const QUERIES: [&str; 10] = [
-    "SELECT depth, wallets, total_value FROM arx.wallet_reach('c', 'testnet', direction => 'in')",
-    "SELECT target, depth, reached_at FROM arx.wallet_connections('a', 'testnet', in_time => true)",
-    "SELECT address, ended_at, amount FROM arx.trace_summary('c', 'testnet', direction => 'backward')",
+    "SELECT depth, wallets, total_value FROM arx.wallet_reach('w3', 'testnet', direction => 'in')",
+    "SELECT target, depth, reached_at FROM arx.wallet_connections('w1', 'testnet', in_time => true)",
+    "SELECT address, ended_at, amount FROM arx.trace_summary('w3', 'testnet', direction => 'backward')",
     "SELECT cluster, members FROM arx.wallet_clusters('testnet', 'weak')",
     "SELECT count(*) FROM arx.cluster_merges('testnet', 'funding')",
     "SELECT address, features FROM arx.feature_vectors('testnet', as_of => '2024-01-01 12:00')",
@@ -100,13 +100,13 @@ fn a_hot_standby_answers_like_its_primary() {
 
     // Rows that arrive after the standby built its file are in the overlay. A file of another
     // timeline is not used.
-    let reach = "SELECT sum(wallets), sum(total_value) FROM arx.wallet_reach('a', 'testnet', 5)";
-    primary.query(&insert("t3", "c", "d", 1.5)).unwrap();
+    let reach = "SELECT sum(wallets), sum(total_value) FROM arx.wallet_reach('w1', 'testnet', 5)";
+    primary.query(&insert("t3", "w3", "w4", 1.5)).unwrap();
     wait_until_replayed(&standby, &primary, reach);
     assert_eq!(standby.query("SELECT outcome, transfers FROM arx.refresh_graph()").unwrap(), "merged|3");
     assert_eq!(standby.query("SELECT pg_promote()").unwrap(), "t");
-    primary.query(&insert("lost", "d", "x", 1.5)).unwrap();
-    standby.query(&insert("t4", "d", "e", 1.5)).unwrap();
+    primary.query(&insert("lost", "w4", "x", 1.5)).unwrap();
+    standby.query(&insert("t4", "w4", "w5", 1.5)).unwrap();
     assert_eq!(standby.query(reach).unwrap(), "5|6.000000000000000000");
     assert_eq!(standby.query("SELECT count(*) FROM arx.verify_graph() WHERE NOT equal").unwrap(), "0");
 }
